@@ -1,0 +1,166 @@
+//! The configuration: one model, and readers that fill it.
+//!
+//! A [`Config`] has been validated whole: nothing in it contradicts itself, and the rest of the agent doesn't check
+//! again.
+
+use std::{net::SocketAddr, num::NonZeroU32, ops::RangeInclusive, time::Duration};
+
+use crate::service::{ForwardingMethod, Scheduler, ServiceKey, Weight};
+
+/// Everything an operator can say.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// How the agent itself behaves.
+    pub agent: AgentSettings,
+    /// The passive signal and what it may ask for.
+    pub passive: PassiveSettings,
+    /// The virtual services, at least one, no two with the same key or name.
+    pub services: Vec<VirtualService>,
+}
+
+/// How the agent itself behaves.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AgentSettings {
+    /// Where `/metrics` is served; `None` serves none.
+    pub metrics: Option<SocketAddr>,
+    /// What becomes of the configured services in the kernel's table at a clean stop.
+    pub on_exit: OnExit,
+}
+
+/// What becomes of the configured services at a clean stop.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnExit {
+    /// They stay as they are: traffic outlives the agent.
+    #[default]
+    Keep,
+    /// They are removed from the kernel's table.
+    Remove,
+}
+
+/// The passive signal and what it may ask for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PassiveSettings {
+    /// Whether the kernel-side programs are loaded at all.
+    pub enabled: bool,
+    /// The devices to watch; empty: those that the routes to the real servers lead through.
+    pub devices: Vec<String>,
+    /// Whether the kernel side logs what it can't make sense of. Costs time for each such packet.
+    pub log_faults: bool,
+    /// How often the signs of life are looked at; edges are looked at at once.
+    pub tick: Duration,
+    /// The detector's thresholds.
+    pub detector: DetectorSettings,
+    /// The confirming burst.
+    pub burst: BurstSettings,
+}
+
+/// When missing signs of life become a suspicion.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DetectorSettings {
+    /// A server is never called silent sooner than this after the first SYN without an answer (masquerade).
+    pub silence_masquerade: Duration,
+    /// The same where the director sees only the clients' half (direct route).
+    pub silence_half_seen: Duration,
+    /// Nor sooner than this many times the server's usual wait from a SYN to the next proof of life.
+    pub silence_factor: f64,
+    /// From how many client networks (/24) SYNs must be waiting for a strong suspicion.
+    pub clients: u32,
+    /// After how many refused SYNs in a row, without an accepted one between, a suspicion is strong.
+    pub refusals: u32,
+    /// How long the same server is left alone after a probe has cleared it; doubles each time.
+    pub backoff: Duration,
+    /// The longest such pause.
+    pub backoff_max: Duration,
+}
+
+/// The probes that a suspicion starts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BurstSettings {
+    /// From the start of one confirming probe to the start of the next.
+    pub gap: Duration,
+    /// How long one confirming probe may take.
+    pub timeout: Duration,
+    /// Bursts a second that one server may be asked for.
+    pub server_rate: NonZeroU32,
+    /// Bursts a second in all.
+    pub total_rate: NonZeroU32,
+}
+
+/// A virtual service: what clients connect to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VirtualService {
+    /// The operator's name for it, unique; used in logs and metrics.
+    pub name: String,
+    /// What names it in the kernel's table.
+    pub key: ServiceKey,
+    /// How new connections are spread.
+    pub scheduler: Scheduler,
+    /// Failures in a row that make a server's soft state hard.
+    pub fall: NonZeroU32,
+    /// Successes in a row that bring it back.
+    pub rise: NonZeroU32,
+    /// What is done to a server in hard state.
+    pub on_failure: OnFailure,
+    /// The question that each server is asked.
+    pub check: Check,
+    /// The real servers, at least one, no two with the same address and port.
+    pub servers: Vec<RealServer>,
+}
+
+/// What is done to a server in hard state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnFailure {
+    /// Weight 0: no new connections, existing ones are left alone.
+    #[default]
+    Quiesce,
+    /// The destination is removed.
+    Remove,
+}
+
+/// A real server in a service.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RealServer {
+    /// Address and port; under direct route the port is the service's.
+    pub address: SocketAddr,
+    /// How packets reach it.
+    pub method: ForwardingMethod,
+    /// Its weight when it is healthy.
+    pub weight: Weight,
+}
+
+/// A question and how often, how long and where it is asked.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Check {
+    /// What is asked.
+    pub question: Question,
+    /// From the start of one check to the start of the next.
+    pub interval: Duration,
+    /// How long the whole check may take.
+    pub timeout: Duration,
+    /// The port that is asked, where it isn't the real server's own.
+    pub port: Option<u16>,
+}
+
+/// What a real server is asked.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Question {
+    /// ICMP echo: does the host answer?
+    Ping,
+    /// TCP connect: does something accept connections?
+    Connect,
+    /// HTTP GET: does the service answer as it should?
+    Http(HttpQuestion),
+}
+
+/// What an HTTP check asks and what it wants to hear.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct HttpQuestion {
+    /// Path and query, starting with `/`.
+    pub path: String,
+    /// The Host header; `None`: the real server's address.
+    pub host: Option<String>,
+    /// The status codes that count as well.
+    pub status: RangeInclusive<u16>,
+    /// Text that the body must contain.
+    pub text: Option<String>,
+}

@@ -1,0 +1,8 @@
+//! A health checker for LVS directors: a passive signal raises a suspicion, active probes confirm it, and only then
+//! the kernel's IPVS table is changed.
+//!
+//! The way of the data, one direction only: `passive` and `probe` → `health` → `pool` → `ipvs`. `agent` is the one
+//! place that wires them together.
+
+pub mod config;
+pub mod service;

@@ -1,0 +1,18 @@
+//! What the kernel side and the agent must agree on: the layout of map keys and values, the names of maps, programs
+//! and load-time constants.
+//!
+//! Every type here is `#[repr(C)]` without padding, so that its bytes mean the same on both sides and may be compared
+//! and hashed by the kernel. Times are nanoseconds of `CLOCK_MONOTONIC` (`bpf_ktime_get_ns`).
+#![no_std]
+
+mod counters;
+mod edge;
+mod key;
+mod names;
+mod state;
+
+pub use counters::{Doubts, ServerCounters};
+pub use edge::{Edge, EdgeKind};
+pub use key::{DirectRouteKey, HandshakeKey, MasqueradeKey, ServerId};
+pub use names::{EGRESS, INGRESS, LOG_FAULTS, MAX_SERVERS, map};
+pub use state::{Handshake, ServerState};

@@ -1,0 +1,1 @@
+//! The lab (namespaces, servers, clients, faults) that the scenarios run in.
