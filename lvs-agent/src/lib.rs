@@ -5,4 +5,5 @@
 //! place that wires them together.
 
 pub mod config;
+pub mod passive;
 pub mod service;

@@ -40,6 +40,49 @@ pub struct ServerCounters {
     pub waits: u64,
 }
 
+impl ServerCounters {
+    /// The sum of both, field by field.
+    #[must_use]
+    pub fn plus(&self, other: &Self) -> Self {
+        let &Self {
+            packets_in,
+            bytes_in,
+            packets_out,
+            bytes_out,
+            syn,
+            syn_again,
+            handshakes,
+            syn_ack,
+            refused,
+            server_reset,
+            client_abort,
+            client_reset,
+            client_fin,
+            server_fin,
+            wait_sum_ns,
+            waits,
+        } = other;
+        Self {
+            packets_in: self.packets_in.wrapping_add(packets_in),
+            bytes_in: self.bytes_in.wrapping_add(bytes_in),
+            packets_out: self.packets_out.wrapping_add(packets_out),
+            bytes_out: self.bytes_out.wrapping_add(bytes_out),
+            syn: self.syn.wrapping_add(syn),
+            syn_again: self.syn_again.wrapping_add(syn_again),
+            handshakes: self.handshakes.wrapping_add(handshakes),
+            syn_ack: self.syn_ack.wrapping_add(syn_ack),
+            refused: self.refused.wrapping_add(refused),
+            server_reset: self.server_reset.wrapping_add(server_reset),
+            client_abort: self.client_abort.wrapping_add(client_abort),
+            client_reset: self.client_reset.wrapping_add(client_reset),
+            client_fin: self.client_fin.wrapping_add(client_fin),
+            server_fin: self.server_fin.wrapping_add(server_fin),
+            wait_sum_ns: self.wait_sum_ns.wrapping_add(wait_sum_ns),
+            waits: self.waits.wrapping_add(waits),
+        }
+    }
+}
+
 /// What one CPU could not or did not attribute to a server. Monotonic; sum over CPUs.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
@@ -60,4 +103,31 @@ pub struct Doubts {
     pub handshake_lost: u64,
     /// An id in a map that is outside the arrays: the agent's fault.
     pub bad_server_id: u64,
+}
+
+impl Doubts {
+    /// The sum of both, field by field.
+    #[must_use]
+    pub fn plus(&self, other: &Self) -> Self {
+        let &Self {
+            other_protocol,
+            no_server,
+            fragment,
+            malformed,
+            vlan,
+            edge_lost,
+            handshake_lost,
+            bad_server_id,
+        } = other;
+        Self {
+            other_protocol: self.other_protocol.wrapping_add(other_protocol),
+            no_server: self.no_server.wrapping_add(no_server),
+            fragment: self.fragment.wrapping_add(fragment),
+            malformed: self.malformed.wrapping_add(malformed),
+            vlan: self.vlan.wrapping_add(vlan),
+            edge_lost: self.edge_lost.wrapping_add(edge_lost),
+            handshake_lost: self.handshake_lost.wrapping_add(handshake_lost),
+            bad_server_id: self.bad_server_id.wrapping_add(bad_server_id),
+        }
+    }
 }

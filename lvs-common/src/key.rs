@@ -23,7 +23,7 @@ pub struct MasqueradeKey {
 impl MasqueradeKey {
     /// The key of a server at `address` and `port`, both as the bytes on the wire.
     #[must_use]
-    #[inline(always)]
+    #[inline]
     pub fn new(address: [u8; 4], port: [u8; 2]) -> Self {
         Self { address, port, zero: [0; 2] }
     }
@@ -44,7 +44,7 @@ pub struct DirectRouteKey {
 impl DirectRouteKey {
     /// The key of the server behind `mac` for packets to `vip` and `port`, all as the bytes on the wire.
     #[must_use]
-    #[inline(always)]
+    #[inline]
     pub fn new(vip: [u8; 4], port: [u8; 2], mac: [u8; 6]) -> Self {
         Self { vip, port, mac }
     }
@@ -67,7 +67,7 @@ pub struct HandshakeKey {
 impl HandshakeKey {
     /// The key of the handshake that `client` and `port` (bytes on the wire) has open with `server`.
     #[must_use]
-    #[inline(always)]
+    #[inline]
     pub fn new(server: ServerId, client: [u8; 4], port: [u8; 2]) -> Self {
         Self { server, client, port, zero: [0; 2] }
     }

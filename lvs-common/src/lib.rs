@@ -14,5 +14,5 @@ mod state;
 pub use counters::{Doubts, ServerCounters};
 pub use edge::{Edge, EdgeKind};
 pub use key::{DirectRouteKey, HandshakeKey, MasqueradeKey, ServerId};
-pub use names::{EGRESS, INGRESS, LOG_FAULTS, MAX_SERVERS, map};
+pub use names::{EGRESS, INGRESS, MAX_SERVERS, PROBE_MARK, map};
 pub use state::{Handshake, ServerState};

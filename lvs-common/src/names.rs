@@ -7,8 +7,10 @@ pub const INGRESS: &str = "lvs_ingress";
 
 /// Load-time constant (`u32`): how many server ids there are; the arrays hold this many for each CPU.
 pub const MAX_SERVERS: &str = "MAX_SERVERS";
-/// Load-time constant (`u8`): 1 lets the programs log faults through aya-log, 0 removes that code at load time.
-pub const LOG_FAULTS: &str = "LOG_FAULTS";
+/// Mark on the agent's own probes: what they send is no client's traffic and must not look like it.
+///
+/// The bytes spell `LVSp`. The kernel side skips packets and handshakes with this mark.
+pub const PROBE_MARK: u32 = 0x4c56_5370;
 
 /// Names of the maps.
 pub mod map {

@@ -35,6 +35,13 @@ pub struct Handshake {
     pub since_ns: u64,
     /// The client's initial sequence number, host byte order.
     pub sequence: u32,
-    /// 1 after the server's SYN-ACK.
-    pub answered: u32,
+    /// How far it got and whose it is: [`Handshake::ANSWERED`], [`Handshake::PROBE`].
+    pub flags: u32,
+}
+
+impl Handshake {
+    /// The server's SYN-ACK was seen.
+    pub const ANSWERED: u32 = 1;
+    /// It belongs to one of the agent's own probes.
+    pub const PROBE: u32 = 2;
 }

@@ -1,3 +1,57 @@
-//! The kernel side.
-#![no_std]
-#![no_main]
+//! The kernel side: two tc classifiers that watch the traffic to and from the real servers.
+//!
+//! They only watch. Neither drops, redirects or changes a packet: both return `TC_ACT_UNSPEC`, which leaves the verdict
+//! to whatever else is attached. Work is bounded: no loops, a fixed number of map look-ups. On any doubt they count the
+//! doubt and do nothing.
+#![cfg_attr(target_arch = "bpf", no_std, no_main)]
+#![cfg_attr(
+    not(target_arch = "bpf"),
+    expect(dead_code, reason = "for the host it is compiled only to be linted, with an empty main")
+)]
+#![expect(
+    clippy::inline_always,
+    reason = "a call costs the verifier's state and five registers; each program is wanted as one function"
+)]
+
+mod flow;
+mod maps;
+mod packet;
+mod server;
+mod signal;
+
+use aya_ebpf::{bindings::TC_ACT_UNSPEC, macros::classifier, programs::TcContext};
+
+/// Sees what leaves the director, requests to real servers among it.
+#[classifier]
+pub(crate) fn lvs_egress(ctx: TcContext) -> i32 {
+    match packet::parse(&ctx) {
+        Ok(packet) => flow::to_server(&ctx, &packet),
+        Err(doubt) => signal::doubt(&ctx, doubt),
+    }
+    TC_ACT_UNSPEC
+}
+
+/// Sees what enters the director, answers of masqueraded servers among it.
+#[classifier]
+pub(crate) fn lvs_ingress(ctx: TcContext) -> i32 {
+    match packet::parse(&ctx) {
+        Ok(packet) => flow::from_server(&ctx, &packet),
+        Err(doubt) => signal::doubt(&ctx, doubt),
+    }
+    TC_ACT_UNSPEC
+}
+
+#[cfg(not(target_arch = "bpf"))]
+fn main() {}
+
+#[cfg(target_arch = "bpf")]
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    // Never reached: the verifier refuses a program that could get here.
+    loop {}
+}
+
+/// Some helpers that the programs call are only for programs under a licence compatible with the GPL.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "license")]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

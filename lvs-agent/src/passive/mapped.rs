@@ -1,0 +1,35 @@
+//! An eBPF array in this process's memory, read without system calls.
+
+use std::{io, marker::PhantomData, os::fd::AsFd, os::fd::AsRawFd as _};
+
+use bytemuck::Pod;
+use memmap2::{MmapOptions, MmapRaw};
+
+/// A read-only view of a BPF array whose map has `BPF_F_MMAPABLE`.
+///
+/// The kernel's programs go on writing while it is read: a value is a snapshot of words, each of them whole.
+#[derive(Debug)]
+pub(super) struct MappedArray<T> {
+    memory: MmapRaw,
+    len: usize,
+    entry: PhantomData<T>,
+}
+
+impl<T: Pod> MappedArray<T> {
+    /// Maps the array behind `map`, which must have at least `len` entries of `T`.
+    pub(super) fn new(map: impl AsFd, len: usize) -> io::Result<Self> {
+        assert!(size_of::<T>().is_multiple_of(8), "entries of a BPF array start at multiples of 8 bytes");
+        let memory =
+            MmapOptions::new().len(len * size_of::<T>()).map_raw_read_only(map.as_fd().as_raw_fd())?;
+        Ok(Self { memory, len, entry: PhantomData })
+    }
+
+    /// Entry `index`, or `None` past the end.
+    pub(super) fn get(&self, index: usize) -> Option<T> {
+        (index < self.len).then(|| {
+            // SAFETY: the mapping lives as long as `self`, is page-aligned and holds `len` entries; `T` is plain data,
+            // for which any bytes are a value. Volatile, because the kernel writes it at any time.
+            unsafe { self.memory.as_ptr().cast::<T>().add(index).read_volatile() }
+        })
+    }
+}
