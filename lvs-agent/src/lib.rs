@@ -5,5 +5,6 @@
 //! place that wires them together.
 
 pub mod config;
+pub mod health;
 pub mod passive;
 pub mod service;

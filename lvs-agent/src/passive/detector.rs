@@ -11,9 +11,9 @@ use lvs_common::{ServerCounters, ServerId, ServerState};
 
 use crate::config::DetectorSettings;
 
-/// Weight of the newest mean in the usual wait. With the default tick and some traffic in each, the memory is about a
-/// second.
-const USUAL_WAIT_SHARE: f64 = 0.01;
+/// Over how many waits the usual wait is averaged: one SYN that was lost and sent again after a second must not blind
+/// the detector for long.
+const USUAL_WAIT_MEMORY: f64 = 64.0;
 
 /// What is known of one server at one time.
 #[derive(Clone, Copy, Debug)]
@@ -212,11 +212,8 @@ impl Memory {
             return;
         }
         let mean = sum as f64 / waits as f64;
-        self.usual_ns = Some(match self.usual_ns {
-            // Up at once, down slowly: what just took long may take long again.
-            Some(usual) if mean < usual => usual + (mean - usual) * USUAL_WAIT_SHARE,
-            _ => mean,
-        });
+        let kept = (-(waits as f64) / USUAL_WAIT_MEMORY).exp();
+        self.usual_ns = Some(self.usual_ns.map_or(mean, |usual| mean + (usual - mean) * kept));
     }
 
     fn usual(&self) -> Option<Duration> {
@@ -267,4 +264,178 @@ fn silence(
 
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytemuck::Zeroable as _;
+    use proptest::prelude::*;
+
+    const ID: ServerId = ServerId(3);
+    const MS: u64 = 1_000_000;
+
+    fn settings() -> DetectorSettings {
+        DetectorSettings {
+            silence_masquerade: Duration::from_millis(60),
+            silence_half_seen: Duration::from_millis(150),
+            silence_factor: 8.0,
+            clients: 4,
+            refusals: 3,
+            backoff: Duration::from_millis(250),
+            backoff_max: Duration::from_secs(5),
+        }
+    }
+
+    fn view(state: ServerState) -> View {
+        View { id: ID, half_seen: false, counters: ServerCounters::zeroed(), state }
+    }
+
+    /// SYNs from `clients` networks wait since `since`, the newest from `last`.
+    fn waiting(clients: u32, syns: u32, since: u64, last: u64) -> ServerState {
+        ServerState {
+            waiting_since_ns: since,
+            last_syn_ns: last,
+            waiting_clients: (1 << clients) - 1,
+            waiting_syns: syns,
+            ..ServerState::zeroed()
+        }
+    }
+
+    fn refused(refusals: u32, since: u64, last: u64) -> ServerState {
+        ServerState { refusals, refused_since_ns: since, refused_last_ns: last, ..ServerState::zeroed() }
+    }
+
+    #[test]
+    fn one_look_at_a_server() {
+        let start = 1_000 * MS;
+        let strong = Some(Strength::Strong);
+        let weak = Some(Strength::Weak);
+        let cases = [
+            ("nothing waits", ServerState::zeroed(), 10_000 * MS, None),
+            ("below the floor", waiting(8, 20, start, start + 50 * MS), start + 59 * MS, None),
+            ("above it, four networks", waiting(4, 4, start, start + 50 * MS), start + 60 * MS, strong),
+            ("above it, three networks", waiting(3, 9, start, start + 50 * MS), start + 60 * MS, weak),
+            ("above it, a single SYN", waiting(1, 1, start, start), start + 500 * MS, None),
+            ("above it, one SYN twice", waiting(1, 2, start, start + 400 * MS), start + 500 * MS, weak),
+            ("refused once", refused(1, start, start), start, weak),
+            ("refused three times", refused(3, start, start + 9 * MS), start + 9 * MS, strong),
+        ];
+        for (name, state, now, expected) in cases {
+            let suspicion = Detector::new(settings()).look(&view(state), now);
+            assert_eq!(suspicion.map(|suspicion| suspicion.strength), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn half_seen_servers_get_the_longer_floor() {
+        let start = 1_000 * MS;
+        let half_seen = View { half_seen: true, ..view(waiting(4, 4, start, start + 10 * MS)) };
+        let mut detector = Detector::new(settings());
+        assert_eq!(detector.look(&half_seen, start + 149 * MS), None);
+        assert!(detector.look(&half_seen, start + 150 * MS).is_some());
+    }
+
+    #[test]
+    fn far_clients_set_their_own_scale() {
+        let counters = ServerCounters { waits: 100, wait_sum_ns: 100 * 50 * MS, ..ServerCounters::zeroed() };
+        let start = 1_000 * MS;
+        let slow = View { counters, ..view(waiting(8, 8, start, start + 10 * MS)) };
+        let mut detector = Detector::new(settings());
+        assert_eq!(detector.look(&slow, start + 390 * MS), None, "eight times 50 ms are not over");
+        let suspicion = detector.look(&slow, start + 410 * MS).expect("now they are");
+        assert_eq!(
+            suspicion.evidence.to_string(),
+            "no progress for 410 ms while 8 client networks sent 8 SYNs; usual wait 50.0 ms"
+        );
+    }
+
+    #[test]
+    fn one_lost_syn_does_not_move_the_scale_by_much() {
+        let mut detector = Detector::new(settings());
+        let mut counters = ServerCounters { waits: 500, wait_sum_ns: 500 * MS, ..ServerCounters::zeroed() };
+        detector.look(&View { counters, ..view(ServerState::zeroed()) }, MS);
+        counters.waits += 1;
+        counters.wait_sum_ns += 1_000 * MS;
+        detector.look(&View { counters, ..view(ServerState::zeroed()) }, 2 * MS);
+        let usual = detector.usual_wait(ID).expect("it has been measured");
+        assert!(usual < Duration::from_millis(20), "{usual:?}");
+    }
+
+    #[test]
+    fn a_suspicion_is_raised_once_and_may_grow() {
+        let start = 1_000 * MS;
+        let mut detector = Detector::new(settings());
+        let strength = |found: Option<Suspicion>| found.map(|suspicion| suspicion.strength);
+        let first = detector.look(&view(refused(1, start, start)), start);
+        assert_eq!(strength(first), Some(Strength::Weak));
+        assert_eq!(detector.look(&view(refused(2, start, start + MS)), start + MS), None);
+        let grown = detector.look(&view(refused(3, start, start + 2 * MS)), start + 2 * MS);
+        assert_eq!(strength(grown), Some(Strength::Strong));
+        assert_eq!(detector.look(&view(refused(9, start, start + 3 * MS)), start + 3 * MS), None);
+    }
+
+    #[test]
+    fn a_cleared_server_is_left_alone_for_longer_each_time() {
+        let mut detector = Detector::new(settings());
+        let mut now = 1_000 * MS;
+        for pause in [250, 500, 1000, 2000, 4000, 5000, 5000] {
+            assert!(
+                detector.look(&view(refused(3, now, now)), now).is_some(),
+                "before a pause of {pause} ms"
+            );
+            detector.observe(ID, Observation::Cleared, now);
+            let later = now + (pause - 1) * MS;
+            assert_eq!(detector.look(&view(refused(3, now, later)), later), None, "within {pause} ms");
+            now += pause * MS;
+        }
+    }
+
+    #[test]
+    fn evidence_from_before_a_clearing_does_not_count_again() {
+        let mut detector = Detector::new(settings());
+        let start = 1_000 * MS;
+        let old = refused(3, start, start);
+        assert!(detector.look(&view(old), start).is_some());
+        detector.observe(ID, Observation::Cleared, start + MS);
+        assert_eq!(detector.look(&view(old), start + 60_000 * MS), None);
+    }
+
+    #[test]
+    fn a_server_that_is_down_is_not_suspected_until_it_is_up_again() {
+        let mut detector = Detector::new(settings());
+        let start = 1_000 * MS;
+        detector.observe(ID, Observation::Down, start);
+        assert_eq!(detector.look(&view(refused(9, start, start + MS)), start + MS), None);
+        detector.observe(ID, Observation::Up, start + 2 * MS);
+        assert_eq!(detector.look(&view(refused(9, start, start + MS)), start + 3 * MS), None, "old evidence");
+        assert!(detector.look(&view(refused(9, start, start + 4 * MS)), start + 4 * MS).is_some());
+    }
+
+    proptest! {
+        /// Whatever the numbers: no suspicion without a SYN that waits or was refused, none within the floor.
+        #[test]
+        fn no_demand_no_suspicion(
+            since in 0_u64..10_000 * MS,
+            last in 0_u64..10_000 * MS,
+            after in 0_u64..20_000 * MS,
+            bits in any::<u64>(),
+            syns in any::<u32>(),
+            half_seen in any::<bool>(),
+        ) {
+            let state = ServerState {
+                waiting_since_ns: since,
+                last_syn_ns: last,
+                waiting_clients: bits,
+                waiting_syns: syns,
+                ..ServerState::zeroed()
+            };
+            let view = View { half_seen, ..view(state) };
+            let floor = if half_seen { 150 * MS } else { 60 * MS };
+            if Detector::new(settings()).look(&view, after).is_some() {
+                prop_assert!(since > 0 && last > 0 && syns >= 1);
+                prop_assert!(after >= since + floor);
+            }
+        }
+    }
 }
