@@ -7,4 +7,5 @@
 pub mod config;
 pub mod health;
 pub mod passive;
+pub mod pool;
 pub mod service;
