@@ -1,3 +1,110 @@
 //! Build, run and test the workspace, on this machine or in a test VM.
+#![expect(clippy::print_stdout, reason = "a command line tool talks to its user")]
 
-fn main() {}
+mod apt;
+mod build;
+mod cache;
+mod linker;
+mod paths;
+mod process;
+mod setup;
+mod toolchain;
+mod tools;
+mod vm;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::{Args, Parser, Subcommand};
+
+use crate::build::Profile;
+use crate::cache::Cache;
+use crate::vm::{Clock, VmOptions, kernel};
+
+/// Build, run and test the workspace, on this machine or in a test VM.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Find or get what building and testing need
+    Setup,
+    /// Build the kernel side, then the agent with it inside
+    Build {
+        /// Build the agent without optimisation
+        #[arg(long)]
+        debug: bool,
+    },
+    /// Run a command in a VM whose kernel has IPVS, on top of this machine's files
+    Vm(VmArguments),
+}
+
+#[derive(Debug, Args)]
+struct VmArguments {
+    /// The kernel's version: 6.1, 5.10, 6.12 or 7.2
+    #[arg(long, default_value_t = kernel::DEFAULT)]
+    kernel: kernel::Line,
+    /// Measure time by counting instructions: repeatable, on one CPU
+    #[arg(long)]
+    icount: bool,
+    /// Memory in MiB
+    #[arg(long, default_value_t = VmOptions::default().memory_mib, value_name = "MB")]
+    memory: u32,
+    /// Number of CPUs
+    #[arg(long, default_value_t = VmOptions::default().cpus, value_name = "N")]
+    cpus: u32,
+    /// How long the VM may run
+    #[arg(long, default_value_t = VmOptions::default().timeout.as_secs(), value_name = "SECONDS")]
+    timeout: u64,
+    /// A directory for results, which the command sees as `$LVS_OUT`
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Show the VM's kernel log
+    #[arg(long)]
+    verbose: bool,
+    /// The command, run at the repository's root
+    #[arg(last = true, required = true)]
+    command: Vec<OsString>,
+}
+
+impl VmArguments {
+    fn options(&self) -> Result<VmOptions> {
+        let out = self.out.as_ref().map(|directory| {
+            std::fs::create_dir_all(directory)
+                .and_then(|()| directory.canonicalize())
+                .with_context(|| format!("cannot make {}", directory.display()))
+        });
+        Ok(VmOptions {
+            kernel: self.kernel,
+            clock: if self.icount { Clock::Instructions } else { Clock::Host },
+            memory_mib: self.memory,
+            cpus: self.cpus,
+            timeout: Duration::from_secs(self.timeout),
+            out: out.transpose()?,
+            verbose: self.verbose,
+            environment: Vec::new(),
+        })
+    }
+}
+
+fn main() -> Result<ExitCode> {
+    let cache = Cache::locate()?;
+    match Arguments::parse().task {
+        Task::Setup => setup::setup(&cache)?,
+        Task::Build { debug } => {
+            build::build(&cache, if debug { Profile::Debug } else { Profile::Release })?;
+        }
+        Task::Vm(arguments) => {
+            let status = vm::run_on_terminal(&cache, &arguments.options()?, &arguments.command)?;
+            return Ok(u8::try_from(status).map_or(ExitCode::FAILURE, ExitCode::from));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,188 @@
+//! `cargo xtask setup`: finds or gets what building and testing need.
+//!
+//! Large things that others use too (a compiler, LLVM, QEMU) are installed with apt; the rest is unpacked or built
+//! into the cache.
+
+use std::fmt;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::apt::{self, Apt};
+use crate::cache::Cache;
+use crate::vm::{self, kernel};
+use crate::{linker, process, toolchain, tools};
+
+/// Something that must be there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Piece {
+    CCompiler,
+    BpfCompiler,
+    BpfLinker,
+    Qemu,
+    Busybox,
+    Kernel(kernel::Line),
+    Tools,
+}
+
+/// What building takes.
+pub(crate) const TO_BUILD: &[Piece] = &[Piece::CCompiler, Piece::BpfCompiler, Piece::BpfLinker];
+
+/// What the VM takes.
+pub(crate) const FOR_VM: &[Piece] =
+    &[Piece::Qemu, Piece::Busybox, Piece::Kernel(kernel::DEFAULT), Piece::Tools];
+
+/// How a missing piece is got.
+enum Remedy {
+    /// Install Debian packages.
+    Install(Vec<String>),
+    /// Fill an entry of the cache.
+    Fill,
+}
+
+/// `cargo xtask setup`.
+pub(crate) fn setup(cache: &Cache) -> Result<()> {
+    if ensure_all(cache, &[TO_BUILD, FOR_VM].concat())? {
+        println!("Set-up is complete.");
+    } else {
+        println!("Everything is there.");
+    }
+    Ok(())
+}
+
+/// Gets those of the pieces that are missing; returns whether any was.
+pub(crate) fn ensure_all(cache: &Cache, pieces: &[Piece]) -> Result<bool> {
+    let missing: Vec<Piece> = pieces.iter().copied().filter(|piece| piece.found(cache).is_none()).collect();
+    if missing.is_empty() {
+        return Ok(false);
+    }
+    ensure!(apt::available(), without_apt(&missing));
+    let mut packages = Vec::new();
+    let mut to_fill = Vec::new();
+    println!("Set-up will:");
+    for piece in missing {
+        match piece.remedy(cache).with_context(|| format!("cannot get {piece}"))? {
+            Remedy::Install(names) => {
+                println!("  install {} with apt-get, for {piece}", names.join(" "));
+                packages.extend(names);
+            }
+            Remedy::Fill => {
+                println!("  {} {piece} in {}", piece.verb(), cache.root().display());
+                to_fill.push(piece);
+            }
+        }
+    }
+    install(cache, &packages)?;
+    for piece in to_fill {
+        println!("Set-up: {piece} …");
+        piece.fill(cache).with_context(|| format!("cannot get {piece}"))?;
+    }
+    let still: Vec<&Piece> = pieces.iter().filter(|piece| piece.found(cache).is_none()).collect();
+    ensure!(still.is_empty(), "set-up ended, and yet these are missing: {still:?}");
+    Ok(true)
+}
+
+/// Installs packages, or says how to when only the administrator may.
+fn install(cache: &Cache, packages: &[String]) -> Result<()> {
+    if packages.is_empty() {
+        return Ok(());
+    }
+    if !apt::is_root() {
+        let command = [&["apt-get"], apt::INSTALL.as_slice()].concat().join(" ");
+        bail!(
+            "only root may install packages; run this, then set-up again:\n    sudo {command} {}",
+            packages.join(" ")
+        );
+    }
+    println!("Set-up: apt-get install {} …", packages.join(" "));
+    Apt::system(cache)?.install(packages)
+}
+
+/// The advice for a machine that isn't a Debian.
+fn without_apt(missing: &[Piece]) -> String {
+    let by_hand: Vec<String> =
+        missing.iter().map(|piece| format!("    {piece}: {}", piece.by_hand())).collect();
+    format!(
+        "there is no apt-get here, so install by hand what is missing:\n{}\nor work in a container of Debian 12",
+        by_hand.join("\n")
+    )
+}
+
+impl Piece {
+    /// What is there of it, in words; none if it is missing.
+    pub(crate) fn found(self, cache: &Cache) -> Option<String> {
+        match self {
+            Self::CCompiler => process::find("cc").map(|path| path.display().to_string()),
+            Self::BpfCompiler => bpf_compiler(cache).map(|compiler| compiler.to_string()),
+            Self::BpfLinker => {
+                let ready = toolchain::ready(cache).ok()?;
+                let directory = linker::directory(cache, ready.version.llvm);
+                Some(format!("{} ({})", directory.join("bpf-linker").display(), linker::VERSION))
+            }
+            Self::Qemu => vm::qemu().map(|path| path.display().to_string()),
+            Self::Busybox => vm::busybox_is_there(cache).then(|| "in the cache".to_owned()),
+            Self::Kernel(line) => kernel::get_if_there(cache, line).map(|kernel| kernel.release),
+            Self::Tools => tools::are_there(cache).then(|| "in the cache".to_owned()),
+        }
+    }
+
+    fn remedy(self, cache: &Cache) -> Result<Remedy> {
+        let install = |names: &[&str]| Remedy::Install(names.iter().map(|&name| name.to_owned()).collect());
+        Ok(match self {
+            Self::CCompiler => install(&["gcc", "libc6-dev"]),
+            Self::BpfCompiler => Remedy::Install(toolchain::packages(&Apt::system(cache)?)?),
+            Self::Qemu => install(&[vm::QEMU_PACKAGE]),
+            Self::BpfLinker | Self::Busybox | Self::Kernel(_) | Self::Tools => Remedy::Fill,
+        })
+    }
+
+    fn fill(self, cache: &Cache) -> Result<()> {
+        match self {
+            Self::BpfLinker => {
+                let compiler = bpf_compiler(cache).context("no BPF compiler with its LLVM")?;
+                linker::build(cache, compiler.version.llvm)
+            }
+            Self::Busybox => vm::get_busybox(cache).map(drop),
+            Self::Kernel(line) => kernel::get(cache, line).map(drop),
+            Self::Tools => tools::for_tests(cache).map(drop),
+            Self::CCompiler | Self::BpfCompiler | Self::Qemu => bail!("{self} is installed, not unpacked"),
+        }
+    }
+
+    fn verb(self) -> &'static str {
+        if self == Self::BpfLinker { "build" } else { "unpack" }
+    }
+
+    /// What to do without apt.
+    pub(crate) fn by_hand(self) -> String {
+        match self {
+            Self::CCompiler => "any C compiler and linker, as cargo needs them".to_owned(),
+            Self::BpfCompiler => format!(
+                "rustup toolchain install nightly --component rust-src, and LLVM's development files ({})",
+                linker::llvm_prefix(*linker::LLVM_MAJORS.end()).display()
+            ),
+            Self::BpfLinker => format!("cargo install bpf-linker --version {}", linker::VERSION),
+            Self::Qemu => "QEMU for x86-64 with 9p".to_owned(),
+            Self::Busybox | Self::Kernel(_) | Self::Tools => "comes from Debian's packages".to_owned(),
+        }
+    }
+}
+
+/// The compiler that can be worked with: its linker is there, or can be built.
+fn bpf_compiler(cache: &Cache) -> Option<toolchain::BpfToolchain> {
+    let ready = toolchain::ready(cache).ok();
+    ready.or_else(|| toolchain::candidates().into_iter().find(|found| linker::can_build(found.version.llvm)))
+}
+
+impl fmt::Display for Piece {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CCompiler => f.write_str("a C compiler"),
+            Self::BpfCompiler => f.write_str("a compiler for BPF, with its LLVM"),
+            Self::BpfLinker => f.write_str("bpf-linker"),
+            Self::Qemu => f.write_str("QEMU"),
+            Self::Busybox => f.write_str("busybox"),
+            Self::Kernel(line) => write!(f, "a kernel {line} with IPVS"),
+            Self::Tools => f.write_str("the tools for tests"),
+        }
+    }
+}
