@@ -3,7 +3,24 @@
 //! A [`Config`] has been validated whole: nothing in it contradicts itself, and the rest of the agent doesn't check
 //! again.
 
-use std::{net::SocketAddr, num::NonZeroU32, ops::RangeInclusive, time::Duration};
+pub mod defaults;
+mod error;
+pub mod native;
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    net::SocketAddr,
+    num::NonZeroU32,
+    ops::RangeInclusive,
+    path::Path,
+    time::Duration,
+};
+
+pub use error::{
+    ConfigError, Contradiction, Fault, FaultKind, Faults, FileError, FileErrorKind, KeyFault, Place,
+    ValueFault,
+};
 
 use crate::service::{ForwardingMethod, Scheduler, ServiceKey, Weight};
 
@@ -16,6 +33,35 @@ pub struct Config {
     pub passive: PassiveSettings,
     /// The virtual services, at least one, no two with the same key or name.
     pub services: Vec<VirtualService>,
+}
+
+/// The largest file that is read. 10,000 servers take about a tenth of it.
+const MAX_FILE_BYTES: u64 = 16 << 20;
+
+impl Config {
+    /// Reads and validates the file at `path`, whole.
+    pub fn from_file(path: &Path) -> Result<Self, ConfigError> {
+        let text = read_text(path).map_err(|kind| FileError { path: path.to_owned(), kind })?;
+        native::read(&text, path)
+    }
+}
+
+/// The file's text.
+fn read_text(path: &Path) -> Result<String, FileErrorKind> {
+    let explain = |error: io::Error| match error.kind() {
+        io::ErrorKind::NotFound => FileErrorKind::Missing,
+        io::ErrorKind::IsADirectory => FileErrorKind::Directory,
+        _ => FileErrorKind::Io(error),
+    };
+    let mut bytes = Vec::new();
+    // One byte more than allowed tells a file that is too large from one that just fits, even where the file has no
+    // size of its own, such as a pipe.
+    File::open(path).map_err(explain)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(explain)?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err(FileErrorKind::TooLarge { limit: MAX_FILE_BYTES });
+    }
+    String::from_utf8(bytes)
+        .map_err(|error| FileErrorKind::NotText { offset: error.utf8_error().valid_up_to() })
 }
 
 /// How the agent itself behaves.

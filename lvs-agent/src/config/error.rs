@@ -1,0 +1,485 @@
+//! What can be wrong with a configuration, where, and what to do about it.
+
+use std::{
+    fmt, io,
+    ops::Range,
+    path::{Path, PathBuf},
+};
+
+use thiserror::Error;
+
+/// How many faults are kept: a person mends a screen of them at a time, and a wrong default may fault every server.
+const KEPT_FAULTS: usize = 20;
+/// How many characters of a source line are shown around the fault.
+const SHOWN_CHARACTERS: usize = 100;
+
+/// A configuration that can't be used. Nothing has been touched.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// The file can't be read at all.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The file was read, and what it says is wrong.
+    #[error(transparent)]
+    Content(#[from] Faults),
+}
+
+/// The file can't be read at all.
+#[derive(Debug, Error)]
+#[error("{}: {kind}", path.display())]
+pub struct FileError {
+    /// Which file.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    #[source]
+    pub kind: FileErrorKind,
+}
+
+/// Why a file can't be read.
+#[derive(Debug, Error)]
+pub enum FileErrorKind {
+    /// There is none.
+    #[error("there is no such file; create it, or name another one")]
+    Missing,
+    /// It is a directory.
+    #[error("this is a directory; name the file in it")]
+    Directory,
+    /// It is larger than any configuration that makes sense.
+    #[error("the file is larger than {limit} bytes; is it the right one?")]
+    TooLarge {
+        /// The most that is read.
+        limit: u64,
+    },
+    /// It holds bytes that are no text.
+    #[error("byte {offset} is not UTF-8; save the file as UTF-8 text")]
+    NotText {
+        /// How many bytes before it are.
+        offset: usize,
+    },
+    /// Anything else that the operating system has to say.
+    #[error("can't be read: {0}")]
+    Io(#[source] io::Error),
+}
+
+/// What was found wrong in one configuration.
+#[derive(Debug)]
+pub struct Faults {
+    /// Where the text came from.
+    pub origin: PathBuf,
+    /// The first faults in the order of the file, at least one.
+    pub first: Vec<Fault>,
+    /// How many there are beyond those.
+    pub more: usize,
+}
+
+impl std::error::Error for Faults {}
+
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, fault) in self.first.iter().enumerate() {
+            if number > 0 {
+                writeln!(f)?;
+            }
+            let Place { line, column, .. } = &fault.place;
+            writeln!(f, "{}:{line}:{column}: {}", self.origin.display(), fault.kind)?;
+            write!(f, "{}", fault.place)?;
+        }
+        if self.more > 0 {
+            write!(f, "\n… and {} more", self.more)?;
+        }
+        Ok(())
+    }
+}
+
+/// One thing that is wrong, and where.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fault {
+    /// What is wrong.
+    pub kind: FaultKind,
+    /// Where.
+    pub place: Place,
+}
+
+/// A place in a configuration. Displayed as the source line with carets under the place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Line, from 1.
+    pub line: usize,
+    /// Column in characters, from 1.
+    pub column: usize,
+    /// How many characters from there on are meant, at least 1.
+    pub width: usize,
+    /// The whole source line, without its end.
+    pub source: String,
+}
+
+impl Place {
+    /// The place of the bytes `span` in `text`.
+    #[must_use]
+    pub fn new(text: &str, span: &Range<usize>) -> Self {
+        let start = text.floor_char_boundary(span.start);
+        let line_start = text[..start].rfind('\n').map_or(0, |end| end + 1);
+        let line_end = text[start..].find('\n').map_or(text.len(), |length| start + length);
+        let end = text.floor_char_boundary(span.end).clamp(start, line_end);
+        Self {
+            line: text[..line_start].matches('\n').count() + 1,
+            column: text[line_start..start].chars().count() + 1,
+            width: text[start..end].chars().count().max(1),
+            source: text[line_start..line_end].trim_end_matches('\r').to_owned(),
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let skipped = if self.column > SHOWN_CHARACTERS { self.column - SHOWN_CHARACTERS / 2 } else { 0 };
+        // One character each, so that the carets stay where they belong; nothing that a terminal would obey.
+        let shown: String = self
+            .source
+            .chars()
+            .skip(skipped)
+            .take(SHOWN_CHARACTERS)
+            .map(|c| match c {
+                '\t' => ' ',
+                c if c.is_control() => '\u{fffd}',
+                c => c,
+            })
+            .collect();
+        let indent = self.column - 1 - skipped;
+        let width = self.width.min((SHOWN_CHARACTERS - indent).max(1));
+        writeln!(f, "{:5} | {}", self.line, shown.trim_end())?;
+        write!(f, "      | {:indent$}{:^<width$}", "", "")
+    }
+}
+
+/// What is wrong.
+#[derive(Clone, Debug, PartialEq, Error)]
+pub enum FaultKind {
+    /// The text doesn't follow the format's grammar.
+    #[error("not valid TOML: {message}{}", found(text))]
+    Syntax {
+        /// What the parser has to say.
+        message: String,
+        /// The text that it tripped over; empty where something is missing.
+        text: String,
+    },
+    /// A key is unknown, missing, or doesn't belong here.
+    #[error(transparent)]
+    Key(#[from] KeyFault),
+    /// A key's value can't be used.
+    #[error("{key}: {fault}")]
+    Value {
+        /// The key.
+        key: &'static str,
+        /// What is wrong with its value.
+        fault: ValueFault,
+    },
+    /// Each value could be used, but not all of them together.
+    #[error(transparent)]
+    Contradiction(#[from] Contradiction),
+}
+
+/// The second half of the message about the grammar.
+fn found(text: &str) -> String {
+    if text.is_empty() { String::new() } else { format!(", found {text:?}") }
+}
+
+/// A key is unknown, missing, or doesn't belong here.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum KeyFault {
+    /// There is no such key.
+    #[error("unknown key {key:?} in {section}; {}", hint(nearest.as_deref(), known))]
+    Unknown {
+        /// The key as written.
+        key: String,
+        /// The section that it is in.
+        section: &'static str,
+        /// The known key that looks most like it.
+        nearest: Option<String>,
+        /// All keys that the section has.
+        known: Vec<&'static str>,
+    },
+    /// A key must be there and isn't.
+    #[error("{section} has no {key:?}; add {example}")]
+    Missing {
+        /// The key.
+        key: &'static str,
+        /// The section that it belongs into.
+        section: &'static str,
+        /// What could be written.
+        example: &'static str,
+    },
+    /// A key that only some kinds of check have.
+    #[error("{key:?} has no meaning for a check of type {kind:?}; remove it, or choose another type")]
+    WrongCheck {
+        /// The key.
+        key: &'static str,
+        /// The check's type.
+        kind: &'static str,
+    },
+}
+
+/// The second half of the message about an unknown key.
+fn hint(nearest: Option<&str>, known: &[&str]) -> String {
+    match nearest {
+        Some(nearest) => format!("did you mean {nearest:?}?"),
+        None => format!("known here: {}", known.join(", ")),
+    }
+}
+
+/// A value that can't be used.
+#[derive(Clone, Debug, PartialEq, Error)]
+pub enum ValueFault {
+    /// A value of another type is needed.
+    #[error("{got} can't stand here; write {wanted}")]
+    Type {
+        /// What is needed, with an example.
+        wanted: &'static str,
+        /// What was written.
+        got: String,
+    },
+    /// A duration written as a bare number.
+    #[error("{number} has no unit; write \"{number}ms\" or \"{number}s\", in quotes")]
+    BareNumber {
+        /// The number.
+        number: String,
+    },
+    /// Text that is no duration.
+    #[error("{text:?} is no duration; write a number and its unit, such as \"250ms\", \"1s\" or \"1m 30s\"")]
+    Duration {
+        /// The text.
+        text: String,
+    },
+    /// A number or duration beyond its bounds.
+    #[error("{value} is {}{reason}; write {min} to {max}", beyond(*above, min, max))]
+    Range {
+        /// The value as written.
+        value: String,
+        /// Whether it is above `max`; otherwise below `min`.
+        above: bool,
+        /// The least.
+        min: String,
+        /// The most.
+        max: String,
+        /// Why there is that bound: empty, or a clause that starts with a comma.
+        reason: &'static str,
+    },
+    /// A word that isn't one of those that are known.
+    #[error("{word:?} is unknown; write {}", either(known))]
+    Word {
+        /// The word.
+        word: String,
+        /// Those that are known.
+        known: Vec<&'static str>,
+    },
+    /// Something that LVS can do and this version can't.
+    #[error("{what} is not supported yet; {remedy}")]
+    NotSupported {
+        /// What.
+        what: String,
+        /// What can be done instead.
+        remedy: &'static str,
+    },
+    /// Text that is no address.
+    #[error("{text:?} is no {wanted}; names are not looked up")]
+    Address {
+        /// The text.
+        text: String,
+        /// What is wanted, with an example.
+        wanted: &'static str,
+    },
+    /// An address without a port where one is needed.
+    #[error("{text:?} has no port; write \"{text}:80\"")]
+    NoPort {
+        /// The address.
+        text: String,
+    },
+    /// A port that isn't between 1 and 65535.
+    #[error("port {port:?} in {text:?} is not a number from 1 to 65535")]
+    Port {
+        /// The port.
+        port: String,
+        /// The whole text.
+        text: String,
+    },
+    /// An address that no single host can have.
+    #[error("{address} can't be the address of one host; write a unicast address")]
+    NotUnicast {
+        /// The address.
+        address: String,
+    },
+    /// Text that is empty, too long or has characters that don't belong there.
+    #[error("{text:?} {problem}")]
+    Text {
+        /// The text.
+        text: String,
+        /// What is wrong with it, and what to do.
+        problem: &'static str,
+    },
+}
+
+/// Which of its bounds a value is beyond.
+fn beyond(above: bool, min: &str, max: &str) -> String {
+    if above { format!("above {max}") } else { format!("below {min}") }
+}
+
+/// The words as `"a", "b" or "c"`.
+fn either(words: &[&str]) -> String {
+    let quoted: Vec<_> = words.iter().map(|word| format!("{word:?}")).collect();
+    match quoted.split_last() {
+        Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
+        _ => quoted.concat(),
+    }
+}
+
+/// Each value could be used, but not all of them together.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Contradiction {
+    /// A check that may take longer than its interval.
+    #[error(
+        "timeout {timeout} is above the interval {interval}; a check never overlaps itself, so a silent server \
+         would only be asked every {timeout}: lower the timeout or raise the interval"
+    )]
+    TimeoutAboveInterval {
+        /// The timeout.
+        timeout: String,
+        /// The interval.
+        interval: String,
+    },
+    /// The first pause is longer than the longest.
+    #[error("backoff {backoff} is above backoff-max {max}; raise backoff-max or lower backoff")]
+    BackoffAboveMax {
+        /// The first pause.
+        backoff: String,
+        /// The longest.
+        max: String,
+    },
+    /// Two keys of which only one can be.
+    #[error("a service has either an address or a firewall mark; remove \"address\" or \"mark\"")]
+    AddressAndMark,
+    /// A device named twice.
+    #[error("device {device:?} is in the list twice; remove one")]
+    DeviceTwice {
+        /// The device.
+        device: String,
+    },
+    /// Two services under the same key.
+    #[error("service {key} is already at line {line}; put the servers of both into one")]
+    ServiceTwice {
+        /// The key.
+        key: String,
+        /// Line of the other one.
+        line: usize,
+    },
+    /// Two services with the same name.
+    #[error("the name {name:?} is already used at line {line}; give one of the services another name")]
+    NameTwice {
+        /// The name.
+        name: String,
+        /// Line of the other one.
+        line: usize,
+    },
+    /// Two servers of one service with the same address and port.
+    #[error("server {server} is already in this service, at line {line}; remove one, and add up the weights")]
+    ServerTwice {
+        /// The server.
+        server: String,
+        /// Line of the other one.
+        line: usize,
+    },
+    /// A direct-route server with a port of its own.
+    #[error(
+        "direct-route can't change the port: the server's is {server}, the service's {service}; leave the server's \
+         port away, or use \"masquerade\""
+    )]
+    DirectRoutePort {
+        /// The server's port.
+        server: u16,
+        /// The service's.
+        service: u16,
+    },
+    /// A real server that has a VIP as its address.
+    #[error("{address} is the VIP of the service at line {line}; write the real server's own address")]
+    ServerIsVip {
+        /// The address.
+        address: String,
+        /// Line of the service.
+        line: usize,
+    },
+    /// Nothing to do.
+    #[error("there is no service; add a [[service]] with an address and at least one [[service.server]]")]
+    NoServices,
+    /// A service without servers.
+    #[error("this service has no servers; add at least one [[service.server]] below it")]
+    NoServers,
+}
+
+/// Collects faults while a reader goes on with what it can still make sense of.
+#[derive(Debug, Default)]
+pub(super) struct FaultList(Vec<(Range<usize>, FaultKind)>);
+
+impl FaultList {
+    /// Notes a fault at the bytes `span` of the text.
+    pub(super) fn add(&mut self, span: Range<usize>, kind: impl Into<FaultKind>) {
+        self.0.push((span, kind.into()));
+    }
+
+    /// How many faults were noted.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// `value`, unless a fault was noted.
+    pub(super) fn finish<T>(mut self, value: T, text: &str, origin: &Path) -> Result<T, Faults> {
+        self.0.sort_by_key(|(span, _)| (span.start, span.end));
+        if self.0.is_empty() {
+            return Ok(value);
+        }
+        let more = self.0.len().saturating_sub(KEPT_FAULTS);
+        self.0.truncate(KEPT_FAULTS);
+        let first =
+            self.0.into_iter().map(|(span, kind)| Fault { kind, place: Place::new(text, &span) }).collect();
+        Err(Faults { origin: origin.to_owned(), first, more })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn place_counts_lines_and_characters() {
+        let text = "eins\nzwäi = 'ü'\r\ndrei";
+        let start = text.find('\'').unwrap();
+        let place = Place::new(text, &(start..start + 4));
+        assert_eq!((place.line, place.column, place.width), (2, 8, 3));
+        assert_eq!(place.source, "zwäi = 'ü'");
+        assert_eq!(place.to_string(), "    2 | zwäi = 'ü'\n      |        ^^^");
+    }
+
+    #[test]
+    fn long_lines_are_cut_around_the_place() {
+        let text = format!("{}X{}", "a".repeat(500), "b".repeat(500));
+        let shown = Place::new(&text, &(500..501)).to_string();
+        let (source, carets) = shown.split_once('\n').unwrap();
+        assert_eq!(source.find('X'), carets.find('^'));
+        assert!(source.len() < 120, "{source}");
+    }
+
+    #[test]
+    fn control_characters_are_not_shown() {
+        let shown = Place::new("a\u{1b}[31mb", &(0..1)).to_string();
+        assert!(!shown.contains('\u{1b}'), "{shown:?}");
+    }
+
+    proptest! {
+        #[test]
+        fn any_span_has_a_place(text in "\\PC*[\n\r\tä]*\\PC*", start in 0_usize..80, length in 0_usize..200) {
+            let place = Place::new(&text, &(start..start + length));
+            prop_assert!(place.line >= 1 && place.column >= 1 && place.width >= 1);
+            prop_assert!(place.to_string().contains('^'));
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! What only shows when services and servers are compared with each other.
+
+use std::{collections::HashMap, net::IpAddr, ops::Range};
+
+use super::service::ReadService;
+use crate::{
+    config::error::{Contradiction, FaultList},
+    service::ServiceKey,
+};
+
+/// Notes services that are there twice, servers that are twice in a service, and servers that are VIPs.
+pub(super) fn services(services: &[ReadService], text: &str, faults: &mut FaultList) {
+    let ends: Vec<usize> = text.match_indices('\n').map(|(end, _)| end).collect();
+    let line = |place: &Range<usize>| ends.partition_point(|end| *end < place.start) + 1;
+    let mut keys = HashMap::new();
+    let mut names = HashMap::new();
+    for read in services {
+        if let Some(other) = keys.insert(read.service.key, &read.address) {
+            let key = read.service.key.to_string();
+            faults.add(read.address.clone(), Contradiction::ServiceTwice { key, line: line(other) });
+        } else if let Some(other) = names.insert(&read.service.name, &read.name) {
+            let name = read.service.name.clone();
+            faults.add(read.name.clone(), Contradiction::NameTwice { name, line: line(other) });
+        }
+    }
+    let mut vips: HashMap<IpAddr, &Range<usize>> = HashMap::new();
+    for read in services {
+        if let ServiceKey::Address { address, .. } = read.service.key {
+            vips.entry(address.ip()).or_insert(&read.address);
+        }
+    }
+    for read in services {
+        let mut addresses = HashMap::new();
+        for (server, place) in read.service.servers.iter().zip(&read.servers) {
+            if let Some(vip) = vips.get(&server.address.ip()) {
+                let address = server.address.ip().to_string();
+                faults.add(place.clone(), Contradiction::ServerIsVip { address, line: line(vip) });
+            }
+            if let Some(other) = addresses.insert(server.address, place) {
+                let server = server.address.to_string();
+                faults.add(place.clone(), Contradiction::ServerTwice { server, line: line(other) });
+            }
+        }
+    }
+}

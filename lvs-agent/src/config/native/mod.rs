@@ -1,0 +1,86 @@
+//! The agent's own format: TOML.
+//!
+//! An example that says everything, most of it with the values that hold anyway:
+//!
+//! ```toml
+#![doc = include_str!("example.toml")]
+//! ```
+//!
+//! The rules behind it:
+//! - A duration is text with a unit (`"250ms"`, `"1s"`, `"1m 30s"`), from 1 ms to 24 hours.
+//! - An address is a number, never a name: looking names up could hang, and answer differently tomorrow. This version
+//!   knows IPv4 only.
+//! - A service's `check` replaces that of `[defaults]` whole; nothing of the two is mixed.
+//! - A check's timeout is never above its interval: a check doesn't overlap itself, so a silent server would be asked
+//!   less often than written. Where only the interval is written, the timeout follows it down.
+//! - A real server's forwarding method must be written: in the server, the service, or `[defaults]`. A wrong guess
+//!   would lose packets without a word.
+//! - Under direct route the kernel leaves the port alone, so the server's port must be the service's.
+//! - Unknown keys are faults: a misspelt `fall` must not become the default.
+
+mod check;
+mod compare;
+mod section;
+mod service;
+mod settings;
+#[cfg(test)]
+mod tests;
+mod value;
+
+use std::path::Path;
+
+use toml::{Spanned, de::DeTable};
+
+use super::{
+    AgentSettings, Config, ConfigError, Faults, PassiveSettings,
+    error::{Contradiction, FaultKind, FaultList},
+};
+use section::Section;
+use settings::ServiceSettings;
+
+/// Reads and validates `text`, whole. `origin` names it in messages.
+pub fn read(text: &str, origin: &Path) -> Result<Config, ConfigError> {
+    let document = parse(text, origin)?;
+    let mut faults = FaultList::default();
+    let config = document_to_config(document, text, &mut faults);
+    Ok(faults.finish(config, text, origin)?)
+}
+
+/// The grammar. If it isn't followed, only the first fault is told: the others may only come from that one.
+fn parse<'i>(text: &'i str, origin: &Path) -> Result<Spanned<DeTable<'i>>, Faults> {
+    let mut faults = FaultList::default();
+    let (document, errors) = DeTable::parse_recoverable(text);
+    if let Some(error) = errors.into_iter().min_by_key(|error| error.span().map_or(0, |span| span.start)) {
+        let span = error.span().unwrap_or(0..0);
+        let found = text.get(span.clone()).and_then(|found| found.lines().next()).unwrap_or_default();
+        let kind = FaultKind::Syntax { message: error.message().to_owned(), text: found.to_owned() };
+        faults.add(span, kind);
+    }
+    faults.finish(document, text, origin)
+}
+
+/// Reads what follows the grammar, and notes what is wrong with it.
+fn document_to_config(document: Spanned<DeTable<'_>>, text: &str, faults: &mut FaultList) -> Config {
+    let mut top = Section::new("the file", 0..0, document.into_inner());
+    let agent = top.table("agent", "[agent]", faults);
+    let passive = top.table("passive", "[passive]", faults);
+    let defaults = top.table("defaults", "[defaults]", faults);
+    let before = faults.len();
+    let sections = top.tables("service", "[[service]]", faults);
+    if sections.is_empty() && faults.len() == before {
+        faults.add(0..0, Contradiction::NoServices);
+    }
+    top.finish(faults);
+
+    let agent = agent.map_or_else(AgentSettings::default, |section| settings::agent(section, faults));
+    let passive = passive.map_or_else(PassiveSettings::default, |section| settings::passive(section, faults));
+    let defaults = defaults.map_or_else(ServiceSettings::default, |mut section| {
+        let settings = ServiceSettings::default().overridden_by(&mut section, faults);
+        section.finish(faults);
+        settings
+    });
+    let services: Vec<_> =
+        sections.into_iter().filter_map(|section| service::read(section, defaults.clone(), faults)).collect();
+    compare::services(&services, text, faults);
+    Config { agent, passive, services: services.into_iter().map(|read| read.service).collect() }
+}

@@ -1,0 +1,165 @@
+//! The sections that are no services: agent, passive, defaults.
+
+use std::num::NonZeroU32;
+
+use humantime::format_duration;
+use toml::{Spanned, de::DeValue};
+
+use super::{check, section::Section, value};
+use crate::{
+    config::{
+        AgentSettings, BurstSettings, Check, DetectorSettings, OnExit, OnFailure, PassiveSettings, defaults,
+        error::{Contradiction, FaultKind, FaultList, ValueFault},
+    },
+    service::{ForwardingMethod, Scheduler},
+};
+
+/// `[agent]`.
+pub(super) fn agent(mut section: Section<'_>, faults: &mut FaultList) -> AgentSettings {
+    const ON_EXIT: [(&str, OnExit); 2] = [("keep", OnExit::Keep), ("remove", OnExit::Remove)];
+    let default = AgentSettings::default();
+    let settings = AgentSettings {
+        metrics: section.plain("metrics", faults, value::listener).unwrap_or(default.metrics),
+        on_exit: section
+            .plain("on-exit", faults, |value| value::word(value, &ON_EXIT))
+            .unwrap_or(default.on_exit),
+    };
+    section.finish(faults);
+    settings
+}
+
+/// `[passive]`.
+pub(super) fn passive(mut section: Section<'_>, faults: &mut FaultList) -> PassiveSettings {
+    let default = PassiveSettings::default();
+    let detector_section = section.table("detector", "[passive.detector]", faults);
+    let burst_section = section.table("burst", "[passive.burst]", faults);
+    let settings = PassiveSettings {
+        enabled: section.plain("enabled", faults, value::flag).unwrap_or(default.enabled),
+        devices: devices(&mut section, faults),
+        log_faults: section.plain("log-faults", faults, value::flag).unwrap_or(default.log_faults),
+        tick: section.plain("tick", faults, value::duration).unwrap_or(default.tick),
+        detector: detector_section.map_or(default.detector, |section| detector(section, faults)),
+        burst: burst_section.map_or(default.burst, |section| burst(section, faults)),
+    };
+    section.finish(faults);
+    settings
+}
+
+/// The devices to watch, each once.
+fn devices(section: &mut Section<'_>, faults: &mut FaultList) -> Vec<String> {
+    const WANTED: &str = "device names in brackets, such as [\"eth1\"]";
+    let items = section.plain("devices", faults, |value| match value {
+        DeValue::Array(items) => Ok(items.clone()),
+        other => Err(value::wrong_type(other, WANTED)),
+    });
+    let mut devices = Vec::new();
+    for item in items.iter().flat_map(|items| items.iter()) {
+        match value::device(item.get_ref()) {
+            Ok(device) if devices.contains(&device) => {
+                faults.add(item.span(), Contradiction::DeviceTwice { device });
+            }
+            Ok(device) => devices.push(device),
+            Err(fault) => faults.add(item.span(), FaultKind::Value { key: "devices", fault }),
+        }
+    }
+    devices
+}
+
+/// `[passive.detector]`.
+fn detector(mut section: Section<'_>, faults: &mut FaultList) -> DetectorSettings {
+    let default = DetectorSettings::default();
+    let mut duration = |key, default| section.plain(key, faults, value::duration).unwrap_or(default);
+    let silence_masquerade = duration("silence-masquerade", default.silence_masquerade);
+    let silence_half_seen = duration("silence-half-seen", default.silence_half_seen);
+    let backoff = section.read("backoff", faults, value::duration);
+    let backoff_max = section.read("backoff-max", faults, value::duration);
+    let settings = DetectorSettings {
+        silence_masquerade,
+        silence_half_seen,
+        silence_factor: section
+            .plain("silence-factor", faults, value::factor)
+            .unwrap_or(default.silence_factor),
+        clients: section.plain("clients", faults, value::clients).unwrap_or(default.clients),
+        refusals: section.plain("refusals", faults, value::refusals).unwrap_or(default.refusals),
+        backoff: backoff.as_ref().map_or(default.backoff, |backoff| *backoff.get_ref()),
+        backoff_max: backoff_max.as_ref().map_or(default.backoff_max, |max| *max.get_ref()),
+    };
+    if settings.backoff > settings.backoff_max
+        && let Some(place) = backoff.as_ref().or(backoff_max.as_ref()).map(Spanned::span)
+    {
+        let contradiction = Contradiction::BackoffAboveMax {
+            backoff: format_duration(settings.backoff).to_string(),
+            max: format_duration(settings.backoff_max).to_string(),
+        };
+        faults.add(place, contradiction);
+    }
+    section.finish(faults);
+    settings
+}
+
+/// `[passive.burst]`.
+fn burst(mut section: Section<'_>, faults: &mut FaultList) -> BurstSettings {
+    let default = BurstSettings::default();
+    let settings = BurstSettings {
+        gap: section.plain("gap", faults, value::duration).unwrap_or(default.gap),
+        timeout: section.plain("timeout", faults, value::duration).unwrap_or(default.timeout),
+        server_rate: section.plain("server-rate", faults, value::rate).unwrap_or(default.server_rate),
+        total_rate: section.plain("total-rate", faults, value::rate).unwrap_or(default.total_rate),
+    };
+    section.finish(faults);
+    settings
+}
+
+/// What can be said once for all services, and again in each.
+#[derive(Clone)]
+pub(super) struct ServiceSettings {
+    pub(super) scheduler: Scheduler,
+    pub(super) fall: NonZeroU32,
+    pub(super) rise: NonZeroU32,
+    pub(super) on_failure: OnFailure,
+    pub(super) check: Check,
+    /// `None`: each server must say it.
+    pub(super) forward: Option<ForwardingMethod>,
+}
+
+impl Default for ServiceSettings {
+    fn default() -> Self {
+        Self {
+            scheduler: Scheduler::default(),
+            fall: defaults::FALL,
+            rise: defaults::RISE,
+            on_failure: OnFailure::default(),
+            check: Check::default(),
+            forward: None,
+        }
+    }
+}
+
+impl ServiceSettings {
+    /// Takes these keys out of a section; what isn't there stays as it is in `self`.
+    pub(super) fn overridden_by(self, section: &mut Section<'_>, faults: &mut FaultList) -> Self {
+        const ON_FAILURE: [(&str, OnFailure); 2] =
+            [("quiesce", OnFailure::Quiesce), ("remove", OnFailure::Remove)];
+        let on_failure = |value: &DeValue<'_>| value::word(value, &ON_FAILURE);
+        let check = section.table("check", "check", faults);
+        Self {
+            scheduler: section.plain("scheduler", faults, value::scheduler).unwrap_or(self.scheduler),
+            fall: section.plain("fall", faults, value::count).unwrap_or(self.fall),
+            rise: section.plain("rise", faults, value::count).unwrap_or(self.rise),
+            on_failure: section.plain("on-failure", faults, on_failure).unwrap_or(self.on_failure),
+            check: check.map_or(self.check, |section| check::read(section, faults)),
+            forward: section.plain("forward", faults, forward).or(self.forward),
+        }
+    }
+}
+
+/// A forwarding method that this version can watch.
+pub(super) fn forward(value: &DeValue<'_>) -> Result<ForwardingMethod, ValueFault> {
+    const METHODS: [(&str, ForwardingMethod); 2] =
+        [("masquerade", ForwardingMethod::Masquerade), ("direct-route", ForwardingMethod::DirectRoute)];
+    if value.as_str() == Some("tunnel") {
+        let remedy = "write \"masquerade\" or \"direct-route\"";
+        return Err(ValueFault::NotSupported { what: "\"tunnel\"".to_owned(), remedy });
+    }
+    value::word(value, &METHODS)
+}
