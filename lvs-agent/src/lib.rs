@@ -6,6 +6,9 @@
 
 pub mod config;
 pub mod health;
+pub mod ipvs;
+pub mod netlink;
+pub mod network;
 pub mod passive;
 pub mod pool;
 pub mod service;

@@ -1,0 +1,302 @@
+//! The kernel's table over generic netlink.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use neli::{
+    consts::{nl::NlmF, socket::NlFamily},
+    genl::GenlmsghdrBuilder,
+};
+use nix::errno::Errno;
+
+use super::{
+    codec::{
+        self, Attribute, AttributeList, Command, Daemon, DecodeError, EncodeError, Info, Message, Timeouts,
+    },
+    edit::Edit,
+    error::{IpvsError, Operation},
+    family,
+    statistics::{DestinationStatistics, Statistics, TableStatistics},
+    table::{Destination, Service, ServiceEntry, Table},
+};
+use crate::{
+    netlink::{Netlink, NetlinkError},
+    service::{DestinationKey, ServiceKey},
+};
+
+/// Up to this many entries of a dump surely travel in one datagram, and so were read at one moment: an entry takes at most some
+/// 450 bytes, a dump's first datagram holds at least 3,700.
+const ONE_DATAGRAM: usize = 7;
+
+/// How often a list is read in hope of two readings that agree.
+const READINGS: u32 = 5;
+
+/// A connection to the IPVS of the network namespace that it was made in.
+///
+/// It does one thing at a time and dumps can be long: whoever must not wait for a dump has a client of its own. After a
+/// failure it may be used again: it opens a new socket when it must, and notices when the module was loaded anew.
+pub struct IpvsClient {
+    netlink: Netlink,
+    family: u16,
+}
+
+/// The table together with what the kernel counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The services and their destinations.
+    pub table: Table,
+    /// What was counted for them.
+    pub statistics: TableStatistics,
+}
+
+impl IpvsClient {
+    /// Connects to IPVS in the calling thread's network namespace. The kernel has `timeout` for each answer;
+    /// [`crate::netlink::DEFAULT_TIMEOUT`] does.
+    ///
+    /// The module must be loaded: this loads none.
+    pub async fn connect(timeout: Duration) -> Result<Self, IpvsError> {
+        let mut netlink = Netlink::connect(NlFamily::Generic, timeout)
+            .await
+            .map_err(|error| IpvsError::new(Operation::Connect, error))?;
+        let family = family::resolve(&mut netlink).await?;
+        Ok(Self { netlink, family })
+    }
+
+    /// Version and size. Needs the same privileges as everything else: good for a first try.
+    pub async fn info(&mut self) -> Result<Info, IpvsError> {
+        let request = Request::get(Command::GetInfo, AttributeList::new());
+        self.single(&Operation::ReadInfo, request, |message| codec::unpack_info(message.attrs())).await
+    }
+
+    /// How long idle connections are remembered.
+    pub async fn timeouts(&mut self) -> Result<Timeouts, IpvsError> {
+        let request = Request::get(Command::GetConfig, AttributeList::new());
+        self.single(&Operation::ReadTimeouts, request, |message| codec::unpack_timeouts(message.attrs()))
+            .await
+    }
+
+    /// Changes how long idle connections are remembered.
+    pub async fn set_timeouts(&mut self, timeouts: &Timeouts) -> Result<(), IpvsError> {
+        let operation = Operation::SetTimeouts;
+        let attributes = codec::pack_timeouts(timeouts).map_err(question(&operation))?;
+        let request = Request { command: Command::SetConfig, flags: NlmF::ACK, attributes };
+        self.exchange(&operation, &request, |_| ()).await?;
+        Ok(())
+    }
+
+    /// The synchronisation daemons that run; at most one of each role.
+    pub async fn daemons(&mut self) -> Result<Vec<Daemon>, IpvsError> {
+        let request = Request::dump(Command::GetDaemon, AttributeList::new());
+        self.listed(&Operation::ReadDaemons, &request, codec::unpack_daemon).await
+    }
+
+    /// All services and destinations. Entries of a kind that this program has no word for are left out.
+    pub async fn table(&mut self) -> Result<Table, IpvsError> {
+        Ok(self.snapshot().await?.table)
+    }
+
+    /// All services and destinations, with what the kernel counted.
+    pub async fn snapshot(&mut self) -> Result<Snapshot, IpvsError> {
+        let mut snapshot = Snapshot::default();
+        for (service, statistics) in self.services().await? {
+            let key = service.key;
+            let destinations = self.destinations(key).await?;
+            if destinations.is_empty() && !self.exists(key).await? {
+                continue;
+            }
+            let mut entry = ServiceEntry::new(service);
+            for (destination, counted) in destinations {
+                let server = destination.server;
+                entry.destinations.insert(server, destination);
+                snapshot.statistics.destinations.insert(DestinationKey { service: key, server }, counted);
+            }
+            snapshot.table.services.insert(key, entry);
+            snapshot.statistics.services.insert(key, statistics);
+        }
+        Ok(snapshot)
+    }
+
+    /// Makes one change. One question and one answer: nothing is read before or after.
+    pub async fn apply(&mut self, edit: &Edit) -> Result<(), IpvsError> {
+        let operation = Operation::Edit(Box::new(edit.clone()));
+        let request = Request::edit(edit).map_err(question(&operation))?;
+        self.exchange(&operation, &request, |_| ()).await?;
+        Ok(())
+    }
+
+    async fn services(&mut self) -> Result<Vec<(Service, Statistics)>, IpvsError> {
+        let request = Request::dump(Command::GetService, AttributeList::new());
+        self.steadily(Operation::ReadServices, &request, codec::unpack_service, |(service, _)| service.key)
+            .await
+    }
+
+    async fn destinations(
+        &mut self,
+        service: ServiceKey,
+    ) -> Result<Vec<(Destination, DestinationStatistics)>, IpvsError> {
+        let operation = Operation::ReadDestinations(service);
+        let key = codec::pack_service_key(&service).map_err(question(&operation))?;
+        let request = Request::dump(Command::GetDest, list([key]));
+        self.steadily(operation, &request, codec::unpack_destination, |(destination, _)| destination.server)
+            .await
+    }
+
+    /// Whether a service is there. The kernel answers a dump of the destinations of one that isn't with an empty list.
+    async fn exists(&mut self, service: ServiceKey) -> Result<bool, IpvsError> {
+        let operation = Operation::ReadDestinations(service);
+        let key = codec::pack_service_key(&service).map_err(question(&operation))?;
+        let request = Request::get(Command::GetService, list([key]));
+        match self.exchange(&operation, &request, |_| ()).await {
+            Ok(_) => Ok(true),
+            Err(IpvsError::Refused { errno: Errno::ESRCH, .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A dump in which no entry is missing. The kernel lets go of the table between two datagrams and goes on by number:
+    /// where an entry goes meanwhile, the next one is skipped. So a dump of several datagrams is believed only once two in a row
+    /// have the same entries.
+    async fn steadily<T, K: Ord>(
+        &mut self,
+        operation: Operation,
+        request: &Request,
+        unpack: fn(&[u8]) -> Result<T, DecodeError>,
+        key: fn(&T) -> K,
+    ) -> Result<Vec<T>, IpvsError> {
+        let mut entries = self.listed(&operation, request, unpack).await?;
+        for _ in 1..READINGS {
+            if entries.len() <= ONE_DATAGRAM {
+                return Ok(entries);
+            }
+            let again = self.listed(&operation, request, unpack).await?;
+            let same = entries.iter().map(key).collect::<BTreeSet<_>>() == again.iter().map(key).collect();
+            entries = again;
+            if same {
+                return Ok(entries);
+            }
+        }
+        Err(IpvsError::Unsteady(operation))
+    }
+
+    /// What a dump's answers have in their one attribute.
+    async fn listed<T>(
+        &mut self,
+        operation: &Operation,
+        request: &Request,
+        unpack: fn(&[u8]) -> Result<T, DecodeError>,
+    ) -> Result<Vec<T>, IpvsError> {
+        let entries = self
+            .exchange(operation, request, |message| {
+                message.attrs().iter().next().map(|attribute| unpack(attribute.nla_payload().as_ref()))
+            })
+            .await?;
+        let mut known = Vec::with_capacity(entries.len());
+        for entry in entries.into_iter().flatten() {
+            match entry {
+                Ok(entry) => known.push(entry),
+                // Whatever it is, this program didn't make it, and it must not keep others from being read.
+                Err(error @ DecodeError::Unknown { .. }) => {
+                    tracing::debug!(%operation, %error, "entry left out");
+                }
+                Err(source) => return Err(IpvsError::Answer { operation: operation.clone(), source }),
+            }
+        }
+        Ok(known)
+    }
+
+    /// The one answer to a question.
+    async fn single<T>(
+        &mut self,
+        operation: &Operation,
+        request: Request,
+        unpack: impl FnMut(&Message) -> Result<T, DecodeError>,
+    ) -> Result<T, IpvsError> {
+        let answers = self.exchange(operation, &request, unpack).await?;
+        let answer = answers.into_iter().next().ok_or_else(|| IpvsError::NoAnswer(operation.clone()))?;
+        answer.map_err(|source| IpvsError::Answer { operation: operation.clone(), source })
+    }
+
+    /// Sends a request and reads the answers. "No such entry" is also what the kernel says to an old family number, so then
+    /// the number is asked for again, and if it has changed, so is the question.
+    async fn exchange<T>(
+        &mut self,
+        operation: &Operation,
+        request: &Request,
+        mut read: impl FnMut(&Message) -> T,
+    ) -> Result<Vec<T>, IpvsError> {
+        let mut outcome = self.send(operation, request, &mut read).await?;
+        if outcome.as_ref().is_err_and(|error| *error == NetlinkError::Kernel(Errno::ENOENT)) {
+            let family = family::resolve(&mut self.netlink).await?;
+            if family != self.family {
+                self.family = family;
+                outcome = self.send(operation, request, &mut read).await?;
+            }
+        }
+        outcome.map_err(|error| IpvsError::new(operation.clone(), error))
+    }
+
+    async fn send<T>(
+        &mut self,
+        operation: &Operation,
+        request: &Request,
+        read: impl FnMut(&Message) -> T,
+    ) -> Result<Result<Vec<T>, NetlinkError>, IpvsError> {
+        let message = request.message().map_err(question(operation))?;
+        Ok(self.netlink.ask(self.family, request.flags, message, read).await)
+    }
+}
+
+/// A question to IPVS.
+struct Request {
+    command: Command,
+    flags: NlmF,
+    attributes: AttributeList,
+}
+
+impl Request {
+    fn get(command: Command, attributes: AttributeList) -> Self {
+        Self { command, flags: NlmF::empty(), attributes }
+    }
+
+    fn dump(command: Command, attributes: AttributeList) -> Self {
+        Self { command, flags: NlmF::DUMP, attributes }
+    }
+
+    fn edit(edit: &Edit) -> Result<Self, EncodeError> {
+        let (command, attributes) = match edit {
+            Edit::AddService(service) => (Command::NewService, list([codec::pack_service(service)?])),
+            Edit::SetService(service) => (Command::SetService, list([codec::pack_service(service)?])),
+            Edit::DeleteService(key) => (Command::DelService, list([codec::pack_service_key(key)?])),
+            Edit::AddDestination { service, destination } => {
+                (Command::NewDest, destination_list(service, codec::pack_destination(destination)?)?)
+            }
+            Edit::SetDestination { service, destination } => {
+                (Command::SetDest, destination_list(service, codec::pack_destination(destination)?)?)
+            }
+            Edit::DeleteDestination(key) => {
+                (Command::DelDest, destination_list(&key.service, codec::pack_destination_key(key.server)?)?)
+            }
+        };
+        Ok(Self { command, flags: NlmF::ACK, attributes })
+    }
+
+    fn message(&self) -> Result<Message, EncodeError> {
+        Ok(GenlmsghdrBuilder::default()
+            .cmd(self.command)
+            .version(codec::VERSION)
+            .attrs(self.attributes.clone())
+            .build()?)
+    }
+}
+
+fn list<const N: usize>(attributes: [Attribute; N]) -> AttributeList {
+    attributes.into_iter().collect()
+}
+
+fn destination_list(service: &ServiceKey, destination: Attribute) -> Result<AttributeList, EncodeError> {
+    Ok(list([codec::pack_service_key(service)?, destination]))
+}
+
+fn question(operation: &Operation) -> impl FnOnce(EncodeError) -> IpvsError {
+    let operation = operation.clone();
+    move |source| IpvsError::Question { operation, source }
+}

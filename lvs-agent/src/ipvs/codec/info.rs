@@ -1,0 +1,56 @@
+//! What IPVS says of itself.
+
+use super::{
+    AttributeList, DecodeError, EncodeError,
+    attributes::{attribute, exactly},
+    wire::InfoAttribute,
+};
+
+/// What IPVS says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Info {
+    /// Its version: major, minor, patch. 1.2.1 since Linux 2.6.
+    pub version: (u8, u8, u8),
+    /// How many buckets its connection table has.
+    pub connection_table_size: u32,
+}
+
+/// What the kernel would send.
+pub fn pack_info(info: &Info) -> Result<AttributeList, EncodeError> {
+    let (major, minor, patch) = info.version;
+    let version = u32::from_be_bytes([0, major, minor, patch]);
+    let mut list = AttributeList::new();
+    list.push(attribute(u16::from(InfoAttribute::Version), &version.to_ne_bytes())?);
+    list.push(attribute(u16::from(InfoAttribute::ConnTabSize), &info.connection_table_size.to_ne_bytes())?);
+    Ok(list)
+}
+
+/// Reads the attributes of an answer.
+pub fn unpack_info(attributes: &AttributeList) -> Result<Info, DecodeError> {
+    let version = u32::from_ne_bytes(exactly(attributes, u16::from(InfoAttribute::Version))?);
+    let [_, major, minor, patch] = version.to_be_bytes();
+    let size = u32::from_ne_bytes(exactly(attributes, u16::from(InfoAttribute::ConnTabSize))?);
+    Ok(Info { version: (major, minor, patch), connection_table_size: size })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{super::attributes::parse, *};
+
+    proptest! {
+        #[test]
+        fn what_was_packed_is_unpacked(version: (u8, u8, u8), connection_table_size: u32) {
+            let info = Info { version, connection_table_size };
+            prop_assert_eq!(unpack_info(&pack_info(&info).unwrap()).unwrap(), info);
+        }
+
+        #[test]
+        fn any_bytes_give_info_or_an_error(bytes: Vec<u8>) {
+            if let Ok(info) = parse(&bytes).and_then(|attributes| unpack_info(&attributes)) {
+                prop_assert!(pack_info(&info).is_ok());
+            }
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! From the table that is to the table that is wanted.
+
+use std::{collections::BTreeMap, net::SocketAddr};
+
+use super::{
+    edit::Edit,
+    table::{Destination, ServiceEntry, Table},
+    wanted::{Wanted, WantedDestination},
+};
+use crate::service::{DestinationKey, ServiceKey};
+
+/// The edits that lead from the kernel's table to what is wanted; none if it is so already.
+///
+/// A service in neither of [`Wanted`]'s lists is foreign and untouched. Their order keeps a service
+/// that takes new connections before and after from having no server for them in between: servers come in and are
+/// raised before others are lowered or go.
+#[must_use]
+pub fn difference(kernel: &Table, wanted: &Wanted) -> Vec<Edit> {
+    let mut edits = Vec::new();
+    for (key, service) in &wanted.services {
+        let found = kernel.services.get(key);
+        let resolved = service.resolve(*key, found.map(|entry| &entry.service));
+        match found {
+            None => edits.push(Edit::AddService(resolved)),
+            Some(entry) if entry.service != resolved => edits.push(Edit::SetService(resolved)),
+            Some(_) => {}
+        }
+        edits.extend(destination_edits(*key, found, &service.destinations));
+    }
+    let unwanted = wanted.unwanted.iter().filter(|key| !wanted.services.contains_key(key));
+    let unwanted = unwanted.filter(|key| kernel.services.contains_key(key));
+    edits.extend(unwanted.map(|key| Edit::DeleteService(*key)));
+    edits
+}
+
+/// The edits within one service: those that bring servers in, then those that take servers out.
+fn destination_edits(
+    service: ServiceKey,
+    found: Option<&ServiceEntry>,
+    wanted: &BTreeMap<SocketAddr, WantedDestination>,
+) -> impl Iterator<Item = Edit> {
+    let none = BTreeMap::new();
+    let found = found.map_or(&none, |entry| &entry.destinations);
+    let (mut raising, mut lowering) = (Vec::new(), Vec::new());
+    for (server, destination) in wanted {
+        let current = found.get(server);
+        let resolved = destination.resolve(*server, current);
+        if let Some(edit) = destination_edit(service, current, resolved) {
+            if resolved.weight.takes_connections() { raising.push(edit) } else { lowering.push(edit) }
+        }
+    }
+    let gone = found.keys().filter(|server| !wanted.contains_key(server));
+    lowering.extend(gone.map(|server| Edit::DeleteDestination(DestinationKey { service, server: *server })));
+    raising.into_iter().chain(lowering)
+}
+
+fn destination_edit(
+    service: ServiceKey,
+    found: Option<&Destination>,
+    destination: Destination,
+) -> Option<Edit> {
+    match found {
+        None => Some(Edit::AddDestination { service, destination }),
+        Some(found) if *found != destination => Some(Edit::SetDestination { service, destination }),
+        Some(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{super::arbitrary, *};
+
+    /// Whether each service of `before` that takes connections there and shall take them still does in `now`.
+    fn served(before: &Table, wanted: &Wanted, now: &Table) -> bool {
+        before.services.iter().filter(|(_, entry)| entry.takes_connections()).all(|(key, _)| {
+            let shall = wanted.services.get(key).is_none_or(|service| {
+                service.destinations.values().any(|destination| !destination.weight.is_quiescent())
+            });
+            let goes = wanted.unwanted.contains(key) && !wanted.services.contains_key(key);
+            let does = now.services.get(key).is_some_and(ServiceEntry::takes_connections);
+            goes || !shall || does
+        })
+    }
+
+    fn is_as_wanted(table: &Table, wanted: &Wanted) -> bool {
+        wanted.services.iter().all(|(key, service)| {
+            table.services.get(key).is_some_and(|entry| {
+                entry.service == service.resolve(*key, Some(&entry.service))
+                    && entry.destinations.len() == service.destinations.len()
+                    && service.destinations.iter().all(|(server, destination)| {
+                        let found = entry.destinations.get(server);
+                        found == Some(&destination.resolve(*server, found))
+                    })
+            })
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn leads_to_what_is_wanted_and_serves_on_the_way(
+            (before, wanted) in arbitrary::table_and_wanted(),
+        ) {
+            let mut table = before.clone();
+            for edit in difference(&before, &wanted) {
+                prop_assert_eq!(table.apply(&edit), Ok(()), "{}", edit);
+                prop_assert!(served(&before, &wanted, &table), "after {}", edit);
+            }
+            prop_assert!(is_as_wanted(&table, &wanted));
+            prop_assert_eq!(difference(&table, &wanted), vec![]);
+            for (key, entry) in &before.services {
+                let managed = wanted.services.contains_key(key);
+                if !managed && !wanted.unwanted.contains(key) {
+                    prop_assert_eq!(table.services.get(key), Some(entry), "foreign service {}", key);
+                }
+            }
+            for key in wanted.unwanted.iter().filter(|key| !wanted.services.contains_key(key)) {
+                prop_assert!(!table.services.contains_key(key), "unwanted service {}", key);
+            }
+        }
+
+        #[test]
+        fn keeps_what_nobody_has_an_opinion_on((before, wanted) in arbitrary::table_and_wanted()) {
+            for edit in difference(&before, &wanted) {
+                let Edit::SetDestination { service, destination } = edit else { continue };
+                let found = before.services[&service].destinations[&destination.server];
+                let wish = wanted.services[&service].destinations[&destination.server];
+                if wish.tunnel == super::super::Wish::Keep {
+                    prop_assert_eq!(found.tunnel, destination.tunnel);
+                }
+                if wish.upper_threshold == super::super::Wish::Keep {
+                    prop_assert_eq!(found.upper_threshold, destination.upper_threshold);
+                }
+                if wish.lower_threshold == super::super::Wish::Keep {
+                    prop_assert_eq!(found.lower_threshold, destination.lower_threshold);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! The kernel's IPVS table: read as a value, compared with what is wanted, edited over generic netlink.
+//!
+//! Facts about the kernel are from `include/uapi/linux/ip_vs.h` and `net/netfilter/ipvs/ip_vs_ctl.c` of Linux 6.1.
+
+mod client;
+pub mod codec;
+mod difference;
+mod edit;
+mod error;
+mod family;
+mod statistics;
+mod table;
+mod wanted;
+
+pub use client::{IpvsClient, Snapshot};
+pub use codec::{Daemon, DaemonRole, Info, Timeouts};
+pub use difference::difference;
+pub use edit::{Conflict, Edit};
+pub use error::{IpvsError, Operation};
+pub use statistics::{DestinationStatistics, Statistics, TableStatistics};
+pub use table::{
+    Destination, InvalidSchedulerName, KernelWeight, Netmask, Persistence, SchedulerName, Service,
+    ServiceEntry, ServiceFlags, Table, Tunnel, TunnelFlags,
+};
+pub use wanted::{Wanted, WantedDestination, WantedService, Wish};
+
+#[cfg(test)]
+mod arbitrary;

@@ -1,0 +1,1 @@
+//! Devices, routes and neighbours over rtnetlink.
