@@ -1,3 +1,39 @@
 //! The lab (namespaces, servers, clients, faults) that the scenarios run in.
+//!
+//! ```text
+//!   clients ──── wan ──── director ──── lan ──┐
+//!   10.20.x.y             VIP 192.0.2.80      │
+//!      │                                   switch ──── rs1, rs2, rs3
+//!      └───────────────── lan ────────────────┘        10.0.0.1 …
+//! ```
+//!
+//! Every box is a network namespace. Requests go through the director. Masqueraded servers answer through the
+//! director, directly routed ones straight to the clients' leg on the switch.
 
+pub mod client;
+pub mod clock;
+pub mod fault;
+pub mod http;
+pub mod lab;
+pub mod leftovers;
+pub mod namespace;
+pub mod network;
 pub mod packet;
+pub mod process;
+pub mod programs;
+pub mod requests;
+pub mod serve;
+pub mod server;
+pub mod wait;
+
+/// Tells about something that went wrong where no error can be given back.
+#[expect(clippy::print_stderr, reason = "destructors have nobody to return an error to")]
+pub(crate) fn warn(message: &str) {
+    eprintln!("lab: {message}");
+}
+
+/// Tells about a result that a reader of a test's output wants to see.
+#[expect(clippy::print_stdout, reason = "what a test has measured is its output")]
+pub fn say(words: &str) {
+    println!("{words}");
+}

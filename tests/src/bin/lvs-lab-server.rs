@@ -1,0 +1,15 @@
+//! A real server of the lab: a small HTTP server that tells its name.
+
+use clap::Parser;
+use lvs_tests::serve::{ServeOptions, serve};
+
+/// A real server of the lab: answers every GET with its own name
+#[derive(Debug, Parser)]
+struct Arguments {
+    #[command(flatten)]
+    options: ServeOptions,
+}
+
+fn main() -> anyhow::Result<()> {
+    serve(&Arguments::parse().options)
+}

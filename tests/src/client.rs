@@ -1,0 +1,267 @@
+//! The clients: an open-loop load of new connections, or flows that live long, each from another client network.
+
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, anyhow};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpSocket, TcpStream},
+    task::JoinSet,
+    time::{Instant, sleep, sleep_until, timeout},
+};
+
+use crate::{
+    clock::Moment,
+    http,
+    namespace::Namespace,
+    network::{PORT, VIP, client_address},
+    requests::{Outcome, Request},
+};
+
+/// What the clients do.
+#[derive(Clone, Debug)]
+pub struct LoadPlan {
+    /// What they connect to.
+    pub target: SocketAddr,
+    /// The pattern of their requests.
+    pub pattern: Pattern,
+    /// How long a client waits for its answer.
+    pub patience: Duration,
+    /// No more requests than this, whatever happens.
+    pub limit: usize,
+}
+
+/// The pattern of the clients' requests.
+#[derive(Clone, Copy, Debug)]
+pub enum Pattern {
+    /// New connections with one request each, this many a second, equally spaced, whether or not earlier ones are
+    /// answered.
+    Paced(f64),
+    /// The same with the gaps of a Poisson process.
+    Poisson(f64),
+    /// This many connections that stay, with a request on each of them after each pause.
+    LongLived {
+        /// How many connections.
+        flows: u32,
+        /// From an answer to the next request.
+        pause: Duration,
+    },
+}
+
+impl LoadPlan {
+    /// New connections to the lab's service, `rate` a second, equally spaced.
+    #[must_use]
+    pub fn paced(rate: f64) -> Self {
+        Self {
+            target: SocketAddr::from((VIP, PORT)),
+            pattern: Pattern::Paced(rate),
+            patience: Duration::from_secs(3),
+            limit: 1_000_000,
+        }
+    }
+}
+
+/// Clients at work. Dropping it ends them.
+#[derive(Debug)]
+pub struct Load {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<Result<()>>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    stop: AtomicBool,
+    done: Mutex<Vec<Request>>,
+}
+
+impl Load {
+    /// Starts the clients in their namespace.
+    pub fn start(clients: &Namespace, plan: LoadPlan) -> Result<Self> {
+        allow_many_sockets()?;
+        let shared = Arc::new(Shared::default());
+        let theirs = Arc::clone(&shared);
+        let thread = clients.thread("clients", move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(generate(&plan, &theirs));
+            Ok(())
+        })?;
+        Ok(Self { shared, thread: Some(thread) })
+    }
+
+    /// What has an outcome so far, in the order of the outcomes.
+    #[must_use]
+    pub fn requests(&self) -> Vec<Request> {
+        self.shared.done.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How many requests `wanted` is true for, of those that have an outcome.
+    pub fn count(&self, wanted: impl Fn(&Request) -> bool) -> usize {
+        let done = self.shared.done.lock().unwrap_or_else(PoisonError::into_inner);
+        done.iter().filter(|request| wanted(request)).count()
+    }
+
+    /// Starts no more requests, waits for the outcome of all, and gives them in the order of their starts.
+    pub fn stop(mut self) -> Result<Vec<Request>> {
+        self.end()?;
+        let mut requests = self.requests();
+        requests.sort_by_key(|request| request.started);
+        Ok(requests)
+    }
+
+    fn end(&mut self) -> Result<()> {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        match self.thread.take() {
+            Some(thread) => thread.join().map_err(|_panic| anyhow!("the clients panicked"))?,
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        if let Err(error) = self.end() {
+            crate::warn(&format!("cannot end the clients: {error:#}"));
+        }
+    }
+}
+
+impl Shared {
+    fn note(&self, request: Request) {
+        self.done.lock().unwrap_or_else(PoisonError::into_inner).push(request);
+    }
+
+    fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+}
+
+/// Clients that wait for a dead server pile up: raises the limit of open files as far as it goes.
+fn allow_many_sockets() -> Result<()> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("cannot raise the limit of open files")
+}
+
+async fn generate(plan: &LoadPlan, shared: &Arc<Shared>) {
+    match plan.pattern {
+        Pattern::Paced(rate) => arrivals(plan, shared, || 1.0 / rate).await,
+        Pattern::Poisson(rate) => {
+            let mut random = fastrand::Rng::with_seed(1);
+            arrivals(plan, shared, || -(1.0 - random.f64()).ln() / rate).await;
+        }
+        Pattern::LongLived { flows, pause } => long_lived(plan, shared, flows, pause).await,
+    }
+}
+
+/// Starts a new connection after each `gap` (seconds), until told to stop; then waits for the outcomes.
+async fn arrivals(plan: &LoadPlan, shared: &Arc<Shared>, mut gap: impl FnMut() -> f64) {
+    let mut next = Instant::now();
+    let mut open = JoinSet::new();
+    for client in (0..).take(plan.limit).map(client_address) {
+        sleep_until(next).await;
+        if shared.stopped() {
+            break;
+        }
+        next += Duration::from_secs_f64(gap());
+        let (target, patience, shared) = (plan.target, plan.patience, Arc::clone(shared));
+        open.spawn(async move { shared.note(single(client, target, patience).await) });
+        while open.try_join_next().is_some() {}
+    }
+    while open.join_next().await.is_some() {}
+}
+
+/// One connection with one request.
+async fn single(client: Ipv4Addr, target: SocketAddr, patience: Duration) -> Request {
+    let started = Moment::now();
+    let mut connected = None;
+    let exchange = async {
+        let mut stream = connect(client, target).await?;
+        connected = Some(Moment::now());
+        ask(&mut stream, true).await
+    };
+    let outcome = outcome_of(timeout(patience, exchange).await);
+    Request { client, started, connected, ended: Moment::now(), outcome }
+}
+
+/// Connections that stay, each with one request after another.
+async fn long_lived(plan: &LoadPlan, shared: &Arc<Shared>, flows: u32, pause: Duration) {
+    let mut open = JoinSet::new();
+    let share = plan.limit / flows.max(1) as usize;
+    for client in (0..flows).map(client_address) {
+        let (plan, shared) = (plan.clone(), Arc::clone(shared));
+        open.spawn(async move { flow(client, &plan, &shared, pause, share).await });
+    }
+    while open.join_next().await.is_some() {}
+}
+
+/// One connection that stays until a request on it fails. Its SYN is part of its first request.
+async fn flow(client: Ipv4Addr, plan: &LoadPlan, shared: &Shared, pause: Duration, limit: usize) {
+    let mut stream = None;
+    let mut connected = None;
+    for _ in 0..limit {
+        let started = Moment::now();
+        let exchange = async {
+            if stream.is_none() {
+                stream = Some(connect(client, plan.target).await?);
+                connected = Some(Moment::now());
+            }
+            match &mut stream {
+                Some(stream) => ask(stream, false).await,
+                None => Err(io::ErrorKind::NotConnected.into()),
+            }
+        };
+        let outcome = outcome_of(timeout(plan.patience, exchange).await);
+        let failed = !outcome.is_success();
+        shared.note(Request { client, started, connected, ended: Moment::now(), outcome });
+        if failed || shared.stopped() {
+            return;
+        }
+        sleep(pause).await;
+    }
+}
+
+async fn connect(client: Ipv4Addr, target: SocketAddr) -> io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind(SocketAddr::from((client, 0)))?;
+    let stream = socket.connect(target).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// One request on a connection and its answer.
+async fn ask(stream: &mut TcpStream, close: bool) -> io::Result<http::Answer> {
+    stream.write_all(http::request(close).as_bytes()).await?;
+    let mut bytes = Vec::with_capacity(http::MAX_MESSAGE);
+    loop {
+        if stream.read_buf(&mut bytes).await? == 0 {
+            return Err(io::ErrorKind::ConnectionReset.into());
+        }
+        if let Some(answer) = http::parse_answer(&bytes).map_err(io::Error::other)? {
+            return Ok(answer);
+        }
+    }
+}
+
+fn outcome_of(ended: Result<io::Result<http::Answer>, tokio::time::error::Elapsed>) -> Outcome {
+    let Ok(result) = ended else { return Outcome::TimedOut };
+    match result {
+        Ok(answer) if answer.status == 200 => Outcome::Answered(answer.server),
+        Ok(answer) => Outcome::ErrorStatus(answer.server, answer.status),
+        Err(error) => match error.kind() {
+            io::ErrorKind::ConnectionRefused => Outcome::Refused,
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Outcome::Reset,
+            io::ErrorKind::TimedOut => Outcome::TimedOut,
+            io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => Outcome::Unreachable,
+            _ => Outcome::Broken(error.to_string()),
+        },
+    }
+}

@@ -1,0 +1,114 @@
+//! Processes inside namespaces: started there, signalled by process id, never outliving their owner.
+
+use std::{
+    io::Write as _,
+    process::{Child, ChildStdin, Command, ExitStatus, Output, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use crate::{clock::Moment, namespace::Namespace, wait};
+
+/// A process that runs on its own. Dropping it kills it.
+#[derive(Debug)]
+pub struct Process {
+    what: String,
+    child: Child,
+}
+
+impl Process {
+    /// Starts `command` inside `namespace`; `what` names it in errors.
+    pub fn start(namespace: &Namespace, what: &str, command: &mut Command) -> Result<Self> {
+        let child = namespace
+            .run(|| Ok(command.spawn()?))
+            .with_context(|| format!("cannot start {what} ({})", command.get_program().display()))?;
+        Ok(Self { what: what.to_owned(), child })
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.id().cast_signed())
+    }
+
+    /// Sends it a signal. Has no effect on a process that has ended.
+    pub fn signal(&mut self, signal: Signal) -> Result<()> {
+        // Not waited for yet, so that the id can't belong to another process.
+        if self.child.try_wait()?.is_some() {
+            return Ok(());
+        }
+        kill(self.pid(), signal).with_context(|| format!("cannot send {signal} to {}", self.what))
+    }
+
+    /// Its exit status, if it has ended.
+    pub fn status(&mut self) -> Result<Option<ExitStatus>> {
+        Ok(self.child.try_wait()?)
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self, limit: Duration) -> Result<ExitStatus> {
+        let what = format!("the end of {}", self.what);
+        wait::until(&what, limit, || self.status())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let ended = self.child.kill().and_then(|()| self.child.wait());
+        if let Err(error) = ended {
+            crate::warn(&format!("cannot end {}: {error}", self.what));
+        }
+    }
+}
+
+/// A command that is loaded and waits for its input, so that its start costs no time when it matters.
+#[derive(Debug)]
+pub struct ArmedScript {
+    what: String,
+    child: Child,
+    input: ChildStdin,
+    script: String,
+}
+
+impl ArmedScript {
+    /// Starts `command`, which must read its standard input to the end, inside `namespace`.
+    pub fn arm(namespace: &Namespace, command: &[&str], script: impl Into<String>) -> Result<Self> {
+        let what = command.join(" ");
+        let (program, arguments) = command.split_first().context("an empty command")?;
+        let mut command = Command::new(program);
+        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child =
+            namespace.run(|| Ok(command.spawn()?)).with_context(|| format!("cannot start \"{what}\""))?;
+        let input = child.stdin.take().context("a piped standard input")?;
+        Ok(Self { what, child, input, script: script.into() })
+    }
+
+    /// Lets it run. Gives the moment just before, and what it printed.
+    pub fn fire(mut self) -> Result<(Moment, String)> {
+        let at = Moment::now();
+        let written = self.input.write_all(self.script.as_bytes());
+        drop(self.input);
+        // A broken pipe is the lesser news: what the command printed says why it stopped reading.
+        let printed = check(&self.what, &self.child.wait_with_output()?)
+            .with_context(|| format!("its input was:\n{}", self.script))?;
+        written.with_context(|| format!("\"{}\" did not read its input", self.what))?;
+        Ok((at, printed))
+    }
+}
+
+/// Runs `command` inside `namespace` to its end, with `script` as its input, and gives what it printed.
+pub fn run(namespace: &Namespace, command: &[&str], script: &str) -> Result<String> {
+    ArmedScript::arm(namespace, command, script)?.fire().map(|(_, printed)| printed)
+}
+
+fn check(what: &str, output: &Output) -> Result<String> {
+    if !output.status.success() {
+        bail!("\"{what}\" failed ({}): {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
