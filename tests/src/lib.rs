@@ -10,8 +10,12 @@
 //! Every box is a network namespace. Requests go through the director. Masqueraded servers answer through the
 //! director, directly routed ones straight to the clients' leg on the switch.
 
+pub mod agent;
+pub mod agent_config;
+pub mod agent_log;
 pub mod client;
 pub mod clock;
+pub mod director;
 pub mod fault;
 pub mod http;
 pub mod lab;
@@ -24,7 +28,9 @@ pub mod programs;
 pub mod requests;
 pub mod serve;
 pub mod server;
+pub mod table;
 pub mod wait;
+pub mod watch;
 
 /// Tells about something that went wrong where no error can be given back.
 #[expect(clippy::print_stderr, reason = "destructors have nobody to return an error to")]

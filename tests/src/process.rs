@@ -2,7 +2,7 @@
 
 use std::{
     io::Write as _,
-    process::{Child, ChildStdin, Command, ExitStatus, Output, Stdio},
+    process::{Child, ChildStderr, ChildStdin, Command, ExitStatus, Output, Stdio},
     time::Duration,
 };
 
@@ -54,6 +54,11 @@ impl Process {
     pub fn wait(&mut self, limit: Duration) -> Result<ExitStatus> {
         let what = format!("the end of {}", self.what);
         wait::until(&what, limit, || self.status())
+    }
+
+    /// Its standard error, once, if it was asked for as a pipe.
+    pub(crate) fn take_stderr(&mut self) -> Option<ChildStderr> {
+        self.child.stderr.take()
     }
 }
 
