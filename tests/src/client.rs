@@ -111,7 +111,7 @@ impl Load {
     }
 
     /// Starts no more requests, waits for the outcome of all, and gives them in the order of their starts.
-    pub fn stop(mut self) -> Result<Vec<Request>> {
+    pub fn stop(&mut self) -> Result<Vec<Request>> {
         self.end()?;
         let mut requests = self.requests();
         requests.sort_by_key(|request| request.started);

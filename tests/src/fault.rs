@@ -3,7 +3,10 @@
 use std::fmt;
 
 use anyhow::{Context as _, Result};
-use nix::sys::signal::{Signal, kill};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 
 use crate::{
     clock::Moment,
@@ -45,23 +48,23 @@ impl fmt::Display for Fault {
 
 /// A fault that waits for its moment, with all preparations done.
 #[derive(Debug)]
-pub struct ArmedFault<'a>(Trigger<'a>);
+pub struct ArmedFault(Trigger);
 
 #[derive(Debug)]
-enum Trigger<'a> {
-    Signal(&'a RealServer, Signal),
+enum Trigger {
+    Signal(Pid, Signal),
     Script(ArmedScript),
 }
 
 impl Fault {
     /// Prepares the fault for a server on `switch`, so that it takes effect at once when it strikes.
-    pub fn arm<'a>(self, switch: &Namespace, server: &'a RealServer) -> Result<ArmedFault<'a>> {
+    pub fn arm(self, switch: &Namespace, server: &RealServer) -> Result<ArmedFault> {
         let port = server.switch_port();
         let on_switch = |script: String| ArmedScript::arm(switch, &["ip", "-batch", "-"], script);
         let trigger = match self {
-            Self::ProcessKilled => Trigger::Signal(server, Signal::SIGKILL),
-            Self::ProcessHung => Trigger::Signal(server, Signal::SIGSTOP),
-            Self::ProcessSick => Trigger::Signal(server, Signal::SIGUSR1),
+            Self::ProcessKilled => Trigger::Signal(server.pid(), Signal::SIGKILL),
+            Self::ProcessHung => Trigger::Signal(server.pid(), Signal::SIGSTOP),
+            Self::ProcessSick => Trigger::Signal(server.pid(), Signal::SIGUSR1),
             Self::LinkDown => Trigger::Script(on_switch(format!("link set {port} down\n"))?),
             Self::Unplugged => Trigger::Script(on_switch(format!("link set {port} nomaster\n"))?),
             Self::PortFiltered => {
@@ -92,14 +95,13 @@ impl Fault {
     }
 }
 
-impl ArmedFault<'_> {
+impl ArmedFault {
     /// Lets it happen. Gives the moment just before.
     pub fn strike(self) -> Result<Moment> {
         match self.0 {
-            Trigger::Signal(server, signal) => {
+            Trigger::Signal(pid, signal) => {
                 let at = Moment::now();
-                kill(server.pid(), signal)
-                    .with_context(|| format!("cannot send {signal} to {}", server.name))?;
+                kill(pid, signal).with_context(|| format!("cannot send {signal} to process {pid}"))?;
                 Ok(at)
             }
             Trigger::Script(script) => Ok(script.fire()?.0),

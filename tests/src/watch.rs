@@ -81,12 +81,6 @@ impl TableWatch {
         self.history()?.pop().map(|seen| seen.table).context("the first look at the table")
     }
 
-    /// Ends the watching and gives the states.
-    pub fn stop(mut self) -> Result<Vec<Seen>> {
-        self.end()?;
-        Ok(self.shared.lock().clone())
-    }
-
     fn end(&mut self) -> Result<()> {
         self.shared.stop.store(true, Ordering::Relaxed);
         match self.thread.take() {

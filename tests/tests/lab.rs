@@ -56,7 +56,7 @@ fn answered_by(name: &str) -> Outcome {
 
 /// Brings about `fault` at the first server under load; gives the requests from then to its repair.
 fn clients_under(lab: &mut Lab, fault: Fault, plan: LoadPlan) -> Result<Vec<Request>> {
-    let load = Load::start(&lab.network.clients, plan)?;
+    let mut load = Load::start(&lab.network.clients, plan)?;
     let served = |name: &str| load.count(|request| request.outcome == answered_by(name));
     wait::until_true("answers of every server", LIMIT, || {
         Ok(lab.servers.iter().all(|server| served(&server.name) > 3))
@@ -129,7 +129,7 @@ fn a_sick_server_answers_with_an_error() -> Result<()> {
 fn long_lived_flows_stay_with_their_server() -> Result<()> {
     let lab = masquerading()?;
     let pattern = Pattern::LongLived { flows: 6, pause: Duration::from_millis(5) };
-    let load = Load::start(&lab.network.clients, LoadPlan { pattern, ..plan() })?;
+    let mut load = Load::start(&lab.network.clients, LoadPlan { pattern, ..plan() })?;
     wait::until_true("some exchanges on every flow", LIMIT, || Ok(load.count(|_| true) > 100))?;
     let requests = load.stop()?;
     assert_eq!(failures_since(&requests, START).count(), 0);
@@ -146,7 +146,7 @@ fn the_rate_is_kept_whatever_becomes_of_the_requests() -> Result<()> {
     let lab = masquerading()?;
     Fault::LinkDown.arm(&lab.network.switch, &lab.servers[0])?.strike()?;
     for pattern in [Pattern::Paced(500.0), Pattern::Poisson(500.0)] {
-        let load = Load::start(&lab.network.clients, LoadPlan { pattern, limit: 1000, ..plan() })?;
+        let mut load = Load::start(&lab.network.clients, LoadPlan { pattern, limit: 1000, ..plan() })?;
         wait::until_true("every outcome", LIMIT, || Ok(load.count(|_| true) == 1000))?;
         let rate = achieved_rate(&load.stop()?);
         say(&format!("{pattern:?}: {rate:.0}/s"));
