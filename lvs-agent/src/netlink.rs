@@ -51,11 +51,6 @@ impl Netlink {
         Ok(Self { protocol, timeout, router: Some(open(protocol).await?) })
     }
 
-    /// How long the kernel may take to answer.
-    pub(crate) fn timeout(&self) -> Duration {
-        self.timeout
-    }
-
     /// Sends one message and returns what `read` makes of each answer. A dump is drained whole: the router stops for
     /// good once 1,024 answers wait unread.
     pub(crate) async fn ask<P, R>(
