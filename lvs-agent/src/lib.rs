@@ -11,4 +11,5 @@ pub mod netlink;
 pub mod network;
 pub mod passive;
 pub mod pool;
+pub mod probe;
 pub mod service;

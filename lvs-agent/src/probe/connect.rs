@@ -1,0 +1,111 @@
+//! TCP connect: does something accept connections?
+//!
+//! The probe takes three packets: SYN, SYN-ACK, RST. Without quick acknowledgements the kernel holds back the ACK that
+//! would complete the handshake (`tcp_rcv_synsent_state_process` in `net/ipv4/tcp_input.c`), and a linger time of zero
+//! makes the close send a RST in its stead. So
+//! - the server's application is never woken and logs nothing: the handshake never reaches its accept queue;
+//! - neither side keeps the connection in TIME-WAIT, of which 10,000 servers asked each second would leave 600,000;
+//! - nothing is lost: a listener whose accept queue is full doesn't answer the SYN, and what an application does with
+//!   an accepted connection is for other questions to find out.
+
+use std::{io, net::SocketAddr, time::Duration};
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::{
+    net::{TcpSocket, TcpStream},
+    time,
+};
+
+use super::{FailureReason, Phase, ProbeTarget};
+
+/// What becomes of the ACK that completes the handshake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Handshake {
+    /// It is sent, as data will follow.
+    Full,
+    /// It is never sent.
+    HalfOpen,
+}
+
+/// Asks `target` whether it accepts connections.
+pub(super) async fn ask(target: ProbeTarget, timeout: Duration) -> Result<(), FailureReason> {
+    let connected = time::timeout(timeout, open(target, Handshake::HalfOpen)).await;
+    connected.unwrap_or(Err(FailureReason::TimedOut { phase: Phase::Connect })).map(drop)
+}
+
+/// A connection to `target` that a RST ends when it is dropped.
+pub(super) async fn open(target: ProbeTarget, handshake: Handshake) -> Result<TcpStream, FailureReason> {
+    let socket = socket(target.address, handshake).map_err(|error| fail(&error))?;
+    connect(socket, target.address).await
+}
+
+/// Connects `socket` to `address`.
+async fn connect(socket: TcpSocket, address: SocketAddr) -> Result<TcpStream, FailureReason> {
+    let stream = socket.connect(address).await.map_err(|error| fail(&error))?;
+    // A socket that asks a closed port of its own host may be given that very port, and then connects to itself.
+    let own = stream.local_addr().map_err(|error| fail(&error))?;
+    if own == address { Err(FailureReason::Refused) } else { Ok(stream) }
+}
+
+/// What an error of a socket call here means.
+fn fail(error: &io::Error) -> FailureReason {
+    FailureReason::from_io(error, "open a connection", Phase::Connect)
+}
+
+/// A socket for a connection to `address`.
+fn socket(address: SocketAddr, handshake: Handshake) -> io::Result<TcpSocket> {
+    let kind = Type::STREAM.nonblocking().cloexec();
+    let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
+    socket.set_linger(Some(Duration::ZERO))?;
+    match handshake {
+        Handshake::HalfOpen => socket.set_tcp_quickack(false)?,
+        Handshake::Full => socket.set_tcp_nodelay(true)?,
+    }
+    Ok(TcpSocket::from_std_stream(socket.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::probe::testing::{LONG, SHORT, closed_port, silent_port};
+
+    #[tokio::test]
+    async fn an_open_port_answers_and_its_application_sleeps_on() {
+        for ip in [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()] {
+            let listener = TcpListener::bind(SocketAddr::new(ip, 0)).await.unwrap();
+            let address = listener.local_addr().unwrap();
+            for _ in 0..3 {
+                ask(ProbeTarget { address }, LONG).await.unwrap();
+            }
+            // The first connection that reaches the application is a real one.
+            let client = TcpStream::connect(address).await.unwrap();
+            let (_, accepted) = listener.accept().await.unwrap();
+            assert_eq!(accepted, client.local_addr().unwrap());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_closed_port_refuses() {
+        let target = ProbeTarget { address: closed_port() };
+        assert_eq!(ask(target, LONG).await, Err(FailureReason::Refused));
+    }
+
+    #[tokio::test]
+    async fn a_full_accept_queue_is_silent() {
+        let silent = silent_port().await;
+        let result = ask(ProbeTarget { address: silent.address }, SHORT).await;
+        assert_eq!(result, Err(FailureReason::TimedOut { phase: Phase::Connect }));
+    }
+
+    #[tokio::test]
+    async fn a_connection_to_itself_is_none() {
+        let address = closed_port();
+        let socket = socket(address, Handshake::HalfOpen).unwrap();
+        socket.bind(address).unwrap();
+        assert_eq!(connect(socket, address).await.map(drop), Err(FailureReason::Refused));
+    }
+}
