@@ -1,4 +1,4 @@
-//! The active side: one file a protocol.
+//! The active side: one file a protocol, and a [`Scheduler`] for the baseline checks.
 //!
 //! Nothing here decides about a server: what came of each probe is handed on.
 
@@ -6,6 +6,8 @@ mod connect;
 mod http;
 mod outcome;
 mod ping;
+mod schedule;
+mod scheduler;
 #[cfg(test)]
 mod testing;
 
@@ -15,6 +17,7 @@ use tokio::time::Instant;
 
 pub use outcome::{Failure, FailureReason, LocalFault, Outcome, Phase, Success, Unreachable, Verdict};
 pub use ping::Pinger;
+pub use scheduler::{BaselineCheck, CheckId, CheckResult, Counts, Scheduler, Stopped};
 
 use crate::config::{Check, Question};
 
