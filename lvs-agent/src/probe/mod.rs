@@ -1,7 +1,9 @@
-//! The active side: one file a protocol, and a [`Scheduler`] for the baseline checks.
+//! The active side: one file a protocol, a [`Scheduler`] for the baseline checks, and the confirming [`burst`].
 //!
 //! Nothing here decides about a server: what came of each probe is handed on.
 
+pub mod budget;
+pub mod burst;
 mod connect;
 mod http;
 mod outcome;
@@ -10,6 +12,8 @@ mod schedule;
 mod scheduler;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 
 use std::{future::Future, net::SocketAddr, time::Duration};
 

@@ -1,7 +1,9 @@
 //! Servers that fail on purpose, for tests. All on loopback, on ports that the kernel chooses.
 
 use std::{
+    env,
     net::{Ipv4Addr, SocketAddr},
+    process::Command,
     time::Duration,
 };
 
@@ -58,4 +60,31 @@ where
         }
     });
     address
+}
+
+/// Set where a test runs in a network namespace of its own.
+const INSIDE: &str = "LVS_TEST_INSIDE_NAMESPACE";
+
+/// Whether the test called `name` is in a network namespace of its own, which `setup` has prepared. If not, it is run
+/// again in one, and must pass there. Without the right to make namespaces (that is, not as root) nothing is tested.
+pub(super) fn is_in_namespace(name: &str, setup: &str) -> bool {
+    if env::var_os(INSIDE).is_some() {
+        return true;
+    }
+    let unshare = |command: &[&str]| {
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--net", "--"]).args(command);
+        unshare
+    };
+    if !unshare(&["true"]).output().is_ok_and(|output| output.status.success()) {
+        println!("{name}: skipped, as it needs root");
+        return false;
+    }
+    let script = format!("set -e\n{setup}\nexec \"$@\"");
+    let test = env::current_exe().unwrap();
+    let mut command = unshare(&["sh", "-c", &script, "sh", test.to_str().unwrap(), "--exact", name]);
+    let output = command.env(INSIDE, "1").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+    false
 }

@@ -1,0 +1,184 @@
+//! What all protocols have in common: how the network's and the director's own faults look, with real packets.
+
+use std::{fs::File, net::SocketAddr, num::NonZeroU32};
+
+use tokio::{net::TcpListener, sync::mpsc, task::JoinSet};
+
+use super::{
+    testing::{LONG, SHORT, any_port, closed_port, is_in_namespace, silent_port},
+    *,
+};
+use crate::config::{BurstSettings, HttpQuestion};
+
+fn http() -> Question {
+    Question::Http(HttpQuestion { path: "/".to_owned(), host: None, status: 200..=399, text: None })
+}
+
+/// Why asking `address` fails.
+async fn failure(address: &str, question: Question, timeout: Duration) -> FailureReason {
+    let target = ProbeTarget { address: address.parse().unwrap() };
+    let failure = Prober::new().ask(target, &question, timeout).await.unwrap_err();
+    failure.reason
+}
+
+#[tokio::test]
+async fn a_success_has_a_latency_and_a_failure_a_duration() {
+    let listener = TcpListener::bind(any_port()).await.unwrap();
+    let target = ProbeTarget { address: listener.local_addr().unwrap() };
+    let success = Prober::new().ask(target, &Question::Connect, LONG).await.unwrap();
+    assert!(success.latency > Duration::ZERO && success.latency < LONG);
+    let silent = silent_port().await;
+    let target = ProbeTarget { address: silent.address };
+    let failure = Prober::new().ask(target, &Question::Connect, SHORT).await.unwrap_err();
+    assert!(failure.after >= SHORT && failure.after < LONG, "{failure}");
+}
+
+#[test]
+fn a_check_may_ask_another_port() {
+    let server = SocketAddr::from(([10, 0, 0, 1], 80));
+    let mut check = Check::default();
+    assert_eq!(ProbeTarget::of_check(server, &check).address, server);
+    check.port = Some(8080);
+    assert_eq!(ProbeTarget::of_check(server, &check).address, SocketAddr::from(([10, 0, 0, 1], 8080)));
+}
+
+/// A burst of three with real sockets.
+async fn burst(address: SocketAddr) -> (burst::BurstVerdict, Vec<burst::BurstProbe>) {
+    let (reports, mut received) = mpsc::channel(3);
+    let count = NonZeroU32::new(3).unwrap();
+    let target = ProbeTarget { address };
+    let settings = BurstSettings::default();
+    let burst = burst::Burst::new(CheckId(1), target, Question::Connect, count, &settings);
+    let verdict = burst::run(&Prober::new(), &burst, &reports).await;
+    drop(reports);
+    let mut probes = Vec::new();
+    while let Some(probe) = received.recv().await {
+        probes.push(probe);
+    }
+    (verdict, probes)
+}
+
+#[tokio::test]
+async fn bursts_against_real_servers() {
+    let (verdict, probes) = burst(closed_port()).await;
+    assert_eq!((verdict.verdict, probes.len()), (Verdict::Dead, 3));
+
+    let silent = silent_port().await;
+    let (verdict, probes) = burst(silent.address).await;
+    assert_eq!((verdict.verdict, probes.len()), (Verdict::Dead, 3));
+    assert!(probes[1].started < probes[0].finished, "they don't wait for each other");
+
+    let listener = TcpListener::bind(any_port()).await.unwrap();
+    let (verdict, probes) = burst(listener.local_addr().unwrap()).await;
+    assert_eq!((verdict.verdict, probes.len()), (Verdict::Alive, 1));
+}
+
+#[tokio::test]
+async fn networks_with_silent_and_missing_hosts() {
+    let setup = "
+        ip link set lo up
+        ip link add v0 type veth peer name v1
+        ip link set v0 up
+        ip link set v1 up
+        ip address add 192.0.2.1/24 dev v0
+        sysctl -q net.ipv4.neigh.v0.mcast_solicit=1 net.ipv4.neigh.v0.retrans_time_ms=50
+        sysctl -q net.ipv4.icmp_echo_ignore_all=1
+        ip route add unreachable 198.51.100.0/24
+        ip route add prohibit 203.0.113.0/24
+    ";
+    if !is_in_namespace("probe::tests::networks_with_silent_and_missing_hosts", setup) {
+        return;
+    }
+    let silent = failure("127.0.0.1:80", Question::Ping, SHORT).await;
+    assert_eq!(silent, FailureReason::TimedOut { phase: Phase::Reply });
+    for question in [Question::Ping, Question::Connect, http()] {
+        let network = FailureReason::Unreachable(Unreachable::Network);
+        assert_eq!(failure("198.18.0.1:80", question.clone(), LONG).await, network, "{question:?}, no route");
+        let host = FailureReason::Unreachable(Unreachable::Host);
+        assert_eq!(failure("198.51.100.1:80", question.clone(), LONG).await, host, "{question:?}, by decree");
+        // Nobody answers ARP. To the raw socket the kernel tells so by ICMP from the director's own address.
+        assert_eq!(failure("192.0.2.9:80", question.clone(), LONG).await, host, "{question:?}, no neighbour");
+        let forbidden = failure("203.0.113.1:80", question.clone(), LONG).await;
+        assert!(matches!(forbidden, FailureReason::Local(_)), "{question:?}: {forbidden}");
+    }
+}
+
+#[tokio::test]
+async fn a_director_out_of_ports_blames_no_server() {
+    let setup = "
+        ip link set lo up
+        sysctl -q net.ipv4.ip_local_port_range='40000 40001'
+    ";
+    if !is_in_namespace("probe::tests::a_director_out_of_ports_blames_no_server", setup) {
+        return;
+    }
+    let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 80)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut held = Vec::new();
+    while let Ok(stream) = tokio::net::TcpStream::connect(address).await {
+        held.push(stream);
+        assert!(held.len() < 10);
+    }
+    for question in [Question::Connect, http()] {
+        let reason = failure("127.0.0.1:80", question, LONG).await;
+        let FailureReason::Local(fault) = reason else { panic!("{reason}") };
+        assert_eq!(fault.kind, std::io::ErrorKind::AddrNotAvailable, "{fault}");
+    }
+    let (verdict, probes) = burst(address).await;
+    assert_eq!((verdict.verdict, probes.len()), (Verdict::Unknown, 3));
+}
+
+#[tokio::test]
+async fn a_director_out_of_file_descriptors_blames_no_server() {
+    let setup = "ip link set lo up; ulimit -n 64";
+    if !is_in_namespace("probe::tests::a_director_out_of_file_descriptors_blames_no_server", setup) {
+        return;
+    }
+    let listener = TcpListener::bind(any_port()).await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let mut held = Vec::new();
+    while let Ok(file) = File::open("/dev/null") {
+        held.push(file);
+        assert!(held.len() < 100);
+    }
+    for question in [Question::Ping, Question::Connect, http()] {
+        let reason = failure(&address, question.clone(), LONG).await;
+        assert!(matches!(reason, FailureReason::Local(_)), "{question:?}: {reason}");
+    }
+    drop(held);
+    let target = ProbeTarget { address: address.parse().unwrap() };
+    assert!(Prober::new().ask(target, &Question::Connect, LONG).await.is_ok(), "it recovers");
+}
+
+/// After thousands of checks there is nothing left: no connection waits in TIME-WAIT, on either side.
+#[tokio::test]
+async fn checks_leave_no_connections_behind() {
+    if !is_in_namespace("probe::tests::checks_leave_no_connections_behind", "ip link set lo up") {
+        return;
+    }
+    let served = testing::server(|mut stream| async move {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let mut request = [0; 1024];
+        if stream.read(&mut request).await.is_ok_and(|length| length > 0) {
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap_or_default();
+            // Waits for the check to close: whoever closes first is the one with TIME-WAIT.
+            stream.read(&mut request).await.unwrap_or_default();
+        }
+    })
+    .await;
+    let mut checks = JoinSet::new();
+    for question in [Question::Connect, http()] {
+        for _ in 0..200 {
+            let question = question.clone();
+            let target = ProbeTarget { address: served };
+            checks.spawn(async move { Prober::new().ask(target, &question, LONG).await.map(drop) });
+        }
+    }
+    for result in checks.join_all().await {
+        assert_eq!(result, Ok(()));
+    }
+    let connections = std::fs::read_to_string("/proc/self/net/tcp").unwrap();
+    // The state is in the fourth column; 06 is TIME-WAIT.
+    let waiting = connections.lines().filter(|line| line.split_whitespace().nth(3) == Some("06")).count();
+    assert_eq!(waiting, 0, "{connections}");
+}
