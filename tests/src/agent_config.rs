@@ -8,7 +8,6 @@ use serde::Serialize;
 use crate::{
     director::Method,
     network::{PORT, VIP},
-    server::RealServer,
 };
 
 /// Where the agent serves its metrics, in the director's namespace.
@@ -88,9 +87,9 @@ pub struct ServerSection {
 impl AgentConfig {
     /// One service with all of `servers`, checked over HTTP every second.
     #[must_use]
-    pub fn http(method: Method, servers: &[RealServer]) -> Self {
-        let server = |server: &RealServer| ServerSection {
-            address: server.address(),
+    pub fn http(method: Method, servers: &[SocketAddr]) -> Self {
+        let server = |server: &SocketAddr| ServerSection {
+            address: *server,
             forward: method.word().to_owned(),
             weight: 1,
         };

@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    net::SocketAddr,
     path::Path,
     process::{Command, Stdio},
 };
@@ -12,7 +13,6 @@ use crate::{
     namespace::Namespace,
     network::{PORT, VIP, set},
     process,
-    server::RealServer,
     watch::PROC_FILE,
 };
 
@@ -80,11 +80,8 @@ pub fn table_text(director: &Namespace) -> Result<String> {
 
 /// The lab's service with these servers, as lines for [`edit_table`].
 #[must_use]
-pub fn service_lines(method: Method, servers: &[RealServer]) -> String {
+pub fn service_lines(method: Method, servers: &[SocketAddr]) -> String {
     let option = method.option();
-    let destinations = servers.iter().map(|server| {
-        let address = server.address();
-        format!("-a -t {VIP}:{PORT} -r {address} {option} -w 1\n")
-    });
+    let destinations = servers.iter().map(|server| format!("-a -t {VIP}:{PORT} -r {server} {option} -w 1\n"));
     format!("-A -t {VIP}:{PORT} -s rr\n{}", destinations.collect::<Vec<_>>().concat())
 }

@@ -1,5 +1,7 @@
 //! A whole lab: the network and the real servers in it.
 
+use std::net::SocketAddr;
+
 use anyhow::Result;
 
 use crate::{leftovers, network::Network, server::RealServer};
@@ -21,5 +23,11 @@ impl Lab {
         let servers =
             (0..).zip(&network.servers).map(|(number, namespace)| RealServer::start(namespace, number));
         Ok(Self { servers: servers.collect::<Result<_>>()?, network })
+    }
+
+    /// The real servers' addresses and ports.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.servers.iter().map(RealServer::address).collect()
     }
 }

@@ -51,10 +51,10 @@ pub struct Target {
 /// The times that matter, in ms since the fault.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Milestones {
-    /// The first client learnt that its request had failed.
-    pub first_failure_seen: Option<f64>,
-    /// The first request that failed was sent.
-    pub first_failed_request: Option<f64>,
+    /// The first client learnt that its request had failed, or got a late answer.
+    pub first_harm_seen: Option<f64>,
+    /// The first of the requests was sent that failed or were answered late.
+    pub first_harmed_request: Option<f64>,
     /// The agent suspected the server.
     pub suspicion: Option<f64>,
     /// The server's state became hard.
@@ -63,8 +63,8 @@ pub struct Milestones {
     pub edit: Option<f64>,
     /// The kernel's table showed it.
     pub table: Option<f64>,
-    /// The last request that failed was sent.
-    pub last_failed_request: Option<f64>,
+    /// The last of these requests was sent.
+    pub last_harmed_request: Option<f64>,
     /// The server was repaired.
     pub healed: Option<f64>,
     /// The kernel's table had it again.
@@ -72,12 +72,10 @@ pub struct Milestones {
 }
 
 impl Observation {
-    /// The requests that the fault made fail: known as failed since the fault, sent before the repair.
-    pub fn failures(&self) -> impl Iterator<Item = &Request> {
+    /// The requests that the fault made fail or wait: sent before the repair, ended after the fault.
+    pub fn harmed(&self) -> impl Iterator<Item = &Request> {
         self.requests.iter().filter(|request| {
-            !request.outcome.is_success()
-                && request.ended >= self.fault
-                && request.started < self.watched_until
+            request.is_harmed() && request.ended >= self.fault && request.started < self.watched_until
         })
     }
 
@@ -141,13 +139,13 @@ impl Observation {
             self.events_of_faulty().find(|event| wanted(&event.kind)).map(|event| ms(event.at))
         };
         Milestones {
-            first_failure_seen: self.failures().map(|request| request.ended).min().map(ms),
-            first_failed_request: self.failures().map(|request| request.started).min().map(ms),
+            first_harm_seen: self.harmed().map(|request| request.ended).min().map(ms),
+            first_harmed_request: self.harmed().map(|request| request.started).min().map(ms),
             suspicion: first(|kind| matches!(kind, EventKind::Suspicion { .. })),
             hard_state: first(|kind| matches!(kind, EventKind::State { to, .. } if to == "down")),
             edit: first(|kind| matches!(kind, EventKind::Edit { .. })),
             table: self.table_out().map(ms),
-            last_failed_request: self.failures().map(|request| request.started).max().map(ms),
+            last_harmed_request: self.harmed().map(|request| request.started).max().map(ms),
             healed: self.healed.map(ms),
             back: self.table_back().map(ms),
         }
@@ -270,13 +268,13 @@ pub(crate) mod tests {
     fn milestones_are_those_of_the_faulty_server_since_the_fault() {
         let milestones = good().milestones();
         let expected = Milestones {
-            first_failure_seen: Some(12.0),
-            first_failed_request: Some(10.0),
+            first_harm_seen: Some(12.0),
+            first_harmed_request: Some(10.0),
             suspicion: Some(13.0),
             hard_state: Some(44.0),
             edit: Some(45.0),
             table: Some(50.0),
-            last_failed_request: Some(30.0),
+            last_harmed_request: Some(30.0),
             healed: Some(1000.0),
             back: Some(1500.0),
         };

@@ -6,6 +6,9 @@ use serde::Serialize;
 
 use crate::clock::Moment;
 
+/// From here on an answer is late: the request (or the SYN) had to be sent again, which TCP does after 1 s for a SYN.
+const LATE: Duration = Duration::from_millis(500);
+
 /// One request of one client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
@@ -19,6 +22,20 @@ pub struct Request {
     pub ended: Moment,
     /// The outcome.
     pub outcome: Outcome,
+}
+
+impl Request {
+    /// Whether the answer came, but late.
+    #[must_use]
+    pub fn is_late(&self) -> bool {
+        self.outcome.is_success() && self.ended.since(self.started) >= LATE
+    }
+
+    /// Whether the client noticed that something was wrong: no answer, or a late one.
+    #[must_use]
+    pub fn is_harmed(&self) -> bool {
+        !self.outcome.is_success() || self.is_late()
+    }
 }
 
 /// What became of a request.
@@ -80,6 +97,8 @@ pub struct Summary {
     pub requests: usize,
     /// Those that got what they wanted.
     pub answered: usize,
+    /// Those of the answered that waited long for it.
+    pub late: usize,
     /// The others, by kind of failure.
     pub failures: BTreeMap<&'static str, usize>,
     /// Answers by server.
@@ -94,6 +113,7 @@ impl Summary {
             summary.requests += 1;
             if let Outcome::Answered(server) = &request.outcome {
                 summary.answered += 1;
+                summary.late += usize::from(request.is_late());
                 *summary.shares.entry(server.clone()).or_default() += 1;
             } else {
                 *summary.failures.entry(request.outcome.kind()).or_default() += 1;
@@ -122,7 +142,7 @@ impl fmt::Display for Summary {
             let comma = if index == 0 { "" } else { ", " };
             write!(f, "{comma}{server}: {count}")?;
         }
-        write!(f, "), {} failed", self.failed())?;
+        write!(f, "), {} of them late, {} failed", self.late, self.failed())?;
         for (index, (kind, count)) in self.failures.iter().enumerate() {
             let mark = if index == 0 { ": " } else { ", " };
             write!(f, "{mark}{count} {kind}")?;
@@ -174,7 +194,20 @@ mod tests {
         let summary = Summary::between(&all, ms(10), ms(40));
         assert_eq!((summary.requests, summary.answered, summary.failed()), (3, 2, 1));
         assert_eq!((summary.share("rs1"), summary.share("rs2")), (0, 2));
-        assert_eq!(summary.to_string(), "3 requests, 2 answered (rs2: 2), 1 failed: 1 refused");
+        assert_eq!(
+            summary.to_string(),
+            "3 requests, 2 answered (rs2: 2), 0 of them late, 1 failed: 1 refused"
+        );
+    }
+
+    #[test]
+    fn a_late_answer_harms_but_is_an_answer() {
+        let mut all = mixture();
+        all[3].ended = all[3].started.plus(Duration::from_secs(1));
+        let harmed: Vec<_> = all.iter().map(Request::is_harmed).collect();
+        assert_eq!(harmed, [false, false, true, true, true]);
+        let summary = Summary::between(&all, Moment::from_ns(0), Moment::from_ns(u64::MAX));
+        assert_eq!((summary.answered, summary.late, summary.failed()), (3, 1, 2));
     }
 
     #[test]

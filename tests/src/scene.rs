@@ -41,6 +41,7 @@ pub struct Scene {
     pub lab: Lab,
     /// Since when everything is as it should be.
     pub healthy_since: Moment,
+    config: String,
 }
 
 /// How a scene is set.
@@ -84,7 +85,7 @@ impl Scene {
         let lab = Lab::build(setting.servers)?;
         prepare_ipvs(&lab.network.director)?;
         let config =
-            AgentConfig::http(setting.method, &lab.servers).on_failure(setting.on_failure).to_toml()?;
+            AgentConfig::http(setting.method, &lab.addresses()).on_failure(setting.on_failure).to_toml()?;
         Self::with_agent(lab, &config, setting.load.clone())
     }
 
@@ -94,10 +95,17 @@ impl Scene {
         agent.wait_until_ready()?;
         let watch = TableWatch::start(&lab.network.director)?;
         let load = Load::start(&lab.network.clients, load)?;
-        let mut scene = Self { load, watch, agent, lab, healthy_since: Moment::now() };
+        let mut scene =
+            Self { load, watch, agent, lab, healthy_since: Moment::now(), config: config.to_owned() };
         scene.wait_until_serving()?;
         scene.healthy_since = Moment::now();
         Ok(scene)
+    }
+
+    /// Starts the agent anew with the same configuration, after its end.
+    pub fn restart_agent(&mut self) -> Result<()> {
+        self.agent = Agent::start(&self.lab.network.director, &self.config)?;
+        self.agent.wait_until_ready()
     }
 
     /// Waits until every server is in the table and has served clients since this was asked.

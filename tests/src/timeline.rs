@@ -58,17 +58,7 @@ impl Timeline {
         if let Some(healed) = seen.healed {
             entries.push(entry(healed, Source::Lab, format!("{} repaired", seen.faulty.name)));
         }
-        let failures = || seen.failures();
-        if let Some(first) = failures().min_by_key(|request| request.ended) {
-            entries.push(entry(first.ended, Source::Client, failure("first failure", first, seen.fault)));
-        }
-        if let Some(last) = failures().max_by_key(|request| request.started) {
-            entries.push(entry(
-                last.started,
-                Source::Client,
-                failure("last failing request", last, seen.fault),
-            ));
-        }
+        entries.extend(clients(seen).map(|(at, words)| entry(at, Source::Client, words)));
         let told = seen.events_of_faulty().filter(|event| is_telling(event, seen));
         entries.extend(told.map(|event| entry(event.at, Source::Agent, event.kind.to_string())));
         let changed = changes(&seen.table).into_iter().filter(|change| change.at >= seen.healthy_since);
@@ -96,10 +86,25 @@ fn is_telling(event: &AgentEvent, seen: &Observation) -> bool {
     }
 }
 
-fn failure(what: &str, request: &Request, fault: Moment) -> String {
-    let outcome = &request.outcome;
-    let (started, ended) = (request.started.ms_after(fault), request.ended.ms_after(fault));
-    format!("{what}: {} {outcome} (sent {started:+.1}, known {ended:+.1})", request.client)
+/// The first and the last that clients noticed.
+fn clients(seen: &Observation) -> impl Iterator<Item = (Moment, String)> {
+    let told = |at, what, request| (at, format!("{what}: {}", harm(request, seen.fault)));
+    let first_sent = seen.harmed().min_by_key(|request| request.started);
+    let first_seen = seen.harmed().min_by_key(|request| request.ended);
+    let last_sent = seen.harmed().max_by_key(|request| request.started);
+    let entries = [
+        first_sent.map(|request| told(request.started, "first harmed request", request)),
+        first_seen.map(|request| told(request.ended, "first harm seen", request)),
+        last_sent.map(|request| told(request.started, "last harmed request", request)),
+    ];
+    entries.into_iter().flatten()
+}
+
+/// What became of a request that failed or waited.
+fn harm(request: &Request, fault: Moment) -> String {
+    let Request { client, outcome, started, ended, .. } = request;
+    let (started, ended) = (started.ms_after(fault), ended.ms_after(fault));
+    format!("{client} {outcome} (sent {started:+.1}, ended {ended:+.1})")
 }
 
 impl fmt::Display for Timeline {
@@ -124,10 +129,11 @@ mod tests {
             lines,
             [
                 "+0.0 ms  lab     rs1: process killed",
-                "+12.0 ms  client  first failure: 127.0.0.1 refused (sent +10.0, known +12.0)",
+                "+10.0 ms  client  first harmed request: 127.0.0.1 refused (sent +10.0, ended +12.0)",
+                "+12.0 ms  client  first harm seen: 127.0.0.1 refused (sent +10.0, ended +12.0)",
                 "+13.0 ms  agent   strong suspicion: refused",
                 "+14.0 ms  agent   confirm probe 1: refused",
-                "+30.0 ms  client  last failing request: 127.0.0.1 refused (sent +30.0, known +31.0)",
+                "+30.0 ms  client  last harmed request: 127.0.0.1 refused (sent +30.0, ended +31.0)",
                 "+44.0 ms  agent   state up -> down",
                 "+45.0 ms  agent   edit: weight 1 -> 0 (90 µs)",
                 "+50.0 ms  kernel  TCP 192.0.2.80:80 -> 10.0.0.1:80: weight 1 -> 0",

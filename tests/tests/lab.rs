@@ -34,7 +34,7 @@ fn spreading(method: Method) -> Result<Lab> {
     let lab = Lab::build(3)?;
     let director = &lab.network.director;
     if prepare_ipvs(director).is_ok() {
-        edit_table(director, &service_lines(method, &lab.servers))?;
+        edit_table(director, &service_lines(method, &lab.addresses()))?;
         return Ok(lab);
     }
     say("no IPVS here: address translation and multipath routes in its place");
