@@ -1,0 +1,153 @@
+//! The agent's end, wanted or not: traffic goes on, nothing is left behind that the next start doesn't clean up.
+
+use std::{fs, thread, time::Duration};
+
+use anyhow::{Context as _, Result};
+use lvs_tests::{
+    agent::Agent,
+    agent_config::AgentConfig,
+    clock::Moment,
+    director::{Method, prepare_ipvs},
+    fault::Fault,
+    lab::Lab,
+    namespace::Namespace,
+    network::{LAN, WAN},
+    process,
+    requests::Summary,
+    scene::{Scene, Setting},
+    table::Table,
+    wait,
+    watch::{TableWatch, changes},
+};
+use nix::sys::signal::Signal;
+
+/// Traffic without an agent.
+const ORPHANED: Duration = Duration::from_secs(2);
+
+/// The filters of tc on the director's devices. Programs attached by tcx (Linux 6.6 and later) are not among them.
+fn filters(director: &Namespace) -> Result<String> {
+    let show =
+        |device: &str, side: &str| process::run(director, &["tc", "filter", "show", "dev", device, side], "");
+    let mut filters = String::new();
+    for device in [LAN, WAN] {
+        filters += &(show(device, "ingress")? + &show(device, "egress")?);
+    }
+    Ok(filters)
+}
+
+/// Whether the kernel attaches programs by tc's filters, for want of tcx.
+fn has_filters() -> Result<bool> {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    let mut numbers = release.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
+    let version = (numbers.next().context("a kernel version")?, numbers.next().context("a kernel version")?);
+    Ok(version < (6, 6))
+}
+
+fn assert_attached(director: &Namespace) -> Result<()> {
+    let filters = filters(director)?;
+    assert_eq!(filters.contains("lvs_"), has_filters()?, "while it runs: {filters}");
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs root, IPVS and the agent: cargo xtask test"]
+fn a_clean_stop_detaches_the_programs_and_keeps_the_table() -> Result<()> {
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let mut scene = Scene::start(&Setting::new(Method::Masquerade))?;
+        let director = scene.lab.network.director.clone();
+        assert_attached(&director)?;
+        scene.agent.signal(signal)?;
+        let status = scene.agent.wait_for_end()?;
+        assert!(status.success(), "{signal}: {status}");
+        assert_eq!(filters(&director)?, "", "{signal}");
+        assert_serves_without_agent(&mut scene)?;
+    }
+    Ok(())
+}
+
+/// The table is as it was, and clients are served.
+fn assert_serves_without_agent(scene: &mut Scene) -> Result<()> {
+    let since = Moment::now();
+    thread::sleep(ORPHANED);
+    assert_eq!(changes(&scene.history_since_healthy()?), []);
+    let summary = Summary::between(&scene.load.stop()?, since, Moment::now());
+    assert!(summary.requests > 0 && summary.failed() == 0, "without the agent: {summary}");
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs root, IPVS and the agent: cargo xtask test"]
+fn a_clean_stop_removes_the_table_where_the_operator_wants_that() -> Result<()> {
+    let setting = Setting::new(Method::Masquerade);
+    let lab = Lab::build(setting.servers)?;
+    prepare_ipvs(&lab.network.director)?;
+    let config = AgentConfig::http(setting.method, &lab.addresses()).on_exit("remove").to_toml()?;
+    let mut scene = Scene::with_agent(lab, &config, setting.load)?;
+    scene.load.stop()?;
+    let status = scene.agent.stop()?;
+    assert!(status.success(), "{status}");
+    wait::until_true(
+        "an empty table",
+        Duration::from_secs(5),
+        || Ok(scene.watch.table()? == Table::default()),
+    )
+}
+
+#[test]
+#[ignore = "needs root, IPVS and the agent: cargo xtask test"]
+fn a_killed_agent_leaves_traffic_alone_and_the_next_one_carries_on() -> Result<()> {
+    let mut scene = Scene::start(&Setting::new(Method::Masquerade))?;
+    let director = scene.lab.network.director.clone();
+    let attached = filters(&director)?.matches("lvs_").count();
+    scene.agent.signal(Signal::SIGKILL)?;
+    scene.agent.wait_for_end()?;
+    thread::sleep(ORPHANED);
+    scene.restart_agent()?;
+    assert_eq!(filters(&director)?.matches("lvs_").count(), attached, "nothing twice");
+    assert_eq!(changes(&scene.history_since_healthy()?), [], "a restart is no reason for an edit");
+
+    let (seen, _) = scene.failover(Fault::ProcessKilled, 1, Duration::from_secs(1))?;
+    assert_eq!(seen.objections(), [] as [&str; 0]);
+    scene.agent.stop()?;
+    assert_eq!(filters(&director)?, "");
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs root, IPVS and the agent: cargo xtask test"]
+fn a_server_held_out_by_a_killed_agent_is_let_in_again_by_the_next() -> Result<()> {
+    for action in ["quiesce", "remove"] {
+        let mut scene = Scene::start(&Setting::new(Method::Masquerade).on_failure(action))?;
+        scene.strike(Fault::ProcessKilled, 2)?;
+        scene.wait_until_out(2)?;
+        scene.agent.signal(Signal::SIGKILL)?;
+        scene.agent.wait_for_end()?;
+        scene.heal(Fault::ProcessKilled, 2)?;
+        scene.restart_agent()?;
+        scene.wait_until_back(2)?;
+    }
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs root, IPVS and the agent: cargo xtask test"]
+fn a_server_that_is_down_when_the_agent_starts_does_not_keep_it_from_the_others() -> Result<()> {
+    let mut lab = Lab::build(3)?;
+    prepare_ipvs(&lab.network.director)?;
+    lab.servers[0].signal(Signal::SIGKILL)?;
+    let config = AgentConfig::http(Method::Masquerade, &lab.addresses()).to_toml()?;
+    let mut agent = Agent::start(&lab.network.director, &config)?;
+    agent.wait_until_ready()?;
+    let watch = TableWatch::start(&lab.network.director)?;
+    let (down, up) = (lab.servers[0].address(), lab.servers[1].address());
+    wait::until_true("the dead server to be out", Duration::from_secs(15), || {
+        let table = watch.table()?;
+        Ok(table.is_out(down) && !table.is_out(up))
+    })
+    .with_context(|| agent.diagnosis())?;
+    lab.servers[0].restart()?;
+    wait::until_true("the server to be in again", Duration::from_secs(30), || {
+        Ok(!watch.table()?.is_out(down))
+    })
+    .with_context(|| agent.diagnosis())
+}

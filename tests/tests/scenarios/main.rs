@@ -1,0 +1,10 @@
+//! The scenarios that decide whether it works: a real IPVS kernel, real TCP, the agent as a process. They need root, a
+//! kernel with IPVS and the agent's program (`LVS_AGENT`, or beside this one): `cargo xtask test` runs them in a VM.
+//!
+//! Network namespaces, addresses and processes are each scenario's own; run one at a time (`--test-threads=1`), they
+//! don't take each other's time.
+
+mod bad_input;
+mod clean_stop;
+mod failover;
+mod healthy;
