@@ -62,7 +62,9 @@ pub fn prepare_ipvs(director: &Namespace) -> Result<()> {
     if !has_ipvs(director)? {
         let loaded = Command::new("modprobe").arg("ip_vs").stderr(Stdio::inherit()).status();
         if !loaded.is_ok_and(|status| status.success()) || !has_ipvs(director)? {
-            bail!("this kernel has no IPVS (modprobe ip_vs failed)");
+            bail!(
+                "this kernel has no IPVS: modprobe ip_vs failed; in a VM of the project (cargo xtask vm) it is there"
+            );
         }
     }
     set(director, &["net/ipv4/vs/expire_nodest_conn=1"])

@@ -36,9 +36,9 @@ pub mod timeline;
 pub mod wait;
 pub mod watch;
 
-/// Tells about something that went wrong where no error can be given back.
+/// Tells a person about something that went wrong, where no error can be given back.
 #[expect(clippy::print_stderr, reason = "destructors have nobody to return an error to")]
-pub(crate) fn warn(message: &str) {
+pub fn warn(message: &str) {
     eprintln!("lab: {message}");
 }
 

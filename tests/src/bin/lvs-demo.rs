@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Parser;
 use lvs_tests::{
     demo::{DemoOptions, demonstrate},
-    leftovers,
+    leftovers, warn,
 };
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -20,12 +20,22 @@ struct Arguments {
     options: DemoOptions,
 }
 
-fn main() -> Result<ExitCode> {
+fn main() -> ExitCode {
     let Arguments { options } = Arguments::parse();
+    match run(options) {
+        Ok(code) => code,
+        Err(error) => {
+            warn(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: DemoOptions) -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let code = runtime.block_on(async {
-        let (mut interrupt, mut terminate) =
-            (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
         tokio::select! {
             shown = tokio::task::spawn_blocking(move || demonstrate(&options)) => shown?.map(|()| ExitCode::SUCCESS),
             _ = interrupt.recv() => abandon(),
