@@ -4,6 +4,9 @@
 //! The way of the data, one direction only: `passive` and `probe` → `health` → `pool` → `ipvs`. `agent` is the one
 //! place that wires them together.
 
+pub mod agent;
+pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod health;
 pub mod ipvs;

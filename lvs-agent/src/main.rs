@@ -1,3 +1,10 @@
-//! The command line of the agent.
+//! The command line: `lvs-agent run --config FILE`.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use lvs_agent::cli::Cli;
+
+fn main() -> ExitCode {
+    lvs_agent::cli::main(&Cli::parse())
+}

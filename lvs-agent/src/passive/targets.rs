@@ -1,7 +1,7 @@
 //! Which packets are whose: from destinations and the neighbour table to entries in the kernel side's maps. Pure.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fmt,
     net::{IpAddr, SocketAddr, SocketAddrV4},
 };
@@ -67,6 +67,12 @@ pub struct Target {
 }
 
 impl Target {
+    /// The real server's address.
+    #[must_use]
+    pub fn address(&self) -> IpAddr {
+        (*self.server.ip()).into()
+    }
+
     /// Whether the director sees only what clients send.
     #[must_use]
     pub fn is_half_seen(&self) -> bool {
@@ -125,14 +131,10 @@ impl Targets {
         self.targets.get(id.0 as usize)
     }
 
-    /// The neighbours whose MAC addresses matter.
+    /// The endpoint that serves a destination, if its packets can be attributed at all.
     #[must_use]
-    pub fn neighbours(&self) -> BTreeSet<IpAddr> {
-        self.targets
-            .iter()
-            .filter(|target| target.vip.is_some())
-            .map(|target| (*target.server.ip()).into())
-            .collect()
+    pub fn of(&self, destination: &DestinationKey) -> Option<&Target> {
+        self.targets.iter().find(|target| target.destinations.contains(destination))
     }
 
     /// Takes note of a neighbour's MAC address, or that it has none any more, and says what must change in the maps.
@@ -140,10 +142,10 @@ impl Targets {
     /// A neighbour that fails keeps its last address: its packets, if any, are still its own.
     #[must_use]
     pub fn neighbour(&mut self, address: IpAddr, mac: Option<Mac>) -> Vec<Change> {
-        if let Some(mac) = mac {
-            self.macs.insert(address, mac);
-        }
-        self.changes()
+        let Some(mac) = mac.filter(|_| self.targets.iter().any(|target| target.address() == address)) else {
+            return Vec::new();
+        };
+        if self.macs.insert(address, mac) == Some(mac) { Vec::new() } else { self.changes() }
     }
 
     /// What must change in the maps now; nothing when asked again.

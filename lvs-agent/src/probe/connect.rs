@@ -10,6 +10,7 @@
 
 use std::{io, net::SocketAddr, time::Duration};
 
+use lvs_common::PROBE_MARK;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
     net::{TcpSocket, TcpStream},
@@ -57,11 +58,21 @@ fn socket(address: SocketAddr, handshake: Handshake) -> io::Result<TcpSocket> {
     let kind = Type::STREAM.nonblocking().cloexec();
     let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
     socket.set_linger(Some(Duration::ZERO))?;
+    mark(&socket)?;
     match handshake {
         Handshake::HalfOpen => socket.set_tcp_quickack(false)?,
         Handshake::Full => socket.set_tcp_nodelay(true)?,
     }
     Ok(TcpSocket::from_std_stream(socket.into()))
+}
+
+/// Tells the kernel side that these packets are no client's. Where the privilege for it is missing (`CAP_NET_ADMIN`), so
+/// is the one for the kernel side.
+fn mark(socket: &Socket) -> io::Result<()> {
+    match socket.set_mark(PROBE_MARK) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        marked => marked,
+    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,161 @@
+//! From results to the wanted table: every destination's health and every service's pool. Pure.
+
+use std::{collections::HashMap, net::SocketAddr};
+
+use crate::{
+    config::VirtualService,
+    health::{Health, Source, State, Thresholds, Transition},
+    ipvs::{Wanted, WantedDestination, WantedService},
+    pool::{Decision, Pool, Presence},
+    service::{DestinationKey, Weight},
+};
+
+/// One service, the health of its servers and how they stand.
+#[derive(Debug)]
+struct Service {
+    config: VirtualService,
+    healths: Vec<Health>,
+    pool: Pool,
+}
+
+/// Where a destination is: indices of its service and of the server in it.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    service: usize,
+    server: usize,
+}
+
+/// What has come of one result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Consequence {
+    /// The destination's change of state.
+    pub transition: Transition,
+    /// Whether the wanted table is another one now.
+    pub table_changed: bool,
+    /// Servers of the service that are down by the fast path's finding but held in.
+    pub held: Vec<DestinationKey>,
+}
+
+/// All services.
+#[derive(Debug)]
+pub(super) struct Decisions {
+    services: Vec<Service>,
+    places: HashMap<DestinationKey, Place>,
+}
+
+impl Decisions {
+    /// Services of whose servers nothing is known but how they stand in the kernel's table.
+    #[must_use]
+    pub(super) fn new(services: &[VirtualService], found: impl Fn(&DestinationKey) -> Presence) -> Self {
+        let places = services
+            .iter()
+            .enumerate()
+            .flat_map(|(index, service)| {
+                destinations(service)
+                    .enumerate()
+                    .map(move |(server, key)| (key, Place { service: index, server }))
+            })
+            .collect();
+        let services = services
+            .iter()
+            .map(|config| {
+                let thresholds = Thresholds { fall: config.fall, rise: config.rise };
+                let standing = config.servers.iter().map(|server| server.weight);
+                let standing = standing.zip(destinations(config).map(|key| found(&key)));
+                Service {
+                    healths: vec![Health::new(thresholds); config.servers.len()],
+                    pool: Pool::new(config.on_failure, standing),
+                    config: config.clone(),
+                }
+            })
+            .collect();
+        Self { services, places }
+    }
+
+    /// Takes in one result of one destination; says what came of it, if anything did.
+    pub(super) fn observe(
+        &mut self,
+        destination: &DestinationKey,
+        success: bool,
+        source: Source,
+    ) -> Option<Consequence> {
+        let place = *self.places.get(destination)?;
+        let service = self.services.get_mut(place.service)?;
+        let transition = service.healths.get_mut(place.server)?.observe(success, source)?;
+        let states: Vec<State> = service.healths.iter().map(Health::state).collect();
+        let Decision { changed, held } = service.pool.decide(&states);
+        let held = held.into_iter().map(|server| destination_key(&service.config, server)).collect();
+        Some(Consequence { transition, table_changed: !changed.is_empty(), held })
+    }
+
+    /// What is known of a destination.
+    #[must_use]
+    pub(super) fn state(&self, destination: &DestinationKey) -> Option<State> {
+        self.health(destination).map(Health::state)
+    }
+
+    /// How many more failures in a row would take a destination down.
+    #[must_use]
+    pub(super) fn failures_to_fall(&self, destination: &DestinationKey) -> u32 {
+        self.health(destination).map_or(0, Health::failures_to_fall)
+    }
+
+    /// The name of a destination's service.
+    #[must_use]
+    pub(super) fn service_name(&self, destination: &DestinationKey) -> &str {
+        self.service(destination).map_or("", |service| &service.config.name)
+    }
+
+    /// The configuration of a destination's service.
+    #[must_use]
+    pub(super) fn service_config(&self, destination: &DestinationKey) -> Option<&VirtualService> {
+        self.service(destination).map(|service| &service.config)
+    }
+
+    /// A destination's weight in the wanted table, or `None` if it shall not be there.
+    #[must_use]
+    pub(super) fn weight(&self, destination: &DestinationKey) -> Option<Weight> {
+        let place = self.places.get(destination)?;
+        self.services.get(place.service)?.pool.weight(place.server)
+    }
+
+    /// What the table should be.
+    #[must_use]
+    pub(super) fn wanted(&self) -> Wanted {
+        let services = self.services.iter().map(|service| (service.config.key, service.wanted())).collect();
+        Wanted { services, ..Wanted::default() }
+    }
+
+    fn service(&self, destination: &DestinationKey) -> Option<&Service> {
+        self.services.get(self.places.get(destination)?.service)
+    }
+
+    fn health(&self, destination: &DestinationKey) -> Option<&Health> {
+        let place = self.places.get(destination)?;
+        self.services.get(place.service)?.healths.get(place.server)
+    }
+}
+
+impl Service {
+    fn wanted(&self) -> WantedService {
+        let mut wanted = WantedService::new((&self.config.scheduler).into());
+        wanted.destinations = self.destinations().collect();
+        wanted
+    }
+
+    fn destinations(&self) -> impl Iterator<Item = (SocketAddr, WantedDestination)> {
+        self.config.servers.iter().enumerate().filter_map(|(index, server)| {
+            let weight = self.pool.weight(index)?;
+            Some((server.address, WantedDestination::new(server.method, weight)))
+        })
+    }
+}
+
+/// The destinations of a service, in the order of its servers.
+pub(super) fn destinations(service: &VirtualService) -> impl Iterator<Item = DestinationKey> {
+    (0..service.servers.len()).map(|index| destination_key(service, index))
+}
+
+fn destination_key(service: &VirtualService, index: usize) -> DestinationKey {
+    DestinationKey { service: service.key, server: service.servers[index].address }
+}

@@ -1,0 +1,98 @@
+//! The one task that writes to the kernel's table: always the difference between what is there and what is wanted.
+
+use std::time::{Duration, Instant};
+
+use tokio::{sync::watch, time::sleep};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::{
+    clock::monotonic_ns,
+    ipvs::{Edit, IpvsClient, IpvsError, Table, Wanted, difference},
+};
+
+/// How long after a failed edit the table is read again and the rest tried again.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// Keeps the kernel's table in step with what is wanted.
+pub(super) struct TableWriter {
+    client: IpvsClient,
+    /// The table as last read, with this task's own edits since.
+    known: Table,
+}
+
+impl TableWriter {
+    /// Reads the table; nothing is written yet.
+    pub(super) async fn new(mut client: IpvsClient) -> Result<Self, IpvsError> {
+        let known = client.table().await?;
+        Ok(Self { client, known })
+    }
+
+    /// The table as last read.
+    pub(super) fn known(&self) -> &Table {
+        &self.known
+    }
+
+    /// Follows `wanted` until `shutdown`; then, if there is one, makes the table as `last` wants it.
+    ///
+    /// `wanted` is a watch: what was wanted and is no longer is skipped, what is wanted now is never queued behind it.
+    pub(super) async fn run(
+        mut self,
+        mut wanted: watch::Receiver<Wanted>,
+        shutdown: CancellationToken,
+        last: Option<Wanted>,
+    ) {
+        loop {
+            let now = wanted.borrow_and_update().clone();
+            let failed = self.write(&now).await.is_err();
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                changed = wanted.changed() => if changed.is_err() { break },
+                () = sleep(RETRY), if failed => self.read_again().await,
+            }
+        }
+        if let Some(last) = last {
+            // Its failure has been logged; there is no later time to try again.
+            self.write(&last).await.ok();
+        }
+    }
+
+    /// Makes the table as wanted, as far as it is known not to be.
+    pub(super) async fn write(&mut self, wanted: &Wanted) -> Result<(), IpvsError> {
+        for edit in difference(&self.known, wanted) {
+            let begun = Instant::now();
+            if let Err(error) = self.client.apply(&edit).await {
+                error!(at_ns = monotonic_ns(), event = "edit-failed", edit = %edit, "{error}; trying again");
+                metrics::counter!("lvs_table_edits_total", "result" => "failed").increment(1);
+                return Err(error);
+            }
+            log_edit(&edit, begun.elapsed());
+            if self.known.apply(&edit).is_err() {
+                // The kernel took an edit that doesn't fit what was known: someone else has edited meanwhile.
+                self.read_again().await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn read_again(&mut self) {
+        match self.client.table().await {
+            Ok(table) => self.known = table,
+            Err(error) => warn!("reading the table again: {error}"),
+        }
+    }
+}
+
+fn log_edit(edit: &Edit, took: Duration) {
+    metrics::counter!("lvs_table_edits_total", "result" => "done").increment(1);
+    metrics::histogram!("lvs_table_edit_seconds").record(took.as_secs_f64());
+    info!(
+        at_ns = monotonic_ns(),
+        event = "edit",
+        service = %edit.service(),
+        server = edit.server().map(|server| server.to_string()),
+        edit = %edit,
+        took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+        "table: {edit}"
+    );
+}

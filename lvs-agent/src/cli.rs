@@ -1,0 +1,85 @@
+//! The command line, and what stands around a run: the log and the runtime.
+
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand, ValueEnum};
+use tracing_subscriber::EnvFilter;
+
+use crate::{agent, config::Config};
+
+/// A health checker for LVS directors: the traffic itself raises a suspicion, active probes confirm it, and only then
+/// the kernel's IPVS table is changed.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+pub struct Cli {
+    /// How log lines look; JSON has one object a line, for programs.
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+    /// What is logged, as `LEVEL` or `TARGET=LEVEL,…` (error, warn, info, debug, trace).
+    #[arg(long, global = true, env = "LVS_LOG", value_name = "FILTER", default_value = "info")]
+    log: String,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Check the real servers and keep the kernel's IPVS table in step, until SIGTERM or SIGINT.
+    Run(RunArguments),
+}
+
+#[derive(Debug, clap::Args)]
+struct RunArguments {
+    /// The configuration, in TOML.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+/// Does what the command line says. An error is one message on standard error and exit code 1; a configuration that
+/// can't be used is exit code 2.
+#[must_use]
+pub fn main(cli: &Cli) -> ExitCode {
+    let Command::Run(arguments) = &cli.command;
+    let config = match Config::from_file(&arguments.config) {
+        Ok(config) => config,
+        Err(error) => return failed(&error, 2),
+    };
+    match start_log(cli).and_then(|()| run(config)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(&format_args!("{error:#}"), 1),
+    }
+}
+
+fn failed(error: &dyn std::fmt::Display, code: u8) -> ExitCode {
+    // Nothing is left to tell it to where standard error is closed.
+    writeln!(io::stderr(), "lvs-agent: {error}").ok();
+    ExitCode::from(code)
+}
+
+fn start_log(cli: &Cli) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&cli.log)
+        .with_context(|| format!("--log {:?} is no log filter; try \"info\" or \"debug\"", cli.log))?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    match cli.log_format {
+        LogFormat::Json => log.json().flatten_event(true).init(),
+        LogFormat::Text => log.with_target(false).with_ansi(io::stderr().is_terminal()).init(),
+    }
+    Ok(())
+}
+
+fn run(config: Config) -> anyhow::Result<()> {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
+    runtime.block_on(agent::run(config))
+}

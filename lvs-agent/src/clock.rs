@@ -1,0 +1,16 @@
+//! The clock of the log and of the kernel side: `CLOCK_MONOTONIC`, in nanoseconds.
+//!
+//! The kernel's `bpf_ktime_get_ns` reads the same one, so the agent's times and the programs' can be compared.
+
+use nix::time::{ClockId, clock_gettime};
+
+/// Nanoseconds since an arbitrary start, never going back.
+#[must_use]
+pub fn monotonic_ns() -> u64 {
+    // Linux always has this clock (clock_gettime(2)); without it every age is 0, which suspects nobody.
+    clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |now| {
+        let seconds = u64::try_from(now.tv_sec()).unwrap_or(0);
+        let nanos = u64::try_from(now.tv_nsec()).unwrap_or(0);
+        seconds * 1_000_000_000 + nanos
+    })
+}
