@@ -74,6 +74,12 @@ impl State {
         matches!(self, Self::Up | Self::Suspect { .. })
     }
 
+    /// Whether the last word was a failure that made the server's state hard.
+    #[must_use]
+    pub fn is_hard_down(self) -> bool {
+        matches!(self, Self::Down { .. })
+    }
+
     /// Whether the server should get no traffic.
     #[must_use]
     pub fn is_down(self) -> bool {

@@ -43,7 +43,9 @@ pub(super) enum Report {
         server: ServerId,
         /// What was asked.
         ask: Ask,
-        /// Which probe, and what came of it.
+        /// Which probe for this suspicion, from 1.
+        number: u32,
+        /// What came of it.
         probe: BurstProbe,
     },
     /// It is over.
@@ -64,6 +66,8 @@ pub(super) struct Confirmation {
     pub(super) running: u32,
     /// How many of their probes may still fail.
     pub(super) in_flight: u32,
+    /// How many probes were started in all.
+    pub(super) started: u32,
     /// A probe has succeeded.
     pub(super) cleared: bool,
     /// A probe has failed.
@@ -83,17 +87,24 @@ impl Bursts {
         Self { prober, settings, reports, tasks: JoinSet::new() }
     }
 
-    /// Asks `count` times, or until there is an answer.
-    pub(super) fn start(&mut self, server: ServerId, ask: Ask, count: NonZeroU32) {
+    /// Asks `count` times, or until there is an answer; `before` probes were started for this suspicion already.
+    pub(super) fn start(&mut self, server: ServerId, ask: Ask, before: u32, count: NonZeroU32) {
         // Finished tasks are only kept until they are looked at.
         while self.tasks.try_join_next().is_some() {}
         let burst =
             Burst::new(CheckId(server.0.into()), ask.target, ask.question.clone(), count, &self.settings);
-        self.tasks.spawn(run(self.prober.clone(), burst, server, ask, self.reports.clone()));
+        self.tasks.spawn(run(self.prober.clone(), burst, server, ask, before, self.reports.clone()));
     }
 }
 
-async fn run(prober: Prober, burst: Burst, server: ServerId, ask: Ask, reports: mpsc::Sender<Report>) {
+async fn run(
+    prober: Prober,
+    burst: Burst,
+    server: ServerId,
+    ask: Ask,
+    before: u32,
+    reports: mpsc::Sender<Report>,
+) {
     // Room for all of them: the burst never waits for whoever reads.
     let (probes, mut ended) = mpsc::channel(burst.count.get() as usize);
     let asking = async {
@@ -103,8 +114,9 @@ async fn run(prober: Prober, burst: Burst, server: ServerId, ask: Ask, reports: 
     };
     let forwarding = async {
         while let Some(probe) = ended.recv().await {
+            let number = before + probe.index + 1;
             // Nobody listens any more only at shutdown.
-            reports.send(Report::Probe { server, ask: ask.clone(), probe }).await.ok();
+            reports.send(Report::Probe { server, ask: ask.clone(), number, probe }).await.ok();
         }
     };
     let (verdict, ()) = tokio::join!(asking, forwarding);

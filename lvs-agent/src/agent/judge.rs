@@ -112,11 +112,12 @@ impl Judge {
         };
         let confirmation = self.under_way.entry(id).or_default();
         if let Some(count) = NonZeroU32::new(count.saturating_sub(confirmation.in_flight)) {
-            confirmation.in_flight += count.get();
             for ask in asks {
                 confirmation.running += 1;
-                self.bursts.start(id, ask, count);
+                self.bursts.start(id, ask, confirmation.started, count);
             }
+            confirmation.in_flight += count.get();
+            confirmation.started += count.get();
         }
         if confirmation.running == 0 {
             // Nothing is left to ask: the server is down already, or nothing is known of it yet.
@@ -151,15 +152,15 @@ impl Judge {
 
     fn report(&mut self, report: Report) {
         match report {
-            Report::Probe { server, ask, probe } => self.probed(server, &ask, &probe),
+            Report::Probe { server, ask, number, probe } => self.probed(server, &ask, number, &probe),
             Report::Ended { server, ask, host } => self.ended(server, &ask, host.as_ref()),
         }
     }
 
     /// One confirming probe has ended.
-    fn probed(&mut self, server: ServerId, ask: &Ask, probe: &BurstProbe) {
+    fn probed(&mut self, server: ServerId, ask: &Ask, number: u32, probe: &BurstProbe) {
         for destination in ask.destinations.iter() {
-            story::confirming(&self.decisions, destination, probe);
+            story::confirming(&self.decisions, destination, number, &probe.outcome);
         }
         count_probe("confirm", &probe.outcome);
         if let Some(confirmation) = self.under_way.get_mut(&server) {

@@ -10,7 +10,7 @@ use crate::{
     clock::monotonic_ns,
     health::State,
     passive::{Suspicion, Targets},
-    probe::{CheckResult, Outcome, burst::BurstProbe},
+    probe::{CheckResult, Outcome},
     service::DestinationKey,
 };
 
@@ -50,21 +50,25 @@ pub(super) fn baseline(decisions: &Decisions, destination: &DestinationKey, resu
     }
 }
 
-/// One probe of a burst.
-pub(super) fn confirming(decisions: &Decisions, destination: &DestinationKey, probe: &BurstProbe) {
-    let outcome = words(&probe.outcome);
+/// One probe of a burst, the `number`th for its suspicion.
+pub(super) fn confirming(
+    decisions: &Decisions,
+    destination: &DestinationKey,
+    number: u32,
+    outcome: &Outcome,
+) {
+    let outcome_words = words(outcome);
     info!(
         at_ns = monotonic_ns(),
         event = "probe",
         kind = "confirm",
-        index = probe.index,
+        index = number,
         service = decisions.service_name(destination),
         server = %destination.server,
-        outcome,
-        took_ms = took_ms(&probe.outcome),
-        "{}: confirming probe {}: {outcome}",
-        destination.server,
-        probe.index + 1
+        outcome = outcome_words,
+        took_ms = took_ms(outcome),
+        "{}: confirming probe {number}: {outcome_words}",
+        destination.server
     );
 }
 
@@ -92,19 +96,15 @@ pub(super) fn consequence(
     consequence: &Consequence,
 ) {
     let (from, to) = (consequence.transition.from, consequence.transition.to);
-    let service = decisions.service_name(destination);
-    info!(
-        at_ns = monotonic_ns(),
-        event = "state",
-        service,
-        server = %destination.server,
-        from = %from,
-        to = %to,
-        reason = words(outcome),
-        "{service}: {} was {from}, is {to}: {}",
-        destination.server,
-        words(outcome)
-    );
+    let (service, server) = (decisions.service_name(destination), destination.server);
+    let reason = words(outcome);
+    if from.is_hard_down() && to.is_hard_down() {
+        info!(at_ns = monotonic_ns(), event = "agreed", service, %server, reason,
+            "{service}: the baseline checks agree that {server} is down: {reason}");
+    } else {
+        info!(at_ns = monotonic_ns(), event = "state", service, %server, from = %from, to = %to, reason,
+            "{service}: {server} was {from}, is {to}: {reason}");
+    }
     for held in &consequence.held {
         warn!(
             at_ns = monotonic_ns(),
