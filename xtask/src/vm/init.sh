@@ -32,7 +32,7 @@ mount -t tmpfs -o mode=755 run run
 mkdir -p run/lvs/out
 cp -a /bin run/lvs/bin
 cp -a /guest run/lvs/guest
-cp -a "/host$lvs_job/command" run/lvs/command || fail "cannot read $lvs_job"
+cp -a "/host$lvs_job/command" "/host$lvs_job/mark" run/lvs || fail "cannot read $lvs_job"
 
 release=${lvs_modules##*/}
 mkdir -p "lib/modules/$release"

@@ -7,9 +7,9 @@ use std::str::FromStr;
 
 use anyhow::{Context, Result, bail};
 
-use super::busybox;
+use super::{busybox, image};
 use crate::apt::Apt;
-use crate::cache::Cache;
+use crate::cache::{Cache, Unpacked};
 use crate::process::{self, run};
 use crate::toolchain::numbers;
 
@@ -70,26 +70,27 @@ impl Kernel {
     }
 }
 
-const IMAGE: &str = "vmlinuz";
+/// The name of the image in the entry.
+const IMAGE: &str = "kernel";
 
 /// The kernel, downloaded unless it is there already.
 pub(crate) fn get(cache: &Cache, line: Line) -> Result<Kernel> {
+    if let Some(kernel) = get_if_there(cache, line) {
+        return Ok(kernel);
+    }
     // Before the kernel's own entry: an entry can't be asked for while another is filled.
     let busybox = busybox::get(cache)?;
-    let directory = cache
-        .get_or_fill(
-            &entry(line),
-            |_| true,
-            |directory| {
-                println!("Downloading a kernel {line} …");
-                let (apt, image) = find(cache, line)?;
-                let unpacked = tempfile::tempdir_in(directory)?;
-                apt.unpack(&with_parts(&apt, image)?, unpacked.path())?;
-                keep(unpacked.path(), directory)?;
-                index_modules(directory, &busybox)
-            },
-        )
-        .with_context(|| format!("no kernel {line}"))?;
+    let decompressors = cache.packages(image::DECOMPRESSORS)?;
+    let fill = |directory: &Path| {
+        println!("Downloading a kernel {line} …");
+        let (apt, package) = find(cache, line)?;
+        let unpacked = tempfile::tempdir_in(directory)?;
+        apt.unpack(&with_parts(&apt, package)?, unpacked.path())?;
+        keep(unpacked.path(), directory, &decompressors)?;
+        index_modules(directory, &busybox, &decompressors)
+    };
+    let directory =
+        cache.get_or_fill(&entry(line), |_| true, fill).with_context(|| format!("no kernel {line}"))?;
     open(directory)
 }
 
@@ -151,14 +152,14 @@ fn newest(names: &[String], line: Line) -> Option<String> {
 }
 
 /// Moves the image and the wanted modules out of unpacked packages.
-fn keep(unpacked: &Path, directory: &Path) -> Result<()> {
+fn keep(unpacked: &Path, directory: &Path, decompressors: &Unpacked) -> Result<()> {
     let modules = ["lib/modules", "usr/lib/modules"].map(|place| unpacked.join(place));
     let modules = modules.iter().find(|place| place.is_dir()).context("the package has no modules")?;
     let release = release_in(modules)?;
     let from = modules.join(&release);
     let images = [from.join("vmlinuz"), unpacked.join("boot").join(format!("vmlinuz-{release}"))];
     let image = images.iter().find(|image| image.is_file()).context("the package has no image")?;
-    rename(image, &directory.join(IMAGE))?;
+    image::unpack(image, &directory.join(IMAGE), decompressors)?;
 
     let to = directory.join("lib/modules").join(&release);
     for list in ["modules.order", "modules.builtin", "modules.builtin.modinfo"] {
@@ -190,10 +191,11 @@ fn rename(from: &Path, to: &Path) -> Result<()> {
 }
 
 /// Unpacks compressed modules, so that no boot has to, and writes the index that `modprobe` reads.
-fn index_modules(directory: &Path, busybox: &Path) -> Result<()> {
+fn index_modules(directory: &Path, busybox: &Path, decompressors: &Unpacked) -> Result<()> {
     let compressed = find_files(directory, "xz")?;
     if !compressed.is_empty() {
-        run(process::command(busybox).arg("unxz").args(compressed))?;
+        let mut xz = process::command("xz");
+        run(xz.envs(decompressors.environment()?).arg("--decompress").args(compressed))?;
     }
     let release = release_in(&directory.join("lib/modules"))?;
     let mut depmod = process::command(busybox);

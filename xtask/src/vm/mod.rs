@@ -5,6 +5,7 @@
 
 mod busybox;
 mod cpio;
+mod image;
 mod initramfs;
 pub(crate) mod kernel;
 mod modules;
