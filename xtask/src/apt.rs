@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
+use tempfile::TempDir;
 
 use crate::cache::Cache;
 use crate::process::{self, output, run};
@@ -22,6 +23,8 @@ const MIRROR_VARIABLE: &str = "LVS_DEBIAN_MIRROR";
 #[derive(Debug)]
 pub(crate) struct Apt {
     options: Vec<OsString>,
+    /// Where the lists of a suite are, as long as they are used.
+    _lists: Option<TempDir>,
 }
 
 /// Whether this machine has apt at all.
@@ -39,25 +42,26 @@ impl Apt {
     pub(crate) fn system(cache: &Cache) -> Result<Self> {
         ensure!(available(), "apt-get isn't here: this part of set-up works on Debian only");
         if is_root() {
-            return Ok(Self { options: unsandboxed() });
+            return Ok(Self { options: unsandboxed(), _lists: None });
         }
-        let state = State::make(cache, "system")?;
-        Ok(Self { options: state.options() })
+        Ok(Self { options: private(&cache.entry("apt"))?, _lists: None })
     }
 
     /// One suite of Debian from the mirror that this machine uses, with lists of its own: apt itself stays as it is.
     pub(crate) fn suite(cache: &Cache, suite: &str) -> Result<Self> {
         let mirror = Self::system(cache)?.mirror()?;
-        let state = State::make(cache, suite)?;
+        let lists = tempfile::tempdir().context("cannot make a temporary directory")?;
+        let mut options = private(lists.path())?;
         let signed =
             if Path::new(KEYRING).exists() { format!("[signed-by={KEYRING}] ") } else { String::new() };
-        let sources = state.directory.join("sources.list");
+        let sources = lists.path().join("sources.list");
         fs::write(&sources, format!("deb {signed}{mirror} {suite} main\n"))
             .with_context(|| format!("cannot write {}", sources.display()))?;
-        let mut options = state.options();
         options.extend(option("Dir::Etc::sourcelist", &sources));
         options.extend(option("Dir::Etc::sourceparts", Path::new("-")));
-        Ok(Self { options })
+        let apt = Self { options, _lists: Some(lists) };
+        apt.update()?;
+        Ok(apt)
     }
 
     fn command(&self, program: &str) -> Command {
@@ -177,30 +181,18 @@ impl Apt {
 /// How packages are installed; shown to users who must do it themselves.
 pub(crate) const INSTALL: [&str; 4] = ["install", "--yes", "--no-install-recommends", "--no-remove"];
 
-/// A directory for apt's lists and downloads, apart from the machine's.
-#[derive(Debug)]
-struct State {
-    directory: PathBuf,
-}
-
-impl State {
-    fn make(cache: &Cache, name: &str) -> Result<Self> {
-        let directory = cache.entry("apt").join(name);
-        for part in ["lists/partial", "cache/archives/partial"] {
-            let part = directory.join(part);
-            fs::create_dir_all(&part).with_context(|| format!("cannot make {}", part.display()))?;
-        }
-        Ok(Self { directory })
+/// The options that give apt lists and downloads of its own below a directory.
+fn private(directory: &Path) -> Result<Vec<OsString>> {
+    for part in ["lists/partial", "cache/archives/partial"] {
+        let part = directory.join(part);
+        fs::create_dir_all(&part).with_context(|| format!("cannot make {}", part.display()))?;
     }
-
-    fn options(&self) -> Vec<OsString> {
-        let mut options = unsandboxed();
-        options.extend(option("Dir::State::lists", &self.directory.join("lists")));
-        options.extend(option("Dir::Cache", &self.directory.join("cache")));
-        options.extend(option("Acquire::Languages", Path::new("none")));
-        options.extend(option("Acquire::IndexTargets::deb::DEP-11::DefaultEnabled", Path::new("false")));
-        options
-    }
+    let mut options = unsandboxed();
+    options.extend(option("Dir::State::lists", &directory.join("lists")));
+    options.extend(option("Dir::Cache", &directory.join("cache")));
+    options.extend(option("Acquire::Languages", Path::new("none")));
+    options.extend(option("Acquire::IndexTargets::deb::DEP-11::DefaultEnabled", Path::new("false")));
+    Ok(options)
 }
 
 /// apt's own user can't write to our directories.

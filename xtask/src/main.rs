@@ -1,5 +1,5 @@
 //! Build, run and test the workspace, on this machine or in a test VM.
-#![expect(clippy::print_stdout, reason = "a command line tool talks to its user")]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool talks to its user")]
 
 mod apt;
 mod build;
@@ -94,9 +94,17 @@ impl VmArguments {
     }
 }
 
-fn main() -> Result<ExitCode> {
+fn main() -> ExitCode {
+    perform(Arguments::parse().task).unwrap_or_else(|error| {
+        // Without the backtrace, which says nothing to whoever typed the command.
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn perform(task: Task) -> Result<ExitCode> {
     let cache = Cache::locate()?;
-    match Arguments::parse().task {
+    match task {
         Task::Setup => setup::setup(&cache)?,
         Task::Build { debug } => {
             build::build(&cache, if debug { Profile::Debug } else { Profile::Release })?;

@@ -124,18 +124,17 @@ fn find(cache: &Cache, line: Line) -> Result<(Apt, String)> {
     // A line that isn't in the list can only be a newer one.
     let suite = TESTED.iter().find(|(tested, _)| *tested == line).map_or("sid", |(_, suite)| suite);
     let apt = Apt::suite(cache, suite)?;
-    apt.update()?;
     match newest(&apt.names(&line.prefix())?, line) {
         Some(image) => Ok((apt, image)),
         None => bail!("Debian's suite {suite} offers no package {}…", line.prefix()),
     }
 }
 
-/// An image package, and the packages that newer releases have split off from it.
+/// An image package, and the packages of the same release that newer kernels have split off from it.
 fn with_parts(apt: &Apt, image: String) -> Result<Vec<String>> {
+    let release = image.strip_prefix("linux-image").unwrap_or(&image).to_owned();
     let depends = apt.dependencies(&image)?;
-    let is_part = |name: &String| name.starts_with("linux-binary-") || name.starts_with("linux-modules-");
-    Ok(depends.into_iter().filter(is_part).chain([image]).collect())
+    Ok(depends.into_iter().filter(|name| name.ends_with(&release)).chain([image]).collect())
 }
 
 /// The newest of a line's generic image packages among package names: no debug symbols, not unsigned, and neither the
