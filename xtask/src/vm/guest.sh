@@ -7,12 +7,16 @@ umask 022
 mkdir -p /dev/pts /dev/shm
 mount -t devpts -o mode=620,ptmxmode=666 devpts /dev/pts
 mount -t tmpfs shm /dev/shm
-[ -e /dev/fd ] || ln -s /proc/self/fd /dev/fd
+ln -s /proc/self/fd /dev/fd
+ln -s /proc/self/fd/0 /dev/stdin
+ln -s /proc/self/fd/1 /dev/stdout
+ln -s /proc/self/fd/2 /dev/stderr
 mount -t cgroup2 cgroup /sys/fs/cgroup
 mount -t bpf bpf /sys/fs/bpf
 if [ -n "$lvs_out" ]; then
     mount -t 9p -o trans=virtio,version=9p2000.L,msize=524288,access=any out /run/lvs/out
 fi
+unset lvs_job lvs_modules lvs_out
 hostname lvs-vm
 ip link set lo up
 
