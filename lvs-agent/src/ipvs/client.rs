@@ -28,7 +28,7 @@ use crate::{
 const ONE_DATAGRAM: usize = 7;
 
 /// How often a list is read in hope of two readings that agree.
-const READINGS: u32 = 5;
+const READINGS: u32 = 8;
 
 /// A connection to the IPVS of the network namespace that it was made in.
 ///
@@ -52,7 +52,7 @@ impl IpvsClient {
     /// Connects to IPVS in the calling thread's network namespace. The kernel has `timeout` for each answer;
     /// [`crate::netlink::DEFAULT_TIMEOUT`] does.
     ///
-    /// The module must be loaded: this loads none.
+    /// This loads no module. The kernel does by itself where it is allowed to: the family's name is an alias of `ip_vs`.
     pub async fn connect(timeout: Duration) -> Result<Self, IpvsError> {
         let mut netlink = Netlink::connect(NlFamily::Generic, timeout)
             .await
@@ -152,9 +152,12 @@ impl IpvsClient {
         }
     }
 
-    /// A dump in which no entry is missing. The kernel lets go of the table between two datagrams and goes on by number:
-    /// where an entry goes meanwhile, the next one is skipped. So a dump of several datagrams is believed only once two in a row
-    /// have the same entries.
+    /// A dump in which no entry is missing.
+    ///
+    /// The kernel lets go of the table between two datagrams and goes on by number: where an entry goes meanwhile, the
+    /// next datagram begins one too late. So a dump of several datagrams is believed only once two in a row have the same
+    /// entries, each once. The two come over an old and a new socket: the kernel makes a new one's first datagram
+    /// smaller (`netlink_dump` in `net/netlink/af_netlink.c`), so that they don't have their seams in the same places.
     async fn steadily<T, K: Ord>(
         &mut self,
         operation: Operation,
@@ -163,14 +166,18 @@ impl IpvsClient {
         key: fn(&T) -> K,
     ) -> Result<Vec<T>, IpvsError> {
         let mut entries = self.listed(&operation, request, unpack).await?;
-        for _ in 1..READINGS {
+        for reading in 1..READINGS {
             if entries.len() <= ONE_DATAGRAM {
                 return Ok(entries);
             }
+            if reading % 2 == 1 {
+                self.netlink.renew();
+            }
             let again = self.listed(&operation, request, unpack).await?;
-            let same = entries.iter().map(key).collect::<BTreeSet<_>>() == again.iter().map(key).collect();
+            let [before, now] = [&entries, &again].map(|list| list.iter().map(key).collect::<BTreeSet<_>>());
+            let agree = before == now && [&entries, &again].iter().all(|list| list.len() == now.len());
             entries = again;
-            if same {
+            if agree {
                 return Ok(entries);
             }
         }
