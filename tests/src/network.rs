@@ -15,6 +15,9 @@ pub const DIRECTOR: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 254);
 /// The network that all clients' addresses are from: 256 networks of /24.
 pub const CLIENTS: &str = "10.20.0.0/16";
 
+/// The network that forged SYNs claim to be from; nobody answers there.
+pub const FORGED: &str = "10.21.0.0/16";
+
 /// The clients' leg on the switch, where the answers of directly routed servers arrive.
 const CLIENT_LEG: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 253);
 /// Both ends of the cable between the clients and the director.
@@ -33,6 +36,13 @@ pub const WAN: &str = "wan";
 pub fn client_address(number: u32) -> Ipv4Addr {
     let [_, _, host, network] = number.to_be_bytes();
     Ipv4Addr::new(10, 20, network, host % 250 + 1)
+}
+
+/// An address that a forged SYN claims to be from.
+#[must_use]
+pub fn forged_address(number: u32) -> Ipv4Addr {
+    let [_, _, network, host] = number.to_be_bytes();
+    Ipv4Addr::new(10, 21, network, host)
 }
 
 /// The address of the real server with this number, counted from 0.
@@ -143,7 +153,7 @@ fn director_script(clients: &Namespace) -> String {
          link add {WAN} type veth peer name {WAN} netns {clients}\n\
          addr add {DIRECTOR_WAN}/24 dev {WAN}\naddr add {VIP}/32 dev {WAN}\nlink set {WAN} up\n\
          addr add {DIRECTOR}/24 dev {LAN}\nlink set {LAN} up\n\
-         route add {CLIENTS} via {CLIENT_WAN}\n"
+         route add {CLIENTS} via {CLIENT_WAN}\nroute add {FORGED} via {CLIENT_WAN}\n"
     )
 }
 
@@ -153,7 +163,7 @@ fn clients_script() -> String {
         "link set lo up\n\
          addr add {CLIENT_WAN}/24 dev {WAN}\nlink set {WAN} up\n\
          addr add {CLIENT_LEG}/24 dev {LAN}\nlink set {LAN} up\n\
-         route add local {CLIENTS} dev lo\n\
+         route add local {CLIENTS} dev lo\nroute add local {FORGED} dev lo\n\
          route add {VIP}/32 via {DIRECTOR_WAN}\n"
     )
 }

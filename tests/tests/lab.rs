@@ -14,7 +14,9 @@ use lvs_tests::{
     client::{Load, LoadPlan, Pattern},
     clock::Moment,
     director::{Method, edit_table, prepare_ipvs, service_lines},
+    disturbance::Disturbance,
     fault::Fault,
+    flood::Flood,
     lab::Lab,
     leftovers,
     network::{PORT, VIP, ip, set},
@@ -195,5 +197,44 @@ fn what_a_killed_run_left_behind_is_removed() -> Result<()> {
     leftovers::remove_of_dead_runs()?;
     assert!(!Path::new(&namespace).exists());
     assert_eq!(orphan.wait()?.signal(), Some(9));
+    Ok(())
+}
+
+#[test]
+#[ignore = "makes network namespaces: needs root"]
+fn a_flood_of_forged_syns_leaves_clients_served() -> Result<()> {
+    let lab = spreading(Method::Masquerade)?;
+    let mut load = Load::start(&lab.network.clients, plan())?;
+    let mut flood = Flood::start(&lab.network.clients, 300.0)?;
+    wait::until_true("a flood", LIMIT, || Ok(flood.sent() > 500))?;
+    flood.stop()?;
+    let half_open = process::run(lab.servers[0].namespace(), &["ss", "-Htn", "state", "syn-recv"], "")?;
+    let summary = Summary::between(&load.stop()?, START, Moment::now());
+    say(&format!("{} SYNs, {} half-open at one server; {summary}", flood.sent(), half_open.lines().count()));
+    assert!(half_open.lines().count() > 50, "{half_open}");
+    assert!(summary.requests > 0 && summary.failed() == 0, "{summary}");
+    Ok(())
+}
+
+#[test]
+#[ignore = "makes network namespaces: needs root"]
+fn disturbances_harm_clients_of_every_server_alike() -> Result<()> {
+    for (disturbance, least) in [(Disturbance::Loss(30), 30), (Disturbance::BlackHole, 2)] {
+        let lab = spreading(Method::Masquerade)?;
+        let mut load = Load::start(&lab.network.clients, plan())?;
+        let disturbed = disturbance.begin(&lab.network.clients)?;
+        wait::until_true(
+            "requests under disturbance",
+            LIMIT,
+            || Ok(load.count(Request::is_harmed) >= least),
+        )?;
+        drop(disturbed);
+        let requests = load.stop()?;
+        let harmed: Vec<_> = requests.iter().filter(|request| request.is_harmed()).collect();
+        say(&format!("{disturbance:?}: {} of {} requests harmed", harmed.len(), requests.len()));
+        if disturbance == Disturbance::BlackHole {
+            assert!(harmed.iter().all(|request| request.client.octets()[2] == harmed[0].client.octets()[2]));
+        }
+    }
     Ok(())
 }

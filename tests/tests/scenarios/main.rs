@@ -8,3 +8,4 @@ mod bad_input;
 mod clean_stop;
 mod failover;
 mod healthy;
+mod not_fooled;
