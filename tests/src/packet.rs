@@ -2,6 +2,7 @@
 //!
 //! The builder sets lengths and leaves checksums at zero (nothing that is tested looks at them); a test that wants a
 //! frame to lie changes its bytes afterwards.
+#![expect(clippy::expect_used, reason = "a frame that can't be is a mistake in the test that builds it")]
 
 use std::net::SocketAddrV4;
 

@@ -91,8 +91,7 @@ impl Bursts {
     pub(super) fn start(&mut self, server: ServerId, ask: Ask, before: u32, count: NonZeroU32) {
         // Finished tasks are only kept until they are looked at.
         while self.tasks.try_join_next().is_some() {}
-        let burst =
-            Burst::new(CheckId(server.0.into()), ask.target, ask.question.clone(), count, &self.settings);
+        let burst = Burst::new(CheckId(server.0), ask.target, ask.question.clone(), count, &self.settings);
         self.tasks.spawn(run(self.prober.clone(), burst, server, ask, before, self.reports.clone()));
     }
 }
@@ -106,10 +105,10 @@ async fn run(
     reports: mpsc::Sender<Report>,
 ) {
     // Room for all of them: the burst never waits for whoever reads.
-    let (probes, mut ended) = mpsc::channel(burst.count.get() as usize);
+    let (sender, mut ended) = mpsc::channel(burst.count.get() as usize);
     let asking = async {
-        let verdict = burst::run(&prober, &burst, &probes).await;
-        drop(probes);
+        let verdict = burst::run(&prober, &burst, &sender).await;
+        drop(sender);
         verdict
     };
     let forwarding = async {

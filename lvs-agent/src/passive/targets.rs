@@ -83,7 +83,7 @@ impl Target {
 /// All endpoints, the keys they have at the moment, and the destinations without one.
 #[derive(Clone, Debug, Default)]
 pub struct Targets {
-    targets: Vec<Target>,
+    endpoints: Vec<Target>,
     unsupported: Vec<(DestinationKey, NoSignal)>,
     macs: BTreeMap<IpAddr, Mac>,
     watched: BTreeMap<ServerId, WireKey>,
@@ -105,16 +105,16 @@ impl Targets {
             };
             let is_masqueraded = method == ForwardingMethod::Masquerade;
             if let Some(&known) = masqueraded.get(&server).filter(|_| is_masqueraded) {
-                all.targets[known].destinations.push(destination);
+                all.endpoints[known].destinations.push(destination);
                 continue;
             }
-            let index = all.targets.len();
+            let index = all.endpoints.len();
             if is_masqueraded {
                 masqueraded.insert(server, index);
             }
             let id = ServerId(u32::try_from(index).unwrap_or(u32::MAX));
             let vip = (!is_masqueraded).then_some(vip);
-            all.targets.push(Target { id, method, destinations: vec![destination], vip, server });
+            all.endpoints.push(Target { id, method, destinations: vec![destination], vip, server });
         }
         all
     }
@@ -122,19 +122,19 @@ impl Targets {
     /// The endpoints, by id.
     #[must_use]
     pub fn all(&self) -> &[Target] {
-        &self.targets
+        &self.endpoints
     }
 
     /// The endpoint with an id.
     #[must_use]
     pub fn get(&self, id: ServerId) -> Option<&Target> {
-        self.targets.get(id.0 as usize)
+        self.endpoints.get(id.0 as usize)
     }
 
     /// The endpoint that serves a destination, if its packets can be attributed at all.
     #[must_use]
     pub fn of(&self, destination: &DestinationKey) -> Option<&Target> {
-        self.targets.iter().find(|target| target.destinations.contains(destination))
+        self.endpoints.iter().find(|target| target.destinations.contains(destination))
     }
 
     /// Takes note of a neighbour's MAC address, or that it has none any more, and says what must change in the maps.
@@ -142,7 +142,8 @@ impl Targets {
     /// A neighbour that fails keeps its last address: its packets, if any, are still its own.
     #[must_use]
     pub fn neighbour(&mut self, address: IpAddr, mac: Option<Mac>) -> Vec<Change> {
-        let Some(mac) = mac.filter(|_| self.targets.iter().any(|target| target.address() == address)) else {
+        let Some(mac) = mac.filter(|_| self.endpoints.iter().any(|target| target.address() == address))
+        else {
             return Vec::new();
         };
         if self.macs.insert(address, mac) == Some(mac) { Vec::new() } else { self.changes() }
@@ -152,7 +153,7 @@ impl Targets {
     #[must_use]
     pub fn changes(&mut self) -> Vec<Change> {
         let wanted: BTreeMap<ServerId, WireKey> =
-            self.targets.iter().filter_map(|target| Some((target.id, self.key(target).ok()?))).collect();
+            self.endpoints.iter().filter_map(|target| Some((target.id, self.key(target).ok()?))).collect();
         let gone = self.watched.iter().filter(|(id, key)| wanted.get(id) != Some(key));
         let new = wanted.iter().filter(|(id, key)| self.watched.get(id) != Some(key));
         // First what goes: a key may pass from one server to another.
@@ -167,7 +168,7 @@ impl Targets {
     /// The destinations without a passive signal, and why.
     #[must_use]
     pub fn without_signal(&self) -> Vec<(DestinationKey, NoSignal)> {
-        let unattributed = self.targets.iter().filter_map(|target| {
+        let unattributed = self.endpoints.iter().filter_map(|target| {
             let reason = self.key(target).err()?;
             Some(target.destinations.iter().map(move |destination| (*destination, reason)))
         });
@@ -183,7 +184,7 @@ impl Targets {
         };
         let mac = self.mac(target).ok_or(NoSignal::NeighbourUnknown)?;
         let twin = self
-            .targets
+            .endpoints
             .iter()
             .find(|other| other.id != target.id && other.vip == target.vip && self.mac(other) == Some(mac));
         match twin {
