@@ -70,30 +70,21 @@ pub(crate) fn agent_with(object: &Path, profile: Profile) -> Result<PathBuf> {
     package("lvs-agent", "lvs-agent", object, profile)
 }
 
-/// Builds one binary of an ordinary package and returns its path.
+/// Builds all binaries of an ordinary package, which may start one another, and returns the path of one.
 pub(crate) fn package(package: &str, binary: &str, object: &Path, profile: Profile) -> Result<PathBuf> {
     let target = paths::target();
     let mut cargo = process::cargo();
-    cargo.args(["build", "--package", package, "--bin", binary]);
+    cargo.args(["build", "--package", package, "--bins"]);
     if profile == Profile::Release {
         cargo.arg("--release");
     }
     cargo.arg("--target-dir").arg(&target).env(OBJECT_VARIABLE, object);
-    run(&mut cargo).with_context(|| format!("cannot build {binary}"))?;
+    run(&mut cargo).with_context(|| format!("cannot build {package}"))?;
     built(target.join(profile.directory()).join(binary))
 }
 
 /// Builds `core` along, since no BPF target comes with a compiled one.
 const CORE: [&str; 2] = ["-Z", "build-std=core"];
-
-/// Checks the kernel side with the compiler's own lints only: a system's compiler has no clippy.
-pub(crate) fn check_kernel_side(cache: &Cache) -> Result<Command> {
-    let toolchain = toolchain::ready(cache)?;
-    let mut cargo = kernel_side_cargo(cache, &toolchain)?;
-    cargo.args(["check", "--release", "--package", KERNEL_SIDE]).args(CORE).args(["--target", BPF_TARGET]);
-    cargo.arg("--target-dir").arg(paths::target().join("bpf"));
-    Ok(cargo)
-}
 
 /// The BPF toolchain's cargo, with the matching linker and with BTF in what it links.
 fn kernel_side_cargo(cache: &Cache, toolchain: &BpfToolchain) -> Result<Command> {

@@ -4,10 +4,13 @@
 mod apt;
 mod build;
 mod cache;
+mod demo;
 mod linker;
 mod paths;
 mod process;
+mod run;
 mod setup;
+mod test;
 mod toolchain;
 mod tools;
 mod vm;
@@ -22,6 +25,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::build::Profile;
 use crate::cache::Cache;
+use crate::demo::Place;
+use crate::test::{Step, TestOptions};
 use crate::vm::{Clock, VmOptions, kernel};
 
 /// Build, run and test the workspace, on this machine or in a test VM.
@@ -42,22 +47,57 @@ enum Task {
         #[arg(long)]
         debug: bool,
     },
+    /// Build, then start the agent
+    Run {
+        /// Arguments for `lvs-agent run`
+        #[arg(last = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Show the agent at work: a server fails under load and is taken out of the table
+    Demo {
+        /// On this machine instead of in a VM; needs root and a kernel with IPVS
+        #[arg(long)]
+        native: bool,
+        #[command(flatten)]
+        machine: MachineArguments,
+        /// Arguments for the demonstration; `--help` tells which
+        #[arg(last = true)]
+        arguments: Vec<OsString>,
+    },
     /// Run a command in a VM whose kernel has IPVS, on top of this machine's files
-    Vm(VmArguments),
+    Vm {
+        #[command(flatten)]
+        machine: MachineArguments,
+        /// The command, run at the repository's root
+        #[arg(last = true, required = true)]
+        command: Vec<OsString>,
+    },
+    /// Run every check and test; the last line is their sum
+    Test {
+        /// Take more time for each property and scenario
+        #[arg(long)]
+        long: bool,
+        /// Kernels for the scenarios: a list such as 5.10,6.1, or all
+        #[arg(long, default_value_t = kernel::DEFAULT.to_string(), value_name = "LIST")]
+        kernels: String,
+        /// Only this step, and the build it needs; may be given several times
+        #[arg(long, value_name = "STEP")]
+        only: Vec<Step>,
+    },
 }
 
 #[derive(Debug, Args)]
-struct VmArguments {
-    /// The kernel's version: 6.1, 5.10, 6.12 or 7.2
+struct MachineArguments {
+    /// The VM's kernel: 6.1, 5.10, 6.12 or 7.2
     #[arg(long, default_value_t = kernel::DEFAULT)]
     kernel: kernel::Line,
     /// Measure time by counting instructions: repeatable, on one CPU
     #[arg(long)]
     icount: bool,
-    /// Memory in MiB
+    /// The VM's memory in MiB
     #[arg(long, default_value_t = VmOptions::default().memory_mib, value_name = "MB")]
     memory: u32,
-    /// Number of CPUs
+    /// The VM's number of CPUs
     #[arg(long, default_value_t = VmOptions::default().cpus, value_name = "N")]
     cpus: u32,
     /// How long the VM may run
@@ -69,12 +109,9 @@ struct VmArguments {
     /// Show the VM's kernel log
     #[arg(long)]
     verbose: bool,
-    /// The command, run at the repository's root
-    #[arg(last = true, required = true)]
-    command: Vec<OsString>,
 }
 
-impl VmArguments {
+impl MachineArguments {
     fn options(&self) -> Result<VmOptions> {
         let out = self.out.as_ref().map(|directory| {
             std::fs::create_dir_all(directory)
@@ -106,13 +143,23 @@ fn perform(task: Task) -> Result<ExitCode> {
     let cache = Cache::locate()?;
     match task {
         Task::Setup => setup::setup(&cache)?,
-        Task::Build { debug } => {
-            build::build(&cache, if debug { Profile::Debug } else { Profile::Release })?;
+        Task::Build { debug } => build::build(&cache, if debug { Profile::Debug } else { Profile::Release })?,
+        Task::Run { arguments } => run::run(&cache, &arguments)?,
+        Task::Demo { native, machine, arguments } => {
+            let place = if native { Place::Native } else { Place::Vm(Box::new(machine.options()?)) };
+            return demo::demo(&cache, place, &arguments).map(exit_code);
         }
-        Task::Vm(arguments) => {
-            let status = vm::run_on_terminal(&cache, &arguments.options()?, &arguments.command)?;
-            return Ok(u8::try_from(status).map_or(ExitCode::FAILURE, ExitCode::from));
+        Task::Vm { machine, command } => {
+            return vm::run_on_terminal(&cache, &machine.options()?, &command).map(exit_code);
+        }
+        Task::Test { long, kernels, only } => {
+            let kernels = kernel::list(&kernels)?;
+            test::test(&cache, &TestOptions { long, kernels, only })?;
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn exit_code(status: i32) -> ExitCode {
+    u8::try_from(status).map_or(ExitCode::FAILURE, ExitCode::from)
 }

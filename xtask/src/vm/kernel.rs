@@ -218,6 +218,14 @@ fn find_files(directory: &Path, extension: &str) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
+/// Reads a list of lines: `all` that are tested, or such as `5.10,6.1`.
+pub(crate) fn list(text: &str) -> Result<Vec<Line>> {
+    if text == "all" {
+        return Ok(TESTED.map(|(line, _)| line).to_vec());
+    }
+    text.split(',').map(|line| line.trim().parse().map_err(anyhow::Error::msg)).collect()
+}
+
 impl Line {
     fn prefix(self) -> String {
         format!("linux-image-{self}.")
@@ -281,6 +289,9 @@ mod tests {
         for text in ["6", "six.one", "6.1.2", ""] {
             assert!(text.parse::<Line>().is_err(), "{text}");
         }
+        assert_eq!(list("all").expect("a list").len(), TESTED.len());
+        assert_eq!(list("6.1, 5.10").expect("a list"), [DEFAULT, TESTED[0].0]);
+        assert!(list("6.1,").is_err());
         let mut lines = TESTED.map(|(line, _)| line);
         lines.sort_unstable();
         assert_eq!(lines, TESTED.map(|(line, _)| line), "oldest first");

@@ -147,7 +147,13 @@ fn environment(cache: &Cache, options: &VmOptions) -> Result<Vec<(OsString, OsSt
     };
     let mut variables: Vec<_> = env::vars_os().filter(|(name, _)| handed_on(name)).collect();
     let tools = tools::for_tests(cache)?.environment()?;
-    variables.extend(tools.into_iter().map(|(name, value)| (name.into(), value)));
+    for (name, mut value) in tools {
+        if name == "PATH" {
+            // A user's path may lack what root needs, and the command runs as root.
+            value.push(":/usr/local/sbin:/usr/sbin:/sbin");
+        }
+        variables.push((name.into(), value));
+    }
     variables.push(("LVS_OUT".into(), GUEST_OUT.into()));
     variables.extend(options.environment.iter().cloned());
     Ok(variables)

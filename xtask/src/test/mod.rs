@@ -1,0 +1,69 @@
+//! `cargo xtask test`: everything that must hold, step by step, and one line with the sum.
+
+mod steps;
+mod summary;
+mod tee;
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+
+use self::steps::Session;
+use self::summary::Counts;
+use crate::cache::Cache;
+use crate::setup::{FOR_VM, TO_BUILD, ensure_all};
+use crate::vm::kernel;
+
+pub(crate) use self::steps::Step;
+
+/// What is tested.
+#[derive(Debug, Clone)]
+pub(crate) struct TestOptions {
+    /// Take more time: more cases for each property, and what tests do when `LVS_LONG` is set.
+    pub(crate) long: bool,
+    /// The kernels that the scenarios run on.
+    pub(crate) kernels: Vec<kernel::Line>,
+    /// Only these steps, and the builds that they need; all if empty.
+    pub(crate) only: Vec<Step>,
+}
+
+/// How a step went.
+struct Report {
+    name: String,
+    counts: Counts,
+    time: Duration,
+}
+
+/// Runs the steps; an error if anything failed.
+pub(crate) fn test(cache: &Cache, options: &TestOptions) -> Result<()> {
+    let steps = steps::chosen(&options.only);
+    if steps.iter().any(|step| step.needs_setup()) {
+        ensure_all(cache, &[TO_BUILD, FOR_VM].concat())?;
+    }
+    let mut session = Session::new(cache, options)?;
+    let mut reports = Vec::new();
+    for step in steps {
+        for (name, run) in session.runs_of(step) {
+            println!("\n== {name}");
+            let start = Instant::now();
+            let counts = session.perform(run).unwrap_or_else(|error| {
+                println!("{name}: {error:#}");
+                Counts::one(false)
+            });
+            reports.push(Report { name, counts, time: start.elapsed() });
+        }
+    }
+    conclude(&reports)
+}
+
+/// Prints a line for each step and, alone on the last line, the sum.
+fn conclude(reports: &[Report]) -> Result<()> {
+    println!();
+    for Report { name, counts, time } in reports {
+        println!("{name:24} {:6.1} s  {counts}", time.as_secs_f64());
+    }
+    let sum: Counts = reports.iter().map(|report| report.counts).sum();
+    println!("{sum}");
+    ensure!(sum.failed == 0, "not all tests passed");
+    Ok(())
+}

@@ -1,0 +1,271 @@
+//! The steps of a test run.
+
+use std::env;
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+
+use super::TestOptions;
+use super::summary::Counts;
+use super::tee::Tee;
+use crate::build::{self, AGENT_VARIABLE, OBJECT_VARIABLE};
+use crate::cache::Cache;
+use crate::process;
+use crate::vm::{self, Streams, VmOptions, kernel};
+use crate::{apt, tools};
+
+/// The package with the tests that need more than one process.
+const TESTS: &str = "lvs-tests";
+
+/// How long the scenarios may take in a VM, which is some twenty times slower than the machine it runs on.
+const VM_TIMEOUT: Duration = Duration::from_hours(1);
+
+/// A step, in the order in which they are run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Step {
+    /// The code is formatted
+    Fmt,
+    /// Both halves build
+    Build,
+    /// No lint has anything to say
+    Clippy,
+    /// Unit and property tests, and tests of the command line
+    Unit,
+    /// The eBPF programs on built packets, in this machine's kernel
+    KernelSide,
+    /// The lab itself, in the VM
+    Lab,
+    /// The agent in the lab, in the VM
+    Scenarios,
+}
+
+/// One run of a step.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Run {
+    Fmt,
+    Build,
+    Clippy { package: &'static [&'static str] },
+    Unit,
+    KernelSide,
+    InVm { test: &'static str, kernel: kernel::Line },
+}
+
+/// The asked-for steps, with the build that they need; all if none is asked for.
+pub(super) fn chosen(only: &[Step]) -> Vec<Step> {
+    let all = Step::value_variants();
+    let asked = |step: Step| only.is_empty() || only.contains(&step);
+    let build = all.iter().any(|&step| asked(step) && step.needs_build());
+    all.iter().copied().filter(|&step| asked(step) || (build && step == Step::Build)).collect()
+}
+
+impl Step {
+    /// Whether the step needs more than the Rust toolchain that runs this.
+    pub(super) fn needs_setup(self) -> bool {
+        !matches!(self, Self::Fmt | Self::Clippy)
+    }
+
+    fn needs_build(self) -> bool {
+        matches!(self, Self::Unit | Self::KernelSide | Self::Lab | Self::Scenarios)
+    }
+}
+
+/// What the steps share.
+pub(super) struct Session<'a> {
+    cache: &'a Cache,
+    options: &'a TestOptions,
+    /// The tools for tests; none as long as they aren't needed.
+    tools: Vec<(&'static str, OsString)>,
+    /// What `Build` has built.
+    built: Option<Built>,
+}
+
+struct Built {
+    object: PathBuf,
+    agent: PathBuf,
+}
+
+impl<'a> Session<'a> {
+    pub(super) fn new(cache: &'a Cache, options: &'a TestOptions) -> Result<Self> {
+        let tools =
+            if tools::are_there(cache) { tools::for_tests(cache)?.environment()? } else { Vec::new() };
+        Ok(Self { cache, options, tools, built: None })
+    }
+
+    /// The runs that a step stands for, and their names.
+    pub(super) fn runs_of(&self, step: Step) -> Vec<(String, Run)> {
+        let named = |name: &str, run| vec![(name.to_owned(), run)];
+        let in_vm = |test: &'static str, kernel| (format!("{test} on {kernel}"), Run::InVm { test, kernel });
+        match step {
+            Step::Fmt => named("fmt", Run::Fmt),
+            Step::Build => named("build", Run::Build),
+            Step::Clippy => vec![
+                ("clippy".to_owned(), Run::Clippy { package: &["--all-targets"] }),
+                (
+                    "clippy of kernel side".to_owned(),
+                    Run::Clippy { package: &["--package", build::KERNEL_SIDE] },
+                ),
+            ],
+            Step::Unit => named("unit", Run::Unit),
+            Step::KernelSide => named("kernel-side", Run::KernelSide),
+            Step::Lab => vec![in_vm("lab", kernel::DEFAULT)],
+            Step::Scenarios => {
+                self.options.kernels.iter().map(|&kernel| in_vm("scenarios", kernel)).collect()
+            }
+        }
+    }
+
+    /// Performs one run.
+    pub(super) fn perform(&mut self, run: Run) -> Result<Counts> {
+        match run {
+            Run::Fmt => plain(process::cargo().args(["fmt", "--all", "--check"])),
+            Run::Build => self.build(),
+            Run::Clippy { package } => {
+                plain(process::cargo().arg("clippy").args(package).args(["--", "--deny", "warnings"]))
+            }
+            Run::Unit => self.unit(),
+            Run::KernelSide => self.kernel_side(),
+            Run::InVm { test, kernel } => self.in_vm(test, kernel),
+        }
+    }
+
+    fn build(&mut self) -> Result<Counts> {
+        let object = build::kernel_side(self.cache)?;
+        let agent = build::agent_with(&object, build::Profile::Release)?;
+        self.built = Some(Built { object, agent });
+        Ok(Counts::one(true))
+    }
+
+    fn built(&self) -> Result<&Built> {
+        self.built.as_ref().context("not run, because the build failed")
+    }
+
+    /// `cargo test`, with what tests may need to know.
+    fn cargo_test(&self) -> Result<Command> {
+        let built = self.built()?;
+        let mut cargo = process::cargo();
+        cargo.arg("test").env(OBJECT_VARIABLE, &built.object).env(AGENT_VARIABLE, &built.agent);
+        cargo.envs(self.tools.iter().cloned()).envs(self.long());
+        Ok(cargo)
+    }
+
+    /// The variables that ask tests to take more time.
+    fn long(&self) -> Vec<(&'static str, OsString)> {
+        if !self.options.long {
+            return Vec::new();
+        }
+        let cases = env::var_os("PROPTEST_CASES").unwrap_or_else(|| "5000".into());
+        vec![("LVS_LONG", "1".into()), ("PROPTEST_CASES", cases)]
+    }
+
+    /// All tests that need no other kernel than this machine's.
+    fn unit(&self) -> Result<Counts> {
+        let mut most = self.cargo_test()?;
+        most.args(["--no-fail-fast", "--workspace", "--exclude", build::KERNEL_SIDE, "--exclude", TESTS]);
+        let mut rest = self.cargo_test()?;
+        rest.args(["--no-fail-fast", "--package", TESTS, "--lib", "--bins", "--test", "command_line"]);
+        Ok([tests(&mut most)?, tests(&mut rest)?].into_iter().sum())
+    }
+
+    fn kernel_side(&self) -> Result<Counts> {
+        if !apt::is_root() {
+            if env::var("CI").is_ok_and(|ci| ci == "true") {
+                bail!("loading eBPF programs needs root");
+            }
+            println!("skipped: loading eBPF programs needs root");
+            return Ok(Counts::one_skipped());
+        }
+        tests(self.cargo_test()?.args(["--package", TESTS, "--test", "kernel_side"]))
+    }
+
+    /// One test program of `lvs-tests`, in a VM with IPVS.
+    fn in_vm(&self, test: &str, kernel: kernel::Line) -> Result<Counts> {
+        let program = self.test_program(test)?;
+        let built = self.built()?;
+        let mut environment: Vec<(OsString, OsString)> = vec![
+            (AGENT_VARIABLE.into(), built.agent.clone().into()),
+            (OBJECT_VARIABLE.into(), built.object.clone().into()),
+        ];
+        environment.extend(self.long().into_iter().map(|(name, value)| (name.into(), value)));
+        let options = VmOptions { kernel, timeout: VM_TIMEOUT, environment, ..VmOptions::default() };
+        let command = [program.into(), "--include-ignored".into(), "--test-threads=1".into()];
+        let mut out = Tee::new(io::stdout());
+        let ended =
+            vm::run(self.cache, &options, &command, Streams { out: &mut out, err: &mut io::stderr() });
+        if let Err(error) = &ended {
+            println!("{error:#}");
+        }
+        Ok(Counts::of_tests(&out.into_text(), ended.is_ok_and(|status| status == 0)))
+    }
+
+    /// Builds a test program of `lvs-tests` and returns its path.
+    fn test_program(&self, test: &str) -> Result<PathBuf> {
+        let mut cargo = self.cargo_test()?;
+        cargo.args([
+            "--package",
+            TESTS,
+            "--test",
+            test,
+            "--no-run",
+            "--message-format=json-render-diagnostics",
+        ]);
+        let output = cargo.stderr(Stdio::inherit()).output().context("cannot start cargo")?;
+        let built = output.status.success();
+        let program = executable(&String::from_utf8_lossy(&output.stdout), test);
+        program.filter(|_| built).with_context(|| format!("cannot build the test program {test}"))
+    }
+}
+
+/// Runs a command that is one test itself.
+fn plain(command: &mut Command) -> Result<Counts> {
+    Ok(Counts::one(process::status(command)?.success()))
+}
+
+/// Runs a command that prints test results.
+fn tests(command: &mut Command) -> Result<Counts> {
+    let mut child = command.stdout(Stdio::piped()).spawn().context("cannot start cargo")?;
+    let mut out = Tee::new(io::stdout());
+    if let Some(mut from) = child.stdout.take() {
+        out.copy_from(&mut from)?;
+    }
+    let status = child.wait()?;
+    Ok(Counts::of_tests(&out.into_text(), status.success()))
+}
+
+/// The program that cargo says it has made of a test target.
+fn executable(messages: &str, test: &str) -> Option<PathBuf> {
+    messages.lines().find_map(|line| {
+        let message: serde_json::Value = serde_json::from_str(line).ok()?;
+        let of_test = message["target"]["name"] == test && message["profile"]["test"] == true;
+        let path = message["executable"].as_str().filter(|_| of_test)?;
+        Some(Path::new(path).to_owned())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_test_program_is_found_among_cargos_messages() {
+        let messages = r#"
+{"reason":"compiler-artifact","target":{"name":"scenarios","kind":["lib"]},"profile":{"test":false},"executable":null}
+not json
+{"reason":"compiler-artifact","target":{"name":"lab"},"profile":{"test":true},"executable":"/t/lab-1"}
+{"reason":"compiler-artifact","target":{"name":"scenarios"},"profile":{"test":true},"executable":"/t/scenarios-2"}
+{"reason":"build-finished","success":true}"#;
+        assert_eq!(executable(messages, "scenarios"), Some("/t/scenarios-2".into()));
+        assert_eq!(executable(messages, "kernel_side"), None);
+    }
+
+    #[test]
+    fn chosen_steps_bring_the_build_they_need() {
+        assert_eq!(chosen(&[]), Step::value_variants());
+        assert_eq!(chosen(&[Step::Clippy, Step::Fmt]), [Step::Fmt, Step::Clippy]);
+        assert_eq!(chosen(&[Step::Scenarios]), [Step::Build, Step::Scenarios]);
+    }
+}
