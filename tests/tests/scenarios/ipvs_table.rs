@@ -740,12 +740,16 @@ fn connections_are_counted() {
     });
 }
 
-/// Reads until a connection was counted: the kernel does its sums every two seconds only.
+/// Reads until a connection was counted for server and service: the kernel does its sums every two seconds only, and not
+/// at once for both.
 async fn counted(client: &mut IpvsClient, key: DestinationKey) -> Snapshot {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let snapshot = client.snapshot().await.unwrap();
-        if snapshot.statistics.destinations[&key].traffic.connections > 0 || Instant::now() > deadline {
+        let statistics = &snapshot.statistics;
+        let [of_server, of_service] =
+            [statistics.destinations[&key].traffic, statistics.services[&key.service]];
+        if (of_server.connections > 0 && of_service.connections > 0) || Instant::now() > deadline {
             return snapshot;
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -788,7 +792,14 @@ fn unload_ipvs() {
     let modules = fs::read_to_string("/proc/modules").unwrap();
     let names = modules.lines().filter_map(|line| line.split(' ').next());
     let parts = names.filter(|name| name.starts_with("ip_vs_")).chain(["ip_vs"]);
-    parts.for_each(|part| drop(run("modprobe", &format!("-r {part}"))));
+    let deadline = Instant::now() + PATIENCE;
+    for part in parts {
+        // The kernel is slow to take the namespaces of earlier tests apart, and with them the services that use a module.
+        while !Command::new("modprobe").args(["-r", part]).status().unwrap().success() {
+            assert!(Instant::now() < deadline, "{part} is still in use");
+            thread::sleep(Duration::from_millis(100));
+        }
+    }
 }
 
 #[test]
