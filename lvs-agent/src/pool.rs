@@ -172,25 +172,28 @@ mod tests {
         assert_eq!(weights(&removing), [Some(5), Some(0), None]);
     }
 
+    /// What it shows, the states, the weights that follow, and who is held in.
+    type Case = (&'static str, [State; 3], [Option<u16>; 3], &'static [usize]);
+
     #[test]
     fn what_states_do() {
-        let cases: [(&str, &[State], &[Option<u16>], &[usize]); 7] = [
-            ("all up", &[UP, UP, UP], &[Some(5); 3], &[]),
-            ("one down, found fast", &[UP, FAST, UP], &[Some(5), Some(0), Some(5)], &[]),
-            ("two of three: more than half", &[FAST, FAST, UP], &[Some(0), Some(5), Some(5)], &[1]),
-            ("all down, found fast", &[FAST, FAST, FAST], &[Some(5); 3], &[0, 1, 2]),
-            ("all down, the baseline agrees", &[DEAD, DEAD, DEAD], &[Some(0); 3], &[]),
+        let cases: [Case; 7] = [
+            ("all up", [UP, UP, UP], [Some(5); 3], &[]),
+            ("one down, found fast", [UP, FAST, UP], [Some(5), Some(0), Some(5)], &[]),
+            ("two of three: more than half", [FAST, FAST, UP], [Some(0), Some(5), Some(5)], &[1]),
+            ("all down, found fast", [FAST, FAST, FAST], [Some(5); 3], &[0, 1, 2]),
+            ("all down, the baseline agrees", [DEAD, DEAD, DEAD], [Some(0); 3], &[]),
             (
                 "one by the baseline leaves none to the fast path",
-                &[DEAD, FAST, UP],
-                &[Some(0), Some(5), Some(5)],
+                [DEAD, FAST, UP],
+                [Some(0), Some(5), Some(5)],
                 &[1],
             ),
-            ("recovering is still down", &[UP, RECOVERING, UP], &[Some(5), Some(5), Some(5)], &[]),
+            ("recovering is still down", [UP, RECOVERING, UP], [Some(5), Some(5), Some(5)], &[]),
         ];
         for (name, states, expected, held) in cases {
             let mut pool = pool(OnFailure::Quiesce, &[Presence::In; 3]);
-            let decision = pool.decide(states);
+            let decision = pool.decide(&states);
             assert_eq!(weights(&pool), expected, "{name}");
             assert_eq!(decision.held, held, "{name}");
         }

@@ -128,12 +128,25 @@ struct Case {
     edges: &'static [EdgeKind],
 }
 
-fn masquerade_cases() -> Vec<Case> {
+/// A handshake with the masqueraded server, piece by piece.
+fn syn() -> (Way, Segment) {
+    (OUT, request(SYN).sequence(100))
+}
+
+fn syn_ack() -> (Way, Segment) {
+    (Way::In, answer(SYN | ACK).sequence(900).acknowledging(101))
+}
+
+fn ack() -> (Way, Segment) {
+    (OUT, request(ACK).sequence(101).acknowledging(901))
+}
+
+fn refusal() -> (Way, Segment) {
+    (Way::In, answer(RST | ACK).acknowledging(101))
+}
+
+fn handshake_cases() -> Vec<Case> {
     let base = ServerCounters::default();
-    let syn = || (OUT, request(SYN).sequence(100));
-    let syn_ack = || (Way::In, answer(SYN | ACK).sequence(900).acknowledging(101));
-    let ack = || (OUT, request(ACK).sequence(101).acknowledging(901));
-    let refusal = || (Way::In, answer(RST | ACK).acknowledging(101));
     vec![
         Case {
             name: "a SYN waits for its answer",
@@ -184,6 +197,12 @@ fn masquerade_cases() -> Vec<Case> {
             expected: ServerCounters { syn: 1, handshakes: 1, waits: 1, ..base },
             edges: &[],
         },
+    ]
+}
+
+fn refusal_cases() -> Vec<Case> {
+    let base = ServerCounters::default();
+    vec![
         Case {
             name: "a refused SYN",
             packets: vec![syn(), refusal()],
@@ -226,6 +245,12 @@ fn masquerade_cases() -> Vec<Case> {
             expected: base,
             edges: &[],
         },
+    ]
+}
+
+fn client_cases() -> Vec<Case> {
+    let base = ServerCounters::default();
+    vec![
         Case {
             name: "a client gives up an open handshake",
             packets: vec![syn(), (OUT, request(RST).sequence(101)), ack()],
@@ -247,6 +272,12 @@ fn masquerade_cases() -> Vec<Case> {
             expected: ServerCounters { client_fin: 1, server_fin: 1, ..base },
             edges: &[],
         },
+    ]
+}
+
+fn probe_cases() -> Vec<Case> {
+    let base = ServerCounters::default();
+    vec![
         Case {
             name: "the agent's own probes are no clients",
             packets: vec![
@@ -266,6 +297,12 @@ fn masquerade_cases() -> Vec<Case> {
             expected: base,
             edges: &[],
         },
+    ]
+}
+
+fn option_cases() -> Vec<Case> {
+    let base = ServerCounters::default();
+    vec![
         Case {
             name: "IPv4 options are stepped over",
             packets: vec![(OUT, request(SYN).sequence(100).ip_options(&[1; 40]))],
@@ -320,6 +357,12 @@ fn direct_route_cases() -> Vec<Case> {
     ]
 }
 
+fn cases() -> impl Iterator<Item = Case> {
+    [handshake_cases, refusal_cases, client_cases, probe_cases, option_cases, direct_route_cases]
+        .into_iter()
+        .flat_map(|cases| cases())
+}
+
 /// The counters that don't depend on time and length, which have tests of their own.
 fn comparable(counters: ServerCounters) -> ServerCounters {
     ServerCounters { packets_in: 0, bytes_in: 0, packets_out: 0, bytes_out: 0, wait_sum_ns: 0, ..counters }
@@ -327,7 +370,7 @@ fn comparable(counters: ServerCounters) -> ServerCounters {
 
 #[test]
 fn segments_count_for_their_server() {
-    for case in masquerade_cases().into_iter().chain(direct_route_cases()) {
+    for case in cases() {
         let mut bench = Bench::new();
         for (way, segment) in &case.packets {
             bench.run(*way, &segment.frame());
