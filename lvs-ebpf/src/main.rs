@@ -22,6 +22,7 @@ mod signal;
 use aya_ebpf::{bindings::TC_ACT_UNSPEC, macros::classifier, programs::TcContext};
 
 /// Sees what leaves the director, requests to real servers among it.
+#[expect(clippy::needless_pass_by_value, reason = "the macro hands the context over")]
 #[classifier]
 pub(crate) fn lvs_egress(ctx: TcContext) -> i32 {
     match packet::parse(&ctx) {
@@ -32,6 +33,7 @@ pub(crate) fn lvs_egress(ctx: TcContext) -> i32 {
 }
 
 /// Sees what enters the director, answers of masqueraded servers among it.
+#[expect(clippy::needless_pass_by_value, reason = "the macro hands the context over")]
 #[classifier]
 pub(crate) fn lvs_ingress(ctx: TcContext) -> i32 {
     match packet::parse(&ctx) {

@@ -43,6 +43,9 @@ mod tests {
     #[test]
     fn one_check_many_services() {
         let text = r#"
+            [defaults]
+            forward = "masquerade"
+
             [[service]]
             address = "192.0.2.1:80"
             [[service.server]]
