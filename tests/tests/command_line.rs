@@ -65,7 +65,7 @@ fn good_config() -> Result<String> {
 
 #[test]
 fn help_and_version_are_told() -> Result<()> {
-    for (argument, words) in [("--help", "--help"), ("--version", env!("CARGO_PKG_VERSION"))] {
+    for (argument, words) in [("--help", "Usage"), ("--version", env!("CARGO_PKG_VERSION"))] {
         let output = run(&[argument])?;
         let text = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success() && text.contains(words), "{argument}: {text}");
@@ -76,7 +76,7 @@ fn help_and_version_are_told() -> Result<()> {
 #[test]
 fn arguments_that_are_none_are_refused() -> Result<()> {
     for arguments in [&["fly"][..], &["run"], &["run", "--config"], &["run", "--colour"]] {
-        assert_refused(arguments, &["--help"])?;
+        assert_refused(arguments, &["Usage"])?;
     }
     Ok(())
 }
