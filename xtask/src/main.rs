@@ -5,6 +5,7 @@ mod apt;
 mod build;
 mod cache;
 mod demo;
+mod doctor;
 mod linker;
 mod paths;
 mod process;
@@ -41,6 +42,8 @@ struct Arguments {
 enum Task {
     /// Find or get what building and testing need
     Setup,
+    /// Tell what is there, what is missing, and what this machine's kernel can do
+    Doctor,
     /// Build the kernel side, then the agent with it inside
     Build {
         /// Build the agent without optimisation
@@ -143,6 +146,9 @@ fn perform(task: Task) -> Result<ExitCode> {
     let cache = Cache::locate()?;
     match task {
         Task::Setup => setup::setup(&cache)?,
+        Task::Doctor => {
+            return Ok(if doctor::doctor(&cache) { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
         Task::Build { debug } => build::build(&cache, if debug { Profile::Debug } else { Profile::Release })?,
         Task::Run { arguments } => run::run(&cache, &arguments)?,
         Task::Demo { native, machine, arguments } => {
@@ -154,7 +160,8 @@ fn perform(task: Task) -> Result<ExitCode> {
         }
         Task::Test { long, kernels, only } => {
             let kernels = kernel::list(&kernels)?;
-            test::test(&cache, &TestOptions { long, kernels, only })?;
+            let passed = test::test(&cache, &TestOptions { long, kernels, only })?;
+            return Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
     }
     Ok(ExitCode::SUCCESS)
