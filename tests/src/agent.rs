@@ -59,7 +59,7 @@ impl Agent {
         let mut words = wrapper.iter().map(AsRef::as_ref).chain([agent.as_os_str()]);
         let mut command = Command::new(words.next().context("a program")?);
         command.args(words).args(["--log-format", "json", "run", "--config"]).arg(&file);
-        command.env_remove("RUST_LOG").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.env_remove("LVS_LOG").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut process = Process::start(director, "the agent", &mut command)?;
         let log = process.take_stderr().context("a piped standard error")?;
         let lines = Arc::default();

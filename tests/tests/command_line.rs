@@ -33,7 +33,7 @@ fn build() -> Result<PathBuf> {
 }
 
 fn run(arguments: &[&str]) -> Result<Output> {
-    Ok(Command::new(agent()?).args(arguments).env_remove("RUST_LOG").env("RUST_BACKTRACE", "0").output()?)
+    Ok(Command::new(agent()?).args(arguments).env_remove("LVS_LOG").env("RUST_BACKTRACE", "0").output()?)
 }
 
 /// It must fail with a message that has all of `words`, and say nothing on standard output.
