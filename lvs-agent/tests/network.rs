@@ -1,7 +1,7 @@
 //! Devices, routes and neighbours against the running kernel, each test in a network namespace of its own.
 //!
-//! Needs root and ip(8). The namespaces have no names: each lives as long as the thread that made it, so nothing is left
-//! behind whatever happens to a test.
+//! Needs root and ip(8). The namespaces have no names: each lives as long as the thread that made it, so nothing
+//! is left behind whatever happens to a test.
 #![expect(
     clippy::expect_used,
     clippy::unwrap_used,
@@ -247,7 +247,8 @@ async fn until(
 /// A device with a neighbour at its other end, which has `10.1.0.2` and `2001:db8:1::2`. Gives the device's index.
 async fn make_neighbour() -> (Peer, u32) {
     ip("link add here type veth peer name there");
-    // Else the device's own IPv6 address, without which the kernel asks for nobody, could only be used after a second.
+    // Else the device's own IPv6 address, without which the kernel asks for nobody, could only be used after a
+    // second.
     fs::write("/proc/sys/net/ipv6/conf/here/accept_dad", "0").unwrap();
     for command in [
         "link set there address 02:00:00:00:00:07",

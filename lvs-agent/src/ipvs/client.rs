@@ -23,8 +23,8 @@ use crate::{
     service::{DestinationKey, ServiceKey},
 };
 
-/// Up to this many entries of a dump surely travel in one datagram, and so were read at one moment: an entry takes at most some
-/// 450 bytes, a dump's first datagram holds at least 3,700.
+/// Up to this many entries of a dump surely travel in one datagram, and so were read at one moment: an entry takes
+/// at most some 450 bytes, a dump's first datagram holds at least 3,700.
 const ONE_DATAGRAM: usize = 7;
 
 /// How often a list is read in hope of two readings that agree.
@@ -32,8 +32,9 @@ const READINGS: u32 = 8;
 
 /// A connection to the IPVS of the network namespace that it was made in.
 ///
-/// It does one thing at a time and dumps can be long: whoever must not wait for a dump has a client of its own. After a
-/// failure it may be used again: it opens a new socket when it must, and notices when the module was loaded anew.
+/// It does one thing at a time and dumps can be long: whoever must not wait for a dump has a client of its own.
+/// After a failure it may be used again: it opens a new socket when it must, and notices when the module was
+/// loaded anew.
 pub struct IpvsClient {
     netlink: Netlink,
     family: u16,
@@ -52,7 +53,7 @@ impl IpvsClient {
     /// Connects to IPVS in the calling thread's network namespace. The kernel has `timeout` for each answer;
     /// [`crate::netlink::DEFAULT_TIMEOUT`] does.
     ///
-    /// This loads no module. The kernel does by itself where it is allowed to: the family's name is an alias of `ip_vs`.
+    /// This loads no module. Newer kernels do so by themselves when they are asked (6.1 does, 5.10 doesn't).
     pub async fn connect(timeout: Duration) -> Result<Self, IpvsError> {
         let mut netlink = Netlink::connect(NlFamily::Generic, timeout)
             .await
@@ -140,7 +141,8 @@ impl IpvsClient {
             .await
     }
 
-    /// Whether a service is there. The kernel answers a dump of the destinations of one that isn't with an empty list.
+    /// Whether a service is there. The kernel answers a dump of the destinations of one that isn't with an empty
+    /// list.
     async fn exists(&mut self, service: ServiceKey) -> Result<bool, IpvsError> {
         let operation = Operation::ReadDestinations(service);
         let key = codec::pack_service_key(&service).map_err(question(&operation))?;
@@ -154,10 +156,11 @@ impl IpvsClient {
 
     /// A dump in which no entry is missing.
     ///
-    /// The kernel lets go of the table between two datagrams and goes on by number: where an entry goes meanwhile, the
-    /// next datagram begins one too late. So a dump of several datagrams is believed only once two in a row have the same
-    /// entries, each once. The two come over an old and a new socket: the kernel makes a new one's first datagram
-    /// smaller (`netlink_dump` in `net/netlink/af_netlink.c`), so that they don't have their seams in the same places.
+    /// The kernel lets go of the table between two datagrams and goes on by number: where an entry goes meanwhile,
+    /// the next datagram begins one too late. So a dump of several datagrams is believed only once two in a row
+    /// have the same entries, each once. The two come over an old and a new socket: the kernel makes a new one's
+    /// first datagram smaller (`netlink_dump` in `net/netlink/af_netlink.c`), so that they don't have their seams
+    /// in the same places.
     async fn steadily<T, K: Ord>(
         &mut self,
         operation: Operation,
@@ -222,8 +225,8 @@ impl IpvsClient {
         answer.map_err(|source| IpvsError::Answer { operation: operation.clone(), source })
     }
 
-    /// Sends a request and reads the answers. "No such entry" is also what the kernel says to an old family number, so then
-    /// the number is asked for again, and if it has changed, so is the question.
+    /// Sends a request and reads the answers. "No such entry" is also what the kernel says to an old family
+    /// number, so then the number is asked for again, and if it has changed, so is the question.
     async fn exchange<T>(
         &mut self,
         operation: &Operation,

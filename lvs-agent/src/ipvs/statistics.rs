@@ -1,5 +1,5 @@
-//! What the kernel counts. Read-only, refreshed every two seconds, frozen while `net.ipv4.vs.run_estimation` is 0: good
-//! for display, no good as a signal.
+//! What the kernel counts. Read-only, refreshed every two seconds, frozen while `net.ipv4.vs.run_estimation` is 0:
+//! good for display, no good as a signal.
 
 use std::collections::BTreeMap;
 

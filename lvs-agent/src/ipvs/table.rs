@@ -149,7 +149,8 @@ pub struct Persistence {
 }
 
 impl Persistence {
-    /// `timeout` is rounded up to whole seconds, the kernel knows no others; `netmask` is of the service's IP version.
+    /// `timeout` is rounded up to whole seconds, the kernel knows no others; `netmask` is of the service's IP
+    /// version.
     #[must_use]
     pub fn new(timeout: Duration, netmask: Netmask) -> Self {
         let whole = timeout.as_secs().saturating_add(u64::from(timeout.subsec_nanos() > 0));
@@ -213,8 +214,8 @@ pub struct Destination {
 
 /// A weight as the kernel has it.
 ///
-/// The kernel refuses to set negative ones but has an `int`, so that every value can be read; [`Weight`] is what this
-/// program sets.
+/// The kernel refuses to set negative ones but has an `int`, so that every value can be read; [`Weight`] is what
+/// this program sets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KernelWeight(pub i32);
 

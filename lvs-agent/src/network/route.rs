@@ -109,7 +109,8 @@ struct Way {
     source: Option<IpAddr>,
 }
 
-/// The errors that a route itself stands for (`fib_props` in `net/ipv4/fib_semantics.c`; `ip6_null_entry` and its like).
+/// The errors that a route itself stands for (`fib_props` in `net/ipv4/fib_semantics.c`; `ip6_null_entry` and its
+/// like).
 fn forbids(errno: Errno) -> bool {
     matches!(
         errno,

@@ -33,7 +33,8 @@ pub fn pack_destination_key(server: SocketAddr) -> Result<Attribute, EncodeError
 
 /// A whole destination: enough to add or set it.
 ///
-/// The tunnel's attributes are always sent. The kernel takes missing ones for IP in IP, even when it only sets a weight.
+/// The tunnel's attributes are always sent. The kernel takes missing ones for IP in IP, even when it only sets a
+/// weight.
 pub fn pack_destination(destination: &Destination) -> Result<Attribute, EncodeError> {
     let mut attributes = key_attributes(destination.server)?;
     let numbers = [

@@ -1,7 +1,7 @@
 //! Between the values of this module's parent and the attributes of the `IPVS` generic netlink family.
 //!
-//! `pack_…` makes the attributes of a message, `unpack_…` reads those of an answer. Reading takes any bytes and never panics;
-//! what is read needn't be something that this program would write.
+//! `pack_…` makes the attributes of a message, `unpack_…` reads those of an answer. Reading takes any bytes and
+//! never panics; what is read needn't be something that this program would write.
 
 mod attributes;
 mod config;

@@ -11,8 +11,8 @@ pub(super) struct Mirror {
 }
 
 impl Mirror {
-    /// Takes note of what the kernel says, which is always news: a neighbour that fails again was asked for again. `None` only if
-    /// what is gone was never there.
+    /// Takes note of what the kernel says, which is always news: a neighbour that fails again was asked for again.
+    /// `None` only if what is gone was never there.
     pub(super) fn note(&mut self, entry: NeighbourChange) -> Option<NeighbourChange> {
         let key = (entry.device, entry.address);
         if entry.state == NeighbourState::Gone {

@@ -123,12 +123,16 @@ impl Neighbours {
         }
     }
 
-    /// Makes the kernel ask for a neighbour's MAC address as if there were a packet for it. Doesn't wait for the answer:
-    /// that comes by [`NeighbourWatch`]. An entry that is usable already is left alone and returned.
+    /// Makes the kernel ask for a neighbour's MAC address as if there were a packet for it. Doesn't wait for the
+    /// answer: that comes by [`NeighbourWatch`]. An entry that is usable already is left alone and returned.
     ///
-    /// What works from 5.10 to 7.2 is `RTM_NEWNEIGH` with `NTF_USE` and no state. `NUD_PROBE` doesn't: without a MAC address the
-    /// kernel refuses it for an entry that isn't valid yet. `NTF_USE` has a trap of its own since 5.16, which is why the entry
-    /// is read first: on a permanent one it clears the mark (`__neigh_update`), and an address set by hand would be lost.
+    /// What works from 5.10 to 7.2 is `RTM_NEWNEIGH` with `NTF_USE` and no state. `NUD_PROBE` doesn't: without a
+    /// MAC address the kernel refuses it for an entry that isn't valid yet. `NTF_USE` has a trap of its own since
+    /// 5.16, which is why the entry is read first: on a permanent one it clears the mark (`__neigh_update`), and
+    /// an address set by hand would be lost.
+    ///
+    /// Over IPv6 a device asks for nobody before its own link-local address has passed duplicate address detection;
+    /// until then the neighbour just fails. So try again after a failure.
     pub async fn resolve(
         &mut self,
         device: u32,

@@ -20,11 +20,12 @@ use crate::{netlink::NetlinkError, network::NetworkError};
 /// `RTNLGRP_NEIGH` (`include/uapi/linux/rtnetlink.h`).
 const GROUP: u32 = 3;
 
-/// Room for the changes of a rack of servers at once. A reader that is slower than that holds up the watcher, the socket's buffer
-/// overflows, and the table is read anew: nothing is lost but what was in between.
+/// Room for the changes of a rack of servers at once. A reader that is slower than that holds up the watcher, the
+/// socket's buffer overflows, and the table is read anew: nothing is lost but what was in between.
 const ROOM: usize = 256;
 
-/// The kernel's buffer for changes that the watcher hasn't read yet, in bytes. A message takes some 800 with its overhead.
+/// The kernel's buffer for changes that the watcher hasn't read yet, in bytes. A message takes some 800 with its
+/// overhead.
 const BUFFER: usize = 512 * 1024;
 
 /// From a failure to the next try.
@@ -124,8 +125,8 @@ async fn watch(mut source: Source, timeout: Duration, sender: mpsc::Sender<Neigh
                 PAUSE
             }
         };
-        // A new socket even after an overrun: what still waits in the old one is older than the table that is read now,
-        // and the messages that would put it right are those that were lost.
+        // A new socket even after an overrun: what still waits in the old one is older than the table that is read
+        // now, and the messages that would put it right are those that were lost.
         let Some(opened) = reopen(pause, timeout, &sender).await else { return };
         source = opened;
     }
