@@ -8,4 +8,5 @@ mod bad_input;
 mod clean_stop;
 mod failover;
 mod healthy;
+mod ipvs_table;
 mod not_fooled;
