@@ -54,6 +54,8 @@ pub struct ArmedFault(Trigger);
 enum Trigger {
     Signal(Pid, Signal),
     Script(ArmedScript),
+    /// A script that takes its time, and takes effect as the last thing that it does.
+    Transaction(ArmedScript),
 }
 
 impl Fault {
@@ -72,7 +74,8 @@ impl Fault {
                     "table ip fault {{ chain input {{ type filter hook input priority 0; \
                      tcp dport {PORT} drop; }}; }}\n"
                 );
-                Trigger::Script(ArmedScript::arm(server.namespace(), &["nft", "-f", "-"], script)?)
+                // nft reads, compiles and then commits all at once: in the emulated VM a second may go before that.
+                Trigger::Transaction(ArmedScript::arm(server.namespace(), &["nft", "-f", "-"], script)?)
             }
         };
         Ok(ArmedFault(trigger))
@@ -96,7 +99,7 @@ impl Fault {
 }
 
 impl ArmedFault {
-    /// Lets it happen. Gives the moment just before.
+    /// Lets it happen. Gives the moment just before it takes effect; just after it for a transaction.
     pub fn strike(self) -> Result<Moment> {
         match self.0 {
             Trigger::Signal(pid, signal) => {
@@ -105,6 +108,7 @@ impl ArmedFault {
                 Ok(at)
             }
             Trigger::Script(script) => Ok(script.fire()?.0),
+            Trigger::Transaction(script) => script.fire().map(|_| Moment::now()),
         }
     }
 }

@@ -79,16 +79,22 @@ impl Observation {
         })
     }
 
-    /// What clients saw between the start of the healthy time and the fault.
+    /// What the clients saw whose requests began and ended between the start of the healthy time and the fault.
     #[must_use]
     pub fn before(&self) -> Summary {
-        Summary::between(&self.requests, self.healthy_since, self.fault)
+        let before = |request: &&Request| request.started >= self.healthy_since && request.ended < self.fault;
+        Summary::of(self.requests.iter().filter(before))
     }
 
-    /// What the clients saw whose requests were sent between the fault and the change of the table.
+    /// What the clients saw whose requests were on their way when the fault struck, or were sent between the fault and
+    /// the change of the table.
     #[must_use]
     pub fn during(&self) -> Summary {
-        Summary::between(&self.requests, self.fault, self.table_out().unwrap_or(self.watched_until))
+        let out = self.table_out().unwrap_or(self.watched_until);
+        let during = |request: &&Request| {
+            request.started >= self.healthy_since && request.ended >= self.fault && request.started < out
+        };
+        Summary::of(self.requests.iter().filter(during))
     }
 
     /// What the clients saw whose requests were sent after the change of the table.

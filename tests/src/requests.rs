@@ -108,8 +108,13 @@ pub struct Summary {
 impl Summary {
     /// Sums over the requests that started at `from` or later and before `to`.
     pub fn between<'a>(requests: impl IntoIterator<Item = &'a Request>, from: Moment, to: Moment) -> Self {
+        Self::of(requests.into_iter().filter(|request| (from..to).contains(&request.started)))
+    }
+
+    /// Sums over all `requests`.
+    pub fn of<'a>(requests: impl IntoIterator<Item = &'a Request>) -> Self {
         let mut summary = Self::default();
-        for request in requests.into_iter().filter(|request| (from..to).contains(&request.started)) {
+        for request in requests {
             summary.requests += 1;
             if let Outcome::Answered(server) = &request.outcome {
                 summary.answered += 1;

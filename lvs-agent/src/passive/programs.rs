@@ -12,6 +12,7 @@ use aya::{
     util::{KernelVersion, nr_cpus},
 };
 use lvs_common::{DirectRouteKey, EGRESS, INGRESS, MAX_SERVERS, MasqueradeKey, ServerId, map};
+use nix::errno::Errno;
 
 use super::{Signals, WireKey};
 
@@ -238,7 +239,7 @@ fn prepare_clsact(device: &str) -> Result<(), PassiveError> {
     let failed = |source| PassiveError::Qdisc { device: device.to_owned(), source: Box::new(source) };
     match tc::qdisc_add_clsact(device) {
         Ok(()) => return Ok(()),
-        Err(tc::TcError::AlreadyAttached) => {}
+        Err(error) if is_there(&error) => {}
         Err(error) => return Err(failed(error)),
     }
     for (name, direction) in [(EGRESS, TcAttachType::Egress), (INGRESS, TcAttachType::Ingress)] {
@@ -249,6 +250,15 @@ fn prepare_clsact(device: &str) -> Result<(), PassiveError> {
         }
     }
     Ok(())
+}
+
+/// Whether a qdisc could not be added because there is one: aya says so in two ways.
+fn is_there(error: &tc::TcError) -> bool {
+    match error {
+        tc::TcError::AlreadyAttached => true,
+        tc::TcError::NetlinkError(error) => error.raw_os_error().map(Errno::from_raw) == Some(Errno::EEXIST),
+        _ => false,
+    }
 }
 
 fn signals(ebpf: &mut Ebpf, cpus: usize, servers: usize) -> Result<Signals, PassiveError> {
