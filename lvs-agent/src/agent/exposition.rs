@@ -55,6 +55,11 @@ fn describe() {
         Unit::Seconds,
         "Usual time from a first SYN to the next proof of life"
     );
+    describe_counter!("lvs_passive_stalls_total", "Times that the director itself had no time to look");
+    describe_counter!(
+        "lvs_common_suspicions_total",
+        "Suspicions not acted on because most of a service was suspected"
+    );
     describe_gauge!("lvs_passive_waiting_syns", "SYNs sent since the last proof of life");
     describe_gauge!("lvs_passive_waiting_client_networks", "Client networks (/24) that sent them");
     describe_counter!(

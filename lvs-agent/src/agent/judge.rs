@@ -2,9 +2,9 @@
 //! tables, confirming bursts and feedback to the detector go out. Nothing here waits for anything but its own inputs.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     num::NonZeroU32,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use lvs_common::ServerId;
@@ -16,6 +16,7 @@ use tracing::debug;
 use super::{
     confirm::{self, Ask, Bursts, Confirmation, Report},
     decisions::{Consequence, Decisions},
+    doubt::{self, Suspected},
     exposition, story,
     watch::Feedback,
 };
@@ -52,6 +53,9 @@ pub(super) struct Judge {
     pub(super) feedback: mpsc::Sender<Feedback>,
     /// The bursts under way.
     pub(super) under_way: BTreeMap<ServerId, Confirmation>,
+    pub(super) suspected: Suspected,
+    /// How long a confirming probe may take.
+    pub(super) probe_timeout: Duration,
 }
 
 impl Judge {
@@ -78,10 +82,11 @@ impl Judge {
     /// The result of a baseline check: of every destination that asked for it.
     fn baseline(&mut self, result: &CheckResult) {
         let destinations = self.subscribers.get(&result.id).cloned().unwrap_or_default();
+        let verdict = Verdict::of(&result.outcome);
         for destination in &destinations {
             story::baseline(&self.decisions, destination, result);
-            count_probe("baseline", &result.outcome);
-            self.observe(destination, &result.outcome, Source::Baseline);
+            count_probe("baseline", verdict);
+            self.observe(destination, &result.outcome, verdict, Source::Baseline);
         }
     }
 
@@ -90,6 +95,7 @@ impl Judge {
         let id = suspicion.id;
         counter!("lvs_suspicions_total", "strength" => suspicion.strength.to_string()).increment(1);
         story::suspicion(&self.decisions, &self.targets, suspicion);
+        self.suspected.note(id, Instant::now());
         if !self.under_way.contains_key(&id)
             && let Err(exhausted) = self.budget.take(id, Instant::now())
         {
@@ -162,17 +168,36 @@ impl Judge {
         for destination in ask.destinations.iter() {
             story::confirming(&self.decisions, destination, number, &probe.outcome);
         }
-        count_probe("confirm", &probe.outcome);
+        let verdict = self.verdict(server, &probe.outcome);
+        count_probe("confirm", verdict);
         if let Some(confirmation) = self.under_way.get_mut(&server) {
-            match Verdict::of(&probe.outcome) {
+            match verdict {
                 Verdict::Alive => confirmation.cleared = true,
                 Verdict::Dead => confirmation.failed = true,
                 Verdict::Unknown => {}
             }
         }
         for destination in ask.destinations.iter() {
-            self.observe(destination, &probe.outcome, Source::Confirm);
+            self.observe(destination, &probe.outcome, verdict, Source::Confirm);
         }
+    }
+
+    /// What a confirming probe says about the server: nothing, if it failed while most of the service is suspected.
+    fn verdict(&self, server: ServerId, outcome: &Outcome) -> Verdict {
+        match doubt::verdict(outcome, self.probe_timeout) {
+            Verdict::Dead if self.is_common(server) => Verdict::Unknown,
+            verdict => verdict,
+        }
+    }
+
+    /// Whether most servers of one of a server's services are suspected together.
+    fn is_common(&self, server: ServerId) -> bool {
+        let Some(target) = self.targets.get(server) else { return false };
+        target.destinations.iter().any(|destination| {
+            let siblings: BTreeSet<ServerId> =
+                self.targets.of_service(&destination.service).map(|sibling| sibling.id).collect();
+            self.suspected.is_common(&siblings, Instant::now())
+        })
     }
 
     /// A burst is over: what remains to be done about the suspicion?
@@ -180,7 +205,7 @@ impl Judge {
     /// What the ping beside the burst has shown only says what has failed; it decides nothing.
     fn ended(&mut self, server: ServerId, ask: &Ask, host: Option<&Outcome>) {
         if let Some(host) = host {
-            count_probe("ping", host);
+            count_probe("ping", Verdict::of(host));
             for destination in ask.destinations.iter() {
                 story::host(&self.decisions, destination, host);
             }
@@ -192,11 +217,18 @@ impl Judge {
         }
         confirmation.in_flight = 0;
         let Confirmation { cleared, failed, .. } = *confirmation;
-        if cleared {
+        let undecided = !self.asks(server).is_empty();
+        if !cleared && undecided && self.is_common(server) {
+            // Faster probing goes on after the detector's pause, and the baseline checks have the last word.
+            self.under_way.remove(&server);
+            counter!("lvs_common_suspicions_total").increment(1);
+            story::common(&self.decisions, ask);
+            self.tell(Feedback::Observed(server, Observation::Cleared));
+        } else if cleared {
             self.under_way.remove(&server);
             counter!("lvs_suspicions_cleared_total").increment(1);
             self.tell(Feedback::Observed(server, Observation::Cleared));
-        } else if failed && !self.asks(server).is_empty() {
+        } else if failed && undecided {
             // The one probe of a weak suspicion has failed: now the rest.
             self.confirm(server, Strength::Strong);
         } else {
@@ -209,11 +241,11 @@ impl Judge {
     }
 
     /// One result of one destination, and all that follows from it.
-    fn observe(&mut self, destination: &DestinationKey, outcome: &Outcome, source: Source) {
-        let success = match Verdict::of(outcome) {
+    fn observe(&mut self, destination: &DestinationKey, outcome: &Outcome, verdict: Verdict, source: Source) {
+        let success = match verdict {
             Verdict::Alive => true,
             Verdict::Dead => false,
-            // The director could not ask: that says nothing about the server.
+            // That says nothing about the server.
             Verdict::Unknown => return,
         };
         let Some(consequence) = self.decisions.observe(destination, success, source) else { return };
@@ -244,11 +276,11 @@ impl Judge {
     }
 }
 
-fn count_probe(kind: &'static str, outcome: &Outcome) {
-    let outcome = match Verdict::of(outcome) {
+fn count_probe(kind: &'static str, verdict: Verdict) {
+    let outcome = match verdict {
         Verdict::Alive => "success",
         Verdict::Dead => "failure",
-        Verdict::Unknown => "not-sent",
+        Verdict::Unknown => "inconclusive",
     };
     counter!("lvs_probes_total", "kind" => kind, "outcome" => outcome).increment(1);
 }

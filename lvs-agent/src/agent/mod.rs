@@ -14,6 +14,7 @@
 mod checks;
 mod confirm;
 mod decisions;
+mod doubt;
 mod exposition;
 mod judge;
 mod passive_side;
@@ -37,6 +38,7 @@ use self::{
     checks::Checks,
     confirm::Bursts,
     decisions::Decisions,
+    doubt::Suspected,
     judge::{Inputs, Judge},
     passive_side::PassiveSide,
     table::TableWriter,
@@ -132,6 +134,8 @@ impl Running {
             wanted: wanted_tx,
             feedback: feedback_tx,
             under_way: BTreeMap::new(),
+            suspected: Suspected::default(),
+            probe_timeout: config.passive.burst.timeout,
         };
         judge.publish();
         let shutdown = self.shutdown.clone();

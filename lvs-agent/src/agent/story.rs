@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use tracing::{debug, info, warn};
 
-use super::decisions::{Consequence, Decisions};
+use super::{
+    confirm::Ask,
+    decisions::{Consequence, Decisions},
+};
 use crate::{
     clock::monotonic_ns,
     health::State,
@@ -86,6 +89,20 @@ pub(super) fn host(decisions: &Decisions, destination: &DestinationKey, outcome:
         "{}: ping beside the burst: {outcome_words}",
         destination.server
     );
+}
+
+/// A suspicion that is not acted on, because most of the service is suspected with it.
+pub(super) fn common(decisions: &Decisions, ask: &Ask) {
+    for destination in ask.destinations.iter() {
+        warn!(
+            at_ns = monotonic_ns(),
+            event = "common",
+            service = decisions.service_name(destination),
+            server = %destination.server,
+            "{}: most of the service is suspected at once; is it the director's own network? The regular checks decide",
+            destination.server
+        );
+    }
 }
 
 /// A change of state, and who is held in for its sake.

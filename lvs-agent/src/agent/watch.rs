@@ -81,6 +81,10 @@ impl Watch {
     }
 
     fn look_at_all(&mut self) {
+        if let Some(late) = self.detector.tick(self.tick, monotonic_ns()) {
+            metrics::counter!("lvs_passive_stalls_total").increment(1);
+            debug!("the director stood still for {} ms: silence is measured anew", late.as_millis());
+        }
         let ids: Vec<ServerId> = self.targets.all().iter().map(|target| target.id).collect();
         for id in ids {
             self.look(id);

@@ -15,6 +15,9 @@ use crate::config::DetectorSettings;
 /// the detector for long.
 const USUAL_WAIT_MEMORY: f64 = 64.0;
 
+/// A tick that comes so much too late was not the timer's fault: the director had no time for it.
+const STALL: Duration = Duration::from_millis(20);
+
 /// What is known of one server at one time.
 #[derive(Clone, Copy, Debug)]
 pub struct View {
@@ -134,13 +137,30 @@ struct Memory {
 pub struct Detector {
     settings: DetectorSettings,
     memories: BTreeMap<ServerId, Memory>,
+    /// When the last tick was.
+    ticked_ns: Option<u64>,
+    /// Since when the director has not stood still.
+    awake_ns: u64,
 }
 
 impl Detector {
     /// A detector that knows nothing of any server yet.
     #[must_use]
     pub fn new(settings: DetectorSettings) -> Self {
-        Self { settings, memories: BTreeMap::new() }
+        Self { settings, memories: BTreeMap::new(), ticked_ns: None, awake_ns: 0 }
+    }
+
+    /// To be told of every tick before its looks. If the last one was much longer ago than a tick, the director itself
+    /// stood still: servers may have answered meanwhile without anybody to see it, so nobody's silence counts from before
+    /// now. Returns for how long it stood still.
+    pub fn tick(&mut self, tick: Duration, now_ns: u64) -> Option<Duration> {
+        let last_ns = self.ticked_ns.replace(now_ns)?;
+        let late = Duration::from_nanos(now_ns.saturating_sub(last_ns)).checked_sub(tick)?;
+        if late < STALL {
+            return None;
+        }
+        self.awake_ns = now_ns;
+        Some(late)
     }
 
     /// Looks at one server at `now_ns` (`CLOCK_MONOTONIC`, as the kernel side's times). A suspicion is returned once; a
@@ -154,7 +174,7 @@ impl Detector {
         }
         let (strength, evidence) = refusal(settings, memory, &view.state)
             .into_iter()
-            .chain(silence(settings, memory, view, now_ns))
+            .chain(silence(settings, memory, view, self.awake_ns, now_ns))
             .max_by_key(|(strength, _)| *strength)?;
         if memory.pending >= Some(strength) {
             return None;
@@ -238,6 +258,7 @@ fn silence(
     settings: &DetectorSettings,
     memory: &Memory,
     view: &View,
+    awake_ns: u64,
     now_ns: u64,
 ) -> Option<(Strength, Evidence)> {
     let state = &view.state;
@@ -247,7 +268,7 @@ fn silence(
     let floor = if view.half_seen { settings.silence_half_seen } else { settings.silence_masquerade };
     let usual = memory.usual();
     let threshold = usual.map_or(floor, |usual| floor.max(usual.mul_f64(settings.silence_factor)));
-    let since = state.waiting_since_ns.max(memory.cleared_ns);
+    let since = state.waiting_since_ns.max(memory.cleared_ns).max(awake_ns);
     let silence = Duration::from_nanos(now_ns.saturating_sub(since));
     if silence < threshold {
         return None;
@@ -410,6 +431,24 @@ mod tests {
         detector.observe(ID, Observation::Up, start + 2 * MS);
         assert_eq!(detector.look(&view(refused(9, start, start + MS)), start + 3 * MS), None, "old evidence");
         assert!(detector.look(&view(refused(9, start, start + 4 * MS)), start + 4 * MS).is_some());
+    }
+
+    #[test]
+    fn a_director_that_stood_still_starts_to_count_anew() {
+        let tick = Duration::from_millis(10);
+        let start = 1_000 * MS;
+        let silent = view(waiting(8, 8, start, start + 5 * MS));
+        let mut detector = Detector::new(settings());
+        assert_eq!(detector.tick(tick, start), None, "the first tick is not late");
+        assert_eq!(detector.tick(tick, start + 29 * MS), None, "a little late is nothing");
+        assert_eq!(detector.tick(tick, start + 129 * MS), Some(Duration::from_millis(90)));
+        assert_eq!(detector.look(&silent, start + 129 * MS), None);
+        assert_eq!(detector.tick(tick, start + 139 * MS), None);
+        assert_eq!(detector.look(&silent, start + 188 * MS), None);
+        assert!(
+            detector.look(&silent, start + 189 * MS).is_some(),
+            "60 ms of silence that somebody listened to"
+        );
     }
 
     proptest! {

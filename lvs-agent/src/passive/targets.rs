@@ -137,6 +137,13 @@ impl Targets {
         self.endpoints.iter().find(|target| target.destinations.contains(destination))
     }
 
+    /// The endpoints that serve a service.
+    pub fn of_service(&self, service: &ServiceKey) -> impl Iterator<Item = &Target> {
+        self.endpoints.iter().filter(move |target| {
+            target.destinations.iter().any(|destination| destination.service == *service)
+        })
+    }
+
     /// Takes note of a neighbour's MAC address, or that it has none any more, and says what must change in the maps.
     ///
     /// A neighbour that fails keeps its last address: its packets, if any, are still its own.
