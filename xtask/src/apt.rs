@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
@@ -150,7 +150,8 @@ impl Apt {
         self.require(packages)?;
         let mut install = self.command("apt-get");
         install.args(["--quiet=2", "-o", "Dpkg::Use-Pty=0", "-o", "DPkg::Lock::Timeout=300"]);
-        install.args(INSTALL).args(packages.iter().map(AsRef::as_ref));
+        // dpkg's progress is hundreds of lines; what goes wrong is told on standard error.
+        install.args(INSTALL).args(packages.iter().map(AsRef::as_ref)).stdout(Stdio::null());
         if run(&mut install).is_err() {
             self.update()?;
             run(&mut install)?;

@@ -80,7 +80,7 @@ enum Task {
         /// Take more time for each property and scenario
         #[arg(long)]
         long: bool,
-        /// Kernels for the scenarios: a list such as 5.10,6.1, or all
+        /// Kernels for the tests in the VM: a list such as 5.10,6.1, or all
         #[arg(long, default_value_t = kernel::DEFAULT.to_string(), value_name = "LIST")]
         kernels: String,
         /// Only this step, and the build it needs; may be given several times

@@ -87,9 +87,10 @@ fn install(cache: &Cache, packages: &[String]) -> Result<()> {
         return Ok(());
     }
     if !apt::is_root() {
-        let command = [&["apt-get"], apt::INSTALL.as_slice()].concat().join(" ");
         bail!(
-            "only root may install packages; run this, then set-up again:\n    sudo {command} {}",
+            "only root may install packages; run this, then set-up again:\n    \
+             sudo apt-get update && sudo apt-get {} {}",
+            apt::INSTALL.join(" "),
             packages.join(" ")
         );
     }

@@ -21,7 +21,7 @@ pub(crate) use self::steps::Step;
 pub(crate) struct TestOptions {
     /// Take more time: more cases for each property, and what tests do when `LVS_LONG` is set.
     pub(crate) long: bool,
-    /// The kernels that the scenarios run on.
+    /// The VM's kernels that the eBPF programs and the scenarios are tested on.
     pub(crate) kernels: Vec<kernel::Line>,
     /// Only these steps, and the builds that they need; all if empty.
     pub(crate) only: Vec<Step>,

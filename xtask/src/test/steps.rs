@@ -36,7 +36,7 @@ pub(crate) enum Step {
     Clippy,
     /// Unit and property tests, and tests of the command line
     Unit,
-    /// The eBPF programs on built packets, in this machine's kernel
+    /// The eBPF programs on built packets, in this machine's kernel and in the VM's
     KernelSide,
     /// The lab itself, in the VM
     Lab,
@@ -100,6 +100,7 @@ impl<'a> Session<'a> {
     pub(super) fn runs_of(&self, step: Step) -> Vec<(String, Run)> {
         let named = |name: &str, run| vec![(name.to_owned(), run)];
         let in_vm = |test: &'static str, kernel| (format!("{test} on {kernel}"), Run::InVm { test, kernel });
+        let kernels = self.options.kernels.iter().copied();
         match step {
             Step::Fmt => named("fmt", Run::Fmt),
             Step::Build => named("build", Run::Build),
@@ -111,11 +112,12 @@ impl<'a> Session<'a> {
                 ),
             ],
             Step::Unit => named("unit", Run::Unit),
-            Step::KernelSide => named("kernel-side", Run::KernelSide),
-            Step::Lab => vec![in_vm("lab", kernel::DEFAULT)],
-            Step::Scenarios => {
-                self.options.kernels.iter().map(|&kernel| in_vm("scenarios", kernel)).collect()
+            Step::KernelSide => {
+                let vms = kernels.map(|kernel| in_vm("kernel_side", kernel));
+                named("kernel_side", Run::KernelSide).into_iter().chain(vms).collect()
             }
+            Step::Lab => vec![in_vm("lab", kernel::DEFAULT)],
+            Step::Scenarios => kernels.map(|kernel| in_vm("scenarios", kernel)).collect(),
         }
     }
 
