@@ -2,18 +2,24 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use lvs_tests::{
+    agent::metric,
+    agent_log::AgentEvent,
     clock::Moment,
     director::Method,
-    requests::Summary,
+    requests::{Request, Summary},
     say,
     scene::{Scene, Setting},
+    wait,
     watch::changes,
 };
 
 /// Traffic without a fault. (`lvs-demo --healthy 60` does it for longer.)
 const HEALTHY: Duration = Duration::from_secs(10);
+
+/// How long the metrics may lag behind.
+const COUNTING: Duration = Duration::from_secs(15);
 
 #[test]
 #[ignore = "needs root, IPVS and the agent: cargo xtask test"]
@@ -23,12 +29,46 @@ fn healthy_traffic_changes_nothing() -> Result<()> {
         scene.pass(HEALTHY)?;
         assert_eq!(changes(&scene.history_since_healthy()?), []);
         let edits = scene.agent.events().into_iter().filter(|event| event.at >= scene.healthy_since);
-        assert_eq!(edits.filter(lvs_tests::agent_log::AgentEvent::is_edit).collect::<Vec<_>>(), []);
+        assert_eq!(edits.filter(AgentEvent::is_edit).collect::<Vec<_>>(), []);
 
-        let since = scene.healthy_since;
-        let summary = Summary::between(&scene.load.stop()?, since, Moment::now());
+        let requests = scene.load.stop()?;
+        let summary = Summary::between(&requests, scene.healthy_since, Moment::now());
         say(&format!("{method}: {summary}"));
         assert_eq!(summary.failed(), 0);
+        assert_counted(&scene, &requests)?;
+        assert_watched_as(&scene, method)?;
     }
+    Ok(())
+}
+
+/// The agent's metrics count exactly the connections that clients had with each server.
+fn assert_counted(scene: &Scene, requests: &[Request]) -> Result<()> {
+    let all = Summary::of(requests);
+    for server in &scene.lab.servers {
+        let (label, wanted) =
+            (format!("server=\"{}\"", server.address()), all.share(&server.name).to_string());
+        for name in ["lvs_passive_syn_total", "lvs_passive_handshakes_total", "lvs_passive_client_fin_total"]
+        {
+            let counted = || -> Result<_> { Ok(metric(&scene.agent.metrics()?, name, &[&label])) };
+            let found = wait::until_true(&format!("{name}{{{label}}} to be {wanted}"), COUNTING, || {
+                Ok(counted()?.is_some_and(|count| count.to_string() == wanted))
+            });
+            found.with_context(|| format!("it is {:?}", counted()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Answers are seen under masquerade only; everybody is up, and suspicions that arose were cleared.
+fn assert_watched_as(scene: &Scene, method: Method) -> Result<()> {
+    let text = scene.agent.metrics()?;
+    let sum = |name| metric(&text, name, &[]).unwrap_or(f64::NAN);
+    let answers = sum("lvs_passive_syn_ack_total");
+    match method {
+        Method::Masquerade => assert!(answers >= sum("lvs_passive_syn_total"), "{text}"),
+        Method::DirectRoute => assert!(answers.abs() < 0.5, "{text}"),
+    }
+    assert!((sum("lvs_server_up") - 3.0).abs() < 0.5, "{text}");
+    assert!(sum("lvs_passive_refused_total").abs() < 0.5, "{text}");
     Ok(())
 }
