@@ -16,7 +16,7 @@ use super::tee::Tee;
 use crate::build::{self, AGENT_VARIABLE, OBJECT_VARIABLE};
 use crate::cache::Cache;
 use crate::process;
-use crate::vm::{self, Streams, VmOptions, kernel};
+use crate::vm::{self, Clock, Streams, VmOptions, kernel};
 use crate::{apt, tools};
 
 /// The package with the tests that need more than one process.
@@ -193,7 +193,9 @@ impl<'a> Session<'a> {
             (OBJECT_VARIABLE.into(), built.object.clone().into()),
         ];
         environment.extend(self.long().into_iter().map(|(name, value)| (name.into(), value)));
-        let options = VmOptions { kernel, timeout: VM_TIMEOUT, environment, ..VmOptions::default() };
+        // Times in these tests are those of the guest, which must not depend on what else the host does.
+        let clock = Clock::Instructions;
+        let options = VmOptions { kernel, clock, timeout: VM_TIMEOUT, environment, ..VmOptions::default() };
         let command = [program.into(), "--include-ignored".into(), "--test-threads=1".into()];
         let mut out = Tee::new(io::stdout());
         let ended =
