@@ -1,6 +1,6 @@
 //! `cargo xtask setup`: finds or gets what building and testing need.
 //!
-//! Large things that others use too (a compiler, LLVM, QEMU) are installed with apt; the rest is unpacked or built
+//! Large things that others use too (a compiler, LLVM) are installed with apt; the rest is unpacked or built
 //! into the cache.
 
 use std::fmt;
@@ -56,6 +56,11 @@ pub(crate) fn ensure_all(cache: &Cache, pieces: &[Piece]) -> Result<bool> {
         return Ok(false);
     }
     ensure!(apt::available(), without_apt(&missing));
+    // Old lists may offer another compiler than the archive now has, and with it the wrong LLVM.
+    println!("Set-up: reading the package lists …");
+    if let Err(error) = Apt::system(cache)?.update() {
+        println!("Set-up: going on with the old ones: {error:#}");
+    }
     let mut packages = Vec::new();
     let mut to_fill = Vec::new();
     println!("Set-up will:");
@@ -119,7 +124,7 @@ impl Piece {
                 let directory = linker::directory(cache, ready.version.llvm);
                 Some(format!("{} ({})", directory.join("bpf-linker").display(), linker::VERSION))
             }
-            Self::Qemu => vm::qemu().map(|path| path.display().to_string()),
+            Self::Qemu => vm::find_emulator(cache).map(|found| found.program().display().to_string()),
             Self::Busybox => vm::busybox_is_there(cache).then(|| "in the cache".to_owned()),
             Self::Kernel(line) => kernel::get_if_there(cache, line).map(|kernel| kernel.release),
             Self::Tools => tools::are_there(cache).then(|| "in the cache".to_owned()),
@@ -131,8 +136,7 @@ impl Piece {
         Ok(match self {
             Self::CCompiler => install(&["gcc", "libc6-dev"]),
             Self::BpfCompiler => Remedy::Install(toolchain::packages(&Apt::system(cache)?)?),
-            Self::Qemu => install(&[vm::QEMU_PACKAGE]),
-            Self::BpfLinker | Self::Busybox | Self::Kernel(_) | Self::Tools => Remedy::Fill,
+            Self::BpfLinker | Self::Qemu | Self::Busybox | Self::Kernel(_) | Self::Tools => Remedy::Fill,
         })
     }
 
@@ -142,10 +146,11 @@ impl Piece {
                 let compiler = bpf_compiler(cache).context("no BPF compiler with its LLVM")?;
                 linker::build(cache, compiler.version.llvm)
             }
+            Self::Qemu => vm::get_emulator(cache).map(drop),
             Self::Busybox => vm::get_busybox(cache).map(drop),
             Self::Kernel(line) => kernel::get(cache, line).map(drop),
             Self::Tools => tools::for_tests(cache).map(drop),
-            Self::CCompiler | Self::BpfCompiler | Self::Qemu => bail!("{self} is installed, not unpacked"),
+            Self::CCompiler | Self::BpfCompiler => bail!("{self} is installed, not unpacked"),
         }
     }
 

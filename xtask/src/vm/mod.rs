@@ -5,6 +5,7 @@
 
 mod busybox;
 mod cpio;
+mod emulator;
 mod image;
 mod initramfs;
 pub(crate) mod kernel;
@@ -27,7 +28,7 @@ use crate::process::quoted;
 use crate::{paths, tools};
 
 pub(crate) use busybox::{get as get_busybox, is_there as busybox_is_there};
-pub(crate) use qemu::{PACKAGE as QEMU_PACKAGE, program as qemu};
+pub(crate) use emulator::{find as find_emulator, get as get_emulator};
 
 /// How the VM measures time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -109,7 +110,14 @@ pub(crate) fn run(
     fs::write(run.path().join("command"), script(&environment(cache, options)?, command))?;
     let kernel = kernel::get(cache, options.kernel)?;
     let initramfs = initramfs::get(cache, &kernel)?;
-    let machine = qemu::Machine { kernel: &kernel, initramfs: &initramfs, directory: run.path(), options };
+    let emulator = emulator::get(cache)?;
+    let machine = qemu::Machine {
+        emulator: &emulator,
+        kernel: &kernel,
+        initramfs: &initramfs,
+        directory: run.path(),
+        options,
+    };
     let outcome = machine.run(streams)?;
 
     let log = fs::read(run.path().join(qemu::LOG)).unwrap_or_default();

@@ -13,13 +13,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use super::emulator::Emulator;
 use super::kernel::Kernel;
 use super::stream::UntilMark;
 use super::{Clock, Outcome, Streams, VmOptions};
 use crate::process;
-
-/// Debian's package of the emulator.
-pub(crate) const PACKAGE: &str = "qemu-system-x86";
 
 /// The kernel's log, in the run's directory.
 pub(super) const LOG: &str = "kernel.log";
@@ -33,13 +31,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 const KERNEL_ARGUMENTS: &str = "console=ttyS0 panic=-1 oops=panic \
     cryptomgr.notests=1 mitigations=off nokaslr audit=0 tsc=reliable";
 
-/// The emulator's path, if it is installed.
-pub(crate) fn program() -> Option<PathBuf> {
-    process::find("qemu-system-x86_64")
-}
-
 /// A machine that is ready to run.
 pub(super) struct Machine<'a> {
+    pub(super) emulator: &'a Emulator,
     pub(super) kernel: &'a Kernel,
     pub(super) initramfs: &'a Path,
     /// The run's own directory: the command, the ports, the log.
@@ -104,9 +98,8 @@ impl Machine<'_> {
     }
 
     fn command(&self) -> Result<Command> {
-        let qemu =
-            program().with_context(|| format!("no QEMU: install {PACKAGE}, or run `cargo xtask setup`"))?;
-        let mut command = dying_with_us(qemu);
+        let mut command = dying_with_us(self.emulator.program());
+        self.emulator.equip(&mut command)?;
         let options = self.options;
         command.args(["-machine", "q35", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
         match options.clock {

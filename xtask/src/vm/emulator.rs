@@ -1,0 +1,67 @@
+//! QEMU: the machine's own, or one that is unpacked into the cache. It is not installed: a machine with QEMU's tools of
+//! another version would have to give those up.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::cache::{Cache, Unpacked};
+use crate::process;
+
+const PROGRAM: &str = "qemu-system-x86_64";
+
+/// Debian's package of the emulator.
+const PACKAGES: &[&str] = &["qemu-system-x86"];
+
+/// Where the package's firmware is, below its root.
+const FIRMWARE: [&str; 2] = ["usr/share/qemu", "usr/share/seabios"];
+
+/// An emulator that can be started.
+#[derive(Debug, Clone)]
+pub(crate) enum Emulator {
+    /// Installed on this machine.
+    Installed(PathBuf),
+    /// In the cache, with its libraries and firmware.
+    Unpacked(Unpacked),
+}
+
+/// The emulator, downloaded unless this machine or the cache has one.
+pub(crate) fn get(cache: &Cache) -> Result<Emulator> {
+    match find(cache) {
+        Some(found) => Ok(found),
+        None => Ok(Emulator::Unpacked(cache.packages(PACKAGES)?)),
+    }
+}
+
+/// The emulator, if this machine or the cache has one.
+pub(crate) fn find(cache: &Cache) -> Option<Emulator> {
+    let installed = process::find(PROGRAM).map(Emulator::Installed);
+    installed.or_else(|| cache.packages_if_there(PACKAGES).map(Emulator::Unpacked))
+}
+
+impl Emulator {
+    /// Where its program is.
+    pub(crate) fn program(&self) -> PathBuf {
+        match self {
+            Self::Installed(program) => program.clone(),
+            Self::Unpacked(unpacked) => unpacked.root().join("usr/bin").join(PROGRAM),
+        }
+    }
+
+    /// Gives a command, which need not be the emulator itself but must start it, what it needs to find its own parts.
+    pub(super) fn equip(&self, command: &mut Command) -> Result<()> {
+        if let Self::Unpacked(unpacked) = self {
+            let (name, libraries) = unpacked
+                .environment()?
+                .into_iter()
+                .find(|(name, _)| *name == "LD_LIBRARY_PATH")
+                .context("unpacked packages have no libraries")?;
+            command.env(name, libraries);
+            for firmware in FIRMWARE {
+                command.arg("-L").arg(unpacked.root().join(firmware));
+            }
+        }
+        Ok(())
+    }
+}
