@@ -20,8 +20,10 @@ pub struct Edge {
 pub enum EdgeKind {
     /// The first RST to a SYN since the last proof of life.
     Refused = 1,
-    /// The first proof of life after such an RST.
+    /// The listener's first proof of life after such an RST.
     Accepted = 2,
+    /// The first ICMP message since a proof of life that calls the server or its port unreachable.
+    Unreachable = 3,
 }
 
 impl EdgeKind {
@@ -31,6 +33,7 @@ impl EdgeKind {
         match number {
             1 => Some(Self::Refused),
             2 => Some(Self::Accepted),
+            3 => Some(Self::Unreachable),
             _ => None,
         }
     }

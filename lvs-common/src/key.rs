@@ -3,72 +3,89 @@ use bytemuck::{Pod, Zeroable};
 /// Which real server a packet belongs to: an index into the counter and state arrays, given by the agent.
 ///
 /// One id is one *endpoint as seen on the wire*. A real server that is in several services at the same address and
-/// port under masquerade has one id; under direct route it has one id for each VIP and port.
+/// port under masquerade has one id; under direct route and tunnel it has one id for each VIP and port.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
 pub struct ServerId(pub u32);
 
-/// A masqueraded server as its packets show it: its own IPv4 address and TCP port, both in network byte order.
+/// What the parts of an endpoint's key stand for.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum EndpointKind {
+    /// Masquerade: `address` and `port` are the real server's, as IPVS has rewritten them. `link` is zero.
+    Address = 1,
+    /// Masquerade in a firewall-mark service whose servers have no port of their own: `address` is the real server's,
+    /// `port` is 0, `link` begins with the mark.
+    AddressMark = 2,
+    /// Direct route: `address` and `port` are the virtual ones, `link` begins with the server's MAC address.
+    Link = 3,
+    /// Direct route in a firewall-mark service: `address` begins with the mark, `port` is 0, `link` begins with the
+    /// server's MAC address.
+    LinkMark = 4,
+    /// Tunnel: `address` and `port` are the virtual ones in the inner packet, `link` is the outer destination.
+    Tunnel = 5,
+    /// Tunnel in a firewall-mark service: `address` begins with the mark, `port` is 0, `link` is the outer destination.
+    TunnelMark = 6,
+    /// Not a server: UDP packets to this `address` and `port` are GUE. The id behind it means nothing.
+    Gue = 7,
+}
+
+/// How packets of one server look, where all addresses in them are IPv4.
+///
+/// Bytes are in network order as on the wire, marks in host order. A `port` of 0 stands for every port (a persistent
+/// service without a port). What is not used is zero: the kernel hashes keys by their bytes.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Pod, Zeroable)]
-pub struct MasqueradeKey {
-    /// The server's address, as the four bytes on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
+pub struct EndpointKey4 {
+    /// See [`EndpointKind`].
     pub address: [u8; 4],
-    /// The server's port, as the two bytes on the wire.
+    /// See [`EndpointKind`].
     pub port: [u8; 2],
-    /// Always zero: the kernel hashes keys by their bytes.
-    pub zero: [u8; 2],
+    /// IANA protocol number of the (inner) packet.
+    pub protocol: u8,
+    /// An [`EndpointKind`] as a number.
+    pub kind: u8,
+    /// See [`EndpointKind`].
+    pub link: [u8; 8],
 }
 
-impl MasqueradeKey {
-    /// The key of a server at `address` and `port`, both as the bytes on the wire.
-    #[must_use]
-    #[inline]
-    pub fn new(address: [u8; 4], port: [u8; 2]) -> Self {
-        Self { address, port, zero: [0; 2] }
-    }
-}
-
-/// A directly routed server as its packets show it: the destination is still the VIP, only the MAC address tells.
+/// As [`EndpointKey4`], where any address is IPv6. An IPv4 address among them is mapped (`::ffff:a.b.c.d`, RFC 4291,
+/// section 2.5.5.2); a mark or a MAC address stands in the first bytes.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Pod, Zeroable)]
-pub struct DirectRouteKey {
-    /// The virtual address, as the four bytes on the wire.
-    pub vip: [u8; 4],
-    /// The virtual port, as the two bytes on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
+pub struct EndpointKey6 {
+    /// See [`EndpointKind`].
+    pub address: [u8; 16],
+    /// See [`EndpointKind`].
     pub port: [u8; 2],
-    /// The server's link-layer address, from the neighbour table.
-    pub mac: [u8; 6],
-}
-
-impl DirectRouteKey {
-    /// The key of the server behind `mac` for packets to `vip` and `port`, all as the bytes on the wire.
-    #[must_use]
-    #[inline]
-    pub fn new(vip: [u8; 4], port: [u8; 2], mac: [u8; 6]) -> Self {
-        Self { vip, port, mac }
-    }
+    /// IANA protocol number of the (inner) packet.
+    pub protocol: u8,
+    /// An [`EndpointKind`] as a number.
+    pub kind: u8,
+    /// Always zero.
+    pub zero: [u8; 4],
+    /// See [`EndpointKind`].
+    pub link: [u8; 16],
 }
 
 /// A handshake that is not completed yet: one client's address and port towards one server.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Pod, Zeroable)]
 pub struct HandshakeKey {
+    /// The client's address; IPv4 mapped.
+    pub client: [u8; 16],
     /// The server the SYN went to.
     pub server: ServerId,
-    /// The client's address, as the four bytes on the wire.
-    pub client: [u8; 4],
     /// The client's port, as the two bytes on the wire.
     pub port: [u8; 2],
     /// Always zero: the kernel hashes keys by their bytes.
     pub zero: [u8; 2],
 }
 
-impl HandshakeKey {
-    /// The key of the handshake that `client` and `port` (bytes on the wire) has open with `server`.
-    #[must_use]
-    #[inline]
-    pub fn new(server: ServerId, client: [u8; 4], port: [u8; 2]) -> Self {
-        Self { server, client, port, zero: [0; 2] }
-    }
+/// An IPv4 address as IPv6 writes it.
+#[must_use]
+#[inline(always)]
+pub const fn mapped(address: [u8; 4]) -> [u8; 16] {
+    let [a, b, c, d] = address;
+    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
 }

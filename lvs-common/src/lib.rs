@@ -7,12 +7,15 @@
 
 mod counters;
 mod edge;
+pub mod interest;
 mod key;
+mod latency;
 mod names;
 mod state;
 
 pub use counters::{Doubts, ServerCounters};
 pub use edge::{Edge, EdgeKind};
-pub use key::{DirectRouteKey, HandshakeKey, MasqueradeKey, ServerId};
-pub use names::{EGRESS, INGRESS, MAX_SERVERS, PROBE_MARK, map};
-pub use state::{Handshake, ServerState};
+pub use key::{EndpointKey4, EndpointKey6, EndpointKind, HandshakeKey, ServerId, mapped};
+pub use latency::Latencies;
+pub use names::{COARSE_CLOCK, EGRESS, INGRESS, MAX_SERVERS, PROBE_MARK, map};
+pub use state::{Again, Flow, Handshake, Layer, ServerState};

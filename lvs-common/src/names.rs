@@ -12,19 +12,27 @@ pub const MAX_SERVERS: &str = "MAX_SERVERS";
 /// The bytes spell `LVSp`. The kernel side skips packets and handshakes with this mark.
 pub const PROBE_MARK: u32 = 0x4c56_5370;
 
+/// Load-time constant (`u8`): not 0 where the kernel has `bpf_ktime_get_coarse_ns` (Linux 5.11 and later), whose time
+/// is the last timer tick's, for what needs no better.
+pub const COARSE_CLOCK: &str = "COARSE_CLOCK";
+
 /// Names of the maps.
 pub mod map {
-    /// Hash: [`MasqueradeKey`](crate::MasqueradeKey) to [`ServerId`](crate::ServerId).
-    pub const MASQUERADE: &str = "MASQUERADE";
-    /// Hash: [`DirectRouteKey`](crate::DirectRouteKey) to [`ServerId`](crate::ServerId).
-    pub const DIRECT_ROUTE: &str = "DIRECT_ROUTE";
+    /// Hash: [`EndpointKey4`](crate::EndpointKey4) to [`ServerId`](crate::ServerId).
+    pub const ENDPOINTS4: &str = "ENDPOINTS4";
+    /// Hash: [`EndpointKey6`](crate::EndpointKey6) to [`ServerId`](crate::ServerId).
+    pub const ENDPOINTS6: &str = "ENDPOINTS6";
+    /// Memory-mapped array with one filter of [`INTERESTS`](crate::interest::INTERESTS) bytes.
+    pub const INTEREST: &str = "INTEREST";
     /// Memory-mapped array of [`ServerCounters`](crate::ServerCounters): entry `cpu * MAX_SERVERS + id`.
     pub const COUNTERS: &str = "COUNTERS";
     /// Memory-mapped array of [`ServerState`](crate::ServerState), by id.
     pub const STATES: &str = "STATES";
     /// LRU hash: [`HandshakeKey`](crate::HandshakeKey) to [`Handshake`](crate::Handshake).
     pub const HANDSHAKES: &str = "HANDSHAKES";
-    /// Per-CPU array with one [`Doubts`](crate::Doubts).
+    /// Memory-mapped array of [`Flow`](crate::Flow): entry `id * Flow::EACH + slot`.
+    pub const FLOWS: &str = "FLOWS";
+    /// Memory-mapped array of [`Doubts`](crate::Doubts), by CPU.
     pub const DOUBTS: &str = "DOUBTS";
     /// Ring buffer of [`Edge`](crate::Edge).
     pub const EDGES: &str = "EDGES";

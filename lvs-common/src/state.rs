@@ -1,30 +1,89 @@
 use bytemuck::{Pod, Zeroable};
 
-/// Signs of life of one server's listening socket, shared by all CPUs and rewritten in place.
+/// Signs of life of one server, shared by all CPUs and rewritten in place.
 ///
-/// Updates race between CPUs. What can be lost is a bit of `waiting_clients` or a `refusals`: the agent's detector
-/// works with thresholds on several of them, and only ever asks for a probe.
+/// Updates race between CPUs. What can be lost is one of several who wait, or a count of one: the agent's detector works
+/// with thresholds on several of them, and only ever asks for a probe.
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct ServerState {
-    /// When the server last proved that it accepts connections (SYN-ACK seen, or handshake completed); 0: never.
-    pub progress_ns: u64,
-    /// When the first SYN after that proof was sent; 0: none is waiting.
-    pub waiting_since_ns: u64,
-    /// When the newest SYN was sent.
-    pub last_syn_ns: u64,
-    /// Which client networks (/24) sent SYNs since the proof: bit `hash % 64` for each.
-    pub waiting_clients: u64,
-    /// How many SYNs were sent since the proof, those sent again included.
-    pub waiting_syns: u32,
-    /// RSTs in answer to SYNs since the proof.
+    /// The listening socket. Demand: a SYN (UDP under masquerade: a datagram). Proof of life: the SYN-ACK where it is
+    /// seen, else the client's ACK that completes the handshake (UDP: any reply). By the exact clock.
+    pub listener: Layer,
+    /// What serves behind it. Demand: a request, data that a client sends while it waits for nothing. Proof of life: the
+    /// client's acknowledgement number advances, which takes data from the server. Sampled flows only. By the coarse clock.
+    pub application: Layer,
+    /// Data sent again while the acknowledgement number stood still, since the last proof of life of any kind (of those
+    /// above, or under masquerade any packet from the server). Sampled flows only. By the coarse clock.
+    pub again: Again,
+    /// The newest packet from the server, whatever it is but RST (masquerade only). By the coarse clock.
+    pub reply_ns: u64,
+    /// RSTs in answer to SYNs since the listener's last proof of life.
     pub refusals: u32,
+    /// ICMP or ICMPv6 messages that call the server or its port unreachable, since any proof of life.
+    pub unreachables: u32,
     /// When the first of those RSTs came; 0: none.
     pub refused_since_ns: u64,
     /// When the newest of those RSTs came.
     pub refused_last_ns: u64,
-    /// Not used: the value fills a cache line of its own.
-    pub spare: u64,
+    /// When the newest of those ICMP messages came.
+    pub unreachable_last_ns: u64,
+    /// Not used: the value fills whole cache lines.
+    pub spare: [u64; 7],
+}
+
+/// Demand on one layer of a server since it last proved its life there.
+///
+/// Clients are told apart by network (/24, /64) in a sketch of 64 bits, so that one bad network counts once.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Layer {
+    /// The last proof of life; 0: never.
+    pub progress_ns: u64,
+    /// The networks that wait since then: bit `hash % 64` for each.
+    pub networks: u64,
+    /// When the newest demand was seen.
+    pub last_ns: u64,
+    /// How many demands there were since the proof, repeated ones included.
+    pub attempts: u32,
+    /// How many of [`Layer::since_ns`] are set; more networks than fit are only in the sketch.
+    pub waiting: u32,
+    /// When the first, second, … network began to wait.
+    pub since_ns: [u64; Layer::REMEMBERED],
+}
+
+impl Layer {
+    /// How many networks' beginnings are remembered; a power of two, so that the kernel side can mask an index.
+    pub const REMEMBERED: usize = 16;
+
+    /// When the first of those who wait began to; `None` if nobody waits.
+    #[must_use]
+    pub fn waiting_since(&self) -> Option<u64> {
+        (self.waiting > 0).then_some(self.since_ns[0])
+    }
+
+    /// The beginnings of those who wait, the first one first.
+    #[must_use]
+    pub fn beginnings(&self) -> &[u64] {
+        let set = (self.waiting as usize).min(Self::REMEMBERED);
+        &self.since_ns[..set]
+    }
+}
+
+/// Data that clients had to send again.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Again {
+    /// The client networks: bit `hash % 64` for each.
+    pub networks: u64,
+    /// The first time; 0: none.
+    pub since_ns: u64,
+    /// The newest time.
+    pub last_ns: u64,
+    /// How many segments.
+    pub segments: u32,
+    /// How many flows, each counted at its first.
+    pub flows: u32,
 }
 
 /// One open handshake.
@@ -44,4 +103,40 @@ impl Handshake {
     pub const ANSWERED: u32 = 1;
     /// It belongs to one of the agent's own probes.
     pub const PROBE: u32 = 2;
+}
+
+/// One sampled established flow, in a slot of its server's. A flow whose slot is taken by one that is still active is not
+/// sampled. Only flows that have completed a handshake or carry data get a slot: SYNs can't push them out.
+///
+/// Sequence numbers are in host byte order. Times are by the coarse clock.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Flow {
+    /// A hash of the client's address and port, never 0; 0: the slot is free.
+    pub tag: u64,
+    /// The newest packet from the client.
+    pub seen_ns: u64,
+    /// When the acknowledgement number last advanced, or the flow got the slot.
+    pub progress_ns: u64,
+    /// When the client sent what has had no response since; 0: it waits for nothing.
+    pub request_ns: u64,
+    /// When the client last sent data again without progress in between; 0: it hasn't.
+    pub again_ns: u64,
+    /// The highest acknowledgement number.
+    pub acknowledged: u32,
+    /// The highest sequence number that was sent, plus one.
+    pub sent: u32,
+    /// How many segments were sent again since the last progress.
+    pub again: u32,
+    /// The client's network, as a bit number of the sketches.
+    pub network: u32,
+    /// Not used.
+    pub spare: u64,
+}
+
+impl Flow {
+    /// Slots for each server; a power of two. As many flows as Blink samples (Holterbach et al., NSDI 2019, section 4.1).
+    pub const EACH: usize = 64;
+    /// A flow that has sent nothing for so long gives its slot to another, in ns; Blink's 2 s.
+    pub const IDLE_NS: u64 = 2_000_000_000;
 }
