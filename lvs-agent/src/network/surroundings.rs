@@ -1,11 +1,11 @@
 //! What is known of the way to each server, and what changes about it. Pure: surveys and neighbours come in.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashSet},
     net::IpAddr,
 };
 
-use super::{Device, Mac, NeighbourChange, NeighbourState, Reach, Survey};
+use super::{Device, NeighbourChange, NeighbourState, Reach, Survey};
 
 /// The way to one server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,9 +14,7 @@ pub struct ServerWay {
     pub server: IpAddr,
     /// Where packets to it go.
     pub reach: Reach,
-    /// The MAC address that they are sent to; `None` where it was never known.
-    pub mac: Option<Mac>,
-    /// Whether whoever has that MAC address, the server itself or a router, has stopped to answer for it (`FAILED`).
+    /// Whether whoever they are sent to, the server itself or a router, no longer answers for its address (`FAILED`).
     pub failed: bool,
 }
 
@@ -40,21 +38,13 @@ impl DevicePlan {
     }
 }
 
-/// A neighbour as the servers behind it are concerned.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Neighbour {
-    mac: Option<Mac>,
-    failed: bool,
-    /// The kernel has forgotten it; it is only kept for the sake of its MAC address.
-    gone: bool,
-}
-
 /// Devices, routes and neighbours, as far as servers are concerned.
 #[derive(Clone, Debug, Default)]
 pub struct Surroundings {
     survey: Survey,
-    /// Every entry that there is, as a route may lead to any of them later on, and those that servers were behind.
-    neighbours: HashMap<(u32, IpAddr), Neighbour>,
+    /// Every neighbour that has failed: a route may lead to any of them later on. The kernel tells as well when they go,
+    /// be it with their device.
+    failed: HashSet<(u32, IpAddr)>,
     /// The servers behind each neighbour.
     behind: BTreeMap<(u32, IpAddr), Vec<IpAddr>>,
 }
@@ -70,31 +60,24 @@ impl Surroundings {
                 self.behind.entry((*device, *neighbour)).or_default().push(*server);
             }
         }
-        self.neighbours.retain(|key, neighbour| !neighbour.gone || self.behind.contains_key(key));
         let changed =
             self.survey.servers.iter().filter(|(server, reach)| before.servers.get(server) != Some(reach));
         changed.filter_map(|(server, _)| self.way(*server)).collect()
     }
 
-    /// Takes in what the kernel says of a neighbour; the servers for whom something is other than it was.
+    /// Takes in what the kernel says of a neighbour; the servers behind it, if it has failed or no longer has.
     #[must_use]
     pub fn neighbour(&mut self, change: &NeighbourChange) -> Vec<ServerWay> {
         let key = (change.device, change.address);
-        let before = self.neighbours.get(&key).copied().unwrap_or_default();
-        let after = before.then(change);
-        let Some(servers) = self.behind.get(&key) else {
-            if after.gone {
-                self.neighbours.remove(&key);
-            } else {
-                self.neighbours.insert(key, after);
-            }
-            return Vec::new();
+        let changed = match change.state {
+            NeighbourState::Failed => self.failed.insert(key),
+            // Being asked for again is no answer yet.
+            NeighbourState::None | NeighbourState::Incomplete => false,
+            NeighbourState::Gone => self.failed.remove(&key),
+            usable => usable.is_usable() && self.failed.remove(&key),
         };
-        self.neighbours.insert(key, after);
-        if (after.mac, after.failed) == (before.mac, before.failed) {
-            return Vec::new();
-        }
-        servers.iter().filter_map(|server| self.way(*server)).collect()
+        let behind = self.behind.get(&key).filter(|_| changed);
+        behind.into_iter().flatten().filter_map(|server| self.way(*server)).collect()
     }
 
     /// The newest survey.
@@ -107,30 +90,11 @@ impl Surroundings {
     #[must_use]
     pub fn way(&self, server: IpAddr) -> Option<ServerWay> {
         let reach = self.survey.servers.get(&server)?.clone();
-        let neighbour = match reach {
-            Reach::Through { device, neighbour } => self.neighbours.get(&(device, neighbour)),
-            Reach::Local | Reach::Nowhere(_) => None,
+        let failed = match reach {
+            Reach::Through { device, neighbour } => self.failed.contains(&(device, neighbour)),
+            Reach::Local | Reach::Nowhere(_) => false,
         };
-        let Neighbour { mac, failed, .. } = neighbour.copied().unwrap_or_default();
-        Some(ServerWay { server, reach, mac, failed })
-    }
-}
-
-impl Neighbour {
-    /// What it is after a change. It keeps its last MAC address until another is known, as its packets, if any, are still
-    /// its own; and it has failed until it answers or is forgotten, not only until it is asked again.
-    fn then(self, change: &NeighbourChange) -> Self {
-        match change.state {
-            NeighbourState::Gone => Self { mac: self.mac, failed: false, gone: true },
-            NeighbourState::Failed => Self { mac: self.mac, failed: true, gone: false },
-            NeighbourState::None | NeighbourState::Incomplete => Self { gone: false, ..self },
-            NeighbourState::Reachable
-            | NeighbourState::Stale
-            | NeighbourState::Delay
-            | NeighbourState::Probe
-            | NeighbourState::NoArp
-            | NeighbourState::Permanent => Self { mac: change.mac.or(self.mac), failed: false, gone: false },
-        }
+        Some(ServerWay { server, reach, failed })
     }
 }
 
@@ -160,42 +124,36 @@ mod tests {
         }
     }
 
-    fn entry(device: u32, neighbour: &str, state: NeighbourState, mac: Option<u8>) -> NeighbourChange {
-        let mac = mac.map(|last| [2, 0, 0, 0, 0, last]);
-        NeighbourChange { device, address: address(neighbour), state, mac }
-    }
-
-    /// What is known of the only server: last byte of the MAC address, and whether it has failed.
-    fn known(ways: &[ServerWay]) -> Vec<(Option<u8>, bool)> {
-        ways.iter().map(|way| (way.mac.map(|mac| mac[5]), way.failed)).collect()
+    fn entry(device: u32, neighbour: &str, state: NeighbourState) -> NeighbourChange {
+        NeighbourChange { device, address: address(neighbour), state, mac: None }
     }
 
     #[test]
-    fn a_server_follows_the_neighbour_that_its_packets_go_to() {
-        use NeighbourState::{Delay, Failed, Gone, Incomplete, Reachable, Stale};
+    fn a_server_has_failed_until_its_neighbour_answers_or_is_forgotten() {
+        use NeighbourState::{Failed, Gone, Incomplete, Probe, Reachable, Stale};
         let devices = [(2, "eth0"), (3, "eth1")];
         let mut around = Surroundings::default();
         let ways = around.survey(survey(&devices, &[(SERVER, through(2, SERVER))]));
-        assert_eq!(known(&ways), [(None, false)]);
+        assert_eq!(ways.iter().map(|way| way.failed).collect::<Vec<_>>(), [false]);
         let course = [
-            ("asked for", entry(2, SERVER, Incomplete, None), vec![]),
-            ("answers", entry(2, SERVER, Reachable, Some(1)), vec![(Some(1), false)]),
-            ("goes stale", entry(2, SERVER, Stale, Some(1)), vec![]),
-            ("is in use", entry(2, SERVER, Delay, Some(1)), vec![]),
-            ("on another device", entry(3, SERVER, Reachable, Some(9)), vec![]),
-            ("changes", entry(2, SERVER, Reachable, Some(2)), vec![(Some(2), false)]),
-            ("fails", entry(2, SERVER, Failed, None), vec![(Some(2), true)]),
-            ("is asked for again", entry(2, SERVER, Incomplete, None), vec![]),
-            ("fails again", entry(2, SERVER, Failed, None), vec![]),
-            ("is back", entry(2, SERVER, Reachable, Some(2)), vec![(Some(2), false)]),
-            ("fails once more", entry(2, SERVER, Failed, None), vec![(Some(2), true)]),
-            ("is forgotten", entry(2, SERVER, Gone, None), vec![(Some(2), false)]),
+            ("asked for", 2, Incomplete, None),
+            ("answers", 2, Reachable, None),
+            ("goes stale", 2, Stale, None),
+            ("is asked again", 2, Probe, None),
+            ("on another device", 3, Failed, None),
+            ("fails", 2, Failed, Some(true)),
+            ("is asked for again", 2, Incomplete, None),
+            ("fails again", 2, Failed, None),
+            ("is back", 2, Reachable, Some(false)),
+            ("fails once more", 2, Failed, Some(true)),
+            ("is forgotten", 2, Gone, Some(false)),
         ];
-        for (what, change, expected) in course {
-            assert_eq!(known(&around.neighbour(&change)), expected, "{what}");
+        for (what, device, state, expected) in course {
+            let ways = around.neighbour(&entry(device, SERVER, state));
+            assert_eq!(ways.first().map(|way| way.failed), expected, "{what}");
         }
         let moved = around.survey(survey(&devices, &[(SERVER, through(3, SERVER))]));
-        assert_eq!(known(&moved), [(Some(9), false)], "the other device's entry was known all along");
+        assert!(moved[0].failed, "the other device's entry was known all along");
     }
 
     #[test]
@@ -207,7 +165,7 @@ mod tests {
         ];
         let mut around = Surroundings::default();
         assert_eq!(around.survey(survey(&[(2, "eth0")], &servers)).len(), 3);
-        let ways = around.neighbour(&entry(2, ROUTER, NeighbourState::Failed, None));
+        let ways = around.neighbour(&entry(2, ROUTER, NeighbourState::Failed));
         let failed: Vec<_> = ways.iter().map(|way| (way.server, way.failed)).collect();
         assert_eq!(failed, [(address("10.9.0.1"), true), (address("10.9.0.2"), true)]);
     }
@@ -258,10 +216,7 @@ mod tests {
         use NeighbourState::{Failed, Gone, Incomplete, Permanent, Reachable};
         let states = vec![Failed, Gone, Incomplete, Permanent, Reachable];
         let who = select(vec![SERVER, ROUTER, "10.0.0.2"]);
-        (1..4_u32, who, select(states), 0..3_u8).prop_map(|(device, who, state, mac)| {
-            let mac = matches!(state, Permanent | Reachable).then_some(mac);
-            entry(device, who, state, mac)
-        })
+        (1..4_u32, who, select(states)).prop_map(|(device, who, state)| entry(device, who, state))
     }
 
     fn any_survey() -> impl Strategy<Value = Survey> {
