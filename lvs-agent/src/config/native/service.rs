@@ -59,6 +59,8 @@ pub(super) fn read(
         name: name.as_ref().map_or_else(|| key.to_string(), |name| name.get_ref().clone()),
         key,
         scheduler: settings.scheduler,
+        persistence: None,
+        one_packet: None,
         fall: settings.fall,
         rise: settings.rise,
         on_failure: settings.on_failure,
@@ -126,5 +128,13 @@ fn server(
         faults.add(place.clone(), Contradiction::DirectRoutePort { server, service });
     }
     let port = own_port.or(service_port)?;
-    Some(Spanned::new(place, RealServer { address: SocketAddr::from((ip, port)), method, weight }))
+    Some(Spanned::new(
+        place,
+        RealServer {
+            address: SocketAddr::from((ip, port)),
+            method,
+            tunnel: crate::service::Tunnel::default(),
+            weight,
+        },
+    ))
 }

@@ -9,7 +9,7 @@ use crate::{
         AgentSettings, BurstSettings, Check, Config, ConfigError, DetectorSettings, FileErrorKind,
         HttpQuestion, OnExit, OnFailure, PassiveSettings, Question, RealServer, VirtualService,
     },
-    service::{ForwardingMethod, Protocol, Scheduler, ServiceKey, Weight},
+    service::{ForwardingMethod, Protocol, Scheduler, ServiceKey, Tunnel, Weight},
 };
 
 /// What the text is called in messages.
@@ -74,6 +74,8 @@ fn the_smallest_file_has_the_defaults() {
         name: "tcp 192.0.2.80:80".to_owned(),
         key: ServiceKey::Address { protocol: Protocol::Tcp, address },
         scheduler: Scheduler::default(),
+        persistence: None,
+        one_packet: None,
         fall: 3.try_into().unwrap(),
         rise: 2.try_into().unwrap(),
         on_failure: OnFailure::Quiesce,
@@ -86,6 +88,7 @@ fn the_smallest_file_has_the_defaults() {
         servers: vec![RealServer {
             address: "10.0.0.1:80".parse().unwrap(),
             method: ForwardingMethod::Masquerade,
+            tunnel: Tunnel::default(),
             weight: Weight(1),
         }],
     };
@@ -558,6 +561,7 @@ prop_compose! {
         let servers = servers.into_iter().map(|((host, port), (direct, weight))| RealServer {
             address: SocketAddr::from(([10, 0, 0, host], if direct { 80 } else { port })),
             method: if direct { ForwardingMethod::DirectRoute } else { ForwardingMethod::Masquerade },
+            tunnel: Tunnel::default(),
             weight: Weight(weight),
         });
         let mut servers: Vec<_> = servers.collect();
@@ -567,6 +571,8 @@ prop_compose! {
             name: String::new(),
             key: ServiceKey::Address { protocol: Protocol::Tcp, address },
             scheduler: scheduler.parse().unwrap(),
+            persistence: None,
+            one_packet: None,
             fall: fall.try_into().unwrap(),
             rise: rise.try_into().unwrap(),
             on_failure,
