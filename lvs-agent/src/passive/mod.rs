@@ -11,6 +11,8 @@ mod programs;
 mod targets;
 
 pub use counted::Signals;
-pub use detector::{Detector, Evidence, Observation, Strength, Suspicion, View};
+pub use detector::{
+    Detector, Evidence, Finding, Layer, Observation, Sight, Strength, Suspicion, Usual, View,
+};
 pub use programs::{KernelSide, PassiveError, Sizes};
 pub use targets::{Change, Mac, NoSignal, Target, Targets, WireKey};
