@@ -24,7 +24,7 @@ use crate::{
     config::Question,
     health::{Source, State, Transition},
     ipvs::Wanted,
-    passive::{Observation, Strength, Suspicion, Targets},
+    passive::{Layer, Observation, Strength, Suspicion, Targets},
     probe::{CheckId, CheckResult, Outcome, ProbeTarget, Verdict, budget::Budget, burst::BurstProbe},
     service::DestinationKey,
 };
@@ -223,11 +223,11 @@ impl Judge {
             self.under_way.remove(&server);
             counter!("lvs_common_suspicions_total").increment(1);
             story::common(&self.decisions, ask);
-            self.tell(Feedback::Observed(server, Observation::Cleared));
+            self.tell(Feedback::Observed(server, Observation::Cleared(Layer::Host)));
         } else if cleared {
             self.under_way.remove(&server);
             counter!("lvs_suspicions_cleared_total").increment(1);
-            self.tell(Feedback::Observed(server, Observation::Cleared));
+            self.tell(Feedback::Observed(server, Observation::Cleared(Layer::Host)));
         } else if failed && undecided {
             // The one probe of a weak suspicion has failed: now the rest.
             self.confirm(server, Strength::Strong);

@@ -173,6 +173,7 @@ impl Running {
             feedback,
             suspicions,
             tick: config.passive.tick,
+            ticks: 0,
         };
         let shutdown = self.shutdown.clone();
         self.spawn("watch", async move {

@@ -19,12 +19,16 @@ use crate::{
     clock::monotonic_ns,
     network::NeighbourChange,
     passive::{
-        Change, Detector, KernelSide, Observation, PassiveError, Sight, Signals, Suspicion, Targets, View,
+        Change, Detector, Finding, KernelSide, Observation, PassiveError, Sight, Signals, Suspicion, Targets,
+        View,
     },
 };
 
 /// How often the counters are put where `/metrics` shows them.
 const EXPOSITION: Duration = Duration::from_secs(1);
+
+/// After how many ticks the detector learns from the counters.
+const LEARN_EVERY: u32 = 10;
 
 /// What the detector is told by those who decide.
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +50,8 @@ pub(super) struct Watch {
     pub(super) feedback: mpsc::Receiver<Feedback>,
     pub(super) suspicions: mpsc::Sender<Suspicion>,
     pub(super) tick: Duration,
+    /// How many ticks there were.
+    pub(super) ticks: u32,
 }
 
 impl Watch {
@@ -87,25 +93,24 @@ impl Watch {
             metrics::counter!("lvs_passive_stalls_total").increment(1);
             debug!("the director stood still for {} ms: silence is measured anew", late.as_millis());
         }
+        let learning = self.ticks.is_multiple_of(LEARN_EVERY);
+        self.ticks = self.ticks.wrapping_add(1);
         let ids: Vec<ServerId> = self.targets.all().map(|target| target.id).collect();
         for id in ids {
+            if learning {
+                self.detector.learn(id, &self.signals.counters(id), monotonic_ns());
+            }
             self.look(id);
         }
     }
 
     fn look(&mut self, id: ServerId) {
         let Some(target) = self.targets.get(id) else { return };
-        if matches!(target.sight(), Sight::CountedOnly(_)) {
-            return;
-        }
-        let view = View {
-            id,
-            half_seen: target.sight() == Sight::Half,
-            counters: self.signals.counters(id),
-            state: self.signals.state(id),
-        };
+        let sight @ (Sight::Whole | Sight::Half) = target.sight() else { return };
+        let view = View { id, sight, state: self.signals.state(id) };
         // The state first, then the clock: what was read can't be younger than now.
-        let Some(suspicion) = self.detector.look(&view, monotonic_ns()) else { return };
+        let Some(finding) = self.detector.look(&view, || u32::MAX, monotonic_ns()) else { return };
+        let Finding::Suspicion(suspicion) = finding else { return };
         if self.suspicions.try_send(suspicion).is_err() {
             // Those who decide are behind by a whole channel; the next tick raises it again.
             debug!("suspicion dropped: the channel is full");

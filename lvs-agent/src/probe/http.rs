@@ -196,7 +196,7 @@ mod tests {
     }
 
     async fn page(address: SocketAddr, text: Option<&str>, timeout: Duration) -> Result<(), FailureReason> {
-        ask(ProbeTarget { address }, &question(text), timeout).await
+        ask(ProbeTarget { address }, &question(text), timeout).await.map(drop)
     }
 
     #[tokio::test]
@@ -218,7 +218,7 @@ mod tests {
         assert!(headers.contains("connection: close\r\n"), "{headers}");
 
         let named = HttpQuestion { host: Some("www.example.org:81".to_owned()), ..question(None) };
-        assert_eq!(ask(ProbeTarget { address }, &named, LONG).await, closed);
+        assert_eq!(ask(ProbeTarget { address }, &named, LONG).await.map(drop), closed);
         assert!(requests.recv().await.unwrap().contains("host: www.example.org:81\r\n"));
     }
 

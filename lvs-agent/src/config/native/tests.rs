@@ -98,11 +98,18 @@ fn the_smallest_file_has_the_defaults() {
         log_faults: false,
         tick: Duration::from_millis(10),
         detector: DetectorSettings {
-            silence_masquerade: Duration::from_millis(60),
-            silence_half_seen: Duration::from_millis(150),
-            silence_factor: 8.0,
+            silence_masquerade: Duration::from_millis(50),
+            silence_half_seen: Duration::from_millis(50),
+            silence_application: Duration::from_millis(200),
             clients: 4,
+            false_alarms: 0.1,
+            phi: 8.0,
+            loss: 0.02,
+            memory: Duration::from_secs(120),
             refusals: 3,
+            resent_clients: 8,
+            resent_share: 0.5,
+            resent_within: Duration::from_millis(800),
             backoff: Duration::from_millis(250),
             backoff_max: Duration::from_secs(5),
         },
@@ -171,8 +178,8 @@ fn accepted_variants() {
     assert_eq!(status("\"204\""), 204..=204);
     assert_eq!(status("\"200-204\""), 200..=204);
 
-    let factor = in_front("[passive]\ndetector = { silence-factor = 8 }");
-    assert!((good(&factor).passive.detector.silence_factor - 8.0).abs() < f64::EPSILON);
+    let phi = in_front("[passive]\ndetector = { phi = 12 }");
+    assert!((good(&phi).passive.detector.phi - 12.0).abs() < f64::EPSILON);
     assert_eq!(good(&format!("\u{feff}{}", in_service(""))).services.len(), 1, "a byte order mark");
     assert_eq!(good(&in_service("").replace('\n', "\r\n")).services.len(), 1);
 }
@@ -212,10 +219,14 @@ fn faults_in_the_settings() {
         ("[passive.detector]\nclients = 0", &[(2, 11, "0 is below 1")]),
         ("[passive.detector]\nclients = 33", &[(2, 11, "33 is above 32")]),
         ("[passive.detector]\nrefusals = 0", &[(2, 12, "0 is below 1")]),
-        ("[passive.detector]\nsilence-factor = 0.5", &[(2, 18, "0.5 is below 1")]),
-        ("[passive.detector]\nsilence-factor = nan", &[(2, 18, "a number, such as 8.0")]),
-        ("[passive.detector]\nsilence-factor = inf", &[(2, 18, "inf is above 1000")]),
-        ("[passive.detector]\nsilence-factor = \"8\"", &[(2, 18, "a number, such as 8.0")]),
+        ("[passive.detector]\nphi = 0.5", &[(2, 7, "0.5 is below 1")]),
+        ("[passive.detector]\nphi = -2", &[(2, 7, "-2 is below 1")]),
+        ("[passive.detector]\nphi = nan", &[(2, 7, "a number, such as 8.0")]),
+        ("[passive.detector]\nphi = inf", &[(2, 7, "inf is above 100")]),
+        ("[passive.detector]\nphi = \"8\"", &[(2, 7, "a number, such as 8.0")]),
+        ("[passive.detector]\nloss = 0.6", &[(2, 8, "0.6 is above 0.5")]),
+        ("[passive.detector]\nfalse-alarms = 0", &[(2, 16, "0 is below 0.001")]),
+        ("[passive.detector]\nresent-share = 1.1", &[(2, 16, "1.1 is above 1")]),
         ("[passive.detector]\nsilence-masquerade = \"0ms\"", &[(2, 22, "below 1ms")]),
         ("[passive.detector]\nbackoff = \"6s\"", &[(2, 11, "6s is above backoff-max 5s")]),
         ("[passive.detector]\nbackoff-max = \"100ms\"", &[(2, 15, "250ms is above backoff-max 100ms")]),
@@ -484,7 +495,12 @@ fn write(config: &Config) -> String {
     writeln!(text, "tick = {}", d(tick)).unwrap();
     writeln!(text, "[passive.detector]\nsilence-masquerade = {}", d(&detector.silence_masquerade)).unwrap();
     writeln!(text, "silence-half-seen = {}", d(&detector.silence_half_seen)).unwrap();
-    writeln!(text, "silence-factor = {:?}\nclients = {}", detector.silence_factor, detector.clients).unwrap();
+    writeln!(text, "silence-application = {}", d(&detector.silence_application)).unwrap();
+    writeln!(text, "clients = {}\nmemory = {}", detector.clients, d(&detector.memory)).unwrap();
+    writeln!(text, "false-alarms = {:?}\nphi = {:?}", detector.false_alarms, detector.phi).unwrap();
+    writeln!(text, "loss = {:?}\nresent-share = {:?}", detector.loss, detector.resent_share).unwrap();
+    writeln!(text, "resent-clients = {}", detector.resent_clients).unwrap();
+    writeln!(text, "resent-within = {}", d(&detector.resent_within)).unwrap();
     writeln!(text, "refusals = {}\nbackoff = {}", detector.refusals, d(&detector.backoff)).unwrap();
     writeln!(text, "backoff-max = {}", d(&detector.backoff_max)).unwrap();
     writeln!(text, "[passive.burst]\ngap = {}\ntimeout = {}", d(&burst.gap), d(&burst.timeout)).unwrap();
@@ -586,14 +602,19 @@ prop_compose! {
     fn passive()(
         (enabled, log_faults) in any::<(bool, bool)>(),
         devices in proptest::collection::btree_set("[a-z]{1,3}[0-9]{1,3}", 0..3),
-        durations in proptest::collection::vec(duration(1..=5000), 6),
-        (silence_factor, clients, refusals) in (1.0..=1000.0, 1_u32..=32, 1_u32..=100),
+        durations in proptest::collection::vec(duration(1..=5000), 9),
+        (clients, resent_clients, refusals) in (1_u32..=32, 1_u32..=32, 1_u32..=100),
+        (false_alarms, phi) in (0.001..=1000.0, 1.0..=100.0),
+        (loss, resent_share) in (0.0001..=0.5, 0.1..=1.0),
         (server_rate, total_rate) in (1_u32..=1_000_000, 1_u32..=1_000_000),
     ) -> PassiveSettings {
         let detector = DetectorSettings {
             silence_masquerade: durations[0],
             silence_half_seen: durations[1],
-            silence_factor, clients, refusals,
+            silence_application: durations[6],
+            clients, false_alarms, phi, loss, refusals, resent_clients, resent_share,
+            memory: durations[7],
+            resent_within: durations[8],
             backoff: durations[2],
             backoff_max: durations[2] + durations[3],
         };

@@ -3,6 +3,7 @@
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6},
     num::NonZeroU32,
+    ops::RangeInclusive,
     time::Duration,
 };
 
@@ -106,18 +107,19 @@ pub(super) fn refusals(value: &DeValue<'_>) -> Result<u32> {
     count(value).map(NonZeroU32::get)
 }
 
-/// How many times the usual wait.
-pub(super) fn factor(value: &DeValue<'_>) -> Result<f64> {
+/// A number within bounds.
+pub(super) fn number(value: &DeValue<'_>, bounds: &RangeInclusive<f64>) -> Result<f64> {
     let number = match value {
         DeValue::Float(float) => float.as_str().parse().unwrap_or(f64::NAN),
-        DeValue::Integer(_) => f64::from(positive(value, 1000, "")?.get()),
-        other => return Err(wrong_type(other, "a number, such as 8.0")),
+        DeValue::Integer(integer) => integer.to_string().parse().unwrap_or(f64::NAN),
+        _ => f64::NAN,
     };
     if number.is_nan() {
         return Err(wrong_type(value, "a number, such as 8.0"));
     }
-    if !(1.0..=1000.0).contains(&number) {
-        let (above, min, max) = (number > 1.0, "1".to_owned(), "1000".to_owned());
+    if !bounds.contains(&number) {
+        let (above, min, max) =
+            (number > *bounds.end(), bounds.start().to_string(), bounds.end().to_string());
         return Err(ValueFault::Range { value: number.to_string(), above, min, max, reason: "" });
     }
     Ok(number)
