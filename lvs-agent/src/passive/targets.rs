@@ -178,6 +178,7 @@ impl Targets {
     }
 
     /// The endpoints, by id.
+    #[must_use]
     pub fn all(&self) -> impl ExactSizeIterator<Item = &Target> {
         self.endpoints.values()
     }
@@ -218,7 +219,7 @@ impl Targets {
                 silent
                     .entry(*destination)
                     .and_modify(|known| {
-                        *known = known.take().and_then(|known| reason.is_some().then_some(known))
+                        *known = known.take().filter(|_| reason.is_some());
                     })
                     .or_insert_with(|| reason.clone());
             }
@@ -270,7 +271,7 @@ impl Targets {
         let gone: Vec<Shape> = self.ids.keys().filter(|shape| !wanted.contains_key(shape)).copied().collect();
         let mut gone: Vec<ServerId> = gone.iter().filter_map(|shape| self.ids.remove(shape)).collect();
         gone.sort_unstable();
-        gone.iter().for_each(|id| drop(self.endpoints.remove(id)));
+        self.endpoints.retain(|id, _| gone.binary_search(id).is_err());
         let mut reused = Vec::new();
         for shape in order {
             let Some(sharing) = wanted.get(&shape) else { continue };

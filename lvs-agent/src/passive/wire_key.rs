@@ -68,16 +68,11 @@ impl WireKey {
 
     fn new(kind: EndpointKind, protocol: Protocol, address: Part, port: u16, link: Part) -> Self {
         let (port, protocol, kind) = (port.to_be_bytes(), protocol.number(), kind as u8);
-        match (address.bytes4(), link.bytes4()) {
-            (Some(address), Some(link)) => {
-                let [a, b, c, d, ..] = address;
-                Self::V4(EndpointKey4 { address: [a, b, c, d], port, protocol, kind, link })
-            }
-            _ => {
-                let (address, link) = (address.bytes6(), link.bytes6());
-                Self::V6(EndpointKey6 { address, port, protocol, kind, zero: [0; 4], link })
-            }
+        if let (Some([a, b, c, d, ..]), Some(link)) = (address.bytes4(), link.bytes4()) {
+            return Self::V4(EndpointKey4 { address: [a, b, c, d], port, protocol, kind, link });
         }
+        let (address, link) = (address.bytes6(), link.bytes6());
+        Self::V6(EndpointKey6 { address, port, protocol, kind, zero: [0; 4], link })
     }
 
     /// A key without an address of its own says by its form what packets it is for.

@@ -47,13 +47,13 @@ fn link(vip: &str, mac: Mac) -> WireKey {
     WireKey::link(Protocol::Tcp, at(vip), mac)
 }
 
-fn direct_to(next_hop: &str) -> Option<Path> {
-    Some(Path::Out { device: DEVICE, next_hop: ip(next_hop) })
+fn through(next_hop: &str) -> Path {
+    Path::Out { device: DEVICE, next_hop: ip(next_hop) }
 }
 
 /// Tells of a server on the director's own link.
 fn on_link(targets: &mut Targets, server: &str) -> Vec<Change> {
-    targets.path(ip(server), direct_to(server))
+    targets.path(ip(server), Some(through(server)))
 }
 
 fn reasons(targets: &Targets) -> Vec<NoSignal> {
@@ -145,15 +145,15 @@ fn servers_behind_a_router_share_its_mac() {
         Targets::new([direct("192.0.2.1:80", "10.1.0.1:80"), direct("192.0.2.1:80", "10.2.0.1:80")]);
     targets.neighbour(DEVICE, ip("10.0.0.254"), Some(MAC_A));
     targets.neighbour(DEVICE, ip("10.0.0.253"), Some(MAC_B));
-    let through_one = targets.path(ip("10.1.0.1"), direct_to("10.0.0.254"));
+    let through_one = targets.path(ip("10.1.0.1"), Some(through("10.0.0.254")));
     assert_eq!(through_one, [Change::Watch(link("192.0.2.1:80", MAC_A), ServerId(0))]);
     assert_eq!(
-        targets.path(ip("10.2.0.1"), direct_to("10.0.0.254")),
+        targets.path(ip("10.2.0.1"), Some(through("10.0.0.254"))),
         [Change::Unwatch(link("192.0.2.1:80", MAC_A))]
     );
     assert_eq!(reasons(&targets).len(), 2);
     // The route moves to another router.
-    assert_eq!(targets.path(ip("10.2.0.1"), direct_to("10.0.0.253")).len(), 2);
+    assert_eq!(targets.path(ip("10.2.0.1"), Some(through("10.0.0.253"))).len(), 2);
     assert_eq!(reasons(&targets), []);
 }
 
@@ -207,19 +207,19 @@ fn services_by_firewall_mark_have_an_endpoint_for_each_protocol() {
     };
     let both = |key: &dyn Fn(Protocol) -> WireKey| sorted(vec![key(Protocol::Tcp), key(Protocol::Udp)]);
     let (server, family) = (ip("10.0.0.1"), AddressFamily::V4);
-    let through = |method| forwarding(mark(7), "10.0.0.1:0", method);
-    let mut routed = Targets::new([through(ForwardingMethod::Masquerade)]);
+    let marked = |method| forwarding(mark(7), "10.0.0.1:0", method);
+    let mut routed = Targets::new([marked(ForwardingMethod::Masquerade)]);
     assert_eq!(routed.changes().len(), 2);
     for (forwarding, expected) in [
         (
-            through(ForwardingMethod::DirectRoute),
+            marked(ForwardingMethod::DirectRoute),
             both(&|protocol| WireKey::link_mark(protocol, 7, family, MAC_A)),
         ),
         (
-            through(ForwardingMethod::Tunnel),
+            marked(ForwardingMethod::Tunnel),
             both(&|protocol| WireKey::tunnel_mark(protocol, 7, family, server)),
         ),
-        (through(ForwardingMethod::Masquerade), both(&|protocol| WireKey::address_mark(protocol, server, 7))),
+        (marked(ForwardingMethod::Masquerade), both(&|protocol| WireKey::address_mark(protocol, server, 7))),
         (
             forwarding(mark(7), "10.0.0.1:8080", ForwardingMethod::Masquerade),
             both(&|protocol| WireKey::address(protocol, at("10.0.0.1:8080"))),
@@ -247,21 +247,23 @@ fn what_has_no_signal_is_named_with_its_reason() {
     let udp = |method| forwarding(service(Protocol::Udp, "192.0.2.1:53"), "10.0.0.1:53", method);
     let sctp = forwarding(service(Protocol::Sctp, "192.0.2.1:1"), "10.0.0.1:1", ForwardingMethod::Masquerade);
     let other = Tunnel::Other { kind: 9, port: 0, flags: TunnelFlags::NO_CHECKSUM };
-    let counted = |reason: &NoSignal| matches!(reason, NoSignal::CountedOnly(_));
-    let table: [(Forwarding, fn(&NoSignal) -> bool); 5] = [
-        (udp(ForwardingMethod::Tunnel), counted),
-        (sctp, counted),
-        (udp(ForwardingMethod::Local), |reason| *reason == NoSignal::Local),
-        (udp(ForwardingMethod::Bypass), |reason| *reason == NoSignal::Bypass),
-        (tunnel("192.0.2.1:80", "10.0.0.1:80", other), |reason| *reason == NoSignal::UnknownTunnel(9)),
+    // `None`: counted only.
+    let cases = [
+        (udp(ForwardingMethod::Tunnel), None),
+        (sctp, None),
+        (udp(ForwardingMethod::Local), Some(NoSignal::Local)),
+        (udp(ForwardingMethod::Bypass), Some(NoSignal::Bypass)),
+        (tunnel("192.0.2.1:80", "10.0.0.1:80", other), Some(NoSignal::UnknownTunnel(9))),
     ];
-    for (forwarding, expected) in table {
+    for (forwarding, expected) in cases {
         let targets = Targets::new([forwarding]);
         let found = targets.without_signal();
         let [(destination, reason)] = found.as_slice() else { panic!("{found:?}") };
         assert_eq!(*destination, forwarding.destination);
-        assert!(expected(reason), "{forwarding:?}: {reason}");
-        assert!(!reason.to_string().is_empty());
+        match expected {
+            Some(expected) => assert_eq!(*reason, expected),
+            None => assert!(matches!(reason, NoSignal::CountedOnly(_)), "{reason}"),
+        }
     }
     let mut targets =
         Targets::new([udp(ForwardingMethod::Masquerade), masquerade("192.0.2.1:80", "10.0.0.2:80")]);
