@@ -51,11 +51,6 @@ impl Paces {
         }
     }
 
-    /// Forgets who is no destination any more.
-    pub(super) fn keep(&mut self, is_there: impl Fn(&DestinationKey) -> bool) {
-        self.paces.retain(|destination, _| is_there(destination));
-    }
-
     /// How long a probe with this question may take. `usually` is what the operator gives a confirming connection or ping
     /// of a server that isn't known yet; nobody is given more than the baseline check is, or `usually` where that is more.
     pub(super) fn timeout(
@@ -116,7 +111,8 @@ mod tests {
     };
 
     fn destination() -> DestinationKey {
-        let service = ServiceKey::Address { protocol: Protocol::Tcp, address: "192.0.2.1:80".parse().unwrap() };
+        let service =
+            ServiceKey::Address { protocol: Protocol::Tcp, address: "192.0.2.1:80".parse().unwrap() };
         DestinationKey { service, server: "10.0.0.1:80".parse().unwrap() }
     }
 
@@ -165,13 +161,5 @@ mod tests {
         for (name, question, asked, took, expected) in cases {
             assert_eq!(timeout(question, &asked, &took), expected, "{name}");
         }
-    }
-
-    #[test]
-    fn what_is_gone_is_forgotten() {
-        let mut paces = Paces::default();
-        paces.note(&destination(), &Success { latency: Duration::from_millis(1), connect: None });
-        paces.keep(|_| false);
-        assert!(paces.paces.is_empty());
     }
 }

@@ -11,6 +11,9 @@ use super::{AgentSettings, BurstSettings, Check, DetectorSettings, OnExit, Passi
 /// Metrics are served, but only to the director itself: they tell a stranger what stands behind the VIP.
 pub const METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9747);
 
+/// In the folder for what lasts as long as the machine is up (file-hierarchy(7)), where only root can write.
+pub const CONTROL: &str = "/run/lvs-agent/control";
+
 /// How often the signs of life are looked at: well below [`SILENCE`], so that the tick adds little to it.
 pub const TICK: Duration = Duration::from_millis(10);
 
@@ -62,7 +65,7 @@ pub const RISE: NonZeroU32 = NonZeroU32::new(2).unwrap();
 
 impl Default for AgentSettings {
     fn default() -> Self {
-        Self { metrics: Some(METRICS), on_exit: OnExit::default() }
+        Self { metrics: Some(METRICS), on_exit: OnExit::default(), control: Some(CONTROL.into()) }
     }
 }
 

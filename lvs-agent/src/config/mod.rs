@@ -13,7 +13,7 @@ use std::{
     net::SocketAddr,
     num::NonZeroU32,
     ops::RangeInclusive,
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -71,6 +71,8 @@ pub struct AgentSettings {
     pub metrics: Option<SocketAddr>,
     /// What becomes of the configured services in the kernel's table at a clean stop.
     pub on_exit: OnExit,
+    /// Where the control socket is; `None` is nowhere.
+    pub control: Option<PathBuf>,
 }
 
 /// What becomes of the configured services at a clean stop.

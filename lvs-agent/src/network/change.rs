@@ -26,7 +26,7 @@ impl NetworkChanges {
     /// Listens from now on.
     pub fn open() -> Result<Self, NetworkError> {
         let told = NlSocketHandle::connect(NlFamily::Route, None, Groups::new_groups(&GROUPS));
-        Ok(Self { told: told.map_err(failed)? })
+        Ok(Self { told: told.map_err(|error| failed(&error))? })
     }
 
     /// Waits for the next change. An overrun is one: what it has lost is in what is looked up afterwards. May be dropped
@@ -37,12 +37,12 @@ impl NetworkChanges {
         match self.told.recv::<Rtm, Buffer>().await {
             Ok(_) => Ok(()),
             Err(SocketError::Io(error)) if error.raw_os_error() == Some(Errno::ENOBUFS as i32) => Ok(()),
-            Err(error) => Err(failed(error)),
+            Err(error) => Err(failed(&error)),
         }
     }
 }
 
-fn failed(error: SocketError) -> NetworkError {
+fn failed(error: &SocketError) -> NetworkError {
     let source = NetlinkError::Socket(error.to_string());
     NetworkError::Netlink { doing: "watch devices and routes".to_owned(), source }
 }

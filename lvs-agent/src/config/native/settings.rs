@@ -27,6 +27,7 @@ pub(super) fn agent(mut section: Section<'_>, faults: &mut FaultList) -> AgentSe
         on_exit: section
             .plain("on-exit", faults, |value| value::word(value, &ON_EXIT))
             .unwrap_or(default.on_exit),
+        control: section.plain("control", faults, value::socket).unwrap_or(default.control),
     };
     section.finish(faults);
     settings

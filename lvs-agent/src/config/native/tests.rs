@@ -3,7 +3,7 @@ use std::{
     fs,
     net::{IpAddr, SocketAddr},
     ops::RangeInclusive,
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -130,7 +130,11 @@ fn the_smallest_file_has_the_defaults() {
             total_rate: 200.try_into().unwrap(),
         },
     };
-    let agent = AgentSettings { metrics: Some("127.0.0.1:9747".parse().unwrap()), on_exit: OnExit::Keep };
+    let agent = AgentSettings {
+        metrics: Some("127.0.0.1:9747".parse().unwrap()),
+        on_exit: OnExit::Keep,
+        control: Some("/run/lvs-agent/control".into()),
+    };
     assert_eq!(config, Config { agent, passive, services: vec![service] });
 }
 
@@ -182,6 +186,9 @@ fn accepted_variants() {
     let metrics = |value: &str| good(&in_front(&format!("[agent]\nmetrics = \"{value}\""))).agent.metrics;
     assert_eq!(metrics("off"), None);
     assert_eq!(metrics("[::1]:9000"), Some("[::1]:9000".parse().unwrap()));
+    let control = |value: &str| good(&in_front(&format!("[agent]\ncontrol = \"{value}\""))).agent.control;
+    assert_eq!(control("off"), None);
+    assert_eq!(control("/tmp/lvs"), Some("/tmp/lvs".into()));
 
     let status = |value: &str| {
         let text = in_service(&format!("check = {{ type = \"http\", status = {value} }}"));
@@ -205,10 +212,11 @@ fn faults_in_the_settings() {
     let cases: &[(&str, Places)] = &[
         ("[agent]\nmetrik = 1", &[(2, 1, "did you mean \"metrics\"?")]),
         ("[agent]\non_exit = \"keep\"", &[(2, 1, "did you mean \"on-exit\"?")]),
-        ("[agent]\ncolour = 1", &[(2, 1, "known here: metrics, on-exit")]),
+        ("[agent]\ncolour = 1", &[(2, 1, "known here: metrics, on-exit, control")]),
         ("[agent]\non-exit = \"stay\"", &[(2, 11, "\"stay\" is unknown; write \"keep\" or \"remove\"")]),
         ("[agent]\nmetrics = \"127.0.0.1\"", &[(2, 11, "has no port")]),
         ("[agent]\nmetrics = \"127.0.0.1:0\"", &[(2, 11, "port \"0\"")]),
+        ("[agent]\ncontrol = \"run/lvs\"", &[(2, 11, "no path from the root")]),
         ("[agent]\nmetrics = \"localhost:9747\"", &[(2, 11, "names are not looked up")]),
         ("[agent]\nmetrics = 9747", &[(2, 11, "or \"off\"")]),
         ("agent = 1", &[(1, 9, "the whole number 1 can't stand here; write a table")]),
@@ -679,7 +687,8 @@ fn write(config: &Config) -> String {
     let d = |duration: &Duration| format!("\"{}\"", format_duration(*duration));
     let metrics = config.agent.metrics.map_or("off".to_owned(), |metrics| metrics.to_string());
     let on_exit = if config.agent.on_exit == OnExit::Keep { "keep" } else { "remove" };
-    writeln!(text, "[agent]\nmetrics = {metrics:?}\non-exit = {on_exit:?}").unwrap();
+    let control = config.agent.control.as_deref().map_or("off", |path| path.to_str().unwrap());
+    writeln!(text, "[agent]\nmetrics = {metrics:?}\non-exit = {on_exit:?}\ncontrol = {control:?}").unwrap();
     let PassiveSettings { enabled, devices, log_faults, tick, detector, burst } = &config.passive;
     writeln!(text, "[passive]\nenabled = {enabled}\ndevices = {devices:?}\nlog-faults = {log_faults}")
         .unwrap();
@@ -937,6 +946,7 @@ prop_compose! {
     fn config()(
         metrics in option::of((any::<[u8; 4]>(), 1_u16..).prop_map(SocketAddr::from)),
         on_exit in select(&[OnExit::Keep, OnExit::Remove][..]),
+        control in option::of("/[a-z/]{1,30}".prop_map(PathBuf::from)),
         passive in passive(),
         mut services in proptest::collection::vec(service(), 1..4),
     ) -> Config {
@@ -952,7 +962,7 @@ prop_compose! {
             }
             service.name = format!("service {number} \"ä\\");
         }
-        Config { agent: AgentSettings { metrics, on_exit }, passive, services }
+        Config { agent: AgentSettings { metrics, on_exit, control }, passive, services }
     }
 }
 

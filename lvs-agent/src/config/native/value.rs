@@ -4,6 +4,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     num::NonZeroU32,
     ops::RangeInclusive,
+    path::PathBuf,
     time::Duration,
 };
 
@@ -238,6 +239,25 @@ pub(super) fn device(value: &DeValue<'_>) -> Result<String> {
             fault("has characters that no network device's name has; names are like \"eth1\"")
         }
         _ => Ok(name.to_owned()),
+    }
+}
+
+/// Where the control socket is; `None` for `"off"`.
+pub(super) fn socket(value: &DeValue<'_>) -> Result<Option<PathBuf>> {
+    /// The longest path of a socket (`sun_path` in `linux/un.h`, less the final zero).
+    const MAX_PATH: usize = 107;
+    let text = text(value, "a path in quotes, such as \"/run/lvs-agent/control\", or \"off\"")?;
+    let fault = |problem| Err(ValueFault::Text { text: text.to_owned(), problem });
+    match text {
+        "off" => Ok(None),
+        _ if !text.starts_with('/') => {
+            fault("is no path from the root; let it begin with a slash, or write \"off\"")
+        }
+        _ if text.contains('\0') => fault("has a zero byte; remove it"),
+        _ if text.len() > MAX_PATH => {
+            fault("is longer than 107 bytes, which no socket's path is; shorten it")
+        }
+        _ => Ok(Some(text.into())),
     }
 }
 
