@@ -18,7 +18,9 @@ use super::exposition;
 use crate::{
     clock::monotonic_ns,
     network::NeighbourChange,
-    passive::{Change, Detector, KernelSide, Observation, PassiveError, Signals, Suspicion, Targets, View},
+    passive::{
+        Change, Detector, KernelSide, Observation, PassiveError, Sight, Signals, Suspicion, Targets, View,
+    },
 };
 
 /// How often the counters are put where `/metrics` shows them.
@@ -85,7 +87,7 @@ impl Watch {
             metrics::counter!("lvs_passive_stalls_total").increment(1);
             debug!("the director stood still for {} ms: silence is measured anew", late.as_millis());
         }
-        let ids: Vec<ServerId> = self.targets.all().iter().map(|target| target.id).collect();
+        let ids: Vec<ServerId> = self.targets.all().map(|target| target.id).collect();
         for id in ids {
             self.look(id);
         }
@@ -93,9 +95,12 @@ impl Watch {
 
     fn look(&mut self, id: ServerId) {
         let Some(target) = self.targets.get(id) else { return };
+        if matches!(target.sight(), Sight::CountedOnly(_)) {
+            return;
+        }
         let view = View {
             id,
-            half_seen: target.is_half_seen(),
+            half_seen: target.sight() == Sight::Half,
             counters: self.signals.counters(id),
             state: self.signals.state(id),
         };
@@ -116,11 +121,11 @@ impl Watch {
     }
 
     fn neighbour(&mut self, change: &NeighbourChange) -> Result<(), PassiveError> {
-        let changes = self.targets.neighbour(change.address, change.mac);
+        let changes = self.targets.neighbour(change.device, change.address, change.mac);
         if !changes.is_empty() {
             info!(address = %change.address, "the MAC address of a server is {}", mac_text(change.mac));
         }
-        apply(&mut self.kernel, &changes)
+        apply(&mut self.kernel, &mut self.signals, &changes)
     }
 
     fn detach(&mut self) {
@@ -135,11 +140,16 @@ impl Watch {
 }
 
 /// Makes the kernel side's maps follow.
-pub(super) fn apply(kernel: &mut KernelSide, changes: &[Change]) -> Result<(), PassiveError> {
+pub(super) fn apply(
+    kernel: &mut KernelSide,
+    signals: &mut Signals,
+    changes: &[Change],
+) -> Result<(), PassiveError> {
     for change in changes {
         match change {
             Change::Watch(key, id) => kernel.watch(key, *id)?,
             Change::Unwatch(key) => kernel.unwatch(key)?,
+            Change::Reset(id) => signals.reset(*id),
         }
     }
     Ok(())

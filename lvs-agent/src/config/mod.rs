@@ -22,7 +22,7 @@ pub use error::{
     ValueFault,
 };
 
-use crate::service::{ForwardingMethod, Scheduler, ServiceKey, Weight};
+use crate::service::{ForwardingMethod, Persistence, Scheduler, ServiceKey, Tunnel, Weight};
 
 /// Everything an operator can say.
 #[derive(Clone, Debug, PartialEq)]
@@ -141,6 +141,10 @@ pub struct VirtualService {
     pub key: ServiceKey,
     /// How new connections are spread.
     pub scheduler: Scheduler,
+    /// For how long a client stays with its server, if at all.
+    pub persistence: Option<Persistence>,
+    /// UDP only: whether every packet is scheduled on its own. `None`: as it is found in the kernel's table.
+    pub one_packet: Option<bool>,
     /// Failures in a row that make a server's soft state hard.
     pub fall: NonZeroU32,
     /// Successes in a row that bring it back.
@@ -166,10 +170,13 @@ pub enum OnFailure {
 /// A real server in a service.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RealServer {
-    /// Address and port; under direct route the port is the service's.
+    /// Address and port; under direct route and tunnel the port is the service's. Port 0 where the service has none and
+    /// the client's is kept.
     pub address: SocketAddr,
     /// How packets reach it.
     pub method: ForwardingMethod,
+    /// How they are wrapped; only looked at where the method is a tunnel.
+    pub tunnel: Tunnel,
     /// Its weight when it is healthy.
     pub weight: Weight,
 }

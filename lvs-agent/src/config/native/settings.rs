@@ -5,13 +5,17 @@ use std::num::NonZeroU32;
 use humantime::format_duration;
 use toml::{Spanned, de::DeValue};
 
-use super::{check, section::Section, value};
+use super::{
+    check::{self, ReadCheck},
+    section::Section,
+    tunnel, value,
+};
 use crate::{
     config::{
-        AgentSettings, BurstSettings, Check, DetectorSettings, OnExit, OnFailure, PassiveSettings, defaults,
+        AgentSettings, BurstSettings, DetectorSettings, OnExit, OnFailure, PassiveSettings, defaults,
         error::{Contradiction, FaultKind, FaultList, ValueFault},
     },
-    service::{ForwardingMethod, Scheduler},
+    service::{ForwardingMethod, Scheduler, Tunnel},
 };
 
 /// `[agent]`.
@@ -117,9 +121,12 @@ pub(super) struct ServiceSettings {
     pub(super) fall: NonZeroU32,
     pub(super) rise: NonZeroU32,
     pub(super) on_failure: OnFailure,
-    pub(super) check: Check,
+    /// `None`: what suits the service.
+    pub(super) check: Option<ReadCheck>,
     /// `None`: each server must say it.
     pub(super) forward: Option<ForwardingMethod>,
+    /// `None`: IP in IP.
+    pub(super) tunnel: Option<Tunnel>,
 }
 
 impl Default for ServiceSettings {
@@ -129,8 +136,9 @@ impl Default for ServiceSettings {
             fall: defaults::FALL,
             rise: defaults::RISE,
             on_failure: OnFailure::default(),
-            check: Check::default(),
+            check: None,
             forward: None,
+            tunnel: None,
         }
     }
 }
@@ -142,24 +150,25 @@ impl ServiceSettings {
             [("quiesce", OnFailure::Quiesce), ("remove", OnFailure::Remove)];
         let on_failure = |value: &DeValue<'_>| value::word(value, &ON_FAILURE);
         let check = section.table("check", "check", faults);
+        let tunnel = section.table("tunnel", "tunnel", faults);
         Self {
             scheduler: section.plain("scheduler", faults, value::scheduler).unwrap_or(self.scheduler),
             fall: section.plain("fall", faults, value::count).unwrap_or(self.fall),
             rise: section.plain("rise", faults, value::count).unwrap_or(self.rise),
             on_failure: section.plain("on-failure", faults, on_failure).unwrap_or(self.on_failure),
-            check: check.map_or(self.check, |section| check::read(section, faults)),
+            check: check.map(|section| check::read(section, faults)).or(self.check),
             forward: section.plain("forward", faults, forward).or(self.forward),
+            tunnel: tunnel.map_or(self.tunnel, |section| tunnel::read(section, faults)),
         }
     }
 }
 
-/// A forwarding method that this version can watch.
+/// How packets reach a server.
 pub(super) fn forward(value: &DeValue<'_>) -> Result<ForwardingMethod, ValueFault> {
-    const METHODS: [(&str, ForwardingMethod); 2] =
-        [("masquerade", ForwardingMethod::Masquerade), ("direct-route", ForwardingMethod::DirectRoute)];
-    if value.as_str() == Some("tunnel") {
-        let remedy = "write \"masquerade\" or \"direct-route\"";
-        return Err(ValueFault::NotSupported { what: "\"tunnel\"".to_owned(), remedy });
-    }
+    const METHODS: [(&str, ForwardingMethod); 3] = [
+        ("masquerade", ForwardingMethod::Masquerade),
+        ("direct-route", ForwardingMethod::DirectRoute),
+        ("tunnel", ForwardingMethod::Tunnel),
+    ];
     value::word(value, &METHODS)
 }
