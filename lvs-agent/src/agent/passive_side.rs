@@ -19,11 +19,6 @@ const LOG_NOTHING: u8 = 0;
 /// aya-log's number for warnings and errors.
 const LOG_WARNINGS: u8 = 2;
 
-/// Open handshakes remembered for each server: at 1,000 new connections a second, those of the last second.
-const HANDSHAKES_EACH: u32 = 1024;
-/// At 64 bytes an entry (key, value and the kernel's own), from 1 to 16 MiB for all.
-const HANDSHAKES: std::ops::RangeInclusive<u32> = (1 << 14)..=(1 << 18);
-
 /// The loaded programs, attached, with their maps filled as far as MAC addresses are known.
 pub(super) struct PassiveSide {
     pub(super) kernel: KernelSide,
@@ -71,10 +66,10 @@ pub(super) async fn set_up(config: &Config, targets: &mut Targets) -> Option<Pas
 }
 
 fn load(config: &Config, targets: &mut Targets) -> Result<PassiveSide, PassiveError> {
-    let servers = u32::try_from(targets.all().len()).unwrap_or(u32::MAX);
-    let handshakes = servers.saturating_mul(HANDSHAKES_EACH).clamp(*HANDSHAKES.start(), *HANDSHAKES.end());
+    let sizes = Sizes::for_endpoints(targets.all().len());
+    targets.limit(sizes.servers);
     let log_level = if config.passive.log_faults { LOG_WARNINGS } else { LOG_NOTHING };
-    let (mut kernel, mut signals) = KernelSide::load(Sizes { servers, handshakes }, log_level)?;
+    let (mut kernel, mut signals) = KernelSide::load(sizes, log_level)?;
     watch::apply(&mut kernel, &mut signals, &targets.changes())?;
     Ok(PassiveSide { kernel, signals })
 }
