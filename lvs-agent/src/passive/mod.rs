@@ -3,6 +3,7 @@
 //! [`KernelSide`] loads and attaches the programs, [`Targets`] decides which packets are whose, [`Signals`] reads what
 //! was counted, [`Detector`] makes suspicions of it. A suspicion is never more than the wish for a probe.
 
+mod attach;
 mod counted;
 mod detector;
 mod interest;
@@ -10,13 +11,15 @@ mod mapped;
 mod programs;
 mod shape;
 mod sight;
+mod sizes;
 mod targets;
 mod wire_key;
 
 pub use counted::Signals;
 pub use detector::{Detector, Evidence, Finding, Layer, Observation, Strength, Suspicion, Usual, View};
-pub use programs::{KernelSide, PassiveError, Sizes};
+pub use programs::{KernelSide, PassiveError};
 pub use shape::Forwarding;
 pub use sight::{NoSignal, Sight};
+pub use sizes::Sizes;
 pub use targets::{Change, Path, Target, Targets};
 pub use wire_key::{Mac, WireKey};

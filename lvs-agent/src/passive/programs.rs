@@ -1,27 +1,22 @@
 //! Loading the kernel side and attaching it to devices.
 
-use std::{collections::BTreeMap, io};
+use std::{collections::BTreeSet, fs, io, os::fd::AsFd as _, os::fd::AsRawFd as _};
 
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
-    maps::{HashMap, Map, MapData, MapError, RingBuf},
-    programs::{
-        ProgramError, SchedClassifier, TcAttachType,
-        tc::{self, SchedClassifierLinkId},
-    },
+    maps::{HashMap, Map, MapData, MapError, MapInfo, RingBuf},
+    programs::{ProgramError, SchedClassifier, tc},
     util::{KernelVersion, nr_cpus},
 };
 use lvs_common::{
-    COARSE_CLOCK, EGRESS, EndpointKey4, EndpointKey6, Flow, INGRESS, MAX_SERVERS, ServerId,
-    interest::INTERESTS, map,
+    COARSE_CLOCK, EGRESS, EndpointKey4, EndpointKey6, INGRESS, MAX_SERVERS, ServerId, interest::INTERESTS,
+    map,
 };
-use nix::errno::Errno;
 
-use super::{Signals, WireKey, counted::SignalMaps, interest::Interest, mapped::MappedArray};
-
-/// [`Flow::EACH`] as the maps' sizes are counted.
-#[expect(clippy::cast_possible_truncation, reason = "64")]
-const FLOWS_EACH: u32 = Flow::EACH as u32;
+use super::{
+    Signals, Sizes, WireKey, attach::Attachments, counted::SignalMaps, interest::Interest,
+    mapped::MappedArray,
+};
 
 /// The object file, put here by the build script; empty where the agent was built without it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lvs-ebpf.o"));
@@ -65,6 +60,22 @@ pub enum PassiveError {
         #[source]
         source: Box<tc::TcError>,
     },
+    /// A device can't be asked about.
+    #[error("can't look at device {device}: {source}")]
+    Device {
+        /// Which one.
+        device: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A device whose frames the programs can't read.
+    #[error("device {device} is no Ethernet (its hardware type is {kind}): its packets can't be watched")]
+    NotEthernet {
+        /// Which one.
+        device: String,
+        /// `ARPHRD_*` in `linux/if_arp.h`.
+        kind: u16,
+    },
     /// A map can't be read, written or mapped.
     #[error("map {map}: {source}")]
     Map {
@@ -98,15 +109,6 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// How large the maps are made.
-#[derive(Clone, Copy, Debug)]
-pub struct Sizes {
-    /// Server ids, and entries in each of the maps that lead to one.
-    pub servers: u32,
-    /// Open handshakes that are remembered; the least recently used one gives way.
-    pub handshakes: u32,
-}
-
 /// The loaded programs and the maps that the agent writes. Dropping it detaches everything.
 pub struct KernelSide {
     ebpf: Ebpf,
@@ -114,7 +116,7 @@ pub struct KernelSide {
     endpoints6: HashMap<MapData, [u8; size_of::<EndpointKey6>()], u32>,
     interest: Interest,
     filter: MappedArray<u8>,
-    attached: BTreeMap<String, Vec<(&'static str, SchedClassifierLinkId)>>,
+    attachments: Attachments,
 }
 
 impl KernelSide {
@@ -132,17 +134,18 @@ impl KernelSide {
     pub fn load_object(object: &[u8], sizes: Sizes, log_level: u8) -> Result<(Self, Signals), PassiveError> {
         let cpus = nr_cpus()
             .map_err(|(_, source)| PassiveError::System { what: "number of possible CPUs", source })?;
-        let entries = sizes.servers.saturating_mul(u32::try_from(cpus).unwrap_or(u32::MAX));
+        let cpus32 = u32::try_from(cpus).unwrap_or(u32::MAX);
         let mut ebpf = EbpfLoader::new()
             .override_global(MAX_SERVERS, &sizes.servers, true)
             .override_global(COARSE_CLOCK, &u8::from(has_coarse_clock()), true)
             .override_global(aya_log::LEVEL, &log_level, false)
-            .map_max_entries(map::ENDPOINTS4, sizes.servers)
-            .map_max_entries(map::ENDPOINTS6, sizes.servers)
-            .map_max_entries(map::FLOWS, sizes.servers.saturating_mul(FLOWS_EACH))
-            .map_max_entries(map::DOUBTS, u32::try_from(cpus).unwrap_or(u32::MAX))
+            .map_max_entries(map::ENDPOINTS4, sizes.keys())
+            .map_max_entries(map::ENDPOINTS6, sizes.keys())
+            .map_max_entries(map::FLOWS, sizes.flows())
+            .map_max_entries(map::DOUBTS, cpus32)
+            .map_max_entries(map::EDGES, sizes.edge_bytes())
             .map_max_entries(map::STATES, sizes.servers)
-            .map_max_entries(map::COUNTERS, entries)
+            .map_max_entries(map::COUNTERS, sizes.counters(cpus32))
             .map_max_entries(map::HANDSHAKES, sizes.handshakes)
             .load(object)
             .map_err(|error| PassiveError::Refused(Box::new(error)))?;
@@ -158,8 +161,8 @@ impl KernelSide {
         let filter = MappedArray::new(array(&mut ebpf, map::INTEREST)?.fd(), INTERESTS)
             .map_err(|source| PassiveError::System { what: "mapping the filter into memory", source })?;
         let interest = Interest::default();
-        let attached = BTreeMap::new();
-        Ok((Self { ebpf, endpoints4, endpoints6, interest, filter, attached }, signals))
+        let attachments = Attachments::default();
+        Ok((Self { ebpf, endpoints4, endpoints6, interest, filter, attachments }, signals))
     }
 
     /// The stream of edges; `None` when it was taken before.
@@ -216,78 +219,47 @@ impl KernelSide {
         }
     }
 
-    /// Attaches both programs to a device, in place of those that a killed agent may have left there.
+    /// Attaches both programs to a device, in place of those that a killed agent may have left there. If they hang there
+    /// already, they still do afterwards: whatever was taken away in the meantime is put back.
     pub fn attach(&mut self, device: &str) -> Result<(), PassiveError> {
-        if self.attached.contains_key(device) {
-            return Ok(());
-        }
-        if needs_clsact() {
-            prepare_clsact(device)?;
-        }
-        let mut links = Vec::new();
-        for (name, direction) in [(EGRESS, TcAttachType::Egress), (INGRESS, TcAttachType::Ingress)] {
-            let link = program(&mut self.ebpf, name)?.attach(device, direction).map_err(|error| {
-                PassiveError::Attach { device: device.to_owned(), source: Box::new(error) }
-            })?;
-            links.push((name, link));
-        }
-        self.attached.insert(device.to_owned(), links);
-        Ok(())
+        self.attachments.attach(&mut self.ebpf, device)
     }
 
     /// The devices that are watched.
     pub fn devices(&self) -> impl Iterator<Item = &str> {
-        self.attached.keys().map(String::as_str)
+        self.attachments.devices()
     }
 
-    /// Detaches both programs from a device.
+    /// Detaches both programs from a device; fine if the device is gone.
     pub fn detach(&mut self, device: &str) -> Result<(), PassiveError> {
-        for (name, link) in self.attached.remove(device).unwrap_or_default() {
-            program(&mut self.ebpf, name)?.detach(link).map_err(|error| PassiveError::Attach {
-                device: device.to_owned(),
-                source: Box::new(error),
-            })?;
+        self.attachments.detach(&mut self.ebpf, device)
+    }
+
+    /// What all maps of the programs take, in bytes, as the kernel counts it.
+    pub fn memory(&mut self) -> Result<u64, PassiveError> {
+        let mut maps = BTreeSet::new();
+        for name in [EGRESS, INGRESS] {
+            let failed = |error| PassiveError::Program { program: name, source: Box::new(error) };
+            let info = program(&mut self.ebpf, name)?.info().map_err(failed)?;
+            maps.extend(info.map_ids().map_err(failed)?.unwrap_or_default());
         }
-        Ok(())
+        maps.into_iter().map(locked).sum()
     }
 }
 
-/// Programs are attached through tcx links from Linux 6.6 on (aya's own rule), through a clsact qdisc before.
-fn needs_clsact() -> bool {
-    KernelVersion::current().is_ok_and(|version| version < KernelVersion::new(6, 6, 0))
+/// What a map takes, in bytes: `memlock` in the information about its file descriptor (proc(5)).
+fn locked(map: u32) -> Result<u64, PassiveError> {
+    let fd = MapInfo::from_id(map).and_then(|info| info.fd()).map_err(at("by id"))?;
+    let what = "reading what a map takes";
+    let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd()))
+        .map_err(|source| PassiveError::System { what, source })?;
+    let value = text.lines().find_map(|line| line.strip_prefix("memlock:")?.trim().parse().ok());
+    value.ok_or_else(|| PassiveError::System { what, source: io::Error::from(io::ErrorKind::InvalidData) })
 }
 
 /// `bpf_ktime_get_coarse_ns` came with Linux 5.11 (commit d05512618056).
 fn has_coarse_clock() -> bool {
     KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(5, 11, 0))
-}
-
-/// A filter on a clsact qdisc outlives the process that made it: leftovers go by their program's name. The qdisc itself
-/// stays at the end, because others may use it by then.
-fn prepare_clsact(device: &str) -> Result<(), PassiveError> {
-    let failed = |source| PassiveError::Qdisc { device: device.to_owned(), source: Box::new(source) };
-    match tc::qdisc_add_clsact(device) {
-        Ok(()) => return Ok(()),
-        Err(error) if is_there(&error) => {}
-        Err(error) => return Err(failed(error)),
-    }
-    for (name, direction) in [(EGRESS, TcAttachType::Egress), (INGRESS, TcAttachType::Ingress)] {
-        match tc::qdisc_detach_program(device, direction, name) {
-            Ok(()) => {}
-            Err(tc::TcError::IoError(error)) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(failed(error)),
-        }
-    }
-    Ok(())
-}
-
-/// Whether a qdisc could not be added because there is one: aya says so in two ways.
-fn is_there(error: &tc::TcError) -> bool {
-    match error {
-        tc::TcError::AlreadyAttached => true,
-        tc::TcError::NetlinkError(error) => error.raw_os_error().map(Errno::from_raw) == Some(Errno::EEXIST),
-        _ => false,
-    }
 }
 
 fn signals(ebpf: &mut Ebpf, cpus: usize, servers: usize) -> Result<Signals, PassiveError> {
@@ -319,7 +291,10 @@ fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, PassiveError> {
     ebpf.take_map(name).ok_or(PassiveError::Missing(name))
 }
 
-fn program<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut SchedClassifier, PassiveError> {
+pub(super) fn program<'a>(
+    ebpf: &'a mut Ebpf,
+    name: &'static str,
+) -> Result<&'a mut SchedClassifier, PassiveError> {
     ebpf.program_mut(name)
         .ok_or(PassiveError::Missing(name))?
         .try_into()

@@ -99,6 +99,23 @@ impl Shape {
         })
     }
 
+    /// Whose answers its own look like: those from the same address, where neither a port nor a mark tells them apart.
+    pub(super) fn answers(&self) -> Option<(Protocol, IpAddr)> {
+        match self.form {
+            Form::Address(server) if server.port() == 0 => Some((self.protocol, server.ip())),
+            Form::AddressMark { server, .. } => Some((self.protocol, server)),
+            _ => None,
+        }
+    }
+
+    /// The second key of one in a service by firewall mark, for its answers: they bear no mark.
+    pub(super) fn answer_key(&self) -> Option<WireKey> {
+        match self.form {
+            Form::AddressMark { server, .. } => Some(WireKey::address_mark(self.protocol, server, 0)),
+            _ => None,
+        }
+    }
+
     /// The key that lets its tunnel be recognised, where it needs one.
     pub(super) fn gue_key(&self) -> Option<WireKey> {
         match self.form {

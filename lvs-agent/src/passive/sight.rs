@@ -2,6 +2,8 @@
 
 use std::{fmt, net::SocketAddr};
 
+use crate::service::DestinationKey;
+
 /// How much of the traffic between clients and one endpoint the director sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Sight {
@@ -30,6 +32,9 @@ pub enum NoSignal {
     NeighbourUnknown,
     /// Another server of the same service has the same MAC address: their packets look alike.
     SameMac(SocketAddr),
+    /// Another server's answers can't be told from its own: they come from the same address, and without the mark or the
+    /// port that would tell.
+    SameAnswers(DestinationKey),
     /// The device that its packets leave through isn't watched; the reason in words.
     DeviceNotWatched(String),
     /// The kernel side's maps are full: they were made for fewer servers.
@@ -49,6 +54,9 @@ impl fmt::Display for NoSignal {
             }
             Self::SameMac(other) => {
                 write!(f, "its packets look like those of {other}: both go to the same MAC address")
+            }
+            Self::SameAnswers(other) => {
+                write!(f, "its answers look like those in {other}: same address, and answers bear no mark")
             }
             Self::DeviceNotWatched(reason) => f.write_str(reason),
             Self::NoRoom => {

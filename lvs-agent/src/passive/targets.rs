@@ -258,6 +258,10 @@ impl Targets {
         if let Some(twin) = keys.twin(&key, target.id).and_then(|twin| self.get(twin)) {
             return Some(NoSignal::SameMac(twin.server()));
         }
+        let twin = keys.answering_alike(target).and_then(|twin| self.get(twin));
+        if let Some(twin) = twin.and_then(|twin| twin.destinations.first()) {
+            return Some(NoSignal::SameAnswers(*twin));
+        }
         if let Some(Path::Out { device, .. }) = self.paths.get(&target.address())
             && let Some(reason) = self.unwatched.get(device)
         {
@@ -342,10 +346,10 @@ impl Targets {
     fn keys(&self) -> Keys {
         let mut keys = Keys::default();
         for target in self.all() {
-            if let Ok(key) = self.key(target) {
-                keys.add(key, target.id);
-                keys.tunnels.extend(target.shape.gue_key());
-            }
+            let Ok(key) = self.key(target) else { continue };
+            let shape = &target.shape;
+            keys.add(target.id, [Some(key), shape.answer_key()].into_iter().flatten(), shape.answers());
+            keys.tunnels.extend(shape.gue_key());
         }
         keys
     }
@@ -368,6 +372,8 @@ impl Targets {
 #[derive(Debug, Default)]
 struct Keys {
     owners: BTreeMap<WireKey, Vec<ServerId>>,
+    /// Whose answers look alike.
+    answering: BTreeMap<(Protocol, IpAddr), Vec<ServerId>>,
     /// Ends of tunnels that need to be known as such.
     tunnels: BTreeSet<WireKey>,
 }
@@ -376,8 +382,18 @@ impl Keys {
     /// The id behind keys that are no server's.
     const NOBODY: ServerId = ServerId(0);
 
-    fn add(&mut self, key: WireKey, id: ServerId) {
-        self.owners.entry(key).or_default().push(id);
+    fn add(
+        &mut self,
+        id: ServerId,
+        keys: impl Iterator<Item = WireKey>,
+        answers: Option<(Protocol, IpAddr)>,
+    ) {
+        for key in keys {
+            self.owners.entry(key).or_default().push(id);
+        }
+        if let Some(answers) = answers {
+            self.answering.entry(answers).or_default().push(id);
+        }
     }
 
     /// Somebody else with the same key.
@@ -385,10 +401,18 @@ impl Keys {
         self.owners.get(key)?.iter().copied().find(|owner| *owner != id)
     }
 
-    /// The keys that are one owner's alone, and the tunnels' ends.
+    /// Somebody else whose answers look like a target's.
+    fn answering_alike(&self, target: &Target) -> Option<ServerId> {
+        let alike = self.answering.get(&target.shape.answers()?)?;
+        alike.iter().copied().find(|id| *id != target.id)
+    }
+
+    /// The keys that are one owner's alone, of owners whose answers are theirs alone, and the tunnels' ends.
     fn unambiguous(self) -> BTreeMap<WireKey, ServerId> {
+        let alike: BTreeSet<ServerId> =
+            self.answering.into_values().filter(|ids| ids.len() > 1).flatten().collect();
         let alone = self.owners.into_iter().filter_map(|(key, owners)| match owners.as_slice() {
-            [owner] => Some((key, *owner)),
+            [owner] if !alike.contains(owner) => Some((key, *owner)),
             _ => None,
         });
         alone.chain(self.tunnels.into_iter().map(|key| (key, Self::NOBODY))).collect()

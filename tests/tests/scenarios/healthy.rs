@@ -15,8 +15,8 @@ use lvs_tests::{
     watch::changes,
 };
 
-/// Traffic without a fault. (`lvs-demo --healthy 60` does it for longer.)
-const HEALTHY: Duration = Duration::from_secs(10);
+/// Traffic without a fault.
+const HEALTHY: Duration = Duration::from_mins(1);
 
 /// How long the metrics may lag behind.
 const COUNTING: Duration = Duration::from_secs(15);

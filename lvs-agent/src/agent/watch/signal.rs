@@ -138,6 +138,7 @@ fn word(reason: &NoSignal) -> &'static str {
         NoSignal::RouteUnknown => "no-route",
         NoSignal::NeighbourUnknown => "no-neighbour",
         NoSignal::SameMac(_) => "same-mac",
+        NoSignal::SameAnswers(_) => "same-answers",
         NoSignal::DeviceNotWatched(_) => "device-not-watched",
         NoSignal::NoRoom => "no-room",
     }

@@ -209,7 +209,7 @@ fn services_by_firewall_mark_have_an_endpoint_for_each_protocol() {
     let (server, family) = (ip("10.0.0.1"), AddressFamily::V4);
     let marked = |method| forwarding(mark(7), "10.0.0.1:0", method);
     let mut routed = Targets::new([marked(ForwardingMethod::Masquerade)]);
-    assert_eq!(routed.changes().len(), 2);
+    assert_eq!(routed.changes().len(), 4, "requests by mark, answers without, for each protocol");
     for (forwarding, expected) in [
         (
             marked(ForwardingMethod::DirectRoute),
@@ -219,13 +219,51 @@ fn services_by_firewall_mark_have_an_endpoint_for_each_protocol() {
             marked(ForwardingMethod::Tunnel),
             both(&|protocol| WireKey::tunnel_mark(protocol, 7, family, server)),
         ),
-        (marked(ForwardingMethod::Masquerade), both(&|protocol| WireKey::address_mark(protocol, server, 7))),
+        (
+            marked(ForwardingMethod::Masquerade),
+            sorted(
+                [Protocol::Tcp, Protocol::Udp]
+                    .into_iter()
+                    .flat_map(|protocol| [7, 0].map(|mark| WireKey::address_mark(protocol, server, mark)))
+                    .collect(),
+            ),
+        ),
         (
             forwarding(mark(7), "10.0.0.1:8080", ForwardingMethod::Masquerade),
             both(&|protocol| WireKey::address(protocol, at("10.0.0.1:8080"))),
         ),
     ] {
         assert_eq!(keys(forwarding), expected, "{forwarding:?}");
+    }
+}
+
+#[test]
+fn answers_that_look_alike_are_nobodys() {
+    let marked = |number| forwarding(mark(number), "10.0.0.1:0", ForwardingMethod::Masquerade);
+    let every_port = masquerade("192.0.2.1:0", "10.0.0.1:0");
+    let exact = masquerade("192.0.2.1:80", "10.0.0.1:80");
+    for (one, two) in [(marked(1), marked(2)), (marked(1), every_port)] {
+        let mut targets = Targets::new([one, exact]);
+        assert_eq!(targets.changes().len(), 5);
+        assert_eq!(reasons(&targets), []);
+        assert!(targets.update([one, two, exact]).iter().any(|change| matches!(change, Change::Unwatch(_))));
+        let tcp: Vec<_> = targets.watched.keys().filter(|key| protocol_of(key) == 6).collect();
+        let exact_key = WireKey::address(Protocol::Tcp, at("10.0.0.1:80"));
+        assert_eq!(tcp, [&exact_key], "the exact port still tells");
+        if two == every_port {
+            // UDP's answers by mark 1 are still told apart.
+            assert_eq!(reasons(&targets), [NoSignal::SameAnswers(one.destination)]);
+        } else {
+            let of_other = [two, one].map(|other| NoSignal::SameAnswers(other.destination));
+            assert_eq!(reasons(&targets), of_other);
+        }
+    }
+}
+
+fn protocol_of(key: &WireKey) -> u8 {
+    match key {
+        WireKey::V4(key) => key.protocol,
+        WireKey::V6(key) => key.protocol,
     }
 }
 
@@ -441,7 +479,9 @@ proptest! {
             }
             // Nobody's key is anybody else's, and every destination has a signal or a reason for none.
             for (key, id) in targets.watched.iter().filter(|(key, _)| !is_gue(key)) {
-                let owners = targets.all().filter(|target| targets.key(target).as_ref() == Ok(key));
+                let owners = targets.all().filter(|target| {
+                    targets.key(target).as_ref() == Ok(key) || target.shape.answer_key().as_ref() == Some(key)
+                });
                 prop_assert_eq!(owners.map(|target| target.id).collect::<Vec<_>>(), vec![*id]);
             }
             let silent = targets.without_signal();

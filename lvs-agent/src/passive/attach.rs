@@ -1,0 +1,218 @@
+//! Attaching programs to devices and taking them off again.
+//!
+//! From Linux 6.6 on programs hang on tcx links, before that on a clsact qdisc; the choice is by version, as aya makes it.
+//!
+//! A tcx link goes with the process that holds it, so that a killed agent leaves nothing behind. Links are not pinned: they
+//! would outlive it, but what they count is for nobody, costs time, and could not be taken over by the next agent, whose
+//! maps have other sizes. A filter on a clsact qdisc does outlive its process. It is known by a priority and a handle that
+//! nobody else uses, and is replaced in place: at any moment either the old program or the new one sees a packet.
+//!
+//! Programs are put before those of others, which may end the chain with a verdict of their own.
+
+use std::{collections::BTreeMap, io, mem, os::fd::AsRawFd as _};
+
+use aya::{
+    Ebpf,
+    programs::{
+        LinkOrder, ProgramError, SchedClassifier, TcAttachType,
+        tc::{self, NlOptions, SchedClassifierLink, SchedClassifierLinkId, TcAttachOptions, TcHandle},
+    },
+    util::KernelVersion,
+};
+use lvs_common::{EGRESS, INGRESS};
+use nix::{errno::Errno, libc};
+
+use super::{PassiveError, programs::program};
+
+/// Both programs and where they hang.
+const PROGRAMS: [(&str, TcAttachType); 2] =
+    [(EGRESS, TcAttachType::Egress), (INGRESS, TcAttachType::Ingress)];
+
+/// Priority of the filters on a clsact qdisc, before those whose priority the kernel chooses (from 49152 down). The bytes
+/// spell `LV`.
+const PRIORITY: u16 = 0x4c56;
+/// Their handle, which with the priority says whose they are. The bytes spell `LVSp`.
+const HANDLE: TcHandle = TcHandle::new(0x4c56, 0x5370);
+
+/// The devices that programs hang on.
+#[derive(Debug, Default)]
+pub(super) struct Attachments {
+    devices: BTreeMap<String, Attachment>,
+}
+
+/// Both programs on one device.
+#[derive(Debug)]
+struct Attachment {
+    /// A device that was made anew has another one under the old name.
+    index: u32,
+    links: Vec<(&'static str, SchedClassifierLinkId)>,
+}
+
+impl Attachments {
+    /// The devices by name.
+    pub(super) fn devices(&self) -> impl Iterator<Item = &str> {
+        self.devices.keys().map(String::as_str)
+    }
+
+    /// Attaches both programs to a device, in place of those that a killed agent may have left there. If they hang there
+    /// already, they still do afterwards: whatever was taken away in the meantime is put back.
+    pub(super) fn attach(&mut self, ebpf: &mut Ebpf, device: &str) -> Result<(), PassiveError> {
+        let index = ethernet(device)?;
+        let old = self.devices.remove(device);
+        let is_same = old.as_ref().is_some_and(|old| old.index == index);
+        if let Some(old) = old {
+            if uses_tcx() && is_same && hang(ebpf, device)? {
+                self.devices.insert(device.to_owned(), old);
+                return Ok(());
+            }
+            forget(ebpf, old.links, is_same)?;
+        }
+        let mut links = Vec::new();
+        for (name, direction) in PROGRAMS {
+            match attach(program(ebpf, name)?, device, direction) {
+                Ok(link) => links.push((name, link)),
+                Err(error) => {
+                    detach(ebpf, device, links)?;
+                    return Err(error);
+                }
+            }
+        }
+        self.devices.insert(device.to_owned(), Attachment { index, links });
+        Ok(())
+    }
+
+    /// Detaches both programs from a device; fine if the device is gone.
+    pub(super) fn detach(&mut self, ebpf: &mut Ebpf, device: &str) -> Result<(), PassiveError> {
+        match self.devices.remove(device) {
+            Some(attachment) => detach(ebpf, device, attachment.links),
+            None => Ok(()),
+        }
+    }
+}
+
+/// `SchedClassifier::attach` has the same rule.
+fn uses_tcx() -> bool {
+    KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(6, 6, 0))
+}
+
+fn attach(
+    program: &mut SchedClassifier,
+    device: &str,
+    direction: TcAttachType,
+) -> Result<SchedClassifierLinkId, PassiveError> {
+    let failed = |error| PassiveError::Attach { device: device.to_owned(), source: Box::new(error) };
+    if uses_tcx() {
+        let first = TcAttachOptions::TcxOrder(LinkOrder::first());
+        return program.attach_with_options(device, direction, first).map_err(failed);
+    }
+    prepare_clsact(device)?;
+    let own = NlOptions { priority: PRIORITY, handle: HANDLE, classid: None };
+    match program.attach_with_options(device, direction, TcAttachOptions::Netlink(own)) {
+        Err(error) if errno(&error) == Some(Errno::EEXIST) => {
+            let left = SchedClassifierLink::attached(device, direction, PRIORITY, HANDLE, None)
+                .map_err(|source| PassiveError::Device { device: device.to_owned(), source })?;
+            program.attach_to_link(left).map_err(failed)
+        }
+        other => other.map_err(failed),
+    }
+}
+
+/// Whether both programs hang on a device's tcx hooks.
+fn hang(ebpf: &mut Ebpf, device: &str) -> Result<bool, PassiveError> {
+    let failed = |error| PassiveError::Attach { device: device.to_owned(), source: Box::new(error) };
+    for (name, direction) in PROGRAMS {
+        let own = program(ebpf, name)?.info().map_err(failed)?.id();
+        let (_, present) = SchedClassifier::query_tcx(device, direction).map_err(failed)?;
+        if !present.iter().any(|program| program.id() == own) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Gives links up that are to be made anew. Filters of a device that is still there stay, to be replaced.
+fn forget(
+    ebpf: &mut Ebpf,
+    links: Vec<(&'static str, SchedClassifierLinkId)>,
+    keep_filters: bool,
+) -> Result<(), PassiveError> {
+    for (name, id) in links {
+        let link = program(ebpf, name)?
+            .take_link(id)
+            .map_err(|error| PassiveError::Program { program: name, source: Box::new(error) })?;
+        if keep_filters && !uses_tcx() {
+            // It owns nothing but numbers, and dropping it would remove the filter.
+            mem::forget(link);
+        }
+    }
+    Ok(())
+}
+
+fn detach(
+    ebpf: &mut Ebpf,
+    device: &str,
+    links: Vec<(&'static str, SchedClassifierLinkId)>,
+) -> Result<(), PassiveError> {
+    for (name, link) in links {
+        match program(ebpf, name)?.detach(link) {
+            Ok(()) => {}
+            // The device, its qdisc or the filter is gone.
+            Err(error) if matches!(errno(&error), Some(Errno::ENODEV | Errno::EINVAL | Errno::ENOENT)) => {}
+            Err(source) => {
+                return Err(PassiveError::Attach { device: device.to_owned(), source: Box::new(source) });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Adds the qdisc that carries filters, if it isn't there. It stays at the end, because others may use it by then.
+fn prepare_clsact(device: &str) -> Result<(), PassiveError> {
+    match tc::qdisc_add_clsact(device) {
+        Ok(()) | Err(tc::TcError::AlreadyAttached) => Ok(()),
+        Err(tc::TcError::NetlinkError(error))
+            if error.raw_os_error().map(Errno::from_raw) == Some(Errno::EEXIST) =>
+        {
+            Ok(())
+        }
+        Err(source) => Err(PassiveError::Qdisc { device: device.to_owned(), source: Box::new(source) }),
+    }
+}
+
+/// What the kernel said by netlink.
+fn errno(error: &ProgramError) -> Option<Errno> {
+    let (ProgramError::NetlinkError(error) | ProgramError::TcError(tc::TcError::NetlinkError(error))) = error
+    else {
+        return None;
+    };
+    error.raw_os_error().map(Errno::from_raw)
+}
+
+/// The index of a device whose frames are Ethernet's: the programs read no others.
+fn ethernet(device: &str) -> Result<u32, PassiveError> {
+    let failed = |source| PassiveError::Device { device: device.to_owned(), source };
+    let kind = hardware_type(device).map_err(failed)?;
+    if kind != libc::ARPHRD_ETHER {
+        return Err(PassiveError::NotEthernet { device: device.to_owned(), kind });
+    }
+    nix::net::if_::if_nametoindex(device).map_err(|errno| failed(errno.into()))
+}
+
+/// A device's `ARPHRD_*` (`linux/if_arp.h`).
+fn hardware_type(device: &str) -> io::Result<u16> {
+    // SAFETY: all of it are numbers and addresses, for which zero is a value.
+    let mut request: libc::ifreq = unsafe { mem::zeroed() };
+    if device.len() >= request.ifr_name.len() {
+        return Err(io::Error::from(Errno::ENODEV));
+    }
+    for (to, from) in request.ifr_name.iter_mut().zip(device.bytes()) {
+        *to = from.cast_signed();
+    }
+    // Any socket will do to ask by.
+    let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::DGRAM, None)?;
+    // SAFETY: the request is an `ifreq` with a name that ends in zero, as `SIOCGIFHWADDR` wants it, and outlives the call.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFHWADDR, &raw mut request) };
+    Errno::result(result)?;
+    // SAFETY: `SIOCGIFHWADDR` fills in this member.
+    Ok(unsafe { request.ifr_ifru.ifru_hwaddr.sa_family })
+}
