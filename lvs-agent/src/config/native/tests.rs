@@ -115,7 +115,7 @@ fn the_smallest_file_has_the_defaults() {
             false_alarms: 0.1,
             phi: 8.0,
             loss: 0.02,
-            memory: Duration::from_secs(120),
+            memory: Duration::from_mins(2),
             refusals: 3,
             resent_clients: 8,
             resent_share: 0.5,

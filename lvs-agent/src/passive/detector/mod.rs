@@ -282,7 +282,7 @@ impl Detector {
 
     fn graded(&self, waits: &Waits, layer: Layer, seen: &Silence) -> Option<Doubt> {
         let strength = grade(&self.settings, seen.weight, waits.most_answers_per_second())?;
-        let Silence { silence, clients, attempts, .. } = *seen;
+        let Silence { lasted: silence, clients, attempts, .. } = *seen;
         Some((strength, Evidence::Silent { layer, silence, clients, attempts, usual: waits.usual() }))
     }
 
@@ -292,7 +292,7 @@ impl Detector {
         const DEPENDENT: f64 = 0.5;
         /// The share of answers that may take longer than those who wait have waited.
         const LATE: f64 = 0.05;
-        if memory.listener.survival(seen.silence) > LATE {
+        if memory.listener.survival(seen.lasted) > LATE {
             return None;
         }
         let outpaced = self.siblings.outpaced(id)?;
@@ -301,7 +301,7 @@ impl Detector {
             -(1.0 - outpaced.share).max(f64::MIN_POSITIVE).ln() * outpaced.answers as f64 * DEPENDENT;
         let strength = grade(&self.settings, weight, memory.listener.most_answers_per_second())?;
         let evidence =
-            Evidence::Outpaced { silence: seen.silence, siblings: outpaced.answers, share: outpaced.share };
+            Evidence::Outpaced { silence: seen.lasted, siblings: outpaced.answers, share: outpaced.share };
         Some((strength, evidence))
     }
 
@@ -345,7 +345,7 @@ impl Detector {
         let measure = Measure { since_ns, demand_since_ns: since_ns, floor };
         let seen = silence::observed(&self.settings, layer, &measure, now_ns)?;
         // An answer that was on its way when the host died is no sign that it lives.
-        let first_ns = now_ns.saturating_sub(nanos(seen.silence));
+        let first_ns = now_ns.saturating_sub(nanos(seen.lasted));
         if answered_ns < first_ns.saturating_add(nanos(floor)) {
             return None;
         }
@@ -358,7 +358,7 @@ impl Detector {
         let memory = self.memories.get_mut(&view.id)?;
         memory.overload_quiet_until_ns = now_ns.saturating_add(pause);
         let evidence = Evidence::Overloaded {
-            silence: seen.silence,
+            silence: seen.lasted,
             clients: seen.clients,
             attempts: seen.attempts,
             answered: Duration::from_nanos(now_ns.saturating_sub(answered_ns)),

@@ -17,7 +17,7 @@ use crate::config::DetectorSettings;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Silence {
     /// Since the first of those who wait began to.
-    pub(super) silence: Duration,
+    pub(super) lasted: Duration,
     /// How many client networks wait.
     pub(super) clients: u32,
     /// How often they asked.
@@ -50,10 +50,10 @@ pub(super) fn observed(
         return None;
     }
     let first_ns = begun(layer).next()?.max(measure.since_ns);
-    let silence = Duration::from_nanos(now_ns.saturating_sub(first_ns));
+    let lasted = Duration::from_nanos(now_ns.saturating_sub(first_ns));
     let clients = layer.networks.count_ones();
-    let enough = silence >= measure.floor && clients >= settings.clients;
-    enough.then_some(Silence { silence, clients, attempts: layer.attempts, weight: 0.0 })
+    let enough = lasted >= measure.floor && clients >= settings.clients;
+    enough.then_some(Silence { lasted, clients, attempts: layer.attempts, weight: 0.0 })
 }
 
 /// Those who wait; a time from before the last proof of life is the rest of an update under way.

@@ -1,4 +1,5 @@
 //! The detector as a whole, with invented states and times.
+#![expect(clippy::large_types_passed_by_value, reason = "tables of states read better so")]
 
 use bytemuck::Zeroable as _;
 use lvs_common::{Again, Latencies};

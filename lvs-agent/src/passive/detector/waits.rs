@@ -210,7 +210,7 @@ mod tests {
     use super::*;
     use bytemuck::Zeroable as _;
 
-    const MEMORY: Duration = Duration::from_secs(120);
+    const MEMORY: Duration = Duration::from_mins(2);
     const MS: u64 = 1_000_000;
 
     /// Learns for `seconds`, ten times each: `demands` and `answers` that took `ns`, each time.
