@@ -518,9 +518,8 @@ fn a_storm_of_changes_is_still_a_change() {
     in_namespace(|| async {
         make_routes();
         let mut follower = Follower::of(&["10.9.0.1"]).await;
-        let routes: String = (0..MANY)
-            .map(|number| format!("route add 10.100.{}.{}/32 dev one\n", number / 256, number % 256))
-            .collect();
+        let line = |number| format!("route add 10.100.{}.{}/32 dev one\n", number / 256, number % 256);
+        let routes = (0..MANY).map(line).collect::<Vec<_>>().concat();
         // Nobody reads meanwhile: the socket's buffer runs over, and the last of these changes is lost.
         ip_batch(&format!("{routes}route replace 10.9.0.0/16 via 10.2.0.254\n"));
         let moved =

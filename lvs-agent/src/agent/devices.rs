@@ -1,6 +1,6 @@
 //! The devices that are watched: programs are attached where servers' packets leave, and detached where they no longer do.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tracing::{debug, info, warn};
 
@@ -33,6 +33,8 @@ pub(super) struct Devices {
     /// Those that the operator has named; none: those that lead to servers.
     named: Vec<String>,
     watched: BTreeSet<Device>,
+    /// Those that could not be, and why.
+    refused: BTreeMap<Device, String>,
 }
 
 /// Whether a device that leads to servers is watched; if not, why.
@@ -40,10 +42,10 @@ pub(super) type DeviceState = (u32, Option<String>);
 
 impl Devices {
     pub(super) fn new(named: Vec<String>) -> Self {
-        Self { named, watched: BTreeSet::new() }
+        Self { named, ..Self::default() }
     }
 
-    /// Makes what is watched follow a survey. Where that fails it is tried again with the next one.
+    /// Makes what is watched follow a survey.
     pub(super) fn follow(&mut self, watcher: &mut impl Watcher, survey: &Survey) -> Vec<DeviceState> {
         let plan = DevicePlan::new(&self.watched, &survey.watched(&self.named));
         for device in plan.detach {
@@ -55,7 +57,7 @@ impl Devices {
             }
             self.watched.remove(&device);
         }
-        let mut refused = Vec::new();
+        let before = std::mem::take(&mut self.refused);
         for device in plan.attach {
             match watcher.attach(&device.name) {
                 Ok(()) => {
@@ -63,13 +65,26 @@ impl Devices {
                     self.watched.insert(device);
                 }
                 Err(error) => {
-                    warn!("{error}");
-                    refused.push((device.index, error.to_string()));
+                    let reason = error.to_string();
+                    if before.get(&device) != Some(&reason) {
+                        warn!("{reason}");
+                    }
+                    self.refused.insert(device, reason);
                 }
             }
         }
         let leading: BTreeSet<u32> = survey.neighbours().into_iter().map(|(device, _)| device).collect();
-        leading.into_iter().map(|device| (device, self.reason(survey, device, &refused))).collect()
+        leading.into_iter().map(|device| (device, self.reason(survey, device))).collect()
+    }
+
+    /// Puts back what others have taken off the devices, and tries again where it was refused.
+    pub(super) fn keep(&mut self, watcher: &mut impl Watcher, survey: &Survey) -> Vec<DeviceState> {
+        for device in &self.watched {
+            if let Err(error) = watcher.attach(&device.name) {
+                debug!("{error}");
+            }
+        }
+        if self.refused.is_empty() { Vec::new() } else { self.follow(watcher, survey) }
     }
 
     /// Watches none any more.
@@ -83,11 +98,12 @@ impl Devices {
     }
 
     /// Why a device that leads to servers isn't watched.
-    fn reason(&self, survey: &Survey, index: u32, refused: &[(u32, String)]) -> Option<String> {
+    fn reason(&self, survey: &Survey, index: u32) -> Option<String> {
         if self.watched.iter().any(|device| device.index == index) {
             return None;
         }
-        let refusal = refused.iter().find(|(device, _)| *device == index).map(|(_, reason)| reason.clone());
+        let refused = |(device, reason): (&Device, &String)| (device.index == index).then(|| reason.clone());
+        let refusal = self.refused.iter().find_map(refused);
         let name = survey.devices.get(&index).map_or("a device that is gone", |device| &device.name);
         Some(refusal.unwrap_or_else(|| {
             format!("its packets leave through {name}, which is not among `devices` in `[passive]`")
@@ -165,8 +181,10 @@ mod tests {
         let states = devices.follow(&mut watcher, &there);
         assert!(matches!(&states[..], [(2, Some(reason))] if reason.contains("attaching")), "{states:?}");
         watcher.refuses = None;
-        assert_eq!(devices.follow(&mut watcher, &there), [(2, None)]);
+        assert_eq!(devices.keep(&mut watcher, &there), [(2, None)]);
         assert_eq!(watcher.told, ["+a", "+a"]);
+        assert_eq!(devices.keep(&mut watcher, &there), []);
+        assert_eq!(watcher.told, ["+a", "+a", "+a"], "what is there is put back if others have taken it off");
     }
 
     #[test]

@@ -110,6 +110,14 @@ impl Watch {
         self.silent_is_old = true;
     }
 
+    /// Puts back what others have taken off the devices.
+    pub(super) fn keep_devices(&mut self) {
+        for (device, reason) in self.devices.keep(&mut self.kernel, self.around.last()) {
+            self.targets.device(device, reason);
+            self.silent_is_old = true;
+        }
+    }
+
     /// Takes in what the kernel says of neighbours.
     pub(super) fn neighbours(&mut self, neighbours: impl Iterator<Item = NeighbourChange>) {
         let neighbours: Vec<NeighbourChange> = neighbours.collect();

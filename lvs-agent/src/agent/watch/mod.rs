@@ -36,6 +36,9 @@ use crate::{
 /// How often what is not about single servers is put where `/metrics` shows it.
 const EXPOSITION: Duration = Duration::from_secs(1);
 
+/// How often it is made sure that the programs still hang on their devices.
+const KEEP: Duration = Duration::from_secs(5);
+
 /// After how many ticks each server's counters are read again, if there are not too many.
 const LEARN_EVERY: usize = 10;
 
@@ -119,6 +122,8 @@ impl Watch {
         tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut exposition = interval(EXPOSITION);
         exposition.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut keep = interval(KEEP);
+        keep.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut neighbours = Vec::with_capacity(NEIGHBOURS);
         loop {
             tokio::select! {
@@ -133,6 +138,7 @@ impl Watch {
                 }
                 _ = tick.tick() => self.look_at_all(),
                 _ = exposition.tick() => self.publish(),
+                _ = keep.tick() => self.keep_devices(),
                 Some(survey) = inputs.surveys.recv() => self.surveyed(survey),
                 1.. = inputs.neighbours.recv_many(&mut neighbours, NEIGHBOURS) => {
                     self.neighbours(neighbours.drain(..));
