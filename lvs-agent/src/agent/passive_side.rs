@@ -117,3 +117,6 @@ impl PassiveSide {
         drop(neighbours);
     }
 }
+
+#[cfg(test)]
+mod tests;
