@@ -85,7 +85,11 @@ impl Watch {
         let usual = self.detector.usual_wait(target.id);
         SignalStatus {
             seen,
-            reason: none.map(|reason| self.reason(destination, reason)),
+            reason: match (none, seen) {
+                (Some(reason), _) => Some(self.reason(destination, reason)),
+                (None, Seen::Half) => Some("answers bypass the director".to_owned()),
+                (None, _) => None,
+            },
             usual_wait_ms: usual.map(|usual: Duration| usual.as_secs_f64() * 1000.0),
             evidence: self.evidences.status(target.id, now_ns),
         }
