@@ -5,10 +5,7 @@ use std::net::SocketAddr;
 use anyhow::Result;
 use serde::Serialize;
 
-use crate::{
-    director::Method,
-    network::{PORT, VIP},
-};
+use crate::layout::Layout;
 
 /// Where the agent serves its metrics, in the director's namespace.
 pub const METRICS: &str = "127.0.0.1:9747";
@@ -76,8 +73,8 @@ pub struct CheckSection {
 /// `[[service.server]]`
 #[derive(Clone, Debug, Serialize)]
 pub struct ServerSection {
-    /// Address and port.
-    pub address: SocketAddr,
+    /// Address and port, or the address alone.
+    pub address: String,
     /// The forwarding method.
     pub forward: String,
     /// The weight when healthy.
@@ -85,17 +82,17 @@ pub struct ServerSection {
 }
 
 impl AgentConfig {
-    /// One service with all of `servers`, checked over HTTP every second.
+    /// The layout's first service with all of `servers`, checked over HTTP every second.
     #[must_use]
-    pub fn http(method: Method, servers: &[SocketAddr]) -> Self {
+    pub fn http(layout: &Layout, servers: &[SocketAddr]) -> Self {
         let server = |server: &SocketAddr| ServerSection {
-            address: *server,
-            forward: method.word().to_owned(),
+            address: server.to_string(),
+            forward: layout.method.word().to_owned(),
             weight: 1,
         };
         let service = ServiceSection {
             name: "web".to_owned(),
-            address: format!("{VIP}:{PORT}"),
+            address: layout.service().to_string(),
             scheduler: "rr".to_owned(),
             on_failure: "quiesce".to_owned(),
             fall: 3,

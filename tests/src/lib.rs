@@ -8,7 +8,8 @@
 //! ```
 //!
 //! Every box is a network namespace. Requests go through the director. Masqueraded servers answer through the
-//! director, directly routed ones straight to the clients' leg on the switch.
+//! director, directly routed and tunnelled ones straight to the clients' leg on the switch. A [`layout::Layout`] says
+//! what differs from lab to lab.
 
 pub mod agent;
 pub mod agent_config;
@@ -22,8 +23,10 @@ pub mod fault;
 pub mod flood;
 pub mod http;
 pub mod lab;
+pub mod layout;
 pub mod leftovers;
 pub mod namespace;
+pub mod netlink;
 pub mod network;
 pub mod observation;
 pub mod packet;
