@@ -1,19 +1,15 @@
 //! The director's side of IPVS: the kernel module, its settings, and the table as `ipvsadm` knows it.
 
-use std::{
-    net::SocketAddr,
-    path::Path,
-    process::{Command, Stdio},
-};
+use std::{net::SocketAddr, path::Path};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
 use crate::{
     client::Transport,
     layout::{Layout, Method, Numbers},
     namespace::Namespace,
     network::set,
-    process,
+    process::{self, load_module},
     watch::PROC_FILE,
 };
 
@@ -26,12 +22,7 @@ pub fn has_ipvs(director: &Namespace) -> Result<bool> {
 /// one with its next packet.
 pub fn prepare_ipvs(director: &Namespace) -> Result<()> {
     if !has_ipvs(director)? {
-        let loaded = Command::new("modprobe").arg("ip_vs").stderr(Stdio::inherit()).status();
-        if !loaded.is_ok_and(|status| status.success()) || !has_ipvs(director)? {
-            bail!(
-                "this kernel has no IPVS: modprobe ip_vs failed; in a VM of the project (cargo xtask vm) it is there"
-            );
-        }
+        load_module("ip_vs").context("this kernel has no IPVS")?;
     }
     set(director, &["net/ipv4/vs/expire_nodest_conn=1"])
 }

@@ -220,6 +220,11 @@ impl Network {
     /// Lets the servers unpack what reaches them through a tunnel.
     fn end_tunnels(&self) -> Result<()> {
         let Method::Tunnel(encapsulation) = self.layout.method else { return Ok(()) };
+        if encapsulation == Encapsulation::Gue {
+            // The kernel loads by itself what it has a device's kind for, but not this.
+            let module = if self.layout.server_family == Family::V4 { "fou" } else { "fou6" };
+            process::load_module(module)?;
+        }
         (0..)
             .zip(&self.servers)
             .try_for_each(|(number, server)| ip(server, &self.tunnel_end(encapsulation, number)).map(drop))
