@@ -129,10 +129,12 @@ impl Load {
         Ok(Self { shared, thread: Some(thread) })
     }
 
-    /// What has an outcome so far, in the order of the outcomes.
+    /// What has an outcome so far, in the order of the starts.
     #[must_use]
     pub fn requests(&self) -> Vec<Request> {
-        self.shared.done.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let mut requests = self.shared.done.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        requests.sort_by_key(|request| request.started);
+        requests
     }
 
     /// How many requests `wanted` is true for, of those that have an outcome.
@@ -144,9 +146,7 @@ impl Load {
     /// Starts no more requests, waits for the outcome of all, and gives them in the order of their starts.
     pub fn stop(&mut self) -> Result<Vec<Request>> {
         self.end()?;
-        let mut requests = self.requests();
-        requests.sort_by_key(|request| request.started);
-        Ok(requests)
+        Ok(self.requests())
     }
 
     fn end(&mut self) -> Result<()> {

@@ -187,7 +187,7 @@ impl Layout {
 
     /// The address of a real server in one of the spoken families.
     #[must_use]
-    pub(crate) fn address_in(&self, family: Family, number: u8) -> IpAddr {
+    pub(crate) fn address_in(self, family: Family, number: u8) -> IpAddr {
         let behind = u8::from(self.link == Link::Router);
         match family {
             Family::V4 => Ipv4Addr::new(10, 0, behind, number + 1).into(),

@@ -64,6 +64,15 @@ impl Outcome {
         matches!(self, Self::Answered(_))
     }
 
+    /// The server that answered with status 200.
+    #[must_use]
+    pub fn server(&self) -> Option<&str> {
+        match self {
+            Self::Answered(server) => Some(server),
+            _ => None,
+        }
+    }
+
     /// The kind of the outcome, without names.
     #[must_use]
     pub fn kind(&self) -> &'static str {

@@ -208,7 +208,7 @@ impl Scene {
         Ok(())
     }
 
-    /// A whole failure: the fault, the edit, `after` of time, the repair and the return. Ends the clients.
+    /// A whole failure: the fault, the edit, `after` of time, the repair and the return. Clients go on.
     pub fn failover(&mut self, fault: Fault, server: usize, after: Duration) -> Result<(Observation, Texts)> {
         let before = self.table_text()?;
         let at = self.strike(fault, server)?;
@@ -222,9 +222,9 @@ impl Scene {
         Ok((observation, texts))
     }
 
-    /// What was seen so far of the failure of the server with this number. Ends the clients.
+    /// What was seen so far of the failure of the server with this number.
     pub fn observation(
-        &mut self,
+        &self,
         server: usize,
         fault: Moment,
         watched_until: Moment,
@@ -242,10 +242,15 @@ impl Scene {
             fault,
             watched_until,
             healed,
-            requests: self.load.stop()?,
+            requests: self.load.requests(),
             events: self.agent.events(),
             table: self.watch.history()?,
         })
+    }
+
+    /// From now on everything is as it should be, as far as the past goes.
+    pub fn forget(&mut self) {
+        self.healthy_since = Moment::now();
     }
 
     /// The states of the table since everything was as it should be; the first is that of then.

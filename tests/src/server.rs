@@ -38,7 +38,7 @@ impl RealServer {
     pub fn start(network: &Network, number: u8) -> Result<Self> {
         let namespace = network.servers[usize::from(number)].clone();
         let name = port_of(number);
-        let arguments = arguments(&network.layout, number, &name);
+        let arguments = arguments(network.layout, number, &name);
         let process = start(&namespace, &name, &arguments)?;
         let address = SocketAddr::new(network.layout.server_address(number), PORT);
         Ok(Self { name, number, address, namespace, bridge: network.servers_bridge(), arguments, process })
@@ -89,7 +89,7 @@ impl RealServer {
 }
 
 /// Where the server listens: TCP at every address; UDP at each of its own, for an answer comes from the socket's address.
-fn arguments(layout: &Layout, number: u8, name: &str) -> Vec<String> {
+fn arguments(layout: Layout, number: u8, name: &str) -> Vec<String> {
     let mut arguments = vec!["--name".to_owned(), name.to_owned()];
     for port in [PORT, SECOND_PORT] {
         for family in layout.spoken() {

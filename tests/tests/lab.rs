@@ -71,8 +71,8 @@ fn spread(lab: &Lab, transport: Transport) -> Result<()> {
 }
 
 /// A lab with IPVS.
-fn with_ipvs(layout: &Layout) -> Result<Lab> {
-    let lab = Lab::build(layout)?;
+fn with_ipvs(layout: Layout) -> Result<Lab> {
+    let lab = Lab::build(&layout)?;
     prepare_ipvs(&lab.network.director)?;
     Ok(lab)
 }
@@ -286,7 +286,7 @@ fn layouts() -> Vec<Layout> {
 fn every_layout_serves_and_a_killed_server_refuses() -> Result<()> {
     for layout in layouts() {
         say(&layout.to_string());
-        let mut lab = with_ipvs(&layout)?;
+        let mut lab = with_ipvs(layout)?;
         spread(&lab, Transport::Tcp)?;
         let plan = plan().to(&[layout.service()]);
         assert_fails_only_as(&clients_under(&mut lab, Fault::ProcessKilled, plan)?, &["refused", "reset"]);
@@ -299,7 +299,7 @@ fn every_layout_serves_and_a_killed_server_refuses() -> Result<()> {
 fn tunnelled_servers_fall_silent_as_others_do() -> Result<()> {
     let layout = Layout::new(Method::Tunnel(Encapsulation::Gre)).families(Family::V6, Family::V4);
     for fault in [Fault::LinkDown, Fault::PortFiltered] {
-        let mut lab = with_ipvs(&layout)?;
+        let mut lab = with_ipvs(layout)?;
         spread(&lab, Transport::Tcp)?;
         let requests = clients_under(&mut lab, fault, plan().to(&[layout.service()]))?;
         assert_fails_only_as(&requests, &["timed out", "unreachable"]);
@@ -312,7 +312,7 @@ fn tunnelled_servers_fall_silent_as_others_do() -> Result<()> {
 fn datagrams_are_answered_until_the_server_is_killed() -> Result<()> {
     for (method, seen) in [(Method::Masquerade, "refused"), (Method::DirectRoute, "refused")] {
         let layout = Layout::new(method);
-        let mut lab = with_ipvs(&layout)?;
+        let mut lab = with_ipvs(layout)?;
         spread(&lab, Transport::Udp)?;
         let plan = LoadPlan { transport: Transport::Udp, ..plan() };
         assert_fails_only_as(&clients_under(&mut lab, Fault::ProcessKilled, plan)?, &[seen]);
@@ -326,7 +326,7 @@ fn a_firewall_mark_makes_one_service_of_two_ports() -> Result<()> {
     for layout in
         [Layout::new(Method::Masquerade), Layout::new(Method::DirectRoute).families(Family::V6, Family::V6)]
     {
-        let mut lab = with_ipvs(&layout)?;
+        let mut lab = with_ipvs(layout)?;
         mark(&lab.network.director, &layout, &[PORT, SECOND_PORT], 1)?;
         let servers: Vec<_> = lab
             .addresses()
