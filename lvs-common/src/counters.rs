@@ -103,12 +103,13 @@ counters! {
     #[repr(C, align(64))]
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
     Doubts {
-        /// Packets that are neither IPv4 nor IPv6 (ARP, …), or of a protocol that IPVS doesn't balance.
+        /// Packets that are neither IPv4 nor IPv6 (ARP, …), or at a server's address but of a protocol that IPVS doesn't
+        /// balance; into the director also ICMP that calls nothing unreachable.
         other_protocol: u64,
-        /// Packets to or from none of the servers.
+        /// Packets to or from none of the servers. Most are told by their address and not looked at any further.
         no_server: u64,
         /// Packets that end at a tunnelled server's address but carry nothing for a service, or in a form that isn't
-        /// known.
+        /// known. Not exact: an address that shares its interest byte with such a server's counts here too.
         unknown_tunnel: u64,
         /// Fragments that are not the first: they carry no ports.
         fragment: u64,

@@ -16,6 +16,10 @@ pub enum EndpointKind {
     Address = 1,
     /// Masquerade in a firewall-mark service whose servers have no port of their own: `address` is the real server's,
     /// `port` is 0, `link` begins with the mark.
+    ///
+    /// What the server answers bears no mark: it is found under mark 0, which no service can have. The agent adds that
+    /// key where the address belongs to one server of one firewall-mark service only. Out of the director it is looked
+    /// up for the agent's own probes alone, whose mark is their own.
     AddressMark = 2,
     /// Direct route: `address` and `port` are the virtual ones, `link` begins with the server's MAC address.
     Link = 3,
@@ -68,23 +72,26 @@ pub struct EndpointKey6 {
     pub link: [u8; 16],
 }
 
-/// A handshake that is not completed yet: one client's address and port towards one server.
+/// A handshake that is not completed yet, or under masquerade a UDP datagram that had no answer yet: one client's address
+/// and port towards one server.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Pod, Zeroable)]
 pub struct HandshakeKey {
     /// The client's address; IPv4 mapped.
     pub client: [u8; 16],
-    /// The server the SYN went to.
+    /// The server the SYN or datagram went to.
     pub server: ServerId,
     /// The client's port, as the two bytes on the wire.
     pub port: [u8; 2],
+    /// IANA protocol number: TCP or UDP.
+    pub protocol: u8,
     /// Always zero: the kernel hashes keys by their bytes.
-    pub zero: [u8; 2],
+    pub zero: u8,
 }
 
 /// An IPv4 address as IPv6 writes it.
 #[must_use]
-#[inline(always)]
+#[inline]
 pub const fn mapped(address: [u8; 4]) -> [u8; 16] {
     let [a, b, c, d] = address;
     [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]

@@ -18,9 +18,9 @@ impl Latencies {
 
     /// The bucket that a time is counted in.
     #[must_use]
-    #[inline(always)]
+    #[inline]
     pub const fn bucket_of(ns: u64) -> usize {
-        let octave = 63 - (ns | 1).leading_zeros();
+        let octave = (ns | 1).ilog2();
         if octave < Self::FIRST {
             return 0;
         }
@@ -35,9 +35,8 @@ impl Latencies {
         if bucket + 1 >= Self::BUCKETS {
             return None;
         }
-        let octave = Self::FIRST + bucket as u32 / 2;
-        let start = 1 << octave;
-        Some(if bucket % 2 == 0 { start } else { start + start / 2 })
+        let start = 1 << (Self::FIRST as usize + bucket / 2);
+        Some(if bucket.is_multiple_of(2) { start } else { start + start / 2 })
     }
 
     /// The sum of both, bucket by bucket.

@@ -86,15 +86,15 @@ pub struct Again {
     pub flows: u32,
 }
 
-/// One open handshake.
+/// One open handshake, or one client's UDP datagrams without an answer.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct Handshake {
-    /// When the first SYN was sent.
+    /// When the first SYN or datagram was sent.
     pub since_ns: u64,
-    /// The client's initial sequence number, host byte order.
+    /// The client's initial sequence number, host byte order; 0 for UDP.
     pub sequence: u32,
-    /// How far it got and whose it is: [`Handshake::ANSWERED`], [`Handshake::PROBE`].
+    /// How far it got and whose it is: [`Handshake::ANSWERED`], [`Handshake::PROBE`], [`Handshake::AGAIN`].
     pub flags: u32,
 }
 
@@ -103,6 +103,9 @@ impl Handshake {
     pub const ANSWERED: u32 = 1;
     /// It belongs to one of the agent's own probes.
     pub const PROBE: u32 = 2;
+    /// The SYN, or another datagram, was sent since: the answer may be to either, and its time means nothing (Karn's
+    /// algorithm, RFC 6298, section 3).
+    pub const AGAIN: u32 = 4;
 }
 
 /// One sampled established flow, in a slot of its server's. A flow whose slot is taken by one that is still active is not

@@ -16,6 +16,7 @@ pub mod agent_config;
 pub mod agent_log;
 pub mod client;
 pub mod clock;
+pub mod contest;
 pub mod demo;
 pub mod director;
 pub mod disturbance;

@@ -42,6 +42,7 @@ pub struct Scene {
     /// Since when everything is as it should be.
     pub healthy_since: Moment,
     config: String,
+    is_long_lived: bool,
 }
 
 /// How a scene is set.
@@ -124,7 +125,9 @@ impl Scene {
         })
         .with_context(|| agent.diagnosis())?;
         let load = Load::start(&lab.network.clients, setting.load.clone())?;
-        let mut scene = Self { load, watch, agent, lab, healthy_since: Moment::now(), config };
+        let is_long_lived = matches!(setting.load.pattern, Pattern::LongLived { .. });
+        let mut scene =
+            Self { load, watch, agent, lab, healthy_since: Moment::now(), config, is_long_lived };
         scene.wait_until_serving()?;
         scene.healthy_since = Moment::now();
         Ok(scene)
@@ -189,13 +192,13 @@ impl Scene {
         fault.heal(&self.lab.network.switch, &mut self.lab.servers[server])
     }
 
-    /// Waits until the repaired server is in the table and serves again.
+    /// Waits until the repaired server is in the table and, where clients open new connections, serves again.
     pub fn wait_until_back(&mut self, server: usize) -> Result<()> {
         let address = self.lab.servers[server].address();
         self.wait(&format!("{address} to come back"), RETURN_LIMIT, |scene| {
             Ok(scene.watch.table()?.is_in_everywhere(address))
         })?;
-        self.wait_until_serving()
+        if self.is_long_lived { Ok(()) } else { self.wait_until_serving() }
     }
 
     /// Lets time pass in which the agent must go on.

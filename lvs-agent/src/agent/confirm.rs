@@ -91,7 +91,14 @@ impl Bursts {
     pub(super) fn start(&mut self, server: ServerId, ask: Ask, before: u32, count: NonZeroU32) {
         // Finished tasks are only kept until they are looked at.
         while self.tasks.try_join_next().is_some() {}
-        let burst = Burst::new(CheckId(server.0), ask.target, ask.question.clone(), count, &self.settings);
+        let burst = Burst::new(
+            CheckId(server.0),
+            ask.target,
+            ask.question.clone(),
+            count,
+            &self.settings,
+            self.settings.timeout,
+        );
         self.tasks.spawn(run(self.prober.clone(), burst, server, ask, before, self.reports.clone()));
     }
 }

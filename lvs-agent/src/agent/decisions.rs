@@ -5,9 +5,10 @@ use std::{collections::HashMap, net::SocketAddr};
 use crate::{
     config::VirtualService,
     health::{Health, Source, State, Thresholds, Transition},
-    ipvs::{Wanted, WantedDestination, WantedService},
+    ipvs::{ServiceFlags, Wanted, WantedDestination, WantedService, Wish},
+    passive::Forwarding,
     pool::{Decision, Pool, Presence},
-    service::{DestinationKey, Weight},
+    service::{DestinationKey, ForwardingMethod, Weight},
 };
 
 /// One service, the health of its servers and how they stand.
@@ -138,7 +139,12 @@ impl Decisions {
 
 impl Service {
     fn wanted(&self) -> WantedService {
-        let mut wanted = WantedService::new((&self.config.scheduler).into());
+        let config = &self.config;
+        let mut wanted = WantedService::new((&config.scheduler).into());
+        wanted.persistence = Wish::Set(config.persistence);
+        wanted.flags = config.one_packet.map_or(Wish::Keep, |one_packet| {
+            Wish::Set(if one_packet { ServiceFlags::ONE_PACKET } else { ServiceFlags::NONE })
+        });
         wanted.destinations = self.destinations().collect();
         wanted
     }
@@ -146,7 +152,11 @@ impl Service {
     fn destinations(&self) -> impl Iterator<Item = (SocketAddr, WantedDestination)> {
         self.config.servers.iter().enumerate().filter_map(|(index, server)| {
             let weight = self.pool.weight(index)?;
-            Some((server.address, WantedDestination::new(server.method, weight)))
+            let mut wanted = WantedDestination::new(server.method, weight);
+            if server.method == ForwardingMethod::Tunnel {
+                wanted.tunnel = Wish::Set(server.tunnel);
+            }
+            Some((server.address, wanted))
         })
     }
 }
@@ -154,6 +164,15 @@ impl Service {
 /// The destinations of a service, in the order of its servers.
 pub(super) fn destinations(service: &VirtualService) -> impl Iterator<Item = DestinationKey> {
     (0..service.servers.len()).map(|index| destination_key(service, index))
+}
+
+/// The same, and how packets get there.
+pub(super) fn forwardings(service: &VirtualService) -> impl Iterator<Item = Forwarding> {
+    destinations(service).zip(&service.servers).map(|(destination, server)| Forwarding {
+        destination,
+        method: server.method,
+        tunnel: server.tunnel,
+    })
 }
 
 fn destination_key(service: &VirtualService, index: usize) -> DestinationKey {

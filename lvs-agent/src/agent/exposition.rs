@@ -135,14 +135,17 @@ fn values(counters: &ServerCounters) -> [u64; 18] {
     ]
 }
 
+/// Names and values of a target's labels.
+type Labels = [(&'static str, String); 4];
+
 /// What the passive side shows: labels are made once, values each time.
 pub(super) struct Passive {
-    labels: BTreeMap<ServerId, [(&'static str, String); 3]>,
+    labels: BTreeMap<ServerId, Labels>,
 }
 
 impl Passive {
     pub(super) fn new(targets: &Targets, services: &[VirtualService]) -> Self {
-        let labels = targets.all().iter().map(|target| (target.id, labels(target, services))).collect();
+        let labels = targets.all().map(|target| (target.id, labels(target, services))).collect();
         Self { labels }
     }
 
@@ -194,11 +197,16 @@ fn publish_doubts(doubts: &Doubts) {
 }
 
 /// A target by its server and the names of the services that it is in; a masqueraded server may be in several.
-fn labels(target: &Target, services: &[VirtualService]) -> [(&'static str, String); 3] {
+fn labels(target: &Target, services: &[VirtualService]) -> Labels {
     let is_in = |service: &&VirtualService| target.destinations.iter().any(|one| one.service == service.key);
     let names: Vec<&str> = services.iter().filter(is_in).map(|service| service.name.as_str()).collect();
     let server = target.destinations.first().map_or_else(String::new, |first| first.server.to_string());
-    [("service", names.join(",")), ("server", server), ("method", target.method.to_string())]
+    [
+        ("service", names.join(",")),
+        ("server", server),
+        ("method", target.method.to_string()),
+        ("protocol", target.protocol().to_string()),
+    ]
 }
 
 /// Shows how one destination stands.

@@ -24,7 +24,7 @@ use crate::{
     config::Question,
     health::{Source, State, Transition},
     ipvs::Wanted,
-    passive::{Observation, Strength, Suspicion, Targets},
+    passive::{Layer, Observation, Strength, Suspicion, Targets},
     probe::{CheckId, CheckResult, Outcome, ProbeTarget, Verdict, budget::Budget, burst::BurstProbe},
     service::DestinationKey,
 };
@@ -195,7 +195,7 @@ impl Judge {
         let Some(target) = self.targets.get(server) else { return false };
         target.destinations.iter().any(|destination| {
             let siblings: BTreeSet<ServerId> =
-                self.targets.of_service(&destination.service).map(|sibling| sibling.id).collect();
+                self.targets.of_service(&destination.service, target.protocol()).map(|one| one.id).collect();
             self.suspected.is_common(&siblings, Instant::now())
         })
     }
@@ -223,11 +223,11 @@ impl Judge {
             self.under_way.remove(&server);
             counter!("lvs_common_suspicions_total").increment(1);
             story::common(&self.decisions, ask);
-            self.tell(Feedback::Observed(server, Observation::Cleared));
+            self.tell(Feedback::Observed(server, Observation::Cleared(Layer::Host)));
         } else if cleared {
             self.under_way.remove(&server);
             counter!("lvs_suspicions_cleared_total").increment(1);
-            self.tell(Feedback::Observed(server, Observation::Cleared));
+            self.tell(Feedback::Observed(server, Observation::Cleared(Layer::Host)));
         } else if failed && undecided {
             // The one probe of a weak suspicion has failed: now the rest.
             self.confirm(server, Strength::Strong);
@@ -260,12 +260,13 @@ impl Judge {
     /// Lets the detector know which servers there is nothing left to suspect of.
     fn tell_passive(&self, destination: &DestinationKey, consequence: &Consequence) {
         let Transition { from, to } = consequence.transition;
-        let Some(target) = self.targets.of(destination) else { return };
         let is_down = |one: &DestinationKey| self.decisions.state(one).is_some_and(State::is_down);
-        if to.is_down() && target.destinations.iter().all(is_down) {
-            self.tell(Feedback::Observed(target.id, Observation::Down));
-        } else if to.is_up() && !from.is_up() {
-            self.tell(Feedback::Observed(target.id, Observation::Up));
+        for target in self.targets.of(destination) {
+            if to.is_down() && target.destinations.iter().all(is_down) {
+                self.tell(Feedback::Observed(target.id, Observation::Down));
+            } else if to.is_up() && !from.is_up() {
+                self.tell(Feedback::Observed(target.id, Observation::Up));
+            }
         }
     }
 

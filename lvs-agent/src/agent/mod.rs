@@ -173,6 +173,7 @@ impl Running {
             feedback,
             suspicions,
             tick: config.passive.tick,
+            ticks: 0,
         };
         let shutdown = self.shutdown.clone();
         self.spawn("watch", async move {
@@ -214,10 +215,7 @@ impl Running {
 
 /// The endpoints on the wire, of all services.
 fn targets(config: &Config) -> Targets {
-    let destinations = config.services.iter().flat_map(|service| {
-        decisions::destinations(service).zip(service.servers.iter().map(|server| server.method))
-    });
-    let targets = Targets::new(destinations);
+    let targets = Targets::new(config.services.iter().flat_map(decisions::forwardings));
     for (destination, reason) in targets.without_signal() {
         info!(%destination, "no passive signal for {destination} (yet): {reason}");
     }

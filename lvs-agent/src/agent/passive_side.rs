@@ -10,9 +10,8 @@ use super::watch;
 use crate::{
     config::{Config, PassiveSettings},
     netlink::DEFAULT_TIMEOUT,
-    network::{Links, Neighbours, NetworkError, NextHop, RouteLookup, RouteQuery},
-    passive::{KernelSide, PassiveError, Signals, Sizes, Targets},
-    service::ForwardingMethod,
+    network::{Links, Neighbours, NetworkError, RouteLookup, RouteQuery},
+    passive::{KernelSide, PassiveError, Path, Signals, Sizes, Targets},
 };
 
 /// aya-log's number for "no level at all".
@@ -51,13 +50,17 @@ pub(super) async fn set_up(config: &Config, targets: &mut Targets) -> Option<Pas
         info!("the passive signal is switched off in the configuration");
         return None;
     }
-    if targets.all().is_empty() {
+    if targets.all().len() == 0 {
         warn!("no server's packets can be attributed: active checks only");
         return None;
     }
     match load(config, targets) {
         Ok(mut side) => {
             let devices = devices(config, targets).await;
+            let (kernel, signals) = (&mut side.kernel, &mut side.signals);
+            if let Err(error) = watch::apply(kernel, signals, &targets.changes()) {
+                warn!("{error}");
+            }
             attach(&mut side.kernel, &devices).then_some(side)
         }
         Err(error) => {
@@ -71,8 +74,8 @@ fn load(config: &Config, targets: &mut Targets) -> Result<PassiveSide, PassiveEr
     let servers = u32::try_from(targets.all().len()).unwrap_or(u32::MAX);
     let handshakes = servers.saturating_mul(HANDSHAKES_EACH).clamp(*HANDSHAKES.start(), *HANDSHAKES.end());
     let log_level = if config.passive.log_faults { LOG_WARNINGS } else { LOG_NOTHING };
-    let (mut kernel, signals) = KernelSide::load(Sizes { servers, handshakes }, log_level)?;
-    watch::apply(&mut kernel, &targets.changes())?;
+    let (mut kernel, mut signals) = KernelSide::load(Sizes { servers, handshakes }, log_level)?;
+    watch::apply(&mut kernel, &mut signals, &targets.changes())?;
     Ok(PassiveSide { kernel, signals })
 }
 
@@ -92,35 +95,34 @@ fn attach(kernel: &mut KernelSide, devices: &BTreeSet<String>) -> bool {
 }
 
 /// The devices that the operator has named, or those that the routes to the servers lead through.
-async fn devices(config: &Config, targets: &Targets) -> BTreeSet<String> {
-    if !config.passive.devices.is_empty() {
-        return config.passive.devices.iter().cloned().collect();
-    }
+async fn devices(config: &Config, targets: &mut Targets) -> BTreeSet<String> {
+    let named = &config.passive.devices;
     match routed_devices(targets).await {
-        Ok(devices) => devices,
+        Ok(devices) if named.is_empty() => devices,
+        Ok(_) => named.iter().cloned().collect(),
         Err(error) => {
             warn!("can't look up the servers' routes: {error}");
-            BTreeSet::new()
+            named.iter().cloned().collect()
         }
     }
 }
 
-async fn routed_devices(targets: &Targets) -> Result<BTreeSet<String>, NetworkError> {
+async fn routed_devices(targets: &mut Targets) -> Result<BTreeSet<String>, NetworkError> {
     let mut lookup = RouteLookup::connect(DEFAULT_TIMEOUT).await?;
     let mut neighbours = Neighbours::connect(DEFAULT_TIMEOUT).await?;
     let mut devices = BTreeSet::new();
-    for target in targets.all() {
-        let address = target.address();
+    for address in targets.addresses() {
         match lookup.lookup(address, RouteQuery::default()).await {
-            Ok(route) if route.next_hop == NextHop::Local => {
-                warn!(server = %address, "it is the director itself: no passive signal for it");
-            }
             Ok(route) => {
-                if target.method == ForwardingMethod::DirectRoute {
-                    // What is not known yet comes through the watch of the neighbour table.
-                    if let Err(error) = neighbours.resolve(route.device, address).await {
-                        warn!("{error}");
-                    }
+                let Some(next_hop) = route.neighbour() else {
+                    warn!(server = %address, "it is the director itself: no passive signal for it");
+                    targets.path(address, Some(Path::Local));
+                    continue;
+                };
+                targets.path(address, Some(Path::Out { device: route.device, next_hop }));
+                // What is not known yet comes through the watch of the neighbour table.
+                if let Err(error) = neighbours.resolve(route.device, next_hop).await {
+                    warn!("{error}");
                 }
                 devices.insert(route.device_name);
             }

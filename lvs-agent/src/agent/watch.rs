@@ -18,11 +18,17 @@ use super::exposition;
 use crate::{
     clock::monotonic_ns,
     network::NeighbourChange,
-    passive::{Change, Detector, KernelSide, Observation, PassiveError, Signals, Suspicion, Targets, View},
+    passive::{
+        Change, Detector, Finding, KernelSide, Observation, PassiveError, Sight, Signals, Suspicion, Targets,
+        View,
+    },
 };
 
 /// How often the counters are put where `/metrics` shows them.
 const EXPOSITION: Duration = Duration::from_secs(1);
+
+/// After how many ticks the detector learns from the counters.
+const LEARN_EVERY: u32 = 10;
 
 /// What the detector is told by those who decide.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +50,8 @@ pub(super) struct Watch {
     pub(super) feedback: mpsc::Receiver<Feedback>,
     pub(super) suspicions: mpsc::Sender<Suspicion>,
     pub(super) tick: Duration,
+    /// How many ticks there were.
+    pub(super) ticks: u32,
 }
 
 impl Watch {
@@ -85,22 +93,24 @@ impl Watch {
             metrics::counter!("lvs_passive_stalls_total").increment(1);
             debug!("the director stood still for {} ms: silence is measured anew", late.as_millis());
         }
-        let ids: Vec<ServerId> = self.targets.all().iter().map(|target| target.id).collect();
+        let learning = self.ticks.is_multiple_of(LEARN_EVERY);
+        self.ticks = self.ticks.wrapping_add(1);
+        let ids: Vec<ServerId> = self.targets.all().map(|target| target.id).collect();
         for id in ids {
+            if learning {
+                self.detector.learn(id, &self.signals.counters(id), monotonic_ns());
+            }
             self.look(id);
         }
     }
 
     fn look(&mut self, id: ServerId) {
         let Some(target) = self.targets.get(id) else { return };
-        let view = View {
-            id,
-            half_seen: target.is_half_seen(),
-            counters: self.signals.counters(id),
-            state: self.signals.state(id),
-        };
+        let sight @ (Sight::Whole | Sight::Half) = target.sight() else { return };
+        let view = View { id, sight, state: self.signals.state(id) };
         // The state first, then the clock: what was read can't be younger than now.
-        let Some(suspicion) = self.detector.look(&view, monotonic_ns()) else { return };
+        let Some(finding) = self.detector.look(&view, || u32::MAX, monotonic_ns()) else { return };
+        let Finding::Suspicion(suspicion) = finding else { return };
         if self.suspicions.try_send(suspicion).is_err() {
             // Those who decide are behind by a whole channel; the next tick raises it again.
             debug!("suspicion dropped: the channel is full");
@@ -116,11 +126,11 @@ impl Watch {
     }
 
     fn neighbour(&mut self, change: &NeighbourChange) -> Result<(), PassiveError> {
-        let changes = self.targets.neighbour(change.address, change.mac);
+        let changes = self.targets.neighbour(change.device, change.address, change.mac);
         if !changes.is_empty() {
             info!(address = %change.address, "the MAC address of a server is {}", mac_text(change.mac));
         }
-        apply(&mut self.kernel, &changes)
+        apply(&mut self.kernel, &mut self.signals, &changes)
     }
 
     fn detach(&mut self) {
@@ -135,11 +145,16 @@ impl Watch {
 }
 
 /// Makes the kernel side's maps follow.
-pub(super) fn apply(kernel: &mut KernelSide, changes: &[Change]) -> Result<(), PassiveError> {
+pub(super) fn apply(
+    kernel: &mut KernelSide,
+    signals: &mut Signals,
+    changes: &[Change],
+) -> Result<(), PassiveError> {
     for change in changes {
         match change {
             Change::Watch(key, id) => kernel.watch(key, *id)?,
             Change::Unwatch(key) => kernel.unwatch(key)?,
+            Change::Reset(id) => signals.reset(*id),
         }
     }
     Ok(())

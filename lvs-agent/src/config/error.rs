@@ -8,6 +8,8 @@ use std::{
 
 use thiserror::Error;
 
+use crate::service::ForwardingMethod;
+
 /// How many faults are kept: a person mends a screen of them at a time, and a wrong default may fault every server.
 const KEPT_FAULTS: usize = 20;
 /// How many characters of a source line are shown around the fault.
@@ -209,6 +211,14 @@ pub enum KeyFault {
         /// What could be written.
         example: &'static str,
     },
+    /// A key that only some kinds of tunnel have.
+    #[error("{key:?} has no meaning for a tunnel of type {kind:?}; remove it, or choose another type")]
+    WrongTunnel {
+        /// The key.
+        key: &'static str,
+        /// The tunnel's type.
+        kind: &'static str,
+    },
     /// A key that only some kinds of check have.
     #[error("{key:?} has no meaning for a check of type {kind:?}; remove it, or choose another type")]
     WrongCheck {
@@ -272,13 +282,13 @@ pub enum ValueFault {
         /// Those that are known.
         known: Vec<&'static str>,
     },
-    /// Something that LVS can do and this version can't.
-    #[error("{what} is not supported yet; {remedy}")]
-    NotSupported {
-        /// What.
-        what: String,
-        /// What can be done instead.
-        remedy: &'static str,
+    /// The mark that the agent's own probes carry.
+    #[error(
+        "{mark} ({mark:#x}) is the mark of this agent's own probes, which would go to the VIP; choose another"
+    )]
+    ProbeMark {
+        /// The mark.
+        mark: u32,
     },
     /// Text that is no address.
     #[error("{text:?} is no {wanted}; names are not looked up")]
@@ -289,7 +299,7 @@ pub enum ValueFault {
         wanted: &'static str,
     },
     /// An address without a port where one is needed.
-    #[error("{text:?} has no port; write \"{text}:80\"")]
+    #[error("{text:?} has no port; write it like \"127.0.0.1:9747\"")]
     NoPort {
         /// The address.
         text: String,
@@ -357,6 +367,57 @@ pub enum Contradiction {
     /// Two keys of which only one can be.
     #[error("a service has either an address or a firewall mark; remove \"address\" or \"mark\"")]
     AddressAndMark,
+    /// An IP version where the address says it.
+    #[error("\"family\" is only for a service by firewall mark; remove it, the address says it")]
+    FamilyWithoutMark,
+    /// A protocol where the mark stands for all.
+    #[error("a service by firewall mark takes packets of every protocol; remove \"protocol\"")]
+    MarkWithProtocol,
+    /// A service for every port that isn't persistent.
+    #[error(
+        "the address has no port; add one, such as \":80\", or make the service persistent \
+         (persistent = \"300s\"): only then can it be for every port"
+    )]
+    EveryPort,
+    /// A netmask for a persistence that isn't there.
+    #[error(
+        "\"persistent-netmask\" has no meaning without \"persistent\"; add persistent = \"300s\", or remove it"
+    )]
+    NetmaskWithoutPersistence,
+    /// One-packet scheduling of what isn't UDP.
+    #[error("\"one-packet\" is for UDP only; remove it, or add protocol = \"udp\"")]
+    OnePacketWithoutUdp,
+    /// A tunnel for a server that is reached otherwise.
+    #[error("\"tunnel\" has no meaning here; remove it, or add forward = \"tunnel\"")]
+    TunnelWithoutForward,
+    /// A server of another IP version than its clients.
+    #[error(
+        "{method} can't reach {address}: the service's clients have the other IP version; write an address of theirs, \
+         or use \"tunnel\""
+    )]
+    OtherFamily {
+        /// The server's address.
+        address: String,
+        /// How it should be reached.
+        method: ForwardingMethod,
+    },
+    /// A server's port that nobody would ever be sent to.
+    #[error(
+        "the clients' port is kept in this service, so that the server's ({server}) has no effect; leave it away"
+    )]
+    UnusedPort {
+        /// The server's port.
+        server: u16,
+    },
+    /// A check that doesn't know which port to ask.
+    #[error(
+        "the check doesn't know which TCP port to ask in service {service}; add port = 80 (or whichever answers), \
+         choose type = \"ping\", or give that service a check of its own"
+    )]
+    CheckWithoutPort {
+        /// The service.
+        service: String,
+    },
     /// A device named twice.
     #[error("device {device:?} is in the list twice; remove one")]
     DeviceTwice {
@@ -387,12 +448,14 @@ pub enum Contradiction {
         /// Line of the other one.
         line: usize,
     },
-    /// A direct-route server with a port of its own.
+    /// A server with a port of its own that the forwarding method can't translate to.
     #[error(
-        "direct-route can't change the port: the server's is {server}, the service's {service}; leave the server's \
-         port away, or use \"masquerade\""
+        "{method} can't change the port: the server's is {server}, the service's {service}; leave the server's port \
+         away, or use \"masquerade\""
     )]
-    DirectRoutePort {
+    KeptPort {
+        /// The method.
+        method: ForwardingMethod,
         /// The server's port.
         server: u16,
         /// The service's.

@@ -22,7 +22,7 @@ pub use error::{
     ValueFault,
 };
 
-use crate::service::{ForwardingMethod, Scheduler, ServiceKey, Weight};
+use crate::service::{ForwardingMethod, Persistence, Scheduler, ServiceKey, Tunnel, Weight};
 
 /// Everything an operator can say.
 #[derive(Clone, Debug, PartialEq)]
@@ -105,14 +105,28 @@ pub struct PassiveSettings {
 pub struct DetectorSettings {
     /// A server is never called silent sooner than this after the first SYN without an answer (masquerade).
     pub silence_masquerade: Duration,
-    /// The same where the director sees only the clients' half (direct route).
+    /// The same where the director sees only the clients' half (direct route, tunnel).
     pub silence_half_seen: Duration,
-    /// Nor sooner than this many times the server's usual wait from a SYN to the next proof of life.
-    pub silence_factor: f64,
-    /// From how many client networks (/24) SYNs must be waiting for a strong suspicion.
+    /// An application is never called silent sooner than this after the first request without a response.
+    pub silence_application: Duration,
+    /// From how many client networks (/24, /64) SYNs or requests must be waiting, or data be sent again.
     pub clients: u32,
+    /// How many false suspicions an hour of one server are bearable; sets the threshold of weak ones.
+    pub false_alarms: f64,
+    /// How sure a strong suspicion is: 10 to the minus this is the probability that a living server looks so.
+    pub phi: f64,
+    /// The share of packets that are lost anyway, from 0 to 1; more is learned where it is so.
+    pub loss: f64,
+    /// Over how long a time it is learned what is usual.
+    pub memory: Duration,
     /// After how many refused SYNs in a row, without an accepted one between, a suspicion is strong.
     pub refusals: u32,
+    /// Data sent again by so many client networks makes a strong suspicion …
+    pub resent_clients: u32,
+    /// … or by this share of the sampled active flows, from 0 to 1.
+    pub resent_share: f64,
+    /// How recent the newest of that data must be.
+    pub resent_within: Duration,
     /// How long the same server is left alone after a probe has cleared it; doubles each time.
     pub backoff: Duration,
     /// The longest such pause.
@@ -141,6 +155,10 @@ pub struct VirtualService {
     pub key: ServiceKey,
     /// How new connections are spread.
     pub scheduler: Scheduler,
+    /// For how long a client stays with its server, if at all.
+    pub persistence: Option<Persistence>,
+    /// UDP only: whether every packet is scheduled on its own. `None`: as it is found in the kernel's table.
+    pub one_packet: Option<bool>,
     /// Failures in a row that make a server's soft state hard.
     pub fall: NonZeroU32,
     /// Successes in a row that bring it back.
@@ -166,10 +184,13 @@ pub enum OnFailure {
 /// A real server in a service.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RealServer {
-    /// Address and port; under direct route the port is the service's.
+    /// Address and port; under direct route and tunnel the port is the service's. Port 0 where the service has none and
+    /// the client's is kept.
     pub address: SocketAddr,
     /// How packets reach it.
     pub method: ForwardingMethod,
+    /// How they are wrapped; only looked at where the method is a tunnel.
+    pub tunnel: Tunnel,
     /// Its weight when it is healthy.
     pub weight: Weight,
 }

@@ -9,11 +9,12 @@ use std::{
 use proptest::{collection, option, prelude::*, sample::select};
 
 use super::{
-    Destination, DestinationStatistics, KernelWeight, Netmask, Persistence, SchedulerName, Service,
-    ServiceEntry, ServiceFlags, Statistics, Table, Tunnel, TunnelFlags, Wanted, WantedDestination,
-    WantedService, Wish,
+    Destination, DestinationStatistics, KernelWeight, SchedulerName, Service, ServiceEntry, ServiceFlags,
+    Statistics, Table, Wanted, WantedDestination, WantedService, Wish,
 };
-use crate::service::{AddressFamily, ForwardingMethod, Protocol, ServiceKey, Weight};
+use crate::service::{
+    AddressFamily, ForwardingMethod, Netmask, Persistence, Protocol, ServiceKey, Tunnel, TunnelFlags, Weight,
+};
 
 /// Few enough to meet each other in two tables.
 fn key_of_few() -> impl Strategy<Value = ServiceKey> {

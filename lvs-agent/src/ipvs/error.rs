@@ -200,8 +200,8 @@ fn hint(errno: Errno) -> &'static str {
 mod tests {
     use super::*;
     use crate::{
-        ipvs::{Destination, KernelWeight, ServiceFlags, Tunnel},
-        service::{ForwardingMethod, Protocol},
+        ipvs::{Destination, KernelWeight, ServiceFlags},
+        service::{ForwardingMethod, Protocol, Tunnel},
     };
 
     fn key() -> ServiceKey {

@@ -19,8 +19,8 @@ pub use edit::{Conflict, Edit};
 pub use error::{IpvsError, Operation};
 pub use statistics::{DestinationStatistics, Statistics, TableStatistics};
 pub use table::{
-    Destination, InvalidSchedulerName, KernelWeight, Netmask, Persistence, SchedulerName, Service,
-    ServiceEntry, ServiceFlags, Table, Tunnel, TunnelFlags,
+    Destination, InvalidSchedulerName, KernelWeight, SchedulerName, Service, ServiceEntry, ServiceFlags,
+    Table,
 };
 pub use wanted::{Wanted, WantedDestination, WantedService, Wish};
 

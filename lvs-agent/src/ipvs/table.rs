@@ -1,14 +1,8 @@
 //! The kernel's table as a value: virtual services and their destinations, without what the kernel counts.
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    net::{Ipv4Addr, SocketAddr},
-    ops::BitOr,
-    time::Duration,
-};
+use std::{collections::BTreeMap, fmt, net::SocketAddr, ops::BitOr};
 
-use crate::service::{AddressFamily, ForwardingMethod, Scheduler, ServiceKey, Weight};
+use crate::service::{ForwardingMethod, Persistence, Scheduler, ServiceKey, Tunnel, Weight};
 
 /// All virtual services of one network namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -141,60 +135,6 @@ impl BitOr for ServiceFlags {
     }
 }
 
-/// For how long clients stay with their server, and which clients are one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Persistence {
-    seconds: u32,
-    netmask: Netmask,
-}
-
-impl Persistence {
-    /// `timeout` is rounded up to whole seconds, the kernel knows no others; `netmask` is of the service's IP
-    /// version.
-    #[must_use]
-    pub fn new(timeout: Duration, netmask: Netmask) -> Self {
-        let whole = timeout.as_secs().saturating_add(u64::from(timeout.subsec_nanos() > 0));
-        Self { seconds: u32::try_from(whole).unwrap_or(u32::MAX), netmask }
-    }
-
-    /// How long after its last connection a client is still remembered.
-    #[must_use]
-    pub fn timeout(&self) -> Duration {
-        Duration::from_secs(self.seconds.into())
-    }
-
-    /// The same as the kernel has it.
-    pub(super) fn seconds(&self) -> u32 {
-        self.seconds
-    }
-
-    /// The clients that count as one.
-    #[must_use]
-    pub fn netmask(&self) -> Netmask {
-        self.netmask
-    }
-}
-
-/// How much of a client's address counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Netmask {
-    /// The bits of an IPv4 address that count.
-    V4(Ipv4Addr),
-    /// How many leading bits of an IPv6 address count, 1 to 128.
-    V6(u32),
-}
-
-impl Netmask {
-    /// Every address is a client of its own.
-    #[must_use]
-    pub fn whole_address(family: AddressFamily) -> Self {
-        match family {
-            AddressFamily::V4 => Self::V4(Ipv4Addr::BROADCAST),
-            AddressFamily::V6 => Self::V6(128),
-        }
-    }
-}
-
 /// A real server in a service, as the kernel keeps it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Destination {
@@ -239,48 +179,6 @@ impl fmt::Display for KernelWeight {
     }
 }
 
-/// What a tunnelled packet is wrapped in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Tunnel {
-    /// IP in IP: protocol 4 for an inner IPv4 packet, 41 for IPv6.
-    #[default]
-    Ipip,
-    /// Generic UDP encapsulation.
-    Gue {
-        /// The UDP port on the server, never 0.
-        port: u16,
-        /// How its checksum is made.
-        flags: TunnelFlags,
-    },
-    /// GRE, protocol 47.
-    Gre {
-        /// How its checksum is made.
-        flags: TunnelFlags,
-    },
-    /// One that this program doesn't know: passed through as it is.
-    Other {
-        /// `IPVS_DEST_ATTR_TUN_TYPE`, neither of the above.
-        kind: u8,
-        /// `IPVS_DEST_ATTR_TUN_PORT`.
-        port: u16,
-        /// `IPVS_DEST_ATTR_TUN_FLAGS`.
-        flags: TunnelFlags,
-    },
-}
-
-/// How a tunnel's checksum is made (`IP_VS_TUNNEL_ENCAP_FLAG_*`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct TunnelFlags(pub u16);
-
-impl TunnelFlags {
-    /// There is none (`--tun-nocsum`).
-    pub const NO_CHECKSUM: Self = Self(0);
-    /// Over the whole packet (`--tun-csum`).
-    pub const CHECKSUM: Self = Self(1);
-    /// Remote checksum offload, GUE only (`--tun-remcsum`).
-    pub const REMOTE_CHECKSUM: Self = Self(2);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -298,16 +196,6 @@ mod tests {
         for name in ["", "sixteen-letters!", "r\0r"] {
             assert!(SchedulerName::try_from(name).is_err(), "{name:?}");
         }
-    }
-
-    #[test]
-    fn persistence_has_whole_seconds() {
-        let netmask = Netmask::whole_address(AddressFamily::V4);
-        for (given, kept) in [(0, 0), (1, 1), (999, 1), (1000, 1), (1001, 2)] {
-            let persistence = Persistence::new(Duration::from_millis(given), netmask);
-            assert_eq!(persistence.timeout(), Duration::from_secs(kept), "{given} ms");
-        }
-        assert_eq!(Persistence::new(Duration::MAX, netmask).seconds(), u32::MAX);
     }
 
     #[test]

@@ -5,8 +5,8 @@ use std::{
     net::SocketAddr,
 };
 
-use super::table::{Destination, Persistence, SchedulerName, Service, ServiceFlags, Tunnel};
-use crate::service::{ForwardingMethod, ServiceKey, Weight};
+use super::table::{Destination, SchedulerName, Service, ServiceFlags};
+use crate::service::{ForwardingMethod, Persistence, ServiceKey, Tunnel, Weight};
 
 /// The services that are managed, and those that are to go. All others are foreign and left alone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

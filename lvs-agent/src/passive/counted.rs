@@ -1,6 +1,6 @@
 //! What the kernel side has counted, as values.
 
-use std::io;
+use std::{io, ops::Range};
 
 use aya::maps::MapData;
 use bytemuck::Zeroable as _;
@@ -61,7 +61,7 @@ impl Signals {
 
     /// A server's sampled flows; slots that are free are left out.
     pub fn flows(&self, id: ServerId) -> impl Iterator<Item = Flow> {
-        self.slots(id).filter_map(|slot| self.flows.get(slot)).filter(|flow| flow.tag != 0)
+        slots(id).filter_map(|slot| self.flows.get(slot)).filter(|flow| flow.tag != 0)
     }
 
     /// What could not be attributed, summed over CPUs.
@@ -78,7 +78,7 @@ impl Signals {
             self.counters.set(entry, ServerCounters::zeroed());
         }
         self.states.set(id.0 as usize, ServerState::zeroed());
-        for slot in self.slots(id) {
+        for slot in slots(id) {
             self.flows.set(slot, Flow::zeroed());
         }
     }
@@ -90,9 +90,10 @@ impl Signals {
         let cpus = if server < servers { self.cpus } else { 0 };
         (0..cpus).map(move |cpu| cpu * servers + server)
     }
+}
 
-    fn slots(&self, id: ServerId) -> std::ops::Range<usize> {
-        let first = id.0 as usize * Flow::EACH;
-        first..first + Flow::EACH
-    }
+/// Where an id's sampled flows are.
+fn slots(id: ServerId) -> Range<usize> {
+    let first = id.0 as usize * Flow::EACH;
+    first..first + Flow::EACH
 }

@@ -8,9 +8,15 @@ mod detector;
 mod interest;
 mod mapped;
 mod programs;
+mod shape;
+mod sight;
 mod targets;
+mod wire_key;
 
 pub use counted::Signals;
-pub use detector::{Detector, Evidence, Observation, Strength, Suspicion, View};
+pub use detector::{Detector, Evidence, Finding, Layer, Observation, Strength, Suspicion, Usual, View};
 pub use programs::{KernelSide, PassiveError, Sizes};
-pub use targets::{Change, Mac, NoSignal, Target, Targets, WireKey};
+pub use shape::Forwarding;
+pub use sight::{NoSignal, Sight};
+pub use targets::{Change, Path, Target, Targets};
+pub use wire_key::{Mac, WireKey};

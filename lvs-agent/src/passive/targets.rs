@@ -1,84 +1,38 @@
-//! Which packets are whose: from destinations and the neighbour table to entries in the kernel side's maps. Pure.
+//! Which packets are whose: from destinations, routes and the neighbour table to entries in the kernel side's maps. Pure.
 
 use std::{
-    collections::BTreeMap,
-    fmt,
-    net::{IpAddr, SocketAddr, SocketAddrV4},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    net::{IpAddr, SocketAddr},
 };
 
-use lvs_common::{EndpointKey4, EndpointKey6, EndpointKind, ServerId};
+use lvs_common::ServerId;
 
+use super::{Forwarding, Mac, NoSignal, Sight, WireKey, shape::Shape};
 use crate::service::{DestinationKey, ForwardingMethod, Protocol, ServiceKey};
 
-/// A link-layer address.
-pub type Mac = [u8; 6];
-
-/// What packets of one server look like.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum WireKey {
-    /// All addresses are IPv4.
-    V4(EndpointKey4),
-    /// Any address is IPv6.
-    V6(EndpointKey6),
-}
-
-impl WireKey {
-    /// What its parts stand for; `None` for a number that means nothing.
-    pub(super) fn kind(&self) -> Option<EndpointKind> {
-        let number = match self {
-            Self::V4(key) => key.kind,
-            Self::V6(key) => key.kind,
-        };
-        let kinds = [
-            EndpointKind::Address,
-            EndpointKind::AddressMark,
-            EndpointKind::Link,
-            EndpointKind::LinkMark,
-            EndpointKind::Tunnel,
-            EndpointKind::TunnelMark,
-            EndpointKind::Gue,
-        ];
-        kinds.into_iter().find(|kind| *kind as u8 == number)
-    }
-
-    /// The mark that its address begins with, where it does.
-    pub(super) fn mark(&self) -> u32 {
-        let bytes = match self {
-            Self::V4(EndpointKey4 { address, .. }) => *address,
-            Self::V6(EndpointKey6 { address: [a, b, c, d, ..], .. }) => [*a, *b, *c, *d],
-        };
-        u32::from_ne_bytes(bytes)
-    }
-}
-
-/// Why a destination has no passive signal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NoSignal {
-    /// Its protocol, IP version, forwarding method or kind of service is not attributed yet.
-    NotSupported(&'static str),
-    /// Its MAC address is not known (yet).
-    NeighbourUnknown,
-    /// Another server of the same service has the same MAC address: their packets look alike.
-    SameMac(SocketAddr),
-}
-
-impl fmt::Display for NoSignal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotSupported(what) => write!(f, "{what} can't be attributed by this version"),
-            Self::NeighbourUnknown => f.write_str("its MAC address is not in the neighbour table"),
-            Self::SameMac(other) => write!(f, "its packets look like those of {other}: same MAC address"),
-        }
-    }
-}
-
-/// A change to make in the kernel side's maps.
+/// A change to make in the kernel side, in the order given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// Packets with this key count for this id from now on.
-    Watch(WireKey, ServerId),
     /// Packets with this key count for nobody from now on.
     Unwatch(WireKey),
+    /// This id is another server's from now on: forget all that was counted and concluded.
+    Reset(ServerId),
+    /// Packets with this key count for this id from now on, whoever they counted for before.
+    Watch(WireKey, ServerId),
+}
+
+/// Which way packets to a server's address go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Path {
+    /// They stay on the director.
+    Local,
+    /// They leave.
+    Out {
+        /// Index of the device.
+        device: u32,
+        /// Whose MAC address they are sent to: the server itself, or a router.
+        next_hop: IpAddr,
+    },
 }
 
 /// One endpoint as seen on the wire.
@@ -90,268 +44,336 @@ pub struct Target {
     pub method: ForwardingMethod,
     /// The destinations that it serves: several where services share a masqueraded server.
     pub destinations: Vec<DestinationKey>,
-    /// The virtual address and port of direct route.
-    vip: Option<SocketAddrV4>,
-    server: SocketAddrV4,
+    shape: Shape,
 }
 
 impl Target {
     /// The real server's address.
     #[must_use]
     pub fn address(&self) -> IpAddr {
-        (*self.server.ip()).into()
+        self.shape.form.server()
     }
 
-    /// Whether the director sees only what clients send.
+    /// The protocol of its packets. A destination by firewall mark has one endpoint for each.
     #[must_use]
-    pub fn is_half_seen(&self) -> bool {
-        self.method != ForwardingMethod::Masquerade
+    pub fn protocol(&self) -> Protocol {
+        self.shape.protocol
+    }
+
+    /// How much is seen of it.
+    #[must_use]
+    pub fn sight(&self) -> Sight {
+        self.shape.sight()
+    }
+
+    /// Whether its packets are told apart by the MAC address that they are sent to.
+    #[must_use]
+    pub fn needs_mac(&self) -> bool {
+        self.shape.needs_mac()
+    }
+
+    /// What it is called in messages.
+    fn server(&self) -> SocketAddr {
+        self.destinations.first().map_or_else(|| SocketAddr::new(self.address(), 0), |first| first.server)
     }
 }
 
 /// All endpoints, the keys they have at the moment, and the destinations without one.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Targets {
-    endpoints: Vec<Target>,
+    capacity: u32,
+    endpoints: BTreeMap<ServerId, Target>,
+    ids: HashMap<Shape, ServerId>,
+    /// Destinations that have no endpoint at all.
     unsupported: Vec<(DestinationKey, NoSignal)>,
-    macs: BTreeMap<IpAddr, Mac>,
-    watched: BTreeMap<ServerId, WireKey>,
+    /// Ids from here on were never given.
+    next: u32,
+    /// Ids of endpoints that are gone, the one that has been gone for longest first.
+    freed: VecDeque<ServerId>,
+    paths: BTreeMap<IpAddr, Path>,
+    macs: BTreeMap<(u32, IpAddr), Mac>,
+    /// Devices that can't be watched, and why.
+    unwatched: BTreeMap<u32, String>,
+    watched: BTreeMap<WireKey, ServerId>,
 }
 
 impl Targets {
     /// Gives ids to destinations, in order.
     #[must_use]
-    pub fn new(destinations: impl IntoIterator<Item = (DestinationKey, ForwardingMethod)>) -> Self {
-        let mut all = Self::default();
-        let mut masqueraded: BTreeMap<SocketAddrV4, usize> = BTreeMap::new();
-        for (destination, method) in destinations {
-            let (vip, server) = match attributable(&destination, method) {
-                Ok(addresses) => addresses,
-                Err(reason) => {
-                    all.unsupported.push((destination, reason));
-                    continue;
-                }
-            };
-            let is_masqueraded = method == ForwardingMethod::Masquerade;
-            if let Some(&known) = masqueraded.get(&server).filter(|_| is_masqueraded) {
-                all.endpoints[known].destinations.push(destination);
-                continue;
-            }
-            let index = all.endpoints.len();
-            if is_masqueraded {
-                masqueraded.insert(server, index);
-            }
-            let id = ServerId(u32::try_from(index).unwrap_or(u32::MAX));
-            let vip = (!is_masqueraded).then_some(vip);
-            all.endpoints.push(Target { id, method, destinations: vec![destination], vip, server });
-        }
+    pub fn new(destinations: impl IntoIterator<Item = Forwarding>) -> Self {
+        let mut all = Self {
+            capacity: u32::MAX,
+            endpoints: BTreeMap::new(),
+            ids: HashMap::new(),
+            unsupported: Vec::new(),
+            next: 0,
+            freed: VecDeque::new(),
+            paths: BTreeMap::new(),
+            macs: BTreeMap::new(),
+            unwatched: BTreeMap::new(),
+            watched: BTreeMap::new(),
+        };
+        // No key was watched before, so that no id needs to be reset.
+        all.assign(destinations);
         all
+    }
+
+    /// From now on only ids below `capacity` are given: the kernel side's maps have room for no more.
+    pub fn limit(&mut self, capacity: u32) {
+        self.capacity = capacity;
+    }
+
+    /// Takes a new list of destinations. Endpoints that stay keep their ids.
+    pub fn update(&mut self, destinations: impl IntoIterator<Item = Forwarding>) -> Vec<Change> {
+        let reused = self.assign(destinations);
+        let (mut changes, watches) = self.rewatch();
+        changes.extend(reused.into_iter().map(Change::Reset));
+        changes.extend(watches);
+        changes
+    }
+
+    /// Takes note of the way that packets to a server's address go; `None`: nobody knows. An address of no server is
+    /// ignored, so that new servers are told by [`Targets::update`] first.
+    pub fn path(&mut self, server: IpAddr, path: Option<Path>) -> Vec<Change> {
+        if !self.all().any(|target| target.address() == server) {
+            return Vec::new();
+        }
+        let old = match path {
+            Some(path) => self.paths.insert(server, path),
+            None => self.paths.remove(&server),
+        };
+        if old == path { Vec::new() } else { self.changes() }
+    }
+
+    /// Takes note of a neighbour's MAC address on a device. `None` (failed or gone) leaves the last one that was known in
+    /// place where it matters: packets under way may still be sent there.
+    pub fn neighbour(&mut self, device: u32, address: IpAddr, mac: Option<Mac>) -> Vec<Change> {
+        let way = Path::Out { device, next_hop: address };
+        let matters = self.paths.values().any(|path| *path == way);
+        let Some(mac) = mac else {
+            if !matters {
+                self.macs.remove(&(device, address));
+            }
+            return Vec::new();
+        };
+        // Kept in any case: the route may become known later.
+        let old = self.macs.insert((device, address), mac);
+        if old == Some(mac) || !matters { Vec::new() } else { self.changes() }
+    }
+
+    /// Takes note that a device can't be watched, and why; `None`: it can. What leaves through it has no signal.
+    pub fn device(&mut self, device: u32, not_watched: Option<String>) {
+        match not_watched {
+            Some(reason) => self.unwatched.insert(device, reason),
+            None => self.unwatched.remove(&device),
+        };
+    }
+
+    /// What must be changed in the kernel side, so that it watches what it should. Told once.
+    #[must_use]
+    pub fn changes(&mut self) -> Vec<Change> {
+        let (mut changes, watches) = self.rewatch();
+        changes.extend(watches);
+        changes
     }
 
     /// The endpoints, by id.
     #[must_use]
-    pub fn all(&self) -> &[Target] {
-        &self.endpoints
+    pub fn all(&self) -> impl ExactSizeIterator<Item = &Target> {
+        self.endpoints.values()
     }
 
     /// The endpoint with an id.
     #[must_use]
     pub fn get(&self, id: ServerId) -> Option<&Target> {
-        self.endpoints.get(id.0 as usize)
+        self.endpoints.get(&id)
     }
 
-    /// The endpoint that serves a destination, if its packets can be attributed at all.
-    #[must_use]
-    pub fn of(&self, destination: &DestinationKey) -> Option<&Target> {
-        self.endpoints.iter().find(|target| target.destinations.contains(destination))
+    /// The endpoints of a destination: one for each protocol.
+    pub fn of(&self, destination: &DestinationKey) -> impl Iterator<Item = &Target> {
+        self.all().filter(|target| target.destinations.contains(destination))
     }
 
-    /// The endpoints that serve a service.
-    pub fn of_service(&self, service: &ServiceKey) -> impl Iterator<Item = &Target> {
-        self.endpoints.iter().filter(move |target| {
-            target.destinations.iter().any(|destination| destination.service == *service)
+    /// The endpoints of a service for a protocol.
+    pub fn of_service(&self, service: &ServiceKey, protocol: Protocol) -> impl Iterator<Item = &Target> {
+        self.all().filter(move |target| {
+            target.protocol() == protocol && target.destinations.iter().any(|one| one.service == *service)
         })
     }
 
-    /// Takes note of a neighbour's MAC address, or that it has none any more, and says what must change in the maps.
-    ///
-    /// A neighbour that fails keeps its last address: its packets, if any, are still its own.
+    /// The servers' addresses, each once: whose routes and neighbours matter.
     #[must_use]
-    pub fn neighbour(&mut self, address: IpAddr, mac: Option<Mac>) -> Vec<Change> {
-        let Some(mac) = mac.filter(|_| self.endpoints.iter().any(|target| target.address() == address))
-        else {
-            return Vec::new();
-        };
-        if self.macs.insert(address, mac) == Some(mac) { Vec::new() } else { self.changes() }
-    }
-
-    /// What must change in the maps now; nothing when asked again.
-    #[must_use]
-    pub fn changes(&mut self) -> Vec<Change> {
-        let wanted: BTreeMap<ServerId, WireKey> =
-            self.endpoints.iter().filter_map(|target| Some((target.id, self.key(target).ok()?))).collect();
-        let gone = self.watched.iter().filter(|(id, key)| wanted.get(id) != Some(key));
-        let new = wanted.iter().filter(|(id, key)| self.watched.get(id) != Some(key));
-        // First what goes: a key may pass from one server to another.
-        let changes = gone
-            .map(|(_, key)| Change::Unwatch(*key))
-            .chain(new.map(|(id, key)| Change::Watch(*key, *id)))
-            .collect();
-        self.watched = wanted;
-        changes
+    pub fn addresses(&self) -> BTreeSet<IpAddr> {
+        self.all().map(Target::address).collect()
     }
 
     /// The destinations without a passive signal, and why.
     #[must_use]
     pub fn without_signal(&self) -> Vec<(DestinationKey, NoSignal)> {
-        let unattributed = self.endpoints.iter().filter_map(|target| {
-            let reason = self.key(target).err()?;
-            Some(target.destinations.iter().map(move |destination| (*destination, reason)))
-        });
-        self.unsupported.iter().copied().chain(unattributed.flatten()).collect()
+        let keys = self.keys();
+        let mut silent: BTreeMap<DestinationKey, Option<NoSignal>> = BTreeMap::new();
+        for target in self.all() {
+            let reason = self.reason(target, &keys);
+            for destination in &target.destinations {
+                // One protocol with a signal is enough; else the first one's reason is told.
+                silent
+                    .entry(*destination)
+                    .and_modify(|known| {
+                        *known = known.take().filter(|_| reason.is_some());
+                    })
+                    .or_insert_with(|| reason.clone());
+            }
+        }
+        let unattributed =
+            silent.into_iter().filter_map(|(destination, reason)| Some((destination, reason?)));
+        self.unsupported.iter().cloned().chain(unattributed).collect()
     }
 
-    /// What a target's packets look like, if that is known and nobody else's look the same.
-    fn key(&self, target: &Target) -> Result<WireKey, NoSignal> {
-        let Some(vip) = target.vip else {
-            return Ok(WireKey::V4(key4(target.server, EndpointKind::Address, [0; 8])));
+    /// Why nothing can be concluded of an endpoint.
+    fn reason(&self, target: &Target, keys: &Keys) -> Option<NoSignal> {
+        let key = match self.key(target) {
+            Ok(key) => key,
+            Err(reason) => return Some(reason),
         };
-        let mac = self.mac(target).ok_or(NoSignal::NeighbourUnknown)?;
-        let twin = self
-            .endpoints
-            .iter()
-            .find(|other| other.id != target.id && other.vip == target.vip && self.mac(other) == Some(mac));
-        match twin {
-            Some(twin) => Err(NoSignal::SameMac(twin.server.into())),
-            None => Ok(WireKey::V4(key4(vip, EndpointKind::Link, link(mac)))),
+        if let Some(twin) = keys.twin(&key, target.id).and_then(|twin| self.get(twin)) {
+            return Some(NoSignal::SameMac(twin.server()));
+        }
+        if let Some(Path::Out { device, .. }) = self.paths.get(&target.address())
+            && let Some(reason) = self.unwatched.get(device)
+        {
+            return Some(NoSignal::DeviceNotWatched(reason.clone()));
+        }
+        match target.sight() {
+            Sight::CountedOnly(reason) => Some(NoSignal::CountedOnly(reason)),
+            Sight::Whole | Sight::Half => None,
         }
     }
 
-    fn mac(&self, target: &Target) -> Option<Mac> {
-        self.macs.get(&IpAddr::from(*target.server.ip())).copied()
+    /// Gives each shape among the destinations an id, old ones their old one. Returns the ids that had another owner.
+    fn assign(&mut self, destinations: impl IntoIterator<Item = Forwarding>) -> Vec<ServerId> {
+        self.unsupported.clear();
+        let mut wanted: HashMap<Shape, Vec<Forwarding>> = HashMap::new();
+        let mut order = Vec::new();
+        for forwarding in destinations {
+            match Shape::of(&forwarding) {
+                Ok(shapes) => {
+                    for shape in shapes {
+                        let sharing = wanted.entry(shape).or_default();
+                        if sharing.is_empty() {
+                            order.push(shape);
+                        }
+                        sharing.push(forwarding);
+                    }
+                }
+                Err(reason) => self.unsupported.push((forwarding.destination, reason)),
+            }
+        }
+        let gone: Vec<Shape> = self.ids.keys().filter(|shape| !wanted.contains_key(shape)).copied().collect();
+        let mut gone: Vec<ServerId> = gone.iter().filter_map(|shape| self.ids.remove(shape)).collect();
+        gone.sort_unstable();
+        self.endpoints.retain(|id, _| gone.binary_search(id).is_err());
+        let mut reused = Vec::new();
+        for shape in order {
+            let Some(sharing) = wanted.get(&shape) else { continue };
+            let destinations = sharing.iter().map(|forwarding| forwarding.destination);
+            let Some(id) = self.ids.get(&shape).copied().or_else(|| self.new_id(&mut reused)) else {
+                // By firewall mark TCP comes first: if there was room for that, there is a signal.
+                let told = |destination: &DestinationKey| {
+                    shape.protocol != Protocol::Udp || !matches!(destination.service, ServiceKey::Mark { .. })
+                };
+                let untold = destinations.filter(told).map(|destination| (destination, NoSignal::NoRoom));
+                self.unsupported.extend(untold);
+                continue;
+            };
+            self.ids.insert(shape, id);
+            let method = sharing.first().map_or(ForwardingMethod::Masquerade, |first| first.method);
+            self.endpoints.insert(id, Target { id, method, destinations: destinations.collect(), shape });
+        }
+        let addresses = self.addresses();
+        self.paths.retain(|address, _| addresses.contains(address));
+        // Only now, so that none of them is given again while a program may still be on its way to it.
+        self.freed.extend(gone);
+        reused
+    }
+
+    /// An id that nobody has: one that nobody ever had, or else the one that has been free for longest.
+    fn new_id(&mut self, reused: &mut Vec<ServerId>) -> Option<ServerId> {
+        if self.next < self.capacity {
+            self.next += 1;
+            return Some(ServerId(self.next - 1));
+        }
+        let id = self.freed.pop_front()?;
+        reused.push(id);
+        Some(id)
+    }
+
+    /// Brings `watched` up to date: what is no longer watched, and what is now.
+    fn rewatch(&mut self) -> (Vec<Change>, Vec<Change>) {
+        let wanted = self.keys().unambiguous();
+        let gone = self.watched.keys().filter(|key| !wanted.contains_key(key));
+        let gone = gone.map(|key| Change::Unwatch(*key)).collect();
+        let new = wanted.iter().filter(|(key, id)| self.watched.get(key) != Some(id));
+        let new = new.map(|(key, id)| Change::Watch(*key, *id)).collect();
+        self.watched = wanted;
+        (gone, new)
+    }
+
+    /// The keys that all endpoints have, as far as is known.
+    fn keys(&self) -> Keys {
+        let mut keys = Keys::default();
+        for target in self.all() {
+            if let Ok(key) = self.key(target) {
+                keys.add(key, target.id);
+                keys.tunnels.extend(target.shape.gue_key());
+            }
+        }
+        keys
+    }
+
+    /// What a target's packets look like, whoever else's look the same.
+    fn key(&self, target: &Target) -> Result<WireKey, NoSignal> {
+        let path = self.paths.get(&target.address());
+        if path == Some(&Path::Local) {
+            return Err(NoSignal::Local);
+        }
+        if !target.needs_mac() {
+            return target.shape.key(None);
+        }
+        let Some(Path::Out { device, next_hop }) = path else { return Err(NoSignal::RouteUnknown) };
+        target.shape.key(self.macs.get(&(*device, *next_hop)).copied())
     }
 }
 
-fn key4(address: SocketAddrV4, kind: EndpointKind, link: [u8; 8]) -> EndpointKey4 {
-    EndpointKey4 {
-        address: address.ip().octets(),
-        port: address.port().to_be_bytes(),
-        protocol: Protocol::Tcp.number(),
-        kind: kind as u8,
-        link,
+/// Keys and who has them.
+#[derive(Debug, Default)]
+struct Keys {
+    owners: BTreeMap<WireKey, Vec<ServerId>>,
+    /// Ends of tunnels that need to be known as such.
+    tunnels: BTreeSet<WireKey>,
+}
+
+impl Keys {
+    /// The id behind keys that are no server's.
+    const NOBODY: ServerId = ServerId(0);
+
+    fn add(&mut self, key: WireKey, id: ServerId) {
+        self.owners.entry(key).or_default().push(id);
     }
-}
 
-fn link([a, b, c, d, e, f]: Mac) -> [u8; 8] {
-    [a, b, c, d, e, f, 0, 0]
-}
+    /// Somebody else with the same key.
+    fn twin(&self, key: &WireKey, id: ServerId) -> Option<ServerId> {
+        self.owners.get(key)?.iter().copied().find(|owner| *owner != id)
+    }
 
-/// The VIP and server addresses of a destination whose packets can be told from others.
-fn attributable(
-    destination: &DestinationKey,
-    method: ForwardingMethod,
-) -> Result<(SocketAddrV4, SocketAddrV4), NoSignal> {
-    let ServiceKey::Address { protocol: Protocol::Tcp, address: vip } = destination.service else {
-        return Err(NoSignal::NotSupported("a service that isn't TCP at an address"));
-    };
-    let (SocketAddr::V4(vip), SocketAddr::V4(server)) = (vip, destination.server) else {
-        return Err(NoSignal::NotSupported("IPv6"));
-    };
-    match method {
-        ForwardingMethod::Masquerade | ForwardingMethod::DirectRoute => Ok((vip, server)),
-        ForwardingMethod::Tunnel => Err(NoSignal::NotSupported("a tunnel")),
-        ForwardingMethod::Local => Err(NoSignal::NotSupported("a server on the director itself")),
-        ForwardingMethod::Bypass => Err(NoSignal::NotSupported("bypass")),
+    /// The keys that are one owner's alone, and the tunnels' ends.
+    fn unambiguous(self) -> BTreeMap<WireKey, ServerId> {
+        let alone = self.owners.into_iter().filter_map(|(key, owners)| match owners.as_slice() {
+            [owner] => Some((key, *owner)),
+            _ => None,
+        });
+        alone.chain(self.tunnels.into_iter().map(|key| (key, Self::NOBODY))).collect()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MAC_A: Mac = [2, 0, 0, 0, 0, 1];
-    const MAC_B: Mac = [2, 0, 0, 0, 0, 2];
-
-    fn destination(vip: &str, server: &str) -> DestinationKey {
-        let service = ServiceKey::Address { protocol: Protocol::Tcp, address: vip.parse().unwrap() };
-        DestinationKey { service, server: server.parse().unwrap() }
-    }
-
-    fn direct(vip: [u8; 4], mac: Mac) -> WireKey {
-        WireKey::V4(key4(SocketAddrV4::new(vip.into(), 80), EndpointKind::Link, link(mac)))
-    }
-
-    fn ip(text: &str) -> IpAddr {
-        text.parse().unwrap()
-    }
-
-    #[test]
-    fn a_masqueraded_server_in_two_services_is_one_target() {
-        let one = destination("192.0.2.1:80", "10.0.0.1:80");
-        let two = destination("192.0.2.2:80", "10.0.0.1:80");
-        let mut targets =
-            Targets::new([(one, ForwardingMethod::Masquerade), (two, ForwardingMethod::Masquerade)]);
-        assert_eq!(targets.all().len(), 1);
-        assert_eq!(targets.all()[0].destinations, [one, two]);
-        let key = WireKey::V4(key4("10.0.0.1:80".parse().unwrap(), EndpointKind::Address, [0; 8]));
-        assert_eq!(targets.changes(), [Change::Watch(key, ServerId(0))]);
-        assert_eq!(targets.changes(), []);
-    }
-
-    #[test]
-    fn a_directly_routed_server_is_watched_once_its_mac_is_known_and_follows_it() {
-        let mut targets =
-            Targets::new([(destination("192.0.2.1:80", "10.0.0.1:80"), ForwardingMethod::DirectRoute)]);
-        assert_eq!(targets.changes(), []);
-        assert_eq!(targets.without_signal()[0].1, NoSignal::NeighbourUnknown);
-        let vip = [192, 0, 2, 1];
-        assert_eq!(
-            targets.neighbour(ip("10.0.0.1"), Some(MAC_A)),
-            [Change::Watch(direct(vip, MAC_A), ServerId(0))]
-        );
-        assert_eq!(targets.neighbour(ip("10.0.0.1"), None), [], "a failed neighbour keeps its key");
-        assert_eq!(
-            targets.neighbour(ip("10.0.0.1"), Some(MAC_B)),
-            [Change::Unwatch(direct(vip, MAC_A)), Change::Watch(direct(vip, MAC_B), ServerId(0))]
-        );
-        assert!(targets.without_signal().is_empty());
-    }
-
-    #[test]
-    fn two_servers_behind_one_mac_are_nobodys() {
-        let mut targets = Targets::new([
-            (destination("192.0.2.1:80", "10.0.0.1:80"), ForwardingMethod::DirectRoute),
-            (destination("192.0.2.1:80", "10.0.0.2:80"), ForwardingMethod::DirectRoute),
-            (destination("192.0.2.9:80", "10.0.0.2:80"), ForwardingMethod::DirectRoute),
-        ]);
-        let first = targets.neighbour(ip("10.0.0.1"), Some(MAC_A));
-        assert_eq!(first, [Change::Watch(direct([192, 0, 2, 1], MAC_A), ServerId(0))]);
-        let both = targets.neighbour(ip("10.0.0.2"), Some(MAC_A));
-        assert_eq!(
-            both,
-            [
-                Change::Unwatch(direct([192, 0, 2, 1], MAC_A)),
-                Change::Watch(direct([192, 0, 2, 9], MAC_A), ServerId(2))
-            ],
-            "the other service has only one server behind that MAC"
-        );
-        let reasons: Vec<_> = targets.without_signal().into_iter().map(|(_, reason)| reason).collect();
-        let other = |address: &str| NoSignal::SameMac(address.parse().unwrap());
-        assert_eq!(reasons, [other("10.0.0.2:80"), other("10.0.0.1:80")]);
-    }
-
-    #[test]
-    fn what_is_not_attributed_is_named() {
-        let mark = DestinationKey {
-            service: ServiceKey::Mark { mark: 1, family: crate::service::AddressFamily::V4 },
-            server: "10.0.0.1:80".parse().unwrap(),
-        };
-        let targets = Targets::new([
-            (mark, ForwardingMethod::Masquerade),
-            (destination("[2001:db8::1]:80", "[2001:db8::2]:80"), ForwardingMethod::Masquerade),
-            (destination("192.0.2.1:80", "10.0.0.1:80"), ForwardingMethod::Tunnel),
-        ]);
-        assert!(targets.all().is_empty());
-        assert_eq!(targets.without_signal().len(), 3);
-    }
-}
+mod tests;

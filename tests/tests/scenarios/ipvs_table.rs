@@ -24,11 +24,14 @@ use std::{
 
 use lvs_agent::{
     ipvs::{
-        Conflict, DaemonRole, Destination, Edit, IpvsClient, IpvsError, KernelWeight, Netmask, Persistence,
-        SchedulerName, Service, ServiceEntry, ServiceFlags, Snapshot, Table, Timeouts, Tunnel, TunnelFlags,
-        Wanted, WantedDestination, WantedService, Wish, difference,
+        Conflict, DaemonRole, Destination, Edit, IpvsClient, IpvsError, KernelWeight, SchedulerName, Service,
+        ServiceEntry, ServiceFlags, Snapshot, Table, Timeouts, Wanted, WantedDestination, WantedService,
+        Wish, difference,
     },
-    service::{AddressFamily, DestinationKey, ForwardingMethod, Protocol, Scheduler, ServiceKey, Weight},
+    service::{
+        AddressFamily, DestinationKey, ForwardingMethod, Netmask, Persistence, Protocol, Scheduler,
+        ServiceKey, Tunnel, TunnelFlags, Weight,
+    },
 };
 use nix::sched::{CloneFlags, unshare};
 

@@ -1,16 +1,22 @@
 //! A check: what is asked, how often and how long.
 
-use std::{ops::RangeInclusive, time::Duration};
+use std::{
+    ops::{Range, RangeInclusive},
+    time::Duration,
+};
 
 use humantime::format_duration;
 use hyper::http::uri::{Authority, PathAndQuery};
 use toml::de::DeValue;
 
 use super::{section::Section, value};
-use crate::config::{
-    Check, HttpQuestion, Question,
-    defaults::{CHECK_INTERVAL, CHECK_TIMEOUT},
-    error::{Contradiction, FaultList, ValueFault},
+use crate::{
+    config::{
+        Check, HttpQuestion, Question,
+        defaults::{CHECK_INTERVAL, CHECK_TIMEOUT},
+        error::{Contradiction, FaultList, ValueFault},
+    },
+    service::ServiceKey,
 };
 
 /// The final status codes of HTTP: 1xx are never final (RFC 9110, 15.2), and there are none above 599.
@@ -32,10 +38,39 @@ enum Kind {
 
 const KINDS: [(&str, Kind); 3] = [("ping", Kind::Ping), ("connect", Kind::Connect), ("http", Kind::Http)];
 
+/// A check that was read, before it is known what services it is for.
+#[derive(Clone)]
+pub(super) struct ReadCheck {
+    /// `None`: what suits the service.
+    question: Option<Question>,
+    interval: Duration,
+    timeout: Duration,
+    port: Option<u16>,
+    place: Range<usize>,
+}
+
+impl ReadCheck {
+    /// The check of a service. `tcp` says whether TCP can be spoken to each of its servers' own ports: only then does a
+    /// check by anything but ping need no port of its own.
+    pub(super) fn resolve(read: Option<Self>, key: &ServiceKey, tcp: bool, faults: &mut FaultList) -> Check {
+        let Some(Self { question, interval, timeout, port, place }) = read else {
+            let question = if tcp { Question::Connect } else { Question::Ping };
+            return Check { question, interval: CHECK_INTERVAL, timeout: CHECK_TIMEOUT, port: None };
+        };
+        let has_port = tcp || port.is_some();
+        let question = question.unwrap_or(if has_port { Question::Connect } else { Question::Ping });
+        if !has_port && question != Question::Ping {
+            faults.add(place, Contradiction::CheckWithoutPort { service: key.to_string() });
+        }
+        Check { question, interval, timeout, port }
+    }
+}
+
 /// Reads the table of a check.
-pub(super) fn read(mut section: Section<'_>, faults: &mut FaultList) -> Check {
+pub(super) fn read(mut section: Section<'_>, faults: &mut FaultList) -> ReadCheck {
     // `None`: the type is wrong, and noted; what else is written may be right for the one that was meant.
     let written = section.has("type");
+    let place = section.span();
     let kind = section.plain("type", faults, |value| value::word(value, &KINDS));
     let kind = if written { kind } else { Some(Kind::Connect) };
     let (interval, timeout) = times(&mut section, faults);
@@ -49,7 +84,8 @@ pub(super) fn read(mut section: Section<'_>, faults: &mut FaultList) -> Check {
         Some(Kind::Http) | None => Question::Http(http(&mut section, faults)),
     };
     section.finish(faults);
-    Check { question, interval, timeout, port }
+    let question = written.then_some(question);
+    ReadCheck { question, interval, timeout, port, place }
 }
 
 /// The interval and the timeout. Where only the interval is written and is below the usual timeout, it is the timeout.

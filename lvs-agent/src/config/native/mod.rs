@@ -8,23 +8,37 @@
 //!
 //! The rules behind it:
 //! - A duration is text with a unit (`"250ms"`, `"1s"`, `"1m 30s"`), from 1 ms to 24 hours.
-//! - An address is a number, never a name: looking names up could hang, and answer differently tomorrow. This version
-//!   knows IPv4 only.
+//! - An address is a number, never a name: looking names up could hang, and answer differently tomorrow. IPv6 with a
+//!   port is in brackets: `"[2001:db8::80]:80"`.
+//! - A service has an address or a firewall mark. An address without a port stands for every port, which needs
+//!   persistence; a mark stands for every port and protocol.
+//! - A service that doesn't say `persistent` isn't, whatever the kernel's table says; `one-packet` stays as it is found
+//!   unless it is written.
 //! - A service's `check` replaces that of `[defaults]` whole; nothing of the two is mixed.
 //! - A check's timeout is never above its interval: a check doesn't overlap itself, so a silent server would be asked
 //!   less often than written. Where only the interval is written, the timeout follows it down.
 //! - A real server's forwarding method must be written: in the server, the service, or `[defaults]`. A wrong guess
 //!   would lose packets without a word.
-//! - Under direct route the kernel leaves the port alone, so the server's port must be the service's.
+//! - Under direct route and tunnel the kernel leaves the port alone, so the server's port must be the service's. Where
+//!   the service has none, a server has one only under masquerade by firewall mark without persistence: elsewhere the
+//!   kernel keeps the client's.
+//! - A server of another IP version than the service can only be reached by tunnel. The kernel refuses such a mix while
+//!   its connection synchronisation runs.
+//! - A tunnel is IP in IP unless `tunnel` says otherwise: in the server, the service, or `[defaults]`.
+//! - Without a `check`, or one without a `type`, a server is asked by TCP connect; by ping where there is no TCP port to
+//!   ask: in UDP and SCTP services, by firewall mark and in services for every port. There any other check must say its
+//!   `port`. Checks go to the real server's own address, whatever the forwarding method.
 //! - Unknown keys are faults: a misspelt `fall` must not become the default.
 
 mod check;
 mod compare;
 mod section;
+mod server;
 mod service;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod tunnel;
 mod value;
 
 use std::path::Path;

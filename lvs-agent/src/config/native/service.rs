@@ -1,26 +1,31 @@
 //! Virtual services and their real servers.
 
-use std::{net::SocketAddr, ops::Range};
+use std::{
+    net::{IpAddr, SocketAddr},
+    ops::Range,
+};
 
-use toml::{Spanned, de::DeValue};
+use toml::Spanned;
 
 use super::{
+    check::ReadCheck,
     section::Section,
-    settings::{self, ServiceSettings},
+    server::{self, ReadServer},
+    settings::ServiceSettings,
     value,
 };
 use crate::{
     config::{
-        RealServer, VirtualService,
-        error::{Contradiction, FaultList, ValueFault},
+        VirtualService,
+        error::{Contradiction, FaultList},
     },
-    service::{ForwardingMethod, Protocol, ServiceKey, Weight},
+    service::{AddressFamily, Netmask, Persistence, Protocol, ServiceKey},
 };
 
 /// A service that was read, and where.
 pub(super) struct ReadService {
     pub(super) service: VirtualService,
-    /// The place of its address.
+    /// The place of its address or mark.
     pub(super) address: Range<usize>,
     /// The place of its name, or of its address if that names it.
     pub(super) name: Range<usize>,
@@ -35,96 +40,171 @@ pub(super) fn read(
     faults: &mut FaultList,
 ) -> Option<ReadService> {
     let name = section.read("name", faults, value::name);
-    let address = address(&mut section, faults);
-    let says_protocol = section.has("protocol");
-    let said_protocol = section.plain("protocol", faults, protocol);
+    let front = front(&mut section, faults);
+    let protocol = protocol(&mut section, front.as_ref(), faults);
+    let (persistence, says_persistent) = persistence(&mut section, front.as_ref(), faults);
+    if let Some(Front::Address { port: None, .. }) = front.as_ref().map(Spanned::get_ref)
+        && !says_persistent
+        && let Some(place) = front.as_ref().map(Spanned::span)
+    {
+        faults.add(place, Contradiction::EveryPort);
+    }
+    let one_packet = one_packet(&mut section, front.as_ref(), protocol, faults);
     let settings = defaults.overridden_by(&mut section, faults);
     let before = faults.len();
     let server_sections = section.tables("server", "[[service.server]]", faults);
     if server_sections.is_empty() && faults.len() == before {
         faults.add(section.span(), Contradiction::NoServers);
     }
-    let service_port = address.as_ref().map(|address| address.get_ref().port());
-    let (places, servers) = server_sections
+    let surroundings = server::Surroundings {
+        front: front.as_ref().map(|front| *front.get_ref()),
+        persistent: says_persistent,
+        forward: settings.forward,
+        tunnel: settings.tunnel,
+    };
+    let servers: Vec<ReadServer> = server_sections
         .into_iter()
-        .filter_map(|section| server(section, service_port, settings.forward, faults))
-        .map(|server| (server.span(), server.into_inner()))
-        .unzip();
+        .filter_map(|section| server::read(section, &surroundings, faults))
+        .collect();
     section.finish(faults);
 
-    let address = address?;
-    let protocol = if says_protocol { said_protocol? } else { Protocol::Tcp };
-    let key = ServiceKey::Address { protocol, address: *address.get_ref() };
+    let front = front?;
+    let key = front.get_ref().key(protocol?);
+    let (places, servers): (Vec<_>, Vec<_>) =
+        servers.into_iter().map(|read| (read.place, read.server)).unzip();
+    let every_server_has_a_port = servers.iter().all(|server| server.address.port() != 0);
+    let speaks_tcp = !matches!(key, ServiceKey::Address { protocol: Protocol::Udp | Protocol::Sctp, .. });
+    let check = ReadCheck::resolve(settings.check, &key, speaks_tcp && every_server_has_a_port, faults);
     let service = VirtualService {
         name: name.as_ref().map_or_else(|| key.to_string(), |name| name.get_ref().clone()),
         key,
         scheduler: settings.scheduler,
+        persistence,
+        one_packet,
         fall: settings.fall,
         rise: settings.rise,
         on_failure: settings.on_failure,
-        check: settings.check,
+        check,
         servers,
     };
-    let name = name.map_or_else(|| address.span(), |name| name.span());
-    Some(ReadService { service, address: address.span(), name, servers: places })
+    let name = name.map_or_else(|| front.span(), |name| name.span());
+    Some(ReadService { service, address: front.span(), name, servers: places })
 }
 
-/// The service's address; notes if there is none, or a mark.
-fn address(section: &mut Section<'_>, faults: &mut FaultList) -> Option<Spanned<SocketAddr>> {
-    let has_address = section.has("address");
-    let has_mark = section.has("mark");
-    if has_address && let Some(mark) = section.drop_key("mark") {
-        faults.add(mark, Contradiction::AddressAndMark);
-    }
-    section.plain("mark", faults, value::mark);
-    if !has_address && !has_mark {
-        section.missing("address", "address = \"192.0.2.80:80\"", faults);
-    }
-    let address = section.read("address", faults, value::vip)?;
-    Some(Spanned::new(address.span(), SocketAddr::V4(address.into_inner())))
+/// What clients' packets are known by.
+#[derive(Clone, Copy)]
+pub(super) enum Front {
+    /// A VIP; without a port every one.
+    Address { ip: IpAddr, port: Option<u16> },
+    /// A firewall mark.
+    Mark { mark: u32, family: AddressFamily },
 }
 
-/// The protocol; only TCP as yet.
-fn protocol(value: &DeValue<'_>) -> Result<Protocol, ValueFault> {
-    const KNOWN: [(&str, Protocol); 3] =
-        [("tcp", Protocol::Tcp), ("udp", Protocol::Udp), ("sctp", Protocol::Sctp)];
-    match value::word(value, &KNOWN)? {
-        Protocol::Tcp => Ok(Protocol::Tcp),
-        other => {
-            let what = format!("\"{other}\"");
-            Err(ValueFault::NotSupported { what, remedy: "write \"tcp\", or leave this service to ipvsadm" })
+impl Front {
+    /// The IP version of the clients' packets.
+    pub(super) fn family(self) -> AddressFamily {
+        match self {
+            Self::Address { ip, .. } => ip.into(),
+            Self::Mark { family, .. } => family,
+        }
+    }
+
+    /// The service's own port, where it has one.
+    pub(super) fn port(self) -> Option<u16> {
+        match self {
+            Self::Address { port, .. } => port,
+            Self::Mark { .. } => None,
+        }
+    }
+
+    fn key(self, protocol: Protocol) -> ServiceKey {
+        match self {
+            Self::Address { ip, port } => {
+                ServiceKey::Address { protocol, address: SocketAddr::new(ip, port.unwrap_or(0)) }
+            }
+            Self::Mark { mark, family } => ServiceKey::Mark { mark, family },
         }
     }
 }
 
-/// `[[service.server]]` with the place of its address. Without the service's port (which is noted elsewhere) a server
-/// that relies on it is left out.
-fn server(
-    mut section: Section<'_>,
-    service_port: Option<u16>,
-    service_method: Option<ForwardingMethod>,
-    faults: &mut FaultList,
-) -> Option<Spanned<RealServer>> {
-    if !section.has("address") {
-        section.missing("address", "address = \"10.0.0.1:80\"", faults);
+/// The service's address or mark; notes if there is none, or both.
+fn front(section: &mut Section<'_>, faults: &mut FaultList) -> Option<Spanned<Front>> {
+    const FAMILIES: [(&str, AddressFamily); 2] = [("ipv4", AddressFamily::V4), ("ipv6", AddressFamily::V6)];
+    let (has_address, has_mark) = (section.has("address"), section.has("mark"));
+    if has_address && let Some(mark) = section.drop_key("mark") {
+        faults.add(mark, Contradiction::AddressAndMark);
     }
-    if !section.has("forward") && service_method.is_none() {
-        let example = "forward = \"masquerade\" or \"direct-route\", here or in the service";
-        section.missing("forward", example, faults);
-    }
-    let address = section.read("address", faults, value::server);
-    let method = section.plain("forward", faults, settings::forward).or(service_method);
-    let weight = section.plain("weight", faults, value::weight).unwrap_or(Weight(1));
-    section.finish(faults);
-
-    let (address, method) = (address?, method?);
-    let place = address.span();
-    let (ip, own_port) = address.into_inner();
-    if let (ForwardingMethod::DirectRoute, Some(server), Some(service)) = (method, own_port, service_port)
-        && server != service
+    let mark = section.read("mark", faults, value::mark);
+    if (has_address || !has_mark)
+        && let Some(family) = section.drop_key("family")
     {
-        faults.add(place.clone(), Contradiction::DirectRoutePort { server, service });
+        faults.add(family, Contradiction::FamilyWithoutMark);
     }
-    let port = own_port.or(service_port)?;
-    Some(Spanned::new(place, RealServer { address: SocketAddr::from((ip, port)), method, weight }))
+    let family = section.plain("family", faults, |value| value::word(value, &FAMILIES));
+    if !has_address && !has_mark {
+        section.missing("address", "address = \"192.0.2.80:80\", or mark = 1", faults);
+    }
+    let address = section.read("address", faults, value::vip);
+    if let Some(address) = address {
+        let place = address.span();
+        let (ip, port) = address.into_inner();
+        return Some(Spanned::new(place, Front::Address { ip, port }));
+    }
+    let mark = mark?;
+    let family = family.unwrap_or(AddressFamily::V4);
+    Some(Spanned::new(mark.span(), Front::Mark { mark: *mark.get_ref(), family }))
+}
+
+/// The protocol; `None` if it is wrong, which is noted. A mark stands for every one.
+fn protocol(
+    section: &mut Section<'_>,
+    front: Option<&Spanned<Front>>,
+    faults: &mut FaultList,
+) -> Option<Protocol> {
+    const KNOWN: [(&str, Protocol); 3] =
+        [("tcp", Protocol::Tcp), ("udp", Protocol::Udp), ("sctp", Protocol::Sctp)];
+    if matches!(front.map(Spanned::get_ref), Some(Front::Mark { .. }))
+        && let Some(place) = section.drop_key("protocol")
+    {
+        faults.add(place, Contradiction::MarkWithProtocol);
+    }
+    let says_protocol = section.has("protocol");
+    let said = section.plain("protocol", faults, |value| value::word(value, &KNOWN));
+    if says_protocol { said } else { Some(Protocol::Tcp) }
+}
+
+/// For how long clients stay with their server, and whether anything was said about it, right or wrong.
+fn persistence(
+    section: &mut Section<'_>,
+    front: Option<&Spanned<Front>>,
+    faults: &mut FaultList,
+) -> (Option<Persistence>, bool) {
+    let says_persistent = section.has("persistent");
+    if !says_persistent && let Some(netmask) = section.drop_key("persistent-netmask") {
+        faults.add(netmask, Contradiction::NetmaskWithoutPersistence);
+    }
+    let timeout = section.plain("persistent", faults, value::whole_seconds);
+    // Without the service's IP version nothing can be said about a netmask.
+    let Some(family) = front.map(|front| front.get_ref().family()) else {
+        section.drop_key("persistent-netmask");
+        return (None, says_persistent);
+    };
+    let netmask = section.plain("persistent-netmask", faults, |value| value::netmask(value, family));
+    let netmask = netmask.unwrap_or_else(|| Netmask::whole_address(family));
+    (timeout.map(|timeout| Persistence::new(timeout, netmask)), says_persistent)
+}
+
+/// Whether every packet is scheduled on its own, which only UDP knows.
+fn one_packet(
+    section: &mut Section<'_>,
+    front: Option<&Spanned<Front>>,
+    protocol: Option<Protocol>,
+    faults: &mut FaultList,
+) -> Option<bool> {
+    let one_packet = section.read("one-packet", faults, value::flag)?;
+    let by_address = matches!(front.map(Spanned::get_ref), Some(Front::Address { .. }));
+    if by_address && matches!(protocol, Some(Protocol::Tcp | Protocol::Sctp)) {
+        faults.add(one_packet.span(), Contradiction::OnePacketWithoutUdp);
+    }
+    Some(one_packet.into_inner())
 }

@@ -1,17 +1,21 @@
 //! The sections that are no services: agent, passive, defaults.
 
-use std::num::NonZeroU32;
+use std::{num::NonZeroU32, ops::RangeInclusive};
 
 use humantime::format_duration;
 use toml::{Spanned, de::DeValue};
 
-use super::{check, section::Section, value};
+use super::{
+    check::{self, ReadCheck},
+    section::Section,
+    tunnel, value,
+};
 use crate::{
     config::{
-        AgentSettings, BurstSettings, Check, DetectorSettings, OnExit, OnFailure, PassiveSettings, defaults,
+        AgentSettings, BurstSettings, DetectorSettings, OnExit, OnFailure, PassiveSettings, defaults,
         error::{Contradiction, FaultKind, FaultList, ValueFault},
     },
-    service::{ForwardingMethod, Scheduler},
+    service::{ForwardingMethod, Scheduler, Tunnel},
 };
 
 /// `[agent]`.
@@ -71,16 +75,34 @@ fn detector(mut section: Section<'_>, faults: &mut FaultList) -> DetectorSetting
     let mut duration = |key, default| section.plain(key, faults, value::duration).unwrap_or(default);
     let silence_masquerade = duration("silence-masquerade", default.silence_masquerade);
     let silence_half_seen = duration("silence-half-seen", default.silence_half_seen);
+    let silence_application = duration("silence-application", default.silence_application);
+    let memory = duration("memory", default.memory);
+    let resent_within = duration("resent-within", default.resent_within);
+    let mut clients = |key, default| section.plain(key, faults, value::clients).unwrap_or(default);
+    let (clients, resent_clients) =
+        (clients("clients", default.clients), clients("resent-clients", default.resent_clients));
+    let mut number = |key, bounds: RangeInclusive<f64>, default| {
+        section.plain(key, faults, |value| value::number(value, &bounds)).unwrap_or(default)
+    };
+    let false_alarms = number("false-alarms", 0.001..=1000.0, default.false_alarms);
+    let phi = number("phi", 1.0..=100.0, default.phi);
+    let loss = number("loss", 0.0001..=0.5, default.loss);
+    let resent_share = number("resent-share", 0.1..=1.0, default.resent_share);
     let backoff = section.read("backoff", faults, value::duration);
     let backoff_max = section.read("backoff-max", faults, value::duration);
     let settings = DetectorSettings {
         silence_masquerade,
         silence_half_seen,
-        silence_factor: section
-            .plain("silence-factor", faults, value::factor)
-            .unwrap_or(default.silence_factor),
-        clients: section.plain("clients", faults, value::clients).unwrap_or(default.clients),
+        silence_application,
+        clients,
+        false_alarms,
+        phi,
+        loss,
+        memory,
         refusals: section.plain("refusals", faults, value::refusals).unwrap_or(default.refusals),
+        resent_clients,
+        resent_share,
+        resent_within,
         backoff: backoff.as_ref().map_or(default.backoff, |backoff| *backoff.get_ref()),
         backoff_max: backoff_max.as_ref().map_or(default.backoff_max, |max| *max.get_ref()),
     };
@@ -117,9 +139,12 @@ pub(super) struct ServiceSettings {
     pub(super) fall: NonZeroU32,
     pub(super) rise: NonZeroU32,
     pub(super) on_failure: OnFailure,
-    pub(super) check: Check,
+    /// `None`: what suits the service.
+    pub(super) check: Option<ReadCheck>,
     /// `None`: each server must say it.
     pub(super) forward: Option<ForwardingMethod>,
+    /// `None`: IP in IP.
+    pub(super) tunnel: Option<Tunnel>,
 }
 
 impl Default for ServiceSettings {
@@ -129,8 +154,9 @@ impl Default for ServiceSettings {
             fall: defaults::FALL,
             rise: defaults::RISE,
             on_failure: OnFailure::default(),
-            check: Check::default(),
+            check: None,
             forward: None,
+            tunnel: None,
         }
     }
 }
@@ -142,24 +168,25 @@ impl ServiceSettings {
             [("quiesce", OnFailure::Quiesce), ("remove", OnFailure::Remove)];
         let on_failure = |value: &DeValue<'_>| value::word(value, &ON_FAILURE);
         let check = section.table("check", "check", faults);
+        let tunnel = section.table("tunnel", "tunnel", faults);
         Self {
             scheduler: section.plain("scheduler", faults, value::scheduler).unwrap_or(self.scheduler),
             fall: section.plain("fall", faults, value::count).unwrap_or(self.fall),
             rise: section.plain("rise", faults, value::count).unwrap_or(self.rise),
             on_failure: section.plain("on-failure", faults, on_failure).unwrap_or(self.on_failure),
-            check: check.map_or(self.check, |section| check::read(section, faults)),
+            check: check.map(|section| check::read(section, faults)).or(self.check),
             forward: section.plain("forward", faults, forward).or(self.forward),
+            tunnel: tunnel.map_or(self.tunnel, |section| tunnel::read(section, faults)),
         }
     }
 }
 
-/// A forwarding method that this version can watch.
+/// How packets reach a server.
 pub(super) fn forward(value: &DeValue<'_>) -> Result<ForwardingMethod, ValueFault> {
-    const METHODS: [(&str, ForwardingMethod); 2] =
-        [("masquerade", ForwardingMethod::Masquerade), ("direct-route", ForwardingMethod::DirectRoute)];
-    if value.as_str() == Some("tunnel") {
-        let remedy = "write \"masquerade\" or \"direct-route\"";
-        return Err(ValueFault::NotSupported { what: "\"tunnel\"".to_owned(), remedy });
-    }
+    const METHODS: [(&str, ForwardingMethod); 3] = [
+        ("masquerade", ForwardingMethod::Masquerade),
+        ("direct-route", ForwardingMethod::DirectRoute),
+        ("tunnel", ForwardingMethod::Tunnel),
+    ];
     value::word(value, &METHODS)
 }

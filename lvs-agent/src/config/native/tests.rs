@@ -1,7 +1,14 @@
-use std::{fmt::Write as _, fs, net::SocketAddr, ops::RangeInclusive, path::Path, time::Duration};
+use std::{
+    fmt::Write as _,
+    fs,
+    net::{IpAddr, SocketAddr},
+    ops::RangeInclusive,
+    path::Path,
+    time::Duration,
+};
 
 use humantime::format_duration;
-use proptest::{collection::btree_map, option, prelude::*, sample::select};
+use proptest::{option, prelude::*, sample::select};
 
 use super::read;
 use crate::{
@@ -9,7 +16,10 @@ use crate::{
         AgentSettings, BurstSettings, Check, Config, ConfigError, DetectorSettings, FileErrorKind,
         HttpQuestion, OnExit, OnFailure, PassiveSettings, Question, RealServer, VirtualService,
     },
-    service::{ForwardingMethod, Protocol, Scheduler, ServiceKey, Weight},
+    service::{
+        AddressFamily, ForwardingMethod, Netmask, Persistence, Protocol, Scheduler, ServiceKey, Tunnel,
+        TunnelFlags, Weight,
+    },
 };
 
 /// What the text is called in messages.
@@ -74,6 +84,8 @@ fn the_smallest_file_has_the_defaults() {
         name: "tcp 192.0.2.80:80".to_owned(),
         key: ServiceKey::Address { protocol: Protocol::Tcp, address },
         scheduler: Scheduler::default(),
+        persistence: None,
+        one_packet: None,
         fall: 3.try_into().unwrap(),
         rise: 2.try_into().unwrap(),
         on_failure: OnFailure::Quiesce,
@@ -86,6 +98,7 @@ fn the_smallest_file_has_the_defaults() {
         servers: vec![RealServer {
             address: "10.0.0.1:80".parse().unwrap(),
             method: ForwardingMethod::Masquerade,
+            tunnel: Tunnel::default(),
             weight: Weight(1),
         }],
     };
@@ -95,11 +108,18 @@ fn the_smallest_file_has_the_defaults() {
         log_faults: false,
         tick: Duration::from_millis(10),
         detector: DetectorSettings {
-            silence_masquerade: Duration::from_millis(60),
-            silence_half_seen: Duration::from_millis(150),
-            silence_factor: 8.0,
+            silence_masquerade: Duration::from_millis(50),
+            silence_half_seen: Duration::from_millis(50),
+            silence_application: Duration::from_millis(200),
             clients: 4,
+            false_alarms: 0.1,
+            phi: 8.0,
+            loss: 0.02,
+            memory: Duration::from_secs(120),
             refusals: 3,
+            resent_clients: 8,
+            resent_share: 0.5,
+            resent_within: Duration::from_millis(800),
             backoff: Duration::from_millis(250),
             backoff_max: Duration::from_secs(5),
         },
@@ -130,6 +150,12 @@ fn the_example_says_what_holds_anyway() {
     assert_eq!(service.servers[0].address, "10.0.0.1:8000".parse().unwrap());
     assert_eq!(service.servers[1].address, "10.0.0.2:80".parse().unwrap());
     assert_eq!(service.servers[1].method, ForwardingMethod::DirectRoute);
+    let gue = Tunnel::Gue { port: 6080, flags: TunnelFlags::NO_CHECKSUM };
+    assert_eq!(service.servers[2].tunnel, gue);
+    let keys: Vec<_> = config.services[1..].iter().map(|service| service.key.to_string()).collect();
+    assert_eq!(keys, ["mark 1", "udp 192.0.2.53:53", "tcp 192.0.2.21:0"]);
+    let without = include_str!("example.toml").replace("tunnel = { type = \"ipip\" }", "");
+    assert_eq!(good(&without).services, config.services, "IP in IP holds anyway");
 }
 
 #[test]
@@ -168,8 +194,8 @@ fn accepted_variants() {
     assert_eq!(status("\"204\""), 204..=204);
     assert_eq!(status("\"200-204\""), 200..=204);
 
-    let factor = in_front("[passive]\ndetector = { silence-factor = 8 }");
-    assert!((good(&factor).passive.detector.silence_factor - 8.0).abs() < f64::EPSILON);
+    let phi = in_front("[passive]\ndetector = { phi = 12 }");
+    assert!((good(&phi).passive.detector.phi - 12.0).abs() < f64::EPSILON);
     assert_eq!(good(&format!("\u{feff}{}", in_service(""))).services.len(), 1, "a byte order mark");
     assert_eq!(good(&in_service("").replace('\n', "\r\n")).services.len(), 1);
 }
@@ -209,10 +235,14 @@ fn faults_in_the_settings() {
         ("[passive.detector]\nclients = 0", &[(2, 11, "0 is below 1")]),
         ("[passive.detector]\nclients = 33", &[(2, 11, "33 is above 32")]),
         ("[passive.detector]\nrefusals = 0", &[(2, 12, "0 is below 1")]),
-        ("[passive.detector]\nsilence-factor = 0.5", &[(2, 18, "0.5 is below 1")]),
-        ("[passive.detector]\nsilence-factor = nan", &[(2, 18, "a number, such as 8.0")]),
-        ("[passive.detector]\nsilence-factor = inf", &[(2, 18, "inf is above 1000")]),
-        ("[passive.detector]\nsilence-factor = \"8\"", &[(2, 18, "a number, such as 8.0")]),
+        ("[passive.detector]\nphi = 0.5", &[(2, 7, "0.5 is below 1")]),
+        ("[passive.detector]\nphi = -2", &[(2, 7, "-2 is below 1")]),
+        ("[passive.detector]\nphi = nan", &[(2, 7, "a number, such as 8.0")]),
+        ("[passive.detector]\nphi = inf", &[(2, 7, "inf is above 100")]),
+        ("[passive.detector]\nphi = \"8\"", &[(2, 7, "a number, such as 8.0")]),
+        ("[passive.detector]\nloss = 0.6", &[(2, 8, "0.6 is above 0.5")]),
+        ("[passive.detector]\nfalse-alarms = 0", &[(2, 16, "0 is below 0.001")]),
+        ("[passive.detector]\nresent-share = 1.1", &[(2, 16, "1.1 is above 1")]),
         ("[passive.detector]\nsilence-masquerade = \"0ms\"", &[(2, 22, "below 1ms")]),
         ("[passive.detector]\nbackoff = \"6s\"", &[(2, 11, "6s is above backoff-max 5s")]),
         ("[passive.detector]\nbackoff-max = \"100ms\"", &[(2, 15, "250ms is above backoff-max 100ms")]),
@@ -243,8 +273,26 @@ fn faults_in_a_service() {
         ("fall = 1979-05-27", &[(4, 8, "a whole number")]),
         ("scheduler = \"wcl\"", &[(4, 13, "\"wcl\" is unknown; write \"rr\", \"wrr\"")]),
         ("on-failure = \"weight 0\"", &[(4, 14, "write \"quiesce\" or \"remove\"")]),
-        ("protocol = \"udp\"", &[(4, 12, "\"udp\" is not supported yet")]),
-        ("protocol = \"sctp\"", &[(4, 12, "\"sctp\" is not supported yet")]),
+        ("persistent = 300", &[(4, 14, "300 has no unit")]),
+        ("persistent = \"1500ms\"", &[(4, 14, "not whole seconds")]),
+        ("persistent-netmask = 24", &[(4, 1, "no meaning without \"persistent\"")]),
+        ("persistent = \"1s\"\npersistent-netmask = 33", &[(5, 22, "33 is above 32")]),
+        ("persistent = \"1s\"\npersistent-netmask = 0", &[(5, 22, "0 is below 1")]),
+        ("persistent = \"1s\"\npersistent-netmask = \"255.0.255.0\"", &[(5, 22, "is no netmask")]),
+        ("persistent = \"1s\"\npersistent-netmask = true", &[(5, 22, "the length of a prefix")]),
+        ("one-packet = true", &[(4, 14, "UDP only")]),
+        ("one-packet = 1", &[(4, 14, "true or false")]),
+        ("family = \"ipv6\"", &[(4, 1, "only for a service by firewall mark")]),
+        ("tunnel = \"gre\"", &[(4, 10, "a table")]),
+        (
+            "tunnel = { typ = \"gre\" }",
+            &[(4, 10, "tunnel has no \"type\""), (4, 12, "did you mean \"type\"?")],
+        ),
+        (
+            "protocol = \"udp\"\ncheck = { type = \"connect\" }",
+            &[(5, 9, "which TCP port to ask in service udp")],
+        ),
+        ("protocol = \"sctp\"\ncheck = { type = \"http\" }", &[(5, 9, "add port = 80")]),
         ("protocol = \"icmp\"", &[(4, 12, "\"icmp\" is unknown")]),
         ("forward = \"tunnel\"", &[(4, 1, "duplicate key")]),
         ("name = \"\"", &[(4, 8, "is empty")]),
@@ -316,16 +364,25 @@ fn faults_in_a_server() {
         ("10.0.0.1:http", "port \"http\""),
         ("10.0.0.1:+80", "port \"+80\""),
         ("10.0.0.1:", "port \"\""),
-        ("10.0.0.1-10.0.0.9", "is no IPv4 address"),
-        ("10.0.0.256", "is no IPv4 address"),
-        ("10.0.0.01", "is no IPv4 address"),
-        (" 10.0.0.1", "is no IPv4 address"),
-        ("", "is no IPv4 address"),
+        ("10.0.0.1-10.0.0.9", "is no IP address"),
+        ("10.0.0.256", "is no IP address"),
+        ("10.0.0.01", "is no IP address"),
+        (" 10.0.0.1", "is no IP address"),
+        ("", "is no IP address"),
         ("web1.example.org:80", "names are not looked up"),
-        ("2001:db8::1", "IPv6 address \"2001:db8::1\" is not supported yet"),
-        ("[2001:db8::1]:80", "not supported yet"),
-        ("[2001:db8::1]", "not supported yet"),
-        ("::ffff:10.0.0.1", "not supported yet"),
+        ("2001:db8::1", "masquerade can't reach 2001:db8::1"),
+        ("[2001:db8::1]:80", "the other IP version"),
+        ("[2001:db8::1]", "or use \"tunnel\""),
+        ("[2001:db8::1]80", "is no IP address"),
+        ("[2001:db8::1", "is no IP address"),
+        ("[10.0.0.1]:80", "is no IP address"),
+        ("[2001:db8::1]:0", "port \"0\""),
+        ("[2001:db8::1]:", "port \"\""),
+        ("::ffff:10.0.0.1", "write it as IPv4"),
+        ("fe80::1", "only good together with a device"),
+        ("fe80::1%eth0", "is no IP address"),
+        ("::", "unicast"),
+        ("[ff02::1]:80", "unicast"),
         ("0.0.0.0", "unicast"),
         ("224.0.0.1:80", "unicast"),
         ("255.255.255.255", "unicast"),
@@ -341,12 +398,162 @@ fn faults_in_a_server() {
         assert_eq!((*line, *column), place, "{address}");
         assert!(message.contains(piece), "{address}: {message}");
     }
-    for (forward, piece) in [("tunnel", "\"tunnel\" is not supported yet"), ("nat", "\"nat\" is unknown")] {
-        let text = format!("address = \"10.0.0.1\"\nforward = \"{forward}\"");
-        assert_faults(&in_server(&text), &[(7, 11, piece)]);
+    let cases: &[(&str, Places)] = &[
+        (
+            "forward = \"nat\"",
+            &[(7, 11, "\"nat\" is unknown; write \"masquerade\", \"direct-route\" or \"tunnel\"")],
+        ),
+        ("forward = \"masquerade\"\ntunnel = { type = \"gre\" }", &[(8, 1, "or add forward = \"tunnel\"")]),
+        ("forward = \"tunnel\"\ntunnel = {}", &[(8, 10, "add type = \"ipip\", \"gre\" or \"gue\"")]),
+        ("forward = \"tunnel\"\ntunnel = { type = \"vxlan\" }", &[(8, 19, "\"ipip\", \"gre\" or \"gue\"")]),
+        ("forward = \"tunnel\"\ntunnel = { type = \"gue\" }", &[(8, 10, "such as port = 6080")]),
+        ("forward = \"tunnel\"\ntunnel = { type = \"gue\", port = 0 }", &[(8, 33, "0 is below 1")]),
+        (
+            "forward = \"tunnel\"\ntunnel = { type = \"gre\", port = 1 }",
+            &[(8, 26, "for a tunnel of type \"gre\"")],
+        ),
+        (
+            "forward = \"tunnel\"\ntunnel = { type = \"gre\", checksum = \"remote\" }",
+            &[(8, 37, "write \"none\" or \"full\"")],
+        ),
+        (
+            "forward = \"tunnel\"\ntunnel = { type = \"ipip\", checksum = \"full\" }",
+            &[(8, 27, "for a tunnel of type \"ipip\"")],
+        ),
+    ];
+    for (lines, expected) in cases {
+        assert_faults(&in_server(&format!("address = \"10.0.0.1\"\n{lines}")), expected);
     }
-    let text = "address = \"10.0.0.1:8080\"\nforward = \"direct-route\"";
-    assert_faults(&in_server(text), &[(6, 11, "the server's is 8080, the service's 80")]);
+    for method in ["direct-route", "tunnel"] {
+        let text = format!("address = \"10.0.0.1:8080\"\nforward = \"{method}\"");
+        let piece = format!("{method} can't change the port: the server's is 8080, the service's 80");
+        assert_faults(&in_server(&text), &[(6, 11, &piece)]);
+    }
+}
+
+/// A service by firewall mark but for `line`, which is line 3, and its only server.
+fn by_mark(line: &str, server: &str) -> String {
+    format!("[[service]]\nmark = 3\n{line}\n[[service.server]]\n{server}\n")
+}
+
+#[test]
+fn services_without_an_address_or_a_port() {
+    let masquerade = "address = \"10.0.0.1\"\nforward = \"masquerade\"";
+    let service = |text: &str| good(text).services.remove(0);
+
+    let marked = service(&by_mark("", masquerade));
+    assert_eq!(marked.key, ServiceKey::Mark { mark: 3, family: AddressFamily::V4 });
+    assert_eq!(marked.name, "mark 3");
+    assert_eq!(marked.servers[0].address, "10.0.0.1:0".parse().unwrap());
+    assert_eq!(marked.check.question, Question::Ping, "nobody has said which port answers");
+    let marked = service(&by_mark("check = { port = 8080 }", masquerade));
+    assert_eq!((marked.check.question, marked.check.port), (Question::Connect, Some(8080)));
+    let marked = service(&by_mark("", "address = \"10.0.0.1:8080\"\nforward = \"masquerade\""));
+    assert_eq!(marked.servers[0].address, "10.0.0.1:8080".parse().unwrap());
+    assert_eq!(marked.check.question, Question::Connect);
+    let six = "address = \"2001:db8::2\"\nforward = \"direct-route\"";
+    let marked = service(&by_mark("family = \"ipv6\"", six));
+    assert_eq!(marked.key, ServiceKey::Mark { mark: 3, family: AddressFamily::V6 });
+
+    for address in ["192.0.2.80", "192.0.2.80:0"] {
+        let text = in_service("persistent = \"5m\"").replace("192.0.2.80:80", address);
+        let every_port = service(&text);
+        let key = ServiceKey::Address { protocol: Protocol::Tcp, address: "192.0.2.80:0".parse().unwrap() };
+        assert_eq!(every_port.key, key);
+        let everyone = Netmask::whole_address(AddressFamily::V4);
+        assert_eq!(every_port.persistence, Some(Persistence::new(Duration::from_mins(5), everyone)));
+        assert_eq!(every_port.check.question, Question::Ping);
+    }
+
+    let cases: &[(String, Places)] = &[
+        (by_mark("protocol = \"tcp\"", masquerade), &[(3, 1, "remove \"protocol\"")]),
+        (by_mark("family = \"ipv7\"", masquerade), &[(3, 10, "write \"ipv4\" or \"ipv6\"")]),
+        (by_mark("family = \"ipv6\"", masquerade), &[(5, 11, "masquerade can't reach 10.0.0.1")]),
+        (by_mark("check = { type = \"connect\" }", masquerade), &[(3, 9, "service mark 3; add port")]),
+        (
+            by_mark("", "address = \"10.0.0.1:80\"\nforward = \"direct-route\""),
+            &[(5, 11, "the server's (80) has no effect")],
+        ),
+        (
+            by_mark("persistent = \"1m\"", "address = \"10.0.0.1:80\"\nforward = \"masquerade\""),
+            &[(5, 11, "the clients' port is kept")],
+        ),
+        (
+            by_mark("", masquerade).replace("= 3", "= 0"),
+            &[(2, 8, "mark: 0 is below 1, which stands for no mark")],
+        ),
+        (by_mark("", masquerade).replace("= 3", "= 4294967296"), &[(2, 8, "above 4294967295")]),
+        (by_mark("", masquerade).replace("= 3", "= \"3\""), &[(2, 8, "a whole number")]),
+        (by_mark("", masquerade).replace("= 3", "= 0x4c565370"), &[(2, 8, "this agent's own probes")]),
+        (format!("{0}{0}", by_mark("", masquerade)), &[(8, 8, "service mark 3 is already at line 2")]),
+        (in_service("").replace(":80\"", "\""), &[(2, 11, "or make the service persistent")]),
+        (in_service("").replace(":80\"", ":0\""), &[(2, 11, "has no port")]),
+    ];
+    for (text, expected) in cases {
+        assert_faults(text, expected);
+    }
+    let both = by_mark("", masquerade) + &by_mark("family = \"ipv6\"", six);
+    assert_eq!(good(&both).services.len(), 2, "one mark, two IP versions, two services");
+}
+
+#[test]
+fn servers_of_the_other_ip_version_are_reached_by_tunnel() {
+    let text = "[[service]]\naddress = \"[2001:db8::80]:80\"\nforward = \"tunnel\"\n\
+                tunnel = { type = \"gue\", port = 6080, checksum = \"remote\" }\n\
+                [[service.server]]\naddress = \"10.0.0.1\"\n\
+                [[service.server]]\naddress = \"[2001:db8::1]:80\"\ntunnel = { type = \"gre\", checksum = \"full\" }\n\
+                [[service.server]]\naddress = \"2001:db8::2\"\ntunnel = { type = \"ipip\" }\n\
+                [[service.server]]\naddress = \"2001:db8::3\"\nforward = \"masquerade\"\n";
+    let servers: Vec<_> = good(text)
+        .services
+        .remove(0)
+        .servers
+        .into_iter()
+        .map(|server| (server.address.to_string(), server.method, server.tunnel))
+        .collect();
+    let gue = Tunnel::Gue { port: 6080, flags: TunnelFlags::REMOTE_CHECKSUM };
+    let gre = Tunnel::Gre { flags: TunnelFlags::CHECKSUM };
+    let tunnel = ForwardingMethod::Tunnel;
+    let expected = [
+        ("10.0.0.1:80".to_owned(), tunnel, gue),
+        ("[2001:db8::1]:80".to_owned(), tunnel, gre),
+        ("[2001:db8::2]:80".to_owned(), tunnel, Tunnel::Ipip),
+        ("[2001:db8::3]:80".to_owned(), ForwardingMethod::Masquerade, gue),
+    ];
+    assert_eq!(servers, expected);
+}
+
+#[test]
+fn the_check_that_suits_a_protocol() {
+    let check = |lines: &str| good(&in_service(lines)).services.remove(0).check;
+    assert_eq!(check("protocol = \"tcp\"").question, Question::Connect);
+    assert_eq!(check("protocol = \"udp\"").question, Question::Ping);
+    assert_eq!(check("protocol = \"sctp\"").question, Question::Ping);
+    let faster = check("protocol = \"udp\"\ncheck = { interval = \"500ms\" }");
+    assert_eq!((faster.question, faster.interval), (Question::Ping, Duration::from_millis(500)));
+    let other = check("protocol = \"udp\"\ncheck = { type = \"http\", port = 8080 }");
+    assert_eq!(other.port, Some(8080));
+}
+
+#[test]
+fn persistence_and_its_netmask() {
+    let persistence = |lines: &str| good(&in_service(lines)).services.remove(0).persistence;
+    assert_eq!(persistence(""), None);
+    let netmask = |value: &str| {
+        let lines = format!("persistent = \"300s\"\npersistent-netmask = {value}");
+        persistence(&lines).unwrap().netmask()
+    };
+    assert_eq!(netmask("24"), Netmask::V4([255, 255, 255, 0].into()));
+    assert_eq!(netmask("1"), Netmask::V4([128, 0, 0, 0].into()));
+    assert_eq!(netmask("32"), Netmask::V4([255; 4].into()));
+    assert_eq!(netmask("\"255.255.240.0\""), Netmask::V4([255, 255, 240, 0].into()));
+    let six = in_service("persistent = \"300s\"\npersistent-netmask = 64")
+        .replace("192.0.2.80", "[2001:db8::80]")
+        .replace("10.0.0.1", "2001:db8::1");
+    assert_eq!(good(&six).services[0].persistence.unwrap().netmask(), Netmask::V6(64));
+    assert_faults(&six.replace("= 64", "= \"ffff::\""), &[(5, 22, "the length of a prefix, such as 64")]);
+    assert_faults(&six.replace("= 64", "= 129"), &[(5, 22, "129 is above 128")]);
+    assert_eq!(good(&in_service("protocol = \"udp\"\none-packet = true")).services[0].one_packet, Some(true));
 }
 
 #[test]
@@ -360,10 +567,8 @@ fn faults_of_the_whole() {
         ("[service]\naddress = \"192.0.2.80:80\"".to_owned(), &[(1, 1, "double brackets")]),
         ("[[service]]\naddress = \"192.0.2.80:80\"".to_owned(), &[(1, 1, "no servers")]),
         (format!("[[service]]\n{server}"), &[(1, 1, "[[service]] has no \"address\"")]),
-        (format!("[[service]]\nmark = 3\n{server}"), &[(2, 8, "firewall mark (3) is not supported yet")]),
-        (format!("[[service]]\naddress = \"192.0.2.80\"\n{server}"), &[(2, 11, "has no port")]),
-        (format!("[[service]]\naddress = \"192.0.2.80:0\"\n{server}"), &[(2, 11, "port \"0\"")]),
-        (format!("[[service]]\naddress = \"[2001:db8::80]:80\"\n{server}"), &[(2, 11, "not supported yet")]),
+        (format!("[[service]]\naddress = \"192.0.2.80:\"\n{server}"), &[(2, 11, "port \"\"")]),
+        (format!("[[service]]\naddress = \"[2001:db8::80]:80\"\n{server}"), &[(4, 11, "other IP version")]),
         (
             format!(
                 "[[service]]\naddress = \"192.0.2.80:80\"\n{server}[[service]]\naddress = \"192.0.2.80:80\"\n{server}"
@@ -374,9 +579,9 @@ fn faults_of_the_whole() {
         (
             format!(
                 "[[service]]\naddress = \"192.0.2.80:80\"\n{server}\
-                 [[service]]\naddress = \"192.0.2.80:80\"\nprotocol = \"udp\"\n{server}"
+                 [[service]]\naddress = \"192.0.2.80:80\"\nprotocol = \"upd\"\n{server}"
             ),
-            &[(8, 12, "not supported yet")],
+            &[(8, 12, "\"upd\" is unknown")],
         ),
         (
             format!(
@@ -481,7 +686,12 @@ fn write(config: &Config) -> String {
     writeln!(text, "tick = {}", d(tick)).unwrap();
     writeln!(text, "[passive.detector]\nsilence-masquerade = {}", d(&detector.silence_masquerade)).unwrap();
     writeln!(text, "silence-half-seen = {}", d(&detector.silence_half_seen)).unwrap();
-    writeln!(text, "silence-factor = {:?}\nclients = {}", detector.silence_factor, detector.clients).unwrap();
+    writeln!(text, "silence-application = {}", d(&detector.silence_application)).unwrap();
+    writeln!(text, "clients = {}\nmemory = {}", detector.clients, d(&detector.memory)).unwrap();
+    writeln!(text, "false-alarms = {:?}\nphi = {:?}", detector.false_alarms, detector.phi).unwrap();
+    writeln!(text, "loss = {:?}\nresent-share = {:?}", detector.loss, detector.resent_share).unwrap();
+    writeln!(text, "resent-clients = {}", detector.resent_clients).unwrap();
+    writeln!(text, "resent-within = {}", d(&detector.resent_within)).unwrap();
     writeln!(text, "refusals = {}\nbackoff = {}", detector.refusals, d(&detector.backoff)).unwrap();
     writeln!(text, "backoff-max = {}", d(&detector.backoff_max)).unwrap();
     writeln!(text, "[passive.burst]\ngap = {}\ntimeout = {}", d(&burst.gap), d(&burst.timeout)).unwrap();
@@ -491,9 +701,26 @@ fn write(config: &Config) -> String {
 }
 
 fn write_service(text: &mut String, service: &VirtualService) {
-    let ServiceKey::Address { protocol, address } = service.key else { panic!("{:?}", service.key) };
-    writeln!(text, "[[service]]\nname = {:?}\naddress = \"{address}\"", service.name).unwrap();
-    writeln!(text, "protocol = \"{protocol}\"\nscheduler = \"{}\"", service.scheduler).unwrap();
+    writeln!(text, "[[service]]\nname = {:?}\nscheduler = \"{}\"", service.name, service.scheduler).unwrap();
+    match service.key {
+        ServiceKey::Address { protocol, address } => {
+            writeln!(text, "address = \"{address}\"\nprotocol = \"{protocol}\"").unwrap();
+        }
+        ServiceKey::Mark { mark, family } => {
+            let family = if family == AddressFamily::V4 { "ipv4" } else { "ipv6" };
+            writeln!(text, "mark = {mark}\nfamily = \"{family}\"").unwrap();
+        }
+    }
+    if let Some(persistence) = service.persistence {
+        writeln!(text, "persistent = \"{}\"", format_duration(persistence.timeout())).unwrap();
+        match persistence.netmask() {
+            Netmask::V4(mask) => writeln!(text, "persistent-netmask = \"{mask}\"").unwrap(),
+            Netmask::V6(length) => writeln!(text, "persistent-netmask = {length}").unwrap(),
+        }
+    }
+    if let Some(one_packet) = service.one_packet {
+        writeln!(text, "one-packet = {one_packet}").unwrap();
+    }
     let on_failure = if service.on_failure == OnFailure::Quiesce { "quiesce" } else { "remove" };
     writeln!(text, "fall = {}\nrise = {}\non-failure = {on_failure:?}", service.fall, service.rise).unwrap();
     let Check { question, interval, timeout, port } = &service.check;
@@ -517,8 +744,31 @@ fn write_service(text: &mut String, service: &VirtualService) {
         }
     }
     for server in &service.servers {
-        writeln!(text, "[[service.server]]\naddress = \"{}\"", server.address).unwrap();
+        let address = match server.address.port() {
+            0 => server.address.ip().to_string(),
+            _ => server.address.to_string(),
+        };
+        writeln!(text, "[[service.server]]\naddress = \"{address}\"").unwrap();
+        if server.method == ForwardingMethod::Tunnel {
+            writeln!(text, "tunnel = {}", tunnel_words(server.tunnel)).unwrap();
+        }
         writeln!(text, "forward = \"{}\"\nweight = {}", server.method, server.weight).unwrap();
+    }
+}
+
+fn tunnel_words(tunnel: Tunnel) -> String {
+    let checksum = |flags| match flags {
+        TunnelFlags::CHECKSUM => "full",
+        TunnelFlags::REMOTE_CHECKSUM => "remote",
+        _ => "none",
+    };
+    match tunnel {
+        Tunnel::Ipip => "{ type = \"ipip\" }".to_owned(),
+        Tunnel::Gre { flags } => format!("{{ type = \"gre\", checksum = \"{}\" }}", checksum(flags)),
+        Tunnel::Gue { port, flags } => {
+            format!("{{ type = \"gue\", port = {port}, checksum = \"{}\" }}", checksum(flags))
+        }
+        Tunnel::Other { .. } => panic!("{tunnel:?}"),
     }
 }
 
@@ -538,11 +788,92 @@ prop_compose! {
         ],
         interval in duration(500..=86_400_000),
         timeout in duration(1..=500),
-        port in option::of(1_u16..),
+        port in 1_u16..,
     ) -> Check {
-        let port = if question == Question::Ping { None } else { port };
+        // A check without a port is only for those whose servers have one that speaks TCP.
+        let port = if question == Question::Ping { None } else { Some(port) };
         Check { question, interval, timeout, port }
     }
+}
+
+fn tunnel() -> impl Strategy<Value = Tunnel> {
+    let flags = |known: &[TunnelFlags]| select(known.to_vec());
+    let gre = flags(&[TunnelFlags::NO_CHECKSUM, TunnelFlags::CHECKSUM]);
+    let gue = flags(&[TunnelFlags::NO_CHECKSUM, TunnelFlags::CHECKSUM, TunnelFlags::REMOTE_CHECKSUM]);
+    prop_oneof![
+        Just(Tunnel::Ipip),
+        gre.prop_map(|flags| Tunnel::Gre { flags }),
+        (1_u16.., gue).prop_map(|(port, flags)| Tunnel::Gue { port, flags }),
+    ]
+}
+
+/// An address of this IP version that tells `host` from others.
+fn address(family: AddressFamily, host: u8) -> IpAddr {
+    match family {
+        AddressFamily::V4 => IpAddr::from([10, 0, 0, host]),
+        AddressFamily::V6 => format!("2001:db8::{host:x}").parse().unwrap(),
+    }
+}
+
+/// Servers that can be in a service of this kind: `port` is the service's, where it has one.
+fn servers(
+    family: AddressFamily,
+    port: Option<u16>,
+    translates: bool,
+) -> impl Strategy<Value = Vec<RealServer>> {
+    use ForwardingMethod::{DirectRoute, Masquerade, Tunnel};
+    let method = select(vec![Masquerade, DirectRoute, Tunnel]);
+    let server = (1_u8..=254, (1_u16.., any::<bool>(), any::<u16>()), method, tunnel());
+    proptest::collection::vec(server, 1..4).prop_map(move |servers| {
+        let mut servers: Vec<_> = servers
+            .into_iter()
+            .map(|(host, (own, other_family, weight), method, tunnel)| {
+                let kept = port.unwrap_or(0);
+                let own = if method == Masquerade && translates { own } else { kept };
+                let other = if family == AddressFamily::V4 { AddressFamily::V6 } else { AddressFamily::V4 };
+                let of = if method == Tunnel && other_family { other } else { family };
+                let tunnel = if method == Tunnel { tunnel } else { crate::service::Tunnel::default() };
+                let address = SocketAddr::new(address(of, host), own);
+                RealServer { address, method, tunnel, weight: Weight(weight) }
+            })
+            .collect();
+        servers.sort_by_key(|server| server.address);
+        servers.dedup_by_key(|server| server.address);
+        servers
+    })
+}
+
+fn persistence(family: AddressFamily) -> impl Strategy<Value = Persistence> {
+    (1_u64..=86_400, 1_u32..=32, 1_u32..=128).prop_map(move |(seconds, short, long)| {
+        let netmask = match family {
+            AddressFamily::V4 => Netmask::V4((u32::MAX << (32 - short)).into()),
+            AddressFamily::V6 => Netmask::V6(long),
+        };
+        Persistence::new(Duration::from_secs(seconds), netmask)
+    })
+}
+
+/// What names a service, its persistence and its servers, which depend on each other.
+fn front() -> impl Strategy<Value = (ServiceKey, Option<Persistence>, Vec<RealServer>)> {
+    let protocol = select(vec![Protocol::Tcp, Protocol::Udp, Protocol::Sctp]);
+    let kind = (protocol, option::of(1_u16..), any::<bool>(), any::<bool>());
+    (select(vec![AddressFamily::V4, AddressFamily::V6]), kind).prop_flat_map(
+        |(family, (protocol, port, by_mark, persistent))| {
+            let port = port.filter(|_| !by_mark);
+            let needs_persistence = !by_mark && port.is_none();
+            let is_persistent = persistent || needs_persistence;
+            let key = if by_mark {
+                ServiceKey::Mark { mark: 1, family }
+            } else {
+                ServiceKey::Address {
+                    protocol,
+                    address: SocketAddr::new(address(family, 0), port.unwrap_or(0)),
+                }
+            };
+            let persistence = persistence(family).prop_map(move |some| is_persistent.then_some(some));
+            (Just(key), persistence, servers(family, port, port.is_some() || (by_mark && !is_persistent)))
+        },
+    )
 }
 
 prop_compose! {
@@ -552,21 +883,16 @@ prop_compose! {
         scheduler in select(&Scheduler::NAMES[..]),
         on_failure in select(&[OnFailure::Quiesce, OnFailure::Remove][..]),
         check in check(),
-        servers in btree_map((1_u8..=254, 1_u16..), (any::<bool>(), any::<u16>()), 1..4),
+        (key, persistence, servers) in front(),
+        one_packet in option::of(any::<bool>()),
     ) -> VirtualService {
-        let address = SocketAddr::from(([192, 0, 2, 1], 80));
-        let servers = servers.into_iter().map(|((host, port), (direct, weight))| RealServer {
-            address: SocketAddr::from(([10, 0, 0, host], if direct { 80 } else { port })),
-            method: if direct { ForwardingMethod::DirectRoute } else { ForwardingMethod::Masquerade },
-            weight: Weight(weight),
-        });
-        let mut servers: Vec<_> = servers.collect();
-        servers.sort_by_key(|server| server.address);
-        servers.dedup_by_key(|server| server.address);
+        let udp = matches!(key, ServiceKey::Address { protocol: Protocol::Udp, .. } | ServiceKey::Mark { .. });
         VirtualService {
             name: String::new(),
-            key: ServiceKey::Address { protocol: Protocol::Tcp, address },
+            key,
             scheduler: scheduler.parse().unwrap(),
+            persistence,
+            one_packet: one_packet.filter(|_| udp),
             fall: fall.try_into().unwrap(),
             rise: rise.try_into().unwrap(),
             on_failure,
@@ -580,14 +906,19 @@ prop_compose! {
     fn passive()(
         (enabled, log_faults) in any::<(bool, bool)>(),
         devices in proptest::collection::btree_set("[a-z]{1,3}[0-9]{1,3}", 0..3),
-        durations in proptest::collection::vec(duration(1..=5000), 6),
-        (silence_factor, clients, refusals) in (1.0..=1000.0, 1_u32..=32, 1_u32..=100),
+        durations in proptest::collection::vec(duration(1..=5000), 9),
+        (clients, resent_clients, refusals) in (1_u32..=32, 1_u32..=32, 1_u32..=100),
+        (false_alarms, phi) in (0.001..=1000.0, 1.0..=100.0),
+        (loss, resent_share) in (0.0001..=0.5, 0.1..=1.0),
         (server_rate, total_rate) in (1_u32..=1_000_000, 1_u32..=1_000_000),
     ) -> PassiveSettings {
         let detector = DetectorSettings {
             silence_masquerade: durations[0],
             silence_half_seen: durations[1],
-            silence_factor, clients, refusals,
+            silence_application: durations[6],
+            clients, false_alarms, phi, loss, refusals, resent_clients, resent_share,
+            memory: durations[7],
+            resent_within: durations[8],
             backoff: durations[2],
             backoff_max: durations[2] + durations[3],
         };
@@ -610,8 +941,15 @@ prop_compose! {
         mut services in proptest::collection::vec(service(), 1..4),
     ) -> Config {
         for (service, number) in services.iter_mut().zip(1_u8..) {
-            let address = SocketAddr::from(([192, 0, 2, number], 80));
-            service.key = ServiceKey::Address { protocol: Protocol::Tcp, address };
+            match &mut service.key {
+                ServiceKey::Address { address: vip, .. } => {
+                    vip.set_ip(match vip.ip().into() {
+                        AddressFamily::V4 => [192, 0, 2, number].into(),
+                        AddressFamily::V6 => format!("2001:db8:1::{number}").parse().unwrap(),
+                    });
+                }
+                ServiceKey::Mark { mark, .. } => *mark = number.into(),
+            }
             service.name = format!("service {number} \"ä\\");
         }
         Config { agent: AgentSettings { metrics, on_exit }, passive, services }

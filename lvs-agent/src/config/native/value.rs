@@ -1,17 +1,19 @@
 //! One reader for each kind of value.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     num::NonZeroU32,
+    ops::RangeInclusive,
     time::Duration,
 };
 
 use humantime::parse_duration;
+use lvs_common::PROBE_MARK;
 use toml::de::DeValue;
 
 use crate::{
     config::error::ValueFault,
-    service::{Scheduler, Weight},
+    service::{AddressFamily, Netmask, Scheduler, Weight},
 };
 
 /// The shortest duration: timers don't tell shorter ones apart.
@@ -106,18 +108,19 @@ pub(super) fn refusals(value: &DeValue<'_>) -> Result<u32> {
     count(value).map(NonZeroU32::get)
 }
 
-/// How many times the usual wait.
-pub(super) fn factor(value: &DeValue<'_>) -> Result<f64> {
+/// A number within bounds.
+pub(super) fn number(value: &DeValue<'_>, bounds: &RangeInclusive<f64>) -> Result<f64> {
     let number = match value {
         DeValue::Float(float) => float.as_str().parse().unwrap_or(f64::NAN),
-        DeValue::Integer(_) => f64::from(positive(value, 1000, "")?.get()),
-        other => return Err(wrong_type(other, "a number, such as 8.0")),
+        DeValue::Integer(integer) => integer.to_string().parse().unwrap_or(f64::NAN),
+        _ => f64::NAN,
     };
     if number.is_nan() {
         return Err(wrong_type(value, "a number, such as 8.0"));
     }
-    if !(1.0..=1000.0).contains(&number) {
-        let (above, min, max) = (number > 1.0, "1".to_owned(), "1000".to_owned());
+    if !bounds.contains(&number) {
+        let (above, min, max) =
+            (number > *bounds.end(), bounds.start().to_string(), bounds.end().to_string());
         return Err(ValueFault::Range { value: number.to_string(), above, min, max, reason: "" });
     }
     Ok(number)
@@ -135,13 +138,50 @@ pub(super) fn port(value: &DeValue<'_>) -> Result<u16> {
     Ok(u16::try_from(number).unwrap_or(u16::MAX))
 }
 
-/// A firewall mark: any value at all, as marks are not supported yet.
-pub(super) fn mark(value: &DeValue<'_>) -> Result<()> {
-    let what = match value {
-        DeValue::Integer(number) => format!("a service by firewall mark ({number})"),
-        _ => "a service by firewall mark".to_owned(),
-    };
-    Err(ValueFault::NotSupported { what, remedy: "write address = \"192.0.2.80:80\" instead" })
+/// A firewall mark.
+pub(super) fn mark(value: &DeValue<'_>) -> Result<u32> {
+    let number = whole(value, 1, u32::MAX.into(), ", which stands for no mark at all")?;
+    let mark = u32::try_from(number).unwrap_or(u32::MAX);
+    if mark == PROBE_MARK { Err(ValueFault::ProbeMark { mark }) } else { Ok(mark) }
+}
+
+/// A duration of whole seconds.
+pub(super) fn whole_seconds(value: &DeValue<'_>) -> Result<Duration> {
+    let duration = duration(value)?;
+    if duration.subsec_nanos() == 0 {
+        return Ok(duration);
+    }
+    let text = value.as_str().unwrap_or_default().to_owned();
+    Err(ValueFault::Text {
+        text,
+        problem: "is not whole seconds, and the kernel knows no others; write \"1s\" or more",
+    })
+}
+
+/// How much of a client's address counts, for clients of this IP version.
+pub(super) fn netmask(value: &DeValue<'_>, family: AddressFamily) -> Result<Netmask> {
+    const WANTED_V4: &str = "a netmask or the length of a prefix, such as \"255.255.255.0\" or 24";
+    const WANTED_V6: &str = "the length of a prefix, such as 64";
+    let length = |most: u32| Ok(u32::try_from(whole(value, 1, most.into(), "")?).unwrap_or(most));
+    match (family, value) {
+        (AddressFamily::V6, DeValue::Integer(_)) => Ok(Netmask::V6(length(128)?)),
+        (AddressFamily::V6, other) => Err(wrong_type(other, WANTED_V6)),
+        (AddressFamily::V4, DeValue::Integer(_)) => {
+            Ok(Netmask::V4(Ipv4Addr::from_bits(u32::MAX << (32 - length(32)?))))
+        }
+        (AddressFamily::V4, DeValue::String(text)) => match text.parse::<Ipv4Addr>() {
+            Ok(mask)
+                if mask.to_bits() != 0 && mask.to_bits().leading_ones() == mask.to_bits().count_ones() =>
+            {
+                Ok(Netmask::V4(mask))
+            }
+            _ => {
+                let problem = "is no netmask; write one such as \"255.255.255.0\", or the length of a prefix such as 24";
+                Err(ValueFault::Text { text: text.to_string(), problem })
+            }
+        },
+        (AddressFamily::V4, other) => Err(wrong_type(other, WANTED_V4)),
+    }
 }
 
 /// A duration with its unit.
@@ -217,52 +257,66 @@ pub(super) fn listener(value: &DeValue<'_>) -> Result<Option<SocketAddr>> {
     Err(fault)
 }
 
-/// A VIP and port.
-pub(super) fn vip(value: &DeValue<'_>) -> Result<SocketAddrV4> {
+/// A VIP, and its port if it is written; 0 is as good as none.
+pub(super) fn vip(value: &DeValue<'_>) -> Result<(IpAddr, Option<u16>)> {
     let text = text(value, "the VIP and port in quotes, such as \"192.0.2.80:80\"")?;
-    match endpoint(text)? {
-        (ip, Some(port)) => Ok(SocketAddrV4::new(ip, port)),
-        (_, None) => Err(ValueFault::NoPort { text: text.to_owned() }),
-    }
+    let (ip, port) = split(text)?;
+    Ok((ip, if port == Some("0") { None } else { port_of(port, text)? }))
 }
 
 /// A real server's address, and its port if it is written.
-pub(super) fn server(value: &DeValue<'_>) -> Result<(Ipv4Addr, Option<u16>)> {
-    endpoint(text(value, "the server's address in quotes, such as \"10.0.0.1:80\" or \"10.0.0.1\"")?)
+pub(super) fn server(value: &DeValue<'_>) -> Result<(IpAddr, Option<u16>)> {
+    let text = text(value, "the server's address in quotes, such as \"10.0.0.1:80\" or \"10.0.0.1\"")?;
+    let (ip, port) = split(text)?;
+    Ok((ip, port_of(port, text)?))
 }
 
-/// An IPv4 unicast address with or without a port.
-fn endpoint(text: &str) -> Result<(Ipv4Addr, Option<u16>)> {
-    let (host, port) = match text.rsplit_once(':') {
-        Some((host, port)) if host.parse::<Ipv4Addr>().is_ok() => (host, Some(port)),
-        _ => (text, None),
+/// A unicast address, and what is written after it where a port should be.
+fn split(text: &str) -> Result<(IpAddr, Option<&str>)> {
+    let no_address = || {
+        let wanted = "IP address, such as \"10.0.0.1:80\" or \"[2001:db8::1]:80\"";
+        ValueFault::Address { text: text.to_owned(), wanted }
     };
-    let Ok(ip) = host.parse::<Ipv4Addr>() else {
-        return Err(no_ipv4(text));
-    };
-    let impossible = ip.octets()[0] == 0 || ip.is_multicast() || ip.octets()[0] >= 240;
-    if impossible {
-        return Err(ValueFault::NotUnicast { address: ip.to_string() });
-    }
-    let port = match port {
-        None => None,
-        Some(port) => match port.parse() {
-            Ok(number) if number != 0 && !port.starts_with('+') => Some(number),
-            _ => return Err(ValueFault::Port { port: port.to_owned(), text: text.to_owned() }),
+    let (host, port) = match (text.strip_prefix('['), text.rsplit_once(':')) {
+        (Some(rest), _) => match rest.split_once(']') {
+            Some((host, "")) if host.parse::<Ipv6Addr>().is_ok() => (host, None),
+            Some((host, port)) if host.parse::<Ipv6Addr>().is_ok() && port.starts_with(':') => {
+                (host, Some(&port[1..]))
+            }
+            _ => return Err(no_address()),
         },
+        (None, Some((host, port))) if host.parse::<Ipv4Addr>().is_ok() => (host, Some(port)),
+        (None, _) => (text, None),
     };
+    let ip = host.parse().map_err(|_| no_address())?;
+    unicast(ip)?;
     Ok((ip, port))
 }
 
-/// The fault of text that is no IPv4 address.
-fn no_ipv4(text: &str) -> ValueFault {
-    let bare = text.trim_start_matches('[').trim_end_matches(']');
-    let is_ipv6 = text.parse::<SocketAddrV6>().is_ok() || bare.parse::<Ipv6Addr>().is_ok();
-    if is_ipv6 {
-        let remedy = "write an IPv4 address";
-        ValueFault::NotSupported { what: format!("the IPv6 address {text:?}"), remedy }
-    } else {
-        let wanted = "IPv4 address, such as \"10.0.0.1:80\"";
-        ValueFault::Address { text: text.to_owned(), wanted }
+/// Refuses what can't be the address of one host, or isn't the usual way to write it.
+fn unicast(ip: IpAddr) -> Result<()> {
+    let fault = |problem| Err(ValueFault::Text { text: ip.to_string(), problem });
+    let impossible = match ip {
+        IpAddr::V4(ip) => ip.octets()[0] == 0 || ip.is_multicast() || ip.octets()[0] >= 240,
+        IpAddr::V6(ip) => ip.is_unspecified() || ip.is_multicast(),
+    };
+    match ip {
+        _ if impossible => Err(ValueFault::NotUnicast { address: ip.to_string() }),
+        IpAddr::V6(ip) if ip.to_ipv4_mapped().is_some() => {
+            fault("is an IPv4 address in IPv6's clothes; write it as IPv4")
+        }
+        IpAddr::V6(ip) if ip.is_unicast_link_local() => fault(
+            "is only good together with a device, which IPVS can't be told; write a global or local (fd00::/8) address",
+        ),
+        _ => Ok(()),
+    }
+}
+
+/// The port that is written in `text`.
+fn port_of(port: Option<&str>, text: &str) -> Result<Option<u16>> {
+    let Some(port) = port else { return Ok(None) };
+    match port.parse() {
+        Ok(number) if number != 0 && !port.starts_with('+') => Ok(Some(number)),
+        _ => Err(ValueFault::Port { port: port.to_owned(), text: text.to_owned() }),
     }
 }

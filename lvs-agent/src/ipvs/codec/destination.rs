@@ -19,9 +19,9 @@ use super::{
 use crate::{
     ipvs::{
         statistics::DestinationStatistics,
-        table::{Destination, KernelWeight, Tunnel, TunnelFlags},
+        table::{Destination, KernelWeight},
     },
-    service::ForwardingMethod,
+    service::{ForwardingMethod, Tunnel, TunnelFlags},
 };
 
 type Attributes = GenlBuffer<DestinationAttribute, Buffer>;

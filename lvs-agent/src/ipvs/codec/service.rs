@@ -17,9 +17,9 @@ use super::{
 use crate::{
     ipvs::{
         statistics::Statistics,
-        table::{Netmask, Persistence, SchedulerName, Service, ServiceFlags},
+        table::{SchedulerName, Service, ServiceFlags},
     },
-    service::{AddressFamily, Protocol, ServiceKey},
+    service::{AddressFamily, Netmask, Persistence, Protocol, ServiceKey},
 };
 
 type Attributes = GenlBuffer<ServiceAttribute, Buffer>;

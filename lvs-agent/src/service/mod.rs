@@ -1,10 +1,16 @@
 //! The words of LVS as types: what names a virtual service and a real server in it.
 
+mod persistence;
+mod tunnel;
+
 use std::{
     fmt,
     net::{IpAddr, SocketAddr},
     str::FromStr,
 };
+
+pub use persistence::{Netmask, Persistence};
+pub use tunnel::{Tunnel, TunnelFlags};
 
 /// Transport protocol of a virtual service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
