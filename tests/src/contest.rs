@@ -46,8 +46,7 @@ const HEALTHY: Duration = Duration::from_secs(5);
 const PHASE: Duration = Duration::from_millis(137);
 
 /// The faults of the table's columns.
-const FAULTS: [Fault; 4] =
-    [Fault::ProcessKilled, Fault::PortFiltered, Fault::LinkDown, Fault::ProcessHung];
+const FAULTS: [Fault; 4] = [Fault::ProcessKilled, Fault::PortFiltered, Fault::LinkDown, Fault::ProcessHung];
 
 /// What is compared
 #[derive(Clone, Debug, clap::Args)]

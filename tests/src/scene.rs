@@ -126,8 +126,7 @@ impl Scene {
         .with_context(|| agent.diagnosis())?;
         let load = Load::start(&lab.network.clients, setting.load.clone())?;
         let is_long_lived = matches!(setting.load.pattern, Pattern::LongLived { .. });
-        let mut scene =
-            Self { load, watch, agent, lab, healthy_since: Moment::now(), config, is_long_lived };
+        let mut scene = Self { load, watch, agent, lab, healthy_since: Moment::now(), config, is_long_lived };
         scene.wait_until_serving()?;
         scene.healthy_since = Moment::now();
         Ok(scene)
