@@ -2,7 +2,7 @@
 
 use lvs_common::{HandshakeKey, ServerId};
 
-use crate::packet::Address;
+use crate::packet::{Address, Ip};
 
 /// A client's end of a flow.
 #[derive(Clone, Copy)]
@@ -15,6 +15,18 @@ pub(crate) struct Client {
 }
 
 impl Client {
+    /// The one that has sent a packet from this port.
+    #[inline(always)]
+    pub(crate) fn of(ip: &Ip, port: u16) -> Self {
+        Self { address: ip.source, six: ip.six, port, protocol: ip.protocol }
+    }
+
+    /// The one that a packet to this port is for.
+    #[inline(always)]
+    pub(crate) fn at_destination(ip: &Ip, port: u16) -> Self {
+        Self { address: ip.destination, six: ip.six, port, protocol: ip.protocol }
+    }
+
     /// Which of the 64 bits of a sketch stands for the client's network, a /24 or a /64. Multiplication by 2^32 / golden
     /// ratio spreads neighbours apart (Knuth, The Art of Computer Programming 3, section 6.4).
     #[inline(always)]

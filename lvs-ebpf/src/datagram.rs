@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// A client, or the agent itself, has sent a datagram.
-#[inline(always)]
+#[inline(never)]
 pub(crate) fn sent(signal: &mut Signal, client: &Client, probe: bool) {
     let now = clock::exact();
     let key = client.handshake(signal.id);
@@ -27,7 +27,7 @@ pub(crate) fn sent(signal: &mut Signal, client: &Client, probe: bool) {
 }
 
 /// The server has sent a datagram: proof of life, unless the agent itself had asked.
-#[inline(always)]
+#[inline(never)]
 pub(crate) fn answered(signal: &mut Signal, client: &Client) {
     let key = client.handshake(signal.id);
     let open = handshake::of(&key);

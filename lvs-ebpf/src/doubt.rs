@@ -6,7 +6,7 @@ use aya_ebpf::{helpers::bpf_get_smp_processor_id, programs::TcContext};
 use aya_log_ebpf::warn;
 use lvs_common::Doubts;
 
-use crate::maps::DOUBTS;
+use crate::{maps::DOUBTS, opaque::opaque};
 
 /// The counters by number; a power of two, so that the verifier sees that an index is inside.
 const COUNTERS: usize = size_of::<Doubts>() / 8;
@@ -27,6 +27,14 @@ pub(crate) enum Doubt {
     BadServerId = counter(offset_of!(Doubts, bad_server_id)),
 }
 
+impl Doubt {
+    /// What a doubt about a tunnelled packet is called.
+    #[inline(always)]
+    pub(crate) fn in_tunnel(self) -> Self {
+        if self == Self::OtherProtocol { Self::UnknownTunnel } else { self }
+    }
+}
+
 #[expect(clippy::cast_possible_truncation, reason = "there are few counters")]
 const fn counter(offset: usize) -> u8 {
     assert!(offset / 8 < COUNTERS && COUNTERS.is_power_of_two());
@@ -38,9 +46,10 @@ const fn counter(offset: usize) -> u8 {
 pub(crate) fn count(doubt: Doubt) {
     // SAFETY: a helper without arguments.
     let cpu = unsafe { bpf_get_smp_processor_id() };
+    let index = opaque(doubt as usize) & (COUNTERS - 1);
     if let Some(doubts) = DOUBTS.get_ptr_mut(cpu) {
-        // SAFETY: `Doubts` is nothing but counters, and the index is one of them; this CPU alone writes them.
-        unsafe { *doubts.cast::<u64>().add(doubt as usize & (COUNTERS - 1)) += 1 };
+        // SAFETY: `Doubts` is nothing but counters, and the index is below their number; this CPU alone writes them.
+        unsafe { *doubts.cast::<u64>().add(index) += 1 };
     }
 }
 

@@ -1,7 +1,7 @@
 //! What leaves the director, requests to real servers among it.
 
 use aya_ebpf::programs::TcContext;
-use lvs_common::{Handshake, interest};
+use lvs_common::{Handshake, ServerId, interest};
 
 use crate::{
     client::Client,
@@ -15,66 +15,87 @@ use crate::{
     tunnel,
 };
 
+/// A packet to a server.
+struct Seen {
+    server: Server,
+    client: Client,
+    transport: Transport,
+    /// Whether the agent itself sent it.
+    probe: bool,
+}
+
+impl Seen {
+    const NOTHING: Self = Self {
+        server: Server { id: ServerId(0), answers: false },
+        client: Client { address: [0; 4], six: false, port: 0, protocol: 0 },
+        transport: Transport::EMPTY,
+        probe: false,
+    };
+}
+
 /// Looks at one packet.
 #[inline(always)]
 pub(crate) fn see(ctx: &TcContext) -> Result<(), Doubt> {
+    let mut seen = Seen::NOTHING;
+    attribute(ctx, &mut seen)?;
+    see_packet(ctx, &seen)
+}
+
+#[inline(always)]
+fn attribute(ctx: &TcContext, seen: &mut Seen) -> Result<(), Doubt> {
     let frame = packet::frame(ctx)?;
-    let ip = packet::network(ctx, &frame)?;
+    let mut ip = Ip::EMPTY;
+    packet::network(ctx, &frame, &mut ip)?;
     let link = Link::of(&frame, signal::mark(ctx));
     let interest = server::interest(&ip, &link);
     if interest == 0 {
         return Err(Doubt::NoServer);
     }
-    let tunnels = interest & interest::TUNNEL != 0;
-    if tunnels && tunnel::is_tunnel(ip.protocol) {
-        return see_tunnel(ctx, &ip, link.mark);
+    seen.probe = link.probe();
+    if interest & interest::TUNNEL != 0 && tunnel::is_tunnel(ip.protocol) {
+        return attribute_tunnel(ctx, &ip, link.mark, seen);
     }
-    let transport = packet::transport(ctx, &ip)?;
-    if let Some(server) = server::destination(interest, &ip, transport.destination_port, &link) {
-        return see_packet(ctx, server, &ip, &transport, link.probe());
+    seen.transport = packet::transport(ctx, &ip)?;
+    let port = seen.transport.destination_port;
+    if let Some(server) = server::destination(interest, &ip, port, &link) {
+        seen.server = server;
+        seen.client = Client::of(&ip, seen.transport.source_port);
+        return Ok(());
     }
-    if tunnels && ip.protocol == protocol::UDP && server::is_gue(&ip, transport.destination_port) {
-        return see_tunnel(ctx, &ip, link.mark);
+    if interest & interest::TUNNEL != 0 && ip.protocol == protocol::UDP && server::is_gue(&ip, port) {
+        return attribute_tunnel(ctx, &ip, link.mark, seen);
     }
     Err(Doubt::NoServer)
 }
 
 #[inline(never)]
-fn see_tunnel(ctx: &TcContext, outer: &Ip, mark: u32) -> Result<(), Doubt> {
-    let ip = tunnel::inner(ctx, outer)?;
-    let transport = packet::transport(ctx, &ip).map_err(|doubt| match doubt {
-        Doubt::OtherProtocol => Doubt::UnknownTunnel,
-        other => other,
-    })?;
-    let id = server::tunnelled(outer, &ip, transport.destination_port, mark).ok_or(Doubt::UnknownTunnel)?;
-    let probe = Link { mark, ..Link::NONE }.probe();
-    see_packet(ctx, Server { id, answers: false }, &ip, &transport, probe)
+fn attribute_tunnel(ctx: &TcContext, outer: &Ip, mark: u32, seen: &mut Seen) -> Result<(), Doubt> {
+    let mut ip = Ip::EMPTY;
+    tunnel::inner(ctx, outer, &mut ip)?;
+    packet::inner_transport(ctx, &ip, &mut seen.transport)?;
+    let port = seen.transport.destination_port;
+    let id = server::tunnelled(outer, &ip, port, mark).ok_or(Doubt::UnknownTunnel)?;
+    seen.server = Server { id, answers: false };
+    seen.client = Client::of(&ip, seen.transport.source_port);
+    Ok(())
 }
 
 /// Looks at a packet to a server.
-#[inline(always)]
-fn see_packet(
-    ctx: &TcContext,
-    server: Server,
-    ip: &Ip,
-    transport: &Transport,
-    probe: bool,
-) -> Result<(), Doubt> {
-    let mut signal = Signal::of(server.id)?;
+#[inline(never)]
+fn see_packet(ctx: &TcContext, seen: &Seen) -> Result<(), Doubt> {
+    let Some(mut signal) = Signal::of(seen.server.id) else { return Err(Doubt::BadServerId) };
     signal.sent(ctx);
-    let client =
-        Client { address: ip.source, six: ip.six, port: transport.source_port, protocol: ip.protocol };
-    match ip.protocol {
-        protocol::TCP if probe => probed(&signal, &client, transport),
-        protocol::TCP => see_segment(&mut signal, &client, transport),
-        protocol::UDP if server.answers => datagram::sent(&mut signal, &client, probe),
+    match seen.client.protocol {
+        protocol::TCP if seen.probe => probed(&signal, &seen.client, &seen.transport),
+        protocol::TCP => see_segment(&mut signal, &seen.client, &seen.transport),
+        protocol::UDP if seen.server.answers => datagram::sent(&mut signal, &seen.client, seen.probe),
         _ => {}
     }
     Ok(())
 }
 
 /// The agent's own handshakes are remembered, so that their answers aren't taken for answers to clients.
-#[inline(always)]
+#[inline(never)]
 fn probed(signal: &Signal, client: &Client, segment: &Transport) {
     if segment.has(SYN) {
         let open =
@@ -93,7 +114,7 @@ fn see_segment(signal: &mut Signal, client: &Client, segment: &Transport) {
     }
 }
 
-#[inline(always)]
+#[inline(never)]
 fn see_beginning_or_end(signal: &mut Signal, client: &Client, segment: &Transport) {
     if segment.has(RST) {
         handshake::reset(signal, client);

@@ -54,7 +54,7 @@ pub(crate) fn remember(key: &HandshakeKey, open: Handshake) {
 }
 
 /// A client acknowledges something: if its handshake was open, that is what it completes.
-#[inline(always)]
+#[inline(never)]
 pub(crate) fn acknowledged(signal: &mut Signal, client: &Client, segment: &Transport) -> Standing {
     let key = client.handshake(signal.id);
     let Some(open) = of(&key) else { return Standing::None };
@@ -127,6 +127,12 @@ pub(crate) fn proved(signal: &mut Signal, open: &Handshake) {
 pub(crate) fn of(key: &HandshakeKey) -> Option<Handshake> {
     // SAFETY: as in `began`; a reused entry fails the comparison of sequence numbers.
     HANDSHAKES.get_ptr(key).map(|open| unsafe { *open })
+}
+
+/// Whether the client is no client but one of the agent's probes.
+#[inline(never)]
+pub(crate) fn is_probe(signal: &Signal, client: &Client) -> bool {
+    of(&client.handshake(signal.id)).is_some_and(|open| open.flags & Handshake::PROBE != 0)
 }
 
 /// Drops an entry.

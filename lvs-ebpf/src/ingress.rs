@@ -8,7 +8,7 @@ use crate::{
     clock, datagram,
     doubt::Doubt,
     handshake,
-    packet::{self, FIN, RST, SYN, Transport, protocol},
+    packet::{self, FIN, Ip, RST, SYN, Transport, protocol},
     sample::Slot,
     server::{self, ANSWERS, Endpoint},
     signal::Signal,
@@ -19,7 +19,8 @@ use crate::{
 #[inline(always)]
 pub(crate) fn see(ctx: &TcContext) -> Result<(), Doubt> {
     let frame = packet::frame(ctx)?;
-    let ip = packet::network(ctx, &frame)?;
+    let mut ip = Ip::EMPTY;
+    packet::network(ctx, &frame, &mut ip)?;
     if ip.protocol == if ip.six { protocol::ICMPV6 } else { protocol::ICMP } {
         return unreachable::see(ctx, &ip);
     }
@@ -29,17 +30,11 @@ pub(crate) fn see(ctx: &TcContext) -> Result<(), Doubt> {
         return Err(Doubt::NoServer);
     }
     let transport = packet::transport(ctx, &ip)?;
-    let from =
-        Endpoint { address: ip.source, six: ip.six, protocol: ip.protocol, port: transport.source_port };
+    let from = Endpoint::at_source(&ip, transport.source_port);
     let id = server::answering(interest, &from).ok_or(Doubt::NoServer)?;
-    let mut signal = Signal::of(id)?;
+    let Some(mut signal) = Signal::of(id) else { return Err(Doubt::BadServerId) };
     signal.received(ctx);
-    let client = Client {
-        address: ip.destination,
-        six: ip.six,
-        port: transport.destination_port,
-        protocol: ip.protocol,
-    };
+    let client = Client::at_destination(&ip, transport.destination_port);
     match ip.protocol {
         protocol::TCP => see_segment(&mut signal, &client, &transport),
         protocol::UDP => datagram::answered(&mut signal, &client),
@@ -52,11 +47,16 @@ pub(crate) fn see(ctx: &TcContext) -> Result<(), Doubt> {
 fn see_segment(signal: &mut Signal, client: &Client, segment: &Transport) {
     if segment.flags & (SYN | RST | FIN) == 0 {
         let now = clock::coarse();
-        if signal.wants_reply(now) && !is_to_probe(signal, client) {
+        if signal.wants_reply(now) && !handshake::is_probe(signal, client) {
             signal.replied(now);
         }
         return;
     }
+    see_beginning_or_end(signal, client, segment);
+}
+
+#[inline(never)]
+fn see_beginning_or_end(signal: &mut Signal, client: &Client, segment: &Transport) {
     let key = client.handshake(signal.id);
     let open = handshake::of(&key);
     if open.is_some_and(|open| open.flags & Handshake::PROBE != 0) {
@@ -79,10 +79,4 @@ fn see_segment(signal: &mut Signal, client: &Client, segment: &Transport) {
         handshake::answered(signal, &key, &open, segment);
     }
     signal.replied(clock::coarse());
-}
-
-/// Whether the server answers the agent, and no client.
-#[inline(always)]
-fn is_to_probe(signal: &Signal, client: &Client) -> bool {
-    handshake::of(&client.handshake(signal.id)).is_some_and(|open| open.flags & Handshake::PROBE != 0)
 }

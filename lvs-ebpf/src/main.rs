@@ -3,7 +3,7 @@
 //! They only watch. Neither drops, redirects or changes a packet: both return `TC_ACT_UNSPEC`, which leaves the verdict
 //! to whatever else is attached. Work is bounded: no loops but over a fixed number of headers, a fixed number of map
 //! look-ups. On any doubt they count the doubt and do nothing.
-#![cfg_attr(target_arch = "bpf", no_std, no_main)]
+#![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
 #![cfg_attr(
     not(target_arch = "bpf"),
     expect(dead_code, reason = "for the host it is compiled only to be linted, with an empty main")
@@ -21,6 +21,7 @@ mod egress;
 mod handshake;
 mod ingress;
 mod maps;
+mod opaque;
 mod packet;
 mod sample;
 mod server;

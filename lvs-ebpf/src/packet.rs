@@ -7,7 +7,7 @@ use core::mem::size_of;
 
 use aya_ebpf::programs::TcContext;
 
-use crate::doubt::Doubt;
+use crate::{doubt::Doubt, opaque::{forget, opaque}};
 
 /// How many VLAN tags in the packet are looked behind: a provider's and a customer's (IEEE 802.1ad). The outermost is
 /// usually not in the packet at all but beside it, in the kernel's metadata.
@@ -15,17 +15,17 @@ const TAGS: usize = 2;
 /// How many IPv6 extension headers are looked behind.
 const EXTENSIONS: usize = 6;
 
-const ETHERNET: u32 = 14;
-const VLAN_TAG: u32 = 4;
+const ETHERNET: usize = 14;
+const VLAN_TAG: usize = 4;
 /// The shortest IPv4 header (RFC 791, section 3.1).
-const IPV4: u32 = 20;
+const IPV4: usize = 20;
 /// The fixed part of the IPv6 header (RFC 8200, section 3).
-const IPV6: u32 = 40;
+const IPV6: usize = 40;
 /// The longest payload that an IP header can claim.
-const LONGEST: u32 = 0xffff;
+const LONGEST: usize = 0xffff;
 /// No header that matters begins behind this: two tags, an IPv6 header with [`EXTENSIONS`] of the longest ones, a tunnel's
 /// headers and the same again are less. The verifier wants a bound.
-const FAR: u32 = 0x7fff;
+const FAR: usize = 0x7fff;
 
 /// Ethernet's name for IPv4, as loaded from the wire; GRE uses the same.
 pub(crate) const ETHERTYPE_IPV4: u16 = 0x0800_u16.to_be();
@@ -68,7 +68,7 @@ pub(crate) struct Frame {
     pub(crate) mac: [u16; 3],
     pub(crate) ethertype: u16,
     /// Where the network layer's header begins.
-    pub(crate) network: u32,
+    pub(crate) network: usize,
 }
 
 /// The network layer.
@@ -81,9 +81,15 @@ pub(crate) struct Ip {
     /// What is inside, behind extension headers.
     pub(crate) protocol: u8,
     /// Where the transport layer's header begins.
-    pub(crate) transport: u32,
+    pub(crate) transport: usize,
     /// Where the packet ends by its own claim.
-    pub(crate) end: u32,
+    pub(crate) end: usize,
+}
+
+impl Ip {
+    /// Room for headers. They are read into their place, because the stack is too small for copies.
+    pub(crate) const EMPTY: Self =
+        Self { source: [0; 4], destination: [0; 4], six: false, protocol: 0, transport: 0, end: 0 };
 }
 
 /// The transport layer. What a protocol doesn't have is 0.
@@ -99,6 +105,16 @@ pub(crate) struct Transport {
 }
 
 impl Transport {
+    /// Room for a header.
+    pub(crate) const EMPTY: Self = Self {
+        source_port: 0,
+        destination_port: 0,
+        sequence: 0,
+        acknowledgement: 0,
+        flags: 0,
+        payload: 0,
+    };
+
     /// Whether all of `flags` are set.
     #[inline(always)]
     pub(crate) fn has(&self, flags: u8) -> bool {
@@ -144,9 +160,12 @@ struct Ipv6 {
     payload_length: u16,
     next: u8,
     hop_limit: u8,
-    source: [u16; 8],
-    destination: [u16; 8],
 }
+
+/// The two that follow are read one by one, because the stack is small.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Ipv6Address([u16; 8]);
 
 /// What all extension headers begin with; the last two bytes are only the fragment header's.
 #[repr(C)]
@@ -181,6 +200,7 @@ unsafe impl Header for Ethernet {}
 unsafe impl Header for VlanTag {}
 unsafe impl Header for Ipv4 {}
 unsafe impl Header for Ipv6 {}
+unsafe impl Header for Ipv6Address {}
 unsafe impl Header for Extension {}
 unsafe impl Header for Tcp {}
 unsafe impl Header for Ports {}
@@ -211,43 +231,31 @@ fn is_tag(ethertype: u16) -> bool {
     ethertype == ETHERTYPE_VLAN || ethertype == ETHERTYPE_PROVIDER_VLAN
 }
 
-/// Reads the network layer's headers of a frame.
+/// Reads the network layer's headers of a frame into `ip`.
 #[inline(always)]
-pub(crate) fn network(ctx: &TcContext, frame: &Frame) -> Result<Ip, Doubt> {
-    if frame.ethertype == ETHERTYPE_IPV4 { ipv4(ctx, frame.network, ctx.len()) } else { rarely_ip(ctx, frame) }
-}
-
-#[inline(never)]
-fn rarely_ip(ctx: &TcContext, frame: &Frame) -> Result<Ip, Doubt> {
-    if frame.ethertype == ETHERTYPE_IPV6 {
-        ipv6(ctx, frame.network, ctx.len())
-    } else {
-        Err(Doubt::OtherProtocol)
+pub(crate) fn network(ctx: &TcContext, frame: &Frame, ip: &mut Ip) -> Result<(), Doubt> {
+    let limit = ctx.len() as usize;
+    match frame.ethertype {
+        ETHERTYPE_IPV4 => ipv4(ctx, frame.network, limit, ip),
+        ETHERTYPE_IPV6 => ipv6(ctx, frame.network, limit, ip),
+        _ => Err(Doubt::OtherProtocol),
     }
 }
 
-/// Reads the headers of a packet in a packet, which begins at `offset` and must end by `limit`.
-#[inline(never)]
-pub(crate) fn inner(ctx: &TcContext, ethertype: u16, offset: u32, limit: u32) -> Result<Ip, Doubt> {
-    match ethertype {
-        ETHERTYPE_IPV4 => ipv4(ctx, offset, limit),
-        ETHERTYPE_IPV6 => ipv6(ctx, offset, limit),
-        _ => Err(Doubt::UnknownTunnel),
-    }
-}
-
+/// Reads the headers of an IPv4 packet which begins at `offset` and must end by `limit`.
+///
 /// The claim of length 0 is what Linux writes where a segmentation-offloaded packet is longer than 65,535 bytes
 /// (`iph_set_totlen`, `include/linux/ip.h`; `ipv6_set_payload_len` alike).
 #[inline(always)]
-fn ipv4(ctx: &TcContext, offset: u32, limit: u32) -> Result<Ip, Doubt> {
+fn ipv4(ctx: &TcContext, offset: usize, limit: usize, into: &mut Ip) -> Result<(), Doubt> {
     let ip: Ipv4 = header(ctx, offset)?;
-    let length = u32::from(ip.version_and_length & 0x0f) * 4;
-    let claimed = u32::from(u16::from_be(ip.total_length));
+    let length = usize::from(ip.version_and_length & 0x0f) * 4;
+    let claimed = usize::from(u16::from_be(ip.total_length));
     let room = limit.wrapping_sub(offset);
     if ip.version_and_length >> 4 != 4 || length < IPV4 || limit < offset {
         return Err(Doubt::Malformed);
     }
-    let end = if claimed == 0 && room > LONGEST { limit } else { offset.wrapping_add(claimed) };
+    let end = if claimed == 0 && room > LONGEST { limit } else { offset + claimed };
     if claimed > room || end < offset + length {
         return Err(Doubt::Malformed);
     }
@@ -255,50 +263,63 @@ fn ipv4(ctx: &TcContext, offset: u32, limit: u32) -> Result<Ip, Doubt> {
     if ip.fragment & 0x1fff_u16.to_be() != 0 {
         return Err(Doubt::Fragment);
     }
-    Ok(Ip {
-        source: [0, 0, MAPPED, word(ip.source)],
-        destination: [0, 0, MAPPED, word(ip.destination)],
-        six: false,
-        protocol: ip.protocol,
-        transport: offset + length,
-        end,
-    })
+    into.source = [0, 0, MAPPED, word(ip.source)];
+    into.destination = [0, 0, MAPPED, word(ip.destination)];
+    into.six = false;
+    into.protocol = ip.protocol;
+    into.transport = forget(offset + length);
+    into.end = end;
+    Ok(())
 }
 
-#[inline(always)]
-fn ipv6(ctx: &TcContext, offset: u32, limit: u32) -> Result<Ip, Doubt> {
+/// As [`network`], for an IPv4 packet in another packet.
+#[inline(never)]
+pub(crate) fn inner_ipv4(ctx: &TcContext, offset: usize, limit: usize, into: &mut Ip) -> Result<(), Doubt> {
+    ipv4(ctx, offset, limit, into)
+}
+
+/// Reads the headers of an IPv6 packet, which begins at `offset` and must end by `limit`.
+#[inline(never)]
+pub(crate) fn ipv6(ctx: &TcContext, offset: usize, limit: usize, into: &mut Ip) -> Result<(), Doubt> {
     let ip: Ipv6 = header(ctx, offset)?;
-    let claimed = IPV6 + u32::from(u16::from_be(ip.payload_length));
+    let claimed = IPV6 + usize::from(u16::from_be(ip.payload_length));
     let room = limit.wrapping_sub(offset);
     if ip.version >> 4 != 6 || limit < offset || claimed > room {
         return Err(Doubt::Malformed);
     }
-    let end = if claimed == IPV6 && room > IPV6 + LONGEST { limit } else { offset + claimed };
-    let (protocol, transport) = extensions(ctx, ip.next, offset + IPV6)?;
-    let [a, b, c, d, e, f, g, h] = ip.source;
-    let source = [word([a, b]), word([c, d]), word([e, f]), word([g, h])];
-    let [a, b, c, d, e, f, g, h] = ip.destination;
-    let destination = [word([a, b]), word([c, d]), word([e, f]), word([g, h])];
-    Ok(Ip { source, destination, six: true, protocol, transport, end })
+    into.end = if claimed == IPV6 && room > IPV6 + LONGEST { limit } else { offset + claimed };
+    into.six = true;
+    into.source = ipv6_address(ctx, offset + 8)?;
+    into.destination = ipv6_address(ctx, offset + 24)?;
+    (into.protocol, into.transport) = extensions(ctx, ip.next, offset + IPV6)?;
+    Ok(())
+}
+
+#[inline(always)]
+fn ipv6_address(ctx: &TcContext, offset: usize) -> Result<Address, Doubt> {
+    let Ipv6Address([a, b, c, d, e, f, g, h]) = header(ctx, offset)?;
+    Ok([word([a, b]), word([c, d]), word([e, f]), word([g, h])])
 }
 
 /// Steps over extension headers (RFC 8200, section 4; authentication header: RFC 4302, section 2.2).
 #[inline(always)]
-fn extensions(ctx: &TcContext, first: u8, start: u32) -> Result<(u8, u32), Doubt> {
+fn extensions(ctx: &TcContext, first: u8, start: usize) -> Result<(u8, usize), Doubt> {
     let mut next = first;
-    let mut offset = start;
+    let mut offset = forget(start);
     for _ in 0..EXTENSIONS {
         if !is_extension(next) {
             return Ok((next, offset));
         }
         let extension: Extension = header(ctx, offset)?;
-        let length = u32::from(extension.length);
+        let length = usize::from(extension.length);
         offset += match next {
             protocol::FRAGMENT if extension.fragment & 0xfff8_u16.to_be() != 0 => return Err(Doubt::Fragment),
             protocol::FRAGMENT => 8,
             protocol::AUTHENTICATION => (length + 2) * 4,
             _ => (length + 1) * 8,
         };
+        // At most six times 2,048 bytes.
+        offset = forget(offset);
         next = extension.next;
     }
     if is_extension(next) { Err(Doubt::Extensions) } else { Ok((next, offset)) }
@@ -322,10 +343,18 @@ pub(crate) fn transport(ctx: &TcContext, ip: &Ip) -> Result<Transport, Doubt> {
     if ip.protocol == protocol::TCP { tcp(ctx, ip) } else { without_connections(ctx, ip) }
 }
 
+/// As [`transport`], for a packet in a tunnel.
+#[inline(never)]
+pub(crate) fn inner_transport(ctx: &TcContext, ip: &Ip, into: &mut Transport) -> Result<(), Doubt> {
+    *into = transport(ctx, ip).map_err(Doubt::in_tunnel)?;
+    Ok(())
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "a packet is shorter than 4 GiB")]
 #[inline(always)]
 fn tcp(ctx: &TcContext, ip: &Ip) -> Result<Transport, Doubt> {
     let tcp: Tcp = header(ctx, ip.transport)?;
-    let length = u32::from(tcp.offset >> 4) * 4;
+    let length = usize::from(tcp.offset >> 4) * 4;
     let data = ip.transport + length;
     // The shortest header has 20 bytes (RFC 9293, section 3.1).
     if length < 20 || data > ip.end {
@@ -337,7 +366,7 @@ fn tcp(ctx: &TcContext, ip: &Ip) -> Result<Transport, Doubt> {
         sequence: u32::from_be(word(tcp.sequence)),
         acknowledgement: u32::from_be(word(tcp.acknowledgement)),
         flags: tcp.flags,
-        payload: ip.end - data,
+        payload: (ip.end - data) as u32,
     })
 }
 
@@ -374,15 +403,16 @@ fn word([first, second]: [u16; 2]) -> u32 {
 /// One header at `offset`: straight from the packet where it lies in the linear part, else through a helper that
 /// gathers it. Neither changes the packet.
 #[inline(always)]
-pub(crate) fn header<T: Header>(ctx: &TcContext, offset: u32) -> Result<T, Doubt> {
+pub(crate) fn header<T: Header>(ctx: &TcContext, offset: usize) -> Result<T, Doubt> {
+    let offset = opaque(offset);
     if offset > FAR {
         return Err(Doubt::Malformed);
     }
-    let start = ctx.data() + offset as usize;
+    let start = ctx.data() + offset;
     if start + size_of::<T>() <= ctx.data_end() {
         // SAFETY: the comparison proves to the verifier that the bytes are there, and any bytes are a `T`. Frames begin
         // at even addresses and all headers have even lengths; the kernel's own code relies on no less.
         return Ok(unsafe { (start as *const T).read() });
     }
-    ctx.load(offset as usize).map_err(|_| Doubt::Malformed)
+    ctx.load(offset).map_err(|_| Doubt::Malformed)
 }

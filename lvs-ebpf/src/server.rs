@@ -36,9 +36,6 @@ impl Link {
         Self { mac: frame.mac, mark }
     }
 
-    /// Where no link layer says anything: a packet that is quoted in another one.
-    pub(crate) const NONE: Self = Self { mac: [0; 3], mark: 0 };
-
     /// Whether the agent itself sent the packet.
     #[inline(always)]
     pub(crate) fn probe(&self) -> bool {
@@ -99,11 +96,25 @@ pub(crate) struct Endpoint {
     pub(crate) port: u16,
 }
 
+impl Endpoint {
+    /// Where a packet goes.
+    #[inline(always)]
+    pub(crate) fn at_destination(ip: &Ip, port: u16) -> Self {
+        Self { address: ip.destination, six: ip.six, protocol: ip.protocol, port }
+    }
+
+    /// Where a packet comes from.
+    #[inline(always)]
+    pub(crate) fn at_source(ip: &Ip, port: u16) -> Self {
+        Self { address: ip.source, six: ip.six, protocol: ip.protocol, port }
+    }
+}
+
 /// The server that a packet goes to without a tunnel: by address and port where IPVS has rewritten them, else by MAC
 /// address and the virtual address and port that direct route leaves in place.
 #[inline(always)]
 pub(crate) fn destination(interest: u8, ip: &Ip, port: u16, link: &Link) -> Option<Server> {
-    let to = Endpoint { address: ip.destination, six: ip.six, protocol: ip.protocol, port };
+    let to = Endpoint::at_destination(ip, port);
     if interest & ANSWERS != 0
         && let Some(id) = masqueraded(interest, &to, link.service_mark())
     {
@@ -197,11 +208,17 @@ fn routed6(interest: u8, to: &Endpoint, link: &Link) -> Option<ServerId> {
 }
 
 /// The server behind a tunnel: by the tunnel's end and the inner packet's address and port, which are virtual.
-#[inline(never)]
+#[inline(always)]
 pub(crate) fn tunnelled(outer: &Ip, inner: &Ip, port: u16, mark: u32) -> Option<ServerId> {
     if outer.six || inner.six {
-        return tunnelled6(outer, inner, port, mark);
+        tunnelled6(outer, inner, port, mark)
+    } else {
+        tunnelled4(outer, inner, port, mark)
     }
+}
+
+#[inline(never)]
+fn tunnelled4(outer: &Ip, inner: &Ip, port: u16, mark: u32) -> Option<ServerId> {
     let end = words(outer.destination[3], 0);
     let address = inner.destination[3];
     find4(EndpointKind::Tunnel, inner.protocol, address, port, end)

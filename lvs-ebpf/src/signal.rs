@@ -19,21 +19,22 @@ pub(crate) struct Signal {
 }
 
 impl Signal {
-    /// The values of server `id`, which the agent should not have given if they aren't there.
+    /// The values of server `id`, or nothing where the agent gave an id outside its own arrays.
+    // Not a `Result`: copying one splits its pointers into bytes, which the verifier doesn't let pass.
     #[inline(always)]
-    pub(crate) fn of(id: ServerId) -> Result<Self, Doubt> {
+    pub(crate) fn of(id: ServerId) -> Option<Self> {
         let servers = MAX_SERVERS.load();
         if id.0 >= servers {
-            return Err(Doubt::BadServerId);
+            return None;
         }
         // SAFETY: a helper without arguments.
         let cpu = unsafe { bpf_get_smp_processor_id() };
-        let counters = COUNTERS.get_ptr_mut(cpu * servers + id.0).ok_or(Doubt::BadServerId)?;
-        let state = STATES.get_ptr_mut(id.0).ok_or(Doubt::BadServerId)?;
+        let counters = COUNTERS.get_ptr_mut(cpu * servers + id.0)?;
+        let state = STATES.get_ptr_mut(id.0)?;
         // SAFETY: both point into arrays that live as long as the program. Only this CPU writes `counters`; `state` is
         // shared on purpose: its fields are plain numbers, each read and written whole, and lost updates are allowed
         // for (see `ServerState`).
-        unsafe { Ok(Self { id, counters: &mut *counters, state: &mut *state }) }
+        unsafe { Some(Self { id, counters: &mut *counters, state: &mut *state }) }
     }
 
     /// Counts a packet and its bytes on their way to the server.

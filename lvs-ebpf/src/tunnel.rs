@@ -4,11 +4,12 @@ use aya_ebpf::programs::TcContext;
 
 use crate::{
     doubt::Doubt,
+    opaque::forget,
     packet::{self, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Header, Ip, header, protocol},
 };
 
 /// UDP's header, which GUE follows.
-const UDP: u32 = 8;
+const UDP: usize = 8;
 
 /// GRE flags (RFC 2784, RFC 2890): each stands for a field of 4 bytes.
 const GRE_CHECKSUM: u8 = 0x80;
@@ -49,21 +50,31 @@ pub(crate) fn is_tunnel(number: u8) -> bool {
     matches!(number, protocol::IPV4 | protocol::IPV6 | protocol::GRE)
 }
 
-/// Reads the network layer's headers of the packet in a tunnel. UDP is taken for GUE.
+/// Reads the network layer's headers of the packet in a tunnel into `ip`. UDP is taken for GUE.
 #[inline(always)]
-pub(crate) fn inner(ctx: &TcContext, outer: &Ip) -> Result<Ip, Doubt> {
-    let start = outer.transport;
-    let (ethertype, offset) = match outer.protocol {
-        protocol::IPV4 => (ETHERTYPE_IPV4, start),
-        protocol::IPV6 => (ETHERTYPE_IPV6, start),
-        protocol::GRE => gre(ctx, start)?,
-        _ => gue(ctx, start + UDP)?,
-    };
-    packet::inner(ctx, ethertype, offset, outer.end)
+pub(crate) fn inner(ctx: &TcContext, outer: &Ip, ip: &mut Ip) -> Result<(), Doubt> {
+    let (ethertype, offset) = start(ctx, outer.protocol, outer.transport)?;
+    let offset = forget(offset);
+    match ethertype {
+        ETHERTYPE_IPV4 => packet::inner_ipv4(ctx, offset, outer.end, ip),
+        ETHERTYPE_IPV6 => packet::ipv6(ctx, offset, outer.end, ip),
+        _ => Err(Doubt::UnknownTunnel),
+    }
+}
+
+/// What is in a tunnel, and where it begins.
+#[inline(never)]
+fn start(ctx: &TcContext, number: u8, offset: usize) -> Result<(u16, usize), Doubt> {
+    match number {
+        protocol::IPV4 => Ok((ETHERTYPE_IPV4, offset)),
+        protocol::IPV6 => Ok((ETHERTYPE_IPV6, offset)),
+        protocol::GRE => gre(ctx, offset),
+        _ => gue(ctx, offset + UDP),
+    }
 }
 
 #[inline(always)]
-fn gre(ctx: &TcContext, start: u32) -> Result<(u16, u32), Doubt> {
+fn gre(ctx: &TcContext, start: usize) -> Result<(u16, usize), Doubt> {
     let gre: Gre = header(ctx, start)?;
     if gre.flags & !GRE_KNOWN != 0 || gre.version != 0 {
         return Err(Doubt::UnknownTunnel);
@@ -78,11 +89,11 @@ fn gre(ctx: &TcContext, start: u32) -> Result<(u16, u32), Doubt> {
 }
 
 #[inline(always)]
-fn gue(ctx: &TcContext, start: u32) -> Result<(u16, u32), Doubt> {
+fn gue(ctx: &TcContext, start: usize) -> Result<(u16, usize), Doubt> {
     let gue: Gue = header(ctx, start)?;
     match gue.variant_and_length & GUE_VARIANT {
         0 if gue.variant_and_length & GUE_CONTROL == 0 => {
-            let inside = start + 4 + u32::from(gue.variant_and_length & GUE_LENGTH) * 4;
+            let inside = start + 4 + usize::from(gue.variant_and_length & GUE_LENGTH) * 4;
             match gue.protocol {
                 protocol::IPV4 => Ok((ETHERTYPE_IPV4, inside)),
                 protocol::IPV6 => Ok((ETHERTYPE_IPV6, inside)),

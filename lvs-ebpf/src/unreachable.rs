@@ -1,23 +1,23 @@
 //! ICMP and ICMPv6 messages that call a server or its port unreachable.
 
 use aya_ebpf::programs::TcContext;
-use lvs_common::{Handshake, ServerId, interest};
+use lvs_common::{ServerId, interest};
 
 use crate::{
     client::Client,
     clock,
     doubt::Doubt,
     handshake,
-    packet::{self, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Header, Ip, Ports, header, protocol},
+    packet::{self, Header, Ip, Ports, header, protocol},
     server::{self, ANSWERS, Endpoint},
     signal::Signal,
     tunnel,
 };
 
 /// The header of either protocol; the packet that it is about follows (RFC 792; RFC 4443, section 3.1).
-const ICMP: u32 = 8;
+const ICMP: usize = 8;
 /// The quoted packet is cut off anywhere: what its length claims means nothing.
-const NO_LIMIT: u32 = u32::MAX;
+const NO_LIMIT: usize = u32::MAX as usize;
 
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -51,8 +51,12 @@ pub(crate) fn see(ctx: &TcContext, ip: &Ip) -> Result<(), Doubt> {
     if !icmp.is_unreachable(ip.six) {
         return Err(Doubt::OtherProtocol);
     }
-    let ethertype = if ip.six { ETHERTYPE_IPV6 } else { ETHERTYPE_IPV4 };
-    let quoted = packet::inner(ctx, ethertype, ip.transport + ICMP, NO_LIMIT)?;
+    let mut quoted = Ip::EMPTY;
+    if ip.six {
+        packet::ipv6(ctx, ip.transport + ICMP, NO_LIMIT, &mut quoted)?;
+    } else {
+        packet::inner_ipv4(ctx, ip.transport + ICMP, NO_LIMIT, &mut quoted)?;
+    }
     let interest = if quoted.six {
         server::interest_in(&quoted.destination)
     } else {
@@ -61,48 +65,31 @@ pub(crate) fn see(ctx: &TcContext, ip: &Ip) -> Result<(), Doubt> {
     if interest & (ANSWERS | interest::TUNNEL) == 0 {
         return Err(Doubt::NoServer);
     }
-    let (id, client) = addressed(ctx, interest, &quoted)?;
-    let mut signal = Signal::of(id)?;
-    let key = client.handshake(id);
-    // What was sent by a probe is its own answer.
-    if handshake::of(&key).is_none_or(|open| open.flags & Handshake::PROBE == 0) {
+    let tunnels = interest & interest::TUNNEL != 0;
+    if !(tunnels && tunnel::is_tunnel(quoted.protocol)) {
+        let ports = ports(ctx, &quoted)?;
+        if let Some(id) = server::answering(interest, &Endpoint::at_destination(&quoted, ports.destination)) {
+            return blame(id, &Client::of(&quoted, ports.source));
+        }
+        if !(tunnels && quoted.protocol == protocol::UDP && server::is_gue(&quoted, ports.destination)) {
+            return Err(Doubt::NoServer);
+        }
+    }
+    let mut inner = Ip::EMPTY;
+    tunnel::inner(ctx, &quoted, &mut inner)?;
+    let ports = ports(ctx, &inner).map_err(Doubt::in_tunnel)?;
+    let id = server::tunnelled(&quoted, &inner, ports.destination, 0).ok_or(Doubt::UnknownTunnel)?;
+    blame(id, &Client::of(&inner, ports.source))
+}
+
+/// Counts a message about what a client had sent to a server. Probes are answered by it, and are no clients.
+#[inline(never)]
+fn blame(id: ServerId, client: &Client) -> Result<(), Doubt> {
+    let Some(mut signal) = Signal::of(id) else { return Err(Doubt::BadServerId) };
+    if !handshake::is_probe(&signal, client) {
         signal.unreachable(clock::exact());
     }
     Ok(())
-}
-
-/// Which server the quoted packet was sent to, and by whom.
-#[inline(always)]
-fn addressed(ctx: &TcContext, interest: u8, quoted: &Ip) -> Result<(ServerId, Client), Doubt> {
-    let tunnels = interest & interest::TUNNEL != 0;
-    if tunnels && tunnel::is_tunnel(quoted.protocol) {
-        return tunnelled(ctx, quoted);
-    }
-    let ports = ports(ctx, quoted)?;
-    let to = Endpoint {
-        address: quoted.destination,
-        six: quoted.six,
-        protocol: quoted.protocol,
-        port: ports.destination,
-    };
-    if let Some(id) = server::answering(interest, &to) {
-        return Ok((id, client(quoted, ports.source)));
-    }
-    if tunnels && quoted.protocol == protocol::UDP && server::is_gue(quoted, ports.destination) {
-        return tunnelled(ctx, quoted);
-    }
-    Err(Doubt::NoServer)
-}
-
-#[inline(never)]
-fn tunnelled(ctx: &TcContext, outer: &Ip) -> Result<(ServerId, Client), Doubt> {
-    let inner = tunnel::inner(ctx, outer)?;
-    let ports = ports(ctx, &inner).map_err(|doubt| match doubt {
-        Doubt::OtherProtocol => Doubt::UnknownTunnel,
-        other => other,
-    })?;
-    let id = server::tunnelled(outer, &inner, ports.destination, 0).ok_or(Doubt::UnknownTunnel)?;
-    Ok((id, client(&inner, ports.source)))
 }
 
 #[inline(always)]
@@ -112,9 +99,4 @@ fn ports(ctx: &TcContext, ip: &Ip) -> Result<Ports, Doubt> {
     } else {
         Err(Doubt::OtherProtocol)
     }
-}
-
-#[inline(always)]
-fn client(ip: &Ip, port: u16) -> Client {
-    Client { address: ip.source, six: ip.six, port, protocol: ip.protocol }
 }
