@@ -17,7 +17,7 @@ use lvs_tests::{
     watch::changes,
 };
 
-use crate::failing::{AFTER, BY_CHECK, HEALTHY, tell};
+use crate::failing::{BY_CHECK, HEALTHY, tell};
 
 /// How long each trouble lasts.
 const TROUBLE: Duration = Duration::from_secs(8);
@@ -126,11 +126,11 @@ fn servers_that_all_fail_at_once_are_not_taken_out_by_the_fast_path() -> Result<
     let switch = scene.lab.network.switch.clone();
     let armed: Result<Vec<_>> =
         scene.lab.servers.iter().map(|server| Fault::LinkDown.arm(&switch, server)).collect();
-    let at = Moment::now();
     for fault in armed? {
         fault.strike()?;
     }
-    scene.pass(AFTER.saturating_sub(Moment::now().since(at)).saturating_sub(Duration::from_millis(500)))?;
+    // Less than three regular checks: only the fast path could have taken anybody out.
+    scene.pass(Duration::from_millis(1500))?;
     assert!(fewest_in(&scene)? >= 2, "more than half of the servers were taken out: {}", scene.diagnosis());
     assert_alarm(&scene);
     for server in 0..scene.lab.servers.len() {
