@@ -9,7 +9,7 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use aya::{
     programs::{SchedClassifier, TcAttachType},
     util::{KernelVersion, nr_cpus},
@@ -33,7 +33,8 @@ fn small() -> (KernelSide, Signals) {
 fn run(command: &str) -> Result<String> {
     let mut words = command.split_whitespace();
     let program = words.next().context("an empty command")?;
-    let output = Command::new(program).args(words).output().with_context(|| format!("{command}: cannot start"))?;
+    let output =
+        Command::new(program).args(words).output().with_context(|| format!("{command}: cannot start"))?;
     if !output.status.success() {
         bail!("{command}: {}", String::from_utf8_lossy(&output.stderr));
     }
@@ -77,7 +78,9 @@ fn hanging() -> Result<[usize; 2]> {
             let (_, programs) = SchedClassifier::query_tcx(DEVICE, direction)?;
             programs.iter().filter(|program| program.name_as_str() == Some(name)).count()
         } else {
-            run(&format!("tc filter show dev {DEVICE} {word}"))?.matches(&format!(" {name} ")).count()
+            // The line also has the program's own name.
+            let filters = run(&format!("tc filter show dev {DEVICE} {word}"))?;
+            filters.lines().filter(|line| line.contains(" handle ") && line.contains(name)).count()
         };
     }
     Ok(counts)
@@ -186,7 +189,6 @@ fn filters_of_a_killed_agent_are_replaced_and_no_packet_is_missed_or_counted_twi
         let mut generations = vec![small()];
         generations[0].0.attach(DEVICE)?;
         let before = seen(&generations[0].1);
-        let namespace = std::thread::current();
         std::thread::scope(|scope| -> Result<()> {
             // Threads begin in the namespace of those who start them.
             let sending = scope.spawn(|| send(PACKETS));
@@ -196,7 +198,7 @@ fn filters_of_a_killed_agent_are_replaced_and_no_packet_is_missed_or_counted_twi
                 ensure!(hanging()? == [1, 1], "{:?} hang", hanging()?);
                 generations.push((kernel, signals));
             }
-            sending.join().map_err(|_| anyhow::anyhow!("{:?}: sending has panicked", namespace.id()))?
+            sending.join().map_err(|_| anyhow!("sending has panicked"))?
         })?;
         let seen = generations.iter().map(|(_, signals)| seen(signals)).sum::<u64>() - before;
         println!("{} generations", generations.len());
