@@ -6,11 +6,15 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::{Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
-use crate::{agent, config::Config};
+use crate::{
+    agent,
+    config::{Config, defaults::CONTROL},
+    control::{self, Reply, Request},
+};
 
 /// A health checker for LVS directors: the traffic itself raises a suspicion, active probes confirm it, and only then
 /// the kernel's IPVS table is changed.
@@ -31,6 +35,8 @@ pub struct Cli {
 enum Command {
     /// Check the real servers and keep the kernel's IPVS table in step, until SIGTERM or SIGINT.
     Run(RunArguments),
+    /// Ask a running agent how its services and servers stand, and what it sees of them.
+    Status(StatusArguments),
 }
 
 #[derive(Debug, clap::Args)]
@@ -38,6 +44,16 @@ struct RunArguments {
     /// The configuration, in TOML.
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+struct StatusArguments {
+    /// Print one JSON object, for programs.
+    #[arg(long)]
+    json: bool,
+    /// Where the agent's control socket is, as `control` in its configuration says.
+    #[arg(long, value_name = "PATH", default_value = CONTROL)]
+    control: PathBuf,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -50,12 +66,20 @@ enum LogFormat {
 /// can't be used is exit code 2.
 #[must_use]
 pub fn main(cli: &Cli) -> ExitCode {
-    let Command::Run(arguments) = &cli.command;
-    let config = match Config::from_file(&arguments.config) {
-        Ok(config) => config,
-        Err(error) => return failed(&error, 2),
-    };
-    match start_log(cli).and_then(|()| run(config)) {
+    match &cli.command {
+        Command::Run(arguments) => {
+            let config = match Config::from_file(&arguments.config) {
+                Ok(config) => config,
+                Err(error) => return failed(&error, 2),
+            };
+            end(start_log(cli).and_then(|()| run(config)))
+        }
+        Command::Status(arguments) => end(status(arguments)),
+    }
+}
+
+fn end(result: anyhow::Result<()>) -> ExitCode {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed(&format_args!("{error:#}"), 1),
     }
@@ -82,4 +106,16 @@ fn run(config: Config) -> anyhow::Result<()> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
     runtime.block_on(agent::run(config))
+}
+
+fn status(arguments: &StatusArguments) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting")?;
+    let reply = runtime.block_on(control::ask(&arguments.control, &Request::Status {}))?;
+    let Reply::Status(status) = reply else { bail!("the agent answers another question than was asked") };
+    let text = if arguments.json {
+        serde_json::to_string(&status).context("writing JSON")? + "\n"
+    } else {
+        control::table(&status)
+    };
+    io::stdout().write_all(text.as_bytes()).context("writing to standard output")
 }

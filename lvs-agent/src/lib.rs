@@ -8,6 +8,7 @@ pub mod agent;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod control;
 pub mod health;
 pub mod ipvs;
 pub mod netlink;

@@ -1,4 +1,4 @@
-//! The command line: `lvs-agent run --config FILE`.
+//! The command line: `lvs-agent run --config FILE`, `lvs-agent status`.
 
 use std::process::ExitCode;
 

@@ -9,7 +9,7 @@
 )]
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     fs,
     future::Future,
     io::Write,
@@ -21,8 +21,8 @@ use std::{
 };
 
 use lvs_agent::network::{
-    Links, Mac, NeighbourChange, NeighbourState, NeighbourWatch, Neighbours, NetworkError, NextHop,
-    RouteLookup, RouteQuery,
+    Links, Mac, NeighbourChange, NeighbourState, NeighbourWatch, Neighbours, NetworkChanges, NetworkError,
+    NextHop, Reach, RouteLookup, RouteQuery, Surroundings, Survey, Surveyor,
 };
 use nix::sched::{CloneFlags, unshare};
 use tokio::sync::mpsc;
@@ -63,6 +63,7 @@ fn ip_batch(lines: &str) {
 /// A second namespace: another thread that is there and answers ARP for as long as this value lives.
 struct Peer {
     commands: Option<channel::Sender<String>>,
+    done: channel::Receiver<()>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
@@ -83,11 +84,19 @@ impl Peer {
         });
         let namespace = namespace.recv_timeout(PATIENCE).unwrap();
         ip(&format!("link set {device} netns {namespace}"));
+        let peer = Self { commands: Some(sender), done: each, thread: Some(thread) };
         for command in commands {
-            sender.send((*command).to_owned()).unwrap();
-            each.recv_timeout(PATIENCE).unwrap();
+            peer.run(command);
         }
-        Self { commands: Some(sender), thread: Some(thread) }
+        peer
+    }
+}
+
+impl Peer {
+    /// Runs ip(8) in the peer's namespace.
+    fn run(&self, command: &str) {
+        self.commands.as_ref().unwrap().send(command.to_owned()).unwrap();
+        self.done.recv_timeout(PATIENCE).unwrap();
     }
 }
 
@@ -396,4 +405,168 @@ fn follow(copy: &mut HashMap<IpAddr, NeighbourChange>, change: NeighbourChange) 
         NeighbourState::Gone => copy.remove(&change.address),
         _ => copy.insert(change.address, change),
     };
+}
+
+/// Follows the network around a server until the survey is as wanted. Every look but the first is because something was
+/// told to have changed.
+struct Follower {
+    changes: NetworkChanges,
+    surveyor: Surveyor,
+    servers: Vec<IpAddr>,
+}
+
+impl Follower {
+    async fn of(servers: &[&str]) -> Self {
+        let changes = NetworkChanges::open().unwrap();
+        let surveyor = Surveyor::connect(PATIENCE).await.unwrap();
+        Self { changes, surveyor, servers: servers.iter().map(|server| address(server)).collect() }
+    }
+
+    async fn look(&mut self) -> Survey {
+        self.surveyor.survey(self.servers.iter().copied()).await.unwrap()
+    }
+
+    async fn until(&mut self, wanted: impl Fn(&Survey) -> bool) -> Survey {
+        let wait = async {
+            loop {
+                self.changes.next().await.unwrap();
+                let survey = self.look().await;
+                if wanted(&survey) {
+                    return survey;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, wait).await.expect("no such change of devices or routes")
+    }
+}
+
+fn names(survey: &Survey) -> Vec<(u32, &str)> {
+    survey.devices.values().map(|device| (device.index, device.name.as_str())).collect()
+}
+
+#[test]
+fn a_survey_says_where_packets_to_each_server_go() {
+    in_namespace(|| async {
+        make_routes();
+        let servers = ["10.1.0.7", "10.1.0.1", "10.9.0.1", "10.8.0.1", "2001:db8:9::1", "192.0.2.1"];
+        let mut follower = Follower::of(&servers).await;
+        let survey = follower.look().await;
+        let one = survey.devices.values().find(|device| device.name == "one").unwrap().index;
+        let through = |neighbour| Reach::Through { device: one, neighbour: address(neighbour) };
+        assert_eq!(survey.servers[&address("10.1.0.7")], through("10.1.0.7"));
+        assert_eq!(survey.servers[&address("10.1.0.1")], Reach::Local);
+        assert_eq!(survey.servers[&address("10.9.0.1")], through("10.1.0.254"));
+        assert_eq!(survey.servers[&address("2001:db8:9::1")], through("2001:db8:1::fe"));
+        for nowhere in ["10.8.0.1", "192.0.2.1"] {
+            let reach = &survey.servers[&address(nowhere)];
+            assert!(matches!(reach, Reach::Nowhere(NetworkError::NoRoute { .. })), "{nowhere}: {reach:?}");
+        }
+    });
+}
+
+#[test]
+fn a_device_that_is_made_again_is_another_one() {
+    in_namespace(|| async {
+        let make = || {
+            ip("link add here type veth peer name there");
+            ip("address add 10.1.0.1/24 dev here");
+            ip("link set here up");
+        };
+        make();
+        let mut follower = Follower::of(&["10.1.0.2"]).await;
+        let first = follower.look().await;
+        let (index, _) = *names(&first).iter().find(|(_, name)| *name == "here").unwrap();
+        ip("link delete here");
+        let without = follower.until(|survey| !names(survey).iter().any(|(_, name)| *name == "here")).await;
+        assert!(without.watched(&[]).is_empty());
+        assert!(matches!(without.servers[&address("10.1.0.2")], Reach::Nowhere(_)));
+        make();
+        let again = follower.until(|survey| !survey.watched(&[]).is_empty()).await;
+        let watched: Vec<_> = again.watched(&[]).into_iter().collect();
+        assert_eq!(watched.len(), 1);
+        assert_eq!(watched[0].name, "here");
+        assert_ne!(watched[0].index, index);
+    });
+}
+
+#[test]
+fn a_route_that_moves_is_followed_to_the_other_device() {
+    in_namespace(|| async {
+        make_routes();
+        let servers = ["10.9.0.1", "2001:db8:9::1"];
+        let mut follower = Follower::of(&servers).await;
+        let watched = |survey: &Survey| -> BTreeSet<String> {
+            survey.watched(&[]).into_iter().map(|device| device.name).collect()
+        };
+        let set =
+            |names: &[&str]| -> BTreeSet<String> { names.iter().map(|&name| name.to_owned()).collect() };
+        assert_eq!(watched(&follower.look().await), set(&["one"]));
+        ip("route replace 10.9.0.0/16 via 10.2.0.254");
+        follower.until(|survey| watched(survey) == set(&["one", "two"])).await;
+        ip("-6 route add 2001:db8:9::1/128 via 2001:db8:2::fe");
+        follower.until(|survey| watched(survey) == set(&["two"])).await;
+        ip("rule add to 10.9.0.1 unreachable");
+        follower.until(|survey| matches!(survey.servers[&address("10.9.0.1")], Reach::Nowhere(_))).await;
+        ip("address add 2001:db8:9::1/128 dev one nodad");
+        follower.until(|survey| survey.servers[&address("2001:db8:9::1")] == Reach::Local).await;
+    });
+}
+
+#[test]
+fn a_storm_of_changes_is_still_a_change() {
+    const MANY: u32 = 5_000;
+    in_namespace(|| async {
+        make_routes();
+        let mut follower = Follower::of(&["10.9.0.1"]).await;
+        let line = |number| format!("route add 10.100.{}.{}/32 dev one\n", number / 256, number % 256);
+        let routes = (0..MANY).map(line).collect::<Vec<_>>().concat();
+        // Nobody reads meanwhile: the socket's buffer runs over, and the last of these changes is lost.
+        ip_batch(&format!("{routes}route replace 10.9.0.0/16 via 10.2.0.254\n"));
+        let moved =
+            follower.until(|survey| survey.watched(&[]).iter().any(|device| device.name == "two")).await;
+        assert_eq!(moved.servers.len(), 1);
+    });
+}
+
+#[test]
+fn a_server_follows_its_neighbours_mac_address_and_failure() {
+    in_namespace(|| async {
+        let (peer, device) = make_neighbour().await;
+        let server = address("10.1.0.2");
+        let mut follower = Follower::of(&["10.1.0.2"]).await;
+        let mut around = Surroundings::default();
+        let ways = around.survey(follower.look().await);
+        assert_eq!(ways.iter().map(|way| way.failed).collect::<Vec<_>>(), [false]);
+        let (_watch, mut changes) = NeighbourWatch::start(PATIENCE).await.unwrap();
+        let mut neighbours = Neighbours::connect(PATIENCE).await.unwrap();
+        neighbours.resolve(device, server).await.unwrap();
+        until(&mut changes, |change| change.address == server && change.mac == Some(MAC)).await;
+        peer.run("link set there address 02:00:00:00:00:08");
+        ip("neigh flush dev here");
+        neighbours.resolve(device, server).await.unwrap();
+        let new = Some([2, 0, 0, 0, 0, 8]);
+        until(&mut changes, |change| change.address == server && change.mac == new).await;
+        peer.run("link set there arp off");
+        ip("neigh flush dev here");
+        neighbours.resolve(device, server).await.unwrap();
+        let mut until_failed = async |around: &mut Surroundings, failed: bool| {
+            let wait = async {
+                loop {
+                    let change = changes.recv().await.expect("the watch ended");
+                    if around
+                        .neighbour(&change)
+                        .iter()
+                        .any(|way| way.server == server && way.failed == failed)
+                    {
+                        return;
+                    }
+                }
+            };
+            tokio::time::timeout(PATIENCE, wait).await.expect("no such change of the server's way");
+        };
+        until_failed(&mut around, true).await;
+        peer.run("link set there arp on");
+        neighbours.resolve(device, server).await.unwrap();
+        until_failed(&mut around, false).await;
+    });
 }

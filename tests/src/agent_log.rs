@@ -54,6 +54,10 @@ pub enum EventKind {
         /// Why.
         reason: Option<String>,
     },
+    /// Most of a service is suspected at once.
+    Common {},
+    /// A server that has failed is held in: too much of its service would be out.
+    Held {},
     /// The kernel's table was edited.
     Edit {
         /// How.
@@ -99,6 +103,8 @@ impl fmt::Display for EventKind {
         match self {
             Self::Attached {} => f.write_str("programs attached"),
             Self::Ready {} => f.write_str("ready"),
+            Self::Common {} => f.write_str("most of the service is suspected at once"),
+            Self::Held {} => f.write_str("held in: too much of the service would be out"),
             Self::Suspicion { strength, evidence } => write!(f, "{strength} suspicion: {evidence}"),
             Self::Probe { kind, index, outcome, took_ms } => {
                 write!(f, "{kind} probe")?;

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result, anyhow};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpSocket, TcpStream},
+    net::{TcpSocket, TcpStream, UdpSocket},
     task::JoinSet,
     time::{Instant, sleep, sleep_until, timeout},
 };
@@ -23,22 +23,35 @@ use tokio::{
 use crate::{
     clock::Moment,
     http,
+    layout::{Family, Layout, Method, client_address},
     namespace::Namespace,
-    network::{PORT, VIP, client_address},
     requests::{Outcome, Request},
 };
 
 /// What the clients do.
 #[derive(Clone, Debug)]
 pub struct LoadPlan {
-    /// What they connect to.
-    pub target: SocketAddr,
+    /// What they connect to, in turn.
+    pub targets: Vec<SocketAddr>,
+    /// How they ask.
+    pub transport: Transport,
+    /// How many client addresses there are: the next one asks with each request, and then the first again.
+    pub clients: u32,
     /// The pattern of their requests.
     pub pattern: Pattern,
     /// How long a client waits for its answer.
     pub patience: Duration,
     /// No more requests than this, whatever happens.
     pub limit: usize,
+}
+
+/// How clients ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// HTTP over TCP.
+    Tcp,
+    /// A datagram, and one in answer.
+    Udp,
 }
 
 /// The pattern of the clients' requests.
@@ -59,15 +72,33 @@ pub enum Pattern {
 }
 
 impl LoadPlan {
-    /// New connections to the lab's service, `rate` a second, equally spaced.
+    /// New connections to the IPv4 lab's first service, `rate` a second, equally spaced.
     #[must_use]
     pub fn paced(rate: f64) -> Self {
         Self {
-            target: SocketAddr::from((VIP, PORT)),
+            targets: vec![Layout::new(Method::Masquerade).service()],
+            transport: Transport::Tcp,
+            clients: u32::MAX,
             pattern: Pattern::Paced(rate),
             patience: Duration::from_secs(3),
             limit: 1_000_000,
         }
+    }
+
+    /// The same, but to other services in turn.
+    #[must_use]
+    pub fn to(self, targets: &[SocketAddr]) -> Self {
+        Self { targets: targets.to_vec(), ..self }
+    }
+
+    /// The requests in turn: who asks whom.
+    fn pairs(&self) -> impl Iterator<Item = (IpAddr, SocketAddr)> {
+        let targets = self.targets.iter().cycle().copied();
+        let numbers = (0..self.clients).cycle();
+        numbers.zip(targets).take(self.limit).map(|(number, target)| {
+            let family = if target.is_ipv4() { Family::V4 } else { Family::V6 };
+            (client_address(family, number), target)
+        })
     }
 }
 
@@ -98,10 +129,12 @@ impl Load {
         Ok(Self { shared, thread: Some(thread) })
     }
 
-    /// What has an outcome so far, in the order of the outcomes.
+    /// What has an outcome so far, in the order of the starts.
     #[must_use]
     pub fn requests(&self) -> Vec<Request> {
-        self.shared.done.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let mut requests = self.shared.done.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        requests.sort_by_key(|request| request.started);
+        requests
     }
 
     /// How many requests `wanted` is true for, of those that have an outcome.
@@ -113,9 +146,7 @@ impl Load {
     /// Starts no more requests, waits for the outcome of all, and gives them in the order of their starts.
     pub fn stop(&mut self) -> Result<Vec<Request>> {
         self.end()?;
-        let mut requests = self.requests();
-        requests.sort_by_key(|request| request.started);
-        Ok(requests)
+        Ok(self.requests())
     }
 
     fn end(&mut self) -> Result<()> {
@@ -166,24 +197,27 @@ async fn generate(plan: &LoadPlan, shared: &Arc<Shared>) {
 async fn arrivals(plan: &LoadPlan, shared: &Arc<Shared>, mut gap: impl FnMut() -> f64) {
     let mut next = Instant::now();
     let mut open = JoinSet::new();
-    for client in (0..).take(plan.limit).map(client_address) {
+    for (client, target) in plan.pairs() {
         sleep_until(next).await;
         if shared.stopped() {
             break;
         }
         next += Duration::from_secs_f64(gap());
-        let (target, patience, shared) = (plan.target, plan.patience, Arc::clone(shared));
-        open.spawn(async move { shared.note(single(client, target, patience).await) });
+        let (transport, patience, shared) = (plan.transport, plan.patience, Arc::clone(shared));
+        open.spawn(async move { shared.note(single(client, target, transport, patience).await) });
         while open.try_join_next().is_some() {}
     }
     while open.join_next().await.is_some() {}
 }
 
 /// One connection with one request.
-async fn single(client: Ipv4Addr, target: SocketAddr, patience: Duration) -> Request {
+async fn single(client: IpAddr, target: SocketAddr, transport: Transport, patience: Duration) -> Request {
     let started = Moment::now();
     let mut connected = None;
     let exchange = async {
+        if transport == Transport::Udp {
+            return exchange_datagrams(client, target).await;
+        }
         let mut stream = connect(client, target).await?;
         connected = Some(Moment::now());
         ask(&mut stream, true).await
@@ -196,22 +230,34 @@ async fn single(client: Ipv4Addr, target: SocketAddr, patience: Duration) -> Req
 async fn long_lived(plan: &LoadPlan, shared: &Arc<Shared>, flows: u32, pause: Duration) {
     let mut open = JoinSet::new();
     let share = plan.limit / flows.max(1) as usize;
-    for client in (0..flows).map(client_address) {
+    for ((client, target), number) in plan.pairs().zip(0..flows) {
         let (plan, shared) = (plan.clone(), Arc::clone(shared));
-        open.spawn(async move { flow(client, &plan, &shared, pause, share).await });
+        // Clients don't ask all at the same moment.
+        let first = pause * number / flows;
+        open.spawn(async move {
+            sleep(first).await;
+            flow(client, target, &plan, &shared, pause, share).await;
+        });
     }
     while open.join_next().await.is_some() {}
 }
 
 /// One connection that stays until a request on it fails. Its SYN is part of its first request.
-async fn flow(client: Ipv4Addr, plan: &LoadPlan, shared: &Shared, pause: Duration, limit: usize) {
+async fn flow(
+    client: IpAddr,
+    target: SocketAddr,
+    plan: &LoadPlan,
+    shared: &Shared,
+    pause: Duration,
+    limit: usize,
+) {
     let mut stream = None;
     let mut connected = None;
     for _ in 0..limit {
         let started = Moment::now();
         let exchange = async {
             if stream.is_none() {
-                stream = Some(connect(client, plan.target).await?);
+                stream = Some(connect(client, target).await?);
                 connected = Some(Moment::now());
             }
             match &mut stream {
@@ -229,8 +275,18 @@ async fn flow(client: Ipv4Addr, plan: &LoadPlan, shared: &Shared, pause: Duratio
     }
 }
 
-async fn connect(client: Ipv4Addr, target: SocketAddr) -> io::Result<TcpStream> {
-    let socket = TcpSocket::new_v4()?;
+async fn exchange_datagrams(client: IpAddr, target: SocketAddr) -> io::Result<http::Answer> {
+    let socket = UdpSocket::bind((client, 0)).await?;
+    socket.connect(target).await?;
+    socket.send(b"who?").await?;
+    let mut bytes = [0; http::MAX_MESSAGE];
+    let length = socket.recv(&mut bytes).await?;
+    let server = String::from_utf8_lossy(&bytes[..length]).into_owned();
+    Ok(http::Answer { status: 200, server })
+}
+
+async fn connect(client: IpAddr, target: SocketAddr) -> io::Result<TcpStream> {
+    let socket = if client.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     socket.bind(SocketAddr::from((client, 0)))?;
     let stream = socket.connect(target).await?;
     stream.set_nodelay(true)?;

@@ -12,8 +12,8 @@ use anyhow::{Context as _, Result, bail};
 use serde::Serialize;
 
 use crate::{
-    director::Method,
     fault::Fault,
+    layout::Method,
     observation::{Milestones, Observation},
     requests::{Summary, achieved_rate},
     scene::{Scene, Setting, Texts},

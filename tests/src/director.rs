@@ -1,55 +1,17 @@
 //! The director's side of IPVS: the kernel module, its settings, and the table as `ipvsadm` knows it.
 
-use std::{
-    fmt,
-    net::SocketAddr,
-    path::Path,
-    process::{Command, Stdio},
-};
+use std::{net::SocketAddr, path::Path};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
 use crate::{
+    client::Transport,
+    layout::{Layout, Method, Numbers},
     namespace::Namespace,
-    network::{PORT, VIP, set},
-    process,
+    network::set,
+    process::{self, load_module},
     watch::PROC_FILE,
 };
-
-/// How packets reach the real servers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Method {
-    /// Address translation.
-    Masquerade,
-    /// The server's MAC address.
-    DirectRoute,
-}
-
-impl Method {
-    /// The agent's word for it.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Masquerade => "masquerade",
-            Self::DirectRoute => "direct-route",
-        }
-    }
-
-    /// The option that `ipvsadm` takes.
-    #[must_use]
-    pub fn option(self) -> &'static str {
-        match self {
-            Self::Masquerade => "-m",
-            Self::DirectRoute => "-g",
-        }
-    }
-}
-
-impl fmt::Display for Method {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.word())
-    }
-}
 
 /// Whether the kernel has IPVS loaded.
 pub fn has_ipvs(director: &Namespace) -> Result<bool> {
@@ -60,12 +22,7 @@ pub fn has_ipvs(director: &Namespace) -> Result<bool> {
 /// one with its next packet.
 pub fn prepare_ipvs(director: &Namespace) -> Result<()> {
     if !has_ipvs(director)? {
-        let loaded = Command::new("modprobe").arg("ip_vs").stderr(Stdio::inherit()).status();
-        if !loaded.is_ok_and(|status| status.success()) || !has_ipvs(director)? {
-            bail!(
-                "this kernel has no IPVS: modprobe ip_vs failed; in a VM of the project (cargo xtask vm) it is there"
-            );
-        }
+        load_module("ip_vs").context("this kernel has no IPVS")?;
     }
     set(director, &["net/ipv4/vs/expire_nodest_conn=1"])
 }
@@ -80,10 +37,31 @@ pub fn table_text(director: &Namespace) -> Result<String> {
     process::run(director, &["ipvsadm", "-Ln"], "")
 }
 
-/// The lab's service with these servers, as lines for [`edit_table`].
+/// What names a service, as `ipvsadm` takes it: `-t 192.0.2.80:80`, `-u …`, `-f 1`.
 #[must_use]
-pub fn service_lines(method: Method, servers: &[SocketAddr]) -> String {
+pub fn service_option(service: SocketAddr, transport: Transport) -> String {
+    match transport {
+        Transport::Tcp => format!("-t {service}"),
+        Transport::Udp => format!("-u {service}"),
+    }
+}
+
+/// A service of this name with these servers, as lines for [`edit_table`].
+#[must_use]
+pub fn service_lines(service: &str, method: Method, servers: &[SocketAddr]) -> String {
     let option = method.option();
-    let destinations = servers.iter().map(|server| format!("-a -t {VIP}:{PORT} -r {server} {option} -w 1\n"));
-    format!("-A -t {VIP}:{PORT} -s rr\n{}", destinations.collect::<Vec<_>>().concat())
+    let destinations = servers.iter().map(|server| format!("-a {service} -r {server} {option} -w 1\n"));
+    format!("-A {service} -s rr\n{}", destinations.collect::<Vec<_>>().concat())
+}
+
+/// Marks what clients send to these ports of the layout's VIP.
+pub fn mark(director: &Namespace, layout: &Layout, ports: &[u16], mark: u32) -> Result<()> {
+    let vip = Numbers::of(layout.family).vip;
+    let to = if vip.is_ipv4() { "ip daddr" } else { "ip6 daddr" };
+    let ports = ports.iter().map(u16::to_string).collect::<Vec<_>>().join(", ");
+    let script = format!(
+        "table inet lab {{ chain marks {{ type filter hook prerouting priority mangle; \
+         {to} {vip} meta l4proto {{ tcp, udp }} th dport {{ {ports} }} meta mark set {mark}; }}; }}\n"
+    );
+    process::run(director, &["nft", "-f", "-"], &script).map(drop)
 }

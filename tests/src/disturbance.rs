@@ -3,8 +3,8 @@
 use anyhow::Result;
 
 use crate::{
+    layout::{Family, client_address, clients_of, network_of},
     namespace::Namespace,
-    network::{CLIENTS, client_address},
     process,
 };
 
@@ -25,20 +25,24 @@ pub struct Disturbed {
 
 impl Disturbance {
     /// Lets it begin, on the clients' side of the last cable.
-    pub fn begin(self, clients: &Namespace) -> Result<Disturbed> {
+    pub fn begin(self, clients: &Namespace, family: Family) -> Result<Disturbed> {
+        let to = if family == Family::V4 { "ip daddr" } else { "ip6 daddr" };
         let rule = match self {
-            Self::BlackHole => format!("ip daddr {}/24 drop", client_address(7)),
-            Self::Loss(percent) => format!("ip daddr {CLIENTS} numgen random mod 100 < {percent} drop"),
+            Self::BlackHole => format!("{to} {} drop", network_of(client_address(family, 7))),
+            Self::Loss(percent) => {
+                format!("{to} {} numgen random mod 100 < {percent} drop", clients_of(family))
+            }
         };
         let chain = format!("chain input {{ type filter hook input priority 0; {rule}; }};");
-        process::run(clients, &["nft", "-f", "-"], &format!("table ip disturbance {{ {chain} }}\n"))?;
+        process::run(clients, &["nft", "-f", "-"], &format!("table inet disturbance {{ {chain} }}\n"))?;
         Ok(Disturbed { clients: clients.clone() })
     }
 }
 
 impl Drop for Disturbed {
     fn drop(&mut self) {
-        if let Err(error) = process::run(&self.clients, &["nft", "-f", "-"], "delete table ip disturbance\n")
+        if let Err(error) =
+            process::run(&self.clients, &["nft", "-f", "-"], "delete table inet disturbance\n")
         {
             crate::warn(&format!("cannot end the disturbance: {error:#}"));
         }

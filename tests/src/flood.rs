@@ -16,8 +16,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{
     clock::Moment,
+    layout::{Family, Layout, Method, Numbers, forged_address},
     namespace::Namespace,
-    network::{FORGED, PORT, VIP, forged_address},
     process,
 };
 
@@ -35,10 +35,11 @@ pub struct Flood {
 }
 
 impl Flood {
-    /// Sends `rate` SYNs a second to the lab's service, each from another address.
+    /// Sends `rate` SYNs a second to the IPv4 lab's first service, each from another address.
     pub fn start(clients: &Namespace, rate: f64) -> Result<Self> {
+        let forged = Numbers::of(Family::V4).forged;
         let silence = format!(
-            "table ip flood {{ chain input {{ type filter hook input priority 0; ip daddr {FORGED} drop; }}; }}\n"
+            "table ip flood {{ chain input {{ type filter hook input priority 0; ip daddr {forged} drop; }}; }}\n"
         );
         process::run(clients, &["nft", "-f", "-"], &silence)?;
         let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
@@ -91,7 +92,7 @@ fn syn(number: u32) -> io::Result<()> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     socket.bind(&SocketAddr::from((forged_address(number), 0)).into())?;
-    match socket.connect(&SocketAddr::from((VIP, PORT)).into()) {
+    match socket.connect(&Layout::new(Method::Masquerade).service().into()) {
         Err(error) if error.raw_os_error() != Some(nix::libc::EINPROGRESS) => Err(error),
         _ => Ok(()),
     }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use anyhow::Result;
 
-use crate::{leftovers, network::Network, server::RealServer};
+use crate::{layout::Layout, leftovers, network::Network, server::RealServer};
 
 /// A running lab. Dropping it removes all of it.
 #[derive(Debug)]
@@ -16,12 +16,11 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// Removes what killed runs left behind and builds a lab with so many real servers.
-    pub fn build(servers: u8) -> Result<Self> {
+    /// Removes what killed runs left behind and builds a lab.
+    pub fn build(layout: &Layout) -> Result<Self> {
         leftovers::remove_of_dead_runs()?;
-        let network = Network::build(servers)?;
-        let servers =
-            (0..).zip(&network.servers).map(|(number, namespace)| RealServer::start(namespace, number));
+        let network = Network::build(layout)?;
+        let servers = (0..layout.servers).map(|number| RealServer::start(&network, number));
         Ok(Self { servers: servers.collect::<Result<_>>()?, network })
     }
 

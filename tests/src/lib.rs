@@ -8,13 +8,15 @@
 //! ```
 //!
 //! Every box is a network namespace. Requests go through the director. Masqueraded servers answer through the
-//! director, directly routed ones straight to the clients' leg on the switch.
+//! director, directly routed and tunnelled ones straight to the clients' leg on the switch. A [`layout::Layout`] says
+//! what differs from lab to lab.
 
 pub mod agent;
 pub mod agent_config;
 pub mod agent_log;
 pub mod client;
 pub mod clock;
+pub mod contest;
 pub mod demo;
 pub mod director;
 pub mod disturbance;
@@ -22,8 +24,10 @@ pub mod fault;
 pub mod flood;
 pub mod http;
 pub mod lab;
+pub mod layout;
 pub mod leftovers;
 pub mod namespace;
+pub mod netlink;
 pub mod network;
 pub mod observation;
 pub mod packet;

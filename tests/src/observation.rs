@@ -8,6 +8,7 @@ use crate::{
     agent_log::{AgentEvent, EventKind},
     clock::Moment,
     requests::{Request, Summary},
+    table::same_server,
     watch::{Seen, SeenChange, changes},
 };
 
@@ -126,15 +127,16 @@ impl Observation {
     pub fn wrong_changes(&self) -> Vec<SeenChange> {
         let wrong = |seen: &SeenChange| {
             seen.at >= self.healthy_since
-                && (seen.at < self.fault || seen.change.server != self.faulty.address)
+                && (seen.at < self.fault || !same_server(seen.change.server, self.faulty.address))
         };
         changes(&self.table).into_iter().filter(wrong).collect()
     }
 
     /// The events about the faulty server since the fault.
     pub fn events_of_faulty(&self) -> impl Iterator<Item = &AgentEvent> {
-        let address = Some(self.faulty.address);
-        self.events.iter().filter(move |event| event.at >= self.fault && event.server == address)
+        let of_faulty =
+            |event: &AgentEvent| event.server.is_some_and(|server| same_server(server, self.faulty.address));
+        self.events.iter().filter(move |event| event.at >= self.fault && of_faulty(event))
     }
 
     /// The times that matter.
@@ -224,7 +226,7 @@ pub(crate) mod tests {
 
     fn request(started: u64, ended: u64, outcome: Outcome) -> Request {
         Request {
-            client: Ipv4Addr::LOCALHOST,
+            client: Ipv4Addr::LOCALHOST.into(),
             started: ms(started),
             connected: None,
             ended: ms(ended),

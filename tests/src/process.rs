@@ -111,6 +111,15 @@ pub fn run(namespace: &Namespace, command: &[&str], script: &str) -> Result<Stri
     ArmedScript::arm(namespace, command, script)?.fire().map(|(_, printed)| printed)
 }
 
+/// Has the kernel load a module, unless it is there.
+pub fn load_module(name: &str) -> Result<()> {
+    let loaded = Command::new("modprobe").arg(name).stderr(Stdio::inherit()).status();
+    if !loaded.is_ok_and(|status| status.success()) {
+        bail!("modprobe {name} failed; in a VM of the project (cargo xtask vm) it is there");
+    }
+    Ok(())
+}
+
 fn check(what: &str, output: &Output) -> Result<String> {
     if !output.status.success() {
         bail!("\"{what}\" failed ({}): {}", output.status, String::from_utf8_lossy(&output.stderr).trim());

@@ -1,6 +1,6 @@
 //! What clients saw: every request with its times and outcome, and sums over them.
 
-use std::{collections::BTreeMap, fmt, net::Ipv4Addr, time::Duration};
+use std::{collections::BTreeMap, fmt, net::IpAddr, time::Duration};
 
 use serde::Serialize;
 
@@ -13,7 +13,7 @@ const LATE: Duration = Duration::from_millis(500);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
     /// The client's address.
-    pub client: Ipv4Addr,
+    pub client: IpAddr,
     /// When the client asked: for a new connection, its SYN.
     pub started: Moment,
     /// When the connection was there, if it ever was.
@@ -62,6 +62,15 @@ impl Outcome {
     #[must_use]
     pub fn is_success(&self) -> bool {
         matches!(self, Self::Answered(_))
+    }
+
+    /// The server that answered with status 200.
+    #[must_use]
+    pub fn server(&self) -> Option<&str> {
+        match self {
+            Self::Answered(server) => Some(server),
+            _ => None,
+        }
     }
 
     /// The kind of the outcome, without names.
@@ -179,7 +188,13 @@ mod tests {
 
     fn request(started_ms: u64, outcome: Outcome) -> Request {
         let started = Moment::from_ns(started_ms * 1_000_000);
-        Request { client: Ipv4Addr::LOCALHOST, started, connected: None, ended: started, outcome }
+        Request {
+            client: std::net::Ipv4Addr::LOCALHOST.into(),
+            started,
+            connected: None,
+            ended: started,
+            outcome,
+        }
     }
 
     fn mixture() -> Vec<Request> {

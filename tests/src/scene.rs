@@ -1,18 +1,18 @@
 //! A scene: a lab with the agent at work, clients, and an observer of the kernel's table.
 
-use std::{thread, time::Duration};
+use std::{net::SocketAddr, thread, time::Duration};
 
 use anyhow::{Context as _, Result};
 
 use crate::{
     agent::Agent,
     agent_config::AgentConfig,
-    client::{Load, LoadPlan},
+    client::{Load, LoadPlan, Pattern},
     clock::Moment,
-    director::{Method, prepare_ipvs, table_text},
+    director::{prepare_ipvs, table_text},
     fault::Fault,
     lab::Lab,
-    network::VIP,
+    layout::{Layout, Method, PORT},
     observation::{Observation, Target},
     requests::Outcome,
     wait,
@@ -42,61 +42,91 @@ pub struct Scene {
     /// Since when everything is as it should be.
     pub healthy_since: Moment,
     config: String,
+    is_long_lived: bool,
 }
 
 /// How a scene is set.
 #[derive(Clone, Debug)]
 pub struct Setting {
-    /// The forwarding method of all servers.
-    pub method: Method,
-    /// How many real servers.
-    pub servers: u8,
+    /// The network, the servers, the forwarding method.
+    pub layout: Layout,
     /// What the clients do.
     pub load: LoadPlan,
-    /// What is done to a server in hard state: `quiesce` or `remove`.
-    pub on_failure: &'static str,
+    /// Time from a client to everybody else and back.
+    pub distance: Option<Duration>,
+    /// The agent's configuration.
+    pub config: AgentConfig,
 }
 
 impl Setting {
     /// Three servers, 100 new connections a second, failed servers get weight 0.
     #[must_use]
     pub fn new(method: Method) -> Self {
-        Self { method, servers: 3, load: LoadPlan::paced(100.0), on_failure: "quiesce" }
+        Self::of(Layout::new(method))
+    }
+
+    /// The same in another layout.
+    #[must_use]
+    pub fn of(layout: Layout) -> Self {
+        let load = LoadPlan::paced(100.0).to(&[layout.service()]);
+        let servers: Vec<_> =
+            (0..layout.servers).map(|number| SocketAddr::new(layout.server_address(number), PORT)).collect();
+        Self { layout, load, distance: None, config: AgentConfig::http(&layout, &servers) }
     }
 
     /// The same with another rate of new connections a second.
     #[must_use]
-    pub fn rate(mut self, rate: f64) -> Self {
-        self.load = LoadPlan::paced(rate);
+    pub fn rate(self, rate: f64) -> Self {
+        self.pattern(Pattern::Paced(rate))
+    }
+
+    /// The same with another pattern of requests.
+    #[must_use]
+    pub fn pattern(mut self, pattern: Pattern) -> Self {
+        self.load.pattern = pattern;
         self
+    }
+
+    /// The same with clients that are so far away, there and back.
+    #[must_use]
+    pub fn distance(self, round_trip: Duration) -> Self {
+        Self { distance: Some(round_trip), ..self }
     }
 
     /// The same with another action on a server in hard state.
     #[must_use]
-    pub fn on_failure(mut self, action: &'static str) -> Self {
-        self.on_failure = action;
-        self
+    pub fn on_failure(self, action: &str) -> Self {
+        Self { config: self.config.on_failure(action), ..self }
     }
 }
 
 impl Scene {
     /// Builds the lab, starts the agent and the clients, and waits until every server is in the table and serves.
     pub fn start(setting: &Setting) -> Result<Self> {
-        let lab = Lab::build(setting.servers)?;
+        let lab = Lab::build(&setting.layout)?;
         prepare_ipvs(&lab.network.director)?;
-        let config =
-            AgentConfig::http(setting.method, &lab.addresses()).on_failure(setting.on_failure).to_toml()?;
-        Self::with_agent(lab, &config, setting.load.clone())
+        Self::in_lab(lab, setting)
     }
 
-    /// The same in a lab that is there, with the text of a configuration file.
-    pub fn with_agent(lab: Lab, config: &str, load: LoadPlan) -> Result<Self> {
-        let mut agent = Agent::start(&lab.network.director, config)?;
+    /// The same in a lab that is there.
+    pub fn in_lab(lab: Lab, setting: &Setting) -> Result<Self> {
+        let config = setting.config.to_toml()?;
+        let director = &lab.network.director;
+        if let Some(distance) = setting.distance {
+            lab.network.set_distance(distance)?;
+        }
+        let mut agent = Agent::start(director, &config)?;
         agent.wait_until_ready()?;
-        let watch = TableWatch::start(&lab.network.director)?;
-        let load = Load::start(&lab.network.clients, load)?;
-        let mut scene =
-            Self { load, watch, agent, lab, healthy_since: Moment::now(), config: config.to_owned() };
+        let watch = TableWatch::start(director)?;
+        // Long-lived flows spread over the servers that are there when they begin.
+        wait::until_true("every server to be in the table", SERVING_LIMIT, || {
+            let table = watch.table()?;
+            Ok(lab.addresses().into_iter().all(|server| table.is_in_everywhere(server)))
+        })
+        .with_context(|| agent.diagnosis())?;
+        let load = Load::start(&lab.network.clients, setting.load.clone())?;
+        let is_long_lived = matches!(setting.load.pattern, Pattern::LongLived { .. });
+        let mut scene = Self { load, watch, agent, lab, healthy_since: Moment::now(), config, is_long_lived };
         scene.wait_until_serving()?;
         scene.healthy_since = Moment::now();
         Ok(scene)
@@ -114,7 +144,7 @@ impl Scene {
         self.wait("every server to be in the table and to serve", SERVING_LIMIT, |scene| {
             let table = scene.watch.table()?;
             Ok(scene.lab.servers.iter().all(|server| {
-                !table.is_out(server.address()) && scene.served_since(&server.name, since) >= SERVED
+                table.is_in_everywhere(server.address()) && scene.served_since(&server.name, since) >= SERVED
             }))
         })
     }
@@ -161,13 +191,13 @@ impl Scene {
         fault.heal(&self.lab.network.switch, &mut self.lab.servers[server])
     }
 
-    /// Waits until the repaired server is in the table and serves again.
+    /// Waits until the repaired server is in the table and, where clients open new connections, serves again.
     pub fn wait_until_back(&mut self, server: usize) -> Result<()> {
         let address = self.lab.servers[server].address();
         self.wait(&format!("{address} to come back"), RETURN_LIMIT, |scene| {
-            Ok(!scene.watch.table()?.is_out(address))
+            Ok(scene.watch.table()?.is_in_everywhere(address))
         })?;
-        self.wait_until_serving()
+        if self.is_long_lived { Ok(()) } else { self.wait_until_serving() }
     }
 
     /// Lets time pass in which the agent must go on.
@@ -180,7 +210,7 @@ impl Scene {
         Ok(())
     }
 
-    /// A whole failure: the fault, the edit, `after` of time, the repair and the return. Ends the clients.
+    /// A whole failure: the fault, the edit, `after` of time, the repair and the return. Clients go on.
     pub fn failover(&mut self, fault: Fault, server: usize, after: Duration) -> Result<(Observation, Texts)> {
         let before = self.table_text()?;
         let at = self.strike(fault, server)?;
@@ -194,9 +224,9 @@ impl Scene {
         Ok((observation, texts))
     }
 
-    /// What was seen so far of the failure of the server with this number. Ends the clients.
+    /// What was seen so far of the failure of the server with this number.
     pub fn observation(
-        &mut self,
+        &self,
         server: usize,
         fault: Moment,
         watched_until: Moment,
@@ -214,10 +244,15 @@ impl Scene {
             fault,
             watched_until,
             healed,
-            requests: self.load.stop()?,
+            requests: self.load.requests(),
             events: self.agent.events(),
             table: self.watch.history()?,
         })
+    }
+
+    /// From now on everything is as it should be, as far as the past goes.
+    pub fn forget(&mut self) {
+        self.healthy_since = Moment::now();
     }
 
     /// The states of the table since everything was as it should be; the first is that of then.
@@ -236,7 +271,8 @@ impl Scene {
     #[must_use]
     pub fn diagnosis(&self) -> String {
         let table = self.table_text().unwrap_or_else(|error| format!("{error:#}"));
-        format!("clients connect to {VIP}\n{}\nthe kernel's table:\n{table}", self.agent.diagnosis())
+        let layout = &self.lab.network.layout;
+        format!("{layout}\n{}\nthe kernel's table:\n{table}", self.agent.diagnosis())
     }
 }
 

@@ -1,8 +1,8 @@
-//! The real server's program: answers every GET with its own name.
+//! The real server's program: answers every GET, and every datagram, with its own name.
 
 use std::{
     io,
-    net::{Ipv4Addr, SocketAddr},
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -11,11 +11,13 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpSocket, TcpStream},
+    net::{TcpListener, TcpStream, UdpSocket},
     signal::unix::{SignalKind, signal},
-    sync::Semaphore,
+    sync::{Semaphore, watch},
+    task::JoinSet,
     time::timeout,
 };
 
@@ -25,6 +27,10 @@ use crate::http::{self, MAX_MESSAGE};
 const MAX_CONNECTIONS: usize = 4096;
 /// How long a connection may be silent, and how long a client may take to read an answer.
 const PATIENCE: Duration = Duration::from_mins(2);
+/// Length of the accept queue.
+const BACKLOG: i32 = 1024;
+/// The same of a server that doesn't accept: soon full.
+const SHORT_BACKLOG: i32 = 8;
 
 /// How a real server behaves.
 #[derive(Clone, Debug, clap::Args)]
@@ -32,56 +38,96 @@ pub struct ServeOptions {
     /// The name it answers with
     #[arg(long)]
     pub name: String,
-    /// The port it listens at, on all its addresses
-    #[arg(long, default_value_t = 80)]
-    pub port: u16,
-    /// Length of the accept queue
-    #[arg(long, default_value_t = 1024)]
-    pub backlog: u32,
+    /// Where it listens for TCP; may be given several times
+    #[arg(long, required = true)]
+    pub listen: Vec<SocketAddr>,
+    /// Where it takes datagrams; may be given several times
+    #[arg(long)]
+    pub datagrams: Vec<SocketAddr>,
 }
 
-/// Serves until it is killed. SIGUSR1 turns its answers into status 500, and back.
+/// Serves until it is killed. SIGUSR1 turns its answers into status 500, and back. SIGUSR2 lets it accept no more
+/// connections and have a short accept queue, and back; connections that it has accepted go on.
 pub fn serve(options: &ServeOptions) -> Result<()> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(run(options))
 }
 
 async fn run(options: &ServeOptions) -> Result<()> {
-    let listener = listen(options).with_context(|| format!("cannot listen at port {}", options.port))?;
-    let mut toggle = signal(SignalKind::user_defined1())?;
-    let server = Arc::new(Server { name: options.name.clone(), sick: AtomicBool::new(false) });
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let server = Arc::new(Server {
+        name: options.name.clone(),
+        sick: AtomicBool::new(false),
+        places: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+    });
+    let (accepting, _) = watch::channel(true);
+    let mut tasks = JoinSet::new();
+    for address in &options.datagrams {
+        let socket = UdpSocket::bind(address).await;
+        let socket = socket.with_context(|| format!("cannot take datagrams at {address}"))?;
+        let server = Arc::clone(&server);
+        tasks.spawn(async move { server.echo(socket).await });
+    }
+    for address in &options.listen {
+        let listener = listen(*address).with_context(|| format!("cannot listen at {address}"))?;
+        let (server, accepting) = (Arc::clone(&server), accepting.subscribe());
+        tasks.spawn(async move { server.accept(listener, accepting).await });
+    }
+    let mut sick = signal(SignalKind::user_defined1())?;
+    let mut full = signal(SignalKind::user_defined2())?;
     loop {
-        let place = Arc::clone(&places).acquire_owned().await?;
         tokio::select! {
-            accepted = listener.accept() => {
-                let (stream, _) = accepted?;
-                let server = Arc::clone(&server);
-                // The task's end is bounded by PATIENCE, their number by the places.
-                tokio::spawn(async move {
-                    server.converse(stream).await;
-                    drop(place);
-                });
-            }
-            _ = toggle.recv() => { server.sick.fetch_xor(true, Ordering::Relaxed); }
+            _ = sick.recv() => { server.sick.fetch_xor(true, Ordering::Relaxed); }
+            _ = full.recv() => { accepting.send_modify(|accepting| *accepting = !*accepting); }
+            Some(ended) = tasks.join_next() => return ended?,
         }
     }
 }
 
-fn listen(options: &ServeOptions) -> io::Result<TcpListener> {
-    let socket = TcpSocket::new_v4()?;
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
     // A server that is started again must not wait for the old connections' TIME_WAIT.
-    socket.set_reuseaddr(true)?;
-    socket.bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, options.port)))?;
-    socket.listen(options.backlog)
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
 }
 
 #[derive(Debug)]
 struct Server {
     name: String,
     sick: AtomicBool,
+    places: Arc<Semaphore>,
 }
 
 impl Server {
+    /// Takes connections as long as it is told to.
+    async fn accept(
+        self: Arc<Self>,
+        listener: TcpListener,
+        mut accepting: watch::Receiver<bool>,
+    ) -> Result<()> {
+        loop {
+            let wanted = *accepting.borrow_and_update();
+            SockRef::from(&listener).listen(if wanted { BACKLOG } else { SHORT_BACKLOG })?;
+            let place = Arc::clone(&self.places).acquire_owned().await?;
+            tokio::select! {
+                accepted = listener.accept(), if wanted => {
+                    let (stream, _) = accepted?;
+                    let server = Arc::clone(&self);
+                    // The task's end is bounded by PATIENCE, their number by the places.
+                    tokio::spawn(async move {
+                        server.converse(stream).await;
+                        drop(place);
+                    });
+                }
+                changed = accepting.changed() => changed?,
+            }
+        }
+    }
+
     /// Answers a client's requests until either side ends the connection. A client's errors are its own matter.
     async fn converse(&self, mut stream: TcpStream) {
         let mut bytes = Vec::with_capacity(MAX_MESSAGE);
@@ -92,6 +138,16 @@ impl Server {
             if request.close || !matches!(sent, Ok(Ok(()))) {
                 return;
             }
+        }
+    }
+
+    /// Answers every datagram.
+    async fn echo(self: Arc<Self>, socket: UdpSocket) -> Result<()> {
+        let mut bytes = [0; MAX_MESSAGE];
+        loop {
+            // What went wrong with an earlier answer is told here, and is that client's own matter.
+            let Ok((_, client)) = socket.recv_from(&mut bytes).await else { continue };
+            socket.send_to(self.name.as_bytes(), client).await.ok();
         }
     }
 }

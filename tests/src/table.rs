@@ -106,10 +106,21 @@ impl Table {
         self.destinations().find(|(_, found)| found.server == server).map(|(_, found)| found.weight)
     }
 
-    /// Whether new connections are kept away from a server: weight 0, or not there at all.
+    /// Whether every service keeps new connections away from a server: weight 0, or not there at all.
     #[must_use]
     pub fn is_out(&self, server: SocketAddr) -> bool {
-        self.weight(server).unwrap_or(0) == 0
+        let mut found = self.destinations().filter(|(_, found)| same_server(found.server, server));
+        found.all(|(_, found)| found.weight == 0)
+    }
+
+    /// Whether a server has a weight in every service.
+    #[must_use]
+    pub fn is_in_everywhere(&self, server: SocketAddr) -> bool {
+        let has = |service: &Service| {
+            let mut found = service.destinations.iter();
+            found.any(|found| same_server(found.server, server) && found.weight > 0)
+        };
+        self.services.iter().all(has)
     }
 
     /// What is different in `later`.
@@ -142,6 +153,13 @@ impl Table {
             self.destinations().filter(|(name, found)| *name == service && found.server == server);
         found.next().map(|(_, destination)| destination)
     }
+}
+
+/// Whether both are the same server, by its address and by its port where both have one: firewall-mark services have
+/// port 0.
+#[must_use]
+pub fn same_server(one: SocketAddr, other: SocketAddr) -> bool {
+    one.ip() == other.ip() && (one.port() == other.port() || one.port() == 0 || other.port() == 0)
 }
 
 impl fmt::Display for Change {

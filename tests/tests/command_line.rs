@@ -9,7 +9,11 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use lvs_tests::{agent_config::AgentConfig, director::Method, programs};
+use lvs_tests::{
+    agent_config::AgentConfig,
+    layout::{Layout, Method},
+    programs,
+};
 
 /// The agent's program; built first, where nobody has said which it is.
 fn agent() -> Result<&'static Path> {
@@ -60,7 +64,8 @@ fn configured(text: &str) -> Result<(tempfile::TempDir, String)> {
 
 fn good_config() -> Result<String> {
     let servers = ["127.0.0.2:8080", "127.0.0.3:8080"].map(str::parse::<SocketAddr>);
-    AgentConfig::http(Method::Masquerade, &servers.into_iter().collect::<Result<Vec<_>, _>>()?).to_toml()
+    AgentConfig::http(&Layout::new(Method::Masquerade), &servers.into_iter().collect::<Result<Vec<_>, _>>()?)
+        .to_toml()
 }
 
 #[test]

@@ -1,17 +1,18 @@
 //! Confirming bursts: who is asked what when a server is suspected, and the tasks that ask.
 
-use std::{num::NonZeroU32, sync::Arc};
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use lvs_common::ServerId;
 use tokio::{sync::mpsc, task::JoinSet};
 
 use crate::{
     config::{BurstSettings, Check, Question},
+    passive::Layer,
     probe::{
         CheckId, Outcome, ProbeTarget, Prober,
         burst::{self, Burst, BurstProbe},
     },
-    service::DestinationKey,
+    service::{DestinationKey, Protocol},
 };
 
 /// One question that settles a suspicion, and the destinations that it settles it for.
@@ -21,16 +22,24 @@ pub(super) struct Ask {
     pub(super) target: ProbeTarget,
     /// What.
     pub(super) question: Question,
+    /// How long each probe may take.
+    pub(super) timeout: Duration,
+    /// What is suspected of having failed.
+    pub(super) layer: Layer,
     /// The destinations that the answer is about.
     pub(super) destinations: Arc<[DestinationKey]>,
 }
 
-/// The question that the signal has doubted, as far as the check asks it too: a server that is checked by ping is asked
-/// by ping, every other by TCP connect, without which no page can be had either.
-pub(super) fn question(check: &Check) -> Question {
-    match check.question {
-        Question::Ping => Question::Ping,
-        Question::Connect | Question::Http(_) => Question::Connect,
+/// The question that the signal has doubted, as far as the check asks it too; `None` where it doesn't.
+///
+/// A host that is checked by ping is asked by ping, every other by TCP connect, without which no page can be had either;
+/// where clients come by another protocol than TCP, what the check asks is all there is. An application is only asked by
+/// a check of its own.
+pub(super) fn question(layer: Layer, protocol: Protocol, check: &Check) -> Option<Question> {
+    match (layer, &check.question) {
+        (Layer::Host, Question::Http(_)) if protocol == Protocol::Tcp => Some(Question::Connect),
+        (Layer::Application, Question::Ping | Question::Connect) => None,
+        (Layer::Host | Layer::Application, own) => Some(own.clone()),
     }
 }
 
@@ -59,7 +68,7 @@ pub(super) enum Report {
     },
 }
 
-/// The bursts of one server that are under way.
+/// The bursts for one layer of one server that are under way.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Confirmation {
     /// How many bursts have not ended yet.
@@ -91,7 +100,14 @@ impl Bursts {
     pub(super) fn start(&mut self, server: ServerId, ask: Ask, before: u32, count: NonZeroU32) {
         // Finished tasks are only kept until they are looked at.
         while self.tasks.try_join_next().is_some() {}
-        let burst = Burst::new(CheckId(server.0), ask.target, ask.question.clone(), count, &self.settings);
+        let burst = Burst::new(
+            CheckId(server.0),
+            ask.target,
+            ask.question.clone(),
+            count,
+            &self.settings,
+            ask.timeout,
+        );
         self.tasks.spawn(run(self.prober.clone(), burst, server, ask, before, self.reports.clone()));
     }
 }

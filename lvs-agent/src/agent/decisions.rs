@@ -3,7 +3,7 @@
 use std::{collections::HashMap, net::SocketAddr};
 
 use crate::{
-    config::VirtualService,
+    config::{RealServer, VirtualService},
     health::{Health, Source, State, Thresholds, Transition},
     ipvs::{ServiceFlags, Wanted, WantedDestination, WantedService, Wish},
     passive::Forwarding,
@@ -118,6 +118,14 @@ impl Decisions {
     pub(super) fn weight(&self, destination: &DestinationKey) -> Option<Weight> {
         let place = self.places.get(destination)?;
         self.services.get(place.service)?.pool.weight(place.server)
+    }
+
+    /// All destinations with their configuration, in its order.
+    pub(super) fn all(&self) -> impl Iterator<Item = (DestinationKey, &VirtualService, &RealServer)> {
+        self.services.iter().flat_map(|service| {
+            let config = &service.config;
+            destinations(config).zip(&config.servers).map(move |(key, server)| (key, config, server))
+        })
     }
 
     /// What the table should be.

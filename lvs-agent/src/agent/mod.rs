@@ -3,10 +3,11 @@
 //! | task | owner of | hears | tells |
 //! |---|---|---|---|
 //! | `checks` | the baseline schedule | – | results → judge |
-//! | `watch` | kernel side, detector | neighbours, edges, feedback | suspicions → judge |
-//! | `judge` | health and pools | results, suspicions, bursts | wanted table → table, feedback → watch |
+//! | `watch` | kernel side, detector | edges, routes, neighbours, feedback | findings → judge |
+//! | `judge` | health and pools | results, findings, bursts | wanted table → table, feedback → watch |
 //! | `table` | the kernel's table | wanted table | – |
 //! | `metrics` | the listening port | – | – |
+//! | `control` | the control socket | – | questions → judge, watch |
 //!
 //! One token stops them all. Each of them can be dropped at any await without harm; `watch` detaches the programs and
 //! `table` makes its last edits after the token, and both are waited for.
@@ -14,15 +15,19 @@
 mod checks;
 mod confirm;
 mod decisions;
+mod devices;
 mod doubt;
 mod exposition;
+mod follow;
 mod judge;
+mod pace;
 mod passive_side;
+mod status;
 mod story;
 mod table;
 mod watch;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use tokio::{
@@ -40,17 +45,19 @@ use self::{
     decisions::Decisions,
     doubt::Suspected,
     judge::{Inputs, Judge},
-    passive_side::PassiveSide,
+    pace::Paces,
+    passive_side::{NoPassiveSide, Wiring},
+    status::{Desk, PassiveDesk},
     table::TableWriter,
-    watch::{Feedback, Watch},
+    watch::Roster,
 };
 use crate::{
     clock::monotonic_ns,
     config::{Config, OnExit},
+    control::ControlServer,
     ipvs::{IpvsClient, Table, Wanted},
     netlink::DEFAULT_TIMEOUT,
-    network::NeighbourWatch,
-    passive::{Detector, Suspicion, Targets},
+    passive::Targets,
     pool::Presence,
     probe::{Prober, Scheduler, budget::Budget},
     service::DestinationKey,
@@ -59,13 +66,15 @@ use crate::{
 /// Results that may wait for the judge, who takes each in microseconds: enough for all checks of 10,000 servers that
 /// end in the same tenth of a second.
 const RESULTS: usize = 1024;
-/// Suspicions that may wait. What doesn't fit is raised again at the next tick.
-const SUSPICIONS: usize = 256;
+/// Findings that may wait. What doesn't fit is raised again at the next tick.
+const FINDINGS: usize = 256;
 /// Reports of bursts that may wait; those who send them can.
 const REPORTS: usize = 256;
 /// Feedback that may wait for the passive side, which takes it between two ticks: one for each suspicion that was taken
 /// in the meantime, and one for each server that changed its state.
 const FEEDBACK: usize = 1024;
+/// Questions about how everything stands that may wait.
+const INQUIRIES: usize = 8;
 /// How long a task may take to stop.
 const STOP: Duration = Duration::from_secs(5);
 
@@ -100,30 +109,39 @@ impl Running {
                 }
             });
         }
+        // Before anything is touched: whoever answers there may be at work on the same table.
+        let control = config.agent.control.as_deref().map(ControlServer::bind).transpose()?;
         passive_side::check_devices(&config.passive).await?;
         let client = IpvsClient::connect(DEFAULT_TIMEOUT).await?;
         let table = TableWriter::new(client).await?;
         let decisions = Decisions::new(&config.services, |key| found(table.known(), key));
-        running.wire(&config, decisions, table).await;
+        running.wire(&config, decisions, table, control).await;
         Ok(running)
     }
 
     /// From here on nothing fails any more: what can't be had is logged and done without.
-    async fn wire(&mut self, config: &Config, decisions: Decisions, mut table: TableWriter) {
-        let mut targets = targets(config);
-        let passive = passive_side::set_up(config, &mut targets).await;
+    async fn wire(
+        &mut self,
+        config: &Config,
+        decisions: Decisions,
+        mut table: TableWriter,
+        control: Option<ControlServer>,
+    ) {
+        let roster: Roster = config.services.clone().into();
+        let (roster_tx, roster) = latest::channel(roster);
+        let (targets_tx, targets) = latest::channel(Arc::new(Targets::new([])));
+        let (findings_tx, findings) = mpsc::channel(FINDINGS);
+        let (feedback_tx, feedback) = mpsc::channel(FEEDBACK);
+        let wiring = Wiring { findings: findings_tx, feedback, targets: targets_tx, roster };
+        let passive = self.watch(config, wiring).await;
         let wanted = decisions.wanted();
         // A failure has been logged; the task tries again.
         table.write(&wanted).await.ok();
         let (wanted_tx, wanted_rx) = latest::channel(wanted);
-        let (suspicions_tx, suspicions) = mpsc::channel(SUSPICIONS);
-        let (feedback_tx, feedback) = mpsc::channel(FEEDBACK);
-        if let Some(passive) = passive {
-            self.watch(config, passive, targets.clone(), suspicions_tx, feedback).await;
-        }
         let prober = Prober::new();
         let (results_tx, results) = mpsc::channel(RESULTS);
         let (reports_tx, reports) = mpsc::channel(REPORTS);
+        let (inquiries_tx, inquiries) = mpsc::channel(INQUIRIES);
         let Checks { checks, subscribers } = Checks::new(&config.services);
         let judge = Judge {
             decisions,
@@ -135,50 +153,49 @@ impl Running {
             feedback: feedback_tx,
             under_way: BTreeMap::new(),
             suspected: Suspected::default(),
+            paces: Paces::default(),
             probe_timeout: config.passive.burst.timeout,
         };
         judge.publish();
         let shutdown = self.shutdown.clone();
-        self.spawn("judge", judge.run(Inputs { checks: results, suspicions, reports }, shutdown.clone()));
+        self.spawn(
+            "judge",
+            judge.run(Inputs { checks: results, findings, reports, inquiries }, shutdown.clone()),
+        );
         self.spawn("table", table.run(wanted_rx, shutdown.clone(), last_wanted(config)));
+        if let Some(control) = control {
+            let desk = Desk { judge: inquiries_tx, passive };
+            self.spawn("control", control.run(desk, shutdown.clone()));
+        }
         let scheduler = Scheduler::spawn(checks, prober, Scheduler::DEFAULT_LIMIT, results_tx, shutdown);
         self.spawn("checks", async move {
             if let Err(error) = scheduler.stopped().await {
                 error!("the checks have ended: {error}");
             }
+            // Until then the list of servers may be exchanged for another.
+            drop(roster_tx);
         });
         info!(at_ns = monotonic_ns(), event = "ready", services = config.services.len(), "ready");
     }
 
-    async fn watch(
-        &mut self,
-        config: &Config,
-        passive: PassiveSide,
-        targets: Targets,
-        suspicions: mpsc::Sender<Suspicion>,
-        feedback: mpsc::Receiver<Feedback>,
-    ) {
-        let (neighbour_watch, neighbours) = match NeighbourWatch::start(DEFAULT_TIMEOUT).await {
-            Ok(started) => started,
-            Err(error) => return warn!("no passive signal, active checks only: {error}"),
-        };
-        let PassiveSide { kernel, signals } = passive;
-        let watch = Watch {
-            exposition: exposition::Passive::new(&targets, &config.services),
-            kernel,
-            signals,
-            targets,
-            detector: Detector::new(config.passive.detector.clone()),
-            neighbours,
-            feedback,
-            suspicions,
-            tick: config.passive.tick,
-        };
-        let shutdown = self.shutdown.clone();
-        self.spawn("watch", async move {
-            watch.run(shutdown).await;
-            drop(neighbour_watch);
-        });
+    /// Starts the passive side, if it can be had; whom to ask about it.
+    async fn watch(&mut self, config: &Config, wiring: Wiring) -> PassiveDesk {
+        match passive_side::set_up(config, wiring).await {
+            Ok(side) => {
+                let inquiries = side.inquiries.clone();
+                let shutdown = self.shutdown.clone();
+                self.spawn("watch", side.run(shutdown));
+                PassiveDesk::Watch(inquiries)
+            }
+            Err(none @ NoPassiveSide::Off) => {
+                info!("{none}");
+                PassiveDesk::None(none.to_string())
+            }
+            Err(none) => {
+                warn!("no passive signal, active checks only: {none}");
+                PassiveDesk::None(none.to_string())
+            }
+        }
     }
 
     /// Starts a task; if it panics, the whole agent stops rather than going on without it.
@@ -210,15 +227,6 @@ impl Running {
         }
         info!(at_ns = monotonic_ns(), event = "stopped", "stopped");
     }
-}
-
-/// The endpoints on the wire, of all services.
-fn targets(config: &Config) -> Targets {
-    let targets = Targets::new(config.services.iter().flat_map(decisions::forwardings));
-    for (destination, reason) in targets.without_signal() {
-        info!(%destination, "no passive signal for {destination} (yet): {reason}");
-    }
-    targets
 }
 
 /// How a destination stands in the table that was found.

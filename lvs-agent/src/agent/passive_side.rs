@@ -1,17 +1,22 @@
-//! Setting the passive side up: which devices, which packets. Whatever fails here leaves a working active checker,
-//! except what the operator has asked for by name and is not there.
+//! Setting the passive side up. Whatever fails here leaves a working active checker, except what the operator has asked
+//! for by name and is not there.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use anyhow::Context as _;
-use tracing::{info, warn};
+use tokio::sync::{mpsc, watch as latest};
 
-use super::watch;
+use super::{
+    devices::Devices,
+    exposition,
+    follow::Follow,
+    watch::{self, Feedback, Inputs, Outputs, Parts, Roster, SignalInquiry, Watch},
+};
 use crate::{
     config::{Config, PassiveSettings},
     netlink::DEFAULT_TIMEOUT,
-    network::{Links, Neighbours, NetworkError, RouteLookup, RouteQuery},
-    passive::{KernelSide, PassiveError, Path, Signals, Sizes, Targets},
+    network::{Links, NeighbourWatch, NetworkError},
+    passive::{Detector, Finding, KernelSide, PassiveError, Signals, Sizes, Targets},
 };
 
 /// aya-log's number for "no level at all".
@@ -19,10 +24,38 @@ const LOG_NOTHING: u8 = 0;
 /// aya-log's number for warnings and errors.
 const LOG_WARNINGS: u8 = 2;
 
-/// The loaded programs, attached, with their maps filled as far as MAC addresses are known.
+/// Surveys that may wait: each replaces the one before.
+const SURVEYS: usize = 4;
+/// Questions about the signal that may wait.
+const INQUIRIES: usize = 8;
+
+/// Everything that watches, ready to run.
 pub(super) struct PassiveSide {
-    pub(super) kernel: KernelSide,
-    pub(super) signals: Signals,
+    pub(super) watch: Watch,
+    pub(super) inputs: Inputs,
+    pub(super) follow: Follow,
+    pub(super) neighbours: NeighbourWatch,
+    /// Whom to ask about the signal.
+    pub(super) inquiries: mpsc::Sender<SignalInquiry>,
+}
+
+/// What links the passive side with those who decide.
+pub(super) struct Wiring {
+    pub(super) findings: mpsc::Sender<Finding>,
+    pub(super) feedback: mpsc::Receiver<Feedback>,
+    pub(super) targets: latest::Sender<Arc<Targets>>,
+    pub(super) roster: latest::Receiver<Roster>,
+}
+
+/// Why there is no passive signal at all.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NoPassiveSide {
+    #[error("the passive signal is switched off in the configuration")]
+    Off,
+    #[error(transparent)]
+    Kernel(#[from] PassiveError),
+    #[error(transparent)]
+    Network(#[from] NetworkError),
 }
 
 /// A device that the operator has named must be there, whether programs can be attached to it or not.
@@ -39,90 +72,51 @@ pub(super) async fn check_devices(settings: &PassiveSettings) -> anyhow::Result<
     Ok(())
 }
 
-/// Loads and attaches; `None` where the kernel refuses or there is nothing to watch, which has been logged then.
-pub(super) async fn set_up(config: &Config, targets: &mut Targets) -> Option<PassiveSide> {
+/// Loads the programs, looks where packets to the servers go and attaches there.
+pub(super) async fn set_up(config: &Config, wiring: Wiring) -> Result<PassiveSide, NoPassiveSide> {
     if !config.passive.enabled {
-        info!("the passive signal is switched off in the configuration");
-        return None;
+        return Err(NoPassiveSide::Off);
     }
-    if targets.all().len() == 0 {
-        warn!("no server's packets can be attributed: active checks only");
-        return None;
-    }
-    match load(config, targets) {
-        Ok(mut side) => {
-            let devices = devices(config, targets).await;
-            let (kernel, signals) = (&mut side.kernel, &mut side.signals);
-            if let Err(error) = watch::apply(kernel, signals, &targets.changes()) {
-                warn!("{error}");
-            }
-            attach(&mut side.kernel, &devices).then_some(side)
-        }
-        Err(error) => {
-            warn!("no passive signal, active checks only: {error}");
-            None
-        }
-    }
+    let Wiring { findings, feedback, targets: targets_tx, mut roster } = wiring;
+    let services = roster.borrow_and_update().clone();
+    let (mut kernel, signals) = load(config, &services)?;
+    exposition::publish_maps(kernel.memory()?);
+    let mut targets = Targets::new([]);
+    targets.limit(u32::try_from(signals.capacity()).unwrap_or(u32::MAX));
+    let (servers_tx, servers) = latest::channel(BTreeSet::<IpAddr>::new());
+    let parts = Parts {
+        kernel,
+        signals,
+        targets,
+        detector: Detector::new(config.passive.detector.clone()),
+        devices: Devices::new(config.passive.devices.clone()),
+        outputs: Outputs { findings, targets: targets_tx, servers: servers_tx },
+        tick: config.passive.tick,
+    };
+    let mut watch = Watch::new(parts, &services);
+    let (surveys_tx, surveys) = mpsc::channel(SURVEYS);
+    let mut follow = Follow::connect(servers, surveys_tx, DEFAULT_TIMEOUT).await?;
+    watch.surveyed(follow.look().await?);
+    let (neighbour_watch, neighbours) = NeighbourWatch::start(DEFAULT_TIMEOUT).await?;
+    let (inquiries_tx, inquiries) = mpsc::channel(INQUIRIES);
+    let inputs = Inputs { surveys, neighbours, feedback, roster, inquiries };
+    Ok(PassiveSide { watch, inputs, follow, neighbours: neighbour_watch, inquiries: inquiries_tx })
 }
 
-fn load(config: &Config, targets: &mut Targets) -> Result<PassiveSide, PassiveError> {
-    let sizes = Sizes::for_endpoints(targets.all().len());
-    targets.limit(sizes.servers);
+fn load(config: &Config, services: &Roster) -> Result<(KernelSide, Signals), PassiveError> {
+    let sizes = Sizes::for_endpoints(Targets::new(watch::forwardings(services)).all().len());
     let log_level = if config.passive.log_faults { LOG_WARNINGS } else { LOG_NOTHING };
-    let (mut kernel, mut signals) = KernelSide::load(sizes, log_level)?;
-    watch::apply(&mut kernel, &mut signals, &targets.changes())?;
-    Ok(PassiveSide { kernel, signals })
+    KernelSide::load(sizes, log_level)
 }
 
-/// Attaches to each device; whether it worked for any of them.
-fn attach(kernel: &mut KernelSide, devices: &BTreeSet<String>) -> bool {
-    for device in devices {
-        match kernel.attach(device) {
-            Ok(()) => info!(device, "watching device {device}"),
-            Err(error) => warn!("{error}"),
-        }
-    }
-    let any = kernel.devices().next().is_some();
-    if !any {
-        warn!("no device is watched: active checks only");
-    }
-    any
-}
-
-/// The devices that the operator has named, or those that the routes to the servers lead through.
-async fn devices(config: &Config, targets: &mut Targets) -> BTreeSet<String> {
-    let named = &config.passive.devices;
-    match routed_devices(targets).await {
-        Ok(devices) if named.is_empty() => devices,
-        Ok(_) => named.iter().cloned().collect(),
-        Err(error) => {
-            warn!("can't look up the servers' routes: {error}");
-            named.iter().cloned().collect()
-        }
+impl PassiveSide {
+    /// Watches until `shutdown`.
+    pub(super) async fn run(self, shutdown: tokio_util::sync::CancellationToken) {
+        let Self { watch, inputs, follow, neighbours, inquiries: _ } = self;
+        tokio::join!(watch.run(inputs, shutdown.clone()), follow.run(shutdown));
+        drop(neighbours);
     }
 }
 
-async fn routed_devices(targets: &mut Targets) -> Result<BTreeSet<String>, NetworkError> {
-    let mut lookup = RouteLookup::connect(DEFAULT_TIMEOUT).await?;
-    let mut neighbours = Neighbours::connect(DEFAULT_TIMEOUT).await?;
-    let mut devices = BTreeSet::new();
-    for address in targets.addresses() {
-        match lookup.lookup(address, RouteQuery::default()).await {
-            Ok(route) => {
-                let Some(next_hop) = route.neighbour() else {
-                    warn!(server = %address, "it is the director itself: no passive signal for it");
-                    targets.path(address, Some(Path::Local));
-                    continue;
-                };
-                targets.path(address, Some(Path::Out { device: route.device, next_hop }));
-                // What is not known yet comes through the watch of the neighbour table.
-                if let Err(error) = neighbours.resolve(route.device, next_hop).await {
-                    warn!("{error}");
-                }
-                devices.insert(route.device_name);
-            }
-            Err(error) => warn!(server = %address, "{error}: no passive signal for it"),
-        }
-    }
-    Ok(devices)
-}
+#[cfg(test)]
+mod tests;

@@ -12,27 +12,52 @@ use super::{
 use crate::{
     clock::monotonic_ns,
     health::State,
-    passive::{Suspicion, Targets},
+    passive::{Evidence, Suspicion},
     probe::{CheckResult, Outcome},
     service::DestinationKey,
 };
 
 /// What the passive side has against a server.
-pub(super) fn suspicion(decisions: &Decisions, targets: &Targets, suspicion: &Suspicion) {
-    let Some(target) = targets.get(suspicion.id) else { return };
-    for destination in &target.destinations {
-        info!(
-            at_ns = monotonic_ns(),
-            event = "suspicion",
-            service = decisions.service_name(destination),
-            server = %destination.server,
-            strength = %suspicion.strength,
-            evidence = %suspicion.evidence,
-            "{} suspected: {}",
-            destination.server,
-            suspicion.evidence
-        );
-    }
+pub(super) fn suspicion(decisions: &Decisions, destination: &DestinationKey, suspicion: &Suspicion) {
+    info!(
+        at_ns = monotonic_ns(),
+        event = "suspicion",
+        service = decisions.service_name(destination),
+        server = %destination.server,
+        layer = %suspicion.layer,
+        strength = %suspicion.strength,
+        evidence = %suspicion.evidence,
+        "{} suspected: {}",
+        destination.server,
+        suspicion.evidence
+    );
+}
+
+/// A suspicion of the application that no check of the service's could confirm.
+pub(super) fn reported(decisions: &Decisions, destination: &DestinationKey, suspicion: &Suspicion) {
+    warn!(
+        at_ns = monotonic_ns(),
+        event = "reported",
+        service = decisions.service_name(destination),
+        server = %destination.server,
+        evidence = %suspicion.evidence,
+        "{} may hang: {}; without an application check (http) nothing is done about it",
+        destination.server,
+        suspicion.evidence
+    );
+}
+
+/// A server that lives but takes no new connections.
+pub(super) fn overloaded(decisions: &Decisions, destination: &DestinationKey, evidence: &Evidence) {
+    warn!(
+        at_ns = monotonic_ns(),
+        event = "overloaded",
+        service = decisions.service_name(destination),
+        server = %destination.server,
+        evidence = %evidence,
+        "{} is overloaded: {evidence}; the regular checks decide",
+        destination.server
+    );
 }
 
 /// A baseline check: worth a line where it fails and that is news, else only for those who want to see everything.

@@ -11,17 +11,33 @@ use super::{AgentSettings, BurstSettings, Check, DetectorSettings, OnExit, Passi
 /// Metrics are served, but only to the director itself: they tell a stranger what stands behind the VIP.
 pub const METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9747);
 
-/// How often the signs of life are looked at: well below [`SILENCE_MASQUERADE`], so that the tick adds little to it.
+/// In the folder for what lasts as long as the machine is up (file-hierarchy(7)), where only root can write.
+pub const CONTROL: &str = "/run/lvs-agent/control";
+
+/// How often the signs of life are looked at: well below [`SILENCE`], so that the tick adds little to it.
 pub const TICK: Duration = Duration::from_millis(10);
 
-/// A masqueraded server answers a SYN itself, within the round trip of a LAN. 60 ms leaves room for a busy one.
-pub const SILENCE_MASQUERADE: Duration = Duration::from_millis(60);
-/// Under direct route the client's ACK is the proof, and clients are further away than servers.
-pub const SILENCE_HALF_SEEN: Duration = Duration::from_millis(150);
-/// Eight times the usual wait is seldom a server that is well.
-pub const SILENCE_FACTOR: f64 = 8.0;
+/// A server may be busy or its host preempted for some tens of milliseconds, all its clients wait then. At 50 SYNs a
+/// second it takes longer than this anyway until [`CLIENTS`] networks wait.
+pub const SILENCE: Duration = Duration::from_millis(50);
+/// Applications pause for longer than kernels do: garbage collection, a disk that is waited for.
+pub const SILENCE_APPLICATION: Duration = Duration::from_millis(200);
 /// Fewer than four networks may all be behind the same broken path.
 pub const CLIENTS: u32 = 4;
+/// A false suspicion costs one probe: one in ten hours is bearable, and the bound is seldom reached (docs/detector.md).
+pub const FALSE_ALARMS: f64 = 0.1;
+/// As phi-accrual detectors have it (Hayashibara et al., SRDS 2004): five networks at [`LOSS`].
+pub const PHI: f64 = 8.0;
+/// More than a healthy path loses, so that four networks that wait are enough below 170 answers a second.
+pub const LOSS: f64 = 0.02;
+/// Long enough for a server of one answer a second, short enough to follow the day.
+pub const MEMORY: Duration = Duration::from_mins(2);
+/// A quarter of [`RESENT_SHARE`] of the flows that are sampled at most, each from another network.
+pub const RESENT_CLIENTS: u32 = 8;
+/// More than half of the flows, within 800 ms: Blink (Holterbach et al., NSDI 2019, section 4.2).
+pub const RESENT_SHARE: f64 = 0.5;
+/// See [`RESENT_SHARE`].
+pub const RESENT_WITHIN: Duration = Duration::from_millis(800);
 /// One refusal may be a restart of the server's process, three in a row say more.
 pub const REFUSALS: u32 = 3;
 /// Short enough that a fault right after a false alarm is still found within a second.
@@ -49,7 +65,7 @@ pub const RISE: NonZeroU32 = NonZeroU32::new(2).unwrap();
 
 impl Default for AgentSettings {
     fn default() -> Self {
-        Self { metrics: Some(METRICS), on_exit: OnExit::default() }
+        Self { metrics: Some(METRICS), on_exit: OnExit::default(), control: Some(CONTROL.into()) }
     }
 }
 
@@ -69,11 +85,18 @@ impl Default for PassiveSettings {
 impl Default for DetectorSettings {
     fn default() -> Self {
         Self {
-            silence_masquerade: SILENCE_MASQUERADE,
-            silence_half_seen: SILENCE_HALF_SEEN,
-            silence_factor: SILENCE_FACTOR,
+            silence_masquerade: SILENCE,
+            silence_half_seen: SILENCE,
+            silence_application: SILENCE_APPLICATION,
             clients: CLIENTS,
+            false_alarms: FALSE_ALARMS,
+            phi: PHI,
+            loss: LOSS,
+            memory: MEMORY,
             refusals: REFUSALS,
+            resent_clients: RESENT_CLIENTS,
+            resent_share: RESENT_SHARE,
+            resent_within: RESENT_WITHIN,
             backoff: BACKOFF,
             backoff_max: BACKOFF_MAX,
         }

@@ -13,7 +13,7 @@ use std::{
     net::SocketAddr,
     num::NonZeroU32,
     ops::RangeInclusive,
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -71,6 +71,8 @@ pub struct AgentSettings {
     pub metrics: Option<SocketAddr>,
     /// What becomes of the configured services in the kernel's table at a clean stop.
     pub on_exit: OnExit,
+    /// Where the control socket is; `None` is nowhere.
+    pub control: Option<PathBuf>,
 }
 
 /// What becomes of the configured services at a clean stop.
@@ -105,14 +107,28 @@ pub struct PassiveSettings {
 pub struct DetectorSettings {
     /// A server is never called silent sooner than this after the first SYN without an answer (masquerade).
     pub silence_masquerade: Duration,
-    /// The same where the director sees only the clients' half (direct route).
+    /// The same where the director sees only the clients' half (direct route, tunnel).
     pub silence_half_seen: Duration,
-    /// Nor sooner than this many times the server's usual wait from a SYN to the next proof of life.
-    pub silence_factor: f64,
-    /// From how many client networks (/24) SYNs must be waiting for a strong suspicion.
+    /// An application is never called silent sooner than this after the first request without a response.
+    pub silence_application: Duration,
+    /// From how many client networks (/24, /64) SYNs or requests must be waiting, or data be sent again.
     pub clients: u32,
+    /// How many false suspicions an hour of one server are bearable; sets the threshold of weak ones.
+    pub false_alarms: f64,
+    /// How sure a strong suspicion is: 10 to the minus this is the probability that a living server looks so.
+    pub phi: f64,
+    /// The share of packets that are lost anyway, from 0 to 1; more is learned where it is so.
+    pub loss: f64,
+    /// Over how long a time it is learned what is usual.
+    pub memory: Duration,
     /// After how many refused SYNs in a row, without an accepted one between, a suspicion is strong.
     pub refusals: u32,
+    /// Data sent again by so many client networks makes a strong suspicion …
+    pub resent_clients: u32,
+    /// … or by this share of the sampled active flows, from 0 to 1.
+    pub resent_share: f64,
+    /// How recent the newest of that data must be.
+    pub resent_within: Duration,
     /// How long the same server is left alone after a probe has cleared it; doubles each time.
     pub backoff: Duration,
     /// The longest such pause.

@@ -4,9 +4,12 @@
 //! `net/core/{rtnetlink,neighbour}.c`, `net/ipv4/route.c` and `net/ipv6/route.c` of Linux 6.1.
 
 mod attributes;
+mod change;
 pub mod link;
 pub mod neighbour;
 pub mod route;
+mod surroundings;
+mod survey;
 
 use std::net::IpAddr;
 
@@ -14,9 +17,12 @@ use nix::errno::Errno;
 
 use crate::netlink::NetlinkError;
 
+pub use change::NetworkChanges;
 pub use link::{Link, Links};
 pub use neighbour::{NeighbourChange, NeighbourState, NeighbourWatch, Neighbours};
 pub use route::{NextHop, Route, RouteLookup, RouteQuery};
+pub use surroundings::{DevicePlan, ServerWay, Surroundings};
+pub use survey::{Device, Reach, Survey, Surveyor};
 
 /// A MAC address.
 pub type Mac = [u8; 6];

@@ -84,20 +84,32 @@ impl RouteLookup {
 
     /// The way that packets to `address` go right now. Where several are equally good, one of them.
     pub async fn lookup(&mut self, address: IpAddr, query: RouteQuery) -> Result<Route, NetworkError> {
+        let Way { device, next_hop, source } = self.ask(address, query).await?;
+        let link = link::by_index(&mut self.netlink, device).await?;
+        Ok(Route { address, device, device_name: link.name, next_hop, source })
+    }
+
+    /// The same with less to ask: the index of the device, and who gets the packets next.
+    pub(super) async fn way(
+        &mut self,
+        address: IpAddr,
+        query: RouteQuery,
+    ) -> Result<(u32, NextHop), NetworkError> {
+        self.ask(address, query).await.map(|way| (way.device, way.next_hop))
+    }
+
+    async fn ask(&mut self, address: IpAddr, query: RouteQuery) -> Result<Way, NetworkError> {
         let doing = || format!("look up the route to {address}");
         let question = question(address, query).map_err(NetworkError::netlink(doing()))?;
         let ways =
             self.netlink.ask(Rtm::Getroute.into(), NlmF::empty(), question, |answer| read(address, answer));
-        let way = match ways.await {
-            Ok(ways) => ways.into_iter().next().ok_or_else(|| NetworkError::answer(doing()))??,
+        match ways.await {
+            Ok(ways) => ways.into_iter().next().ok_or_else(|| NetworkError::answer(doing()))?,
             Err(NetlinkError::Kernel(errno)) if forbids(errno) => {
-                return Err(NetworkError::NoRoute { address, errno });
+                Err(NetworkError::NoRoute { address, errno })
             }
-            Err(error) => return Err(NetworkError::netlink(doing())(error)),
-        };
-        let link = link::by_index(&mut self.netlink, way.device).await?;
-        let Way { device, next_hop, source } = way;
-        Ok(Route { address, device, device_name: link.name, next_hop, source })
+            Err(error) => Err(NetworkError::netlink(doing())(error)),
+        }
     }
 }
 

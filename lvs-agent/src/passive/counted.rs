@@ -45,6 +45,12 @@ impl Signals {
         self.servers
     }
 
+    /// How many entries are read for one server's counters.
+    #[must_use]
+    pub fn cpus(&self) -> usize {
+        self.cpus
+    }
+
     /// A server's counters, summed over CPUs; zeros for an id that isn't there.
     #[must_use]
     pub fn counters(&self, id: ServerId) -> ServerCounters {

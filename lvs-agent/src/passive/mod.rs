@@ -16,7 +16,7 @@ mod targets;
 mod wire_key;
 
 pub use counted::Signals;
-pub use detector::{Detector, Evidence, Observation, Strength, Suspicion, View};
+pub use detector::{Detector, Evidence, Finding, Layer, Observation, Strength, Suspicion, Usual, View};
 pub use programs::{KernelSide, PassiveError};
 pub use shape::Forwarding;
 pub use sight::{NoSignal, Sight};

@@ -1,7 +1,7 @@
 //! Which packets are whose: from destinations, routes and the neighbour table to entries in the kernel side's maps. Pure.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     net::{IpAddr, SocketAddr},
 };
 
@@ -135,30 +135,50 @@ impl Targets {
     /// Takes note of the way that packets to a server's address go; `None`: nobody knows. An address of no server is
     /// ignored, so that new servers are told by [`Targets::update`] first.
     pub fn path(&mut self, server: IpAddr, path: Option<Path>) -> Vec<Change> {
-        if !self.all().any(|target| target.address() == server) {
-            return Vec::new();
+        self.paths([(server, path)])
+    }
+
+    /// The same of many, at the cost of one.
+    pub fn paths(&mut self, paths: impl IntoIterator<Item = (IpAddr, Option<Path>)>) -> Vec<Change> {
+        let servers = self.addresses();
+        let mut matters = false;
+        for (server, path) in paths.into_iter().filter(|(server, _)| servers.contains(server)) {
+            let old = match path {
+                Some(path) => self.paths.insert(server, path),
+                None => self.paths.remove(&server),
+            };
+            matters |= old != path;
         }
-        let old = match path {
-            Some(path) => self.paths.insert(server, path),
-            None => self.paths.remove(&server),
-        };
-        if old == path { Vec::new() } else { self.changes() }
+        if matters { self.changes() } else { Vec::new() }
     }
 
     /// Takes note of a neighbour's MAC address on a device. `None` (failed or gone) leaves the last one that was known in
     /// place where it matters: packets under way may still be sent there.
     pub fn neighbour(&mut self, device: u32, address: IpAddr, mac: Option<Mac>) -> Vec<Change> {
-        let way = Path::Out { device, next_hop: address };
-        let matters = self.paths.values().any(|path| *path == way);
-        let Some(mac) = mac else {
-            if !matters {
-                self.macs.remove(&(device, address));
-            }
-            return Vec::new();
+        self.neighbours([(device, address, mac)])
+    }
+
+    /// The same of many, at the cost of one.
+    pub fn neighbours(
+        &mut self,
+        neighbours: impl IntoIterator<Item = (u32, IpAddr, Option<Mac>)>,
+    ) -> Vec<Change> {
+        let out = |path: &Path| match path {
+            Path::Out { device, next_hop } => Some((*device, *next_hop)),
+            Path::Local => None,
         };
-        // Kept in any case: the route may become known later.
-        let old = self.macs.insert((device, address), mac);
-        if old == Some(mac) || !matters { Vec::new() } else { self.changes() }
+        let ways: HashSet<(u32, IpAddr)> = self.paths.values().filter_map(out).collect();
+        let mut matters = false;
+        for (device, address, mac) in neighbours {
+            let key = (device, address);
+            match mac {
+                // Kept in any case: the route may become known later.
+                Some(mac) => matters |= self.macs.insert(key, mac) != Some(mac) && ways.contains(&key),
+                None if ways.contains(&key) => {}
+                None => drop(self.macs.remove(&key)),
+            }
+        }
+        if matters { self.changes() } else { Vec::new() }
     }
 
     /// Takes note that a device can't be watched, and why; `None`: it can. What leaves through it has no signal.

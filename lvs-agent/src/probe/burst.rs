@@ -1,9 +1,9 @@
 //! The confirming burst: a suspicion is followed by a few probes in quick succession, and they give a verdict.
 //!
 //! The probes start a gap apart and don't wait for each other, so a dead server is known after the gaps and one
-//! timeout. The first that succeeds ends the burst. They ask for a TCP connection, which is what the passive signal
-//! doubts, or ping where the baseline check does. Beside connections one ping runs along, to tell a host that is down
-//! from one whose port is: it is told, and never changes the verdict.
+//! timeout. The first that succeeds ends the burst. They ask what the passive signal doubts: for a TCP connection, for a
+//! page, or by ping. Beside connections one ping runs along, to tell a host that is down from one whose port is: it is
+//! told, and never changes the verdict.
 
 use std::{
     num::NonZeroU32,
@@ -22,7 +22,7 @@ pub struct Burst {
     pub id: CheckId,
     /// Whom to ask: the real server itself, at the port that the passive signal is about.
     pub target: ProbeTarget,
-    /// What the baseline check asks.
+    /// What.
     pub question: Question,
     /// How many probes; all of them must fail for the verdict that the server is dead.
     pub count: NonZeroU32,
@@ -33,7 +33,7 @@ pub struct Burst {
 }
 
 impl Burst {
-    /// A burst of `count` probes with the operator's times.
+    /// A burst of `count` probes with the operator's gap, and with the time that this server may take.
     #[must_use]
     pub fn new(
         id: CheckId,
@@ -41,8 +41,9 @@ impl Burst {
         question: Question,
         count: NonZeroU32,
         settings: &BurstSettings,
+        timeout: Duration,
     ) -> Self {
-        Self { id, target, question, count, gap: settings.gap, timeout: settings.timeout }
+        Self { id, target, question, count, gap: settings.gap, timeout }
     }
 }
 
@@ -115,11 +116,10 @@ pub async fn run<A: Ask>(asker: &A, burst: &Burst, reports: &mpsc::Sender<BurstP
 
 /// Starts the probes, and the ping that runs along; they end when the set is dropped.
 fn start<A: Ask>(asker: &A, burst: &Burst) -> JoinSet<Found> {
-    let question = if burst.question == Question::Ping { Question::Ping } else { Question::Connect };
     let begin = time::Instant::now();
     let mut tasks = JoinSet::new();
     for index in 0..burst.count.get() {
-        let (asker, question) = (asker.clone(), question.clone());
+        let (asker, question) = (asker.clone(), burst.question.clone());
         let Burst { id, target, gap, timeout, .. } = *burst;
         tasks.spawn(async move {
             time::sleep_until(begin + gap * index).await;
@@ -128,7 +128,7 @@ fn start<A: Ask>(asker: &A, burst: &Burst) -> JoinSet<Found> {
             Found::Probe(BurstProbe { id, index, started, finished: now(), outcome })
         });
     }
-    if question != Question::Ping {
+    if burst.question == Question::Connect {
         let (asker, target, timeout) = (asker.clone(), burst.target, burst.timeout);
         tasks.spawn(async move { Found::Host(asker.ask(target, &Question::Ping, timeout).await) });
     }
@@ -156,10 +156,11 @@ mod tests {
     /// What a probe is to come to, and after how many milliseconds; beyond the timeout it times out.
     type Plan = (u64, Result<(), FailureReason>);
 
-    /// Answers connects in the order of the plan, and pings by a plan of their own.
+    /// Answers connects and pages in the order of their plans, and pings by a plan of their own.
     #[derive(Clone)]
     struct Planned {
         connects: Arc<Mutex<Vec<Plan>>>,
+        pages: Arc<Mutex<Vec<Plan>>>,
         ping: Plan,
     }
 
@@ -168,7 +169,7 @@ mod tests {
             let (takes, result) = match question {
                 Question::Connect => self.connects.lock().unwrap().remove(0),
                 Question::Ping => self.ping.clone(),
-                Question::Http(_) => panic!("a burst asks for no page"),
+                Question::Http(_) => self.pages.lock().unwrap().remove(0),
             };
             let after = Duration::from_millis(takes).min(timeout);
             time::sleep(after).await;
@@ -176,7 +177,7 @@ mod tests {
                 _ if after == timeout => {
                     Err(Failure { reason: FailureReason::TimedOut { phase: Phase::Connect }, after })
                 }
-                Ok(()) => Ok(Success { latency: after }),
+                Ok(()) => Ok(Success { latency: after, connect: None }),
                 Err(reason) => Err(Failure { reason, after }),
             }
         }
@@ -195,13 +196,17 @@ mod tests {
     async fn burst(
         question: Question,
         count: u32,
-        connects: Vec<Plan>,
+        plans: Vec<Plan>,
         ping: Plan,
     ) -> (BurstVerdict, Vec<(u32, u128, u128)>, u128) {
-        let asker = Planned { connects: Arc::new(Mutex::new(connects)), ping };
+        let (connects, pages) =
+            if matches!(question, Question::Http(_)) { (vec![], plans) } else { (plans, vec![]) };
+        let (connects, pages) = (Arc::new(Mutex::new(connects)), Arc::new(Mutex::new(pages)));
+        let asker = Planned { connects, pages, ping };
         let target = ProbeTarget { address: (Ipv4Addr::LOCALHOST, 80).into() };
         let count = NonZeroU32::new(count).unwrap();
-        let burst = Burst::new(CheckId(7), target, question, count, &BurstSettings::default());
+        let settings = BurstSettings::default();
+        let burst = Burst::new(CheckId(7), target, question, count, &settings, settings.timeout);
         let (reports, mut received) = mpsc::channel(16);
         let begin = now();
         let verdict = run(&asker, &burst, &reports).await;
@@ -221,7 +226,7 @@ mod tests {
         let silent = vec![(1000, Ok(())); 3];
         let (verdict, probes, took) = burst(Question::Connect, 3, silent, (1, Ok(()))).await;
         assert_eq!(verdict.verdict, Verdict::Dead, "the host answers, which is no veto");
-        assert_eq!(verdict.host, Some(Ok(Success { latency: Duration::from_millis(1) })));
+        assert_eq!(verdict.host, Some(Ok(Success { latency: Duration::from_millis(1), connect: None })));
         assert_eq!(probes, [(0, 0, 100), (1, 20, 120), (2, 40, 140)]);
         assert_eq!(took, 140);
     }
@@ -261,7 +266,7 @@ mod tests {
         let page =
             Question::Http(HttpQuestion { path: "/".to_owned(), host: None, status: 200..=399, text: None });
         let (verdict, ..) = burst(page, 1, vec![(1, refused())], (0, Ok(()))).await;
-        assert_eq!(verdict.verdict, Verdict::Dead, "asked for a connection");
+        assert_eq!(verdict, BurstVerdict { verdict: Verdict::Dead, host: None }, "no ping beside a page");
         // Nothing is planned for connects: one would panic.
         let (verdict, probes, _) = burst(Question::Ping, 2, vec![], (1000, Ok(()))).await;
         assert_eq!(verdict, BurstVerdict { verdict: Verdict::Dead, host: None });

@@ -33,15 +33,17 @@ const MAX_BODY: usize = 256 << 10;
 /// What the agent calls itself in the servers' logs.
 const USER_AGENT: &str = concat!("lvs-agent/", env!("CARGO_PKG_VERSION"));
 
-/// Asks `target` for a page, and judges it.
+/// Asks `target` for a page, and judges it. Returns how long the connection took.
 pub(super) async fn ask(
     target: ProbeTarget,
     question: &HttpQuestion,
     timeout: Duration,
-) -> Result<(), FailureReason> {
-    let deadline = Instant::now() + timeout;
+) -> Result<Duration, FailureReason> {
+    let started = Instant::now();
+    let deadline = started + timeout;
     let request = request(target.address, question)?;
     let stream = within(deadline, Phase::Connect, connect::open(target, Handshake::Full)).await?;
+    let connected = started.elapsed();
     let (mut sender, connection) = http1::Builder::new()
         .max_buf_size(MAX_HEAD)
         .max_headers(MAX_HEADERS)
@@ -60,10 +62,10 @@ pub(super) async fn ask(
     if !question.status.contains(&got) {
         return Err(FailureReason::WrongStatus { got, wanted: question.status.clone() });
     }
-    match &question.text {
-        None => Ok(()),
-        Some(text) => within(deadline, Phase::Body, search(response.into_body(), text.as_bytes())).await,
+    if let Some(text) = &question.text {
+        within(deadline, Phase::Body, search(response.into_body(), text.as_bytes())).await?;
     }
+    Ok(connected)
 }
 
 /// What `work` gives, unless the deadline comes first.
@@ -194,7 +196,7 @@ mod tests {
     }
 
     async fn page(address: SocketAddr, text: Option<&str>, timeout: Duration) -> Result<(), FailureReason> {
-        ask(ProbeTarget { address }, &question(text), timeout).await
+        ask(ProbeTarget { address }, &question(text), timeout).await.map(drop)
     }
 
     #[tokio::test]
@@ -216,7 +218,7 @@ mod tests {
         assert!(headers.contains("connection: close\r\n"), "{headers}");
 
         let named = HttpQuestion { host: Some("www.example.org:81".to_owned()), ..question(None) };
-        assert_eq!(ask(ProbeTarget { address }, &named, LONG).await, closed);
+        assert_eq!(ask(ProbeTarget { address }, &named, LONG).await.map(drop), closed);
         assert!(requests.recv().await.unwrap().contains("host: www.example.org:81\r\n"));
     }
 

@@ -71,9 +71,9 @@ impl Ask for Prober {
     async fn ask(&self, target: ProbeTarget, question: &Question, timeout: Duration) -> Outcome {
         let started = Instant::now();
         let result = match question {
-            Question::Ping => self.pinger.ask(target.address.ip(), timeout).await,
-            Question::Connect => connect::ask(target, timeout).await,
-            Question::Http(question) => http::ask(target, question, timeout).await,
+            Question::Ping => self.pinger.ask(target.address.ip(), timeout).await.map(|()| None),
+            Question::Connect => connect::ask(target, timeout).await.map(|()| Some(started.elapsed())),
+            Question::Http(question) => http::ask(target, question, timeout).await.map(Some),
         };
         outcome::timed(started.into_std(), Instant::now().into_std(), result)
     }

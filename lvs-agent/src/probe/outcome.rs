@@ -16,6 +16,8 @@ pub type Outcome = Result<Success, Failure>;
 pub struct Success {
     /// From the start of the probe to the answer.
     pub latency: Duration,
+    /// From the start of the probe to the connection, where one was made.
+    pub connect: Option<Duration>,
 }
 
 /// The server didn't answer as it should, or could not even be asked.
@@ -159,11 +161,15 @@ impl Verdict {
     }
 }
 
-/// The outcome of a probe from its start, its end and its result.
-pub(super) fn timed(started: Instant, ended: Instant, result: Result<(), FailureReason>) -> Outcome {
+/// The outcome of a probe from its start, its end and its result: an answer, and how long the connection took.
+pub(super) fn timed(
+    started: Instant,
+    ended: Instant,
+    result: Result<Option<Duration>, FailureReason>,
+) -> Outcome {
     let after = ended.saturating_duration_since(started);
     match result {
-        Ok(()) => Ok(Success { latency: after }),
+        Ok(connect) => Ok(Success { latency: after, connect }),
         Err(reason) => Err(Failure { reason, after }),
     }
 }
@@ -225,7 +231,7 @@ mod tests {
     #[test]
     fn verdicts() {
         let failed = |reason| Err(Failure { reason, after: Duration::ZERO });
-        assert_eq!(Verdict::of(&Ok(Success { latency: Duration::ZERO })), Verdict::Alive);
+        assert_eq!(Verdict::of(&Ok(Success { latency: Duration::ZERO, connect: None })), Verdict::Alive);
         assert_eq!(Verdict::of(&failed(FailureReason::Refused)), Verdict::Dead);
         assert_eq!(
             Verdict::of(&failed(FailureReason::TextNotFound { searched: 0, cut: false })),

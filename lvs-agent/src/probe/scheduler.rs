@@ -304,7 +304,7 @@ mod tests {
             time::sleep(latency.min(timeout)).await;
             let failure =
                 Failure { reason: FailureReason::TimedOut { phase: Phase::Connect }, after: timeout };
-            if latency < timeout { Ok(Success { latency }) } else { Err(failure) }
+            if latency < timeout { Ok(Success { latency, connect: None }) } else { Err(failure) }
         }
     }
 

@@ -6,25 +6,30 @@ use anyhow::Result;
 use lvs_tests::{
     agent::Agent,
     agent_config::{AgentConfig, METRICS},
-    director::{Method, edit_table, prepare_ipvs, service_lines, table_text},
-    network::{Network, server_address},
+    client::Transport,
+    director::{edit_table, prepare_ipvs, service_lines, service_option, table_text},
+    layout::{Layout, Method, PORT},
+    network::Network,
     say,
 };
 use nix::sys::signal::Signal;
 
 /// A director with a table that an agent would have reason to change: a weight of its service, and another service.
 fn director() -> Result<Network> {
-    let network = Network::build(0)?;
+    let layout = Layout::new(Method::Masquerade);
+    let network = Network::build(&layout.servers(0))?;
     prepare_ipvs(&network.director)?;
-    let servers = [1, 2].map(|number| (server_address(number), 80).into());
-    let own = service_lines(Method::Masquerade, &servers).replace("-w 1", "-w 7");
+    let servers = [1, 2].map(|number| (layout.server_address(number), PORT).into());
+    let service = service_option(layout.service(), Transport::Tcp);
+    let own = service_lines(&service, Method::Masquerade, &servers).replace("-w 1", "-w 7");
     let other = "-A -t 192.0.2.99:443 -s wlc\n-a -t 192.0.2.99:443 -r 10.0.0.9:443 -m -w 3\n";
     edit_table(&network.director, &format!("{own}{other}"))?;
     Ok(network)
 }
 
 fn good_config() -> Result<String> {
-    AgentConfig::http(Method::Masquerade, &[0, 1, 2].map(|number| (server_address(number), 80).into()))
+    let layout = Layout::new(Method::Masquerade);
+    AgentConfig::http(&layout, &[0, 1, 2].map(|number| (layout.server_address(number), PORT).into()))
         .to_toml()
 }
 

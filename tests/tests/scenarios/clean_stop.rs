@@ -7,9 +7,10 @@ use lvs_tests::{
     agent::Agent,
     agent_config::AgentConfig,
     clock::Moment,
-    director::{Method, prepare_ipvs},
+    director::prepare_ipvs,
     fault::Fault,
     lab::Lab,
+    layout::{Layout, Method},
     namespace::Namespace,
     network::{LAN, WAN},
     process,
@@ -78,11 +79,9 @@ fn assert_serves_without_agent(scene: &mut Scene) -> Result<()> {
 #[test]
 #[ignore = "needs root, IPVS and the agent: cargo xtask test"]
 fn a_clean_stop_removes_the_table_where_the_operator_wants_that() -> Result<()> {
-    let setting = Setting::new(Method::Masquerade);
-    let lab = Lab::build(setting.servers)?;
-    prepare_ipvs(&lab.network.director)?;
-    let config = AgentConfig::http(setting.method, &lab.addresses()).on_exit("remove").to_toml()?;
-    let mut scene = Scene::with_agent(lab, &config, setting.load)?;
+    let mut setting = Setting::new(Method::Masquerade);
+    setting.config = setting.config.on_exit("remove");
+    let mut scene = Scene::start(&setting)?;
     scene.load.stop()?;
     let status = scene.agent.stop()?;
     assert!(status.success(), "{status}");
@@ -134,10 +133,11 @@ fn a_server_held_out_by_a_killed_agent_is_let_in_again_by_the_next() -> Result<(
 #[test]
 #[ignore = "needs root, IPVS and the agent: cargo xtask test"]
 fn a_server_that_is_down_when_the_agent_starts_does_not_keep_it_from_the_others() -> Result<()> {
-    let mut lab = Lab::build(3)?;
+    let layout = Layout::new(Method::Masquerade);
+    let mut lab = Lab::build(&layout)?;
     prepare_ipvs(&lab.network.director)?;
     lab.servers[0].signal(Signal::SIGKILL)?;
-    let config = AgentConfig::http(Method::Masquerade, &lab.addresses()).to_toml()?;
+    let config = AgentConfig::http(&layout, &lab.addresses()).to_toml()?;
     let mut agent = Agent::start(&lab.network.director, &config)?;
     agent.wait_until_ready()?;
     let watch = TableWatch::start(&lab.network.director)?;

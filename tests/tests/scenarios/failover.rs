@@ -4,104 +4,112 @@ use std::time::Duration;
 
 use anyhow::Result;
 use lvs_tests::{
-    director::Method,
+    client::Pattern,
     fault::Fault,
-    observation::Observation,
-    say,
+    layout::Method,
     scene::{Scene, Setting},
     table::ChangeKind,
-    timeline::Timeline,
-    watch::changes,
 };
 
-/// Traffic before the fault.
-const HEALTHY: Duration = Duration::from_secs(2);
-/// Traffic after the edit.
-const AFTER: Duration = Duration::from_secs(2);
+use crate::failing::{Limits, each_fails, edits};
 
-/// The first server fails; it, and only it, is taken out `within` this time and comes back after its repair.
-fn failover(setting: &Setting, fault: Fault, within: Duration) -> Result<Observation> {
-    let mut scene = Scene::start(setting)?;
-    scene.pass(HEALTHY)?;
-    let (seen, _) = scene.failover(fault, 0, AFTER)?;
-    say(&format!(
-        "\n{}, {}:\n{}",
-        setting.method,
-        setting.on_failure,
-        Timeline::of(&seen, &fault.to_string())
-    ));
-    assert_eq!(seen.objections(), [] as [&str; 0]);
-    assert_order(&seen);
-    let out = seen.milestones().table.unwrap_or(f64::INFINITY);
-    assert!(out <= within.as_secs_f64() * 1e3, "out after {out:.0} ms, not within {within:?}");
-    Ok(seen)
+/// The clients of the scenarios with limits to their times.
+const NEAR: Duration = Duration::from_millis(1);
+/// New connections a second there.
+const RATE: f64 = 200.0;
+
+/// Times for a failure that the director sees as silence, with clients 1 ms away.
+const SILENCE: Limits = Limits::ms(100, 250);
+
+/// How fast a killed process must be noticed: its host refuses, which a half-seen director doesn't see.
+fn killed(method: Method) -> Limits {
+    if method.sees_answers() { Limits::ms(20, 40) } else { Limits::ms(100, 150) }
 }
 
-/// What the agent's log lacks is no number, which is neither before nor after anything.
-fn or_nan(ms: Option<f64>) -> f64 {
-    ms.unwrap_or(f64::NAN)
-}
-
-/// Nothing is done without a reason: first the fault, then the hard state, then the edit.
-fn assert_order(seen: &Observation) {
-    let times = seen.milestones();
-    let (state, edit, table) = (or_nan(times.hard_state), or_nan(times.edit), or_nan(times.table));
-    assert!(state >= 0.0 && state <= edit, "the hard state before the edit: {times:?}");
-    // The agent tells after the kernel's answer, the observer looks whenever it looks: these two have no order.
-    assert!(state <= table, "the hard state before the table's change: {times:?}");
-}
-
-/// The confirming probes began with a suspicion.
-fn assert_suspected_first(seen: &Observation) {
-    let times = seen.milestones();
-    let (suspicion, state) = (or_nan(times.suspicion), or_nan(times.hard_state));
-    assert!(suspicion <= state, "a suspicion before the hard state: {times:?}");
-}
-
-/// What the kernel's table had done to the faulty server: when it failed, and when it was back.
-fn edits(seen: &Observation) -> Vec<ChangeKind> {
-    let since = changes(&seen.table).into_iter().filter(|change| change.at >= seen.fault);
-    since
-        .filter(|change| change.change.server == seen.faulty.address)
-        .map(|change| change.change.kind)
-        .collect()
-}
-
-#[test]
-#[ignore = "needs root, IPVS and the agent: cargo xtask test"]
-fn a_killed_masqueraded_server_is_out_at_once() -> Result<()> {
-    let setting = Setting::new(Method::Masquerade);
-    let seen = failover(&setting, Fault::ProcessKilled, Duration::from_millis(300))?;
-    assert_suspected_first(&seen);
-    assert_eq!(edits(&seen), [ChangeKind::Weight(1, 0), ChangeKind::Weight(0, 1)]);
+/// Killed, filtered, without power: one after the other, and each time exactly one server goes and comes back.
+fn die_in_every_way(method: Method) -> Result<()> {
+    let setting = Setting::new(method).rate(RATE).distance(NEAR);
+    let failures =
+        [(Fault::ProcessKilled, killed(method)), (Fault::PortFiltered, SILENCE), (Fault::LinkDown, SILENCE)];
+    for seen in each_fails(&setting, &failures)? {
+        assert_eq!(edits(&seen), [ChangeKind::Weight(1, 0), ChangeKind::Weight(0, 1)]);
+    }
     Ok(())
 }
 
 #[test]
 #[ignore = "needs root, IPVS and the agent: cargo xtask test"]
-fn a_directly_routed_server_without_a_link_is_out_within_a_second() -> Result<()> {
-    let seen = failover(&Setting::new(Method::DirectRoute), Fault::LinkDown, Duration::from_secs(1))?;
-    assert_suspected_first(&seen);
-    assert_eq!(edits(&seen), [ChangeKind::Weight(1, 0), ChangeKind::Weight(0, 1)]);
+fn a_masqueraded_server_that_dies_in_any_way_is_out_in_time() -> Result<()> {
+    die_in_every_way(Method::ALL[0])
+}
+
+#[test]
+#[ignore = "needs root, IPVS and the agent: cargo xtask test"]
+fn a_directly_routed_server_that_dies_in_any_way_is_out_in_time() -> Result<()> {
+    die_in_every_way(Method::ALL[1])
+}
+
+#[test]
+#[ignore = "needs root, IPVS and the agent: cargo xtask test"]
+fn a_tunnelled_server_that_dies_in_any_way_is_out_in_time() -> Result<()> {
+    die_in_every_way(Method::ALL[2])
+}
+
+#[test]
+#[ignore = "needs root, IPVS and the agent: cargo xtask test"]
+fn a_server_without_power_is_out_within_a_second_at_most_rates() -> Result<()> {
+    for method in Method::ALL {
+        for rate in [50.0, 500.0] {
+            let setting = Setting::new(method).rate(rate);
+            each_fails(&setting, &[(Fault::LinkDown, Limits::ms(1000, 1000))])?;
+        }
+    }
     Ok(())
 }
 
 #[test]
 #[ignore = "needs root, IPVS and the agent: cargo xtask test"]
-fn a_killed_directly_routed_server_is_out_within_a_second_though_no_refusal_is_seen() -> Result<()> {
-    let seen = failover(&Setting::new(Method::DirectRoute), Fault::ProcessKilled, Duration::from_secs(1))?;
-    assert_suspected_first(&seen);
+fn a_server_without_power_is_found_by_its_check_at_a_low_rate() -> Result<()> {
+    for method in Method::ALL {
+        each_fails(&Setting::new(method).rate(5.0), &[(Fault::LinkDown, Limits::BY_CHECK)])?;
+    }
     Ok(())
 }
 
 #[test]
 #[ignore = "needs root, IPVS and the agent: cargo xtask test"]
-fn a_masqueraded_server_without_a_link_is_out_within_a_second() -> Result<()> {
-    assert_suspected_first(&failover(
-        &Setting::new(Method::Masquerade),
-        Fault::LinkDown,
-        Duration::from_secs(1),
-    )?);
+fn a_half_seen_server_is_suspected_as_soon_as_distant_clients_allow() -> Result<()> {
+    for distance in [20, 50, 200] {
+        let limit = 3 * distance + 100;
+        let setting = Setting::new(Method::DirectRoute).rate(RATE).distance(Duration::from_millis(distance));
+        let silence = Limits::ms(limit, limit + 150);
+        each_fails(
+            &setting,
+            &[(Fault::ProcessKilled, Limits::ms(limit, limit + 50)), (Fault::LinkDown, silence)],
+        )?;
+    }
+    let distant = Setting::new(Method::ALL[2]).rate(RATE).distance(Duration::from_millis(50));
+    each_fails(&distant, &[(Fault::LinkDown, Limits::ms(250, 400))]).map(drop)
+}
+
+#[test]
+#[ignore = "needs root, IPVS and the agent: cargo xtask test"]
+fn the_distance_of_clients_costs_nothing_where_answers_are_seen() -> Result<()> {
+    let setting = Setting::new(Method::Masquerade).rate(RATE).distance(Duration::from_millis(200));
+    each_fails(&setting, &[(Fault::ProcessKilled, killed(Method::Masquerade)), (Fault::LinkDown, SILENCE)])
+        .map(drop)
+}
+
+#[test]
+#[ignore = "needs root, IPVS and the agent: cargo xtask test"]
+fn a_server_with_long_lived_connections_alone_is_out_when_its_power_is_lost() -> Result<()> {
+    for method in Method::ALL {
+        let pattern = Pattern::LongLived { flows: 60, pause: Duration::from_millis(100) };
+        each_fails(
+            &Setting::new(method).pattern(pattern).distance(NEAR),
+            &[(Fault::LinkDown, Limits::ms(1000, 1500))],
+        )?;
+    }
     Ok(())
 }
 
@@ -109,16 +117,20 @@ fn a_masqueraded_server_without_a_link_is_out_within_a_second() -> Result<()> {
 #[ignore = "needs root, IPVS and the agent: cargo xtask test"]
 fn a_server_unplugged_behind_the_switch_is_out_within_a_second() -> Result<()> {
     for method in [Method::Masquerade, Method::DirectRoute] {
-        failover(&Setting::new(method), Fault::Unplugged, Duration::from_secs(1))?;
+        each_fails(&Setting::new(method), &[(Fault::Unplugged, Limits::ms(1000, 1000))])?;
     }
     Ok(())
 }
 
 #[test]
 #[ignore = "needs root, IPVS and the agent: cargo xtask test"]
-fn a_filtered_port_is_a_failure_though_ping_works() -> Result<()> {
-    for method in [Method::Masquerade, Method::DirectRoute] {
-        failover(&Setting::new(method), Fault::PortFiltered, Duration::from_secs(1))?;
+fn the_heavier_of_two_servers_dies() -> Result<()> {
+    for method in Method::ALL {
+        let mut setting = Setting::of(lvs_tests::layout::Layout::new(method).servers(2)).rate(RATE);
+        setting.config.service[0].scheduler = "wrr".to_owned();
+        setting.config.service[0].server[0].weight = 3;
+        let seen = each_fails(&setting, &[(Fault::ProcessKilled, Limits::ms(100, 1000))])?;
+        assert_eq!(edits(&seen[0]), [ChangeKind::Weight(3, 0), ChangeKind::Weight(0, 3)]);
     }
     Ok(())
 }
@@ -129,20 +141,9 @@ fn a_failed_server_is_removed_where_the_operator_wants_that() -> Result<()> {
     for (method, fault) in
         [(Method::Masquerade, Fault::ProcessKilled), (Method::DirectRoute, Fault::LinkDown)]
     {
-        let seen = failover(&Setting::new(method).on_failure("remove"), fault, Duration::from_secs(1))?;
-        assert_eq!(edits(&seen), [ChangeKind::Removed, ChangeKind::Added(1)]);
-    }
-    Ok(())
-}
-
-/// The regular check finds it: three failures, a second apart, each of up to a second.
-const BY_CHECK: Duration = Duration::from_secs(8);
-
-#[test]
-#[ignore = "needs root, IPVS and the agent: cargo xtask test"]
-fn a_hung_server_is_found_by_its_http_check() -> Result<()> {
-    for method in [Method::Masquerade, Method::DirectRoute] {
-        failover(&Setting::new(method), Fault::ProcessHung, BY_CHECK)?;
+        let setting = Setting::new(method).on_failure("remove");
+        let seen = each_fails(&setting, &[(fault, Limits::ms(1000, 1000))])?;
+        assert_eq!(edits(&seen[0]), [ChangeKind::Removed, ChangeKind::Added(1)]);
     }
     Ok(())
 }
@@ -150,8 +151,7 @@ fn a_hung_server_is_found_by_its_http_check() -> Result<()> {
 #[test]
 #[ignore = "needs root, IPVS and the agent: cargo xtask test"]
 fn a_server_that_answers_with_errors_is_found_by_its_http_check() -> Result<()> {
-    failover(&Setting::new(Method::Masquerade), Fault::ProcessSick, BY_CHECK)?;
-    Ok(())
+    each_fails(&Setting::new(Method::Masquerade), &[(Fault::ProcessSick, Limits::BY_CHECK)]).map(drop)
 }
 
 #[test]

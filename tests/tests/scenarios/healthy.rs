@@ -7,7 +7,7 @@ use lvs_tests::{
     agent::metric,
     agent_log::AgentEvent,
     clock::Moment,
-    director::Method,
+    layout::Method,
     requests::{Request, Summary},
     say,
     scene::{Scene, Setting},
@@ -24,7 +24,7 @@ const COUNTING: Duration = Duration::from_secs(15);
 #[test]
 #[ignore = "needs root, IPVS and the agent: cargo xtask test"]
 fn healthy_traffic_changes_nothing() -> Result<()> {
-    for method in [Method::Masquerade, Method::DirectRoute] {
+    for method in Method::ALL {
         let mut scene = Scene::start(&Setting::new(method))?;
         scene.pass(HEALTHY)?;
         assert_eq!(changes(&scene.history_since_healthy()?), []);
@@ -66,7 +66,7 @@ fn assert_watched_as(scene: &Scene, method: Method) -> Result<()> {
     let answers = sum("lvs_passive_syn_ack_total");
     match method {
         Method::Masquerade => assert!(answers >= sum("lvs_passive_syn_total"), "{text}"),
-        Method::DirectRoute => assert!(answers.abs() < 0.5, "{text}"),
+        Method::DirectRoute | Method::Tunnel(_) => assert!(answers.abs() < 0.5, "{text}"),
     }
     assert!((sum("lvs_server_up") - 3.0).abs() < 0.5, "{text}");
     assert!(sum("lvs_passive_refused_total").abs() < 0.5, "{text}");

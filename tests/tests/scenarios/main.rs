@@ -4,9 +4,15 @@
 //! Network namespaces, addresses and processes are each scenario's own; run one at a time (`--test-threads=1`), they
 //! don't take each other's time.
 
+mod attribution;
 mod bad_input;
 mod clean_stop;
+mod datagrams;
+mod failing;
 mod failover;
 mod healthy;
+mod hung;
 mod ipvs_table;
 mod not_fooled;
+mod slow;
+mod wrapped;

@@ -4,34 +4,54 @@ use std::time::Duration;
 
 use anyhow::Result;
 use lvs_tests::{
-    director::Method,
+    agent_log::{AgentEvent, EventKind},
+    clock::Moment,
     disturbance::Disturbance,
     fault::Fault,
     flood::Flood,
+    layout::{Family, Method},
     network::ip,
+    requests::Request,
     say,
     scene::{Scene, Setting},
     watch::changes,
 };
 
+use crate::failing::{AFTER, BY_CHECK, HEALTHY, tell};
+
 /// How long each trouble lasts.
 const TROUBLE: Duration = Duration::from_secs(8);
-const METHODS: [Method; 2] = [Method::Masquerade, Method::DirectRoute];
+/// Confirming probes in a burst, the ping that goes with them included.
+const BURST: usize = 4;
+/// Bursts a second for one server.
+const BURSTS: usize = 5;
 
-/// No server is taken out, and the agent says that it asked instead: probes that were answered, no hard state.
-fn assert_nobody_out(scene: &Scene) -> Result<()> {
-    assert_eq!(changes(&scene.history_since_healthy()?), []);
+/// No server is taken out, and the probes stay below what the configuration allows.
+fn assert_nobody_out(scene: &Scene, since: Moment) -> Result<()> {
+    assert_eq!(changes(&scene.history_since_healthy()?), [], "{}", scene.diagnosis());
+    let asked = scene.agent.events().into_iter().filter(|event| {
+        event.at >= since && matches!(&event.kind, EventKind::Probe { kind, .. } if kind != "baseline")
+    });
+    let (asked, seconds) = (asked.count(), Moment::now().since(since).as_secs_f64());
+    let servers = scene.lab.servers.len();
+    say(&format!("{}: {asked} confirming probes in {seconds:.1} s", scene.lab.network.layout));
+    #[expect(clippy::cast_precision_loss, reason = "small numbers")]
+    let most = (BURST * BURSTS * servers) as f64 * (seconds + 1.0);
+    #[expect(clippy::cast_precision_loss, reason = "small numbers")]
+    let asked = asked as f64;
+    assert!(asked <= most, "{asked} probes, more than {most}");
     Ok(())
 }
 
 fn under(disturbance: Disturbance) -> Result<()> {
-    for method in METHODS {
+    for method in Method::ALL {
         let mut scene = Scene::start(&Setting::new(method))?;
-        let disturbed = disturbance.begin(&scene.lab.network.clients)?;
+        let since = Moment::now();
+        let disturbed = disturbance.begin(&scene.lab.network.clients, Family::V4)?;
         scene.pass(TROUBLE)?;
         drop(disturbed);
-        assert_nobody_out(&scene)?;
-        let harmed = scene.load.count(lvs_tests::requests::Request::is_harmed);
+        assert_nobody_out(&scene, since)?;
+        let harmed = scene.load.count(Request::is_harmed);
         say(&format!(
             "{method}, {disturbance:?}: {harmed} requests failed or were late, nobody was taken out"
         ));
@@ -55,18 +75,19 @@ fn loss_on_the_clients_side_takes_nobody_out() -> Result<()> {
 #[test]
 #[ignore = "needs root, IPVS and the agent: cargo xtask test"]
 fn a_flood_of_syns_takes_nobody_out_but_a_killed_server_still_goes() -> Result<()> {
-    for method in METHODS {
+    for method in Method::ALL {
         let mut scene = Scene::start(&Setting::new(method).rate(50.0))?;
+        let since = Moment::now();
         let mut flood = Flood::start(&scene.lab.network.clients, 300.0)?;
         scene.pass(TROUBLE)?;
-        assert_nobody_out(&scene)?;
+        assert_nobody_out(&scene, since)?;
 
         let (seen, _) = scene.failover(Fault::ProcessKilled, 0, Duration::from_secs(1))?;
         say(&format!("{method}: {} SYNs", flood.sent()));
         flood.stop()?;
+        tell(&scene, Fault::ProcessKilled, &seen);
         assert_eq!(seen.wrong_changes(), []);
         let out = seen.milestones().table.unwrap_or(f64::INFINITY);
-        say(&format!("{method}: out {out:.0} ms after the fault"));
         assert!(out <= 2000.0, "out after {out:.0} ms");
     }
     Ok(())
@@ -74,18 +95,62 @@ fn a_flood_of_syns_takes_nobody_out_but_a_killed_server_still_goes() -> Result<(
 
 #[test]
 #[ignore = "needs root, IPVS and the agent: cargo xtask test"]
-fn a_director_cut_off_from_its_servers_does_not_take_them_all_out_at_once() -> Result<()> {
-    for method in METHODS {
+fn a_director_cut_off_from_its_servers_raises_an_alarm_and_waits_for_the_regular_checks() -> Result<()> {
+    for method in Method::ALL {
         let mut scene = Scene::start(&Setting::new(method))?;
+        scene.pass(HEALTHY)?;
         ip(&scene.lab.network.switch, "link set director down\n")?;
         // Less than three regular checks: only the fast path could have taken anybody out.
         scene.pass(Duration::from_millis(1500))?;
+        assert!(
+            fewest_in(&scene)? >= 2,
+            "more than half of the servers were taken out: {}",
+            scene.diagnosis()
+        );
+        assert_alarm(&scene);
+        // The regular checks agree in the end.
+        scene.wait("every server to be out", BY_CHECK, |scene| {
+            let table = scene.watch.table()?;
+            Ok(scene.lab.servers.iter().all(|server| table.is_out(server.address())))
+        })?;
         ip(&scene.lab.network.switch, "link set director up\n")?;
-        let fewest = scene.history_since_healthy()?.into_iter().map(|seen| {
-            scene.lab.servers.iter().filter(|server| !seen.table.is_out(server.address())).count()
-        });
-        assert!(fewest.min() >= Some(2), "more than half of the servers were taken out");
         (0..scene.lab.servers.len()).try_for_each(|server| scene.wait_until_back(server))?;
     }
     Ok(())
+}
+
+#[test]
+#[ignore = "needs root, IPVS and the agent: cargo xtask test"]
+fn servers_that_all_fail_at_once_are_not_taken_out_by_the_fast_path() -> Result<()> {
+    let mut scene = Scene::start(&Setting::new(Method::Masquerade).rate(200.0))?;
+    let switch = scene.lab.network.switch.clone();
+    let armed: Result<Vec<_>> =
+        scene.lab.servers.iter().map(|server| Fault::LinkDown.arm(&switch, server)).collect();
+    let at = Moment::now();
+    for fault in armed? {
+        fault.strike()?;
+    }
+    scene.pass(AFTER.saturating_sub(Moment::now().since(at)).saturating_sub(Duration::from_millis(500)))?;
+    assert!(fewest_in(&scene)? >= 2, "more than half of the servers were taken out: {}", scene.diagnosis());
+    assert_alarm(&scene);
+    for server in 0..scene.lab.servers.len() {
+        scene.heal(Fault::LinkDown, server)?;
+    }
+    (0..scene.lab.servers.len()).try_for_each(|server| scene.wait_until_back(server))
+}
+
+/// The least number of servers that new connections could go to.
+fn fewest_in(scene: &Scene) -> Result<usize> {
+    let numbers = scene
+        .history_since_healthy()?
+        .into_iter()
+        .map(|seen| scene.lab.servers.iter().filter(|server| !seen.table.is_out(server.address())).count());
+    Ok(numbers.min().unwrap_or(0))
+}
+
+/// The agent has said that it is not one server's fault.
+fn assert_alarm(scene: &Scene) {
+    let events = scene.agent.events();
+    let alarm = |event: &AgentEvent| matches!(event.kind, EventKind::Common {} | EventKind::Held {});
+    assert!(events.iter().any(alarm), "no alarm: {}", scene.diagnosis());
 }

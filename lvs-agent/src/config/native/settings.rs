@@ -1,6 +1,6 @@
 //! The sections that are no services: agent, passive, defaults.
 
-use std::num::NonZeroU32;
+use std::{num::NonZeroU32, ops::RangeInclusive};
 
 use humantime::format_duration;
 use toml::{Spanned, de::DeValue};
@@ -27,6 +27,7 @@ pub(super) fn agent(mut section: Section<'_>, faults: &mut FaultList) -> AgentSe
         on_exit: section
             .plain("on-exit", faults, |value| value::word(value, &ON_EXIT))
             .unwrap_or(default.on_exit),
+        control: section.plain("control", faults, value::socket).unwrap_or(default.control),
     };
     section.finish(faults);
     settings
@@ -75,16 +76,34 @@ fn detector(mut section: Section<'_>, faults: &mut FaultList) -> DetectorSetting
     let mut duration = |key, default| section.plain(key, faults, value::duration).unwrap_or(default);
     let silence_masquerade = duration("silence-masquerade", default.silence_masquerade);
     let silence_half_seen = duration("silence-half-seen", default.silence_half_seen);
+    let silence_application = duration("silence-application", default.silence_application);
+    let memory = duration("memory", default.memory);
+    let resent_within = duration("resent-within", default.resent_within);
+    let mut clients = |key, default| section.plain(key, faults, value::clients).unwrap_or(default);
+    let (clients, resent_clients) =
+        (clients("clients", default.clients), clients("resent-clients", default.resent_clients));
+    let mut number = |key, bounds: RangeInclusive<f64>, default| {
+        section.plain(key, faults, |value| value::number(value, &bounds)).unwrap_or(default)
+    };
+    let false_alarms = number("false-alarms", 0.001..=1000.0, default.false_alarms);
+    let phi = number("phi", 1.0..=100.0, default.phi);
+    let loss = number("loss", 0.0001..=0.5, default.loss);
+    let resent_share = number("resent-share", 0.1..=1.0, default.resent_share);
     let backoff = section.read("backoff", faults, value::duration);
     let backoff_max = section.read("backoff-max", faults, value::duration);
     let settings = DetectorSettings {
         silence_masquerade,
         silence_half_seen,
-        silence_factor: section
-            .plain("silence-factor", faults, value::factor)
-            .unwrap_or(default.silence_factor),
-        clients: section.plain("clients", faults, value::clients).unwrap_or(default.clients),
+        silence_application,
+        clients,
+        false_alarms,
+        phi,
+        loss,
+        memory,
         refusals: section.plain("refusals", faults, value::refusals).unwrap_or(default.refusals),
+        resent_clients,
+        resent_share,
+        resent_within,
         backoff: backoff.as_ref().map_or(default.backoff, |backoff| *backoff.get_ref()),
         backoff_max: backoff_max.as_ref().map_or(default.backoff_max, |max| *max.get_ref()),
     };

@@ -3,7 +3,7 @@ use std::{
     fs,
     net::{IpAddr, SocketAddr},
     ops::RangeInclusive,
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -108,11 +108,18 @@ fn the_smallest_file_has_the_defaults() {
         log_faults: false,
         tick: Duration::from_millis(10),
         detector: DetectorSettings {
-            silence_masquerade: Duration::from_millis(60),
-            silence_half_seen: Duration::from_millis(150),
-            silence_factor: 8.0,
+            silence_masquerade: Duration::from_millis(50),
+            silence_half_seen: Duration::from_millis(50),
+            silence_application: Duration::from_millis(200),
             clients: 4,
+            false_alarms: 0.1,
+            phi: 8.0,
+            loss: 0.02,
+            memory: Duration::from_mins(2),
             refusals: 3,
+            resent_clients: 8,
+            resent_share: 0.5,
+            resent_within: Duration::from_millis(800),
             backoff: Duration::from_millis(250),
             backoff_max: Duration::from_secs(5),
         },
@@ -123,7 +130,11 @@ fn the_smallest_file_has_the_defaults() {
             total_rate: 200.try_into().unwrap(),
         },
     };
-    let agent = AgentSettings { metrics: Some("127.0.0.1:9747".parse().unwrap()), on_exit: OnExit::Keep };
+    let agent = AgentSettings {
+        metrics: Some("127.0.0.1:9747".parse().unwrap()),
+        on_exit: OnExit::Keep,
+        control: Some("/run/lvs-agent/control".into()),
+    };
     assert_eq!(config, Config { agent, passive, services: vec![service] });
 }
 
@@ -175,6 +186,9 @@ fn accepted_variants() {
     let metrics = |value: &str| good(&in_front(&format!("[agent]\nmetrics = \"{value}\""))).agent.metrics;
     assert_eq!(metrics("off"), None);
     assert_eq!(metrics("[::1]:9000"), Some("[::1]:9000".parse().unwrap()));
+    let control = |value: &str| good(&in_front(&format!("[agent]\ncontrol = \"{value}\""))).agent.control;
+    assert_eq!(control("off"), None);
+    assert_eq!(control("/tmp/lvs"), Some("/tmp/lvs".into()));
 
     let status = |value: &str| {
         let text = in_service(&format!("check = {{ type = \"http\", status = {value} }}"));
@@ -187,8 +201,8 @@ fn accepted_variants() {
     assert_eq!(status("\"204\""), 204..=204);
     assert_eq!(status("\"200-204\""), 200..=204);
 
-    let factor = in_front("[passive]\ndetector = { silence-factor = 8 }");
-    assert!((good(&factor).passive.detector.silence_factor - 8.0).abs() < f64::EPSILON);
+    let phi = in_front("[passive]\ndetector = { phi = 12 }");
+    assert!((good(&phi).passive.detector.phi - 12.0).abs() < f64::EPSILON);
     assert_eq!(good(&format!("\u{feff}{}", in_service(""))).services.len(), 1, "a byte order mark");
     assert_eq!(good(&in_service("").replace('\n', "\r\n")).services.len(), 1);
 }
@@ -198,10 +212,11 @@ fn faults_in_the_settings() {
     let cases: &[(&str, Places)] = &[
         ("[agent]\nmetrik = 1", &[(2, 1, "did you mean \"metrics\"?")]),
         ("[agent]\non_exit = \"keep\"", &[(2, 1, "did you mean \"on-exit\"?")]),
-        ("[agent]\ncolour = 1", &[(2, 1, "known here: metrics, on-exit")]),
+        ("[agent]\ncolour = 1", &[(2, 1, "known here: metrics, on-exit, control")]),
         ("[agent]\non-exit = \"stay\"", &[(2, 11, "\"stay\" is unknown; write \"keep\" or \"remove\"")]),
         ("[agent]\nmetrics = \"127.0.0.1\"", &[(2, 11, "has no port")]),
         ("[agent]\nmetrics = \"127.0.0.1:0\"", &[(2, 11, "port \"0\"")]),
+        ("[agent]\ncontrol = \"run/lvs\"", &[(2, 11, "no path from the root")]),
         ("[agent]\nmetrics = \"localhost:9747\"", &[(2, 11, "names are not looked up")]),
         ("[agent]\nmetrics = 9747", &[(2, 11, "or \"off\"")]),
         ("agent = 1", &[(1, 9, "the whole number 1 can't stand here; write a table")]),
@@ -228,10 +243,14 @@ fn faults_in_the_settings() {
         ("[passive.detector]\nclients = 0", &[(2, 11, "0 is below 1")]),
         ("[passive.detector]\nclients = 33", &[(2, 11, "33 is above 32")]),
         ("[passive.detector]\nrefusals = 0", &[(2, 12, "0 is below 1")]),
-        ("[passive.detector]\nsilence-factor = 0.5", &[(2, 18, "0.5 is below 1")]),
-        ("[passive.detector]\nsilence-factor = nan", &[(2, 18, "a number, such as 8.0")]),
-        ("[passive.detector]\nsilence-factor = inf", &[(2, 18, "inf is above 1000")]),
-        ("[passive.detector]\nsilence-factor = \"8\"", &[(2, 18, "a number, such as 8.0")]),
+        ("[passive.detector]\nphi = 0.5", &[(2, 7, "0.5 is below 1")]),
+        ("[passive.detector]\nphi = -2", &[(2, 7, "-2 is below 1")]),
+        ("[passive.detector]\nphi = nan", &[(2, 7, "a number, such as 8.0")]),
+        ("[passive.detector]\nphi = inf", &[(2, 7, "inf is above 100")]),
+        ("[passive.detector]\nphi = \"8\"", &[(2, 7, "a number, such as 8.0")]),
+        ("[passive.detector]\nloss = 0.6", &[(2, 8, "0.6 is above 0.5")]),
+        ("[passive.detector]\nfalse-alarms = 0", &[(2, 16, "0 is below 0.001")]),
+        ("[passive.detector]\nresent-share = 1.1", &[(2, 16, "1.1 is above 1")]),
         ("[passive.detector]\nsilence-masquerade = \"0ms\"", &[(2, 22, "below 1ms")]),
         ("[passive.detector]\nbackoff = \"6s\"", &[(2, 11, "6s is above backoff-max 5s")]),
         ("[passive.detector]\nbackoff-max = \"100ms\"", &[(2, 15, "250ms is above backoff-max 100ms")]),
@@ -668,14 +687,20 @@ fn write(config: &Config) -> String {
     let d = |duration: &Duration| format!("\"{}\"", format_duration(*duration));
     let metrics = config.agent.metrics.map_or("off".to_owned(), |metrics| metrics.to_string());
     let on_exit = if config.agent.on_exit == OnExit::Keep { "keep" } else { "remove" };
-    writeln!(text, "[agent]\nmetrics = {metrics:?}\non-exit = {on_exit:?}").unwrap();
+    let control = config.agent.control.as_deref().map_or("off", |path| path.to_str().unwrap());
+    writeln!(text, "[agent]\nmetrics = {metrics:?}\non-exit = {on_exit:?}\ncontrol = {control:?}").unwrap();
     let PassiveSettings { enabled, devices, log_faults, tick, detector, burst } = &config.passive;
     writeln!(text, "[passive]\nenabled = {enabled}\ndevices = {devices:?}\nlog-faults = {log_faults}")
         .unwrap();
     writeln!(text, "tick = {}", d(tick)).unwrap();
     writeln!(text, "[passive.detector]\nsilence-masquerade = {}", d(&detector.silence_masquerade)).unwrap();
     writeln!(text, "silence-half-seen = {}", d(&detector.silence_half_seen)).unwrap();
-    writeln!(text, "silence-factor = {:?}\nclients = {}", detector.silence_factor, detector.clients).unwrap();
+    writeln!(text, "silence-application = {}", d(&detector.silence_application)).unwrap();
+    writeln!(text, "clients = {}\nmemory = {}", detector.clients, d(&detector.memory)).unwrap();
+    writeln!(text, "false-alarms = {:?}\nphi = {:?}", detector.false_alarms, detector.phi).unwrap();
+    writeln!(text, "loss = {:?}\nresent-share = {:?}", detector.loss, detector.resent_share).unwrap();
+    writeln!(text, "resent-clients = {}", detector.resent_clients).unwrap();
+    writeln!(text, "resent-within = {}", d(&detector.resent_within)).unwrap();
     writeln!(text, "refusals = {}\nbackoff = {}", detector.refusals, d(&detector.backoff)).unwrap();
     writeln!(text, "backoff-max = {}", d(&detector.backoff_max)).unwrap();
     writeln!(text, "[passive.burst]\ngap = {}\ntimeout = {}", d(&burst.gap), d(&burst.timeout)).unwrap();
@@ -890,14 +915,19 @@ prop_compose! {
     fn passive()(
         (enabled, log_faults) in any::<(bool, bool)>(),
         devices in proptest::collection::btree_set("[a-z]{1,3}[0-9]{1,3}", 0..3),
-        durations in proptest::collection::vec(duration(1..=5000), 6),
-        (silence_factor, clients, refusals) in (1.0..=1000.0, 1_u32..=32, 1_u32..=100),
+        durations in proptest::collection::vec(duration(1..=5000), 9),
+        (clients, resent_clients, refusals) in (1_u32..=32, 1_u32..=32, 1_u32..=100),
+        (false_alarms, phi) in (0.001..=1000.0, 1.0..=100.0),
+        (loss, resent_share) in (0.0001..=0.5, 0.1..=1.0),
         (server_rate, total_rate) in (1_u32..=1_000_000, 1_u32..=1_000_000),
     ) -> PassiveSettings {
         let detector = DetectorSettings {
             silence_masquerade: durations[0],
             silence_half_seen: durations[1],
-            silence_factor, clients, refusals,
+            silence_application: durations[6],
+            clients, false_alarms, phi, loss, refusals, resent_clients, resent_share,
+            memory: durations[7],
+            resent_within: durations[8],
             backoff: durations[2],
             backoff_max: durations[2] + durations[3],
         };
@@ -916,6 +946,7 @@ prop_compose! {
     fn config()(
         metrics in option::of((any::<[u8; 4]>(), 1_u16..).prop_map(SocketAddr::from)),
         on_exit in select(&[OnExit::Keep, OnExit::Remove][..]),
+        control in option::of("/[a-z/]{1,30}".prop_map(PathBuf::from)),
         passive in passive(),
         mut services in proptest::collection::vec(service(), 1..4),
     ) -> Config {
@@ -931,7 +962,7 @@ prop_compose! {
             }
             service.name = format!("service {number} \"ä\\");
         }
-        Config { agent: AgentSettings { metrics, on_exit }, passive, services }
+        Config { agent: AgentSettings { metrics, on_exit, control }, passive, services }
     }
 }
 

@@ -3,6 +3,8 @@
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     num::NonZeroU32,
+    ops::RangeInclusive,
+    path::PathBuf,
     time::Duration,
 };
 
@@ -107,18 +109,19 @@ pub(super) fn refusals(value: &DeValue<'_>) -> Result<u32> {
     count(value).map(NonZeroU32::get)
 }
 
-/// How many times the usual wait.
-pub(super) fn factor(value: &DeValue<'_>) -> Result<f64> {
+/// A number within bounds.
+pub(super) fn number(value: &DeValue<'_>, bounds: &RangeInclusive<f64>) -> Result<f64> {
     let number = match value {
         DeValue::Float(float) => float.as_str().parse().unwrap_or(f64::NAN),
-        DeValue::Integer(_) => f64::from(positive(value, 1000, "")?.get()),
-        other => return Err(wrong_type(other, "a number, such as 8.0")),
+        DeValue::Integer(integer) => integer.to_string().parse().unwrap_or(f64::NAN),
+        _ => f64::NAN,
     };
     if number.is_nan() {
         return Err(wrong_type(value, "a number, such as 8.0"));
     }
-    if !(1.0..=1000.0).contains(&number) {
-        let (above, min, max) = (number > 1.0, "1".to_owned(), "1000".to_owned());
+    if !bounds.contains(&number) {
+        let (above, min, max) =
+            (number > *bounds.end(), bounds.start().to_string(), bounds.end().to_string());
         return Err(ValueFault::Range { value: number.to_string(), above, min, max, reason: "" });
     }
     Ok(number)
@@ -236,6 +239,25 @@ pub(super) fn device(value: &DeValue<'_>) -> Result<String> {
             fault("has characters that no network device's name has; names are like \"eth1\"")
         }
         _ => Ok(name.to_owned()),
+    }
+}
+
+/// Where the control socket is; `None` for `"off"`.
+pub(super) fn socket(value: &DeValue<'_>) -> Result<Option<PathBuf>> {
+    /// The longest path of a socket (`sun_path` in `linux/un.h`, less the final zero).
+    const MAX_PATH: usize = 107;
+    let text = text(value, "a path in quotes, such as \"/run/lvs-agent/control\", or \"off\"")?;
+    let fault = |problem| Err(ValueFault::Text { text: text.to_owned(), problem });
+    match text {
+        "off" => Ok(None),
+        _ if !text.starts_with('/') => {
+            fault("is no path from the root; let it begin with a slash, or write \"off\"")
+        }
+        _ if text.contains('\0') => fault("has a zero byte; remove it"),
+        _ if text.len() > MAX_PATH => {
+            fault("is longer than 107 bytes, which no socket's path is; shorten it")
+        }
+        _ => Ok(Some(text.into())),
     }
 }
 

@@ -1,0 +1,256 @@
+//! From a suspicion to the probes that settle it.
+
+use std::{collections::BTreeSet, num::NonZeroU32, sync::Arc, time::Instant};
+
+use lvs_common::ServerId;
+use metrics::counter;
+use tracing::debug;
+
+use super::{
+    super::{
+        confirm::{self, Ask, Confirmation, Report},
+        doubt, exposition, story,
+        watch::Feedback,
+    },
+    Judge, count_probe,
+};
+use crate::{
+    health::{Source, State},
+    passive::{Evidence, Finding, Layer, Observation, Strength, Suspicion, Target, Targets},
+    probe::{Outcome, ProbeTarget, Verdict, burst::BurstProbe},
+    service::{DestinationKey, Protocol},
+};
+
+impl Judge {
+    /// What the passive side has found.
+    pub(super) fn found(&mut self, finding: &Finding) {
+        match finding {
+            Finding::Suspicion(suspicion) => self.suspicion(suspicion),
+            Finding::Overloaded { id, evidence } => self.overloaded(*id, evidence),
+        }
+    }
+
+    /// A living server that takes no new connections is told of; what becomes of it the baseline checks decide.
+    fn overloaded(&self, id: ServerId, evidence: &Evidence) {
+        for destination in self.destinations(id) {
+            exposition::count_overloaded(&self.decisions, &destination);
+            story::overloaded(&self.decisions, &destination, evidence);
+        }
+    }
+
+    /// A suspicion: one probe if it is weak, the whole burst if it is strong, nothing if the budget is spent.
+    fn suspicion(&mut self, suspicion: &Suspicion) {
+        let Suspicion { id, layer, strength, .. } = *suspicion;
+        exposition::count_suspicion(suspicion);
+        for destination in self.destinations(id) {
+            story::suspicion(&self.decisions, &destination, suspicion);
+        }
+        self.suspected.note(id, Instant::now());
+        if layer == Layer::Application {
+            self.report_application(suspicion);
+        }
+        if !self.under_way.contains_key(&(id, layer))
+            && let Err(exhausted) = self.budget.take(id, Instant::now())
+        {
+            counter!("lvs_probes_withheld_total").increment(1);
+            debug!("suspicion not probed: {exhausted}");
+            return self.tell(Feedback::NotProbed(id));
+        }
+        if layer == Layer::Application && self.asks(id, layer).is_empty() {
+            self.ask_host_once(id);
+        } else {
+            self.confirm(id, layer, strength);
+        }
+    }
+
+    /// Destinations whose checks know nothing of the application are only told of: nothing could confirm it.
+    fn report_application(&self, suspicion: &Suspicion) {
+        let protocol = self.protocol(suspicion.id);
+        for destination in self.destinations(suspicion.id) {
+            let Some(config) = self.decisions.service_config(&destination) else { continue };
+            let up = self.decisions.state(&destination).is_some_and(State::is_up);
+            if up && confirm::question(Layer::Application, protocol, &config.check).is_none() {
+                exposition::count_reported(&self.decisions, &destination);
+                story::reported(&self.decisions, &destination, suspicion);
+            }
+        }
+    }
+
+    /// One probe of the checks' own kind: is it the whole host that is dead?
+    fn ask_host_once(&mut self, id: ServerId) {
+        let asks = self.asks(id, Layer::Host);
+        let asks = asks.into_iter().map(|ask| Ask { layer: Layer::Application, ..ask }).collect();
+        self.start(id, Layer::Application, asks, 1);
+    }
+
+    /// Starts as many probes as it takes, less those that are under way.
+    fn confirm(&mut self, id: ServerId, layer: Layer, strength: Strength) {
+        let asks = self.asks(id, layer);
+        let needed = |ask: &Ask| {
+            ask.destinations.iter().map(|destination| self.decisions.failures_to_fall(destination)).max()
+        };
+        let count = match strength {
+            Strength::Weak => 1,
+            Strength::Strong => asks.iter().filter_map(needed).max().unwrap_or(0),
+        };
+        self.start(id, layer, asks, count);
+    }
+
+    /// Starts probes so that `count` are under way for each of `asks`.
+    fn start(&mut self, id: ServerId, layer: Layer, asks: Vec<Ask>, count: u32) {
+        let confirmation = self.under_way.entry((id, layer)).or_default();
+        if let Some(count) = NonZeroU32::new(count.saturating_sub(confirmation.in_flight)) {
+            for ask in asks {
+                confirmation.running += 1;
+                self.bursts.start(id, ask, confirmation.started, count);
+            }
+            confirmation.in_flight += count.get();
+            confirmation.started += count.get();
+        }
+        if confirmation.running == 0 {
+            // Nothing is left to ask: the server is down already, or nothing is known of it yet.
+            self.under_way.remove(&(id, layer));
+            self.tell(Feedback::NotProbed(id));
+        }
+    }
+
+    /// The questions that settle a suspicion, each once, about destinations that are up.
+    fn asks(&self, id: ServerId, layer: Layer) -> Vec<Ask> {
+        let protocol = self.protocol(id);
+        let mut asks: Vec<(Ask, Vec<DestinationKey>)> = Vec::new();
+        for destination in self.destinations(id) {
+            let up = self.decisions.state(&destination).is_some_and(State::is_up);
+            let Some(config) = self.decisions.service_config(&destination).filter(|_| up) else { continue };
+            let Some(question) = confirm::question(layer, protocol, &config.check) else { continue };
+            let target = ProbeTarget::of_check(destination.server, &config.check);
+            let timeout = self.paces.timeout(&destination, &config.check, &question, self.probe_timeout);
+            let same = |(ask, _): &&mut (Ask, _)| ask.target == target && ask.question == question;
+            if let Some((ask, destinations)) = asks.iter_mut().find(same) {
+                ask.timeout = ask.timeout.max(timeout);
+                destinations.push(destination);
+            } else {
+                let ask = Ask { target, question, timeout, layer, destinations: Arc::default() };
+                asks.push((ask, vec![destination]));
+            }
+        }
+        asks.into_iter().map(|(ask, destinations)| Ask { destinations: destinations.into(), ..ask }).collect()
+    }
+
+    pub(super) fn report(&mut self, report: Report) {
+        match report {
+            Report::Probe { server, ask, number, probe } => self.probed(server, &ask, number, &probe),
+            Report::Ended { server, ask, host } => self.ended(server, &ask, host.as_ref()),
+        }
+    }
+
+    fn probed(&mut self, server: ServerId, ask: &Ask, number: u32, probe: &BurstProbe) {
+        for destination in ask.destinations.iter() {
+            story::confirming(&self.decisions, destination, number, &probe.outcome);
+        }
+        let verdict = self.verdict(server, ask, &probe.outcome);
+        count_probe("confirm", verdict);
+        if let Some(confirmation) = self.under_way.get_mut(&(server, ask.layer)) {
+            match verdict {
+                Verdict::Alive => confirmation.cleared = true,
+                Verdict::Dead => confirmation.failed = true,
+                Verdict::Unknown => {}
+            }
+        }
+        for destination in ask.destinations.iter() {
+            self.observe(destination, &probe.outcome, verdict, self.source(destination, ask, verdict));
+        }
+    }
+
+    /// An application's answer to its own question is worth as much as to the baseline check, which asks the same.
+    fn source(&self, destination: &DestinationKey, ask: &Ask, verdict: Verdict) -> Source {
+        let config = self.decisions.service_config(destination);
+        let whole = config.is_some_and(|config| config.check.question == ask.question);
+        if verdict == Verdict::Alive && ask.layer == Layer::Application && whole {
+            Source::Baseline
+        } else {
+            Source::Confirm
+        }
+    }
+
+    /// What a confirming probe says about the server: nothing, if it failed while most of the service is suspected.
+    fn verdict(&self, server: ServerId, ask: &Ask, outcome: &Outcome) -> Verdict {
+        match doubt::verdict(outcome, ask.timeout) {
+            Verdict::Dead if self.is_common(server) => Verdict::Unknown,
+            verdict => verdict,
+        }
+    }
+
+    /// Whether most servers of one of a server's services are suspected together.
+    fn is_common(&self, server: ServerId) -> bool {
+        let targets: Arc<Targets> = self.targets.borrow().clone();
+        let Some(target) = targets.get(server) else { return false };
+        target.destinations.iter().any(|destination| {
+            let siblings: BTreeSet<ServerId> =
+                targets.of_service(&destination.service, target.protocol()).map(|one| one.id).collect();
+            self.suspected.is_common(&siblings, Instant::now())
+        })
+    }
+
+    /// A burst is over: what remains to be done about the suspicion?
+    ///
+    /// What the ping beside the burst has shown only says what has failed; it decides nothing.
+    fn ended(&mut self, server: ServerId, ask: &Ask, host: Option<&Outcome>) {
+        if let Some(host) = host {
+            count_probe("ping", Verdict::of(host));
+            for destination in ask.destinations.iter() {
+                story::host(&self.decisions, destination, host);
+            }
+        }
+        let key = (server, ask.layer);
+        let Some(confirmation) = self.under_way.get_mut(&key) else { return };
+        confirmation.running = confirmation.running.saturating_sub(1);
+        if confirmation.running == 0 {
+            confirmation.in_flight = 0;
+            let confirmation = *confirmation;
+            self.settled(server, ask, confirmation);
+        }
+    }
+
+    /// All bursts for one layer of a server are over.
+    fn settled(&mut self, server: ServerId, ask: &Ask, confirmation: Confirmation) {
+        let (key, Confirmation { cleared, failed, .. }) = ((server, ask.layer), confirmation);
+        let undecided = !self.asks(server, Layer::Host).is_empty();
+        if !cleared && undecided && self.is_common(server) {
+            // Faster probing goes on after the detector's pause, and the baseline checks have the last word.
+            self.under_way.remove(&key);
+            counter!("lvs_common_suspicions_total").increment(1);
+            story::common(&self.decisions, ask);
+            self.tell(Feedback::Observed(server, Observation::Cleared(ask.layer)));
+        } else if cleared {
+            self.under_way.remove(&key);
+            counter!("lvs_suspicions_cleared_total").increment(1);
+            self.tell(Feedback::Observed(server, Observation::Cleared(ask.layer)));
+        } else if failed && undecided {
+            // The one probe of a weak suspicion has failed: now the rest.
+            if self.asks(server, ask.layer).is_empty() {
+                // It was the host's: not only the application is dead.
+                self.under_way.remove(&key);
+                self.tell(Feedback::Observed(server, Observation::Cleared(Layer::Application)));
+                self.confirm(server, Layer::Host, Strength::Strong);
+            } else {
+                self.confirm(server, ask.layer, Strength::Strong);
+            }
+        } else {
+            self.under_way.remove(&key);
+            if !failed {
+                debug!("none of the probes could be sent");
+            }
+            self.tell(Feedback::NotProbed(server));
+        }
+    }
+
+    /// What clients of an endpoint speak.
+    fn protocol(&self, id: ServerId) -> Protocol {
+        self.targets.borrow().get(id).map_or(Protocol::Tcp, Target::protocol)
+    }
+
+    /// The destinations that an endpoint serves.
+    fn destinations(&self, id: ServerId) -> Vec<DestinationKey> {
+        self.targets.borrow().get(id).map(|target| target.destinations.clone()).unwrap_or_default()
+    }
+}

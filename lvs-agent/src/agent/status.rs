@@ -1,0 +1,165 @@
+//! How everything stands, for whoever asks over the control socket: from those who decide, and from the passive side.
+
+use std::{collections::HashMap, time::Duration};
+
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
+
+use super::watch::SignalInquiry;
+use crate::{
+    control::{Answer, Reply, Request, ServerStatus, ServiceStatus, SignalStatus, Status},
+    health::State,
+    service::{DestinationKey, ForwardingMethod, Weight},
+};
+
+/// How long each of those who know may take.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How one destination stands.
+#[derive(Clone, Debug)]
+pub(super) struct Standing {
+    pub(super) destination: DestinationKey,
+    /// The name of its service.
+    pub(super) service: String,
+    pub(super) method: ForwardingMethod,
+    /// `None` if it shall not be in the table.
+    pub(super) weight: Option<Weight>,
+    pub(super) state: State,
+}
+
+/// Who wants to know how all destinations stand, in the order of the configuration.
+pub(super) type StandingInquiry = oneshot::Sender<Vec<Standing>>;
+
+/// Asks those who know.
+#[derive(Clone, Debug)]
+pub(super) struct Desk {
+    pub(super) judge: mpsc::Sender<StandingInquiry>,
+    pub(super) passive: PassiveDesk,
+}
+
+/// Who knows of the passive signal.
+#[derive(Clone, Debug)]
+pub(super) enum PassiveDesk {
+    /// The task that watches.
+    Watch(mpsc::Sender<SignalInquiry>),
+    /// Nobody: there is none, for this reason.
+    None(String),
+}
+
+impl Answer for Desk {
+    async fn answer(&self, request: Request) -> Reply {
+        match request {
+            Request::Status {} => match ask(&self.judge).await {
+                Ok(standings) => Reply::Status(compose(standings, &self.passive.signals().await)),
+                Err(message) => Reply::Error(message),
+            },
+        }
+    }
+}
+
+/// What is known of the signals.
+enum Signals {
+    Known(HashMap<DestinationKey, SignalStatus>),
+    None(String),
+}
+
+impl PassiveDesk {
+    async fn signals(&self) -> Signals {
+        match self {
+            Self::Watch(watch) => ask(watch).await.map_or_else(Signals::None, Signals::Known),
+            Self::None(reason) => Signals::None(reason.clone()),
+        }
+    }
+}
+
+/// Asks a task, which may have ended or be busy.
+async fn ask<T>(desk: &mpsc::Sender<oneshot::Sender<T>>) -> Result<T, String> {
+    let (sender, answer) = oneshot::channel();
+    let asking = async {
+        desk.send(sender).await.map_err(|_| "the task that knows has ended; see the log".to_owned())?;
+        answer.await.map_err(|_| "the task that knows has ended; see the log".to_owned())
+    };
+    timeout(PATIENCE, asking)
+        .await
+        .unwrap_or_else(|_| Err("the task that knows is busy; try again".to_owned()))
+}
+
+fn compose(standings: Vec<Standing>, signals: &Signals) -> Status {
+    let mut services: Vec<ServiceStatus> = Vec::new();
+    for standing in standings {
+        let Standing { destination, service, method, weight, state } = standing;
+        let signal = match signals {
+            Signals::None(reason) => SignalStatus::none(reason.clone()),
+            Signals::Known(known) => known
+                .get(&destination)
+                .cloned()
+                .unwrap_or_else(|| SignalStatus::none("it is not watched (yet)")),
+        };
+        let server = ServerStatus {
+            address: destination.server,
+            method: method.to_string(),
+            weight: weight.map(|weight| weight.0),
+            state: state.to_string(),
+            signal,
+        };
+        let key = destination.service.to_string();
+        match services.last_mut().filter(|last| last.key == key) {
+            Some(last) => last.servers.push(server),
+            None => services.push(ServiceStatus { name: service, key, servers: vec![server] }),
+        }
+    }
+    Status { services }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        control::Seen,
+        service::{Protocol, ServiceKey},
+    };
+
+    fn standing(vip: &str, server: &str) -> Standing {
+        let service = ServiceKey::Address { protocol: Protocol::Tcp, address: vip.parse().unwrap() };
+        Standing {
+            destination: DestinationKey { service, server: server.parse().unwrap() },
+            service: "web".to_owned(),
+            method: ForwardingMethod::Masquerade,
+            weight: Some(Weight(3)),
+            state: State::Up,
+        }
+    }
+
+    #[tokio::test]
+    async fn what_two_know_is_put_together() {
+        let (judge, mut inquiries) = mpsc::channel::<StandingInquiry>(1);
+        let (watch, mut signals) = mpsc::channel::<SignalInquiry>(1);
+        let one = standing("192.0.2.1:80", "10.0.0.1:80");
+        let all = vec![
+            one.clone(),
+            standing("192.0.2.1:80", "10.0.0.2:80"),
+            standing("192.0.2.2:80", "10.0.0.1:80"),
+        ];
+        tokio::spawn(async move { inquiries.recv().await.unwrap().send(all).unwrap() });
+        let whole =
+            SignalStatus { seen: Seen::Whole, reason: None, usual_wait_ms: Some(1.0), evidence: None };
+        let known = HashMap::from([(one.destination, whole.clone())]);
+        tokio::spawn(async move { signals.recv().await.unwrap().send(known).unwrap() });
+        let desk = Desk { judge, passive: PassiveDesk::Watch(watch) };
+        let Reply::Status(status) = desk.answer(Request::Status {}).await else { panic!("no status") };
+        let counts: Vec<_> =
+            status.services.iter().map(|service| (service.key.as_str(), service.servers.len())).collect();
+        assert_eq!(counts, [("tcp 192.0.2.1:80", 2), ("tcp 192.0.2.2:80", 1)]);
+        let servers = &status.services[0].servers;
+        assert_eq!(
+            (&servers[0].signal, servers[0].weight, servers[0].state.as_str()),
+            (&whole, Some(3), "up")
+        );
+        assert_eq!(servers[1].signal.seen, Seen::None);
+        // Both have ended now.
+        let reply = desk.answer(Request::Status {}).await;
+        assert!(matches!(&reply, Reply::Error(message) if message.contains("has ended")), "{reply:?}");
+    }
+}

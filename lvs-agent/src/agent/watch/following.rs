@@ -1,0 +1,197 @@
+//! What changes while the passive side runs: who is watched, which way packets go, whose MAC address is whose.
+
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
+
+use lvs_common::ServerId;
+use tracing::{error, info, warn};
+
+use super::{
+    super::{decisions, devices::Devices, exposition},
+    Outputs, Watch,
+};
+use crate::{
+    config::VirtualService,
+    network::{NeighbourChange, Reach, ServerWay, Surroundings, Survey},
+    passive::{Change, Detector, Forwarding, KernelSide, PassiveError, Path, Sight, Signals, Targets},
+};
+
+/// The services whose servers are watched.
+pub(in super::super) type Roster = Arc<[VirtualService]>;
+
+/// The parts that a [`Watch`] is made of.
+pub(in super::super) struct Parts {
+    pub(in super::super) kernel: KernelSide,
+    pub(in super::super) signals: Signals,
+    pub(in super::super) targets: Targets,
+    pub(in super::super) detector: Detector,
+    pub(in super::super) devices: Devices,
+    pub(in super::super) outputs: Outputs,
+    pub(in super::super) tick: std::time::Duration,
+}
+
+/// How packets get to all servers of all services.
+pub(in super::super) fn forwardings(services: &[VirtualService]) -> impl Iterator<Item = Forwarding> {
+    services.iter().flat_map(decisions::forwardings)
+}
+
+impl Watch {
+    /// Watches the servers of `roster`. Nothing is attached before the first survey.
+    pub(in super::super) fn new(parts: Parts, roster: &Roster) -> Self {
+        let Parts { kernel, signals, targets, detector, devices, outputs, tick } = parts;
+        let mut watch = Self {
+            kernel,
+            signals,
+            targets,
+            detector,
+            exposition: exposition::Passive::default(),
+            devices,
+            around: Surroundings::default(),
+            outputs,
+            tick,
+            speaking: Vec::new(),
+            learning: Vec::new(),
+            next: 0,
+            failed: BTreeSet::new(),
+            evidences: super::Evidences::default(),
+            silent: super::Silent::default(),
+            silent_is_old: true,
+            services: std::collections::BTreeMap::new(),
+        };
+        watch.enrol(roster);
+        watch
+    }
+
+    /// Takes a new list of services. Servers that stay keep what is known of them.
+    pub(super) fn enrol(&mut self, roster: &Roster) {
+        let before = self.learning.clone();
+        let changes = self.targets.update(forwardings(roster));
+        self.apply(&changes);
+        self.learning = self.targets.all().map(|target| target.id).collect();
+        self.next = 0;
+        let sights = self.targets.all().map(|target| (target.id, target.sight()));
+        self.speaking = sights.filter(|(_, sight)| !matches!(sight, Sight::CountedOnly(_))).collect();
+        let stay: BTreeSet<ServerId> = self.learning.iter().copied().collect();
+        for gone in before.iter().filter(|id| !stay.contains(id)) {
+            self.detector.forget(*gone);
+            self.evidences.forget(*gone);
+        }
+        self.failed.retain(|id| stay.contains(id));
+        self.detector.set_services(siblings(&self.targets, roster));
+        self.exposition.follow(&self.targets, roster);
+        self.services = roster.iter().map(|service| (service.key, service.name.clone())).collect();
+        self.silent_is_old = true;
+        self.outputs.targets.send_replace(Arc::new(self.targets.clone()));
+        let addresses = self.targets.addresses();
+        self.outputs.servers.send_if_modified(|known| {
+            let others = *known != addresses;
+            *known = addresses;
+            others
+        });
+    }
+
+    /// Takes in which way packets to the servers go.
+    pub(in super::super) fn surveyed(&mut self, survey: Survey) {
+        for (device, reason) in self.devices.follow(&mut self.kernel, &survey) {
+            self.targets.device(device, reason);
+        }
+        let ways = self.around.survey(survey);
+        for ServerWay { server, reach, .. } in &ways {
+            match reach {
+                Reach::Through { .. } => {}
+                Reach::Local => info!(%server, "{server} is the director itself"),
+                Reach::Nowhere(error) => warn!(%server, "{error}"),
+            }
+        }
+        let paths: Vec<(IpAddr, Option<Path>)> =
+            self.around.last().servers.iter().map(|(server, reach)| (*server, path(reach))).collect();
+        let changes = self.targets.paths(paths);
+        self.apply(&changes);
+        self.note_failed(&ways);
+        self.silent_is_old = true;
+    }
+
+    /// Puts back what others have taken off the devices.
+    pub(super) fn keep_devices(&mut self) {
+        for (device, reason) in self.devices.keep(&mut self.kernel, self.around.last()) {
+            self.targets.device(device, reason);
+            self.silent_is_old = true;
+        }
+    }
+
+    /// Takes in what the kernel says of neighbours.
+    pub(super) fn neighbours(&mut self, neighbours: impl Iterator<Item = NeighbourChange>) {
+        let neighbours: Vec<NeighbourChange> = neighbours.collect();
+        let macs = neighbours
+            .iter()
+            .map(|change| (change.device, change.address, change.mac.filter(|_| change.state.is_usable())));
+        let changes = self.targets.neighbours(macs);
+        if !changes.is_empty() {
+            info!("MAC addresses of servers or routers are other ones: {} changes", changes.len());
+            self.silent_is_old = true;
+        }
+        self.apply(&changes);
+        for change in &neighbours {
+            let ways = self.around.neighbour(change);
+            self.note_failed(&ways);
+        }
+    }
+
+    fn note_failed(&mut self, ways: &[ServerWay]) {
+        for way in ways {
+            let speaking = self.targets.all().filter(|target| target.address() == way.server);
+            for id in speaking.map(|target| target.id) {
+                if way.failed {
+                    self.failed.insert(id);
+                } else {
+                    self.failed.remove(&id);
+                }
+            }
+        }
+    }
+
+    /// Makes the kernel side's maps follow. A failure leaves servers without a signal, which the baseline checks watch on.
+    fn apply(&mut self, changes: &[Change]) {
+        for change in changes {
+            if let Err(error) = self.apply_one(change) {
+                error!("the passive signal is incomplete: {error}");
+            }
+        }
+    }
+
+    fn apply_one(&mut self, change: &Change) -> Result<(), PassiveError> {
+        match change {
+            Change::Watch(key, id) => self.kernel.watch(key, *id),
+            Change::Unwatch(key) => self.kernel.unwatch(key),
+            Change::Reset(id) => {
+                self.signals.reset(*id);
+                self.detector.forget(*id);
+                self.evidences.forget(*id);
+                self.exposition.reset(*id);
+                Ok(())
+            }
+        }
+    }
+}
+
+fn path(reach: &Reach) -> Option<Path> {
+    match reach {
+        Reach::Through { device, neighbour } => Some(Path::Out { device: *device, next_hop: *neighbour }),
+        Reach::Local => Some(Path::Local),
+        Reach::Nowhere(_) => None,
+    }
+}
+
+/// The endpoints of each service, which see the same clients; for each protocol by themselves.
+fn siblings(targets: &Targets, services: &[VirtualService]) -> Vec<Vec<ServerId>> {
+    use std::collections::BTreeMap;
+    let mut siblings: BTreeMap<_, Vec<ServerId>> = BTreeMap::new();
+    for target in targets.all().filter(|target| !matches!(target.sight(), Sight::CountedOnly(_))) {
+        let services: BTreeSet<_> =
+            target.destinations.iter().map(|destination| destination.service).collect();
+        for service in services {
+            siblings.entry((service, target.protocol())).or_default().push(target.id);
+        }
+    }
+    siblings.retain(|(service, _), _| services.iter().any(|one| one.key == *service));
+    siblings.into_values().collect()
+}

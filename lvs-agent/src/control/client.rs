@@ -1,0 +1,41 @@
+//! The asking end.
+
+use std::{path::Path, time::Duration};
+
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    net::UnixStream,
+    time::timeout,
+};
+
+use super::{ControlError, Reply, Request};
+
+/// How long the agent may take for its answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The longest answer, in bytes: the status of 100,000 servers takes about a third of it.
+const MAX_REPLY: u64 = 64 << 20;
+
+/// Asks the agent that listens at `path`.
+pub async fn ask(path: &Path, request: &Request) -> Result<Reply, ControlError> {
+    let broken = |message: String| ControlError::Talk { path: path.to_owned(), message };
+    let connected = UnixStream::connect(path).await;
+    let mut stream = connected.map_err(|source| ControlError::Connect { path: path.to_owned(), source })?;
+    let mut line = serde_json::to_vec(request).map_err(|error| broken(error.to_string()))?;
+    line.push(b'\n');
+    let talk = async {
+        stream.write_all(&line).await?;
+        let mut reply = String::new();
+        BufReader::new((&mut stream).take(MAX_REPLY)).read_line(&mut reply).await?;
+        Ok::<_, std::io::Error>(reply)
+    };
+    let reply = match timeout(PATIENCE, talk).await {
+        Ok(Ok(reply)) => reply,
+        Ok(Err(error)) => return Err(broken(error.to_string())),
+        Err(_elapsed) => return Err(broken(format!("nothing came within {PATIENCE:?}"))),
+    };
+    match serde_json::from_str(&reply) {
+        Ok(Reply::Error(message)) => Err(ControlError::Refused(message)),
+        Ok(reply) => Ok(reply),
+        Err(error) => Err(broken(format!("{error}; is it of another version?"))),
+    }
+}

@@ -1,0 +1,60 @@
+//! The control socket: how a running agent is asked, on the same machine, for what it knows.
+//!
+//! A Unix stream socket that takes one JSON object a line and answers each with one line. Only root and the agent's own user
+//! may ask.
+
+mod client;
+mod protocol;
+mod render;
+mod server;
+
+use std::{io, path::PathBuf};
+
+pub use client::ask;
+pub use protocol::{EvidenceStatus, Reply, Request, Seen, ServerStatus, ServiceStatus, SignalStatus, Status};
+pub use render::table;
+pub use server::{Answer, ControlServer};
+
+/// The longest request, in bytes; a reply may be longer.
+const MAX_REQUEST: usize = 4096;
+
+/// What can go wrong between the two ends of the control socket.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// An agent that runs already has the socket.
+    #[error(
+        "an agent that is running answers at {path}; stop it, or set `control` in `[agent]` to another path, or to \"off\"",
+        path = .0.display()
+    )]
+    InUse(PathBuf),
+    /// Something that is no socket is in its place.
+    #[error("{path} is no socket; remove it, or set `control` in `[agent]` to another path", path = .0.display())]
+    NotASocket(PathBuf),
+    /// The socket can't be made.
+    #[error("can't listen at {path}: {source}; set `control` in `[agent]` to another path, or to \"off\"", path = .path.display())]
+    Listen {
+        /// Where.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// No agent answers.
+    #[error("no agent answers at {path}: {source}; is it running, with this `control` in `[agent]`?", path = .path.display())]
+    Connect {
+        /// Where.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The conversation broke off.
+    #[error("the agent at {path} gives no proper answer: {message}", path = .path.display())]
+    Talk {
+        /// Where.
+        path: PathBuf,
+        /// What is wrong.
+        message: String,
+    },
+    /// The agent refused the request.
+    #[error("the agent says: {0}")]
+    Refused(String),
+}

@@ -1,0 +1,153 @@
+//! What is asked and answered.
+
+use std::{fmt, net::SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+/// What the agent can be asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Request {
+    /// How all services and servers stand.
+    Status {},
+}
+
+/// What it answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reply {
+    /// To [`Request::Status`].
+    Status(Status),
+    /// The request was not understood or could not be fulfilled, and why.
+    Error(String),
+}
+
+/// How everything stands.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// All services, in the order of the configuration.
+    pub services: Vec<ServiceStatus>,
+}
+
+/// How one service stands.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServiceStatus {
+    /// The operator's name for it.
+    pub name: String,
+    /// What names it in the kernel's table, as `tcp 192.0.2.80:80` or `mark 7`.
+    pub key: String,
+    /// Its servers, in the order of the configuration.
+    pub servers: Vec<ServerStatus>,
+}
+
+/// How one real server stands in a service.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServerStatus {
+    /// Its address and port.
+    pub address: SocketAddr,
+    /// How packets reach it.
+    pub method: String,
+    /// Its weight in the wanted table; `None` if it shall not be there.
+    pub weight: Option<u16>,
+    /// `up`, `suspect`, `down`, `recovering` or `unknown`.
+    pub state: String,
+    /// What its traffic says about it.
+    pub signal: SignalStatus,
+}
+
+/// The passive signal of one server in a service.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SignalStatus {
+    /// How much of its traffic speaks.
+    pub seen: Seen,
+    /// Why it is no more than that, where it isn't whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// How long its clients usually wait for an answer, in ms, once that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usual_wait_ms: Option<f64>,
+    /// What was last held against it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<EvidenceStatus>,
+}
+
+impl SignalStatus {
+    /// None at all, for this reason.
+    #[must_use]
+    pub fn none(reason: impl Into<String>) -> Self {
+        Self { seen: Seen::None, reason: Some(reason.into()), usual_wait_ms: None, evidence: None }
+    }
+}
+
+/// How much of a server's traffic is seen, and speaks for or against it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Seen {
+    /// Both directions.
+    Whole,
+    /// What clients send.
+    Half,
+    /// Packets are counted, and say nothing about its health.
+    Counted,
+    /// None of it can be told to be its own.
+    None,
+}
+
+impl fmt::Display for Seen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Whole => "whole",
+            Self::Half => "half",
+            Self::Counted => "counted",
+            Self::None => "none",
+        })
+    }
+}
+
+/// What was held against a server.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EvidenceStatus {
+    /// In words.
+    pub text: String,
+    /// How long ago, in ms.
+    pub age_ms: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Programs read these lines: what they look like is a promise.
+    #[test]
+    fn lines_as_they_travel() {
+        assert_eq!(serde_json::to_string(&Request::Status {}).unwrap(), r#"{"command":"status"}"#);
+        let signal = SignalStatus {
+            seen: Seen::Half,
+            reason: Some("answers bypass the director".to_owned()),
+            usual_wait_ms: Some(1.5),
+            evidence: Some(EvidenceStatus { text: "3 refused".to_owned(), age_ms: 20 }),
+        };
+        let server = ServerStatus {
+            address: "10.0.0.1:80".parse().unwrap(),
+            method: "direct-route".to_owned(),
+            weight: None,
+            state: "down".to_owned(),
+            signal,
+        };
+        let service = ServiceStatus {
+            name: "web".to_owned(),
+            key: "tcp 192.0.2.1:80".to_owned(),
+            servers: vec![server],
+        };
+        let reply = Reply::Status(Status { services: vec![service] });
+        let line = r#"{"status":{"services":[{"name":"web","key":"tcp 192.0.2.1:80","servers":[{"address":"10.0.0.1:80","method":"direct-route","weight":null,"state":"down","signal":{"seen":"half","reason":"answers bypass the director","usual_wait_ms":1.5,"evidence":{"text":"3 refused","age_ms":20}}}]}]}}"#;
+        assert_eq!(serde_json::to_string(&reply).unwrap(), line);
+        assert_eq!(serde_json::from_str::<Reply>(line).unwrap(), reply);
+        assert_eq!(
+            serde_json::to_string(&SignalStatus::none("why")).unwrap(),
+            r#"{"seen":"none","reason":"why"}"#
+        );
+        let refused = Reply::Error("no".to_owned());
+        assert_eq!(serde_json::to_string(&refused).unwrap(), r#"{"error":"no"}"#);
+    }
+}

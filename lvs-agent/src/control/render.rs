@@ -1,0 +1,87 @@
+//! A status for people to read.
+
+use std::fmt::Write as _;
+
+use super::{ServerStatus, Status};
+
+/// One line a server, aligned, under a line for each service; what is said of a signal follows in words.
+#[must_use]
+pub fn table(status: &Status) -> String {
+    let mut text = String::new();
+    for service in &status.services {
+        let title = if service.name == service.key { String::new() } else { format!("  {}", service.key) };
+        // Writing into a string can't fail.
+        writeln!(text, "{}{title}", service.name).ok();
+        let rows: Vec<[String; 6]> = service.servers.iter().map(row).collect();
+        let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+        let widths: [usize; 6] = std::array::from_fn(width);
+        for row in &rows {
+            let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
+            let line = cells.collect::<Vec<_>>().join("  ");
+            writeln!(text, "  {}", line.trim_end()).ok();
+        }
+    }
+    text
+}
+
+fn row(server: &ServerStatus) -> [String; 6] {
+    let signal = &server.signal;
+    let weight = server.weight.map_or_else(|| "out".to_owned(), |weight| format!("weight {weight}"));
+    let reason = signal.reason.as_deref().map(str::to_owned);
+    let usual = signal.usual_wait_ms.map(|ms| format!("usual wait {ms:.1} ms"));
+    let evidence = signal.evidence.as_ref().map(|evidence| {
+        let seconds = evidence.age_ms / 1000;
+        format!("{seconds} s ago: {}", evidence.text)
+    });
+    let words: Vec<String> = [reason, usual, evidence].into_iter().flatten().collect();
+    [
+        server.address.to_string(),
+        server.method.clone(),
+        weight,
+        server.state.clone(),
+        format!("signal {}", signal.seen),
+        words.join("; "),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{EvidenceStatus, Seen, ServiceStatus, SignalStatus},
+        *,
+    };
+
+    #[test]
+    fn columns_are_aligned_and_words_follow() {
+        let whole = SignalStatus {
+            seen: Seen::Whole,
+            reason: None,
+            usual_wait_ms: Some(0.25),
+            evidence: Some(EvidenceStatus { text: "3 refused".to_owned(), age_ms: 12_345 }),
+        };
+        let server = |address: &str, weight, signal| ServerStatus {
+            address: address.parse().unwrap(),
+            method: "masquerade".to_owned(),
+            weight,
+            state: "up".to_owned(),
+            signal,
+        };
+        let servers = vec![
+            server("10.0.0.1:80", Some(2), whole),
+            server("10.0.0.12:8080", None, SignalStatus::none("its MAC address is not known")),
+        ];
+        let service = |name: &str, servers| ServiceStatus {
+            name: name.to_owned(),
+            key: "tcp 192.0.2.80:80".to_owned(),
+            servers,
+        };
+        let status = Status { services: vec![service("web", servers), service("tcp 192.0.2.80:80", vec![])] };
+        let wanted = "\
+web  tcp 192.0.2.80:80
+  10.0.0.1:80     masquerade  weight 2  up  signal whole  usual wait 0.2 ms; 12 s ago: 3 refused
+  10.0.0.12:8080  masquerade  out       up  signal none   its MAC address is not known
+tcp 192.0.2.80:80
+";
+        assert_eq!(table(&status), wanted);
+    }
+}

@@ -1,0 +1,256 @@
+//! The answering end.
+
+use std::{
+    fs::{self, DirBuilder, Permissions},
+    io,
+    os::unix::{
+        fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as _},
+        net::UnixStream as BlockingStream,
+    },
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use nix::unistd::geteuid;
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    net::{UnixListener, UnixStream},
+    sync::Semaphore,
+    task::JoinSet,
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use super::{ControlError, MAX_REQUEST, Reply, Request};
+
+/// How long a caller may take for a request, for taking the reply, and to stay connected without another request.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How many callers there may be at once; others wait in the socket's queue.
+const CALLERS: usize = 8;
+/// From a failure to accept a caller (no file descriptors, …) to the next try.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Knows the answers.
+pub trait Answer: Send + Sync + 'static {
+    /// Answers a request.
+    fn answer(&self, request: Request) -> impl Future<Output = Reply> + Send;
+}
+
+/// A control socket that listens. Its file goes when this is dropped.
+#[derive(Debug)]
+pub struct ControlServer {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl ControlServer {
+    /// Listens at `path`, in place of the socket that a killed agent may have left there. The folder is made, for the
+    /// agent's user alone, if only that is missing.
+    pub fn bind(path: &Path) -> Result<Self, ControlError> {
+        let failed = |source| ControlError::Listen { path: path.to_owned(), source };
+        if let Some(folder) =
+            path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.exists())
+        {
+            DirBuilder::new().mode(0o700).create(folder).map_err(failed)?;
+        }
+        clear(path)?;
+        let listener = UnixListener::bind(path).map_err(failed)?;
+        // Until this is done others could connect; whoever they are is looked at in `serve`.
+        fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(failed)?;
+        Ok(Self { listener, path: path.to_owned() })
+    }
+
+    /// Serves callers until `shutdown`.
+    pub async fn run(self, answerer: impl Answer, shutdown: CancellationToken) {
+        let answerer = Arc::new(answerer);
+        let slots = Arc::new(Semaphore::new(CALLERS));
+        let mut callers = JoinSet::new();
+        loop {
+            while callers.try_join_next().is_some() {}
+            let next = async {
+                let slot = slots.clone().acquire_owned().await;
+                (slot, self.listener.accept().await)
+            };
+            let (slot, accepted) = tokio::select! {
+                () = shutdown.cancelled() => return,
+                next = next => next,
+            };
+            match accepted {
+                Ok((stream, _)) => {
+                    let answerer = answerer.clone();
+                    callers.spawn(async move {
+                        if let Err(error) = serve(stream, &*answerer).await {
+                            debug!("control socket: {error}");
+                        }
+                        drop(slot);
+                    });
+                }
+                Err(error) => {
+                    debug!("control socket: {error}");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+impl Drop for ControlServer {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_file(&self.path) {
+            debug!("removing {}: {error}", self.path.display());
+        }
+    }
+}
+
+/// Makes room for a new socket, unless somebody needs what is there.
+fn clear(path: &Path) -> Result<(), ControlError> {
+    let failed = |source| ControlError::Listen { path: path.to_owned(), source };
+    let found = match fs::symlink_metadata(path) {
+        Ok(found) => found,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(failed(error)),
+    };
+    if !found.file_type().is_socket() {
+        return Err(ControlError::NotASocket(path.to_owned()));
+    }
+    match BlockingStream::connect(path) {
+        Ok(_) => Err(ControlError::InUse(path.to_owned())),
+        // Nobody listens any more.
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            fs::remove_file(path).map_err(failed)
+        }
+        Err(error) => Err(failed(error)),
+    }
+}
+
+/// Answers one caller's requests, one after the other.
+async fn serve(mut stream: UnixStream, answerer: &impl Answer) -> io::Result<()> {
+    let caller = stream.peer_cred()?.uid();
+    if caller != 0 && caller != geteuid().as_raw() {
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("user {caller} may not ask")));
+    }
+    let (read, mut write) = stream.split();
+    let mut read = BufReader::new(read);
+    loop {
+        let mut line = Vec::new();
+        let limit = MAX_REQUEST as u64 + 1;
+        timeout(PATIENCE, (&mut read).take(limit).read_until(b'\n', &mut line)).await??;
+        if line.is_empty() {
+            return Ok(());
+        }
+        let whole = line.len() <= MAX_REQUEST && line.last() == Some(&b'\n');
+        let reply = match serde_json::from_slice(&line) {
+            _ if !whole => Reply::Error(format!("a request is one line of at most {MAX_REQUEST} bytes")),
+            Ok(request) => answerer.answer(request).await,
+            Err(error) => Reply::Error(format!("not understood: {error}")),
+        };
+        let mut text = serde_json::to_vec(&reply)?;
+        text.push(b'\n');
+        timeout(PATIENCE, write.write_all(&text)).await??;
+        if !whole {
+            return Ok(());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::ask, *};
+    use crate::control::Status;
+
+    struct Fixed;
+
+    impl Answer for Fixed {
+        async fn answer(&self, request: Request) -> Reply {
+            match request {
+                Request::Status {} => Reply::Status(Status::default()),
+            }
+        }
+    }
+
+    fn serve_at(path: &Path) -> CancellationToken {
+        let shutdown = CancellationToken::new();
+        tokio::spawn(ControlServer::bind(path).unwrap().run(Fixed, shutdown.clone()));
+        shutdown
+    }
+
+    /// Sends `text` and takes all that comes.
+    async fn talk(path: &Path, text: &[u8]) -> String {
+        let mut stream = UnixStream::connect(path).await.unwrap();
+        stream.write_all(text).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut reply = String::new();
+        stream.read_to_string(&mut reply).await.unwrap();
+        reply
+    }
+
+    #[tokio::test]
+    async fn it_answers_whoever_may_ask() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run/control");
+        let shutdown = serve_at(&path);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::metadata(path.parent().unwrap()).unwrap().permissions().mode() & 0o777, 0o700);
+        assert_eq!(ask(&path, &Request::Status {}).await.unwrap(), Reply::Status(Status::default()));
+        let twice = talk(&path, b"{\"command\":\"status\"}\n{\"command\":\"status\"}\n").await;
+        assert_eq!(twice.lines().count(), 2);
+        shutdown.cancel();
+        while path.exists() {
+            tokio::task::yield_now().await;
+        }
+        let error = ask(&path, &Request::Status {}).await.unwrap_err();
+        assert!(matches!(error, ControlError::Connect { .. }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn what_is_no_request_is_told_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("control");
+        let _running = serve_at(&path);
+        let too_long = vec![b'x'; 3 * MAX_REQUEST];
+        let cases: [(&[u8], &str); 5] = [
+            (b"hello\n", "not understood"),
+            (b"{\"command\":\"fly\"}\n", "not understood"),
+            (b"{\"command\":\"status\",\"more\":1}\n", "not understood"),
+            (b"{\"command\":\"status\"}", "one line"),
+            (&too_long, "one line"),
+        ];
+        for (request, expected) in cases {
+            // What is too long may be cut off by a reset before the reply is read.
+            let mut stream = UnixStream::connect(&path).await.unwrap();
+            stream.write_all(request).await.unwrap();
+            stream.shutdown().await.unwrap();
+            let mut reply = String::new();
+            BufReader::new(&mut stream).read_line(&mut reply).await.unwrap();
+            let shown = String::from_utf8_lossy(&request[..request.len().min(40)]).into_owned();
+            assert!(reply.starts_with("{\"error\"") && reply.contains(expected), "{shown}: {reply}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_dead_agents_socket_is_replaced_and_a_living_ones_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("control");
+        // A listener that is closed leaves its file.
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        assert!(path.exists());
+        let _running = serve_at(&path);
+        let second = ControlServer::bind(&path).unwrap_err();
+        assert!(matches!(second, ControlError::InUse(_)), "{second}");
+        assert!(second.to_string().contains(&path.display().to_string()), "{second}");
+        ask(&path, &Request::Status {}).await.expect("the first one still listens");
+    }
+
+    #[tokio::test]
+    async fn a_file_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("control");
+        fs::write(&path, "mine").unwrap();
+        assert!(matches!(ControlServer::bind(&path), Err(ControlError::NotASocket(_))));
+        assert_eq!(fs::read(&path).unwrap(), b"mine");
+        let nowhere = folder.path().join("a/b/control");
+        assert!(matches!(ControlServer::bind(&nowhere), Err(ControlError::Listen { .. })));
+    }
+}

@@ -1,0 +1,264 @@
+//! What the detector says, in types and in words.
+
+use std::{fmt, time::Duration};
+
+use lvs_common::ServerId;
+
+/// What one look at a server has found.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Finding {
+    /// The server may be dead: it should be probed.
+    Suspicion(Suspicion),
+    /// The server lives but takes no new connections. To be reported and counted; the baseline check decides.
+    Overloaded {
+        /// Which server.
+        id: ServerId,
+        /// Why.
+        evidence: Evidence,
+    },
+}
+
+/// The wish for a probe.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Suspicion {
+    /// Of which server.
+    pub id: ServerId,
+    /// One probe or the whole burst.
+    pub strength: Strength,
+    /// What should be probed.
+    pub layer: Layer,
+    /// Why.
+    pub evidence: Evidence,
+}
+
+/// How much a suspicion is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Strength {
+    /// Enough for one probe.
+    Weak,
+    /// Enough for the confirming burst.
+    Strong,
+}
+
+impl fmt::Display for Strength {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Weak => "weak",
+            Self::Strong => "strong",
+        })
+    }
+}
+
+/// What is suspected of having failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Layer {
+    /// The host or its listening socket: a TCP connection tells.
+    Host,
+    /// What serves behind the socket: only the service's own application check can tell.
+    Application,
+}
+
+impl fmt::Display for Layer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Host => "host",
+            Self::Application => "application",
+        })
+    }
+}
+
+/// What speaks against a server.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Evidence {
+    /// It answers SYNs with RST.
+    Refused {
+        /// How many, with no SYN accepted between.
+        refusals: u32,
+        /// From the first of them to the newest.
+        within: Duration,
+    },
+    /// ICMP calls it or its port unreachable.
+    Unreachable {
+        /// How many such messages there were since it last proved its life.
+        messages: u32,
+    },
+    /// The director's neighbour table has given it up.
+    NeighbourFailed,
+    /// Clients wait for longer than this server lets them.
+    Silent {
+        /// What the clients wait for.
+        layer: Layer,
+        /// Since the first of those who wait began to, or since this silence is measured.
+        silence: Duration,
+        /// How many client networks wait.
+        clients: u32,
+        /// How many SYNs or requests they sent.
+        attempts: u32,
+        /// What this server's clients usually wait, if that is known.
+        usual: Option<Usual>,
+    },
+    /// Data is sent again on established flows, and none of them moves.
+    SentAgain {
+        /// How many flows.
+        flows: u32,
+        /// Of how many client networks.
+        clients: u32,
+        /// From the first segment that was sent again to now.
+        within: Duration,
+    },
+    /// Its siblings complete handshakes and it doesn't, though it is asked to.
+    Outpaced {
+        /// Since its own last one.
+        silence: Duration,
+        /// How many its siblings have completed since.
+        siblings: u64,
+        /// Its usual share of all, from 0 to 1.
+        share: f64,
+    },
+    /// Nobody gets a connection, but those who have one are answered.
+    Overloaded {
+        /// Since the first of those who wait began to.
+        silence: Duration,
+        /// How many client networks wait.
+        clients: u32,
+        /// How many SYNs they sent.
+        attempts: u32,
+        /// How long ago an established flow was answered.
+        answered: Duration,
+    },
+}
+
+/// What clients of a server usually wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Usual {
+    /// Half of them wait no longer.
+    pub half: Duration,
+    /// 99 of 100 wait no longer; `None`: longer than is measured.
+    pub nearly_all: Option<Duration>,
+}
+
+impl fmt::Display for Evidence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused { refusals, within } => {
+                write!(f, "{refusals} refused in {} ms with none accepted", within.as_millis())
+            }
+            Self::Unreachable { messages } => {
+                let times = if *messages == 1 { "once".to_owned() } else { format!("{messages} times") };
+                write!(f, "ICMP called it unreachable {times} with no sign of life since")
+            }
+            Self::NeighbourFailed => f.write_str("the director's neighbour entry for it has failed"),
+            Self::Silent { layer, silence, clients, attempts, usual } => {
+                let (sign, demand) = match layer {
+                    Layer::Host => ("progress", "SYN"),
+                    Layer::Application => ("response", "request"),
+                };
+                write!(
+                    f,
+                    "no {sign} for {} ms while {} sent {}; usual wait ",
+                    silence.as_millis(),
+                    counted(*clients, "client network"),
+                    counted(*attempts, demand),
+                )?;
+                match usual {
+                    Some(usual) => usual.fmt(f),
+                    None => f.write_str("not known yet"),
+                }
+            }
+            Self::SentAgain { flows, clients, within } => write!(
+                f,
+                "{} of {} sent data again within {} ms and none moved",
+                counted(*flows, "flow"),
+                counted(*clients, "client network"),
+                within.as_millis(),
+            ),
+            Self::Outpaced { silence, siblings, share } => write!(
+                f,
+                "no progress for {} ms while its siblings completed {siblings} handshakes; usual share {:.0} %",
+                silence.as_millis(),
+                share * 100.0,
+            ),
+            Self::Overloaded { silence, clients, attempts, answered } => write!(
+                f,
+                "no new connection for {} ms while {} sent {}, but established flows were answered {} ms ago",
+                silence.as_millis(),
+                counted(*clients, "client network"),
+                counted(*attempts, "SYN"),
+                answered.as_millis(),
+            ),
+        }
+    }
+}
+
+impl fmt::Display for Usual {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, ", milliseconds(self.half))?;
+        match self.nearly_all {
+            Some(bound) => write!(f, "99 % below {}", milliseconds(bound)),
+            None => f.write_str("1 % longer than is measured"),
+        }
+    }
+}
+
+fn counted(number: u32, thing: &str) -> String {
+    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
+}
+
+fn milliseconds(duration: Duration) -> String {
+    let ms = duration.as_secs_f64() * 1000.0;
+    if ms < 10.0 { format!("{ms:.1} ms") } else { format!("{ms:.0} ms") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn evidence_in_words() {
+        let ms = Duration::from_millis;
+        let usual = Usual { half: Duration::from_micros(1200), nearly_all: Some(ms(6)) };
+        let silent = |layer, clients, attempts, usual| Evidence::Silent {
+            layer,
+            silence: ms(212),
+            clients,
+            attempts,
+            usual,
+        };
+        let cases = [
+            (
+                silent(Layer::Host, 7, 9, Some(usual)),
+                "no progress for 212 ms while 7 client networks sent 9 SYNs; usual wait 1.2 ms, 99 % below 6.0 ms",
+            ),
+            (
+                silent(Layer::Application, 1, 1, None),
+                "no response for 212 ms while 1 client network sent 1 request; usual wait not known yet",
+            ),
+            (
+                silent(Layer::Application, 2, 3, Some(Usual { half: ms(25), nearly_all: None })),
+                "no response for 212 ms while 2 client networks sent 3 requests; usual wait 25 ms, 1 % longer than \
+                 is measured",
+            ),
+            (Evidence::Refused { refusals: 3, within: ms(9) }, "3 refused in 9 ms with none accepted"),
+            (
+                Evidence::Unreachable { messages: 2 },
+                "ICMP called it unreachable 2 times with no sign of life since",
+            ),
+            (
+                Evidence::SentAgain { flows: 9, clients: 8, within: ms(640) },
+                "9 flows of 8 client networks sent data again within 640 ms and none moved",
+            ),
+            (
+                Evidence::Outpaced { silence: ms(700), siblings: 105, share: 0.25 },
+                "no progress for 700 ms while its siblings completed 105 handshakes; usual share 25 %",
+            ),
+            (
+                Evidence::Overloaded { silence: ms(300), clients: 5, attempts: 6, answered: ms(4) },
+                "no new connection for 300 ms while 5 client networks sent 6 SYNs, but established flows were \
+                 answered 4 ms ago",
+            ),
+        ];
+        for (evidence, words) in cases {
+            assert_eq!(evidence.to_string(), words);
+        }
+    }
+}

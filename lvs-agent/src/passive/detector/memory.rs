@@ -1,0 +1,163 @@
+//! What the detector remembers of one server.
+
+use lvs_common::{ServerCounters, ServerState};
+
+use super::{
+    Strength, nanos,
+    waits::{Assumption, Totals, Waits},
+};
+use crate::config::DetectorSettings;
+
+/// One server's past.
+#[derive(Clone, Debug)]
+pub(super) struct Memory {
+    pub(super) listener: Waits,
+    pub(super) application: Waits,
+    pub(super) sent_again: SentAgain,
+    /// The suspicion of the host or its socket.
+    pub(super) host_pause: Pause,
+    /// The suspicion of the application.
+    pub(super) application_pause: Pause,
+    /// No report of overload before.
+    pub(super) overload_quiet_until_ns: u64,
+    pub(super) down: bool,
+}
+
+impl Memory {
+    pub(super) fn new() -> Self {
+        Self {
+            listener: Waits::new(Assumption::Kernel),
+            application: Waits::new(Assumption::Nothing),
+            sent_again: SentAgain::default(),
+            host_pause: Pause::default(),
+            application_pause: Pause::default(),
+            overload_quiet_until_ns: 0,
+            down: false,
+        }
+    }
+
+    /// Takes in the counters; returns how many handshakes were answered since the last time, `None` if none was though
+    /// some were begun.
+    pub(super) fn learn(
+        &mut self,
+        counters: &ServerCounters,
+        settings: &DetectorSettings,
+        now_ns: u64,
+    ) -> Option<u64> {
+        // UDP has no SYNs: there each datagram may want an answer.
+        let demands = if counters.syn == 0 { counters.packets_in } else { counters.syn };
+        let listener = Totals { demands, answers: counters.handshake };
+        let application = Totals { demands: counters.requests, answers: counters.response };
+        if self.down {
+            self.listener.skip(&listener, now_ns);
+            self.application.skip(&application, now_ns);
+            self.sent_again.skip(counters);
+            return Some(0);
+        }
+        if self.application.learn(&application, settings.memory, now_ns).is_some() {
+            self.sent_again.learn(counters);
+        }
+        self.listener.learn(&listener, settings.memory, now_ns)
+    }
+
+    /// The host was suspected without reason.
+    pub(super) fn clear_host(&mut self, settings: &DetectorSettings, now_ns: u64) {
+        self.listener.forgive(self.host_pause.waiting);
+        self.host_pause.clear(settings, now_ns);
+    }
+
+    /// The application was suspected without reason.
+    pub(super) fn clear_application(&mut self, settings: &DetectorSettings, now_ns: u64) {
+        self.application.forgive(self.application_pause.waiting);
+        self.application_pause.clear(settings, now_ns);
+    }
+
+    /// The newest sign that the host lives, other than by its listening socket.
+    pub(super) fn other_life_ns(state: &ServerState) -> u64 {
+        state.application.progress_ns.max(state.reply_ns)
+    }
+}
+
+/// Which share of requests is sent again, by loss alone.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct SentAgain {
+    last: Option<(u64, u64)>,
+    again: f64,
+    requests: f64,
+}
+
+impl SentAgain {
+    /// How many requests are remembered.
+    const MEMORY: f64 = 2_000.0;
+
+    fn skip(&mut self, counters: &ServerCounters) {
+        self.last = Some((counters.sent_again, counters.requests));
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "counts between two looks are far below 2^52")]
+    fn learn(&mut self, counters: &ServerCounters) {
+        let now = (counters.sent_again, counters.requests);
+        let Some((again, requests)) = self.last.replace(now) else { return };
+        let (again, requests) = (now.0.wrapping_sub(again) as f64, now.1.wrapping_sub(requests) as f64);
+        let kept = (-requests / Self::MEMORY).exp();
+        self.again = self.again * kept + again;
+        self.requests = self.requests * kept + requests;
+    }
+
+    /// From 0 to 1.
+    pub(super) fn share(&self) -> f64 {
+        const FEW: f64 = 20.0;
+        (self.again / (self.requests + FEW)).min(1.0)
+    }
+}
+
+/// When a suspicion of one kind may be raised.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Pause {
+    /// The strength of the suspicion that is being probed.
+    pub(super) pending: Option<Strength>,
+    /// How many client networks waited when it was raised.
+    waiting: u32,
+    /// Evidence from before does not count.
+    pub(super) cleared_ns: u64,
+    quiet_until_ns: u64,
+    length_ns: u64,
+}
+
+impl Pause {
+    /// Whether any suspicion may be raised at `now_ns`.
+    pub(super) fn is_over(&self, now_ns: u64) -> bool {
+        now_ns >= self.quiet_until_ns
+    }
+
+    /// Takes note of a suspicion; whether it is news.
+    pub(super) fn raise(&mut self, strength: Strength, waiting: u32) -> bool {
+        let news = self.pending < Some(strength);
+        if news {
+            self.pending = Some(strength);
+            self.waiting = waiting;
+        }
+        news
+    }
+
+    /// The suspicion was wrong: the next pause is twice as long. A pause that has been over for as long as the longest
+    /// one lasts is forgotten.
+    pub(super) fn clear(&mut self, settings: &DetectorSettings, now_ns: u64) {
+        let (shortest, longest) = (nanos(settings.backoff), nanos(settings.backoff_max));
+        let forgotten = now_ns > self.quiet_until_ns.saturating_add(longest);
+        let next = if forgotten { 0 } else { self.length_ns.saturating_mul(2) };
+        let length_ns = next.max(shortest).min(longest);
+        *self = Self {
+            pending: None,
+            waiting: 0,
+            cleared_ns: now_ns,
+            quiet_until_ns: now_ns.saturating_add(length_ns),
+            length_ns,
+        };
+    }
+
+    /// The server has come up: nothing from before counts, and nothing was wrong.
+    pub(super) fn restart(&mut self, now_ns: u64) {
+        *self = Self { cleared_ns: now_ns, ..Self::default() };
+    }
+}

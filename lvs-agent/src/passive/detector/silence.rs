@@ -1,0 +1,114 @@
+//! Silence, weighed: how much likelier are these waits if the server is dead than if it is alive?
+//!
+//! A sequential likelihood-ratio test (Wald 1945; Page's CUSUM starts it anew at every proof of life). A dead server
+//! never answers; a living one lets a client wait for longer than `t` with the probability `S(t)` that it has shown. So
+//! each client network that waits multiplies the ratio by `1 / S(t)`, until any proof of life makes it zero. As long as
+//! `S` is not below the truth, the ratio of a living server is a supermartingale from one proof to the next, and exceeds
+//! `x` with a probability of at most `1 / x` (Ville's inequality) - whatever the rate and the distances of the clients.
+
+use std::time::Duration;
+
+use lvs_common::Layer;
+
+use super::{nanos, waits::Waits};
+use crate::config::DetectorSettings;
+
+/// Silence on one layer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Silence {
+    /// Since the first of those who wait began to.
+    pub(super) lasted: Duration,
+    /// How many client networks wait.
+    pub(super) clients: u32,
+    /// How often they asked.
+    pub(super) attempts: u32,
+    /// The natural logarithm of the likelihood ratio.
+    pub(super) weight: f64,
+}
+
+/// How a silence is to be measured.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Measure {
+    /// Nothing that is older than this counts.
+    pub(super) since_ns: u64,
+    /// Only demands newer than this count.
+    pub(super) demand_since_ns: u64,
+    /// The shortest silence.
+    pub(super) floor: Duration,
+}
+
+/// Whether those who wait are enough, and for long enough, to be weighed at all. Cheap, and seldom true of a server that
+/// lives.
+pub(super) fn observed(
+    settings: &DetectorSettings,
+    layer: &Layer,
+    measure: &Measure,
+    now_ns: u64,
+) -> Option<Silence> {
+    // A layer that has never shown life says nothing by being silent: it may not be its way to answer (one-way UDP).
+    if layer.progress_ns == 0 || layer.last_ns <= measure.demand_since_ns {
+        return None;
+    }
+    let first_ns = begun(layer).next()?.max(measure.since_ns);
+    let lasted = Duration::from_nanos(now_ns.saturating_sub(first_ns));
+    let clients = layer.networks.count_ones();
+    let enough = lasted >= measure.floor && clients >= settings.clients;
+    enough.then_some(Silence { lasted, clients, attempts: layer.attempts, weight: 0.0 })
+}
+
+/// Those who wait; a time from before the last proof of life is the rest of an update under way.
+fn begun(layer: &Layer) -> impl Iterator<Item = u64> {
+    layer.beginnings().iter().copied().filter(|&since_ns| since_ns >= layer.progress_ns)
+}
+
+/// The weight of what was observed. `unanswered` is the share of demands that never get an answer.
+pub(super) fn weigh(
+    settings: &DetectorSettings,
+    layer: &Layer,
+    waits: &Waits,
+    unanswered: f64,
+    measure: &Measure,
+    now_ns: u64,
+) -> f64 {
+    let time = Duration::from_nanos(now_ns.saturating_sub(layer.progress_ns)).as_secs_f64();
+    let real = believable(waits, layer.attempts, time);
+    let thinned = thinned(waits, layer.attempts, time);
+    let one = |since_ns: u64| {
+        let age = Duration::from_nanos(now_ns.saturating_sub(since_ns.max(measure.since_ns)));
+        let unanswered = unanswered + (1.0 - unanswered) * waits.survival(age);
+        let alive = (unanswered / thinned).clamp(settings.loss, 1.0);
+        -(1.0 - real + real * alive).ln()
+    };
+    begun(layer).map(one).sum()
+}
+
+/// The share of demands that may be from clients who want an answer: where far more ask than are ever answered, it is a
+/// flood, and most of it never will be. Clients who ask again after a second may double the number.
+fn believable(waits: &Waits, attempts: u32, time: f64) -> f64 {
+    const AGAIN: f64 = 2.0;
+    let expected = waits.most_answers_per_second() * time;
+    let envelope = AGAIN * expected + 2.0 * (waits.burstiness() * expected).sqrt() + 1.0;
+    (envelope / f64::from(attempts.max(1))).min(1.0)
+}
+
+/// The share of the usual demand that is left: it might be just those whose answers always take long.
+fn thinned(waits: &Waits, attempts: u32, time: f64) -> f64 {
+    let usual = waits.demands_per_second() * time;
+    let now = f64::from(attempts.max(1));
+    if usual > now { now / usual } else { 1.0 }
+}
+
+/// Weights from which on a suspicion is weak, and strong.
+///
+/// A server starts a new test with every answer at most. With `rate` answers a second the weak threshold leaves
+/// `false_alarms` suspicions an hour (Ville's bound times the number of tests).
+pub(super) fn thresholds(settings: &DetectorSettings, rate: f64) -> (f64, f64) {
+    const HOUR: f64 = 3600.0;
+    let weak = (HOUR * rate.max(1.0) / settings.false_alarms).ln();
+    (weak, (settings.phi * std::f64::consts::LN_10).max(weak))
+}
+
+/// The shortest silence of a layer as a time before now.
+pub(super) fn is_within(time_ns: u64, floor: Duration, now_ns: u64) -> bool {
+    now_ns.saturating_sub(time_ns) <= nanos(floor)
+}

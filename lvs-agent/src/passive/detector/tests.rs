@@ -1,0 +1,442 @@
+//! The detector as a whole, with invented states and times.
+#![expect(clippy::large_types_passed_by_value, reason = "tables of states read better so")]
+
+use bytemuck::Zeroable as _;
+use lvs_common::{Again, Latencies};
+use proptest::prelude::*;
+
+use super::*;
+
+const ID: ServerId = ServerId(3);
+const MS: u64 = 1_000_000;
+const SECOND: u64 = 1_000 * MS;
+/// When the invented silence begins: the last proof of life.
+const START: u64 = 1_000 * SECOND;
+
+fn settings() -> DetectorSettings {
+    DetectorSettings::default()
+}
+
+fn view(state: ServerState) -> View {
+    View { id: ID, sight: Sight::Whole, state }
+}
+
+/// A detector that has seen `rate` answers a second for two minutes before [`START`], each within `wait`, on both layers.
+fn experienced(rate: u32, wait: Duration) -> Detector {
+    let mut detector = Detector::new(settings());
+    teach(&mut detector, &[ID], rate, rate, wait);
+    detector
+}
+
+fn teach(detector: &mut Detector, ids: &[ServerId], demands: u32, answers: u32, wait: Duration) {
+    let bucket = Latencies::bucket_of(nanos(wait));
+    let mut counters = ServerCounters::zeroed();
+    for second in 0..=120 {
+        for &id in ids {
+            detector.learn(id, &counters, START - (120 - second) * SECOND);
+        }
+        counters.syn += u64::from(demands);
+        counters.requests += u64::from(demands);
+        counters.handshake.buckets[bucket] += answers;
+        counters.response.buckets[bucket] += answers;
+    }
+}
+
+/// `count` networks begin to wait, the first `gap` after the last proof of life, then one every `gap`.
+fn waiting(count: u32, gap: u64) -> lvs_common::Layer {
+    waiting_after(START, count, gap)
+}
+
+fn waiting_after(progress_ns: u64, count: u32, gap: u64) -> lvs_common::Layer {
+    let mut layer = lvs_common::Layer { progress_ns, ..lvs_common::Layer::zeroed() };
+    for number in 0..count {
+        let at_ns = progress_ns + gap * u64::from(number + 1);
+        if let Some(since_ns) = layer.since_ns.get_mut(number as usize) {
+            *since_ns = at_ns;
+            layer.waiting += 1;
+        }
+        layer.networks |= 1_u64.checked_shl(number).unwrap_or(1);
+        layer.last_ns = at_ns;
+        layer.attempts += 1;
+    }
+    layer
+}
+
+fn listener(layer: lvs_common::Layer) -> ServerState {
+    ServerState { listener: layer, ..ServerState::zeroed() }
+}
+
+fn application(layer: lvs_common::Layer) -> ServerState {
+    ServerState { application: layer, ..ServerState::zeroed() }
+}
+
+fn refused(refusals: u32, since: u64, last: u64) -> ServerState {
+    ServerState { refusals, refused_since_ns: since, refused_last_ns: last, ..ServerState::zeroed() }
+}
+
+fn unreachable(unreachables: u32, last: u64) -> ServerState {
+    ServerState { unreachables, unreachable_last_ns: last, ..ServerState::zeroed() }
+}
+
+fn again(flows: u32, clients: u32, since: u64, last: u64) -> ServerState {
+    let networks = (1_u64 << clients) - 1;
+    let again = Again { networks, since_ns: since, last_ns: last, segments: flows, flows };
+    ServerState { again, ..ServerState::zeroed() }
+}
+
+fn look(detector: &mut Detector, state: ServerState, now_ns: u64) -> Option<Finding> {
+    detector.look(&view(state), || 64, now_ns)
+}
+
+/// Strength and layer of a suspicion.
+fn suspicion(finding: Option<Finding>) -> Option<(Strength, Layer)> {
+    match finding {
+        Some(Finding::Suspicion(suspicion)) => Some((suspicion.strength, suspicion.layer)),
+        _ => None,
+    }
+}
+
+#[test]
+fn one_look_at_a_server_with_near_clients() {
+    let weak = Some((Strength::Weak, Layer::Host));
+    let strong = Some((Strength::Strong, Layer::Host));
+    let slow = Some((Strength::Strong, Layer::Application));
+    let gap = 20 * MS;
+    let never = lvs_common::Layer { progress_ns: 0, ..waiting(16, gap) };
+    let cases = [
+        ("nobody waits", listener(waiting(0, gap)), 9_999, None),
+        ("three networks", listener(waiting(3, gap)), 9_999, None),
+        ("four networks", listener(waiting(4, gap)), 85, weak),
+        ("five networks", listener(waiting(5, gap)), 105, strong),
+        ("many within the floor", listener(waiting(40, MS)), 50, None),
+        ("it has never shown life", listener(never), 9_999, None),
+        ("requests of many networks", application(waiting(8, gap)), 225, slow),
+        ("the same within the floor", application(waiting(8, gap)), 215, None),
+        ("refused once", refused(1, START, START), 0, weak),
+        ("refused three times", refused(3, START, START + 9 * MS), 9, strong),
+        ("unreachable once", unreachable(1, START), 0, weak),
+        ("unreachable twice", unreachable(2, START), 0, strong),
+        ("sent again by three", again(3, 3, START, START + 90 * MS), 100, None),
+        ("sent again by five", again(5, 5, START, START + 90 * MS), 100, weak),
+        ("sent again by eight", again(8, 8, START, START + 90 * MS), 100, strong),
+        ("sent again by half of the flows", again(32, 5, START, START + 90 * MS), 100, strong),
+        ("that was a while ago", again(8, 8, START, START + 90 * MS), 900, None),
+    ];
+    for (name, state, after_ms, expected) in cases {
+        let mut detector = experienced(50, Duration::from_millis(1));
+        assert_eq!(suspicion(look(&mut detector, state, START + after_ms * MS)), expected, "{name}");
+    }
+}
+
+#[test]
+fn far_clients_are_waited_for() {
+    let mut detector = experienced(50, Duration::from_millis(199));
+    let state = listener(waiting(16, 20 * MS));
+    assert_eq!(look(&mut detector, state, START + 200 * MS), None, "no client has waited for 200 ms yet");
+    assert!(suspicion(look(&mut detector, state, START + 400 * MS)).is_some());
+}
+
+#[test]
+fn evidence_has_words_and_numbers() {
+    let mut detector = experienced(50, Duration::from_millis(1));
+    let Some(Finding::Suspicion(found)) =
+        look(&mut detector, listener(waiting(7, 20 * MS)), START + 232 * MS)
+    else {
+        panic!("seven networks wait");
+    };
+    let words =
+        "no progress for 212 ms while 7 client networks sent 7 SYNs; usual wait 1.0 ms, 99 % below 1.0 ms";
+    assert_eq!(found.evidence.to_string(), words);
+}
+
+#[test]
+fn who_lives_otherwise_is_overloaded_not_dead() {
+    let now = START + 400 * MS;
+    let queue_full = ServerState {
+        application: lvs_common::Layer { progress_ns: now - 5 * MS, ..lvs_common::Layer::zeroed() },
+        ..listener(waiting(16, 20 * MS))
+    };
+    let mut detector = experienced(50, Duration::from_millis(1));
+    let found = look(&mut detector, queue_full, now);
+    assert!(matches!(found, Some(Finding::Overloaded { .. })), "{found:?}");
+    assert_eq!(look(&mut detector, queue_full, now + MS), None, "once is enough");
+    let answered_before = ServerState {
+        application: lvs_common::Layer { progress_ns: START + 30 * MS, ..lvs_common::Layer::zeroed() },
+        ..queue_full
+    };
+    let found = look(&mut experienced(50, Duration::from_millis(1)), answered_before, now);
+    assert!(suspicion(found).is_some(), "an answer that was on its way");
+}
+
+#[test]
+fn a_flood_is_no_silence_but_a_server_that_lags_behind_its_siblings_is() {
+    let ids: Vec<ServerId> = (0..4).rev().map(ServerId).collect();
+    let mut detector = Detector::new(settings());
+    detector.set_services([ids.clone()]);
+    teach(&mut detector, &ids, 5_000, 50, Duration::from_millis(1));
+    let flooded = ServerState {
+        listener: lvs_common::Layer { networks: u64::MAX, attempts: 2_000, ..waiting(16, MS) },
+        ..ServerState::zeroed()
+    };
+    let view = View { id: ids[3], sight: Sight::Half, state: flooded };
+    assert_eq!(detector.look(&view, || 0, START + 400 * MS), None);
+    // The others go on.
+    let mut counters = ServerCounters::zeroed();
+    counters.syn = 121 * 5_000 + 4_000;
+    counters.handshake.buckets[Latencies::bucket_of(MS)] = 120 * 50 + 40;
+    for &id in &ids[..3] {
+        detector.learn(id, &counters, START + 800 * MS);
+    }
+    let Some(Finding::Suspicion(found)) = detector.look(&view, || 0, START + 800 * MS) else {
+        panic!("120 handshakes of its siblings and none of its own");
+    };
+    assert_eq!(found.layer, Layer::Host);
+    assert!(matches!(found.evidence, Evidence::Outpaced { siblings: 120, .. }), "{:?}", found.evidence);
+}
+
+#[test]
+fn a_suspicion_is_raised_once_and_may_grow() {
+    let mut detector = experienced(50, Duration::from_millis(1));
+    let at = |ms: u64| START + ms * MS;
+    let hung = |listener: u32| ServerState {
+        application: waiting(8, 20 * MS),
+        listener: waiting(listener, 20 * MS),
+        ..ServerState::zeroed()
+    };
+    let found: Vec<_> = [(0, 225), (0, 235), (4, 245), (4, 255), (5, 265), (5, 275)]
+        .into_iter()
+        .map(|(clients, ms)| suspicion(look(&mut detector, hung(clients), at(ms))))
+        .collect();
+    let expected = [
+        Some((Strength::Strong, Layer::Application)),
+        None,
+        Some((Strength::Weak, Layer::Host)),
+        None,
+        Some((Strength::Strong, Layer::Host)),
+        None,
+    ];
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn a_failed_neighbour_is_a_strong_suspicion_at_once() {
+    let mut detector = Detector::new(settings());
+    let strong = Some((Strength::Strong, Layer::Host));
+    assert_eq!(suspicion(detector.neighbour_failed(ID, START)), strong);
+    assert_eq!(detector.neighbour_failed(ID, START + MS), None, "it is being probed");
+    detector.observe(ID, Observation::Cleared(Layer::Host), START + 2 * MS);
+    assert_eq!(detector.neighbour_failed(ID, START + 3 * MS), None, "a probe has just succeeded");
+    assert_eq!(suspicion(detector.neighbour_failed(ID, START + 2 * SECOND)), strong);
+    detector.observe(ID, Observation::Down, START + 3 * SECOND);
+    assert_eq!(detector.neighbour_failed(ID, START + 9 * SECOND), None, "it is down already");
+}
+
+#[test]
+fn a_cleared_server_is_left_alone_for_longer_each_time() {
+    let mut detector = Detector::new(settings());
+    let mut now = START;
+    for pause in [250, 500, 1000, 2000, 4000, 5000, 5000] {
+        assert!(look(&mut detector, refused(3, now, now), now).is_some(), "before a pause of {pause} ms");
+        detector.observe(ID, Observation::Cleared(Layer::Host), now);
+        let later = now + (pause - 1) * MS;
+        assert_eq!(look(&mut detector, refused(3, now, later), later), None, "within {pause} ms");
+        now += pause * MS;
+    }
+    now += 20 * SECOND;
+    assert!(look(&mut detector, refused(3, now, now), now).is_some());
+    detector.observe(ID, Observation::Cleared(Layer::Host), now);
+    now += 250 * MS;
+    assert!(look(&mut detector, refused(3, now, now), now).is_some(), "what was long ago is forgotten");
+}
+
+#[test]
+fn a_host_that_answers_says_nothing_of_its_application() {
+    let mut detector = experienced(50, Duration::from_millis(1));
+    assert!(suspicion(look(&mut detector, refused(1, START, START), START)).is_some());
+    detector.observe(ID, Observation::Cleared(Layer::Host), START + MS);
+    let hung = application(waiting(8, 20 * MS));
+    let found = suspicion(look(&mut detector, hung, START + 225 * MS));
+    assert_eq!(found, Some((Strength::Strong, Layer::Application)));
+    detector.observe(ID, Observation::Cleared(Layer::Application), START + 226 * MS);
+    assert_eq!(look(&mut detector, hung, START + 470 * MS), None);
+}
+
+#[test]
+fn evidence_from_before_a_clearing_does_not_count_again() {
+    for old in [
+        refused(3, START, START),
+        unreachable(2, START),
+        listener(waiting(16, MS)),
+        again(9, 9, START, START),
+    ] {
+        let mut detector = experienced(50, Duration::from_millis(1));
+        assert!(look(&mut detector, old, START + 100 * MS).is_some());
+        detector.observe(ID, Observation::Cleared(Layer::Host), START + 101 * MS);
+        assert_eq!(look(&mut detector, old, START + 400 * MS), None);
+        assert_eq!(look(&mut detector, old, START + 60 * SECOND), None);
+    }
+}
+
+#[test]
+fn a_server_that_is_down_is_not_suspected_until_it_is_up_again() {
+    let mut detector = Detector::new(settings());
+    detector.observe(ID, Observation::Down, START);
+    assert_eq!(look(&mut detector, refused(9, START, START + MS), START + MS), None);
+    detector.observe(ID, Observation::Up, START + 2 * MS);
+    assert_eq!(look(&mut detector, refused(9, START, START + MS), START + 3 * MS), None, "old evidence");
+    assert!(look(&mut detector, refused(9, START, START + 4 * MS), START + 4 * MS).is_some());
+}
+
+#[test]
+fn what_was_not_probed_may_be_raised_again() {
+    let mut detector = Detector::new(settings());
+    assert!(look(&mut detector, refused(3, START, START), START).is_some());
+    assert_eq!(look(&mut detector, refused(3, START, START), START + MS), None);
+    detector.not_probed(ID);
+    assert!(look(&mut detector, refused(3, START, START), START + 2 * MS).is_some());
+}
+
+#[test]
+fn a_director_that_stood_still_starts_to_count_anew() {
+    let tick = Duration::from_millis(10);
+    let silent = listener(waiting(16, MS));
+    let mut detector = experienced(50, Duration::from_millis(1));
+    assert_eq!(detector.tick(tick, START), None, "the first tick is not late");
+    assert_eq!(detector.tick(tick, START + 29 * MS), None, "a little late is nothing");
+    assert_eq!(detector.tick(tick, START + 129 * MS), Some(Duration::from_millis(90)));
+    assert_eq!(look(&mut detector, silent, START + 129 * MS), None);
+    assert_eq!(detector.tick(tick, START + 139 * MS), None);
+    assert_eq!(look(&mut detector, silent, START + 178 * MS), None);
+    assert!(look(&mut detector, silent, START + 179 * MS).is_some(), "50 ms that somebody listened to");
+}
+
+#[test]
+fn an_application_that_was_cleared_again_and_again_is_believed_in_the_end() {
+    // Clients that talk and never wait for a response look like this for ever.
+    let mut detector = experienced(5, Duration::from_millis(20));
+    let mut now = START;
+    let mut raised = 0;
+    while now < START + 3600 * SECOND {
+        let state = application(waiting_after(now, 16, 20 * MS));
+        now += SECOND;
+        if look(&mut detector, state, now).is_some() {
+            raised += 1;
+            detector.observe(ID, Observation::Cleared(Layer::Application), now);
+        }
+    }
+    assert!((1..60).contains(&raised), "{raised} times in an hour");
+}
+
+prop_compose! {
+    /// Any state at all, with sensible times.
+    fn states()(
+        networks in any::<u64>(),
+        attempts in 0_u32..2_000,
+        gaps in proptest::collection::vec(0..50 * MS, 0..=16),
+        progress in prop_oneof![Just(0), START - SECOND..START],
+    ) -> lvs_common::Layer {
+        let mut layer = lvs_common::Layer { progress_ns: progress, ..lvs_common::Layer::zeroed() };
+        let mut at_ns = START;
+        for (since_ns, gap) in layer.since_ns.iter_mut().zip(&gaps) {
+            at_ns += gap;
+            *since_ns = at_ns;
+            layer.last_ns = at_ns;
+            layer.waiting += 1;
+        }
+        layer.networks = if gaps.is_empty() { 0 } else { networks | 1 };
+        layer.attempts = if gaps.is_empty() { 0 } else { attempts.max(layer.waiting) };
+        layer
+    }
+}
+
+proptest! {
+    /// No demand, no suspicion; none within the floor, none of a single network or fewer than asked for.
+    #[test]
+    fn silence_needs_time_and_clients(
+        layer in states(),
+        after in 0..10 * SECOND,
+        half in any::<bool>(),
+        rate in 1_u32..1_000,
+    ) {
+        let mut detector = experienced(rate, Duration::from_millis(1));
+        let sight = if half { Sight::Half } else { Sight::Whole };
+        let view = View { id: ID, sight, state: listener(layer) };
+        if detector.look(&view, || 64, START + after).is_some() {
+            prop_assert!(layer.progress_ns > 0);
+            prop_assert!(layer.networks.count_ones() >= settings().clients);
+            prop_assert!(START + after >= layer.since_ns[0] + 50 * MS);
+        }
+    }
+
+    /// A proof of life at any time ends the doubt about its layer, whatever was before.
+    #[test]
+    fn a_proof_of_life_ends_all_doubt(layer in states(), after in 0..10 * SECOND, rate in 1_u32..1_000) {
+        let proved = lvs_common::Layer { progress_ns: START + after, ..lvs_common::Layer::zeroed() };
+        for state in [listener(proved), application(proved)] {
+            let mut detector = experienced(rate, Duration::from_millis(1));
+            look(&mut detector, listener(layer), START + after);
+            detector.not_probed(ID);
+            prop_assert_eq!(look(&mut detector, state, START + after), None);
+        }
+    }
+
+    /// More networks that wait, for longer, never make a suspicion weaker.
+    #[test]
+    fn monotone_in_evidence(
+        layer in states(),
+        after in 0..5 * SECOND,
+        earlier in 0..100 * MS,
+        wait_ms in prop_oneof![Just(1_u64), Just(50), Just(200)],
+    ) {
+        let strength = |layer: lvs_common::Layer, now: u64| {
+            let mut detector = experienced(50, Duration::from_millis(wait_ms));
+            suspicion(look(&mut detector, listener(layer), now)).map(|(strength, _)| strength)
+        };
+        let now = START + after;
+        let before = strength(layer, now);
+        let mut older = layer;
+        older.since_ns.iter_mut().for_each(|since_ns| *since_ns = since_ns.saturating_sub(earlier).max(START - MS));
+        prop_assert!(strength(older, now) >= before, "older");
+        let mut more = layer;
+        if (1..16).contains(&layer.waiting) {
+            more.since_ns[layer.waiting as usize] = layer.last_ns;
+            more.waiting += 1;
+            more.networks = (layer.networks << 1) | 1 | layer.networks;
+        }
+        prop_assert!(strength(more, now) >= before, "one more");
+    }
+
+    /// Only differences of times matter.
+    #[test]
+    fn time_shift_changes_nothing(layer in states(), after in 0..5 * SECOND, shift in 0..1_000_000 * SECOND) {
+        let outcome = |shift: u64| {
+            let mut detector = Detector::new(settings());
+            let mut counters = ServerCounters::zeroed();
+            for second in 0..=60 {
+                detector.learn(ID, &counters, START + shift - (60 - second) * SECOND);
+                counters.syn += 50;
+                counters.handshake.buckets[5] += 50;
+            }
+            let mut layer = layer;
+            layer.since_ns.iter_mut().for_each(|since_ns| *since_ns += shift);
+            layer.last_ns += shift;
+            if layer.progress_ns > 0 {
+                layer.progress_ns += shift;
+            }
+            look(&mut detector, listener(layer), START + shift + after)
+        };
+        prop_assert_eq!(outcome(0), outcome(shift));
+    }
+
+    /// Whatever is usual, a server whose clients wait for four times that, at their usual rate, is found.
+    #[test]
+    fn a_clear_silence_is_found(rate in 4_u32..5_000, wait_ms in 1_u64..300) {
+        let mut detector = experienced(rate, Duration::from_millis(wait_ms));
+        let gap = SECOND / u64::from(rate);
+        let now = START + (4 * wait_ms * MS).max(50 * MS) + 16 * gap;
+        let count = u32::try_from((now - START) / gap).unwrap();
+        let state = listener(waiting(count.min(40), gap));
+        let found = suspicion(look(&mut detector, state, now));
+        prop_assert_eq!(found, Some((Strength::Strong, Layer::Host)));
+    }
+}

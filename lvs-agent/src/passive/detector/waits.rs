@@ -1,0 +1,286 @@
+//! What is usual on one layer of a server: how often it is asked, how often it answers, how long that takes.
+
+use std::time::Duration;
+
+use lvs_common::Latencies;
+
+use super::finding::Usual;
+
+/// How fast a change of the share of the unanswered is noticed: a flood must be known for what it is within seconds.
+const QUICK: Duration = Duration::from_secs(2);
+
+/// How many observations what is assumed beforehand weighs as much as.
+const ASSUMED: f64 = 4.0;
+
+/// What is assumed of a server before it has shown how it answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Assumption {
+    /// Within a second or so, as a kernel anywhere in the world does.
+    Kernel,
+    /// Whenever it likes.
+    Nothing,
+}
+
+impl Assumption {
+    /// The share of answers that take longer than `age`.
+    fn survival(self, age: Duration) -> f64 {
+        /// Nothing is expected of a stranger sooner.
+        const PATIENCE: f64 = 0.25;
+        match self {
+            Self::Kernel => (PATIENCE / age.as_secs_f64()).powf(1.5).min(1.0),
+            Self::Nothing => 1.0,
+        }
+    }
+}
+
+/// Totals, as counted since the programs were loaded.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Totals {
+    /// How many asked.
+    pub(super) demands: u64,
+    /// How long each of those waited who got an answer.
+    pub(super) answers: Latencies,
+}
+
+/// One layer of one server.
+#[derive(Clone, Debug)]
+pub(super) struct Waits {
+    assumption: Assumption,
+    last: Option<(Totals, u64)>,
+    slow: Window,
+    quick: Window,
+    /// Answers by how long they took, forgotten like `slow`.
+    buckets: [f64; Latencies::BUCKETS],
+    /// Squares of the differences from the expected number of answers, and the sum of those numbers.
+    scatter: (f64, f64),
+}
+
+/// Sums that forget exponentially.
+#[derive(Clone, Copy, Debug, Default)]
+struct Window {
+    demands: f64,
+    answers: f64,
+    seconds: f64,
+}
+
+impl Window {
+    fn add(&mut self, demands: f64, answers: f64, seconds: f64, kept: f64) {
+        self.demands = self.demands * kept + demands;
+        self.answers = self.answers * kept + answers;
+        self.seconds = self.seconds * kept + seconds;
+    }
+
+    fn per_second(&self, sum: f64) -> f64 {
+        if self.seconds > 0.0 { sum / self.seconds } else { 0.0 }
+    }
+
+    fn unanswered(&self) -> f64 {
+        (self.demands - self.answers).max(0.0) / (self.demands + ASSUMED)
+    }
+}
+
+impl Waits {
+    pub(super) fn new(assumption: Assumption) -> Self {
+        Self {
+            assumption,
+            last: None,
+            slow: Window::default(),
+            quick: Window::default(),
+            buckets: [0.0; Latencies::BUCKETS],
+            scatter: (0.0, 0.0),
+        }
+    }
+
+    /// Takes in what was counted up to `now_ns`; returns how many answers there were since the last time.
+    ///
+    /// A time in which some ask and nobody is answered is left open (`None`) until somebody is: if the server is dead, its
+    /// death must not become what is usual.
+    pub(super) fn learn(&mut self, totals: &Totals, memory: Duration, now_ns: u64) -> Option<u64> {
+        let Some((last, since_ns)) = self.last else {
+            self.last = Some((*totals, now_ns));
+            return Some(0);
+        };
+        let fresh = totals.answers.since(&last.answers);
+        let (demands, answers) = (totals.demands.wrapping_sub(last.demands), fresh.total());
+        if answers == 0 && demands > 0 {
+            return None;
+        }
+        let seconds = Duration::from_nanos(now_ns.saturating_sub(since_ns)).as_secs_f64();
+        self.last = Some((*totals, now_ns));
+        self.fold(real(demands), real(answers), seconds, memory);
+        for (bucket, count) in self.buckets.iter_mut().zip(fresh.buckets) {
+            *bucket += f64::from(count);
+        }
+        Some(answers)
+    }
+
+    /// Lets the counters run on without learning from them.
+    pub(super) fn skip(&mut self, totals: &Totals, now_ns: u64) {
+        self.last = Some((*totals, now_ns));
+    }
+
+    fn fold(&mut self, demands: f64, answers: f64, seconds: f64, memory: Duration) {
+        let kept = (-seconds / memory.as_secs_f64()).exp();
+        if self.slow.seconds > 1.0 {
+            let expected = self.answers_per_second() * seconds;
+            self.scatter.0 = self.scatter.0 * kept + (answers - expected).powi(2);
+            self.scatter.1 = self.scatter.1 * kept + expected;
+        }
+        self.slow.add(demands, answers, seconds, kept);
+        self.quick.add(demands, answers, seconds, (-seconds / QUICK.as_secs_f64()).exp());
+        for bucket in &mut self.buckets {
+            *bucket *= kept;
+        }
+    }
+
+    /// A suspicion was wrong: these waited without reason to be alarmed.
+    pub(super) fn forgive(&mut self, waiting: u32) {
+        self.slow.demands += f64::from(waiting);
+        self.quick.demands += f64::from(waiting);
+    }
+
+    /// The share of demands that never get an answer, as far as can be told now: spoofed SYNs, clients that give up.
+    pub(super) fn unanswered(&self) -> f64 {
+        self.slow.unanswered().max(self.quick.unanswered())
+    }
+
+    /// Answers a second, over the whole memory.
+    pub(super) fn answers_per_second(&self) -> f64 {
+        self.slow.per_second(self.slow.answers)
+    }
+
+    /// Demands a second, over the whole memory.
+    pub(super) fn demands_per_second(&self) -> f64 {
+        self.slow.per_second(self.slow.demands)
+    }
+
+    /// Answers a second, now or over the whole memory, whichever is more.
+    pub(super) fn most_answers_per_second(&self) -> f64 {
+        self.answers_per_second().max(self.quick.per_second(self.quick.answers))
+    }
+
+    /// How many times more the number of answers scatters than that of independent clients would: variance over mean.
+    pub(super) fn burstiness(&self) -> f64 {
+        const MOST: f64 = 100.0;
+        let (squares, expected) = self.scatter;
+        if expected > 0.0 { (squares / expected).clamp(1.0, MOST) } else { 1.0 }
+    }
+
+    /// The share of answers that take longer than `age`, of all that come at all. Never below the truth by the width of
+    /// a bucket.
+    pub(super) fn survival(&self, age: Duration) -> f64 {
+        let from = Latencies::bucket_of(u64::try_from(age.as_nanos()).unwrap_or(u64::MAX));
+        let later: f64 = self.buckets[from..].iter().sum();
+        let all = self.known();
+        (later + ASSUMED * self.assumption.survival(age)) / (all + ASSUMED)
+    }
+
+    fn known(&self) -> f64 {
+        self.buckets.iter().sum()
+    }
+
+    /// The usual wait, once a few were seen.
+    pub(super) fn usual(&self) -> Option<Usual> {
+        const ENOUGH: f64 = 3.0;
+        let all = self.known();
+        if all < ENOUGH {
+            return None;
+        }
+        let below = |share: f64| {
+            let mut sum = 0.0;
+            let reaches = |count: &f64| {
+                sum += count;
+                sum >= all * share
+            };
+            let bucket = self.buckets.iter().position(reaches)?;
+            Latencies::upper_bound_ns(bucket).map(Duration::from_nanos)
+        };
+        let longest = Latencies::upper_bound_ns(Latencies::BUCKETS - 2).map(Duration::from_nanos);
+        Some(Usual { half: below(0.5).or(longest)?, nearly_all: below(0.99) })
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts of a tenth of a second are far below 2^52")]
+fn real(count: u64) -> f64 {
+    count as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytemuck::Zeroable as _;
+
+    const MEMORY: Duration = Duration::from_mins(2);
+    const MS: u64 = 1_000_000;
+
+    /// Learns for `seconds`, ten times each: `demands` and `answers` that took `ns`, each time.
+    fn steady(waits: &mut Waits, totals: &mut Totals, seconds: u64, demands: u64, answers: u32, ns: u64) {
+        let start = waits.last.map_or(0, |(_, at)| at);
+        for step in 1..=seconds * 10 {
+            totals.demands += demands;
+            totals.answers.buckets[Latencies::bucket_of(ns)] += answers;
+            waits.learn(totals, MEMORY, start + step * 100 * MS);
+        }
+    }
+
+    fn known(demands: u64, answers: u32, ns: u64) -> (Waits, Totals) {
+        let mut waits = Waits::new(Assumption::Kernel);
+        let mut totals = Totals { demands: 0, answers: Latencies::zeroed() };
+        waits.learn(&totals, MEMORY, 0);
+        steady(&mut waits, &mut totals, 60, demands, answers, ns);
+        (waits, totals)
+    }
+
+    #[test]
+    fn rates_and_times_are_learned() {
+        let (waits, _) = known(5, 5, MS);
+        assert!((waits.answers_per_second() - 50.0).abs() < 0.1, "{}", waits.answers_per_second());
+        assert!(waits.unanswered() < 0.001);
+        assert!(waits.burstiness() < 1.01);
+        assert!(waits.survival(Duration::from_micros(900)) > 0.99);
+        assert!(waits.survival(Duration::from_millis(2)) < 0.01);
+        let usual = waits.usual().expect("three thousand were seen");
+        assert!((1_000..2_000).contains(&usual.half.as_micros()), "{usual:?}");
+    }
+
+    #[test]
+    fn of_a_stranger_nothing_is_expected_soon() {
+        let (kernel, nothing) = (Waits::new(Assumption::Kernel), Waits::new(Assumption::Nothing));
+        for (ms, at_most, at_least) in [(200, 1.0, 1.0), (1_000, 0.2, 0.05), (4_000, 0.02, 0.0)] {
+            let survival = kernel.survival(Duration::from_millis(ms));
+            assert!((at_least..=at_most).contains(&survival), "{ms} ms: {survival}");
+            assert!((nothing.survival(Duration::from_millis(ms)) - 1.0).abs() < f64::EPSILON);
+        }
+        assert_eq!(kernel.usual(), None);
+    }
+
+    #[test]
+    fn silence_is_not_learned_but_a_flood_is_within_seconds() {
+        let (mut waits, mut totals) = known(5, 5, MS);
+        steady(&mut waits, &mut totals, 10, 5, 0, MS);
+        assert!(waits.unanswered() < 0.001, "nobody was answered: that is left open");
+        let (mut waits, mut totals) = known(5, 5, MS);
+        steady(&mut waits, &mut totals, 2, 500, 5, MS);
+        assert!(waits.unanswered() > 0.9, "{}", waits.unanswered());
+        assert!((waits.answers_per_second() - 50.0).abs() < 0.1);
+    }
+
+    #[test]
+    fn what_was_skipped_is_never_learned() {
+        let (mut waits, mut totals) = known(5, 5, MS);
+        totals.demands += 100_000;
+        waits.skip(&totals, 70_000 * MS);
+        steady(&mut waits, &mut totals, 1, 5, 5, MS);
+        assert!(waits.unanswered() < 0.001);
+    }
+
+    #[test]
+    fn bursts_scatter() {
+        let (mut waits, mut totals) = known(5, 5, MS);
+        for _ in 0..30 {
+            steady(&mut waits, &mut totals, 1, 50, 50, MS);
+            steady(&mut waits, &mut totals, 9, 1, 1, MS);
+        }
+        assert!(waits.burstiness() > 10.0, "{}", waits.burstiness());
+    }
+}

@@ -1,0 +1,26 @@
+//! Compares how fast checkers take a failed server out of the table. `cargo xtask bench failover` runs it in a VM.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use lvs_tests::{
+    contest::{ContestOptions, compare},
+    warn,
+};
+
+/// Compares how fast checkers take a failed server out of the kernel's IPVS table, and how much they ask for that
+#[derive(Debug, Parser)]
+struct Arguments {
+    #[command(flatten)]
+    options: ContestOptions,
+}
+
+fn main() -> ExitCode {
+    match compare(&Arguments::parse().options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            warn(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}

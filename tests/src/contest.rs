@@ -1,0 +1,327 @@
+//! How fast a checker takes a failed server out of the table, and how much it asks for that: this project's agent, and
+//! keepalived at its fastest setting, in the same lab.
+
+use std::{
+    env,
+    fmt::Write as _,
+    fs,
+    io::{self, Write as _},
+    net::SocketAddr,
+    path::PathBuf,
+    process::{Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use tempfile::TempDir;
+
+use crate::{
+    agent::Agent,
+    agent_config::AgentConfig,
+    agent_log::EventKind,
+    client::{Load, LoadPlan},
+    clock::Moment,
+    director::prepare_ipvs,
+    fault::Fault,
+    lab::Lab,
+    layout::{Family, Layout, Method, Numbers, PORT},
+    namespace::Namespace,
+    process::{self, Process},
+    requests::Outcome,
+    table::same_server,
+    wait,
+    watch::TableWatch,
+};
+
+/// The variable that names keepalived's program, and the one with the libraries that it needs.
+const KEEPALIVED: [&str; 2] = ["LVS_KEEPALIVED", "LVS_KEEPALIVED_LIBRARIES"];
+/// How long a slow machine may take until every server has served.
+const SERVING_LIMIT: Duration = Duration::from_mins(1);
+/// Whoever has not noticed a fault by now never will.
+const NEVER: Duration = Duration::from_secs(6);
+/// Traffic without a fault, over which probes are counted.
+const HEALTHY: Duration = Duration::from_secs(5);
+/// Faults are not to strike always at the same moment of a checker's round.
+const PHASE: Duration = Duration::from_millis(137);
+
+/// The faults of the table's columns.
+const FAULTS: [Fault; 4] = [Fault::ProcessKilled, Fault::PortFiltered, Fault::LinkDown, Fault::ProcessHung];
+
+/// What is compared
+#[derive(Clone, Debug, clap::Args)]
+pub struct ContestOptions {
+    /// How often each fault strikes
+    #[arg(long, default_value_t = 3)]
+    pub runs: u32,
+    /// New connections a second
+    #[arg(long, default_value_t = 100.0)]
+    pub rate: f64,
+    /// How many real servers
+    #[arg(long, default_value_t = 4)]
+    pub servers: u8,
+}
+
+/// One who checks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Checker {
+    Agent,
+    Keepalived,
+}
+
+/// A running checker. Dropping it ends it.
+enum Running {
+    Agent(Box<Agent>),
+    Keepalived { _process: Process, _folder: TempDir },
+}
+
+/// What came of a fault, in ms after it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Times {
+    suspicion: Option<f64>,
+    table: Option<f64>,
+}
+
+/// One row of the table.
+struct Row {
+    name: String,
+    faults: Vec<Vec<Times>>,
+    probes: f64,
+}
+
+/// Runs all of it and prints the table.
+pub fn compare(options: &ContestOptions) -> Result<()> {
+    let mut rows = Vec::new();
+    let checkers = [Some(Checker::Agent), env::var_os(KEEPALIVED[0]).map(|_| Checker::Keepalived)];
+    for checker in checkers.into_iter().flatten() {
+        for method in Method::ALL {
+            rows.push(row(options, checker, method)?);
+        }
+    }
+    tell(&table_of(options, &rows))
+}
+
+fn row(options: &ContestOptions, checker: Checker, method: Method) -> Result<Row> {
+    let name = match checker {
+        Checker::Agent => format!("lvs-agent, {method}"),
+        Checker::Keepalived => format!("keepalived, {method}"),
+    };
+    let layout = Layout::new(method).servers(options.servers);
+    let mut match_ = Match::start(checker, &layout, options.rate)?;
+    let probes = match_.probes_per_second()?;
+    let mut faults = Vec::new();
+    let mut strikes = 0..;
+    for fault in FAULTS {
+        let mut times = Vec::new();
+        for number in (0..options.runs).filter_map(|_| strikes.next()) {
+            let seen = match_.strike(fault, number)?;
+            tell(&format!("{name}, {fault}: suspected {}, out {}", one(seen.suspicion), one(seen.table)))?;
+            times.push(seen);
+        }
+        faults.push(times);
+    }
+    Ok(Row { name, faults, probes })
+}
+
+/// A lab with a checker at work.
+struct Match {
+    load: Load,
+    watch: TableWatch,
+    checker: Running,
+    lab: Lab,
+}
+
+impl Match {
+    fn start(checker: Checker, layout: &Layout, rate: f64) -> Result<Self> {
+        let lab = Lab::build(layout)?;
+        let director = &lab.network.director;
+        prepare_ipvs(director)?;
+        count_probes(director, &lab.addresses())?;
+        let checker = match checker {
+            Checker::Agent => {
+                let config = AgentConfig::http(layout, &lab.addresses()).to_toml()?;
+                let mut agent = Agent::start(director, &config)?;
+                agent.wait_until_ready()?;
+                Running::Agent(Box::new(agent))
+            }
+            Checker::Keepalived => keepalived(director, layout, &lab.addresses())?,
+        };
+        let watch = TableWatch::start(director)?;
+        let load = Load::start(&lab.network.clients, LoadPlan::paced(rate).to(&[layout.service()]))?;
+        let running = Self { load, watch, checker, lab };
+        running.wait_until_serving()?;
+        Ok(running)
+    }
+
+    fn wait_until_serving(&self) -> Result<()> {
+        let since = Moment::now();
+        wait::until_true("every server to be in the table and to serve", SERVING_LIMIT, || {
+            let table = self.watch.table()?;
+            Ok(self.lab.servers.iter().all(|server| {
+                let answered = Outcome::Answered(server.name.clone());
+                table.is_in_everywhere(server.address())
+                    && self.load.count(|request| request.started >= since && request.outcome == answered) > 2
+            }))
+        })
+        .with_context(|| self.diagnosis())
+    }
+
+    fn diagnosis(&self) -> String {
+        match &self.checker {
+            Running::Agent(agent) => agent.diagnosis(),
+            Running::Keepalived { .. } => "keepalived".to_owned(),
+        }
+    }
+
+    fn probes_per_second(&self) -> Result<f64> {
+        let director = &self.lab.network.director;
+        let (before, since) = (counted_probes(director)?, Moment::now());
+        thread::sleep(HEALTHY);
+        let (after, until) = (counted_probes(director)?, Moment::now());
+        Ok((after - before) / until.since(since).as_secs_f64())
+    }
+
+    /// The fault at one server, and its repair.
+    fn strike(&mut self, fault: Fault, number: u32) -> Result<Times> {
+        let server = number as usize % self.lab.servers.len();
+        let armed = fault.arm(&self.lab.network.switch, &self.lab.servers[server])?;
+        self.wait_until_serving()?;
+        thread::sleep(PHASE * (number % 8));
+        let at = armed.strike()?;
+        let address = self.lab.servers[server].address();
+        let out = |watch: &TableWatch| -> Result<_> {
+            let history = watch.history()?;
+            Ok(history.into_iter().find(|seen| seen.at >= at && seen.table.is_out(address)))
+        };
+        while out(&self.watch)?.is_none() && Moment::now().since(at) < NEVER {
+            thread::sleep(Duration::from_millis(20));
+        }
+        let table = out(&self.watch)?.map(|seen| seen.at.ms_after(at));
+        let suspicion = self.suspicion_since(at, address);
+        fault.heal(&self.lab.network.switch, &mut self.lab.servers[server])?;
+        self.wait_until_serving()?;
+        Ok(Times { suspicion, table })
+    }
+
+    fn suspicion_since(&self, at: Moment, server: SocketAddr) -> Option<f64> {
+        let Running::Agent(agent) = &self.checker else { return None };
+        let events = agent.events();
+        let mut against = events.iter().filter(|event| {
+            event.at >= at
+                && event.server.is_some_and(|suspect| same_server(suspect, server))
+                && matches!(event.kind, EventKind::Suspicion { .. })
+        });
+        against.next().map(|event| event.at.ms_after(at))
+    }
+}
+
+/// Counts what the director itself, not a client through it, sends to the servers. A tunnel's packets are the
+/// director's own as well, but neither TCP nor ICMP.
+fn count_probes(director: &Namespace, servers: &[SocketAddr]) -> Result<()> {
+    let own = Numbers::of(Family::V4).director;
+    let servers = servers.iter().map(|server| server.ip().to_string()).collect::<Vec<_>>().join(", ");
+    let script = format!(
+        "table inet contest {{ counter probes {{ }}; chain output {{ type filter hook output priority 0; \
+         ip saddr {own} ip daddr {{ {servers} }} meta l4proto {{ tcp, icmp }} counter name probes; }}; }}\n"
+    );
+    process::run(director, &["nft", "-f", "-"], &script).map(drop)
+}
+
+fn counted_probes(director: &Namespace) -> Result<f64> {
+    let text = process::run(director, &["nft", "list", "counter", "inet", "contest", "probes"], "")?;
+    let number = text.split_whitespace().skip_while(|word| *word != "packets").nth(1);
+    Ok(number.with_context(|| format!("no number of packets in: {text}"))?.parse()?)
+}
+
+/// keepalived, at the shortest times that it takes.
+fn keepalived(director: &Namespace, layout: &Layout, servers: &[SocketAddr]) -> Result<Running> {
+    let [program, libraries] = KEEPALIVED.map(env::var_os);
+    let program = PathBuf::from(program.context("no keepalived")?);
+    let kind = match layout.method {
+        Method::Masquerade => "NAT",
+        Method::DirectRoute => "DR",
+        Method::Tunnel(_) => "TUN",
+    };
+    let server = |server: &SocketAddr| {
+        let ip = server.ip();
+        format!(
+            "  real_server {ip} {PORT} {{\n    weight 1\n    TCP_CHECK {{\n      connect_timeout 0.1\n      \
+             retry 1\n      delay_before_retry 0.05\n      warmup 0\n    }}\n  }}\n"
+        )
+    };
+    let vip = layout.service().ip();
+    let servers = servers.iter().map(server).collect::<Vec<_>>().concat();
+    let text = format!(
+        "virtual_server {vip} {PORT} {{\n  delay_loop 0.1\n  lb_algo rr\n  lb_kind {kind}\n  protocol TCP\n{servers}}}\n"
+    );
+    let folder = tempfile::Builder::new().prefix("lvs-lab-").tempdir()?;
+    let at = |name: &str| folder.path().join(name);
+    fs::write(at("keepalived.conf"), text)?;
+    let mut command = Command::new(program);
+    command.args(["--dont-fork", "--log-console", "--check"]);
+    command.arg("--use-file").arg(at("keepalived.conf"));
+    command.arg("--pid").arg(at("pid")).arg("--checkers_pid").arg(at("checkers_pid"));
+    if let Some(libraries) = libraries {
+        command.env("LD_LIBRARY_PATH", libraries);
+    }
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let process = Process::start(director, "keepalived", &mut command)?;
+    Ok(Running::Keepalived { _process: process, _folder: folder })
+}
+
+fn table_of(options: &ContestOptions, rows: &[Row]) -> String {
+    let ContestOptions { runs, rate, servers } = options;
+    let mut text = format!(
+        "\n{servers} servers, {rate} new connections/s, {runs} runs of each; ms from the fault: to the suspicion → to \
+         the kernel's table,\nmin/median/max; probe packets/s from the director to all servers\n\n\
+         | checker | killed | filtered | powered off | hung | probes/s |\n|---|---|---|---|---|---|\n"
+    );
+    for row in rows {
+        text += &format!("| {}", row.name);
+        for times in &row.faults {
+            let suspicion = spread(times.iter().map(|times| times.suspicion));
+            let table = spread(times.iter().map(|times| times.table));
+            let arrow = suspicion.map(|suspicion| format!("{suspicion} → ")).unwrap_or_default();
+            // Writing to a string can't fail.
+            write!(text, " | {arrow}{}", table.unwrap_or_else(|| "never".to_owned())).unwrap_or_default();
+        }
+        writeln!(text, " | {:.0} |", row.probes).unwrap_or_default();
+    }
+    text
+}
+
+/// `least/median/greatest` in whole ms; with a note if some are missing, `None` if all are.
+fn spread(times: impl Iterator<Item = Option<f64>>) -> Option<String> {
+    let all: Vec<_> = times.collect();
+    let mut known: Vec<f64> = all.iter().flatten().copied().collect();
+    known.sort_by(f64::total_cmp);
+    let median = known.get(known.len().saturating_sub(1) / 2)?;
+    let text = format!("{:.0}/{median:.0}/{:.0}", known.first()?, known.last()?);
+    let missing = all.len() - known.len();
+    Some(if missing == 0 { text } else { format!("{text} ({missing} × never)") })
+}
+
+fn one(time: Option<f64>) -> String {
+    time.map_or_else(|| "never".to_owned(), |ms| format!("after {ms:.1} ms"))
+}
+
+fn tell(words: &str) -> Result<()> {
+    Ok(writeln!(io::stdout(), "{words}")?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spread_tells_what_is_missing() {
+        for (times, expected) in [
+            (vec![], None),
+            (vec![None, None], None),
+            (vec![Some(3.0), Some(1.0), Some(2.0)], Some("1/2/3")),
+            (vec![Some(3.2), None], Some("3/3/3 (1 × never)")),
+        ] {
+            assert_eq!(spread(times.into_iter()).as_deref(), expected);
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! A server that answers late, or not always: visible, but no reason to take it out.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use lvs_tests::{
+    agent::metric,
+    director::prepare_ipvs,
+    fault::Fault,
+    lab::Lab,
+    layout::Method,
+    say,
+    scene::{Scene, Setting},
+    watch::changes,
+};
+
+/// Long enough for several suspicions, if there were any.
+const TIME: Duration = Duration::from_secs(8);
+
+/// A scene whose first server has had this fault all the time.
+fn since_ever(method: Method, fault: Fault) -> Result<Scene> {
+    let mut setting = Setting::new(method).distance(Duration::from_millis(1));
+    // An HTTP check of such a server takes longer than it may, and rightly fails.
+    setting.config = setting.config.check_by_connect();
+    let lab = Lab::build(&setting.layout)?;
+    prepare_ipvs(&lab.network.director)?;
+    fault.arm(&lab.network.switch, &lab.servers[0])?.strike()?;
+    Scene::in_lab(lab, &setting)
+}
+
+#[test]
+#[ignore = "needs root, IPVS and the agent: cargo xtask test"]
+fn a_slow_server_stays_and_its_slowness_is_in_the_metrics() -> Result<()> {
+    for method in Method::ALL {
+        let mut scene = since_ever(method, Fault::Slow)?;
+        scene.pass(TIME)?;
+        assert_eq!(changes(&scene.history_since_healthy()?), [], "{}", scene.diagnosis());
+        let text = scene.agent.metrics()?;
+        let usual = |server: usize| {
+            let label = format!("server=\"{}\"", scene.lab.servers[server].address());
+            metric(&text, "lvs_passive_usual_wait_seconds", &[&label]).context("no usual wait")
+        };
+        let (slow, other) = (usual(0)?, usual(1)?);
+        say(&format!("{method}: usual wait of the slow server {slow:.3} s, of another {other:.3} s"));
+        assert!(slow > 0.4 && other < 0.1, "{slow} s and {other} s");
+    }
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs root, IPVS and the agent: cargo xtask test"]
+fn a_server_that_loses_a_tenth_of_its_packets_stays() -> Result<()> {
+    for method in Method::ALL {
+        let mut scene = since_ever(method, Fault::Lossy)?;
+        scene.pass(TIME)?;
+        assert_eq!(changes(&scene.history_since_healthy()?), [], "{}", scene.diagnosis());
+        let text = scene.agent.metrics()?;
+        let label = format!("server=\"{}\"", scene.lab.servers[0].address());
+        let again = metric(&text, "lvs_passive_syn_again_total", &[&label]).context("no SYNs sent again")?;
+        say(&format!("{method}: {again} SYNs to the lossy server were sent again, nobody was taken out"));
+        assert!(again > 0.0, "the loss is in the metrics");
+    }
+    Ok(())
+}
