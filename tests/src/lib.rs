@@ -26,6 +26,7 @@ pub mod http;
 pub mod lab;
 pub mod layout;
 pub mod leftovers;
+pub mod model;
 pub mod namespace;
 pub mod netlink;
 pub mod network;

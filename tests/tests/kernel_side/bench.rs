@@ -1,0 +1,88 @@
+//! Freshly loaded programs, run on one frame after another.
+
+use std::{env, fs};
+
+use aya::{
+    maps::{MapData, RingBuf},
+    programs::{TestRun as _, TestRunOptions},
+};
+use lvs_agent::passive::{KernelSide, Signals, Sizes};
+use lvs_common::{EGRESS, Edge, EdgeKind, INGRESS, ServerCounters, ServerId};
+use lvs_tests::{model::Way, packet::Frame};
+
+use crate::world::{SERVERS, World};
+
+/// `TC_ACT_UNSPEC`: the verdict is left to others.
+const PASS: u32 = u32::MAX;
+
+/// Out of the director, without a mark.
+pub(crate) const OUT: Way = Way::Out(0);
+
+/// The programs, which know the servers of a world.
+pub(crate) struct Bench {
+    pub(crate) kernel: KernelSide,
+    pub(crate) signals: Signals,
+    edges: RingBuf<MapData>,
+    after: Vec<u8>,
+}
+
+impl Bench {
+    pub(crate) fn new() -> Self {
+        Self::of(&World::default())
+    }
+
+    pub(crate) fn of(world: &World) -> Self {
+        let object = env::var_os("LVS_EBPF_OBJECT").expect("LVS_EBPF_OBJECT names the eBPF object file");
+        let object = fs::read(object).expect("the object file can be read");
+        let sizes = Sizes { servers: SERVERS, handshakes: 1024 };
+        let (mut kernel, signals) =
+            KernelSide::load_object(&object, sizes, 0).expect("programs load; that needs root");
+        for (key, id) in world.keys() {
+            kernel.watch(&key, ServerId(id)).unwrap();
+        }
+        let edges = kernel.take_edges().unwrap();
+        Self { kernel, signals, edges, after: Vec::new() }
+    }
+
+    /// Runs one program on one frame. It must leave the verdict and every byte alone.
+    pub(crate) fn run(&mut self, way: Way, frame: &Frame) {
+        let (program, mark) = match way {
+            Way::Out(mark) => (EGRESS, mark),
+            Way::In => (INGRESS, 0),
+        };
+        let bytes = &frame.bytes;
+        self.after.resize(bytes.len() + 64, 0);
+        let context = skb_with_mark(mark);
+        let options = TestRunOptions {
+            data_in: Some(bytes),
+            data_out: Some(&mut self.after),
+            ctx_in: Some(&context),
+            ..TestRunOptions::new()
+        };
+        let result = self.kernel.program(program).unwrap().test_run(options).expect("BPF_PROG_TEST_RUN");
+        assert_eq!(result.return_value, PASS, "the programs only watch");
+        let length = usize::try_from(result.data_size_out).unwrap();
+        assert_eq!(&self.after[..length], bytes, "the programs change nothing");
+    }
+
+    pub(crate) fn counters(&self, id: u32) -> ServerCounters {
+        self.signals.counters(ServerId(id))
+    }
+
+    /// The edges since the last call.
+    pub(crate) fn edges(&mut self) -> Vec<(u32, EdgeKind)> {
+        std::iter::from_fn(|| {
+            let record = self.edges.next()?;
+            let edge: Edge = bytemuck::pod_read_unaligned(&record);
+            Some((edge.server.0, EdgeKind::from_number(edge.kind).expect("a known kind")))
+        })
+        .collect()
+    }
+}
+
+/// A `__sk_buff` with only the mark set, its third field (`include/uapi/linux/bpf.h`).
+fn skb_with_mark(mark: u32) -> [u8; 192] {
+    let mut context = [0; 192];
+    context[8..12].copy_from_slice(&mark.to_ne_bytes());
+    context
+}
