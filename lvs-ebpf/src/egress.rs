@@ -134,7 +134,8 @@ fn see_acknowledgement(signal: &mut Signal, client: &Client, segment: &Transport
     let now = clock::coarse();
     let sampled = slot.is_held() || {
         let standing = handshake::acknowledged(signal, client, segment);
-        let established = standing == Standing::Completed || (standing == Standing::None && segment.payload > 0);
+        let established =
+            standing == Standing::Completed || (standing == Standing::None && segment.payload > 0);
         established && slot.take(client, segment, now)
     };
     if sampled {

@@ -11,7 +11,9 @@ pub(crate) fn opaque(number: usize) -> usize {
         let mut number = number;
         // SAFETY: a register is copied to itself. (With no instruction at all its line would be that of the next one
         // too, and the kernel refuses line information that says so.)
-        unsafe { core::arch::asm!("{0} = {0}", inout(reg) number, options(pure, nomem, nostack, preserves_flags)) };
+        unsafe {
+            core::arch::asm!("{0} = {0}", inout(reg) number, options(pure, nomem, nostack, preserves_flags))
+        };
         number
     };
     number

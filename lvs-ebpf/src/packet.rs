@@ -7,7 +7,10 @@ use core::mem::size_of;
 
 use aya_ebpf::programs::TcContext;
 
-use crate::{doubt::Doubt, opaque::{forget, opaque}};
+use crate::{
+    doubt::Doubt,
+    opaque::{forget, opaque},
+};
 
 /// How many VLAN tags in the packet are looked behind: a provider's and a customer's (IEEE 802.1ad). The outermost is
 /// usually not in the packet at all but beside it, in the kernel's metadata.
@@ -106,14 +109,8 @@ pub(crate) struct Transport {
 
 impl Transport {
     /// Room for a header.
-    pub(crate) const EMPTY: Self = Self {
-        source_port: 0,
-        destination_port: 0,
-        sequence: 0,
-        acknowledgement: 0,
-        flags: 0,
-        payload: 0,
-    };
+    pub(crate) const EMPTY: Self =
+        Self { source_port: 0, destination_port: 0, sequence: 0, acknowledgement: 0, flags: 0, payload: 0 };
 
     /// Whether all of `flags` are set.
     #[inline(always)]
@@ -313,7 +310,9 @@ fn extensions(ctx: &TcContext, first: u8, start: usize) -> Result<(u8, usize), D
         let extension: Extension = header(ctx, offset)?;
         let length = usize::from(extension.length);
         offset += match next {
-            protocol::FRAGMENT if extension.fragment & 0xfff8_u16.to_be() != 0 => return Err(Doubt::Fragment),
+            protocol::FRAGMENT if extension.fragment & 0xfff8_u16.to_be() != 0 => {
+                return Err(Doubt::Fragment);
+            }
             protocol::FRAGMENT => 8,
             protocol::AUTHENTICATION => (length + 2) * 4,
             _ => (length + 1) * 8,

@@ -223,9 +223,11 @@ fn tunnelled4(outer: &Ip, inner: &Ip, port: u16, mark: u32) -> Option<ServerId> 
     let address = inner.destination[3];
     find4(EndpointKind::Tunnel, inner.protocol, address, port, end)
         .or_else(|| find4(EndpointKind::Tunnel, inner.protocol, address, 0, end))
-        .or_else(|| {
-            if mark == 0 { None } else { find4(EndpointKind::TunnelMark, inner.protocol, mark, 0, end) }
-        })
+        .or_else(
+            || {
+                if mark == 0 { None } else { find4(EndpointKind::TunnelMark, inner.protocol, mark, 0, end) }
+            },
+        )
 }
 
 #[inline(never)]
@@ -267,7 +269,8 @@ fn find4(kind: EndpointKind, protocol: u8, address: u32, port: u16, link: u64) -
 fn find6(kind: EndpointKind, protocol: u8, address: Address, port: u16, link: [u32; 4]) -> Option<ServerId> {
     let [a, b, c, d] = address;
     let [e, f, g, h] = link;
-    let words = [words(a, b), words(c, d), head_without_address(port, protocol, kind), words(e, f), words(g, h)];
+    let words =
+        [words(a, b), words(c, d), head_without_address(port, protocol, kind), words(e, f), words(g, h)];
     // SAFETY: as in `find4`.
     let key = unsafe { &*(&raw const words).cast::<EndpointKey6>() };
     // SAFETY: as in `find4`.

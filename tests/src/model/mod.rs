@@ -187,7 +187,8 @@ impl Model {
     }
 
     fn answering(&self, address: IpAddr, port: u16, protocol: u8) -> Option<u32> {
-        let places = [Place::Address(address, port), Place::AddressMark(address, 0), Place::Address(address, 0)];
+        let places =
+            [Place::Address(address, port), Place::AddressMark(address, 0), Place::Address(address, 0)];
         self.first(&places, protocol)
     }
 

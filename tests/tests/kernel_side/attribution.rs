@@ -109,7 +109,10 @@ fn extension_headers_are_stepped_over() {
     check(rows.collect());
     let mut seven = all.to_vec();
     seven.push(Options(protocol::DESTINATION, 0));
-    check(vec![("one too many", OUT, with(&seven), None), ("a later fragment", OUT, with(&[Fragment(1)]), None)]);
+    check(vec![
+        ("one too many", OUT, with(&seven), None),
+        ("a later fragment", OUT, with(&[Fragment(1)]), None),
+    ]);
 }
 
 #[test]
@@ -165,10 +168,25 @@ fn ipip() {
         ("IPv4 in IPv6", OUT, inside6("192.0.2.80:80"), Some(TUNNELLED_4_IN_6)),
         ("IPv6 in IPv6", OUT, inside6("[2001:db8::80]:80"), Some(TUNNELLED_6_IN_6)),
         ("IPv6 in IPv6, a mark", Way::Out(MARK), inside6("[2001:db8::9]:80"), Some(TUNNELLED6_MARK)),
-        ("UDP inside", OUT, udp(client(), socket("192.0.2.80:53"), b"?").ipip(near(), far()).frame(), Some(TUNNELLED_UDP)),
-        ("options inside and outside", OUT, syn("192.0.2.80:80").ip_options(&[1; 8]).ipip(near(), far()).ip_options(&[1; 40]).frame(), Some(TUNNELLED)),
+        (
+            "UDP inside",
+            OUT,
+            udp(client(), socket("192.0.2.80:53"), b"?").ipip(near(), far()).frame(),
+            Some(TUNNELLED_UDP),
+        ),
+        (
+            "options inside and outside",
+            OUT,
+            syn("192.0.2.80:80").ip_options(&[1; 8]).ipip(near(), far()).ip_options(&[1; 40]).frame(),
+            Some(TUNNELLED),
+        ),
         ("a tag before", OUT, inside("192.0.2.80:80").vlan_tags(2), Some(TUNNELLED)),
-        ("a tunnel in a tunnel", OUT, syn("192.0.2.80:80").ipip(near(), far()).ipip(near(), far()).frame(), None),
+        (
+            "a tunnel in a tunnel",
+            OUT,
+            syn("192.0.2.80:80").ipip(near(), far()).ipip(near(), far()).frame(),
+            None,
+        ),
         ("to another end", OUT, syn("192.0.2.80:80").ipip(near(), near()).frame(), None),
         ("without a tunnel", OUT, tcp(client(), socket("10.0.1.1:80"), SYN).frame(), None),
         ("into the director", Way::In, inside("192.0.2.80:80"), None),
@@ -185,8 +203,18 @@ fn gre() {
         ("a checksum", OUT, inside(Gre { checksum: true, ..plain }), Some(TUNNELLED)),
         ("a key", OUT, inside(Gre { key: true, ..plain }), Some(TUNNELLED)),
         ("every field", OUT, inside(every), Some(TUNNELLED)),
-        ("IPv6 inside", OUT, syn("[2001:db8::80]:80").gre(near(), far(), every).frame(), Some(TUNNELLED_6_IN_4)),
-        ("IPv6 outside", OUT, syn("192.0.2.80:80").gre(near6(), far6(), plain).frame(), Some(TUNNELLED_4_IN_6)),
+        (
+            "IPv6 inside",
+            OUT,
+            syn("[2001:db8::80]:80").gre(near(), far(), every).frame(),
+            Some(TUNNELLED_6_IN_4),
+        ),
+        (
+            "IPv6 outside",
+            OUT,
+            syn("192.0.2.80:80").gre(near6(), far6(), plain).frame(),
+            Some(TUNNELLED_4_IN_6),
+        ),
         ("source routing", OUT, inside(plain).changed(34, &[0x40]), None),
         ("version 1", OUT, inside(plain).changed(35, &[1]), None),
         ("Ethernet inside", OUT, inside(plain).changed(36, &[0x65, 0x58]), None),
@@ -205,7 +233,12 @@ fn gue() {
         ("no header", OUT, inside(vip, Gue::Direct), Some(TUNNELLED)),
         ("IPv6 inside", OUT, inside("[2001:db8::80]:80", Gue::Header(1)), Some(TUNNELLED_6_IN_4)),
         ("IPv6 without a header", OUT, inside("[2001:db8::80]:80", Gue::Direct), Some(TUNNELLED_6_IN_4)),
-        ("IPv6 outside", OUT, syn(vip).gue((near6(), 61000).into(), (far6(), GUE_PORT).into(), Gue::Header(0)).frame(), Some(TUNNELLED_4_IN_6)),
+        (
+            "IPv6 outside",
+            OUT,
+            syn(vip).gue((near6(), 61000).into(), (far6(), GUE_PORT).into(), Gue::Header(0)).frame(),
+            Some(TUNNELLED_4_IN_6),
+        ),
         ("a control message", OUT, inside(vip, Gue::Control), None),
         ("another port", OUT, syn(vip).gue(near_port, (far(), 5556).into(), Gue::Header(0)).frame(), None),
     ]);

@@ -23,11 +23,16 @@ fn what_is_not_understood_is_let_pass_and_counted() {
     let syn6 = || tcp(client6(), server6(), SYN).packet();
     let tunnel = |to| tcp(client(), socket(to), SYN).packet().ipip(near(), far()).frame();
     let gue = udp((near(), 1).into(), (far(), GUE_PORT).into(), b"");
-    let control = tcp(client(), vip(), SYN).packet().gue((near(), 1).into(), (far(), GUE_PORT).into(), Gue::Control);
+    let control =
+        tcp(client(), vip(), SYN).packet().gue((near(), 1).into(), (far(), GUE_PORT).into(), Gue::Control);
     let seven = [Extension::Options(protocol::DESTINATION, 0); 7];
     let cases = [
         ("nobody's server", tcp(client(), socket("10.9.9.9:80"), SYN).frame(), nobody),
-        ("nobody's is not looked into", tcp(client(), socket("10.9.9.9:80"), SYN).frame().changed(packet::TCP_OFFSET, &[0]), nobody),
+        (
+            "nobody's is not looked into",
+            tcp(client(), socket("10.9.9.9:80"), SYN).frame().changed(packet::TCP_OFFSET, &[0]),
+            nobody,
+        ),
         ("ARP", syn().changed(12, &[0x08, 0x06]), other),
         ("an IPv4 header called IPv6", syn().changed(12, &[0x86, 0xdd]), malformed),
         ("OSPF", syn().changed(packet::IPV4_PROTOCOL, &[89]), other),
@@ -42,7 +47,11 @@ fn what_is_not_understood_is_let_pass_and_counted() {
         ("a length below the headers", syn().changed(packet::IPV4_TOTAL_LENGTH, &[0, 39]), malformed),
         ("a length beyond the frame", syn().changed(packet::IPV4_TOTAL_LENGTH, &[0, 41]), malformed),
         ("a length of zero", syn().changed(packet::IPV4_TOTAL_LENGTH, &[0, 0]), malformed),
-        ("IPv6: a length beyond the frame", syn6().frame().changed(packet::IPV6_PAYLOAD_LENGTH, &[0, 21]), malformed),
+        (
+            "IPv6: a length beyond the frame",
+            syn6().frame().changed(packet::IPV6_PAYLOAD_LENGTH, &[0, 21]),
+            malformed,
+        ),
         ("IPv6: a length of zero", syn6().frame().changed(packet::IPV6_PAYLOAD_LENGTH, &[0, 0]), malformed),
         ("seven extension headers", syn6().extensions(&seven).frame(), Doubts { extensions: 1, ..none }),
         ("IPv6: a later fragment", syn6().extensions(&[Extension::Fragment(9)]).frame(), fragment),
