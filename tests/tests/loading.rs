@@ -217,6 +217,27 @@ fn filters_of_a_killed_agent_are_replaced_and_no_packet_is_missed_or_counted_twi
 }
 
 #[test]
+fn programs_of_others_are_neither_removed_nor_in_the_way() {
+    if !uses_tcx() {
+        println!("before tcx a second agent takes the first one's place");
+        return;
+    }
+    with_device(|| {
+        let (mut first, first_signals) = small();
+        let (mut second, second_signals) = small();
+        first.attach(DEVICE)?;
+        second.attach(DEVICE)?;
+        ensure!(hanging()? == [2, 2], "{:?} hang", hanging()?);
+        let before = (seen(&first_signals), seen(&second_signals));
+        send(10)?;
+        ensure!((seen(&first_signals) - before.0, seen(&second_signals) - before.1) == (10, 10));
+        second.detach(DEVICE)?;
+        ensure!(hanging()? == [1, 1]);
+        Ok(())
+    });
+}
+
+#[test]
 fn a_qdisc_that_was_taken_away_comes_back() {
     if uses_tcx() {
         println!("tcx has no qdisc");
