@@ -143,6 +143,14 @@ impl Load {
         done.iter().filter(|request| wanted(request)).count()
     }
 
+    /// How many requests, sent since then, the server of this name has answered.
+    pub fn served_since(&self, server: &str, since: Moment) -> usize {
+        let done = self.shared.done.lock().unwrap_or_else(PoisonError::into_inner);
+        // In the order of their outcomes: what ended before then was not sent since.
+        let recent = done.iter().rev().take_while(|request| request.ended >= since);
+        recent.filter(|request| request.started >= since && request.outcome.server() == Some(server)).count()
+    }
+
     /// Starts no more requests, waits for the outcome of all, and gives them in the order of their starts.
     pub fn stop(&mut self) -> Result<Vec<Request>> {
         self.end()?;

@@ -28,7 +28,6 @@ use crate::{
     layout::{Family, Layout, Method, Numbers, PORT},
     namespace::Namespace,
     process::{self, Process},
-    requests::Outcome,
     table::same_server,
     wait,
     watch::TableWatch,
@@ -107,7 +106,7 @@ fn row(options: &ContestOptions, checker: Checker, method: Method) -> Result<Row
         Checker::Keepalived => format!("keepalived, {method}"),
     };
     let layout = Layout::new(method).servers(options.servers);
-    let mut match_ = Match::start(checker, &layout, options.rate)?;
+    let mut match_ = Match::start(checker, layout, options.rate)?;
     let probes = match_.probes_per_second()?;
     let mut faults = Vec::new();
     let mut strikes = 0..;
@@ -132,14 +131,14 @@ struct Match {
 }
 
 impl Match {
-    fn start(checker: Checker, layout: &Layout, rate: f64) -> Result<Self> {
-        let lab = Lab::build(layout)?;
+    fn start(checker: Checker, layout: Layout, rate: f64) -> Result<Self> {
+        let lab = Lab::build(&layout)?;
         let director = &lab.network.director;
         prepare_ipvs(director)?;
         count_probes(director, &lab.addresses())?;
         let checker = match checker {
             Checker::Agent => {
-                let config = AgentConfig::http(layout, &lab.addresses()).to_toml()?;
+                let config = AgentConfig::http(&layout, &lab.addresses()).to_toml()?;
                 let mut agent = Agent::start(director, &config)?;
                 agent.wait_until_ready()?;
                 Running::Agent(Box::new(agent))
@@ -158,9 +157,7 @@ impl Match {
         wait::until_true("every server to be in the table and to serve", SERVING_LIMIT, || {
             let table = self.watch.table()?;
             Ok(self.lab.servers.iter().all(|server| {
-                let answered = Outcome::Answered(server.name.clone());
-                table.is_in_everywhere(server.address())
-                    && self.load.count(|request| request.started >= since && request.outcome == answered) > 2
+                table.is_in_everywhere(server.address()) && self.load.served_since(&server.name, since) > 2
             }))
         })
         .with_context(|| self.diagnosis())
@@ -234,7 +231,7 @@ fn counted_probes(director: &Namespace) -> Result<f64> {
 }
 
 /// keepalived, at the shortest times that it takes.
-fn keepalived(director: &Namespace, layout: &Layout, servers: &[SocketAddr]) -> Result<Running> {
+fn keepalived(director: &Namespace, layout: Layout, servers: &[SocketAddr]) -> Result<Running> {
     let [program, libraries] = KEEPALIVED.map(env::var_os);
     let program = PathBuf::from(program.context("no keepalived")?);
     let kind = match layout.method {
@@ -277,7 +274,8 @@ fn table_of(options: &ContestOptions, rows: &[Row]) -> String {
          | checker | killed | filtered | powered off | hung | probes/s |\n|---|---|---|---|---|---|\n"
     );
     for row in rows {
-        text += &format!("| {}", row.name);
+        text += "| ";
+        text += &row.name;
         for times in &row.faults {
             let suspicion = spread(times.iter().map(|times| times.suspicion));
             let table = spread(times.iter().map(|times| times.table));

@@ -14,7 +14,6 @@ use crate::{
     lab::Lab,
     layout::{Layout, Method, PORT},
     observation::{Observation, Target},
-    requests::Outcome,
     wait,
     watch::{Seen, TableWatch},
 };
@@ -152,8 +151,7 @@ impl Scene {
     /// How many requests, sent since then, the server of this name has answered.
     #[must_use]
     pub fn served_since(&self, server: &str, since: Moment) -> usize {
-        let answered = Outcome::Answered(server.to_owned());
-        self.load.count(|request| request.started >= since && request.outcome == answered)
+        self.load.served_since(server, since)
     }
 
     /// Waits for a condition. An error tells the agent's log and the kernel's table.

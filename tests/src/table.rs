@@ -113,12 +113,12 @@ impl Table {
         found.all(|(_, found)| found.weight == 0)
     }
 
-    /// Whether a server has a weight in every service.
+    /// Whether a server, at whatever port, has a weight in every service.
     #[must_use]
     pub fn is_in_everywhere(&self, server: SocketAddr) -> bool {
         let has = |service: &Service| {
             let mut found = service.destinations.iter();
-            found.any(|found| same_server(found.server, server) && found.weight > 0)
+            found.any(|found| found.server.ip() == server.ip() && found.weight > 0)
         };
         self.services.iter().all(has)
     }

@@ -68,17 +68,23 @@ impl TableWatch {
 
     /// The states so far, each different from the one before; never empty.
     pub fn history(&self) -> Result<Vec<Seen>> {
-        if !self.shared.stop.load(Ordering::Relaxed)
-            && self.thread.as_ref().is_some_and(JoinHandle::is_finished)
-        {
-            bail!("the observer of the IPVS table has failed");
-        }
+        self.check()?;
         Ok(self.shared.lock().clone())
     }
 
     /// The present state.
     pub fn table(&self) -> Result<Table> {
-        self.history()?.pop().map(|seen| seen.table).context("the first look at the table")
+        self.check()?;
+        self.shared.lock().last().map(|seen| seen.table.clone()).context("the first look at the table")
+    }
+
+    /// An error if nobody looks any more.
+    fn check(&self) -> Result<()> {
+        let ended = self.thread.as_ref().is_some_and(JoinHandle::is_finished);
+        if ended && !self.shared.stop.load(Ordering::Relaxed) {
+            bail!("the observer of the IPVS table has failed");
+        }
+        Ok(())
     }
 
     fn end(&mut self) -> Result<()> {

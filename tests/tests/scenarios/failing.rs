@@ -14,9 +14,9 @@ use lvs_tests::{
 };
 
 /// Traffic before a fault.
-pub(crate) const HEALTHY: Duration = Duration::from_secs(2);
+pub(crate) const HEALTHY: Duration = Duration::from_millis(1500);
 /// Traffic after the edit.
-pub(crate) const AFTER: Duration = Duration::from_secs(2);
+pub(crate) const AFTER: Duration = Duration::from_millis(1200);
 /// What the regular check takes: three failures, a second apart, each of up to a second.
 pub(crate) const BY_CHECK: Duration = Duration::from_secs(8);
 
