@@ -2,6 +2,7 @@
 //!
 //! Needs root, and the object file that `LVS_EBPF_OBJECT` names; `cargo xtask test` sets both up. Where filters are
 //! replaced (before Linux 6.6) is only tested on such a kernel.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test: the panic is the message")]
 
 use std::{
     env, fs, mem,
