@@ -22,6 +22,8 @@ use lvs_common::{Doubts, EGRESS, INGRESS};
 use lvs_tests::namespace::Namespace;
 
 const DEVICE: &str = "v0";
+/// Packets sent while filters are replaced: enough for any machine, and an end in any case.
+const MOST: u64 = 5_000_000;
 
 fn load(sizes: Sizes) -> (KernelSide, Signals) {
     let object = env::var_os("LVS_EBPF_OBJECT").expect("LVS_EBPF_OBJECT names the eBPF object file");
@@ -188,8 +190,6 @@ fn filters_of_a_killed_agent_are_replaced_and_no_packet_is_missed_or_counted_twi
         println!("nothing to replace: tcx links go with the agent that made them");
         return;
     }
-    /// Enough for any machine, and an end in any case.
-    const MOST: u64 = 5_000_000;
     with_device(|| {
         let mut generations: Vec<_> = (0..6).map(|_| small()).collect();
         generations[0].0.attach(DEVICE)?;
