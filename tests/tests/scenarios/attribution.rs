@@ -134,7 +134,9 @@ fn a_server_of_two_services_fails_in_both() -> Result<()> {
                 seen.change.server.ip() == ip && seen.change.kind == ChangeKind::Weight(1, 0)
             })
         );
-        assert!(last <= ms(killed(method).table), "{last} ms\n{}", scene.diagnosis());
+        // Each service has half of the rate: what counts here is that both know.
+        let limit = if method.sees_answers() { 100.0 } else { 1000.0 };
+        assert!(last <= limit, "{last} ms\n{}", scene.diagnosis());
     }
     Ok(())
 }
