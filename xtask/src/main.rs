@@ -2,6 +2,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool talks to its user")]
 
 mod apt;
+mod bench;
 mod build;
 mod cache;
 mod demo;
@@ -74,6 +75,11 @@ enum Task {
         /// The command, run at the repository's root
         #[arg(last = true, required = true)]
         command: Vec<OsString>,
+    },
+    /// Measure
+    Bench {
+        #[command(subcommand)]
+        what: bench::Bench,
     },
     /// Run every check and test; the last line is their sum
     Test {
@@ -160,6 +166,7 @@ fn perform(task: Task) -> Result<ExitCode> {
         Task::Vm { machine, command } => {
             return vm::run_on_terminal(&cache, &machine.options()?, &command).map(exit_code);
         }
+        Task::Bench { what } => bench::bench(&what)?,
         Task::Test { long, kernels, only } => {
             let kernels = kernel::list(&kernels)?;
             let passed = test::test(&cache, &TestOptions { long, kernels, only })?;

@@ -9,6 +9,7 @@ mod interest;
 mod mapped;
 mod programs;
 mod targets;
+pub mod trace;
 
 pub use counted::Signals;
 pub use detector::{
