@@ -31,13 +31,15 @@ impl<W: Write> Recorder<W> {
 
     /// A server's state at `at_ns`.
     pub fn state(&mut self, at_ns: u64, id: ServerId, sight: Sight, state: &ServerState) -> io::Result<()> {
-        if self.states.insert(id, *state) == Some(*state) {
-            return Ok(());
-        }
         let sight = match sight {
             Sight::Whole => "whole",
             Sight::Half => "half",
+            // Nothing is claimed of it, so that there is nothing to play back.
+            Sight::CountedOnly(_) => return Ok(()),
         };
+        if self.states.insert(id, *state) == Some(*state) {
+            return Ok(());
+        }
         writeln!(self.out, "state {at_ns} {} {sight} {}", id.0, hexadecimal(state))
     }
 

@@ -207,7 +207,7 @@ fn detection_row(row: &Row, settings: &DetectorSettings, seed: u64) -> String {
 fn sight(sight: Sight) -> &'static str {
     match sight {
         Sight::Whole => "both ways",
-        Sight::Half => "one way",
+        Sight::Half | Sight::CountedOnly(_) => "one way",
     }
 }
 

@@ -222,7 +222,7 @@ impl World {
                 Sight::Half if comes_back => {
                     self.after(lan + connection.rtt, Event::Established(connection));
                 }
-                Sight::Half => {}
+                Sight::Half | Sight::CountedOnly(_) => {}
             }
             if comes_back && self.scenario.sight == Sight::Whole {
                 let answered = Connection { answered: true, ..connection };

@@ -88,7 +88,7 @@ impl Memory {
     pub(super) fn other_life_ns(state: &ServerState, sight: Sight) -> u64 {
         match sight {
             Sight::Whole => state.reply_ns,
-            Sight::Half => state.application.progress_ns,
+            Sight::Half | Sight::CountedOnly(_) => state.application.progress_ns,
         }
     }
 }
