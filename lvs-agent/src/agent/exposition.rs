@@ -6,7 +6,6 @@ use anyhow::Context as _;
 use lvs_common::{Doubts, ServerCounters, ServerId};
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge};
 use metrics_exporter_prometheus::{ExporterFuture, PrometheusBuilder};
-use tracing::debug;
 
 use super::decisions::Decisions;
 use crate::{
@@ -69,7 +68,7 @@ fn describe() {
 }
 
 /// The counters of a server, in the order of [`values`].
-const PASSIVE: [(&str, &str); 15] = [
+const PASSIVE: [(&str, &str); 18] = [
     ("lvs_passive_client_packets_total", "Packets from clients to the server"),
     ("lvs_passive_client_bytes_total", "Bytes from clients to the server"),
     ("lvs_passive_server_packets_total", "Packets from the server (masquerade only)"),
@@ -84,10 +83,13 @@ const PASSIVE: [(&str, &str); 15] = [
     ("lvs_passive_client_reset_total", "RSTs from clients on established connections"),
     ("lvs_passive_client_fin_total", "FINs from clients"),
     ("lvs_passive_server_fin_total", "FINs from the server (masquerade only)"),
-    ("lvs_passive_waits_total", "Waits from a first unanswered SYN to the next proof of life"),
+    ("lvs_passive_unreachable_total", "ICMP messages that call the server or its port unreachable"),
+    ("lvs_passive_requests_total", "Requests on sampled flows"),
+    ("lvs_passive_responses_total", "Responses on sampled flows"),
+    ("lvs_passive_sent_again_total", "Data segments sent again on sampled flows without progress in between"),
 ];
 
-fn values(counters: &ServerCounters) -> [u64; 15] {
+fn values(counters: &ServerCounters) -> [u64; 18] {
     let &ServerCounters {
         packets_in,
         bytes_in,
@@ -103,8 +105,13 @@ fn values(counters: &ServerCounters) -> [u64; 15] {
         client_reset,
         client_fin,
         server_fin,
-        wait_sum_ns: _,
-        waits,
+        unreachable,
+        requests,
+        responses,
+        sent_again,
+        handshake: _,
+        response: _,
+        spare: _,
     } = counters;
     [
         packets_in,
@@ -121,7 +128,10 @@ fn values(counters: &ServerCounters) -> [u64; 15] {
         client_reset,
         client_fin,
         server_fin,
-        waits,
+        unreachable,
+        requests,
+        responses,
+        sent_again,
     ]
 }
 
@@ -143,16 +153,13 @@ impl Passive {
                 counter!(*name, labels).absolute(value);
             }
             let state = signals.state(*id);
-            gauge!("lvs_passive_waiting_syns", labels).set(state.waiting_syns);
-            gauge!("lvs_passive_waiting_client_networks", labels).set(state.waiting_clients.count_ones());
+            gauge!("lvs_passive_waiting_syns", labels).set(state.listener.attempts);
+            gauge!("lvs_passive_waiting_client_networks", labels).set(state.listener.networks.count_ones());
             if let Some(usual) = detector.usual_wait(*id) {
                 gauge!("lvs_passive_usual_wait_seconds", labels).set(usual.as_secs_f64());
             }
         }
-        match signals.doubts() {
-            Ok(doubts) => publish_doubts(&doubts),
-            Err(error) => debug!("reading what was not attributed: {error}"),
-        }
+        publish_doubts(&signals.doubts());
     }
 }
 
@@ -160,19 +167,24 @@ fn publish_doubts(doubts: &Doubts) {
     let &Doubts {
         other_protocol,
         no_server,
+        unknown_tunnel,
         fragment,
         malformed,
         vlan,
+        extensions,
         edge_lost,
         handshake_lost,
         bad_server_id,
+        spare: _,
     } = doubts;
     for (reason, value) in [
         ("other-protocol", other_protocol),
         ("no-server", no_server),
+        ("unknown-tunnel", unknown_tunnel),
         ("fragment", fragment),
         ("malformed", malformed),
         ("vlan", vlan),
+        ("extensions", extensions),
         ("edge-lost", edge_lost),
         ("handshake-lost", handshake_lost),
         ("bad-server-id", bad_server_id),

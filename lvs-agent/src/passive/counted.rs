@@ -2,47 +2,54 @@
 
 use std::io;
 
-use aya::maps::{MapData, MapError, PerCpuArray};
-use bytemuck::{Zeroable as _, pod_read_unaligned};
-use lvs_common::{Doubts, ServerCounters, ServerId, ServerState};
+use aya::maps::MapData;
+use bytemuck::Zeroable as _;
+use lvs_common::{Doubts, Flow, ServerCounters, ServerId, ServerState};
 
 use super::mapped::MappedArray;
-
-type RawDoubts = [u8; size_of::<Doubts>()];
 
 /// Reads counters and signs of life. Cheap: memory of the kernel, mapped into this process.
 pub struct Signals {
     counters: MappedArray<ServerCounters>,
     states: MappedArray<ServerState>,
-    doubts: PerCpuArray<MapData, RawDoubts>,
+    flows: MappedArray<Flow>,
+    doubts: MappedArray<Doubts>,
     cpus: usize,
     servers: usize,
 }
 
+/// The maps that [`Signals`] reads.
+pub(super) struct SignalMaps {
+    pub(super) counters: MapData,
+    pub(super) states: MapData,
+    pub(super) flows: MapData,
+    pub(super) doubts: MapData,
+}
+
 impl Signals {
-    /// Views of the three maps, for `servers` ids on `cpus` possible CPUs.
-    pub(super) fn new(
-        counters: &MapData,
-        states: &MapData,
-        doubts: PerCpuArray<MapData, RawDoubts>,
-        cpus: usize,
-        servers: usize,
-    ) -> io::Result<Self> {
+    /// Views of the maps, for `servers` ids on `cpus` possible CPUs.
+    pub(super) fn new(maps: &SignalMaps, cpus: usize, servers: usize) -> io::Result<Self> {
         Ok(Self {
-            counters: MappedArray::new(counters.fd(), cpus * servers)?,
-            states: MappedArray::new(states.fd(), servers)?,
-            doubts,
+            counters: MappedArray::new(maps.counters.fd(), cpus * servers)?,
+            states: MappedArray::new(maps.states.fd(), servers)?,
+            flows: MappedArray::new(maps.flows.fd(), servers * Flow::EACH)?,
+            doubts: MappedArray::new(maps.doubts.fd(), cpus)?,
             cpus,
             servers,
         })
     }
 
+    /// How many ids there are.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.servers
+    }
+
     /// A server's counters, summed over CPUs; zeros for an id that isn't there.
     #[must_use]
     pub fn counters(&self, id: ServerId) -> ServerCounters {
-        let server = id.0 as usize;
-        (0..self.cpus)
-            .filter_map(|cpu| self.counters.get(cpu * self.servers + server))
+        self.entries(id)
+            .filter_map(|entry| self.counters.get(entry))
             .fold(ServerCounters::zeroed(), |sum, one| sum.plus(&one))
     }
 
@@ -52,12 +59,40 @@ impl Signals {
         self.states.get(id.0 as usize).unwrap_or_else(ServerState::zeroed)
     }
 
+    /// A server's sampled flows; slots that are free are left out.
+    pub fn flows(&self, id: ServerId) -> impl Iterator<Item = Flow> {
+        self.slots(id).filter_map(|slot| self.flows.get(slot)).filter(|flow| flow.tag != 0)
+    }
+
     /// What could not be attributed, summed over CPUs.
-    pub fn doubts(&self) -> Result<Doubts, MapError> {
-        let per_cpu = self.doubts.get(&0, 0)?;
-        Ok(per_cpu
-            .iter()
-            .map(|bytes| pod_read_unaligned::<Doubts>(bytes))
-            .fold(Doubts::zeroed(), |sum, one| sum.plus(&one)))
+    #[must_use]
+    pub fn doubts(&self) -> Doubts {
+        (0..self.cpus)
+            .filter_map(|cpu| self.doubts.get(cpu))
+            .fold(Doubts::zeroed(), |sum, one| sum.plus(&one))
+    }
+
+    /// Forgets all that was counted and seen of an id, before it is given to another server. No key may lead to it.
+    pub fn reset(&mut self, id: ServerId) {
+        for entry in self.entries(id) {
+            self.counters.set(entry, ServerCounters::zeroed());
+        }
+        self.states.set(id.0 as usize, ServerState::zeroed());
+        for slot in self.slots(id) {
+            self.flows.set(slot, Flow::zeroed());
+        }
+    }
+
+    /// Where an id's counters are, one entry for each CPU.
+    fn entries(&self, id: ServerId) -> impl Iterator<Item = usize> + use<> {
+        let (server, servers) = (id.0 as usize, self.servers);
+        // An id that isn't there would be another one's on the next CPU.
+        let cpus = if server < servers { self.cpus } else { 0 };
+        (0..cpus).map(move |cpu| cpu * servers + server)
+    }
+
+    fn slots(&self, id: ServerId) -> std::ops::Range<usize> {
+        let first = id.0 as usize * Flow::EACH;
+        first..first + Flow::EACH
     }
 }

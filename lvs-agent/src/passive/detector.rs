@@ -7,7 +7,7 @@
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
-use lvs_common::{ServerCounters, ServerId, ServerState};
+use lvs_common::{Latencies, ServerCounters, ServerId, ServerState};
 
 use crate::config::DetectorSettings;
 
@@ -119,8 +119,7 @@ pub enum Observation {
 /// One server's past.
 #[derive(Clone, Debug, Default)]
 struct Memory {
-    waits: u64,
-    wait_sum_ns: u64,
+    waits: Latencies,
     usual_ns: Option<f64>,
     /// The strength of the suspicion that is being probed.
     pending: Option<Strength>,
@@ -224,14 +223,16 @@ impl Memory {
     /// Takes in the waits that ended since the last look.
     #[expect(clippy::cast_precision_loss, reason = "waits are far below 2^52 ns, 52 days")]
     fn learn(&mut self, counters: &ServerCounters) {
-        let waits = counters.waits.wrapping_sub(self.waits);
-        let sum = counters.wait_sum_ns.wrapping_sub(self.wait_sum_ns);
-        self.waits = counters.waits;
-        self.wait_sum_ns = counters.wait_sum_ns;
+        let new = counters.handshake.since(&self.waits);
+        self.waits = counters.handshake;
+        let waits = new.total();
         if waits == 0 {
             return;
         }
-        let mean = sum as f64 / waits as f64;
+        let longest = |bucket| Latencies::upper_bound_ns(bucket).unwrap_or(1 << 33) as f64;
+        let sum: f64 =
+            new.buckets.iter().enumerate().map(|(bucket, &count)| f64::from(count) * longest(bucket)).sum();
+        let mean = sum / waits as f64;
         let kept = (-(waits as f64) / USUAL_WAIT_MEMORY).exp();
         self.usual_ns = Some(self.usual_ns.map_or(mean, |usual| mean + (usual - mean) * kept));
     }
@@ -262,25 +263,26 @@ fn silence(
     now_ns: u64,
 ) -> Option<(Strength, Evidence)> {
     let state = &view.state;
-    if state.waiting_since_ns == 0 || state.last_syn_ns <= memory.cleared_ns {
+    let waiting_since_ns = state.listener.waiting_since()?;
+    if state.listener.last_ns <= memory.cleared_ns {
         return None;
     }
     let floor = if view.half_seen { settings.silence_half_seen } else { settings.silence_masquerade };
     let usual = memory.usual();
     let threshold = usual.map_or(floor, |usual| floor.max(usual.mul_f64(settings.silence_factor)));
-    let since = state.waiting_since_ns.max(memory.cleared_ns).max(awake_ns);
+    let since = waiting_since_ns.max(memory.cleared_ns).max(awake_ns);
     let silence = Duration::from_nanos(now_ns.saturating_sub(since));
     if silence < threshold {
         return None;
     }
-    let clients = state.waiting_clients.count_ones();
-    let strength = match (clients >= settings.clients, state.waiting_syns) {
+    let clients = state.listener.networks.count_ones();
+    let strength = match (clients >= settings.clients, state.listener.attempts) {
         (true, _) => Strength::Strong,
         (false, 2..) => Strength::Weak,
         // A single SYN may just have been lost.
         (false, _) => return None,
     };
-    Some((strength, Evidence::Silent { silence, clients, syns: state.waiting_syns, usual }))
+    Some((strength, Evidence::Silent { silence, clients, syns: state.listener.attempts, usual }))
 }
 
 fn nanos(duration: Duration) -> u64 {
@@ -291,6 +293,7 @@ fn nanos(duration: Duration) -> u64 {
 mod tests {
     use super::*;
     use bytemuck::Zeroable as _;
+    use lvs_common::Layer;
     use proptest::prelude::*;
 
     const ID: ServerId = ServerId(3);
@@ -312,15 +315,23 @@ mod tests {
         View { id: ID, half_seen: false, counters: ServerCounters::zeroed(), state }
     }
 
+    fn waited(times: u32, ns: u64) -> ServerCounters {
+        let mut counters = ServerCounters::zeroed();
+        counters.handshake.buckets[Latencies::bucket_of(ns)] = times;
+        counters
+    }
+
     /// SYNs from `clients` networks wait since `since`, the newest from `last`.
     fn waiting(clients: u32, syns: u32, since: u64, last: u64) -> ServerState {
-        ServerState {
-            waiting_since_ns: since,
-            last_syn_ns: last,
-            waiting_clients: (1 << clients) - 1,
-            waiting_syns: syns,
-            ..ServerState::zeroed()
-        }
+        let listener = Layer {
+            networks: (1 << clients) - 1,
+            attempts: syns,
+            last_ns: last,
+            waiting: 1,
+            since_ns: [since; Layer::REMEMBERED],
+            ..Layer::zeroed()
+        };
+        ServerState { listener, ..ServerState::zeroed() }
     }
 
     fn refused(refusals: u32, since: u64, last: u64) -> ServerState {
@@ -359,25 +370,24 @@ mod tests {
 
     #[test]
     fn far_clients_set_their_own_scale() {
-        let counters = ServerCounters { waits: 100, wait_sum_ns: 100 * 50 * MS, ..ServerCounters::zeroed() };
+        let counters = waited(100, 50 * MS);
         let start = 1_000 * MS;
         let slow = View { counters, ..view(waiting(8, 8, start, start + 10 * MS)) };
         let mut detector = Detector::new(settings());
-        assert_eq!(detector.look(&slow, start + 390 * MS), None, "eight times 50 ms are not over");
+        assert_eq!(detector.look(&slow, start + 400 * MS), None, "eight times 50 ms are not over");
         let suspicion = detector.look(&slow, start + 410 * MS).expect("now they are");
         assert_eq!(
             suspicion.evidence.to_string(),
-            "no progress for 410 ms while 8 client networks sent 8 SYNs; usual wait 50.0 ms"
+            "no progress for 410 ms while 8 client networks sent 8 SYNs; usual wait 50.3 ms"
         );
     }
 
     #[test]
     fn one_lost_syn_does_not_move_the_scale_by_much() {
         let mut detector = Detector::new(settings());
-        let mut counters = ServerCounters { waits: 500, wait_sum_ns: 500 * MS, ..ServerCounters::zeroed() };
+        let mut counters = waited(500, MS);
         detector.look(&View { counters, ..view(ServerState::zeroed()) }, MS);
-        counters.waits += 1;
-        counters.wait_sum_ns += 1_000 * MS;
+        counters = counters.plus(&waited(1, 1_000 * MS));
         detector.look(&View { counters, ..view(ServerState::zeroed()) }, 2 * MS);
         let usual = detector.usual_wait(ID).expect("it has been measured");
         assert!(usual < Duration::from_millis(20), "{usual:?}");
@@ -462,13 +472,15 @@ mod tests {
             syns in any::<u32>(),
             half_seen in any::<bool>(),
         ) {
-            let state = ServerState {
-                waiting_since_ns: since,
-                last_syn_ns: last,
-                waiting_clients: bits,
-                waiting_syns: syns,
-                ..ServerState::zeroed()
+            let listener = Layer {
+                networks: bits,
+                attempts: syns,
+                last_ns: last,
+                waiting: u32::from(since > 0),
+                since_ns: [since; Layer::REMEMBERED],
+                ..Layer::zeroed()
             };
+            let state = ServerState { listener, ..ServerState::zeroed() };
             let view = View { half_seen, ..view(state) };
             let floor = if half_seen { 150 * MS } else { 60 * MS };
             if Detector::new(settings()).look(&view, after).is_some() {

@@ -1,11 +1,11 @@
-//! An eBPF array in this process's memory, read without system calls.
+//! An eBPF array in this process's memory, read and written without system calls.
 
 use std::{io, marker::PhantomData, os::fd::AsFd, os::fd::AsRawFd as _};
 
 use bytemuck::Pod;
 use memmap2::{MmapOptions, MmapRaw};
 
-/// A read-only view of a BPF array whose map has `BPF_F_MMAPABLE`.
+/// A view of a BPF array whose map has `BPF_F_MMAPABLE`.
 ///
 /// The kernel's programs go on writing while it is read: a value is a snapshot of words, each of them whole.
 #[derive(Debug)]
@@ -16,11 +16,12 @@ pub(super) struct MappedArray<T> {
 }
 
 impl<T: Pod> MappedArray<T> {
-    /// Maps the array behind `map`, which must have at least `len` entries of `T`.
+    /// Maps the array behind `map`, which must have at least `len` entries of `T`; or, if `T` is a byte, one entry of
+    /// `len` bytes.
     pub(super) fn new(map: impl AsFd, len: usize) -> io::Result<Self> {
-        assert!(size_of::<T>().is_multiple_of(8), "entries of a BPF array start at multiples of 8 bytes");
-        let memory =
-            MmapOptions::new().len(len * size_of::<T>()).map_raw_read_only(map.as_fd().as_raw_fd())?;
+        let size = size_of::<T>();
+        assert!(size == 1 || size.is_multiple_of(8), "entries of a BPF array start at multiples of 8 bytes");
+        let memory = MmapOptions::new().len(len * size).map_raw(map.as_fd().as_raw_fd())?;
         Ok(Self { memory, len, entry: PhantomData })
     }
 
@@ -31,5 +32,13 @@ impl<T: Pod> MappedArray<T> {
             // for which any bytes are a value. Volatile, because the kernel writes it at any time.
             unsafe { self.memory.as_ptr().cast::<T>().add(index).read_volatile() }
         })
+    }
+
+    /// Writes entry `index`; nothing happens past the end. A program that writes it at the same time may win.
+    pub(super) fn set(&mut self, index: usize, value: T) {
+        if index < self.len {
+            // SAFETY: as in `get`, and `&mut self` keeps this process's other threads away.
+            unsafe { self.memory.as_mut_ptr().cast::<T>().add(index).write_volatile(value) }
+        }
     }
 }

@@ -5,6 +5,7 @@
 
 mod counted;
 mod detector;
+mod interest;
 mod mapped;
 mod programs;
 mod targets;

@@ -11,10 +11,17 @@ use aya::{
     },
     util::{KernelVersion, nr_cpus},
 };
-use lvs_common::{DirectRouteKey, EGRESS, INGRESS, MAX_SERVERS, MasqueradeKey, ServerId, map};
+use lvs_common::{
+    COARSE_CLOCK, EGRESS, EndpointKey4, EndpointKey6, Flow, INGRESS, MAX_SERVERS, ServerId,
+    interest::INTERESTS, map,
+};
 use nix::errno::Errno;
 
-use super::{Signals, WireKey};
+use super::{Signals, WireKey, counted::SignalMaps, interest::Interest, mapped::MappedArray};
+
+/// [`Flow::EACH`] as the maps' sizes are counted.
+#[expect(clippy::cast_possible_truncation, reason = "64")]
+const FLOWS_EACH: u32 = Flow::EACH as u32;
 
 /// The object file, put here by the build script; empty where the agent was built without it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lvs-ebpf.o"));
@@ -103,8 +110,10 @@ pub struct Sizes {
 /// The loaded programs and the maps that the agent writes. Dropping it detaches everything.
 pub struct KernelSide {
     ebpf: Ebpf,
-    masquerade: HashMap<MapData, [u8; size_of::<MasqueradeKey>()], u32>,
-    direct_route: HashMap<MapData, [u8; size_of::<DirectRouteKey>()], u32>,
+    endpoints4: HashMap<MapData, [u8; size_of::<EndpointKey4>()], u32>,
+    endpoints6: HashMap<MapData, [u8; size_of::<EndpointKey6>()], u32>,
+    interest: Interest,
+    filter: MappedArray<u8>,
     attached: BTreeMap<String, Vec<(&'static str, SchedClassifierLinkId)>>,
 }
 
@@ -126,9 +135,12 @@ impl KernelSide {
         let entries = sizes.servers.saturating_mul(u32::try_from(cpus).unwrap_or(u32::MAX));
         let mut ebpf = EbpfLoader::new()
             .override_global(MAX_SERVERS, &sizes.servers, true)
+            .override_global(COARSE_CLOCK, &u8::from(has_coarse_clock()), true)
             .override_global(aya_log::LEVEL, &log_level, false)
-            .map_max_entries(map::MASQUERADE, sizes.servers)
-            .map_max_entries(map::DIRECT_ROUTE, sizes.servers)
+            .map_max_entries(map::ENDPOINTS4, sizes.servers)
+            .map_max_entries(map::ENDPOINTS6, sizes.servers)
+            .map_max_entries(map::FLOWS, sizes.servers.saturating_mul(FLOWS_EACH))
+            .map_max_entries(map::DOUBTS, u32::try_from(cpus).unwrap_or(u32::MAX))
             .map_max_entries(map::STATES, sizes.servers)
             .map_max_entries(map::COUNTERS, entries)
             .map_max_entries(map::HANDSHAKES, sizes.handshakes)
@@ -141,9 +153,13 @@ impl KernelSide {
                 .map_err(|error| PassiveError::Program { program: name, source: Box::new(error) })?;
         }
         let signals = signals(&mut ebpf, cpus, sizes.servers as usize)?;
-        let masquerade = writable(&mut ebpf, map::MASQUERADE)?;
-        let direct_route = writable(&mut ebpf, map::DIRECT_ROUTE)?;
-        Ok((Self { ebpf, masquerade, direct_route, attached: BTreeMap::new() }, signals))
+        let endpoints4 = writable(&mut ebpf, map::ENDPOINTS4)?;
+        let endpoints6 = writable(&mut ebpf, map::ENDPOINTS6)?;
+        let filter = MappedArray::new(array(&mut ebpf, map::INTEREST)?.fd(), INTERESTS)
+            .map_err(|source| PassiveError::System { what: "mapping the filter into memory", source })?;
+        let interest = Interest::default();
+        let attached = BTreeMap::new();
+        Ok((Self { ebpf, endpoints4, endpoints6, interest, filter, attached }, signals))
     }
 
     /// The stream of edges; `None` when it was taken before.
@@ -164,25 +180,33 @@ impl KernelSide {
     /// Lets packets with `key` count for `id`.
     pub fn watch(&mut self, key: &WireKey, id: ServerId) -> Result<(), PassiveError> {
         match key {
-            WireKey::Masquerade(key) => self
-                .masquerade
-                .insert(bytemuck::cast::<_, [u8; 8]>(*key), id.0, 0)
-                .map_err(at(map::MASQUERADE)),
-            WireKey::DirectRoute(key) => self
-                .direct_route
-                .insert(bytemuck::cast::<_, [u8; 12]>(*key), id.0, 0)
-                .map_err(at(map::DIRECT_ROUTE)),
+            WireKey::V4(key) => self
+                .endpoints4
+                .insert(bytemuck::cast::<_, [u8; 16]>(*key), id.0, 0)
+                .map_err(at(map::ENDPOINTS4)),
+            WireKey::V6(key) => self
+                .endpoints6
+                .insert(bytemuck::cast::<_, [u8; 40]>(*key), id.0, 0)
+                .map_err(at(map::ENDPOINTS6)),
+        }?;
+        // After the key, so that whoever passes the filter finds it.
+        if let Some((index, byte)) = self.interest.add(key) {
+            self.filter.set(index, byte);
         }
+        Ok(())
     }
 
     /// Lets packets with `key` count for nobody; fine if they already do.
     pub fn unwatch(&mut self, key: &WireKey) -> Result<(), PassiveError> {
+        if let Some((index, byte)) = self.interest.remove(key) {
+            self.filter.set(index, byte);
+        }
         let (removed, name) = match key {
-            WireKey::Masquerade(key) => {
-                (self.masquerade.remove(&bytemuck::cast::<_, [u8; 8]>(*key)), map::MASQUERADE)
+            WireKey::V4(key) => {
+                (self.endpoints4.remove(&bytemuck::cast::<_, [u8; 16]>(*key)), map::ENDPOINTS4)
             }
-            WireKey::DirectRoute(key) => {
-                (self.direct_route.remove(&bytemuck::cast::<_, [u8; 12]>(*key)), map::DIRECT_ROUTE)
+            WireKey::V6(key) => {
+                (self.endpoints6.remove(&bytemuck::cast::<_, [u8; 40]>(*key)), map::ENDPOINTS6)
             }
         };
         match removed {
@@ -233,6 +257,11 @@ fn needs_clsact() -> bool {
     KernelVersion::current().is_ok_and(|version| version < KernelVersion::new(6, 6, 0))
 }
 
+/// `bpf_ktime_get_coarse_ns` came with Linux 5.11 (commit d05512618056).
+fn has_coarse_clock() -> bool {
+    KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(5, 11, 0))
+}
+
 /// A filter on a clsact qdisc outlives the process that made it: leftovers go by their program's name. The qdisc itself
 /// stays at the end, because others may use it by then.
 fn prepare_clsact(device: &str) -> Result<(), PassiveError> {
@@ -262,15 +291,18 @@ fn is_there(error: &tc::TcError) -> bool {
 }
 
 fn signals(ebpf: &mut Ebpf, cpus: usize, servers: usize) -> Result<Signals, PassiveError> {
-    let doubts = take(ebpf, map::DOUBTS)?.try_into().map_err(at(map::DOUBTS))?;
-    let counters = array(take(ebpf, map::COUNTERS)?, map::COUNTERS)?;
-    let states = array(take(ebpf, map::STATES)?, map::STATES)?;
-    Signals::new(&counters, &states, doubts, cpus, servers)
+    let maps = SignalMaps {
+        counters: array(ebpf, map::COUNTERS)?,
+        states: array(ebpf, map::STATES)?,
+        flows: array(ebpf, map::FLOWS)?,
+        doubts: array(ebpf, map::DOUBTS)?,
+    };
+    Signals::new(&maps, cpus, servers)
         .map_err(|source| PassiveError::System { what: "mapping the kernel's counters into memory", source })
 }
 
-fn array(taken: Map, name: &'static str) -> Result<MapData, PassiveError> {
-    match taken {
+fn array(ebpf: &mut Ebpf, name: &'static str) -> Result<MapData, PassiveError> {
+    match take(ebpf, name)? {
         Map::Array(data) => Ok(data),
         _ => Err(PassiveError::Missing(name)),
     }

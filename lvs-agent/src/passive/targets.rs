@@ -6,7 +6,7 @@ use std::{
     net::{IpAddr, SocketAddr, SocketAddrV4},
 };
 
-use lvs_common::{DirectRouteKey, MasqueradeKey, ServerId};
+use lvs_common::{EndpointKey4, EndpointKey6, EndpointKind, ServerId};
 
 use crate::service::{DestinationKey, ForwardingMethod, Protocol, ServiceKey};
 
@@ -16,10 +16,39 @@ pub type Mac = [u8; 6];
 /// What packets of one server look like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum WireKey {
-    /// Address and port, rewritten by IPVS.
-    Masquerade(MasqueradeKey),
-    /// VIP and port, and the server's MAC address.
-    DirectRoute(DirectRouteKey),
+    /// All addresses are IPv4.
+    V4(EndpointKey4),
+    /// Any address is IPv6.
+    V6(EndpointKey6),
+}
+
+impl WireKey {
+    /// What its parts stand for; `None` for a number that means nothing.
+    pub(super) fn kind(&self) -> Option<EndpointKind> {
+        let number = match self {
+            Self::V4(key) => key.kind,
+            Self::V6(key) => key.kind,
+        };
+        let kinds = [
+            EndpointKind::Address,
+            EndpointKind::AddressMark,
+            EndpointKind::Link,
+            EndpointKind::LinkMark,
+            EndpointKind::Tunnel,
+            EndpointKind::TunnelMark,
+            EndpointKind::Gue,
+        ];
+        kinds.into_iter().find(|kind| *kind as u8 == number)
+    }
+
+    /// The mark that its address begins with, where it does.
+    pub(super) fn mark(&self) -> u32 {
+        let bytes = match self {
+            Self::V4(EndpointKey4 { address, .. }) => *address,
+            Self::V6(EndpointKey6 { address: [a, b, c, d, ..], .. }) => [*a, *b, *c, *d],
+        };
+        u32::from_ne_bytes(bytes)
+    }
 }
 
 /// Why a destination has no passive signal.
@@ -184,10 +213,8 @@ impl Targets {
 
     /// What a target's packets look like, if that is known and nobody else's look the same.
     fn key(&self, target: &Target) -> Result<WireKey, NoSignal> {
-        let port = |address: SocketAddrV4| address.port().to_be_bytes();
         let Some(vip) = target.vip else {
-            let key = MasqueradeKey::new(target.server.ip().octets(), port(target.server));
-            return Ok(WireKey::Masquerade(key));
+            return Ok(WireKey::V4(key4(target.server, EndpointKind::Address, [0; 8])));
         };
         let mac = self.mac(target).ok_or(NoSignal::NeighbourUnknown)?;
         let twin = self
@@ -196,13 +223,27 @@ impl Targets {
             .find(|other| other.id != target.id && other.vip == target.vip && self.mac(other) == Some(mac));
         match twin {
             Some(twin) => Err(NoSignal::SameMac(twin.server.into())),
-            None => Ok(WireKey::DirectRoute(DirectRouteKey::new(vip.ip().octets(), port(vip), mac))),
+            None => Ok(WireKey::V4(key4(vip, EndpointKind::Link, link(mac)))),
         }
     }
 
     fn mac(&self, target: &Target) -> Option<Mac> {
         self.macs.get(&IpAddr::from(*target.server.ip())).copied()
     }
+}
+
+fn key4(address: SocketAddrV4, kind: EndpointKind, link: [u8; 8]) -> EndpointKey4 {
+    EndpointKey4 {
+        address: address.ip().octets(),
+        port: address.port().to_be_bytes(),
+        protocol: Protocol::Tcp.number(),
+        kind: kind as u8,
+        link,
+    }
+}
+
+fn link([a, b, c, d, e, f]: Mac) -> [u8; 8] {
+    [a, b, c, d, e, f, 0, 0]
 }
 
 /// The VIP and server addresses of a destination whose packets can be told from others.
@@ -237,7 +278,7 @@ mod tests {
     }
 
     fn direct(vip: [u8; 4], mac: Mac) -> WireKey {
-        WireKey::DirectRoute(DirectRouteKey::new(vip, [0, 80], mac))
+        WireKey::V4(key4(SocketAddrV4::new(vip.into(), 80), EndpointKind::Link, link(mac)))
     }
 
     fn ip(text: &str) -> IpAddr {
@@ -252,7 +293,7 @@ mod tests {
             Targets::new([(one, ForwardingMethod::Masquerade), (two, ForwardingMethod::Masquerade)]);
         assert_eq!(targets.all().len(), 1);
         assert_eq!(targets.all()[0].destinations, [one, two]);
-        let key = WireKey::Masquerade(MasqueradeKey::new([10, 0, 0, 1], [0, 80]));
+        let key = WireKey::V4(key4("10.0.0.1:80".parse().unwrap(), EndpointKind::Address, [0; 8]));
         assert_eq!(targets.changes(), [Change::Watch(key, ServerId(0))]);
         assert_eq!(targets.changes(), []);
     }
