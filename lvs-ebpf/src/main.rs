@@ -1,44 +1,60 @@
 //! The kernel side: two tc classifiers that watch the traffic to and from the real servers.
 //!
 //! They only watch. Neither drops, redirects or changes a packet: both return `TC_ACT_UNSPEC`, which leaves the verdict
-//! to whatever else is attached. Work is bounded: no loops, a fixed number of map look-ups. On any doubt they count the
-//! doubt and do nothing.
-#![cfg_attr(target_arch = "bpf", no_std, no_main)]
+//! to whatever else is attached. Work is bounded: no loops but over a fixed number of headers, a fixed number of map
+//! look-ups. On any doubt they count the doubt and do nothing.
+#![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
 #![cfg_attr(
     not(target_arch = "bpf"),
     expect(dead_code, reason = "for the host it is compiled only to be linted, with an empty main")
 )]
 #![expect(
     clippy::inline_always,
-    reason = "a call costs the verifier's state and five registers; each program is wanted as one function"
+    reason = "a call costs the verifier's state and five registers; what every packet needs is wanted as one function"
 )]
+#![expect(clippy::many_single_char_names, reason = "bytes and halves of words, in their order")]
 
-mod flow;
+mod client;
+mod clock;
+mod datagram;
+mod doubt;
+mod egress;
+mod handshake;
+mod ingress;
 mod maps;
+mod opaque;
 mod packet;
+mod sample;
 mod server;
 mod signal;
+mod tunnel;
+mod unreachable;
 
 use aya_ebpf::{bindings::TC_ACT_UNSPEC, macros::classifier, programs::TcContext};
+
+use crate::doubt::Doubt;
 
 /// Sees what leaves the director, requests to real servers among it.
 #[expect(clippy::needless_pass_by_value, reason = "the macro hands the context over")]
 #[classifier]
 pub(crate) fn lvs_egress(ctx: TcContext) -> i32 {
-    match packet::parse(&ctx) {
-        Ok(packet) => flow::to_server(&ctx, &packet),
-        Err(doubt) => signal::doubt(&ctx, doubt),
-    }
-    TC_ACT_UNSPEC
+    conclude(&ctx, egress::see(&ctx))
 }
 
 /// Sees what enters the director, answers of masqueraded servers among it.
 #[expect(clippy::needless_pass_by_value, reason = "the macro hands the context over")]
 #[classifier]
 pub(crate) fn lvs_ingress(ctx: TcContext) -> i32 {
-    match packet::parse(&ctx) {
-        Ok(packet) => flow::from_server(&ctx, &packet),
-        Err(doubt) => signal::doubt(&ctx, doubt),
+    conclude(&ctx, ingress::see(&ctx))
+}
+
+#[inline(always)]
+fn conclude(ctx: &TcContext, seen: Result<(), Doubt>) -> i32 {
+    if let Err(doubt) = seen {
+        doubt::count(doubt);
+        if doubt == Doubt::Malformed || doubt == Doubt::BadServerId {
+            doubt::complain(ctx, doubt);
+        }
     }
     TC_ACT_UNSPEC
 }

@@ -3,13 +3,14 @@
 use aya_ebpf::{
     Global,
     macros::map,
-    maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, LruHashMap, RingBuf},
 };
 use lvs_common::{
-    DirectRouteKey, Doubts, Handshake, HandshakeKey, MasqueradeKey, ServerCounters, ServerId, ServerState,
+    Doubts, EndpointKey4, EndpointKey6, Flow, Handshake, HandshakeKey, ServerCounters, ServerId, ServerState,
+    interest::INTERESTS,
 };
 
-/// Lets user space map an array into its memory and read it without system calls
+/// Lets user space map an array into its memory and read or write it without system calls
 /// (`BPF_F_MMAPABLE`, `include/uapi/linux/bpf.h`).
 const MAPPABLE: u32 = 1 << 10;
 
@@ -17,11 +18,18 @@ const MAPPABLE: u32 = 1 << 10;
 #[unsafe(no_mangle)]
 pub(crate) static MAX_SERVERS: Global<u32> = Global::new(1);
 
-#[map]
-pub(crate) static MASQUERADE: HashMap<MasqueradeKey, ServerId> = HashMap::with_max_entries(1, 0);
+/// Not 0 where the kernel has `bpf_ktime_get_coarse_ns`; the agent overrides it at load time.
+#[unsafe(no_mangle)]
+pub(crate) static COARSE_CLOCK: Global<u8> = Global::new(0);
 
 #[map]
-pub(crate) static DIRECT_ROUTE: HashMap<DirectRouteKey, ServerId> = HashMap::with_max_entries(1, 0);
+pub(crate) static ENDPOINTS4: HashMap<EndpointKey4, ServerId> = HashMap::with_max_entries(1, 0);
+
+#[map]
+pub(crate) static ENDPOINTS6: HashMap<EndpointKey6, ServerId> = HashMap::with_max_entries(1, 0);
+
+#[map]
+pub(crate) static INTEREST: Array<[u8; INTERESTS]> = Array::with_max_entries(1, MAPPABLE);
 
 /// One entry for each CPU and server. A plain array, because per-CPU arrays can't be mapped into memory; no two CPUs
 /// write the same entry, and a classifier is not interrupted by another one on its CPU.
@@ -34,9 +42,14 @@ pub(crate) static STATES: Array<ServerState> = Array::with_max_entries(1, MAPPAB
 #[map]
 pub(crate) static HANDSHAKES: LruHashMap<HandshakeKey, Handshake> = LruHashMap::with_max_entries(1, 0);
 
+/// [`Flow::EACH`] entries for each server.
 #[map]
-pub(crate) static DOUBTS: PerCpuArray<Doubts> = PerCpuArray::with_max_entries(1, 0);
+pub(crate) static FLOWS: Array<Flow> = Array::with_max_entries(1, MAPPABLE);
 
-/// 4,096 edges of 24 bytes (8 of them the kernel's header). An edge is at most two records a server and change.
+/// One entry for each CPU; a plain array for the same reason as the counters.
+#[map]
+pub(crate) static DOUBTS: Array<Doubts> = Array::with_max_entries(1, MAPPABLE);
+
+/// 5,461 edges of 24 bytes, 8 of them the kernel's header.
 #[map]
 pub(crate) static EDGES: RingBuf = RingBuf::with_byte_size(128 * 1024, 0);

@@ -1,51 +1,107 @@
 //! Headers: from a frame to the few fields that the rest needs, or the reason why not.
+//!
+//! Addresses and ports stay as they are on the wire; they are kept in words for speed, whose numeric value means nothing.
+//! All other numbers are in host byte order.
 
-use core::mem::size_of;
+use core::mem::{MaybeUninit, size_of};
 
 use aya_ebpf::programs::TcContext;
 
-/// Ethernet header: two addresses of 6 bytes and the type (IEEE 802.3).
+use crate::{
+    doubt::Doubt,
+    opaque::{forget, opaque},
+};
+
+/// How many VLAN tags in the packet are looked behind: a provider's and a customer's (IEEE 802.1ad). The outermost is
+/// usually not in the packet at all but beside it, in the kernel's metadata.
+const TAGS: usize = 2;
+/// How many IPv6 extension headers are looked behind.
+const EXTENSIONS: usize = 6;
+
 const ETHERNET: usize = 14;
+const VLAN_TAG: usize = 4;
 /// The shortest IPv4 header (RFC 791, section 3.1).
 const IPV4: usize = 20;
-/// The shortest TCP header (RFC 9293, section 3.1).
-const TCP: usize = 20;
+/// The fixed part of the IPv6 header (RFC 8200, section 3).
+const IPV6: usize = 40;
+/// The longest payload that an IP header can claim.
+const LONGEST: usize = 0xffff;
+/// No header that matters begins behind this: two tags, an IPv6 header with [`EXTENSIONS`] of the longest ones, a tunnel's
+/// headers and the same again are less. The verifier wants a bound.
+const FAR: usize = 0x7fff;
 
-const ETHERTYPE_IPV4: [u8; 2] = [0x08, 0x00];
-const ETHERTYPE_VLAN: [u8; 2] = [0x81, 0x00];
-const ETHERTYPE_PROVIDER_VLAN: [u8; 2] = [0x88, 0xa8];
-const PROTOCOL_TCP: u8 = 6;
-/// The 13 bits of the fragment offset.
-const FRAGMENT_OFFSET: u16 = 0x1fff;
+/// Ethernet's name for IPv4, as loaded from the wire; GRE uses the same.
+pub(crate) const ETHERTYPE_IPV4: u16 = 0x0800_u16.to_be();
+/// Ethernet's name for IPv6.
+pub(crate) const ETHERTYPE_IPV6: u16 = 0x86dd_u16.to_be();
+const ETHERTYPE_VLAN: u16 = 0x8100_u16.to_be();
+const ETHERTYPE_PROVIDER_VLAN: u16 = 0x88a8_u16.to_be();
+
+/// IANA protocol numbers.
+pub(crate) mod protocol {
+    pub(crate) const HOP_BY_HOP: u8 = 0;
+    pub(crate) const ICMP: u8 = 1;
+    pub(crate) const IPV4: u8 = 4;
+    pub(crate) const TCP: u8 = 6;
+    pub(crate) const UDP: u8 = 17;
+    pub(crate) const IPV6: u8 = 41;
+    pub(crate) const ROUTING: u8 = 43;
+    pub(crate) const FRAGMENT: u8 = 44;
+    pub(crate) const GRE: u8 = 47;
+    pub(crate) const AUTHENTICATION: u8 = 51;
+    pub(crate) const ICMPV6: u8 = 58;
+    pub(crate) const DESTINATION: u8 = 60;
+    pub(crate) const SCTP: u8 = 132;
+}
 
 pub(crate) const FIN: u8 = 0x01;
 pub(crate) const SYN: u8 = 0x02;
 pub(crate) const RST: u8 = 0x04;
 pub(crate) const ACK: u8 = 0x10;
 
-/// Why a frame is not looked at any further.
-#[derive(Clone, Copy)]
-pub(crate) enum Doubt {
-    OtherProtocol,
-    Vlan,
-    Fragment,
-    Malformed,
+/// An address; IPv4 mapped (`::ffff:a.b.c.d`).
+pub(crate) type Address = [u32; 4];
+
+/// The word before the address in a mapped one.
+const MAPPED: u32 = 0xffff_u32.to_be();
+
+/// The link layer: where the packet goes next, and what is inside.
+pub(crate) struct Frame {
+    /// Link-layer destination.
+    pub(crate) mac: [u16; 3],
+    pub(crate) ethertype: u16,
+    /// Where the network layer's header begins.
+    pub(crate) network: usize,
 }
 
-/// An IPv4 TCP segment. Addresses and ports are the bytes on the wire, numbers are in host byte order.
-pub(crate) struct Packet {
-    /// Link-layer destination.
-    pub(crate) mac: [u8; 6],
-    pub(crate) source: [u8; 4],
-    pub(crate) destination: [u8; 4],
-    pub(crate) source_port: [u8; 2],
-    pub(crate) destination_port: [u8; 2],
+/// The network layer. It is read into its place: the stack is too small for copies, and clearing it first costs too much.
+#[derive(Clone, Copy)]
+pub(crate) struct Ip {
+    pub(crate) source: Address,
+    pub(crate) destination: Address,
+    /// Whether it is IPv6.
+    pub(crate) six: bool,
+    /// What is inside, behind extension headers.
+    pub(crate) protocol: u8,
+    /// Where the transport layer's header begins.
+    pub(crate) transport: usize,
+    /// Where the packet ends by its own claim.
+    pub(crate) end: usize,
+}
+
+/// The transport layer. What a protocol doesn't have is 0.
+#[derive(Clone, Copy)]
+pub(crate) struct Transport {
+    pub(crate) source_port: u16,
+    pub(crate) destination_port: u16,
     pub(crate) sequence: u32,
     pub(crate) acknowledgement: u32,
     pub(crate) flags: u8,
+    /// Bytes of data.
+    pub(crate) payload: u32,
 }
 
-impl Packet {
+impl Transport {
     /// Whether all of `flags` are set.
     #[inline(always)]
     pub(crate) fn has(&self, flags: u8) -> bool {
@@ -56,9 +112,16 @@ impl Packet {
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct Ethernet {
-    destination: [u8; 6],
-    source: [u8; 6],
-    ethertype: [u8; 2],
+    destination: [u16; 3],
+    source: [u16; 3],
+    ethertype: u16,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct VlanTag {
+    control: u16,
+    ethertype: u16,
 }
 
 #[repr(C)]
@@ -66,88 +129,306 @@ struct Ethernet {
 struct Ipv4 {
     version_and_length: u8,
     service: u8,
-    total_length: [u8; 2],
-    identification: [u8; 2],
-    fragment: [u8; 2],
+    total_length: u16,
+    identification: u16,
+    fragment: u16,
     time_to_live: u8,
     protocol: u8,
-    checksum: [u8; 2],
-    source: [u8; 4],
-    destination: [u8; 4],
+    checksum: u16,
+    source: [u16; 2],
+    destination: [u16; 2],
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Ipv6 {
+    version: u8,
+    class_and_flow: [u8; 3],
+    payload_length: u16,
+    next: u8,
+    hop_limit: u8,
+}
+
+/// The two that follow are read one by one, because the stack is small.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Ipv6Address([u16; 8]);
+
+/// What all extension headers begin with; the last two bytes are only the fragment header's.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Extension {
+    next: u8,
+    length: u8,
+    fragment: u16,
 }
 
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct Tcp {
-    source: [u8; 2],
-    destination: [u8; 2],
-    sequence: [u8; 4],
-    acknowledgement: [u8; 4],
+    source: u16,
+    destination: u16,
+    sequence: [u16; 2],
+    acknowledgement: [u16; 2],
     offset: u8,
     flags: u8,
-    window: [u8; 2],
-    checksum: [u8; 2],
-    urgent: [u8; 2],
 }
 
-/// Reads the headers of a frame that starts with an Ethernet header.
+/// Ports, as TCP, UDP and SCTP begin with them.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Ports {
+    pub(crate) source: u16,
+    pub(crate) destination: u16,
+}
+
+/// Declares headers.
+macro_rules! headers {
+    ($($header:ty),*) => {
+        $(
+            // SAFETY: made of bytes and pairs of bytes, without padding.
+            unsafe impl $crate::packet::Header for $header {}
+        )*
+    };
+}
+pub(crate) use headers;
+
+headers!(Ethernet, VlanTag, Ipv4, Ipv6, Ipv6Address, Extension, Tcp, Ports);
+
+/// Something that can be read out of a packet.
+///
+/// # Safety
+/// Any bytes must be a valid value, and 2 a multiple of its alignment.
+pub(crate) unsafe trait Header: Copy {}
+
+/// Reads the link layer's headers.
 #[inline(always)]
-pub(crate) fn parse(ctx: &TcContext) -> Result<Packet, Doubt> {
+pub(crate) fn frame(ctx: &TcContext) -> Result<Frame, Doubt> {
     let ethernet: Ethernet = header(ctx, 0)?;
-    match ethernet.ethertype {
-        ETHERTYPE_IPV4 => {}
-        ETHERTYPE_VLAN | ETHERTYPE_PROVIDER_VLAN => return Err(Doubt::Vlan),
-        _ => return Err(Doubt::OtherProtocol),
+    let mut frame = Frame { mac: ethernet.destination, ethertype: ethernet.ethertype, network: ETHERNET };
+    for _ in 0..TAGS {
+        if !is_tag(frame.ethertype) {
+            return Ok(frame);
+        }
+        frame.ethertype = header::<VlanTag>(ctx, frame.network)?.ethertype;
+        frame.network += VLAN_TAG;
     }
-    let ip: Ipv4 = header(ctx, ETHERNET)?;
-    let ip_header = usize::from(ip.version_and_length & 0x0f) * 4;
-    if ip.version_and_length >> 4 != 4 || ip_header < IPV4 {
+    if is_tag(frame.ethertype) { Err(Doubt::Vlan) } else { Ok(frame) }
+}
+
+#[inline(always)]
+fn is_tag(ethertype: u16) -> bool {
+    ethertype == ETHERTYPE_VLAN || ethertype == ETHERTYPE_PROVIDER_VLAN
+}
+
+/// Reads the network layer's headers of a frame into `ip`, which is written unless this fails.
+#[inline(always)]
+pub(crate) fn network(ctx: &TcContext, frame: &Frame, ip: &mut MaybeUninit<Ip>) -> Result<(), Doubt> {
+    let limit = ctx.len() as usize;
+    match frame.ethertype {
+        ETHERTYPE_IPV4 => ipv4(ctx, frame.network, limit, ip),
+        ETHERTYPE_IPV6 => ipv6(ctx, frame.network, limit, ip),
+        _ => Err(Doubt::OtherProtocol),
+    }
+}
+
+/// Reads the headers of an IPv4 packet which begins at `offset` and must end by `limit`.
+///
+/// The claim of length 0 is what Linux writes where a segmentation-offloaded packet is longer than 65,535 bytes
+/// (`iph_set_totlen`, `include/linux/ip.h`; `ipv6_set_payload_len` alike).
+#[inline(always)]
+fn ipv4(ctx: &TcContext, offset: usize, limit: usize, into: &mut MaybeUninit<Ip>) -> Result<(), Doubt> {
+    let ip: Ipv4 = header(ctx, offset)?;
+    let length = usize::from(ip.version_and_length & 0x0f) * 4;
+    let claimed = usize::from(u16::from_be(ip.total_length));
+    let room = limit.wrapping_sub(offset);
+    if ip.version_and_length >> 4 != 4 || length < IPV4 || limit < offset {
         return Err(Doubt::Malformed);
     }
-    if ip.protocol != PROTOCOL_TCP {
-        return Err(Doubt::OtherProtocol);
+    let end = if claimed == 0 && room > LONGEST { limit } else { offset + claimed };
+    if claimed > room || end < offset + length {
+        return Err(Doubt::Malformed);
     }
-    if u16::from_be_bytes(ip.fragment) & FRAGMENT_OFFSET != 0 {
+    // The 13 bits of the fragment offset.
+    if ip.fragment & 0x1fff_u16.to_be() != 0 {
         return Err(Doubt::Fragment);
     }
-    let tcp: Tcp = header(ctx, ETHERNET + ip_header)?;
-    let tcp_header = usize::from(tcp.offset >> 4) * 4;
-    if tcp_header < TCP || !length_is_possible(ctx, &ip, ip_header + tcp_header) {
+    into.write(Ip {
+        source: [0, 0, MAPPED, word(ip.source)],
+        destination: [0, 0, MAPPED, word(ip.destination)],
+        six: false,
+        protocol: ip.protocol,
+        transport: forget(offset + length),
+        end,
+    });
+    Ok(())
+}
+
+/// As [`network`], for an IPv4 packet in another packet.
+#[inline(never)]
+pub(crate) fn inner_ipv4(
+    ctx: &TcContext,
+    offset: usize,
+    limit: usize,
+    into: &mut MaybeUninit<Ip>,
+) -> Result<(), Doubt> {
+    ipv4(ctx, offset, limit, into)
+}
+
+/// Reads the headers of an IPv6 packet, which begins at `offset` and must end by `limit`.
+#[inline(never)]
+pub(crate) fn ipv6(
+    ctx: &TcContext,
+    offset: usize,
+    limit: usize,
+    into: &mut MaybeUninit<Ip>,
+) -> Result<(), Doubt> {
+    let ip: Ipv6 = header(ctx, offset)?;
+    let claimed = IPV6 + usize::from(u16::from_be(ip.payload_length));
+    let room = limit.wrapping_sub(offset);
+    if ip.version >> 4 != 6 || limit < offset || claimed > room {
         return Err(Doubt::Malformed);
     }
-    Ok(Packet {
-        mac: ethernet.destination,
-        source: ip.source,
-        destination: ip.destination,
+    let end = if claimed == IPV6 && room > IPV6 + LONGEST { limit } else { offset + claimed };
+    let source = ipv6_address(ctx, offset + 8)?;
+    let into = into.as_mut_ptr();
+    // SAFETY: room for an `Ip`, field by field: the stack is too small for all of them beside it.
+    unsafe { (*into).source = source };
+    let destination = ipv6_address(ctx, offset + 24)?;
+    // SAFETY: as above.
+    unsafe { (*into).destination = destination };
+    let (protocol, transport) = extensions(ctx, ip.next, offset + IPV6)?;
+    // SAFETY: as above.
+    unsafe { (*into).six = true };
+    // SAFETY: as above.
+    unsafe { (*into).protocol = protocol };
+    // SAFETY: as above.
+    unsafe { (*into).transport = transport };
+    // SAFETY: as above.
+    unsafe { (*into).end = end };
+    Ok(())
+}
+
+#[inline(always)]
+fn ipv6_address(ctx: &TcContext, offset: usize) -> Result<Address, Doubt> {
+    let Ipv6Address([a, b, c, d, e, f, g, h]) = header(ctx, offset)?;
+    Ok([word([a, b]), word([c, d]), word([e, f]), word([g, h])])
+}
+
+/// Steps over extension headers (RFC 8200, section 4; authentication header: RFC 4302, section 2.2).
+#[inline(always)]
+fn extensions(ctx: &TcContext, first: u8, start: usize) -> Result<(u8, usize), Doubt> {
+    let mut next = first;
+    let mut offset = forget(start);
+    for _ in 0..EXTENSIONS {
+        if !is_extension(next) {
+            return Ok((next, offset));
+        }
+        let extension: Extension = header(ctx, offset)?;
+        let length = usize::from(extension.length);
+        offset += match next {
+            protocol::FRAGMENT if extension.fragment & 0xfff8_u16.to_be() != 0 => {
+                return Err(Doubt::Fragment);
+            }
+            protocol::FRAGMENT => 8,
+            protocol::AUTHENTICATION => (length + 2) * 4,
+            _ => (length + 1) * 8,
+        };
+        // At most six times 2,048 bytes.
+        offset = forget(offset);
+        next = extension.next;
+    }
+    if is_extension(next) { Err(Doubt::Extensions) } else { Ok((next, offset)) }
+}
+
+#[inline(always)]
+fn is_extension(next: u8) -> bool {
+    matches!(
+        next,
+        protocol::HOP_BY_HOP
+            | protocol::ROUTING
+            | protocol::FRAGMENT
+            | protocol::AUTHENTICATION
+            | protocol::DESTINATION
+    )
+}
+
+/// Reads the transport layer's header of a packet that a service may be for.
+#[inline(always)]
+pub(crate) fn transport(ctx: &TcContext, ip: &Ip) -> Result<Transport, Doubt> {
+    if ip.protocol == protocol::TCP { tcp(ctx, ip) } else { without_connections(ctx, ip) }
+}
+
+/// As [`transport`], for a packet in a tunnel.
+#[inline(never)]
+pub(crate) fn inner_transport(ctx: &TcContext, ip: &Ip, into: &mut Transport) -> Result<(), Doubt> {
+    *into = transport(ctx, ip).map_err(Doubt::in_tunnel)?;
+    Ok(())
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "a packet is shorter than 4 GiB")]
+#[inline(always)]
+fn tcp(ctx: &TcContext, ip: &Ip) -> Result<Transport, Doubt> {
+    let tcp: Tcp = header(ctx, ip.transport)?;
+    let length = usize::from(tcp.offset >> 4) * 4;
+    let data = ip.transport + length;
+    // The shortest header has 20 bytes (RFC 9293, section 3.1).
+    if length < 20 || data > ip.end {
+        return Err(Doubt::Malformed);
+    }
+    Ok(Transport {
         source_port: tcp.source,
         destination_port: tcp.destination,
-        sequence: u32::from_be_bytes(tcp.sequence),
-        acknowledgement: u32::from_be_bytes(tcp.acknowledgement),
+        sequence: u32::from_be(word(tcp.sequence)),
+        acknowledgement: u32::from_be(word(tcp.acknowledgement)),
         flags: tcp.flags,
+        payload: (ip.end - data) as u32,
     })
 }
 
-/// Whether the headers fit into the length that IP claims, and that into the frame.
-///
-/// A claim of 0 is what Linux writes where a segmentation-offloaded packet is longer than 65,535 bytes
-/// (`iph_set_totlen`, `include/linux/ip.h`).
 #[inline(always)]
-fn length_is_possible(ctx: &TcContext, ip: &Ipv4, headers: usize) -> bool {
-    let claimed = usize::from(u16::from_be_bytes(ip.total_length));
-    let frame = ctx.len() as usize;
-    let claim_fits = claimed >= headers && ETHERNET + claimed <= frame;
-    claim_fits || (claimed == 0 && frame > usize::from(u16::MAX))
+fn without_connections(ctx: &TcContext, ip: &Ip) -> Result<Transport, Doubt> {
+    // The headers' lengths: RFC 768; RFC 9260, section 3.1.
+    let length = match ip.protocol {
+        protocol::UDP => 8,
+        protocol::SCTP => 12,
+        _ => return Err(Doubt::OtherProtocol),
+    };
+    let ports: Ports = header(ctx, ip.transport)?;
+    if ip.transport + length > ip.end {
+        return Err(Doubt::Malformed);
+    }
+    Ok(Transport {
+        source_port: ports.source,
+        destination_port: ports.destination,
+        sequence: 0,
+        acknowledgement: 0,
+        flags: 0,
+        payload: 0,
+    })
+}
+
+/// Two halves in the order of the wire as one word.
+#[inline(always)]
+fn word([first, second]: [u16; 2]) -> u32 {
+    let [a, b] = first.to_ne_bytes();
+    let [c, d] = second.to_ne_bytes();
+    u32::from_ne_bytes([a, b, c, d])
 }
 
 /// One header at `offset`: straight from the packet where it lies in the linear part, else through a helper that
 /// gathers it. Neither changes the packet.
 #[inline(always)]
-fn header<T: Copy>(ctx: &TcContext, offset: usize) -> Result<T, Doubt> {
+pub(crate) fn header<T: Header>(ctx: &TcContext, offset: usize) -> Result<T, Doubt> {
+    let offset = opaque(offset);
+    if offset > FAR {
+        return Err(Doubt::Malformed);
+    }
     let start = ctx.data() + offset;
     if start + size_of::<T>() <= ctx.data_end() {
-        // SAFETY: the comparison proves to the verifier that the bytes are there; the headers are made of bytes, so any
-        // bytes are a valid one at any alignment.
-        return Ok(unsafe { (start as *const T).read_unaligned() });
+        // SAFETY: the comparison proves to the verifier that the bytes are there, and any bytes are a `T`. Frames begin
+        // at even addresses and all headers have even lengths; the kernel's own code relies on no less.
+        return Ok(unsafe { (start as *const T).read() });
     }
     ctx.load(offset).map_err(|_| Doubt::Malformed)
 }

@@ -1,27 +1,26 @@
-//! Where it is written down: counters, signs of life, edges, doubts.
+//! Where it is written down: counters, signs of life, edges.
 
-use aya_ebpf::{
-    helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns},
-    programs::TcContext,
-};
-use aya_log_ebpf::warn;
-use lvs_common::{Doubts, Edge, EdgeKind, ServerCounters, ServerId, ServerState};
+use aya_ebpf::{helpers::bpf_get_smp_processor_id, programs::TcContext};
+use lvs_common::{Again, Edge, EdgeKind, Latencies, Layer, ServerCounters, ServerId, ServerState};
 
 use crate::{
-    maps::{COUNTERS, DOUBTS, EDGES, MAX_SERVERS, STATES},
-    packet::Doubt,
+    doubt::{Doubt, count},
+    maps::{COUNTERS, EDGES, MAX_SERVERS, STATES},
 };
+
+/// How stale a time that every packet would renew may be, in ns: the cache line with it is shared by all CPUs.
+const STALE: u64 = 1_000_000;
 
 /// One server's values while one packet is looked at.
 pub(crate) struct Signal {
     pub(crate) id: ServerId,
-    pub(crate) now: u64,
     pub(crate) counters: &'static mut ServerCounters,
     pub(crate) state: &'static mut ServerState,
 }
 
 impl Signal {
     /// The values of server `id`, or nothing where the agent gave an id outside its own arrays.
+    // Not a `Result`: copying one splits its pointers into bytes, which the verifier doesn't let pass.
     #[inline(always)]
     pub(crate) fn of(id: ServerId) -> Option<Self> {
         let servers = MAX_SERVERS.load();
@@ -35,49 +34,7 @@ impl Signal {
         // SAFETY: both point into arrays that live as long as the program. Only this CPU writes `counters`; `state` is
         // shared on purpose: its fields are plain numbers, each read and written whole, and lost updates are allowed
         // for (see `ServerState`).
-        unsafe { Some(Self { id, now: bpf_ktime_get_ns(), counters: &mut *counters, state: &mut *state }) }
-    }
-
-    /// The server has proved that its listening socket lives.
-    #[inline(always)]
-    pub(crate) fn progress(&mut self) {
-        self.state.progress_ns = self.now;
-        let waiting_since = self.state.waiting_since_ns;
-        if waiting_since != 0 {
-            self.counters.wait_sum_ns += self.now.saturating_sub(waiting_since);
-            self.counters.waits += 1;
-            self.state.waiting_since_ns = 0;
-            self.state.waiting_clients = 0;
-            self.state.waiting_syns = 0;
-        }
-        if self.state.refusals != 0 {
-            self.state.refusals = 0;
-            self.state.refused_since_ns = 0;
-            self.edge(EdgeKind::Accepted);
-        }
-    }
-
-    /// A client at `address` has sent a SYN and waits.
-    #[inline(always)]
-    pub(crate) fn waiting(&mut self, address: [u8; 4]) {
-        if self.state.waiting_since_ns == 0 {
-            self.state.waiting_since_ns = self.now;
-        }
-        self.state.last_syn_ns = self.now;
-        self.state.waiting_syns += 1;
-        self.state.waiting_clients |= 1 << network_bit(address);
-    }
-
-    /// The server has answered a SYN with RST.
-    #[inline(always)]
-    pub(crate) fn refused(&mut self) {
-        self.counters.refused += 1;
-        self.state.refused_last_ns = self.now;
-        self.state.refusals += 1;
-        if self.state.refusals == 1 {
-            self.state.refused_since_ns = self.now;
-            self.edge(EdgeKind::Refused);
-        }
+        unsafe { Some(Self { id, counters: &mut *counters, state: &mut *state }) }
     }
 
     /// Counts a packet and its bytes on their way to the server.
@@ -94,25 +51,129 @@ impl Signal {
         self.counters.bytes_out += u64::from(ctx.len());
     }
 
+    /// The server has proved that its listening socket lives.
     #[inline(always)]
-    fn edge(&self, kind: EdgeKind) {
-        let edge = Edge { at_ns: self.now, server: self.id, kind: kind as u32 };
+    pub(crate) fn listener_lives(&mut self, now: u64) {
+        self.state.listener.progress_ns = now;
+        reset(&mut self.state.listener);
+        self.lives();
+        if self.state.refusals != 0 {
+            self.state.refusals = 0;
+            self.state.refused_since_ns = 0;
+            self.edge(EdgeKind::Accepted, now);
+        }
+    }
+
+    /// The server has proved that what serves behind its listening socket lives.
+    #[inline(always)]
+    pub(crate) fn application_lives(&mut self, now: u64) {
+        renew(&mut self.state.application.progress_ns, now);
+        reset(&mut self.state.application);
+        self.lives();
+    }
+
+    /// The server has sent something, whatever it is.
+    #[inline(always)]
+    pub(crate) fn replied(&mut self, now: u64) {
+        renew(&mut self.state.reply_ns, now);
+        self.lives();
+    }
+
+    /// Whether [`Signal::replied`] would tell anything new.
+    #[inline(always)]
+    pub(crate) fn wants_reply(&self, now: u64) -> bool {
+        now.wrapping_sub(self.state.reply_ns) >= STALE || self.is_doubted()
+    }
+
+    /// The server's host lives, so that data was not lost at it.
+    #[inline(always)]
+    pub(crate) fn lives(&mut self) {
+        if self.is_doubted() {
+            self.state.again = Again { networks: 0, since_ns: 0, last_ns: 0, segments: 0, flows: 0 };
+            self.state.unreachables = 0;
+        }
+    }
+
+    #[inline(always)]
+    fn is_doubted(&self) -> bool {
+        self.state.again.segments | self.state.unreachables != 0
+    }
+
+    /// The server has answered a SYN with RST.
+    #[inline(always)]
+    pub(crate) fn refused(&mut self, now: u64) {
+        self.counters.refused += 1;
+        self.state.refused_last_ns = now;
+        self.state.refusals += 1;
+        if self.state.refusals == 1 {
+            self.state.refused_since_ns = now;
+            self.edge(EdgeKind::Refused, now);
+        }
+    }
+
+    /// Somebody calls the server or its port unreachable.
+    #[inline(always)]
+    pub(crate) fn unreachable(&mut self, now: u64) {
+        self.counters.unreachable += 1;
+        self.state.unreachable_last_ns = now;
+        self.state.unreachables += 1;
+        if self.state.unreachables == 1 {
+            self.edge(EdgeKind::Unreachable, now);
+        }
+    }
+
+    #[inline(always)]
+    fn edge(&self, kind: EdgeKind, now: u64) {
+        let edge = Edge { at_ns: now, server: self.id, kind: kind as u32 };
         match EDGES.reserve::<Edge>(0) {
             Some(mut record) => {
                 record.write(edge);
                 record.submit(0);
             }
-            None => count(|doubts| doubts.edge_lost += 1),
+            None => count(Doubt::EdgeLost),
         }
     }
 }
 
-/// Which of 64 bits stands for the /24 of `address`. Multiplication by 2^32 / golden ratio spreads neighbours apart
-/// (Knuth, The Art of Computer Programming 3, section 6.4).
+/// A client in `network` wants something of a layer.
 #[inline(always)]
-fn network_bit(address: [u8; 4]) -> u32 {
-    let network = u32::from_be_bytes(address) >> 8;
-    network.wrapping_mul(0x9e37_79b9) >> 26
+pub(crate) fn demand(layer: &mut Layer, network: u32, now: u64) {
+    layer.last_ns = now;
+    layer.attempts += 1;
+    let bit = 1 << (network & 63);
+    if layer.networks & bit != 0 {
+        return;
+    }
+    layer.networks |= bit;
+    let waiting = layer.waiting as usize;
+    if waiting < Layer::REMEMBERED {
+        layer.since_ns[waiting & (Layer::REMEMBERED - 1)] = now;
+        layer.waiting += 1;
+    }
+}
+
+/// Nobody waits any longer.
+#[inline(always)]
+fn reset(layer: &mut Layer) {
+    if layer.attempts != 0 {
+        layer.attempts = 0;
+        layer.waiting = 0;
+        layer.networks = 0;
+    }
+}
+
+#[inline(always)]
+fn renew(time: &mut u64, now: u64) {
+    if now.wrapping_sub(*time) >= STALE {
+        *time = now;
+    }
+}
+
+/// Counts how long something took.
+#[inline(always)]
+pub(crate) fn took(latencies: &mut Latencies, from: u64, to: u64) {
+    let bucket = Latencies::bucket_of(to.saturating_sub(from));
+    latencies.buckets[bucket & (Latencies::BUCKETS - 1)] += 1;
 }
 
 /// How many packets on the wire this one is: with segmentation offload one buffer is many.
@@ -128,34 +189,4 @@ fn segments(ctx: &TcContext) -> u64 {
 pub(crate) fn mark(ctx: &TcContext) -> u32 {
     // SAFETY: as above.
     unsafe { (*ctx.skb.skb).mark }
-}
-
-/// Counts a frame that is not looked into, and logs those that should not be there.
-#[inline(always)]
-pub(crate) fn doubt(ctx: &TcContext, doubt: Doubt) {
-    match doubt {
-        Doubt::OtherProtocol => count(|doubts| doubts.other_protocol += 1),
-        Doubt::Vlan => count(|doubts| doubts.vlan += 1),
-        Doubt::Fragment => count(|doubts| doubts.fragment += 1),
-        Doubt::Malformed => {
-            count(|doubts| doubts.malformed += 1);
-            warn!(ctx, "malformed packet of {} bytes let pass", ctx.len());
-        }
-    }
-}
-
-/// Counts an id that the agent should not have given.
-#[inline(always)]
-pub(crate) fn bad_server_id(ctx: &TcContext, id: ServerId) {
-    count(|doubts| doubts.bad_server_id += 1);
-    warn!(ctx, "server id {} is outside the arrays", id.0);
-}
-
-/// Changes this CPU's doubts.
-#[inline(always)]
-pub(crate) fn count(change: impl FnOnce(&mut Doubts)) {
-    if let Some(doubts) = DOUBTS.get_ptr_mut(0) {
-        // SAFETY: this CPU's own entry of an array that lives as long as the program.
-        change(unsafe { &mut *doubts });
-    }
 }

@@ -1,0 +1,43 @@
+//! UDP to and from masqueraded servers. Of half-seen ones nothing can be told.
+
+use lvs_common::Handshake;
+
+use crate::{
+    client::Client,
+    clock, handshake,
+    maps::HANDSHAKES,
+    signal::{self, Signal},
+};
+
+/// A client, or the agent itself, has sent a datagram.
+#[inline(never)]
+pub(crate) fn sent(signal: &mut Signal, client: &Client, probe: bool) {
+    let now = clock::exact();
+    let key = client.handshake(signal.id);
+    let flags = if probe { Handshake::PROBE } else { 0 };
+    if !probe {
+        signal::demand(&mut signal.state.listener, client.network(), now);
+    }
+    if let Some(open) = HANDSHAKES.get_ptr_mut(key) {
+        // SAFETY: the entry is a plain value in a preallocated map; if it is reused meanwhile, one time is not counted.
+        unsafe { (*open).flags |= Handshake::AGAIN | flags };
+    } else {
+        handshake::remember(&key, Handshake { since_ns: now, sequence: 0, flags });
+    }
+}
+
+/// The server has sent a datagram: proof of life, unless the agent itself had asked.
+#[inline(never)]
+pub(crate) fn answered(signal: &mut Signal, client: &Client) {
+    let key = client.handshake(signal.id);
+    let open = handshake::of(&key);
+    if open.is_some() {
+        handshake::forget(&key);
+    }
+    match open {
+        Some(open) if open.flags & Handshake::PROBE != 0 => return,
+        Some(open) => handshake::proved(signal, &open),
+        None => signal.listener_lives(clock::exact()),
+    }
+    signal.replied(clock::coarse());
+}

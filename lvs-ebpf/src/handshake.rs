@@ -1,0 +1,148 @@
+//! Handshakes that are not completed: what a segment says about the server's listening socket.
+
+use lvs_common::{Handshake, HandshakeKey};
+
+use crate::{
+    client::Client,
+    clock,
+    doubt::{Doubt, count},
+    maps::HANDSHAKES,
+    packet::{ACK, Transport},
+    signal::{self, Signal},
+};
+
+/// How far behind its SYN the ACK that completes a handshake may be: 1 and, with TCP Fast Open, the data in the SYN.
+const FIRST_ACK_WINDOW: u32 = 1 << 16;
+
+/// What an ACK of a client is for its handshake.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It has completed it.
+    Completed,
+    /// There is one, and it stays open.
+    Open,
+    /// There is none that anybody remembers.
+    None,
+}
+
+/// A client begins a handshake, or tries again; returns whether it is a new one.
+#[inline(always)]
+pub(crate) fn began(signal: &mut Signal, client: &Client, segment: &Transport, now: u64) -> bool {
+    let key = client.handshake(signal.id);
+    signal::demand(&mut signal.state.listener, client.network(), now);
+    if let Some(open) = HANDSHAKES.get_ptr_mut(key) {
+        // SAFETY: the entry is a plain value in a preallocated map; if it is reused meanwhile, one SYN is counted as
+        // the wrong kind.
+        let open = unsafe { &mut *open };
+        if open.sequence == segment.sequence {
+            signal.counters.syn_again += 1;
+            open.flags |= Handshake::AGAIN;
+            return false;
+        }
+    }
+    signal.counters.syn += 1;
+    remember(&key, Handshake { since_ns: now, sequence: segment.sequence, flags: 0 });
+    true
+}
+
+/// Stores an open handshake.
+#[inline(always)]
+pub(crate) fn remember(key: &HandshakeKey, open: Handshake) {
+    if HANDSHAKES.insert(key, open, 0).is_err() {
+        count(Doubt::HandshakeLost);
+    }
+}
+
+/// A client acknowledges something: if its handshake was open, that is what it completes.
+#[inline(never)]
+pub(crate) fn acknowledged(signal: &mut Signal, client: &Client, segment: &Transport) -> Standing {
+    let key = client.handshake(signal.id);
+    let Some(open) = of(&key) else { return Standing::None };
+    if open.flags & Handshake::PROBE != 0 || !is_first_ack(segment.sequence, open.sequence) {
+        return Standing::Open;
+    }
+    forget(&key);
+    signal.counters.handshakes += 1;
+    if open.flags & Handshake::ANSWERED == 0 {
+        // Half-seen: this ACK is the proof. Where the SYN-ACK was seen it was the proof, a client's round trip ago.
+        proved(signal, &open);
+    } else {
+        signal.lives();
+    }
+    Standing::Completed
+}
+
+/// Counts a client's RST; whatever handshake it had is over.
+#[inline(always)]
+pub(crate) fn reset(signal: &mut Signal, client: &Client) {
+    let key = client.handshake(signal.id);
+    if HANDSHAKES.get_ptr(key).is_some() {
+        forget(&key);
+        signal.counters.client_abort += 1;
+    } else {
+        signal.counters.client_reset += 1;
+    }
+}
+
+/// The server accepts: proof of life of its listening socket.
+#[inline(always)]
+pub(crate) fn answered(signal: &mut Signal, key: &HandshakeKey, open: &Handshake, segment: &Transport) {
+    if !segment.has(ACK) || segment.acknowledgement == open.sequence {
+        return;
+    }
+    signal.counters.syn_ack += 1;
+    proved(signal, open);
+    if let Some(entry) = HANDSHAKES.get_ptr_mut(key) {
+        // SAFETY: as in `began`; the flag only decides which of two proofs of life counts.
+        unsafe { (*entry).flags |= Handshake::ANSWERED };
+    }
+}
+
+/// Whether the server's RST answers the SYN of an open handshake, which then is over.
+///
+/// The RST to a SYN acknowledges just that SYN (RFC 9293, section 3.10.7.1); anything else is not believed.
+#[inline(always)]
+pub(crate) fn is_refused(key: &HandshakeKey, open: &Handshake, segment: &Transport) -> bool {
+    let refused = open.flags & Handshake::ANSWERED == 0
+        && segment.has(ACK)
+        && is_first_ack(segment.acknowledgement, open.sequence);
+    if refused {
+        forget(key);
+    }
+    refused
+}
+
+/// The listening socket has answered.
+#[inline(always)]
+pub(crate) fn proved(signal: &mut Signal, open: &Handshake) {
+    let now = clock::exact();
+    if open.flags & (Handshake::AGAIN | Handshake::ANSWERED) == 0 {
+        signal::took(&mut signal.counters.handshake, open.since_ns, now);
+    }
+    signal.listener_lives(now);
+}
+
+/// The open handshake of a key.
+#[inline(always)]
+pub(crate) fn of(key: &HandshakeKey) -> Option<Handshake> {
+    // SAFETY: as in `began`; a reused entry fails the comparison of sequence numbers.
+    HANDSHAKES.get_ptr(key).map(|open| unsafe { *open })
+}
+
+/// Whether the client is no client but one of the agent's probes.
+#[inline(never)]
+pub(crate) fn is_probe(signal: &Signal, client: &Client) -> bool {
+    of(&client.handshake(signal.id)).is_some_and(|open| open.flags & Handshake::PROBE != 0)
+}
+
+/// Drops an entry.
+#[inline(always)]
+pub(crate) fn forget(key: &HandshakeKey) {
+    // The only error is that it is gone already, by another CPU or the map's own eviction: as good.
+    HANDSHAKES.remove(key).ok();
+}
+
+#[inline(always)]
+fn is_first_ack(acknowledgement: u32, sequence: u32) -> bool {
+    (1..=FIRST_ACK_WINDOW).contains(&acknowledgement.wrapping_sub(sequence))
+}

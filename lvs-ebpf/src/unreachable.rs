@@ -1,0 +1,107 @@
+//! ICMP and ICMPv6 messages that call a server or its port unreachable.
+
+use core::mem::MaybeUninit;
+
+use aya_ebpf::programs::TcContext;
+use lvs_common::{ServerId, interest};
+
+use crate::{
+    client::Client,
+    clock,
+    doubt::Doubt,
+    handshake,
+    packet::{self, Ip, Ports, header, headers, protocol},
+    server::{self, ANSWERS, Endpoint},
+    signal::Signal,
+    tunnel,
+};
+
+/// The header of either protocol; the packet that it is about follows (RFC 792; RFC 4443, section 3.1).
+const ICMP: usize = 8;
+/// The quoted packet is cut off anywhere: what its length claims means nothing.
+const NO_LIMIT: usize = u32::MAX as usize;
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Icmp {
+    kind: u8,
+    code: u8,
+}
+
+headers!(Icmp);
+
+impl Icmp {
+    /// Whether a host or port can't be reached, or not by order of an administrator. Not that a packet was too big, which
+    /// is everyday business.
+    #[inline(always)]
+    fn is_unreachable(self, six: bool) -> bool {
+        if six {
+            // No route, prohibited, address, port (RFC 4443, section 3.1).
+            self.kind == 1 && matches!(self.code, 0 | 1 | 3 | 4)
+        } else {
+            // Network, host, port (RFC 792), prohibited in three ways (RFC 1812, section 5.2.7.1).
+            self.kind == 3 && matches!(self.code, 0 | 1 | 3 | 9 | 10 | 13)
+        }
+    }
+}
+
+/// Looks at an ICMP or ICMPv6 message that enters the director.
+#[inline(never)]
+pub(crate) fn see(ctx: &TcContext, ip: &Ip) -> Result<(), Doubt> {
+    let icmp: Icmp = header(ctx, ip.transport)?;
+    if !icmp.is_unreachable(ip.six) {
+        return Err(Doubt::OtherProtocol);
+    }
+    let mut quoted = MaybeUninit::uninit();
+    if ip.six {
+        packet::ipv6(ctx, ip.transport + ICMP, NO_LIMIT, &mut quoted)?;
+    } else {
+        packet::inner_ipv4(ctx, ip.transport + ICMP, NO_LIMIT, &mut quoted)?;
+    }
+    // SAFETY: written, because it has not failed.
+    let quoted = unsafe { quoted.assume_init_ref() };
+    let interest = if quoted.six {
+        server::interest_in(&quoted.destination)
+    } else {
+        server::interest_in_ipv4(&quoted.destination)
+    };
+    if interest & (ANSWERS | interest::TUNNEL) == 0 {
+        return Err(Doubt::NoServer);
+    }
+    let tunnels = interest & interest::TUNNEL != 0;
+    if !(tunnels && tunnel::is_tunnel(quoted.protocol)) {
+        let ports = ports(ctx, quoted)?;
+        if let Some(id) = server::answering(interest, &Endpoint::at_destination(quoted, ports.destination)) {
+            return blame(id, &Client::of(quoted, ports.source));
+        }
+        if !(tunnels && quoted.protocol == protocol::UDP && server::is_gue(quoted, ports.destination)) {
+            return Err(Doubt::NoServer);
+        }
+    }
+    let mut inner = MaybeUninit::uninit();
+    tunnel::inner(ctx, quoted, &mut inner)?;
+    // SAFETY: as above.
+    let inner = unsafe { inner.assume_init_ref() };
+    let ports = ports(ctx, inner).map_err(Doubt::in_tunnel)?;
+    let id = server::tunnelled(quoted, inner, ports.destination, 0).ok_or(Doubt::UnknownTunnel)?;
+    blame(id, &Client::of(inner, ports.source))
+}
+
+/// Counts a message about what a client had sent to a server. Probes are answered by it, and are no clients.
+#[inline(never)]
+fn blame(id: ServerId, client: &Client) -> Result<(), Doubt> {
+    let Some(mut signal) = Signal::of(id) else { return Err(Doubt::BadServerId) };
+    if !handshake::is_probe(&signal, client) {
+        signal.unreachable(clock::exact());
+    }
+    Ok(())
+}
+
+#[inline(always)]
+fn ports(ctx: &TcContext, ip: &Ip) -> Result<Ports, Doubt> {
+    if matches!(ip.protocol, protocol::TCP | protocol::UDP | protocol::SCTP) {
+        header(ctx, ip.transport)
+    } else {
+        Err(Doubt::OtherProtocol)
+    }
+}
