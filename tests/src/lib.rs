@@ -23,6 +23,7 @@ pub mod flood;
 pub mod http;
 pub mod lab;
 pub mod leftovers;
+pub mod model;
 pub mod namespace;
 pub mod network;
 pub mod observation;

@@ -2,6 +2,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool talks to its user")]
 
 mod apt;
+mod bench;
 mod build;
 mod cache;
 mod demo;
@@ -24,6 +25,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 
+use crate::bench::Bench;
 use crate::build::Profile;
 use crate::cache::Cache;
 use crate::demo::Place;
@@ -74,6 +76,11 @@ enum Task {
         /// The command, run at the repository's root
         #[arg(last = true, required = true)]
         command: Vec<OsString>,
+    },
+    /// Measure what things cost
+    Bench {
+        #[command(subcommand)]
+        what: Bench,
     },
     /// Run every check and test; the last line is their sum
     Test {
@@ -159,6 +166,10 @@ fn perform(task: Task) -> Result<ExitCode> {
         }
         Task::Vm { machine, command } => {
             return vm::run_on_terminal(&cache, &machine.options()?, &command).map(exit_code);
+        }
+        Task::Bench { what } => {
+            let reached = bench::bench(&cache, &what)?;
+            return Ok(if reached { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
         Task::Test { long, kernels, only } => {
             let kernels = kernel::list(&kernels)?;
