@@ -1,0 +1,15 @@
+//! The eBPF programs on built packets, by `BPF_PROG_TEST_RUN`: needs root and the object file that `LVS_EBPF_OBJECT`
+//! names (`cargo xtask test` sets it).
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test: the panic is the message")]
+
+mod attribution;
+mod bench;
+mod case;
+mod datagrams;
+mod doubts;
+mod edges;
+mod handshakes;
+mod hostile;
+mod requests;
+mod unreachable;
+mod world;
