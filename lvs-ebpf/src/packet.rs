@@ -3,7 +3,7 @@
 //! Addresses and ports stay as they are on the wire; they are kept in words for speed, whose numeric value means nothing.
 //! All other numbers are in host byte order.
 
-use core::mem::size_of;
+use core::mem::{MaybeUninit, size_of};
 
 use aya_ebpf::programs::TcContext;
 
@@ -74,7 +74,7 @@ pub(crate) struct Frame {
     pub(crate) network: usize,
 }
 
-/// The network layer.
+/// The network layer. It is read into its place: the stack is too small for copies, and clearing it first costs too much.
 #[derive(Clone, Copy)]
 pub(crate) struct Ip {
     pub(crate) source: Address,
@@ -87,12 +87,6 @@ pub(crate) struct Ip {
     pub(crate) transport: usize,
     /// Where the packet ends by its own claim.
     pub(crate) end: usize,
-}
-
-impl Ip {
-    /// Room for headers. They are read into their place, because the stack is too small for copies.
-    pub(crate) const EMPTY: Self =
-        Self { source: [0; 4], destination: [0; 4], six: false, protocol: 0, transport: 0, end: 0 };
 }
 
 /// The transport layer. What a protocol doesn't have is 0.
@@ -108,10 +102,6 @@ pub(crate) struct Transport {
 }
 
 impl Transport {
-    /// Room for a header.
-    pub(crate) const EMPTY: Self =
-        Self { source_port: 0, destination_port: 0, sequence: 0, acknowledgement: 0, flags: 0, payload: 0 };
-
     /// Whether all of `flags` are set.
     #[inline(always)]
     pub(crate) fn has(&self, flags: u8) -> bool {
@@ -192,15 +182,18 @@ pub(crate) struct Ports {
     pub(crate) destination: u16,
 }
 
-// SAFETY: all of these are made of bytes and pairs of bytes, without padding.
-unsafe impl Header for Ethernet {}
-unsafe impl Header for VlanTag {}
-unsafe impl Header for Ipv4 {}
-unsafe impl Header for Ipv6 {}
-unsafe impl Header for Ipv6Address {}
-unsafe impl Header for Extension {}
-unsafe impl Header for Tcp {}
-unsafe impl Header for Ports {}
+/// Declares headers.
+macro_rules! headers {
+    ($($header:ty),*) => {
+        $(
+            // SAFETY: made of bytes and pairs of bytes, without padding.
+            unsafe impl $crate::packet::Header for $header {}
+        )*
+    };
+}
+pub(crate) use headers;
+
+headers!(Ethernet, VlanTag, Ipv4, Ipv6, Ipv6Address, Extension, Tcp, Ports);
 
 /// Something that can be read out of a packet.
 ///
@@ -228,9 +221,9 @@ fn is_tag(ethertype: u16) -> bool {
     ethertype == ETHERTYPE_VLAN || ethertype == ETHERTYPE_PROVIDER_VLAN
 }
 
-/// Reads the network layer's headers of a frame into `ip`.
+/// Reads the network layer's headers of a frame into `ip`, which is written unless this fails.
 #[inline(always)]
-pub(crate) fn network(ctx: &TcContext, frame: &Frame, ip: &mut Ip) -> Result<(), Doubt> {
+pub(crate) fn network(ctx: &TcContext, frame: &Frame, ip: &mut MaybeUninit<Ip>) -> Result<(), Doubt> {
     let limit = ctx.len() as usize;
     match frame.ethertype {
         ETHERTYPE_IPV4 => ipv4(ctx, frame.network, limit, ip),
@@ -244,7 +237,7 @@ pub(crate) fn network(ctx: &TcContext, frame: &Frame, ip: &mut Ip) -> Result<(),
 /// The claim of length 0 is what Linux writes where a segmentation-offloaded packet is longer than 65,535 bytes
 /// (`iph_set_totlen`, `include/linux/ip.h`; `ipv6_set_payload_len` alike).
 #[inline(always)]
-fn ipv4(ctx: &TcContext, offset: usize, limit: usize, into: &mut Ip) -> Result<(), Doubt> {
+fn ipv4(ctx: &TcContext, offset: usize, limit: usize, into: &mut MaybeUninit<Ip>) -> Result<(), Doubt> {
     let ip: Ipv4 = header(ctx, offset)?;
     let length = usize::from(ip.version_and_length & 0x0f) * 4;
     let claimed = usize::from(u16::from_be(ip.total_length));
@@ -260,35 +253,59 @@ fn ipv4(ctx: &TcContext, offset: usize, limit: usize, into: &mut Ip) -> Result<(
     if ip.fragment & 0x1fff_u16.to_be() != 0 {
         return Err(Doubt::Fragment);
     }
-    into.source = [0, 0, MAPPED, word(ip.source)];
-    into.destination = [0, 0, MAPPED, word(ip.destination)];
-    into.six = false;
-    into.protocol = ip.protocol;
-    into.transport = forget(offset + length);
-    into.end = end;
+    into.write(Ip {
+        source: [0, 0, MAPPED, word(ip.source)],
+        destination: [0, 0, MAPPED, word(ip.destination)],
+        six: false,
+        protocol: ip.protocol,
+        transport: forget(offset + length),
+        end,
+    });
     Ok(())
 }
 
 /// As [`network`], for an IPv4 packet in another packet.
 #[inline(never)]
-pub(crate) fn inner_ipv4(ctx: &TcContext, offset: usize, limit: usize, into: &mut Ip) -> Result<(), Doubt> {
+pub(crate) fn inner_ipv4(
+    ctx: &TcContext,
+    offset: usize,
+    limit: usize,
+    into: &mut MaybeUninit<Ip>,
+) -> Result<(), Doubt> {
     ipv4(ctx, offset, limit, into)
 }
 
 /// Reads the headers of an IPv6 packet, which begins at `offset` and must end by `limit`.
 #[inline(never)]
-pub(crate) fn ipv6(ctx: &TcContext, offset: usize, limit: usize, into: &mut Ip) -> Result<(), Doubt> {
+pub(crate) fn ipv6(
+    ctx: &TcContext,
+    offset: usize,
+    limit: usize,
+    into: &mut MaybeUninit<Ip>,
+) -> Result<(), Doubt> {
     let ip: Ipv6 = header(ctx, offset)?;
     let claimed = IPV6 + usize::from(u16::from_be(ip.payload_length));
     let room = limit.wrapping_sub(offset);
     if ip.version >> 4 != 6 || limit < offset || claimed > room {
         return Err(Doubt::Malformed);
     }
-    into.end = if claimed == IPV6 && room > IPV6 + LONGEST { limit } else { offset + claimed };
-    into.six = true;
-    into.source = ipv6_address(ctx, offset + 8)?;
-    into.destination = ipv6_address(ctx, offset + 24)?;
-    (into.protocol, into.transport) = extensions(ctx, ip.next, offset + IPV6)?;
+    let end = if claimed == IPV6 && room > IPV6 + LONGEST { limit } else { offset + claimed };
+    let source = ipv6_address(ctx, offset + 8)?;
+    let into = into.as_mut_ptr();
+    // SAFETY: room for an `Ip`, field by field: the stack is too small for all of them beside it.
+    unsafe { (*into).source = source };
+    let destination = ipv6_address(ctx, offset + 24)?;
+    // SAFETY: as above.
+    unsafe { (*into).destination = destination };
+    let (protocol, transport) = extensions(ctx, ip.next, offset + IPV6)?;
+    // SAFETY: as above.
+    unsafe { (*into).six = true };
+    // SAFETY: as above.
+    unsafe { (*into).protocol = protocol };
+    // SAFETY: as above.
+    unsafe { (*into).transport = transport };
+    // SAFETY: as above.
+    unsafe { (*into).end = end };
     Ok(())
 }
 

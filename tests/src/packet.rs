@@ -78,6 +78,13 @@ pub fn tcp(from: SocketAddr, to: SocketAddr, flags: u8) -> Segment {
 }
 
 impl Segment {
+    /// Sent from this address and port.
+    #[must_use]
+    pub fn from(mut self, from: SocketAddr) -> Self {
+        self.from = from;
+        self
+    }
+
     /// With this sequence number.
     #[must_use]
     pub fn sequence(mut self, sequence: u32) -> Self {

@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: measurements, as tables.
 
 mod detector;
+mod ebpf;
 mod failover;
 
 use std::ffi::OsString;
@@ -13,6 +14,8 @@ use crate::cache::Cache;
 /// What is measured.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Bench {
+    /// What one packet costs in the eBPF programs, against two references; needs root
+    Ebpf,
     /// How soon the detector finds faults, and how often it finds none, in simulated traffic
     Detector {
         /// Arguments for the simulation; `--help` tells which
@@ -27,9 +30,10 @@ pub(crate) enum Bench {
     },
 }
 
-/// Measures; returns the exit status.
+/// Measures; returns the exit status, 0 if what must be reached is.
 pub(crate) fn bench(cache: &Cache, bench: &Bench) -> Result<i32> {
     match bench {
+        Bench::Ebpf => Ok(i32::from(!ebpf::ebpf(cache)?)),
         Bench::Detector { arguments } => detector::simulate(arguments),
         Bench::Failover { arguments } => failover::compare(cache, arguments),
     }
