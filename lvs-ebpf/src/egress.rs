@@ -116,23 +116,35 @@ fn probed(signal: &Signal, client: &Client, segment: &Transport) {
 
 #[inline(always)]
 fn see_segment(signal: &mut Signal, client: &Client, segment: &Transport) {
-    if segment.flags & (SYN | RST) != 0 {
-        return see_beginning_or_end(signal, client, segment);
-    }
-    if segment.has(ACK) {
+    if segment.has(RST) {
+        see_reset(signal, client);
+    } else if segment.has(SYN) {
+        // A SYN-ACK from a client is no beginning of anything here.
+        if !segment.has(ACK) {
+            see_syn(signal, client, segment);
+        }
+    } else if segment.has(ACK) {
         see_acknowledgement(signal, client, segment);
     }
 }
 
 #[inline(never)]
-fn see_beginning_or_end(signal: &mut Signal, client: &Client, segment: &Transport) {
-    if segment.has(RST) {
-        handshake::reset(signal, client);
-    } else if segment.has(ACK) || !handshake::began(signal, client, segment, clock::exact()) {
-        // A SYN-ACK from a client is no beginning of anything here; the same SYN again is nothing new.
-        return;
+fn see_reset(signal: &mut Signal, client: &Client) {
+    handshake::reset(signal, client);
+    free(signal, client);
+}
+
+#[inline(never)]
+fn see_syn(signal: &mut Signal, client: &Client, segment: &Transport) {
+    // The same SYN again is nothing new.
+    if handshake::began(signal, client, segment, clock::exact()) {
+        free(signal, client);
     }
-    // Whatever flow had this address and port is over.
+}
+
+/// Whatever flow had this address and port is over.
+#[inline(always)]
+fn free(signal: &Signal, client: &Client) {
     if let Some(mut slot) = Slot::of(signal, client) {
         slot.free();
     }

@@ -84,9 +84,30 @@ pub(crate) struct Ip {
     /// What is inside, behind extension headers.
     pub(crate) protocol: u8,
     /// Where the transport layer's header begins.
-    pub(crate) transport: usize,
+    transport: u32,
     /// Where the packet ends by its own claim.
-    pub(crate) end: usize,
+    end: u32,
+}
+
+impl Ip {
+    /// Where the transport layer's header begins.
+    #[inline(always)]
+    pub(crate) fn transport(&self) -> usize {
+        self.transport as usize
+    }
+
+    /// Where the packet ends by its own claim.
+    #[inline(always)]
+    pub(crate) fn end(&self) -> usize {
+        self.end as usize
+    }
+}
+
+/// As a number of the kind that is stored: packets are shorter than 4 GiB.
+#[expect(clippy::cast_possible_truncation, reason = "as above")]
+#[inline(always)]
+fn short(number: usize) -> u32 {
+    number as u32
 }
 
 /// The transport layer. What a protocol doesn't have is 0.
@@ -210,10 +231,16 @@ pub(crate) fn frame(ctx: &TcContext) -> Result<Frame, Doubt> {
         if !is_tag(frame.ethertype) {
             return Ok(frame);
         }
-        frame.ethertype = header::<VlanTag>(ctx, frame.network)?.ethertype;
+        frame.ethertype = behind_tag(ctx, frame.network)?;
         frame.network += VLAN_TAG;
     }
     if is_tag(frame.ethertype) { Err(Doubt::Vlan) } else { Ok(frame) }
+}
+
+// A function of its own for the stack's sake.
+#[inline(never)]
+fn behind_tag(ctx: &TcContext, offset: usize) -> Result<u16, Doubt> {
+    header::<VlanTag>(ctx, offset).map(|tag| tag.ethertype)
 }
 
 #[inline(always)]
@@ -258,8 +285,8 @@ fn ipv4(ctx: &TcContext, offset: usize, limit: usize, into: &mut MaybeUninit<Ip>
         destination: [0, 0, MAPPED, word(ip.destination)],
         six: false,
         protocol: ip.protocol,
-        transport: forget(offset + length),
-        end,
+        transport: short(forget(offset + length)),
+        end: short(end),
     });
     Ok(())
 }
@@ -303,9 +330,9 @@ pub(crate) fn ipv6(
     // SAFETY: as above.
     unsafe { (*into).protocol = protocol };
     // SAFETY: as above.
-    unsafe { (*into).transport = transport };
+    unsafe { (*into).transport = short(transport) };
     // SAFETY: as above.
-    unsafe { (*into).end = end };
+    unsafe { (*into).end = short(end) };
     Ok(())
 }
 
@@ -366,14 +393,13 @@ pub(crate) fn inner_transport(ctx: &TcContext, ip: &Ip, into: &mut Transport) ->
     Ok(())
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "a packet is shorter than 4 GiB")]
 #[inline(always)]
 fn tcp(ctx: &TcContext, ip: &Ip) -> Result<Transport, Doubt> {
-    let tcp: Tcp = header(ctx, ip.transport)?;
+    let tcp: Tcp = header(ctx, ip.transport())?;
     let length = usize::from(tcp.offset >> 4) * 4;
-    let data = ip.transport + length;
+    let data = ip.transport() + length;
     // The shortest header has 20 bytes (RFC 9293, section 3.1).
-    if length < 20 || data > ip.end {
+    if length < 20 || data > ip.end() {
         return Err(Doubt::Malformed);
     }
     Ok(Transport {
@@ -382,7 +408,7 @@ fn tcp(ctx: &TcContext, ip: &Ip) -> Result<Transport, Doubt> {
         sequence: u32::from_be(word(tcp.sequence)),
         acknowledgement: u32::from_be(word(tcp.acknowledgement)),
         flags: tcp.flags,
-        payload: (ip.end - data) as u32,
+        payload: short(ip.end() - data),
     })
 }
 
@@ -394,8 +420,8 @@ fn without_connections(ctx: &TcContext, ip: &Ip) -> Result<Transport, Doubt> {
         protocol::SCTP => 12,
         _ => return Err(Doubt::OtherProtocol),
     };
-    let ports: Ports = header(ctx, ip.transport)?;
-    if ip.transport + length > ip.end {
+    let ports: Ports = header(ctx, ip.transport())?;
+    if ip.transport() + length > ip.end() {
         return Err(Doubt::Malformed);
     }
     Ok(Transport {

@@ -53,11 +53,11 @@ pub(crate) fn is_tunnel(number: u8) -> bool {
 /// Reads the network layer's headers of the packet in a tunnel into `ip`. UDP is taken for GUE.
 #[inline(always)]
 pub(crate) fn inner(ctx: &TcContext, outer: &Ip, ip: &mut MaybeUninit<Ip>) -> Result<(), Doubt> {
-    let (ethertype, offset) = start(ctx, outer.protocol, outer.transport)?;
+    let (ethertype, offset) = start(ctx, outer.protocol, outer.transport())?;
     let offset = forget(offset);
     match ethertype {
-        ETHERTYPE_IPV4 => packet::inner_ipv4(ctx, offset, outer.end, ip),
-        ETHERTYPE_IPV6 => packet::ipv6(ctx, offset, outer.end, ip),
+        ETHERTYPE_IPV4 => packet::inner_ipv4(ctx, offset, outer.end(), ip),
+        ETHERTYPE_IPV6 => packet::ipv6(ctx, offset, outer.end(), ip),
         _ => Err(Doubt::UnknownTunnel),
     }
 }

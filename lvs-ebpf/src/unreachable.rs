@@ -48,15 +48,15 @@ impl Icmp {
 /// Looks at an ICMP or ICMPv6 message that enters the director.
 #[inline(never)]
 pub(crate) fn see(ctx: &TcContext, ip: &Ip) -> Result<(), Doubt> {
-    let icmp: Icmp = header(ctx, ip.transport)?;
+    let icmp: Icmp = header(ctx, ip.transport())?;
     if !icmp.is_unreachable(ip.six) {
         return Err(Doubt::OtherProtocol);
     }
     let mut quoted = MaybeUninit::uninit();
     if ip.six {
-        packet::ipv6(ctx, ip.transport + ICMP, NO_LIMIT, &mut quoted)?;
+        packet::ipv6(ctx, ip.transport() + ICMP, NO_LIMIT, &mut quoted)?;
     } else {
-        packet::inner_ipv4(ctx, ip.transport + ICMP, NO_LIMIT, &mut quoted)?;
+        packet::inner_ipv4(ctx, ip.transport() + ICMP, NO_LIMIT, &mut quoted)?;
     }
     // SAFETY: written, because it has not failed.
     let quoted = unsafe { quoted.assume_init_ref() };
@@ -100,7 +100,7 @@ fn blame(id: ServerId, client: &Client) -> Result<(), Doubt> {
 #[inline(always)]
 fn ports(ctx: &TcContext, ip: &Ip) -> Result<Ports, Doubt> {
     if matches!(ip.protocol, protocol::TCP | protocol::UDP | protocol::SCTP) {
-        header(ctx, ip.transport)
+        header(ctx, ip.transport())
     } else {
         Err(Doubt::OtherProtocol)
     }

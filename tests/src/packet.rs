@@ -216,7 +216,10 @@ impl Packet {
         Self { bytes, six: from.is_ipv6() }
     }
 
-    /// With IPv4 options: a multiple of 4 bytes, at most 40.
+    /// With IPv4 options: a multiple of 4 bytes.
+    ///
+    /// # Panics
+    /// If they are longer than an IPv4 header can be.
     #[must_use]
     pub fn ip_options(mut self, options: &[u8]) -> Self {
         self.bytes.splice(20..20, options.iter().copied());
