@@ -29,6 +29,9 @@ pub enum EndpointKind {
     /// Tunnel: `address` and `port` are the virtual ones in the inner packet, `link` is the outer destination.
     Tunnel = 5,
     /// Tunnel in a firewall-mark service: `address` begins with the mark, `port` is 0, `link` is the outer destination.
+    ///
+    /// Where the outer destination is IPv6 nothing tells the version of the inner packet: services of one mark for both
+    /// versions can't have the same tunnel's end.
     TunnelMark = 6,
     /// Not a server: UDP packets to this `address` and `port` are GUE. The id behind it means nothing.
     Gue = 7,

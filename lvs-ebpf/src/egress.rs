@@ -1,7 +1,9 @@
 //! What leaves the director, requests to real servers among it.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::programs::TcContext;
-use lvs_common::{Handshake, ServerId, interest};
+use lvs_common::{Handshake, PROBE_MARK, interest};
 
 use crate::{
     client::Client,
@@ -24,59 +26,67 @@ struct Seen {
     probe: bool,
 }
 
-impl Seen {
-    const NOTHING: Self = Self {
-        server: Server { id: ServerId(0), answers: false },
-        client: Client { address: [0; 4], six: false, port: 0, protocol: 0 },
-        transport: Transport::EMPTY,
-        probe: false,
-    };
-}
-
 /// Looks at one packet.
 #[inline(always)]
 pub(crate) fn see(ctx: &TcContext) -> Result<(), Doubt> {
-    let mut seen = Seen::NOTHING;
+    let mut seen = MaybeUninit::uninit();
     attribute(ctx, &mut seen)?;
-    see_packet(ctx, &seen)
+    // SAFETY: written, because it has not failed.
+    see_packet(ctx, unsafe { seen.assume_init_ref() })
 }
 
+/// Finds out whose packet it is, and writes that unless it fails.
 #[inline(always)]
-fn attribute(ctx: &TcContext, seen: &mut Seen) -> Result<(), Doubt> {
+fn attribute(ctx: &TcContext, seen: &mut MaybeUninit<Seen>) -> Result<(), Doubt> {
     let frame = packet::frame(ctx)?;
-    let mut ip = Ip::EMPTY;
+    let mut ip = MaybeUninit::uninit();
     packet::network(ctx, &frame, &mut ip)?;
+    // SAFETY: written, because it has not failed.
+    let ip = unsafe { ip.assume_init_ref() };
     let link = Link::of(&frame, signal::mark(ctx));
-    let interest = server::interest(&ip, &link);
+    let interest = server::interest(ip, &link);
     if interest == 0 {
         return Err(Doubt::NoServer);
     }
-    seen.probe = link.probe();
     if interest & interest::TUNNEL != 0 && tunnel::is_tunnel(ip.protocol) {
-        return attribute_tunnel(ctx, &ip, link.mark, seen);
+        return attribute_tunnel(ctx, ip, link.mark, seen);
     }
-    seen.transport = packet::transport(ctx, &ip)?;
-    let port = seen.transport.destination_port;
-    if let Some(server) = server::destination(interest, &ip, port, &link) {
-        seen.server = server;
-        seen.client = Client::of(&ip, seen.transport.source_port);
+    let transport = packet::transport(ctx, ip)?;
+    let port = transport.destination_port;
+    if let Some(server) = server::destination(interest, ip, port, &link) {
+        let client = Client::of(ip, transport.source_port);
+        seen.write(Seen { server, client, transport, probe: link.probe() });
         return Ok(());
     }
-    if interest & interest::TUNNEL != 0 && ip.protocol == protocol::UDP && server::is_gue(&ip, port) {
-        return attribute_tunnel(ctx, &ip, link.mark, seen);
+    if interest & interest::TUNNEL != 0 && ip.protocol == protocol::UDP && server::is_gue(ip, port) {
+        return attribute_tunnel(ctx, ip, link.mark, seen);
     }
     Err(Doubt::NoServer)
 }
 
 #[inline(never)]
-fn attribute_tunnel(ctx: &TcContext, outer: &Ip, mark: u32, seen: &mut Seen) -> Result<(), Doubt> {
-    let mut ip = Ip::EMPTY;
+fn attribute_tunnel(
+    ctx: &TcContext,
+    outer: &Ip,
+    mark: u32,
+    seen: &mut MaybeUninit<Seen>,
+) -> Result<(), Doubt> {
+    let mut ip = MaybeUninit::uninit();
     tunnel::inner(ctx, outer, &mut ip)?;
-    packet::inner_transport(ctx, &ip, &mut seen.transport)?;
-    let port = seen.transport.destination_port;
-    let id = server::tunnelled(outer, &ip, port, mark).ok_or(Doubt::UnknownTunnel)?;
-    seen.server = Server { id, answers: false };
-    seen.client = Client::of(&ip, seen.transport.source_port);
+    // SAFETY: written, because it has not failed.
+    let ip = unsafe { ip.assume_init_ref() };
+    let seen = seen.as_mut_ptr();
+    // SAFETY: room for a `Seen`; the transport layer's part is written into its place.
+    let transport = unsafe { &mut (*seen).transport };
+    packet::inner_transport(ctx, ip, transport)?;
+    let (port, from) = (transport.destination_port, transport.source_port);
+    let id = server::tunnelled(outer, ip, port, mark).ok_or(Doubt::UnknownTunnel)?;
+    // SAFETY: as above, for the rest of it.
+    unsafe {
+        (*seen).server = Server { id, answers: false };
+        (*seen).client = Client::of(ip, from);
+        (*seen).probe = mark == PROBE_MARK;
+    }
     Ok(())
 }
 
@@ -106,23 +116,35 @@ fn probed(signal: &Signal, client: &Client, segment: &Transport) {
 
 #[inline(always)]
 fn see_segment(signal: &mut Signal, client: &Client, segment: &Transport) {
-    if segment.flags & (SYN | RST) != 0 {
-        return see_beginning_or_end(signal, client, segment);
-    }
-    if segment.has(ACK) {
+    if segment.has(RST) {
+        see_reset(signal, client);
+    } else if segment.has(SYN) {
+        // A SYN-ACK from a client is no beginning of anything here.
+        if !segment.has(ACK) {
+            see_syn(signal, client, segment);
+        }
+    } else if segment.has(ACK) {
         see_acknowledgement(signal, client, segment);
     }
 }
 
 #[inline(never)]
-fn see_beginning_or_end(signal: &mut Signal, client: &Client, segment: &Transport) {
-    if segment.has(RST) {
-        handshake::reset(signal, client);
-    } else if segment.has(ACK) || !handshake::began(signal, client, segment, clock::exact()) {
-        // A SYN-ACK from a client is no beginning of anything here; the same SYN again is nothing new.
-        return;
+fn see_reset(signal: &mut Signal, client: &Client) {
+    handshake::reset(signal, client);
+    free(signal, client);
+}
+
+#[inline(never)]
+fn see_syn(signal: &mut Signal, client: &Client, segment: &Transport) {
+    // The same SYN again is nothing new.
+    if handshake::began(signal, client, segment, clock::exact()) {
+        free(signal, client);
     }
-    // Whatever flow had this address and port is over.
+}
+
+/// Whatever flow had this address and port is over.
+#[inline(always)]
+fn free(signal: &Signal, client: &Client) {
     if let Some(mut slot) = Slot::of(signal, client) {
         slot.free();
     }

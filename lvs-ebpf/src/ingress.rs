@@ -1,5 +1,7 @@
 //! What enters the director, answers of masqueraded servers among it.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::programs::TcContext;
 use lvs_common::Handshake;
 
@@ -8,7 +10,7 @@ use crate::{
     clock, datagram,
     doubt::Doubt,
     handshake,
-    packet::{self, FIN, Ip, RST, SYN, Transport, protocol},
+    packet::{self, FIN, RST, SYN, Transport, protocol},
     sample::Slot,
     server::{self, ANSWERS, Endpoint},
     signal::Signal,
@@ -19,22 +21,24 @@ use crate::{
 #[inline(always)]
 pub(crate) fn see(ctx: &TcContext) -> Result<(), Doubt> {
     let frame = packet::frame(ctx)?;
-    let mut ip = Ip::EMPTY;
+    let mut ip = MaybeUninit::uninit();
     packet::network(ctx, &frame, &mut ip)?;
+    // SAFETY: written, because it has not failed.
+    let ip = unsafe { ip.assume_init_ref() };
     if ip.protocol == if ip.six { protocol::ICMPV6 } else { protocol::ICMP } {
-        return unreachable::see(ctx, &ip);
+        return unreachable::see(ctx, ip);
     }
     let interest =
         if ip.six { server::interest_in(&ip.source) } else { server::interest_in_ipv4(&ip.source) };
     if interest & ANSWERS == 0 {
         return Err(Doubt::NoServer);
     }
-    let transport = packet::transport(ctx, &ip)?;
-    let from = Endpoint::at_source(&ip, transport.source_port);
+    let transport = packet::transport(ctx, ip)?;
+    let from = Endpoint::at_source(ip, transport.source_port);
     let id = server::answering(interest, &from).ok_or(Doubt::NoServer)?;
     let Some(mut signal) = Signal::of(id) else { return Err(Doubt::BadServerId) };
     signal.received(ctx);
-    let client = Client::at_destination(&ip, transport.destination_port);
+    let client = Client::at_destination(ip, transport.destination_port);
     match ip.protocol {
         protocol::TCP => see_segment(&mut signal, &client, &transport),
         protocol::UDP => datagram::answered(&mut signal, &client),

@@ -50,6 +50,6 @@ pub(crate) static FLOWS: Array<Flow> = Array::with_max_entries(1, MAPPABLE);
 #[map]
 pub(crate) static DOUBTS: Array<Doubts> = Array::with_max_entries(1, MAPPABLE);
 
-/// 4,096 edges of 24 bytes (8 of them the kernel's header). An edge is at most two records a server and change.
+/// 5,461 edges of 24 bytes, 8 of them the kernel's header.
 #[map]
 pub(crate) static EDGES: RingBuf = RingBuf::with_byte_size(128 * 1024, 0);

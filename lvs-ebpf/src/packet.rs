@@ -3,7 +3,7 @@
 //! Addresses and ports stay as they are on the wire; they are kept in words for speed, whose numeric value means nothing.
 //! All other numbers are in host byte order.
 
-use core::mem::size_of;
+use core::mem::{MaybeUninit, size_of};
 
 use aya_ebpf::programs::TcContext;
 
@@ -74,7 +74,7 @@ pub(crate) struct Frame {
     pub(crate) network: usize,
 }
 
-/// The network layer.
+/// The network layer. It is read into its place: the stack is too small for copies, and clearing it first costs too much.
 #[derive(Clone, Copy)]
 pub(crate) struct Ip {
     pub(crate) source: Address,
@@ -84,15 +84,30 @@ pub(crate) struct Ip {
     /// What is inside, behind extension headers.
     pub(crate) protocol: u8,
     /// Where the transport layer's header begins.
-    pub(crate) transport: usize,
+    transport: u32,
     /// Where the packet ends by its own claim.
-    pub(crate) end: usize,
+    end: u32,
 }
 
 impl Ip {
-    /// Room for headers. They are read into their place, because the stack is too small for copies.
-    pub(crate) const EMPTY: Self =
-        Self { source: [0; 4], destination: [0; 4], six: false, protocol: 0, transport: 0, end: 0 };
+    /// Where the transport layer's header begins.
+    #[inline(always)]
+    pub(crate) fn transport(&self) -> usize {
+        self.transport as usize
+    }
+
+    /// Where the packet ends by its own claim.
+    #[inline(always)]
+    pub(crate) fn end(&self) -> usize {
+        self.end as usize
+    }
+}
+
+/// As a number of the kind that is stored: packets are shorter than 4 GiB.
+#[expect(clippy::cast_possible_truncation, reason = "as above")]
+#[inline(always)]
+fn short(number: usize) -> u32 {
+    number as u32
 }
 
 /// The transport layer. What a protocol doesn't have is 0.
@@ -108,10 +123,6 @@ pub(crate) struct Transport {
 }
 
 impl Transport {
-    /// Room for a header.
-    pub(crate) const EMPTY: Self =
-        Self { source_port: 0, destination_port: 0, sequence: 0, acknowledgement: 0, flags: 0, payload: 0 };
-
     /// Whether all of `flags` are set.
     #[inline(always)]
     pub(crate) fn has(&self, flags: u8) -> bool {
@@ -192,15 +203,18 @@ pub(crate) struct Ports {
     pub(crate) destination: u16,
 }
 
-// SAFETY: all of these are made of bytes and pairs of bytes, without padding.
-unsafe impl Header for Ethernet {}
-unsafe impl Header for VlanTag {}
-unsafe impl Header for Ipv4 {}
-unsafe impl Header for Ipv6 {}
-unsafe impl Header for Ipv6Address {}
-unsafe impl Header for Extension {}
-unsafe impl Header for Tcp {}
-unsafe impl Header for Ports {}
+/// Declares headers.
+macro_rules! headers {
+    ($($header:ty),*) => {
+        $(
+            // SAFETY: made of bytes and pairs of bytes, without padding.
+            unsafe impl $crate::packet::Header for $header {}
+        )*
+    };
+}
+pub(crate) use headers;
+
+headers!(Ethernet, VlanTag, Ipv4, Ipv6, Ipv6Address, Extension, Tcp, Ports);
 
 /// Something that can be read out of a packet.
 ///
@@ -217,10 +231,16 @@ pub(crate) fn frame(ctx: &TcContext) -> Result<Frame, Doubt> {
         if !is_tag(frame.ethertype) {
             return Ok(frame);
         }
-        frame.ethertype = header::<VlanTag>(ctx, frame.network)?.ethertype;
+        frame.ethertype = behind_tag(ctx, frame.network)?;
         frame.network += VLAN_TAG;
     }
     if is_tag(frame.ethertype) { Err(Doubt::Vlan) } else { Ok(frame) }
+}
+
+// A function of its own for the stack's sake.
+#[inline(never)]
+fn behind_tag(ctx: &TcContext, offset: usize) -> Result<u16, Doubt> {
+    header::<VlanTag>(ctx, offset).map(|tag| tag.ethertype)
 }
 
 #[inline(always)]
@@ -228,9 +248,9 @@ fn is_tag(ethertype: u16) -> bool {
     ethertype == ETHERTYPE_VLAN || ethertype == ETHERTYPE_PROVIDER_VLAN
 }
 
-/// Reads the network layer's headers of a frame into `ip`.
+/// Reads the network layer's headers of a frame into `ip`, which is written unless this fails.
 #[inline(always)]
-pub(crate) fn network(ctx: &TcContext, frame: &Frame, ip: &mut Ip) -> Result<(), Doubt> {
+pub(crate) fn network(ctx: &TcContext, frame: &Frame, ip: &mut MaybeUninit<Ip>) -> Result<(), Doubt> {
     let limit = ctx.len() as usize;
     match frame.ethertype {
         ETHERTYPE_IPV4 => ipv4(ctx, frame.network, limit, ip),
@@ -244,7 +264,7 @@ pub(crate) fn network(ctx: &TcContext, frame: &Frame, ip: &mut Ip) -> Result<(),
 /// The claim of length 0 is what Linux writes where a segmentation-offloaded packet is longer than 65,535 bytes
 /// (`iph_set_totlen`, `include/linux/ip.h`; `ipv6_set_payload_len` alike).
 #[inline(always)]
-fn ipv4(ctx: &TcContext, offset: usize, limit: usize, into: &mut Ip) -> Result<(), Doubt> {
+fn ipv4(ctx: &TcContext, offset: usize, limit: usize, into: &mut MaybeUninit<Ip>) -> Result<(), Doubt> {
     let ip: Ipv4 = header(ctx, offset)?;
     let length = usize::from(ip.version_and_length & 0x0f) * 4;
     let claimed = usize::from(u16::from_be(ip.total_length));
@@ -260,35 +280,59 @@ fn ipv4(ctx: &TcContext, offset: usize, limit: usize, into: &mut Ip) -> Result<(
     if ip.fragment & 0x1fff_u16.to_be() != 0 {
         return Err(Doubt::Fragment);
     }
-    into.source = [0, 0, MAPPED, word(ip.source)];
-    into.destination = [0, 0, MAPPED, word(ip.destination)];
-    into.six = false;
-    into.protocol = ip.protocol;
-    into.transport = forget(offset + length);
-    into.end = end;
+    into.write(Ip {
+        source: [0, 0, MAPPED, word(ip.source)],
+        destination: [0, 0, MAPPED, word(ip.destination)],
+        six: false,
+        protocol: ip.protocol,
+        transport: short(forget(offset + length)),
+        end: short(end),
+    });
     Ok(())
 }
 
 /// As [`network`], for an IPv4 packet in another packet.
 #[inline(never)]
-pub(crate) fn inner_ipv4(ctx: &TcContext, offset: usize, limit: usize, into: &mut Ip) -> Result<(), Doubt> {
+pub(crate) fn inner_ipv4(
+    ctx: &TcContext,
+    offset: usize,
+    limit: usize,
+    into: &mut MaybeUninit<Ip>,
+) -> Result<(), Doubt> {
     ipv4(ctx, offset, limit, into)
 }
 
 /// Reads the headers of an IPv6 packet, which begins at `offset` and must end by `limit`.
 #[inline(never)]
-pub(crate) fn ipv6(ctx: &TcContext, offset: usize, limit: usize, into: &mut Ip) -> Result<(), Doubt> {
+pub(crate) fn ipv6(
+    ctx: &TcContext,
+    offset: usize,
+    limit: usize,
+    into: &mut MaybeUninit<Ip>,
+) -> Result<(), Doubt> {
     let ip: Ipv6 = header(ctx, offset)?;
     let claimed = IPV6 + usize::from(u16::from_be(ip.payload_length));
     let room = limit.wrapping_sub(offset);
     if ip.version >> 4 != 6 || limit < offset || claimed > room {
         return Err(Doubt::Malformed);
     }
-    into.end = if claimed == IPV6 && room > IPV6 + LONGEST { limit } else { offset + claimed };
-    into.six = true;
-    into.source = ipv6_address(ctx, offset + 8)?;
-    into.destination = ipv6_address(ctx, offset + 24)?;
-    (into.protocol, into.transport) = extensions(ctx, ip.next, offset + IPV6)?;
+    let end = if claimed == IPV6 && room > IPV6 + LONGEST { limit } else { offset + claimed };
+    let source = ipv6_address(ctx, offset + 8)?;
+    let into = into.as_mut_ptr();
+    // SAFETY: room for an `Ip`, field by field: the stack is too small for all of them beside it.
+    unsafe { (*into).source = source };
+    let destination = ipv6_address(ctx, offset + 24)?;
+    // SAFETY: as above.
+    unsafe { (*into).destination = destination };
+    let (protocol, transport) = extensions(ctx, ip.next, offset + IPV6)?;
+    // SAFETY: as above.
+    unsafe { (*into).six = true };
+    // SAFETY: as above.
+    unsafe { (*into).protocol = protocol };
+    // SAFETY: as above.
+    unsafe { (*into).transport = short(transport) };
+    // SAFETY: as above.
+    unsafe { (*into).end = short(end) };
     Ok(())
 }
 
@@ -349,14 +393,13 @@ pub(crate) fn inner_transport(ctx: &TcContext, ip: &Ip, into: &mut Transport) ->
     Ok(())
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "a packet is shorter than 4 GiB")]
 #[inline(always)]
 fn tcp(ctx: &TcContext, ip: &Ip) -> Result<Transport, Doubt> {
-    let tcp: Tcp = header(ctx, ip.transport)?;
+    let tcp: Tcp = header(ctx, ip.transport())?;
     let length = usize::from(tcp.offset >> 4) * 4;
-    let data = ip.transport + length;
+    let data = ip.transport() + length;
     // The shortest header has 20 bytes (RFC 9293, section 3.1).
-    if length < 20 || data > ip.end {
+    if length < 20 || data > ip.end() {
         return Err(Doubt::Malformed);
     }
     Ok(Transport {
@@ -365,7 +408,7 @@ fn tcp(ctx: &TcContext, ip: &Ip) -> Result<Transport, Doubt> {
         sequence: u32::from_be(word(tcp.sequence)),
         acknowledgement: u32::from_be(word(tcp.acknowledgement)),
         flags: tcp.flags,
-        payload: (ip.end - data) as u32,
+        payload: short(ip.end() - data),
     })
 }
 
@@ -377,8 +420,8 @@ fn without_connections(ctx: &TcContext, ip: &Ip) -> Result<Transport, Doubt> {
         protocol::SCTP => 12,
         _ => return Err(Doubt::OtherProtocol),
     };
-    let ports: Ports = header(ctx, ip.transport)?;
-    if ip.transport + length > ip.end {
+    let ports: Ports = header(ctx, ip.transport())?;
+    if ip.transport() + length > ip.end() {
         return Err(Doubt::Malformed);
     }
     Ok(Transport {

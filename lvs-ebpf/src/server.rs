@@ -173,7 +173,8 @@ fn masqueraded6(interest: u8, end: &Endpoint, mark: Option<u32>) -> Option<Serve
     found
 }
 
-#[inline(always)]
+// A function of its own for the stack's sake: its keys are not beside all else.
+#[inline(never)]
 fn routed4(interest: u8, to: &Endpoint, link: &Link) -> Option<ServerId> {
     let mac = mac4(link.mac);
     let find = |kind, address, port| find4(kind, to.protocol, address, port, mac);

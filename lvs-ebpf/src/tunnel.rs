@@ -1,11 +1,13 @@
 //! Tunnels to real servers: IPIP, GRE and GUE, each with IPv4 or IPv6 outside and inside.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::programs::TcContext;
 
 use crate::{
     doubt::Doubt,
     opaque::forget,
-    packet::{self, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Header, Ip, header, protocol},
+    packet::{self, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ip, header, headers, protocol},
 };
 
 /// UDP's header, which GUE follows.
@@ -40,9 +42,7 @@ struct Gue {
     protocol: u8,
 }
 
-// SAFETY: both are made of bytes and pairs of bytes, without padding.
-unsafe impl Header for Gre {}
-unsafe impl Header for Gue {}
+headers!(Gre, Gue);
 
 /// Whether a protocol is a tunnel by itself; GUE is UDP, and only its port tells.
 #[inline(always)]
@@ -52,12 +52,12 @@ pub(crate) fn is_tunnel(number: u8) -> bool {
 
 /// Reads the network layer's headers of the packet in a tunnel into `ip`. UDP is taken for GUE.
 #[inline(always)]
-pub(crate) fn inner(ctx: &TcContext, outer: &Ip, ip: &mut Ip) -> Result<(), Doubt> {
-    let (ethertype, offset) = start(ctx, outer.protocol, outer.transport)?;
+pub(crate) fn inner(ctx: &TcContext, outer: &Ip, ip: &mut MaybeUninit<Ip>) -> Result<(), Doubt> {
+    let (ethertype, offset) = start(ctx, outer.protocol, outer.transport())?;
     let offset = forget(offset);
     match ethertype {
-        ETHERTYPE_IPV4 => packet::inner_ipv4(ctx, offset, outer.end, ip),
-        ETHERTYPE_IPV6 => packet::ipv6(ctx, offset, outer.end, ip),
+        ETHERTYPE_IPV4 => packet::inner_ipv4(ctx, offset, outer.end(), ip),
+        ETHERTYPE_IPV6 => packet::ipv6(ctx, offset, outer.end(), ip),
         _ => Err(Doubt::UnknownTunnel),
     }
 }

@@ -1,5 +1,7 @@
 //! ICMP and ICMPv6 messages that call a server or its port unreachable.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::programs::TcContext;
 use lvs_common::{ServerId, interest};
 
@@ -8,7 +10,7 @@ use crate::{
     clock,
     doubt::Doubt,
     handshake,
-    packet::{self, Header, Ip, Ports, header, protocol},
+    packet::{self, Ip, Ports, header, headers, protocol},
     server::{self, ANSWERS, Endpoint},
     signal::Signal,
     tunnel,
@@ -26,8 +28,7 @@ struct Icmp {
     code: u8,
 }
 
-// SAFETY: made of bytes.
-unsafe impl Header for Icmp {}
+headers!(Icmp);
 
 impl Icmp {
     /// Whether a host or port can't be reached, or not by order of an administrator. Not that a packet was too big, which
@@ -47,16 +48,18 @@ impl Icmp {
 /// Looks at an ICMP or ICMPv6 message that enters the director.
 #[inline(never)]
 pub(crate) fn see(ctx: &TcContext, ip: &Ip) -> Result<(), Doubt> {
-    let icmp: Icmp = header(ctx, ip.transport)?;
+    let icmp: Icmp = header(ctx, ip.transport())?;
     if !icmp.is_unreachable(ip.six) {
         return Err(Doubt::OtherProtocol);
     }
-    let mut quoted = Ip::EMPTY;
+    let mut quoted = MaybeUninit::uninit();
     if ip.six {
-        packet::ipv6(ctx, ip.transport + ICMP, NO_LIMIT, &mut quoted)?;
+        packet::ipv6(ctx, ip.transport() + ICMP, NO_LIMIT, &mut quoted)?;
     } else {
-        packet::inner_ipv4(ctx, ip.transport + ICMP, NO_LIMIT, &mut quoted)?;
+        packet::inner_ipv4(ctx, ip.transport() + ICMP, NO_LIMIT, &mut quoted)?;
     }
+    // SAFETY: written, because it has not failed.
+    let quoted = unsafe { quoted.assume_init_ref() };
     let interest = if quoted.six {
         server::interest_in(&quoted.destination)
     } else {
@@ -67,19 +70,21 @@ pub(crate) fn see(ctx: &TcContext, ip: &Ip) -> Result<(), Doubt> {
     }
     let tunnels = interest & interest::TUNNEL != 0;
     if !(tunnels && tunnel::is_tunnel(quoted.protocol)) {
-        let ports = ports(ctx, &quoted)?;
-        if let Some(id) = server::answering(interest, &Endpoint::at_destination(&quoted, ports.destination)) {
-            return blame(id, &Client::of(&quoted, ports.source));
+        let ports = ports(ctx, quoted)?;
+        if let Some(id) = server::answering(interest, &Endpoint::at_destination(quoted, ports.destination)) {
+            return blame(id, &Client::of(quoted, ports.source));
         }
-        if !(tunnels && quoted.protocol == protocol::UDP && server::is_gue(&quoted, ports.destination)) {
+        if !(tunnels && quoted.protocol == protocol::UDP && server::is_gue(quoted, ports.destination)) {
             return Err(Doubt::NoServer);
         }
     }
-    let mut inner = Ip::EMPTY;
-    tunnel::inner(ctx, &quoted, &mut inner)?;
-    let ports = ports(ctx, &inner).map_err(Doubt::in_tunnel)?;
-    let id = server::tunnelled(&quoted, &inner, ports.destination, 0).ok_or(Doubt::UnknownTunnel)?;
-    blame(id, &Client::of(&inner, ports.source))
+    let mut inner = MaybeUninit::uninit();
+    tunnel::inner(ctx, quoted, &mut inner)?;
+    // SAFETY: as above.
+    let inner = unsafe { inner.assume_init_ref() };
+    let ports = ports(ctx, inner).map_err(Doubt::in_tunnel)?;
+    let id = server::tunnelled(quoted, inner, ports.destination, 0).ok_or(Doubt::UnknownTunnel)?;
+    blame(id, &Client::of(inner, ports.source))
 }
 
 /// Counts a message about what a client had sent to a server. Probes are answered by it, and are no clients.
@@ -95,7 +100,7 @@ fn blame(id: ServerId, client: &Client) -> Result<(), Doubt> {
 #[inline(always)]
 fn ports(ctx: &TcContext, ip: &Ip) -> Result<Ports, Doubt> {
     if matches!(ip.protocol, protocol::TCP | protocol::UDP | protocol::SCTP) {
-        header(ctx, ip.transport)
+        header(ctx, ip.transport())
     } else {
         Err(Doubt::OtherProtocol)
     }

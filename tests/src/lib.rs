@@ -38,6 +38,7 @@ pub mod requests;
 pub mod scene;
 pub mod serve;
 pub mod server;
+pub mod simulation;
 pub mod table;
 pub mod timeline;
 pub mod wait;

@@ -78,6 +78,13 @@ pub fn tcp(from: SocketAddr, to: SocketAddr, flags: u8) -> Segment {
 }
 
 impl Segment {
+    /// Sent from this address and port.
+    #[must_use]
+    pub fn from(mut self, from: SocketAddr) -> Self {
+        self.from = from;
+        self
+    }
+
     /// With this sequence number.
     #[must_use]
     pub fn sequence(mut self, sequence: u32) -> Self {
@@ -209,7 +216,10 @@ impl Packet {
         Self { bytes, six: from.is_ipv6() }
     }
 
-    /// With IPv4 options: a multiple of 4 bytes, at most 40.
+    /// With IPv4 options: a multiple of 4 bytes.
+    ///
+    /// # Panics
+    /// If they are longer than an IPv4 header can be.
     #[must_use]
     pub fn ip_options(mut self, options: &[u8]) -> Self {
         self.bytes.splice(20..20, options.iter().copied());

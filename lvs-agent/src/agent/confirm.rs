@@ -137,3 +137,33 @@ async fn run(
     let (verdict, ()) = tokio::join!(asking, forwarding);
     reports.send(Report::Ended { server, ask: ask.clone(), host: verdict.host }).await.ok();
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::HttpQuestion;
+
+    #[test]
+    fn what_is_doubted_is_asked_as_far_as_the_check_asks_it() {
+        use Layer::{Application, Host};
+        use Protocol::{Tcp, Udp};
+        let page = || {
+            Question::Http(HttpQuestion { path: "/".to_owned(), host: None, status: 200..=399, text: None })
+        };
+        let cases = [
+            (Host, Tcp, Question::Ping, Some(Question::Ping)),
+            (Host, Tcp, Question::Connect, Some(Question::Connect)),
+            (Host, Tcp, page(), Some(Question::Connect)),
+            (Host, Udp, Question::Ping, Some(Question::Ping)),
+            (Host, Udp, page(), Some(page())),
+            (Application, Tcp, Question::Ping, None),
+            (Application, Tcp, Question::Connect, None),
+            (Application, Tcp, page(), Some(page())),
+        ];
+        for (layer, protocol, question, expected) in cases {
+            let check = Check { question, ..Check::default() };
+            let asked = super::question(layer, protocol, &check);
+            assert_eq!(asked, expected, "{layer} {protocol} {:?}", check.question);
+        }
+    }
+}

@@ -22,14 +22,16 @@ pub const TICK: Duration = Duration::from_millis(10);
 pub const SILENCE: Duration = Duration::from_millis(50);
 /// Applications pause for longer than kernels do: garbage collection, a disk that is waited for.
 pub const SILENCE_APPLICATION: Duration = Duration::from_millis(200);
-/// Fewer than four networks may all be behind the same broken path.
-pub const CLIENTS: u32 = 4;
-/// A false suspicion costs one probe: one in ten hours is bearable, and the bound is seldom reached (docs/detector.md).
-pub const FALSE_ALARMS: f64 = 0.1;
-/// As phi-accrual detectors have it (Hayashibara et al., SRDS 2004): five networks at [`LOSS`].
-pub const PHI: f64 = 8.0;
-/// More than a healthy path loses, so that four networks that wait are enough below 170 answers a second.
-pub const LOSS: f64 = 0.02;
+/// Fewer than three networks may all be behind the same broken path.
+pub const CLIENTS: u32 = 3;
+/// A false suspicion costs one probe: one in three hours is bearable, and simulated servers have far fewer
+/// (docs/detector.md).
+pub const FALSE_ALARMS: f64 = 0.3;
+/// About what phi-accrual detectors take (Hayashibara et al., SRDS 2004: 8), so that four networks at [`LOSS`] are enough.
+pub const PHI: f64 = 7.5;
+/// About what a healthy path loses. Three networks that wait make a weak suspicion then, up to 80 answers a second; four
+/// make a strong one. Where more is lost more are needed: that is learned.
+pub const LOSS: f64 = 0.01;
 /// Long enough for a server of one answer a second, short enough to follow the day.
 pub const MEMORY: Duration = Duration::from_mins(2);
 /// A quarter of [`RESENT_SHARE`] of the flows that are sampled at most, each from another network.

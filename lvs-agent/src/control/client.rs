@@ -19,7 +19,7 @@ const MAX_REPLY: u64 = 64 << 20;
 pub async fn ask(path: &Path, request: &Request) -> Result<Reply, ControlError> {
     let broken = |message: String| ControlError::Talk { path: path.to_owned(), message };
     let connected = UnixStream::connect(path).await;
-    let mut stream = connected.map_err(|source| ControlError::Connect { path: path.to_owned(), source })?;
+    let mut stream = connected.map_err(|error| ControlError::Connect { path: path.to_owned(), error })?;
     let mut line = serde_json::to_vec(request).map_err(|error| broken(error.to_string()))?;
     line.push(b'\n');
     let talk = async {

@@ -31,20 +31,20 @@ pub enum ControlError {
     #[error("{path} is no socket; remove it, or set `control` in `[agent]` to another path", path = .0.display())]
     NotASocket(PathBuf),
     /// The socket can't be made.
-    #[error("can't listen at {path}: {source}; set `control` in `[agent]` to another path, or to \"off\"", path = .path.display())]
+    #[error("can't listen at {path}: {error}; set `control` in `[agent]` to another path, or to \"off\"", path = .path.display())]
     Listen {
         /// Where.
         path: PathBuf,
         /// What the kernel said.
-        source: io::Error,
+        error: io::Error,
     },
     /// No agent answers.
-    #[error("no agent answers at {path}: {source}; is it running, with this `control` in `[agent]`?", path = .path.display())]
+    #[error("no agent answers at {path}: {error}; is it running, with this `control` in `[agent]`?", path = .path.display())]
     Connect {
         /// Where.
         path: PathBuf,
         /// What the kernel said.
-        source: io::Error,
+        error: io::Error,
     },
     /// The conversation broke off.
     #[error("the agent at {path} gives no proper answer: {message}", path = .path.display())]

@@ -49,7 +49,7 @@ impl ControlServer {
     /// Listens at `path`, in place of the socket that a killed agent may have left there. The folder is made, for the
     /// agent's user alone, if only that is missing.
     pub fn bind(path: &Path) -> Result<Self, ControlError> {
-        let failed = |source| ControlError::Listen { path: path.to_owned(), source };
+        let failed = |error| ControlError::Listen { path: path.to_owned(), error };
         if let Some(folder) =
             path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.exists())
         {
@@ -106,7 +106,7 @@ impl Drop for ControlServer {
 
 /// Makes room for a new socket, unless somebody needs what is there.
 fn clear(path: &Path) -> Result<(), ControlError> {
-    let failed = |source| ControlError::Listen { path: path.to_owned(), source };
+    let failed = |error| ControlError::Listen { path: path.to_owned(), error };
     let found = match fs::symlink_metadata(path) {
         Ok(found) => found,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),

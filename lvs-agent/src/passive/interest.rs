@@ -84,3 +84,95 @@ fn of(address: IpAddr) -> usize {
         IpAddr::V6(address) => of_ipv6(address.octets()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use lvs_common::interest::INTERESTS;
+    use proptest::{collection::vec, prelude::*, sample::select};
+
+    use super::*;
+    use crate::service::{AddressFamily, Protocol};
+
+    const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+
+    fn at(text: &str) -> std::net::SocketAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn every_kind_of_key_has_its_bit_at_the_address_that_packets_show() {
+        let (tcp, four, six) = (Protocol::Tcp, at("192.0.2.1:80"), at("[2001:db8::1]:80"));
+        let (end4, end6) = (at("10.0.0.1:6080"), at("[2001:db8::2]:6080"));
+        let any_port = at("192.0.2.1:0");
+        let (v4, v6) = (AddressFamily::V4, AddressFamily::V6);
+        let cases = [
+            (WireKey::address(tcp, four), of(four.ip()), ADDRESS),
+            (WireKey::address(tcp, six), of(six.ip()), ADDRESS),
+            (WireKey::address(tcp, any_port), of(four.ip()), ADDRESS_ANY_PORT),
+            (WireKey::address_mark(tcp, four.ip(), 7), of(four.ip()), ADDRESS_MARK),
+            (WireKey::address_mark(tcp, six.ip(), 0), of(six.ip()), ADDRESS_MARK),
+            (WireKey::link(tcp, four, MAC), of(four.ip()), LINK),
+            (WireKey::link(tcp, six, MAC), of(six.ip()), LINK),
+            (WireKey::link(tcp, any_port, MAC), of(four.ip()), LINK_ANY_PORT),
+            (WireKey::link_mark(tcp, 7, v4, MAC), of_mark(7), LINK_MARK),
+            (WireKey::link_mark(tcp, 7, v6, MAC), of_mark(7), LINK_MARK),
+            // The outer packet's version decides, whatever is inside.
+            (WireKey::tunnel(tcp, four, end4.ip()), of(end4.ip()), TUNNEL),
+            (WireKey::tunnel(tcp, six, end4.ip()), of(end4.ip()), TUNNEL),
+            (WireKey::tunnel(tcp, four, end6.ip()), of(end6.ip()), TUNNEL),
+            (WireKey::tunnel_mark(tcp, 7, v4, end4.ip()), of(end4.ip()), TUNNEL),
+            (WireKey::tunnel_mark(tcp, 7, v6, end4.ip()), of(end4.ip()), TUNNEL),
+            (WireKey::tunnel_mark(tcp, 7, v4, end6.ip()), of(end6.ip()), TUNNEL),
+            (WireKey::gue(end4), of(end4.ip()), TUNNEL),
+            (WireKey::gue(end6), of(end6.ip()), TUNNEL),
+        ];
+        for (key, index, bit) in cases {
+            assert_eq!(place(&key), Some((index, bit)), "{key:?}");
+            assert!(index < INTERESTS);
+            assert_eq!(Interest::default().add(&key), Some((index, bit)));
+        }
+    }
+
+    /// Few addresses and marks, some of which share their byte.
+    fn any_key() -> impl Strategy<Value = WireKey> {
+        let address = select(vec![at("10.0.0.1:80"), at("10.0.0.1:81"), at("10.0.0.1:0"), at("10.0.0.2:80")]);
+        (address, 0..5_u8).prop_map(|(address, kind)| match kind {
+            0 => WireKey::address(Protocol::Tcp, address),
+            1 => WireKey::address(Protocol::Udp, address),
+            2 => WireKey::link(Protocol::Tcp, address, MAC),
+            3 => WireKey::tunnel(Protocol::Tcp, address, address.ip()),
+            // This mark leads to the same byte as 10.0.0.1.
+            _ => WireKey::link_mark(Protocol::Tcp, 0x0a00_0001, AddressFamily::V4, MAC),
+        })
+    }
+
+    proptest! {
+        /// Whoever writes down every byte that is told has the filter of the keys that are there.
+        #[test]
+        fn the_filter_is_that_of_the_keys_that_are_left(steps in vec((any_key(), any::<bool>()), 0..40)) {
+            let mut interest = Interest::default();
+            let mut filter: BTreeMap<usize, u8> = BTreeMap::new();
+            let mut left = HashSet::new();
+            for (key, is_added) in steps {
+                let told = if is_added {
+                    left.insert(key);
+                    interest.add(&key)
+                } else {
+                    left.remove(&key);
+                    interest.remove(&key)
+                };
+                if let Some((index, byte)) = told {
+                    filter.insert(index, byte);
+                }
+                let mut wanted: BTreeMap<usize, u8> = BTreeMap::new();
+                for (index, bit) in left.iter().filter_map(place) {
+                    *wanted.entry(index).or_default() |= bit;
+                }
+                filter.retain(|_, byte| *byte != 0);
+                prop_assert_eq!(&filter, &wanted);
+            }
+        }
+    }
+}

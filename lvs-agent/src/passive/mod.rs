@@ -13,6 +13,7 @@ mod shape;
 mod sight;
 mod sizes;
 mod targets;
+pub mod trace;
 mod wire_key;
 
 pub use counted::Signals;

@@ -78,9 +78,8 @@ impl Sizes {
             + array(self.servers.into(), size_of::<ServerState>())
             + array(self.flows().into(), size_of::<Flow>())
             + array(cpus.into(), size_of::<Doubts>())
-            + u64::from(self.edge_bytes())
-            // The pages in front of the ring buffer.
-            + 4 * PAGE
+            + ring(self.edge_bytes())
+            + ring(LOG_BYTES)
     }
 }
 
@@ -89,6 +88,8 @@ impl Sizes {
 const FLOWS_EACH: u32 = Flow::EACH as u32;
 
 const PAGE: u64 = 4096;
+/// aya-log's ring buffer.
+const LOG_BYTES: u32 = 128 << 10;
 /// `struct htab_elem` without key and value.
 const ELEMENT: u64 = 48;
 /// `struct bucket`.
@@ -97,6 +98,11 @@ const BUCKET: u64 = 16;
 /// An array that is mapped into memory: whole pages, and one for its head.
 fn array(entries: u64, value: usize) -> u64 {
     PAGE + (entries * (value as u64).next_multiple_of(8)).next_multiple_of(PAGE)
+}
+
+/// A ring buffer, and the pages in front of it.
+fn ring(bytes: u32) -> u64 {
+    u64::from(bytes) + 4 * PAGE
 }
 
 /// A hash table with all its elements allocated beforehand.

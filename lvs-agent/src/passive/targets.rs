@@ -86,6 +86,8 @@ pub struct Targets {
     ids: HashMap<Shape, ServerId>,
     /// Destinations that have no endpoint at all.
     unsupported: Vec<(DestinationKey, NoSignal)>,
+    /// Destinations with an endpoint that got no id.
+    no_room: BTreeSet<DestinationKey>,
     /// Ids from here on were never given.
     next: u32,
     /// Ids of endpoints that are gone, the one that has been gone for longest first.
@@ -106,6 +108,7 @@ impl Targets {
             endpoints: BTreeMap::new(),
             ids: HashMap::new(),
             unsupported: Vec::new(),
+            no_room: BTreeSet::new(),
             next: 0,
             freed: VecDeque::new(),
             paths: BTreeMap::new(),
@@ -244,6 +247,9 @@ impl Targets {
                     .or_insert_with(|| reason.clone());
             }
         }
+        for destination in &self.no_room {
+            silent.entry(*destination).or_insert(Some(NoSignal::NoRoom));
+        }
         let unattributed =
             silent.into_iter().filter_map(|(destination, reason)| Some((destination, reason?)));
         self.unsupported.iter().cloned().chain(unattributed).collect()
@@ -276,6 +282,7 @@ impl Targets {
     /// Gives each shape among the destinations an id, old ones their old one. Returns the ids that had another owner.
     fn assign(&mut self, destinations: impl IntoIterator<Item = Forwarding>) -> Vec<ServerId> {
         self.unsupported.clear();
+        self.no_room.clear();
         let mut wanted: HashMap<Shape, Vec<Forwarding>> = HashMap::new();
         let mut order = Vec::new();
         for forwarding in destinations {
@@ -301,12 +308,7 @@ impl Targets {
             let Some(sharing) = wanted.get(&shape) else { continue };
             let destinations = sharing.iter().map(|forwarding| forwarding.destination);
             let Some(id) = self.ids.get(&shape).copied().or_else(|| self.new_id(&mut reused)) else {
-                // By firewall mark TCP comes first: if there was room for that, there is a signal.
-                let told = |destination: &DestinationKey| {
-                    shape.protocol != Protocol::Udp || !matches!(destination.service, ServiceKey::Mark { .. })
-                };
-                let untold = destinations.filter(told).map(|destination| (destination, NoSignal::NoRoom));
-                self.unsupported.extend(untold);
+                self.no_room.extend(destinations);
                 continue;
             };
             self.ids.insert(shape, id);

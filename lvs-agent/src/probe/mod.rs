@@ -28,15 +28,19 @@ use crate::config::{Check, Question};
 /// Whom a probe asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ProbeTarget {
-    /// Address and port. A ping has no use for the port.
+    /// Address and port; 0 where there is none to ask, as by ping.
     pub address: SocketAddr,
 }
 
 impl ProbeTarget {
-    /// Whom `check` asks about the real server at `server`: the server itself, or another port of it.
+    /// Whom `check` asks about the real server at `server`: the server itself, or another port of it. A ping has no port,
+    /// so that one is enough for all services on a server.
     #[must_use]
     pub fn of_check(server: SocketAddr, check: &Check) -> Self {
-        let port = check.port.unwrap_or(server.port());
+        let port = match check.question {
+            Question::Ping => 0,
+            Question::Connect | Question::Http(_) => check.port.unwrap_or(server.port()),
+        };
         Self { address: SocketAddr::new(server.ip(), port) }
     }
 }

@@ -40,6 +40,8 @@ fn a_check_may_ask_another_port() {
     assert_eq!(ProbeTarget::of_check(server, &check).address, server);
     check.port = Some(8080);
     assert_eq!(ProbeTarget::of_check(server, &check).address, SocketAddr::from(([10, 0, 0, 1], 8080)));
+    let ping = Check { question: Question::Ping, ..Check::default() };
+    assert_eq!(ProbeTarget::of_check(server, &ping).address, SocketAddr::from(([10, 0, 0, 1], 0)));
 }
 
 /// A burst of three with real sockets.
@@ -78,6 +80,8 @@ async fn networks_with_silent_and_missing_hosts() {
     let setup = "
         ip link set lo up
         ip link add v0 type veth peer name v1
+        # Asks nobody before its own link-local address has passed duplicate address detection.
+        sysctl -q net.ipv6.conf.v0.accept_dad=0
         ip link set v0 up
         ip link set v1 up
         ip address add 192.0.2.1/24 dev v0
@@ -85,21 +89,34 @@ async fn networks_with_silent_and_missing_hosts() {
         sysctl -q net.ipv4.icmp_echo_ignore_all=1
         ip route add unreachable 198.51.100.0/24
         ip route add prohibit 203.0.113.0/24
+        ip address add fd00::1/64 dev v0 nodad
+        sysctl -q net.ipv6.neigh.v0.mcast_solicit=1 net.ipv6.neigh.v0.retrans_time_ms=50
+        ip route add unreachable fd01::/64
+        ip route add prohibit fd02::/64
     ";
     if !is_in_namespace("probe::tests::networks_with_silent_and_missing_hosts", setup) {
         return;
     }
     let silent = failure("127.0.0.1:80", Question::Ping, SHORT).await;
     assert_eq!(silent, FailureReason::TimedOut { phase: Phase::Reply });
-    for question in [Question::Ping, Question::Connect, http()] {
-        let network = FailureReason::Unreachable(Unreachable::Network);
-        assert_eq!(failure("198.18.0.1:80", question.clone(), LONG).await, network, "{question:?}, no route");
-        let host = FailureReason::Unreachable(Unreachable::Host);
-        assert_eq!(failure("198.51.100.1:80", question.clone(), LONG).await, host, "{question:?}, by decree");
-        // Nobody answers ARP. To the raw socket the kernel tells so by ICMP from the director's own address.
-        assert_eq!(failure("192.0.2.9:80", question.clone(), LONG).await, host, "{question:?}, no neighbour");
-        let forbidden = failure("203.0.113.1:80", question.clone(), LONG).await;
-        assert!(matches!(forbidden, FailureReason::Local(_)), "{question:?}: {forbidden}");
+    // No route, none by decree, nobody who answers ARP or neighbour discovery, forbidden. Of a missing neighbour the
+    // kernel tells the raw socket by ICMP from the director's own address.
+    let four = ["198.18.0.1:80", "198.51.100.1:80", "192.0.2.9:80", "203.0.113.1:80"];
+    let six = ["[fd99::1]:80", "[fd01::1]:80", "[fd00::9]:80", "[fd02::1]:80"];
+    for [no_route, by_decree, no_neighbour, prohibited] in [four, six] {
+        for question in [Question::Ping, Question::Connect, http()] {
+            let network = FailureReason::Unreachable(Unreachable::Network);
+            assert_eq!(failure(no_route, question.clone(), LONG).await, network, "{question:?} {no_route}");
+            let host = FailureReason::Unreachable(Unreachable::Host);
+            assert_eq!(failure(by_decree, question.clone(), LONG).await, host, "{question:?} {by_decree}");
+            assert_eq!(
+                failure(no_neighbour, question.clone(), LONG).await,
+                host,
+                "{question:?} {no_neighbour}"
+            );
+            let forbidden = failure(prohibited, question.clone(), LONG).await;
+            assert!(matches!(forbidden, FailureReason::Local(_)), "{question:?} {prohibited}: {forbidden}");
+        }
     }
 }
 

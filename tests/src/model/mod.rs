@@ -168,6 +168,10 @@ impl Model {
         let mut places = vec![Place::Tunnel(vip, port, end), Place::Tunnel(vip, 0, end)];
         if mark != 0 {
             places.push(Place::TunnelMark(Version::of(vip), mark, end));
+            // The key of a tunnel over IPv6 doesn't tell what is inside.
+            if end.is_ipv6() {
+                places.push(Place::TunnelMark(Version::Six, mark, end));
+            }
         }
         self.first(&places, inner.protocol)
     }

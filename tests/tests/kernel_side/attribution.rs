@@ -22,8 +22,9 @@ use crate::{
 type Row = (&'static str, Way, Frame, Option<u32>);
 
 fn check(rows: Vec<Row>) {
+    let mut bench = Bench::new();
     for (name, way, frame, expected) in rows {
-        let mut bench = Bench::new();
+        bench.clear();
         bench.run(way, &frame);
         let counted = (0..SERVERS)
             .filter(|&id| {
@@ -36,7 +37,7 @@ fn check(rows: Vec<Row>) {
                 packets == 1
             })
             .collect::<Vec<_>>();
-        assert_eq!(counted, Vec::from_iter(expected), "{name}: {:?}", bench.signals.doubts());
+        assert_eq!(counted, Vec::from_iter(expected), "{name}: {:?}", bench.doubts());
     }
 }
 

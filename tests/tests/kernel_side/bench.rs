@@ -1,19 +1,25 @@
 //! Freshly loaded programs, run on one frame after another.
 
-use std::{env, fs};
+use std::{array, env, fs};
 
 use aya::{
-    maps::{MapData, RingBuf},
+    maps::{HashMap, MapData, RingBuf},
     programs::{TestRun as _, TestRunOptions},
 };
 use lvs_agent::passive::{KernelSide, Signals, Sizes};
-use lvs_common::{EGRESS, Edge, EdgeKind, INGRESS, ServerCounters, ServerId};
+use lvs_common::{
+    Doubts, EGRESS, Edge, EdgeKind, Handshake, HandshakeKey, INGRESS, ServerCounters, ServerId, ServerState,
+    map,
+};
 use lvs_tests::{model::Way, packet::Frame};
 
 use crate::world::{SERVERS, World};
 
 /// `TC_ACT_UNSPEC`: the verdict is left to others.
 const PASS: u32 = u32::MAX;
+
+type RawHandshakeKey = [u8; size_of::<HandshakeKey>()];
+type RawHandshake = [u8; size_of::<Handshake>()];
 
 /// Out of the director, without a mark.
 pub(crate) const OUT: Way = Way::Out(0);
@@ -24,6 +30,8 @@ pub(crate) struct Bench {
     pub(crate) signals: Signals,
     edges: RingBuf<MapData>,
     after: Vec<u8>,
+    /// Doubts that were there at the last [`Bench::clear`].
+    doubts: Doubts,
 }
 
 impl Bench {
@@ -41,7 +49,7 @@ impl Bench {
             kernel.watch(&key, ServerId(id)).unwrap();
         }
         let edges = kernel.take_edges().unwrap();
-        Self { kernel, signals, edges, after: Vec::new() }
+        Self { kernel, signals, edges, after: Vec::new(), doubts: Doubts::default() }
     }
 
     /// Runs one program on one frame. It must leave the verdict and every byte alone.
@@ -63,6 +71,32 @@ impl Bench {
         assert_eq!(result.return_value, PASS, "the programs only watch");
         let length = usize::try_from(result.data_size_out).unwrap();
         assert_eq!(&self.after[..length], bytes, "the programs change nothing");
+    }
+
+    /// Forgets everything but the servers: loading the programs anew takes far longer.
+    pub(crate) fn clear(&mut self) {
+        for id in 0..SERVERS {
+            self.signals.reset(ServerId(id));
+        }
+        self.doubts = self.signals.doubts();
+        self.edges();
+        let map = self.kernel.ebpf_mut().map_mut(map::HANDSHAKES).expect("nobody has taken it");
+        let mut handshakes = HashMap::<_, RawHandshakeKey, RawHandshake>::try_from(map).unwrap();
+        let keys: Vec<_> = handshakes.keys().map(Result::unwrap).collect();
+        for key in keys {
+            handshakes.remove(&key).unwrap();
+        }
+    }
+
+    /// Doubts since the last [`Bench::clear`].
+    pub(crate) fn doubts(&self) -> Doubts {
+        let now: [u64; 16] = bytemuck::cast(self.signals.doubts());
+        let before: [u64; 16] = bytemuck::cast(self.doubts);
+        bytemuck::cast(array::from_fn::<_, 16, _>(|index| now[index] - before[index]))
+    }
+
+    pub(crate) fn state(&self, id: u32) -> ServerState {
+        self.signals.state(ServerId(id))
     }
 
     pub(crate) fn counters(&self, id: u32) -> ServerCounters {

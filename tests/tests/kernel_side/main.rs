@@ -5,5 +5,11 @@
 mod attribution;
 mod bench;
 mod case;
+mod datagrams;
 mod doubts;
+mod edges;
+mod handshakes;
+mod hostile;
+mod requests;
+mod unreachable;
 mod world;

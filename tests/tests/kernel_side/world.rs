@@ -10,7 +10,7 @@ use lvs_tests::{
 };
 
 /// Server ids that there are; the highest one has no keys.
-pub(crate) const SERVERS: u32 = 32;
+pub(crate) const SERVERS: u32 = 26;
 
 pub(crate) const MASQUERADED: u32 = 0;
 pub(crate) const MASQUERADED_UDP: u32 = 1;

@@ -1,5 +1,7 @@
 //! `cargo xtask bench`: measurements, as tables.
 
+mod detector;
+mod ebpf;
 mod failover;
 
 use std::ffi::OsString;
@@ -12,6 +14,14 @@ use crate::cache::Cache;
 /// What is measured.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Bench {
+    /// What one packet costs in the eBPF programs, against two references; needs root
+    Ebpf,
+    /// How soon the detector finds faults, and how often it finds none, in simulated traffic
+    Detector {
+        /// Arguments for the simulation; `--help` tells which
+        #[arg(last = true)]
+        arguments: Vec<OsString>,
+    },
     /// Compare in the VM how fast checkers take a failed server out, and how much they ask for that
     Failover {
         /// Arguments for the comparison; `--help` tells which
@@ -20,9 +30,11 @@ pub(crate) enum Bench {
     },
 }
 
-/// Measures; returns the exit status.
+/// Measures; returns the exit status, 0 if what must be reached is.
 pub(crate) fn bench(cache: &Cache, bench: &Bench) -> Result<i32> {
     match bench {
+        Bench::Ebpf => Ok(i32::from(!ebpf::ebpf(cache)?)),
+        Bench::Detector { arguments } => detector::simulate(arguments),
         Bench::Failover { arguments } => failover::compare(cache, arguments),
     }
 }

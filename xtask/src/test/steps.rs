@@ -113,7 +113,8 @@ impl<'a> Session<'a> {
             ],
             Step::Unit => named("unit", Run::Unit),
             Step::KernelSide => {
-                let vms = kernels.map(|kernel| in_vm("kernel_side", kernel));
+                let vms =
+                    kernels.flat_map(|kernel| ["kernel_side", "loading"].map(|test| in_vm(test, kernel)));
                 named("kernel_side", Run::KernelSide).into_iter().chain(vms).collect()
             }
             Step::Lab => vec![in_vm("lab", kernel::DEFAULT)],
@@ -181,7 +182,7 @@ impl<'a> Session<'a> {
             println!("skipped: loading eBPF programs needs root");
             return Ok(Counts::one_skipped());
         }
-        tests(self.cargo_test()?.args(["--package", TESTS, "--test", "kernel_side"]))
+        tests(self.cargo_test()?.args(["--package", TESTS, "--test", "kernel_side", "--test", "loading"]))
     }
 
     /// One test program of `lvs-tests`, in a VM with IPVS.

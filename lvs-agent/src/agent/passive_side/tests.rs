@@ -183,9 +183,8 @@ impl Running {
                 tokio::task::yield_now().await;
             }
         };
-        if timeout(PATIENCE, wait).await.is_err() {
-            panic!("it stays at {:?}", self.signals().await);
-        }
+        let came = timeout(PATIENCE, wait).await.is_ok();
+        assert!(came, "it stays at {:?}", self.signals().await);
     }
 }
 

@@ -1,6 +1,11 @@
 //! What changes while the passive side runs: who is watched, which way packets go, whose MAC address is whose.
 
-use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use lvs_common::ServerId;
 use tracing::{error, info, warn};
@@ -26,7 +31,7 @@ pub(in super::super) struct Parts {
     pub(in super::super) detector: Detector,
     pub(in super::super) devices: Devices,
     pub(in super::super) outputs: Outputs,
-    pub(in super::super) tick: std::time::Duration,
+    pub(in super::super) tick: Duration,
 }
 
 /// How packets get to all servers of all services.
@@ -55,7 +60,7 @@ impl Watch {
             evidences: super::Evidences::default(),
             silent: super::Silent::default(),
             silent_is_old: true,
-            services: std::collections::BTreeMap::new(),
+            services: BTreeMap::new(),
         };
         watch.enrol(roster);
         watch
@@ -130,21 +135,21 @@ impl Watch {
             self.silent_is_old = true;
         }
         self.apply(&changes);
-        for change in &neighbours {
-            let ways = self.around.neighbour(change);
-            self.note_failed(&ways);
-        }
+        let ways: Vec<ServerWay> =
+            neighbours.iter().flat_map(|change| self.around.neighbour(change)).collect();
+        self.note_failed(&ways);
     }
 
     fn note_failed(&mut self, ways: &[ServerWay]) {
-        for way in ways {
-            let speaking = self.targets.all().filter(|target| target.address() == way.server);
-            for id in speaking.map(|target| target.id) {
-                if way.failed {
-                    self.failed.insert(id);
-                } else {
-                    self.failed.remove(&id);
-                }
+        let failed: BTreeMap<IpAddr, bool> = ways.iter().map(|way| (way.server, way.failed)).collect();
+        if self.failed.is_empty() && !failed.values().any(|failed| *failed) {
+            return;
+        }
+        for target in self.targets.all() {
+            match failed.get(&target.address()) {
+                Some(true) => drop(self.failed.insert(target.id)),
+                Some(false) => drop(self.failed.remove(&target.id)),
+                None => {}
             }
         }
     }
@@ -183,7 +188,6 @@ fn path(reach: &Reach) -> Option<Path> {
 
 /// The endpoints of each service, which see the same clients; for each protocol by themselves.
 fn siblings(targets: &Targets, services: &[VirtualService]) -> Vec<Vec<ServerId>> {
-    use std::collections::BTreeMap;
     let mut siblings: BTreeMap<_, Vec<ServerId>> = BTreeMap::new();
     for target in targets.all().filter(|target| !matches!(target.sight(), Sight::CountedOnly(_))) {
         let services: BTreeSet<_> =

@@ -1,9 +1,11 @@
 //! What the detector remembers of one server.
 
+use std::time::Duration;
+
 use lvs_common::{ServerCounters, ServerState};
 
 use super::{
-    Strength, nanos,
+    Sight, Strength, nanos,
     waits::{Assumption, Totals, Waits},
 };
 use crate::config::DetectorSettings;
@@ -72,9 +74,22 @@ impl Memory {
         self.application_pause.clear(settings, now_ns);
     }
 
-    /// The newest sign that the host lives, other than by its listening socket.
-    pub(super) fn other_life_ns(state: &ServerState) -> u64 {
-        state.application.progress_ns.max(state.reply_ns)
+    /// For how long the application hardly ever shows no progress while it is used: many times the usual gap, as some of
+    /// its clients may be those who get no connection.
+    pub(super) fn longest_gap(&self) -> Duration {
+        const TIMES: f64 = 20.0;
+        const LONGEST: f64 = 1.0;
+        let rate = self.application.answers_per_second();
+        Duration::from_secs_f64((TIMES / rate.max(TIMES / LONGEST)).min(LONGEST))
+    }
+
+    /// The newest sign that the host lives, other than by its listening socket. Where its own packets are seen, what its
+    /// clients acknowledge is old news.
+    pub(super) fn other_life_ns(state: &ServerState, sight: Sight) -> u64 {
+        match sight {
+            Sight::Whole => state.reply_ns,
+            Sight::Half | Sight::CountedOnly(_) => state.application.progress_ns,
+        }
     }
 }
 

@@ -237,7 +237,9 @@ impl Detector {
     fn silence_of_host(&self, memory: &Memory, view: &View, now_ns: u64) -> Option<Doubt> {
         let cleared_ns = memory.host_pause.cleared_ns;
         let measure = Measure {
-            since_ns: cleared_ns.max(self.awake_ns).max(Memory::other_life_ns(&view.state)),
+            since_ns: cleared_ns.max(self.awake_ns),
+            alive_ns: Memory::other_life_ns(&view.state, view.sight),
+            alive_gap: memory.longest_gap(),
             demand_since_ns: cleared_ns,
             floor: self.floor(view.sight),
         };
@@ -256,6 +258,8 @@ impl Detector {
         let cleared_ns = memory.application_pause.cleared_ns;
         let measure = Measure {
             since_ns: cleared_ns.max(self.awake_ns),
+            alive_ns: 0,
+            alive_gap: Duration::ZERO,
             demand_since_ns: cleared_ns,
             floor: self.settings.silence_application,
         };
@@ -335,14 +339,15 @@ impl Detector {
     fn overload(&mut self, view: &View, now_ns: u64) -> Option<Finding> {
         let memory = self.memories.get(&view.id)?;
         let floor = self.floor(view.sight);
-        let answered_ns = Memory::other_life_ns(&view.state);
+        let answered_ns = Memory::other_life_ns(&view.state, view.sight);
         let busy = memory.host_pause.pending.is_some() || now_ns < memory.overload_quiet_until_ns;
         if busy || !silence::is_within(answered_ns, floor, now_ns) {
             return None;
         }
         let layer = &view.state.listener;
         let since_ns = memory.host_pause.cleared_ns.max(self.awake_ns);
-        let measure = Measure { since_ns, demand_since_ns: since_ns, floor };
+        let measure =
+            Measure { since_ns, alive_ns: 0, alive_gap: Duration::ZERO, demand_since_ns: since_ns, floor };
         let seen = silence::observed(&self.settings, layer, &measure, now_ns)?;
         // An answer that was on its way when the host died is no sign that it lives.
         let first_ns = now_ns.saturating_sub(nanos(seen.lasted));

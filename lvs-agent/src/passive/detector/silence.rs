@@ -31,6 +31,10 @@ pub(super) struct Silence {
 pub(super) struct Measure {
     /// Nothing that is older than this counts.
     pub(super) since_ns: u64,
+    /// When the server last showed in another way that its host lives; 0: that doesn't matter.
+    pub(super) alive_ns: u64,
+    /// How long it is silent in that other way at most. Whoever waited before it last wasn't counts only then.
+    pub(super) alive_gap: Duration,
     /// Only demands newer than this count.
     pub(super) demand_since_ns: u64,
     /// The shortest silence.
@@ -49,16 +53,21 @@ pub(super) fn observed(
     if layer.progress_ns == 0 || layer.last_ns <= measure.demand_since_ns {
         return None;
     }
-    let first_ns = begun(layer).next()?.max(measure.since_ns);
+    let first_ns = begun(layer, measure, now_ns).next()?;
     let lasted = Duration::from_nanos(now_ns.saturating_sub(first_ns));
     let clients = layer.networks.count_ones();
     let enough = lasted >= measure.floor && clients >= settings.clients;
     enough.then_some(Silence { lasted, clients, attempts: layer.attempts, weight: 0.0 })
 }
 
-/// Those who wait; a time from before the last proof of life is the rest of an update under way.
-fn begun(layer: &Layer) -> impl Iterator<Item = u64> {
-    layer.beginnings().iter().copied().filter(|&since_ns| since_ns >= layer.progress_ns)
+/// Since when those wait who count; a time from before the last proof of life is the rest of an update under way.
+fn begun(layer: &Layer, measure: &Measure, now_ns: u64) -> impl Iterator<Item = u64> {
+    let Measure { since_ns: start_ns, alive_ns, alive_gap, .. } = *measure;
+    let silent = !is_within(alive_ns, alive_gap, now_ns);
+    let begun = layer.beginnings().iter().copied().filter(|&since_ns| since_ns >= layer.progress_ns);
+    begun
+        .filter(move |&since_ns| silent || since_ns > alive_ns)
+        .map(move |since_ns| since_ns.max(alive_ns).max(start_ns))
 }
 
 /// The weight of what was observed. `unanswered` is the share of demands that never get an answer.
@@ -74,12 +83,12 @@ pub(super) fn weigh(
     let real = believable(waits, layer.attempts, time);
     let thinned = thinned(waits, layer.attempts, time);
     let one = |since_ns: u64| {
-        let age = Duration::from_nanos(now_ns.saturating_sub(since_ns.max(measure.since_ns)));
+        let age = Duration::from_nanos(now_ns.saturating_sub(since_ns));
         let unanswered = unanswered + (1.0 - unanswered) * waits.survival(age);
         let alive = (unanswered / thinned).clamp(settings.loss, 1.0);
         -(1.0 - real + real * alive).ln()
     };
-    begun(layer).map(one).sum()
+    begun(layer, measure, now_ns).map(one).sum()
 }
 
 /// The share of demands that may be from clients who want an answer: where far more ask than are ever answered, it is a

@@ -7,7 +7,7 @@ use lvs_common::Latencies;
 use super::finding::Usual;
 
 /// How fast a change of the share of the unanswered is noticed: a flood must be known for what it is within seconds.
-const QUICK: Duration = Duration::from_secs(2);
+const QUICK: Duration = Duration::from_secs(1);
 
 /// How many observations what is assumed beforehand weighs as much as.
 const ASSUMED: f64 = 4.0;

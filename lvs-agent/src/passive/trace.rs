@@ -1,0 +1,192 @@
+//! Recordings of what the detector was shown, to show it again later.
+//!
+//! A line for each change: `state AT ID SIGHT BYTES` or `counters AT ID BYTES`. `AT` is in ns of `CLOCK_MONOTONIC`,
+//! `SIGHT` is `whole` or `half`, `BYTES` are hexadecimal in the machine's own order, without the zeros at their end.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    io::{self, Write},
+};
+
+use bytemuck::{Pod, Zeroable as _, bytes_of, bytes_of_mut};
+use lvs_common::{ServerCounters, ServerId, ServerState};
+use thiserror::Error;
+
+use super::Sight;
+
+/// Writes down what changes.
+#[derive(Debug)]
+pub struct Recorder<W> {
+    out: W,
+    states: BTreeMap<ServerId, ServerState>,
+    counters: BTreeMap<ServerId, ServerCounters>,
+}
+
+impl<W: Write> Recorder<W> {
+    /// Records into `out`, which should be buffered.
+    pub fn new(out: W) -> Self {
+        Self { out, states: BTreeMap::new(), counters: BTreeMap::new() }
+    }
+
+    /// A server's state at `at_ns`.
+    pub fn state(&mut self, at_ns: u64, id: ServerId, sight: Sight, state: &ServerState) -> io::Result<()> {
+        let sight = match sight {
+            Sight::Whole => "whole",
+            Sight::Half => "half",
+            // Nothing is claimed of it, so that there is nothing to play back.
+            Sight::CountedOnly(_) => return Ok(()),
+        };
+        if self.states.insert(id, *state) == Some(*state) {
+            return Ok(());
+        }
+        writeln!(self.out, "state {at_ns} {} {sight} {}", id.0, hexadecimal(state))
+    }
+
+    /// A server's counters at `at_ns`.
+    pub fn counters(&mut self, at_ns: u64, id: ServerId, counters: &ServerCounters) -> io::Result<()> {
+        if self.counters.insert(id, *counters) == Some(*counters) {
+            return Ok(());
+        }
+        writeln!(self.out, "counters {at_ns} {} {}", id.0, hexadecimal(counters))
+    }
+
+    /// Writes out what is still in memory.
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+/// One line of a recording.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record {
+    /// When, in ns.
+    pub at_ns: u64,
+    /// Which server.
+    pub id: ServerId,
+    /// What was shown.
+    pub shown: Shown,
+}
+
+/// What the detector was shown.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Shown {
+    /// Signs of life.
+    State(Sight, Box<ServerState>),
+    /// Counters.
+    Counters(Box<ServerCounters>),
+}
+
+/// Why a line is no record.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("not a line of a recording: {0}")]
+pub struct TraceError(&'static str);
+
+impl Record {
+    /// Reads one line.
+    pub fn parse(line: &str) -> Result<Self, TraceError> {
+        let mut words = line.split_ascii_whitespace();
+        let mut word = || words.next().ok_or(TraceError("it is too short"));
+        let kind = word()?;
+        let at_ns = word()?.parse().map_err(|_| TraceError("the time is no number"))?;
+        let id = ServerId(word()?.parse().map_err(|_| TraceError("the server is no number"))?);
+        let shown = match kind {
+            "state" => {
+                let sight = match word()? {
+                    "whole" => Sight::Whole,
+                    "half" => Sight::Half,
+                    _ => return Err(TraceError("the sight is neither whole nor half")),
+                };
+                let mut state = ServerState::zeroed();
+                read(words.next().unwrap_or_default(), &mut state)?;
+                Shown::State(sight, Box::new(state))
+            }
+            "counters" => {
+                let mut counters = ServerCounters::zeroed();
+                read(words.next().unwrap_or_default(), &mut counters)?;
+                Shown::Counters(Box::new(counters))
+            }
+            _ => return Err(TraceError("it is neither state nor counters")),
+        };
+        Ok(Self { at_ns, id, shown })
+    }
+}
+
+fn hexadecimal(value: &impl Pod) -> String {
+    let bytes = bytes_of(value);
+    let used = bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+    bytes[..used].iter().fold(String::with_capacity(2 * used), |mut text, byte| {
+        // Writing into a String can't fail.
+        write!(text, "{byte:02x}").ok();
+        text
+    })
+}
+
+fn read(text: &str, value: &mut impl Pod) -> Result<(), TraceError> {
+    let bytes = bytes_of_mut(value);
+    if !text.len().is_multiple_of(2) || text.len() / 2 > bytes.len() {
+        return Err(TraceError("the bytes have a wrong number of digits"));
+    }
+    for (byte, digits) in bytes.iter_mut().zip(text.as_bytes().chunks(2)) {
+        let digits = std::str::from_utf8(digits).ok().filter(|digits| !digits.starts_with('+'));
+        let digits = digits.ok_or(TraceError("the bytes have a character that is no digit"))?;
+        *byte = u8::from_str_radix(digits, 16)
+            .map_err(|_| TraceError("the bytes have a character that is no digit"))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn what_doesnt_change_is_not_written() {
+        let mut recorder = Recorder::new(Vec::new());
+        let mut state = ServerState { refusals: 1, ..ServerState::zeroed() };
+        let id = ServerId(7);
+        recorder.state(1, id, Sight::Half, &state).unwrap();
+        recorder.state(2, id, Sight::Half, &state).unwrap();
+        recorder.counters(3, id, &ServerCounters::zeroed()).unwrap();
+        recorder.counters(4, id, &ServerCounters::zeroed()).unwrap();
+        state.refusals = 2;
+        recorder.state(5, id, Sight::Half, &state).unwrap();
+        let text = String::from_utf8(recorder.out).unwrap();
+        let times: Vec<_> = text.lines().map(|line| Record::parse(line).unwrap().at_ns).collect();
+        assert_eq!(times, [1, 3, 5]);
+    }
+
+    #[test]
+    fn what_is_no_record_is_refused() {
+        for line in [
+            "",
+            "state",
+            "state x 1 half",
+            "state 1 x half",
+            "state 1 1 both",
+            "states 1 1 half",
+            "state 1 1 half 0",
+            "state 1 1 half +1",
+            "state 1 1 half gg",
+            "counters 1",
+            &format!("state 1 1 half {}", "00".repeat(size_of::<ServerState>() + 1)),
+        ] {
+            assert!(Record::parse(line).is_err(), "{line}");
+        }
+    }
+
+    proptest! {
+        /// What is written is read again, and any line is read or refused.
+        #[test]
+        fn written_and_read(bytes in proptest::collection::vec(any::<u8>(), size_of::<ServerState>()), line in ".*") {
+            let state: ServerState = bytemuck::pod_read_unaligned(&bytes);
+            let mut recorder = Recorder::new(Vec::new());
+            recorder.state(9, ServerId(3), Sight::Whole, &state).unwrap();
+            let text = String::from_utf8(recorder.out).unwrap();
+            let shown = Shown::State(Sight::Whole, Box::new(state));
+            prop_assert_eq!(Record::parse(&text), Ok(Record { at_ns: 9, id: ServerId(3), shown }));
+            let _read_or_refused = Record::parse(&line);
+        }
+    }
+}

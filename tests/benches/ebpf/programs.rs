@@ -1,0 +1,131 @@
+//! The programs that are measured, and the servers that they know.
+
+use std::{env, fs, net::SocketAddr};
+
+use aya::{
+    Ebpf,
+    maps::HashMap,
+    programs::{ProgramInfo, SchedClassifier, TestRun as _, TestRunOptions},
+};
+use lvs_agent::passive::{KernelSide, Signals, Sizes, WireKey};
+use lvs_common::{EGRESS, EndpointKey4, EndpointKey6, EndpointKind, INGRESS, ServerId, mapped};
+use lvs_tests::packet::{Frame, protocol};
+
+pub(crate) const PARSE: &str = "reference_parse";
+pub(crate) const COUNT: &str = "reference_count";
+/// In how many pieces runs are made.
+const PARTS: u32 = 20;
+/// A director of this size; the ones that are measured are among them.
+const SERVERS: u32 = 1000;
+
+pub(crate) const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+
+pub(crate) fn socket(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+pub(crate) struct Programs {
+    kernel: KernelSide,
+    reference: Ebpf,
+    _signals: Signals,
+}
+
+/// How large a loaded program is.
+pub(crate) struct ProgramSize {
+    pub(crate) instructions: u32,
+    pub(crate) machine_code: u32,
+    pub(crate) verified: u32,
+}
+
+impl Programs {
+    pub(crate) fn load() -> Self {
+        let sizes = Sizes { servers: SERVERS, handshakes: 65_536 };
+        let (mut kernel, signals) =
+            KernelSide::load_object(&object("LVS_EBPF_OBJECT"), sizes, 0).expect("programs load");
+        for (id, key) in (0..).zip(keys()) {
+            kernel.watch(&key, ServerId(id)).unwrap();
+        }
+        let mut reference = Ebpf::load(&object("LVS_REFERENCE_OBJECT")).expect("references load");
+        for name in [PARSE, COUNT] {
+            classifier(&mut reference, name).load().expect("a reference loads");
+        }
+        let mut endpoints: HashMap<_, [u8; 16], u32> =
+            reference.map_mut("REFERENCE_ENDPOINTS").unwrap().try_into().unwrap();
+        for (id, key) in (0..).zip(keys()) {
+            if let WireKey::V4(key) = key {
+                endpoints.insert(bytemuck::cast::<_, [u8; 16]>(key), id, 0).unwrap();
+            }
+        }
+        Self { kernel, reference, _signals: signals }
+    }
+
+    fn program(&mut self, name: &'static str) -> &mut SchedClassifier {
+        match name {
+            PARSE | COUNT => classifier(&mut self.reference, name),
+            name => self.kernel.program(name).unwrap(),
+        }
+    }
+
+    /// Runs a program so many times on one frame and returns ns a run, as the kernel has measured it: without the time
+    /// in which another process had the CPU.
+    pub(crate) fn run(&mut self, name: &'static str, frame: &Frame, times: u32) -> f64 {
+        // The kernel tells whole ns; the mean of several is finer.
+        let (parts, repeat) = if times > 1 { (PARTS, times / PARTS) } else { (1, 1) };
+        let program = self.program(name);
+        let sum: f64 = (0..parts)
+            .map(|_| {
+                let options = TestRunOptions { data_in: Some(&frame.bytes), repeat, ..TestRunOptions::new() };
+                program.test_run(options).expect("BPF_PROG_TEST_RUN").duration.as_secs_f64() * 1e9
+            })
+            .sum();
+        sum / f64::from(parts)
+    }
+
+    pub(crate) fn sizes(&mut self) -> Vec<(&'static str, ProgramSize)> {
+        let info = |info: ProgramInfo| ProgramSize {
+            instructions: info.size_translated().unwrap_or(0) / 8,
+            machine_code: info.size_jitted(),
+            verified: info.verified_instruction_count().unwrap_or(0),
+        };
+        [PARSE, COUNT, EGRESS, INGRESS]
+            .into_iter()
+            .map(|name| (name, info(self.program(name).info().unwrap())))
+            .collect()
+    }
+}
+
+fn object(variable: &str) -> Vec<u8> {
+    let path = env::var_os(variable).unwrap_or_else(|| panic!("{variable} names an object file"));
+    fs::read(path).expect("the object file can be read")
+}
+
+fn classifier<'a>(ebpf: &'a mut Ebpf, name: &str) -> &'a mut SchedClassifier {
+    ebpf.program_mut(name).unwrap().try_into().unwrap()
+}
+
+/// As many servers as there are ids, those of the cases among them.
+fn keys() -> impl Iterator<Item = WireKey> {
+    let four = |kind, address: [u8; 4], port: u16, protocol, link| {
+        let port = port.to_be_bytes();
+        WireKey::V4(EndpointKey4 { address, port, protocol, kind: kind as u8, link })
+    };
+    let six = |kind, address: [u8; 16], link| {
+        let (port, protocol) = (80_u16.to_be_bytes(), protocol::TCP);
+        WireKey::V6(EndpointKey6 { address, port, protocol, kind: kind as u8, zero: [0; 4], link })
+    };
+    let server6 = [0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+    let [a, b, c, d, e, f] = MAC;
+    let special = [
+        four(EndpointKind::Address, [10, 0, 0, 1], 80, protocol::TCP, [0; 8]),
+        four(EndpointKind::Address, [10, 0, 0, 1], 53, protocol::UDP, [0; 8]),
+        four(EndpointKind::Link, [192, 0, 2, 80], 80, protocol::TCP, [a, b, c, d, e, f, 0, 0]),
+        four(EndpointKind::Tunnel, [192, 0, 2, 80], 80, protocol::TCP, [10, 0, 1, 1, 0, 0, 0, 0]),
+        six(EndpointKind::Address, server6, [0; 16]),
+        six(EndpointKind::Tunnel, mapped([192, 0, 2, 80]), mapped([10, 0, 1, 1])),
+    ];
+    let others = (0..).map(move |n: u16| {
+        let [high, low] = n.to_be_bytes();
+        four(EndpointKind::Address, [10, 1, high, low], 80, protocol::TCP, [0; 8])
+    });
+    special.into_iter().chain(others).take(SERVERS as usize)
+}

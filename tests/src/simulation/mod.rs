@@ -1,0 +1,16 @@
+//! The detector in invented traffic: models of clients, servers and faults write what the kernel side would, event by
+//! event, and the detector looks at it as the agent does.
+//!
+//! Time is the simulation's own; the same seed gives the same course.
+
+mod chance;
+mod kernel;
+pub mod report;
+pub mod scenario;
+mod traffic;
+mod trial;
+mod world;
+
+pub use kernel::Kernel;
+pub use scenario::{Arrivals, Disturbance, Fault, Scenario, Serving};
+pub use trial::{Alarms, Detection, detect, false_alarms};

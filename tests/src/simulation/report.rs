@@ -1,0 +1,371 @@
+//! The report of the simulation: tables of times to suspicion and of false suspicions.
+
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+    time::Duration,
+};
+
+use lvs_agent::{config::DetectorSettings, passive::Sight};
+
+use super::{Arrivals, Detection, Disturbance, Fault, Scenario, Serving, detect, false_alarms};
+use crate::say;
+
+/// Seed of the whole report: each row adds its number.
+const SEED: u64 = 20_230_917;
+/// Faults in each row.
+const TRIALS: u32 = 200;
+
+/// What is wanted of the report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Table {
+    /// Times from fault to suspicion.
+    Faults,
+    /// Suspicions of healthy servers.
+    Healthy,
+}
+
+/// Prints the wanted tables, all if none is named. `long` simulates healthy servers for longer: half an hour and more.
+pub fn print(wanted: &[Table], long: bool) {
+    let settings = DetectorSettings::default();
+    let is_wanted = |table| wanted.is_empty() || wanted.contains(&table);
+    if is_wanted(Table::Faults) {
+        let rows = detections();
+        let results = in_parallel(rows.len(), |row| detection_row(&rows[row], &settings, SEED + row as u64));
+        say(
+            "Time from the fault to the suspicion in ms: median / 99 % / longest. Clients: round trip time, arrivals.",
+        );
+        say(&format!("{TRIALS} trials a row. Bound: what should be reached with clients that come evenly."));
+        say("");
+        say("| fault | suspected | seen | clients | rate | first | strong | host | not found | bound |");
+        say("|---|---|---|---|---|---|---|---|---|---|");
+        results.iter().for_each(|row| say(row));
+        say("");
+    }
+    if is_wanted(Table::Healthy) {
+        let rows = alarms();
+        let results =
+            in_parallel(rows.len(), |row| alarm_row(&rows[row], &settings, long, SEED + 1_000 + row as u64));
+        say("Suspicions of healthy servers, all four of the service together, each cleared by a probe.");
+        say("Time is that of the service. Below: with a confidence of 95 %.");
+        say("");
+        say(
+            "| traffic | seen | rate | simulated | weak | strong | application | overload | an hour | below |",
+        );
+        say("|---|---|---|---|---|---|---|---|---|---|");
+        results.iter().for_each(|row| say(row));
+    }
+}
+
+/// Calculates rows on as many threads as there are processors, and returns them in order.
+fn in_parallel(rows: usize, calculate: impl Fn(usize) -> String + Sync) -> Vec<String> {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut done = Vec::new();
+        loop {
+            let row = next.fetch_add(1, Ordering::Relaxed);
+            if row >= rows {
+                return done;
+            }
+            done.push((row, calculate(row)));
+        }
+    };
+    let mut all: Vec<(usize, String)> = thread::scope(|scope| {
+        let threads = thread::available_parallelism().map_or(1, usize::from);
+        let handles: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        handles.into_iter().flat_map(|handle| handle.join().unwrap_or_default()).collect()
+    });
+    all.sort_unstable();
+    all.into_iter().map(|(_, row)| row).collect()
+}
+
+/// One row of the first table.
+struct Row {
+    fault: Fault,
+    what: &'static str,
+    clients: String,
+    /// What must be reached, in ms, if anything must.
+    bound: Option<u32>,
+    scenario: Scenario,
+}
+
+fn detections() -> Vec<Row> {
+    let mut rows = Vec::new();
+    let ms = Duration::from_millis;
+    // Bounds are for 200 connections a second and more; 0 is none.
+    let mut both = |fault, what, clients: &str, bound: u32, scenario: Scenario| {
+        let bound = (scenario.rate >= 200.0 && bound > 0).then_some(bound);
+        let even = Scenario { arrivals: Arrivals::Regular, round_robin: true, ..scenario.clone() };
+        for (arrivals, scenario) in [("even", even), ("random", scenario)] {
+            rows.push(Row { fault, what, clients: format!("{clients}, {arrivals}"), bound, scenario });
+        }
+    };
+    for rate in [20.0, 200.0, 2_000.0] {
+        both(Fault::Killed, "killed", "1 ms", 20, Scenario { rate, ..Scenario::default() });
+    }
+    both(Fault::Killed, "killed", "1 ms", 100, Scenario { sight: Sight::Half, ..Scenario::default() });
+    for sight in [Sight::Whole, Sight::Half] {
+        for rate in [20.0, 200.0, 2_000.0] {
+            both(Fault::Silent, "silent", "1 ms", 100, Scenario { rate, sight, ..Scenario::default() });
+        }
+    }
+    for (clients, rtt, bound) in [("20 ms", ms(20), 160), ("50 ms", ms(50), 250), ("200 ms", ms(200), 700)] {
+        for sight in [Sight::Whole, Sight::Half] {
+            let scenario = Scenario { sight, distances: vec![(1.0, rtt)], ..Scenario::default() };
+            both(Fault::Silent, "silent", clients, bound, scenario);
+        }
+    }
+    let mixed = vec![(0.7, ms(1)), (0.2, ms(50)), (0.1, ms(200))];
+    let mixed = Scenario { sight: Sight::Half, distances: mixed, ..Scenario::default() };
+    both(Fault::Silent, "silent", "1, 50, 200 ms", 700, mixed);
+    let lossy = Scenario { sight: Sight::Half, client_loss: 0.3, ..Scenario::default() };
+    both(Fault::Silent, "silent, 30 % client loss", "1 ms", 0, lossy);
+    rows.extend(established());
+    rows
+}
+
+/// Faults that show on established flows.
+fn established() -> Vec<Row> {
+    let ms = Duration::from_millis;
+    let mut rows = Vec::new();
+    for (sight, flows) in [(Sight::Whole, 40), (Sight::Half, 40), (Sight::Half, 10)] {
+        let scenario = Scenario { sight, rate: 0.01, long_flows: (flows, 2.0), ..Scenario::default() };
+        let what = if flows == 40 { "silent, 40 long flows only" } else { "silent, 10 long flows only" };
+        rows.push(Row {
+            fault: Fault::Silent,
+            what,
+            clients: "1 ms, random".to_owned(),
+            bound: Some(1_000),
+            scenario,
+        });
+    }
+    for sight in [Sight::Whole, Sight::Half] {
+        for (clients, rtt) in [("1 ms", ms(1)), ("50 ms", ms(50))] {
+            let scenario = Scenario { sight, distances: vec![(1.0, rtt)], ..Scenario::default() };
+            rows.push(Row {
+                fault: Fault::Hung,
+                what: "hung",
+                clients: format!("{clients}, random"),
+                bound: Some(500),
+                scenario,
+            });
+        }
+        let scenario = Scenario { sight, ..Scenario::default() };
+        rows.push(Row {
+            fault: Fault::Slow,
+            what: "slow, + 500 ms",
+            clients: "1 ms, random".to_owned(),
+            bound: None,
+            scenario,
+        });
+        let scenario = Scenario { sight, long_flows: (40, 2.0), ..Scenario::default() };
+        rows.push(Row {
+            fault: Fault::Overloaded,
+            what: "accept queue full",
+            clients: "1 ms, random".to_owned(),
+            bound: None,
+            scenario,
+        });
+        let disturbance = flood(10_000.0, Duration::from_hours(1));
+        let scenario = Scenario { sight, disturbance, ..Scenario::default() };
+        rows.push(Row {
+            fault: Fault::Silent,
+            what: "silent, in a flood",
+            clients: "1 ms, random".to_owned(),
+            bound: Some(2_000),
+            scenario,
+        });
+    }
+    rows
+}
+
+fn flood(rate: f64, lasts: Duration) -> Disturbance {
+    Disturbance::Flood { rate, lasts, pause: Duration::from_mins(1) }
+}
+
+fn detection_row(row: &Row, settings: &DetectorSettings, seed: u64) -> String {
+    const PATIENCE: Duration = Duration::from_secs(5);
+    let found = detect(&row.scenario, settings, row.fault, TRIALS, PATIENCE, seed);
+    let first = spread(&found, |one| if row.fault == Fault::Overloaded { one.overloaded } else { one.first });
+    let strong = spread(&found, |one| one.strong);
+    let host = spread(&found, |one| one.host);
+    let missed = found.iter().filter(|one| one.first.is_none() && one.overloaded.is_none()).count();
+    let wrong: u32 = found.iter().map(|one| one.wrong).sum();
+    let layers =
+        found.iter().find_map(|one| one.layer).map_or("overloaded".to_owned(), |layer| layer.to_string());
+    let bound = row.bound.map_or("-".to_owned(), |bound| bound.to_string());
+    format!(
+        "| {} | {layers} | {} | {} | {} | {first} | {strong} | {host} | {missed}{} | {bound} |",
+        row.what,
+        sight(row.scenario.sight),
+        row.clients,
+        row.scenario.rate,
+        if wrong == 0 { String::new() } else { format!(" (siblings suspected: {wrong})") },
+    )
+}
+
+fn sight(sight: Sight) -> &'static str {
+    match sight {
+        Sight::Whole => "both ways",
+        Sight::Half | Sight::CountedOnly(_) => "one way",
+    }
+}
+
+/// Median, 99 % and longest in ms of those who have a time.
+fn spread(found: &[Detection], time: impl Fn(&Detection) -> Option<Duration>) -> String {
+    let mut times: Vec<u128> = found.iter().filter_map(time).map(|time| time.as_millis()).collect();
+    times.sort_unstable();
+    let at = |percent: usize| times.get((times.len() * percent / 100).min(times.len().saturating_sub(1)));
+    match (at(50), at(99), times.last()) {
+        (Some(half), Some(most), Some(all)) => format!("{half} / {most} / {all}"),
+        _ => "-".to_owned(),
+    }
+}
+
+/// One row of the second table.
+struct Healthy {
+    what: &'static str,
+    /// Simulated hours, and where more time is taken.
+    hours: (f64, f64),
+    scenario: Scenario,
+}
+
+fn alarms() -> Vec<Healthy> {
+    let mut rows = Vec::new();
+    for sight in [Sight::Whole, Sight::Half] {
+        for (rate, hours) in [
+            (1.0, (40.0, 400.0)),
+            (10.0, (30.0, 300.0)),
+            (200.0, (5.0, 100.0)),
+            (2_000.0, (1.0, 20.0)),
+            (20_000.0, (0.1, 4.0)),
+            (100_000.0, (0.02, 3.0)),
+        ] {
+            let scenario = Scenario { sight, rate, ..Scenario::default() };
+            rows.push(Healthy { what: "Poisson", hours, scenario });
+        }
+        rows.extend(disturbed(sight));
+    }
+    rows
+}
+
+fn disturbed(sight: Sight) -> Vec<Healthy> {
+    let ms = Duration::from_millis;
+    let far = vec![(0.7, ms(1)), (0.2, ms(50)), (0.1, ms(200))];
+    let base = Scenario { sight, ..Scenario::default() };
+    let minute = Duration::from_mins(1);
+    let loss =
+        |share| Disturbance::Loss { share, lasts: Duration::from_mins(5), pause: Duration::from_mins(5) };
+    let flood = |rate| Disturbance::Flood { rate, lasts: minute, pause: Duration::from_mins(4) };
+    let mut rows: Vec<(&'static str, f64, Scenario)> = vec![
+        ("1 % loss everywhere", 5.0, Scenario { client_loss: 0.01, server_loss: 0.01, ..base.clone() }),
+        ("clients 1, 50, 200 ms away", 5.0, Scenario { distances: far.clone(), ..base.clone() }),
+        ("the same, 2,000/s", 0.5, Scenario { distances: far.clone(), rate: 2_000.0, ..base.clone() }),
+        (
+            "day and night in 10 min",
+            5.0,
+            Scenario { arrivals: Arrivals::Diurnal(10 * minute), ..base.clone() },
+        ),
+        (
+            "slow: log-normal, median 200 ms, sigma 1.5",
+            5.0,
+            Scenario { serving: Serving { median: ms(200), sigma: 1.5, long_polls: 0.0 }, ..base.clone() },
+        ),
+        (
+            "a tenth are long polls",
+            5.0,
+            Scenario { serving: Serving { long_polls: 0.1, ..base.serving }, ..base.clone() },
+        ),
+        ("5 long flows only", 10.0, Scenario { rate: 0.01, long_flows: (5, 1.0), ..base.clone() }),
+        (
+            "40 long flows only, 1 % loss",
+            5.0,
+            Scenario { rate: 0.01, long_flows: (40, 2.0), client_loss: 0.01, ..base.clone() },
+        ),
+        (
+            "bad network, 2 % of the clients",
+            5.0,
+            Scenario { disturbance: Disturbance::BadNetwork(0.02), ..base.clone() },
+        ),
+        (
+            "bad network, 30 % of the clients",
+            5.0,
+            Scenario { disturbance: Disturbance::BadNetwork(0.3), ..base.clone() },
+        ),
+        ("30 % client loss, 5 of 10 min", 5.0, Scenario { disturbance: loss(0.3), ..base.clone() }),
+        ("flood 200/s, 1 of 5 min", 5.0, Scenario { disturbance: flood(200.0), ..base.clone() }),
+        ("flood 2,000/s, 1 of 5 min", 2.0, Scenario { disturbance: flood(2_000.0), ..base.clone() }),
+        ("flood 20,000/s, 1 of 5 min", 0.5, Scenario { disturbance: flood(20_000.0), ..base.clone() }),
+    ];
+    for (what, mean) in [
+        ("bursts of 100 ms, 10 times the rate", ms(100)),
+        ("bursts of 1 s", ms(1_000)),
+        ("bursts of 10 s", ms(10_000)),
+    ] {
+        let arrivals = Arrivals::Bursts(mean);
+        rows.push((what, 5.0, Scenario { arrivals, ..base.clone() }));
+    }
+    let bursts = Arrivals::Bursts(ms(1_000));
+    let serving = Serving { long_polls: 0.1, ..base.serving };
+    rows.push((
+        "bursts of 1 s, mixed clients, long polls",
+        5.0,
+        Scenario { arrivals: bursts, distances: far, serving, ..base.clone() },
+    ));
+    rows.push((
+        "bursts of 1 s and flood 2,000/s",
+        2.0,
+        Scenario { arrivals: bursts, disturbance: flood(2_000.0), ..base },
+    ));
+    rows.into_iter()
+        .map(|(what, hours, scenario)| Healthy { what, hours: (hours, 10.0 * hours), scenario })
+        .collect()
+}
+
+fn alarm_row(row: &Healthy, settings: &DetectorSettings, long: bool, seed: u64) -> String {
+    let hours = if long { row.hours.1 } else { row.hours.0 };
+    let alarms = false_alarms(&row.scenario, settings, Duration::from_secs_f64(hours * 3600.0), seed);
+    let reasons: String = alarms.reasons.iter().map(|reason| format!("\n<!-- {reason} -->")).collect();
+    format!(
+        "| {} | {} | {} | {hours} h | {} | {} | {} | {} | {:.3} | {:.3} |{reasons}",
+        row.what,
+        sight(row.scenario.sight),
+        row.scenario.rate,
+        alarms.weak,
+        alarms.strong,
+        alarms.application,
+        alarms.overloaded,
+        f64::from(alarms.all()) / hours,
+        upper_bound(alarms.all()) / hours,
+    )
+}
+
+/// The largest mean of a Poisson distribution that gives at most `count` with a probability of 5 %.
+fn upper_bound(count: u32) -> f64 {
+    let at_most = |mean: f64| {
+        let mut term = (-mean).exp();
+        let mut sum = term;
+        for k in 1..=count {
+            term *= mean / f64::from(k);
+            sum += term;
+        }
+        sum
+    };
+    let (mut low, mut high) = (0.0, 10.0 + 3.0 * f64::from(count));
+    for _ in 0..60 {
+        let middle = f64::midpoint(low, high);
+        if at_most(middle) > 0.05 { low = middle } else { high = middle }
+    }
+    high
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn none_in_three_hours_is_fewer_than_one_an_hour() {
+        assert!((upper_bound(0) - 2.996).abs() < 0.001);
+        assert!((upper_bound(5) - 10.513).abs() < 0.001);
+    }
+}

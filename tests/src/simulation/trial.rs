@@ -1,0 +1,234 @@
+//! Trials: how soon a fault is found, and how often there is none.
+
+use std::time::Duration;
+
+use lvs_agent::{
+    config::{DetectorSettings, defaults},
+    passive::{Detector, Finding, Layer, Observation, Strength, Suspicion, View},
+};
+use lvs_common::ServerId;
+
+use super::{Fault, Scenario, world::World};
+
+/// How long the agent's probe takes to clear a suspicion, in ns.
+const CLEARED_AFTER: u64 = 2_000_000;
+/// After how many ticks the agent lets the detector learn.
+const LEARN_EVERY: u64 = 10;
+
+/// A detector and the world that it looks at.
+#[derive(Clone)]
+struct Watch {
+    world: World,
+    detector: Detector,
+    tick: Duration,
+    ticks: u64,
+}
+
+/// What was found, and when, in ns of the world.
+struct Found {
+    server: usize,
+    at: u64,
+    finding: Finding,
+}
+
+impl Watch {
+    fn new(scenario: Scenario, settings: DetectorSettings, seed: u64) -> Self {
+        let ids: Vec<ServerId> = (0..scenario.servers).map(id).collect();
+        let mut detector = Detector::new(settings);
+        detector.set_services([ids]);
+        Self { world: World::new(scenario, seed), detector, tick: defaults::TICK, ticks: 0 }
+    }
+
+    /// Lets time pass until `until`; each finding is shown to `found`, which says whether to go on.
+    fn run(&mut self, until: u64, mut found: impl FnMut(&mut Detector, Found) -> bool) -> bool {
+        while self.world.now < until {
+            let tick = u64::try_from(self.tick.as_nanos()).unwrap_or(1);
+            let next = self.world.now / tick * tick + tick;
+            self.world.run(next);
+            let at_edge = !self.world.edges.is_empty();
+            let servers: Vec<usize> = if at_edge {
+                self.world.edges.drain(..).map(usize::from).collect()
+            } else {
+                self.begin_tick();
+                (0..self.world.servers.len()).collect()
+            };
+            for server in servers {
+                let Some(finding) = self.look(server) else { continue };
+                if !found(&mut self.detector, Found { server, at: self.world.now, finding }) {
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    fn begin_tick(&mut self) {
+        let now = self.world.now;
+        self.detector.tick(self.tick, now);
+        self.ticks += 1;
+        if self.ticks.is_multiple_of(LEARN_EVERY) {
+            for (number, server) in self.world.servers.iter().enumerate() {
+                self.detector.learn(id(number), &server.kernel.counters, now);
+            }
+        }
+    }
+
+    fn look(&mut self, server: usize) -> Option<Finding> {
+        let now = self.world.now;
+        let kernel = &self.world.servers[server].kernel;
+        let view = View { id: id(server), sight: self.world.scenario.sight, state: kernel.state };
+        self.detector.look(&view, || kernel.active_flows(now), now)
+    }
+}
+
+fn id(server: usize) -> ServerId {
+    ServerId(u32::try_from(server).unwrap_or(u32::MAX))
+}
+
+/// When a fault was found, counted from its beginning.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Detection {
+    /// The first suspicion of the server, of either strength.
+    pub first: Option<Duration>,
+    /// The first strong one.
+    pub strong: Option<Duration>,
+    /// The first one of its host, not its application.
+    pub host: Option<Duration>,
+    /// The first report that it is overloaded.
+    pub overloaded: Option<Duration>,
+    /// What was said first.
+    pub layer: Option<Layer>,
+    /// Suspicions of its siblings.
+    pub wrong: u32,
+}
+
+/// Lets the first server of a service fail `trials` times, each after the same time of learning; gives up after `patience`.
+///
+/// No suspicion is confirmed nor cleared: the first one and the first strong one are wanted.
+#[must_use]
+pub fn detect(
+    scenario: &Scenario,
+    settings: &DetectorSettings,
+    fault: Fault,
+    trials: u32,
+    patience: Duration,
+    seed: u64,
+) -> Vec<Detection> {
+    let mut experienced = Watch::new(scenario.clone(), settings.clone(), seed);
+    let warm = experienced.world.now + nanos(settings.memory);
+    experienced.run(warm, clear);
+    (0..trials)
+        .map(|trial| {
+            let mut watch = experienced.clone();
+            watch.world.reseed(seed ^ (u64::from(trial) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            // Not in step with the ticks.
+            let later = watch.world.now + watch.world.rng.u64(1..1_000_000_000);
+            watch.run(later / 10_000_000 * 10_000_000, clear);
+            watch.world.run(later);
+            one_fault(watch, fault, patience)
+        })
+        .collect()
+}
+
+fn one_fault(mut watch: Watch, fault: Fault, patience: Duration) -> Detection {
+    let struck = watch.world.now;
+    watch.world.strike(fault);
+    let mut detection = Detection::default();
+    watch.run(struck + nanos(patience), |detector, found| {
+        let after = Duration::from_nanos(found.at - struck);
+        match found.finding {
+            Finding::Overloaded { .. } if found.server == 0 => {
+                detection.overloaded.get_or_insert(after);
+            }
+            Finding::Suspicion(ref suspicion) if found.server == 0 => {
+                detection.first.get_or_insert(after);
+                detection.layer.get_or_insert(suspicion.layer);
+                if suspicion.layer == Layer::Host {
+                    detection.host.get_or_insert(after);
+                }
+                if suspicion.strength == Strength::Strong {
+                    detection.strong.get_or_insert(after);
+                }
+            }
+            Finding::Overloaded { .. } => {}
+            Finding::Suspicion(_) => {
+                detection.wrong += 1;
+                return clear(detector, found);
+            }
+        }
+        let found = detection.strong.is_some() && (detection.host.is_some() || fault != Fault::Silent);
+        !found && detection.overloaded.is_none()
+    });
+    detection
+}
+
+/// Suspicions of healthy servers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Alarms {
+    /// How long each of the servers was watched, together.
+    pub watched: Duration,
+    /// Weak suspicions of the host, strong ones, and of the application.
+    pub weak: u32,
+    /// See `weak`.
+    pub strong: u32,
+    /// See `weak`.
+    pub application: u32,
+    /// Reports of overload.
+    pub overloaded: u32,
+    /// Some of the reasons, in words.
+    pub reasons: Vec<String>,
+}
+
+impl Alarms {
+    /// All suspicions.
+    #[must_use]
+    pub fn all(&self) -> u32 {
+        self.weak + self.strong + self.application
+    }
+}
+
+/// Watches healthy servers for `time` after they have become known. Each suspicion is cleared by a probe.
+#[must_use]
+pub fn false_alarms(scenario: &Scenario, settings: &DetectorSettings, time: Duration, seed: u64) -> Alarms {
+    const REASONS: usize = 3;
+    let mut watch = Watch::new(scenario.clone(), settings.clone(), seed);
+    let warm = watch.world.now + nanos(settings.memory.min(time));
+    watch.run(warm, clear);
+    let mut alarms = Alarms { watched: time, ..Alarms::default() };
+    let until = watch.world.now + nanos(time);
+    watch.run(until, |detector, found| {
+        let evidence = match &found.finding {
+            Finding::Overloaded { evidence, .. } => {
+                alarms.overloaded += 1;
+                evidence
+            }
+            Finding::Suspicion(Suspicion { strength, layer, evidence, .. }) => {
+                match (layer, strength) {
+                    (Layer::Application, _) => alarms.application += 1,
+                    (Layer::Host, Strength::Weak) => alarms.weak += 1,
+                    (Layer::Host, Strength::Strong) => alarms.strong += 1,
+                }
+                evidence
+            }
+        };
+        if alarms.reasons.len() < REASONS {
+            alarms.reasons.push(evidence.to_string());
+        }
+        clear(detector, found)
+    });
+    alarms
+}
+
+/// The probe succeeds.
+#[expect(clippy::needless_pass_by_value, reason = "it is one of the ways to take a finding")]
+fn clear(detector: &mut Detector, found: Found) -> bool {
+    if let Finding::Suspicion(suspicion) = &found.finding {
+        let layer = suspicion.layer;
+        detector.observe(suspicion.id, Observation::Cleared(layer), found.at + CLEARED_AFTER);
+    }
+    true
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}

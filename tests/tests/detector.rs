@@ -1,0 +1,197 @@
+//! The detector in simulated traffic, and in recordings of real traffic.
+
+use std::{fs, path::Path, time::Duration};
+
+use anyhow::{Context, Result};
+use lvs_agent::{
+    config::{DetectorSettings, defaults},
+    passive::{
+        Detector, Finding, Layer, Sight, Suspicion, View,
+        trace::{Record, Shown},
+    },
+};
+use lvs_tests::simulation::{Arrivals, Disturbance, Fault, Scenario, detect, false_alarms};
+use proptest::prelude::*;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// 200 connections a second that come evenly, as from a load generator.
+fn even(sight: Sight, rtt: Duration) -> Scenario {
+    Scenario {
+        sight,
+        arrivals: Arrivals::Regular,
+        round_robin: true,
+        distances: vec![(1.0, rtt)],
+        ..Scenario::default()
+    }
+}
+
+/// Half of the trials must have found the fault by then.
+fn median(scenario: &Scenario, fault: Fault, layer: Layer) -> Duration {
+    let found = detect(scenario, &DetectorSettings::default(), fault, 41, PATIENCE, 7);
+    let mut times: Vec<Duration> = found
+        .iter()
+        .map(|one| {
+            assert_eq!(one.layer, Some(layer), "{fault:?}");
+            one.first.expect("every trial finds it")
+        })
+        .collect();
+    times.sort_unstable();
+    times[times.len() / 2]
+}
+
+#[test]
+fn faults_are_found_in_time() {
+    let ms = Duration::from_millis;
+    let (whole, half) = (Sight::Whole, Sight::Half);
+    let cases = [
+        (Fault::Killed, whole, 1, 20),
+        (Fault::Killed, half, 1, 100),
+        (Fault::Silent, whole, 1, 100),
+        (Fault::Silent, half, 1, 100),
+        (Fault::Silent, half, 20, 160),
+        (Fault::Silent, half, 50, 250),
+        (Fault::Silent, half, 200, 700),
+    ];
+    for (fault, sight, rtt, bound) in cases {
+        let took = median(&even(sight, ms(rtt)), fault, Layer::Host);
+        assert!(took <= ms(bound), "{fault:?}, {sight:?}, {rtt} ms: {took:?}");
+    }
+    for sight in [whole, half] {
+        let took = median(&even(sight, ms(1)), Fault::Hung, Layer::Application);
+        assert!(took <= ms(500), "hung, {sight:?}: {took:?}");
+    }
+}
+
+#[test]
+fn long_flows_alone_are_enough() {
+    for sight in [Sight::Whole, Sight::Half] {
+        let scenario = Scenario { sight, rate: 0.01, long_flows: (10, 2.0), ..Scenario::default() };
+        let found = detect(&scenario, &DetectorSettings::default(), Fault::Silent, 20, PATIENCE, 11);
+        for one in found {
+            assert!(one.first.is_some_and(|took| took <= Duration::from_secs(1)), "{one:?}");
+        }
+    }
+}
+
+#[test]
+fn a_server_that_dies_in_a_flood_is_found() {
+    let disturbance =
+        Disturbance::Flood { rate: 5_000.0, lasts: Duration::from_hours(1), pause: Duration::from_secs(5) };
+    for sight in [Sight::Whole, Sight::Half] {
+        let scenario = Scenario { sight, disturbance, ..Scenario::default() };
+        let found = detect(&scenario, &DetectorSettings::default(), Fault::Silent, 5, PATIENCE, 13);
+        for one in found {
+            assert!(one.first.is_some_and(|took| took <= Duration::from_secs(2)), "{one:?}");
+            assert_eq!(one.wrong, 0, "{one:?}");
+        }
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_course() {
+    let settings = DetectorSettings::default();
+    let found = |seed| detect(&Scenario::default(), &settings, Fault::Silent, 3, PATIENCE, seed);
+    assert_eq!(found(3), found(3));
+    assert_ne!(found(3), found(4));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    /// Healthy servers are left alone, whatever the rate, the distance and the loss.
+    #[test]
+    fn nobody_is_suspected_without_reason(
+        seed in any::<u64>(),
+        rate in 1.0..500.0,
+        rtt_ms in 1_u64..250,
+        client_loss in 0.0..0.01,
+        half in any::<bool>(),
+    ) {
+        let scenario = Scenario {
+            sight: if half { Sight::Half } else { Sight::Whole },
+            rate,
+            distances: vec![(1.0, Duration::from_millis(rtt_ms))],
+            client_loss,
+            ..Scenario::default()
+        };
+        let alarms = false_alarms(&scenario, &DetectorSettings::default(), Duration::from_mins(3), seed);
+        prop_assert_eq!(alarms.all(), 0, "{:?}", alarms);
+    }
+
+    /// A dead server is found, and its siblings are not suspected.
+    #[test]
+    fn every_death_is_found(seed in any::<u64>(), rate in 40.0..500.0, rtt_ms in 1_u64..250, half in any::<bool>()) {
+        let scenario = Scenario {
+            sight: if half { Sight::Half } else { Sight::Whole },
+            rate,
+            distances: vec![(1.0, Duration::from_millis(rtt_ms))],
+            ..Scenario::default()
+        };
+        let found = detect(&scenario, &DetectorSettings::default(), Fault::Silent, 2, PATIENCE, seed);
+        for one in found {
+            prop_assert!(one.strong.is_some(), "{:?}", one);
+            prop_assert_eq!(one.wrong, 0);
+        }
+    }
+}
+
+/// Shows each recording in `traces/` to a new detector. A name `NAME.SERVER.LAYER.trace` says which server must be
+/// suspected, and of what; `NAME.none.trace` that none may be.
+#[test]
+fn recordings_give_what_their_names_say() -> Result<()> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("traces");
+    for entry in fs::read_dir(&directory).with_context(|| directory.display().to_string())? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
+        let Some(stem) = name.strip_suffix(".trace") else { continue };
+        let text = fs::read_to_string(&path)?;
+        let mut found: Vec<String> = replay(&text)
+            .with_context(|| name.clone())?
+            .iter()
+            .map(|suspicion| format!("{}.{}", suspicion.id.0, suspicion.layer))
+            .collect();
+        found.dedup();
+        let expected = match stem.split_once('.') {
+            Some((_, "none")) => Vec::new(),
+            Some((_, expected)) => vec![expected.to_owned()],
+            None => panic!("{name} doesn't say what must be found"),
+        };
+        assert_eq!(found, expected, "{name}");
+    }
+    Ok(())
+}
+
+/// Ticks go on between the records, with what was shown last.
+fn replay(text: &str) -> Result<Vec<Suspicion>> {
+    let tick = u64::try_from(defaults::TICK.as_nanos())?;
+    let mut detector = Detector::new(DetectorSettings::default());
+    let mut views: Vec<View> = Vec::new();
+    let mut found = Vec::new();
+    let mut next_ns = None;
+    for line in text.lines() {
+        let record = Record::parse(line)?;
+        let mut now_ns = *next_ns.get_or_insert(record.at_ns);
+        while now_ns < record.at_ns {
+            detector.tick(defaults::TICK, now_ns);
+            let findings = views.iter().filter_map(|view| detector.look(view, || u32::MAX, now_ns));
+            found.extend(findings.filter_map(|finding| match finding {
+                Finding::Suspicion(suspicion) => Some(suspicion),
+                Finding::Overloaded { .. } => None,
+            }));
+            now_ns += tick;
+        }
+        next_ns = Some(now_ns);
+        match record.shown {
+            Shown::Counters(counters) => detector.learn(record.id, &counters, record.at_ns),
+            Shown::State(sight, state) => {
+                let view = View { id: record.id, sight, state: *state };
+                match views.iter_mut().find(|known| known.id == record.id) {
+                    Some(known) => *known = view,
+                    None => views.push(view),
+                }
+            }
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,21 @@
+//! The eBPF programs by `BPF_PROG_TEST_RUN` in this machine's kernel, against the references beside them.
+
+use anyhow::Result;
+
+use crate::build::{self, OBJECT_VARIABLE};
+use crate::cache::Cache;
+use crate::process;
+
+/// Tells the benchmark where the references' object is.
+const REFERENCE_VARIABLE: &str = "LVS_REFERENCE_OBJECT";
+
+/// The references' binary, built with the kernel side.
+const REFERENCE: &str = "lvs-reference";
+
+pub(super) fn ebpf(cache: &Cache) -> Result<bool> {
+    let object = build::kernel_side(cache)?;
+    let mut cargo = process::cargo();
+    cargo.args(["bench", "--package", "lvs-tests", "--bench", "ebpf"]);
+    cargo.env(REFERENCE_VARIABLE, object.with_file_name(REFERENCE)).env(OBJECT_VARIABLE, &object);
+    Ok(process::status(&mut cargo)?.success())
+}
