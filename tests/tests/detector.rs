@@ -1,4 +1,5 @@
 //! The detector in simulated traffic, and in recordings of real traffic.
+#![expect(clippy::expect_used, reason = "a test: the panic is the message")]
 
 use std::{fs, path::Path, time::Duration};
 

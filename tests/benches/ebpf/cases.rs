@@ -112,9 +112,9 @@ pub(crate) fn cases() -> Vec<Case> {
             data(socket("10.9.9.9:80")).frame(),
             Some((BARE, Some(1.2))),
         ),
-        flow("data of an established flow", data(server()), data(server()).frame(), Some(3.0)),
-        flow("its acknowledgements", data(server()), acknowledgement().frame(), Some(3.0)),
-        flow("IPv6 data", data(socket("[fd00::1]:80")), data(socket("[fd00::1]:80")).frame(), None),
+        flow("data of an established flow", &data(server()), data(server()).frame(), Some(3.0)),
+        flow("its acknowledgements", &data(server()), acknowledgement().frame(), Some(3.0)),
+        flow("IPv6 data", &data(socket("[fd00::1]:80")), data(socket("[fd00::1]:80")).frame(), None),
     ];
     cases.extend([
         repeated("direct route, data", EGRESS, data(vip).frame().to_mac(MAC), Some((COUNTED, Some(3.0)))),
@@ -161,7 +161,7 @@ fn after(
 }
 
 /// A packet of a flow that has a slot.
-fn flow(name: &'static str, first: Segment, frame: Frame, limit: Option<f64>) -> Case {
+fn flow(name: &'static str, first: &Segment, frame: Frame, limit: Option<f64>) -> Case {
     let case = after(name, EGRESS, vec![(EGRESS, first.frame())], frame);
     Case { against: against(Some((COUNTED, limit))), ..case }
 }

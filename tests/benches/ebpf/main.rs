@@ -1,6 +1,11 @@
 //! What one packet costs: the eBPF programs by `BPF_PROG_TEST_RUN`, against two references in the same run. Needs root and
 //! the object files that `LVS_EBPF_OBJECT` and `LVS_REFERENCE_OBJECT` name (`cargo xtask bench ebpf` sets them).
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark: the panic is the message")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a benchmark: the panic is the message"
+)]
 #![expect(clippy::print_stdout, reason = "the report is the output")]
 
 mod cases;

@@ -114,11 +114,12 @@ fn keys() -> impl Iterator<Item = WireKey> {
         WireKey::V6(EndpointKey6 { address, port, protocol, kind: kind as u8, zero: [0; 4], link })
     };
     let server6 = [0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
-    let [a, b, c, d, e, f] = MAC;
+    let mut link = [0; 8];
+    link[..MAC.len()].copy_from_slice(&MAC);
     let special = [
         four(EndpointKind::Address, [10, 0, 0, 1], 80, protocol::TCP, [0; 8]),
         four(EndpointKind::Address, [10, 0, 0, 1], 53, protocol::UDP, [0; 8]),
-        four(EndpointKind::Link, [192, 0, 2, 80], 80, protocol::TCP, [a, b, c, d, e, f, 0, 0]),
+        four(EndpointKind::Link, [192, 0, 2, 80], 80, protocol::TCP, link),
         four(EndpointKind::Tunnel, [192, 0, 2, 80], 80, protocol::TCP, [10, 0, 1, 1, 0, 0, 0, 0]),
         six(EndpointKind::Address, server6, [0; 16]),
         six(EndpointKind::Tunnel, mapped([192, 0, 2, 80]), mapped([10, 0, 1, 1])),

@@ -39,7 +39,9 @@ pub fn print(wanted: &[Table], long: bool) {
         say("");
         say("| fault | suspected | seen | clients | rate | first | strong | host | not found | bound |");
         say("|---|---|---|---|---|---|---|---|---|---|");
-        results.iter().for_each(|row| say(row));
+        for row in &results {
+            say(row);
+        }
         say("");
     }
     if is_wanted(Table::Healthy) {
@@ -53,7 +55,9 @@ pub fn print(wanted: &[Table], long: bool) {
             "| traffic | seen | rate | simulated | weak | strong | application | overload | an hour | below |",
         );
         say("|---|---|---|---|---|---|---|---|---|---|");
-        results.iter().for_each(|row| say(row));
+        for row in &results {
+            say(row);
+        }
     }
 }
 
@@ -106,7 +110,7 @@ fn detections() -> Vec<Row> {
     both(Fault::Killed, "killed", "1 ms", 100, Scenario { sight: Sight::Half, ..Scenario::default() });
     for sight in [Sight::Whole, Sight::Half] {
         for rate in [20.0, 200.0, 2_000.0] {
-            both(Fault::Silent, "silent", "1 ms", 100, Scenario { rate, sight, ..Scenario::default() });
+            both(Fault::Silent, "silent", "1 ms", 100, Scenario { sight, rate, ..Scenario::default() });
         }
     }
     for (clients, rtt, bound) in [("20 ms", ms(20), 160), ("50 ms", ms(50), 250), ("200 ms", ms(200), 700)] {
@@ -325,7 +329,7 @@ fn disturbed(sight: Sight) -> Vec<Healthy> {
 fn alarm_row(row: &Healthy, settings: &DetectorSettings, long: bool, seed: u64) -> String {
     let hours = if long { row.hours.1 } else { row.hours.0 };
     let alarms = false_alarms(&row.scenario, settings, Duration::from_secs_f64(hours * 3600.0), seed);
-    let reasons: String = alarms.reasons.iter().map(|reason| format!("\n<!-- {reason} -->")).collect();
+    let reasons = alarms.reasons.iter().fold(String::new(), |all, reason| all + "\n<!-- " + reason + " -->");
     format!(
         "| {} | {} | {} | {hours} h | {} | {} | {} | {} | {:.3} | {:.3} |{reasons}",
         row.what,
