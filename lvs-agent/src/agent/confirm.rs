@@ -30,7 +30,7 @@ pub(super) struct Ask {
 pub(super) fn question(check: &Check) -> Question {
     match check.question {
         Question::Ping => Question::Ping,
-        Question::Connect | Question::Http(_) => Question::Connect,
+        _ => Question::Connect,
     }
 }
 

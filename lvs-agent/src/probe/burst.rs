@@ -168,7 +168,7 @@ mod tests {
             let (takes, result) = match question {
                 Question::Connect => self.connects.lock().unwrap().remove(0),
                 Question::Ping => self.ping.clone(),
-                Question::Http(_) => panic!("a burst asks for no page"),
+                other => panic!("a burst does not ask {other:?}"),
             };
             let after = Duration::from_millis(takes).min(timeout);
             time::sleep(after).await;
@@ -176,7 +176,7 @@ mod tests {
                 _ if after == timeout => {
                     Err(Failure { reason: FailureReason::TimedOut { phase: Phase::Connect }, after })
                 }
-                Ok(()) => Ok(Success { latency: after }),
+                Ok(()) => Ok(Success { latency: after, connect: None, weight: None }),
                 Err(reason) => Err(Failure { reason, after }),
             }
         }
@@ -199,7 +199,7 @@ mod tests {
         ping: Plan,
     ) -> (BurstVerdict, Vec<(u32, u128, u128)>, u128) {
         let asker = Planned { connects: Arc::new(Mutex::new(connects)), ping };
-        let target = ProbeTarget { address: (Ipv4Addr::LOCALHOST, 80).into() };
+        let target = ProbeTarget::at((Ipv4Addr::LOCALHOST, 80).into());
         let count = NonZeroU32::new(count).unwrap();
         let burst = Burst::new(CheckId(7), target, question, count, &BurstSettings::default());
         let (reports, mut received) = mpsc::channel(16);
@@ -221,7 +221,10 @@ mod tests {
         let silent = vec![(1000, Ok(())); 3];
         let (verdict, probes, took) = burst(Question::Connect, 3, silent, (1, Ok(()))).await;
         assert_eq!(verdict.verdict, Verdict::Dead, "the host answers, which is no veto");
-        assert_eq!(verdict.host, Some(Ok(Success { latency: Duration::from_millis(1) })));
+        assert_eq!(
+            verdict.host,
+            Some(Ok(Success { latency: Duration::from_millis(1), connect: None, weight: None }))
+        );
         assert_eq!(probes, [(0, 0, 100), (1, 20, 120), (2, 40, 140)]);
         assert_eq!(took, 140);
     }
@@ -258,8 +261,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_question_decides_what_is_asked() {
-        let page =
-            Question::Http(HttpQuestion { path: "/".to_owned(), host: None, status: 200..=399, text: None });
+        let page = Question::Http(HttpQuestion::get("/"));
         let (verdict, ..) = burst(page, 1, vec![(1, refused())], (0, Ok(()))).await;
         assert_eq!(verdict.verdict, Verdict::Dead, "asked for a connection");
         // Nothing is planned for connects: one would panic.

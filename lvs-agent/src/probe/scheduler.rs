@@ -304,14 +304,18 @@ mod tests {
             time::sleep(latency.min(timeout)).await;
             let failure =
                 Failure { reason: FailureReason::TimedOut { phase: Phase::Connect }, after: timeout };
-            if latency < timeout { Ok(Success { latency }) } else { Err(failure) }
+            if latency < timeout {
+                Ok(Success { latency, connect: None, weight: None })
+            } else {
+                Err(failure)
+            }
         }
     }
 
     /// A check each second that takes so many milliseconds.
     fn check(id: u32, takes: u16) -> BaselineCheck {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, takes));
-        BaselineCheck { id: CheckId(id), target: ProbeTarget { address }, check: Check::default() }
+        BaselineCheck { id: CheckId(id), target: ProbeTarget::at(address), check: Check::default() }
     }
 
     struct Running {

@@ -11,12 +11,12 @@ use super::{
 use crate::config::{BurstSettings, HttpQuestion};
 
 fn http() -> Question {
-    Question::Http(HttpQuestion { path: "/".to_owned(), host: None, status: 200..=399, text: None })
+    Question::Http(HttpQuestion::get("/"))
 }
 
 /// Why asking `address` fails.
 async fn failure(address: &str, question: Question, timeout: Duration) -> FailureReason {
-    let target = ProbeTarget { address: address.parse().unwrap() };
+    let target = ProbeTarget::at(address.parse().unwrap());
     let failure = Prober::new().ask(target, &question, timeout).await.unwrap_err();
     failure.reason
 }
@@ -24,11 +24,11 @@ async fn failure(address: &str, question: Question, timeout: Duration) -> Failur
 #[tokio::test]
 async fn a_success_has_a_latency_and_a_failure_a_duration() {
     let listener = TcpListener::bind(any_port()).await.unwrap();
-    let target = ProbeTarget { address: listener.local_addr().unwrap() };
+    let target = ProbeTarget::at(listener.local_addr().unwrap());
     let success = Prober::new().ask(target, &Question::Connect, LONG).await.unwrap();
     assert!(success.latency > Duration::ZERO && success.latency < LONG);
     let silent = silent_port().await;
-    let target = ProbeTarget { address: silent.address };
+    let target = ProbeTarget::at(silent.address);
     let failure = Prober::new().ask(target, &Question::Connect, SHORT).await.unwrap_err();
     assert!(failure.after >= SHORT && failure.after < LONG, "{failure}");
 }
@@ -46,7 +46,7 @@ fn a_check_may_ask_another_port() {
 async fn burst(address: SocketAddr) -> (burst::BurstVerdict, Vec<burst::BurstProbe>) {
     let (reports, mut received) = mpsc::channel(3);
     let count = NonZeroU32::new(3).unwrap();
-    let target = ProbeTarget { address };
+    let target = ProbeTarget::at(address);
     let settings = BurstSettings::default();
     let burst = burst::Burst::new(CheckId(1), target, Question::Connect, count, &settings);
     let verdict = burst::run(&Prober::new(), &burst, &reports).await;
@@ -146,7 +146,7 @@ async fn a_director_out_of_file_descriptors_blames_no_server() {
         assert!(matches!(reason, FailureReason::Local(_)), "{question:?}: {reason}");
     }
     drop(held);
-    let target = ProbeTarget { address: address.parse().unwrap() };
+    let target = ProbeTarget::at(address.parse().unwrap());
     assert!(Prober::new().ask(target, &Question::Connect, LONG).await.is_ok(), "it recovers");
 }
 
@@ -170,7 +170,7 @@ async fn checks_leave_no_connections_behind() {
     for question in [Question::Connect, http()] {
         for _ in 0..200 {
             let question = question.clone();
-            let target = ProbeTarget { address: served };
+            let target = ProbeTarget::at(served);
             checks.spawn(async move { Prober::new().ask(target, &question, LONG).await.map(drop) });
         }
     }

@@ -62,7 +62,7 @@ pub(super) fn read(
         fall: settings.fall,
         rise: settings.rise,
         on_failure: settings.on_failure,
-        check: settings.check,
+        check: settings.check.of_service(key),
         servers,
     };
     let name = name.map_or_else(|| address.span(), |name| name.span());

@@ -1,0 +1,53 @@
+//! What a real server can be asked, one type for each protocol.
+
+mod application;
+mod database;
+mod http;
+mod kinds;
+
+use std::path::PathBuf;
+
+pub use application::{
+    CommandConvention, CommandQuestion, DnsQuestion, DnsType, GreetingProtocol, GreetingQuestion,
+    LdapQuestion, RadiusQuestion, SipQuestion, TcpQuestion, Transport, UdpQuestion,
+};
+pub use database::{Database, OracleQuestion, SqlQuestion};
+pub use http::{BodyDigest, HttpMethod, HttpPage, HttpQuestion, HttpVersion, StatusCodes};
+pub use kinds::{Login, Pattern, PatternError, Secret, Tls, TlsStart, TlsVerify};
+
+/// What a real server is asked.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Question {
+    /// ICMP echo: does the host answer?
+    Ping,
+    /// TCP connect: does something accept connections?
+    Connect,
+    /// Nothing: the server counts as up.
+    On,
+    /// Nothing: the server counts as down.
+    Off,
+    /// HTTP: does the service answer as it should?
+    Http(HttpQuestion),
+    /// Text is sent over TCP, and an answer expected.
+    Tcp(TcpQuestion),
+    /// A datagram is sent, and an answer or at least no ICMP error expected.
+    Udp(UdpQuestion),
+    /// A protocol whose server greets first: mail, news, FTP.
+    Greeting(GreetingQuestion),
+    /// A query for a name.
+    Dns(DnsQuestion),
+    /// RADIUS: may this user in?
+    Radius(RadiusQuestion),
+    /// SIP OPTIONS.
+    Sip(SipQuestion),
+    /// LDAP: a bind, and a search if a base is given.
+    Ldap(LdapQuestion),
+    /// MySQL or PostgreSQL: a login, and a query if one is given.
+    Sql(SqlQuestion),
+    /// Oracle: the listener's answer to a connect.
+    Oracle(OracleQuestion),
+    /// A command's exit status.
+    Command(CommandQuestion),
+    /// A file whose content is the server's weight.
+    File(PathBuf),
+}
