@@ -200,7 +200,7 @@ pub(super) async fn common_failures(question: &Question, first: Phase, judged: b
         "closed at once: {result:?}"
     );
 
-    let garbage = scripted(vec![Script::Flood("\u{1}\u{7f}gar\r\nbage\r\n", Duration::ZERO)]).await;
+    let garbage = scripted(vec![Script::send("\u{1}\u{7f}gar\r\nbage\r\n".repeat(8000))]).await;
     let result = ask(garbage, question.clone(), LONG).await;
     assert!(
         matches!(

@@ -246,7 +246,7 @@ mod tests {
     #[test]
     fn a_bind_is_as_in_the_rfc() {
         let Question::Ldap(question) = question(None, None) else { unreachable!() };
-        let expected = b"\x30\x0f\x02\x01\x02\x60\x0a\x02\x01\x03\x04\x04cn=a\x80\x01p";
+        let expected = b"\x30\x11\x02\x01\x02\x60\x0c\x02\x01\x03\x04\x04cn=a\x80\x01p";
         assert_eq!(bind(&question), &expected[..]);
     }
 }
