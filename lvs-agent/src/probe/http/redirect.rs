@@ -28,12 +28,12 @@ pub(super) fn target(
     let Some(absolute) = absolute else { return Some(relative(path, location)) };
     let url: Uri = absolute.parse().ok()?;
     let authority = url.authority()?.as_str();
-    let same_name = |name: &str| {
-        let usual = if question.tls.is_some() { ":443" } else { ":80" };
-        let bare = |text: &str| text.strip_suffix(usual).unwrap_or(text).to_ascii_lowercase();
-        bare(authority) == bare(name)
-    };
-    let same = url.scheme_str() == Some(scheme) && (same_name(host) || same_name(&address.to_string()));
+    // Servers put their own port behind the name that they were asked by.
+    let name = super::without_port(host);
+    let known = [host.to_owned(), format!("{name}:{}", address.port()), address.to_string()];
+    let usual = if question.tls.is_some() { ":443" } else { ":80" };
+    let bare = |text: &str| text.strip_suffix(usual).unwrap_or(text).to_ascii_lowercase();
+    let same = url.scheme_str() == Some(scheme) && known.iter().any(|name| bare(name) == bare(authority));
     same.then(|| url.path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string))
 }
 
@@ -54,7 +54,7 @@ mod tests {
 
     #[test]
     fn only_to_the_same_server() {
-        let address = "10.0.0.1:80".parse().unwrap();
+        let address = "10.0.0.1:8000".parse().unwrap();
         let cases = [
             ("/b", Some("/b")),
             ("b?x=1#y", Some("/dir/b?x=1")),
@@ -63,7 +63,9 @@ mod tests {
             ("http://www.example.org/b", Some("/b")),
             ("http://WWW.example.org:80", Some("/")),
             ("//www.example.org/b", Some("/b")),
-            ("http://10.0.0.1/b", Some("/b")),
+            ("http://www.example.org:8000/b", Some("/b")),
+            ("http://10.0.0.1:8000/b", Some("/b")),
+            ("http://10.0.0.1/b", None),
             ("http://10.0.0.2/b", None),
             ("https://www.example.org/b", None),
             ("http://www.example.org:8080/b", None),
