@@ -22,6 +22,7 @@ pub(crate) fn are_there(cache: &Cache) -> bool {
 const SERVERS: &[&str] = &[
     "dovecot-imapd",
     "dovecot-pop3d",
+    "exim4-daemon-light",
     "freeradius",
     "kamailio",
     "kamailio-tls-modules",
@@ -29,7 +30,6 @@ const SERVERS: &[&str] = &[
     "mariadb-client-core",
     "mariadb-server-core",
     "nginx-light",
-    "opensmtpd",
     "openssl",
     "postgresql-15",
     "slapd",

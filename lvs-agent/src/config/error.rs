@@ -387,6 +387,9 @@ pub enum Contradiction {
         /// The most.
         most: usize,
     },
+    /// A list of pages with nothing in it.
+    #[error("there is no page in \"pages\"; write at least one {{ path = \"/\" }}, or leave it away")]
+    NoPages,
     /// Two ways of saying the same.
     #[error("what is sent is either text or hexadecimal; remove \"send\" or \"send-hex\"")]
     SendTwice,

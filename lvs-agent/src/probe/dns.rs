@@ -45,7 +45,9 @@ pub(super) async fn ask(run: &Run<'_>, question: &DnsQuestion) -> Result<Answer,
 
 /// Whether `name` can be asked for.
 pub(crate) fn is_name(name: &str, record: DnsType) -> bool {
-    Name::new(&asked_name(name, record)).is_ok()
+    let asked = asked_name(name, record);
+    // The library takes an empty label for none.
+    asked.split('.').all(|label| !label.is_empty()) && Name::new(&asked).is_ok()
 }
 
 /// The name that is asked for: for the name of an address, the one that the address has in the tree.

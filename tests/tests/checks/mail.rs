@@ -5,45 +5,53 @@ use crate::{
 
 #[tokio::test]
 async fn smtp_and_submission() {
-    let (port, tls, submission) = (free_port(), free_port(), free_port());
+    let (port, tls) = (free_port(), free_port());
     let config = format!(
         r#"
-pki www.example.org cert "/run/data/rsa.pem"
-pki www.example.org key "/run/data/rsa-key.pem"
-table users file:/run/data/users
-listen on 127.0.0.1 port {port} tls pki www.example.org
-listen on 127.0.0.1 port {tls} smtps pki www.example.org
-listen on 127.0.0.1 port {submission} tls-require pki www.example.org auth <users>
-action "keep" maildir
-match from local for local action "keep"
+primary_hostname = www.example.org
+local_interfaces = 127.0.0.1
+daemon_smtp_ports = {port} : {tls}
+tls_on_connect_ports = {tls}
+tls_advertise_hosts = *
+tls_certificate = /run/data/cert.pem
+tls_privatekey = /run/data/key.pem
+auth_advertise_hosts = ${{if eq{{$tls_in_cipher}}{{}}{{}}{{*}}}}
+spool_directory = /run/spool
+log_file_path = /run/exim-%slog
+pid_file_path = /run/exim.pid
+acl_smtp_helo = helo
+begin acl
+helo:
+  deny message = go away
+       condition = ${{if eq{{$sender_helo_name}}{{stranger.example.org}}}}
+  accept
+begin authenticators
+plain:
+  driver = plaintext
+  public_name = PLAIN
+  server_prompts = :
+  server_condition = ${{if and{{{{eq{{$auth2}}{{me}}}}{{eq{{$auth3}}{{secret}}}}}}}}
+  server_set_id = $auth2
 "#
     );
-    let script = r#"
-        echo "me $(openssl passwd -6 secret)" > users
-        # Its private process for keys knows RSA only.
-        openssl req -x509 -newkey rsa:2048 -nodes -keyout rsa-key.pem -out rsa.pem -subj /CN=www.example.org 2> /dev/null
-        chmod 600 rsa-key.pem
-        mkdir -p /var/lib/opensmtpd/empty /var/spool/smtpd; chmod 711 /var/spool/smtpd
-        cp $files/smtpd.conf /run/data/; chmod 644 smtpd.conf users
-        exec smtpd -d -f /run/data/smtpd.conf
-    "#;
-    let Some(server) = Server::start(&[("smtpd.conf", config)], script) else { return };
-    let server = server.listening(submission);
+    let script = r"
+        mkdir /run/spool; chown Debian-exim:Debian-exim /run/spool /run/data/key.pem
+        cp $files/exim.conf /run/data/; chmod 600 exim.conf; chown root:root exim.conf
+        exec exim4 -bdf -C /run/data/exim.conf
+    ";
+    let Some(server) = Server::start(&[("exim.conf", config)], script) else { return };
+    let server = server.listening(port).listening(tls);
     let ca =
         format!("tls-name = \"www.example.org\", tls-ca = \"{}\"", server.files().join("ca.pem").display());
+    let login = "user = \"me\", password = \"secret\"";
     good(port, "type = \"smtp\"").await;
     good(port, "type = \"smtp\", helo = \"director.example.org\", tls = \"starttls\"").await;
-    good(tls, "type = \"smtps\"").await;
-    let login = "user = \"me\", password = \"secret\"";
-    good(submission, &format!("type = \"submission\", tls = \"starttls\", {login}")).await;
-    bad(submission, "type = \"submission\", tls = \"starttls\", user = \"me\", password = \"x\"", "535")
-        .await;
-    bad(
-        port,
-        "type = \"smtp\", tls = \"starttls\", tls-verify = true, tls-name = \"a.example\"",
-        "certificate",
-    )
-    .await;
+    good(port, &format!("type = \"submission\", tls = \"starttls\", {login}, {ca}")).await;
+    good(tls, &format!("type = \"smtps\", {login}, {ca}")).await;
+    bad(port, "type = \"smtp\", helo = \"stranger.example.org\"", "550 go away").await;
+    bad(port, "type = \"submission\", tls = \"starttls\", user = \"me\", password = \"x\"", "535").await;
+    bad(port, &format!("type = \"submission\", {login}"), "503").await;
+    bad(tls, "type = \"smtps\", tls-verify = true, tls-name = \"www.example.org\"", "certificate").await;
     bad(port, "type = \"pop3\"", "220").await;
     bad(port, "type = \"smtps\"", "TLS").await;
 }

@@ -38,11 +38,11 @@ fn vsftpd(port: u16, is_implicit: bool) -> Option<Server> {
     let implicit = if is_implicit { "YES" } else { "NO" };
     let config = format!(
         "listen=YES\nlisten_address=127.0.0.1\nlisten_port={port}\nbackground=NO\nanonymous_enable=YES\n\
-         local_enable=NO\nsecure_chroot_dir=/run/empty\nftp_username=ftp\nanon_root=/run/home\nseccomp_sandbox=NO\n\
+         local_enable=NO\nsecure_chroot_dir=/run/empty\nftp_username=ftp\nanon_root=/run/home\nseccomp_sandbox=NO\nisolate=NO\nisolate_network=NO\n\
          ssl_enable=YES\nallow_anon_ssl=YES\nimplicit_ssl={implicit}\nrequire_ssl_reuse=NO\nxferlog_enable=NO\n\
          rsa_cert_file=/run/data/cert.pem\nrsa_private_key_file=/run/data/key.pem\nssl_ciphers=HIGH\n"
     );
-    let server = Server::start(&[("vsftpd.conf", config)], "exec vsftpd $files/vsftpd.conf")?;
+    let server = Server::start(&[("vsftpd.conf", config)], "vsftpd $files/vsftpd.conf; echo ended $?")?;
     Some(server.listening(port))
 }
 

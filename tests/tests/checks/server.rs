@@ -35,7 +35,7 @@ over "$packages/etc" /etc ",upperdir=$scratch/etc,workdir=$scratch/etc.work"
 over "$packages/var" /var ",upperdir=$scratch/var,workdir=$scratch/var.work"
 mount -t tmpfs -o mode=755 tmpfs /run
 number=60100
-for name in unbound freerad ftp news dovecot dovenull vmail opensmtpd opensmtpq postgres mysql openldap tinyproxy; do
+for name in unbound freerad ftp news dovecot dovenull vmail Debian-exim postgres mysql openldap tinyproxy; do
     number=$((number + 1))
     getent group $name > /dev/null || echo "$name:x:$number:" >> /etc/group
     getent passwd $name > /dev/null || echo "$name:x:$number:$number::/run/home:/bin/sh" >> /etc/passwd
@@ -124,6 +124,9 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         // The kernel ends the rest of the namespace with its first process, and that one with `unshare`.
+        if std::thread::panicking() {
+            lvs_tests::say(&format!("the server said:\n{}", self.log()));
+        }
         self.process.kill().ok();
         self.process.wait().ok();
     }

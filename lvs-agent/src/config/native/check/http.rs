@@ -35,9 +35,14 @@ pub(super) fn read(
     proxy: bool,
     faults: &mut FaultList,
 ) -> HttpQuestion {
+    let (has_pages, before) = (section.has("pages"), faults.len());
     let pages = section.tables("pages", "a page", faults);
+    if has_pages && pages.is_empty() && faults.len() == before {
+        faults.add(section.span(), Contradiction::NoPages);
+    }
+    let has_path = section.has("path");
     let usual = page(section, HttpPage::default(), proxy, faults);
-    if proxy && pages.is_empty() && usual.path == "/" {
+    if proxy && pages.is_empty() && !has_path {
         section.missing("path", "path = \"http://www.example.org/\", which the proxy is to fetch", faults);
     }
     if pages.len() > MAX_PAGES {
