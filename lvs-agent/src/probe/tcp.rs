@@ -44,11 +44,6 @@ mod tests {
         probe::testing::{self, LONG, SHORT, Script, scripted},
     };
 
-    const MUCH: &str = match std::str::from_utf8(&[b'x'; 4096]) {
-        Ok(text) => text,
-        Err(_) => "",
-    };
-
     fn question(send: &str, expect: &str) -> Question {
         let expect = Some(Pattern::new(expect).unwrap());
         Question::Tcp(TcpQuestion { send: send.into(), expect, tls: None })
@@ -67,7 +62,7 @@ mod tests {
             let address = scripted(vec![Script::Line, Script::send(answer), Script::Close]).await;
             assert_eq!(testing::ask(address, question("x\n", "^hello"), LONG).await, expected, "{answer}");
         }
-        let address = scripted(vec![Script::Flood(MUCH, Duration::ZERO)]).await;
+        let address = scripted(vec![Script::Flood(testing::LONG_TEXT, Duration::ZERO)]).await;
         let result = testing::ask(address, question("", "hello"), LONG).await;
         assert!(matches!(result, Err(FailureReason::TextNotFound { cut: true, .. })), "{result:?}");
     }

@@ -31,6 +31,12 @@ pub(super) async fn ask(
     outcome.map(drop).map_err(|failure| failure.reason)
 }
 
+/// Text without an end of line.
+pub(super) const LONG_TEXT: &str = match std::str::from_utf8(&[b'x'; 4096]) {
+    Ok(text) => text,
+    Err(_) => "",
+};
+
 /// Loopback, on any port.
 pub(super) fn any_port() -> SocketAddr {
     (Ipv4Addr::LOCALHOST, 0).into()

@@ -92,5 +92,5 @@ async fn postgresql() {
     bad(port, &format!("type = \"postgresql\", {db}, {open}, query = \"SELECT 1 WHERE false\""), "no rows")
         .await;
     bad(port, &format!("type = \"postgresql\", {db}, {open}, query = \"SELEKT\""), "syntax error").await;
-    bad(port, "type = \"mysql\", user = \"x\"", "").await;
+    bad(port, "type = \"mysql\", user = \"x\", read-timeout = \"500ms\"", "no greeting in time").await;
 }

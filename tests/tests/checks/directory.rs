@@ -43,5 +43,5 @@ directory /run/ldap
     bad(port, "type = \"ldap\", base = \"dc=none,dc=org\"", "result 32").await;
     bad(port, &format!("type = \"ldap\", {base}, expect = \"Other\""), "text not found").await;
     bad(tls, "type = \"ldaps\", tls-verify = true, tls-name = \"www.example.org\"", "certificate").await;
-    bad(port, "type = \"ldaps\"", "").await;
+    bad(port, "type = \"ldaps\", connect-timeout = \"1s\"", "").await;
 }

@@ -17,7 +17,7 @@ tls_certificate = /run/data/cert.pem
 tls_privatekey = /run/data/key.pem
 auth_advertise_hosts = ${{if eq{{$tls_in_cipher}}{{}}{{}}{{*}}}}
 spool_directory = /run/spool
-log_file_path = /run/exim-%slog
+log_file_path = /run/spool/%slog
 pid_file_path = /run/exim.pid
 acl_smtp_helo = helo
 begin acl

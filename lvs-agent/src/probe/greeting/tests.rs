@@ -70,7 +70,7 @@ async fn failures_that_all_have() {
 
 #[tokio::test]
 async fn endless_answers_are_bounded() {
-    for line in ["220-x\r\n", "x"] {
+    for line in ["220-x\r\n", testing::LONG_TEXT] {
         let flood = scripted(vec![Script::send("220-x\r\n"), Script::Flood(line, std::time::Duration::ZERO)]);
         let result = testing::ask(flood.await, question(GreetingProtocol::Smtp, false), LONG).await;
         assert!(matches!(result, Err(FailureReason::Protocol(_))), "{line}: {result:?}");

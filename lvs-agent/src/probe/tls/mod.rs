@@ -1,6 +1,9 @@
 //! TLS on top of a connection. Whom the certificate is from is only looked at on request, as the check asks whether the
 //! service answers; that the server holds the certificate's key is always proved.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::HashMap,
     io,
