@@ -125,14 +125,18 @@ fn message_authenticator(attributes: &[u8]) -> Result<Option<usize>, ()> {
 
 fn digest(parts: &[&[u8]]) -> [u8; 16] {
     let mut hash = Md5::new();
-    parts.iter().for_each(|part| hash.update(part));
+    for part in parts {
+        hash.update(part);
+    }
     hash.finalize().into()
 }
 
 fn keyed(key: &[u8], parts: &[&[u8]]) -> [u8; 16] {
     // Any length of key will do; the library's error is for other kinds of MAC.
     let Ok(mut mac) = Hmac::<Md5>::new_from_slice(key) else { return [0; 16] };
-    parts.iter().for_each(|part| mac.update(part));
+    for part in parts {
+        mac.update(part);
+    }
     mac.finalize().into_bytes().into()
 }
 

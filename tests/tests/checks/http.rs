@@ -4,7 +4,7 @@ use crate::{
 };
 
 /// nginx with a page, a redirect, an error, and the same over TLS.
-fn nginx(port: u16, tls: u16) -> Option<Server> {
+pub(crate) fn nginx(port: u16, tls: u16) -> Option<Server> {
     let config = format!(
         r#"
         daemon off; user root; pid /run/nginx.pid; error_log stderr;
@@ -12,8 +12,8 @@ fn nginx(port: u16, tls: u16) -> Option<Server> {
         http {{
             access_log off;
             server {{
-                listen 127.0.0.1:{port};
-                listen 127.0.0.1:{tls} ssl;
+                listen {port};
+                listen {tls} ssl;
                 server_name www.example.org;
                 ssl_certificate /run/data/cert.pem;
                 ssl_certificate_key /run/data/key.pem;
@@ -23,8 +23,8 @@ fn nginx(port: u16, tls: u16) -> Option<Server> {
                 location = /busy {{ return 503; }}
             }}
             server {{
-                listen 127.0.0.1:{port} default_server;
-                listen 127.0.0.1:{tls} ssl default_server;
+                listen {port} default_server;
+                listen {tls} ssl default_server;
                 ssl_reject_handshake on;
                 return 404;
             }}

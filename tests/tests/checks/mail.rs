@@ -7,7 +7,7 @@ use crate::{
 async fn smtp_and_submission() {
     let (port, tls) = (free_port(), free_port());
     let config = format!(
-        r#"
+        r"
 primary_hostname = www.example.org
 local_interfaces = 127.0.0.1
 daemon_smtp_ports = {port} : {tls}
@@ -32,7 +32,7 @@ plain:
   server_prompts = :
   server_condition = ${{if and{{{{eq{{$auth2}}{{me}}}}{{eq{{$auth3}}{{secret}}}}}}}}
   server_set_id = $auth2
-"#
+"
     );
     let script = r"
         mkdir /run/spool; chown Debian-exim:Debian-exim /run/spool /run/data/key.pem
@@ -60,7 +60,7 @@ plain:
 async fn imap_and_pop3() {
     let (imap, imaps, pop3, pop3s) = (free_port(), free_port(), free_port(), free_port());
     let config = format!(
-        r#"
+        r"
 protocols = imap pop3
 log_path = /dev/stderr
 base_dir = /run/dovecot
@@ -98,7 +98,7 @@ service pop3-login {{
     ssl = yes
   }}
 }}
-"#
+"
     );
     let script = r"
         mkdir -p /run/dovecot /run/dovecot-state /run/mail; chown vmail:vmail /run/mail

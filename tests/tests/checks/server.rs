@@ -17,7 +17,7 @@ use crate::certificates;
 /// Where the packages are unpacked.
 const PACKAGES: &str = "LVS_CHECK_SERVERS";
 /// How long a server may take to start.
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_mins(1);
 
 /// Mounts the packages' files over this machine's, and gives every server the users that it wants to run as. What is
 /// written goes to memory and is gone with the namespace.

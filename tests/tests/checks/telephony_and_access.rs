@@ -7,7 +7,7 @@ use crate::{
 async fn radius() {
     let port = free_port();
     let config = format!(
-        r#"
+        r"
 prefix = /usr
 raddbdir = /run/data
 libdir = /usr/lib/freeradius
@@ -53,7 +53,7 @@ server default {{
         }}
     }}
 }}
-"#
+"
     );
     let users = "me Cleartext-Password := \"a password of more than sixteen bytes\"\n".to_owned();
     let script = r"

@@ -190,7 +190,7 @@ impl<'a> Session<'a> {
         let servers = tools::servers(self.cache)?;
         let mut cargo = self.cargo_test()?;
         cargo.env(SERVERS_VARIABLE, servers.root());
-        tests(cargo.args(["--package", TESTS, "--test", "checks", "--", "--include-ignored"]))
+        tests(cargo.args(["--package", TESTS, "--test", "checks"]))
     }
 
     fn kernel_side(&self) -> Result<Counts> {

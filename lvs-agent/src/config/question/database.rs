@@ -20,15 +20,15 @@ pub struct SqlQuestion {
 /// Which database's protocol is spoken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Database {
-    /// `MySQL` and `MariaDB`.
+    /// MySQL and MariaDB.
     Mysql,
-    /// `PostgreSQL`.
+    /// PostgreSQL.
     Postgresql,
 }
 
 /// Oracle: the listener's answer to a connect.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct OracleQuestion {
-    /// The service that is asked for. A listener that doesn't know it refuses, which is an answer, too.
+    /// The service that the listener must know; `None`: it is only pinged.
     pub service: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! The protocol of `MySQL` and `MariaDB`: the handshake with the methods `mysql_native_password` and
+//! The protocol of MySQL and MariaDB: the handshake with the methods `mysql_native_password` and
 //! `caching_sha2_password`, and a query. Numbers are as in MySQL's documentation of the client/server protocol.
 
 use bytes::{Buf, Bytes};
@@ -302,7 +302,7 @@ mod tests {
         }
     }
 
-    /// Both from values that `MariaDB`'s and `MySQL`'s own functions give: `SELECT SHA1(UNHEX(SHA1('secret')))` is what
+    /// Both from values that MariaDB's and MySQL's own functions give: `SELECT SHA1(UNHEX(SHA1('secret')))` is what
     /// the server keeps, and from that and the proof it must come back to `SHA1('secret')`.
     #[test]
     fn proofs_hold() {

@@ -1,4 +1,4 @@
-//! `PostgreSQL`'s protocol, version 3: a login by password (plain, MD5, SCRAM-SHA-256), and a simple query.
+//! PostgreSQL's protocol, version 3: a login by password (plain, MD5, SCRAM-SHA-256), and a simple query.
 
 use bytes::{Buf, Bytes, BytesMut};
 use postgres_protocol::{
@@ -117,7 +117,7 @@ async fn log_in(talk: &mut Talk<'_>, question: &SqlQuestion) -> Result<(), Failu
     match (method, <[u8; 4]>::try_from(&data[..])) {
         (0, _) => return Ok(()),
         (3, _) => {
-            frontend::password_message(password.as_bytes(), &mut answer).map_err(|error| fault(&error))?
+            frontend::password_message(password.as_bytes(), &mut answer).map_err(|error| fault(&error))?;
         }
         (5, Ok(salt)) => {
             let hash = md5_hash(user.as_bytes(), password.as_bytes(), salt);

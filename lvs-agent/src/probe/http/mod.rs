@@ -193,7 +193,7 @@ fn failed(error: &hyper::Error, phase: Phase) -> FailureReason {
     if let Some(io_error) = io_error
         && (io_error.raw_os_error().is_some()
             || io_error.kind() == io::ErrorKind::UnexpectedEof
-            || io_error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()))
+            || io_error.get_ref().is_some_and(<dyn Error + Send + Sync>::is::<rustls::Error>))
     {
         return FailureReason::from_io(io_error, "use the connection", phase);
     }

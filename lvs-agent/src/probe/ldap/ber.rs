@@ -18,15 +18,14 @@ impl Writer {
     pub(super) fn element(&mut self, tag: u8, content: &[u8]) {
         self.0.push(tag);
         let length = content.len();
-        match u8::try_from(length) {
-            Ok(short @ ..0x80) => self.0.push(short),
-            _ => {
-                let digits = length.to_be_bytes();
-                let zeros = digits.iter().take_while(|digit| **digit == 0).count();
-                // At most eight.
-                self.0.push(0x80 | u8::try_from(digits.len() - zeros).unwrap_or(8));
-                self.0.extend_from_slice(&digits[zeros..]);
-            }
+        if let Ok(short @ ..0x80) = u8::try_from(length) {
+            self.0.push(short);
+        } else {
+            let digits = length.to_be_bytes();
+            let zeros = digits.iter().take_while(|digit| **digit == 0).count();
+            // At most eight.
+            self.0.push(0x80 | u8::try_from(digits.len() - zeros).unwrap_or(8));
+            self.0.extend_from_slice(&digits[zeros..]);
         }
         self.0.extend_from_slice(content);
     }

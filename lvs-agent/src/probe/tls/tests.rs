@@ -98,7 +98,7 @@ async fn certificates_are_only_looked_at_on_request() {
         let result = testing::ask(address, question(name, verify.clone()), LONG).await;
         match result {
             Err(FailureReason::Certificate(problem)) => {
-                assert!(problem.contains(words), "{words}: {problem}")
+                assert!(problem.contains(words), "{words}: {problem}");
             }
             // Where the system trusts nobody at all.
             Err(FailureReason::Local(_)) if *verify == TlsVerify::System => {}
