@@ -25,13 +25,9 @@ pub(super) struct Ask {
     pub(super) destinations: Arc<[DestinationKey]>,
 }
 
-/// The question that the signal has doubted, as far as the check asks it too: a server that is checked by ping is asked
-/// by ping, every other by TCP connect, without which no page can be had either.
+/// The question that the signal has doubted, as far as the check asks it too.
 pub(super) fn question(check: &Check) -> Question {
-    match check.question {
-        Question::Ping => Question::Ping,
-        _ => Question::Connect,
-    }
+    check.question.confirming()
 }
 
 /// What a burst reports.

@@ -31,6 +31,9 @@ pub(super) async fn ask(
     outcome.map(drop).map_err(|failure| failure.reason)
 }
 
+/// A timeout that is meant to be reached, and within which a busy machine still answers.
+pub(super) const FAIR: Duration = Duration::from_secs(1);
+
 /// Text without an end of line.
 pub(super) const LONG_TEXT: &str = match std::str::from_utf8(&[b'x'; 4096]) {
     Ok(text) => text,

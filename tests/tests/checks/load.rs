@@ -64,15 +64,17 @@ async fn run(what: &str, count: u32, port: u16, check: &Check) -> f64 {
         }
     }
     let (cpu_before, counts_before, since) = before.expect("it was measured");
-    let share = (cpu() - cpu_before).as_secs_f64() / since.elapsed().as_secs_f64();
+    let took = since.elapsed().as_secs_f64();
+    let share = cpu().saturating_sub(cpu_before).as_secs_f64() / took;
+    let count = f64::from(u32::try_from(latencies.len()).expect("not so many"));
     let counts = scheduler.counts();
     latencies.sort_unstable();
     say(&format!(
         "{what}: {:.0} a second, {:.1} % of a core, {:.0} µs each, {} late by more than 10 ms, 99 % answered within {:?}, \
          {} MiB resident, {} MiB at most",
-        latencies.len() as f64 / since.elapsed().as_secs_f64(),
+        count / took,
         100.0 * share,
-        1e6 * share * since.elapsed().as_secs_f64() / latencies.len() as f64,
+        1e6 * share * took / count,
         counts.late - counts_before.late,
         latencies[latencies.len() * 99 / 100],
         memory("VmRSS") / 1024,

@@ -51,3 +51,19 @@ pub enum Question {
     /// A file whose content is the server's weight.
     File(PathBuf),
 }
+
+impl Question {
+    /// What settles a suspicion that the traffic has raised: the part of the question that the signal has doubted.
+    ///
+    /// Where an answer needs a TCP connection, that is what was doubted; so it is where a command or a file decides, whose
+    /// word may take longer than a suspicion can wait. What is asked over UDP has no smaller question in it.
+    #[must_use]
+    pub fn confirming(&self) -> Self {
+        match self {
+            Self::Ping | Self::On | Self::Off | Self::Udp(_) | Self::Radius(_) => self.clone(),
+            Self::Dns(question) if question.transport == Transport::Udp => self.clone(),
+            Self::Sip(question) if question.transport == Transport::Udp => self.clone(),
+            _ => Self::Connect,
+        }
+    }
+}

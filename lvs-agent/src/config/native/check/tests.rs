@@ -233,6 +233,41 @@ fn every_key_is_known_or_refused() {
     }
 }
 
+/// The documentation's examples are right, and it tells of every type and key.
+#[test]
+fn the_documentation_is_whole() {
+    let text = include_str!("../../../../../docs/checks.md");
+    let examples: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("check = { ")).collect();
+    assert_eq!(examples.len(), 2);
+    for example in examples {
+        good(example.trim_end().strip_suffix('}').unwrap());
+    }
+    for word in KINDS.iter().map(|(kind, _)| kind).chain(KEYS) {
+        assert!(text.contains(&format!("`{word}`")), "{word}");
+    }
+}
+
+#[test]
+fn what_settles_a_suspicion() {
+    let confirming = |check: &str| good(check).question.confirming();
+    for check in [
+        "type = \"http\"",
+        "type = \"command\", command = [\"/x\"]",
+        "type = \"dns\", name = \"a\", transport = \"tcp\"",
+    ] {
+        assert_eq!(confirming(check), Question::Connect, "{check}");
+    }
+    for check in [
+        "type = \"ping\"",
+        "type = \"on\"",
+        "type = \"udp\"",
+        "type = \"dns\", name = \"a\"",
+        "type = \"sip\"",
+    ] {
+        assert_eq!(confirming(check), good(check).question, "{check}");
+    }
+}
+
 fn values() -> impl Strategy<Value = String> {
     prop_oneof![
         "[ -~]{0,12}".prop_map(|text| format!("{text:?}")),
