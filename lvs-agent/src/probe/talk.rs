@@ -4,7 +4,10 @@ use std::{net::SocketAddr, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use memchr::memchr;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time,
+};
 
 use super::{FailureReason, Phase, pace::Run, stream::Stream};
 use crate::config::{Tls, TlsStart};
@@ -13,6 +16,8 @@ use crate::config::{Tls, TlsStart};
 const MAX_LINE: usize = 8 << 10;
 /// How much a server may send in the whole conversation.
 const MAX_TALK: usize = 256 << 10;
+/// How long a server may take to close the connection after the goodbye.
+const FAREWELL: Duration = Duration::from_millis(100);
 
 /// A conversation with the server.
 #[derive(Debug)]
@@ -66,6 +71,21 @@ impl<'a> Talk<'a> {
             sent.await.map_err(|error| failed(&error, phase))
         };
         run.pace.within(phase, sending).await
+    }
+
+    /// Says goodbye, and lets the server close the connection. The answer is known by then, so what comes of this makes
+    /// no difference; a server that is left without a goodbye may complain in its log.
+    pub(super) async fn farewell(mut self, bytes: impl AsRef<[u8]>) {
+        let leaving = async {
+            self.send(bytes, Phase::Reply).await?;
+            while self.more(Phase::Reply).await? {
+                self.read.clear();
+            }
+            Ok::<(), FailureReason>(())
+        };
+        if let Ok(Err(error)) = time::timeout(FAREWELL, leaving).await {
+            tracing::trace!(address = %self.run.target.address, %error, "a server went before the goodbye");
+        }
     }
 
     /// Waits for more, and adds it to what wasn't taken yet. `false` at the end of the stream.

@@ -84,11 +84,7 @@ pub(super) async fn ask(talk: Talk<'_>, question: &SqlQuestion) -> Result<(), Fa
         packets.send(&[b"\x03", query.as_bytes()].concat(), Phase::Reply).await?;
         first_row(&mut packets).await?;
     }
-    packets.number = 0;
-    // The answer is known; whether the server hears the goodbye makes no difference.
-    if let Err(error) = packets.send(&[1], Phase::Reply).await {
-        tracing::trace!(%error, "a server went before the goodbye");
-    }
+    packets.talk.farewell([1, 0, 0, 0, 1]).await;
     Ok(())
 }
 

@@ -56,10 +56,7 @@ pub(super) async fn ask(mut talk: Talk<'_>, question: &SqlQuestion) -> Result<()
     }
     let mut goodbye = BytesMut::new();
     frontend::terminate(&mut goodbye);
-    // The answer is known; whether the server hears the goodbye makes no difference.
-    if let Err(error) = talk.send(goodbye, Phase::Reply).await {
-        tracing::trace!(%error, "a server went before the goodbye");
-    }
+    talk.farewell(goodbye).await;
     Ok(())
 }
 

@@ -13,17 +13,14 @@ use crate::config::{GreetingProtocol, GreetingQuestion, Tls, TlsStart};
 pub(super) async fn ask(run: &Run<'_>, question: &GreetingQuestion) -> Result<Answer, FailureReason> {
     let talk = Talk::open(run, question.tls.as_ref()).await?;
     let answer = Answer::connected(talk.connect_time());
-    let (mut talk, goodbye) = match question.protocol {
+    let (talk, goodbye) = match question.protocol {
         GreetingProtocol::Smtp => (numbered::smtp(run, question, talk).await?, "QUIT\r\n"),
         GreetingProtocol::Nntp => (numbered::nntp(question, talk).await?, "QUIT\r\n"),
         GreetingProtocol::Ftp => (numbered::ftp(question, talk).await?, "QUIT\r\n"),
         GreetingProtocol::Pop3 => (pop3::ask(question, talk).await?, "QUIT\r\n"),
         GreetingProtocol::Imap => (imap::ask(question, talk).await?, "z LOGOUT\r\n"),
     };
-    // The answer is known; whether the server hears the goodbye makes no difference.
-    if let Err(error) = talk.send(goodbye, Phase::Reply).await {
-        tracing::trace!(address = %run.target.address, %error, "a server went before the goodbye");
-    }
+    talk.farewell(goodbye).await;
     Ok(answer)
 }
 

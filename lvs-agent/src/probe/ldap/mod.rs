@@ -45,10 +45,7 @@ pub(super) async fn ask(run: &Run<'_>, question: &LdapQuestion) -> Result<Answer
     if let Some(base) = &question.base {
         search(&mut talk, base, question).await?;
     }
-    // The answer is known; whether the server hears the goodbye makes no difference.
-    if let Err(error) = talk.send(message(4, UNBIND_REQUEST, |_| {}), Phase::Reply).await {
-        tracing::trace!(address = %run.target.address, %error, "a server went before the goodbye");
-    }
+    talk.farewell(message(4, UNBIND_REQUEST, |_| {})).await;
     Ok(answer)
 }
 
