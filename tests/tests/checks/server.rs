@@ -23,7 +23,8 @@ const START: Duration = Duration::from_mins(1);
 /// written goes to memory and is gone with the namespace.
 const MOUNTS: &str = r#"
 set -e
-scratch=$(mktemp -d -p /dev/shm)
+scratch="$files/scratch"
+mkdir "$scratch"
 mount -t tmpfs -o mode=755 tmpfs "$scratch"
 mkdir "$scratch/etc" "$scratch/etc.work" "$scratch/var" "$scratch/var.work"
 over() { mount -t overlay overlay -o "lowerdir=$1:$2$3" "$2"; }
