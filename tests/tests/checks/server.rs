@@ -10,6 +10,10 @@ use std::{
 };
 
 use lvs_tests::wait;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use tempfile::TempDir;
 
 use crate::certificates;
@@ -35,6 +39,7 @@ done
 over "$packages/etc" /etc ",upperdir=$scratch/etc,workdir=$scratch/etc.work"
 over "$packages/var" /var ",upperdir=$scratch/var,workdir=$scratch/var.work"
 mount -t tmpfs -o mode=755 tmpfs /run
+mount -t tmpfs -o mode=1777 tmpfs /dev/shm
 number=60100
 for name in unbound freerad ftp news dovecot dovenull vmail Debian-exim postgres mysql openldap tinyproxy; do
     number=$((number + 1))
@@ -124,11 +129,19 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // The kernel ends the rest of the namespace with its first process, and that one with `unshare`.
         if std::thread::panicking() {
             lvs_tests::say(&format!("the server said:\n{}", self.log()));
         }
-        self.process.kill().ok();
+        // The kernel ends the rest of the namespace with its first process. `unshare` would end that one with itself,
+        // but not where it has changed its user, which makes it forget that wish.
+        let id = self.process.id();
+        let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
+        let first = children.split_whitespace().next().and_then(|pid| pid.parse().ok());
+        match first {
+            // `unshare` waits for it, and then ends, too.
+            Some(first) => kill(Pid::from_raw(first), Signal::SIGKILL).ok(),
+            None => self.process.kill().ok(),
+        };
         self.process.wait().ok();
     }
 }
