@@ -22,6 +22,7 @@ pub(crate) enum Piece {
     Busybox,
     Kernel(kernel::Line),
     Tools,
+    Servers,
 }
 
 /// What building takes.
@@ -30,6 +31,9 @@ pub(crate) const TO_BUILD: &[Piece] = &[Piece::CCompiler, Piece::BpfCompiler, Pi
 /// What the VM takes.
 pub(crate) const FOR_VM: &[Piece] =
     &[Piece::Qemu, Piece::Busybox, Piece::Kernel(kernel::DEFAULT), Piece::Tools];
+
+/// What the tests of checks take.
+pub(crate) const FOR_CHECKS: &[Piece] = &[Piece::Servers];
 
 /// How a missing piece is got.
 enum Remedy {
@@ -41,7 +45,7 @@ enum Remedy {
 
 /// `cargo xtask setup`.
 pub(crate) fn setup(cache: &Cache) -> Result<()> {
-    if ensure_all(cache, &[TO_BUILD, FOR_VM].concat())? {
+    if ensure_all(cache, &[TO_BUILD, FOR_VM, FOR_CHECKS].concat())? {
         println!("Set-up is complete.");
     } else {
         println!("Everything is there.");
@@ -128,6 +132,7 @@ impl Piece {
             Self::Busybox => vm::busybox_is_there(cache).then(|| "in the cache".to_owned()),
             Self::Kernel(line) => kernel::get_if_there(cache, line).map(|kernel| kernel.release),
             Self::Tools => tools::are_there(cache).then(|| "in the cache".to_owned()),
+            Self::Servers => tools::servers_are_there(cache).then(|| "in the cache".to_owned()),
         }
     }
 
@@ -136,7 +141,9 @@ impl Piece {
         Ok(match self {
             Self::CCompiler => install(&["gcc", "libc6-dev"]),
             Self::BpfCompiler => Remedy::Install(toolchain::packages(&Apt::system(cache)?)?),
-            Self::BpfLinker | Self::Qemu | Self::Busybox | Self::Kernel(_) | Self::Tools => Remedy::Fill,
+            Self::BpfLinker | Self::Qemu | Self::Busybox | Self::Kernel(_) | Self::Tools | Self::Servers => {
+                Remedy::Fill
+            }
         })
     }
 
@@ -150,6 +157,7 @@ impl Piece {
             Self::Busybox => vm::get_busybox(cache).map(drop),
             Self::Kernel(line) => kernel::get(cache, line).map(drop),
             Self::Tools => tools::for_tests(cache).map(drop),
+            Self::Servers => tools::servers(cache).map(drop),
             Self::CCompiler | Self::BpfCompiler => bail!("{self} is installed, not unpacked"),
         }
     }
@@ -168,7 +176,9 @@ impl Piece {
             ),
             Self::BpfLinker => format!("cargo install bpf-linker --version {}", linker::VERSION),
             Self::Qemu => "QEMU for x86-64 with 9p".to_owned(),
-            Self::Busybox | Self::Kernel(_) | Self::Tools => "comes from Debian's packages".to_owned(),
+            Self::Busybox | Self::Kernel(_) | Self::Tools | Self::Servers => {
+                "comes from Debian's packages".to_owned()
+            }
         }
     }
 }
@@ -189,6 +199,7 @@ impl fmt::Display for Piece {
             Self::Busybox => f.write_str("busybox"),
             Self::Kernel(line) => write!(f, "a kernel {line} with IPVS"),
             Self::Tools => f.write_str("the tools for tests"),
+            Self::Servers => f.write_str("the servers for tests of checks"),
         }
     }
 }

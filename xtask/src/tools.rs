@@ -1,4 +1,5 @@
-//! The tools that tests and the demo call: unpacked into the cache, not installed.
+//! The tools that tests and the demo call, and the servers that checks are tested against: unpacked into the cache, not
+//! installed.
 
 use anyhow::Result;
 
@@ -15,4 +16,34 @@ pub(crate) fn for_tests(cache: &Cache) -> Result<Unpacked> {
 /// Whether they are there already.
 pub(crate) fn are_there(cache: &Cache) -> bool {
     cache.packages_if_there(PACKAGES).is_some()
+}
+
+/// Debian's packages with a server for each protocol that is checked; Oracle's has none there.
+const SERVERS: &[&str] = &[
+    "dovecot-imapd",
+    "dovecot-pop3d",
+    "exim4-daemon-light",
+    "freeradius",
+    "kamailio",
+    "kamailio-tls-modules",
+    "leafnode",
+    "mariadb-client-core",
+    "mariadb-server-core",
+    "nginx-light",
+    "openssl",
+    "postgresql-15",
+    "slapd",
+    "tinyproxy",
+    "unbound",
+    "vsftpd",
+];
+
+/// The servers for tests of checks, downloaded unless they are there already.
+pub(crate) fn servers(cache: &Cache) -> Result<Unpacked> {
+    cache.servers(SERVERS)
+}
+
+/// Whether they are there already.
+pub(crate) fn servers_are_there(cache: &Cache) -> bool {
+    cache.packages_if_there(SERVERS).is_some()
 }

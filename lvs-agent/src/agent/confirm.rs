@@ -30,16 +30,23 @@ pub(super) struct Ask {
     pub(super) destinations: Arc<[DestinationKey]>,
 }
 
-/// The question that the signal has doubted, as far as the check asks it too; `None` where it doesn't.
+/// The question that the signal has doubted, as far as `check` asks it too; `None` where it doesn't. `target` is whom the
+/// check asks.
 ///
-/// A host that is checked by ping is asked by ping, every other by TCP connect, without which no page can be had either;
-/// where clients come by another protocol than TCP, what the check asks is all there is. An application is only asked by
+/// Where clients come over TCP, a host is asked what [`Question::confirming`] says; a connection only where there is a port
+/// to connect to. Where they come by another protocol, what the check asks is all there is. An application is only asked by
 /// a check of its own.
-pub(super) fn question(layer: Layer, protocol: Protocol, check: &Check) -> Option<Question> {
-    match (layer, &check.question) {
-        (Layer::Host, Question::Http(_)) if protocol == Protocol::Tcp => Some(Question::Connect),
-        (Layer::Application, Question::Ping | Question::Connect) => None,
-        (Layer::Host | Layer::Application, own) => Some(own.clone()),
+pub(super) fn question(
+    layer: Layer,
+    protocol: Protocol,
+    target: &ProbeTarget,
+    check: &Check,
+) -> Option<Question> {
+    let own = &check.question;
+    match layer {
+        Layer::Application => own.asks_application().then(|| own.clone()),
+        Layer::Host if protocol != Protocol::Tcp || target.address.port() == 0 => Some(own.clone()),
+        Layer::Host => Some(own.confirming()),
     }
 }
 
@@ -141,29 +148,75 @@ async fn run(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::HttpQuestion;
+    use crate::config::{
+        CommandQuestion, DnsQuestion, DnsType, GreetingProtocol, GreetingQuestion, HttpQuestion, Transport,
+    };
+
+    fn dns(transport: Transport) -> Question {
+        let name = "example.org".to_owned();
+        Question::Dns(DnsQuestion { name, record: DnsType::A, transport, expect: None })
+    }
+
+    fn mail() -> Question {
+        let protocol = GreetingProtocol::Smtp;
+        Question::Greeting(GreetingQuestion { protocol, tls: None, login: None, helo: None })
+    }
+
+    fn command() -> Question {
+        let argv = vec!["/bin/true".to_owned()];
+        Question::Command(CommandQuestion { argv, convention: Default::default(), service: None })
+    }
 
     #[test]
     fn what_is_doubted_is_asked_as_far_as_the_check_asks_it() {
         use Layer::{Application, Host};
-        use Protocol::{Tcp, Udp};
-        let page = || {
-            Question::Http(HttpQuestion { path: "/".to_owned(), host: None, status: 200..=399, text: None })
-        };
+        use Protocol::{Sctp, Tcp, Udp};
+        use Question::{Connect, File, Off, On, Ping};
+        let page = || Question::Http(HttpQuestion::get("/"));
+        let over = |transport| dns(transport);
+        let file = || File("/run/weight".into());
+        let (udp, tcp) = (Transport::Udp, Transport::Tcp);
         let cases = [
-            (Host, Tcp, Question::Ping, Some(Question::Ping)),
-            (Host, Tcp, Question::Connect, Some(Question::Connect)),
-            (Host, Tcp, page(), Some(Question::Connect)),
-            (Host, Udp, Question::Ping, Some(Question::Ping)),
+            (Host, Tcp, Ping, Some(Ping)),
+            (Host, Tcp, Connect, Some(Connect)),
+            (Host, Tcp, page(), Some(Connect)),
+            (Host, Tcp, mail(), Some(Connect)),
+            (Host, Tcp, over(tcp), Some(Connect)),
+            (Host, Tcp, over(udp), Some(over(udp))),
+            (Host, Tcp, command(), Some(Connect)),
+            (Host, Tcp, file(), Some(Connect)),
+            (Host, Tcp, On, Some(On)),
+            (Host, Tcp, Off, Some(Off)),
+            (Host, Udp, Ping, Some(Ping)),
             (Host, Udp, page(), Some(page())),
-            (Application, Tcp, Question::Ping, None),
-            (Application, Tcp, Question::Connect, None),
+            (Host, Udp, over(udp), Some(over(udp))),
+            (Host, Udp, command(), Some(command())),
+            (Host, Sctp, Ping, Some(Ping)),
+            (Application, Tcp, Ping, None),
+            (Application, Tcp, Connect, None),
+            (Application, Tcp, On, None),
+            (Application, Tcp, Off, None),
+            (Application, Tcp, file(), None),
             (Application, Tcp, page(), Some(page())),
+            (Application, Tcp, mail(), Some(mail())),
+            (Application, Tcp, command(), Some(command())),
+            (Application, Udp, over(udp), Some(over(udp))),
         ];
         for (layer, protocol, question, expected) in cases {
             let check = Check { question, ..Check::default() };
-            let asked = super::question(layer, protocol, &check);
+            let target = ProbeTarget::of_check(([10, 0, 0, 1], 80).into(), &check);
+            let asked = super::question(layer, protocol, &target, &check);
             assert_eq!(asked, expected, "{layer} {protocol} {:?}", check.question);
+        }
+    }
+
+    #[test]
+    fn without_a_port_there_is_no_connection_to_ask_for() {
+        for question in [command(), Question::File("/run/weight".into()), Question::Ping] {
+            let check = Check { question, ..Check::default() };
+            let target = ProbeTarget::of_check(([10, 0, 0, 1], 0).into(), &check);
+            let asked = super::question(Layer::Host, Protocol::Tcp, &target, &check);
+            assert_eq!(asked.as_ref(), Some(&check.question));
         }
     }
 }

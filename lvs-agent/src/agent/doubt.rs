@@ -60,7 +60,7 @@ mod tests {
             Err(Failure { reason, after: Duration::from_millis(ms) })
         };
         let refused = Err(Failure { reason: FailureReason::Refused, after: Duration::from_millis(300) });
-        let answered = Ok(Success { latency: Duration::from_millis(300), connect: None });
+        let answered = Ok(Success { latency: Duration::from_millis(300), connect: None, weight: None });
         for (outcome, expected) in [
             (timed_out(100), Verdict::Dead),
             (timed_out(110), Verdict::Dead),

@@ -62,11 +62,6 @@ impl Paces {
     ) -> Duration {
         let pace = self.paces.get(destination);
         match question {
-            Question::Http(_) => {
-                let known = pace.and_then(|pace| pace.answer.nearly_all());
-                let wanted = known.map_or(check.timeout, |(longest, _)| longest * ANSWER_FACTOR);
-                wanted.max(ANSWER_LEAST).min(check.timeout)
-            }
             Question::Connect | Question::Ping => {
                 let of_kind = |pace: &'_ Pace| match (question, &check.question) {
                     (Question::Ping, Question::Ping) => pace.answer.nearly_all(),
@@ -75,6 +70,11 @@ impl Paces {
                 let Some((longest, answers)) = pace.and_then(of_kind) else { return usually };
                 let least = if answers < ENOUGH { usually } else { CONNECT_LEAST.min(usually) };
                 (longest * CONNECT_FACTOR).max(least).min(check.timeout.max(usually))
+            }
+            _ => {
+                let known = pace.and_then(|pace| pace.answer.nearly_all());
+                let wanted = known.map_or(check.timeout, |(longest, _)| longest * ANSWER_FACTOR);
+                wanted.max(ANSWER_LEAST).min(check.timeout)
             }
         }
     }
@@ -117,7 +117,7 @@ mod tests {
     }
 
     fn page() -> Question {
-        Question::Http(HttpQuestion { path: "/".to_owned(), host: None, status: 200..=399, text: None })
+        Question::Http(HttpQuestion::get("/"))
     }
 
     /// The timeout in ms of a probe with `asked` after checks with `question` that took so many ms.
@@ -127,7 +127,7 @@ mod tests {
         for ms in took {
             let latency = Duration::from_millis(*ms);
             let connect = (check.question != Question::Ping).then_some(latency / 10);
-            paces.note(&destination(), &Success { latency, connect });
+            paces.note(&destination(), &Success { latency, connect, weight: None });
         }
         paces.timeout(&destination(), &check, asked, Duration::from_millis(100)).as_millis()
     }

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{AgentSettings, BurstSettings, Check, DetectorSettings, OnExit, PassiveSettings, Question};
+use super::{AgentSettings, BurstSettings, Check, DetectorSettings, OnExit, PassiveSettings, Question, Via};
 
 /// Metrics are served, but only to the director itself: they tell a stranger what stands behind the VIP.
 pub const METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9747);
@@ -114,6 +114,12 @@ impl Default for BurstSettings {
 impl Default for Check {
     /// A TCP connect to the real server's own port.
     fn default() -> Self {
-        Self { question: Question::Connect, interval: CHECK_INTERVAL, timeout: CHECK_TIMEOUT, port: None }
+        Self {
+            question: Question::Connect,
+            interval: CHECK_INTERVAL,
+            timeout: CHECK_TIMEOUT,
+            port: None,
+            via: Via::default(),
+        }
     }
 }

@@ -2,12 +2,14 @@
 
 use std::{
     fmt, io,
+    net::IpAddr,
     ops::Range,
     path::{Path, PathBuf},
 };
 
 use thiserror::Error;
 
+use super::Transport;
 use crate::service::ForwardingMethod;
 
 /// How many faults are kept: a person mends a screen of them at a time, and a wrong default may fault every server.
@@ -318,6 +320,14 @@ pub enum ValueFault {
         /// The address.
         address: String,
     },
+    /// Text that is no regular expression.
+    #[error("{text:?} is no regular expression: {problem}")]
+    Pattern {
+        /// The text.
+        text: String,
+        /// What the library has to say.
+        problem: String,
+    },
     /// Text that is empty, too long or has characters that don't belong there.
     #[error("{text:?} {problem}")]
     Text {
@@ -356,6 +366,51 @@ pub enum Contradiction {
         /// The interval.
         interval: String,
     },
+    /// A step that may take longer than the whole check.
+    #[error("{key} {limit} is above the timeout {timeout} of the whole check; lower it, or leave it away")]
+    StepAboveTimeout {
+        /// The key.
+        key: &'static str,
+        /// The step's limit.
+        limit: String,
+        /// The whole check's.
+        timeout: String,
+    },
+    /// A key about encryption where there is none.
+    #[error(
+        "{key:?} has no meaning without encryption; write tls = \"direct\" or \"starttls\", or remove it"
+    )]
+    NoTls {
+        /// The key.
+        key: &'static str,
+    },
+    /// An authority that is not looked at.
+    #[error("tls-ca has no meaning with tls-verify = false; remove one of the two")]
+    CaWithoutVerify,
+    /// Encryption that there is none of.
+    #[error("there is no encryption over UDP; write transport = \"tcp\"")]
+    TlsOverUdp,
+    /// A page without a body from which something is expected.
+    #[error("HEAD asks for no body, so nothing can be found in it; write method = \"GET\"")]
+    HeadWithBody,
+    /// More pages than one check asks for.
+    #[error("a check asks for at most {most} pages; remove some")]
+    TooManyPages {
+        /// The most.
+        most: usize,
+    },
+    /// A list of pages with nothing in it.
+    #[error("there is no page in \"pages\"; write at least one {{ path = \"/\" }}, or leave it away")]
+    NoPages,
+    /// Two ways of saying the same.
+    #[error("what is sent is either text or hexadecimal; remove \"send\" or \"send-hex\"")]
+    SendTwice,
+    /// A reply that is judged and not awaited.
+    #[error("there must be a reply for \"expect\" to be found in; remove one of the two")]
+    ExpectWithoutReply,
+    /// An entry that is judged and not looked for.
+    #[error("\"expect\" is looked for in an entry; write which one as \"base\"")]
+    ExpectWithoutBase,
     /// The first pause is longer than the longest.
     #[error("backoff {backoff} is above backoff-max {max}; raise backoff-max or lower backoff")]
     BackoffAboveMax {
@@ -411,12 +466,25 @@ pub enum Contradiction {
     },
     /// A check that doesn't know which port to ask.
     #[error(
-        "the check doesn't know which TCP port to ask in service {service}; add port = 80 (or whichever answers), \
-         choose type = \"ping\", or give that service a check of its own"
+        "the check doesn't know which {transport} port to ask in service {service}; add port = 80 (or whichever \
+         answers), choose type = \"ping\", or give that service a check of its own"
     )]
     CheckWithoutPort {
+        /// What carries the check.
+        transport: Transport,
         /// The service.
         service: String,
+    },
+    /// A check that can't come from where it is said to.
+    #[error(
+        "the check can't come from {source_address} to {server}, which has the other IP version; remove \"source\", or \
+         give that service a check of its own"
+    )]
+    OtherSource {
+        /// From where.
+        source_address: IpAddr,
+        /// To which server.
+        server: IpAddr,
     },
     /// A device named twice.
     #[error("device {device:?} is in the list twice; remove one")]

@@ -6,13 +6,14 @@
 pub mod defaults;
 mod error;
 pub mod native;
+mod question;
+mod via;
 
 use std::{
     fs::File,
     io::{self, Read},
     net::SocketAddr,
     num::NonZeroU32,
-    ops::RangeInclusive,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -21,6 +22,14 @@ pub use error::{
     ConfigError, Contradiction, Fault, FaultKind, Faults, FileError, FileErrorKind, KeyFault, Place,
     ValueFault,
 };
+
+pub use question::{
+    BodyDigest, CommandConvention, CommandQuestion, Database, DnsQuestion, DnsType, GreetingProtocol,
+    GreetingQuestion, HttpMethod, HttpPage, HttpQuestion, HttpVersion, LdapQuestion, Login, OracleQuestion,
+    Pattern, PatternError, Question, RadiusQuestion, Secret, SipQuestion, SqlQuestion, StatusCodes,
+    TcpQuestion, Tls, TlsStart, TlsVerify, Transport, UdpQuestion,
+};
+pub use via::{DeviceName, Via};
 
 use crate::service::{ForwardingMethod, Persistence, Scheduler, ServiceKey, Tunnel, Weight};
 
@@ -208,28 +217,17 @@ pub struct Check {
     pub timeout: Duration,
     /// The port that is asked, where it isn't the real server's own.
     pub port: Option<u16>,
+    /// From where it is asked, and how long its steps may take.
+    pub via: Via,
 }
 
-/// What a real server is asked.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Question {
-    /// ICMP echo: does the host answer?
-    Ping,
-    /// TCP connect: does something accept connections?
-    Connect,
-    /// HTTP GET: does the service answer as it should?
-    Http(HttpQuestion),
-}
-
-/// What an HTTP check asks and what it wants to hear.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct HttpQuestion {
-    /// Path and query, starting with `/`.
-    pub path: String,
-    /// The Host header; `None`: the real server's address.
-    pub host: Option<String>,
-    /// The status codes that count as well.
-    pub status: RangeInclusive<u16>,
-    /// Text that the body must contain.
-    pub text: Option<String>,
+impl Check {
+    /// The same check for a server of the virtual service `key`, which a command may want to know.
+    #[must_use]
+    pub fn of_service(mut self, key: ServiceKey) -> Self {
+        if let Question::Command(command) = &mut self.question {
+            command.service = Some(key);
+        }
+        self
+    }
 }

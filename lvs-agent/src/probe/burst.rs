@@ -170,6 +170,7 @@ mod tests {
                 Question::Connect => self.connects.lock().unwrap().remove(0),
                 Question::Ping => self.ping.clone(),
                 Question::Http(_) => self.pages.lock().unwrap().remove(0),
+                other => panic!("nothing is planned for {other:?}"),
             };
             let after = Duration::from_millis(takes).min(timeout);
             time::sleep(after).await;
@@ -177,7 +178,7 @@ mod tests {
                 _ if after == timeout => {
                     Err(Failure { reason: FailureReason::TimedOut { phase: Phase::Connect }, after })
                 }
-                Ok(()) => Ok(Success { latency: after, connect: None }),
+                Ok(()) => Ok(Success { latency: after, connect: None, weight: None }),
                 Err(reason) => Err(Failure { reason, after }),
             }
         }
@@ -203,7 +204,7 @@ mod tests {
             if matches!(question, Question::Http(_)) { (vec![], plans) } else { (plans, vec![]) };
         let (connects, pages) = (Arc::new(Mutex::new(connects)), Arc::new(Mutex::new(pages)));
         let asker = Planned { connects, pages, ping };
-        let target = ProbeTarget { address: (Ipv4Addr::LOCALHOST, 80).into() };
+        let target = ProbeTarget::at((Ipv4Addr::LOCALHOST, 80).into());
         let count = NonZeroU32::new(count).unwrap();
         let settings = BurstSettings::default();
         let burst = Burst::new(CheckId(7), target, question, count, &settings, settings.timeout);
@@ -226,7 +227,10 @@ mod tests {
         let silent = vec![(1000, Ok(())); 3];
         let (verdict, probes, took) = burst(Question::Connect, 3, silent, (1, Ok(()))).await;
         assert_eq!(verdict.verdict, Verdict::Dead, "the host answers, which is no veto");
-        assert_eq!(verdict.host, Some(Ok(Success { latency: Duration::from_millis(1), connect: None })));
+        assert_eq!(
+            verdict.host,
+            Some(Ok(Success { latency: Duration::from_millis(1), connect: None, weight: None }))
+        );
         assert_eq!(probes, [(0, 0, 100), (1, 20, 120), (2, 40, 140)]);
         assert_eq!(took, 140);
     }
@@ -263,8 +267,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_question_decides_what_is_asked() {
-        let page =
-            Question::Http(HttpQuestion { path: "/".to_owned(), host: None, status: 200..=399, text: None });
+        let page = Question::Http(HttpQuestion::get("/"));
         let (verdict, ..) = burst(page, 1, vec![(1, refused())], (0, Ok(()))).await;
         assert_eq!(verdict, BurstVerdict { verdict: Verdict::Dead, host: None }, "no ping beside a page");
         // Nothing is planned for connects: one would panic.

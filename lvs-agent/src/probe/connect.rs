@@ -12,12 +12,10 @@ use std::{io, net::SocketAddr, time::Duration};
 
 use lvs_common::PROBE_MARK;
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::{
-    net::{TcpSocket, TcpStream},
-    time,
-};
+use tokio::net::{TcpSocket, TcpStream};
 
-use super::{FailureReason, Phase, ProbeTarget};
+use super::{FailureReason, Phase, ProbeTarget, outcome::Answer, pace::Run};
+use crate::config::Via;
 
 /// What becomes of the ACK that completes the handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,14 +27,16 @@ pub(super) enum Handshake {
 }
 
 /// Asks `target` whether it accepts connections.
-pub(super) async fn ask(target: ProbeTarget, timeout: Duration) -> Result<(), FailureReason> {
-    let connected = time::timeout(timeout, open(target, Handshake::HalfOpen)).await;
-    connected.unwrap_or(Err(FailureReason::TimedOut { phase: Phase::Connect })).map(drop)
+pub(super) async fn ask(run: &Run<'_>) -> Result<Answer, FailureReason> {
+    let stream = run.pace.within(Phase::Connect, open(run.target, Handshake::HalfOpen)).await?;
+    let answer = Answer::connected(run.pace.elapsed());
+    drop(stream);
+    Ok(answer)
 }
 
 /// A connection to `target` that a RST ends when it is dropped.
 pub(super) async fn open(target: ProbeTarget, handshake: Handshake) -> Result<TcpStream, FailureReason> {
-    let socket = socket(target.address, handshake).map_err(|error| fail(&error))?;
+    let socket = socket(&target, handshake).map_err(|error| fail(&error))?;
     connect(socket, target.address).await
 }
 
@@ -53,12 +53,12 @@ fn fail(error: &io::Error) -> FailureReason {
     FailureReason::from_io(error, "open a connection", Phase::Connect)
 }
 
-/// A socket for a connection to `address`.
-fn socket(address: SocketAddr, handshake: Handshake) -> io::Result<TcpSocket> {
+/// A socket for a connection to `target`.
+fn socket(target: &ProbeTarget, handshake: Handshake) -> io::Result<TcpSocket> {
     let kind = Type::STREAM.nonblocking().cloexec();
-    let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
+    let socket = Socket::new(Domain::for_address(target.address), kind, Some(Protocol::TCP))?;
     socket.set_linger(Some(Duration::ZERO))?;
-    mark(&socket)?;
+    prepare(&socket, &target.via)?;
     match handshake {
         Handshake::HalfOpen => socket.set_tcp_quickack(false)?,
         Handshake::Full => socket.set_tcp_nodelay(true)?,
@@ -66,9 +66,24 @@ fn socket(address: SocketAddr, handshake: Handshake) -> io::Result<TcpSocket> {
     Ok(TcpSocket::from_std_stream(socket.into()))
 }
 
+/// Makes the packets of `socket` come from where they are to come from.
+pub(super) fn prepare(socket: &Socket, via: &Via) -> io::Result<()> {
+    match via.mark {
+        Some(mark) => socket.set_mark(mark)?,
+        None => own_mark(socket)?,
+    }
+    if let Some(device) = &via.device {
+        socket.bind_device(Some(device.as_bytes()))?;
+    }
+    if let Some(source) = via.source {
+        socket.bind(&SocketAddr::new(source, 0).into())?;
+    }
+    Ok(())
+}
+
 /// Tells the kernel side that these packets are no client's. Where the privilege for it is missing (`CAP_NET_ADMIN`), so
 /// is the one for the kernel side.
-fn mark(socket: &Socket) -> io::Result<()> {
+fn own_mark(socket: &Socket) -> io::Result<()> {
     match socket.set_mark(PROBE_MARK) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
         marked => marked,
@@ -82,7 +97,14 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::probe::testing::{LONG, SHORT, closed_port, silent_port};
+    use crate::{
+        config::Question,
+        probe::testing::{self, LONG, SHORT, closed_port, silent_port},
+    };
+
+    async fn ask(address: SocketAddr, timeout: Duration) -> Result<(), FailureReason> {
+        testing::ask(address, Question::Connect, timeout).await
+    }
 
     #[tokio::test]
     async fn an_open_port_answers_and_its_application_sleeps_on() {
@@ -90,7 +112,7 @@ mod tests {
             let listener = TcpListener::bind(SocketAddr::new(ip, 0)).await.unwrap();
             let address = listener.local_addr().unwrap();
             for _ in 0..3 {
-                ask(ProbeTarget { address }, LONG).await.unwrap();
+                ask(address, LONG).await.unwrap();
             }
             // The first connection that reaches the application is a real one.
             let client = TcpStream::connect(address).await.unwrap();
@@ -101,21 +123,20 @@ mod tests {
 
     #[tokio::test]
     async fn a_closed_port_refuses() {
-        let target = ProbeTarget { address: closed_port() };
-        assert_eq!(ask(target, LONG).await, Err(FailureReason::Refused));
+        assert_eq!(ask(closed_port(), LONG).await, Err(FailureReason::Refused));
     }
 
     #[tokio::test]
     async fn a_full_accept_queue_is_silent() {
         let silent = silent_port().await;
-        let result = ask(ProbeTarget { address: silent.address }, SHORT).await;
+        let result = ask(silent.address, SHORT).await;
         assert_eq!(result, Err(FailureReason::TimedOut { phase: Phase::Connect }));
     }
 
     #[tokio::test]
     async fn a_connection_to_itself_is_none() {
         let address = closed_port();
-        let socket = socket(address, Handshake::HalfOpen).unwrap();
+        let socket = socket(&ProbeTarget::at(address), Handshake::HalfOpen).unwrap();
         socket.bind(address).unwrap();
         assert_eq!(connect(socket, address).await.map(drop), Err(FailureReason::Refused));
     }

@@ -4,44 +4,75 @@
 
 pub mod budget;
 pub mod burst;
+mod command;
 mod connect;
+mod database;
+mod datagram;
+mod dns;
+mod greeting;
 mod http;
+mod ldap;
+mod oracle;
 mod outcome;
+mod pace;
 mod ping;
+mod radius;
+mod random;
 mod schedule;
 mod scheduler;
+mod sip;
+mod stream;
+mod talk;
+mod tcp;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 use std::{future::Future, net::SocketAddr, time::Duration};
 
 use tokio::time::Instant;
 
-pub use outcome::{Failure, FailureReason, LocalFault, Outcome, Phase, Success, Unreachable, Verdict};
-pub use ping::Pinger;
+pub(crate) use dns::is_name as is_dns_name;
+use outcome::Answer;
+pub use outcome::{
+    CommandEnd, Failure, FailureReason, LocalFault, Outcome, Phase, Success, Unreachable, Verdict,
+};
+use pace::{Pace, Run};
+pub use ping::Pingers;
 pub use scheduler::{BaselineCheck, CheckId, CheckResult, Counts, Scheduler, Stopped};
 
-use crate::config::{Check, Question};
+pub(crate) use radius::MAX_PASSWORD as MAX_RADIUS_PASSWORD;
+use tls::TlsClients;
+
+use crate::config::{Check, Question, Via};
 
 /// Whom a probe asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ProbeTarget {
     /// Address and port; 0 where there is none to ask, as by ping.
     pub address: SocketAddr,
+    /// From where it is asked, and how long each step may take.
+    pub via: Via,
 }
 
 impl ProbeTarget {
+    /// The server at `address`, asked as the routes say.
+    #[must_use]
+    pub fn at(address: SocketAddr) -> Self {
+        Self { address, via: Via::default() }
+    }
+
     /// Whom `check` asks about the real server at `server`: the server itself, or another port of it. A ping has no port,
     /// so that one is enough for all services on a server.
     #[must_use]
     pub fn of_check(server: SocketAddr, check: &Check) -> Self {
         let port = match check.question {
             Question::Ping => 0,
-            Question::Connect | Question::Http(_) => check.port.unwrap_or(server.port()),
+            _ => check.port.unwrap_or(server.port()),
         };
-        Self { address: SocketAddr::new(server.ip(), port) }
+        Self { address: SocketAddr::new(server.ip(), port), via: check.via }
     }
 }
 
@@ -57,10 +88,11 @@ pub trait Ask: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Outcome> + Send;
 }
 
-/// Asks over the network. Clones share the sockets that pings need.
+/// Asks over the network. Clones share the sockets that pings need, and what TLS has to know.
 #[derive(Clone, Debug, Default)]
 pub struct Prober {
-    pinger: Pinger,
+    pingers: Pingers,
+    tls: TlsClients,
 }
 
 impl Prober {
@@ -74,10 +106,25 @@ impl Prober {
 impl Ask for Prober {
     async fn ask(&self, target: ProbeTarget, question: &Question, timeout: Duration) -> Outcome {
         let started = Instant::now();
+        let run = Run { target, pace: Pace::new(timeout, &target.via), tls: &self.tls };
         let result = match question {
-            Question::Ping => self.pinger.ask(target.address.ip(), timeout).await.map(|()| None),
-            Question::Connect => connect::ask(target, timeout).await.map(|()| Some(started.elapsed())),
-            Question::Http(question) => http::ask(target, question, timeout).await.map(Some),
+            Question::Ping => self.pingers.ask(target, timeout).await,
+            Question::Connect => connect::ask(&run).await,
+            Question::On => Ok(Answer::default()),
+            Question::Off => Err(FailureReason::Off),
+            // The rest is boxed: a check by connect is not to take the memory of the largest.
+            Question::Http(question) => Box::pin(http::ask(&run, question)).await,
+            Question::Tcp(question) => Box::pin(tcp::ask(&run, question)).await,
+            Question::Udp(question) => Box::pin(datagram::ask(&run, question)).await,
+            Question::Greeting(question) => Box::pin(greeting::ask(&run, question)).await,
+            Question::Dns(question) => Box::pin(dns::ask(&run, question)).await,
+            Question::Radius(question) => Box::pin(radius::ask(&run, question)).await,
+            Question::Sip(question) => Box::pin(sip::ask(&run, question)).await,
+            Question::Ldap(question) => Box::pin(ldap::ask(&run, question)).await,
+            Question::Sql(question) => Box::pin(database::ask(&run, question)).await,
+            Question::Oracle(question) => Box::pin(oracle::ask(&run, question)).await,
+            Question::Command(question) => Box::pin(command::ask(&run, question)).await,
+            Question::File(path) => Box::pin(command::read_weight(&run, path)).await,
         };
         outcome::timed(started.into_std(), Instant::now().into_std(), result)
     }

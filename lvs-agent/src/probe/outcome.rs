@@ -2,11 +2,12 @@
 
 use std::{
     fmt, io,
-    ops::RangeInclusive,
     time::{Duration, Instant},
 };
 
 use thiserror::Error;
+
+use crate::{config::StatusCodes, service::Weight};
 
 /// What came of one probe.
 pub type Outcome = Result<Success, Failure>;
@@ -18,6 +19,24 @@ pub struct Success {
     pub latency: Duration,
     /// From the start of the probe to the connection, where one was made.
     pub connect: Option<Duration>,
+    /// The weight that the server asks for, where the check has one for an answer.
+    pub weight: Option<Weight>,
+}
+
+/// What a protocol makes of a server that is well.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Answer {
+    /// How long the connection took, where one was made.
+    pub(super) connect: Option<Duration>,
+    /// The weight that the server asks for.
+    pub(super) weight: Option<Weight>,
+}
+
+impl Answer {
+    /// Yes, over a connection that took so long.
+    pub(super) fn connected(after: Duration) -> Self {
+        Self { connect: Some(after), weight: None }
+    }
 }
 
 /// The server didn't answer as it should, or could not even be asked.
@@ -56,12 +75,22 @@ pub enum FailureReason {
         phase: Phase,
     },
     /// Another HTTP status than those that are wanted.
-    #[error("status {got}, wanted {} to {}", wanted.start(), wanted.end())]
+    #[error("status {got}, wanted {wanted}")]
     WrongStatus {
         /// The status that came.
         got: u16,
         /// Those that would do.
-        wanted: RangeInclusive<u16>,
+        wanted: StatusCodes,
+    },
+    /// A redirect to another server, or one too many.
+    #[error("status {status} leads to {location:?}, {problem}")]
+    Redirect {
+        /// The status that came.
+        status: u16,
+        /// Where it leads.
+        location: String,
+        /// Why it is not followed.
+        problem: &'static str,
     },
     /// The text isn't in the body, or not in its first part.
     #[error("text not found in {searched} bytes{}", if *cut { ", the rest was not read" } else { "" })]
@@ -71,6 +100,37 @@ pub enum FailureReason {
         /// Whether there was more of it.
         cut: bool,
     },
+    /// Text is there that must not be.
+    #[error("unwanted text found in {searched} bytes")]
+    UnwantedText {
+        /// How many bytes were searched.
+        searched: usize,
+    },
+    /// Another digest than the one that is wanted.
+    #[error("digest {got}, wanted {wanted}")]
+    WrongDigest {
+        /// That of what came, in hexadecimal.
+        got: String,
+        /// The one that is wanted.
+        wanted: String,
+    },
+    /// An answer in the protocol that is spoken, and not the one that is wanted.
+    #[error("answered {got:?}, wanted {wanted}")]
+    WrongAnswer {
+        /// The answer, or its beginning.
+        got: String,
+        /// What would do.
+        wanted: &'static str,
+    },
+    /// The server's certificate is not as it should be.
+    #[error("certificate: {0}")]
+    Certificate(String),
+    /// A command ended with another exit status than one that is wanted.
+    #[error("the command ended with {0}")]
+    Command(CommandEnd),
+    /// The check says that the server is down, without asking.
+    #[error("the check is \"off\"")]
+    Off,
     /// What came was not in the protocol that is spoken.
     #[error("protocol violated: {0}")]
     Protocol(String),
@@ -84,6 +144,14 @@ pub enum FailureReason {
 pub enum Phase {
     /// The answer to a SYN.
     Connect,
+    /// The TLS handshake.
+    Tls,
+    /// What a server says before it is asked.
+    Greeting,
+    /// The answer to a login.
+    Login,
+    /// The end of a command.
+    Exit,
     /// The echo reply, or the whole head of an HTTP response.
     Reply,
     /// The body of an HTTP response, as far as it is wanted.
@@ -94,9 +162,31 @@ impl fmt::Display for Phase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Connect => "connection",
+            Self::Tls => "TLS handshake",
+            Self::Greeting => "greeting",
+            Self::Login => "answer to the login",
+            Self::Exit => "end of the command",
             Self::Reply => "reply",
             Self::Body => "body",
         })
+    }
+}
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CommandEnd {
+    /// It exited with this status.
+    Exit(i32),
+    /// A signal ended it.
+    Signal(i32),
+}
+
+impl fmt::Display for CommandEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exit(status) => write!(f, "exit status {status}"),
+            Self::Signal(number) => write!(f, "signal {number}"),
+        }
     }
 }
 
@@ -161,15 +251,11 @@ impl Verdict {
     }
 }
 
-/// The outcome of a probe from its start, its end and its result: an answer, and how long the connection took.
-pub(super) fn timed(
-    started: Instant,
-    ended: Instant,
-    result: Result<Option<Duration>, FailureReason>,
-) -> Outcome {
+/// The outcome of a probe from its start, its end and its result.
+pub(super) fn timed(started: Instant, ended: Instant, result: Result<Answer, FailureReason>) -> Outcome {
     let after = ended.saturating_duration_since(started);
     match result {
-        Ok(connect) => Ok(Success { latency: after, connect }),
+        Ok(Answer { connect, weight }) => Ok(Success { latency: after, connect, weight }),
         Err(reason) => Err(Failure { reason, after }),
     }
 }
@@ -182,6 +268,9 @@ impl FailureReason {
     /// packets. Everything else (`EMFILE`, `EADDRNOTAVAIL`, `EPERM`, `ENOBUFS`, …) is the director's own fault; so is
     /// what isn't known here, as a wrong alarm is worse than a late one that the next probe corrects.
     pub(super) fn from_io(error: &io::Error, doing: &'static str, phase: Phase) -> Self {
+        if let Some(error) = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>()) {
+            return Self::from_tls(error);
+        }
         match error.kind() {
             io::ErrorKind::ConnectionRefused => Self::Refused,
             io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe => {
@@ -196,6 +285,30 @@ impl FailureReason {
             _ => Self::Local(LocalFault::new(doing, error)),
         }
     }
+}
+
+impl FailureReason {
+    /// What an error of the TLS library means for the server.
+    fn from_tls(error: &rustls::Error) -> Self {
+        match error {
+            rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented => {
+                Self::Certificate(error.to_string())
+            }
+            _ => Self::Protocol(format!("TLS: {error}")),
+        }
+    }
+
+    /// An answer that isn't the one that is wanted.
+    pub(super) fn wrong_answer(got: impl AsRef<[u8]>, wanted: &'static str) -> Self {
+        Self::WrongAnswer { got: shown(got.as_ref()), wanted }
+    }
+}
+
+/// The beginning of what a server sent, as text that can be shown.
+fn shown(bytes: &[u8]) -> String {
+    const MOST: usize = 120;
+    let text = String::from_utf8_lossy(bytes.get(..MOST).unwrap_or(bytes));
+    text.trim_end().chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 #[cfg(test)]
@@ -231,7 +344,10 @@ mod tests {
     #[test]
     fn verdicts() {
         let failed = |reason| Err(Failure { reason, after: Duration::ZERO });
-        assert_eq!(Verdict::of(&Ok(Success { latency: Duration::ZERO, connect: None })), Verdict::Alive);
+        assert_eq!(
+            Verdict::of(&Ok(Success { latency: Duration::ZERO, connect: None, weight: None })),
+            Verdict::Alive
+        );
         assert_eq!(Verdict::of(&failed(FailureReason::Refused)), Verdict::Dead);
         assert_eq!(
             Verdict::of(&failed(FailureReason::TextNotFound { searched: 0, cut: false })),

@@ -8,12 +8,37 @@ use std::{
 };
 
 use socket2::{Domain, Socket, Type};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::{TcpListener, TcpStream},
+};
+
+use super::{Ask, FailureReason, Phase, ProbeTarget, Prober};
+use crate::config::{Question, Tls, TlsStart, TlsVerify};
 
 /// A timeout that is never meant to be reached.
 pub(super) const LONG: Duration = Duration::from_secs(20);
 /// A timeout that is meant to be reached.
 pub(super) const SHORT: Duration = Duration::from_millis(100);
+
+/// Asks `address`, and tells why that failed if it did.
+pub(super) async fn ask(
+    address: SocketAddr,
+    question: Question,
+    timeout: Duration,
+) -> Result<(), FailureReason> {
+    let outcome = Prober::new().ask(ProbeTarget::at(address), &question, timeout).await;
+    outcome.map(drop).map_err(|failure| failure.reason)
+}
+
+/// A timeout that is meant to be reached, and within which a busy machine still answers.
+pub(super) const FAIR: Duration = Duration::from_secs(1);
+
+/// Text without an end of line.
+pub(super) const LONG_TEXT: &str = match std::str::from_utf8(&[b'x'; 4096]) {
+    Ok(text) => text,
+    Err(_) => "",
+};
 
 /// Loopback, on any port.
 pub(super) fn any_port() -> SocketAddr {
@@ -87,4 +112,137 @@ pub(super) fn is_in_namespace(name: &str, setup: &str) -> bool {
     let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && said.contains("1 passed"), "{said}");
     false
+}
+
+/// A step of a scripted server.
+#[derive(Clone, Debug)]
+pub(super) enum Script {
+    /// Reads a line, whatever it is.
+    Line,
+    /// Reads a line that must begin like this.
+    Wants(&'static str),
+    /// Reads so many bytes.
+    Bytes(usize),
+    /// Sends this.
+    Send(Vec<u8>),
+    /// Sends this for ever, with a pause each time.
+    Flood(&'static str, Duration),
+    /// Closes its side.
+    Close,
+}
+
+impl Script {
+    pub(super) fn send(bytes: impl AsRef<[u8]>) -> Self {
+        Self::Send(bytes.as_ref().to_vec())
+    }
+}
+
+/// A server that does the same with each connection. At the end of the script it stays and is silent.
+pub(super) async fn scripted(script: Vec<Script>) -> SocketAddr {
+    server(move |stream| play(stream, script.clone())).await
+}
+
+/// Plays a script. Stops where the client has gone.
+async fn play(stream: TcpStream, script: Vec<Script>) {
+    let mut stream = BufReader::new(stream);
+    for step in script {
+        let done = match step {
+            Script::Line => stream.read_until(b'\n', &mut Vec::new()).await.map(drop),
+            Script::Wants(start) => {
+                let mut line = String::new();
+                let read = stream.read_line(&mut line).await.map(drop);
+                assert!(line.starts_with(start), "{line:?} came, {start:?} should have");
+                read
+            }
+            Script::Bytes(count) => stream.read_exact(&mut vec![0; count]).await.map(drop),
+            Script::Send(bytes) => stream.write_all(&bytes).await,
+            Script::Flood(text, pause) => loop {
+                if let Err(error) = stream.write_all(text.as_bytes()).await {
+                    break Err(error);
+                }
+                tokio::time::sleep(pause).await;
+            },
+            Script::Close => stream.shutdown().await,
+        };
+        if done.is_err() {
+            return;
+        }
+    }
+    // Until the client closes.
+    while stream.read_u8().await.is_ok() {}
+}
+
+/// What every question over TCP fails with where there is nothing but a network: a closed port, a port that doesn't
+/// answer, a server that never says anything (the `first` thing that is waited for), one that sends zeros byte by
+/// byte, one that closes at once, and one that sends nonsense (which is refused at once if it is `judged`).
+pub(super) async fn common_failures(question: &Question, first: Phase, judged: bool) {
+    let timed_out = |phase| Err(FailureReason::TimedOut { phase });
+    assert_eq!(ask(closed_port(), question.clone(), LONG).await, Err(FailureReason::Refused));
+    let silent = silent_port().await;
+    assert_eq!(ask(silent.address, question.clone(), SHORT).await, timed_out(Phase::Connect));
+
+    let mute = scripted(vec![]).await;
+    assert_eq!(ask(mute, question.clone(), SHORT).await, timed_out(first), "a mute server");
+
+    // One byte at a time never ends a line, and keeps every wait short: only the deadline ends it.
+    let drip = scripted(vec![Script::Flood("\0", Duration::from_millis(2))]).await;
+    let started = std::time::Instant::now();
+    let result = ask(drip, question.clone(), SHORT).await;
+    assert!(started.elapsed() < LONG / 4, "{:?}", started.elapsed());
+    assert!(
+        matches!(
+            result,
+            Err(FailureReason::TimedOut { .. }
+                | FailureReason::Protocol(_)
+                | FailureReason::WrongAnswer { .. })
+        ),
+        "drip: {result:?}"
+    );
+
+    let closing = scripted(vec![Script::Close]).await;
+    let result = ask(closing, question.clone(), LONG).await;
+    assert!(
+        matches!(
+            result,
+            Err(FailureReason::Closed { .. } | FailureReason::Reset | FailureReason::TextNotFound { .. })
+        ),
+        "closed at once: {result:?}"
+    );
+
+    let garbage = scripted(vec![Script::send("\u{1}\u{7f}gar\r\nbage\r\n".repeat(8000))]).await;
+    let result = ask(garbage, question.clone(), LONG).await;
+    assert!(
+        matches!(
+            result,
+            Err(FailureReason::Protocol(_)
+                | FailureReason::WrongAnswer { .. }
+                | FailureReason::TextNotFound { .. })
+        ) || !judged,
+        "garbage: {result:?}"
+    );
+}
+
+/// An address that no UDP socket is bound to.
+pub(super) fn closed_udp_port() -> SocketAddr {
+    std::net::UdpSocket::bind(any_port()).unwrap().local_addr().unwrap()
+}
+
+/// A server that answers each datagram with what `answer` makes of it, until the test's runtime ends.
+pub(super) async fn udp_server(answer: impl Fn(&[u8]) -> Option<Vec<u8>> + Send + 'static) -> SocketAddr {
+    let socket = tokio::net::UdpSocket::bind(any_port()).await.unwrap();
+    let address = socket.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut buffer = [0; 4096];
+        while let Ok((length, from)) = socket.recv_from(&mut buffer).await {
+            if let Some(reply) = answer(&buffer[..length]) {
+                socket.send_to(&reply, from).await.unwrap();
+            }
+        }
+    });
+    address
+}
+
+/// TLS without a look at who the server is.
+pub(super) fn any_tls(start: TlsStart) -> Tls {
+    Tls { start, name: None, verify: TlsVerify::No }
 }

@@ -8,15 +8,15 @@ use super::{
     testing::{LONG, SHORT, any_port, closed_port, is_in_namespace, silent_port},
     *,
 };
-use crate::config::{BurstSettings, HttpQuestion};
+use crate::config::{BurstSettings, DeviceName, HttpQuestion, Pattern, TcpQuestion};
 
 fn http() -> Question {
-    Question::Http(HttpQuestion { path: "/".to_owned(), host: None, status: 200..=399, text: None })
+    Question::Http(HttpQuestion::get("/"))
 }
 
 /// Why asking `address` fails.
 async fn failure(address: &str, question: Question, timeout: Duration) -> FailureReason {
-    let target = ProbeTarget { address: address.parse().unwrap() };
+    let target = ProbeTarget::at(address.parse().unwrap());
     let failure = Prober::new().ask(target, &question, timeout).await.unwrap_err();
     failure.reason
 }
@@ -24,11 +24,11 @@ async fn failure(address: &str, question: Question, timeout: Duration) -> Failur
 #[tokio::test]
 async fn a_success_has_a_latency_and_a_failure_a_duration() {
     let listener = TcpListener::bind(any_port()).await.unwrap();
-    let target = ProbeTarget { address: listener.local_addr().unwrap() };
+    let target = ProbeTarget::at(listener.local_addr().unwrap());
     let success = Prober::new().ask(target, &Question::Connect, LONG).await.unwrap();
     assert!(success.latency > Duration::ZERO && success.latency < LONG);
     let silent = silent_port().await;
-    let target = ProbeTarget { address: silent.address };
+    let target = ProbeTarget::at(silent.address);
     let failure = Prober::new().ask(target, &Question::Connect, SHORT).await.unwrap_err();
     assert!(failure.after >= SHORT && failure.after < LONG, "{failure}");
 }
@@ -48,7 +48,7 @@ fn a_check_may_ask_another_port() {
 async fn burst(address: SocketAddr) -> (burst::BurstVerdict, Vec<burst::BurstProbe>) {
     let (reports, mut received) = mpsc::channel(3);
     let count = NonZeroU32::new(3).unwrap();
-    let target = ProbeTarget { address };
+    let target = ProbeTarget::at(address);
     let settings = BurstSettings::default();
     let burst = burst::Burst::new(CheckId(1), target, Question::Connect, count, &settings, settings.timeout);
     let verdict = burst::run(&Prober::new(), &burst, &reports).await;
@@ -163,7 +163,7 @@ async fn a_director_out_of_file_descriptors_blames_no_server() {
         assert!(matches!(reason, FailureReason::Local(_)), "{question:?}: {reason}");
     }
     drop(held);
-    let target = ProbeTarget { address: address.parse().unwrap() };
+    let target = ProbeTarget::at(address.parse().unwrap());
     assert!(Prober::new().ask(target, &Question::Connect, LONG).await.is_ok(), "it recovers");
 }
 
@@ -187,7 +187,7 @@ async fn checks_leave_no_connections_behind() {
     for question in [Question::Connect, http()] {
         for _ in 0..200 {
             let question = question.clone();
-            let target = ProbeTarget { address: served };
+            let target = ProbeTarget::at(served);
             checks.spawn(async move { Prober::new().ask(target, &question, LONG).await.map(drop) });
         }
     }
@@ -198,4 +198,88 @@ async fn checks_leave_no_connections_behind() {
     // The state is in the fourth column; 06 is TIME-WAIT.
     let waiting = connections.lines().filter(|line| line.split_whitespace().nth(3) == Some("06")).count();
     assert_eq!(waiting, 0, "{connections}");
+}
+
+/// The address that a server sees.
+#[tokio::test]
+async fn a_check_comes_from_where_it_is_to_come_from() {
+    let listener = TcpListener::bind(any_port()).await.unwrap();
+    let question = Question::Tcp(TcpQuestion { send: vec![], expect: None, tls: None });
+    let via = Via { source: Some("127.0.0.9".parse().unwrap()), ..Via::default() };
+    let target = ProbeTarget { via, ..ProbeTarget::at(listener.local_addr().unwrap()) };
+    Prober::new().ask(target, &question, LONG).await.unwrap();
+    assert_eq!(listener.accept().await.unwrap().1.ip(), via.source.unwrap());
+    // An address that this director doesn't have says nothing about the server.
+    let via = Via { source: Some("192.0.2.77".parse().unwrap()), ..Via::default() };
+    for question in [Question::Connect, question] {
+        let outcome = Prober::new().ask(ProbeTarget { via, ..target }, &question, LONG).await;
+        assert_eq!(Verdict::of(&outcome), Verdict::Unknown, "{outcome:?}");
+    }
+}
+
+/// The limits of the steps, and the deadline of the whole, whichever comes first.
+#[tokio::test]
+async fn each_wait_has_its_limit_and_all_have_one() {
+    let limited = |connect, read| Via {
+        connect_timeout: Some(Duration::from_millis(connect)),
+        read_timeout: Some(Duration::from_millis(read)),
+        ..Via::default()
+    };
+    let question =
+        Question::Tcp(TcpQuestion { send: vec![], expect: Some(Pattern::new("x").unwrap()), tls: None });
+    let silent = silent_port().await;
+    let mute = testing::scripted(vec![]).await;
+    let drip = testing::scripted(vec![testing::Script::Flood("y", Duration::from_millis(5))]).await;
+    let cases = [
+        (silent.address, limited(30, 10_000), LONG, Phase::Connect, 30),
+        (mute, limited(10_000, 40), LONG, Phase::Reply, 40),
+        // No wait is longer than its limit, and yet the whole ends.
+        (drip, limited(10_000, 5000), SHORT, Phase::Reply, 100),
+    ];
+    for (address, via, timeout, phase, least) in cases {
+        let target = ProbeTarget { via, ..ProbeTarget::at(address) };
+        let failure = Prober::new().ask(target, &question, timeout).await.unwrap_err();
+        assert_eq!(failure.reason, FailureReason::TimedOut { phase });
+        assert!(failure.after >= Duration::from_millis(least) && failure.after < LONG / 4, "{failure}");
+    }
+}
+
+/// In a namespace with two ways to a network the mark chooses the one, and the device the other.
+#[tokio::test]
+async fn mark_and_device_choose_the_way() {
+    let setup = "
+        ip link set lo up
+        for n in 0 1; do
+            ip link add v$n type veth peer name w$n
+            ip link set v$n up
+            ip link set w$n up
+            ip address add 198.51.100.$n/32 dev v$n
+        done
+        ip route add unreachable 203.0.113.0/24
+        ip route add unreachable 203.0.113.0/24 table 7
+        ip route add local 203.0.113.7 dev lo table 7
+        ip rule add pref 1 fwmark 7 table 7
+        ip rule del pref 0
+        ip rule add pref 2 table local
+    ";
+    if !is_in_namespace("probe::tests::mark_and_device_choose_the_way", setup) {
+        return;
+    }
+    let listener = TcpListener::bind("0.0.0.0:80").await.unwrap();
+    let target = ProbeTarget::at("203.0.113.7:80".parse().unwrap());
+    let question = Question::Tcp(TcpQuestion { send: vec![], expect: None, tls: None });
+    let failure = Prober::new().ask(target, &question, LONG).await.unwrap_err();
+    assert_eq!(failure.reason, FailureReason::Unreachable(Unreachable::Host));
+    let marked = ProbeTarget { via: Via { mark: Some(7), ..Via::default() }, ..target };
+    // The way there is open now; the way back is not marked, so the handshake stays open.
+    let failure = Prober::new().ask(marked, &question, SHORT).await.map_err(|failure| failure.reason);
+    assert_ne!(failure.map(drop), Err(FailureReason::Unreachable(Unreachable::Host)));
+    let bound = |name| Via { device: DeviceName::new(name), ..Via::default() };
+    let own = ProbeTarget::at(SocketAddr::from(([127, 0, 0, 1], 80)));
+    let through_lo = ProbeTarget { via: bound("lo"), ..own };
+    assert!(Prober::new().ask(through_lo, &question, LONG).await.is_ok());
+    let nowhere = ProbeTarget { via: bound("nodev"), ..own };
+    let outcome = Prober::new().ask(nowhere, &question, LONG).await;
+    assert_eq!(Verdict::of(&outcome), Verdict::Unknown, "{outcome:?}");
+    drop(listener);
 }

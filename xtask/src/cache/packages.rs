@@ -29,7 +29,19 @@ impl Cache {
             let apt = Apt::system(self)?;
             apt.require(names)?;
             apt.unpack(&apt.closure(names)?, root)?;
-            record_libraries(&Unpacked { root: root.to_owned() })
+            record_libraries(&Unpacked { root: root.to_owned() }, Lack::Fatal)
+        })?;
+        Ok(Unpacked { root })
+    }
+
+    /// The same for servers, which are run with their files mounted where they belong: libraries of their own, in
+    /// directories of their own, are only found there.
+    pub(crate) fn servers(&self, names: &[&str]) -> Result<Unpacked> {
+        let root = self.get_or_fill(&entry(names), sound, |root| {
+            let apt = Apt::system(self)?;
+            apt.require(names)?;
+            apt.unpack(&apt.closure(names)?, root)?;
+            record_libraries(&Unpacked { root: root.to_owned() }, Lack::Tolerated)
         })?;
         Ok(Unpacked { root })
     }
@@ -93,8 +105,15 @@ fn sound(root: &Path) -> bool {
     libraries.is_ok_and(|list| list.lines().all(|library| Path::new(library).exists()))
 }
 
-/// Checks that each program finds its libraries, and notes those that come from the machine.
-fn record_libraries(unpacked: &Unpacked) -> Result<()> {
+/// What it means that a program lacks a library.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lack {
+    Fatal,
+    Tolerated,
+}
+
+/// Looks how each program finds its libraries, and notes those that come from the machine.
+fn record_libraries(unpacked: &Unpacked, lack: Lack) -> Result<()> {
     let mut outside = BTreeSet::new();
     for directory in unpacked.program_directories() {
         for program in fs::read_dir(directory)? {
@@ -104,8 +123,10 @@ fn record_libraries(unpacked: &Unpacked) -> Result<()> {
                 ldd.envs(unpacked.environment()?).arg(&program);
                 // ldd fails on scripts and on programs without dynamic libraries: they need none.
                 let listing = output(&mut ldd).unwrap_or_default();
-                let libraries =
-                    parse_ldd(&listing).with_context(|| format!("cannot use {}", program.display()))?;
+                let libraries = match parse_ldd(&listing) {
+                    Err(_) if lack == Lack::Tolerated => continue,
+                    libraries => libraries.with_context(|| format!("cannot use {}", program.display()))?,
+                };
                 outside.extend(
                     libraries.into_iter().filter(|library| !Path::new(library).starts_with(unpacked.root())),
                 );

@@ -11,7 +11,7 @@ use anyhow::Result;
 use self::steps::Session;
 use self::summary::Counts;
 use crate::cache::Cache;
-use crate::setup::{FOR_VM, TO_BUILD, ensure_all};
+use crate::setup::{FOR_CHECKS, FOR_VM, TO_BUILD, ensure_all};
 use crate::vm::kernel;
 
 pub(crate) use self::steps::Step;
@@ -39,6 +39,9 @@ pub(crate) fn test(cache: &Cache, options: &TestOptions) -> Result<bool> {
     let steps = steps::chosen(&options.only);
     if steps.iter().any(|step| step.needs_setup()) {
         ensure_all(cache, &[TO_BUILD, FOR_VM].concat())?;
+    }
+    if steps.contains(&Step::Checks) {
+        ensure_all(cache, FOR_CHECKS)?;
     }
     let mut session = Session::new(cache, options)?;
     let mut reports = Vec::new();

@@ -22,6 +22,9 @@ use crate::{apt, tools};
 /// The package with the tests that need more than one process.
 const TESTS: &str = "lvs-tests";
 
+/// Tells the tests of checks where the servers' packages are unpacked.
+const SERVERS_VARIABLE: &str = "LVS_CHECK_SERVERS";
+
 /// How long the scenarios may take in a VM, which is some twenty times slower than the machine it runs on.
 const VM_TIMEOUT: Duration = Duration::from_hours(1);
 
@@ -36,6 +39,8 @@ pub(crate) enum Step {
     Clippy,
     /// Unit and property tests, and tests of the command line
     Unit,
+    /// Each check against a real server of its protocol
+    Checks,
     /// The eBPF programs on built packets, in this machine's kernel and in the VM's
     KernelSide,
     /// The lab itself, in the VM
@@ -51,6 +56,7 @@ pub(super) enum Run {
     Build,
     Clippy { package: &'static [&'static str] },
     Unit,
+    Checks,
     KernelSide,
     InVm { test: &'static str, kernel: kernel::Line },
 }
@@ -70,7 +76,7 @@ impl Step {
     }
 
     fn needs_build(self) -> bool {
-        matches!(self, Self::Unit | Self::KernelSide | Self::Lab | Self::Scenarios)
+        matches!(self, Self::Unit | Self::Checks | Self::KernelSide | Self::Lab | Self::Scenarios)
     }
 }
 
@@ -112,6 +118,7 @@ impl<'a> Session<'a> {
                 ),
             ],
             Step::Unit => named("unit", Run::Unit),
+            Step::Checks => named("checks", Run::Checks),
             Step::KernelSide => {
                 let vms =
                     kernels.flat_map(|kernel| ["kernel_side", "loading"].map(|test| in_vm(test, kernel)));
@@ -131,6 +138,7 @@ impl<'a> Session<'a> {
                 plain(process::cargo().arg("clippy").args(package).args(["--", "--deny", "warnings"]))
             }
             Run::Unit => self.unit(),
+            Run::Checks => self.checks(),
             Run::KernelSide => self.kernel_side(),
             Run::InVm { test, kernel } => self.in_vm(test, kernel),
         }
@@ -172,6 +180,18 @@ impl<'a> Session<'a> {
         let mut rest = self.cargo_test()?;
         rest.args(["--no-fail-fast", "--package", TESTS, "--lib", "--bins", "--test", "command_line"]);
         Ok([tests(&mut most)?, tests(&mut rest)?].into_iter().sum())
+    }
+
+    /// The checks against real servers, which are run in mount namespaces of their own.
+    fn checks(&self) -> Result<Counts> {
+        if !apt::is_root() {
+            println!("skipped: mounting the servers' files needs root");
+            return Ok(Counts::one_skipped());
+        }
+        let servers = tools::servers(self.cache)?;
+        let mut cargo = self.cargo_test()?;
+        cargo.env(SERVERS_VARIABLE, servers.root());
+        tests(cargo.args(["--package", TESTS, "--test", "checks"]))
     }
 
     fn kernel_side(&self) -> Result<Counts> {

@@ -65,11 +65,10 @@ impl Judge {
 
     /// Destinations whose checks know nothing of the application are only told of: nothing could confirm it.
     fn report_application(&self, suspicion: &Suspicion) {
-        let protocol = self.protocol(suspicion.id);
         for destination in self.destinations(suspicion.id) {
             let Some(config) = self.decisions.service_config(&destination) else { continue };
             let up = self.decisions.state(&destination).is_some_and(State::is_up);
-            if up && confirm::question(Layer::Application, protocol, &config.check).is_none() {
+            if up && !config.check.question.asks_application() {
                 exposition::count_reported(&self.decisions, &destination);
                 story::reported(&self.decisions, &destination, suspicion);
             }
@@ -121,8 +120,8 @@ impl Judge {
         for destination in self.destinations(id) {
             let up = self.decisions.state(&destination).is_some_and(State::is_up);
             let Some(config) = self.decisions.service_config(&destination).filter(|_| up) else { continue };
-            let Some(question) = confirm::question(layer, protocol, &config.check) else { continue };
             let target = ProbeTarget::of_check(destination.server, &config.check);
+            let Some(question) = confirm::question(layer, protocol, &target, &config.check) else { continue };
             let timeout = self.paces.timeout(&destination, &config.check, &question, self.probe_timeout);
             let same = |(ask, _): &&mut (Ask, _)| ask.target == target && ask.question == question;
             if let Some((ask, destinations)) = asks.iter_mut().find(same) {

@@ -26,8 +26,10 @@
 //!   its connection synchronisation runs.
 //! - A tunnel is IP in IP unless `tunnel` says otherwise: in the server, the service, or `[defaults]`.
 //! - Without a `check`, or one without a `type`, a server is asked by TCP connect; by ping where there is no TCP port to
-//!   ask: in UDP and SCTP services, by firewall mark and in services for every port. There any other check must say its
-//!   `port`. Checks go to the real server's own address, whatever the forwarding method.
+//!   ask: in UDP and SCTP services, by firewall mark and in services for every port. A check that asks a port must say
+//!   which, unless the service's clients come to that of each server over the same transport. Checks go to the real
+//!   server's own address, whatever the forwarding method.
+//! - The `source` of a check must be of the same IP version as each of the servers.
 //! - Unknown keys are faults: a misspelt `fall` must not become the default.
 
 mod check;

@@ -72,9 +72,7 @@ pub(super) fn read(
     let key = front.get_ref().key(protocol?);
     let (places, servers): (Vec<_>, Vec<_>) =
         servers.into_iter().map(|read| (read.place, read.server)).unzip();
-    let every_server_has_a_port = servers.iter().all(|server| server.address.port() != 0);
-    let speaks_tcp = !matches!(key, ServiceKey::Address { protocol: Protocol::Udp | Protocol::Sctp, .. });
-    let check = ReadCheck::resolve(settings.check, &key, speaks_tcp && every_server_has_a_port, faults);
+    let check = ReadCheck::resolve(settings.check, &key, &servers, faults);
     let service = VirtualService {
         name: name.as_ref().map_or_else(|| key.to_string(), |name| name.get_ref().clone()),
         key,
@@ -84,7 +82,7 @@ pub(super) fn read(
         fall: settings.fall,
         rise: settings.rise,
         on_failure: settings.on_failure,
-        check,
+        check: check.of_service(key),
         servers,
     };
     let name = name.map_or_else(|| front.span(), |name| name.span());

@@ -13,8 +13,9 @@ use proptest::{option, prelude::*, sample::select};
 use super::read;
 use crate::{
     config::{
-        AgentSettings, BurstSettings, Check, Config, ConfigError, DetectorSettings, FileErrorKind,
-        HttpQuestion, OnExit, OnFailure, PassiveSettings, Question, RealServer, VirtualService,
+        AgentSettings, BurstSettings, Check, Config, ConfigError, DetectorSettings, FileErrorKind, HttpPage,
+        HttpQuestion, OnExit, OnFailure, PassiveSettings, Question, RealServer, StatusCodes, Via,
+        VirtualService,
     },
     service::{
         AddressFamily, ForwardingMethod, Netmask, Persistence, Protocol, Scheduler, ServiceKey, Tunnel,
@@ -94,6 +95,7 @@ fn the_smallest_file_has_the_defaults() {
             interval: Duration::from_secs(1),
             timeout: Duration::from_secs(1),
             port: None,
+            via: Via::default(),
         },
         servers: vec![RealServer {
             address: "10.0.0.1:80".parse().unwrap(),
@@ -147,10 +149,11 @@ fn the_example_says_what_holds_anyway() {
     assert_eq!(service.name, "web");
     assert_eq!(service.check.port, Some(8080));
     let Question::Http(question) = &service.check.question else { panic!("{:?}", service.check) };
-    assert_eq!(question.path, "/health");
-    assert_eq!(question.host.as_deref(), Some("www.example.org"));
-    assert_eq!(question.status, 200..=399);
-    assert_eq!(question.text.as_deref(), Some("ok"));
+    let page = &question.pages[0];
+    assert_eq!(page.path, "/health");
+    assert_eq!(page.host.as_deref(), Some("www.example.org"));
+    assert_eq!(page.status, StatusCodes::from(200..=399));
+    assert_eq!(page.text.as_deref(), Some("ok"));
     assert_eq!(service.servers[0].address, "10.0.0.1:8000".parse().unwrap());
     assert_eq!(service.servers[1].address, "10.0.0.2:80".parse().unwrap());
     assert_eq!(service.servers[1].method, ForwardingMethod::DirectRoute);
@@ -193,13 +196,13 @@ fn accepted_variants() {
     let status = |value: &str| {
         let text = in_service(&format!("check = {{ type = \"http\", status = {value} }}"));
         match good(&text).services.remove(0).check.question {
-            Question::Http(question) => question.status,
+            Question::Http(question) => question.pages[0].status.clone(),
             other => panic!("{other:?}"),
         }
     };
-    assert_eq!(status("204"), 204..=204);
-    assert_eq!(status("\"204\""), 204..=204);
-    assert_eq!(status("\"200-204\""), 200..=204);
+    assert_eq!(status("204"), StatusCodes::from(204..=204));
+    assert_eq!(status("\"204\""), StatusCodes::from(204..=204));
+    assert_eq!(status("\"200-204\""), StatusCodes::from(200..=204));
 
     let phi = in_front("[passive]\ndetector = { phi = 12 }");
     assert!((good(&phi).passive.detector.phi - 12.0).abs() < f64::EPSILON);
@@ -307,7 +310,7 @@ fn faults_in_a_service() {
         ("name = \"a\\nb\"", &[(4, 8, "control characters")]),
         ("mark = 3", &[(4, 1, "either an address or a firewall mark")]),
         ("check = \"http\"", &[(4, 9, "a table, such as { … }")]),
-        ("check = { type = \"https\" }", &[(4, 18, "\"ping\", \"connect\" or \"http\"")]),
+        ("check = { type = \"web\" }", &[(4, 18, "\"ping\", \"connect\", \"http\"")]),
         ("check = { typ = \"http\" }", &[(4, 11, "did you mean \"type\"?")]),
         ("check = { path = \"/\" }", &[(4, 11, "\"path\" has no meaning for a check of type \"connect\"")]),
         ("check = { type = \"ping\", port = 1 }", &[(4, 26, "no meaning for a check of type \"ping\"")]),
@@ -732,7 +735,7 @@ fn write_service(text: &mut String, service: &VirtualService) {
     }
     let on_failure = if service.on_failure == OnFailure::Quiesce { "quiesce" } else { "remove" };
     writeln!(text, "fall = {}\nrise = {}\non-failure = {on_failure:?}", service.fall, service.rise).unwrap();
-    let Check { question, interval, timeout, port } = &service.check;
+    let Check { question, interval, timeout, port, via: _ } = &service.check;
     writeln!(text, "[service.check]\ninterval = \"{}\"", format_duration(*interval)).unwrap();
     writeln!(text, "timeout = \"{}\"", format_duration(*timeout)).unwrap();
     if let Some(port) = port {
@@ -741,9 +744,10 @@ fn write_service(text: &mut String, service: &VirtualService) {
     match question {
         Question::Ping => writeln!(text, "type = \"ping\"").unwrap(),
         Question::Connect => writeln!(text, "type = \"connect\"").unwrap(),
-        Question::Http(HttpQuestion { path, host, status, text: wanted }) => {
+        Question::Http(HttpQuestion { pages, .. }) => {
+            let HttpPage { path, host, status, text: wanted, .. } = &pages[0];
             writeln!(text, "type = \"http\"\npath = {path:?}").unwrap();
-            writeln!(text, "status = \"{}-{}\"", status.start(), status.end()).unwrap();
+            writeln!(text, "status = \"{status}\"").unwrap();
             if let Some(host) = host {
                 writeln!(text, "host = {host:?}").unwrap();
             }
@@ -751,6 +755,7 @@ fn write_service(text: &mut String, service: &VirtualService) {
                 writeln!(text, "text = {wanted:?}").unwrap();
             }
         }
+        other => panic!("{other:?} is written in the tests of checks"),
     }
     for server in &service.servers {
         let address = match server.address.port() {
@@ -792,7 +797,9 @@ prop_compose! {
             Just(Question::Connect),
             ("/[a-z0-9%?&=]{0,9}", option::of("[a-z]{1,9}(:[1-9][0-9]{1,3})?"), 200_u16..=399, 0_u16..=200,
              option::of("[ -~äß]{1,9}")).prop_map(|(path, host, low, length, text)| {
-                Question::Http(HttpQuestion { path, host, status: low..=low + length, text })
+                let status = StatusCodes::from(low..=low + length);
+                let page = HttpPage { path, host, status, text, ..HttpPage::default() };
+                Question::Http(HttpQuestion { pages: vec![page], ..HttpQuestion::get("/") })
             }),
         ],
         interval in duration(500..=86_400_000),
@@ -801,7 +808,7 @@ prop_compose! {
     ) -> Check {
         // A check without a port is only for those whose servers have one that speaks TCP.
         let port = if question == Question::Ping { None } else { Some(port) };
-        Check { question, interval, timeout, port }
+        Check { question, interval, timeout, port, via: Via::default() }
     }
 }
 

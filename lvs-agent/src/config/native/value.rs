@@ -52,7 +52,7 @@ pub(super) fn flag(value: &DeValue<'_>) -> Result<bool> {
 }
 
 /// Text in quotes.
-fn text<'a>(value: &'a DeValue<'_>, wanted: &'static str) -> Result<&'a str> {
+pub(super) fn text<'a>(value: &'a DeValue<'_>, wanted: &'static str) -> Result<&'a str> {
     value.as_str().ok_or_else(|| wrong_type(value, wanted))
 }
 
@@ -65,7 +65,7 @@ pub(super) fn word<T: Copy>(value: &DeValue<'_>, known: &[(&'static str, T)]) ->
 }
 
 /// A whole number from `min` to `max`.
-fn whole(value: &DeValue<'_>, min: i64, max: i64, reason: &'static str) -> Result<i64> {
+pub(super) fn whole(value: &DeValue<'_>, min: i64, max: i64, reason: &'static str) -> Result<i64> {
     let Some(integer) = value.as_integer() else {
         return Err(wrong_type(value, "a whole number, without quotes"));
     };

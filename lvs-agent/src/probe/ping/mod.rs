@@ -28,8 +28,8 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 
 use self::packet::{Echo, Heard};
-use super::{FailureReason, LocalFault, Phase, Unreachable};
-use crate::service::AddressFamily;
+use super::{FailureReason, LocalFault, Phase, ProbeTarget, Unreachable, connect::prepare, outcome};
+use crate::{config::Via, service::AddressFamily};
 
 /// What is done when a socket call fails here.
 const DOING: &str = "ping";
@@ -40,23 +40,41 @@ const RECEIVE_BUFFER: usize = 1 << 20;
 /// How long the reader rests after an error, lest one that stays keeps a core busy.
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
 
-/// Pings hosts. Clones share the sockets; the last one closes them and ends their tasks.
+/// Pings hosts, from as many places as checks ask from. Clones share the sockets; the last one closes them and ends
+/// their tasks.
 #[derive(Clone, Debug, Default)]
-pub struct Pinger {
+pub struct Pingers(Arc<Mutex<HashMap<Via, Pinger>>>);
+
+impl Pingers {
+    /// Sends one echo request to the target's host and waits for what comes of it.
+    pub(super) async fn ask(
+        &self,
+        target: ProbeTarget,
+        timeout: Duration,
+    ) -> Result<outcome::Answer, FailureReason> {
+        // The times are the caller's affair, and make no other socket.
+        let via = Via { connect_timeout: None, read_timeout: None, ..target.via };
+        let pinger = self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(via).or_default().clone();
+        pinger.ask(target.address.ip(), &via, timeout).await.map(|()| outcome::Answer::default())
+    }
+}
+
+/// Pings hosts from one place.
+#[derive(Clone, Debug, Default)]
+struct Pinger {
     v4: Arc<OnceCell<EchoSocket>>,
     v6: Arc<OnceCell<EchoSocket>>,
 }
 
 impl Pinger {
-    /// Sends one echo request to `host` and waits for what comes of it.
-    pub(super) async fn ask(&self, host: IpAddr, timeout: Duration) -> Result<(), FailureReason> {
+    async fn ask(&self, host: IpAddr, via: &Via, timeout: Duration) -> Result<(), FailureReason> {
         let family = AddressFamily::from(host);
         let cell = match family {
             AddressFamily::V4 => &self.v4,
             AddressFamily::V6 => &self.v6,
         };
         let socket = cell
-            .get_or_try_init(|| async { EchoSocket::open(family) })
+            .get_or_try_init(|| async { EchoSocket::open(family, via) })
             .await
             .map_err(|error| LocalFault::new("open a raw socket for pings (CAP_NET_RAW)", &error))?;
         let answer = time::timeout(timeout, socket.ask(host)).await;
@@ -78,7 +96,7 @@ struct EchoSocket {
 
 impl EchoSocket {
     /// Opens the socket and starts its task.
-    fn open(family: AddressFamily) -> io::Result<Self> {
+    fn open(family: AddressFamily, via: &Via) -> io::Result<Self> {
         let random = RandomState::new();
         // The low 16 bits of a hash with random keys.
         let identifier = u16::try_from(random.hash_one("identifier") & 0xffff).unwrap_or_default();
@@ -91,6 +109,7 @@ impl EchoSocket {
             AddressFamily::V4 => socket.attach_filter(&filter::for_v4(identifier))?,
             AddressFamily::V6 => socket.attach_filter(&filter::for_v6(identifier))?,
         }
+        prepare(&socket, via)?;
         socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
         // To send and to receive from an address is the same for raw and for UDP sockets, and this type has both.
         let socket = Arc::new(UdpSocket::from_std(socket.into())?);
@@ -280,7 +299,7 @@ mod tests {
 
     /// Whether this test may open raw sockets. If not, a ping is a local fault and says nothing about the server.
     async fn has_permission() -> bool {
-        match Pinger::default().ask(Ipv4Addr::LOCALHOST.into(), LONG).await {
+        match Pinger::default().ask(Ipv4Addr::LOCALHOST.into(), &Via::default(), LONG).await {
             Err(FailureReason::Local(fault)) => {
                 assert_eq!(fault.kind, io::ErrorKind::PermissionDenied, "{fault}");
                 false
@@ -303,10 +322,12 @@ mod tests {
         for number in 0..1000_u16 {
             let [high, low] = number.to_be_bytes();
             let pinger = pinger.clone();
-            pings.spawn(async move { pinger.ask(Ipv4Addr::new(127, 9, high, low).into(), LONG).await });
+            pings.spawn(async move {
+                pinger.ask(Ipv4Addr::new(127, 9, high, low).into(), &Via::default(), LONG).await
+            });
         }
         assert_eq!(pings.join_all().await, vec![Ok(()); 1000]);
-        assert_eq!(pinger.ask(Ipv6Addr::LOCALHOST.into(), LONG).await, Ok(()));
+        assert_eq!(pinger.ask(Ipv6Addr::LOCALHOST.into(), &Via::default(), LONG).await, Ok(()));
         for cell in [pinger.v4, pinger.v6] {
             assert!(cell.get().unwrap().waiters.lock().is_empty());
         }

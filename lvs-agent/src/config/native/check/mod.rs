@@ -1,0 +1,230 @@
+//! A check: what is asked, how often and how long. One file for the keys of each family of types.
+
+mod application;
+mod http;
+mod kind;
+#[cfg(test)]
+mod tests;
+mod values;
+
+use std::{ops::Range, time::Duration};
+
+use humantime::format_duration;
+
+use self::kind::{KINDS, Kind};
+use super::{section::Section, value};
+use crate::{
+    config::{
+        Check, Question, RealServer, Transport, Via,
+        defaults::{CHECK_INTERVAL, CHECK_TIMEOUT},
+        error::{Contradiction, FaultList},
+    },
+    service::{AddressFamily, ServiceKey},
+};
+
+/// Every key that some type of check has, and not all.
+const KEYS: &[&str] = &[
+    "port",
+    "source",
+    "device",
+    "mark",
+    "connect-timeout",
+    "read-timeout",
+    "tls",
+    "tls-name",
+    "tls-verify",
+    "tls-ca",
+    "user",
+    "password",
+    "path",
+    "method",
+    "host",
+    "status",
+    "text",
+    "pattern",
+    "unwanted",
+    "digest",
+    "version",
+    "redirects",
+    "pages",
+    "send",
+    "send-hex",
+    "expect",
+    "reply",
+    "helo",
+    "name",
+    "record",
+    "transport",
+    "secret",
+    "reject-is-alive",
+    "base",
+    "database",
+    "query",
+    "command",
+    "convention",
+    "file",
+];
+
+/// A check that was read, before it is known what services it is for.
+#[derive(Clone)]
+pub(super) struct ReadCheck {
+    check: Check,
+    /// Whether it says what is asked; if not, it is what suits the service.
+    has_type: bool,
+    place: Range<usize>,
+}
+
+impl ReadCheck {
+    /// The check of the service `key` with these servers; notes if it can't be asked there.
+    pub(super) fn resolve(
+        read: Option<Self>,
+        key: &ServiceKey,
+        servers: &[RealServer],
+        faults: &mut FaultList,
+    ) -> Check {
+        let usual = || Self { check: Check::default(), has_type: false, place: 0..0 };
+        let Self { mut check, has_type, place } = read.unwrap_or_else(usual);
+        let has_port = |transport| check.port.is_some() || have_ports(key, servers, transport);
+        if !has_type && !has_port(Transport::Tcp) {
+            check.question = Question::Ping;
+            check.via.connect_timeout = None;
+        } else if let Some(transport) = check.question.transport()
+            && !has_port(transport)
+        {
+            faults
+                .add(place.clone(), Contradiction::CheckWithoutPort { transport, service: key.to_string() });
+        }
+        let other_family = |source| {
+            let of_server = |server: &&RealServer| AddressFamily::from(server.address.ip());
+            servers.iter().find(|server| of_server(server) != AddressFamily::from(source))
+        };
+        if let Some(source) = check.via.source
+            && let Some(server) = other_family(source)
+        {
+            let server = server.address.ip();
+            faults.add(place, Contradiction::OtherSource { source_address: source, server });
+        }
+        check
+    }
+}
+
+/// Whether each of these servers has a port to which the service's clients come by this transport.
+fn have_ports(key: &ServiceKey, servers: &[RealServer], transport: Transport) -> bool {
+    let comes = match key {
+        ServiceKey::Address { protocol, .. } => *protocol == transport.protocol(),
+        ServiceKey::Mark { .. } => true,
+    };
+    comes && servers.iter().all(|server| server.address.port() != 0)
+}
+
+/// Reads the table of a check.
+pub(super) fn read(mut section: Section<'_>, faults: &mut FaultList) -> ReadCheck {
+    // `None`: the type is wrong, and noted; what else is written may be right for the one that was meant.
+    let written = section.has("type");
+    let place = section.span();
+    let read = section.plain("type", faults, |value| value::word(value, KINDS));
+    let kind = if written { read } else { Some(Kind::Connect) };
+    let (interval, timeout) = times(&mut section, faults);
+    let asks = kind.is_none_or(Kind::asks_over_network);
+    let port =
+        if kind.is_none_or(Kind::has_port) { section.plain("port", faults, value::port) } else { None };
+    let via = if asks { via(&mut section, kind, timeout, faults) } else { Via::default() };
+    let question = match kind {
+        Some(kind) => question(kind, &mut section, faults),
+        None => {
+            http::read(&mut section, None, false, faults);
+            // Whatever was meant, it is not to be missing a port as well.
+            Question::Ping
+        }
+    };
+    for key in KEYS {
+        match kind {
+            // What has been read is not there any more.
+            Some(kind) if section.has(key) => section.refuse_for_check(key, kind.name(), faults),
+            Some(_) => {}
+            None => drop(section.drop_key(key)),
+        }
+    }
+    section.finish(faults);
+    let check = Check { question, interval, timeout, port, via };
+    ReadCheck { check, has_type: written, place }
+}
+
+/// The keys of one type, as a question.
+fn question(kind: Kind, section: &mut Section<'_>, faults: &mut FaultList) -> Question {
+    let tls = kind.tls();
+    match kind {
+        Kind::Ping => Question::Ping,
+        Kind::Connect => Question::Connect,
+        Kind::On => Question::On,
+        Kind::Off => Question::Off,
+        Kind::Http | Kind::Https => Question::Http(http::read(section, tls, false, faults)),
+        Kind::HttpProxy => Question::Http(http::read(section, tls, true, faults)),
+        Kind::Tcp => Question::Tcp(application::tcp(section, faults)),
+        Kind::Udp => Question::Udp(application::udp(section, faults)),
+        Kind::Dns => Question::Dns(application::dns(section, faults)),
+        Kind::Radius => Question::Radius(application::radius(section, faults)),
+        Kind::Sip | Kind::Sips => Question::Sip(application::sip(section, tls, faults)),
+        Kind::Ldap | Kind::Ldaps => Question::Ldap(application::ldap(section, tls, faults)),
+        Kind::Mysql | Kind::Postgresql => Question::Sql(application::sql(section, kind, faults)),
+        Kind::Oracle => Question::Oracle(application::oracle(section, faults)),
+        Kind::Command => Question::Command(application::command(section, faults)),
+        Kind::File => Question::File(application::file(section, faults)),
+        Kind::Smtp
+        | Kind::Smtps
+        | Kind::Submission
+        | Kind::Pop3
+        | Kind::Pop3s
+        | Kind::Imap
+        | Kind::Imaps
+        | Kind::Nntp
+        | Kind::Nntps
+        | Kind::Ftp
+        | Kind::Ftps => Question::Greeting(application::greeting(section, kind, faults)),
+    }
+}
+
+/// The interval and the timeout. Where only the interval is written and is below the usual timeout, it is the timeout.
+fn times(section: &mut Section<'_>, faults: &mut FaultList) -> (Duration, Duration) {
+    let written = section.has("interval");
+    let interval = section.plain("interval", faults, value::duration);
+    let interval_is_sure = interval.is_some() || !written;
+    let timeout = section.read("timeout", faults, value::duration);
+    let interval = interval.unwrap_or(CHECK_INTERVAL);
+    let Some(timeout) = timeout else {
+        return (interval, CHECK_TIMEOUT.min(interval));
+    };
+    if interval_is_sure && *timeout.get_ref() > interval {
+        let contradiction = Contradiction::TimeoutAboveInterval {
+            timeout: format_duration(*timeout.get_ref()).to_string(),
+            interval: format_duration(interval).to_string(),
+        };
+        faults.add(timeout.span(), contradiction);
+    }
+    (interval, timeout.into_inner())
+}
+
+/// From where the check is asked, and how long each step may take.
+fn via(section: &mut Section<'_>, kind: Option<Kind>, timeout: Duration, faults: &mut FaultList) -> Via {
+    let mut step = |key| {
+        let limit = section.read(key, faults, value::duration)?;
+        if *limit.get_ref() > timeout {
+            let contradiction = Contradiction::StepAboveTimeout {
+                key,
+                limit: format_duration(*limit.get_ref()).to_string(),
+                timeout: format_duration(timeout).to_string(),
+            };
+            faults.add(limit.span(), contradiction);
+        }
+        Some(limit.into_inner())
+    };
+    let connect_timeout = if kind.is_none_or(Kind::connects) { step("connect-timeout") } else { None };
+    let read_timeout = if kind.is_none_or(Kind::reads) { step("read-timeout") } else { None };
+    Via {
+        source: section.plain("source", faults, values::address),
+        device: section.plain("device", faults, values::device),
+        mark: section.plain("mark", faults, values::mark),
+        connect_timeout,
+        read_timeout,
+    }
+}

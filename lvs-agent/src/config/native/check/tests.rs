@@ -1,0 +1,375 @@
+use std::{fmt::Write as _, path::Path, time::Duration};
+
+use proptest::prelude::*;
+
+use super::{KEYS, KINDS};
+use crate::{
+    config::{
+        BodyDigest, Check, CommandConvention, Config, ConfigError, Database, DeviceName, DnsType,
+        GreetingProtocol, HttpMethod, HttpVersion, Question, StatusCodes, TlsStart, TlsVerify, Transport,
+        native::read,
+    },
+    service::{AddressFamily, ServiceKey},
+};
+
+/// A service by firewall mark, whose clients come to the server's port by every protocol.
+fn config(check: &str) -> Result<Config, ConfigError> {
+    config_of("mark = 1", check, "10.0.0.1:80")
+}
+
+fn config_of(service: &str, check: &str, server: &str) -> Result<Config, ConfigError> {
+    let text = format!(
+        "[[service]]\n{service}\ncheck = {{ {check} }}\n\
+         [[service.server]]\naddress = \"{server}\"\nforward = \"masquerade\"\n"
+    );
+    read(&text, Path::new("lvs.toml"))
+}
+
+fn good(check: &str) -> Check {
+    config(check).unwrap_or_else(|error| panic!("{error}")).services.remove(0).check
+}
+
+/// The faults must be these, each with the column of its place and some of its words.
+fn bad(check: &str, expected: &[(usize, &str)]) {
+    let error = config(check).expect_err(check);
+    let ConfigError::Content(faults) = error else { panic!("{error}") };
+    let told: Vec<_> =
+        faults.first.iter().map(|fault| (fault.place.column, fault.kind.to_string())).collect();
+    assert_eq!(told.len(), expected.len(), "{check}: {told:?}");
+    for ((column, message), (expected_column, words)) in told.iter().zip(expected) {
+        assert!(message.contains(words), "{check}: {message:?} should have {words:?}");
+        assert_eq!(column, expected_column, "{check}: {message}");
+    }
+}
+
+#[test]
+fn where_a_check_comes_from() {
+    let keys = "source = \"192.0.2.9\", device = \"eth1\", mark = 7, connect-timeout = \"100ms\"";
+    let via = good(&format!("type = \"http\", {keys}, read-timeout = \"200ms\", timeout = \"300ms\"")).via;
+    assert_eq!(via.source, Some("192.0.2.9".parse().unwrap()));
+    assert_eq!(via.device, DeviceName::new("eth1"));
+    assert_eq!(via.device.unwrap().as_bytes(), b"eth1");
+    assert_eq!(via.mark, Some(7));
+    assert_eq!(via.connect_timeout, Some(Duration::from_millis(100)));
+    assert_eq!(via.read_timeout, Some(Duration::from_millis(200)));
+
+    let from_six = "type = \"ping\", source = \"2001:db8::1\"";
+    let six = config_of("mark = 1\nfamily = \"ipv6\"", from_six, "2001:db8::9").unwrap();
+    assert_eq!(six.services[0].check.via.source, "2001:db8::1".parse().ok());
+    bad(from_six, &[(9, "can't come from 2001:db8::1 to 10.0.0.1, which has the other IP version")]);
+}
+
+/// Whether a check of this type is accepted in a service and with a server like these.
+#[test]
+fn which_checks_need_a_port() {
+    let tcp = "address = \"192.0.2.1:80\"";
+    let udp = "address = \"192.0.2.1:80\"\nprotocol = \"udp\"";
+    let sctp = "address = \"192.0.2.1:80\"\nprotocol = \"sctp\"";
+    let every_port = "address = \"192.0.2.1\"\npersistent = \"1m\"";
+    let (with_port, without) = ("10.0.0.1:80", "10.0.0.1");
+    let services = [
+        (tcp, with_port),
+        (udp, with_port),
+        (sctp, with_port),
+        ("mark = 1", with_port),
+        ("mark = 1", without),
+        (every_port, without),
+    ];
+    let (over_tcp, over_udp, by_port, anywhere) = (
+        [true, false, false, true, false, false],
+        [false, true, false, true, false, false],
+        "port = 8080, ",
+        [true; 6],
+    );
+    let cases = [
+        ("connect", "", over_tcp),
+        ("http", "", over_tcp),
+        ("https", "", over_tcp),
+        ("http-proxy", "path = \"http://a.example/\"", over_tcp),
+        ("tcp", "", over_tcp),
+        ("smtp", "", over_tcp),
+        ("imaps", "", over_tcp),
+        ("ldap", "", over_tcp),
+        ("mysql", "user = \"u\"", over_tcp),
+        ("oracle", "", over_tcp),
+        ("sips", "", over_tcp),
+        ("sip", "transport = \"tcp\"", over_tcp),
+        ("dns", "name = \"a.example\", transport = \"tcp\"", over_tcp),
+        ("sip", "", over_udp),
+        ("dns", "name = \"a.example\"", over_udp),
+        ("udp", "", over_udp),
+        ("radius", "user = \"u\", secret = \"s\"", over_udp),
+        ("ping", "", anywhere),
+        ("on", "", anywhere),
+        ("off", "", anywhere),
+        ("command", "command = [\"/bin/true\"]", anywhere),
+        ("file", "file = \"/run/w\"", anywhere),
+    ];
+    for (kind, keys, expected) in cases {
+        for ((service, server), accepted) in services.iter().zip(expected) {
+            let keys = if keys.is_empty() { String::new() } else { format!(", {keys}") };
+            let read = config_of(service, &format!("type = \"{kind}\"{keys}"), server);
+            match read {
+                Ok(_) => assert!(accepted, "{kind} in {service}, {server}"),
+                Err(error) => {
+                    let told = error.to_string();
+                    let transport = if expected == over_udp { "UDP" } else { "TCP" };
+                    assert!(!accepted && told.contains(&format!("which {transport} port")), "{kind}: {told}");
+                }
+            }
+            if expected != anywhere {
+                let with_port = format!("{by_port}type = \"{kind}\"{keys}");
+                config_of(service, &with_port, server).unwrap_or_else(|error| panic!("{kind}: {error}"));
+            }
+        }
+    }
+}
+
+/// A type that is misspelt is all that is told of, wherever it stands.
+#[test]
+fn an_unknown_type_needs_no_port() {
+    let error = config_of("address = \"192.0.2.1:80\"\nprotocol = \"udp\"", "type = \"htp\"", "10.0.0.1");
+    let Err(ConfigError::Content(faults)) = error else { panic!("{error:?}") };
+    assert_eq!(faults.first.len(), 1, "{faults}");
+}
+
+#[test]
+fn http() {
+    let http = |keys: &str| match good(&format!("type = \"http\", {keys}")).question {
+        Question::Http(question) => question,
+        other => panic!("{other:?}"),
+    };
+    let question = http("method = \"HEAD\", version = \"1.0\", redirects = 3, status = \"200-299, 304\"");
+    assert_eq!((question.version, question.redirects), (HttpVersion::Http10, 3));
+    assert_eq!(question.pages[0].method, HttpMethod::Head);
+    assert_eq!(question.pages[0].status, StatusCodes::new(vec![200..=299, 304..=304]));
+    assert_eq!(question.tls, None);
+
+    let digest = format!("pattern = \"a+\", unwanted = \"b\", digest = \"md5:{}\"", "0f".repeat(16));
+    let page = http(&digest).pages.remove(0);
+    assert!(page.pattern.unwrap().is_in(b"xaay") && !page.unwanted.unwrap().is_in(b"xaay"));
+    assert_eq!(page.digest, Some(BodyDigest::Md5([0x0f; 16])));
+
+    let pages =
+        http("status = 200, host = \"a\", pages = [{ path = \"/x\" }, { path = \"/y\", status = 204 }]")
+            .pages;
+    let told: Vec<_> = pages.iter().map(|page| (page.path.as_str(), page.status.to_string())).collect();
+    assert_eq!(told, [("/x", "200".to_owned()), ("/y", "204".to_owned())]);
+    assert!(pages.iter().all(|page| page.host.as_deref() == Some("a")));
+
+    let Question::Http(proxy) = good("type = \"http-proxy\", path = \"http://a.example/\"").question else {
+        panic!()
+    };
+    assert!(proxy.proxy && proxy.pages[0].path == "http://a.example/");
+}
+
+#[test]
+fn encryption() {
+    let tls = |keys: &str| match good(keys).question {
+        Question::Http(question) => question.tls,
+        Question::Greeting(question) => question.tls,
+        other => panic!("{other:?}"),
+    };
+    let https = tls("type = \"https\"").unwrap();
+    assert_eq!((https.start, https.name, https.verify), (TlsStart::Direct, None, TlsVerify::No));
+    assert_eq!(tls("type = \"https\", tls = \"none\""), None);
+    assert_eq!(tls("type = \"smtp\""), None);
+    assert_eq!(tls("type = \"imap\", tls = \"starttls\"").unwrap().start, TlsStart::StartTls);
+    let verified = tls("type = \"https\", tls-name = \"a.example\", tls-verify = true").unwrap();
+    assert_eq!((verified.name.as_deref(), verified.verify), (Some("a.example"), TlsVerify::System));
+    let file = tls("type = \"https\", tls-ca = \"/ca.pem\"").unwrap();
+    assert_eq!(file.verify, TlsVerify::File("/ca.pem".into()));
+}
+
+#[test]
+fn other_protocols() {
+    let Question::Tcp(tcp) = good("type = \"tcp\", send = \"a\\r\\n\", expect = \"b\"").question else {
+        panic!()
+    };
+    assert_eq!((&tcp.send[..], tcp.expect.unwrap().source()), (&b"a\r\n"[..], "b"));
+    let Question::Udp(udp) = good("type = \"udp\", send-hex = \"00 fF\"").question else { panic!() };
+    assert_eq!((&udp.send[..], udp.reply), (&[0, 0xff][..], false));
+    let Question::Udp(udp) = good("type = \"udp\", expect = \"x\"").question else { panic!() };
+    assert!(udp.reply);
+    for (kind, protocol) in [
+        ("smtp", GreetingProtocol::Smtp),
+        ("submission", GreetingProtocol::Smtp),
+        ("pop3", GreetingProtocol::Pop3),
+        ("imaps", GreetingProtocol::Imap),
+        ("nntp", GreetingProtocol::Nntp),
+        ("ftps", GreetingProtocol::Ftp),
+    ] {
+        let check = good(&format!("type = \"{kind}\", user = \"u\", password = \"p\""));
+        let Question::Greeting(question) = check.question else { panic!() };
+        assert_eq!(question.protocol, protocol);
+        let login = question.login.unwrap();
+        assert_eq!((login.user.as_str(), login.password.reveal()), ("u", "p"));
+        assert!(!format!("{login:?}").contains("\"p\""), "secrets are not shown");
+    }
+    let dns = "type = \"dns\", name = \"a.example\", record = \"MX\", transport = \"tcp\", expect = \"b\"";
+    let Question::Dns(dns) = good(dns).question else { panic!() };
+    assert_eq!((dns.record, dns.transport, dns.expect.as_deref()), (DnsType::Mx, Transport::Tcp, Some("b")));
+    let radius = "type = \"radius\", user = \"u\", password = \"p\", secret = \"s\", reject-is-alive = true";
+    let Question::Radius(radius) = good(radius).question else { panic!() };
+    assert!(radius.secret.reveal() == "s" && radius.login.password.reveal() == "p" && radius.reject_is_alive);
+    let Question::Sip(sip) = good("type = \"sips\", user = \"u\"").question else { panic!() };
+    assert!(sip.transport == Transport::Tcp && sip.tls.is_some());
+    let Question::Ldap(ldap) = good("type = \"ldap\", base = \"dc=a\", expect = \"x\"").question else {
+        panic!()
+    };
+    assert_eq!((ldap.base.as_deref(), ldap.login), (Some("dc=a"), None));
+    let sql =
+        "type = \"postgresql\", user = \"u\", database = \"d\", query = \"SELECT 1\", tls = \"starttls\"";
+    let Question::Sql(sql) = good(sql).question else { panic!() };
+    assert_eq!((sql.server, sql.query.as_deref()), (Database::Postgresql, Some("SELECT 1")));
+    let Question::Oracle(oracle) = good("type = \"oracle\", database = \"d\"").question else { panic!() };
+    assert_eq!(oracle.service.as_deref(), Some("d"));
+    assert_eq!(good("type = \"on\"").question, Question::On);
+    assert_eq!(good("type = \"off\"").question, Question::Off);
+    assert_eq!(good("type = \"file\", file = \"/run/w\"").question, Question::File("/run/w".into()));
+}
+
+#[test]
+fn a_command_knows_its_service() {
+    let check =
+        good("type = \"command\", command = [\"/bin/check\", \"-x\"], convention = \"keepalived-dynamic\"");
+    let Question::Command(command) = check.question else { panic!() };
+    assert_eq!(command.argv, ["/bin/check", "-x"]);
+    assert_eq!(command.convention, CommandConvention::KeepalivedDynamic);
+    assert_eq!(command.service, Some(ServiceKey::Mark { mark: 1, family: AddressFamily::V4 }));
+}
+
+/// Columns count from `check = { ` on, which is 10 characters.
+#[test]
+fn faults() {
+    let cases: &[(&str, &[(usize, &str)])] = &[
+        ("type = \"dns\"", &[(9, "has no \"name\"")]),
+        ("type = \"dns\", name = \"a..b\"", &[(32, "no name that can be asked for")]),
+        (
+            "type = \"dns\", name = \"a\", record = \"AAA\"",
+            &[(46, "\"AAA\" is unknown; write \"A\", \"AAAA\"")],
+        ),
+        ("type = \"radius\", user = \"u\"", &[(9, "has no \"secret\"")]),
+        ("type = \"mysql\"", &[(9, "has no \"user\"")]),
+        ("type = \"smtp\", password = \"p\"", &[(9, "has no \"user\"")]),
+        ("type = \"smtp\", helo = \"a b\"", &[(33, "spaces")]),
+        ("type = \"smtp\", user = \"u\\r\\nQUIT\"", &[(33, "control characters")]),
+        (
+            "type = \"pop3\", user = \"u\", password = \"hidden\\n\"",
+            &[(49, "\"the secret\" has control characters")],
+        ),
+        ("type = \"pop3\", helo = \"a\"", &[(26, "\"helo\" has no meaning for a check of type \"pop3\"")]),
+        ("type = \"on\", port = 80", &[(24, "\"port\" has no meaning for a check of type \"on\"")]),
+        ("type = \"ping\", connect-timeout = \"1s\"", &[(26, "no meaning for a check of type \"ping\"")]),
+        ("type = \"http\", connect-timeout = \"2s\"", &[(44, "connect-timeout 2s is above the timeout 1s")]),
+        ("type = \"http\", tls-verify = true", &[(26, "no meaning without encryption")]),
+        ("type = \"https\", tls = \"starttls\"", &[(33, "write \"none\" or \"direct\"")]),
+        ("type = \"https\", tls-name = \"a_b c\"", &[(38, "no valid host")]),
+        ("type = \"https\", tls-ca = \"ca.pem\"", &[(36, "no absolute path")]),
+        ("type = \"https\", tls-ca = \"/a\", tls-verify = false", &[(55, "tls-ca has no meaning")]),
+        ("type = \"sip\", tls = \"direct\"", &[(9, "no encryption over UDP")]),
+        ("type = \"sips\", transport = \"udp\"", &[(38, "no encryption over UDP")]),
+        ("type = \"http\", pattern = \"a(\"", &[(36, "is no regular expression: unclosed group")]),
+        ("type = \"http\", pattern = \"\"", &[(36, "matches everything")]),
+        ("type = \"http\", pattern = \"(a{1000}){1000}\"", &[(36, "regular expression")]),
+        ("type = \"http\", method = \"HEAD\", text = \"x\"", &[(35, "HEAD asks for no body")]),
+        ("type = \"http\", method = \"POST\"", &[(35, "\"GET\" or \"HEAD\"")]),
+        ("type = \"http\", redirects = 11", &[(38, "11 is above 10")]),
+        ("type = \"http\", digest = \"md5:00\"", &[(35, "is no digest")]),
+        ("type = \"http\", status = \"200,\"", &[(35, "no range of status codes")]),
+        ("type = \"http\", pages = [{ path = \"x\" }]", &[(44, "does not start with")]),
+        ("type = \"http\", pages = [{ pathe = \"/\" }]", &[(37, "did you mean \"path\"?")]),
+        ("type = \"http-proxy\"", &[(9, "has no \"path\"")]),
+        ("type = \"http-proxy\", path = \"/x\"", &[(39, "no URL")]),
+        ("type = \"tcp\", send = \"a\", send-hex = \"00\"", &[(37, "either text or hexadecimal")]),
+        ("type = \"tcp\", send-hex = \"0\"", &[(36, "no even number")]),
+        ("type = \"udp\", expect = \"a\", reply = false", &[(47, "must be a reply")]),
+        ("type = \"ldap\", expect = \"a\"", &[(35, "write which one as \"base\"")]),
+        ("type = \"command\"", &[(9, "has no \"command\"")]),
+        ("type = \"command\", command = \"/bin/x\"", &[(39, "in brackets")]),
+        ("type = \"command\", command = [\"x\"]", &[(39, "no absolute path")]),
+        ("type = \"command\", command = []", &[(39, "has no program")]),
+        ("type = \"file\", file = \"w\"", &[(33, "no absolute path")]),
+        ("type = \"connect\", source = \"x\"", &[(38, "\"x\" is no address")]),
+        ("type = \"connect\", source = \"0.0.0.0\"", &[(38, "can't be the address of one host")]),
+        ("type = \"connect\", device = \"an-overlong-name\"", &[(38, "longer than 15 bytes")]),
+        ("type = \"connect\", mark = 0", &[(36, "0 is below 1")]),
+        ("type = \"mysql\", user = \"u\", query = \" \"", &[(47, "is empty")]),
+    ];
+    for (check, expected) in cases {
+        bad(check, expected);
+    }
+}
+
+/// Each type takes the keys that are its own; every other key of checks is refused for it by name.
+#[test]
+fn every_key_is_known_or_refused() {
+    for (kind, _) in KINDS {
+        for key in KEYS {
+            let Err(ConfigError::Content(faults)) = config(&format!("type = \"{kind}\", {key} = []")) else {
+                panic!("{kind}: {key} = [] can't be right");
+            };
+            let told = faults.to_string();
+            assert!(!told.contains("unknown key"), "{kind}: {key}: {told}");
+        }
+    }
+}
+
+/// The documentation's examples are right, and it tells of every type and key.
+#[test]
+fn the_documentation_is_whole() {
+    let text = include_str!("../../../../../docs/checks.md");
+    let examples: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("check = { ")).collect();
+    assert_eq!(examples.len(), 2);
+    for example in examples {
+        good(example.trim_end().strip_suffix('}').unwrap());
+    }
+    for word in KINDS.iter().map(|(kind, _)| kind).chain(KEYS) {
+        assert!(text.contains(&format!("`{word}`")), "{word}");
+    }
+}
+
+#[test]
+fn what_settles_a_suspicion() {
+    let confirming = |check: &str| good(check).question.confirming();
+    for check in [
+        "type = \"http\"",
+        "type = \"command\", command = [\"/x\"]",
+        "type = \"dns\", name = \"a\", transport = \"tcp\"",
+    ] {
+        assert_eq!(confirming(check), Question::Connect, "{check}");
+    }
+    for check in [
+        "type = \"ping\"",
+        "type = \"on\"",
+        "type = \"udp\"",
+        "type = \"dns\", name = \"a\"",
+        "type = \"sip\"",
+    ] {
+        assert_eq!(confirming(check), good(check).question, "{check}");
+    }
+}
+
+fn values() -> impl Strategy<Value = String> {
+    prop_oneof![
+        "[ -~]{0,12}".prop_map(|text| format!("{text:?}")),
+        any::<i64>().prop_map(|number| number.to_string()),
+        any::<bool>().prop_map(|flag| flag.to_string()),
+        Just("[\"/bin/true\", \"x\"]".to_owned()),
+        Just("[{ path = \"/\" }]".to_owned()),
+        Just("\"/\"".to_owned()),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn any_keys_are_read(kind in 0..KINDS.len(), keys in proptest::collection::btree_map(0..KEYS.len(), values(), 0..8)) {
+        let mut check = format!("type = \"{}\"", KINDS[kind].0);
+        for (key, value) in keys {
+            write!(check, ", {} = {value}", KEYS[key]).unwrap();
+        }
+        if let Err(error) = config(&check) {
+            assert!(error.to_string().contains("lvs.toml:"));
+        }
+    }
+}

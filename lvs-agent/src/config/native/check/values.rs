@@ -1,0 +1,215 @@
+//! One reader for each kind of value that only checks have.
+
+use std::{net::IpAddr, path::PathBuf};
+
+use hyper::http::uri::Authority;
+use toml::de::DeValue;
+
+use super::value::{self, text};
+use crate::config::{
+    DeviceName, Login, Pattern, Secret, Tls, TlsStart, TlsVerify,
+    error::{Contradiction, FaultList, ValueFault},
+    native::section::Section,
+};
+
+type Result<T> = std::result::Result<T, ValueFault>;
+
+/// The longest text that is sent or searched for.
+pub(super) const MAX_TEXT: usize = 4096;
+/// The longest name or password.
+const MAX_WORD: usize = 200;
+
+/// Text of some length in one line.
+pub(super) fn line(value: &DeValue<'_>) -> Result<String> {
+    let text = text(value, "text in quotes")?;
+    let fault = |problem| Err(ValueFault::Text { text: text.to_owned(), problem });
+    match text {
+        "" => fault("is empty; write some text, or leave it away"),
+        _ if text.chars().any(char::is_control) => fault("has control characters; remove them"),
+        _ if text.len() > MAX_TEXT => fault("is longer than 4096 bytes; shorten it"),
+        _ => Ok(text.to_owned()),
+    }
+}
+
+/// A short text in one line.
+pub(super) fn word(value: &DeValue<'_>) -> Result<String> {
+    let line = line(value)?;
+    if line.len() > MAX_WORD {
+        return Err(ValueFault::Text { text: line, problem: "is longer than 200 bytes; shorten it" });
+    }
+    Ok(line)
+}
+
+/// A short text without spaces.
+pub(super) fn name(value: &DeValue<'_>) -> Result<String> {
+    let word = word(value)?;
+    if word.contains(|c: char| c.is_whitespace() || "<>()\"".contains(c)) {
+        return Err(ValueFault::Text { text: word, problem: "has spaces, brackets or quotes; remove them" });
+    }
+    Ok(word)
+}
+
+/// A secret, which may be empty, and which no message shows.
+pub(super) fn secret(value: &DeValue<'_>) -> Result<Secret> {
+    let text = text(value, "a secret in quotes")?;
+    let fault = |problem| Err(ValueFault::Text { text: "the secret".to_owned(), problem });
+    match text {
+        _ if text.chars().any(char::is_control) => fault("has control characters; remove them"),
+        _ if text.len() > MAX_WORD => fault("is longer than 200 bytes; shorten it"),
+        _ => Ok(Secret::new(text)),
+    }
+}
+
+/// Text that is sent, with whatever line breaks it has.
+pub(super) fn bytes(value: &DeValue<'_>) -> Result<Vec<u8>> {
+    let text = text(value, "text in quotes, such as \"HELLO\\r\\n\"")?;
+    if text.len() > MAX_TEXT {
+        return Err(ValueFault::Text {
+            text: text.to_owned(),
+            problem: "is longer than 4096 bytes; shorten it",
+        });
+    }
+    Ok(text.as_bytes().to_vec())
+}
+
+/// Bytes as hexadecimal digits.
+pub(super) fn hexadecimal(value: &DeValue<'_>) -> Result<Vec<u8>> {
+    let text = text(value, "hexadecimal digits in quotes, such as \"0a ff\"")?;
+    let problem = "is no even number of hexadecimal digits, at most 8192; write them like \"0a ff\"";
+    let fault = || ValueFault::Text { text: text.to_owned(), problem };
+    digits(text).filter(|bytes| bytes.len() <= MAX_TEXT).ok_or_else(fault)
+}
+
+/// The bytes that hexadecimal digits stand for; spaces between them don't count.
+pub(super) fn digits(text: &str) -> Option<Vec<u8>> {
+    let digits: Option<Vec<u8>> = text
+        .chars()
+        .filter(|c| !c.is_whitespace())
+        .map(|c| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok()))
+        .collect();
+    let digits = digits.filter(|digits| digits.len().is_multiple_of(2))?;
+    Some(digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect())
+}
+
+/// A regular expression.
+pub(super) fn pattern(value: &DeValue<'_>) -> Result<Pattern> {
+    let text = text(value, "a regular expression in quotes")?;
+    if text.is_empty() {
+        let problem = "matches everything; write an expression, or leave it away";
+        return Err(ValueFault::Text { text: text.to_owned(), problem });
+    }
+    if text.len() > MAX_TEXT {
+        return Err(ValueFault::Text {
+            text: text.to_owned(),
+            problem: "is longer than 4096 bytes; shorten it",
+        });
+    }
+    Pattern::new(text)
+        .map_err(|error| ValueFault::Pattern { text: text.to_owned(), problem: error.to_string() })
+}
+
+/// An absolute path of a file.
+pub(super) fn path(value: &DeValue<'_>) -> Result<PathBuf> {
+    let text = line(value)?;
+    if !text.starts_with('/') {
+        return Err(ValueFault::Text { text, problem: "is no absolute path; write it from \"/\" on" });
+    }
+    Ok(PathBuf::from(text))
+}
+
+/// The source address of a check.
+pub(super) fn address(value: &DeValue<'_>) -> Result<IpAddr> {
+    let text = text(value, "an address in quotes, such as \"192.0.2.10\"")?;
+    let fault = || ValueFault::Address { text: text.to_owned(), wanted: "address, such as \"192.0.2.10\"" };
+    let ip: IpAddr = text.parse().map_err(|_| fault())?;
+    if ip.is_unspecified() || ip.is_multicast() {
+        return Err(ValueFault::NotUnicast { address: ip.to_string() });
+    }
+    Ok(ip)
+}
+
+/// The device of a check.
+pub(super) fn device(value: &DeValue<'_>) -> Result<DeviceName> {
+    let name = value::device(value)?;
+    let problem = "can't be the name of a network device";
+    DeviceName::new(&name).ok_or(ValueFault::Text { text: name, problem })
+}
+
+/// The firewall mark of a check's packets.
+pub(super) fn mark(value: &DeValue<'_>) -> Result<u32> {
+    value::whole(value, 1, u32::MAX.into(), "").map(|mark| u32::try_from(mark).unwrap_or(u32::MAX))
+}
+
+/// A host, with or without a port, that can stand in a Host header.
+pub(super) fn host(value: &DeValue<'_>) -> Result<String> {
+    let host = text(value, "a host name in quotes, such as \"www.example.org\"")?;
+    let fault = |problem| Err(ValueFault::Text { text: host.to_owned(), problem });
+    match host {
+        "" => fault("is empty; write a host name, or leave it away"),
+        _ if host.contains(['\r', '\n']) => fault("has a line break, which would forge headers; remove it"),
+        _ if host.contains('@') => fault("has a user name in it; write only the host name"),
+        _ if host.parse::<Authority>().is_err() => {
+            fault("is no valid host name; write one like \"www.example.org\"")
+        }
+        _ => Ok(host.to_owned()),
+    }
+}
+
+/// A name that a certificate can be for.
+fn tls_name(value: &DeValue<'_>) -> Result<String> {
+    let host = host(value)?;
+    if rustls::pki_types::ServerName::try_from(host.as_str()).is_err() {
+        let problem = "is no name that a certificate can be for; write one like \"www.example.org\"";
+        return Err(ValueFault::Text { text: host, problem });
+    }
+    Ok(host)
+}
+
+/// The keys of the encryption. `usual` is what the type of the check stands for, `known` what it can be.
+pub(super) fn tls(
+    section: &mut Section<'_>,
+    usual: Option<TlsStart>,
+    known: &[(&'static str, Option<TlsStart>)],
+    faults: &mut FaultList,
+) -> Option<Tls> {
+    let start = section.plain("tls", faults, |value| value::word(value, known)).unwrap_or(usual);
+    let Some(start) = start else {
+        for key in ["tls-name", "tls-verify", "tls-ca"] {
+            if let Some(place) = section.drop_key(key) {
+                faults.add(place, Contradiction::NoTls { key });
+            }
+        }
+        return None;
+    };
+    let name = section.plain("tls-name", faults, tls_name);
+    let verify = section.read("tls-verify", faults, value::flag);
+    let file = section.plain("tls-ca", faults, path);
+    let verify = match (verify, file) {
+        (Some(verify), Some(_)) if !*verify.get_ref() => {
+            faults.add(verify.span(), Contradiction::CaWithoutVerify);
+            TlsVerify::No
+        }
+        (_, Some(file)) => TlsVerify::File(file),
+        (Some(verify), None) if *verify.get_ref() => TlsVerify::System,
+        _ => TlsVerify::No,
+    };
+    Some(Tls { start, name, verify })
+}
+
+/// The keys of a login; `None` if nobody is to log in.
+pub(super) fn login(section: &mut Section<'_>, faults: &mut FaultList) -> Option<Login> {
+    if !section.has("user") && section.has("password") {
+        section.missing("user", "user = \"…\" for the password", faults);
+    }
+    let password = section.plain("password", faults, secret);
+    let user = section.plain("user", faults, word)?;
+    Some(Login { user, password: password.unwrap_or_else(|| Secret::new("")) })
+}
+
+/// The keys of a login that must be there.
+pub(super) fn needed_login(section: &mut Section<'_>, faults: &mut FaultList) -> Login {
+    if !section.has("user") && !section.has("password") {
+        section.missing("user", "user = \"…\" and password = \"…\"", faults);
+    }
+    login(section, faults).unwrap_or_else(|| Login { user: String::new(), password: Secret::new("") })
+}

@@ -1,0 +1,225 @@
+//! A command's exit status, and a file's content.
+
+use std::{
+    io,
+    os::unix::process::ExitStatusExt,
+    path::Path,
+    process::{ExitStatus, Stdio},
+};
+
+use nix::{
+    sys::signal::{Signal, killpg},
+    unistd::Pid,
+};
+use tokio::{
+    fs::OpenOptions,
+    io::AsyncReadExt,
+    process::{Child, Command},
+};
+
+use super::{CommandEnd, FailureReason, LocalFault, Phase, ProbeTarget, outcome::Answer, pace::Run};
+use crate::{
+    config::{CommandConvention, CommandQuestion},
+    service::{ServiceKey, Weight},
+};
+
+/// The longest file that is read.
+const MAX_FILE: u64 = 64;
+
+/// Runs the command. It has a process group of its own, which is killed whole at the deadline, or when the check is
+/// dropped.
+pub(super) async fn ask(run: &Run<'_>, question: &CommandQuestion) -> Result<Answer, FailureReason> {
+    let Some((program, arguments)) = question.argv.split_first() else {
+        let error = io::Error::new(io::ErrorKind::InvalidInput, "no command");
+        return Err(LocalFault::new("run the command", &error).into());
+    };
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.process_group(0);
+    if question.convention == CommandConvention::Ldirectord {
+        command.args(added_arguments(&run.target, question.service));
+    }
+    let child = command.spawn().map_err(|error| LocalFault::new("run the command", &error))?;
+    let mut group = Group(child);
+    let waiting = async {
+        group.0.wait().await.map_err(|error| LocalFault::new("wait for the command", &error).into())
+    };
+    let status = run.pace.whole(Phase::Exit, waiting).await?;
+    judge(status, question.convention)
+}
+
+/// What ldirectord adds: the VIP or the mark, its port (0 for a mark), the server's address and its port.
+fn added_arguments(target: &ProbeTarget, service: Option<ServiceKey>) -> [String; 4] {
+    let (vip, port) = match service {
+        Some(ServiceKey::Address { address, .. }) => (address.ip().to_string(), address.port()),
+        Some(ServiceKey::Mark { mark, .. }) => (mark.to_string(), 0),
+        None => (String::new(), 0),
+    };
+    [vip, port.to_string(), target.address.ip().to_string(), target.address.port().to_string()]
+}
+
+fn judge(status: ExitStatus, convention: CommandConvention) -> Result<Answer, FailureReason> {
+    let end = match (status.code(), status.signal()) {
+        (Some(0), _) => return Ok(Answer::default()),
+        (Some(code @ 2..=255), _) if convention == CommandConvention::KeepalivedDynamic => {
+            let weight = Weight(u16::try_from(code - 2).unwrap_or_default());
+            return Ok(Answer { weight: Some(weight), connect: None });
+        }
+        (Some(code), _) => CommandEnd::Exit(code),
+        (None, signal) => CommandEnd::Signal(signal.unwrap_or_default()),
+    };
+    Err(FailureReason::Command(end))
+}
+
+/// A command and its process group.
+struct Group(Child);
+
+impl Drop for Group {
+    /// Kills the group, unless the command has ended. As long as it wasn't waited for, its number is no one else's.
+    fn drop(&mut self) {
+        let Some(id) = self.0.id().and_then(|id| i32::try_from(id).ok()) else { return };
+        if let Err(error) = killpg(Pid::from_raw(id), Signal::SIGKILL) {
+            tracing::warn!(%error, id, "can't kill a command that took too long");
+        }
+    }
+}
+
+/// Reads a weight from a file. A file that can't be read, or has something else in it, says nothing about the server.
+pub(super) async fn read_weight(run: &Run<'_>, path: &Path) -> Result<Answer, FailureReason> {
+    let reading = async {
+        let weight =
+            weight(path).await.map_err(|error| LocalFault::new("read the file with the weight", &error))?;
+        Ok(Answer { weight: Some(weight), connect: None })
+    };
+    run.pace.whole(Phase::Reply, reading).await
+}
+
+async fn weight(path: &Path) -> io::Result<Weight> {
+    let invalid = |problem: &str| io::Error::new(io::ErrorKind::InvalidData, problem);
+    // Without waiting for a writer, should it be a pipe.
+    let flags = nix::fcntl::OFlag::O_NONBLOCK.bits();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).await?;
+    let mut text = String::new();
+    file.take(MAX_FILE).read_to_string(&mut text).await?;
+    let number = text.trim().parse().map_err(|_| invalid("not a number from 0 to 65535"))?;
+    Ok(Weight(number))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, net::SocketAddr, time::Duration};
+
+    use super::*;
+    use crate::{
+        config::Question,
+        probe::{
+            Ask, Prober,
+            testing::{self, LONG, SHORT, closed_port},
+        },
+        service::Protocol,
+    };
+
+    fn script(text: &str, convention: CommandConvention) -> CommandQuestion {
+        let argv = ["/bin/sh", "-c", text, "name"].map(str::to_owned).to_vec();
+        CommandQuestion { argv, convention, service: None }
+    }
+
+    async fn ask(question: CommandQuestion) -> Result<Option<Weight>, FailureReason> {
+        let target = ProbeTarget::at("10.0.0.1:80".parse().unwrap());
+        let outcome = Prober::new().ask(target, &Question::Command(question), LONG).await;
+        outcome.map(|success| success.weight).map_err(|failure| failure.reason)
+    }
+
+    #[tokio::test]
+    async fn exit_statuses_are_judged() {
+        use CommandConvention::{Keepalived, KeepalivedDynamic, Ldirectord};
+        let failed = |status| Err(FailureReason::Command(CommandEnd::Exit(status)));
+        let cases = [
+            ("exit 0", Ldirectord, Ok(None)),
+            ("exit 1", Ldirectord, failed(1)),
+            ("exit 3", Keepalived, failed(3)),
+            ("exit 0", KeepalivedDynamic, Ok(None)),
+            ("exit 1", KeepalivedDynamic, failed(1)),
+            ("exit 2", KeepalivedDynamic, Ok(Some(Weight(0)))),
+            ("exit 255", KeepalivedDynamic, Ok(Some(Weight(253)))),
+            ("kill -9 $$", KeepalivedDynamic, Err(FailureReason::Command(CommandEnd::Signal(9)))),
+        ];
+        for (text, convention, expected) in cases {
+            assert_eq!(ask(script(text, convention)).await, expected, "{text} {convention:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn arguments_are_those_of_the_convention() {
+        let mark = ServiceKey::Mark { family: crate::service::AddressFamily::V4, mark: 7 };
+        let address = "192.0.2.1:443".parse().unwrap();
+        let service = ServiceKey::Address { protocol: Protocol::Tcp, address };
+        let cases = [
+            (CommandConvention::Ldirectord, Some(service), "192.0.2.1 443 10.0.0.1 80"),
+            (CommandConvention::Ldirectord, Some(mark), "7 0 10.0.0.1 80"),
+            (CommandConvention::Keepalived, Some(service), ""),
+        ];
+        for (convention, service, expected) in cases {
+            let question = script(&format!("test \"$*\" = '{expected}'"), convention);
+            assert_eq!(ask(CommandQuestion { service, ..question }).await, Ok(None), "{expected}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_command_that_cannot_be_run_says_nothing_about_the_server() {
+        let argv = vec!["/nowhere/at/all".to_owned()];
+        let question = CommandQuestion { argv, convention: CommandConvention::Keepalived, service: None };
+        let result = ask(question).await;
+        assert!(matches!(result, Err(FailureReason::Local(_))), "{result:?}");
+    }
+
+    /// The command's own children and grandchildren end with it, though they ignore the gentler signals.
+    #[tokio::test]
+    async fn a_hung_command_is_killed_with_all_its_children() {
+        let directory = tempfile::tempdir().unwrap();
+        let pids = directory.path().join("pids");
+        let text = format!(
+            "trap '' TERM HUP INT; (trap '' TERM; echo $$ >> {0}; sleep 1000) & echo $! >> {0}; sleep 1000",
+            pids.display()
+        );
+        let question = Question::Command(script(&text, CommandConvention::Keepalived));
+        let started = std::time::Instant::now();
+        let result = testing::ask(closed_port(), question, 5 * SHORT).await;
+        assert_eq!(result, Err(FailureReason::TimedOut { phase: Phase::Exit }));
+        assert!(started.elapsed() < LONG / 2, "{:?}", started.elapsed());
+        let pids = fs::read_to_string(&pids).unwrap();
+        assert_eq!(pids.lines().count(), 2, "{pids}");
+        // A killed process is a zombie until its new parent has waited for it.
+        let is_running = |pid: &str| {
+            let status = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            !status.is_empty() && !status.contains(") Z ")
+        };
+        let until = std::time::Instant::now() + LONG;
+        while pids.lines().any(is_running) {
+            assert!(std::time::Instant::now() < until, "still running");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_has_the_weight() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("weight");
+        let ask = async |path: &Path| {
+            let target = ProbeTarget::at(SocketAddr::from(([10, 0, 0, 1], 80)));
+            let outcome = Prober::new().ask(target, &Question::File(path.to_owned()), LONG).await;
+            outcome.map(|success| success.weight).map_err(|failure| failure.reason)
+        };
+        for (content, weight) in [("5\n", 5), ("0", 0), (" 65535 \n", 65535)] {
+            fs::write(&path, content).unwrap();
+            assert_eq!(ask(&path).await, Ok(Some(Weight(weight))), "{content:?}");
+        }
+        for content in ["", "-1", "65536", "x", "1 2"] {
+            fs::write(&path, content).unwrap();
+            assert!(matches!(ask(&path).await, Err(FailureReason::Local(_))), "{content:?}");
+        }
+        for path in [&directory.path().join("none"), directory.path()] {
+            assert!(matches!(ask(path).await, Err(FailureReason::Local(_))));
+        }
+    }
+}

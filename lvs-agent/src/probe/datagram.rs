@@ -1,0 +1,141 @@
+//! UDP: a datagram is sent, and a reply awaited. A closed port is told by ICMP, which a connected socket hears of as
+//! "connection refused".
+
+use std::{io, net::SocketAddr};
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::UdpSocket;
+
+use super::{FailureReason, Phase, connect::prepare, outcome::Answer, pace::Run};
+use crate::config::UdpQuestion;
+
+/// The largest reply that is looked at.
+pub(super) const MAX_REPLY: usize = 4096;
+
+/// A socket for datagrams to the server and from it, and no one else.
+#[derive(Debug)]
+pub(super) struct Datagrams<'a> {
+    run: &'a Run<'a>,
+    socket: UdpSocket,
+}
+
+impl<'a> Datagrams<'a> {
+    pub(super) fn open(run: &'a Run<'a>) -> Result<Self, FailureReason> {
+        let socket = socket(run).map_err(|error| failed(&error))?;
+        Ok(Self { run, socket })
+    }
+
+    /// The address that the server sees.
+    pub(super) fn own_address(&self) -> Result<SocketAddr, FailureReason> {
+        self.socket.local_addr().map_err(|error| failed(&error))
+    }
+
+    pub(super) async fn send(&self, payload: &[u8]) -> Result<(), FailureReason> {
+        self.socket.send(payload).await.map(drop).map_err(|error| failed(&error))
+    }
+
+    /// What `accept` makes of the first datagram that it can use. Others may be late, or forged, and are passed over; if
+    /// no better one comes in time, what was wrong with them is the reason.
+    pub(super) async fn receive<T>(
+        &self,
+        mut accept: impl FnMut(&[u8]) -> Result<T, &'static str>,
+    ) -> Result<T, FailureReason> {
+        let mut buffer = [0; MAX_REPLY];
+        let mut wrong = None;
+        let receiving = async {
+            loop {
+                let length = self.socket.recv(&mut buffer).await.map_err(|error| failed(&error))?;
+                match accept(&buffer[..length]) {
+                    Ok(accepted) => return Ok(accepted),
+                    Err(problem) => wrong = Some(problem),
+                }
+            }
+        };
+        match (self.run.pace.within(Phase::Reply, receiving).await, wrong) {
+            (Err(FailureReason::TimedOut { .. }), Some(problem)) => {
+                Err(FailureReason::Protocol(problem.to_owned()))
+            }
+            (result, _) => result,
+        }
+    }
+}
+
+fn socket(run: &Run<'_>) -> io::Result<UdpSocket> {
+    let address = run.target.address;
+    let kind = Type::DGRAM.nonblocking().cloexec();
+    let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::UDP))?;
+    prepare(&socket, &run.target.via)?;
+    socket.connect(&address.into())?;
+    UdpSocket::from_std(socket.into())
+}
+
+fn failed(error: &io::Error) -> FailureReason {
+    FailureReason::from_io(error, "use a socket for datagrams", Phase::Reply)
+}
+
+/// Sends the datagram. Where no reply is wanted, one that doesn't come is as good as one that does.
+pub(super) async fn ask(run: &Run<'_>, question: &UdpQuestion) -> Result<Answer, FailureReason> {
+    let socket = Datagrams::open(run)?;
+    socket.send(&question.send).await?;
+    let judged = socket.receive(|reply| {
+        let found = question.expect.as_ref().is_none_or(|expect| expect.is_in(reply));
+        Ok((found, reply.len()))
+    });
+    match judged.await {
+        Ok((true, _)) => Ok(Answer::default()),
+        Ok((false, searched)) => Err(FailureReason::TextNotFound { searched, cut: searched == MAX_REPLY }),
+        Err(FailureReason::TimedOut { .. }) if !question.reply => Ok(Answer::default()),
+        Err(reason) => Err(reason),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::{Pattern, Question},
+        probe::testing::{self, FAIR, LONG, SHORT, closed_udp_port, udp_server},
+    };
+
+    fn question(expect: Option<&str>, reply: bool) -> Question {
+        let expect = expect.map(|expect| Pattern::new(expect).unwrap());
+        Question::Udp(UdpQuestion { send: b"ping".to_vec(), expect, reply })
+    }
+
+    #[tokio::test]
+    async fn replies_are_judged() {
+        let echo = udp_server(|payload| Some(payload.to_vec())).await;
+        let mute = udp_server(|_| None).await;
+        let timed_out = Err(FailureReason::TimedOut { phase: Phase::Reply });
+        let cases = [
+            (echo, question(Some("^ping$"), true), Ok(())),
+            (echo, question(None, true), Ok(())),
+            (echo, question(None, false), Ok(())),
+            (
+                echo,
+                question(Some("pong"), true),
+                Err(FailureReason::TextNotFound { searched: 4, cut: false }),
+            ),
+            (mute, question(None, true), timed_out),
+            (mute, question(None, false), Ok(())),
+            (closed_udp_port(), question(None, true), Err(FailureReason::Refused)),
+            (closed_udp_port(), question(None, false), Err(FailureReason::Refused)),
+        ];
+        for (number, (address, question, expected)) in cases.into_iter().enumerate() {
+            assert_eq!(testing::ask(address, question, FAIR).await, expected, "case {number}");
+        }
+    }
+
+    #[tokio::test]
+    async fn strangers_are_not_heard() {
+        let mute = udp_server(|_| None).await;
+        let target = crate::probe::ProbeTarget::at(mute);
+        let tls = crate::probe::TlsClients::default();
+        let run = Run { target, pace: crate::probe::Pace::new(LONG, &target.via), tls: &tls };
+        let socket = Datagrams::open(&run).unwrap();
+        let stranger = UdpSocket::bind(testing::any_port()).await.unwrap();
+        stranger.send_to(b"pong", socket.own_address().unwrap()).await.unwrap();
+        let heard = tokio::time::timeout(SHORT, socket.receive(|reply| Ok(reply.to_vec()))).await;
+        assert!(heard.is_err(), "{heard:?}");
+    }
+}

@@ -1,0 +1,94 @@
+use super::*;
+use crate::{
+    config::{Login, Question, Secret},
+    probe::testing::{self, LONG, Script, scripted},
+};
+
+fn question(protocol: GreetingProtocol, login: bool) -> Question {
+    let login = login.then(|| Login { user: "u".to_owned(), password: Secret::new("p") });
+    Question::Greeting(GreetingQuestion { protocol, tls: None, login, helo: Some("h".to_owned()) })
+}
+
+/// A server that says and wants to hear these lines: `< ` before what it says.
+async fn server(lines: &[&'static str]) -> std::net::SocketAddr {
+    let script = lines.iter().map(|line| match line.strip_prefix("< ") {
+        Some(says) => Script::send(format!("{says}\r\n")),
+        None => Script::Wants(line),
+    });
+    scripted(script.collect()).await
+}
+
+#[tokio::test]
+async fn conversations() {
+    use GreetingProtocol::{Ftp, Imap, Nntp, Pop3, Smtp};
+    let cases: &[(GreetingProtocol, bool, &[&str], &str)] = &[
+        (Smtp, false, &["< 220 hello", "EHLO h\r\n", "< 250-x", "< 250 y", "QUIT"], ""),
+        (Smtp, false, &["< 220-a", "< 220 b", "EHLO", "< 502 what", "HELO h\r\n", "< 250 y"], ""),
+        (Smtp, false, &["< 554 go away"], "554 go away"),
+        (Smtp, false, &["< 421 busy"], "421 busy"),
+        (Smtp, false, &["< 220 hello", "EHLO", "< 421 busy"], "421 busy"),
+        (Smtp, true, &["< 220 a", "EHLO", "< 250 b", "AUTH PLAIN AHUAcA==\r\n", "< 235 in"], ""),
+        (Smtp, true, &["< 220 a", "EHLO", "< 250 b", "AUTH PLAIN", "< 535 out"], "535 out"),
+        (Pop3, false, &["< +OK hello", "QUIT"], ""),
+        (Pop3, false, &["< -ERR busy"], "-ERR busy"),
+        (Pop3, false, &["< +OKAY"], "+OKAY"),
+        (Pop3, true, &["< +OK", "USER u\r\n", "< +OK", "PASS p\r\n", "< +OK in"], ""),
+        (Pop3, true, &["< +OK", "USER u\r\n", "< +OK", "PASS p\r\n", "< -ERR out"], "-ERR out"),
+        (Imap, false, &["< * OK hello", "z LOGOUT"], ""),
+        (Imap, false, &["< * PREAUTH hello"], ""),
+        (Imap, false, &["< * BYE busy"], "* BYE busy"),
+        (Imap, true, &["< * OK a", "b LOGIN \"u\" \"p\"\r\n", "< * CAPABILITY x", "< b OK in"], ""),
+        (Imap, true, &["< * OK a", "b LOGIN", "< b NO out"], "b NO out"),
+        (Nntp, false, &["< 200 hello", "QUIT"], ""),
+        (Nntp, false, &["< 201-no posting", "QUIT"], ""),
+        (Nntp, false, &["< 400 closed"], "400 closed"),
+        (Nntp, true, &["< 200 a", "AUTHINFO USER u\r\n", "< 381 b", "AUTHINFO PASS p\r\n", "< 281 in"], ""),
+        (Nntp, true, &["< 200 a", "AUTHINFO USER u\r\n", "< 281 in"], ""),
+        (Nntp, true, &["< 200 a", "AUTHINFO USER", "< 381 b", "AUTHINFO PASS", "< 481 out"], "481 out"),
+        (Ftp, false, &["< 220-a", "< anything", "< 220-", "< 220 b", "QUIT"], ""),
+        (Ftp, true, &["< 220 a", "USER u\r\n", "< 331 b", "PASS p\r\n", "< 230 in"], ""),
+        (Ftp, true, &["< 220 a", "USER u\r\n", "< 230 in"], ""),
+        (Ftp, true, &["< 220 a", "USER u\r\n", "< 331 b", "PASS p\r\n", "< 530 out"], "530 out"),
+    ];
+    for (protocol, login, lines, wrong) in cases {
+        let result = testing::ask(server(lines).await, question(*protocol, *login), LONG).await;
+        match result {
+            Ok(()) => assert_eq!(*wrong, "", "{protocol:?} {lines:?}"),
+            Err(FailureReason::WrongAnswer { got, .. }) => assert_eq!(got, *wrong, "{protocol:?} {lines:?}"),
+            Err(reason) => panic!("{protocol:?} {lines:?}: {reason}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn failures_that_all_have() {
+    use GreetingProtocol::{Ftp, Imap, Nntp, Pop3, Smtp};
+    for protocol in [Smtp, Pop3, Imap, Nntp, Ftp] {
+        testing::common_failures(&question(protocol, true), Phase::Greeting, true).await;
+    }
+}
+
+#[tokio::test]
+async fn endless_answers_are_bounded() {
+    for line in ["220-x\r\n", testing::LONG_TEXT] {
+        let flood = scripted(vec![Script::send("220-x\r\n"), Script::Flood(line, std::time::Duration::ZERO)]);
+        let result = testing::ask(flood.await, question(GreetingProtocol::Smtp, false), LONG).await;
+        assert!(matches!(result, Err(FailureReason::Protocol(_))), "{line}: {result:?}");
+    }
+}
+
+/// Whoever sits between the director and the server must not be able to answer for it before the encryption.
+#[tokio::test]
+async fn nothing_slips_in_before_the_encryption() {
+    let script = vec![
+        Script::send("* OK hello\r\n"),
+        Script::Wants("a STARTTLS"),
+        Script::send("a OK go on\r\nb OK logged in\r\n"),
+    ];
+    let Question::Greeting(plain) = question(GreetingProtocol::Imap, true) else { unreachable!() };
+    let tls = Some(testing::any_tls(TlsStart::StartTls));
+    let result =
+        testing::ask(scripted(script).await, Question::Greeting(GreetingQuestion { tls, ..plain }), LONG)
+            .await;
+    assert_eq!(result, Err(FailureReason::Protocol("data before the TLS handshake".to_owned())));
+}

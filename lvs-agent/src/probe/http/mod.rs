@@ -1,0 +1,211 @@
+//! HTTP: does the service answer as it should?
+//!
+//! The whole check has one deadline, whatever the server does: it may send its head byte by byte, headers or a body
+//! without end, or anything but HTTP. Memory is bounded by [`MAX_HEAD`] and [`body::MAX_SEARCHED`]. Where nothing is
+//! wanted of the body, it is not waited for.
+
+mod body;
+mod redirect;
+#[cfg(test)]
+mod tests;
+
+use std::{error::Error, io, net::SocketAddr, time::Duration};
+
+use http_body_util::Empty;
+use hyper::{
+    Method, Request, Response, StatusCode, Version,
+    body::{Bytes, Incoming},
+    client::conn::http1,
+    header,
+};
+use hyper_util::rt::TokioIo;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{FailureReason, LocalFault, Phase, outcome::Answer, pace::Run, stream::Stream};
+use crate::config::{HttpMethod, HttpPage, HttpQuestion, HttpVersion};
+
+/// How many bytes the status line and the headers may have together.
+const MAX_HEAD: usize = 64 << 10;
+/// How many headers there may be.
+const MAX_HEADERS: usize = 100;
+/// What the agent calls itself in the servers' logs.
+const USER_AGENT: &str = concat!("lvs-agent/", env!("CARGO_PKG_VERSION"));
+
+/// Asks for each page, and judges it.
+pub(super) async fn ask(run: &Run<'_>, question: &HttpQuestion) -> Result<Answer, FailureReason> {
+    let mut connect = None;
+    for page in &question.pages {
+        let connected = ask_page(run, question, page).await?;
+        connect.get_or_insert(connected);
+    }
+    Ok(Answer { connect, weight: None })
+}
+
+/// Asks for a page, follows its redirects, and judges what comes. Returns when the first connection was made.
+async fn ask_page(
+    run: &Run<'_>,
+    question: &HttpQuestion,
+    page: &HttpPage,
+) -> Result<Duration, FailureReason> {
+    let mut path = page.path.clone();
+    let mut connect = None;
+    for followed in 0_u8.. {
+        let fetched = fetch(run, question, page, &path).await?;
+        let connected = *connect.get_or_insert(fetched.connected);
+        let Some(location) = location(&fetched.response).filter(|_| question.redirects > 0) else {
+            judge(run, page, fetched.response).await?;
+            return Ok(connected);
+        };
+        let status = fetched.response.status().as_u16();
+        let refuse = |problem| FailureReason::Redirect {
+            status,
+            location: location.chars().take(200).collect(),
+            problem,
+        };
+        if followed == question.redirects {
+            return Err(refuse("and no more redirects are followed"));
+        }
+        let host = host(run.target.address, question, page);
+        path = redirect::target(&path, location, &host, run.target.address, question)
+            .ok_or_else(|| refuse("which is not this server"))?;
+    }
+    Err(FailureReason::Protocol("redirects without end".to_owned()))
+}
+
+/// A response, the connection that it comes over, and when that was made.
+struct Fetched {
+    response: Response<Incoming>,
+    connected: Duration,
+    _connection: AbortOnDropHandle<()>,
+}
+
+/// Sends one request, and waits for the head of the response.
+async fn fetch(
+    run: &Run<'_>,
+    question: &HttpQuestion,
+    page: &HttpPage,
+    path: &str,
+) -> Result<Fetched, FailureReason> {
+    let host = host(run.target.address, question, page);
+    let request = request(&host, question, page, path)?;
+    let mut stream = Stream::open(run).await?;
+    let connected = run.pace.elapsed();
+    if let Some(tls) = &question.tls {
+        stream = stream.encrypted(run, tls, page.host.as_deref().map(without_port)).await?;
+    }
+    let (mut sender, connection) = http1::Builder::new()
+        .max_buf_size(MAX_HEAD)
+        .max_headers(MAX_HEADERS)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| failed(&error, Phase::Reply))?;
+    // Ends with this check, however that ends.
+    let address = run.target.address;
+    let connection = AbortOnDropHandle::new(tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::trace!(%address, %error, "the connection of an HTTP check has ended");
+        }
+    }));
+    let response = async { sender.send_request(request).await.map_err(|error| failed(&error, Phase::Reply)) };
+    let response = run.pace.within(Phase::Reply, response).await?;
+    Ok(Fetched { response, connected, _connection: connection })
+}
+
+/// Where a response leads, if it is a redirect.
+fn location(response: &Response<Incoming>) -> Option<&str> {
+    let is_redirect = matches!(
+        response.status(),
+        StatusCode::MOVED_PERMANENTLY
+            | StatusCode::FOUND
+            | StatusCode::SEE_OTHER
+            | StatusCode::TEMPORARY_REDIRECT
+            | StatusCode::PERMANENT_REDIRECT
+    );
+    response.headers().get(header::LOCATION).filter(|_| is_redirect)?.to_str().ok()
+}
+
+/// Whether a response is as it should be.
+async fn judge(run: &Run<'_>, page: &HttpPage, response: Response<Incoming>) -> Result<(), FailureReason> {
+    let got = response.status().as_u16();
+    if !page.status.contains(got) {
+        return Err(FailureReason::WrongStatus { got, wanted: page.status.clone() });
+    }
+    body::judge(run, page, response.into_body()).await
+}
+
+/// The Host header: the server's address if no name is given. The URL that a proxy is asked for has its own.
+fn host(address: SocketAddr, question: &HttpQuestion, page: &HttpPage) -> String {
+    let from_url = || {
+        let url: hyper::Uri = page.path.parse().ok().filter(|_| question.proxy)?;
+        url.authority().map(ToString::to_string)
+    };
+    if let Some(host) = page.host.clone().or_else(from_url) {
+        return host;
+    }
+    let usual_port = if question.tls.is_some() { 443 } else { 80 };
+    match address {
+        SocketAddr::V4(address) if address.port() == usual_port => address.ip().to_string(),
+        SocketAddr::V6(address) if address.port() == usual_port => format!("[{}]", address.ip()),
+        address => address.to_string(),
+    }
+}
+
+/// A host without the port behind it.
+fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    }
+}
+
+/// The request. A fault in it can only be in the question, which says nothing about the server.
+fn request(
+    host: &str,
+    question: &HttpQuestion,
+    page: &HttpPage,
+    path: &str,
+) -> Result<Request<Empty<Bytes>>, FailureReason> {
+    let method = match page.method {
+        HttpMethod::Get => Method::GET,
+        HttpMethod::Head => Method::HEAD,
+    };
+    let version = match question.version {
+        HttpVersion::Http10 => Version::HTTP_10,
+        HttpVersion::Http11 => Version::HTTP_11,
+    };
+    Request::builder()
+        .method(method)
+        .version(version)
+        .uri(path)
+        .header(header::HOST, host)
+        .header(header::USER_AGENT, USER_AGENT)
+        .header(header::ACCEPT, "*/*")
+        .header(header::CONNECTION, "close")
+        .body(Empty::new())
+        .map_err(|error| {
+            LocalFault::new("make the request", &io::Error::new(io::ErrorKind::InvalidInput, error)).into()
+        })
+}
+
+/// What an error of the HTTP library means.
+fn failed(error: &hyper::Error, phase: Phase) -> FailureReason {
+    let io_error = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+    if let Some(io_error) = io_error
+        && (io_error.raw_os_error().is_some()
+            || io_error.kind() == io::ErrorKind::UnexpectedEof
+            || io_error.get_ref().is_some_and(<dyn Error + Send + Sync>::is::<rustls::Error>))
+    {
+        return FailureReason::from_io(io_error, "use the connection", phase);
+    }
+    if error.is_incomplete_message() || error.is_closed() || error.is_canceled() {
+        return FailureReason::Closed { phase };
+    }
+    if error.is_parse_too_large() {
+        return FailureReason::Protocol(format!("more than {MAX_HEAD} bytes or {MAX_HEADERS} headers"));
+    }
+    // The library's own words for what came, with the cause if it knows one.
+    match error.source() {
+        Some(source) => FailureReason::Protocol(format!("{error}: {source}")),
+        None => FailureReason::Protocol(error.to_string()),
+    }
+}

@@ -1,0 +1,341 @@
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    sync::mpsc,
+    time::{self, Instant},
+};
+
+use super::{body::MAX_SEARCHED, *};
+use crate::{
+    config::{BodyDigest, Pattern, Question},
+    probe::testing::{self, LONG, SHORT, closed_port, server, silent_port},
+};
+
+/// Reads a request to its end.
+async fn read_request(stream: &mut TcpStream) -> String {
+    let mut request = Vec::new();
+    while !request.ends_with(b"\r\n\r\n") {
+        request.push(stream.read_u8().await.unwrap());
+    }
+    String::from_utf8(request).unwrap()
+}
+
+/// A server that answers each request with `answer`, and closes.
+async fn answering(answer: impl Into<Vec<u8>>) -> SocketAddr {
+    let answer = Bytes::from(answer.into());
+    server(move |mut stream| {
+        let answer = answer.clone();
+        async move {
+            read_request(&mut stream).await;
+            // The check may have heard enough before the end.
+            if stream.write_all(&answer).await.is_ok() {
+                stream.shutdown().await.unwrap_or_default();
+            }
+        }
+    })
+    .await
+}
+
+/// A server that sends `first`, and then `again` for ever, with a pause each time.
+async fn dripping(first: &'static str, again: impl Into<Bytes>, pause: Duration) -> SocketAddr {
+    let again = again.into();
+    server(move |mut stream| {
+        let again = again.clone();
+        async move {
+            read_request(&mut stream).await;
+            let mut sent = stream.write_all(first.as_bytes()).await;
+            while sent.is_ok() {
+                time::sleep(pause).await;
+                sent = stream.write_all(&again).await;
+            }
+        }
+    })
+    .await
+}
+
+fn question(text: Option<&str>) -> HttpQuestion {
+    with_page(|page| page.text = text.map(str::to_owned))
+}
+
+/// A question for a page that is changed like this.
+fn with_page(change: impl FnOnce(&mut HttpPage)) -> HttpQuestion {
+    let mut question = HttpQuestion::get("/health?full=1");
+    question.pages[0].status = (200..=299).into();
+    change(&mut question.pages[0]);
+    question
+}
+
+async fn ask(address: SocketAddr, question: HttpQuestion, timeout: Duration) -> Result<(), FailureReason> {
+    testing::ask(address, Question::Http(question), timeout).await
+}
+
+async fn page(address: SocketAddr, text: Option<&str>, timeout: Duration) -> Result<(), FailureReason> {
+    ask(address, question(text), timeout).await
+}
+
+#[tokio::test]
+async fn the_request_is_whole() {
+    let (sender, mut requests) = mpsc::channel(1);
+    let address = server(move |mut stream| {
+        let sender = sender.clone();
+        async move {
+            sender.send(read_request(&mut stream).await).await.unwrap();
+        }
+    })
+    .await;
+    let closed = Err(FailureReason::Closed { phase: Phase::Reply });
+    assert_eq!(page(address, None, LONG).await, closed);
+    let request = requests.recv().await.unwrap();
+    let (line, headers) = request.split_once("\r\n").unwrap();
+    assert_eq!(line, "GET /health?full=1 HTTP/1.1");
+    assert!(headers.contains(&format!("host: {address}\r\n")), "{headers}");
+    assert!(headers.contains("connection: close\r\n"), "{headers}");
+
+    let named = with_page(|page| page.host = Some("www.example.org:81".to_owned()));
+    assert_eq!(ask(address, named, LONG).await, closed);
+    assert!(requests.recv().await.unwrap().contains("host: www.example.org:81\r\n"));
+}
+
+#[test]
+fn the_host_header_without_a_name() {
+    let cases = [
+        ("10.0.0.1:80", "10.0.0.1"),
+        ("10.0.0.1:81", "10.0.0.1:81"),
+        ("[2001:db8::1]:80", "[2001:db8::1]"),
+        ("[2001:db8::1]:81", "[2001:db8::1]:81"),
+    ];
+    for (address, host) in cases {
+        let question = question(None);
+        assert_eq!(super::host(address.parse().unwrap(), &question, &question.pages[0]), host);
+    }
+}
+
+#[test]
+fn a_question_that_cannot_be_asked_says_nothing_about_the_server() {
+    let question = question(None);
+    for (host, path) in [
+        ("a", "/a b"),
+        (
+            "a", "/
+x: y",
+        ),
+        (
+            "a
+x: y", "/",
+        ),
+    ] {
+        let reason = request(host, &question, &question.pages[0], path).unwrap_err();
+        assert!(matches!(reason, FailureReason::Local(_)), "{host:?} {path:?}: {reason}");
+    }
+}
+
+/// What answers are worth where "ok" is wanted with a status from 200 to 299.
+#[tokio::test]
+async fn answers_are_judged() {
+    let not_found = |searched, cut| Err(FailureReason::TextNotFound { searched, cut });
+    let wrong = |got| Err(FailureReason::WrongStatus { got, wanted: (200..=299).into() });
+    let body = |phase| Err(FailureReason::Closed { phase });
+    let cases: Vec<(&str, Result<(), FailureReason>)> = vec![
+        ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", Ok(())),
+        ("HTTP/1.0 200 OK\r\n\r\nall ok here", Ok(())),
+        ("HTTP/1.1 299 -\r\nTransfer-Encoding: chunked\r\n\r\n1\r\no\r\n1\r\nk\r\n0\r\n\r\n", Ok(())),
+        ("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", Ok(())),
+        // The rest of the body never comes, and is not waited for.
+        ("HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nok", Ok(())),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nko", not_found(2, false)),
+        ("HTTP/1.1 204 No Content\r\n\r\n", not_found(0, false)),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\no", body(Phase::Body)),
+        ("HTTP/1.1 500 Oh\r\nContent-Length: 2\r\n\r\nok", wrong(500)),
+        ("HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Length: 0\r\n\r\n", wrong(302)),
+        ("", body(Phase::Reply)),
+        ("HTTP/1.1 200 OK\r\n", body(Phase::Reply)),
+    ];
+    for (answer, expected) in cases {
+        let address = answering(answer).await;
+        assert_eq!(page(address, Some("ok"), LONG).await, expected, "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn where_no_text_is_wanted_the_body_is_not_waited_for() {
+    let address = dripping("HTTP/1.1 200 OK\r\n\r\n", "x", SHORT).await;
+    assert_eq!(page(address, None, LONG).await, Ok(()));
+}
+
+#[tokio::test]
+async fn what_is_no_http_violates_the_protocol() {
+    let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "a: b\r\n".repeat(MAX_HEADERS + 1));
+    let long = format!("HTTP/1.1 200 OK\r\na: {}\r\n\r\n", "b".repeat(2 * MAX_HEAD));
+    let cases = [
+        "SSH-2.0-OpenSSH_9.6\r\n",
+        "HTTP/1.1 abc OK\r\n\r\n",
+        "\0\u{1}\u{2}\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nok",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nok\r\n",
+        &many,
+        &long,
+    ];
+    for answer in cases {
+        let address = answering(answer).await;
+        let result = page(address, Some("ok"), LONG).await;
+        let start: String = answer.chars().take(60).collect();
+        assert!(matches!(result, Err(FailureReason::Protocol(_))), "{start:?}: {result:?}");
+    }
+}
+
+#[tokio::test]
+async fn bodies_are_searched_to_the_bound_and_no_further() {
+    let with_text_at = |at: usize| {
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", at + 6);
+        [head.as_bytes(), &vec![b'n'; at], b"needle"].concat()
+    };
+    let within = answering(with_text_at(MAX_SEARCHED - 6)).await;
+    assert_eq!(page(within, Some("needle"), LONG).await, Ok(()));
+    let across = answering(with_text_at(MAX_SEARCHED - 5)).await;
+    let cut = Err(FailureReason::TextNotFound { searched: MAX_SEARCHED, cut: true });
+    assert_eq!(page(across, Some("needle"), LONG).await, cut);
+    let endless = dripping("HTTP/1.1 200 OK\r\n\r\n", vec![b'n'; 5000], Duration::ZERO).await;
+    assert_eq!(page(endless, Some("needle"), LONG).await, cut);
+}
+
+#[tokio::test]
+async fn whatever_is_sent_there_is_one_deadline() {
+    let pause = Duration::from_millis(1);
+    let cases = [
+        (dripping("", "", pause).await, Phase::Reply),
+        (dripping("HTTP/1.1 ", "2", SHORT * 10).await, Phase::Reply),
+        (dripping("HTTP/1.1 200 OK\r\na: ", "b", pause).await, Phase::Reply),
+        (dripping("HTTP/1.1 200 OK\r\n", "a: b\r\n", 5 * pause).await, Phase::Reply),
+        (dripping("", "HTTP/1.1 100 Continue\r\n\r\n", Duration::ZERO).await, Phase::Reply),
+        (dripping("HTTP/1.1 200 OK\r\n\r\n", "n", pause).await, Phase::Body),
+        (dripping("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", "", pause).await, Phase::Body),
+    ];
+    for (number, (address, phase)) in cases.into_iter().enumerate() {
+        let started = Instant::now();
+        let result = page(address, Some("ok"), SHORT).await;
+        assert_eq!(result, Err(FailureReason::TimedOut { phase }), "case {number}");
+        assert!(started.elapsed() >= SHORT && started.elapsed() < LONG, "case {number}");
+    }
+}
+
+#[tokio::test]
+async fn failures_of_the_connection() {
+    assert_eq!(page(closed_port(), None, LONG).await, Err(FailureReason::Refused));
+    let silent = silent_port().await;
+    let timed_out = Err(FailureReason::TimedOut { phase: Phase::Connect });
+    assert_eq!(page(silent.address, None, SHORT).await, timed_out);
+    // A listener that never accepts: the kernel completes the handshake, the hung process never answers.
+    let hung = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let timed_out = Err(FailureReason::TimedOut { phase: Phase::Reply });
+    assert_eq!(page(hung.local_addr().unwrap(), None, SHORT).await, timed_out);
+    // Unread data makes the close a RST.
+    let resetting = server(|mut stream| async move {
+        stream.read_u8().await.unwrap();
+    })
+    .await;
+    assert_eq!(page(resetting, None, LONG).await, Err(FailureReason::Reset));
+}
+
+/// A server with a page for each path: what it answers after the request line.
+async fn site(pages: &'static [(&'static str, &'static str)]) -> SocketAddr {
+    server(move |mut stream| async move {
+        let request = read_request(&mut stream).await;
+        let line = request.lines().next().unwrap_or_default();
+        let page = pages.iter().find(|(start, _)| line.starts_with(start));
+        let answer = page.map_or("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", |(_, answer)| answer);
+        if stream.write_all(answer.as_bytes()).await.is_ok() {
+            stream.shutdown().await.unwrap_or_default();
+        }
+    })
+    .await
+}
+
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
+
+#[tokio::test]
+async fn bodies_are_judged() {
+    let pattern = |text| Some(Pattern::new(text).unwrap());
+    let address = site(&[("GET /health?full=1 HTTP/1.1", OK)]).await;
+    let md5 = |first| {
+        let mut digest = *b"\x5d\x41\x40\x2a\xbc\x4b\x2a\x76\xb9\x71\x9d\x91\x10\x17\xc5\x92";
+        digest[0] = first;
+        Some(BodyDigest::Md5(digest))
+    };
+    let not_found = Err(FailureReason::TextNotFound { searched: 5, cut: false });
+    let cases = [
+        (with_page(|page| page.pattern = pattern("^h.l+o$")), Ok(())),
+        (with_page(|page| page.pattern = pattern("world")), not_found.clone()),
+        (with_page(|page| page.unwanted = pattern("error")), Ok(())),
+        (with_page(|page| page.unwanted = pattern("h")), Err(FailureReason::UnwantedText { searched: 5 })),
+        (with_page(|page| page.digest = md5(0x5d)), Ok(())),
+        (with_page(|page| (page.text, page.unwanted) = (Some("x".to_owned()), pattern("error"))), not_found),
+    ];
+    for (question, expected) in cases {
+        assert_eq!(ask(address, question.clone(), LONG).await, expected, "{question:?}");
+    }
+    let result = ask(address, with_page(|page| page.digest = md5(0)), LONG).await;
+    let Err(FailureReason::WrongDigest { got, wanted }) = result else { panic!("{result:?}") };
+    assert_eq!(got, "5d41402abc4b2a76b9719d911017c592");
+    assert_eq!(wanted, "0041402abc4b2a76b9719d911017c592");
+    let wrong = with_page(|page| page.digest = Some(BodyDigest::Sha256([0; 32])));
+    let result = ask(address, wrong, LONG).await;
+    let Err(FailureReason::WrongDigest { got, .. }) = result else { panic!("{result:?}") };
+    assert_eq!(got, "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824");
+}
+
+#[tokio::test]
+async fn bodies_are_digested_to_a_bound() {
+    let endless = dripping("HTTP/1.1 200 OK\r\n\r\n", vec![b'n'; 1 << 20], Duration::ZERO).await;
+    let question = with_page(|page| page.digest = Some(BodyDigest::Sha256([0; 32])));
+    let result = ask(endless, question, LONG).await;
+    assert!(matches!(result, Err(FailureReason::Protocol(_))), "{result:?}");
+}
+
+#[tokio::test]
+async fn methods_versions_and_pages() {
+    let address = site(&[
+        ("HEAD /health?full=1 HTTP/1.1", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"),
+        ("GET /old HTTP/1.0", OK),
+        ("GET /a HTTP/1.1", OK),
+        ("GET http://other.example/x HTTP/1.1", OK),
+    ])
+    .await;
+    let head = with_page(|page| page.method = HttpMethod::Head);
+    assert_eq!(ask(address, head, LONG).await, Ok(()));
+    let old = HttpQuestion { version: HttpVersion::Http10, ..HttpQuestion::get("/old") };
+    assert_eq!(ask(address, old, LONG).await, Ok(()));
+    let mut two = HttpQuestion::get("/a");
+    two.pages.push(HttpPage { path: "/b".to_owned(), ..HttpPage::default() });
+    let wrong = Err(FailureReason::WrongStatus { got: 404, wanted: (200..=399).into() });
+    assert_eq!(ask(address, two, LONG).await, wrong, "the second page is not there");
+    let proxy = HttpQuestion { proxy: true, ..HttpQuestion::get("http://other.example/x") };
+    assert_eq!(ask(address, proxy, LONG).await, Ok(()));
+}
+
+#[tokio::test]
+async fn redirects_are_followed_on_the_same_server() {
+    let address = site(&[
+        ("GET /a ", "HTTP/1.1 302 Found\r\nLocation: /b\r\nContent-Length: 0\r\n\r\n"),
+        ("GET /b ", "HTTP/1.1 301 Moved\r\nLocation: c?x\r\nContent-Length: 0\r\n\r\n"),
+        ("GET /c?x ", OK),
+        ("GET /loop ", "HTTP/1.1 302 Found\r\nLocation: /loop\r\nContent-Length: 0\r\n\r\n"),
+        ("GET /out ", "HTTP/1.1 302 Found\r\nLocation: http://192.0.2.9/\r\nContent-Length: 0\r\n\r\n"),
+    ])
+    .await;
+    let question = |path, redirects| {
+        let mut question = HttpQuestion { redirects, ..HttpQuestion::get(path) };
+        question.pages[0].status = (200..=299).into();
+        question
+    };
+    let refused = |status, location: &str, problem| {
+        Err(FailureReason::Redirect { status, location: location.to_owned(), problem })
+    };
+    assert_eq!(ask(address, question("/a", 2), LONG).await, Ok(()));
+    let wrong = Err(FailureReason::WrongStatus { got: 302, wanted: (200..=299).into() });
+    assert_eq!(ask(address, question("/a", 0), LONG).await, wrong);
+    let many = "and no more redirects are followed";
+    assert_eq!(ask(address, question("/a", 1), LONG).await, refused(301, "c?x", many));
+    assert_eq!(ask(address, question("/loop", 10), LONG).await, refused(302, "/loop", many));
+    let out = refused(302, "http://192.0.2.9/", "which is not this server");
+    assert_eq!(ask(address, question("/out", 10), LONG).await, out);
+}

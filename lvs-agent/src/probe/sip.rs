@@ -1,0 +1,160 @@
+//! SIP OPTIONS (RFC 3261, 11): what a server can do, which is only asked to hear it answer.
+
+use std::net::SocketAddr;
+
+use memchr::memmem;
+
+use super::{FailureReason, Phase, datagram::Datagrams, outcome::Answer, pace::Run, random, talk::Talk};
+use crate::config::{SipQuestion, Transport};
+
+/// How many lines a response's head may have.
+const MAX_LINES: usize = 100;
+/// How many responses may come before the final one.
+const MAX_PROVISIONAL: usize = 20;
+
+/// Asks, and waits for the final response.
+pub(super) async fn ask(run: &Run<'_>, question: &SipQuestion) -> Result<Answer, FailureReason> {
+    match question.transport {
+        Transport::Udp => over_udp(run, question).await,
+        Transport::Tcp => over_tcp(run, question).await,
+    }
+}
+
+async fn over_udp(run: &Run<'_>, question: &SipQuestion) -> Result<Answer, FailureReason> {
+    let socket = Datagrams::open(run)?;
+    let id = format!("{:016x}", random::number());
+    socket.send(&request(run.target.address, socket.own_address()?, question, "UDP", &id)).await?;
+    let line = socket.receive(|reply| {
+        let (line, _) = reply.split_at(reply.iter().position(|byte| *byte == b'\r').unwrap_or(reply.len()));
+        match status(line) {
+            None => Err("a reply that is no SIP"),
+            Some(_) if memmem::find(reply, id.as_bytes()).is_none() => Err("a reply to another request"),
+            Some(100..=199) => Err("only a provisional response"),
+            Some(_) => Ok(line.to_vec()),
+        }
+    });
+    judge(&line.await?)?;
+    Ok(Answer::default())
+}
+
+async fn over_tcp(run: &Run<'_>, question: &SipQuestion) -> Result<Answer, FailureReason> {
+    let mut talk = Talk::open(run, question.tls.as_ref()).await?;
+    let answer = Answer::connected(talk.connect_time());
+    let id = format!("{:016x}", random::number());
+    let transport = if question.tls.is_some() { "TLS" } else { "TCP" };
+    let request = request(run.target.address, talk.own_address()?, question, transport, &id);
+    talk.send(request, Phase::Reply).await?;
+    for _ in 0..MAX_PROVISIONAL {
+        let line = talk.line(Phase::Reply).await?;
+        if !matches!(status(&line), Some(100..=199)) {
+            return judge(&line).map(|()| answer);
+        }
+        skip_head(&mut talk).await?;
+    }
+    Err(FailureReason::Protocol("only provisional responses".to_owned()))
+}
+
+/// Reads to the empty line. Provisional responses to OPTIONS have no body.
+async fn skip_head(talk: &mut Talk<'_>) -> Result<(), FailureReason> {
+    for _ in 0..MAX_LINES {
+        if talk.line(Phase::Reply).await?.is_empty() {
+            return Ok(());
+        }
+    }
+    Err(FailureReason::Protocol(format!("more than {MAX_LINES} lines")))
+}
+
+/// The status code of a status line.
+fn status(line: &[u8]) -> Option<u16> {
+    let code = line.strip_prefix(b"SIP/2.0 ")?.get(..3)?;
+    std::str::from_utf8(code).ok()?.parse().ok().filter(|code| (100..=699).contains(code))
+}
+
+fn judge(line: &[u8]) -> Result<(), FailureReason> {
+    match status(line) {
+        Some(200..=299) => Ok(()),
+        _ => Err(FailureReason::wrong_answer(line, "SIP/2.0 200")),
+    }
+}
+
+fn request(
+    server: SocketAddr,
+    own: SocketAddr,
+    question: &SipQuestion,
+    transport: &str,
+    id: &str,
+) -> Vec<u8> {
+    let uri = match &question.user {
+        Some(user) => format!("sip:{user}@{server}"),
+        None => format!("sip:{server}"),
+    };
+    let lines = [
+        format!("OPTIONS {uri} SIP/2.0"),
+        format!("Via: SIP/2.0/{transport} {own};branch=z9hG4bK{id};rport"),
+        "Max-Forwards: 70".to_owned(),
+        format!("From: <sip:lvs-agent@{own}>;tag={id}"),
+        format!("To: <{uri}>"),
+        format!("Call-ID: {id}"),
+        "CSeq: 1 OPTIONS".to_owned(),
+        format!("Contact: <sip:lvs-agent@{own}>"),
+        "Accept: application/sdp".to_owned(),
+        "Content-Length: 0".to_owned(),
+        "\r\n".to_owned(),
+    ];
+    lines.join("\r\n").into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::Question,
+        probe::testing::{self, FAIR, LONG, Script, closed_udp_port, scripted, udp_server},
+    };
+
+    fn question(transport: Transport) -> Question {
+        Question::Sip(SipQuestion { user: Some("u".to_owned()), transport, tls: None })
+    }
+
+    /// A response with the request's Call-ID.
+    fn respond(status: &str, request: &[u8]) -> Vec<u8> {
+        let request = String::from_utf8(request.to_vec()).unwrap();
+        assert!(request.starts_with("OPTIONS sip:u@127.0.0.1:"), "{request}");
+        let id = request.lines().find(|line| line.starts_with("Call-ID")).unwrap();
+        format!("SIP/2.0 {status}\r\n{id}\r\n\r\n").into_bytes()
+    }
+
+    #[tokio::test]
+    async fn over_udp_replies_are_judged() {
+        let ok = udp_server(|request| Some(respond("200 OK", request))).await;
+        assert_eq!(testing::ask(ok, question(Transport::Udp), LONG).await, Ok(()));
+        let busy = udp_server(|request| Some(respond("503 Busy", request))).await;
+        let wrong = Err(FailureReason::wrong_answer("SIP/2.0 503 Busy", "SIP/2.0 200"));
+        assert_eq!(testing::ask(busy, question(Transport::Udp), LONG).await, wrong);
+        let other = udp_server(|_| Some(b"SIP/2.0 200 OK\r\nCall-ID: other\r\n\r\n".to_vec())).await;
+        let result = testing::ask(other, question(Transport::Udp), FAIR).await;
+        assert_eq!(result, Err(FailureReason::Protocol("a reply to another request".to_owned())));
+        let garbage = udp_server(|_| Some(b"\0\x01".to_vec())).await;
+        let result = testing::ask(garbage, question(Transport::Udp), FAIR).await;
+        assert_eq!(result, Err(FailureReason::Protocol("a reply that is no SIP".to_owned())));
+        let mute = udp_server(|_| None).await;
+        let result = testing::ask(mute, question(Transport::Udp), FAIR).await;
+        assert_eq!(result, Err(FailureReason::TimedOut { phase: Phase::Reply }));
+        let result = testing::ask(closed_udp_port(), question(Transport::Udp), LONG).await;
+        assert_eq!(result, Err(FailureReason::Refused));
+    }
+
+    #[tokio::test]
+    async fn over_tcp_the_final_response_counts() {
+        let trying = "SIP/2.0 100 Trying\r\nCSeq: 1 OPTIONS\r\n\r\n";
+        for (last, expected) in [
+            ("SIP/2.0 200 OK\r\n\r\n", Ok(())),
+            ("SIP/2.0 404 No\r\n\r\n", Err(FailureReason::wrong_answer("SIP/2.0 404 No", "SIP/2.0 200"))),
+        ] {
+            let address =
+                scripted(vec![Script::Wants("OPTIONS"), Script::send(trying), Script::send(last)]).await;
+            assert_eq!(testing::ask(address, question(Transport::Tcp), LONG).await, expected);
+        }
+        testing::common_failures(&question(Transport::Tcp), Phase::Reply, true).await;
+    }
+}

@@ -1,0 +1,47 @@
+use crate::{
+    bad, good,
+    server::{Server, free_port},
+};
+
+#[tokio::test]
+async fn ldap() {
+    let (port, tls) = (free_port(), free_port());
+    let config = r#"
+include /etc/ldap/schema/core.schema
+modulepath /usr/lib/ldap
+moduleload back_mdb
+pidfile /run/slapd.pid
+TLSCertificateFile /run/data/cert.pem
+TLSCertificateKeyFile /run/data/key.pem
+TLSCACertificateFile /run/data/ca.pem
+database mdb
+suffix "dc=example,dc=org"
+rootdn "cn=admin,dc=example,dc=org"
+rootpw secret
+directory /run/ldap
+"#;
+    let entries =
+        "dn: dc=example,dc=org\nobjectClass: dcObject\nobjectClass: organization\ndc: example\no: Example\n";
+    let script = format!(
+        "mkdir /run/ldap; slapadd -f $files/slapd.conf -l $files/entries.ldif\n\
+         exec slapd -d 0 -f $files/slapd.conf -h 'ldap://127.0.0.1:{port} ldaps://127.0.0.1:{tls}'"
+    );
+    let files = [("slapd.conf", config.to_owned()), ("entries.ldif", entries.to_owned())];
+    let Some(server) = Server::start(&files, &script) else { return };
+    let server = server.listening(tls);
+    let login = "user = \"cn=admin,dc=example,dc=org\", password = \"secret\"";
+    let base = "base = \"dc=example,dc=org\"";
+    let ca =
+        format!("tls-name = \"www.example.org\", tls-ca = \"{}\"", server.files().join("ca.pem").display());
+    good(port, "type = \"ldap\"").await;
+    good(port, &format!("type = \"ldap\", {base}")).await;
+    good(port, &format!("type = \"ldap\", {login}, {base}, expect = \"Exam.le\"")).await;
+    good(port, &format!("type = \"ldap\", tls = \"starttls\", {login}, {ca}")).await;
+    good(tls, &format!("type = \"ldaps\", {login}, {base}")).await;
+    good(tls, &format!("type = \"ldaps\", {ca}")).await;
+    bad(port, "type = \"ldap\", user = \"cn=admin,dc=example,dc=org\", password = \"x\"", "result 49").await;
+    bad(port, "type = \"ldap\", base = \"dc=none,dc=org\"", "result 32").await;
+    bad(port, &format!("type = \"ldap\", {base}, expect = \"Other\""), "text not found").await;
+    bad(tls, "type = \"ldaps\", tls-verify = true, tls-name = \"www.example.org\"", "certificate").await;
+    bad(port, "type = \"ldaps\", connect-timeout = \"1s\"", "").await;
+}

@@ -1,0 +1,114 @@
+//! What many checks cost. Not run by itself, as it needs an optimised build and a machine that does nothing else:
+//! `cargo test --release --package lvs-tests --test checks load -- --ignored --nocapture --test-threads=1`.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use lvs_agent::{
+    config::Check,
+    probe::{BaselineCheck, CheckId, ProbeTarget, Prober, Scheduler, Verdict},
+};
+use lvs_tests::say;
+use nix::sys::{
+    resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit},
+    time::TimeValLike,
+};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::{check, http::nginx, server::free_port};
+
+/// How long the checks run before it counts, and then while it does.
+const WARM_UP: Duration = Duration::from_secs(3);
+const MEASURED: Duration = Duration::from_secs(10);
+
+/// Processor time of this process.
+fn cpu() -> Duration {
+    let usage = getrusage(UsageWho::RUSAGE_SELF).expect("it is ours");
+    let microseconds = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
+    Duration::from_micros(microseconds.cast_unsigned())
+}
+
+/// A line of `/proc/self/status`, in KiB.
+fn memory(name: &str) -> u64 {
+    let status = fs::read_to_string("/proc/self/status").expect("it is there");
+    let line = status.lines().find(|line| line.starts_with(name)).expect("it is there");
+    line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number")
+}
+
+/// Runs `count` checks each second, of as many addresses on loopback. The share of a core that it takes.
+async fn run(what: &str, count: u32, port: u16, check: &Check) -> f64 {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).expect("there is a limit");
+    setrlimit(Resource::RLIMIT_NOFILE, most, most).expect("up to the most");
+    let checks = (0..count).map(|id| {
+        let [_, a, b, c] = id.to_be_bytes();
+        let target = ProbeTarget::of_check(SocketAddr::from(([127, 1 + a, b, c.max(1)], port)), check);
+        BaselineCheck { id: CheckId(id), target, check: check.clone() }
+    });
+    let (sender, mut results) = mpsc::channel(1024);
+    let shutdown = CancellationToken::new();
+    let limit = Scheduler::DEFAULT_LIMIT;
+    let scheduler = Scheduler::spawn(checks.collect(), Prober::new(), limit, sender, shutdown.clone());
+    let begin = Instant::now();
+    let mut before = None;
+    let mut latencies = Vec::new();
+    while begin.elapsed() < WARM_UP + MEASURED {
+        let result = results.recv().await.expect("it runs");
+        assert_eq!(Verdict::of(&result.outcome), Verdict::Alive, "{:?}", result.outcome);
+        if begin.elapsed() >= WARM_UP {
+            before.get_or_insert_with(|| (cpu(), scheduler.counts(), Instant::now()));
+            latencies.extend(result.outcome.ok().map(|success| success.latency));
+        }
+    }
+    let (cpu_before, counts_before, since) = before.expect("it was measured");
+    let took = since.elapsed().as_secs_f64();
+    let share = cpu().saturating_sub(cpu_before).as_secs_f64() / took;
+    let count = f64::from(u32::try_from(latencies.len()).expect("not so many"));
+    let counts = scheduler.counts();
+    latencies.sort_unstable();
+    say(&format!(
+        "{what}: {:.0} a second, {:.1} % of a core, {:.0} µs each, {} late by more than 10 ms, 99 % answered within {:?}, \
+         {} MiB resident, {} MiB at most",
+        count / took,
+        100.0 * share,
+        1e6 * share * took / count,
+        counts.late - counts_before.late,
+        latencies[latencies.len() * 99 / 100],
+        memory("VmRSS") / 1024,
+        memory("VmHWM") / 1024,
+    ));
+    shutdown.cancel();
+    scheduler.stopped().await.expect("it ends");
+    share
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "measures"]
+async fn ten_thousand_connects_a_second() {
+    // The kernel answers; nothing is ever accepted.
+    let listener = std::net::TcpListener::bind("0.0.0.0:0").expect("a port");
+    let port = listener.local_addr().expect("it is bound").port();
+    let share = run("connect", 10_000, port, &measured("type = \"connect\"")).await;
+    assert!(share < 0.5, "half of a core is what it may take");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "measures"]
+async fn a_thousand_pages_a_second() {
+    let (port, tls) = (free_port(), free_port());
+    let Some(_server) = nginx(port, tls) else { return };
+    let host = "host = \"www.example.org\"";
+    let plain = measured(&format!("type = \"http\", {host}, text = \"hello\""));
+    let share = run("http", 1000, port, &plain).await;
+    assert!(share < 0.5, "half of a core is what it may take");
+    let encrypted = measured(&format!("type = \"https\", {host}, text = \"hello\""));
+    run("https", 200, tls, &encrypted).await;
+}
+
+/// A check each second.
+fn measured(keys: &str) -> Check {
+    Check { interval: Duration::from_secs(1), timeout: Duration::from_secs(1), ..check(keys) }
+}
