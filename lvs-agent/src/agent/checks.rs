@@ -1,6 +1,6 @@
 //! The baseline checks that a configuration asks for: the same server asked the same question is asked once. Pure.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use super::decisions::destinations;
 use crate::{
@@ -19,13 +19,14 @@ pub(super) struct Checks {
 impl Checks {
     pub(super) fn new(services: &[VirtualService]) -> Self {
         let mut all = Self::default();
-        let mut ids: HashMap<(ProbeTarget, Check), CheckId> = HashMap::new();
+        let mut ids: HashMap<(ProbeTarget, Arc<Check>), CheckId> = HashMap::new();
         for service in services {
+            let check = Arc::new(service.check.clone());
             for destination in destinations(service) {
-                let target = ProbeTarget::of_check(destination.server, &service.check);
+                let target = ProbeTarget::of_check(destination.server, &check);
                 let next = CheckId(u32::try_from(ids.len()).unwrap_or(u32::MAX));
-                let id = *ids.entry((target, service.check.clone())).or_insert_with(|| {
-                    all.checks.push(BaselineCheck { id: next, target, check: service.check.clone() });
+                let id = *ids.entry((target, check.clone())).or_insert_with(|| {
+                    all.checks.push(BaselineCheck { id: next, target, check: check.clone() });
                     next
                 });
                 all.subscribers.entry(id).or_default().push(destination);

@@ -21,7 +21,7 @@ pub(super) struct Ask {
     /// Who is asked.
     pub(super) target: ProbeTarget,
     /// What.
-    pub(super) question: Question,
+    pub(super) question: Arc<Question>,
     /// How long each probe may take.
     pub(super) timeout: Duration,
     /// What is suspected of having failed.
@@ -149,7 +149,8 @@ async fn run(
 mod tests {
     use super::*;
     use crate::config::{
-        CommandQuestion, DnsQuestion, DnsType, GreetingProtocol, GreetingQuestion, HttpQuestion, Transport,
+        CommandConvention, CommandQuestion, DnsQuestion, DnsType, GreetingProtocol, GreetingQuestion,
+        HttpQuestion, Transport,
     };
 
     fn dns(transport: Transport) -> Question {
@@ -164,7 +165,7 @@ mod tests {
 
     fn command() -> Question {
         let argv = vec!["/bin/true".to_owned()];
-        Question::Command(CommandQuestion { argv, convention: Default::default(), service: None })
+        Question::Command(CommandQuestion { argv, convention: CommandConvention::default(), service: None })
     }
 
     #[test]
@@ -173,7 +174,6 @@ mod tests {
         use Protocol::{Sctp, Tcp, Udp};
         use Question::{Connect, File, Off, On, Ping};
         let page = || Question::Http(HttpQuestion::get("/"));
-        let over = |transport| dns(transport);
         let file = || File("/run/weight".into());
         let (udp, tcp) = (Transport::Udp, Transport::Tcp);
         let cases = [
@@ -181,15 +181,15 @@ mod tests {
             (Host, Tcp, Connect, Some(Connect)),
             (Host, Tcp, page(), Some(Connect)),
             (Host, Tcp, mail(), Some(Connect)),
-            (Host, Tcp, over(tcp), Some(Connect)),
-            (Host, Tcp, over(udp), Some(over(udp))),
+            (Host, Tcp, dns(tcp), Some(Connect)),
+            (Host, Tcp, dns(udp), Some(dns(udp))),
             (Host, Tcp, command(), Some(Connect)),
             (Host, Tcp, file(), Some(Connect)),
             (Host, Tcp, On, Some(On)),
             (Host, Tcp, Off, Some(Off)),
             (Host, Udp, Ping, Some(Ping)),
             (Host, Udp, page(), Some(page())),
-            (Host, Udp, over(udp), Some(over(udp))),
+            (Host, Udp, dns(udp), Some(dns(udp))),
             (Host, Udp, command(), Some(command())),
             (Host, Sctp, Ping, Some(Ping)),
             (Application, Tcp, Ping, None),
@@ -200,7 +200,7 @@ mod tests {
             (Application, Tcp, page(), Some(page())),
             (Application, Tcp, mail(), Some(mail())),
             (Application, Tcp, command(), Some(command())),
-            (Application, Udp, over(udp), Some(over(udp))),
+            (Application, Udp, dns(udp), Some(dns(udp))),
         ];
         for (layer, protocol, question, expected) in cases {
             let check = Check { question, ..Check::default() };

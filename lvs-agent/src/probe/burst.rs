@@ -7,6 +7,7 @@
 
 use std::{
     num::NonZeroU32,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -23,7 +24,7 @@ pub struct Burst {
     /// Whom to ask: the real server itself, at the port that the passive signal is about.
     pub target: ProbeTarget,
     /// What.
-    pub question: Question,
+    pub question: Arc<Question>,
     /// How many probes; all of them must fail for the verdict that the server is dead.
     pub count: NonZeroU32,
     /// From the start of one probe to the start of the next.
@@ -38,7 +39,7 @@ impl Burst {
     pub fn new(
         id: CheckId,
         target: ProbeTarget,
-        question: Question,
+        question: Arc<Question>,
         count: NonZeroU32,
         settings: &BurstSettings,
         timeout: Duration,
@@ -128,7 +129,7 @@ fn start<A: Ask>(asker: &A, burst: &Burst) -> JoinSet<Found> {
             Found::Probe(BurstProbe { id, index, started, finished: now(), outcome })
         });
     }
-    if burst.question == Question::Connect {
+    if *burst.question == Question::Connect {
         let (asker, target, timeout) = (asker.clone(), burst.target, burst.timeout);
         tasks.spawn(async move { Found::Host(asker.ask(target, &Question::Ping, timeout).await) });
     }
@@ -142,10 +143,7 @@ fn now() -> Instant {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        net::Ipv4Addr,
-        sync::{Arc, Mutex},
-    };
+    use std::{net::Ipv4Addr, sync::Mutex};
 
     use super::*;
     use crate::{
@@ -207,7 +205,7 @@ mod tests {
         let target = ProbeTarget::at((Ipv4Addr::LOCALHOST, 80).into());
         let count = NonZeroU32::new(count).unwrap();
         let settings = BurstSettings::default();
-        let burst = Burst::new(CheckId(7), target, question, count, &settings, settings.timeout);
+        let burst = Burst::new(CheckId(7), target, question.into(), count, &settings, settings.timeout);
         let (reports, mut received) = mpsc::channel(16);
         let begin = now();
         let verdict = run(&asker, &burst, &reports).await;

@@ -39,8 +39,8 @@ pub struct BaselineCheck {
     pub id: CheckId,
     /// Whom it asks.
     pub target: ProbeTarget,
-    /// What, how often and how long.
-    pub check: Check,
+    /// What, how often and how long. Shared by all servers of a service.
+    pub check: Arc<Check>,
 }
 
 /// What came of one run of a check.
@@ -113,7 +113,7 @@ impl Scheduler {
 
     /// Adds a check. One with the same id is replaced.
     pub async fn add(&self, check: BaselineCheck) -> Result<(), Stopped> {
-        self.send(Command::Add(Box::new(check))).await
+        self.send(Command::Add(check)).await
     }
 
     /// Takes a check out; if it is under way, it ends. A result may still be on its way.
@@ -149,7 +149,7 @@ impl Scheduler {
 /// What can be changed while it runs.
 #[derive(Debug)]
 enum Command {
-    Add(Box<BaselineCheck>),
+    Add(BaselineCheck),
     Remove(CheckId),
     SetInterval(CheckId, Duration),
 }
@@ -213,7 +213,7 @@ impl<A: Ask> Runner<A> {
 
     fn obey(&mut self, command: Command) {
         match command {
-            Command::Add(check) => self.add(*check),
+            Command::Add(check) => self.add(check),
             Command::Remove(id) => {
                 self.schedule.remove(id);
                 self.checks.remove(&id);
@@ -315,7 +315,7 @@ mod tests {
     /// A check each second that takes so many milliseconds.
     fn check(id: u32, takes: u16) -> BaselineCheck {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, takes));
-        BaselineCheck { id: CheckId(id), target: ProbeTarget::at(address), check: Check::default() }
+        BaselineCheck { id: CheckId(id), target: ProbeTarget::at(address), check: Arc::default() }
     }
 
     struct Running {

@@ -50,7 +50,8 @@ async fn burst(address: SocketAddr) -> (burst::BurstVerdict, Vec<burst::BurstPro
     let count = NonZeroU32::new(3).unwrap();
     let target = ProbeTarget::at(address);
     let settings = BurstSettings::default();
-    let burst = burst::Burst::new(CheckId(1), target, Question::Connect, count, &settings, settings.timeout);
+    let burst =
+        burst::Burst::new(CheckId(1), target, Question::Connect.into(), count, &settings, settings.timeout);
     let verdict = burst::run(&Prober::new(), &burst, &reports).await;
     drop(reports);
     let mut probes = Vec::new();

@@ -4,6 +4,7 @@
 use std::{
     fs,
     net::SocketAddr,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -43,10 +44,11 @@ fn memory(name: &str) -> u64 {
 async fn run(what: &str, count: u32, port: u16, check: &Check) -> f64 {
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).expect("there is a limit");
     setrlimit(Resource::RLIMIT_NOFILE, most, most).expect("up to the most");
+    let shared = Arc::new(check.clone());
     let checks = (0..count).map(|id| {
         let [_, a, b, c] = id.to_be_bytes();
         let target = ProbeTarget::of_check(SocketAddr::from(([127, 1 + a, b, c.max(1)], port)), check);
-        BaselineCheck { id: CheckId(id), target, check: check.clone() }
+        BaselineCheck { id: CheckId(id), target, check: shared.clone() }
     });
     let (sender, mut results) = mpsc::channel(1024);
     let shutdown = CancellationToken::new();

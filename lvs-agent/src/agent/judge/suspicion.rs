@@ -123,12 +123,13 @@ impl Judge {
             let target = ProbeTarget::of_check(destination.server, &config.check);
             let Some(question) = confirm::question(layer, protocol, &target, &config.check) else { continue };
             let timeout = self.paces.timeout(&destination, &config.check, &question, self.probe_timeout);
-            let same = |(ask, _): &&mut (Ask, _)| ask.target == target && ask.question == question;
+            let same = |(ask, _): &&mut (Ask, _)| ask.target == target && *ask.question == question;
             if let Some((ask, destinations)) = asks.iter_mut().find(same) {
                 ask.timeout = ask.timeout.max(timeout);
                 destinations.push(destination);
             } else {
-                let ask = Ask { target, question, timeout, layer, destinations: Arc::default() };
+                let ask =
+                    Ask { target, question: question.into(), timeout, layer, destinations: Arc::default() };
                 asks.push((ask, vec![destination]));
             }
         }
@@ -163,7 +164,7 @@ impl Judge {
     /// An application's answer to its own question is worth as much as to the baseline check, which asks the same.
     fn source(&self, destination: &DestinationKey, ask: &Ask, verdict: Verdict) -> Source {
         let config = self.decisions.service_config(destination);
-        let whole = config.is_some_and(|config| config.check.question == ask.question);
+        let whole = config.is_some_and(|config| config.check.question == *ask.question);
         if verdict == Verdict::Alive && ask.layer == Layer::Application && whole {
             Source::Baseline
         } else {

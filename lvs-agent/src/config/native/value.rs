@@ -140,9 +140,14 @@ pub(super) fn port(value: &DeValue<'_>) -> Result<u16> {
 }
 
 /// A firewall mark.
-pub(super) fn mark(value: &DeValue<'_>) -> Result<u32> {
+pub(super) fn any_mark(value: &DeValue<'_>) -> Result<u32> {
     let number = whole(value, 1, u32::MAX.into(), ", which stands for no mark at all")?;
-    let mark = u32::try_from(number).unwrap_or(u32::MAX);
+    Ok(u32::try_from(number).unwrap_or(u32::MAX))
+}
+
+/// A firewall mark of clients' packets.
+pub(super) fn mark(value: &DeValue<'_>) -> Result<u32> {
+    let mark = any_mark(value)?;
     if mark == PROBE_MARK { Err(ValueFault::ProbeMark { mark }) } else { Ok(mark) }
 }
 
@@ -314,7 +319,7 @@ fn split(text: &str) -> Result<(IpAddr, Option<&str>)> {
 }
 
 /// Refuses what can't be the address of one host, or isn't the usual way to write it.
-fn unicast(ip: IpAddr) -> Result<()> {
+pub(super) fn unicast(ip: IpAddr) -> Result<()> {
     let fault = |problem| Err(ValueFault::Text { text: ip.to_string(), problem });
     let impossible = match ip {
         IpAddr::V4(ip) => ip.octets()[0] == 0 || ip.is_multicast() || ip.octets()[0] >= 240,

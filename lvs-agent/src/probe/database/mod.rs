@@ -21,3 +21,20 @@ pub(super) async fn ask(run: &Run<'_>, question: &SqlQuestion) -> Result<Answer,
     }
     Ok(answer)
 }
+
+#[cfg(test)]
+mod testing {
+    use super::*;
+    use crate::config::{Login, Question, Secret};
+
+    /// A login of user `u` by password `p`.
+    pub(super) fn question(server: Database, database: Option<&str>, query: Option<&str>) -> Question {
+        Question::Sql(SqlQuestion {
+            server,
+            login: Login { user: "u".to_owned(), password: Secret::new("p") },
+            database: database.map(str::to_owned),
+            query: query.map(str::to_owned),
+            tls: None,
+        })
+    }
+}

@@ -256,18 +256,15 @@ mod tests {
 
     use super::*;
     use crate::{
-        config::{Database, Login, Question, Secret},
-        probe::testing::{self, LONG, Script, scripted},
+        config::{Database, Question},
+        probe::{
+            database::testing::question as sql,
+            testing::{self, LONG, Script, scripted},
+        },
     };
 
     fn question(query: Option<&str>) -> Question {
-        Question::Sql(SqlQuestion {
-            server: Database::Mysql,
-            login: Login { user: "u".to_owned(), password: Secret::new("p") },
-            database: Some("d".to_owned()),
-            query: query.map(str::to_owned),
-            tls: None,
-        })
+        sql(Database::Mysql, Some("d"), query)
     }
 
     /// Packets from this number on.

@@ -165,18 +165,15 @@ async fn scram(talk: &mut Talk<'_>, password: &str) -> Result<(), FailureReason>
 mod tests {
     use super::*;
     use crate::{
-        config::{Database, Login, Question, Secret},
-        probe::testing::{self, LONG, Script, scripted},
+        config::{Database, Question},
+        probe::{
+            database::testing::question as sql,
+            testing::{self, LONG, Script, scripted},
+        },
     };
 
     fn question(query: Option<&str>) -> Question {
-        Question::Sql(SqlQuestion {
-            server: Database::Postgresql,
-            login: Login { user: "u".to_owned(), password: Secret::new("p") },
-            database: None,
-            query: query.map(str::to_owned),
-            tls: None,
-        })
+        sql(Database::Postgresql, None, query)
     }
 
     fn says(messages: &[(u8, &[u8])]) -> Script {

@@ -129,13 +129,12 @@ pub(super) fn read(mut section: Section<'_>, faults: &mut FaultList) -> ReadChec
     let port =
         if kind.is_none_or(Kind::has_port) { section.plain("port", faults, value::port) } else { None };
     let via = if asks { via(&mut section, kind, timeout, faults) } else { Via::default() };
-    let question = match kind {
-        Some(kind) => question(kind, &mut section, faults),
-        None => {
-            http::read(&mut section, None, false, faults);
-            // Whatever was meant, it is not to be missing a port as well.
-            Question::Ping
-        }
+    let question = if let Some(kind) = kind {
+        question(kind, &mut section, faults)
+    } else {
+        http::read(&mut section, None, false, faults);
+        // Whatever was meant, it is not to be missing a port as well.
+        Question::Ping
     };
     for key in KEYS {
         match kind {
@@ -223,7 +222,7 @@ fn via(section: &mut Section<'_>, kind: Option<Kind>, timeout: Duration, faults:
     Via {
         source: section.plain("source", faults, values::address),
         device: section.plain("device", faults, values::device),
-        mark: section.plain("mark", faults, values::mark),
+        mark: section.plain("mark", faults, value::any_mark),
         connect_timeout,
         read_timeout,
     }

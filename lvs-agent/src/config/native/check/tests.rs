@@ -75,12 +75,9 @@ fn which_checks_need_a_port() {
         ("mark = 1", without),
         (every_port, without),
     ];
-    let (over_tcp, over_udp, by_port, anywhere) = (
-        [true, false, false, true, false, false],
-        [false, true, false, true, false, false],
-        "port = 8080, ",
-        [true; 6],
-    );
+    let over_tcp = [true, false, false, true, false, false];
+    let over_udp = [false, true, false, true, false, false];
+    let anywhere = [true; 6];
     let cases = [
         ("connect", "", over_tcp),
         ("http", "", over_tcp),
@@ -118,7 +115,7 @@ fn which_checks_need_a_port() {
                 }
             }
             if expected != anywhere {
-                let with_port = format!("{by_port}type = \"{kind}\"{keys}");
+                let with_port = format!("port = 8080, type = \"{kind}\"{keys}");
                 config_of(service, &with_port, server).unwrap_or_else(|error| panic!("{kind}: {error}"));
             }
         }

@@ -122,9 +122,7 @@ pub(super) fn address(value: &DeValue<'_>) -> Result<IpAddr> {
     let text = text(value, "an address in quotes, such as \"192.0.2.10\"")?;
     let fault = || ValueFault::Address { text: text.to_owned(), wanted: "address, such as \"192.0.2.10\"" };
     let ip: IpAddr = text.parse().map_err(|_| fault())?;
-    if ip.is_unspecified() || ip.is_multicast() {
-        return Err(ValueFault::NotUnicast { address: ip.to_string() });
-    }
+    value::unicast(ip)?;
     Ok(ip)
 }
 
@@ -133,11 +131,6 @@ pub(super) fn device(value: &DeValue<'_>) -> Result<DeviceName> {
     let name = value::device(value)?;
     let problem = "can't be the name of a network device";
     DeviceName::new(&name).ok_or(ValueFault::Text { text: name, problem })
-}
-
-/// The firewall mark of a check's packets.
-pub(super) fn mark(value: &DeValue<'_>) -> Result<u32> {
-    value::whole(value, 1, u32::MAX.into(), "").map(|mark| u32::try_from(mark).unwrap_or(u32::MAX))
 }
 
 /// A host, with or without a port, that can stand in a Host header.
