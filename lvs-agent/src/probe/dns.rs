@@ -156,7 +156,7 @@ mod tests {
     use super::*;
     use crate::{
         config::Question,
-        probe::testing::{self, FAIR, LONG, Script, closed_udp_port, scripted, udp_server},
+        probe::testing::{self, LONG, SHORT, Script, closed_udp_port, scripted, udp_server},
     };
 
     fn question(record: DnsType, name: &str, expect: Option<&str>) -> DnsQuestion {
@@ -227,7 +227,7 @@ mod tests {
         ];
         let question = Question::Dns(question(DnsType::A, "www.example.org", None));
         for (answer, expected) in cases {
-            let result = testing::ask(udp_server(answer).await, question.clone(), FAIR).await;
+            let result = testing::ask_unheard(udp_server(answer).await, &question).await;
             let Err(FailureReason::Protocol(problem)) = result else { panic!("{result:?}") };
             assert!(problem.contains(expected), "{problem}");
         }
@@ -235,7 +235,7 @@ mod tests {
             testing::ask(closed_udp_port(), question.clone(), LONG).await,
             Err(FailureReason::Refused)
         );
-        let mute = testing::ask(udp_server(|_| None).await, question, FAIR).await;
+        let mute = testing::ask(udp_server(|_| None).await, question, SHORT).await;
         assert_eq!(mute, Err(FailureReason::TimedOut { phase: Phase::Reply }));
     }
 

@@ -145,7 +145,7 @@ mod tests {
     use super::*;
     use crate::{
         config::{Login, Question, Secret},
-        probe::testing::{self, FAIR, LONG, closed_udp_port, udp_server},
+        probe::testing::{self, LONG, closed_udp_port, udp_server},
     };
 
     const SECRET: &[u8] = b"xyzzy5461";
@@ -217,7 +217,7 @@ mod tests {
         ];
         for (answer, expected) in cases {
             let result =
-                testing::ask(udp_server(answer).await, Question::Radius(question(false)), FAIR).await;
+                testing::ask_unheard(udp_server(answer).await, &Question::Radius(question(false))).await;
             let Err(FailureReason::Protocol(problem)) = result else { panic!("{result:?}") };
             assert!(problem.contains(expected), "{problem}");
         }

@@ -109,7 +109,7 @@ mod tests {
     use super::*;
     use crate::{
         config::Question,
-        probe::testing::{self, FAIR, LONG, Script, closed_udp_port, scripted, udp_server},
+        probe::testing::{self, LONG, SHORT, Script, closed_udp_port, scripted, udp_server},
     };
 
     fn question(transport: Transport) -> Question {
@@ -132,13 +132,13 @@ mod tests {
         let wrong = Err(FailureReason::wrong_answer("SIP/2.0 503 Busy", "SIP/2.0 200"));
         assert_eq!(testing::ask(busy, question(Transport::Udp), LONG).await, wrong);
         let other = udp_server(|_| Some(b"SIP/2.0 200 OK\r\nCall-ID: other\r\n\r\n".to_vec())).await;
-        let result = testing::ask(other, question(Transport::Udp), FAIR).await;
+        let result = testing::ask_unheard(other, &question(Transport::Udp)).await;
         assert_eq!(result, Err(FailureReason::Protocol("a reply to another request".to_owned())));
         let garbage = udp_server(|_| Some(b"\0\x01".to_vec())).await;
-        let result = testing::ask(garbage, question(Transport::Udp), FAIR).await;
+        let result = testing::ask_unheard(garbage, &question(Transport::Udp)).await;
         assert_eq!(result, Err(FailureReason::Protocol("a reply that is no SIP".to_owned())));
         let mute = udp_server(|_| None).await;
-        let result = testing::ask(mute, question(Transport::Udp), FAIR).await;
+        let result = testing::ask(mute, question(Transport::Udp), SHORT).await;
         assert_eq!(result, Err(FailureReason::TimedOut { phase: Phase::Reply }));
         let result = testing::ask(closed_udp_port(), question(Transport::Udp), LONG).await;
         assert_eq!(result, Err(FailureReason::Refused));

@@ -41,7 +41,7 @@ mod tests {
     use super::*;
     use crate::{
         config::{Pattern, Question},
-        probe::testing::{self, LONG, SHORT, Script, scripted},
+        probe::testing::{self, LONG, Script, scripted},
     };
 
     fn question(send: &str, expect: &str) -> Question {
@@ -78,7 +78,7 @@ mod tests {
     async fn failures_that_all_have() {
         testing::common_failures(&question("x\n", "^hello"), Phase::Reply, true).await;
         let address = scripted(vec![Script::Flood("h", Duration::from_millis(1))]).await;
-        let result = testing::ask(address, question("", "hello"), SHORT).await;
+        let result = testing::ask_silent(address, &question("", "hello"), Phase::Reply).await;
         assert_eq!(result, Err(FailureReason::TimedOut { phase: Phase::Reply }));
     }
 }

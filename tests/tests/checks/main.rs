@@ -20,10 +20,10 @@ use lvs_agent::{
     probe::{Ask, FailureReason, ProbeTarget, Prober},
 };
 
-/// The check that a configuration says, such as `type = "http"`.
+/// The check that a configuration says, such as `type = "http"`. By firewall mark it may come over TCP and UDP.
 fn check(keys: &str) -> Check {
     let text = format!(
-        "[[service]]\naddress = \"192.0.2.1:80\"\n\
+        "[[service]]\nmark = 1\n\
          check = {{ {keys}, interval = \"20s\", timeout = \"20s\" }}\n\
          [[service.server]]\naddress = \"127.0.0.1:80\"\nforward = \"masquerade\"\n"
     );

@@ -127,11 +127,11 @@ async fn failures_of_the_handshake() {
     assert_eq!(testing::ask(closed_port(), tls(), LONG).await, Err(FailureReason::Refused));
     let silent = silent_port().await;
     assert_eq!(testing::ask(silent.address, tls(), SHORT).await, timed_out(Phase::Connect));
-    assert_eq!(testing::ask(scripted(vec![]).await, tls(), SHORT).await, timed_out(Phase::Tls));
+    assert_eq!(testing::ask_silent(scripted(vec![]).await, &tls(), Phase::Tls).await, timed_out(Phase::Tls));
     // The head of a record of 16 KiB, and then its bytes one by one.
     let head = Script::send([0x16, 3, 3, 0x40, 0]);
     let drip = scripted(vec![head, Script::Flood("\u{2}", Duration::from_millis(2))]).await;
-    assert_eq!(testing::ask(drip, tls(), 2 * SHORT).await, timed_out(Phase::Tls));
+    assert_eq!(testing::ask_silent(drip, &tls(), Phase::Tls).await, timed_out(Phase::Tls));
     let plain = scripted(vec![Script::send("220 no TLS here\r\n")]).await;
     let result = testing::ask(plain, tls(), LONG).await;
     assert!(matches!(&result, Err(FailureReason::Protocol(text)) if text.starts_with("TLS: ")), "{result:?}");
@@ -155,5 +155,5 @@ async fn failures_of_the_handshake() {
     let wrong = Err(FailureReason::wrong_answer("a NO", "OK to STARTTLS"));
     assert_eq!(testing::ask(refusing, starttls(tls()), LONG).await, wrong);
     let hung = scripted(vec![Script::send("* OK a\r\n"), Script::Line, Script::send("a OK\r\n")]).await;
-    assert_eq!(testing::ask(hung, starttls(tls()), SHORT).await, timed_out(Phase::Tls));
+    assert_eq!(testing::ask_silent(hung, &starttls(tls()), Phase::Tls).await, timed_out(Phase::Tls));
 }
