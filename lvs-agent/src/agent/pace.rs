@@ -106,7 +106,7 @@ impl Lately {
 mod tests {
     use super::*;
     use crate::{
-        config::HttpQuestion,
+        config::{HttpQuestion, UdpQuestion},
         service::{Protocol, ServiceKey},
     };
 
@@ -114,6 +114,10 @@ mod tests {
         let service =
             ServiceKey::Address { protocol: Protocol::Tcp, address: "192.0.2.1:80".parse().unwrap() };
         DestinationKey { service, server: "10.0.0.1:80".parse().unwrap() }
+    }
+
+    fn datagram() -> Question {
+        Question::Udp(UdpQuestion { send: vec![], expect: None, reply: true })
     }
 
     fn page() -> Question {
@@ -157,6 +161,8 @@ mod tests {
             ("page, fast", page(), page(), many(5), 100),
             ("page, slow", page(), page(), many(100), 500),
             ("page, slower", page(), page(), many(400), 800),
+            ("datagram, fast", datagram(), datagram(), many(5), 100),
+            ("datagram, slow", datagram(), datagram(), many(100), 500),
         ];
         for (name, question, asked, took, expected) in cases {
             assert_eq!(timeout(question, &asked, &took), expected, "{name}");
