@@ -372,8 +372,9 @@ fn a_slow_server_answers_late_and_a_lossy_one_sometimes() -> Result<()> {
         let requests = load.stop()?;
         let harmed = requests.iter().filter(|request| request.is_harmed()).count();
         say(&format!("{fault}: {harmed} of {} requests harmed", requests.len()));
-        // A third of the requests are the first server's: all of them, or those that lost a packet.
-        let expected = if fault == Fault::Slow { 95..=105 } else { 10..=60 };
+        // A third of the requests are the first server's: all of them, or those that lost a packet. Each of those loses
+        // its SYN with a tenth's chance: of a hundred none in 26 of a million runs.
+        let expected = if fault == Fault::Slow { 95..=105 } else { 1..=60 };
         assert!(expected.contains(&harmed), "{fault}: {harmed}");
         fault.heal(&lab.network.switch, &mut lab.servers[0])?;
     }
