@@ -44,9 +44,14 @@ const fn counter(offset: usize) -> u8 {
 /// Counts on this CPU.
 #[inline(always)]
 pub(crate) fn count(doubt: Doubt) {
+    count_here(opaque(doubt as usize) & (COUNTERS - 1));
+}
+
+/// Counts for the reason with this number, which the verifier must see to be one.
+#[inline(always)]
+pub(crate) fn count_here(index: usize) {
     // SAFETY: a helper without arguments.
     let cpu = unsafe { bpf_get_smp_processor_id() };
-    let index = opaque(doubt as usize) & (COUNTERS - 1);
     if let Some(doubts) = DOUBTS.get_ptr_mut(cpu) {
         // SAFETY: `Doubts` is nothing but counters, and the index is below their number; this CPU alone writes them.
         unsafe { *doubts.cast::<u64>().add(index) += 1 };

@@ -29,7 +29,7 @@ pub(crate) fn see(ctx: &TcContext) -> Result<(), Doubt> {
         return unreachable::see(ctx, ip);
     }
     let interest =
-        if ip.six { server::interest_in(&ip.source) } else { server::interest_in_ipv4(&ip.source) };
+        if ip.six { server::interest_in(&ip.source) } else { server::interest_in_ipv4(ip.source[3]) };
     if interest & ANSWERS == 0 {
         return Err(Doubt::NoServer);
     }

@@ -14,6 +14,7 @@
 )]
 #![expect(clippy::many_single_char_names, reason = "bytes and halves of words, in their order")]
 
+mod bystander;
 mod client;
 mod clock;
 mod datagram;
@@ -38,6 +39,9 @@ use crate::doubt::Doubt;
 #[expect(clippy::needless_pass_by_value, reason = "the macro hands the context over")]
 #[classifier]
 pub(crate) fn lvs_egress(ctx: TcContext) -> i32 {
+    if bystander::goes_to_none(&ctx) {
+        return leave();
+    }
     conclude(&ctx, egress::see(&ctx))
 }
 
@@ -45,10 +49,21 @@ pub(crate) fn lvs_egress(ctx: TcContext) -> i32 {
 #[expect(clippy::needless_pass_by_value, reason = "the macro hands the context over")]
 #[classifier]
 pub(crate) fn lvs_ingress(ctx: TcContext) -> i32 {
+    if bystander::comes_from_none(&ctx) {
+        return leave();
+    }
     conclude(&ctx, ingress::see(&ctx))
 }
 
+/// As [`conclude`] for a packet that nobody's server gets.
 #[inline(always)]
+fn leave() -> i32 {
+    doubt::count_here(Doubt::NoServer as usize);
+    TC_ACT_UNSPEC
+}
+
+// A function of its own, so that the short way out has next to nothing to save and restore.
+#[inline(never)]
 fn conclude(ctx: &TcContext, seen: Result<(), Doubt>) -> i32 {
     if let Err(doubt) = seen {
         doubt::count(doubt);

@@ -22,6 +22,8 @@ const ETHERNET: usize = 14;
 const VLAN_TAG: usize = 4;
 /// The shortest IPv4 header (RFC 791, section 3.1).
 const IPV4: usize = 20;
+/// The 13 bits of the fragment offset, in units of 8 bytes.
+const FRAGMENT_OFFSET: u16 = 0x1fff_u16.to_be();
 /// The fixed part of the IPv6 header (RFC 8200, section 3).
 const IPV6: usize = 40;
 /// The longest payload that an IP header can claim.
@@ -222,6 +224,40 @@ headers!(Ethernet, VlanTag, Ipv4, Ipv6, Ipv6Address, Extension, Tcp, Ports);
 /// Any bytes must be a valid value, and 2 a multiple of its alignment.
 pub(crate) unsafe trait Header: Copy {}
 
+/// An unfragmented IPv4 packet, in a frame without tags, whose header has no options and is in the linear part.
+pub(crate) struct Plain(Ipv4);
+
+impl Plain {
+    /// `None` for any other packet, malformed ones among them.
+    #[inline(always)]
+    pub(crate) fn of(ctx: &TcContext) -> Option<Self> {
+        let ethernet: Ethernet = linear(ctx, 0)?;
+        let ip: Ipv4 = linear(ctx, ETHERNET)?;
+        let claimed = usize::from(u16::from_be(ip.total_length));
+        let is_plain = ethernet.ethertype == ETHERTYPE_IPV4
+            && usize::from(ip.version_and_length) == 0x40 | IPV4 / 4
+            && ip.fragment & FRAGMENT_OFFSET == 0
+            && claimed >= IPV4
+            && ETHERNET + claimed <= ctx.len() as usize;
+        is_plain.then_some(Self(ip))
+    }
+
+    #[inline(always)]
+    pub(crate) fn source(&self) -> u32 {
+        word(self.0.source)
+    }
+
+    #[inline(always)]
+    pub(crate) fn destination(&self) -> u32 {
+        word(self.0.destination)
+    }
+
+    #[inline(always)]
+    pub(crate) fn protocol(&self) -> u8 {
+        self.0.protocol
+    }
+}
+
 /// Reads the link layer's headers.
 #[inline(always)]
 pub(crate) fn frame(ctx: &TcContext) -> Result<Frame, Doubt> {
@@ -276,8 +312,7 @@ fn ipv4(ctx: &TcContext, offset: usize, limit: usize, into: &mut MaybeUninit<Ip>
     if claimed > room || end < offset + length {
         return Err(Doubt::Malformed);
     }
-    // The 13 bits of the fragment offset.
-    if ip.fragment & 0x1fff_u16.to_be() != 0 {
+    if ip.fragment & FRAGMENT_OFFSET != 0 {
         return Err(Doubt::Fragment);
     }
     into.write(Ip {
@@ -437,9 +472,8 @@ fn without_connections(ctx: &TcContext, ip: &Ip) -> Result<Transport, Doubt> {
 /// Two halves in the order of the wire as one word.
 #[inline(always)]
 fn word([first, second]: [u16; 2]) -> u32 {
-    let [a, b] = first.to_ne_bytes();
-    let [c, d] = second.to_ne_bytes();
-    u32::from_ne_bytes([a, b, c, d])
+    let [upper, lower] = if cfg!(target_endian = "little") { [second, first] } else { [first, second] };
+    u32::from(upper) << 16 | u32::from(lower)
 }
 
 /// One header at `offset`: straight from the packet where it lies in the linear part, else through a helper that
@@ -450,11 +484,20 @@ pub(crate) fn header<T: Header>(ctx: &TcContext, offset: usize) -> Result<T, Dou
     if offset > FAR {
         return Err(Doubt::Malformed);
     }
-    let start = ctx.data() + offset;
-    if start + size_of::<T>() <= ctx.data_end() {
-        // SAFETY: the comparison proves to the verifier that the bytes are there, and any bytes are a `T`. Frames begin
-        // at even addresses and all headers have even lengths; the kernel's own code relies on no less.
-        return Ok(unsafe { (start as *const T).read() });
+    match linear(ctx, offset) {
+        Some(header) => Ok(header),
+        None => ctx.load(offset).map_err(|_| Doubt::Malformed),
     }
-    ctx.load(offset).map_err(|_| Doubt::Malformed)
+}
+
+/// One header at a small `offset`, if it lies in the linear part.
+#[inline(always)]
+fn linear<T: Header>(ctx: &TcContext, offset: usize) -> Option<T> {
+    let start = ctx.data() + offset;
+    if start + size_of::<T>() > ctx.data_end() {
+        return None;
+    }
+    // SAFETY: the comparison proves to the verifier that the bytes are there, and any bytes are a `T`. Frames begin at
+    // even addresses and all headers have even lengths; the kernel's own code relies on no less.
+    Some(unsafe { (start as *const T).read() })
 }

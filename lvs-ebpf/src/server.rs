@@ -61,10 +61,10 @@ pub(crate) fn interest_in(address: &Address) -> u8 {
     interest_at(interest::of_ipv4((a ^ b ^ c ^ d).to_ne_bytes()))
 }
 
-/// As [`interest_in`] for IPv4, whose other words are constant.
+/// As [`interest_in`] for an IPv4 address in the order of the wire: a mapped one's other words are constant.
 #[inline(always)]
-pub(crate) fn interest_in_ipv4(address: &Address) -> u8 {
-    interest_at(interest::of_ipv4(address[3].to_ne_bytes()))
+pub(crate) fn interest_in_ipv4(address: u32) -> u8 {
+    interest_at(interest::of_ipv4(address.to_ne_bytes()))
 }
 
 #[inline(always)]
@@ -78,7 +78,7 @@ fn interest_at(index: usize) -> u8 {
 /// Which kinds of keys are worth looking up for a packet out of the director.
 #[inline(always)]
 pub(crate) fn interest(ip: &Ip, link: &Link) -> u8 {
-    let address = if ip.six { interest_in(&ip.destination) } else { interest_in_ipv4(&ip.destination) };
+    let address = if ip.six { interest_in(&ip.destination) } else { interest_in_ipv4(ip.destination[3]) };
     let by_address = address & !interest::LINK_MARK;
     if link.mark == 0 {
         return by_address;

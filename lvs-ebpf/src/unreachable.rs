@@ -63,7 +63,7 @@ pub(crate) fn see(ctx: &TcContext, ip: &Ip) -> Result<(), Doubt> {
     let interest = if quoted.six {
         server::interest_in(&quoted.destination)
     } else {
-        server::interest_in_ipv4(&quoted.destination)
+        server::interest_in_ipv4(quoted.destination[3])
     };
     if interest & (ANSWERS | interest::TUNNEL) == 0 {
         return Err(Doubt::NoServer);

@@ -40,6 +40,7 @@ pub mod serve;
 pub mod server;
 pub mod simulation;
 pub mod table;
+pub mod throughput;
 pub mod timeline;
 pub mod wait;
 pub mod watch;

@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: measurements, as tables.
 
 mod detector;
+mod director;
 mod ebpf;
 mod failover;
 
@@ -16,6 +17,12 @@ use crate::cache::Cache;
 pub(crate) enum Bench {
     /// What one packet costs in the eBPF programs, against two references; needs root
     Ebpf,
+    /// What the eBPF programs cost an IPVS director in throughput, in the VM
+    Director {
+        /// Arguments for the measurement; `--help` tells which
+        #[arg(last = true)]
+        arguments: Vec<OsString>,
+    },
     /// How soon the detector finds faults, and how often it finds none, in simulated traffic
     Detector {
         /// Arguments for the simulation; `--help` tells which
@@ -34,6 +41,7 @@ pub(crate) enum Bench {
 pub(crate) fn bench(cache: &Cache, bench: &Bench) -> Result<i32> {
     match bench {
         Bench::Ebpf => Ok(i32::from(!ebpf::ebpf(cache)?)),
+        Bench::Director { arguments } => director::measure(cache, arguments),
         Bench::Detector { arguments } => detector::simulate(arguments),
         Bench::Failover { arguments } => failover::compare(cache, arguments),
     }

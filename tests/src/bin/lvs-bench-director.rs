@@ -1,0 +1,27 @@
+//! What the eBPF programs cost an IPVS director in throughput. `cargo xtask bench director` runs it in a VM.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use lvs_tests::{
+    throughput::{ThroughputOptions, compare},
+    warn,
+};
+
+/// Measures the throughput of an IPVS director with the eBPF programs attached and without
+#[derive(Debug, Parser)]
+struct Arguments {
+    #[command(flatten)]
+    options: ThroughputOptions,
+}
+
+fn main() -> ExitCode {
+    match compare(&Arguments::parse().options) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            warn(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
