@@ -1,8 +1,9 @@
 //! The detector in simulated traffic, and in recordings of real traffic.
 
-use std::{fs, path::Path, time::Duration};
+use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 
 use anyhow::{Context, Result};
+use bytemuck::Zeroable as _;
 use lvs_agent::{
     config::{DetectorSettings, defaults},
     passive::{
@@ -10,6 +11,7 @@ use lvs_agent::{
         trace::{Record, Shown},
     },
 };
+use lvs_common::{ServerCounters, ServerId};
 use lvs_tests::simulation::{Arrivals, Disturbance, Fault, Scenario, detect, false_alarms};
 use proptest::prelude::*;
 
@@ -166,6 +168,7 @@ fn recordings_give_what_their_names_say() -> Result<()> {
 fn replay(text: &str) -> Result<Vec<Suspicion>> {
     let tick = u64::try_from(defaults::TICK.as_nanos())?;
     let mut detector = Detector::new(DetectorSettings::default());
+    let mut counters: BTreeMap<ServerId, ServerCounters> = BTreeMap::new();
     let mut views: Vec<View> = Vec::new();
     let mut found = Vec::new();
     let mut next_ns = None;
@@ -174,7 +177,8 @@ fn replay(text: &str) -> Result<Vec<Suspicion>> {
         let mut now_ns = *next_ns.get_or_insert(record.at_ns);
         while now_ns < record.at_ns {
             detector.tick(defaults::TICK, now_ns);
-            let findings = views.iter().filter_map(|view| detector.look(view, || u32::MAX, now_ns));
+            let counted = |id: ServerId| counters.get(&id).copied().unwrap_or_else(ServerCounters::zeroed);
+            let findings = views.iter().filter_map(|view| detector.look(view, || u32::MAX, counted, now_ns));
             found.extend(findings.filter_map(|finding| match finding {
                 Finding::Suspicion(suspicion) => Some(suspicion),
                 Finding::Overloaded { .. } => None,
@@ -183,7 +187,10 @@ fn replay(text: &str) -> Result<Vec<Suspicion>> {
         }
         next_ns = Some(now_ns);
         match record.shown {
-            Shown::Counters(counters) => detector.learn(record.id, &counters, record.at_ns),
+            Shown::Counters(shown) => {
+                detector.learn(record.id, &shown, record.at_ns);
+                counters.insert(record.id, *shown);
+            }
             Shown::State(sight, state) => {
                 let view = View { id: record.id, sight, state: *state };
                 match views.iter_mut().find(|known| known.id == record.id) {

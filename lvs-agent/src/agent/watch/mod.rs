@@ -196,7 +196,7 @@ impl Watch {
         // The state first, then the clock: what was read can't be younger than now.
         let now_ns = monotonic_ns();
         let active = || active(self.signals.flows(id), now_ns);
-        if let Some(finding) = self.detector.look(&view, active, now_ns) {
+        if let Some(finding) = self.detector.look(&view, active, |id| self.signals.counters(id), now_ns) {
             self.tell(finding);
         }
     }

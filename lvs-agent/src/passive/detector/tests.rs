@@ -85,7 +85,7 @@ fn again(flows: u32, clients: u32, since: u64, last: u64) -> ServerState {
 }
 
 fn look(detector: &mut Detector, state: ServerState, now_ns: u64) -> Option<Finding> {
-    detector.look(&view(state), || 64, now_ns)
+    detector.look(&view(state), || 64, |_| ServerCounters::zeroed(), now_ns)
 }
 
 /// Strength and layer of a suspicion.
@@ -173,7 +173,7 @@ fn a_flood_is_no_silence_but_a_server_that_lags_behind_its_siblings_is() {
         ..ServerState::zeroed()
     };
     let view = View { id: ids[3], sight: Sight::Half, state: flooded };
-    assert_eq!(detector.look(&view, || 0, START + 400 * MS), None);
+    assert_eq!(detector.look(&view, || 0, |_| ServerCounters::zeroed(), START + 400 * MS), None);
     // The others go on.
     let mut counters = ServerCounters::zeroed();
     counters.syn = 121 * 5_000 + 4_000;
@@ -181,7 +181,9 @@ fn a_flood_is_no_silence_but_a_server_that_lags_behind_its_siblings_is() {
     for &id in &ids[..3] {
         detector.learn(id, &counters, START + 800 * MS);
     }
-    let Some(Finding::Suspicion(found)) = detector.look(&view, || 0, START + 800 * MS) else {
+    let Some(Finding::Suspicion(found)) =
+        detector.look(&view, || 0, |_| ServerCounters::zeroed(), START + 800 * MS)
+    else {
         panic!("120 handshakes of its siblings and none of its own");
     };
     assert_eq!(found.layer, Layer::Host);
@@ -355,7 +357,7 @@ proptest! {
         let mut detector = experienced(rate, Duration::from_millis(1));
         let sight = if half { Sight::Half } else { Sight::Whole };
         let view = View { id: ID, sight, state: listener(layer) };
-        if detector.look(&view, || 64, START + after).is_some() {
+        if detector.look(&view, || 64, |_| ServerCounters::zeroed(), START + after).is_some() {
             prop_assert!(layer.progress_ns > 0);
             prop_assert!(layer.networks.count_ones() >= settings().clients);
             prop_assert!(START + after >= layer.since_ns[0] + 50 * MS);
