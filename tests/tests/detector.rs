@@ -11,8 +11,8 @@ use lvs_agent::{
         trace::{Record, Shown},
     },
 };
-use lvs_common::{ServerCounters, ServerId};
-use lvs_tests::simulation::{Arrivals, Disturbance, Fault, Scenario, detect, false_alarms};
+use lvs_common::{ServerCounters, ServerId, ServerState};
+use lvs_tests::simulation::{Arrivals, Disturbance, Fault, Scenario, detect, false_alarms, gaps_an_hour};
 use proptest::prelude::*;
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -135,6 +135,65 @@ proptest! {
             prop_assert!(one.strong.is_some(), "{:?}", one);
             prop_assert_eq!(one.wrong, 0);
         }
+    }
+}
+
+/// Where independent clients come so often, chance alone doesn't leave a gap between proofs of life that is long enough for
+/// a suspicion of silence once in an hour; slower traffic is simulated for hours.
+#[test]
+fn busy_servers_leave_no_gaps() {
+    let DetectorSettings { silence_masquerade, silence_half_seen, .. } = DetectorSettings::default();
+    let floor = silence_masquerade.min(silence_half_seen);
+    let service = |rate: f64| 4.0 * gaps_an_hour(rate / 4.0, floor);
+    for rate in [1_300.0, 2_000.0, 5_000.0, 20_000.0, 100_000.0] {
+        assert!(service(rate) < 1.0, "{rate}/s: {}", service(rate));
+    }
+    assert!(service(1_000.0) > 1.0, "1,000/s needs more than this bound");
+}
+
+/// The formula counts what chance does.
+#[test]
+fn gaps_are_as_many_as_the_formula_says() {
+    let (rate, floor) = (50.0, Duration::from_millis(50));
+    let mut rng = fastrand::Rng::with_seed(5);
+    let (mut time, mut gaps) = (0.0, 0.0);
+    for _ in 0..1_000_000 {
+        let gap = -(1.0 - rng.f64()).ln() / rate;
+        time += gap;
+        gaps += f64::from(u8::from(gap >= floor.as_secs_f64()));
+    }
+    let (counted, expected) = (gaps / time * 3600.0, gaps_an_hour(rate, floor));
+    assert!((counted / expected - 1.0).abs() < 0.02, "{counted} counted, {expected} expected");
+}
+
+proptest! {
+    /// What the bound on gaps rests on: no silence is suspected sooner after a proof of life than the floor says, whatever
+    /// else there is.
+    #[test]
+    fn no_silence_is_suspected_below_the_floor(
+        age_ns in 0_u64..50_000_000,
+        ages in proptest::collection::vec(0_u64..10_000_000_000, 16),
+        networks in any::<u64>(),
+        attempts in any::<u32>(),
+        half in any::<bool>(),
+    ) {
+        let settings = DetectorSettings::default();
+        let sight = if half { Sight::Half } else { Sight::Whole };
+        let now_ns = 1_000_000_000_000;
+        let mut state = ServerState::zeroed();
+        state.listener.progress_ns = now_ns - age_ns;
+        state.listener.last_ns = now_ns;
+        state.listener.networks = networks;
+        state.listener.attempts = attempts;
+        state.listener.waiting = 16;
+        for (since_ns, age) in state.listener.since_ns.iter_mut().zip(ages) {
+            *since_ns = now_ns - age;
+        }
+        prop_assert!(settings.silence_masquerade.min(settings.silence_half_seen) >= Duration::from_millis(50));
+        let view = View { id: ServerId(0), sight, state };
+        let mut detector = Detector::new(settings);
+        let found = detector.look(&view, || 0, |_| ServerCounters::zeroed(), now_ns);
+        prop_assert_eq!(found, None);
     }
 }
 

@@ -279,7 +279,7 @@ impl Detector {
         let layer = &view.state.listener;
         let seen = silence::observed(&self.settings, layer, &measure, now_ns)?;
         let silent = Silent { id: view.id, layer: Layer::Host, state: layer, measure, seen };
-        self.graded(&silent, counters, now_ns).or_else(|| self.outpaced(view.id, memory, &seen))
+        self.graded(&silent, counters, now_ns).or_else(|| self.outpaced(&silent, memory, counters, now_ns))
     }
 
     /// Requests without a response.
@@ -377,21 +377,33 @@ impl Detector {
     }
 
     /// A flood hides which SYNs are real, but not which server gets its share of handshakes done.
-    fn outpaced(&self, id: ServerId, memory: &Memory, seen: &Silence) -> Option<Doubt> {
+    fn outpaced(
+        &self,
+        silent: &Silent<'_>,
+        memory: &Memory,
+        counters: &impl Fn(ServerId) -> ServerCounters,
+        now_ns: u64,
+    ) -> Option<Doubt> {
         /// Clients come in groups, and schedulers have habits: each handshake counts half of what independent ones would.
         const DEPENDENT: f64 = 0.5;
         /// The share of answers that may take longer than those who wait have waited.
         const LATE: f64 = 0.05;
-        if memory.listener.survival(seen.lasted) > LATE {
+        if memory.listener.survival(silent.seen.lasted) > LATE {
             return None;
         }
-        let outpaced = self.siblings.outpaced(id)?;
-        #[expect(clippy::cast_precision_loss, reason = "answers within one silence are far below 2^52")]
-        let weight =
-            -(1.0 - outpaced.share).max(f64::MIN_POSITIVE).ln() * outpaced.answers as f64 * DEPENDENT;
-        let strength = grade(&self.settings, weight, memory.listener.most_answers_per_second())?;
-        let evidence =
-            Evidence::Outpaced { silence: seen.lasted, siblings: outpaced.answers, share: outpaced.share };
+        let outpaced = self.siblings.outpaced(silent.id)?;
+        let weigh = |answers| -(1.0 - outpaced.share).max(f64::MIN_POSITIVE).ln() * real(answers) * DEPENDENT;
+        let rate = memory.listener.most_answers_per_second();
+        grade(&self.settings, weigh(outpaced.answers), rate)?;
+        let first_ns = silent.first_ns(now_ns);
+        let within = |id: ServerId| {
+            let memory = self.memories.get(&id).filter(|memory| !memory.down)?;
+            Some(memory.listener.course().answers_within(first_ns, &totals(Layer::Host, &counters(id))))
+        };
+        let others = self.siblings.members(outpaced.service).filter(|&id| id != silent.id);
+        let siblings: u64 = others.filter_map(within).sum();
+        let strength = grade(&self.settings, weigh(siblings), rate)?;
+        let evidence = Evidence::Outpaced { silence: silent.seen.lasted, siblings, share: outpaced.share };
         Some((strength, evidence))
     }
 
@@ -490,6 +502,11 @@ fn unreachable(state: &ServerState, cleared_ns: u64) -> Option<Doubt> {
     }
     let strength = if state.unreachables > 1 { Strength::Strong } else { Strength::Weak };
     Some((strength, Evidence::Unreachable { messages: state.unreachables }))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "answers within one silence are far below 2^52")]
+fn real(count: u64) -> f64 {
+    count as f64
 }
 
 fn nanos(duration: Duration) -> u64 {
