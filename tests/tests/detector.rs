@@ -1,6 +1,11 @@
 //! The detector in simulated traffic, and in recordings of real traffic.
 
-use std::{collections::BTreeMap, fs, path::Path, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+    time::Duration,
+};
 
 use anyhow::{Context, Result};
 use bytemuck::Zeroable as _;
@@ -231,8 +236,11 @@ fn replay(text: &str) -> Result<Vec<Suspicion>> {
     let mut views: Vec<View> = Vec::new();
     let mut found = Vec::new();
     let mut next_ns = None;
-    for line in text.lines() {
-        let record = Record::parse(line)?;
+    // A recording is of one service.
+    let records = text.lines().map(Record::parse).collect::<Result<Vec<_>, _>>()?;
+    let servers: BTreeSet<ServerId> = records.iter().map(|record| record.id).collect();
+    detector.set_services([servers.into_iter().collect()]);
+    for record in records {
         let mut now_ns = *next_ns.get_or_insert(record.at_ns);
         while now_ns < record.at_ns {
             detector.tick(defaults::TICK, now_ns);
