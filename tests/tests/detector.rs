@@ -13,11 +13,13 @@ use lvs_agent::{
     config::{DetectorSettings, defaults},
     passive::{
         Detector, Finding, Layer, Sight, Suspicion, View,
-        trace::{Record, Shown},
+        trace::{Record, Recorder, Shown},
     },
 };
 use lvs_common::{ServerCounters, ServerId, ServerState};
-use lvs_tests::simulation::{Arrivals, Disturbance, Fault, Scenario, detect, false_alarms, gaps_an_hour};
+use lvs_tests::simulation::{
+    Arrivals, Disturbance, Fault, Kernel, Scenario, detect, false_alarms, gaps_an_hour,
+};
 use proptest::prelude::*;
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -224,6 +226,46 @@ fn recordings_give_what_their_names_say() -> Result<()> {
             None => panic!("{name} doesn't say what must be found"),
         };
         assert_eq!(found, expected, "{name}");
+    }
+    Ok(())
+}
+
+/// A recording of three half-seen servers with 50 clients a second each, the first of which dies after 20 s of 22 if it `dies`.
+fn invented_recording(dies: bool) -> Result<String> {
+    const MS: u64 = 1_000_000;
+    let mut servers = [Kernel::default(), Kernel::default(), Kernel::default()];
+    let mut text = Vec::new();
+    let mut recorder = Recorder::new(&mut text);
+    for ms in 1_000..23_000 {
+        let now_ns = ms * MS;
+        for (number, kernel) in (0..).zip(&mut servers) {
+            let is_dead = dies && number == 0 && ms >= 21_000;
+            match (ms + u64::from(number) * 7) % 20 {
+                3 => kernel.syn(u32::try_from(ms / 20 * 11 % 64)?, false, now_ns),
+                5 if !is_dead => kernel.accepted(Some(now_ns - 2 * MS), now_ns),
+                _ => {}
+            }
+            if ms % 10 == 9 {
+                recorder.state(now_ns, ServerId(number), Sight::Half, &kernel.state)?;
+            }
+            if ms % 100 == 99 {
+                recorder.counters(now_ns, ServerId(number), &kernel.counters)?;
+            }
+        }
+    }
+    recorder.flush()?;
+    drop(recorder);
+    Ok(String::from_utf8(text)?)
+}
+
+/// The test above could not fail if a replay never found anything, or always did.
+#[test]
+fn a_replay_finds_what_was_recorded_and_nothing_else() -> Result<()> {
+    assert_eq!(replay(&invented_recording(false)?)?, []);
+    let found = replay(&invented_recording(true)?)?;
+    assert!(!found.is_empty());
+    for suspicion in found {
+        assert_eq!((suspicion.id, suspicion.layer), (ServerId(0), Layer::Host), "{suspicion:?}");
     }
     Ok(())
 }
