@@ -1,6 +1,9 @@
 //! The agent's configuration file, as far as the scenarios vary it.
 
-use std::net::SocketAddr;
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Result;
 use serde::Serialize;
@@ -34,10 +37,13 @@ pub struct AgentSection {
 }
 
 /// `[passive]`
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct PassiveSection {
     /// Where the programs are attached.
     pub devices: Vec<String>,
+    /// Where it is written down what the detector is shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub record: Option<PathBuf>,
 }
 
 /// `[[service]]`
@@ -189,7 +195,14 @@ impl AgentConfig {
     #[must_use]
     pub fn devices(mut self, devices: &[&str]) -> Self {
         let devices = devices.iter().map(|device| (*device).to_owned()).collect();
-        self.passive = Some(PassiveSection { devices });
+        self.passive.get_or_insert_default().devices = devices;
+        self
+    }
+
+    /// The same, but what the detector is shown is written to `file`.
+    #[must_use]
+    pub fn record(mut self, file: &Path) -> Self {
+        self.passive.get_or_insert_default().record = Some(file.to_owned());
         self
     }
 

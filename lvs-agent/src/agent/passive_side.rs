@@ -1,16 +1,17 @@
 //! Setting the passive side up. Whatever fails here leaves a working active checker, except what the operator has asked
 //! for by name and is not there.
 
-use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
+use std::{collections::BTreeSet, net::IpAddr, path::Path, sync::Arc};
 
 use anyhow::Context as _;
 use tokio::sync::{mpsc, watch as latest};
+use tracing::warn;
 
 use super::{
     devices::Devices,
     exposition,
     follow::Follow,
-    watch::{self, Feedback, Inputs, Outputs, Parts, Roster, SignalInquiry, Watch},
+    watch::{self, Feedback, Inputs, Outputs, Parts, Recording, Roster, SignalInquiry, Watch},
 };
 use crate::{
     config::{Config, PassiveSettings},
@@ -89,6 +90,7 @@ pub(super) async fn set_up(config: &Config, wiring: Wiring) -> Result<PassiveSid
         signals,
         targets,
         detector: Detector::new(config.passive.detector.clone()),
+        recording: config.passive.record.as_deref().and_then(record),
         devices: Devices::new(config.passive.devices.clone()),
         outputs: Outputs { findings, targets: targets_tx, servers: servers_tx },
         tick: config.passive.tick,
@@ -101,6 +103,15 @@ pub(super) async fn set_up(config: &Config, wiring: Wiring) -> Result<PassiveSid
     let (inquiries_tx, inquiries) = mpsc::channel(INQUIRIES);
     let inputs = Inputs { surveys, neighbours, feedback, roster, inquiries };
     Ok(PassiveSide { watch, inputs, follow, neighbours: neighbour_watch, inquiries: inquiries_tx })
+}
+
+/// A recording that can't be had is no reason to do without the signal.
+fn record(path: &Path) -> Option<Recording> {
+    Recording::start(path)
+        .inspect_err(|error| {
+            warn!("nothing is recorded: `record` in `[passive]` names {}: {error}", path.display());
+        })
+        .ok()
 }
 
 fn load(config: &Config, services: &Roster) -> Result<(KernelSide, Signals), PassiveError> {

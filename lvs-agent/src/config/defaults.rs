@@ -77,6 +77,7 @@ impl Default for PassiveSettings {
             enabled: true,
             devices: Vec::new(),
             log_faults: false,
+            record: None,
             tick: TICK,
             detector: DetectorSettings::default(),
             burst: BurstSettings::default(),

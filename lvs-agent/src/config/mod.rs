@@ -103,6 +103,8 @@ pub struct PassiveSettings {
     pub devices: Vec<String>,
     /// Whether the kernel side logs what it can't make sense of. Costs time for each such packet.
     pub log_faults: bool,
+    /// The file in which is written down what the detector is shown; `None`: nowhere.
+    pub record: Option<PathBuf>,
     /// How often the signs of life are looked at; edges are looked at at once.
     pub tick: Duration,
     /// The detector's thresholds.

@@ -1,7 +1,8 @@
 //! Recordings of what the detector was shown, to show it again later.
 //!
 //! A line for each change: `state AT ID SIGHT BYTES` or `counters AT ID BYTES`. `AT` is in ns of `CLOCK_MONOTONIC`,
-//! `SIGHT` is `whole` or `half`, `BYTES` are hexadecimal in the machine's own order, without the zeros at their end.
+//! `SIGHT` is `whole` or `half`, `BYTES` are hexadecimal in the machine's own order, without the zeros at their end; `.NN`
+//! stands for so many zeros (hexadecimal as well).
 
 use std::{
     collections::BTreeMap,
@@ -14,6 +15,9 @@ use lvs_common::{ServerCounters, ServerId, ServerState};
 use thiserror::Error;
 
 use super::Sight;
+
+/// How many zeros are written as one.
+const MOST_ZEROS: usize = 0xff;
 
 /// Writes down what changes.
 #[derive(Debug)]
@@ -37,10 +41,11 @@ impl<W: Write> Recorder<W> {
             // Nothing is claimed of it, so that there is nothing to play back.
             Sight::CountedOnly(_) => return Ok(()),
         };
-        if self.states.insert(id, *state) == Some(*state) {
+        let state = without_remains(state);
+        if self.states.insert(id, state) == Some(state) {
             return Ok(());
         }
-        writeln!(self.out, "state {at_ns} {} {sight} {}", id.0, hexadecimal(state))
+        writeln!(self.out, "state {at_ns} {} {sight} {}", id.0, hexadecimal(&state))
     }
 
     /// A server's counters at `at_ns`.
@@ -115,23 +120,52 @@ impl Record {
 fn hexadecimal(value: &impl Pod) -> String {
     let bytes = bytes_of(value);
     let used = bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
-    bytes[..used].iter().fold(String::with_capacity(2 * used), |mut text, byte| {
-        // Writing into a String can't fail.
-        write!(text, "{byte:02x}").ok();
-        text
-    })
+    let mut text = String::with_capacity(2 * used);
+    let mut left = &bytes[..used];
+    // Writing into a String can't fail.
+    while let Some((first, rest)) = left.split_first() {
+        let zeros = left.iter().take(MOST_ZEROS).take_while(|&&byte| byte == 0).count();
+        if zeros > 1 {
+            write!(text, ".{zeros:02x}").ok();
+            left = &left[zeros..];
+        } else {
+            write!(text, "{first:02x}").ok();
+            left = rest;
+        }
+    }
+    text
+}
+
+/// Without the beginnings of those who don't wait any more: nobody reads them.
+fn without_remains(state: &ServerState) -> ServerState {
+    let mut state = *state;
+    for layer in [&mut state.listener, &mut state.application] {
+        let waiting = layer.beginnings().len();
+        layer.since_ns[waiting..].fill(0);
+    }
+    state
 }
 
 fn read(text: &str, value: &mut impl Pod) -> Result<(), TraceError> {
     let bytes = bytes_of_mut(value);
-    if !text.len().is_multiple_of(2) || text.len() / 2 > bytes.len() {
-        return Err(TraceError("the bytes have a wrong number of digits"));
-    }
-    for (byte, digits) in bytes.iter_mut().zip(text.as_bytes().chunks(2)) {
+    let mut left = text.as_bytes();
+    let mut at = 0;
+    let number = |digits: &[u8]| {
         let digits = std::str::from_utf8(digits).ok().filter(|digits| !digits.starts_with('+'));
-        let digits = digits.ok_or(TraceError("the bytes have a character that is no digit"))?;
-        *byte = u8::from_str_radix(digits, 16)
-            .map_err(|_| TraceError("the bytes have a character that is no digit"))?;
+        let number = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        number.ok_or(TraceError("the bytes have a character that is no digit"))
+    };
+    while let Some(&first) = left.first() {
+        let (start, end) = if first == b'.' { (1, 3) } else { (0, 2) };
+        let digits = left.get(start..end).ok_or(TraceError("the bytes have a wrong number of digits"))?;
+        left = &left[end..];
+        let number = number(digits)?;
+        if first == b'.' {
+            at += usize::from(number);
+        } else {
+            *bytes.get_mut(at).ok_or(TraceError("there are more bytes than it has"))? = number;
+            at += 1;
+        }
     }
     Ok(())
 }
@@ -169,6 +203,8 @@ mod tests {
             "state 1 1 half 0",
             "state 1 1 half +1",
             "state 1 1 half gg",
+            "state 1 1 half .0",
+            "state 1 1 half .ff.ff.ff01",
             "counters 1",
             &format!("state 1 1 half {}", "00".repeat(size_of::<ServerState>() + 1)),
         ] {
@@ -184,7 +220,7 @@ mod tests {
             let mut recorder = Recorder::new(Vec::new());
             recorder.state(9, ServerId(3), Sight::Whole, &state).unwrap();
             let text = String::from_utf8(recorder.out).unwrap();
-            let shown = Shown::State(Sight::Whole, Box::new(state));
+            let shown = Shown::State(Sight::Whole, Box::new(without_remains(&state)));
             prop_assert_eq!(Record::parse(&text), Ok(Record { at_ns: 9, id: ServerId(3), shown }));
             let _read_or_refused = Record::parse(&line);
         }

@@ -12,9 +12,15 @@ struct Arguments {
     /// Take half an hour and more
     #[arg(long)]
     long: bool,
+    /// Where the random numbers begin; without it, the seed of the published report
+    #[arg(long, default_value_t = report::SEED)]
+    seed: u64,
+    /// Only rows with this in the name of the fault or the traffic
+    #[arg(long, default_value = "")]
+    row: String,
 }
 
 fn main() {
-    let Arguments { only, long } = Arguments::parse();
-    report::print(&only, long);
+    let Arguments { only, long, seed, row } = Arguments::parse();
+    report::print(&only, long, seed, &row);
 }

@@ -4,6 +4,7 @@
 //! Time is the simulation's own; the same seed gives the same course.
 
 mod chance;
+mod gaps;
 mod kernel;
 pub mod report;
 pub mod scenario;
@@ -11,6 +12,7 @@ mod traffic;
 mod trial;
 mod world;
 
+pub use gaps::gaps_an_hour;
 pub use kernel::Kernel;
 pub use scenario::{Arrivals, Disturbance, Fault, Scenario, Serving};
 pub use trial::{Alarms, Detection, detect, false_alarms};

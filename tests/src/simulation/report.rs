@@ -8,11 +8,11 @@ use std::{
 
 use lvs_agent::{config::DetectorSettings, passive::Sight};
 
-use super::{Arrivals, Detection, Disturbance, Fault, Scenario, Serving, detect, false_alarms};
+use super::{Arrivals, Detection, Disturbance, Fault, Scenario, Serving, detect, false_alarms, gaps_an_hour};
 use crate::say;
 
-/// Seed of the whole report: each row adds its number.
-const SEED: u64 = 20_230_917;
+/// Seed of the published report: each row adds its number. Nothing may be tuned to what it shows; that is done with others.
+pub const SEED: u64 = 52_061_338;
 /// Faults in each row.
 const TRIALS: u32 = 200;
 
@@ -26,12 +26,15 @@ pub enum Table {
 }
 
 /// Prints the wanted tables, all if none is named. `long` simulates healthy servers for longer: half an hour and more.
-pub fn print(wanted: &[Table], long: bool) {
+///
+/// Only rows whose name contains `named` are calculated.
+pub fn print(wanted: &[Table], long: bool, seed: u64, named: &str) {
     let settings = DetectorSettings::default();
     let is_wanted = |table| wanted.is_empty() || wanted.contains(&table);
     if is_wanted(Table::Faults) {
-        let rows = detections();
-        let results = in_parallel(rows.len(), |row| detection_row(&rows[row], &settings, SEED + row as u64));
+        let mut rows = detections();
+        rows.retain(|row| row.what.contains(named));
+        let results = in_parallel(rows.len(), |row| detection_row(&rows[row], &settings, seed + row as u64));
         say(
             "Time from the fault to the suspicion in ms: median / 99 % / longest. Clients: round trip time, arrivals.",
         );
@@ -39,25 +42,25 @@ pub fn print(wanted: &[Table], long: bool) {
         say("");
         say("| fault | suspected | seen | clients | rate | first | strong | host | not found | bound |");
         say("|---|---|---|---|---|---|---|---|---|---|");
-        for row in &results {
-            say(row);
-        }
+        results.iter().for_each(|row| say(row));
         say("");
     }
     if is_wanted(Table::Healthy) {
-        let rows = alarms();
+        let mut rows = alarms();
+        rows.retain(|row| row.what.contains(named));
         let results =
-            in_parallel(rows.len(), |row| alarm_row(&rows[row], &settings, long, SEED + 1_000 + row as u64));
+            in_parallel(rows.len(), |row| alarm_row(&rows[row], &settings, long, seed + 1_000 + row as u64));
         say("Suspicions of healthy servers, all four of the service together, each cleared by a probe.");
-        say("Time is that of the service. Below: with a confidence of 95 %.");
+        say("Time is that of the service. Below: with a confidence of 95 %, by the simulation alone.");
+        say(
+            "Gaps: how many an hour chance leaves without a proof of life for as long as a suspicion needs (exact).",
+        );
         say("");
         say(
-            "| traffic | seen | rate | simulated | weak | strong | application | overload | an hour | below |",
+            "| traffic | seen | rate | simulated | weak | strong | application | overload | an hour | below | gaps |",
         );
-        say("|---|---|---|---|---|---|---|---|---|---|");
-        for row in &results {
-            say(row);
-        }
+        say("|---|---|---|---|---|---|---|---|---|---|---|");
+        results.iter().for_each(|row| say(row));
     }
 }
 
@@ -110,7 +113,7 @@ fn detections() -> Vec<Row> {
     both(Fault::Killed, "killed", "1 ms", 100, Scenario { sight: Sight::Half, ..Scenario::default() });
     for sight in [Sight::Whole, Sight::Half] {
         for rate in [20.0, 200.0, 2_000.0] {
-            both(Fault::Silent, "silent", "1 ms", 100, Scenario { sight, rate, ..Scenario::default() });
+            both(Fault::Silent, "silent", "1 ms", 100, Scenario { rate, sight, ..Scenario::default() });
         }
     }
     for (clients, rtt, bound) in [("20 ms", ms(20), 160), ("50 ms", ms(50), 250), ("200 ms", ms(200), 700)] {
@@ -241,9 +244,12 @@ fn alarms() -> Vec<Healthy> {
             (1.0, (40.0, 400.0)),
             (10.0, (30.0, 300.0)),
             (200.0, (5.0, 100.0)),
-            (2_000.0, (1.0, 20.0)),
-            (20_000.0, (0.1, 4.0)),
-            (100_000.0, (0.02, 3.0)),
+            (500.0, (3.5, 30.0)),
+            (1_000.0, (3.2, 20.0)),
+            // Here the bound is that on gaps.
+            (2_000.0, (0.2, 4.0)),
+            (20_000.0, (0.02, 4.0)),
+            (100_000.0, (0.01, 3.0)),
         ] {
             let scenario = Scenario { sight, rate, ..Scenario::default() };
             rows.push(Healthy { what: "Poisson", hours, scenario });
@@ -264,7 +270,7 @@ fn disturbed(sight: Sight) -> Vec<Healthy> {
     let mut rows: Vec<(&'static str, f64, Scenario)> = vec![
         ("1 % loss everywhere", 5.0, Scenario { client_loss: 0.01, server_loss: 0.01, ..base.clone() }),
         ("clients 1, 50, 200 ms away", 5.0, Scenario { distances: far.clone(), ..base.clone() }),
-        ("the same, 2,000/s", 0.5, Scenario { distances: far.clone(), rate: 2_000.0, ..base.clone() }),
+        ("the same, 2,000/s", 0.2, Scenario { distances: far.clone(), rate: 2_000.0, ..base.clone() }),
         (
             "day and night in 10 min",
             5.0,
@@ -296,10 +302,10 @@ fn disturbed(sight: Sight) -> Vec<Healthy> {
             5.0,
             Scenario { disturbance: Disturbance::BadNetwork(0.3), ..base.clone() },
         ),
-        ("30 % client loss, 5 of 10 min", 5.0, Scenario { disturbance: loss(0.3), ..base.clone() }),
-        ("flood 200/s, 1 of 5 min", 5.0, Scenario { disturbance: flood(200.0), ..base.clone() }),
-        ("flood 2,000/s, 1 of 5 min", 2.0, Scenario { disturbance: flood(2_000.0), ..base.clone() }),
-        ("flood 20,000/s, 1 of 5 min", 0.5, Scenario { disturbance: flood(20_000.0), ..base.clone() }),
+        ("30 % client loss, 5 of 10 min", 20.0, Scenario { disturbance: loss(0.3), ..base.clone() }),
+        ("flood 200/s, 1 of 5 min", 10.0, Scenario { disturbance: flood(200.0), ..base.clone() }),
+        ("flood 2,000/s, 1 of 5 min", 5.0, Scenario { disturbance: flood(2_000.0), ..base.clone() }),
+        ("flood 20,000/s, 1 of 5 min", 3.2, Scenario { disturbance: flood(20_000.0), ..base.clone() }),
     ];
     for (what, mean) in [
         ("bursts of 100 ms, 10 times the rate", ms(100)),
@@ -313,12 +319,12 @@ fn disturbed(sight: Sight) -> Vec<Healthy> {
     let serving = Serving { long_polls: 0.1, ..base.serving };
     rows.push((
         "bursts of 1 s, mixed clients, long polls",
-        5.0,
+        10.0,
         Scenario { arrivals: bursts, distances: far, serving, ..base.clone() },
     ));
     rows.push((
         "bursts of 1 s and flood 2,000/s",
-        2.0,
+        5.0,
         Scenario { arrivals: bursts, disturbance: flood(2_000.0), ..base },
     ));
     rows.into_iter()
@@ -329,9 +335,15 @@ fn disturbed(sight: Sight) -> Vec<Healthy> {
 fn alarm_row(row: &Healthy, settings: &DetectorSettings, long: bool, seed: u64) -> String {
     let hours = if long { row.hours.1 } else { row.hours.0 };
     let alarms = false_alarms(&row.scenario, settings, Duration::from_secs_f64(hours * 3600.0), seed);
-    let reasons = alarms.reasons.iter().fold(String::new(), |all, reason| all + "\n<!-- " + reason + " -->");
+    let gaps = match (row.scenario.arrivals, row.scenario.disturbance) {
+        (Arrivals::Poisson, Disturbance::None) if row.scenario.rate >= 1.0 => {
+            likely_gaps(&row.scenario, settings)
+        }
+        _ => "-".to_owned(),
+    };
+    let reasons: String = alarms.reasons.iter().map(|reason| format!("\n<!-- {reason} -->")).collect();
     format!(
-        "| {} | {} | {} | {hours} h | {} | {} | {} | {} | {:.3} | {:.3} |{reasons}",
+        "| {} | {} | {} | {hours} h | {} | {} | {} | {} | {:.3} | {:.3} | {gaps} |{reasons}",
         row.what,
         sight(row.scenario.sight),
         row.scenario.rate,
@@ -342,6 +354,20 @@ fn alarm_row(row: &Healthy, settings: &DetectorSettings, long: bool, seed: u64) 
         f64::from(alarms.all()) / hours,
         upper_bound(alarms.all()) / hours,
     )
+}
+
+/// How many gaps an hour all servers together may have that are long enough for a suspicion of silence.
+fn likely_gaps(scenario: &Scenario, settings: &DetectorSettings) -> String {
+    let floor = match scenario.sight {
+        Sight::Whole => settings.silence_masquerade,
+        Sight::Half | Sight::CountedOnly(_) => settings.silence_half_seen,
+    };
+    #[expect(clippy::cast_precision_loss, reason = "a handful")]
+    let servers = scenario.servers as f64;
+    // Two packets must get through for a proof of life.
+    let lost = 1.0 - (1.0 - scenario.client_loss).powi(2) * (1.0 - scenario.server_loss).powi(2);
+    let rate = scenario.rate * (1.0 - lost) / servers;
+    format!("{:.1e}", servers * gaps_an_hour(rate, floor))
 }
 
 /// The largest mean of a Poisson distribution that gives at most `count` with a probability of 5 %.

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use bytemuck::Zeroable as _;
 use lvs_agent::{
     config::{DetectorSettings, defaults},
     passive::{Detector, Finding, Layer, Observation, Strength, Suspicion, View},
 };
-use lvs_common::ServerId;
+use lvs_common::{ServerCounters, ServerId};
 
 use super::{Fault, Scenario, world::World};
 
@@ -77,7 +78,11 @@ impl Watch {
         let now = self.world.now;
         let kernel = &self.world.servers[server].kernel;
         let view = View { id: id(server), sight: self.world.scenario.sight, state: kernel.state };
-        self.detector.look(&view, || kernel.active_flows(now), now)
+        let servers = &self.world.servers;
+        let counters = |id: ServerId| {
+            servers.get(id.0 as usize).map_or_else(ServerCounters::zeroed, |server| server.kernel.counters)
+        };
+        self.detector.look(&view, || kernel.active_flows(now), counters, now)
     }
 }
 

@@ -14,5 +14,6 @@ mod healthy;
 mod hung;
 mod ipvs_table;
 mod not_fooled;
+mod recorded;
 mod slow;
 mod wrapped;

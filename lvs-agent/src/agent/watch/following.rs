@@ -12,7 +12,7 @@ use tracing::{error, info, warn};
 
 use super::{
     super::{decisions, devices::Devices, exposition},
-    Outputs, Watch,
+    Outputs, Recording, Watch,
 };
 use crate::{
     config::VirtualService,
@@ -29,6 +29,7 @@ pub(in super::super) struct Parts {
     pub(in super::super) signals: Signals,
     pub(in super::super) targets: Targets,
     pub(in super::super) detector: Detector,
+    pub(in super::super) recording: Option<Recording>,
     pub(in super::super) devices: Devices,
     pub(in super::super) outputs: Outputs,
     pub(in super::super) tick: Duration,
@@ -42,12 +43,13 @@ pub(in super::super) fn forwardings(services: &[VirtualService]) -> impl Iterato
 impl Watch {
     /// Watches the servers of `roster`. Nothing is attached before the first survey.
     pub(in super::super) fn new(parts: Parts, roster: &Roster) -> Self {
-        let Parts { kernel, signals, targets, detector, devices, outputs, tick } = parts;
+        let Parts { kernel, signals, targets, detector, recording, devices, outputs, tick } = parts;
         let mut watch = Self {
             kernel,
             signals,
             targets,
             detector,
+            recording,
             exposition: exposition::Passive::default(),
             devices,
             around: Surroundings::default(),

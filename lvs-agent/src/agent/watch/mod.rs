@@ -2,6 +2,7 @@
 //! decide what speaks against whom. What changes about servers, routes and neighbours it follows between two ticks.
 
 mod following;
+mod recording;
 mod signal;
 
 use std::{
@@ -24,6 +25,7 @@ use tracing::{debug, error};
 use self::signal::{Evidences, Silent};
 pub(super) use self::{
     following::{Parts, Roster, forwardings},
+    recording::Recording,
     signal::SignalInquiry,
 };
 use super::{devices::Devices, exposition};
@@ -87,6 +89,8 @@ pub(super) struct Watch {
     signals: Signals,
     targets: Targets,
     detector: Detector,
+    /// What the detector is shown, if the operator wants that written down.
+    recording: Option<Recording>,
     exposition: exposition::Passive,
     devices: Devices,
     around: Surroundings,
@@ -179,7 +183,11 @@ impl Watch {
             let Some(&id) = self.learning.get(self.next % all) else { return };
             self.next = (self.next + 1) % all;
             let counters = self.signals.counters(id);
-            self.detector.learn(id, &counters, monotonic_ns());
+            let now_ns = monotonic_ns();
+            if let Some(recording) = &mut self.recording {
+                recording.counters(now_ns, id, &counters);
+            }
+            self.detector.learn(id, &counters, now_ns);
             self.exposition.counted(id, &counters, &self.signals.state(id));
         }
     }
@@ -195,8 +203,11 @@ impl Watch {
         let view = View { id, sight, state: self.signals.state(id) };
         // The state first, then the clock: what was read can't be younger than now.
         let now_ns = monotonic_ns();
+        if let Some(recording) = &mut self.recording {
+            recording.state(now_ns, id, sight, &view.state);
+        }
         let active = || active(self.signals.flows(id), now_ns);
-        if let Some(finding) = self.detector.look(&view, active, now_ns) {
+        if let Some(finding) = self.detector.look(&view, active, |id| self.signals.counters(id), now_ns) {
             self.tell(finding);
         }
     }

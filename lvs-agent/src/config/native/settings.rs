@@ -42,6 +42,7 @@ pub(super) fn passive(mut section: Section<'_>, faults: &mut FaultList) -> Passi
         enabled: section.plain("enabled", faults, value::flag).unwrap_or(default.enabled),
         devices: devices(&mut section, faults),
         log_faults: section.plain("log-faults", faults, value::flag).unwrap_or(default.log_faults),
+        record: section.plain("record", faults, value::file).unwrap_or(default.record),
         tick: section.plain("tick", faults, value::duration).unwrap_or(default.tick),
         detector: detector_section.map_or(default.detector, |section| detector(section, faults)),
         burst: burst_section.map_or(default.burst, |section| burst(section, faults)),

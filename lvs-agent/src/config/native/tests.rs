@@ -108,6 +108,7 @@ fn the_smallest_file_has_the_defaults() {
         enabled: true,
         devices: vec![],
         log_faults: false,
+        record: None,
         tick: Duration::from_millis(10),
         detector: DetectorSettings {
             silence_masquerade: Duration::from_millis(50),
@@ -238,6 +239,8 @@ fn faults_in_the_settings() {
         ("[passive]\ntick = \"25h\"", &[(2, 8, "is above 24h")]),
         ("[passive]\ntick = \"99999999999999999999s\"", &[(2, 8, "no duration")]),
         ("[passive]\ndevices = \"eth1\"", &[(2, 11, "[\"eth1\"]")]),
+        ("[passive]\nrecord = \"here\"", &[(2, 10, "no path from the root")]),
+        ("[passive]\nrecord = true", &[(2, 10, "a path in quotes")]),
         ("[passive]\ndevices = [1]", &[(2, 12, "the name of a network device")]),
         ("[passive]\ndevices = [\"\"]", &[(2, 12, "can't be the name")]),
         ("[passive]\ndevices = [\"a/b\"]", &[(2, 12, "characters")]),
@@ -692,10 +695,11 @@ fn write(config: &Config) -> String {
     let on_exit = if config.agent.on_exit == OnExit::Keep { "keep" } else { "remove" };
     let control = config.agent.control.as_deref().map_or("off", |path| path.to_str().unwrap());
     writeln!(text, "[agent]\nmetrics = {metrics:?}\non-exit = {on_exit:?}\ncontrol = {control:?}").unwrap();
-    let PassiveSettings { enabled, devices, log_faults, tick, detector, burst } = &config.passive;
+    let PassiveSettings { enabled, devices, log_faults, record, tick, detector, burst } = &config.passive;
     writeln!(text, "[passive]\nenabled = {enabled}\ndevices = {devices:?}\nlog-faults = {log_faults}")
         .unwrap();
-    writeln!(text, "tick = {}", d(tick)).unwrap();
+    let record = record.as_deref().map_or("off", |path| path.to_str().unwrap());
+    writeln!(text, "record = {record:?}\ntick = {}", d(tick)).unwrap();
     writeln!(text, "[passive.detector]\nsilence-masquerade = {}", d(&detector.silence_masquerade)).unwrap();
     writeln!(text, "silence-half-seen = {}", d(&detector.silence_half_seen)).unwrap();
     writeln!(text, "silence-application = {}", d(&detector.silence_application)).unwrap();
@@ -921,6 +925,7 @@ prop_compose! {
 prop_compose! {
     fn passive()(
         (enabled, log_faults) in any::<(bool, bool)>(),
+        record in option::of("/[a-z]{1,9}"),
         devices in proptest::collection::btree_set("[a-z]{1,3}[0-9]{1,3}", 0..3),
         durations in proptest::collection::vec(duration(1..=5000), 9),
         (clients, resent_clients, refusals) in (1_u32..=32, 1_u32..=32, 1_u32..=100),
@@ -945,7 +950,8 @@ prop_compose! {
             total_rate: total_rate.try_into().unwrap(),
         };
         let devices = devices.into_iter().collect();
-        PassiveSettings { enabled, devices, log_faults, tick: durations[5], detector, burst }
+        let record = record.map(Into::into);
+        PassiveSettings { enabled, devices, log_faults, record, tick: durations[5], detector, burst }
     }
 }
 

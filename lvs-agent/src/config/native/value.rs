@@ -266,6 +266,20 @@ pub(super) fn socket(value: &DeValue<'_>) -> Result<Option<PathBuf>> {
     }
 }
 
+/// A file to write; `None` for `"off"`.
+pub(super) fn file(value: &DeValue<'_>) -> Result<Option<PathBuf>> {
+    let text = text(value, "a path in quotes, such as \"/var/tmp/lvs.trace\", or \"off\"")?;
+    let fault = |problem| Err(ValueFault::Text { text: text.to_owned(), problem });
+    match text {
+        "off" => Ok(None),
+        _ if !text.starts_with('/') => {
+            fault("is no path from the root; let it begin with a slash, or write \"off\"")
+        }
+        _ if text.contains('\0') => fault("has a zero byte; remove it"),
+        _ => Ok(Some(text.into())),
+    }
+}
+
 /// Where metrics are served; `None` for `"off"`.
 pub(super) fn listener(value: &DeValue<'_>) -> Result<Option<SocketAddr>> {
     const WANTED: &str = "address and port, such as \"127.0.0.1:9747\", nor \"off\"";

@@ -5,7 +5,7 @@ use std::time::Duration;
 use lvs_common::{ServerCounters, ServerState};
 
 use super::{
-    Sight, Strength, nanos,
+    Layer, Sight, Strength, nanos,
     waits::{Assumption, Totals, Waits},
 };
 use crate::config::DetectorSettings;
@@ -46,10 +46,7 @@ impl Memory {
         settings: &DetectorSettings,
         now_ns: u64,
     ) -> Option<u64> {
-        // UDP has no SYNs: there each datagram may want an answer.
-        let demands = if counters.syn == 0 { counters.packets_in } else { counters.syn };
-        let listener = Totals { demands, answers: counters.handshake };
-        let application = Totals { demands: counters.requests, answers: counters.response };
+        let (listener, application) = (totals(Layer::Host, counters), totals(Layer::Application, counters));
         if self.down {
             self.listener.skip(&listener, now_ns);
             self.application.skip(&application, now_ns);
@@ -60,6 +57,14 @@ impl Memory {
             self.sent_again.learn(counters);
         }
         self.listener.learn(&listener, settings.memory, now_ns)
+    }
+
+    /// What is usual on a layer.
+    pub(super) fn waits(&self, layer: Layer) -> &Waits {
+        match layer {
+            Layer::Host => &self.listener,
+            Layer::Application => &self.application,
+        }
     }
 
     /// The host was suspected without reason.
@@ -90,6 +95,18 @@ impl Memory {
             Sight::Whole => state.reply_ns,
             Sight::Half | Sight::CountedOnly(_) => state.application.progress_ns,
         }
+    }
+}
+
+/// What is counted of a layer.
+pub(super) fn totals(layer: Layer, counters: &ServerCounters) -> Totals {
+    match layer {
+        // UDP has no SYNs: there each datagram may want an answer.
+        Layer::Host if counters.syn == 0 => {
+            Totals { demands: counters.packets_in, answers: counters.handshake }
+        }
+        Layer::Host => Totals { demands: counters.syn, answers: counters.handshake },
+        Layer::Application => Totals { demands: counters.requests, answers: counters.response },
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod finding;
 mod memory;
+mod onset;
 mod siblings;
 mod silence;
 #[cfg(test)]
@@ -20,10 +21,10 @@ use lvs_common::{ServerCounters, ServerId, ServerState};
 pub use finding::{Evidence, Finding, Layer, Strength, Suspicion, Usual};
 
 use self::{
-    memory::Memory,
+    memory::{Memory, totals},
+    onset::Exchanged,
     siblings::Siblings,
     silence::{Measure, Silence},
-    waits::Waits,
 };
 use super::Sight;
 use crate::config::DetectorSettings;
@@ -64,6 +65,22 @@ pub struct Detector {
     ticked_ns: Option<u64>,
     /// Since when the director has not stood still.
     awake_ns: u64,
+}
+
+/// A layer of a server that is silent.
+struct Silent<'a> {
+    id: ServerId,
+    layer: Layer,
+    state: &'a lvs_common::Layer,
+    measure: Measure,
+    seen: Silence,
+}
+
+impl Silent<'_> {
+    /// When the first of those who wait began to.
+    fn first_ns(&self, now_ns: u64) -> u64 {
+        now_ns.saturating_sub(nanos(self.seen.lasted))
+    }
 }
 
 /// A candidate for a suspicion.
@@ -116,19 +133,28 @@ impl Detector {
     /// Looks at one server at `now_ns` (`CLOCK_MONOTONIC`, as the kernel side's times). A suspicion is returned once; a
     /// weak one may be followed by a strong one, and one of the application by one of the host, while it is being probed.
     ///
-    /// `active_flows` counts the sampled flows that are active; it is called only where data was sent again.
-    pub fn look(&mut self, view: &View, active_flows: impl FnOnce() -> u32, now_ns: u64) -> Option<Finding> {
-        self.memories.entry(view.id).or_insert_with(Memory::new);
+    /// `active_flows` counts the sampled flows that are active; it is called only where data was sent again. `counters`
+    /// reads those of any server as they are now; it is called for a few siblings of a server that is about to be suspected.
+    pub fn look(
+        &mut self,
+        view: &View,
+        active_flows: impl FnOnce() -> u32,
+        counters: impl Fn(ServerId) -> ServerCounters,
+        now_ns: u64,
+    ) -> Option<Finding> {
+        let memory = self.memories.entry(view.id).or_insert_with(Memory::new);
+        memory.listener.glance(&view.state.listener);
+        memory.application.glance(&view.state.application);
         if matches!(view.sight, Sight::CountedOnly(_)) {
             return None;
         }
         let memory = self.memories.get(&view.id).filter(|memory| !memory.down)?;
         let host = if memory.host_pause.is_over(now_ns) {
-            self.doubt_of_host(memory, view, active_flows, now_ns)
+            self.doubt_of_host(memory, view, active_flows, &counters, now_ns)
         } else {
             None
         };
-        let application = || self.doubt_of_application(memory, view, now_ns);
+        let application = || self.doubt_of_application(memory, view, &counters, now_ns);
         let (layer, doubt) = match host {
             Some(doubt) => (Layer::Host, Some(doubt)),
             None if memory.host_pause.pending.is_none() => (Layer::Application, application()),
@@ -222,19 +248,26 @@ impl Detector {
         memory: &Memory,
         view: &View,
         active_flows: impl FnOnce() -> u32,
+        counters: &impl Fn(ServerId) -> ServerCounters,
         now_ns: u64,
     ) -> Option<Doubt> {
         let cleared_ns = memory.host_pause.cleared_ns;
         refusal(&self.settings, &view.state, cleared_ns)
             .into_iter()
             .chain(unreachable(&view.state, cleared_ns))
-            .chain(self.silence_of_host(memory, view, now_ns))
+            .chain(self.silence_of_host(memory, view, counters, now_ns))
             .chain(self.sent_again(memory, &view.state, active_flows, now_ns))
             .max_by_key(|(strength, _)| *strength)
     }
 
     /// SYNs without an answer. Whatever else shows that the host lives stops the clock.
-    fn silence_of_host(&self, memory: &Memory, view: &View, now_ns: u64) -> Option<Doubt> {
+    fn silence_of_host(
+        &self,
+        memory: &Memory,
+        view: &View,
+        counters: &impl Fn(ServerId) -> ServerCounters,
+        now_ns: u64,
+    ) -> Option<Doubt> {
         let cleared_ns = memory.host_pause.cleared_ns;
         let measure = Measure {
             since_ns: cleared_ns.max(self.awake_ns),
@@ -245,13 +278,18 @@ impl Detector {
         };
         let layer = &view.state.listener;
         let seen = silence::observed(&self.settings, layer, &measure, now_ns)?;
-        let weight = self.weigh(view.id, layer, |memory| &memory.listener, &measure, now_ns);
-        let seen = Silence { weight, ..seen };
-        self.graded(&memory.listener, Layer::Host, &seen).or_else(|| self.outpaced(view.id, memory, &seen))
+        let silent = Silent { id: view.id, layer: Layer::Host, state: layer, measure, seen };
+        self.graded(&silent, counters, now_ns).or_else(|| self.outpaced(&silent, memory, counters, now_ns))
     }
 
     /// Requests without a response.
-    fn doubt_of_application(&self, memory: &Memory, view: &View, now_ns: u64) -> Option<Doubt> {
+    fn doubt_of_application(
+        &self,
+        memory: &Memory,
+        view: &View,
+        counters: &impl Fn(ServerId) -> ServerCounters,
+        now_ns: u64,
+    ) -> Option<Doubt> {
         if !memory.application_pause.is_over(now_ns) {
             return None;
         }
@@ -265,47 +303,107 @@ impl Detector {
         };
         let layer = &view.state.application;
         let seen = silence::observed(&self.settings, layer, &measure, now_ns)?;
-        let weight = self.weigh(view.id, layer, |memory| &memory.application, &measure, now_ns);
-        self.graded(&memory.application, Layer::Application, &Silence { weight, ..seen })
+        let silent = Silent { id: view.id, layer: Layer::Application, state: layer, measure, seen };
+        self.graded(&silent, counters, now_ns)
     }
 
-    /// The weight of a silence, with the share of unanswered demands that this server or most of its siblings have.
-    fn weigh(
+    /// The weight of a silence, with the share of unanswered demands that this server or most of its siblings have, and
+    /// `onset` at least.
+    fn weigh(&self, silent: &Silent<'_>, onset: f64, now_ns: u64) -> f64 {
+        let waits = |memory: &Memory| memory.waits(silent.layer).unanswered();
+        let Some(own) = self.memories.get(&silent.id) else { return 0.0 };
+        let others = self.siblings.of(silent.id).filter_map(|sibling| self.memories.get(&sibling));
+        let usual = siblings::median(others.map(waits)).unwrap_or(0.0);
+        let unanswered = waits(own).max(usual).max(onset);
+        let own = own.waits(silent.layer);
+        silence::weigh(&self.settings, silent.state, own, unanswered, &silent.measure, now_ns)
+    }
+
+    /// What a silence is worth by itself, and still is beside what the siblings show.
+    fn graded(
         &self,
-        id: ServerId,
-        layer: &lvs_common::Layer,
-        waits: impl Fn(&Memory) -> &Waits,
-        measure: &Measure,
+        silent: &Silent<'_>,
+        counters: &impl Fn(ServerId) -> ServerCounters,
         now_ns: u64,
-    ) -> f64 {
-        let Some(own) = self.memories.get(&id).map(&waits) else { return 0.0 };
-        let others = self.siblings.of(id).filter_map(|sibling| self.memories.get(&sibling));
-        let usual = siblings::median(others.map(|memory| waits(memory).unanswered())).unwrap_or(0.0);
-        silence::weigh(&self.settings, layer, own, own.unanswered().max(usual), measure, now_ns)
+    ) -> Option<Doubt> {
+        let waits = self.memories.get(&silent.id)?.waits(silent.layer);
+        let grade =
+            |onset| grade(&self.settings, self.weigh(silent, onset, now_ns), waits.most_answers_per_second());
+        grade(0.0)?;
+        if self.is_common(silent, now_ns) {
+            return None;
+        }
+        let strength = grade(self.onset(silent, counters, now_ns))?;
+        let Silence { lasted: silence, clients, attempts } = silent.seen;
+        let evidence =
+            Evidence::Silent { layer: silent.layer, silence, clients, attempts, usual: waits.usual() };
+        Some((strength, evidence))
     }
 
-    fn graded(&self, waits: &Waits, layer: Layer, seen: &Silence) -> Option<Doubt> {
-        let strength = grade(&self.settings, seen.weight, waits.most_answers_per_second())?;
-        let Silence { lasted: silence, clients, attempts, .. } = *seen;
-        Some((strength, Evidence::Silent { layer, silence, clients, attempts, usual: waits.usual() }))
+    /// Whether more than half of a service are silent in the same way, two at least. Either all that asks is not meant to
+    /// be answered, or all is dead at once; then the director's own network comes first, and the baseline checks decide.
+    fn is_common(&self, silent: &Silent<'_>, now_ns: u64) -> bool {
+        let first_ns = silent.first_ns(now_ns);
+        let (mut all, mut common) = (1, 1);
+        for (_, memory) in self.siblings_up(silent.id) {
+            let glance = memory.waits(silent.layer).glanced();
+            all += 1;
+            common += u32::from(glance.is_silent_too(self.settings.clients, first_ns, now_ns));
+        }
+        common >= 2 && common * 2 > all
+    }
+
+    /// The share of demands that siblings leave without an answer since this silence began, if that is something new.
+    fn onset(&self, silent: &Silent<'_>, counters: impl Fn(ServerId) -> ServerCounters, now_ns: u64) -> f64 {
+        /// Reading counters of all CPUs costs more than all else here.
+        const ASKED: usize = 8;
+        let first_ns = silent.first_ns(now_ns);
+        let is_silent = |memory: &Memory| {
+            let glance = memory.waits(silent.layer).glanced();
+            glance.is_silent_too(self.settings.clients, first_ns, now_ns)
+        };
+        let mut exchanged = Exchanged::default();
+        // One that is silent as well may be dead as well.
+        for (id, memory) in self.siblings_up(silent.id).filter(|(_, memory)| !is_silent(memory)).take(ASKED) {
+            let totals = totals(silent.layer, &counters(id));
+            exchanged.add(memory.waits(silent.layer), &totals, first_ns, now_ns);
+        }
+        exchanged.onset()
+    }
+
+    fn siblings_up(&self, id: ServerId) -> impl Iterator<Item = (ServerId, &Memory)> {
+        let known = self.siblings.of(id).filter_map(|sibling| Some((sibling, self.memories.get(&sibling)?)));
+        known.filter(|(_, memory)| !memory.down)
     }
 
     /// A flood hides which SYNs are real, but not which server gets its share of handshakes done.
-    fn outpaced(&self, id: ServerId, memory: &Memory, seen: &Silence) -> Option<Doubt> {
+    fn outpaced(
+        &self,
+        silent: &Silent<'_>,
+        memory: &Memory,
+        counters: &impl Fn(ServerId) -> ServerCounters,
+        now_ns: u64,
+    ) -> Option<Doubt> {
         /// Clients come in groups, and schedulers have habits: each handshake counts half of what independent ones would.
         const DEPENDENT: f64 = 0.5;
         /// The share of answers that may take longer than those who wait have waited.
         const LATE: f64 = 0.05;
-        if memory.listener.survival(seen.lasted) > LATE {
+        if memory.listener.survival(silent.seen.lasted) > LATE {
             return None;
         }
-        let outpaced = self.siblings.outpaced(id)?;
-        #[expect(clippy::cast_precision_loss, reason = "answers within one silence are far below 2^52")]
-        let weight =
-            -(1.0 - outpaced.share).max(f64::MIN_POSITIVE).ln() * outpaced.answers as f64 * DEPENDENT;
-        let strength = grade(&self.settings, weight, memory.listener.most_answers_per_second())?;
-        let evidence =
-            Evidence::Outpaced { silence: seen.lasted, siblings: outpaced.answers, share: outpaced.share };
+        let outpaced = self.siblings.outpaced(silent.id)?;
+        let weigh = |answers| -(1.0 - outpaced.share).max(f64::MIN_POSITIVE).ln() * real(answers) * DEPENDENT;
+        let rate = memory.listener.most_answers_per_second();
+        grade(&self.settings, weigh(outpaced.answers), rate)?;
+        let first_ns = silent.first_ns(now_ns);
+        let within = |id: ServerId| {
+            let memory = self.memories.get(&id).filter(|memory| !memory.down)?;
+            Some(memory.listener.course().answers_within(first_ns, &totals(Layer::Host, &counters(id))))
+        };
+        let others = self.siblings.members(outpaced.service).filter(|&id| id != silent.id);
+        let siblings: u64 = others.filter_map(within).sum();
+        let strength = grade(&self.settings, weigh(siblings), rate)?;
+        let evidence = Evidence::Outpaced { silence: silent.seen.lasted, siblings, share: outpaced.share };
         Some((strength, evidence))
     }
 
@@ -354,7 +452,8 @@ impl Detector {
         if answered_ns < first_ns.saturating_add(nanos(floor)) {
             return None;
         }
-        let weight = self.weigh(view.id, layer, |memory| &memory.listener, &measure, now_ns);
+        let silent = Silent { id: view.id, layer: Layer::Host, state: layer, measure, seen };
+        let weight = self.weigh(&silent, 0.0, now_ns);
         let strength = grade(&self.settings, weight, memory.listener.most_answers_per_second())?;
         if strength < Strength::Strong {
             return None;
@@ -403,6 +502,11 @@ fn unreachable(state: &ServerState, cleared_ns: u64) -> Option<Doubt> {
     }
     let strength = if state.unreachables > 1 { Strength::Strong } else { Strength::Weak };
     Some((strength, Evidence::Unreachable { messages: state.unreachables }))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "answers within one silence are far below 2^52")]
+fn real(count: u64) -> f64 {
+    count as f64
 }
 
 fn nanos(duration: Duration) -> u64 {

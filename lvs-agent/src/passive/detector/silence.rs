@@ -22,8 +22,6 @@ pub(super) struct Silence {
     pub(super) clients: u32,
     /// How often they asked.
     pub(super) attempts: u32,
-    /// The natural logarithm of the likelihood ratio.
-    pub(super) weight: f64,
 }
 
 /// How a silence is to be measured.
@@ -57,7 +55,7 @@ pub(super) fn observed(
     let lasted = Duration::from_nanos(now_ns.saturating_sub(first_ns));
     let clients = layer.networks.count_ones();
     let enough = lasted >= measure.floor && clients >= settings.clients;
-    enough.then_some(Silence { lasted, clients, attempts: layer.attempts, weight: 0.0 })
+    enough.then_some(Silence { lasted, clients, attempts: layer.attempts })
 }
 
 /// Since when those wait who count; a time from before the last proof of life is the rest of an update under way.
@@ -70,7 +68,7 @@ fn begun(layer: &Layer, measure: &Measure, now_ns: u64) -> impl Iterator<Item = 
         .map(move |since_ns| since_ns.max(alive_ns).max(start_ns))
 }
 
-/// The weight of what was observed. `unanswered` is the share of demands that never get an answer.
+/// The weight of what was observed: the natural logarithm of the likelihood ratio. `unanswered` is the share of demands that never get an answer.
 pub(super) fn weigh(
     settings: &DetectorSettings,
     layer: &Layer,

@@ -85,7 +85,7 @@ fn again(flows: u32, clients: u32, since: u64, last: u64) -> ServerState {
 }
 
 fn look(detector: &mut Detector, state: ServerState, now_ns: u64) -> Option<Finding> {
-    detector.look(&view(state), || 64, now_ns)
+    detector.look(&view(state), || 64, |_| ServerCounters::zeroed(), now_ns)
 }
 
 /// Strength and layer of a suspicion.
@@ -173,19 +173,88 @@ fn a_flood_is_no_silence_but_a_server_that_lags_behind_its_siblings_is() {
         ..ServerState::zeroed()
     };
     let view = View { id: ids[3], sight: Sight::Half, state: flooded };
-    assert_eq!(detector.look(&view, || 0, START + 400 * MS), None);
+    assert_eq!(detector.look(&view, || 0, |_| ServerCounters::zeroed(), START + 400 * MS), None);
     // The others go on.
-    let mut counters = ServerCounters::zeroed();
-    counters.syn = 121 * 5_000 + 4_000;
-    counters.handshake.buckets[Latencies::bucket_of(MS)] = 120 * 50 + 40;
-    for &id in &ids[..3] {
-        detector.learn(id, &counters, START + 800 * MS);
+    let counted = |seconds_in_tenths: u32| {
+        let mut counters = ServerCounters::zeroed();
+        counters.syn = 121 * 5_000 + 500 * u64::from(seconds_in_tenths);
+        counters.handshake.buckets[Latencies::bucket_of(MS)] = 121 * 50 + 5 * seconds_in_tenths;
+        counters
+    };
+    for tenths in [1, 8] {
+        for &id in &ids[..3] {
+            detector.learn(id, &counted(tenths), START + u64::from(tenths) * 100 * MS);
+        }
     }
-    let Some(Finding::Suspicion(found)) = detector.look(&view, || 0, START + 800 * MS) else {
+    // Those of before the silence are not held against it, though they are known only now.
+    let then = |_| counted(1);
+    assert_eq!(detector.look(&view, || 0, then, START + 810 * MS), None);
+    let Some(Finding::Suspicion(found)) = detector.look(&view, || 0, |_| counted(9), START + 900 * MS) else {
         panic!("120 handshakes of its siblings and none of its own");
     };
     assert_eq!(found.layer, Layer::Host);
     assert!(matches!(found.evidence, Evidence::Outpaced { siblings: 120, .. }), "{:?}", found.evidence);
+}
+
+/// Four siblings that know each other's usual 50 answers a second; the first is silent, 12 networks wait for 120 ms.
+fn one_of_four() -> (Detector, Vec<ServerId>, View) {
+    let ids: Vec<ServerId> = (3..7).map(ServerId).collect();
+    let mut detector = Detector::new(settings());
+    detector.set_services([ids.clone()]);
+    teach(&mut detector, &ids, 50, 50, Duration::from_millis(1));
+    let view = View { id: ids[0], sight: Sight::Half, state: listener(waiting(12, 10 * MS)) };
+    (detector, ids, view)
+}
+
+/// What a sibling has counted since [`teach`].
+fn since_taught(demands: u64, answers: u32) -> ServerCounters {
+    let mut counters = ServerCounters::zeroed();
+    counters.syn = 120 * 50 + demands;
+    counters.handshake.buckets[Latencies::bucket_of(MS)] = 120 * 50 + answers;
+    counters
+}
+
+#[test]
+fn what_siblings_show_as_well_is_not_its_own() {
+    let at = START + 130 * MS;
+    let cases = [
+        ("they answer", since_taught(7, 7), true),
+        ("one answer is on its way", since_taught(7, 6), true),
+        ("nobody asks them", since_taught(0, 0), true),
+        ("half of what they are asked stays open", since_taught(16, 8), false),
+        ("they are flooded", since_taught(400, 7), false),
+    ];
+    for (name, counted, found) in cases {
+        let (mut detector, _, view) = one_of_four();
+        assert_eq!(detector.look(&view, || 0, |_| counted, at).is_some(), found, "{name}");
+    }
+}
+
+#[test]
+fn most_of_a_service_at_once_is_no_single_server() {
+    let at = START + 130 * MS;
+    for (dead, found) in [(1, true), (2, true), (3, false), (4, false)] {
+        let (mut detector, ids, view) = one_of_four();
+        for &id in &ids[1..dead] {
+            // Looked at before too many wait for it to be suspected itself.
+            detector.look(
+                &View { id, state: listener(waiting(3, 10 * MS)), ..view },
+                || 0,
+                |_| since_taught(0, 0),
+                at,
+            );
+        }
+        let counted =
+            |id: ServerId| if ids[..dead].contains(&id) { since_taught(7, 0) } else { since_taught(7, 7) };
+        assert_eq!(detector.look(&view, || 0, counted, at).is_some(), found, "{dead} dead");
+    }
+}
+
+#[test]
+fn a_server_without_siblings_decides_alone() {
+    let mut detector = experienced(50, Duration::from_millis(1));
+    detector.set_services([vec![ID]]);
+    assert!(look(&mut detector, listener(waiting(12, 10 * MS)), START + 130 * MS).is_some());
 }
 
 #[test]
@@ -355,7 +424,7 @@ proptest! {
         let mut detector = experienced(rate, Duration::from_millis(1));
         let sight = if half { Sight::Half } else { Sight::Whole };
         let view = View { id: ID, sight, state: listener(layer) };
-        if detector.look(&view, || 64, START + after).is_some() {
+        if detector.look(&view, || 64, |_| ServerCounters::zeroed(), START + after).is_some() {
             prop_assert!(layer.progress_ns > 0);
             prop_assert!(layer.networks.count_ones() >= settings().clients);
             prop_assert!(START + after >= layer.since_ns[0] + 50 * MS);

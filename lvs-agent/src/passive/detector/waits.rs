@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use lvs_common::Latencies;
+use lvs_common::{Latencies, Layer};
 
-use super::finding::Usual;
+use super::{
+    finding::Usual,
+    onset::{Course, Glance},
+};
 
 /// How fast a change of the share of the unanswered is noticed: a flood must be known for what it is within seconds.
 const QUICK: Duration = Duration::from_secs(1);
@@ -53,6 +56,8 @@ pub(super) struct Waits {
     buckets: [f64; Latencies::BUCKETS],
     /// Squares of the differences from the expected number of answers, and the sum of those numbers.
     scatter: (f64, f64),
+    course: Course,
+    glance: Glance,
 }
 
 /// Sums that forget exponentially.
@@ -88,6 +93,8 @@ impl Waits {
             quick: Window::default(),
             buckets: [0.0; Latencies::BUCKETS],
             scatter: (0.0, 0.0),
+            course: Course::default(),
+            glance: Glance::default(),
         }
     }
 
@@ -96,6 +103,7 @@ impl Waits {
     /// A time in which some ask and nobody is answered is left open (`None`) until somebody is: if the server is dead, its
     /// death must not become what is usual.
     pub(super) fn learn(&mut self, totals: &Totals, memory: Duration, now_ns: u64) -> Option<u64> {
+        self.course.note(totals, now_ns);
         let Some((last, since_ns)) = self.last else {
             self.last = Some((*totals, now_ns));
             return Some(0);
@@ -117,6 +125,21 @@ impl Waits {
     /// Lets the counters run on without learning from them.
     pub(super) fn skip(&mut self, totals: &Totals, now_ns: u64) {
         self.last = Some((*totals, now_ns));
+    }
+
+    /// Takes note of how the layer looks now.
+    pub(super) fn glance(&mut self, layer: &Layer) {
+        self.glance = Glance::of(layer);
+    }
+
+    /// How the layer looked last.
+    pub(super) fn glanced(&self) -> &Glance {
+        &self.glance
+    }
+
+    /// The latest totals.
+    pub(super) fn course(&self) -> &Course {
+        &self.course
     }
 
     fn fold(&mut self, demands: f64, answers: f64, seconds: f64, memory: Duration) {

@@ -1,0 +1,154 @@
+//! Whether a silence is a server's own. A scheduler spreads a flood, a burst and bad clients over all siblings: where they
+//! show the same onset of unanswered demand in the same time, it says nothing of any one of them.
+
+use std::{collections::VecDeque, time::Duration};
+
+use lvs_common::Layer;
+
+use super::waits::{Totals, Waits};
+
+/// How many points of a [`Course`] are remembered: four seconds of them, in which siblings of a server that serves 50 clients a
+/// second complete handshakes enough to outpace it whatever the loss.
+const REMEMBERED: usize = 40;
+
+/// How a layer looked when it was last looked at.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Glance {
+    progress_ns: u64,
+    last_ns: u64,
+    clients: u32,
+}
+
+impl Glance {
+    pub(super) fn of(layer: &Layer) -> Self {
+        Self { progress_ns: layer.progress_ns, last_ns: layer.last_ns, clients: layer.networks.count_ones() }
+    }
+
+    /// Whether it is as silent as a sibling that has been since `first_ns`: `clients` networks wait, no proof of life was
+    /// given in at least the later half of that time, and somebody asked in it.
+    pub(super) fn is_silent_too(&self, clients: u32, first_ns: u64, now_ns: u64) -> bool {
+        let middle_ns = u64::midpoint(first_ns, now_ns);
+        self.progress_ns != 0
+            && self.clients >= clients
+            && self.progress_ns <= middle_ns
+            && self.last_ns >= first_ns
+    }
+}
+
+/// The latest totals of one layer.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Course {
+    points: VecDeque<Point>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Point {
+    at_ns: u64,
+    demands: u64,
+    answers: u64,
+}
+
+impl Point {
+    fn new(totals: &Totals, at_ns: u64) -> Self {
+        Self { at_ns, demands: totals.demands, answers: totals.answers.total() }
+    }
+}
+
+impl Course {
+    /// Takes note of the totals at `now_ns`.
+    pub(super) fn note(&mut self, totals: &Totals, now_ns: u64) {
+        if self.points.len() == REMEMBERED {
+            self.points.pop_front();
+        }
+        self.points.push_back(Point::new(totals, now_ns));
+    }
+
+    /// How many were answered from `first_ns` until `totals` were counted. Not those of the time before the first point
+    /// since then: that may have begun too early.
+    pub(super) fn answers_within(&self, first_ns: u64, totals: &Totals) -> u64 {
+        let after = self.points.iter().find(|point| point.at_ns >= first_ns);
+        after.map_or(0, |point| totals.answers.total().saturating_sub(point.answers))
+    }
+
+    /// What was asked and answered from about `first_ns` until `totals` were counted.
+    fn since(&self, first_ns: u64, totals: &Totals, now_ns: u64) -> Option<(Duration, u64, u64)> {
+        let before = self.points.iter().rfind(|point| point.at_ns <= first_ns).or(self.points.front())?;
+        let now = Point::new(totals, now_ns);
+        let time = Duration::from_nanos(now.at_ns.saturating_sub(before.at_ns));
+        Some((time, now.demands.wrapping_sub(before.demands), now.answers.wrapping_sub(before.answers)))
+    }
+}
+
+/// What some servers were asked and have answered in the time of another one's silence.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Exchanged {
+    demands: f64,
+    answers: f64,
+    /// How many of the demands never get an answer, as far as was known before.
+    unanswered: f64,
+    /// How many of them wait at any time, if nothing is unusual.
+    under_way: f64,
+}
+
+impl Exchanged {
+    /// Adds one server's share, with its totals as they are now.
+    #[expect(clippy::cast_precision_loss, reason = "counts of a second are far below 2^52")]
+    pub(super) fn add(&mut self, waits: &Waits, totals: &Totals, first_ns: u64, now_ns: u64) {
+        const STEPS: u32 = 8;
+        let Some((time, demands, answers)) = waits.course().since(first_ns, totals, now_ns) else { return };
+        let survival = |step: u32| waits.survival(time * (2 * step + 1) / (2 * STEPS));
+        let waiting = (0..STEPS).map(survival).sum::<f64>() / f64::from(STEPS);
+        self.demands += demands as f64;
+        self.answers += answers as f64;
+        self.unanswered += demands as f64 * waits.unanswered();
+        self.under_way += demands as f64 * waiting;
+    }
+
+    /// The share of demands that were not answered, if it is more than chance and what was known before explain; else 0.
+    pub(super) fn onset(&self) -> f64 {
+        /// How many standard deviations chance is given.
+        const CHANCE: f64 = 2.0;
+        let excess = self.demands - self.answers;
+        // Those under way at the beginning and at the end are as many on average, and scatter each by its own root; so do
+        // those whose packets are lost.
+        let scatter = (2.0 * self.under_way + self.unanswered).sqrt();
+        if excess > self.unanswered + CHANCE * scatter + 1.0 { excess / self.demands } else { 0.0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_onset_is_more_than_chance() {
+        let exchanged =
+            |demands, answers, under_way| Exchanged { demands, answers, unanswered: 0.0, under_way }.onset();
+        let cases = [
+            ("all answered", exchanged(30.0, 30.0, 0.1), 0.0),
+            ("two on their way", exchanged(30.0, 28.0, 1.0), 0.0),
+            ("a flood as strong as the traffic", exchanged(30.0, 15.0, 0.5), 0.5),
+            ("far clients, a burst", exchanged(40.0, 30.0, 20.0), 0.0),
+            ("nobody asks", exchanged(0.0, 0.0, 0.0), 0.0),
+            ("more answers than demands", exchanged(3.0, 9.0, 0.0), 0.0),
+        ];
+        for (name, found, expected) in cases {
+            assert!((found - expected).abs() < 1e-9, "{name}: {found}");
+        }
+    }
+
+    #[test]
+    fn silent_too() {
+        let glance = |progress_ns, last_ns, clients| Glance { progress_ns, last_ns, clients };
+        let cases = [
+            ("the same onset", glance(90, 190, 3), true),
+            ("a proof of life lately", glance(160, 190, 3), false),
+            ("nobody asks it", glance(90, 95, 3), false),
+            ("few wait", glance(90, 190, 2), false),
+            ("never heard of", glance(0, 190, 9), false),
+        ];
+        for (name, glance, expected) in cases {
+            assert_eq!(glance.is_silent_too(3, 100, 200), expected, "{name}");
+        }
+    }
+}
