@@ -235,7 +235,7 @@ impl Plain {
         let ip: Ipv4 = linear(ctx, ETHERNET)?;
         let claimed = usize::from(u16::from_be(ip.total_length));
         let is_plain = ethernet.ethertype == ETHERTYPE_IPV4
-            && usize::from(ip.version_and_length) == 0x40 | IPV4 / 4
+            && usize::from(ip.version_and_length) == 0x40 | (IPV4 / 4)
             && ip.fragment & FRAGMENT_OFFSET == 0
             && claimed >= IPV4
             && ETHERNET + claimed <= ctx.len() as usize;

@@ -42,7 +42,9 @@ pub fn print(wanted: &[Table], long: bool, seed: u64, named: &str) {
         say("");
         say("| fault | suspected | seen | clients | rate | first | strong | host | not found | bound |");
         say("|---|---|---|---|---|---|---|---|---|---|");
-        results.iter().for_each(|row| say(row));
+        for row in &results {
+            say(row);
+        }
         say("");
     }
     if is_wanted(Table::Healthy) {
@@ -60,7 +62,9 @@ pub fn print(wanted: &[Table], long: bool, seed: u64, named: &str) {
             "| traffic | seen | rate | simulated | weak | strong | application | overload | an hour | below | gaps |",
         );
         say("|---|---|---|---|---|---|---|---|---|---|---|");
-        results.iter().for_each(|row| say(row));
+        for row in &results {
+            say(row);
+        }
     }
 }
 
@@ -113,7 +117,7 @@ fn detections() -> Vec<Row> {
     both(Fault::Killed, "killed", "1 ms", 100, Scenario { sight: Sight::Half, ..Scenario::default() });
     for sight in [Sight::Whole, Sight::Half] {
         for rate in [20.0, 200.0, 2_000.0] {
-            both(Fault::Silent, "silent", "1 ms", 100, Scenario { rate, sight, ..Scenario::default() });
+            both(Fault::Silent, "silent", "1 ms", 100, Scenario { sight, rate, ..Scenario::default() });
         }
     }
     for (clients, rtt, bound) in [("20 ms", ms(20), 160), ("50 ms", ms(50), 250), ("200 ms", ms(200), 700)] {
@@ -341,7 +345,7 @@ fn alarm_row(row: &Healthy, settings: &DetectorSettings, long: bool, seed: u64) 
         }
         _ => "-".to_owned(),
     };
-    let reasons: String = alarms.reasons.iter().map(|reason| format!("\n<!-- {reason} -->")).collect();
+    let reasons = alarms.reasons.iter().fold(String::new(), |all, reason| all + "\n<!-- " + reason + " -->");
     format!(
         "| {} | {} | {} | {hours} h | {} | {} | {} | {} | {:.3} | {:.3} | {gaps} |{reasons}",
         row.what,
