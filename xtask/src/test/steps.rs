@@ -179,7 +179,10 @@ impl<'a> Session<'a> {
         most.args(["--no-fail-fast", "--workspace", "--exclude", build::KERNEL_SIDE, "--exclude", TESTS]);
         let mut rest = self.cargo_test()?;
         rest.args(["--no-fail-fast", "--package", TESTS, "--lib", "--bins", "--test", "command_line"]);
-        Ok([tests(&mut most)?, tests(&mut rest)?].into_iter().sum())
+        // Hours of simulated traffic: with optimisation.
+        let mut detector = self.cargo_test()?;
+        detector.args(["--no-fail-fast", "--package", TESTS, "--release", "--test", "detector"]);
+        Ok([tests(&mut most)?, tests(&mut rest)?, tests(&mut detector)?].into_iter().sum())
     }
 
     /// The checks against real servers, which are run in mount namespaces of their own.
