@@ -291,7 +291,7 @@ fn replay(text: &str) -> Result<Vec<Suspicion>> {
             let findings = views.iter().filter_map(|view| detector.look(view, || u32::MAX, counted, now_ns));
             found.extend(findings.filter_map(|finding| match finding {
                 Finding::Suspicion(suspicion) => Some(suspicion),
-                Finding::Overloaded { .. } => None,
+                Finding::Overloaded { .. } | Finding::Common { .. } => None,
             }));
             now_ns += tick;
         }

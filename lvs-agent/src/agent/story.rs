@@ -5,10 +5,7 @@ use std::time::Duration;
 
 use tracing::{debug, info, warn};
 
-use super::{
-    confirm::Ask,
-    decisions::{Consequence, Decisions},
-};
+use super::decisions::{Consequence, Decisions};
 use crate::{
     clock::monotonic_ns,
     health::State,
@@ -117,13 +114,14 @@ pub(super) fn host(decisions: &Decisions, destination: &DestinationKey, outcome:
 }
 
 /// A suspicion that is not acted on, because most of the service is suspected with it.
-pub(super) fn common(decisions: &Decisions, ask: &Ask) {
-    for destination in ask.destinations.iter() {
+pub(super) fn common(decisions: &Decisions, destinations: &[DestinationKey], evidence: Option<&Evidence>) {
+    for destination in destinations {
         warn!(
             at_ns = monotonic_ns(),
             event = "common",
             service = decisions.service_name(destination),
             server = %destination.server,
+            evidence = evidence.map(ToString::to_string),
             "{}: most of the service is suspected at once; is it the director's own network? The regular checks decide",
             destination.server
         );

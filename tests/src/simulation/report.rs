@@ -59,9 +59,9 @@ pub fn print(wanted: &[Table], long: bool, seed: u64, named: &str) {
         );
         say("");
         say(
-            "| traffic | seen | rate | simulated | weak | strong | application | overload | an hour | below | gaps |",
+            "| traffic | seen | rate | simulated | weak | strong | application | overload | common | an hour | below | gaps |",
         );
-        say("|---|---|---|---|---|---|---|---|---|---|---|");
+        say("|---|---|---|---|---|---|---|---|---|---|---|---|");
         for row in &results {
             say(row);
         }
@@ -347,7 +347,7 @@ fn alarm_row(row: &Healthy, settings: &DetectorSettings, long: bool, seed: u64) 
     };
     let reasons = alarms.reasons.iter().fold(String::new(), |all, reason| all + "\n<!-- " + reason + " -->");
     format!(
-        "| {} | {} | {} | {hours} h | {} | {} | {} | {} | {:.3} | {:.3} | {gaps} |{reasons}",
+        "| {} | {} | {} | {hours} h | {} | {} | {} | {} | {} | {:.3} | {:.3} | {gaps} |{reasons}",
         row.what,
         sight(row.scenario.sight),
         row.scenario.rate,
@@ -355,6 +355,7 @@ fn alarm_row(row: &Healthy, settings: &DetectorSettings, long: bool, seed: u64) 
         alarms.strong,
         alarms.application,
         alarms.overloaded,
+        alarms.common,
         f64::from(alarms.all()) / hours,
         upper_bound(alarms.all()) / hours,
     )

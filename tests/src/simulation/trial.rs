@@ -155,7 +155,7 @@ fn one_fault(mut watch: Watch, fault: Fault, patience: Duration) -> Detection {
                     detection.strong.get_or_insert(after);
                 }
             }
-            Finding::Overloaded { .. } => {}
+            Finding::Overloaded { .. } | Finding::Common { .. } => {}
             Finding::Suspicion(_) => {
                 detection.wrong += 1;
                 return clear(detector, found);
@@ -180,6 +180,8 @@ pub struct Alarms {
     pub application: u32,
     /// Reports of overload.
     pub overloaded: u32,
+    /// Alarms for what most of the service showed.
+    pub common: u32,
     /// Some of the reasons, in words.
     pub reasons: Vec<String>,
 }
@@ -205,6 +207,10 @@ pub fn false_alarms(scenario: &Scenario, settings: &DetectorSettings, time: Dura
         let evidence = match &found.finding {
             Finding::Overloaded { evidence, .. } => {
                 alarms.overloaded += 1;
+                evidence
+            }
+            Finding::Common { evidence, .. } => {
+                alarms.common += 1;
                 evidence
             }
             Finding::Suspicion(Suspicion { strength, layer, evidence, .. }) => {

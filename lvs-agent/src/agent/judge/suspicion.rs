@@ -27,7 +27,14 @@ impl Judge {
         match finding {
             Finding::Suspicion(suspicion) => self.suspicion(suspicion),
             Finding::Overloaded { id, evidence } => self.overloaded(*id, evidence),
+            Finding::Common { id, evidence } => self.silent_together(*id, evidence),
         }
+    }
+
+    /// Most of a service is silent at once: an alarm; the baseline checks decide.
+    fn silent_together(&self, id: ServerId, evidence: &Evidence) {
+        counter!("lvs_common_suspicions_total").increment(1);
+        story::common(&self.decisions, &self.destinations(id), Some(evidence));
     }
 
     /// A living server that takes no new connections is told of; what becomes of it the baseline checks decide.
@@ -219,7 +226,7 @@ impl Judge {
             // Faster probing goes on after the detector's pause, and the baseline checks have the last word.
             self.under_way.remove(&key);
             counter!("lvs_common_suspicions_total").increment(1);
-            story::common(&self.decisions, ask);
+            story::common(&self.decisions, &ask.destinations, None);
             self.tell(Feedback::Observed(server, Observation::Cleared(ask.layer)));
         } else if cleared {
             self.under_way.remove(&key);

@@ -215,7 +215,7 @@ impl Watch {
     fn tell(&mut self, finding: Finding) {
         let (id, evidence) = match &finding {
             Finding::Suspicion(suspicion) => (suspicion.id, &suspicion.evidence),
-            Finding::Overloaded { id, evidence } => (*id, evidence),
+            Finding::Overloaded { id, evidence } | Finding::Common { id, evidence } => (*id, evidence),
         };
         self.evidences.note(id, evidence.to_string(), monotonic_ns());
         if self.outputs.findings.try_send(finding).is_err() {

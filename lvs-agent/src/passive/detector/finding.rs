@@ -9,6 +9,14 @@ use lvs_common::ServerId;
 pub enum Finding {
     /// The server may be dead: it should be probed.
     Suspicion(Suspicion),
+    /// The server is silent, and so is most of its service: an alarm, and no verdict on one server. Either all is dead or
+    /// what leads there; the baseline checks decide.
+    Common {
+        /// Which server.
+        id: ServerId,
+        /// What speaks against it.
+        evidence: Evidence,
+    },
     /// The server lives but takes no new connections. To be reported and counted; the baseline check decides.
     Overloaded {
         /// Which server.

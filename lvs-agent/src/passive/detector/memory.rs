@@ -22,6 +22,8 @@ pub(super) struct Memory {
     pub(super) application_pause: Pause,
     /// No report of overload before.
     pub(super) overload_quiet_until_ns: u64,
+    /// No alarm for what most of the service shows before.
+    pub(super) common_quiet_until_ns: u64,
     pub(super) down: bool,
 }
 
@@ -34,6 +36,7 @@ impl Memory {
             host_pause: Pause::default(),
             application_pause: Pause::default(),
             overload_quiet_until_ns: 0,
+            common_quiet_until_ns: 0,
             down: false,
         }
     }

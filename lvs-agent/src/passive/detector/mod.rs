@@ -25,6 +25,7 @@ use self::{
     onset::Exchanged,
     siblings::Siblings,
     silence::{Measure, Silence},
+    waits::Waits,
 };
 use super::Sight;
 use crate::config::DetectorSettings;
@@ -80,6 +81,12 @@ impl Silent<'_> {
     /// When the first of those who wait began to.
     fn first_ns(&self, now_ns: u64) -> u64 {
         now_ns.saturating_sub(nanos(self.seen.lasted))
+    }
+
+    /// In words and numbers, with what is usual.
+    fn evidence(&self, waits: &Waits) -> Evidence {
+        let Silence { lasted: silence, clients, attempts } = self.seen;
+        Evidence::Silent { layer: self.layer, silence, clients, attempts, usual: waits.usual() }
     }
 }
 
@@ -162,7 +169,7 @@ impl Detector {
         };
         match doubt {
             Some((strength, evidence)) => self.raise(view.id, layer, strength, evidence),
-            None => self.overload(view, now_ns),
+            None => self.overload(view, now_ns).or_else(|| self.common(view, now_ns)),
         }
     }
 
@@ -260,14 +267,8 @@ impl Detector {
             .max_by_key(|(strength, _)| *strength)
     }
 
-    /// SYNs without an answer. Whatever else shows that the host lives stops the clock.
-    fn silence_of_host(
-        &self,
-        memory: &Memory,
-        view: &View,
-        counters: &impl Fn(ServerId) -> ServerCounters,
-        now_ns: u64,
-    ) -> Option<Doubt> {
+    /// The host's listening socket, if it is silent for long enough and to clients enough to be weighed.
+    fn silent_host<'a>(&self, memory: &Memory, view: &'a View, now_ns: u64) -> Option<Silent<'a>> {
         let cleared_ns = memory.host_pause.cleared_ns;
         let measure = Measure {
             since_ns: cleared_ns.max(self.awake_ns),
@@ -278,7 +279,18 @@ impl Detector {
         };
         let layer = &view.state.listener;
         let seen = silence::observed(&self.settings, layer, &measure, now_ns)?;
-        let silent = Silent { id: view.id, layer: Layer::Host, state: layer, measure, seen };
+        Some(Silent { id: view.id, layer: Layer::Host, state: layer, measure, seen })
+    }
+
+    /// SYNs without an answer. Whatever else shows that the host lives stops the clock.
+    fn silence_of_host(
+        &self,
+        memory: &Memory,
+        view: &View,
+        counters: &impl Fn(ServerId) -> ServerCounters,
+        now_ns: u64,
+    ) -> Option<Doubt> {
+        let silent = self.silent_host(memory, view, now_ns)?;
         self.graded(&silent, counters, now_ns).or_else(|| self.outpaced(&silent, memory, counters, now_ns))
     }
 
@@ -334,10 +346,25 @@ impl Detector {
             return None;
         }
         let strength = grade(self.onset(silent, counters, now_ns))?;
-        let Silence { lasted: silence, clients, attempts } = silent.seen;
-        let evidence =
-            Evidence::Silent { layer: silent.layer, silence, clients, attempts, usual: waits.usual() };
-        Some((strength, evidence))
+        Some((strength, silent.evidence(waits)))
+    }
+
+    /// A silence that most of the service shares, told once in a while.
+    fn common(&mut self, view: &View, now_ns: u64) -> Option<Finding> {
+        let memory = self.memories.get(&view.id)?;
+        if now_ns < memory.common_quiet_until_ns || memory.host_pause.pending.is_some() {
+            return None;
+        }
+        let silent = self.silent_host(memory, view, now_ns)?;
+        let rate = memory.listener.most_answers_per_second();
+        let strength = grade(&self.settings, self.weigh(&silent, 0.0, now_ns), rate)?;
+        if strength < Strength::Strong || !self.is_common(&silent, now_ns) {
+            return None;
+        }
+        let evidence = silent.evidence(&memory.listener);
+        let quiet_until_ns = now_ns.saturating_add(nanos(self.settings.backoff_max));
+        self.memories.get_mut(&view.id)?.common_quiet_until_ns = quiet_until_ns;
+        Some(Finding::Common { id: view.id, evidence })
     }
 
     /// Whether more than half of a service are silent in the same way, two at least. Either all that asks is not meant to

@@ -163,6 +163,33 @@ fn who_lives_otherwise_is_overloaded_not_dead() {
 }
 
 #[test]
+fn a_silence_that_most_of_a_service_shares_is_an_alarm_and_nobodys_fault() {
+    let ids: Vec<ServerId> = (0..3).map(ServerId).collect();
+    for silent in [1, 2, 3] {
+        let mut detector = Detector::new(settings());
+        detector.set_services([ids.clone()]);
+        teach(&mut detector, &ids, 50, 50, Duration::from_millis(1));
+        let mut findings = Vec::new();
+        for now_ns in (0..60).map(|tick| START + tick * 10 * MS) {
+            for (index, &id) in ids.iter().enumerate() {
+                let asked = u32::try_from((now_ns - START) / (20 * MS)).unwrap();
+                let alive = lvs_common::Layer { progress_ns: now_ns.max(1), ..lvs_common::Layer::zeroed() };
+                let layer = if index < silent { waiting(asked.min(16), 20 * MS) } else { alive };
+                let view = View { id, sight: Sight::Whole, state: listener(layer) };
+                findings.extend(detector.look(&view, || 0, |_| ServerCounters::zeroed(), now_ns));
+            }
+        }
+        let common = findings.iter().filter(|finding| matches!(finding, Finding::Common { .. })).count();
+        let suspicions = findings.iter().filter(|finding| matches!(finding, Finding::Suspicion(_))).count();
+        if silent == 1 {
+            assert!(suspicions > 0 && common == 0, "one of three: {findings:?}");
+        } else {
+            assert!(suspicions == 0 && common == silent, "{silent} of three: {findings:?}");
+        }
+    }
+}
+
+#[test]
 fn a_flood_is_no_silence_but_a_server_that_lags_behind_its_siblings_is() {
     let ids: Vec<ServerId> = (0..4).rev().map(ServerId).collect();
     let mut detector = Detector::new(settings());
@@ -246,7 +273,8 @@ fn most_of_a_service_at_once_is_no_single_server() {
         }
         let counted =
             |id: ServerId| if ids[..dead].contains(&id) { since_taught(7, 0) } else { since_taught(7, 7) };
-        assert_eq!(detector.look(&view, || 0, counted, at).is_some(), found, "{dead} dead");
+        let suspected = suspicion(detector.look(&view, || 0, counted, at)).is_some();
+        assert_eq!(suspected, found, "{dead} dead");
     }
 }
 
