@@ -3,8 +3,10 @@
 use std::env;
 use std::ffi::OsString;
 use std::io;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -220,14 +222,15 @@ impl<'a> Session<'a> {
         // Times in these tests are those of the guest, which must not depend on what else the host does.
         let clock = Clock::Instructions;
         let options = VmOptions { kernel, clock, timeout: VM_TIMEOUT, environment, ..VmOptions::default() };
-        let command = [program.into(), "--include-ignored".into(), "--test-threads=1".into()];
-        let mut out = Tee::new(io::stdout());
-        let ended =
-            vm::run(self.cache, &options, &command, Streams { out: &mut out, err: &mut io::stderr() });
-        if let Err(error) = &ended {
-            println!("{error:#}");
-        }
-        Ok(Counts::of_tests(&out.into_text(), ended.is_ok_and(|status| status == 0)))
+        let run = |share: &[String], streams: Streams<'_>| {
+            let mut command: Vec<OsString> = vec![program.clone().into()];
+            command.extend(["--include-ignored", "--test-threads=1", "--exact"].map(Into::into));
+            command.extend(share.iter().map(Into::into));
+            vm::run(self.cache, &options, &command, streams)
+        };
+        // Such a VM keeps one core busy: as many at once as there are cores.
+        let shares = dealt(&listed(&program)?, thread::available_parallelism().map_or(1, NonZero::get));
+        Ok(side_by_side(&shares, run).into_iter().sum())
     }
 
     /// Builds a test program of `lvs-tests` and returns its path. With optimisation: clients and servers share the
@@ -248,6 +251,58 @@ impl<'a> Session<'a> {
         let program = executable(&String::from_utf8_lossy(&output.stdout), test);
         program.filter(|_| built).with_context(|| format!("cannot build the test program {test}"))
     }
+}
+
+/// Runs each share at the same time. The first one's output is shown as it comes, that of the others when it has ended.
+fn side_by_side(
+    shares: &[Vec<String>],
+    run: impl Fn(&[String], Streams<'_>) -> Result<i32> + Sync,
+) -> Vec<Counts> {
+    let counted = |text: &str, ended: Result<i32>| {
+        if let Err(error) = &ended {
+            println!("{error:#}");
+        }
+        Counts::of_tests(text, ended.is_ok_and(|status| status == 0))
+    };
+    let Some((first, others)) = shares.split_first() else { return Vec::new() };
+    let run = &run;
+    thread::scope(|scope| {
+        let begin = |share: &[String]| {
+            let (mut out, mut err) = (Vec::new(), Vec::new());
+            let ended = run(share, Streams { out: &mut out, err: &mut err });
+            (out, err, ended)
+        };
+        let others: Vec<_> = others.iter().map(|share| scope.spawn(move || begin(share))).collect();
+        let mut out = Tee::new(io::stdout());
+        let ended = run(first, Streams { out: &mut out, err: &mut io::stderr() });
+        let mut counts = vec![counted(&out.into_text(), ended)];
+        for other in others {
+            let Ok((out, err, ended)) = other.join() else {
+                counts.push(Counts::one(false));
+                continue;
+            };
+            let text = String::from_utf8_lossy(&out);
+            println!("{text}{}", String::from_utf8_lossy(&err));
+            counts.push(counted(&text, ended));
+        }
+        counts
+    })
+}
+
+/// The names of a test program's tests.
+fn listed(program: &Path) -> Result<Vec<String>> {
+    let mut list = process::command(program);
+    list.args(["--list", "--include-ignored", "--format=terse"]);
+    let names = process::output(&mut list)?;
+    Ok(names.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect())
+}
+
+/// Tests dealt out into at most so many shares, like cards: neighbours are about the same subject and take as long. A few
+/// are not worth a second VM.
+fn dealt(tests: &[String], shares: usize) -> Vec<Vec<String>> {
+    const WORTH_A_VM: usize = 5;
+    let shares = shares.min(tests.len() / WORTH_A_VM).max(1);
+    (0..shares).map(|share| tests.iter().skip(share).step_by(shares).cloned().collect()).collect()
 }
 
 /// Runs a command that is one test itself.
@@ -290,6 +345,20 @@ not json
 {"reason":"build-finished","success":true}"#;
         assert_eq!(executable(messages, "scenarios"), Some("/t/scenarios-2".into()));
         assert_eq!(executable(messages, "kernel_side"), None);
+    }
+
+    #[test]
+    fn every_test_is_in_one_share() {
+        let names = |count: usize| (0..count).map(|number| number.to_string()).collect::<Vec<_>>();
+        for (tests, shares, expected) in
+            [(0, 2, 1), (9, 2, 1), (10, 2, 2), (64, 2, 2), (64, 1, 1), (17, 8, 3)]
+        {
+            let dealt = dealt(&names(tests), shares);
+            assert_eq!(dealt.len(), expected, "{tests} in {shares}");
+            let mut all: Vec<String> = dealt.concat();
+            all.sort_by_key(|name| name.parse::<usize>().ok());
+            assert_eq!(all, names(tests));
+        }
     }
 
     #[test]
