@@ -1,5 +1,4 @@
-//! What many checks cost. Not run by itself, as it needs an optimised build and a machine that does nothing else:
-//! `cargo test --release --package lvs-tests --test checks load -- --ignored --nocapture --test-threads=1`.
+//! What many checks cost: `cargo xtask bench checks`, on a machine that does nothing else.
 
 use std::{
     fs,
@@ -88,7 +87,6 @@ async fn run(what: &str, count: u32, port: u16, check: &Check) -> f64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "measures"]
 async fn ten_thousand_connects_a_second() {
     // The kernel answers; nothing is ever accepted.
     let listener = std::net::TcpListener::bind("0.0.0.0:0").expect("a port");
@@ -98,7 +96,6 @@ async fn ten_thousand_connects_a_second() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "measures"]
 async fn a_thousand_pages_a_second() {
     let (port, tls) = (free_port(), free_port());
     let Some(_server) = nginx(port, tls) else { return };

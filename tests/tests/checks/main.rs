@@ -7,6 +7,7 @@ mod database;
 mod directory;
 mod dns;
 mod http;
+#[cfg(feature = "measure")]
 mod load;
 mod mail;
 mod news_and_files;

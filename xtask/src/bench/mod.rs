@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: measurements, as tables.
 
+pub(crate) mod checks;
 mod detector;
 mod director;
 mod ebpf;
@@ -23,6 +24,8 @@ pub(crate) enum Bench {
         #[arg(last = true)]
         arguments: Vec<OsString>,
     },
+    /// What 10,000 TCP checks and 1,000 HTTP checks a second take
+    Checks,
     /// How soon the detector finds faults, and how often it finds none, in simulated traffic
     Detector {
         /// Arguments for the simulation; `--help` tells which
@@ -42,6 +45,7 @@ pub(crate) fn bench(cache: &Cache, bench: &Bench) -> Result<i32> {
     match bench {
         Bench::Ebpf => Ok(i32::from(!ebpf::ebpf(cache)?)),
         Bench::Director { arguments } => director::measure(cache, arguments),
+        Bench::Checks => checks::measure(cache),
         Bench::Detector { arguments } => detector::simulate(arguments),
         Bench::Failover { arguments } => failover::compare(cache, arguments),
     }

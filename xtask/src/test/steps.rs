@@ -15,6 +15,7 @@ use clap::ValueEnum;
 use super::TestOptions;
 use super::summary::Counts;
 use super::tee::Tee;
+use crate::bench::checks::SERVERS_VARIABLE;
 use crate::build::{self, AGENT_VARIABLE, OBJECT_VARIABLE};
 use crate::cache::Cache;
 use crate::process;
@@ -23,9 +24,6 @@ use crate::{apt, tools};
 
 /// The package with the tests that need more than one process.
 const TESTS: &str = "lvs-tests";
-
-/// Tells the tests of checks where the servers' packages are unpacked.
-const SERVERS_VARIABLE: &str = "LVS_CHECK_SERVERS";
 
 /// How long the scenarios may take in a VM, which is some twenty times slower than the machine it runs on.
 const VM_TIMEOUT: Duration = Duration::from_hours(1);

@@ -411,8 +411,8 @@ impl Detector {
         counters: &impl Fn(ServerId) -> ServerCounters,
         now_ns: u64,
     ) -> Option<Doubt> {
-        /// Clients come in groups, and schedulers have habits: each handshake counts half of what independent ones would.
-        const DEPENDENT: f64 = 0.5;
+        /// Clients come in groups, and schedulers have habits: each handshake counts less than independent ones would.
+        const DEPENDENT: f64 = 0.7;
         /// The share of answers that may take longer than those who wait have waited.
         const LATE: f64 = 0.05;
         if memory.listener.survival(silent.seen.lasted) > LATE {
