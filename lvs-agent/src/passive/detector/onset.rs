@@ -63,13 +63,6 @@ impl Course {
         self.points.push_back(Point::new(totals, now_ns));
     }
 
-    /// How many were answered from `first_ns` until `totals` were counted. Not those of the time before the first point
-    /// since then: that may have begun too early.
-    pub(super) fn answers_within(&self, first_ns: u64, totals: &Totals) -> u64 {
-        let after = self.points.iter().find(|point| point.at_ns >= first_ns);
-        after.map_or(0, |point| totals.answers.total().saturating_sub(point.answers))
-    }
-
     /// What was asked and answered from about `first_ns` until `totals` were counted.
     fn since(&self, first_ns: u64, totals: &Totals, now_ns: u64) -> Option<(Duration, u64, u64)> {
         let before = self.points.iter().rfind(|point| point.at_ns <= first_ns).or(self.points.front())?;
