@@ -7,8 +7,8 @@ use lvs_common::Layer;
 
 use super::waits::{Totals, Waits};
 
-/// How many points of a [`Course`] are remembered: four seconds of them, in which siblings of a server that serves 50 clients a
-/// second complete handshakes enough to outpace it whatever the loss.
+/// How many points of a [`Course`] are remembered: four seconds of them, longer than any silence lasts before the regular
+/// checks have decided.
 const REMEMBERED: usize = 40;
 
 /// How a layer looked when it was last looked at.
