@@ -21,8 +21,9 @@ impl Checks {
         let mut all = Self::default();
         let mut ids: HashMap<(ProbeTarget, Arc<Check>), CheckId> = HashMap::new();
         for service in services {
-            let check = Arc::new(service.check.clone());
-            for destination in destinations(service) {
+            let shared = Arc::new(service.check.clone());
+            for (destination, server) in destinations(service).zip(&service.servers) {
+                let check = server.check.clone().map_or_else(|| shared.clone(), Arc::new);
                 let target = ProbeTarget::of_check(destination.server, &check);
                 let next = CheckId(u32::try_from(ids.len()).unwrap_or(u32::MAX));
                 let id = *ids.entry((target, check.clone())).or_insert_with(|| {

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, net::SocketAddr};
 
 use crate::{
-    config::{RealServer, VirtualService},
+    config::{Check, RealServer, VirtualService},
     health::{Health, Source, State, Thresholds, Transition},
     ipvs::{ServiceFlags, Wanted, WantedDestination, WantedService, Wish},
     passive::Forwarding,
@@ -107,10 +107,12 @@ impl Decisions {
         self.service(destination).map_or("", |service| &service.config.name)
     }
 
-    /// The configuration of a destination's service.
+    /// What a destination is asked.
     #[must_use]
-    pub(super) fn service_config(&self, destination: &DestinationKey) -> Option<&VirtualService> {
-        self.service(destination).map(|service| &service.config)
+    pub(super) fn check(&self, destination: &DestinationKey) -> Option<&Check> {
+        let place = self.places.get(destination)?;
+        let config = &self.services.get(place.service)?.config;
+        Some(config.check_of(config.servers.get(place.server)?))
     }
 
     /// A destination's weight in the wanted table, or `None` if it shall not be there.

@@ -6,13 +6,19 @@ use std::{
     time::Duration,
 };
 
-use super::{AgentSettings, BurstSettings, Check, DetectorSettings, OnExit, PassiveSettings, Question, Via};
+use super::{
+    AgentSettings, BurstSettings, Check, ConnectionSettings, DetectorSettings, FlapDamping, Foreign,
+    LogTarget, Mode, OnExit, PassiveSettings, PoolPolicy, Question, Quorum, StartPolicy, Via,
+};
 
 /// Metrics are served, but only to the director itself: they tell a stranger what stands behind the VIP.
 pub const METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9747);
 
 /// In the folder for what lasts as long as the machine is up (file-hierarchy(7)), where only root can write.
 pub const CONTROL: &str = "/run/lvs-agent/control";
+
+/// Intended weights outlive a killed agent, but not the kernel's table: the folder is emptied when the machine starts.
+pub const STATE: &str = "/run/lvs-agent/state";
 
 /// How often the signs of life are looked at: well below [`SILENCE`], so that the tick adds little to it.
 pub const TICK: Duration = Duration::from_millis(10);
@@ -65,9 +71,33 @@ pub const FALL: NonZeroU32 = NonZeroU32::new(3).unwrap();
 /// Successes in a row.
 pub const RISE: NonZeroU32 = NonZeroU32::new(2).unwrap();
 
+/// One server of any weight is a service.
+pub const QUORUM: NonZeroU32 = NonZeroU32::MIN;
+/// If more than half look dead at once, it is the director's own network that is to be suspected first.
+pub const FAST_SHARE: f64 = 0.5;
+/// A server that comes back and fails again at once must be well for some seconds first …
+pub const FLAP_PENALTY: Duration = Duration::from_secs(2);
+/// … and in the end for a minute: it carries traffic for at most half of the time even then.
+pub const FLAP_PENALTY_MAX: Duration = Duration::from_mins(1);
+/// A server that has been well for so long is as good as any other.
+pub const FLAP_MEMORY: Duration = Duration::from_mins(5);
+
 impl Default for AgentSettings {
     fn default() -> Self {
-        Self { metrics: Some(METRICS), on_exit: OnExit::default(), control: Some(CONTROL.into()) }
+        Self {
+            metrics: Some(METRICS),
+            on_exit: OnExit::default(),
+            control: Some(CONTROL.into()),
+            mode: Mode::default(),
+            state: Some(STATE.into()),
+            autoreload: false,
+            foreign: Foreign::default(),
+            connections: ConnectionSettings::default(),
+            maintenance: None,
+            callback: None,
+            execute: Vec::new(),
+            log: LogTarget::default(),
+        }
     }
 }
 
@@ -82,6 +112,33 @@ impl Default for PassiveSettings {
             detector: DetectorSettings::default(),
             burst: BurstSettings::default(),
         }
+    }
+}
+
+impl Default for ConnectionSettings {
+    /// A client's retried SYN, and a persistent client's next connection, reach a living server. Ports that are used again
+    /// are left to the kernel's own default.
+    fn default() -> Self {
+        Self { expire_nodest: Some(true), expire_quiescent: Some(true), reuse_mode: None }
+    }
+}
+
+impl Default for PoolPolicy {
+    fn default() -> Self {
+        Self {
+            backups: Vec::new(),
+            quorum: Quorum { weight: QUORUM, hysteresis: 0, up: None, down: None },
+            slow_start: None,
+            start: StartPolicy::default(),
+            fast_share: FAST_SHARE,
+            flap: FlapDamping::default(),
+        }
+    }
+}
+
+impl Default for FlapDamping {
+    fn default() -> Self {
+        Self { penalty: FLAP_PENALTY, penalty_max: FLAP_PENALTY_MAX, memory: FLAP_MEMORY }
     }
 }
 

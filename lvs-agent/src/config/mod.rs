@@ -6,6 +6,8 @@
 pub mod defaults;
 mod error;
 pub mod native;
+mod notify;
+mod policy;
 mod question;
 mod via;
 
@@ -22,6 +24,9 @@ pub use error::{
     ConfigError, Contradiction, Fault, FaultKind, Faults, FileError, FileErrorKind, KeyFault, Place,
     ValueFault,
 };
+
+pub use notify::{LogTarget, MailAbout, MailSettings, Notifications};
+pub use policy::{Backup, CommandLine, FlapDamping, PoolPolicy, Quorum, StartPolicy};
 
 pub use question::{
     BodyDigest, CommandConvention, CommandQuestion, Database, DnsQuestion, DnsType, GreetingProtocol,
@@ -82,6 +87,59 @@ pub struct AgentSettings {
     pub on_exit: OnExit,
     /// Where the control socket is; `None` is nowhere.
     pub control: Option<PathBuf>,
+    /// What the agent may do to the kernel's table.
+    pub mode: Mode,
+    /// Where intended weights are kept for the next start; `None`: nowhere.
+    pub state: Option<PathBuf>,
+    /// Whether a changed configuration file is read again by itself.
+    pub autoreload: bool,
+    /// Services in the kernel's table that are not in the configuration (only looked at in [`Mode::Manage`]).
+    pub foreign: Foreign,
+    /// What the kernel shall do to existing connections of servers that are out.
+    pub connections: ConnectionSettings,
+    /// A folder; a file in it named after a server (`ADDRESS` or `ADDRESS:PORT`, or its host name) takes that server out.
+    pub maintenance: Option<PathBuf>,
+    /// Run with the configuration file's path after a change of it was read again.
+    pub callback: Option<CommandLine>,
+    /// Other configuration files for which a second agent is started and stopped along with this one.
+    pub execute: Vec<PathBuf>,
+    /// Where the log goes.
+    pub log: LogTarget,
+}
+
+/// What the agent may do to the kernel's table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// The table is what the configuration says.
+    #[default]
+    Manage,
+    /// Services and servers are those of the table; only weights are changed, or servers removed and added again.
+    Adopt,
+    /// Nothing is written; what would have been is logged and counted.
+    Observe,
+}
+
+/// What becomes of services in the kernel's table that are not in the configuration.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Foreign {
+    /// They are left alone.
+    #[default]
+    Keep,
+    /// They are removed.
+    Remove,
+}
+
+/// Sysctls of `net.ipv4.vs` (`Documentation/networking/ipvs-sysctl.rst`); `None` leaves one as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionSettings {
+    /// Whether a packet of a connection whose server is out expires it at once (`expire_nodest_conn`), so that a
+    /// client's retried SYN reaches a living server.
+    pub expire_nodest: Option<bool>,
+    /// Whether persistence templates of servers with weight 0 expire (`expire_quiescent_template`), so that a client's
+    /// next connection goes to a living server.
+    pub expire_quiescent: Option<bool>,
+    /// How a client's port that is used again is treated (`conn_reuse_mode`).
+    pub reuse_mode: Option<u8>,
 }
 
 /// What becomes of the configured services at a clean stop.
@@ -172,6 +230,10 @@ pub struct VirtualService {
     pub persistence: Option<Persistence>,
     /// UDP only: whether every packet is scheduled on its own. `None`: as it is found in the kernel's table.
     pub one_packet: Option<bool>,
+    /// The scheduler's own flags. `None`: as they are found in the kernel's table.
+    pub scheduler_flags: Option<SchedulerFlags>,
+    /// What tells persistent clients apart where it isn't the address: `sip`.
+    pub persistence_engine: Option<String>,
     /// Failures in a row that make a server's soft state hard.
     pub fall: NonZeroU32,
     /// Successes in a row that bring it back.
@@ -180,8 +242,33 @@ pub struct VirtualService {
     pub on_failure: OnFailure,
     /// The question that each server is asked.
     pub check: Check,
-    /// The real servers, at least one, no two with the same address and port.
+    /// The real servers, no two with the same address and port. There is at least one unless there are backups.
     pub servers: Vec<RealServer>,
+    /// How the pool is run.
+    pub policy: PoolPolicy,
+    /// Who is told of changes.
+    pub notify: Notifications,
+    /// What becomes of it at a clean stop, where it isn't as for all.
+    pub on_exit: Option<OnExit>,
+}
+
+impl VirtualService {
+    /// What a server of it is asked.
+    #[must_use]
+    pub fn check_of<'a>(&'a self, server: &'a RealServer) -> &'a Check {
+        server.check.as_ref().unwrap_or(&self.check)
+    }
+}
+
+/// Flags that a scheduler makes something of (`ipvsadm --sched-flags`): for `sh` and `mh`, 1 is fallback, 2 hashes the port.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SchedulerFlags {
+    /// `flag-1`.
+    pub flag_1: bool,
+    /// `flag-2`.
+    pub flag_2: bool,
+    /// `flag-3`.
+    pub flag_3: bool,
 }
 
 /// What is done to a server in hard state.
@@ -206,6 +293,28 @@ pub struct RealServer {
     pub tunnel: Tunnel,
     /// Its weight when it is healthy.
     pub weight: Weight,
+    /// From how many connections on it gets no new ones; 0: no limit. `None`: as it is found in the kernel's table.
+    pub upper_threshold: Option<u32>,
+    /// Below how many it gets new ones again; 0: three quarters of the upper one.
+    pub lower_threshold: Option<u32>,
+    /// What it is asked, where that isn't what the service's servers are asked.
+    pub check: Option<Check>,
+}
+
+impl RealServer {
+    /// A server of which only that is said what must be.
+    #[must_use]
+    pub fn new(address: SocketAddr, method: ForwardingMethod) -> Self {
+        Self {
+            address,
+            method,
+            tunnel: Tunnel::default(),
+            weight: Weight(1),
+            upper_threshold: None,
+            lower_threshold: None,
+            check: None,
+        }
+    }
 }
 
 /// A question and how often, how long and where it is asked.

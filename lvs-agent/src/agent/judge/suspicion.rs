@@ -73,9 +73,9 @@ impl Judge {
     /// Destinations whose checks know nothing of the application are only told of: nothing could confirm it.
     fn report_application(&self, suspicion: &Suspicion) {
         for destination in self.destinations(suspicion.id) {
-            let Some(config) = self.decisions.service_config(&destination) else { continue };
+            let Some(check) = self.decisions.check(&destination) else { continue };
             let up = self.decisions.state(&destination).is_some_and(State::is_up);
-            if up && !config.check.question.asks_application() {
+            if up && !check.question.asks_application() {
                 exposition::count_reported(&self.decisions, &destination);
                 story::reported(&self.decisions, &destination, suspicion);
             }
@@ -126,10 +126,10 @@ impl Judge {
         let mut asks: Vec<(Ask, Vec<DestinationKey>)> = Vec::new();
         for destination in self.destinations(id) {
             let up = self.decisions.state(&destination).is_some_and(State::is_up);
-            let Some(config) = self.decisions.service_config(&destination).filter(|_| up) else { continue };
-            let target = ProbeTarget::of_check(destination.server, &config.check);
-            let Some(question) = confirm::question(layer, protocol, &target, &config.check) else { continue };
-            let timeout = self.paces.timeout(&destination, &config.check, &question, self.probe_timeout);
+            let Some(check) = self.decisions.check(&destination).filter(|_| up) else { continue };
+            let target = ProbeTarget::of_check(destination.server, check);
+            let Some(question) = confirm::question(layer, protocol, &target, check) else { continue };
+            let timeout = self.paces.timeout(&destination, check, &question, self.probe_timeout);
             let same = |(ask, _): &&mut (Ask, _)| ask.target == target && *ask.question == question;
             if let Some((ask, destinations)) = asks.iter_mut().find(same) {
                 ask.timeout = ask.timeout.max(timeout);
@@ -170,8 +170,7 @@ impl Judge {
 
     /// An application's answer to its own question is worth as much as to the baseline check, which asks the same.
     fn source(&self, destination: &DestinationKey, ask: &Ask, verdict: Verdict) -> Source {
-        let config = self.decisions.service_config(destination);
-        let whole = config.is_some_and(|config| config.check.question == *ask.question);
+        let whole = self.decisions.check(destination).is_some_and(|check| check.question == *ask.question);
         if verdict == Verdict::Alive && ask.layer == Layer::Application && whole {
             Source::Baseline
         } else {

@@ -65,8 +65,11 @@ pub(super) fn read(
     }
     let (ip, own_port) = address.into_inner();
     let port = own_port.or(service.front?.port()).unwrap_or(0);
-    let server =
-        RealServer { address: SocketAddr::new(ip, port), method, tunnel: tunnel.unwrap_or_default(), weight };
+    let server = RealServer {
+        tunnel: tunnel.unwrap_or_default(),
+        weight,
+        ..RealServer::new(SocketAddr::new(ip, port), method)
+    };
     Some(ReadServer { server, place })
 }
 

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     config::{
-        VirtualService,
+        Notifications, PoolPolicy, VirtualService,
         error::{Contradiction, FaultList},
     },
     service::{AddressFamily, Netmask, Persistence, Protocol, ServiceKey},
@@ -79,11 +79,16 @@ pub(super) fn read(
         scheduler: settings.scheduler,
         persistence,
         one_packet,
+        scheduler_flags: None,
+        persistence_engine: None,
         fall: settings.fall,
         rise: settings.rise,
         on_failure: settings.on_failure,
         check: check.of_service(key),
         servers,
+        policy: PoolPolicy::default(),
+        notify: Notifications::default(),
+        on_exit: None,
     };
     let name = name.map_or_else(|| front.span(), |name| name.span());
     Some(ReadService { service, address: front.span(), name, servers: places })

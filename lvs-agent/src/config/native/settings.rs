@@ -27,7 +27,8 @@ pub(super) fn agent(mut section: Section<'_>, faults: &mut FaultList) -> AgentSe
         on_exit: section
             .plain("on-exit", faults, |value| value::word(value, &ON_EXIT))
             .unwrap_or(default.on_exit),
-        control: section.plain("control", faults, value::socket).unwrap_or(default.control),
+        control: section.plain("control", faults, value::socket).unwrap_or(default.control.clone()),
+        ..default
     };
     section.finish(faults);
     settings

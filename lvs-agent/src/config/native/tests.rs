@@ -14,8 +14,8 @@ use super::read;
 use crate::{
     config::{
         AgentSettings, BurstSettings, Check, Config, ConfigError, DetectorSettings, FileErrorKind, HttpPage,
-        HttpQuestion, OnExit, OnFailure, PassiveSettings, Question, RealServer, StatusCodes, Via,
-        VirtualService,
+        HttpQuestion, Notifications, OnExit, OnFailure, PassiveSettings, PoolPolicy, Question, RealServer,
+        StatusCodes, Via, VirtualService,
     },
     service::{
         AddressFamily, ForwardingMethod, Netmask, Persistence, Protocol, Scheduler, ServiceKey, Tunnel,
@@ -87,6 +87,8 @@ fn the_smallest_file_has_the_defaults() {
         scheduler: Scheduler::default(),
         persistence: None,
         one_packet: None,
+        scheduler_flags: None,
+        persistence_engine: None,
         fall: 3.try_into().unwrap(),
         rise: 2.try_into().unwrap(),
         on_failure: OnFailure::Quiesce,
@@ -102,7 +104,13 @@ fn the_smallest_file_has_the_defaults() {
             method: ForwardingMethod::Masquerade,
             tunnel: Tunnel::default(),
             weight: Weight(1),
+            upper_threshold: None,
+            lower_threshold: None,
+            check: None,
         }],
+        policy: PoolPolicy::default(),
+        notify: Notifications::default(),
+        on_exit: None,
     };
     let passive = PassiveSettings {
         enabled: true,
@@ -137,6 +145,7 @@ fn the_smallest_file_has_the_defaults() {
         metrics: Some("127.0.0.1:9747".parse().unwrap()),
         on_exit: OnExit::Keep,
         control: Some("/run/lvs-agent/control".into()),
+        ..AgentSettings::default()
     };
     assert_eq!(config, Config { agent, passive, services: vec![service] });
 }
@@ -854,7 +863,7 @@ fn servers(
                 let of = if method == Tunnel && other_family { other } else { family };
                 let tunnel = if method == Tunnel { tunnel } else { crate::service::Tunnel::default() };
                 let address = SocketAddr::new(address(of, host), own);
-                RealServer { address, method, tunnel, weight: Weight(weight) }
+                RealServer { tunnel, weight: Weight(weight), ..RealServer::new(address, method) }
             })
             .collect();
         servers.sort_by_key(|server| server.address);
@@ -913,11 +922,16 @@ prop_compose! {
             scheduler: scheduler.parse().unwrap(),
             persistence,
             one_packet: one_packet.filter(|_| udp),
+            scheduler_flags: None,
+            persistence_engine: None,
             fall: fall.try_into().unwrap(),
             rise: rise.try_into().unwrap(),
             on_failure,
             check,
             servers,
+            policy: PoolPolicy::default(),
+            notify: Notifications::default(),
+            on_exit: None,
         }
     }
 }
@@ -975,7 +989,7 @@ prop_compose! {
             }
             service.name = format!("service {number} \"ä\\");
         }
-        Config { agent: AgentSettings { metrics, on_exit, control }, passive, services }
+        Config { agent: AgentSettings { metrics, on_exit, control, ..AgentSettings::default() }, passive, services }
     }
 }
 

@@ -1,0 +1,76 @@
+//! What a service's table shall be, beyond the weights of healthy servers.
+
+use std::{num::NonZeroU32, path::PathBuf, time::Duration};
+
+use super::{Check, RealServer};
+
+/// How a service's pool is run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PoolPolicy {
+    /// Servers that come in when too few of the others are healthy, in this order of preference. They are in the table
+    /// only then, and are taken out of it (never quiesced) as soon as the quorum is back.
+    pub backups: Vec<Backup>,
+    /// How many healthy servers a service needs.
+    pub quorum: Quorum,
+    /// Over how long a time the weight of a server that has come back rises to its own; `None`: at once.
+    pub slow_start: Option<Duration>,
+    /// What becomes of a server that isn't in the kernel's table yet and of which nothing is known.
+    pub start: StartPolicy,
+    /// The share of a service's servers, from 0 to 1, that the fast path may take out at most; never the last one.
+    pub fast_share: f64,
+    /// How a server that flaps is held back.
+    pub flap: FlapDamping,
+}
+
+/// A server that helps out: a sorry server or one of a backup pool.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Backup {
+    /// Where it is, how packets reach it, and its weight.
+    pub server: RealServer,
+    /// What it is asked before it is used; `None`: it is taken to be well.
+    pub check: Option<Check>,
+}
+
+/// How many healthy servers a service needs, and who is told when it has too few.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quorum {
+    /// The sum of the healthy servers' weights below which the quorum is lost. 1: one server of any weight above 0.
+    pub weight: NonZeroU32,
+    /// How far above it the sum must rise again for the quorum to be back, and how far below it must fall to be lost.
+    pub hysteresis: u32,
+    /// Run when the quorum is back: program and arguments.
+    pub up: Option<CommandLine>,
+    /// Run when the quorum is lost.
+    pub down: Option<CommandLine>,
+}
+
+/// A program and its arguments; no shell reads them.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct CommandLine {
+    /// The program's path, or its name on `PATH`.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub arguments: Vec<String>,
+}
+
+/// What becomes of a new server of which nothing is known yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StartPolicy {
+    /// It gets no traffic before its first success.
+    #[default]
+    Out,
+    /// It gets its share at once, until it has failed.
+    In,
+}
+
+/// How a server that comes and goes is held back: each time it goes down within the memory of the last time it must be
+/// well for longer before it is let in again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlapDamping {
+    /// How long it must be well at the first relapse; doubles with each further one. Zero: no damping.
+    pub penalty: Duration,
+    /// The longest that it must be well.
+    pub penalty_max: Duration,
+    /// How long a server must have been up for its past to be forgotten.
+    pub memory: Duration,
+}
