@@ -1,6 +1,6 @@
 //! From results to the wanted table: every destination's health and every service's pool. Pure.
 
-use std::{collections::HashMap, net::SocketAddr};
+use std::{collections::HashMap, net::SocketAddr, time::Instant};
 
 use crate::{
     config::{Check, RealServer, VirtualService},
@@ -37,6 +37,13 @@ pub(super) struct Consequence {
     pub held: Vec<DestinationKey>,
 }
 
+/// What has come of an order, or of the time that has passed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Changes {
+    /// Whether the wanted table is another one now.
+    pub table_changed: bool,
+}
+
 /// All services.
 #[derive(Debug)]
 pub(super) struct Decisions {
@@ -71,6 +78,20 @@ impl Decisions {
             })
             .collect();
         Self { services, places }
+    }
+
+    /// Takes a new list of services, of a configuration that was read again or of a kernel's table that has changed.
+    /// Destinations that stay keep what is known of them, how they stand and who holds them out; `found` says how those
+    /// stand in the kernel's table that are new.
+    pub(super) fn replace(
+        &mut self,
+        services: &[VirtualService],
+        found: impl Fn(&DestinationKey) -> Presence,
+        _now: Instant,
+    ) -> Changes {
+        let before = self.wanted();
+        *self = Self::new(services, found);
+        Changes { table_changed: self.wanted() != before }
     }
 
     /// Takes in one result of one destination; says what came of it, if anything did.

@@ -66,6 +66,11 @@ pub const TOTAL_RATE: NonZeroU32 = NonZeroU32::new(200).unwrap();
 pub const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a baseline check may take; never more than its interval.
 pub const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
+/// While a state is soft a server is asked four times as often: `fall` failures of a server that answers at once then take
+/// less than two intervals, and only servers in doubt cost more.
+pub const SOFT_PART: u32 = 4;
+/// A server in doubt may be one that is short of time: no more than ten checks a second by themselves.
+pub const SOFT_LEAST: Duration = Duration::from_millis(100);
 /// Failures in a row: one lost packet is none, two are seldom.
 pub const FALL: NonZeroU32 = NonZeroU32::new(3).unwrap();
 /// Successes in a row.
@@ -178,6 +183,8 @@ impl Default for Check {
             timeout: CHECK_TIMEOUT,
             port: None,
             via: Via::default(),
+            soft_interval: None,
+            connects_between: 0,
         }
     }
 }

@@ -14,6 +14,7 @@ mod via;
 use std::{
     fs::File,
     io::{self, Read},
+    iter,
     net::SocketAddr,
     num::NonZeroU32,
     path::{Path, PathBuf},
@@ -242,6 +243,8 @@ pub struct VirtualService {
     pub on_failure: OnFailure,
     /// The question that each server is asked.
     pub check: Check,
+    /// What else each server is asked, and what the answers together mean.
+    pub further: FurtherChecks,
     /// The real servers, no two with the same address and port. There is at least one unless there are backups.
     pub servers: Vec<RealServer>,
     /// How the pool is run.
@@ -253,11 +256,41 @@ pub struct VirtualService {
 }
 
 impl VirtualService {
-    /// What a server of it is asked.
+    /// What a server of it is asked first of all.
     #[must_use]
     pub fn check_of<'a>(&'a self, server: &'a RealServer) -> &'a Check {
         server.check.as_ref().unwrap_or(&self.check)
     }
+
+    /// What a server of it is asked besides: with its own check it has its own further ones, too.
+    #[must_use]
+    pub fn further_of<'a>(&'a self, server: &'a RealServer) -> &'a FurtherChecks {
+        if server.check.is_some() { &server.further } else { &self.further }
+    }
+
+    /// All that a server of it is asked, the first of all first.
+    pub fn checks_of<'a>(&'a self, server: &'a RealServer) -> impl Iterator<Item = &'a Check> {
+        iter::once(self.check_of(server)).chain(&self.further_of(server).checks)
+    }
+}
+
+/// Checks beside the first one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FurtherChecks {
+    /// The checks; each counts its own failures and successes.
+    pub checks: Vec<Check>,
+    /// What they and the first one together mean.
+    pub combine: Combine,
+}
+
+/// When a server with several checks is healthy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Combine {
+    /// When all of them say so.
+    #[default]
+    All,
+    /// When at least one of them says so.
+    Any,
 }
 
 /// Flags that a scheduler makes something of (`ipvsadm --sched-flags`): for `sh` and `mh`, 1 is fallback, 2 hashes the port.
@@ -299,6 +332,8 @@ pub struct RealServer {
     pub lower_threshold: Option<u32>,
     /// What it is asked, where that isn't what the service's servers are asked.
     pub check: Option<Check>,
+    /// What else it is asked; only looked at where it has a check of its own.
+    pub further: FurtherChecks,
 }
 
 impl RealServer {
@@ -313,6 +348,7 @@ impl RealServer {
             upper_threshold: None,
             lower_threshold: None,
             check: None,
+            further: FurtherChecks::default(),
         }
     }
 }
@@ -330,9 +366,21 @@ pub struct Check {
     pub port: Option<u16>,
     /// From where it is asked, and how long its steps may take.
     pub via: Via,
+    /// The interval while the server's state is soft; `None`: [`Check::soft_interval`] says.
+    pub soft_interval: Option<Duration>,
+    /// How many times only a connection is asked for between two times that the question is; 0: never. A connection that
+    /// fails brings the question at once (ldirectord's `checktype=N`).
+    pub connects_between: u32,
 }
 
 impl Check {
+    /// From the start of one check to the start of the next while a state is soft; never above the interval.
+    #[must_use]
+    pub fn soft_interval(&self) -> Duration {
+        let usual = (self.interval / defaults::SOFT_PART).max(defaults::SOFT_LEAST);
+        self.soft_interval.unwrap_or(usual).min(self.interval)
+    }
+
     /// The same check for a server of the virtual service `key`, which a command may want to know.
     #[must_use]
     pub fn of_service(mut self, key: ServiceKey) -> Self {

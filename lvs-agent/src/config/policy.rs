@@ -7,8 +7,8 @@ use super::{Check, RealServer};
 /// How a service's pool is run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PoolPolicy {
-    /// Servers that come in when too few of the others are healthy, in this order of preference. They are in the table
-    /// only then, and are taken out of it (never quiesced) as soon as the quorum is back.
+    /// Servers that come in when too few of the others are healthy: all of them that are healthy, with their weights. They
+    /// are in the table only then, and are taken out of it (never quiesced) as soon as the quorum is back.
     pub backups: Vec<Backup>,
     /// How many healthy servers a service needs.
     pub quorum: Quorum,

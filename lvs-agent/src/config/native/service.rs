@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     config::{
-        Notifications, PoolPolicy, VirtualService,
+        FurtherChecks, Notifications, PoolPolicy, VirtualService,
         error::{Contradiction, FaultList},
     },
     service::{AddressFamily, Netmask, Persistence, Protocol, ServiceKey},
@@ -85,6 +85,7 @@ pub(super) fn read(
         rise: settings.rise,
         on_failure: settings.on_failure,
         check: check.of_service(key),
+        further: FurtherChecks::default(),
         servers,
         policy: PoolPolicy::default(),
         notify: Notifications::default(),

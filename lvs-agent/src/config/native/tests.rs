@@ -13,9 +13,9 @@ use proptest::{option, prelude::*, sample::select};
 use super::read;
 use crate::{
     config::{
-        AgentSettings, BurstSettings, Check, Config, ConfigError, DetectorSettings, FileErrorKind, HttpPage,
-        HttpQuestion, Notifications, OnExit, OnFailure, PassiveSettings, PoolPolicy, Question, RealServer,
-        StatusCodes, Via, VirtualService,
+        AgentSettings, BurstSettings, Check, Config, ConfigError, DetectorSettings, FileErrorKind,
+        FurtherChecks, HttpPage, HttpQuestion, Notifications, OnExit, OnFailure, PassiveSettings, PoolPolicy,
+        Question, RealServer, StatusCodes, Via, VirtualService,
     },
     service::{
         AddressFamily, ForwardingMethod, Netmask, Persistence, Protocol, Scheduler, ServiceKey, Tunnel,
@@ -98,7 +98,10 @@ fn the_smallest_file_has_the_defaults() {
             timeout: Duration::from_secs(1),
             port: None,
             via: Via::default(),
+            soft_interval: None,
+            connects_between: 0,
         },
+        further: FurtherChecks::default(),
         servers: vec![RealServer {
             address: "10.0.0.1:80".parse().unwrap(),
             method: ForwardingMethod::Masquerade,
@@ -107,6 +110,7 @@ fn the_smallest_file_has_the_defaults() {
             upper_threshold: None,
             lower_threshold: None,
             check: None,
+            further: FurtherChecks::default(),
         }],
         policy: PoolPolicy::default(),
         notify: Notifications::default(),
@@ -748,7 +752,7 @@ fn write_service(text: &mut String, service: &VirtualService) {
     }
     let on_failure = if service.on_failure == OnFailure::Quiesce { "quiesce" } else { "remove" };
     writeln!(text, "fall = {}\nrise = {}\non-failure = {on_failure:?}", service.fall, service.rise).unwrap();
-    let Check { question, interval, timeout, port, via: _ } = &service.check;
+    let Check { question, interval, timeout, port, .. } = &service.check;
     writeln!(text, "[service.check]\ninterval = \"{}\"", format_duration(*interval)).unwrap();
     writeln!(text, "timeout = \"{}\"", format_duration(*timeout)).unwrap();
     if let Some(port) = port {
@@ -821,7 +825,7 @@ prop_compose! {
     ) -> Check {
         // A check without a port is only for those whose servers have one that speaks TCP.
         let port = if question == Question::Ping { None } else { Some(port) };
-        Check { question, interval, timeout, port, via: Via::default() }
+        Check { question, interval, timeout, port, ..Check::default() }
     }
 }
 
@@ -928,6 +932,7 @@ prop_compose! {
             rise: rise.try_into().unwrap(),
             on_failure,
             check,
+            further: FurtherChecks::default(),
             servers,
             policy: PoolPolicy::default(),
             notify: Notifications::default(),

@@ -145,7 +145,7 @@ pub(super) fn read(mut section: Section<'_>, faults: &mut FaultList) -> ReadChec
         }
     }
     section.finish(faults);
-    let check = Check { question, interval, timeout, port, via };
+    let check = Check { question, interval, timeout, port, via, ..Check::default() };
     ReadCheck { check, has_type: written, place }
 }
 
