@@ -1,8 +1,8 @@
 //! The baseline checks that a configuration asks for: the same server asked the same question is asked once. Pure.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use super::decisions::destinations;
+use super::decisions;
 use crate::{
     config::{Check, VirtualService},
     probe::{BaselineCheck, CheckId, ProbeTarget},
@@ -13,7 +13,56 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct Checks {
     pub(super) checks: Vec<BaselineCheck>,
-    pub(super) subscribers: HashMap<CheckId, Vec<DestinationKey>>,
+    pub(super) subscribers: Subscribers,
+}
+
+/// Who wants to know the results of each check.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Subscribers {
+    of_check: HashMap<CheckId, Vec<Subscriber>>,
+    checks_of: HashMap<DestinationKey, Vec<CheckId>>,
+    /// The intervals of each check.
+    paces: HashMap<CheckId, Intervals>,
+}
+
+/// A destination that wants to know a check's results.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Subscriber {
+    pub(super) destination: DestinationKey,
+    /// Which of the destination's checks it is.
+    pub(super) check: usize,
+}
+
+/// How often a check is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Intervals {
+    pub(super) usual: Duration,
+    /// While the state of a subscriber is soft.
+    pub(super) soft: Duration,
+}
+
+impl Subscribers {
+    /// Those of one check.
+    pub(super) fn of(&self, check: CheckId) -> &[Subscriber] {
+        self.of_check.get(&check).map_or(&[], Vec::as_slice)
+    }
+
+    /// A destination's checks.
+    pub(super) fn checks_of(&self, destination: &DestinationKey) -> &[CheckId] {
+        self.checks_of.get(destination).map_or(&[], Vec::as_slice)
+    }
+
+    /// How often a check is asked.
+    pub(super) fn intervals(&self, check: CheckId) -> Option<Intervals> {
+        self.paces.get(&check).copied()
+    }
+
+    fn add(&mut self, id: CheckId, check: &Check, subscriber: Subscriber) {
+        let intervals = Intervals { usual: check.interval, soft: check.soft_interval() };
+        self.paces.insert(id, intervals);
+        self.of_check.entry(id).or_default().push(subscriber);
+        self.checks_of.entry(subscriber.destination).or_default().push(id);
+    }
 }
 
 impl Checks {
@@ -21,16 +70,17 @@ impl Checks {
         let mut all = Self::default();
         let mut ids: HashMap<(ProbeTarget, Arc<Check>), CheckId> = HashMap::new();
         for service in services {
-            let shared = Arc::new(service.check.clone());
-            for (destination, server) in destinations(service).zip(&service.servers) {
-                let check = server.check.clone().map_or_else(|| shared.clone(), Arc::new);
+            // The servers of a service share what they are asked.
+            let mut shared: HashMap<&Check, Arc<Check>> = HashMap::new();
+            for (destination, index, check) in decisions::questions(service) {
+                let check = shared.entry(check).or_insert_with(|| Arc::new(check.clone())).clone();
                 let target = ProbeTarget::of_check(destination.server, &check);
                 let next = CheckId(u32::try_from(ids.len()).unwrap_or(u32::MAX));
                 let id = *ids.entry((target, check.clone())).or_insert_with(|| {
                     all.checks.push(BaselineCheck { id: next, target, check: check.clone() });
                     next
                 });
-                all.subscribers.entry(id).or_default().push(destination);
+                all.subscribers.add(id, &check, Subscriber { destination, check: index });
             }
         }
         all
@@ -70,7 +120,7 @@ mod tests {
         let Config { services, .. } = config;
         let checks = Checks::new(&services);
         let asked: Vec<usize> =
-            checks.checks.iter().map(|check| checks.subscribers[&check.id].len()).collect();
+            checks.checks.iter().map(|check| checks.subscribers.of(check.id).len()).collect();
         assert_eq!(asked, [2, 1, 1], "10.0.0.1 by connect for two services, by ping for one; 10.0.0.2 once");
     }
 }

@@ -27,7 +27,11 @@ mod story;
 mod table;
 mod watch;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use tokio::{
@@ -143,11 +147,16 @@ impl Running {
         let (reports_tx, reports) = mpsc::channel(REPORTS);
         let (inquiries_tx, inquiries) = mpsc::channel(INQUIRIES);
         let Checks { checks, subscribers } = Checks::new(&config.services);
+        let shutdown = self.shutdown.clone();
+        let limit = Scheduler::DEFAULT_LIMIT;
+        let scheduler = Scheduler::spawn(checks, prober.clone(), limit, results_tx, shutdown.clone());
         let judge = Judge {
             decisions,
             subscribers,
+            pacer: scheduler.pacer(),
+            hurried: HashSet::new(),
             targets,
-            bursts: Bursts::new(prober.clone(), config.passive.burst.clone(), reports_tx),
+            bursts: Bursts::new(prober, config.passive.burst.clone(), reports_tx),
             budget: Budget::new(&config.passive.burst),
             wanted: wanted_tx,
             feedback: feedback_tx,
@@ -157,7 +166,6 @@ impl Running {
             probe_timeout: config.passive.burst.timeout,
         };
         judge.publish();
-        let shutdown = self.shutdown.clone();
         self.spawn(
             "judge",
             judge.run(Inputs { checks: results, findings, reports, inquiries }, shutdown.clone()),
@@ -165,9 +173,8 @@ impl Running {
         self.spawn("table", table.run(wanted_rx, shutdown.clone(), last_wanted(config)));
         if let Some(control) = control {
             let desk = Desk { judge: inquiries_tx, passive };
-            self.spawn("control", control.run(desk, shutdown.clone()));
+            self.spawn("control", control.run(desk, shutdown));
         }
-        let scheduler = Scheduler::spawn(checks, prober, Scheduler::DEFAULT_LIMIT, results_tx, shutdown);
         self.spawn("checks", async move {
             if let Err(error) = scheduler.stopped().await {
                 error!("the checks have ended: {error}");

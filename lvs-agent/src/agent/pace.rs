@@ -2,10 +2,10 @@
 
 use std::{collections::HashMap, time::Duration};
 
+use super::checks::Subscriber;
 use crate::{
     config::{Check, Question},
     probe::Success,
-    service::DestinationKey,
 };
 
 /// Times longer than nearly all that a kernel took for a handshake: it was not the network's whim.
@@ -24,10 +24,10 @@ const REMEMBERED: usize = 32;
 /// How long the checks of all destinations took.
 #[derive(Debug, Default)]
 pub(super) struct Paces {
-    paces: HashMap<DestinationKey, Pace>,
+    paces: HashMap<Subscriber, Pace>,
 }
 
-/// How long one destination's checks took.
+/// How long one of a destination's checks took.
 #[derive(Debug, Default)]
 struct Pace {
     connect: Lately,
@@ -42,10 +42,12 @@ struct Lately {
 }
 
 impl Paces {
-    /// Takes in a baseline check that was answered.
-    pub(super) fn note(&mut self, destination: &DestinationKey, success: &Success) {
-        let pace = self.paces.entry(*destination).or_default();
-        pace.answer.note(success.latency);
+    /// Takes in a baseline check that was answered; `whole`: its question was asked, and not only for a connection.
+    pub(super) fn note(&mut self, of: Subscriber, success: &Success, whole: bool) {
+        let pace = self.paces.entry(of).or_default();
+        if whole {
+            pace.answer.note(success.latency);
+        }
         if let Some(connect) = success.connect {
             pace.connect.note(connect);
         }
@@ -55,12 +57,12 @@ impl Paces {
     /// of a server that isn't known yet; nobody is given more than the baseline check is, or `usually` where that is more.
     pub(super) fn timeout(
         &self,
-        destination: &DestinationKey,
+        of: Subscriber,
         check: &Check,
         question: &Question,
         usually: Duration,
     ) -> Duration {
-        let pace = self.paces.get(destination);
+        let pace = self.paces.get(&of);
         match question {
             Question::Connect | Question::Ping => {
                 let of_kind = |pace: &'_ Pace| match (question, &check.question) {
@@ -107,13 +109,14 @@ mod tests {
     use super::*;
     use crate::{
         config::{HttpQuestion, UdpQuestion},
-        service::{Protocol, ServiceKey},
+        service::{DestinationKey, Protocol, ServiceKey},
     };
 
-    fn destination() -> DestinationKey {
+    fn subscriber() -> Subscriber {
         let service =
             ServiceKey::Address { protocol: Protocol::Tcp, address: "192.0.2.1:80".parse().unwrap() };
-        DestinationKey { service, server: "10.0.0.1:80".parse().unwrap() }
+        let destination = DestinationKey { service, server: "10.0.0.1:80".parse().unwrap() };
+        Subscriber { destination, check: 0 }
     }
 
     fn datagram() -> Question {
@@ -131,9 +134,9 @@ mod tests {
         for ms in took {
             let latency = Duration::from_millis(*ms);
             let connect = (check.question != Question::Ping).then_some(latency / 10);
-            paces.note(&destination(), &Success { latency, connect, weight: None });
+            paces.note(subscriber(), &Success { latency, connect, weight: None }, true);
         }
-        paces.timeout(&destination(), &check, asked, Duration::from_millis(100)).as_millis()
+        paces.timeout(subscriber(), &check, asked, Duration::from_millis(100)).as_millis()
     }
 
     #[test]

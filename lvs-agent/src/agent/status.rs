@@ -1,16 +1,20 @@
 //! How everything stands, for whoever asks over the control socket: from those who decide, and from the passive side.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 use tokio::{
     sync::{mpsc, oneshot},
     time::timeout,
 };
 
-use super::watch::SignalInquiry;
+use super::{decisions::Decisions, watch::SignalInquiry};
 use crate::{
     control::{Answer, Reply, Request, ServerStatus, ServiceStatus, SignalStatus, Status},
     health::State,
+    pool::Role,
     service::{DestinationKey, ForwardingMethod, Weight},
 };
 
@@ -26,7 +30,38 @@ pub(super) struct Standing {
     pub(super) method: ForwardingMethod,
     /// `None` if it shall not be in the table.
     pub(super) weight: Option<Weight>,
-    pub(super) state: State,
+    /// `None` of a backup that isn't checked.
+    pub(super) state: Option<State>,
+    /// Whether it only helps out.
+    pub(super) is_backup: bool,
+    /// Why it stands so, where its state doesn't say it.
+    pub(super) note: Option<String>,
+}
+
+/// How all destinations stand.
+pub(super) fn standings(decisions: &Decisions, now: Instant) -> Vec<Standing> {
+    let all = decisions.all().map(|(destination, service, role, server)| Standing {
+        destination,
+        service: service.name.clone(),
+        method: server.method,
+        weight: decisions.weight(&destination),
+        state: decisions.state(&destination),
+        is_backup: matches!(role, Role::Backup(_)),
+        note: note(decisions, &destination, now),
+    });
+    all.collect()
+}
+
+/// Orders first, then what else the weight comes from.
+fn note(decisions: &Decisions, destination: &DestinationKey, now: Instant) -> Option<String> {
+    if let Some(reason) = decisions.holds(destination).reason() {
+        return Some(reason.to_owned());
+    }
+    if let Some(State::Damped { until }) = decisions.state(destination) {
+        let seconds = until.saturating_duration_since(now).as_secs() + 1;
+        return Some(format!("it came and went, and must be well for {seconds} s more"));
+    }
+    decisions.rises_to(destination).map(|own| format!("its weight rises to {own}"))
 }
 
 /// Who wants to know how all destinations stand, in the order of the configuration.
@@ -89,8 +124,9 @@ async fn ask<T>(desk: &mpsc::Sender<oneshot::Sender<T>>) -> Result<T, String> {
 fn compose(standings: Vec<Standing>, signals: &Signals) -> Status {
     let mut services: Vec<ServiceStatus> = Vec::new();
     for standing in standings {
-        let Standing { destination, service, method, weight, state } = standing;
+        let Standing { destination, service, method, weight, state, is_backup, note } = standing;
         let signal = match signals {
+            _ if is_backup => SignalStatus::none("backups are checked actively only"),
             Signals::None(reason) => SignalStatus::none(reason.clone()),
             Signals::Known(known) => known
                 .get(&destination)
@@ -101,7 +137,9 @@ fn compose(standings: Vec<Standing>, signals: &Signals) -> Status {
             address: destination.server,
             method: method.to_string(),
             weight: weight.map(|weight| weight.0),
-            state: state.to_string(),
+            state: state.map_or_else(|| "unchecked".to_owned(), |state| state.to_string()),
+            backup: is_backup,
+            note,
             signal,
         };
         let key = destination.service.to_string();
@@ -128,7 +166,9 @@ mod tests {
             service: "web".to_owned(),
             method: ForwardingMethod::Masquerade,
             weight: Some(Weight(3)),
-            state: State::Up,
+            state: Some(State::Up),
+            is_backup: false,
+            note: None,
         }
     }
 

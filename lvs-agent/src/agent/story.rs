@@ -1,15 +1,16 @@
 //! The log of what happens to a server: suspicion, probes, states. Every line has the time in `at_ns`
 //! (`CLOCK_MONOTONIC`), an `event`, the `service` and the `server`, so that a program can follow it as well as a person.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tracing::{debug, info, warn};
 
-use super::decisions::{Consequence, Decisions};
+use super::decisions::{Decisions, Happening};
 use crate::{
     clock::monotonic_ns,
-    health::State,
+    health::{State, Transition},
     passive::{Evidence, Suspicion},
+    pool::Event,
     probe::{CheckResult, Outcome},
     service::DestinationKey,
 };
@@ -128,32 +129,71 @@ pub(super) fn common(decisions: &Decisions, destinations: &[DestinationKey], evi
     }
 }
 
-/// A change of state, and who is held in for its sake.
-pub(super) fn consequence(
+/// A change of state.
+pub(super) fn transition(
     decisions: &Decisions,
     destination: &DestinationKey,
     outcome: &Outcome,
-    consequence: &Consequence,
+    transition: Transition,
 ) {
-    let (from, to) = (consequence.transition.from, consequence.transition.to);
+    let Transition { from, to } = transition;
     let (service, server) = (decisions.service_name(destination), destination.server);
     let reason = words(outcome);
     if from.is_hard_down() && to.is_hard_down() {
         info!(at_ns = monotonic_ns(), event = "agreed", service, %server, reason,
             "{service}: the baseline checks agree that {server} is down: {reason}");
+    } else if let State::Damped { until } = to {
+        let (relapses, wait) =
+            (decisions.relapses(destination), until.saturating_duration_since(Instant::now()));
+        warn!(at_ns = monotonic_ns(), event = "damped", service, %server, relapses, wait_s = wait.as_secs_f64(),
+            "{service}: {server} answers again, and is let in when it has done so for {wait:.1?} more: it came and went \
+             {relapses} times lately");
     } else {
         info!(at_ns = monotonic_ns(), event = "state", service, %server, from = %from, to = %to, reason,
             "{service}: {server} was {from}, is {to}: {reason}");
     }
-    for held in &consequence.held {
-        warn!(
+}
+
+/// News that are not about a single server's state.
+pub(super) fn happening(decisions: &Decisions, happening: &Happening) {
+    match happening {
+        Happening::Held(held) => warn!(
             at_ns = monotonic_ns(),
             event = "held",
-            service,
+            service = decisions.service_name(held),
             server = %held.server,
-            "{service}: {} is held in: too much of the service would be out; is it the director's own network?",
+            "{}: {} is held in: too much of the service would be out; is it the director's own network?",
+            decisions.service_name(held),
             held.server
-        );
+        ),
+        Happening::Service(key, event) => {
+            let Some((service, _)) = decisions.service(key) else { return };
+            of_service(&service.name, *event);
+        }
+    }
+}
+
+/// What is new about a whole service.
+fn of_service(service: &str, event: Event) {
+    let at_ns = monotonic_ns();
+    match event {
+        Event::QuorumBack => info!(at_ns, event = "quorum", service, "{service}: enough servers are healthy"),
+        Event::QuorumLost => {
+            warn!(at_ns, event = "quorum-lost", service, "{service}: too few servers are healthy");
+        }
+        Event::BackupsIn => warn!(at_ns, event = "backups-in", service, "{service}: its backups take over"),
+        Event::BackupsOut => {
+            info!(at_ns, event = "backups-out", service, "{service}: its backups are out again")
+        }
+        Event::AlarmRaised => warn!(
+            at_ns,
+            event = "alarm",
+            service,
+            "{service}: more servers look dead at once than may be taken out so fast; the regular checks decide"
+        ),
+        Event::AlarmOver => {
+            info!(at_ns, event = "alarm-over", service, "{service}: no server is held in any more");
+        }
     }
 }
 

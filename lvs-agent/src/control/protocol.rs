@@ -49,8 +49,14 @@ pub struct ServerStatus {
     pub method: String,
     /// Its weight in the wanted table; `None` if it shall not be there.
     pub weight: Option<u16>,
-    /// `up`, `suspect`, `down`, `recovering` or `unknown`.
+    /// `up`, `suspect`, `down`, `recovering`, `damped` or `unknown`; `unchecked` of a backup without a check.
     pub state: String,
+    /// Whether it is a backup, in the table only while too few others are healthy.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub backup: bool,
+    /// Why its weight is as it is, where the state doesn't say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
     /// What its traffic says about it.
     pub signal: SignalStatus,
 }
@@ -132,6 +138,8 @@ mod tests {
             method: "direct-route".to_owned(),
             weight: None,
             state: "down".to_owned(),
+            backup: false,
+            note: None,
             signal,
         };
         let service = ServiceStatus {

@@ -33,12 +33,14 @@ fn row(server: &ServerStatus) -> [String; 6] {
         let seconds = evidence.age_ms / 1000;
         format!("{seconds} s ago: {}", evidence.text)
     });
-    let words: Vec<String> = [reason, usual, evidence].into_iter().flatten().collect();
+    let note = server.note.clone();
+    let words: Vec<String> = [note, reason, usual, evidence].into_iter().flatten().collect();
+    let backup = if server.backup { " (backup)" } else { "" };
     [
         server.address.to_string(),
         server.method.clone(),
         weight,
-        server.state.clone(),
+        format!("{}{backup}", server.state),
         format!("signal {}", signal.seen),
         words.join("; "),
     ]
@@ -64,6 +66,8 @@ mod tests {
             method: "masquerade".to_owned(),
             weight,
             state: "up".to_owned(),
+            backup: false,
+            note: None,
             signal,
         };
         let servers = vec![

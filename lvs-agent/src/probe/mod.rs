@@ -41,7 +41,7 @@ pub use outcome::{
 };
 use pace::{Pace, Run};
 pub use ping::Pingers;
-pub use scheduler::{BaselineCheck, CheckId, CheckResult, Counts, Scheduler, Stopped};
+pub use scheduler::{BaselineCheck, CheckId, CheckResult, Counts, Pacer, Scheduler, Stopped};
 
 pub(crate) use radius::MAX_PASSWORD as MAX_RADIUS_PASSWORD;
 use tls::TlsClients;

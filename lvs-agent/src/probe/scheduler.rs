@@ -5,7 +5,7 @@ use std::{
     num::NonZeroUsize,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -18,14 +18,17 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::JoinMap};
 
-use super::{Ask, Outcome, ProbeTarget, schedule::Schedule};
-use crate::config::Check;
+use super::{Ask, Outcome, ProbeTarget, Verdict, schedule::Schedule};
+use crate::config::{Check, Question};
 
 /// How many commands may wait: the scheduler takes them at once, so this only has to smooth a burst of changes.
 const COMMANDS: usize = 64;
 /// A check that starts so long after it was due is late. Timers have a resolution of 1 ms, and the scheduler has other
 /// checks to start.
 const LATE: Duration = Duration::from_millis(10);
+
+/// With less than this part of its timeout left, a question is not asked after a connection that failed.
+const ENOUGH_PART: u32 = 4;
 
 /// The caller's name for a baseline check. Not to be used again for another one: a result may still be on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -50,6 +53,8 @@ pub struct CheckResult {
     pub id: CheckId,
     /// When it started.
     pub started: Instant,
+    /// Whether the question itself was asked, not only for a connection ([`Check::connects_between`]).
+    pub whole: bool,
     /// What came of it.
     pub outcome: Outcome,
 }
@@ -127,6 +132,12 @@ impl Scheduler {
         self.send(Command::SetInterval(id, interval)).await
     }
 
+    /// A way to change the pace of the checks without waiting. While there is one, dropping the scheduler doesn't end it.
+    #[must_use]
+    pub fn pacer(&self) -> Pacer {
+        Pacer { commands: self.commands.clone() }
+    }
+
     /// How the checks are going.
     #[must_use]
     pub fn counts(&self) -> Counts {
@@ -143,6 +154,19 @@ impl Scheduler {
 
     async fn send(&self, command: Command) -> Result<(), Stopped> {
         self.commands.send(command).await.map_err(|_| Stopped)
+    }
+}
+
+/// Changes the pace of checks without waiting.
+#[derive(Clone, Debug)]
+pub struct Pacer {
+    commands: mpsc::Sender<Command>,
+}
+
+impl Pacer {
+    /// As [`Scheduler::set_interval`]; says whether it was taken: there may be no room just now.
+    pub fn try_set_interval(&self, id: CheckId, interval: Duration) -> bool {
+        self.commands.try_send(Command::SetInterval(id, interval)).is_ok()
     }
 }
 
@@ -163,7 +187,7 @@ struct Counters {
 /// The scheduler's task.
 struct Runner<A> {
     schedule: Schedule,
-    checks: HashMap<CheckId, Arc<BaselineCheck>>,
+    checks: HashMap<CheckId, Turns>,
     running: JoinMap<CheckId, ()>,
     limit: usize,
     asker: A,
@@ -204,8 +228,8 @@ impl<A: Ask> Runner<A> {
             if due.late > LATE {
                 self.counters.late.fetch_add(1, Ordering::Relaxed);
             }
-            if let Some(check) = self.checks.get(&due.id) {
-                let task = ask(self.asker.clone(), check.clone(), self.results.clone());
+            if let Some(turns) = self.checks.get(&due.id) {
+                let task = ask(self.asker.clone(), turns.clone(), self.results.clone());
                 self.running.spawn(due.id, task);
             }
         }
@@ -226,7 +250,7 @@ impl<A: Ask> Runner<A> {
     fn add(&mut self, check: BaselineCheck) {
         self.running.abort(&check.id);
         self.schedule.add(check.id, check.check.interval, now());
-        self.checks.insert(check.id, Arc::new(check));
+        self.checks.insert(check.id, Turns::new(check));
     }
 
     /// A check has ended. One that was aborted isn't in the schedule any more, or is in it anew.
@@ -240,12 +264,52 @@ impl<A: Ask> Runner<A> {
     }
 }
 
+/// A check, and whose turn it is: the question's, or a connection's before the next time that it is.
+#[derive(Clone, Debug)]
+struct Turns {
+    check: Arc<BaselineCheck>,
+    /// How many connections are left before the question. Only the one run at a time looks at it.
+    connects: Arc<AtomicU32>,
+}
+
+impl Turns {
+    /// The question comes first.
+    fn new(check: BaselineCheck) -> Self {
+        Self { check: Arc::new(check), connects: Arc::new(AtomicU32::new(0)) }
+    }
+
+    /// Asks what is to be asked now. A connection that fails brings the question at once, which then decides, as long as the
+    /// check has time for it; otherwise it is asked the next time.
+    async fn ask<A: Ask>(&self, asker: &A, started: Instant) -> (bool, Outcome) {
+        let BaselineCheck { target, check, .. } = &*self.check;
+        let mut left = check.timeout;
+        if let Some(connects) = self.connects.load(Ordering::Relaxed).checked_sub(1) {
+            let outcome = asker.ask(*target, &Question::Connect, check.timeout).await;
+            if Verdict::of(&outcome) != Verdict::Dead {
+                self.connects.store(connects, Ordering::Relaxed);
+                return (false, outcome);
+            }
+            self.connects.store(0, Ordering::Relaxed);
+            left = left.saturating_sub(now().saturating_duration_since(started));
+            if left < check.timeout / ENOUGH_PART {
+                return (false, outcome);
+            }
+        }
+        let outcome = asker.ask(*target, &check.question, left).await;
+        if outcome.is_ok() {
+            self.connects.store(check.connects_between, Ordering::Relaxed);
+        }
+        (true, outcome)
+    }
+}
+
 /// One run of a check, until its result is taken.
-async fn ask<A: Ask>(asker: A, check: Arc<BaselineCheck>, results: mpsc::Sender<CheckResult>) {
+async fn ask<A: Ask>(asker: A, turns: Turns, results: mpsc::Sender<CheckResult>) {
     let started = now();
-    let outcome = asker.ask(check.target, &check.check.question, check.check.timeout).await;
-    if results.send(CheckResult { id: check.id, started, outcome }).await.is_err() {
-        tracing::debug!(check = check.id.0, "nobody takes the results of checks any more");
+    let (whole, outcome) = turns.ask(&asker, started).await;
+    let id = turns.check.id;
+    if results.send(CheckResult { id, started, whole, outcome }).await.is_err() {
+        tracing::debug!(check = id.0, "nobody takes the results of checks any more");
     }
 }
 

@@ -11,9 +11,11 @@ use metrics_exporter_prometheus::{BuildError, ExporterFuture, Matcher, Prometheu
 
 pub(super) use passive::Passive;
 
-use super::decisions::Decisions;
+use super::decisions::{Decisions, ServiceStanding};
 use crate::{
+    config::VirtualService,
     passive::{Evidence, Suspicion},
+    pool::Standing,
     service::DestinationKey,
 };
 
@@ -49,6 +51,11 @@ fn describe() {
         "lvs_server_weight",
         "Weight that the server shall have in the table; NaN if it shall not be there"
     );
+    describe_gauge!("lvs_server_relapses", "How often the server went down soon after it had come back");
+    describe_gauge!("lvs_server_held", "1 if people hold the server out, whatever its health");
+    describe_gauge!("lvs_service_quorum", "1 if enough servers are healthy, 0 if not, NaN if unknown");
+    describe_gauge!("lvs_service_alarm", "1 while the fast path holds servers in that look dead");
+    describe_gauge!("lvs_service_backups", "Backup servers that shall be in the table");
     describe_counter!("lvs_suspicions_total", "Passive suspicions raised, by kind, layer and strength");
     describe_counter!("lvs_suspicions_cleared_total", "Passive suspicions that a probe has cleared");
     describe_counter!(
@@ -122,7 +129,10 @@ fn labels(decisions: &Decisions, destination: &DestinationKey) -> [(&'static str
 /// Shows how one destination stands.
 pub(super) fn publish_destination(decisions: &Decisions, destination: &DestinationKey) {
     let labels = labels(decisions, destination);
+    let holds = decisions.holds(destination);
     let up = match decisions.state(destination) {
+        // What an administrator holds is never called failed.
+        _ if holds.administrator => f64::NAN,
         Some(state) if state.is_up() => 1.0,
         Some(state) if state.is_down() => 0.0,
         _ => f64::NAN,
@@ -130,6 +140,22 @@ pub(super) fn publish_destination(decisions: &Decisions, destination: &Destinati
     gauge!("lvs_server_up", &labels).set(up);
     let weight = decisions.weight(destination).map_or(f64::NAN, |weight| weight.0.into());
     gauge!("lvs_server_weight", &labels).set(weight);
+    gauge!("lvs_server_relapses", &labels).set(decisions.relapses(destination));
+    gauge!("lvs_server_held", &labels).set(if holds.is_free() { 0.0 } else { 1.0 });
+}
+
+/// Shows how a service stands as a whole.
+pub(super) fn publish_service(service: &VirtualService, standing: ServiceStanding) {
+    let labels = [("service", service.name.clone())];
+    let quorum = match standing.quorum {
+        Standing::Unknown => f64::NAN,
+        Standing::Has => 1.0,
+        Standing::Lost => 0.0,
+    };
+    gauge!("lvs_service_quorum", &labels).set(quorum);
+    gauge!("lvs_service_alarm", &labels).set(if standing.alarm { 1.0 } else { 0.0 });
+    let backups = u32::try_from(standing.backups_in).unwrap_or(u32::MAX);
+    gauge!("lvs_service_backups", &labels).set(backups);
 }
 
 /// Counts a suspicion.

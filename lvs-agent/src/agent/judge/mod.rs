@@ -4,9 +4,9 @@
 mod suspicion;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashSet},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use lvs_common::ServerId;
@@ -16,20 +16,21 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::{
+    checks::{Intervals, Subscriber, Subscribers},
     confirm::{Bursts, Confirmation, Report},
-    decisions::{Consequence, Decisions},
+    decisions::{Changes, Consequence, Decisions, Happening},
     doubt::Suspected,
     exposition,
     pace::Paces,
-    status::{Standing, StandingInquiry},
+    status::{StandingInquiry, standings},
     story,
     watch::Feedback,
 };
 use crate::{
-    health::{Source, State, Transition},
+    health::{Heard, Source, State, Transition},
     ipvs::Wanted,
     passive::{Finding, Layer, Observation, Targets},
-    probe::{CheckId, CheckResult, Outcome, Verdict, budget::Budget},
+    probe::{CheckId, CheckResult, Outcome, Pacer, Verdict, budget::Budget},
     service::DestinationKey,
 };
 
@@ -49,7 +50,11 @@ pub(super) struct Inputs {
 pub(super) struct Judge {
     pub(super) decisions: Decisions,
     /// Who asked for each baseline check.
-    pub(super) subscribers: HashMap<CheckId, Vec<DestinationKey>>,
+    pub(super) subscribers: Subscribers,
+    /// Lets checks be asked more often while a state is soft.
+    pub(super) pacer: Pacer,
+    /// The checks that are.
+    pub(super) hurried: HashSet<CheckId>,
     /// The endpoints that suspicions are about.
     pub(super) targets: watch::Receiver<Arc<Targets>>,
     pub(super) bursts: Bursts,
@@ -69,71 +74,131 @@ pub(super) struct Judge {
 impl Judge {
     /// Decides until `shutdown`.
     pub(super) async fn run(mut self, mut inputs: Inputs, shutdown: CancellationToken) {
+        let changes = self.decisions.settle(Instant::now());
+        self.changed(&changes);
         loop {
+            let next_change = self.decisions.next_change();
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 Some(result) = inputs.checks.recv() => self.baseline(&result),
                 Some(finding) = inputs.findings.recv() => self.found(&finding),
                 Some(report) = inputs.reports.recv() => self.report(report),
                 Some(inquiry) = inputs.inquiries.recv() => self.answer(inquiry),
+                () = sleep_until(next_change) => self.passed(),
                 else => break,
             }
         }
     }
 
-    /// Shows every destination as it stands.
+    /// Shows everything as it stands.
     pub(super) fn publish(&self) {
-        for destination in self.subscribers.values().flatten() {
-            exposition::publish_destination(&self.decisions, destination);
+        for (destination, ..) in self.decisions.all() {
+            exposition::publish_destination(&self.decisions, &destination);
+        }
+        for (service, standing) in self.decisions.services() {
+            exposition::publish_service(service, standing);
+        }
+    }
+
+    /// Some weights were to change by now.
+    fn passed(&mut self) {
+        let changes = self.decisions.passed(Instant::now());
+        self.changed(&changes);
+    }
+
+    /// Acts on what has come of something, and tells of it.
+    fn changed(&self, changes: &Changes) {
+        if changes.table_changed {
+            self.wanted.send_replace(self.decisions.wanted());
+        }
+        for destination in changes.services.iter().flat_map(|service| self.decisions.destinations_of(service))
+        {
+            exposition::publish_destination(&self.decisions, &destination);
+        }
+        for happening in &changes.happenings {
+            story::happening(&self.decisions, happening);
+            if let Happening::Service(key, _) = happening
+                && let Some((service, standing)) = self.decisions.service(key)
+            {
+                exposition::publish_service(service, standing);
+            }
         }
     }
 
     /// Whoever asked may have gone.
     fn answer(&self, inquiry: StandingInquiry) {
-        let standings = self.decisions.all().map(|(destination, service, server)| Standing {
-            destination,
-            service: service.name.clone(),
-            method: server.method,
-            weight: self.decisions.weight(&destination),
-            state: self.decisions.state(&destination).unwrap_or(State::Unknown { failures: 0 }),
-        });
-        inquiry.send(standings.collect()).ok();
+        inquiry.send(standings(&self.decisions, Instant::now())).ok();
     }
 
     /// The result of a baseline check: of every destination that asked for it.
     fn baseline(&mut self, result: &CheckResult) {
-        let destinations = self.subscribers.get(&result.id).cloned().unwrap_or_default();
+        let subscribers = self.subscribers.of(result.id).to_vec();
         let verdict = Verdict::of(&result.outcome);
-        for destination in &destinations {
-            story::baseline(&self.decisions, destination, result);
+        for subscriber in subscribers {
+            let Subscriber { destination, check } = subscriber;
+            story::baseline(&self.decisions, &destination, result);
             count_probe("baseline", verdict);
             if let Ok(success) = &result.outcome {
-                self.paces.note(destination, success);
+                self.paces.note(subscriber, success, result.whole);
             }
-            self.observe(destination, &result.outcome, verdict, Source::Baseline);
+            self.observe(&destination, Some(check), &result.outcome, verdict, Source::Baseline);
         }
+        self.hurry(result.id);
     }
 
-    /// One result of one destination, and all that follows from it.
-    fn observe(&mut self, destination: &DestinationKey, outcome: &Outcome, verdict: Verdict, source: Source) {
+    /// One result of one destination, and all that follows from it. `check` is the one of the destination's checks that it
+    /// answers; `None`: it is about the host, and so about all of them.
+    fn observe(
+        &mut self,
+        destination: &DestinationKey,
+        check: Option<usize>,
+        outcome: &Outcome,
+        verdict: Verdict,
+        source: Source,
+    ) {
         let success = match verdict {
             Verdict::Alive => true,
             Verdict::Dead => false,
             // That says nothing about the server.
             Verdict::Unknown => return,
         };
-        let Some(consequence) = self.decisions.observe(destination, success, source) else { return };
-        if consequence.table_changed {
-            self.wanted.send_replace(self.decisions.wanted());
+        let heard = Heard { check, success, source };
+        let asked = outcome.as_ref().ok().and_then(|success| success.weight);
+        let Consequence { transition, changes } =
+            self.decisions.observe(destination, heard, asked, Instant::now());
+        if let Some(transition) = transition {
+            story::transition(&self.decisions, destination, outcome, transition);
         }
-        story::consequence(&self.decisions, destination, outcome, &consequence);
-        exposition::publish_destination(&self.decisions, destination);
-        self.tell_passive(destination, &consequence);
+        self.changed(&changes);
+        if let Some(transition) = transition {
+            exposition::publish_destination(&self.decisions, destination);
+            self.tell_passive(destination, transition);
+        }
+    }
+
+    /// Lets a check be asked more often while the state of someone who asked for it is soft, and no longer. If the scheduler
+    /// has no room for that now, its next result brings us here again.
+    fn hurry(&mut self, check: CheckId) {
+        let Some(Intervals { usual, soft }) = self.subscribers.intervals(check) else { return };
+        let is_soft = |subscriber: &Subscriber| {
+            let state = self.decisions.state_of_check(&subscriber.destination, subscriber.check);
+            state.is_some_and(State::is_soft)
+        };
+        let hurried = self.subscribers.of(check).iter().any(is_soft);
+        if hurried != self.hurried.contains(&check)
+            && self.pacer.try_set_interval(check, if hurried { soft } else { usual })
+        {
+            if hurried {
+                self.hurried.insert(check);
+            } else {
+                self.hurried.remove(&check);
+            }
+        }
     }
 
     /// Lets the detector know which servers there is nothing left to suspect of.
-    fn tell_passive(&self, destination: &DestinationKey, consequence: &Consequence) {
-        let Transition { from, to } = consequence.transition;
+    fn tell_passive(&self, destination: &DestinationKey, transition: Transition) {
+        let Transition { from, to } = transition;
         let is_down = |one: &DestinationKey| self.decisions.state(one).is_some_and(State::is_down);
         for target in self.targets.borrow().of(destination) {
             if to.is_down() && target.destinations.iter().all(is_down) {
@@ -148,6 +213,14 @@ impl Judge {
         if self.feedback.try_send(feedback).is_err() {
             debug!("the passive side doesn't listen");
         }
+    }
+}
+
+/// Waits until then, or for ever.
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
     }
 }
 

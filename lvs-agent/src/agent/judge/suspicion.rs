@@ -8,6 +8,7 @@ use tracing::debug;
 
 use super::{
     super::{
+        checks::Subscriber,
         confirm::{self, Ask, Confirmation, Report},
         doubt, exposition, story,
         watch::Feedback,
@@ -15,6 +16,7 @@ use super::{
     Judge, count_probe,
 };
 use crate::{
+    config::Check,
     health::{Source, State},
     passive::{Evidence, Finding, Layer, Observation, Strength, Suspicion, Target, Targets},
     probe::{Outcome, ProbeTarget, Verdict, burst::BurstProbe},
@@ -73,9 +75,8 @@ impl Judge {
     /// Destinations whose checks know nothing of the application are only told of: nothing could confirm it.
     fn report_application(&self, suspicion: &Suspicion) {
         for destination in self.destinations(suspicion.id) {
-            let Some(check) = self.decisions.check(&destination) else { continue };
             let up = self.decisions.state(&destination).is_some_and(State::is_up);
-            if up && !check.question.asks_application() {
+            if up && self.decisions.application_check(&destination).is_none() {
                 exposition::count_reported(&self.decisions, &destination);
                 story::reported(&self.decisions, &destination, suspicion);
             }
@@ -126,10 +127,11 @@ impl Judge {
         let mut asks: Vec<(Ask, Vec<DestinationKey>)> = Vec::new();
         for destination in self.destinations(id) {
             let up = self.decisions.state(&destination).is_some_and(State::is_up);
-            let Some(check) = self.decisions.check(&destination).filter(|_| up) else { continue };
+            let Some((index, check)) = self.settling(&destination, layer).filter(|_| up) else { continue };
             let target = ProbeTarget::of_check(destination.server, check);
             let Some(question) = confirm::question(layer, protocol, &target, check) else { continue };
-            let timeout = self.paces.timeout(&destination, check, &question, self.probe_timeout);
+            let subscriber = Subscriber { destination, check: index };
+            let timeout = self.paces.timeout(subscriber, check, &question, self.probe_timeout);
             let same = |(ask, _): &&mut (Ask, _)| ask.target == target && *ask.question == question;
             if let Some((ask, destinations)) = asks.iter_mut().find(same) {
                 ask.timeout = ask.timeout.max(timeout);
@@ -141,6 +143,14 @@ impl Judge {
             }
         }
         asks.into_iter().map(|(ask, destinations)| Ask { destinations: destinations.into(), ..ask }).collect()
+    }
+
+    /// The one of a destination's checks that a suspicion is settled by, and its index.
+    fn settling(&self, destination: &DestinationKey, layer: Layer) -> Option<(usize, &Check)> {
+        match layer {
+            Layer::Host => self.decisions.check(destination).map(|check| (0, check)),
+            Layer::Application => self.decisions.application_check(destination),
+        }
     }
 
     pub(super) fn report(&mut self, report: Report) {
@@ -164,18 +174,22 @@ impl Judge {
             }
         }
         for destination in ask.destinations.iter() {
-            self.observe(destination, &probe.outcome, verdict, self.source(destination, ask, verdict));
+            let check = self.answered(destination, ask);
+            // An application's answer to its own question is worth as much as to the baseline check, which asks the same.
+            let is_whole = verdict == Verdict::Alive && check.is_some();
+            let source = if is_whole { Source::Baseline } else { Source::Confirm };
+            self.observe(destination, check, &probe.outcome, verdict, source);
+            for check in self.subscribers.checks_of(destination).to_vec() {
+                self.hurry(check);
+            }
         }
     }
 
-    /// An application's answer to its own question is worth as much as to the baseline check, which asks the same.
-    fn source(&self, destination: &DestinationKey, ask: &Ask, verdict: Verdict) -> Source {
-        let whole = self.decisions.check(destination).is_some_and(|check| check.question == *ask.question);
-        if verdict == Verdict::Alive && ask.layer == Layer::Application && whole {
-            Source::Baseline
-        } else {
-            Source::Confirm
-        }
+    /// The one of a destination's checks that the answer to `ask` is an answer to; none if it is about the host.
+    fn answered(&self, destination: &DestinationKey, ask: &Ask) -> Option<usize> {
+        let application = self.settling(destination, Layer::Application);
+        let (index, check) = application.filter(|_| ask.layer == Layer::Application)?;
+        (check.question == *ask.question).then_some(index)
     }
 
     /// What a confirming probe says about the server: nothing, if it failed while most of the service is suspected.

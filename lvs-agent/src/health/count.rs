@@ -1,151 +1,49 @@
-//! Soft and hard state of one destination. Pure: results go in, transitions come out.
-//!
-//! ```text
-//! Unknown ─success─▶ Up ─failure─▶ Suspect ─fall failures in a row─▶ Down ─success─▶ Recovering ─rise in a row─▶ Up
-//! ```
-//! Any success in `Suspect` leads back to `Up`, any failure in `Recovering` back to `Down`. A server of which nothing is
-//! known yet needs one success, or `fall` failures, to be known.
+//! The results of one check of one destination, counted. Pure.
 
-use std::{fmt, num::NonZeroU32};
+use super::{Cause, Source, State, Thresholds};
 
-/// How many results in a row make a soft state hard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Thresholds {
-    /// Failures that take a server down.
-    pub fall: NonZeroU32,
-    /// Successes that bring it back.
-    pub rise: NonZeroU32,
-}
-
-/// Where a result comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// The check that always runs, with the question that the operator chose.
-    Baseline,
-    /// A probe that a passive suspicion asked for. It may ask less than the baseline does (a TCP connect where the
-    /// baseline wants a page), so its success clears only what its own kind has found.
-    Confirm,
-}
-
-/// What made a server go down, as far as it matters for what may be done about it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
-    /// Confirming probes had a part in it: the fast path, which must not take out too much.
-    Fast,
-    /// The baseline checks alone have counted to `fall`.
-    Baseline,
-}
-
-/// What is known of a destination.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    /// Nothing yet, or too few failures.
-    Unknown {
-        /// In a row so far.
-        failures: u32,
-    },
-    /// Healthy.
-    Up,
-    /// Healthy so far, with failures: soft.
-    Suspect {
-        /// Of the baseline check, in a row.
-        baseline: u32,
-        /// Of confirming probes, in a row.
-        confirm: u32,
-    },
-    /// Dead: hard.
-    Down {
-        /// What took it down.
-        cause: Cause,
-        /// Failures of the baseline check in a row, up to `fall`.
-        baseline: u32,
-    },
-    /// Dead so far, with successes: soft.
-    Recovering {
-        /// In a row.
-        successes: u32,
-    },
-}
-
-impl State {
-    /// Whether the server should get its share of traffic: hard states decide, soft ones change nothing.
-    #[must_use]
-    pub fn is_up(self) -> bool {
-        matches!(self, Self::Up | Self::Suspect { .. })
-    }
-
-    /// Whether the last word was a failure that made the server's state hard.
-    #[must_use]
-    pub fn is_hard_down(self) -> bool {
-        matches!(self, Self::Down { .. })
-    }
-
-    /// Whether the server should get no traffic.
-    #[must_use]
-    pub fn is_down(self) -> bool {
-        matches!(self, Self::Down { .. } | Self::Recovering { .. })
-    }
-}
-
-impl fmt::Display for State {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Unknown { .. } => "unknown",
-            Self::Up => "up",
-            Self::Suspect { .. } => "suspect",
-            Self::Down { .. } => "down",
-            Self::Recovering { .. } => "recovering",
-        })
-    }
-}
-
-/// A change from one named state to another, or of the cause of being down.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Transition {
-    /// Before.
-    pub from: State,
-    /// After.
-    pub to: State,
-}
-
-/// The state machine of one destination.
+/// The state machine of one check of one destination.
 #[derive(Clone, Debug)]
-pub struct Health {
+pub(super) struct Count {
     thresholds: Thresholds,
     state: State,
 }
 
-impl Health {
-    /// A destination of which nothing is known.
-    #[must_use]
-    pub fn new(thresholds: Thresholds) -> Self {
+impl Count {
+    /// Nothing is known.
+    pub(super) fn new(thresholds: Thresholds) -> Self {
         Self { thresholds, state: State::Unknown { failures: 0 } }
     }
 
+    /// The same, of a destination of which this is known already.
+    pub(super) fn at(thresholds: Thresholds, state: State) -> Self {
+        Self { thresholds, state }
+    }
+
+    /// From now on these numbers are what counts.
+    pub(super) fn follow(&mut self, thresholds: Thresholds) {
+        self.thresholds = thresholds;
+    }
+
     /// What is known.
-    #[must_use]
-    pub fn state(&self) -> State {
+    pub(super) fn state(&self) -> State {
         self.state
     }
 
     /// How many more failures in a row would take the server down, 0 where it is down.
-    #[must_use]
-    pub fn failures_to_fall(&self) -> u32 {
+    pub(super) fn failures_to_fall(&self) -> u32 {
         let fall = self.thresholds.fall.get();
         match self.state {
             State::Unknown { failures } => fall.saturating_sub(failures),
             State::Up => fall,
             State::Suspect { baseline, confirm } => fall.saturating_sub(baseline.saturating_add(confirm)),
-            State::Down { .. } | State::Recovering { .. } => 0,
+            State::Down { .. } | State::Recovering { .. } | State::Damped { .. } => 0,
         }
     }
 
-    /// Takes in one result; says what changed, if a state of another name or cause was entered.
-    pub fn observe(&mut self, success: bool, source: Source) -> Option<Transition> {
-        let from = self.state;
-        let to = if success { self.after_success(source) } else { self.after_failure(source) };
-        self.state = to;
-        (is_news(from, to)).then_some(Transition { from, to })
+    /// Takes in one result.
+    pub(super) fn observe(&mut self, success: bool, source: Source) {
+        self.state = if success { self.after_success(source) } else { self.after_failure(source) };
     }
 
     fn after_success(&self, source: Source) -> State {
@@ -155,8 +53,8 @@ impl Health {
             (State::Suspect { baseline, .. }, Source::Confirm) => State::Suspect { baseline, confirm: 0 },
             (State::Down { .. }, Source::Baseline) => self.recovering(1),
             (State::Recovering { successes }, Source::Baseline) => self.recovering(successes + 1),
-            // A confirming probe says too little to make a server known, or to bring it back.
-            (state, Source::Confirm) => state,
+            // A confirming probe says too little to make a server known, or to bring it back. A check alone is never damped.
+            (state, Source::Confirm) | (state @ State::Damped { .. }, _) => state,
         }
     }
 
@@ -184,7 +82,8 @@ impl Health {
             (
                 state @ (State::Unknown { .. } | State::Down { .. } | State::Recovering { .. }),
                 Source::Confirm,
-            ) => {
+            )
+            | (state @ State::Damped { .. }, _) => {
                 return state;
             }
         };
@@ -202,25 +101,21 @@ impl Health {
     }
 }
 
-fn is_news(from: State, to: State) -> bool {
-    match (from, to) {
-        (State::Down { cause: before, .. }, State::Down { cause: after, .. }) => before != after,
-        _ => std::mem::discriminant(&from) != std::mem::discriminant(&to),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::num::NonZeroU32;
+
     use proptest::prelude::*;
 
-    fn health(fall: u32, rise: u32) -> Health {
+    use super::*;
+
+    fn health(fall: u32, rise: u32) -> Count {
         let number = |n| NonZeroU32::new(n).unwrap();
-        Health::new(Thresholds { fall: number(fall), rise: number(rise) })
+        Count::new(Thresholds { fall: number(fall), rise: number(rise) })
     }
 
     /// `+`/`-`: success or failure of the baseline check, `c`/`x`: of a confirming probe. Returns the states' names.
-    fn course(health: &mut Health, results: &str) -> Vec<String> {
+    fn course(health: &mut Count, results: &str) -> Vec<String> {
         results
             .chars()
             .map(|result| {
@@ -277,10 +172,12 @@ mod tests {
         let mut health = health(2, 1);
         course(&mut health, "+xx");
         assert_eq!(health.state(), State::Down { cause: Cause::Fast, baseline: 0 });
-        assert_eq!(health.observe(false, Source::Baseline), None);
-        let news = health.observe(false, Source::Baseline).expect("the cause has changed");
-        assert_eq!(news.to, State::Down { cause: Cause::Baseline, baseline: 2 });
-        assert_eq!(health.observe(false, Source::Baseline), None);
+        health.observe(false, Source::Baseline);
+        assert_eq!(health.state(), State::Down { cause: Cause::Fast, baseline: 1 });
+        for _ in 0..2 {
+            health.observe(false, Source::Baseline);
+            assert_eq!(health.state(), State::Down { cause: Cause::Baseline, baseline: 2 });
+        }
     }
 
     proptest! {
@@ -297,10 +194,11 @@ mod tests {
             for (success, confirming) in results {
                 let source = if confirming { Source::Confirm } else { Source::Baseline };
                 let missing = health.failures_to_fall();
-                let news = health.observe(success, source);
+                let from = health.state();
+                health.observe(success, source);
+                let to = health.state();
                 if !success { failures += 1 } else if !confirming { failures = 0 }
                 if !confirming { successes = if success { successes + 1 } else { 0 } }
-                let Some(Transition { from, to }) = news else { continue };
                 if to.is_down() && !from.is_down() {
                     prop_assert!(!success);
                     prop_assert!(failures >= fall);

@@ -1,0 +1,381 @@
+//! From results to the wanted table: every destination's health and every service's pool. Pure.
+
+mod service;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    time::Instant,
+};
+
+use self::service::Service;
+use crate::{
+    config::{Check, RealServer, VirtualService},
+    health::{Health, Heard, State, Transition},
+    ipvs::Wanted,
+    passive::Forwarding,
+    pool::{Decision, Event, Holds, Presence, Role, Standing},
+    service::{DestinationKey, ServiceKey, Weight},
+};
+
+/// Where a destination is: the index of its service, and what it is there.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    service: usize,
+    role: Role,
+}
+
+/// What has come of one result.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Consequence {
+    /// The destination's change of state.
+    pub transition: Option<Transition>,
+    /// What follows from it.
+    pub changes: Changes,
+}
+
+/// What has come of a result, of an order, or of the time that has passed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Changes {
+    /// Whether the wanted table is another one now.
+    pub table_changed: bool,
+    /// The services of which some weight is another one.
+    pub services: Vec<ServiceKey>,
+    /// What is news to people.
+    pub happenings: Vec<Happening>,
+}
+
+/// Something that is news to people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Happening {
+    /// A server is down by the fast path's finding but held in.
+    Held(DestinationKey),
+    /// Something about a whole service.
+    Service(ServiceKey, Event),
+}
+
+/// How a service stands as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ServiceStanding {
+    pub quorum: Standing,
+    pub alarm: bool,
+    /// How many backups are in the table.
+    pub backups_in: usize,
+}
+
+/// All services.
+#[derive(Debug)]
+pub(super) struct Decisions {
+    services: Vec<Service>,
+    places: HashMap<DestinationKey, Place>,
+    by_key: HashMap<ServiceKey, usize>,
+    /// When weights of a service change by themselves.
+    due: BTreeSet<(Instant, usize)>,
+}
+
+impl Decisions {
+    /// Services of whose servers nothing is known but how they stand in the kernel's table.
+    #[must_use]
+    pub(super) fn new(services: &[VirtualService], found: impl Fn(&DestinationKey) -> Presence) -> Self {
+        let services: Vec<_> = services.iter().map(|config| Service::new(config, &found)).collect();
+        Self { places: places(&services), by_key: by_key(&services), services, due: BTreeSet::new() }
+    }
+
+    /// Takes a new list of services, of a configuration that was read again or of a kernel's table that has changed.
+    /// Destinations that stay keep what is known of them, how they stand and who holds them out; `found` says how those
+    /// stand in the kernel's table that are new.
+    pub(super) fn replace(
+        &mut self,
+        services: &[VirtualService],
+        found: impl Fn(&DestinationKey) -> Presence,
+        now: Instant,
+    ) -> Changes {
+        let before = self.wanted();
+        let mut old: HashMap<ServiceKey, Service> =
+            self.services.drain(..).map(|service| (service.config.key, service)).collect();
+        let replaced = services.iter().map(|config| match old.remove(&config.key) {
+            Some(mut service) => {
+                service.replace(config, &found);
+                service
+            }
+            None => Service::new(config, &found),
+        });
+        self.services = replaced.collect();
+        (self.places, self.by_key) = (places(&self.services), by_key(&self.services));
+        let changes = self.settle(now);
+        Changes { table_changed: self.wanted() != before, ..changes }
+    }
+
+    /// Looks at all services.
+    pub(super) fn settle(&mut self, now: Instant) -> Changes {
+        self.due.clear();
+        let mut changes = Changes::default();
+        for index in 0..self.services.len() {
+            self.decide(index, now, &mut changes);
+        }
+        changes
+    }
+
+    /// Looks at the services whose weights were to change by now.
+    pub(super) fn passed(&mut self, now: Instant) -> Changes {
+        let mut changes = Changes::default();
+        while let Some((at, index)) = self.due.pop_first() {
+            if at > now {
+                self.due.insert((at, index));
+                break;
+            }
+            self.decide(index, now, &mut changes);
+        }
+        changes
+    }
+
+    /// When [`Decisions::passed`] is to be asked next.
+    #[must_use]
+    pub(super) fn next_change(&self) -> Option<Instant> {
+        self.due.first().map(|(at, _)| *at)
+    }
+
+    /// Takes in one result of one destination, and the weight that the server asks for, if it does; says what came of it.
+    pub(super) fn observe(
+        &mut self,
+        destination: &DestinationKey,
+        heard: Heard,
+        asked: Option<Weight>,
+        now: Instant,
+    ) -> Consequence {
+        let mut consequence = Consequence::default();
+        let Some(Place { service: index, role }) = self.places.get(destination).copied() else {
+            return consequence;
+        };
+        let Some(service) = self.services.get_mut(index) else { return consequence };
+        let transition = service.health_mut(role).and_then(|health| health.observe(heard, now));
+        let other_weight = asked.is_some_and(|weight| service.pool.set_asked(role, weight));
+        if transition.is_some() || other_weight {
+            // What an administrator holds is never called failed.
+            consequence.transition = transition.filter(|_| !service.pool.holds(role).administrator);
+            self.decide(index, now, &mut consequence.changes);
+        }
+        consequence
+    }
+
+    /// What was ordered about a destination.
+    #[must_use]
+    pub(super) fn holds(&self, destination: &DestinationKey) -> Holds {
+        self.at(destination).map(|(service, role)| service.pool.holds(role)).unwrap_or_default()
+    }
+
+    /// Orders something about a destination, or takes it back; `None` if there is no such destination.
+    pub(super) fn set_holds(
+        &mut self,
+        destination: &DestinationKey,
+        holds: Holds,
+        now: Instant,
+    ) -> Option<Changes> {
+        self.order(destination, now, |service, role| service.pool.set_holds(role, holds))
+    }
+
+    /// Gives a destination another weight than the configured one, until the next list of services; `None` if there is no
+    /// such destination.
+    pub(super) fn set_weight(
+        &mut self,
+        destination: &DestinationKey,
+        weight: Weight,
+        now: Instant,
+    ) -> Option<Changes> {
+        self.order(destination, now, |service, role| service.pool.set_weight(role, weight))
+    }
+
+    fn order(
+        &mut self,
+        destination: &DestinationKey,
+        now: Instant,
+        order: impl FnOnce(&mut Service, Role),
+    ) -> Option<Changes> {
+        let Place { service: index, role } = *self.places.get(destination)?;
+        order(self.services.get_mut(index)?, role);
+        let mut changes = Changes::default();
+        self.decide(index, now, &mut changes);
+        Some(changes)
+    }
+
+    fn decide(&mut self, index: usize, now: Instant, changes: &mut Changes) {
+        let Some(service) = self.services.get_mut(index) else { return };
+        let key = service.config.key;
+        let Decision { changed, held, events } = service.decide(now);
+        if changed {
+            changes.table_changed = true;
+            changes.services.push(key);
+        }
+        let held = held.into_iter().filter_map(|index| destination(&service.config, Role::Server(index)));
+        changes.happenings.extend(held.map(Happening::Held));
+        changes.happenings.extend(events.into_iter().map(|event| Happening::Service(key, event)));
+        let next = service.pool.next_change(now);
+        self.due.retain(|(_, other)| *other != index);
+        self.due.extend(next.map(|at| (at, index)));
+    }
+
+    /// What is known of a destination; of a backup that isn't checked: nothing.
+    #[must_use]
+    pub(super) fn state(&self, destination: &DestinationKey) -> Option<State> {
+        self.health(destination).map(Health::state)
+    }
+
+    /// What one of its checks alone has found.
+    #[must_use]
+    pub(super) fn state_of_check(&self, destination: &DestinationKey, check: usize) -> Option<State> {
+        self.health(destination)?.state_of(check)
+    }
+
+    /// How often a destination went down soon after it had come back.
+    #[must_use]
+    pub(super) fn relapses(&self, destination: &DestinationKey) -> u32 {
+        self.health(destination).map_or(0, Health::relapses)
+    }
+
+    /// How many more failures in a row would take a destination down.
+    #[must_use]
+    pub(super) fn failures_to_fall(&self, destination: &DestinationKey) -> u32 {
+        self.health(destination).map_or(0, Health::failures_to_fall)
+    }
+
+    /// The name of a destination's service.
+    #[must_use]
+    pub(super) fn service_name(&self, destination: &DestinationKey) -> &str {
+        self.at(destination).map_or("", |(service, _)| &service.config.name)
+    }
+
+    /// A service's configuration and how it stands as a whole.
+    #[must_use]
+    pub(super) fn service(&self, key: &ServiceKey) -> Option<(&VirtualService, ServiceStanding)> {
+        let service = self.services.get(*self.by_key.get(key)?)?;
+        Some((&service.config, standing(service)))
+    }
+
+    /// The destinations of a service: its servers, then its backups.
+    pub(super) fn destinations_of(&self, key: &ServiceKey) -> impl Iterator<Item = DestinationKey> {
+        let service = self.by_key.get(key).and_then(|index| self.services.get(*index));
+        service.into_iter().flat_map(|service| {
+            let config = &service.config;
+            roles(config).filter_map(move |role| destination(config, role))
+        })
+    }
+
+    /// All services and how they stand, in the configuration's order.
+    pub(super) fn services(&self) -> impl Iterator<Item = (&VirtualService, ServiceStanding)> {
+        self.services.iter().map(|service| (&service.config, standing(service)))
+    }
+
+    /// What a destination is asked first of all.
+    #[must_use]
+    pub(super) fn check(&self, destination: &DestinationKey) -> Option<&Check> {
+        let (service, role) = self.at(destination)?;
+        service.checks(role).next()
+    }
+
+    /// The first of a destination's checks that asks the application, and its index; none where one failed check doesn't say
+    /// that the server is dead.
+    #[must_use]
+    pub(super) fn application_check(&self, destination: &DestinationKey) -> Option<(usize, &Check)> {
+        let (service, role) = self.at(destination)?;
+        if service.takes_several(role) {
+            return None;
+        }
+        service.checks(role).enumerate().find(|(_, check)| check.question.asks_application())
+    }
+
+    /// A destination's weight in the wanted table, or `None` if it shall not be there.
+    #[must_use]
+    pub(super) fn weight(&self, destination: &DestinationKey) -> Option<Weight> {
+        let (service, role) = self.at(destination)?;
+        service.pool.weight(role)
+    }
+
+    /// The weight that it rises to, where it is on its way.
+    #[must_use]
+    pub(super) fn rises_to(&self, destination: &DestinationKey) -> Option<Weight> {
+        let (service, role) = self.at(destination)?;
+        service.pool.own_weight(role).filter(|_| service.pool.is_ramping(role))
+    }
+
+    /// All destinations with their configuration, in its order: the servers of each service, then its backups.
+    pub(super) fn all(&self) -> impl Iterator<Item = (DestinationKey, &VirtualService, Role, &RealServer)> {
+        self.services.iter().flat_map(|service| {
+            let config = &service.config;
+            roles(config).filter_map(move |role| {
+                Some((destination(config, role)?, config, role, service::server_of(config, role)?))
+            })
+        })
+    }
+
+    /// What the table should be.
+    #[must_use]
+    pub(super) fn wanted(&self) -> Wanted {
+        let services = self.services.iter().map(|service| (service.config.key, service.wanted())).collect();
+        Wanted { services, ..Wanted::default() }
+    }
+
+    fn at(&self, destination: &DestinationKey) -> Option<(&Service, Role)> {
+        let place = self.places.get(destination)?;
+        Some((self.services.get(place.service)?, place.role))
+    }
+
+    fn health(&self, destination: &DestinationKey) -> Option<&Health> {
+        let (service, role) = self.at(destination)?;
+        service.health(role)
+    }
+}
+
+fn standing(service: &Service) -> ServiceStanding {
+    let pool = &service.pool;
+    ServiceStanding { quorum: pool.standing(), alarm: pool.alarm(), backups_in: pool.backups_in() }
+}
+
+/// Where each service is.
+fn by_key(services: &[Service]) -> HashMap<ServiceKey, usize> {
+    services.iter().enumerate().map(|(index, service)| (service.config.key, index)).collect()
+}
+
+/// Where each destination is. Of a server that is also a backup the server counts.
+fn places(services: &[Service]) -> HashMap<DestinationKey, Place> {
+    let mut places = HashMap::new();
+    for (service, config) in services.iter().map(|service| &service.config).enumerate() {
+        for role in roles(config) {
+            if let Some(key) = destination(config, role) {
+                places.entry(key).or_insert(Place { service, role });
+            }
+        }
+    }
+    places
+}
+
+fn roles(config: &VirtualService) -> impl Iterator<Item = Role> + use<> {
+    service::servers(config).chain(service::backups(config))
+}
+
+fn destination(config: &VirtualService, role: Role) -> Option<DestinationKey> {
+    let server = service::server_of(config, role)?.address;
+    Some(DestinationKey { service: config.key, server })
+}
+
+/// The destinations of a service, in the order of its servers.
+pub(super) fn destinations(service: &VirtualService) -> impl Iterator<Item = DestinationKey> {
+    service.servers.iter().map(|server| DestinationKey { service: service.key, server: server.address })
+}
+
+/// The same, and how packets get there.
+pub(super) fn forwardings(service: &VirtualService) -> impl Iterator<Item = Forwarding> {
+    destinations(service).zip(&service.servers).map(|(destination, server)| Forwarding {
+        destination,
+        method: server.method,
+        tunnel: server.tunnel,
+    })
+}
+
+/// What the servers and backups of a service are asked: whom, which of its checks, and the check.
+pub(super) fn questions(service: &VirtualService) -> impl Iterator<Item = (DestinationKey, usize, &Check)> {
+    roles(service).flat_map(move |role| {
+        let asked = service::checks_of(service, role).enumerate();
+        asked.filter_map(move |(index, check)| Some((destination(service, role)?, index, check)))
+    })
+}

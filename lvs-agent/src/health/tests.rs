@@ -1,0 +1,230 @@
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn rules(combine: Combine) -> Rules {
+    let number = |n| NonZeroU32::new(n).unwrap();
+    Rules {
+        thresholds: Thresholds { fall: number(3), rise: number(2) },
+        combine,
+        damping: FlapDamping::default(),
+    }
+}
+
+fn baseline(check: usize, success: bool) -> Heard {
+    Heard { check: Some(check), success, source: Source::Baseline }
+}
+
+/// `a`/`b`: a failure of the first or second check, `A`/`B`: a success, `x`/`X`: a confirming probe of the host.
+fn course(combine: Combine, results: &str) -> Vec<String> {
+    let mut health = Health::new(&rules(combine), 2);
+    let now = Instant::now();
+    let states = results.chars().map(|result| {
+        let heard = match result {
+            'x' | 'X' => Heard { check: None, success: result == 'X', source: Source::Confirm },
+            _ => baseline(usize::from(result.eq_ignore_ascii_case(&'b')), result.is_uppercase()),
+        };
+        health.observe(heard, now);
+        health.state().to_string()
+    });
+    states.collect()
+}
+
+#[test]
+fn several_checks_of_one_server() {
+    use Combine::{All, Any};
+    let cases: [(&str, Combine, &str, &[&str]); 7] = [
+        ("all: known when all are", All, "AB", &["unknown", "up"]),
+        ("all: one takes it down", All, "ABaaa", &["unknown", "up", "suspect", "suspect", "down"]),
+        (
+            "all: each counts for itself",
+            All,
+            "ABaabA",
+            &["unknown", "up", "suspect", "suspect", "suspect", "suspect"],
+        ),
+        ("any: known when one is", Any, "A", &["up"]),
+        (
+            "any: one alone doesn't take it down, both do",
+            Any,
+            "ABaaabbb",
+            &["up", "up", "up", "up", "up", "suspect", "suspect", "down"],
+        ),
+        (
+            "any: and one brings it back",
+            Any,
+            "ABaaabbbAA",
+            &["up", "up", "up", "up", "up", "suspect", "suspect", "down", "recovering", "up"],
+        ),
+        ("the host is all of them", Any, "ABxxx", &["up", "up", "suspect", "suspect", "down"]),
+    ];
+    for (name, combine, results, expected) in cases {
+        assert_eq!(course(combine, results), expected, "{name}");
+    }
+}
+
+#[test]
+fn another_number_of_checks_forgets_nothing() {
+    let now = Instant::now();
+    let mut health = Health::new(&rules(Combine::All), 1);
+    health.observe(baseline(0, true), now);
+    health.follow(&rules(Combine::All), 2);
+    assert_eq!(health.state(), State::Up);
+    health.observe(baseline(1, true), now);
+    assert_eq!(health.state(), State::Up);
+    for _ in 0..3 {
+        health.observe(baseline(1, false), now);
+    }
+    health.follow(&rules(Combine::All), 1);
+    assert!(health.state().is_hard_down());
+    assert!(health.observe(baseline(7, true), now).is_none(), "there is no such check");
+}
+
+/// Runs one check a quarter of a second apart, as `well` says; when it went down (and how long it was well before it was
+/// let in again), and the transitions between in and out.
+fn flapping(seconds: u32, well: impl Fn(Duration) -> bool) -> (Vec<u32>, Vec<Duration>) {
+    let start = Instant::now();
+    let mut health = Health::new(&rules(Combine::All), 1);
+    let (mut relapses, mut moves) = (Vec::new(), Vec::new());
+    for tick in 0..seconds * 4 {
+        let at = tick * SECOND / 4;
+        let up = health.state().is_up();
+        health.observe(baseline(0, well(at)), start + at);
+        if health.state().is_up() != up {
+            moves.push(at);
+            if up {
+                relapses.push(health.relapses());
+            }
+        }
+    }
+    (relapses, moves)
+}
+
+#[test]
+fn two_seconds_up_and_two_down_is_soon_out_for_good() {
+    let (relapses, moves) = flapping(600, |at| at.as_secs() % 4 < 2);
+    // Up, down, up, down: then it would have to be well for two seconds, and is so for less.
+    assert_eq!((relapses.as_slice(), moves.len()), ([0, 1].as_slice(), 4), "{moves:?}");
+}
+
+#[test]
+fn the_penalty_grows_and_is_forgotten() {
+    // Well for as long as it takes to be let in and five seconds more, then down for a second.
+    let start = Instant::now();
+    let mut health = Health::new(&rules(Combine::All), 1);
+    let mut now = start;
+    let mut tick = |health: &mut Health, success| {
+        now += SECOND / 4;
+        health.observe(baseline(0, success), now);
+        now
+    };
+    let mut waits = Vec::new();
+    for round in 0..9 {
+        let well = tick(&mut health, true);
+        let mut at = well;
+        while !health.state().is_up() {
+            at = tick(&mut health, true);
+        }
+        waits.push((at - well).as_secs_f32());
+        // The last time it stays up for longer than is remembered.
+        for _ in 0..if round == 7 { 4 * 301 } else { 20 } {
+            tick(&mut health, true);
+        }
+        while !health.state().is_hard_down() {
+            tick(&mut health, false);
+        }
+    }
+    assert_eq!(waits, [0.0, 0.25, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 0.25]);
+}
+
+#[test]
+fn without_a_penalty_nothing_is_damped() {
+    let start = Instant::now();
+    let mut rules = rules(Combine::All);
+    rules.damping.penalty = Duration::ZERO;
+    let mut health = Health::new(&rules, 1);
+    for tick in 0..400_u32 {
+        health.observe(baseline(0, tick % 20 < 10), start + tick * SECOND);
+        assert!(!matches!(health.state(), State::Damped { .. }));
+    }
+}
+
+proptest! {
+    /// Whatever a server does, it goes in and out a bounded number of times a minute once it is known to flap; and no
+    /// failure comes between the time it must be well from and the time it is let in.
+    #[test]
+    fn transitions_are_bounded(
+        spells in proptest::collection::vec((1_u32..120, 1_u32..30), 1..120),
+    ) {
+        let start = Instant::now();
+        let mut health = Health::new(&rules(Combine::All), 1);
+        let (mut tick, mut down_at, mut ins, mut last_failure) = (0_u32, Vec::new(), Vec::new(), start);
+        for (well, ill) in spells {
+            for success in std::iter::repeat_n(true, well as usize).chain(std::iter::repeat_n(false, ill as usize)) {
+                tick += 1;
+                let now = start + tick * SECOND / 4;
+                let before = health.state();
+                health.observe(baseline(0, success), now);
+                let after = health.state();
+                if !success { last_failure = now }
+                if before.is_up() && after.is_down() { down_at.push(now) }
+                if before.is_down() && after.is_up() {
+                    // By the relapses that are known, it has been well for so long.
+                    let doublings = health.relapses().saturating_sub(1).min(5);
+                    let least = if health.relapses() == 0 { Duration::ZERO } else {
+                        (2 * SECOND * 2_u32.pow(doublings)).min(60 * SECOND)
+                    };
+                    prop_assert!(now - last_failure >= least, "{:?} of {least:?}", now - last_failure);
+                    ins.push(now);
+                }
+            }
+        }
+        // 0, 2, 4, 8, 16 and 32 s of being well, then 60 s each: seven in the first minute at most, then less.
+        for (index, first) in down_at.iter().enumerate() {
+            let within = down_at[index..].iter().take_while(|at| **at - *first < 60 * SECOND).count();
+            prop_assert!(within <= 6, "{within} times down in a minute");
+        }
+        prop_assert!(ins.len() <= down_at.len() + 1);
+    }
+
+    /// With one check and no relapse, the destination is what its check says.
+    #[test]
+    fn one_check_is_what_it_says(results in proptest::collection::vec(any::<(bool, bool)>(), 0..60)) {
+        let now = Instant::now();
+        let mut damping_off = rules(Combine::All);
+        damping_off.damping.penalty = Duration::ZERO;
+        let mut health = Health::new(&damping_off, 1);
+        let mut count = Count::new(damping_off.thresholds);
+        for (success, confirm) in results {
+            let source = if confirm { Source::Confirm } else { Source::Baseline };
+            health.observe(Heard { check: Some(0), success, source }, now);
+            count.observe(success, source);
+            prop_assert_eq!(health.state(), count.state());
+            prop_assert_eq!(health.failures_to_fall(), count.failures_to_fall());
+        }
+    }
+
+    /// All: as bad as the worst check; any: as good as the best.
+    #[test]
+    fn several_are_the_worst_or_the_best(
+        any: bool,
+        results in proptest::collection::vec((0_usize..3, any::<bool>()), 0..80),
+    ) {
+        let now = Instant::now();
+        let combine = if any { Combine::Any } else { Combine::All };
+        let mut rules = rules(combine);
+        rules.damping.penalty = Duration::ZERO;
+        let mut health = Health::new(&rules, 3);
+        for (check, success) in results {
+            health.observe(baseline(check, success), now);
+            let states: Vec<State> = (0..3).filter_map(|check| health.state_of(check)).collect();
+            let up = states.iter().filter(|state| state.is_up()).count();
+            let down = states.iter().filter(|state| state.is_down()).count();
+            prop_assert_eq!(health.state().is_up(), if any { up > 0 } else { up == 3 });
+            prop_assert_eq!(health.state().is_down(), if any { down == 3 } else { down > 0 });
+        }
+    }
+}

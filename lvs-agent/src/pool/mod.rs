@@ -1,0 +1,526 @@
+//! What a service's table should be, given the states of its servers. Pure: states and the time go in, weights come out.
+//!
+//! Hard states decide, soft ones change nothing. What the fast path has found may only take out so much: never the last
+//! server that takes connections, and never more than a share of them. If everything looks dead at once it is the
+//! director's own network that is to be suspected first; what is held in then goes when the baseline checks agree.
+//!
+//! Backups are in the table while the quorum is lost, and only then. What people have ordered about a server comes before
+//! all of that.
+
+mod holds;
+mod quorum;
+mod ramp;
+#[cfg(test)]
+mod tests;
+
+use std::time::{Duration, Instant};
+
+pub use self::{
+    holds::{Drain, Holds},
+    quorum::Standing,
+};
+use self::{
+    quorum::{Marks, Sums},
+    ramp::Ramp,
+};
+use crate::{
+    config::{OnFailure, PoolPolicy, StartPolicy},
+    health::{Cause, State},
+    service::Weight,
+};
+
+/// How a destination stands in the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// With its own weight.
+    In,
+    /// With weight 0.
+    Quiesced,
+    /// Not at all.
+    Absent,
+}
+
+impl Presence {
+    /// How a destination stands that is found in the table with `weight`, or not found there.
+    #[must_use]
+    pub fn of_found(takes_connections: Option<bool>) -> Self {
+        match takes_connections {
+            Some(true) => Self::In,
+            Some(false) => Self::Quiesced,
+            None => Self::Absent,
+        }
+    }
+}
+
+impl From<OnFailure> for Presence {
+    fn from(on_failure: OnFailure) -> Self {
+        match on_failure {
+            OnFailure::Quiesce => Self::Quiesced,
+            OnFailure::Remove => Self::Absent,
+        }
+    }
+}
+
+/// How a pool is run.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rules {
+    on_failure: OnFailure,
+    start: StartPolicy,
+    fast_share: f64,
+    slow_start: Option<Duration>,
+    quorum: Marks,
+}
+
+impl Rules {
+    /// Those of a service.
+    #[must_use]
+    pub fn new(on_failure: OnFailure, policy: &PoolPolicy) -> Self {
+        Self {
+            on_failure,
+            start: policy.start,
+            fast_share: policy.fast_share,
+            slow_start: policy.slow_start,
+            quorum: Marks { weight: policy.quorum.weight.get(), hysteresis: policy.quorum.hysteresis },
+        }
+    }
+}
+
+/// Where a member or a backup of a new pool comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// It is new, and stands so in the kernel's table.
+    Found(Presence),
+    /// It was in the pool, at this index.
+    Stays(usize),
+}
+
+/// One server of the service.
+#[derive(Clone, Copy, Debug)]
+struct Member {
+    /// The weight that the configuration, or the kernel's table, gives it.
+    base: Weight,
+    /// The weight that its check asks for.
+    asked: Option<Weight>,
+    /// How it stands by its health alone.
+    presence: Presence,
+    holds: Holds,
+    /// Down by the fast path's finding, but held in.
+    held_in: bool,
+    /// Whether it takes connections by its presence and its holds.
+    serves: bool,
+    /// Whether it comes in slowly the next time.
+    eases: bool,
+    ramp: Option<Ramp>,
+    /// In the table.
+    weight: Option<Weight>,
+}
+
+impl Member {
+    /// A server that was found so in the kernel's table.
+    fn new(base: Weight, found: Presence, start: &Rules) -> Self {
+        let presence = unproven(start, found);
+        Self {
+            base,
+            asked: None,
+            presence,
+            holds: Holds::default(),
+            held_in: false,
+            serves: found == Presence::In,
+            eases: false,
+            ramp: None,
+            weight: weight_in(presence, base),
+        }
+    }
+
+    /// Its own weight: what it has when it is healthy.
+    fn own(&self) -> Weight {
+        self.asked.unwrap_or(self.base)
+    }
+
+    /// Whether it gets new connections.
+    fn takes_connections(&self) -> bool {
+        self.presence == Presence::In && self.holds.is_free() && !self.own().is_quiescent()
+    }
+
+    /// How it stands by what was ordered, if anything was.
+    fn ordered(&self, on_failure: OnFailure) -> Option<Presence> {
+        match self.holds {
+            Holds { drain: Some(Drain::Remove), .. } => Some(Presence::Absent),
+            Holds { administrator: true, .. } | Holds { drain: Some(Drain::Quiesce), .. } => {
+                Some(Presence::Quiesced)
+            }
+            Holds { maintenance: true, .. } => Some(on_failure.into()),
+            _ => None,
+        }
+    }
+}
+
+fn weight_in(presence: Presence, own: Weight) -> Option<Weight> {
+    match presence {
+        Presence::In => Some(own),
+        Presence::Quiesced => Some(Weight::QUIESCENT),
+        Presence::Absent => None,
+    }
+}
+
+/// A server that helps out.
+#[derive(Clone, Copy, Debug)]
+struct Backup {
+    base: Weight,
+    asked: Option<Weight>,
+    holds: Holds,
+    /// Whether it is in the table.
+    is_in: bool,
+}
+
+impl Backup {
+    fn new(base: Weight) -> Self {
+        Self { base, asked: None, holds: Holds::default(), is_in: false }
+    }
+
+    fn own(&self) -> Weight {
+        self.asked.unwrap_or(self.base)
+    }
+
+    /// Whether it could help; `state` is `None` where it isn't checked.
+    fn is_usable(&self, state: Option<State>) -> bool {
+        self.holds.is_free() && !self.own().is_quiescent() && state.is_none_or(State::is_up)
+    }
+}
+
+/// A member or a backup, by its index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// One of the service's servers.
+    Server(usize),
+    /// One that helps out.
+    Backup(usize),
+}
+
+/// The servers of one service, and how they stand.
+#[derive(Clone, Debug)]
+pub struct Pool {
+    rules: Rules,
+    members: Vec<Member>,
+    backups: Vec<Backup>,
+    standing: Standing,
+    alarm: bool,
+}
+
+/// Something about the whole service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The quorum is there: for the first time, or again.
+    QuorumBack,
+    /// Too few servers are healthy.
+    QuorumLost,
+    /// The first backup has come in.
+    BackupsIn,
+    /// The last one has gone.
+    BackupsOut,
+    /// The fast path would take out too much: it is told of and holds still.
+    AlarmRaised,
+    /// It no longer would.
+    AlarmOver,
+}
+
+/// What has come of a look at all states.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Decision {
+    /// Whether some weight in the table is to be another one.
+    pub changed: bool,
+    /// The members that are down by the fast path's finding but held in, as far as that is news.
+    pub held: Vec<usize>,
+    /// What is new about the whole service.
+    pub events: Vec<Event>,
+}
+
+impl Pool {
+    /// A pool of servers with these weights, standing as they were found, and of backups with these weights.
+    ///
+    /// A server that is not in the table stays out, or at weight 0, until its first success, unless the rules let it in;
+    /// one that carries traffic goes on doing so until it has been checked.
+    #[must_use]
+    pub fn new(
+        rules: Rules,
+        members: impl IntoIterator<Item = (Weight, Presence)>,
+        backups: impl IntoIterator<Item = Weight>,
+    ) -> Self {
+        let members = members.into_iter().map(|(weight, found)| Member::new(weight, found, &rules));
+        Self {
+            rules,
+            members: members.collect(),
+            backups: backups.into_iter().map(Backup::new).collect(),
+            standing: Standing::default(),
+            alarm: false,
+        }
+    }
+
+    /// From now on these are the rules and the servers. Those that stay keep how they stand and what was ordered. To be
+    /// looked at with [`Pool::decide`].
+    pub fn replace(
+        &mut self,
+        rules: Rules,
+        members: impl IntoIterator<Item = (Weight, Origin)>,
+        backups: impl IntoIterator<Item = (Weight, Option<usize>)>,
+    ) {
+        let (old_members, old_backups) =
+            (std::mem::take(&mut self.members), std::mem::take(&mut self.backups));
+        let new = |weight, found| Member { eases: true, ..Member::new(weight, found, &rules) };
+        let other_way_out = rules.on_failure != self.rules.on_failure;
+        let members = members.into_iter().map(|(base, origin)| match origin {
+            Origin::Found(found) => new(base, found),
+            Origin::Stays(index) => match old_members.get(index) {
+                Some(member) if other_way_out && member.presence != Presence::In => {
+                    Member { base, presence: rules.on_failure.into(), ..*member }
+                }
+                Some(member) => Member { base, ..*member },
+                None => new(base, Presence::Absent),
+            },
+        });
+        let backups = backups.into_iter().map(|(base, origin)| {
+            let stays = origin.and_then(|index| old_backups.get(index));
+            stays.map_or_else(|| Backup::new(base), |backup| Backup { base, ..*backup })
+        });
+        (self.members, self.backups, self.rules) = (members.collect(), backups.collect(), rules);
+    }
+
+    /// How a server stands: its weight in the table, or `None` if it is not there.
+    #[must_use]
+    pub fn weight(&self, role: Role) -> Option<Weight> {
+        match role {
+            Role::Server(index) => self.members.get(index)?.weight,
+            Role::Backup(index) => self.backups.get(index).filter(|backup| backup.is_in).map(Backup::own),
+        }
+    }
+
+    /// The weight that a server has when it is healthy.
+    #[must_use]
+    pub fn own_weight(&self, role: Role) -> Option<Weight> {
+        match role {
+            Role::Server(index) => self.members.get(index).map(Member::own),
+            Role::Backup(index) => self.backups.get(index).map(Backup::own),
+        }
+    }
+
+    /// Whether a server is on its way up to its own weight.
+    #[must_use]
+    pub fn is_ramping(&self, role: Role) -> bool {
+        matches!(role, Role::Server(index) if self.members.get(index).is_some_and(|member| member.ramp.is_some()))
+    }
+
+    /// Whether the quorum is there.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        self.standing
+    }
+
+    /// Whether the fast path would take out too much.
+    #[must_use]
+    pub fn alarm(&self) -> bool {
+        self.alarm
+    }
+
+    /// How many backups are in the table.
+    #[must_use]
+    pub fn backups_in(&self) -> usize {
+        self.backups.iter().filter(|backup| backup.is_in).count()
+    }
+
+    /// What was ordered about a server.
+    #[must_use]
+    pub fn holds(&self, role: Role) -> Holds {
+        match role {
+            Role::Server(index) => self.members.get(index).map(|member| member.holds),
+            Role::Backup(index) => self.backups.get(index).map(|backup| backup.holds),
+        }
+        .unwrap_or_default()
+    }
+
+    /// Orders something about a server, or takes it back.
+    pub fn set_holds(&mut self, role: Role, holds: Holds) {
+        match role {
+            Role::Server(index) => self.members.get_mut(index).map(|member| &mut member.holds),
+            Role::Backup(index) => self.backups.get_mut(index).map(|backup| &mut backup.holds),
+        }
+        .into_iter()
+        .for_each(|known| *known = holds);
+    }
+
+    /// Gives a server another weight than it had from the configuration or the kernel's table.
+    pub fn set_weight(&mut self, role: Role, weight: Weight) {
+        match role {
+            Role::Server(index) => self.members.get_mut(index).map(|member| &mut member.base),
+            Role::Backup(index) => self.backups.get_mut(index).map(|backup| &mut backup.base),
+        }
+        .into_iter()
+        .for_each(|known| *known = weight);
+    }
+
+    /// Takes note of the weight that a server's check asks for: it holds in place of the configured one. Whether that is
+    /// news.
+    pub fn set_asked(&mut self, role: Role, weight: Weight) -> bool {
+        let asked = match role {
+            Role::Server(index) => self.members.get_mut(index).map(|member| &mut member.asked),
+            Role::Backup(index) => self.backups.get_mut(index).map(|backup| &mut backup.asked),
+        };
+        asked.is_some_and(|asked| asked.replace(weight) != Some(weight))
+    }
+
+    /// Looks at the states of the members and the backups, in their order (`None`: not checked), and moves those that must
+    /// move. Looking again at the same states at the same time changes nothing.
+    pub fn decide(&mut self, states: &[State], backups: &[Option<State>], now: Instant) -> Decision {
+        let mut decision = Decision::default();
+        self.move_members(states, &mut decision);
+        self.update_standing(states, &mut decision);
+        self.move_backups(backups, &mut decision);
+        self.weigh(states, now, &mut decision);
+        decision
+    }
+
+    /// When some weight changes by itself, if nothing else happens.
+    #[must_use]
+    pub fn next_change(&self, now: Instant) -> Option<Instant> {
+        self.members.iter().filter_map(|member| member.ramp?.next_change(member.own(), now)).min()
+    }
+
+    fn move_members(&mut self, states: &[State], decision: &mut Decision) {
+        let out = Presence::from(self.rules.on_failure);
+        // First what comes in, and what goes without a limit: both decide how much the fast path may still take.
+        for (member, state) in self.members.iter_mut().zip(states) {
+            match state {
+                State::Up | State::Suspect { .. } => member.presence = Presence::In,
+                State::Down { cause: Cause::Baseline, .. } => member.presence = out,
+                // Nobody is taken from by this.
+                State::Down { cause: Cause::Fast, .. } if !member.holds.is_free() => member.presence = out,
+                State::Down { .. }
+                | State::Recovering { .. }
+                | State::Damped { .. }
+                | State::Unknown { .. } => {}
+            }
+        }
+        for (index, state) in states.iter().enumerate() {
+            let by_fast_path = matches!(state, State::Down { cause: Cause::Fast, .. });
+            let is_in = self.members.get(index).is_some_and(|member| member.presence == Presence::In);
+            let goes = by_fast_path && is_in && self.may_lose(index, states);
+            let Some(member) = self.members.get_mut(index) else { continue };
+            if goes {
+                member.presence = out;
+            }
+            let held = by_fast_path && is_in && !goes;
+            if held && !member.held_in {
+                decision.held.push(index);
+            }
+            member.held_in = held;
+        }
+        let alarm = self.members.iter().any(|member| member.held_in);
+        if alarm != self.alarm {
+            decision.events.push(if alarm { Event::AlarmRaised } else { Event::AlarmOver });
+        }
+        self.alarm = alarm;
+    }
+
+    /// Whether the fast path may take out one more: a healthy one must remain, and no more than the share be out. Servers
+    /// that people hold out are not counted, neither way.
+    fn may_lose(&self, index: usize, states: &[State]) -> bool {
+        let survivor =
+            self.members.iter().zip(states).enumerate().any(|(other, (member, state))| {
+                other != index && member.takes_connections() && state.is_up()
+            });
+        let free = self.members.iter().filter(|member| member.holds.is_free());
+        let out = free.clone().filter(|member| member.presence != Presence::In).count();
+        survivor && out < most(free.count(), self.rules.fast_share)
+    }
+
+    fn update_standing(&mut self, states: &[State], decision: &mut Decision) {
+        let mut sums = Sums { sure: 0, hoped: 0 };
+        for (member, state) in self.members.iter().zip(states) {
+            let weight = u64::from(member.own().0);
+            let is_unknown = matches!(state, State::Unknown { .. }) && member.holds.is_free();
+            if member.takes_connections() && state.is_up() {
+                sums.sure += weight;
+            }
+            if member.takes_connections() || is_unknown {
+                sums.hoped += weight;
+            }
+        }
+        let standing = self.standing.next(sums, self.rules.quorum);
+        if standing != self.standing {
+            match standing {
+                Standing::Has => decision.events.push(Event::QuorumBack),
+                Standing::Lost => decision.events.push(Event::QuorumLost),
+                Standing::Unknown => {}
+            }
+        }
+        self.standing = standing;
+    }
+
+    fn move_backups(&mut self, states: &[Option<State>], decision: &mut Decision) {
+        let before = self.backups_in();
+        let lost = self.standing == Standing::Lost;
+        let unchecked = std::iter::repeat(&None);
+        for (backup, state) in self.backups.iter_mut().zip(states.iter().chain(unchecked)) {
+            let is_in = lost && backup.is_usable(*state);
+            decision.changed |= is_in != backup.is_in;
+            backup.is_in = is_in;
+        }
+        match (before, self.backups_in()) {
+            (0, 0) => {}
+            (0, _) => decision.events.push(Event::BackupsIn),
+            (_, 0) => decision.events.push(Event::BackupsOut),
+            _ => {}
+        }
+    }
+
+    /// Sets the weights of the members.
+    fn weigh(&mut self, states: &[State], now: Instant, decision: &mut Decision) {
+        let Rules { on_failure, slow_start, .. } = self.rules;
+        // Rather a server that comes and goes than none at all.
+        let nobody = !self.members.iter().any(Member::takes_connections) && self.backups_in() == 0;
+        for (member, state) in self.members.iter_mut().zip(states) {
+            let serves = member.presence == Presence::In && member.holds.is_free();
+            if serves && !member.serves && member.eases {
+                member.ramp = slow_start.map(|time| Ramp { since: now, time });
+            }
+            member.ramp = member.ramp.filter(|ramp| serves && slow_start.is_some() && !ramp.is_over(now));
+            // A server that comes in for the first time at a start is as warm as all the others.
+            member.eases = !serves && (member.eases || state.is_down() || !member.holds.is_free());
+            member.serves = serves;
+            let helps = nobody && matches!(state, State::Damped { .. });
+            let presence = match member.ordered(on_failure) {
+                Some(ordered) => ordered,
+                None if helps => Presence::In,
+                None => member.presence,
+            };
+            let own = member.own();
+            let own = member.ramp.map_or(own, |ramp| ramp.weight(own, now));
+            let weight = weight_in(presence, own);
+            decision.changed |= weight != member.weight;
+            member.weight = weight;
+        }
+    }
+}
+
+/// How a new server stands before anything is known of it.
+fn unproven(rules: &Rules, found: Presence) -> Presence {
+    match (found, rules.start) {
+        (Presence::Absent, StartPolicy::Out) => rules.on_failure.into(),
+        (Presence::Absent, StartPolicy::In) => Presence::In,
+        (found, _) => found,
+    }
+}
+
+/// How many of `servers` may be out by the fast path: of a share above 0 at least one.
+fn most(servers: usize, share: f64) -> usize {
+    if share <= 0.0 {
+        return 0;
+    }
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a service has far fewer than 2^52 servers, and the share is from 0 to 1"
+    )]
+    let most = (servers as f64 * share) as usize;
+    most.max(1)
+}

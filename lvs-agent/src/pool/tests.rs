@@ -1,0 +1,478 @@
+use std::num::NonZeroU32;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::config::Quorum;
+
+const UP: State = State::Up;
+const SUSPECT: State = State::Suspect { baseline: 1, confirm: 0 };
+const UNKNOWN: State = State::Unknown { failures: 0 };
+const FAST: State = State::Down { cause: Cause::Fast, baseline: 0 };
+const DEAD: State = State::Down { cause: Cause::Baseline, baseline: 3 };
+const RECOVERING: State = State::Recovering { successes: 1 };
+const SECOND: Duration = Duration::from_secs(1);
+
+fn damped() -> State {
+    State::Damped { until: Instant::now() }
+}
+
+fn rules(on_failure: OnFailure) -> Rules {
+    Rules::new(on_failure, &PoolPolicy::default())
+}
+
+fn policy(change: impl FnOnce(&mut PoolPolicy)) -> Rules {
+    let mut policy = PoolPolicy::default();
+    change(&mut policy);
+    Rules::new(OnFailure::Quiesce, &policy)
+}
+
+fn quorum(weight: u32, hysteresis: u32) -> Quorum {
+    Quorum { weight: NonZeroU32::new(weight).unwrap(), hysteresis, up: None, down: None }
+}
+
+fn pool(rules: Rules, found: &[Presence]) -> Pool {
+    Pool::new(rules, found.iter().map(|presence| (Weight(5), *presence)), [])
+}
+
+/// A pool with as many servers, all in, and backups of weight 1.
+fn backed(servers: usize, backups: usize) -> Pool {
+    let members = vec![(Weight(5), Presence::In); servers];
+    Pool::new(rules(OnFailure::Quiesce), members, vec![Weight(1); backups])
+}
+
+fn weights(pool: &Pool) -> Vec<Option<u16>> {
+    let weight = |index| pool.weight(Role::Server(index)).map(|weight| weight.0);
+    (0..pool.members.len()).map(weight).collect()
+}
+
+fn backups(pool: &Pool) -> Vec<bool> {
+    pool.backups.iter().map(|backup| backup.is_in).collect()
+}
+
+/// Looks at these states at no particular time, with backups that aren't checked.
+fn decide(pool: &mut Pool, states: &[State]) -> Decision {
+    let unchecked = vec![None; pool.backups.len()];
+    pool.decide(states, &unchecked, Instant::now())
+}
+
+#[test]
+fn what_is_not_known_stays_as_it_was_found() {
+    let found = [Presence::In, Presence::Quiesced, Presence::Absent];
+    let mut quiescing = pool(rules(OnFailure::Quiesce), &found);
+    let mut removing = pool(rules(OnFailure::Remove), &found);
+    let mut open = pool(policy(|policy| policy.start = StartPolicy::In), &found);
+    for pool in [&mut quiescing, &mut removing, &mut open] {
+        assert!(!decide(pool, &[UNKNOWN; 3]).changed);
+    }
+    assert_eq!(weights(&quiescing), [Some(5), Some(0), Some(0)]);
+    assert_eq!(weights(&removing), [Some(5), Some(0), None]);
+    assert_eq!(weights(&open), [Some(5), Some(0), Some(5)]);
+}
+
+#[test]
+fn up_is_in_and_down_is_out() {
+    for (on_failure, out) in [(OnFailure::Quiesce, Some(0)), (OnFailure::Remove, None)] {
+        let mut pool = pool(rules(on_failure), &[Presence::Absent; 3]);
+        assert!(decide(&mut pool, &[UP, SUSPECT, UNKNOWN]).changed);
+        assert_eq!(weights(&pool), [Some(5), Some(5), out]);
+        decide(&mut pool, &[UP, DEAD, DEAD]);
+        assert_eq!(weights(&pool), [Some(5), out, out]);
+        decide(&mut pool, &[UP, RECOVERING, damped()]);
+        assert_eq!(weights(&pool), [Some(5), out, out]);
+        decide(&mut pool, &[UP, UP, UP]);
+        assert_eq!(weights(&pool), [Some(5); 3]);
+    }
+}
+
+#[test]
+fn the_fast_path_takes_its_share_and_never_the_last() {
+    let cases: [(&str, f64, &[State], &[u16], &[usize]); 9] = [
+        ("both of two", 0.5, &[FAST, FAST], &[5, 5], &[0, 1]),
+        ("one of one", 0.5, &[FAST], &[5], &[0]),
+        ("one of two", 0.5, &[FAST, UP], &[0, 5], &[]),
+        ("half", 0.5, &[FAST, FAST, FAST, UP], &[0, 0, 5, 5], &[2]),
+        ("what the baseline found counts", 0.5, &[DEAD, DEAD, FAST, UP], &[0, 0, 5, 5], &[2]),
+        ("what is out by the baseline goes anyway", 0.5, &[DEAD, DEAD], &[0, 0], &[]),
+        ("all but one", 1.0, &[FAST, FAST, FAST, UP], &[0, 0, 0, 5], &[]),
+        ("a quarter of three is one", 0.25, &[FAST, FAST, UP], &[0, 5, 5], &[1]),
+        ("none", 0.0, &[FAST, UP, UP, UP], &[5, 5, 5, 5], &[0]),
+    ];
+    for (name, share, states, expected, held) in cases {
+        let mut pool = pool(policy(|policy| policy.fast_share = share), &vec![Presence::In; states.len()]);
+        decide(&mut pool, &vec![UP; states.len()]);
+        let decision = decide(&mut pool, states);
+        let expected: Vec<_> = expected.iter().map(|weight| Some(*weight)).collect();
+        assert_eq!((weights(&pool), decision.held.as_slice()), (expected, held), "{name}");
+        assert_eq!(pool.alarm(), !held.is_empty(), "{name}");
+        let again = decide(&mut pool, states);
+        assert_eq!(again, Decision::default(), "{name}: it is told once");
+    }
+}
+
+#[test]
+fn an_alarm_is_over_when_the_baseline_agrees_or_the_servers_answer() {
+    let mut pool = pool(rules(OnFailure::Quiesce), &[Presence::In; 2]);
+    decide(&mut pool, &[UP, UP]);
+    assert_eq!(decide(&mut pool, &[FAST, FAST]).events, [Event::AlarmRaised]);
+    assert_eq!(decide(&mut pool, &[FAST, UP]).events, [Event::AlarmOver]);
+    assert_eq!(decide(&mut pool, &[FAST, FAST]).events, [Event::AlarmRaised]);
+    assert_eq!(decide(&mut pool, &[FAST, DEAD]).events, [Event::AlarmOver, Event::QuorumLost]);
+}
+
+#[test]
+fn people_hold_servers_out_whatever_their_health() {
+    let drained = |drain| Holds { drain: Some(drain), ..Holds::default() };
+    let maintenance = Holds { maintenance: true, ..Holds::default() };
+    let administrator = Holds { administrator: true, ..Holds::default() };
+    let cases = [
+        (OnFailure::Quiesce, drained(Drain::Quiesce), Some(0)),
+        (OnFailure::Remove, drained(Drain::Quiesce), Some(0)),
+        (OnFailure::Quiesce, drained(Drain::Remove), None),
+        (OnFailure::Quiesce, maintenance, Some(0)),
+        (OnFailure::Remove, maintenance, None),
+        (OnFailure::Remove, administrator, Some(0)),
+    ];
+    for (on_failure, holds, expected) in cases {
+        let mut pool = pool(rules(on_failure), &[Presence::In; 3]);
+        decide(&mut pool, &[UP; 3]);
+        pool.set_holds(Role::Server(0), holds);
+        for state in [UP, SUSPECT, FAST, DEAD, RECOVERING, damped(), UP] {
+            decide(&mut pool, &[state, UP, UP]);
+            assert_eq!(weights(&pool), [expected, Some(5), Some(5)], "{holds:?} {state}");
+        }
+        pool.set_holds(Role::Server(0), Holds::default());
+        decide(&mut pool, &[UP; 3]);
+        assert_eq!(weights(&pool), [Some(5); 3], "{holds:?}");
+    }
+}
+
+#[test]
+fn a_server_that_is_held_out_is_no_survivor_and_no_part_of_the_share() {
+    let mut pool = pool(rules(OnFailure::Quiesce), &[Presence::In; 4]);
+    for index in [0, 1] {
+        let holds = Holds { drain: Some(Drain::Quiesce), ..Holds::default() };
+        pool.set_holds(Role::Server(index), holds);
+    }
+    decide(&mut pool, &[UP; 4]);
+    assert_eq!(decide(&mut pool, &[UP, UP, FAST, FAST]).held, [2, 3]);
+    decide(&mut pool, &[UP; 4]);
+    assert_eq!(decide(&mut pool, &[UP, UP, FAST, UP]).held, [0_usize; 0]);
+    assert_eq!(weights(&pool), [Some(0), Some(0), Some(0), Some(5)]);
+}
+
+#[test]
+fn backups_are_in_while_the_quorum_is_lost() {
+    let mut pool = backed(2, 2);
+    assert_eq!(decide(&mut pool, &[UNKNOWN; 2]).events, []);
+    assert_eq!(decide(&mut pool, &[UP, UP]).events, [Event::QuorumBack]);
+    assert_eq!(decide(&mut pool, &[DEAD, UP]).events, []);
+    let last = decide(&mut pool, &[DEAD, DEAD]);
+    assert_eq!(
+        (last.events.as_slice(), last.changed),
+        ([Event::QuorumLost, Event::BackupsIn].as_slice(), true)
+    );
+    assert_eq!((weights(&pool), backups(&pool)), (vec![Some(0); 2], vec![true; 2]));
+    assert_eq!(decide(&mut pool, &[DEAD, RECOVERING]).events, []);
+    let back = decide(&mut pool, &[DEAD, UP]);
+    assert_eq!(back.events, [Event::QuorumBack, Event::BackupsOut]);
+    assert_eq!((weights(&pool), backups(&pool)), (vec![Some(0), Some(5)], vec![false; 2]));
+}
+
+#[test]
+fn only_backups_that_are_well_are_in() {
+    let mut pool = backed(1, 3);
+    let now = Instant::now();
+    pool.decide(&[DEAD], &[Some(UNKNOWN), Some(UP), None], now);
+    assert_eq!(backups(&pool), [false, true, true]);
+    let decision = pool.decide(&[DEAD], &[Some(UP), Some(DEAD), None], now);
+    assert!(decision.changed && decision.events.is_empty());
+    assert_eq!(backups(&pool), [true, false, true]);
+    pool.set_holds(Role::Backup(2), Holds { maintenance: true, ..Holds::default() });
+    let decision = pool.decide(&[DEAD], &[Some(DEAD), Some(DEAD), None], now);
+    assert_eq!((backups(&pool), decision.events), (vec![false; 3], vec![Event::BackupsOut]));
+}
+
+#[test]
+fn with_nothing_but_backups_they_are_in_at_once() {
+    let mut pool = backed(0, 1);
+    assert_eq!(decide(&mut pool, &[]).events, [Event::QuorumLost, Event::BackupsIn]);
+}
+
+#[test]
+fn the_fast_path_alone_brings_no_backup_in() {
+    let mut pool = backed(3, 1);
+    decide(&mut pool, &[UP; 3]);
+    let decision = decide(&mut pool, &[FAST; 3]);
+    assert_eq!(
+        (decision.held.as_slice(), decision.events.as_slice()),
+        ([0, 1, 2].as_slice(), [Event::AlarmRaised].as_slice())
+    );
+    assert_eq!(backups(&pool), [false]);
+    assert!(decide(&mut pool, &[DEAD; 3]).events.contains(&Event::BackupsIn));
+}
+
+#[test]
+fn a_quorum_of_weights_with_hysteresis() {
+    let rules = policy(|policy| policy.quorum = quorum(10, 5));
+    let mut pool = Pool::new(rules, vec![(Weight(5), Presence::In); 3], [Weight(1)]);
+    let mut standing = |states: &[State]| {
+        decide(&mut pool, states);
+        (pool.standing(), pool.backups_in())
+    };
+    assert_eq!(standing(&[UP, UP, UP]), (Standing::Has, 0));
+    assert_eq!(standing(&[UP, DEAD, DEAD]), (Standing::Has, 0));
+    assert_eq!(standing(&[DEAD, DEAD, DEAD]), (Standing::Lost, 1));
+    assert_eq!(standing(&[UP, UP, DEAD]), (Standing::Lost, 1));
+    assert_eq!(standing(&[UP, UP, UP]), (Standing::Has, 0));
+}
+
+#[test]
+fn a_damped_server_is_better_than_none() {
+    let mut pool = pool(rules(OnFailure::Remove), &[Presence::In; 2]);
+    decide(&mut pool, &[UP, UP]);
+    decide(&mut pool, &[DEAD, UP]);
+    decide(&mut pool, &[damped(), UP]);
+    assert_eq!(weights(&pool), [None, Some(5)]);
+    decide(&mut pool, &[damped(), DEAD]);
+    assert_eq!(weights(&pool), [Some(5), None]);
+    decide(&mut pool, &[damped(), UP]);
+    assert_eq!(weights(&pool), [None, Some(5)]);
+    let mut backed = backed(1, 1);
+    decide(&mut backed, &[DEAD]);
+    decide(&mut backed, &[damped()]);
+    assert_eq!((weights(&backed), backups(&backed)), (vec![Some(0)], vec![true]), "but not than a backup");
+}
+
+#[test]
+fn a_check_may_ask_for_a_weight() {
+    let mut pool = backed(2, 1);
+    decide(&mut pool, &[UP; 2]);
+    assert!(pool.set_asked(Role::Server(0), Weight(9)) && !pool.set_asked(Role::Server(0), Weight(9)));
+    assert!(decide(&mut pool, &[UP; 2]).changed);
+    assert_eq!(weights(&pool), [Some(9), Some(5)]);
+    decide(&mut pool, &[DEAD, UP]);
+    decide(&mut pool, &[UP; 2]);
+    assert_eq!(weights(&pool), [Some(9), Some(5)], "until it asks for another one");
+    pool.set_asked(Role::Server(0), Weight(0));
+    decide(&mut pool, &[UP, UP]);
+    assert_eq!(weights(&pool), [Some(0), Some(5)]);
+    assert_eq!(decide(&mut pool, &[UP, FAST]).held, [1], "weight 0 takes no connections");
+    assert!(decide(&mut pool, &[UP, DEAD]).events.contains(&Event::QuorumLost));
+}
+
+#[test]
+fn a_server_that_comes_back_comes_slowly() {
+    let rules = policy(|policy| policy.slow_start = Some(10 * SECOND));
+    let mut pool = Pool::new(rules, vec![(Weight(100), Presence::Absent); 2], []);
+    let start = Instant::now();
+    pool.decide(&[UP, UP], &[], start);
+    assert_eq!(weights(&pool), [Some(100); 2], "at the start they are all as warm as each other");
+    assert_eq!(pool.next_change(start), None);
+    pool.decide(&[DEAD, UP], &[], start);
+    let mut now = start + SECOND;
+    pool.decide(&[UP, UP], &[], now);
+    let mut seen = vec![weights(&pool)[0]];
+    while let Some(next) = pool.next_change(now) {
+        now = next;
+        let decision = pool.decide(&[UP, UP], &[], now);
+        seen.push(weights(&pool)[0]);
+        assert!(!decision.changed || seen[seen.len() - 2] < seen[seen.len() - 1]);
+    }
+    assert_eq!(now, start + 11 * SECOND);
+    let steps = [1, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100].map(Some);
+    assert_eq!(seen, steps);
+    pool.decide(&[DEAD, UP], &[], now);
+    pool.decide(&[UP, UP], &[], now);
+    assert_eq!(weights(&pool), [Some(1), Some(100)], "and again");
+}
+
+#[test]
+fn a_drained_server_comes_back_slowly_as_well_and_a_new_one_comes_slowly() {
+    let rules = policy(|policy| policy.slow_start = Some(10 * SECOND));
+    let mut pool = Pool::new(rules, vec![(Weight(100), Presence::In); 2], []);
+    let now = Instant::now();
+    pool.decide(&[UP, UP], &[], now);
+    pool.set_holds(Role::Server(0), Holds { drain: Some(Drain::Quiesce), ..Holds::default() });
+    pool.decide(&[UP, UP], &[], now);
+    pool.set_holds(Role::Server(0), Holds::default());
+    pool.decide(&[UP, UP], &[], now);
+    assert_eq!(weights(&pool), [Some(1), Some(100)]);
+    let new = Origin::Found(Presence::Absent);
+    let members = [Origin::Stays(1), Origin::Stays(0), new, Origin::Found(Presence::In)];
+    pool.replace(rules, members.map(|origin| (Weight(50), origin)), []);
+    pool.decide(&[UP; 4], &[], now);
+    assert_eq!(weights(&pool), [Some(50), Some(1), Some(1), Some(50)]);
+}
+
+#[test]
+fn who_stays_keeps_standing_and_orders() {
+    let mut pool = backed(3, 2);
+    decide(&mut pool, &[UP, DEAD, UP]);
+    let holds = Holds { drain: Some(Drain::Quiesce), ..Holds::default() };
+    pool.set_holds(Role::Server(2), holds);
+    pool.set_asked(Role::Server(0), Weight(7));
+    let members =
+        [(Weight(1), Origin::Stays(2)), (Weight(2), Origin::Stays(0)), (Weight(3), Origin::Stays(1))];
+    pool.replace(rules(OnFailure::Remove), members, [(Weight(4), Some(1))]);
+    decide(&mut pool, &[UP, UP, DEAD]);
+    assert_eq!(weights(&pool), [Some(0), Some(7), None]);
+    assert_eq!(pool.holds(Role::Server(0)), holds);
+    assert_eq!(pool.own_weight(Role::Server(2)), Some(Weight(3)));
+    decide(&mut pool, &[UP, DEAD, DEAD]);
+    assert_eq!(pool.weight(Role::Backup(0)), Some(Weight(4)));
+}
+
+fn any_state() -> impl Strategy<Value = State> {
+    prop_oneof![
+        Just(UP),
+        Just(UP),
+        Just(SUSPECT),
+        Just(UNKNOWN),
+        Just(FAST),
+        Just(DEAD),
+        Just(RECOVERING),
+        Just(()).prop_map(|()| damped()),
+    ]
+}
+
+fn any_holds() -> impl Strategy<Value = Holds> {
+    let drain = prop_oneof![Just(None), Just(Some(Drain::Quiesce)), Just(Some(Drain::Remove))];
+    (drain, any::<(bool, bool)>()).prop_map(|(drain, (maintenance, administrator))| Holds {
+        drain,
+        maintenance,
+        administrator,
+    })
+}
+
+/// What may happen between two looks.
+#[derive(Clone, Debug)]
+enum Step {
+    States(Vec<(usize, State)>),
+    Holds(usize, Holds),
+    Weight(usize, u16),
+    Asked(usize, u16),
+    Time(u64),
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    let server = 0_usize..8;
+    prop_oneof![
+        4 => proptest::collection::vec((server.clone(), any_state()), 1..8).prop_map(Step::States),
+        1 => (server.clone(), prop_oneof![3 => Just(Holds::default()), 1 => any_holds()])
+            .prop_map(|(index, holds)| Step::Holds(index, holds)),
+        1 => (server.clone(), 0_u16..40).prop_map(|(index, weight)| Step::Weight(index, weight)),
+        1 => (server, 0_u16..40).prop_map(|(index, weight)| Step::Asked(index, weight)),
+        2 => (0_u64..8000).prop_map(Step::Time),
+    ]
+}
+
+prop_compose! {
+    fn any_rules()(
+        on_failure in prop_oneof![Just(OnFailure::Quiesce), Just(OnFailure::Remove)],
+        start in prop_oneof![Just(StartPolicy::Out), Just(StartPolicy::In)],
+        fast_share in 0.0..=1.0,
+        slow_start in proptest::option::of((1_u64..20_000).prop_map(Duration::from_millis)),
+        (weight, hysteresis) in (1_u32..30, 0_u32..10),
+    ) -> Rules {
+        let policy = PoolPolicy { start, fast_share, slow_start, quorum: quorum(weight, hysteresis), ..PoolPolicy::default() };
+        Rules::new(on_failure, &policy)
+    }
+}
+
+/// Whether the server gets new connections by the table.
+fn takes(weight: Option<Weight>) -> bool {
+    weight.is_some_and(|weight| !weight.is_quiescent())
+}
+
+proptest! {
+    /// Whatever happens in whatever order: what is promised holds after each look.
+    #[test]
+    fn promises(
+        rules in any_rules(),
+        found in proptest::collection::vec(
+            (0_u16..40, prop_oneof![Just(Presence::In), Just(Presence::Quiesced), Just(Presence::Absent)]),
+            0..7,
+        ),
+        backup_weights in proptest::collection::vec(0_u16..3, 0..3),
+        backup_states in proptest::collection::vec(proptest::option::of(any_state()), 3),
+        steps in proptest::collection::vec(any_step(), 1..40),
+    ) {
+        let servers = found.len();
+        let members = found.iter().map(|(weight, found)| (Weight(*weight), *found));
+        let mut pool = Pool::new(rules, members, backup_weights.iter().map(|weight| Weight(*weight)));
+        let mut states = vec![UNKNOWN; servers];
+        let mut now = Instant::now();
+        for step in steps {
+            let owns: Vec<_> = pool.members.iter().map(Member::own).collect();
+            match step {
+                Step::States(news) => for (index, state) in news {
+                    if let Some(known) = states.get_mut(index) { *known = state }
+                },
+                Step::Holds(index, holds) => pool.set_holds(Role::Server(index), holds),
+                Step::Weight(index, weight) => pool.set_weight(Role::Server(index), Weight(weight)),
+                Step::Asked(index, weight) => drop(pool.set_asked(Role::Server(index), Weight(weight))),
+                Step::Time(ms) => now += Duration::from_millis(ms),
+            }
+            let before: Vec<_> = (0..servers).map(|index| pool.weight(Role::Server(index))).collect();
+            let was_in: Vec<_> = pool.members.iter().map(Member::takes_connections).collect();
+            let ramps: Vec<_> = pool.members.iter().map(|member| member.ramp).collect();
+            let decision = pool.decide(&states, &backup_states, now);
+            let after: Vec<_> = (0..servers).map(|index| pool.weight(Role::Server(index))).collect();
+
+            prop_assert_eq!(pool.decide(&states, &backup_states, now), Decision::default(), "deciding twice");
+            if before != after { prop_assert!(decision.changed) }
+
+            let lost = pool.standing() == Standing::Lost;
+            let serving: Vec<_> = (0..servers).filter(|index| {
+                pool.holds(Role::Server(*index)).is_free() && takes(after[*index])
+            }).collect();
+            for index in 0..servers {
+                let (holds, own) = (pool.holds(Role::Server(index)), pool.own_weight(Role::Server(index)).unwrap());
+                prop_assert!(after[index].is_none_or(|weight| weight <= own), "above its own");
+                if !holds.is_free() {
+                    prop_assert!(!takes(after[index]), "held out");
+                    if holds.drain == Some(Drain::Quiesce) { prop_assert_eq!(after[index], Some(Weight(0))) }
+                    continue;
+                }
+                if states[index].is_up() && own > Weight(0) { prop_assert!(takes(after[index]), "up is in") }
+                if states[index] == DEAD { prop_assert!(!takes(after[index]), "dead is out") }
+                if let (Some(ramp), Some(later)) = (ramps[index], pool.members[index].ramp) {
+                    if ramp == later && owns[index] == own { prop_assert!(after[index] >= before[index], "slow start") }
+                }
+            }
+            // The fast path: never the last healthy one, and never more than its share.
+            let fast_out: Vec<_> = (0..servers).filter(|index| {
+                states[*index] == FAST && was_in[*index] && pool.holds(Role::Server(*index)).is_free()
+                    && pool.members[*index].presence != Presence::In
+            }).collect();
+            if !fast_out.is_empty() {
+                prop_assert!(serving.iter().any(|index| states[*index].is_up()), "a healthy one stays");
+                let free: Vec<_> = pool.members.iter().filter(|member| member.holds.is_free()).collect();
+                let out = free.iter().filter(|member| member.presence != Presence::In).count();
+                let by_baseline = (0..servers).filter(|index| {
+                    pool.members[*index].holds.is_free() && pool.members[*index].presence != Presence::In && states[*index] != FAST
+                }).count();
+                prop_assert!(out <= most(free.len(), rules.fast_share).max(by_baseline), "the share");
+            }
+            // Backups: only while the quorum is lost, and then all that are well.
+            for (index, weight) in backup_weights.iter().enumerate() {
+                let well = *weight > 0 && backup_states[index].is_none_or(State::is_up);
+                prop_assert_eq!(pool.weight(Role::Backup(index)).is_some(), lost && well);
+            }
+            let healthy = (0..servers).any(|index| {
+                states[index].is_up() && pool.holds(Role::Server(index)).is_free() && pool.members[index].own() > Weight(0)
+            });
+            if !lost && servers > 0 && pool.standing() == Standing::Has {
+                let may = healthy || states.iter().any(|state| *state == UNKNOWN) || !serving.is_empty();
+                prop_assert!(may, "a quorum of nobody");
+            }
+            if let Some(next) = pool.next_change(now) {
+                prop_assert!(next > now);
+                let mut early = pool.clone();
+                let just_before = next.checked_sub(Duration::from_nanos(1)).unwrap().max(now);
+                prop_assert!(!early.decide(&states, &backup_states, just_before).changed, "nothing changes before");
+            }
+        }
+    }
+}
