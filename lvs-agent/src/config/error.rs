@@ -464,6 +464,50 @@ pub enum Contradiction {
         /// The server's port.
         server: u16,
     },
+    /// A check that is asked more seldom while there is doubt.
+    #[error("soft-interval {soft} is above the interval {interval}; lower it, or leave it away")]
+    SoftAboveInterval {
+        /// The interval while a state is soft.
+        soft: String,
+        /// The usual one.
+        interval: String,
+    },
+    /// A list of checks with nothing in it.
+    #[error("there is no check in \"check\"; write at least one {{ type = \"connect\" }}, or leave it away")]
+    NoChecks,
+    /// Several checks of a backup.
+    #[error("a backup has one check; remove the others, or put what they do into a command")]
+    BackupWithChecks,
+    /// A backup with a check that isn't asked.
+    #[error("\"check\" has no meaning with checked = false; remove one of the two")]
+    UncheckedWithCheck,
+    /// The first penalty is longer than the longest.
+    #[error("penalty {penalty} is above penalty-max {max}; raise penalty-max or lower penalty")]
+    PenaltyAboveMax {
+        /// The first penalty.
+        penalty: String,
+        /// The longest.
+        max: String,
+    },
+    /// A quorum that can't be had.
+    #[error(
+        "the quorum with its hysteresis is {wanted}, and all servers' weights are {sum} together; lower it, or raise the \
+         weights"
+    )]
+    QuorumTooHigh {
+        /// What is needed for it to be back.
+        wanted: u64,
+        /// What there is.
+        sum: u64,
+    },
+    /// A lower threshold above the upper one.
+    #[error(
+        "lower-threshold {lower} is above upper-threshold, which the kernel refuses; raise upper-threshold, or lower it"
+    )]
+    ThresholdsCrossed {
+        /// The lower one.
+        lower: u32,
+    },
     /// A check that doesn't know which port to ask.
     #[error(
         "the check doesn't know which {transport} port to ask in service {service}; add port = 80 (or whichever \

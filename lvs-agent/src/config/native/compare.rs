@@ -41,5 +41,11 @@ pub(super) fn services(services: &[ReadService], text: &str, faults: &mut FaultL
                 faults.add(place.clone(), Contradiction::ServerTwice { server, line: line(other) });
             }
         }
+        for (backup, place) in read.service.policy.backups.iter().zip(&read.backups) {
+            if let Some(other) = addresses.insert(backup.server.address, place) {
+                let server = backup.server.address.to_string();
+                faults.add(place.clone(), Contradiction::ServerTwice { server, line: line(other) });
+            }
+        }
     }
 }

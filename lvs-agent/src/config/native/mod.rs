@@ -14,6 +14,8 @@
 //!   persistence; a mark stands for every port and protocol.
 //! - A service that doesn't say `persistent` isn't, whatever the kernel's table says; `one-packet` stays as it is found
 //!   unless it is written.
+//! - A `check` is one table, or several in an array: then `combine` says whether all of them must be well or any. A server
+//!   may have a `check` and a `combine` of its own.
 //! - A service's `check` replaces that of `[defaults]` whole; nothing of the two is mixed.
 //! - A check's timeout is never above its interval: a check doesn't overlap itself, so a silent server would be asked
 //!   less often than written. Where only the interval is written, the timeout follows it down.
@@ -30,10 +32,13 @@
 //!   which, unless the service's clients come to that of each server over the same transport. Checks go to the real
 //!   server's own address, whatever the forwarding method.
 //! - The `source` of a check must be of the same IP version as each of the servers.
+//! - A `[[service.backup]]` is written like a server. Without a `check` it is asked by TCP connect, or by ping where it has
+//!   no port; `checked = false` takes it to be well.
 //! - Unknown keys are faults: a misspelt `fall` must not become the default.
 
 mod check;
 mod compare;
+mod policy;
 mod section;
 mod server;
 mod service;

@@ -136,6 +136,19 @@ impl<'i> Section<'i> {
         sections.collect()
     }
 
+    /// Takes a table, or an array of tables; `None` if the key isn't there.
+    pub(super) fn one_or_more(
+        &mut self,
+        key: &'static str,
+        title: &'static str,
+        faults: &mut FaultList,
+    ) -> Option<Vec<Self>> {
+        match self.values.get(key)?.get_ref() {
+            DeValue::Array(_) => Some(self.tables(key, title, faults)),
+            _ => Some(self.table(key, title, faults).into_iter().collect()),
+        }
+    }
+
     /// Notes every key that nobody took.
     pub(super) fn finish(self, faults: &mut FaultList) {
         for key in self.values.keys() {

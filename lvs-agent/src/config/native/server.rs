@@ -3,23 +3,64 @@
 use std::{
     net::{IpAddr, SocketAddr},
     ops::Range,
+    slice,
 };
 
 use toml::Spanned;
 
-use super::{section::Section, service::Front, settings, tunnel, value};
+use super::{check::ReadChecks, section::Section, service::Front, settings, tunnel, value};
 use crate::{
     config::{
-        RealServer,
+        Backup, Combine, RealServer,
         error::{Contradiction, FaultList},
     },
-    service::{AddressFamily, ForwardingMethod, Tunnel, Weight},
+    service::{AddressFamily, ForwardingMethod, ServiceKey, Tunnel, Weight},
 };
 
 /// A server that was read, and the place of its address.
 pub(super) struct ReadServer {
     pub(super) server: RealServer,
     pub(super) place: Range<usize>,
+    /// What it alone is asked.
+    check: Option<ReadChecks>,
+    combine: Combine,
+}
+
+impl ReadServer {
+    /// The server in the service `key`; notes if it can't be asked there.
+    pub(super) fn resolve(self, key: &ServiceKey, faults: &mut FaultList) -> RealServer {
+        let Self { mut server, check, combine, .. } = self;
+        if check.is_some() {
+            let alone = slice::from_ref(&server);
+            let (check, further) = ReadChecks::resolve(check, combine, key, alone, faults);
+            (server.check, server.further) = (Some(check), further);
+        }
+        server
+    }
+
+    /// The backup in the service `key`: without a check of its own it is asked what suits it.
+    fn resolve_backup(self, is_checked: bool, key: &ServiceKey, faults: &mut FaultList) -> Backup {
+        let Self { server, check, combine, .. } = self;
+        let check =
+            is_checked.then(|| ReadChecks::resolve(check, combine, key, slice::from_ref(&server), faults).0);
+        Backup { server, check }
+    }
+}
+
+/// A backup that was read, and the place of its address.
+pub(super) struct ReadBackup {
+    read: ReadServer,
+    is_checked: bool,
+}
+
+impl ReadBackup {
+    pub(super) fn place(&self) -> Range<usize> {
+        self.read.place.clone()
+    }
+
+    pub(super) fn resolve(self, key: &ServiceKey, faults: &mut FaultList) -> Backup {
+        self.read.resolve_backup(self.is_checked, key, faults)
+    }
 }
 
 /// What a server takes over from its service.
@@ -29,6 +70,24 @@ pub(super) struct Surroundings {
     pub(super) persistent: bool,
     pub(super) forward: Option<ForwardingMethod>,
     pub(super) tunnel: Option<Tunnel>,
+}
+
+/// `[[service.backup]]`; `None` if it has no address or forwarding method, which is noted.
+pub(super) fn read_backup(
+    mut section: Section<'_>,
+    service: &Surroundings,
+    faults: &mut FaultList,
+) -> Option<ReadBackup> {
+    let (has_check, place) = (section.has("check"), section.span());
+    let is_checked = section.plain("checked", faults, value::flag).unwrap_or(true);
+    if has_check && !is_checked {
+        faults.add(place.clone(), Contradiction::UncheckedWithCheck);
+    }
+    let read = read(section, service, faults)?;
+    if read.check.as_ref().is_some_and(|check| check.len() > 1) {
+        faults.add(place, Contradiction::BackupWithChecks);
+    }
+    Some(ReadBackup { read, is_checked })
 }
 
 /// `[[service.server]]`; `None` if it has no address or forwarding method, which is noted.
@@ -54,6 +113,9 @@ pub(super) fn read(
     let tunnel = section.table("tunnel", "tunnel", faults);
     let tunnel = tunnel.map_or(service.tunnel, |section| tunnel::read(section, faults));
     let weight = section.plain("weight", faults, value::weight).unwrap_or(Weight(1));
+    let (upper_threshold, lower_threshold) = thresholds(&mut section, faults);
+    let check = ReadChecks::of(&mut section, faults);
+    let combine = section.plain("combine", faults, settings::combine).unwrap_or_default();
     section.finish(faults);
 
     let (address, method) = (address?, method?);
@@ -68,9 +130,25 @@ pub(super) fn read(
     let server = RealServer {
         tunnel: tunnel.unwrap_or_default(),
         weight,
+        upper_threshold,
+        lower_threshold,
         ..RealServer::new(SocketAddr::new(ip, port), method)
     };
-    Some(ReadServer { server, place })
+    Some(ReadServer { server, place, check, combine })
+}
+
+/// The numbers of connections from which on, and below which, a server gets no new ones, or new ones again.
+fn thresholds(section: &mut Section<'_>, faults: &mut FaultList) -> (Option<u32>, Option<u32>) {
+    let says_upper = section.has("upper-threshold");
+    let upper = section.plain("upper-threshold", faults, value::threshold);
+    let lower = section.read("lower-threshold", faults, value::threshold);
+    // `ip_vs_add_dest` and `ip_vs_edit_dest` refuse this.
+    if let Some(lower) = lower.as_ref().filter(|lower| *lower.get_ref() > upper.unwrap_or(0))
+        && (upper.is_some() || !says_upper)
+    {
+        faults.add(lower.span(), Contradiction::ThresholdsCrossed { lower: *lower.get_ref() });
+    }
+    (upper, lower.map(Spanned::into_inner))
 }
 
 /// Whether a server can be in a service, by what the kernel makes of it.

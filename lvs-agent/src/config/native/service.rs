@@ -8,15 +8,15 @@ use std::{
 use toml::Spanned;
 
 use super::{
-    check::ReadCheck,
+    check::ReadChecks,
     section::Section,
-    server::{self, ReadServer},
+    server::{self, ReadBackup, ReadServer},
     settings::ServiceSettings,
     value,
 };
 use crate::{
     config::{
-        FurtherChecks, Notifications, PoolPolicy, VirtualService,
+        Notifications, PoolPolicy, VirtualService,
         error::{Contradiction, FaultList},
     },
     service::{AddressFamily, Netmask, Persistence, Protocol, ServiceKey},
@@ -31,6 +31,8 @@ pub(super) struct ReadService {
     pub(super) name: Range<usize>,
     /// The places of the servers' addresses.
     pub(super) servers: Vec<Range<usize>>,
+    /// Those of the backups'.
+    pub(super) backups: Vec<Range<usize>>,
 }
 
 /// `[[service]]`; `None` if it can't be named, which is noted.
@@ -66,13 +68,22 @@ pub(super) fn read(
         .into_iter()
         .filter_map(|section| server::read(section, &surroundings, faults))
         .collect();
+    let backups: Vec<ReadBackup> = section
+        .tables("backup", "[[service.backup]]", faults)
+        .into_iter()
+        .filter_map(|section| server::read_backup(section, &surroundings, faults))
+        .collect();
     section.finish(faults);
 
     let front = front?;
     let key = front.get_ref().key(protocol?);
-    let (places, servers): (Vec<_>, Vec<_>) =
-        servers.into_iter().map(|read| (read.place, read.server)).unzip();
-    let check = ReadCheck::resolve(settings.check, &key, &servers, faults);
+    let places = servers.iter().map(|read| read.place.clone()).collect();
+    let backup_places = backups.iter().map(ReadBackup::place).collect();
+    let servers: Vec<_> = servers.into_iter().map(|read| read.resolve(&key, faults)).collect();
+    let usual: Vec<_> = servers.iter().filter(|server| server.check.is_none()).cloned().collect();
+    let (check, further) = ReadChecks::resolve(settings.check, settings.combine, &key, &usual, faults);
+    settings.policy.compare(&servers, faults);
+    let backups = backups.into_iter().map(|read| read.resolve(&key, faults)).collect();
     let service = VirtualService {
         name: name.as_ref().map_or_else(|| key.to_string(), |name| name.get_ref().clone()),
         key,
@@ -84,15 +95,15 @@ pub(super) fn read(
         fall: settings.fall,
         rise: settings.rise,
         on_failure: settings.on_failure,
-        check: check.of_service(key),
-        further: FurtherChecks::default(),
+        check,
+        further,
         servers,
-        policy: PoolPolicy::default(),
+        policy: PoolPolicy { backups, ..settings.policy.policy },
         notify: Notifications::default(),
         on_exit: None,
     };
     let name = name.map_or_else(|| front.span(), |name| name.span());
-    Some(ReadService { service, address: front.span(), name, servers: places })
+    Some(ReadService { service, address: front.span(), name, servers: places, backups: backup_places })
 }
 
 /// What clients' packets are known by.

@@ -5,14 +5,11 @@ use std::{num::NonZeroU32, ops::RangeInclusive};
 use humantime::format_duration;
 use toml::{Spanned, de::DeValue};
 
-use super::{
-    check::{self, ReadCheck},
-    section::Section,
-    tunnel, value,
-};
+use super::{check::ReadChecks, policy::ReadPolicy, section::Section, tunnel, value};
 use crate::{
     config::{
-        AgentSettings, BurstSettings, DetectorSettings, OnExit, OnFailure, PassiveSettings, defaults,
+        AgentSettings, BurstSettings, Combine, DetectorSettings, OnExit, OnFailure, PassiveSettings,
+        defaults,
         error::{Contradiction, FaultKind, FaultList, ValueFault},
     },
     service::{ForwardingMethod, Scheduler, Tunnel},
@@ -143,7 +140,9 @@ pub(super) struct ServiceSettings {
     pub(super) rise: NonZeroU32,
     pub(super) on_failure: OnFailure,
     /// `None`: what suits the service.
-    pub(super) check: Option<ReadCheck>,
+    pub(super) check: Option<ReadChecks>,
+    pub(super) combine: Combine,
+    pub(super) policy: ReadPolicy,
     /// `None`: each server must say it.
     pub(super) forward: Option<ForwardingMethod>,
     /// `None`: IP in IP.
@@ -158,6 +157,8 @@ impl Default for ServiceSettings {
             rise: defaults::RISE,
             on_failure: OnFailure::default(),
             check: None,
+            combine: Combine::default(),
+            policy: ReadPolicy::default(),
             forward: None,
             tunnel: None,
         }
@@ -170,18 +171,25 @@ impl ServiceSettings {
         const ON_FAILURE: [(&str, OnFailure); 2] =
             [("quiesce", OnFailure::Quiesce), ("remove", OnFailure::Remove)];
         let on_failure = |value: &DeValue<'_>| value::word(value, &ON_FAILURE);
-        let check = section.table("check", "check", faults);
+        let check = ReadChecks::of(section, faults);
         let tunnel = section.table("tunnel", "tunnel", faults);
         Self {
             scheduler: section.plain("scheduler", faults, value::scheduler).unwrap_or(self.scheduler),
             fall: section.plain("fall", faults, value::count).unwrap_or(self.fall),
             rise: section.plain("rise", faults, value::count).unwrap_or(self.rise),
             on_failure: section.plain("on-failure", faults, on_failure).unwrap_or(self.on_failure),
-            check: check.map(|section| check::read(section, faults)).or(self.check),
+            check: check.or(self.check),
+            combine: section.plain("combine", faults, combine).unwrap_or(self.combine),
+            policy: self.policy.overridden_by(section, faults),
             forward: section.plain("forward", faults, forward).or(self.forward),
             tunnel: tunnel.map_or(self.tunnel, |section| tunnel::read(section, faults)),
         }
     }
+}
+
+/// What several checks mean together.
+pub(super) fn combine(value: &DeValue<'_>) -> Result<Combine, ValueFault> {
+    value::word(value, &[("all", Combine::All), ("any", Combine::Any)])
 }
 
 /// How packets reach a server.

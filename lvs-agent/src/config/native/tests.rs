@@ -11,6 +11,7 @@ use humantime::format_duration;
 use proptest::{option, prelude::*, sample::select};
 
 use super::read;
+mod policy;
 use crate::{
     config::{
         AgentSettings, BurstSettings, Check, Config, ConfigError, DetectorSettings, FileErrorKind,
@@ -160,6 +161,13 @@ fn the_example_says_what_holds_anyway() {
     assert_eq!(config.agent, AgentSettings::default());
     assert_eq!(config.passive, PassiveSettings::default());
     let service = &config.services[0];
+    let policy = PoolPolicy { backups: service.policy.backups.clone(), ..PoolPolicy::default() };
+    assert_eq!((&service.policy, policy.backups.len()), (&policy, 1));
+    assert_eq!(policy.backups[0].check, Some(Check::default()));
+    assert_eq!(
+        service.check.soft_interval(),
+        Check { soft_interval: None, ..service.check.clone() }.soft_interval()
+    );
     assert_eq!(service.name, "web");
     assert_eq!(service.check.port, Some(8080));
     let Question::Http(question) = &service.check.question else { panic!("{:?}", service.check) };
@@ -752,9 +760,13 @@ fn write_service(text: &mut String, service: &VirtualService) {
     }
     let on_failure = if service.on_failure == OnFailure::Quiesce { "quiesce" } else { "remove" };
     writeln!(text, "fall = {}\nrise = {}\non-failure = {on_failure:?}", service.fall, service.rise).unwrap();
-    let Check { question, interval, timeout, port, .. } = &service.check;
+    policy::write_policy(text, &service.policy);
+    let Check { question, interval, timeout, port, soft_interval, .. } = &service.check;
     writeln!(text, "[service.check]\ninterval = \"{}\"", format_duration(*interval)).unwrap();
     writeln!(text, "timeout = \"{}\"", format_duration(*timeout)).unwrap();
+    if let Some(soft) = soft_interval {
+        writeln!(text, "soft-interval = \"{}\"", format_duration(*soft)).unwrap();
+    }
     if let Some(port) = port {
         writeln!(text, "port = {port}").unwrap();
     }
@@ -784,6 +796,9 @@ fn write_service(text: &mut String, service: &VirtualService) {
             writeln!(text, "tunnel = {}", tunnel_words(server.tunnel)).unwrap();
         }
         writeln!(text, "forward = \"{}\"\nweight = {}", server.method, server.weight).unwrap();
+        if let (Some(upper), Some(lower)) = (server.upper_threshold, server.lower_threshold) {
+            writeln!(text, "upper-threshold = {upper}\nlower-threshold = {lower}").unwrap();
+        }
     }
 }
 
@@ -821,11 +836,12 @@ prop_compose! {
         ],
         interval in duration(500..=86_400_000),
         timeout in duration(1..=500),
+        soft_interval in option::of(duration(1..=500)),
         port in 1_u16..,
     ) -> Check {
         // A check without a port is only for those whose servers have one that speaks TCP.
         let port = if question == Question::Ping { None } else { Some(port) };
-        Check { question, interval, timeout, port, ..Check::default() }
+        Check { question, interval, timeout, port, soft_interval, ..Check::default() }
     }
 }
 
@@ -856,18 +872,25 @@ fn servers(
 ) -> impl Strategy<Value = Vec<RealServer>> {
     use ForwardingMethod::{DirectRoute, Masquerade, Tunnel};
     let method = select(vec![Masquerade, DirectRoute, Tunnel]);
-    let server = (1_u8..=254, (1_u16.., any::<bool>(), any::<u16>()), method, tunnel());
+    let thresholds = option::of((0_u32..5, any::<u32>()));
+    let server = (1_u8..=254, (1_u16.., any::<bool>(), any::<u16>()), method, tunnel(), thresholds);
     proptest::collection::vec(server, 1..4).prop_map(move |servers| {
         let mut servers: Vec<_> = servers
             .into_iter()
-            .map(|(host, (own, other_family, weight), method, tunnel)| {
+            .map(|(host, (own, other_family, weight), method, tunnel, thresholds)| {
                 let kept = port.unwrap_or(0);
                 let own = if method == Masquerade && translates { own } else { kept };
                 let other = if family == AddressFamily::V4 { AddressFamily::V6 } else { AddressFamily::V4 };
                 let of = if method == Tunnel && other_family { other } else { family };
                 let tunnel = if method == Tunnel { tunnel } else { crate::service::Tunnel::default() };
                 let address = SocketAddr::new(address(of, host), own);
-                RealServer { tunnel, weight: Weight(weight), ..RealServer::new(address, method) }
+                RealServer {
+                    tunnel,
+                    weight: Weight(weight),
+                    upper_threshold: thresholds.map(|(lower, more)| more.max(lower)),
+                    lower_threshold: thresholds.map(|(lower, _)| lower),
+                    ..RealServer::new(address, method)
+                }
             })
             .collect();
         servers.sort_by_key(|server| server.address);
@@ -916,7 +939,10 @@ prop_compose! {
         scheduler in select(&Scheduler::NAMES[..]),
         on_failure in select(&[OnFailure::Quiesce, OnFailure::Remove][..]),
         check in check(),
-        (key, persistence, servers) in front(),
+        ((key, persistence, servers), policy) in front().prop_flat_map(|front| {
+            let sum = front.2.iter().map(|server| u32::from(server.weight.0)).sum();
+            (Just(front), policy::policy(sum))
+        }),
         one_packet in option::of(any::<bool>()),
     ) -> VirtualService {
         let udp = matches!(key, ServiceKey::Address { protocol: Protocol::Udp, .. } | ServiceKey::Mark { .. });
@@ -934,7 +960,7 @@ prop_compose! {
             check,
             further: FurtherChecks::default(),
             servers,
-            policy: PoolPolicy::default(),
+            policy,
             notify: Notifications::default(),
             on_exit: None,
         }
@@ -1003,6 +1029,10 @@ fn scraps() -> impl Strategy<Value = String> {
     const PIECES: &[&str] = &[
         "[[service]]",
         "[[service.server]]",
+        "[[service.backup]]",
+        "quorum",
+        "slow-start",
+        "combine",
         "[passive]",
         "[defaults]",
         "[agent]",

@@ -23,6 +23,10 @@ const MIN_DURATION: Duration = Duration::from_millis(1);
 const MAX_DURATION: Duration = Duration::from_hours(24);
 /// The most failures or successes in a row: a confirming burst sends as many probes as failures are asked for.
 const MAX_COUNT: u32 = 100;
+/// The highest quorum: more than any servers that a service has come to together.
+const MAX_QUORUM: u32 = 1_000_000_000;
+/// The most connections between two questions.
+const MAX_CONNECTS: u32 = 10_000;
 /// The most bursts a second.
 const MAX_RATE: u32 = 1_000_000;
 /// The longest service name.
@@ -91,6 +95,32 @@ fn positive(value: &DeValue<'_>, max: u32, reason: &'static str) -> Result<NonZe
 /// Failures or successes in a row.
 pub(super) fn count(value: &DeValue<'_>) -> Result<NonZeroU32> {
     positive(value, MAX_COUNT, "")
+}
+
+/// The sum of weights that a service needs.
+pub(super) fn quorum(value: &DeValue<'_>) -> Result<NonZeroU32> {
+    positive(value, MAX_QUORUM, "")
+}
+
+/// How far a sum of weights must go beyond the quorum.
+pub(super) fn hysteresis(value: &DeValue<'_>) -> Result<u32> {
+    number_from_zero(value, MAX_QUORUM)
+}
+
+/// How many connections come between two questions.
+pub(super) fn connects(value: &DeValue<'_>) -> Result<u32> {
+    number_from_zero(value, MAX_CONNECTS)
+}
+
+/// A number of connections.
+pub(super) fn threshold(value: &DeValue<'_>) -> Result<u32> {
+    number_from_zero(value, u32::MAX)
+}
+
+/// A whole number from 0 to `max`.
+fn number_from_zero(value: &DeValue<'_>, max: u32) -> Result<u32> {
+    let number = whole(value, 0, max.into(), "")?;
+    Ok(u32::try_from(number).unwrap_or(max))
 }
 
 /// Bursts a second.

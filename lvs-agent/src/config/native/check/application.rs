@@ -209,7 +209,7 @@ pub(super) fn command(section: &mut Section<'_>, faults: &mut FaultList) -> Comm
 }
 
 /// A program and its arguments; no shell looks at them.
-fn argv(value: &DeValue<'_>) -> Result<Vec<String>, ValueFault> {
+pub(in super::super) fn argv(value: &DeValue<'_>) -> Result<Vec<String>, ValueFault> {
     const WANTED: &str =
         "the program and its arguments in brackets, such as [\"/usr/local/bin/check\", \"-x\"]";
     let DeValue::Array(items) = value else { return Err(value::wrong_type(value, WANTED)) };

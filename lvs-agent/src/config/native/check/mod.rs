@@ -11,11 +11,12 @@ use std::{ops::Range, time::Duration};
 
 use humantime::format_duration;
 
+pub(super) use self::application::argv;
 use self::kind::{KINDS, Kind};
 use super::{section::Section, value};
 use crate::{
     config::{
-        Check, Question, RealServer, Transport, Via,
+        Check, Combine, FurtherChecks, Question, RealServer, Transport, Via,
         defaults::{CHECK_INTERVAL, CHECK_TIMEOUT},
         error::{Contradiction, FaultList},
     },
@@ -25,6 +26,7 @@ use crate::{
 /// Every key that some type of check has, and not all.
 const KEYS: &[&str] = &[
     "port",
+    "connects-between",
     "source",
     "device",
     "mark",
@@ -64,6 +66,43 @@ const KEYS: &[&str] = &[
     "convention",
     "file",
 ];
+
+/// The checks of a service or a server, before it is known what services they are for.
+#[derive(Clone)]
+pub(super) struct ReadChecks(Vec<ReadCheck>);
+
+impl ReadChecks {
+    /// Takes `check` out of a section: one table, or several.
+    pub(super) fn of(section: &mut Section<'_>, faults: &mut FaultList) -> Option<Self> {
+        let (place, before) = (section.span(), faults.len());
+        let sections = section.one_or_more("check", "check", faults)?;
+        if sections.is_empty() && faults.len() == before {
+            faults.add(place, Contradiction::NoChecks);
+        }
+        let checks: Vec<_> = sections.into_iter().map(|section| read(section, faults)).collect();
+        (!checks.is_empty()).then_some(Self(checks))
+    }
+
+    /// How many they are.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The checks of the service `key` with these servers; notes those that can't be asked there.
+    pub(super) fn resolve(
+        read: Option<Self>,
+        combine: Combine,
+        key: &ServiceKey,
+        servers: &[RealServer],
+        faults: &mut FaultList,
+    ) -> (Check, FurtherChecks) {
+        let mut checks = read.into_iter().flat_map(|read| read.0);
+        let mut resolve = |read| ReadCheck::resolve(read, key, servers, faults).of_service(*key);
+        let first = resolve(checks.next());
+        let checks = checks.map(|check| resolve(Some(check))).collect();
+        (first, FurtherChecks { checks, combine })
+    }
+}
 
 /// A check that was read, before it is known what services it is for.
 #[derive(Clone)]
@@ -125,6 +164,12 @@ pub(super) fn read(mut section: Section<'_>, faults: &mut FaultList) -> ReadChec
     let read = section.plain("type", faults, |value| value::word(value, KINDS));
     let kind = if written { read } else { Some(Kind::Connect) };
     let (interval, timeout) = times(&mut section, faults);
+    let soft_interval = soft_interval(&mut section, interval, faults);
+    let connects_between = if kind.is_none_or(|kind| kind.connects() && kind != Kind::Connect) {
+        section.plain("connects-between", faults, value::connects).unwrap_or(0)
+    } else {
+        0
+    };
     let asks = kind.is_none_or(Kind::asks_over_network);
     let port =
         if kind.is_none_or(Kind::has_port) { section.plain("port", faults, value::port) } else { None };
@@ -145,7 +190,7 @@ pub(super) fn read(mut section: Section<'_>, faults: &mut FaultList) -> ReadChec
         }
     }
     section.finish(faults);
-    let check = Check { question, interval, timeout, port, via, ..Check::default() };
+    let check = Check { question, interval, timeout, port, via, soft_interval, connects_between };
     ReadCheck { check, has_type: written, place }
 }
 
@@ -201,6 +246,19 @@ fn times(section: &mut Section<'_>, faults: &mut FaultList) -> (Duration, Durati
         faults.add(timeout.span(), contradiction);
     }
     (interval, timeout.into_inner())
+}
+
+/// The interval while a state is soft.
+fn soft_interval(section: &mut Section<'_>, interval: Duration, faults: &mut FaultList) -> Option<Duration> {
+    let soft = section.read("soft-interval", faults, value::duration)?;
+    if *soft.get_ref() > interval {
+        let contradiction = Contradiction::SoftAboveInterval {
+            soft: format_duration(*soft.get_ref()).to_string(),
+            interval: format_duration(interval).to_string(),
+        };
+        faults.add(soft.span(), contradiction);
+    }
+    Some(soft.into_inner())
 }
 
 /// From where the check is asked, and how long each step may take.
