@@ -331,7 +331,10 @@ mod tests {
     use std::{
         collections::BTreeMap,
         net::{Ipv4Addr, SocketAddr},
-        sync::atomic::AtomicUsize,
+        sync::{
+            Mutex,
+            atomic::{AtomicBool, AtomicUsize},
+        },
     };
 
     use super::*;
@@ -491,6 +494,93 @@ mod tests {
         assert!(!results.contains_key(&1));
         let latencies = results[&2].iter().map(|result| result.outcome.clone().unwrap().latency);
         assert!(latencies.into_iter().all(|latency| latency == Duration::from_millis(20)));
+    }
+
+    /// Answers the question only while it is `well`, and connections only while it `listens`; both at once.
+    #[derive(Clone, Default)]
+    struct Server {
+        well: Arc<AtomicBool>,
+        listens: Arc<AtomicBool>,
+        asked: Arc<Mutex<Vec<Question>>>,
+    }
+
+    impl Ask for Server {
+        async fn ask(&self, _target: ProbeTarget, question: &Question, timeout: Duration) -> Outcome {
+            self.asked.lock().unwrap().push(question.clone());
+            let answers = if *question == Question::Connect { &self.listens } else { &self.well };
+            if answers.load(Ordering::SeqCst) {
+                return Ok(Success { latency: Duration::ZERO, connect: None, weight: None });
+            }
+            // A question that fails says with how much time.
+            Err(Failure { reason: FailureReason::Refused, after: timeout })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn connections_between_questions() {
+        let page = Question::Off;
+        let asked = Check { question: page.clone(), connects_between: 3, ..Check::default() };
+        let check = BaselineCheck {
+            id: CheckId(1),
+            target: ProbeTarget::at((Ipv4Addr::LOCALHOST, 80).into()),
+            check: asked.into(),
+        };
+        let server = Server::default();
+        server.well.store(true, Ordering::SeqCst);
+        server.listens.store(true, Ordering::SeqCst);
+        let (sender, mut results) = mpsc::channel(1);
+        let limit = NonZeroUsize::MIN;
+        let shutdown = CancellationToken::new();
+        let _scheduler = Scheduler::spawn(vec![check], server.clone(), limit, sender, shutdown);
+        let mut next = async || results.recv().await.map(|result| (result.whole, result.outcome.is_ok()));
+        for _ in 0..2 {
+            assert_eq!(next().await, Some((true, true)), "the question comes first, and again");
+            for _ in 0..3 {
+                assert_eq!(next().await, Some((false, true)));
+            }
+        }
+        assert_eq!(next().await, Some((true, true)));
+        // Nothing listens, but the question is answered all the same: it decides, at once.
+        server.listens.store(false, Ordering::SeqCst);
+        server.asked.lock().unwrap().clear();
+        assert_eq!(next().await, Some((true, true)));
+        assert_eq!(*server.asked.lock().unwrap(), [Question::Connect, page.clone()]);
+        server.well.store(false, Ordering::SeqCst);
+        server.asked.lock().unwrap().clear();
+        for _ in 0..3 {
+            assert_eq!(next().await, Some((true, false)));
+        }
+        let asked = server.asked.lock().unwrap().clone();
+        assert_eq!(
+            asked,
+            [Question::Connect, page.clone(), page.clone(), page],
+            "no connections without an answer"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_takes_all_the_time_leaves_none_for_the_question() {
+        let asked = Check { question: Question::Off, connects_between: 1, ..Check::default() };
+        let target = ProbeTarget::at((Ipv4Addr::LOCALHOST, 5000).into());
+        let turns = Turns::new(BaselineCheck { id: CheckId(1), target, check: asked.into() });
+        turns.connects.store(1, Ordering::Relaxed);
+        let begun = now();
+        let (whole, outcome) = turns.ask(&Invented::default(), begun).await;
+        assert!(!whole && outcome.is_err());
+        assert_eq!(now() - begun, SECOND, "the timeout is the whole check's");
+        assert!(turns.ask(&Invented::default(), now()).await.0, "the question is next");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pacer_never_waits() {
+        let mut running = start(vec![check(1, 20)], 1024, 16);
+        let pacer = running.scheduler.pacer();
+        assert!(pacer.try_set_interval(CheckId(1), SECOND / 10));
+        let results = running.results_within(4 * SECOND).await;
+        assert!(results[&1].len() >= 38, "{}", results[&1].len());
+        // Nobody takes a command while nobody else runs.
+        let taken = (0..2 * COMMANDS).filter(|_| pacer.try_set_interval(CheckId(1), SECOND)).count();
+        assert_eq!(taken, COMMANDS);
     }
 
     #[tokio::test(start_paused = true)]
