@@ -75,10 +75,16 @@ pub struct ServiceSection {
     pub fall: u32,
     /// Successes in a row.
     pub rise: u32,
+    /// Over how long a time the weight of a server that comes back rises.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slow_start: Option<String>,
     /// What each server is asked.
     pub check: CheckSection,
     /// The real servers.
     pub server: Vec<ServerSection>,
+    /// Those that help out.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub backup: Vec<ServerSection>,
 }
 
 /// `check = { … }`
@@ -160,6 +166,7 @@ impl AgentConfig {
             on_failure: "quiesce".to_owned(),
             fall: 3,
             rise: 2,
+            slow_start: None,
             check: CheckSection {
                 kind: "http".to_owned(),
                 path: Some("/".to_owned()),
@@ -169,6 +176,7 @@ impl AgentConfig {
                 timeout: "1s".to_owned(),
             },
             server: servers.iter().map(server).collect(),
+            backup: Vec::new(),
         };
         let agent = AgentSection { metrics: METRICS.to_owned(), on_exit: None };
         Self { agent, passive: None, service: vec![service] }
@@ -235,6 +243,14 @@ impl AgentConfig {
         for service in &mut self.service {
             action.clone_into(&mut service.on_failure);
         }
+        self
+    }
+
+    /// The same, but the last `count` servers of the first service are its backups.
+    #[must_use]
+    pub fn backups(mut self, count: usize) -> Self {
+        let service = &mut self.service[0];
+        service.backup = service.server.split_off(service.server.len() - count);
         self
     }
 

@@ -58,6 +58,8 @@ pub enum EventKind {
     Common {},
     /// A server that has failed is held in: too much of its service would be out.
     Held {},
+    /// A server that came and went is kept out for a while.
+    Damped {},
     /// The kernel's table was edited.
     Edit {
         /// How.

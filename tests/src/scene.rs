@@ -42,6 +42,8 @@ pub struct Scene {
     pub healthy_since: Moment,
     config: String,
     is_long_lived: bool,
+    /// How many of the servers, the first ones, are no backups.
+    regular: usize,
 }
 
 /// How a scene is set.
@@ -110,6 +112,8 @@ impl Scene {
     /// The same in a lab that is there.
     pub fn in_lab(lab: Lab, setting: &Setting) -> Result<Self> {
         let config = setting.config.to_toml()?;
+        let backups: usize = setting.config.service.iter().map(|service| service.backup.len()).sum();
+        let regular = lab.servers.len() - backups;
         let director = &lab.network.director;
         if let Some(distance) = setting.distance {
             lab.network.set_distance(distance)?;
@@ -120,12 +124,13 @@ impl Scene {
         // Long-lived flows spread over the servers that are there when they begin.
         wait::until_true("every server to be in the table", SERVING_LIMIT, || {
             let table = watch.table()?;
-            Ok(lab.addresses().into_iter().all(|server| table.is_in_everywhere(server)))
+            Ok(lab.addresses().into_iter().take(regular).all(|server| table.is_in_everywhere(server)))
         })
         .with_context(|| agent.diagnosis())?;
         let load = Load::start(&lab.network.clients, setting.load.clone())?;
         let is_long_lived = matches!(setting.load.pattern, Pattern::LongLived { .. });
-        let mut scene = Self { load, watch, agent, lab, healthy_since: Moment::now(), config, is_long_lived };
+        let mut scene =
+            Self { load, watch, agent, lab, healthy_since: Moment::now(), config, is_long_lived, regular };
         scene.wait_until_serving()?;
         scene.healthy_since = Moment::now();
         Ok(scene)
@@ -137,12 +142,12 @@ impl Scene {
         self.agent.wait_until_ready()
     }
 
-    /// Waits until every server is in the table and has served clients since this was asked.
+    /// Waits until every server that is no backup is in the table and has served clients since this was asked.
     pub fn wait_until_serving(&mut self) -> Result<()> {
         let since = Moment::now();
         self.wait("every server to be in the table and to serve", SERVING_LIMIT, |scene| {
             let table = scene.watch.table()?;
-            Ok(scene.lab.servers.iter().all(|server| {
+            Ok(scene.lab.servers.iter().take(scene.regular).all(|server| {
                 table.is_in_everywhere(server.address()) && scene.served_since(&server.name, since) >= SERVED
             }))
         })

@@ -183,7 +183,7 @@ fn of_service(service: &str, event: Event) {
         }
         Event::BackupsIn => warn!(at_ns, event = "backups-in", service, "{service}: its backups take over"),
         Event::BackupsOut => {
-            info!(at_ns, event = "backups-out", service, "{service}: its backups are out again")
+            info!(at_ns, event = "backups-out", service, "{service}: its backups are out again");
         }
         Event::AlarmRaised => warn!(
             at_ns,

@@ -50,10 +50,13 @@ impl Standing {
 mod tests {
     use super::*;
 
+    /// The marks, the sums that are sure and hoped for, and how the quorum stands then.
+    type Case = (&'static str, Marks, &'static [(u64, u64)], &'static [Standing]);
+
     #[test]
     fn courses() {
         use Standing::{Has, Lost, Unknown};
-        let cases: [(&str, Marks, &[(u64, u64)], &[Standing]); 5] = [
+        let cases: [Case; 5] = [
             (
                 "one server",
                 Marks { weight: 1, hysteresis: 0 },

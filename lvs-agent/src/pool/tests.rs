@@ -85,9 +85,12 @@ fn up_is_in_and_down_is_out() {
     }
 }
 
+/// The share, the states, the weights that follow, and who is held in.
+type Case = (&'static str, f64, &'static [State], &'static [u16], &'static [usize]);
+
 #[test]
 fn the_fast_path_takes_its_share_and_never_the_last() {
-    let cases: [(&str, f64, &[State], &[u16], &[usize]); 9] = [
+    let cases: [Case; 9] = [
         ("both of two", 0.5, &[FAST, FAST], &[5, 5], &[0, 1]),
         ("one of one", 0.5, &[FAST], &[5], &[0]),
         ("one of two", 0.5, &[FAST, UP], &[0, 5], &[]),
@@ -437,9 +440,8 @@ proptest! {
                 }
                 if states[index].is_up() && own > Weight(0) { prop_assert!(takes(after[index]), "up is in") }
                 if states[index] == DEAD { prop_assert!(!takes(after[index]), "dead is out") }
-                if let (Some(ramp), Some(later)) = (ramps[index], pool.members[index].ramp) {
-                    if ramp == later && owns[index] == own { prop_assert!(after[index] >= before[index], "slow start") }
-                }
+                let same_ramp = ramps[index].is_some() && ramps[index] == pool.members[index].ramp;
+                if same_ramp && owns[index] == own { prop_assert!(after[index] >= before[index], "slow start") }
             }
             // The fast path: never the last healthy one, and never more than its share.
             let fast_out: Vec<_> = (0..servers).filter(|index| {
@@ -464,7 +466,7 @@ proptest! {
                 states[index].is_up() && pool.holds(Role::Server(index)).is_free() && pool.members[index].own() > Weight(0)
             });
             if !lost && servers > 0 && pool.standing() == Standing::Has {
-                let may = healthy || states.iter().any(|state| *state == UNKNOWN) || !serving.is_empty();
+                let may = healthy || states.contains(&UNKNOWN) || !serving.is_empty();
                 prop_assert!(may, "a quorum of nobody");
             }
             if let Some(next) = pool.next_change(now) {

@@ -165,6 +165,7 @@ pub struct Pacer {
 
 impl Pacer {
     /// As [`Scheduler::set_interval`]; says whether it was taken: there may be no room just now.
+    #[must_use]
     pub fn try_set_interval(&self, id: CheckId, interval: Duration) -> bool {
         self.commands.try_send(Command::SetInterval(id, interval)).is_ok()
     }

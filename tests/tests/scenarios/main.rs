@@ -14,6 +14,7 @@ mod healthy;
 mod hung;
 mod ipvs_table;
 mod not_fooled;
+mod policy;
 mod recorded;
 mod slow;
 mod wrapped;

@@ -85,6 +85,7 @@ impl Decisions {
     /// Takes a new list of services, of a configuration that was read again or of a kernel's table that has changed.
     /// Destinations that stay keep what is known of them, how they stand and who holds them out; `found` says how those
     /// stand in the kernel's table that are new.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for reloads and commands, which are wired elsewhere"))]
     pub(super) fn replace(
         &mut self,
         services: &[VirtualService],
@@ -166,6 +167,7 @@ impl Decisions {
     }
 
     /// Orders something about a destination, or takes it back; `None` if there is no such destination.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for reloads and commands, which are wired elsewhere"))]
     pub(super) fn set_holds(
         &mut self,
         destination: &DestinationKey,
@@ -177,6 +179,7 @@ impl Decisions {
 
     /// Gives a destination another weight than the configured one, until the next list of services; `None` if there is no
     /// such destination.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for reloads and commands, which are wired elsewhere"))]
     pub(super) fn set_weight(
         &mut self,
         destination: &DestinationKey,
@@ -250,6 +253,13 @@ impl Decisions {
     pub(super) fn service(&self, key: &ServiceKey) -> Option<(&VirtualService, ServiceStanding)> {
         let service = self.services.get(*self.by_key.get(key)?)?;
         Some((&service.config, standing(service)))
+    }
+
+    /// Whether more than half of a service's servers, two at least, fail now or are down.
+    #[must_use]
+    pub(super) fn most_fail(&self, key: &ServiceKey) -> bool {
+        let service = self.by_key.get(key).and_then(|index| self.services.get(*index));
+        service.is_some_and(Service::most_fail)
     }
 
     /// The destinations of a service: its servers, then its backups.

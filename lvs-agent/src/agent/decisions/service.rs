@@ -91,6 +91,17 @@ impl Service {
         self.pool.decide(&states, &backups, now)
     }
 
+    /// Whether more than half of the servers, two at least, fail now or are down.
+    pub(super) fn most_fail(&self) -> bool {
+        let fails = |health: &&Health| match health.state() {
+            State::Suspect { .. } | State::Down { .. } => true,
+            State::Unknown { failures } => failures > 0,
+            State::Up | State::Recovering { .. } | State::Damped { .. } => false,
+        };
+        let failing = self.servers.iter().filter(fails).count();
+        failing >= 2 && failing * 2 > self.servers.len()
+    }
+
     /// A server's or a backup's configuration.
     pub(super) fn server(&self, role: Role) -> Option<&RealServer> {
         server_of(&self.config, role)

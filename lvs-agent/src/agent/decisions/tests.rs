@@ -288,6 +288,18 @@ fn what_stays_is_kept_and_only_what_changed_changes() {
 }
 
 #[test]
+fn most_of_a_service_fails() {
+    let fails = |servers: u8, failing: &[u8]| {
+        let mut case = Case::new(&web("", servers));
+        (1..=servers).for_each(|host| drop(case.is(host, true)));
+        failing.iter().for_each(|host| drop(case.hear(*host, 0, false)));
+        case.decisions.most_fail(&key(1).service)
+    };
+    assert_eq!([fails(1, &[1]), fails(2, &[1]), fails(3, &[1]), fails(4, &[1, 2])], [false; 4]);
+    assert_eq!([fails(2, &[1, 2]), fails(3, &[1, 3]), fails(4, &[2, 3, 4])], [true; 3]);
+}
+
+#[test]
 fn flags_that_are_written_are_wanted() {
     let mut config = services(&web("", 1)).remove(0);
     let flags = |config: &VirtualService| Service::new(config, |_| Presence::Absent).wanted().flags;

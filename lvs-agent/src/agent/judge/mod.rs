@@ -176,13 +176,16 @@ impl Judge {
         }
     }
 
-    /// Lets a check be asked more often while the state of someone who asked for it is soft, and no longer. If the scheduler
-    /// has no room for that now, its next result brings us here again.
+    /// Lets a check be asked more often while the state of someone who asked for it is soft, and no longer. Not where most of
+    /// a service fails: then the director's own network is likelier at fault, and nothing is to be gained by haste. If the
+    /// scheduler has no room for that now, its next result brings us here again.
     fn hurry(&mut self, check: CheckId) {
         let Some(Intervals { usual, soft }) = self.subscribers.intervals(check) else { return };
         let is_soft = |subscriber: &Subscriber| {
             let state = self.decisions.state_of_check(&subscriber.destination, subscriber.check);
             state.is_some_and(State::is_soft)
+                && (matches!(state, Some(State::Recovering { .. }))
+                    || !self.decisions.most_fail(&subscriber.destination.service))
         };
         let hurried = self.subscribers.of(check).iter().any(is_soft);
         if hurried != self.hurried.contains(&check)
