@@ -6,6 +6,7 @@
 //! | `watch` | kernel side, detector | edges, routes, neighbours, feedback | findings → judge |
 //! | `judge` | health and pools | results, findings, bursts | wanted table → table, feedback → watch |
 //! | `table` | the kernel's table | wanted table | – |
+//! | `maintenance` | the maintenance folder | – | servers that are named there → judge |
 //! | `metrics` | the listening port | – | – |
 //! | `control` | the control socket | – | questions → judge, watch |
 //!
@@ -20,6 +21,7 @@ mod doubt;
 mod exposition;
 mod follow;
 mod judge;
+mod maintenance;
 mod pace;
 mod passive_side;
 mod status;
@@ -49,6 +51,7 @@ use self::{
     decisions::Decisions,
     doubt::Suspected,
     judge::{Inputs, Judge},
+    maintenance::{Folder, Maintained},
     pace::Paces,
     passive_side::{NoPassiveSide, Wiring},
     status::{Desk, PassiveDesk},
@@ -146,6 +149,11 @@ impl Running {
         let (results_tx, results) = mpsc::channel(RESULTS);
         let (reports_tx, reports) = mpsc::channel(REPORTS);
         let (inquiries_tx, inquiries) = mpsc::channel(INQUIRIES);
+        let (maintained_tx, maintained) = latest::channel(Maintained::new());
+        if let Some(folder) = config.agent.maintenance.as_deref() {
+            let shutdown = self.shutdown.clone();
+            self.spawn("maintenance", Folder::new(folder).run(maintained_tx, shutdown));
+        }
         let Checks { checks, subscribers } = Checks::new(&config.services);
         let shutdown = self.shutdown.clone();
         let limit = Scheduler::DEFAULT_LIMIT;
@@ -168,7 +176,7 @@ impl Running {
         judge.publish();
         self.spawn(
             "judge",
-            judge.run(Inputs { checks: results, findings, reports, inquiries }, shutdown.clone()),
+            judge.run(Inputs { checks: results, findings, reports, inquiries, maintained }, shutdown.clone()),
         );
         self.spawn("table", table.run(wanted_rx, shutdown.clone(), last_wanted(config)));
         if let Some(control) = control {

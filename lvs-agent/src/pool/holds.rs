@@ -5,8 +5,10 @@
 pub struct Holds {
     /// It is drained.
     pub drain: Option<Drain>,
-    /// It is out as if it had failed.
+    /// It is out as if it had failed, by command.
     pub maintenance: bool,
+    /// The same, by a file in the maintenance folder.
+    pub folder: bool,
     /// Its weight 0 in the kernel's table is an administrator's: it is never raised, and never called failed.
     pub administrator: bool,
 }
@@ -35,6 +37,7 @@ impl Holds {
             Self { drain: Some(Drain::Quiesce), .. } => Some("it is being drained"),
             Self { drain: Some(Drain::Remove), .. } => Some("it has been drained"),
             Self { maintenance: true, .. } => Some("it is in maintenance"),
+            Self { folder: true, .. } => Some("it is in maintenance, by a file in that folder"),
             _ => None,
         }
     }

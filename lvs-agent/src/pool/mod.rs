@@ -149,7 +149,7 @@ impl Member {
             Holds { administrator: true, .. } | Holds { drain: Some(Drain::Quiesce), .. } => {
                 Some(Presence::Quiesced)
             }
-            Holds { maintenance: true, .. } => Some(on_failure.into()),
+            Holds { maintenance: true, .. } | Holds { folder: true, .. } => Some(on_failure.into()),
             _ => None,
         }
     }

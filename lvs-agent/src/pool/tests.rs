@@ -134,6 +134,7 @@ fn people_hold_servers_out_whatever_their_health() {
         (OnFailure::Quiesce, drained(Drain::Remove), None),
         (OnFailure::Quiesce, maintenance, Some(0)),
         (OnFailure::Remove, maintenance, None),
+        (OnFailure::Remove, Holds { folder: true, ..Holds::default() }, None),
         (OnFailure::Remove, administrator, Some(0)),
     ];
     for (on_failure, holds, expected) in cases {
@@ -341,9 +342,10 @@ fn any_state() -> impl Strategy<Value = State> {
 
 fn any_holds() -> impl Strategy<Value = Holds> {
     let drain = prop_oneof![Just(None), Just(Some(Drain::Quiesce)), Just(Some(Drain::Remove))];
-    (drain, any::<(bool, bool)>()).prop_map(|(drain, (maintenance, administrator))| Holds {
+    (drain, any::<(bool, bool, bool)>()).prop_map(|(drain, (maintenance, folder, administrator))| Holds {
         drain,
         maintenance,
+        folder,
         administrator,
     })
 }

@@ -10,6 +10,7 @@ use std::{
 };
 
 use self::service::Service;
+use super::maintenance::{Maintained, is_maintained};
 use crate::{
     config::{Check, RealServer, VirtualService},
     health::{Health, Heard, State, Transition},
@@ -70,6 +71,8 @@ pub(super) struct Decisions {
     services: Vec<Service>,
     places: HashMap<DestinationKey, Place>,
     by_key: HashMap<ServiceKey, usize>,
+    /// The servers that files in the maintenance folder name.
+    maintained: Maintained,
     /// When weights of a service change by themselves.
     due: BTreeSet<(Instant, usize)>,
 }
@@ -79,7 +82,13 @@ impl Decisions {
     #[must_use]
     pub(super) fn new(services: &[VirtualService], found: impl Fn(&DestinationKey) -> Presence) -> Self {
         let services: Vec<_> = services.iter().map(|config| Service::new(config, &found)).collect();
-        Self { places: places(&services), by_key: by_key(&services), services, due: BTreeSet::new() }
+        Self {
+            places: places(&services),
+            by_key: by_key(&services),
+            services,
+            maintained: Maintained::new(),
+            due: BTreeSet::new(),
+        }
     }
 
     /// Takes a new list of services, of a configuration that was read again or of a kernel's table that has changed.
@@ -104,6 +113,7 @@ impl Decisions {
         });
         self.services = replaced.collect();
         (self.places, self.by_key) = (places(&self.services), by_key(&self.services));
+        self.hold_maintained();
         let changes = self.settle(now);
         Changes { table_changed: self.wanted() != before, ..changes }
     }
@@ -187,6 +197,24 @@ impl Decisions {
         now: Instant,
     ) -> Option<Changes> {
         self.order(destination, now, |service, role| service.pool.set_weight(role, weight))
+    }
+
+    /// Takes note of the servers that files in the maintenance folder name; they are out until others are named.
+    pub(super) fn set_maintained(&mut self, maintained: Maintained, now: Instant) -> Changes {
+        self.maintained = maintained;
+        self.hold_maintained();
+        self.settle(now)
+    }
+
+    fn hold_maintained(&mut self) {
+        for service in &mut self.services {
+            for role in roles(&service.config) {
+                let Some(server) = service.server(role).map(|server| server.address) else { continue };
+                let folder = is_maintained(&self.maintained, server);
+                let holds = service.pool.holds(role);
+                service.pool.set_holds(role, Holds { folder, ..holds });
+            }
+        }
     }
 
     fn order(

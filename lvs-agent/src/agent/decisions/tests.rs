@@ -241,6 +241,22 @@ fn people_come_first() {
 }
 
 #[test]
+fn a_file_in_the_maintenance_folder_takes_servers_out() {
+    let mut case = Case::new(&web("", 2));
+    (1..=2).for_each(|host| drop(case.is(host, true)));
+    let drained = Holds { drain: Some(crate::pool::Drain::Quiesce), ..Holds::default() };
+    case.decisions.set_holds(&key(2), drained, case.now);
+    let named = Maintained::from([(key(1).server.ip(), None)]);
+    assert!(case.decisions.set_maintained(named.clone(), case.now).table_changed);
+    assert_eq!(case.decisions.set_maintained(named, case.now), Changes::default());
+    assert_eq!(case.weights(), [0, 0]);
+    case.replace(&web("on-failure = \"remove\"", 2));
+    assert_eq!(case.weights(), [-1, 0], "after a reload as well");
+    case.decisions.set_maintained(Maintained::new(), case.now);
+    assert_eq!(case.weights(), [10, 0], "other orders stay");
+}
+
+#[test]
 fn the_time_brings_a_server_up() {
     let mut case = Case::new(&web("slow-start = \"10s\"", 2));
     case.is(1, true);

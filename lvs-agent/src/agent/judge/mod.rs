@@ -21,6 +21,7 @@ use super::{
     decisions::{Changes, Consequence, Decisions, Happening},
     doubt::Suspected,
     exposition,
+    maintenance::Maintained,
     pace::Paces,
     status::{StandingInquiry, standings},
     story,
@@ -44,6 +45,8 @@ pub(super) struct Inputs {
     pub(super) reports: mpsc::Receiver<Report>,
     /// Questions about how everything stands.
     pub(super) inquiries: mpsc::Receiver<StandingInquiry>,
+    /// The servers that files in the maintenance folder name; closed where there is no folder.
+    pub(super) maintained: watch::Receiver<Maintained>,
 }
 
 /// The one owner of all decisions.
@@ -84,6 +87,10 @@ impl Judge {
                 Some(finding) = inputs.findings.recv() => self.found(&finding),
                 Some(report) = inputs.reports.recv() => self.report(report),
                 Some(inquiry) = inputs.inquiries.recv() => self.answer(inquiry),
+                Ok(()) = inputs.maintained.changed() => {
+                    let maintained = inputs.maintained.borrow_and_update().clone();
+                    self.maintain(maintained);
+                }
                 () = sleep_until(next_change) => self.passed(),
                 else => break,
             }
@@ -98,6 +105,14 @@ impl Judge {
         for (service, standing) in self.decisions.services() {
             exposition::publish_service(service, standing);
         }
+    }
+
+    /// Others are in maintenance now.
+    fn maintain(&mut self, maintained: Maintained) {
+        let changes = self.decisions.set_maintained(maintained, Instant::now());
+        self.changed(&changes);
+        // Of one that was out already, no weight has changed.
+        self.publish();
     }
 
     /// Some weights were to change by now.

@@ -25,6 +25,9 @@ pub(super) fn agent(mut section: Section<'_>, faults: &mut FaultList) -> AgentSe
             .plain("on-exit", faults, |value| value::word(value, &ON_EXIT))
             .unwrap_or(default.on_exit),
         control: section.plain("control", faults, value::socket).unwrap_or(default.control.clone()),
+        maintenance: section
+            .plain("maintenance", faults, value::folder)
+            .unwrap_or(default.maintenance.clone()),
         ..default
     };
     section.finish(faults);

@@ -713,9 +713,10 @@ fn write(config: &Config) -> String {
     let mut text = String::new();
     let d = |duration: &Duration| format!("\"{}\"", format_duration(*duration));
     let metrics = config.agent.metrics.map_or("off".to_owned(), |metrics| metrics.to_string());
+    let maintenance = config.agent.maintenance.as_deref().map_or("off", |path| path.to_str().unwrap());
     let on_exit = if config.agent.on_exit == OnExit::Keep { "keep" } else { "remove" };
     let control = config.agent.control.as_deref().map_or("off", |path| path.to_str().unwrap());
-    writeln!(text, "[agent]\nmetrics = {metrics:?}\non-exit = {on_exit:?}\ncontrol = {control:?}").unwrap();
+    writeln!(text, "[agent]\nmaintenance = {maintenance:?}\nmetrics = {metrics:?}\non-exit = {on_exit:?}\ncontrol = {control:?}").unwrap();
     let PassiveSettings { enabled, devices, log_faults, record, tick, detector, burst } = &config.passive;
     writeln!(text, "[passive]\nenabled = {enabled}\ndevices = {devices:?}\nlog-faults = {log_faults}")
         .unwrap();
@@ -1005,6 +1006,7 @@ prop_compose! {
         metrics in option::of((any::<[u8; 4]>(), 1_u16..).prop_map(SocketAddr::from)),
         on_exit in select(&[OnExit::Keep, OnExit::Remove][..]),
         control in option::of("/[a-z/]{1,30}".prop_map(PathBuf::from)),
+        maintenance in option::of("/[a-z/]{1,30}".prop_map(PathBuf::from)),
         passive in passive(),
         mut services in proptest::collection::vec(service(), 1..4),
     ) -> Config {
@@ -1020,7 +1022,7 @@ prop_compose! {
             }
             service.name = format!("service {number} \"ä\\");
         }
-        Config { agent: AgentSettings { metrics, on_exit, control, ..AgentSettings::default() }, passive, services }
+        Config { agent: AgentSettings { metrics, on_exit, control, maintenance, ..AgentSettings::default() }, passive, services }
     }
 }
 

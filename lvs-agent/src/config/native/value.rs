@@ -298,7 +298,16 @@ pub(super) fn socket(value: &DeValue<'_>) -> Result<Option<PathBuf>> {
 
 /// A file to write; `None` for `"off"`.
 pub(super) fn file(value: &DeValue<'_>) -> Result<Option<PathBuf>> {
-    let text = text(value, "a path in quotes, such as \"/var/tmp/lvs.trace\", or \"off\"")?;
+    path_or_off(value, "a path in quotes, such as \"/var/tmp/lvs.trace\", or \"off\"")
+}
+
+/// A folder; `None` for `"off"`.
+pub(super) fn folder(value: &DeValue<'_>) -> Result<Option<PathBuf>> {
+    path_or_off(value, "a path in quotes, such as \"/etc/lvs/maintenance\", or \"off\"")
+}
+
+fn path_or_off(value: &DeValue<'_>, wanted: &'static str) -> Result<Option<PathBuf>> {
+    let text = text(value, wanted)?;
     let fault = |problem| Err(ValueFault::Text { text: text.to_owned(), problem });
     match text {
         "off" => Ok(None),
