@@ -9,7 +9,7 @@ use std::{
 
 use thiserror::Error;
 
-use super::Transport;
+use super::{Transport, Warning, WarningKind, ldirectord::DirectiveFault};
 use crate::service::ForwardingMethod;
 
 /// How many faults are kept: a person mends a screen of them at a time, and a wrong default may fault every server.
@@ -55,10 +55,14 @@ pub enum FileErrorKind {
         limit: u64,
     },
     /// It holds bytes that are no text.
-    #[error("byte {offset} is not UTF-8; save the file as UTF-8 text")]
+    #[error("line {line}, column {column}: byte {offset} is not UTF-8; save the file as UTF-8 text")]
     NotText {
         /// How many bytes before it are.
         offset: usize,
+        /// Its line, from 1.
+        line: usize,
+        /// Its column in characters, from 1.
+        column: usize,
     },
     /// Anything else that the operating system has to say.
     #[error("can't be read: {0}")]
@@ -181,6 +185,9 @@ pub enum FaultKind {
     /// Each value could be used, but not all of them together.
     #[error(transparent)]
     Contradiction(#[from] Contradiction),
+    /// A directive of ldirectord's can't be used.
+    #[error(transparent)]
+    Directive(#[from] DirectiveFault),
 }
 
 /// The second half of the message about the grammar.
@@ -355,17 +362,6 @@ fn either(words: &[&str]) -> String {
 /// Each value could be used, but not all of them together.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Contradiction {
-    /// A check that may take longer than its interval.
-    #[error(
-        "timeout {timeout} is above the interval {interval}; a check never overlaps itself, so a silent server \
-         would only be asked every {timeout}: lower the timeout or raise the interval"
-    )]
-    TimeoutAboveInterval {
-        /// The timeout.
-        timeout: String,
-        /// The interval.
-        interval: String,
-    },
     /// A step that may take longer than the whole check.
     #[error("{key} {limit} is above the timeout {timeout} of the whole check; lower it, or leave it away")]
     StepAboveTimeout {
@@ -591,29 +587,44 @@ pub enum Contradiction {
 
 /// Collects faults while a reader goes on with what it can still make sense of.
 #[derive(Debug, Default)]
-pub(super) struct FaultList(Vec<(Range<usize>, FaultKind)>);
+pub(super) struct FaultList {
+    faults: Vec<(Range<usize>, FaultKind)>,
+    warnings: Vec<(Range<usize>, WarningKind)>,
+}
 
 impl FaultList {
     /// Notes a fault at the bytes `span` of the text.
     pub(super) fn add(&mut self, span: Range<usize>, kind: impl Into<FaultKind>) {
-        self.0.push((span, kind.into()));
+        self.faults.push((span, kind.into()));
+    }
+
+    /// Notes what is no fault and should be known all the same.
+    pub(super) fn warn(&mut self, span: Range<usize>, kind: impl Into<WarningKind>) {
+        self.warnings.push((span, kind.into()));
     }
 
     /// How many faults were noted.
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.faults.len()
+    }
+
+    /// The warnings in the order of the text.
+    pub(super) fn take_warnings(&mut self, text: &str) -> Vec<Warning> {
+        let mut warnings = std::mem::take(&mut self.warnings);
+        warnings.sort_by_key(|(span, _)| (span.start, span.end));
+        warnings.into_iter().map(|(span, kind)| Warning { kind, place: Place::new(text, &span) }).collect()
     }
 
     /// `value`, unless a fault was noted.
     pub(super) fn finish<T>(mut self, value: T, text: &str, origin: &Path) -> Result<T, Faults> {
-        self.0.sort_by_key(|(span, _)| (span.start, span.end));
-        if self.0.is_empty() {
+        self.faults.sort_by_key(|(span, _)| (span.start, span.end));
+        if self.faults.is_empty() {
             return Ok(value);
         }
-        let more = self.0.len().saturating_sub(KEPT_FAULTS);
-        self.0.truncate(KEPT_FAULTS);
-        let first =
-            self.0.into_iter().map(|(span, kind)| Fault { kind, place: Place::new(text, &span) }).collect();
+        let more = self.faults.len().saturating_sub(KEPT_FAULTS);
+        self.faults.truncate(KEPT_FAULTS);
+        let faults = self.faults.into_iter();
+        let first = faults.map(|(span, kind)| Fault { kind, place: Place::new(text, &span) }).collect();
         Err(Faults { origin: origin.to_owned(), first, more })
     }
 }

@@ -5,11 +5,13 @@
 
 pub mod defaults;
 mod error;
+pub mod ldirectord;
 pub mod native;
 mod notify;
 mod policy;
 mod question;
 mod via;
+mod warning;
 
 use std::{
     fs::File,
@@ -36,6 +38,7 @@ pub use question::{
     TcpQuestion, Tls, TlsStart, TlsVerify, Transport, UdpQuestion,
 };
 pub use via::{DeviceName, Via};
+pub use warning::{Format, Reading, Strictness, Warning, WarningKind};
 
 use crate::service::{ForwardingMethod, Persistence, Scheduler, ServiceKey, Tunnel, Weight};
 
@@ -56,13 +59,35 @@ const MAX_FILE_BYTES: u64 = 16 << 20;
 impl Config {
     /// Reads and validates the file at `path`, whole.
     pub fn from_file(path: &Path) -> Result<Self, ConfigError> {
-        let text = read_text(path).map_err(|kind| FileError { path: path.to_owned(), kind })?;
-        native::read(&text, path)
+        Self::read_file(path, Strictness::Lenient).map(|reading| reading.config)
+    }
+
+    /// The same, with what its author should know. The format is recognised by the content.
+    pub fn read_file(path: &Path, strictness: Strictness) -> Result<Reading, ConfigError> {
+        let bytes = read_bytes(path).map_err(|kind| FileError { path: path.to_owned(), kind })?;
+        Self::read_bytes(&bytes, path, strictness)
+    }
+
+    /// Reads and validates the content of a file. `origin` names it in messages.
+    pub fn read_bytes(bytes: &[u8], origin: &Path, strictness: Strictness) -> Result<Reading, ConfigError> {
+        // Comments of files from before UTF-8 do no harm in ldirectord's format.
+        let lossy = String::from_utf8_lossy(bytes);
+        if ldirectord::is_ldirectord(&lossy) {
+            return ldirectord::read(&lossy, origin, strictness);
+        }
+        let text = str::from_utf8(bytes).map_err(|error| {
+            let text = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
+            let place = Place::new(&text, &(text.len()..text.len()));
+            let (line, column) = (place.line, place.column);
+            let kind = FileErrorKind::NotText { offset: error.valid_up_to(), line, column };
+            FileError { path: origin.to_owned(), kind }
+        })?;
+        native::read_with_warnings(text, origin)
     }
 }
 
-/// The file's text.
-fn read_text(path: &Path) -> Result<String, FileErrorKind> {
+/// The file's content.
+fn read_bytes(path: &Path) -> Result<Vec<u8>, FileErrorKind> {
     let explain = |error: io::Error| match error.kind() {
         io::ErrorKind::NotFound => FileErrorKind::Missing,
         io::ErrorKind::IsADirectory => FileErrorKind::Directory,
@@ -75,8 +100,7 @@ fn read_text(path: &Path) -> Result<String, FileErrorKind> {
     if bytes.len() as u64 > MAX_FILE_BYTES {
         return Err(FileErrorKind::TooLarge { limit: MAX_FILE_BYTES });
     }
-    String::from_utf8(bytes)
-        .map_err(|error| FileErrorKind::NotText { offset: error.utf8_error().valid_up_to() })
+    Ok(bytes)
 }
 
 /// How the agent itself behaves.

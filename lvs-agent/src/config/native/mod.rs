@@ -17,8 +17,8 @@
 //! - A `check` is one table, or several in an array: then `combine` says whether all of them must be well or any. A server
 //!   may have a `check` and a `combine` of its own.
 //! - A service's `check` replaces that of `[defaults]` whole; nothing of the two is mixed.
-//! - A check's timeout is never above its interval: a check doesn't overlap itself, so a silent server would be asked
-//!   less often than written. Where only the interval is written, the timeout follows it down.
+//! - A check's timeout should not be above its interval: a check doesn't overlap itself, so a silent server is asked
+//!   less often than written, which is a warning. Where only the interval is written, the timeout follows it down.
 //! - A real server's forwarding method must be written: in the server, the service, or `[defaults]`. A wrong guess
 //!   would lose packets without a word.
 //! - Under direct route and tunnel the kernel leaves the port alone, so the server's port must be the service's. Where
@@ -53,7 +53,7 @@ use std::path::Path;
 use toml::{Spanned, de::DeTable};
 
 use super::{
-    AgentSettings, Config, ConfigError, Faults, PassiveSettings,
+    AgentSettings, Config, ConfigError, Faults, Format, PassiveSettings, Reading,
     error::{Contradiction, FaultKind, FaultList},
 };
 use section::Section;
@@ -61,10 +61,17 @@ use settings::ServiceSettings;
 
 /// Reads and validates `text`, whole. `origin` names it in messages.
 pub fn read(text: &str, origin: &Path) -> Result<Config, ConfigError> {
+    read_with_warnings(text, origin).map(|reading| reading.config)
+}
+
+/// The same, with what its author should know.
+pub fn read_with_warnings(text: &str, origin: &Path) -> Result<Reading, ConfigError> {
     let document = parse(text, origin)?;
     let mut faults = FaultList::default();
     let config = document_to_config(document, text, &mut faults);
-    Ok(faults.finish(config, text, origin)?)
+    let warnings = faults.take_warnings(text);
+    let config = faults.finish(config, text, origin)?;
+    Ok(Reading { config, format: Format::Native, warnings })
 }
 
 /// The grammar. If it isn't followed, only the first fault is told: the others may only come from that one.

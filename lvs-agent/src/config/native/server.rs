@@ -170,7 +170,11 @@ fn fits(
             Err(Contradiction::KeptPort { method, server, service })
         }
         // `ip_vs_schedule` gives the client the server's port; `ip_vs_sched_persist` doesn't, nor do the other methods.
-        (Some(server), None, method) if persistent || method != ForwardingMethod::Masquerade => {
+        // By firewall mark it is at least the port that is checked.
+        (Some(server), None, method)
+            if matches!(front, Front::Address { .. })
+                && (persistent || method != ForwardingMethod::Masquerade) =>
+        {
             Err(Contradiction::UnusedPort { server })
         }
         _ => Ok(()),

@@ -16,7 +16,7 @@ use self::kind::{KINDS, Kind};
 use super::{section::Section, value};
 use crate::{
     config::{
-        Check, Combine, FurtherChecks, Question, RealServer, Transport, Via,
+        Check, Combine, FurtherChecks, Question, RealServer, Transport, Via, WarningKind,
         defaults::{CHECK_INTERVAL, CHECK_TIMEOUT},
         error::{Contradiction, FaultList},
     },
@@ -239,11 +239,11 @@ fn times(section: &mut Section<'_>, faults: &mut FaultList) -> (Duration, Durati
         return (interval, CHECK_TIMEOUT.min(interval));
     };
     if interval_is_sure && *timeout.get_ref() > interval {
-        let contradiction = Contradiction::TimeoutAboveInterval {
+        let warning = WarningKind::TimeoutAboveInterval {
             timeout: format_duration(*timeout.get_ref()).to_string(),
             interval: format_duration(interval).to_string(),
         };
-        faults.add(timeout.span(), contradiction);
+        faults.warn(timeout.span(), warning);
     }
     (interval, timeout.into_inner())
 }

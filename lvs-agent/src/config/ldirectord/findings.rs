@@ -1,0 +1,88 @@
+//! What is found while a file is read: faults, and what should be known.
+
+use std::{ops::Range, path::Path};
+
+use super::{DirectiveFault, Leniency, Note, directive::Directive, layout::Entry, names::NameFault};
+use crate::config::{
+    Faults, Place, Strictness, Warning, WarningKind,
+    error::{FaultKind, FaultList},
+};
+
+/// Faults and warnings of one file.
+pub(super) struct Findings {
+    /// Where each line ends.
+    ends: Vec<usize>,
+    strictness: Strictness,
+    faults: FaultList,
+    warnings: Vec<(Range<usize>, WarningKind)>,
+}
+
+impl Findings {
+    pub(super) fn new(text: &str, strictness: Strictness) -> Self {
+        let ends = text.match_indices('\n').map(|(end, _)| end).collect();
+        Self { ends, strictness, faults: FaultList::default(), warnings: Vec::new() }
+    }
+
+    /// Notes a fault.
+    pub(super) fn fault(&mut self, place: &Range<usize>, fault: impl Into<FaultKind>) {
+        self.faults.add(place.clone(), fault);
+    }
+
+    /// Notes that an entry's value can't be used.
+    pub(super) fn value(&mut self, entry: &Entry, problem: impl Into<String>) {
+        let (directive, text) = (entry.directive.name(), entry.shown());
+        self.fault(&entry.place, DirectiveFault::Value { directive, text, problem: problem.into() });
+    }
+
+    /// Notes that a name in an entry can't be resolved.
+    pub(super) fn name(&mut self, directive: Directive, place: &Range<usize>, fault: NameFault) {
+        self.fault(place, DirectiveFault::Name { directive: directive.name(), fault });
+    }
+
+    /// Notes what ldirectord would not take: a fault in a file that must be exact.
+    pub(super) fn lenient(&mut self, place: &Range<usize>, leniency: Leniency) {
+        match self.strictness {
+            Strictness::Strict => self.fault(place, DirectiveFault::Strict(leniency)),
+            Strictness::Lenient => self.warnings.push((place.clone(), leniency.into())),
+        }
+    }
+
+    /// Notes what should be known.
+    pub(super) fn note(&mut self, place: &Range<usize>, note: Note) {
+        self.warnings.push((place.clone(), note.into()));
+    }
+
+    /// The line of a byte, from 1.
+    pub(super) fn line_of(&self, byte: usize) -> usize {
+        self.ends.partition_point(|end| *end < byte) + 1
+    }
+
+    /// How many faults were noted.
+    pub(super) fn faults(&self) -> usize {
+        self.faults.len()
+    }
+
+    /// `value` and the warnings in the order of the file, unless a fault was noted.
+    pub(super) fn finish<T>(
+        mut self,
+        value: T,
+        text: &str,
+        origin: &Path,
+    ) -> Result<(T, Vec<Warning>), Faults> {
+        self.warnings.sort_by_key(|(place, _)| (place.start, place.end));
+        let mut warnings: Vec<Warning> = Vec::new();
+        for (place, kind) in self.warnings {
+            let place = Place::new(text, &place);
+            // Of one line it is enough to say once that ldirectord would refuse it.
+            let again = |other: &Warning| {
+                other.place.line == place.line
+                    && (other.kind == kind
+                        || matches!((&other.kind, &kind), (WarningKind::Lenient(_), WarningKind::Lenient(_))))
+            };
+            if !warnings.iter().rev().take_while(|other| other.place.line == place.line).any(again) {
+                warnings.push(Warning { kind, place });
+            }
+        }
+        self.faults.finish((value, warnings), text, origin)
+    }
+}

@@ -1,0 +1,122 @@
+//! ldirectord's own format, read into the same model: what ldirectord accepts means the same here.
+//!
+//! - What ldirectord refuses though it can only mean one thing is read, with a warning for the line: comments after a
+//!   value, any indentation, blank lines within a virtual service. [`Strictness::Strict`] refuses it.
+//! - Names are looked up while the file is read, in bounded time.
+//! - What ldirectord doesn't know has the agent's defaults, but for what would make the table another one than
+//!   ldirectord's: a server is back after one success, without damping.
+
+mod directive;
+mod fault;
+mod findings;
+mod kind;
+mod layout;
+mod names;
+mod perl;
+mod question;
+mod server;
+mod service;
+mod settings;
+#[cfg(test)]
+mod tests;
+mod value;
+
+use std::{collections::HashMap, path::Path};
+
+pub use fault::{DirectiveFault, Leniency, Note};
+pub use names::NameFault;
+
+use self::{
+    directive::{Directive, Scope},
+    findings::Findings,
+    names::{Names, SystemNames},
+    settings::Globals,
+};
+use super::{
+    AgentSettings, CommandLine, Config, ConfigError, Format, LogTarget, OnExit, PassiveSettings, Reading,
+    Strictness, error::Contradiction,
+};
+
+/// Whether `text` is a configuration of ldirectord's: the first line that says so decides.
+#[must_use]
+pub fn is_ldirectord(text: &str) -> bool {
+    let word = |line: &str| {
+        let (name, _) = line.split_once('=')?;
+        let directive = Directive::of(name.trim())?;
+        Some(directive.scope() == Scope::Head || directive.scope().is_global())
+    };
+    let lines = text.lines().map(|line| line.trim_start_matches('\u{feff}').trim());
+    for line in lines.filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        if line.starts_with('[') {
+            return false;
+        }
+        if word(line) == Some(true) {
+            return true;
+        }
+    }
+    false
+}
+
+/// Reads and validates `text`, whole. `origin` names it in messages.
+pub fn read(text: &str, origin: &Path, strictness: Strictness) -> Result<Reading, ConfigError> {
+    read_with(text, origin, strictness, &SystemNames::default())
+}
+
+fn read_with(
+    text: &str,
+    origin: &Path,
+    strictness: Strictness,
+    names: &dyn Names,
+) -> Result<Reading, ConfigError> {
+    let mut findings = Findings::new(text, strictness);
+    let entries = layout::read(text, &mut findings);
+    let (globals, drafts) = settings::read(entries, &mut findings);
+    if drafts.is_empty() && findings.faults() == 0 {
+        findings.fault(&(0..0), DirectiveFault::NoVirtual);
+    }
+    let services: Vec<_> =
+        drafts.iter().filter_map(|draft| service::read(draft, &globals, names, &mut findings)).collect();
+    let mut seen = HashMap::new();
+    for read in &services {
+        if let Some(other) = seen.insert(read.service.key, read.head.place.start) {
+            let (key, line) = (read.service.key.to_string(), findings.line_of(other));
+            findings.fault(&read.head.place, Contradiction::ServiceTwice { key, line });
+        }
+    }
+    let mut services: Vec<_> = services.into_iter().map(|read| read.service).collect();
+    name_services(&mut services, &drafts);
+    let config = Config { agent: agent(globals), passive: PassiveSettings::default(), services };
+    let (config, warnings) = findings.finish(config, text, origin)?;
+    Ok(Reading { config, format: Format::Ldirectord, warnings })
+}
+
+/// Services have the names that `servicename` gives them, where that is a name and no other service's.
+fn name_services(services: &mut [super::VirtualService], drafts: &[settings::Draft]) {
+    if services.len() != drafts.len() {
+        // Something is wrong and noted; nobody will see the names.
+        return;
+    }
+    let names: Vec<Option<&str>> = drafts.iter().map(|draft| draft.servicename.as_deref()).collect();
+    let keys: Vec<String> = services.iter().map(|service| service.key.to_string()).collect();
+    for (service, name) in services.iter_mut().zip(&names) {
+        let Some(name) = name else { continue };
+        let is_only_one = names.iter().filter(|other| *other == &Some(*name)).count() == 1;
+        let is_name = name.chars().count() <= 100 && !name.chars().any(char::is_control);
+        if is_only_one && is_name && !keys.iter().any(|key| key == name) {
+            (*name).clone_into(&mut service.name);
+        }
+    }
+}
+
+fn agent(globals: Globals) -> AgentSettings {
+    let log = if globals.supervised { None } else { globals.logfile };
+    AgentSettings {
+        on_exit: if globals.shared.cleanstop.unwrap_or(true) { OnExit::Remove } else { OnExit::Keep },
+        autoreload: globals.autoreload,
+        maintenance: globals.maintenancedir,
+        callback: globals.callback.map(|program| CommandLine { program, arguments: Vec::new() }),
+        execute: globals.execute,
+        log: log.unwrap_or(LogTarget::Standard),
+        ..AgentSettings::default()
+    }
+}

@@ -1,0 +1,454 @@
+//! What the servers of a virtual service are asked.
+
+use std::{
+    env,
+    fmt::Write as _,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use super::{
+    DirectiveFault, Note,
+    findings::Findings,
+    kind::Kind,
+    layout::Entry,
+    perl::{self, Ends},
+    server::Real,
+    service::Surroundings,
+    settings::CheckType,
+};
+use crate::{
+    config::{
+        Check, CommandConvention, CommandQuestion, Database, DnsQuestion, DnsType, GreetingProtocol,
+        GreetingQuestion, HttpMethod, HttpPage, HttpQuestion, HttpVersion, LdapQuestion, Login,
+        OracleQuestion, Pattern, Question, RadiusQuestion, Secret, SipQuestion, SqlQuestion, StatusCodes,
+        TcpQuestion, Tls, TlsStart, TlsVerify, Transport, UdpQuestion,
+    },
+    probe,
+    service::{Protocol, ServiceKey},
+};
+
+const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
+const NEGOTIATE_TIMEOUT: Duration = Duration::from_secs(30);
+const CHECK_INTERVAL: Duration = Duration::from_secs(10);
+/// How many redirects ldirectord's library follows.
+const REDIRECTS: u8 = 7;
+/// The longest text that is sent or looked for, as everywhere.
+const MAX_TEXT: usize = 4096;
+/// The longest name or password, as everywhere.
+const MAX_WORD: usize = 200;
+
+/// The check of one server that stands at `address` in the table; `None` if something is wrong, which is noted.
+pub(super) fn check(
+    around: &Surroundings<'_>,
+    real: Option<&Real>,
+    address: SocketAddr,
+    findings: &mut Findings,
+) -> Option<Check> {
+    let draft = around.draft;
+    let checktype = draft.checktype.unwrap_or(CheckType::Negotiate);
+    let is_udp = matches!(around.key, ServiceKey::Address { protocol: Protocol::Udp, .. });
+    let asker = Asker { around, real, is_udp };
+    let (question, connects_between) = match checktype {
+        CheckType::Ping => (Question::Ping, 0),
+        CheckType::Connect if is_udp => (Question::Ping, 0),
+        CheckType::Connect => (Question::Connect, 0),
+        CheckType::On => (Question::On, 0),
+        CheckType::Off => (Question::Off, 0),
+        CheckType::External => (asker.command(false, findings)?, 0),
+        CheckType::ExternalPerl => (asker.command(true, findings)?, 0),
+        CheckType::Negotiate => (asker.negotiate(findings)?, 0),
+        CheckType::Combined(connects) => {
+            let question = asker.negotiate(findings)?;
+            // Only where there is a connection can there be one alone.
+            let connects = if question.transport() == Some(Transport::Tcp) { connects } else { 0 };
+            (question, connects)
+        }
+    };
+    let port = match question.transport() {
+        None => None,
+        Some(transport) => asker.port(address, transport, findings)?,
+    };
+    let (own, all) = (&draft.shared, &around.globals.shared);
+    Some(Check {
+        interval: own.checkinterval.or(all.checkinterval).unwrap_or(CHECK_INTERVAL),
+        timeout: asker.timeout(checktype, &question),
+        question,
+        port,
+        connects_between,
+        ..Check::default()
+    })
+}
+
+/// One server and its service.
+struct Asker<'a> {
+    around: &'a Surroundings<'a>,
+    real: Option<&'a Real>,
+    is_udp: bool,
+}
+
+impl Asker<'_> {
+    /// `checktimeout` and `negotiatetimeout` stand in for one another.
+    fn timeout(&self, checktype: CheckType, question: &Question) -> Duration {
+        let (own, all) = (&self.around.draft.shared, &self.around.globals.shared);
+        let check = own.checktimeout.or(own.negotiatetimeout).or(all.checktimeout).or(all.negotiatetimeout);
+        let negotiate =
+            own.negotiatetimeout.or(own.checktimeout).or(all.negotiatetimeout).or(all.checktimeout);
+        let (check, negotiate) = (check.unwrap_or(CHECK_TIMEOUT), negotiate.unwrap_or(NEGOTIATE_TIMEOUT));
+        match (checktype, question) {
+            (_, Question::Ping) => {
+                let count = own.checkcount.or(all.checkcount).map_or(1, std::num::NonZeroU32::get);
+                check.saturating_mul(count).min(Duration::from_hours(24))
+            }
+            // There ldirectord has an alarm after the shorter one.
+            (CheckType::Negotiate | CheckType::Combined(_), Question::Ldap(_) | Question::Radius(_)) => {
+                check.min(negotiate)
+            }
+            (CheckType::Negotiate | CheckType::Combined(_), _) => negotiate,
+            _ => check,
+        }
+    }
+
+    /// The port that is asked, where it isn't the one in the table.
+    fn port(
+        &self,
+        address: SocketAddr,
+        transport: Transport,
+        findings: &mut Findings,
+    ) -> Option<Option<u16>> {
+        if let Some(port) = self.around.draft.checkport {
+            return Some(Some(port));
+        }
+        let own = self.real.map(|real| real.port).filter(|port| *port != 0);
+        let Some(port) = own.or(self.around.kind.port()).or(Some(address.port()).filter(|port| *port != 0))
+        else {
+            let server = address.ip().to_string();
+            let place = self.real.map_or(&self.around.draft.head.place, |real| &real.entry.place);
+            findings.fault(place, DirectiveFault::NoCheckPort { server });
+            return None;
+        };
+        let comes = match self.around.key {
+            ServiceKey::Address { protocol, .. } => protocol == transport.protocol(),
+            ServiceKey::Mark { .. } => true,
+        };
+        Some((port != address.port() || !comes).then_some(port))
+    }
+
+    /// The request and where it is written.
+    fn request(&self) -> Option<(&Entry, &str)> {
+        match self.real.and_then(|real| real.request.as_ref().map(|texts| (&real.entry, texts.0.as_str()))) {
+            Some(own) => Some(own),
+            None => self.around.draft.request.as_ref().map(|(entry, text)| (entry, text.as_str())),
+        }
+    }
+
+    /// The request without the slash that ldirectord puts before it and takes away again.
+    fn bare_request(&self) -> &str {
+        let text = self.request().map_or("", |(_, text)| text);
+        text.strip_prefix('/').unwrap_or(text)
+    }
+
+    /// What must be received.
+    fn receive(&self) -> Option<(&Entry, &str)> {
+        match self.real.and_then(|real| real.request.as_ref().map(|texts| (&real.entry, texts.1.as_str()))) {
+            Some(own) => Some(own),
+            None => self.around.draft.receive.as_ref().map(|(entry, text)| (entry, text.as_str())),
+        }
+        .filter(|(_, text)| !text.is_empty())
+    }
+
+    /// The same as an expression; the outer `None` if it is none, which is noted.
+    fn expression(&self, ends: Ends, findings: &mut Findings) -> Option<Option<Pattern>> {
+        let Some((entry, text)) = self.receive() else { return Some(None) };
+        if text.len() > MAX_TEXT {
+            findings.value(entry, "is longer than 4096 bytes; shorten it");
+            return None;
+        }
+        match perl::pattern(text, ends) {
+            Ok(pattern) => Some(Some(pattern)),
+            Err(error) => {
+                findings.value(entry, format!("is no regular expression that is understood here: {error}"));
+                None
+            }
+        }
+    }
+
+    fn note(&self, note: Note, findings: &mut Findings) {
+        let place = match &self.around.draft.request {
+            Some((entry, _)) => entry.place.clone(),
+            None => self.around.draft.head.place.clone(),
+        };
+        findings.note(&place, note);
+    }
+
+    fn never_up(&self, why: &'static str, findings: &mut Findings) -> Question {
+        self.note(Note::NeverUp { why }, findings);
+        Question::Off
+    }
+
+    fn login(&self) -> Option<Login> {
+        let user = self.around.draft.login.clone()?;
+        Some(Login { user, password: self.password() })
+    }
+
+    fn password(&self) -> Secret {
+        Secret::new(self.around.draft.passwd.clone().unwrap_or_default())
+    }
+
+    /// Whether the words of a login fit into a check; notes if not.
+    fn words_fit(&self, findings: &mut Findings) -> bool {
+        let draft = self.around.draft;
+        let words = [&draft.login, &draft.passwd, &draft.database, &draft.secret];
+        let fits = words.into_iter().flatten().all(|word| word.len() <= MAX_WORD && !word.contains('\t'));
+        if !fits {
+            findings.value(
+                &draft.head,
+                "has a login, passwd, database or secret of more than 200 bytes; shorten it",
+            );
+        }
+        fits
+    }
+
+    /// The question of the service's protocol.
+    fn negotiate(&self, findings: &mut Findings) -> Option<Question> {
+        if !self.words_fit(findings) {
+            return None;
+        }
+        let (draft, kind) = (self.around.draft, self.around.kind);
+        let question = match kind {
+            Kind::None => {
+                findings.note(&draft.head.place, Note::NeverChecked);
+                Question::On
+            }
+            Kind::Http | Kind::Https | Kind::HttpProxy => return self.http(findings),
+            Kind::Smtp | Kind::Submission => self.greeting(GreetingProtocol::Smtp, false, None),
+            Kind::Nntp => self.greeting(GreetingProtocol::Nntp, false, None),
+            Kind::Pop => self.greeting(GreetingProtocol::Pop3, false, self.login()),
+            Kind::Pops => self.greeting(GreetingProtocol::Pop3, true, self.login()),
+            Kind::Imap => self.greeting(GreetingProtocol::Imap, false, self.login()),
+            Kind::Imaps => self.greeting(GreetingProtocol::Imap, true, self.login()),
+            Kind::Ftp => self.ftp(findings),
+            Kind::Dns => return self.dns(findings),
+            Kind::Ldap | Kind::Ldaps => return self.ldap(kind == Kind::Ldaps, findings),
+            Kind::Radius => Question::Radius(RadiusQuestion {
+                login: Login { user: draft.login.clone().unwrap_or_default(), password: self.password() },
+                secret: Secret::new(draft.secret.clone().unwrap_or_default()),
+                reject_is_alive: false,
+            }),
+            Kind::Mysql | Kind::Pgsql | Kind::Oracle => self.sql(kind, findings),
+            Kind::Sip => Question::Sip(SipQuestion {
+                user: draft
+                    .login
+                    .as_deref()
+                    .map(|login| login.split('@').next().unwrap_or_default().to_owned())
+                    .filter(|user| {
+                        !user.is_empty()
+                            && !user.contains(|c: char| c.is_whitespace() || "<>()\"".contains(c))
+                    })
+                    .or_else(|| Some("ldirectord".to_owned())),
+                transport: if self.is_udp { Transport::Udp } else { Transport::Tcp },
+                tls: None,
+            }),
+            Kind::Simpletcp => return self.simpletcp(findings),
+        };
+        Some(question)
+    }
+
+    fn greeting(&self, protocol: GreetingProtocol, encrypted: bool, login: Option<Login>) -> Question {
+        Question::Greeting(GreetingQuestion { protocol, tls: encrypted.then(direct), login, helo: None })
+    }
+
+    fn ftp(&self, findings: &mut Findings) -> Question {
+        if self.receive().is_some() || self.request().is_some() {
+            let what = "the login is what counts here; ldirectord fetches the file in request and looks for receive in it";
+            self.note(Note::AsksOther { what }, findings);
+        }
+        let host = env::var("HOSTNAME").unwrap_or_else(|_| "localhost".to_owned());
+        let anonymous =
+            Login { user: "anonymous".to_owned(), password: Secret::new(format!("ldirectord@{host}")) };
+        let login = self.login().map(|login| match &self.around.draft.passwd {
+            Some(_) => login,
+            None => Login { password: anonymous.password.clone(), ..login },
+        });
+        self.greeting(GreetingProtocol::Ftp, false, login.or(Some(anonymous)))
+    }
+
+    fn http(&self, findings: &mut Findings) -> Option<Question> {
+        let (draft, kind) = (self.around.draft, self.around.kind);
+        let pattern = self.expression(Ends::Text, findings)?;
+        if let (Some(_), HttpMethod::Head, Some((entry, _))) = (&pattern, draft.httpmethod, self.receive()) {
+            findings.fault(&entry.place, DirectiveFault::HeadWithReceive);
+            return None;
+        }
+        let proxy = kind == Kind::HttpProxy;
+        let path =
+            if proxy { encoded(self.bare_request()) } else { format!("/{}", encoded(self.bare_request())) };
+        let entry = self.request().map_or(&draft.head, |(entry, _)| entry);
+        let is_good = if proxy {
+            let url = path.parse::<hyper::Uri>().ok();
+            url.is_some_and(|url| {
+                url.scheme_str() == Some("http") && url.host().is_some_and(|host| !host.is_empty())
+            }) && !path.contains('@')
+        } else {
+            path.parse::<hyper::http::uri::PathAndQuery>().is_ok()
+        };
+        if !is_good || path.len() > MAX_TEXT {
+            let problem = if proxy {
+                "has no request that a proxy can be asked for; write request=\"http://www.example.org/\""
+            } else {
+                "has a request that is no path; write one like request=\"/health\""
+            };
+            findings.value(entry, problem);
+            return None;
+        }
+        let page = HttpPage {
+            path,
+            method: draft.httpmethod,
+            host: draft.virtualhost.as_ref().map(|(_, host)| host.clone()),
+            status: StatusCodes::from(200..=299),
+            pattern,
+            ..HttpPage::default()
+        };
+        Some(Question::Http(HttpQuestion {
+            pages: vec![page],
+            version: HttpVersion::Http11,
+            tls: (kind == Kind::Https).then(direct),
+            proxy,
+            redirects: REDIRECTS,
+        }))
+    }
+
+    fn dns(&self, findings: &mut Findings) -> Option<Question> {
+        let name = self.bare_request().to_owned();
+        let record = if name.parse::<std::net::IpAddr>().is_ok() { DnsType::Ptr } else { DnsType::A };
+        let Some((entry, expect)) = self.receive() else {
+            return Some(
+                self.never_up(
+                    "a dns check needs receive, the address or name that must be answered",
+                    findings,
+                ),
+            );
+        };
+        if !probe::is_dns_name(&name, record) {
+            let place = self.request().map_or(&self.around.draft.head, |(entry, _)| entry);
+            findings.value(place, "has no name that can be asked for; write request=\"www.example.org\"");
+            return None;
+        }
+        // A literal address or name is compared as such; what only an expression can say isn't known here.
+        let literal = expect.trim_start_matches('^').trim_end_matches('$').replace("\\.", ".");
+        if literal.contains(|c: char| !c.is_ascii_alphanumeric() && !".-_:".contains(c)) || literal.is_empty()
+        {
+            findings
+                .value(entry, "is no address or name; write the whole of it, such as receive=\"192.0.2.1\"");
+            return None;
+        }
+        let transport = if self.is_udp || !matches!(self.around.key, ServiceKey::Address { .. }) {
+            Transport::Udp
+        } else {
+            Transport::Tcp
+        };
+        Some(Question::Dns(DnsQuestion { name, record, transport, expect: Some(literal) }))
+    }
+
+    fn ldap(&self, encrypted: bool, findings: &mut Findings) -> Option<Question> {
+        let base = Some(self.bare_request().to_owned()).filter(|base| !base.is_empty());
+        let expect = self.expression(Ends::Text, findings)?;
+        if let (Some(expect), Some((entry, _))) = (&expect, self.receive())
+            && !expect.is_in(base.as_deref().unwrap_or_default().as_bytes())
+        {
+            findings.value(entry, "is not found in the name of the entry that request asks for, which is where ldirectord looks");
+            return None;
+        }
+        let login = self.login().filter(|login| !login.password.reveal().is_empty());
+        Some(Question::Ldap(LdapQuestion { login, base, expect: None, tls: encrypted.then(direct) }))
+    }
+
+    fn sql(&self, kind: Kind, findings: &mut Findings) -> Question {
+        let query = self.bare_request();
+        let (Some(login), false) = (self.login(), query.trim().is_empty()) else {
+            return self.never_up("a check of a database needs login and request (a query)", findings);
+        };
+        let database = self.around.draft.database.clone();
+        if kind == Kind::Oracle {
+            let what =
+                "the listener is asked for the service in database; ldirectord logs in and makes a query";
+            self.note(Note::AsksOther { what }, findings);
+            return Question::Oracle(OracleQuestion { service: database });
+        }
+        let server = if kind == Kind::Mysql { Database::Mysql } else { Database::Postgresql };
+        Question::Sql(SqlQuestion { server, login, database, query: Some(query.to_owned()), tls: None })
+    }
+
+    fn simpletcp(&self, findings: &mut Findings) -> Option<Question> {
+        let send = self.bare_request().replace("\\n", "\n").into_bytes();
+        let expect = match self.expression(Ends::Lines, findings)? {
+            Some(pattern) => pattern,
+            // Any line will do, but there must be one.
+            None => perl::pattern(r"[\s\S]", Ends::Text).ok()?,
+        };
+        Some(if self.is_udp {
+            Question::Udp(UdpQuestion { send, expect: Some(expect), reply: true })
+        } else {
+            Question::Tcp(TcpQuestion { send, expect: Some(expect), tls: None })
+        })
+    }
+
+    fn command(&self, perl: bool, findings: &mut Findings) -> Option<Question> {
+        let Some((entry, text)) = &self.around.draft.checkcommand else {
+            return Some(Question::Command(command(vec!["/bin/true".to_owned()])));
+        };
+        if text.contains(char::is_whitespace) {
+            findings.note(&entry.place, Note::CommandWithBlanks { text: text.clone() });
+        }
+        let program = if perl { "perl" } else { text.as_str() };
+        let Some(path) = on_path(program) else {
+            findings.value(entry, "is not found in PATH; write the whole path of the program");
+            return None;
+        };
+        let mut argv = vec![path.display().to_string()];
+        if perl {
+            argv.push(text.clone());
+        }
+        let file = if perl { Path::new(text) } else { &path };
+        if !file.exists() {
+            let path = file.display().to_string();
+            findings.note(&entry.place, Note::Missing { directive: "checkcommand", path });
+        }
+        Some(Question::Command(command(argv)))
+    }
+}
+
+fn command(argv: Vec<String>) -> CommandQuestion {
+    CommandQuestion { argv, convention: CommandConvention::Ldirectord, service: None }
+}
+
+/// Where a program is, as a shell would find it.
+fn on_path(program: &str) -> Option<PathBuf> {
+    if program.starts_with('/') {
+        return Some(program.into());
+    }
+    let path = env::var_os("PATH")?;
+    env::split_paths(&path)
+        .filter(|folder| folder.is_absolute())
+        .map(|folder| folder.join(program))
+        .find(|path| path.is_file())
+}
+
+fn direct() -> Tls {
+    Tls { start: TlsStart::Direct, name: None, verify: TlsVerify::No }
+}
+
+/// A path with what can't stand in a request line percent-encoded.
+fn encoded(path: &str) -> String {
+    let mut encoded = String::with_capacity(path.len());
+    for byte in path.bytes() {
+        if byte.is_ascii_graphic() && !b"#\"<>\\^`{|}".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            // Writing to a string does not fail.
+            write!(encoded, "%{byte:02X}").unwrap_or_default();
+        }
+    }
+    encoded
+}

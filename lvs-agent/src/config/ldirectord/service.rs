@@ -1,0 +1,359 @@
+//! One virtual service out of what is said about it.
+
+use std::net::{IpAddr, SocketAddr};
+
+use lvs_common::PROBE_MARK;
+
+use super::{
+    DirectiveFault, Note,
+    findings::Findings,
+    kind::Kind,
+    layout::{Entry, note_rest},
+    names::Names,
+    question,
+    server::{self, Fallback, Real, method_name, table_address},
+    settings::{Draft, Globals},
+};
+use crate::{
+    config::{
+        Backup, Check, FlapDamping, FurtherChecks, MailAbout, MailSettings, Notifications, OnExit, OnFailure,
+        PoolPolicy, RealServer, VirtualService, error::Contradiction,
+    },
+    service::{AddressFamily, Netmask, Persistence, Protocol, Scheduler, ServiceKey},
+};
+
+/// A service and the place of its head.
+pub(super) struct ReadService {
+    pub(super) service: VirtualService,
+    pub(super) head: Entry,
+}
+
+/// What a head says, before names are resolved.
+enum Head<'t> {
+    Mark(u32),
+    Address { host: &'t str, port: &'t str },
+}
+
+/// What the checks of a service need to know of it.
+pub(super) struct Surroundings<'d> {
+    pub(super) draft: &'d Draft,
+    pub(super) globals: &'d Globals,
+    pub(super) key: ServiceKey,
+    pub(super) kind: Kind,
+}
+
+/// Puts a service together; `None` if something in it is wrong, which is noted.
+pub(super) fn read(
+    draft: &Draft,
+    globals: &Globals,
+    names: &dyn Names,
+    findings: &mut Findings,
+) -> Option<ReadService> {
+    let before = findings.faults();
+    let key = key(draft, names, findings)?;
+    let service_port = match key {
+        ServiceKey::Address { address, .. } => Some(address.port()),
+        ServiceKey::Mark { .. } => None,
+    };
+    let kind = draft.service.unwrap_or_else(|| service_port.map_or(Kind::None, Kind::at));
+    let family = key.family();
+    let reals: Vec<Real> =
+        draft.reals.iter().flat_map(|entry| server::reals(entry, family, names, findings)).collect();
+    let persistence = persistence(draft, family, findings);
+    if service_port == Some(0) && persistence.is_none() {
+        findings.value(&draft.head, "is for every port, which only a persistent service can be; add persistent=300, or write the port");
+    }
+    let around = Surroundings { draft, globals, key, kind };
+    let (check, servers) = servers(&around, &reals, service_port, findings);
+    let backups = backups(draft, globals, &key, &servers, names, findings);
+    if servers.is_empty() && backups.is_empty() && findings.faults() == before {
+        findings.fault(&draft.head.place, Contradiction::NoServers);
+    }
+    let shared = (&draft.shared, &globals.shared);
+    let quiescent = shared.0.quiescent.or(shared.1.quiescent).unwrap_or(false);
+    let service = VirtualService {
+        name: key.to_string(),
+        key,
+        scheduler: draft.scheduler.clone().or_else(|| "wrr".parse::<Scheduler>().ok()).unwrap_or_default(),
+        persistence,
+        one_packet: one_packet(draft, &key, findings),
+        // What isn't written is taken away by ldirectord as well.
+        scheduler_flags: Some(draft.schedflags.unwrap_or_default()),
+        persistence_engine: None,
+        fall: shared.0.failurecount.or(shared.1.failurecount).unwrap_or(std::num::NonZeroU32::MIN),
+        rise: std::num::NonZeroU32::MIN,
+        on_failure: if quiescent { OnFailure::Quiesce } else { OnFailure::Remove },
+        check: check?.of_service(key),
+        further: FurtherChecks::default(),
+        servers,
+        policy: PoolPolicy {
+            backups,
+            // One success brings a server back at once.
+            flap: FlapDamping { penalty: std::time::Duration::ZERO, ..FlapDamping::default() },
+            ..PoolPolicy::default()
+        },
+        notify: notifications(draft, globals),
+        on_exit: draft.shared.cleanstop.map(|clean| if clean { OnExit::Remove } else { OnExit::Keep }),
+    };
+    Some(ReadService { service, head: draft.head.clone() })
+}
+
+fn key(draft: &Draft, names: &dyn Names, findings: &mut Findings) -> Option<ServiceKey> {
+    let head = head(draft, findings)?;
+    let family = if draft.is_v6() { AddressFamily::V6 } else { AddressFamily::V4 };
+    let wrong_protocol = |findings: &mut Findings, entry: &Entry, by: &str| {
+        findings.value(entry, format!("does not fit: the virtual service is {by}"));
+    };
+    match head {
+        Head::Mark(mark) => {
+            if let Some((entry, Some(_))) = &draft.protocol {
+                wrong_protocol(findings, entry, "a firewall mark, so that only fwm is right");
+            }
+            Some(ServiceKey::Mark { mark, family })
+        }
+        Head::Address { host, port } => {
+            let usual = if matches!(port, "53" | "domain") { Protocol::Udp } else { Protocol::Tcp };
+            let protocol = match &draft.protocol {
+                Some((entry, None)) => {
+                    wrong_protocol(findings, entry, "an address, so that only tcp or udp is right");
+                    return None;
+                }
+                Some((_, Some(protocol))) => *protocol,
+                None => usual,
+            };
+            let (head, place) = (draft.head.directive, &draft.head.place);
+            let ip = names.host(host, family).map_err(|fault| findings.name(head, place, fault));
+            let port = names.port(port, Some(&protocol.to_string()));
+            let port = port.map_err(|fault| findings.name(head, place, fault));
+            let ip = ip.ok()?;
+            if !is_host(ip) {
+                findings.value(&draft.head, "can't be the address of one host; write a unicast address");
+                return None;
+            }
+            Some(ServiceKey::Address { protocol, address: SocketAddr::new(ip, port.ok()?) })
+        }
+    }
+}
+
+/// Address and port, or a mark.
+fn head<'d>(draft: &'d Draft, findings: &mut Findings) -> Option<Head<'d>> {
+    let entry = &draft.head;
+    let text = entry.value.as_str();
+    let word_end = text.find(super::layout::is_blank).unwrap_or(text.len());
+    let (word, rest) = text.split_at(word_end);
+    let rest = rest.trim_start_matches(super::layout::is_blank);
+    if !rest.starts_with('#') {
+        note_rest(entry, rest, findings);
+    }
+    let digits = word.find(|c: char| !c.is_ascii_digit()).unwrap_or(word.len());
+    if digits > 0 && digits == word.len() {
+        return mark(entry, word, findings).map(Head::Mark);
+    }
+    let split = match word.strip_prefix('[') {
+        Some(inner) => inner.split_once("]:"),
+        None => word.rsplit_once(':').filter(|(host, _)| !host.contains(':')),
+    };
+    if word.starts_with('[') && !draft.is_v6() {
+        findings.value(entry, "is an IPv6 address; write virtual6 here");
+        return None;
+    }
+    let is_word = |text: &str, more: &str| {
+        !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(c))
+    };
+    match split {
+        Some((host, port)) if is_word(host, "._+-:") && is_word(port, "-_") => {
+            Some(Head::Address { host, port })
+        }
+        _ if digits > 0 && word.chars().all(|c| c.is_ascii_digit() || c == '.') => {
+            let fault =
+                DirectiveFault::MarkOrAddress { text: word.to_owned(), mark: word[..digits].to_owned() };
+            findings.fault(&entry.place, fault);
+            None
+        }
+        _ => {
+            findings.value(
+                entry,
+                "is no virtual service; write an address and port such as 192.0.2.80:80, or a firewall mark",
+            );
+            None
+        }
+    }
+}
+
+fn mark(entry: &Entry, digits: &str, findings: &mut Findings) -> Option<u32> {
+    match digits.parse::<u32>() {
+        Ok(0) | Err(_) => {
+            findings.value(entry, format!("is no firewall mark; write a number from 1 to {}", u32::MAX));
+            None
+        }
+        Ok(PROBE_MARK) => {
+            findings.value(
+                entry,
+                "is the mark of this agent's own probes, which would go to the VIP; choose another",
+            );
+            None
+        }
+        Ok(mark) => Some(mark),
+    }
+}
+
+/// Whether an address can be that of one host.
+fn is_host(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip.octets()[0] != 0 && ip.octets()[0] < 224,
+        IpAddr::V6(ip) => {
+            !ip.is_unspecified()
+                && !ip.is_multicast()
+                && ip.to_ipv4_mapped().is_none()
+                && !ip.is_unicast_link_local()
+        }
+    }
+}
+
+fn persistence(draft: &Draft, family: AddressFamily, findings: &mut Findings) -> Option<Persistence> {
+    let netmask = draft.netmask.as_ref().and_then(|entry| netmask(entry, family, findings));
+    if let (Some(entry), None) = (&draft.netmask, draft.persistent) {
+        findings.note(&entry.place, Note::NetmaskAlone);
+    }
+    let netmask = netmask.unwrap_or_else(|| Netmask::whole_address(family));
+    draft.persistent.map(|timeout| Persistence::new(timeout, netmask))
+}
+
+fn netmask(entry: &Entry, family: AddressFamily, findings: &mut Findings) -> Option<Netmask> {
+    let text = entry.value.as_str();
+    let netmask = match family {
+        AddressFamily::V4 => text
+            .parse::<std::net::Ipv4Addr>()
+            .ok()
+            .filter(|mask| {
+                let bits = mask.to_bits();
+                bits != 0 && bits.leading_ones() == bits.count_ones()
+            })
+            .map(Netmask::V4),
+        AddressFamily::V6 => text.parse().ok().filter(|length| (1..=128).contains(length)).map(Netmask::V6),
+    };
+    if netmask.is_none() {
+        findings.value(
+            entry,
+            match family {
+                AddressFamily::V4 => "is no netmask; write one such as 255.255.255.0",
+                AddressFamily::V6 => "is no length of a prefix; write a number from 1 to 128",
+            },
+        );
+    }
+    netmask
+}
+
+fn one_packet(draft: &Draft, key: &ServiceKey, findings: &mut Findings) -> Option<bool> {
+    let is_udp = matches!(key, ServiceKey::Address { protocol: Protocol::Udp, .. });
+    match &draft.ops {
+        Some((entry, true)) if !is_udp => {
+            findings.note(&entry.place, Note::OpsWithoutUdp);
+            None
+        }
+        ops => is_udp.then(|| ops.as_ref().is_some_and(|(_, ops)| *ops)),
+    }
+}
+
+/// The servers, and the check that those have that don't have one of their own.
+fn servers(
+    around: &Surroundings<'_>,
+    reals: &[Real],
+    service_port: Option<u16>,
+    findings: &mut Findings,
+) -> (Option<Check>, Vec<RealServer>) {
+    let mut usual: Option<Check> = None;
+    let mut servers: Vec<(RealServer, &Real)> = Vec::new();
+    for real in reals {
+        let address = table_address(real.ip, real.port, real.method, service_port);
+        if !is_host(real.ip) {
+            findings.value(&real.entry, "can't be the address of one host; write a unicast address");
+            continue;
+        }
+        if let Some(kept) = service_port
+            && real.port != 0
+            && address.port() != real.port
+        {
+            let method = method_name(real.method);
+            findings.note(&real.entry.place, Note::KeptPort { port: real.port, method, kept });
+        }
+        let Some(check) = question::check(around, Some(real), address, findings) else { continue };
+        let usual = usual.get_or_insert_with(|| check.clone());
+        let server = RealServer {
+            weight: real.weight,
+            upper_threshold: Some(real.upper),
+            lower_threshold: Some(real.lower),
+            check: (check != *usual).then(|| check.of_service(around.key)),
+            ..RealServer::new(address, real.method)
+        };
+        match servers.iter().find(|(other, _)| other.address == address) {
+            Some((other, first)) => twice(&server, other, real, first, findings),
+            None => servers.push((server, real)),
+        }
+    }
+    if reals.is_empty() {
+        let nobody = SocketAddr::new(IpAddr::from([0, 0, 0, 0]), service_port.unwrap_or(0));
+        usual = question::check(around, None, nobody, findings);
+    }
+    (usual, servers.into_iter().map(|(server, _)| server).collect())
+}
+
+fn twice(server: &RealServer, other: &RealServer, real: &Real, first: &Real, findings: &mut Findings) {
+    // Lines are counted when the warnings are shown; here only the place of the other one is known.
+    let line = findings.line_of(first.entry.place.start);
+    if server == other {
+        findings.note(&real.entry.place, Note::RealTwice { line });
+    } else {
+        let fault = DirectiveFault::RealTwice { server: server.address.to_string(), line };
+        findings.fault(&real.entry.place, fault);
+    }
+}
+
+fn backups(
+    draft: &Draft,
+    globals: &Globals,
+    key: &ServiceKey,
+    servers: &[RealServer],
+    names: &dyn Names,
+    findings: &mut Findings,
+) -> Vec<Backup> {
+    let global = if draft.is_v6() { &globals.fallback6 } else { &globals.fallback };
+    let Some(entry) = draft.fallback.as_ref().or(global.as_ref()) else { return Vec::new() };
+    let (protocol, service_port) = match key {
+        ServiceKey::Address { protocol, address } => (Some(protocol.to_string()), Some(address.port())),
+        ServiceKey::Mark { .. } => (None, None),
+    };
+    let Some(fallback) = server::fallback(entry, protocol.as_deref(), names, findings) else {
+        return Vec::new();
+    };
+    let Fallback { entry, ip, port, method } = fallback;
+    if !is_host(ip) {
+        findings.value(&entry, "can't be the address of one host; write a unicast address");
+        return Vec::new();
+    }
+    let address = table_address(ip, port.unwrap_or(0), method, service_port);
+    if servers.iter().any(|server| server.address == address) {
+        findings.note(&entry.place, Note::FallbackIsReal);
+        return Vec::new();
+    }
+    let server =
+        RealServer { upper_threshold: Some(0), lower_threshold: Some(0), ..RealServer::new(address, method) };
+    vec![Backup { server, check: None }]
+}
+
+fn notifications(draft: &Draft, globals: &Globals) -> Notifications {
+    let (own, all) = (&draft.shared, &globals.shared);
+    let mail = own.emailalert.clone().or_else(|| all.emailalert.clone()).map(|to| MailSettings {
+        to,
+        from: globals.emailalertfrom.clone(),
+        smtp: own.smtp.clone().or_else(|| all.smtp.clone()),
+        repeat: own.emailalertfreq.or(all.emailalertfreq).flatten(),
+        about: own.emailalertstatus.or(all.emailalertstatus).unwrap_or(MailAbout::ALL),
+    });
+    Notifications {
+        mail,
+        monitor_file: draft.monitorfile.clone(),
+        fallback_command: own.fallbackcommand.clone().or_else(|| all.fallbackcommand.clone()),
+        comment: draft.comment.clone(),
+    }
+}
