@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, IsTerminal as _, Write as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
@@ -11,8 +11,8 @@ use clap::{Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    agent,
-    config::{Config, defaults::CONTROL},
+    agent, check_config,
+    config::{Config, Strictness, Warning, defaults::CONTROL},
     control::{self, Reply, Request},
 };
 
@@ -35,15 +35,38 @@ pub struct Cli {
 enum Command {
     /// Check the real servers and keep the kernel's IPVS table in step, until SIGTERM or SIGINT.
     Run(RunArguments),
+    /// Read a configuration and tell what is understood; nothing is touched. Exit code 1: with warnings, 2: it is faulty.
+    CheckConfig(CheckArguments),
     /// Ask a running agent how its services and servers stand, and what it sees of them.
     Status(StatusArguments),
 }
 
 #[derive(Debug, clap::Args)]
 struct RunArguments {
-    /// The configuration, in TOML.
+    /// The configuration: the agent's own format (TOML), or ldirectord's.
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
+    /// Refuse what ldirectord would refuse.
+    #[arg(long)]
+    strict: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct CheckArguments {
+    /// The configuration: the agent's own format (TOML), or ldirectord's.
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Refuse what ldirectord would refuse.
+    #[arg(long)]
+    strict: bool,
+    /// Print the configuration in this format, meaning the same, instead of what is understood.
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    to: Option<check_config::Target>,
+}
+
+/// How exact a file must be.
+fn strictness(strict: bool) -> Strictness {
+    if strict { Strictness::Strict } else { Strictness::Lenient }
 }
 
 #[derive(Debug, clap::Args)]
@@ -68,11 +91,19 @@ enum LogFormat {
 pub fn main(cli: &Cli) -> ExitCode {
     match &cli.command {
         Command::Run(arguments) => {
-            let config = match Config::from_file(&arguments.config) {
-                Ok(config) => config,
+            let reading = match Config::read_file(&arguments.config, strictness(arguments.strict)) {
+                Ok(reading) => reading,
                 Err(error) => return failed(&error, 2),
             };
-            end(start_log(cli).and_then(|()| run(config)))
+            end(start_log(cli).and_then(|()| {
+                log_warnings(&arguments.config, &reading.warnings);
+                run(reading.config)
+            }))
+        }
+        Command::CheckConfig(arguments) => {
+            let strictness = strictness(arguments.strict);
+            check_config::run(&arguments.file, strictness, arguments.to)
+                .unwrap_or_else(|error| failed(&format_args!("{error:#}"), 2))
         }
         Command::Status(arguments) => end(status(arguments)),
     }
@@ -100,6 +131,20 @@ fn start_log(cli: &Cli) -> anyhow::Result<()> {
         LogFormat::Text => log.with_target(false).with_ansi(io::stderr().is_terminal()).init(),
     }
     Ok(())
+}
+
+fn log_warnings(file: &Path, warnings: &[Warning]) {
+    for Warning { kind, place } in warnings {
+        tracing::warn!(
+            event = "config",
+            line = place.line,
+            column = place.column,
+            "{}:{}:{}: {kind}",
+            file.display(),
+            place.line,
+            place.column
+        );
+    }
 }
 
 fn run(config: Config) -> anyhow::Result<()> {

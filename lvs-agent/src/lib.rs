@@ -5,6 +5,7 @@
 //! place that wires them together.
 
 pub mod agent;
+pub mod check_config;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -5,6 +5,8 @@
 
 pub mod defaults;
 mod error;
+#[cfg(test)]
+mod fuzz;
 pub mod ldirectord;
 pub mod native;
 mod notify;

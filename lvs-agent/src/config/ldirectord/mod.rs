@@ -25,6 +25,8 @@ use std::{collections::HashMap, path::Path};
 
 pub use fault::{DirectiveFault, Leniency, Note};
 pub use names::NameFault;
+pub(super) use settings::is_facility;
+pub(super) use value::is_address as is_mail_address;
 
 use self::{
     directive::{Directive, Scope},
@@ -60,6 +62,12 @@ pub fn is_ldirectord(text: &str) -> bool {
 /// Reads and validates `text`, whole. `origin` names it in messages.
 pub fn read(text: &str, origin: &Path, strictness: Strictness) -> Result<Reading, ConfigError> {
     read_with(text, origin, strictness, &SystemNames::default())
+}
+
+/// The same without looking any name up.
+#[cfg(test)]
+pub(super) fn read_without_names(text: &str, strictness: Strictness) -> Result<Reading, ConfigError> {
+    read_with(text, Path::new("fuzz"), strictness, &names::ListedNames::default())
 }
 
 fn read_with(

@@ -130,7 +130,8 @@ impl Asker<'_> {
         };
         let comes = match self.around.key {
             ServiceKey::Address { protocol, .. } => protocol == transport.protocol(),
-            ServiceKey::Mark { .. } => true,
+            // A server of it may have no port.
+            ServiceKey::Mark { .. } => false,
         };
         Some((port != address.port() || !comes).then_some(port))
     }

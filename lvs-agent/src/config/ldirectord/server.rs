@@ -184,6 +184,11 @@ fn flags_of(entry: &Entry, flags: &str, findings: &mut Findings) -> Option<Real>
             return None;
         }
     }
+    // `ip_vs_add_dest` refuses it, so that ldirectord never gets the server into the table.
+    if real.lower > real.upper {
+        findings.value(entry, "has a lower threshold above the upper one; write l:10 u:20, or leave l: away");
+        return None;
+    }
     Some(real)
 }
 

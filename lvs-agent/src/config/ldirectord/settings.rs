@@ -182,7 +182,8 @@ impl Globals {
         match entry.directive {
             D::Autoreload => self.autoreload = value::yes_no(&entry, findings).unwrap_or(self.autoreload),
             D::Callback => {
-                let path = value::quoted(&entry, findings).map(PathBuf::from);
+                let text = value::quoted(&entry, findings);
+                let path = text.and_then(|text| value::path(&entry, text, findings));
                 set(&mut self.callback, path);
             }
             D::Emailalertfrom => set(&mut self.emailalertfrom, value::rest(&entry, findings)),
@@ -228,18 +229,22 @@ fn found_config(name: &str) -> PathBuf {
     places.into_iter().find(|path| path.is_file()).unwrap_or_else(|| PathBuf::from(name))
 }
 
+/// Whether syslog has this facility.
+pub(in super::super) fn is_facility(word: &str) -> bool {
+    const WORDS: [&str; 11] =
+        ["auth", "authpriv", "cron", "daemon", "ftp", "kern", "lpr", "mail", "news", "syslog", "user"];
+    let local = word.strip_prefix("local").is_some_and(|number| matches!(number.as_bytes(), [b'0'..=b'7']));
+    local || WORDS.contains(&word)
+}
+
 fn logfile(entry: &Entry, findings: &mut Findings) -> Option<LogTarget> {
-    const FACILITIES: [&str; 18] = [
-        "auth", "authpriv", "cron", "daemon", "ftp", "kern", "lpr", "mail", "news", "syslog", "user",
-        "local0", "local1", "local2", "local3", "local4", "local5", "local6",
-    ];
     let text = value::quoted(entry, findings)?;
     if text.starts_with('/') {
         return Some(LogTarget::File(text.into()));
     }
     let facility = text.to_ascii_lowercase();
     let facility = facility.strip_prefix("log_").unwrap_or(&facility);
-    if FACILITIES.contains(&facility) || facility == "local7" {
+    if is_facility(facility) {
         return Some(LogTarget::Syslog(facility.to_owned()));
     }
     findings.value(entry, "is neither a path from the root nor a facility of syslog, such as \"local0\"");

@@ -194,7 +194,7 @@ pub(super) fn addresses(entry: &Entry, findings: &mut Findings) -> Option<Vec<St
 }
 
 /// Whether `text` can be a mail address or the name of a local user, and nothing that a mail server would take for more.
-pub(super) fn is_address(text: &str) -> bool {
+pub(in super::super) fn is_address(text: &str) -> bool {
     !text.is_empty()
         && text.len() <= 254
         && !text.starts_with('-')

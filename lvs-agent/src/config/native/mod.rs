@@ -38,6 +38,7 @@
 
 mod check;
 mod compare;
+mod notify;
 mod policy;
 mod section;
 mod server;
@@ -47,8 +48,11 @@ mod settings;
 mod tests;
 mod tunnel;
 mod value;
+mod write;
 
 use std::path::Path;
+
+pub use write::to_toml;
 
 use toml::{Spanned, de::DeTable};
 

@@ -9,6 +9,7 @@ use toml::Spanned;
 
 use super::{
     check::ReadChecks,
+    notify,
     section::Section,
     server::{self, ReadBackup, ReadServer},
     settings::ServiceSettings,
@@ -16,7 +17,7 @@ use super::{
 };
 use crate::{
     config::{
-        Notifications, PoolPolicy, VirtualService,
+        PoolPolicy, VirtualService,
         error::{Contradiction, FaultList},
     },
     service::{AddressFamily, Netmask, Persistence, Protocol, ServiceKey},
@@ -53,9 +54,12 @@ pub(super) fn read(
     }
     let one_packet = one_packet(&mut section, front.as_ref(), protocol, faults);
     let settings = defaults.overridden_by(&mut section, faults);
+    let notify = notify::service(&mut section, faults);
+    let scheduler_flags = section.plain("scheduler-flags", faults, notify::scheduler_flags);
+    let on_exit = section.plain("on-exit", faults, |value| value::word(value, &notify::ON_EXIT));
     let before = faults.len();
     let server_sections = section.tables("server", "[[service.server]]", faults);
-    if server_sections.is_empty() && faults.len() == before {
+    if server_sections.is_empty() && !section.has("backup") && faults.len() == before {
         faults.add(section.span(), Contradiction::NoServers);
     }
     let surroundings = server::Surroundings {
@@ -90,7 +94,7 @@ pub(super) fn read(
         scheduler: settings.scheduler,
         persistence,
         one_packet,
-        scheduler_flags: None,
+        scheduler_flags,
         persistence_engine: None,
         fall: settings.fall,
         rise: settings.rise,
@@ -99,8 +103,8 @@ pub(super) fn read(
         further,
         servers,
         policy: PoolPolicy { backups, ..settings.policy.policy },
-        notify: Notifications::default(),
-        on_exit: None,
+        notify,
+        on_exit,
     };
     let name = name.map_or_else(|| front.span(), |name| name.span());
     Some(ReadService { service, address: front.span(), name, servers: places, backups: backup_places })

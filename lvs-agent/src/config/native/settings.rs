@@ -5,11 +5,10 @@ use std::{num::NonZeroU32, ops::RangeInclusive};
 use humantime::format_duration;
 use toml::{Spanned, de::DeValue};
 
-use super::{check::ReadChecks, policy::ReadPolicy, section::Section, tunnel, value};
+use super::{check::ReadChecks, notify, policy::ReadPolicy, section::Section, tunnel, value};
 use crate::{
     config::{
-        AgentSettings, BurstSettings, Combine, DetectorSettings, OnExit, OnFailure, PassiveSettings,
-        defaults,
+        AgentSettings, BurstSettings, Combine, DetectorSettings, OnFailure, PassiveSettings, defaults,
         error::{Contradiction, FaultKind, FaultList, ValueFault},
     },
     service::{ForwardingMethod, Scheduler, Tunnel},
@@ -17,14 +16,17 @@ use crate::{
 
 /// `[agent]`.
 pub(super) fn agent(mut section: Section<'_>, faults: &mut FaultList) -> AgentSettings {
-    const ON_EXIT: [(&str, OnExit); 2] = [("keep", OnExit::Keep), ("remove", OnExit::Remove)];
     let default = AgentSettings::default();
     let settings = AgentSettings {
         metrics: section.plain("metrics", faults, value::listener).unwrap_or(default.metrics),
         on_exit: section
-            .plain("on-exit", faults, |value| value::word(value, &ON_EXIT))
+            .plain("on-exit", faults, |value| value::word(value, &notify::ON_EXIT))
             .unwrap_or(default.on_exit),
         control: section.plain("control", faults, value::socket).unwrap_or(default.control.clone()),
+        autoreload: section.plain("autoreload", faults, value::flag).unwrap_or(default.autoreload),
+        callback: section.plain("callback", faults, notify::command_line),
+        execute: section.plain("execute", faults, notify::files).unwrap_or_default(),
+        log: section.plain("log", faults, notify::log).unwrap_or(default.log.clone()),
         maintenance: section
             .plain("maintenance", faults, value::folder)
             .unwrap_or(default.maintenance.clone()),

@@ -21,6 +21,8 @@ use crate::{
 const MIN_DURATION: Duration = Duration::from_millis(1);
 /// The longest duration: whoever writes more has mistaken a unit.
 const MAX_DURATION: Duration = Duration::from_hours(24);
+/// The longest persistence (`MAX_TIMEOUT` in ipvsadm.c).
+const MAX_PERSISTENCE: Duration = Duration::from_hours(31 * 24);
 /// The most failures or successes in a row: a confirming burst sends as many probes as failures are asked for.
 const MAX_COUNT: u32 = 100;
 /// The highest quorum: more than any servers that a service has come to together.
@@ -181,9 +183,9 @@ pub(super) fn mark(value: &DeValue<'_>) -> Result<u32> {
     if mark == PROBE_MARK { Err(ValueFault::ProbeMark { mark }) } else { Ok(mark) }
 }
 
-/// A duration of whole seconds.
+/// A duration of whole seconds, up to what ipvsadm takes.
 pub(super) fn whole_seconds(value: &DeValue<'_>) -> Result<Duration> {
-    let duration = duration(value)?;
+    let duration = duration_up_to(value, MAX_PERSISTENCE, "31days")?;
     if duration.subsec_nanos() == 0 {
         return Ok(duration);
     }
@@ -222,6 +224,11 @@ pub(super) fn netmask(value: &DeValue<'_>, family: AddressFamily) -> Result<Netm
 
 /// A duration with its unit.
 pub(super) fn duration(value: &DeValue<'_>) -> Result<Duration> {
+    duration_up_to(value, MAX_DURATION, "24h")
+}
+
+/// The same up to `max`, which is written like `max_text`.
+fn duration_up_to(value: &DeValue<'_>, max: Duration, max_text: &str) -> Result<Duration> {
     let text = match value {
         DeValue::String(text) => text,
         DeValue::Integer(number) => return Err(ValueFault::BareNumber { number: number.to_string() }),
@@ -236,12 +243,12 @@ pub(super) fn duration(value: &DeValue<'_>) -> Result<Duration> {
         }
         Err(_) => return Err(ValueFault::Duration { text: text.to_string() }),
     };
-    if (MIN_DURATION..=MAX_DURATION).contains(&duration) {
+    if (MIN_DURATION..=max).contains(&duration) {
         return Ok(duration);
     }
-    let above = duration > MAX_DURATION;
+    let above = duration > max;
     let reason = if above { "" } else { ", the shortest that timers can tell" };
-    let (value, min, max) = (format!("{text:?}"), "1ms".to_owned(), "24h".to_owned());
+    let (value, min, max) = (format!("{text:?}"), "1ms".to_owned(), max_text.to_owned());
     Err(ValueFault::Range { value, above, min, max, reason })
 }
 

@@ -1,0 +1,149 @@
+//! Who is told of what, and where the log goes.
+
+use std::path::PathBuf;
+
+use toml::de::DeValue;
+
+use super::{section::Section, value};
+use crate::config::{
+    CommandLine, LogTarget, MailAbout, MailSettings, Notifications, OnExit, SchedulerFlags,
+    error::{FaultList, ValueFault},
+    ldirectord::is_mail_address,
+};
+
+/// What becomes of services at a clean stop, by its name.
+pub(super) const ON_EXIT: [(&str, OnExit); 2] = [("keep", OnExit::Keep), ("remove", OnExit::Remove)];
+
+/// The words of `about`.
+const ABOUT: [&str; 4] = ["starting", "running", "stopping", "reloading"];
+
+type Result<T> = std::result::Result<T, ValueFault>;
+
+/// The keys of a service.
+pub(super) fn service(section: &mut Section<'_>, faults: &mut FaultList) -> Notifications {
+    let mail = section.table("mail", "mail", faults);
+    Notifications {
+        mail: mail.and_then(|section| read_mail(section, faults)),
+        monitor_file: section.plain("monitor-file", faults, value::file).flatten(),
+        fallback_command: section.plain("fallback-command", faults, command_line),
+        comment: section.plain("comment", faults, line),
+    }
+}
+
+fn read_mail(mut section: Section<'_>, faults: &mut FaultList) -> Option<MailSettings> {
+    if !section.has("to") {
+        section.missing("to", "to = [\"admin@example.org\"]", faults);
+    }
+    let to = section.plain("to", faults, addresses);
+    let repeat = section.plain("repeat", faults, |value| match value.as_str() {
+        Some("off") => Ok(None),
+        _ => value::duration(value).map(Some),
+    });
+    let from = section.plain("from", faults, line);
+    let smtp = section.plain("smtp", faults, line);
+    let about = section.plain("about", faults, about).unwrap_or(MailAbout::ALL);
+    section.finish(faults);
+    Some(MailSettings { to: to?, from, smtp, repeat: repeat.flatten(), about })
+}
+
+/// Text in one line.
+fn line(value: &DeValue<'_>) -> Result<String> {
+    let text = value::text(value, "text in quotes")?;
+    if text.is_empty() || text.chars().any(char::is_control) || text.len() > 4096 {
+        let problem = "is empty, too long, or has control characters; write one line of text";
+        return Err(ValueFault::Text { text: text.to_owned(), problem });
+    }
+    Ok(text.to_owned())
+}
+
+/// Several texts.
+fn texts(value: &DeValue<'_>, wanted: &'static str) -> Result<Vec<String>> {
+    let DeValue::Array(items) = value else { return Err(value::wrong_type(value, wanted)) };
+    items.iter().map(|item| value::text(item.get_ref(), wanted).map(str::to_owned)).collect()
+}
+
+fn addresses(value: &DeValue<'_>) -> Result<Vec<String>> {
+    let addresses = texts(value, "mail addresses in brackets, such as [\"admin@example.org\"]")?;
+    let problem = "is no mail address; write one such as \"admin@example.org\"";
+    match addresses.iter().find(|one| !is_mail_address(one)) {
+        Some(wrong) => Err(ValueFault::Text { text: wrong.clone(), problem }),
+        None if addresses.is_empty() => Err(ValueFault::Text { text: "[]".to_owned(), problem }),
+        None => Ok(addresses),
+    }
+}
+
+fn about(value: &DeValue<'_>) -> Result<MailAbout> {
+    let mut about = MailAbout::NONE;
+    for word in texts(value, "words in brackets, such as [\"running\"]")? {
+        match word.as_str() {
+            "starting" => about.starting = true,
+            "running" => about.running = true,
+            "stopping" => about.stopping = true,
+            "reloading" => about.reloading = true,
+            _ => return Err(ValueFault::Word { word, known: ABOUT.to_vec() }),
+        }
+    }
+    Ok(about)
+}
+
+/// The words that `about` has for what mails are sent about.
+pub(super) fn about_words(about: MailAbout) -> Vec<String> {
+    let MailAbout { starting, running, stopping, reloading } = about;
+    let said = [starting, running, stopping, reloading];
+    ABOUT.iter().zip(said).filter(|(_, said)| *said).map(|(word, _)| (*word).to_owned()).collect()
+}
+
+/// A program and its arguments.
+pub(super) fn command_line(value: &DeValue<'_>) -> Result<CommandLine> {
+    let wanted = "the program and its arguments in brackets, such as [\"/usr/local/bin/told\", \"-x\"]";
+    let words = texts(value, wanted)?;
+    let problem = "is no program; write its path, and arguments without zero bytes";
+    let fault = || ValueFault::Text { text: words.concat().replace('\0', "…"), problem };
+    match words.split_first() {
+        Some((program, arguments))
+            if !program.is_empty() && !words.iter().any(|word| word.contains('\0')) =>
+        {
+            Ok(CommandLine { program: program.into(), arguments: arguments.to_vec() })
+        }
+        _ => Err(fault()),
+    }
+}
+
+/// Other configuration files.
+pub(super) fn files(value: &DeValue<'_>) -> Result<Vec<PathBuf>> {
+    let files = texts(value, "paths in brackets, such as [\"/etc/lvs-agent-2.toml\"]")?;
+    if files.iter().any(|file| file.is_empty() || file.contains('\0')) {
+        let problem = "is no path of a file; remove it";
+        return Err(ValueFault::Text { text: "\"\"".to_owned(), problem });
+    }
+    Ok(files.into_iter().map(PathBuf::from).collect())
+}
+
+/// Where the log goes: standard error, a file, or a facility of syslog.
+pub(super) fn log(value: &DeValue<'_>) -> Result<LogTarget> {
+    let text = value::text(value, "\"standard\", a path, or a facility such as \"syslog:local0\"")?;
+    let problem =
+        "is neither \"standard\", nor a path from the root, nor a facility such as \"syslog:local0\"";
+    match text.strip_prefix("syslog:") {
+        Some(facility) if crate::config::ldirectord::is_facility(facility) => {
+            Ok(LogTarget::Syslog(facility.to_owned()))
+        }
+        None if text == "standard" => Ok(LogTarget::Standard),
+        None if text.starts_with('/') && !text.contains('\0') => Ok(LogTarget::File(text.into())),
+        _ => Err(ValueFault::Text { text: text.to_owned(), problem }),
+    }
+}
+
+/// The scheduler's flags.
+pub(super) fn scheduler_flags(value: &DeValue<'_>) -> Result<SchedulerFlags> {
+    let mut flags = SchedulerFlags::default();
+    for word in texts(value, "flags in brackets, such as [\"flag-1\"]")? {
+        match word.as_str() {
+            "flag-1" => flags.flag_1 = true,
+            "flag-2" => flags.flag_2 = true,
+            "flag-3" => flags.flag_3 = true,
+            _ => return Err(ValueFault::Word { word, known: vec!["flag-1", "flag-2", "flag-3"] }),
+        }
+    }
+    Ok(flags)
+}
