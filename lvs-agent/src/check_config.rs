@@ -52,27 +52,25 @@ pub fn understood(reading: &Reading) -> String {
 }
 
 fn service(service: &VirtualService) -> String {
-    let name =
-        if service.name == service.key.to_string() { String::new() } else { format!("{}  ", service.name) };
-    let mut told = format!("{name}{}  {}", service.key, service.scheduler);
-    if let Some(persistence) = service.persistence {
-        told += &format!("  persistent {}", format_duration(persistence.timeout()));
-    }
-    told += &format!("  fall {}  rise {}  on failure {:?}\n", service.fall, service.rise, service.on_failure)
-        .to_lowercase();
-    for check in std::iter::once(&service.check).chain(&service.further.checks) {
-        told += &format!("  check   {}\n", self::check(check));
-    }
+    let is_named = service.name != service.key.to_string();
+    let name = if is_named { format!("{}  ", service.name) } else { String::new() };
+    let persistent = service.persistence.map_or(String::new(), |persistence| {
+        format!("  persistent {}", format_duration(persistence.timeout()))
+    });
+    let on_failure = format!("{:?}", service.on_failure).to_lowercase();
+    let mut lines = vec![format!(
+        "{name}{}  {}{persistent}  fall {}  rise {}  on failure {on_failure}",
+        service.key, service.scheduler, service.fall, service.rise
+    )];
+    let checks = std::iter::once(&service.check).chain(&service.further.checks);
+    lines.extend(checks.map(|check| format!("  check   {}", self::check(check))));
     for server in &service.servers {
-        told += &format!("  server  {}\n", self::server(server));
-        for check in server.check.iter().chain(&server.further.checks) {
-            told += &format!("          check {}\n", self::check(check));
-        }
+        lines.push(format!("  server  {}", self::server(server)));
+        let own = server.check.iter().chain(&server.further.checks);
+        lines.extend(own.map(|check| format!("          check {}", self::check(check))));
     }
-    for backup in &service.policy.backups {
-        told += &format!("  backup  {}\n", server(&backup.server));
-    }
-    told
+    lines.extend(service.policy.backups.iter().map(|backup| format!("  backup  {}", server(&backup.server))));
+    lines.join("\n") + "\n"
 }
 
 fn server(server: &RealServer) -> String {

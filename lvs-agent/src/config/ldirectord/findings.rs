@@ -8,6 +8,10 @@ use crate::config::{
     error::{FaultKind, FaultList},
 };
 
+/// Something is wrong, and was noted.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Noted;
+
 /// Faults and warnings of one file.
 pub(super) struct Findings {
     /// Where each line ends.

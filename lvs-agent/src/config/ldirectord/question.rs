@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     DirectiveFault, Note,
-    findings::Findings,
+    findings::{Findings, Noted},
     kind::Kind,
     layout::Entry,
     perl::{self, Ends},
@@ -68,7 +68,7 @@ pub(super) fn check(
     };
     let port = match question.transport() {
         None => None,
-        Some(transport) => asker.port(address, transport, findings)?,
+        Some(transport) => asker.port(address, transport, findings).ok()?,
     };
     let (own, all) = (&draft.shared, &around.globals.shared);
     Some(Check {
@@ -116,9 +116,9 @@ impl Asker<'_> {
         address: SocketAddr,
         transport: Transport,
         findings: &mut Findings,
-    ) -> Option<Option<u16>> {
+    ) -> Result<Option<u16>, Noted> {
         if let Some(port) = self.around.draft.checkport {
-            return Some(Some(port));
+            return Ok(Some(port));
         }
         let own = self.real.map(|real| real.port).filter(|port| *port != 0);
         let Some(port) = own.or(self.around.kind.port()).or(Some(address.port()).filter(|port| *port != 0))
@@ -126,14 +126,14 @@ impl Asker<'_> {
             let server = address.ip().to_string();
             let place = self.real.map_or(&self.around.draft.head.place, |real| &real.entry.place);
             findings.fault(place, DirectiveFault::NoCheckPort { server });
-            return None;
+            return Err(Noted);
         };
         let comes = match self.around.key {
             ServiceKey::Address { protocol, .. } => protocol == transport.protocol(),
             // A server of it may have no port.
             ServiceKey::Mark { .. } => false,
         };
-        Some((port != address.port() || !comes).then_some(port))
+        Ok((port != address.port() || !comes).then_some(port))
     }
 
     /// The request and where it is written.
@@ -159,18 +159,18 @@ impl Asker<'_> {
         .filter(|(_, text)| !text.is_empty())
     }
 
-    /// The same as an expression; the outer `None` if it is none, which is noted.
-    fn expression(&self, ends: Ends, findings: &mut Findings) -> Option<Option<Pattern>> {
-        let Some((entry, text)) = self.receive() else { return Some(None) };
+    /// The same as an expression.
+    fn expression(&self, ends: Ends, findings: &mut Findings) -> Result<Option<Pattern>, Noted> {
+        let Some((entry, text)) = self.receive() else { return Ok(None) };
         if text.len() > MAX_TEXT {
             findings.value(entry, "is longer than 4096 bytes; shorten it");
-            return None;
+            return Err(Noted);
         }
         match perl::pattern(text, ends) {
-            Ok(pattern) => Some(Some(pattern)),
+            Ok(pattern) => Ok(Some(pattern)),
             Err(error) => {
                 findings.value(entry, format!("is no regular expression that is understood here: {error}"));
-                None
+                Err(Noted)
             }
         }
     }
@@ -223,12 +223,12 @@ impl Asker<'_> {
                 Question::On
             }
             Kind::Http | Kind::Https | Kind::HttpProxy => return self.http(findings),
-            Kind::Smtp | Kind::Submission => self.greeting(GreetingProtocol::Smtp, false, None),
-            Kind::Nntp => self.greeting(GreetingProtocol::Nntp, false, None),
-            Kind::Pop => self.greeting(GreetingProtocol::Pop3, false, self.login()),
-            Kind::Pops => self.greeting(GreetingProtocol::Pop3, true, self.login()),
-            Kind::Imap => self.greeting(GreetingProtocol::Imap, false, self.login()),
-            Kind::Imaps => self.greeting(GreetingProtocol::Imap, true, self.login()),
+            Kind::Smtp | Kind::Submission => greeting(GreetingProtocol::Smtp, false, None),
+            Kind::Nntp => greeting(GreetingProtocol::Nntp, false, None),
+            Kind::Pop => greeting(GreetingProtocol::Pop3, false, self.login()),
+            Kind::Pops => greeting(GreetingProtocol::Pop3, true, self.login()),
+            Kind::Imap => greeting(GreetingProtocol::Imap, false, self.login()),
+            Kind::Imaps => greeting(GreetingProtocol::Imap, true, self.login()),
             Kind::Ftp => self.ftp(findings),
             Kind::Dns => return self.dns(findings),
             Kind::Ldap | Kind::Ldaps => return self.ldap(kind == Kind::Ldaps, findings),
@@ -256,10 +256,6 @@ impl Asker<'_> {
         Some(question)
     }
 
-    fn greeting(&self, protocol: GreetingProtocol, encrypted: bool, login: Option<Login>) -> Question {
-        Question::Greeting(GreetingQuestion { protocol, tls: encrypted.then(direct), login, helo: None })
-    }
-
     fn ftp(&self, findings: &mut Findings) -> Question {
         if self.receive().is_some() || self.request().is_some() {
             let what = "the login is what counts here; ldirectord fetches the file in request and looks for receive in it";
@@ -272,12 +268,12 @@ impl Asker<'_> {
             Some(_) => login,
             None => Login { password: anonymous.password.clone(), ..login },
         });
-        self.greeting(GreetingProtocol::Ftp, false, login.or(Some(anonymous)))
+        greeting(GreetingProtocol::Ftp, false, login.or(Some(anonymous)))
     }
 
     fn http(&self, findings: &mut Findings) -> Option<Question> {
         let (draft, kind) = (self.around.draft, self.around.kind);
-        let pattern = self.expression(Ends::Text, findings)?;
+        let pattern = self.expression(Ends::Text, findings).ok()?;
         if let (Some(_), HttpMethod::Head, Some((entry, _))) = (&pattern, draft.httpmethod, self.receive()) {
             findings.fault(&entry.place, DirectiveFault::HeadWithReceive);
             return None;
@@ -354,7 +350,7 @@ impl Asker<'_> {
 
     fn ldap(&self, encrypted: bool, findings: &mut Findings) -> Option<Question> {
         let base = Some(self.bare_request().to_owned()).filter(|base| !base.is_empty());
-        let expect = self.expression(Ends::Text, findings)?;
+        let expect = self.expression(Ends::Text, findings).ok()?;
         if let (Some(expect), Some((entry, _))) = (&expect, self.receive())
             && !expect.is_in(base.as_deref().unwrap_or_default().as_bytes())
         {
@@ -383,7 +379,7 @@ impl Asker<'_> {
 
     fn simpletcp(&self, findings: &mut Findings) -> Option<Question> {
         let send = self.bare_request().replace("\\n", "\n").into_bytes();
-        let expect = match self.expression(Ends::Lines, findings)? {
+        let expect = match self.expression(Ends::Lines, findings).ok()? {
             Some(pattern) => pattern,
             // Any line will do, but there must be one.
             None => perl::pattern(r"[\s\S]", Ends::Text).ok()?,
@@ -418,6 +414,10 @@ impl Asker<'_> {
         }
         Some(Question::Command(command(argv)))
     }
+}
+
+fn greeting(protocol: GreetingProtocol, encrypted: bool, login: Option<Login>) -> Question {
+    Question::Greeting(GreetingQuestion { protocol, tls: encrypted.then(direct), login, helo: None })
 }
 
 fn command(argv: Vec<String>) -> CommandQuestion {

@@ -244,13 +244,12 @@ pub(super) fn table_address(
     service_port: Option<u16>,
 ) -> SocketAddr {
     match service_port {
-        // By firewall mark the port stays as it is written.
-        None => SocketAddr::new(ip, port),
         // For every port: the clients' is kept.
         Some(0) => SocketAddr::new(ip, 0),
         Some(service_port) if port == 0 || method != ForwardingMethod::Masquerade => {
             SocketAddr::new(ip, service_port)
         }
-        Some(_) => SocketAddr::new(ip, port),
+        // By firewall mark and under masquerade it stays as it is written.
+        _ => SocketAddr::new(ip, port),
     }
 }

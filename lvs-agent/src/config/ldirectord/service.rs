@@ -12,7 +12,7 @@ use super::{
     names::Names,
     question,
     server::{self, Fallback, Real, method_name, table_address},
-    settings::{Draft, Globals},
+    settings::{Draft, Globals, Traffic},
 };
 use crate::{
     config::{
@@ -106,7 +106,7 @@ fn key(draft: &Draft, names: &dyn Names, findings: &mut Findings) -> Option<Serv
     };
     match head {
         Head::Mark(mark) => {
-            if let Some((entry, Some(_))) = &draft.protocol {
+            if let Some((entry, Traffic::Protocol(_))) = &draft.protocol {
                 wrong_protocol(findings, entry, "a firewall mark, so that only fwm is right");
             }
             Some(ServiceKey::Mark { mark, family })
@@ -114,11 +114,11 @@ fn key(draft: &Draft, names: &dyn Names, findings: &mut Findings) -> Option<Serv
         Head::Address { host, port } => {
             let usual = if matches!(port, "53" | "domain") { Protocol::Udp } else { Protocol::Tcp };
             let protocol = match &draft.protocol {
-                Some((entry, None)) => {
+                Some((entry, Traffic::Marked)) => {
                     wrong_protocol(findings, entry, "an address, so that only tcp or udp is right");
                     return None;
                 }
-                Some((_, Some(protocol))) => *protocol,
+                Some((_, Traffic::Protocol(protocol))) => *protocol,
                 None => usual,
             };
             let (head, place) = (draft.head.directive, &draft.head.place);
@@ -347,7 +347,7 @@ fn notifications(draft: &Draft, globals: &Globals) -> Notifications {
         to,
         from: globals.emailalertfrom.clone(),
         smtp: own.smtp.clone().or_else(|| all.smtp.clone()),
-        repeat: own.emailalertfreq.or(all.emailalertfreq).flatten(),
+        repeat: own.emailalertfreq.or(all.emailalertfreq).filter(|pause| !pause.is_zero()),
         about: own.emailalertstatus.or(all.emailalertstatus).unwrap_or(MailAbout::ALL),
     });
     Notifications {

@@ -27,7 +27,8 @@ pub(super) struct Shared {
     pub(super) cleanstop: Option<bool>,
     pub(super) fallbackcommand: Option<CommandLine>,
     pub(super) emailalert: Option<Vec<String>>,
-    pub(super) emailalertfreq: Option<Option<Duration>>,
+    /// Zero: no mail is sent again.
+    pub(super) emailalertfreq: Option<Duration>,
     pub(super) emailalertstatus: Option<MailAbout>,
     pub(super) smtp: Option<String>,
 }
@@ -71,11 +72,19 @@ pub(super) struct Draft {
     pub(super) persistent: Option<Duration>,
     pub(super) netmask: Option<Entry>,
     pub(super) schedflags: Option<SchedulerFlags>,
-    pub(super) protocol: Option<(Entry, Option<Protocol>)>,
+    pub(super) protocol: Option<(Entry, Traffic)>,
     pub(super) ops: Option<(Entry, bool)>,
     pub(super) monitorfile: Option<PathBuf>,
     pub(super) servicename: Option<String>,
     pub(super) comment: Option<String>,
+}
+
+/// `protocol=`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Traffic {
+    Protocol(Protocol),
+    /// `fwm`: whatever has the firewall mark.
+    Marked,
 }
 
 /// `checktype=`.
@@ -480,12 +489,11 @@ fn schedflags(entry: &Entry, findings: &mut Findings) -> Option<SchedulerFlags> 
     Some(flags)
 }
 
-/// `None` is `fwm`.
-fn protocol(entry: &Entry, findings: &mut Findings) -> Option<Option<Protocol>> {
+fn protocol(entry: &Entry, findings: &mut Findings) -> Option<Traffic> {
     match first_word(entry, is_word, findings)?.as_str() {
-        "tcp" => Some(Some(Protocol::Tcp)),
-        "udp" => Some(Some(Protocol::Udp)),
-        "fwm" => Some(None),
+        "tcp" => Some(Traffic::Protocol(Protocol::Tcp)),
+        "udp" => Some(Traffic::Protocol(Protocol::Udp)),
+        "fwm" => Some(Traffic::Marked),
         _ => {
             findings.value(
                 entry,

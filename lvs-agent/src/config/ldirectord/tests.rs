@@ -39,10 +39,7 @@ fn service(lines: &str) -> VirtualService {
     let head = if lines.starts_with("virtual") { "" } else { "virtual=192.0.2.80:80\n" };
     let body: String = lines
         .lines()
-        .map(|line| match line.starts_with("virtual") {
-            true => format!("{line}\n"),
-            false => format!("    {line}\n"),
-        })
+        .map(|line| if line.starts_with("virtual") { format!("{line}\n") } else { format!("    {line}\n") })
         .collect();
     good(&format!("{head}{body}{reals}")).services.remove(0)
 }
@@ -450,7 +447,7 @@ virtual=vip:domain
     assert_eq!(service.one_packet, Some(true));
     assert!(service.scheduler_flags.unwrap().flag_2);
     let netmask = Netmask::V4("255.255.0.0".parse().unwrap());
-    assert_eq!(service.persistence, Some(Persistence::new(Duration::from_secs(60), netmask)));
+    assert_eq!(service.persistence, Some(Persistence::new(Duration::from_mins(1), netmask)));
     assert_eq!(service.check.timeout, Duration::from_secs(10), "two pings");
     let mail = service.notify.mail.as_ref().unwrap();
     assert_eq!(mail.to, ["a@example.org", "b@example.org"]);

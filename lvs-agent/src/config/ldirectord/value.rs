@@ -64,16 +64,16 @@ pub(super) fn port(entry: &Entry, findings: &mut Findings) -> Option<u16> {
     number(entry, u16::MAX.into(), findings).and_then(|port| u16::try_from(port).ok())
 }
 
-/// Seconds between mails: 0 is none.
-pub(super) fn repeat(entry: &Entry, findings: &mut Findings) -> Option<Option<Duration>> {
+/// Seconds between mails, which may be 0.
+pub(super) fn repeat(entry: &Entry, findings: &mut Findings) -> Option<Duration> {
     if !entry.value.starts_with(|c: char| c.is_ascii_digit()) {
         findings.value(entry, "is no number of seconds; write one, or 0 for no repeated mails");
         return None;
     }
     if first_digits(&entry.value).is_some_and(|(digits, _)| digits.bytes().all(|digit| digit == b'0')) {
-        return Some(None);
+        return Some(Duration::ZERO);
     }
-    seconds(entry, findings).map(Some)
+    seconds(entry, findings)
 }
 
 /// `yes` or `no`.

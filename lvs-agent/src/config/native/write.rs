@@ -99,6 +99,7 @@ fn command_line(command: &CommandLine) -> String {
 }
 
 /// Whole numbers of TOML's floats have a point.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "it is called like all that show a value")]
 fn float(number: &f64) -> String {
     format!("{number:?}")
 }
@@ -525,7 +526,11 @@ fn send(bytes: &[u8], table: &mut Table) {
 }
 
 fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |mut digits, byte| {
+        // Writing to a string does not fail.
+        write!(digits, "{byte:02x}").unwrap_or_default();
+        digits
+    })
 }
 
 fn transport(transport: Transport) -> String {
