@@ -16,7 +16,7 @@ pub(super) struct Checks {
     /// The next number that no check has had.
     next: u32,
     of_check: HashMap<CheckId, Vec<Subscriber>>,
-    checks_of: HashMap<DestinationKey, Vec<CheckId>>,
+    by_destination: HashMap<DestinationKey, Vec<CheckId>>,
     intervals: HashMap<CheckId, Intervals>,
 }
 
@@ -50,7 +50,7 @@ impl Checks {
     pub(super) fn replace(&mut self, services: &[VirtualService]) -> Turnover {
         let mut turnover = Turnover::default();
         let mut before = mem::take(&mut self.ids);
-        (self.of_check, self.checks_of, self.intervals) = Default::default();
+        (self.of_check, self.by_destination, self.intervals) = Default::default();
         for service in services {
             // The servers of a service share what they are asked.
             let mut shared: HashMap<&Check, Arc<Check>> = HashMap::new();
@@ -91,7 +91,7 @@ impl Checks {
         let intervals = Intervals { usual: check.interval, soft: check.soft_interval() };
         self.intervals.insert(id, intervals);
         self.of_check.entry(id).or_default().push(subscriber);
-        self.checks_of.entry(subscriber.destination).or_default().push(id);
+        self.by_destination.entry(subscriber.destination).or_default().push(id);
     }
 
     /// Who wants to know the results of a check.
@@ -101,7 +101,7 @@ impl Checks {
 
     /// A destination's checks.
     pub(super) fn of(&self, destination: &DestinationKey) -> &[CheckId] {
-        self.checks_of.get(destination).map_or(&[], Vec::as_slice)
+        self.by_destination.get(destination).map_or(&[], Vec::as_slice)
     }
 
     /// How often a check is asked.
