@@ -107,6 +107,7 @@ impl fmt::Display for EventKind {
             Self::Ready {} => f.write_str("ready"),
             Self::Common {} => f.write_str("most of the service is suspected at once"),
             Self::Held {} => f.write_str("held in: too much of the service would be out"),
+            Self::Damped {} => f.write_str("kept out for having come and gone"),
             Self::Suspicion { strength, evidence } => write!(f, "{strength} suspicion: {evidence}"),
             Self::Probe { kind, index, outcome, took_ms } => {
                 write!(f, "{kind} probe")?;

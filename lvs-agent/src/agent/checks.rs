@@ -1,6 +1,6 @@
 //! The baseline checks that a configuration asks for: the same server asked the same question is asked once. Pure.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, mem, sync::Arc, time::Duration};
 
 use super::decisions;
 use crate::{
@@ -9,20 +9,24 @@ use crate::{
     service::DestinationKey,
 };
 
-/// Checks and who wants to know their results.
+/// The checks that are asked, and who wants to know their results.
 #[derive(Debug, Default)]
 pub(super) struct Checks {
-    pub(super) checks: Vec<BaselineCheck>,
-    pub(super) subscribers: Subscribers,
+    ids: HashMap<(ProbeTarget, Arc<Check>), CheckId>,
+    /// The next number that no check has had.
+    next: u32,
+    of_check: HashMap<CheckId, Vec<Subscriber>>,
+    by_destination: HashMap<DestinationKey, Vec<CheckId>>,
+    intervals: HashMap<CheckId, Intervals>,
 }
 
-/// Who wants to know the results of each check.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Subscribers {
-    of_check: HashMap<CheckId, Vec<Subscriber>>,
-    checks_of: HashMap<DestinationKey, Vec<CheckId>>,
-    /// The intervals of each check.
-    paces: HashMap<CheckId, Intervals>,
+/// What a new list of services changes: those that are asked already go on as they are.
+#[derive(Debug, Default)]
+pub(super) struct Turnover {
+    /// To be asked from now on.
+    pub(super) added: Vec<BaselineCheck>,
+    /// No longer to be asked.
+    pub(super) removed: Vec<CheckId>,
 }
 
 /// A destination that wants to know a check's results.
@@ -41,49 +45,68 @@ pub(super) struct Intervals {
     pub(super) soft: Duration,
 }
 
-impl Subscribers {
-    /// Those of one check.
-    pub(super) fn of(&self, check: CheckId) -> &[Subscriber] {
-        self.of_check.get(&check).map_or(&[], Vec::as_slice)
-    }
-
-    /// A destination's checks.
-    pub(super) fn checks_of(&self, destination: &DestinationKey) -> &[CheckId] {
-        self.checks_of.get(destination).map_or(&[], Vec::as_slice)
-    }
-
-    /// How often a check is asked.
-    pub(super) fn intervals(&self, check: CheckId) -> Option<Intervals> {
-        self.paces.get(&check).copied()
-    }
-
-    fn add(&mut self, id: CheckId, check: &Check, subscriber: Subscriber) {
-        let intervals = Intervals { usual: check.interval, soft: check.soft_interval() };
-        self.paces.insert(id, intervals);
-        self.of_check.entry(id).or_default().push(subscriber);
-        self.checks_of.entry(subscriber.destination).or_default().push(id);
-    }
-}
-
 impl Checks {
-    pub(super) fn new(services: &[VirtualService]) -> Self {
-        let mut all = Self::default();
-        let mut ids: HashMap<(ProbeTarget, Arc<Check>), CheckId> = HashMap::new();
+    /// Asks what these services want to know, and nothing else.
+    pub(super) fn replace(&mut self, services: &[VirtualService]) -> Turnover {
+        let mut turnover = Turnover::default();
+        let mut before = mem::take(&mut self.ids);
+        (self.of_check, self.by_destination, self.intervals) = Default::default();
         for service in services {
             // The servers of a service share what they are asked.
             let mut shared: HashMap<&Check, Arc<Check>> = HashMap::new();
             for (destination, index, check) in decisions::questions(service) {
                 let check = shared.entry(check).or_insert_with(|| Arc::new(check.clone())).clone();
                 let target = ProbeTarget::of_check(destination.server, &check);
-                let next = CheckId(u32::try_from(ids.len()).unwrap_or(u32::MAX));
-                let id = *ids.entry((target, check.clone())).or_insert_with(|| {
-                    all.checks.push(BaselineCheck { id: next, target, check: check.clone() });
-                    next
-                });
-                all.subscribers.add(id, &check, Subscriber { destination, check: index });
+                let id = self.id(&mut before, target, &check, &mut turnover);
+                self.subscribe(id, &check, Subscriber { destination, check: index });
             }
         }
-        all
+        turnover.removed.extend(before.into_values());
+        turnover
+    }
+
+    /// A check's number: the one that it has, or a new one.
+    fn id(
+        &mut self,
+        before: &mut HashMap<(ProbeTarget, Arc<Check>), CheckId>,
+        target: ProbeTarget,
+        check: &Arc<Check>,
+        turnover: &mut Turnover,
+    ) -> CheckId {
+        let key = (target, check.clone());
+        if let Some(id) = self.ids.get(&key) {
+            return *id;
+        }
+        let id = before.remove(&key).unwrap_or_else(|| {
+            let id = CheckId(self.next);
+            self.next = self.next.wrapping_add(1);
+            turnover.added.push(BaselineCheck { id, target, check: check.clone() });
+            id
+        });
+        self.ids.insert(key, id);
+        id
+    }
+
+    fn subscribe(&mut self, id: CheckId, check: &Check, subscriber: Subscriber) {
+        let intervals = Intervals { usual: check.interval, soft: check.soft_interval() };
+        self.intervals.insert(id, intervals);
+        self.of_check.entry(id).or_default().push(subscriber);
+        self.by_destination.entry(subscriber.destination).or_default().push(id);
+    }
+
+    /// Who wants to know the results of a check.
+    pub(super) fn subscribers(&self, check: CheckId) -> &[Subscriber] {
+        self.of_check.get(&check).map_or(&[], Vec::as_slice)
+    }
+
+    /// A destination's checks.
+    pub(super) fn of(&self, destination: &DestinationKey) -> &[CheckId] {
+        self.by_destination.get(destination).map_or(&[], Vec::as_slice)
+    }
+
+    /// How often a check is asked.
+    pub(super) fn intervals(&self, check: CheckId) -> Option<Intervals> {
+        self.intervals.get(&check).copied()
     }
 }
 
@@ -116,11 +139,31 @@ mod tests {
             [[service.server]]
             address = "10.0.0.1:80"
         "#;
-        let config = crate::config::native::read(text, "test.toml".as_ref()).expect("it is a configuration");
-        let Config { services, .. } = config;
-        let checks = Checks::new(&services);
-        let asked: Vec<usize> =
-            checks.checks.iter().map(|check| checks.subscribers.of(check.id).len()).collect();
-        assert_eq!(asked, [2, 1, 1], "10.0.0.1 by connect for two services, by ping for one; 10.0.0.2 once");
+        let Config { services, .. } =
+            crate::config::native::read(text, "test.toml".as_ref()).expect("it is a configuration");
+        let mut checks = Checks::default();
+        let first = checks.replace(&services);
+        let subscribers: Vec<usize> =
+            first.added.iter().map(|check| checks.subscribers(check.id).len()).collect();
+        assert_eq!(
+            subscribers,
+            [2, 1, 1],
+            "10.0.0.1 by connect for two services, by ping for one; 10.0.0.2 once"
+        );
+
+        let again = checks.replace(&services);
+        assert!(again.added.is_empty() && again.removed.is_empty(), "{again:?}");
+
+        let mut fewer = services.clone();
+        fewer.remove(0);
+        fewer[1].check.interval *= 2;
+        let change = checks.replace(&fewer);
+        assert_eq!(change.removed.len(), 2, "10.0.0.2, and the ping as it was: {change:?}");
+        let [slower] = &change.added[..] else { panic!("{change:?}") };
+        assert!(first.added.iter().all(|check| check.id != slower.id), "a number is not used twice");
+        assert_eq!(checks.subscribers(slower.id).len(), 1);
+        assert_eq!(checks.of(&checks.subscribers(slower.id)[0].destination), [slower.id]);
+        assert_eq!(checks.intervals(slower.id).map(|intervals| intervals.usual), Some(slower.check.interval));
+        assert_eq!(checks.subscribers(change.removed[0]), []);
     }
 }

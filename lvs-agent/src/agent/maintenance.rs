@@ -130,7 +130,7 @@ impl Folder {
             match timeout(LOOKUP, lookup_host((host, 0))).await {
                 Ok(Ok(addresses)) => known.1 = addresses.map(|address| address.ip()).collect(),
                 Ok(Err(error)) => {
-                    warn!("maintenance: {host} is no address, and not found as a name: {error}")
+                    warn!("maintenance: {host} is no address, and not found as a name: {error}");
                 }
                 Err(_) => warn!("maintenance: looking up {host} took longer than {LOOKUP:?}"),
             }

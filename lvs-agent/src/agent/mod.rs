@@ -46,7 +46,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use self::{
-    checks::Checks,
+    checks::{Checks, Turnover},
     confirm::Bursts,
     decisions::Decisions,
     doubt::Suspected,
@@ -154,13 +154,14 @@ impl Running {
             let shutdown = self.shutdown.clone();
             self.spawn("maintenance", Folder::new(folder).run(maintained_tx, shutdown));
         }
-        let Checks { checks, subscribers } = Checks::new(&config.services);
+        let mut checks = Checks::default();
+        let Turnover { added, removed: _ } = checks.replace(&config.services);
         let shutdown = self.shutdown.clone();
         let limit = Scheduler::DEFAULT_LIMIT;
-        let scheduler = Scheduler::spawn(checks, prober.clone(), limit, results_tx, shutdown.clone());
+        let scheduler = Scheduler::spawn(added, prober.clone(), limit, results_tx, shutdown.clone());
         let judge = Judge {
             decisions,
-            subscribers,
+            checks,
             pacer: scheduler.pacer(),
             hurried: HashSet::new(),
             targets,

@@ -53,6 +53,8 @@ pub struct CheckResult {
     pub id: CheckId,
     /// When it started.
     pub started: Instant,
+    /// How long after it was due.
+    pub late: Duration,
     /// Whether the question itself was asked, not only for a connection ([`Check::connects_between`]).
     pub whole: bool,
     /// What came of it.
@@ -230,7 +232,7 @@ impl<A: Ask> Runner<A> {
                 self.counters.late.fetch_add(1, Ordering::Relaxed);
             }
             if let Some(turns) = self.checks.get(&due.id) {
-                let task = ask(self.asker.clone(), turns.clone(), self.results.clone());
+                let task = ask(self.asker.clone(), turns.clone(), due.late, self.results.clone());
                 self.running.spawn(due.id, task);
             }
         }
@@ -305,11 +307,11 @@ impl Turns {
 }
 
 /// One run of a check, until its result is taken.
-async fn ask<A: Ask>(asker: A, turns: Turns, results: mpsc::Sender<CheckResult>) {
+async fn ask<A: Ask>(asker: A, turns: Turns, late: Duration, results: mpsc::Sender<CheckResult>) {
     let started = now();
     let (whole, outcome) = turns.ask(&asker, started).await;
     let id = turns.check.id;
-    if results.send(CheckResult { id, started, whole, outcome }).await.is_err() {
+    if results.send(CheckResult { id, started, late, whole, outcome }).await.is_err() {
         tracing::debug!(check = id.0, "nobody takes the results of checks any more");
     }
 }

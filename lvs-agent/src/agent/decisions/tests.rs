@@ -243,7 +243,8 @@ fn people_come_first() {
 #[test]
 fn a_file_in_the_maintenance_folder_takes_servers_out() {
     let mut case = Case::new(&web("", 2));
-    (1..=2).for_each(|host| drop(case.is(host, true)));
+    case.is(1, true);
+    case.is(2, true);
     let drained = Holds { drain: Some(crate::pool::Drain::Quiesce), ..Holds::default() };
     case.decisions.set_holds(&key(2), drained, case.now);
     let named = Maintained::from([(key(1).server.ip(), None)]);
@@ -307,8 +308,12 @@ fn what_stays_is_kept_and_only_what_changed_changes() {
 fn most_of_a_service_fails() {
     let fails = |servers: u8, failing: &[u8]| {
         let mut case = Case::new(&web("", servers));
-        (1..=servers).for_each(|host| drop(case.is(host, true)));
-        failing.iter().for_each(|host| drop(case.hear(*host, 0, false)));
+        for host in 1..=servers {
+            case.is(host, true);
+        }
+        for host in failing {
+            case.hear(*host, 0, false);
+        }
         case.decisions.most_fail(&key(1).service)
     };
     assert_eq!([fails(1, &[1]), fails(2, &[1]), fails(3, &[1]), fails(4, &[1, 2])], [false; 4]);

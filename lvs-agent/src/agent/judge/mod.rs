@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::{
-    checks::{Intervals, Subscriber, Subscribers},
+    checks::{Checks, Intervals, Subscriber},
     confirm::{Bursts, Confirmation, Report},
     decisions::{Changes, Consequence, Decisions, Happening},
     doubt::Suspected,
@@ -53,7 +53,7 @@ pub(super) struct Inputs {
 pub(super) struct Judge {
     pub(super) decisions: Decisions,
     /// Who asked for each baseline check.
-    pub(super) subscribers: Subscribers,
+    pub(super) checks: Checks,
     /// Lets checks be asked more often while a state is soft.
     pub(super) pacer: Pacer,
     /// The checks that are.
@@ -147,7 +147,7 @@ impl Judge {
 
     /// The result of a baseline check: of every destination that asked for it.
     fn baseline(&mut self, result: &CheckResult) {
-        let subscribers = self.subscribers.of(result.id).to_vec();
+        let subscribers = self.checks.subscribers(result.id).to_vec();
         let verdict = Verdict::of(&result.outcome);
         for subscriber in subscribers {
             let Subscriber { destination, check } = subscriber;
@@ -195,14 +195,14 @@ impl Judge {
     /// a service fails: then the director's own network is likelier at fault, and nothing is to be gained by haste. If the
     /// scheduler has no room for that now, its next result brings us here again.
     fn hurry(&mut self, check: CheckId) {
-        let Some(Intervals { usual, soft }) = self.subscribers.intervals(check) else { return };
+        let Some(Intervals { usual, soft }) = self.checks.intervals(check) else { return };
         let is_soft = |subscriber: &Subscriber| {
             let state = self.decisions.state_of_check(&subscriber.destination, subscriber.check);
             state.is_some_and(State::is_soft)
                 && (matches!(state, Some(State::Recovering { .. }))
                     || !self.decisions.most_fail(&subscriber.destination.service))
         };
-        let hurried = self.subscribers.of(check).iter().any(is_soft);
+        let hurried = self.checks.subscribers(check).iter().any(is_soft);
         if hurried != self.hurried.contains(&check)
             && self.pacer.try_set_interval(check, if hurried { soft } else { usual })
         {

@@ -179,7 +179,7 @@ impl Judge {
             let is_whole = verdict == Verdict::Alive && check.is_some();
             let source = if is_whole { Source::Baseline } else { Source::Confirm };
             self.observe(destination, check, &probe.outcome, verdict, source);
-            for check in self.subscribers.checks_of(destination).to_vec() {
+            for check in self.checks.of(destination).to_vec() {
                 self.hurry(check);
             }
         }
