@@ -158,7 +158,10 @@ fn the_smallest_file_has_the_defaults() {
 #[test]
 fn the_example_says_what_holds_anyway() {
     let config = good(include_str!("example.toml"));
-    assert_eq!(config.agent, AgentSettings::default());
+    assert_eq!(
+        config.agent,
+        AgentSettings { callback: config.agent.callback.clone(), ..AgentSettings::default() }
+    );
     assert_eq!(config.passive, PassiveSettings::default());
     let service = &config.services[0];
     let policy = PoolPolicy { backups: service.policy.backups.clone(), ..PoolPolicy::default() };
