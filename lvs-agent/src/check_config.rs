@@ -11,7 +11,10 @@ use anyhow::Context as _;
 use clap::ValueEnum;
 use humantime::format_duration;
 
-use crate::config::{Check, Config, Question, Reading, RealServer, Strictness, VirtualService, native};
+use crate::config::{
+    Check, Config, LogTarget, Notifications, Question, Reading, RealServer, Strictness, VirtualService,
+    native,
+};
 
 /// A format that a configuration can be written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -33,8 +36,28 @@ pub fn run(file: &Path, strictness: Strictness, to: Option<Target>) -> anyhow::R
     for warning in &reading.warnings {
         writeln!(warnings, "{}:{warning}", file.display())?;
     }
+    let ignored = without_effect(&reading.config);
+    if !ignored.is_empty() {
+        writeln!(warnings, "{}: warning: nothing acts yet on {}", file.display(), ignored.join(", "))?;
+    }
     io::stderr().write_all(warnings.as_bytes()).context("writing to standard error")?;
-    Ok(ExitCode::from(u8::from(!reading.warnings.is_empty())))
+    Ok(ExitCode::from(u8::from(!warnings.is_empty())))
+}
+
+/// The settings that are written and that nothing acts on yet.
+#[must_use]
+pub fn without_effect(config: &Config) -> Vec<&'static str> {
+    let agent = &config.agent;
+    let told = |has: fn(&Notifications) -> bool| config.services.iter().any(|service| has(&service.notify));
+    let settings = [
+        ("callback", agent.callback.is_some()),
+        ("execute", !agent.execute.is_empty()),
+        ("the log's place", agent.log != LogTarget::Standard),
+        ("mail", told(|notify| notify.mail.is_some())),
+        ("the monitor file", told(|notify| notify.monitor_file.is_some())),
+        ("the fallback command", told(|notify| notify.fallback_command.is_some())),
+    ];
+    settings.into_iter().filter(|(_, written)| *written).map(|(name, _)| name).collect()
 }
 
 /// The services as they are understood, for people.

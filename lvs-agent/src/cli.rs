@@ -97,6 +97,10 @@ pub fn main(cli: &Cli) -> ExitCode {
             };
             end(start_log(cli).and_then(|()| {
                 log_warnings(&arguments.config, &reading.warnings);
+                let ignored = check_config::without_effect(&reading.config);
+                if !ignored.is_empty() {
+                    tracing::warn!(event = "config", "nothing acts yet on {}", ignored.join(", "));
+                }
                 run(reading.config)
             }))
         }
