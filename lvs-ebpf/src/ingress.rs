@@ -11,6 +11,7 @@ use crate::{
     doubt::Doubt,
     handshake,
     packet::{self, FIN, RST, SYN, Transport, protocol},
+    plain::{self, Way},
     sample::Slot,
     server::{self, ANSWERS, Endpoint},
     signal::Signal,
@@ -20,6 +21,24 @@ use crate::{
 /// Looks at one packet.
 #[inline(always)]
 pub(crate) fn see(ctx: &TcContext) -> Result<(), Doubt> {
+    let mut transport = MaybeUninit::<Transport>::uninit();
+    // SAFETY: room for a `Transport`, of whatever value.
+    let transport = unsafe { &mut *transport.as_mut_ptr() };
+    match plain::ingress(ctx, transport) {
+        Way::Out => Err(Doubt::NoServer),
+        Way::Found(server, client) => {
+            let Some(mut signal) = Signal::of(server.id) else { return Err(Doubt::BadServerId) };
+            signal.received(ctx);
+            let client = Client::at_ipv4(client, transport.destination_port, protocol::TCP);
+            see_segment(&mut signal, &client, transport);
+            Ok(())
+        }
+        Way::Long => see_any(ctx),
+    }
+}
+
+#[inline(never)]
+fn see_any(ctx: &TcContext) -> Result<(), Doubt> {
     let frame = packet::frame(ctx)?;
     let mut ip = MaybeUninit::uninit();
     packet::network(ctx, &frame, &mut ip)?;
