@@ -18,7 +18,7 @@ pub(crate) fn sent(signal: &mut Signal, client: &Client, probe: bool) {
     if !probe {
         signal::demand(&mut signal.state.listener, client.network(), now);
     }
-    if let Some(open) = HANDSHAKES.get_ptr_mut(key) {
+    if let Some(open) = HANDSHAKES.get_ptr_mut(&key) {
         // SAFETY: the entry is a plain value in a preallocated map; if it is reused meanwhile, one time is not counted.
         unsafe { (*open).flags |= Handshake::AGAIN | flags };
     } else {

@@ -30,7 +30,7 @@ pub(crate) enum Standing {
 pub(crate) fn began(signal: &mut Signal, client: &Client, segment: &Transport, now: u64) -> bool {
     let key = client.handshake(signal.id);
     signal::demand(&mut signal.state.listener, client.network(), now);
-    if let Some(open) = HANDSHAKES.get_ptr_mut(key) {
+    if let Some(open) = HANDSHAKES.get_ptr_mut(&key) {
         // SAFETY: the entry is a plain value in a preallocated map; if it is reused meanwhile, one SYN is counted as
         // the wrong kind.
         let open = unsafe { &mut *open };
@@ -76,7 +76,7 @@ pub(crate) fn acknowledged(signal: &mut Signal, client: &Client, segment: &Trans
 #[inline(always)]
 pub(crate) fn reset(signal: &mut Signal, client: &Client) {
     let key = client.handshake(signal.id);
-    if HANDSHAKES.get_ptr(key).is_some() {
+    if HANDSHAKES.get_ptr(&key).is_some() {
         forget(&key);
         signal.counters.client_abort += 1;
     } else {

@@ -331,9 +331,8 @@ fn tail(port: u16, protocol: u8, kind: EndpointKind) -> u32 {
 /// Two words in their order in memory as one.
 #[inline(always)]
 fn words(first: u32, second: u32) -> u64 {
-    let [a, b, c, d] = first.to_ne_bytes();
-    let [e, f, g, h] = second.to_ne_bytes();
-    u64::from_ne_bytes([a, b, c, d, e, f, g, h])
+    let [upper, lower] = if cfg!(target_endian = "little") { [second, first] } else { [first, second] };
+    u64::from(upper) << 32 | u64::from(lower)
 }
 
 #[inline(always)]
