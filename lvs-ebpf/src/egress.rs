@@ -156,7 +156,7 @@ fn see_reset(signal: &mut Signal, client: &Client) {
     free(signal, client);
 }
 
-#[inline(never)]
+#[inline(always)]
 fn see_syn(signal: &mut Signal, client: &Client, segment: &Transport) {
     // The same SYN again is nothing new.
     if handshake::began(signal, client, segment, clock::exact()) {

@@ -29,19 +29,23 @@ pub(crate) enum Standing {
 #[inline(always)]
 pub(crate) fn began(signal: &mut Signal, client: &Client, segment: &Transport, now: u64) -> bool {
     let key = client.handshake(signal.id);
+    let new = Handshake { since_ns: now, sequence: segment.sequence, flags: 0 };
     signal::demand(&mut signal.state.listener, client.network(), now);
     if let Some(open) = HANDSHAKES.get_ptr_mut(&key) {
         // SAFETY: the entry is a plain value in a preallocated map; if it is reused meanwhile, one SYN is counted as
-        // the wrong kind.
+        // the wrong kind, or one handshake is not seen to be completed.
         let open = unsafe { &mut *open };
         if open.sequence == segment.sequence {
             signal.counters.syn_again += 1;
             open.flags |= Handshake::AGAIN;
             return false;
         }
+        // The port is used anew. In its place, which is cheaper than an entry of its own.
+        *open = new;
+    } else {
+        remember(&key, new);
     }
     signal.counters.syn += 1;
-    remember(&key, Handshake { since_ns: now, sequence: segment.sequence, flags: 0 });
     true
 }
 
