@@ -10,7 +10,7 @@ use crate::{
     clock, datagram,
     doubt::Doubt,
     handshake,
-    packet::{self, FIN, RST, SYN, Transport, protocol},
+    packet::{self, FIN, Ip, RST, SYN, Transport, protocol},
     plain::{self, Way},
     sample::Slot,
     server::{self, ANSWERS, Endpoint},
@@ -47,6 +47,12 @@ fn see_any(ctx: &TcContext) -> Result<(), Doubt> {
     if ip.protocol == if ip.six { protocol::ICMPV6 } else { protocol::ICMP } {
         return unreachable::see(ctx, ip);
     }
+    see_answer(ctx, ip)
+}
+
+// A function of its own for the stack's sake: it is not beside what messages about servers take.
+#[inline(never)]
+fn see_answer(ctx: &TcContext, ip: &Ip) -> Result<(), Doubt> {
     let interest =
         if ip.six { server::interest_in(&ip.source) } else { server::interest_in_ipv4(ip.source[3]) };
     if interest & ANSWERS == 0 {
