@@ -28,10 +28,10 @@ pub(crate) enum Standing {
 /// A client begins a handshake, or tries again; returns whether it is a new one.
 #[inline(always)]
 pub(crate) fn began(signal: &mut Signal, client: &Client, segment: &Transport, now: u64) -> bool {
-    let key = client.handshake(signal.id);
+    let key = &client.handshake(signal.id);
     let new = Handshake { since_ns: now, sequence: segment.sequence, flags: 0 };
     signal::demand(&mut signal.state.listener, client.network(), now);
-    if let Some(open) = HANDSHAKES.get_ptr_mut(&key) {
+    if let Some(open) = HANDSHAKES.get_ptr_mut(key) {
         // SAFETY: the entry is a plain value in a preallocated map; if it is reused meanwhile, one SYN is counted as
         // the wrong kind, or one handshake is not seen to be completed.
         let open = unsafe { &mut *open };
@@ -43,7 +43,7 @@ pub(crate) fn began(signal: &mut Signal, client: &Client, segment: &Transport, n
         // The port is used anew. In its place, which is cheaper than an entry of its own.
         *open = new;
     } else {
-        remember(&key, new);
+        remember(key, new);
     }
     signal.counters.syn += 1;
     true
@@ -79,9 +79,9 @@ pub(crate) fn acknowledged(signal: &mut Signal, client: &Client, segment: &Trans
 /// Counts a client's RST; whatever handshake it had is over.
 #[inline(always)]
 pub(crate) fn reset(signal: &mut Signal, client: &Client) {
-    let key = client.handshake(signal.id);
-    if HANDSHAKES.get_ptr(&key).is_some() {
-        forget(&key);
+    let key = &client.handshake(signal.id);
+    if HANDSHAKES.get_ptr(key).is_some() {
+        forget(key);
         signal.counters.client_abort += 1;
     } else {
         signal.counters.client_reset += 1;
