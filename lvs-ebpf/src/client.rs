@@ -2,7 +2,7 @@
 
 use lvs_common::{HandshakeKey, ServerId};
 
-use crate::packet::{Address, Ip};
+use crate::packet::{self, Address, Ip};
 
 /// A client's end of a flow.
 #[derive(Clone, Copy)]
@@ -19,6 +19,12 @@ impl Client {
     #[inline(always)]
     pub(crate) fn of(ip: &Ip, port: u16) -> Self {
         Self { address: ip.source, six: ip.six, port, protocol: ip.protocol }
+    }
+
+    /// The one at this IPv4 address.
+    #[inline(always)]
+    pub(crate) fn at_ipv4(address: u32, port: u16, protocol: u8) -> Self {
+        Self { address: packet::mapped(address), six: false, port, protocol }
     }
 
     /// The one that a packet to this port is for.

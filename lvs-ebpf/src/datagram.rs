@@ -13,7 +13,7 @@ use crate::{
 #[inline(never)]
 pub(crate) fn sent(signal: &mut Signal, client: &Client, probe: bool) {
     let now = clock::exact();
-    let key = client.handshake(signal.id);
+    let key = &client.handshake(signal.id);
     let flags = if probe { Handshake::PROBE } else { 0 };
     if !probe {
         signal::demand(&mut signal.state.listener, client.network(), now);
@@ -22,7 +22,7 @@ pub(crate) fn sent(signal: &mut Signal, client: &Client, probe: bool) {
         // SAFETY: the entry is a plain value in a preallocated map; if it is reused meanwhile, one time is not counted.
         unsafe { (*open).flags |= Handshake::AGAIN | flags };
     } else {
-        handshake::remember(&key, Handshake { since_ns: now, sequence: 0, flags });
+        handshake::remember(key, Handshake { since_ns: now, sequence: 0, flags });
     }
 }
 

@@ -11,6 +11,7 @@ use crate::{
     doubt::Doubt,
     handshake::{self, Standing},
     packet::{self, ACK, FIN, Ip, RST, SYN, Transport, protocol},
+    plain::{self, Way},
     sample::Slot,
     server::{self, Link, Server},
     signal::{self, Signal},
@@ -29,21 +30,32 @@ struct Seen {
 /// Looks at one packet.
 #[inline(always)]
 pub(crate) fn see(ctx: &TcContext) -> Result<(), Doubt> {
-    let mut seen = MaybeUninit::uninit();
-    attribute(ctx, &mut seen)?;
+    let mut seen = MaybeUninit::<Seen>::uninit();
+    let room = seen.as_mut_ptr();
+    // SAFETY: room for a `Seen`, into whose place each part is written: the stack is too small for copies.
+    match plain::egress(ctx, unsafe { &mut (*room).transport }) {
+        Way::Out => return Err(Doubt::NoServer),
+        // SAFETY: as above, for the rest of it.
+        Way::Found(server, client) => unsafe {
+            (*room).server = server;
+            (*room).client = Client::at_ipv4(client, (*room).transport.source_port, protocol::TCP);
+            (*room).probe = false;
+        },
+        Way::Long => attribute(ctx, &mut seen)?,
+    }
     // SAFETY: written, because it has not failed.
     see_packet(ctx, unsafe { seen.assume_init_ref() })
 }
 
 /// Finds out whose packet it is, and writes that unless it fails.
-#[inline(always)]
+#[inline(never)]
 fn attribute(ctx: &TcContext, seen: &mut MaybeUninit<Seen>) -> Result<(), Doubt> {
     let frame = packet::frame(ctx)?;
     let mut ip = MaybeUninit::uninit();
     packet::network(ctx, &frame, &mut ip)?;
     // SAFETY: written, because it has not failed.
     let ip = unsafe { ip.assume_init_ref() };
-    let link = Link::of(&frame, signal::mark(ctx));
+    let link = Link { mac: packet::next_hop(ctx)?, mark: signal::mark(ctx) };
     let interest = server::interest(ip, &link);
     if interest == 0 {
         return Err(Doubt::NoServer);
@@ -51,13 +63,23 @@ fn attribute(ctx: &TcContext, seen: &mut MaybeUninit<Seen>) -> Result<(), Doubt>
     if interest & interest::TUNNEL != 0 && tunnel::is_tunnel(ip.protocol) {
         return attribute_tunnel(ctx, ip, link.mark, seen);
     }
-    let transport = packet::transport(ctx, ip)?;
-    let port = transport.destination_port;
-    if let Some(server) = server::destination(interest, ip, port, &link) {
-        let client = Client::of(ip, transport.source_port);
-        seen.write(Seen { server, client, transport, probe: link.probe() });
-        return Ok(());
-    }
+    let port = {
+        let seen = seen.as_mut_ptr();
+        // SAFETY: room for a `Seen`, into whose place each part is written: the stack is too small for copies.
+        let transport = unsafe { &mut (*seen).transport };
+        *transport = packet::transport(ctx, ip)?;
+        let (port, from) = (transport.destination_port, transport.source_port);
+        if let Some(server) = server::destination(interest, ip, port, &link) {
+            // SAFETY: as above, for the rest of it.
+            unsafe {
+                (*seen).server = server;
+                (*seen).client = Client::of(ip, from);
+                (*seen).probe = link.probe();
+            }
+            return Ok(());
+        }
+        port
+    };
     if interest & interest::TUNNEL != 0 && ip.protocol == protocol::UDP && server::is_gue(ip, port) {
         return attribute_tunnel(ctx, ip, link.mark, seen);
     }
@@ -134,7 +156,7 @@ fn see_reset(signal: &mut Signal, client: &Client) {
     free(signal, client);
 }
 
-#[inline(never)]
+#[inline(always)]
 fn see_syn(signal: &mut Signal, client: &Client, segment: &Transport) {
     // The same SYN again is nothing new.
     if handshake::began(signal, client, segment, clock::exact()) {

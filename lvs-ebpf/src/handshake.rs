@@ -28,20 +28,24 @@ pub(crate) enum Standing {
 /// A client begins a handshake, or tries again; returns whether it is a new one.
 #[inline(always)]
 pub(crate) fn began(signal: &mut Signal, client: &Client, segment: &Transport, now: u64) -> bool {
-    let key = client.handshake(signal.id);
+    let key = &client.handshake(signal.id);
+    let new = Handshake { since_ns: now, sequence: segment.sequence, flags: 0 };
     signal::demand(&mut signal.state.listener, client.network(), now);
     if let Some(open) = HANDSHAKES.get_ptr_mut(key) {
         // SAFETY: the entry is a plain value in a preallocated map; if it is reused meanwhile, one SYN is counted as
-        // the wrong kind.
+        // the wrong kind, or one handshake is not seen to be completed.
         let open = unsafe { &mut *open };
         if open.sequence == segment.sequence {
             signal.counters.syn_again += 1;
             open.flags |= Handshake::AGAIN;
             return false;
         }
+        // The port is used anew. In its place, which is cheaper than an entry of its own.
+        *open = new;
+    } else {
+        remember(key, new);
     }
     signal.counters.syn += 1;
-    remember(&key, Handshake { since_ns: now, sequence: segment.sequence, flags: 0 });
     true
 }
 
@@ -75,9 +79,9 @@ pub(crate) fn acknowledged(signal: &mut Signal, client: &Client, segment: &Trans
 /// Counts a client's RST; whatever handshake it had is over.
 #[inline(always)]
 pub(crate) fn reset(signal: &mut Signal, client: &Client) {
-    let key = client.handshake(signal.id);
+    let key = &client.handshake(signal.id);
     if HANDSHAKES.get_ptr(key).is_some() {
-        forget(&key);
+        forget(key);
         signal.counters.client_abort += 1;
     } else {
         signal.counters.client_reset += 1;

@@ -10,7 +10,8 @@ use crate::{
     clock, datagram,
     doubt::Doubt,
     handshake,
-    packet::{self, FIN, RST, SYN, Transport, protocol},
+    packet::{self, FIN, Ip, RST, SYN, Transport, protocol},
+    plain::{self, Way},
     sample::Slot,
     server::{self, ANSWERS, Endpoint},
     signal::Signal,
@@ -20,6 +21,24 @@ use crate::{
 /// Looks at one packet.
 #[inline(always)]
 pub(crate) fn see(ctx: &TcContext) -> Result<(), Doubt> {
+    let mut transport = MaybeUninit::<Transport>::uninit();
+    // SAFETY: room for a `Transport`, of whatever value.
+    let transport = unsafe { &mut *transport.as_mut_ptr() };
+    match plain::ingress(ctx, transport) {
+        Way::Out => Err(Doubt::NoServer),
+        Way::Found(server, client) => {
+            let Some(mut signal) = Signal::of(server.id) else { return Err(Doubt::BadServerId) };
+            signal.received(ctx);
+            let client = Client::at_ipv4(client, transport.destination_port, protocol::TCP);
+            see_segment(&mut signal, &client, transport);
+            Ok(())
+        }
+        Way::Long => see_any(ctx),
+    }
+}
+
+#[inline(never)]
+fn see_any(ctx: &TcContext) -> Result<(), Doubt> {
     let frame = packet::frame(ctx)?;
     let mut ip = MaybeUninit::uninit();
     packet::network(ctx, &frame, &mut ip)?;
@@ -28,6 +47,12 @@ pub(crate) fn see(ctx: &TcContext) -> Result<(), Doubt> {
     if ip.protocol == if ip.six { protocol::ICMPV6 } else { protocol::ICMP } {
         return unreachable::see(ctx, ip);
     }
+    see_answer(ctx, ip)
+}
+
+// A function of its own for the stack's sake: it is not beside what messages about servers take.
+#[inline(never)]
+fn see_answer(ctx: &TcContext, ip: &Ip) -> Result<(), Doubt> {
     let interest =
         if ip.six { server::interest_in(&ip.source) } else { server::interest_in_ipv4(ip.source[3]) };
     if interest & ANSWERS == 0 {

@@ -14,7 +14,6 @@
 )]
 #![expect(clippy::many_single_char_names, reason = "bytes and halves of words, in their order")]
 
-mod bystander;
 mod client;
 mod clock;
 mod datagram;
@@ -25,6 +24,7 @@ mod ingress;
 mod maps;
 mod opaque;
 mod packet;
+mod plain;
 mod sample;
 mod server;
 mod signal;
@@ -39,9 +39,6 @@ use crate::doubt::Doubt;
 #[expect(clippy::needless_pass_by_value, reason = "the macro hands the context over")]
 #[classifier]
 pub(crate) fn lvs_egress(ctx: TcContext) -> i32 {
-    if bystander::goes_to_none(&ctx) {
-        return leave();
-    }
     conclude(&ctx, egress::see(&ctx))
 }
 
@@ -49,29 +46,26 @@ pub(crate) fn lvs_egress(ctx: TcContext) -> i32 {
 #[expect(clippy::needless_pass_by_value, reason = "the macro hands the context over")]
 #[classifier]
 pub(crate) fn lvs_ingress(ctx: TcContext) -> i32 {
-    if bystander::comes_from_none(&ctx) {
-        return leave();
-    }
     conclude(&ctx, ingress::see(&ctx))
 }
 
-/// As [`conclude`] for a packet that nobody's server gets.
 #[inline(always)]
-fn leave() -> i32 {
-    doubt::count_here(Doubt::NoServer as usize);
+fn conclude(ctx: &TcContext, seen: Result<(), Doubt>) -> i32 {
+    match seen {
+        Ok(()) => {}
+        Err(Doubt::NoServer) => doubt::count_here(Doubt::NoServer as usize),
+        Err(doubt) => doubted(ctx, doubt),
+    }
     TC_ACT_UNSPEC
 }
 
 // A function of its own, so that the short way out has next to nothing to save and restore.
 #[inline(never)]
-fn conclude(ctx: &TcContext, seen: Result<(), Doubt>) -> i32 {
-    if let Err(doubt) = seen {
-        doubt::count(doubt);
-        if doubt == Doubt::Malformed || doubt == Doubt::BadServerId {
-            doubt::complain(ctx, doubt);
-        }
+fn doubted(ctx: &TcContext, doubt: Doubt) {
+    doubt::count(doubt);
+    if doubt == Doubt::Malformed || doubt == Doubt::BadServerId {
+        doubt::complain(ctx, doubt);
     }
-    TC_ACT_UNSPEC
 }
 
 #[cfg(not(target_arch = "bpf"))]

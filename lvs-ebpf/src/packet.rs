@@ -67,13 +67,11 @@ pub(crate) type Address = [u32; 4];
 /// The word before the address in a mapped one.
 const MAPPED: u32 = 0xffff_u32.to_be();
 
-/// The link layer: where the packet goes next, and what is inside.
+/// The link layer: what is inside.
 pub(crate) struct Frame {
-    /// Link-layer destination.
-    pub(crate) mac: [u16; 3],
-    pub(crate) ethertype: u16,
+    ethertype: u16,
     /// Where the network layer's header begins.
-    pub(crate) network: usize,
+    network: usize,
 }
 
 /// The network layer. It is read into its place: the stack is too small for copies, and clearing it first costs too much.
@@ -197,6 +195,15 @@ struct Tcp {
     flags: u8,
 }
 
+/// The headers of a TCP segment in a [`Plain`] packet.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct PlainHeaders {
+    ethernet: Ethernet,
+    ip: Ipv4,
+    tcp: Tcp,
+}
+
 /// Ports, as TCP, UDP and SCTP begin with them.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -216,7 +223,7 @@ macro_rules! headers {
 }
 pub(crate) use headers;
 
-headers!(Ethernet, VlanTag, Ipv4, Ipv6, Ipv6Address, Extension, Tcp, Ports);
+headers!(Ethernet, VlanTag, Ipv4, Ipv6, Ipv6Address, Extension, Tcp, PlainHeaders, Ports);
 
 /// Something that can be read out of a packet.
 ///
@@ -226,6 +233,14 @@ pub(crate) unsafe trait Header: Copy {}
 
 /// An unfragmented IPv4 packet, in a frame without tags, whose header has no options and is in the linear part.
 pub(crate) struct Plain(Ipv4);
+
+/// Between whom such a packet goes.
+pub(crate) struct Ends {
+    pub(crate) source: u32,
+    pub(crate) destination: u32,
+    /// Link-layer destination.
+    pub(crate) mac: [u16; 3],
+}
 
 impl Plain {
     /// `None` for any other packet, malformed ones among them.
@@ -256,13 +271,38 @@ impl Plain {
     pub(crate) fn protocol(&self) -> u8 {
         self.0.protocol
     }
+
+    /// Reads the TCP segment in the packet, if it is one, well-formed and with its header in the linear part.
+    // Everything is read anew: what is kept from `of` would be in the way of packets that come no further.
+    #[inline(always)]
+    pub(crate) fn segment(ctx: &TcContext, into: &mut Transport) -> Option<Ends> {
+        let PlainHeaders { ethernet, ip, tcp } = linear(ctx, 0)?;
+        if ip.protocol != protocol::TCP {
+            return None;
+        }
+        let end = ETHERNET + usize::from(u16::from_be(ip.total_length));
+        *into = segment(&tcp, ETHERNET + IPV4, end)?;
+        Some(Ends { source: word(ip.source), destination: word(ip.destination), mac: ethernet.destination })
+    }
+}
+
+/// An IPv4 address as [`Address`].
+#[inline(always)]
+pub(crate) fn mapped(address: u32) -> Address {
+    [0, 0, MAPPED, address]
+}
+
+/// The link-layer destination. Wherever classifiers run, the link layer's header is in the linear part.
+#[inline(always)]
+pub(crate) fn next_hop(ctx: &TcContext) -> Result<[u16; 3], Doubt> {
+    linear::<Ethernet>(ctx, 0).map(|ethernet| ethernet.destination).ok_or(Doubt::Malformed)
 }
 
 /// Reads the link layer's headers.
 #[inline(always)]
 pub(crate) fn frame(ctx: &TcContext) -> Result<Frame, Doubt> {
     let ethernet: Ethernet = header(ctx, 0)?;
-    let mut frame = Frame { mac: ethernet.destination, ethertype: ethernet.ethertype, network: ETHERNET };
+    let mut frame = Frame { ethertype: ethernet.ethertype, network: ETHERNET };
     for _ in 0..TAGS {
         if !is_tag(frame.ethertype) {
             return Ok(frame);
@@ -316,8 +356,8 @@ fn ipv4(ctx: &TcContext, offset: usize, limit: usize, into: &mut MaybeUninit<Ip>
         return Err(Doubt::Fragment);
     }
     into.write(Ip {
-        source: [0, 0, MAPPED, word(ip.source)],
-        destination: [0, 0, MAPPED, word(ip.destination)],
+        source: mapped(word(ip.source)),
+        destination: mapped(word(ip.destination)),
         six: false,
         protocol: ip.protocol,
         transport: short(forget(offset + length)),
@@ -431,19 +471,25 @@ pub(crate) fn inner_transport(ctx: &TcContext, ip: &Ip, into: &mut Transport) ->
 #[inline(always)]
 fn tcp(ctx: &TcContext, ip: &Ip) -> Result<Transport, Doubt> {
     let tcp: Tcp = header(ctx, ip.transport())?;
+    segment(&tcp, ip.transport(), ip.end()).ok_or(Doubt::Malformed)
+}
+
+/// What a TCP header at `offset` of a packet that ends at `end` says; `None` if it is malformed.
+#[inline(always)]
+fn segment(tcp: &Tcp, offset: usize, end: usize) -> Option<Transport> {
     let length = usize::from(tcp.offset >> 4) * 4;
-    let data = ip.transport() + length;
+    let data = offset + length;
     // The shortest header has 20 bytes (RFC 9293, section 3.1).
-    if length < 20 || data > ip.end() {
-        return Err(Doubt::Malformed);
+    if length < 20 || data > end {
+        return None;
     }
-    Ok(Transport {
+    Some(Transport {
         source_port: tcp.source,
         destination_port: tcp.destination,
         sequence: u32::from_be(word(tcp.sequence)),
         acknowledgement: u32::from_be(word(tcp.acknowledgement)),
         flags: tcp.flags,
-        payload: short(ip.end() - data),
+        payload: short(end - data),
     })
 }
 

@@ -7,7 +7,7 @@ use lvs_common::{
 
 use crate::{
     maps::{ENDPOINTS4, ENDPOINTS6, INTEREST},
-    packet::{Address, Frame, Ip, protocol},
+    packet::{Address, Ip, protocol},
 };
 
 /// The kinds of keys under which answers of servers are found, as bits of interest.
@@ -31,11 +31,6 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    #[inline(always)]
-    pub(crate) fn of(frame: &Frame, mark: u32) -> Self {
-        Self { mac: frame.mac, mark }
-    }
-
     /// Whether the agent itself sent the packet.
     #[inline(always)]
     pub(crate) fn probe(&self) -> bool {
@@ -122,6 +117,43 @@ pub(crate) fn destination(interest: u8, ip: &Ip, port: u16, link: &Link) -> Opti
     }
     let found = if to.six { routed6(interest, &to, link) } else { routed4(interest, &to, link) };
     found.map(|id| Server { id, answers: false })
+}
+
+/// As [`destination`] for an IPv4 TCP segment without mark to this address and port.
+#[inline(always)]
+pub(crate) fn plain_destination(interest: u8, to: (u32, u16), mac: [u16; 3]) -> Option<Server> {
+    if let Some(id) = plain_address(interest, to) {
+        return Some(Server { id, answers: true });
+    }
+    let (address, port) = to;
+    let find = |port| find4(EndpointKind::Link, protocol::TCP, address, port, mac4(mac));
+    let mut found = None;
+    if interest & interest::LINK != 0 {
+        found = find(port);
+    }
+    if found.is_none() && interest & interest::LINK_ANY_PORT != 0 {
+        found = find(0);
+    }
+    found.map(|id| Server { id, answers: false })
+}
+
+/// As [`answering`] for an IPv4 TCP segment from this address and port, at which no service has a mark.
+#[inline(always)]
+pub(crate) fn plain_source(interest: u8, from: (u32, u16)) -> Option<Server> {
+    plain_address(interest, from).map(|id| Server { id, answers: true })
+}
+
+#[inline(always)]
+fn plain_address(interest: u8, (address, port): (u32, u16)) -> Option<ServerId> {
+    let find = |port| find4(EndpointKind::Address, protocol::TCP, address, port, 0);
+    let mut found = None;
+    if interest & interest::ADDRESS != 0 {
+        found = find(port);
+    }
+    if found.is_none() && interest & interest::ADDRESS_ANY_PORT != 0 {
+        found = find(0);
+    }
+    found
 }
 
 /// The masqueraded server at one end of a packet that can't have its service's mark.
@@ -299,9 +331,8 @@ fn tail(port: u16, protocol: u8, kind: EndpointKind) -> u32 {
 /// Two words in their order in memory as one.
 #[inline(always)]
 fn words(first: u32, second: u32) -> u64 {
-    let [a, b, c, d] = first.to_ne_bytes();
-    let [e, f, g, h] = second.to_ne_bytes();
-    u64::from_ne_bytes([a, b, c, d, e, f, g, h])
+    let [upper, lower] = if cfg!(target_endian = "little") { [second, first] } else { [first, second] };
+    u64::from(upper) << 32 | u64::from(lower)
 }
 
 #[inline(always)]

@@ -123,7 +123,10 @@ fn start<A: Ask>(asker: &A, burst: &Burst) -> JoinSet<Found> {
         let (asker, question) = (asker.clone(), burst.question.clone());
         let Burst { id, target, gap, timeout, .. } = *burst;
         tasks.spawn(async move {
-            time::sleep_until(begin + gap * index).await;
+            // A timer is only precise to the next millisecond: the first one waits for none.
+            if index > 0 {
+                time::sleep_until(begin + gap * index).await;
+            }
             let started = now();
             let outcome = asker.ask(target, &question, timeout).await;
             Found::Probe(BurstProbe { id, index, started, finished: now(), outcome })

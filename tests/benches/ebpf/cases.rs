@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use lvs_common::{EGRESS, INGRESS};
-use lvs_tests::packet::{ACK, Frame, SYN, Segment, tcp, udp};
+use lvs_tests::packet::{ACK, Frame, RST, SYN, Segment, tcp, udp};
 
 use crate::{
     measure::RUNS,
@@ -31,8 +31,8 @@ impl Against {
 enum Packets {
     /// First these, then one again and again.
     Repeated { before: Vec<(&'static str, Frame)>, frame: Frame },
-    /// SYNs from one port after another, each run by itself.
-    New,
+    /// SYNs from one port after another, each run by itself and none of them known; the ports may be.
+    New { ports_known: bool },
 }
 
 pub(crate) struct Case {
@@ -52,14 +52,20 @@ impl Case {
                 }
                 programs.run(self.program, frame, RUNS)
             }
-            Packets::New => {
+            Packets::New { ports_known } => {
+                let client = |port| SocketAddr::new([198, 51, 100, 10].into(), 40_000 + port);
                 let mut times = (0..SINGLE_RUNS)
                     .map(|port| {
-                        let from = SocketAddr::new([198, 51, 100, 10].into(), 40_000 + port);
-                        let frame = tcp(from, server(), SYN).sequence(fastrand::u32(..)).frame();
+                        let frame = tcp(client(port), server(), SYN).sequence(fastrand::u32(..)).frame();
                         programs.run(self.program, &frame, 1)
                     })
                     .collect::<Vec<_>>();
+                if !ports_known {
+                    // All give up, so that in the next round nothing is known of their ports.
+                    for port in 0..SINGLE_RUNS {
+                        programs.run(EGRESS, &tcp(client(port), server(), RST).frame(), 1);
+                    }
+                }
                 times.sort_by(f64::total_cmp);
                 times[times.len() / 2]
             }
@@ -130,8 +136,9 @@ pub(crate) fn cases() -> Vec<Case> {
         after("SYN-ACK", INGRESS, vec![(EGRESS, syn.frame())], syn_ack.frame()),
         repeated("UDP out", EGRESS, query.frame(), Some((COUNTED, None))),
         repeated("UDP into the director", INGRESS, response.frame(), Some((COUNTED, None))),
-        singly(COUNTED_SINGLY, COUNT, None),
-        singly("SYN, new", EGRESS, Some((COUNTED_SINGLY, Some(5.0)))),
+        singly(COUNTED_SINGLY, COUNT, true, None),
+        singly("SYN, new", EGRESS, false, Some((COUNTED_SINGLY, Some(5.0)))),
+        singly("SYN, new, from a port that waits", EGRESS, true, Some((COUNTED_SINGLY, Some(5.0)))),
     ]);
     cases
 }
@@ -174,6 +181,6 @@ fn unsampled() -> Case {
     after("data of a flow that is not sampled", EGRESS, before, flows(21_000))
 }
 
-fn singly(name: &'static str, program: &'static str, limit: Limit) -> Case {
-    Case { name, program, packets: Packets::New, against: against(limit) }
+fn singly(name: &'static str, program: &'static str, ports_known: bool, limit: Limit) -> Case {
+    Case { name, program, packets: Packets::New { ports_known }, against: against(limit) }
 }
