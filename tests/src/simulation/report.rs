@@ -187,7 +187,28 @@ fn established() -> Vec<Row> {
             scenario,
         });
     }
+    rows.extend(few_in_a_flood());
     rows
+}
+
+/// Few clients among many spoofed ones, with and without a director that has no time twice a second.
+fn few_in_a_flood() -> impl Iterator<Item = Row> {
+    let ms = Duration::from_millis;
+    let cases = [("silent, 300/s spoofed", None), ("the same, director stalls", Some((ms(500), ms(40))))];
+    cases.into_iter().map(move |(what, stalls)| {
+        let disturbance = flood(300.0, Duration::from_hours(1));
+        let scenario = Scenario {
+            sight: Sight::Half,
+            servers: 3,
+            rate: 50.0,
+            arrivals: Arrivals::Regular,
+            round_robin: true,
+            disturbance,
+            stalls,
+            ..Scenario::default()
+        };
+        Row { fault: Fault::Silent, what, clients: "1 ms, even".to_owned(), bound: Some(2_000), scenario }
+    })
 }
 
 fn flood(rate: f64, lasts: Duration) -> Disturbance {
@@ -345,7 +366,10 @@ fn alarm_row(row: &Healthy, settings: &DetectorSettings, long: bool, seed: u64) 
         }
         _ => "-".to_owned(),
     };
-    let reasons = alarms.reasons.iter().fold(String::new(), |all, reason| all + "\n<!-- " + reason + " -->");
+    let reasons = alarms
+        .reasons
+        .iter()
+        .fold(String::new(), |all, (_, times, first)| format!("{all}\n<!-- {times} like this: {first} -->"));
     format!(
         "| {} | {} | {} | {hours} h | {} | {} | {} | {} | {} | {:.3} | {:.3} | {gaps} |{reasons}",
         row.what,

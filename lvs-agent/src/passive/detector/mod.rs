@@ -291,7 +291,7 @@ impl Detector {
         now_ns: u64,
     ) -> Option<Doubt> {
         let silent = self.silent_host(memory, view, now_ns)?;
-        self.graded(&silent, counters, now_ns).or_else(|| self.outpaced(&silent, memory, now_ns))
+        self.graded(&silent, counters, now_ns).or_else(|| self.outpaced(&silent, memory, counters, now_ns))
     }
 
     /// Requests without a response.
@@ -404,9 +404,13 @@ impl Detector {
     }
 
     /// A flood hides which SYNs are real, but not which server gets its share of handshakes done.
-    fn outpaced(&self, silent: &Silent<'_>, memory: &Memory, now_ns: u64) -> Option<Doubt> {
-        /// Counters are read every tenth of a second: only beside a longer silence what siblings did just before it is little.
-        const SETTLED: Duration = Duration::from_millis(500);
+    fn outpaced(
+        &self,
+        silent: &Silent<'_>,
+        memory: &Memory,
+        counters: &impl Fn(ServerId) -> ServerCounters,
+        now_ns: u64,
+    ) -> Option<Doubt> {
         /// Clients come in groups, and schedulers have habits: each handshake counts less than independent ones would.
         const DEPENDENT: f64 = 0.7;
         /// The share of answers that may take longer than those who wait have waited.
@@ -414,22 +418,26 @@ impl Detector {
         if memory.listener.survival(silent.seen.lasted) > LATE {
             return None;
         }
-        // Siblings' handshakes count whether or not the director had time to look meanwhile.
-        let begun_ns = silent.state.waiting_since()?.max(silent.state.progress_ns);
-        let from_ns = begun_ns.max(memory.host_pause.cleared_ns);
-        if silence::is_within(from_ns, SETTLED, now_ns) || self.is_common(silent, now_ns) {
-            return None;
-        }
         let outpaced = self.siblings.outpaced(silent.id)?;
         let weigh = |answers| -(1.0 - outpaced.share).max(f64::MIN_POSITIVE).ln() * real(answers) * DEPENDENT;
         let rate = memory.listener.most_answers_per_second();
-        let strength = grade(&self.settings, weigh(outpaced.answers), rate)?;
-        let evidence = Evidence::Outpaced {
-            silence: silent.seen.lasted,
-            siblings: outpaced.answers,
-            share: outpaced.share,
+        grade(&self.settings, weigh(outpaced.answers), rate)?;
+        if self.is_common(silent, now_ns) {
+            return None;
+        }
+        // The kernel side counts handshakes whether or not the director has time to look: unlike waits, they needn't be
+        // measured anew after each time that it hadn't.
+        let begun_ns = silent.state.waiting_since()?.max(silent.state.progress_ns);
+        let from_ns = begun_ns.max(memory.host_pause.cleared_ns);
+        let within = |id: ServerId| {
+            let sibling = self.memories.get(&id).filter(|sibling| !sibling.down)?;
+            Some(sibling.listener.course().answers_within(from_ns, &totals(Layer::Host, &counters(id))))
         };
-        Some((strength, evidence))
+        let others = self.siblings.members(outpaced.service).filter(|&id| id != silent.id);
+        let siblings = others.filter_map(within).sum::<u64>().min(outpaced.answers);
+        let strength = grade(&self.settings, weigh(siblings), rate)?;
+        let silence = Duration::from_nanos(now_ns.saturating_sub(from_ns));
+        Some((strength, Evidence::Outpaced { silence, siblings, share: outpaced.share }))
     }
 
     /// Data sent again on established flows, with no sign of life of any kind since.
