@@ -127,6 +127,35 @@ impl Exchanged {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bytemuck::Zeroable as _;
+    use lvs_common::Latencies;
+
+    const MS: u64 = 1_000_000;
+
+    fn answered(answers: u32) -> Totals {
+        let mut totals = Totals { demands: 0, answers: Latencies::zeroed() };
+        totals.answers.buckets[0] = answers;
+        totals
+    }
+
+    #[test]
+    fn a_course_reaches_back_however_often_totals_are_noted() {
+        for every in [10, 30, 100] {
+            let mut course = Course::default();
+            // One answer a ms.
+            for ms in (0..10_000).step_by(every) {
+                course.note(&answered(ms), u64::from(ms) * MS);
+            }
+            for silent in [0, 500, 3_400] {
+                let within = course.answers_within((10_000 - silent) * MS, &answered(10_000));
+                assert!(
+                    (silent.saturating_sub(200)..=silent).contains(&within),
+                    "{every}, {silent}: {within}"
+                );
+            }
+            assert_eq!(course.answers_within(10_001 * MS, &answered(10_001)), 0);
+        }
+    }
 
     #[test]
     fn an_onset_is_more_than_chance() {
