@@ -8,7 +8,10 @@ use std::{
 
 use lvs_agent::{config::DetectorSettings, passive::Sight};
 
-use super::{Arrivals, Detection, Disturbance, Fault, Scenario, Serving, detect, false_alarms, gaps_an_hour};
+use super::{
+    Arrivals, Detection, Disturbance, Fault, Scenario, Serving, detect, false_alarms, gaps_an_hour,
+    tick::{self, Look, Ticks},
+};
 use crate::say;
 
 /// Seed of the published report: each row adds its number. Nothing may be tuned to what it shows; that is done with others.
@@ -23,6 +26,8 @@ pub enum Table {
     Faults,
     /// Suspicions of healthy servers.
     Healthy,
+    /// What a tick takes with 10,000 servers; nothing else should be running.
+    Tick,
 }
 
 /// Prints the wanted tables, all if none is named. `long` simulates healthy servers for longer: half an hour and more.
@@ -31,6 +36,10 @@ pub enum Table {
 pub fn print(wanted: &[Table], long: bool, seed: u64, named: &str) {
     let settings = DetectorSettings::default();
     let is_wanted = |table| wanted.is_empty() || wanted.contains(&table);
+    // Alone, before all processors are busy.
+    if is_wanted(Table::Tick) {
+        print_ticks(&settings);
+    }
     if is_wanted(Table::Faults) {
         let mut rows = detections();
         rows.retain(|row| row.what.contains(named));
@@ -66,6 +75,33 @@ pub fn print(wanted: &[Table], long: bool, seed: u64, named: &str) {
             say(row);
         }
     }
+}
+
+fn print_ticks(settings: &DetectorSettings) {
+    const SERVERS: usize = 10_000;
+    const COUNT: u64 = 300;
+    say(&format!("What a tick takes with {SERVERS} servers in ms: median / 99 % / longest of {COUNT}."));
+    say("");
+    say("| servers look | in services of | median / 99 % / longest | suspicions | alarms |");
+    say("|---|---|---|---|---|");
+    for (look, words) in
+        [(Look::Calm, "calm"), (Look::Flooded, "flooded"), (Look::Silent, "all silent at once")]
+    {
+        for each in [4, 100, SERVERS] {
+            let Ticks { times, suspicions, common } = tick::measure(settings, SERVERS, each, look, COUNT);
+            let at = |percent: usize| {
+                let time = times.get((times.len() * percent / 100).min(times.len().saturating_sub(1)));
+                time.map_or(f64::NAN, |time| time.as_secs_f64() * 1e3)
+            };
+            say(&format!(
+                "| {words} | {each} | {:.1} / {:.1} / {:.1} | {suspicions} | {common} |",
+                at(50),
+                at(99),
+                at(100)
+            ));
+        }
+    }
+    say("");
 }
 
 /// Calculates rows on as many threads as there are processors, and returns them in order.
