@@ -27,7 +27,11 @@ mod story;
 mod table;
 mod watch;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use tokio::{
@@ -153,6 +157,7 @@ impl Running {
             feedback: feedback_tx,
             under_way: BTreeMap::new(),
             suspected: Suspected::default(),
+            closed: BTreeSet::new(),
             paces: Paces::default(),
             probe_timeout: config.passive.burst.timeout,
         };
