@@ -17,23 +17,23 @@ use lvs_agent::{
     },
 };
 use lvs_common::{ServerCounters, ServerId};
-use lvs_tests::simulation::Kernel;
+use lvs_tests::{say, simulation::Kernel};
 
 /// How soon after the fault of each recording there must be a suspicion.
 const STATED: [(&str, Option<Duration>); 9] = {
-    const fn ms(ms: u64) -> Option<Duration> {
-        Some(Duration::from_millis(ms))
+    const fn within(ms: u64) -> Duration {
+        Duration::from_millis(ms)
     }
     [
         ("healthy-masquerade.none", None),
         ("healthy-half-seen.none", None),
         ("slow-half-seen.none", None),
-        ("killed-masquerade.0.host", ms(20)),
-        ("killed-half-seen.0.host", ms(100)),
-        ("filtered-masquerade.0.host", ms(100)),
-        ("filtered-half-seen.0.host", ms(100)),
-        ("hung-half-seen.0.application", ms(500)),
-        ("killed-in-a-flood.0.host", ms(2000)),
+        ("killed-masquerade.0.host", Some(within(20))),
+        ("killed-half-seen.0.host", Some(within(100))),
+        ("filtered-masquerade.0.host", Some(within(100))),
+        ("filtered-half-seen.0.host", Some(within(100))),
+        ("hung-half-seen.0.application", Some(within(500))),
+        ("killed-in-a-flood.0.host", Some(within(2000))),
     ]
 };
 
@@ -68,7 +68,8 @@ fn recordings_give_what_their_names_say() -> Result<()> {
 /// `NAME.SERVER.LAYER` says which server must be suspected, and of what first; `NAME.none` that none may be.
 fn judge(replay: &Replay, stem: &str, within: Option<Duration>) -> Result<()> {
     let Some(within) = within else {
-        ensure!(stem.ends_with(".none") && replay.fault.is_none(), "it is no recording of a fault");
+        let named = stem.split_once('.').is_some_and(|(_, found)| found == "none");
+        ensure!(named && replay.fault.is_none(), "it is a recording of a fault");
         ensure!(replay.suspicions.is_empty(), "nobody is at fault");
         return Ok(());
     };
@@ -80,7 +81,7 @@ fn judge(replay: &Replay, stem: &str, within: Option<Duration>) -> Result<()> {
     ensure!(stem.ends_with(&format!(".{}.{layer}", id.0)), "another one is suspected, or of something else");
     let after = Duration::from_nanos(first_ns - at_ns);
     ensure!(after <= within, "suspected after {after:?}, not within {within:?}");
-    println!("{stem}: suspected after {after:?}");
+    say(&format!("{stem}: suspected after {after:?}"));
     Ok(())
 }
 
@@ -121,7 +122,9 @@ fn replay(text: &str) -> Result<Replay> {
     for record in records {
         while next_ns < record.at_ns {
             show.detector.tick(defaults::TICK, next_ns);
-            servers.iter().for_each(|&id| show.look(id, next_ns));
+            for &id in &servers {
+                show.look(id, next_ns);
+            }
             next_ns += tick;
         }
         match record.shown {
