@@ -26,7 +26,7 @@ pub enum Table {
     Faults,
     /// Suspicions of healthy servers.
     Healthy,
-    /// What a tick takes with 10,000 servers; nothing else should be running.
+    /// What a tick takes with 10,000 servers
     Tick,
 }
 
@@ -80,7 +80,9 @@ pub fn print(wanted: &[Table], long: bool, seed: u64, named: &str) {
 fn print_ticks(settings: &DetectorSettings) {
     const SERVERS: usize = 10_000;
     const COUNT: u64 = 300;
-    say(&format!("What a tick takes with {SERVERS} servers in ms: median / 99 % / longest of {COUNT}."));
+    say(&format!(
+        "What a tick takes with {SERVERS} servers, in ms of one processor: median / 99 % / longest of {COUNT}."
+    ));
     say("");
     say("| servers look | in services of | median / 99 % / longest | suspicions | alarms |");
     say("|---|---|---|---|---|");

@@ -2,10 +2,7 @@
 //!
 //! The memory that is read is laid out like the kernel side's maps, which the agent reads as memory as well.
 
-use std::{
-    hint::black_box,
-    time::{Duration, Instant},
-};
+use std::{hint::black_box, time::Duration};
 
 use bytemuck::Zeroable as _;
 use lvs_agent::{
@@ -13,6 +10,7 @@ use lvs_agent::{
     passive::{Detector, Finding, Sight, View},
 };
 use lvs_common::{Latencies, Layer, ServerCounters, ServerId, ServerState};
+use nix::time::ClockId;
 
 const MS: u64 = 1_000_000;
 /// After how many ticks each server's counters are read again.
@@ -36,7 +34,7 @@ pub enum Look {
 /// What the ticks took.
 #[derive(Clone, Debug, Default)]
 pub struct Ticks {
-    /// Each of them, the shortest first.
+    /// Each of them in time of the processor, the shortest first.
     pub times: Vec<Duration>,
     /// Suspicions of servers.
     pub suspicions: usize,
@@ -98,6 +96,11 @@ impl Maps {
     }
 }
 
+/// What this thread has taken, whatever else the machine does; zero where that can't be told.
+fn processor_time() -> Duration {
+    ClockId::CLOCK_THREAD_CPUTIME_ID.now().map_or(Duration::ZERO, Duration::from)
+}
+
 /// Lets `servers` in services of `each` be looked at `count` times.
 #[must_use]
 pub fn measure(settings: &DetectorSettings, servers: usize, each: usize, look: Look, count: u64) -> Ticks {
@@ -119,7 +122,7 @@ pub fn measure(settings: &DetectorSettings, servers: usize, each: usize, look: L
     for number in 0..count {
         let now = begun + (number + 1) * 10 * MS;
         maps.look(look, begun, now);
-        let start = Instant::now();
+        let start = processor_time();
         detector.tick(defaults::TICK, now);
         for _ in 0..servers.div_ceil(LEARN_EVERY) {
             detector.learn(ids[next], &maps.counters(ids[next]), now);
@@ -133,7 +136,7 @@ pub fn measure(settings: &DetectorSettings, servers: usize, each: usize, look: L
                 Some(Finding::Overloaded { .. }) | None => {}
             }
         }
-        ticks.times.push(start.elapsed());
+        ticks.times.push(processor_time().saturating_sub(start));
     }
     ticks.times.sort_unstable();
     ticks

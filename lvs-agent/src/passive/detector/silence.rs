@@ -89,6 +89,13 @@ pub(super) fn weigh(
     begun(layer, measure, now_ns).map(one).sum()
 }
 
+/// More than [`weigh`] can ever give, with at least this share of demands that never get an answer.
+pub(super) fn most(settings: &DetectorSettings, layer: &Layer, unanswered: f64) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "a handful")]
+    let waiting = layer.beginnings().len() as f64;
+    -unanswered.clamp(settings.loss, 1.0).ln() * waiting
+}
+
 /// The share of demands that may be from clients who want an answer: where far more ask than are ever answered, it is a
 /// flood, and most of it never will be. Clients who ask again after a second may double the number.
 fn believable(waits: &Waits, attempts: u32, time: f64) -> f64 {

@@ -279,6 +279,35 @@ fn neither_how_often_counters_are_read_nor_stalls_hide_a_server_that_lags_behind
     }
 }
 
+proptest! {
+    /// What lets most looks end early is never too little.
+    #[test]
+    fn no_silence_weighs_more_than_the_most(
+        count in 0_u32..40,
+        gap in 1_u64..50,
+        after in 0_u64..5_000,
+        attempts in 0_u32..5_000,
+        demands in 1_u32..500,
+        answers in 1_u32..500,
+        unanswered in 0.0..1.0,
+    ) {
+        let mut detector = Detector::new(settings());
+        teach(&mut detector, &[ID], demands.max(answers), answers, Duration::from_millis(3));
+        let layer = lvs_common::Layer { attempts: attempts.max(count), ..waiting(count, gap * MS) };
+        let now_ns = START + after * MS;
+        let measure = Measure {
+            since_ns: 0,
+            alive_ns: 0,
+            alive_gap: Duration::ZERO,
+            demand_since_ns: 0,
+            floor: Duration::ZERO,
+        };
+        let waits = &detector.memories.get(ID).unwrap().listener;
+        let weight = silence::weigh(&detector.settings, &layer, waits, unanswered, &measure, now_ns);
+        prop_assert!(weight <= silence::most(&detector.settings, &layer, unanswered) + 1e-9);
+    }
+}
+
 /// Four siblings that know each other's usual 50 answers a second; the first is silent, 12 networks wait for 120 ms.
 fn one_of_four() -> (Detector, Vec<ServerId>, View) {
     let ids: Vec<ServerId> = (3..7).map(ServerId).collect();
