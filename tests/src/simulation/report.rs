@@ -365,7 +365,7 @@ fn disturbed(sight: Sight) -> Vec<Healthy> {
             5.0,
             Scenario { disturbance: Disturbance::BadNetwork(0.3), ..base.clone() },
         ),
-        ("30 % client loss, 5 of 10 min", 20.0, Scenario { disturbance: loss(0.3), ..base.clone() }),
+        ("30 % client loss, 5 of 10 min", 60.0, Scenario { disturbance: loss(0.3), ..base.clone() }),
         ("flood 200/s, 1 of 5 min", 10.0, Scenario { disturbance: flood(200.0), ..base.clone() }),
         ("flood 2,000/s, 1 of 5 min", 5.0, Scenario { disturbance: flood(2_000.0), ..base.clone() }),
         ("flood 20,000/s, 1 of 5 min", 3.2, Scenario { disturbance: flood(20_000.0), ..base.clone() }),

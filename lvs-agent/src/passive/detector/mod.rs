@@ -348,7 +348,7 @@ impl Detector {
         let grade =
             |onset| grade(&self.settings, self.weigh(silent, onset, now_ns), waits.most_answers_per_second());
         grade(0.0)?;
-        if self.is_common(silent, now_ns) {
+        if self.is_common(silent, silent.first_ns(now_ns), now_ns) {
             return None;
         }
         let strength = grade(self.onset(silent, counters, now_ns))?;
@@ -364,7 +364,7 @@ impl Detector {
         let silent = self.silent_host(memory, view, now_ns)?;
         let rate = memory.listener.most_answers_per_second();
         let strength = grade(&self.settings, self.weigh(&silent, 0.0, now_ns), rate)?;
-        if strength < Strength::Strong || !self.is_common(&silent, now_ns) {
+        if strength < Strength::Strong || !self.is_common(&silent, silent.first_ns(now_ns), now_ns) {
             return None;
         }
         let evidence = silent.evidence(&memory.listener);
@@ -373,10 +373,9 @@ impl Detector {
         Some(Finding::Common { id: view.id, evidence })
     }
 
-    /// Whether more than half of a service are silent in the same way, two at least. Either all that asks is not meant to
+    /// Whether more than half of a service are silent in the same way since `first_ns`, two at least. Either all that asks is not meant to
     /// be answered, or all is dead at once; then the director's own network comes first, and the baseline checks decide.
-    fn is_common(&self, silent: &Silent<'_>, now_ns: u64) -> bool {
-        let first_ns = silent.first_ns(now_ns);
+    fn is_common(&self, silent: &Silent<'_>, first_ns: u64, now_ns: u64) -> bool {
         let (mut all, mut common) = (1, 1);
         for (_, memory) in self.siblings_up(silent.id) {
             let glance = memory.waits(silent.layer).glanced();
@@ -428,13 +427,13 @@ impl Detector {
         let weigh = |answers| -(1.0 - outpaced.share).max(f64::MIN_POSITIVE).ln() * real(answers) * DEPENDENT;
         let rate = memory.listener.most_answers_per_second();
         grade(&self.settings, weigh(outpaced.answers), rate)?;
-        if self.is_common(silent, now_ns) {
-            return None;
-        }
         // The kernel side counts handshakes whether or not the director has time to look: unlike waits, they needn't be
-        // measured anew after each time that it hadn't.
+        // measured anew after each time that it hadn't. Since the last such time siblings may not have done any, either.
         let begun_ns = silent.state.waiting_since()?.max(silent.state.progress_ns);
         let from_ns = begun_ns.max(memory.host_pause.cleared_ns);
+        if self.is_common(silent, from_ns, now_ns) {
+            return None;
+        }
         let within = |id: ServerId| {
             let sibling = self.memories.get(id).filter(|sibling| !sibling.down)?;
             Some(sibling.listener.course().answers_within(from_ns, &totals(Layer::Host, &counters(id))))
