@@ -326,7 +326,7 @@ impl Detector {
         let Some(own) = self.memories.get(silent.id) else { return 0.0 };
         // In a flood most looks end here: whatever siblings show can only make it less.
         let rate = own.waits(silent.layer).most_answers_per_second();
-        let (weak, _) = silence::thresholds(&self.settings, rate);
+        let (weak, strong) = silence::thresholds(&self.settings, rate);
         if silence::most(&self.settings, silent.state, waits(own).max(onset)) < weak {
             return 0.0;
         }
@@ -334,7 +334,7 @@ impl Detector {
         let usual = siblings::median(others.map(waits)).unwrap_or(0.0);
         let unanswered = waits(own).max(usual).max(onset);
         let own = own.waits(silent.layer);
-        silence::weigh(&self.settings, silent.state, own, unanswered, &silent.measure, now_ns)
+        silence::weigh(&self.settings, silent.state, own, unanswered, &silent.measure, strong, now_ns)
     }
 
     /// What a silence is worth by itself, and still is beside what the siblings show.

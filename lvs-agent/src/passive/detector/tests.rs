@@ -303,8 +303,13 @@ proptest! {
             floor: Duration::ZERO,
         };
         let waits = &detector.memories.get(ID).unwrap().listener;
-        let weight = silence::weigh(&detector.settings, &layer, waits, unanswered, &measure, now_ns);
+        let weigh = |enough| {
+            silence::weigh(&detector.settings, &layer, waits, unanswered, &measure, enough, now_ns)
+        };
+        let weight = weigh(f64::INFINITY);
         prop_assert!(weight <= silence::most(&detector.settings, &layer, unanswered) + 1e-9);
+        // Nor does the end before all are weighed change what is found.
+        prop_assert_eq!(weigh(13.0) >= 13.0, weight >= 13.0);
     }
 }
 
