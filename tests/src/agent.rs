@@ -12,7 +12,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use nix::sys::signal::Signal;
+use nix::{sys::signal::Signal, unistd::Pid};
 use tempfile::TempDir;
 
 use crate::{
@@ -71,6 +71,12 @@ impl Agent {
             Ok(())
         })?;
         Ok(Self { process, director: director.clone(), lines, reader: Some(reader), _folder: folder })
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> Pid {
+        self.process.pid()
     }
 
     /// Every line of its log so far.

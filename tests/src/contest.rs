@@ -2,19 +2,14 @@
 //! keepalived at its fastest setting, in the same lab.
 
 use std::{
-    env,
     fmt::Write as _,
-    fs,
     io::{self, Write as _},
     net::SocketAddr,
-    path::PathBuf,
-    process::{Command, Stdio},
     thread,
     time::Duration,
 };
 
 use anyhow::{Context as _, Result};
-use tempfile::TempDir;
 
 use crate::{
     agent::Agent,
@@ -24,17 +19,16 @@ use crate::{
     clock::Moment,
     director::prepare_ipvs,
     fault::Fault,
+    keepalived::{self, Keepalived},
     lab::Lab,
     layout::{Family, Layout, Method, Numbers, PORT},
     namespace::Namespace,
-    process::{self, Process},
+    process,
     table::same_server,
     wait,
     watch::TableWatch,
 };
 
-/// The variable that names keepalived's program, and the one with the libraries that it needs.
-const KEEPALIVED: [&str; 2] = ["LVS_KEEPALIVED", "LVS_KEEPALIVED_LIBRARIES"];
 /// How long a slow machine may take until every server has served.
 const SERVING_LIMIT: Duration = Duration::from_mins(1);
 /// Whoever has not noticed a fault by now never will.
@@ -71,7 +65,7 @@ enum Checker {
 /// A running checker. Dropping it ends it.
 enum Running {
     Agent(Box<Agent>),
-    Keepalived { _process: Process, _folder: TempDir },
+    Keepalived(#[expect(dead_code, reason = "it runs while it is there")] Keepalived),
 }
 
 /// What came of a fault, in ms after it.
@@ -91,7 +85,7 @@ struct Row {
 /// Runs all of it and prints the table.
 pub fn compare(options: &ContestOptions) -> Result<()> {
     let mut rows = Vec::new();
-    let checkers = [Some(Checker::Agent), env::var_os(KEEPALIVED[0]).map(|_| Checker::Keepalived)];
+    let checkers = [Some(Checker::Agent), keepalived::is_there().then_some(Checker::Keepalived)];
     for checker in checkers.into_iter().flatten() {
         for method in Method::ALL {
             rows.push(row(options, checker, method)?);
@@ -143,7 +137,7 @@ impl Match {
                 agent.wait_until_ready()?;
                 Running::Agent(Box::new(agent))
             }
-            Checker::Keepalived => keepalived(director, layout, &lab.addresses())?,
+            Checker::Keepalived => fastest_keepalived(director, layout, &lab.addresses())?,
         };
         let watch = TableWatch::start(director)?;
         let load = Load::start(&lab.network.clients, LoadPlan::paced(rate).to(&[layout.service()]))?;
@@ -166,7 +160,7 @@ impl Match {
     fn diagnosis(&self) -> String {
         match &self.checker {
             Running::Agent(agent) => agent.diagnosis(),
-            Running::Keepalived { .. } => "keepalived".to_owned(),
+            Running::Keepalived(_) => "keepalived".to_owned(),
         }
     }
 
@@ -231,9 +225,7 @@ fn counted_probes(director: &Namespace) -> Result<f64> {
 }
 
 /// keepalived, at the shortest times that it takes.
-fn keepalived(director: &Namespace, layout: Layout, servers: &[SocketAddr]) -> Result<Running> {
-    let [program, libraries] = KEEPALIVED.map(env::var_os);
-    let program = PathBuf::from(program.context("no keepalived")?);
+fn fastest_keepalived(director: &Namespace, layout: Layout, servers: &[SocketAddr]) -> Result<Running> {
     let kind = match layout.method {
         Method::Masquerade => "NAT",
         Method::DirectRoute => "DR",
@@ -251,19 +243,7 @@ fn keepalived(director: &Namespace, layout: Layout, servers: &[SocketAddr]) -> R
     let text = format!(
         "virtual_server {vip} {PORT} {{\n  delay_loop 0.1\n  lb_algo rr\n  lb_kind {kind}\n  protocol TCP\n{servers}}}\n"
     );
-    let folder = tempfile::Builder::new().prefix("lvs-lab-").tempdir()?;
-    let at = |name: &str| folder.path().join(name);
-    fs::write(at("keepalived.conf"), text)?;
-    let mut command = Command::new(program);
-    command.args(["--dont-fork", "--log-console", "--check"]);
-    command.arg("--use-file").arg(at("keepalived.conf"));
-    command.arg("--pid").arg(at("pid")).arg("--checkers_pid").arg(at("checkers_pid"));
-    if let Some(libraries) = libraries {
-        command.env("LD_LIBRARY_PATH", libraries);
-    }
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let process = Process::start(director, "keepalived", &mut command)?;
-    Ok(Running::Keepalived { _process: process, _folder: folder })
+    Ok(Running::Keepalived(Keepalived::start(director, &text)?))
 }
 
 fn table_of(options: &ContestOptions, rows: &[Row]) -> String {

@@ -14,6 +14,7 @@
 pub mod agent;
 pub mod agent_config;
 pub mod agent_log;
+pub mod check_cost;
 pub mod client;
 pub mod clock;
 pub mod contest;
@@ -23,6 +24,7 @@ pub mod disturbance;
 pub mod fault;
 pub mod flood;
 pub mod http;
+pub mod keepalived;
 pub mod lab;
 pub mod layout;
 pub mod leftovers;

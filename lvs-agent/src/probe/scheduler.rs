@@ -50,6 +50,8 @@ pub struct CheckResult {
     pub id: CheckId,
     /// When it started.
     pub started: Instant,
+    /// How long after it was due.
+    pub late: Duration,
     /// What came of it.
     pub outcome: Outcome,
 }
@@ -205,7 +207,7 @@ impl<A: Ask> Runner<A> {
                 self.counters.late.fetch_add(1, Ordering::Relaxed);
             }
             if let Some(check) = self.checks.get(&due.id) {
-                let task = ask(self.asker.clone(), check.clone(), self.results.clone());
+                let task = ask(self.asker.clone(), check.clone(), due.late, self.results.clone());
                 self.running.spawn(due.id, task);
             }
         }
@@ -241,10 +243,15 @@ impl<A: Ask> Runner<A> {
 }
 
 /// One run of a check, until its result is taken.
-async fn ask<A: Ask>(asker: A, check: Arc<BaselineCheck>, results: mpsc::Sender<CheckResult>) {
+async fn ask<A: Ask>(
+    asker: A,
+    check: Arc<BaselineCheck>,
+    late: Duration,
+    results: mpsc::Sender<CheckResult>,
+) {
     let started = now();
     let outcome = asker.ask(check.target, &check.check.question, check.check.timeout).await;
-    if results.send(CheckResult { id: check.id, started, outcome }).await.is_err() {
+    if results.send(CheckResult { id: check.id, started, late, outcome }).await.is_err() {
         tracing::debug!(check = check.id.0, "nobody takes the results of checks any more");
     }
 }

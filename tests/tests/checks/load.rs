@@ -39,14 +39,25 @@ fn memory(name: &str) -> u64 {
     line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number")
 }
 
-/// Runs `count` checks each second, of as many addresses on loopback. The share of a core that it takes.
-async fn run(what: &str, count: u32, port: u16, check: &Check) -> f64 {
+/// What checks have cost, and how late they were.
+struct Load {
+    /// Of one core, from 0 to 1.
+    share: f64,
+    /// How long after they were due 99 of 100 checks had started.
+    late: Duration,
+    /// The most memory of the process so far, in MiB; its other tests' as well.
+    memory: u64,
+}
+
+/// Runs `count` checks each second, of as many addresses on loopback, and `silent` ones that nobody answers.
+async fn run(what: &str, count: u32, silent: Option<SocketAddr>, port: u16, check: &Check) -> Load {
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).expect("there is a limit");
     setrlimit(Resource::RLIMIT_NOFILE, most, most).expect("up to the most");
     let shared = Arc::new(check.clone());
     let checks = (0..count).map(|id| {
         let [_, a, b, c] = id.to_be_bytes();
-        let target = ProbeTarget::of_check(SocketAddr::from(([127, 1 + a, b, c.max(1)], port)), check);
+        let server = SocketAddr::from(([127, 1 + a, b, c.max(1)], port));
+        let target = ProbeTarget::of_check(silent.filter(|_| id == SILENT).unwrap_or(server), check);
         BaselineCheck { id: CheckId(id), target, check: shared.clone() }
     });
     let (sender, mut results) = mpsc::channel(1024);
@@ -55,13 +66,15 @@ async fn run(what: &str, count: u32, port: u16, check: &Check) -> f64 {
     let scheduler = Scheduler::spawn(checks.collect(), Prober::new(), limit, sender, shutdown.clone());
     let begin = Instant::now();
     let mut before = None;
-    let mut latencies = Vec::new();
+    let (mut latencies, mut lateness) = (Vec::new(), Vec::new());
     while begin.elapsed() < WARM_UP + MEASURED {
         let result = results.recv().await.expect("it runs");
-        assert_eq!(Verdict::of(&result.outcome), Verdict::Alive, "{:?}", result.outcome);
+        let expected = if silent.is_some() && result.id.0 == SILENT { Verdict::Dead } else { Verdict::Alive };
+        assert_eq!(Verdict::of(&result.outcome), expected, "{:?}", result.outcome);
         if begin.elapsed() >= WARM_UP {
             before.get_or_insert_with(|| (cpu(), scheduler.counts(), Instant::now()));
             latencies.extend(result.outcome.ok().map(|success| success.latency));
+            lateness.push(result.late);
         }
     }
     let (cpu_before, counts_before, since) = before.expect("it was measured");
@@ -70,29 +83,42 @@ async fn run(what: &str, count: u32, port: u16, check: &Check) -> f64 {
     let count = f64::from(u32::try_from(latencies.len()).expect("not so many"));
     let counts = scheduler.counts();
     latencies.sort_unstable();
+    lateness.sort_unstable();
+    let late = lateness[lateness.len() * 99 / 100];
     say(&format!(
-        "{what}: {:.0} a second, {:.1} % of a core, {:.0} µs each, {} late by more than 10 ms, 99 % answered within {:?}, \
-         {} MiB resident, {} MiB at most",
+        "{what}: {:.0} a second, {:.1} % of a core, {:.0} µs each, {} late by more than 10 ms, 99 % no later than \
+         {late:?}, at most {:?}, 99 % answered within {:?}, {} MiB resident, {} MiB at most",
         count / took,
         100.0 * share,
         1e6 * share * took / count,
         counts.late - counts_before.late,
+        lateness.last().expect("there are some"),
         latencies[latencies.len() * 99 / 100],
         memory("VmRSS") / 1024,
         memory("VmHWM") / 1024,
     ));
     shutdown.cancel();
     scheduler.stopped().await.expect("it ends");
-    share
+    Load { share, late, memory: memory("VmHWM") / 1024 }
 }
+
+/// The check of many that asks a silent peer.
+const SILENT: u32 = 4711;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_connects_a_second() {
     // The kernel answers; nothing is ever accepted.
     let listener = std::net::TcpListener::bind("0.0.0.0:0").expect("a port");
     let port = listener.local_addr().expect("it is bound").port();
-    let share = run("connect", 10_000, port, &measured("type = \"connect\"")).await;
+    let Load { share, late, memory } =
+        run("connect", 10_000, None, port, &measured("type = \"connect\"")).await;
     assert!(share < 0.5, "half of a core is what it may take");
+    assert!(late <= Duration::from_millis(50), "{late:?}");
+    assert!(memory <= 150, "{memory} MiB");
+    let silent = Silent::start();
+    let check = measured("type = \"connect\"");
+    let beside = run("connect, one of them hangs", 10_000, Some(silent.address), port, &check).await.late;
+    assert!(beside <= Duration::from_millis(50), "{beside:?}, without a peer that hangs {late:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -101,10 +127,31 @@ async fn a_thousand_pages_a_second() {
     let Some(_server) = nginx(port, tls) else { return };
     let host = "host = \"www.example.org\"";
     let plain = measured(&format!("type = \"http\", {host}, text = \"hello\""));
-    let share = run("http", 1000, port, &plain).await;
+    let share = run("http", 1000, None, port, &plain).await.share;
     assert!(share < 0.5, "half of a core is what it may take");
     let encrypted = measured(&format!("type = \"https\", {host}, text = \"hello\""));
-    run("https", 200, tls, &encrypted).await;
+    run("https", 200, None, tls, &encrypted).await;
+}
+
+/// A port whose queue of connections is full: SYNs to it are dropped.
+struct Silent {
+    address: SocketAddr,
+    _listener: socket2::Socket,
+    _waiting: Vec<std::net::TcpStream>,
+}
+
+impl Silent {
+    fn start() -> Self {
+        let listener =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+        listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a port");
+        listener.listen(0).expect("it listens");
+        let address =
+            listener.local_addr().ok().and_then(|address| address.as_socket()).expect("it is bound");
+        let connect = || std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200)).ok();
+        let waiting = std::iter::from_fn(connect).take(16).collect();
+        Self { address, _listener: listener, _waiting: waiting }
+    }
 }
 
 /// A check each second.

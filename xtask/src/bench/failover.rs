@@ -30,7 +30,7 @@ pub(super) fn compare(cache: &Cache, arguments: &[OsString]) -> Result<i32> {
 }
 
 /// What the comparison must know to start keepalived. Without the package it goes on without.
-fn keepalived(cache: &Cache) -> Vec<(OsString, OsString)> {
+pub(super) fn keepalived(cache: &Cache) -> Vec<(OsString, OsString)> {
     let found = cache.packages(&["keepalived"]).and_then(|unpacked| {
         let libraries = unpacked.environment()?.into_iter().find(|(name, _)| *name == "LD_LIBRARY_PATH");
         let program = unpacked.root().join("usr/sbin/keepalived");

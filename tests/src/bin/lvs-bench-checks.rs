@@ -1,0 +1,27 @@
+//! What baseline checks cost, beside keepalived. `cargo xtask bench checks` runs it in a VM.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use lvs_tests::{
+    check_cost::{CheckCostOptions, compare},
+    warn,
+};
+
+/// Measures the processor time that checks take, the agent's and keepalived's
+#[derive(Debug, Parser)]
+struct Arguments {
+    #[command(flatten)]
+    options: CheckCostOptions,
+}
+
+fn main() -> ExitCode {
+    match compare(&Arguments::parse().options) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            warn(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
