@@ -77,19 +77,24 @@ impl Maps {
     /// How all of them look at `now`, since `begun`.
     fn look(&mut self, look: Look, begun: u64, now: u64) {
         let alive = Layer { progress_ns: now - MS, last_ns: now - 2 * MS, ..Layer::zeroed() };
-        let waiting = |progress_ns: u64, networks: usize| {
-            let mut layer = Layer { progress_ns, last_ns: now - MS, networks: u64::MAX, ..Layer::zeroed() };
-            for (number, since_ns) in (1..).zip(layer.since_ns.iter_mut().take(networks)) {
-                *since_ns = progress_ns + number * MS;
-                layer.waiting += 1;
+        let waiting = |progress_ns: u64, gap_ns: u64| {
+            let mut layer = Layer { progress_ns, last_ns: progress_ns, ..Layer::zeroed() };
+            for since_ns in (progress_ns + gap_ns..now).step_by(usize::try_from(gap_ns).unwrap_or(usize::MAX))
+            {
+                if let Some(slot) = layer.since_ns.get_mut(layer.waiting as usize) {
+                    *slot = since_ns;
+                    layer.waiting += 1;
+                }
+                layer.networks = layer.networks << 1 | 1;
+                layer.attempts += 1;
+                layer.last_ns = since_ns;
             }
-            layer.attempts = layer.waiting.max(1);
             layer
         };
         let listener = match look {
             Look::Calm => alive,
-            Look::Flooded => Layer { attempts: 1_000, ..waiting(now - 120 * MS, Layer::REMEMBERED) },
-            Look::Silent => waiting(begun - MS, Layer::REMEMBERED),
+            Look::Flooded => waiting(now - 120 * MS, MS),
+            Look::Silent => waiting(begun, 1_000 * MS / u64::from(RATE)),
         };
         let application = if look == Look::Silent { Layer { progress_ns: begun, ..alive } } else { alive };
         self.states.fill(ServerState { listener, application, ..ServerState::zeroed() });
@@ -149,11 +154,13 @@ mod tests {
     #[test]
     fn servers_look_as_they_should() {
         let found = |look| {
-            let ticks = measure(&DetectorSettings::default(), 12, 4, look, 30);
+            let ticks = measure(&DetectorSettings::default(), 12, 4, look, 100);
             (ticks.times.len(), ticks.suspicions, ticks.common)
         };
-        assert_eq!(found(Look::Calm), (30, 0, 0));
-        assert_eq!(found(Look::Flooded), (30, 0, 0));
-        assert_eq!(found(Look::Silent), (30, 0, 12), "each is told once as an alarm");
+        assert_eq!(found(Look::Calm), (100, 0, 0));
+        assert_eq!(found(Look::Flooded), (100, 0, 0));
+        // Whoever is looked at before its siblings show as much is suspected; the others are told as an alarm.
+        let (_, suspicions, common) = found(Look::Silent);
+        assert!(common >= 6 && suspicions + common == 12, "{suspicions}, {common}");
     }
 }
