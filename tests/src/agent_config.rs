@@ -199,6 +199,17 @@ impl AgentConfig {
         self
     }
 
+    /// The same, but servers are only pinged.
+    #[must_use]
+    pub fn check_by_ping(mut self) -> Self {
+        self = self.check_by_connect();
+        for service in &mut self.service {
+            "ping".clone_into(&mut service.check.kind);
+            service.check.port = None;
+        }
+        self
+    }
+
     /// The same, but the programs are attached to these devices.
     #[must_use]
     pub fn devices(mut self, devices: &[&str]) -> Self {

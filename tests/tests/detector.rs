@@ -1,26 +1,15 @@
-//! The detector in simulated traffic, and in recordings of real traffic.
+//! The detector in simulated traffic.
 #![expect(clippy::expect_used, reason = "a test: the panic is the message")]
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs,
-    path::Path,
-    time::Duration,
-};
+use std::time::Duration;
 
-use anyhow::{Context, Result};
 use bytemuck::Zeroable as _;
 use lvs_agent::{
-    config::{DetectorSettings, defaults},
-    passive::{
-        Detector, Finding, Layer, Sight, Suspicion, View,
-        trace::{Record, Recorder, Shown},
-    },
+    config::DetectorSettings,
+    passive::{Detector, Layer, Sight, View},
 };
 use lvs_common::{ServerCounters, ServerId, ServerState};
-use lvs_tests::simulation::{
-    Arrivals, Disturbance, Fault, Kernel, Scenario, detect, false_alarms, gaps_an_hour,
-};
+use lvs_tests::simulation::{Arrivals, Disturbance, Fault, Scenario, detect, false_alarms, gaps_an_hour};
 use proptest::prelude::*;
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -96,6 +85,37 @@ fn a_server_that_dies_in_a_flood_is_found() {
             assert_eq!(one.wrong, 0, "{one:?}");
         }
     }
+}
+
+/// Few clients among spoofed ones, seen one way: only its siblings give a dead server away, and they do whether or not the
+/// director has time for every tick.
+#[test]
+fn a_server_that_dies_in_a_flood_is_found_by_a_director_without_time() {
+    let disturbance =
+        Disturbance::Flood { rate: 300.0, lasts: Duration::from_hours(1), pause: Duration::from_secs(5) };
+    let ms = Duration::from_millis;
+    for stalls in [None, Some((ms(130), ms(40))), Some((ms(500), ms(40))), Some((ms(900), ms(200)))] {
+        let scenario = Scenario { servers: 3, rate: 50.0, disturbance, stalls, ..even(Sight::Half, ms(1)) };
+        let found = detect(&scenario, &DetectorSettings::default(), Fault::Killed, 20, PATIENCE, 23);
+        for one in found {
+            assert!(one.first.is_some_and(|took| took <= ms(1900)), "{stalls:?}: {one:?}");
+            assert_eq!(one.wrong, 0, "{stalls:?}: {one:?}");
+        }
+    }
+}
+
+/// Bursts end at the same time for all siblings, and a flood goes on: what they did before is not held against any.
+#[test]
+fn the_end_of_a_burst_in_a_flood_is_no_reason() {
+    let minute = Duration::from_mins(1);
+    let scenario = Scenario {
+        sight: Sight::Half,
+        arrivals: Arrivals::Bursts(Duration::from_secs(1)),
+        disturbance: Disturbance::Flood { rate: 2_000.0, lasts: minute, pause: minute },
+        ..Scenario::default()
+    };
+    let alarms = false_alarms(&scenario, &DetectorSettings::default(), 15 * minute, 29);
+    assert_eq!(alarms.all(), 0, "{alarms:?}");
 }
 
 #[test]
@@ -203,112 +223,4 @@ proptest! {
         let found = detector.look(&view, || 0, |_| ServerCounters::zeroed(), now_ns);
         prop_assert_eq!(found, None);
     }
-}
-
-/// Shows each recording in `traces/` to a new detector. A name `NAME.SERVER.LAYER.trace` says which server must be
-/// suspected, and of what; `NAME.none.trace` that none may be.
-#[test]
-fn recordings_give_what_their_names_say() -> Result<()> {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("traces");
-    for entry in fs::read_dir(&directory).with_context(|| directory.display().to_string())? {
-        let path = entry?.path();
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
-        let Some(stem) = name.strip_suffix(".trace") else { continue };
-        let text = fs::read_to_string(&path)?;
-        let mut found: Vec<String> = replay(&text)
-            .with_context(|| name.clone())?
-            .iter()
-            .map(|suspicion| format!("{}.{}", suspicion.id.0, suspicion.layer))
-            .collect();
-        found.dedup();
-        let expected = match stem.split_once('.') {
-            Some((_, "none")) => Vec::new(),
-            Some((_, expected)) => vec![expected.to_owned()],
-            None => panic!("{name} doesn't say what must be found"),
-        };
-        assert_eq!(found, expected, "{name}");
-    }
-    Ok(())
-}
-
-/// A recording of three half-seen servers with 50 clients a second each, the first of which dies after 20 s of 22 if it `dies`.
-fn invented_recording(dies: bool) -> Result<String> {
-    const MS: u64 = 1_000_000;
-    let mut servers = [Kernel::default(), Kernel::default(), Kernel::default()];
-    let mut text = Vec::new();
-    let mut recorder = Recorder::new(&mut text);
-    for ms in 1_000..23_000 {
-        let now_ns = ms * MS;
-        for (number, kernel) in (0..).zip(&mut servers) {
-            let is_dead = dies && number == 0 && ms >= 21_000;
-            match (ms + u64::from(number) * 7) % 20 {
-                3 => kernel.syn(u32::try_from(ms / 20 * 11 % 64)?, false, now_ns),
-                5 if !is_dead => kernel.accepted(Some(now_ns - 2 * MS), now_ns),
-                _ => {}
-            }
-            if ms % 10 == 9 {
-                recorder.state(now_ns, ServerId(number), Sight::Half, &kernel.state)?;
-            }
-            if ms % 100 == 99 {
-                recorder.counters(now_ns, ServerId(number), &kernel.counters)?;
-            }
-        }
-    }
-    recorder.flush()?;
-    drop(recorder);
-    Ok(String::from_utf8(text)?)
-}
-
-/// The test above could not fail if a replay never found anything, or always did.
-#[test]
-fn a_replay_finds_what_was_recorded_and_nothing_else() -> Result<()> {
-    assert_eq!(replay(&invented_recording(false)?)?, []);
-    let found = replay(&invented_recording(true)?)?;
-    assert!(!found.is_empty());
-    for suspicion in found {
-        assert_eq!((suspicion.id, suspicion.layer), (ServerId(0), Layer::Host), "{suspicion:?}");
-    }
-    Ok(())
-}
-
-/// Ticks go on between the records, with what was shown last.
-fn replay(text: &str) -> Result<Vec<Suspicion>> {
-    let tick = u64::try_from(defaults::TICK.as_nanos())?;
-    let mut detector = Detector::new(DetectorSettings::default());
-    let mut counters: BTreeMap<ServerId, ServerCounters> = BTreeMap::new();
-    let mut views: Vec<View> = Vec::new();
-    let mut found = Vec::new();
-    let mut next_ns = None;
-    // A recording is of one service.
-    let records = text.lines().map(Record::parse).collect::<Result<Vec<_>, _>>()?;
-    let servers: BTreeSet<ServerId> = records.iter().map(|record| record.id).collect();
-    detector.set_services([servers.into_iter().collect()]);
-    for record in records {
-        let mut now_ns = *next_ns.get_or_insert(record.at_ns);
-        while now_ns < record.at_ns {
-            detector.tick(defaults::TICK, now_ns);
-            let counted = |id: ServerId| counters.get(&id).copied().unwrap_or_else(ServerCounters::zeroed);
-            let findings = views.iter().filter_map(|view| detector.look(view, || u32::MAX, counted, now_ns));
-            found.extend(findings.filter_map(|finding| match finding {
-                Finding::Suspicion(suspicion) => Some(suspicion),
-                Finding::Overloaded { .. } | Finding::Common { .. } => None,
-            }));
-            now_ns += tick;
-        }
-        next_ns = Some(now_ns);
-        match record.shown {
-            Shown::Counters(shown) => {
-                detector.learn(record.id, &shown, record.at_ns);
-                counters.insert(record.id, *shown);
-            }
-            Shown::State(sight, state) => {
-                let view = View { id: record.id, sight, state: *state };
-                match views.iter_mut().find(|known| known.id == record.id) {
-                    Some(known) => *known = view,
-                    None => views.push(view),
-                }
-            }
-        }
-    }
-    Ok(found)
 }

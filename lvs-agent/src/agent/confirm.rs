@@ -1,12 +1,12 @@
 //! Confirming bursts: who is asked what when a server is suspected, and the tasks that ask.
 
-use std::{num::NonZeroU32, sync::Arc, time::Duration};
+use std::{net::SocketAddr, num::NonZeroU32, sync::Arc, time::Duration};
 
 use lvs_common::ServerId;
 use tokio::{sync::mpsc, task::JoinSet};
 
 use crate::{
-    config::{BurstSettings, Check, Question},
+    config::{BurstSettings, Check, Question, UdpQuestion},
     passive::Layer,
     probe::{
         CheckId, Outcome, ProbeTarget, Prober,
@@ -28,26 +28,49 @@ pub(super) struct Ask {
     pub(super) layer: Layer,
     /// The destinations that the answer is about.
     pub(super) destinations: Arc<[DestinationKey]>,
+    /// Whether it is asked in place of a regular check, and about no suspicion.
+    pub(super) regular: bool,
 }
 
-/// The question that the signal has doubted, as far as `check` asks it too; `None` where it doesn't. `target` is whom the
-/// check asks.
+impl Ask {
+    /// Whether it asks if a UDP port is open, which `check` can't know.
+    pub(super) fn is_about_port(&self, check: &Check) -> bool {
+        check.question == Question::Ping && matches!(*self.question, Question::Udp(_))
+    }
+}
+
+/// The question that the signal has doubted, as far as `check` asks it too, and whom to ask; `None` where it doesn't.
+/// `closed` says that ICMP has called the port of the server unreachable.
 ///
 /// Where clients come over TCP, a host is asked what [`Question::confirming`] says; a connection only where there is a port
-/// to connect to. Where they come by another protocol, what the check asks is all there is. An application is only asked by
-/// a check of its own.
+/// to connect to. Where they come by another protocol, what the check asks is all there is, but for a ping of a UDP server
+/// whose port is `closed`: no ping knows of ports. An application is only asked by a check of its own.
 pub(super) fn question(
     layer: Layer,
     protocol: Protocol,
-    target: &ProbeTarget,
+    server: SocketAddr,
     check: &Check,
-) -> Option<Question> {
-    let own = &check.question;
-    match layer {
+    closed: bool,
+) -> Option<(ProbeTarget, Question)> {
+    let (own, target) = (&check.question, ProbeTarget::of_check(server, check));
+    let asked = match layer {
         Layer::Application => own.asks_application().then(|| own.clone()),
+        Layer::Host
+            if closed && protocol == Protocol::Udp && *own == Question::Ping && server.port() != 0 =>
+        {
+            return Some((ProbeTarget { address: server, ..target }, port_is_open()));
+        }
         Layer::Host if protocol != Protocol::Tcp || target.address.port() == 0 => Some(own.clone()),
         Layer::Host => Some(own.confirming()),
-    }
+    };
+    asked.map(|asked| (target, asked))
+}
+
+/// An empty datagram that nobody need answer: only a closed port does, with ICMP.
+///
+/// A server may not expect one, so that it is only sent where ICMP has shown that nobody listens.
+fn port_is_open() -> Question {
+    Question::Udp(UdpQuestion { send: Vec::new(), expect: None, reply: false })
 }
 
 /// What a burst reports.
@@ -88,6 +111,8 @@ pub(super) struct Confirmation {
     pub(super) cleared: bool,
     /// A probe has failed.
     pub(super) failed: bool,
+    /// ICMP has called the server's port unreachable.
+    pub(super) closed: bool,
 }
 
 /// Starts bursts, each a task of its own, and ends them all when it is dropped.
@@ -204,19 +229,37 @@ mod tests {
         ];
         for (layer, protocol, question, expected) in cases {
             let check = Check { question, ..Check::default() };
-            let target = ProbeTarget::of_check(([10, 0, 0, 1], 80).into(), &check);
-            let asked = super::question(layer, protocol, &target, &check);
-            assert_eq!(asked, expected, "{layer} {protocol} {:?}", check.question);
+            let asked = |closed| {
+                let asked = super::question(layer, protocol, ([10, 0, 0, 1], 80).into(), &check, closed)?;
+                Some(asked.1)
+            };
+            assert_eq!(asked(false), expected, "{layer} {protocol} {:?}", check.question);
+            if (layer, protocol, &check.question) != (Host, Udp, &Ping) {
+                assert_eq!(asked(true), expected, "{layer} {protocol} {:?}, closed", check.question);
+            }
         }
+    }
+
+    #[test]
+    fn a_ping_that_knows_of_no_port_gives_way_to_an_empty_datagram_where_icmp_says_that_the_port_is_closed() {
+        let check = Check { question: Question::Ping, ..Check::default() };
+        let ask = |port, closed| {
+            let server = ([10, 0, 0, 1], port).into();
+            question(Layer::Host, Protocol::Udp, server, &check, closed)
+        };
+        let target = |port| ProbeTarget { address: ([10, 0, 0, 1], port).into(), via: check.via };
+        assert_eq!(ask(53, false), Some((target(0), Question::Ping)));
+        assert_eq!(ask(53, true), Some((target(53), port_is_open())));
+        assert_eq!(ask(0, true), Some((target(0), Question::Ping)), "no port to ask: a firewall mark");
     }
 
     #[test]
     fn without_a_port_there_is_no_connection_to_ask_for() {
         for question in [command(), Question::File("/run/weight".into()), Question::Ping] {
             let check = Check { question, ..Check::default() };
-            let target = ProbeTarget::of_check(([10, 0, 0, 1], 0).into(), &check);
-            let asked = super::question(Layer::Host, Protocol::Tcp, &target, &check);
-            assert_eq!(asked.as_ref(), Some(&check.question));
+            let server = ([10, 0, 0, 1], 0).into();
+            let asked = super::question(Layer::Host, Protocol::Tcp, server, &check, false);
+            assert_eq!(asked.as_ref().map(|(_, question)| question), Some(&check.question));
         }
     }
 }

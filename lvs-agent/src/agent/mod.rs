@@ -30,7 +30,7 @@ mod table;
 mod watch;
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     sync::Arc,
     time::Duration,
 };
@@ -171,6 +171,7 @@ impl Running {
             feedback: feedback_tx,
             under_way: BTreeMap::new(),
             suspected: Suspected::default(),
+            closed: BTreeSet::new(),
             paces: Paces::default(),
             probe_timeout: config.passive.burst.timeout,
         };

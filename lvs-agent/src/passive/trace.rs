@@ -1,8 +1,9 @@
 //! Recordings of what the detector was shown, to show it again later.
 //!
-//! A line for each change: `state AT ID SIGHT BYTES` or `counters AT ID BYTES`. `AT` is in ns of `CLOCK_MONOTONIC`,
-//! `SIGHT` is `whole` or `half`, `BYTES` are hexadecimal in the machine's own order, without the zeros at their end; `.NN`
-//! stands for so many zeros (hexadecimal as well).
+//! A line for each change: `state AT ID SIGHT BYTES` or `counters AT ID BYTES`; and `fault AT ID`, from whoever brought one
+//! about. `AT` is in ns of `CLOCK_MONOTONIC`, `SIGHT` is `whole` or `half`. `BYTES` are in the machine's own order, each by
+//! exclusive or with what it was in the server's line of the same kind before, or with zero in the first one; hexadecimal,
+//! without the zeros at their end, `.NN` for so many zeros (hexadecimal as well).
 
 use std::{
     collections::BTreeMap,
@@ -42,18 +43,27 @@ impl<W: Write> Recorder<W> {
             Sight::CountedOnly(_) => return Ok(()),
         };
         let state = without_remains(state);
-        if self.states.insert(id, state) == Some(state) {
+        let before = self.states.insert(id, state);
+        if before == Some(state) {
             return Ok(());
         }
-        writeln!(self.out, "state {at_ns} {} {sight} {}", id.0, hexadecimal(&state))
+        let before = before.unwrap_or_else(ServerState::zeroed);
+        writeln!(self.out, "state {at_ns} {} {sight} {}", id.0, hexadecimal(&difference(&before, &state)))
     }
 
     /// A server's counters at `at_ns`.
     pub fn counters(&mut self, at_ns: u64, id: ServerId, counters: &ServerCounters) -> io::Result<()> {
-        if self.counters.insert(id, *counters) == Some(*counters) {
+        let before = self.counters.insert(id, *counters);
+        if before == Some(*counters) {
             return Ok(());
         }
-        writeln!(self.out, "counters {at_ns} {} {}", id.0, hexadecimal(counters))
+        let before = before.unwrap_or_else(ServerCounters::zeroed);
+        writeln!(self.out, "counters {at_ns} {} {}", id.0, hexadecimal(&difference(&before, counters)))
+    }
+
+    /// A server was made to fail at `at_ns`.
+    pub fn fault(&mut self, at_ns: u64, id: ServerId) -> io::Result<()> {
+        writeln!(self.out, "fault {at_ns} {}", id.0)
     }
 
     /// Writes out what is still in memory.
@@ -80,6 +90,8 @@ pub enum Shown {
     State(Sight, Box<ServerState>),
     /// Counters.
     Counters(Box<ServerCounters>),
+    /// Nothing: from then on the server was at fault.
+    Fault,
 }
 
 /// Why a line is no record.
@@ -87,9 +99,22 @@ pub enum Shown {
 #[error("not a line of a recording: {0}")]
 pub struct TraceError(&'static str);
 
-impl Record {
-    /// Reads one line.
-    pub fn parse(line: &str) -> Result<Self, TraceError> {
+/// Reads what a [`Recorder`] has written, line by line.
+#[derive(Clone, Debug, Default)]
+pub struct Player {
+    states: BTreeMap<ServerId, ServerState>,
+    counters: BTreeMap<ServerId, ServerCounters>,
+}
+
+impl Player {
+    /// All lines of a recording.
+    pub fn records(text: &str) -> Result<Vec<Record>, TraceError> {
+        let mut player = Self::default();
+        text.lines().map(|line| player.read(line)).collect()
+    }
+
+    /// Reads the next line.
+    pub fn read(&mut self, line: &str) -> Result<Record, TraceError> {
         let mut words = line.split_ascii_whitespace();
         let mut word = || words.next().ok_or(TraceError("it is too short"));
         let kind = word()?;
@@ -102,23 +127,28 @@ impl Record {
                     "half" => Sight::Half,
                     _ => return Err(TraceError("the sight is neither whole nor half")),
                 };
-                let mut state = ServerState::zeroed();
-                read(words.next().unwrap_or_default(), &mut state)?;
-                Shown::State(sight, Box::new(state))
+                let state = self.states.entry(id).or_insert_with(ServerState::zeroed);
+                read(words.next().unwrap_or_default(), state)?;
+                Shown::State(sight, Box::new(*state))
             }
             "counters" => {
-                let mut counters = ServerCounters::zeroed();
-                read(words.next().unwrap_or_default(), &mut counters)?;
-                Shown::Counters(Box::new(counters))
+                let counters = self.counters.entry(id).or_insert_with(ServerCounters::zeroed);
+                read(words.next().unwrap_or_default(), counters)?;
+                Shown::Counters(Box::new(*counters))
             }
-            _ => return Err(TraceError("it is neither state nor counters")),
+            "fault" => Shown::Fault,
+            _ => return Err(TraceError("it is neither state nor counters nor fault")),
         };
-        Ok(Self { at_ns, id, shown })
+        Ok(Record { at_ns, id, shown })
     }
 }
 
-fn hexadecimal(value: &impl Pod) -> String {
-    let bytes = bytes_of(value);
+/// Where the bits differ.
+fn difference<T: Pod>(before: &T, now: &T) -> Vec<u8> {
+    bytes_of(before).iter().zip(bytes_of(now)).map(|(before, now)| before ^ now).collect()
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
     let used = bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
     let mut text = String::with_capacity(2 * used);
     let mut left = &bytes[..used];
@@ -146,6 +176,7 @@ fn without_remains(state: &ServerState) -> ServerState {
     state
 }
 
+/// Changes `value` by a difference in hexadecimal.
 fn read(text: &str, value: &mut impl Pod) -> Result<(), TraceError> {
     let bytes = bytes_of_mut(value);
     let mut left = text.as_bytes();
@@ -163,7 +194,7 @@ fn read(text: &str, value: &mut impl Pod) -> Result<(), TraceError> {
         if first == b'.' {
             at += usize::from(number);
         } else {
-            *bytes.get_mut(at).ok_or(TraceError("there are more bytes than it has"))? = number;
+            *bytes.get_mut(at).ok_or(TraceError("there are more bytes than it has"))? ^= number;
             at += 1;
         }
     }
@@ -187,8 +218,9 @@ mod tests {
         state.refusals = 2;
         recorder.state(5, id, Sight::Half, &state).unwrap();
         let text = String::from_utf8(recorder.out).unwrap();
-        let times: Vec<_> = text.lines().map(|line| Record::parse(line).unwrap().at_ns).collect();
-        assert_eq!(times, [1, 3, 5]);
+        let records = Player::records(&text).unwrap();
+        assert_eq!(records.iter().map(|record| record.at_ns).collect::<Vec<_>>(), [1, 3, 5]);
+        assert_eq!(records[2].shown, Shown::State(Sight::Half, Box::new(state)));
     }
 
     #[test]
@@ -208,21 +240,31 @@ mod tests {
             "counters 1",
             &format!("state 1 1 half {}", "00".repeat(size_of::<ServerState>() + 1)),
         ] {
-            assert!(Record::parse(line).is_err(), "{line}");
+            assert!(Player::default().read(line).is_err(), "{line}");
         }
     }
 
     proptest! {
         /// What is written is read again, and any line is read or refused.
         #[test]
-        fn written_and_read(bytes in proptest::collection::vec(any::<u8>(), size_of::<ServerState>()), line in ".*") {
-            let state: ServerState = bytemuck::pod_read_unaligned(&bytes);
+        fn written_and_read(
+            bytes in proptest::collection::vec(any::<[u8; size_of::<ServerState>()]>(), 1..5),
+            line in ".*",
+        ) {
+            let states: Vec<ServerState> = bytes.iter().map(|bytes| bytemuck::pod_read_unaligned(bytes)).collect();
             let mut recorder = Recorder::new(Vec::new());
-            recorder.state(9, ServerId(3), Sight::Whole, &state).unwrap();
+            let mut expected: Vec<Record> = Vec::new();
+            for (at_ns, state) in (9..).zip(&states) {
+                recorder.state(at_ns, ServerId(3), Sight::Whole, state).unwrap();
+                let shown = Shown::State(Sight::Whole, Box::new(without_remains(state)));
+                expected.push(Record { at_ns, id: ServerId(3), shown });
+            }
+            expected.dedup_by(|one, before| one.shown == before.shown);
+            recorder.fault(99, ServerId(3)).unwrap();
+            expected.push(Record { at_ns: 99, id: ServerId(3), shown: Shown::Fault });
             let text = String::from_utf8(recorder.out).unwrap();
-            let shown = Shown::State(Sight::Whole, Box::new(without_remains(&state)));
-            prop_assert_eq!(Record::parse(&text), Ok(Record { at_ns: 9, id: ServerId(3), shown }));
-            let _read_or_refused = Record::parse(&line);
+            prop_assert_eq!(Player::records(&text), Ok(expected));
+            let _read_or_refused = Player::default().read(&line);
         }
     }
 }

@@ -8,6 +8,7 @@ mod gaps;
 mod kernel;
 pub mod report;
 pub mod scenario;
+pub mod tick;
 mod traffic;
 mod trial;
 mod world;

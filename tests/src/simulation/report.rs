@@ -8,7 +8,10 @@ use std::{
 
 use lvs_agent::{config::DetectorSettings, passive::Sight};
 
-use super::{Arrivals, Detection, Disturbance, Fault, Scenario, Serving, detect, false_alarms, gaps_an_hour};
+use super::{
+    Arrivals, Detection, Disturbance, Fault, Scenario, Serving, detect, false_alarms, gaps_an_hour,
+    tick::{self, Look, Ticks},
+};
 use crate::say;
 
 /// Seed of the published report: each row adds its number. Nothing may be tuned to what it shows; that is done with others.
@@ -23,6 +26,8 @@ pub enum Table {
     Faults,
     /// Suspicions of healthy servers.
     Healthy,
+    /// What a tick takes with 10,000 servers
+    Tick,
 }
 
 /// Prints the wanted tables, all if none is named. `long` simulates healthy servers for longer: half an hour and more.
@@ -31,6 +36,10 @@ pub enum Table {
 pub fn print(wanted: &[Table], long: bool, seed: u64, named: &str) {
     let settings = DetectorSettings::default();
     let is_wanted = |table| wanted.is_empty() || wanted.contains(&table);
+    // Alone, before all processors are busy.
+    if is_wanted(Table::Tick) {
+        print_ticks(&settings);
+    }
     if is_wanted(Table::Faults) {
         let mut rows = detections();
         rows.retain(|row| row.what.contains(named));
@@ -66,6 +75,35 @@ pub fn print(wanted: &[Table], long: bool, seed: u64, named: &str) {
             say(row);
         }
     }
+}
+
+fn print_ticks(settings: &DetectorSettings) {
+    const SERVERS: usize = 10_000;
+    const COUNT: u64 = 300;
+    say(&format!(
+        "What a tick takes with {SERVERS} servers, in ms of one processor: median / 99 % / longest of {COUNT}."
+    ));
+    say("");
+    say("| servers look | in services of | median / 99 % / longest | suspicions | alarms |");
+    say("|---|---|---|---|---|");
+    for (look, words) in
+        [(Look::Calm, "calm"), (Look::Flooded, "flooded"), (Look::Silent, "all silent at once")]
+    {
+        for each in [4, 100, SERVERS] {
+            let Ticks { times, suspicions, common } = tick::measure(settings, SERVERS, each, look, COUNT);
+            let at = |percent: usize| {
+                let time = times.get((times.len() * percent / 100).min(times.len().saturating_sub(1)));
+                time.map_or(f64::NAN, |time| time.as_secs_f64() * 1e3)
+            };
+            say(&format!(
+                "| {words} | {each} | {:.1} / {:.1} / {:.1} | {suspicions} | {common} |",
+                at(50),
+                at(99),
+                at(100)
+            ));
+        }
+    }
+    say("");
 }
 
 /// Calculates rows on as many threads as there are processors, and returns them in order.
@@ -187,7 +225,28 @@ fn established() -> Vec<Row> {
             scenario,
         });
     }
+    rows.extend(few_in_a_flood());
     rows
+}
+
+/// Few clients among many spoofed ones, with and without a director that has no time twice a second.
+fn few_in_a_flood() -> impl Iterator<Item = Row> {
+    let ms = Duration::from_millis;
+    let cases = [("silent, 300/s spoofed", None), ("the same, director stalls", Some((ms(500), ms(40))))];
+    cases.into_iter().map(move |(what, stalls)| {
+        let disturbance = flood(300.0, Duration::from_hours(1));
+        let scenario = Scenario {
+            sight: Sight::Half,
+            servers: 3,
+            rate: 50.0,
+            arrivals: Arrivals::Regular,
+            round_robin: true,
+            disturbance,
+            stalls,
+            ..Scenario::default()
+        };
+        Row { fault: Fault::Silent, what, clients: "1 ms, even".to_owned(), bound: Some(2_000), scenario }
+    })
 }
 
 fn flood(rate: f64, lasts: Duration) -> Disturbance {
@@ -306,7 +365,7 @@ fn disturbed(sight: Sight) -> Vec<Healthy> {
             5.0,
             Scenario { disturbance: Disturbance::BadNetwork(0.3), ..base.clone() },
         ),
-        ("30 % client loss, 5 of 10 min", 20.0, Scenario { disturbance: loss(0.3), ..base.clone() }),
+        ("30 % client loss, 5 of 10 min", 60.0, Scenario { disturbance: loss(0.3), ..base.clone() }),
         ("flood 200/s, 1 of 5 min", 10.0, Scenario { disturbance: flood(200.0), ..base.clone() }),
         ("flood 2,000/s, 1 of 5 min", 5.0, Scenario { disturbance: flood(2_000.0), ..base.clone() }),
         ("flood 20,000/s, 1 of 5 min", 3.2, Scenario { disturbance: flood(20_000.0), ..base.clone() }),
@@ -345,7 +404,10 @@ fn alarm_row(row: &Healthy, settings: &DetectorSettings, long: bool, seed: u64) 
         }
         _ => "-".to_owned(),
     };
-    let reasons = alarms.reasons.iter().fold(String::new(), |all, reason| all + "\n<!-- " + reason + " -->");
+    let reasons = alarms
+        .reasons
+        .iter()
+        .fold(String::new(), |all, (_, times, first)| format!("{all}\n<!-- {times} like this: {first} -->"));
     format!(
         "| {} | {} | {} | {hours} h | {} | {} | {} | {} | {} | {:.3} | {:.3} | {gaps} |{reasons}",
         row.what,

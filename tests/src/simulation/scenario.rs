@@ -31,6 +31,8 @@ pub struct Scenario {
     pub long_flows: (u32, f64),
     /// What else goes on.
     pub disturbance: Disturbance,
+    /// How often the director has no time, and for how long.
+    pub stalls: Option<(Duration, Duration)>,
 }
 
 /// How new connections come.
@@ -99,6 +101,14 @@ pub enum Fault {
     Overloaded,
 }
 
+impl Scenario {
+    /// Whether the director has no time at `now`, in ns.
+    #[must_use]
+    pub fn is_stalled(&self, now: u64) -> bool {
+        self.stalls.is_some_and(|(every, lasts)| u128::from(now) % every.as_nanos().max(1) < lasts.as_nanos())
+    }
+}
+
 impl Default for Scenario {
     /// Four healthy masqueraded servers on a LAN, 200 connections a second from clients 1 ms away.
     fn default() -> Self {
@@ -115,6 +125,7 @@ impl Default for Scenario {
             serving: Serving { median: Duration::from_millis(5), sigma: 0.5, long_polls: 0.0 },
             long_flows: (0, 0.0),
             disturbance: Disturbance::None,
+            stalls: None,
         }
     }
 }

@@ -1,11 +1,14 @@
 //! Trials: how soon a fault is found, and how often there is none.
 
-use std::time::Duration;
+use std::{
+    mem::{Discriminant, discriminant},
+    time::Duration,
+};
 
 use bytemuck::Zeroable as _;
 use lvs_agent::{
     config::{DetectorSettings, defaults},
-    passive::{Detector, Finding, Layer, Observation, Strength, Suspicion, View},
+    passive::{Detector, Evidence, Finding, Layer, Observation, Strength, Suspicion, View},
 };
 use lvs_common::{ServerCounters, ServerId};
 
@@ -15,6 +18,8 @@ use super::{Fault, Scenario, world::World};
 const CLEARED_AFTER: u64 = 2_000_000;
 /// After how many ticks the agent lets the detector learn.
 const LEARN_EVERY: u64 = 10;
+/// The servers one after the other, so many ticks apart: four of them spread over all.
+const APART: u64 = 3;
 
 /// A detector and the world that it looks at.
 #[derive(Clone)]
@@ -46,6 +51,9 @@ impl Watch {
             let tick = u64::try_from(self.tick.as_nanos()).unwrap_or(1);
             let next = self.world.now / tick * tick + tick;
             self.world.run(next);
+            if self.world.scenario.is_stalled(self.world.now) {
+                continue;
+            }
             let at_edge = !self.world.edges.is_empty();
             let servers: Vec<usize> = if at_edge {
                 self.world.edges.drain(..).map(usize::from).collect()
@@ -67,8 +75,8 @@ impl Watch {
         let now = self.world.now;
         self.detector.tick(self.tick, now);
         self.ticks += 1;
-        if self.ticks.is_multiple_of(LEARN_EVERY) {
-            for (number, server) in self.world.servers.iter().enumerate() {
+        for (number, server) in self.world.servers.iter().enumerate() {
+            if (self.ticks + u64::from(id(number).0) * APART).is_multiple_of(LEARN_EVERY) {
                 self.detector.learn(id(number), &server.kernel.counters, now);
             }
         }
@@ -182,8 +190,8 @@ pub struct Alarms {
     pub overloaded: u32,
     /// Alarms for what most of the service showed.
     pub common: u32,
-    /// Some of the reasons, in words.
-    pub reasons: Vec<String>,
+    /// Each kind of reason with how often it was given and, in words, when it was first.
+    pub reasons: Vec<(Discriminant<Evidence>, u32, String)>,
 }
 
 impl Alarms {
@@ -192,12 +200,19 @@ impl Alarms {
     pub fn all(&self) -> u32 {
         self.weak + self.strong + self.application
     }
+
+    fn note(&mut self, evidence: &Evidence) {
+        let kind = discriminant(evidence);
+        match self.reasons.iter_mut().find(|(known, ..)| *known == kind) {
+            Some((_, times, _)) => *times += 1,
+            None => self.reasons.push((kind, 1, evidence.to_string())),
+        }
+    }
 }
 
 /// Watches healthy servers for `time` after they have become known. Each suspicion is cleared by a probe.
 #[must_use]
 pub fn false_alarms(scenario: &Scenario, settings: &DetectorSettings, time: Duration, seed: u64) -> Alarms {
-    const REASONS: usize = 3;
     let mut watch = Watch::new(scenario.clone(), settings.clone(), seed);
     let warm = watch.world.now + nanos(settings.memory.min(time));
     watch.run(warm, clear);
@@ -222,9 +237,7 @@ pub fn false_alarms(scenario: &Scenario, settings: &DetectorSettings, time: Dura
                 evidence
             }
         };
-        if alarms.reasons.len() < REASONS {
-            alarms.reasons.push(evidence.to_string());
-        }
+        alarms.note(evidence);
         clear(detector, found)
     });
     alarms

@@ -10,7 +10,7 @@ use lvs_tests::{
     scene::{Scene, Setting},
 };
 
-use crate::failing::{Limits, each_fails};
+use crate::failing::{HEALTHY, Limits, each_fails, edits, objections_to, tell};
 
 /// Each datagram is answered by one; servers are asked over TCP whether they are there.
 fn setting(method: Method) -> Setting {
@@ -25,6 +25,24 @@ fn setting(method: Method) -> Setting {
 fn silence_and_icmp_give_a_masqueraded_udp_server_away() -> Result<()> {
     let failures = [(Fault::ProcessKilled, Limits::ms(100, 1000)), (Fault::LinkDown, Limits::ms(250, 1000))];
     each_fails(&setting(Method::Masquerade), &failures).map(drop)
+}
+
+/// A ping says that the host lives: neither may it clear the suspicion, nor bring the server back.
+#[test]
+#[ignore = "needs root, IPVS and the agent: cargo xtask test"]
+fn a_closed_port_takes_a_pinged_udp_server_out_until_it_is_open_again() -> Result<()> {
+    let mut setting = setting(Method::Masquerade);
+    setting.config = setting.config.check_by_ping();
+    let mut scene = Scene::start(&setting)?;
+    scene.forget();
+    scene.pass(HEALTHY)?;
+    // Long enough for more pings than it takes to bring a server back.
+    let (seen, _) = scene.failover(Fault::ProcessKilled, 0, Duration::from_secs(5))?;
+    tell(&scene, Fault::ProcessKilled, &seen);
+    let objections = objections_to(&seen, Limits::ms(100, 1000));
+    assert_eq!(objections, Vec::<String>::new(), "{}", scene.diagnosis());
+    assert_eq!(edits(&seen).len(), 2, "out once and back once: {:?}, {}", edits(&seen), scene.diagnosis());
+    Ok(())
 }
 
 #[test]

@@ -1,56 +1,137 @@
 //! What the detector is shown is written down, to be shown again to later versions of it (`traces/`).
 
-use std::{env, fs, path::PathBuf, time::Duration};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, ensure};
-use lvs_agent::passive::trace::{Record, Shown};
+use lvs_agent::passive::trace::{Player, Record, Recorder, Shown};
+use lvs_common::ServerId;
 use lvs_tests::{
+    clock::Moment,
     fault::Fault,
+    flood::Flood,
     layout::Method,
+    say,
     scene::{Scene, Setting},
 };
 
-use crate::failing::{AFTER, HEALTHY};
+use crate::failing::HEALTHY;
 
-/// Few enough connections a second for a short recording.
-const RATE: f64 = 60.0;
+/// How much is kept of the time before a fault, or of a time without any, and of the time after it.
+const KEPT: (Duration, Duration) = (Duration::from_millis(2500), Duration::from_millis(1200));
+/// No recording takes more, in bytes.
+const MOST: usize = 100_000;
 
-/// Where recordings go: to who asked for them, or nowhere.
-fn place(name: &str) -> PathBuf {
-    let out = env::var_os("LVS_OUT").map_or_else(env::temp_dir, PathBuf::from);
-    out.join(format!("{name}-{}.trace", std::process::id()))
+/// What is recorded. The first server fails, if any does.
+struct Case {
+    /// With the server and the layer that must be suspected (`traces/README.md`).
+    name: &'static str,
+    method: Method,
+    fault: Option<Fault>,
+    /// Real and spoofed SYNs a second.
+    rates: (f64, f64),
 }
 
-fn recorded(name: &str, method: Method, play: impl FnOnce(&mut Scene) -> Result<()>) -> Result<()> {
-    let file = place(name);
-    let mut setting = Setting::new(method).rate(RATE).distance(Duration::from_millis(1));
-    setting.config = setting.config.record(&file);
+const CASES: [Case; 9] = {
+    use Method::{DirectRoute, Masquerade};
+    const fn case(name: &'static str, method: Method, fault: Option<Fault>) -> Case {
+        Case { name, method, fault, rates: (200.0, 0.0) }
+    }
+    [
+        case("healthy-masquerade.none", Masquerade, None),
+        case("healthy-half-seen.none", DirectRoute, None),
+        case("slow-half-seen.none", DirectRoute, Some(Fault::Slow)),
+        case("killed-masquerade.0.host", Masquerade, Some(Fault::ProcessKilled)),
+        case("killed-half-seen.0.host", DirectRoute, Some(Fault::ProcessKilled)),
+        case("filtered-masquerade.0.host", Masquerade, Some(Fault::PortFiltered)),
+        case("filtered-half-seen.0.host", DirectRoute, Some(Fault::PortFiltered)),
+        case("hung-half-seen.0.application", DirectRoute, Some(Fault::ProcessHung)),
+        Case {
+            rates: (100.0, 150.0),
+            ..case("killed-in-a-flood.0.host", DirectRoute, Some(Fault::ProcessKilled))
+        },
+    ]
+};
+
+/// Plays a case and returns all that was recorded, with the moment of the fault.
+fn played(case: &Case, file: &Path) -> Result<(String, Option<u64>)> {
+    let (real, spoofed) = case.rates;
+    let mut setting = Setting::new(case.method).rate(real).distance(Duration::from_millis(1));
+    setting.config = setting.config.record(file);
+    let since_ever = case.fault == Some(Fault::Slow);
+    if since_ever {
+        // A check of HTTP of such a server takes longer than it may.
+        setting.config = setting.config.check_by_connect();
+    }
     let mut scene = Scene::start(&setting)?;
-    play(&mut scene)?;
-    let servers = scene.lab.servers.len();
+    let flood = (spoofed > 0.0).then(|| Flood::start(&scene.lab.network.clients, spoofed)).transpose()?;
+    if let Some(fault) = case.fault.filter(|_| since_ever) {
+        scene.strike(fault, 0)?;
+        // What it takes until the detector and the checks know it no other way.
+        scene.pass(2 * HEALTHY)?;
+    }
+    scene.pass(KEPT.0)?;
+    let fault = case.fault.filter(|_| !since_ever);
+    let at = fault.map(|fault| scene.strike(fault, 0)).transpose()?;
+    if at.is_some() {
+        scene.pass(KEPT.1)?;
+    }
+    drop(flood);
     // The agent writes what waits before it ends.
     scene.agent.stop()?;
     drop(scene);
-    let text = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
-    let records = text.lines().map(Record::parse).collect::<Result<Vec<_>, _>>()?;
-    for server in 0..u32::try_from(servers)? {
-        let of = |record: &&Record| record.id.0 == server;
-        let states = records.iter().filter(of).filter(|record| matches!(record.shown, Shown::State(..)));
-        ensure!(states.count() > 10, "server {server} was looked at");
+    let text = fs::read_to_string(file).with_context(|| file.display().to_string())?;
+    let at = at.map(|at| u64::try_from(at.since(Moment::from_ns(0)).as_nanos())).transpose()?;
+    Ok((text, at))
+}
+
+/// What is kept of a recording.
+fn cut(records: &[Record], fault_ns: Option<u64>) -> Result<String> {
+    let nanos = |time: Duration| u64::try_from(time.as_nanos());
+    let last_ns = records.last().map_or(0, |record| record.at_ns);
+    let (from_ns, until_ns) = match fault_ns {
+        Some(at_ns) => (at_ns - nanos(KEPT.0)?, at_ns + nanos(KEPT.1)?),
+        None => (last_ns - nanos(KEPT.0)?, last_ns),
+    };
+    let mut text = Vec::new();
+    let mut recorder = Recorder::new(&mut text);
+    let mut fault_ns = fault_ns;
+    for record in records.iter().filter(|record| (from_ns..=until_ns).contains(&record.at_ns)) {
+        if let Some(at_ns) = fault_ns.take_if(|at_ns| *at_ns <= record.at_ns) {
+            recorder.fault(at_ns, ServerId(0))?;
+        }
+        match &record.shown {
+            Shown::State(sight, state) => recorder.state(record.at_ns, record.id, *sight, state)?,
+            Shown::Counters(counters) => recorder.counters(record.at_ns, record.id, counters)?,
+            Shown::Fault => {}
+        }
     }
-    if env::var_os("LVS_OUT").is_none() {
-        fs::remove_file(&file)?;
-    }
-    Ok(())
+    recorder.flush()?;
+    drop(recorder);
+    Ok(String::from_utf8(text)?)
 }
 
 #[test]
 #[ignore = "needs root, IPVS and the agent: cargo xtask test"]
 fn what_the_detector_is_shown_is_recorded() -> Result<()> {
-    recorded("healthy", Method::ALL[0], |scene| scene.pass(HEALTHY))?;
-    recorded("killed", Method::ALL[1], |scene| {
-        scene.pass(HEALTHY)?;
-        scene.failover(Fault::ProcessKilled, 0, AFTER)?;
-        Ok(())
-    })
+    // To who asked for them, or nowhere.
+    let nowhere = tempfile::tempdir()?;
+    let place = env::var_os("LVS_OUT").map_or_else(|| nowhere.path().to_owned(), PathBuf::from);
+    for case in &CASES {
+        let file = place.join(format!("{}.trace", case.name));
+        let (text, fault_ns) = played(case, &file)?;
+        let text = cut(&Player::records(&text)?, fault_ns)?;
+        let records = Player::records(&text)?;
+        for server in 0..3 {
+            let of = |record: &&Record| record.id.0 == server && matches!(record.shown, Shown::State(..));
+            ensure!(records.iter().filter(of).count() > 10, "{}: server {server} was looked at", case.name);
+        }
+        ensure!(text.len() <= MOST, "{}: {} bytes", case.name, text.len());
+        say(&format!("{}: {} records in {} bytes", case.name, records.len(), text.len()));
+        fs::write(&file, text)?;
+    }
+    Ok(())
 }

@@ -4,7 +4,7 @@
 mod suspicion;
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -68,6 +68,8 @@ pub(super) struct Judge {
     /// The bursts under way.
     pub(super) under_way: BTreeMap<(ServerId, Layer), Confirmation>,
     pub(super) suspected: Suspected,
+    /// Destinations that a ping checks, and whose UDP port was closed when it was last asked.
+    pub(super) closed: BTreeSet<DestinationKey>,
     /// How long the servers take to answer.
     pub(super) paces: Paces,
     /// How long a confirming probe may take while that isn't known.
@@ -155,6 +157,10 @@ impl Judge {
             count_probe("baseline", verdict);
             if let Ok(success) = &result.outcome {
                 self.paces.note(subscriber, success, result.whole);
+            }
+            if verdict == Verdict::Alive && self.closed.contains(&destination) && self.ask_port(&destination)
+            {
+                continue;
             }
             self.observe(&destination, Some(check), &result.outcome, verdict, Source::Baseline);
         }

@@ -19,7 +19,7 @@ use crate::{
     config::Check,
     health::{Source, State},
     passive::{Evidence, Finding, Layer, Observation, Strength, Suspicion, Target, Targets},
-    probe::{Outcome, ProbeTarget, Verdict, burst::BurstProbe},
+    probe::{Outcome, Verdict, burst::BurstProbe},
     service::{DestinationKey, Protocol},
 };
 
@@ -64,6 +64,9 @@ impl Judge {
             counter!("lvs_probes_withheld_total").increment(1);
             debug!("suspicion not probed: {exhausted}");
             return self.tell(Feedback::NotProbed(id));
+        }
+        if matches!(suspicion.evidence, Evidence::Unreachable { .. }) {
+            self.under_way.entry((id, layer)).or_default().closed = true;
         }
         if layer == Layer::Application && self.asks(id, layer).is_empty() {
             self.ask_host_once(id);
@@ -124,12 +127,13 @@ impl Judge {
     /// The questions that settle a suspicion, each once, about destinations that are up.
     fn asks(&self, id: ServerId, layer: Layer) -> Vec<Ask> {
         let protocol = self.protocol(id);
+        let closed = self.under_way.get(&(id, layer)).is_some_and(|confirmation| confirmation.closed);
         let mut asks: Vec<(Ask, Vec<DestinationKey>)> = Vec::new();
         for destination in self.destinations(id) {
             let up = self.decisions.state(&destination).is_some_and(State::is_up);
             let Some((index, check)) = self.settling(&destination, layer).filter(|_| up) else { continue };
-            let target = ProbeTarget::of_check(destination.server, check);
-            let Some(question) = confirm::question(layer, protocol, &target, check) else { continue };
+            let asked = confirm::question(layer, protocol, destination.server, check, closed);
+            let Some((target, question)) = asked else { continue };
             let subscriber = Subscriber { destination, check: index };
             let timeout = self.paces.timeout(subscriber, check, &question, self.probe_timeout);
             let same = |(ask, _): &&mut (Ask, _)| ask.target == target && *ask.question == question;
@@ -137,8 +141,8 @@ impl Judge {
                 ask.timeout = ask.timeout.max(timeout);
                 destinations.push(destination);
             } else {
-                let ask =
-                    Ask { target, question: question.into(), timeout, layer, destinations: Arc::default() };
+                let (question, destinations) = (question.into(), Arc::default());
+                let ask = Ask { target, question, timeout, layer, destinations, regular: false };
                 asks.push((ask, vec![destination]));
             }
         }
@@ -155,6 +159,8 @@ impl Judge {
 
     pub(super) fn report(&mut self, report: Report) {
         match report {
+            Report::Probe { ask, probe, .. } if ask.regular => self.port_asked(&ask, &probe.outcome),
+            Report::Ended { ask, .. } if ask.regular => {}
             Report::Probe { server, ask, number, probe } => self.probed(server, &ask, number, &probe),
             Report::Ended { server, ask, host } => self.ended(server, &ask, host.as_ref()),
         }
@@ -174,6 +180,10 @@ impl Judge {
             }
         }
         for destination in ask.destinations.iter() {
+            let about_port = self.decisions.check(destination).is_some_and(|check| ask.is_about_port(check));
+            if about_port && verdict == Verdict::Dead {
+                self.closed.insert(*destination);
+            }
             let check = self.answered(destination, ask);
             // An application's answer to its own question is worth as much as to the baseline check, which asks the same.
             let is_whole = verdict == Verdict::Alive && check.is_some();
@@ -181,6 +191,44 @@ impl Judge {
             self.observe(destination, check, &probe.outcome, verdict, source);
             for check in self.checks.of(destination).to_vec() {
                 self.hurry(check);
+            }
+        }
+    }
+
+    /// A regular ping of a server whose port was closed has been answered, which says nothing of the port: that is asked
+    /// now. Whether it could be.
+    pub(super) fn ask_port(&mut self, destination: &DestinationKey) -> bool {
+        let id = self.targets.borrow().of(destination).map(|target| target.id).next();
+        let check = self.decisions.check(destination);
+        let asked = check.and_then(|check| {
+            let asked = confirm::question(Layer::Host, Protocol::Udp, destination.server, check, true);
+            let (target, question) = asked?;
+            let subscriber = Subscriber { destination: *destination, check: 0 };
+            let timeout = self.paces.timeout(subscriber, check, &question, self.probe_timeout);
+            Some((target, question, timeout))
+        });
+        let (Some(id), Some((target, question, timeout))) = (id, asked) else { return false };
+        let destinations = [*destination].into();
+        let ask = Ask {
+            target,
+            question: question.into(),
+            timeout,
+            layer: Layer::Host,
+            destinations,
+            regular: true,
+        };
+        self.bursts.start(id, ask, 0, NonZeroU32::MIN);
+        true
+    }
+
+    /// The port's own answer counts as the regular check's.
+    fn port_asked(&mut self, ask: &Ask, outcome: &Outcome) {
+        let verdict = doubt::verdict(outcome, ask.timeout);
+        count_probe("confirm", verdict);
+        for destination in ask.destinations.iter() {
+            self.observe(destination, Some(0), outcome, verdict, Source::Baseline);
+            if self.decisions.state(destination).is_some_and(State::is_up) {
+                self.closed.remove(destination);
             }
         }
     }

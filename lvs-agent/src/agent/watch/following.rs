@@ -58,6 +58,7 @@ impl Watch {
             speaking: Vec::new(),
             learning: Vec::new(),
             next: 0,
+            owed: 0,
             failed: BTreeSet::new(),
             evidences: super::Evidences::default(),
             silent: super::Silent::default(),

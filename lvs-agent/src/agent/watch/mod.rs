@@ -98,9 +98,10 @@ pub(super) struct Watch {
     tick: Duration,
     /// The servers that something can be concluded about.
     speaking: Vec<(ServerId, Sight)>,
-    /// All servers, and which of them is learned from next.
+    /// All servers, which of them is learned from next, and what share of one more is due.
     learning: Vec<ServerId>,
     next: usize,
+    owed: usize,
     /// Servers whose neighbour entry has failed.
     failed: BTreeSet<ServerId>,
     evidences: Evidences,
@@ -175,11 +176,14 @@ impl Watch {
         }
     }
 
-    /// Reads the counters of as many servers as it takes to come round in time, and shows them.
+    /// Reads the counters of as many servers as it takes to come round in [`LEARN_EVERY`] ticks, and shows them.
     fn learn(&mut self) {
         let all = self.learning.len();
         let most = (LEARN_MOST / self.signals.cpus().max(1)).max(1);
-        for _ in 0..all.div_ceil(LEARN_EVERY).min(most) {
+        self.owed += all;
+        let due = self.owed / LEARN_EVERY;
+        self.owed %= LEARN_EVERY;
+        for _ in 0..due.min(most) {
             let Some(&id) = self.learning.get(self.next % all) else { return };
             self.next = (self.next + 1) % all;
             let counters = self.signals.counters(id);

@@ -94,7 +94,7 @@ mod tests {
     use bytemuck::Zeroable as _;
 
     use super::*;
-    use crate::passive::trace::{Record, Shown};
+    use crate::passive::trace::{Player, Shown};
 
     const ID: ServerId = ServerId(3);
 
@@ -130,7 +130,7 @@ mod tests {
         recording.state(9, ID, Sight::Half, &state(5));
         drop(recording);
         let text = String::from_utf8(out.0.lock().unwrap().clone()).unwrap();
-        let records: Vec<Record> = text.lines().map(|line| Record::parse(line).unwrap()).collect();
+        let records = Player::records(&text).unwrap();
         assert_eq!(records.len(), 2, "no change, no line");
         assert_eq!(records[0].shown, Shown::State(Sight::Half, Box::new(state(5))));
         assert_eq!((records[0].at_ns, records[1].at_ns), (7, 8));

@@ -2,13 +2,42 @@
 
 use std::time::Duration;
 
-use lvs_common::{ServerCounters, ServerState};
+use lvs_common::{ServerCounters, ServerId, ServerState};
 
 use super::{
     Layer, Sight, Strength, nanos,
     waits::{Assumption, Totals, Waits},
 };
 use crate::config::DetectorSettings;
+
+/// The past of all servers. Ids are small numbers that are given again, so that each is a place.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Memories(Vec<Option<Memory>>);
+
+impl Memories {
+    /// A server's past, from now on if there was none.
+    pub(super) fn of(&mut self, id: ServerId) -> &mut Memory {
+        let place = id.0 as usize;
+        if self.0.len() <= place {
+            self.0.resize(place + 1, None);
+        }
+        self.0[place].get_or_insert_with(Memory::new)
+    }
+
+    pub(super) fn get(&self, id: ServerId) -> Option<&Memory> {
+        self.0.get(id.0 as usize)?.as_ref()
+    }
+
+    pub(super) fn get_mut(&mut self, id: ServerId) -> Option<&mut Memory> {
+        self.0.get_mut(id.0 as usize)?.as_mut()
+    }
+
+    pub(super) fn forget(&mut self, id: ServerId) {
+        if let Some(memory) = self.0.get_mut(id.0 as usize) {
+            *memory = None;
+        }
+    }
+}
 
 /// One server's past.
 #[derive(Clone, Debug)]

@@ -14,14 +14,14 @@ mod silence;
 mod tests;
 mod waits;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use lvs_common::{ServerCounters, ServerId, ServerState};
 
 pub use finding::{Evidence, Finding, Layer, Strength, Suspicion, Usual};
 
 use self::{
-    memory::{Memory, totals},
+    memory::{Memories, Memory, totals},
     onset::Exchanged,
     siblings::Siblings,
     silence::{Measure, Silence},
@@ -60,7 +60,7 @@ pub enum Observation {
 #[derive(Clone, Debug)]
 pub struct Detector {
     settings: DetectorSettings,
-    memories: BTreeMap<ServerId, Memory>,
+    memories: Memories,
     siblings: Siblings,
     /// When the last tick was.
     ticked_ns: Option<u64>,
@@ -99,7 +99,7 @@ impl Detector {
     pub fn new(settings: DetectorSettings) -> Self {
         Self {
             settings,
-            memories: BTreeMap::new(),
+            memories: Memories::default(),
             siblings: Siblings::default(),
             ticked_ns: None,
             awake_ns: 0,
@@ -113,7 +113,7 @@ impl Detector {
 
     /// Forgets a server whose id is free again.
     pub fn forget(&mut self, id: ServerId) {
-        self.memories.remove(&id);
+        self.memories.forget(id);
     }
 
     /// To be told of every tick before its looks. If the last one was much longer ago than a tick, the director itself
@@ -131,7 +131,7 @@ impl Detector {
 
     /// Learns what is usual for a server from its counters, summed over CPUs. To be told about ten times a second.
     pub fn learn(&mut self, id: ServerId, counters: &ServerCounters, now_ns: u64) {
-        let memory = self.memories.entry(id).or_insert_with(Memory::new);
+        let memory = self.memories.of(id);
         if let Some(answers) = memory.learn(counters, &self.settings, now_ns) {
             self.siblings.answered(id, answers);
         }
@@ -149,13 +149,13 @@ impl Detector {
         counters: impl Fn(ServerId) -> ServerCounters,
         now_ns: u64,
     ) -> Option<Finding> {
-        let memory = self.memories.entry(view.id).or_insert_with(Memory::new);
+        let memory = self.memories.of(view.id);
         memory.listener.glance(&view.state.listener);
         memory.application.glance(&view.state.application);
         if matches!(view.sight, Sight::CountedOnly(_)) {
             return None;
         }
-        let memory = self.memories.get(&view.id).filter(|memory| !memory.down)?;
+        let memory = self.memories.get(view.id).filter(|memory| !memory.down)?;
         let host = if memory.host_pause.is_over(now_ns) {
             self.doubt_of_host(memory, view, active_flows, &counters, now_ns)
         } else {
@@ -175,7 +175,7 @@ impl Detector {
 
     /// The director's neighbour entry for a server has failed: nothing can be sent to it.
     pub fn neighbour_failed(&mut self, id: ServerId, now_ns: u64) -> Option<Finding> {
-        let memory = self.memories.entry(id).or_insert_with(Memory::new);
+        let memory = self.memories.of(id);
         if memory.down || !memory.host_pause.is_over(now_ns) {
             return None;
         }
@@ -185,7 +185,7 @@ impl Detector {
     /// Takes note of what became of a server.
     pub fn observe(&mut self, id: ServerId, observation: Observation, now_ns: u64) {
         let settings = &self.settings;
-        let memory = self.memories.entry(id).or_insert_with(Memory::new);
+        let memory = self.memories.of(id);
         match observation {
             Observation::Down => {
                 memory.down = true;
@@ -214,7 +214,7 @@ impl Detector {
 
     /// A suspicion could not be probed (no budget left): it may be raised again.
     pub fn not_probed(&mut self, id: ServerId) {
-        if let Some(memory) = self.memories.get_mut(&id) {
+        if let Some(memory) = self.memories.get_mut(id) {
             memory.host_pause.pending = None;
             memory.application_pause.pending = None;
         }
@@ -223,7 +223,7 @@ impl Detector {
     /// How long clients usually wait for the server's listening socket, once it is known.
     #[must_use]
     pub fn usual_wait(&self, id: ServerId) -> Option<Duration> {
-        Some(self.memories.get(&id)?.listener.usual()?.half)
+        Some(self.memories.get(id)?.listener.usual()?.half)
     }
 
     fn raise(
@@ -233,7 +233,7 @@ impl Detector {
         strength: Strength,
         evidence: Evidence,
     ) -> Option<Finding> {
-        let memory = self.memories.get_mut(&id)?;
+        let memory = self.memories.get_mut(id)?;
         let waiting = match evidence {
             Evidence::Silent { clients, .. } => clients,
             _ => 0,
@@ -291,7 +291,7 @@ impl Detector {
         now_ns: u64,
     ) -> Option<Doubt> {
         let silent = self.silent_host(memory, view, now_ns)?;
-        self.graded(&silent, counters, now_ns).or_else(|| self.outpaced(&silent, memory, now_ns))
+        self.graded(&silent, counters, now_ns).or_else(|| self.outpaced(&silent, memory, counters, now_ns))
     }
 
     /// Requests without a response.
@@ -323,12 +323,18 @@ impl Detector {
     /// `onset` at least.
     fn weigh(&self, silent: &Silent<'_>, onset: f64, now_ns: u64) -> f64 {
         let waits = |memory: &Memory| memory.waits(silent.layer).unanswered();
-        let Some(own) = self.memories.get(&silent.id) else { return 0.0 };
-        let others = self.siblings.of(silent.id).filter_map(|sibling| self.memories.get(&sibling));
+        let Some(own) = self.memories.get(silent.id) else { return 0.0 };
+        // In a flood most looks end here: whatever siblings show can only make it less.
+        let rate = own.waits(silent.layer).most_answers_per_second();
+        let (weak, strong) = silence::thresholds(&self.settings, rate);
+        if silence::most(&self.settings, silent.state, waits(own).max(onset)) < weak {
+            return 0.0;
+        }
+        let others = self.siblings.of(silent.id).filter_map(|sibling| self.memories.get(sibling));
         let usual = siblings::median(others.map(waits)).unwrap_or(0.0);
         let unanswered = waits(own).max(usual).max(onset);
         let own = own.waits(silent.layer);
-        silence::weigh(&self.settings, silent.state, own, unanswered, &silent.measure, now_ns)
+        silence::weigh(&self.settings, silent.state, own, unanswered, &silent.measure, strong, now_ns)
     }
 
     /// What a silence is worth by itself, and still is beside what the siblings show.
@@ -338,11 +344,11 @@ impl Detector {
         counters: &impl Fn(ServerId) -> ServerCounters,
         now_ns: u64,
     ) -> Option<Doubt> {
-        let waits = self.memories.get(&silent.id)?.waits(silent.layer);
+        let waits = self.memories.get(silent.id)?.waits(silent.layer);
         let grade =
             |onset| grade(&self.settings, self.weigh(silent, onset, now_ns), waits.most_answers_per_second());
         grade(0.0)?;
-        if self.is_common(silent, now_ns) {
+        if self.is_common(silent, silent.first_ns(now_ns), now_ns) {
             return None;
         }
         let strength = grade(self.onset(silent, counters, now_ns))?;
@@ -351,26 +357,25 @@ impl Detector {
 
     /// A silence that most of the service shares, told once in a while.
     fn common(&mut self, view: &View, now_ns: u64) -> Option<Finding> {
-        let memory = self.memories.get(&view.id)?;
+        let memory = self.memories.get(view.id)?;
         if now_ns < memory.common_quiet_until_ns || memory.host_pause.pending.is_some() {
             return None;
         }
         let silent = self.silent_host(memory, view, now_ns)?;
         let rate = memory.listener.most_answers_per_second();
         let strength = grade(&self.settings, self.weigh(&silent, 0.0, now_ns), rate)?;
-        if strength < Strength::Strong || !self.is_common(&silent, now_ns) {
+        if strength < Strength::Strong || !self.is_common(&silent, silent.first_ns(now_ns), now_ns) {
             return None;
         }
         let evidence = silent.evidence(&memory.listener);
         let quiet_until_ns = now_ns.saturating_add(nanos(self.settings.backoff_max));
-        self.memories.get_mut(&view.id)?.common_quiet_until_ns = quiet_until_ns;
+        self.memories.get_mut(view.id)?.common_quiet_until_ns = quiet_until_ns;
         Some(Finding::Common { id: view.id, evidence })
     }
 
-    /// Whether more than half of a service are silent in the same way, two at least. Either all that asks is not meant to
+    /// Whether more than half of a service are silent in the same way since `first_ns`, two at least. Either all that asks is not meant to
     /// be answered, or all is dead at once; then the director's own network comes first, and the baseline checks decide.
-    fn is_common(&self, silent: &Silent<'_>, now_ns: u64) -> bool {
-        let first_ns = silent.first_ns(now_ns);
+    fn is_common(&self, silent: &Silent<'_>, first_ns: u64, now_ns: u64) -> bool {
         let (mut all, mut common) = (1, 1);
         for (_, memory) in self.siblings_up(silent.id) {
             let glance = memory.waits(silent.layer).glanced();
@@ -399,14 +404,18 @@ impl Detector {
     }
 
     fn siblings_up(&self, id: ServerId) -> impl Iterator<Item = (ServerId, &Memory)> {
-        let known = self.siblings.of(id).filter_map(|sibling| Some((sibling, self.memories.get(&sibling)?)));
+        let known = self.siblings.of(id).filter_map(|sibling| Some((sibling, self.memories.get(sibling)?)));
         known.filter(|(_, memory)| !memory.down)
     }
 
     /// A flood hides which SYNs are real, but not which server gets its share of handshakes done.
-    fn outpaced(&self, silent: &Silent<'_>, memory: &Memory, now_ns: u64) -> Option<Doubt> {
-        /// Counters are read every tenth of a second: only beside a longer silence what siblings did just before it is little.
-        const SETTLED: Duration = Duration::from_millis(500);
+    fn outpaced(
+        &self,
+        silent: &Silent<'_>,
+        memory: &Memory,
+        counters: &impl Fn(ServerId) -> ServerCounters,
+        now_ns: u64,
+    ) -> Option<Doubt> {
         /// Clients come in groups, and schedulers have habits: each handshake counts less than independent ones would.
         const DEPENDENT: f64 = 0.7;
         /// The share of answers that may take longer than those who wait have waited.
@@ -414,22 +423,26 @@ impl Detector {
         if memory.listener.survival(silent.seen.lasted) > LATE {
             return None;
         }
-        // Siblings' handshakes count whether or not the director had time to look meanwhile.
-        let begun_ns = silent.state.waiting_since()?.max(silent.state.progress_ns);
-        let from_ns = begun_ns.max(memory.host_pause.cleared_ns);
-        if silence::is_within(from_ns, SETTLED, now_ns) || self.is_common(silent, now_ns) {
-            return None;
-        }
         let outpaced = self.siblings.outpaced(silent.id)?;
         let weigh = |answers| -(1.0 - outpaced.share).max(f64::MIN_POSITIVE).ln() * real(answers) * DEPENDENT;
         let rate = memory.listener.most_answers_per_second();
-        let strength = grade(&self.settings, weigh(outpaced.answers), rate)?;
-        let evidence = Evidence::Outpaced {
-            silence: silent.seen.lasted,
-            siblings: outpaced.answers,
-            share: outpaced.share,
+        grade(&self.settings, weigh(outpaced.answers), rate)?;
+        // The kernel side counts handshakes whether or not the director has time to look: unlike waits, they needn't be
+        // measured anew after each time that it hadn't. Since the last such time siblings may not have done any, either.
+        let begun_ns = silent.state.waiting_since()?.max(silent.state.progress_ns);
+        let from_ns = begun_ns.max(memory.host_pause.cleared_ns);
+        if self.is_common(silent, from_ns, now_ns) {
+            return None;
+        }
+        let within = |id: ServerId| {
+            let sibling = self.memories.get(id).filter(|sibling| !sibling.down)?;
+            Some(sibling.listener.course().answers_within(from_ns, &totals(Layer::Host, &counters(id))))
         };
-        Some((strength, evidence))
+        let others = self.siblings.members(outpaced.service).filter(|&id| id != silent.id);
+        let siblings = others.filter_map(within).sum::<u64>().min(outpaced.answers);
+        let strength = grade(&self.settings, weigh(siblings), rate)?;
+        let silence = Duration::from_nanos(now_ns.saturating_sub(from_ns));
+        Some((strength, Evidence::Outpaced { silence, siblings, share: outpaced.share }))
     }
 
     /// Data sent again on established flows, with no sign of life of any kind since.
@@ -460,7 +473,7 @@ impl Detector {
 
     /// SYNs without an answer while established flows are answered.
     fn overload(&mut self, view: &View, now_ns: u64) -> Option<Finding> {
-        let memory = self.memories.get(&view.id)?;
+        let memory = self.memories.get(view.id)?;
         let floor = self.floor(view.sight);
         let answered_ns = Memory::other_life_ns(&view.state, view.sight);
         let busy = memory.host_pause.pending.is_some() || now_ns < memory.overload_quiet_until_ns;
@@ -484,7 +497,7 @@ impl Detector {
             return None;
         }
         let pause = nanos(self.settings.backoff_max);
-        let memory = self.memories.get_mut(&view.id)?;
+        let memory = self.memories.get_mut(view.id)?;
         memory.overload_quiet_until_ns = now_ns.saturating_add(pause);
         let evidence = Evidence::Overloaded {
             silence: seen.lasted,

@@ -5,11 +5,16 @@ use std::{collections::VecDeque, time::Duration};
 
 use lvs_common::Layer;
 
-use super::waits::{Totals, Waits};
+use super::{
+    silence::is_within,
+    waits::{Totals, Waits},
+};
 
 /// How many points of a [`Course`] are remembered: four seconds of them, longer than any silence lasts before the regular
 /// checks have decided.
 const REMEMBERED: usize = 40;
+/// Points are no closer, however often totals are noted, so that they always reach back as far.
+const SPACING: Duration = Duration::from_millis(90);
 
 /// How a layer looked when it was last looked at.
 #[derive(Clone, Copy, Debug, Default)]
@@ -55,12 +60,22 @@ impl Point {
 }
 
 impl Course {
-    /// Takes note of the totals at `now_ns`.
+    /// Takes note of the totals at `now_ns`, if the last ones are not too new.
     pub(super) fn note(&mut self, totals: &Totals, now_ns: u64) {
+        if self.points.back().is_some_and(|last| is_within(last.at_ns, SPACING, now_ns)) {
+            return;
+        }
         if self.points.len() == REMEMBERED {
             self.points.pop_front();
         }
         self.points.push_back(Point::new(totals, now_ns));
+    }
+
+    /// How many were answered from `first_ns` until `totals` were counted. Not those of the time before the first point
+    /// since then: that may have begun too early.
+    pub(super) fn answers_within(&self, first_ns: u64, totals: &Totals) -> u64 {
+        let after = self.points.iter().find(|point| point.at_ns >= first_ns);
+        after.map_or(0, |point| totals.answers.total().wrapping_sub(point.answers))
     }
 
     /// What was asked and answered from about `first_ns` until `totals` were counted.
@@ -112,6 +127,35 @@ impl Exchanged {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bytemuck::Zeroable as _;
+    use lvs_common::Latencies;
+
+    const MS: u64 = 1_000_000;
+
+    fn answered(answers: u32) -> Totals {
+        let mut totals = Totals { demands: 0, answers: Latencies::zeroed() };
+        totals.answers.buckets[0] = answers;
+        totals
+    }
+
+    #[test]
+    fn a_course_reaches_back_however_often_totals_are_noted() {
+        for every in [10, 30, 100] {
+            let mut course = Course::default();
+            // One answer a ms.
+            for ms in (0..10_000).step_by(every) {
+                course.note(&answered(ms), u64::from(ms) * MS);
+            }
+            for silent in [0, 500, 3_400] {
+                let within = course.answers_within((10_000 - silent) * MS, &answered(10_000));
+                assert!(
+                    (silent.saturating_sub(200)..=silent).contains(&within),
+                    "{every}, {silent}: {within}"
+                );
+            }
+            assert_eq!(course.answers_within(10_001 * MS, &answered(10_001)), 0);
+        }
+    }
 
     #[test]
     fn an_onset_is_more_than_chance() {

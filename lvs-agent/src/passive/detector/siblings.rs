@@ -41,6 +41,8 @@ pub(super) struct Outpaced {
     pub(super) answers: u64,
     /// The server's usual share of all, from 0 to 1.
     pub(super) share: f64,
+    /// In which service, as a number for [`Siblings::members`].
+    pub(super) service: usize,
 }
 
 impl Siblings {
@@ -93,11 +95,19 @@ impl Siblings {
         let one = |membership: &Membership| {
             let service = self.services.get(membership.service)?;
             let answers = service.answers.saturating_sub(membership.mark.max(membership.idle));
-            (membership.own >= ENOUGH && answers > 0)
-                .then(|| Outpaced { answers, share: (membership.own / membership.all).min(1.0) })
+            (membership.own >= ENOUGH && answers > 0).then(|| Outpaced {
+                answers,
+                share: (membership.own / membership.all).min(1.0),
+                service: membership.service,
+            })
         };
         let weight = |outpaced: &Outpaced| outpaced.answers as f64 * outpaced.share;
         self.of.get(&id)?.iter().filter_map(one).max_by(|a, b| weight(a).total_cmp(&weight(b)))
+    }
+
+    /// The servers of one service, as many as are asked at most.
+    pub(super) fn members(&self, service: usize) -> impl Iterator<Item = ServerId> {
+        self.services.get(service).into_iter().flat_map(|service| service.members.iter().copied()).take(ASKED)
     }
 
     /// The servers in the same services, as many as are asked at most.

@@ -68,13 +68,15 @@ fn begun(layer: &Layer, measure: &Measure, now_ns: u64) -> impl Iterator<Item = 
         .map(move |since_ns| since_ns.max(alive_ns).max(start_ns))
 }
 
-/// The weight of what was observed: the natural logarithm of the likelihood ratio. `unanswered` is the share of demands that never get an answer.
+/// The weight of what was observed: the natural logarithm of the likelihood ratio; of one that is `enough` no more than
+/// that it is. `unanswered` is the share of demands that never get an answer.
 pub(super) fn weigh(
     settings: &DetectorSettings,
     layer: &Layer,
     waits: &Waits,
     unanswered: f64,
     measure: &Measure,
+    enough: f64,
     now_ns: u64,
 ) -> f64 {
     let time = Duration::from_nanos(now_ns.saturating_sub(layer.progress_ns)).as_secs_f64();
@@ -86,7 +88,21 @@ pub(super) fn weigh(
         let alive = (unanswered / thinned).clamp(settings.loss, 1.0);
         -(1.0 - real + real * alive).ln()
     };
-    begun(layer, measure, now_ns).map(one).sum()
+    let mut weight = 0.0;
+    for since_ns in begun(layer, measure, now_ns) {
+        weight += one(since_ns);
+        if weight >= enough {
+            break;
+        }
+    }
+    weight
+}
+
+/// More than [`weigh`] can ever give, with at least this share of demands that never get an answer.
+pub(super) fn most(settings: &DetectorSettings, layer: &Layer, unanswered: f64) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "a handful")]
+    let waiting = layer.beginnings().len() as f64;
+    -unanswered.clamp(settings.loss, 1.0).ln() * waiting
 }
 
 /// The share of demands that may be from clients who want an answer: where far more ask than are ever answered, it is a

@@ -213,12 +213,104 @@ fn a_flood_is_no_silence_but_a_server_that_lags_behind_its_siblings_is() {
             detector.learn(id, &counted(tenths), START + u64::from(tenths) * 100 * MS);
         }
     }
+    // Those of before the silence are not held against it, though they are known only now.
+    let then = |_| counted(1);
+    assert_eq!(detector.look(&view, || 0, then, START + 810 * MS), None);
     let Some(Finding::Suspicion(found)) = detector.look(&view, || 0, |_| counted(9), START + 900 * MS) else {
         panic!("120 handshakes of its siblings and none of its own");
     };
     assert_eq!(found.layer, Layer::Host);
-    // 120 in its silence, and 150 before that were learned of after its own last answer.
-    assert!(matches!(found.evidence, Evidence::Outpaced { siblings: 270, .. }), "{:?}", found.evidence);
+    assert!(matches!(found.evidence, Evidence::Outpaced { siblings: 120, .. }), "{:?}", found.evidence);
+}
+
+/// A flood, and one of four siblings completes no handshake: the ms until it is suspected, if within two seconds. Counters
+/// are read every `read` ms, one server after the other; the director has no time for 40 ms in `stalls` ms, if in any.
+fn outpaced_after(read: u64, stalls: Option<u64>) -> Option<u64> {
+    let ids: Vec<ServerId> = (0..4).map(ServerId).collect();
+    let mut detector = Detector::new(settings());
+    detector.set_services([ids.clone()]);
+    teach(&mut detector, &ids, 5_000, 50, Duration::from_millis(1));
+    let counted = |id: ServerId, ms: u64| {
+        let mut counters = ServerCounters::zeroed();
+        counters.syn = 120 * 5_000 + 5 * ms;
+        let answers = if id == ids[0] { 0 } else { u32::try_from(ms / 20).unwrap() };
+        counters.handshake.buckets[Latencies::bucket_of(MS)] = 120 * 50 + answers;
+        counters
+    };
+    for ms in (0..2_000).step_by(10) {
+        let now_ns = START + ms * MS;
+        if stalls.is_some_and(|every| ms % every < 40) {
+            continue;
+        }
+        detector.tick(Duration::from_millis(10), now_ns);
+        for (number, &id) in ids.iter().enumerate() {
+            if (ms / 10 + number as u64).is_multiple_of(read / 10) {
+                detector.learn(id, &counted(id, ms), now_ns);
+            }
+        }
+        let attempts = u32::try_from(5 * ms).unwrap();
+        let layer = lvs_common::Layer {
+            networks: u64::MAX,
+            attempts,
+            last_ns: now_ns,
+            ..waiting(u32::try_from(ms).unwrap().min(16), MS)
+        };
+        let view = View { id: ids[0], sight: Sight::Half, state: listener(layer) };
+        let found = detector.look(&view, || 0, |id| counted(id, ms), now_ns);
+        if let Some(Finding::Suspicion(found)) = found {
+            assert!(matches!(found.evidence, Evidence::Outpaced { .. }), "{:?}", found.evidence);
+            return Some(ms);
+        }
+    }
+    None
+}
+
+#[test]
+fn neither_how_often_counters_are_read_nor_stalls_hide_a_server_that_lags_behind() {
+    for read in [10, 20, 30, 40, 70, 100, 200] {
+        for stalls in [None, Some(100), Some(300), Some(700)] {
+            let after = outpaced_after(read, stalls);
+            // 66 handshakes of 150 a second, and what is lost to reading twice.
+            assert!(
+                after.is_some_and(|ms| (440..=700 + 2 * read).contains(&ms)),
+                "read every {read} ms, stalled every {stalls:?} ms: {after:?}"
+            );
+        }
+    }
+}
+
+proptest! {
+    /// What lets most looks end early is never too little.
+    #[test]
+    fn no_silence_weighs_more_than_the_most(
+        count in 0_u32..40,
+        gap in 1_u64..50,
+        after in 0_u64..5_000,
+        attempts in 0_u32..5_000,
+        demands in 1_u32..500,
+        answers in 1_u32..500,
+        unanswered in 0.0..1.0,
+    ) {
+        let mut detector = Detector::new(settings());
+        teach(&mut detector, &[ID], demands.max(answers), answers, Duration::from_millis(3));
+        let layer = lvs_common::Layer { attempts: attempts.max(count), ..waiting(count, gap * MS) };
+        let now_ns = START + after * MS;
+        let measure = Measure {
+            since_ns: 0,
+            alive_ns: 0,
+            alive_gap: Duration::ZERO,
+            demand_since_ns: 0,
+            floor: Duration::ZERO,
+        };
+        let waits = &detector.memories.get(ID).unwrap().listener;
+        let weigh = |enough| {
+            silence::weigh(&detector.settings, &layer, waits, unanswered, &measure, enough, now_ns)
+        };
+        let weight = weigh(f64::INFINITY);
+        prop_assert!(weight <= silence::most(&detector.settings, &layer, unanswered) + 1e-9);
+        // Nor does the end before all are weighed change what is found.
+        prop_assert_eq!(weigh(13.0) >= 13.0, weight >= 13.0);
+    }
 }
 
 /// Four siblings that know each other's usual 50 answers a second; the first is silent, 12 networks wait for 120 ms.

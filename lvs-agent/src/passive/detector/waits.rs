@@ -30,7 +30,10 @@ impl Assumption {
         /// Nothing is expected of a stranger sooner.
         const PATIENCE: f64 = 0.25;
         match self {
-            Self::Kernel => (PATIENCE / age.as_secs_f64()).powf(1.5).min(1.0),
+            Self::Kernel => {
+                let share = PATIENCE / age.as_secs_f64();
+                (share * share.sqrt()).min(1.0)
+            }
             Self::Nothing => 1.0,
         }
     }
@@ -54,6 +57,8 @@ pub(super) struct Waits {
     quick: Window,
     /// Answers by how long they took, forgotten like `slow`.
     buckets: [f64; Latencies::BUCKETS],
+    /// For each bucket the answers in it and in all later ones: asked for far more often than anything is learned.
+    later: [f64; Latencies::BUCKETS],
     /// Squares of the differences from the expected number of answers, and the sum of those numbers.
     scatter: (f64, f64),
     course: Course,
@@ -92,6 +97,7 @@ impl Waits {
             slow: Window::default(),
             quick: Window::default(),
             buckets: [0.0; Latencies::BUCKETS],
+            later: [0.0; Latencies::BUCKETS],
             scatter: (0.0, 0.0),
             course: Course::default(),
             glance: Glance::default(),
@@ -118,6 +124,11 @@ impl Waits {
         self.fold(real(demands), real(answers), seconds, memory);
         for (bucket, count) in self.buckets.iter_mut().zip(fresh.buckets) {
             *bucket += f64::from(count);
+        }
+        let mut sum = 0.0;
+        for (later, bucket) in self.later.iter_mut().zip(&self.buckets).rev() {
+            sum += bucket;
+            *later = sum;
         }
         Some(answers)
     }
@@ -193,13 +204,12 @@ impl Waits {
     /// a bucket.
     pub(super) fn survival(&self, age: Duration) -> f64 {
         let from = Latencies::bucket_of(u64::try_from(age.as_nanos()).unwrap_or(u64::MAX));
-        let later: f64 = self.buckets[from..].iter().sum();
-        let all = self.known();
+        let (later, all) = (self.later[from], self.known());
         (later + ASSUMED * self.assumption.survival(age)) / (all + ASSUMED)
     }
 
     fn known(&self) -> f64 {
-        self.buckets.iter().sum()
+        self.later[0]
     }
 
     /// The usual wait, once a few were seen.

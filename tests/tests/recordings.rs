@@ -1,0 +1,189 @@
+//! The detector is shown again what it was shown in recordings of real traffic.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use bytemuck::Zeroable as _;
+use lvs_agent::{
+    config::{DetectorSettings, defaults},
+    passive::{
+        Detector, Finding, Layer, Sight, View,
+        trace::{Player, Recorder, Shown},
+    },
+};
+use lvs_common::{ServerCounters, ServerId};
+use lvs_tests::{say, simulation::Kernel};
+
+/// How soon after the fault of each recording there must be a suspicion.
+const STATED: [(&str, Option<Duration>); 9] = {
+    const fn within(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+    [
+        ("healthy-masquerade.none", None),
+        ("healthy-half-seen.none", None),
+        ("slow-half-seen.none", None),
+        ("killed-masquerade.0.host", Some(within(20))),
+        ("killed-half-seen.0.host", Some(within(100))),
+        ("filtered-masquerade.0.host", Some(within(100))),
+        ("filtered-half-seen.0.host", Some(within(100))),
+        ("hung-half-seen.0.application", Some(within(500))),
+        ("killed-in-a-flood.0.host", Some(within(2000))),
+    ]
+};
+
+/// What a replay has found.
+#[derive(Debug, Default)]
+struct Replay {
+    /// Of which server, and when.
+    fault: Option<(ServerId, u64)>,
+    /// Each suspicion.
+    suspicions: Vec<(u64, ServerId, Layer)>,
+}
+
+#[test]
+fn recordings_give_what_their_names_say() -> Result<()> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("traces");
+    let mut names = BTreeSet::new();
+    for entry in fs::read_dir(&directory).with_context(|| directory.display().to_string())? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if let Some(stem) = name.strip_suffix(".trace") {
+            names.insert(stem.to_owned());
+            let replay = replay(&fs::read_to_string(&path)?).with_context(|| name.to_owned())?;
+            let stated =
+                STATED.iter().find(|(stated, _)| *stated == stem).with_context(|| name.to_owned())?;
+            judge(&replay, stem, stated.1).with_context(|| format!("{name}: {replay:?}"))?;
+        }
+    }
+    assert_eq!(names, STATED.iter().map(|(name, _)| (*name).to_owned()).collect());
+    Ok(())
+}
+
+/// `NAME.SERVER.LAYER` says which server must be suspected, and of what first; `NAME.none` that none may be.
+fn judge(replay: &Replay, stem: &str, within: Option<Duration>) -> Result<()> {
+    let Some(within) = within else {
+        let named = stem.split_once('.').is_some_and(|(_, found)| found == "none");
+        ensure!(named && replay.fault.is_none(), "it is a recording of a fault");
+        ensure!(replay.suspicions.is_empty(), "nobody is at fault");
+        return Ok(());
+    };
+    let (faulty, at_ns) = replay.fault.context("no fault in it")?;
+    for (suspected_ns, id, _) in &replay.suspicions {
+        ensure!(*suspected_ns >= at_ns && *id == faulty, "nobody else is at fault, nor was before");
+    }
+    let (first_ns, id, layer) = replay.suspicions.first().context("nobody is suspected")?;
+    ensure!(stem.ends_with(&format!(".{}.{layer}", id.0)), "another one is suspected, or of something else");
+    let after = Duration::from_nanos(first_ns - at_ns);
+    ensure!(after <= within, "suspected after {after:?}, not within {within:?}");
+    say(&format!("{stem}: suspected after {after:?}"));
+    Ok(())
+}
+
+/// A detector that is shown a recording, as the agent did: each server at each tick, and at each edge.
+struct Show {
+    detector: Detector,
+    counters: BTreeMap<ServerId, ServerCounters>,
+    views: BTreeMap<ServerId, View>,
+    found: Replay,
+}
+
+impl Show {
+    fn look(&mut self, id: ServerId, now_ns: u64) {
+        let Some(view) = self.views.get(&id) else { return };
+        let counters = &self.counters;
+        let counted = |id: ServerId| counters.get(&id).copied().unwrap_or_else(ServerCounters::zeroed);
+        // How many flows are active is not recorded: as many as there can be.
+        if let Some(Finding::Suspicion(one)) = self.detector.look(view, || u32::MAX, counted, now_ns) {
+            self.found.suspicions.push((now_ns, one.id, one.layer));
+        }
+    }
+}
+
+/// Ticks go on between the records, with what was shown last.
+fn replay(text: &str) -> Result<Replay> {
+    let tick = u64::try_from(defaults::TICK.as_nanos())?;
+    let mut show = Show {
+        detector: Detector::new(DetectorSettings::default()),
+        counters: BTreeMap::new(),
+        views: BTreeMap::new(),
+        found: Replay::default(),
+    };
+    // A recording is of one service.
+    let records = Player::records(text)?;
+    let servers: BTreeSet<ServerId> = records.iter().map(|record| record.id).collect();
+    show.detector.set_services([servers.iter().copied().collect()]);
+    let mut next_ns = records.first().context("it is empty")?.at_ns;
+    for record in records {
+        while next_ns < record.at_ns {
+            show.detector.tick(defaults::TICK, next_ns);
+            for &id in &servers {
+                show.look(id, next_ns);
+            }
+            next_ns += tick;
+        }
+        match record.shown {
+            Shown::Counters(shown) => {
+                show.detector.learn(record.id, &shown, record.at_ns);
+                show.counters.insert(record.id, *shown);
+            }
+            Shown::State(sight, state) => {
+                show.views.insert(record.id, View { id: record.id, sight, state: *state });
+                show.look(record.id, record.at_ns);
+            }
+            Shown::Fault => show.found.fault = Some((record.id, record.at_ns)),
+        }
+    }
+    Ok(show.found)
+}
+
+/// A recording of three half-seen servers with 50 clients a second each, the first of which dies after 20 s of 22 if it `dies`.
+fn invented_recording(dies: bool) -> Result<String> {
+    const MS: u64 = 1_000_000;
+    let mut servers = [Kernel::default(), Kernel::default(), Kernel::default()];
+    let mut text = Vec::new();
+    let mut recorder = Recorder::new(&mut text);
+    for ms in 1_000..23_000 {
+        let now_ns = ms * MS;
+        if dies && ms == 21_000 {
+            recorder.fault(now_ns, ServerId(0))?;
+        }
+        for (number, kernel) in (0..).zip(&mut servers) {
+            let is_dead = dies && number == 0 && ms >= 21_000;
+            match (ms + u64::from(number) * 7) % 20 {
+                3 => kernel.syn(u32::try_from(ms / 20 * 11 % 64)?, false, now_ns),
+                5 if !is_dead => kernel.accepted(Some(now_ns - 2 * MS), now_ns),
+                _ => {}
+            }
+            if ms % 10 == 9 {
+                recorder.state(now_ns, ServerId(number), Sight::Half, &kernel.state)?;
+            }
+            if ms % 100 == 99 {
+                recorder.counters(now_ns, ServerId(number), &kernel.counters)?;
+            }
+        }
+    }
+    recorder.flush()?;
+    drop(recorder);
+    Ok(String::from_utf8(text)?)
+}
+
+/// The test above could not fail if a replay never found anything, or always did.
+#[test]
+fn a_replay_finds_what_was_recorded_and_nothing_else() -> Result<()> {
+    let (ms, stem) = (Duration::from_millis, "invented.0.host");
+    let healthy = replay(&invented_recording(false)?)?;
+    judge(&healthy, "invented.none", None)?;
+    assert!(judge(&healthy, stem, Some(ms(150))).is_err());
+    let dead = replay(&invented_recording(true)?)?;
+    judge(&dead, stem, Some(ms(150)))?;
+    for (name, within) in [("invented.none", None), (stem, Some(ms(5))), ("invented.1.host", Some(ms(150)))] {
+        assert!(judge(&dead, name, within).is_err(), "{name}");
+    }
+    Ok(())
+}
