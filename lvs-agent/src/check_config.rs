@@ -49,7 +49,10 @@ pub fn run(file: &Path, strictness: Strictness, to: Option<Target>) -> anyhow::R
 pub fn without_effect(config: &Config) -> Vec<&'static str> {
     let agent = &config.agent;
     let told = |has: fn(&Notifications) -> bool| config.services.iter().any(|service| has(&service.notify));
+    let mut quorums = config.services.iter().map(|service| &service.policy.quorum);
     let settings = [
+        ("autoreload", agent.autoreload),
+        ("the quorum's commands", quorums.any(|quorum| quorum.up.is_some() || quorum.down.is_some())),
         ("callback", agent.callback.is_some()),
         ("execute", !agent.execute.is_empty()),
         ("the log's place", agent.log != LogTarget::Standard),

@@ -24,6 +24,7 @@ mod judge;
 mod maintenance;
 mod pace;
 mod passive_side;
+mod round;
 mod status;
 mod story;
 mod table;
@@ -60,7 +61,7 @@ use self::{
 };
 use crate::{
     clock::monotonic_ns,
-    config::{Config, OnExit},
+    config::{Config, OnExit, VirtualService},
     control::ControlServer,
     ipvs::{IpvsClient, Table, Wanted},
     netlink::DEFAULT_TIMEOUT,
@@ -143,7 +144,7 @@ impl Running {
         let passive = self.watch(config, wiring).await;
         let wanted = decisions.wanted();
         // A failure has been logged; the task tries again.
-        table.write(&wanted).await.ok();
+        table.write(&wanted).await;
         let (wanted_tx, wanted_rx) = latest::channel(wanted);
         let prober = Prober::new();
         let (results_tx, results) = mpsc::channel(RESULTS);
@@ -254,8 +255,40 @@ fn found(table: &Table, key: &DestinationKey) -> Presence {
 
 /// What the table should be at the end, if that is not as it is.
 fn last_wanted(config: &Config) -> Option<Wanted> {
-    (config.agent.on_exit == OnExit::Remove).then(|| Wanted {
-        unwanted: config.services.iter().map(|service| service.key).collect(),
-        ..Wanted::default()
-    })
+    let ends = |service: &&VirtualService| service.on_exit.unwrap_or(config.agent.on_exit) == OnExit::Remove;
+    let unwanted: BTreeSet<_> = config.services.iter().filter(ends).map(|service| service.key).collect();
+    (!unwanted.is_empty()).then(|| Wanted { unwanted, ..Wanted::default() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn at_the_end_each_service_goes_or_stays_as_it_says() {
+        let unwanted = |all: &str, own: [&str; 2]| {
+            let service = |number: usize, on_exit: &str| {
+                format!(
+                    "[[service]]\naddress = \"192.0.2.{number}:80\"\nforward = \"masquerade\"\n{on_exit}\n\
+                     [[service.server]]\naddress = \"10.0.0.1\"\n"
+                )
+            };
+            let text = format!("[agent]\n{all}\n{}{}", service(1, own[0]), service(2, own[1]));
+            let config =
+                crate::config::native::read(&text, "test.toml".as_ref()).expect("it is a configuration");
+            let last = last_wanted(&config)?;
+            Some(last.unwanted.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
+        };
+        let (keep, remove) = ("on-exit = \"keep\"", "on-exit = \"remove\"");
+        let cases = [
+            ("", ["", ""], None),
+            (remove, ["", ""], Some("tcp 192.0.2.1:80, tcp 192.0.2.2:80")),
+            (remove, [keep, ""], Some("tcp 192.0.2.2:80")),
+            (keep, ["", remove], Some("tcp 192.0.2.2:80")),
+            (remove, [keep, keep], None),
+        ];
+        for (all, own, expected) in cases {
+            assert_eq!(unwanted(all, own).as_deref(), expected, "{all} {own:?}");
+        }
+    }
 }

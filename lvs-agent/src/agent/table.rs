@@ -6,13 +6,11 @@ use tokio::{sync::watch, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use super::round::{self, Round};
 use crate::{
     clock::monotonic_ns,
     ipvs::{Edit, IpvsClient, IpvsError, Table, Wanted, difference},
 };
-
-/// How long after a failed edit the table is read again and the rest tried again.
-const RETRY: Duration = Duration::from_millis(500);
 
 /// Keeps the kernel's table in step with what is wanted.
 pub(super) struct TableWriter {
@@ -42,29 +40,36 @@ impl TableWriter {
         shutdown: CancellationToken,
         last: Option<Wanted>,
     ) {
+        let mut failures = 0;
         loop {
             let now = wanted.borrow_and_update().clone();
-            let failed = self.write(&now).await.is_err();
+            failures = if self.write(&now).await { 0 } else { failures + 1 };
+            let retry = round::pause(failures);
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 changed = wanted.changed() => if changed.is_err() { break },
-                () = sleep(RETRY), if failed => self.read_again().await,
+                () = sleep(retry.unwrap_or_default()), if retry.is_some() => self.read_again().await,
             }
         }
         if let Some(last) = last {
-            // Its failure has been logged; there is no later time to try again.
-            self.write(&last).await.ok();
+            // A failure has been logged; there is no later time to try again.
+            self.write(&last).await;
         }
     }
 
-    /// Makes the table as wanted, as far as it is known not to be.
-    pub(super) async fn write(&mut self, wanted: &Wanted) -> Result<(), IpvsError> {
-        for edit in difference(&self.known, wanted) {
+    /// Makes the table as wanted, as far as it is known not to be. Whether all of it could be done; what couldn't is
+    /// logged.
+    pub(super) async fn write(&mut self, wanted: &Wanted) -> bool {
+        let mut round = Round::new(difference(&self.known, wanted));
+        while let Some(edit) = round.next() {
             let begun = Instant::now();
             if let Err(error) = self.client.apply(&edit).await {
                 error!(at_ns = monotonic_ns(), event = "edit-failed", edit = %edit, "{error}; trying again");
                 metrics::counter!("lvs_table_edits_total", "result" => "failed").increment(1);
-                return Err(error);
+                if round.goes_on_after(&edit, &error) {
+                    continue;
+                }
+                break;
             }
             log_edit(&edit, begun.elapsed());
             if self.known.apply(&edit).is_err() {
@@ -72,7 +77,7 @@ impl TableWriter {
                 self.read_again().await;
             }
         }
-        Ok(())
+        round.is_clean()
     }
 
     async fn read_again(&mut self) {
