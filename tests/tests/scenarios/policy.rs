@@ -49,7 +49,7 @@ fn a_sorry_server_takes_over_when_the_regular_checks_agree_that_all_are_dead() -
         fault.strike()?;
     }
     // Less than the regular checks take: the fast path leaves the last one in.
-    scene.pass(Duration::from_millis(1000))?;
+    scene.pass(Duration::from_secs(1))?;
     assert!(stands(&scene, 0)?.0 || stands(&scene, 1)?.0, "{}", scene.diagnosis());
     scene.wait("the backup to be alone", BY_CHECK, |scene| {
         Ok(stands(scene, 2)?.0 && !stands(scene, 0)?.1 && !stands(scene, 1)?.1)
