@@ -104,22 +104,21 @@ impl Decisions {
     /// The name of a destination's service.
     #[must_use]
     pub(super) fn service_name(&self, destination: &DestinationKey) -> &str {
-        self.service(destination).map_or("", |service| &service.config.name)
+        self.at(destination).map_or("", |(service, _)| &service.config.name)
     }
 
     /// What a destination is asked.
     #[must_use]
     pub(super) fn check(&self, destination: &DestinationKey) -> Option<&Check> {
-        let place = self.places.get(destination)?;
-        let config = &self.services.get(place.service)?.config;
-        Some(config.check_of(config.servers.get(place.server)?))
+        let (Service { config, .. }, server) = self.at(destination)?;
+        Some(config.check_of(config.servers.get(server)?))
     }
 
     /// A destination's weight in the wanted table, or `None` if it shall not be there.
     #[must_use]
     pub(super) fn weight(&self, destination: &DestinationKey) -> Option<Weight> {
-        let place = self.places.get(destination)?;
-        self.services.get(place.service)?.pool.weight(place.server)
+        let (service, server) = self.at(destination)?;
+        service.pool.weight(server)
     }
 
     /// All destinations with their configuration, in its order.
@@ -137,13 +136,15 @@ impl Decisions {
         Wanted { services, ..Wanted::default() }
     }
 
-    fn service(&self, destination: &DestinationKey) -> Option<&Service> {
-        self.services.get(self.places.get(destination)?.service)
+    /// A destination's service and its server's index in it.
+    fn at(&self, destination: &DestinationKey) -> Option<(&Service, usize)> {
+        let place = self.places.get(destination)?;
+        Some((self.services.get(place.service)?, place.server))
     }
 
     fn health(&self, destination: &DestinationKey) -> Option<&Health> {
-        let place = self.places.get(destination)?;
-        self.services.get(place.service)?.healths.get(place.server)
+        let (service, server) = self.at(destination)?;
+        service.healths.get(server)
     }
 }
 
