@@ -5,7 +5,6 @@ use std::{
     fmt::Write as _,
     fs,
     net::{Ipv4Addr, TcpListener},
-    thread,
     time::Duration,
 };
 
@@ -15,6 +14,7 @@ use nix::unistd::{Pid, SysconfVar, sysconf};
 use crate::{
     agent::Agent,
     clock::Moment,
+    counter::Counter,
     director::prepare_ipvs,
     keepalived::{self, Keepalived},
     namespace::Namespace,
@@ -75,6 +75,8 @@ pub fn compare(options: &CheckCostOptions) -> Result<bool> {
 /// A director and its servers.
 struct Field {
     director: Namespace,
+    /// Connections that were begun.
+    checks: Counter,
     _servers: Namespace,
 }
 
@@ -94,13 +96,12 @@ impl Field {
             "link set lo up\nlink set eth0 up\naddr add {far}/24 dev eth0\nroute add local 10.9.0.0/16 dev lo\n"
         );
         process::run(&servers, &["ip", "-batch", "-"], &addresses)?;
-        let rules = format!(
-            "table inet cost {{ counter checks {{ }}; chain output {{ type filter hook output priority 0; ip daddr \
-             10.9.0.0/16 tcp dport {PORT} tcp flags & (syn | ack) == syn counter name checks; }}; }}\n"
-        );
-        process::run(&director, &["nft", "-f", "-"], &rules)?;
+        let checks = Counter::start(
+            &director,
+            &format!("ip daddr 10.9.0.0/16 tcp dport {PORT} tcp flags & (syn | ack) == syn"),
+        )?;
         servers.thread("servers", accept)?;
-        Ok(Self { director, _servers: servers })
+        Ok(Self { director, checks, _servers: servers })
     }
 
     fn agent(&self, options: &CheckCostOptions) -> Result<Cost> {
@@ -129,31 +130,15 @@ impl Field {
     fn measure(&self, process: Pid, options: &CheckCostOptions) -> Result<Cost> {
         let wanted = f64::from(options.servers);
         wait::until_true("every server to be asked each second", START_LIMIT, || {
-            Ok(self.rate(Duration::from_secs(2))? >= wanted * ALL)
+            Ok(self.checks.per_second(Duration::from_secs(2))? >= wanted * ALL)
         })?;
-        let (before, since, used) = (self.checks()?, Moment::now(), processor_time(process)?);
-        thread::sleep(Duration::from_secs(options.seconds.into()));
-        let (after, until, used_then) = (self.checks()?, Moment::now(), processor_time(process)?);
+        let (since, used) = (Moment::now(), processor_time(process)?);
+        let checks = self.checks.per_second(Duration::from_secs(options.seconds.into()))?;
+        let (until, used_then) = (Moment::now(), processor_time(process)?);
         let took = until.since(since).as_secs_f64();
-        let cost = Cost {
-            share: used_then.saturating_sub(used).as_secs_f64() / took,
-            checks: (after - before) / took,
-        };
+        let cost = Cost { share: used_then.saturating_sub(used).as_secs_f64() / took, checks };
         anyhow::ensure!(cost.checks >= wanted * ALL, "only {:.0} checks a second", cost.checks);
         Ok(cost)
-    }
-
-    fn rate(&self, over: Duration) -> Result<f64> {
-        let (before, since) = (self.checks()?, Moment::now());
-        thread::sleep(over);
-        Ok((self.checks()? - before) / Moment::now().since(since).as_secs_f64())
-    }
-
-    /// Connections that were begun so far.
-    fn checks(&self) -> Result<f64> {
-        let text = process::run(&self.director, &["nft", "list", "counter", "inet", "cost", "checks"], "")?;
-        let number = text.split_whitespace().skip_while(|word| *word != "packets").nth(1);
-        Ok(number.with_context(|| format!("no number of packets in: {text}"))?.parse()?)
     }
 }
 

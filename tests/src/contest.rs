@@ -17,13 +17,13 @@ use crate::{
     agent_log::EventKind,
     client::{Load, LoadPlan},
     clock::Moment,
+    counter::Counter,
     director::prepare_ipvs,
     fault::Fault,
     keepalived::{self, Keepalived},
     lab::Lab,
     layout::{Family, Layout, Method, Numbers, PORT},
     namespace::Namespace,
-    process,
     table::same_server,
     wait,
     watch::TableWatch,
@@ -101,7 +101,7 @@ fn row(options: &ContestOptions, checker: Checker, method: Method) -> Result<Row
     };
     let layout = Layout::new(method).servers(options.servers);
     let mut match_ = Match::start(checker, layout, options.rate)?;
-    let probes = match_.probes_per_second()?;
+    let probes = match_.probes.per_second(HEALTHY)?;
     let mut faults = Vec::new();
     let mut strikes = 0..;
     for fault in FAULTS {
@@ -120,6 +120,7 @@ fn row(options: &ContestOptions, checker: Checker, method: Method) -> Result<Row
 struct Match {
     load: Load,
     watch: TableWatch,
+    probes: Counter,
     checker: Running,
     lab: Lab,
 }
@@ -129,7 +130,7 @@ impl Match {
         let lab = Lab::build(&layout)?;
         let director = &lab.network.director;
         prepare_ipvs(director)?;
-        count_probes(director, &lab.addresses())?;
+        let probes = Counter::start(director, &probes_to(&lab.addresses()))?;
         let checker = match checker {
             Checker::Agent => {
                 let config = AgentConfig::http(&layout, &lab.addresses()).to_toml()?;
@@ -141,7 +142,7 @@ impl Match {
         };
         let watch = TableWatch::start(director)?;
         let load = Load::start(&lab.network.clients, LoadPlan::paced(rate).to(&[layout.service()]))?;
-        let running = Self { load, watch, checker, lab };
+        let running = Self { load, watch, probes, checker, lab };
         running.wait_until_serving()?;
         Ok(running)
     }
@@ -162,14 +163,6 @@ impl Match {
             Running::Agent(agent) => agent.diagnosis(),
             Running::Keepalived(_) => "keepalived".to_owned(),
         }
-    }
-
-    fn probes_per_second(&self) -> Result<f64> {
-        let director = &self.lab.network.director;
-        let (before, since) = (counted_probes(director)?, Moment::now());
-        thread::sleep(HEALTHY);
-        let (after, until) = (counted_probes(director)?, Moment::now());
-        Ok((after - before) / until.since(since).as_secs_f64())
     }
 
     /// The fault at one server, and its repair.
@@ -206,22 +199,12 @@ impl Match {
     }
 }
 
-/// Counts what the director itself, not a client through it, sends to the servers. A tunnel's packets are the
-/// director's own as well, but neither TCP nor ICMP.
-fn count_probes(director: &Namespace, servers: &[SocketAddr]) -> Result<()> {
+/// Fits what the director itself, not a client through it, sends to the servers. A tunnel's packets are the director's own
+/// as well, but neither TCP nor ICMP.
+fn probes_to(servers: &[SocketAddr]) -> String {
     let own = Numbers::of(Family::V4).director;
     let servers = servers.iter().map(|server| server.ip().to_string()).collect::<Vec<_>>().join(", ");
-    let script = format!(
-        "table inet contest {{ counter probes {{ }}; chain output {{ type filter hook output priority 0; \
-         ip saddr {own} ip daddr {{ {servers} }} meta l4proto {{ tcp, icmp }} counter name probes; }}; }}\n"
-    );
-    process::run(director, &["nft", "-f", "-"], &script).map(drop)
-}
-
-fn counted_probes(director: &Namespace) -> Result<f64> {
-    let text = process::run(director, &["nft", "list", "counter", "inet", "contest", "probes"], "")?;
-    let number = text.split_whitespace().skip_while(|word| *word != "packets").nth(1);
-    Ok(number.with_context(|| format!("no number of packets in: {text}"))?.parse()?)
+    format!("ip saddr {own} ip daddr {{ {servers} }} meta l4proto {{ tcp, icmp }}")
 }
 
 /// keepalived, at the shortest times that it takes.

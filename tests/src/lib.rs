@@ -18,6 +18,7 @@ pub mod check_cost;
 pub mod client;
 pub mod clock;
 pub mod contest;
+pub mod counter;
 pub mod demo;
 pub mod director;
 pub mod disturbance;
@@ -47,10 +48,25 @@ pub mod timeline;
 pub mod wait;
 pub mod watch;
 
+use std::process::ExitCode;
+
 /// Tells a person about something that went wrong, where no error can be given back.
 #[expect(clippy::print_stderr, reason = "destructors have nobody to return an error to")]
 pub fn warn(message: &str) {
     eprintln!("lab: {message}");
+}
+
+/// The exit code of a measurement: whether what was measured is as it must be. An error is told.
+#[must_use]
+pub fn exit_code(measured: anyhow::Result<bool>) -> ExitCode {
+    match measured {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            warn(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// Tells about a result that a reader of a test's output wants to see.

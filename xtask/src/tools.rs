@@ -38,6 +38,9 @@ const SERVERS: &[&str] = &[
     "vsftpd",
 ];
 
+/// Tells the tests of checks where the servers are unpacked.
+pub(crate) const SERVERS_VARIABLE: &str = "LVS_CHECK_SERVERS";
+
 /// The servers for tests of checks, downloaded unless they are there already.
 pub(crate) fn servers(cache: &Cache) -> Result<Unpacked> {
     cache.servers(SERVERS)

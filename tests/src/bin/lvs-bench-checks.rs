@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use lvs_tests::{
     check_cost::{CheckCostOptions, compare},
-    warn,
+    exit_code,
 };
 
 /// Measures the processor time that checks take, the agent's and keepalived's
@@ -16,12 +16,5 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    match compare(&Arguments::parse().options) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            warn(&format!("{error:#}"));
-            ExitCode::FAILURE
-        }
-    }
+    exit_code(compare(&Arguments::parse().options))
 }

@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use lvs_tests::{
+    exit_code,
     throughput::{ThroughputOptions, compare},
-    warn,
 };
 
 /// Measures the throughput of an IPVS director with the eBPF programs attached and without
@@ -16,12 +16,5 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    match compare(&Arguments::parse().options) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            warn(&format!("{error:#}"));
-            ExitCode::FAILURE
-        }
-    }
+    exit_code(compare(&Arguments::parse().options))
 }

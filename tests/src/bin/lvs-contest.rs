@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use lvs_tests::{
     contest::{ContestOptions, compare},
-    warn,
+    exit_code,
 };
 
 /// Compares how fast checkers take a failed server out of the kernel's IPVS table, and how much they ask for that
@@ -16,11 +16,5 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    match compare(&Arguments::parse().options) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            warn(&format!("{error:#}"));
-            ExitCode::FAILURE
-        }
-    }
+    exit_code(compare(&Arguments::parse().options).map(|()| true))
 }

@@ -49,15 +49,17 @@ struct Load {
     memory: u64,
 }
 
-/// Runs `count` checks each second, of as many addresses on loopback, and `silent` ones that nobody answers.
+/// Runs `count` checks each second, of as many addresses on loopback, where the one of [`SILENT`]'s id asks
+/// `silent`, if there is such a peer, who never answers.
 async fn run(what: &str, count: u32, silent: Option<SocketAddr>, port: u16, check: &Check) -> Load {
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).expect("there is a limit");
     setrlimit(Resource::RLIMIT_NOFILE, most, most).expect("up to the most");
     let shared = Arc::new(check.clone());
+    let silent_of = |id| silent.filter(|_| id == SILENT);
     let checks = (0..count).map(|id| {
         let [_, a, b, c] = id.to_be_bytes();
         let server = SocketAddr::from(([127, 1 + a, b, c.max(1)], port));
-        let target = ProbeTarget::of_check(silent.filter(|_| id == SILENT).unwrap_or(server), check);
+        let target = ProbeTarget::of_check(silent_of(id).unwrap_or(server), check);
         BaselineCheck { id: CheckId(id), target, check: shared.clone() }
     });
     let (sender, mut results) = mpsc::channel(1024);
@@ -69,7 +71,7 @@ async fn run(what: &str, count: u32, silent: Option<SocketAddr>, port: u16, chec
     let (mut latencies, mut lateness) = (Vec::new(), Vec::new());
     while begin.elapsed() < WARM_UP + MEASURED {
         let result = results.recv().await.expect("it runs");
-        let expected = if silent.is_some() && result.id.0 == SILENT { Verdict::Dead } else { Verdict::Alive };
+        let expected = if silent_of(result.id.0).is_some() { Verdict::Dead } else { Verdict::Alive };
         assert_eq!(Verdict::of(&result.outcome), expected, "{:?}", result.outcome);
         if begin.elapsed() >= WARM_UP {
             before.get_or_insert_with(|| (cpu(), scheduler.counts(), Instant::now()));
@@ -110,13 +112,12 @@ async fn ten_thousand_connects_a_second() {
     // The kernel answers; nothing is ever accepted.
     let listener = std::net::TcpListener::bind("0.0.0.0:0").expect("a port");
     let port = listener.local_addr().expect("it is bound").port();
-    let Load { share, late, memory } =
-        run("connect", 10_000, None, port, &measured("type = \"connect\"")).await;
+    let check = measured("type = \"connect\"");
+    let Load { share, late, memory } = run("connect", 10_000, None, port, &check).await;
     assert!(share < 0.5, "half of a core is what it may take");
     assert!(late <= Duration::from_millis(50), "{late:?}");
     assert!(memory <= 150, "{memory} MiB");
     let silent = Silent::start();
-    let check = measured("type = \"connect\"");
     let beside = run("connect, one of them hangs", 10_000, Some(silent.address), port, &check).await.late;
     assert!(beside <= Duration::from_millis(50), "{beside:?}, without a peer that hangs {late:?}");
 }

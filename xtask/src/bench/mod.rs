@@ -1,10 +1,11 @@
 //! `cargo xtask bench`: measurements, as tables.
 
-pub(crate) mod checks;
+mod checks;
 mod detector;
 mod director;
 mod ebpf;
 mod failover;
+mod keepalived;
 
 use std::ffi::OsString;
 

@@ -15,7 +15,6 @@ use clap::ValueEnum;
 use super::TestOptions;
 use super::summary::Counts;
 use super::tee::Tee;
-use crate::bench::checks::SERVERS_VARIABLE;
 use crate::build::{self, AGENT_VARIABLE, OBJECT_VARIABLE};
 use crate::cache::Cache;
 use crate::process;
@@ -193,7 +192,7 @@ impl<'a> Session<'a> {
         }
         let servers = tools::servers(self.cache)?;
         let mut cargo = self.cargo_test()?;
-        cargo.env(SERVERS_VARIABLE, servers.root());
+        cargo.env(tools::SERVERS_VARIABLE, servers.root());
         tests(cargo.args(["--package", TESTS, "--test", "checks"]))
     }
 
