@@ -51,7 +51,7 @@ use self::{
     confirm::Bursts,
     decisions::Decisions,
     doubt::Suspected,
-    judge::{Inputs, Judge},
+    judge::{Inputs, Judge, Replacement},
     maintenance::{Folder, Maintained},
     pace::Paces,
     passive_side::{NoPassiveSide, Wiring},
@@ -83,6 +83,8 @@ const REPORTS: usize = 256;
 const FEEDBACK: usize = 1024;
 /// Questions about how everything stands that may wait.
 const INQUIRIES: usize = 8;
+/// Lists of services that may wait; whoever sends one waits for what comes of it.
+const REPLACEMENTS: usize = 1;
 /// How long a task may take to stop.
 const STOP: Duration = Duration::from_secs(5);
 
@@ -150,6 +152,7 @@ impl Running {
         let (results_tx, results) = mpsc::channel(RESULTS);
         let (reports_tx, reports) = mpsc::channel(REPORTS);
         let (inquiries_tx, inquiries) = mpsc::channel(INQUIRIES);
+        let (replacements_tx, replacements) = mpsc::channel::<Replacement>(REPLACEMENTS);
         let (maintained_tx, maintained) = latest::channel(Maintained::new());
         if let Some(folder) = config.agent.maintenance.as_deref() {
             let shutdown = self.shutdown.clone();
@@ -169,6 +172,8 @@ impl Running {
             bursts: Bursts::new(prober, config.passive.burst.clone(), reports_tx),
             budget: Budget::new(&config.passive.burst),
             wanted: wanted_tx,
+            leaving: BTreeMap::new(),
+            roster: roster_tx,
             feedback: feedback_tx,
             under_way: BTreeMap::new(),
             suspected: Suspected::default(),
@@ -177,10 +182,8 @@ impl Running {
             probe_timeout: config.passive.burst.timeout,
         };
         judge.publish();
-        self.spawn(
-            "judge",
-            judge.run(Inputs { checks: results, findings, reports, inquiries, maintained }, shutdown.clone()),
-        );
+        let inputs = Inputs { checks: results, findings, reports, inquiries, replacements, maintained };
+        self.spawn("judge", judge.run(inputs, shutdown.clone()));
         self.spawn("table", table.run(wanted_rx, shutdown.clone(), last_wanted(config)));
         if let Some(control) = control {
             let desk = Desk { judge: inquiries_tx, passive };
@@ -190,8 +193,6 @@ impl Running {
             if let Err(error) = scheduler.stopped().await {
                 error!("the checks have ended: {error}");
             }
-            // Until then the list of servers may be exchanged for another.
-            drop(roster_tx);
         });
         info!(at_ns = monotonic_ns(), event = "ready", services = config.services.len(), "ready");
     }

@@ -94,7 +94,6 @@ impl Decisions {
     /// Takes a new list of services, of a configuration that was read again or of a kernel's table that has changed.
     /// Destinations that stay keep what is known of them, how they stand and who holds them out; `found` says how those
     /// stand in the kernel's table that are new.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for reloads and commands, which are wired elsewhere"))]
     pub(super) fn replace(
         &mut self,
         services: &[VirtualService],

@@ -158,6 +158,22 @@ pub(super) fn publish_service(service: &VirtualService, standing: ServiceStandin
     gauge!("lvs_service_backups", &labels).set(backups);
 }
 
+/// Shows that a destination is no longer there.
+pub(super) fn retire_destination(service: &str, server: SocketAddr) {
+    let labels = [("service", service.to_owned()), ("server", server.to_string())];
+    for name in ["lvs_server_up", "lvs_server_weight", "lvs_server_relapses", "lvs_server_held"] {
+        gauge!(name, &labels).set(f64::NAN);
+    }
+}
+
+/// Shows that a service is no longer there.
+pub(super) fn retire_service(service: &str) {
+    let labels = [("service", service.to_owned())];
+    for name in ["lvs_service_quorum", "lvs_service_alarm", "lvs_service_backups"] {
+        gauge!(name, &labels).set(f64::NAN);
+    }
+}
+
 /// Counts a suspicion.
 pub(super) fn count_suspicion(suspicion: &Suspicion) {
     let labels = [
