@@ -12,7 +12,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{
     agent, check_config,
-    config::{Config, Strictness, Warning, defaults::CONTROL},
+    config::{Config, Mode, Strictness, Warning, defaults::CONTROL},
     control::{self, Reply, Request},
 };
 
@@ -43,12 +43,37 @@ enum Command {
 
 #[derive(Debug, clap::Args)]
 struct RunArguments {
-    /// The configuration: the agent's own format (TOML), or ldirectord's.
+    /// The configuration: the agent's own format (TOML), or ldirectord's. Without one the kernel's table is observed:
+    /// nothing is written to it.
     #[arg(long, value_name = "FILE")]
-    config: PathBuf,
+    config: Option<PathBuf>,
+    /// What may be done to the kernel's table, whatever the configuration says.
+    #[arg(long, value_enum, value_name = "MODE")]
+    mode: Option<ModeArgument>,
     /// Refuse what ldirectord would refuse.
-    #[arg(long)]
+    #[arg(long, requires = "config")]
     strict: bool,
+}
+
+/// The modes, as `mode` in `[agent]` has them.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ModeArgument {
+    /// The table is what the configuration says.
+    Manage,
+    /// Services and servers are those of the table; only weights are changed, or servers removed and added again.
+    Adopt,
+    /// Nothing is written.
+    Observe,
+}
+
+impl From<ModeArgument> for Mode {
+    fn from(argument: ModeArgument) -> Self {
+        match argument {
+            ModeArgument::Manage => Self::Manage,
+            ModeArgument::Adopt => Self::Adopt,
+            ModeArgument::Observe => Self::Observe,
+        }
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -86,22 +111,22 @@ enum LogFormat {
 }
 
 /// Does what the command line says. An error is one message on standard error and exit code 1; a configuration that
-/// can't be used is exit code 2.
+/// can't be used is exit code 2, a second agent on the same table is 3.
 #[must_use]
 pub fn main(cli: &Cli) -> ExitCode {
     match &cli.command {
         Command::Run(arguments) => {
-            let reading = match Config::read_file(&arguments.config, strictness(arguments.strict)) {
-                Ok(reading) => reading,
-                Err(error) => return failed(&error, 2),
+            let (config, warnings) = match configuration(arguments) {
+                Ok(configuration) => configuration,
+                Err(error) => return failed(&format_args!("{error:#}"), 2),
             };
             end(start_log(cli).and_then(|()| {
-                log_warnings(&arguments.config, &reading.warnings);
-                let ignored = check_config::without_effect(&reading.config);
+                log_warnings(arguments.config.as_deref(), &warnings);
+                let ignored = check_config::without_effect(&config);
                 if !ignored.is_empty() {
                     tracing::warn!(event = "config", "nothing acts yet on {}", ignored.join(", "));
                 }
-                run(reading.config)
+                run(config)
             }))
         }
         Command::CheckConfig(arguments) => {
@@ -113,10 +138,29 @@ pub fn main(cli: &Cli) -> ExitCode {
     }
 }
 
+/// The configuration that the command line asks for, and what its author should know.
+fn configuration(arguments: &RunArguments) -> anyhow::Result<(Config, Vec<Warning>)> {
+    let (config, warnings) = match &arguments.config {
+        Some(file) => {
+            let reading = Config::read_file(file, strictness(arguments.strict))?;
+            (reading.config, reading.warnings)
+        }
+        None => (Config::observing(), Vec::new()),
+    };
+    let config = match arguments.mode {
+        Some(mode) => config.in_mode(mode.into()).context("--mode")?,
+        None => config,
+    };
+    Ok((config, warnings))
+}
+
 fn end(result: anyhow::Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => failed(&format_args!("{error:#}"), 1),
+        Err(error) => {
+            let code = if error.is::<agent::SecondAgent>() { 3 } else { 1 };
+            failed(&format_args!("{error:#}"), code)
+        }
     }
 }
 
@@ -137,7 +181,8 @@ fn start_log(cli: &Cli) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn log_warnings(file: &Path, warnings: &[Warning]) {
+fn log_warnings(file: Option<&Path>, warnings: &[Warning]) {
+    let file = file.unwrap_or(Path::new(""));
     for Warning { kind, place } in warnings {
         tracing::warn!(
             event = "config",

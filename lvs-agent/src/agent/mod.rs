@@ -20,6 +20,7 @@ mod devices;
 mod doubt;
 mod exposition;
 mod follow;
+mod instance;
 mod judge;
 mod maintenance;
 mod pace;
@@ -46,11 +47,13 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+pub use self::instance::SecondAgent;
 use self::{
     checks::{Checks, Turnover},
     confirm::Bursts,
     decisions::Decisions,
     doubt::Suspected,
+    instance::OnlyAgent,
     judge::{Inputs, Judge, Replacement},
     maintenance::{Folder, Maintained},
     pace::Paces,
@@ -92,6 +95,7 @@ const STOP: Duration = Duration::from_secs(5);
 pub async fn run(config: Config) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
+    let _only = OnlyAgent::claim()?;
     let running = Running::start(config).await?;
     tokio::select! {
         _ = terminate.recv() => info!("SIGTERM: stopping"),
