@@ -12,6 +12,7 @@ pub mod native;
 mod notify;
 mod policy;
 mod question;
+mod source;
 mod via;
 mod warning;
 
@@ -39,6 +40,7 @@ pub use question::{
     Pattern, PatternError, Question, RadiusQuestion, Secret, SipQuestion, SqlQuestion, StatusCodes,
     TcpQuestion, Tls, TlsStart, TlsVerify, Transport, UdpQuestion,
 };
+pub use source::{Fingerprint, Source};
 pub use via::{DeviceName, Via};
 pub use warning::{Format, Reading, Strictness, Warning, WarningKind};
 

@@ -1,0 +1,40 @@
+//! Where a configuration came from, so that it can be read again.
+
+use std::{
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    path::PathBuf,
+};
+
+use super::{Config, ConfigError, FileError, Reading, Strictness};
+
+/// The file that a configuration is read from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// The file.
+    pub path: PathBuf,
+    /// How exact it must be.
+    pub strictness: Strictness,
+}
+
+/// Tells one content of a file from another, within one process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fingerprint(u64);
+
+impl Source {
+    /// Reads and validates the file, whole.
+    pub fn read(&self) -> Result<Reading, ConfigError> {
+        self.read_with_fingerprint().1
+    }
+
+    /// The same, with what tells this content from another; none where the file can't be read at all.
+    #[must_use]
+    pub fn read_with_fingerprint(&self) -> (Option<Fingerprint>, Result<Reading, ConfigError>) {
+        let bytes = match super::read_bytes(&self.path) {
+            Ok(bytes) => bytes,
+            Err(kind) => return (None, Err(FileError { path: self.path.clone(), kind }.into())),
+        };
+        let mut hasher = DefaultHasher::new();
+        bytes.hash(&mut hasher);
+        (Some(Fingerprint(hasher.finish())), Config::read_bytes(&bytes, &self.path, self.strictness))
+    }
+}
