@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, IsTerminal as _, Write as _},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::ExitCode,
 };
 
@@ -12,7 +12,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{
     agent, check_config,
-    config::{Config, Mode, Strictness, Warning, defaults::CONTROL},
+    config::{Config, Mode, Source, Strictness, defaults::CONTROL},
     control::{self, Reply, Request},
 };
 
@@ -39,6 +39,8 @@ enum Command {
     CheckConfig(CheckArguments),
     /// Ask a running agent how its services and servers stand, and what it sees of them.
     Status(StatusArguments),
+    /// Let a running agent read its configuration again. Exit code 1: with warnings, 2: the old one stays in force.
+    Reload(ControlArguments),
 }
 
 #[derive(Debug, clap::Args)]
@@ -56,7 +58,7 @@ struct RunArguments {
 }
 
 /// The modes, as `mode` in `[agent]` has them.
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum ModeArgument {
     /// The table is what the configuration says.
     Manage,
@@ -99,6 +101,12 @@ struct StatusArguments {
     /// Print one JSON object, for programs.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    control: ControlArguments,
+}
+
+#[derive(Debug, clap::Args)]
+struct ControlArguments {
     /// Where the agent's control socket is, as `control` in its configuration says.
     #[arg(long, value_name = "PATH", default_value = CONTROL)]
     control: PathBuf,
@@ -116,17 +124,20 @@ enum LogFormat {
 pub fn main(cli: &Cli) -> ExitCode {
     match &cli.command {
         Command::Run(arguments) => {
-            let (config, warnings) = match configuration(arguments) {
-                Ok(configuration) => configuration,
-                Err(error) => return failed(&format_args!("{error:#}"), 2),
+            let source = source(arguments);
+            let reading = match source.as_ref().map(Source::read).transpose() {
+                Ok(reading) => reading,
+                Err(error) => return failed(&error, 2),
             };
+            if reading.is_none() && arguments.mode == Some(ModeArgument::Manage) {
+                return failed(&"--mode manage needs a configuration; add --config FILE", 2);
+            }
             end(start_log(cli).and_then(|()| {
-                log_warnings(arguments.config.as_deref(), &warnings);
-                let ignored = check_config::without_effect(&config);
-                if !ignored.is_empty() {
-                    tracing::warn!(event = "config", "nothing acts yet on {}", ignored.join(", "));
+                if let (Some(source), Some(reading)) = (&source, &reading) {
+                    check_config::log_warnings(&source.path, reading);
                 }
-                run(config)
+                let mode = arguments.mode.map_or(Mode::Observe, Mode::from);
+                run(reading.map_or_else(|| Config::of_table(mode), |reading| reading.config), source)
             }))
         }
         Command::CheckConfig(arguments) => {
@@ -135,23 +146,17 @@ pub fn main(cli: &Cli) -> ExitCode {
                 .unwrap_or_else(|error| failed(&format_args!("{error:#}"), 2))
         }
         Command::Status(arguments) => end(status(arguments)),
+        Command::Reload(arguments) => {
+            reload(arguments).unwrap_or_else(|error| failed(&format_args!("{error:#}"), 2))
+        }
     }
 }
 
-/// The configuration that the command line asks for, and what its author should know.
-fn configuration(arguments: &RunArguments) -> anyhow::Result<(Config, Vec<Warning>)> {
-    let (config, warnings) = match &arguments.config {
-        Some(file) => {
-            let reading = Config::read_file(file, strictness(arguments.strict))?;
-            (reading.config, reading.warnings)
-        }
-        None => (Config::observing(), Vec::new()),
-    };
-    let config = match arguments.mode {
-        Some(mode) => config.in_mode(mode.into()).context("--mode")?,
-        None => config,
-    };
-    Ok((config, warnings))
+/// Where the configuration comes from, if from anywhere.
+fn source(arguments: &RunArguments) -> Option<Source> {
+    let path = arguments.config.clone()?;
+    let mode = arguments.mode.map(Mode::from);
+    Some(Source { path, strictness: strictness(arguments.strict), mode })
 }
 
 fn end(result: anyhow::Result<()>) -> ExitCode {
@@ -181,30 +186,14 @@ fn start_log(cli: &Cli) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn log_warnings(file: Option<&Path>, warnings: &[Warning]) {
-    let file = file.unwrap_or(Path::new(""));
-    for Warning { kind, place } in warnings {
-        tracing::warn!(
-            event = "config",
-            line = place.line,
-            column = place.column,
-            "{}:{}:{}: {kind}",
-            file.display(),
-            place.line,
-            place.column
-        );
-    }
-}
-
-fn run(config: Config) -> anyhow::Result<()> {
+fn run(config: Config, source: Option<Source>) -> anyhow::Result<()> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
-    runtime.block_on(agent::run(config))
+    runtime.block_on(agent::run(config, source))
 }
 
 fn status(arguments: &StatusArguments) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting")?;
-    let reply = runtime.block_on(control::ask(&arguments.control, &Request::Status {}))?;
+    let reply = arguments.control.ask(&Request::Status {})?;
     let Reply::Status(status) = reply else { bail!("the agent answers another question than was asked") };
     let text = if arguments.json {
         serde_json::to_string(&status).context("writing JSON")? + "\n"
@@ -212,4 +201,27 @@ fn status(arguments: &StatusArguments) -> anyhow::Result<()> {
         control::table(&status)
     };
     io::stdout().write_all(text.as_bytes()).context("writing to standard output")
+}
+
+/// Prints what has changed on standard output and the warnings on standard error.
+fn reload(arguments: &ControlArguments) -> anyhow::Result<ExitCode> {
+    let reloaded = match arguments.ask(&Request::Reload {})? {
+        Reply::Reloaded(reloaded) => reloaded,
+        Reply::NotReloaded(reason) => bail!("the old configuration stays in force: {reason}"),
+        _ => bail!("the agent answers another question than was asked"),
+    };
+    writeln!(io::stdout(), "{reloaded}").context("writing to standard output")?;
+    for warning in &reloaded.warnings {
+        writeln!(io::stderr(), "{warning}").context("writing to standard error")?;
+    }
+    Ok(ExitCode::from(u8::from(!reloaded.warnings.is_empty())))
+}
+
+impl ControlArguments {
+    /// Asks the running agent.
+    fn ask(&self, request: &Request) -> anyhow::Result<Reply> {
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting")?;
+        Ok(runtime.block_on(control::ask(&self.control, request))?)
+    }
 }

@@ -6,6 +6,7 @@
 //! | `watch` | kernel side, detector | edges, routes, neighbours, feedback | findings → judge |
 //! | `judge` | health and pools | results, findings, bursts | wanted table → table, feedback → watch |
 //! | `table` | the kernel's table | wanted table | – |
+//! | `reload` | the configuration in force | SIGHUP, the file, requests | services → judge |
 //! | `maintenance` | the maintenance folder | – | servers that are named there → judge |
 //! | `metrics` | the listening port | – | – |
 //! | `control` | the control socket | – | questions → judge, watch |
@@ -25,6 +26,7 @@ mod judge;
 mod maintenance;
 mod pace;
 mod passive_side;
+mod reload;
 mod round;
 mod status;
 mod story;
@@ -39,7 +41,7 @@ use std::{
 
 use anyhow::Context as _;
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, watch as latest},
     task::JoinHandle,
     time::timeout,
@@ -54,17 +56,18 @@ use self::{
     decisions::Decisions,
     doubt::Suspected,
     instance::OnlyAgent,
-    judge::{Inputs, Judge, Replacement},
+    judge::{Inputs, Judge},
     maintenance::{Folder, Maintained},
     pace::Paces,
     passive_side::{NoPassiveSide, Wiring},
+    reload::{InForce, Reload},
     status::{Desk, PassiveDesk},
     table::TableWriter,
     watch::Roster,
 };
 use crate::{
     clock::monotonic_ns,
-    config::{Config, OnExit, VirtualService},
+    config::{Config, OnExit, Source, VirtualService},
     control::ControlServer,
     ipvs::{IpvsClient, Table, Wanted},
     netlink::DEFAULT_TIMEOUT,
@@ -88,15 +91,19 @@ const FEEDBACK: usize = 1024;
 const INQUIRIES: usize = 8;
 /// Lists of services that may wait; whoever sends one waits for what comes of it.
 const REPLACEMENTS: usize = 1;
+/// Requests to read the configuration again that may wait: as many as callers of the control socket.
+const RELOADS: usize = 8;
 /// How long a task may take to stop.
 const STOP: Duration = Duration::from_secs(5);
 
 /// Runs until SIGTERM or SIGINT. Whatever makes it fail at the start has changed nothing in the kernel's table.
-pub async fn run(config: Config) -> anyhow::Result<()> {
+pub async fn run(config: Config, source: Option<Source>) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
     let _only = OnlyAgent::claim()?;
-    let running = Running::start(config).await?;
+    // From here on SIGHUP no longer ends the process.
+    let hangups = signal(SignalKind::hangup()).context("listening for SIGHUP")?;
+    let running = Running::start(config, source, hangups).await?;
     tokio::select! {
         _ = terminate.recv() => info!("SIGTERM: stopping"),
         _ = interrupt.recv() => info!("SIGINT: stopping"),
@@ -106,6 +113,15 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Where people come in.
+struct Outside {
+    control: Option<ControlServer>,
+    /// Where the configuration came from.
+    source: Option<Source>,
+    /// SIGHUP.
+    hangups: Signal,
+}
+
 /// All tasks, by name.
 struct Running {
     shutdown: CancellationToken,
@@ -113,7 +129,7 @@ struct Running {
 }
 
 impl Running {
-    async fn start(config: Config) -> anyhow::Result<Self> {
+    async fn start(config: Config, source: Option<Source>, hangups: Signal) -> anyhow::Result<Self> {
         let mut running = Self { shutdown: CancellationToken::new(), tasks: Vec::new() };
         if let Some(address) = config.agent.metrics {
             let serve = exposition::start(address)?;
@@ -129,25 +145,27 @@ impl Running {
         let client = IpvsClient::connect(DEFAULT_TIMEOUT).await?;
         let table = TableWriter::new(client).await?;
         let decisions = Decisions::new(&config.services, |key| found(table.known(), key));
-        running.wire(&config, decisions, table, control).await;
+        let outside = Outside { control, source, hangups };
+        running.wire(Arc::new(config), decisions, table, outside).await;
         Ok(running)
     }
 
     /// From here on nothing fails any more: what can't be had is logged and done without.
     async fn wire(
         &mut self,
-        config: &Config,
+        config: Arc<Config>,
         decisions: Decisions,
         mut table: TableWriter,
-        control: Option<ControlServer>,
+        outside: Outside,
     ) {
+        let Outside { control, source, hangups } = outside;
         let roster: Roster = config.services.clone().into();
         let (roster_tx, roster) = latest::channel(roster);
         let (targets_tx, targets) = latest::channel(Arc::new(Targets::new([])));
         let (findings_tx, findings) = mpsc::channel(FINDINGS);
         let (feedback_tx, feedback) = mpsc::channel(FEEDBACK);
         let wiring = Wiring { findings: findings_tx, feedback, targets: targets_tx, roster };
-        let passive = self.watch(config, wiring).await;
+        let passive = self.watch(&config, wiring).await;
         let wanted = decisions.wanted();
         // A failure has been logged; the task tries again.
         table.write(&wanted).await;
@@ -156,7 +174,9 @@ impl Running {
         let (results_tx, results) = mpsc::channel(RESULTS);
         let (reports_tx, reports) = mpsc::channel(REPORTS);
         let (inquiries_tx, inquiries) = mpsc::channel(INQUIRIES);
-        let (replacements_tx, replacements) = mpsc::channel::<Replacement>(REPLACEMENTS);
+        let (replacements_tx, replacements) = mpsc::channel(REPLACEMENTS);
+        let (reloads_tx, reloads) = mpsc::channel(RELOADS);
+        let (in_force_tx, in_force) = latest::channel(InForce { config: config.clone(), cause: None });
         let (maintained_tx, maintained) = latest::channel(Maintained::new());
         if let Some(folder) = config.agent.maintenance.as_deref() {
             let shutdown = self.shutdown.clone();
@@ -188,9 +208,13 @@ impl Running {
         judge.publish();
         let inputs = Inputs { checks: results, findings, reports, inquiries, replacements, maintained };
         self.spawn("judge", judge.run(inputs, shutdown.clone()));
-        self.spawn("table", table.run(wanted_rx, shutdown.clone(), last_wanted(config)));
+        let last = move || last_wanted(&in_force.borrow().config);
+        self.spawn("table", table.run(wanted_rx, shutdown.clone(), last));
+        let outputs = reload::Outputs { replacements: replacements_tx, in_force: in_force_tx };
+        let reload = Reload::new(source, config.clone(), outputs);
+        self.spawn("reload", reload.run(reload::Inputs { hangups, asked: reloads }, shutdown.clone()));
         if let Some(control) = control {
-            let desk = Desk { judge: inquiries_tx, passive };
+            let desk = Desk { judge: inquiries_tx, passive, reload: reloads_tx };
             self.spawn("control", control.run(desk, shutdown));
         }
         self.spawn("checks", async move {

@@ -31,14 +31,14 @@ impl TableWriter {
         &self.known
     }
 
-    /// Follows `wanted` until `shutdown`; then, if there is one, makes the table as `last` wants it.
+    /// Follows `wanted` until `shutdown`; then makes the table as `last` wants it, if it wants anything.
     ///
     /// `wanted` is a watch: what was wanted and is no longer is skipped, what is wanted now is never queued behind it.
     pub(super) async fn run(
         mut self,
         mut wanted: watch::Receiver<Wanted>,
         shutdown: CancellationToken,
-        last: Option<Wanted>,
+        last: impl FnOnce() -> Option<Wanted>,
     ) {
         let mut failures = 0;
         loop {
@@ -51,7 +51,7 @@ impl TableWriter {
                 () = sleep(retry.unwrap_or_default()), if retry.is_some() => self.read_again().await,
             }
         }
-        if let Some(last) = last {
+        if let Some(last) = last() {
             // A failure has been logged; there is no later time to try again.
             self.write(&last).await;
         }

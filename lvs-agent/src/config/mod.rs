@@ -12,6 +12,7 @@ pub mod native;
 mod notify;
 mod policy;
 mod question;
+mod source;
 mod via;
 mod warning;
 
@@ -40,6 +41,7 @@ pub use question::{
     Pattern, PatternError, Question, RadiusQuestion, Secret, SipQuestion, SqlQuestion, StatusCodes,
     TcpQuestion, Tls, TlsStart, TlsVerify, Transport, UdpQuestion,
 };
+pub use source::{Fingerprint, Source};
 pub use via::{DeviceName, Via};
 pub use warning::{Format, Reading, Strictness, Warning, WarningKind};
 
@@ -71,10 +73,10 @@ pub enum NotManageable {
 const MAX_FILE_BYTES: u64 = 16 << 20;
 
 impl Config {
-    /// What holds without a configuration: the kernel's table is observed.
+    /// What holds without a configuration: services and servers are those of the kernel's table.
     #[must_use]
-    pub fn observing() -> Self {
-        let agent = AgentSettings { mode: Mode::Observe, ..AgentSettings::default() };
+    pub fn of_table(mode: Mode) -> Self {
+        let agent = AgentSettings { mode, ..AgentSettings::default() };
         Self { agent, passive: PassiveSettings::default(), services: Vec::new() }
     }
 

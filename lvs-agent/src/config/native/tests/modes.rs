@@ -30,5 +30,5 @@ fn services_need_no_servers_where_those_are_the_tables() {
         assert_eq!(with.in_mode(Mode::Manage).unwrap().agent.mode, Mode::Manage);
     }
     assert!(good(&in_service("")).in_mode(Mode::Adopt).unwrap().adopts());
-    assert!(Config::observing().adopts());
+    assert!(Config::of_table(Mode::Observe).adopts());
 }
