@@ -174,6 +174,7 @@ fn wanted_destination() -> impl Strategy<Value = WantedDestination> {
         |(method, weight, tunnel, upper_threshold, lower_threshold)| WantedDestination {
             method,
             weight,
+            own: weight,
             tunnel,
             upper_threshold,
             lower_threshold,
@@ -190,6 +191,7 @@ fn wanted_service(family: AddressFamily) -> impl Strategy<Value = WantedService>
             persistence,
             persistence_engine,
             destinations,
+            absent: BTreeMap::new(),
         })
 }
 

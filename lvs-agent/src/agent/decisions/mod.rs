@@ -73,6 +73,8 @@ pub(super) struct Decisions {
     by_key: HashMap<ServiceKey, usize>,
     /// The servers that files in the maintenance folder name.
     maintained: Maintained,
+    /// Those that are at weight 0 in the kernel's table, and not by this agent.
+    administered: BTreeSet<DestinationKey>,
     /// When weights of a service change by themselves.
     due: BTreeSet<(Instant, usize)>,
 }
@@ -87,6 +89,7 @@ impl Decisions {
             by_key: by_key(&services),
             services,
             maintained: Maintained::new(),
+            administered: BTreeSet::new(),
             due: BTreeSet::new(),
         }
     }
@@ -112,7 +115,7 @@ impl Decisions {
         });
         self.services = replaced.collect();
         (self.places, self.by_key) = (places(&self.services), by_key(&self.services));
-        self.hold_maintained();
+        self.hold_ordered();
         let changes = self.settle(now);
         Changes { table_changed: self.wanted() != before, ..changes }
     }
@@ -201,17 +204,25 @@ impl Decisions {
     /// Takes note of the servers that files in the maintenance folder name; they are out until others are named.
     pub(super) fn set_maintained(&mut self, maintained: Maintained, now: Instant) -> Changes {
         self.maintained = maintained;
-        self.hold_maintained();
+        self.hold_ordered();
         self.settle(now)
     }
 
-    fn hold_maintained(&mut self) {
+    /// Takes note of the servers that an administrator holds at weight 0, for the next look at all services.
+    pub(super) fn set_administered(&mut self, administered: BTreeSet<DestinationKey>) {
+        self.administered = administered;
+        self.hold_ordered();
+    }
+
+    fn hold_ordered(&mut self) {
         for service in &mut self.services {
             for role in roles(&service.config) {
                 let Some(server) = service.server(role).map(|server| server.address) else { continue };
                 let folder = is_maintained(&self.maintained, server);
+                let key = DestinationKey { service: service.config.key, server };
+                let administrator = self.administered.contains(&key);
                 let holds = service.pool.holds(role);
-                service.pool.set_holds(role, Holds { folder, ..holds });
+                service.pool.set_holds(role, Holds { folder, administrator, ..holds });
             }
         }
     }

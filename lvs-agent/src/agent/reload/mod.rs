@@ -230,7 +230,7 @@ impl Reload {
         let table = if has_new(&self.config.services, services) { table().await? } else { Table::default() };
         let (reply, replaced) = oneshot::channel();
         let (services, table) = (services.to_vec(), Arc::new(table));
-        let replacement = Replacement { services, table, dropped: Dropped::Deleted, reply };
+        let replacement = Replacement { services, table, administered: BTreeSet::new(), dropped: Dropped::Deleted, reply };
         let sent = self.outputs.replacements.send(replacement).await;
         sent.map_err(|_| NotReloaded::Stopping)?;
         replaced.await.map_err(|_| NotReloaded::Stopping)
