@@ -4,8 +4,8 @@
 //! |---|---|---|---|
 //! | `checks` | the baseline schedule | – | results → judge |
 //! | `watch` | kernel side, detector | edges, routes, neighbours, feedback | findings → judge |
-//! | `judge` | health and pools | results, findings, bursts | wanted table → table, feedback → watch |
-//! | `table` | the kernel's table | wanted table | – |
+//! | `judge` | health and pools | results, findings, bursts | wanted services → table, feedback → watch |
+//! | `table` | the kernel's table | wanted services, the table itself | – |
 //! | `maintenance` | the maintenance folder | – | servers that are named there → judge |
 //! | `metrics` | the listening port | – | – |
 //! | `control` | the control socket | – | questions → judge, watch |
@@ -24,7 +24,6 @@ mod judge;
 mod maintenance;
 mod pace;
 mod passive_side;
-mod round;
 mod status;
 mod story;
 mod table;
@@ -121,7 +120,7 @@ impl Running {
         let control = config.agent.control.as_deref().map(ControlServer::bind).transpose()?;
         passive_side::check_devices(&config.passive).await?;
         let client = IpvsClient::connect(DEFAULT_TIMEOUT).await?;
-        let table = TableWriter::new(client).await?;
+        let table = TableWriter::new(client, config.agent.foreign).await?;
         let decisions = Decisions::new(&config.services, |key| found(table.known(), key));
         running.wire(&config, decisions, table, control).await;
         Ok(running)
@@ -144,8 +143,7 @@ impl Running {
         let passive = self.watch(config, wiring).await;
         let wanted = decisions.wanted();
         // A failure has been logged; the task tries again.
-        table.write(&wanted).await;
-        let (wanted_tx, wanted_rx) = latest::channel(wanted);
+        table.write(wanted).await;
         let prober = Prober::new();
         let (results_tx, results) = mpsc::channel(RESULTS);
         let (reports_tx, reports) = mpsc::channel(REPORTS);
@@ -168,7 +166,7 @@ impl Running {
             targets,
             bursts: Bursts::new(prober, config.passive.burst.clone(), reports_tx),
             budget: Budget::new(&config.passive.burst),
-            wanted: wanted_tx,
+            board: table.board(),
             feedback: feedback_tx,
             under_way: BTreeMap::new(),
             suspected: Suspected::default(),
@@ -181,7 +179,7 @@ impl Running {
             "judge",
             judge.run(Inputs { checks: results, findings, reports, inquiries, maintained }, shutdown.clone()),
         );
-        self.spawn("table", table.run(wanted_rx, shutdown.clone(), last_wanted(config)));
+        self.spawn("table", table.run(shutdown.clone(), last_wanted(config)));
         if let Some(control) = control {
             let desk = Desk { judge: inquiries_tx, passive };
             self.spawn("control", control.run(desk, shutdown));

@@ -25,11 +25,11 @@ use super::{
     pace::Paces,
     status::{StandingInquiry, standings},
     story,
+    table::Board,
     watch::Feedback,
 };
 use crate::{
     health::{Heard, Source, State, Transition},
-    ipvs::Wanted,
     passive::{Finding, Layer, Observation, Targets},
     probe::{CheckId, CheckResult, Outcome, Pacer, Verdict, budget::Budget},
     service::DestinationKey,
@@ -62,7 +62,7 @@ pub(super) struct Judge {
     pub(super) targets: watch::Receiver<Arc<Targets>>,
     pub(super) bursts: Bursts,
     pub(super) budget: Budget<ServerId>,
-    pub(super) wanted: watch::Sender<Wanted>,
+    pub(super) board: Board,
     /// To the passive side; full or closed where there is none, which is no harm.
     pub(super) feedback: mpsc::Sender<Feedback>,
     /// The bursts under way.
@@ -125,8 +125,14 @@ impl Judge {
 
     /// Acts on what has come of something, and tells of it.
     fn changed(&self, changes: &Changes) {
-        if changes.table_changed {
-            self.wanted.send_replace(self.decisions.wanted());
+        if changes.whole_table {
+            self.board.replace(self.decisions.wanted());
+        } else {
+            for key in &changes.services {
+                if let Some(wanted) = self.decisions.wanted_service(key) {
+                    self.board.want(*key, wanted);
+                }
+            }
         }
         for destination in changes.services.iter().flat_map(|service| self.decisions.destinations_of(service))
         {

@@ -1,103 +1,224 @@
-//! The one task that writes to the kernel's table: always the difference between what is there and what is wanted.
+//! The one task that writes to the kernel's table: always the difference between what is there and what is wanted, the
+//! urgent first. It looks at the table again and again, and repairs what others have changed.
 
-use std::time::{Duration, Instant};
+mod board;
+mod contention;
+mod ledger;
+#[cfg(test)]
+mod ledger_tests;
+mod look;
+mod pause;
+mod story;
 
-use tokio::{sync::watch, time::sleep};
+use std::time::Instant;
+
+use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
 
-use super::round::{self, Round};
+pub(super) use self::board::Board;
+use self::{
+    board::Changes,
+    ledger::{Ledger, Plan},
+    look::{Look, Onlooker},
+    pause::Failing,
+};
 use crate::{
-    clock::monotonic_ns,
-    ipvs::{Edit, IpvsClient, IpvsError, Table, Wanted, difference},
+    config::Foreign,
+    ipvs::{IpvsClient, IpvsError, Made, Table, Wanted},
+    netlink::DEFAULT_TIMEOUT,
 };
 
 /// Keeps the kernel's table in step with what is wanted.
 pub(super) struct TableWriter {
     client: IpvsClient,
-    /// The table as last read, with this task's own edits since.
-    known: Table,
+    ledger: Ledger,
+    board: Board,
+    onlooker: Option<Onlooker>,
+    /// The look under way.
+    looking: Option<JoinHandle<(Onlooker, Result<Look, IpvsError>)>>,
+    next_look: Instant,
+    /// While nothing can be done to the table.
+    outage: Option<Outage>,
+}
+
+/// Nothing can be done to the table.
+struct Outage {
+    failing: Failing,
+    /// The reason that was told last.
+    told: String,
 }
 
 impl TableWriter {
     /// Reads the table; nothing is written yet.
-    pub(super) async fn new(mut client: IpvsClient) -> Result<Self, IpvsError> {
+    pub(super) async fn new(mut client: IpvsClient, foreign: Foreign) -> Result<Self, IpvsError> {
         let known = client.table().await?;
-        Ok(Self { client, known })
+        story::begin();
+        Ok(Self {
+            client,
+            ledger: Ledger::new(known, foreign),
+            board: Board::default(),
+            onlooker: Some(Onlooker::new(DEFAULT_TIMEOUT)),
+            looking: None,
+            next_look: Instant::now(),
+            outage: None,
+        })
     }
 
-    /// The table as last read.
+    /// The table as last read, with the edits since.
     pub(super) fn known(&self) -> &Table {
-        &self.known
+        self.ledger.known()
     }
 
-    /// Follows `wanted` until `shutdown`; then, if there is one, makes the table as `last` wants it.
-    ///
-    /// `wanted` is a watch: what was wanted and is no longer is skipped, what is wanted now is never queued behind it.
-    pub(super) async fn run(
-        mut self,
-        mut wanted: watch::Receiver<Wanted>,
-        shutdown: CancellationToken,
-        last: Option<Wanted>,
-    ) {
-        let mut failures = 0;
-        loop {
-            let now = wanted.borrow_and_update().clone();
-            failures = if self.write(&now).await { 0 } else { failures + 1 };
-            let retry = round::pause(failures);
+    /// Where what is wanted from now on is to be written.
+    pub(super) fn board(&self) -> Board {
+        self.board.clone()
+    }
+
+    /// Makes the table as wanted, as far as it can be; what can't is logged and tried again by [`TableWriter::run`].
+    pub(super) async fn write(&mut self, wanted: Wanted) {
+        self.ledger.want(Changes { whole: Some(wanted), ..Changes::default() }, Instant::now());
+        while self.step().await {}
+    }
+
+    /// Does what the board says until `shutdown`; then, if there is one, makes the table as `last` wants it.
+    pub(super) async fn run(mut self, shutdown: CancellationToken, last: Option<Wanted>) {
+        let board = self.board.clone();
+        while !shutdown.is_cancelled() {
+            if board.has_news() {
+                self.ledger.want(board.take(), Instant::now());
+            }
+            if self.step().await {
+                continue;
+            }
             tokio::select! {
                 () = shutdown.cancelled() => break,
-                changed = wanted.changed() => if changed.is_err() { break },
-                () = sleep(retry.unwrap_or_default()), if retry.is_some() => self.read_again().await,
+                () = board.news() => {}
+                ended = look_end(&mut self.looking), if self.looking.is_some() => self.looked(ended),
+                () = tokio::time::sleep_until(self.next_look.into()), if self.looking.is_none() => self.look(),
             }
         }
         if let Some(last) = last {
+            self.ledger.keep_foreign();
             // A failure has been logged; there is no later time to try again.
-            self.write(&last).await;
+            self.write(last).await;
         }
     }
 
-    /// Makes the table as wanted, as far as it is known not to be. Whether all of it could be done; what couldn't is
-    /// logged.
-    pub(super) async fn write(&mut self, wanted: &Wanted) -> bool {
-        let mut round = Round::new(difference(&self.known, wanted));
-        while let Some(edit) = round.next() {
-            let begun = Instant::now();
-            if let Err(error) = self.client.apply(&edit).await {
-                error!(at_ns = monotonic_ns(), event = "edit-failed", edit = %edit, "{error}; trying again");
-                metrics::counter!("lvs_table_edits_total", "result" => "failed").increment(1);
-                if round.goes_on_after(&edit, &error) {
-                    continue;
+    /// Does the next thing that there is to do; whether there was one.
+    async fn step(&mut self) -> bool {
+        if self.outage.is_some() {
+            return false;
+        }
+        let Some(plan) = self.ledger.next() else { return false };
+        self.edit(plan).await;
+        true
+    }
+
+    /// Makes the edits of one service, as long as there is nothing more urgent. Every edit of the kernel's table goes
+    /// through here.
+    async fn edit(&mut self, plan: Plan) {
+        let (board, urgent) = (self.board.clone(), plan.is_urgent());
+        let Plan { service, edits, .. } = plan;
+        let planned = edits.len();
+        let ends = move |made: &Made| made.outcome.is_err() || board.has_news();
+        let all = match self.client.apply_each(edits, ends).await {
+            Ok(all) => all,
+            Err(error) => return self.out_of_reach(&error.to_string()),
+        };
+        let (tried, mut clean) = (all.len(), true);
+        for made in all {
+            match &made.outcome {
+                Ok(()) => {
+                    story::made(&made);
+                    self.ledger.made(&made.edit);
                 }
-                break;
-            }
-            log_edit(&edit, begun.elapsed());
-            if self.known.apply(&edit).is_err() {
-                // The kernel took an edit that doesn't fit what was known: someone else has edited meanwhile.
-                self.read_again().await;
+                Err(error) => {
+                    clean = false;
+                    self.failed(&made, error);
+                }
             }
         }
-        round.is_clean()
+        if clean && tried == planned {
+            self.ledger.done(&service);
+        } else if clean {
+            self.ledger.left(service, urgent);
+        }
     }
 
-    async fn read_again(&mut self) {
-        match self.client.table().await {
-            Ok(table) => self.known = table,
-            Err(error) => warn!("reading the table again: {error}"),
+    fn failed(&mut self, made: &Made, error: &IpvsError) {
+        let now = Instant::now();
+        self.ledger.failed(&made.edit, error, now);
+        if pause::is_of_all(error) {
+            return self.out_of_reach(&error.to_string());
+        }
+        let again = self.ledger.tried_again(&made.edit.service());
+        story::failed(&made.edit, error, again.map(|at| at.saturating_duration_since(now)));
+        self.look_soon();
+    }
+
+    /// Nothing is tried until some time has passed.
+    fn out_of_reach(&mut self, why: &str) {
+        let before = self.outage.take();
+        let failing =
+            Failing::after(before.as_ref().map(|outage| outage.failing), pause::WHOLE, Instant::now());
+        if before.is_none_or(|outage| outage.told != why) {
+            story::out_of_reach(why);
+        }
+        self.next_look = failing.until;
+        self.outage = Some(Outage { failing, told: why.to_owned() });
+    }
+
+    fn look_soon(&mut self) {
+        if let (Some(onlooker), None) = (&self.onlooker, &self.outage) {
+            self.next_look = self.next_look.min(Instant::now() + onlooker.pause(true));
+        }
+    }
+
+    /// Begins to read the table, elsewhere: that can take long.
+    fn look(&mut self) {
+        let mut onlooker = self.onlooker.take().unwrap_or_else(|| Onlooker::new(DEFAULT_TIMEOUT));
+        let recheck = self.ledger.begin_look();
+        self.looking = Some(spawn_blocking(move || {
+            let look = onlooker.look(&recheck);
+            (onlooker, look)
+        }));
+    }
+
+    /// The table was read, or could not be.
+    fn looked(&mut self, ended: Result<(Onlooker, Result<Look, IpvsError>), JoinError>) {
+        self.looking = None;
+        let (onlooker, look) = match ended {
+            Ok(ended) => ended,
+            Err(error) => return self.out_of_reach(&error.to_string()),
+        };
+        let pause = onlooker.pause(false);
+        self.onlooker = Some(onlooker);
+        match look {
+            Ok(look) => {
+                if self.outage.take().is_some() {
+                    story::in_reach();
+                }
+                let now = Instant::now();
+                let findings = self.ledger.looked(look, now);
+                story::found(&findings, now);
+                self.next_look = now + pause;
+            }
+            Err(error) if pause::is_of_all(&error) => self.out_of_reach(&error.to_string()),
+            Err(error) => {
+                story::not_read(&error);
+                self.next_look = Instant::now() + pause;
+            }
+        }
+        if self.ledger.is_in_doubt() {
+            self.look_soon();
         }
     }
 }
 
-fn log_edit(edit: &Edit, took: Duration) {
-    metrics::counter!("lvs_table_edits_total", "result" => "done").increment(1);
-    metrics::histogram!("lvs_table_edit_seconds").record(took.as_secs_f64());
-    info!(
-        at_ns = monotonic_ns(),
-        event = "edit",
-        service = %edit.service(),
-        server = edit.server().map(|server| server.to_string()),
-        edit = %edit,
-        took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
-        "table: {edit}"
-    );
+/// Waits for the end of a look, if there is one.
+async fn look_end<T>(looking: &mut Option<JoinHandle<T>>) -> Result<T, JoinError> {
+    match looking {
+        Some(looking) => looking.await,
+        None => std::future::pending().await,
+    }
 }
