@@ -37,10 +37,13 @@ impl OnlyAgent {
     }
 
     fn claim_as(name: &str) -> anyhow::Result<Self> {
-        let address = SocketAddr::from_abstract_name(name).context("a name that says which agent is the only one")?;
+        let address =
+            SocketAddr::from_abstract_name(name).context("a name that says which agent is the only one")?;
         match UnixListener::bind_addr(&address) {
             Ok(listener) => Ok(Self { _listener: listener }),
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(SecondAgent(holder(&address)).into()),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                Err(SecondAgent(holder(&address)).into())
+            }
             Err(error) => Err(error).with_context(|| format!("making the abstract socket \"{name}\"")),
         }
     }

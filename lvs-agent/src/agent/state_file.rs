@@ -16,9 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::adopt::{Held, Hold};
 use crate::{
     ipvs::{Destination, KernelWeight},
-    service::{
-        AddressFamily, DestinationKey, ForwardingMethod, Protocol, ServiceKey, Tunnel, TunnelFlags,
-    },
+    service::{AddressFamily, DestinationKey, ForwardingMethod, Protocol, ServiceKey, Tunnel, TunnelFlags},
 };
 
 /// Of what this program writes. Another number says that the rest may be anything.
@@ -289,7 +287,12 @@ mod tests {
         Held::new([
             of(tcp, destination("10.0.0.1:80", ForwardingMethod::Tunnel, gue), Some(0), Some(Some(5))),
             of(tcp, destination("10.0.0.2:80", ForwardingMethod::Masquerade, Tunnel::Ipip), None, None),
-            of(mark, destination("[2001:db8::1]:0", ForwardingMethod::Local, Tunnel::Ipip), Some(2), Some(None)),
+            of(
+                mark,
+                destination("[2001:db8::1]:0", ForwardingMethod::Local, Tunnel::Ipip),
+                Some(2),
+                Some(None),
+            ),
         ])
     }
 
@@ -316,14 +319,21 @@ mod tests {
             (text.replace("\"boot\":\"b\"", "\"boot\":\"c\""), "it is from before the machine was started"),
             (text.replace("4:1", "4:2"), "it is about another network namespace"),
             (text.replace("masquerade", "carrier-pigeon"), "it is damaged: 10.0.0.2:80 is no IPVS entry"),
-            (text.replace("\"stands\":[null]", "\"stands\":[]"), "it is damaged: 10.0.0.2:80 is no IPVS entry"),
+            (
+                text.replace("\"stands\":[null]", "\"stands\":[]"),
+                "it is damaged: 10.0.0.2:80 is no IPVS entry",
+            ),
             (text[..text.len() / 2].to_owned(), "it is damaged"),
             (String::new(), "it is damaged"),
             ("\0\0\0".to_owned(), "it is damaged"),
         ];
         for (text, expected) in cases {
-            let reason = from_json(text.as_bytes(), &here).err().map_or(String::new(), |error| error.to_string());
-            assert!(reason.starts_with(expected) && reason.is_empty() == expected.is_empty(), "{reason}: {text}");
+            let reason =
+                from_json(text.as_bytes(), &here).err().map_or(String::new(), |error| error.to_string());
+            assert!(
+                reason.starts_with(expected) && reason.is_empty() == expected.is_empty(),
+                "{reason}: {text}"
+            );
         }
     }
 }

@@ -10,7 +10,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{decisions::Decisions, reload::ReloadInquiry, watch::SignalInquiry};
+use super::{decisions::Decisions, reload::ReloadInquiry, table::Observed, watch::SignalInquiry};
 use crate::{
     control::{Answer, Reply, Request, ServerStatus, ServiceStatus, SignalStatus, Status},
     health::State,
@@ -74,6 +74,8 @@ pub(super) type StandingInquiry = oneshot::Sender<Vec<Standing>>;
 pub(super) struct Desk {
     pub(super) judge: mpsc::Sender<StandingInquiry>,
     pub(super) passive: PassiveDesk,
+    /// What would have been written, where nothing is.
+    pub(super) observed: Option<Observed>,
     pub(super) reload: mpsc::Sender<ReloadInquiry>,
 }
 
@@ -90,7 +92,11 @@ impl Answer for Desk {
     async fn answer(&self, request: Request) -> Reply {
         match request {
             Request::Status {} => match ask(&self.judge).await {
-                Ok(standings) => Reply::Status(compose(standings, &self.passive.signals().await)),
+                Ok(standings) => {
+                    let status = compose(standings, &self.passive.signals().await);
+                    let observed = self.observed.as_ref().map(|observed| observed.status(Instant::now()));
+                    Reply::Status(Status { observed, ..status })
+                }
                 Err(message) => Reply::Error(message),
             },
             Request::Reload {} => match ask_for(&self.reload, RELOAD_PATIENCE).await {
@@ -160,7 +166,7 @@ fn compose(standings: Vec<Standing>, signals: &Signals) -> Status {
             None => services.push(ServiceStatus { name: service, key, servers: vec![server] }),
         }
     }
-    Status { services }
+    Status { services, observed: None }
 }
 
 #[cfg(test)]
@@ -199,7 +205,8 @@ mod tests {
             SignalStatus { seen: Seen::Whole, reason: None, usual_wait_ms: Some(1.0), evidence: None };
         let known = HashMap::from([(one.destination, whole.clone())]);
         tokio::spawn(async move { signals.recv().await.unwrap().send(known).unwrap() });
-        let desk = Desk { judge, passive: PassiveDesk::Watch(watch), reload: mpsc::channel(1).0 };
+        let desk =
+            Desk { judge, passive: PassiveDesk::Watch(watch), reload: mpsc::channel(1).0, observed: None };
         let Reply::Status(status) = desk.answer(Request::Status {}).await else { panic!("no status") };
         let counts: Vec<_> =
             status.services.iter().map(|service| (service.key.as_str(), service.servers.len())).collect();

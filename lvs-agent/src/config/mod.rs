@@ -62,10 +62,14 @@ pub struct Config {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotManageable {
     /// There is no service.
-    #[error("the configuration has no services, so there is nothing to manage; add a [[service]], or take another mode")]
+    #[error(
+        "the configuration has no services, so there is nothing to manage; add a [[service]], or take another mode"
+    )]
     NoServices,
     /// This service has no servers.
-    #[error("service \"{0}\" has no servers, so it can't be managed; add a [[service.server]], or take another mode")]
+    #[error(
+        "service \"{0}\" has no servers, so it can't be managed; add a [[service.server]], or take another mode"
+    )]
     NoServers(String),
 }
 

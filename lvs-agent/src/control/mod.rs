@@ -12,7 +12,8 @@ use std::{io, path::PathBuf};
 
 pub use client::ask;
 pub use protocol::{
-    EvidenceStatus, Reloaded, Reply, Request, Seen, ServerStatus, ServiceStatus, SignalStatus, Status,
+    EvidenceStatus, ObservedEdit, ObservedStatus, Reloaded, Reply, Request, Seen, ServerStatus,
+    ServiceStatus, SignalStatus, Status,
 };
 pub use render::table;
 pub use server::{Answer, ControlServer};

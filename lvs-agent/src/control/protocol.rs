@@ -74,6 +74,27 @@ impl fmt::Display for Reloaded {
 pub struct Status {
     /// All services, in the order of the configuration.
     pub services: Vec<ServiceStatus>,
+    /// Where nothing is written to the kernel's table: what would have been.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed: Option<ObservedStatus>,
+}
+
+/// Edits of the kernel's table that would have been made.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObservedStatus {
+    /// How many.
+    pub total: u64,
+    /// The latest of them, the oldest first.
+    pub latest: Vec<ObservedEdit>,
+}
+
+/// An edit that would have been made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObservedEdit {
+    /// In words.
+    pub text: String,
+    /// How long ago, in ms.
+    pub age_ms: u64,
 }
 
 /// How one service stands.
@@ -194,7 +215,7 @@ mod tests {
             key: "tcp 192.0.2.1:80".to_owned(),
             servers: vec![server],
         };
-        let reply = Reply::Status(Status { services: vec![service] });
+        let reply = Reply::Status(Status { services: vec![service], observed: None });
         let line = r#"{"status":{"services":[{"name":"web","key":"tcp 192.0.2.1:80","servers":[{"address":"10.0.0.1:80","method":"direct-route","weight":null,"state":"down","signal":{"seen":"half","reason":"answers bypass the director","usual_wait_ms":1.5,"evidence":{"text":"3 refused","age_ms":20}}}]}]}}"#;
         assert_eq!(serde_json::to_string(&reply).unwrap(), line);
         assert_eq!(serde_json::from_str::<Reply>(line).unwrap(), reply);

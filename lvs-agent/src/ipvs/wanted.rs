@@ -104,7 +104,14 @@ impl WantedDestination {
     /// A destination of which only the method and the weight matter.
     #[must_use]
     pub fn new(method: ForwardingMethod, weight: Weight) -> Self {
-        Self { method, weight, own: weight, tunnel: Wish::Keep, upper_threshold: Wish::Keep, lower_threshold: Wish::Keep }
+        Self {
+            method,
+            weight,
+            own: weight,
+            tunnel: Wish::Keep,
+            upper_threshold: Wish::Keep,
+            lower_threshold: Wish::Keep,
+        }
     }
 
     /// The destination as it should be, given how it is.

@@ -23,11 +23,10 @@ pub(in super::super) fn adjust(
     for (server, destination) in &wanted.destinations {
         let key = DestinationKey { service, server: *server };
         let edit = match entry.destinations.get(server) {
-            Some(found) => {
-                weight(found, destination, &key, held).map(|weight| {
-                    Edit::SetDestination { service, destination: Destination { weight, ..*found } }
-                })
-            }
+            Some(found) => weight(found, destination, &key, held).map(|weight| Edit::SetDestination {
+                service,
+                destination: Destination { weight, ..*found },
+            }),
             None => held.explains(&key, None).map(|hold| {
                 let weight = target(destination, hold.original.weight);
                 Edit::AddDestination { service, destination: Destination { weight, ..hold.original } }
@@ -63,5 +62,9 @@ fn weight(
 
 /// The weight to set: the exact one where the server gets back what it had.
 fn target(wanted: &WantedDestination, original: KernelWeight) -> KernelWeight {
-    if wanted.weight == wanted.own && weight_of(original) == wanted.own { original } else { wanted.weight.into() }
+    if wanted.weight == wanted.own && weight_of(original) == wanted.own {
+        original
+    } else {
+        wanted.weight.into()
+    }
 }

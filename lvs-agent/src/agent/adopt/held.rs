@@ -1,9 +1,9 @@
 //! What this agent keeps from having its own weight in the kernel's table, and what it goes back to. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    ipvs::{Destination, Edit, KernelWeight, Table, WantedService},
+    ipvs::{Destination, Edit, KernelWeight, ServiceEntry, Table, WantedService},
     service::{DestinationKey, ServiceKey, Weight},
 };
 
@@ -57,21 +57,23 @@ impl Held {
         wanted: Option<&WantedService>,
         configured: bool,
     ) -> bool {
-        let before = self.clone();
-        for edit in edits {
-            self.expect_one(edit, known, wanted, configured);
-        }
-        *self != before
+        edits.iter().fold(false, |changed, edit| self.expect_one(edit, known, wanted, configured) || changed)
     }
 
-    fn expect_one(&mut self, edit: &Edit, known: &Table, wanted: Option<&WantedService>, configured: bool) {
+    fn expect_one(
+        &mut self,
+        edit: &Edit,
+        known: &Table,
+        wanted: Option<&WantedService>,
+        configured: bool,
+    ) -> bool {
         let (key, now) = match edit {
             Edit::AddDestination { service, destination } | Edit::SetDestination { service, destination } => {
                 let key = DestinationKey { service: *service, server: destination.server };
                 (key, Some(*destination))
             }
             Edit::DeleteDestination(key) => (*key, None),
-            Edit::AddService(_) | Edit::SetService(_) | Edit::DeleteService(_) => return,
+            Edit::AddService(_) | Edit::SetService(_) | Edit::DeleteService(_) => return false,
         };
         let own = wanted.and_then(|wanted| own(wanted, &key));
         let found = known.services.get(&key.service).and_then(|entry| entry.destinations.get(&key.server));
@@ -80,18 +82,17 @@ impl Held {
         let original = was.map(|was| was.original).or(found.copied()).or(now);
         let (Some(own), Some(mut original)) = (own, original) else {
             // It has left the configuration.
-            self.holds.remove(&key);
-            return;
+            return self.holds.remove(&key).is_some();
         };
         if configured || !original.weight.takes_connections() {
             original.weight = own.into();
         }
         if was.is_none() && now_weight == Some(original.weight) {
-            self.holds.remove(&key);
-            return;
+            return self.holds.remove(&key).is_some();
         }
         let before = Some(found_weight).filter(|found| *found != now_weight);
-        self.holds.insert(key, Hold { original, now: now_weight, before });
+        let hold = Hold { original, now: now_weight, before };
+        self.holds.insert(key, hold) != Some(hold)
     }
 
     /// An edit was made; whether there is something else to be kept for the next start.
@@ -110,13 +111,25 @@ impl Held {
         false
     }
 
-    /// Forgets what others have changed since, and what is as it was; whether that was anything.
-    pub(in super::super) fn reconcile(&mut self, table: &Table) -> bool {
+    /// Forgets what others have changed since, and what is as it was, in a service that was found so; whether that was
+    /// anything.
+    pub(in super::super) fn reconcile(&mut self, service: ServiceKey, entry: Option<&ServiceEntry>) -> bool {
         self.forget(|key, hold| {
-            let Some(entry) = table.services.get(&key.service) else { return true };
+            if key.service != service {
+                return false;
+            }
+            let Some(entry) = entry else { return true };
             let found = entry.destinations.get(&key.server).map(|destination| destination.weight);
             found == Some(hold.original.weight) || !hold.explains(found)
         })
+    }
+
+    /// The same for the whole table.
+    pub(in super::super) fn reconcile_all(&mut self, table: &Table) {
+        let services: BTreeSet<_> = self.holds.keys().map(|key| key.service).collect();
+        for service in services {
+            self.reconcile(service, table.services.get(&service));
+        }
     }
 
     /// What of one service is out of the table by this agent's doing.

@@ -5,7 +5,8 @@ use std::{collections::BTreeSet, net::SocketAddr};
 use super::held::{Held, weight_of};
 use crate::{
     config::{
-        Check, FurtherChecks, Notifications, OnFailure, PoolPolicy, Question, RealServer, VirtualService, defaults,
+        Check, FurtherChecks, Notifications, OnFailure, PoolPolicy, Question, RealServer, VirtualService,
+        defaults,
     },
     ipvs::{Destination, Service, ServiceEntry, Table},
     service::{DestinationKey, Protocol, ServiceKey},
@@ -29,7 +30,8 @@ pub(in super::super) fn adopt(table: &Table, held: &Held, settings: &[VirtualSer
         let out = held.removed(*key).filter(|removed| !entry.destinations.contains_key(&removed.server));
         let mut servers: Vec<_> = found(*key, entry, held).chain(out.copied()).collect();
         servers.sort_by_key(|destination| destination.server);
-        service.servers = servers.iter().map(|destination| server(destination, &service, configured)).collect();
+        service.servers =
+            servers.iter().map(|destination| server(destination, &service, configured)).collect();
         adopted.administered.extend(administered(*key, entry, held));
         adopted.services.push(service);
     }
@@ -46,11 +48,15 @@ fn found(service: ServiceKey, entry: &ServiceEntry, held: &Held) -> impl Iterato
     })
 }
 
-fn administered(service: ServiceKey, entry: &ServiceEntry, held: &Held) -> impl Iterator<Item = DestinationKey> {
+fn administered(
+    service: ServiceKey,
+    entry: &ServiceEntry,
+    held: &Held,
+) -> impl Iterator<Item = DestinationKey> {
     entry.destinations.values().filter_map(move |destination| {
         let key = DestinationKey { service, server: destination.server };
-        let theirs =
-            !destination.weight.takes_connections() && held.explains(&key, Some(destination.weight)).is_none();
+        let theirs = !destination.weight.takes_connections()
+            && held.explains(&key, Some(destination.weight)).is_none();
         theirs.then_some(key)
     })
 }
@@ -100,7 +106,8 @@ fn server(found: &Destination, service: &VirtualService, configured: Option<&Vir
         (server.check, server.further) = (own.check.clone(), own.further.clone());
     }
     if !can_be_asked(service.check_of(&server), found.server) {
-        server.check = Some(Check { question: Question::Ping, port: None, ..service.check_of(&server).clone() });
+        server.check =
+            Some(Check { question: Question::Ping, port: None, ..service.check_of(&server).clone() });
         server.further = FurtherChecks::default();
     }
     server

@@ -14,7 +14,7 @@ use super::maintenance::{Maintained, is_maintained};
 use crate::{
     config::{Check, RealServer, VirtualService},
     health::{Health, Heard, State, Transition},
-    ipvs::Wanted,
+    ipvs::{Wanted, WantedService},
     passive::Forwarding,
     pool::{Decision, Event, Holds, Presence, Role, Standing},
     service::{DestinationKey, ServiceKey, Weight},
@@ -41,6 +41,8 @@ pub(super) struct Consequence {
 pub(super) struct Changes {
     /// Whether the wanted table is another one now.
     pub table_changed: bool,
+    /// Whether there are other services, or other settings of them: more than the weights below.
+    pub whole_table: bool,
     /// The services of which some weight is another one.
     pub services: Vec<ServiceKey>,
     /// What is news to people.
@@ -117,7 +119,8 @@ impl Decisions {
         (self.places, self.by_key) = (places(&self.services), by_key(&self.services));
         self.hold_ordered();
         let changes = self.settle(now);
-        Changes { table_changed: self.wanted() != before, ..changes }
+        let other = self.wanted() != before;
+        Changes { table_changed: other, whole_table: other, ..changes }
     }
 
     /// Looks at all services.
@@ -361,6 +364,12 @@ impl Decisions {
     pub(super) fn wanted(&self) -> Wanted {
         let services = self.services.iter().map(|service| (service.config.key, service.wanted())).collect();
         Wanted { services, ..Wanted::default() }
+    }
+
+    /// What one of its services should be.
+    #[must_use]
+    pub(super) fn wanted_service(&self, key: &ServiceKey) -> Option<WantedService> {
+        Some(self.services.get(*self.by_key.get(key)?)?.wanted())
     }
 
     fn at(&self, destination: &DestinationKey) -> Option<(&Service, Role)> {

@@ -78,7 +78,9 @@ impl Judge {
         let before = self.known();
         let mut changes = self.decisions.replace(&services, |key| found(&table, key), now);
         let after = self.known();
-        changes.table_changed |= self.leave(&before, &after, dropped, now);
+        let some_leave = self.leave(&before, &after, dropped, now);
+        changes.table_changed |= some_leave;
+        changes.whole_table |= some_leave;
         let Turnover { added, removed } = self.checks.replace(&services);
         for id in &removed {
             self.hurried.remove(id);
@@ -117,7 +119,7 @@ impl Judge {
         let before = self.leaving.len();
         self.leaving.retain(|_, until| *until > now);
         if self.leaving.len() != before {
-            self.wanted.send_replace(self.wanted());
+            self.board.replace(self.wanted());
         }
     }
 

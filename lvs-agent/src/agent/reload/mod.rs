@@ -203,11 +203,8 @@ impl Reload {
         let config = Arc::new(config);
         // Adopted services are brought to the judge by whoever follows the kernel's table.
         let none = config.services == self.config.services || self.adopts;
-        let Replaced { table_changed, added, removed } = if none {
-            Replaced::default()
-        } else {
-            self.replace(&config.services).await?
-        };
+        let Replaced { table_changed, added, removed } =
+            if none { Replaced::default() } else { self.replace(&config.services).await? };
         self.config = config.clone();
         self.outputs.in_force.send_replace(InForce { config, cause: Some(cause) });
         Ok(Reloaded {
@@ -230,7 +227,8 @@ impl Reload {
         let table = if has_new(&self.config.services, services) { table().await? } else { Table::default() };
         let (reply, replaced) = oneshot::channel();
         let (services, table) = (services.to_vec(), Arc::new(table));
-        let replacement = Replacement { services, table, administered: BTreeSet::new(), dropped: Dropped::Deleted, reply };
+        let replacement =
+            Replacement { services, table, administered: BTreeSet::new(), dropped: Dropped::Deleted, reply };
         let sent = self.outputs.replacements.send(replacement).await;
         sent.map_err(|_| NotReloaded::Stopping)?;
         replaced.await.map_err(|_| NotReloaded::Stopping)

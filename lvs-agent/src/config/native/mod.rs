@@ -112,8 +112,10 @@ fn document_to_config(document: Spanned<DeTable<'_>>, text: &str, faults: &mut F
         section.finish(faults);
         settings
     });
-    let services: Vec<_> =
-        sections.into_iter().filter_map(|section| service::read(section, defaults.clone(), agent.mode, faults)).collect();
+    let services: Vec<_> = sections
+        .into_iter()
+        .filter_map(|section| service::read(section, defaults.clone(), agent.mode, faults))
+        .collect();
     compare::services(&services, text, faults);
     Config { agent, passive, services: services.into_iter().map(|read| read.service).collect() }
 }
