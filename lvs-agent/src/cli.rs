@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, IsTerminal as _, Write as _},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::ExitCode,
 };
 
@@ -12,7 +12,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{
     agent, check_config,
-    config::{Config, Strictness, Warning, defaults::CONTROL},
+    config::{Config, Mode, Source, Strictness, defaults::CONTROL},
     control::{self, Reply, Request},
 };
 
@@ -39,16 +39,43 @@ enum Command {
     CheckConfig(CheckArguments),
     /// Ask a running agent how its services and servers stand, and what it sees of them.
     Status(StatusArguments),
+    /// Let a running agent read its configuration again. Exit code 1: with warnings, 2: the old one stays in force.
+    Reload(ControlArguments),
 }
 
 #[derive(Debug, clap::Args)]
 struct RunArguments {
-    /// The configuration: the agent's own format (TOML), or ldirectord's.
+    /// The configuration: the agent's own format (TOML), or ldirectord's. Without one the kernel's table is observed:
+    /// nothing is written to it.
     #[arg(long, value_name = "FILE")]
-    config: PathBuf,
+    config: Option<PathBuf>,
+    /// What may be done to the kernel's table, whatever the configuration says.
+    #[arg(long, value_enum, value_name = "MODE")]
+    mode: Option<ModeArgument>,
     /// Refuse what ldirectord would refuse.
-    #[arg(long)]
+    #[arg(long, requires = "config")]
     strict: bool,
+}
+
+/// The modes, as `mode` in `[agent]` has them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum ModeArgument {
+    /// The table is what the configuration says.
+    Manage,
+    /// Services and servers are those of the table; only weights are changed, or servers removed and added again.
+    Adopt,
+    /// Nothing is written.
+    Observe,
+}
+
+impl From<ModeArgument> for Mode {
+    fn from(argument: ModeArgument) -> Self {
+        match argument {
+            ModeArgument::Manage => Self::Manage,
+            ModeArgument::Adopt => Self::Adopt,
+            ModeArgument::Observe => Self::Observe,
+        }
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -74,6 +101,12 @@ struct StatusArguments {
     /// Print one JSON object, for programs.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    control: ControlArguments,
+}
+
+#[derive(Debug, clap::Args)]
+struct ControlArguments {
     /// Where the agent's control socket is, as `control` in its configuration says.
     #[arg(long, value_name = "PATH", default_value = CONTROL)]
     control: PathBuf,
@@ -86,22 +119,25 @@ enum LogFormat {
 }
 
 /// Does what the command line says. An error is one message on standard error and exit code 1; a configuration that
-/// can't be used is exit code 2.
+/// can't be used is exit code 2, a second agent on the same table is 3.
 #[must_use]
 pub fn main(cli: &Cli) -> ExitCode {
     match &cli.command {
         Command::Run(arguments) => {
-            let reading = match Config::read_file(&arguments.config, strictness(arguments.strict)) {
+            let source = source(arguments);
+            let reading = match source.as_ref().map(Source::read).transpose() {
                 Ok(reading) => reading,
                 Err(error) => return failed(&error, 2),
             };
+            if reading.is_none() && arguments.mode == Some(ModeArgument::Manage) {
+                return failed(&"--mode manage needs a configuration; add --config FILE", 2);
+            }
             end(start_log(cli).and_then(|()| {
-                log_warnings(&arguments.config, &reading.warnings);
-                let ignored = check_config::without_effect(&reading.config);
-                if !ignored.is_empty() {
-                    tracing::warn!(event = "config", "nothing acts yet on {}", ignored.join(", "));
+                if let (Some(source), Some(reading)) = (&source, &reading) {
+                    check_config::log_warnings(&source.path, reading);
                 }
-                run(reading.config)
+                let mode = arguments.mode.map_or(Mode::Observe, Mode::from);
+                run(reading.map_or_else(|| Config::of_table(mode), |reading| reading.config), source)
             }))
         }
         Command::CheckConfig(arguments) => {
@@ -110,13 +146,26 @@ pub fn main(cli: &Cli) -> ExitCode {
                 .unwrap_or_else(|error| failed(&format_args!("{error:#}"), 2))
         }
         Command::Status(arguments) => end(status(arguments)),
+        Command::Reload(arguments) => {
+            reload(arguments).unwrap_or_else(|error| failed(&format_args!("{error:#}"), 2))
+        }
     }
+}
+
+/// Where the configuration comes from, if from anywhere.
+fn source(arguments: &RunArguments) -> Option<Source> {
+    let path = arguments.config.clone()?;
+    let mode = arguments.mode.map(Mode::from);
+    Some(Source { path, strictness: strictness(arguments.strict), mode })
 }
 
 fn end(result: anyhow::Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => failed(&format_args!("{error:#}"), 1),
+        Err(error) => {
+            let code = if error.is::<agent::SecondAgent>() { 3 } else { 1 };
+            failed(&format_args!("{error:#}"), code)
+        }
     }
 }
 
@@ -137,29 +186,14 @@ fn start_log(cli: &Cli) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn log_warnings(file: &Path, warnings: &[Warning]) {
-    for Warning { kind, place } in warnings {
-        tracing::warn!(
-            event = "config",
-            line = place.line,
-            column = place.column,
-            "{}:{}:{}: {kind}",
-            file.display(),
-            place.line,
-            place.column
-        );
-    }
-}
-
-fn run(config: Config) -> anyhow::Result<()> {
+fn run(config: Config, source: Option<Source>) -> anyhow::Result<()> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
-    runtime.block_on(agent::run(config))
+    runtime.block_on(agent::run(config, source))
 }
 
 fn status(arguments: &StatusArguments) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting")?;
-    let reply = runtime.block_on(control::ask(&arguments.control, &Request::Status {}))?;
+    let reply = arguments.control.ask(&Request::Status {})?;
     let Reply::Status(status) = reply else { bail!("the agent answers another question than was asked") };
     let text = if arguments.json {
         serde_json::to_string(&status).context("writing JSON")? + "\n"
@@ -167,4 +201,27 @@ fn status(arguments: &StatusArguments) -> anyhow::Result<()> {
         control::table(&status)
     };
     io::stdout().write_all(text.as_bytes()).context("writing to standard output")
+}
+
+/// Prints what has changed on standard output and the warnings on standard error.
+fn reload(arguments: &ControlArguments) -> anyhow::Result<ExitCode> {
+    let reloaded = match arguments.ask(&Request::Reload {})? {
+        Reply::Reloaded(reloaded) => reloaded,
+        Reply::NotReloaded(reason) => bail!("the old configuration stays in force: {reason}"),
+        _ => bail!("the agent answers another question than was asked"),
+    };
+    writeln!(io::stdout(), "{reloaded}").context("writing to standard output")?;
+    for warning in &reloaded.warnings {
+        writeln!(io::stderr(), "{warning}").context("writing to standard error")?;
+    }
+    Ok(ExitCode::from(u8::from(!reloaded.warnings.is_empty())))
+}
+
+impl ControlArguments {
+    /// Asks the running agent.
+    fn ask(&self, request: &Request) -> anyhow::Result<Reply> {
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting")?;
+        Ok(runtime.block_on(control::ask(&self.control, request))?)
+    }
 }

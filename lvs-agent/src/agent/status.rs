@@ -10,7 +10,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{decisions::Decisions, watch::SignalInquiry};
+use super::{decisions::Decisions, reload::ReloadInquiry, table::Observed, watch::SignalInquiry};
 use crate::{
     control::{Answer, Reply, Request, ServerStatus, ServiceStatus, SignalStatus, Status},
     health::State,
@@ -20,6 +20,8 @@ use crate::{
 
 /// How long each of those who know may take.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long it may take to read a long configuration and the kernel's table.
+const RELOAD_PATIENCE: Duration = Duration::from_mins(1);
 
 /// How one destination stands.
 #[derive(Clone, Debug)]
@@ -72,6 +74,9 @@ pub(super) type StandingInquiry = oneshot::Sender<Vec<Standing>>;
 pub(super) struct Desk {
     pub(super) judge: mpsc::Sender<StandingInquiry>,
     pub(super) passive: PassiveDesk,
+    /// What would have been written, where nothing is.
+    pub(super) observed: Option<Observed>,
+    pub(super) reload: mpsc::Sender<ReloadInquiry>,
 }
 
 /// Who knows of the passive signal.
@@ -87,8 +92,17 @@ impl Answer for Desk {
     async fn answer(&self, request: Request) -> Reply {
         match request {
             Request::Status {} => match ask(&self.judge).await {
-                Ok(standings) => Reply::Status(compose(standings, &self.passive.signals().await)),
+                Ok(standings) => {
+                    let status = compose(standings, &self.passive.signals().await);
+                    let observed = self.observed.as_ref().map(|observed| observed.status(Instant::now()));
+                    Reply::Status(Status { observed, ..status })
+                }
                 Err(message) => Reply::Error(message),
+            },
+            Request::Reload {} => match ask_for(&self.reload, RELOAD_PATIENCE).await {
+                Ok(Ok(reloaded)) => Reply::Reloaded(reloaded),
+                Ok(Err(error)) => Reply::NotReloaded(error.to_string()),
+                Err(message) => Reply::NotReloaded(message),
             },
         }
     }
@@ -111,12 +125,16 @@ impl PassiveDesk {
 
 /// Asks a task, which may have ended or be busy.
 async fn ask<T>(desk: &mpsc::Sender<oneshot::Sender<T>>) -> Result<T, String> {
+    ask_for(desk, PATIENCE).await
+}
+
+async fn ask_for<T>(desk: &mpsc::Sender<oneshot::Sender<T>>, patience: Duration) -> Result<T, String> {
     let (sender, answer) = oneshot::channel();
     let asking = async {
         desk.send(sender).await.map_err(|_| "the task that knows has ended; see the log".to_owned())?;
         answer.await.map_err(|_| "the task that knows has ended; see the log".to_owned())
     };
-    timeout(PATIENCE, asking)
+    timeout(patience, asking)
         .await
         .unwrap_or_else(|_| Err("the task that knows is busy; try again".to_owned()))
 }
@@ -148,7 +166,7 @@ fn compose(standings: Vec<Standing>, signals: &Signals) -> Status {
             None => services.push(ServiceStatus { name: service, key, servers: vec![server] }),
         }
     }
-    Status { services }
+    Status { services, observed: None }
 }
 
 #[cfg(test)]
@@ -187,7 +205,8 @@ mod tests {
             SignalStatus { seen: Seen::Whole, reason: None, usual_wait_ms: Some(1.0), evidence: None };
         let known = HashMap::from([(one.destination, whole.clone())]);
         tokio::spawn(async move { signals.recv().await.unwrap().send(known).unwrap() });
-        let desk = Desk { judge, passive: PassiveDesk::Watch(watch) };
+        let desk =
+            Desk { judge, passive: PassiveDesk::Watch(watch), reload: mpsc::channel(1).0, observed: None };
         let Reply::Status(status) = desk.answer(Request::Status {}).await else { panic!("no status") };
         let counts: Vec<_> =
             status.services.iter().map(|service| (service.key.as_str(), service.servers.len())).collect();

@@ -11,7 +11,10 @@ mod server;
 use std::{io, path::PathBuf};
 
 pub use client::ask;
-pub use protocol::{EvidenceStatus, Reply, Request, Seen, ServerStatus, ServiceStatus, SignalStatus, Status};
+pub use protocol::{
+    EvidenceStatus, ObservedEdit, ObservedStatus, Reloaded, Reply, Request, Seen, ServerStatus,
+    ServiceStatus, SignalStatus, Status,
+};
 pub use render::table;
 pub use server::{Answer, ControlServer};
 

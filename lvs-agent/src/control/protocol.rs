@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 pub enum Request {
     /// How all services and servers stand.
     Status {},
+    /// Read the configuration again.
+    Reload {},
 }
 
 /// What it answers.
@@ -18,8 +20,53 @@ pub enum Request {
 pub enum Reply {
     /// To [`Request::Status`].
     Status(Status),
+    /// To [`Request::Reload`]: the file was read and is in force.
+    Reloaded(Reloaded),
+    /// To [`Request::Reload`]: the old configuration stays in force, for this reason.
+    NotReloaded(String),
     /// The request was not understood or could not be fulfilled, and why.
     Error(String),
+}
+
+/// What reading the configuration again has changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// Whether the kernel's table is to be another one now.
+    pub table_changed: bool,
+    /// Services that are new.
+    pub services_added: usize,
+    /// Services that are no longer there.
+    pub services_removed: usize,
+    /// Servers that are new, in each of their services.
+    pub servers_added: usize,
+    /// Servers that are no longer there.
+    pub servers_removed: usize,
+    /// What the file's author should know, for people; some of it on several lines.
+    #[serde(default)]
+    pub warnings: Vec<String>,
+}
+
+/// In words.
+impl fmt::Display for Reloaded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let changes = [
+            (self.services_added, "service", "added"),
+            (self.services_removed, "service", "removed"),
+            (self.servers_added, "server", "added"),
+            (self.servers_removed, "server", "removed"),
+        ];
+        let told = changes.into_iter().filter(|(count, ..)| *count > 0);
+        let told = told.map(|(count, what, done)| {
+            let plural = if count == 1 { "" } else { "s" };
+            format!("{count} {what}{plural} {done}")
+        });
+        let mut told: Vec<String> = told.collect();
+        if told.is_empty() {
+            told.push("services and servers are the same".to_owned());
+        }
+        let table = if self.table_changed { "the table is changed" } else { "the table stays as it is" };
+        write!(f, "{}; {table}", told.join(", "))
+    }
 }
 
 /// How everything stands.
@@ -27,6 +74,27 @@ pub enum Reply {
 pub struct Status {
     /// All services, in the order of the configuration.
     pub services: Vec<ServiceStatus>,
+    /// Where nothing is written to the kernel's table: what would have been.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed: Option<ObservedStatus>,
+}
+
+/// Edits of the kernel's table that would have been made.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObservedStatus {
+    /// How many.
+    pub total: u64,
+    /// The latest of them, the oldest first.
+    pub latest: Vec<ObservedEdit>,
+}
+
+/// An edit that would have been made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObservedEdit {
+    /// In words.
+    pub text: String,
+    /// How long ago, in ms.
+    pub age_ms: u64,
 }
 
 /// How one service stands.
@@ -147,7 +215,7 @@ mod tests {
             key: "tcp 192.0.2.1:80".to_owned(),
             servers: vec![server],
         };
-        let reply = Reply::Status(Status { services: vec![service] });
+        let reply = Reply::Status(Status { services: vec![service], observed: None });
         let line = r#"{"status":{"services":[{"name":"web","key":"tcp 192.0.2.1:80","servers":[{"address":"10.0.0.1:80","method":"direct-route","weight":null,"state":"down","signal":{"seen":"half","reason":"answers bypass the director","usual_wait_ms":1.5,"evidence":{"text":"3 refused","age_ms":20}}}]}]}}"#;
         assert_eq!(serde_json::to_string(&reply).unwrap(), line);
         assert_eq!(serde_json::from_str::<Reply>(line).unwrap(), reply);

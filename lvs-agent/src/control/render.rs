@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{ServerStatus, Status};
+use super::{ObservedStatus, ServerStatus, Status};
 
 /// One line a server, aligned, under a line for each service; what is said of a signal follows in words.
 #[must_use]
@@ -20,6 +20,22 @@ pub fn table(status: &Status) -> String {
             let line = cells.collect::<Vec<_>>().join("  ");
             writeln!(text, "  {}", line.trim_end()).ok();
         }
+    }
+    if let Some(observed) = &status.observed {
+        text += &self::observed(observed);
+    }
+    text
+}
+
+/// What would have been written.
+fn observed(observed: &ObservedStatus) -> String {
+    let ObservedStatus { total, latest } = observed;
+    let mut text = format!(
+        "observing: nothing is written to the kernel's table; edits that would have been made: {total}\n"
+    );
+    for edit in latest {
+        // Writing into a string can't fail.
+        writeln!(text, "  {} s ago: {}", edit.age_ms / 1000, edit.text).ok();
     }
     text
 }
@@ -79,7 +95,10 @@ mod tests {
             key: "tcp 192.0.2.80:80".to_owned(),
             servers,
         };
-        let status = Status { services: vec![service("web", servers), service("tcp 192.0.2.80:80", vec![])] };
+        let status = Status {
+            services: vec![service("web", servers), service("tcp 192.0.2.80:80", vec![])],
+            observed: None,
+        };
         let wanted = "\
 web  tcp 192.0.2.80:80
   10.0.0.1:80     masquerade  weight 2  up  signal whole  usual wait 0.2 ms; 12 s ago: 3 refused

@@ -1,7 +1,10 @@
 //! The task that decides: it alone owns the health of all destinations. Results of checks and suspicions come in; wanted
 //! tables, confirming bursts and feedback to the detector go out. Nothing here waits for anything but its own inputs.
 
+mod replace;
 mod suspicion;
+
+pub(super) use self::replace::{Dropped, Replaced, Replacement};
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
@@ -25,14 +28,14 @@ use super::{
     pace::Paces,
     status::{StandingInquiry, standings},
     story,
-    watch::Feedback,
+    table::Board,
+    watch::{Feedback, Roster},
 };
 use crate::{
     health::{Heard, Source, State, Transition},
-    ipvs::Wanted,
     passive::{Finding, Layer, Observation, Targets},
     probe::{CheckId, CheckResult, Outcome, Pacer, Verdict, budget::Budget},
-    service::DestinationKey,
+    service::{DestinationKey, ServiceKey},
 };
 
 /// Everything that the judge hears.
@@ -45,6 +48,8 @@ pub(super) struct Inputs {
     pub(super) reports: mpsc::Receiver<Report>,
     /// Questions about how everything stands.
     pub(super) inquiries: mpsc::Receiver<StandingInquiry>,
+    /// Other lists of services.
+    pub(super) replacements: mpsc::Receiver<Replacement>,
     /// The servers that files in the maintenance folder name; closed where there is no folder.
     pub(super) maintained: watch::Receiver<Maintained>,
 }
@@ -54,7 +59,7 @@ pub(super) struct Judge {
     pub(super) decisions: Decisions,
     /// Who asked for each baseline check.
     pub(super) checks: Checks,
-    /// Lets checks be asked more often while a state is soft.
+    /// Lets checks be asked more often while a state is soft, and others instead.
     pub(super) pacer: Pacer,
     /// The checks that are.
     pub(super) hurried: HashSet<CheckId>,
@@ -62,7 +67,11 @@ pub(super) struct Judge {
     pub(super) targets: watch::Receiver<Arc<Targets>>,
     pub(super) bursts: Bursts,
     pub(super) budget: Budget<ServerId>,
-    pub(super) wanted: watch::Sender<Wanted>,
+    pub(super) board: Board,
+    /// Services that are to go, and until when they are looked for.
+    pub(super) leaving: BTreeMap<ServiceKey, Instant>,
+    /// To the passive side: whom to watch.
+    pub(super) roster: watch::Sender<Roster>,
     /// To the passive side; full or closed where there is none, which is no harm.
     pub(super) feedback: mpsc::Sender<Feedback>,
     /// The bursts under way.
@@ -82,12 +91,14 @@ impl Judge {
         let changes = self.decisions.settle(Instant::now());
         self.changed(&changes);
         loop {
-            let next_change = self.decisions.next_change();
+            let leaving = self.leaving.values().min().copied();
+            let next_change = self.decisions.next_change().into_iter().chain(leaving).min();
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 Some(result) = inputs.checks.recv() => self.baseline(&result),
                 Some(finding) = inputs.findings.recv() => self.found(&finding),
                 Some(report) = inputs.reports.recv() => self.report(report),
+                Some(replacement) = inputs.replacements.recv() => self.replace(replacement).await,
                 Some(inquiry) = inputs.inquiries.recv() => self.answer(inquiry),
                 Ok(()) = inputs.maintained.changed() => {
                     let maintained = inputs.maintained.borrow_and_update().clone();
@@ -119,14 +130,22 @@ impl Judge {
 
     /// Some weights were to change by now.
     fn passed(&mut self) {
-        let changes = self.decisions.passed(Instant::now());
+        let now = Instant::now();
+        let changes = self.decisions.passed(now);
         self.changed(&changes);
+        self.let_go(now);
     }
 
     /// Acts on what has come of something, and tells of it.
     fn changed(&self, changes: &Changes) {
-        if changes.table_changed {
-            self.wanted.send_replace(self.decisions.wanted());
+        if changes.whole_table {
+            self.board.replace(self.wanted());
+        } else {
+            for key in &changes.services {
+                if let Some(wanted) = self.decisions.wanted_service(key) {
+                    self.board.want(*key, wanted);
+                }
+            }
         }
         for destination in changes.services.iter().flat_map(|service| self.decisions.destinations_of(service))
         {
