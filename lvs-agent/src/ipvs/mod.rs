@@ -8,15 +8,18 @@ mod difference;
 mod edit;
 mod error;
 mod family;
+mod reader;
+mod socket;
 mod statistics;
 mod table;
 mod wanted;
 
-pub use client::{IpvsClient, Snapshot};
+pub use client::IpvsClient;
 pub use codec::{Daemon, DaemonRole, Info, Timeouts};
 pub use difference::difference;
 pub use edit::{Conflict, Edit};
 pub use error::{IpvsError, Operation};
+pub use reader::{Snapshot, TableReader};
 pub use statistics::{DestinationStatistics, Statistics, TableStatistics};
 pub use table::{
     Destination, InvalidSchedulerName, KernelWeight, SchedulerName, Service, ServiceEntry, ServiceFlags,
