@@ -9,7 +9,7 @@
 //! | `reload` | the configuration in force | SIGHUP, the file, requests | services → judge |
 //! | `maintenance` | the maintenance folder | – | servers that are named there → judge |
 //! | `metrics` | the listening port | – | – |
-//! | `control` | the control socket | – | questions → judge, watch |
+//! | `control` | the control socket | – | orders → judge, questions → judge, watch, reload |
 //!
 //! One token stops them all. Each of them can be dropped at any await without harm; `watch` detaches the programs and
 //! `table` makes its last edits after the token, and both are waited for.
@@ -23,6 +23,7 @@ mod exposition;
 mod follow;
 mod judge;
 mod maintenance;
+mod orders;
 mod pace;
 mod passive_side;
 mod reload;
@@ -55,6 +56,7 @@ use self::{
     doubt::Suspected,
     judge::{Inputs, Judge},
     maintenance::{Folder, Maintained},
+    orders::OrderDesk,
     pace::Paces,
     passive_side::{NoPassiveSide, Wiring},
     reload::{InForce, Reload},
@@ -90,6 +92,8 @@ const INQUIRIES: usize = 8;
 const REPLACEMENTS: usize = 1;
 /// Requests to read the configuration again that may wait: as many as callers of the control socket.
 const RELOADS: usize = 8;
+/// Orders that may wait: as many as callers of the control socket.
+const ORDERS: usize = 8;
 /// How long a task may take to stop.
 const STOP: Duration = Duration::from_secs(5);
 
@@ -171,6 +175,7 @@ impl Running {
         let (reports_tx, reports) = mpsc::channel(REPORTS);
         let (inquiries_tx, inquiries) = mpsc::channel(INQUIRIES);
         let (replacements_tx, replacements) = mpsc::channel(REPLACEMENTS);
+        let (orders_tx, orders) = mpsc::channel(ORDERS);
         let (reloads_tx, reloads) = mpsc::channel(RELOADS);
         let (in_force_tx, in_force) = latest::channel(InForce { config: config.clone(), cause: None });
         let (maintained_tx, maintained) = latest::channel(Maintained::new());
@@ -202,7 +207,8 @@ impl Running {
             probe_timeout: config.passive.burst.timeout,
         };
         judge.publish();
-        let inputs = Inputs { checks: results, findings, reports, inquiries, replacements, maintained };
+        let inputs =
+            Inputs { checks: results, findings, reports, inquiries, replacements, orders, maintained };
         self.spawn("judge", judge.run(inputs, shutdown.clone()));
         let last = move || last_wanted(&in_force.borrow().config);
         self.spawn("table", table.run(wanted_rx, shutdown.clone(), last));
@@ -210,7 +216,12 @@ impl Running {
         let reload = Reload::new(source, config.clone(), outputs);
         self.spawn("reload", reload.run(reload::Inputs { hangups, asked: reloads }, shutdown.clone()));
         if let Some(control) = control {
-            let desk = Desk { judge: inquiries_tx, passive, reload: reloads_tx };
+            let desk = Desk {
+                judge: inquiries_tx,
+                passive,
+                reload: reloads_tx,
+                orders: OrderDesk { judge: orders_tx },
+            };
             self.spawn("control", control.run(desk, shutdown));
         }
         self.spawn("checks", async move {

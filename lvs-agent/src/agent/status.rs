@@ -5,16 +5,22 @@ use std::{
     time::{Duration, Instant},
 };
 
+use humantime::format_duration;
 use tokio::{
     sync::{mpsc, oneshot},
     time::timeout,
 };
 
-use super::{decisions::Decisions, reload::ReloadInquiry, watch::SignalInquiry};
+use super::{
+    decisions::Decisions,
+    orders::{Meant, Order, OrderDesk},
+    reload::ReloadInquiry,
+    watch::SignalInquiry,
+};
 use crate::{
     control::{Answer, Reply, Request, ServerStatus, ServiceStatus, SignalStatus, Status},
     health::State,
-    pool::Role,
+    pool::{Drain, Role},
     service::{DestinationKey, ForwardingMethod, Weight},
 };
 
@@ -57,7 +63,9 @@ pub(super) fn standings(decisions: &Decisions, now: Instant) -> Vec<Standing> {
 /// Orders first, then what else the weight comes from.
 fn note(decisions: &Decisions, destination: &DestinationKey, now: Instant) -> Option<String> {
     if let Some(reason) = decisions.holds(destination).reason() {
-        return Some(reason.to_owned());
+        let held = decisions.held_since(destination).map(|since| now.saturating_duration_since(since));
+        let held = held.map(|held| format_duration(Duration::from_secs(held.as_secs())));
+        return Some(held.map_or_else(|| reason.to_owned(), |held| format!("{reason}, for {held}")));
     }
     if let Some(State::Damped { until }) = decisions.state(destination) {
         let seconds = until.saturating_duration_since(now).as_secs() + 1;
@@ -75,6 +83,7 @@ pub(super) struct Desk {
     pub(super) judge: mpsc::Sender<StandingInquiry>,
     pub(super) passive: PassiveDesk,
     pub(super) reload: mpsc::Sender<ReloadInquiry>,
+    pub(super) orders: OrderDesk,
 }
 
 /// Who knows of the passive signal.
@@ -98,6 +107,19 @@ impl Answer for Desk {
                 Ok(Err(error)) => Reply::NotReloaded(error.to_string()),
                 Err(message) => Reply::NotReloaded(message),
             },
+            Request::Drain { server, service, remove } => {
+                let drain = if remove { Drain::Remove } else { Drain::Quiesce };
+                self.orders.order(Order::Drain(drain), Meant { server, service }).await
+            }
+            Request::Undrain { server, service } => {
+                self.orders.order(Order::Undrain, Meant { server, service }).await
+            }
+            Request::Maintenance { server, service, on } => {
+                self.orders.order(Order::Maintenance(on), Meant { server, service }).await
+            }
+            Request::Connections { server, service } => {
+                self.orders.connections(Meant { server, service }).await
+            }
         }
     }
 }
@@ -199,7 +221,12 @@ mod tests {
             SignalStatus { seen: Seen::Whole, reason: None, usual_wait_ms: Some(1.0), evidence: None };
         let known = HashMap::from([(one.destination, whole.clone())]);
         tokio::spawn(async move { signals.recv().await.unwrap().send(known).unwrap() });
-        let desk = Desk { judge, passive: PassiveDesk::Watch(watch), reload: mpsc::channel(1).0 };
+        let desk = Desk {
+            judge,
+            passive: PassiveDesk::Watch(watch),
+            reload: mpsc::channel(1).0,
+            orders: OrderDesk { judge: mpsc::channel(1).0 },
+        };
         let Reply::Status(status) = desk.answer(Request::Status {}).await else { panic!("no status") };
         let counts: Vec<_> =
             status.services.iter().map(|service| (service.key.as_str(), service.servers.len())).collect();

@@ -2,7 +2,11 @@
 
 use std::{collections::BTreeSet, io::Cursor, time::Duration};
 
-use neli::{FromBytesWithInput as _, ToBytes, consts::genl::CtrlAttr, types::{Buffer, GenlBuffer}};
+use neli::{
+    FromBytesWithInput as _, ToBytes,
+    consts::genl::CtrlAttr,
+    types::{Buffer, GenlBuffer},
+};
 use nix::errno::Errno;
 
 use super::{
@@ -136,10 +140,11 @@ impl TableReader {
     ) -> Result<Vec<T>, IpvsError> {
         let mut before: Option<BTreeSet<K>> = None;
         for reading in 0..READINGS {
-            let List { entries, datagrams } = match self.listed(reading as usize % 2, question, operation, unpack) {
-                Err(IpvsError::Unsteady(_)) => continue,
-                other => other?,
-            };
+            let List { entries, datagrams } =
+                match self.listed(reading as usize % 2, question, operation, unpack) {
+                    Err(IpvsError::Unsteady(_)) => continue,
+                    other => other?,
+                };
             if datagrams <= 1 {
                 return Ok(entries);
             }
@@ -165,7 +170,9 @@ impl TableReader {
             .ask(which, DUMP, question, |attributes| match unpack(codec::first_payload(attributes)) {
                 Ok(entry) => entries.push(entry),
                 // Whatever it is, this program didn't make it, and it must not keep others from being read.
-                Err(error @ DecodeError::Unknown { .. }) => tracing::debug!(%operation, %error, "entry left out"),
+                Err(error @ DecodeError::Unknown { .. }) => {
+                    tracing::debug!(%operation, %error, "entry left out")
+                }
                 Err(error) => drop(fault.get_or_insert(error)),
             })
             .map_err(|failure| failure.of(operation.clone()))?;
@@ -204,7 +211,8 @@ impl TableReader {
         }
         let mut number = None;
         let question = family::question().and_then(|message| bytes(&message)).map_err(Failure::Question)?;
-        let asked = self.exchange(which, CONTROL, 0, &question, &mut |attributes| number = family_number(attributes));
+        let asked =
+            self.exchange(which, CONTROL, 0, &question, &mut |attributes| number = family_number(attributes));
         match asked {
             Ok(_) => {}
             Err(NetlinkError::Kernel(Errno::ENOENT)) => return Err(Failure::NoIpvs),

@@ -56,10 +56,8 @@ impl Socket {
         let descriptor =
             socket(family, kind, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkGeneric).map_err(failed)?;
         bind(descriptor.as_raw_fd(), &NetlinkAddr::new(0, 0)).map_err(failed)?;
-        let limit = TimeVal::new(
-            timeout.as_secs().try_into().unwrap_or(i64::MAX),
-            timeout.subsec_micros().into(),
-        );
+        let limit =
+            TimeVal::new(timeout.as_secs().try_into().unwrap_or(i64::MAX), timeout.subsec_micros().into());
         setsockopt(&descriptor, sockopt::ReceiveTimeout, &limit).map_err(failed)?;
         Ok(Self { descriptor, buffer: vec![0; buffer], sequence: 0, timeout })
     }
@@ -185,7 +183,8 @@ mod tests {
     #[test]
     fn messages_of_a_datagram_are_told_apart() {
         let datagram = [message(30, MULTI, b"12345"), message(DONE, MULTI, &[0; 4])].concat();
-        let read: Vec<_> = Messages(&datagram).map(|one| (one.kind, one.flags, one.payload.to_vec())).collect();
+        let read: Vec<_> =
+            Messages(&datagram).map(|one| (one.kind, one.flags, one.payload.to_vec())).collect();
         assert_eq!(read, [(30, MULTI, b"12345".to_vec()), (DONE, MULTI, vec![0; 4])]);
     }
 

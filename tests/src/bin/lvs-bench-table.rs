@@ -11,7 +11,9 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
 use lvs_agent::{
-    ipvs::{IpvsClient, SchedulerName, Table, TableReader, Wanted, WantedDestination, WantedService, difference},
+    ipvs::{
+        IpvsClient, SchedulerName, Table, TableReader, Wanted, WantedDestination, WantedService, difference,
+    },
     netlink::DEFAULT_TIMEOUT,
     service::{ForwardingMethod, Protocol, ServiceKey, Weight},
 };
@@ -78,7 +80,9 @@ fn longest() -> Duration {
 /// Prints how two times stand to each other, and says whether that is good enough.
 fn ratio(what: &str, time: Duration, reference: &str, of_reference: Duration, most: f64) -> bool {
     let ratio = time.as_secs_f64() / of_reference.as_secs_f64();
-    println!("{what:20} {time:>10.1?}   {reference} {of_reference:>10.1?}   {ratio:.2} times, at most {most}");
+    println!(
+        "{what:20} {time:>10.1?}   {reference} {of_reference:>10.1?}   {ratio:.2} times, at most {most}"
+    );
     ratio <= most
 }
 

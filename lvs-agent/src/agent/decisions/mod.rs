@@ -73,6 +73,8 @@ pub(super) struct Decisions {
     by_key: HashMap<ServiceKey, usize>,
     /// The servers that files in the maintenance folder name.
     maintained: Maintained,
+    /// Since when people hold a destination out.
+    held: HashMap<DestinationKey, Instant>,
     /// When weights of a service change by themselves.
     due: BTreeSet<(Instant, usize)>,
 }
@@ -87,6 +89,7 @@ impl Decisions {
             by_key: by_key(&services),
             services,
             maintained: Maintained::new(),
+            held: HashMap::new(),
             due: BTreeSet::new(),
         }
     }
@@ -112,7 +115,7 @@ impl Decisions {
         });
         self.services = replaced.collect();
         (self.places, self.by_key) = (places(&self.services), by_key(&self.services));
-        self.hold_maintained();
+        self.hold_maintained(now);
         let changes = self.settle(now);
         Changes { table_changed: self.wanted() != before, ..changes }
     }
@@ -175,15 +178,22 @@ impl Decisions {
         self.at(destination).map(|(service, role)| service.pool.holds(role)).unwrap_or_default()
     }
 
+    /// Since when people hold a destination out, whoever it is and for whatever reason.
+    #[must_use]
+    pub(super) fn held_since(&self, destination: &DestinationKey) -> Option<Instant> {
+        self.held.get(destination).copied()
+    }
+
     /// Orders something about a destination, or takes it back; `None` if there is no such destination.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for reloads and commands, which are wired elsewhere"))]
     pub(super) fn set_holds(
         &mut self,
         destination: &DestinationKey,
         holds: Holds,
         now: Instant,
     ) -> Option<Changes> {
-        self.order(destination, now, |service, role| service.pool.set_holds(role, holds))
+        let changes = self.order(destination, now, |service, role| service.pool.set_holds(role, holds));
+        self.note_holds(now);
+        changes
     }
 
     /// Gives a destination another weight than the configured one, until the next list of services; `None` if there is no
@@ -201,11 +211,11 @@ impl Decisions {
     /// Takes note of the servers that files in the maintenance folder name; they are out until others are named.
     pub(super) fn set_maintained(&mut self, maintained: Maintained, now: Instant) -> Changes {
         self.maintained = maintained;
-        self.hold_maintained();
+        self.hold_maintained(now);
         self.settle(now)
     }
 
-    fn hold_maintained(&mut self) {
+    fn hold_maintained(&mut self, now: Instant) {
         for service in &mut self.services {
             for role in roles(&service.config) {
                 let Some(server) = service.server(role).map(|server| server.address) else { continue };
@@ -214,6 +224,17 @@ impl Decisions {
                 service.pool.set_holds(role, Holds { folder, ..holds });
             }
         }
+        self.note_holds(now);
+    }
+
+    /// Notes who is held out, and that others are no longer.
+    fn note_holds(&mut self, now: Instant) {
+        let mut before = std::mem::take(&mut self.held);
+        let held = self.places.iter().filter(|(_, place)| {
+            let service = self.services.get(place.service);
+            service.is_some_and(|service| !service.pool.holds(place.role).is_free())
+        });
+        self.held = held.map(|(key, _)| (*key, before.remove(key).unwrap_or(now))).collect();
     }
 
     fn order(

@@ -24,7 +24,10 @@ use wire::VERSION;
 
 use neli::{
     err::SerError,
-    genl::{AttrTypeBuilderError, Genlmsghdr, GenlmsghdrBuilder, GenlmsghdrBuilderError, Nlattr, NlattrBuilderError},
+    genl::{
+        AttrTypeBuilderError, Genlmsghdr, GenlmsghdrBuilder, GenlmsghdrBuilderError, Nlattr,
+        NlattrBuilderError,
+    },
     types::{Buffer, GenlBuffer},
 };
 
