@@ -16,6 +16,7 @@
 
 mod checks;
 mod confirm;
+mod connections;
 mod decisions;
 mod devices;
 mod doubt;
@@ -144,6 +145,8 @@ impl Running {
         passive_side::check_devices(&config.passive).await?;
         let client = IpvsClient::connect(DEFAULT_TIMEOUT).await?;
         let table = TableWriter::new(client).await?;
+        // Those of IPVS are there by now.
+        connections::settle(&config);
         let decisions = Decisions::new(&config.services, |key| found(table.known(), key));
         let outside = Outside { control, source, hangups };
         running.wire(Arc::new(config), decisions, table, outside).await;
@@ -210,7 +213,8 @@ impl Running {
         let inputs =
             Inputs { checks: results, findings, reports, inquiries, replacements, orders, maintained };
         self.spawn("judge", judge.run(inputs, shutdown.clone()));
-        let last = move || last_wanted(&in_force.borrow().config);
+        let ending = in_force.clone();
+        let last = move || last_wanted(&ending.borrow().config);
         self.spawn("table", table.run(wanted_rx, shutdown.clone(), last));
         let outputs = reload::Outputs { replacements: replacements_tx, in_force: in_force_tx };
         let reload = Reload::new(source, config.clone(), outputs);
@@ -221,6 +225,7 @@ impl Running {
                 passive,
                 reload: reloads_tx,
                 orders: OrderDesk { judge: orders_tx },
+                in_force,
             };
             self.spawn("control", control.run(desk, shutdown));
         }

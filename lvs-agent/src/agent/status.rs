@@ -7,14 +7,15 @@ use std::{
 
 use humantime::format_duration;
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch as latest},
     time::timeout,
 };
 
 use super::{
+    connections,
     decisions::Decisions,
     orders::{Meant, Order, OrderDesk},
-    reload::ReloadInquiry,
+    reload::{InForce, ReloadInquiry},
     watch::SignalInquiry,
 };
 use crate::{
@@ -84,6 +85,7 @@ pub(super) struct Desk {
     pub(super) passive: PassiveDesk,
     pub(super) reload: mpsc::Sender<ReloadInquiry>,
     pub(super) orders: OrderDesk,
+    pub(super) in_force: latest::Receiver<InForce>,
 }
 
 /// Who knows of the passive signal.
@@ -99,7 +101,10 @@ impl Answer for Desk {
     async fn answer(&self, request: Request) -> Reply {
         match request {
             Request::Status {} => match ask(&self.judge).await {
-                Ok(standings) => Reply::Status(compose(standings, &self.passive.signals().await)),
+                Ok(standings) => {
+                    let services = compose(standings, &self.passive.signals().await);
+                    Reply::Status(self.status(services))
+                }
                 Err(message) => Reply::Error(message),
             },
             Request::Reload {} => match ask_for(&self.reload, RELOAD_PATIENCE).await {
@@ -121,6 +126,18 @@ impl Answer for Desk {
                 self.orders.connections(Meant { server, service }).await
             }
         }
+    }
+}
+
+impl Desk {
+    /// All but the services is looked at now.
+    fn status(&self, services: Vec<ServiceStatus>) -> Status {
+        let values = connections::values();
+        let config = self.in_force.borrow().config.clone();
+        let warnings = connections::risks(&values, &config.services);
+        let connections =
+            values.into_iter().map(|(sysctl, value)| (sysctl.name().to_owned(), value)).collect();
+        Status { services, connections, warnings }
     }
 }
 
@@ -155,7 +172,7 @@ async fn ask_for<T>(desk: &mpsc::Sender<oneshot::Sender<T>>, patience: Duration)
         .unwrap_or_else(|_| Err("the task that knows is busy; try again".to_owned()))
 }
 
-fn compose(standings: Vec<Standing>, signals: &Signals) -> Status {
+fn compose(standings: Vec<Standing>, signals: &Signals) -> Vec<ServiceStatus> {
     let mut services: Vec<ServiceStatus> = Vec::new();
     for standing in standings {
         let Standing { destination, service, method, weight, state, is_backup, note } = standing;
@@ -182,13 +199,16 @@ fn compose(standings: Vec<Standing>, signals: &Signals) -> Status {
             None => services.push(ServiceStatus { name: service, key, servers: vec![server] }),
         }
     }
-    Status { services }
+    services
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::{
+        config::native,
         control::Seen,
         service::{Protocol, ServiceKey},
     };
@@ -221,11 +241,15 @@ mod tests {
             SignalStatus { seen: Seen::Whole, reason: None, usual_wait_ms: Some(1.0), evidence: None };
         let known = HashMap::from([(one.destination, whole.clone())]);
         tokio::spawn(async move { signals.recv().await.unwrap().send(known).unwrap() });
+        let text = "[[service]]\naddress = \"192.0.2.1:80\"\nforward = \"masquerade\"\n\
+                    [[service.server]]\naddress = \"10.0.0.1\"\n";
+        let config = native::read(text, "test.toml".as_ref()).expect("it is a configuration");
         let desk = Desk {
             judge,
             passive: PassiveDesk::Watch(watch),
             reload: mpsc::channel(1).0,
             orders: OrderDesk { judge: mpsc::channel(1).0 },
+            in_force: latest::channel(InForce { config: Arc::new(config), cause: None }).1,
         };
         let Reply::Status(status) = desk.answer(Request::Status {}).await else { panic!("no status") };
         let counts: Vec<_> =

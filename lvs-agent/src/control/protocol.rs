@@ -1,6 +1,6 @@
 //! What is asked and answered.
 
-use std::{fmt, net::SocketAddr};
+use std::{collections::BTreeMap, fmt, net::SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -156,6 +156,12 @@ pub struct Connections {
 pub struct Status {
     /// All services, in the order of the configuration.
     pub services: Vec<ServiceStatus>,
+    /// Sysctls of `net.ipv4.vs` that decide what becomes of connections whose server is out.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub connections: BTreeMap<String, i32>,
+    /// What people should know, for people.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// How one service stands.
@@ -276,7 +282,7 @@ mod tests {
             key: "tcp 192.0.2.1:80".to_owned(),
             servers: vec![server],
         };
-        let reply = Reply::Status(Status { services: vec![service] });
+        let reply = Reply::Status(Status { services: vec![service], ..Status::default() });
         let line = r#"{"status":{"services":[{"name":"web","key":"tcp 192.0.2.1:80","servers":[{"address":"10.0.0.1:80","method":"direct-route","weight":null,"state":"down","signal":{"seen":"half","reason":"answers bypass the director","usual_wait_ms":1.5,"evidence":{"text":"3 refused","age_ms":20}}}]}]}}"#;
         assert_eq!(serde_json::to_string(&reply).unwrap(), line);
         assert_eq!(serde_json::from_str::<Reply>(line).unwrap(), reply);

@@ -11,6 +11,7 @@ mod family;
 mod reader;
 mod socket;
 mod statistics;
+mod sysctl;
 mod table;
 mod wanted;
 
@@ -21,6 +22,7 @@ pub use edit::{Conflict, Edit};
 pub use error::{IpvsError, Operation};
 pub use reader::{Snapshot, TableReader};
 pub use statistics::{DestinationStatistics, Statistics, TableStatistics};
+pub use sysctl::Sysctl;
 pub use table::{
     Destination, InvalidSchedulerName, KernelWeight, SchedulerName, Service, ServiceEntry, ServiceFlags,
     Table,

@@ -16,7 +16,7 @@ use tracing::{debug, error, info, warn};
 
 use self::file::FileWatch;
 use super::{
-    decisions,
+    connections, decisions,
     judge::{Dropped, Replaced, Replacement},
 };
 use crate::{
@@ -204,6 +204,7 @@ impl Reload {
         } else {
             self.replace(&config.services).await?
         };
+        connections::settle(&config);
         self.config = config.clone();
         self.outputs.in_force.send_replace(InForce { config, cause: Some(cause) });
         Ok(Reloaded {
