@@ -21,7 +21,7 @@ pub(super) type Values = BTreeMap<Sysctl, i32>;
 /// Sets what the configuration says, as far as this agent may, and warns of what is left.
 pub(super) fn settle(config: &Config) {
     if config.agent.mode == Mode::Manage {
-        for (sysctl, value) in wanted(&config.agent.connections) {
+        for (sysctl, value) in wanted(config.agent.connections) {
             set(sysctl, value);
         }
     }
@@ -50,8 +50,8 @@ fn set(sysctl: Sysctl, value: i32) {
     }
 }
 
-fn wanted(settings: &ConnectionSettings) -> impl Iterator<Item = (Sysctl, i32)> + use<> {
-    let ConnectionSettings { expire_nodest, expire_quiescent, reuse_mode } = *settings;
+fn wanted(settings: ConnectionSettings) -> impl Iterator<Item = (Sysctl, i32)> + use<> {
+    let ConnectionSettings { expire_nodest, expire_quiescent, reuse_mode } = settings;
     let all = [
         (Sysctl::ExpireNodestConn, expire_nodest.map(i32::from)),
         (Sysctl::ExpireQuiescentTemplate, expire_quiescent.map(i32::from)),
@@ -169,7 +169,7 @@ mod tests {
         let all = |nodest, quiescent, reuse_mode| {
             let settings =
                 ConnectionSettings { expire_nodest: nodest, expire_quiescent: quiescent, reuse_mode };
-            wanted(&settings).map(|(sysctl, value)| (sysctl.name(), value)).collect::<Vec<_>>()
+            wanted(settings).map(|(sysctl, value)| (sysctl.name(), value)).collect::<Vec<_>>()
         };
         assert_eq!(all(None, None, None), []);
         assert_eq!(all(Some(true), None, Some(2)), [("expire_nodest_conn", 1), ("conn_reuse_mode", 2)]);

@@ -182,7 +182,12 @@ impl Reload {
         match &outcome {
             Ok(reloaded) => info!(at_ns, event = "reload", cause, "configuration read again: {reloaded}"),
             Err(error) => {
-                error!(at_ns, event = "reload-failed", cause, "the old configuration stays in force: {error}")
+                error!(
+                    at_ns,
+                    event = "reload-failed",
+                    cause,
+                    "the old configuration stays in force: {error}"
+                );
             }
         }
         outcome

@@ -1087,7 +1087,7 @@ proptest! {
 
     #[test]
     fn what_the_writer_writes_is_read(config in config()) {
-        let text = super::to_toml(&config);
+        let text = to_toml(&config);
         prop_assert_eq!(good(&text), config, "{}", text);
     }
 

@@ -141,10 +141,10 @@ fn agent(settings: &AgentSettings) -> String {
         LogTarget::File(file) => path(file),
         LogTarget::Syslog(facility) => text(format!("syslog:{facility}")),
     });
-    table.under("[agent]", false) + &connections(&settings.connections)
+    table.under("[agent]", false) + &connections(settings.connections)
 }
 
-fn connections(settings: &ConnectionSettings) -> String {
+fn connections(settings: ConnectionSettings) -> String {
     let default = ConnectionSettings::default();
     let mut table = Table::default();
     let keep = || text("keep");
