@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, IsTerminal as _, Write as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
@@ -14,6 +14,7 @@ use crate::{
     agent, check_config,
     config::{Config, Mode, Source, Strictness, defaults::CONTROL},
     control::{self, Reply, Request},
+    orders::{self, DrainArguments, MaintenanceArguments, ServerArguments},
 };
 
 /// A health checker for LVS directors: the traffic itself raises a suspicion, active probes confirm it, and only then
@@ -41,6 +42,13 @@ enum Command {
     Status(StatusArguments),
     /// Let a running agent read its configuration again. Exit code 1: with warnings, 2: the old one stays in force.
     Reload(ControlArguments),
+    /// Give a server no new connections, and perhaps wait until it has none. Exit code 2: connections were left when the
+    /// time was over.
+    Drain(DrainArguments),
+    /// Let a drained server have new connections again.
+    Undrain(ServerArguments),
+    /// Take a server out as if it had failed, or let its health decide again.
+    Maintenance(MaintenanceArguments),
 }
 
 #[derive(Debug, clap::Args)]
@@ -105,8 +113,9 @@ struct StatusArguments {
     control: ControlArguments,
 }
 
-#[derive(Debug, clap::Args)]
-struct ControlArguments {
+/// Where a running agent is asked.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ControlArguments {
     /// Where the agent's control socket is, as `control` in its configuration says.
     #[arg(long, value_name = "PATH", default_value = CONTROL)]
     control: PathBuf,
@@ -149,6 +158,9 @@ pub fn main(cli: &Cli) -> ExitCode {
         Command::Reload(arguments) => {
             reload(arguments).unwrap_or_else(|error| failed(&format_args!("{error:#}"), 2))
         }
+        Command::Drain(arguments) => order(orders::drain(arguments)),
+        Command::Undrain(arguments) => order(orders::undrain(arguments)),
+        Command::Maintenance(arguments) => order(orders::maintenance(arguments)),
     }
 }
 
@@ -217,11 +229,25 @@ fn reload(arguments: &ControlArguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(u8::from(!reloaded.warnings.is_empty())))
 }
 
+/// Gives an order, and waits for as long as it does.
+fn order(order: impl Future<Output = anyhow::Result<ExitCode>>) -> ExitCode {
+    let given = small_runtime().and_then(|runtime| runtime.block_on(order));
+    given.unwrap_or_else(|error| failed(&format_args!("{error:#}"), 1))
+}
+
+fn small_runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting")
+}
+
 impl ControlArguments {
+    /// Where the control socket is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.control
+    }
+
     /// Asks the running agent.
     fn ask(&self, request: &Request) -> anyhow::Result<Reply> {
-        let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting")?;
-        Ok(runtime.block_on(control::ask(&self.control, request))?)
+        Ok(small_runtime()?.block_on(control::ask(&self.control, request))?)
     }
 }

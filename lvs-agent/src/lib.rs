@@ -14,6 +14,7 @@ pub mod health;
 pub mod ipvs;
 pub mod netlink;
 pub mod network;
+pub mod orders;
 pub mod passive;
 pub mod pool;
 pub mod probe;

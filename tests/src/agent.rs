@@ -2,9 +2,10 @@
 
 use std::{
     ffi::OsStr,
-    fs,
+    fmt, fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpStream,
+    path::PathBuf,
     process::{Command, ExitStatus, Stdio},
     sync::{Arc, Mutex, PoisonError},
     thread::JoinHandle,
@@ -23,6 +24,8 @@ use crate::{
     programs, wait,
 };
 
+/// The name of its configuration file.
+const CONFIG: &str = "agent.toml";
 /// How long the agent may take to start, on a slow machine.
 const START_LIMIT: Duration = Duration::from_mins(1);
 /// How long it may take to stop.
@@ -32,6 +35,23 @@ const METRICS_LIMIT: Duration = Duration::from_secs(10);
 /// Lines of the log that an error quotes.
 const QUOTED_LINES: usize = 60;
 
+/// What a command of the agent's program told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// Its exit code.
+    pub code: Option<i32>,
+    /// What it wrote to standard output.
+    pub text: String,
+    /// What it wrote to standard error.
+    pub errors: String,
+}
+
+impl fmt::Display for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} {} {}", self.code, self.text.trim_end(), self.errors.trim_end())
+    }
+}
+
 /// A running (or ended) agent. Dropping it kills it.
 #[derive(Debug)]
 pub struct Agent {
@@ -40,7 +60,7 @@ pub struct Agent {
     lines: Arc<Mutex<Vec<String>>>,
     reader: Option<JoinHandle<Result<()>>>,
     /// Holds the configuration file.
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Agent {
@@ -53,7 +73,7 @@ impl Agent {
     /// The same under a wrapper such as `setpriv …`.
     pub fn start_under(director: &Namespace, config: &str, wrapper: &[impl AsRef<OsStr>]) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("lvs-lab-").tempdir()?;
-        let file = folder.path().join("agent.toml");
+        let file = folder.path().join(CONFIG);
         fs::write(&file, config)?;
         let agent = programs::agent()?;
         let mut words = wrapper.iter().map(AsRef::as_ref).chain([agent.as_os_str()]);
@@ -70,7 +90,26 @@ impl Agent {
             }
             Ok(())
         })?;
-        Ok(Self { process, director: director.clone(), lines, reader: Some(reader), _folder: folder })
+        Ok(Self { process, director: director.clone(), lines, reader: Some(reader), folder })
+    }
+
+    /// Its configuration file.
+    #[must_use]
+    pub fn config_file(&self) -> PathBuf {
+        self.folder.path().join(CONFIG)
+    }
+
+    /// Runs the program with these words, such as `reload`, in the director's namespace, and waits for its end.
+    pub fn command(&self, words: &[&str]) -> Result<Told> {
+        let program = programs::agent()?;
+        let output = self.director.run(|| Ok(Command::new(&program).args(words).output()?))?;
+        let told = Told {
+            code: output.status.code(),
+            text: String::from_utf8_lossy(&output.stdout).into_owned(),
+            errors: String::from_utf8_lossy(&output.stderr).into_owned(),
+        };
+        crate::say(&format!("{}: {told}", words.join(" ")));
+        Ok(told)
     }
 
     /// Its process id.

@@ -11,7 +11,7 @@
 //! | `reload` | the configuration in force | SIGHUP, the file, requests | services → judge |
 //! | `maintenance` | the maintenance folder | – | servers that are named there → judge |
 //! | `metrics` | the listening port | – | – |
-//! | `control` | the control socket | – | questions → judge, watch |
+//! | `control` | the control socket | – | orders → judge, questions → judge, watch, reload |
 //!
 //! One token stops them all. Each of them can be dropped at any await without harm; `watch` detaches the programs and
 //! `table` makes its last edits after the token, and both are waited for.
@@ -19,6 +19,7 @@
 mod adopt;
 mod checks;
 mod confirm;
+mod connections;
 mod decisions;
 mod devices;
 mod doubt;
@@ -27,6 +28,7 @@ mod follow;
 mod instance;
 mod judge;
 mod maintenance;
+mod orders;
 mod pace;
 mod passive_side;
 mod reload;
@@ -39,7 +41,7 @@ mod watch;
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
@@ -62,6 +64,7 @@ use self::{
     instance::OnlyAgent,
     judge::{Inputs, Judge},
     maintenance::{Folder, Maintained},
+    orders::OrderDesk,
     pace::Paces,
     passive_side::{NoPassiveSide, Wiring},
     reload::{InForce, Reload},
@@ -97,6 +100,8 @@ const INQUIRIES: usize = 8;
 const REPLACEMENTS: usize = 1;
 /// Requests to read the configuration again that may wait: as many as callers of the control socket.
 const RELOADS: usize = 8;
+/// Orders that may wait: as many as callers of the control socket.
+const ORDERS: usize = 8;
 /// How long a task may take to stop.
 const STOP: Duration = Duration::from_secs(5);
 
@@ -148,6 +153,8 @@ impl Running {
         passive_side::check_devices(&config.passive).await?;
         let client = IpvsClient::connect(DEFAULT_TIMEOUT).await?;
         let (table, state) = TableWriter::new(client, &config).await?;
+        // Those of IPVS are there by now.
+        connections::settle(&config);
         if let Some(state) = state {
             running.spawn("state", state.run());
         }
@@ -155,7 +162,7 @@ impl Running {
         let services = adopted.as_ref().map_or(&config.services, |adopted| &adopted.services);
         let mut decisions = Decisions::new(services, |key| found(table.known(), key));
         if let Some(adopted) = &adopted {
-            decisions.set_administered(adopted.administered.clone());
+            decisions.set_administered(adopted.administered.clone(), Instant::now());
         }
         let outside = Outside { control, source, hangups };
         running.wire(Arc::new(config), adopted, decisions, table, outside).await;
@@ -188,6 +195,7 @@ impl Running {
         let (reports_tx, reports) = mpsc::channel(REPORTS);
         let (inquiries_tx, inquiries) = mpsc::channel(INQUIRIES);
         let (replacements_tx, replacements) = mpsc::channel(REPLACEMENTS);
+        let (orders_tx, orders) = mpsc::channel(ORDERS);
         let (reloads_tx, reloads) = mpsc::channel(RELOADS);
         let (in_force_tx, in_force) = latest::channel(InForce { config: config.clone(), cause: None });
         let (maintained_tx, maintained) = latest::channel(Maintained::new());
@@ -220,19 +228,28 @@ impl Running {
         };
         judge.publish();
         let (seen, observed) = (table.seen(), table.observed());
-        let inputs = Inputs { checks: results, findings, reports, inquiries, replacements, maintained };
+        let inputs =
+            Inputs { checks: results, findings, reports, inquiries, replacements, orders, maintained };
         self.spawn("judge", judge.run(inputs, shutdown.clone()));
         if let Some(adopted) = adopted {
             let adoption = Adoption::new(adopted, seen, in_force.clone(), replacements_tx.clone());
             self.spawn("adoption", adoption.run(shutdown.clone()));
         }
-        let last = move || last_wanted(&in_force.borrow().config);
+        let ending = in_force.clone();
+        let last = move || last_wanted(&ending.borrow().config);
         self.spawn("table", table.run(shutdown.clone(), last));
         let outputs = reload::Outputs { replacements: replacements_tx, in_force: in_force_tx };
         let reload = Reload::new(source, config.clone(), outputs);
         self.spawn("reload", reload.run(reload::Inputs { hangups, asked: reloads }, shutdown.clone()));
         if let Some(control) = control {
-            let desk = Desk { judge: inquiries_tx, passive, reload: reloads_tx, observed };
+            let desk = Desk {
+                judge: inquiries_tx,
+                passive,
+                observed,
+                reload: reloads_tx,
+                orders: OrderDesk { judge: orders_tx },
+                in_force,
+            };
             self.spawn("control", control.run(desk, shutdown));
         }
         self.spawn("checks", async move {

@@ -29,7 +29,6 @@ impl Source {
     }
 
     /// The same, with what tells this content from another; none where the file can't be read at all.
-    #[must_use]
     pub fn read_with_fingerprint(&self) -> (Option<Fingerprint>, Result<Reading, ConfigError>) {
         let bytes = match super::read_bytes(&self.path) {
             Ok(bytes) => bytes,

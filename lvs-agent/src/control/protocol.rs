@@ -1,8 +1,10 @@
 //! What is asked and answered.
 
-use std::{fmt, net::SocketAddr};
+use std::{collections::BTreeMap, fmt, net::SocketAddr};
 
 use serde::{Deserialize, Serialize};
+
+use super::ServerName;
 
 /// What the agent can be asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,6 +14,43 @@ pub enum Request {
     Status {},
     /// Read the configuration again.
     Reload {},
+    /// Give a server no new connections.
+    Drain {
+        /// Which one.
+        server: ServerName,
+        /// In this service only: its name, key or address.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        service: Option<String>,
+        /// Take it out of the table.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        remove: bool,
+    },
+    /// A drain is over.
+    Undrain {
+        /// Of which one.
+        server: ServerName,
+        /// In this service only.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        service: Option<String>,
+    },
+    /// Take a server out as if it had failed, or no longer.
+    Maintenance {
+        /// Which one.
+        server: ServerName,
+        /// In this service only.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        service: Option<String>,
+        /// Whether it is in maintenance.
+        on: bool,
+    },
+    /// How many connections a server has.
+    Connections {
+        /// Which one.
+        server: ServerName,
+        /// In this service only.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        service: Option<String>,
+    },
 }
 
 /// What it answers.
@@ -24,6 +63,8 @@ pub enum Reply {
     Reloaded(Reloaded),
     /// To [`Request::Reload`]: the old configuration stays in force, for this reason.
     NotReloaded(String),
+    /// To orders and [`Request::Connections`]: whom it was about, in each of their services, and how they stand now.
+    Servers(Vec<OrderedServer>),
     /// The request was not understood or could not be fulfilled, and why.
     Error(String),
 }
@@ -69,6 +110,47 @@ impl fmt::Display for Reloaded {
     }
 }
 
+/// A server of a service that an order was about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderedServer {
+    /// The name of its service.
+    pub service: String,
+    /// Its address and port.
+    pub address: SocketAddr,
+    /// Its weight in the wanted table; `None` if it shall not be there.
+    pub weight: Option<u16>,
+    /// Who holds it out, if anyone does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<String>,
+    /// Its connections, where that was asked and it is in the kernel's table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connections: Option<Connections>,
+}
+
+/// For people.
+impl fmt::Display for OrderedServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { service, address, weight, held, .. } = self;
+        write!(f, "{service} {address}: ")?;
+        match weight {
+            Some(weight) => write!(f, "weight {weight}")?,
+            None => f.write_str("out of the table")?,
+        }
+        held.as_ref().map_or(Ok(()), |held| write!(f, "; {held}"))
+    }
+}
+
+/// The connections that the kernel remembers for a destination.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Connections {
+    /// Under way, half-opened ones included.
+    pub active: u32,
+    /// Closing, or closed and still remembered.
+    pub inactive: u32,
+    /// Clients that persistence holds there.
+    pub persistent: u32,
+}
+
 /// How everything stands.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Status {
@@ -77,6 +159,12 @@ pub struct Status {
     /// Where nothing is written to the kernel's table: what would have been.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed: Option<ObservedStatus>,
+    /// Sysctls of `net.ipv4.vs` that decide what becomes of connections whose server is out.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub connections: BTreeMap<String, i32>,
+    /// What people should know, for people.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// Edits of the kernel's table that would have been made.
@@ -215,7 +303,7 @@ mod tests {
             key: "tcp 192.0.2.1:80".to_owned(),
             servers: vec![server],
         };
-        let reply = Reply::Status(Status { services: vec![service], observed: None });
+        let reply = Reply::Status(Status { services: vec![service], ..Status::default() });
         let line = r#"{"status":{"services":[{"name":"web","key":"tcp 192.0.2.1:80","servers":[{"address":"10.0.0.1:80","method":"direct-route","weight":null,"state":"down","signal":{"seen":"half","reason":"answers bypass the director","usual_wait_ms":1.5,"evidence":{"text":"3 refused","age_ms":20}}}]}]}}"#;
         assert_eq!(serde_json::to_string(&reply).unwrap(), line);
         assert_eq!(serde_json::from_str::<Reply>(line).unwrap(), reply);
@@ -223,6 +311,20 @@ mod tests {
             serde_json::to_string(&SignalStatus::none("why")).unwrap(),
             r#"{"seen":"none","reason":"why"}"#
         );
+        let orders = [
+            r#"{"command":"reload"}"#,
+            r#"{"command":"drain","server":"10.0.0.1:80"}"#,
+            r#"{"command":"drain","server":"10.0.0.1","service":"web","remove":true}"#,
+            r#"{"command":"undrain","server":"2001:db8::1"}"#,
+            r#"{"command":"maintenance","server":"[2001:db8::1]:80","on":false}"#,
+            r#"{"command":"connections","server":"10.0.0.1"}"#,
+        ];
+        for line in orders {
+            let request: Request = serde_json::from_str(line).unwrap();
+            assert_eq!(serde_json::to_string(&request).unwrap(), line);
+        }
+        let wrong = r#"{"command":"undrain","server":"web1"}"#;
+        assert!(serde_json::from_str::<Request>(wrong).unwrap_err().to_string().contains("ADDRESS:PORT"));
         let refused = Reply::Error("no".to_owned());
         assert_eq!(serde_json::to_string(&refused).unwrap(), r#"{"error":"no"}"#);
     }

@@ -13,6 +13,7 @@ mod family;
 mod reader;
 mod socket;
 mod statistics;
+mod sysctl;
 mod table;
 mod wanted;
 
@@ -24,6 +25,7 @@ pub use editor::TableEditor;
 pub use error::{IpvsError, Operation};
 pub use reader::{Snapshot, TableReader};
 pub use statistics::{DestinationStatistics, Statistics, TableStatistics};
+pub use sysctl::Sysctl;
 pub use table::{
     Destination, InvalidSchedulerName, KernelWeight, SchedulerName, Service, ServiceEntry, ServiceFlags,
     Table,

@@ -250,8 +250,12 @@ impl<A: Ask> Runner<A> {
             Command::Add(check) => self.add(check),
             Command::Remove(id) => self.remove(id),
             Command::Exchange { added, removed } => {
-                removed.into_iter().for_each(|id| self.remove(id));
-                added.into_iter().for_each(|check| self.add(check));
+                for id in removed {
+                    self.remove(id);
+                }
+                for check in added {
+                    self.add(check);
+                }
             }
             Command::SetInterval(id, interval) => self.schedule.set_interval(id, interval, now()),
         }

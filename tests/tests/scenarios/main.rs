@@ -7,6 +7,7 @@
 mod attribution;
 mod bad_input;
 mod clean_stop;
+mod connections;
 mod datagrams;
 mod failing;
 mod failover;
@@ -14,7 +15,9 @@ mod healthy;
 mod hung;
 mod ipvs_table;
 mod not_fooled;
+mod orders;
 mod policy;
 mod recorded;
+mod reload;
 mod slow;
 mod wrapped;

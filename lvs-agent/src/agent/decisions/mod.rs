@@ -77,6 +77,8 @@ pub(super) struct Decisions {
     maintained: Maintained,
     /// Those that are at weight 0 in the kernel's table, and not by this agent.
     administered: BTreeSet<DestinationKey>,
+    /// Since when people hold a destination out.
+    held: HashMap<DestinationKey, Instant>,
     /// When weights of a service change by themselves.
     due: BTreeSet<(Instant, usize)>,
 }
@@ -92,6 +94,7 @@ impl Decisions {
             services,
             maintained: Maintained::new(),
             administered: BTreeSet::new(),
+            held: HashMap::new(),
             due: BTreeSet::new(),
         }
     }
@@ -117,7 +120,7 @@ impl Decisions {
         });
         self.services = replaced.collect();
         (self.places, self.by_key) = (places(&self.services), by_key(&self.services));
-        self.hold_ordered();
+        self.hold_ordered(now);
         let changes = self.settle(now);
         let other = self.wanted() != before;
         Changes { table_changed: other, whole_table: other, ..changes }
@@ -181,15 +184,22 @@ impl Decisions {
         self.at(destination).map(|(service, role)| service.pool.holds(role)).unwrap_or_default()
     }
 
+    /// Since when people hold a destination out, whoever it is and for whatever reason.
+    #[must_use]
+    pub(super) fn held_since(&self, destination: &DestinationKey) -> Option<Instant> {
+        self.held.get(destination).copied()
+    }
+
     /// Orders something about a destination, or takes it back; `None` if there is no such destination.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for reloads and commands, which are wired elsewhere"))]
     pub(super) fn set_holds(
         &mut self,
         destination: &DestinationKey,
         holds: Holds,
         now: Instant,
     ) -> Option<Changes> {
-        self.order(destination, now, |service, role| service.pool.set_holds(role, holds))
+        let changes = self.order(destination, now, |service, role| service.pool.set_holds(role, holds));
+        self.note_holds(now);
+        changes
     }
 
     /// Gives a destination another weight than the configured one, until the next list of services; `None` if there is no
@@ -207,17 +217,17 @@ impl Decisions {
     /// Takes note of the servers that files in the maintenance folder name; they are out until others are named.
     pub(super) fn set_maintained(&mut self, maintained: Maintained, now: Instant) -> Changes {
         self.maintained = maintained;
-        self.hold_ordered();
+        self.hold_ordered(now);
         self.settle(now)
     }
 
     /// Takes note of the servers that an administrator holds at weight 0, for the next look at all services.
-    pub(super) fn set_administered(&mut self, administered: BTreeSet<DestinationKey>) {
+    pub(super) fn set_administered(&mut self, administered: BTreeSet<DestinationKey>, now: Instant) {
         self.administered = administered;
-        self.hold_ordered();
+        self.hold_ordered(now);
     }
 
-    fn hold_ordered(&mut self) {
+    fn hold_ordered(&mut self, now: Instant) {
         for service in &mut self.services {
             for role in roles(&service.config) {
                 let Some(server) = service.server(role).map(|server| server.address) else { continue };
@@ -228,6 +238,17 @@ impl Decisions {
                 service.pool.set_holds(role, Holds { folder, administrator, ..holds });
             }
         }
+        self.note_holds(now);
+    }
+
+    /// Notes who is held out, and that others are no longer.
+    fn note_holds(&mut self, now: Instant) {
+        let mut before = std::mem::take(&mut self.held);
+        let held = self.places.iter().filter(|(_, place)| {
+            let service = self.services.get(place.service);
+            service.is_some_and(|service| !service.pool.holds(place.role).is_free())
+        });
+        self.held = held.map(|(key, _)| (*key, before.remove(key).unwrap_or(now))).collect();
     }
 
     fn order(

@@ -25,6 +25,7 @@ use super::{
     doubt::Suspected,
     exposition,
     maintenance::Maintained,
+    orders::{self, OrderInquiry},
     pace::Paces,
     status::{StandingInquiry, standings},
     story,
@@ -50,6 +51,8 @@ pub(super) struct Inputs {
     pub(super) inquiries: mpsc::Receiver<StandingInquiry>,
     /// Other lists of services.
     pub(super) replacements: mpsc::Receiver<Replacement>,
+    /// What people order about servers.
+    pub(super) orders: mpsc::Receiver<OrderInquiry>,
     /// The servers that files in the maintenance folder name; closed where there is no folder.
     pub(super) maintained: watch::Receiver<Maintained>,
 }
@@ -99,6 +102,7 @@ impl Judge {
                 Some(finding) = inputs.findings.recv() => self.found(&finding),
                 Some(report) = inputs.reports.recv() => self.report(report),
                 Some(replacement) = inputs.replacements.recv() => self.replace(replacement).await,
+                Some(order) = inputs.orders.recv() => self.order(order),
                 Some(inquiry) = inputs.inquiries.recv() => self.answer(inquiry),
                 Ok(()) = inputs.maintained.changed() => {
                     let maintained = inputs.maintained.borrow_and_update().clone();
@@ -126,6 +130,22 @@ impl Judge {
         self.changed(&changes);
         // Of one that was out already, no weight has changed.
         self.publish();
+    }
+
+    /// People have ordered something about servers, or want to know of it. Whoever asked may have gone.
+    fn order(&mut self, inquiry: OrderInquiry) {
+        let OrderInquiry { order, meant, reply } = inquiry;
+        let carried_out = orders::carry_out(&mut self.decisions, order, &meant, Instant::now());
+        let told = carried_out.map(|(ordered, changes)| {
+            self.changed(&changes);
+            for one in &ordered {
+                story::ordered(order, one);
+                // Of one that was out already, no weight has changed.
+                exposition::publish_destination(&self.decisions, &one.destination);
+            }
+            ordered
+        });
+        reply.send(told).ok();
     }
 
     /// Some weights were to change by now.

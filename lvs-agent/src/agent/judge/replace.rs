@@ -74,7 +74,7 @@ impl Judge {
     pub(super) async fn replace(&mut self, replacement: Replacement) {
         let Replacement { services, table, administered, dropped, reply } = replacement;
         let now = Instant::now();
-        self.decisions.set_administered(administered);
+        self.decisions.set_administered(administered, now);
         let before = self.known();
         let mut changes = self.decisions.replace(&services, |key| found(&table, key), now);
         let after = self.known();

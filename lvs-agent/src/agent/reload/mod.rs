@@ -16,7 +16,7 @@ use tracing::{debug, error, info, warn};
 
 use self::file::FileWatch;
 use super::{
-    decisions,
+    connections, decisions,
     judge::{Dropped, Replaced, Replacement},
 };
 use crate::{
@@ -184,7 +184,12 @@ impl Reload {
         match &outcome {
             Ok(reloaded) => info!(at_ns, event = "reload", cause, "configuration read again: {reloaded}"),
             Err(error) => {
-                error!(at_ns, event = "reload-failed", cause, "the old configuration stays in force: {error}")
+                error!(
+                    at_ns,
+                    event = "reload-failed",
+                    cause,
+                    "the old configuration stays in force: {error}"
+                );
             }
         }
         outcome
@@ -205,6 +210,7 @@ impl Reload {
         let none = config.services == self.config.services || self.adopts;
         let Replaced { table_changed, added, removed } =
             if none { Replaced::default() } else { self.replace(&config.services).await? };
+        connections::settle(&config);
         self.config = config.clone();
         self.outputs.in_force.send_replace(InForce { config, cause: Some(cause) });
         Ok(Reloaded {

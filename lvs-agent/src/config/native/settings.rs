@@ -8,8 +8,8 @@ use toml::{Spanned, de::DeValue};
 use super::{check::ReadChecks, notify, policy::ReadPolicy, section::Section, tunnel, value};
 use crate::{
     config::{
-        AgentSettings, BurstSettings, Combine, DetectorSettings, Foreign, Mode, OnFailure, PassiveSettings,
-        defaults,
+        AgentSettings, BurstSettings, Combine, ConnectionSettings, DetectorSettings, Foreign, Mode,
+        OnFailure, PassiveSettings, defaults,
         error::{Contradiction, FaultKind, FaultList, ValueFault},
     },
     service::{ForwardingMethod, Scheduler, Tunnel},
@@ -43,10 +43,29 @@ pub(super) fn agent(mut section: Section<'_>, faults: &mut FaultList) -> AgentSe
         maintenance: section
             .plain("maintenance", faults, value::folder)
             .unwrap_or(default.maintenance.clone()),
+        connections: section
+            .table("connections", "[agent.connections]", faults)
+            .map_or(default.connections, |section| connections(section, default.connections, faults)),
         ..default
     };
     section.finish(faults);
     settings
+}
+
+/// `[agent.connections]`.
+fn connections(
+    mut section: Section<'_>,
+    default: ConnectionSettings,
+    faults: &mut FaultList,
+) -> ConnectionSettings {
+    let mut switch = |key, default| section.plain(key, faults, value::switch).unwrap_or(default);
+    let (expire_nodest, expire_quiescent) = (
+        switch("expire-nodest", default.expire_nodest),
+        switch("expire-quiescent", default.expire_quiescent),
+    );
+    let reuse_mode = section.plain("reuse-mode", faults, value::reuse_mode).unwrap_or(default.reuse_mode);
+    section.finish(faults);
+    ConnectionSettings { expire_nodest, expire_quiescent, reuse_mode }
 }
 
 /// `[passive]`.

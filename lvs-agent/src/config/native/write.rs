@@ -13,8 +13,8 @@ use super::{
 use crate::{
     config::{
         AgentSettings, BodyDigest, BurstSettings, Check, Combine, CommandConvention, CommandLine, Config,
-        Database, DetectorSettings, DnsType, FurtherChecks, GreetingProtocol, HttpMethod, HttpPage,
-        HttpQuestion, HttpVersion, LogTarget, Login, MailAbout, Notifications, OnExit, OnFailure,
+        ConnectionSettings, Database, DetectorSettings, DnsType, FurtherChecks, GreetingProtocol, HttpMethod,
+        HttpPage, HttpQuestion, HttpVersion, LogTarget, Login, MailAbout, Notifications, OnExit, OnFailure,
         PassiveSettings, PoolPolicy, Question, RealServer, StartPolicy, Tls, TlsStart, TlsVerify, Transport,
         VirtualService,
     },
@@ -152,7 +152,20 @@ fn agent(settings: &AgentSettings) -> String {
         LogTarget::File(file) => path(file),
         LogTarget::Syslog(facility) => text(format!("syslog:{facility}")),
     });
-    table.under("[agent]", false)
+    table.under("[agent]", false) + &connections(settings.connections)
+}
+
+fn connections(settings: ConnectionSettings) -> String {
+    let default = ConnectionSettings::default();
+    let mut table = Table::default();
+    let keep = || text("keep");
+    let switch = |flag: &Option<bool>| flag.map_or_else(keep, |flag| flag.to_string());
+    table.unless("expire-nodest", &settings.expire_nodest, &default.expire_nodest, switch);
+    table.unless("expire-quiescent", &settings.expire_quiescent, &default.expire_quiescent, switch);
+    table.unless("reuse-mode", &settings.reuse_mode, &default.reuse_mode, |mode| {
+        mode.map_or_else(keep, |mode| mode.to_string())
+    });
+    table.under("[agent.connections]", false)
 }
 
 fn passive(settings: &PassiveSettings) -> String {

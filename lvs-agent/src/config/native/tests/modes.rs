@@ -1,7 +1,7 @@
 //! What may be done to the kernel's table.
 
 use super::*;
-use crate::config::{Foreign, Mode, native};
+use crate::config::{Foreign, Mode};
 
 #[test]
 fn what_may_be_done_to_the_table() {
@@ -23,7 +23,7 @@ fn services_need_no_servers_where_those_are_the_tables() {
         let text = format!("[agent]\nmode = \"{mode}\"\n[[service]]\naddress = \"192.0.2.1:80\"\n");
         let without = good(&text);
         assert!(without.adopts());
-        assert_eq!(read(&native::to_toml(&without), "again".as_ref()).unwrap(), without);
+        assert_eq!(read(&to_toml(&without), "again".as_ref()).unwrap(), without);
         assert!(without.in_mode(Mode::Manage).is_err());
         let with = good(&(format!("[agent]\nmode = \"{mode}\"\n") + &in_service("")));
         assert_eq!(with.adopts(), mode == "adopt");
