@@ -70,15 +70,27 @@ impl Agent {
         Self::start_under(director, config, &[] as &[&str])
     }
 
+    /// The same without a configuration file.
+    pub fn start_without_config(director: &Namespace) -> Result<Self> {
+        Self::start_with(director, None, &[] as &[&str])
+    }
+
     /// The same under a wrapper such as `setpriv …`.
     pub fn start_under(director: &Namespace, config: &str, wrapper: &[impl AsRef<OsStr>]) -> Result<Self> {
+        Self::start_with(director, Some(config), wrapper)
+    }
+
+    fn start_with(director: &Namespace, config: Option<&str>, wrapper: &[impl AsRef<OsStr>]) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("lvs-lab-").tempdir()?;
         let file = folder.path().join(CONFIG);
-        fs::write(&file, config)?;
+        fs::write(&file, config.unwrap_or_default())?;
         let agent = programs::agent()?;
         let mut words = wrapper.iter().map(AsRef::as_ref).chain([agent.as_os_str()]);
         let mut command = Command::new(words.next().context("a program")?);
-        command.args(words).args(["--log-format", "json", "run", "--config"]).arg(&file);
+        command.args(words).args(["--log-format", "json", "run"]);
+        if config.is_some() {
+            command.arg("--config").arg(&file);
+        }
         command.env_remove("LVS_LOG").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut process = Process::start(director, "the agent", &mut command)?;
         let log = process.take_stderr().context("a piped standard error")?;

@@ -14,6 +14,7 @@ mod failover;
 mod healthy;
 mod hung;
 mod ipvs_table;
+mod modes;
 mod not_fooled;
 mod orders;
 mod policy;
