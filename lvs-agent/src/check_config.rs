@@ -12,7 +12,7 @@ use clap::ValueEnum;
 use humantime::format_duration;
 
 use crate::config::{
-    Check, Config, LogTarget, Notifications, Question, Reading, RealServer, Strictness, VirtualService,
+    Check, Config, LogTarget, Mode, Notifications, Question, Reading, RealServer, Strictness, VirtualService,
     Warning, native,
 };
 
@@ -96,6 +96,11 @@ pub fn understood(reading: &Reading) -> String {
     let servers: usize = services.iter().map(|service| service.servers.len()).sum();
     let (format, count) = (reading.format, services.len());
     let mut told = format!("{format}: {count} services, {servers} real servers\n");
+    told += match reading.config.agent.mode {
+        Mode::Manage => "",
+        Mode::Adopt => "mode adopt: services and servers are those of the kernel's table\n",
+        Mode::Observe => "mode observe: nothing is written to the kernel's table\n",
+    };
     for service in services {
         told += "\n";
         told += &self::service(service);

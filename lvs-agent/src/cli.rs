@@ -12,7 +12,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{
     agent, check_config,
-    config::{Config, Source, Strictness, defaults::CONTROL},
+    config::{Config, Mode, Source, Strictness, defaults::CONTROL},
     control::{self, Reply, Request},
     orders::{self, DrainArguments, MaintenanceArguments, ServerArguments},
 };
@@ -53,12 +53,37 @@ enum Command {
 
 #[derive(Debug, clap::Args)]
 struct RunArguments {
-    /// The configuration: the agent's own format (TOML), or ldirectord's.
+    /// The configuration: the agent's own format (TOML), or ldirectord's. Without one the kernel's table is observed:
+    /// nothing is written to it.
     #[arg(long, value_name = "FILE")]
-    config: PathBuf,
+    config: Option<PathBuf>,
+    /// What may be done to the kernel's table, whatever the configuration says.
+    #[arg(long, value_enum, value_name = "MODE")]
+    mode: Option<ModeArgument>,
     /// Refuse what ldirectord would refuse.
-    #[arg(long)]
+    #[arg(long, requires = "config")]
     strict: bool,
+}
+
+/// The modes, as `mode` in `[agent]` has them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum ModeArgument {
+    /// The table is what the configuration says.
+    Manage,
+    /// Services and servers are those of the table; only weights are changed, or servers removed and added again.
+    Adopt,
+    /// Nothing is written.
+    Observe,
+}
+
+impl From<ModeArgument> for Mode {
+    fn from(argument: ModeArgument) -> Self {
+        match argument {
+            ModeArgument::Manage => Self::Manage,
+            ModeArgument::Adopt => Self::Adopt,
+            ModeArgument::Observe => Self::Observe,
+        }
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -103,19 +128,25 @@ enum LogFormat {
 }
 
 /// Does what the command line says. An error is one message on standard error and exit code 1; a configuration that
-/// can't be used is exit code 2.
+/// can't be used is exit code 2, a second agent on the same table is 3.
 #[must_use]
 pub fn main(cli: &Cli) -> ExitCode {
     match &cli.command {
         Command::Run(arguments) => {
-            let source = Source { path: arguments.config.clone(), strictness: strictness(arguments.strict) };
-            let reading = match source.read() {
+            let source = source(arguments);
+            let reading = match source.as_ref().map(Source::read).transpose() {
                 Ok(reading) => reading,
                 Err(error) => return failed(&error, 2),
             };
+            if reading.is_none() && arguments.mode == Some(ModeArgument::Manage) {
+                return failed(&"--mode manage needs a configuration; add --config FILE", 2);
+            }
             end(start_log(cli).and_then(|()| {
-                check_config::log_warnings(&source.path, &reading);
-                run(reading.config, source)
+                if let (Some(source), Some(reading)) = (&source, &reading) {
+                    check_config::log_warnings(&source.path, reading);
+                }
+                let mode = arguments.mode.map_or(Mode::Observe, Mode::from);
+                run(reading.map_or_else(|| Config::of_table(mode), |reading| reading.config), source)
             }))
         }
         Command::CheckConfig(arguments) => {
@@ -133,10 +164,20 @@ pub fn main(cli: &Cli) -> ExitCode {
     }
 }
 
+/// Where the configuration comes from, if from anywhere.
+fn source(arguments: &RunArguments) -> Option<Source> {
+    let path = arguments.config.clone()?;
+    let mode = arguments.mode.map(Mode::from);
+    Some(Source { path, strictness: strictness(arguments.strict), mode })
+}
+
 fn end(result: anyhow::Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => failed(&format_args!("{error:#}"), 1),
+        Err(error) => {
+            let code = if error.is::<agent::SecondAgent>() { 3 } else { 1 };
+            failed(&format_args!("{error:#}"), code)
+        }
     }
 }
 
@@ -157,10 +198,10 @@ fn start_log(cli: &Cli) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn run(config: Config, source: Source) -> anyhow::Result<()> {
+fn run(config: Config, source: Option<Source>) -> anyhow::Result<()> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
-    runtime.block_on(agent::run(config, Some(source)))
+    runtime.block_on(agent::run(config, source))
 }
 
 fn status(arguments: &StatusArguments) -> anyhow::Result<()> {

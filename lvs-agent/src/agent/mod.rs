@@ -4,8 +4,10 @@
 //! |---|---|---|---|
 //! | `checks` | the baseline schedule | – | results → judge |
 //! | `watch` | kernel side, detector | edges, routes, neighbours, feedback | findings → judge |
-//! | `judge` | health and pools | results, findings, bursts | wanted table → table, feedback → watch |
-//! | `table` | the kernel's table | wanted table | – |
+//! | `judge` | health and pools | results, findings, bursts | wanted services → table, feedback → watch |
+//! | `table` | the kernel's table | wanted services, the table itself | – |
+//! | `adoption` | the list of services, where it is the kernel's | the table as others change it | services → judge |
+//! | `state` | the state file | whom this agent holds out | – |
 //! | `reload` | the configuration in force | SIGHUP, the file, requests | services → judge |
 //! | `maintenance` | the maintenance folder | – | servers that are named there → judge |
 //! | `metrics` | the listening port | – | – |
@@ -14,6 +16,7 @@
 //! One token stops them all. Each of them can be dropped at any await without harm; `watch` detaches the programs and
 //! `table` makes its last edits after the token, and both are waited for.
 
+mod adopt;
 mod checks;
 mod confirm;
 mod connections;
@@ -22,13 +25,14 @@ mod devices;
 mod doubt;
 mod exposition;
 mod follow;
+mod instance;
 mod judge;
 mod maintenance;
 mod orders;
 mod pace;
 mod passive_side;
 mod reload;
-mod round;
+mod state_file;
 mod status;
 mod story;
 mod table;
@@ -50,11 +54,14 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+pub use self::instance::SecondAgent;
 use self::{
+    adopt::{Adopted, Adoption},
     checks::{Checks, Turnover},
     confirm::Bursts,
     decisions::Decisions,
     doubt::Suspected,
+    instance::OnlyAgent,
     judge::{Inputs, Judge},
     maintenance::{Folder, Maintained},
     orders::OrderDesk,
@@ -102,6 +109,7 @@ const STOP: Duration = Duration::from_secs(5);
 pub async fn run(config: Config, source: Option<Source>) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
+    let _only = OnlyAgent::claim()?;
     // From here on SIGHUP no longer ends the process.
     let hangups = signal(SignalKind::hangup()).context("listening for SIGHUP")?;
     let running = Running::start(config, source, hangups).await?;
@@ -144,12 +152,20 @@ impl Running {
         let control = config.agent.control.as_deref().map(ControlServer::bind).transpose()?;
         passive_side::check_devices(&config.passive).await?;
         let client = IpvsClient::connect(DEFAULT_TIMEOUT).await?;
-        let table = TableWriter::new(client).await?;
+        let (table, state) = TableWriter::new(client, &config).await?;
+        if let Some(state) = state {
+            running.spawn("state", state.run());
+        }
         // Those of IPVS are there by now.
         connections::settle(&config);
-        let decisions = Decisions::new(&config.services, |key| found(table.known(), key));
+        let adopted = config.adopts().then(|| table.adopt(&config.services));
+        let services = adopted.as_ref().map_or(&config.services, |adopted| &adopted.services);
+        let mut decisions = Decisions::new(services, |key| found(table.known(), key));
+        if let Some(adopted) = &adopted {
+            decisions.set_administered(adopted.administered.clone());
+        }
         let outside = Outside { control, source, hangups };
-        running.wire(Arc::new(config), decisions, table, outside).await;
+        running.wire(Arc::new(config), adopted, decisions, table, outside).await;
         Ok(running)
     }
 
@@ -157,12 +173,14 @@ impl Running {
     async fn wire(
         &mut self,
         config: Arc<Config>,
+        adopted: Option<Adopted>,
         decisions: Decisions,
         mut table: TableWriter,
         outside: Outside,
     ) {
         let Outside { control, source, hangups } = outside;
-        let roster: Roster = config.services.clone().into();
+        let services = adopted.as_ref().map_or(&config.services, |adopted| &adopted.services).clone();
+        let roster: Roster = services.clone().into();
         let (roster_tx, roster) = latest::channel(roster);
         let (targets_tx, targets) = latest::channel(Arc::new(Targets::new([])));
         let (findings_tx, findings) = mpsc::channel(FINDINGS);
@@ -171,8 +189,7 @@ impl Running {
         let passive = self.watch(&config, wiring).await;
         let wanted = decisions.wanted();
         // A failure has been logged; the task tries again.
-        table.write(&wanted).await;
-        let (wanted_tx, wanted_rx) = latest::channel(wanted);
+        table.write(wanted).await;
         let prober = Prober::new();
         let (results_tx, results) = mpsc::channel(RESULTS);
         let (reports_tx, reports) = mpsc::channel(REPORTS);
@@ -187,7 +204,7 @@ impl Running {
             self.spawn("maintenance", Folder::new(folder).run(maintained_tx, shutdown));
         }
         let mut checks = Checks::default();
-        let Turnover { added, removed: _ } = checks.replace(&config.services);
+        let Turnover { added, removed: _ } = checks.replace(&services);
         let shutdown = self.shutdown.clone();
         let limit = Scheduler::DEFAULT_LIMIT;
         let scheduler = Scheduler::spawn(added, prober.clone(), limit, results_tx, shutdown.clone());
@@ -199,7 +216,7 @@ impl Running {
             targets,
             bursts: Bursts::new(prober, config.passive.burst.clone(), reports_tx),
             budget: Budget::new(&config.passive.burst),
-            wanted: wanted_tx,
+            board: table.board(),
             leaving: BTreeMap::new(),
             roster: roster_tx,
             feedback: feedback_tx,
@@ -210,12 +227,17 @@ impl Running {
             probe_timeout: config.passive.burst.timeout,
         };
         judge.publish();
+        let (seen, observed) = (table.seen(), table.observed());
         let inputs =
             Inputs { checks: results, findings, reports, inquiries, replacements, orders, maintained };
         self.spawn("judge", judge.run(inputs, shutdown.clone()));
+        if let Some(adopted) = adopted {
+            let adoption = Adoption::new(adopted, seen, in_force.clone(), replacements_tx.clone());
+            self.spawn("adoption", adoption.run(shutdown.clone()));
+        }
         let ending = in_force.clone();
         let last = move || last_wanted(&ending.borrow().config);
-        self.spawn("table", table.run(wanted_rx, shutdown.clone(), last));
+        self.spawn("table", table.run(shutdown.clone(), last));
         let outputs = reload::Outputs { replacements: replacements_tx, in_force: in_force_tx };
         let reload = Reload::new(source, config.clone(), outputs);
         self.spawn("reload", reload.run(reload::Inputs { hangups, asked: reloads }, shutdown.clone()));
@@ -223,6 +245,7 @@ impl Running {
             let desk = Desk {
                 judge: inquiries_tx,
                 passive,
+                observed,
                 reload: reloads_tx,
                 orders: OrderDesk { judge: orders_tx },
                 in_force,
@@ -234,7 +257,7 @@ impl Running {
                 error!("the checks have ended: {error}");
             }
         });
-        info!(at_ns = monotonic_ns(), event = "ready", services = config.services.len(), "ready");
+        info!(at_ns = monotonic_ns(), event = "ready", services = services.len(), mode = %config.agent.mode, "ready");
     }
 
     /// Starts the passive side, if it can be had; whom to ask about it.

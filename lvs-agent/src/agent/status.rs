@@ -16,6 +16,7 @@ use super::{
     decisions::Decisions,
     orders::{Meant, Order, OrderDesk},
     reload::{InForce, ReloadInquiry},
+    table::Observed,
     watch::SignalInquiry,
 };
 use crate::{
@@ -83,6 +84,8 @@ pub(super) type StandingInquiry = oneshot::Sender<Vec<Standing>>;
 pub(super) struct Desk {
     pub(super) judge: mpsc::Sender<StandingInquiry>,
     pub(super) passive: PassiveDesk,
+    /// What would have been written, where nothing is.
+    pub(super) observed: Option<Observed>,
     pub(super) reload: mpsc::Sender<ReloadInquiry>,
     pub(super) orders: OrderDesk,
     pub(super) in_force: latest::Receiver<InForce>,
@@ -137,7 +140,8 @@ impl Desk {
         let warnings = connections::risks(&values, &config.services);
         let connections =
             values.into_iter().map(|(sysctl, value)| (sysctl.name().to_owned(), value)).collect();
-        Status { services, connections, warnings }
+        let observed = self.observed.as_ref().map(|observed| observed.status(Instant::now()));
+        Status { services, connections, warnings, observed }
     }
 }
 
@@ -247,6 +251,7 @@ mod tests {
         let desk = Desk {
             judge,
             passive: PassiveDesk::Watch(watch),
+            observed: None,
             reload: mpsc::channel(1).0,
             orders: OrderDesk { judge: mpsc::channel(1).0 },
             in_force: latest::channel(InForce { config: Arc::new(config), cause: None }).1,

@@ -5,7 +5,7 @@ use std::{
     path::PathBuf,
 };
 
-use super::{Config, ConfigError, FileError, Reading, Strictness};
+use super::{Config, ConfigError, FileError, Mode, Reading, Strictness};
 
 /// The file that a configuration is read from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +14,8 @@ pub struct Source {
     pub path: PathBuf,
     /// How exact it must be.
     pub strictness: Strictness,
+    /// What may be done to the kernel's table, whatever the file says; `None`: what it says.
+    pub mode: Option<Mode>,
 }
 
 /// Tells one content of a file from another, within one process.
@@ -34,6 +36,12 @@ impl Source {
         };
         let mut hasher = DefaultHasher::new();
         bytes.hash(&mut hasher);
-        (Some(Fingerprint(hasher.finish())), Config::read_bytes(&bytes, &self.path, self.strictness))
+        let reading = Config::read_bytes(&bytes, &self.path, self.strictness);
+        (Some(Fingerprint(hasher.finish())), reading.and_then(|reading| self.in_mode(reading)))
+    }
+
+    fn in_mode(&self, reading: Reading) -> Result<Reading, ConfigError> {
+        let Some(mode) = self.mode else { return Ok(reading) };
+        Ok(Reading { config: reading.config.in_mode(mode)?, ..reading })
     }
 }

@@ -13,8 +13,8 @@ use std::{io, path::PathBuf};
 
 pub use client::ask;
 pub use protocol::{
-    Connections, EvidenceStatus, OrderedServer, Reloaded, Reply, Request, Seen, ServerStatus, ServiceStatus,
-    SignalStatus, Status,
+    Connections, EvidenceStatus, ObservedEdit, ObservedStatus, OrderedServer, Reloaded, Reply, Request, Seen,
+    ServerStatus, ServiceStatus, SignalStatus, Status,
 };
 pub use render::table;
 pub use server::{Answer, ControlServer};

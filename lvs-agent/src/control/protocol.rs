@@ -162,6 +162,27 @@ pub struct Status {
     /// What people should know, for people.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+    /// Where nothing is written to the kernel's table: what would have been.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed: Option<ObservedStatus>,
+}
+
+/// Edits of the kernel's table that would have been made.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObservedStatus {
+    /// How many.
+    pub total: u64,
+    /// The latest of them, the oldest first.
+    pub latest: Vec<ObservedEdit>,
+}
+
+/// An edit that would have been made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObservedEdit {
+    /// In words.
+    pub text: String,
+    /// How long ago, in ms.
+    pub age_ms: u64,
 }
 
 /// How one service stands.

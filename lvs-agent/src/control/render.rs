@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{ServerStatus, Status};
+use super::{ObservedStatus, ServerStatus, Status};
 
 /// One line a server, aligned, under a line for each service; what is said of a signal follows in words. At the end what
 /// concerns all of them.
@@ -22,12 +22,28 @@ pub fn table(status: &Status) -> String {
             writeln!(text, "  {}", line.trim_end()).ok();
         }
     }
+    if let Some(observed) = &status.observed {
+        text += &self::observed(observed);
+    }
     if !status.connections.is_empty() {
         let values = status.connections.iter().map(|(name, value)| format!("{name} = {value}"));
         writeln!(text, "net.ipv4.vs: {}", values.collect::<Vec<_>>().join(", ")).ok();
     }
     for warning in &status.warnings {
         writeln!(text, "warning: {warning}").ok();
+    }
+    text
+}
+
+/// What would have been written.
+fn observed(observed: &ObservedStatus) -> String {
+    let ObservedStatus { total, latest } = observed;
+    let mut text = format!(
+        "observing: nothing is written to the kernel's table; edits that would have been made: {total}\n"
+    );
+    for edit in latest {
+        // Writing into a string can't fail.
+        writeln!(text, "  {} s ago: {}", edit.age_ms / 1000, edit.text).ok();
     }
     text
 }
@@ -91,6 +107,7 @@ mod tests {
             services: vec![service("web", servers), service("tcp 192.0.2.80:80", vec![])],
             connections: [("conn_reuse_mode".to_owned(), 1), ("expire_nodest_conn".to_owned(), 0)].into(),
             warnings: vec!["web: beware".to_owned()],
+            observed: None,
         };
         let wanted = "\
 web  tcp 192.0.2.80:80

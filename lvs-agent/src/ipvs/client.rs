@@ -1,24 +1,23 @@
 //! The kernel's table over generic netlink.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use neli::consts::{nl::NlmF, socket::NlFamily};
 use nix::errno::Errno;
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinError, spawn_blocking};
 
 use super::{
-    codec::{
-        self, Attribute, AttributeList, Command, Daemon, DecodeError, EncodeError, Info, Message, Timeouts,
-    },
+    codec::{self, AttributeList, Command, Daemon, DecodeError, EncodeError, Info, Message, Timeouts},
     edit::Edit,
+    editor::TableEditor,
     error::{IpvsError, Operation},
     family,
     reader::{Snapshot, TableReader},
     table::Table,
 };
 use crate::{
+    clock::monotonic_ns,
     netlink::{Netlink, NetlinkError},
-    service::ServiceKey,
 };
 
 /// A connection to the IPVS of the network namespace that it was made in.
@@ -30,7 +29,21 @@ pub struct IpvsClient {
     netlink: Netlink,
     family: u16,
     reader: TableReader,
+    editor: TableEditor,
     timeout: Duration,
+}
+
+/// What became of an edit.
+#[derive(Debug)]
+pub struct Made {
+    /// The edit.
+    pub edit: Edit,
+    /// Whether the kernel made it.
+    pub outcome: Result<(), IpvsError>,
+    /// When it answered, on the monotonic clock, in nanoseconds.
+    pub at_ns: u64,
+    /// How long it took.
+    pub took: Duration,
 }
 
 impl IpvsClient {
@@ -43,7 +56,8 @@ impl IpvsClient {
             .await
             .map_err(|error| IpvsError::new(Operation::Connect, error))?;
         let family = family::resolve(&mut netlink).await?;
-        Ok(Self { netlink, family, reader: TableReader::new(timeout), timeout })
+        let (reader, editor) = (TableReader::new(timeout), TableEditor::new(timeout));
+        Ok(Self { netlink, family, reader, editor, timeout })
     }
 
     /// Version and size. Needs the same privileges as everything else: good for a first try.
@@ -97,10 +111,38 @@ impl IpvsClient {
 
     /// Makes one change. One question and one answer: nothing is read before or after.
     pub async fn apply(&mut self, edit: &Edit) -> Result<(), IpvsError> {
-        let operation = Operation::Edit(Box::new(edit.clone()));
-        let request = Request::edit(edit).map_err(question(&operation))?;
-        self.exchange(&operation, &request, |_| ()).await?;
-        Ok(())
+        let failed =
+            |reason: String| IpvsError::Socket { operation: Operation::Edit(Box::new(edit.clone())), reason };
+        let outcomes = self.apply_each(vec![edit.clone()], |_| false).await;
+        let last = outcomes.map_err(|error| failed(error.to_string()))?.pop();
+        last.map_or_else(|| Err(failed("not asked".to_owned())), |made| made.outcome)
+    }
+
+    /// Makes changes one after the other, until there are no more or `ends` says so of what became of one. They are made
+    /// together on a thread that may block; what became of each that was tried is in their order.
+    pub async fn apply_each(
+        &mut self,
+        edits: Vec<Edit>,
+        mut ends: impl FnMut(&Made) -> bool + Send + 'static,
+    ) -> Result<Vec<Made>, JoinError> {
+        let mut editor = std::mem::replace(&mut self.editor, TableEditor::new(self.timeout));
+        let (editor, made) = spawn_blocking(move || {
+            let mut all = Vec::with_capacity(edits.len());
+            for edit in edits {
+                let begun = Instant::now();
+                let outcome = editor.apply(&edit);
+                let made = Made { edit, outcome, at_ns: monotonic_ns(), took: begun.elapsed() };
+                let ended = ends(&made);
+                all.push(made);
+                if ended {
+                    break;
+                }
+            }
+            (editor, all)
+        })
+        .await?;
+        self.editor = editor;
+        Ok(made)
     }
 
     /// What a dump's answers have in their one attribute.
@@ -187,35 +229,9 @@ impl Request {
         Self { command, flags: NlmF::DUMP, attributes }
     }
 
-    fn edit(edit: &Edit) -> Result<Self, EncodeError> {
-        let (command, attributes) = match edit {
-            Edit::AddService(service) => (Command::NewService, list([codec::pack_service(service)?])),
-            Edit::SetService(service) => (Command::SetService, list([codec::pack_service(service)?])),
-            Edit::DeleteService(key) => (Command::DelService, list([codec::pack_service_key(key)?])),
-            Edit::AddDestination { service, destination } => {
-                (Command::NewDest, destination_list(service, codec::pack_destination(destination)?)?)
-            }
-            Edit::SetDestination { service, destination } => {
-                (Command::SetDest, destination_list(service, codec::pack_destination(destination)?)?)
-            }
-            Edit::DeleteDestination(key) => {
-                (Command::DelDest, destination_list(&key.service, codec::pack_destination_key(key.server)?)?)
-            }
-        };
-        Ok(Self { command, flags: NlmF::ACK, attributes })
-    }
-
     fn message(&self) -> Result<Message, EncodeError> {
         codec::message(self.command, self.attributes.clone())
     }
-}
-
-fn list<const N: usize>(attributes: [Attribute; N]) -> AttributeList {
-    attributes.into_iter().collect()
-}
-
-fn destination_list(service: &ServiceKey, destination: Attribute) -> Result<AttributeList, EncodeError> {
-    Ok(list([codec::pack_service_key(service)?, destination]))
 }
 
 fn question(operation: &Operation) -> impl FnOnce(EncodeError) -> IpvsError {

@@ -1,19 +1,14 @@
 //! Reads the whole table, and can do nothing else to it.
 
-use std::{collections::BTreeSet, io::Cursor, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
-use neli::{
-    FromBytesWithInput as _, ToBytes,
-    consts::genl::CtrlAttr,
-    types::{Buffer, GenlBuffer},
-};
 use nix::errno::Errno;
 
 use super::{
     codec::{self, AttributeList, Command, DecodeError, EncodeError},
+    connection::{Connection, Failure, question, unbuilt},
     error::{IpvsError, Operation},
-    family,
-    socket::{DUMP, Socket},
+    socket::DUMP,
     statistics::{DestinationStatistics, Statistics, TableStatistics},
     table::{Destination, Service, ServiceEntry, Table},
 };
@@ -29,9 +24,6 @@ const READINGS: u32 = 8;
 /// their seams in the same places.
 const BUFFERS: [usize; 2] = [32 << 10, 20 << 10];
 
-/// `GENL_ID_CTRL` of `linux/genetlink.h`: who knows the numbers of all families.
-const CONTROL: u16 = 0x10;
-
 /// The table together with what the kernel counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
@@ -46,10 +38,7 @@ pub struct Snapshot {
 ///
 /// After a failure it may be used again: it opens new sockets when it must, and notices when the module was loaded anew.
 pub struct TableReader {
-    timeout: Duration,
-    /// `None`: not known yet, or no longer.
-    family: Option<u16>,
-    sockets: [Option<Socket>; 2],
+    connections: [Connection; 2],
 }
 
 /// What a dump has brought.
@@ -63,7 +52,7 @@ impl TableReader {
     /// The kernel has `timeout` for each answer. Nothing is opened before the first question.
     #[must_use]
     pub fn new(timeout: Duration) -> Self {
-        Self { timeout, family: None, sockets: [None, None] }
+        Self { connections: BUFFERS.map(|buffer| Connection::new(timeout, buffer)) }
     }
 
     /// All services and destinations. Entries of a kind that this program has no word for are left out.
@@ -119,7 +108,7 @@ impl TableReader {
     fn exists(&mut self, service: ServiceKey) -> Result<bool, IpvsError> {
         let operation = Operation::ReadDestinations(service);
         let question = about(Command::GetService, &service).map_err(unbuilt(&operation))?;
-        match self.ask(0, 0, &question, |_| {}) {
+        match self.connections[0].ask(0, &question, |_| {}) {
             Ok(_) => Ok(true),
             Err(Failure::Netlink(NetlinkError::Kernel(Errno::ESRCH))) => Ok(false),
             Err(failure) => Err(failure.of(operation)),
@@ -166,12 +155,12 @@ impl TableReader {
         unpack: fn(&[u8]) -> Result<T, DecodeError>,
     ) -> Result<List<T>, IpvsError> {
         let (mut entries, mut fault) = (Vec::new(), None);
-        let datagrams = self
-            .ask(which, DUMP, question, |attributes| match unpack(codec::first_payload(attributes)) {
+        let datagrams = self.connections[which]
+            .ask(DUMP, question, |attributes| match unpack(codec::first_payload(attributes)) {
                 Ok(entry) => entries.push(entry),
                 // Whatever it is, this program didn't make it, and it must not keep others from being read.
                 Err(error @ DecodeError::Unknown { .. }) => {
-                    tracing::debug!(%operation, %error, "entry left out")
+                    tracing::debug!(%operation, %error, "entry left out");
                 }
                 Err(error) => drop(fault.get_or_insert(error)),
             })
@@ -181,107 +170,9 @@ impl TableReader {
             None => Ok(List { entries, datagrams }),
         }
     }
-
-    /// Asks over one of the sockets. "No such entry" is also what the kernel says to an old family number, so then the
-    /// number is asked for again, and if it has changed, so is the question.
-    fn ask(
-        &mut self,
-        which: usize,
-        flags: u16,
-        question: &[u8],
-        mut each: impl FnMut(&[u8]),
-    ) -> Result<u32, Failure> {
-        let family = self.family(which)?;
-        let outcome = self.exchange(which, family, flags, question, &mut each);
-        if !matches!(outcome, Err(NetlinkError::Kernel(Errno::ENOENT))) {
-            return outcome.map_err(Failure::Netlink);
-        }
-        self.family = None;
-        let now = self.family(which)?;
-        if now == family {
-            return outcome.map_err(Failure::Netlink);
-        }
-        self.exchange(which, now, flags, question, &mut each).map_err(Failure::Netlink)
-    }
-
-    /// The family's number, and a socket that has seen the size of its buffer.
-    fn family(&mut self, which: usize) -> Result<u16, Failure> {
-        if let (Some(family), Some(_)) = (self.family, &self.sockets[which]) {
-            return Ok(family);
-        }
-        let mut number = None;
-        let question = family::question().and_then(|message| bytes(&message)).map_err(Failure::Question)?;
-        let asked =
-            self.exchange(which, CONTROL, 0, &question, &mut |attributes| number = family_number(attributes));
-        match asked {
-            Ok(_) => {}
-            Err(NetlinkError::Kernel(Errno::ENOENT)) => return Err(Failure::NoIpvs),
-            Err(error) => return Err(Failure::Netlink(error)),
-        }
-        self.family = number;
-        number.ok_or(Failure::NoIpvs)
-    }
-
-    fn exchange(
-        &mut self,
-        which: usize,
-        family: u16,
-        flags: u16,
-        question: &[u8],
-        each: &mut impl FnMut(&[u8]),
-    ) -> Result<u32, NetlinkError> {
-        let place = &mut self.sockets[which];
-        let socket = match place {
-            Some(socket) => socket,
-            None => place.insert(Socket::open(self.timeout, BUFFERS[which])?),
-        };
-        let outcome = socket.ask(family, flags, question, each);
-        if !matches!(outcome, Ok(_) | Err(NetlinkError::Kernel(_))) {
-            *place = None;
-        }
-        outcome
-    }
-}
-
-/// Why a question brought no answer, before it is said which.
-enum Failure {
-    NoIpvs,
-    Netlink(NetlinkError),
-    Question(EncodeError),
-}
-
-impl Failure {
-    fn of(self, operation: Operation) -> IpvsError {
-        match self {
-            Self::NoIpvs => IpvsError::NoIpvs,
-            Self::Netlink(error) => IpvsError::new(operation, error),
-            Self::Question(source) => IpvsError::Question { operation, source },
-        }
-    }
-}
-
-fn family_number(attributes: &[u8]) -> Option<u16> {
-    let mut cursor = Cursor::new(attributes);
-    let all = GenlBuffer::<CtrlAttr, Buffer>::from_bytes_with_input(&mut cursor, attributes.len()).ok()?;
-    all.get_attr_handle().get_attr_payload_as::<u16>(CtrlAttr::FamilyId).ok()
 }
 
 /// A question about a service.
 fn about(command: Command, service: &ServiceKey) -> Result<Vec<u8>, EncodeError> {
     question(command, [codec::pack_service_key(service)?].into_iter().collect())
-}
-
-fn question(command: Command, attributes: AttributeList) -> Result<Vec<u8>, EncodeError> {
-    bytes(&codec::message(command, attributes)?)
-}
-
-fn bytes(message: &impl ToBytes) -> Result<Vec<u8>, EncodeError> {
-    let mut cursor = Cursor::new(Vec::new());
-    message.to_bytes(&mut cursor)?;
-    Ok(cursor.into_inner())
-}
-
-fn unbuilt(operation: &Operation) -> impl FnOnce(EncodeError) -> IpvsError {
-    let operation = operation.clone();
-    move |source| IpvsError::Question { operation, source }
 }

@@ -14,7 +14,7 @@ use super::maintenance::{Maintained, is_maintained};
 use crate::{
     config::{Check, RealServer, VirtualService},
     health::{Health, Heard, State, Transition},
-    ipvs::Wanted,
+    ipvs::{Wanted, WantedService},
     passive::Forwarding,
     pool::{Decision, Event, Holds, Presence, Role, Standing},
     service::{DestinationKey, ServiceKey, Weight},
@@ -41,6 +41,8 @@ pub(super) struct Consequence {
 pub(super) struct Changes {
     /// Whether the wanted table is another one now.
     pub table_changed: bool,
+    /// Whether there are other services, or other settings of them: more than the weights below.
+    pub whole_table: bool,
     /// The services of which some weight is another one.
     pub services: Vec<ServiceKey>,
     /// What is news to people.
@@ -75,6 +77,8 @@ pub(super) struct Decisions {
     maintained: Maintained,
     /// Since when people hold a destination out.
     held: HashMap<DestinationKey, Instant>,
+    /// Those that are at weight 0 in the kernel's table, and not by this agent.
+    administered: BTreeSet<DestinationKey>,
     /// When weights of a service change by themselves.
     due: BTreeSet<(Instant, usize)>,
 }
@@ -90,6 +94,7 @@ impl Decisions {
             services,
             maintained: Maintained::new(),
             held: HashMap::new(),
+            administered: BTreeSet::new(),
             due: BTreeSet::new(),
         }
     }
@@ -115,13 +120,15 @@ impl Decisions {
         });
         self.services = replaced.collect();
         (self.places, self.by_key) = (places(&self.services), by_key(&self.services));
-        self.hold_maintained(now);
+        self.hold_ordered();
         let changes = self.settle(now);
-        Changes { table_changed: self.wanted() != before, ..changes }
+        let other = self.wanted() != before;
+        Changes { table_changed: other, whole_table: other, ..changes }
     }
 
     /// Looks at all services.
     pub(super) fn settle(&mut self, now: Instant) -> Changes {
+        self.note_holds(now);
         self.due.clear();
         let mut changes = Changes::default();
         for index in 0..self.services.len() {
@@ -211,20 +218,27 @@ impl Decisions {
     /// Takes note of the servers that files in the maintenance folder name; they are out until others are named.
     pub(super) fn set_maintained(&mut self, maintained: Maintained, now: Instant) -> Changes {
         self.maintained = maintained;
-        self.hold_maintained(now);
+        self.hold_ordered();
         self.settle(now)
     }
 
-    fn hold_maintained(&mut self, now: Instant) {
+    /// Takes note of the servers that an administrator holds at weight 0, for the next look at all services.
+    pub(super) fn set_administered(&mut self, administered: BTreeSet<DestinationKey>) {
+        self.administered = administered;
+        self.hold_ordered();
+    }
+
+    fn hold_ordered(&mut self) {
         for service in &mut self.services {
             for role in roles(&service.config) {
                 let Some(server) = service.server(role).map(|server| server.address) else { continue };
                 let folder = is_maintained(&self.maintained, server);
+                let key = DestinationKey { service: service.config.key, server };
+                let administrator = self.administered.contains(&key);
                 let holds = service.pool.holds(role);
-                service.pool.set_holds(role, Holds { folder, ..holds });
+                service.pool.set_holds(role, Holds { folder, administrator, ..holds });
             }
         }
-        self.note_holds(now);
     }
 
     /// Notes who is held out, and that others are no longer.
@@ -371,6 +385,12 @@ impl Decisions {
     pub(super) fn wanted(&self) -> Wanted {
         let services = self.services.iter().map(|service| (service.config.key, service.wanted())).collect();
         Wanted { services, ..Wanted::default() }
+    }
+
+    /// What one of its services should be.
+    #[must_use]
+    pub(super) fn wanted_service(&self, key: &ServiceKey) -> Option<WantedService> {
+        Some(self.services.get(*self.by_key.get(key)?)?.wanted())
     }
 
     fn at(&self, destination: &DestinationKey) -> Option<(&Service, Role)> {

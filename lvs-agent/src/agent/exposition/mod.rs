@@ -74,6 +74,18 @@ fn describe() {
     describe_counter!("lvs_probes_withheld_total", "Suspicions that found the probe budget empty");
     describe_counter!("lvs_table_edits_total", "Edits of the kernel's table, by result");
     describe_histogram!("lvs_table_edit_seconds", Unit::Seconds, "Time the kernel took for an edit");
+    describe_gauge!(
+        "lvs_table_reachable",
+        "1 if the kernel's table can be read, 0 if nothing can be done to it"
+    );
+    describe_counter!(
+        "lvs_table_interferences_total",
+        "Times that others changed one of the managed services, and it was or will be changed back"
+    );
+    describe_gauge!(
+        "lvs_table_contended",
+        "1 while others keep changing the service, so that it is changed back ever more rarely"
+    );
     describe_counter!("lvs_passive_stalls_total", "Times that the director itself had no time to look");
     describe_gauge!("lvs_passive_maps_bytes", Unit::Bytes, "Memory of the kernel side's maps");
     describe_counter!("lvs_passive_edges_lost_total", "Edges that found the ring buffer full");

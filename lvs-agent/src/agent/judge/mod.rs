@@ -29,11 +29,11 @@ use super::{
     pace::Paces,
     status::{StandingInquiry, standings},
     story,
+    table::Board,
     watch::{Feedback, Roster},
 };
 use crate::{
     health::{Heard, Source, State, Transition},
-    ipvs::Wanted,
     passive::{Finding, Layer, Observation, Targets},
     probe::{CheckId, CheckResult, Outcome, Pacer, Verdict, budget::Budget},
     service::{DestinationKey, ServiceKey},
@@ -70,7 +70,7 @@ pub(super) struct Judge {
     pub(super) targets: watch::Receiver<Arc<Targets>>,
     pub(super) bursts: Bursts,
     pub(super) budget: Budget<ServerId>,
-    pub(super) wanted: watch::Sender<Wanted>,
+    pub(super) board: Board,
     /// Services that are to go, and until when they are looked for.
     pub(super) leaving: BTreeMap<ServiceKey, Instant>,
     /// To the passive side: whom to watch.
@@ -158,8 +158,14 @@ impl Judge {
 
     /// Acts on what has come of something, and tells of it.
     fn changed(&self, changes: &Changes) {
-        if changes.table_changed {
-            self.wanted.send_replace(self.wanted());
+        if changes.whole_table {
+            self.board.replace(self.wanted());
+        } else {
+            for key in &changes.services {
+                if let Some(wanted) = self.decisions.wanted_service(key) {
+                    self.board.want(*key, wanted);
+                }
+            }
         }
         for destination in changes.services.iter().flat_map(|service| self.decisions.destinations_of(service))
         {

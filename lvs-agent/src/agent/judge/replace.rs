@@ -28,6 +28,8 @@ pub(in super::super) struct Replacement {
     pub(in super::super) services: Vec<VirtualService>,
     /// The kernel's table as it was last read: how destinations stand in it that are new.
     pub(in super::super) table: Arc<Table>,
+    /// Those that an administrator holds at weight 0.
+    pub(in super::super) administered: BTreeSet<DestinationKey>,
     /// What becomes of services that are not in the list any more.
     pub(in super::super) dropped: Dropped,
     /// Told when it is done; the edits are on their way to the table by then.
@@ -40,7 +42,6 @@ pub(in super::super) enum Dropped {
     /// They are deleted in the kernel's table.
     Deleted,
     /// They are nobody's business any more.
-    #[expect(dead_code, reason = "for services that were adopted from the kernel's table")]
     LeftAlone,
 }
 
@@ -71,12 +72,15 @@ struct Known {
 impl Judge {
     /// Decides about these services from now on. What is known of those that stay is kept.
     pub(super) async fn replace(&mut self, replacement: Replacement) {
-        let Replacement { services, table, dropped, reply } = replacement;
+        let Replacement { services, table, administered, dropped, reply } = replacement;
         let now = Instant::now();
+        self.decisions.set_administered(administered);
         let before = self.known();
         let mut changes = self.decisions.replace(&services, |key| found(&table, key), now);
         let after = self.known();
-        changes.table_changed |= self.leave(&before, &after, dropped, now);
+        let some_leave = self.leave(&before, &after, dropped, now);
+        changes.table_changed |= some_leave;
+        changes.whole_table |= some_leave;
         let Turnover { added, removed } = self.checks.replace(&services);
         for id in &removed {
             self.hurried.remove(id);
@@ -115,7 +119,7 @@ impl Judge {
         let before = self.leaving.len();
         self.leaving.retain(|_, until| *until > now);
         if self.leaving.len() != before {
-            self.wanted.send_replace(self.wanted());
+            self.board.replace(self.wanted());
         }
     }
 

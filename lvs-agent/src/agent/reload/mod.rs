@@ -96,13 +96,15 @@ pub(super) struct Reload {
     config: Arc<Config>,
     /// The content of the file as it was last read.
     seen: Option<Fingerprint>,
+    /// Whether services and servers are those of the kernel's table.
+    adopts: bool,
     outputs: Outputs,
 }
 
 impl Reload {
     /// `config` is in force, and came from `source` if from any file.
     pub(super) fn new(source: Option<Source>, config: Arc<Config>, outputs: Outputs) -> Self {
-        Self { source, config, seen: None, outputs }
+        Self { source, adopts: config.adopts(), config, seen: None, outputs }
     }
 
     /// Until `shutdown`.
@@ -204,11 +206,10 @@ impl Reload {
             warnings.push(warning);
         }
         let config = Arc::new(config);
-        let Replaced { table_changed, added, removed } = if config.services == self.config.services {
-            Replaced::default()
-        } else {
-            self.replace(&config.services).await?
-        };
+        // Adopted services are brought to the judge by whoever follows the kernel's table.
+        let none = config.services == self.config.services || self.adopts;
+        let Replaced { table_changed, added, removed } =
+            if none { Replaced::default() } else { self.replace(&config.services).await? };
         connections::settle(&config);
         self.config = config.clone();
         self.outputs.in_force.send_replace(InForce { config, cause: Some(cause) });
@@ -232,7 +233,8 @@ impl Reload {
         let table = if has_new(&self.config.services, services) { table().await? } else { Table::default() };
         let (reply, replaced) = oneshot::channel();
         let (services, table) = (services.to_vec(), Arc::new(table));
-        let replacement = Replacement { services, table, dropped: Dropped::Deleted, reply };
+        let replacement =
+            Replacement { services, table, administered: BTreeSet::new(), dropped: Dropped::Deleted, reply };
         let sent = self.outputs.replacements.send(replacement).await;
         sent.map_err(|_| NotReloaded::Stopping)?;
         replaced.await.map_err(|_| NotReloaded::Stopping)

@@ -35,7 +35,7 @@ fn start(text: &str) -> Running {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("agent.toml");
     fs::write(&file, text).unwrap();
-    let source = Source { path: file.clone(), strictness: Strictness::Lenient };
+    let source = Source { path: file.clone(), strictness: Strictness::Lenient, mode: None };
     let config = Arc::new(source.read().unwrap().config);
     let (replacements_tx, replacements) = mpsc::channel(1);
     let (in_force_tx, in_force) = latest::channel(InForce { config: config.clone(), cause: None });

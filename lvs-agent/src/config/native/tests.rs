@@ -11,6 +11,7 @@ use humantime::format_duration;
 use proptest::{option, prelude::*, sample::select};
 
 use super::{read, to_toml};
+mod modes;
 mod policy;
 use crate::{
     config::{

@@ -329,6 +329,11 @@ pub(super) fn file(value: &DeValue<'_>) -> Result<Option<PathBuf>> {
     path_or_off(value, "a path in quotes, such as \"/var/tmp/lvs.trace\", or \"off\"")
 }
 
+/// Where intended weights are kept; `None` for `"off"`.
+pub(super) fn state(value: &DeValue<'_>) -> Result<Option<PathBuf>> {
+    path_or_off(value, "a path in quotes, such as \"/run/lvs-agent/state.json\", or \"off\"")
+}
+
 /// A folder; `None` for `"off"`.
 pub(super) fn folder(value: &DeValue<'_>) -> Result<Option<PathBuf>> {
     path_or_off(value, "a path in quotes, such as \"/etc/lvs/maintenance\", or \"off\"")
