@@ -12,6 +12,8 @@ mod failing;
 mod failover;
 mod healthy;
 mod hung;
+mod interference;
+mod ipvs_property;
 mod ipvs_table;
 mod not_fooled;
 mod policy;
