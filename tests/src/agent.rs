@@ -142,6 +142,15 @@ impl Agent {
         self.lines().iter().filter_map(|line| AgentEvent::parse(line)).collect()
     }
 
+    /// The events in its log after so many lines, which is then how many there are.
+    #[must_use]
+    pub fn events_since(&self, lines: &mut usize) -> Vec<AgentEvent> {
+        let all = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = all.get(*lines..).unwrap_or_default();
+        *lines = all.len();
+        new.iter().filter_map(|line| AgentEvent::parse(line)).collect()
+    }
+
     /// Waits until its programs are attached and the table is built.
     pub fn wait_until_ready(&mut self) -> Result<()> {
         wait::until_true("the agent to be ready", START_LIMIT, || {

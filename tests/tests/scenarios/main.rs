@@ -13,6 +13,8 @@ mod failing;
 mod failover;
 mod healthy;
 mod hung;
+mod interference;
+mod ipvs_property;
 mod ipvs_table;
 mod modes;
 mod not_fooled;
