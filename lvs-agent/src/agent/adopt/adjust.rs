@@ -51,9 +51,9 @@ fn weight(
     key: &DestinationKey,
     held: &Held,
 ) -> Option<KernelWeight> {
-    let hold = held.explains(key, Some(found.weight));
-    let original = hold.map_or(found.weight, |hold| hold.original.weight);
-    let may_change = hold.is_some()
+    let ours = held.explains(key, Some(found.weight));
+    let original = ours.map_or(found.weight, |hold| hold.original.weight);
+    let may_change = ours.is_some()
         || found.weight.takes_connections()
             && (wanted.weight.is_quiescent() || weight_of(found.weight) == wanted.own);
     let weight = target(wanted, original);

@@ -57,7 +57,11 @@ impl Held {
         wanted: Option<&WantedService>,
         configured: bool,
     ) -> bool {
-        edits.iter().fold(false, |changed, edit| self.expect_one(edit, known, wanted, configured) || changed)
+        let mut changed = false;
+        for edit in edits {
+            changed |= self.expect_one(edit, known, wanted, configured);
+        }
+        changed
     }
 
     fn expect_one(

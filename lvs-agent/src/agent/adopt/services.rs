@@ -42,8 +42,8 @@ pub(in super::super) fn adopt(table: &Table, held: &Held, settings: &[VirtualSer
 fn found(service: ServiceKey, entry: &ServiceEntry, held: &Held) -> impl Iterator<Item = Destination> {
     entry.destinations.values().map(move |destination| {
         let key = DestinationKey { service, server: destination.server };
-        let hold = held.explains(&key, Some(destination.weight));
-        let weight = hold.map_or(destination.weight, |hold| hold.original.weight);
+        let ours = held.explains(&key, Some(destination.weight));
+        let weight = ours.map_or(destination.weight, |hold| hold.original.weight);
         Destination { weight, ..*destination }
     })
 }

@@ -152,8 +152,8 @@ fn an_edit_of_which_nothing_is_known_is_explained_both_ways() {
     assert!(held.expect(&edits, &table, Some(&wanted), false));
     let key = DestinationKey { service: tcp(), server: A.parse().unwrap() };
     for weight in [0, 5] {
-        let hold = held.explains(&key, Some(KernelWeight(weight))).unwrap();
-        assert_eq!(hold.original.weight, KernelWeight(5));
+        let ours = held.explains(&key, Some(KernelWeight(weight))).unwrap();
+        assert_eq!(ours.original.weight, KernelWeight(5));
     }
     assert_eq!(held.explains(&key, Some(KernelWeight(4))), None);
 }
@@ -165,8 +165,8 @@ fn a_configured_weight_is_what_a_server_goes_back_to() {
     let wants = wanted(&[(A, Some(0), 5)]);
     assert!(held.expect(std::slice::from_ref(&added), &table(&[]), Some(&wants), true));
     held.made(&added);
-    let hold = held.iter().next().unwrap().1;
-    assert_eq!((hold.original.weight, hold.now, hold.before), (KernelWeight(5), Some(KernelWeight(0)), None));
+    let ours = held.iter().next().unwrap().1;
+    assert_eq!((ours.original.weight, ours.now, ours.before), (KernelWeight(5), Some(KernelWeight(0)), None));
     // It leaves the configuration.
     let key = DestinationKey { service: tcp(), server: A.parse().unwrap() };
     assert!(held.expect(
