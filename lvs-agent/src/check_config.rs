@@ -11,10 +11,7 @@ use anyhow::Context as _;
 use clap::ValueEnum;
 use humantime::format_duration;
 
-use crate::config::{
-    Check, Config, LogTarget, Notifications, Question, Reading, RealServer, Strictness, VirtualService,
-    native,
-};
+use crate::config::{Check, Config, Question, Reading, RealServer, Strictness, VirtualService, native};
 
 /// A format that a configuration can be written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -48,18 +45,7 @@ pub fn run(file: &Path, strictness: Strictness, to: Option<Target>) -> anyhow::R
 #[must_use]
 pub fn without_effect(config: &Config) -> Vec<&'static str> {
     let agent = &config.agent;
-    let told = |has: fn(&Notifications) -> bool| config.services.iter().any(|service| has(&service.notify));
-    let mut quorums = config.services.iter().map(|service| &service.policy.quorum);
-    let settings = [
-        ("autoreload", agent.autoreload),
-        ("the quorum's commands", quorums.any(|quorum| quorum.up.is_some() || quorum.down.is_some())),
-        ("callback", agent.callback.is_some()),
-        ("execute", !agent.execute.is_empty()),
-        ("the log's place", agent.log != LogTarget::Standard),
-        ("mail", told(|notify| notify.mail.is_some())),
-        ("the monitor file", told(|notify| notify.monitor_file.is_some())),
-        ("the fallback command", told(|notify| notify.fallback_command.is_some())),
-    ];
+    let settings = [("autoreload", agent.autoreload), ("callback", agent.callback.is_some())];
     settings.into_iter().filter(|(_, written)| *written).map(|(name, _)| name).collect()
 }
 

@@ -8,12 +8,17 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use clap::{Parser, Subcommand, ValueEnum};
-use tracing_subscriber::EnvFilter;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::{EnvFilter, fmt::writer::BoxMakeWriter};
 
 use crate::{
     agent, check_config,
-    config::{Config, Strictness, Warning, defaults::CONTROL},
+    config::{
+        Config, LogTarget, Strictness, Warning,
+        defaults::{CONTROL, METRICS},
+    },
     control::{self, Reply, Request},
+    log::{self, LogThread},
 };
 
 /// A health checker for LVS directors: the traffic itself raises a suspicion, active probes confirm it, and only then
@@ -49,6 +54,10 @@ struct RunArguments {
     /// Refuse what ldirectord would refuse.
     #[arg(long)]
     strict: bool,
+    /// Another agent has started this one for its `execute`: where the control socket and the metrics are those of every
+    /// agent, there are none.
+    #[arg(long, hide = true)]
+    beside: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -91,17 +100,25 @@ enum LogFormat {
 pub fn main(cli: &Cli) -> ExitCode {
     match &cli.command {
         Command::Run(arguments) => {
-            let reading = match Config::read_file(&arguments.config, strictness(arguments.strict)) {
+            let mut reading = match Config::read_file(&arguments.config, strictness(arguments.strict)) {
                 Ok(reading) => reading,
                 Err(error) => return failed(&error, 2),
             };
-            end(start_log(cli).and_then(|()| {
+            if arguments.beside {
+                beside(&mut reading.config);
+            }
+            end(start_log(cli, &reading.config.agent.log).and_then(|log| {
                 log_warnings(&arguments.config, &reading.warnings);
                 let ignored = check_config::without_effect(&reading.config);
                 if !ignored.is_empty() {
                     tracing::warn!(event = "config", "nothing acts yet on {}", ignored.join(", "));
                 }
-                run(reading.config)
+                // Standard error hears of it at the end.
+                run(reading.config, log.as_ref()).inspect_err(|error| {
+                    if log.is_some() {
+                        tracing::error!(event = "failed", "{error:#}");
+                    }
+                })
             }))
         }
         Command::CheckConfig(arguments) => {
@@ -126,15 +143,42 @@ fn failed(error: &dyn std::fmt::Display, code: u8) -> ExitCode {
     ExitCode::from(code)
 }
 
-fn start_log(cli: &Cli) -> anyhow::Result<()> {
+/// Leaves to the first agent what only one can have.
+fn beside(config: &mut Config) {
+    let agent = &mut config.agent;
+    agent.metrics = agent.metrics.filter(|address| *address != METRICS);
+    agent.control = agent.control.take().filter(|path| path != Path::new(CONTROL));
+}
+
+/// Starts the log; what it goes to is closed when the thread is dropped. Where it can't be opened, standard error is it.
+fn start_log(cli: &Cli, target: &LogTarget) -> anyhow::Result<Option<LogThread>> {
     let filter = EnvFilter::try_new(&cli.log)
         .with_context(|| format!("--log {:?} is no log filter; try \"info\" or \"debug\"", cli.log))?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
-    match cli.log_format {
-        LogFormat::Json => log.json().flatten_event(true).init(),
-        LogFormat::Text => log.with_target(false).with_ansi(io::stderr().is_terminal()).init(),
+    let (opened, problem) = match log::open(target) {
+        Ok(opened) => (opened, None),
+        Err(error) => (None, Some(error)),
+    };
+    let (writer, thread) = opened.unzip();
+    let is_terminal = writer.is_none() && io::stderr().is_terminal();
+    let writer = writer.map_or_else(|| BoxMakeWriter::new(io::stderr), BoxMakeWriter::new);
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
+    match (cli.log_format, target) {
+        (LogFormat::Json, _) => log.json().flatten_event(true).init(),
+        // The daemon has a time of its own.
+        (LogFormat::Text, LogTarget::Syslog(_)) if thread.is_some() => {
+            log.with_target(false).with_ansi(false).without_time().init();
+        }
+        (LogFormat::Text, _) => log.with_target(false).with_ansi(is_terminal).init(),
     }
-    Ok(())
+    if let Some(error) = problem {
+        let target = match target {
+            LogTarget::Standard => "standard error".to_owned(),
+            LogTarget::File(path) => path.display().to_string(),
+            LogTarget::Syslog(facility) => format!("syslog ({facility})"),
+        };
+        tracing::warn!(event = "config", "the log cannot go to {target}: {error}; it goes to standard error");
+    }
+    Ok(thread)
 }
 
 fn log_warnings(file: &Path, warnings: &[Warning]) {
@@ -151,10 +195,26 @@ fn log_warnings(file: &Path, warnings: &[Warning]) {
     }
 }
 
-fn run(config: Config) -> anyhow::Result<()> {
+fn run(config: Config, log: Option<&LogThread>) -> anyhow::Result<()> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
-    runtime.block_on(agent::run(config))
+    runtime.block_on(async {
+        tokio::select! {
+            ended = agent::run(config) => ended,
+            never = reopen_at_hangup(log) => never,
+        }
+    })
+}
+
+/// Opens the log's file anew at each SIGHUP; ends only if it can't listen for it.
+async fn reopen_at_hangup(log: Option<&LogThread>) -> anyhow::Result<()> {
+    let Some(log) = log else { return std::future::pending().await };
+    let mut hangup = signal(SignalKind::hangup()).context("listening for SIGHUP")?;
+    let reopener = log.reopener();
+    while hangup.recv().await.is_some() {
+        reopener.reopen();
+    }
+    std::future::pending().await
 }
 
 fn status(arguments: &StatusArguments) -> anyhow::Result<()> {

@@ -7,6 +7,8 @@
 //! | `judge` | health and pools | results, findings, bursts | wanted table → table, feedback → watch |
 //! | `table` | the kernel's table | wanted table | – |
 //! | `maintenance` | the maintenance folder | – | servers that are named there → judge |
+//! | `notify` | mails, commands, lines in files | what to tell, from judge | – |
+//! | `executed` | agents for other configurations | – | – |
 //! | `metrics` | the listening port | – | – |
 //! | `control` | the control socket | – | questions → judge, watch |
 //!
@@ -18,6 +20,7 @@ mod confirm;
 mod decisions;
 mod devices;
 mod doubt;
+mod executed;
 mod exposition;
 mod follow;
 mod judge;
@@ -28,6 +31,7 @@ mod round;
 mod status;
 mod story;
 mod table;
+mod tell;
 mod watch;
 
 use std::{
@@ -57,6 +61,7 @@ use self::{
     passive_side::{NoPassiveSide, Wiring},
     status::{Desk, PassiveDesk},
     table::TableWriter,
+    tell::Teller,
     watch::Roster,
 };
 use crate::{
@@ -65,6 +70,7 @@ use crate::{
     control::ControlServer,
     ipvs::{IpvsClient, Table, Wanted},
     netlink::DEFAULT_TIMEOUT,
+    notify::Notifier,
     passive::Targets,
     pool::Presence,
     probe::{Prober, Scheduler, budget::Budget},
@@ -155,6 +161,13 @@ impl Running {
             let shutdown = self.shutdown.clone();
             self.spawn("maintenance", Folder::new(folder).run(maintained_tx, shutdown));
         }
+        let (notifier, notify) = Notifier::new();
+        let teller = Teller::new(notifier, &decisions, config.agent.on_exit);
+        self.spawn("notify", notify.run(self.shutdown.clone()));
+        if !config.agent.execute.is_empty() {
+            let shutdown = self.shutdown.clone();
+            self.spawn("executed", executed::run(config.agent.execute.clone(), shutdown));
+        }
         let mut checks = Checks::default();
         let Turnover { added, removed: _ } = checks.replace(&config.services);
         let shutdown = self.shutdown.clone();
@@ -169,6 +182,7 @@ impl Running {
             bursts: Bursts::new(prober, config.passive.burst.clone(), reports_tx),
             budget: Budget::new(&config.passive.burst),
             wanted: wanted_tx,
+            teller,
             feedback: feedback_tx,
             under_way: BTreeMap::new(),
             suspected: Suspected::default(),

@@ -25,6 +25,7 @@ use super::{
     pace::Paces,
     status::{StandingInquiry, standings},
     story,
+    tell::Teller,
     watch::Feedback,
 };
 use crate::{
@@ -63,6 +64,8 @@ pub(super) struct Judge {
     pub(super) bursts: Bursts,
     pub(super) budget: Budget<ServerId>,
     pub(super) wanted: watch::Sender<Wanted>,
+    /// Mails, commands and lines in files.
+    pub(super) teller: Teller,
     /// To the passive side; full or closed where there is none, which is no harm.
     pub(super) feedback: mpsc::Sender<Feedback>,
     /// The bursts under way.
@@ -97,6 +100,7 @@ impl Judge {
                 else => break,
             }
         }
+        self.teller.stopping(&self.decisions);
     }
 
     /// Shows everything as it stands.
@@ -124,7 +128,7 @@ impl Judge {
     }
 
     /// Acts on what has come of something, and tells of it.
-    fn changed(&self, changes: &Changes) {
+    fn changed(&mut self, changes: &Changes) {
         if changes.table_changed {
             self.wanted.send_replace(self.decisions.wanted());
         }
@@ -132,6 +136,7 @@ impl Judge {
         {
             exposition::publish_destination(&self.decisions, &destination);
         }
+        self.teller.changed(&self.decisions, changes);
         for happening in &changes.happenings {
             story::happening(&self.decisions, happening);
             if let Happening::Service(key, _) = happening
@@ -154,6 +159,7 @@ impl Judge {
         for subscriber in subscribers {
             let Subscriber { destination, check } = subscriber;
             story::baseline(&self.decisions, &destination, result);
+            self.teller.checked(&self.decisions, &destination, result);
             count_probe("baseline", verdict);
             if let Ok(success) = &result.outcome {
                 self.paces.note(subscriber, success, result.whole);
@@ -189,6 +195,7 @@ impl Judge {
             self.decisions.observe(destination, heard, asked, Instant::now());
         if let Some(transition) = transition {
             story::transition(&self.decisions, destination, outcome, transition);
+            self.teller.heard(destination, outcome, transition);
         }
         self.changed(&changes);
         if let Some(transition) = transition {
