@@ -110,7 +110,31 @@ impl Notify {
     }
 }
 
-/// What a thing outside took too long for.
+#[cfg(test)]
+impl Notify {
+    /// What was ordered so far, in words: mails, then commands, then lines.
+    pub(crate) fn ordered(&mut self) -> Vec<String> {
+        let mut told = Vec::new();
+        while let Ok(order) = self.mails.try_recv() {
+            told.push(match order {
+                MailOrder::Send(letter, _) => format!("mail {}\n{}", letter.subject, letter.body),
+                MailOrder::Remind(key, letter, _) => format!("remind {} {}", key.server, letter.subject),
+                MailOrder::Over(key) => format!("over {}", key.server),
+            });
+        }
+        while let Ok(CommandOrder { line, added, .. }) = self.commands.try_recv() {
+            let words = line.arguments.iter().chain(&added).map(String::as_str);
+            let program = line.program.display().to_string();
+            told.push(std::iter::once(program.as_str()).chain(words).collect::<Vec<_>>().join(" "));
+        }
+        while let Ok(Line { file, text }) = self.lines.try_recv() {
+            told.push(format!("{}: {text}", file.display()));
+        }
+        told
+    }
+}
+
+/// Does what is outside, within a time; `what` takes too long otherwise.
 async fn within<T>(
     limit: Duration,
     what: &str,

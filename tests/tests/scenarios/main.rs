@@ -13,6 +13,7 @@ mod failover;
 mod healthy;
 mod hung;
 mod ipvs_table;
+mod ldirectord;
 mod not_fooled;
 mod policy;
 mod recorded;
