@@ -209,7 +209,6 @@ fn said_of(
 ) -> Option<String> {
     let what = match (old, new) {
         (Some(_), None) => "Deleted",
-        (_, None) => return None,
         (None, Some(_)) if serves(new) => "Added",
         (Some(_), Some(_)) if !serves(old) && serves(new) => "Restored",
         (Some(_), Some(_)) if serves(old) && !serves(new) => "Quiescent",

@@ -32,7 +32,7 @@ fn what_waits_at_the_end_is_written() {
         say(&writer, Level::INFO, &format!("{number}\n"));
     }
     drop(thread);
-    let expected: String = (0..2000).map(|number| format!("{number}\n")).collect();
+    let expected: String = (0..2000).fold(String::new(), |all, number| all + &format!("{number}\n"));
     assert_eq!(fs::read_to_string(path).unwrap(), expected);
 }
 

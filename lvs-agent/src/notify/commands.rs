@@ -13,7 +13,7 @@ use super::within;
 use crate::{config::CommandLine, process::ProcessGroup};
 
 /// How long a command may take before its whole process group is killed.
-pub const COMMAND_LIMIT: Duration = Duration::from_secs(60);
+pub const COMMAND_LIMIT: Duration = Duration::from_mins(1);
 
 /// A command to be run.
 #[derive(Clone, Debug, PartialEq, Eq)]

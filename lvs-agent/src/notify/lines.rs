@@ -34,14 +34,14 @@ pub(super) async fn carry_out(lines: &mut Receiver<Line>) {
     while lines.recv_many(&mut waiting, BATCH).await > 0 {
         for (file, text) in by_file(waiting.drain(..)) {
             let path = file.clone();
-            let writing = async {
+            let work = async {
                 spawn_blocking(move || append(&path, text.as_bytes()))
                     .await
                     .unwrap_or_else(|error| Err(io::Error::other(error)))
             };
-            match within(LIMIT, "writing", writing).await {
+            match within(LIMIT, "writing", work).await {
                 Ok(()) if failing.remove(&file) => {
-                    info!(event = "notify", "{} is written to again", file.display())
+                    info!(event = "notify", "{} is written to again", file.display());
                 }
                 Ok(()) => {}
                 Err(error) => {

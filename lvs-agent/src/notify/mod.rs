@@ -140,11 +140,8 @@ async fn within<T>(
     what: &str,
     work: impl Future<Output = std::io::Result<T>>,
 ) -> std::io::Result<T> {
-    match timeout(limit, work).await {
-        Ok(result) => result,
-        Err(_) => {
-            let problem = format!("{what} took longer than {} s", limit.as_secs());
-            Err(std::io::Error::new(std::io::ErrorKind::TimedOut, problem))
-        }
-    }
+    timeout(limit, work).await.unwrap_or_else(|_late| {
+        let problem = format!("{what} took longer than {} s", limit.as_secs());
+        Err(std::io::Error::new(std::io::ErrorKind::TimedOut, problem))
+    })
 }

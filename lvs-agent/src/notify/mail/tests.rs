@@ -27,8 +27,8 @@ fn settings(relay: Option<String>) -> MailSettings {
     }
 }
 
-fn letter(subject: &str) -> Box<Letter> {
-    Box::new(Letter { subject: subject.to_owned(), body: "first\n.second\n.\nlast".to_owned() })
+fn letter(subject: &str) -> Letter {
+    Letter { subject: subject.to_owned(), body: "first\n.second\n.\nlast".to_owned() }
 }
 
 /// A relay that takes so many connections and tells all that it has heard.
@@ -133,8 +133,8 @@ async fn reminders_come_until_it_is_over() {
     let service = ServiceKey::Address { protocol: Protocol::Tcp, address: "192.0.2.1:80".parse().unwrap() };
     let key = DestinationKey { service, server: "10.0.0.1:80".parse().unwrap() };
     let (notifier, mut notify) = Notifier::new();
-    notifier.mail(MailOrder::Send(letter("Quiescent"), settings.clone()));
-    notifier.mail(MailOrder::Remind(key, letter("Inaccessible"), settings.clone()));
+    notifier.mail(MailOrder::Send(letter("Quiescent").into(), settings.clone()));
+    notifier.mail(MailOrder::Remind(key, letter("Inaccessible").into(), settings.clone()));
     let working = tokio::spawn(async move { carry_out(&mut notify.mails).await });
     let heard = serving.await.unwrap();
     notifier.mail(MailOrder::Over(key));
