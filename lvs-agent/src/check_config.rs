@@ -11,7 +11,9 @@ use anyhow::Context as _;
 use clap::ValueEnum;
 use humantime::format_duration;
 
-use crate::config::{Check, Config, Question, Reading, RealServer, Strictness, VirtualService, native};
+use crate::config::{
+    Check, Config, Mode, Question, Reading, RealServer, Strictness, VirtualService, Warning, native,
+};
 
 /// A format that a configuration can be written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -30,22 +32,49 @@ pub fn run(file: &Path, strictness: Strictness, to: Option<Target>) -> anyhow::R
     };
     io::stdout().write_all(told.as_bytes()).context("writing to standard output")?;
     let mut warnings = String::new();
-    for warning in &reading.warnings {
-        writeln!(warnings, "{}:{warning}", file.display())?;
-    }
-    let ignored = without_effect(&reading.config);
-    if !ignored.is_empty() {
-        writeln!(warnings, "{}: warning: nothing acts yet on {}", file.display(), ignored.join(", "))?;
+    for warning in self::warnings(file, &reading) {
+        writeln!(warnings, "{warning}")?;
     }
     io::stderr().write_all(warnings.as_bytes()).context("writing to standard error")?;
     Ok(ExitCode::from(u8::from(!warnings.is_empty())))
+}
+
+/// What the author of `file` should know, for people; some of it on several lines.
+#[must_use]
+pub fn warnings(file: &Path, reading: &Reading) -> Vec<String> {
+    let mut warnings: Vec<String> =
+        reading.warnings.iter().map(|warning| format!("{}:{warning}", file.display())).collect();
+    let ignored = without_effect(&reading.config);
+    if !ignored.is_empty() {
+        warnings.push(format!("{}: warning: nothing acts yet on {}", file.display(), ignored.join(", ")));
+    }
+    warnings
+}
+
+/// Logs what the author of `file` should know.
+pub fn log_warnings(file: &Path, reading: &Reading) {
+    for Warning { kind, place } in &reading.warnings {
+        tracing::warn!(
+            event = "config",
+            line = place.line,
+            column = place.column,
+            "{}:{}:{}: {kind}",
+            file.display(),
+            place.line,
+            place.column
+        );
+    }
+    let ignored = without_effect(&reading.config);
+    if !ignored.is_empty() {
+        tracing::warn!(event = "config", "nothing acts yet on {}", ignored.join(", "));
+    }
 }
 
 /// The settings that are written and that nothing acts on yet.
 #[must_use]
 pub fn without_effect(config: &Config) -> Vec<&'static str> {
     let agent = &config.agent;
-    let settings = [("autoreload", agent.autoreload), ("callback", agent.callback.is_some())];
+    let settings = [("callback", agent.callback.is_some())];
     settings.into_iter().filter(|(_, written)| *written).map(|(name, _)| name).collect()
 }
 
@@ -56,6 +85,11 @@ pub fn understood(reading: &Reading) -> String {
     let servers: usize = services.iter().map(|service| service.servers.len()).sum();
     let (format, count) = (reading.format, services.len());
     let mut told = format!("{format}: {count} services, {servers} real servers\n");
+    told += match reading.config.agent.mode {
+        Mode::Manage => "",
+        Mode::Adopt => "mode adopt: services and servers are those of the kernel's table\n",
+        Mode::Observe => "mode observe: nothing is written to the kernel's table\n",
+    };
     for service in services {
         told += "\n";
         told += &self::service(service);

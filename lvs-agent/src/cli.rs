@@ -14,11 +14,12 @@ use tracing_subscriber::{EnvFilter, fmt::writer::BoxMakeWriter};
 use crate::{
     agent, check_config,
     config::{
-        Config, LogTarget, Strictness, Warning,
+        Config, LogTarget, Mode, Source, Strictness,
         defaults::{CONTROL, METRICS},
     },
     control::{self, Reply, Request},
     log::{self, LogThread},
+    orders::{self, DrainArguments, MaintenanceArguments, ServerArguments},
 };
 
 /// A health checker for LVS directors: the traffic itself raises a suspicion, active probes confirm it, and only then
@@ -44,20 +45,54 @@ enum Command {
     CheckConfig(CheckArguments),
     /// Ask a running agent how its services and servers stand, and what it sees of them.
     Status(StatusArguments),
+    /// Let a running agent read its configuration again. Exit code 1: with warnings, 2: the old one stays in force.
+    Reload(ControlArguments),
+    /// Give a server no new connections, and perhaps wait until it has none. Exit code 2: connections were left when the
+    /// time was over.
+    Drain(DrainArguments),
+    /// Let a drained server have new connections again.
+    Undrain(ServerArguments),
+    /// Take a server out as if it had failed, or let its health decide again.
+    Maintenance(MaintenanceArguments),
 }
 
 #[derive(Debug, clap::Args)]
 struct RunArguments {
-    /// The configuration: the agent's own format (TOML), or ldirectord's.
+    /// The configuration: the agent's own format (TOML), or ldirectord's. Without one the kernel's table is observed:
+    /// nothing is written to it.
     #[arg(long, value_name = "FILE")]
-    config: PathBuf,
+    config: Option<PathBuf>,
+    /// What may be done to the kernel's table, whatever the configuration says.
+    #[arg(long, value_enum, value_name = "MODE")]
+    mode: Option<ModeArgument>,
     /// Refuse what ldirectord would refuse.
-    #[arg(long)]
+    #[arg(long, requires = "config")]
     strict: bool,
     /// Another agent has started this one for its `execute`: where the control socket and the metrics are those of every
     /// agent, there are none.
     #[arg(long, hide = true)]
     beside: bool,
+}
+
+/// The modes, as `mode` in `[agent]` has them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum ModeArgument {
+    /// The table is what the configuration says.
+    Manage,
+    /// Services and servers are those of the table; only weights are changed, or servers removed and added again.
+    Adopt,
+    /// Nothing is written.
+    Observe,
+}
+
+impl From<ModeArgument> for Mode {
+    fn from(argument: ModeArgument) -> Self {
+        match argument {
+            ModeArgument::Manage => Self::Manage,
+            ModeArgument::Adopt => Self::Adopt,
+            ModeArgument::Observe => Self::Observe,
+        }
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -83,6 +118,13 @@ struct StatusArguments {
     /// Print one JSON object, for programs.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    control: ControlArguments,
+}
+
+/// Where a running agent is asked.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ControlArguments {
     /// Where the agent's control socket is, as `control` in its configuration says.
     #[arg(long, value_name = "PATH", default_value = CONTROL)]
     control: PathBuf,
@@ -95,26 +137,31 @@ enum LogFormat {
 }
 
 /// Does what the command line says. An error is one message on standard error and exit code 1; a configuration that
-/// can't be used is exit code 2.
+/// can't be used is exit code 2, a second agent on the same table is 3.
 #[must_use]
 pub fn main(cli: &Cli) -> ExitCode {
     match &cli.command {
         Command::Run(arguments) => {
-            let mut reading = match Config::read_file(&arguments.config, strictness(arguments.strict)) {
+            let source = source(arguments);
+            let reading = match source.as_ref().map(Source::read).transpose() {
                 Ok(reading) => reading,
                 Err(error) => return failed(&error, 2),
             };
-            if arguments.beside {
-                beside(&mut reading.config);
+            if reading.is_none() && arguments.mode == Some(ModeArgument::Manage) {
+                return failed(&"--mode manage needs a configuration; add --config FILE", 2);
             }
-            end(start_log(cli, &reading.config.agent.log).and_then(|log| {
-                log_warnings(&arguments.config, &reading.warnings);
-                let ignored = check_config::without_effect(&reading.config);
-                if !ignored.is_empty() {
-                    tracing::warn!(event = "config", "nothing acts yet on {}", ignored.join(", "));
+            let target = reading.as_ref().map(|reading| reading.config.agent.log.clone());
+            end(start_log(cli, &target.unwrap_or_default()).and_then(|log| {
+                if let (Some(source), Some(reading)) = (&source, &reading) {
+                    check_config::log_warnings(&source.path, reading);
+                }
+                let mode = arguments.mode.map_or(Mode::Observe, Mode::from);
+                let mut config = reading.map_or_else(|| Config::of_table(mode), |reading| reading.config);
+                if arguments.beside {
+                    beside(&mut config);
                 }
                 // Standard error hears of it at the end.
-                run(reading.config, log.as_ref()).inspect_err(|error| {
+                run(config, source, log.as_ref()).inspect_err(|error| {
                     if log.is_some() {
                         tracing::error!(event = "failed", "{error:#}");
                     }
@@ -127,13 +174,29 @@ pub fn main(cli: &Cli) -> ExitCode {
                 .unwrap_or_else(|error| failed(&format_args!("{error:#}"), 2))
         }
         Command::Status(arguments) => end(status(arguments)),
+        Command::Reload(arguments) => {
+            reload(arguments).unwrap_or_else(|error| failed(&format_args!("{error:#}"), 2))
+        }
+        Command::Drain(arguments) => order(orders::drain(arguments)),
+        Command::Undrain(arguments) => order(orders::undrain(arguments)),
+        Command::Maintenance(arguments) => order(orders::maintenance(arguments)),
     }
+}
+
+/// Where the configuration comes from, if from anywhere.
+fn source(arguments: &RunArguments) -> Option<Source> {
+    let path = arguments.config.clone()?;
+    let mode = arguments.mode.map(Mode::from);
+    Some(Source { path, strictness: strictness(arguments.strict), mode })
 }
 
 fn end(result: anyhow::Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => failed(&format_args!("{error:#}"), 1),
+        Err(error) => {
+            let code = if error.is::<agent::SecondAgent>() { 3 } else { 1 };
+            failed(&format_args!("{error:#}"), code)
+        }
     }
 }
 
@@ -181,26 +244,12 @@ fn start_log(cli: &Cli, target: &LogTarget) -> anyhow::Result<Option<LogThread>>
     Ok(thread)
 }
 
-fn log_warnings(file: &Path, warnings: &[Warning]) {
-    for Warning { kind, place } in warnings {
-        tracing::warn!(
-            event = "config",
-            line = place.line,
-            column = place.column,
-            "{}:{}:{}: {kind}",
-            file.display(),
-            place.line,
-            place.column
-        );
-    }
-}
-
-fn run(config: Config, log: Option<&LogThread>) -> anyhow::Result<()> {
+fn run(config: Config, source: Option<Source>, log: Option<&LogThread>) -> anyhow::Result<()> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
     runtime.block_on(async {
         tokio::select! {
-            ended = agent::run(config) => ended,
+            ended = agent::run(config, source) => ended,
             never = reopen_at_hangup(log) => never,
         }
     })
@@ -218,8 +267,7 @@ async fn reopen_at_hangup(log: Option<&LogThread>) -> anyhow::Result<()> {
 }
 
 fn status(arguments: &StatusArguments) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting")?;
-    let reply = runtime.block_on(control::ask(&arguments.control, &Request::Status {}))?;
+    let reply = arguments.control.ask(&Request::Status {})?;
     let Reply::Status(status) = reply else { bail!("the agent answers another question than was asked") };
     let text = if arguments.json {
         serde_json::to_string(&status).context("writing JSON")? + "\n"
@@ -227,4 +275,41 @@ fn status(arguments: &StatusArguments) -> anyhow::Result<()> {
         control::table(&status)
     };
     io::stdout().write_all(text.as_bytes()).context("writing to standard output")
+}
+
+/// Prints what has changed on standard output and the warnings on standard error.
+fn reload(arguments: &ControlArguments) -> anyhow::Result<ExitCode> {
+    let reloaded = match arguments.ask(&Request::Reload {})? {
+        Reply::Reloaded(reloaded) => reloaded,
+        Reply::NotReloaded(reason) => bail!("the old configuration stays in force: {reason}"),
+        _ => bail!("the agent answers another question than was asked"),
+    };
+    writeln!(io::stdout(), "{reloaded}").context("writing to standard output")?;
+    for warning in &reloaded.warnings {
+        writeln!(io::stderr(), "{warning}").context("writing to standard error")?;
+    }
+    Ok(ExitCode::from(u8::from(!reloaded.warnings.is_empty())))
+}
+
+/// Gives an order, and waits for as long as it does.
+fn order(order: impl Future<Output = anyhow::Result<ExitCode>>) -> ExitCode {
+    let given = small_runtime().and_then(|runtime| runtime.block_on(order));
+    given.unwrap_or_else(|error| failed(&format_args!("{error:#}"), 1))
+}
+
+fn small_runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting")
+}
+
+impl ControlArguments {
+    /// Where the control socket is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.control
+    }
+
+    /// Asks the running agent.
+    fn ask(&self, request: &Request) -> anyhow::Result<Reply> {
+        Ok(small_runtime()?.block_on(control::ask(&self.control, request))?)
+    }
 }

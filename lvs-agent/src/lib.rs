@@ -16,6 +16,7 @@ pub mod log;
 pub mod netlink;
 pub mod network;
 pub mod notify;
+pub mod orders;
 pub mod passive;
 pub mod pool;
 pub mod probe;

@@ -51,11 +51,6 @@ impl Netlink {
         Ok(Self { protocol, timeout, router: Some(open(protocol).await?) })
     }
 
-    /// Has the next request open a new socket.
-    pub(crate) fn renew(&mut self) {
-        self.router = None;
-    }
-
     /// Sends one message and returns what `read` makes of each answer. A dump is drained whole: the router stops for
     /// good once 1,024 answers wait unread.
     pub(crate) async fn ask<P, R>(

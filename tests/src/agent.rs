@@ -2,9 +2,10 @@
 
 use std::{
     ffi::OsStr,
-    fs,
+    fmt, fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpStream,
+    path::PathBuf,
     process::{Command, ExitStatus, Stdio},
     sync::{Arc, Mutex, PoisonError},
     thread::JoinHandle,
@@ -23,6 +24,8 @@ use crate::{
     programs, wait,
 };
 
+/// The name of its configuration file.
+const CONFIG: &str = "agent.toml";
 /// How long the agent may take to start, on a slow machine.
 const START_LIMIT: Duration = Duration::from_mins(1);
 /// How long it may take to stop.
@@ -32,6 +35,23 @@ const METRICS_LIMIT: Duration = Duration::from_secs(10);
 /// Lines of the log that an error quotes.
 const QUOTED_LINES: usize = 60;
 
+/// What a command of the agent's program told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// Its exit code.
+    pub code: Option<i32>,
+    /// What it wrote to standard output.
+    pub text: String,
+    /// What it wrote to standard error.
+    pub errors: String,
+}
+
+impl fmt::Display for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} {} {}", self.code, self.text.trim_end(), self.errors.trim_end())
+    }
+}
+
 /// A running (or ended) agent. Dropping it kills it.
 #[derive(Debug)]
 pub struct Agent {
@@ -40,7 +60,7 @@ pub struct Agent {
     lines: Arc<Mutex<Vec<String>>>,
     reader: Option<JoinHandle<Result<()>>>,
     /// Holds the configuration file.
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Agent {
@@ -50,15 +70,27 @@ impl Agent {
         Self::start_under(director, config, &[] as &[&str])
     }
 
+    /// The same without a configuration file.
+    pub fn start_without_config(director: &Namespace) -> Result<Self> {
+        Self::start_with(director, None, &[] as &[&str])
+    }
+
     /// The same under a wrapper such as `setpriv …`.
     pub fn start_under(director: &Namespace, config: &str, wrapper: &[impl AsRef<OsStr>]) -> Result<Self> {
+        Self::start_with(director, Some(config), wrapper)
+    }
+
+    fn start_with(director: &Namespace, config: Option<&str>, wrapper: &[impl AsRef<OsStr>]) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("lvs-lab-").tempdir()?;
-        let file = folder.path().join("agent.toml");
-        fs::write(&file, config)?;
+        let file = folder.path().join(CONFIG);
+        fs::write(&file, config.unwrap_or_default())?;
         let agent = programs::agent()?;
         let mut words = wrapper.iter().map(AsRef::as_ref).chain([agent.as_os_str()]);
         let mut command = Command::new(words.next().context("a program")?);
-        command.args(words).args(["--log-format", "json", "run", "--config"]).arg(&file);
+        command.args(words).args(["--log-format", "json", "run"]);
+        if config.is_some() {
+            command.arg("--config").arg(&file);
+        }
         command.env_remove("LVS_LOG").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut process = Process::start(director, "the agent", &mut command)?;
         let log = process.take_stderr().context("a piped standard error")?;
@@ -70,7 +102,26 @@ impl Agent {
             }
             Ok(())
         })?;
-        Ok(Self { process, director: director.clone(), lines, reader: Some(reader), _folder: folder })
+        Ok(Self { process, director: director.clone(), lines, reader: Some(reader), folder })
+    }
+
+    /// Its configuration file.
+    #[must_use]
+    pub fn config_file(&self) -> PathBuf {
+        self.folder.path().join(CONFIG)
+    }
+
+    /// Runs the program with these words, such as `reload`, in the director's namespace, and waits for its end.
+    pub fn command(&self, words: &[&str]) -> Result<Told> {
+        let program = programs::agent()?;
+        let output = self.director.run(|| Ok(Command::new(&program).args(words).output()?))?;
+        let told = Told {
+            code: output.status.code(),
+            text: String::from_utf8_lossy(&output.stdout).into_owned(),
+            errors: String::from_utf8_lossy(&output.stderr).into_owned(),
+        };
+        crate::say(&format!("{}: {told}", words.join(" ")));
+        Ok(told)
     }
 
     /// Its process id.
@@ -89,6 +140,15 @@ impl Agent {
     #[must_use]
     pub fn events(&self) -> Vec<AgentEvent> {
         self.lines().iter().filter_map(|line| AgentEvent::parse(line)).collect()
+    }
+
+    /// The events in its log after so many lines, which is then how many there are.
+    #[must_use]
+    pub fn events_since(&self, lines: &mut usize) -> Vec<AgentEvent> {
+        let all = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = all.get(*lines..).unwrap_or_default();
+        *lines = all.len();
+        new.iter().filter_map(|line| AgentEvent::parse(line)).collect()
     }
 
     /// Waits until its programs are attached and the table is built.

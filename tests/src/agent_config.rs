@@ -34,6 +34,9 @@ pub struct AgentSection {
     /// `keep` or `remove`: what becomes of the table at a clean stop.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on_exit: Option<String>,
+    /// Whether a changed file is read again by itself.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub autoreload: bool,
 }
 
 /// `[passive]`
@@ -178,7 +181,7 @@ impl AgentConfig {
             server: servers.iter().map(server).collect(),
             backup: Vec::new(),
         };
-        let agent = AgentSection { metrics: METRICS.to_owned(), on_exit: None };
+        let agent = AgentSection { metrics: METRICS.to_owned(), on_exit: None, autoreload: false };
         Self { agent, passive: None, service: vec![service] }
     }
 

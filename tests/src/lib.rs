@@ -43,6 +43,7 @@ pub mod serve;
 pub mod server;
 pub mod simulation;
 pub mod table;
+pub mod table_cost;
 pub mod throughput;
 pub mod timeline;
 pub mod wait;

@@ -4,30 +4,38 @@
 //! |---|---|---|---|
 //! | `checks` | the baseline schedule | – | results → judge |
 //! | `watch` | kernel side, detector | edges, routes, neighbours, feedback | findings → judge |
-//! | `judge` | health and pools | results, findings, bursts | wanted table → table, feedback → watch |
-//! | `table` | the kernel's table | wanted table | – |
+//! | `judge` | health and pools | results, findings, bursts | wanted services → table, feedback → watch |
+//! | `table` | the kernel's table | wanted services, the table itself | – |
+//! | `adoption` | the list of services, where it is the kernel's | the table as others change it | services → judge |
+//! | `state` | the state file | whom this agent holds out | – |
+//! | `reload` | the configuration in force | SIGHUP, the file, requests | services → judge |
 //! | `maintenance` | the maintenance folder | – | servers that are named there → judge |
 //! | `notify` | mails, commands, lines in files | what to tell, from judge | – |
 //! | `executed` | agents for other configurations | – | – |
 //! | `metrics` | the listening port | – | – |
-//! | `control` | the control socket | – | questions → judge, watch |
+//! | `control` | the control socket | – | orders → judge, questions → judge, watch, reload |
 //!
 //! One token stops them all. Each of them can be dropped at any await without harm; `watch` detaches the programs and
 //! `table` makes its last edits after the token, and both are waited for.
 
+mod adopt;
 mod checks;
 mod confirm;
+mod connections;
 mod decisions;
 mod devices;
 mod doubt;
 mod executed;
 mod exposition;
 mod follow;
+mod instance;
 mod judge;
 mod maintenance;
+mod orders;
 mod pace;
 mod passive_side;
-mod round;
+mod reload;
+mod state_file;
 mod status;
 mod story;
 mod table;
@@ -37,12 +45,12 @@ mod watch;
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, watch as latest},
     task::JoinHandle,
     time::timeout,
@@ -50,15 +58,20 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+pub use self::instance::SecondAgent;
 use self::{
+    adopt::{Adopted, Adoption},
     checks::{Checks, Turnover},
     confirm::Bursts,
     decisions::Decisions,
     doubt::Suspected,
+    instance::OnlyAgent,
     judge::{Inputs, Judge},
     maintenance::{Folder, Maintained},
+    orders::OrderDesk,
     pace::Paces,
     passive_side::{NoPassiveSide, Wiring},
+    reload::{InForce, Reload},
     status::{Desk, PassiveDesk},
     table::TableWriter,
     tell::Teller,
@@ -66,7 +79,7 @@ use self::{
 };
 use crate::{
     clock::monotonic_ns,
-    config::{Config, OnExit, VirtualService},
+    config::{Config, OnExit, Source, VirtualService},
     control::ControlServer,
     ipvs::{IpvsClient, Table, Wanted},
     netlink::DEFAULT_TIMEOUT,
@@ -89,14 +102,23 @@ const REPORTS: usize = 256;
 const FEEDBACK: usize = 1024;
 /// Questions about how everything stands that may wait.
 const INQUIRIES: usize = 8;
+/// Lists of services that may wait; whoever sends one waits for what comes of it.
+const REPLACEMENTS: usize = 1;
+/// Requests to read the configuration again that may wait: as many as callers of the control socket.
+const RELOADS: usize = 8;
+/// Orders that may wait: as many as callers of the control socket.
+const ORDERS: usize = 8;
 /// How long a task may take to stop.
 const STOP: Duration = Duration::from_secs(5);
 
 /// Runs until SIGTERM or SIGINT. Whatever makes it fail at the start has changed nothing in the kernel's table.
-pub async fn run(config: Config) -> anyhow::Result<()> {
+pub async fn run(config: Config, source: Option<Source>) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
-    let running = Running::start(config).await?;
+    let _only = OnlyAgent::claim()?;
+    // From here on SIGHUP no longer ends the process.
+    let hangups = signal(SignalKind::hangup()).context("listening for SIGHUP")?;
+    let running = Running::start(config, source, hangups).await?;
     tokio::select! {
         _ = terminate.recv() => info!("SIGTERM: stopping"),
         _ = interrupt.recv() => info!("SIGINT: stopping"),
@@ -106,6 +128,15 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Where people come in.
+struct Outside {
+    control: Option<ControlServer>,
+    /// Where the configuration came from.
+    source: Option<Source>,
+    /// SIGHUP.
+    hangups: Signal,
+}
+
 /// All tasks, by name.
 struct Running {
     shutdown: CancellationToken,
@@ -113,7 +144,7 @@ struct Running {
 }
 
 impl Running {
-    async fn start(config: Config) -> anyhow::Result<Self> {
+    async fn start(config: Config, source: Option<Source>, hangups: Signal) -> anyhow::Result<Self> {
         let mut running = Self { shutdown: CancellationToken::new(), tasks: Vec::new() };
         if let Some(address) = config.agent.metrics {
             let serve = exposition::start(address)?;
@@ -127,35 +158,52 @@ impl Running {
         let control = config.agent.control.as_deref().map(ControlServer::bind).transpose()?;
         passive_side::check_devices(&config.passive).await?;
         let client = IpvsClient::connect(DEFAULT_TIMEOUT).await?;
-        let table = TableWriter::new(client).await?;
-        let decisions = Decisions::new(&config.services, |key| found(table.known(), key));
-        running.wire(&config, decisions, table, control).await;
+        let (table, state) = TableWriter::new(client, &config).await?;
+        // Those of IPVS are there by now.
+        connections::settle(&config);
+        if let Some(state) = state {
+            running.spawn("state", state.run());
+        }
+        let adopted = config.adopts().then(|| table.adopt(&config.services));
+        let services = adopted.as_ref().map_or(&config.services, |adopted| &adopted.services);
+        let mut decisions = Decisions::new(services, |key| found(table.known(), key));
+        if let Some(adopted) = &adopted {
+            decisions.set_administered(adopted.administered.clone(), Instant::now());
+        }
+        let outside = Outside { control, source, hangups };
+        running.wire(Arc::new(config), adopted, decisions, table, outside).await;
         Ok(running)
     }
 
     /// From here on nothing fails any more: what can't be had is logged and done without.
     async fn wire(
         &mut self,
-        config: &Config,
+        config: Arc<Config>,
+        adopted: Option<Adopted>,
         decisions: Decisions,
         mut table: TableWriter,
-        control: Option<ControlServer>,
+        outside: Outside,
     ) {
-        let roster: Roster = config.services.clone().into();
+        let Outside { control, source, hangups } = outside;
+        let services = adopted.as_ref().map_or(&config.services, |adopted| &adopted.services).clone();
+        let roster: Roster = services.clone().into();
         let (roster_tx, roster) = latest::channel(roster);
         let (targets_tx, targets) = latest::channel(Arc::new(Targets::new([])));
         let (findings_tx, findings) = mpsc::channel(FINDINGS);
         let (feedback_tx, feedback) = mpsc::channel(FEEDBACK);
         let wiring = Wiring { findings: findings_tx, feedback, targets: targets_tx, roster };
-        let passive = self.watch(config, wiring).await;
+        let passive = self.watch(&config, wiring).await;
         let wanted = decisions.wanted();
         // A failure has been logged; the task tries again.
-        table.write(&wanted).await;
-        let (wanted_tx, wanted_rx) = latest::channel(wanted);
+        table.write(wanted).await;
         let prober = Prober::new();
         let (results_tx, results) = mpsc::channel(RESULTS);
         let (reports_tx, reports) = mpsc::channel(REPORTS);
         let (inquiries_tx, inquiries) = mpsc::channel(INQUIRIES);
+        let (replacements_tx, replacements) = mpsc::channel(REPLACEMENTS);
+        let (orders_tx, orders) = mpsc::channel(ORDERS);
+        let (reloads_tx, reloads) = mpsc::channel(RELOADS);
+        let (in_force_tx, in_force) = latest::channel(InForce { config: config.clone(), cause: None });
         let (maintained_tx, maintained) = latest::channel(Maintained::new());
         if let Some(folder) = config.agent.maintenance.as_deref() {
             let shutdown = self.shutdown.clone();
@@ -169,7 +217,7 @@ impl Running {
             self.spawn("executed", executed::run(config.agent.execute.clone(), shutdown));
         }
         let mut checks = Checks::default();
-        let Turnover { added, removed: _ } = checks.replace(&config.services);
+        let Turnover { added, removed: _ } = checks.replace(&services);
         let shutdown = self.shutdown.clone();
         let limit = Scheduler::DEFAULT_LIMIT;
         let scheduler = Scheduler::spawn(added, prober.clone(), limit, results_tx, shutdown.clone());
@@ -181,8 +229,10 @@ impl Running {
             targets,
             bursts: Bursts::new(prober, config.passive.burst.clone(), reports_tx),
             budget: Budget::new(&config.passive.burst),
-            wanted: wanted_tx,
             teller,
+            board: table.board(),
+            leaving: BTreeMap::new(),
+            roster: roster_tx,
             feedback: feedback_tx,
             under_way: BTreeMap::new(),
             suspected: Suspected::default(),
@@ -191,23 +241,37 @@ impl Running {
             probe_timeout: config.passive.burst.timeout,
         };
         judge.publish();
-        self.spawn(
-            "judge",
-            judge.run(Inputs { checks: results, findings, reports, inquiries, maintained }, shutdown.clone()),
-        );
-        self.spawn("table", table.run(wanted_rx, shutdown.clone(), last_wanted(config)));
+        let (seen, observed) = (table.seen(), table.observed());
+        let inputs =
+            Inputs { checks: results, findings, reports, inquiries, replacements, orders, maintained };
+        self.spawn("judge", judge.run(inputs, shutdown.clone()));
+        if let Some(adopted) = adopted {
+            let adoption = Adoption::new(adopted, seen, in_force.clone(), replacements_tx.clone());
+            self.spawn("adoption", adoption.run(shutdown.clone()));
+        }
+        let ending = in_force.clone();
+        let last = move || last_wanted(&ending.borrow().config);
+        self.spawn("table", table.run(shutdown.clone(), last));
+        let outputs = reload::Outputs { replacements: replacements_tx, in_force: in_force_tx };
+        let reload = Reload::new(source, config.clone(), outputs);
+        self.spawn("reload", reload.run(reload::Inputs { hangups, asked: reloads }, shutdown.clone()));
         if let Some(control) = control {
-            let desk = Desk { judge: inquiries_tx, passive };
+            let desk = Desk {
+                judge: inquiries_tx,
+                passive,
+                observed,
+                reload: reloads_tx,
+                orders: OrderDesk { judge: orders_tx },
+                in_force,
+            };
             self.spawn("control", control.run(desk, shutdown));
         }
         self.spawn("checks", async move {
             if let Err(error) = scheduler.stopped().await {
                 error!("the checks have ended: {error}");
             }
-            // Until then the list of servers may be exchanged for another.
-            drop(roster_tx);
         });
-        info!(at_ns = monotonic_ns(), event = "ready", services = config.services.len(), "ready");
+        info!(at_ns = monotonic_ns(), event = "ready", services = services.len(), mode = %config.agent.mode, "ready");
     }
 
     /// Starts the passive side, if it can be had; whom to ask about it.

@@ -53,6 +53,11 @@ impl Paces {
         }
     }
 
+    /// Forgets those that are not to be kept.
+    pub(super) fn retain(&mut self, keep: impl Fn(&Subscriber) -> bool) {
+        self.paces.retain(|subscriber, _| keep(subscriber));
+    }
+
     /// How long a probe with this question may take. `usually` is what the operator gives a confirming connection or ping
     /// of a server that isn't known yet; nobody is given more than the baseline check is, or `usually` where that is more.
     pub(super) fn timeout(

@@ -5,21 +5,31 @@ use std::{
     time::{Duration, Instant},
 };
 
+use humantime::format_duration;
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch as latest},
     time::timeout,
 };
 
-use super::{decisions::Decisions, watch::SignalInquiry};
+use super::{
+    connections,
+    decisions::Decisions,
+    orders::{Meant, Order, OrderDesk},
+    reload::{InForce, ReloadInquiry},
+    table::Observed,
+    watch::SignalInquiry,
+};
 use crate::{
     control::{Answer, Reply, Request, ServerStatus, ServiceStatus, SignalStatus, Status},
     health::State,
-    pool::Role,
+    pool::{Drain, Role},
     service::{DestinationKey, ForwardingMethod, Weight},
 };
 
 /// How long each of those who know may take.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long it may take to read a long configuration and the kernel's table.
+const RELOAD_PATIENCE: Duration = Duration::from_mins(1);
 
 /// How one destination stands.
 #[derive(Clone, Debug)]
@@ -55,7 +65,9 @@ pub(super) fn standings(decisions: &Decisions, now: Instant) -> Vec<Standing> {
 /// Orders first, then what else the weight comes from.
 fn note(decisions: &Decisions, destination: &DestinationKey, now: Instant) -> Option<String> {
     if let Some(reason) = decisions.holds(destination).reason() {
-        return Some(reason.to_owned());
+        let held = decisions.held_since(destination).map(|since| now.saturating_duration_since(since));
+        let held = held.map(|held| format_duration(Duration::from_secs(held.as_secs())));
+        return Some(held.map_or_else(|| reason.to_owned(), |held| format!("{reason}, for {held}")));
     }
     if let Some(State::Damped { until }) = decisions.state(destination) {
         let seconds = until.saturating_duration_since(now).as_secs() + 1;
@@ -72,6 +84,11 @@ pub(super) type StandingInquiry = oneshot::Sender<Vec<Standing>>;
 pub(super) struct Desk {
     pub(super) judge: mpsc::Sender<StandingInquiry>,
     pub(super) passive: PassiveDesk,
+    /// What would have been written, where nothing is.
+    pub(super) observed: Option<Observed>,
+    pub(super) reload: mpsc::Sender<ReloadInquiry>,
+    pub(super) orders: OrderDesk,
+    pub(super) in_force: latest::Receiver<InForce>,
 }
 
 /// Who knows of the passive signal.
@@ -87,10 +104,44 @@ impl Answer for Desk {
     async fn answer(&self, request: Request) -> Reply {
         match request {
             Request::Status {} => match ask(&self.judge).await {
-                Ok(standings) => Reply::Status(compose(standings, &self.passive.signals().await)),
+                Ok(standings) => {
+                    let services = compose(standings, &self.passive.signals().await);
+                    Reply::Status(self.status(services))
+                }
                 Err(message) => Reply::Error(message),
             },
+            Request::Reload {} => match ask_for(&self.reload, RELOAD_PATIENCE).await {
+                Ok(Ok(reloaded)) => Reply::Reloaded(reloaded),
+                Ok(Err(error)) => Reply::NotReloaded(error.to_string()),
+                Err(message) => Reply::NotReloaded(message),
+            },
+            Request::Drain { server, service, remove } => {
+                let drain = if remove { Drain::Remove } else { Drain::Quiesce };
+                self.orders.order(Order::Drain(drain), Meant { server, service }).await
+            }
+            Request::Undrain { server, service } => {
+                self.orders.order(Order::Undrain, Meant { server, service }).await
+            }
+            Request::Maintenance { server, service, on } => {
+                self.orders.order(Order::Maintenance(on), Meant { server, service }).await
+            }
+            Request::Connections { server, service } => {
+                self.orders.connections(Meant { server, service }).await
+            }
         }
+    }
+}
+
+impl Desk {
+    /// All but the services is looked at now.
+    fn status(&self, services: Vec<ServiceStatus>) -> Status {
+        let values = connections::values();
+        let config = self.in_force.borrow().config.clone();
+        let warnings = connections::risks(&values, &config.services);
+        let connections =
+            values.into_iter().map(|(sysctl, value)| (sysctl.name().to_owned(), value)).collect();
+        let observed = self.observed.as_ref().map(|observed| observed.status(Instant::now()));
+        Status { services, observed, connections, warnings }
     }
 }
 
@@ -111,17 +162,21 @@ impl PassiveDesk {
 
 /// Asks a task, which may have ended or be busy.
 async fn ask<T>(desk: &mpsc::Sender<oneshot::Sender<T>>) -> Result<T, String> {
+    ask_for(desk, PATIENCE).await
+}
+
+async fn ask_for<T>(desk: &mpsc::Sender<oneshot::Sender<T>>, patience: Duration) -> Result<T, String> {
     let (sender, answer) = oneshot::channel();
     let asking = async {
         desk.send(sender).await.map_err(|_| "the task that knows has ended; see the log".to_owned())?;
         answer.await.map_err(|_| "the task that knows has ended; see the log".to_owned())
     };
-    timeout(PATIENCE, asking)
+    timeout(patience, asking)
         .await
         .unwrap_or_else(|_| Err("the task that knows is busy; try again".to_owned()))
 }
 
-fn compose(standings: Vec<Standing>, signals: &Signals) -> Status {
+fn compose(standings: Vec<Standing>, signals: &Signals) -> Vec<ServiceStatus> {
     let mut services: Vec<ServiceStatus> = Vec::new();
     for standing in standings {
         let Standing { destination, service, method, weight, state, is_backup, note } = standing;
@@ -148,13 +203,16 @@ fn compose(standings: Vec<Standing>, signals: &Signals) -> Status {
             None => services.push(ServiceStatus { name: service, key, servers: vec![server] }),
         }
     }
-    Status { services }
+    services
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::{
+        config::native,
         control::Seen,
         service::{Protocol, ServiceKey},
     };
@@ -187,7 +245,17 @@ mod tests {
             SignalStatus { seen: Seen::Whole, reason: None, usual_wait_ms: Some(1.0), evidence: None };
         let known = HashMap::from([(one.destination, whole.clone())]);
         tokio::spawn(async move { signals.recv().await.unwrap().send(known).unwrap() });
-        let desk = Desk { judge, passive: PassiveDesk::Watch(watch) };
+        let text = "[[service]]\naddress = \"192.0.2.1:80\"\nforward = \"masquerade\"\n\
+                     [[service.server]]\naddress = \"10.0.0.1\"\n";
+        let config = native::read(text, "test.toml".as_ref()).expect("it is a configuration");
+        let desk = Desk {
+            judge,
+            passive: PassiveDesk::Watch(watch),
+            observed: None,
+            reload: mpsc::channel(1).0,
+            orders: OrderDesk { judge: mpsc::channel(1).0 },
+            in_force: latest::channel(InForce { config: Arc::new(config), cause: None }).1,
+        };
         let Reply::Status(status) = desk.answer(Request::Status {}).await else { panic!("no status") };
         let counts: Vec<_> =
             status.services.iter().map(|service| (service.key.as_str(), service.servers.len())).collect();

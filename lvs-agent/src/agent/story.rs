@@ -5,12 +5,15 @@ use std::time::{Duration, Instant};
 
 use tracing::{debug, info, warn};
 
-use super::decisions::{Decisions, Happening};
+use super::{
+    decisions::{Decisions, Happening},
+    orders::{Order, Ordered},
+};
 use crate::{
     clock::monotonic_ns,
     health::{State, Transition},
     passive::{Evidence, Suspicion},
-    pool::Event,
+    pool::{Drain, Event},
     probe::{CheckResult, Outcome},
     service::DestinationKey,
 };
@@ -42,6 +45,27 @@ pub(super) fn reported(decisions: &Decisions, destination: &DestinationKey, susp
         "{} may hang: {}; without an application check (http) nothing is done about it",
         destination.server,
         suspicion.evidence
+    );
+}
+
+/// What people have ordered about a server.
+pub(super) fn ordered(order: Order, ordered: &Ordered) {
+    let done = match order {
+        Order::Drain(Drain::Quiesce) => "drained",
+        Order::Drain(Drain::Remove) => "drained and taken out of the table",
+        Order::Undrain => "no longer drained",
+        Order::Maintenance(true) => "put in maintenance",
+        Order::Maintenance(false) => "no longer in maintenance",
+        Order::Look => return,
+    };
+    let Ordered { destination, service, .. } = ordered;
+    info!(
+        at_ns = monotonic_ns(),
+        event = "order",
+        service,
+        server = %destination.server,
+        "{} is {done}, by command",
+        destination.server
     );
 }
 

@@ -89,7 +89,6 @@ impl Teller {
     }
 
     /// The list of services is another one: whoever is new or gone.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for reloads, which are wired elsewhere"))]
     pub(super) fn reloaded(&mut self, decisions: &Decisions) {
         let all: HashMap<_, _> = weights(decisions).collect();
         for destination in all.keys() {

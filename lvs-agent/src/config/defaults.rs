@@ -18,7 +18,7 @@ pub const METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST),
 pub const CONTROL: &str = "/run/lvs-agent/control";
 
 /// Intended weights outlive a killed agent, but not the kernel's table: the folder is emptied when the machine starts.
-pub const STATE: &str = "/run/lvs-agent/state";
+pub const STATE: &str = "/run/lvs-agent/state.json";
 
 /// How often the signs of life are looked at: well below [`SILENCE`], so that the tick adds little to it.
 pub const TICK: Duration = Duration::from_millis(10);

@@ -9,7 +9,7 @@ use std::{
 
 use thiserror::Error;
 
-use super::{Transport, Warning, WarningKind, ldirectord::DirectiveFault};
+use super::{NotManageable, Transport, Warning, WarningKind, ldirectord::DirectiveFault};
 use crate::service::ForwardingMethod;
 
 /// How many faults are kept: a person mends a screen of them at a time, and a wrong default may fault every server.
@@ -26,6 +26,9 @@ pub enum ConfigError {
     /// The file was read, and what it says is wrong.
     #[error(transparent)]
     Content(#[from] Faults),
+    /// It doesn't go with the mode that was asked for.
+    #[error("--mode manage: {0}")]
+    Mode(#[from] NotManageable),
 }
 
 /// The file can't be read at all.

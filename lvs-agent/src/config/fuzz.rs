@@ -145,6 +145,7 @@ fn read(bytes: &[u8]) -> bool {
                 assert!(faults.first.iter().all(|fault| fault.place.line >= 1 && fault.place.column >= 1));
                 assert!(!faults.first.is_empty() && faults.to_string().contains('^'));
             }
+            Err(ConfigError::Mode(_)) => panic!("no mode was asked for"),
             Err(ConfigError::File(fault)) => assert!(fault.to_string().contains("line"), "{fault}"),
         }
     }

@@ -12,10 +12,12 @@ pub mod native;
 mod notify;
 mod policy;
 mod question;
+mod source;
 mod via;
 mod warning;
 
 use std::{
+    fmt,
     fs::File,
     io::{self, Read},
     iter,
@@ -39,6 +41,7 @@ pub use question::{
     Pattern, PatternError, Question, RadiusQuestion, Secret, SipQuestion, SqlQuestion, StatusCodes,
     TcpQuestion, Tls, TlsStart, TlsVerify, Transport, UdpQuestion,
 };
+pub use source::{Fingerprint, Source};
 pub use via::{DeviceName, Via};
 pub use warning::{Format, Reading, Strictness, Warning, WarningKind};
 
@@ -51,14 +54,63 @@ pub struct Config {
     pub agent: AgentSettings,
     /// The passive signal and what it may ask for.
     pub passive: PassiveSettings,
-    /// The virtual services, at least one, no two with the same key or name.
+    /// The virtual services, no two with the same key or name. At least one in [`Mode::Manage`].
     pub services: Vec<VirtualService>,
+}
+
+/// Why a configuration can't be used in [`Mode::Manage`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotManageable {
+    /// There is no service.
+    #[error(
+        "the configuration has no services, so there is nothing to manage; add a [[service]], or take another mode"
+    )]
+    NoServices,
+    /// This service has no servers.
+    #[error(
+        "service \"{0}\" has no servers, so it can't be managed; add a [[service.server]], or take another mode"
+    )]
+    NoServers(String),
 }
 
 /// The largest file that is read. 10,000 servers take about a tenth of it.
 const MAX_FILE_BYTES: u64 = 16 << 20;
 
 impl Config {
+    /// What holds without a configuration: services and servers are those of the kernel's table.
+    #[must_use]
+    pub fn of_table(mode: Mode) -> Self {
+        let agent = AgentSettings { mode, ..AgentSettings::default() };
+        Self { agent, passive: PassiveSettings::default(), services: Vec::new() }
+    }
+
+    /// The same configuration in another mode.
+    pub fn in_mode(mut self, mode: Mode) -> Result<Self, NotManageable> {
+        let without = |service: &&VirtualService| !service.has_servers();
+        if mode == Mode::Manage {
+            match self.services.iter().find(without) {
+                None if self.services.is_empty() => return Err(NotManageable::NoServices),
+                None => {}
+                Some(service) => return Err(NotManageable::NoServers(service.name.clone())),
+            }
+        }
+        self.agent.mode = mode;
+        Ok(self)
+    }
+
+    /// Whether services and servers are those of the kernel's table: [`Mode::Observe`] does as [`Mode::Adopt`] would where
+    /// the configuration leaves the servers to the table, else as [`Mode::Manage`] would.
+    #[must_use]
+    pub fn adopts(&self) -> bool {
+        match self.agent.mode {
+            Mode::Manage => false,
+            Mode::Adopt => true,
+            Mode::Observe => {
+                self.services.is_empty() || !self.services.iter().all(VirtualService::has_servers)
+            }
+        }
+    }
+
     /// Reads and validates the file at `path`, whole.
     pub fn from_file(path: &Path) -> Result<Self, ConfigError> {
         Self::read_file(path, Strictness::Lenient).map(|reading| reading.config)
@@ -144,6 +196,16 @@ pub enum Mode {
     Adopt,
     /// Nothing is written; what would have been is logged and counted.
     Observe,
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Manage => "manage",
+            Self::Adopt => "adopt",
+            Self::Observe => "observe",
+        })
+    }
 }
 
 /// What becomes of services in the kernel's table that are not in the configuration.
@@ -271,7 +333,8 @@ pub struct VirtualService {
     pub check: Check,
     /// What else each server is asked, and what the answers together mean.
     pub further: FurtherChecks,
-    /// The real servers, no two with the same address and port. There is at least one unless there are backups.
+    /// The real servers, no two with the same address and port. There is at least one unless there are backups, or the
+    /// mode is not [`Mode::Manage`].
     pub servers: Vec<RealServer>,
     /// How the pool is run.
     pub policy: PoolPolicy,
@@ -282,6 +345,12 @@ pub struct VirtualService {
 }
 
 impl VirtualService {
+    /// Whether the configuration says who its servers are.
+    #[must_use]
+    pub fn has_servers(&self) -> bool {
+        !self.servers.is_empty() || !self.policy.backups.is_empty()
+    }
+
     /// What a server of it is asked first of all.
     #[must_use]
     pub fn check_of<'a>(&'a self, server: &'a RealServer) -> &'a Check {

@@ -12,6 +12,8 @@ use super::{ControlError, Reply, Request};
 
 /// How long the agent may take for its answer.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long it may take to read its configuration again, which is longer than it gives itself.
+const RELOAD_PATIENCE: Duration = Duration::from_secs(90);
 /// The longest answer, in bytes: the status of 100,000 servers takes about a third of it.
 const MAX_REPLY: u64 = 64 << 20;
 
@@ -28,10 +30,11 @@ pub async fn ask(path: &Path, request: &Request) -> Result<Reply, ControlError> 
         BufReader::new((&mut stream).take(MAX_REPLY)).read_line(&mut reply).await?;
         Ok::<_, std::io::Error>(reply)
     };
-    let reply = match timeout(PATIENCE, talk).await {
+    let patience = if matches!(request, Request::Reload {}) { RELOAD_PATIENCE } else { PATIENCE };
+    let reply = match timeout(patience, talk).await {
         Ok(Ok(reply)) => reply,
         Ok(Err(error)) => return Err(broken(error.to_string())),
-        Err(_elapsed) => return Err(broken(format!("nothing came within {PATIENCE:?}"))),
+        Err(_elapsed) => return Err(broken(format!("nothing came within {patience:?}"))),
     };
     match serde_json::from_str(&reply) {
         Ok(Reply::Error(message)) => Err(ControlError::Refused(message)),

@@ -7,13 +7,18 @@ mod client;
 mod protocol;
 mod render;
 mod server;
+mod server_name;
 
 use std::{io, path::PathBuf};
 
 pub use client::ask;
-pub use protocol::{EvidenceStatus, Reply, Request, Seen, ServerStatus, ServiceStatus, SignalStatus, Status};
+pub use protocol::{
+    Connections, EvidenceStatus, ObservedEdit, ObservedStatus, OrderedServer, Reloaded, Reply, Request, Seen,
+    ServerStatus, ServiceStatus, SignalStatus, Status,
+};
 pub use render::table;
 pub use server::{Answer, ControlServer};
+pub use server_name::{NoServerName, ServerName};
 
 /// The longest request, in bytes; a reply may be longer.
 const MAX_REQUEST: usize = 4096;

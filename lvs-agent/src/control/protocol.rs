@@ -1,8 +1,10 @@
 //! What is asked and answered.
 
-use std::{fmt, net::SocketAddr};
+use std::{collections::BTreeMap, fmt, net::SocketAddr};
 
 use serde::{Deserialize, Serialize};
+
+use super::ServerName;
 
 /// What the agent can be asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -10,6 +12,45 @@ use serde::{Deserialize, Serialize};
 pub enum Request {
     /// How all services and servers stand.
     Status {},
+    /// Read the configuration again.
+    Reload {},
+    /// Give a server no new connections.
+    Drain {
+        /// Which one.
+        server: ServerName,
+        /// In this service only: its name, key or address.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        service: Option<String>,
+        /// Take it out of the table.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        remove: bool,
+    },
+    /// A drain is over.
+    Undrain {
+        /// Of which one.
+        server: ServerName,
+        /// In this service only.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        service: Option<String>,
+    },
+    /// Take a server out as if it had failed, or no longer.
+    Maintenance {
+        /// Which one.
+        server: ServerName,
+        /// In this service only.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        service: Option<String>,
+        /// Whether it is in maintenance.
+        on: bool,
+    },
+    /// How many connections a server has.
+    Connections {
+        /// Which one.
+        server: ServerName,
+        /// In this service only.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        service: Option<String>,
+    },
 }
 
 /// What it answers.
@@ -18,8 +59,96 @@ pub enum Request {
 pub enum Reply {
     /// To [`Request::Status`].
     Status(Status),
+    /// To [`Request::Reload`]: the file was read and is in force.
+    Reloaded(Reloaded),
+    /// To [`Request::Reload`]: the old configuration stays in force, for this reason.
+    NotReloaded(String),
+    /// To orders and [`Request::Connections`]: whom it was about, in each of their services, and how they stand now.
+    Servers(Vec<OrderedServer>),
     /// The request was not understood or could not be fulfilled, and why.
     Error(String),
+}
+
+/// What reading the configuration again has changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// Whether the kernel's table is to be another one now.
+    pub table_changed: bool,
+    /// Services that are new.
+    pub services_added: usize,
+    /// Services that are no longer there.
+    pub services_removed: usize,
+    /// Servers that are new, in each of their services.
+    pub servers_added: usize,
+    /// Servers that are no longer there.
+    pub servers_removed: usize,
+    /// What the file's author should know, for people; some of it on several lines.
+    #[serde(default)]
+    pub warnings: Vec<String>,
+}
+
+/// In words.
+impl fmt::Display for Reloaded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let changes = [
+            (self.services_added, "service", "added"),
+            (self.services_removed, "service", "removed"),
+            (self.servers_added, "server", "added"),
+            (self.servers_removed, "server", "removed"),
+        ];
+        let told = changes.into_iter().filter(|(count, ..)| *count > 0);
+        let told = told.map(|(count, what, done)| {
+            let plural = if count == 1 { "" } else { "s" };
+            format!("{count} {what}{plural} {done}")
+        });
+        let mut told: Vec<String> = told.collect();
+        if told.is_empty() {
+            told.push("services and servers are the same".to_owned());
+        }
+        let table = if self.table_changed { "the table is changed" } else { "the table stays as it is" };
+        write!(f, "{}; {table}", told.join(", "))
+    }
+}
+
+/// A server of a service that an order was about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderedServer {
+    /// The name of its service.
+    pub service: String,
+    /// Its address and port.
+    pub address: SocketAddr,
+    /// Its weight in the wanted table; `None` if it shall not be there.
+    pub weight: Option<u16>,
+    /// Who holds it out, if anyone does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<String>,
+    /// Its connections, where that was asked and it is in the kernel's table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connections: Option<Connections>,
+}
+
+/// For people.
+impl fmt::Display for OrderedServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { service, address, weight, held, .. } = self;
+        write!(f, "{service} {address}: ")?;
+        match weight {
+            Some(weight) => write!(f, "weight {weight}")?,
+            None => f.write_str("out of the table")?,
+        }
+        held.as_ref().map_or(Ok(()), |held| write!(f, "; {held}"))
+    }
+}
+
+/// The connections that the kernel remembers for a destination.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Connections {
+    /// Under way, half-opened ones included.
+    pub active: u32,
+    /// Closing, or closed and still remembered.
+    pub inactive: u32,
+    /// Clients that persistence holds there.
+    pub persistent: u32,
 }
 
 /// How everything stands.
@@ -27,6 +156,33 @@ pub enum Reply {
 pub struct Status {
     /// All services, in the order of the configuration.
     pub services: Vec<ServiceStatus>,
+    /// Where nothing is written to the kernel's table: what would have been.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed: Option<ObservedStatus>,
+    /// Sysctls of `net.ipv4.vs` that decide what becomes of connections whose server is out.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub connections: BTreeMap<String, i32>,
+    /// What people should know, for people.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+/// Edits of the kernel's table that would have been made.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObservedStatus {
+    /// How many.
+    pub total: u64,
+    /// The latest of them, the oldest first.
+    pub latest: Vec<ObservedEdit>,
+}
+
+/// An edit that would have been made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObservedEdit {
+    /// In words.
+    pub text: String,
+    /// How long ago, in ms.
+    pub age_ms: u64,
 }
 
 /// How one service stands.
@@ -147,7 +303,7 @@ mod tests {
             key: "tcp 192.0.2.1:80".to_owned(),
             servers: vec![server],
         };
-        let reply = Reply::Status(Status { services: vec![service] });
+        let reply = Reply::Status(Status { services: vec![service], ..Status::default() });
         let line = r#"{"status":{"services":[{"name":"web","key":"tcp 192.0.2.1:80","servers":[{"address":"10.0.0.1:80","method":"direct-route","weight":null,"state":"down","signal":{"seen":"half","reason":"answers bypass the director","usual_wait_ms":1.5,"evidence":{"text":"3 refused","age_ms":20}}}]}]}}"#;
         assert_eq!(serde_json::to_string(&reply).unwrap(), line);
         assert_eq!(serde_json::from_str::<Reply>(line).unwrap(), reply);
@@ -155,6 +311,20 @@ mod tests {
             serde_json::to_string(&SignalStatus::none("why")).unwrap(),
             r#"{"seen":"none","reason":"why"}"#
         );
+        let orders = [
+            r#"{"command":"reload"}"#,
+            r#"{"command":"drain","server":"10.0.0.1:80"}"#,
+            r#"{"command":"drain","server":"10.0.0.1","service":"web","remove":true}"#,
+            r#"{"command":"undrain","server":"2001:db8::1"}"#,
+            r#"{"command":"maintenance","server":"[2001:db8::1]:80","on":false}"#,
+            r#"{"command":"connections","server":"10.0.0.1"}"#,
+        ];
+        for line in orders {
+            let request: Request = serde_json::from_str(line).unwrap();
+            assert_eq!(serde_json::to_string(&request).unwrap(), line);
+        }
+        let wrong = r#"{"command":"undrain","server":"web1"}"#;
+        assert!(serde_json::from_str::<Request>(wrong).unwrap_err().to_string().contains("ADDRESS:PORT"));
         let refused = Reply::Error("no".to_owned());
         assert_eq!(serde_json::to_string(&refused).unwrap(), r#"{"error":"no"}"#);
     }

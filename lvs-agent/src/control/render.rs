@@ -2,9 +2,10 @@
 
 use std::fmt::Write as _;
 
-use super::{ServerStatus, Status};
+use super::{ObservedStatus, ServerStatus, Status};
 
-/// One line a server, aligned, under a line for each service; what is said of a signal follows in words.
+/// One line a server, aligned, under a line for each service; what is said of a signal follows in words. At the end what
+/// concerns all of them.
 #[must_use]
 pub fn table(status: &Status) -> String {
     let mut text = String::new();
@@ -20,6 +21,29 @@ pub fn table(status: &Status) -> String {
             let line = cells.collect::<Vec<_>>().join("  ");
             writeln!(text, "  {}", line.trim_end()).ok();
         }
+    }
+    if !status.connections.is_empty() {
+        let values = status.connections.iter().map(|(name, value)| format!("{name} = {value}"));
+        writeln!(text, "net.ipv4.vs: {}", values.collect::<Vec<_>>().join(", ")).ok();
+    }
+    for warning in &status.warnings {
+        writeln!(text, "warning: {warning}").ok();
+    }
+    if let Some(observed) = &status.observed {
+        text += &self::observed(observed);
+    }
+    text
+}
+
+/// What would have been written.
+fn observed(observed: &ObservedStatus) -> String {
+    let ObservedStatus { total, latest } = observed;
+    let mut text = format!(
+        "observing: nothing is written to the kernel's table; edits that would have been made: {total}\n"
+    );
+    for edit in latest {
+        // Writing into a string can't fail.
+        writeln!(text, "  {} s ago: {}", edit.age_ms / 1000, edit.text).ok();
     }
     text
 }
@@ -79,12 +103,19 @@ mod tests {
             key: "tcp 192.0.2.80:80".to_owned(),
             servers,
         };
-        let status = Status { services: vec![service("web", servers), service("tcp 192.0.2.80:80", vec![])] };
+        let status = Status {
+            services: vec![service("web", servers), service("tcp 192.0.2.80:80", vec![])],
+            observed: None,
+            connections: [("conn_reuse_mode".to_owned(), 1), ("expire_nodest_conn".to_owned(), 0)].into(),
+            warnings: vec!["web: beware".to_owned()],
+        };
         let wanted = "\
 web  tcp 192.0.2.80:80
   10.0.0.1:80     masquerade  weight 2  up  signal whole  usual wait 0.2 ms; 12 s ago: 3 refused
   10.0.0.12:8080  masquerade  out       up  signal none   its MAC address is not known
 tcp 192.0.2.80:80
+net.ipv4.vs: conn_reuse_mode = 1, expire_nodest_conn = 0
+warning: web: beware
 ";
         assert_eq!(table(&status), wanted);
     }

@@ -166,6 +166,7 @@ mod tests {
         async fn answer(&self, request: Request) -> Reply {
             match request {
                 Request::Status {} => Reply::Status(Status::default()),
+                _ => Reply::Error("not here".to_owned()),
             }
         }
     }

@@ -174,6 +174,7 @@ fn wanted_destination() -> impl Strategy<Value = WantedDestination> {
         |(method, weight, tunnel, upper_threshold, lower_threshold)| WantedDestination {
             method,
             weight,
+            own: weight,
             tunnel,
             upper_threshold,
             lower_threshold,
@@ -190,6 +191,7 @@ fn wanted_service(family: AddressFamily) -> impl Strategy<Value = WantedService>
             persistence,
             persistence_engine,
             destinations,
+            absent: BTreeMap::new(),
         })
 }
 
@@ -210,7 +212,7 @@ fn agreeing(table: &Table, mut wanted: Wanted, agree: &BTreeSet<ServiceKey>) -> 
     wanted
 }
 
-pub(super) fn table_and_wanted() -> impl Strategy<Value = (Table, Wanted)> {
+pub(crate) fn table_and_wanted() -> impl Strategy<Value = (Table, Wanted)> {
     let service = key_of_few().prop_flat_map(|key| (Just(key), wanted_service(key.family())));
     let unwanted = collection::btree_set(key_of_few(), 0..3);
     let wanted = (collection::vec(service, 0..5), unwanted)

@@ -1,34 +1,24 @@
 //! The kernel's table over generic netlink.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::{Duration, Instant};
 
-use neli::{
-    consts::{nl::NlmF, socket::NlFamily},
-    genl::GenlmsghdrBuilder,
-};
+use neli::consts::{nl::NlmF, socket::NlFamily};
 use nix::errno::Errno;
+use tokio::task::{JoinError, spawn_blocking};
 
 use super::{
-    codec::{
-        self, Attribute, AttributeList, Command, Daemon, DecodeError, EncodeError, Info, Message, Timeouts,
-    },
+    codec::{self, AttributeList, Command, Daemon, DecodeError, EncodeError, Info, Message, Timeouts},
     edit::Edit,
+    editor::TableEditor,
     error::{IpvsError, Operation},
     family,
-    statistics::{DestinationStatistics, Statistics, TableStatistics},
-    table::{Destination, Service, ServiceEntry, Table},
+    reader::{Snapshot, TableReader},
+    table::Table,
 };
 use crate::{
+    clock::monotonic_ns,
     netlink::{Netlink, NetlinkError},
-    service::{DestinationKey, ServiceKey},
 };
-
-/// Up to this many entries of a dump surely travel in one datagram, and so were read at one moment: an entry takes
-/// at most some 450 bytes, a dump's first datagram holds at least 3,700.
-const ONE_DATAGRAM: usize = 7;
-
-/// How often a list is read in hope of two readings that agree.
-const READINGS: u32 = 8;
 
 /// A connection to the IPVS of the network namespace that it was made in.
 ///
@@ -38,15 +28,22 @@ const READINGS: u32 = 8;
 pub struct IpvsClient {
     netlink: Netlink,
     family: u16,
+    reader: TableReader,
+    editor: TableEditor,
+    timeout: Duration,
 }
 
-/// The table together with what the kernel counted.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Snapshot {
-    /// The services and their destinations.
-    pub table: Table,
-    /// What was counted for them.
-    pub statistics: TableStatistics,
+/// What became of an edit.
+#[derive(Debug)]
+pub struct Made {
+    /// The edit.
+    pub edit: Edit,
+    /// Whether the kernel made it.
+    pub outcome: Result<(), IpvsError>,
+    /// When it answered, on the monotonic clock, in nanoseconds.
+    pub at_ns: u64,
+    /// How long it took.
+    pub took: Duration,
 }
 
 impl IpvsClient {
@@ -59,7 +56,8 @@ impl IpvsClient {
             .await
             .map_err(|error| IpvsError::new(Operation::Connect, error))?;
         let family = family::resolve(&mut netlink).await?;
-        Ok(Self { netlink, family })
+        let (reader, editor) = (TableReader::new(timeout), TableEditor::new(timeout));
+        Ok(Self { netlink, family, reader, editor, timeout })
     }
 
     /// Version and size. Needs the same privileges as everything else: good for a first try.
@@ -97,94 +95,54 @@ impl IpvsClient {
 
     /// All services and destinations, with what the kernel counted.
     pub async fn snapshot(&mut self) -> Result<Snapshot, IpvsError> {
-        let mut snapshot = Snapshot::default();
-        for (service, statistics) in self.services().await? {
-            let key = service.key;
-            let destinations = self.destinations(key).await?;
-            if destinations.is_empty() && !self.exists(key).await? {
-                continue;
+        // The kernel takes its time over a long table, and nothing else is to wait for that.
+        let mut reader = std::mem::replace(&mut self.reader, TableReader::new(self.timeout));
+        let reading = spawn_blocking(move || (reader.snapshot(), reader));
+        match reading.await {
+            Ok((snapshot, reader)) => {
+                self.reader = reader;
+                snapshot
             }
-            let mut entry = ServiceEntry::new(service);
-            for (destination, counted) in destinations {
-                let server = destination.server;
-                entry.destinations.insert(server, destination);
-                snapshot.statistics.destinations.insert(DestinationKey { service: key, server }, counted);
+            Err(error) => {
+                Err(IpvsError::Socket { operation: Operation::ReadServices, reason: error.to_string() })
             }
-            snapshot.table.services.insert(key, entry);
-            snapshot.statistics.services.insert(key, statistics);
         }
-        Ok(snapshot)
     }
 
     /// Makes one change. One question and one answer: nothing is read before or after.
     pub async fn apply(&mut self, edit: &Edit) -> Result<(), IpvsError> {
-        let operation = Operation::Edit(Box::new(edit.clone()));
-        let request = Request::edit(edit).map_err(question(&operation))?;
-        self.exchange(&operation, &request, |_| ()).await?;
-        Ok(())
+        let failed =
+            |reason: String| IpvsError::Socket { operation: Operation::Edit(Box::new(edit.clone())), reason };
+        let outcomes = self.apply_each(vec![edit.clone()], |_| false).await;
+        let last = outcomes.map_err(|error| failed(error.to_string()))?.pop();
+        last.map_or_else(|| Err(failed("not asked".to_owned())), |made| made.outcome)
     }
 
-    async fn services(&mut self) -> Result<Vec<(Service, Statistics)>, IpvsError> {
-        let request = Request::dump(Command::GetService, AttributeList::new());
-        self.steadily(Operation::ReadServices, &request, codec::unpack_service, |(service, _)| service.key)
-            .await
-    }
-
-    async fn destinations(
+    /// Makes changes one after the other, until there are no more or `ends` says so of what became of one. They are made
+    /// together on a thread that may block; what became of each that was tried is in their order.
+    pub async fn apply_each(
         &mut self,
-        service: ServiceKey,
-    ) -> Result<Vec<(Destination, DestinationStatistics)>, IpvsError> {
-        let operation = Operation::ReadDestinations(service);
-        let key = codec::pack_service_key(&service).map_err(question(&operation))?;
-        let request = Request::dump(Command::GetDest, list([key]));
-        self.steadily(operation, &request, codec::unpack_destination, |(destination, _)| destination.server)
-            .await
-    }
-
-    /// Whether a service is there. The kernel answers a dump of the destinations of one that isn't with an empty
-    /// list.
-    async fn exists(&mut self, service: ServiceKey) -> Result<bool, IpvsError> {
-        let operation = Operation::ReadDestinations(service);
-        let key = codec::pack_service_key(&service).map_err(question(&operation))?;
-        let request = Request::get(Command::GetService, list([key]));
-        match self.exchange(&operation, &request, |_| ()).await {
-            Ok(_) => Ok(true),
-            Err(IpvsError::Refused { errno: Errno::ESRCH, .. }) => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// A dump in which no entry is missing.
-    ///
-    /// The kernel lets go of the table between two datagrams and goes on by number: where an entry goes meanwhile,
-    /// the next datagram begins one too late. So a dump of several datagrams is believed only once two in a row
-    /// have the same entries, each once. The two come over an old and a new socket: the kernel makes a new one's
-    /// first datagram smaller (`netlink_dump` in `net/netlink/af_netlink.c`), so that they don't have their seams
-    /// in the same places.
-    async fn steadily<T, K: Ord>(
-        &mut self,
-        operation: Operation,
-        request: &Request,
-        unpack: fn(&[u8]) -> Result<T, DecodeError>,
-        key: fn(&T) -> K,
-    ) -> Result<Vec<T>, IpvsError> {
-        let mut entries = self.listed(&operation, request, unpack).await?;
-        for reading in 1..READINGS {
-            if entries.len() <= ONE_DATAGRAM {
-                return Ok(entries);
+        edits: Vec<Edit>,
+        mut ends: impl FnMut(&Made) -> bool + Send + 'static,
+    ) -> Result<Vec<Made>, JoinError> {
+        let mut editor = std::mem::replace(&mut self.editor, TableEditor::new(self.timeout));
+        let (editor, made) = spawn_blocking(move || {
+            let mut all = Vec::with_capacity(edits.len());
+            for edit in edits {
+                let begun = Instant::now();
+                let outcome = editor.apply(&edit);
+                let made = Made { edit, outcome, at_ns: monotonic_ns(), took: begun.elapsed() };
+                let ended = ends(&made);
+                all.push(made);
+                if ended {
+                    break;
+                }
             }
-            if reading % 2 == 1 {
-                self.netlink.renew();
-            }
-            let again = self.listed(&operation, request, unpack).await?;
-            let [before, now] = [&entries, &again].map(|list| list.iter().map(key).collect::<BTreeSet<_>>());
-            let agree = before == now && [&entries, &again].iter().all(|list| list.len() == now.len());
-            entries = again;
-            if agree {
-                return Ok(entries);
-            }
-        }
-        Err(IpvsError::Unsteady(operation))
+            (editor, all)
+        })
+        .await?;
+        self.editor = editor;
+        Ok(made)
     }
 
     /// What a dump's answers have in their one attribute.
@@ -271,39 +229,9 @@ impl Request {
         Self { command, flags: NlmF::DUMP, attributes }
     }
 
-    fn edit(edit: &Edit) -> Result<Self, EncodeError> {
-        let (command, attributes) = match edit {
-            Edit::AddService(service) => (Command::NewService, list([codec::pack_service(service)?])),
-            Edit::SetService(service) => (Command::SetService, list([codec::pack_service(service)?])),
-            Edit::DeleteService(key) => (Command::DelService, list([codec::pack_service_key(key)?])),
-            Edit::AddDestination { service, destination } => {
-                (Command::NewDest, destination_list(service, codec::pack_destination(destination)?)?)
-            }
-            Edit::SetDestination { service, destination } => {
-                (Command::SetDest, destination_list(service, codec::pack_destination(destination)?)?)
-            }
-            Edit::DeleteDestination(key) => {
-                (Command::DelDest, destination_list(&key.service, codec::pack_destination_key(key.server)?)?)
-            }
-        };
-        Ok(Self { command, flags: NlmF::ACK, attributes })
-    }
-
     fn message(&self) -> Result<Message, EncodeError> {
-        Ok(GenlmsghdrBuilder::default()
-            .cmd(self.command)
-            .version(codec::VERSION)
-            .attrs(self.attributes.clone())
-            .build()?)
+        codec::message(self.command, self.attributes.clone())
     }
-}
-
-fn list<const N: usize>(attributes: [Attribute; N]) -> AttributeList {
-    attributes.into_iter().collect()
-}
-
-fn destination_list(service: &ServiceKey, destination: Attribute) -> Result<AttributeList, EncodeError> {
-    Ok(list([codec::pack_service_key(service)?, destination]))
 }
 
 fn question(operation: &Operation) -> impl FnOnce(EncodeError) -> IpvsError {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::SocketAddr};
 use super::{
     edit::Edit,
     table::{Destination, ServiceEntry, Table},
-    wanted::{Wanted, WantedDestination},
+    wanted::{Wanted, WantedDestination, WantedService},
 };
 use crate::service::{DestinationKey, ServiceKey};
 
@@ -16,21 +16,30 @@ use crate::service::{DestinationKey, ServiceKey};
 /// raised before others are lowered or go.
 #[must_use]
 pub fn difference(kernel: &Table, wanted: &Wanted) -> Vec<Edit> {
-    let mut edits = Vec::new();
+    let mut edits: Vec<Edit> = Vec::new();
     for (key, service) in &wanted.services {
-        let found = kernel.services.get(key);
-        let resolved = service.resolve(*key, found.map(|entry| &entry.service));
-        match found {
-            None => edits.push(Edit::AddService(resolved)),
-            Some(entry) if entry.service != resolved => edits.push(Edit::SetService(resolved)),
-            Some(_) => {}
-        }
-        edits.extend(destination_edits(*key, found, &service.destinations));
+        edits.extend(service_difference(*key, kernel.services.get(key), service));
     }
     let unwanted = wanted.unwanted.iter().filter(|key| !wanted.services.contains_key(key));
     let unwanted = unwanted.filter(|key| kernel.services.contains_key(key));
     edits.extend(unwanted.map(|key| Edit::DeleteService(*key)));
     edits
+}
+
+/// The edits of one service alone: see [`difference`].
+#[must_use]
+pub fn service_difference(
+    key: ServiceKey,
+    found: Option<&ServiceEntry>,
+    wanted: &WantedService,
+) -> Vec<Edit> {
+    let resolved = wanted.resolve(key, found.map(|entry| &entry.service));
+    let own = match found {
+        None => Some(Edit::AddService(resolved)),
+        Some(entry) if entry.service != resolved => Some(Edit::SetService(resolved)),
+        Some(_) => None,
+    };
+    own.into_iter().chain(destination_edits(key, found, &wanted.destinations)).collect()
 }
 
 /// The edits within one service: those that bring servers in, then those that take servers out.

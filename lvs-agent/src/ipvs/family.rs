@@ -36,7 +36,8 @@ pub(super) async fn resolve(netlink: &mut Netlink) -> Result<u16, IpvsError> {
     }
 }
 
-fn question() -> Result<Genlmsghdr<CtrlCmd, CtrlAttr>, EncodeError> {
+/// What the family is asked for by.
+pub(super) fn question() -> Result<Genlmsghdr<CtrlCmd, CtrlAttr>, EncodeError> {
     let kind = AttrTypeBuilder::default().nla_type(CtrlAttr::FamilyName).build()?;
     let mut attributes = GenlBuffer::new();
     attributes.push(NlattrBuilder::default().nla_type(kind).nla_payload(NAME).build()?);

@@ -4,20 +4,28 @@
 
 mod client;
 pub mod codec;
+mod connection;
 mod difference;
 mod edit;
+mod editor;
 mod error;
 mod family;
+mod reader;
+mod socket;
 mod statistics;
+mod sysctl;
 mod table;
 mod wanted;
 
-pub use client::{IpvsClient, Snapshot};
+pub use client::{IpvsClient, Made};
 pub use codec::{Daemon, DaemonRole, Info, Timeouts};
-pub use difference::difference;
+pub use difference::{difference, service_difference};
 pub use edit::{Conflict, Edit};
+pub use editor::TableEditor;
 pub use error::{IpvsError, Operation};
+pub use reader::{Snapshot, TableReader};
 pub use statistics::{DestinationStatistics, Statistics, TableStatistics};
+pub use sysctl::Sysctl;
 pub use table::{
     Destination, InvalidSchedulerName, KernelWeight, SchedulerName, Service, ServiceEntry, ServiceFlags,
     Table,
@@ -25,4 +33,4 @@ pub use table::{
 pub use wanted::{Wanted, WantedDestination, WantedService, Wish};
 
 #[cfg(test)]
-mod arbitrary;
+pub(crate) mod arbitrary;

@@ -50,6 +50,8 @@ pub struct WantedService {
     pub persistence_engine: Wish<Option<String>>,
     /// All destinations that it shall have.
     pub destinations: BTreeMap<SocketAddr, WantedDestination>,
+    /// Those that it shall not have for now, and the weights that they come back to.
+    pub absent: BTreeMap<SocketAddr, Weight>,
 }
 
 impl WantedService {
@@ -62,6 +64,7 @@ impl WantedService {
             persistence: Wish::Keep,
             persistence_engine: Wish::Keep,
             destinations: BTreeMap::new(),
+            absent: BTreeMap::new(),
         }
     }
 
@@ -87,6 +90,8 @@ pub struct WantedDestination {
     pub method: ForwardingMethod,
     /// Its share of new connections.
     pub weight: Weight,
+    /// The share that it comes back to where that is less.
+    pub own: Weight,
     /// What tunnelled packets are wrapped in; new: IP in IP.
     pub tunnel: Wish<Tunnel>,
     /// From how many connections on it gets no new ones; new: no limit.
@@ -99,7 +104,14 @@ impl WantedDestination {
     /// A destination of which only the method and the weight matter.
     #[must_use]
     pub fn new(method: ForwardingMethod, weight: Weight) -> Self {
-        Self { method, weight, tunnel: Wish::Keep, upper_threshold: Wish::Keep, lower_threshold: Wish::Keep }
+        Self {
+            method,
+            weight,
+            own: weight,
+            tunnel: Wish::Keep,
+            upper_threshold: Wish::Keep,
+            lower_threshold: Wish::Keep,
+        }
     }
 
     /// The destination as it should be, given how it is.

@@ -294,6 +294,15 @@ impl Pool {
         }
     }
 
+    /// The weight that the configuration, or the kernel's table, gives a server.
+    #[must_use]
+    pub fn base_weight(&self, role: Role) -> Option<Weight> {
+        match role {
+            Role::Server(index) => self.members.get(index).map(|member| member.base),
+            Role::Backup(index) => self.backups.get(index).map(|backup| backup.base),
+        }
+    }
+
     /// The weight that a server has when it is healthy.
     #[must_use]
     pub fn own_weight(&self, role: Role) -> Option<Weight> {

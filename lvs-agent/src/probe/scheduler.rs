@@ -159,7 +159,7 @@ impl Scheduler {
     }
 }
 
-/// Changes the pace of checks without waiting.
+/// Changes the pace of checks without waiting, and which checks there are.
 #[derive(Clone, Debug)]
 pub struct Pacer {
     commands: mpsc::Sender<Command>,
@@ -171,6 +171,12 @@ impl Pacer {
     pub fn try_set_interval(&self, id: CheckId, interval: Duration) -> bool {
         self.commands.try_send(Command::SetInterval(id, interval)).is_ok()
     }
+
+    /// Takes checks out and adds others, all at once: waits for no more than room for one command, which the scheduler
+    /// makes whatever becomes of its results.
+    pub async fn exchange(&self, added: Vec<BaselineCheck>, removed: Vec<CheckId>) -> Result<(), Stopped> {
+        self.commands.send(Command::Exchange { added, removed }).await.map_err(|_| Stopped)
+    }
 }
 
 /// What can be changed while it runs.
@@ -178,6 +184,7 @@ impl Pacer {
 enum Command {
     Add(BaselineCheck),
     Remove(CheckId),
+    Exchange { added: Vec<BaselineCheck>, removed: Vec<CheckId> },
     SetInterval(CheckId, Duration),
 }
 
@@ -241,13 +248,23 @@ impl<A: Ask> Runner<A> {
     fn obey(&mut self, command: Command) {
         match command {
             Command::Add(check) => self.add(check),
-            Command::Remove(id) => {
-                self.schedule.remove(id);
-                self.checks.remove(&id);
-                self.running.abort(&id);
+            Command::Remove(id) => self.remove(id),
+            Command::Exchange { added, removed } => {
+                for id in removed {
+                    self.remove(id);
+                }
+                for check in added {
+                    self.add(check);
+                }
             }
             Command::SetInterval(id, interval) => self.schedule.set_interval(id, interval, now()),
         }
+    }
+
+    fn remove(&mut self, id: CheckId) {
+        self.schedule.remove(id);
+        self.checks.remove(&id);
+        self.running.abort(&id);
     }
 
     fn add(&mut self, check: BaselineCheck) {

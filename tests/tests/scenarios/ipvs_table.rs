@@ -42,7 +42,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const LIMIT: Duration = Duration::from_mins(5);
 
 /// Runs `test` on a thread in a new network namespace.
-fn in_namespace<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {
+pub(crate) fn in_namespace<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {
     let test = move || {
         unshare(CloneFlags::CLONE_NEWNET).expect("needs root: makes a network namespace");
         run("ip", "link set lo up");
@@ -63,7 +63,7 @@ fn run(program: &str, arguments: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-fn ipvsadm(arguments: &str) -> String {
+pub(crate) fn ipvsadm(arguments: &str) -> String {
     run("ipvsadm", arguments)
 }
 
@@ -85,7 +85,7 @@ fn sorted(lines: impl IntoIterator<Item = String>) -> Vec<String> {
     lines
 }
 
-async fn connect() -> IpvsClient {
+pub(crate) async fn connect() -> IpvsClient {
     IpvsClient::connect(PATIENCE).await.unwrap()
 }
 
@@ -796,7 +796,7 @@ fn without_privileges_the_error_says_which_are_needed() {
 }
 
 /// What the kernel runs when it needs a module.
-const LOADER: &str = "/proc/sys/kernel/modprobe";
+pub(crate) const LOADER: &str = "/proc/sys/kernel/modprobe";
 
 /// The modules of IPVS that are loaded, `ip_vs` itself last.
 fn ipvs_modules() -> Vec<String> {
@@ -810,7 +810,7 @@ fn ipvs_modules() -> Vec<String> {
 /// Unloads all of IPVS. Takes as many tries as it needs: the kernel is slow to take the namespaces of earlier
 /// tests apart, and a modprobe(8) may also fail where it could unload the module but not others that this one
 /// needs.
-fn unload_ipvs() {
+pub(crate) fn unload_ipvs() {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let modules = ipvs_modules();

@@ -6,6 +6,7 @@ mod director;
 mod ebpf;
 mod failover;
 mod keepalived;
+mod table;
 
 use std::ffi::OsString;
 
@@ -33,6 +34,12 @@ pub(crate) enum Bench {
         #[arg(last = true)]
         arguments: Vec<OsString>,
     },
+    /// What it takes in the VM to make, read and keep a large IPVS table, and how soon a hard state is in it
+    Table {
+        /// Arguments for the measurement; `--help` tells which
+        #[arg(last = true)]
+        arguments: Vec<OsString>,
+    },
     /// Compare in the VM how fast checkers take a failed server out, and how much they ask for that
     Failover {
         /// Arguments for the comparison; `--help` tells which
@@ -48,6 +55,7 @@ pub(crate) fn bench(cache: &Cache, bench: &Bench) -> Result<i32> {
         Bench::Director { arguments } => director::measure(cache, arguments),
         Bench::Checks => checks::measure(cache),
         Bench::Detector { arguments } => detector::simulate(arguments),
+        Bench::Table { arguments } => table::measure(cache, arguments),
         Bench::Failover { arguments } => failover::compare(cache, arguments),
     }
 }

@@ -14,7 +14,7 @@ use super::maintenance::{Maintained, is_maintained};
 use crate::{
     config::{Check, RealServer, VirtualService},
     health::{Health, Heard, State, Transition},
-    ipvs::Wanted,
+    ipvs::{Wanted, WantedService},
     passive::Forwarding,
     pool::{Decision, Event, Holds, Presence, Role, Standing},
     service::{DestinationKey, ServiceKey, Weight},
@@ -41,6 +41,8 @@ pub(super) struct Consequence {
 pub(super) struct Changes {
     /// Whether the wanted table is another one now.
     pub table_changed: bool,
+    /// Whether there are other services, or other settings of them: more than the weights below.
+    pub whole_table: bool,
     /// The services of which some weight is another one.
     pub services: Vec<ServiceKey>,
     /// What is news to people.
@@ -73,6 +75,10 @@ pub(super) struct Decisions {
     by_key: HashMap<ServiceKey, usize>,
     /// The servers that files in the maintenance folder name.
     maintained: Maintained,
+    /// Those that are at weight 0 in the kernel's table, and not by this agent.
+    administered: BTreeSet<DestinationKey>,
+    /// Since when people hold a destination out.
+    held: HashMap<DestinationKey, Instant>,
     /// When weights of a service change by themselves.
     due: BTreeSet<(Instant, usize)>,
 }
@@ -87,6 +93,8 @@ impl Decisions {
             by_key: by_key(&services),
             services,
             maintained: Maintained::new(),
+            administered: BTreeSet::new(),
+            held: HashMap::new(),
             due: BTreeSet::new(),
         }
     }
@@ -94,7 +102,6 @@ impl Decisions {
     /// Takes a new list of services, of a configuration that was read again or of a kernel's table that has changed.
     /// Destinations that stay keep what is known of them, how they stand and who holds them out; `found` says how those
     /// stand in the kernel's table that are new.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for reloads and commands, which are wired elsewhere"))]
     pub(super) fn replace(
         &mut self,
         services: &[VirtualService],
@@ -113,9 +120,10 @@ impl Decisions {
         });
         self.services = replaced.collect();
         (self.places, self.by_key) = (places(&self.services), by_key(&self.services));
-        self.hold_maintained();
+        self.hold_ordered(now);
         let changes = self.settle(now);
-        Changes { table_changed: self.wanted() != before, ..changes }
+        let other = self.wanted() != before;
+        Changes { table_changed: other, whole_table: other, ..changes }
     }
 
     /// Looks at all services.
@@ -176,15 +184,22 @@ impl Decisions {
         self.at(destination).map(|(service, role)| service.pool.holds(role)).unwrap_or_default()
     }
 
+    /// Since when people hold a destination out, whoever it is and for whatever reason.
+    #[must_use]
+    pub(super) fn held_since(&self, destination: &DestinationKey) -> Option<Instant> {
+        self.held.get(destination).copied()
+    }
+
     /// Orders something about a destination, or takes it back; `None` if there is no such destination.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for reloads and commands, which are wired elsewhere"))]
     pub(super) fn set_holds(
         &mut self,
         destination: &DestinationKey,
         holds: Holds,
         now: Instant,
     ) -> Option<Changes> {
-        self.order(destination, now, |service, role| service.pool.set_holds(role, holds))
+        let changes = self.order(destination, now, |service, role| service.pool.set_holds(role, holds));
+        self.note_holds(now);
+        changes
     }
 
     /// Gives a destination another weight than the configured one, until the next list of services; `None` if there is no
@@ -202,19 +217,38 @@ impl Decisions {
     /// Takes note of the servers that files in the maintenance folder name; they are out until others are named.
     pub(super) fn set_maintained(&mut self, maintained: Maintained, now: Instant) -> Changes {
         self.maintained = maintained;
-        self.hold_maintained();
+        self.hold_ordered(now);
         self.settle(now)
     }
 
-    fn hold_maintained(&mut self) {
+    /// Takes note of the servers that an administrator holds at weight 0, for the next look at all services.
+    pub(super) fn set_administered(&mut self, administered: BTreeSet<DestinationKey>, now: Instant) {
+        self.administered = administered;
+        self.hold_ordered(now);
+    }
+
+    fn hold_ordered(&mut self, now: Instant) {
         for service in &mut self.services {
             for role in roles(&service.config) {
                 let Some(server) = service.server(role).map(|server| server.address) else { continue };
                 let folder = is_maintained(&self.maintained, server);
+                let key = DestinationKey { service: service.config.key, server };
+                let administrator = self.administered.contains(&key);
                 let holds = service.pool.holds(role);
-                service.pool.set_holds(role, Holds { folder, ..holds });
+                service.pool.set_holds(role, Holds { folder, administrator, ..holds });
             }
         }
+        self.note_holds(now);
+    }
+
+    /// Notes who is held out, and that others are no longer.
+    fn note_holds(&mut self, now: Instant) {
+        let mut before = std::mem::take(&mut self.held);
+        let held = self.places.iter().filter(|(_, place)| {
+            let service = self.services.get(place.service);
+            service.is_some_and(|service| !service.pool.holds(place.role).is_free())
+        });
+        self.held = held.map(|(key, _)| (*key, before.remove(key).unwrap_or(now))).collect();
     }
 
     fn order(
@@ -357,6 +391,12 @@ impl Decisions {
     pub(super) fn wanted(&self) -> Wanted {
         let services = self.services.iter().map(|service| (service.config.key, service.wanted())).collect();
         Wanted { services, ..Wanted::default() }
+    }
+
+    /// What one of its services should be.
+    #[must_use]
+    pub(super) fn wanted_service(&self, key: &ServiceKey) -> Option<WantedService> {
+        Some(self.services.get(*self.by_key.get(key)?)?.wanted())
     }
 
     fn at(&self, destination: &DestinationKey) -> Option<(&Service, Role)> {

@@ -7,7 +7,7 @@ use crate::{
     health::{Health, Rules, State, Thresholds},
     ipvs::{ServiceFlags, WantedDestination, WantedService, Wish},
     pool::{self, Decision, Origin, Pool, Presence, Role},
-    service::{DestinationKey, ForwardingMethod},
+    service::{DestinationKey, ForwardingMethod, Weight},
 };
 
 /// One service, the health of its servers and how they stand.
@@ -132,18 +132,26 @@ impl Service {
         // Of a server that is also a backup the server counts.
         let roles = backups(config).chain(servers(config));
         wanted.destinations = roles.filter_map(|role| self.destination(role)).collect();
+        wanted.absent = servers(config).filter_map(|role| self.absent(role)).collect();
         wanted
     }
 
     fn destination(&self, role: Role) -> Option<(SocketAddr, WantedDestination)> {
         let (server, weight) = (self.server(role)?, self.pool.weight(role)?);
         let mut wanted = WantedDestination::new(server.method, weight);
+        wanted.own = self.pool.base_weight(role)?;
         if server.method == ForwardingMethod::Tunnel {
             wanted.tunnel = Wish::Set(server.tunnel);
         }
         wanted.upper_threshold = server.upper_threshold.map_or(Wish::Keep, Wish::Set);
         wanted.lower_threshold = server.lower_threshold.map_or(Wish::Keep, Wish::Set);
         Some((server.address, wanted))
+    }
+
+    /// A server that shall not be in the table, and the weight that it comes back to.
+    fn absent(&self, role: Role) -> Option<(SocketAddr, Weight)> {
+        let (server, own) = (self.server(role)?, self.pool.base_weight(role)?);
+        self.pool.weight(role).is_none().then_some((server.address, own))
     }
 }
 

@@ -74,6 +74,18 @@ fn describe() {
     describe_counter!("lvs_probes_withheld_total", "Suspicions that found the probe budget empty");
     describe_counter!("lvs_table_edits_total", "Edits of the kernel's table, by result");
     describe_histogram!("lvs_table_edit_seconds", Unit::Seconds, "Time the kernel took for an edit");
+    describe_gauge!(
+        "lvs_table_reachable",
+        "1 if the kernel's table can be read, 0 if nothing can be done to it"
+    );
+    describe_counter!(
+        "lvs_table_interferences_total",
+        "Times that others changed one of the managed services, and it was or will be changed back"
+    );
+    describe_gauge!(
+        "lvs_table_contended",
+        "1 while others keep changing the service, so that it is changed back ever more rarely"
+    );
     describe_counter!("lvs_passive_stalls_total", "Times that the director itself had no time to look");
     describe_gauge!("lvs_passive_maps_bytes", Unit::Bytes, "Memory of the kernel side's maps");
     describe_counter!("lvs_passive_edges_lost_total", "Edges that found the ring buffer full");
@@ -156,6 +168,22 @@ pub(super) fn publish_service(service: &VirtualService, standing: ServiceStandin
     gauge!("lvs_service_alarm", &labels).set(if standing.alarm { 1.0 } else { 0.0 });
     let backups = u32::try_from(standing.backups_in).unwrap_or(u32::MAX);
     gauge!("lvs_service_backups", &labels).set(backups);
+}
+
+/// Shows that a destination is no longer there.
+pub(super) fn retire_destination(service: &str, server: SocketAddr) {
+    let labels = [("service", service.to_owned()), ("server", server.to_string())];
+    for name in ["lvs_server_up", "lvs_server_weight", "lvs_server_relapses", "lvs_server_held"] {
+        gauge!(name, &labels).set(f64::NAN);
+    }
+}
+
+/// Shows that a service is no longer there.
+pub(super) fn retire_service(service: &str) {
+    let labels = [("service", service.to_owned())];
+    for name in ["lvs_service_quorum", "lvs_service_alarm", "lvs_service_backups"] {
+        gauge!(name, &labels).set(f64::NAN);
+    }
 }
 
 /// Counts a suspicion.

@@ -1,7 +1,10 @@
 //! The task that decides: it alone owns the health of all destinations. Results of checks and suspicions come in; wanted
 //! tables, confirming bursts and feedback to the detector go out. Nothing here waits for anything but its own inputs.
 
+mod replace;
 mod suspicion;
+
+pub(super) use self::replace::{Dropped, Replaced, Replacement};
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
@@ -22,18 +25,19 @@ use super::{
     doubt::Suspected,
     exposition,
     maintenance::Maintained,
+    orders::{self, OrderInquiry},
     pace::Paces,
     status::{StandingInquiry, standings},
     story,
+    table::Board,
     tell::Teller,
-    watch::Feedback,
+    watch::{Feedback, Roster},
 };
 use crate::{
     health::{Heard, Source, State, Transition},
-    ipvs::Wanted,
     passive::{Finding, Layer, Observation, Targets},
     probe::{CheckId, CheckResult, Outcome, Pacer, Verdict, budget::Budget},
-    service::DestinationKey,
+    service::{DestinationKey, ServiceKey},
 };
 
 /// Everything that the judge hears.
@@ -46,6 +50,10 @@ pub(super) struct Inputs {
     pub(super) reports: mpsc::Receiver<Report>,
     /// Questions about how everything stands.
     pub(super) inquiries: mpsc::Receiver<StandingInquiry>,
+    /// Other lists of services.
+    pub(super) replacements: mpsc::Receiver<Replacement>,
+    /// What people order about servers.
+    pub(super) orders: mpsc::Receiver<OrderInquiry>,
     /// The servers that files in the maintenance folder name; closed where there is no folder.
     pub(super) maintained: watch::Receiver<Maintained>,
 }
@@ -55,7 +63,7 @@ pub(super) struct Judge {
     pub(super) decisions: Decisions,
     /// Who asked for each baseline check.
     pub(super) checks: Checks,
-    /// Lets checks be asked more often while a state is soft.
+    /// Lets checks be asked more often while a state is soft, and others instead.
     pub(super) pacer: Pacer,
     /// The checks that are.
     pub(super) hurried: HashSet<CheckId>,
@@ -63,9 +71,13 @@ pub(super) struct Judge {
     pub(super) targets: watch::Receiver<Arc<Targets>>,
     pub(super) bursts: Bursts,
     pub(super) budget: Budget<ServerId>,
-    pub(super) wanted: watch::Sender<Wanted>,
     /// Mails, commands and lines in files.
     pub(super) teller: Teller,
+    pub(super) board: Board,
+    /// Services that are to go, and until when they are looked for.
+    pub(super) leaving: BTreeMap<ServiceKey, Instant>,
+    /// To the passive side: whom to watch.
+    pub(super) roster: watch::Sender<Roster>,
     /// To the passive side; full or closed where there is none, which is no harm.
     pub(super) feedback: mpsc::Sender<Feedback>,
     /// The bursts under way.
@@ -85,12 +97,15 @@ impl Judge {
         let changes = self.decisions.settle(Instant::now());
         self.changed(&changes);
         loop {
-            let next_change = self.decisions.next_change();
+            let leaving = self.leaving.values().min().copied();
+            let next_change = self.decisions.next_change().into_iter().chain(leaving).min();
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 Some(result) = inputs.checks.recv() => self.baseline(&result),
                 Some(finding) = inputs.findings.recv() => self.found(&finding),
                 Some(report) = inputs.reports.recv() => self.report(report),
+                Some(replacement) = inputs.replacements.recv() => self.replace(replacement).await,
+                Some(order) = inputs.orders.recv() => self.order(order),
                 Some(inquiry) = inputs.inquiries.recv() => self.answer(inquiry),
                 Ok(()) = inputs.maintained.changed() => {
                     let maintained = inputs.maintained.borrow_and_update().clone();
@@ -121,16 +136,40 @@ impl Judge {
         self.publish();
     }
 
+    /// People have ordered something about servers, or want to know of it. Whoever asked may have gone.
+    fn order(&mut self, inquiry: OrderInquiry) {
+        let OrderInquiry { order, meant, reply } = inquiry;
+        let carried_out = orders::carry_out(&mut self.decisions, order, &meant, Instant::now());
+        let told = carried_out.map(|(ordered, changes)| {
+            self.changed(&changes);
+            for one in &ordered {
+                story::ordered(order, one);
+                // Of one that was out already, no weight has changed.
+                exposition::publish_destination(&self.decisions, &one.destination);
+            }
+            ordered
+        });
+        reply.send(told).ok();
+    }
+
     /// Some weights were to change by now.
     fn passed(&mut self) {
-        let changes = self.decisions.passed(Instant::now());
+        let now = Instant::now();
+        let changes = self.decisions.passed(now);
         self.changed(&changes);
+        self.let_go(now);
     }
 
     /// Acts on what has come of something, and tells of it.
     fn changed(&mut self, changes: &Changes) {
-        if changes.table_changed {
-            self.wanted.send_replace(self.decisions.wanted());
+        if changes.whole_table {
+            self.board.replace(self.wanted());
+        } else {
+            for key in &changes.services {
+                if let Some(wanted) = self.decisions.wanted_service(key) {
+                    self.board.want(*key, wanted);
+                }
+            }
         }
         for destination in changes.services.iter().flat_map(|service| self.decisions.destinations_of(service))
         {

@@ -57,7 +57,7 @@ pub use write::to_toml;
 use toml::{Spanned, de::DeTable};
 
 use super::{
-    AgentSettings, Config, ConfigError, Faults, Format, PassiveSettings, Reading,
+    AgentSettings, Config, ConfigError, Faults, Format, Mode, PassiveSettings, Reading,
     error::{Contradiction, FaultKind, FaultList},
 };
 use section::Section;
@@ -99,20 +99,23 @@ fn document_to_config(document: Spanned<DeTable<'_>>, text: &str, faults: &mut F
     let defaults = top.table("defaults", "[defaults]", faults);
     let before = faults.len();
     let sections = top.tables("service", "[[service]]", faults);
-    if sections.is_empty() && faults.len() == before {
-        faults.add(0..0, Contradiction::NoServices);
-    }
+    let sections_are_well = faults.len() == before;
     top.finish(faults);
 
     let agent = agent.map_or_else(AgentSettings::default, |section| settings::agent(section, faults));
+    if sections.is_empty() && sections_are_well && agent.mode == Mode::Manage {
+        faults.add(0..0, Contradiction::NoServices);
+    }
     let passive = passive.map_or_else(PassiveSettings::default, |section| settings::passive(section, faults));
     let defaults = defaults.map_or_else(ServiceSettings::default, |mut section| {
         let settings = ServiceSettings::default().overridden_by(&mut section, faults);
         section.finish(faults);
         settings
     });
-    let services: Vec<_> =
-        sections.into_iter().filter_map(|section| service::read(section, defaults.clone(), faults)).collect();
+    let services: Vec<_> = sections
+        .into_iter()
+        .filter_map(|section| service::read(section, defaults.clone(), agent.mode, faults))
+        .collect();
     compare::services(&services, text, faults);
     Config { agent, passive, services: services.into_iter().map(|read| read.service).collect() }
 }

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     config::{
-        PoolPolicy, VirtualService,
+        Mode, PoolPolicy, VirtualService,
         error::{Contradiction, FaultList},
     },
     service::{AddressFamily, Netmask, Persistence, Protocol, ServiceKey},
@@ -40,6 +40,7 @@ pub(super) struct ReadService {
 pub(super) fn read(
     mut section: Section<'_>,
     defaults: ServiceSettings,
+    mode: Mode,
     faults: &mut FaultList,
 ) -> Option<ReadService> {
     let name = section.read("name", faults, value::name);
@@ -59,7 +60,9 @@ pub(super) fn read(
     let on_exit = section.plain("on-exit", faults, |value| value::word(value, &notify::ON_EXIT));
     let before = faults.len();
     let server_sections = section.tables("server", "[[service.server]]", faults);
-    if server_sections.is_empty() && !section.has("backup") && faults.len() == before {
+    // Those of adopted services are in the kernel's table.
+    let has_servers = !server_sections.is_empty() || section.has("backup") || mode != Mode::Manage;
+    if !has_servers && faults.len() == before {
         faults.add(section.span(), Contradiction::NoServers);
     }
     let surroundings = server::Surroundings {

@@ -8,11 +8,19 @@ use toml::{Spanned, de::DeValue};
 use super::{check::ReadChecks, notify, policy::ReadPolicy, section::Section, tunnel, value};
 use crate::{
     config::{
-        AgentSettings, BurstSettings, Combine, DetectorSettings, OnFailure, PassiveSettings, defaults,
+        AgentSettings, BurstSettings, Combine, ConnectionSettings, DetectorSettings, Foreign, Mode,
+        OnFailure, PassiveSettings, defaults,
         error::{Contradiction, FaultKind, FaultList, ValueFault},
     },
     service::{ForwardingMethod, Scheduler, Tunnel},
 };
+
+/// What the agent may do to the kernel's table, by its name.
+pub(super) const MODE: [(&str, Mode); 3] =
+    [("manage", Mode::Manage), ("adopt", Mode::Adopt), ("observe", Mode::Observe)];
+
+/// What becomes of services that are not in the configuration, by its name.
+pub(super) const FOREIGN: [(&str, Foreign); 2] = [("keep", Foreign::Keep), ("remove", Foreign::Remove)];
 
 /// `[agent]`.
 pub(super) fn agent(mut section: Section<'_>, faults: &mut FaultList) -> AgentSettings {
@@ -23,6 +31,11 @@ pub(super) fn agent(mut section: Section<'_>, faults: &mut FaultList) -> AgentSe
             .plain("on-exit", faults, |value| value::word(value, &notify::ON_EXIT))
             .unwrap_or(default.on_exit),
         control: section.plain("control", faults, value::socket).unwrap_or(default.control.clone()),
+        mode: section.plain("mode", faults, |value| value::word(value, &MODE)).unwrap_or(default.mode),
+        state: section.plain("state", faults, value::state).unwrap_or(default.state.clone()),
+        foreign: section
+            .plain("foreign", faults, |value| value::word(value, &FOREIGN))
+            .unwrap_or(default.foreign),
         autoreload: section.plain("autoreload", faults, value::flag).unwrap_or(default.autoreload),
         callback: section.plain("callback", faults, notify::command_line),
         execute: section.plain("execute", faults, notify::files).unwrap_or_default(),
@@ -30,10 +43,29 @@ pub(super) fn agent(mut section: Section<'_>, faults: &mut FaultList) -> AgentSe
         maintenance: section
             .plain("maintenance", faults, value::folder)
             .unwrap_or(default.maintenance.clone()),
+        connections: section
+            .table("connections", "[agent.connections]", faults)
+            .map_or(default.connections, |section| connections(section, default.connections, faults)),
         ..default
     };
     section.finish(faults);
     settings
+}
+
+/// `[agent.connections]`.
+fn connections(
+    mut section: Section<'_>,
+    default: ConnectionSettings,
+    faults: &mut FaultList,
+) -> ConnectionSettings {
+    let mut switch = |key, default| section.plain(key, faults, value::switch).unwrap_or(default);
+    let (expire_nodest, expire_quiescent) = (
+        switch("expire-nodest", default.expire_nodest),
+        switch("expire-quiescent", default.expire_quiescent),
+    );
+    let reuse_mode = section.plain("reuse-mode", faults, value::reuse_mode).unwrap_or(default.reuse_mode);
+    section.finish(faults);
+    ConnectionSettings { expire_nodest, expire_quiescent, reuse_mode }
 }
 
 /// `[passive]`.

@@ -10,13 +10,14 @@ use std::{
 use humantime::format_duration;
 use proptest::{option, prelude::*, sample::select};
 
-use super::read;
+use super::{read, to_toml};
+mod modes;
 mod policy;
 use crate::{
     config::{
-        AgentSettings, BurstSettings, Check, Config, ConfigError, DetectorSettings, FileErrorKind,
-        FurtherChecks, HttpPage, HttpQuestion, Notifications, OnExit, OnFailure, PassiveSettings, PoolPolicy,
-        Question, RealServer, StatusCodes, Via, VirtualService,
+        AgentSettings, BurstSettings, Check, Config, ConfigError, ConnectionSettings, DetectorSettings,
+        FileErrorKind, FurtherChecks, HttpPage, HttpQuestion, Notifications, OnExit, OnFailure,
+        PassiveSettings, PoolPolicy, Question, RealServer, StatusCodes, Via, VirtualService,
     },
     service::{
         AddressFamily, ForwardingMethod, Netmask, Persistence, Protocol, Scheduler, ServiceKey, Tunnel,
@@ -247,6 +248,9 @@ fn faults_in_the_settings() {
         ("[agent]\ncontrol = \"run/lvs\"", &[(2, 11, "no path from the root")]),
         ("[agent]\nmetrics = \"localhost:9747\"", &[(2, 11, "names are not looked up")]),
         ("[agent]\nmetrics = 9747", &[(2, 11, "or \"off\"")]),
+        ("[agent.connections]\nexpire-nodest = \"on\"", &[(2, 17, "\"on\" is unknown; write \"keep\"")]),
+        ("[agent.connections]\nexpire-quiescent = 1", &[(2, 20, "true, false or \"keep\"")]),
+        ("[agent.connections]\nreuse-mode = 4", &[(2, 14, "4")]),
         ("agent = 1", &[(1, 9, "the whole number 1 can't stand here; write a table")]),
         ("[passiv]", &[(1, 2, "did you mean \"passive\"?")]),
         ("[passive]\nenabled = \"yes\"", &[(2, 11, "text (\"yes\") can't stand here; write true or false")]),
@@ -1084,7 +1088,7 @@ proptest! {
 
     #[test]
     fn what_the_writer_writes_is_read(config in config()) {
-        let text = super::to_toml(&config);
+        let text = to_toml(&config);
         prop_assert_eq!(good(&text), config, "{}", text);
     }
 
@@ -1115,4 +1119,18 @@ fn a_timeout_above_the_interval_is_a_warning() {
     let [warning] = &reading.warnings[..] else { panic!("{:?}", reading.warnings) };
     assert_eq!((warning.place.line, warning.place.column), (4, 41));
     assert!(warning.kind.to_string().contains("timeout 1s is above the interval 500ms"));
+}
+
+#[test]
+fn sysctls_may_be_set_or_left_alone() {
+    let connections = |keys: &str| {
+        let text = format!("[agent.connections]\n{keys}\n{}", in_service(""));
+        let config = good(&text);
+        assert_eq!(good(&to_toml(&config)), config, "written and read again");
+        let ConnectionSettings { expire_nodest, expire_quiescent, reuse_mode } = config.agent.connections;
+        (expire_nodest, expire_quiescent, reuse_mode)
+    };
+    assert_eq!(connections(""), (Some(true), Some(true), None));
+    assert_eq!(connections("expire-nodest = false\nreuse-mode = 3"), (Some(false), Some(true), Some(3)));
+    assert_eq!(connections("expire-nodest = \"keep\"\nexpire-quiescent = \"keep\""), (None, None, None));
 }

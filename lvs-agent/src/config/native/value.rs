@@ -31,6 +31,10 @@ const MAX_QUORUM: u32 = 1_000_000_000;
 const MAX_CONNECTS: u32 = 10_000;
 /// The most bursts a second.
 const MAX_RATE: u32 = 1_000_000;
+/// The highest value of `conn_reuse_mode`: two bits (`Documentation/networking/ipvs-sysctl.rst`).
+const MAX_REUSE_MODE: i64 = 3;
+/// What is found stays as it is.
+const KEEP: &str = "keep";
 /// The longest service name.
 const MAX_NAME: usize = 100;
 /// The longest name of a network device (`IFNAMSIZ` in `linux/if.h`, less the final zero).
@@ -55,6 +59,23 @@ pub(super) fn wrong_type(value: &DeValue<'_>, wanted: &'static str) -> ValueFaul
 /// `true` or `false`.
 pub(super) fn flag(value: &DeValue<'_>) -> Result<bool> {
     value.as_bool().ok_or_else(|| wrong_type(value, "true or false, without quotes"))
+}
+
+/// `true` or `false`; `"keep"` is neither: what is found stays.
+pub(super) fn switch(value: &DeValue<'_>) -> Result<Option<bool>> {
+    match value {
+        DeValue::String(_) => word(value, &[(KEEP, None)]),
+        _ => value.as_bool().map(Some).ok_or_else(|| wrong_type(value, "true, false or \"keep\"")),
+    }
+}
+
+/// A value of `conn_reuse_mode`, or `"keep"`.
+pub(super) fn reuse_mode(value: &DeValue<'_>) -> Result<Option<u8>> {
+    if value.as_str().is_some() {
+        return word(value, &[(KEEP, None)]);
+    }
+    let mode = whole(value, 0, MAX_REUSE_MODE, "")?;
+    Ok(u8::try_from(mode).ok())
 }
 
 /// Text in quotes.
@@ -306,6 +327,11 @@ pub(super) fn socket(value: &DeValue<'_>) -> Result<Option<PathBuf>> {
 /// A file to write; `None` for `"off"`.
 pub(super) fn file(value: &DeValue<'_>) -> Result<Option<PathBuf>> {
     path_or_off(value, "a path in quotes, such as \"/var/tmp/lvs.trace\", or \"off\"")
+}
+
+/// Where intended weights are kept; `None` for `"off"`.
+pub(super) fn state(value: &DeValue<'_>) -> Result<Option<PathBuf>> {
+    path_or_off(value, "a path in quotes, such as \"/run/lvs-agent/state.json\", or \"off\"")
 }
 
 /// A folder; `None` for `"off"`.

@@ -6,12 +6,15 @@ use std::{fmt::Write as _, path::Path, time::Duration};
 
 use humantime::format_duration;
 
-use super::notify::about_words;
+use super::{
+    notify::about_words,
+    settings::{FOREIGN, MODE},
+};
 use crate::{
     config::{
         AgentSettings, BodyDigest, BurstSettings, Check, Combine, CommandConvention, CommandLine, Config,
-        Database, DetectorSettings, DnsType, FurtherChecks, GreetingProtocol, HttpMethod, HttpPage,
-        HttpQuestion, HttpVersion, LogTarget, Login, MailAbout, Notifications, OnExit, OnFailure,
+        ConnectionSettings, Database, DetectorSettings, DnsType, FurtherChecks, GreetingProtocol, HttpMethod,
+        HttpPage, HttpQuestion, HttpVersion, LogTarget, Login, MailAbout, Notifications, OnExit, OnFailure,
         PassiveSettings, PoolPolicy, Question, RealServer, StartPolicy, Tls, TlsStart, TlsVerify, Transport,
         VirtualService,
     },
@@ -104,6 +107,11 @@ fn float(number: &f64) -> String {
     format!("{number:?}")
 }
 
+/// The word for a value.
+fn word<T: PartialEq>(value: T, known: &[(&str, T)]) -> String {
+    text(known.iter().find(|(_, one)| *one == value).map_or("", |(word, _)| word))
+}
+
 fn on_exit(on_exit: OnExit) -> String {
     text(if on_exit == OnExit::Remove { "remove" } else { "keep" })
 }
@@ -130,6 +138,9 @@ fn agent(settings: &AgentSettings) -> String {
     table.unless("control", &settings.control, &default.control, |control| {
         control.as_deref().map_or_else(off, path)
     });
+    table.unless("mode", &settings.mode, &default.mode, |mode| word(*mode, &MODE));
+    table.unless("state", &settings.state, &default.state, |state| state.as_deref().map_or_else(off, path));
+    table.unless("foreign", &settings.foreign, &default.foreign, |foreign| word(*foreign, &FOREIGN));
     table.unless("autoreload", &settings.autoreload, &default.autoreload, ToString::to_string);
     table.maybe("maintenance", settings.maintenance.as_deref().map(path));
     table.maybe("callback", settings.callback.as_ref().map(command_line));
@@ -141,7 +152,20 @@ fn agent(settings: &AgentSettings) -> String {
         LogTarget::File(file) => path(file),
         LogTarget::Syslog(facility) => text(format!("syslog:{facility}")),
     });
-    table.under("[agent]", false)
+    table.under("[agent]", false) + &connections(settings.connections)
+}
+
+fn connections(settings: ConnectionSettings) -> String {
+    let default = ConnectionSettings::default();
+    let mut table = Table::default();
+    let keep = || text("keep");
+    let switch = |flag: &Option<bool>| flag.map_or_else(keep, |flag| flag.to_string());
+    table.unless("expire-nodest", &settings.expire_nodest, &default.expire_nodest, switch);
+    table.unless("expire-quiescent", &settings.expire_quiescent, &default.expire_quiescent, switch);
+    table.unless("reuse-mode", &settings.reuse_mode, &default.reuse_mode, |mode| {
+        mode.map_or_else(keep, |mode| mode.to_string())
+    });
+    table.under("[agent.connections]", false)
 }
 
 fn passive(settings: &PassiveSettings) -> String {

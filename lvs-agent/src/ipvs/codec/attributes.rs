@@ -55,6 +55,15 @@ pub(super) fn parse<T: NlAttrType>(bytes: &[u8]) -> Result<GenlBuffer<T, Buffer>
         .map_err(|error| DecodeError::Malformed(error.to_string()))
 }
 
+/// The payload of the first of these attributes; empty if there is none. A dump's answers have one each.
+pub(in super::super) fn first_payload(attributes: &[u8]) -> &[u8] {
+    /// `struct nlattr` of `linux/netlink.h`: length and type.
+    const HEADER: usize = 4;
+    let Some([low, high]) = attributes.first_chunk() else { return &[] };
+    let length = usize::from(u16::from_ne_bytes([*low, *high]));
+    attributes.get(HEADER..length).unwrap_or_default()
+}
+
 /// The payload of the first attribute of that kind.
 pub(super) fn find<T: NlAttrType>(attributes: &GenlBuffer<T, Buffer>, kind: T) -> Option<&[u8]> {
     attributes

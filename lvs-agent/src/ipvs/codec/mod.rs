@@ -13,21 +13,31 @@ mod statistics;
 mod wire;
 
 pub use attributes::DecodeError;
+pub(super) use attributes::first_payload;
 pub use config::{Timeouts, pack_timeouts, unpack_timeouts};
 pub use daemon::{Daemon, DaemonRole, pack_daemon, unpack_daemon};
 pub use destination::{pack_destination, pack_destination_key, unpack_destination};
 pub use info::{Info, pack_info, unpack_info};
 pub use service::{pack_service, pack_service_key, unpack_service};
-pub(super) use wire::{Command, VERSION};
+pub(super) use wire::Command;
+use wire::VERSION;
 
 use neli::{
     err::SerError,
-    genl::{AttrTypeBuilderError, Genlmsghdr, GenlmsghdrBuilderError, Nlattr, NlattrBuilderError},
+    genl::{
+        AttrTypeBuilderError, Genlmsghdr, GenlmsghdrBuilder, GenlmsghdrBuilderError, Nlattr,
+        NlattrBuilderError,
+    },
     types::{Buffer, GenlBuffer},
 };
 
 /// A message of the family. The meaning of its attributes depends on the command.
 pub(super) type Message = Genlmsghdr<Command, u16>;
+
+/// Puts a message together.
+pub(super) fn message(command: Command, attributes: AttributeList) -> Result<Message, EncodeError> {
+    Ok(GenlmsghdrBuilder::default().cmd(command).version(VERSION).attrs(attributes).build()?)
+}
 
 /// An attribute of a message.
 pub type Attribute = Nlattr<u16, Buffer>;

@@ -60,7 +60,7 @@ impl Memory {
     pub(super) fn new() -> Self {
         Self {
             listener: Waits::new(Assumption::Kernel),
-            application: Waits::new(Assumption::Nothing),
+            application: Waits::new(Assumption::Siblings),
             sent_again: SentAgain::default(),
             host_pause: Pause::default(),
             application_pause: Pause::default(),

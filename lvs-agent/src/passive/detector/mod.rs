@@ -24,7 +24,7 @@ use self::{
     memory::{Memories, Memory, totals},
     onset::Exchanged,
     siblings::Siblings,
-    silence::{Measure, Silence},
+    silence::{Expected, Measure, Silence},
     waits::Waits,
 };
 use super::Sight;
@@ -322,19 +322,20 @@ impl Detector {
     /// The weight of a silence, with the share of unanswered demands that this server or most of its siblings have, and
     /// `onset` at least.
     fn weigh(&self, silent: &Silent<'_>, onset: f64, now_ns: u64) -> f64 {
-        let waits = |memory: &Memory| memory.waits(silent.layer).unanswered();
-        let Some(own) = self.memories.get(silent.id) else { return 0.0 };
+        let Some(own) = self.memories.get(silent.id).map(|memory| memory.waits(silent.layer)) else {
+            return 0.0;
+        };
         // In a flood most looks end here: whatever siblings show can only make it less.
-        let rate = own.waits(silent.layer).most_answers_per_second();
-        let (weak, strong) = silence::thresholds(&self.settings, rate);
-        if silence::most(&self.settings, silent.state, waits(own).max(onset)) < weak {
+        let (weak, strong) = silence::thresholds(&self.settings, own.most_answers_per_second());
+        let unanswered = own.unanswered().max(onset);
+        if silence::most(&self.settings, silent.state, unanswered) < weak {
             return 0.0;
         }
         let others = self.siblings.of(silent.id).filter_map(|sibling| self.memories.get(sibling));
-        let usual = siblings::median(others.map(waits)).unwrap_or(0.0);
-        let unanswered = waits(own).max(usual).max(onset);
-        let own = own.waits(silent.layer);
-        silence::weigh(&self.settings, silent.state, own, unanswered, &silent.measure, strong, now_ns)
+        let others: Vec<&Waits> = others.map(|memory| memory.waits(silent.layer)).collect();
+        let usual = siblings::median(others.iter().map(|waits| waits.unanswered())).unwrap_or(0.0);
+        let expected = Expected { own, siblings: &others, unanswered: unanswered.max(usual) };
+        silence::weigh(&self.settings, silent.state, &expected, &silent.measure, strong, now_ns)
     }
 
     /// What a silence is worth by itself, and still is beside what the siblings show.
@@ -420,7 +421,7 @@ impl Detector {
         const DEPENDENT: f64 = 0.7;
         /// The share of answers that may take longer than those who wait have waited.
         const LATE: f64 = 0.05;
-        if memory.listener.survival(silent.seen.lasted) > LATE {
+        if memory.listener.survival(silent.seen.lasted, &[]) > LATE {
             return None;
         }
         let outpaced = self.siblings.outpaced(silent.id)?;

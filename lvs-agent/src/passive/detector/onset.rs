@@ -22,11 +22,18 @@ pub(super) struct Glance {
     progress_ns: u64,
     last_ns: u64,
     clients: u32,
+    attempts: u32,
 }
 
 impl Glance {
     pub(super) fn of(layer: &Layer) -> Self {
-        Self { progress_ns: layer.progress_ns, last_ns: layer.last_ns, clients: layer.networks.count_ones() }
+        let Layer { progress_ns, networks, last_ns, attempts, .. } = *layer;
+        Self { progress_ns, last_ns, clients: networks.count_ones(), attempts }
+    }
+
+    /// How many have asked since the last proof of life.
+    pub(super) fn attempts(&self) -> u64 {
+        self.attempts.into()
     }
 
     /// Whether it is as silent as a sibling that has been since `first_ns`: `clients` networks wait, no proof of life was
@@ -104,7 +111,7 @@ impl Exchanged {
     pub(super) fn add(&mut self, waits: &Waits, totals: &Totals, first_ns: u64, now_ns: u64) {
         const STEPS: u32 = 8;
         let Some((time, demands, answers)) = waits.course().since(first_ns, totals, now_ns) else { return };
-        let survival = |step: u32| waits.survival(time * (2 * step + 1) / (2 * STEPS));
+        let survival = |step: u32| waits.survival(time * (2 * step + 1) / (2 * STEPS), &[]);
         let waiting = (0..STEPS).map(survival).sum::<f64>() / f64::from(STEPS);
         self.demands += demands as f64;
         self.answers += answers as f64;
@@ -176,7 +183,8 @@ mod tests {
 
     #[test]
     fn silent_too() {
-        let glance = |progress_ns, last_ns, clients| Glance { progress_ns, last_ns, clients };
+        let glance =
+            |progress_ns, last_ns, clients| Glance { progress_ns, last_ns, clients, attempts: clients };
         let cases = [
             ("the same onset", glance(90, 190, 3), true),
             ("a proof of life lately", glance(160, 190, 3), false),

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use lvs_common::Layer;
 
-use super::{nanos, waits::Waits};
+use super::{nanos, siblings, waits::Waits};
 use crate::config::DetectorSettings;
 
 /// Silence on one layer.
@@ -68,23 +68,46 @@ fn begun(layer: &Layer, measure: &Measure, now_ns: u64) -> impl Iterator<Item = 
         .map(move |since_ns| since_ns.max(alive_ns).max(start_ns))
 }
 
+/// What a layer shows as long as its server lives.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Expected<'a> {
+    /// What it has shown itself.
+    pub(super) own: &'a Waits,
+    /// What is usual of a server that has shown little itself.
+    pub(super) siblings: &'a [&'a Waits],
+    /// The share of demands that never get an answer.
+    pub(super) unanswered: f64,
+}
+
+impl Expected<'_> {
+    /// Answers a second. A server that has come into a service just now gets about as many as most of its siblings.
+    fn rate(&self) -> f64 {
+        let own = self.own.most_answers_per_second();
+        if !self.own.is_strange() {
+            return own;
+        }
+        let others = self.siblings.iter().map(|waits| waits.most_answers_per_second());
+        siblings::median(others).map_or(own, |usual| own.max(usual))
+    }
+}
+
 /// The weight of what was observed: the natural logarithm of the likelihood ratio; of one that is `enough` no more than
-/// that it is. `unanswered` is the share of demands that never get an answer.
+/// that it is.
 pub(super) fn weigh(
     settings: &DetectorSettings,
     layer: &Layer,
-    waits: &Waits,
-    unanswered: f64,
+    expected: &Expected<'_>,
     measure: &Measure,
     enough: f64,
     now_ns: u64,
 ) -> f64 {
+    let Expected { own, siblings, unanswered } = *expected;
     let time = Duration::from_nanos(now_ns.saturating_sub(layer.progress_ns)).as_secs_f64();
-    let real = believable(waits, layer.attempts, time);
-    let thinned = thinned(waits, layer.attempts, time);
+    let real = believable(expected, layer.attempts, time);
+    let thinned = thinned(own, layer.attempts, time);
     let one = |since_ns: u64| {
         let age = Duration::from_nanos(now_ns.saturating_sub(since_ns));
-        let unanswered = unanswered + (1.0 - unanswered) * waits.survival(age);
+        let unanswered = unanswered + (1.0 - unanswered) * own.survival(age, siblings);
         let alive = (unanswered / thinned).clamp(settings.loss, 1.0);
         -(1.0 - real + real * alive).ln()
     };
@@ -107,10 +130,10 @@ pub(super) fn most(settings: &DetectorSettings, layer: &Layer, unanswered: f64) 
 
 /// The share of demands that may be from clients who want an answer: where far more ask than are ever answered, it is a
 /// flood, and most of it never will be. Clients who ask again after a second may double the number.
-fn believable(waits: &Waits, attempts: u32, time: f64) -> f64 {
+fn believable(expected: &Expected<'_>, attempts: u32, time: f64) -> f64 {
     const AGAIN: f64 = 2.0;
-    let expected = waits.most_answers_per_second() * time;
-    let envelope = AGAIN * expected + 2.0 * (waits.burstiness() * expected).sqrt() + 1.0;
+    let answers = expected.rate() * time;
+    let envelope = AGAIN * answers + 2.0 * (expected.own.burstiness() * answers).sqrt() + 1.0;
     (envelope / f64::from(attempts.max(1))).min(1.0)
 }
 

@@ -302,9 +302,10 @@ proptest! {
             demand_since_ns: 0,
             floor: Duration::ZERO,
         };
-        let waits = &detector.memories.get(ID).unwrap().listener;
+        let own = &detector.memories.get(ID).unwrap().listener;
+        let expected = Expected { own, siblings: &[], unanswered };
         let weigh = |enough| {
-            silence::weigh(&detector.settings, &layer, waits, unanswered, &measure, enough, now_ns)
+            silence::weigh(&detector.settings, &layer, &expected, &measure, enough, now_ns)
         };
         let weight = weigh(f64::INFINITY);
         prop_assert!(weight <= silence::most(&detector.settings, &layer, unanswered) + 1e-9);
@@ -366,6 +367,33 @@ fn most_of_a_service_at_once_is_no_single_server() {
         let suspected = suspicion(detector.look(&view, || 0, counted, at)).is_some();
         assert_eq!(suspected, found, "{dead} dead");
     }
+}
+
+#[test]
+fn an_application_that_has_answered_a_few_times_is_known_by_its_siblings() {
+    let suspected = |siblings: &[ServerId]| {
+        let mut detector = Detector::new(settings());
+        teach(&mut detector, siblings, 50, 50, Duration::from_millis(1));
+        let all = siblings.iter().copied().chain([ID]).collect();
+        detector.set_services([all]);
+        let mut counters = ServerCounters::zeroed();
+        for before in [20, 10, 2, 1, 0] {
+            if before < 2 {
+                counters.requests += 2;
+                counters.response.buckets[Latencies::bucket_of(MS)] += 2;
+            }
+            detector.learn(ID, &counters, START - before * 100 * MS);
+        }
+        (200..1_000).step_by(20).find(|ms| {
+            let mut layer = waiting(u32::try_from(ms / 20).unwrap().min(60), 20 * MS);
+            layer.attempts = u32::try_from(ms / 20).unwrap();
+            look(&mut detector, application(layer), START + ms * MS).is_some()
+        })
+    };
+    let after = suspected(&[ServerId(5), ServerId(6)]).expect("a server whose siblings answer at once");
+    assert!(after < 300, "{after}");
+    let alone = suspected(&[]);
+    assert!(alone.is_none_or(|alone| alone > after + 50), "four answers say less by themselves: {alone:?}");
 }
 
 #[test]

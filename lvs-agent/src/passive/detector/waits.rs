@@ -20,21 +20,27 @@ const ASSUMED: f64 = 4.0;
 pub(super) enum Assumption {
     /// Within a second or so, as a kernel anywhere in the world does.
     Kernel,
-    /// Whenever it likes.
-    Nothing,
+    /// Probably as its siblings do, as far as they have shown that; without any, whenever it likes.
+    Siblings,
 }
 
 impl Assumption {
     /// The share of answers that take longer than `age`.
-    fn survival(self, age: Duration) -> f64 {
-        /// Nothing is expected of a stranger sooner.
+    fn survival(self, age: Duration, siblings: &[&Waits]) -> f64 {
+        /// Nothing is expected of a stranger's kernel sooner.
         const PATIENCE: f64 = 0.25;
+        /// How likely a stranger is unlike its siblings: answers that are slower by nature, another machine.
+        const UNLIKE: f64 = 0.05;
         match self {
             Self::Kernel => {
                 let share = PATIENCE / age.as_secs_f64();
                 (share * share.sqrt()).min(1.0)
             }
-            Self::Nothing => 1.0,
+            Self::Siblings => {
+                let all: f64 = siblings.iter().map(|waits| waits.known()).sum();
+                let later: f64 = siblings.iter().map(|waits| waits.later_than(age)).sum();
+                UNLIKE + (1.0 - UNLIKE) * (later + ASSUMED) / (all + ASSUMED)
+            }
         }
     }
 }
@@ -48,11 +54,20 @@ pub(super) struct Totals {
     pub(super) answers: Latencies,
 }
 
+/// Up to where something was learned.
+#[derive(Clone, Copy, Debug)]
+struct Learned {
+    totals: Totals,
+    /// Demands without those that had begun to wait since the last proof of life: what becomes of them isn't known yet.
+    settled: u64,
+    at_ns: u64,
+}
+
 /// One layer of one server.
 #[derive(Clone, Debug)]
 pub(super) struct Waits {
     assumption: Assumption,
-    last: Option<(Totals, u64)>,
+    last: Option<Learned>,
     slow: Window,
     quick: Window,
     /// Answers by how long they took, forgotten like `slow`.
@@ -110,18 +125,19 @@ impl Waits {
     /// death must not become what is usual.
     pub(super) fn learn(&mut self, totals: &Totals, memory: Duration, now_ns: u64) -> Option<u64> {
         self.course.note(totals, now_ns);
-        let Some((last, since_ns)) = self.last else {
-            self.last = Some((*totals, now_ns));
+        let Some(last) = self.last else {
+            self.skip(totals, now_ns);
             return Some(0);
         };
-        let fresh = totals.answers.since(&last.answers);
-        let (demands, answers) = (totals.demands.wrapping_sub(last.demands), fresh.total());
-        if answers == 0 && demands > 0 {
+        let fresh = totals.answers.since(&last.totals.answers);
+        let answers = fresh.total();
+        if answers == 0 && totals.demands != last.totals.demands {
             return None;
         }
-        let seconds = Duration::from_nanos(now_ns.saturating_sub(since_ns)).as_secs_f64();
-        self.last = Some((*totals, now_ns));
-        self.fold(real(demands), real(answers), seconds, memory);
+        let settled = totals.demands.saturating_sub(self.glance.attempts()).max(last.settled);
+        let seconds = Duration::from_nanos(now_ns.saturating_sub(last.at_ns)).as_secs_f64();
+        self.last = Some(Learned { totals: *totals, settled, at_ns: now_ns });
+        self.fold(real(settled - last.settled), real(answers), seconds, memory);
         for (bucket, count) in self.buckets.iter_mut().zip(fresh.buckets) {
             *bucket += f64::from(count);
         }
@@ -135,7 +151,7 @@ impl Waits {
 
     /// Lets the counters run on without learning from them.
     pub(super) fn skip(&mut self, totals: &Totals, now_ns: u64) {
-        self.last = Some((*totals, now_ns));
+        self.last = Some(Learned { totals: *totals, settled: totals.demands, at_ns: now_ns });
     }
 
     /// Takes note of how the layer looks now.
@@ -201,15 +217,23 @@ impl Waits {
     }
 
     /// The share of answers that take longer than `age`, of all that come at all. Never below the truth by the width of
-    /// a bucket.
-    pub(super) fn survival(&self, age: Duration) -> f64 {
-        let from = Latencies::bucket_of(u64::try_from(age.as_nanos()).unwrap_or(u64::MAX));
-        let (later, all) = (self.later[from], self.known());
-        (later + ASSUMED * self.assumption.survival(age)) / (all + ASSUMED)
+    /// a bucket. What `siblings` have shown counts where the layer itself has shown little.
+    pub(super) fn survival(&self, age: Duration, siblings: &[&Waits]) -> f64 {
+        (self.later_than(age) + ASSUMED * self.assumption.survival(age, siblings)) / (self.known() + ASSUMED)
+    }
+
+    fn later_than(&self, age: Duration) -> f64 {
+        self.later[Latencies::bucket_of(u64::try_from(age.as_nanos()).unwrap_or(u64::MAX))]
     }
 
     fn known(&self) -> f64 {
         self.later[0]
+    }
+
+    /// Whether it has shown too little for its own rate to be known.
+    pub(super) fn is_strange(&self) -> bool {
+        const FEW: f64 = 50.0;
+        self.known() < FEW
     }
 
     /// The usual wait, once a few were seen.
@@ -248,7 +272,7 @@ mod tests {
 
     /// Learns for `seconds`, ten times each: `demands` and `answers` that took `ns`, each time.
     fn steady(waits: &mut Waits, totals: &mut Totals, seconds: u64, demands: u64, answers: u32, ns: u64) {
-        let start = waits.last.map_or(0, |(_, at)| at);
+        let start = waits.last.map_or(0, |last| last.at_ns);
         for step in 1..=seconds * 10 {
             totals.demands += demands;
             totals.answers.buckets[Latencies::bucket_of(ns)] += answers;
@@ -270,21 +294,39 @@ mod tests {
         assert!((waits.answers_per_second() - 50.0).abs() < 0.1, "{}", waits.answers_per_second());
         assert!(waits.unanswered() < 0.001);
         assert!(waits.burstiness() < 1.01);
-        assert!(waits.survival(Duration::from_micros(900)) > 0.99);
-        assert!(waits.survival(Duration::from_millis(2)) < 0.01);
+        assert!(waits.survival(Duration::from_micros(900), &[]) > 0.99);
+        assert!(waits.survival(Duration::from_millis(2), &[]) < 0.01);
         let usual = waits.usual().expect("three thousand were seen");
         assert!((1_000..2_000).contains(&usual.half.as_micros()), "{usual:?}");
     }
 
     #[test]
     fn of_a_stranger_nothing_is_expected_soon() {
-        let (kernel, nothing) = (Waits::new(Assumption::Kernel), Waits::new(Assumption::Nothing));
+        let (kernel, alone) = (Waits::new(Assumption::Kernel), Waits::new(Assumption::Siblings));
         for (ms, at_most, at_least) in [(200, 1.0, 1.0), (1_000, 0.2, 0.05), (4_000, 0.02, 0.0)] {
-            let survival = kernel.survival(Duration::from_millis(ms));
+            let survival = kernel.survival(Duration::from_millis(ms), &[]);
             assert!((at_least..=at_most).contains(&survival), "{ms} ms: {survival}");
-            assert!((nothing.survival(Duration::from_millis(ms)) - 1.0).abs() < f64::EPSILON);
+            assert!((alone.survival(Duration::from_millis(ms), &[]) - 1.0).abs() < f64::EPSILON);
         }
         assert_eq!(kernel.usual(), None);
+    }
+
+    #[test]
+    fn a_stranger_is_expected_to_be_like_its_siblings_until_it_shows_otherwise() {
+        let (quick, _) = known(5, 5, MS);
+        let late = Duration::from_millis(200);
+        let mut stranger = Waits::new(Assumption::Siblings);
+        assert!(
+            (0.05..0.06).contains(&stranger.survival(late, &[&quick])),
+            "{}",
+            stranger.survival(late, &[&quick])
+        );
+        let mut totals = Totals { demands: 0, answers: Latencies::zeroed() };
+        stranger.learn(&totals, MEMORY, 0);
+        steady(&mut stranger, &mut totals, 1, 1, 1, 300 * MS);
+        assert!(stranger.survival(late, &[&quick]) > 0.7, "{}", stranger.survival(late, &[&quick]));
+        let (slow, _) = known(5, 5, 300 * MS);
+        assert!(Waits::new(Assumption::Siblings).survival(late, &[&slow]) > 0.99);
     }
 
     #[test]
@@ -296,6 +338,21 @@ mod tests {
         steady(&mut waits, &mut totals, 2, 500, 5, MS);
         assert!(waits.unanswered() > 0.9, "{}", waits.unanswered());
         assert!((waits.answers_per_second() - 50.0).abs() < 0.1);
+    }
+
+    #[test]
+    fn those_who_wait_still_are_not_unanswered() {
+        let (mut waits, mut totals) = known(5, 5, MS);
+        // Five are answered, then it hangs, and five more have asked by the time of the next look.
+        waits.glance(&Layer { attempts: 5, ..Layer::zeroed() });
+        totals.demands += 10;
+        totals.answers.buckets[Latencies::bucket_of(MS)] += 5;
+        waits.learn(&totals, MEMORY, 60_100 * MS);
+        assert!(waits.unanswered() < 0.001, "{}", waits.unanswered());
+        // They are, once others who came later have been answered.
+        waits.glance(&Layer::zeroed());
+        steady(&mut waits, &mut totals, 1, 1, 1, MS);
+        assert!(waits.unanswered() > 0.01, "{}", waits.unanswered());
     }
 
     #[test]

@@ -1,0 +1,74 @@
+//! One agent for each network namespace: a second one would fight over the same table, and over the places of the
+//! programs on the devices.
+
+use std::{
+    io,
+    os::{
+        linux::net::SocketAddrExt as _,
+        unix::net::{SocketAddr, UnixListener, UnixStream},
+    },
+};
+
+use anyhow::Context as _;
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+
+/// Abstract names of Unix sockets belong to a network namespace (unix(7), network_namespaces(7)), as IPVS tables do.
+const NAME: &str = "lvs-agent";
+
+/// Held for as long as the agent lives, and let go by the kernel however it ends.
+#[derive(Debug)]
+pub(super) struct OnlyAgent {
+    _listener: UnixListener,
+}
+
+/// Another agent is at work on this network namespace's table.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "another lvs-agent{} is at work in this network namespace; stop it first (there can be only one, in whatever mode: each \
+     puts its own programs on the devices)",
+    .0.map_or_else(String::new, |pid| format!(" (process {pid})"))
+)]
+pub struct SecondAgent(Option<i32>);
+
+impl OnlyAgent {
+    /// Makes sure that there is no other agent in the network namespace, and that there will be none.
+    pub(super) fn claim() -> anyhow::Result<Self> {
+        Self::claim_as(NAME)
+    }
+
+    fn claim_as(name: &str) -> anyhow::Result<Self> {
+        let address =
+            SocketAddr::from_abstract_name(name).context("a name that says which agent is the only one")?;
+        match UnixListener::bind_addr(&address) {
+            Ok(listener) => Ok(Self { _listener: listener }),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                Err(SecondAgent(holder(&address)).into())
+            }
+            Err(error) => Err(error).with_context(|| format!("making the abstract socket \"{name}\"")),
+        }
+    }
+}
+
+/// The process that holds the name, if it can be found out.
+fn holder(address: &SocketAddr) -> Option<i32> {
+    let stream = UnixStream::connect_addr(address).ok()?;
+    // 0: it is in a PID namespace that can't be seen from here.
+    getsockopt(&stream, PeerCredentials).ok().map(|credentials| credentials.pid()).filter(|pid| *pid != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_second_one_is_told_who_is_there_and_the_next_one_may_start() {
+        let name = format!("lvs-agent-test-{}", std::process::id());
+        let first = OnlyAgent::claim_as(&name).unwrap();
+        let refused = OnlyAgent::claim_as(&name).unwrap_err();
+        assert!(refused.is::<SecondAgent>());
+        let expected = format!("another lvs-agent (process {}) is at work", std::process::id());
+        assert!(refused.to_string().starts_with(&expected), "{refused}");
+        drop(first);
+        OnlyAgent::claim_as(&name).unwrap();
+    }
+}

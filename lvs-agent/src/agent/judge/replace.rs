@@ -1,0 +1,195 @@
+//! Another list of services, while the agent runs.
+
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::oneshot;
+
+use super::{
+    super::{checks::Turnover, exposition, found, watch::Roster},
+    Judge,
+};
+use crate::{
+    config::{Question, VirtualService},
+    ipvs::{Table, Wanted},
+    service::{DestinationKey, ServiceKey},
+};
+
+/// How long a service that is no longer wanted is looked for in the kernel's table. Whoever adds it again later is left
+/// alone.
+const LEAVE: Duration = Duration::from_secs(30);
+
+/// Another list of services to decide about, from now on.
+pub(in super::super) struct Replacement {
+    /// All services, as a validated configuration has them.
+    pub(in super::super) services: Vec<VirtualService>,
+    /// The kernel's table as it was last read: how destinations stand in it that are new.
+    pub(in super::super) table: Arc<Table>,
+    /// Those that an administrator holds at weight 0.
+    pub(in super::super) administered: BTreeSet<DestinationKey>,
+    /// What becomes of services that are not in the list any more.
+    pub(in super::super) dropped: Dropped,
+    /// Told when it is done; the edits are on their way to the table by then.
+    pub(in super::super) reply: oneshot::Sender<Replaced>,
+}
+
+/// What becomes of services that are no longer in the list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in super::super) enum Dropped {
+    /// They are deleted in the kernel's table.
+    Deleted,
+    /// They are nobody's business any more.
+    LeftAlone,
+}
+
+/// What another list of services has changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in super::super) struct Replaced {
+    /// Whether the wanted table is another one.
+    pub(in super::super) table_changed: bool,
+    /// Services and destinations that are new.
+    pub(in super::super) added: Counted,
+    /// Services and destinations that were in the old list only.
+    pub(in super::super) removed: Counted,
+}
+
+/// So many services and destinations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in super::super) struct Counted {
+    pub(in super::super) services: usize,
+    pub(in super::super) destinations: usize,
+}
+
+/// Who is there under which name, as metrics show it.
+struct Known {
+    services: BTreeSet<(ServiceKey, String)>,
+    destinations: BTreeSet<(DestinationKey, String)>,
+}
+
+impl Judge {
+    /// Decides about these services from now on. What is known of those that stay is kept.
+    pub(super) async fn replace(&mut self, replacement: Replacement) {
+        let Replacement { services, table, administered, dropped, reply } = replacement;
+        let now = Instant::now();
+        self.decisions.set_administered(administered, now);
+        let before = self.known();
+        let mut changes = self.decisions.replace(&services, |key| found(&table, key), now);
+        let after = self.known();
+        let some_leave = self.leave(&before, &after, dropped, now);
+        changes.table_changed |= some_leave;
+        changes.whole_table |= some_leave;
+        let Turnover { added, removed } = self.checks.replace(&services);
+        for id in &removed {
+            self.hurried.remove(id);
+        }
+        self.forget();
+        // The scheduler takes commands whatever else it does. Once it has ended the agent ends, too.
+        self.pacer.exchange(added, removed).await.ok();
+        self.enrol(services.into());
+        self.teller.reloaded(&self.decisions);
+        self.changed(&changes);
+        self.show(&before, &after);
+        let of = |services: usize, destinations: usize| Counted { services, destinations };
+        let replaced = Replaced {
+            table_changed: changes.table_changed,
+            added: of(
+                after.services.difference(&before.services).count(),
+                after.destinations.difference(&before.destinations).count(),
+            ),
+            removed: of(
+                before.services.difference(&after.services).count(),
+                before.destinations.difference(&after.destinations).count(),
+            ),
+        };
+        // Whoever asked may have gone.
+        reply.send(replaced).ok();
+    }
+
+    /// What the table should be.
+    pub(super) fn wanted(&self) -> Wanted {
+        let mut wanted = self.decisions.wanted();
+        wanted.unwanted.extend(self.leaving.keys());
+        wanted
+    }
+
+    /// Stops looking for services that are to go.
+    pub(super) fn let_go(&mut self, now: Instant) {
+        let before = self.leaving.len();
+        self.leaving.retain(|_, until| *until > now);
+        if self.leaving.len() != before {
+            self.board.replace(self.wanted());
+        }
+    }
+
+    /// Notes which services are to go; whether there are others than before.
+    fn leave(&mut self, before: &Known, after: &Known, dropped: Dropped, now: Instant) -> bool {
+        let keys = |known: &Known| known.services.iter().map(|(key, _)| *key).collect::<BTreeSet<_>>();
+        let (before, after) = (keys(before), keys(after));
+        self.leaving.retain(|key, _| !after.contains(key));
+        let gone: Vec<_> =
+            before.difference(&after).filter(|_| dropped == Dropped::Deleted).copied().collect();
+        let any = !gone.is_empty();
+        self.leaving.extend(gone.into_iter().map(|key| (key, now + LEAVE)));
+        any
+    }
+
+    /// Forgets what was known of destinations and of questions that are no longer asked.
+    fn forget(&mut self) {
+        let decisions = &self.decisions;
+        let pinged =
+            |key: &DestinationKey| decisions.check(key).is_some_and(|check| check.question == Question::Ping);
+        self.closed.retain(pinged);
+        self.paces.retain(|subscriber| {
+            decisions.state_of_check(&subscriber.destination, subscriber.check).is_some()
+        });
+    }
+
+    /// Tells the passive side whom to watch, if these are not the ones that it does.
+    fn enrol(&self, roster: Roster) {
+        self.roster.send_if_modified(|known| {
+            let others = !watched(known).eq(watched(&roster));
+            if others {
+                *known = roster;
+            }
+            others
+        });
+    }
+
+    fn known(&self) -> Known {
+        let name =
+            |destination: DestinationKey| (destination, self.decisions.service_name(&destination).to_owned());
+        Known {
+            services: self.decisions.services().map(|(one, _)| (one.key, one.name.clone())).collect(),
+            destinations: self.decisions.all().map(|(destination, ..)| name(destination)).collect(),
+        }
+    }
+
+    /// Shows who is new, and that others are no longer there.
+    fn show(&self, before: &Known, after: &Known) {
+        for (_, name) in before.services.difference(&after.services) {
+            exposition::retire_service(name);
+        }
+        for (destination, name) in before.destinations.difference(&after.destinations) {
+            exposition::retire_destination(name, destination.server);
+        }
+        for (destination, _) in after.destinations.difference(&before.destinations) {
+            exposition::publish_destination(&self.decisions, destination);
+        }
+        for (key, _) in after.services.difference(&before.services) {
+            if let Some((service, standing)) = self.decisions.service(key) {
+                exposition::publish_service(service, standing);
+            }
+        }
+    }
+}
+
+/// What the passive side makes use of.
+fn watched(services: &[VirtualService]) -> impl Iterator<Item = impl PartialEq> {
+    services.iter().map(|service| {
+        let servers = service.servers.iter().map(|server| (server.address, server.method, server.tunnel));
+        (service.key, service.name.clone(), servers.collect::<Vec<_>>())
+    })
+}

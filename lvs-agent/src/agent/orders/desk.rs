@@ -1,0 +1,85 @@
+//! Where orders come in: from the control socket to the judge, and back with what has come of them.
+
+use std::time::Duration;
+
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::spawn_blocking,
+    time::timeout,
+};
+
+use super::{Meant, Order, Ordered, Unknown};
+use crate::{
+    control::{Connections, OrderedServer, Reply},
+    ipvs::{DestinationStatistics, IpvsError, TableReader},
+    netlink::DEFAULT_TIMEOUT,
+    service::DestinationKey,
+};
+
+/// How long the judge may take.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// An order, and who wants to know what has come of it.
+#[derive(Debug)]
+pub(in super::super) struct OrderInquiry {
+    pub(in super::super) order: Order,
+    pub(in super::super) meant: Meant,
+    pub(in super::super) reply: oneshot::Sender<Result<Vec<Ordered>, Unknown>>,
+}
+
+/// Passes orders on.
+#[derive(Clone, Debug)]
+pub(in super::super) struct OrderDesk {
+    pub(in super::super) judge: mpsc::Sender<OrderInquiry>,
+}
+
+impl OrderDesk {
+    /// What has come of an order.
+    pub(in super::super) async fn order(&self, order: Order, meant: Meant) -> Reply {
+        match self.ask(order, meant).await {
+            Ok(ordered) => Reply::Servers(ordered.iter().map(|one| told(one, None)).collect()),
+            Err(message) => Reply::Error(message),
+        }
+    }
+
+    /// How many connections servers have.
+    pub(in super::super) async fn connections(&self, meant: Meant) -> Reply {
+        let counted = async {
+            let ordered = self.ask(Order::Look, meant).await?;
+            let keys: Vec<_> = ordered.iter().map(|one| one.destination).collect();
+            // The kernel takes its time over a long table.
+            let counting = spawn_blocking(move || counted(&keys)).await;
+            let counted = counting.map_err(|error| error.to_string())?;
+            let counted = counted.map_err(|error| format!("the kernel's table can't be read: {error}"))?;
+            Ok(ordered.iter().zip(counted).map(|(one, counted)| told(one, counted)).collect())
+        };
+        counted.await.map_or_else(Reply::Error, Reply::Servers)
+    }
+
+    async fn ask(&self, order: Order, meant: Meant) -> Result<Vec<Ordered>, String> {
+        let ended = || "the task that decides has ended; see the log".to_owned();
+        let (reply, answer) = oneshot::channel();
+        let asking = async {
+            self.judge.send(OrderInquiry { order, meant, reply }).await.map_err(|_| ended())?;
+            answer.await.map_err(|_| ended())?.map_err(|unknown| unknown.to_string())
+        };
+        let busy = |_| Err("the task that decides is busy; try again".to_owned());
+        timeout(PATIENCE, asking).await.unwrap_or_else(busy)
+    }
+}
+
+fn counted(keys: &[DestinationKey]) -> Result<Vec<Option<DestinationStatistics>>, IpvsError> {
+    let mut reader = TableReader::new(DEFAULT_TIMEOUT);
+    keys.iter().map(|key| reader.counted(key)).collect()
+}
+
+fn told(one: &Ordered, counted: Option<DestinationStatistics>) -> OrderedServer {
+    let DestinationStatistics { active, inactive, persistent, .. } = counted.unwrap_or_default();
+    OrderedServer {
+        service: one.service.clone(),
+        address: one.destination.server,
+        weight: one.weight.map(|weight| weight.0),
+        held: one.holds.reason().map(str::to_owned),
+        connections: counted.is_some().then_some(Connections { active, inactive, persistent }),
+    }
+}

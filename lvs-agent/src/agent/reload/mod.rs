@@ -1,0 +1,273 @@
+//! Reading the configuration again: when SIGHUP comes, when it is asked for over the control socket, and when the file
+//! changes (`autoreload`). A file that can't be used changes nothing.
+
+mod file;
+mod fixed;
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use tokio::{
+    signal::unix::Signal,
+    sync::{mpsc, oneshot, watch as latest},
+    task::spawn_blocking,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, info, warn};
+
+use self::file::FileWatch;
+use super::{
+    connections, decisions,
+    judge::{Dropped, Replaced, Replacement},
+};
+use crate::{
+    check_config,
+    clock::monotonic_ns,
+    config::{Config, Fingerprint, Reading, Source, VirtualService},
+    control::Reloaded,
+    ipvs::{IpvsClient, IpvsError, Table},
+    netlink::DEFAULT_TIMEOUT,
+    service::DestinationKey,
+};
+
+/// The configuration in force, and why it is.
+#[derive(Clone, Debug)]
+pub(super) struct InForce {
+    pub(super) config: Arc<Config>,
+    /// What made it be read; `None` since the start.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for whoever runs a command after a reload"))]
+    pub(super) cause: Option<Cause>,
+}
+
+/// Why the configuration is read again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    Hangup,
+    Command,
+    FileChanged,
+}
+
+impl Cause {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Hangup => "SIGHUP",
+            Self::Command => "command",
+            Self::FileChanged => "file changed",
+        }
+    }
+}
+
+/// Someone who wants the configuration to be read again, and to know what comes of it.
+pub(super) type ReloadInquiry = oneshot::Sender<Result<Reloaded, NotReloaded>>;
+
+/// Why the old configuration stays in force.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NotReloaded {
+    /// In the words that it is told with when the agent starts.
+    #[error("{0}")]
+    Faulty(String),
+    #[error("the agent was started without a configuration file: there is none to read again")]
+    NoFile,
+    #[error("the kernel's table can't be read: {0}")]
+    Table(#[from] IpvsError),
+    #[error("the agent is stopping")]
+    Stopping,
+}
+
+/// What makes it read.
+pub(super) struct Inputs {
+    /// SIGHUP.
+    pub(super) hangups: Signal,
+    /// The control socket.
+    pub(super) asked: mpsc::Receiver<ReloadInquiry>,
+}
+
+/// Whoever acts on another configuration.
+pub(super) struct Outputs {
+    /// The judge.
+    pub(super) replacements: mpsc::Sender<Replacement>,
+    /// Everyone else.
+    pub(super) in_force: latest::Sender<InForce>,
+}
+
+/// Reads the configuration again.
+pub(super) struct Reload {
+    source: Option<Source>,
+    /// What is in force.
+    config: Arc<Config>,
+    /// The content of the file as it was last read.
+    seen: Option<Fingerprint>,
+    /// Whether services and servers are those of the kernel's table.
+    adopts: bool,
+    outputs: Outputs,
+}
+
+impl Reload {
+    /// `config` is in force, and came from `source` if from any file.
+    pub(super) fn new(source: Option<Source>, config: Arc<Config>, outputs: Outputs) -> Self {
+        Self { source, adopts: config.adopts(), config, seen: None, outputs }
+    }
+
+    /// Until `shutdown`.
+    pub(super) async fn run(mut self, mut inputs: Inputs, shutdown: CancellationToken) {
+        let mut watch = None;
+        let reading = async {
+            loop {
+                self.follow_file(&mut watch).await;
+                tokio::select! {
+                    Some(()) = inputs.hangups.recv() => drop(self.reload(Cause::Hangup).await),
+                    Some(inquiry) = inputs.asked.recv() => {
+                        let outcome = self.reload(Cause::Command).await;
+                        // Whoever asked may have gone.
+                        inquiry.send(outcome).ok();
+                    }
+                    () = changed(&mut watch) => self.file_changed().await,
+                }
+            }
+        };
+        shutdown.run_until_cancelled(reading).await;
+    }
+
+    /// Watches the file if the configuration says so, and not otherwise.
+    async fn follow_file(&mut self, watch: &mut Option<FileWatch>) {
+        let source = self.source.as_ref().filter(|_| self.config.agent.autoreload);
+        match (source, &watch) {
+            (None, _) => *watch = None,
+            (Some(_), Some(_)) => {}
+            (Some(source), None) => match FileWatch::new(&source.path) {
+                Ok(begun) => {
+                    *watch = Some(begun);
+                    // It may have changed since it was last read.
+                    self.file_changed().await;
+                }
+                Err(error) => warn!("autoreload: {} can't be watched: {error}", source.path.display()),
+            },
+        }
+    }
+
+    /// Something may have happened to the file.
+    async fn file_changed(&mut self) {
+        let Some(source) = self.source.clone() else { return };
+        let (seen, read) = read(source).await;
+        if seen.is_some() && seen == self.seen {
+            return debug!("autoreload: the file's content is the same");
+        }
+        let known = self.seen.is_some();
+        self.seen = seen;
+        match read {
+            Ok(reading) if !known && fixed::keep(&self.config, reading.config.clone()).0 == *self.config => {}
+            read => drop(self.take(read, Cause::FileChanged).await),
+        }
+    }
+
+    /// Reads the file.
+    async fn reload(&mut self, cause: Cause) -> Result<Reloaded, NotReloaded> {
+        let Some(source) = self.source.clone() else {
+            warn!(event = "reload-failed", cause = cause.as_str(), "{}", NotReloaded::NoFile);
+            return Err(NotReloaded::NoFile);
+        };
+        let (seen, read) = read(source).await;
+        self.seen = seen;
+        self.take(read, cause).await
+    }
+
+    /// Puts what was read in force, and tells what comes of it.
+    async fn take(
+        &mut self,
+        read: Result<Reading, NotReloaded>,
+        cause: Cause,
+    ) -> Result<Reloaded, NotReloaded> {
+        let outcome = match read {
+            Ok(reading) => self.put_in_force(reading, cause).await,
+            Err(error) => Err(error),
+        };
+        let (at_ns, cause) = (monotonic_ns(), cause.as_str());
+        match &outcome {
+            Ok(reloaded) => info!(at_ns, event = "reload", cause, "configuration read again: {reloaded}"),
+            Err(error) => {
+                error!(
+                    at_ns,
+                    event = "reload-failed",
+                    cause,
+                    "the old configuration stays in force: {error}"
+                );
+            }
+        }
+        outcome
+    }
+
+    async fn put_in_force(&mut self, reading: Reading, cause: Cause) -> Result<Reloaded, NotReloaded> {
+        let mut warnings = self.warnings(&reading);
+        let (config, fixed) = fixed::keep(&self.config, reading.config);
+        if !fixed.is_empty() {
+            let names = fixed.join(", ");
+            let warning =
+                format!("warning: a change of {names} needs a restart; until then the old one holds");
+            warn!(event = "config", "{warning}");
+            warnings.push(warning);
+        }
+        let config = Arc::new(config);
+        // Adopted services are brought to the judge by whoever follows the kernel's table.
+        let none = config.services == self.config.services || self.adopts;
+        let Replaced { table_changed, added, removed } =
+            if none { Replaced::default() } else { self.replace(&config.services).await? };
+        connections::settle(&config);
+        self.config = config.clone();
+        self.outputs.in_force.send_replace(InForce { config, cause: Some(cause) });
+        Ok(Reloaded {
+            table_changed,
+            services_added: added.services,
+            services_removed: removed.services,
+            servers_added: added.destinations,
+            servers_removed: removed.destinations,
+            warnings,
+        })
+    }
+
+    fn warnings(&self, reading: &Reading) -> Vec<String> {
+        let Some(source) = &self.source else { return Vec::new() };
+        check_config::log_warnings(&source.path, reading);
+        check_config::warnings(&source.path, reading)
+    }
+
+    async fn replace(&self, services: &[VirtualService]) -> Result<Replaced, NotReloaded> {
+        let table = if has_new(&self.config.services, services) { table().await? } else { Table::default() };
+        let (reply, replaced) = oneshot::channel();
+        let (services, table) = (services.to_vec(), Arc::new(table));
+        let replacement =
+            Replacement { services, table, administered: BTreeSet::new(), dropped: Dropped::Deleted, reply };
+        let sent = self.outputs.replacements.send(replacement).await;
+        sent.map_err(|_| NotReloaded::Stopping)?;
+        replaced.await.map_err(|_| NotReloaded::Stopping)
+    }
+}
+
+/// Waits for a change of the file, or for ever.
+async fn changed(watch: &mut Option<FileWatch>) {
+    match watch {
+        Some(watch) => watch.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Reads in a thread of its own: the file may be long, or on a disk that hangs.
+async fn read(source: Source) -> (Option<Fingerprint>, Result<Reading, NotReloaded>) {
+    let reading = spawn_blocking(move || source.read_with_fingerprint());
+    match reading.await {
+        Ok((seen, read)) => (seen, read.map_err(|error| NotReloaded::Faulty(error.to_string()))),
+        Err(error) => (None, Err(NotReloaded::Faulty(error.to_string()))),
+    }
+}
+
+/// Whether a destination is in `new` only, of which it must be known how it stands.
+fn has_new(old: &[VirtualService], new: &[VirtualService]) -> bool {
+    let known: BTreeSet<DestinationKey> = old.iter().flat_map(decisions::destinations).collect();
+    new.iter().flat_map(decisions::destinations).any(|destination| !known.contains(&destination))
+}
+
+/// The kernel's table, over a socket of its own: whoever edits it doesn't wait for this.
+async fn table() -> Result<Table, IpvsError> {
+    IpvsClient::connect(DEFAULT_TIMEOUT).await?.table().await
+}
+
+#[cfg(test)]
+mod tests;

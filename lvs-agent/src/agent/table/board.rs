@@ -1,0 +1,115 @@
+//! What is wanted of the table, on its way from those who decide to the one who writes: only what has changed, the last
+//! word on each service.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use tokio::sync::Notify;
+
+use crate::{
+    ipvs::{Wanted, WantedService},
+    service::ServiceKey,
+};
+
+/// The changes that were not taken yet. There is never more of it than there are services.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    /// The whole table is to be like this, the services in neither list foreign; it was wanted before the others.
+    pub(super) whole: Option<Wanted>,
+    /// Managed services; each to be written before all that isn't urgent.
+    pub(super) urgent: BTreeMap<ServiceKey, WantedService>,
+}
+
+/// A board to write on and to read from. Copies are the same board.
+#[derive(Clone, Debug, Default)]
+pub(in crate::agent) struct Board(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    changes: Mutex<Changes>,
+    /// Whether there are any, to be had without the lock.
+    has_news: AtomicBool,
+    news: Notify,
+}
+
+impl Board {
+    /// From now on one service is to be like this, and that as soon as possible.
+    pub(in crate::agent) fn want(&self, key: ServiceKey, service: WantedService) {
+        self.change(|changes| drop(changes.urgent.insert(key, service)));
+    }
+
+    /// From now on the whole table is to be like this; what was managed and no longer is becomes foreign.
+    pub(in crate::agent) fn replace(&self, wanted: Wanted) {
+        self.change(|changes| *changes = Changes { whole: Some(wanted), urgent: BTreeMap::new() });
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Changes)) {
+        let mut changes = self.0.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut changes);
+        self.0.has_news.store(true, Ordering::Release);
+        drop(changes);
+        self.0.news.notify_one();
+    }
+
+    /// Whether there is anything to take.
+    pub(super) fn has_news(&self) -> bool {
+        self.0.has_news.load(Ordering::Acquire)
+    }
+
+    /// What has changed since this was last asked.
+    pub(super) fn take(&self) -> Changes {
+        let mut changes = self.0.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        self.0.has_news.store(false, Ordering::Release);
+        std::mem::take(&mut *changes)
+    }
+
+    /// Waits until there may be something to take.
+    pub(super) async fn news(&self) {
+        self.0.news.notified().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::AddressFamily;
+
+    fn key(mark: u32) -> ServiceKey {
+        ServiceKey::Mark { mark, family: AddressFamily::V4 }
+    }
+
+    fn service(scheduler: &str) -> WantedService {
+        WantedService::new(scheduler.try_into().expect("a name"))
+    }
+
+    #[tokio::test]
+    async fn the_last_word_on_each_service_is_read_once() {
+        let board = Board::default();
+        assert!(!board.has_news());
+        board.want(key(1), service("rr"));
+        board.want(key(2), service("rr"));
+        board.want(key(1), service("wrr"));
+        assert!(board.has_news());
+        board.news().await;
+        let changes = board.take();
+        assert!(changes.whole.is_none());
+        assert_eq!(changes.urgent, BTreeMap::from([(key(1), service("wrr")), (key(2), service("rr"))]));
+        assert!(!board.has_news() && board.take().urgent.is_empty());
+    }
+
+    #[test]
+    fn a_whole_table_comes_before_what_is_wanted_later_only() {
+        let board = Board::default();
+        board.want(key(1), service("rr"));
+        board.replace(Wanted::default());
+        board.want(key(2), service("rr"));
+        let changes = board.take();
+        assert_eq!(changes.whole, Some(Wanted::default()));
+        assert_eq!(changes.urgent, BTreeMap::from([(key(2), service("rr"))]));
+    }
+}

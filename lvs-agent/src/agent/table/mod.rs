@@ -1,0 +1,298 @@
+//! The one task that writes to the kernel's table: always the difference between what is there and what is wanted, the
+//! urgent first. It looks at the table again and again, and repairs what others have changed.
+
+mod board;
+mod contention;
+mod hand;
+mod keeper;
+mod ledger;
+#[cfg(test)]
+mod ledger_tests;
+mod look;
+mod pause;
+mod story;
+
+use std::{sync::Arc, time::Instant};
+
+use tokio::{
+    sync::watch,
+    task::{JoinError, JoinHandle, spawn_blocking},
+};
+use tokio_util::sync::CancellationToken;
+
+pub(super) use self::{board::Board, hand::Observed, keeper::StateFile};
+use self::{
+    board::Changes,
+    hand::Hand,
+    keeper::Keeper,
+    ledger::{Ledger, Plan, Rights},
+    look::{Look, Onlooker},
+    pause::Failing,
+};
+use super::adopt::{Adopted, Held, Seen, adopt};
+use crate::{
+    config::{Config, Mode, VirtualService},
+    ipvs::{IpvsClient, IpvsError, Made, Table, Wanted},
+    netlink::DEFAULT_TIMEOUT,
+};
+
+/// Keeps the kernel's table in step with what is wanted.
+pub(super) struct TableWriter {
+    hand: Hand,
+    ledger: Ledger,
+    /// Where it is written down whom this agent holds out.
+    keeper: Option<Keeper>,
+    /// Whether there is something new to write down.
+    unwritten: bool,
+    seen: watch::Sender<Arc<Seen>>,
+    board: Board,
+    onlooker: Option<Onlooker>,
+    /// The look under way.
+    looking: Option<JoinHandle<(Onlooker, Result<Look, IpvsError>)>>,
+    next_look: Instant,
+    /// While nothing can be done to the table.
+    outage: Option<Outage>,
+}
+
+/// Nothing can be done to the table.
+struct Outage {
+    failing: Failing,
+    /// The reason that was told last.
+    told: String,
+}
+
+impl TableWriter {
+    /// Reads the table; nothing is written yet. Who writes down whom this agent holds out is to be run.
+    pub(super) async fn new(
+        mut client: IpvsClient,
+        config: &Config,
+    ) -> Result<(Self, Option<StateFile>), IpvsError> {
+        let known = client.table().await?;
+        story::begin();
+        let observes = config.agent.mode == Mode::Observe;
+        let state = config.agent.state.clone().filter(|_| !observes).and_then(StateFile::open);
+        let (held, keeper, file) = match state {
+            Some((held, keeper, file)) => (held, Some(keeper), Some(file)),
+            None => (Held::default(), None, None),
+        };
+        let rights = Rights { adopts: config.adopts(), observed: observes.then(|| known.clone()) };
+        let hand = if observes { Hand::Observes(Observed::default()) } else { Hand::Writes(client) };
+        let ledger = Ledger::new(known, config.agent.foreign, rights, held);
+        let (seen, _) = watch::channel(Arc::new(ledger.see()));
+        let writer = Self {
+            hand,
+            ledger,
+            keeper,
+            unwritten: false,
+            seen,
+            board: Board::default(),
+            onlooker: Some(Onlooker::new(DEFAULT_TIMEOUT)),
+            looking: None,
+            next_look: Instant::now(),
+            outage: None,
+        };
+        Ok((writer, file))
+    }
+
+    /// The services of the table as it is.
+    pub(super) fn adopt(&self, settings: &[VirtualService]) -> Adopted {
+        let Seen { table, held } = self.ledger.see();
+        adopt(&table, &held, settings)
+    }
+
+    /// The table as it is, and as others change it.
+    pub(super) fn seen(&self) -> watch::Receiver<Arc<Seen>> {
+        self.seen.subscribe()
+    }
+
+    /// The edits that would have been made; `None` where they are made.
+    pub(super) fn observed(&self) -> Option<Observed> {
+        self.hand.observed()
+    }
+
+    /// The table as last read, with the edits since.
+    pub(super) fn known(&self) -> &Table {
+        self.ledger.known()
+    }
+
+    /// Where what is wanted from now on is to be written.
+    pub(super) fn board(&self) -> Board {
+        self.board.clone()
+    }
+
+    /// Makes the table as wanted, as far as it can be; what can't is logged and tried again by [`TableWriter::run`].
+    pub(super) async fn write(&mut self, wanted: Wanted) {
+        self.ledger.want(Changes { whole: Some(wanted), ..Changes::default() }, Instant::now());
+        while self.step().await {}
+    }
+
+    /// Does what the board says until `shutdown`; then makes the table as `last` wants it, if it wants anything.
+    pub(super) async fn run(mut self, shutdown: CancellationToken, last: impl FnOnce() -> Option<Wanted>) {
+        let board = self.board.clone();
+        while !shutdown.is_cancelled() {
+            if board.has_news() {
+                self.ledger.want(board.take(), Instant::now());
+            }
+            if self.step().await {
+                continue;
+            }
+            self.write_down();
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                () = board.news() => {}
+                ended = look_end(&mut self.looking), if self.looking.is_some() => self.looked(ended),
+                () = tokio::time::sleep_until(self.next_look.into()), if self.looking.is_none() => self.look(),
+            }
+        }
+        if let Some(last) = last() {
+            self.ledger.keep_foreign();
+            // A failure has been logged; there is no later time to try again.
+            self.write(last).await;
+        }
+        self.write_down();
+    }
+
+    /// Writes down whom this agent holds out, if that is new.
+    fn write_down(&mut self) {
+        if let Some(keeper) = self.keeper.as_ref().filter(|_| self.unwritten) {
+            keeper.keep(self.ledger.held());
+        }
+        self.unwritten = false;
+    }
+
+    /// Notes what is about to be done. Where the table is the only one to know a server's own weight, that is written down
+    /// before it is changed.
+    async fn expect(&mut self, plan: &Plan) {
+        if !self.ledger.expect(plan) {
+            return;
+        }
+        match &mut self.keeper {
+            Some(keeper) if self.ledger.adopts() => keeper.keep_now(self.ledger.held()).await,
+            _ => self.unwritten = true,
+        }
+    }
+
+    /// Does the next thing that there is to do; whether there was one.
+    async fn step(&mut self) -> bool {
+        if self.outage.is_some() {
+            return false;
+        }
+        let Some(plan) = self.ledger.next() else { return false };
+        self.edit(plan).await;
+        true
+    }
+
+    /// Makes the edits of one service, as long as there is nothing more urgent. Every edit of the kernel's table goes
+    /// through here.
+    async fn edit(&mut self, plan: Plan) {
+        self.expect(&plan).await;
+        let (board, urgent) = (self.board.clone(), plan.is_urgent());
+        let Plan { service, edits, .. } = plan;
+        let planned = edits.len();
+        let ends = move |made: &Made| made.outcome.is_err() || board.has_news();
+        let all = match self.hand.apply_each(edits, ends).await {
+            Ok(all) => all,
+            Err(error) => return self.out_of_reach(&error.to_string()),
+        };
+        let (tried, mut clean) = (all.len(), true);
+        for made in all {
+            match &made.outcome {
+                Ok(()) => {
+                    self.hand.tell(&made);
+                    self.unwritten |= self.ledger.made(&made.edit);
+                }
+                Err(error) => {
+                    clean = false;
+                    self.failed(&made, error);
+                }
+            }
+        }
+        if clean && tried == planned {
+            self.ledger.done(&service);
+        } else if clean {
+            self.ledger.left(service, urgent);
+        }
+    }
+
+    fn failed(&mut self, made: &Made, error: &IpvsError) {
+        let now = Instant::now();
+        self.ledger.failed(&made.edit, error, now);
+        if pause::is_of_all(error) {
+            return self.out_of_reach(&error.to_string());
+        }
+        let again = self.ledger.tried_again(&made.edit.service());
+        story::failed(&made.edit, error, again.map(|at| at.saturating_duration_since(now)));
+        self.look_soon();
+    }
+
+    /// Nothing is tried until some time has passed.
+    fn out_of_reach(&mut self, why: &str) {
+        let before = self.outage.take();
+        let failing =
+            Failing::after(before.as_ref().map(|outage| outage.failing), pause::WHOLE, Instant::now());
+        if before.is_none_or(|outage| outage.told != why) {
+            story::out_of_reach(why);
+        }
+        self.next_look = failing.until;
+        self.outage = Some(Outage { failing, told: why.to_owned() });
+    }
+
+    fn look_soon(&mut self) {
+        if let (Some(onlooker), None) = (&self.onlooker, &self.outage) {
+            self.next_look = self.next_look.min(Instant::now() + onlooker.pause(true));
+        }
+    }
+
+    /// Begins to read the table, elsewhere: that can take long.
+    fn look(&mut self) {
+        let mut onlooker = self.onlooker.take().unwrap_or_else(|| Onlooker::new(DEFAULT_TIMEOUT));
+        let recheck = self.ledger.begin_look();
+        self.looking = Some(spawn_blocking(move || {
+            let look = onlooker.look(&recheck);
+            (onlooker, look)
+        }));
+    }
+
+    /// The table was read, or could not be.
+    fn looked(&mut self, ended: Result<(Onlooker, Result<Look, IpvsError>), JoinError>) {
+        self.looking = None;
+        let (onlooker, look) = match ended {
+            Ok(ended) => ended,
+            Err(error) => return self.out_of_reach(&error.to_string()),
+        };
+        let pause = onlooker.pause(false);
+        self.onlooker = Some(onlooker);
+        match look {
+            Ok(look) => {
+                if self.outage.take().is_some() {
+                    story::in_reach();
+                }
+                let now = Instant::now();
+                let findings = self.ledger.looked(look, now);
+                story::found(&findings, now);
+                if self.ledger.adopts()
+                    && let Some(seen) = self.ledger.seen()
+                {
+                    self.seen.send_replace(Arc::new(seen));
+                }
+                self.next_look = now + pause;
+            }
+            Err(error) if pause::is_of_all(&error) => self.out_of_reach(&error.to_string()),
+            Err(error) => {
+                story::not_read(&error);
+                self.next_look = Instant::now() + pause;
+            }
+        }
+        if self.ledger.is_in_doubt() {
+            self.look_soon();
+        }
+    }
+}
+
+/// Waits for the end of a look, if there is one.
+async fn look_end<T>(looking: &mut Option<JoinHandle<T>>) -> Result<T, JoinError> {
+    match looking {
+        Some(looking) => looking.await,
+        None => std::future::pending().await,
+    }
+}

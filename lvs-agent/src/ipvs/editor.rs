@@ -1,0 +1,63 @@
+//! Changes the table, one acknowledged message for each edit.
+
+use std::time::Duration;
+
+use super::{
+    codec::{self, Attribute, AttributeList, Command, EncodeError},
+    connection::{Connection, question, unbuilt},
+    edit::Edit,
+    error::{IpvsError, Operation},
+    socket::ACKNOWLEDGE,
+};
+use crate::service::ServiceKey;
+
+/// More than an acknowledgement takes: the kernel sends the refused question back.
+const BUFFER: usize = 8 << 10;
+
+/// Changes the table of the network namespace of the thread that edits first. It blocks for as long as the kernel takes,
+/// which is a few microseconds but for a scheduler that is to be loaded first.
+pub struct TableEditor {
+    connection: Connection,
+}
+
+impl TableEditor {
+    /// The kernel has `timeout` for each answer. Nothing is opened before the first edit.
+    #[must_use]
+    pub fn new(timeout: Duration) -> Self {
+        Self { connection: Connection::new(timeout, BUFFER) }
+    }
+
+    /// Makes one change. One question and one answer: nothing is read before or after.
+    pub fn apply(&mut self, edit: &Edit) -> Result<(), IpvsError> {
+        let operation = || Operation::Edit(Box::new(edit.clone()));
+        let (command, attributes) = request(edit).map_err(|error| unbuilt(&operation())(error))?;
+        let question = question(command, attributes).map_err(|error| unbuilt(&operation())(error))?;
+        let outcome = self.connection.ask(ACKNOWLEDGE, &question, |_| {});
+        outcome.map(drop).map_err(|failure| failure.of(operation()))
+    }
+}
+
+fn request(edit: &Edit) -> Result<(Command, AttributeList), EncodeError> {
+    Ok(match edit {
+        Edit::AddService(service) => (Command::NewService, list([codec::pack_service(service)?])),
+        Edit::SetService(service) => (Command::SetService, list([codec::pack_service(service)?])),
+        Edit::DeleteService(key) => (Command::DelService, list([codec::pack_service_key(key)?])),
+        Edit::AddDestination { service, destination } => {
+            (Command::NewDest, destination_list(service, codec::pack_destination(destination)?)?)
+        }
+        Edit::SetDestination { service, destination } => {
+            (Command::SetDest, destination_list(service, codec::pack_destination(destination)?)?)
+        }
+        Edit::DeleteDestination(key) => {
+            (Command::DelDest, destination_list(&key.service, codec::pack_destination_key(key.server)?)?)
+        }
+    })
+}
+
+fn list<const N: usize>(attributes: [Attribute; N]) -> AttributeList {
+    attributes.into_iter().collect()
+}
+
+fn destination_list(service: &ServiceKey, destination: Attribute) -> Result<AttributeList, EncodeError> {
+    Ok(list([codec::pack_service_key(service)?, destination]))
+}

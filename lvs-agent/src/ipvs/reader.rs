@@ -1,0 +1,178 @@
+//! Reads the whole table, and can do nothing else to it.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use nix::errno::Errno;
+
+use super::{
+    codec::{self, AttributeList, Command, DecodeError, EncodeError},
+    connection::{Connection, Failure, question, unbuilt},
+    error::{IpvsError, Operation},
+    socket::DUMP,
+    statistics::{DestinationStatistics, Statistics, TableStatistics},
+    table::{Destination, Service, ServiceEntry, Table},
+};
+use crate::{
+    netlink::NetlinkError,
+    service::{DestinationKey, ServiceKey},
+};
+
+/// How often a list is read in hope of two readings that agree.
+const READINGS: u32 = 8;
+
+/// The buffers of the two sockets: the kernel makes datagrams of that size, so that two readings of a long list don't have
+/// their seams in the same places.
+const BUFFERS: [usize; 2] = [32 << 10, 20 << 10];
+
+/// The table together with what the kernel counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The services and their destinations.
+    pub table: Table,
+    /// What was counted for them.
+    pub statistics: TableStatistics,
+}
+
+/// Reads the table of the network namespace of the thread that reads first. It blocks for as long as the kernel takes: to
+/// be used where that holds nobody up.
+///
+/// After a failure it may be used again: it opens new sockets when it must, and notices when the module was loaded anew.
+pub struct TableReader {
+    connections: [Connection; 2],
+}
+
+/// What a dump has brought.
+struct List<T> {
+    entries: Vec<T>,
+    /// In how many datagrams.
+    datagrams: u32,
+}
+
+impl TableReader {
+    /// The kernel has `timeout` for each answer. Nothing is opened before the first question.
+    #[must_use]
+    pub fn new(timeout: Duration) -> Self {
+        Self { connections: BUFFERS.map(|buffer| Connection::new(timeout, buffer)) }
+    }
+
+    /// All services and destinations. Entries of a kind that this program has no word for are left out.
+    pub fn table(&mut self) -> Result<Table, IpvsError> {
+        Ok(self.snapshot()?.table)
+    }
+
+    /// All services and destinations, with what the kernel counted.
+    pub fn snapshot(&mut self) -> Result<Snapshot, IpvsError> {
+        let mut snapshot = Snapshot::default();
+        for (service, statistics) in self.services()? {
+            let key = service.key;
+            let destinations = self.destinations(key)?;
+            if destinations.is_empty() && !self.exists(key)? {
+                continue;
+            }
+            let mut entry = ServiceEntry::new(service);
+            for (destination, counted) in destinations {
+                let server = destination.server;
+                entry.destinations.insert(server, destination);
+                snapshot.statistics.destinations.insert(DestinationKey { service: key, server }, counted);
+            }
+            snapshot.table.services.insert(key, entry);
+            snapshot.statistics.services.insert(key, statistics);
+        }
+        Ok(snapshot)
+    }
+
+    /// What the kernel has counted for a destination; `None` if it isn't in the table.
+    pub fn counted(&mut self, key: &DestinationKey) -> Result<Option<DestinationStatistics>, IpvsError> {
+        let destinations = self.destinations(key.service)?;
+        let found = destinations.into_iter().find(|(destination, _)| destination.server == key.server);
+        Ok(found.map(|(_, counted)| counted))
+    }
+
+    fn services(&mut self) -> Result<Vec<(Service, Statistics)>, IpvsError> {
+        let operation = Operation::ReadServices;
+        let question = question(Command::GetService, AttributeList::new());
+        let question = question.map_err(unbuilt(&operation))?;
+        self.steadily(&operation, &question, codec::unpack_service, |(service, _)| service.key)
+    }
+
+    fn destinations(
+        &mut self,
+        service: ServiceKey,
+    ) -> Result<Vec<(Destination, DestinationStatistics)>, IpvsError> {
+        let operation = Operation::ReadDestinations(service);
+        let question = about(Command::GetDest, &service).map_err(unbuilt(&operation))?;
+        self.steadily(&operation, &question, codec::unpack_destination, |(one, _)| one.server)
+    }
+
+    /// Whether a service is there. The kernel answers a dump of the destinations of one that isn't with an empty list.
+    fn exists(&mut self, service: ServiceKey) -> Result<bool, IpvsError> {
+        let operation = Operation::ReadDestinations(service);
+        let question = about(Command::GetService, &service).map_err(unbuilt(&operation))?;
+        match self.connections[0].ask(0, &question, |_| {}) {
+            Ok(_) => Ok(true),
+            Err(Failure::Netlink(NetlinkError::Kernel(Errno::ESRCH))) => Ok(false),
+            Err(failure) => Err(failure.of(operation)),
+        }
+    }
+
+    /// A dump in which no entry is missing.
+    ///
+    /// The kernel lets go of the table between two datagrams and goes on by number: where an entry goes meanwhile, the
+    /// next datagram begins one too late. So a dump of several datagrams is believed only once two in a row have the same
+    /// entries, each once.
+    fn steadily<T, K: Ord>(
+        &mut self,
+        operation: &Operation,
+        question: &[u8],
+        unpack: fn(&[u8]) -> Result<T, DecodeError>,
+        key: fn(&T) -> K,
+    ) -> Result<Vec<T>, IpvsError> {
+        let mut before: Option<BTreeSet<K>> = None;
+        for reading in 0..READINGS {
+            let List { entries, datagrams } =
+                match self.listed(reading as usize % 2, question, operation, unpack) {
+                    Err(IpvsError::Unsteady(_)) => continue,
+                    other => other?,
+                };
+            if datagrams <= 1 {
+                return Ok(entries);
+            }
+            let now: BTreeSet<K> = entries.iter().map(key).collect();
+            let once = now.len() == entries.len();
+            if once && before.as_ref() == Some(&now) {
+                return Ok(entries);
+            }
+            before = once.then_some(now);
+        }
+        Err(IpvsError::Unsteady(operation.clone()))
+    }
+
+    fn listed<T>(
+        &mut self,
+        which: usize,
+        question: &[u8],
+        operation: &Operation,
+        unpack: fn(&[u8]) -> Result<T, DecodeError>,
+    ) -> Result<List<T>, IpvsError> {
+        let (mut entries, mut fault) = (Vec::new(), None);
+        let datagrams = self.connections[which]
+            .ask(DUMP, question, |attributes| match unpack(codec::first_payload(attributes)) {
+                Ok(entry) => entries.push(entry),
+                // Whatever it is, this program didn't make it, and it must not keep others from being read.
+                Err(error @ DecodeError::Unknown { .. }) => {
+                    tracing::debug!(%operation, %error, "entry left out");
+                }
+                Err(error) => drop(fault.get_or_insert(error)),
+            })
+            .map_err(|failure| failure.of(operation.clone()))?;
+        match fault {
+            Some(source) => Err(IpvsError::Answer { operation: operation.clone(), source }),
+            None => Ok(List { entries, datagrams }),
+        }
+    }
+}
+
+/// A question about a service.
+fn about(command: Command, service: &ServiceKey) -> Result<Vec<u8>, EncodeError> {
+    question(command, [codec::pack_service_key(service)?].into_iter().collect())
+}

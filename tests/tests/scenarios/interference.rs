@@ -1,0 +1,201 @@
+//! Others edit the table while the agent keeps it: what is its own is restored and told of, what is not is left alone.
+
+use std::{fs, time::Duration};
+
+use anyhow::{Context as _, Result};
+use lvs_tests::{
+    agent::{Agent, metric},
+    agent_config::AgentConfig,
+    clock::Moment,
+    director::{edit_table, prepare_ipvs, table_text},
+    fault::Fault,
+    layout::{Layout, Method, PORT},
+    network::Network,
+    process::load_module,
+    say,
+    scene::{Scene, Setting},
+    table::{Service, Table},
+    wait,
+};
+use nix::sys::signal::Signal;
+
+use crate::ipvs_table::{LOADER, unload_ipvs};
+
+/// Within this time others' edits must be undone.
+const RESTORED: Duration = Duration::from_secs(1);
+/// How long it is waited for that, to see how late it is.
+const LIMIT: Duration = Duration::from_secs(30);
+/// After so long a time without interference the repairs are no longer counted as being in a row.
+const QUIET: Duration = Duration::from_secs(11);
+/// A service that the agent knows nothing of.
+const FOREIGN: &str = "192.0.2.99:443";
+
+/// A service as it is, whatever the kernel's order.
+fn service(table: &Table, address: &str) -> Option<Service> {
+    let mut found = table.services.iter().find(|service| service.name.ends_with(address))?.clone();
+    found.destinations.sort_by_key(|destination| destination.server);
+    Some(found)
+}
+
+/// Has others do this, and gives how long it took until the agent's own service was as before.
+fn restored(scene: &mut Scene, own: &str, lines: &str) -> Result<Duration> {
+    let before = service(&scene.watch.table()?, own).context("the service is there")?;
+    let first = scene.watch.history()?.len();
+    let director = scene.lab.network.director.clone();
+    edit_table(&director, lines)?;
+    let restored = |scene: &Scene| -> Result<Option<Duration>> {
+        let history = scene.watch.history()?;
+        let mut later = history[first..].iter();
+        let is_other = |table: &Table| service(table, own).as_ref() != Some(&before);
+        let Some(edited) = later.find(|seen| is_other(&seen.table)) else { return Ok(None) };
+        Ok(later.find(|seen| !is_other(&seen.table)).map(|seen| seen.at.since(edited.at)))
+    };
+    scene.wait(&format!("the repair of {lines:?}"), LIMIT, |scene| Ok(restored(scene)?.is_some()))?;
+    restored(scene)?.context("it was restored")
+}
+
+#[test]
+#[ignore = "needs root, IPVS and the agent: cargo xtask test"]
+fn edits_by_others_are_undone_within_a_second_and_told() -> Result<()> {
+    let mut scene = Scene::start(&Setting::new(Method::Masquerade))?;
+    let director = scene.lab.network.director.clone();
+    let own = scene.lab.network.layout.service().to_string();
+    let server = scene.lab.servers[0].address();
+    edit_table(&director, &format!("-A -t {FOREIGN} -s wlc\n-a -t {FOREIGN} -r 10.0.0.9:443 -m -w 3\n"))?;
+    let foreign = || -> Result<Option<String>> {
+        let text = table_text(&director)?;
+        Ok(text.split_once(FOREIGN).map(|(_, rest)| rest.lines().take(2).collect()))
+    };
+    let untouched = foreign()?;
+    assert!(untouched.is_some());
+    let edits = [
+        (format!("-e -t {own} -r {server} -m -w 7\n"), format!("server {server} has weight 7, not 1")),
+        (format!("-d -t {own} -r {server}\n"), format!("server {server} is gone")),
+        (format!("-a -t {own} -r 10.0.0.77:80 -m -w 1\n"), "server 10.0.0.77:80 was added".to_owned()),
+        (format!("-E -t {own} -s wlc\n"), "its scheduler is wlc, not rr".to_owned()),
+        (format!("-D -t {own}\n"), "it is gone".to_owned()),
+    ];
+    for (number, (lines, told)) in edits.iter().enumerate() {
+        if number == 3 {
+            scene.pass(QUIET)?;
+        }
+        let took = restored(&mut scene, &own, lines)?;
+        say(&format!("{}: undone after {took:.3?}", lines.trim()));
+        assert!(took <= RESTORED, "{took:?}: {}", scene.diagnosis());
+        let log = scene.agent.lines().join("\n");
+        assert!(log.contains("was changed by others") && log.contains(told), "{told}: {}", scene.diagnosis());
+        assert_eq!(foreign()?, untouched, "{lines}");
+    }
+    scene.pass(QUIET)?;
+    let took = restored(&mut scene, &own, "-C\n")?;
+    say(&format!("flushed: restored after {took:.3?}"));
+    assert!(took <= RESTORED, "{took:?}: {}", scene.diagnosis());
+    assert_eq!(foreign()?, None, "what others have removed of their own stays removed");
+    let seen = metric(&scene.agent.metrics()?, "lvs_table_interferences_total", &[]);
+    assert!(seen.is_some_and(|seen| seen >= 6.0), "{seen:?}");
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs root, IPVS and the agent: cargo xtask test"]
+fn a_fight_over_a_weight_is_bounded_and_told() -> Result<()> {
+    const FIGHT: Duration = Duration::from_secs(15);
+    let mut scene = Scene::start(&Setting::new(Method::Masquerade))?;
+    let director = scene.lab.network.director.clone();
+    let own = scene.lab.network.layout.service();
+    let (server, ill) = (scene.lab.servers[0].address(), scene.lab.servers[1].address());
+    let fault = Fault::ProcessKilled.arm(&scene.lab.network.switch, &scene.lab.servers[1])?;
+    scene.forget();
+    let begun = Moment::now();
+    let (mut blows, mut struck, mut fault) = (0, None, Some(fault));
+    while Moment::now() < begun.plus(FIGHT) {
+        edit_table(&director, &format!("-e -t {own} -r {server} -m -w 7\n"))?;
+        blows += 1;
+        scene.pass(Duration::from_millis(100))?;
+        if Moment::now() > begun.plus(FIGHT / 2)
+            && let Some(fault) = fault.take()
+        {
+            struck = Some(fault.strike()?);
+        }
+    }
+    let events = scene.agent.events();
+    let repairs = events.iter().filter(|event| event.is_edit() && event.server == Some(server)).count();
+    say(&format!("{blows} edits by the other, {repairs} by the agent in {FIGHT:?}"));
+    // At once three times, then after 1, 2, 4 and 8 s; and one with the edit that takes the other server out.
+    assert!((4..=8).contains(&repairs) && blows > 2 * repairs, "{blows} to {repairs}: {}", scene.diagnosis());
+    let log = scene.agent.lines().join("\n");
+    assert!(log.contains("others keep changing service"), "{}", scene.diagnosis());
+    let contended = metric(&scene.agent.metrics()?, "lvs_table_contended", &[&own.to_string()]);
+    assert_eq!(contended, Some(1.0), "{}", scene.diagnosis());
+    // A server that has failed is taken out in the middle of it.
+    let struck = struck.context("it was struck")?;
+    let out = events.iter().find(|event| event.is_edit() && event.server == Some(ill) && event.at >= struck);
+    let took = out.with_context(|| scene.diagnosis())?.at.since(struck);
+    say(&format!("a server that failed meanwhile was out after {took:.3?}"));
+    assert!(took < RESTORED, "{took:?}: {}", scene.diagnosis());
+    scene.wait("the weight to be as it should", LIMIT, |scene| {
+        Ok(scene.watch.table()?.weight(server) == Some(1))
+    })
+}
+
+/// Lets the kernel load modules again.
+struct Loader(String);
+
+impl Loader {
+    /// The kernel loads no modules by itself until this is dropped.
+    fn disable() -> Result<Self> {
+        let loader = fs::read_to_string(LOADER)?;
+        fs::write(LOADER, "/nonexistent")?;
+        Ok(Self(loader))
+    }
+}
+
+impl Drop for Loader {
+    fn drop(&mut self) {
+        if let Err(error) = fs::write(LOADER, self.0.trim()) {
+            lvs_tests::warn(&format!("the kernel loads no modules any more: {error}"));
+        }
+    }
+}
+
+#[test]
+#[ignore = "unloads ip_vs, which all other tests need: to be run alone"]
+fn the_table_is_made_again_when_the_module_is_back() -> Result<()> {
+    let layout = Layout::new(Method::Masquerade);
+    let network = Network::build(&layout.servers(0))?;
+    let director = &network.director;
+    prepare_ipvs(director)?;
+    let servers = [0, 1].map(|number| (layout.server_address(number), PORT).into());
+    let mut agent = Agent::start(director, &AgentConfig::http(&layout, &servers).to_toml()?)?;
+    agent.wait_until_ready()?;
+    let is_whole = || -> Result<bool> {
+        let text = table_text(director)?;
+        Ok(servers.iter().all(|server| text.contains(&format!("{server} "))))
+    };
+    wait::until_true("the table", LIMIT, is_whole).with_context(|| agent.diagnosis())?;
+    // The agent would be quicker than the unloading.
+    agent.signal(Signal::SIGSTOP)?;
+    edit_table(director, "-C\n")?;
+    unload_ipvs();
+    let loader = Loader::disable()?;
+    agent.signal(Signal::SIGCONT)?;
+    wait::until_true("the agent to miss the module", LIMIT, || {
+        agent.check_running()?;
+        Ok(agent
+            .lines()
+            .iter()
+            .any(|line| line.contains("table-out-of-reach") && line.contains("modprobe ip_vs")))
+    })
+    .with_context(|| agent.diagnosis())?;
+    assert_eq!(metric(&agent.metrics()?, "lvs_table_reachable", &[]), Some(0.0));
+    drop(loader);
+    load_module("ip_vs")?;
+    let back = Moment::now();
+    wait::until_true("the table to be made again", LIMIT, is_whole).with_context(|| agent.diagnosis())?;
+    say(&format!("made again {:.1?} after the module was back", Moment::now().since(back)));
+    assert_eq!(metric(&agent.metrics()?, "lvs_table_reachable", &[]), Some(1.0));
+    let told = agent.lines().iter().filter(|line| line.contains("table-out-of-reach")).count();
+    assert_eq!(told, 1, "{}", agent.diagnosis());
+    assert!(agent.stop()?.success());
+    Ok(())
+}
