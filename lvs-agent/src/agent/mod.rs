@@ -210,6 +210,7 @@ impl Running {
             self.spawn("maintenance", Folder::new(folder).run(maintained_tx, shutdown));
         }
         let (notifier, notify) = Notifier::new();
+        let calling = notifier.clone();
         let teller = Teller::new(notifier, &decisions, config.agent.on_exit);
         self.spawn("notify", notify.run(self.shutdown.clone()));
         if !config.agent.execute.is_empty() {
@@ -252,7 +253,8 @@ impl Running {
         let ending = in_force.clone();
         let last = move || last_wanted(&ending.borrow().config);
         self.spawn("table", table.run(shutdown.clone(), last));
-        let outputs = reload::Outputs { replacements: replacements_tx, in_force: in_force_tx };
+        let outputs =
+            reload::Outputs { replacements: replacements_tx, in_force: in_force_tx, notifier: calling };
         let reload = Reload::new(source, config.clone(), outputs);
         self.spawn("reload", reload.run(reload::Inputs { hangups, asked: reloads }, shutdown.clone()));
         if let Some(control) = control {

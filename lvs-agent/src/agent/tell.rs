@@ -1,11 +1,11 @@
 //! What is told to whom: mails, commands and lines, from what the judge decides. Their subjects and arguments are
 //! ldirectord's.
 
-use std::{collections::HashMap, path::Path, time::SystemTime};
+use std::{collections::HashMap, time::SystemTime};
 
 use super::decisions::{Changes, Decisions, Happening};
 use crate::{
-    config::{CommandLine, OnExit, VirtualService},
+    config::{OnExit, VirtualService},
     health::{State, Transition},
     notify::{CommandOrder, Letter, MailOrder, Notifier},
     pool::{Event, Role},
@@ -98,14 +98,6 @@ impl Teller {
             self.notifier.mail(MailOrder::Over(*gone));
         }
         self.stood = all;
-    }
-
-    /// The changed file was read again: whoever wants to know it, with the file's path.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for reloads, which are wired elsewhere"))]
-    pub(super) fn callback(&self, callback: &CommandLine, file: &Path) {
-        let (what, about) = ("the callback", file.display().to_string());
-        let added = vec![about.clone()];
-        self.notifier.run(CommandOrder { what, about, line: callback.clone(), added });
     }
 
     /// The agent stops: the services that it takes along.

@@ -6,7 +6,10 @@ mod commands;
 mod lines;
 pub mod mail;
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use metrics::counter;
 use tokio::{
@@ -15,6 +18,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
+
+use crate::config::CommandLine;
 
 pub use self::{
     commands::{COMMAND_LIMIT, CommandOrder},
@@ -65,6 +70,12 @@ impl Notifier {
     /// Has a command run, after those before it.
     pub fn run(&self, order: CommandOrder) {
         ordered("command", self.commands.try_send(order));
+    }
+
+    /// Has it told that the changed configuration file was read again.
+    pub fn callback(&self, line: CommandLine, file: &Path) {
+        let about = file.display().to_string();
+        self.run(CommandOrder { what: "the callback", added: vec![about.clone()], about, line });
     }
 
     /// Has a line added to the end of a file.

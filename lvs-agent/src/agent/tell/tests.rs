@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 use super::*;
 use crate::{
     agent::decisions::Consequence,
-    config::Config,
+    config::{CommandLine, Config},
     health::{Heard, Source},
     notify::Notify,
     pool::Presence,
@@ -142,7 +142,7 @@ fn commands_are_run_when_the_quorum_goes_and_comes() {
     world.check("10.0.0.2:80", true);
     assert_eq!(world.told(), back);
     let callback = CommandLine { program: "/bin/callback".into(), arguments: Vec::new() };
-    world.teller.callback(&callback, Path::new("/etc/lvs.toml"));
+    world.teller.notifier.callback(callback, std::path::Path::new("/etc/lvs.toml"));
     assert_eq!(world.told(), ["/bin/callback /etc/lvs.toml"]);
 }
 
