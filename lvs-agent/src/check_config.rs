@@ -12,8 +12,7 @@ use clap::ValueEnum;
 use humantime::format_duration;
 
 use crate::config::{
-    Check, Config, LogTarget, Mode, Notifications, Question, Reading, RealServer, Strictness, VirtualService,
-    Warning, native,
+    Check, Config, Mode, Question, Reading, RealServer, Strictness, VirtualService, Warning, native,
 };
 
 /// A format that a configuration can be written in.
@@ -43,13 +42,7 @@ pub fn run(file: &Path, strictness: Strictness, to: Option<Target>) -> anyhow::R
 /// What the author of `file` should know, for people; some of it on several lines.
 #[must_use]
 pub fn warnings(file: &Path, reading: &Reading) -> Vec<String> {
-    let mut warnings: Vec<String> =
-        reading.warnings.iter().map(|warning| format!("{}:{warning}", file.display())).collect();
-    let ignored = without_effect(&reading.config);
-    if !ignored.is_empty() {
-        warnings.push(format!("{}: warning: nothing acts yet on {}", file.display(), ignored.join(", ")));
-    }
-    warnings
+    reading.warnings.iter().map(|warning| format!("{}:{warning}", file.display())).collect()
 }
 
 /// Logs what the author of `file` should know.
@@ -65,28 +58,6 @@ pub fn log_warnings(file: &Path, reading: &Reading) {
             place.column
         );
     }
-    let ignored = without_effect(&reading.config);
-    if !ignored.is_empty() {
-        tracing::warn!(event = "config", "nothing acts yet on {}", ignored.join(", "));
-    }
-}
-
-/// The settings that are written and that nothing acts on yet.
-#[must_use]
-pub fn without_effect(config: &Config) -> Vec<&'static str> {
-    let agent = &config.agent;
-    let told = |has: fn(&Notifications) -> bool| config.services.iter().any(|service| has(&service.notify));
-    let mut quorums = config.services.iter().map(|service| &service.policy.quorum);
-    let settings = [
-        ("the quorum's commands", quorums.any(|quorum| quorum.up.is_some() || quorum.down.is_some())),
-        ("callback", agent.callback.is_some()),
-        ("execute", !agent.execute.is_empty()),
-        ("the log's place", agent.log != LogTarget::Standard),
-        ("mail", told(|notify| notify.mail.is_some())),
-        ("the monitor file", told(|notify| notify.monitor_file.is_some())),
-        ("the fallback command", told(|notify| notify.fallback_command.is_some())),
-    ];
-    settings.into_iter().filter(|(_, written)| *written).map(|(name, _)| name).collect()
 }
 
 /// The services as they are understood, for people.

@@ -8,12 +8,17 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use clap::{Parser, Subcommand, ValueEnum};
-use tracing_subscriber::EnvFilter;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::{EnvFilter, fmt::writer::BoxMakeWriter};
 
 use crate::{
     agent, check_config,
-    config::{Config, Mode, Source, Strictness, defaults::CONTROL},
+    config::{
+        Config, LogTarget, Mode, Source, Strictness,
+        defaults::{CONTROL, METRICS},
+    },
     control::{self, Reply, Request},
+    log::{self, LogThread},
     orders::{self, DrainArguments, MaintenanceArguments, ServerArguments},
 };
 
@@ -63,6 +68,10 @@ struct RunArguments {
     /// Refuse what ldirectord would refuse.
     #[arg(long, requires = "config")]
     strict: bool,
+    /// Another agent has started this one for its `execute`: where the control socket and the metrics are those of every
+    /// agent, there are none.
+    #[arg(long, hide = true)]
+    beside: bool,
 }
 
 /// The modes, as `mode` in `[agent]` has them.
@@ -141,12 +150,22 @@ pub fn main(cli: &Cli) -> ExitCode {
             if reading.is_none() && arguments.mode == Some(ModeArgument::Manage) {
                 return failed(&"--mode manage needs a configuration; add --config FILE", 2);
             }
-            end(start_log(cli).and_then(|()| {
+            let target = reading.as_ref().map(|reading| reading.config.agent.log.clone());
+            end(start_log(cli, &target.unwrap_or_default()).and_then(|log| {
                 if let (Some(source), Some(reading)) = (&source, &reading) {
                     check_config::log_warnings(&source.path, reading);
                 }
                 let mode = arguments.mode.map_or(Mode::Observe, Mode::from);
-                run(reading.map_or_else(|| Config::of_table(mode), |reading| reading.config), source)
+                let mut config = reading.map_or_else(|| Config::of_table(mode), |reading| reading.config);
+                if arguments.beside {
+                    beside(&mut config);
+                }
+                // Standard error hears of it at the end.
+                run(config, source, log.as_ref()).inspect_err(|error| {
+                    if log.is_some() {
+                        tracing::error!(event = "failed", "{error:#}");
+                    }
+                })
             }))
         }
         Command::CheckConfig(arguments) => {
@@ -187,21 +206,64 @@ fn failed(error: &dyn std::fmt::Display, code: u8) -> ExitCode {
     ExitCode::from(code)
 }
 
-fn start_log(cli: &Cli) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&cli.log)
-        .with_context(|| format!("--log {:?} is no log filter; try \"info\" or \"debug\"", cli.log))?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
-    match cli.log_format {
-        LogFormat::Json => log.json().flatten_event(true).init(),
-        LogFormat::Text => log.with_target(false).with_ansi(io::stderr().is_terminal()).init(),
-    }
-    Ok(())
+/// Leaves to the first agent what only one can have.
+fn beside(config: &mut Config) {
+    let agent = &mut config.agent;
+    agent.metrics = agent.metrics.filter(|address| *address != METRICS);
+    agent.control = agent.control.take().filter(|path| path != Path::new(CONTROL));
 }
 
-fn run(config: Config, source: Option<Source>) -> anyhow::Result<()> {
+/// Starts the log; what it goes to is closed when the thread is dropped. Where it can't be opened, standard error is it.
+fn start_log(cli: &Cli, target: &LogTarget) -> anyhow::Result<Option<LogThread>> {
+    let filter = EnvFilter::try_new(&cli.log)
+        .with_context(|| format!("--log {:?} is no log filter; try \"info\" or \"debug\"", cli.log))?;
+    let (opened, problem) = match log::open(target) {
+        Ok(opened) => (opened, None),
+        Err(error) => (None, Some(error)),
+    };
+    let (writer, thread) = opened.unzip();
+    let is_terminal = writer.is_none() && io::stderr().is_terminal();
+    let writer = writer.map_or_else(|| BoxMakeWriter::new(io::stderr), BoxMakeWriter::new);
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
+    match (cli.log_format, target) {
+        (LogFormat::Json, _) => log.json().flatten_event(true).init(),
+        // The daemon has a time of its own.
+        (LogFormat::Text, LogTarget::Syslog(_)) if thread.is_some() => {
+            log.with_target(false).with_ansi(false).without_time().init();
+        }
+        (LogFormat::Text, _) => log.with_target(false).with_ansi(is_terminal).init(),
+    }
+    if let Some(error) = problem {
+        let target = match target {
+            LogTarget::Standard => "standard error".to_owned(),
+            LogTarget::File(path) => path.display().to_string(),
+            LogTarget::Syslog(facility) => format!("syslog ({facility})"),
+        };
+        tracing::warn!(event = "config", "the log cannot go to {target}: {error}; it goes to standard error");
+    }
+    Ok(thread)
+}
+
+fn run(config: Config, source: Option<Source>, log: Option<&LogThread>) -> anyhow::Result<()> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
-    runtime.block_on(agent::run(config, source))
+    runtime.block_on(async {
+        tokio::select! {
+            ended = agent::run(config, source) => ended,
+            never = reopen_at_hangup(log) => never,
+        }
+    })
+}
+
+/// Opens the log's file anew at each SIGHUP; ends only if it can't listen for it.
+async fn reopen_at_hangup(log: Option<&LogThread>) -> anyhow::Result<()> {
+    let Some(log) = log else { return std::future::pending().await };
+    let mut hangup = signal(SignalKind::hangup()).context("listening for SIGHUP")?;
+    let reopener = log.reopener();
+    while hangup.recv().await.is_some() {
+        reopener.reopen();
+    }
+    std::future::pending().await
 }
 
 fn status(arguments: &StatusArguments) -> anyhow::Result<()> {

@@ -23,6 +23,7 @@ pub(crate) enum Piece {
     Kernel(kernel::Line),
     Tools,
     Servers,
+    Ldirectord,
 }
 
 /// What building takes.
@@ -33,7 +34,7 @@ pub(crate) const FOR_VM: &[Piece] =
     &[Piece::Qemu, Piece::Busybox, Piece::Kernel(kernel::DEFAULT), Piece::Tools];
 
 /// What the tests of checks take.
-pub(crate) const FOR_CHECKS: &[Piece] = &[Piece::Servers];
+pub(crate) const FOR_CHECKS: &[Piece] = &[Piece::Servers, Piece::Ldirectord];
 
 /// How a missing piece is got.
 enum Remedy {
@@ -133,6 +134,7 @@ impl Piece {
             Self::Kernel(line) => kernel::get_if_there(cache, line).map(|kernel| kernel.release),
             Self::Tools => tools::are_there(cache).then(|| "in the cache".to_owned()),
             Self::Servers => tools::servers_are_there(cache).then(|| "in the cache".to_owned()),
+            Self::Ldirectord => tools::ldirectord_is_there(cache).then(|| "in the cache".to_owned()),
         }
     }
 
@@ -141,9 +143,13 @@ impl Piece {
         Ok(match self {
             Self::CCompiler => install(&["gcc", "libc6-dev"]),
             Self::BpfCompiler => Remedy::Install(toolchain::packages(&Apt::system(cache)?)?),
-            Self::BpfLinker | Self::Qemu | Self::Busybox | Self::Kernel(_) | Self::Tools | Self::Servers => {
-                Remedy::Fill
-            }
+            Self::BpfLinker
+            | Self::Qemu
+            | Self::Busybox
+            | Self::Kernel(_)
+            | Self::Tools
+            | Self::Servers
+            | Self::Ldirectord => Remedy::Fill,
         })
     }
 
@@ -158,6 +164,7 @@ impl Piece {
             Self::Kernel(line) => kernel::get(cache, line).map(drop),
             Self::Tools => tools::for_tests(cache).map(drop),
             Self::Servers => tools::servers(cache).map(drop),
+            Self::Ldirectord => tools::ldirectord(cache).map(drop),
             Self::CCompiler | Self::BpfCompiler => bail!("{self} is installed, not unpacked"),
         }
     }
@@ -176,7 +183,7 @@ impl Piece {
             ),
             Self::BpfLinker => format!("cargo install bpf-linker --version {}", linker::VERSION),
             Self::Qemu => "QEMU for x86-64 with 9p".to_owned(),
-            Self::Busybox | Self::Kernel(_) | Self::Tools | Self::Servers => {
+            Self::Busybox | Self::Kernel(_) | Self::Tools | Self::Servers | Self::Ldirectord => {
                 "comes from Debian's packages".to_owned()
             }
         }
@@ -200,6 +207,7 @@ impl fmt::Display for Piece {
             Self::Kernel(line) => write!(f, "a kernel {line} with IPVS"),
             Self::Tools => f.write_str("the tools for tests"),
             Self::Servers => f.write_str("the servers for tests of checks"),
+            Self::Ldirectord => f.write_str("ldirectord to compare with"),
         }
     }
 }

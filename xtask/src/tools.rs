@@ -38,6 +38,22 @@ const SERVERS: &[&str] = &[
     "vsftpd",
 ];
 
+/// Debian's package with ldirectord, which the agent is compared with.
+const LDIRECTORD: &[&str] = &["ldirectord"];
+
+/// Tells the scenarios where it is unpacked.
+pub(crate) const LDIRECTORD_VARIABLE: &str = "LVS_LDIRECTORD";
+
+/// ldirectord and its Perl modules, downloaded unless they are there already.
+pub(crate) fn ldirectord(cache: &Cache) -> Result<Unpacked> {
+    cache.servers(LDIRECTORD)
+}
+
+/// Whether they are there already.
+pub(crate) fn ldirectord_is_there(cache: &Cache) -> bool {
+    cache.packages_if_there(LDIRECTORD).is_some()
+}
+
 /// Tells the tests of checks where the servers are unpacked.
 pub(crate) const SERVERS_VARIABLE: &str = "LVS_CHECK_SERVERS";
 

@@ -10,6 +10,8 @@
 //! | `state` | the state file | whom this agent holds out | – |
 //! | `reload` | the configuration in force | SIGHUP, the file, requests | services → judge |
 //! | `maintenance` | the maintenance folder | – | servers that are named there → judge |
+//! | `notify` | mails, commands, lines in files | what to tell, from judge | – |
+//! | `executed` | agents for other configurations | – | – |
 //! | `metrics` | the listening port | – | – |
 //! | `control` | the control socket | – | orders → judge, questions → judge, watch, reload |
 //!
@@ -23,6 +25,7 @@ mod connections;
 mod decisions;
 mod devices;
 mod doubt;
+mod executed;
 mod exposition;
 mod follow;
 mod instance;
@@ -36,6 +39,7 @@ mod state_file;
 mod status;
 mod story;
 mod table;
+mod tell;
 mod watch;
 
 use std::{
@@ -70,6 +74,7 @@ use self::{
     reload::{InForce, Reload},
     status::{Desk, PassiveDesk},
     table::TableWriter,
+    tell::Teller,
     watch::Roster,
 };
 use crate::{
@@ -78,6 +83,7 @@ use crate::{
     control::ControlServer,
     ipvs::{IpvsClient, Table, Wanted},
     netlink::DEFAULT_TIMEOUT,
+    notify::Notifier,
     passive::Targets,
     pool::Presence,
     probe::{Prober, Scheduler, budget::Budget},
@@ -203,6 +209,14 @@ impl Running {
             let shutdown = self.shutdown.clone();
             self.spawn("maintenance", Folder::new(folder).run(maintained_tx, shutdown));
         }
+        let (notifier, notify) = Notifier::new();
+        let calling = notifier.clone();
+        let teller = Teller::new(notifier, &decisions, config.agent.on_exit);
+        self.spawn("notify", notify.run(self.shutdown.clone()));
+        if !config.agent.execute.is_empty() {
+            let shutdown = self.shutdown.clone();
+            self.spawn("executed", executed::run(config.agent.execute.clone(), shutdown));
+        }
         let mut checks = Checks::default();
         let Turnover { added, removed: _ } = checks.replace(&services);
         let shutdown = self.shutdown.clone();
@@ -216,6 +230,7 @@ impl Running {
             targets,
             bursts: Bursts::new(prober, config.passive.burst.clone(), reports_tx),
             budget: Budget::new(&config.passive.burst),
+            teller,
             board: table.board(),
             leaving: BTreeMap::new(),
             roster: roster_tx,
@@ -238,7 +253,8 @@ impl Running {
         let ending = in_force.clone();
         let last = move || last_wanted(&ending.borrow().config);
         self.spawn("table", table.run(shutdown.clone(), last));
-        let outputs = reload::Outputs { replacements: replacements_tx, in_force: in_force_tx };
+        let outputs =
+            reload::Outputs { replacements: replacements_tx, in_force: in_force_tx, notifier: calling };
         let reload = Reload::new(source, config.clone(), outputs);
         self.spawn("reload", reload.run(reload::Inputs { hangups, asked: reloads }, shutdown.clone()));
         if let Some(control) = control {

@@ -9,9 +9,9 @@ use super::CommandLine;
 pub struct Notifications {
     /// Mails.
     pub mail: Option<MailSettings>,
-    /// A file to which a line is added for each change of a server.
+    /// A file to which a line is added for each regular check of a server.
     pub monitor_file: Option<PathBuf>,
-    /// Run with `start` or `stop`, the service's address and its protocol when the backup servers come in or go.
+    /// Run with `start` or `stop`, the service's address and its protocol when the quorum is lost or back.
     pub fallback_command: Option<CommandLine>,
     /// Text for mails and logs.
     pub comment: Option<String>,
@@ -24,7 +24,7 @@ pub struct MailSettings {
     pub to: Vec<String>,
     /// Whom they come from; `None`: the local user.
     pub from: Option<String>,
-    /// The host that takes them, by SMTP on port 25; `None`: the local `sendmail`.
+    /// The host that takes them, by SMTP on port 25 or as `HOST:PORT`; `None`: the local `sendmail`.
     pub smtp: Option<String>,
     /// How often a mail about a server that stays down is sent again; `None`: once.
     pub repeat: Option<Duration>,

@@ -1,25 +1,13 @@
 //! A command's exit status, and a file's content.
 
-use std::{
-    io,
-    os::unix::process::ExitStatusExt,
-    path::Path,
-    process::{ExitStatus, Stdio},
-};
+use std::{io, os::unix::process::ExitStatusExt, path::Path, process::ExitStatus};
 
-use nix::{
-    sys::signal::{Signal, killpg},
-    unistd::Pid,
-};
-use tokio::{
-    fs::OpenOptions,
-    io::AsyncReadExt,
-    process::{Child, Command},
-};
+use tokio::{fs::OpenOptions, io::AsyncReadExt};
 
 use super::{CommandEnd, FailureReason, LocalFault, Phase, ProbeTarget, outcome::Answer, pace::Run};
 use crate::{
     config::{CommandConvention, CommandQuestion},
+    process::ProcessGroup,
     service::{ServiceKey, Weight},
 };
 
@@ -33,17 +21,14 @@ pub(super) async fn ask(run: &Run<'_>, question: &CommandQuestion) -> Result<Ans
         let error = io::Error::new(io::ErrorKind::InvalidInput, "no command");
         return Err(LocalFault::new("run the command", &error).into());
     };
-    let mut command = Command::new(program);
-    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    command.process_group(0);
-    if question.convention == CommandConvention::Ldirectord {
-        command.args(added_arguments(&run.target, question.service));
-    }
-    let child = command.spawn().map_err(|error| LocalFault::new("run the command", &error))?;
-    let mut group = Group(child);
-    let waiting = async {
-        group.0.wait().await.map_err(|error| LocalFault::new("wait for the command", &error).into())
+    let added = match question.convention {
+        CommandConvention::Ldirectord => added_arguments(&run.target, question.service).to_vec(),
+        _ => Vec::new(),
     };
+    let started = ProcessGroup::start(program, arguments.iter().chain(&added));
+    let mut group = started.map_err(|error| LocalFault::new("run the command", &error))?;
+    let waiting =
+        async { group.wait().await.map_err(|error| LocalFault::new("wait for the command", &error).into()) };
     let status = run.pace.whole(Phase::Exit, waiting).await?;
     judge(status, question.convention)
 }
@@ -69,19 +54,6 @@ fn judge(status: ExitStatus, convention: CommandConvention) -> Result<Answer, Fa
         (None, signal) => CommandEnd::Signal(signal.unwrap_or_default()),
     };
     Err(FailureReason::Command(end))
-}
-
-/// A command and its process group.
-struct Group(Child);
-
-impl Drop for Group {
-    /// Kills the group, unless the command has ended. As long as it wasn't waited for, its number is no one else's.
-    fn drop(&mut self) {
-        let Some(id) = self.0.id().and_then(|id| i32::try_from(id).ok()) else { return };
-        if let Err(error) = killpg(Pid::from_raw(id), Signal::SIGKILL) {
-            tracing::warn!(%error, id, "can't kill a command that took too long");
-        }
-    }
 }
 
 /// Reads a weight from a file. A file that can't be read, or has something else in it, says nothing about the server.

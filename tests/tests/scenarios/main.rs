@@ -16,6 +16,7 @@ mod hung;
 mod interference;
 mod ipvs_property;
 mod ipvs_table;
+mod ldirectord;
 mod modes;
 mod not_fooled;
 mod orders;

@@ -215,6 +215,10 @@ impl<'a> Session<'a> {
             (AGENT_VARIABLE.into(), built.agent.clone().into()),
             (OBJECT_VARIABLE.into(), built.object.clone().into()),
         ];
+        if test == "scenarios" {
+            let oracle = tools::ldirectord(self.cache)?;
+            environment.push((tools::LDIRECTORD_VARIABLE.into(), oracle.root().into()));
+        }
         environment.extend(self.long().into_iter().map(|(name, value)| (name.into(), value)));
         // Times in these tests are those of the guest, which must not depend on what else the host does.
         let clock = Clock::Instructions;

@@ -370,6 +370,12 @@ impl Decisions {
         service.pool.own_weight(role).filter(|_| service.pool.is_ramping(role))
     }
 
+    /// What a destination is in its service.
+    #[must_use]
+    pub(super) fn role(&self, destination: &DestinationKey) -> Option<Role> {
+        self.places.get(destination).map(|place| place.role)
+    }
+
     /// All destinations with their configuration, in its order: the servers of each service, then its backups.
     pub(super) fn all(&self) -> impl Iterator<Item = (DestinationKey, &VirtualService, Role, &RealServer)> {
         self.services.iter().flat_map(|service| {

@@ -30,6 +30,7 @@ use super::{
     status::{StandingInquiry, standings},
     story,
     table::Board,
+    tell::Teller,
     watch::{Feedback, Roster},
 };
 use crate::{
@@ -70,6 +71,8 @@ pub(super) struct Judge {
     pub(super) targets: watch::Receiver<Arc<Targets>>,
     pub(super) bursts: Bursts,
     pub(super) budget: Budget<ServerId>,
+    /// Mails, commands and lines in files.
+    pub(super) teller: Teller,
     pub(super) board: Board,
     /// Services that are to go, and until when they are looked for.
     pub(super) leaving: BTreeMap<ServiceKey, Instant>,
@@ -112,6 +115,7 @@ impl Judge {
                 else => break,
             }
         }
+        self.teller.stopping(&self.decisions);
     }
 
     /// Shows everything as it stands.
@@ -157,7 +161,7 @@ impl Judge {
     }
 
     /// Acts on what has come of something, and tells of it.
-    fn changed(&self, changes: &Changes) {
+    fn changed(&mut self, changes: &Changes) {
         if changes.whole_table {
             self.board.replace(self.wanted());
         } else {
@@ -171,6 +175,7 @@ impl Judge {
         {
             exposition::publish_destination(&self.decisions, &destination);
         }
+        self.teller.changed(&self.decisions, changes);
         for happening in &changes.happenings {
             story::happening(&self.decisions, happening);
             if let Happening::Service(key, _) = happening
@@ -193,6 +198,7 @@ impl Judge {
         for subscriber in subscribers {
             let Subscriber { destination, check } = subscriber;
             story::baseline(&self.decisions, &destination, result);
+            self.teller.checked(&self.decisions, &destination, result);
             count_probe("baseline", verdict);
             if let Ok(success) = &result.outcome {
                 self.paces.note(subscriber, success, result.whole);
@@ -228,6 +234,7 @@ impl Judge {
             self.decisions.observe(destination, heard, asked, Instant::now());
         if let Some(transition) = transition {
             story::transition(&self.decisions, destination, outcome, transition);
+            self.teller.heard(destination, outcome, transition);
         }
         self.changed(&changes);
         if let Some(transition) = transition {

@@ -89,6 +89,7 @@ impl Judge {
         // The scheduler takes commands whatever else it does. Once it has ended the agent ends, too.
         self.pacer.exchange(added, removed).await.ok();
         self.enrol(services.into());
+        self.teller.reloaded(&self.decisions);
         self.changed(&changes);
         self.show(&before, &after);
         let of = |services: usize, destinations: usize| Counted { services, destinations };

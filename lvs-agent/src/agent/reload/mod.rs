@@ -26,6 +26,7 @@ use crate::{
     control::Reloaded,
     ipvs::{IpvsClient, IpvsError, Table},
     netlink::DEFAULT_TIMEOUT,
+    notify::Notifier,
     service::DestinationKey,
 };
 
@@ -87,6 +88,8 @@ pub(super) struct Outputs {
     pub(super) replacements: mpsc::Sender<Replacement>,
     /// Everyone else.
     pub(super) in_force: latest::Sender<InForce>,
+    /// Whoever runs the callback.
+    pub(super) notifier: Notifier,
 }
 
 /// Reads the configuration again.
@@ -182,7 +185,12 @@ impl Reload {
         };
         let (at_ns, cause) = (monotonic_ns(), cause.as_str());
         match &outcome {
-            Ok(reloaded) => info!(at_ns, event = "reload", cause, "configuration read again: {reloaded}"),
+            Ok(reloaded) => {
+                info!(at_ns, event = "reload", cause, "configuration read again: {reloaded}");
+                if let (Some(callback), Some(source)) = (self.config.agent.callback.clone(), &self.source) {
+                    self.outputs.notifier.callback(callback, &source.path);
+                }
+            }
             Err(error) => {
                 error!(
                     at_ns,

@@ -1,0 +1,200 @@
+//! Where the log goes: standard error, a file, or the local syslog. Files and syslog are written to by a thread of its own,
+//! and whoever logs never waits for it: what doesn't fit into its queue is counted, and told of as soon as there is room.
+
+mod file;
+mod syslog;
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc::{self, Receiver, RecvTimeoutError, SyncSender},
+    },
+    thread,
+    time::Duration,
+};
+
+use tracing::{Level, Metadata};
+use tracing_subscriber::fmt::MakeWriter;
+
+use self::{file::LogFile, syslog::Syslog};
+use crate::config::LogTarget;
+
+/// Lines that may wait: what a director with thousands of servers says while a disk hangs for some seconds.
+const QUEUE: usize = 8192;
+/// How long the end of the program may take for the lines that wait.
+const LAST: Duration = Duration::from_secs(2);
+
+/// A whole line of the log.
+struct Line {
+    level: Level,
+    text: Vec<u8>,
+}
+
+/// What the lines are written to.
+enum Sink {
+    File(LogFile),
+    Syslog(Syslog),
+}
+
+/// Where the lines of the log go in.
+#[derive(Clone, Debug)]
+pub struct LogWriter {
+    lines: SyncSender<Line>,
+    lost: Arc<AtomicU64>,
+}
+
+/// The thread that writes. Dropping it waits until it has written what waits, for a while.
+#[derive(Debug)]
+pub struct LogThread {
+    reopen: Arc<AtomicBool>,
+    end: Arc<AtomicBool>,
+    ended: Receiver<()>,
+}
+
+impl LogThread {
+    /// Who has the file opened anew.
+    #[must_use]
+    pub fn reopener(&self) -> Reopener {
+        Reopener(Arc::clone(&self.reopen))
+    }
+}
+
+/// Has the file opened anew before the next line, as after SIGHUP. What was rotated away is noticed without that.
+#[derive(Clone, Debug)]
+pub struct Reopener(Arc<AtomicBool>);
+
+impl Reopener {
+    /// Before the next line.
+    pub fn reopen(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for LogThread {
+    fn drop(&mut self) {
+        self.end.store(true, Ordering::Relaxed);
+        // It ends this channel with its own end. If it hangs, nobody can be told.
+        self.ended.recv_timeout(LAST).ok();
+    }
+}
+
+/// Opens the target and starts the thread. `None` for standard error, which needs none.
+pub fn open(target: &LogTarget) -> io::Result<Option<(LogWriter, LogThread)>> {
+    let sink = match target {
+        LogTarget::Standard => return Ok(None),
+        LogTarget::File(path) => Sink::File(LogFile::open(path)?),
+        LogTarget::Syslog(facility) => Sink::Syslog(Syslog::open(facility)?),
+    };
+    start(sink, QUEUE).map(Some)
+}
+
+fn start(sink: Sink, queue: usize) -> io::Result<(LogWriter, LogThread)> {
+    let (lines, waiting) = mpsc::sync_channel(queue);
+    let (ending, ended) = mpsc::channel();
+    let (reopen, end, lost) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default(), Arc::default());
+    let mut work = Work {
+        sink,
+        waiting,
+        lost: Arc::clone(&lost),
+        reopen: Arc::clone(&reopen),
+        end: Arc::clone(&end),
+        failed: false,
+        _ending: ending,
+    };
+    thread::Builder::new().name("log".to_owned()).spawn(move || work.run())?;
+    Ok((LogWriter { lines, lost }, LogThread { reopen, end, ended }))
+}
+
+struct Work {
+    sink: Sink,
+    waiting: Receiver<Line>,
+    lost: Arc<AtomicU64>,
+    reopen: Arc<AtomicBool>,
+    end: Arc<AtomicBool>,
+    /// Whether the last line could not be written.
+    failed: bool,
+    /// Dropped at the end.
+    _ending: mpsc::Sender<()>,
+}
+
+impl Work {
+    /// How often it is looked whether it is the end while there is nothing to write.
+    const LOOK: Duration = Duration::from_millis(50);
+
+    fn run(&mut self) {
+        loop {
+            match self.waiting.recv_timeout(Self::LOOK) {
+                Ok(line) => self.take(&line),
+                Err(RecvTimeoutError::Timeout) if !self.end.load(Ordering::Relaxed) => {}
+                Err(_) => break,
+            }
+        }
+    }
+
+    fn take(&mut self, line: &Line) {
+        let lost = self.lost.swap(0, Ordering::Relaxed);
+        if lost > 0 {
+            let text = format!("{lost} lines of the log were lost: what they went to was too slow\n");
+            self.write(&Line { level: Level::WARN, text: text.into_bytes() });
+        }
+        self.write(line);
+    }
+
+    /// What can't be written goes to standard error, the first of it with the reason.
+    fn write(&mut self, line: &Line) {
+        let written = match &mut self.sink {
+            Sink::File(file) => file.write(&line.text, self.reopen.swap(false, Ordering::Relaxed)),
+            Sink::Syslog(syslog) => syslog.write(line.level, &line.text),
+        };
+        let Err(error) = &written else {
+            self.failed = false;
+            return;
+        };
+        let mut stderr = io::stderr();
+        if !self.failed {
+            // Nothing is left to tell it to where standard error is closed.
+            io::Write::write_fmt(&mut stderr, format_args!("cannot write to the log: {error}\n")).ok();
+        }
+        self.failed = true;
+        io::Write::write_all(&mut stderr, &line.text).ok();
+    }
+}
+
+/// One line on its way.
+#[derive(Debug)]
+pub struct LineWriter<'a> {
+    to: &'a LogWriter,
+    level: Level,
+}
+
+impl io::Write for LineWriter<'_> {
+    /// Takes a whole line, as `tracing-subscriber` hands them over. Never waits.
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        let line = Line { level: self.level, text: text.to_vec() };
+        if self.to.lines.try_send(line).is_err() {
+            self.to.lost.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for LogWriter {
+    type Writer = LineWriter<'a>;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        LineWriter { to: self, level: Level::INFO }
+    }
+
+    fn make_writer_for(&'a self, metadata: &Metadata<'_>) -> Self::Writer {
+        LineWriter { to: self, level: *metadata.level() }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,33 @@
+//! The local mail program.
+
+use std::{io, process::Stdio};
+
+use tokio::io::AsyncWriteExt as _;
+
+use super::letter::bare_address;
+use crate::{config::MailSettings, process::ProcessGroup};
+
+/// Where every mail server of Linux has it (FHS 4.8.2).
+pub(super) const PROGRAM: &str = "/usr/sbin/sendmail";
+
+/// Hands it over; whoever drops this kills the program.
+pub(super) async fn send(settings: &MailSettings, text: &str) -> io::Result<()> {
+    send_by(PROGRAM, settings, text).await
+}
+
+pub(super) async fn send_by(program: &str, settings: &MailSettings, text: &str) -> io::Result<()> {
+    // `-i`: a dot alone in a line is no end.
+    let mut arguments = vec!["-i".to_owned()];
+    if let Some(from) = &settings.from {
+        arguments.extend(["-f".to_owned(), bare_address(from).to_owned()]);
+    }
+    arguments.push("--".to_owned());
+    arguments.extend(settings.to.iter().cloned());
+    let mut group = ProcessGroup::start_with(program, arguments, Stdio::piped(), Stdio::null())?;
+    if let Some(mut stdin) = group.stdin() {
+        // Its mail lines end as files' lines do.
+        stdin.write_all(text.replace("\r\n", "\n").as_bytes()).await?;
+    }
+    let status = group.wait().await?;
+    if status.success() { Ok(()) } else { Err(io::Error::other(format!("it ended with {status}"))) }
+}
