@@ -1,7 +1,7 @@
 //! What may be done to the kernel's table.
 
 use super::*;
-use crate::config::{Foreign, Mode, native};
+use crate::config::{Foreign, Mode};
 
 #[test]
 fn what_may_be_done_to_the_table() {
