@@ -193,3 +193,6 @@ fn watched(services: &[VirtualService]) -> impl Iterator<Item = impl PartialEq> 
         (service.key, service.name.clone(), servers.collect::<Vec<_>>())
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -46,7 +46,6 @@ pub(super) fn agent(mut section: Section<'_>, faults: &mut FaultList) -> AgentSe
         connections: section
             .table("connections", "[agent.connections]", faults)
             .map_or(default.connections, |section| connections(section, default.connections, faults)),
-        ..default
     };
     section.finish(faults);
     settings
