@@ -12,10 +12,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::{EnvFilter, fmt::writer::BoxMakeWriter};
 
 use crate::{
-    agent, check_config,
+    agent::{self, Company},
+    check_config,
     config::{
         Config, LogTarget, Mode, Source, Strictness,
-        defaults::{CONTROL, METRICS},
+        defaults::{CONTROL, METRICS, STATE},
     },
     control::{self, Reply, Request},
     log::{self, LogThread},
@@ -157,11 +158,12 @@ pub fn main(cli: &Cli) -> ExitCode {
                 }
                 let mode = arguments.mode.map_or(Mode::Observe, Mode::from);
                 let mut config = reading.map_or_else(|| Config::of_table(mode), |reading| reading.config);
-                if arguments.beside {
-                    beside(&mut config);
+                let company = if arguments.beside { Company::Beside } else { Company::Alone };
+                if company == Company::Beside {
+                    stay_beside(&mut config);
                 }
                 // Standard error hears of it at the end.
-                run(config, source, log.as_ref()).inspect_err(|error| {
+                run(config, source, company, log.as_ref()).inspect_err(|error| {
                     if log.is_some() {
                         tracing::error!(event = "failed", "{error:#}");
                     }
@@ -207,10 +209,13 @@ fn failed(error: &dyn std::fmt::Display, code: u8) -> ExitCode {
 }
 
 /// Leaves to the first agent what only one can have.
-fn beside(config: &mut Config) {
+fn stay_beside(config: &mut Config) {
     let agent = &mut config.agent;
     agent.metrics = agent.metrics.filter(|address| *address != METRICS);
     agent.control = agent.control.take().filter(|path| path != Path::new(CONTROL));
+    agent.state = agent.state.take().filter(|path| path != Path::new(STATE));
+    // The first agent's programs are on the devices.
+    config.passive.enabled = false;
 }
 
 /// Starts the log; what it goes to is closed when the thread is dropped. Where it can't be opened, standard error is it.
@@ -244,12 +249,17 @@ fn start_log(cli: &Cli, target: &LogTarget) -> anyhow::Result<Option<LogThread>>
     Ok(thread)
 }
 
-fn run(config: Config, source: Option<Source>, log: Option<&LogThread>) -> anyhow::Result<()> {
+fn run(
+    config: Config,
+    source: Option<Source>,
+    company: Company,
+    log: Option<&LogThread>,
+) -> anyhow::Result<()> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
     runtime.block_on(async {
         tokio::select! {
-            ended = agent::run(config, source) => ended,
+            ended = agent::run(config, source, company) => ended,
             never = reopen_at_hangup(log) => never,
         }
     })

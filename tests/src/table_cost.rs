@@ -156,13 +156,13 @@ fn wanted(options: &TableCostOptions) -> Wanted {
 
 /// The same in ipvsadm's words.
 fn rules(wanted: &Wanted) -> String {
-    let mut lines = String::new();
-    for (key, service) in &wanted.services {
-        let ServiceKey::Address { address, .. } = key else { continue };
-        lines += &format!("-A -t {address} -s {}\n", service.scheduler);
-        for (server, destination) in &service.destinations {
-            lines += &format!("-a -t {address} -r {server} -m -w {}\n", destination.weight.0);
-        }
-    }
-    lines
+    let of_service = |(key, service): (&ServiceKey, &WantedService)| {
+        let ServiceKey::Address { address, .. } = *key else { return vec![] };
+        let add = format!("-A -t {address} -s {}\n", service.scheduler);
+        let servers = service.destinations.iter().map(|(server, destination)| {
+            format!("-a -t {address} -r {server} -m -w {}\n", destination.weight.0)
+        });
+        std::iter::once(add).chain(servers).collect()
+    };
+    wanted.services.iter().flat_map(of_service).collect()
 }

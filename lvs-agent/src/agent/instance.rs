@@ -12,8 +12,17 @@ use std::{
 use anyhow::Context as _;
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 
-/// Abstract names of Unix sockets belong to a network namespace (unix(7), network_namespaces(7)), as IPVS tables do.
+/// Abstract names of Unix sockets belong to a network namespace (unix(7), `network_namespaces(7)`), as IPVS tables do.
 const NAME: &str = "lvs-agent";
+
+/// Which of the agents of a network namespace this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Company {
+    /// The only one, but for those that it starts itself.
+    Alone,
+    /// One that another has started for its `execute`, with services of its own and no programs on devices.
+    Beside,
+}
 
 /// Held for as long as the agent lives, and let go by the kernel however it ends.
 #[derive(Debug)]

@@ -58,7 +58,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-pub use self::instance::SecondAgent;
+pub use self::instance::{Company, SecondAgent};
 use self::{
     adopt::{Adopted, Adoption},
     checks::{Checks, Turnover},
@@ -112,10 +112,10 @@ const ORDERS: usize = 8;
 const STOP: Duration = Duration::from_secs(5);
 
 /// Runs until SIGTERM or SIGINT. Whatever makes it fail at the start has changed nothing in the kernel's table.
-pub async fn run(config: Config, source: Option<Source>) -> anyhow::Result<()> {
+pub async fn run(config: Config, source: Option<Source>, company: Company) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
-    let _only = OnlyAgent::claim()?;
+    let _only = (company == Company::Alone).then(OnlyAgent::claim).transpose()?;
     // From here on SIGHUP no longer ends the process.
     let hangups = signal(SignalKind::hangup()).context("listening for SIGHUP")?;
     let running = Running::start(config, source, hangups).await?;

@@ -21,7 +21,7 @@ const REMEMBERED: usize = 20;
 /// Makes edits, or only tells of them.
 pub(super) enum Hand {
     /// The kernel is asked.
-    Writes(IpvsClient),
+    Writes(Box<IpvsClient>),
     /// There is nothing here that could write.
     Observes(Observed),
 }

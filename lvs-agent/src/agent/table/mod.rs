@@ -76,7 +76,8 @@ impl TableWriter {
             None => (Held::default(), None, None),
         };
         let rights = Rights { adopts: config.adopts(), observed: observes.then(|| known.clone()) };
-        let hand = if observes { Hand::Observes(Observed::default()) } else { Hand::Writes(client) };
+        let hand =
+            if observes { Hand::Observes(Observed::default()) } else { Hand::Writes(Box::new(client)) };
         let ledger = Ledger::new(known, config.agent.foreign, rights, held);
         let (seen, _) = watch::channel(Arc::new(ledger.see()));
         let writer = Self {

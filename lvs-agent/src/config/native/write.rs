@@ -108,8 +108,8 @@ fn float(number: &f64) -> String {
 }
 
 /// The word for a value.
-fn word<T: PartialEq>(value: T, known: &[(&str, T)]) -> String {
-    text(known.iter().find(|(_, one)| *one == value).map_or("", |(word, _)| word))
+fn word<T: PartialEq>(value: &T, known: &[(&str, T)]) -> String {
+    text(known.iter().find(|(_, one)| one == value).map_or("", |(word, _)| word))
 }
 
 fn on_exit(on_exit: OnExit) -> String {
@@ -138,9 +138,9 @@ fn agent(settings: &AgentSettings) -> String {
     table.unless("control", &settings.control, &default.control, |control| {
         control.as_deref().map_or_else(off, path)
     });
-    table.unless("mode", &settings.mode, &default.mode, |mode| word(*mode, &MODE));
+    table.unless("mode", &settings.mode, &default.mode, |mode| word(mode, &MODE));
     table.unless("state", &settings.state, &default.state, |state| state.as_deref().map_or_else(off, path));
-    table.unless("foreign", &settings.foreign, &default.foreign, |foreign| word(*foreign, &FOREIGN));
+    table.unless("foreign", &settings.foreign, &default.foreign, |foreign| word(foreign, &FOREIGN));
     table.unless("autoreload", &settings.autoreload, &default.autoreload, ToString::to_string);
     table.maybe("maintenance", settings.maintenance.as_deref().map(path));
     table.maybe("callback", settings.callback.as_ref().map(command_line));

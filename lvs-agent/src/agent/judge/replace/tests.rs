@@ -10,10 +10,12 @@ use super::*;
 use crate::{
     agent::{
         checks::Checks, confirm::Bursts, decisions::Decisions, doubt::Suspected, pace::Paces, table::Board,
+        tell::Teller,
     },
-    config::{BurstSettings, native},
+    config::{BurstSettings, OnExit, native},
     health::{Heard, Source, State},
     ipvs::{Edit, difference},
+    notify::Notifier,
     passive::Targets,
     pool::Presence,
     probe::{CheckResult, Prober, Scheduler, budget::Budget},
@@ -52,8 +54,11 @@ impl Court {
         let limit = Scheduler::DEFAULT_LIMIT;
         let scheduler = Scheduler::spawn(added, Prober::new(), limit, results, shutdown.clone());
         let (roster_tx, roster) = watch::channel(services.to_vec().into());
+        let decisions = Decisions::new(services, |_| Presence::In);
+        let teller = Teller::new(Notifier::new().0, &decisions, OnExit::Keep);
         let judge = Judge {
-            decisions: Decisions::new(services, |_| Presence::In),
+            decisions,
+            teller,
             checks,
             pacer: scheduler.pacer(),
             hurried: HashSet::new(),
