@@ -161,7 +161,7 @@ impl Theirs {
         command.arg(root.join("usr/sbin/ldirectord")).arg("-d").arg(&config).arg("start");
         command.env("PERL5LIB", modules).current_dir(folder.path());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log(folder.path())?);
-        Ok(Self { process: Process::start(director, "ldirectord", &mut command)?, folder: folder })
+        Ok(Self { process: Process::start(director, "ldirectord", &mut command)?, folder })
     }
 }
 
