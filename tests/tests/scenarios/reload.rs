@@ -196,8 +196,9 @@ fn one_weight_of_a_large_table_is_one_edit_in_two_seconds() -> Result<()> {
     edit_table(&network.director, &lines)?;
     let mut agent = Agent::start(&network.director, &large_config(1)?)?;
     agent.wait_until_ready()?;
-    let edits =
-        |agent: &Agent| agent.events().into_iter().filter(lvs_tests::agent_log::AgentEvent::is_edit).collect::<Vec<_>>();
+    let edits = |agent: &Agent| {
+        agent.events().into_iter().filter(lvs_tests::agent_log::AgentEvent::is_edit).collect::<Vec<_>>()
+    };
     assert_eq!(edits(&agent), [], "the table is as it was found");
     fs::write(agent.config_file(), large_config(7)?)?;
     let begun = Moment::now();
