@@ -246,7 +246,7 @@ fn an_empty_table_is_waited_for() -> Result<()> {
     process::run(&director, &["ipvsadm", "-a", "-t", &service, "-r", &server, "-m"], "")?;
     wait::until_true("the new server to be checked", EDIT_LIMIT, || {
         agent.check_running()?;
-        Ok(agent.events().iter().any(lvs_tests::agent_log::AgentEvent::is_baseline))
+        Ok(told(&agent, "was unknown, is up"))
     })
     .with_context(|| agent.diagnosis())
 }
