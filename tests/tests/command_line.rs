@@ -80,7 +80,7 @@ fn help_and_version_are_told() -> Result<()> {
 
 #[test]
 fn arguments_that_are_none_are_refused() -> Result<()> {
-    for arguments in [&["fly"][..], &["run"], &["run", "--config"], &["run", "--colour"]] {
+    for arguments in [&["fly"][..], &["run", "--mode", "rule"], &["run", "--config"], &["run", "--colour"]] {
         assert_refused(arguments, &["--help"])?;
     }
     Ok(())
