@@ -42,6 +42,8 @@ pub struct TableCostOptions {
 pub fn measure(options: &TableCostOptions) -> Result<bool> {
     let director = Namespace::create("director")?;
     prepare_ipvs(&director)?;
+    // Without any device that is up a namespace has no unicast addresses, and IPVS takes no servers.
+    process::run(&director, &["ip", "link", "set", "lo", "up"], "")?;
     say(&format!("{} services with {} servers each:", options.services, options.servers));
     let as_fast = beside_ipvsadm(&director, options)?;
     let in_time = options.states == 0 || delay::measure(&director, options)?;
