@@ -19,6 +19,7 @@
 //! `table` makes its last edits after the token, and both are waited for.
 
 mod adopt;
+mod ask;
 mod checks;
 mod confirm;
 mod connections;

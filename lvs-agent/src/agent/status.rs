@@ -6,12 +6,10 @@ use std::{
 };
 
 use humantime::format_duration;
-use tokio::{
-    sync::{mpsc, oneshot, watch as latest},
-    time::timeout,
-};
+use tokio::sync::{mpsc, oneshot, watch as latest};
 
 use super::{
+    ask::{PATIENCE, ask},
     connections,
     decisions::Decisions,
     orders::{Meant, Order, OrderDesk},
@@ -26,8 +24,6 @@ use crate::{
     service::{DestinationKey, ForwardingMethod, Weight},
 };
 
-/// How long each of those who know may take.
-const PATIENCE: Duration = Duration::from_secs(2);
 /// How long it may take to read a long configuration and the kernel's table.
 const RELOAD_PATIENCE: Duration = Duration::from_mins(1);
 
@@ -103,14 +99,14 @@ pub(super) enum PassiveDesk {
 impl Answer for Desk {
     async fn answer(&self, request: Request) -> Reply {
         match request {
-            Request::Status {} => match ask(&self.judge).await {
+            Request::Status {} => match ask_who_knows(&self.judge, PATIENCE).await {
                 Ok(standings) => {
                     let services = compose(standings, &self.passive.signals().await);
                     Reply::Status(self.status(services))
                 }
                 Err(message) => Reply::Error(message),
             },
-            Request::Reload {} => match ask_for(&self.reload, RELOAD_PATIENCE).await {
+            Request::Reload {} => match ask_who_knows(&self.reload, RELOAD_PATIENCE).await {
                 Ok(Ok(reloaded)) => Reply::Reloaded(reloaded),
                 Ok(Err(error)) => Reply::NotReloaded(error.to_string()),
                 Err(message) => Reply::NotReloaded(message),
@@ -154,26 +150,17 @@ enum Signals {
 impl PassiveDesk {
     async fn signals(&self) -> Signals {
         match self {
-            Self::Watch(watch) => ask(watch).await.map_or_else(Signals::None, Signals::Known),
+            Self::Watch(watch) => {
+                ask_who_knows(watch, PATIENCE).await.map_or_else(Signals::None, Signals::Known)
+            }
             Self::None(reason) => Signals::None(reason.clone()),
         }
     }
 }
 
-/// Asks a task, which may have ended or be busy.
-async fn ask<T>(desk: &mpsc::Sender<oneshot::Sender<T>>) -> Result<T, String> {
-    ask_for(desk, PATIENCE).await
-}
-
-async fn ask_for<T>(desk: &mpsc::Sender<oneshot::Sender<T>>, patience: Duration) -> Result<T, String> {
-    let (sender, answer) = oneshot::channel();
-    let asking = async {
-        desk.send(sender).await.map_err(|_| "the task that knows has ended; see the log".to_owned())?;
-        answer.await.map_err(|_| "the task that knows has ended; see the log".to_owned())
-    };
-    timeout(patience, asking)
-        .await
-        .unwrap_or_else(|_| Err("the task that knows is busy; try again".to_owned()))
+/// Asks a task that knows.
+async fn ask_who_knows<T>(desk: &mpsc::Sender<oneshot::Sender<T>>, patience: Duration) -> Result<T, String> {
+    ask("the task that knows", desk, patience, |reply| reply).await
 }
 
 fn compose(standings: Vec<Standing>, signals: &Signals) -> Vec<ServiceStatus> {

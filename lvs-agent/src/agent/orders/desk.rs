@@ -1,23 +1,20 @@
 //! Where orders come in: from the control socket to the judge, and back with what has come of them.
 
-use std::time::Duration;
-
 use tokio::{
     sync::{mpsc, oneshot},
     task::spawn_blocking,
-    time::timeout,
 };
 
-use super::{Meant, Order, Ordered, Unknown};
+use super::{
+    super::ask::{PATIENCE, ask},
+    Meant, Order, Ordered, Unknown,
+};
 use crate::{
     control::{Connections, OrderedServer, Reply},
     ipvs::{DestinationStatistics, IpvsError, TableReader},
     netlink::DEFAULT_TIMEOUT,
     service::DestinationKey,
 };
-
-/// How long the judge may take.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 /// An order, and who wants to know what has come of it.
 #[derive(Debug)]
@@ -57,14 +54,9 @@ impl OrderDesk {
     }
 
     async fn ask(&self, order: Order, meant: Meant) -> Result<Vec<Ordered>, String> {
-        let ended = || "the task that decides has ended; see the log".to_owned();
-        let (reply, answer) = oneshot::channel();
-        let asking = async {
-            self.judge.send(OrderInquiry { order, meant, reply }).await.map_err(|_| ended())?;
-            answer.await.map_err(|_| ended())?.map_err(|unknown| unknown.to_string())
-        };
-        let busy = |_| Err("the task that decides is busy; try again".to_owned());
-        timeout(PATIENCE, asking).await.unwrap_or_else(busy)
+        let inquiry = |reply| OrderInquiry { order, meant, reply };
+        let answer = ask("the task that decides", &self.judge, PATIENCE, inquiry).await?;
+        answer.map_err(|unknown| unknown.to_string())
     }
 }
 
