@@ -7,7 +7,7 @@ use lvs_tests::{
     agent::{Agent, metric},
     agent_log::EventKind,
     clock::Moment,
-    director::prepare_ipvs,
+    director::{AGENT_STATE, prepare_ipvs},
     fault::Fault,
     lab::Lab,
     layout::{Layout, Method},
@@ -41,7 +41,6 @@ impl Stage {
         let lab = Lab::build(&layout)?;
         let director = lab.network.director.clone();
         prepare_ipvs(&director)?;
-        fs::remove_file("/run/lvs-agent/state.json").ok();
         let service = layout.service();
         let address = service.to_string();
         process::run(&director, &["ipvsadm", "-A", "-t", &address, "-s", "wrr"], "")?;
@@ -163,6 +162,9 @@ fn a_killed_agents_weight_0_goes_back_to_the_servers_own() -> Result<()> {
     let before = stage.watch.table()?;
     stage.lab.servers[1].signal(Signal::SIGKILL)?;
     stage.wait_for_weight(1, 0)?;
+    let drained = stage.address(2).to_string();
+    assert_eq!(stage.agent.command(&["drain", &drained])?.code, Some(0));
+    stage.wait_for_weight(2, 0)?;
     stage.agent.signal(Signal::SIGKILL)?;
     stage.agent.wait_for_end()?;
     let orphaned = Moment::now();
@@ -171,10 +173,13 @@ fn a_killed_agents_weight_0_goes_back_to_the_servers_own() -> Result<()> {
     assert_eq!(stage.changes_since(orphaned)?, [], "no superfluous edit");
     Fault::ProcessKilled.heal(&stage.lab.network.switch, &mut stage.lab.servers[1])?;
     stage.wait_for_weight(1, 6)?;
+    assert_eq!(stage.watch.table()?.weight(stage.address(2)), Some(0), "it is drained still");
+    assert_eq!(stage.agent.command(&["undrain", &drained])?.code, Some(0));
+    stage.wait_for_weight(2, 7)?;
     assert_eq!(stage.watch.table()?, before);
     stage.agent.stop()?;
-    let left = fs::read_to_string("/run/lvs-agent/state.json")?;
-    assert!(left.contains("\"held\":[]"), "nothing is left behind: {left}");
+    let left = fs::read_to_string(AGENT_STATE)?;
+    assert!(left.contains("\"held\":[],\"orders\":[]"), "nothing is left behind: {left}");
     Ok(())
 }
 

@@ -25,8 +25,9 @@ use super::{
     doubt::Suspected,
     exposition,
     maintenance::Maintained,
-    orders::{self, OrderInquiry},
+    orders::{self, CarriedOut, OrderInquiry},
     pace::Paces,
+    state::{Keeper, Orders, Ticket},
     status::{StandingInquiry, standings},
     story,
     table::Board,
@@ -85,6 +86,10 @@ pub(super) struct Judge {
     pub(super) suspected: Suspected,
     /// Destinations that a ping checks, and whose UDP port was closed when it was last asked.
     pub(super) closed: BTreeSet<DestinationKey>,
+    /// Where it is written down what people have ordered, …
+    pub(super) keeper: Option<Keeper<Orders>>,
+    /// … and what was, last.
+    pub(super) kept: Orders,
     /// How long the servers take to answer.
     pub(super) paces: Paces,
     /// How long a confirming probe may take while that isn't known.
@@ -147,9 +152,20 @@ impl Judge {
                 // Of one that was out already, no weight has changed.
                 exposition::publish_destination(&self.decisions, &one.destination);
             }
-            ordered
+            CarriedOut { ordered, kept: self.keep_orders() }
         });
         reply.send(told).ok();
+    }
+
+    /// Has what people have ordered written down, if that is news.
+    pub(super) fn keep_orders(&mut self) -> Option<Ticket> {
+        let orders = self.decisions.commands();
+        if orders == self.kept {
+            return None;
+        }
+        let ticket = self.keeper.as_ref().map(|keeper| keeper.keep(&orders));
+        self.kept = orders;
+        ticket
     }
 
     /// Some weights were to change by now.

@@ -86,6 +86,8 @@ impl Judge {
             self.hurried.remove(id);
         }
         self.forget();
+        // Nobody waits for that.
+        drop(self.keep_orders());
         // The scheduler takes commands whatever else it does. Once it has ended the agent ends, too.
         self.pacer.exchange(added, removed).await.ok();
         self.enrol(services.into());

@@ -9,8 +9,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::*;
 use crate::{
     agent::{
-        checks::Checks, confirm::Bursts, decisions::Decisions, doubt::Suspected, pace::Paces, table::Board,
-        tell::Teller,
+        checks::Checks, confirm::Bursts, decisions::Decisions, doubt::Suspected, pace::Paces, state::Orders,
+        table::Board, tell::Teller,
     },
     config::{BurstSettings, OnExit, native},
     health::{Heard, Source, State},
@@ -72,6 +72,8 @@ impl Court {
             under_way: BTreeMap::new(),
             suspected: Suspected::default(),
             closed: BTreeSet::new(),
+            keeper: None,
+            kept: Orders::new(),
             paces: Paces::default(),
             probe_timeout: burst.timeout,
         };
