@@ -178,7 +178,7 @@ impl Running {
         if let Some(file) = file {
             running.spawn("state", file.run());
         }
-        let adopted = config.adopts().then(|| table.adopt(&config.services));
+        let adopted = config.adopts().then(|| table.adopt(&config));
         let services = adopted.as_ref().map_or(&config.services, |adopted| &adopted.services);
         let mut decisions = Decisions::new(services, |key| found(table.known(), key));
         if let Some(adopted) = &adopted {

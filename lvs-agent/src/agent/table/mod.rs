@@ -35,7 +35,7 @@ use super::{
     state::Keeper,
 };
 use crate::{
-    config::{Config, Mode, VirtualService},
+    config::{Config, Mode},
     ipvs::{IpvsClient, IpvsError, Made, Table, Wanted},
     netlink::DEFAULT_TIMEOUT,
 };
@@ -99,9 +99,9 @@ impl TableWriter {
     }
 
     /// The services of the table as it is.
-    pub(super) fn adopt(&self, settings: &[VirtualService]) -> Adopted {
+    pub(super) fn adopt(&self, config: &Config) -> Adopted {
         let Seen { table, held } = self.ledger.see();
-        adopt(&table, &held, settings)
+        adopt(&table, &held, config)
     }
 
     /// The table as it is, and as others change it.
