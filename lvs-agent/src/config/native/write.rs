@@ -224,7 +224,7 @@ fn defaults(unlisted: &Unlisted) -> String {
     table.unless("on-failure", on_failure, &default.on_failure, |action| self::on_failure(*action));
     if (first, asks, further) != (&default.check, &default.asks, &default.further) {
         let first = check(first, *asks);
-        checks(first, further, &Combine::All, &mut table);
+        checks(first, further, Combine::All, &mut table);
     }
     self::policy(policy, &default.policy, &mut table);
     table.under("[defaults]", false)
@@ -264,7 +264,7 @@ fn service(service: &VirtualService, usual: &Unlisted) -> String {
     table.add("fall", service.fall.to_string());
     table.add("rise", service.rise.to_string());
     table.add("on-failure", on_failure(service.on_failure));
-    checks(check(&service.check, true), &service.further, &usual.further.combine, &mut table);
+    checks(check(&service.check, true), &service.further, usual.further.combine, &mut table);
     policy(&service.policy, &usual.policy, &mut table);
     notifications(&service.notify, &mut table);
     table.maybe("on-exit", service.on_exit.map(on_exit));
@@ -353,7 +353,7 @@ fn server(server: &RealServer) -> Table {
     table.maybe("upper-threshold", server.upper_threshold.map(|number| number.to_string()));
     table.maybe("lower-threshold", server.lower_threshold.map(|number| number.to_string()));
     if let Some(own) = &server.check {
-        checks(check(own, true), &server.further, &Combine::All, &mut table);
+        checks(check(own, true), &server.further, Combine::All, &mut table);
     }
     table
 }
@@ -384,7 +384,7 @@ fn tunnel(tunnel: Tunnel) -> String {
 }
 
 /// The first check is written down already.
-fn checks(first: String, further: &FurtherChecks, usual: &Combine, table: &mut Table) {
+fn checks(first: String, further: &FurtherChecks, usual: Combine, table: &mut Table) {
     if further.checks.is_empty() {
         table.add("check", first);
     } else {
@@ -392,7 +392,7 @@ fn checks(first: String, further: &FurtherChecks, usual: &Combine, table: &mut T
         let all: Vec<_> = std::iter::once(first).chain(further).collect();
         table.add("check", format!("[{}]", all.join(", ")));
     }
-    table.unless("combine", &further.combine, usual, |combine| {
+    table.unless("combine", &further.combine, &usual, |combine| {
         text(if *combine == Combine::Any { "any" } else { "all" })
     });
 }
