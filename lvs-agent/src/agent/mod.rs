@@ -254,10 +254,11 @@ impl Running {
             let adoption = Adoption::new(adopted, table.seen(), in_force.clone(), replacements_tx.clone());
             self.spawn("adoption", adoption.run(shutdown.clone()));
         }
-        let observed = table.observed();
+        let (observed, board) = (table.observed(), table.board());
         let ending = in_force.clone();
         self.spawn("table", table.run(shutdown.clone(), move || last_wanted(&ending.borrow().config)));
-        let outputs = reload::Outputs { replacements: replacements_tx, in_force: in_force_tx, notifier };
+        let outputs =
+            reload::Outputs { replacements: replacements_tx, in_force: in_force_tx, board, notifier };
         let reload = Reload::new(source, config.clone(), outputs);
         self.spawn("reload", reload.run(reload::Inputs { hangups, asked: reloads }, shutdown.clone()));
         if let Some(control) = control {

@@ -41,8 +41,8 @@ pub(super) struct Consequence {
 pub(super) struct Changes {
     /// Whether the wanted table is another one now.
     pub table_changed: bool,
-    /// Whether there are other services, or other settings of them: more than the weights below.
-    pub whole_table: bool,
+    /// The whole table, if there are other services, or other settings of them: more than the weights below.
+    pub whole_table: Option<Wanted>,
     /// The services of which some weight is another one.
     pub services: Vec<ServiceKey>,
     /// What is news to people.
@@ -122,8 +122,8 @@ impl Decisions {
         (self.places, self.by_key) = (places(&self.services), by_key(&self.services));
         self.hold_ordered(now);
         let changes = self.settle(now);
-        let other = self.wanted() != before;
-        Changes { table_changed: other, whole_table: other, ..changes }
+        let other = Some(self.wanted()).filter(|wanted| *wanted != before);
+        Changes { table_changed: other.is_some(), whole_table: other, ..changes }
     }
 
     /// Looks at all services.

@@ -100,7 +100,7 @@ impl Judge {
     /// Decides until `shutdown`.
     pub(super) async fn run(mut self, mut inputs: Inputs, shutdown: CancellationToken) {
         let changes = self.decisions.settle(Instant::now());
-        self.changed(&changes);
+        self.changed(changes);
         loop {
             let leaving = self.leaving.values().min().copied();
             let next_change = self.decisions.next_change().into_iter().chain(leaving).min();
@@ -136,7 +136,7 @@ impl Judge {
     /// Others are in maintenance now.
     fn maintain(&mut self, maintained: Maintained) {
         let changes = self.decisions.set_maintained(maintained, Instant::now());
-        self.changed(&changes);
+        self.changed(changes);
         // Of one that was out already, no weight has changed.
         self.publish();
     }
@@ -146,7 +146,7 @@ impl Judge {
         let OrderInquiry { order, meant, reply } = inquiry;
         let carried_out = orders::carry_out(&mut self.decisions, order, &meant, Instant::now());
         let told = carried_out.map(|(ordered, changes)| {
-            self.changed(&changes);
+            self.changed(changes);
             for one in &ordered {
                 story::ordered(order, one);
                 // Of one that was out already, no weight has changed.
@@ -172,14 +172,14 @@ impl Judge {
     fn passed(&mut self) {
         let now = Instant::now();
         let changes = self.decisions.passed(now);
-        self.changed(&changes);
+        self.changed(changes);
         self.let_go(now);
     }
 
     /// Acts on what has come of something, and tells of it.
-    fn changed(&mut self, changes: &Changes) {
-        if changes.whole_table {
-            self.board.replace(self.wanted());
+    fn changed(&mut self, mut changes: Changes) {
+        if let Some(wanted) = changes.whole_table.take() {
+            self.want(wanted);
         } else {
             for key in &changes.services {
                 if let Some(wanted) = self.decisions.wanted_service(key) {
@@ -191,7 +191,7 @@ impl Judge {
         {
             exposition::publish_destination(&self.decisions, &destination);
         }
-        self.teller.changed(&self.decisions, changes);
+        self.teller.changed(&self.decisions, &changes);
         for happening in &changes.happenings {
             story::happening(&self.decisions, happening);
             if let Happening::Service(key, _) = happening
@@ -252,7 +252,7 @@ impl Judge {
             story::transition(&self.decisions, destination, outcome, transition);
             self.teller.heard(destination, outcome, transition);
         }
-        self.changed(&changes);
+        self.changed(changes);
         if let Some(transition) = transition {
             exposition::publish_destination(&self.decisions, destination);
             self.tell_passive(destination, transition);

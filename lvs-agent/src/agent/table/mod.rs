@@ -133,13 +133,17 @@ impl TableWriter {
     /// Does what the board says until `shutdown`; then makes the table as `last` wants it, if it wants anything.
     pub(super) async fn run(mut self, shutdown: CancellationToken, last: impl FnOnce() -> Option<Wanted>) {
         let board = self.board.clone();
+        let mut taken = 0;
         while !shutdown.is_cancelled() {
             if board.has_news() {
-                self.ledger.want(board.take(), Instant::now());
+                let changes = board.take();
+                taken = changes.number;
+                self.ledger.want(changes, Instant::now());
             }
             if self.step().await {
                 continue;
             }
+            board.rest(taken, self.outage.is_none() && !self.ledger.is_failing());
             self.write_down();
             tokio::select! {
                 () = shutdown.cancelled() => break,
