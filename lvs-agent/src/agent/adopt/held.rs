@@ -46,6 +46,10 @@ impl Held {
         self.holds.iter()
     }
 
+    pub(in super::super) fn len(&self) -> usize {
+        self.holds.len()
+    }
+
     /// How a destination is held that is found so; `None` if that isn't this agent's doing.
     pub(in super::super) fn explains(&self, key: &DestinationKey, found: Found) -> Option<&Hold> {
         self.holds.get(key).filter(|hold| hold.explains(found))

@@ -1,8 +1,18 @@
-//! The task that writes the state file, without keeping anyone waiting for long.
+//! Who writes the state file: whoever has something to write, where the file is in memory and short; else a task, so that a
+//! disk keeps nobody waiting for long.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
-use tokio::{sync::watch, task::spawn_blocking, time::timeout};
+use nix::sys::statfs::{TMPFS_MAGIC, statfs};
+use tokio::{
+    sync::{mpsc, watch},
+    task::spawn_blocking,
+    time::timeout,
+};
 use tracing::{debug, info, warn};
 
 use super::{
@@ -12,31 +22,53 @@ use super::{
     place::Place,
 };
 
-/// Something to be written, and how many there were before it.
-type Numbered<T> = (u64, Arc<T>);
+/// Up to so many destinations are written down at once: some 40 KiB, which take a tenth of a millisecond.
+const SHORT: usize = 256;
+/// There is something to be written: once is enough.
+const NEWS: usize = 1;
 
-/// Writes down what is handed over, the newest; what something newer has replaced is left out.
-pub(in crate::agent) struct StateFile {
+/// The file, and what is to be in it.
+struct Shared {
     path: PathBuf,
     place: Place,
-    held: Inbox<Held>,
-    orders: Inbox<Orders>,
-    works: bool,
-}
-
-/// What is to be written comes in here, and it is told when it was.
-struct Inbox<T> {
-    states: watch::Receiver<Numbered<T>>,
+    /// Whether writing it takes no disk.
+    in_memory: bool,
+    /// Never locked for longer than it takes to look.
+    wanted: Mutex<Numbered>,
+    /// Locked while it is written.
+    file: Mutex<Condition>,
+    /// How many states were written, or could not be.
     written: watch::Sender<u64>,
 }
 
-/// Hands something over to be written.
-pub(in crate::agent) struct Keeper<T> {
-    states: watch::Sender<Numbered<T>>,
-    written: watch::Receiver<u64>,
+/// What is to be in the file, and how many states there were before.
+#[derive(Clone)]
+struct Numbered {
+    number: u64,
+    held: Arc<Held>,
+    orders: Arc<Orders>,
 }
 
-/// What was handed over, to be waited for.
+/// How the file was when it was last written.
+enum Condition {
+    Works,
+    Fails,
+}
+
+/// Writes down what was handed over.
+pub(in crate::agent) struct StateFile {
+    shared: Arc<Shared>,
+    news: mpsc::Receiver<()>,
+}
+
+/// Takes what is to be written.
+pub(in crate::agent) struct Keeper<T> {
+    shared: Arc<Shared>,
+    put: fn(&mut Numbered, Arc<T>),
+    news: mpsc::Sender<()>,
+}
+
+/// What is to be written, to be waited for.
 #[derive(Debug)]
 pub(in crate::agent) struct Ticket {
     number: u64,
@@ -65,65 +97,92 @@ impl StateFile {
             warn!(event = "state", "{} is ignored: {why}", path.display());
             Left::default()
         });
-        let (held, held_inbox) = channel(left.held.clone());
-        let (orders, orders_inbox) = channel(left.orders.clone());
-        let file = Self { path, place, held: held_inbox, orders: orders_inbox, works: true };
-        Some(Opened { left, held, orders, file })
+        let wanted =
+            Numbered { number: 0, held: left.held.clone().into(), orders: left.orders.clone().into() };
+        let shared = Arc::new(Shared {
+            in_memory: is_in_memory(&path),
+            path,
+            place,
+            wanted: Mutex::new(wanted),
+            file: Mutex::new(Condition::Works),
+            written: watch::channel(0).0,
+        });
+        let (news_tx, news) = mpsc::channel(NEWS);
+        let held =
+            Keeper { shared: shared.clone(), put: |wanted, held| wanted.held = held, news: news_tx.clone() };
+        let orders =
+            Keeper { shared: shared.clone(), put: |wanted, orders| wanted.orders = orders, news: news_tx };
+        Some(Opened { left, held, orders, file: Self { shared, news } })
     }
 
     /// Until nothing further can be handed over.
     pub(in crate::agent) async fn run(mut self) {
-        loop {
-            tokio::select! {
-                Ok(()) = self.held.states.changed() => {}
-                Ok(()) = self.orders.states.changed() => {}
-                else => return,
+        while self.news.recv().await.is_some() {
+            let shared = self.shared.clone();
+            let written = spawn_blocking(move || {
+                let file = shared.file.lock().unwrap_or_else(PoisonError::into_inner);
+                shared.write(file);
+            });
+            if let Err(error) = written.await {
+                warn!(event = "state", "{} was not written: {error}", self.shared.path.display());
             }
-            let (held_number, held) = self.held.states.borrow_and_update().clone();
-            let (orders_number, orders) = self.orders.states.borrow_and_update().clone();
-            let (path, place) = (self.path.clone(), self.place.clone());
-            let written = spawn_blocking(move || write(&path, &place, &held, &orders)).await;
-            let error = match written {
-                Ok(Ok(())) => None,
-                Ok(Err(error)) => Some(error.to_string()),
-                Err(error) => Some(error.to_string()),
-            };
-            self.told(error.as_deref());
-            self.held.written.send_replace(held_number);
-            self.orders.written.send_replace(orders_number);
         }
+    }
+}
+
+/// Whether a file is, or would be, in a file system in memory, as `/run` is (file-hierarchy(7)).
+fn is_in_memory(path: &Path) -> bool {
+    let folder = path.ancestors().skip(1).find(|folder| folder.exists());
+    folder.and_then(|folder| statfs(folder).ok()).is_some_and(|found| found.filesystem_type() == TMPFS_MAGIC)
+}
+
+impl Shared {
+    /// Writes what is wanted by now, unless that was written already.
+    fn write(&self, mut file: MutexGuard<'_, Condition>) {
+        let Numbered { number, held, orders } = self.wanted().clone();
+        if *self.written.borrow() >= number {
+            return;
+        }
+        let failed = write(&self.path, &self.place, &held, &orders).err();
+        self.tell(&file, failed.as_ref());
+        *file = if failed.is_none() { Condition::Works } else { Condition::Fails };
+        self.written.send_replace(number);
+    }
+
+    fn wanted(&self) -> MutexGuard<'_, Numbered> {
+        self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tells of failures once.
-    fn told(&mut self, error: Option<&str>) {
+    fn tell(&self, before: &Condition, failed: Option<&std::io::Error>) {
         let path = self.path.display();
-        match error {
-            Some(error) if self.works => warn!(
+        match (before, failed) {
+            (Condition::Works, Some(error)) => warn!(
                 event = "state",
                 "{path} can't be written: {error}; the next agent won't know which weights 0 are this one's, and who is drained or in maintenance by command"
             ),
-            None if !self.works => info!(event = "state", "{path} can be written again"),
+            (Condition::Fails, None) => info!(event = "state", "{path} can be written again"),
             _ => {}
         }
-        self.works = error.is_none();
     }
 }
 
-fn channel<T>(first: T) -> (Keeper<T>, Inbox<T>) {
-    let (states_tx, states) = watch::channel((0, Arc::new(first)));
-    let (written_tx, written) = watch::channel(0);
-    (Keeper { states: states_tx, written }, Inbox { states, written: written_tx })
-}
-
 impl<T: Clone> Keeper<T> {
-    /// Hands it over.
+    /// From now on this is to be in the file.
     pub(in crate::agent) fn keep(&self, state: &T) -> Ticket {
-        let mut number = 0;
-        self.states.send_modify(|kept| {
-            number = kept.0 + 1;
-            *kept = (number, Arc::new(state.clone()));
-        });
-        Ticket { number, written: self.written.clone() }
+        let state = Arc::new(state.clone());
+        let mut wanted = self.shared.wanted();
+        wanted.number += 1;
+        (self.put)(&mut wanted, state);
+        let (number, is_short) = (wanted.number, wanted.held.len() <= SHORT);
+        drop(wanted);
+        let file = self.shared.file.try_lock().ok().filter(|_| self.shared.in_memory && is_short);
+        match file {
+            Some(file) => self.shared.write(file),
+            // If there is news already, what was put just now is part of it.
+            None => drop(self.news.try_send(())),
+        }
+        Ticket { number, written: self.shared.written.subscribe() }
     }
 }
 
@@ -171,6 +230,19 @@ mod tests {
         drop(keeper);
         task.await.unwrap();
         assert_eq!(StateFile::open(path).unwrap().left.orders, orders(99));
+    }
+
+    #[tokio::test]
+    async fn what_is_short_and_in_memory_needs_no_task() {
+        let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+        let path = folder.path().join("run/state.json");
+        let Opened { held: _held, orders: keeper, file: _not_run, .. } =
+            StateFile::open(path.clone()).unwrap();
+        for mark in 1..20 {
+            let ticket = keeper.keep(&orders(mark));
+            assert_eq!(StateFile::open(path.clone()).unwrap().left.orders, orders(mark));
+            ticket.written(LONG).await;
+        }
     }
 
     #[tokio::test]

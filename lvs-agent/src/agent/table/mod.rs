@@ -40,7 +40,7 @@ use crate::{
     netlink::DEFAULT_TIMEOUT,
 };
 
-/// How long an edit waits for what is written down before it. A file in memory takes a tenth of that.
+/// How long an edit waits for what is written down before it where that isn't done at once.
 const PATIENCE: Duration = Duration::from_millis(2);
 
 /// Keeps the kernel's table in step with what is wanted.
