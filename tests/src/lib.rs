@@ -36,6 +36,7 @@ pub mod netlink;
 pub mod network;
 pub mod observation;
 pub mod packet;
+pub mod privileges;
 pub mod process;
 pub mod programs;
 pub mod requests;
