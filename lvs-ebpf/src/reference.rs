@@ -67,7 +67,6 @@ struct Segment {
 }
 
 /// Does nothing.
-#[expect(clippy::needless_pass_by_value, reason = "the macro hands the context over")]
 #[classifier]
 pub(crate) fn reference_empty(_ctx: TcContext) -> i32 {
     TC_ACT_UNSPEC

@@ -167,7 +167,7 @@ impl Kernel {
     }
 }
 
-/// A hash of a network as good as chance, so that two share a bit as often as chance lets them (MurmurHash3's end).
+/// A hash of a network as good as chance, so that two share a bit as often as chance lets them (`MurmurHash3`'s end).
 fn scattered(network: u32) -> u32 {
     let mixed = (network ^ network >> 16).wrapping_mul(0x85eb_ca6b);
     let mixed = (mixed ^ mixed >> 13).wrapping_mul(0xc2b2_ae35);
