@@ -59,7 +59,6 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-pub use self::instance::{Company, SecondAgent};
 use self::{
     adopt::{Adopted, Adoption},
     checks::{Checks, Turnover},
@@ -78,6 +77,7 @@ use self::{
     tell::Teller,
     watch::Roster,
 };
+pub use self::instance::{Company, SecondAgent};
 use crate::{
     clock::monotonic_ns,
     config::{Config, OnExit, Source, VirtualService},
@@ -212,7 +212,7 @@ impl Running {
         }
         let (notifier, notify) = Notifier::new();
         let calling = notifier.clone();
-        let teller = Teller::new(notifier, &decisions, config.agent.on_exit);
+        let teller = Teller::new(notifier, &decisions, in_force.clone());
         self.spawn("notify", notify.run(self.shutdown.clone()));
         if !config.agent.execute.is_empty() {
             let shutdown = self.shutdown.clone();
