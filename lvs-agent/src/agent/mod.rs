@@ -35,6 +35,7 @@ mod maintenance;
 mod orders;
 mod pace;
 mod passive_side;
+mod rehearsal;
 mod reload;
 mod state_file;
 mod status;
@@ -77,7 +78,10 @@ use self::{
     tell::Teller,
     watch::Roster,
 };
-pub use self::instance::{Company, SecondAgent};
+pub use self::{
+    instance::{Company, SecondAgent},
+    rehearsal::{Asked, Rehearsal},
+};
 use crate::{
     clock::monotonic_ns,
     config::{Config, OnExit, Source, VirtualService},
