@@ -173,6 +173,19 @@ fn odd_layouts() {
         ("checktimeout=5s\nvirtual=1.1.1.1:80\n    real=10.0.0.1 masq\n", 1, 14, "first digits of \"5s\""),
         ("virtual=1.1.1.1:80\n    real=10.0.0.1:8080 gate\n", 2, 10, "port 8080 is only checked"),
         (
+            "virtual=1.1.1.1:80\n    real=10.0.0.1:8080 gate\n    checkport=81\n",
+            2,
+            10,
+            "port 8080 has no effect",
+        ),
+        (
+            "quiescent=yes\nvirtual=1.1.1.1:80\n    real=10.0.0.1:8080 gate\n    checktype=external\n",
+            3,
+            10,
+            "port 8080 is only told to checkcommand: gate leaves the clients' port alone, so that the table has 80, as \
+             with ldirectord, which would never give such a server its weight",
+        ),
+        (
             "virtual=1.1.1.1:80\n    real=10.0.0.1 masq\n    real=10.0.0.1 masq\n",
             3,
             10,
