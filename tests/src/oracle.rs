@@ -106,6 +106,7 @@ impl Ldirectord {
     /// Asks it to stop with SIGTERM and waits for its end.
     pub fn stop(&mut self) -> Result<()> {
         self.process.signal(Signal::SIGTERM)?;
-        self.process.wait(STOP).map(drop)
+        let ended = self.process.wait(STOP).map(drop);
+        ended.with_context(|| format!("its log ended with:\n{}", self.log_end()))
     }
 }

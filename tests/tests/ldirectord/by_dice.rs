@@ -437,7 +437,11 @@ impl Dice<'_> {
         // Where nothing is asked at it, a port may be missing.
         let asks_none = matches!(draft.check, Kind::On | Kind::Off | Kind::Nothing | Kind::Ping);
         let stuck = draft.quiescent && method != "masq";
-        let port = if asks_none && !stuck && self.chance(3) { String::new() } else { format!(":{port}") };
+        let port = if asks_none && !stuck && !self.counts && self.chance(3) {
+            String::new()
+        } else {
+            format!(":{port}")
+        };
         // ldirectord leaves the fallback out while a server of weight 0 is up.
         let least = if draft.fallback { " 2" } else { " 0" };
         let weight = self.one(&["", " 1", " 5", least, " 100"]);

@@ -26,7 +26,7 @@ use tokio::{
 
 /// The servers: 10.0.0.1 and fd00::1, and so on.
 pub(crate) const HOSTS: u8 = 6;
-/// Where web servers listen on each, and at port 80.
+/// Where web servers listen on each, and at the ports 80 and 81.
 pub(crate) const WEB: std::ops::RangeInclusive<u16> = 8000..=8031;
 /// Where a server listens on each that says "pong".
 pub(crate) const PONG: u16 = 7000;
@@ -78,7 +78,7 @@ impl World {
         let up = (1..=HOSTS).map(|host| addresses(host, "add")).collect::<String>();
         process::run(&namespace, &["ip", "-batch", "-"], &format!("link set lo up\n{up}"))?;
         let mut servers = JoinSet::new();
-        for port in WEB.chain([80, PONG, HUNG]) {
+        for port in WEB.chain([80, 81, PONG, HUNG]) {
             let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).await?;
             servers.spawn(listen(listener, port));
         }
