@@ -4,7 +4,7 @@ use std::{
     env,
     ffi::OsString,
     fs,
-    os::unix::fs::symlink,
+    os::unix::fs::{PermissionsExt as _, symlink},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Duration,
@@ -14,14 +14,53 @@ use anyhow::{Context as _, Result, bail};
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
-use crate::{namespace::Namespace, process::Process};
+use crate::{namespace::Namespace, process::Process, wait};
 
 /// Where ldirectord's package is unpacked, with the Perl modules that it needs.
 pub const ORACLE_VARIABLE: &str = "LVS_LDIRECTORD";
 /// How long it may take to stop.
-const STOP: Duration = Duration::from_secs(30);
+const STOP: Duration = Duration::from_mins(1);
 /// Lines of its log that an error quotes.
 const QUOTED_LINES: usize = 20;
+
+/// Tells the commands of checks that ldirectord has called them.
+pub const WHO_VARIABLE: &str = "LVS_LAB_WHO";
+/// How long it may take for a round of checks, on a slow machine. The modules for some are read in the first.
+pub const ROUND: Duration = Duration::from_mins(1);
+
+/// Counts the rounds of ldirectord's checks: by a service, the last one, that is checked by a command.
+#[derive(Clone, Debug)]
+pub struct RoundCounter {
+    folder: PathBuf,
+}
+
+impl RoundCounter {
+    /// One that keeps its files in this folder.
+    pub fn new(folder: &Path) -> Result<Self> {
+        let (script, rounds) = (folder.join("round"), folder.join("rounds"));
+        let text = format!("#!/bin/sh\ntest \"${WHO_VARIABLE}\" != theirs || echo >> {}\n", rounds.display());
+        fs::write(&script, text)?;
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
+        fs::write(rounds, "")?;
+        Ok(Self { folder: folder.to_owned() })
+    }
+
+    /// These services and that one.
+    #[must_use]
+    pub fn add_to(&self, text: &str) -> String {
+        let script = self.folder.join("round");
+        format!(
+            "{text}\nvirtual=192.0.2.250:9\n    real=10.9.9.9:9 masq\n    checktype=external\n    checkcommand={}\n",
+            script.display()
+        )
+    }
+
+    /// How many rounds there were.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        fs::metadata(self.folder.join("rounds")).map_or(0, |rounds| rounds.len())
+    }
+}
 
 /// The unpacked package.
 #[derive(Clone, Debug)]
@@ -58,7 +97,7 @@ impl Oracle {
         let mut command = Command::new("perl");
         command.arg(&self.program).arg("-d").arg(&config).arg("start");
         command.env("PERL5LIB", &self.modules).envs(environment.iter().copied()).current_dir(folder.path());
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        command.env(WHO_VARIABLE, "theirs").stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         Ok(Ldirectord { process: Process::start(namespace, "ldirectord", &mut command)?, folder })
     }
 }
@@ -96,6 +135,17 @@ impl Ldirectord {
     pub fn wake(&mut self) -> Result<()> {
         let place = fs::read_to_string(format!("/proc/{}/wchan", self.process.pid())).unwrap_or_default();
         if place.contains("nanosleep") { self.process.signal(Signal::SIGCHLD) } else { Ok(()) }
+    }
+
+    /// Waits until it has gone through all services so many times.
+    pub fn wait_for_rounds(&mut self, counter: &RoundCounter, rounds: u64) -> Result<()> {
+        let goal = counter.count() + rounds;
+        let done = wait::until_true("ldirectord's checks", ROUND, || {
+            self.check_running()?;
+            self.wake()?;
+            Ok(counter.count() >= goal)
+        });
+        done.with_context(|| format!("its log ended with:\n{}", self.log_end()))
     }
 
     /// Sends it a signal.

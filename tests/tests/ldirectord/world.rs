@@ -5,14 +5,14 @@ use std::{
     fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     os::unix::fs::PermissionsExt as _,
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail};
 use lvs_tests::{
     namespace::Namespace,
-    oracle::{Ldirectord, Oracle},
+    oracle::{Ldirectord, Oracle, ROUND, RoundCounter, WHO_VARIABLE},
     process, programs,
     recorder::{JOURNAL_VARIABLE, Journal},
 };
@@ -32,17 +32,14 @@ pub(crate) const WEB: std::ops::RangeInclusive<u16> = 8000..=8031;
 pub(crate) const PONG: u16 = 7000;
 /// Where a server listens on each that says nothing.
 pub(crate) const HUNG: u16 = 7001;
-/// How long ldirectord may take for a round of checks, on a slow machine.
-const ROUND: Duration = Duration::from_secs(40);
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(20);
-/// Tells the commands of checks who has called them.
-const WHO: &str = "LVS_LAB_WHO";
 
 /// A namespace with servers. They are tasks of the runtime that it was made in.
 pub(crate) struct World {
     pub(crate) namespace: Namespace,
     folder: TempDir,
+    counter: RoundCounter,
     down: BTreeSet<u8>,
     _servers: JoinSet<()>,
 }
@@ -65,16 +62,15 @@ impl World {
         let folder = tempfile::Builder::new().prefix("lvs-lab-").tempdir()?;
         fs::create_dir(folder.path().join("down"))?;
         fs::create_dir(folder.path().join("maintenance"))?;
-        // One writes down how it was called and says whether the server is up, the other counts rounds.
-        for (name, script) in [
-            ("check", "echo \"$@\" >> \"$folder/calls-$who\"\nip=${3#[}\n! test -e \"$folder/down/${ip%]}\""),
-            ("round", "test \"$who\" = ours || echo >> \"$folder/rounds\""),
-        ] {
-            let path = folder.path().join(name);
-            let folder = folder.path().display();
-            fs::write(&path, format!("#!/bin/sh\nfolder={folder}\nwho=${{{WHO}:-ours}}\n{script}\n"))?;
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
-        }
+        // Writes down how it was called, and says whether the server is up.
+        let (path, shown) = (folder.path().join("check"), folder.path().display());
+        let script = format!(
+            "#!/bin/sh\necho \"$@\" >> \"{shown}/calls-${{{WHO_VARIABLE}:-ours}}\"\nip=${{3#[}}\n\
+             ! test -e \"{shown}/down/${{ip%]}}\"\n"
+        );
+        fs::write(&path, script)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+        let counter = RoundCounter::new(folder.path())?;
         let up = (1..=HOSTS).map(|host| addresses(host, "add")).collect::<String>();
         process::run(&namespace, &["ip", "-batch", "-"], &format!("link set lo up\n{up}"))?;
         let mut servers = JoinSet::new();
@@ -82,7 +78,7 @@ impl World {
             let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).await?;
             servers.spawn(listen(listener, port));
         }
-        Ok(Self { namespace, folder, down: BTreeSet::new(), _servers: servers })
+        Ok(Self { namespace, folder, counter, down: BTreeSet::new(), _servers: servers })
     }
 
     /// A file in the world's folder.
@@ -108,25 +104,16 @@ impl World {
 
     /// Starts ldirectord with these services and one more, the last, that counts the rounds.
     pub(crate) fn start_theirs(&self, oracle: &Oracle, text: &str) -> Result<Theirs> {
-        let (journal, rounds) = (self.path("journal"), self.path("rounds"));
-        for file in [&journal, &rounds] {
-            if file.exists() {
-                fs::remove_file(file)?;
-            }
-        }
-        let environment = [(JOURNAL_VARIABLE, journal.as_path()), (WHO, Path::new("theirs"))];
+        let journal = self.path("journal");
+        let environment = [(JOURNAL_VARIABLE, journal.as_path())];
         let ipvsadm = programs::recording_ipvsadm()?;
         let process = oracle.start(&self.namespace, &self.counted(text), &ipvsadm, &environment)?;
-        Ok(Theirs { process, journal: Journal::at(&journal), rounds })
+        Ok(Theirs { process, journal: Journal::at(&journal), counter: self.counter.clone() })
     }
 
     /// These services and the one that counts rounds.
     pub(crate) fn counted(&self, text: &str) -> String {
-        let round = self.path("round");
-        format!(
-            "{text}\nvirtual=192.0.2.250:9\n    real=10.9.9.9:9 masq\n    checktype=external\n    checkcommand={}\n",
-            round.display()
-        )
+        self.counter.add_to(text)
     }
 
     /// How checks by command were called.
@@ -143,15 +130,15 @@ impl World {
 pub(crate) struct Theirs {
     pub(crate) process: Ldirectord,
     pub(crate) journal: Journal,
-    rounds: PathBuf,
+    counter: RoundCounter,
 }
 
 impl Theirs {
     /// Waits until it has gone through all services so many times.
     pub(crate) async fn rounds(&mut self, count: u64) -> Result<()> {
-        let goal = self.counted() + count;
+        let goal = self.counter.count() + count;
         let start = Instant::now();
-        while self.counted() < goal {
+        while self.counter.count() < goal {
             self.process.check_running()?;
             if start.elapsed() > ROUND {
                 bail!("ldirectord doesn't get to the end; its log ends with:\n{}", self.process.log_end());
@@ -160,10 +147,6 @@ impl Theirs {
             sleep(PAUSE).await;
         }
         Ok(())
-    }
-
-    fn counted(&self) -> u64 {
-        fs::metadata(&self.rounds).map_or(0, |rounds| rounds.len())
     }
 }
 

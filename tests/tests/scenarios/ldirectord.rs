@@ -20,23 +20,22 @@ use lvs_tests::{
     lab::Lab,
     layout::{Layout, Method},
     namespace::Namespace,
-    oracle::{Ldirectord, ORACLE_VARIABLE, Oracle},
+    oracle::{ORACLE_VARIABLE, Oracle, RoundCounter},
     process,
     recorder::Journal,
     say,
 };
 use tempfile::TempDir;
 
-/// How long a program may take for a change of the table, on a slow machine.
+/// How long the agent may take for a change of the table, on a slow machine.
 const CHANGE: Duration = Duration::from_secs(40);
-/// How long a table that nobody knows beforehand must stay as it is to have settled: some rounds of checks.
-const SETTLED: Duration = Duration::from_secs(4);
-/// The same where it is as it must be.
+/// How long the table must stay as it must be: some checks.
 const SAME: Duration = Duration::from_secs(2);
+/// After how many rounds of checks ldirectord's table has settled: one more than the most failures in a row that count, and
+/// the one in which something happens.
+const ROUNDS: u64 = 4;
 
 type Rules = BTreeSet<String>;
-/// The table after the start, after the failure of the first server, after its return, and after the end.
-type Course = [Rules; 4];
 
 #[test]
 #[ignore = "needs root, IPVS, ldirectord and the agent: cargo xtask test"]
@@ -124,18 +123,31 @@ fn blocks(list: &str) -> BTreeSet<BTreeSet<&str>> {
 fn compare(name: &str) -> Result<()> {
     let oracle = Oracle::find()?.with_context(|| format!("{ORACLE_VARIABLE} names no ldirectord"))?;
     let mut lab = Lab::build(&Layout::new(Method::Masquerade))?;
-    prepare_ipvs(&lab.network.director)?;
+    let director = lab.network.director.clone();
+    prepare_ipvs(&director)?;
+    let folder = TempDir::new()?;
+    let counter = RoundCounter::new(folder.path())?;
     let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("data/ldirectord").join(name))?;
+    let text = counter.add_to(&text);
     say("ldirectord");
-    let theirs = course(&mut lab, None, |director| oracle.start(director, &text, &ipvsadm()?, &[]))
-        .context("ldirectord")?;
-    process::run(&lab.network.director, &["ipvsadm", "-C"], "")?;
+    let mut theirs = oracle.start(&director, &text, &ipvsadm()?, &[])?;
+    let rounds = |_: &'static str| {
+        theirs.wait_for_rounds(&counter, ROUNDS)?;
+        table(&director)
+    };
+    let course = course(&mut lab, rounds).context("ldirectord")?;
+    theirs.stop()?;
+    let end = table(&director)?;
+    process::run(&director, &["ipvsadm", "-C"], "")?;
     say("the agent");
-    let ours =
-        course(&mut lab, Some(&theirs), |director| Agent::start(director, &text)).context("the agent")?;
-    for (when, (theirs, ours)) in ["start", "failure", "return", "end"].iter().zip(theirs.iter().zip(&ours)) {
-        assert_eq!(ours, theirs, "ours (left) and ldirectord's (right) after the {when}");
-    }
+    let mut agent = Agent::start(&director, &text)?;
+    let same = |when: &'static str| {
+        let known = &course.iter().find(|(of, _)| *of == when).context("a moment")?.1;
+        becomes(&director, &mut agent, known).with_context(|| format!("after the {when}"))
+    };
+    self::course(&mut lab, same).context("the agent")?;
+    agent.stop()?;
+    assert_eq!(table(&director)?, end, "ours (left) and ldirectord's (right) after the end");
     Ok(())
 }
 
@@ -145,76 +157,37 @@ fn ipvsadm() -> Result<PathBuf> {
     found.context("no ipvsadm")
 }
 
-/// Something that keeps the table by a file of ldirectord's.
-trait Checker {
-    fn check_running(&mut self) -> Result<()>;
-    fn stop(&mut self) -> Result<()>;
-}
-
-impl Checker for Agent {
-    fn check_running(&mut self) -> Result<()> {
-        Agent::check_running(self).with_context(|| self.diagnosis())
-    }
-
-    fn stop(&mut self) -> Result<()> {
-        Agent::stop(self).map(drop)
-    }
-}
-
-impl Checker for Ldirectord {
-    fn check_running(&mut self) -> Result<()> {
-        Ldirectord::check_running(self)
-    }
-
-    fn stop(&mut self) -> Result<()> {
-        Ldirectord::stop(self)
-    }
-}
-
-/// Lets a program run its course. Where the tables are known that it must come to, it is known when it has.
-fn course<C: Checker>(
+/// Lets the first server fail and return, with a look at the table after each.
+fn course(
     lab: &mut Lab,
-    known: Option<&Course>,
-    start: impl FnOnce(&Namespace) -> Result<C>,
-) -> Result<Course> {
-    let director = lab.network.director.clone();
-    let known = |step: usize| known.map(|known| &known[step]);
-    let mut checker = start(&director)?;
-    let up = settled(&director, &mut checker, &table(&director)?, known(0))?;
+    mut look: impl FnMut(&'static str) -> Result<Rules>,
+) -> Result<Vec<(&'static str, Rules)>> {
+    let up = look("start")?;
     Fault::ProcessKilled.arm(&lab.network.switch, &lab.servers[0])?.strike()?;
-    let down = settled(&director, &mut checker, &up, known(1))?;
+    let down = look("failure")?;
     Fault::ProcessKilled.heal(&lab.network.switch, &mut lab.servers[0])?;
-    let back = settled(&director, &mut checker, &down, known(2))?;
-    checker.stop()?;
-    Ok([up, down, back, table(&director)?])
+    let back = look("return")?;
+    Ok(vec![("start", up), ("failure", down), ("return", back)])
 }
 
-/// The table when it is another one than `before`, or the one that is known, and stays so.
-fn settled(
-    director: &Namespace,
-    checker: &mut impl Checker,
-    before: &Rules,
-    known: Option<&Rules>,
-) -> Result<Rules> {
+/// The table when it has become the one that is known, and has stayed so.
+fn becomes(director: &Namespace, agent: &mut Agent, known: &Rules) -> Result<Rules> {
     let start = Moment::now();
-    let (mut last, mut since) = (table(director)?, Moment::now());
+    let mut since = None;
     loop {
-        checker.check_running()?;
-        thread::sleep(Duration::from_millis(100));
+        agent.check_running().with_context(|| agent.diagnosis())?;
         let now = table(director)?;
-        let (there, enough) = match known {
-            Some(known) => (last == *known, SAME),
-            None => (last != *before, SETTLED),
-        };
-        if now != last {
-            (last, since) = (now, Moment::now());
-        } else if there && Moment::now().since(since) >= enough {
-            return Ok(last);
+        if now != *known {
+            since = None;
+        } else if Moment::now().since(*since.get_or_insert_with(Moment::now)) >= SAME {
+            return Ok(now);
         }
-        anyhow::ensure!(
-            Moment::now().since(start) < CHANGE,
-            "the table doesn't settle as it should: {last:#?}, {known:#?}"
-        );
+        if Moment::now().since(start) >= CHANGE {
+            let only = |one: &Rules, other| one.difference(other).cloned().collect::<Vec<_>>();
+            let (ours, theirs) = (only(&now, known), only(known, &now));
+            anyhow::bail!("only ours has {ours:#?}, only theirs {theirs:#?}; {}", agent.diagnosis());
+        }
+        thread::sleep(Duration::from_millis(100));
     }
 }
 
