@@ -3,13 +3,12 @@
 
 use std::{
     fmt::Write as _,
-    fs,
     net::{Ipv4Addr, TcpListener},
     time::Duration,
 };
 
 use anyhow::{Context as _, Result};
-use nix::unistd::{Pid, SysconfVar, sysconf};
+use nix::unistd::Pid;
 
 use crate::{
     agent::Agent,
@@ -18,7 +17,8 @@ use crate::{
     director::prepare_ipvs,
     keepalived::{self, Keepalived},
     namespace::Namespace,
-    process, say, wait,
+    process::{self, processor_time},
+    say, wait,
 };
 
 /// The virtual service; no client ever asks for it.
@@ -171,21 +171,6 @@ fn keepalived_config(options: &CheckCostOptions) -> Result<String> {
     }
     text += "}\n";
     Ok(text)
-}
-
-/// Processor time of a process and its children, user's and kernel's (`proc_pid_stat(5)`: fields 14 and 15).
-fn processor_time(process: Pid) -> Result<Duration> {
-    let children = fs::read_to_string(format!("/proc/{process}/task/{process}/children"))?;
-    let all = children.split_whitespace().map(str::to_owned).chain([process.to_string()]);
-    let ticks_a_second = sysconf(SysconfVar::CLK_TCK)?.context("a clock")?;
-    let mut ticks: u64 = 0;
-    for one in all {
-        let line = fs::read_to_string(format!("/proc/{one}/stat"))?;
-        let (_, fields) = line.rsplit_once(')').context("a name in brackets")?;
-        let times = fields.split_whitespace().skip(11).take(2).map(str::parse::<u64>);
-        ticks += times.sum::<Result<u64, _>>()?;
-    }
-    Ok(Duration::from_millis(1000 * ticks / u64::try_from(ticks_a_second)?))
 }
 
 fn median(costs: &[Cost]) -> f64 {

@@ -1,6 +1,6 @@
 //! The director's side of IPVS: the kernel module, its settings, and the table as `ipvsadm` knows it.
 
-use std::{net::SocketAddr, path::Path};
+use std::{fs, io, net::SocketAddr, path::Path};
 
 use anyhow::{Context as _, Result};
 
@@ -13,16 +13,24 @@ use crate::{
     watch::PROC_FILE,
 };
 
+/// Where an agent leaves to the next one what that has to know, unless it is told otherwise.
+pub const AGENT_STATE: &str = "/run/lvs-agent/state.json";
+
 /// Whether the kernel has IPVS loaded.
 pub fn has_ipvs(director: &Namespace) -> Result<bool> {
     director.run(|| Ok(Path::new(PROC_FILE).exists()))
 }
 
 /// Loads IPVS and sets it as the agent's documentation asks for: a client whose server was taken out is given another
-/// one with its next packet.
+/// one with its next packet. An agent that is started there knows nothing of earlier ones: the number of a network namespace
+/// is given anew as soon as it is free.
 pub fn prepare_ipvs(director: &Namespace) -> Result<()> {
     if !has_ipvs(director)? {
         load_module("ip_vs").context("this kernel has no IPVS")?;
+    }
+    match fs::remove_file(AGENT_STATE) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error).context(AGENT_STATE),
+        _ => {}
     }
     set(director, &["net/ipv4/vs/expire_nodest_conn=1"])
 }

@@ -36,6 +36,7 @@ pub mod network;
 pub mod observation;
 pub mod oracle;
 pub mod packet;
+pub mod privileges;
 pub mod process;
 pub mod programs;
 pub mod recorder;

@@ -1,6 +1,7 @@
 //! Processes inside namespaces: started there, signalled by process id, never outliving their owner.
 
 use std::{
+    fs,
     io::Write as _,
     process::{Child, ChildStderr, ChildStdin, Command, ExitStatus, Output, Stdio},
     time::Duration,
@@ -9,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use nix::{
     sys::signal::{Signal, kill},
-    unistd::Pid,
+    unistd::{Pid, SysconfVar, sysconf},
 };
 
 use crate::{clock::Moment, namespace::Namespace, wait};
@@ -125,4 +126,19 @@ fn check(what: &str, output: &Output) -> Result<String> {
         bail!("\"{what}\" failed ({}): {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Processor time of a process and its children, user's and kernel's (`proc_pid_stat(5)`: fields 14 and 15).
+pub fn processor_time(process: Pid) -> Result<Duration> {
+    let children = fs::read_to_string(format!("/proc/{process}/task/{process}/children"))?;
+    let all = children.split_whitespace().map(str::to_owned).chain([process.to_string()]);
+    let ticks_a_second = sysconf(SysconfVar::CLK_TCK)?.context("a clock")?;
+    let mut ticks: u64 = 0;
+    for one in all {
+        let line = fs::read_to_string(format!("/proc/{one}/stat"))?;
+        let (_, fields) = line.rsplit_once(')').context("a name in brackets")?;
+        let times = fields.split_whitespace().skip(11).take(2).map(str::parse::<u64>);
+        ticks += times.sum::<Result<u64, _>>()?;
+    }
+    Ok(Duration::from_millis(1000 * ticks / u64::try_from(ticks_a_second)?))
 }

@@ -7,7 +7,7 @@
 //! | `judge` | health and pools | results, findings, bursts | wanted services → table, feedback → watch |
 //! | `table` | the kernel's table | wanted services, the table itself | – |
 //! | `adoption` | the list of services, where it is the kernel's | the table as others change it | services → judge |
-//! | `state` | the state file | whom this agent holds out | – |
+//! | `state` | the state file | whom this agent holds out, from table; orders, from judge | – |
 //! | `reload` | the configuration in force | SIGHUP, the file, requests | services → judge |
 //! | `maintenance` | the maintenance folder | – | servers that are named there → judge |
 //! | `notify` | mails, commands, lines in files | what to tell, from judge | – |
@@ -37,7 +37,7 @@ mod pace;
 mod passive_side;
 mod rehearsal;
 mod reload;
-mod state_file;
+mod state;
 mod status;
 mod story;
 mod table;
@@ -73,6 +73,7 @@ use self::{
     pace::Paces,
     passive_side::{NoPassiveSide, Wiring},
     reload::{InForce, Reload},
+    state::{Keeper, Orders, Recalled},
     status::{Desk, PassiveDesk},
     table::TableWriter,
     tell::Teller,
@@ -142,6 +143,17 @@ struct Outside {
     hangups: Signal,
 }
 
+/// What a run begins with.
+struct Beginning {
+    config: Arc<Config>,
+    adopted: Option<Adopted>,
+    decisions: Decisions,
+    table: TableWriter,
+    /// Where it is written down what people order.
+    orders: Option<Keeper<Orders>>,
+    outside: Outside,
+}
+
 /// All tasks, by name.
 struct Running {
     shutdown: CancellationToken,
@@ -163,45 +175,46 @@ impl Running {
         let control = config.agent.control.as_deref().map(ControlServer::bind).transpose()?;
         passive_side::check_devices(&config.passive).await?;
         let client = IpvsClient::connect(DEFAULT_TIMEOUT).await?;
-        let (table, state) = TableWriter::new(client, &config).await?;
+        let Recalled { left, held, orders, file } = state::recall(&config);
+        let table = TableWriter::new(client, &config, left.held, held).await?;
         // Those of IPVS are there by now.
         connections::settle(&config);
-        if let Some(state) = state {
-            running.spawn("state", state.run());
+        if let Some(file) = file {
+            running.spawn("state", file.run());
         }
-        let adopted = config.adopts().then(|| table.adopt(&config.services));
+        let adopted = config.adopts().then(|| table.adopt(&config));
         let services = adopted.as_ref().map_or(&config.services, |adopted| &adopted.services);
         let mut decisions = Decisions::new(services, |key| found(table.known(), key));
         if let Some(adopted) = &adopted {
             decisions.set_administered(adopted.administered.clone(), Instant::now());
         }
+        for gone in decisions.recall_commands(&left.orders, Instant::now()) {
+            story::not_recalled(&gone);
+        }
+        for recalled in decisions.commands().keys() {
+            story::recalled(&decisions, recalled);
+        }
         let outside = Outside { control, source, hangups };
-        running.wire(Arc::new(config), adopted, decisions, table, outside).await;
+        let config = Arc::new(config);
+        running.wire(Beginning { config, adopted, decisions, table, orders, outside }).await;
         Ok(running)
     }
 
     /// From here on nothing fails any more: what can't be had is logged and done without.
-    async fn wire(
-        &mut self,
-        config: Arc<Config>,
-        adopted: Option<Adopted>,
-        decisions: Decisions,
-        mut table: TableWriter,
-        outside: Outside,
-    ) {
+    async fn wire(&mut self, beginning: Beginning) {
+        let Beginning { config, adopted, decisions, mut table, orders: keeper, outside } = beginning;
         let Outside { control, source, hangups } = outside;
         let services = adopted.as_ref().map_or(&config.services, |adopted| &adopted.services).clone();
-        let roster: Roster = services.clone().into();
-        let (roster_tx, roster) = latest::channel(roster);
+        let shutdown = self.shutdown.clone();
+        let (roster_tx, roster) = latest::channel(Roster::from(services.clone()));
         let (targets_tx, targets) = latest::channel(Arc::new(Targets::new([])));
         let (findings_tx, findings) = mpsc::channel(FINDINGS);
         let (feedback_tx, feedback) = mpsc::channel(FEEDBACK);
-        let wiring = Wiring { findings: findings_tx, feedback, targets: targets_tx, roster };
-        let passive = self.watch(&config, wiring).await;
-        let wanted = decisions.wanted();
+        let passive = self
+            .watch(&config, Wiring { findings: findings_tx, feedback, targets: targets_tx, roster })
+            .await;
         // A failure has been logged; the task tries again.
-        table.write(wanted).await;
-        let prober = Prober::new();
+        table.write(decisions.wanted()).await;
         let (results_tx, results) = mpsc::channel(RESULTS);
         let (reports_tx, reports) = mpsc::channel(REPORTS);
         let (inquiries_tx, inquiries) = mpsc::channel(INQUIRIES);
@@ -209,25 +222,16 @@ impl Running {
         let (orders_tx, orders) = mpsc::channel(ORDERS);
         let (reloads_tx, reloads) = mpsc::channel(RELOADS);
         let (in_force_tx, in_force) = latest::channel(InForce { config: config.clone(), cause: None });
-        let (maintained_tx, maintained) = latest::channel(Maintained::new());
-        if let Some(folder) = config.agent.maintenance.as_deref() {
-            let shutdown = self.shutdown.clone();
-            self.spawn("maintenance", Folder::new(folder).run(maintained_tx, shutdown));
-        }
-        let (notifier, notify) = Notifier::new();
-        let calling = notifier.clone();
-        let teller = Teller::new(notifier, &decisions, in_force.clone());
-        self.spawn("notify", notify.run(self.shutdown.clone()));
-        if !config.agent.execute.is_empty() {
-            let shutdown = self.shutdown.clone();
-            self.spawn("executed", executed::run(config.agent.execute.clone(), shutdown));
-        }
+        let maintained = self.maintained(&config);
+        let notifier = self.notifier(&config);
         let mut checks = Checks::default();
         let Turnover { added, removed: _ } = checks.replace(&services);
-        let shutdown = self.shutdown.clone();
+        let prober = Prober::new();
         let limit = Scheduler::DEFAULT_LIMIT;
         let scheduler = Scheduler::spawn(added, prober.clone(), limit, results_tx, shutdown.clone());
         let judge = Judge {
+            teller: Teller::new(notifier.clone(), &decisions, in_force.clone()),
+            kept: decisions.commands(),
             decisions,
             checks,
             pacer: scheduler.pacer(),
@@ -235,7 +239,6 @@ impl Running {
             targets,
             bursts: Bursts::new(prober, config.passive.burst.clone(), reports_tx),
             budget: Budget::new(&config.passive.burst),
-            teller,
             board: table.board(),
             leaving: BTreeMap::new(),
             roster: roster_tx,
@@ -243,34 +246,28 @@ impl Running {
             under_way: BTreeMap::new(),
             suspected: Suspected::default(),
             closed: BTreeSet::new(),
+            keeper,
             paces: Paces::default(),
             probe_timeout: config.passive.burst.timeout,
         };
         judge.publish();
-        let (seen, observed) = (table.seen(), table.observed());
         let inputs =
             Inputs { checks: results, findings, reports, inquiries, replacements, orders, maintained };
         self.spawn("judge", judge.run(inputs, shutdown.clone()));
         if let Some(adopted) = adopted {
-            let adoption = Adoption::new(adopted, seen, in_force.clone(), replacements_tx.clone());
+            let adoption = Adoption::new(adopted, table.seen(), in_force.clone(), replacements_tx.clone());
             self.spawn("adoption", adoption.run(shutdown.clone()));
         }
+        let (observed, board) = (table.observed(), table.board());
         let ending = in_force.clone();
-        let last = move || last_wanted(&ending.borrow().config);
-        self.spawn("table", table.run(shutdown.clone(), last));
+        self.spawn("table", table.run(shutdown.clone(), move || last_wanted(&ending.borrow().config)));
         let outputs =
-            reload::Outputs { replacements: replacements_tx, in_force: in_force_tx, notifier: calling };
+            reload::Outputs { replacements: replacements_tx, in_force: in_force_tx, board, notifier };
         let reload = Reload::new(source, config.clone(), outputs);
         self.spawn("reload", reload.run(reload::Inputs { hangups, asked: reloads }, shutdown.clone()));
         if let Some(control) = control {
-            let desk = Desk {
-                judge: inquiries_tx,
-                passive,
-                observed,
-                reload: reloads_tx,
-                orders: OrderDesk { judge: orders_tx },
-                in_force,
-            };
+            let orders = OrderDesk { judge: orders_tx };
+            let desk = Desk { judge: inquiries_tx, passive, observed, reload: reloads_tx, orders, in_force };
             self.spawn("control", control.run(desk, shutdown));
         }
         self.spawn("checks", async move {
@@ -279,6 +276,27 @@ impl Running {
             }
         });
         info!(at_ns = monotonic_ns(), event = "ready", services = services.len(), mode = %config.agent.mode, "ready");
+    }
+
+    /// Who is named in the maintenance folder, from now on.
+    fn maintained(&mut self, config: &Config) -> latest::Receiver<Maintained> {
+        let (maintained_tx, maintained) = latest::channel(Maintained::new());
+        if let Some(folder) = config.agent.maintenance.as_deref() {
+            let shutdown = self.shutdown.clone();
+            self.spawn("maintenance", Folder::new(folder).run(maintained_tx, shutdown));
+        }
+        maintained
+    }
+
+    /// Whoever tells people and programs outside; the agents beside this one are started as well.
+    fn notifier(&mut self, config: &Config) -> Notifier {
+        let (notifier, notify) = Notifier::new();
+        self.spawn("notify", notify.run(self.shutdown.clone()));
+        if !config.agent.execute.is_empty() {
+            let shutdown = self.shutdown.clone();
+            self.spawn("executed", executed::run(config.agent.execute.clone(), shutdown));
+        }
+        notifier
     }
 
     /// Starts the passive side, if it can be had; whom to ask about it.

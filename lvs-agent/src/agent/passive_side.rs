@@ -114,8 +114,14 @@ fn record(path: &Path) -> Option<Recording> {
         .ok()
 }
 
+/// For how many servers there is room where none is known at the start.
+const EXPECTED: usize = 1000;
+
 fn load(config: &Config, services: &Roster) -> Result<(KernelSide, Signals), PassiveError> {
-    let sizes = Sizes::for_endpoints(Targets::new(watch::forwardings(services)).all().len());
+    let endpoints = Targets::new(watch::forwardings(services)).all().len();
+    // Of a table that is still empty nobody can say how large it will be.
+    let expected = if endpoints == 0 { EXPECTED } else { endpoints };
+    let sizes = Sizes::for_endpoints(expected);
     let log_level = if config.passive.log_faults { LOG_WARNINGS } else { LOG_NOTHING };
     KernelSide::load(sizes, log_level)
 }

@@ -69,6 +69,31 @@ pub(super) fn ordered(order: Order, ordered: &Ordered) {
     );
 }
 
+/// What people have ordered holds on, although it was ordered before this agent was started.
+pub(super) fn recalled(decisions: &Decisions, destination: &DestinationKey) {
+    let reason = decisions.holds(destination).reason().unwrap_or_default();
+    info!(
+        at_ns = monotonic_ns(),
+        event = "order",
+        service = decisions.service_name(destination),
+        server = %destination.server,
+        "{}: {reason}, as was ordered before this agent was started",
+        destination.server
+    );
+}
+
+/// What was ordered of a server that isn't there any more.
+pub(super) fn not_recalled(destination: &DestinationKey) {
+    info!(
+        at_ns = monotonic_ns(),
+        event = "order",
+        server = %destination.server,
+        "what was ordered of {} is forgotten: it is no server of {} any more",
+        destination.server,
+        destination.service,
+    );
+}
+
 /// A server that lives but takes no new connections.
 pub(super) fn overloaded(decisions: &Decisions, destination: &DestinationKey, evidence: &Evidence) {
     warn!(

@@ -13,6 +13,7 @@ mod notify;
 mod policy;
 mod question;
 mod source;
+mod unlisted;
 mod via;
 mod warning;
 
@@ -42,6 +43,7 @@ pub use question::{
     TcpQuestion, Tls, TlsStart, TlsVerify, Transport, UdpQuestion,
 };
 pub use source::{Fingerprint, Source};
+pub use unlisted::Unlisted;
 pub use via::{DeviceName, Via};
 pub use warning::{Format, Reading, Strictness, Warning, WarningKind};
 
@@ -56,6 +58,8 @@ pub struct Config {
     pub passive: PassiveSettings,
     /// The virtual services, no two with the same key or name. At least one in [`Mode::Manage`].
     pub services: Vec<VirtualService>,
+    /// How other services are treated, where the table's are checked as well ([`Config::adopts`]).
+    pub unlisted: Unlisted,
 }
 
 /// Why a configuration can't be used in [`Mode::Manage`].
@@ -81,7 +85,12 @@ impl Config {
     #[must_use]
     pub fn of_table(mode: Mode) -> Self {
         let agent = AgentSettings { mode, ..AgentSettings::default() };
-        Self { agent, passive: PassiveSettings::default(), services: Vec::new() }
+        Self {
+            agent,
+            passive: PassiveSettings::default(),
+            services: Vec::new(),
+            unlisted: Unlisted::default(),
+        }
     }
 
     /// The same configuration in another mode.
@@ -124,10 +133,21 @@ impl Config {
 
     /// Reads and validates the content of a file. `origin` names it in messages.
     pub fn read_bytes(bytes: &[u8], origin: &Path, strictness: Strictness) -> Result<Reading, ConfigError> {
+        Self::read_bytes_in_mode(bytes, origin, strictness, None)
+    }
+
+    /// The same for another mode than the one that is written.
+    fn read_bytes_in_mode(
+        bytes: &[u8],
+        origin: &Path,
+        strictness: Strictness,
+        mode: Option<Mode>,
+    ) -> Result<Reading, ConfigError> {
         // Comments of files from before UTF-8 do no harm in ldirectord's format.
         let lossy = String::from_utf8_lossy(bytes);
         if ldirectord::is_ldirectord(&lossy) {
-            return ldirectord::read(&lossy, origin, strictness);
+            let reading = ldirectord::read(&lossy, origin, strictness)?;
+            return reading.in_mode(mode);
         }
         let text = str::from_utf8(bytes).map_err(|error| {
             let text = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
@@ -136,7 +156,7 @@ impl Config {
             let kind = FileErrorKind::NotText { offset: error.valid_up_to(), line, column };
             FileError { path: origin.to_owned(), kind }
         })?;
-        native::read_with_warnings(text, origin)
+        native::read_in_mode(text, origin, mode)
     }
 }
 

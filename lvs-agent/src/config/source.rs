@@ -36,12 +36,7 @@ impl Source {
         };
         let mut hasher = DefaultHasher::new();
         bytes.hash(&mut hasher);
-        let reading = Config::read_bytes(&bytes, &self.path, self.strictness);
-        (Some(Fingerprint(hasher.finish())), reading.and_then(|reading| self.in_mode(reading)))
-    }
-
-    fn in_mode(&self, reading: Reading) -> Result<Reading, ConfigError> {
-        let Some(mode) = self.mode else { return Ok(reading) };
-        Ok(Reading { config: reading.config.in_mode(mode)?, ..reading })
+        let reading = Config::read_bytes_in_mode(&bytes, &self.path, self.strictness, self.mode);
+        (Some(Fingerprint(hasher.finish())), reading)
     }
 }

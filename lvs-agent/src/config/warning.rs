@@ -5,7 +5,7 @@ use std::fmt;
 use thiserror::Error;
 
 use super::{
-    Config, Place,
+    Config, ConfigError, Mode, Place,
     ldirectord::{Leniency, Note},
 };
 
@@ -18,6 +18,14 @@ pub struct Reading {
     pub format: Format,
     /// What its author should know, in the order of the file.
     pub warnings: Vec<Warning>,
+}
+
+impl Reading {
+    /// The same in another mode, if there is to be one.
+    pub(super) fn in_mode(self, mode: Option<Mode>) -> Result<Self, ConfigError> {
+        let Some(mode) = mode else { return Ok(self) };
+        Ok(Self { config: self.config.in_mode(mode)?, ..self })
+    }
 }
 
 /// A format of configuration files.
@@ -84,4 +92,10 @@ pub enum WarningKind {
         /// The interval.
         interval: String,
     },
+    /// In [`Mode::Adopt`] servers are the table's.
+    #[error(
+        "in mode adopt there are no backups: they would have to be added to a table that is somebody else's; this one is \
+         ignored"
+    )]
+    BackupInAdopt,
 }

@@ -3,14 +3,21 @@
 /// Orders about one server; none of them by default. Its health is followed on, so that it is known at the end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Holds {
-    /// It is drained.
-    pub drain: Option<Drain>,
-    /// It is out as if it had failed, by command.
-    pub maintenance: bool,
-    /// The same, by a file in the maintenance folder.
+    /// By command: this lasts until another command.
+    pub commands: Commands,
+    /// It is out as if it had failed, by a file in the maintenance folder.
     pub folder: bool,
     /// Its weight 0 in the kernel's table is an administrator's: it is never raised, and never called failed.
     pub administrator: bool,
+}
+
+/// What was ordered by command.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Commands {
+    /// It is drained.
+    pub drain: Option<Drain>,
+    /// It is out as if it had failed.
+    pub maintenance: bool,
 }
 
 /// How far a planned drain goes.
@@ -20,6 +27,20 @@ pub enum Drain {
     Quiesce,
     /// It is out of the table.
     Remove,
+}
+
+impl Commands {
+    /// To take no new connections.
+    #[must_use]
+    pub fn drain(drain: Drain) -> Self {
+        Self { drain: Some(drain), ..Self::default() }
+    }
+}
+
+impl From<Commands> for Holds {
+    fn from(commands: Commands) -> Self {
+        Self { commands, ..Self::default() }
+    }
 }
 
 impl Holds {
@@ -32,13 +53,14 @@ impl Holds {
     /// The order that counts, in words.
     #[must_use]
     pub fn reason(self) -> Option<&'static str> {
-        match self {
-            Self { administrator: true, .. } => Some("an administrator holds it at weight 0"),
-            Self { drain: Some(Drain::Quiesce), .. } => Some("it is being drained"),
-            Self { drain: Some(Drain::Remove), .. } => Some("it has been drained"),
-            Self { maintenance: true, .. } => Some("it is in maintenance"),
-            Self { folder: true, .. } => Some("it is in maintenance, by a file in that folder"),
-            _ => None,
+        let Self { commands: Commands { drain, maintenance }, folder, administrator } = self;
+        match drain {
+            _ if administrator => Some("an administrator holds it at weight 0"),
+            Some(Drain::Quiesce) => Some("it is being drained"),
+            Some(Drain::Remove) => Some("it has been drained"),
+            None if maintenance => Some("it is in maintenance"),
+            None if folder => Some("it is in maintenance, by a file in that folder"),
+            None => None,
         }
     }
 }

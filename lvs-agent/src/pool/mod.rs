@@ -16,7 +16,7 @@ mod tests;
 use std::time::{Duration, Instant};
 
 pub use self::{
-    holds::{Drain, Holds},
+    holds::{Commands, Drain, Holds},
     quorum::Standing,
 };
 use self::{
@@ -144,13 +144,12 @@ impl Member {
 
     /// How it stands by what was ordered, if anything was.
     fn ordered(&self, on_failure: OnFailure) -> Option<Presence> {
-        match self.holds {
-            Holds { drain: Some(Drain::Remove), .. } => Some(Presence::Absent),
-            Holds { administrator: true, .. } | Holds { drain: Some(Drain::Quiesce), .. } => {
-                Some(Presence::Quiesced)
-            }
-            Holds { maintenance: true, .. } | Holds { folder: true, .. } => Some(on_failure.into()),
-            _ => None,
+        let Holds { commands: Commands { drain, maintenance }, folder, administrator } = self.holds;
+        match drain {
+            Some(Drain::Remove) => Some(Presence::Absent),
+            Some(Drain::Quiesce) => Some(Presence::Quiesced),
+            None if administrator => Some(Presence::Quiesced),
+            None => (maintenance || folder).then(|| on_failure.into()),
         }
     }
 }

@@ -125,8 +125,8 @@ fn an_alarm_is_over_when_the_baseline_agrees_or_the_servers_answer() {
 
 #[test]
 fn people_hold_servers_out_whatever_their_health() {
-    let drained = |drain| Holds { drain: Some(drain), ..Holds::default() };
-    let maintenance = Holds { maintenance: true, ..Holds::default() };
+    let drained = |drain| Holds::from(Commands::drain(drain));
+    let maintenance = Holds::from(Commands { maintenance: true, ..Commands::default() });
     let administrator = Holds { administrator: true, ..Holds::default() };
     let cases = [
         (OnFailure::Quiesce, drained(Drain::Quiesce), Some(0)),
@@ -155,7 +155,7 @@ fn people_hold_servers_out_whatever_their_health() {
 fn a_server_that_is_held_out_is_no_survivor_and_no_part_of_the_share() {
     let mut pool = pool(rules(OnFailure::Quiesce), &[Presence::In; 4]);
     for index in [0, 1] {
-        let holds = Holds { drain: Some(Drain::Quiesce), ..Holds::default() };
+        let holds = Commands::drain(Drain::Quiesce).into();
         pool.set_holds(Role::Server(index), holds);
     }
     decide(&mut pool, &[UP; 4]);
@@ -192,7 +192,7 @@ fn only_backups_that_are_well_are_in() {
     let decision = pool.decide(&[DEAD], &[Some(UP), Some(DEAD), None], now);
     assert!(decision.changed && decision.events.is_empty());
     assert_eq!(backups(&pool), [true, false, true]);
-    pool.set_holds(Role::Backup(2), Holds { maintenance: true, ..Holds::default() });
+    pool.set_holds(Role::Backup(2), Commands { maintenance: true, ..Commands::default() }.into());
     let decision = pool.decide(&[DEAD], &[Some(DEAD), Some(DEAD), None], now);
     assert_eq!((backups(&pool), decision.events), (vec![false; 3], vec![Event::BackupsOut]));
 }
@@ -297,7 +297,7 @@ fn a_drained_server_comes_back_slowly_as_well_and_a_new_one_comes_slowly() {
     let mut pool = Pool::new(rules, vec![(Weight(100), Presence::In); 2], []);
     let now = Instant::now();
     pool.decide(&[UP, UP], &[], now);
-    pool.set_holds(Role::Server(0), Holds { drain: Some(Drain::Quiesce), ..Holds::default() });
+    pool.set_holds(Role::Server(0), Commands::drain(Drain::Quiesce).into());
     pool.decide(&[UP, UP], &[], now);
     pool.set_holds(Role::Server(0), Holds::default());
     pool.decide(&[UP, UP], &[], now);
@@ -313,7 +313,7 @@ fn a_drained_server_comes_back_slowly_as_well_and_a_new_one_comes_slowly() {
 fn who_stays_keeps_standing_and_orders() {
     let mut pool = backed(3, 2);
     decide(&mut pool, &[UP, DEAD, UP]);
-    let holds = Holds { drain: Some(Drain::Quiesce), ..Holds::default() };
+    let holds = Commands::drain(Drain::Quiesce).into();
     pool.set_holds(Role::Server(2), holds);
     pool.set_asked(Role::Server(0), Weight(7));
     let members =
@@ -343,8 +343,7 @@ fn any_state() -> impl Strategy<Value = State> {
 fn any_holds() -> impl Strategy<Value = Holds> {
     let drain = prop_oneof![Just(None), Just(Some(Drain::Quiesce)), Just(Some(Drain::Remove))];
     (drain, any::<(bool, bool, bool)>()).prop_map(|(drain, (maintenance, folder, administrator))| Holds {
-        drain,
-        maintenance,
+        commands: Commands { drain, maintenance },
         folder,
         administrator,
     })
@@ -437,7 +436,7 @@ proptest! {
                 prop_assert!(after[index].is_none_or(|weight| weight <= own), "above its own");
                 if !holds.is_free() {
                     prop_assert!(!takes(after[index]), "held out");
-                    if holds.drain == Some(Drain::Quiesce) { prop_assert_eq!(after[index], Some(Weight(0))) }
+                    if holds.commands.drain == Some(Drain::Quiesce) { prop_assert_eq!(after[index], Some(Weight(0))) }
                     continue;
                 }
                 if states[index].is_up() && own > Weight(0) { prop_assert!(takes(after[index]), "up is in") }

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    fmt::Write as _,
     net::{Ipv4Addr, SocketAddr, TcpListener},
     time::Duration,
 };
@@ -27,7 +26,7 @@ const VICTIMS: u16 = 20;
 const LIMIT: Duration = Duration::from_secs(20);
 const PORT: u16 = 80;
 
-/// Measures and prints; tells whether it is soon enough.
+/// Measures and prints; tells whether it is soon enough, where the table is the agent's and where it is somebody else's.
 pub(super) fn measure(director: &Namespace, options: &TableCostOptions) -> Result<bool> {
     ip(director, "link set lo up\n")?;
     let victims = VICTIMS.min(options.services);
@@ -35,36 +34,69 @@ pub(super) fn measure(director: &Namespace, options: &TableCostOptions) -> Resul
     for number in 0..victims {
         listeners.insert(number, listen(director, victim(number))?);
     }
-    let mut agent = Agent::start(director, &config(options, victims))?;
+    let mut agent = Agent::start(director, &managing(options, victims))?;
     agent.wait_until_ready()?;
     // Once all victims are in, the table is made.
     for number in 0..victims {
         await_edit(&mut agent, victim(number), &mut 0)?;
     }
-    let mut from = agent.lines().len();
-    let mut delays = Vec::new();
-    for number in (0..victims).cycle().take(usize::from(options.states.div_ceil(2))) {
-        let server = victim(number);
-        drop(listeners.remove(&number));
-        delays.push(await_edit(&mut agent, server, &mut from)?);
-        listeners.insert(number, listen(director, server)?);
-        delays.push(await_edit(&mut agent, server, &mut from)?);
-    }
+    let managed = time_states(director, &mut agent, &mut listeners, options.states)?;
     agent.stop()?;
-    Ok(tell(delays))
+    let mut agent = Agent::start(director, &adopting(victims))?;
+    agent.wait_until_ready()?;
+    for number in 0..victims {
+        await_state(&mut agent, victim(number))?;
+    }
+    let adopted = time_states(director, &mut agent, &mut listeners, options.states)?;
+    agent.stop()?;
+    let managed = tell("manage", managed);
+    Ok(tell("adopt, with its state file", adopted) && managed)
 }
 
-fn tell(mut delays: Vec<Duration>) -> bool {
+/// Lets so many servers fail and come back, and gives how long after each the table was changed.
+fn time_states(
+    director: &Namespace,
+    agent: &mut Agent,
+    listeners: &mut BTreeMap<u16, TcpListener>,
+    states: u16,
+) -> Result<Vec<Duration>> {
+    let victims: Vec<u16> = listeners.keys().copied().collect();
+    let mut from = agent.lines().len();
+    let mut delays = Vec::new();
+    for number in victims.into_iter().cycle().take(usize::from(states.div_ceil(2))) {
+        let server = victim(number);
+        drop(listeners.remove(&number));
+        delays.push(await_edit(agent, server, &mut from)?);
+        listeners.insert(number, listen(director, server)?);
+        delays.push(await_edit(agent, server, &mut from)?);
+    }
+    Ok(delays)
+}
+
+fn tell(mode: &str, mut delays: Vec<Duration>) -> bool {
     delays.sort_unstable();
     let at = |share: usize| delays.get((delays.len() * share).div_ceil(100).saturating_sub(1)).copied();
     let [median, late, last] = [50, 99, 100].map(|share| at(share).unwrap_or_default());
     let words = if late <= LONGEST { "" } else { ": TOO LATE" };
     say(&format!(
-        "from a hard state to the acknowledged edit, {} times: median {median:.2?}, 99 of 100 within {late:.2?}, the \
-         longest {last:.2?}; at most {LONGEST:?} for 99 of 100{words}",
+        "from a hard state to the acknowledged edit ({mode}), {} times: median {median:.2?}, 99 of 100 within {late:.2?}, \
+         the longest {last:.2?}; at most {LONGEST:?} for 99 of 100{words}",
         delays.len()
     ));
     late <= LONGEST
+}
+
+/// Waits until a server is well, as the agent knows it.
+fn await_state(agent: &mut Agent, server: SocketAddr) -> Result<()> {
+    let mut from = 0;
+    wait::until_true("a server to be well", LIMIT, || {
+        agent.check_running()?;
+        let mut events = agent.events_since(&mut from).into_iter();
+        Ok(events.any(|event| {
+            event.server == Some(server) && matches!(event.kind, EventKind::State { to, .. } if to == "up")
+        }))
+    })
+    .with_context(|| agent.diagnosis())
 }
 
 /// Waits for a state of the server and the edit that follows it: how long it took from one to the other.
@@ -105,23 +137,36 @@ fn listen(director: &Namespace, server: SocketAddr) -> Result<TcpListener> {
 }
 
 /// Services of which the first ones are asked for often. The servers of the others, the same for all of them, are not there.
-fn config(options: &TableCostOptions, victims: u16) -> String {
-    let mut text = "[agent]\nmetrics = \"off\"\ncontrol = \"off\"\n[passive]\nenabled = false\n".to_owned();
+fn managing(options: &TableCostOptions, victims: u16) -> String {
+    let mut text = agent("manage");
     for number in 0..options.services {
-        let [high, low] = number.to_be_bytes();
-        let interval = if number < victims { "100ms" } else { "10m" };
-        write!(
-            text,
-            "[[service]]\naddress = \"198.18.{high}.{low}:80\"\nfall = 1\nrise = 1\nforward = \"masquerade\"\n\
-             flap = {{ penalty = \"off\" }}\n\
-             check = {{ type = \"connect\", interval = \"{interval}\", timeout = \"100ms\" }}\n"
-        )
-        .ok();
+        text += &service(number, if number < victims { "100ms" } else { "10m" });
         let first = (number < victims).then(|| victim(number));
         let others = (1..=options.servers).map(|server| ([127, 3, 0, server], PORT).into());
-        for server in first.into_iter().chain(others).take(options.servers.into()) {
-            write!(text, "[[service.server]]\naddress = \"{server}\"\n").ok();
-        }
+        let servers = first.into_iter().chain(others).take(options.servers.into());
+        text.extend(
+            servers.map(|server: SocketAddr| format!("[[service.server]]\naddress = \"{server}\"\n")),
+        );
     }
     text
+}
+
+/// The table that such an agent has left. All other services are always well.
+fn adopting(victims: u16) -> String {
+    let others = "[defaults]\ncheck = { type = \"on\", interval = \"10m\" }\n".to_owned();
+    let services: String = (0..victims).map(|number| service(number, "100ms")).collect();
+    agent("adopt") + &others + &services
+}
+
+fn agent(mode: &str) -> String {
+    format!("[agent]\nmode = \"{mode}\"\nmetrics = \"off\"\ncontrol = \"off\"\n[passive]\nenabled = false\n")
+}
+
+fn service(number: u16, interval: &str) -> String {
+    let [high, low] = number.to_be_bytes();
+    format!(
+        "[[service]]\naddress = \"198.18.{high}.{low}:80\"\nfall = 1\nrise = 1\nforward = \"masquerade\"\n\
+         flap = {{ penalty = \"off\" }}\n\
+         check = {{ type = \"connect\", interval = \"{interval}\", timeout = \"100ms\" }}\n"
+    )
 }

@@ -11,7 +11,8 @@ use lvs_tests::{
     fault::Fault,
     layout::{Layout, Method, PORT},
     network::Network,
-    process::load_module,
+    privileges::{Privileges, set_privileges},
+    process::{load_module, processor_time},
     say,
     scene::{Scene, Setting},
     table::{Service, Table},
@@ -197,5 +198,42 @@ fn the_table_is_made_again_when_the_module_is_back() -> Result<()> {
     let told = agent.lines().iter().filter(|line| line.contains("table-out-of-reach")).count();
     assert_eq!(told, 1, "{}", agent.diagnosis());
     assert!(agent.stop()?.success());
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs root, IPVS and the agent: cargo xtask test"]
+fn an_agent_that_loses_its_privileges_goes_on_and_catches_up() -> Result<()> {
+    const WITHOUT: Duration = Duration::from_secs(8);
+    let mut scene = Scene::start(&Setting::new(Method::Masquerade))?;
+    let pid = scene.agent.pid();
+    let before = scene.watch.history()?.len();
+    let told_before = scene.agent.lines().len();
+    set_privileges(pid, Privileges::None)?;
+    let fault = Fault::ProcessKilled;
+    fault.arm(&scene.lab.network.switch, &scene.lab.servers[1])?.strike()?;
+    let used = processor_time(pid)?;
+    scene.pass(WITHOUT)?;
+    let used = processor_time(pid)?.saturating_sub(used);
+    say(&format!("{used:.1?} of processor time in {WITHOUT:?} without privileges"));
+    assert!(used < WITHOUT / 4, "{used:?}: {}", scene.diagnosis());
+    let lines = scene.agent.lines().split_off(told_before);
+    let told = |words: &str| lines.iter().filter(|line| line.contains(words)).count();
+    // Of writing and of reading.
+    let reasons = told("table-out-of-reach");
+    assert!((1..=2).contains(&reasons), "{}", scene.diagnosis());
+    assert_eq!(told("needs root or CAP_NET_ADMIN"), reasons, "{}", scene.diagnosis());
+    assert!(lines.len() < 50, "{}", scene.diagnosis());
+    assert_eq!(scene.watch.history()?.len(), before, "nothing could be written");
+    assert_eq!(metric(&scene.agent.metrics()?, "lvs_table_reachable", &[]), Some(0.0));
+    set_privileges(pid, Privileges::All)?;
+    scene.wait_until_out(1)?;
+    assert_eq!(metric(&scene.agent.metrics()?, "lvs_table_reachable", &[]), Some(1.0));
+    scene.heal(fault, 1)?;
+    scene.wait_until_back(1)?;
+    scene.forget();
+    let (seen, _) = scene.failover(Fault::Unplugged, 2, Duration::from_secs(1))?;
+    assert_eq!(seen.objections(), [] as [&str; 0], "the passive signal works as before");
+    assert!(scene.agent.stop()?.success());
     Ok(())
 }

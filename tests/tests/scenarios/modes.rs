@@ -7,7 +7,7 @@ use lvs_tests::{
     agent::{Agent, metric},
     agent_log::EventKind,
     clock::Moment,
-    director::prepare_ipvs,
+    director::{AGENT_STATE, edit_table, prepare_ipvs},
     fault::Fault,
     lab::Lab,
     layout::{Layout, Method},
@@ -41,7 +41,6 @@ impl Stage {
         let lab = Lab::build(&layout)?;
         let director = lab.network.director.clone();
         prepare_ipvs(&director)?;
-        fs::remove_file("/run/lvs-agent/state.json").ok();
         let service = layout.service();
         let address = service.to_string();
         process::run(&director, &["ipvsadm", "-A", "-t", &address, "-s", "wrr"], "")?;
@@ -163,6 +162,9 @@ fn a_killed_agents_weight_0_goes_back_to_the_servers_own() -> Result<()> {
     let before = stage.watch.table()?;
     stage.lab.servers[1].signal(Signal::SIGKILL)?;
     stage.wait_for_weight(1, 0)?;
+    let drained = stage.address(2).to_string();
+    assert_eq!(stage.agent.command(&["drain", &drained])?.code, Some(0));
+    stage.wait_for_weight(2, 0)?;
     stage.agent.signal(Signal::SIGKILL)?;
     stage.agent.wait_for_end()?;
     let orphaned = Moment::now();
@@ -171,10 +173,39 @@ fn a_killed_agents_weight_0_goes_back_to_the_servers_own() -> Result<()> {
     assert_eq!(stage.changes_since(orphaned)?, [], "no superfluous edit");
     Fault::ProcessKilled.heal(&stage.lab.network.switch, &mut stage.lab.servers[1])?;
     stage.wait_for_weight(1, 6)?;
+    assert_eq!(stage.watch.table()?.weight(stage.address(2)), Some(0), "it is drained still");
+    assert_eq!(stage.agent.command(&["undrain", &drained])?.code, Some(0));
+    stage.wait_for_weight(2, 7)?;
     assert_eq!(stage.watch.table()?, before);
     stage.agent.stop()?;
-    let left = fs::read_to_string("/run/lvs-agent/state.json")?;
-    assert!(left.contains("\"held\":[]"), "nothing is left behind: {left}");
+    let left = fs::read_to_string(AGENT_STATE)?;
+    assert!(left.contains("\"held\":[],\"orders\":[]"), "nothing is left behind: {left}");
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs root, IPVS and the agent: cargo xtask test"]
+fn what_others_make_of_an_adopted_table_is_followed() -> Result<()> {
+    let mut stage = Stage::start(Some(ADOPT))?;
+    let director = stage.lab.network.director.clone();
+    follows_the_table(&mut stage)?;
+    // Flushed while a server is held out: nothing of it is made again, and nothing is held against the server.
+    stage.lab.servers[0].signal(Signal::SIGKILL)?;
+    stage.wait_for_weight(0, 0)?;
+    let flushed = Moment::now();
+    edit_table(&director, "-C\n")?;
+    stage.wait("the services to be missed", EDIT_LIMIT, |stage| Ok(adoptions(&stage.agent) == 3))?;
+    stage.pass()?;
+    let gone = stage.changes_since(flushed)?;
+    assert_eq!(gone.len(), stage.lab.servers.len(), "{gone:?}");
+    Fault::ProcessKilled.heal(&stage.lab.network.switch, &mut stage.lab.servers[0])?;
+    let (service, servers) = (stage.service, [0, 1].map(|server| stage.address(server)));
+    let lines = servers.map(|server| format!("-a -t {service} -r {server} -m -w 3\n")).concat();
+    edit_table(&director, &format!("-A -t {service} -s wrr\n{lines}"))?;
+    stage.wait("the new table to be noticed", EDIT_LIMIT, |stage| Ok(adoptions(&stage.agent) >= 4))?;
+    stage.lab.servers[1].signal(Signal::SIGKILL)?;
+    stage.wait_for_weight(1, 0)?;
+    assert_eq!(stage.watch.table()?.weight(servers[0]), Some(3));
     Ok(())
 }
 

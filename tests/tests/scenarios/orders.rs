@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use anyhow::Result;
 use lvs_tests::{
+    agent_log::EventKind,
     client::Pattern,
     layout::Method,
     scene::{Scene, Setting},
 };
+
+use nix::sys::signal::Signal;
 
 use crate::failing::HEALTHY;
 
@@ -66,6 +69,7 @@ fn maintenance_is_switched_on_and_off_and_who_is_unknown_is_told() -> Result<()>
     scene.wait_until_out(0)?;
     let status = scene.agent.command(&["status"])?;
     assert!(status.text.contains("it is in maintenance, for"), "{status}");
+    survives_the_agent(&mut scene)?;
     assert_eq!(scene.agent.command(&["maintenance", &name, "off"])?.code, Some(0));
     scene.wait_until_back(0)?;
     for (words, expected) in [
@@ -76,5 +80,22 @@ fn maintenance_is_switched_on_and_off_and_who_is_unknown_is_told() -> Result<()>
         assert_eq!(told.code, Some(1), "{told}");
         assert!(told.errors.contains(expected), "{told}");
     }
+    Ok(())
+}
+
+/// The order holds for the next agent, which finds the table as it wants it.
+fn survives_the_agent(scene: &mut Scene) -> Result<()> {
+    scene.agent.signal(Signal::SIGKILL)?;
+    scene.agent.wait_for_end()?;
+    let before = scene.watch.history()?.len();
+    scene.restart_agent()?;
+    let server = Some(scene.lab.servers[0].address());
+    scene.wait("the server to be found well", LIMIT, |scene| {
+        let mut events = scene.agent.events().into_iter().filter(|event| event.server == server);
+        Ok(events.any(|event| matches!(event.kind, EventKind::State { to, .. } if to == "up")))
+    })?;
+    let told = "it is in maintenance, as was ordered before this agent was started";
+    assert!(scene.agent.lines().iter().any(|line| line.contains(told)), "{}", scene.diagnosis());
+    assert_eq!(scene.watch.history()?.len(), before, "no superfluous edit: {}", scene.diagnosis());
     Ok(())
 }

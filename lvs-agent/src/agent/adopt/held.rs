@@ -1,6 +1,9 @@
 //! What this agent keeps from having its own weight in the kernel's table, and what it goes back to. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+};
 
 use crate::{
     ipvs::{Destination, Edit, KernelWeight, ServiceEntry, Table, WantedService},
@@ -41,6 +44,10 @@ impl Held {
 
     pub(in super::super) fn iter(&self) -> impl Iterator<Item = (&DestinationKey, &Hold)> {
         self.holds.iter()
+    }
+
+    pub(in super::super) fn len(&self) -> usize {
+        self.holds.len()
     }
 
     /// How a destination is held that is found so; `None` if that isn't this agent's doing.
@@ -102,7 +109,7 @@ impl Held {
     /// An edit was made; whether there is something else to be kept for the next start.
     pub(in super::super) fn made(&mut self, edit: &Edit) -> bool {
         if let Edit::DeleteService(service) = edit {
-            return self.forget(|key, _| key.service == *service);
+            return self.forget(*service, |_, _| true);
         }
         let Some(server) = edit.server() else { return false };
         let key = DestinationKey { service: edit.service(), server };
@@ -118,10 +125,7 @@ impl Held {
     /// Forgets what others have changed since, and what is as it was, in a service that was found so; whether that was
     /// anything.
     pub(in super::super) fn reconcile(&mut self, service: ServiceKey, entry: Option<&ServiceEntry>) -> bool {
-        self.forget(|key, hold| {
-            if key.service != service {
-                return false;
-            }
+        self.forget(service, |key, hold| {
             let Some(entry) = entry else { return true };
             let found = entry.destinations.get(&key.server).map(|destination| destination.weight);
             found == Some(hold.original.weight) || !hold.explains(found)
@@ -138,16 +142,23 @@ impl Held {
 
     /// What of one service is out of the table by this agent's doing.
     pub(in super::super) fn removed(&self, service: ServiceKey) -> impl Iterator<Item = &Destination> {
-        self.holds
-            .iter()
-            .filter(move |(key, hold)| key.service == service && hold.explains(None))
-            .map(|(_, hold)| &hold.original)
+        self.of(service).filter(|(_, hold)| hold.explains(None)).map(|(_, hold)| &hold.original)
     }
 
-    fn forget(&mut self, which: impl Fn(&DestinationKey, &Hold) -> bool) -> bool {
-        let before = self.holds.len();
-        self.holds.retain(|key, hold| !which(key, hold));
-        self.holds.len() != before
+    /// Those of one service.
+    fn of(&self, service: ServiceKey) -> impl Iterator<Item = (&DestinationKey, &Hold)> {
+        const LEAST: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+        let first = DestinationKey { service, server: LEAST };
+        self.holds.range(first..).take_while(move |(key, _)| key.service == service)
+    }
+
+    fn forget(&mut self, service: ServiceKey, which: impl Fn(&DestinationKey, &Hold) -> bool) -> bool {
+        let gone: Vec<_> =
+            self.of(service).filter(|(key, hold)| which(key, hold)).map(|(key, _)| *key).collect();
+        for key in &gone {
+            self.holds.remove(key);
+        }
+        !gone.is_empty()
     }
 }
 

@@ -70,7 +70,7 @@ impl Adoption {
     async fn follow(&mut self) -> bool {
         let seen = self.seen.borrow_and_update().clone();
         let config = self.in_force.borrow_and_update().config.clone();
-        let adopted = adopt(&seen.table, &seen.held, &config.services);
+        let adopted = adopt(&seen.table, &seen.held, &config);
         if adopted == self.adopted {
             return true;
         }

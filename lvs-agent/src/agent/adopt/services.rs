@@ -1,15 +1,15 @@
 //! The kernel's table as a list of services to check. Pure.
 
-use std::{collections::BTreeSet, net::SocketAddr};
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::SocketAddr,
+};
 
 use super::held::{Held, weight_of};
 use crate::{
-    config::{
-        Check, FurtherChecks, Notifications, OnFailure, PoolPolicy, Question, RealServer, VirtualService,
-        defaults,
-    },
+    config::{Check, Config, FurtherChecks, Notifications, Question, RealServer, Unlisted, VirtualService},
     ipvs::{Destination, Service, ServiceEntry, Table},
-    service::{DestinationKey, Protocol, ServiceKey},
+    service::{DestinationKey, ServiceKey},
 };
 
 /// Services that were found in the kernel's table.
@@ -21,12 +21,14 @@ pub(in super::super) struct Adopted {
     pub(in super::super) administered: BTreeSet<DestinationKey>,
 }
 
-/// The services of `table`, with the settings that the configuration has for some of them.
-pub(in super::super) fn adopt(table: &Table, held: &Held, settings: &[VirtualService]) -> Adopted {
+/// The services of `table`, with the settings that the configuration has for them.
+pub(in super::super) fn adopt(table: &Table, held: &Held, config: &Config) -> Adopted {
+    let listed: HashMap<_, _> = config.services.iter().map(|service| (service.key, service)).collect();
     let mut adopted = Adopted::default();
     for (key, entry) in &table.services {
-        let configured = settings.iter().find(|service| service.key == *key);
-        let mut service = service(&entry.service, configured);
+        let configured = listed.get(key).copied();
+        let mut service =
+            configured.map_or_else(|| unlisted(&entry.service, &config.unlisted), without_servers);
         let out = held.removed(*key).filter(|removed| !entry.destinations.contains_key(&removed.server));
         let mut servers: Vec<_> = found(*key, entry, held).chain(out.copied()).collect();
         servers.sort_by_key(|destination| destination.server);
@@ -61,9 +63,18 @@ fn administered(
     })
 }
 
-/// A service without servers.
-fn service(found: &Service, configured: Option<&VirtualService>) -> VirtualService {
-    let mut service = configured.cloned().unwrap_or_else(|| VirtualService {
+/// A service that is listed. Its servers are the table's; backups would have to be added to a table that is somebody else's.
+fn without_servers(service: &VirtualService) -> VirtualService {
+    let mut service = service.clone();
+    service.servers.clear();
+    service.policy.backups.clear();
+    service
+}
+
+/// A service that is in the table only, without servers.
+fn unlisted(found: &Service, settings: &Unlisted) -> VirtualService {
+    let (check, further) = settings.checks_of(found.key);
+    VirtualService {
         name: found.key.to_string(),
         key: found.key,
         scheduler: found.scheduler.as_str().parse().unwrap_or_default(),
@@ -71,30 +82,16 @@ fn service(found: &Service, configured: Option<&VirtualService>) -> VirtualServi
         one_packet: None,
         scheduler_flags: None,
         persistence_engine: None,
-        fall: defaults::FALL,
-        rise: defaults::RISE,
-        on_failure: OnFailure::default(),
-        check: usual_check(found.key),
-        further: FurtherChecks::default(),
+        fall: settings.fall,
+        rise: settings.rise,
+        on_failure: settings.on_failure,
+        check,
+        further,
         servers: Vec::new(),
-        policy: PoolPolicy::default(),
+        policy: settings.policy.clone(),
         notify: Notifications::default(),
         on_exit: None,
-    });
-    service.servers.clear();
-    // They would have to be added to a table that is somebody else's.
-    service.policy.backups.clear();
-    service
-}
-
-/// What servers are asked where nobody says it: a connection where clients make some.
-fn usual_check(key: ServiceKey) -> Check {
-    let connects = match key {
-        ServiceKey::Address { protocol, .. } => protocol == Protocol::Tcp,
-        ServiceKey::Mark { .. } => true,
-    };
-    let question = if connects { Question::Connect } else { Question::Ping };
-    Check { question, ..Check::default() }
+    }
 }
 
 fn server(found: &Destination, service: &VirtualService, configured: Option<&VirtualService>) -> RealServer {

@@ -4,13 +4,18 @@ use proptest::prelude::*;
 
 use super::{held::weight_of, *};
 use crate::{
-    config::{self, Check, OnFailure, Question, VirtualService},
+    config::{self, Check, Config, Mode, OnFailure, Question, VirtualService},
     ipvs::{
         Destination, Edit, KernelWeight, Service, ServiceEntry, ServiceFlags, Table, WantedDestination,
         WantedService,
     },
     service::{AddressFamily, DestinationKey, ForwardingMethod, Protocol, ServiceKey, Tunnel, Weight},
 };
+
+/// A configuration that lists no services.
+fn unlisted() -> Config {
+    Config::of_table(Mode::Adopt)
+}
 
 fn tcp() -> ServiceKey {
     ServiceKey::Address { protocol: Protocol::Tcp, address: "192.0.2.1:80".parse().unwrap() }
@@ -87,12 +92,12 @@ fn a_server_is_held_at_weight_0_and_gets_its_own_back() {
     );
     assert_eq!(carry_out(&mut table, &mut held, &down), [""; 0]);
     assert_eq!(held.iter().count(), 1);
-    let adopted = adopt(&table, &held, &[]);
+    let adopted = adopt(&table, &held, &unlisted());
     assert_eq!(adopted.services[0].servers[0].weight, Weight(own));
     assert!(adopted.administered.is_empty());
     // A ramp, and back.
     carry_out(&mut table, &mut held, &wanted(&[(A, Some(9), own), (B, Some(3), 3)]));
-    assert_eq!(adopt(&table, &held, &[]), adopted);
+    assert_eq!(adopt(&table, &held, &unlisted()), adopted);
     carry_out(&mut table, &mut held, &wanted(&[(A, Some(own), own), (B, Some(3), 3)]));
     assert_eq!((table, held), (before, Held::default()));
 }
@@ -104,7 +109,7 @@ fn a_server_is_removed_and_comes_back_as_it_was() {
     let down = wanted(&[(A, None, 5), (B, Some(3), 3)]);
     assert_eq!(carry_out(&mut table, &mut held, &down), ["delete server tcp 192.0.2.1:80 -> 10.0.0.1:80"]);
     assert_eq!(carry_out(&mut table, &mut held, &down), [""; 0]);
-    let adopted = adopt(&table, &held, &[]);
+    let adopted = adopt(&table, &held, &unlisted());
     assert_eq!(adopted.services[0].servers.len(), 2, "it is still checked");
     carry_out(&mut table, &mut held, &wanted(&[(A, Some(5), 5), (B, Some(3), 3)]));
     assert_eq!((table, held), (before, Held::default()));
@@ -122,7 +127,7 @@ fn what_others_do_is_left_alone() {
     carry_out(&mut table, &mut held, &wanted(&[(A, Some(0), 0), (B, Some(0), 3)]));
     carry_out(&mut table, &mut held, &wanted(&[(A, Some(0), 0), (B, Some(7), 7)]));
     assert_eq!((table.clone(), held), (before, Held::default()));
-    let adopted = adopt(&table, &Held::default(), &[]);
+    let adopted = adopt(&table, &Held::default(), &unlisted());
     let administered: Vec<_> = adopted.administered.iter().map(|key| key.server.to_string()).collect();
     assert_eq!(administered, [A]);
     assert_eq!(adjust(tcp(), None, &wants, &Held::default()), [], "a service that is gone stays gone");
@@ -193,7 +198,7 @@ fn services_are_checked_as_suits_them_or_as_is_written() {
         let question = |check: &Check| format!("{:?}", check.question).split('(').next().unwrap().to_owned();
         service.servers.iter().map(|one| question(service.check_of(one))).collect::<Vec<_>>().join(" ")
     };
-    let adopted = adopt(&table, &Held::default(), &[]).services;
+    let adopted = adopt(&table, &Held::default(), &unlisted()).services;
     assert_eq!(asked(&adopted, tcp()), "Connect");
     assert_eq!(asked(&adopted, udp), "Ping");
     assert_eq!(asked(&adopted, mark), "Ping Connect");
@@ -212,13 +217,38 @@ fn services_are_checked_as_suits_them_or_as_is_written() {
         name = "elsewhere"
         address = "192.0.2.9:80"
     "#;
-    let settings = config::native::read(text, "test.toml".as_ref()).unwrap().services;
+    let settings = config::native::read(text, "test.toml".as_ref()).unwrap();
     let adopted = adopt(&table, &Held::default(), &settings).services;
     assert_eq!(adopted.len(), 3, "a service that isn't there is none");
     let web = adopted.iter().find(|service| service.key == tcp()).unwrap();
     assert_eq!((web.name.as_str(), web.fall.get(), web.on_failure), ("web", 7, OnFailure::Remove));
     assert_eq!(asked(&adopted, tcp()), "Http");
     assert!(!matches!(web.check.question, Question::Connect));
+
+    // What holds for all services holds for those that aren't listed, as far as they can be asked.
+    let defaults = r#"
+        [agent]
+        mode = "adopt"
+        [defaults]
+        fall = 9
+        slow-start = "10s"
+        check = [{ type = "http", path = "/", interval = "7s" }, { type = "ping" }]
+        [[service]]
+        address = "192.0.2.1:80"
+        fall = 4
+        check = { type = "connect" }
+    "#;
+    let settings = config::native::read(defaults, "test.toml".as_ref()).unwrap();
+    let adopted = adopt(&table, &Held::default(), &settings).services;
+    assert_eq!((asked(&adopted, tcp()), asked(&adopted, udp)), ("Connect".to_owned(), "Ping".to_owned()));
+    assert_eq!(asked(&adopted, mark), "Ping Http");
+    let falls: Vec<_> = adopted.iter().map(|service| service.fall.get()).collect();
+    assert_eq!(falls, [4, 9, 9]);
+    for service in &adopted[1..] {
+        assert_eq!(service.check.interval.as_secs(), 7);
+        assert_eq!(service.further.checks.len(), 1);
+        assert!(service.policy.slow_start.is_some());
+    }
 }
 
 /// What happens to one server, one thing after the other.
@@ -272,7 +302,7 @@ proptest! {
                     held.reconcile(tcp(), table.services.get(&tcp()));
                 }
                 Happens::Adopted => {
-                    let adopted = adopt(&table, &held, &[]);
+                    let adopted = adopt(&table, &held, &unlisted());
                     known = adopted.services[0].servers.first().map_or(0, |one| one.weight.0.into());
                 }
             }

@@ -5,7 +5,7 @@ mod service;
 mod tests;
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     time::Instant,
 };
 
@@ -16,7 +16,7 @@ use crate::{
     health::{Health, Heard, State, Transition},
     ipvs::{Wanted, WantedService},
     passive::Forwarding,
-    pool::{Decision, Event, Holds, Presence, Role, Standing},
+    pool::{Commands, Decision, Event, Holds, Presence, Role, Standing},
     service::{DestinationKey, ServiceKey, Weight},
 };
 
@@ -41,8 +41,8 @@ pub(super) struct Consequence {
 pub(super) struct Changes {
     /// Whether the wanted table is another one now.
     pub table_changed: bool,
-    /// Whether there are other services, or other settings of them: more than the weights below.
-    pub whole_table: bool,
+    /// The whole table, if there are other services, or other settings of them: more than the weights below.
+    pub whole_table: Option<Wanted>,
     /// The services of which some weight is another one.
     pub services: Vec<ServiceKey>,
     /// What is news to people.
@@ -122,8 +122,8 @@ impl Decisions {
         (self.places, self.by_key) = (places(&self.services), by_key(&self.services));
         self.hold_ordered(now);
         let changes = self.settle(now);
-        let other = self.wanted() != before;
-        Changes { table_changed: other, whole_table: other, ..changes }
+        let other = Some(self.wanted()).filter(|wanted| *wanted != before);
+        Changes { table_changed: other.is_some(), whole_table: other, ..changes }
     }
 
     /// Looks at all services.
@@ -200,6 +200,36 @@ impl Decisions {
         let changes = self.order(destination, now, |service, role| service.pool.set_holds(role, holds));
         self.note_holds(now);
         changes
+    }
+
+    /// What was ordered by command, of all destinations of which anything was.
+    #[must_use]
+    pub(super) fn commands(&self) -> BTreeMap<DestinationKey, Commands> {
+        let of = |key: &DestinationKey| (*key, self.holds(key).commands);
+        self.places.keys().map(of).filter(|(_, commands)| *commands != Commands::default()).collect()
+    }
+
+    /// Takes note of what was ordered before this agent was started, for the next look at all services. Gives those that
+    /// are not there any more.
+    pub(super) fn recall_commands(
+        &mut self,
+        commands: &BTreeMap<DestinationKey, Commands>,
+        now: Instant,
+    ) -> Vec<DestinationKey> {
+        let mut gone = Vec::new();
+        for (key, commands) in commands {
+            let place = self.places.get(key).copied();
+            let found = place.and_then(|place| Some((self.services.get_mut(place.service)?, place.role)));
+            match found {
+                Some((service, role)) => {
+                    let holds = Holds { commands: *commands, ..service.pool.holds(role) };
+                    service.pool.set_holds(role, holds);
+                }
+                None => gone.push(*key),
+            }
+        }
+        self.note_holds(now);
+        gone
     }
 
     /// Gives a destination another weight than the configured one, until the next list of services; `None` if there is no

@@ -3,6 +3,7 @@ use std::time::Duration;
 use super::*;
 use crate::{
     ipvs::{ServiceFlags, WantedService, Wish},
+    pool::Drain,
     service::{ForwardingMethod, Netmask, Persistence, Tunnel, TunnelFlags},
 };
 
@@ -224,7 +225,7 @@ fn people_come_first() {
     for host in 1..=3 {
         case.is(host, true);
     }
-    let drained = Holds { drain: Some(crate::pool::Drain::Quiesce), ..Holds::default() };
+    let drained = Holds::from(Commands::drain(Drain::Quiesce));
     assert!(case.decisions.set_holds(&key(1), drained, case.now).expect("it is there").table_changed);
     assert!(!case.decisions.set_holds(&key(1), drained, case.now).expect("it is there").table_changed);
     let administrator = Holds { administrator: true, ..Holds::default() };
@@ -245,7 +246,7 @@ fn a_file_in_the_maintenance_folder_takes_servers_out() {
     let mut case = Case::new(&web("", 2));
     case.is(1, true);
     case.is(2, true);
-    let drained = Holds { drain: Some(crate::pool::Drain::Quiesce), ..Holds::default() };
+    let drained = Holds::from(Commands::drain(Drain::Quiesce));
     case.decisions.set_holds(&key(2), drained, case.now);
     let named = Maintained::from([(key(1).server.ip(), None)]);
     assert!(case.decisions.set_maintained(named.clone(), case.now).table_changed);
@@ -255,6 +256,26 @@ fn a_file_in_the_maintenance_folder_takes_servers_out() {
     assert_eq!(case.weights(), [-1, 0], "after a reload as well");
     case.decisions.set_maintained(Maintained::new(), case.now);
     assert_eq!(case.weights(), [10, 0], "other orders stay");
+}
+
+#[test]
+fn commands_outlast_the_agent_for_servers_that_are_still_there() {
+    let mut case = Case::new(&web("", 3));
+    let ordered = BTreeMap::from([
+        (key(1), Commands::drain(Drain::Quiesce)),
+        (key(2), Commands { maintenance: true, drain: Some(Drain::Remove) }),
+        (key(9), Commands::drain(Drain::Quiesce)),
+    ]);
+    assert_eq!(case.decisions.recall_commands(&ordered, case.now), [key(9)]);
+    for host in 1..=3 {
+        case.is(host, true);
+    }
+    assert_eq!(case.weights(), [0, -1, 10]);
+    let left: Vec<_> = case.decisions.commands().into_iter().collect();
+    assert_eq!(left, [(key(1), ordered[&key(1)]), (key(2), ordered[&key(2)])]);
+    case.decisions.set_holds(&key(1), Holds::default(), case.now);
+    assert_eq!(case.weights(), [10, -1, 10]);
+    assert_eq!(case.decisions.commands().len(), 1);
 }
 
 #[test]
@@ -284,7 +305,7 @@ fn what_stays_is_kept_and_only_what_changed_changes() {
     for (host, up) in [(1, true), (2, false), (3, true)] {
         case.is(host, up);
     }
-    let drained = Holds { drain: Some(crate::pool::Drain::Quiesce), ..Holds::default() };
+    let drained = Holds::from(Commands::drain(Drain::Quiesce));
     case.decisions.set_holds(&key(3), drained, case.now);
     assert_eq!(case.replace(&web("", 3)), Changes::default(), "nothing is news");
     assert!(case.replace(&(web("", 3) + "[[service.server]]\naddress = \"10.0.0.4\"\n")).table_changed);

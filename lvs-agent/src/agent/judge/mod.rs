@@ -25,8 +25,9 @@ use super::{
     doubt::Suspected,
     exposition,
     maintenance::Maintained,
-    orders::{self, OrderInquiry},
+    orders::{self, CarriedOut, OrderInquiry},
     pace::Paces,
+    state::{Keeper, Orders, Ticket},
     status::{StandingInquiry, standings},
     story,
     table::Board,
@@ -85,6 +86,10 @@ pub(super) struct Judge {
     pub(super) suspected: Suspected,
     /// Destinations that a ping checks, and whose UDP port was closed when it was last asked.
     pub(super) closed: BTreeSet<DestinationKey>,
+    /// Where it is written down what people have ordered, …
+    pub(super) keeper: Option<Keeper<Orders>>,
+    /// … and what was, last.
+    pub(super) kept: Orders,
     /// How long the servers take to answer.
     pub(super) paces: Paces,
     /// How long a confirming probe may take while that isn't known.
@@ -95,7 +100,7 @@ impl Judge {
     /// Decides until `shutdown`.
     pub(super) async fn run(mut self, mut inputs: Inputs, shutdown: CancellationToken) {
         let changes = self.decisions.settle(Instant::now());
-        self.changed(&changes);
+        self.changed(changes);
         loop {
             let leaving = self.leaving.values().min().copied();
             let next_change = self.decisions.next_change().into_iter().chain(leaving).min();
@@ -131,7 +136,7 @@ impl Judge {
     /// Others are in maintenance now.
     fn maintain(&mut self, maintained: Maintained) {
         let changes = self.decisions.set_maintained(maintained, Instant::now());
-        self.changed(&changes);
+        self.changed(changes);
         // Of one that was out already, no weight has changed.
         self.publish();
     }
@@ -141,29 +146,40 @@ impl Judge {
         let OrderInquiry { order, meant, reply } = inquiry;
         let carried_out = orders::carry_out(&mut self.decisions, order, &meant, Instant::now());
         let told = carried_out.map(|(ordered, changes)| {
-            self.changed(&changes);
+            self.changed(changes);
             for one in &ordered {
                 story::ordered(order, one);
                 // Of one that was out already, no weight has changed.
                 exposition::publish_destination(&self.decisions, &one.destination);
             }
-            ordered
+            CarriedOut { ordered, kept: self.keep_orders() }
         });
         reply.send(told).ok();
+    }
+
+    /// Has what people have ordered written down, if that is news.
+    pub(super) fn keep_orders(&mut self) -> Option<Ticket> {
+        let orders = self.decisions.commands();
+        if orders == self.kept {
+            return None;
+        }
+        let ticket = self.keeper.as_ref().map(|keeper| keeper.keep(&orders));
+        self.kept = orders;
+        ticket
     }
 
     /// Some weights were to change by now.
     fn passed(&mut self) {
         let now = Instant::now();
         let changes = self.decisions.passed(now);
-        self.changed(&changes);
+        self.changed(changes);
         self.let_go(now);
     }
 
     /// Acts on what has come of something, and tells of it.
-    fn changed(&mut self, changes: &Changes) {
-        if changes.whole_table {
-            self.board.replace(self.wanted());
+    fn changed(&mut self, mut changes: Changes) {
+        if let Some(wanted) = changes.whole_table.take() {
+            self.want(wanted);
         } else {
             for key in &changes.services {
                 if let Some(wanted) = self.decisions.wanted_service(key) {
@@ -175,7 +191,7 @@ impl Judge {
         {
             exposition::publish_destination(&self.decisions, &destination);
         }
-        self.teller.changed(&self.decisions, changes);
+        self.teller.changed(&self.decisions, &changes);
         for happening in &changes.happenings {
             story::happening(&self.decisions, happening);
             if let Happening::Service(key, _) = happening
@@ -236,7 +252,7 @@ impl Judge {
             story::transition(&self.decisions, destination, outcome, transition);
             self.teller.heard(destination, outcome, transition);
         }
-        self.changed(&changes);
+        self.changed(changes);
         if let Some(transition) = transition {
             exposition::publish_destination(&self.decisions, destination);
             self.tell_passive(destination, transition);

@@ -80,21 +80,26 @@ impl Judge {
         let after = self.known();
         let some_leave = self.leave(&before, &after, dropped, now);
         changes.table_changed |= some_leave;
-        changes.whole_table |= some_leave;
+        if some_leave && changes.whole_table.is_none() {
+            changes.whole_table = Some(self.decisions.wanted());
+        }
         let Turnover { added, removed } = self.checks.replace(&services);
         for id in &removed {
             self.hurried.remove(id);
         }
         self.forget();
+        // Nobody waits for that.
+        drop(self.keep_orders());
         // The scheduler takes commands whatever else it does. Once it has ended the agent ends, too.
         self.pacer.exchange(added, removed).await.ok();
         self.enrol(services.into());
         self.teller.reloaded(&self.decisions);
-        self.changed(&changes);
+        let table_changed = changes.table_changed;
+        self.changed(changes);
         self.show(&before, &after);
         let of = |services: usize, destinations: usize| Counted { services, destinations };
         let replaced = Replaced {
-            table_changed: changes.table_changed,
+            table_changed,
             added: of(
                 after.services.difference(&before.services).count(),
                 after.destinations.difference(&before.destinations).count(),
@@ -108,11 +113,10 @@ impl Judge {
         reply.send(replaced).ok();
     }
 
-    /// What the table should be.
-    pub(super) fn wanted(&self) -> Wanted {
-        let mut wanted = self.decisions.wanted();
+    /// Has the whole table made so, without the services that are to go.
+    pub(super) fn want(&self, mut wanted: Wanted) {
         wanted.unwanted.extend(self.leaving.keys());
-        wanted
+        self.board.replace(wanted);
     }
 
     /// Stops looking for services that are to go.
@@ -120,7 +124,7 @@ impl Judge {
         let before = self.leaving.len();
         self.leaving.retain(|_, until| *until > now);
         if self.leaving.len() != before {
-            self.board.replace(self.wanted());
+            self.want(self.decisions.wanted());
         }
     }
 

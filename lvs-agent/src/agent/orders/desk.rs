@@ -1,12 +1,17 @@
 //! Where orders come in: from the control socket to the judge, and back with what has come of them.
 
+use std::time::Duration;
+
 use tokio::{
     sync::{mpsc, oneshot},
     task::spawn_blocking,
 };
 
 use super::{
-    super::ask::{PATIENCE, ask},
+    super::{
+        ask::{PATIENCE, ask},
+        state::Ticket,
+    },
     Meant, Order, Ordered, Unknown,
 };
 use crate::{
@@ -21,8 +26,19 @@ use crate::{
 pub(in super::super) struct OrderInquiry {
     pub(in super::super) order: Order,
     pub(in super::super) meant: Meant,
-    pub(in super::super) reply: oneshot::Sender<Result<Vec<Ordered>, Unknown>>,
+    pub(in super::super) reply: oneshot::Sender<Result<CarriedOut, Unknown>>,
 }
+
+/// What has come of an order.
+#[derive(Debug)]
+pub(in super::super) struct CarriedOut {
+    pub(in super::super) ordered: Vec<Ordered>,
+    /// The order, on its way into the state file.
+    pub(in super::super) kept: Option<Ticket>,
+}
+
+/// How long whoever has ordered something waits until it is written down.
+const WRITTEN: Duration = Duration::from_secs(1);
 
 /// Passes orders on.
 #[derive(Clone, Debug)]
@@ -56,7 +72,11 @@ impl OrderDesk {
     async fn ask(&self, order: Order, meant: Meant) -> Result<Vec<Ordered>, String> {
         let inquiry = |reply| OrderInquiry { order, meant, reply };
         let answer = ask("the task that decides", &self.judge, PATIENCE, inquiry).await?;
-        answer.map_err(|unknown| unknown.to_string())
+        let CarriedOut { ordered, kept } = answer.map_err(|unknown| unknown.to_string())?;
+        if let Some(kept) = kept {
+            kept.written(WRITTEN).await;
+        }
+        Ok(ordered)
     }
 }
 

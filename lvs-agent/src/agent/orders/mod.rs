@@ -2,7 +2,7 @@
 
 mod desk;
 
-pub(super) use self::desk::{OrderDesk, OrderInquiry};
+pub(super) use self::desk::{CarriedOut, OrderDesk, OrderInquiry};
 
 use std::{net::SocketAddr, time::Instant};
 
@@ -10,7 +10,7 @@ use super::decisions::{Changes, Decisions};
 use crate::{
     config::VirtualService,
     control::ServerName,
-    pool::{Drain, Holds},
+    pool::{Commands, Drain, Holds},
     service::{DestinationKey, Weight},
 };
 
@@ -32,12 +32,13 @@ pub(super) enum Order {
 
 impl Order {
     fn apply(self, holds: Holds) -> Holds {
-        match self {
-            Self::Drain(drain) => Holds { drain: Some(drain), ..holds },
-            Self::Undrain => Holds { drain: None, ..holds },
-            Self::Maintenance(maintenance) => Holds { maintenance, ..holds },
-            Self::Look => holds,
-        }
+        let commands = match self {
+            Self::Drain(drain) => Commands { drain: Some(drain), ..holds.commands },
+            Self::Undrain => Commands { drain: None, ..holds.commands },
+            Self::Maintenance(maintenance) => Commands { maintenance, ..holds.commands },
+            Self::Look => holds.commands,
+        };
+        Holds { commands, ..holds }
     }
 }
 
@@ -222,7 +223,12 @@ mod tests {
             let (ordered, changes) = carry_out(&mut decisions, order, &server, now).unwrap();
             assert_eq!(ordered.len(), 1);
             let Ordered { weight, holds, .. } = &ordered[0];
-            (weight.map(|weight| weight.0), holds.drain, holds.maintenance, changes.table_changed)
+            (
+                weight.map(|weight| weight.0),
+                holds.commands.drain,
+                holds.commands.maintenance,
+                changes.table_changed,
+            )
         };
         let (quiesce, remove) = (Some(Drain::Quiesce), Some(Drain::Remove));
         assert_eq!(order(Order::Look), (Some(1), None, false, false));

@@ -4,7 +4,7 @@ use crate::config::{AgentSettings, Config};
 
 /// `new` as far as it can hold now, and the settings that need a restart: of those the old ones hold on.
 pub(super) fn keep(old: &Config, new: Config) -> (Config, Vec<&'static str>) {
-    let Config { agent, passive, services } = new;
+    let Config { agent, passive, services, unlisted } = new;
     let AgentSettings {
         metrics,
         on_exit,
@@ -33,7 +33,7 @@ pub(super) fn keep(old: &Config, new: Config) -> (Config, Vec<&'static str>) {
     ];
     let agent = AgentSettings { on_exit, autoreload, connections, callback, ..was.clone() };
     let changed = fixed.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name).collect();
-    (Config { agent, passive: old.passive.clone(), services }, changed)
+    (Config { agent, passive: old.passive.clone(), services, unlisted }, changed)
 }
 
 #[cfg(test)]

@@ -4,12 +4,13 @@
 mod file;
 mod fixed;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use tokio::{
     signal::unix::Signal,
     sync::{mpsc, oneshot, watch as latest},
     task::spawn_blocking,
+    time::timeout,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
@@ -18,6 +19,7 @@ use self::file::FileWatch;
 use super::{
     connections, decisions,
     judge::{Dropped, Replaced, Replacement},
+    table::Board,
 };
 use crate::{
     check_config,
@@ -88,9 +90,14 @@ pub(super) struct Outputs {
     pub(super) replacements: mpsc::Sender<Replacement>,
     /// Everyone else.
     pub(super) in_force: latest::Sender<InForce>,
+    /// Where the judge writes what the table is to be.
+    pub(super) board: Board,
     /// Whoever runs the callback.
     pub(super) notifier: Notifier,
 }
+
+/// How long a reload waits for its edits. They are made all the same.
+const EDITED: Duration = Duration::from_secs(20);
 
 /// Reads the configuration again.
 pub(super) struct Reload {
@@ -221,6 +228,9 @@ impl Reload {
         connections::settle(&config);
         self.config = config.clone();
         self.outputs.in_force.send_replace(InForce { config, cause: Some(cause) });
+        if table_changed {
+            warnings.extend(self.edited().await);
+        }
         Ok(Reloaded {
             table_changed,
             services_added: added.services,
@@ -229,6 +239,19 @@ impl Reload {
             servers_removed: removed.destinations,
             warnings,
         })
+    }
+
+    /// Waits until the table is as it is to be; if it isn't, says so.
+    async fn edited(&self) -> Option<String> {
+        let why = match timeout(EDITED, self.outputs.board.dealt_with()).await {
+            Ok(rest) if rest.in_order => return None,
+            Ok(_) => {
+                "the kernel's table is not yet as it should be: some edits have failed and are tried again"
+            }
+            Err(_) => "the kernel's table is still being edited",
+        };
+        warn!(event = "config", "{why}");
+        Some(format!("warning: {why}; the log tells more"))
     }
 
     fn warnings(&self, reading: &Reading) -> Vec<String> {

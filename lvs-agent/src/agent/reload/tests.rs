@@ -39,8 +39,12 @@ fn start(text: &str) -> Running {
     let config = Arc::new(source.read().unwrap().config);
     let (replacements_tx, replacements) = mpsc::channel(1);
     let (in_force_tx, in_force) = latest::channel(InForce { config: config.clone(), cause: None });
-    let outputs =
-        Outputs { replacements: replacements_tx, in_force: in_force_tx, notifier: Notifier::new().0 };
+    let outputs = Outputs {
+        replacements: replacements_tx,
+        in_force: in_force_tx,
+        board: Board::default(),
+        notifier: Notifier::new().0,
+    };
     let (asked, asked_rx) = mpsc::channel(1);
     let shutdown = CancellationToken::new();
     let hangups = signal(SignalKind::hangup()).unwrap();

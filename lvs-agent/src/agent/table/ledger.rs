@@ -142,7 +142,7 @@ impl Ledger {
 
     /// Takes note of what is wanted now.
     pub(super) fn want(&mut self, changes: Changes, now: Instant) {
-        let Changes { whole, urgent } = changes;
+        let Changes { whole, urgent, number: _ } = changes;
         if let Some(wanted) = whole {
             self.replace(wanted);
         }
@@ -243,6 +243,11 @@ impl Ledger {
     /// When an edit of a service that has failed is tried again.
     pub(super) fn tried_again(&self, service: &ServiceKey) -> Option<Instant> {
         self.failing.get(service).map(|failing| failing.until)
+    }
+
+    /// Whether there are edits that have failed and are to be tried again.
+    pub(super) fn is_failing(&self) -> bool {
+        !self.failing.is_empty()
     }
 
     /// Whether the table is to be read soon.

@@ -4,7 +4,6 @@
 mod board;
 mod contention;
 mod hand;
-mod keeper;
 mod ledger;
 #[cfg(test)]
 mod ledger_tests;
@@ -12,7 +11,10 @@ mod look;
 mod pause;
 mod story;
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::{
     sync::watch,
@@ -20,28 +22,33 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub(super) use self::{board::Board, hand::Observed, keeper::StateFile};
+pub(super) use self::{board::Board, hand::Observed};
 use self::{
     board::Changes,
     hand::Hand,
-    keeper::Keeper,
     ledger::{Ledger, Plan, Rights},
     look::{Look, Onlooker},
     pause::Failing,
 };
-use super::adopt::{Adopted, Held, Seen, adopt};
+use super::{
+    adopt::{Adopted, Held, Seen, adopt},
+    state::Keeper,
+};
 use crate::{
-    config::{Config, Mode, VirtualService},
+    config::{Config, Mode},
     ipvs::{IpvsClient, IpvsError, Made, Table, Wanted},
     netlink::DEFAULT_TIMEOUT,
 };
+
+/// How long an edit waits for what is written down before it where that isn't done at once.
+const PATIENCE: Duration = Duration::from_millis(2);
 
 /// Keeps the kernel's table in step with what is wanted.
 pub(super) struct TableWriter {
     hand: Hand,
     ledger: Ledger,
     /// Where it is written down whom this agent holds out.
-    keeper: Option<Keeper>,
+    keeper: Option<Keeper<Held>>,
     /// Whether there is something new to write down.
     unwritten: bool,
     seen: watch::Sender<Arc<Seen>>,
@@ -62,25 +69,22 @@ struct Outage {
 }
 
 impl TableWriter {
-    /// Reads the table; nothing is written yet. Who writes down whom this agent holds out is to be run.
+    /// Reads the table; nothing is written yet. `held` are those whom the last agent has held out.
     pub(super) async fn new(
         mut client: IpvsClient,
         config: &Config,
-    ) -> Result<(Self, Option<StateFile>), IpvsError> {
+        held: Held,
+        keeper: Option<Keeper<Held>>,
+    ) -> Result<Self, IpvsError> {
         let known = client.table().await?;
         story::begin();
         let observes = config.agent.mode == Mode::Observe;
-        let state = config.agent.state.clone().filter(|_| !observes).and_then(StateFile::open);
-        let (held, keeper, file) = match state {
-            Some((held, keeper, file)) => (held, Some(keeper), Some(file)),
-            None => (Held::default(), None, None),
-        };
         let rights = Rights { adopts: config.adopts(), observed: observes.then(|| known.clone()) };
         let hand =
             if observes { Hand::Observes(Observed::default()) } else { Hand::Writes(Box::new(client)) };
         let ledger = Ledger::new(known, config.agent.foreign, rights, held);
         let (seen, _) = watch::channel(Arc::new(ledger.see()));
-        let writer = Self {
+        Ok(Self {
             hand,
             ledger,
             keeper,
@@ -91,14 +95,13 @@ impl TableWriter {
             looking: None,
             next_look: Instant::now(),
             outage: None,
-        };
-        Ok((writer, file))
+        })
     }
 
     /// The services of the table as it is.
-    pub(super) fn adopt(&self, settings: &[VirtualService]) -> Adopted {
+    pub(super) fn adopt(&self, config: &Config) -> Adopted {
         let Seen { table, held } = self.ledger.see();
-        adopt(&table, &held, settings)
+        adopt(&table, &held, config)
     }
 
     /// The table as it is, and as others change it.
@@ -130,13 +133,17 @@ impl TableWriter {
     /// Does what the board says until `shutdown`; then makes the table as `last` wants it, if it wants anything.
     pub(super) async fn run(mut self, shutdown: CancellationToken, last: impl FnOnce() -> Option<Wanted>) {
         let board = self.board.clone();
+        let mut taken = 0;
         while !shutdown.is_cancelled() {
             if board.has_news() {
-                self.ledger.want(board.take(), Instant::now());
+                let changes = board.take();
+                taken = changes.number;
+                self.ledger.want(changes, Instant::now());
             }
             if self.step().await {
                 continue;
             }
+            board.rest(taken, self.outage.is_none() && !self.ledger.is_failing());
             self.write_down();
             tokio::select! {
                 () = shutdown.cancelled() => break,
@@ -156,7 +163,8 @@ impl TableWriter {
     /// Writes down whom this agent holds out, if that is new.
     fn write_down(&mut self) {
         if let Some(keeper) = self.keeper.as_ref().filter(|_| self.unwritten) {
-            keeper.keep(self.ledger.held());
+            // Nobody waits for that.
+            drop(keeper.keep(self.ledger.held()));
         }
         self.unwritten = false;
     }
@@ -167,8 +175,8 @@ impl TableWriter {
         if !self.ledger.expect(plan) {
             return;
         }
-        match &mut self.keeper {
-            Some(keeper) if self.ledger.adopts() => keeper.keep_now(self.ledger.held()).await,
+        match &self.keeper {
+            Some(keeper) if self.ledger.adopts() => keeper.keep(self.ledger.held()).written(PATIENCE).await,
             _ => self.unwritten = true,
         }
     }

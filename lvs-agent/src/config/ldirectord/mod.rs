@@ -36,7 +36,7 @@ use self::{
 };
 use super::{
     AgentSettings, CommandLine, Config, ConfigError, Format, LogTarget, OnExit, PassiveSettings, Reading,
-    Strictness, error::Contradiction,
+    Strictness, Unlisted, error::Contradiction,
 };
 
 /// Whether `text` is a configuration of ldirectord's: the first line that says so decides.
@@ -93,7 +93,8 @@ fn read_with(
     }
     let mut services: Vec<_> = services.into_iter().map(|read| read.service).collect();
     name_services(&mut services, &drafts);
-    let config = Config { agent: agent(globals), passive: PassiveSettings::default(), services };
+    let (passive, unlisted) = (PassiveSettings::default(), Unlisted::default());
+    let config = Config { agent: agent(globals), passive, services, unlisted };
     let (config, warnings) = findings.finish(config, text, origin)?;
     Ok(Reading { config, format: Format::Ldirectord, warnings })
 }

@@ -65,17 +65,17 @@ use settings::ServiceSettings;
 
 /// Reads and validates `text`, whole. `origin` names it in messages.
 pub fn read(text: &str, origin: &Path) -> Result<Config, ConfigError> {
-    read_with_warnings(text, origin).map(|reading| reading.config)
+    read_in_mode(text, origin, None).map(|reading| reading.config)
 }
 
-/// The same, with what its author should know.
-pub fn read_with_warnings(text: &str, origin: &Path) -> Result<Reading, ConfigError> {
+/// The same, with what its author should know. `mode`: another one than is written.
+pub(super) fn read_in_mode(text: &str, origin: &Path, mode: Option<Mode>) -> Result<Reading, ConfigError> {
     let document = parse(text, origin)?;
     let mut faults = FaultList::default();
-    let config = document_to_config(document, text, &mut faults);
+    let config = document_to_config(document, text, mode, &mut faults);
     let warnings = faults.take_warnings(text);
     let config = faults.finish(config, text, origin)?;
-    Ok(Reading { config, format: Format::Native, warnings })
+    Reading { config, format: Format::Native, warnings }.in_mode(mode)
 }
 
 /// The grammar. If it isn't followed, only the first fault is told: the others may only come from that one.
@@ -92,7 +92,12 @@ fn parse<'i>(text: &'i str, origin: &Path) -> Result<Spanned<DeTable<'i>>, Fault
 }
 
 /// Reads what follows the grammar, and notes what is wrong with it.
-fn document_to_config(document: Spanned<DeTable<'_>>, text: &str, faults: &mut FaultList) -> Config {
+fn document_to_config(
+    document: Spanned<DeTable<'_>>,
+    text: &str,
+    mode: Option<Mode>,
+    faults: &mut FaultList,
+) -> Config {
     let mut top = Section::new("the file", 0..0, document.into_inner());
     let agent = top.table("agent", "[agent]", faults);
     let passive = top.table("passive", "[passive]", faults);
@@ -103,7 +108,8 @@ fn document_to_config(document: Spanned<DeTable<'_>>, text: &str, faults: &mut F
     top.finish(faults);
 
     let agent = agent.map_or_else(AgentSettings::default, |section| settings::agent(section, faults));
-    if sections.is_empty() && sections_are_well && agent.mode == Mode::Manage {
+    let mode = mode.unwrap_or(agent.mode);
+    if sections.is_empty() && sections_are_well && mode == Mode::Manage {
         faults.add(0..0, Contradiction::NoServices);
     }
     let passive = passive.map_or_else(PassiveSettings::default, |section| settings::passive(section, faults));
@@ -114,8 +120,9 @@ fn document_to_config(document: Spanned<DeTable<'_>>, text: &str, faults: &mut F
     });
     let services: Vec<_> = sections
         .into_iter()
-        .filter_map(|section| service::read(section, defaults.clone(), agent.mode, faults))
+        .filter_map(|section| service::read(section, defaults.clone(), mode, faults))
         .collect();
     compare::services(&services, text, faults);
-    Config { agent, passive, services: services.into_iter().map(|read| read.service).collect() }
+    let services = services.into_iter().map(|read| read.service).collect();
+    Config { agent, passive, services, unlisted: defaults.into_unlisted() }
 }

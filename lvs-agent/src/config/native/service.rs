@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     config::{
-        Mode, PoolPolicy, VirtualService,
+        Mode, PoolPolicy, VirtualService, WarningKind,
         error::{Contradiction, FaultList},
     },
     service::{AddressFamily, Netmask, Persistence, Protocol, ServiceKey},
@@ -85,7 +85,12 @@ pub(super) fn read(
     let front = front?;
     let key = front.get_ref().key(protocol?);
     let places = servers.iter().map(|read| read.place.clone()).collect();
-    let backup_places = backups.iter().map(ReadBackup::place).collect();
+    let backup_places: Vec<_> = backups.iter().map(ReadBackup::place).collect();
+    if mode == Mode::Adopt {
+        for place in &backup_places {
+            faults.warn(place.clone(), WarningKind::BackupInAdopt);
+        }
+    }
     let servers: Vec<_> = servers.into_iter().map(|read| read.resolve(&key, faults)).collect();
     let usual: Vec<_> = servers.iter().filter(|server| server.check.is_none()).cloned().collect();
     let (check, further) = ReadChecks::resolve(settings.check, settings.combine, &key, &usual, faults);

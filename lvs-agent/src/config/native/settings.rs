@@ -9,7 +9,7 @@ use super::{check::ReadChecks, notify, policy::ReadPolicy, section::Section, tun
 use crate::{
     config::{
         AgentSettings, BurstSettings, Combine, ConnectionSettings, DetectorSettings, Foreign, Mode,
-        OnFailure, PassiveSettings, defaults,
+        OnFailure, PassiveSettings, Unlisted, defaults,
         error::{Contradiction, FaultKind, FaultList, ValueFault},
     },
     service::{ForwardingMethod, Scheduler, Tunnel},
@@ -220,6 +220,15 @@ impl ServiceSettings {
             forward: section.plain("forward", faults, forward).or(self.forward),
             tunnel: tunnel.map_or(self.tunnel, |section| tunnel::read(section, faults)),
         }
+    }
+}
+
+impl ServiceSettings {
+    /// The same for services that are in the kernel's table only.
+    pub(super) fn into_unlisted(self) -> Unlisted {
+        let Self { fall, rise, on_failure, check, combine, policy, .. } = self;
+        let (check, asks, further) = ReadChecks::unresolved(check, combine);
+        Unlisted { fall, rise, on_failure, check, asks, further, policy: policy.policy }
     }
 }
 

@@ -10,14 +10,14 @@ use std::{
 use humantime::format_duration;
 use proptest::{option, prelude::*, sample::select};
 
-use super::{read, to_toml};
+use super::{read, read_in_mode, to_toml};
 mod modes;
 mod policy;
 use crate::{
     config::{
         AgentSettings, BurstSettings, Check, Config, ConfigError, ConnectionSettings, DetectorSettings,
         FileErrorKind, FurtherChecks, HttpPage, HttpQuestion, Notifications, OnExit, OnFailure,
-        PassiveSettings, PoolPolicy, Question, RealServer, StatusCodes, Via, VirtualService,
+        PassiveSettings, PoolPolicy, Question, RealServer, StatusCodes, Unlisted, Via, VirtualService,
     },
     service::{
         AddressFamily, ForwardingMethod, Netmask, Persistence, Protocol, Scheduler, ServiceKey, Tunnel,
@@ -153,7 +153,7 @@ fn the_smallest_file_has_the_defaults() {
         control: Some("/run/lvs-agent/control".into()),
         ..AgentSettings::default()
     };
-    assert_eq!(config, Config { agent, passive, services: vec![service] });
+    assert_eq!(config, Config { agent, passive, services: vec![service], unlisted: Unlisted::default() });
 }
 
 #[test]
@@ -997,6 +997,15 @@ prop_compose! {
     }
 }
 
+/// What a service says, all others may say as well.
+fn unlisted() -> impl Strategy<Value = Unlisted> {
+    service().prop_map(|usual| {
+        let VirtualService { fall, rise, on_failure, check, further, policy, .. } = usual;
+        let policy = PoolPolicy { backups: Vec::new(), ..policy };
+        Unlisted { fall, rise, on_failure, check, asks: true, further, policy }
+    })
+}
+
 prop_compose! {
     fn config()(
         metrics in option::of((any::<[u8; 4]>(), 1_u16..).prop_map(SocketAddr::from)),
@@ -1018,7 +1027,7 @@ prop_compose! {
             }
             service.name = format!("service {number} \"ä\\");
         }
-        Config { agent: AgentSettings { metrics, on_exit, control, maintenance, ..AgentSettings::default() }, passive, services }
+        Config { agent: AgentSettings { metrics, on_exit, control, maintenance, ..AgentSettings::default() }, passive, services, unlisted: Unlisted::default() }
     }
 }
 
@@ -1087,7 +1096,8 @@ proptest! {
     }
 
     #[test]
-    fn what_the_writer_writes_is_read(config in config()) {
+    fn what_the_writer_writes_is_read(config in config(), usual in option::of(unlisted())) {
+        let config = Config { unlisted: usual.unwrap_or_default(), ..config };
         let text = to_toml(&config);
         prop_assert_eq!(good(&text), config, "{}", text);
     }
@@ -1115,7 +1125,7 @@ proptest! {
 #[test]
 fn a_timeout_above_the_interval_is_a_warning() {
     let text = in_service("check = { interval = \"500ms\", timeout = \"1s\" }");
-    let reading = super::read_with_warnings(&text, "test.toml".as_ref()).unwrap();
+    let reading = read_in_mode(&text, "test.toml".as_ref(), None).unwrap();
     let [warning] = &reading.warnings[..] else { panic!("{:?}", reading.warnings) };
     assert_eq!((warning.place.line, warning.place.column), (4, 41));
     assert!(warning.kind.to_string().contains("timeout 1s is above the interval 500ms"));

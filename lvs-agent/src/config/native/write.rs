@@ -16,7 +16,7 @@ use crate::{
         ConnectionSettings, Database, DetectorSettings, DnsType, FurtherChecks, GreetingProtocol, HttpMethod,
         HttpPage, HttpQuestion, HttpVersion, LogTarget, Login, MailAbout, Notifications, OnExit, OnFailure,
         PassiveSettings, PoolPolicy, Question, RealServer, StartPolicy, Tls, TlsStart, TlsVerify, Transport,
-        VirtualService,
+        Unlisted, VirtualService,
     },
     service::{AddressFamily, ForwardingMethod, Netmask, ServiceKey, Tunnel, TunnelFlags, Weight},
 };
@@ -119,10 +119,10 @@ fn on_exit(on_exit: OnExit) -> String {
 /// Writes a configuration down.
 #[must_use]
 pub fn to_toml(config: &Config) -> String {
-    let Config { agent, passive, services } = config;
-    let mut written = self::agent(agent) + &self::passive(passive);
+    let Config { agent, passive, services, unlisted } = config;
+    let mut written = self::agent(agent) + &self::passive(passive) + &defaults(unlisted);
     for service in services {
-        written += &self::service(service);
+        written += &self::service(service, unlisted);
     }
     written.trim_end().to_owned() + "\n"
 }
@@ -214,7 +214,27 @@ fn burst(settings: &BurstSettings) -> String {
     table.under("[passive.burst]", false)
 }
 
-fn service(service: &VirtualService) -> String {
+/// What services say that aren't written, and all others take over where they don't say something else.
+fn defaults(unlisted: &Unlisted) -> String {
+    let Unlisted { fall, rise, on_failure, check: first, asks, further, policy } = unlisted;
+    let default = Unlisted::default();
+    let mut table = Table::default();
+    table.unless("fall", fall, &default.fall, ToString::to_string);
+    table.unless("rise", rise, &default.rise, ToString::to_string);
+    table.unless("on-failure", on_failure, &default.on_failure, |action| self::on_failure(*action));
+    if (first, asks, further) != (&default.check, &default.asks, &default.further) {
+        let first = check(first, *asks);
+        checks(first, further, Combine::All, &mut table);
+    }
+    self::policy(policy, &default.policy, &mut table);
+    table.under("[defaults]", false)
+}
+
+fn on_failure(action: OnFailure) -> String {
+    text(if action == OnFailure::Quiesce { "quiesce" } else { "remove" })
+}
+
+fn service(service: &VirtualService, usual: &Unlisted) -> String {
     let mut table = Table::default();
     if service.name != service.key.to_string() {
         table.add("name", text(&service.name));
@@ -243,17 +263,16 @@ fn service(service: &VirtualService) -> String {
     table.maybe("one-packet", service.one_packet.map(|on| on.to_string()));
     table.add("fall", service.fall.to_string());
     table.add("rise", service.rise.to_string());
-    table
-        .add("on-failure", text(if service.on_failure == OnFailure::Quiesce { "quiesce" } else { "remove" }));
-    checks(&service.check, &service.further, &mut table);
-    policy(&service.policy, &mut table);
+    table.add("on-failure", on_failure(service.on_failure));
+    checks(check(&service.check, true), &service.further, usual.further.combine, &mut table);
+    policy(&service.policy, &usual.policy, &mut table);
     notifications(&service.notify, &mut table);
     table.maybe("on-exit", service.on_exit.map(on_exit));
     let servers = service.servers.iter().map(|server| self::server(server).under("[[service.server]]", true));
     let backups = service.policy.backups.iter().map(|backup| {
         let mut table = server(&backup.server);
         match &backup.check {
-            Some(check) => checks(check, &FurtherChecks::default(), &mut table),
+            Some(one) => table.add("check", check(one, true)),
             None => table.add("checked", "false"),
         }
         table.under("[[service.backup]]", true)
@@ -275,9 +294,9 @@ fn key(key: &ServiceKey, table: &mut Table) {
     }
 }
 
-fn policy(policy: &PoolPolicy, table: &mut Table) {
-    let default = PoolPolicy::default();
-    table.unless("quorum", &policy.quorum, &default.quorum, |quorum| {
+/// Where there is nothing, it is as `usual`.
+fn policy(policy: &PoolPolicy, usual: &PoolPolicy, table: &mut Table) {
+    table.unless("quorum", &policy.quorum, &usual.quorum, |quorum| {
         let mut table = Table::default();
         table.add("weight", quorum.weight.to_string());
         table.add("hysteresis", quorum.hysteresis.to_string());
@@ -285,12 +304,14 @@ fn policy(policy: &PoolPolicy, table: &mut Table) {
         table.maybe("down", quorum.down.as_ref().map(command_line));
         table.inline()
     });
-    table.maybe("slow-start", policy.slow_start.as_ref().map(time));
-    table.unless("start", &policy.start, &default.start, |start| {
+    table.unless("slow-start", &policy.slow_start, &usual.slow_start, |time| {
+        time.as_ref().map_or_else(|| text("off"), self::time)
+    });
+    table.unless("start", &policy.start, &usual.start, |start| {
         text(if *start == StartPolicy::In { "in" } else { "out" })
     });
-    table.unless("fast-share", &policy.fast_share, &default.fast_share, float);
-    table.unless("flap", &policy.flap, &default.flap, |flap| {
+    table.unless("fast-share", &policy.fast_share, &usual.fast_share, float);
+    table.unless("flap", &policy.flap, &usual.flap, |flap| {
         let mut table = Table::default();
         table.add("penalty", if flap.penalty.is_zero() { text("off") } else { time(&flap.penalty) });
         table.add("penalty-max", time(&flap.penalty_max));
@@ -331,8 +352,8 @@ fn server(server: &RealServer) -> Table {
     table.unless("weight", &server.weight, &Weight(1), ToString::to_string);
     table.maybe("upper-threshold", server.upper_threshold.map(|number| number.to_string()));
     table.maybe("lower-threshold", server.lower_threshold.map(|number| number.to_string()));
-    if let Some(check) = &server.check {
-        checks(check, &server.further, &mut table);
+    if let Some(own) = &server.check {
+        checks(check(own, true), &server.further, Combine::All, &mut table);
     }
     table
 }
@@ -362,19 +383,25 @@ fn tunnel(tunnel: Tunnel) -> String {
     table.inline()
 }
 
-fn checks(first: &Check, further: &FurtherChecks, table: &mut Table) {
+/// The first check is written down already.
+fn checks(first: String, further: &FurtherChecks, usual: Combine, table: &mut Table) {
     if further.checks.is_empty() {
-        table.add("check", check(first));
+        table.add("check", first);
     } else {
-        let all: Vec<_> = std::iter::once(first).chain(&further.checks).map(check).collect();
+        let further = further.checks.iter().map(|one| check(one, true));
+        let all: Vec<_> = std::iter::once(first).chain(further).collect();
         table.add("check", format!("[{}]", all.join(", ")));
     }
-    table.unless("combine", &further.combine, &Combine::All, |_| text("any"));
+    table.unless("combine", &further.combine, &usual, |combine| {
+        text(if *combine == Combine::Any { "any" } else { "all" })
+    });
 }
 
-fn check(check: &Check) -> String {
+fn check(check: &Check, asks: bool) -> String {
     let mut table = Table::default();
-    question(&check.question, &mut table);
+    if asks {
+        question(&check.question, &mut table);
+    }
     table.add("interval", time(&check.interval));
     table.add("timeout", time(&check.timeout));
     table.maybe("soft-interval", check.soft_interval.as_ref().map(time));

@@ -10,7 +10,7 @@ use super::*;
 use crate::{
     agent::{
         checks::Checks, confirm::Bursts, decisions::Decisions, doubt::Suspected, pace::Paces,
-        reload::InForce, table::Board, tell::Teller,
+        reload::InForce, state::Orders, table::Board, tell::Teller,
     },
     config::{BurstSettings, Config, Mode, native},
     health::{Heard, Source, State},
@@ -34,6 +34,13 @@ fn services(all: &[(u16, &[u16])]) -> Vec<VirtualService> {
         }
     }
     native::read(&text, "test.toml".as_ref()).expect("it is a configuration").services
+}
+
+/// What the judge wants of the table, all in all.
+fn wanted(judge: &Judge) -> Wanted {
+    let mut wanted = judge.decisions.wanted();
+    wanted.unwanted.extend(judge.leaving.keys());
+    wanted
 }
 
 /// A judge without a passive side.
@@ -74,6 +81,8 @@ impl Court {
             under_way: BTreeMap::new(),
             suspected: Suspected::default(),
             closed: BTreeSet::new(),
+            keeper: None,
+            kept: Orders::new(),
             paces: Paces::default(),
             probe_timeout: burst.timeout,
         };
@@ -91,7 +100,7 @@ impl Court {
     /// The table as it is when it is as wanted.
     fn table(&self) -> Table {
         let mut table = Table::default();
-        for edit in difference(&table, &self.judge.wanted()) {
+        for edit in difference(&table, &wanted(&self.judge)) {
             table.apply(&edit).unwrap();
         }
         table
@@ -122,7 +131,7 @@ async fn health_stays_and_who_is_gone_leaves() {
     assert_eq!(replaced, Replaced { table_changed: true, added, removed });
     assert!(court.roster.has_changed().unwrap());
     let deletes = |judge: &Judge, table: &Table| {
-        let edits = difference(table, &judge.wanted());
+        let edits = difference(table, &wanted(judge));
         edits.into_iter().filter(|edit| matches!(edit, Edit::DeleteService(_))).count()
     };
     assert_eq!(deletes(&court.judge, &before), 1);
@@ -137,7 +146,7 @@ async fn a_service_that_comes_back_no_longer_leaves() {
     court.replace(services(&[(1, &[1])])).await;
     assert_eq!(court.judge.leaving.len(), 1);
     court.replace(both.clone()).await;
-    assert_eq!((court.judge.leaving.len(), court.judge.wanted().unwanted.len()), (0, 0));
+    assert_eq!((court.judge.leaving.len(), wanted(&court.judge).unwanted.len()), (0, 0));
 }
 
 #[tokio::test]
@@ -155,6 +164,6 @@ async fn one_weight_of_many_is_one_edit() {
     let replaced = court.replace(other).await;
     println!("2,000 services of 10: read in {read:?}, in force after {:?}", begun.elapsed());
     assert!(replaced.table_changed);
-    let edits = difference(&before, &court.judge.wanted());
+    let edits = difference(&before, &wanted(&court.judge));
     assert!(matches!(&edits[..], [Edit::SetDestination { .. }]), "{} edits", edits.len());
 }

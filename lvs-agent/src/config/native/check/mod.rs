@@ -83,6 +83,15 @@ impl ReadChecks {
         (!checks.is_empty()).then_some(Self(checks))
     }
 
+    /// The checks of services that aren't known; whether it was said what the first one asks.
+    pub(super) fn unresolved(read: Option<Self>, combine: Combine) -> (Check, bool, FurtherChecks) {
+        let mut checks = read.into_iter().flat_map(|read| read.0);
+        let first = checks.next();
+        let asks = first.as_ref().is_some_and(|first| first.has_type);
+        let checks = checks.map(|read| read.check).collect();
+        (first.map_or_else(Check::default, |read| read.check), asks, FurtherChecks { checks, combine })
+    }
+
     /// How many they are.
     pub(super) fn len(&self) -> usize {
         self.0.len()

@@ -32,3 +32,19 @@ fn services_need_no_servers_where_those_are_the_tables() {
     assert!(good(&in_service("")).in_mode(Mode::Adopt).unwrap().adopts());
     assert!(Config::of_table(Mode::Observe).adopts());
 }
+
+#[test]
+fn a_file_is_judged_by_the_mode_that_it_is_read_for() {
+    let read = |text: &str, mode| read_in_mode(text, "test.toml".as_ref(), Some(mode));
+    let without = "[[service]]\naddress = \"192.0.2.1:80\"\n";
+    for text in ["", without] {
+        for mode in [Mode::Adopt, Mode::Observe] {
+            let config = read(text, mode).unwrap().config;
+            assert!(config.adopts() && config.agent.mode == mode, "{text}");
+        }
+        let backup = in_service("[[service.backup]]\naddress = \"10.0.0.9\"\n");
+        let warnings = |mode| read(&backup, mode).unwrap().warnings.len();
+        assert_eq!([Mode::Manage, Mode::Adopt].map(warnings), [0, 1], "backups are the configuration's");
+        assert!(read(&format!("[agent]\nmode = \"adopt\"\n{text}"), Mode::Manage).is_err(), "{text}");
+    }
+}
