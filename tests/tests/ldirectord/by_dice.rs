@@ -123,14 +123,21 @@ struct Dice<'a> {
 struct Draft {
     number: u16,
     v6: bool,
-    mark: bool,
-    udp: bool,
+    way: Way,
     quiescent: bool,
     /// Its clients' port; 0: none.
     port: u16,
     check: Kind,
     /// Whether it has a fallback.
     fallback: bool,
+}
+
+/// How clients come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Tcp,
+    Udp,
+    Mark,
 }
 
 /// How servers are asked.
@@ -233,7 +240,14 @@ impl Dice<'_> {
         let port = if mark { 0 } else { self.rng.u16(8000..8004) };
         let own = self.chance(2);
         let fallback = own || self.fallback;
-        let draft = Draft { number, v6, mark, udp, quiescent, port, check, fallback };
+        let way = if mark {
+            Way::Mark
+        } else if udp {
+            Way::Udp
+        } else {
+            Way::Tcp
+        };
+        let draft = Draft { number, v6, way, quiescent, port, check, fallback };
         if own {
             lines.push(self.fallback(&draft));
         }
@@ -318,7 +332,7 @@ impl Dice<'_> {
                 match draft.check {
                     Kind::Combined => add("checktype=3"),
                     // It is what a service by address is asked anyway.
-                    _ if draft.mark || self.rng.bool() => add("checktype=negotiate"),
+                    _ if draft.way == Way::Mark || self.rng.bool() => add("checktype=negotiate"),
                     _ => {}
                 }
                 // A body that doesn't match keeps all of its servers out.
@@ -347,13 +361,13 @@ impl Dice<'_> {
 
     /// What reaches it, and how.
     fn transport(&mut self, draft: &Draft, lines: &mut Vec<String>) {
-        match (draft.mark, draft.udp) {
-            (true, _) => lines.push("protocol=fwm".to_owned()),
-            (false, true) => lines.push("protocol=udp".to_owned()),
-            (false, false) if self.chance(3) => lines.push("protocol=tcp".to_owned()),
-            (false, false) => {}
+        match draft.way {
+            Way::Mark => lines.push("protocol=fwm".to_owned()),
+            Way::Udp => lines.push("protocol=udp".to_owned()),
+            Way::Tcp if self.chance(3) => lines.push("protocol=tcp".to_owned()),
+            Way::Tcp => {}
         }
-        if draft.udp && self.chance(4) {
+        if draft.way == Way::Udp && self.chance(4) {
             lines.push(format!("ops={}", self.yes_or_no()));
         }
         match self.one(&["", "rr", "wrr", "lc", "wlc", "dh", "sed", "nq", "sh", "sh"]) {
@@ -430,7 +444,7 @@ impl Dice<'_> {
         // Servers whose failures are counted are in one service only.
         let own = WEB.start() + 8 + draft.number;
         let mut port = if self.counts { own } else { self.rng.u16(8000..8004) };
-        if method != "masq" && !draft.mark && draft.quiescent {
+        if method != "masq" && draft.way != Way::Mark && draft.quiescent {
             // A routed server at another port, or without one, stays out there once it is quiescent.
             if self.counts { method = "masq" } else { port = draft.port }
         }

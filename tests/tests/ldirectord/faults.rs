@@ -28,7 +28,7 @@ use crate::{
 const HEAD: &str = "checktimeout=1\nnegotiatetimeout=1\ncheckinterval=1\n";
 
 fn web(address: &str, lines: &[&str]) -> String {
-    let lines: String = lines.iter().map(|line| format!("    {line}\n")).collect();
+    let lines = lines.iter().map(|line| format!("    {line}\n")).collect::<Vec<_>>().concat();
     format!("virtual={address}\n    checktype=connect\n{lines}")
 }
 
@@ -272,7 +272,8 @@ const HUNG: usize = 3;
 fn fault_hung_servers_delay_the_checks_of_others() -> Result<()> {
     let Some(oracle) = oracle() else { return Ok(()) };
     in_world(async |world| {
-        let hung: String = (1..=HUNG).map(|host| format!("    real=10.0.0.{host}:7001 masq\n")).collect();
+        let hung = (1..=HUNG).map(|host| format!("    real=10.0.0.{host}:7001 masq\n"));
+        let hung = hung.collect::<Vec<_>>().concat();
         let text =
             format!("{HEAD}virtual=192.0.2.80:80\n    service=http\n{hung}    real=10.0.0.6:80 masq\n");
         let mut theirs = world.start_theirs(&oracle, &text)?;

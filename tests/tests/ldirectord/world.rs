@@ -24,7 +24,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// The servers: 10.0.0.1 and fd00::1, and so on.
+/// The servers: 10.0.0.1 and `fd00::1`, and so on.
 pub(crate) const HOSTS: u8 = 6;
 /// Where web servers listen on each, and at the ports 80 and 81.
 pub(crate) const WEB: std::ops::RangeInclusive<u16> = 8000..=8031;
@@ -180,7 +180,7 @@ async fn answer(mut stream: TcpStream, port: u16) -> Result<()> {
         std::future::pending::<()>().await;
     }
     let mut lines = BufReader::new(&mut stream).lines();
-    while lines.next_line().await?.context("the end")? != "" {}
+    while !lines.next_line().await?.context("the end")?.is_empty() {}
     let body = "all is well\n";
     let head = format!("HTTP/1.0 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
     stream.write_all(head.as_bytes()).await?;

@@ -243,7 +243,8 @@ impl Office {
     fn told(&self) -> String {
         let files = ["mailed", "checked", "callback", "fallback", "hung", "quorum", "monitor", "second.log"];
         let text = |name: &&str| fs::read_to_string(self.path(name)).unwrap_or_default();
-        let files: String = files.iter().map(|name| format!("{name}:\n{}\n", text(name))).collect();
+        let files =
+            files.iter().map(|name| format!("{name}:\n{}\n", text(name))).collect::<Vec<_>>().concat();
         format!("{files}syslog: {:#?}\nmails: {:#?}", self.syslog(), self.relay.mails())
     }
 }
