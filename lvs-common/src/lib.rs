@@ -11,6 +11,7 @@ pub mod interest;
 mod key;
 mod latency;
 mod names;
+mod shortcut;
 mod state;
 
 pub use counters::{Doubts, ServerCounters};
@@ -18,4 +19,5 @@ pub use edge::{Edge, EdgeKind};
 pub use key::{EndpointKey4, EndpointKey6, EndpointKind, HandshakeKey, ServerId, mapped};
 pub use latency::Latencies;
 pub use names::{COARSE_CLOCK, EGRESS, INGRESS, MAX_SERVERS, PROBE_MARK, map};
-pub use state::{Again, Flow, Handshake, Layer, ServerState};
+pub use shortcut::Shortcut;
+pub use state::{Again, Flow, Handshake, Layer, Networks, ServerState};

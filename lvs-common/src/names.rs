@@ -22,6 +22,8 @@ pub mod map {
     pub const ENDPOINTS4: &str = "ENDPOINTS4";
     /// Hash: [`EndpointKey6`](crate::EndpointKey6) to [`ServerId`](crate::ServerId).
     pub const ENDPOINTS6: &str = "ENDPOINTS6";
+    /// Memory-mapped array of [`Shortcut`](crate::Shortcut), by place.
+    pub const SHORTCUTS: &str = "SHORTCUTS";
     /// Memory-mapped array with one filter of [`INTERESTS`](crate::interest::INTERESTS) bytes.
     pub const INTEREST: &str = "INTEREST";
     /// Memory-mapped array of [`ServerCounters`](crate::ServerCounters): entry `cpu * MAX_SERVERS + id`.

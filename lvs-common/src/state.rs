@@ -29,19 +29,19 @@ pub struct ServerState {
     /// When the newest of those ICMP messages came.
     pub unreachable_last_ns: u64,
     /// Not used: the value fills whole cache lines.
-    pub spare: [u64; 7],
+    pub spare: u64,
 }
 
 /// Demand on one layer of a server since it last proved its life there.
 ///
-/// Clients are told apart by network (/24, /64) in a sketch of 64 bits, so that one bad network counts once.
+/// Clients are told apart by network (/24, /64) in a sketch, so that one bad network counts once.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Layer {
     /// The last proof of life; 0: never.
     pub progress_ns: u64,
-    /// The networks that wait since then: bit `hash % 64` for each.
-    pub networks: u64,
+    /// The networks that wait since then.
+    pub networks: Networks,
     /// When the newest demand was seen.
     pub last_ns: u64,
     /// How many demands there were since the proof, repeated ones included.
@@ -67,6 +67,37 @@ impl Layer {
     pub fn beginnings(&self) -> &[u64] {
         let set = (self.waiting as usize).min(Self::REMEMBERED);
         &self.since_ns[..set]
+    }
+}
+
+/// A sketch of client networks: bit `hash % 256` for each.
+///
+/// Two that share a bit count as one. Of four that wait, two do in one case of 43; with 64 bits it would be one of 11, and a
+/// fifth would have to be waited for.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Networks(pub [u64; 4]);
+
+impl Networks {
+    /// None.
+    pub const NONE: Self = Self([0; 4]);
+
+    /// Adds the network of this hash; whether its bit was not set before.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "the kernel side wants one function of what most packets need")]
+    pub const fn add(&mut self, hash: u32) -> bool {
+        let word = (hash >> 6) as usize & 3;
+        let bit = 1 << (hash & 63);
+        let is_new = self.0[word] & bit == 0;
+        self.0[word] |= bit;
+        is_new
+    }
+
+    /// How many bits are set.
+    #[must_use]
+    pub const fn count(&self) -> u32 {
+        let [a, b, c, d] = self.0;
+        a.count_ones() + b.count_ones() + c.count_ones() + d.count_ones()
     }
 }
 
@@ -131,7 +162,7 @@ pub struct Flow {
     pub sent: u32,
     /// How many segments were sent again since the last progress.
     pub again: u32,
-    /// The client's network, as a bit number of the sketches.
+    /// The client's network, as a bit number of [`Networks`].
     pub network: u32,
     /// Not used.
     pub spare: u64,
@@ -142,4 +173,19 @@ impl Flow {
     pub const EACH: usize = 64;
     /// A flow that has sent nothing for so long gives its slot to another, in ns; Blink's 2 s.
     pub const IDLE_NS: u64 = 2_000_000_000;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_hash_has_one_of_256_bits() {
+        let mut networks = Networks::NONE;
+        for hash in 0..256 {
+            assert!(networks.add(hash), "{hash}");
+            assert!(!networks.add(hash + 256), "{hash}");
+            assert_eq!(networks.count(), hash + 1);
+        }
+    }
 }

@@ -33,14 +33,14 @@ impl Client {
         Self { address: ip.destination, six: ip.six, port, protocol: ip.protocol }
     }
 
-    /// Which of the 64 bits of a sketch stands for the client's network, a /24 or a /64. Multiplication by 2^32 / golden
+    /// Which of the 256 bits of a sketch stands for the client's network, a /24 or a /64. Multiplication by 2^32 / golden
     /// ratio spreads neighbours apart (Knuth, The Art of Computer Programming 3, section 6.4).
     #[inline(always)]
     pub(crate) fn network(&self) -> u32 {
         let [first, second, _, last] = self.address;
         let network =
             if self.six { u32::from_be(first) ^ u32::from_be(second) } else { u32::from_be(last) >> 8 };
-        network.wrapping_mul(0x9e37_79b9) >> 26
+        network.wrapping_mul(0x9e37_79b9) >> 24
     }
 
     /// A hash of address and port: products with 2^64 / golden ratio, their upper halves folded into the lower ones.

@@ -7,7 +7,7 @@ use aya_ebpf::{
 };
 use lvs_common::{
     Doubts, EndpointKey4, EndpointKey6, Flow, Handshake, HandshakeKey, ServerCounters, ServerId, ServerState,
-    interest::INTERESTS,
+    Shortcut, interest::INTERESTS,
 };
 
 /// Lets user space map an array into its memory and read or write it without system calls
@@ -27,6 +27,10 @@ pub(crate) static ENDPOINTS4: HashMap<EndpointKey4, ServerId> = HashMap::with_ma
 
 #[map]
 pub(crate) static ENDPOINTS6: HashMap<EndpointKey6, ServerId> = HashMap::with_max_entries(1, 0);
+
+#[expect(clippy::cast_possible_truncation, reason = "4,096")]
+#[map]
+pub(crate) static SHORTCUTS: Array<Shortcut> = Array::with_max_entries(Shortcut::PLACES as u32, MAPPABLE);
 
 #[map]
 pub(crate) static INTEREST: Array<[u8; INTERESTS]> = Array::with_max_entries(1, MAPPABLE);

@@ -1,7 +1,9 @@
-//! Two classifiers to measure the kernel side's cost against (`cargo xtask bench ebpf`). They are never attached.
+//! Classifiers to measure the kernel side's cost against (`cargo xtask bench ebpf`, `bench director`). The agent never
+//! attaches them.
 //!
-//! What they do is what any program of this kind must do at least: the first reads the headers of an IPv4 TCP segment,
-//! the second also looks its destination up in a hash and counts for this CPU.
+//! What two of them do is what any program of this kind must do at least: one reads the headers of an IPv4 TCP segment, one
+//! also looks its destination up in a hash and counts for this CPU. The third does nothing: what it costs is what being
+//! attached costs.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 #![cfg_attr(
     not(target_arch = "bpf"),
@@ -62,6 +64,12 @@ struct Segment {
     destination: [u16; 2],
     port: [u8; 2],
     flags: u8,
+}
+
+/// Does nothing.
+#[classifier]
+pub(crate) fn reference_empty(_ctx: TcContext) -> i32 {
+    TC_ACT_UNSPEC
 }
 
 /// Reads Ethernet, IPv4 and TCP headers.

@@ -1,12 +1,12 @@
 //! Whose packet is it? Never a guess: an exact entry in a map, or nobody's.
 
 use lvs_common::{
-    EndpointKey4, EndpointKey6, EndpointKind, PROBE_MARK, ServerId,
+    EndpointKey4, EndpointKey6, EndpointKind, PROBE_MARK, ServerId, Shortcut,
     interest::{self, INTERESTS},
 };
 
 use crate::{
-    maps::{ENDPOINTS4, ENDPOINTS6, INTEREST},
+    maps::{ENDPOINTS4, ENDPOINTS6, INTEREST, SHORTCUTS},
     packet::{Address, Ip, protocol},
 };
 
@@ -126,7 +126,7 @@ pub(crate) fn plain_destination(interest: u8, to: (u32, u16), mac: [u16; 3]) -> 
         return Some(Server { id, answers: true });
     }
     let (address, port) = to;
-    let find = |port| find4(EndpointKind::Link, protocol::TCP, address, port, mac4(mac));
+    let find = |port| find_plain(EndpointKind::Link, address, port, mac4(mac));
     let mut found = None;
     if interest & interest::LINK != 0 {
         found = find(port);
@@ -145,13 +145,12 @@ pub(crate) fn plain_source(interest: u8, from: (u32, u16)) -> Option<Server> {
 
 #[inline(always)]
 fn plain_address(interest: u8, (address, port): (u32, u16)) -> Option<ServerId> {
-    let find = |port| find4(EndpointKind::Address, protocol::TCP, address, port, 0);
     let mut found = None;
     if interest & interest::ADDRESS != 0 {
-        found = find(port);
+        found = find_plain(EndpointKind::Address, address, port, 0);
     }
     if found.is_none() && interest & interest::ADDRESS_ANY_PORT != 0 {
-        found = find(0);
+        found = find_hashed(head(address, 0, protocol::TCP, EndpointKind::Address), 0);
     }
     found
 }
@@ -289,9 +288,43 @@ pub(crate) fn is_gue(outer: &Ip, port: u16) -> bool {
     found.is_some()
 }
 
+/// As [`find4`] for TCP, by the shortcut if there is one.
+#[inline(always)]
+fn find_plain(kind: EndpointKind, address: u32, port: u16, link: u64) -> Option<ServerId> {
+    let words = [head(address, port, protocol::TCP, kind), link];
+    #[expect(clippy::cast_possible_truncation, reason = "one of 4,096 places")]
+    let place = Shortcut::place(words) as u32;
+    if let Some(shortcut) = SHORTCUTS.get_ptr(place) {
+        // SAFETY: the array lives as long as the program. The agent changes it at any time, each field of it whole. As with
+        // the hash, whose elements are used again at once, a server that is exchanged just now may get one packet of the
+        // other's.
+        let (first, second, server) = unsafe {
+            (
+                (&raw const (*shortcut).key[0]).read_volatile(),
+                (&raw const (*shortcut).key[1]).read_volatile(),
+                (&raw const (*shortcut).server).read_volatile(),
+            )
+        };
+        if first == words[0] && second == words[1] {
+            return Some(server);
+        }
+    }
+    find_hashed(words[0], words[1])
+}
+
+// A function of its own for the stack's sake: the short way's frame is below all others.
+#[inline(never)]
+fn find_hashed(first: u64, second: u64) -> Option<ServerId> {
+    find_words([first, second])
+}
+
 #[inline(always)]
 fn find4(kind: EndpointKind, protocol: u8, address: u32, port: u16, link: u64) -> Option<ServerId> {
-    let words = [head(address, port, protocol, kind), link];
+    find_words([head(address, port, protocol, kind), link])
+}
+
+#[inline(always)]
+fn find_words(words: [u64; 2]) -> Option<ServerId> {
     // SAFETY: the same bytes, at least as well aligned.
     let key = unsafe { &*(&raw const words).cast::<EndpointKey4>() };
     // SAFETY: a number that the agent writes once, before the entry is there for anyone to see.

@@ -1,7 +1,7 @@
 //! Where it is written down: counters, signs of life, edges.
 
 use aya_ebpf::{helpers::bpf_get_smp_processor_id, programs::TcContext};
-use lvs_common::{Again, Edge, EdgeKind, Latencies, Layer, ServerCounters, ServerId, ServerState};
+use lvs_common::{Again, Edge, EdgeKind, Latencies, Layer, Networks, ServerCounters, ServerId, ServerState};
 
 use crate::{
     doubt::{Doubt, count},
@@ -140,11 +140,9 @@ impl Signal {
 pub(crate) fn demand(layer: &mut Layer, network: u32, now: u64) {
     layer.last_ns = now;
     layer.attempts += 1;
-    let bit = 1 << (network & 63);
-    if layer.networks & bit != 0 {
+    if !layer.networks.add(network) {
         return;
     }
-    layer.networks |= bit;
     let waiting = layer.waiting as usize;
     if waiting < Layer::REMEMBERED {
         layer.since_ns[waiting & (Layer::REMEMBERED - 1)] = now;
@@ -158,7 +156,7 @@ fn reset(layer: &mut Layer) {
     if layer.attempts != 0 {
         layer.attempts = 0;
         layer.waiting = 0;
-        layer.networks = 0;
+        layer.networks = Networks::NONE;
     }
 }
 

@@ -22,6 +22,7 @@ pub mod counter;
 pub mod demo;
 pub mod director;
 pub mod disturbance;
+pub mod empty;
 pub mod fault;
 pub mod flood;
 pub mod http;

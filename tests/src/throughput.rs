@@ -1,4 +1,4 @@
-//! Throughput of a director with the eBPF programs on its device and without them, in turn.
+//! Throughput of a director with the eBPF programs on its device, without them, and with programs that do nothing, in turn.
 
 use std::{
     fmt::Write as _,
@@ -18,6 +18,7 @@ use lvs_common::ServerId;
 use crate::{
     client::Transport,
     director::{edit_table, prepare_ipvs, service_lines, service_option},
+    empty::Empty,
     layout::{Layout, Method, PORT},
     leftovers,
     network::{LAN, Network, WAN, ip},
@@ -67,40 +68,82 @@ impl Load {
     }
 }
 
-/// Throughput of one load, measured in pairs.
+/// What hangs on the director's device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Attached {
+    /// Nothing, and no qdisc for it either.
+    Nothing,
+    /// A program that does nothing: what being attached costs.
+    Empty,
+    /// The agent's programs.
+    Agent,
+}
+
+impl Attached {
+    const ALL: [Self; 3] = [Self::Nothing, Self::Empty, Self::Agent];
+}
+
+/// Throughput of one load, round by round.
 #[derive(Default)]
-struct Pairs {
-    without: Vec<f64>,
-    with: Vec<f64>,
+struct Series {
+    nothing: Vec<f64>,
+    empty: Vec<f64>,
+    agent: Vec<f64>,
+}
+
+impl Series {
+    fn of(&mut self, attached: Attached) -> &mut Vec<f64> {
+        match attached {
+            Attached::Nothing => &mut self.nothing,
+            Attached::Empty => &mut self.empty,
+            Attached::Agent => &mut self.agent,
+        }
+    }
 }
 
 /// Measures all of it and prints the table; whether enough is left of every throughput.
 pub fn compare(options: &ThroughputOptions) -> Result<bool> {
     let mut table = format!(
-        "{} rounds, in each of them without and with the programs in changing order; medians, lowest to highest\n\n\
-         {:46} {:>24} {:>24} {:>7} {:>15}\n",
-        options.rounds, "load", "without", "with", "ratio", "of each round"
+        "{} rounds, in each of them without programs, with empty ones and with the agent's, in changing order; medians, \
+         lowest to highest\n\n\
+         {:46} {:>24} {:>24} {:>24} {:>7} {:>15} {:>7} {:>8}\n",
+        options.rounds, "load", "without", "empty", "agent", "ratio", "of each round", "empty", "to empty"
     );
     let mut enough = true;
     for method in [Method::Masquerade, Method::DirectRoute] {
         let mut bench = Bench::start(method)?;
         for load in Load::ALL {
-            let pairs = bench.measure(load, options)?;
-            let ratio = median(&pairs.with) / median(&pairs.without);
-            enough &= ratio >= REQUIRED;
-            let ratios: Vec<_> =
-                pairs.with.iter().zip(&pairs.without).map(|(with, without)| with / without).collect();
-            let name = format!("{method}, {}", load.name());
-            let (without, with) = (spread(&pairs.without, 1), spread(&pairs.with, 1));
-            let (lowest, highest) = range(&ratios);
-            writeln!(table, "{name:46} {without:>24} {with:>24} {ratio:7.3} {lowest:>8.3}-{highest:.3}")?;
+            let series = bench.measure(load, options)?;
+            enough &= ratio(&series.agent, &series.nothing) >= REQUIRED;
+            writeln!(table, "{}", line(&format!("{method}, {}", load.name()), &series))?;
         }
         bench.end()?;
     }
     let verdict = if enough { "at least" } else { "not everywhere" };
-    writeln!(table, "\nThe ratio of the medians is {verdict} {REQUIRED}.")?;
+    writeln!(table, "\nThe ratio of the medians, the agent's to none, is {verdict} {REQUIRED}.")?;
     write!(io::stdout(), "{table}")?;
     Ok(enough)
+}
+
+/// One load's line in the table.
+fn line(name: &str, series: &Series) -> String {
+    let Series { nothing, empty, agent } = series;
+    let rounds: Vec<_> = agent.iter().zip(nothing).map(|(agent, nothing)| agent / nothing).collect();
+    let (lowest, highest) = range(&rounds);
+    format!(
+        "{name:46} {:>24} {:>24} {:>24} {:7.3} {lowest:>8.3}-{highest:.3} {:>8.3} {:>8.3}",
+        spread(nothing, 1),
+        spread(empty, 1),
+        spread(agent, 1),
+        ratio(agent, nothing),
+        ratio(empty, nothing),
+        ratio(agent, empty),
+    )
+}
+
+/// The ratio of two medians.
+fn ratio(one: &[f64], other: &[f64]) -> f64 {
+    median(one) / median(other)
 }
 
 /// A director between a client and a server, and the programs.
@@ -108,6 +151,7 @@ struct Bench {
     network: Network,
     kernel: KernelSide,
     signals: Signals,
+    empty: Empty,
 }
 
 impl Bench {
@@ -126,29 +170,27 @@ impl Bench {
         };
         kernel.watch(&key, ServerId(0))?;
         serve(&network)?;
-        Ok(Self { network, kernel, signals })
+        Ok(Self { network, kernel, signals, empty: Empty::load()? })
     }
 
-    /// Alternates; the first of each pair is the second of the next.
-    fn measure(&mut self, load: Load, options: &ThroughputOptions) -> Result<Pairs> {
+    /// Each round begins with another of the three.
+    fn measure(&mut self, load: Load, options: &ThroughputOptions) -> Result<Series> {
         self.set_offloads(load != Load::Packets)?;
         // What comes first finds empty caches and no neighbours.
         self.run(load, options)?;
-        let mut pairs = Pairs::default();
+        let mut series = Series::default();
         for round in 0..options.rounds {
-            for attached in [round % 2 == 1, round % 2 == 0] {
-                if attached {
-                    self.attach()?;
-                    let before = self.packets();
-                    pairs.with.push(self.run(load, options)?);
-                    ensure!(self.packets() > before, "the programs have seen no packet for the server");
-                    self.detach()?;
-                } else {
-                    pairs.without.push(self.run(load, options)?);
-                }
+            for turn in 0..Attached::ALL.len() {
+                let attached = Attached::ALL[(round + turn) % Attached::ALL.len()];
+                self.attach(attached)?;
+                let before = self.packets();
+                series.of(attached).push(self.run(load, options)?);
+                let have_seen = self.packets() > before;
+                ensure!(have_seen == (attached == Attached::Agent), "the programs have seen: {have_seen}");
+                self.detach(attached)?;
             }
         }
-        Ok(pairs)
+        Ok(series)
     }
 
     fn run(&self, load: Load, options: &ThroughputOptions) -> Result<f64> {
@@ -164,15 +206,24 @@ impl Bench {
         self.signals.counters(ServerId(0)).packets_in
     }
 
-    fn attach(&mut self) -> Result<()> {
-        let (director, kernel) = (&self.network.director, &mut self.kernel);
-        director.run(|| Ok(kernel.attach(LAN)?))
+    fn attach(&mut self, attached: Attached) -> Result<()> {
+        let Self { network, kernel, empty, .. } = self;
+        network.director.run(|| match attached {
+            Attached::Nothing => Ok(()),
+            Attached::Empty => empty.attach(LAN),
+            Attached::Agent => Ok(kernel.attach(LAN)?),
+        })
     }
 
     /// Takes the qdisc away as well, where there is one: what the kernel does for it is part of the cost.
-    fn detach(&mut self) -> Result<()> {
-        let (director, kernel) = (&self.network.director, &mut self.kernel);
-        director.run(|| Ok(kernel.detach(LAN)?))?;
+    fn detach(&mut self, attached: Attached) -> Result<()> {
+        let Self { network, kernel, empty, .. } = self;
+        let director = &network.director;
+        director.run(|| match attached {
+            Attached::Nothing => Ok(()),
+            Attached::Empty => empty.detach(),
+            Attached::Agent => Ok(kernel.detach(LAN)?),
+        })?;
         let qdiscs = process::run(director, &["tc", "qdisc", "show", "dev", LAN], "")?;
         if qdiscs.contains("clsact") {
             process::run(director, &["tc", "qdisc", "del", "dev", LAN, "clsact"], "")?;

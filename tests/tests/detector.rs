@@ -201,7 +201,7 @@ proptest! {
     fn no_silence_is_suspected_below_the_floor(
         age_ns in 0_u64..50_000_000,
         ages in proptest::collection::vec(0_u64..10_000_000_000, 16),
-        networks in any::<u64>(),
+        networks in any::<[u64; 4]>(),
         attempts in any::<u32>(),
         half in any::<bool>(),
     ) {
@@ -211,7 +211,7 @@ proptest! {
         let mut state = ServerState::zeroed();
         state.listener.progress_ns = now_ns - age_ns;
         state.listener.last_ns = now_ns;
-        state.listener.networks = networks;
+        state.listener.networks = lvs_common::Networks(networks);
         state.listener.attempts = attempts;
         state.listener.waiting = 16;
         for (since_ns, age) in state.listener.since_ns.iter_mut().zip(ages) {

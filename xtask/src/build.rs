@@ -17,8 +17,14 @@ pub(crate) const OBJECT_VARIABLE: &str = "LVS_EBPF_OBJECT";
 /// Tells tests and the demo where the agent's binary is.
 pub(crate) const AGENT_VARIABLE: &str = "LVS_AGENT";
 
-/// The package of the kernel side, and its one binary.
+/// Tells benchmarks where the object with the kernel side's references is.
+pub(crate) const REFERENCE_VARIABLE: &str = "LVS_REFERENCE_OBJECT";
+
+/// The package of the kernel side, and its binary.
 pub(crate) const KERNEL_SIDE: &str = "lvs-ebpf";
+
+/// The references' binary, built with the kernel side.
+const REFERENCE: &str = "lvs-reference";
 
 /// The target that the kernel side is built for; BPF bytecode has the byte order of the machine.
 const BPF_TARGET: &str =
@@ -58,6 +64,11 @@ pub(crate) fn kernel_side(cache: &Cache) -> Result<PathBuf> {
     cargo.args(["build", "--release", "--package", KERNEL_SIDE]).args(CORE).args(["--target", BPF_TARGET]);
     run(cargo.arg("--target-dir").arg(&target)).context("cannot build the kernel side")?;
     built(target.join(BPF_TARGET).join("release").join(KERNEL_SIDE))
+}
+
+/// The object with the references beside the kernel side's.
+pub(crate) fn reference(kernel_side: &Path) -> PathBuf {
+    kernel_side.with_file_name(REFERENCE)
 }
 
 /// Builds the agent, optimised and with the kernel side inside, and returns its path.

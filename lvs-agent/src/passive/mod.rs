@@ -10,6 +10,7 @@ mod interest;
 mod mapped;
 mod programs;
 mod shape;
+mod shortcuts;
 mod sight;
 mod sizes;
 mod targets;

@@ -1,6 +1,10 @@
 //! Loading the kernel side and attaching it to devices.
 
-use std::{collections::BTreeSet, fs, io, os::fd::AsFd as _, os::fd::AsRawFd as _};
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    os::fd::{AsFd as _, AsRawFd as _},
+};
 
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
@@ -8,14 +12,15 @@ use aya::{
     programs::{ProgramError, SchedClassifier, tc},
     util::{KernelVersion, nr_cpus},
 };
+use bytemuck::Zeroable as _;
 use lvs_common::{
-    COARSE_CLOCK, EGRESS, EndpointKey4, EndpointKey6, INGRESS, MAX_SERVERS, ServerId, interest::INTERESTS,
-    map,
+    COARSE_CLOCK, EGRESS, EndpointKey4, EndpointKey6, INGRESS, MAX_SERVERS, ServerId, Shortcut,
+    interest::INTERESTS, map,
 };
 
 use super::{
     Signals, Sizes, WireKey, attach::Attachments, counted::SignalMaps, interest::Interest,
-    mapped::MappedArray,
+    mapped::MappedArray, shortcuts::Shortcuts,
 };
 
 /// The object file, put here by the build script; empty where the agent was built without it.
@@ -116,6 +121,8 @@ pub struct KernelSide {
     endpoints6: HashMap<MapData, [u8; size_of::<EndpointKey6>()], u32>,
     interest: Interest,
     filter: MappedArray<u8>,
+    shortcuts: Shortcuts,
+    places: MappedArray<Shortcut>,
     attachments: Attachments,
 }
 
@@ -160,9 +167,13 @@ impl KernelSide {
         let endpoints6 = writable(&mut ebpf, map::ENDPOINTS6)?;
         let filter = MappedArray::new(array(&mut ebpf, map::INTEREST)?.fd(), INTERESTS)
             .map_err(|source| PassiveError::System { what: "mapping the filter into memory", source })?;
+        let places = MappedArray::new(array(&mut ebpf, map::SHORTCUTS)?.fd(), Shortcut::PLACES)
+            .map_err(|source| PassiveError::System { what: "mapping the shortcuts into memory", source })?;
         let interest = Interest::default();
+        let shortcuts = Shortcuts::default();
         let attachments = Attachments::default();
-        Ok((Self { ebpf, endpoints4, endpoints6, interest, filter, attachments }, signals))
+        let kernel = Self { ebpf, endpoints4, endpoints6, interest, filter, shortcuts, places, attachments };
+        Ok((kernel, signals))
     }
 
     /// The stream of edges; `None` when it was taken before.
@@ -192,6 +203,11 @@ impl KernelSide {
                 .insert(bytemuck::cast::<_, [u8; 40]>(*key), id.0, 0)
                 .map_err(at(map::ENDPOINTS6)),
         }?;
+        if let WireKey::V4(key) = key
+            && let Some((place, words)) = self.shortcuts.add(key)
+        {
+            self.take_place(place, words, id);
+        }
         // After the key, so that whoever passes the filter finds it.
         if let Some((index, byte)) = self.interest.add(key) {
             self.filter.set(index, byte);
@@ -203,6 +219,11 @@ impl KernelSide {
     pub fn unwatch(&mut self, key: &WireKey) -> Result<(), PassiveError> {
         if let Some((index, byte)) = self.interest.remove(key) {
             self.filter.set(index, byte);
+        }
+        if let WireKey::V4(key) = key
+            && let Some(place) = self.shortcuts.remove(key)
+        {
+            self.places.set(place, Shortcut::zeroed());
         }
         let (removed, name) = match key {
             WireKey::V4(key) => {
@@ -217,6 +238,17 @@ impl KernelSide {
             Err(MapError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::NotFound => Ok(()),
             other => other.map_err(at(name)),
         }
+    }
+
+    /// Writes a shortcut, its first word last: until then no packet finds it. (A place that is free has zero there.)
+    fn take_place(&mut self, place: usize, [first, second]: [u64; 2], server: ServerId) {
+        let mut shortcut = self.places.get(place).unwrap_or_else(Shortcut::zeroed);
+        shortcut.server = server;
+        self.places.set(place, shortcut);
+        shortcut.key[1] = second;
+        self.places.set(place, shortcut);
+        shortcut.key[0] = first;
+        self.places.set(place, shortcut);
     }
 
     /// Attaches both programs to a device, in place of those that a killed agent may have left there. If they hang there

@@ -2,7 +2,7 @@
 
 use lvs_common::{
     Doubts, EndpointKey4, EndpointKey6, Flow, Handshake, HandshakeKey, ServerCounters, ServerId, ServerState,
-    interest::INTERESTS,
+    Shortcut, interest::INTERESTS,
 };
 
 /// Open handshakes remembered for each server: at 1,000 new connections a second and a client RTT of 200 ms, all of
@@ -74,6 +74,7 @@ impl Sizes {
             + table(keys, size_of::<EndpointKey6>(), size_of::<ServerId>())
             + table(self.handshakes.into(), size_of::<HandshakeKey>(), size_of::<Handshake>())
             + array(1, INTERESTS)
+            + array(Shortcut::PLACES as u64, size_of::<Shortcut>())
             + array(self.counters(cpus).into(), size_of::<ServerCounters>())
             + array(self.servers.into(), size_of::<ServerState>())
             + array(self.flows().into(), size_of::<Flow>())

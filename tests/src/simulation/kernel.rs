@@ -1,7 +1,7 @@
 //! The kernel side's rules, in plain words of Rust: what a server's packets make of its state, counters and flows.
 
 use bytemuck::Zeroable as _;
-use lvs_common::{Again, Flow, Latencies, Layer, ServerCounters, ServerState};
+use lvs_common::{Again, Flow, Latencies, Layer, Networks, ServerCounters, ServerState};
 
 /// A later time of progress than this makes a flow's renewal worth writing, in ns.
 const STALE_NS: u64 = 1_000_000;
@@ -29,7 +29,7 @@ impl Default for Kernel {
 impl Kernel {
     /// A SYN; `again` if it was sent before.
     pub fn syn(&mut self, network: u32, again: bool, now: u64) {
-        demand(&mut self.state.listener, network, now);
+        demand(&mut self.state.listener, scattered(network), now);
         if again {
             self.counters.syn_again += 1;
         } else {
@@ -75,7 +75,7 @@ impl Kernel {
         if flow.tag != 0 && now.saturating_sub(flow.seen_ns) <= Flow::IDLE_NS {
             return false;
         }
-        *flow = Flow { tag, seen_ns: now, progress_ns: now, network: network % 64, ..Flow::zeroed() };
+        *flow = Flow { tag, seen_ns: now, progress_ns: now, network: scattered(network), ..Flow::zeroed() };
         true
     }
 
@@ -139,7 +139,7 @@ impl Kernel {
         }
         again.last_ns = now;
         again.segments += 1;
-        again.networks |= 1 << network;
+        again.networks |= 1 << (network % 64);
         if !counted {
             again.flows += 1;
         }
@@ -167,14 +167,19 @@ impl Kernel {
     }
 }
 
+/// A hash of a network as good as chance, so that two share a bit as often as chance lets them (`MurmurHash3`'s end).
+fn scattered(network: u32) -> u32 {
+    let mixed = (network ^ network >> 16).wrapping_mul(0x85eb_ca6b);
+    let mixed = (mixed ^ mixed >> 13).wrapping_mul(0xc2b2_ae35);
+    mixed ^ mixed >> 16
+}
+
 fn demand(layer: &mut Layer, network: u32, now: u64) {
     layer.last_ns = now;
     layer.attempts += 1;
-    let bit = 1 << (network % 64);
-    if layer.networks & bit != 0 {
+    if !layer.networks.add(network) {
         return;
     }
-    layer.networks |= bit;
     if let Some(since_ns) = layer.since_ns.get_mut(layer.waiting as usize) {
         *since_ns = now;
         layer.waiting += 1;
@@ -184,7 +189,7 @@ fn demand(layer: &mut Layer, network: u32, now: u64) {
 fn reset(layer: &mut Layer) {
     layer.attempts = 0;
     layer.waiting = 0;
-    layer.networks = 0;
+    layer.networks = Networks::NONE;
 }
 
 fn renew(time: &mut u64, now: u64) {

@@ -85,7 +85,7 @@ impl Maps {
                     *slot = since_ns;
                     layer.waiting += 1;
                 }
-                layer.networks = layer.networks << 1 | 1;
+                layer.networks.add(layer.attempts);
                 layer.attempts += 1;
                 layer.last_ns = since_ns;
             }

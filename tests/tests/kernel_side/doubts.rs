@@ -1,8 +1,11 @@
 //! What counts for nobody, and as what.
-use lvs_common::{Doubts, ServerCounters, ServerId};
+use std::net::SocketAddr;
+
+use lvs_agent::passive::WireKey;
+use lvs_common::{Doubts, ServerCounters, ServerId, Shortcut};
 use lvs_tests::{
     model::{Place, Way},
-    packet::{self, Extension, Gue, SYN, protocol, tcp, udp},
+    packet::{self, ACK, Extension, Gue, SYN, protocol, tcp, udp},
 };
 
 use crate::{
@@ -106,6 +109,36 @@ fn a_server_that_is_no_longer_watched_counts_nothing() {
     bench.run(OUT, &tcp(client(), server(), SYN).frame());
     assert_eq!(bench.counters(MASQUERADED), ServerCounters::default());
     assert_eq!(bench.doubts().no_server, 1);
+}
+
+/// Of two whose keys have one place among the shortcuts, whichever comes and goes.
+#[test]
+fn servers_that_share_a_place_are_told_apart() {
+    let socket = |port: u16| SocketAddr::new(server().ip(), port);
+    let key = |port| key(Place::Address(server().ip(), port), protocol::TCP);
+    let place = |port| {
+        let WireKey::V4(key) = key(port) else { panic!("IPv4") };
+        Shortcut::place(Shortcut::words(&key).expect("plain TCP has a place"))
+    };
+    let (first, taken) = (1000, place(1000));
+    let second = (1001..u16::MAX).find(|port| place(*port) == taken).expect("one in 4,096");
+    let mut bench = Bench::new();
+    let ids = [ServerId(SERVERS - 2), ServerId(SERVERS - 1)];
+    let counted = |bench: &mut Bench| {
+        for port in [first, second] {
+            bench.run(OUT, &tcp(client(), socket(port), ACK).frame());
+        }
+        ids.map(|id| bench.counters(id.0).packets_in)
+    };
+    bench.kernel.watch(&key(first), ids[0]).unwrap();
+    bench.kernel.watch(&key(second), ids[1]).unwrap();
+    assert_eq!(counted(&mut bench), [1, 1]);
+    bench.kernel.unwatch(&key(first)).unwrap();
+    assert_eq!(counted(&mut bench), [1, 2]);
+    bench.kernel.watch(&key(second), ids[0]).unwrap();
+    assert_eq!(counted(&mut bench), [2, 2]);
+    bench.kernel.watch(&key(first), ids[1]).unwrap();
+    assert_eq!(counted(&mut bench), [3, 3]);
 }
 
 #[test]

@@ -230,13 +230,13 @@ fn waiting_networks_are_remembered_until_there_is_proof_of_life() {
     }
     let waiting = bench.state(MASQUERADED).listener;
     assert_eq!((waiting.attempts, waiting.waiting, waiting.progress_ns), (4, 2, 0));
-    assert_eq!(waiting.networks.count_ones(), 2, "two /24 networks");
+    assert_eq!(waiting.networks.count(), 2, "two /24 networks");
     let [first, second] = waiting.beginnings() else { panic!("two beginnings: {waiting:?}") };
     assert!(0 < *first && first < second && *second == waiting.last_ns);
 
     bench.run(Way::In, &tcp(server(), socket("203.0.113.1:1000"), SYN | ACK).acknowledging(2).frame());
     let after = bench.state(MASQUERADED);
-    assert_eq!((after.listener.attempts, after.listener.waiting, after.listener.networks), (0, 0, 0));
+    assert_eq!((after.listener.attempts, after.listener.waiting, after.listener.networks.count()), (0, 0, 0));
     assert!(after.listener.progress_ns > waiting.last_ns);
     assert!(after.reply_ns > 0);
 }
@@ -250,5 +250,5 @@ fn more_networks_than_are_remembered_are_only_in_the_sketch() {
     }
     let waiting = bench.state(MASQUERADED).listener;
     assert_eq!((waiting.attempts, waiting.waiting), (200, 16));
-    assert!(waiting.networks.count_ones() > 32);
+    assert!(waiting.networks.count() > 128);
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::build::{self, Profile};
+use crate::build::{self, Profile, REFERENCE_VARIABLE};
 use crate::cache::Cache;
 use crate::setup::{FOR_VM, TO_BUILD, ensure_all};
 use crate::vm::{self, Clock, VmOptions};
@@ -19,7 +19,9 @@ pub(super) fn measure(cache: &Cache, arguments: &[OsString]) -> Result<i32> {
     let object = build::kernel_side(cache)?;
     let bench = build::package("lvs-tests", "lvs-bench-director", &object, Profile::Release)?;
     // The guest's time is the number of its instructions: what else this machine does meanwhile is not in it.
-    let options = VmOptions { clock: Clock::Instructions, timeout: LIMIT, ..VmOptions::default() };
+    let environment = vec![(REFERENCE_VARIABLE.into(), build::reference(&object).into())];
+    let options =
+        VmOptions { clock: Clock::Instructions, timeout: LIMIT, environment, ..VmOptions::default() };
     let command: Vec<OsString> = std::iter::once(bench.into()).chain(arguments.iter().cloned()).collect();
     vm::run_on_terminal(cache, &options, &command)
 }

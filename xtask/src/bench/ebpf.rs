@@ -2,20 +2,14 @@
 
 use anyhow::Result;
 
-use crate::build::{self, OBJECT_VARIABLE};
+use crate::build::{self, OBJECT_VARIABLE, REFERENCE_VARIABLE};
 use crate::cache::Cache;
 use crate::process;
-
-/// Tells the benchmark where the references' object is.
-const REFERENCE_VARIABLE: &str = "LVS_REFERENCE_OBJECT";
-
-/// The references' binary, built with the kernel side.
-const REFERENCE: &str = "lvs-reference";
 
 pub(super) fn ebpf(cache: &Cache) -> Result<bool> {
     let object = build::kernel_side(cache)?;
     let mut cargo = process::cargo();
     cargo.args(["bench", "--package", "lvs-tests", "--bench", "ebpf"]);
-    cargo.env(REFERENCE_VARIABLE, object.with_file_name(REFERENCE)).env(OBJECT_VARIABLE, &object);
+    cargo.env(REFERENCE_VARIABLE, build::reference(&object)).env(OBJECT_VARIABLE, &object);
     Ok(process::status(&mut cargo)?.success())
 }

@@ -19,7 +19,12 @@ impl Counts {
 
     /// A step that was not run.
     pub(crate) fn one_skipped() -> Self {
-        Self { skipped: 1, ..Self::default() }
+        Self::skipped(1)
+    }
+
+    /// Tests that were not run.
+    pub(crate) fn skipped(tests: usize) -> Self {
+        Self { skipped: u64::try_from(tests).unwrap_or(u64::MAX), ..Self::default() }
     }
 
     /// What test programs have printed, and whether they ended well. A failure that no line tells of (a program that

@@ -142,7 +142,7 @@ impl Passive {
         record(&server.handshake, &counters.handshake.since(&server.last.handshake));
         record(&server.response, &counters.response.since(&server.last.response));
         for (layer, shown) in [&state.listener, &state.application].into_iter().zip(&server.waiting) {
-            shown.set(layer.networks.count_ones());
+            shown.set(layer.networks.count());
         }
         server.last = *counters;
     }

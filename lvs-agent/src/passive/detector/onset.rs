@@ -28,7 +28,7 @@ pub(super) struct Glance {
 impl Glance {
     pub(super) fn of(layer: &Layer) -> Self {
         let Layer { progress_ns, networks, last_ns, attempts, .. } = *layer;
-        Self { progress_ns, last_ns, clients: networks.count_ones(), attempts }
+        Self { progress_ns, last_ns, clients: networks.count(), attempts }
     }
 
     /// How many have asked since the last proof of life.

@@ -53,7 +53,7 @@ pub(super) fn observed(
     }
     let first_ns = begun(layer, measure, now_ns).next()?;
     let lasted = Duration::from_nanos(now_ns.saturating_sub(first_ns));
-    let clients = layer.networks.count_ones();
+    let clients = layer.networks.count();
     let enough = lasted >= measure.floor && clients >= settings.clients;
     enough.then_some(Silence { lasted, clients, attempts: layer.attempts })
 }

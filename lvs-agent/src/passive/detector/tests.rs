@@ -42,6 +42,9 @@ fn teach(detector: &mut Detector, ids: &[ServerId], demands: u32, answers: u32, 
     }
 }
 
+/// What a flood makes of the sketch.
+const ALL_NETWORKS: lvs_common::Networks = lvs_common::Networks([u64::MAX; 4]);
+
 /// `count` networks begin to wait, the first `gap` after the last proof of life, then one every `gap`.
 fn waiting(count: u32, gap: u64) -> lvs_common::Layer {
     waiting_after(START, count, gap)
@@ -55,7 +58,7 @@ fn waiting_after(progress_ns: u64, count: u32, gap: u64) -> lvs_common::Layer {
             *since_ns = at_ns;
             layer.waiting += 1;
         }
-        layer.networks |= 1_u64.checked_shl(number).unwrap_or(1);
+        layer.networks.add(number);
         layer.last_ns = at_ns;
         layer.attempts += 1;
     }
@@ -196,7 +199,7 @@ fn a_flood_is_no_silence_but_a_server_that_lags_behind_its_siblings_is() {
     detector.set_services([ids.clone()]);
     teach(&mut detector, &ids, 5_000, 50, Duration::from_millis(1));
     let flooded = ServerState {
-        listener: lvs_common::Layer { networks: u64::MAX, attempts: 2_000, ..waiting(16, MS) },
+        listener: lvs_common::Layer { networks: ALL_NETWORKS, attempts: 2_000, ..waiting(16, MS) },
         ..ServerState::zeroed()
     };
     let view = View { id: ids[3], sight: Sight::Half, state: flooded };
@@ -250,7 +253,7 @@ fn outpaced_after(read: u64, stalls: Option<u64>) -> Option<u64> {
         }
         let attempts = u32::try_from(5 * ms).unwrap();
         let layer = lvs_common::Layer {
-            networks: u64::MAX,
+            networks: ALL_NETWORKS,
             attempts,
             last_ns: now_ns,
             ..waiting(u32::try_from(ms).unwrap().min(16), MS)
@@ -539,7 +542,7 @@ fn an_application_that_was_cleared_again_and_again_is_believed_in_the_end() {
 prop_compose! {
     /// Any state at all, with sensible times.
     fn states()(
-        networks in any::<u64>(),
+        networks in any::<[u64; 4]>(),
         attempts in 0_u32..2_000,
         gaps in proptest::collection::vec(0..50 * MS, 0..=16),
         progress in prop_oneof![Just(0), START - SECOND..START],
@@ -552,7 +555,12 @@ prop_compose! {
             layer.last_ns = at_ns;
             layer.waiting += 1;
         }
-        layer.networks = if gaps.is_empty() { 0 } else { networks | 1 };
+        layer.networks = lvs_common::Networks(networks);
+        if gaps.is_empty() {
+            layer.networks = lvs_common::Networks::NONE;
+        } else {
+            layer.networks.add(0);
+        }
         layer.attempts = if gaps.is_empty() { 0 } else { attempts.max(layer.waiting) };
         layer
     }
@@ -572,7 +580,7 @@ proptest! {
         let view = View { id: ID, sight, state: listener(layer) };
         if detector.look(&view, || 64, |_| ServerCounters::zeroed(), START + after).is_some() {
             prop_assert!(layer.progress_ns > 0);
-            prop_assert!(layer.networks.count_ones() >= settings().clients);
+            prop_assert!(layer.networks.count() >= settings().clients);
             prop_assert!(START + after >= layer.since_ns[0] + 50 * MS);
         }
     }
@@ -610,7 +618,7 @@ proptest! {
         if (1..16).contains(&layer.waiting) {
             more.since_ns[layer.waiting as usize] = layer.last_ns;
             more.waiting += 1;
-            more.networks = (layer.networks << 1) | 1 | layer.networks;
+            (0..256).find(|&network| more.networks.add(network));
         }
         prop_assert!(strength(more, now) >= before, "one more");
     }
