@@ -21,6 +21,11 @@ pub fn server() -> Result<PathBuf> {
     beside("lvs-lab-server").context("build it: cargo build -p lvs-tests")
 }
 
+/// The stand-in for ipvsadm.
+pub fn recording_ipvsadm() -> Result<PathBuf> {
+    beside("lvs-lab-ipvsadm").context("build it: cargo build -p lvs-tests")
+}
+
 /// The program of that name in the folder of the running one, or in the folder above for a test in `deps`.
 fn beside(name: &str) -> Result<PathBuf> {
     let own = env::current_exe().context("cannot find the running program")?;

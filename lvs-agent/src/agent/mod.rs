@@ -35,6 +35,7 @@ mod maintenance;
 mod orders;
 mod pace;
 mod passive_side;
+mod rehearsal;
 mod reload;
 mod state;
 mod status;
@@ -59,7 +60,6 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-pub use self::instance::{Company, SecondAgent};
 use self::{
     adopt::{Adopted, Adoption},
     checks::{Checks, Turnover},
@@ -78,6 +78,10 @@ use self::{
     table::TableWriter,
     tell::Teller,
     watch::Roster,
+};
+pub use self::{
+    instance::{Company, SecondAgent},
+    rehearsal::{Asked, Rehearsal},
 };
 use crate::{
     clock::monotonic_ns,
@@ -226,7 +230,7 @@ impl Running {
         let limit = Scheduler::DEFAULT_LIMIT;
         let scheduler = Scheduler::spawn(added, prober.clone(), limit, results_tx, shutdown.clone());
         let judge = Judge {
-            teller: Teller::new(notifier.clone(), &decisions, config.agent.on_exit),
+            teller: Teller::new(notifier.clone(), &decisions, in_force.clone()),
             kept: decisions.commands(),
             decisions,
             checks,

@@ -3,7 +3,12 @@
 
 use std::{collections::HashMap, time::SystemTime};
 
-use super::decisions::{Changes, Decisions, Happening};
+use tokio::sync::watch as latest;
+
+use super::{
+    decisions::{Changes, Decisions, Happening},
+    reload::InForce,
+};
 use crate::{
     config::{OnExit, VirtualService},
     health::{State, Transition},
@@ -37,14 +42,19 @@ pub(super) struct Teller {
     /// How the destinations of services with mails stood when they were last looked at.
     stood: HashMap<DestinationKey, Option<Weight>>,
     cause: Option<Cause>,
-    on_exit: OnExit,
+    /// Says what becomes of services that don't say it themselves.
+    in_force: latest::Receiver<InForce>,
 }
 
 impl Teller {
-    /// All is as it is now. `on_exit` is for services that have none of their own.
-    pub(super) fn new(notifier: Notifier, decisions: &Decisions, on_exit: OnExit) -> Self {
+    /// All is as it is now.
+    pub(super) fn new(
+        notifier: Notifier,
+        decisions: &Decisions,
+        in_force: latest::Receiver<InForce>,
+    ) -> Self {
         let stood = weights(decisions).collect();
-        Self { notifier, stood, cause: None, on_exit }
+        Self { notifier, stood, cause: None, in_force }
     }
 
     /// The result of a regular check, for whoever wants a line about each.
@@ -102,8 +112,9 @@ impl Teller {
 
     /// The agent stops: the services that it takes along.
     pub(super) fn stopping(&self, decisions: &Decisions) {
+        let on_exit = self.in_force.borrow().config.agent.on_exit;
         for (service, _) in decisions.services() {
-            if service.on_exit.unwrap_or(self.on_exit) != OnExit::Remove {
+            if service.on_exit.unwrap_or(on_exit) != OnExit::Remove {
                 continue;
             }
             let servers: Vec<_> = decisions

@@ -1,6 +1,6 @@
 //! A command's exit status, and a file's content.
 
-use std::{io, os::unix::process::ExitStatusExt, path::Path, process::ExitStatus};
+use std::{io, net::IpAddr, os::unix::process::ExitStatusExt, path::Path, process::ExitStatus};
 
 use tokio::{fs::OpenOptions, io::AsyncReadExt};
 
@@ -33,14 +33,16 @@ pub(super) async fn ask(run: &Run<'_>, question: &CommandQuestion) -> Result<Ans
     judge(status, question.convention)
 }
 
-/// What ldirectord adds: the VIP or the mark, its port (0 for a mark), the server's address and its port.
+/// What ldirectord adds: the VIP or the mark, its port (0 for a mark), the server's address and its port. Addresses of IPv6
+/// are in brackets.
 fn added_arguments(target: &ProbeTarget, service: Option<ServiceKey>) -> [String; 4] {
+    let shown = |ip: IpAddr| if ip.is_ipv6() { format!("[{ip}]") } else { ip.to_string() };
     let (vip, port) = match service {
-        Some(ServiceKey::Address { address, .. }) => (address.ip().to_string(), address.port()),
+        Some(ServiceKey::Address { address, .. }) => (shown(address.ip()), address.port()),
         Some(ServiceKey::Mark { mark, .. }) => (mark.to_string(), 0),
         None => (String::new(), 0),
     };
-    [vip, port.to_string(), target.address.ip().to_string(), target.address.port().to_string()]
+    [vip, port.to_string(), shown(target.address.ip()), target.address.port().to_string()]
 }
 
 fn judge(status: ExitStatus, convention: CommandConvention) -> Result<Answer, FailureReason> {
@@ -97,7 +99,11 @@ mod tests {
     }
 
     async fn ask(question: CommandQuestion) -> Result<Option<Weight>, FailureReason> {
-        let target = ProbeTarget::at("10.0.0.1:80".parse().unwrap());
+        ask_about("10.0.0.1:80", question).await
+    }
+
+    async fn ask_about(server: &str, question: CommandQuestion) -> Result<Option<Weight>, FailureReason> {
+        let target = ProbeTarget::at(server.parse().unwrap());
         let outcome = Prober::new().ask(target, &Question::Command(question), LONG).await;
         outcome.map(|success| success.weight).map_err(|failure| failure.reason)
     }
@@ -135,6 +141,11 @@ mod tests {
             let question = script(&format!("test \"$*\" = '{expected}'"), convention);
             assert_eq!(ask(CommandQuestion { service, ..question }).await, Ok(None), "{expected}");
         }
+        let address = "[2001:db8::1]:443".parse().unwrap();
+        let service = Some(ServiceKey::Address { protocol: Protocol::Tcp, address });
+        let question =
+            script("test \"$*\" = '[2001:db8::1] 443 [fd00::1] 80'", CommandConvention::Ldirectord);
+        assert_eq!(ask_about("[fd00::1]:80", CommandQuestion { service, ..question }).await, Ok(None));
     }
 
     #[tokio::test]

@@ -151,7 +151,8 @@ fn managing(options: &TableCostOptions, victims: u16) -> String {
     text
 }
 
-/// The table that such an agent has left. All other services are always well.
+/// The table that such an agent has left, as if it were an administrator's: without its state file. All other services are
+/// always well.
 fn adopting(victims: u16) -> String {
     let others = "[defaults]\ncheck = { type = \"on\", interval = \"10m\" }\n".to_owned();
     let services: String = (0..victims).map(|number| service(number, "100ms")).collect();
@@ -159,7 +160,9 @@ fn adopting(victims: u16) -> String {
 }
 
 fn agent(mode: &str) -> String {
-    format!("[agent]\nmode = \"{mode}\"\nmetrics = \"off\"\ncontrol = \"off\"\n[passive]\nenabled = false\n")
+    format!(
+        "[agent]\nmode = \"{mode}\"\nstate = \"/run/lvs-agent/{mode}.json\"\nmetrics = \"off\"\ncontrol = \"off\"\n[passive]\nenabled = false\n"
+    )
 }
 
 fn service(number: u16, interval: &str) -> String {

@@ -19,6 +19,7 @@ mod ipvs_table;
 mod ldirectord;
 mod modes;
 mod not_fooled;
+mod notifications;
 mod orders;
 mod policy;
 mod recorded;

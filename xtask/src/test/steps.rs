@@ -57,6 +57,8 @@ pub(crate) enum Step {
     Unit,
     /// Each check against a real server of its protocol
     Checks,
+    /// Debian's ldirectord beside the agent's decisions, on the same files
+    Ldirectord,
     /// The eBPF programs on built packets, in this machine's kernel and in the VM's
     KernelSide,
     /// The lab itself, in the VM
@@ -73,6 +75,7 @@ pub(super) enum Run {
     Clippy { package: &'static [&'static str] },
     Unit,
     Checks,
+    Ldirectord,
     KernelSide,
     InVm { test: &'static str, kernel: kernel::Line },
 }
@@ -92,7 +95,10 @@ impl Step {
     }
 
     fn needs_build(self) -> bool {
-        matches!(self, Self::Unit | Self::Checks | Self::KernelSide | Self::Lab | Self::Scenarios)
+        matches!(
+            self,
+            Self::Unit | Self::Checks | Self::Ldirectord | Self::KernelSide | Self::Lab | Self::Scenarios
+        )
     }
 }
 
@@ -135,6 +141,7 @@ impl<'a> Session<'a> {
             ],
             Step::Unit => named("unit", Run::Unit),
             Step::Checks => named("checks", Run::Checks),
+            Step::Ldirectord => named("ldirectord", Run::Ldirectord),
             Step::KernelSide => {
                 let vms =
                     kernels.flat_map(|kernel| ["kernel_side", "loading"].map(|test| in_vm(test, kernel)));
@@ -155,6 +162,7 @@ impl<'a> Session<'a> {
             }
             Run::Unit => self.unit(),
             Run::Checks => self.checks(),
+            Run::Ldirectord => self.ldirectord(),
             Run::KernelSide => self.kernel_side(),
             Run::InVm { test, kernel } => self.in_vm(test, kernel),
         }
@@ -211,6 +219,18 @@ impl<'a> Session<'a> {
         let mut cargo = self.cargo_test()?;
         cargo.env(tools::SERVERS_VARIABLE, servers.root());
         tests(cargo.args(["--package", TESTS, "--test", "checks"]))
+    }
+
+    /// ldirectord with a stand-in for ipvsadm, in network namespaces of its own.
+    fn ldirectord(&self) -> Result<Counts> {
+        if !apt::is_root() {
+            println!("skipped: making network namespaces needs root");
+            return Ok(Counts::one_skipped());
+        }
+        let oracle = tools::ldirectord(self.cache)?;
+        let mut cargo = self.cargo_test()?;
+        cargo.env(tools::LDIRECTORD_VARIABLE, oracle.root());
+        tests(cargo.args(["--package", TESTS, "--test", "ldirectord"]))
     }
 
     fn kernel_side(&self) -> Result<Counts> {

@@ -1,4 +1,7 @@
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::*;
 use crate::{
@@ -16,6 +19,7 @@ const SERVERS: &str = "[[service.server]]\naddress = \"10.0.0.1:80\"\n\
      [[service.server]]\naddress = \"10.0.0.2:80\"\nweight = 5\n";
 
 struct World {
+    in_force: latest::Sender<InForce>,
     decisions: Decisions,
     teller: Teller,
     notify: Notify,
@@ -27,8 +31,9 @@ impl World {
         let config = config(keys, tables);
         let decisions = Decisions::new(&config.services, |_| found);
         let (notifier, notify) = Notifier::new();
-        let teller = Teller::new(notifier, &decisions, config.agent.on_exit);
-        Self { decisions, teller, notify, now: Instant::now() }
+        let (in_force, reads) = latest::channel(InForce { config: Arc::new(config), cause: None });
+        let teller = Teller::new(notifier, &decisions, reads);
+        Self { in_force, decisions, teller, notify, now: Instant::now() }
     }
 
     /// A regular check of a server, as the judge takes it.
@@ -115,7 +120,13 @@ fn mails_are_about_what_is_wanted() {
         world.check("10.0.0.1:80", true);
         world.check("10.0.0.1:80", false);
         world.teller.reloaded(&Decisions::new(&config("", "").services, |_| Presence::Absent));
-        world.teller.on_exit = OnExit::Remove;
+        // As by a reload.
+        let other = crate::config::native::read(
+            &format!("[agent]\non-exit = \"remove\"\n{SERVICE}{SERVERS}"),
+            "test.toml".as_ref(),
+        );
+        let config = Arc::new(other.expect("it is a configuration"));
+        world.in_force.send_replace(InForce { config, cause: None });
         world.teller.stopping(&world.decisions);
         world.told().iter().filter(|told| told.starts_with("mail")).cloned().collect::<Vec<_>>()
     };

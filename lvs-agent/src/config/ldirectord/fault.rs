@@ -1,5 +1,7 @@
 //! What is wrong with a directive, what is read though ldirectord would not, and what should be known.
 
+use std::fmt;
+
 use thiserror::Error;
 
 use super::names::NameFault;
@@ -249,7 +251,8 @@ pub enum Note {
     },
     /// A server's port where the kernel keeps the clients'.
     #[error(
-        "port {port} is only checked: {method} leaves the clients' port alone, so that the table has {kept} as with ldirectord"
+        "port {port} {used}: {method} leaves the clients' port alone, so that the table has {kept}, as with ldirectord{never_raised}",
+        never_raised = if *quiescent { ", which would never give such a server its weight while quiescent=yes" } else { "" }
     )]
     KeptPort {
         /// The server's port as written.
@@ -258,6 +261,10 @@ pub enum Note {
         method: &'static str,
         /// The port in the table.
         kept: u16,
+        /// What it is good for.
+        used: PortUse,
+        /// Whether servers that are out have weight 0.
+        quiescent: bool,
     },
     /// The same server twice, alike.
     #[error("this server is already in the virtual service at line {line}; the second one has no effect")]
@@ -311,4 +318,25 @@ pub enum Note {
         /// What isn't there.
         path: String,
     },
+}
+
+/// What a port is good for that isn't in the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PortUse {
+    /// It is asked.
+    Asked,
+    /// A command is told it.
+    Told,
+    /// Nothing.
+    None,
+}
+
+impl fmt::Display for PortUse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Asked => "is only checked",
+            Self::Told => "is only told to checkcommand",
+            Self::None => "has no effect",
+        })
+    }
 }

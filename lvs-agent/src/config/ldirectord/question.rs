@@ -66,7 +66,10 @@ pub(super) fn check(
             (question, connects)
         }
     };
+    let written = real.map(|real| real.port).filter(|port| *port != 0);
     let port = match question.transport() {
+        // A command is told the port that is written.
+        None if matches!(question, Question::Command(_)) => written.filter(|port| *port != address.port()),
         None => None,
         Some(transport) => asker.port(address, transport, findings).ok()?,
     };

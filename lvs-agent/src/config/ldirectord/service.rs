@@ -6,6 +6,7 @@ use lvs_common::PROBE_MARK;
 
 use super::{
     DirectiveFault, Note,
+    fault::PortUse,
     findings::Findings,
     kind::Kind,
     layout::{Entry, note_rest},
@@ -17,7 +18,7 @@ use super::{
 use crate::{
     config::{
         Backup, Check, FlapDamping, FurtherChecks, MailAbout, MailSettings, Notifications, OnExit, OnFailure,
-        PoolPolicy, RealServer, VirtualService, error::Contradiction,
+        PoolPolicy, Question, RealServer, VirtualService, error::Contradiction,
     },
     service::{AddressFamily, Netmask, Persistence, Protocol, Scheduler, ServiceKey},
 };
@@ -40,6 +41,13 @@ pub(super) struct Surroundings<'d> {
     pub(super) globals: &'d Globals,
     pub(super) key: ServiceKey,
     pub(super) kind: Kind,
+}
+
+impl Surroundings<'_> {
+    /// Whether servers that are out have weight 0.
+    fn is_quiescent(&self) -> bool {
+        self.draft.shared.quiescent.or(self.globals.shared.quiescent).unwrap_or(false)
+    }
 }
 
 /// Puts a service together; `None` if something in it is wrong, which is noted.
@@ -70,7 +78,7 @@ pub(super) fn read(
         findings.fault(&draft.head.place, Contradiction::NoServers);
     }
     let shared = (&draft.shared, &globals.shared);
-    let quiescent = shared.0.quiescent.or(shared.1.quiescent).unwrap_or(false);
+    let quiescent = around.is_quiescent();
     let service = VirtualService {
         name: key.to_string(),
         key,
@@ -270,14 +278,19 @@ fn servers(
             findings.value(&real.entry, "can't be the address of one host; write a unicast address");
             continue;
         }
+        let Some(check) = question::check(around, Some(real), address, findings) else { continue };
         if let Some(kept) = service_port
             && real.port != 0
             && address.port() != real.port
         {
-            let method = method_name(real.method);
-            findings.note(&real.entry.place, Note::KeptPort { port: real.port, method, kept });
+            let used = match check.question {
+                Question::Command(_) => PortUse::Told,
+                _ if check.port == Some(real.port) => PortUse::Asked,
+                _ => PortUse::None,
+            };
+            let (port, method, quiescent) = (real.port, method_name(real.method), around.is_quiescent());
+            findings.note(&real.entry.place, Note::KeptPort { port, method, kept, used, quiescent });
         }
-        let Some(check) = question::check(around, Some(real), address, findings) else { continue };
         let usual = usual.get_or_insert_with(|| check.clone());
         let server = RealServer {
             weight: real.weight,

@@ -6,7 +6,7 @@ use super::{names::ListedNames, *};
 use crate::{
     config::{
         Check, CommandConvention, MailAbout, OnFailure, Question, StatusCodes, Transport, VirtualService,
-        WarningKind,
+        WarningKind, native,
     },
     service::{ForwardingMethod, Netmask, Persistence, Weight},
 };
@@ -173,6 +173,19 @@ fn odd_layouts() {
         ("checktimeout=5s\nvirtual=1.1.1.1:80\n    real=10.0.0.1 masq\n", 1, 14, "first digits of \"5s\""),
         ("virtual=1.1.1.1:80\n    real=10.0.0.1:8080 gate\n", 2, 10, "port 8080 is only checked"),
         (
+            "virtual=1.1.1.1:80\n    real=10.0.0.1:8080 gate\n    checkport=81\n",
+            2,
+            10,
+            "port 8080 has no effect",
+        ),
+        (
+            "quiescent=yes\nvirtual=1.1.1.1:80\n    real=10.0.0.1:8080 gate\n    checktype=external\n",
+            3,
+            10,
+            "port 8080 is only told to checkcommand: gate leaves the clients' port alone, so that the table has 80, as \
+             with ldirectord, which would never give such a server its weight",
+        ),
+        (
             "virtual=1.1.1.1:80\n    real=10.0.0.1 masq\n    real=10.0.0.1 masq\n",
             3,
             10,
@@ -274,6 +287,51 @@ fn timeouts_stand_in_for_one_another() {
     ] {
         assert_eq!((connect(own, all), negotiate(own, all)), (connects, negotiates), "{own} {all}");
     }
+}
+
+#[test]
+fn a_timeout_above_the_interval_is_as_with_ldirectord() {
+    let config = good(
+        "checkinterval=1\nchecktimeout=9\nvirtual=1.1.1.1:80\n    real=10.0.0.1 masq\n    checktype=connect\n",
+    );
+    let check = &config.services[0].check;
+    assert_eq!((check.interval.as_secs(), check.timeout.as_secs()), (1, 9));
+    let text = native::to_toml(&config);
+    let again =
+        native::read(&text, "written.toml".as_ref()).unwrap_or_else(|error| panic!("{text}\n{error}"));
+    assert_eq!(again.services[0].check.timeout, check.timeout);
+}
+
+#[test]
+fn a_real_server_is_in_a_service_once() {
+    let text = |second: &str| format!("virtual=1.1.1.1:80\n    real=10.0.0.1 masq 2\n    real={second}\n");
+    // Alike, by a range as well.
+    for (second, servers) in [("10.0.0.1 masq 2", 1), ("10.0.0.1->10.0.0.3:80 masq 2", 3)] {
+        let warned = warnings(&text(second));
+        assert!(warned.iter().any(|(line, _, what)| *line == 3 && what.contains("no effect")), "{warned:?}");
+        assert_eq!(good(&text(second)).services[0].servers.len(), servers);
+    }
+    for second in ["10.0.0.1 masq 3", "10.0.0.0->10.0.0.3 masq 2 l:1 u:2", "10.0.0.1:80 gate 2"] {
+        assert_fault(&text(second), 3, "10.0.0.1:80");
+    }
+}
+
+#[test]
+fn names_are_looked_up_at_each_reading() {
+    let text = "virtual=vip:80\n    real=web1 masq\n";
+    let mut names = names();
+    let servers = |names: &ListedNames| {
+        let read = read_with(text, "l.cf".as_ref(), Strictness::Lenient, names);
+        let servers = read.map(|reading| reading.config.services[0].servers.clone());
+        servers
+            .map(|servers| servers.iter().map(|server| server.address.ip().to_string()).collect::<Vec<_>>())
+    };
+    assert_eq!(servers(&names).unwrap(), ["10.0.0.1"]);
+    names.hosts[0].1 = IpAddr::from([10, 0, 0, 7]);
+    assert_eq!(servers(&names).unwrap(), ["10.0.0.7"]);
+    names.hosts.clear();
+    let error = servers(&names).unwrap_err().to_string();
+    assert!(error.contains("l.cf:1:") && error.contains("vip"), "{error}");
 }
 
 #[test]

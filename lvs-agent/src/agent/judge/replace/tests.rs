@@ -9,10 +9,10 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::*;
 use crate::{
     agent::{
-        checks::Checks, confirm::Bursts, decisions::Decisions, doubt::Suspected, pace::Paces, state::Orders,
-        table::Board, tell::Teller,
+        checks::Checks, confirm::Bursts, decisions::Decisions, doubt::Suspected, pace::Paces,
+        reload::InForce, state::Orders, table::Board, tell::Teller,
     },
-    config::{BurstSettings, OnExit, native},
+    config::{BurstSettings, Config, Mode, native},
     health::{Heard, Source, State},
     ipvs::{Edit, difference},
     notify::Notifier,
@@ -62,7 +62,9 @@ impl Court {
         let scheduler = Scheduler::spawn(added, Prober::new(), limit, results, shutdown.clone());
         let (roster_tx, roster) = watch::channel(services.to_vec().into());
         let decisions = Decisions::new(services, |_| Presence::In);
-        let teller = Teller::new(Notifier::new().0, &decisions, OnExit::Keep);
+        let config = Arc::new(Config::of_table(Mode::Manage));
+        let in_force = watch::channel(InForce { config, cause: None }).1;
+        let teller = Teller::new(Notifier::new().0, &decisions, in_force);
         let judge = Judge {
             decisions,
             teller,

@@ -105,6 +105,11 @@ impl Kind {
         self.asks_over_network() && self != Self::Ping
     }
 
+    /// Whether a port can be written.
+    pub(super) fn takes_port(self) -> bool {
+        self.has_port() || self == Self::Command
+    }
+
     /// Whether there may be a connection.
     pub(super) fn connects(self) -> bool {
         self.has_port() && !matches!(self, Self::Udp | Self::Radius)

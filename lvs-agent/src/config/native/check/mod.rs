@@ -181,7 +181,7 @@ pub(super) fn read(mut section: Section<'_>, faults: &mut FaultList) -> ReadChec
     };
     let asks = kind.is_none_or(Kind::asks_over_network);
     let port =
-        if kind.is_none_or(Kind::has_port) { section.plain("port", faults, value::port) } else { None };
+        if kind.is_none_or(Kind::takes_port) { section.plain("port", faults, value::port) } else { None };
     let via = if asks { via(&mut section, kind, timeout, faults) } else { Via::default() };
     let question = if let Some(kind) = kind {
         question(kind, &mut section, faults)
