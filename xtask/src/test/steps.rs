@@ -36,6 +36,7 @@ const ON_DEFAULT_KERNEL_ONLY: &[&str] = &[
     "ipvs_property::",
     "ldirectord::",
     "modes::",
+    "notifications::",
     "orders::",
     "policy::a_server_that_comes_and_goes_is_kept_out",
     "policy::the_weight_of_a_server_that_comes_back_rises_slowly",
