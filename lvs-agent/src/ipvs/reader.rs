@@ -1,6 +1,10 @@
 //! Reads the whole table, and can do nothing else to it.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::SocketAddr,
+    time::Duration,
+};
 
 use nix::errno::Errno;
 
@@ -10,7 +14,7 @@ use super::{
     error::{IpvsError, Operation},
     socket::DUMP,
     statistics::{DestinationStatistics, Statistics, TableStatistics},
-    table::{Destination, Service, ServiceEntry, Table},
+    table::{Service, ServiceEntry, Table},
 };
 use crate::{
     netlink::NetlinkError,
@@ -39,6 +43,11 @@ pub struct Snapshot {
 /// After a failure it may be used again: it opens new sockets when it must, and notices when the module was loaded anew.
 pub struct TableReader {
     connections: [Connection; 2],
+    /// Which of them reads a list first.
+    turn: usize,
+    /// Who was in those long lists that were believed last.
+    services: Option<BTreeSet<ServiceKey>>,
+    destinations: HashMap<ServiceKey, BTreeSet<SocketAddr>>,
 }
 
 /// What a dump has brought.
@@ -52,23 +61,30 @@ impl TableReader {
     /// The kernel has `timeout` for each answer. Nothing is opened before the first question.
     #[must_use]
     pub fn new(timeout: Duration) -> Self {
-        Self { connections: BUFFERS.map(|buffer| Connection::new(timeout, buffer)) }
+        Self {
+            connections: BUFFERS.map(|buffer| Connection::new(timeout, buffer)),
+            turn: 0,
+            services: None,
+            destinations: HashMap::new(),
+        }
     }
 
     /// All services and destinations. Entries of a kind that this program has no word for are left out.
     pub fn table(&mut self) -> Result<Table, IpvsError> {
-        Ok(self.snapshot()?.table)
+        let mut table = Table::default();
+        for (service, _, destinations) in self.all(codec::unpack_destination, |one| one.server)? {
+            let mut entry = ServiceEntry::new(service);
+            entry.destinations.extend(destinations.into_iter().map(|one| (one.server, one)));
+            table.services.insert(entry.service.key, entry);
+        }
+        Ok(table)
     }
 
     /// All services and destinations, with what the kernel counted.
     pub fn snapshot(&mut self) -> Result<Snapshot, IpvsError> {
         let mut snapshot = Snapshot::default();
-        for (service, statistics) in self.services()? {
+        for (service, statistics, destinations) in self.all(codec::unpack_counted, |(one, _)| one.server)? {
             let key = service.key;
-            let destinations = self.destinations(key)?;
-            if destinations.is_empty() && !self.exists(key)? {
-                continue;
-            }
             let mut entry = ServiceEntry::new(service);
             for (destination, counted) in destinations {
                 let server = destination.server;
@@ -83,25 +99,53 @@ impl TableReader {
 
     /// What the kernel has counted for a destination; `None` if it isn't in the table.
     pub fn counted(&mut self, key: &DestinationKey) -> Result<Option<DestinationStatistics>, IpvsError> {
-        let destinations = self.destinations(key.service)?;
+        let destinations = self.destinations(key.service, codec::unpack_counted, |(one, _)| one.server)?;
         let found = destinations.into_iter().find(|(destination, _)| destination.server == key.server);
         Ok(found.map(|(_, counted)| counted))
+    }
+
+    /// All services, each with its destinations as `unpack` makes them.
+    fn all<D>(
+        &mut self,
+        unpack: fn(&[u8]) -> Result<D, DecodeError>,
+        server: fn(&D) -> SocketAddr,
+    ) -> Result<Vec<(Service, Statistics, Vec<D>)>, IpvsError> {
+        self.turn = (self.turn + 1) % self.connections.len();
+        let mut all = Vec::new();
+        for (service, statistics) in self.services()? {
+            let destinations = self.destinations(service.key, unpack, server)?;
+            if !destinations.is_empty() || self.exists(service.key)? {
+                all.push((service, statistics, destinations));
+            }
+        }
+        let there: BTreeSet<_> = all.iter().map(|(service, ..)| service.key).collect();
+        self.destinations.retain(|service, _| there.contains(service));
+        Ok(all)
     }
 
     fn services(&mut self) -> Result<Vec<(Service, Statistics)>, IpvsError> {
         let operation = Operation::ReadServices;
         let question = question(Command::GetService, AttributeList::new());
         let question = question.map_err(unbuilt(&operation))?;
-        self.steadily(&operation, &question, codec::unpack_service, |(service, _)| service.key)
+        let known = self.services.take();
+        let (entries, known) =
+            self.steadily(&operation, &question, codec::unpack_service, |(service, _)| service.key, known)?;
+        self.services = known;
+        Ok(entries)
     }
 
-    fn destinations(
+    fn destinations<D>(
         &mut self,
         service: ServiceKey,
-    ) -> Result<Vec<(Destination, DestinationStatistics)>, IpvsError> {
+        unpack: fn(&[u8]) -> Result<D, DecodeError>,
+        server: fn(&D) -> SocketAddr,
+    ) -> Result<Vec<D>, IpvsError> {
         let operation = Operation::ReadDestinations(service);
         let question = about(Command::GetDest, &service).map_err(unbuilt(&operation))?;
-        self.steadily(&operation, &question, codec::unpack_destination, |(one, _)| one.server)
+        let known = self.destinations.remove(&service);
+        let (entries, known) = self.steadily(&operation, &question, unpack, server, known)?;
+        self.destinations.extend(known.map(|known| (service, known)));
+        Ok(entries)
     }
 
     /// Whether a service is there. The kernel answers a dump of the destinations of one that isn't with an empty list.
@@ -115,32 +159,33 @@ impl TableReader {
         }
     }
 
-    /// A dump in which no entry is missing.
+    /// A dump in which no entry is missing, and who is in it where that is to be known for the next time.
     ///
     /// The kernel lets go of the table between two datagrams and goes on by number: where an entry goes meanwhile, the
     /// next datagram begins one too late. So a dump of several datagrams is believed only once two in a row have the same
-    /// entries, each once.
+    /// entries, each once. The first of the two may be that of the last time, which was read with other seams.
     fn steadily<T, K: Ord>(
         &mut self,
         operation: &Operation,
         question: &[u8],
         unpack: fn(&[u8]) -> Result<T, DecodeError>,
         key: fn(&T) -> K,
-    ) -> Result<Vec<T>, IpvsError> {
-        let mut before: Option<BTreeSet<K>> = None;
+        known: Option<BTreeSet<K>>,
+    ) -> Result<(Vec<T>, Option<BTreeSet<K>>), IpvsError> {
+        let mut before = known;
         for reading in 0..READINGS {
-            let List { entries, datagrams } =
-                match self.listed(reading as usize % 2, question, operation, unpack) {
-                    Err(IpvsError::Unsteady(_)) => continue,
-                    other => other?,
-                };
+            let which = (self.turn + reading as usize) % self.connections.len();
+            let List { entries, datagrams } = match self.listed(which, question, operation, unpack) {
+                Err(IpvsError::Unsteady(_)) => continue,
+                other => other?,
+            };
             if datagrams <= 1 {
-                return Ok(entries);
+                return Ok((entries, None));
             }
             let now: BTreeSet<K> = entries.iter().map(key).collect();
             let once = now.len() == entries.len();
             if once && before.as_ref() == Some(&now) {
-                return Ok(entries);
+                return Ok((entries, before));
             }
             before = once.then_some(now);
         }

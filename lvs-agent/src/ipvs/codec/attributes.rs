@@ -2,12 +2,11 @@
 
 use std::{
     fmt,
-    io::Cursor,
+    marker::PhantomData,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
 use neli::{
-    FromBytesWithInput,
     consts::genl::NlAttrType,
     genl::{AttrTypeBuilder, Nlattr, NlattrBuilder},
     types::{Buffer, GenlBuffer},
@@ -49,32 +48,89 @@ pub enum DecodeError {
     },
 }
 
+/// `struct nlattr` of `linux/netlink.h`: length and type.
+const HEADER: usize = 4;
+/// `NLA_TYPE_MASK`: the type without its flags.
+const TYPE: u16 = 0x3fff;
+
+/// A list of attributes where it was read: a long table has hundreds of thousands of them, of which none is copied.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Parsed<'a, T> {
+    bytes: &'a [u8],
+    kind: PhantomData<T>,
+}
+
 /// Takes a nested attribute's payload apart.
-pub(super) fn parse<T: NlAttrType>(bytes: &[u8]) -> Result<GenlBuffer<T, Buffer>, DecodeError> {
-    GenlBuffer::from_bytes_with_input(&mut Cursor::new(bytes), bytes.len())
-        .map_err(|error| DecodeError::Malformed(error.to_string()))
+pub(super) fn parse<T: NlAttrType>(bytes: &[u8]) -> Result<Parsed<'_, T>, DecodeError> {
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let Some((_, _, after)) = first(rest) else {
+            let at = bytes.len() - rest.len();
+            return Err(DecodeError::Malformed(format!("the one at byte {at} has no end")));
+        };
+        rest = after;
+    }
+    Ok(Parsed { bytes, kind: PhantomData })
+}
+
+/// The attributes of a message as the socket of an editor reads them; none where they can't be told apart.
+#[cfg(test)]
+pub(super) fn of_message(bytes: &[u8]) -> Option<super::AttributeList> {
+    use neli::FromBytesWithInput as _;
+    GenlBuffer::from_bytes_with_input(&mut std::io::Cursor::new(bytes), bytes.len()).ok()
+}
+
+/// Type and payload of the first attribute, and what comes after it.
+fn first(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
+    let [l0, l1, k0, k1] = *bytes.first_chunk::<HEADER>()?;
+    let length = usize::from(u16::from_ne_bytes([l0, l1]));
+    let payload = bytes.get(HEADER..length)?;
+    // The last one may come without what fills it up.
+    let after = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+    Some((u16::from_ne_bytes([k0, k1]) & TYPE, payload, after))
 }
 
 /// The payload of the first of these attributes; empty if there is none. A dump's answers have one each.
 pub(in super::super) fn first_payload(attributes: &[u8]) -> &[u8] {
-    /// `struct nlattr` of `linux/netlink.h`: length and type.
-    const HEADER: usize = 4;
-    let Some([low, high]) = attributes.first_chunk() else { return &[] };
-    let length = usize::from(u16::from_ne_bytes([*low, *high]));
-    attributes.get(HEADER..length).unwrap_or_default()
+    first(attributes).map(|(_, payload, _)| payload).unwrap_or_default()
+}
+
+/// A list of attributes in which one can be looked for by its kind.
+pub(super) trait Attributes<T> {
+    /// The payload of the first attribute of that kind.
+    fn find(&self, kind: T) -> Option<&[u8]>;
+}
+
+impl<T: NlAttrType> Attributes<T> for Parsed<'_, T> {
+    fn find(&self, kind: T) -> Option<&[u8]> {
+        let wanted: u16 = kind.into();
+        let mut rest = self.bytes;
+        while let Some((kind, payload, after)) = first(rest) {
+            if kind == wanted {
+                return Some(payload);
+            }
+            rest = after;
+        }
+        None
+    }
+}
+
+impl<T: NlAttrType> Attributes<T> for GenlBuffer<T, Buffer> {
+    fn find(&self, kind: T) -> Option<&[u8]> {
+        self.iter()
+            .find(|attribute| *attribute.nla_type().nla_type() == kind)
+            .map(|attribute| attribute.nla_payload().as_ref())
+    }
 }
 
 /// The payload of the first attribute of that kind.
-pub(super) fn find<T: NlAttrType>(attributes: &GenlBuffer<T, Buffer>, kind: T) -> Option<&[u8]> {
-    attributes
-        .iter()
-        .find(|attribute| *attribute.nla_type().nla_type() == kind)
-        .map(|attribute| attribute.nla_payload().as_ref())
+pub(super) fn find<T: NlAttrType>(attributes: &impl Attributes<T>, kind: T) -> Option<&[u8]> {
+    attributes.find(kind)
 }
 
 /// The payload of an attribute that must be there.
 pub(super) fn required<T: NlAttrType>(
-    attributes: &GenlBuffer<T, Buffer>,
+    attributes: &impl Attributes<T>,
     kind: T,
 ) -> Result<&[u8], DecodeError> {
     find(attributes, kind).ok_or_else(|| DecodeError::Missing(name(kind)))
@@ -87,7 +143,7 @@ pub(super) fn sized<const N: usize>(bytes: &[u8], kind: impl fmt::Debug) -> Resu
 
 /// The exact payload of an attribute that must be there.
 pub(super) fn exactly<const N: usize, T: NlAttrType>(
-    attributes: &GenlBuffer<T, Buffer>,
+    attributes: &impl Attributes<T>,
     kind: T,
 ) -> Result<[u8; N], DecodeError> {
     sized(required(attributes, kind)?, kind)
@@ -95,7 +151,7 @@ pub(super) fn exactly<const N: usize, T: NlAttrType>(
 
 /// The exact payload of an attribute that may be missing.
 pub(super) fn optional<const N: usize, T: NlAttrType>(
-    attributes: &GenlBuffer<T, Buffer>,
+    attributes: &impl Attributes<T>,
     kind: T,
 ) -> Result<Option<[u8; N]>, DecodeError> {
     find(attributes, kind).map(|bytes| sized(bytes, kind)).transpose()

@@ -53,7 +53,7 @@ pub fn unpack_timeouts(attributes: &AttributeList) -> Result<Timeouts, DecodeErr
 mod tests {
     use proptest::prelude::*;
 
-    use super::{super::attributes::parse, *};
+    use super::{super::attributes::of_message, *};
 
     fn timeouts() -> impl Strategy<Value = Timeouts> {
         any::<[Option<u32>; 3]>().prop_map(|each| {
@@ -71,7 +71,7 @@ mod tests {
 
         #[test]
         fn any_bytes_give_timeouts_or_an_error(bytes: Vec<u8>) {
-            if let Ok(timeouts) = parse(&bytes).and_then(|attributes| unpack_timeouts(&attributes)) {
+            if let Some(Ok(timeouts)) = of_message(&bytes).map(|attributes| unpack_timeouts(&attributes)) {
                 prop_assert!(pack_timeouts(&timeouts).is_ok());
             }
         }

@@ -2,15 +2,13 @@
 
 use std::net::IpAddr;
 
-use neli::types::{Buffer, GenlBuffer};
-
 use super::{
     Attribute, DecodeError, EncodeError,
-    attributes::{attribute, exactly, nest, optional, parse, required, text, text_attribute},
+    attributes::{Parsed, attribute, exactly, nest, optional, parse, required, text, text_attribute},
     wire::{DaemonAttribute, TopAttribute},
 };
 
-type Attributes = GenlBuffer<DaemonAttribute, Buffer>;
+type Attributes<'a> = Parsed<'a, DaemonAttribute>;
 
 /// A synchronisation daemon of the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,7 +63,7 @@ pub fn pack_daemon(daemon: &Daemon) -> Result<Attribute, EncodeError> {
 
 /// Reads the payload of a daemon attribute.
 pub fn unpack_daemon(bytes: &[u8]) -> Result<Daemon, DecodeError> {
-    let attributes: Attributes = parse(bytes)?;
+    let attributes: Attributes<'_> = parse(bytes)?;
     let role = match u32::from_ne_bytes(exactly(&attributes, DaemonAttribute::State)?) {
         1 => DaemonRole::Master,
         2 => DaemonRole::Backup,
@@ -85,7 +83,7 @@ pub fn unpack_daemon(bytes: &[u8]) -> Result<Daemon, DecodeError> {
     })
 }
 
-fn unpack_group(attributes: &Attributes) -> Result<Option<IpAddr>, DecodeError> {
+fn unpack_group(attributes: &Attributes<'_>) -> Result<Option<IpAddr>, DecodeError> {
     let v4 = optional::<4, _>(attributes, DaemonAttribute::McastGroup)?.map(IpAddr::from);
     let v6 = optional::<16, _>(attributes, DaemonAttribute::McastGroup6)?.map(IpAddr::from);
     Ok(v4.or(v6))

@@ -37,7 +37,7 @@ pub fn unpack_info(attributes: &AttributeList) -> Result<Info, DecodeError> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{super::attributes::parse, *};
+    use super::{super::attributes::of_message, *};
 
     proptest! {
         #[test]
@@ -48,7 +48,7 @@ mod tests {
 
         #[test]
         fn any_bytes_give_info_or_an_error(bytes: Vec<u8>) {
-            if let Ok(info) = parse(&bytes).and_then(|attributes| unpack_info(&attributes)) {
+            if let Some(Ok(info)) = of_message(&bytes).map(|attributes| unpack_info(&attributes)) {
                 prop_assert!(pack_info(&info).is_ok());
             }
         }

@@ -1,15 +1,12 @@
 //! Virtual services.
 
-use neli::{
-    genl::Nlattr,
-    types::{Buffer, GenlBuffer},
-};
+use neli::{genl::Nlattr, types::Buffer};
 
 use super::{
     Attribute, DecodeError, EncodeError,
     attributes::{
-        address, address_bytes, attribute, exactly, family, family_number, find, nest, optional, parse,
-        required, text, text_attribute,
+        Parsed, address, address_bytes, attribute, exactly, family, family_number, find, nest, optional,
+        parse, required, text, text_attribute,
     },
     statistics,
     wire::{FLAG_PERSISTENT, ServiceAttribute, TopAttribute},
@@ -22,7 +19,7 @@ use crate::{
     service::{AddressFamily, Netmask, Persistence, Protocol, ServiceKey},
 };
 
-type Attributes = GenlBuffer<ServiceAttribute, Buffer>;
+type Attributes<'a> = Parsed<'a, ServiceAttribute>;
 
 /// What names a service: enough to read or delete it, and to say whose destination is meant.
 pub fn pack_service_key(key: &ServiceKey) -> Result<Attribute, EncodeError> {
@@ -52,7 +49,7 @@ pub fn pack_service(service: &Service) -> Result<Attribute, EncodeError> {
 
 /// Reads the payload of a service attribute.
 pub fn unpack_service(bytes: &[u8]) -> Result<(Service, Statistics), DecodeError> {
-    let attributes: Attributes = parse(bytes)?;
+    let attributes: Attributes<'_> = parse(bytes)?;
     let key = unpack_key(&attributes)?;
     let scheduler = text(required(&attributes, ServiceAttribute::SchedName)?, ServiceAttribute::SchedName)?;
     let flags = find(&attributes, ServiceAttribute::Flags).unwrap_or_default();
@@ -95,7 +92,7 @@ fn key_attributes(key: &ServiceKey) -> Result<Vec<Nlattr<ServiceAttribute, Buffe
     })
 }
 
-fn unpack_key(attributes: &Attributes) -> Result<ServiceKey, DecodeError> {
+fn unpack_key(attributes: &Attributes<'_>) -> Result<ServiceKey, DecodeError> {
     let family = family(u16::from_ne_bytes(exactly(attributes, ServiceAttribute::Af)?))?;
     if let Some(mark) = optional(attributes, ServiceAttribute::Fwmark)?.map(u32::from_ne_bytes) {
         return Ok(ServiceKey::Mark { mark, family });
@@ -109,7 +106,10 @@ fn unpack_key(attributes: &Attributes) -> Result<ServiceKey, DecodeError> {
     Ok(ServiceKey::Address { protocol, address: (address, port).into() })
 }
 
-fn unpack_persistence(attributes: &Attributes, family: AddressFamily) -> Result<Persistence, DecodeError> {
+fn unpack_persistence(
+    attributes: &Attributes<'_>,
+    family: AddressFamily,
+) -> Result<Persistence, DecodeError> {
     let seconds = u32::from_ne_bytes(exactly(attributes, ServiceAttribute::Timeout)?);
     let netmask = exactly::<4, _>(attributes, ServiceAttribute::Netmask)?;
     let netmask = match family {
@@ -144,7 +144,7 @@ mod tests {
         #[test]
         fn a_key_alone_is_what_names_the_service(key in arbitrary::key()) {
             let packed = pack_service_key(&key).unwrap();
-            let attributes: Attributes = parse(packed.nla_payload().as_ref()).unwrap();
+            let attributes: Attributes<'_> = parse(packed.nla_payload().as_ref()).unwrap();
             prop_assert_eq!(unpack_key(&attributes).unwrap(), key);
         }
 
