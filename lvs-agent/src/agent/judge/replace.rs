@@ -114,9 +114,13 @@ impl Judge {
     }
 
     /// Has the whole table made so, without the services that are to go.
-    pub(super) fn want(&self, mut wanted: Wanted) {
+    pub(super) fn want(&self, wanted: Wanted) {
+        self.board.replace(self.without_leaving(wanted));
+    }
+
+    fn without_leaving(&self, mut wanted: Wanted) -> Wanted {
         wanted.unwanted.extend(self.leaving.keys());
-        self.board.replace(wanted);
+        wanted
     }
 
     /// Stops looking for services that are to go.

@@ -38,9 +38,7 @@ fn services(all: &[(u16, &[u16])]) -> Vec<VirtualService> {
 
 /// What the judge wants of the table, all in all.
 fn wanted(judge: &Judge) -> Wanted {
-    let mut wanted = judge.decisions.wanted();
-    wanted.unwanted.extend(judge.leaving.keys());
-    wanted
+    judge.without_leaving(judge.decisions.wanted())
 }
 
 /// A judge without a passive side.
