@@ -2,8 +2,8 @@
 
 use std::num::NonZeroU32;
 
-use super::{Check, FurtherChecks, OnFailure, PoolPolicy, Question, defaults};
-use crate::service::{Protocol, ServiceKey};
+use super::{Check, FurtherChecks, OnFailure, PoolPolicy, Question, Transport, defaults};
+use crate::service::ServiceKey;
 
 /// Settings of services that are in the kernel's table and not listed, where those are checked as well.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,11 +54,7 @@ impl Unlisted {
 /// The same check with the question that is asked where nobody says it: a connection where clients make some.
 fn usual(check: &Check, key: ServiceKey) -> Check {
     let mut check = Check { port: None, ..check.clone() };
-    let connects = match key {
-        ServiceKey::Address { protocol, .. } => protocol == Protocol::Tcp,
-        ServiceKey::Mark { .. } => true,
-    };
-    if connects {
+    if Transport::Tcp.comes_to(&key) {
         check.question = Question::Connect;
     } else {
         check.question = Question::Ping;
@@ -70,9 +66,5 @@ fn usual(check: &Check, key: ServiceKey) -> Check {
 /// Whether a check says which port to ask, or clients come to that of each server over the same transport, or it asks none.
 fn suits(check: &Check, key: ServiceKey) -> bool {
     let Some(transport) = check.question.transport() else { return true };
-    let comes = match key {
-        ServiceKey::Address { protocol, .. } => protocol == transport.protocol(),
-        ServiceKey::Mark { .. } => true,
-    };
-    check.port.is_some() || comes
+    check.port.is_some() || transport.comes_to(&key)
 }

@@ -24,6 +24,15 @@ impl Transport {
             Self::Tcp => Protocol::Tcp,
         }
     }
+
+    /// Whether clients of a service may come by it.
+    #[must_use]
+    pub fn comes_to(self, service: &ServiceKey) -> bool {
+        match service {
+            ServiceKey::Address { protocol, .. } => *protocol == self.protocol(),
+            ServiceKey::Mark { .. } => true,
+        }
+    }
 }
 
 impl fmt::Display for Transport {

@@ -158,11 +158,7 @@ impl ReadCheck {
 
 /// Whether each of these servers has a port to which the service's clients come by this transport.
 fn have_ports(key: &ServiceKey, servers: &[RealServer], transport: Transport) -> bool {
-    let comes = match key {
-        ServiceKey::Address { protocol, .. } => *protocol == transport.protocol(),
-        ServiceKey::Mark { .. } => true,
-    };
-    comes && servers.iter().all(|server| server.address.port() != 0)
+    transport.comes_to(key) && servers.iter().all(|server| server.address.port() != 0)
 }
 
 /// Reads the table of a check.
