@@ -12,6 +12,7 @@ pub mod config;
 pub mod control;
 pub mod health;
 pub mod ipvs;
+mod keyed;
 pub mod log;
 pub mod netlink;
 pub mod network;

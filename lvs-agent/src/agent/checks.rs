@@ -5,6 +5,7 @@ use std::{collections::HashMap, mem, sync::Arc, time::Duration};
 use super::decisions;
 use crate::{
     config::{Check, VirtualService},
+    keyed::KeyMap,
     probe::{BaselineCheck, CheckId, ProbeTarget},
     service::DestinationKey,
 };
@@ -15,9 +16,9 @@ pub(super) struct Checks {
     ids: HashMap<(ProbeTarget, Arc<Check>), CheckId>,
     /// The next number that no check has had.
     next: u32,
-    of_check: HashMap<CheckId, Vec<Subscriber>>,
-    by_destination: HashMap<DestinationKey, Vec<CheckId>>,
-    intervals: HashMap<CheckId, Intervals>,
+    of_check: KeyMap<CheckId, Vec<Subscriber>>,
+    by_destination: KeyMap<DestinationKey, Vec<CheckId>>,
+    intervals: KeyMap<CheckId, Intervals>,
 }
 
 /// What a new list of services changes: those that are asked already go on as they are.

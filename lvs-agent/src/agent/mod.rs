@@ -45,7 +45,7 @@ mod tell;
 mod watch;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -66,6 +66,7 @@ use self::{
     confirm::Bursts,
     decisions::Decisions,
     doubt::Suspected,
+    exposition::{Probes, Standings},
     instance::OnlyAgent,
     judge::{Inputs, Judge},
     maintenance::{Folder, Maintained},
@@ -88,6 +89,7 @@ use crate::{
     config::{Config, OnExit, Source, VirtualService},
     control::ControlServer,
     ipvs::{IpvsClient, Table, Wanted},
+    keyed::KeySet,
     netlink::DEFAULT_TIMEOUT,
     notify::Notifier,
     passive::Targets,
@@ -229,13 +231,15 @@ impl Running {
         let prober = Prober::new();
         let limit = Scheduler::DEFAULT_LIMIT;
         let scheduler = Scheduler::spawn(added, prober.clone(), limit, results_tx, shutdown.clone());
+        let mut shown = Standings::default();
+        shown.show_all(&decisions);
         let judge = Judge {
             teller: Teller::new(notifier.clone(), &decisions, in_force.clone()),
             kept: decisions.commands(),
             decisions,
             checks,
             pacer: scheduler.pacer(),
-            hurried: HashSet::new(),
+            hurried: KeySet::default(),
             targets,
             bursts: Bursts::new(prober, config.passive.burst.clone(), reports_tx),
             budget: Budget::new(&config.passive.burst),
@@ -249,8 +253,9 @@ impl Running {
             keeper,
             paces: Paces::default(),
             probe_timeout: config.passive.burst.timeout,
+            shown,
+            probes: Probes::new(),
         };
-        judge.publish();
         let inputs =
             Inputs { checks: results, findings, reports, inquiries, replacements, orders, maintained };
         self.spawn("judge", judge.run(inputs, shutdown.clone()));

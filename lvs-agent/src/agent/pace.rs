@@ -1,10 +1,11 @@
 //! How long a confirming probe may take, from how long the server's checks have taken lately. Pure.
 
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
 use super::checks::Subscriber;
 use crate::{
     config::{Check, Question},
+    keyed::KeyMap,
     probe::Success,
 };
 
@@ -24,7 +25,7 @@ const REMEMBERED: usize = 32;
 /// How long the checks of all destinations took.
 #[derive(Debug, Default)]
 pub(super) struct Paces {
-    paces: HashMap<Subscriber, Pace>,
+    paces: KeyMap<Subscriber, Pace>,
 }
 
 /// How long one of a destination's checks took.

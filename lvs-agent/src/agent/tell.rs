@@ -1,7 +1,7 @@
 //! What is told to whom: mails, commands and lines, from what the judge decides. Their subjects and arguments are
 //! ldirectord's.
 
-use std::{collections::HashMap, time::SystemTime};
+use std::time::SystemTime;
 
 use tokio::sync::watch as latest;
 
@@ -12,6 +12,7 @@ use super::{
 use crate::{
     config::{OnExit, VirtualService},
     health::{State, Transition},
+    keyed::KeyMap,
     notify::{CommandOrder, Letter, MailOrder, Notifier},
     pool::{Event, Role},
     probe::{CheckResult, Outcome},
@@ -40,7 +41,7 @@ struct Cause {
 pub(super) struct Teller {
     notifier: Notifier,
     /// How the destinations of services with mails stood when they were last looked at.
-    stood: HashMap<DestinationKey, Option<Weight>>,
+    stood: KeyMap<DestinationKey, Option<Weight>>,
     cause: Option<Cause>,
     /// Says what becomes of services that don't say it themselves.
     in_force: latest::Receiver<InForce>,
@@ -100,7 +101,7 @@ impl Teller {
 
     /// The list of services is another one: whoever is new or gone.
     pub(super) fn reloaded(&mut self, decisions: &Decisions) {
-        let all: HashMap<_, _> = weights(decisions).collect();
+        let all: KeyMap<_, _> = weights(decisions).collect();
         for destination in all.keys() {
             self.stands(decisions, destination, Occasion::Reloading, None);
         }

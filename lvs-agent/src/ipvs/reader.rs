@@ -46,8 +46,8 @@ pub struct TableReader {
     /// Which of them reads a list first.
     turn: usize,
     /// Who was in those long lists that were believed last.
-    services: Option<BTreeSet<ServiceKey>>,
-    destinations: HashMap<ServiceKey, BTreeSet<SocketAddr>>,
+    services: Option<Vec<ServiceKey>>,
+    destinations: HashMap<ServiceKey, Vec<SocketAddr>>,
 }
 
 /// What a dump has brought.
@@ -74,7 +74,7 @@ impl TableReader {
         let mut table = Table::default();
         for (service, _, destinations) in self.all(codec::unpack_destination, |one| one.server)? {
             let mut entry = ServiceEntry::new(service);
-            entry.destinations.extend(destinations.into_iter().map(|one| (one.server, one)));
+            entry.destinations = destinations.into_iter().map(|one| (one.server, one)).collect();
             table.services.insert(entry.service.key, entry);
         }
         Ok(table)
@@ -159,7 +159,8 @@ impl TableReader {
         }
     }
 
-    /// A dump in which no entry is missing, and who is in it where that is to be known for the next time.
+    /// A dump in which no entry is missing, and who is in it, in order, where that is to be known for the next time. The
+    /// entries of a long one are in order as well.
     ///
     /// The kernel lets go of the table between two datagrams and goes on by number: where an entry goes meanwhile, the
     /// next datagram begins one too late. So a dump of several datagrams is believed only once two in a row have the same
@@ -170,20 +171,21 @@ impl TableReader {
         question: &[u8],
         unpack: fn(&[u8]) -> Result<T, DecodeError>,
         key: fn(&T) -> K,
-        known: Option<BTreeSet<K>>,
-    ) -> Result<(Vec<T>, Option<BTreeSet<K>>), IpvsError> {
+        known: Option<Vec<K>>,
+    ) -> Result<(Vec<T>, Option<Vec<K>>), IpvsError> {
         let mut before = known;
         for reading in 0..READINGS {
             let which = (self.turn + reading as usize) % self.connections.len();
-            let List { entries, datagrams } = match self.listed(which, question, operation, unpack) {
+            let List { mut entries, datagrams } = match self.listed(which, question, operation, unpack) {
                 Err(IpvsError::Unsteady(_)) => continue,
                 other => other?,
             };
             if datagrams <= 1 {
                 return Ok((entries, None));
             }
-            let now: BTreeSet<K> = entries.iter().map(key).collect();
-            let once = now.len() == entries.len();
+            entries.sort_unstable_by_key(key);
+            let now: Vec<K> = entries.iter().map(key).collect();
+            let once = now.is_sorted_by(|one, next| one < next);
             if once && before.as_ref() == Some(&now) {
                 return Ok((entries, before));
             }

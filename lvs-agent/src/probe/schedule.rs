@@ -6,11 +6,12 @@
 //! starts again when it ends, and the grid times that it has missed are not made up for.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::BTreeSet,
     time::{Duration, Instant},
 };
 
 use super::CheckId;
+use crate::keyed::KeyMap;
 
 /// The shortest interval: the resolution of the timers.
 const MIN_INTERVAL: Duration = Duration::from_millis(1);
@@ -22,7 +23,7 @@ const JITTER_PART: u64 = 16;
 pub(super) struct Schedule {
     /// From where on the grids are counted.
     origin: Instant,
-    entries: HashMap<CheckId, Entry>,
+    entries: KeyMap<CheckId, Entry>,
     /// The checks that are not running, by when they are due.
     queue: BTreeSet<(Instant, CheckId)>,
 }
@@ -48,7 +49,7 @@ pub(super) struct Due {
 impl Schedule {
     /// Nothing is due yet.
     pub(super) fn new(origin: Instant) -> Self {
-        Self { origin, entries: HashMap::new(), queue: BTreeSet::new() }
+        Self { origin, entries: KeyMap::default(), queue: BTreeSet::new() }
     }
 
     /// Adds a check, or starts one anew. It is first due within an interval from now.

@@ -1,7 +1,6 @@
 //! Runs the baseline checks: the thin shell of time and tasks around the pure [`Schedule`].
 
 use std::{
-    collections::HashMap,
     num::NonZeroUsize,
     sync::{
         Arc,
@@ -19,7 +18,10 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::JoinMap};
 
 use super::{Ask, Outcome, ProbeTarget, Verdict, schedule::Schedule};
-use crate::config::{Check, Question};
+use crate::{
+    config::{Check, Question},
+    keyed::KeyMap,
+};
 
 /// How many commands may wait: the scheduler takes them at once, so this only has to smooth a burst of changes.
 const COMMANDS: usize = 64;
@@ -104,7 +106,7 @@ impl Scheduler {
         let counters = Arc::new(Counters::default());
         let mut runner = Runner {
             schedule: Schedule::new(now()),
-            checks: HashMap::new(),
+            checks: KeyMap::default(),
             running: JoinMap::new(),
             limit: limit.get(),
             asker,
@@ -197,7 +199,7 @@ struct Counters {
 /// The scheduler's task.
 struct Runner<A> {
     schedule: Schedule,
-    checks: HashMap<CheckId, Turns>,
+    checks: KeyMap<CheckId, Turns>,
     running: JoinMap<CheckId, ()>,
     limit: usize,
     asker: A,
@@ -240,7 +242,8 @@ impl<A: Ask> Runner<A> {
             }
             if let Some(turns) = self.checks.get(&due.id) {
                 let task = ask(self.asker.clone(), turns.clone(), due.late, self.results.clone());
-                self.running.spawn(due.id, task);
+                // On its way into a task a future is moved several times.
+                self.running.spawn(due.id, Box::pin(task));
             }
         }
     }

@@ -15,6 +15,7 @@ use crate::{
     config::{Check, RealServer, VirtualService},
     health::{Health, Heard, State, Transition},
     ipvs::{Wanted, WantedService},
+    keyed::KeyMap,
     passive::Forwarding,
     pool::{Commands, Decision, Event, Holds, Presence, Role, Standing},
     service::{DestinationKey, ServiceKey, Weight},
@@ -71,8 +72,8 @@ pub(super) struct ServiceStanding {
 #[derive(Debug)]
 pub(super) struct Decisions {
     services: Vec<Service>,
-    places: HashMap<DestinationKey, Place>,
-    by_key: HashMap<ServiceKey, usize>,
+    places: KeyMap<DestinationKey, Place>,
+    by_key: KeyMap<ServiceKey, usize>,
     /// The servers that files in the maintenance folder name.
     maintained: Maintained,
     /// Those that are at weight 0 in the kernel's table, and not by this agent.
@@ -446,13 +447,13 @@ fn standing(service: &Service) -> ServiceStanding {
 }
 
 /// Where each service is.
-fn by_key(services: &[Service]) -> HashMap<ServiceKey, usize> {
+fn by_key(services: &[Service]) -> KeyMap<ServiceKey, usize> {
     services.iter().enumerate().map(|(index, service)| (service.config.key, index)).collect()
 }
 
 /// Where each destination is. Of a server that is also a backup the server counts.
-fn places(services: &[Service]) -> HashMap<DestinationKey, Place> {
-    let mut places = HashMap::new();
+fn places(services: &[Service]) -> KeyMap<DestinationKey, Place> {
+    let mut places = KeyMap::default();
     for (service, config) in services.iter().map(|service| &service.config).enumerate() {
         for role in roles(config) {
             if let Some(key) = destination(config, role) {

@@ -1,6 +1,8 @@
 //! What `/metrics` shows. Names follow Prometheus' rules: base units, `_total` for what only grows.
 
 mod passive;
+mod probes;
+mod standing;
 
 use std::net::SocketAddr;
 
@@ -9,13 +11,15 @@ use lvs_common::Doubts;
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge};
 use metrics_exporter_prometheus::{BuildError, ExporterFuture, Matcher, PrometheusBuilder};
 
-pub(super) use passive::Passive;
+pub(super) use self::{
+    passive::Passive,
+    probes::{ProbeKind, Probes},
+    standing::Standings,
+};
 
-use super::decisions::{Decisions, ServiceStanding};
+use super::decisions::Decisions;
 use crate::{
-    config::VirtualService,
     passive::{Evidence, Suspicion},
-    pool::Standing,
     service::DestinationKey,
 };
 
@@ -136,54 +140,6 @@ pub(super) fn publish_maps(bytes: u64) {
 
 fn labels(decisions: &Decisions, destination: &DestinationKey) -> [(&'static str, String); 2] {
     [("service", decisions.service_name(destination).to_owned()), ("server", destination.server.to_string())]
-}
-
-/// Shows how one destination stands.
-pub(super) fn publish_destination(decisions: &Decisions, destination: &DestinationKey) {
-    let labels = labels(decisions, destination);
-    let holds = decisions.holds(destination);
-    let up = match decisions.state(destination) {
-        // What an administrator holds is never called failed.
-        _ if holds.administrator => f64::NAN,
-        Some(state) if state.is_up() => 1.0,
-        Some(state) if state.is_down() => 0.0,
-        _ => f64::NAN,
-    };
-    gauge!("lvs_server_up", &labels).set(up);
-    let weight = decisions.weight(destination).map_or(f64::NAN, |weight| weight.0.into());
-    gauge!("lvs_server_weight", &labels).set(weight);
-    gauge!("lvs_server_relapses", &labels).set(decisions.relapses(destination));
-    gauge!("lvs_server_held", &labels).set(if holds.is_free() { 0.0 } else { 1.0 });
-}
-
-/// Shows how a service stands as a whole.
-pub(super) fn publish_service(service: &VirtualService, standing: ServiceStanding) {
-    let labels = [("service", service.name.clone())];
-    let quorum = match standing.quorum {
-        Standing::Unknown => f64::NAN,
-        Standing::Has => 1.0,
-        Standing::Lost => 0.0,
-    };
-    gauge!("lvs_service_quorum", &labels).set(quorum);
-    gauge!("lvs_service_alarm", &labels).set(if standing.alarm { 1.0 } else { 0.0 });
-    let backups = u32::try_from(standing.backups_in).unwrap_or(u32::MAX);
-    gauge!("lvs_service_backups", &labels).set(backups);
-}
-
-/// Shows that a destination is no longer there.
-pub(super) fn retire_destination(service: &str, server: SocketAddr) {
-    let labels = [("service", service.to_owned()), ("server", server.to_string())];
-    for name in ["lvs_server_up", "lvs_server_weight", "lvs_server_relapses", "lvs_server_held"] {
-        gauge!(name, &labels).set(f64::NAN);
-    }
-}
-
-/// Shows that a service is no longer there.
-pub(super) fn retire_service(service: &str) {
-    let labels = [("service", service.to_owned())];
-    for name in ["lvs_service_quorum", "lvs_service_alarm", "lvs_service_backups"] {
-        gauge!(name, &labels).set(f64::NAN);
-    }
 }
 
 /// Counts a suspicion.

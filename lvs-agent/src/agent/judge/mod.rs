@@ -7,13 +7,12 @@ mod suspicion;
 pub(super) use self::replace::{Dropped, Replaced, Replacement};
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use lvs_common::ServerId;
-use metrics::counter;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -23,7 +22,7 @@ use super::{
     confirm::{Bursts, Confirmation, Report},
     decisions::{Changes, Consequence, Decisions, Happening},
     doubt::Suspected,
-    exposition,
+    exposition::{ProbeKind, Probes, Standings},
     maintenance::Maintained,
     orders::{self, CarriedOut, OrderInquiry},
     pace::Paces,
@@ -36,6 +35,7 @@ use super::{
 };
 use crate::{
     health::{Heard, Source, State, Transition},
+    keyed::KeySet,
     passive::{Finding, Layer, Observation, Targets},
     probe::{CheckId, CheckResult, Outcome, Pacer, Verdict, budget::Budget},
     service::{DestinationKey, ServiceKey},
@@ -67,7 +67,7 @@ pub(super) struct Judge {
     /// Lets checks be asked more often while a state is soft, and others instead.
     pub(super) pacer: Pacer,
     /// The checks that are.
-    pub(super) hurried: HashSet<CheckId>,
+    pub(super) hurried: KeySet<CheckId>,
     /// The endpoints that suspicions are about.
     pub(super) targets: watch::Receiver<Arc<Targets>>,
     pub(super) bursts: Bursts,
@@ -94,6 +94,10 @@ pub(super) struct Judge {
     pub(super) paces: Paces,
     /// How long a confirming probe may take while that isn't known.
     pub(super) probe_timeout: Duration,
+    /// What metrics show of destinations and services, …
+    pub(super) shown: Standings,
+    /// … and of probes.
+    pub(super) probes: Probes,
 }
 
 impl Judge {
@@ -123,22 +127,12 @@ impl Judge {
         self.teller.stopping(&self.decisions);
     }
 
-    /// Shows everything as it stands.
-    pub(super) fn publish(&self) {
-        for (destination, ..) in self.decisions.all() {
-            exposition::publish_destination(&self.decisions, &destination);
-        }
-        for (service, standing) in self.decisions.services() {
-            exposition::publish_service(service, standing);
-        }
-    }
-
     /// Others are in maintenance now.
     fn maintain(&mut self, maintained: Maintained) {
         let changes = self.decisions.set_maintained(maintained, Instant::now());
         self.changed(changes);
         // Of one that was out already, no weight has changed.
-        self.publish();
+        self.shown.show_all(&self.decisions);
     }
 
     /// People have ordered something about servers, or want to know of it. Whoever asked may have gone.
@@ -150,7 +144,7 @@ impl Judge {
             for one in &ordered {
                 story::ordered(order, one);
                 // Of one that was out already, no weight has changed.
-                exposition::publish_destination(&self.decisions, &one.destination);
+                self.shown.show_destination(&self.decisions, &one.destination);
             }
             CarriedOut { ordered, kept: self.keep_orders() }
         });
@@ -189,15 +183,13 @@ impl Judge {
         }
         for destination in changes.services.iter().flat_map(|service| self.decisions.destinations_of(service))
         {
-            exposition::publish_destination(&self.decisions, &destination);
+            self.shown.show_destination(&self.decisions, &destination);
         }
         self.teller.changed(&self.decisions, &changes);
         for happening in &changes.happenings {
             story::happening(&self.decisions, happening);
-            if let Happening::Service(key, _) = happening
-                && let Some((service, standing)) = self.decisions.service(key)
-            {
-                exposition::publish_service(service, standing);
+            if let Happening::Service(key, _) = happening {
+                self.shown.show_service(&self.decisions, key);
             }
         }
     }
@@ -215,7 +207,7 @@ impl Judge {
             let Subscriber { destination, check } = subscriber;
             story::baseline(&self.decisions, &destination, result);
             self.teller.checked(&self.decisions, &destination, result);
-            count_probe("baseline", verdict);
+            self.probes.count(ProbeKind::Baseline, verdict);
             if let Ok(success) = &result.outcome {
                 self.paces.note(subscriber, success, result.whole);
             }
@@ -254,7 +246,7 @@ impl Judge {
         }
         self.changed(changes);
         if let Some(transition) = transition {
-            exposition::publish_destination(&self.decisions, destination);
+            self.shown.show_destination(&self.decisions, destination);
             self.tell_passive(destination, transition);
         }
     }
@@ -308,13 +300,4 @@ async fn sleep_until(at: Option<Instant>) {
         Some(at) => tokio::time::sleep_until(at.into()).await,
         None => std::future::pending().await,
     }
-}
-
-fn count_probe(kind: &'static str, verdict: Verdict) {
-    let outcome = match verdict {
-        Verdict::Alive => "success",
-        Verdict::Dead => "failure",
-        Verdict::Unknown => "inconclusive",
-    };
-    counter!("lvs_probes_total", "kind" => kind, "outcome" => outcome).increment(1);
 }

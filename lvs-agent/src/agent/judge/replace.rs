@@ -9,7 +9,7 @@ use std::{
 use tokio::sync::oneshot;
 
 use super::{
-    super::{checks::Turnover, exposition, found, watch::Roster},
+    super::{checks::Turnover, found, watch::Roster},
     Judge,
 };
 use crate::{
@@ -176,20 +176,18 @@ impl Judge {
     }
 
     /// Shows who is new, and that others are no longer there.
-    fn show(&self, before: &Known, after: &Known) {
-        for (_, name) in before.services.difference(&after.services) {
-            exposition::retire_service(name);
+    fn show(&mut self, before: &Known, after: &Known) {
+        for (key, _) in before.services.difference(&after.services) {
+            self.shown.retire_service(key);
         }
-        for (destination, name) in before.destinations.difference(&after.destinations) {
-            exposition::retire_destination(name, destination.server);
+        for (destination, _) in before.destinations.difference(&after.destinations) {
+            self.shown.retire_destination(destination);
         }
         for (destination, _) in after.destinations.difference(&before.destinations) {
-            exposition::publish_destination(&self.decisions, destination);
+            self.shown.show_destination(&self.decisions, destination);
         }
         for (key, _) in after.services.difference(&before.services) {
-            if let Some((service, standing)) = self.decisions.service(key) {
-                exposition::publish_service(service, standing);
-            }
+            self.shown.show_service(&self.decisions, key);
         }
     }
 }

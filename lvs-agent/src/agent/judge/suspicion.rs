@@ -10,10 +10,12 @@ use super::{
     super::{
         checks::Subscriber,
         confirm::{self, Ask, Confirmation, Report},
-        doubt, exposition, story,
+        doubt,
+        exposition::{self, ProbeKind},
+        story,
         watch::Feedback,
     },
-    Judge, count_probe,
+    Judge,
 };
 use crate::{
     config::Check,
@@ -171,7 +173,7 @@ impl Judge {
             story::confirming(&self.decisions, destination, number, &probe.outcome);
         }
         let verdict = self.verdict(server, ask, &probe.outcome);
-        count_probe("confirm", verdict);
+        self.probes.count(ProbeKind::Confirm, verdict);
         if let Some(confirmation) = self.under_way.get_mut(&(server, ask.layer)) {
             match verdict {
                 Verdict::Alive => confirmation.cleared = true,
@@ -224,7 +226,7 @@ impl Judge {
     /// The port's own answer counts as the regular check's.
     fn port_asked(&mut self, ask: &Ask, outcome: &Outcome) {
         let verdict = doubt::verdict(outcome, ask.timeout);
-        count_probe("confirm", verdict);
+        self.probes.count(ProbeKind::Confirm, verdict);
         for destination in ask.destinations.iter() {
             self.observe(destination, Some(0), outcome, verdict, Source::Baseline);
             if self.decisions.state(destination).is_some_and(State::is_up) {
@@ -264,7 +266,7 @@ impl Judge {
     /// What the ping beside the burst has shown only says what has failed; it decides nothing.
     fn ended(&mut self, server: ServerId, ask: &Ask, host: Option<&Outcome>) {
         if let Some(host) = host {
-            count_probe("ping", Verdict::of(host));
+            self.probes.count(ProbeKind::Ping, Verdict::of(host));
             for destination in ask.destinations.iter() {
                 story::host(&self.decisions, destination, host);
             }

@@ -53,24 +53,31 @@ const HEADER: usize = 4;
 /// `NLA_TYPE_MASK`: the type without its flags.
 const TYPE: u16 = 0x3fff;
 
+/// One more than the highest number of a kind of attribute in [`wire`].
+const KINDS: usize = 16;
+
 /// A list of attributes where it was read: a long table has hundreds of thousands of them, of which none is copied.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Parsed<'a, T> {
-    bytes: &'a [u8],
+    /// The payload of the first attribute of each kind, by its number.
+    payloads: [Option<&'a [u8]>; KINDS],
     kind: PhantomData<T>,
 }
 
 /// Takes a nested attribute's payload apart.
 pub(super) fn parse<T: NlAttrType>(bytes: &[u8]) -> Result<Parsed<'_, T>, DecodeError> {
-    let mut rest = bytes;
+    let (mut rest, mut payloads) = (bytes, [None; KINDS]);
     while !rest.is_empty() {
-        let Some((_, _, after)) = first(rest) else {
+        let Some((kind, payload, after)) = first(rest) else {
             let at = bytes.len() - rest.len();
             return Err(DecodeError::Malformed(format!("the one at byte {at} has no end")));
         };
+        if let Some(place @ None) = payloads.get_mut(usize::from(kind)) {
+            *place = Some(payload);
+        }
         rest = after;
     }
-    Ok(Parsed { bytes, kind: PhantomData })
+    Ok(Parsed { payloads, kind: PhantomData })
 }
 
 /// The attributes of a message as the socket of an editor reads them; none where they can't be told apart.
@@ -103,15 +110,8 @@ pub(super) trait Attributes<T> {
 
 impl<T: NlAttrType> Attributes<T> for Parsed<'_, T> {
     fn find(&self, kind: T) -> Option<&[u8]> {
-        let wanted: u16 = kind.into();
-        let mut rest = self.bytes;
-        while let Some((kind, payload, after)) = first(rest) {
-            if kind == wanted {
-                return Some(payload);
-            }
-            rest = after;
-        }
-        None
+        let kind: u16 = kind.into();
+        self.payloads.get(usize::from(kind)).copied().flatten()
     }
 }
 

@@ -1,7 +1,4 @@
-use std::{
-    collections::{BTreeMap, HashSet},
-    fmt::Write as _,
-};
+use std::{collections::BTreeMap, fmt::Write as _};
 
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -9,12 +6,21 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::*;
 use crate::{
     agent::{
-        checks::Checks, confirm::Bursts, decisions::Decisions, doubt::Suspected, pace::Paces,
-        reload::InForce, state::Orders, table::Board, tell::Teller,
+        checks::Checks,
+        confirm::Bursts,
+        decisions::Decisions,
+        doubt::Suspected,
+        exposition::{Probes, Standings},
+        pace::Paces,
+        reload::InForce,
+        state::Orders,
+        table::Board,
+        tell::Teller,
     },
     config::{BurstSettings, Config, Mode, native},
     health::{Heard, Source, State},
     ipvs::{Edit, difference},
+    keyed::KeySet,
     notify::Notifier,
     passive::Targets,
     pool::Presence,
@@ -68,7 +74,7 @@ impl Court {
             teller,
             checks,
             pacer: scheduler.pacer(),
-            hurried: HashSet::new(),
+            hurried: KeySet::default(),
             targets: watch::channel(Arc::new(Targets::new([]))).1,
             bursts: Bursts::new(Prober::new(), burst.clone(), mpsc::channel(1).0),
             budget: Budget::new(&burst),
@@ -83,6 +89,8 @@ impl Court {
             kept: Orders::new(),
             paces: Paces::default(),
             probe_timeout: burst.timeout,
+            shown: Standings::default(),
+            probes: Probes::new(),
         };
         Self { judge, roster, _results: kept, _stop: shutdown.drop_guard() }
     }
