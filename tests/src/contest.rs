@@ -1,5 +1,5 @@
-//! How fast a checker takes a failed server out of the table, and how much it asks for that: this project's agent, and
-//! keepalived at its fastest setting, in the same lab.
+//! How fast a checker takes a failed server out of the table, and how much it asks for that: this project's agent, with a
+//! check of the application and with keepalived's question, and keepalived at its fastest setting, in the same lab.
 
 use std::{
     fmt::Write as _,
@@ -58,8 +58,22 @@ pub struct ContestOptions {
 /// One who checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Checker {
+    /// Asks for a page.
     Agent,
+    /// Asks what keepalived asks: whether connections are taken.
+    AgentConnects,
+    /// Asks whether connections are taken.
     Keepalived,
+}
+
+impl Checker {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Agent => "lvs-agent, http",
+            Self::AgentConnects => "lvs-agent, connect",
+            Self::Keepalived => "keepalived",
+        }
+    }
 }
 
 /// A running checker. Dropping it ends it.
@@ -85,7 +99,8 @@ struct Row {
 /// Runs all of it and prints the table.
 pub fn compare(options: &ContestOptions) -> Result<()> {
     let mut rows = Vec::new();
-    let checkers = [Some(Checker::Agent), keepalived::is_there().then_some(Checker::Keepalived)];
+    let keepalived = keepalived::is_there().then_some(Checker::Keepalived);
+    let checkers = [Some(Checker::Agent), Some(Checker::AgentConnects), keepalived];
     for checker in checkers.into_iter().flatten() {
         for method in Method::ALL {
             rows.push(row(options, checker, method)?);
@@ -95,10 +110,7 @@ pub fn compare(options: &ContestOptions) -> Result<()> {
 }
 
 fn row(options: &ContestOptions, checker: Checker, method: Method) -> Result<Row> {
-    let name = match checker {
-        Checker::Agent => format!("lvs-agent, {method}"),
-        Checker::Keepalived => format!("keepalived, {method}"),
-    };
+    let name = format!("{}, {method}", checker.name());
     let layout = Layout::new(method).servers(options.servers);
     let mut match_ = Match::start(checker, layout, options.rate)?;
     let probes = match_.probes.per_second(HEALTHY)?;
@@ -132,9 +144,11 @@ impl Match {
         prepare_ipvs(director)?;
         let probes = Counter::start(director, &probes_to(&lab.addresses()))?;
         let checker = match checker {
-            Checker::Agent => {
-                let config = AgentConfig::http(&layout, &lab.addresses()).to_toml()?;
-                let mut agent = Agent::start(director, &config)?;
+            Checker::Agent | Checker::AgentConnects => {
+                let config = AgentConfig::http(&layout, &lab.addresses());
+                let connects = checker == Checker::AgentConnects;
+                let config = if connects { config.check_by_connect() } else { config };
+                let mut agent = Agent::start(director, &config.to_toml()?)?;
                 agent.wait_until_ready()?;
                 Running::Agent(Box::new(agent))
             }

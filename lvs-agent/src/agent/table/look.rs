@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// The least pause between two looks. What others do is to be undone within a second, and a look at 1,000 servers costs as much
-/// as a fifth of the checks of all of them.
+/// as a tenth of a second's checks of all of them.
 const PAUSE: Duration = Duration::from_millis(700);
 /// So many times longer than a look takes is the pause after it, at least: it may take a fifth of a processor.
 const PAUSE_PARTS: u32 = 4;
