@@ -34,6 +34,9 @@ const CHECKS: usize = 5;
 /// How long they may take in that case.
 const CHECKS_IN: Duration = Duration::from_secs(8);
 
+/// How the first service's server stands in the table.
+const SERVED: &str = "-a -t 192.0.2.80:80 -r 10.0.0.1:80 -m -w 1";
+
 /// Gives the agent a mail program and a syslog daemon of its own, in a mount namespace of its own.
 const WRAPPER: &str = r#"
 set -e
@@ -102,8 +105,16 @@ fn people_and_programs_are_told_and_never_delay_a_check() -> Result<()> {
         Ok(office.count("monitor", "10.0.0.1:80 [") >= checks + CHECKS)
     })?;
     let table = process::run(&director, &["ipvsadm", "-Sn"], "")?;
-    assert!(table.contains("-a -t 192.0.2.80:80 -r 10.0.0.1:80 -m -w 1"), "{before} failures, then: {table}");
+    assert!(table.contains(SERVED), "{before} failures, then: {table}");
     office.go_on()?;
+
+    let maintained = office.path("maintenance").join("10.0.0.1:80");
+    fs::write(&maintained, "")?;
+    wait_for_server(&director, "to be taken out for its maintenance", false)?;
+    fs::remove_file(&maintained)?;
+    wait_for_server(&director, "to be put back after its maintenance", true)?;
+    process::run(&director, &["ipvsadm", "-d", "-t", "192.0.2.80:80", "-r", "10.0.0.1:80"], "")?;
+    wait_for_server(&director, "to be put back after somebody has deleted it", true)?;
 
     let file = agent.config_file();
     let text = fs::read_to_string(&file)?;
@@ -127,6 +138,13 @@ fn people_and_programs_are_told_and_never_delay_a_check() -> Result<()> {
     Ok(())
 }
 
+/// Waits until the server is in the first of its services, or isn't.
+fn wait_for_server(director: &Namespace, what: &str, is_in: bool) -> Result<()> {
+    wait::until_true(&format!("the server {what}"), TOLD, || {
+        Ok(process::run(director, &["ipvsadm", "-Sn"], "")?.contains(SERVED) == is_in)
+    })
+}
+
 /// Where everything is told.
 struct Office {
     folder: TempDir,
@@ -141,6 +159,7 @@ impl Office {
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
         let socket = UnixDatagram::bind(folder.path().join("syslog"))?;
         socket.set_nonblocking(true)?;
+        fs::create_dir(folder.path().join("maintenance"))?;
         let relay = Relay::open(director)?;
         let office = Self { folder, relay, socket, lines: Mutex::default() };
         let path = office.folder.path().display();
@@ -181,6 +200,7 @@ impl Office {
         )?;
         let text = format!(
             "checkinterval=1\nchecktimeout=1\nautoreload=yes\ncallback=\"{path}/callback.sh\"\n\
+             maintenancedir={path}/maintenance\nreaddquiescent=yes\n\
              execute={path}/second.toml\nexecute={path}/third.cf\n\
              emailalertfrom=lvs@example.org\nfallbackcommand={path}/fallback.sh\n\
              virtual=192.0.2.80:80\n    real=10.0.0.1:80 masq\n    checktype=connect\n    servicename=web\n    \

@@ -34,7 +34,7 @@ pub(super) struct Ledger {
     /// Services that may not be as they should, the urgent ones first.
     urgent: BTreeSet<ServiceKey>,
     rest: BTreeSet<ServiceKey>,
-    /// Services that were edited since the table began to be read: what is read of them may be old.
+    /// Services that were edited since the table last began to be read: what is read of them may be old.
     edited: BTreeSet<ServiceKey>,
     /// Services to be told of after the next reading, changed or not.
     recheck: BTreeSet<ServiceKey>,
@@ -257,8 +257,9 @@ impl Ledger {
 
     /// The table begins to be read; the services to be told of whether they have changed or not.
     pub(super) fn begin_look(&mut self) -> BTreeSet<ServiceKey> {
-        self.edited.clear();
         let mut recheck = std::mem::take(&mut self.recheck);
+        // If others have undone an edit since, the table is as at the reading before, and doesn't seem to have changed.
+        recheck.append(&mut self.edited);
         recheck.extend(self.failing.keys().chain(self.contentions.keys()));
         recheck
     }

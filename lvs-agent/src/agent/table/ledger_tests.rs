@@ -18,6 +18,8 @@ use crate::{
 struct Case {
     ledger: Ledger,
     kernel: Table,
+    /// As it was last read; `None`: never, or not the last time.
+    read: Option<Table>,
     now: Instant,
 }
 
@@ -25,7 +27,7 @@ impl Case {
     fn new(kernel: Table, wanted: Wanted, foreign: Foreign) -> Self {
         let ledger =
             Ledger::new(kernel.clone(), foreign, Rights { adopts: false, observed: None }, Held::default());
-        let mut case = Self { ledger, kernel, now: Instant::now() };
+        let mut case = Self { ledger, kernel, read: None, now: Instant::now() };
         case.ledger.want(Changes { whole: Some(wanted), ..Changes::default() }, case.now);
         case
     }
@@ -59,10 +61,11 @@ impl Case {
         made
     }
 
-    /// Reads the table whole.
+    /// Reads the table.
     fn look(&mut self) -> Findings {
         let recheck = self.ledger.begin_look();
-        let look = look::whole(&self.kernel, &recheck);
+        let look = look::compare(self.read.as_ref(), &self.kernel, &recheck);
+        self.read = Some(self.kernel.clone());
         self.ledger.looked(look, self.now)
     }
 

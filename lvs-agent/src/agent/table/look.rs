@@ -45,10 +45,7 @@ impl Onlooker {
         let begun = Instant::now();
         let last = self.last.take();
         let table = self.reader.table()?;
-        let look = match &last {
-            Some(last) => changes(last, &table, recheck),
-            None => whole(&table, recheck),
-        };
+        let look = compare(last.as_ref(), &table, recheck);
         self.last = Some(table);
         self.took = begun.elapsed();
         Ok(look)
@@ -61,7 +58,15 @@ impl Onlooker {
     }
 }
 
-pub(super) fn whole(table: &Table, recheck: &BTreeSet<ServiceKey>) -> Look {
+/// What is to be told of the table as it is `now`, after it was as in `last`.
+pub(super) fn compare(last: Option<&Table>, now: &Table, recheck: &BTreeSet<ServiceKey>) -> Look {
+    match last {
+        Some(last) => changes(last, now, recheck),
+        None => whole(now, recheck),
+    }
+}
+
+fn whole(table: &Table, recheck: &BTreeSet<ServiceKey>) -> Look {
     Look { services: told(table, table.services.keys().chain(recheck)), whole: true }
 }
 
@@ -94,7 +99,7 @@ mod tests {
             keep in any::<bool>(),
         ) {
             let mut table = last.clone();
-            let look = if keep { changes(&last, &now, &BTreeSet::new()) } else { whole(&now, &BTreeSet::new()) };
+            let look = compare(keep.then_some(&last), &now, &BTreeSet::new());
             if look.whole {
                 table = Table::default();
             }
