@@ -81,14 +81,11 @@ impl Teller {
     /// What has changed.
     pub(super) fn changed(&mut self, decisions: &Decisions, changes: &Changes) {
         let cause = self.cause.take();
-        for key in &changes.services {
-            let destinations: Vec<_> = decisions.destinations_of(key).collect();
-            for destination in destinations {
-                let own = cause.as_ref().filter(|cause| cause.destination == destination);
-                let occasion = cause.as_ref().map_or(Occasion::Running, |cause| cause.occasion);
-                let reason = own.and_then(|cause| cause.reason.as_deref());
-                self.stands(decisions, &destination, occasion, reason);
-            }
+        let occasion = cause.as_ref().map_or(Occasion::Running, |cause| cause.occasion);
+        for destination in &changes.moved {
+            let own = cause.as_ref().filter(|cause| cause.destination == *destination);
+            let reason = own.and_then(|cause| cause.reason.as_deref());
+            self.stands(decisions, destination, occasion, reason);
         }
         for happening in &changes.happenings {
             if let Happening::Service(key, event) = happening

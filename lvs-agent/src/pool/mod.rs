@@ -168,13 +168,13 @@ struct Backup {
     base: Weight,
     asked: Option<Weight>,
     holds: Holds,
-    /// Whether it is in the table.
-    is_in: bool,
+    /// In the table.
+    weight: Option<Weight>,
 }
 
 impl Backup {
     fn new(base: Weight) -> Self {
-        Self { base, asked: None, holds: Holds::default(), is_in: false }
+        Self { base, asked: None, holds: Holds::default(), weight: None }
     }
 
     fn own(&self) -> Weight {
@@ -226,8 +226,8 @@ pub enum Event {
 /// What has come of a look at all states.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Decision {
-    /// Whether some weight in the table is to be another one.
-    pub changed: bool,
+    /// Those whose weight in the table is to be another one, in order.
+    pub moved: Vec<Role>,
     /// The members that are down by the fast path's finding but held in, as far as that is news.
     pub held: Vec<usize>,
     /// What is new about the whole service.
@@ -289,7 +289,7 @@ impl Pool {
     pub fn weight(&self, role: Role) -> Option<Weight> {
         match role {
             Role::Server(index) => self.members.get(index)?.weight,
-            Role::Backup(index) => self.backups.get(index).filter(|backup| backup.is_in).map(Backup::own),
+            Role::Backup(index) => self.backups.get(index)?.weight,
         }
     }
 
@@ -332,7 +332,7 @@ impl Pool {
     /// How many backups are in the table.
     #[must_use]
     pub fn backups_in(&self) -> usize {
-        self.backups.iter().filter(|backup| backup.is_in).count()
+        self.backups.iter().filter(|backup| backup.weight.is_some()).count()
     }
 
     /// What was ordered about a server.
@@ -381,8 +381,9 @@ impl Pool {
         let mut decision = Decision::default();
         self.move_members(states, &mut decision);
         self.update_standing(states, &mut decision);
-        self.move_backups(backups, &mut decision);
+        let backups = self.move_backups(backups, &mut decision);
         self.weigh(states, now, &mut decision);
+        decision.moved.extend(backups);
         decision
     }
 
@@ -463,14 +464,20 @@ impl Pool {
         self.standing = standing;
     }
 
-    fn move_backups(&mut self, states: &[Option<State>], decision: &mut Decision) {
+    /// Lets the backups in or out; those whose weight is to be another one.
+    fn move_backups(&mut self, states: &[Option<State>], decision: &mut Decision) -> Vec<Role> {
         let before = self.backups_in();
         let lost = self.standing == Standing::Lost;
         let unchecked = std::iter::repeat(&None);
-        for (backup, state) in self.backups.iter_mut().zip(states.iter().chain(unchecked)) {
-            let is_in = lost && backup.is_usable(*state);
-            decision.changed |= is_in != backup.is_in;
-            backup.is_in = is_in;
+        let mut moved = Vec::new();
+        for (index, (backup, state)) in
+            self.backups.iter_mut().zip(states.iter().chain(unchecked)).enumerate()
+        {
+            let weight = (lost && backup.is_usable(*state)).then(|| backup.own());
+            if weight != backup.weight {
+                moved.push(Role::Backup(index));
+            }
+            backup.weight = weight;
         }
         match (before, self.backups_in()) {
             (0, 0) => {}
@@ -478,6 +485,7 @@ impl Pool {
             (_, 0) => decision.events.push(Event::BackupsOut),
             _ => {}
         }
+        moved
     }
 
     /// Sets the weights of the members.
@@ -485,7 +493,7 @@ impl Pool {
         let Rules { on_failure, slow_start, .. } = self.rules;
         // Rather a server that comes and goes than none at all.
         let nobody = !self.members.iter().any(Member::takes_connections) && self.backups_in() == 0;
-        for (member, state) in self.members.iter_mut().zip(states) {
+        for (index, (member, state)) in self.members.iter_mut().zip(states).enumerate() {
             let serves = member.presence == Presence::In && member.holds.is_free();
             if serves && !member.serves && member.eases {
                 member.ramp = slow_start.map(|time| Ramp { since: now, time });
@@ -503,7 +511,9 @@ impl Pool {
             let own = member.own();
             let own = member.ramp.map_or(own, |ramp| ramp.weight(own, now));
             let weight = weight_in(presence, own);
-            decision.changed |= weight != member.weight;
+            if weight != member.weight {
+                decision.moved.push(Role::Server(index));
+            }
             member.weight = weight;
         }
     }

@@ -47,7 +47,7 @@ fn weights(pool: &Pool) -> Vec<Option<u16>> {
 }
 
 fn backups(pool: &Pool) -> Vec<bool> {
-    pool.backups.iter().map(|backup| backup.is_in).collect()
+    pool.backups.iter().map(|backup| backup.weight.is_some()).collect()
 }
 
 /// Looks at these states at no particular time, with backups that aren't checked.
@@ -63,7 +63,7 @@ fn what_is_not_known_stays_as_it_was_found() {
     let mut removing = pool(rules(OnFailure::Remove), &found);
     let mut open = pool(policy(|policy| policy.start = StartPolicy::In), &found);
     for pool in [&mut quiescing, &mut removing, &mut open] {
-        assert!(!decide(pool, &[UNKNOWN; 3]).changed);
+        assert!(decide(pool, &[UNKNOWN; 3]).moved.is_empty());
     }
     assert_eq!(weights(&quiescing), [Some(5), Some(0), Some(0)]);
     assert_eq!(weights(&removing), [Some(5), Some(0), None]);
@@ -74,7 +74,7 @@ fn what_is_not_known_stays_as_it_was_found() {
 fn up_is_in_and_down_is_out() {
     for (on_failure, out) in [(OnFailure::Quiesce, Some(0)), (OnFailure::Remove, None)] {
         let mut pool = pool(rules(on_failure), &[Presence::Absent; 3]);
-        assert!(decide(&mut pool, &[UP, SUSPECT, UNKNOWN]).changed);
+        assert!(!decide(&mut pool, &[UP, SUSPECT, UNKNOWN]).moved.is_empty());
         assert_eq!(weights(&pool), [Some(5), Some(5), out]);
         decide(&mut pool, &[UP, DEAD, DEAD]);
         assert_eq!(weights(&pool), [Some(5), out, out]);
@@ -173,7 +173,7 @@ fn backups_are_in_while_the_quorum_is_lost() {
     assert_eq!(decide(&mut pool, &[DEAD, UP]).events, []);
     let last = decide(&mut pool, &[DEAD, DEAD]);
     assert_eq!(
-        (last.events.as_slice(), last.changed),
+        (last.events.as_slice(), !last.moved.is_empty()),
         ([Event::QuorumLost, Event::BackupsIn].as_slice(), true)
     );
     assert_eq!((weights(&pool), backups(&pool)), (vec![Some(0); 2], vec![true; 2]));
@@ -190,11 +190,20 @@ fn only_backups_that_are_well_are_in() {
     pool.decide(&[DEAD], &[Some(UNKNOWN), Some(UP), None], now);
     assert_eq!(backups(&pool), [false, true, true]);
     let decision = pool.decide(&[DEAD], &[Some(UP), Some(DEAD), None], now);
-    assert!(decision.changed && decision.events.is_empty());
+    assert_eq!((decision.moved, decision.events), ([0, 1].map(Role::Backup).to_vec(), vec![]));
     assert_eq!(backups(&pool), [true, false, true]);
     pool.set_holds(Role::Backup(2), Commands { maintenance: true, ..Commands::default() }.into());
     let decision = pool.decide(&[DEAD], &[Some(DEAD), Some(DEAD), None], now);
     assert_eq!((backups(&pool), decision.events), (vec![false; 3], vec![Event::BackupsOut]));
+}
+
+#[test]
+fn a_backup_that_is_in_may_ask_for_another_weight() {
+    let mut pool = backed(1, 1);
+    decide(&mut pool, &[DEAD]);
+    assert!(pool.set_asked(Role::Backup(0), Weight(7)));
+    assert_eq!(decide(&mut pool, &[DEAD]).moved, [Role::Backup(0)]);
+    assert_eq!(pool.weight(Role::Backup(0)), Some(Weight(7)));
 }
 
 #[test]
@@ -253,7 +262,7 @@ fn a_check_may_ask_for_a_weight() {
     let mut pool = backed(2, 1);
     decide(&mut pool, &[UP; 2]);
     assert!(pool.set_asked(Role::Server(0), Weight(9)) && !pool.set_asked(Role::Server(0), Weight(9)));
-    assert!(decide(&mut pool, &[UP; 2]).changed);
+    assert!(!decide(&mut pool, &[UP; 2]).moved.is_empty());
     assert_eq!(weights(&pool), [Some(9), Some(5)]);
     decide(&mut pool, &[DEAD, UP]);
     decide(&mut pool, &[UP; 2]);
@@ -281,7 +290,7 @@ fn a_server_that_comes_back_comes_slowly() {
         now = next;
         let decision = pool.decide(&[UP, UP], &[], now);
         seen.push(weights(&pool)[0]);
-        assert!(!decision.changed || seen[seen.len() - 2] < seen[seen.len() - 1]);
+        assert!(decision.moved.is_empty() || seen[seen.len() - 2] < seen[seen.len() - 1]);
     }
     assert_eq!(now, start + 11 * SECOND);
     let steps = [1, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100].map(Some);
@@ -425,7 +434,9 @@ proptest! {
             let after: Vec<_> = (0..servers).map(|index| pool.weight(Role::Server(index))).collect();
 
             prop_assert_eq!(pool.decide(&states, &backup_states, now), Decision::default(), "deciding twice");
-            if before != after { prop_assert!(decision.changed) }
+            let moved: Vec<_> = (0..servers).filter(|index| before[*index] != after[*index]).map(Role::Server).collect();
+            let told: Vec<_> = decision.moved.iter().filter(|role| matches!(role, Role::Server(_))).copied().collect();
+            prop_assert_eq!(told, moved);
 
             let lost = pool.standing() == Standing::Lost;
             let serving: Vec<_> = (0..servers).filter(|index| {
@@ -474,7 +485,7 @@ proptest! {
                 prop_assert!(next > now);
                 let mut early = pool.clone();
                 let just_before = next.checked_sub(Duration::from_nanos(1)).unwrap().max(now);
-                prop_assert!(!early.decide(&states, &backup_states, just_before).changed, "nothing changes before");
+                prop_assert!(early.decide(&states, &backup_states, just_before).moved.is_empty(), "nothing changes before");
             }
         }
     }

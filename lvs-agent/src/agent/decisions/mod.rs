@@ -44,8 +44,10 @@ pub(super) struct Changes {
     pub table_changed: bool,
     /// The whole table, if there are other services, or other settings of them: more than the weights below.
     pub whole_table: Option<Wanted>,
-    /// The services of which some weight is another one.
+    /// The services of which some weight is another one, …
     pub services: Vec<ServiceKey>,
+    /// … and the destinations whose weight it is.
+    pub moved: Vec<DestinationKey>,
     /// What is news to people.
     pub happenings: Vec<Happening>,
 }
@@ -298,11 +300,12 @@ impl Decisions {
     fn decide(&mut self, index: usize, now: Instant, changes: &mut Changes) {
         let Some(service) = self.services.get_mut(index) else { return };
         let key = service.config.key;
-        let Decision { changed, held, events } = service.decide(now);
-        if changed {
+        let Decision { moved, held, events } = service.decide(now);
+        if !moved.is_empty() {
             changes.table_changed = true;
             changes.services.push(key);
         }
+        changes.moved.extend(moved.into_iter().filter_map(|role| destination(&service.config, role)));
         let held = held.into_iter().filter_map(|index| destination(&service.config, Role::Server(index)));
         changes.happenings.extend(held.map(Happening::Held));
         changes.happenings.extend(events.into_iter().map(|event| Happening::Service(key, event)));

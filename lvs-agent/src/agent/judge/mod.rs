@@ -181,9 +181,8 @@ impl Judge {
                 }
             }
         }
-        for destination in changes.services.iter().flat_map(|service| self.decisions.destinations_of(service))
-        {
-            self.shown.show_destination(&self.decisions, &destination);
+        for destination in &changes.moved {
+            self.shown.show_destination(&self.decisions, destination);
         }
         self.teller.changed(&self.decisions, &changes);
         for happening in &changes.happenings {

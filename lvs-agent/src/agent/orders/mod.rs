@@ -91,6 +91,7 @@ pub(super) fn carry_out(
             let Some(changes) = decisions.set_holds(destination, holds, now) else { continue };
             all.table_changed |= changes.table_changed;
             all.services.extend(changes.services);
+            all.moved.extend(changes.moved);
             all.happenings.extend(changes.happenings);
         }
     }
