@@ -44,9 +44,7 @@ pub(super) struct Changes {
     pub table_changed: bool,
     /// The whole table, if there are other services, or other settings of them: more than the weights below.
     pub whole_table: Option<Wanted>,
-    /// The services of which some weight is another one, …
-    pub services: Vec<ServiceKey>,
-    /// … and the destinations whose weight it is.
+    /// The destinations whose weight is another one.
     pub moved: Vec<DestinationKey>,
     /// What is news to people.
     pub happenings: Vec<Happening>,
@@ -301,10 +299,7 @@ impl Decisions {
         let Some(service) = self.services.get_mut(index) else { return };
         let key = service.config.key;
         let Decision { moved, held, events } = service.decide(now);
-        if !moved.is_empty() {
-            changes.table_changed = true;
-            changes.services.push(key);
-        }
+        changes.table_changed |= !moved.is_empty();
         changes.moved.extend(moved.into_iter().filter_map(|role| destination(&service.config, role)));
         let held = held.into_iter().filter_map(|index| destination(&service.config, Role::Server(index)));
         changes.happenings.extend(held.map(Happening::Held));

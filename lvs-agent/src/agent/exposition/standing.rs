@@ -1,7 +1,5 @@
 //! How destinations and services stand.
 
-use std::collections::hash_map::Entry;
-
 use metrics::{Gauge, gauge};
 
 use super::{super::decisions::Decisions, labels};
@@ -67,10 +65,7 @@ impl Standings {
     /// Shows how a service stands as a whole.
     pub(in super::super) fn show_service(&mut self, decisions: &Decisions, key: &ServiceKey) {
         let Some((service, standing)) = decisions.service(key) else { return };
-        let gauges = match self.services.entry(*key) {
-            Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(new) => new.insert(ServiceGauges::new(&service.name)),
-        };
+        let gauges = self.services.entry(*key).or_insert_with(|| ServiceGauges::new(&service.name));
         gauges.quorum.set(match standing.quorum {
             Standing::Unknown => f64::NAN,
             Standing::Has => 1.0,

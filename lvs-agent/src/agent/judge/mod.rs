@@ -175,9 +175,10 @@ impl Judge {
         if let Some(wanted) = changes.whole_table.take() {
             self.want(wanted);
         } else {
-            for key in &changes.services {
-                if let Some(wanted) = self.decisions.wanted_service(key) {
-                    self.board.want(*key, wanted);
+            let services: BTreeSet<_> = changes.moved.iter().map(|destination| destination.service).collect();
+            for key in services {
+                if let Some(wanted) = self.decisions.wanted_service(&key) {
+                    self.board.want(key, wanted);
                 }
             }
         }

@@ -90,7 +90,6 @@ pub(super) fn carry_out(
             let holds = order.apply(decisions.holds(destination));
             let Some(changes) = decisions.set_holds(destination, holds, now) else { continue };
             all.table_changed |= changes.table_changed;
-            all.services.extend(changes.services);
             all.moved.extend(changes.moved);
             all.happenings.extend(changes.happenings);
         }
