@@ -28,7 +28,7 @@ use lvs_agent::{
         ServiceEntry, ServiceFlags, Snapshot, Table, Timeouts, Wanted, WantedDestination, WantedService,
         Wish, difference,
     },
-    service::{
+    model::{
         AddressFamily, DestinationKey, ForwardingMethod, Netmask, Persistence, Protocol, Scheduler,
         ServiceKey, Tunnel, TunnelFlags, Weight,
     },
