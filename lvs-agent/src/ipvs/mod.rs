@@ -11,6 +11,7 @@ mod editor;
 mod error;
 mod family;
 mod reader;
+mod settings;
 mod socket;
 mod statistics;
 mod sysctl;
