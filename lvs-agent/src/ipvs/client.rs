@@ -12,7 +12,7 @@ use super::{
     edit::Edit,
     editor::TableEditor,
     error::{IpvsError, Operation},
-    reader::{Snapshot, TableReader},
+    reader::{CountedTable, TableReader},
     settings::Settings,
     table::Table,
 };
@@ -86,8 +86,8 @@ impl IpvsClient {
     }
 
     /// All services and destinations, with the kernel's counters.
-    pub async fn snapshot(&mut self) -> Result<Snapshot, IpvsError> {
-        self.read(TableReader::snapshot).await
+    pub async fn counted_table(&mut self) -> Result<CountedTable, IpvsError> {
+        self.read(TableReader::counted_table).await
     }
 
     /// Makes one change. One question and one answer: nothing is read before or after.

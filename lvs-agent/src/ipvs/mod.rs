@@ -24,7 +24,7 @@ pub use difference::{difference, service_difference};
 pub use edit::{Conflict, Edit};
 pub use editor::TableEditor;
 pub use error::{IpvsError, Operation};
-pub use reader::{Snapshot, TableReader};
+pub use reader::{CountedTable, TableReader};
 pub use statistics::{DestinationStatistics, Statistics, TableStatistics};
 pub use sysctl::Sysctl;
 pub use table::{

@@ -29,7 +29,7 @@ const BUFFERS: [usize; 2] = [32 << 10, 20 << 10];
 
 /// The table together with the kernel's counters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Snapshot {
+pub struct CountedTable {
     /// The services and their destinations.
     pub table: Table,
     /// What was counted for them.
@@ -74,8 +74,8 @@ impl TableReader {
     }
 
     /// All services and destinations, with the kernel's counters.
-    pub fn snapshot(&mut self) -> Result<Snapshot, IpvsError> {
-        let mut all = Snapshot::default();
+    pub fn counted_table(&mut self) -> Result<CountedTable, IpvsError> {
+        let mut all = CountedTable::default();
         for (service, statistics, destinations) in self.all(codec::unpack_counted, |(one, _)| one.server)? {
             let key = service.key;
             let mut entry = ServiceEntry::new(service);
