@@ -13,7 +13,7 @@ use humantime::format_duration;
 
 use crate::{
     config::{Reading, Strictness, native, read_file},
-    model::{Check, Mode, Question, RealServer, VirtualService},
+    model::{Check, CheckKind, Mode, RealServer, VirtualService},
 };
 
 /// A format that a configuration can be written in.
@@ -88,30 +88,30 @@ fn server(server: &RealServer) -> String {
 fn check(check: &Check) -> String {
     let port = check.port.map_or(String::new(), |port| format!(" at port {port}"));
     let (interval, timeout) = (format_duration(check.interval), format_duration(check.timeout));
-    format!("{}{port}, every {interval}, timeout {timeout}", question(&check.question))
+    format!("{}{port}, every {interval}, timeout {timeout}", question(&check.kind))
 }
 
-fn question(question: &Question) -> String {
+fn question(question: &CheckKind) -> String {
     match question {
-        Question::Ping => "ping".to_owned(),
-        Question::Connect => "connect".to_owned(),
-        Question::On => "none: always up".to_owned(),
-        Question::Off => "none: never up".to_owned(),
-        Question::Http(http) => {
+        CheckKind::Ping => "ping".to_owned(),
+        CheckKind::Connect => "connect".to_owned(),
+        CheckKind::On => "none: always up".to_owned(),
+        CheckKind::Off => "none: never up".to_owned(),
+        CheckKind::Http(http) => {
             let kind = if http.tls.is_some() { "https" } else { "http" };
             let pages: Vec<&str> = http.pages.iter().map(|page| page.path.as_str()).collect();
             format!("{kind} {}", pages.join(" "))
         }
-        Question::Tcp(_) => "tcp".to_owned(),
-        Question::Udp(_) => "udp".to_owned(),
-        Question::Greeting(greeting) => format!("{:?}", greeting.protocol).to_lowercase(),
-        Question::Dns(dns) => format!("dns {}", dns.name),
-        Question::Radius(_) => "radius".to_owned(),
-        Question::Sip(_) => "sip".to_owned(),
-        Question::Ldap(_) => "ldap".to_owned(),
-        Question::Sql(sql) => format!("{:?}", sql.server).to_lowercase(),
-        Question::Oracle(_) => "oracle".to_owned(),
-        Question::Command(command) => format!("command {}", command.argv.join(" ")),
-        Question::File(file) => format!("file {}", file.display()),
+        CheckKind::Tcp(_) => "tcp".to_owned(),
+        CheckKind::Udp(_) => "udp".to_owned(),
+        CheckKind::Greeting(greeting) => format!("{:?}", greeting.protocol).to_lowercase(),
+        CheckKind::Dns(dns) => format!("dns {}", dns.name),
+        CheckKind::Radius(_) => "radius".to_owned(),
+        CheckKind::Sip(_) => "sip".to_owned(),
+        CheckKind::Ldap(_) => "ldap".to_owned(),
+        CheckKind::Sql(sql) => format!("{:?}", sql.server).to_lowercase(),
+        CheckKind::Oracle(_) => "oracle".to_owned(),
+        CheckKind::Command(command) => format!("command {}", command.argv.join(" ")),
+        CheckKind::File(file) => format!("file {}", file.display()),
     }
 }

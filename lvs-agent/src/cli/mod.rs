@@ -20,7 +20,7 @@ use self::{
     servers::{DrainArguments, MaintenanceArguments, ServerArguments},
 };
 use crate::{
-    agent::{self, Company},
+    agent::{self, InstanceRole},
     config::{Source, Strictness},
     control::{self, Reply, Request},
     log::{self, LogThread},
@@ -158,12 +158,12 @@ pub fn main(cli: &Cli) -> ExitCode {
                 }
                 let mode = arguments.mode.map_or(Mode::Observe, Mode::from);
                 let mut config = reading.map_or_else(|| Config::of_table(mode), |reading| reading.config);
-                let company = if arguments.beside { Company::Beside } else { Company::Alone };
-                if company == Company::Beside {
+                let role = if arguments.beside { InstanceRole::Secondary } else { InstanceRole::Primary };
+                if role == InstanceRole::Secondary {
                     stay_beside(&mut config);
                 }
                 // Standard error hears of it at the end.
-                run(config, source, company, log.as_ref()).inspect_err(|error| {
+                run(config, source, role, log.as_ref()).inspect_err(|error| {
                     if log.is_some() {
                         tracing::error!(event = "failed", "{error:#}");
                     }
@@ -196,7 +196,7 @@ fn end(result: anyhow::Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let code = if error.is::<agent::SecondAgent>() { 3 } else { 1 };
+            let code = if error.is::<agent::AlreadyRunning>() { 3 } else { 1 };
             failed(&format_args!("{error:#}"), code)
         }
     }
@@ -252,14 +252,14 @@ fn start_log(cli: &Cli, target: &LogTarget) -> anyhow::Result<Option<LogThread>>
 fn run(
     config: Config,
     source: Option<Source>,
-    company: Company,
+    role: InstanceRole,
     log: Option<&LogThread>,
 ) -> anyhow::Result<()> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
     runtime.block_on(async {
         tokio::select! {
-            ended = agent::run(config, source, company) => ended,
+            ended = agent::run(config, source, role) => ended,
             never = reopen_at_hangup(log) => never,
         }
     })

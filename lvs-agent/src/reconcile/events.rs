@@ -31,11 +31,11 @@ pub(super) fn made(made: &Made) {
 }
 
 /// An edit would have been made, if anything were written.
-pub(super) fn observed(edit: &Edit) {
-    counter!("lvs_table_edits_total", "result" => "observed").increment(1);
+pub(super) fn dry_run(edit: &Edit) {
+    counter!("lvs_table_edits_total", "result" => "dry_run").increment(1);
     info!(
         at_ns = monotonic_ns(),
-        event = "observed",
+        event = "dry_run",
         service = %edit.service(),
         server = edit.server().map(|server| server.to_string()),
         edit = %edit,

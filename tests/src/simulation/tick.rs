@@ -137,7 +137,7 @@ pub fn measure(settings: &DetectorSettings, servers: usize, each: usize, look: L
             let view = View { id, sight: Sight::Half, state: black_box(&maps.states)[id.0 as usize] };
             match detector.look(&view, || 0, |id| maps.counters(id), now) {
                 Some(Finding::Suspicion(_)) => ticks.suspicions += 1,
-                Some(Finding::Common { .. }) => ticks.common += 1,
+                Some(Finding::Correlated { .. }) => ticks.common += 1,
                 Some(Finding::Overloaded { .. }) | None => {}
             }
         }

@@ -163,7 +163,7 @@ fn one_fault(mut watch: Watch, fault: Fault, patience: Duration) -> Detection {
                     detection.strong.get_or_insert(after);
                 }
             }
-            Finding::Overloaded { .. } | Finding::Common { .. } => {}
+            Finding::Overloaded { .. } | Finding::Correlated { .. } => {}
             Finding::Suspicion(_) => {
                 detection.wrong += 1;
                 return clear(detector, found);
@@ -224,7 +224,7 @@ pub fn false_alarms(scenario: &Scenario, settings: &DetectorSettings, time: Dura
                 alarms.overloaded += 1;
                 evidence
             }
-            Finding::Common { evidence, .. } => {
+            Finding::Correlated { evidence, .. } => {
                 alarms.common += 1;
                 evidence
             }

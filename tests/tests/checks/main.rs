@@ -37,7 +37,7 @@ fn check(keys: &str) -> Check {
 async fn ask(port: u16, keys: &str) -> Result<(), FailureReason> {
     let check = check(keys);
     let target = ProbeTarget::of_check(SocketAddr::from(([127, 0, 0, 1], port)), &check);
-    let outcome = Prober::new().ask(target, &check.question, check.timeout).await;
+    let outcome = Prober::new().ask(target, &check.kind, check.timeout).await;
     outcome.map(drop).map_err(|failure| failure.reason)
 }
 

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use lvs_agent::{
     config::Strictness,
-    engine::{Asked, Rehearsal},
+    engine::{DryRun, PlannedCheck},
     ipvs::{Destination, Table},
     model::ServiceKey,
     probe::{Ask, ProbeTarget, Prober},
@@ -86,7 +86,7 @@ fn with_ports(table: &Table) -> Table {
 
 /// The agent's stages that decide, with answers that its own checks get.
 pub(crate) struct Ours {
-    pub(crate) rehearsal: Rehearsal,
+    pub(crate) rehearsal: DryRun,
     prober: Prober,
     now: Instant,
 }
@@ -98,18 +98,18 @@ impl Ours {
             lvs_agent::config::read_bytes(text.as_bytes(), Path::new("ldirectord.cf"), Strictness::Strict)?
                 .config;
         let now = Instant::now();
-        Ok(Self { rehearsal: Rehearsal::new(config, now)?, prober: Prober::new(), now })
+        Ok(Self { rehearsal: DryRun::new(config, now)?, prober: Prober::new(), now })
     }
 
     /// Asks every server all that it is to be asked.
     pub(crate) async fn round(&mut self) -> Result<()> {
         self.now += ROUND;
         let mut answers = JoinSet::new();
-        for Asked { destination, index, check } in self.rehearsal.asked() {
+        for PlannedCheck { destination, index, check } in self.rehearsal.asked() {
             let prober = self.prober.clone();
             answers.spawn(async move {
                 let target = ProbeTarget::of_check(destination.server, &check);
-                let outcome = prober.ask(target, &check.question, check.timeout).await;
+                let outcome = prober.ask(target, &check.kind, check.timeout).await;
                 (destination, index, outcome.is_ok())
             });
         }

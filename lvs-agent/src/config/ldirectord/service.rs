@@ -16,8 +16,8 @@ use super::{
 use crate::{
     config::diagnostics::{Contradiction, DirectiveFault, Note, ldirectord::PortUse},
     model::{
-        AddressFamily, Backup, Check, FlapDamping, FurtherChecks, MailAbout, MailSettings, Netmask,
-        Notifications, OnExit, OnFailure, Persistence, PoolPolicy, Protocol, Question, RealServer, Scheduler,
+        AddressFamily, Backup, Check, CheckKind, FlapDamping, FurtherChecks, MailAbout, MailSettings,
+        Netmask, Notifications, OnExit, OnFailure, Persistence, PoolPolicy, Protocol, RealServer, Scheduler,
         ServiceKey, VirtualService,
     },
 };
@@ -282,8 +282,8 @@ fn servers(
             && real.port != 0
             && address.port() != real.port
         {
-            let used = match check.question {
-                Question::Command(_) => PortUse::Told,
+            let used = match check.kind {
+                CheckKind::Command(_) => PortUse::Told,
                 _ if check.port == Some(real.port) => PortUse::Asked,
                 _ => PortUse::None,
             };

@@ -6,7 +6,7 @@ use super::{names::ListedNames, *};
 use crate::{
     config::{diagnostics::WarningKind, native},
     model::{
-        Check, CommandConvention, ForwardingMethod, MailAbout, Netmask, OnFailure, Persistence, Question,
+        Check, CheckKind, CommandConvention, ForwardingMethod, MailAbout, Netmask, OnFailure, Persistence,
         StatusCodes, Transport, VirtualService, Weight,
     },
 };
@@ -78,7 +78,7 @@ fn the_published_example_loads_as_published() {
     assert_eq!(servers, [("192.168.1.107:80".to_owned(), gate, 2), ("192.168.1.109:80".to_owned(), gate, 1)]);
     assert_eq!(service.policy.backups[0].server.address.to_string(), "127.0.0.1:80");
     assert_eq!(service.policy.backups[0].check, None);
-    let Check { question: Question::Http(http), interval, timeout, port, .. } = &service.check else {
+    let Check { kind: CheckKind::Http(http), interval, timeout, port, .. } = &service.check else {
         panic!("{:?}", service.check)
     };
     assert_eq!((*interval, *timeout, *port), (Duration::from_secs(1), Duration::from_secs(3), Some(80)));
@@ -366,8 +366,8 @@ fn servers_as_written() {
     assert_eq!(addresses, ["10.0.0.254:81", "10.0.0.255:81", "10.0.1.0:81", "10.0.1.1:81", "10.0.0.1:80"]);
     let last = &service.servers[4];
     assert_eq!((last.weight, last.lower_threshold, last.upper_threshold), (Weight(0), Some(5), Some(9)));
-    let page = |check: &Check| match &check.question {
-        Question::Http(http) => {
+    let page = |check: &Check| match &check.kind {
+        CheckKind::Http(http) => {
             (http.pages[0].path.clone(), http.pages[0].pattern.clone().map(|p| p.source().to_owned()))
         }
         other => panic!("{other:?}"),
@@ -407,16 +407,16 @@ fn fallbacks() {
 
 #[test]
 fn checks_of_each_service() {
-    let question = |lines: &str| service(lines).check.question;
-    assert_eq!(question("checktype=connect"), Question::Connect);
-    assert_eq!(question("checktype=connect\nprotocol=udp\ncheckport=5"), Question::Ping);
-    assert_eq!(question("checktype=ping"), Question::Ping);
-    assert_eq!(question("checktype=on"), Question::On);
-    assert_eq!(question("checktype=off"), Question::Off);
-    assert_eq!(question("service=none"), Question::On);
+    let question = |lines: &str| service(lines).check.kind;
+    assert_eq!(question("checktype=connect"), CheckKind::Connect);
+    assert_eq!(question("checktype=connect\nprotocol=udp\ncheckport=5"), CheckKind::Ping);
+    assert_eq!(question("checktype=ping"), CheckKind::Ping);
+    assert_eq!(question("checktype=on"), CheckKind::On);
+    assert_eq!(question("checktype=off"), CheckKind::Off);
+    assert_eq!(question("service=none"), CheckKind::On);
     let combined = service("checktype=3");
     assert_eq!(combined.check.connects_between, 3);
-    assert!(matches!(combined.check.question, Question::Http(_)));
+    assert!(matches!(combined.check.kind, CheckKind::Http(_)));
     for (name, wanted) in [
         ("smtp", "Smtp"),
         ("submission", "Smtp"),
@@ -437,16 +437,16 @@ fn checks_of_each_service() {
         assert!(question.contains(wanted), "{name}: {question}");
     }
     let dns = question("service=dns\nrequest=\"www.example.org\"\nreceive=\"192.0.2.1\"\nprotocol=udp");
-    let Question::Dns(dns) = dns else { panic!("{dns:?}") };
+    let CheckKind::Dns(dns) = dns else { panic!("{dns:?}") };
     assert_eq!(
         (dns.name.as_str(), dns.expect.as_deref(), dns.transport),
         ("www.example.org", Some("192.0.2.1"), Transport::Udp)
     );
     let sql = question("service=mysql\nlogin=\"u\"\npasswd=\"p\"\ndatabase=\"d\"\nrequest=\"select 1\"");
-    let Question::Sql(sql) = sql else { panic!("{sql:?}") };
+    let CheckKind::Sql(sql) = sql else { panic!("{sql:?}") };
     assert_eq!((sql.query.as_deref(), sql.database.as_deref()), (Some("select 1"), Some("d")));
     let external = question("checktype=external\ncheckcommand=\"/bin/false\"");
-    let Question::Command(command) = external else { panic!("{external:?}") };
+    let CheckKind::Command(command) = external else { panic!("{external:?}") };
     assert_eq!(
         (command.argv, command.convention),
         (vec!["/bin/false".to_owned()], CommandConvention::Ldirectord)

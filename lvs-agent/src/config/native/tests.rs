@@ -16,10 +16,10 @@ mod policy;
 use crate::{
     config::diagnostics::{ConfigError, FileErrorKind},
     model::{
-        AddressFamily, AgentSettings, BurstSettings, Check, Config, ConnectionSettings, DetectorSettings,
-        ForwardingMethod, FurtherChecks, HttpPage, HttpQuestion, Netmask, Notifications, OnExit, OnFailure,
-        PassiveSettings, Persistence, PoolPolicy, Protocol, Question, RealServer, Scheduler, ServiceKey,
-        StatusCodes, Tunnel, TunnelFlags, Unlisted, Via, VirtualService, Weight,
+        AddressFamily, AgentSettings, BurstSettings, Check, CheckKind, Config, ConnectionSettings,
+        DetectorSettings, ForwardingMethod, FurtherChecks, HttpCheck, HttpPage, Netmask, Notifications,
+        OnExit, OnFailure, PassiveSettings, Persistence, PoolPolicy, Protocol, RealServer, Scheduler,
+        ServiceKey, StatusCodes, Tunnel, TunnelFlags, Unlisted, Via, VirtualService, Weight,
     },
 };
 
@@ -93,7 +93,7 @@ fn the_smallest_file_has_the_defaults() {
         rise: 2.try_into().unwrap(),
         on_failure: OnFailure::Quiesce,
         check: Check {
-            question: Question::Connect,
+            kind: CheckKind::Connect,
             interval: Duration::from_secs(1),
             timeout: Duration::from_secs(1),
             port: None,
@@ -172,7 +172,7 @@ fn the_example_says_what_holds_anyway() {
     );
     assert_eq!(service.name, "web");
     assert_eq!(service.check.port, Some(8080));
-    let Question::Http(question) = &service.check.question else { panic!("{:?}", service.check) };
+    let CheckKind::Http(question) = &service.check.kind else { panic!("{:?}", service.check) };
     let page = &question.pages[0];
     assert_eq!(page.path, "/health");
     assert_eq!(page.host.as_deref(), Some("www.example.org"));
@@ -199,7 +199,7 @@ fn a_service_overrides_the_defaults() {
     assert_eq!((service.fall.get(), service.rise.get()), (1, 7));
     assert_eq!(service.scheduler.name(), "rr");
     assert_eq!(service.on_failure, OnFailure::Remove);
-    assert!(matches!(service.check.question, Question::Http(_)));
+    assert!(matches!(service.check.kind, CheckKind::Http(_)));
     assert_eq!(service.check.interval, Duration::from_secs(1), "a check replaces the default one whole");
 }
 
@@ -219,8 +219,8 @@ fn accepted_variants() {
 
     let status = |value: &str| {
         let text = in_service(&format!("check = {{ type = \"http\", status = {value} }}"));
-        match good(&text).services.remove(0).check.question {
-            Question::Http(question) => question.pages[0].status.clone(),
+        match good(&text).services.remove(0).check.kind {
+            CheckKind::Http(question) => question.pages[0].status.clone(),
             other => panic!("{other:?}"),
         }
     };
@@ -480,12 +480,12 @@ fn services_without_an_address_or_a_port() {
     assert_eq!(marked.key, ServiceKey::Mark { mark: 3, family: AddressFamily::V4 });
     assert_eq!(marked.name, "mark 3");
     assert_eq!(marked.servers[0].address, "10.0.0.1:0".parse().unwrap());
-    assert_eq!(marked.check.question, Question::Ping, "nobody has said which port answers");
+    assert_eq!(marked.check.kind, CheckKind::Ping, "nobody has said which port answers");
     let marked = service(&by_mark("check = { port = 8080 }", masquerade));
-    assert_eq!((marked.check.question, marked.check.port), (Question::Connect, Some(8080)));
+    assert_eq!((marked.check.kind, marked.check.port), (CheckKind::Connect, Some(8080)));
     let marked = service(&by_mark("", "address = \"10.0.0.1:8080\"\nforward = \"masquerade\""));
     assert_eq!(marked.servers[0].address, "10.0.0.1:8080".parse().unwrap());
-    assert_eq!(marked.check.question, Question::Connect);
+    assert_eq!(marked.check.kind, CheckKind::Connect);
     let six = "address = \"2001:db8::2\"\nforward = \"direct-route\"";
     let marked = service(&by_mark("family = \"ipv6\"", six));
     assert_eq!(marked.key, ServiceKey::Mark { mark: 3, family: AddressFamily::V6 });
@@ -497,7 +497,7 @@ fn services_without_an_address_or_a_port() {
         assert_eq!(every_port.key, key);
         let everyone = Netmask::whole_address(AddressFamily::V4);
         assert_eq!(every_port.persistence, Some(Persistence::new(Duration::from_mins(5), everyone)));
-        assert_eq!(every_port.check.question, Question::Ping);
+        assert_eq!(every_port.check.kind, CheckKind::Ping);
     }
 
     let cases: &[(String, Places)] = &[
@@ -555,11 +555,11 @@ fn servers_of_the_other_ip_version_are_reached_by_tunnel() {
 #[test]
 fn the_check_that_suits_a_protocol() {
     let check = |lines: &str| good(&in_service(lines)).services.remove(0).check;
-    assert_eq!(check("protocol = \"tcp\"").question, Question::Connect);
-    assert_eq!(check("protocol = \"udp\"").question, Question::Ping);
-    assert_eq!(check("protocol = \"sctp\"").question, Question::Ping);
+    assert_eq!(check("protocol = \"tcp\"").kind, CheckKind::Connect);
+    assert_eq!(check("protocol = \"udp\"").kind, CheckKind::Ping);
+    assert_eq!(check("protocol = \"sctp\"").kind, CheckKind::Ping);
     let faster = check("protocol = \"udp\"\ncheck = { interval = \"500ms\" }");
-    assert_eq!((faster.question, faster.interval), (Question::Ping, Duration::from_millis(500)));
+    assert_eq!((faster.kind, faster.interval), (CheckKind::Ping, Duration::from_millis(500)));
     let other = check("protocol = \"udp\"\ncheck = { type = \"http\", port = 8080 }");
     assert_eq!(other.port, Some(8080));
 }
@@ -761,7 +761,7 @@ fn write_service(text: &mut String, service: &VirtualService) {
     let on_failure = if service.on_failure == OnFailure::Quiesce { "quiesce" } else { "remove" };
     writeln!(text, "fall = {}\nrise = {}\non-failure = {on_failure:?}", service.fall, service.rise).unwrap();
     policy::write_policy(text, &service.policy);
-    let Check { question, interval, timeout, port, soft_interval, .. } = &service.check;
+    let Check { kind: question, interval, timeout, port, soft_interval, .. } = &service.check;
     writeln!(text, "[service.check]\ninterval = \"{}\"", format_duration(*interval)).unwrap();
     writeln!(text, "timeout = \"{}\"", format_duration(*timeout)).unwrap();
     if let Some(soft) = soft_interval {
@@ -771,9 +771,9 @@ fn write_service(text: &mut String, service: &VirtualService) {
         writeln!(text, "port = {port}").unwrap();
     }
     match question {
-        Question::Ping => writeln!(text, "type = \"ping\"").unwrap(),
-        Question::Connect => writeln!(text, "type = \"connect\"").unwrap(),
-        Question::Http(HttpQuestion { pages, .. }) => {
+        CheckKind::Ping => writeln!(text, "type = \"ping\"").unwrap(),
+        CheckKind::Connect => writeln!(text, "type = \"connect\"").unwrap(),
+        CheckKind::Http(HttpCheck { pages, .. }) => {
             let HttpPage { path, host, status, text: wanted, .. } = &pages[0];
             writeln!(text, "type = \"http\"\npath = {path:?}").unwrap();
             writeln!(text, "status = \"{status}\"").unwrap();
@@ -825,13 +825,13 @@ fn duration(milliseconds: RangeInclusive<u64>) -> impl Strategy<Value = Duration
 prop_compose! {
     fn check()(
         question in prop_oneof![
-            Just(Question::Ping),
-            Just(Question::Connect),
+            Just(CheckKind::Ping),
+            Just(CheckKind::Connect),
             ("/[a-z0-9%?&=]{0,9}", option::of("[a-z]{1,9}(:[1-9][0-9]{1,3})?"), 200_u16..=399, 0_u16..=200,
              option::of("[ -~äß]{1,9}")).prop_map(|(path, host, low, length, text)| {
                 let status = StatusCodes::from(low..=low + length);
                 let page = HttpPage { path, host, status, text, ..HttpPage::default() };
-                Question::Http(HttpQuestion { pages: vec![page], ..HttpQuestion::get("/") })
+                CheckKind::Http(HttpCheck { pages: vec![page], ..HttpCheck::get("/") })
             }),
         ],
         interval in duration(500..=86_400_000),
@@ -840,8 +840,8 @@ prop_compose! {
         port in 1_u16..,
     ) -> Check {
         // A check without a port is only for those whose servers have one that speaks TCP.
-        let port = if question == Question::Ping { None } else { Some(port) };
-        Check { question, interval, timeout, port, soft_interval, ..Check::default() }
+        let port = if question == CheckKind::Ping { None } else { Some(port) };
+        Check { kind: question, interval, timeout, port, soft_interval, ..Check::default() }
     }
 }
 

@@ -30,22 +30,22 @@ fn letter(subject: &str) -> Letter {
     Letter { subject: subject.to_owned(), body: "first\n.second\n.\nlast".to_owned() }
 }
 
-/// A relay that takes so many connections and tells all that it has heard.
+/// A relay that takes so many connections and tells all that it has sample.
 async fn relay(script: Script, connections: usize) -> (String, JoinHandle<Vec<String>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let serving = tokio::spawn(async move {
-        let mut heard = Vec::new();
+        let mut sample = Vec::new();
         for _ in 0..connections {
             let (stream, _) = listener.accept().await.unwrap();
-            serve(stream, script, &mut heard).await;
+            serve(stream, script, &mut sample).await;
         }
-        heard
+        sample
     });
     (address, serving)
 }
 
-async fn serve(stream: TcpStream, script: Script, heard: &mut Vec<String>) {
+async fn serve(stream: TcpStream, script: Script, sample: &mut Vec<String>) {
     let mut stream = BufStream::new(stream);
     stream.write_all(b"220-relay\r\n220 ready\r\n").await.unwrap();
     stream.flush().await.unwrap();
@@ -54,7 +54,7 @@ async fn serve(stream: TcpStream, script: Script, heard: &mut Vec<String>) {
         let said = std::mem::take(&mut line);
         assert!(said.ends_with("\r\n"), "{said:?}");
         let said = said.trim_end_matches("\r\n").to_owned();
-        heard.push(said.clone());
+        sample.push(said.clone());
         if in_data && said != "." {
             continue;
         }
@@ -72,9 +72,9 @@ async fn a_relay_gets_the_mail() {
     let settings = settings(Some(address.clone()));
     let text = letter("Deleted real server").to_text(&settings);
     smtp::send(&address, &settings, &text).await.unwrap();
-    let heard = serving.await.unwrap();
+    let sample = serving.await.unwrap();
     let envelope: Vec<_> =
-        heard.iter().filter(|line| line.contains("FROM:") || line.contains("TO:")).collect();
+        sample.iter().filter(|line| line.contains("FROM:") || line.contains("TO:")).collect();
     assert_eq!(
         envelope,
         ["MAIL FROM:<lvs@example.org>", "RCPT TO:<ops@example.org>", "RCPT TO:<boss@example.org>"]
@@ -84,10 +84,10 @@ async fn a_relay_gets_the_mail() {
         "To: ops@example.org, boss@example.org",
         "Subject: Deleted real server",
     ] {
-        assert!(heard.iter().any(|other| other == line), "{line}: {heard:?}");
+        assert!(sample.iter().any(|other| other == line), "{line}: {sample:?}");
     }
-    let body = heard.iter().position(|line| line == "first").unwrap();
-    assert_eq!(heard[body..], ["first", "..second", "..", "last", ".", "QUIT"]);
+    let body = sample.iter().position(|line| line == "first").unwrap();
+    assert_eq!(sample[body..], ["first", "..second", "..", "last", ".", "QUIT"]);
 }
 
 #[tokio::test]
@@ -135,11 +135,11 @@ async fn reminders_come_until_it_is_over() {
     notifier.mail(MailOrder::Send(letter("Quiescent").into(), settings.clone()));
     notifier.mail(MailOrder::Remind(key, letter("Inaccessible").into(), settings.clone()));
     let working = tokio::spawn(async move { carry_out(&mut notify.mails).await });
-    let heard = serving.await.unwrap();
+    let sample = serving.await.unwrap();
     notifier.mail(MailOrder::Over(key));
     drop(notifier);
     working.await.unwrap();
-    let subjects: Vec<_> = heard.iter().filter(|line| line.starts_with("Subject: ")).collect();
+    let subjects: Vec<_> = sample.iter().filter(|line| line.starts_with("Subject: ")).collect();
     assert_eq!(subjects, ["Subject: Quiescent", "Subject: Inaccessible", "Subject: Inaccessible"]);
 }
 

@@ -11,7 +11,7 @@ pub enum Finding {
     Suspicion(Suspicion),
     /// The server is silent, and so is most of its service: an alarm, and no verdict on one server. Either all is dead or
     /// what leads there; the baseline checks decide.
-    Common {
+    Correlated {
         /// Which server.
         id: ServerId,
         /// What speaks against it.

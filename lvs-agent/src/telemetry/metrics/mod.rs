@@ -14,11 +14,11 @@ use metrics_exporter_prometheus::{BuildError, ExporterFuture, Matcher, Prometheu
 pub(crate) use self::{
     passive::Passive,
     probes::{ProbeKind, Probes},
-    state::Standings,
+    state::StateGauges,
 };
 
 use crate::{
-    engine::Decisions,
+    engine::Engine,
     model::DestinationKey,
     passive::{Evidence, Suspicion},
 };
@@ -58,7 +58,7 @@ fn describe() {
     describe_gauge!("lvs_server_relapses", "How often the server went down soon after it had come back");
     describe_gauge!("lvs_server_held", "1 if people hold the server out, whatever its health");
     describe_gauge!("lvs_service_quorum", "1 if enough servers are healthy, 0 if not, NaN if unknown");
-    describe_gauge!("lvs_service_alarm", "1 while the fast path holds servers in that look dead");
+    describe_gauge!("lvs_service_alarm", "1 while the fast path admin_state servers in that look dead");
     describe_gauge!("lvs_service_backups", "Backup servers that shall be in the table");
     describe_counter!("lvs_suspicions_total", "Passive suspicions raised, by kind, layer and strength");
     describe_counter!("lvs_suspicions_cleared_total", "Passive suspicions that a probe has cleared");
@@ -138,8 +138,8 @@ pub(crate) fn publish_maps(bytes: u64) {
     gauge!("lvs_passive_maps_bytes").set(bytes as f64);
 }
 
-fn labels(decisions: &Decisions, destination: &DestinationKey) -> [(&'static str, String); 2] {
-    [("service", decisions.service_name(destination).to_owned()), ("server", destination.server.to_string())]
+fn labels(engine: &Engine, destination: &DestinationKey) -> [(&'static str, String); 2] {
+    [("service", engine.service_name(destination).to_owned()), ("server", destination.server.to_string())]
 }
 
 /// Counts a suspicion.
@@ -153,13 +153,13 @@ pub(crate) fn count_suspicion(suspicion: &Suspicion) {
 }
 
 /// Counts a suspicion that was only reported.
-pub(crate) fn count_reported(decisions: &Decisions, destination: &DestinationKey) {
-    counter!("lvs_suspicions_reported_total", &labels(decisions, destination)).increment(1);
+pub(crate) fn count_reported(engine: &Engine, destination: &DestinationKey) {
+    counter!("lvs_suspicions_reported_total", &labels(engine, destination)).increment(1);
 }
 
 /// Counts that a server was seen to be overloaded.
-pub(crate) fn count_overloaded(decisions: &Decisions, destination: &DestinationKey) {
-    counter!("lvs_overloaded_total", &labels(decisions, destination)).increment(1);
+pub(crate) fn count_overloaded(engine: &Engine, destination: &DestinationKey) {
+    counter!("lvs_overloaded_total", &labels(engine, destination)).increment(1);
 }
 
 fn kind(evidence: &Evidence) -> &'static str {

@@ -2,9 +2,9 @@
 
 /// Orders about one server; none of them by default. Its health is followed on, so that it is known at the end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Holds {
+pub struct AdminState {
     /// By command: this lasts until another command.
-    pub commands: Commands,
+    pub commands: AdminCommands,
     /// It is out as if it had failed, by a file in the maintenance folder.
     pub folder: bool,
     /// Its weight 0 in the kernel's table is an administrator's: it is never raised, and never called failed.
@@ -13,7 +13,7 @@ pub struct Holds {
 
 /// What was ordered by command.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Commands {
+pub struct AdminCommands {
     /// It is drained.
     pub drain: Option<Drain>,
     /// It is out as if it had failed.
@@ -29,7 +29,7 @@ pub enum Drain {
     Remove,
 }
 
-impl Commands {
+impl AdminCommands {
     /// To take no new connections.
     #[must_use]
     pub fn drain(drain: Drain) -> Self {
@@ -37,25 +37,25 @@ impl Commands {
     }
 }
 
-impl From<Commands> for Holds {
-    fn from(commands: Commands) -> Self {
+impl From<AdminCommands> for AdminState {
+    fn from(commands: AdminCommands) -> Self {
         Self { commands, ..Self::default() }
     }
 }
 
-impl Holds {
+impl AdminState {
     /// Whether the server's health decides.
     #[must_use]
-    pub fn is_free(self) -> bool {
+    pub fn is_enabled(self) -> bool {
         self == Self::default()
     }
 
     /// The order that counts, in words.
     #[must_use]
     pub fn reason(self) -> Option<&'static str> {
-        let Self { commands: Commands { drain, maintenance }, folder, administrator } = self;
+        let Self { commands: AdminCommands { drain, maintenance }, folder, administrator } = self;
         match drain {
-            _ if administrator => Some("an administrator holds it at weight 0"),
+            _ if administrator => Some("an administrator admin_state it at weight 0"),
             Some(Drain::Quiesce) => Some("it is being drained"),
             Some(Drain::Remove) => Some("it has been drained"),
             None if maintenance => Some("it is in maintenance"),
