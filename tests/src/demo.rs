@@ -12,13 +12,17 @@ use anyhow::{Context as _, Result, bail};
 use serde::Serialize;
 
 use crate::{
-    fault::Fault,
-    layout::Method,
-    observation::{Milestones, Observation},
-    requests::{Summary, achieved_rate},
-    scene::{Scene, Setting, Texts},
-    timeline::Timeline,
-    watch::changes,
+    lab::{
+        clients::requests::{Summary, achieved_rate},
+        director::table_watcher::changes,
+        faults::Fault,
+        layout::Method,
+    },
+    testbed::{
+        Scene, Setting, Texts,
+        failover::{Milestones, Observation},
+        timeline::Timeline,
+    },
 };
 
 /// What the demonstration does
@@ -202,7 +206,7 @@ fn tell(words: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observation::tests::good;
+    use crate::testbed::failover::tests::good;
 
     #[test]
     fn the_spread_of_times() {

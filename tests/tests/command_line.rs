@@ -9,10 +9,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use lvs_tests::{
-    agent_config::AgentConfig,
+use lvs_tests::lab::{
+    agent::config::AgentConfig,
     layout::{Layout, Method},
-    programs,
+    process::programs,
 };
 
 /// The agent's program; built first, where nobody has said which it is.

@@ -12,21 +12,23 @@ use std::{
 
 use anyhow::{Result, bail};
 use lvs_tests::{
-    client::{Load, LoadPlan, Pattern, Transport},
-    clock::Moment,
-    director::{edit_table, mark, prepare_ipvs, service_lines, service_option},
-    disturbance::Disturbance,
-    fault::Fault,
-    flood::Flood,
-    lab::Lab,
-    layout::{Encapsulation, Family, Layout, Link, Method, PORT, SECOND_PORT, network_of},
-    leftovers,
-    network::{ip, set},
-    process,
-    requests::{Outcome, Request, Summary, achieved_rate, failures_since},
+    lab::{
+        Lab,
+        clients::{
+            Load, LoadPlan, Pattern, Transport,
+            requests::{Outcome, Request, Summary, achieved_rate, failures_since},
+        },
+        clock::Moment,
+        director::{edit_table, mark, prepare_ipvs, service_lines, service_option},
+        faults::{Fault, disturbance::Disturbance, flood::Flood},
+        layout::{Encapsulation, Family, Layout, Link, Method, PORT, SECOND_PORT, network_of},
+        leftovers,
+        network::{ip, set},
+        process,
+        servers::RealServer,
+        wait,
+    },
     say,
-    server::RealServer,
-    wait,
 };
 
 /// Long enough for a slow machine.

@@ -3,7 +3,7 @@
 use std::{env, io::Write as _, path::Path};
 
 use anyhow::{Context as _, Result};
-use lvs_tests::recorder::{JOURNAL_VARIABLE, Journal};
+use lvs_tests::ldirectord::fake_ipvsadm::{JOURNAL_VARIABLE, Journal};
 
 fn main() -> Result<()> {
     let file =

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use lvs_tests::wait;
+use lvs_tests::lab::wait;
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,

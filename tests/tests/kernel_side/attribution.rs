@@ -1,9 +1,9 @@
 //! Every way in which a packet's server is told.
 
 use lvs_common::PROBE_MARK;
-use lvs_tests::{
-    model::Way,
-    packet::{ACK, Extension, Frame, Gre, Gue, Packet, SYN, protocol, sctp, tcp, udp},
+use lvs_tests::packets::{
+    attribution::Way,
+    builder::{ACK, Extension, Frame, Gre, Gue, Packet, SYN, protocol, sctp, tcp, udp},
 };
 
 use crate::{

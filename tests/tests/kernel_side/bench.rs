@@ -11,7 +11,7 @@ use lvs_common::{
     Doubts, EGRESS, Edge, EdgeKind, Handshake, HandshakeKey, INGRESS, ServerCounters, ServerId, ServerState,
     map,
 };
-use lvs_tests::{model::Way, packet::Frame};
+use lvs_tests::packets::{attribution::Way, builder::Frame};
 
 use crate::world::{SERVERS, World};
 

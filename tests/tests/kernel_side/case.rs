@@ -1,7 +1,7 @@
 //! Tables: some packets, and what must have been counted after them.
 
 use lvs_common::{EdgeKind, Latencies, ServerCounters};
-use lvs_tests::{model::Way, packet::Frame};
+use lvs_tests::packets::{attribution::Way, builder::Frame};
 
 use crate::bench::Bench;
 

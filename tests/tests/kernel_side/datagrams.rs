@@ -1,9 +1,9 @@
 //! UDP and SCTP.
 
 use lvs_common::{PROBE_MARK, ServerCounters};
-use lvs_tests::{
-    model::Way,
-    packet::{Frame, sctp, udp},
+use lvs_tests::packets::{
+    attribution::Way,
+    builder::{Frame, sctp, udp},
 };
 
 use crate::{

@@ -3,9 +3,9 @@ use std::net::SocketAddr;
 
 use lvs_agent::passive::WireKey;
 use lvs_common::{Doubts, ServerCounters, ServerId, Shortcut};
-use lvs_tests::{
-    model::{Place, Way},
-    packet::{self, ACK, Extension, Gue, SYN, protocol, tcp, udp},
+use lvs_tests::packets::{
+    attribution::{Place, Way},
+    builder::{self, ACK, Extension, Gue, SYN, protocol, tcp, udp},
 };
 
 use crate::{
@@ -33,29 +33,29 @@ fn what_is_not_understood_is_let_pass_and_counted() {
         ("nobody's server", tcp(client(), socket("10.9.9.9:80"), SYN).frame(), nobody),
         (
             "nobody's is not looked into",
-            tcp(client(), socket("10.9.9.9:80"), SYN).frame().changed(packet::TCP_OFFSET, &[0]),
+            tcp(client(), socket("10.9.9.9:80"), SYN).frame().changed(builder::TCP_OFFSET, &[0]),
             nobody,
         ),
         ("ARP", syn().changed(12, &[0x08, 0x06]), other),
         ("an IPv4 header called IPv6", syn().changed(12, &[0x86, 0xdd]), malformed),
-        ("OSPF", syn().changed(packet::IPV4_PROTOCOL, &[89]), other),
+        ("OSPF", syn().changed(builder::IPV4_PROTOCOL, &[89]), other),
         ("three VLAN tags", syn().vlan_tags(3), vlan),
         ("a VLAN tag cut off", syn().vlan_tags(2).cut(20), malformed),
-        ("a later fragment", syn().changed(packet::IPV4_FRAGMENT, &[0, 1]), fragment),
-        ("IP version 5", syn().changed(packet::IPV4_VERSION_AND_LENGTH, &[0x55]), malformed),
-        ("an IP header of 16 bytes", syn().changed(packet::IPV4_VERSION_AND_LENGTH, &[0x44]), malformed),
-        ("an IP header past the end", syn().changed(packet::IPV4_VERSION_AND_LENGTH, &[0x4f]), malformed),
-        ("a TCP header of 16 bytes", syn().changed(packet::TCP_OFFSET, &[0x40]), malformed),
-        ("a TCP header past the end", syn().changed(packet::TCP_OFFSET, &[0xf0]), malformed),
-        ("a length below the headers", syn().changed(packet::IPV4_TOTAL_LENGTH, &[0, 39]), malformed),
-        ("a length beyond the frame", syn().changed(packet::IPV4_TOTAL_LENGTH, &[0, 41]), malformed),
-        ("a length of zero", syn().changed(packet::IPV4_TOTAL_LENGTH, &[0, 0]), malformed),
+        ("a later fragment", syn().changed(builder::IPV4_FRAGMENT, &[0, 1]), fragment),
+        ("IP version 5", syn().changed(builder::IPV4_VERSION_AND_LENGTH, &[0x55]), malformed),
+        ("an IP header of 16 bytes", syn().changed(builder::IPV4_VERSION_AND_LENGTH, &[0x44]), malformed),
+        ("an IP header past the end", syn().changed(builder::IPV4_VERSION_AND_LENGTH, &[0x4f]), malformed),
+        ("a TCP header of 16 bytes", syn().changed(builder::TCP_OFFSET, &[0x40]), malformed),
+        ("a TCP header past the end", syn().changed(builder::TCP_OFFSET, &[0xf0]), malformed),
+        ("a length below the headers", syn().changed(builder::IPV4_TOTAL_LENGTH, &[0, 39]), malformed),
+        ("a length beyond the frame", syn().changed(builder::IPV4_TOTAL_LENGTH, &[0, 41]), malformed),
+        ("a length of zero", syn().changed(builder::IPV4_TOTAL_LENGTH, &[0, 0]), malformed),
         (
             "IPv6: a length beyond the frame",
-            syn6().frame().changed(packet::IPV6_PAYLOAD_LENGTH, &[0, 21]),
+            syn6().frame().changed(builder::IPV6_PAYLOAD_LENGTH, &[0, 21]),
             malformed,
         ),
-        ("IPv6: a length of zero", syn6().frame().changed(packet::IPV6_PAYLOAD_LENGTH, &[0, 0]), malformed),
+        ("IPv6: a length of zero", syn6().frame().changed(builder::IPV6_PAYLOAD_LENGTH, &[0, 0]), malformed),
         ("seven extension headers", syn6().extensions(&seven).frame(), Doubts { extensions: 1, ..none }),
         ("IPv6: a later fragment", syn6().extensions(&[Extension::Fragment(9)]).frame(), fragment),
         ("a tunnel for no service", tunnel("192.0.2.99:80"), unknown),
@@ -80,7 +80,7 @@ fn what_is_not_understood_is_let_pass_and_counted() {
 fn a_first_fragment_still_has_its_ports() {
     let mut bench = Bench::new();
     // "More fragments" set, offset 0.
-    bench.run(OUT, &tcp(client(), server(), SYN).frame().changed(packet::IPV4_FRAGMENT, &[0x20, 0]));
+    bench.run(OUT, &tcp(client(), server(), SYN).frame().changed(builder::IPV4_FRAGMENT, &[0x20, 0]));
     assert_eq!(bench.counters(MASQUERADED).syn, 1);
     bench.run(OUT, &tcp(client6(), server6(), SYN).packet().extensions(&[Extension::Fragment(0)]).frame());
     assert_eq!(bench.counters(MASQUERADED6).syn, 1);
@@ -91,7 +91,7 @@ fn a_frame_cut_at_any_length_is_let_pass() {
     let mut bench = Bench::new();
     let whole = tcp(client(), server(), SYN).payload(b"hello").packet().ip_options(&[1; 8]).frame();
     // The kernel's test run takes no shorter frame that calls itself IPv4.
-    let shortest = packet::ETHERNET + 20;
+    let shortest = builder::ETHERNET + 20;
     for length in shortest..whole.bytes.len() {
         bench.run(OUT, &whole.clone().cut(length));
         bench.run(Way::In, &whole.clone().cut(length));

@@ -1,8 +1,8 @@
 //! A full ring buffer.
 
-use lvs_tests::{
-    model::Way,
-    packet::{ACK, RST, SYN, tcp},
+use lvs_tests::packets::{
+    attribution::Way,
+    builder::{ACK, RST, SYN, tcp},
 };
 
 use crate::{

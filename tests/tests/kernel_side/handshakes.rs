@@ -1,9 +1,9 @@
 //! What segments say about the listening socket.
 
 use lvs_common::{EdgeKind, PROBE_MARK, ServerCounters};
-use lvs_tests::{
-    model::Way,
-    packet::{ACK, FIN, Frame, RST, SYN, Segment, tcp},
+use lvs_tests::packets::{
+    attribution::Way,
+    builder::{ACK, FIN, Frame, RST, SYN, Segment, tcp},
 };
 
 use crate::{

@@ -1,9 +1,9 @@
 //! Sampled flows: requests, responses, data sent again.
 
 use lvs_common::{Flow, PROBE_MARK, ServerCounters, ServerId};
-use lvs_tests::{
-    model::Way,
-    packet::{ACK, FIN, Frame, RST, SYN, tcp},
+use lvs_tests::packets::{
+    attribution::Way,
+    builder::{ACK, FIN, Frame, RST, SYN, tcp},
 };
 
 use crate::{

@@ -1,9 +1,9 @@
 //! Messages that call a server or its port unreachable.
 
 use lvs_common::{EdgeKind, PROBE_MARK, ServerCounters};
-use lvs_tests::{
-    model::Way,
-    packet::{ACK, Frame, Gre, Packet, SYN, icmp, tcp, udp},
+use lvs_tests::packets::{
+    attribution::Way,
+    builder::{ACK, Frame, Gre, Packet, SYN, icmp, tcp, udp},
 };
 
 use crate::{

@@ -4,9 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use lvs_agent::passive::WireKey;
 use lvs_common::{EndpointKey4, EndpointKey6, EndpointKind, mapped};
-use lvs_tests::{
-    model::{Model, Place, Version},
-    packet::protocol::{SCTP, TCP, UDP},
+use lvs_tests::packets::{
+    attribution::{Model, Place, Version},
+    builder::protocol::{SCTP, TCP, UDP},
 };
 
 /// Server ids that there are; the highest one has no keys.

@@ -15,7 +15,7 @@ use lvs_agent::{
     probe::{Ask, ProbeTarget, Prober},
     service::ServiceKey,
 };
-use lvs_tests::{oracle::Oracle, recorder::rules};
+use lvs_tests::ldirectord::{Oracle, fake_ipvsadm::rules};
 use tokio::task::JoinSet;
 
 use crate::world::World;

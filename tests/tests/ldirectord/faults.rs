@@ -14,7 +14,7 @@ use lvs_agent::{
     ipvs::Table,
     probe::{BaselineCheck, CheckId, ProbeTarget, Prober, Scheduler},
 };
-use lvs_tests::recorder::rules;
+use lvs_tests::ldirectord::fake_ipvsadm::rules;
 use nix::sys::signal::Signal;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;

@@ -12,7 +12,7 @@ mod world;
 use std::{collections::BTreeSet, fs, path::Path, thread};
 
 use anyhow::{Context as _, Result};
-use lvs_tests::oracle::Oracle;
+use lvs_tests::ldirectord::Oracle;
 
 use crate::{course::compare, world::in_world};
 

@@ -11,10 +11,14 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use lvs_tests::{
-    namespace::Namespace,
-    oracle::{Ldirectord, Oracle, ROUND, RoundCounter, WHO_VARIABLE},
-    process, programs,
-    recorder::{JOURNAL_VARIABLE, Journal},
+    lab::{
+        namespace::Namespace,
+        process::{self, programs},
+    },
+    ldirectord::{
+        Ldirectord, Oracle, ROUND, RoundCounter, WHO_VARIABLE,
+        fake_ipvsadm::{JOURNAL_VARIABLE, Journal},
+    },
 };
 use tempfile::TempDir;
 use tokio::{

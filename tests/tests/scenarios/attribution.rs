@@ -4,15 +4,19 @@ use std::time::Duration;
 
 use anyhow::Result;
 use lvs_tests::{
-    clock::Moment,
-    director::{mark, prepare_ipvs},
-    fault::Fault,
-    lab::Lab,
-    layout::{Encapsulation, Family, Layout, Link, Method, PORT, SECOND_PORT},
+    lab::{
+        Lab,
+        clock::Moment,
+        director::{
+            mark, prepare_ipvs,
+            table::{ChangeKind, same_server},
+            table_watcher::changes,
+        },
+        faults::Fault,
+        layout::{Encapsulation, Family, Layout, Link, Method, PORT, SECOND_PORT},
+    },
     say,
-    scene::{Scene, Setting},
-    table::{ChangeKind, same_server},
-    watch::changes,
+    testbed::{Scene, Setting},
 };
 
 use crate::failing::{Limits, fails, ms, objections_to, tell};
@@ -70,7 +74,7 @@ fn clients_of_a_persistent_service_go_to_a_living_server() -> Result<()> {
         let lab = Lab::build(&setting.layout)?;
         prepare_ipvs(&lab.network.director)?;
         // As the agent's documentation asks for: templates of a server at weight 0 are given up.
-        lvs_tests::network::set(&lab.network.director, &["net/ipv4/vs/expire_quiescent_template=1"])?;
+        lvs_tests::lab::network::set(&lab.network.director, &["net/ipv4/vs/expire_quiescent_template=1"])?;
         let mut scene = Scene::in_lab(lab, &setting)?;
         scene.pass(crate::failing::HEALTHY)?;
         let at = scene.strike(Fault::ProcessKilled, 0)?;
@@ -78,7 +82,7 @@ fn clients_of_a_persistent_service_go_to_a_living_server() -> Result<()> {
         scene.pass(crate::failing::AFTER)?;
         let seen = scene.observation(0, at, Moment::now(), None)?;
         tell(&scene, Fault::ProcessKilled, &seen);
-        let theirs = |request: &&lvs_tests::requests::Request| {
+        let theirs = |request: &&lvs_tests::lab::clients::requests::Request| {
             request.started < at && request.outcome.server() == Some("rs1")
         };
         let of_dead: std::collections::BTreeSet<_> =
@@ -155,7 +159,7 @@ fn servers_behind_one_mac_address_are_called_ambiguous_and_checked_actively() ->
     let suspected: Vec<_> = seen
         .events
         .iter()
-        .filter(|event| matches!(event.kind, lvs_tests::agent_log::EventKind::Suspicion { .. }))
+        .filter(|event| matches!(event.kind, lvs_tests::lab::agent::log::EventKind::Suspicion { .. }))
         .collect();
     assert!(suspected.is_empty(), "nothing can be said of one of them: {suspected:?}");
     assert!(

@@ -4,21 +4,23 @@ use std::{fs, thread, time::Duration};
 
 use anyhow::{Context as _, Result};
 use lvs_tests::{
-    agent::Agent,
-    agent_config::AgentConfig,
-    clock::Moment,
-    director::prepare_ipvs,
-    fault::Fault,
-    lab::Lab,
-    layout::{Layout, Method},
-    namespace::Namespace,
-    network::{LAN, WAN},
-    process,
-    requests::Summary,
-    scene::{Scene, Setting},
-    table::Table,
-    wait,
-    watch::{TableWatch, changes},
+    lab::{
+        Lab,
+        agent::{Agent, config::AgentConfig},
+        clients::requests::Summary,
+        clock::Moment,
+        director::{
+            prepare_ipvs,
+            table::Table,
+            table_watcher::{TableWatch, changes},
+        },
+        faults::Fault,
+        layout::{Layout, Method},
+        namespace::Namespace,
+        network::{LAN, WAN},
+        process, wait,
+    },
+    testbed::{Scene, Setting},
 };
 use nix::sys::signal::Signal;
 

@@ -4,14 +4,16 @@ use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
 use anyhow::Result;
 use lvs_tests::{
-    clock::Moment,
-    director::prepare_ipvs,
-    fault::Fault,
-    lab::Lab,
-    layout::{Layout, Method},
-    network::set,
+    lab::{
+        Lab,
+        clock::Moment,
+        director::prepare_ipvs,
+        faults::Fault,
+        layout::{Layout, Method},
+        network::set,
+    },
     say,
-    scene::{Scene, Setting},
+    testbed::{Scene, Setting},
 };
 
 use crate::failing::HEALTHY;

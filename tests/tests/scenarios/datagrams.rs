@@ -4,10 +4,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 use lvs_tests::{
-    client::Transport,
-    fault::Fault,
-    layout::Method,
-    scene::{Scene, Setting},
+    lab::{clients::Transport, faults::Fault, layout::Method},
+    testbed::{Scene, Setting},
 };
 
 use crate::failing::{HEALTHY, Limits, each_fails, edits, objections_to, tell};

@@ -4,13 +4,12 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use lvs_tests::{
-    fault::Fault,
-    observation::Observation,
+    lab::{
+        director::{table::ChangeKind, table_watcher::changes},
+        faults::Fault,
+    },
     say,
-    scene::{Scene, Setting},
-    table::ChangeKind,
-    timeline::Timeline,
-    watch::changes,
+    testbed::{Scene, Setting, failover::Observation, timeline::Timeline},
 };
 
 /// Traffic before a fault.

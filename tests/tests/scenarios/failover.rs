@@ -4,11 +4,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 use lvs_tests::{
-    client::Pattern,
-    fault::Fault,
-    layout::Method,
-    scene::{Scene, Setting},
-    table::ChangeKind,
+    lab::{clients::Pattern, director::table::ChangeKind, faults::Fault, layout::Method},
+    testbed::{Scene, Setting},
 };
 
 use crate::failing::{Limits, each_fails, edits};
@@ -129,7 +126,7 @@ fn a_server_unplugged_behind_the_switch_is_out_within_a_second() -> Result<()> {
 #[ignore = "needs root, IPVS and the agent: cargo xtask test"]
 fn the_heavier_of_two_servers_dies() -> Result<()> {
     for method in Method::ALL {
-        let mut setting = Setting::of(lvs_tests::layout::Layout::new(method).servers(2)).rate(RATE);
+        let mut setting = Setting::of(lvs_tests::lab::layout::Layout::new(method).servers(2)).rate(RATE);
         setting.config.service[0].scheduler = "wrr".to_owned();
         setting.config.service[0].server[0].weight = 3;
         let seen = each_fails(&setting, &[(Fault::ProcessKilled, Limits::ms(100, 1000))])?;

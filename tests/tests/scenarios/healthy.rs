@@ -4,15 +4,16 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use lvs_tests::{
-    agent::metric,
-    agent_log::AgentEvent,
-    clock::Moment,
-    layout::Method,
-    requests::{Request, Summary},
+    lab::{
+        agent::{log::AgentEvent, metric},
+        clients::requests::{Request, Summary},
+        clock::Moment,
+        director::table_watcher::changes,
+        layout::Method,
+        wait,
+    },
     say,
-    scene::{Scene, Setting},
-    wait,
-    watch::changes,
+    testbed::{Scene, Setting},
 };
 
 /// Traffic without a fault.

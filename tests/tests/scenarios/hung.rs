@@ -4,16 +4,16 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use lvs_tests::{
-    agent_log::EventKind,
-    client::{Load, LoadPlan, Pattern},
-    clock::Moment,
-    fault::Fault,
-    layout::Method,
-    requests::failures_since,
+    lab::{
+        agent::log::EventKind,
+        clients::{Load, LoadPlan, Pattern, requests::failures_since},
+        clock::Moment,
+        director::{table::same_server, table_watcher::changes},
+        faults::Fault,
+        layout::Method,
+    },
     say,
-    scene::{Scene, Setting},
-    table::same_server,
-    watch::changes,
+    testbed::{Scene, Setting},
 };
 
 use crate::failing::{Limits, each_fails, ms};
@@ -81,13 +81,13 @@ fn a_full_accept_queue_is_reported_and_old_connections_survive() -> Result<()> {
         let old = old.stop()?;
         assert_eq!(failures_since(&old, Moment::from_ns(0)).count(), 0, "{}", scene.diagnosis());
         let served = |name: &str| {
-            let by = |request: &&lvs_tests::requests::Request| {
+            let by = |request: &&lvs_tests::lab::clients::requests::Request| {
                 request.started > at && request.outcome.server() == Some(name)
             };
             old.iter().filter(by).count()
         };
         assert!(served("rs1") > 50, "the overloaded server's old connections go on: {}", served("rs1"));
-        let others = scene.lab.servers[1..].iter().map(lvs_tests::server::RealServer::address);
+        let others = scene.lab.servers[1..].iter().map(lvs_tests::lab::servers::RealServer::address);
         let history = scene.history_since_healthy()?;
         for other in others {
             assert!(history.iter().all(|seen| !seen.table.is_out(other)), "{other} was taken out");

@@ -4,19 +4,26 @@ use std::{fs, time::Duration};
 
 use anyhow::{Context as _, Result};
 use lvs_tests::{
-    agent::{Agent, metric},
-    agent_config::AgentConfig,
-    clock::Moment,
-    director::{edit_table, prepare_ipvs, table_text},
-    fault::Fault,
-    layout::{Layout, Method, PORT},
-    network::Network,
-    privileges::{Privileges, set_privileges},
-    process::{load_module, processor_time},
+    lab::{
+        agent::{Agent, config::AgentConfig, metric},
+        clock::Moment,
+        director::{
+            edit_table, prepare_ipvs,
+            table::{Service, Table},
+            table_text,
+        },
+        faults::Fault,
+        layout::{Layout, Method, PORT},
+        network::Network,
+        process::{
+            load_module,
+            privileges::{Privileges, set_privileges},
+            processor_time,
+        },
+        wait,
+    },
     say,
-    scene::{Scene, Setting},
-    table::{Service, Table},
-    wait,
+    testbed::{Scene, Setting},
 };
 use nix::sys::signal::Signal;
 

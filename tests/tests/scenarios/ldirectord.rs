@@ -13,16 +13,17 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use lvs_tests::{
-    agent::Agent,
-    clock::Moment,
-    director::prepare_ipvs,
-    fault::Fault,
-    lab::Lab,
-    layout::{Layout, Method},
-    namespace::Namespace,
-    oracle::{ORACLE_VARIABLE, Oracle, RoundCounter},
-    process,
-    recorder::Journal,
+    lab::{
+        Lab,
+        agent::Agent,
+        clock::Moment,
+        director::prepare_ipvs,
+        faults::Fault,
+        layout::{Layout, Method},
+        namespace::Namespace,
+        process,
+    },
+    ldirectord::{ORACLE_VARIABLE, Oracle, RoundCounter, fake_ipvsadm::Journal},
     say,
 };
 use tempfile::TempDir;

@@ -4,17 +4,19 @@ use std::{fs, net::SocketAddr, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use lvs_tests::{
-    agent::{Agent, metric},
-    agent_log::EventKind,
-    clock::Moment,
-    director::{AGENT_STATE, edit_table, prepare_ipvs},
-    fault::Fault,
-    lab::Lab,
-    layout::{Layout, Method},
-    process,
-    scene::{EDIT_LIMIT, RETURN_LIMIT},
-    wait,
-    watch::{SeenChange, TableWatch, changes},
+    lab::{
+        Lab,
+        agent::{Agent, log::EventKind, metric},
+        clock::Moment,
+        director::{
+            AGENT_STATE, edit_table, prepare_ipvs,
+            table_watcher::{SeenChange, TableWatch, changes},
+        },
+        faults::Fault,
+        layout::{Layout, Method},
+        process, wait,
+    },
+    testbed::{EDIT_LIMIT, RETURN_LIMIT},
 };
 use nix::sys::signal::Signal;
 
@@ -144,7 +146,7 @@ fn an_administrators_weight_0_is_respected() -> Result<()> {
     stage.pass()?;
     assert_eq!(stage.states_since(0, since), [] as [&str; 0]);
     assert_eq!(stage.watch.table()?.weight(stage.address(0)), Some(0));
-    assert!(!stage.agent.events().iter().any(lvs_tests::agent_log::AgentEvent::is_edit));
+    assert!(!stage.agent.events().iter().any(lvs_tests::lab::agent::log::AgentEvent::is_edit));
     // The administrator gives it another weight than before: from now on that is its own.
     stage.set_weight(0, 9)?;
     stage.pass()?;

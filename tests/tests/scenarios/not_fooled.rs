@@ -4,17 +4,17 @@ use std::time::Duration;
 
 use anyhow::Result;
 use lvs_tests::{
-    agent_log::{AgentEvent, EventKind},
-    clock::Moment,
-    disturbance::Disturbance,
-    fault::Fault,
-    flood::Flood,
-    layout::{Family, Method},
-    network::ip,
-    requests::Request,
+    lab::{
+        agent::log::{AgentEvent, EventKind},
+        clients::requests::Request,
+        clock::Moment,
+        director::table_watcher::changes,
+        faults::{Fault, disturbance::Disturbance, flood::Flood},
+        layout::{Family, Method},
+        network::ip,
+    },
     say,
-    scene::{Scene, Setting},
-    watch::changes,
+    testbed::{Scene, Setting},
 };
 
 use crate::failing::{BY_CHECK, HEALTHY, tell};

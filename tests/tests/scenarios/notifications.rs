@@ -16,11 +16,11 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use lvs_tests::{
+use lvs_tests::lab::{
+    Lab,
     agent::Agent,
     director::prepare_ipvs,
-    fault::Fault,
-    lab::Lab,
+    faults::Fault,
     layout::{Layout, Method},
     namespace::Namespace,
     process, wait,

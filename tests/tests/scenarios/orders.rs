@@ -4,10 +4,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 use lvs_tests::{
-    agent_log::EventKind,
-    client::Pattern,
-    layout::Method,
-    scene::{Scene, Setting},
+    lab::{agent::log::EventKind, clients::Pattern, layout::Method},
+    testbed::{Scene, Setting},
 };
 
 use nix::sys::signal::Signal;

@@ -4,15 +4,15 @@ use std::{net::SocketAddr, time::Duration};
 
 use anyhow::Result;
 use lvs_tests::{
-    agent::metric,
-    agent_log::EventKind,
-    clock::Moment,
-    fault::Fault,
-    layout::Method,
+    lab::{
+        agent::{log::EventKind, metric},
+        clock::Moment,
+        director::{table::ChangeKind, table_watcher::changes},
+        faults::Fault,
+        layout::Method,
+    },
     say,
-    scene::{Scene, Setting},
-    table::ChangeKind,
-    watch::changes,
+    testbed::{Scene, Setting},
 };
 
 use crate::failing::{BY_CHECK, HEALTHY};

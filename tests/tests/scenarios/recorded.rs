@@ -10,12 +10,13 @@ use anyhow::{Context as _, Result, ensure};
 use lvs_agent::passive::trace::{Player, Record, Recorder, Shown};
 use lvs_common::ServerId;
 use lvs_tests::{
-    clock::Moment,
-    fault::Fault,
-    flood::Flood,
-    layout::Method,
+    lab::{
+        clock::Moment,
+        faults::{Fault, flood::Flood},
+        layout::Method,
+    },
     say,
-    scene::{Scene, Setting},
+    testbed::{Scene, Setting},
 };
 
 use crate::failing::HEALTHY;

@@ -4,18 +4,17 @@ use std::{fmt::Write as _, fs, net::SocketAddr, time::Duration};
 
 use anyhow::Result;
 use lvs_tests::{
-    agent::{Agent, metric},
-    agent_config::AgentConfig,
-    client::Transport,
-    clock::Moment,
-    director::{edit_table, prepare_ipvs, service_option},
-    layout::{Layout, Method, PORT},
-    network::Network,
+    lab::{
+        agent::{Agent, config::AgentConfig, metric},
+        clients::Transport,
+        clock::Moment,
+        director::{edit_table, prepare_ipvs, service_option, table::ChangeKind, table_watcher::changes},
+        layout::{Layout, Method, PORT},
+        network::Network,
+        wait,
+    },
     say,
-    scene::{Scene, Setting},
-    table::ChangeKind,
-    wait,
-    watch::changes,
+    testbed::{Scene, Setting},
 };
 use nix::sys::signal::Signal;
 
@@ -197,7 +196,7 @@ fn one_weight_of_a_large_table_is_one_edit_in_two_seconds() -> Result<()> {
     let mut agent = Agent::start(&network.director, &large_config(1)?)?;
     agent.wait_until_ready()?;
     let edits = |agent: &Agent| {
-        agent.events().into_iter().filter(lvs_tests::agent_log::AgentEvent::is_edit).collect::<Vec<_>>()
+        agent.events().into_iter().filter(lvs_tests::lab::agent::log::AgentEvent::is_edit).collect::<Vec<_>>()
     };
     assert_eq!(edits(&agent), [], "the table is as it was found");
     fs::write(agent.config_file(), large_config(7)?)?;

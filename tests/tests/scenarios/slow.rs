@@ -4,14 +4,15 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use lvs_tests::{
-    agent::metric,
-    director::prepare_ipvs,
-    fault::Fault,
-    lab::Lab,
-    layout::Method,
+    lab::{
+        Lab,
+        agent::metric,
+        director::{prepare_ipvs, table_watcher::changes},
+        faults::Fault,
+        layout::Method,
+    },
     say,
-    scene::{Scene, Setting},
-    watch::changes,
+    testbed::{Scene, Setting},
 };
 
 /// Long enough for several suspicions, if there were any.

@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use anyhow::Result;
 use lvs_tests::{
-    fault::Fault,
-    layout::{
-        Encapsulation,
-        Family::{V4, V6},
-        Layout, Link, Method,
+    lab::{
+        faults::Fault,
+        layout::{
+            Encapsulation,
+            Family::{V4, V6},
+            Layout, Link, Method,
+        },
     },
-    scene::Setting,
+    testbed::Setting,
 };
 
 use crate::failing::{Limits, each_fails};

@@ -4,9 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use fastrand::Rng;
 use lvs_common::PROBE_MARK;
-use lvs_tests::{
-    model::Way,
-    packet::{Extension, Frame, Gre, Gue, Packet, icmp, protocol, sctp, tcp, udp},
+use lvs_tests::packets::{
+    attribution::Way,
+    builder::{Extension, Frame, Gre, Gue, Packet, icmp, protocol, sctp, tcp, udp},
 };
 
 use crate::world::{

@@ -6,9 +6,9 @@ mod generator;
 use std::{array, collections::HashMap};
 
 use lvs_common::Doubts;
-use lvs_tests::{
-    model::{Doubt, Verdict, Way},
-    packet::Frame,
+use lvs_tests::packets::{
+    attribution::{Doubt, Verdict, Way},
+    builder::Frame,
 };
 
 use self::generator::Generator;

@@ -1,0 +1,304 @@
+//! A scene: a lab with the agent at work, clients, and an observer of the kernel's table.
+
+pub mod failover;
+pub mod timeline;
+
+use std::{net::SocketAddr, thread, time::Duration};
+
+use anyhow::{Context as _, Result};
+
+use crate::{
+    lab::{
+        Lab,
+        agent::{Agent, config::AgentConfig},
+        clients::{Load, LoadPlan, Pattern},
+        clock::Moment,
+        director::{
+            prepare_ipvs, table_text,
+            table_watcher::{Seen, TableWatch},
+        },
+        faults::Fault,
+        layout::{Layout, Method, PORT},
+        wait,
+    },
+    testbed::failover::{Observation, Target},
+};
+
+/// How long a slow machine may take until every server has served.
+const SERVING_LIMIT: Duration = Duration::from_mins(1);
+/// Answers of each server that show that it serves.
+const SERVED: usize = 3;
+/// How long the agent may take for what the scenarios want within a second: to see how late it is, not that it is.
+pub const EDIT_LIMIT: Duration = Duration::from_secs(15);
+/// How long a repaired server may take to come back: its checks, and what flapping costs.
+pub const RETURN_LIMIT: Duration = Duration::from_secs(30);
+
+/// A running scene. Dropping it ends everything in it.
+#[derive(Debug)]
+pub struct Scene {
+    /// The clients.
+    pub load: Load,
+    /// The observer of the kernel's table.
+    pub watch: TableWatch,
+    /// The agent.
+    pub agent: Agent,
+    /// The network and the real servers.
+    pub lab: Lab,
+    /// Since when everything is as it should be.
+    pub healthy_since: Moment,
+    config: String,
+    is_long_lived: bool,
+    /// How many of the servers, the first ones, are no backups.
+    regular: usize,
+}
+
+/// How a scene is set.
+#[derive(Clone, Debug)]
+pub struct Setting {
+    /// The network, the servers, the forwarding method.
+    pub layout: Layout,
+    /// What the clients do.
+    pub load: LoadPlan,
+    /// Time from a client to everybody else and back.
+    pub distance: Option<Duration>,
+    /// The agent's configuration.
+    pub config: AgentConfig,
+}
+
+impl Setting {
+    /// Three servers, 100 new connections a second, failed servers get weight 0.
+    #[must_use]
+    pub fn new(method: Method) -> Self {
+        Self::of(Layout::new(method))
+    }
+
+    /// The same in another layout.
+    #[must_use]
+    pub fn of(layout: Layout) -> Self {
+        let load = LoadPlan::paced(100.0).to(&[layout.service()]);
+        let servers: Vec<_> =
+            (0..layout.servers).map(|number| SocketAddr::new(layout.server_address(number), PORT)).collect();
+        Self { layout, load, distance: None, config: AgentConfig::http(&layout, &servers) }
+    }
+
+    /// The same with another rate of new connections a second.
+    #[must_use]
+    pub fn rate(self, rate: f64) -> Self {
+        self.pattern(Pattern::Paced(rate))
+    }
+
+    /// The same with another pattern of requests.
+    #[must_use]
+    pub fn pattern(mut self, pattern: Pattern) -> Self {
+        self.load.pattern = pattern;
+        self
+    }
+
+    /// The same with clients that are so far away, there and back.
+    #[must_use]
+    pub fn distance(self, round_trip: Duration) -> Self {
+        Self { distance: Some(round_trip), ..self }
+    }
+
+    /// The same with another action on a server in hard state.
+    #[must_use]
+    pub fn on_failure(self, action: &str) -> Self {
+        Self { config: self.config.on_failure(action), ..self }
+    }
+}
+
+impl Scene {
+    /// Builds the lab, starts the agent and the clients, and waits until every server is in the table and serves.
+    pub fn start(setting: &Setting) -> Result<Self> {
+        let lab = Lab::build(&setting.layout)?;
+        prepare_ipvs(&lab.network.director)?;
+        Self::in_lab(lab, setting)
+    }
+
+    /// The same in a lab that is there.
+    pub fn in_lab(lab: Lab, setting: &Setting) -> Result<Self> {
+        let config = setting.config.to_toml()?;
+        let backups: usize = setting.config.service.iter().map(|service| service.backup.len()).sum();
+        let regular = lab.servers.len() - backups;
+        let director = &lab.network.director;
+        if let Some(distance) = setting.distance {
+            lab.network.set_distance(distance)?;
+        }
+        let mut agent = Agent::start(director, &config)?;
+        agent.wait_until_ready()?;
+        let watch = TableWatch::start(director)?;
+        // Long-lived flows spread over the servers that are there when they begin.
+        wait::until_true("every server to be in the table", SERVING_LIMIT, || {
+            let table = watch.table()?;
+            Ok(lab.addresses().into_iter().take(regular).all(|server| table.is_in_everywhere(server)))
+        })
+        .with_context(|| agent.diagnosis())?;
+        let load = Load::start(&lab.network.clients, setting.load.clone())?;
+        let is_long_lived = matches!(setting.load.pattern, Pattern::LongLived { .. });
+        let mut scene =
+            Self { load, watch, agent, lab, healthy_since: Moment::now(), config, is_long_lived, regular };
+        scene.wait_until_serving()?;
+        scene.healthy_since = Moment::now();
+        Ok(scene)
+    }
+
+    /// Starts the agent anew with the same configuration, after its end.
+    pub fn restart_agent(&mut self) -> Result<()> {
+        self.agent = Agent::start(&self.lab.network.director, &self.config)?;
+        self.agent.wait_until_ready()
+    }
+
+    /// Waits until every server that is no backup is in the table and has served clients since this was asked.
+    pub fn wait_until_serving(&mut self) -> Result<()> {
+        let since = Moment::now();
+        self.wait("every server to be in the table and to serve", SERVING_LIMIT, |scene| {
+            let table = scene.watch.table()?;
+            Ok(scene.lab.servers.iter().take(scene.regular).all(|server| {
+                table.is_in_everywhere(server.address()) && scene.served_since(&server.name, since) >= SERVED
+            }))
+        })
+    }
+
+    /// How many requests, sent since then, the server of this name has answered.
+    #[must_use]
+    pub fn served_since(&self, server: &str, since: Moment) -> usize {
+        self.load.served_since(server, since)
+    }
+
+    /// Waits for a condition. An error tells the agent's log and the kernel's table.
+    pub fn wait(
+        &mut self,
+        what: &str,
+        limit: Duration,
+        mut look: impl FnMut(&Self) -> Result<bool>,
+    ) -> Result<()> {
+        let found = wait::until_true(what, limit, || {
+            self.agent.check_running()?;
+            look(self)
+        });
+        found.with_context(|| self.diagnosis())
+    }
+
+    /// Brings a fault about at the server with this number (from 0) and gives the moment just before.
+    pub fn strike(&mut self, fault: Fault, server: usize) -> Result<Moment> {
+        let armed = fault.arm(&self.lab.network.switch, &self.lab.servers[server])?;
+        // What arming cost the machine is over.
+        self.wait_until_serving()?;
+        armed.strike()
+    }
+
+    /// Waits until the kernel's table keeps new connections away from the server with this number.
+    pub fn wait_until_out(&mut self, server: usize) -> Result<()> {
+        let address = self.lab.servers[server].address();
+        self.wait(&format!("{address} to be taken out"), EDIT_LIMIT, |scene| {
+            Ok(scene.watch.table()?.is_out(address))
+        })
+    }
+
+    /// Repairs the server with this number and gives the moment when it was as before.
+    pub fn heal(&mut self, fault: Fault, server: usize) -> Result<Moment> {
+        fault.heal(&self.lab.network.switch, &mut self.lab.servers[server])
+    }
+
+    /// Waits until the repaired server is in the table and, where clients open new connections, serves again.
+    pub fn wait_until_back(&mut self, server: usize) -> Result<()> {
+        let address = self.lab.servers[server].address();
+        self.wait(&format!("{address} to come back"), RETURN_LIMIT, |scene| {
+            Ok(scene.watch.table()?.is_in_everywhere(address))
+        })?;
+        if self.is_long_lived { Ok(()) } else { self.wait_until_serving() }
+    }
+
+    /// Lets time pass in which the agent must go on.
+    pub fn pass(&mut self, time: Duration) -> Result<()> {
+        let end = Moment::now().plus(time);
+        while Moment::now() < end {
+            self.agent.check_running().with_context(|| self.diagnosis())?;
+            thread::sleep(Duration::from_millis(50).min(end.since(Moment::now())));
+        }
+        Ok(())
+    }
+
+    /// A whole failure: the fault, the edit, `after` of time, the repair and the return. Clients go on.
+    pub fn failover(&mut self, fault: Fault, server: usize, after: Duration) -> Result<(Observation, Texts)> {
+        let before = self.table_text()?;
+        let at = self.strike(fault, server)?;
+        self.wait_until_out(server)?;
+        self.pass(after)?;
+        let watched_until = Moment::now();
+        let texts = Texts { before, after: self.table_text()? };
+        let healed = self.heal(fault, server)?;
+        self.wait_until_back(server)?;
+        let observation = self.observation(server, at, watched_until, Some(healed))?;
+        Ok((observation, texts))
+    }
+
+    /// What was seen so far of the failure of the server with this number.
+    pub fn observation(
+        &self,
+        server: usize,
+        fault: Moment,
+        watched_until: Moment,
+        healed: Option<Moment>,
+    ) -> Result<Observation> {
+        let target = |number: usize| {
+            let server = &self.lab.servers[number];
+            Target { name: server.name.clone(), address: server.address() }
+        };
+        let others = (0..self.lab.servers.len()).filter(|number| *number != server).map(target).collect();
+        Ok(Observation {
+            faulty: target(server),
+            others,
+            healthy_since: self.healthy_since,
+            fault,
+            watched_until,
+            healed,
+            requests: self.load.requests(),
+            events: self.agent.events(),
+            table: self.watch.history()?,
+        })
+    }
+
+    /// From now on everything is as it should be, as far as the past goes.
+    pub fn forget(&mut self) {
+        self.healthy_since = Moment::now();
+    }
+
+    /// The states of the table since everything was as it should be; the first is that of then.
+    pub fn history_since_healthy(&self) -> Result<Vec<Seen>> {
+        let history = self.watch.history()?;
+        let first = history.iter().rposition(|seen| seen.at <= self.healthy_since).unwrap_or(0);
+        Ok(history[first..].to_vec())
+    }
+
+    /// The table as `ipvsadm -Ln` prints it.
+    pub fn table_text(&self) -> Result<String> {
+        table_text(&self.lab.network.director)
+    }
+
+    /// The agent's log and the kernel's table, for errors.
+    #[must_use]
+    pub fn diagnosis(&self) -> String {
+        let table = self.table_text().unwrap_or_else(|error| format!("{error:#}"));
+        let layout = &self.lab.network.layout;
+        format!("{layout}\n{}\nthe kernel's table:\n{table}", self.agent.diagnosis())
+    }
+}
+
+impl Drop for Scene {
+    /// A failed assertion leaves the scene by a panic: what the agent did is wanted then.
+    fn drop(&mut self) {
+        if thread::panicking() {
+            crate::warn(&self.diagnosis());
+        }
+    }
+}
+
+/// The table as `ipvsadm -Ln` printed it.
+#[derive(Clone, Debug)]
+pub struct Texts {
+    /// Before the fault.
+    pub before: String,
+    /// After the edit.
+    pub after: String,
+}
