@@ -5,7 +5,7 @@
 //! - [`packets`]: packets built byte by byte, and a second implementation of how they are attributed to servers.
 //! - [`simulation`]: the detector in simulated traffic.
 //! - [`ldirectord`]: Debian's ldirectord, which the agent is compared with, and a stand-in for ipvsadm.
-//! - [`bench`]: what `cargo xtask bench` measures in the VM, one module a subcommand.
+//! - [`mod@bench`]: what `cargo xtask bench` measures in the VM, one module a subcommand.
 //! - [`demo`]: what `cargo xtask demo` shows.
 //!
 //! [`lab`] and [`packets`] use none of the others.

@@ -69,7 +69,7 @@ fn good_config() -> Result<String> {
 }
 
 #[test]
-fn help_and_version_are_told() -> Result<()> {
+fn help_and_version_are_printed() -> Result<()> {
     for (argument, words) in [("--help", "Usage"), ("--version", env!("CARGO_PKG_VERSION"))] {
         let output = run(&[argument])?;
         let text = String::from_utf8_lossy(&output.stdout);

@@ -14,7 +14,7 @@ use crate::{
     lab::{
         agent::Agent,
         clock::Moment,
-        director::{packet_counter::Counter, prepare_ipvs},
+        director::{packet_counter::PacketCounter, prepare_ipvs},
         keepalived::{self, Keepalived},
         namespace::Namespace,
         process::{self, processor_time},
@@ -59,12 +59,12 @@ struct Cost {
 
 /// Measures, prints a table, and tells whether the agent takes less than keepalived.
 pub fn compare(options: &CheckCostOptions) -> Result<bool> {
-    let field = Field::build()?;
+    let checked = CheckedServers::build()?;
     let (mut agent, mut keepalived) = (Vec::new(), Vec::new());
     for _ in 0..options.rounds {
-        agent.push(field.agent(options)?);
+        agent.push(checked.agent(options)?);
         if keepalived::is_there() {
-            keepalived.push(field.keepalived(options)?);
+            keepalived.push(checked.keepalived(options)?);
         }
     }
     say(&table(options, &agent, &keepalived));
@@ -75,14 +75,14 @@ pub fn compare(options: &CheckCostOptions) -> Result<bool> {
 }
 
 /// A director and its servers.
-struct Field {
+struct CheckedServers {
     director: Namespace,
     /// Connections that were begun.
-    checks: Counter,
+    checks: PacketCounter,
     _servers: Namespace,
 }
 
-impl Field {
+impl CheckedServers {
     fn build() -> Result<Self> {
         let director = Namespace::create("director")?;
         let servers = Namespace::create("servers")?;
@@ -98,7 +98,7 @@ impl Field {
             "link set lo up\nlink set eth0 up\naddr add {far}/24 dev eth0\nroute add local 10.9.0.0/16 dev lo\n"
         );
         process::run(&servers, &["ip", "-batch", "-"], &addresses)?;
-        let checks = Counter::start(
+        let checks = PacketCounter::start(
             &director,
             &format!("ip daddr 10.9.0.0/16 tcp dport {PORT} tcp flags & (syn | ack) == syn"),
         )?;

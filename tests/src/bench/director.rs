@@ -16,7 +16,7 @@ use lvs_agent::{
 use lvs_common::ServerId;
 
 use crate::{
-    bench::noop::Empty,
+    bench::noop::NoopProgram,
     lab::{
         clients::Transport,
         director::{edit_table, prepare_ipvs, service_lines, service_option},
@@ -49,7 +49,7 @@ pub struct ThroughputOptions {
 
 /// What the client does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Load {
+enum Workload {
     /// One stream, whose segments pass the director in large buffers, as with segmentation and receive offload.
     Stream,
     /// The same with every segment a packet of its own.
@@ -58,7 +58,7 @@ enum Load {
     Connections,
 }
 
-impl Load {
+impl Workload {
     const ALL: [Self; 3] = [Self::Stream, Self::Packets, Self::Connections];
 
     fn name(self) -> &'static str {
@@ -76,20 +76,20 @@ enum Attached {
     /// Nothing, and no qdisc for it either.
     Nothing,
     /// A program that does nothing: what being attached costs.
-    Empty,
+    Noop,
     /// The agent's programs.
     Agent,
 }
 
 impl Attached {
-    const ALL: [Self; 3] = [Self::Nothing, Self::Empty, Self::Agent];
+    const ALL: [Self; 3] = [Self::Nothing, Self::Noop, Self::Agent];
 }
 
 /// Throughput of one load, round by round.
 #[derive(Default)]
 struct Series {
     nothing: Vec<f64>,
-    empty: Vec<f64>,
+    noop: Vec<f64>,
     agent: Vec<f64>,
 }
 
@@ -97,7 +97,7 @@ impl Series {
     fn of(&mut self, attached: Attached) -> &mut Vec<f64> {
         match attached {
             Attached::Nothing => &mut self.nothing,
-            Attached::Empty => &mut self.empty,
+            Attached::Noop => &mut self.noop,
             Attached::Agent => &mut self.agent,
         }
     }
@@ -113,8 +113,8 @@ pub fn compare(options: &ThroughputOptions) -> Result<bool> {
     );
     let mut enough = true;
     for method in [Method::Masquerade, Method::DirectRoute] {
-        let mut bench = Bench::start(method)?;
-        for load in Load::ALL {
+        let mut bench = DirectorBench::start(method)?;
+        for load in Workload::ALL {
             let series = bench.measure(load, options)?;
             enough &= ratio(&series.agent, &series.nothing) >= REQUIRED;
             writeln!(table, "{}", line(&format!("{method}, {}", load.name()), &series))?;
@@ -129,17 +129,17 @@ pub fn compare(options: &ThroughputOptions) -> Result<bool> {
 
 /// One load's line in the table.
 fn line(name: &str, series: &Series) -> String {
-    let Series { nothing, empty, agent } = series;
+    let Series { nothing, noop, agent } = series;
     let rounds: Vec<_> = agent.iter().zip(nothing).map(|(agent, nothing)| agent / nothing).collect();
     let (lowest, highest) = range(&rounds);
     format!(
         "{name:46} {:>24} {:>24} {:>24} {:7.3} {lowest:>8.3}-{highest:.3} {:>8.3} {:>8.3}",
         spread(nothing, 1),
-        spread(empty, 1),
+        spread(noop, 1),
         spread(agent, 1),
         ratio(agent, nothing),
-        ratio(empty, nothing),
-        ratio(agent, empty),
+        ratio(noop, nothing),
+        ratio(agent, noop),
     )
 }
 
@@ -149,14 +149,14 @@ fn ratio(one: &[f64], other: &[f64]) -> f64 {
 }
 
 /// A director between a client and a server, and the programs.
-struct Bench {
+struct DirectorBench {
     network: Network,
     kernel: KernelSide,
     signals: Signals,
-    empty: Empty,
+    noop: NoopProgram,
 }
 
-impl Bench {
+impl DirectorBench {
     fn start(method: Method) -> Result<Self> {
         leftovers::remove_of_dead_runs()?;
         let layout = Layout::new(method).servers(1);
@@ -172,12 +172,12 @@ impl Bench {
         };
         kernel.watch(&key, ServerId(0))?;
         serve(&network)?;
-        Ok(Self { network, kernel, signals, empty: Empty::load()? })
+        Ok(Self { network, kernel, signals, noop: NoopProgram::load()? })
     }
 
     /// Each round begins with another of the three.
-    fn measure(&mut self, load: Load, options: &ThroughputOptions) -> Result<Series> {
-        self.set_offloads(load != Load::Packets)?;
+    fn measure(&mut self, load: Workload, options: &ThroughputOptions) -> Result<Series> {
+        self.set_offloads(load != Workload::Packets)?;
         // What comes first finds empty caches and no neighbours.
         self.run(load, options)?;
         let mut series = Series::default();
@@ -195,11 +195,11 @@ impl Bench {
         Ok(series)
     }
 
-    fn run(&self, load: Load, options: &ThroughputOptions) -> Result<f64> {
+    fn run(&self, load: Workload, options: &ThroughputOptions) -> Result<f64> {
         let service = self.network.layout.service();
         self.network.clients.run(|| match load {
-            Load::Stream | Load::Packets => stream(service, options.stream * MEBIBYTE),
-            Load::Connections => connections(service, options.connections),
+            Workload::Stream | Workload::Packets => stream(service, options.stream * MEBIBYTE),
+            Workload::Connections => connections(service, options.connections),
         })
     }
 
@@ -209,21 +209,21 @@ impl Bench {
     }
 
     fn attach(&mut self, attached: Attached) -> Result<()> {
-        let Self { network, kernel, empty, .. } = self;
+        let Self { network, kernel, noop, .. } = self;
         network.director.run(|| match attached {
             Attached::Nothing => Ok(()),
-            Attached::Empty => empty.attach(LAN),
+            Attached::Noop => noop.attach(LAN),
             Attached::Agent => Ok(kernel.attach(LAN)?),
         })
     }
 
     /// Takes the qdisc away as well, where there is one: what the kernel does for it is part of the cost.
     fn detach(&mut self, attached: Attached) -> Result<()> {
-        let Self { network, kernel, empty, .. } = self;
+        let Self { network, kernel, noop, .. } = self;
         let director = &network.director;
         director.run(|| match attached {
             Attached::Nothing => Ok(()),
-            Attached::Empty => empty.detach(),
+            Attached::Noop => noop.detach(),
             Attached::Agent => Ok(kernel.detach(LAN)?),
         })?;
         let qdiscs = process::run(director, &["tc", "qdisc", "show", "dev", LAN], "")?;
@@ -247,8 +247,8 @@ impl Bench {
 
 /// The server's address on the link.
 fn mac(network: &Network) -> Result<Mac> {
-    let told = ip_show(network)?;
-    let word = told.split_whitespace().skip_while(|word| *word != "link/ether").nth(1);
+    let text = ip_show(network)?;
+    let word = text.split_whitespace().skip_while(|word| *word != "link/ether").nth(1);
     let word = word.context("the server's device has no link-layer address")?;
     let bytes = word.split(':').map(|byte| u8::from_str_radix(byte, 16)).collect::<Result<Vec<_>, _>>()?;
     Mac::try_from(bytes).map_err(|bytes| anyhow::anyhow!("a link-layer address of {} bytes", bytes.len()))
@@ -264,13 +264,13 @@ fn serve(network: &Network) -> Result<()> {
     thread::Builder::new().name("server".to_owned()).spawn(move || {
         for stream in listener.incoming() {
             // A client's errors are its own matter; it will miss the answer.
-            stream.and_then(swallow).ok();
+            stream.and_then(read_to_end).ok();
         }
     })?;
     Ok(())
 }
 
-fn swallow(mut stream: TcpStream) -> io::Result<()> {
+fn read_to_end(mut stream: TcpStream) -> io::Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     let mut bytes = vec![0; MEBIBYTE];
     while stream.read(&mut bytes)? > 0 {}

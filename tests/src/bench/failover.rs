@@ -16,10 +16,12 @@ use crate::lab::{
     agent::{Agent, config::AgentConfig, log::EventKind},
     clients::{Load, LoadPlan},
     clock::Moment,
-    director::{packet_counter::Counter, prepare_ipvs, table::same_server, table_watcher::TableWatch},
+    director::{
+        packet_counter::PacketCounter, prepare_ipvs, table::same_server, table_watcher::TableWatcher,
+    },
     faults::Fault,
     keepalived::{self, Keepalived},
-    layout::{Family, Layout, Method, Numbers, PORT},
+    layout::{AddressPlan, Family, Layout, Method, PORT},
     namespace::Namespace,
     wait,
 };
@@ -27,7 +29,7 @@ use crate::lab::{
 /// How long a slow machine may take until every server has served.
 const SERVING_LIMIT: Duration = Duration::from_mins(1);
 /// Whoever has not noticed a fault by now never will.
-const NEVER: Duration = Duration::from_secs(6);
+const GIVE_UP_AFTER: Duration = Duration::from_secs(6);
 /// Traffic without a fault, over which probes are counted.
 const HEALTHY: Duration = Duration::from_secs(5);
 /// Faults are not to strike always at the same moment of a checker's round.
@@ -38,8 +40,8 @@ const FAULTS: [Fault; 4] = [Fault::ProcessKilled, Fault::PortFiltered, Fault::Li
 
 /// What is compared
 #[derive(Clone, Debug, clap::Args)]
-pub struct ContestOptions {
-    /// How often each fault strikes
+pub struct FailoverOptions {
+    /// How often each fault is injected
     #[arg(long, default_value_t = 3)]
     pub runs: u32,
     /// New connections a second
@@ -50,7 +52,7 @@ pub struct ContestOptions {
     pub servers: u8,
 }
 
-/// One who checks.
+/// A health checker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Checker {
     /// Asks for a page.
@@ -92,7 +94,7 @@ struct Row {
 }
 
 /// Runs all of it and prints the table.
-pub fn compare(options: &ContestOptions) -> Result<()> {
+pub fn compare(options: &FailoverOptions) -> Result<()> {
     let mut rows = Vec::new();
     let keepalived = keepalived::is_there().then_some(Checker::Keepalived);
     let checkers = [Some(Checker::Agent), Some(Checker::AgentConnects), keepalived];
@@ -101,21 +103,21 @@ pub fn compare(options: &ContestOptions) -> Result<()> {
             rows.push(row(options, checker, method)?);
         }
     }
-    tell(&table_of(options, &rows))
+    print(&table_of(options, &rows))
 }
 
-fn row(options: &ContestOptions, checker: Checker, method: Method) -> Result<Row> {
+fn row(options: &FailoverOptions, checker: Checker, method: Method) -> Result<Row> {
     let name = format!("{}, {method}", checker.name());
     let layout = Layout::new(method).servers(options.servers);
-    let mut match_ = Match::start(checker, layout, options.rate)?;
-    let probes = match_.probes.per_second(HEALTHY)?;
+    let mut run = Run::start(checker, layout, options.rate)?;
+    let probes = run.probes.per_second(HEALTHY)?;
     let mut faults = Vec::new();
-    let mut strikes = 0..;
+    let mut injections = 0..;
     for fault in FAULTS {
         let mut times = Vec::new();
-        for number in (0..options.runs).filter_map(|_| strikes.next()) {
-            let seen = match_.strike(fault, number)?;
-            tell(&format!("{name}, {fault}: suspected {}, out {}", one(seen.suspicion), one(seen.table)))?;
+        for number in (0..options.runs).filter_map(|_| injections.next()) {
+            let seen = run.inject(fault, number)?;
+            print(&format!("{name}, {fault}: suspected {}, out {}", one(seen.suspicion), one(seen.table)))?;
             times.push(seen);
         }
         faults.push(times);
@@ -124,20 +126,20 @@ fn row(options: &ContestOptions, checker: Checker, method: Method) -> Result<Row
 }
 
 /// A lab with a checker at work.
-struct Match {
+struct Run {
     load: Load,
-    watch: TableWatch,
-    probes: Counter,
+    watcher: TableWatcher,
+    probes: PacketCounter,
     checker: Running,
     lab: Lab,
 }
 
-impl Match {
+impl Run {
     fn start(checker: Checker, layout: Layout, rate: f64) -> Result<Self> {
         let lab = Lab::build(&layout)?;
         let director = &lab.network.director;
         prepare_ipvs(director)?;
-        let probes = Counter::start(director, &probes_to(&lab.addresses()))?;
+        let probes = PacketCounter::start(director, &probes_to(&lab.addresses()))?;
         let checker = match checker {
             Checker::Agent | Checker::AgentConnects => {
                 let config = AgentConfig::http(&layout, &lab.addresses());
@@ -149,9 +151,9 @@ impl Match {
             }
             Checker::Keepalived => fastest_keepalived(director, layout, &lab.addresses())?,
         };
-        let watch = TableWatch::start(director)?;
+        let watcher = TableWatcher::start(director)?;
         let load = Load::start(&lab.network.clients, LoadPlan::paced(rate).to(&[layout.service()]))?;
-        let running = Self { load, watch, probes, checker, lab };
+        let running = Self { load, watcher, probes, checker, lab };
         running.wait_until_serving()?;
         Ok(running)
     }
@@ -159,7 +161,7 @@ impl Match {
     fn wait_until_serving(&self) -> Result<()> {
         let since = Moment::now();
         wait::until_true("every server to be in the table and to serve", SERVING_LIMIT, || {
-            let table = self.watch.table()?;
+            let table = self.watcher.table()?;
             Ok(self.lab.servers.iter().all(|server| {
                 table.is_in_everywhere(server.address()) && self.load.served_since(&server.name, since) > 2
             }))
@@ -175,23 +177,23 @@ impl Match {
     }
 
     /// The fault at one server, and its repair.
-    fn strike(&mut self, fault: Fault, number: u32) -> Result<Times> {
+    fn inject(&mut self, fault: Fault, number: u32) -> Result<Times> {
         let server = number as usize % self.lab.servers.len();
         let armed = fault.arm(&self.lab.network.switch, &self.lab.servers[server])?;
         self.wait_until_serving()?;
         thread::sleep(PHASE * (number % 8));
-        let at = armed.strike()?;
+        let at = armed.inject()?;
         let address = self.lab.servers[server].address();
-        let out = |watch: &TableWatch| -> Result<_> {
-            let history = watch.history()?;
+        let out = |watcher: &TableWatcher| -> Result<_> {
+            let history = watcher.history()?;
             Ok(history.into_iter().find(|seen| seen.at >= at && seen.table.is_out(address)))
         };
-        while out(&self.watch)?.is_none() && Moment::now().since(at) < NEVER {
+        while out(&self.watcher)?.is_none() && Moment::now().since(at) < GIVE_UP_AFTER {
             thread::sleep(Duration::from_millis(20));
         }
-        let table = out(&self.watch)?.map(|seen| seen.at.ms_after(at));
+        let table = out(&self.watcher)?.map(|seen| seen.at.ms_after(at));
         let suspicion = self.suspicion_since(at, address);
-        fault.heal(&self.lab.network.switch, &mut self.lab.servers[server])?;
+        fault.repair(&self.lab.network.switch, &mut self.lab.servers[server])?;
         self.wait_until_serving()?;
         Ok(Times { suspicion, table })
     }
@@ -211,7 +213,7 @@ impl Match {
 /// Fits what the director itself, not a client through it, sends to the servers. A tunnel's packets are the director's own
 /// as well, but neither TCP nor ICMP.
 fn probes_to(servers: &[SocketAddr]) -> String {
-    let own = Numbers::of(Family::V4).director;
+    let own = AddressPlan::of(Family::V4).director;
     let servers = servers.iter().map(|server| server.ip().to_string()).collect::<Vec<_>>().join(", ");
     format!("ip saddr {own} ip daddr {{ {servers} }} meta l4proto {{ tcp, icmp }}")
 }
@@ -238,8 +240,8 @@ fn fastest_keepalived(director: &Namespace, layout: Layout, servers: &[SocketAdd
     Ok(Running::Keepalived(Keepalived::start(director, &text)?))
 }
 
-fn table_of(options: &ContestOptions, rows: &[Row]) -> String {
-    let ContestOptions { runs, rate, servers } = options;
+fn table_of(options: &FailoverOptions, rows: &[Row]) -> String {
+    let FailoverOptions { runs, rate, servers } = options;
     let mut text = format!(
         "\n{servers} servers, {rate} new connections/s, {runs} runs of each; ms from the fault: to the suspicion → to \
          the kernel's table,\nmin/median/max; probe packets/s from the director to all servers\n\n\
@@ -275,7 +277,7 @@ fn one(time: Option<f64>) -> String {
     time.map_or_else(|| "never".to_owned(), |ms| format!("after {ms:.1} ms"))
 }
 
-fn tell(words: &str) -> Result<()> {
+fn print(words: &str) -> Result<()> {
     Ok(writeln!(io::stdout(), "{words}")?)
 }
 

@@ -15,20 +15,20 @@ const OBJECT_VARIABLE: &str = "LVS_REFERENCE_OBJECT";
 const NAME: &str = "reference_empty";
 
 /// The loaded classifier, and where it hangs.
-pub struct Empty {
+pub struct NoopProgram {
     ebpf: Ebpf,
     links: Vec<SchedClassifierLinkId>,
 }
 
-impl Empty {
+impl NoopProgram {
     /// Loads it; it is attached to nothing yet.
     pub fn load() -> Result<Self> {
         let path = env::var_os(OBJECT_VARIABLE)
             .with_context(|| format!("{OBJECT_VARIABLE} is to name the references' object"))?;
         let object = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let mut empty = Self { ebpf: Ebpf::load(&object)?, links: Vec::new() };
-        empty.classifier()?.load()?;
-        Ok(empty)
+        let mut program = Self { ebpf: Ebpf::load(&object)?, links: Vec::new() };
+        program.classifier()?.load()?;
+        Ok(program)
     }
 
     /// Attaches it to a device in both directions, as the agent does: by tcx, or on a clsact qdisc.

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use lvs_tests::{
-    bench::failover::{ContestOptions, compare},
+    bench::failover::{FailoverOptions, compare},
     exit_code,
 };
 
@@ -12,7 +12,7 @@ use lvs_tests::{
 #[derive(Debug, Parser)]
 struct Arguments {
     #[command(flatten)]
-    options: ContestOptions,
+    options: FailoverOptions,
 }
 
 fn main() -> ExitCode {

@@ -42,7 +42,7 @@ pub fn parse_request(bytes: &[u8]) -> Result<Option<Request>> {
 pub fn answer(name: &str, status: u16, close: bool) -> String {
     let body = format!("{name}\n");
     let connection = if close { "close" } else { "keep-alive" };
-    let reason = if status == 200 { "OK" } else { "Sick" };
+    let reason = if status == 200 { "OK" } else { "Internal Server Error" };
     format!(
         "HTTP/1.1 {status} {reason}\r\n{NAME_HEADER}: {name}\r\nContent-Length: {}\r\n\
          Connection: {connection}\r\n\r\n{body}",

@@ -170,13 +170,13 @@ impl Layout {
     /// VIP and port of the first service.
     #[must_use]
     pub fn service(&self) -> SocketAddr {
-        SocketAddr::new(Numbers::of(self.family).vip, PORT)
+        SocketAddr::new(AddressPlan::of(self.family).vip, PORT)
     }
 
     /// VIP and port of the second service.
     #[must_use]
     pub fn second_service(&self) -> SocketAddr {
-        SocketAddr::new(Numbers::of(self.family).vip, SECOND_PORT)
+        SocketAddr::new(AddressPlan::of(self.family).vip, SECOND_PORT)
     }
 
     /// The address that the director knows the real server with this number by, counted from 0.
@@ -218,7 +218,7 @@ impl fmt::Display for Layout {
 
 /// All addresses of one family but the servers'.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Numbers {
+pub(crate) struct AddressPlan {
     /// What clients connect to.
     pub(crate) vip: IpAddr,
     /// The director towards the servers.
@@ -245,7 +245,7 @@ pub(crate) struct Numbers {
     pub(crate) host: u8,
 }
 
-impl Numbers {
+impl AddressPlan {
     pub(crate) fn of(family: Family) -> Self {
         match family {
             Family::V4 => Self {
@@ -283,7 +283,7 @@ impl Numbers {
 /// The network that all clients' addresses of a family are from.
 #[must_use]
 pub fn clients_of(family: Family) -> &'static str {
-    Numbers::of(family).clients
+    AddressPlan::of(family).clients
 }
 
 /// The address of a client: each of 256 following numbers is in another network (/24, /64).

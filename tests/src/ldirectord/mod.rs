@@ -19,14 +19,14 @@ use tempfile::TempDir;
 use crate::lab::{namespace::Namespace, process::Process, wait};
 
 /// Where ldirectord's package is unpacked, with the Perl modules that it needs.
-pub const ORACLE_VARIABLE: &str = "LVS_LDIRECTORD";
+pub const PACKAGE_VARIABLE: &str = "LVS_LDIRECTORD";
 /// How long it may take to stop.
 const STOP: Duration = Duration::from_mins(1);
 /// Lines of its log that an error quotes.
 const QUOTED_LINES: usize = 20;
 
 /// Tells the commands of checks that ldirectord has called them.
-pub const WHO_VARIABLE: &str = "LVS_LAB_WHO";
+pub const CALLER_VARIABLE: &str = "LVS_LAB_CALLER";
 /// How long it may take for a round of checks, on a slow machine. The modules for some are read in the first.
 pub const ROUND: Duration = Duration::from_mins(1);
 
@@ -40,7 +40,8 @@ impl RoundCounter {
     /// One that keeps its files in this folder.
     pub fn new(folder: &Path) -> Result<Self> {
         let (script, rounds) = (folder.join("round"), folder.join("rounds"));
-        let text = format!("#!/bin/sh\ntest \"${WHO_VARIABLE}\" != theirs || echo >> {}\n", rounds.display());
+        let text =
+            format!("#!/bin/sh\ntest \"${CALLER_VARIABLE}\" != ldirectord || echo >> {}\n", rounds.display());
         fs::write(&script, text)?;
         fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
         fs::write(rounds, "")?;
@@ -66,15 +67,15 @@ impl RoundCounter {
 
 /// The unpacked package.
 #[derive(Clone, Debug)]
-pub struct Oracle {
+pub struct LdirectordPackage {
     program: PathBuf,
     modules: OsString,
 }
 
-impl Oracle {
+impl LdirectordPackage {
     /// The one that the environment names, if it does.
     pub fn find() -> Result<Option<Self>> {
-        let Some(root) = env::var_os(ORACLE_VARIABLE).map(PathBuf::from) else { return Ok(None) };
+        let Some(root) = env::var_os(PACKAGE_VARIABLE).map(PathBuf::from) else { return Ok(None) };
         let library = root.join("usr/lib").join(format!("{}-linux-gnu", env::consts::ARCH));
         let versions = fs::read_dir(library.join("perl5")).with_context(|| root.display().to_string())?;
         let versions = versions.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
@@ -99,7 +100,7 @@ impl Oracle {
         let mut command = Command::new("perl");
         command.arg(&self.program).arg("-d").arg(&config).arg("start");
         command.env("PERL5LIB", &self.modules).envs(environment.iter().copied()).current_dir(folder.path());
-        command.env(WHO_VARIABLE, "theirs").stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        command.env(CALLER_VARIABLE, "ldirectord").stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         Ok(Ldirectord { process: Process::start(namespace, "ldirectord", &mut command)?, folder })
     }
 }

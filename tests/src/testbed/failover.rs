@@ -1,4 +1,4 @@
-//! One failure of one server, as everybody saw it, and what can be said about it afterwards.
+//! One failure of one server, as clients, agent and kernel saw it, and whether the agent did its work.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -10,7 +10,7 @@ use crate::lab::{
     clock::Moment,
     director::{
         table::same_server,
-        table_watcher::{Seen, SeenChange, changes},
+        table_watcher::{TableState, TimedChange, changes},
     },
 };
 
@@ -21,14 +21,14 @@ const TOLERANCE: usize = 100;
 
 /// Everything that was seen of one failure.
 #[derive(Clone, Debug)]
-pub struct Observation {
+pub struct Failover {
     /// The server that failed.
-    pub faulty: Target,
+    pub faulty: Server,
     /// The servers that did not.
-    pub others: Vec<Target>,
+    pub others: Vec<Server>,
     /// Since when everything was as it should be.
     pub healthy_since: Moment,
-    /// When the fault struck.
+    /// When the fault was injected.
     pub fault: Moment,
     /// When the watching of the time after the edit ended; the server was repaired afterwards.
     pub watched_until: Moment,
@@ -36,15 +36,15 @@ pub struct Observation {
     pub healed: Option<Moment>,
     /// What clients saw.
     pub requests: Vec<Request>,
-    /// What the agent told.
+    /// The events of the agent's log.
     pub events: Vec<AgentEvent>,
     /// What the kernel's table was, over the whole time.
-    pub table: Vec<Seen>,
+    pub table: Vec<TableState>,
 }
 
 /// A real server.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
+pub struct Server {
     /// The name it answers with.
     pub name: String,
     /// Its address and port.
@@ -62,7 +62,7 @@ pub struct Milestones {
     pub suspicion: Option<f64>,
     /// The server's state became hard.
     pub hard_state: Option<f64>,
-    /// The agent had edited the table, by its own word.
+    /// The agent had edited the table, by its own log.
     pub edit: Option<f64>,
     /// The kernel's table showed it.
     pub table: Option<f64>,
@@ -74,7 +74,7 @@ pub struct Milestones {
     pub back: Option<f64>,
 }
 
-impl Observation {
+impl Failover {
     /// The requests that the fault made fail or wait: sent before the repair, ended after the fault.
     pub fn harmed(&self) -> impl Iterator<Item = &Request> {
         self.requests.iter().filter(|request| {
@@ -89,8 +89,8 @@ impl Observation {
         Summary::of(self.requests.iter().filter(before))
     }
 
-    /// What the clients saw whose requests were on their way when the fault struck, or were sent between the fault and
-    /// the change of the table.
+    /// What the clients saw whose requests were on their way when the fault was injected, or were sent between
+    /// the fault and the change of the table.
     #[must_use]
     pub fn during(&self) -> Summary {
         let out = self.table_out().unwrap_or(self.watched_until);
@@ -120,16 +120,16 @@ impl Observation {
     }
 
     fn table_since(&self, from: Moment, out: bool) -> Option<Moment> {
-        let wanted = |seen: &&Seen| seen.at >= from && seen.table.is_out(self.faulty.address) == out;
-        self.table.iter().find(wanted).map(|seen| seen.at)
+        let wanted = |state: &&TableState| state.at >= from && state.table.is_out(self.faulty.address) == out;
+        self.table.iter().find(wanted).map(|state| state.at)
     }
 
     /// The changes of the kernel's table that must not be: all of other servers, and any before the fault.
     #[must_use]
-    pub fn wrong_changes(&self) -> Vec<SeenChange> {
-        let wrong = |seen: &SeenChange| {
-            seen.at >= self.healthy_since
-                && (seen.at < self.fault || !same_server(seen.change.server, self.faulty.address))
+    pub fn unexpected_changes(&self) -> Vec<TimedChange> {
+        let wrong = |state: &TimedChange| {
+            state.at >= self.healthy_since
+                && (state.at < self.fault || !same_server(state.change.server, self.faulty.address))
         };
         changes(&self.table).into_iter().filter(wrong).collect()
     }
@@ -163,42 +163,42 @@ impl Observation {
 
     /// Everything that is not as it should be; empty: the agent did its work.
     #[must_use]
-    pub fn objections(&self) -> Vec<String> {
-        let mut objections: Vec<_> = self
-            .wrong_changes()
+    pub fn violations(&self) -> Vec<String> {
+        let mut violations: Vec<_> = self
+            .unexpected_changes()
             .iter()
-            .map(|seen| {
-                let ms = seen.at.ms_after(self.fault);
-                format!("an edit that must not be, {ms:.1} ms after the fault: {}", seen.change)
+            .map(|state| {
+                let ms = state.at.ms_after(self.fault);
+                format!("an edit that must not be, {ms:.1} ms after the fault: {}", state.change)
             })
             .collect();
         if self.table_out().is_none() {
-            objections.push(format!("{} was never taken out of the kernel's table", self.faulty.name));
+            violations.push(format!("{} was never taken out of the kernel's table", self.faulty.name));
         }
         if self.healed.is_some() && self.table_back().is_none() {
-            objections.push(format!("{} never came back into the kernel's table", self.faulty.name));
+            violations.push(format!("{} never came back into the kernel's table", self.faulty.name));
         }
-        objections.extend(self.objections_of_clients());
-        objections
+        violations.extend(self.violations_seen_by_clients());
+        violations
     }
 
-    fn objections_of_clients(&self) -> Vec<String> {
-        let mut objections = Vec::new();
+    fn violations_seen_by_clients(&self) -> Vec<String> {
+        let mut violations = Vec::new();
         let before = self.before();
         if before.failed() > 0 || before.requests == 0 {
-            objections.push(format!("before the fault not all was well: {before}"));
+            violations.push(format!("before the fault not all was well: {before}"));
         }
-        let Some(out) = self.table_out() else { return objections };
+        let Some(out) = self.table_out() else { return violations };
         let after = Summary::between(&self.requests, out.plus(GRACE), self.watched_until);
         if after.failed() * TOLERANCE > after.requests {
-            objections.push(format!("after the edit requests still failed: {after}"));
+            violations.push(format!("after the edit requests still failed: {after}"));
         }
         if after.share(&self.faulty.name) > 0 {
-            objections.push(format!("after the edit {} still got new connections", self.faulty.name));
+            violations.push(format!("after the edit {} still got new connections", self.faulty.name));
         }
         let idle = self.others.iter().filter(|other| after.share(&other.name) == 0);
-        objections.extend(idle.map(|other| format!("after the edit {} served nobody", other.name)));
-        objections
+        violations.extend(idle.map(|other| format!("after the edit {} served nobody", other.name)));
+        violations
     }
 }
 
@@ -213,8 +213,8 @@ pub(crate) mod tests {
         Moment::from_ns(ms * 1_000_000)
     }
 
-    pub(crate) fn target(number: u8) -> Target {
-        Target { name: format!("rs{number}"), address: SocketAddr::from(([10, 0, 0, number], 80)) }
+    pub(crate) fn target(number: u8) -> Server {
+        Server { name: format!("rs{number}"), address: SocketAddr::from(([10, 0, 0, number], 80)) }
     }
 
     fn table(weights: [u32; 2]) -> Table {
@@ -242,7 +242,7 @@ pub(crate) mod tests {
     }
 
     /// The first of two servers fails at 1000 ms, is out at 1050 ms, repaired at 2000 ms and back at 2500 ms.
-    pub(crate) fn good() -> Observation {
+    pub(crate) fn good() -> Failover {
         let ok = |number: u64| Outcome::Answered(format!("rs{}", number / 10 % 2 + 1));
         let mut requests: Vec<_> = (500..1000).step_by(10).map(|at| request(at, at + 1, ok(at))).collect();
         requests.push(request(1010, 1012, Outcome::Refused));
@@ -250,7 +250,7 @@ pub(crate) mod tests {
         requests.push(request(1030, 1031, Outcome::Refused));
         requests
             .extend((1060..2000).step_by(10).map(|at| request(at, at + 1, Outcome::Answered("rs2".into()))));
-        Observation {
+        Failover {
             faulty: target(1),
             others: vec![target(2)],
             healthy_since: ms(500),
@@ -267,9 +267,9 @@ pub(crate) mod tests {
                 event(1045, 1, r#""event":"edit","edit":"weight 1 -> 0","took_us":90"#),
             ],
             table: vec![
-                Seen { at: ms(400), table: table([1, 1]) },
-                Seen { at: ms(1050), table: table([0, 1]) },
-                Seen { at: ms(2500), table: table([1, 1]) },
+                TableState { at: ms(400), table: table([1, 1]) },
+                TableState { at: ms(1050), table: table([0, 1]) },
+                TableState { at: ms(2500), table: table([1, 1]) },
             ],
         }
     }
@@ -293,44 +293,45 @@ pub(crate) mod tests {
 
     #[test]
     fn clients_are_counted_before_during_and_after() {
-        let seen = good();
-        assert_eq!((seen.before().requests, seen.before().failed()), (50, 0));
-        assert_eq!((seen.during().requests, seen.during().failed()), (3, 2));
-        assert_eq!((seen.after().share("rs1"), seen.after().share("rs2")), (0, 94));
+        let failover = good();
+        assert_eq!((failover.before().requests, failover.before().failed()), (50, 0));
+        assert_eq!((failover.during().requests, failover.during().failed()), (3, 2));
+        assert_eq!((failover.after().share("rs1"), failover.after().share("rs2")), (0, 94));
     }
 
     #[test]
-    fn a_good_run_has_no_objections() {
-        assert_eq!(good().objections(), [] as [&str; 0]);
+    fn a_good_run_has_no_violations() {
+        assert_eq!(good().violations(), [] as [&str; 0]);
     }
 
     #[test]
-    fn each_thing_that_must_not_be_is_objected_to() {
-        type Spoil = fn(&mut Observation);
+    fn each_violation_is_reported() {
+        type Spoil = fn(&mut Failover);
         let cases: [(&str, Spoil); 9] = [
-            ("never taken out", |seen| seen.table.truncate(1)),
-            ("never came back", |seen| seen.table.truncate(2)),
-            ("must not be", |seen| {
-                seen.table.insert(1, Seen { at: ms(700), table: table([1, 0]) });
-                seen.table.insert(2, Seen { at: ms(800), table: table([1, 1]) });
+            ("never taken out", |failover| failover.table.truncate(1)),
+            ("never came back", |failover| failover.table.truncate(2)),
+            ("must not be", |failover| {
+                failover.table.insert(1, TableState { at: ms(700), table: table([1, 0]) });
+                failover.table.insert(2, TableState { at: ms(800), table: table([1, 1]) });
             }),
-            ("must not be", |seen| seen.table[1].at = ms(990)),
-            ("must not be", |seen| seen.table[1].table = table([0, 5])),
-            ("not all was well", |seen| seen.requests[3].outcome = Outcome::TimedOut),
-            ("still failed", |seen| {
-                seen.requests
+            ("must not be", |failover| failover.table[1].at = ms(990)),
+            ("must not be", |failover| failover.table[1].table = table([0, 5])),
+            ("not all was well", |failover| failover.requests[3].outcome = Outcome::TimedOut),
+            ("still failed", |failover| {
+                failover
+                    .requests
                     .extend([request(1500, 1501, Outcome::Refused), request(1510, 1511, Outcome::Refused)]);
             }),
-            ("still got new", |seen| {
-                seen.requests.push(request(1500, 1501, Outcome::Answered("rs1".into())));
+            ("still got new", |failover| {
+                failover.requests.push(request(1500, 1501, Outcome::Answered("rs1".into())));
             }),
-            ("served nobody", |seen| seen.others.push(target(3))),
+            ("served nobody", |failover| failover.others.push(target(3))),
         ];
         for (words, spoil) in cases {
-            let mut seen = good();
-            spoil(&mut seen);
-            let objections = seen.objections();
-            assert!(objections.iter().any(|objection| objection.contains(words)), "{words}: {objections:?}");
+            let mut failover = good();
+            spoil(&mut failover);
+            let violations = failover.violations();
+            assert!(violations.iter().any(|violation| violation.contains(words)), "{words}: {violations:?}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A scene: a lab with the agent at work, clients, and an observer of the kernel's table.
+//! A testbed: a lab with the agent at work, clients, and an observer of the kernel's table.
 
 pub mod failover;
 pub mod timeline;
@@ -15,13 +15,13 @@ use crate::{
         clock::Moment,
         director::{
             prepare_ipvs, table_text,
-            table_watcher::{Seen, TableWatch},
+            table_watcher::{TableState, TableWatcher},
         },
         faults::Fault,
         layout::{Layout, Method, PORT},
         wait,
     },
-    testbed::failover::{Observation, Target},
+    testbed::failover::{Failover, Server},
 };
 
 /// How long a slow machine may take until every server has served.
@@ -33,13 +33,13 @@ pub const EDIT_LIMIT: Duration = Duration::from_secs(15);
 /// How long a repaired server may take to come back: its checks, and what flapping costs.
 pub const RETURN_LIMIT: Duration = Duration::from_secs(30);
 
-/// A running scene. Dropping it ends everything in it.
+/// A running testbed. Dropping it ends everything in it.
 #[derive(Debug)]
-pub struct Scene {
+pub struct Testbed {
     /// The clients.
     pub load: Load,
     /// The observer of the kernel's table.
-    pub watch: TableWatch,
+    pub watcher: TableWatcher,
     /// The agent.
     pub agent: Agent,
     /// The network and the real servers.
@@ -52,9 +52,9 @@ pub struct Scene {
     regular: usize,
 }
 
-/// How a scene is set.
+/// How a testbed is set up.
 #[derive(Clone, Debug)]
-pub struct Setting {
+pub struct Setup {
     /// The network, the servers, the forwarding method.
     pub layout: Layout,
     /// What the clients do.
@@ -65,7 +65,7 @@ pub struct Setting {
     pub config: AgentConfig,
 }
 
-impl Setting {
+impl Setup {
     /// Three servers, 100 new connections a second, failed servers get weight 0.
     #[must_use]
     pub fn new(method: Method) -> Self {
@@ -107,39 +107,39 @@ impl Setting {
     }
 }
 
-impl Scene {
+impl Testbed {
     /// Builds the lab, starts the agent and the clients, and waits until every server is in the table and serves.
-    pub fn start(setting: &Setting) -> Result<Self> {
-        let lab = Lab::build(&setting.layout)?;
+    pub fn start(setup: &Setup) -> Result<Self> {
+        let lab = Lab::build(&setup.layout)?;
         prepare_ipvs(&lab.network.director)?;
-        Self::in_lab(lab, setting)
+        Self::in_lab(lab, setup)
     }
 
     /// The same in a lab that is there.
-    pub fn in_lab(lab: Lab, setting: &Setting) -> Result<Self> {
-        let config = setting.config.to_toml()?;
-        let backups: usize = setting.config.service.iter().map(|service| service.backup.len()).sum();
+    pub fn in_lab(lab: Lab, setup: &Setup) -> Result<Self> {
+        let config = setup.config.to_toml()?;
+        let backups: usize = setup.config.service.iter().map(|service| service.backup.len()).sum();
         let regular = lab.servers.len() - backups;
         let director = &lab.network.director;
-        if let Some(distance) = setting.distance {
+        if let Some(distance) = setup.distance {
             lab.network.set_distance(distance)?;
         }
         let mut agent = Agent::start(director, &config)?;
         agent.wait_until_ready()?;
-        let watch = TableWatch::start(director)?;
+        let watcher = TableWatcher::start(director)?;
         // Long-lived flows spread over the servers that are there when they begin.
         wait::until_true("every server to be in the table", SERVING_LIMIT, || {
-            let table = watch.table()?;
+            let table = watcher.table()?;
             Ok(lab.addresses().into_iter().take(regular).all(|server| table.is_in_everywhere(server)))
         })
         .with_context(|| agent.diagnosis())?;
-        let load = Load::start(&lab.network.clients, setting.load.clone())?;
-        let is_long_lived = matches!(setting.load.pattern, Pattern::LongLived { .. });
-        let mut scene =
-            Self { load, watch, agent, lab, healthy_since: Moment::now(), config, is_long_lived, regular };
-        scene.wait_until_serving()?;
-        scene.healthy_since = Moment::now();
-        Ok(scene)
+        let load = Load::start(&lab.network.clients, setup.load.clone())?;
+        let is_long_lived = matches!(setup.load.pattern, Pattern::LongLived { .. });
+        let mut testbed =
+            Self { load, watcher, agent, lab, healthy_since: Moment::now(), config, is_long_lived, regular };
+        testbed.wait_until_serving()?;
+        testbed.healthy_since = Moment::now();
+        Ok(testbed)
     }
 
     /// Starts the agent anew with the same configuration, after its end.
@@ -151,10 +151,11 @@ impl Scene {
     /// Waits until every server that is no backup is in the table and has served clients since this was asked.
     pub fn wait_until_serving(&mut self) -> Result<()> {
         let since = Moment::now();
-        self.wait("every server to be in the table and to serve", SERVING_LIMIT, |scene| {
-            let table = scene.watch.table()?;
-            Ok(scene.lab.servers.iter().take(scene.regular).all(|server| {
-                table.is_in_everywhere(server.address()) && scene.served_since(&server.name, since) >= SERVED
+        self.wait("every server to be in the table and to serve", SERVING_LIMIT, |testbed| {
+            let table = testbed.watcher.table()?;
+            Ok(testbed.lab.servers.iter().take(testbed.regular).all(|server| {
+                table.is_in_everywhere(server.address())
+                    && testbed.served_since(&server.name, since) >= SERVED
             }))
         })
     }
@@ -180,31 +181,31 @@ impl Scene {
     }
 
     /// Brings a fault about at the server with this number (from 0) and gives the moment just before.
-    pub fn strike(&mut self, fault: Fault, server: usize) -> Result<Moment> {
+    pub fn inject(&mut self, fault: Fault, server: usize) -> Result<Moment> {
         let armed = fault.arm(&self.lab.network.switch, &self.lab.servers[server])?;
         // What arming cost the machine is over.
         self.wait_until_serving()?;
-        armed.strike()
+        armed.inject()
     }
 
     /// Waits until the kernel's table keeps new connections away from the server with this number.
     pub fn wait_until_out(&mut self, server: usize) -> Result<()> {
         let address = self.lab.servers[server].address();
-        self.wait(&format!("{address} to be taken out"), EDIT_LIMIT, |scene| {
-            Ok(scene.watch.table()?.is_out(address))
+        self.wait(&format!("{address} to be taken out"), EDIT_LIMIT, |testbed| {
+            Ok(testbed.watcher.table()?.is_out(address))
         })
     }
 
     /// Repairs the server with this number and gives the moment when it was as before.
-    pub fn heal(&mut self, fault: Fault, server: usize) -> Result<Moment> {
-        fault.heal(&self.lab.network.switch, &mut self.lab.servers[server])
+    pub fn repair(&mut self, fault: Fault, server: usize) -> Result<Moment> {
+        fault.repair(&self.lab.network.switch, &mut self.lab.servers[server])
     }
 
     /// Waits until the repaired server is in the table and, where clients open new connections, serves again.
     pub fn wait_until_back(&mut self, server: usize) -> Result<()> {
         let address = self.lab.servers[server].address();
-        self.wait(&format!("{address} to come back"), RETURN_LIMIT, |scene| {
-            Ok(scene.watch.table()?.is_in_everywhere(address))
+        self.wait(&format!("{address} to come back"), RETURN_LIMIT, |testbed| {
+            Ok(testbed.watcher.table()?.is_in_everywhere(address))
         })?;
         if self.is_long_lived { Ok(()) } else { self.wait_until_serving() }
     }
@@ -220,33 +221,38 @@ impl Scene {
     }
 
     /// A whole failure: the fault, the edit, `after` of time, the repair and the return. Clients go on.
-    pub fn failover(&mut self, fault: Fault, server: usize, after: Duration) -> Result<(Observation, Texts)> {
+    pub fn failover(
+        &mut self,
+        fault: Fault,
+        server: usize,
+        after: Duration,
+    ) -> Result<(Failover, TableTexts)> {
         let before = self.table_text()?;
-        let at = self.strike(fault, server)?;
+        let at = self.inject(fault, server)?;
         self.wait_until_out(server)?;
         self.pass(after)?;
         let watched_until = Moment::now();
-        let texts = Texts { before, after: self.table_text()? };
-        let healed = self.heal(fault, server)?;
+        let texts = TableTexts { before, after: self.table_text()? };
+        let healed = self.repair(fault, server)?;
         self.wait_until_back(server)?;
-        let observation = self.observation(server, at, watched_until, Some(healed))?;
-        Ok((observation, texts))
+        let failover = self.record(server, at, watched_until, Some(healed))?;
+        Ok((failover, texts))
     }
 
     /// What was seen so far of the failure of the server with this number.
-    pub fn observation(
+    pub fn record(
         &self,
         server: usize,
         fault: Moment,
         watched_until: Moment,
         healed: Option<Moment>,
-    ) -> Result<Observation> {
+    ) -> Result<Failover> {
         let target = |number: usize| {
             let server = &self.lab.servers[number];
-            Target { name: server.name.clone(), address: server.address() }
+            Server { name: server.name.clone(), address: server.address() }
         };
         let others = (0..self.lab.servers.len()).filter(|number| *number != server).map(target).collect();
-        Ok(Observation {
+        Ok(Failover {
             faulty: target(server),
             others,
             healthy_since: self.healthy_since,
@@ -255,7 +261,7 @@ impl Scene {
             healed,
             requests: self.load.requests(),
             events: self.agent.events(),
-            table: self.watch.history()?,
+            table: self.watcher.history()?,
         })
     }
 
@@ -265,8 +271,8 @@ impl Scene {
     }
 
     /// The states of the table since everything was as it should be; the first is that of then.
-    pub fn history_since_healthy(&self) -> Result<Vec<Seen>> {
-        let history = self.watch.history()?;
+    pub fn history_since_healthy(&self) -> Result<Vec<TableState>> {
+        let history = self.watcher.history()?;
         let first = history.iter().rposition(|seen| seen.at <= self.healthy_since).unwrap_or(0);
         Ok(history[first..].to_vec())
     }
@@ -285,8 +291,8 @@ impl Scene {
     }
 }
 
-impl Drop for Scene {
-    /// A failed assertion leaves the scene by a panic: what the agent did is wanted then.
+impl Drop for Testbed {
+    /// A failed assertion leaves the testbed by a panic: what the agent did is wanted then.
     fn drop(&mut self) {
         if thread::panicking() {
             crate::warn(&self.diagnosis());
@@ -296,7 +302,7 @@ impl Drop for Scene {
 
 /// The table as `ipvsadm -Ln` printed it.
 #[derive(Clone, Debug)]
-pub struct Texts {
+pub struct TableTexts {
     /// Before the fault.
     pub before: String,
     /// After the edit.

@@ -1,4 +1,4 @@
-//! What happened around a failure, by everybody's word, in the order of time.
+//! What happened around a failure, as lab, clients, agent and kernel saw it, in the order of time.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use crate::{
         clock::Moment,
         director::table_watcher::changes,
     },
-    testbed::failover::Observation,
+    testbed::failover::Failover,
 };
 
 /// The entries, in the order of time.
@@ -21,13 +21,13 @@ pub struct Timeline(Vec<Entry>);
 pub struct Entry {
     /// When, in ms since the fault.
     pub ms: f64,
-    /// Whose word it is.
+    /// Who reports it.
     pub source: Source,
     /// What happened.
-    pub words: String,
+    pub text: String,
 }
 
-/// Whose word an entry is.
+/// Who reports an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     /// The lab itself, which brings the fault about.
@@ -54,16 +54,18 @@ impl fmt::Display for Source {
 impl Timeline {
     /// From the fault, called `fault`, to the return of the server.
     #[must_use]
-    pub fn of(seen: &Observation, fault: &str) -> Self {
-        let entry = |at: Moment, source, words| Entry { ms: at.ms_after(seen.fault), source, words };
-        let mut entries = vec![entry(seen.fault, Source::Lab, format!("{}: {fault}", seen.faulty.name))];
-        if let Some(healed) = seen.healed {
-            entries.push(entry(healed, Source::Lab, format!("{} repaired", seen.faulty.name)));
+    pub fn of(failover: &Failover, fault: &str) -> Self {
+        let entry = |at: Moment, source, text| Entry { ms: at.ms_after(failover.fault), source, text };
+        let mut entries =
+            vec![entry(failover.fault, Source::Lab, format!("{}: {fault}", failover.faulty.name))];
+        if let Some(healed) = failover.healed {
+            entries.push(entry(healed, Source::Lab, format!("{} repaired", failover.faulty.name)));
         }
-        entries.extend(clients(seen).map(|(at, words)| entry(at, Source::Client, words)));
-        let told = seen.events_of_faulty().filter(|event| is_telling(event, seen));
-        entries.extend(told.map(|event| entry(event.at, Source::Agent, event.kind.to_string())));
-        let changed = changes(&seen.table).into_iter().filter(|change| change.at >= seen.healthy_since);
+        entries.extend(clients(failover).map(|(at, text)| entry(at, Source::Client, text)));
+        let relevant = failover.events_of_faulty().filter(|event| is_relevant(event, failover));
+        entries.extend(relevant.map(|event| entry(event.at, Source::Agent, event.kind.to_string())));
+        let changed =
+            changes(&failover.table).into_iter().filter(|change| change.at >= failover.healthy_since);
         entries.extend(changed.map(|change| entry(change.at, Source::Kernel, change.change.to_string())));
         entries.sort_by(|one, other| one.ms.total_cmp(&other.ms));
         Self(entries)
@@ -76,11 +78,11 @@ impl Timeline {
     }
 }
 
-/// Regular probes are told only where they had a part in it: up to the edit, and from the repair to the return.
-fn is_telling(event: &AgentEvent, seen: &Observation) -> bool {
-    let out = seen.table_out().unwrap_or(seen.watched_until);
-    let recovering = seen.healed.is_some_and(|healed| event.at >= healed)
-        && seen.table_back().is_none_or(|back| event.at <= back);
+/// Regular probes are listed only where they had a part in it: up to the edit, and from the repair to the return.
+fn is_relevant(event: &AgentEvent, failover: &Failover) -> bool {
+    let out = failover.table_out().unwrap_or(failover.watched_until);
+    let recovering = failover.healed.is_some_and(|healed| event.at >= healed)
+        && failover.table_back().is_none_or(|back| event.at <= back);
     match &event.kind {
         EventKind::Probe { .. } => event.at <= out || recovering,
         EventKind::Suspicion { .. } => event.at <= out,
@@ -89,15 +91,15 @@ fn is_telling(event: &AgentEvent, seen: &Observation) -> bool {
 }
 
 /// The first and the last that clients noticed.
-fn clients(seen: &Observation) -> impl Iterator<Item = (Moment, String)> {
-    let told = |at, what, request| (at, format!("{what}: {}", harm(request, seen.fault)));
-    let first_sent = seen.harmed().min_by_key(|request| request.started);
-    let first_seen = seen.harmed().min_by_key(|request| request.ended);
-    let last_sent = seen.harmed().max_by_key(|request| request.started);
+fn clients(failover: &Failover) -> impl Iterator<Item = (Moment, String)> {
+    let named = |at, what, request| (at, format!("{what}: {}", harm(request, failover.fault)));
+    let first_sent = failover.harmed().min_by_key(|request| request.started);
+    let first_seen = failover.harmed().min_by_key(|request| request.ended);
+    let last_sent = failover.harmed().max_by_key(|request| request.started);
     let entries = [
-        first_sent.map(|request| told(request.started, "first harmed request", request)),
-        first_seen.map(|request| told(request.ended, "first harm seen", request)),
-        last_sent.map(|request| told(request.started, "last harmed request", request)),
+        first_sent.map(|request| named(request.started, "first harmed request", request)),
+        first_seen.map(|request| named(request.ended, "first harm seen", request)),
+        last_sent.map(|request| named(request.started, "last harmed request", request)),
     ];
     entries.into_iter().flatten()
 }
@@ -111,8 +113,8 @@ fn harm(request: &Request, fault: Moment) -> String {
 
 impl fmt::Display for Timeline {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for Entry { ms, source, words } in &self.0 {
-            writeln!(f, "{ms:>+10.1} ms  {source:<6}  {words}")?;
+        for Entry { ms, source, text } in &self.0 {
+            writeln!(f, "{ms:>+10.1} ms  {source:<6}  {text}")?;
         }
         Ok(())
     }
@@ -124,7 +126,7 @@ mod tests {
     use crate::testbed::failover::tests::good;
 
     #[test]
-    fn everybody_s_word_in_the_order_of_time() {
+    fn entries_of_all_sources_are_in_the_order_of_time() {
         let timeline = Timeline::of(&good(), "process killed").to_string();
         let lines: Vec<_> = timeline.lines().map(str::trim).collect();
         assert_eq!(

@@ -54,8 +54,8 @@ pub(super) fn measure(director: &Namespace, options: &TableCostOptions) -> Resul
     }
     let adopted = time_states(director, &mut agent, &mut listeners, options.states)?;
     agent.stop()?;
-    let managed = tell("manage", managed);
-    Ok(tell("adopt, with its state file", adopted) && managed)
+    let managed = print("manage", managed);
+    Ok(print("adopt, with its state file", adopted) && managed)
 }
 
 /// Lets so many servers fail and come back, and gives how long after each the table was changed.
@@ -78,7 +78,7 @@ fn time_states(
     Ok(delays)
 }
 
-fn tell(mode: &str, mut delays: Vec<Duration>) -> bool {
+fn print(mode: &str, mut delays: Vec<Duration>) -> bool {
     delays.sort_unstable();
     let at = |share: usize| delays.get((delays.len() * share).div_ceil(100).saturating_sub(1)).copied();
     let [median, late, last] = [50, 99, 100].map(|share| at(share).unwrap_or_default());

@@ -40,20 +40,20 @@ const METRICS_LIMIT: Duration = Duration::from_secs(10);
 /// Lines of the log that an error quotes.
 const QUOTED_LINES: usize = 60;
 
-/// What a command of the agent's program told.
+/// What a command of the agent's program printed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Told {
+pub struct CommandOutput {
     /// Its exit code.
     pub code: Option<i32>,
     /// What it wrote to standard output.
-    pub text: String,
+    pub stdout: String,
     /// What it wrote to standard error.
-    pub errors: String,
+    pub stderr: String,
 }
 
-impl fmt::Display for Told {
+impl fmt::Display for CommandOutput {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} {} {}", self.code, self.text.trim_end(), self.errors.trim_end())
+        write!(f, "{:?} {} {}", self.code, self.stdout.trim_end(), self.stderr.trim_end())
     }
 }
 
@@ -117,16 +117,16 @@ impl Agent {
     }
 
     /// Runs the program with these words, such as `reload`, in the director's namespace, and waits for its end.
-    pub fn command(&self, words: &[&str]) -> Result<Told> {
+    pub fn command(&self, words: &[&str]) -> Result<CommandOutput> {
         let program = programs::agent()?;
         let output = self.director.run(|| Ok(Command::new(&program).args(words).output()?))?;
-        let told = Told {
+        let printed = CommandOutput {
             code: output.status.code(),
-            text: String::from_utf8_lossy(&output.stdout).into_owned(),
-            errors: String::from_utf8_lossy(&output.stderr).into_owned(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         };
-        crate::say(&format!("{}: {told}", words.join(" ")));
-        Ok(told)
+        crate::say(&format!("{}: {printed}", words.join(" ")));
+        Ok(printed)
     }
 
     /// Its process id.

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 use crate::lab::{
     clients::Transport,
     director::table_watcher::PROC_FILE,
-    layout::{Layout, Method, Numbers},
+    layout::{AddressPlan, Layout, Method},
     namespace::Namespace,
     network::set,
     process::{self, load_module},
@@ -68,7 +68,7 @@ pub fn service_lines(service: &str, method: Method, servers: &[SocketAddr]) -> S
 
 /// Marks what clients send to these ports of the layout's VIP.
 pub fn mark(director: &Namespace, layout: &Layout, ports: &[u16], mark: u32) -> Result<()> {
-    let vip = Numbers::of(layout.family).vip;
+    let vip = AddressPlan::of(layout.family).vip;
     let to = if vip.is_ipv4() { "ip daddr" } else { "ip6 daddr" };
     let ports = ports.iter().map(u16::to_string).collect::<Vec<_>>().join(", ");
     let script = format!(

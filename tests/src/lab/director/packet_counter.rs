@@ -8,11 +8,11 @@ use crate::lab::{clock::Moment, namespace::Namespace, process};
 
 /// Counts since it was made, for as long as its namespace is there; one a namespace.
 #[derive(Clone, Debug)]
-pub struct Counter {
+pub struct PacketCounter {
     director: Namespace,
 }
 
-impl Counter {
+impl PacketCounter {
     /// Counts the packets that leave `director` and that `rule` fits, in the words of nft(8).
     pub fn start(director: &Namespace, rule: &str) -> Result<Self> {
         let script = format!(

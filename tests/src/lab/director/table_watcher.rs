@@ -27,7 +27,7 @@ const PAUSE: Duration = Duration::from_millis(2);
 
 /// A state of the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seen {
+pub struct TableState {
     /// When it was first seen; it was not there yet one look earlier.
     pub at: Moment,
     /// The table.
@@ -36,7 +36,7 @@ pub struct Seen {
 
 /// A change of the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SeenChange {
+pub struct TimedChange {
     /// When it was first seen.
     pub at: Moment,
     /// What changed.
@@ -45,7 +45,7 @@ pub struct SeenChange {
 
 /// The observer. Dropping it ends it.
 #[derive(Debug)]
-pub struct TableWatch {
+pub struct TableWatcher {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<Result<()>>>,
 }
@@ -53,13 +53,13 @@ pub struct TableWatch {
 #[derive(Debug)]
 struct Shared {
     stop: AtomicBool,
-    history: Mutex<Vec<Seen>>,
+    history: Mutex<Vec<TableState>>,
 }
 
-impl TableWatch {
+impl TableWatcher {
     /// Starts to watch the table of `director`, from its present state on.
     pub fn start(director: &Namespace) -> Result<Self> {
-        let first = Seen { table: director.run(|| read(&mut open()?))?, at: Moment::now() };
+        let first = TableState { table: director.run(|| read(&mut open()?))?, at: Moment::now() };
         let shared = Arc::new(Shared { stop: AtomicBool::new(false), history: Mutex::new(vec![first]) });
         let theirs = Arc::clone(&shared);
         let thread = director.thread("table watch", move || theirs.watch())?;
@@ -67,7 +67,7 @@ impl TableWatch {
     }
 
     /// The states so far, each different from the one before; never empty.
-    pub fn history(&self) -> Result<Vec<Seen>> {
+    pub fn history(&self) -> Result<Vec<TableState>> {
         self.check()?;
         Ok(self.shared.lock().clone())
     }
@@ -96,7 +96,7 @@ impl TableWatch {
     }
 }
 
-impl Drop for TableWatch {
+impl Drop for TableWatcher {
     fn drop(&mut self) {
         if let Err(error) = self.end() {
             crate::warn(&format!("the observer of the IPVS table has failed: {error:#}"));
@@ -105,7 +105,7 @@ impl Drop for TableWatch {
 }
 
 impl Shared {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Seen>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<TableState>> {
         self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -116,7 +116,7 @@ impl Shared {
             let at = Moment::now();
             let mut history = self.lock();
             if history.last().is_none_or(|last| last.table != table) {
-                history.push(Seen { at, table });
+                history.push(TableState { at, table });
             }
             drop(history);
             thread::sleep(PAUSE);
@@ -138,12 +138,12 @@ fn read(file: &mut File) -> Result<Table> {
 
 /// Every change from one state to the next.
 #[must_use]
-pub fn changes(history: &[Seen]) -> Vec<SeenChange> {
+pub fn changes(history: &[TableState]) -> Vec<TimedChange> {
     let steps = history.iter().zip(history.iter().skip(1));
     steps
         .flat_map(|(before, after)| {
             let changes = before.table.changes_to(&after.table).into_iter();
-            changes.map(|change| SeenChange { at: after.at, change })
+            changes.map(|change| TimedChange { at: after.at, change })
         })
         .collect()
 }

@@ -19,13 +19,13 @@ pub enum Disturbance {
 
 /// A trouble that goes on. Dropping it ends it.
 #[derive(Debug)]
-pub struct Disturbed {
+pub struct ActiveDisturbance {
     clients: Namespace,
 }
 
 impl Disturbance {
     /// Lets it begin, on the clients' side of the last cable.
-    pub fn begin(self, clients: &Namespace, family: Family) -> Result<Disturbed> {
+    pub fn begin(self, clients: &Namespace, family: Family) -> Result<ActiveDisturbance> {
         let to = if family == Family::V4 { "ip daddr" } else { "ip6 daddr" };
         let rule = match self {
             Self::BlackHole => format!("{to} {} drop", network_of(client_address(family, 7))),
@@ -35,11 +35,11 @@ impl Disturbance {
         };
         let chain = format!("chain input {{ type filter hook input priority 0; {rule}; }};");
         process::run(clients, &["nft", "-f", "-"], &format!("table inet disturbance {{ {chain} }}\n"))?;
-        Ok(Disturbed { clients: clients.clone() })
+        Ok(ActiveDisturbance { clients: clients.clone() })
     }
 }
 
-impl Drop for Disturbed {
+impl Drop for ActiveDisturbance {
     fn drop(&mut self) {
         if let Err(error) =
             process::run(&self.clients, &["nft", "-f", "-"], "delete table inet disturbance\n")

@@ -16,7 +16,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::lab::{
     clock::Moment,
-    layout::{Family, Layout, Method, Numbers, forged_address},
+    layout::{AddressPlan, Family, Layout, Method, forged_address},
     namespace::Namespace,
     process,
 };
@@ -37,7 +37,7 @@ pub struct Flood {
 impl Flood {
     /// Sends `rate` SYNs a second to the IPv4 lab's first service, each from another address.
     pub fn start(clients: &Namespace, rate: f64) -> Result<Self> {
-        let forged = Numbers::of(Family::V4).forged;
+        let forged = AddressPlan::of(Family::V4).forged;
         let silence = format!(
             "table ip flood {{ chain input {{ type filter hook input priority 0; ip daddr {forged} drop; }}; }}\n"
         );

@@ -28,7 +28,7 @@ pub enum Fault {
     /// The server's process is stopped with SIGSTOP: its host accepts connections, nobody answers.
     ProcessHung,
     /// The server answers every request with status 500.
-    ProcessSick,
+    ProcessFailing,
     /// The server accepts no more connections, and its accept queue is short: connections soon fill it.
     AcceptQueueFull,
     /// The server's link goes down (power off): no carrier, no answer to ARP.
@@ -48,7 +48,7 @@ impl fmt::Display for Fault {
         f.write_str(match self {
             Self::ProcessKilled => "process killed",
             Self::ProcessHung => "process hung",
-            Self::ProcessSick => "process answers with status 500",
+            Self::ProcessFailing => "process answers with status 500",
             Self::AcceptQueueFull => "accept queue full",
             Self::LinkDown => "link lost",
             Self::Unplugged => "unplugged behind the switch",
@@ -85,7 +85,7 @@ impl Fault {
         let trigger = match self {
             Self::ProcessKilled => signal(Signal::SIGKILL),
             Self::ProcessHung => signal(Signal::SIGSTOP),
-            Self::ProcessSick => signal(Signal::SIGUSR1),
+            Self::ProcessFailing => signal(Signal::SIGUSR1),
             Self::AcceptQueueFull => signal(Signal::SIGUSR2),
             Self::LinkDown => Trigger::Request(ArmedRequest::link_down(switch, &port)?),
             Self::Unplugged => Trigger::Request(ArmedRequest::leave_bridge(switch, &port)?),
@@ -106,12 +106,12 @@ impl Fault {
     }
 
     /// Undoes it and gives the moment when everything was as before.
-    pub fn heal(self, switch: &Namespace, server: &mut RealServer) -> Result<Moment> {
+    pub fn repair(self, switch: &Namespace, server: &mut RealServer) -> Result<Moment> {
         let (port, bridge) = (server.switch_port(), server.switch_bridge());
         match self {
             Self::ProcessKilled => server.restart()?,
             Self::ProcessHung => server.signal(Signal::SIGCONT)?,
-            Self::ProcessSick => server.signal(Signal::SIGUSR1)?,
+            Self::ProcessFailing => server.signal(Signal::SIGUSR1)?,
             Self::AcceptQueueFull => server.signal(Signal::SIGUSR2)?,
             Self::LinkDown => drop(ip(switch, &format!("link set {port} up\n"))?),
             Self::Unplugged => drop(ip(switch, &format!("link set {port} master {bridge}\n"))?),
@@ -129,7 +129,7 @@ impl Fault {
 
 impl ArmedFault {
     /// Lets it happen. Gives the moment just before it takes effect.
-    pub fn strike(self) -> Result<Moment> {
+    pub fn inject(self) -> Result<Moment> {
         match self.0 {
             Trigger::Signal(pid, signal) => {
                 let at = Moment::now();

@@ -7,7 +7,7 @@ use std::{fs, iter, path::Path, time::Duration};
 use anyhow::{Context as _, Result};
 
 use crate::lab::{
-    layout::{Encapsulation, Family, GUE_PORT, Layout, Link, Method, Numbers},
+    layout::{AddressPlan, Encapsulation, Family, GUE_PORT, Layout, Link, Method},
     namespace::Namespace,
     process,
 };
@@ -175,10 +175,10 @@ impl Network {
 
     fn director_routes(&self, family: Family) -> String {
         let device = self.layout.link.device();
-        let Numbers { vip, director, director_wan, client_wan, clients, forged, prefix, host, .. } =
-            Numbers::of(family);
+        let AddressPlan { vip, director, director_wan, client_wan, clients, forged, prefix, host, .. } =
+            AddressPlan::of(family);
         let behind = if self.layout.link == Link::Router {
-            let Numbers { back, router_front, .. } = Numbers::of(family);
+            let AddressPlan { back, router_front, .. } = AddressPlan::of(family);
             format!("route add {back} via {router_front}\n")
         } else {
             String::new()
@@ -192,8 +192,8 @@ impl Network {
 
     /// The router spreads what is for the VIP over all servers, as nothing in a packet says which is meant.
     fn router_routes(&self, family: Family) -> String {
-        let Numbers { vip, client_leg, router_front, router_back, clients, forged, prefix, host, .. } =
-            Numbers::of(family);
+        let AddressPlan { vip, client_leg, router_front, router_back, clients, forged, prefix, host, .. } =
+            AddressPlan::of(family);
         let hop = |number| format!(" nexthop via {}", self.layout.address_in(family, number));
         let hops = (0..self.layout.servers).map(hop).collect::<Vec<_>>().concat();
         format!(
@@ -205,7 +205,8 @@ impl Network {
 
     /// The VIP is the server's own as well, and what is sent from it bypasses the director.
     fn server_routes(&self, family: Family, number: u8) -> String {
-        let Numbers { vip, director, client_leg, router_back, prefix, host, .. } = Numbers::of(family);
+        let AddressPlan { vip, director, client_leg, router_back, prefix, host, .. } =
+            AddressPlan::of(family);
         let address = self.layout.address_in(family, number);
         let (default, direct) = match self.layout.link {
             Link::Router => (router_back, router_back),
@@ -305,8 +306,8 @@ fn vlan(device: &str, number: u16) -> String {
 }
 
 fn clients_routes(family: Family) -> String {
-    let Numbers { vip, client_leg, client_wan, director_wan, clients, forged, prefix, host, .. } =
-        Numbers::of(family);
+    let AddressPlan { vip, client_leg, client_wan, director_wan, clients, forged, prefix, host, .. } =
+        AddressPlan::of(family);
     // The local route makes every address of the network the clients' own, without an entry for each.
     format!(
         "addr add {client_wan}/{prefix} dev {WAN}\naddr add {client_leg}/{prefix} dev {LAN}\n\

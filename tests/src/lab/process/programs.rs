@@ -22,7 +22,7 @@ pub fn server() -> Result<PathBuf> {
 }
 
 /// The stand-in for ipvsadm.
-pub fn recording_ipvsadm() -> Result<PathBuf> {
+pub fn fake_ipvsadm() -> Result<PathBuf> {
     beside("lvs-lab-ipvsadm").context("build it: cargo build -p lvs-tests")
 }
 

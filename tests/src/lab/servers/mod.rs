@@ -12,7 +12,7 @@ use anyhow::Result;
 use nix::{sys::signal::Signal, unistd::Pid};
 
 use crate::lab::{
-    layout::{Family, Layout, Numbers, PORT, SECOND_PORT},
+    layout::{AddressPlan, Family, Layout, PORT, SECOND_PORT},
     namespace::Namespace,
     network::{Network, port_of},
     process::{Process, programs},
@@ -95,10 +95,10 @@ fn arguments(layout: Layout, number: u8, name: &str) -> Vec<String> {
     let mut arguments = vec!["--name".to_owned(), name.to_owned()];
     for port in [PORT, SECOND_PORT] {
         for family in layout.spoken() {
-            let numbers = Numbers::of(*family);
+            let plan = AddressPlan::of(*family);
             let any = if *family == Family::V4 { "0.0.0.0" } else { "[::]" };
             arguments.extend(["--listen".to_owned(), format!("{any}:{port}")]);
-            for own in [numbers.vip, layout.address_in(*family, number)] {
+            for own in [plan.vip, layout.address_in(*family, number)] {
                 arguments.extend(["--datagrams".to_owned(), SocketAddr::new(own, port).to_string()]);
             }
         }

@@ -55,8 +55,8 @@ pub fn serve(options: &ServeOptions) -> Result<()> {
 async fn run(options: &ServeOptions) -> Result<()> {
     let server = Arc::new(Server {
         name: options.name.clone(),
-        sick: AtomicBool::new(false),
-        places: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+        failing: AtomicBool::new(false),
+        slots: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
     });
     let (accepting, _) = watch::channel(true);
     let mut tasks = JoinSet::new();
@@ -71,11 +71,11 @@ async fn run(options: &ServeOptions) -> Result<()> {
         let (server, accepting) = (Arc::clone(&server), accepting.subscribe());
         tasks.spawn(async move { server.accept(listener, accepting).await });
     }
-    let mut sick = signal(SignalKind::user_defined1())?;
+    let mut failing = signal(SignalKind::user_defined1())?;
     let mut full = signal(SignalKind::user_defined2())?;
     loop {
         tokio::select! {
-            _ = sick.recv() => { server.sick.fetch_xor(true, Ordering::Relaxed); }
+            _ = failing.recv() => { server.failing.fetch_xor(true, Ordering::Relaxed); }
             _ = full.recv() => { accepting.send_modify(|accepting| *accepting = !*accepting); }
             Some(ended) = tasks.join_next() => return ended?,
         }
@@ -98,12 +98,12 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 #[derive(Debug)]
 struct Server {
     name: String,
-    sick: AtomicBool,
-    places: Arc<Semaphore>,
+    failing: AtomicBool,
+    slots: Arc<Semaphore>,
 }
 
 impl Server {
-    /// Takes connections as long as it is told to.
+    /// Takes connections as long as `accepting` is true.
     async fn accept(
         self: Arc<Self>,
         listener: TcpListener,
@@ -112,15 +112,15 @@ impl Server {
         loop {
             let wanted = *accepting.borrow_and_update();
             SockRef::from(&listener).listen(if wanted { BACKLOG } else { SHORT_BACKLOG })?;
-            let place = Arc::clone(&self.places).acquire_owned().await?;
+            let slot = Arc::clone(&self.slots).acquire_owned().await?;
             tokio::select! {
                 accepted = listener.accept(), if wanted => {
                     let (stream, _) = accepted?;
                     let server = Arc::clone(&self);
-                    // The task's end is bounded by PATIENCE, their number by the places.
+                    // The task's end is bounded by PATIENCE, their number by the slots.
                     tokio::spawn(async move {
-                        server.converse(stream).await;
-                        drop(place);
+                        server.serve_connection(stream).await;
+                        drop(slot);
                     });
                 }
                 changed = accepting.changed() => changed?,
@@ -129,10 +129,10 @@ impl Server {
     }
 
     /// Answers a client's requests until either side ends the connection. A client's errors are its own matter.
-    async fn converse(&self, mut stream: TcpStream) {
+    async fn serve_connection(&self, mut stream: TcpStream) {
         let mut bytes = Vec::with_capacity(MAX_MESSAGE);
         while let Ok(Some(request)) = next_request(&mut stream, &mut bytes).await {
-            let status = if self.sick.load(Ordering::Relaxed) { 500 } else { 200 };
+            let status = if self.failing.load(Ordering::Relaxed) { 500 } else { 200 };
             let answer = http::answer(&self.name, status, request.close);
             let sent = timeout(PATIENCE, stream.write_all(answer.as_bytes())).await;
             if request.close || !matches!(sent, Ok(Ok(()))) {
@@ -145,7 +145,7 @@ impl Server {
     async fn echo(self: Arc<Self>, socket: UdpSocket) -> Result<()> {
         let mut bytes = [0; MAX_MESSAGE];
         loop {
-            // What went wrong with an earlier answer is told here, and is that client's own matter.
+            // Errors of an earlier answer are reported here, and is that client's own matter.
             let Ok((_, client)) = socket.recv_from(&mut bytes).await else { continue };
             socket.send_to(self.name.as_bytes(), client).await.ok();
         }

@@ -1,5 +1,5 @@
-//! A stand-in for ipvsadm where the kernel has no IPVS: a journal of its calls, a table that follows from them, and ipvsadm's
-//! answers. It knows what ldirectord asks for.
+//! A stand-in for ipvsadm where the kernel has no IPVS: a log of its calls, the table that follows from them, and the answers
+//! that ipvsadm would print. It knows what ldirectord asks for.
 
 mod command;
 mod listing;
@@ -16,17 +16,17 @@ use lvs_agent::ipvs::Table;
 use self::command::Call;
 pub use self::listing::rules;
 
-/// The environment variable that names the journal.
-pub const JOURNAL_VARIABLE: &str = "LVS_LAB_JOURNAL";
+/// The environment variable that names the call log.
+pub const CALL_LOG_VARIABLE: &str = "LVS_LAB_CALL_LOG";
 
 /// The file with all calls, one a line.
 #[derive(Clone, Debug)]
-pub struct Journal {
+pub struct CallLog {
     file: PathBuf,
 }
 
-impl Journal {
-    /// The journal in this file; without one nothing was called.
+impl CallLog {
+    /// The call log in this file; without one nothing was called.
     #[must_use]
     pub fn at(file: &Path) -> Self {
         Self { file: file.to_owned() }
@@ -47,22 +47,22 @@ impl Journal {
     pub fn table(&self) -> Result<Table> {
         let mut table = Table::default();
         for call in self.calls()? {
-            perform(&mut table, &call).ok();
+            execute(&mut table, &call).ok();
         }
         Ok(table)
     }
 
     /// Does what a call asks for, and gives what it prints; an error if ipvsadm or the kernel would refuse it.
-    pub fn perform(&self, words: &[String]) -> Result<String> {
+    pub fn execute(&self, words: &[String]) -> Result<String> {
         let mut table = self.table()?;
         let call = words.join(" ");
         let mut file = OpenOptions::new().create(true).append(true).open(&self.file)?;
         file.write_all(format!("{call}\n").as_bytes())?;
-        perform(&mut table, &call)
+        execute(&mut table, &call)
     }
 }
 
-fn perform(table: &mut Table, call: &str) -> Result<String> {
+fn execute(table: &mut Table, call: &str) -> Result<String> {
     match command::parse(call)? {
         Call::List { thresholds } => Ok(listing::print(table, thresholds)),
         Call::Edit(edit) => {
@@ -78,7 +78,7 @@ mod tests {
 
     fn table(calls: &[&str]) -> (Table, Vec<bool>) {
         let mut table = Table::default();
-        let done = calls.iter().map(|call| perform(&mut table, call).is_ok()).collect();
+        let done = calls.iter().map(|call| execute(&mut table, call).is_ok()).collect();
         (table, done)
     }
 

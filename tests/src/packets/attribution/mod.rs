@@ -1,5 +1,5 @@
-//! Whose packet is it? The same rules as the kernel side's, written plainly and on their own, to hold the two against each
-//! other.
+//! A second implementation of how packets are attributed to servers: the kernel side's rules, written plainly and on their
+//! own, so that each can be tested against the other.
 
 mod headers;
 
@@ -16,7 +16,7 @@ const PROBE_MARK: u32 = lvs_common::PROBE_MARK;
 
 /// How a server's packets look. A port of 0 stands for every port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Place {
+pub enum Signature {
     /// Masquerade, at this address and port.
     Address(IpAddr, u16),
     /// Masquerade in a firewall-mark service; mark 0: found by its answers.
@@ -50,9 +50,9 @@ impl Version {
     }
 }
 
-/// Which way a packet passes the director's device.
+/// The direction in which a packet passes the director's device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub enum Direction {
     /// Out of the director, with this mark.
     Out(u32),
     /// Into the director.
@@ -67,12 +67,12 @@ pub enum Verdict {
     /// A message about a packet to this server, which calls it unreachable.
     Unreachable(u32),
     /// No server.
-    Doubt(Doubt),
+    Unattributed(Unattributed),
 }
 
 /// Why a packet counts for no server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Doubt {
+pub enum Unattributed {
     /// Neither IPv4 nor IPv6, or of a protocol that isn't balanced.
     OtherProtocol,
     /// To or from none of the servers.
@@ -92,35 +92,35 @@ pub enum Doubt {
 /// Everything that is known about servers.
 #[derive(Debug, Default)]
 pub struct Model {
-    servers: HashMap<(Place, u8), u32>,
-    /// Which coarse filter bits are set where: addresses share places there, which decides between two doubts.
+    servers: HashMap<(Signature, u8), u32>,
+    /// Which coarse filter bits are set where: addresses share bits there, which decides between two reasons.
     interest: HashSet<(usize, u8)>,
 }
 
 impl Model {
-    /// Lets packets at a place count for a server.
-    pub fn add(&mut self, place: Place, protocol: u8, id: u32) {
-        self.servers.insert((place, protocol), id);
-        self.interest.insert(filter_bit(place));
+    /// Lets packets of a signature count for a server.
+    pub fn add(&mut self, signature: Signature, protocol: u8, id: u32) {
+        self.servers.insert((signature, protocol), id);
+        self.interest.insert(filter_bit(signature));
     }
 
     /// What a frame counts for.
     #[must_use]
-    pub fn verdict(&self, way: Way, bytes: &[u8]) -> Verdict {
-        let verdict = match way {
-            Way::Out(mark) => self.outgoing(bytes, mark).map(Verdict::Server),
-            Way::In => self.incoming(bytes),
+    pub fn verdict(&self, direction: Direction, bytes: &[u8]) -> Verdict {
+        let verdict = match direction {
+            Direction::Out(mark) => self.outgoing(bytes, mark).map(Verdict::Server),
+            Direction::In => self.incoming(bytes),
         };
-        verdict.unwrap_or_else(Verdict::Doubt)
+        verdict.unwrap_or_else(Verdict::Unattributed)
     }
 
-    fn outgoing(&self, bytes: &[u8], mark: u32) -> Result<u32, Doubt> {
+    fn outgoing(&self, bytes: &[u8], mark: u32) -> Result<u32, Unattributed> {
         let frame = frame(bytes)?;
         let ip = ip(bytes, frame.ethertype, frame.network, bytes.len())?;
         let at = |bit| self.is_interested(ip.destination, bit);
         let marked = mark != 0 && self.interest.contains(&(interest::of_mark(mark), interest::LINK_MARK));
         if !ADDRESS_BITS.iter().any(|&bit| at(bit)) && !marked {
-            return Err(Doubt::NoServer);
+            return Err(Unattributed::NoServer);
         }
         let tunnel = at(interest::TUNNEL);
         if tunnel && matches!(ip.protocol, protocol::IPV4 | protocol::IPV6 | protocol::GRE) {
@@ -130,53 +130,53 @@ impl Model {
         if let Some(id) = self.direct(&ip, port, frame.mac, mark) {
             return Ok(id);
         }
-        let gue = self.servers.contains_key(&(Place::Gue(ip.destination, port), protocol::UDP));
+        let gue = self.servers.contains_key(&(Signature::Gue(ip.destination, port), protocol::UDP));
         if tunnel && ip.protocol == protocol::UDP && gue {
             return self.through_tunnel(bytes, &ip, mark);
         }
-        Err(Doubt::NoServer)
+        Err(Unattributed::NoServer)
     }
 
     fn direct(&self, ip: &Ip, port: u16, mac: [u8; 6], mark: u32) -> Option<u32> {
         let (to, version) = (ip.destination, Version::of(ip.destination));
-        let mut places = vec![Place::Address(to, port)];
+        let mut signatures = vec![Signature::Address(to, port)];
         match mark {
             0 => {}
-            PROBE_MARK => places.push(Place::AddressMark(to, 0)),
-            mark => places.push(Place::AddressMark(to, mark)),
+            PROBE_MARK => signatures.push(Signature::AddressMark(to, 0)),
+            mark => signatures.push(Signature::AddressMark(to, mark)),
         }
-        places.push(Place::Address(to, 0));
-        places.push(Place::Link(to, port, mac));
+        signatures.push(Signature::Address(to, 0));
+        signatures.push(Signature::Link(to, port, mac));
         if mark != 0 {
-            places.push(Place::LinkMark(version, mark, mac));
+            signatures.push(Signature::LinkMark(version, mark, mac));
         }
-        places.push(Place::Link(to, 0, mac));
-        self.first(&places, ip.protocol)
+        signatures.push(Signature::Link(to, 0, mac));
+        self.first(&signatures, ip.protocol)
     }
 
-    fn through_tunnel(&self, bytes: &[u8], outer: &Ip, mark: u32) -> Result<u32, Doubt> {
+    fn through_tunnel(&self, bytes: &[u8], outer: &Ip, mark: u32) -> Result<u32, Unattributed> {
         let inner = tunnelled(bytes, outer)?;
-        let (_, port) = ports(bytes, &inner).map_err(|doubt| match doubt {
-            Doubt::OtherProtocol => Doubt::UnknownTunnel,
+        let (_, port) = ports(bytes, &inner).map_err(|reason| match reason {
+            Unattributed::OtherProtocol => Unattributed::UnknownTunnel,
             other => other,
         })?;
-        self.behind(outer, &inner, port, mark).ok_or(Doubt::UnknownTunnel)
+        self.behind(outer, &inner, port, mark).ok_or(Unattributed::UnknownTunnel)
     }
 
     fn behind(&self, outer: &Ip, inner: &Ip, port: u16, mark: u32) -> Option<u32> {
         let (vip, end) = (inner.destination, outer.destination);
-        let mut places = vec![Place::Tunnel(vip, port, end), Place::Tunnel(vip, 0, end)];
+        let mut signatures = vec![Signature::Tunnel(vip, port, end), Signature::Tunnel(vip, 0, end)];
         if mark != 0 {
-            places.push(Place::TunnelMark(Version::of(vip), mark, end));
+            signatures.push(Signature::TunnelMark(Version::of(vip), mark, end));
             // The key of a tunnel over IPv6 doesn't tell what is inside.
             if end.is_ipv6() {
-                places.push(Place::TunnelMark(Version::Six, mark, end));
+                signatures.push(Signature::TunnelMark(Version::Six, mark, end));
             }
         }
-        self.first(&places, inner.protocol)
+        self.first(&signatures, inner.protocol)
     }
 
-    fn incoming(&self, bytes: &[u8]) -> Result<Verdict, Doubt> {
+    fn incoming(&self, bytes: &[u8]) -> Result<Verdict, Unattributed> {
         let frame = frame(bytes)?;
         let ip = ip(bytes, frame.ethertype, frame.network, bytes.len())?;
         let control = if ip.source.is_ipv6() { protocol::ICMPV6 } else { protocol::ICMP };
@@ -184,24 +184,27 @@ impl Model {
             return self.message(bytes, &ip).map(Verdict::Unreachable);
         }
         if !ANSWER_BITS.iter().any(|&bit| self.is_interested(ip.source, bit)) {
-            return Err(Doubt::NoServer);
+            return Err(Unattributed::NoServer);
         }
         let (port, _) = ports(bytes, &ip)?;
-        self.answering(ip.source, port, ip.protocol).map(Verdict::Server).ok_or(Doubt::NoServer)
+        self.answering(ip.source, port, ip.protocol).map(Verdict::Server).ok_or(Unattributed::NoServer)
     }
 
     fn answering(&self, address: IpAddr, port: u16, protocol: u8) -> Option<u32> {
-        let places =
-            [Place::Address(address, port), Place::AddressMark(address, 0), Place::Address(address, 0)];
-        self.first(&places, protocol)
+        let signatures = [
+            Signature::Address(address, port),
+            Signature::AddressMark(address, 0),
+            Signature::Address(address, 0),
+        ];
+        self.first(&signatures, protocol)
     }
 
-    fn message(&self, bytes: &[u8], ip: &Ip) -> Result<u32, Doubt> {
+    fn message(&self, bytes: &[u8], ip: &Ip) -> Result<u32, Unattributed> {
         let quoted = icmp_about(bytes, ip)?;
         let to = quoted.destination;
         let tunnel = self.is_interested(to, interest::TUNNEL);
         if !tunnel && !ANSWER_BITS.iter().any(|&bit| self.is_interested(to, bit)) {
-            return Err(Doubt::NoServer);
+            return Err(Unattributed::NoServer);
         }
         if tunnel && matches!(quoted.protocol, protocol::IPV4 | protocol::IPV6 | protocol::GRE) {
             return self.message_about_tunnel(bytes, &quoted);
@@ -210,23 +213,23 @@ impl Model {
         if let Some(id) = self.answering(to, port, quoted.protocol) {
             return Ok(id);
         }
-        let gue = self.servers.contains_key(&(Place::Gue(to, port), protocol::UDP));
+        let gue = self.servers.contains_key(&(Signature::Gue(to, port), protocol::UDP));
         if tunnel && quoted.protocol == protocol::UDP && gue {
             return self.message_about_tunnel(bytes, &quoted);
         }
-        Err(Doubt::NoServer)
+        Err(Unattributed::NoServer)
     }
 
-    fn message_about_tunnel(&self, bytes: &[u8], quoted: &Ip) -> Result<u32, Doubt> {
+    fn message_about_tunnel(&self, bytes: &[u8], quoted: &Ip) -> Result<u32, Unattributed> {
         self.through_tunnel(bytes, quoted, 0)
     }
 
-    fn first(&self, places: &[Place], protocol: u8) -> Option<u32> {
-        places.iter().find_map(|&place| self.servers.get(&(place, protocol)).copied())
+    fn first(&self, signatures: &[Signature], protocol: u8) -> Option<u32> {
+        signatures.iter().find_map(|&signature| self.servers.get(&(signature, protocol)).copied())
     }
 
     fn is_interested(&self, address: IpAddr, bit: u8) -> bool {
-        self.interest.contains(&(filter_place(address), bit))
+        self.interest.contains(&(filter_index(address), bit))
     }
 }
 
@@ -241,23 +244,23 @@ const ADDRESS_BITS: [u8; 6] = [
     interest::TUNNEL,
 ];
 
-fn filter_place(address: IpAddr) -> usize {
+fn filter_index(address: IpAddr) -> usize {
     match address {
         IpAddr::V4(address) => interest::of_ipv4(address.octets()),
         IpAddr::V6(address) => interest::of_ipv6(address.octets()),
     }
 }
 
-fn filter_bit(place: Place) -> (usize, u8) {
-    match place {
-        Place::Address(address, 0) => (filter_place(address), interest::ADDRESS_ANY_PORT),
-        Place::Address(address, _) => (filter_place(address), interest::ADDRESS),
-        Place::AddressMark(address, _) => (filter_place(address), interest::ADDRESS_MARK),
-        Place::Link(address, 0, _) => (filter_place(address), interest::LINK_ANY_PORT),
-        Place::Link(address, _, _) => (filter_place(address), interest::LINK),
-        Place::LinkMark(_, mark, _) => (interest::of_mark(mark), interest::LINK_MARK),
-        Place::Tunnel(_, _, end) | Place::TunnelMark(_, _, end) | Place::Gue(end, _) => {
-            (filter_place(end), interest::TUNNEL)
+fn filter_bit(signature: Signature) -> (usize, u8) {
+    match signature {
+        Signature::Address(address, 0) => (filter_index(address), interest::ADDRESS_ANY_PORT),
+        Signature::Address(address, _) => (filter_index(address), interest::ADDRESS),
+        Signature::AddressMark(address, _) => (filter_index(address), interest::ADDRESS_MARK),
+        Signature::Link(address, 0, _) => (filter_index(address), interest::LINK_ANY_PORT),
+        Signature::Link(address, _, _) => (filter_index(address), interest::LINK),
+        Signature::LinkMark(_, mark, _) => (interest::of_mark(mark), interest::LINK_MARK),
+        Signature::Tunnel(_, _, end) | Signature::TunnelMark(_, _, end) | Signature::Gue(end, _) => {
+            (filter_index(end), interest::TUNNEL)
         }
     }
 }

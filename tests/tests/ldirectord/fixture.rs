@@ -1,4 +1,4 @@
-//! The place where both look at the same servers: a network namespace with all servers' addresses on its loopback device.
+//! The place where both check the same servers: a network namespace with all servers' addresses on its loopback device.
 
 use std::{
     collections::BTreeSet,
@@ -16,8 +16,8 @@ use lvs_tests::{
         process::{self, programs},
     },
     ldirectord::{
-        Ldirectord, Oracle, ROUND, RoundCounter, WHO_VARIABLE,
-        fake_ipvsadm::{JOURNAL_VARIABLE, Journal},
+        CALLER_VARIABLE, Ldirectord, LdirectordPackage, ROUND, RoundCounter,
+        fake_ipvsadm::{CALL_LOG_VARIABLE, CallLog},
     },
 };
 use tempfile::TempDir;
@@ -36,11 +36,11 @@ pub(crate) const WEB: std::ops::RangeInclusive<u16> = 8000..=8031;
 pub(crate) const PONG: u16 = 7000;
 /// Where a server listens on each that says nothing.
 pub(crate) const HUNG: u16 = 7001;
-/// Between two looks.
+/// Between two polls.
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// A namespace with servers. They are tasks of the runtime that it was made in.
-pub(crate) struct World {
+pub(crate) struct Fixture {
     pub(crate) namespace: Namespace,
     folder: TempDir,
     counter: RoundCounter,
@@ -49,19 +49,19 @@ pub(crate) struct World {
 }
 
 /// Does `work` on a thread in a new namespace with servers in it.
-pub(crate) fn in_world<T: Send>(work: impl AsyncFnOnce(&mut World) -> Result<T> + Send) -> Result<T> {
-    let namespace = Namespace::create("oracle")?;
+pub(crate) fn with_fixture<T: Send>(work: impl AsyncFnOnce(&mut Fixture) -> Result<T> + Send) -> Result<T> {
+    let namespace = Namespace::create("ldirectord")?;
     let inside = namespace.clone();
     namespace.run(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
-            let mut world = World::new(inside).await?;
-            work(&mut world).await
+            let mut fixture = Fixture::new(inside).await?;
+            work(&mut fixture).await
         })
     })
 }
 
-impl World {
+impl Fixture {
     async fn new(namespace: Namespace) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("lvs-lab-").tempdir()?;
         fs::create_dir(folder.path().join("down"))?;
@@ -69,7 +69,7 @@ impl World {
         // Writes down how it was called, and says whether the server is up.
         let (path, shown) = (folder.path().join("check"), folder.path().display());
         let script = format!(
-            "#!/bin/sh\necho \"$@\" >> \"{shown}/calls-${{{WHO_VARIABLE}:-ours}}\"\nip=${{3#[}}\n\
+            "#!/bin/sh\necho \"$@\" >> \"{shown}/calls-${{{CALLER_VARIABLE}:-agent}}\"\nip=${{3#[}}\n\
              ! test -e \"{shown}/down/${{ip%]}}\"\n"
         );
         fs::write(&path, script)?;
@@ -85,7 +85,7 @@ impl World {
         Ok(Self { namespace, folder, counter, down: BTreeSet::new(), _servers: servers })
     }
 
-    /// A file in the world's folder.
+    /// A file in the fixture's folder.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -107,12 +107,12 @@ impl World {
     }
 
     /// Starts ldirectord with these services and one more, the last, that counts the rounds.
-    pub(crate) fn start_theirs(&self, oracle: &Oracle, text: &str) -> Result<Theirs> {
-        let journal = self.path("journal");
-        let environment = [(JOURNAL_VARIABLE, journal.as_path())];
-        let ipvsadm = programs::recording_ipvsadm()?;
-        let process = oracle.start(&self.namespace, &self.counted(text), &ipvsadm, &environment)?;
-        Ok(Theirs { process, journal: Journal::at(&journal), counter: self.counter.clone() })
+    pub(crate) fn start_ldirectord(&self, package: &LdirectordPackage, text: &str) -> Result<LdirectordRun> {
+        let call_log = self.path("calls");
+        let environment = [(CALL_LOG_VARIABLE, call_log.as_path())];
+        let ipvsadm = programs::fake_ipvsadm()?;
+        let process = package.start(&self.namespace, &self.counted(text), &ipvsadm, &environment)?;
+        Ok(LdirectordRun { process, call_log: CallLog::at(&call_log), counter: self.counter.clone() })
     }
 
     /// These services and the one that counts rounds.
@@ -131,13 +131,13 @@ impl World {
 }
 
 /// ldirectord, at work on the recorder.
-pub(crate) struct Theirs {
+pub(crate) struct LdirectordRun {
     pub(crate) process: Ldirectord,
-    pub(crate) journal: Journal,
+    pub(crate) call_log: CallLog,
     counter: RoundCounter,
 }
 
-impl Theirs {
+impl LdirectordRun {
     /// Waits until it has gone through all services so many times.
     pub(crate) async fn rounds(&mut self, count: u64) -> Result<()> {
         let goal = self.counter.count() + count;

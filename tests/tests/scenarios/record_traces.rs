@@ -1,4 +1,4 @@
-//! What the detector is shown is written down, to be shown again to later versions of it (`traces/`).
+//! The input of the detector is recorded, to be replayed to later versions of it (`traces/`).
 
 use std::{
     env, fs,
@@ -16,10 +16,10 @@ use lvs_tests::{
         layout::Method,
     },
     say,
-    testbed::{Scene, Setting},
+    testbed::{Setup, Testbed},
 };
 
-use crate::failing::HEALTHY;
+use crate::expect_failover::HEALTHY;
 
 /// How much is kept of the time before a fault, or of a time without any, and of the time after it.
 const KEPT: (Duration, Duration) = (Duration::from_millis(2500), Duration::from_millis(1200));
@@ -60,30 +60,30 @@ const CASES: [Case; 9] = {
 /// Plays a case and returns all that was recorded, with the moment of the fault.
 fn played(case: &Case, file: &Path) -> Result<(String, Option<u64>)> {
     let (real, spoofed) = case.rates;
-    let mut setting = Setting::new(case.method).rate(real).distance(Duration::from_millis(1));
-    setting.config = setting.config.record(file);
+    let mut setup = Setup::new(case.method).rate(real).distance(Duration::from_millis(1));
+    setup.config = setup.config.record(file);
     let since_ever = case.fault == Some(Fault::Slow);
     if since_ever {
         // A check of HTTP of such a server takes longer than it may.
-        setting.config = setting.config.check_by_connect();
+        setup.config = setup.config.check_by_connect();
     }
-    let mut scene = Scene::start(&setting)?;
-    let flood = (spoofed > 0.0).then(|| Flood::start(&scene.lab.network.clients, spoofed)).transpose()?;
+    let mut testbed = Testbed::start(&setup)?;
+    let flood = (spoofed > 0.0).then(|| Flood::start(&testbed.lab.network.clients, spoofed)).transpose()?;
     if let Some(fault) = case.fault.filter(|_| since_ever) {
-        scene.strike(fault, 0)?;
+        testbed.inject(fault, 0)?;
         // What it takes until the detector and the checks know it no other way.
-        scene.pass(2 * HEALTHY)?;
+        testbed.pass(2 * HEALTHY)?;
     }
-    scene.pass(KEPT.0)?;
+    testbed.pass(KEPT.0)?;
     let fault = case.fault.filter(|_| !since_ever);
-    let at = fault.map(|fault| scene.strike(fault, 0)).transpose()?;
+    let at = fault.map(|fault| testbed.inject(fault, 0)).transpose()?;
     if at.is_some() {
-        scene.pass(KEPT.1)?;
+        testbed.pass(KEPT.1)?;
     }
     drop(flood);
     // The agent writes what waits before it ends.
-    scene.agent.stop()?;
-    drop(scene);
+    testbed.agent.stop()?;
+    drop(testbed);
     let text = fs::read_to_string(file).with_context(|| file.display().to_string())?;
     let at = at.map(|at| u64::try_from(at.since(Moment::from_ns(0)).as_nanos())).transpose()?;
     Ok((text, at))
@@ -117,7 +117,7 @@ fn cut(records: &[Record], fault_ns: Option<u64>) -> Result<String> {
 
 #[test]
 #[ignore = "needs root, IPVS and the agent: cargo xtask test"]
-fn what_the_detector_is_shown_is_recorded() -> Result<()> {
+fn the_input_of_the_detector_is_recorded() -> Result<()> {
     // To who asked for them, or nowhere.
     let nowhere = tempfile::tempdir()?;
     let place = env::var_os("LVS_OUT").map_or_else(|| nowhere.path().to_owned(), PathBuf::from);

@@ -12,20 +12,21 @@ use lvs_tests::{
             Layout, Link, Method,
         },
     },
-    testbed::Setting,
+    testbed::Setup,
 };
 
-use crate::failing::{Limits, each_fails};
+use crate::expect_failover::{Limits, expect_failovers};
 
 /// A server loses its power, and another one's process is killed.
 fn fails_in_time(layout: Layout) -> Result<()> {
-    let mut setting = Setting::of(layout).rate(200.0).distance(Duration::from_millis(1));
+    let mut setup = Setup::of(layout).rate(200.0).distance(Duration::from_millis(1));
     if layout.link == Link::StackedVlans {
         // On the device below, the inner tag is in the packets' bytes.
-        setting.config = setting.config.devices(&["lan"]);
+        setup.config = setup.config.devices(&["lan"]);
     }
     let killed = if layout.method.sees_answers() { Limits::ms(20, 40) } else { Limits::ms(100, 150) };
-    each_fails(&setting, &[(Fault::LinkDown, Limits::ms(100, 250)), (Fault::ProcessKilled, killed)]).map(drop)
+    expect_failovers(&setup, &[(Fault::LinkDown, Limits::ms(100, 250)), (Fault::ProcessKilled, killed)])
+        .map(drop)
 }
 
 fn tunnel(encapsulation: Encapsulation) -> Layout {

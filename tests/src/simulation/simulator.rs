@@ -4,12 +4,12 @@ use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
 
 use fastrand::Rng;
 
-use super::{Fault, Kernel, Scenario, chance};
+use super::{Fault, KernelModel, Scenario, random};
 
 /// One server: what the kernel side knows of it, and how it really is.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Server {
-    pub(super) kernel: Kernel,
+    pub(super) kernel: KernelModel,
     /// Since when it has which fault.
     pub(super) fault: Option<(Fault, u64)>,
     /// Connections that a hung process has not accepted.
@@ -85,7 +85,7 @@ pub(super) enum Event {
 
 /// Everything that is simulated.
 #[derive(Clone, Debug)]
-pub(super) struct World {
+pub(super) struct Simulator {
     pub(super) scenario: Scenario,
     pub(super) rng: Rng,
     pub(super) servers: Vec<Server>,
@@ -102,10 +102,10 @@ pub(super) struct World {
     pub(super) edges: Vec<u16>,
 }
 
-impl World {
+impl Simulator {
     pub(super) fn new(scenario: Scenario, seed: u64) -> Self {
         let servers = vec![Server::default(); scenario.servers];
-        let mut world = Self {
+        let mut simulator = Self {
             rng: Rng::with_seed(seed),
             servers,
             // Not at zero, which stands for "never".
@@ -120,8 +120,8 @@ impl World {
             edges: Vec::new(),
             scenario,
         };
-        world.begin();
-        world
+        simulator.begin();
+        simulator
     }
 
     /// Another course from here on.
@@ -152,21 +152,21 @@ impl World {
     }
 
     /// Strikes the first server now.
-    pub(super) fn strike(&mut self, fault: Fault) {
+    pub(super) fn inject(&mut self, fault: Fault) {
         let now = self.now;
         self.servers[0].fault = Some((fault, now));
     }
 
-    pub(super) fn chance(&mut self, share: f64) -> bool {
+    pub(super) fn happens(&mut self, share: f64) -> bool {
         share > 0.0 && self.rng.f64() < share
     }
 
     pub(super) fn exponential(&mut self, per_second: f64) -> u64 {
-        chance::exponential(&mut self.rng, per_second)
+        random::exponential(&mut self.rng, per_second)
     }
 
     /// About as long as `median`.
     pub(super) fn about(&mut self, median: Duration, sigma: f64) -> u64 {
-        chance::log_normal(&mut self.rng, median, sigma)
+        random::log_normal(&mut self.rng, median, sigma)
     }
 }

@@ -14,10 +14,10 @@ use lvs_tests::{
         network::ip,
     },
     say,
-    testbed::{Scene, Setting},
+    testbed::{Setup, Testbed},
 };
 
-use crate::failing::{BY_CHECK, HEALTHY, tell};
+use crate::expect_failover::{BY_CHECK, HEALTHY, print_times};
 
 /// How long each trouble lasts.
 const TROUBLE: Duration = Duration::from_secs(8);
@@ -27,14 +27,14 @@ const BURST: usize = 4;
 const BURSTS: usize = 5;
 
 /// No server is taken out, and the probes stay below what the configuration allows.
-fn assert_nobody_out(scene: &Scene, since: Moment) -> Result<()> {
-    assert_eq!(changes(&scene.history_since_healthy()?), [], "{}", scene.diagnosis());
-    let asked = scene.agent.events().into_iter().filter(|event| {
+fn assert_nobody_out(testbed: &Testbed, since: Moment) -> Result<()> {
+    assert_eq!(changes(&testbed.history_since_healthy()?), [], "{}", testbed.diagnosis());
+    let asked = testbed.agent.events().into_iter().filter(|event| {
         event.at >= since && matches!(&event.kind, EventKind::Probe { kind, .. } if kind != "baseline")
     });
     let (asked, seconds) = (asked.count(), Moment::now().since(since).as_secs_f64());
-    let servers = scene.lab.servers.len();
-    say(&format!("{}: {asked} confirming probes in {seconds:.1} s", scene.lab.network.layout));
+    let servers = testbed.lab.servers.len();
+    say(&format!("{}: {asked} confirming probes in {seconds:.1} s", testbed.lab.network.layout));
     #[expect(clippy::cast_precision_loss, reason = "small numbers")]
     let most = (BURST * BURSTS * servers) as f64 * (seconds + 1.0);
     #[expect(clippy::cast_precision_loss, reason = "small numbers")]
@@ -45,13 +45,13 @@ fn assert_nobody_out(scene: &Scene, since: Moment) -> Result<()> {
 
 fn under(disturbance: Disturbance) -> Result<()> {
     for method in Method::ALL {
-        let mut scene = Scene::start(&Setting::new(method))?;
+        let mut testbed = Testbed::start(&Setup::new(method))?;
         let since = Moment::now();
-        let disturbed = disturbance.begin(&scene.lab.network.clients, Family::V4)?;
-        scene.pass(TROUBLE)?;
+        let disturbed = disturbance.begin(&testbed.lab.network.clients, Family::V4)?;
+        testbed.pass(TROUBLE)?;
         drop(disturbed);
-        assert_nobody_out(&scene, since)?;
-        let harmed = scene.load.count(Request::is_harmed);
+        assert_nobody_out(&testbed, since)?;
+        let harmed = testbed.load.count(Request::is_harmed);
         say(&format!(
             "{method}, {disturbance:?}: {harmed} requests failed or were late, nobody was taken out"
         ));
@@ -76,17 +76,17 @@ fn loss_on_the_clients_side_takes_nobody_out() -> Result<()> {
 #[ignore = "needs root, IPVS and the agent: cargo xtask test"]
 fn a_flood_of_syns_takes_nobody_out_but_a_killed_server_still_goes() -> Result<()> {
     for method in Method::ALL {
-        let mut scene = Scene::start(&Setting::new(method).rate(50.0))?;
+        let mut testbed = Testbed::start(&Setup::new(method).rate(50.0))?;
         let since = Moment::now();
-        let mut flood = Flood::start(&scene.lab.network.clients, 300.0)?;
-        scene.pass(TROUBLE)?;
-        assert_nobody_out(&scene, since)?;
+        let mut flood = Flood::start(&testbed.lab.network.clients, 300.0)?;
+        testbed.pass(TROUBLE)?;
+        assert_nobody_out(&testbed, since)?;
 
-        let (seen, _) = scene.failover(Fault::ProcessKilled, 0, Duration::from_secs(1))?;
+        let (seen, _) = testbed.failover(Fault::ProcessKilled, 0, Duration::from_secs(1))?;
         say(&format!("{method}: {} SYNs", flood.sent()));
         flood.stop()?;
-        tell(&scene, Fault::ProcessKilled, &seen);
-        assert_eq!(seen.wrong_changes(), []);
+        print_times(&testbed, Fault::ProcessKilled, &seen);
+        assert_eq!(seen.unexpected_changes(), []);
         let out = seen.milestones().table.unwrap_or(f64::INFINITY);
         assert!(out <= 2000.0, "out after {out:.0} ms");
     }
@@ -97,13 +97,13 @@ fn a_flood_of_syns_takes_nobody_out_but_a_killed_server_still_goes() -> Result<(
 #[ignore = "needs root, IPVS and the agent: cargo xtask test"]
 fn a_switch_that_fails_raises_an_alarm_and_the_regular_checks_decide() -> Result<()> {
     for method in Method::ALL {
-        let mut scene = Scene::start(&Setting::new(method))?;
-        scene.pass(HEALTHY)?;
-        ip(&scene.lab.network.switch, "link set director nomaster\n")?;
-        assert_left_to_regular_checks(&mut scene)?;
-        assert_alarm(&scene);
-        ip(&scene.lab.network.switch, "link set director master sw0\n")?;
-        (0..scene.lab.servers.len()).try_for_each(|server| scene.wait_until_back(server))?;
+        let mut testbed = Testbed::start(&Setup::new(method))?;
+        testbed.pass(HEALTHY)?;
+        ip(&testbed.lab.network.switch, "link set director nomaster\n")?;
+        assert_left_to_regular_checks(&mut testbed)?;
+        assert_alarm(&testbed);
+        ip(&testbed.lab.network.switch, "link set director master sw0\n")?;
+        (0..testbed.lab.servers.len()).try_for_each(|server| testbed.wait_until_back(server))?;
     }
     Ok(())
 }
@@ -112,62 +112,70 @@ fn a_switch_that_fails_raises_an_alarm_and_the_regular_checks_decide() -> Result
 #[ignore = "needs root, IPVS and the agent: cargo xtask test"]
 fn a_director_without_a_carrier_leaves_it_to_the_regular_checks() -> Result<()> {
     for method in [Method::Masquerade, Method::DirectRoute] {
-        let mut scene = Scene::start(&Setting::new(method))?;
-        scene.pass(HEALTHY)?;
+        let mut testbed = Testbed::start(&Setup::new(method))?;
+        testbed.pass(HEALTHY)?;
         // The kernel forgets all neighbours then, and no packet gets as far as the device.
-        ip(&scene.lab.network.switch, "link set director down\n")?;
-        assert_left_to_regular_checks(&mut scene)?;
-        ip(&scene.lab.network.switch, "link set director up\n")?;
-        (0..scene.lab.servers.len()).try_for_each(|server| scene.wait_until_back(server))?;
+        ip(&testbed.lab.network.switch, "link set director down\n")?;
+        assert_left_to_regular_checks(&mut testbed)?;
+        ip(&testbed.lab.network.switch, "link set director up\n")?;
+        (0..testbed.lab.servers.len()).try_for_each(|server| testbed.wait_until_back(server))?;
     }
     Ok(())
 }
 
 /// No mass removal by the fast path; in the end the regular checks agree that all are out.
-fn assert_left_to_regular_checks(scene: &mut Scene) -> Result<()> {
+fn assert_left_to_regular_checks(testbed: &mut Testbed) -> Result<()> {
     // Less than three regular checks: only the fast path could have taken anybody out.
-    scene.pass(Duration::from_millis(1500))?;
-    assert!(fewest_in(scene)? >= 2, "more than half of the servers were taken out: {}", scene.diagnosis());
-    scene.wait("every server to be out", BY_CHECK, |scene| {
-        let table = scene.watch.table()?;
-        Ok(scene.lab.servers.iter().all(|server| table.is_out(server.address())))
+    testbed.pass(Duration::from_millis(1500))?;
+    assert!(
+        fewest_in(testbed)? >= 2,
+        "more than half of the servers were taken out: {}",
+        testbed.diagnosis()
+    );
+    testbed.wait("every server to be out", BY_CHECK, |testbed| {
+        let table = testbed.watcher.table()?;
+        Ok(testbed.lab.servers.iter().all(|server| table.is_out(server.address())))
     })
 }
 
 #[test]
 #[ignore = "needs root, IPVS and the agent: cargo xtask test"]
 fn servers_that_all_fail_at_once_are_not_taken_out_by_the_fast_path() -> Result<()> {
-    let mut scene = Scene::start(&Setting::new(Method::Masquerade).rate(200.0))?;
+    let mut testbed = Testbed::start(&Setup::new(Method::Masquerade).rate(200.0))?;
     // Of servers that nothing is known of yet it can't be told that most of what asks is no flood.
-    scene.pass(HEALTHY)?;
-    let switch = scene.lab.network.switch.clone();
+    testbed.pass(HEALTHY)?;
+    let switch = testbed.lab.network.switch.clone();
     let armed: Result<Vec<_>> =
-        scene.lab.servers.iter().map(|server| Fault::LinkDown.arm(&switch, server)).collect();
+        testbed.lab.servers.iter().map(|server| Fault::LinkDown.arm(&switch, server)).collect();
     for fault in armed? {
-        fault.strike()?;
+        fault.inject()?;
     }
     // Less than three regular checks: only the fast path could have taken anybody out.
-    scene.pass(Duration::from_millis(1500))?;
-    assert!(fewest_in(&scene)? >= 2, "more than half of the servers were taken out: {}", scene.diagnosis());
-    assert_alarm(&scene);
-    for server in 0..scene.lab.servers.len() {
-        scene.heal(Fault::LinkDown, server)?;
+    testbed.pass(Duration::from_millis(1500))?;
+    assert!(
+        fewest_in(&testbed)? >= 2,
+        "more than half of the servers were taken out: {}",
+        testbed.diagnosis()
+    );
+    assert_alarm(&testbed);
+    for server in 0..testbed.lab.servers.len() {
+        testbed.repair(Fault::LinkDown, server)?;
     }
-    (0..scene.lab.servers.len()).try_for_each(|server| scene.wait_until_back(server))
+    (0..testbed.lab.servers.len()).try_for_each(|server| testbed.wait_until_back(server))
 }
 
 /// The least number of servers that new connections could go to.
-fn fewest_in(scene: &Scene) -> Result<usize> {
-    let numbers = scene
+fn fewest_in(testbed: &Testbed) -> Result<usize> {
+    let numbers = testbed
         .history_since_healthy()?
         .into_iter()
-        .map(|seen| scene.lab.servers.iter().filter(|server| !seen.table.is_out(server.address())).count());
+        .map(|seen| testbed.lab.servers.iter().filter(|server| !seen.table.is_out(server.address())).count());
     Ok(numbers.min().unwrap_or(0))
 }
 
 /// The agent has said that it is not one server's fault.
-fn assert_alarm(scene: &Scene) {
-    let events = scene.agent.events();
+fn assert_alarm(testbed: &Testbed) {
+    let events = testbed.agent.events();
     let alarm = |event: &AgentEvent| matches!(event.kind, EventKind::Common {} | EventKind::Held {});
-    assert!(events.iter().any(alarm), "no alarm: {}", scene.diagnosis());
+    assert!(events.iter().any(alarm), "no alarm: {}", testbed.diagnosis());
 }

@@ -11,9 +11,9 @@ use lvs_common::{
     Doubts, EGRESS, Edge, EdgeKind, Handshake, HandshakeKey, INGRESS, ServerCounters, ServerId, ServerState,
     map,
 };
-use lvs_tests::packets::{attribution::Way, builder::Frame};
+use lvs_tests::packets::{attribution::Direction, builder::Frame};
 
-use crate::world::{SERVERS, World};
+use crate::fixture::{Fixture, SERVERS};
 
 /// `TC_ACT_UNSPEC`: the verdict is left to others.
 const PASS: u32 = u32::MAX;
@@ -22,30 +22,30 @@ type RawHandshakeKey = [u8; size_of::<HandshakeKey>()];
 type RawHandshake = [u8; size_of::<Handshake>()];
 
 /// Out of the director, without a mark.
-pub(crate) const OUT: Way = Way::Out(0);
+pub(crate) const OUT: Direction = Direction::Out(0);
 
-/// The programs, which know the servers of a world.
-pub(crate) struct Bench {
+/// The programs, which know the servers of a fixture.
+pub(crate) struct Harness {
     pub(crate) kernel: KernelSide,
     pub(crate) signals: Signals,
     edges: RingBuf<MapData>,
     after: Vec<u8>,
-    /// Doubts that were there at the last [`Bench::clear`].
+    /// Those that were counted at the last [`Harness::clear`].
     doubts: Doubts,
 }
 
-impl Bench {
+impl Harness {
     pub(crate) fn new() -> Self {
-        Self::of(&World::default())
+        Self::of(&Fixture::default())
     }
 
-    pub(crate) fn of(world: &World) -> Self {
+    pub(crate) fn of(fixture: &Fixture) -> Self {
         let object = env::var_os("LVS_EBPF_OBJECT").expect("LVS_EBPF_OBJECT names the eBPF object file");
         let object = fs::read(object).expect("the object file can be read");
         let sizes = Sizes { servers: SERVERS, handshakes: 1024 };
         let (mut kernel, signals) =
             KernelSide::load_object(&object, sizes, 0).expect("programs load; that needs root");
-        for (key, id) in world.keys() {
+        for (key, id) in fixture.keys() {
             kernel.watch(&key, ServerId(id)).unwrap();
         }
         let edges = kernel.take_edges().unwrap();
@@ -53,10 +53,10 @@ impl Bench {
     }
 
     /// Runs one program on one frame. It must leave the verdict and every byte alone.
-    pub(crate) fn run(&mut self, way: Way, frame: &Frame) {
-        let (program, mark) = match way {
-            Way::Out(mark) => (EGRESS, mark),
-            Way::In => (INGRESS, 0),
+    pub(crate) fn run(&mut self, direction: Direction, frame: &Frame) {
+        let (program, mark) = match direction {
+            Direction::Out(mark) => (EGRESS, mark),
+            Direction::In => (INGRESS, 0),
         };
         let bytes = &frame.bytes;
         self.after.resize(bytes.len() + 64, 0);
@@ -88,8 +88,8 @@ impl Bench {
         }
     }
 
-    /// Doubts since the last [`Bench::clear`].
-    pub(crate) fn doubts(&self) -> Doubts {
+    /// Packets without a server since the last [`Harness::clear`].
+    pub(crate) fn unattributed(&self) -> Doubts {
         let now: [u64; 16] = bytemuck::cast(self.signals.doubts());
         let before: [u64; 16] = bytemuck::cast(self.doubts);
         bytemuck::cast(array::from_fn::<_, 16, _>(|index| now[index] - before[index]))

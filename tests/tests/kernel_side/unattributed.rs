@@ -1,23 +1,23 @@
-//! What counts for nobody, and as what.
+//! Packets that count for no server, and the reason that is counted.
 use std::net::SocketAddr;
 
 use lvs_agent::passive::WireKey;
 use lvs_common::{Doubts, ServerCounters, ServerId, Shortcut};
 use lvs_tests::packets::{
-    attribution::{Place, Way},
+    attribution::{Direction, Signature},
     builder::{self, ACK, Extension, Gue, SYN, protocol, tcp, udp},
 };
 
 use crate::{
-    bench::{Bench, OUT},
-    world::{
+    fixture::{
         GUE_PORT, MASQUERADED, MASQUERADED6, SERVERS, client, client6, far, key, near, server, server6,
         socket, vip,
     },
+    harness::{Harness, OUT},
 };
 
 #[test]
-fn what_is_not_understood_is_let_pass_and_counted() {
+fn packets_that_are_not_understood_pass_and_are_counted() {
     let none = Doubts::default();
     let (malformed, fragment) = (Doubts { malformed: 1, ..none }, Doubts { fragment: 1, ..none });
     let (other, nobody) = (Doubts { other_protocol: 1, ..none }, Doubts { no_server: 1, ..none });
@@ -65,87 +65,87 @@ fn what_is_not_understood_is_let_pass_and_counted() {
         ("a message to the tunnel itself", control.frame(), unknown),
         ("not in the tunnel", tcp(client(), socket("10.0.1.1:80"), SYN).frame(), nobody),
     ];
-    let mut bench = Bench::new();
+    let mut harness = Harness::new();
     for (name, frame, expected) in cases {
-        bench.clear();
-        bench.run(OUT, &frame);
-        assert_eq!(bench.doubts(), expected, "{name}");
+        harness.clear();
+        harness.run(OUT, &frame);
+        assert_eq!(harness.unattributed(), expected, "{name}");
         for id in 0..SERVERS {
-            assert_eq!(bench.counters(id), ServerCounters::default(), "{name}");
+            assert_eq!(harness.counters(id), ServerCounters::default(), "{name}");
         }
     }
 }
 
 #[test]
 fn a_first_fragment_still_has_its_ports() {
-    let mut bench = Bench::new();
+    let mut harness = Harness::new();
     // "More fragments" set, offset 0.
-    bench.run(OUT, &tcp(client(), server(), SYN).frame().changed(builder::IPV4_FRAGMENT, &[0x20, 0]));
-    assert_eq!(bench.counters(MASQUERADED).syn, 1);
-    bench.run(OUT, &tcp(client6(), server6(), SYN).packet().extensions(&[Extension::Fragment(0)]).frame());
-    assert_eq!(bench.counters(MASQUERADED6).syn, 1);
+    harness.run(OUT, &tcp(client(), server(), SYN).frame().changed(builder::IPV4_FRAGMENT, &[0x20, 0]));
+    assert_eq!(harness.counters(MASQUERADED).syn, 1);
+    harness.run(OUT, &tcp(client6(), server6(), SYN).packet().extensions(&[Extension::Fragment(0)]).frame());
+    assert_eq!(harness.counters(MASQUERADED6).syn, 1);
 }
 
 #[test]
 fn a_frame_cut_at_any_length_is_let_pass() {
-    let mut bench = Bench::new();
+    let mut harness = Harness::new();
     let whole = tcp(client(), server(), SYN).payload(b"hello").packet().ip_options(&[1; 8]).frame();
     // The kernel's test run takes no shorter frame that calls itself IPv4.
     let shortest = builder::ETHERNET + 20;
     for length in shortest..whole.bytes.len() {
-        bench.run(OUT, &whole.clone().cut(length));
-        bench.run(Way::In, &whole.clone().cut(length));
+        harness.run(OUT, &whole.clone().cut(length));
+        harness.run(Direction::In, &whole.clone().cut(length));
     }
-    assert_eq!(bench.counters(MASQUERADED), ServerCounters::default());
-    assert_eq!(bench.doubts().malformed, 2 * (whole.bytes.len() - shortest) as u64);
+    assert_eq!(harness.counters(MASQUERADED), ServerCounters::default());
+    assert_eq!(harness.unattributed().malformed, 2 * (whole.bytes.len() - shortest) as u64);
 }
 
 #[test]
 fn a_server_that_is_no_longer_watched_counts_nothing() {
-    let mut bench = Bench::new();
-    let key = key(Place::Address(server().ip(), 80), protocol::TCP);
-    bench.kernel.unwatch(&key).unwrap();
-    bench.kernel.unwatch(&key).expect("twice is fine");
-    bench.run(OUT, &tcp(client(), server(), SYN).frame());
-    assert_eq!(bench.counters(MASQUERADED), ServerCounters::default());
-    assert_eq!(bench.doubts().no_server, 1);
+    let mut harness = Harness::new();
+    let key = key(Signature::Address(server().ip(), 80), protocol::TCP);
+    harness.kernel.unwatch(&key).unwrap();
+    harness.kernel.unwatch(&key).expect("twice is fine");
+    harness.run(OUT, &tcp(client(), server(), SYN).frame());
+    assert_eq!(harness.counters(MASQUERADED), ServerCounters::default());
+    assert_eq!(harness.unattributed().no_server, 1);
 }
 
-/// Of two whose keys have one place among the shortcuts, whichever comes and goes.
+/// Of two whose keys share a slot among the shortcuts, whichever comes and goes.
 #[test]
-fn servers_that_share_a_place_are_told_apart() {
+fn servers_that_share_a_shortcut_slot_are_kept_apart() {
     let socket = |port: u16| SocketAddr::new(server().ip(), port);
-    let key = |port| key(Place::Address(server().ip(), port), protocol::TCP);
+    let key = |port| key(Signature::Address(server().ip(), port), protocol::TCP);
     let place = |port| {
         let WireKey::V4(key) = key(port) else { panic!("IPv4") };
         Shortcut::place(Shortcut::words(&key).expect("plain TCP has a place"))
     };
     let (first, taken) = (1000, place(1000));
     let second = (1001..u16::MAX).find(|port| place(*port) == taken).expect("one in 4,096");
-    let mut bench = Bench::new();
+    let mut harness = Harness::new();
     let ids = [ServerId(SERVERS - 2), ServerId(SERVERS - 1)];
-    let counted = |bench: &mut Bench| {
+    let counted = |harness: &mut Harness| {
         for port in [first, second] {
-            bench.run(OUT, &tcp(client(), socket(port), ACK).frame());
+            harness.run(OUT, &tcp(client(), socket(port), ACK).frame());
         }
-        ids.map(|id| bench.counters(id.0).packets_in)
+        ids.map(|id| harness.counters(id.0).packets_in)
     };
-    bench.kernel.watch(&key(first), ids[0]).unwrap();
-    bench.kernel.watch(&key(second), ids[1]).unwrap();
-    assert_eq!(counted(&mut bench), [1, 1]);
-    bench.kernel.unwatch(&key(first)).unwrap();
-    assert_eq!(counted(&mut bench), [1, 2]);
-    bench.kernel.watch(&key(second), ids[0]).unwrap();
-    assert_eq!(counted(&mut bench), [2, 2]);
-    bench.kernel.watch(&key(first), ids[1]).unwrap();
-    assert_eq!(counted(&mut bench), [3, 3]);
+    harness.kernel.watch(&key(first), ids[0]).unwrap();
+    harness.kernel.watch(&key(second), ids[1]).unwrap();
+    assert_eq!(counted(&mut harness), [1, 1]);
+    harness.kernel.unwatch(&key(first)).unwrap();
+    assert_eq!(counted(&mut harness), [1, 2]);
+    harness.kernel.watch(&key(second), ids[0]).unwrap();
+    assert_eq!(counted(&mut harness), [2, 2]);
+    harness.kernel.watch(&key(first), ids[1]).unwrap();
+    assert_eq!(counted(&mut harness), [3, 3]);
 }
 
 #[test]
-fn an_id_outside_the_arrays_is_counted_as_a_doubt() {
-    let mut bench = Bench::new();
-    let key = key(Place::Address(server().ip(), 80), protocol::TCP);
-    bench.kernel.watch(&key, ServerId(SERVERS)).unwrap();
-    bench.run(OUT, &tcp(client(), server(), SYN).frame());
-    assert_eq!(bench.doubts().bad_server_id, 1);
+fn an_id_outside_the_arrays_is_counted_as_unattributed() {
+    let mut harness = Harness::new();
+    let key = key(Signature::Address(server().ip(), 80), protocol::TCP);
+    harness.kernel.watch(&key, ServerId(SERVERS)).unwrap();
+    harness.run(OUT, &tcp(client(), server(), SYN).frame());
+    assert_eq!(harness.unattributed().bad_server_id, 1);
 }

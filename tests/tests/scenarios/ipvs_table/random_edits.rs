@@ -1,4 +1,4 @@
-//! Edits between tables by chance, made in the kernel: they lead to what is wanted, and keep services served on the way.
+//! Edits between random tables, made in the kernel: they lead to what is wanted, and keep services served on the way.
 #![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
 
 use std::{
@@ -148,7 +148,7 @@ fn served(before: &Table, wanted: &Wanted) -> BTreeSet<ServiceKey> {
 }
 
 #[test]
-fn edits_by_chance_lead_the_kernel_to_what_is_wanted() {
+fn random_edits_lead_the_kernel_to_the_wanted_table() {
     in_namespace(|| async {
         let mut client = connect().await;
         let mut runner = TestRunner::deterministic();

@@ -1,5 +1,5 @@
-//! Files by dice: valid ones, over ldirectord's directives and the odd layouts that it takes. What it has faults with is left
-//! out and has a test of its own: see [`crate::faults`].
+//! Random configuration files: valid ones, over ldirectord's directives and the odd layouts that it takes. What it has faults
+//! with is left out and has a test of its own: see [`crate::faults`].
 
 use std::{collections::BTreeSet, env, fmt::Write as _};
 
@@ -7,9 +7,9 @@ use anyhow::{Context as _, Result};
 use fastrand::Rng;
 
 use crate::{
-    course::{Fates, MOST_FAILURES, compare},
-    for_each, oracle,
-    world::{HOSTS, PONG, WEB, in_world},
+    compare_runs::{MOST_FAILURES, Outages, compare_runs},
+    fixture::{HOSTS, PONG, WEB, with_fixture},
+    for_each_in_parallel, package,
 };
 
 /// How many files are made, each with several services, and with `LVS_LONG`.
@@ -17,26 +17,26 @@ const FILES: u64 = 16;
 const MORE_FILES: u64 = 128;
 
 #[test]
-fn files_by_dice_make_the_same_tables() -> Result<()> {
-    let Some(oracle) = oracle() else { return Ok(()) };
+fn random_configs_make_the_same_tables() -> Result<()> {
+    let Some(package) = package() else { return Ok(()) };
     let files = if env::var_os("LVS_LONG").is_some() { MORE_FILES } else { FILES };
-    for_each(&(0..files).collect::<Vec<_>>(), |seed| {
-        in_world(async |world| {
-            let places = Places {
-                command: world.path("check").display().to_string(),
-                maintenance: world.path("maintenance").display().to_string(),
+    for_each_in_parallel(&(0..files).collect::<Vec<_>>(), |seed| {
+        with_fixture(async |fixture| {
+            let paths = Paths {
+                command: fixture.path("check").display().to_string(),
+                maintenance: fixture.path("maintenance").display().to_string(),
             };
-            let (text, fates) = file(*seed, &places);
-            let compared = compare(world, &oracle, &text, &fates).await;
-            compared.with_context(|| format!("file {seed}, hosts that are down: {fates:?}:\n{text}"))
+            let (text, outages) = file(*seed, &paths);
+            let compared = compare_runs(fixture, &package, &text, &outages).await;
+            compared.with_context(|| format!("file {seed}, hosts that are down: {outages:?}:\n{text}"))
         })
     })
 }
 
 #[test]
-fn the_dice_come_up_with_every_directive() {
-    let places = Places { command: "/check".to_owned(), maintenance: "/maintenance".to_owned() };
-    let all: String = (0..FILES).map(|seed| file(seed, &places).0).collect();
+fn every_directive_is_generated() {
+    let paths = Paths { command: "/check".to_owned(), maintenance: "/maintenance".to_owned() };
+    let all: String = (0..FILES).map(|seed| file(seed, &paths).0).collect();
     let missing: Vec<_> = DIRECTIVES.iter().filter(|directive| !all.contains(*directive)).collect();
     assert!(missing.is_empty(), "{missing:?}");
 }
@@ -97,20 +97,21 @@ const DIRECTIVES: &[&str] = &[
 ];
 
 /// What files name that is elsewhere in each run.
-struct Places {
+struct Paths {
     command: String,
     maintenance: String,
 }
 
 /// A file and what becomes of the hosts while it is used.
-fn file(seed: u64, places: &Places) -> (String, Fates) {
-    let mut dice = Dice { rng: Rng::with_seed(seed), places, marks: false, fallback: false, counts: false };
-    (dice.file(), dice.fates())
+fn file(seed: u64, paths: &Paths) -> (String, Outages) {
+    let mut generator =
+        Generator { rng: Rng::with_seed(seed), paths, marks: false, fallback: false, counts: false };
+    (generator.file(), generator.outages())
 }
 
-struct Dice<'a> {
+struct Generator<'a> {
     rng: Rng,
-    places: &'a Places,
+    paths: &'a Paths,
     /// Whether there are services by firewall mark. ldirectord's global fallback breaks them.
     marks: bool,
     /// Whether a fallback is for all.
@@ -120,21 +121,21 @@ struct Dice<'a> {
 }
 
 /// A service so far.
-struct Draft {
+struct ServiceDraft {
     number: u16,
     v6: bool,
-    way: Way,
+    transport: Transport,
     quiescent: bool,
     /// Its clients' port; 0: none.
     port: u16,
-    check: Kind,
+    check: CheckKind,
     /// Whether it has a fallback.
     fallback: bool,
 }
 
 /// How clients come.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Way {
+enum Transport {
     Tcp,
     Udp,
     Mark,
@@ -142,7 +143,7 @@ enum Way {
 
 /// How servers are asked.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum CheckKind {
     Connect,
     Http,
     Pong,
@@ -154,9 +155,9 @@ enum Kind {
     Combined,
 }
 
-impl Dice<'_> {
-    fn chance(&mut self, of_ten: u8) -> bool {
-        self.rng.u8(..10) < of_ten
+impl Generator<'_> {
+    fn happens(&mut self, tenths: u8) -> bool {
+        self.rng.u8(..10) < tenths
     }
 
     fn one<T: Copy>(&mut self, of: &[T]) -> T {
@@ -167,7 +168,7 @@ impl Dice<'_> {
         self.one(&["yes", "no"])
     }
 
-    fn fates(&mut self) -> Fates {
+    fn outages(&mut self) -> Outages {
         let mut some = |most: usize| {
             let count = self.rng.usize(..=most);
             (0..count).map(|_| self.rng.u8(1..=HOSTS)).collect::<BTreeSet<_>>()
@@ -182,10 +183,10 @@ impl Dice<'_> {
     }
 
     fn file(&mut self) -> String {
-        self.marks = self.chance(5);
-        self.counts = self.chance(5);
+        self.marks = self.happens(5);
+        self.counts = self.happens(5);
         let quiescent = self.one(&[None, Some("yes"), Some("no")]);
-        let mut text = String::from("# by dice\n\nchecktimeout=1\ncheckinterval = 1\n");
+        let mut text = String::from("# generated\n\nchecktimeout=1\ncheckinterval = 1\n");
         text += self.one(&["negotiatetimeout=1\n", "negotiatetimeout =2\n"]);
         if let Some(quiescent) = quiescent {
             writeln!(text, "quiescent={quiescent}").ok();
@@ -194,7 +195,7 @@ impl Dice<'_> {
         if self.counts {
             writeln!(text, "failurecount={count}").ok();
         }
-        self.fallback = !self.marks && self.chance(5);
+        self.fallback = !self.marks && self.happens(5);
         if self.fallback {
             let port = self.one(&["", ":8001"]);
             writeln!(text, "fallback=127.0.0.1{port}{}", self.one(&["", " gate", " masq", " ipip"])).ok();
@@ -204,12 +205,12 @@ impl Dice<'_> {
         for line in [
             format!("readdquiescent={yes}"),
             format!("cleanstop={no}"),
-            format!("maintenancedir={}", self.places.maintenance),
+            format!("maintenancedir={}", self.paths.maintenance),
             "autoreload=no".to_owned(),
             "emailalertfreq=60".to_owned(),
             "checkcount=1".to_owned(),
         ] {
-            if self.chance(4) {
+            if self.happens(4) {
                 text += &line;
                 text += self.one(&["\n", "\n\n", "\n# a comment\n   # and another\n"]);
             }
@@ -222,11 +223,11 @@ impl Dice<'_> {
     }
 
     fn service(&mut self, number: u16, mut quiescent: bool) -> String {
-        let mark = self.marks && self.chance(4);
-        let v6 = self.chance(3);
-        let udp = !mark && self.chance(3);
+        let mark = self.marks && self.happens(4);
+        let v6 = self.happens(3);
+        let udp = !mark && self.happens(3);
         let mut lines = Vec::new();
-        if self.chance(3) {
+        if self.happens(3) {
             let word = self.yes_or_no();
             quiescent = word == "yes";
             lines.push(format!("quiescent={word}"));
@@ -234,20 +235,20 @@ impl Dice<'_> {
         // A server that never comes up is one that is down at the start.
         let never = self.counts || !quiescent;
         let check = match self.check(v6, udp) {
-            Kind::Off if !never => Kind::On,
+            CheckKind::Off if !never => CheckKind::On,
             check => check,
         };
         let port = if mark { 0 } else { self.rng.u16(8000..8004) };
-        let own = self.chance(2);
+        let own = self.happens(2);
         let fallback = own || self.fallback;
-        let way = if mark {
-            Way::Mark
+        let transport = if mark {
+            Transport::Mark
         } else if udp {
-            Way::Udp
+            Transport::Udp
         } else {
-            Way::Tcp
+            Transport::Tcp
         };
-        let draft = Draft { number, v6, way, quiescent, port, check, fallback };
+        let draft = ServiceDraft { number, v6, transport, quiescent, port, check, fallback };
         if own {
             lines.push(self.fallback(&draft));
         }
@@ -266,52 +267,64 @@ impl Dice<'_> {
         for line in &lines {
             let indent = self.one(&["    ", "\t", "        ", "     "]);
             writeln!(text, "{indent}{}", line.replacen('=', equals, 1)).ok();
-            if self.chance(1) {
+            if self.happens(1) {
                 text += self.one(&["# a whole line\n", "    # another\n"]);
             }
         }
         text
     }
 
-    fn check(&mut self, v6: bool, udp: bool) -> Kind {
+    fn check(&mut self, v6: bool, udp: bool) -> CheckKind {
         match (udp, v6) {
             // A ping, which ldirectord can't do over IPv6.
-            (true, false) => {
-                self.one(&[Kind::Connect, Kind::Ping, Kind::On, Kind::Off, Kind::Command, Kind::Nothing])
+            (true, false) => self.one(&[
+                CheckKind::Connect,
+                CheckKind::Ping,
+                CheckKind::On,
+                CheckKind::Off,
+                CheckKind::Command,
+                CheckKind::Nothing,
+            ]),
+            (true, true) => {
+                self.one(&[CheckKind::On, CheckKind::Off, CheckKind::Command, CheckKind::Nothing])
             }
-            (true, true) => self.one(&[Kind::On, Kind::Off, Kind::Command, Kind::Nothing]),
             // Nor HTTP, with the modules that Debian has it depend on.
-            (false, true) => {
-                self.one(&[Kind::Connect, Kind::Connect, Kind::On, Kind::Off, Kind::Command, Kind::Nothing])
-            }
+            (false, true) => self.one(&[
+                CheckKind::Connect,
+                CheckKind::Connect,
+                CheckKind::On,
+                CheckKind::Off,
+                CheckKind::Command,
+                CheckKind::Nothing,
+            ]),
             (false, false) => self.one(&[
-                Kind::Connect,
-                Kind::Connect,
-                Kind::Http,
-                Kind::Http,
-                Kind::Pong,
-                Kind::Nothing,
-                Kind::Ping,
-                Kind::On,
-                Kind::Off,
-                Kind::Command,
-                Kind::Combined,
+                CheckKind::Connect,
+                CheckKind::Connect,
+                CheckKind::Http,
+                CheckKind::Http,
+                CheckKind::Pong,
+                CheckKind::Nothing,
+                CheckKind::Ping,
+                CheckKind::On,
+                CheckKind::Off,
+                CheckKind::Command,
+                CheckKind::Combined,
             ]),
         }
     }
 
     /// How its servers are asked.
-    fn kind(&mut self, draft: &Draft, lines: &mut Vec<String>) {
+    fn kind(&mut self, draft: &ServiceDraft, lines: &mut Vec<String>) {
         let mut add = |line: &str| lines.push(line.to_owned());
         match draft.check {
-            Kind::Connect => add("checktype=connect"),
-            Kind::Ping => add("checktype=ping"),
-            Kind::On => add("checktype=on"),
-            Kind::Off => add("checktype=off"),
-            Kind::Nothing => ["checktype=negotiate", "service=none"].map(add).into_iter().collect(),
-            Kind::Command => {
+            CheckKind::Connect => add("checktype=connect"),
+            CheckKind::Ping => add("checktype=ping"),
+            CheckKind::On => add("checktype=on"),
+            CheckKind::Off => add("checktype=off"),
+            CheckKind::Nothing => ["checktype=negotiate", "service=none"].map(add).into_iter().collect(),
+            CheckKind::Command => {
                 add("checktype=external");
-                let command = &self.places.command;
+                let command = &self.paths.command;
                 let quoted = self.rng.bool();
                 lines.push(if quoted {
                     format!("checkcommand=\"{command}\"")
@@ -319,7 +332,7 @@ impl Dice<'_> {
                     format!("checkcommand={command}")
                 });
             }
-            Kind::Pong => {
+            CheckKind::Pong => {
                 for line in
                     ["checktype=negotiate", "service=simpletcp", "request=\"ping\"", "receive=\"p[aeiou]ng\""]
                 {
@@ -327,12 +340,12 @@ impl Dice<'_> {
                 }
                 lines.push(format!("checkport={PONG}"));
             }
-            Kind::Http | Kind::Combined => {
+            CheckKind::Http | CheckKind::Combined => {
                 add("service=http");
                 match draft.check {
-                    Kind::Combined => add("checktype=3"),
+                    CheckKind::Combined => add("checktype=3"),
                     // It is what a service by address is asked anyway.
-                    _ if draft.way == Way::Mark || self.rng.bool() => add("checktype=negotiate"),
+                    _ if draft.transport == Transport::Mark || self.rng.bool() => add("checktype=negotiate"),
                     _ => {}
                 }
                 // A body that doesn't match keeps all of its servers out.
@@ -349,10 +362,10 @@ impl Dice<'_> {
                 ];
                 let first = self.rng.usize(..others.len());
                 lines.push(others[first].to_owned());
-                if self.chance(5) {
+                if self.happens(5) {
                     lines.push(others[(first + 2) % others.len()].to_owned());
                 }
-                if self.chance(4) {
+                if self.happens(4) {
                     lines.push(receive.to_owned());
                 }
             }
@@ -360,14 +373,14 @@ impl Dice<'_> {
     }
 
     /// What reaches it, and how.
-    fn transport(&mut self, draft: &Draft, lines: &mut Vec<String>) {
-        match draft.way {
-            Way::Mark => lines.push("protocol=fwm".to_owned()),
-            Way::Udp => lines.push("protocol=udp".to_owned()),
-            Way::Tcp if self.chance(3) => lines.push("protocol=tcp".to_owned()),
-            Way::Tcp => {}
+    fn transport(&mut self, draft: &ServiceDraft, lines: &mut Vec<String>) {
+        match draft.transport {
+            Transport::Mark => lines.push("protocol=fwm".to_owned()),
+            Transport::Udp => lines.push("protocol=udp".to_owned()),
+            Transport::Tcp if self.happens(3) => lines.push("protocol=tcp".to_owned()),
+            Transport::Tcp => {}
         }
-        if draft.way == Way::Udp && self.chance(4) {
+        if draft.transport == Transport::Udp && self.happens(4) {
             lines.push(format!("ops={}", self.yes_or_no()));
         }
         match self.one(&["", "rr", "wrr", "lc", "wlc", "dh", "sed", "nq", "sh", "sh"]) {
@@ -379,9 +392,9 @@ impl Dice<'_> {
             }
             scheduler => lines.push(format!("scheduler={scheduler}")),
         }
-        if self.chance(3) {
+        if self.happens(3) {
             lines.push(format!("persistent={}", self.rng.u16(1..1000)));
-            if self.chance(5) {
+            if self.happens(5) {
                 let mask = if draft.v6 { "64" } else { "255.255.255.0" };
                 lines.push(format!("netmask={mask}"));
             }
@@ -389,7 +402,7 @@ impl Dice<'_> {
     }
 
     /// What else may be written.
-    fn more(&mut self, draft: &Draft, lines: &mut Vec<String>) {
+    fn more(&mut self, draft: &ServiceDraft, lines: &mut Vec<String>) {
         let number = draft.number;
         let count = self.rng.u64(1..=MOST_FAILURES);
         let mut all = vec![
@@ -407,13 +420,13 @@ impl Dice<'_> {
             all.push(format!("failurecount={count}"));
         }
         for line in all {
-            if self.chance(3) {
+            if self.happens(3) {
                 lines.push(line);
             }
         }
     }
 
-    fn fallback(&mut self, draft: &Draft) -> String {
+    fn fallback(&mut self, draft: &ServiceDraft) -> String {
         let method = self.one(&["", " gate", " masq", " ipip"]);
         if draft.v6 {
             // Without a port it takes the end of an address for one.
@@ -423,10 +436,10 @@ impl Dice<'_> {
         format!("fallback=127.0.0.1{port}{method}")
     }
 
-    fn servers(&mut self, draft: &Draft, lines: &mut Vec<String>) {
+    fn servers(&mut self, draft: &ServiceDraft, lines: &mut Vec<String>) {
         let mut hosts: Vec<u8> = (1..=HOSTS).collect();
         self.rng.shuffle(&mut hosts);
-        if !draft.v6 && self.chance(2) {
+        if !draft.v6 && self.happens(2) {
             let first = self.rng.u8(1..HOSTS);
             let last = self.rng.u8(first..=HOSTS);
             lines.push(self.server(draft, &format!("10.0.0.{first}->10.0.0.{last}")));
@@ -438,20 +451,21 @@ impl Dice<'_> {
         }
     }
 
-    fn server(&mut self, draft: &Draft, address: &str) -> String {
+    fn server(&mut self, draft: &ServiceDraft, address: &str) -> String {
         let family = if draft.v6 { "6" } else { "" };
         let mut method = self.one(&["masq", "masq", "gate", "ipip"]);
         // Servers whose failures are counted are in one service only.
         let own = WEB.start() + 8 + draft.number;
         let mut port = if self.counts { own } else { self.rng.u16(8000..8004) };
-        if method != "masq" && draft.way != Way::Mark && draft.quiescent {
+        if method != "masq" && draft.transport != Transport::Mark && draft.quiescent {
             // A routed server at another port, or without one, stays out there once it is quiescent.
             if self.counts { method = "masq" } else { port = draft.port }
         }
         // Where nothing is asked at it, a port may be missing.
-        let asks_none = matches!(draft.check, Kind::On | Kind::Off | Kind::Nothing | Kind::Ping);
+        let asks_none =
+            matches!(draft.check, CheckKind::On | CheckKind::Off | CheckKind::Nothing | CheckKind::Ping);
         let stuck = draft.quiescent && method != "masq";
-        let port = if asks_none && !stuck && !self.counts && self.chance(3) {
+        let port = if asks_none && !stuck && !self.counts && self.happens(3) {
             String::new()
         } else {
             format!(":{port}")
@@ -459,7 +473,7 @@ impl Dice<'_> {
         // ldirectord leaves the fallback out while a server of weight 0 is up.
         let least = if draft.fallback { " 2" } else { " 0" };
         let weight = self.one(&["", " 1", " 5", least, " 100"]);
-        let asks = matches!(draft.check, Kind::Http) && self.chance(2);
+        let asks = matches!(draft.check, CheckKind::Http) && self.happens(2);
         let asked = if asks { " \"own\", \"well\"" } else { "" };
         let limits = self.one(&["", "", " l:5 u:10", " u:7"]);
         format!("real{family}={address}{port} {method}{weight}{asked}{limits}")

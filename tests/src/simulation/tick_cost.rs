@@ -20,9 +20,9 @@ const RATE: u32 = 10;
 /// How long a server's traffic is learned before, in s.
 const KNOWN: u64 = 60;
 
-/// What the servers look like while ticks are measured.
+/// The condition of the servers while ticks are measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Look {
+pub enum Condition {
     /// All of them have just answered, and nobody waits.
     Calm,
     /// As many spoofed SYNs wait as are remembered, and have for long: nothing that is new to the servers.
@@ -74,8 +74,8 @@ impl Maps {
         }
     }
 
-    /// How all of them look at `now`, since `begun`.
-    fn look(&mut self, look: Look, begun: u64, now: u64) {
+    /// What all of their maps hold at `now`, since `begun`.
+    fn set(&mut self, condition: Condition, begun: u64, now: u64) {
         let alive = Layer { progress_ns: now - MS, last_ns: now - 2 * MS, ..Layer::zeroed() };
         let waiting = |progress_ns: u64, gap_ns: u64| {
             let mut layer = Layer { progress_ns, last_ns: progress_ns, ..Layer::zeroed() };
@@ -91,12 +91,13 @@ impl Maps {
             }
             layer
         };
-        let listener = match look {
-            Look::Calm => alive,
-            Look::Flooded => waiting(now - 120 * MS, MS),
-            Look::Silent => waiting(begun, 1_000 * MS / u64::from(RATE)),
+        let listener = match condition {
+            Condition::Calm => alive,
+            Condition::Flooded => waiting(now - 120 * MS, MS),
+            Condition::Silent => waiting(begun, 1_000 * MS / u64::from(RATE)),
         };
-        let application = if look == Look::Silent { Layer { progress_ns: begun, ..alive } } else { alive };
+        let application =
+            if condition == Condition::Silent { Layer { progress_ns: begun, ..alive } } else { alive };
         self.states.fill(ServerState { listener, application, ..ServerState::zeroed() });
     }
 }
@@ -106,15 +107,21 @@ fn processor_time() -> Duration {
     ClockId::CLOCK_THREAD_CPUTIME_ID.now().map_or(Duration::ZERO, Duration::from)
 }
 
-/// Lets `servers` in services of `each` be looked at `count` times.
+/// Lets the detector evaluate `servers` in services of `each` `count` times.
 #[must_use]
-pub fn measure(settings: &DetectorSettings, servers: usize, each: usize, look: Look, count: u64) -> Ticks {
+pub fn measure(
+    settings: &DetectorSettings,
+    servers: usize,
+    each: usize,
+    condition: Condition,
+    count: u64,
+) -> Ticks {
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let mut maps = Maps::new(servers, cpus);
     let ids: Vec<ServerId> = (0..servers).filter_map(|id| u32::try_from(id).ok()).map(ServerId).collect();
     let mut detector = Detector::new(settings.clone());
     detector.set_services(ids.chunks(each).map(<[_]>::to_vec));
-    let demands = if look == Look::Flooded { 100 * RATE } else { RATE };
+    let demands = if condition == Condition::Flooded { 100 * RATE } else { RATE };
     for second in 0..KNOWN {
         maps.second(demands);
         for &id in &ids {
@@ -126,7 +133,7 @@ pub fn measure(settings: &DetectorSettings, servers: usize, each: usize, look: L
     let mut next = 0;
     for number in 0..count {
         let now = begun + (number + 1) * 10 * MS;
-        maps.look(look, begun, now);
+        maps.set(condition, begun, now);
         let start = processor_time();
         detector.tick(defaults::TICK, now);
         for _ in 0..servers.div_ceil(LEARN_EVERY) {
@@ -153,14 +160,14 @@ mod tests {
 
     #[test]
     fn servers_look_as_they_should() {
-        let found = |look| {
-            let ticks = measure(&DetectorSettings::default(), 12, 4, look, 100);
+        let found = |condition| {
+            let ticks = measure(&DetectorSettings::default(), 12, 4, condition, 100);
             (ticks.times.len(), ticks.suspicions, ticks.common)
         };
-        assert_eq!(found(Look::Calm), (100, 0, 0));
-        assert_eq!(found(Look::Flooded), (100, 0, 0));
-        // Whoever is looked at before its siblings show as much is suspected; the others are told as an alarm.
-        let (_, suspicions, common) = found(Look::Silent);
+        assert_eq!(found(Condition::Calm), (100, 0, 0));
+        assert_eq!(found(Condition::Flooded), (100, 0, 0));
+        // A server that is evaluated before its siblings show as much is suspected; the others raise an alarm.
+        let (_, suspicions, common) = found(Condition::Silent);
         assert!(common >= 6 && suspicions + common == 12, "{suspicions}, {common}");
     }
 }

@@ -9,7 +9,7 @@ use lvs_tests::{
         faults::Fault,
     },
     say,
-    testbed::{Scene, Setting, failover::Observation, timeline::Timeline},
+    testbed::{Setup, Testbed, failover::Failover, timeline::Timeline},
 };
 
 /// Traffic before a fault.
@@ -38,58 +38,58 @@ impl Limits {
     pub(crate) const BY_CHECK: Self = Self { suspicion: None, table: BY_CHECK };
 }
 
-/// In one scene each server in turn fails, is taken out in time, and comes back; no other edit is made.
-pub(crate) fn each_fails(setting: &Setting, failures: &[(Fault, Limits)]) -> Result<Vec<Observation>> {
-    let mut scene = Scene::start(setting)?;
-    let mut objections = Vec::new();
-    let mut observations = Vec::new();
-    for (server, (fault, limits)) in (0..scene.lab.servers.len()).cycle().zip(failures) {
-        let seen = fails(&mut scene, *fault, server)?;
-        let wrong = objections_to(&seen, *limits);
+/// In one testbed each server in turn fails, is taken out in time, and comes back; no other edit is made.
+pub(crate) fn expect_failovers(setup: &Setup, failures: &[(Fault, Limits)]) -> Result<Vec<Failover>> {
+    let mut testbed = Testbed::start(setup)?;
+    let mut violations = Vec::new();
+    let mut failovers = Vec::new();
+    for (server, (fault, limits)) in (0..testbed.lab.servers.len()).cycle().zip(failures) {
+        let failover = expect_failover(&mut testbed, *fault, server)?;
+        let wrong = violations_of(&failover, *limits);
         if !wrong.is_empty() {
-            say(&Timeline::of(&seen, &fault.to_string()).to_string());
+            say(&Timeline::of(&failover, &fault.to_string()).to_string());
         }
-        objections.extend(wrong.into_iter().map(|words| format!("{}, {fault}: {words}", setting.layout)));
-        observations.push(seen);
+        violations.extend(wrong.into_iter().map(|words| format!("{}, {fault}: {words}", setup.layout)));
+        failovers.push(failover);
     }
-    ensure!(objections.is_empty(), "{objections:#?}\n{}", scene.diagnosis());
-    Ok(observations)
+    ensure!(violations.is_empty(), "{violations:#?}\n{}", testbed.diagnosis());
+    Ok(failovers)
 }
 
 /// A server fails, is taken out at last, and comes back; tells the times.
-pub(crate) fn fails(scene: &mut Scene, fault: Fault, server: usize) -> Result<Observation> {
-    scene.forget();
-    scene.pass(HEALTHY)?;
-    let (seen, _) = scene.failover(fault, server, AFTER)?;
-    tell(scene, fault, &seen);
-    Ok(seen)
+pub(crate) fn expect_failover(testbed: &mut Testbed, fault: Fault, server: usize) -> Result<Failover> {
+    testbed.forget();
+    testbed.pass(HEALTHY)?;
+    let (failover, _) = testbed.failover(fault, server, AFTER)?;
+    print_times(testbed, fault, &failover);
+    Ok(failover)
 }
 
 /// One line with what matters of a failure.
-pub(crate) fn tell(scene: &Scene, fault: Fault, seen: &Observation) {
-    let times = seen.milestones();
+pub(crate) fn print_times(testbed: &Testbed, fault: Fault, failover: &Failover) {
+    let times = failover.milestones();
     let ms = |time: Option<f64>| time.map_or_else(|| "never".to_owned(), |ms| format!("{ms:.0} ms"));
     say(&format!(
         "{}, {fault}: suspected after {}, down {}, out {}; {} requests harmed, the last one sent at {}",
-        scene.lab.network.layout,
+        testbed.lab.network.layout,
         ms(times.suspicion),
         ms(times.hard_state),
         ms(times.table),
-        seen.harmed().count(),
+        failover.harmed().count(),
         ms(times.last_harmed_request)
     ));
 }
 
 /// What is not as it should be, times included.
-pub(crate) fn objections_to(seen: &Observation, limits: Limits) -> Vec<String> {
-    let mut objections = seen.objections();
-    let times = seen.milestones();
+pub(crate) fn violations_of(failover: &Failover, limits: Limits) -> Vec<String> {
+    let mut violations = failover.violations();
+    let times = failover.milestones();
     // What the agent's log lacks is no number, which is neither before nor after anything.
     let (suspicion, state) = (times.suspicion.unwrap_or(f64::NAN), times.hard_state.unwrap_or(f64::NAN));
     let table = times.table.unwrap_or(f64::NAN);
     let mut demand = |fulfilled: bool, words: String| {
         if !fulfilled {
-            objections.push(words);
+            violations.push(words);
         }
     };
     // The agent tells after the kernel's answer, the observer looks whenever it looks: these two have no order.
@@ -99,7 +99,7 @@ pub(crate) fn objections_to(seen: &Observation, limits: Limits) -> Vec<String> {
         demand(suspicion <= ms(limit), format!("suspected after {suspicion:.1} ms, not within {limit:?}"));
     }
     demand(table <= ms(limits.table), format!("out after {table:.1} ms, not within {:?}", limits.table));
-    objections
+    violations
 }
 
 /// Milliseconds.
@@ -108,10 +108,10 @@ pub(crate) fn ms(time: Duration) -> f64 {
 }
 
 /// What the kernel's table had done to the faulty server: when it failed, and when it was back.
-pub(crate) fn edits(seen: &Observation) -> Vec<ChangeKind> {
-    let since = changes(&seen.table).into_iter().filter(|change| change.at >= seen.fault);
+pub(crate) fn edits(failover: &Failover) -> Vec<ChangeKind> {
+    let since = changes(&failover.table).into_iter().filter(|change| change.at >= failover.fault);
     since
-        .filter(|change| change.change.server == seen.faulty.address)
+        .filter(|change| change.change.server == failover.faulty.address)
         .map(|change| change.change.kind)
         .collect()
 }

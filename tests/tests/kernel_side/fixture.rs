@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use lvs_agent::passive::WireKey;
 use lvs_common::{EndpointKey4, EndpointKey6, EndpointKind, mapped};
 use lvs_tests::packets::{
-    attribution::{Model, Place, Version},
+    attribution::{Model, Signature, Version},
     builder::protocol::{SCTP, TCP, UDP},
 };
 
@@ -94,65 +94,65 @@ pub(crate) fn far6() -> IpAddr {
 }
 
 /// What is known about servers.
-pub(crate) struct World {
-    places: Vec<(Place, u8, u32)>,
+pub(crate) struct Fixture {
+    signatures: Vec<(Signature, u8, u32)>,
 }
 
-impl Default for World {
+impl Default for Fixture {
     fn default() -> Self {
         let (any, any6) = (address("192.0.2.81"), address("2001:db8::81"));
         let (marked, shared) = (address("10.0.0.3"), address("10.0.0.4"));
         let marked6 = address("fd00::3");
         let (v4, v6) = (vip().ip(), vip6().ip());
-        let mut places = vec![
-            (Place::Address(server().ip(), 80), TCP, MASQUERADED),
-            (Place::Address(server().ip(), 53), UDP, MASQUERADED_UDP),
-            (Place::Address(server().ip(), 80), SCTP, MASQUERADED_SCTP),
-            (Place::Address(address("10.0.0.2"), 0), TCP, MASQUERADED_ANY_PORT),
-            (Place::AddressMark(shared, MARK), TCP, SHARED_MARK),
-            (Place::AddressMark(shared, OTHER_MARK), TCP, OTHER_SHARED_MARK),
-            (Place::Link(v4, 80, MAC), TCP, ROUTED),
-            (Place::Link(v4, 80, OTHER_MAC), TCP, OTHER_ROUTED),
-            (Place::Link(any, 0, MAC), TCP, ROUTED_ANY_PORT),
-            (Place::LinkMark(Version::Four, MARK, MAC), TCP, ROUTED_MARK),
-            (Place::Tunnel(v4, 80, far()), TCP, TUNNELLED),
-            (Place::Tunnel(any, 0, far()), TCP, TUNNELLED_ANY_PORT),
-            (Place::TunnelMark(Version::Four, MARK, far()), TCP, TUNNELLED_MARK),
-            (Place::Address(server6().ip(), 80), TCP, MASQUERADED6),
-            (Place::Address(server6().ip(), 53), UDP, MASQUERADED6_UDP),
-            (Place::Link(v6, 80, MAC), TCP, ROUTED6),
-            (Place::Link(any6, 0, MAC), TCP, ROUTED6),
-            (Place::LinkMark(Version::Six, MARK, MAC), TCP, ROUTED6_MARK),
-            (Place::Tunnel(v6, 80, far()), TCP, TUNNELLED_6_IN_4),
-            (Place::Tunnel(v4, 80, far6()), TCP, TUNNELLED_4_IN_6),
-            (Place::Tunnel(v6, 80, far6()), TCP, TUNNELLED_6_IN_6),
-            (Place::TunnelMark(Version::Six, MARK, far6()), TCP, TUNNELLED6_MARK),
-            (Place::Link(v4, 53, MAC), UDP, ROUTED_UDP),
-            (Place::Tunnel(v4, 53, far()), UDP, TUNNELLED_UDP),
-            (Place::Gue(far(), GUE_PORT), UDP, 0),
-            (Place::Gue(far6(), GUE_PORT), UDP, 0),
+        let mut signatures = vec![
+            (Signature::Address(server().ip(), 80), TCP, MASQUERADED),
+            (Signature::Address(server().ip(), 53), UDP, MASQUERADED_UDP),
+            (Signature::Address(server().ip(), 80), SCTP, MASQUERADED_SCTP),
+            (Signature::Address(address("10.0.0.2"), 0), TCP, MASQUERADED_ANY_PORT),
+            (Signature::AddressMark(shared, MARK), TCP, SHARED_MARK),
+            (Signature::AddressMark(shared, OTHER_MARK), TCP, OTHER_SHARED_MARK),
+            (Signature::Link(v4, 80, MAC), TCP, ROUTED),
+            (Signature::Link(v4, 80, OTHER_MAC), TCP, OTHER_ROUTED),
+            (Signature::Link(any, 0, MAC), TCP, ROUTED_ANY_PORT),
+            (Signature::LinkMark(Version::Four, MARK, MAC), TCP, ROUTED_MARK),
+            (Signature::Tunnel(v4, 80, far()), TCP, TUNNELLED),
+            (Signature::Tunnel(any, 0, far()), TCP, TUNNELLED_ANY_PORT),
+            (Signature::TunnelMark(Version::Four, MARK, far()), TCP, TUNNELLED_MARK),
+            (Signature::Address(server6().ip(), 80), TCP, MASQUERADED6),
+            (Signature::Address(server6().ip(), 53), UDP, MASQUERADED6_UDP),
+            (Signature::Link(v6, 80, MAC), TCP, ROUTED6),
+            (Signature::Link(any6, 0, MAC), TCP, ROUTED6),
+            (Signature::LinkMark(Version::Six, MARK, MAC), TCP, ROUTED6_MARK),
+            (Signature::Tunnel(v6, 80, far()), TCP, TUNNELLED_6_IN_4),
+            (Signature::Tunnel(v4, 80, far6()), TCP, TUNNELLED_4_IN_6),
+            (Signature::Tunnel(v6, 80, far6()), TCP, TUNNELLED_6_IN_6),
+            (Signature::TunnelMark(Version::Six, MARK, far6()), TCP, TUNNELLED6_MARK),
+            (Signature::Link(v4, 53, MAC), UDP, ROUTED_UDP),
+            (Signature::Tunnel(v4, 53, far()), UDP, TUNNELLED_UDP),
+            (Signature::Gue(far(), GUE_PORT), UDP, 0),
+            (Signature::Gue(far6(), GUE_PORT), UDP, 0),
         ];
         for (address, id) in [(marked, MASQUERADED_MARK), (marked6, MASQUERADED6_MARK)] {
             for protocol in [TCP, UDP] {
-                places.push((Place::AddressMark(address, MARK), protocol, id));
-                places.push((Place::AddressMark(address, 0), protocol, id));
+                signatures.push((Signature::AddressMark(address, MARK), protocol, id));
+                signatures.push((Signature::AddressMark(address, 0), protocol, id));
             }
         }
-        Self { places }
+        Self { signatures }
     }
 }
 
-impl World {
+impl Fixture {
     /// As keys for the kernel side.
     pub(crate) fn keys(&self) -> impl Iterator<Item = (WireKey, u32)> {
-        self.places.iter().map(|&(place, protocol, id)| (key(place, protocol), id))
+        self.signatures.iter().map(|&(signature, protocol, id)| (key(signature, protocol), id))
     }
 
     /// As a plain model.
     pub(crate) fn model(&self) -> Model {
         let mut model = Model::default();
-        for &(place, protocol, id) in &self.places {
-            model.add(place, protocol, id);
+        for &(signature, protocol, id) in &self.signatures {
+            model.add(signature, protocol, id);
         }
         model
     }
@@ -166,20 +166,22 @@ enum Part {
     Mac([u8; 6]),
 }
 
-/// The key of a place.
-pub(crate) fn key(place: Place, protocol: u8) -> WireKey {
+/// The key of a signature.
+pub(crate) fn key(signature: Signature, protocol: u8) -> WireKey {
     use EndpointKind as Kind;
-    let (kind, address, port, link) = match place {
-        Place::Address(address, port) => (Kind::Address, Part::Address(address), port, Part::Nothing),
-        Place::AddressMark(address, mark) => (Kind::AddressMark, Part::Address(address), 0, Part::Mark(mark)),
-        Place::Link(vip, port, mac) => (Kind::Link, Part::Address(vip), port, Part::Mac(mac)),
-        Place::LinkMark(_, mark, mac) => (Kind::LinkMark, Part::Mark(mark), 0, Part::Mac(mac)),
-        Place::Tunnel(vip, port, end) => (Kind::Tunnel, Part::Address(vip), port, Part::Address(end)),
-        Place::TunnelMark(_, mark, end) => (Kind::TunnelMark, Part::Mark(mark), 0, Part::Address(end)),
-        Place::Gue(end, port) => (Kind::Gue, Part::Address(end), port, Part::Nothing),
+    let (kind, address, port, link) = match signature {
+        Signature::Address(address, port) => (Kind::Address, Part::Address(address), port, Part::Nothing),
+        Signature::AddressMark(address, mark) => {
+            (Kind::AddressMark, Part::Address(address), 0, Part::Mark(mark))
+        }
+        Signature::Link(vip, port, mac) => (Kind::Link, Part::Address(vip), port, Part::Mac(mac)),
+        Signature::LinkMark(_, mark, mac) => (Kind::LinkMark, Part::Mark(mark), 0, Part::Mac(mac)),
+        Signature::Tunnel(vip, port, end) => (Kind::Tunnel, Part::Address(vip), port, Part::Address(end)),
+        Signature::TunnelMark(_, mark, end) => (Kind::TunnelMark, Part::Mark(mark), 0, Part::Address(end)),
+        Signature::Gue(end, port) => (Kind::Gue, Part::Address(end), port, Part::Nothing),
     };
     let port = port.to_be_bytes();
-    if is_six(place) {
+    if is_six(signature) {
         let (address, link) = (part(&address), part(&link));
         WireKey::V6(EndpointKey6 { address, port, protocol, kind: kind as u8, zero: [0; 4], link })
     } else {
@@ -188,15 +190,15 @@ pub(crate) fn key(place: Place, protocol: u8) -> WireKey {
     }
 }
 
-fn is_six(place: Place) -> bool {
-    match place {
-        Place::Address(address, _)
-        | Place::AddressMark(address, _)
-        | Place::Link(address, ..)
-        | Place::Gue(address, _) => address.is_ipv6(),
-        Place::LinkMark(version, ..) => version == Version::Six,
-        Place::Tunnel(vip, _, end) => vip.is_ipv6() || end.is_ipv6(),
-        Place::TunnelMark(version, _, end) => version == Version::Six || end.is_ipv6(),
+fn is_six(signature: Signature) -> bool {
+    match signature {
+        Signature::Address(address, _)
+        | Signature::AddressMark(address, _)
+        | Signature::Link(address, ..)
+        | Signature::Gue(address, _) => address.is_ipv6(),
+        Signature::LinkMark(version, ..) => version == Version::Six,
+        Signature::Tunnel(vip, _, end) => vip.is_ipv6() || end.is_ipv6(),
+        Signature::TunnelMark(version, _, end) => version == Version::Six || end.is_ipv6(),
     }
 }
 

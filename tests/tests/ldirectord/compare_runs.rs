@@ -15,10 +15,10 @@ use lvs_agent::{
     probe::{Ask, ProbeTarget, Prober},
     service::ServiceKey,
 };
-use lvs_tests::ldirectord::{Oracle, fake_ipvsadm::rules};
+use lvs_tests::ldirectord::{LdirectordPackage, fake_ipvsadm::rules};
 use tokio::task::JoinSet;
 
-use crate::world::World;
+use crate::fixture::Fixture;
 
 /// The most failures in a row that files ask for: so many rounds settle everything.
 pub(crate) const MOST_FAILURES: u64 = 3;
@@ -26,41 +26,46 @@ pub(crate) const MOST_FAILURES: u64 = 3;
 const ROUND: Duration = Duration::from_secs(1);
 
 /// Which hosts are down at the start, after the failures, and after the return.
-pub(crate) type Fates = [BTreeSet<u8>; 3];
+pub(crate) type Outages = [BTreeSet<u8>; 3];
 
-/// Lets both run through the same fates, and compares their tables after each, and after the end; and how they have called
-/// the commands of checks.
-pub(crate) async fn compare(world: &mut World, oracle: &Oracle, text: &str, fates: &Fates) -> Result<()> {
-    let mut ours = Ours::start(&world.counted(text))?;
-    world.set_down(&fates[0])?;
-    let mut theirs = world.start_theirs(oracle, text)?;
-    for (fate, when) in fates.iter().zip(["start", "failure", "return"]) {
-        world.set_down(fate)?;
+/// Lets agent and ldirectord run through the same outages, and compares their tables after each of them and after the end,
+/// and how they have called the commands of checks.
+pub(crate) async fn compare_runs(
+    fixture: &mut Fixture,
+    package: &LdirectordPackage,
+    text: &str,
+    outages: &Outages,
+) -> Result<()> {
+    let mut agent = AgentRun::start(&fixture.counted(text))?;
+    fixture.set_down(&outages[0])?;
+    let mut ldirectord = fixture.start_ldirectord(package, text)?;
+    for (outage, when) in outages.iter().zip(["start", "failure", "return"]) {
+        fixture.set_down(outage)?;
         // The round in which the change came doesn't count.
-        theirs.rounds(MOST_FAILURES + 1).await.with_context(|| format!("after the {when}"))?;
+        ldirectord.rounds(MOST_FAILURES + 1).await.with_context(|| format!("after the {when}"))?;
         for _ in 0..MOST_FAILURES {
-            ours.round().await?;
+            agent.round().await?;
         }
-        same(ours.rehearsal.table(), &theirs.journal.table()?, when)?;
+        same(agent.rehearsal.table(), &ldirectord.call_log.table()?, when)?;
     }
-    theirs.process.stop()?;
-    ours.rehearsal.end()?;
-    same(ours.rehearsal.table(), &theirs.journal.table()?, "end")?;
+    ldirectord.process.stop()?;
+    agent.rehearsal.end()?;
+    same(agent.rehearsal.table(), &ldirectord.call_log.table()?, "end")?;
     assert_eq!(
-        world.calls("ours")?,
-        world.calls("theirs")?,
-        "how ours (left) and theirs (right) call commands"
+        fixture.calls("agent")?,
+        fixture.calls("ldirectord")?,
+        "how the agent (left) and ldirectord (right) call commands"
     );
     Ok(())
 }
 
-fn same(ours: &Table, theirs: &Table, when: &str) -> Result<()> {
-    let (ours, theirs) = (rules(ours), rules(&with_ports(theirs)));
+fn same(agent: &Table, ldirectord: &Table, when: &str) -> Result<()> {
+    let (agent, ldirectord) = (rules(agent), rules(&with_ports(ldirectord)));
     let only = |one: &BTreeSet<String>, other| one.difference(other).cloned().collect::<Vec<_>>();
-    let (more, less) = (only(&ours, &theirs), only(&theirs, &ours));
+    let (more, less) = (only(&agent, &ldirectord), only(&ldirectord, &agent));
     ensure!(
         more.is_empty() && less.is_empty(),
-        "after the {when} only ours has {more:#?}, only theirs {less:#?}"
+        "after the {when} only the agent has {more:#?}, only ldirectord {less:#?}"
     );
     Ok(())
 }
@@ -85,13 +90,13 @@ fn with_ports(table: &Table) -> Table {
 }
 
 /// The agent's stages that decide, with answers that its own checks get.
-pub(crate) struct Ours {
+pub(crate) struct AgentRun {
     pub(crate) rehearsal: Rehearsal,
     prober: Prober,
     now: Instant,
 }
 
-impl Ours {
+impl AgentRun {
     /// What ldirectord takes must be taken without a fault, even strictly.
     pub(crate) fn start(text: &str) -> Result<Self> {
         let config =

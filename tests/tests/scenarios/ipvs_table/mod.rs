@@ -7,6 +7,8 @@
     reason = "a test ends where something is not as it should be"
 )]
 
+mod random_edits;
+
 use std::{
     collections::BTreeMap,
     env, fmt, fs,

@@ -8,7 +8,7 @@ const STALE_NS: u64 = 1_000_000;
 
 /// What the kernel side keeps of one server.
 #[derive(Clone, Debug)]
-pub struct Kernel {
+pub struct KernelModel {
     /// Signs of life.
     pub state: ServerState,
     /// Counters.
@@ -16,7 +16,7 @@ pub struct Kernel {
     flows: Vec<Flow>,
 }
 
-impl Default for Kernel {
+impl Default for KernelModel {
     fn default() -> Self {
         Self {
             state: ServerState::zeroed(),
@@ -26,10 +26,10 @@ impl Default for Kernel {
     }
 }
 
-impl Kernel {
+impl KernelModel {
     /// A SYN; `again` if it was sent before.
     pub fn syn(&mut self, network: u32, again: bool, now: u64) {
-        demand(&mut self.state.listener, scattered(network), now);
+        demand(&mut self.state.listener, hashed(network), now);
         if again {
             self.counters.syn_again += 1;
         } else {
@@ -75,7 +75,7 @@ impl Kernel {
         if flow.tag != 0 && now.saturating_sub(flow.seen_ns) <= Flow::IDLE_NS {
             return false;
         }
-        *flow = Flow { tag, seen_ns: now, progress_ns: now, network: scattered(network), ..Flow::zeroed() };
+        *flow = Flow { tag, seen_ns: now, progress_ns: now, network: hashed(network), ..Flow::zeroed() };
         true
     }
 
@@ -168,7 +168,7 @@ impl Kernel {
 }
 
 /// A hash of a network as good as chance, so that two share a bit as often as chance lets them (`MurmurHash3`'s end).
-fn scattered(network: u32) -> u32 {
+fn hashed(network: u32) -> u32 {
     let mixed = (network ^ network >> 16).wrapping_mul(0x85eb_ca6b);
     let mixed = (mixed ^ mixed >> 13).wrapping_mul(0xc2b2_ae35);
     mixed ^ mixed >> 16
