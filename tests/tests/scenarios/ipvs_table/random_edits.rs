@@ -1,5 +1,4 @@
 //! Edits between random tables, made in the kernel: they lead to what is wanted, and keep services served on the way.
-#![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
 
 use std::{
     collections::{BTreeMap, BTreeSet},
