@@ -131,7 +131,7 @@ pub fn demonstrate(options: &DemoOptions) -> Result<()> {
 fn one_run(options: &DemoOptions, show: Show, number: usize) -> Result<Run> {
     let mut testbed = Testbed::start(&Setup::new(show.method()).rate(options.rate))?;
     print("agent ready, every server is in the table and serves")?;
-    testbed.pass(Duration::from_secs(options.healthy))?;
+    testbed.run_for(Duration::from_secs(options.healthy))?;
     let faulty = number % testbed.lab.servers.len();
     let (failover, texts) = testbed.failover(show.fault(), faulty, Duration::from_secs(options.after))?;
     let run = assess(show, &failover);

@@ -57,7 +57,7 @@ struct Cost {
     checks: f64,
 }
 
-/// Measures, prints a table, and tells whether the agent takes less than keepalived.
+/// Measures, prints a table, and returns whether the agent takes less than keepalived.
 pub fn compare(options: &CheckCostOptions) -> Result<bool> {
     let checked = CheckedServers::build()?;
     let (mut agent, mut keepalived) = (Vec::new(), Vec::new());

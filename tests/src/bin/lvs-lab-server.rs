@@ -1,4 +1,4 @@
-//! A real server of the lab: a small HTTP server that tells its name.
+//! A real server of the lab: a small HTTP server that answers with its name.
 
 use clap::Parser;
 use lvs_tests::lab::servers::program::{ServeOptions, serve};

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 
-/// The header that tells which server answered.
+/// The header with the name of the server that answered.
 const NAME_HEADER: &str = "Server-Name";
 /// Headers that a message of the lab may have.
 const MAX_HEADERS: usize = 16;

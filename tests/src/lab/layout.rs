@@ -38,9 +38,9 @@ impl Method {
     /// One of each kind.
     pub const ALL: [Self; 3] = [Self::Masquerade, Self::DirectRoute, Self::Tunnel(Encapsulation::Ipip)];
 
-    /// The agent's word for it.
+    /// Its name in the agent's configuration.
     #[must_use]
-    pub fn word(self) -> &'static str {
+    pub fn keyword(self) -> &'static str {
         match self {
             Self::Masquerade => "masquerade",
             Self::DirectRoute => "direct-route",
@@ -72,7 +72,7 @@ impl fmt::Display for Method {
         match self {
             Self::Tunnel(Encapsulation::Gre) => f.write_str("tunnel (GRE)"),
             Self::Tunnel(Encapsulation::Gue) => f.write_str("tunnel (GUE)"),
-            _ => f.write_str(self.word()),
+            _ => f.write_str(self.keyword()),
         }
     }
 }

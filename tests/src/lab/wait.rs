@@ -6,16 +6,16 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::lab::clock::Moment;
 
-/// Time between two looks.
+/// Time between two polls.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// Looks again and again until `look` finds something, for `limit` at most.
+/// Calls `poll` again and again until it gives something, for `limit` at most.
 ///
-/// `what` completes the sentence "waited for …". An error of `look` ends the waiting.
-pub fn until<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+/// `what` completes the sentence "waited for …". An error of `poll` ends the waiting.
+pub fn until<T>(what: &str, limit: Duration, mut poll: impl FnMut() -> Result<Option<T>>) -> Result<T> {
     let start = Moment::now();
     loop {
-        if let Some(found) = look().with_context(|| format!("while waiting for {what}"))? {
+        if let Some(found) = poll().with_context(|| format!("while waiting for {what}"))? {
             return Ok(found);
         }
         if Moment::now().since(start) >= limit {
@@ -26,8 +26,8 @@ pub fn until<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Result<Op
 }
 
 /// The same for a condition that is either true or not yet.
-pub fn until_true(what: &str, limit: Duration, mut look: impl FnMut() -> Result<bool>) -> Result<()> {
-    until(what, limit, || Ok(look()?.then_some(())))
+pub fn until_true(what: &str, limit: Duration, mut poll: impl FnMut() -> Result<bool>) -> Result<()> {
+    until(what, limit, || Ok(poll()?.then_some(())))
 }
 
 #[cfg(test)]
@@ -36,10 +36,10 @@ mod tests {
 
     #[test]
     fn gives_what_was_found() {
-        let mut looks = 0;
-        let found = until("the third look", Duration::from_secs(5), || {
-            looks += 1;
-            Ok((looks == 3).then_some(looks))
+        let mut polls = 0;
+        let found = until("the third poll", Duration::from_secs(5), || {
+            polls += 1;
+            Ok((polls == 3).then_some(polls))
         });
         assert_eq!(found.unwrap(), 3);
     }

@@ -1,4 +1,4 @@
-//! The kernel side's rules, in plain words of Rust: what a server's packets make of its state, counters and flows.
+//! The kernel side's rules, as plain Rust: what a server's packets make of its state, counters and flows.
 
 use bytemuck::Zeroable as _;
 use lvs_common::{Again, Flow, Latencies, Layer, Networks, ServerCounters, ServerState};
@@ -167,7 +167,7 @@ impl KernelModel {
     }
 }
 
-/// A hash of a network as good as chance, so that two share a bit as often as chance lets them (`MurmurHash3`'s end).
+/// A hash of a network, so that two share a bit as often as random ones would (`MurmurHash3`'s end).
 fn hashed(network: u32) -> u32 {
     let mixed = (network ^ network >> 16).wrapping_mul(0x85eb_ca6b);
     let mixed = (mixed ^ mixed >> 13).wrapping_mul(0xc2b2_ae35);

@@ -1,4 +1,4 @@
-//! The course of events.
+//! The queue of events, and the state of all servers.
 
 use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
 
@@ -98,7 +98,7 @@ pub(super) struct Simulator {
     /// How often the rate has changed suddenly.
     pub(super) rates: u32,
     pub(super) disturbed: bool,
-    /// Events that the agent is told at once.
+    /// Events that are reported to the agent at once.
     pub(super) edges: Vec<u16>,
 }
 
@@ -124,7 +124,7 @@ impl Simulator {
         simulator
     }
 
-    /// Another course from here on.
+    /// Other random numbers from here on.
     pub(super) fn reseed(&mut self, seed: u64) {
         self.rng = Rng::with_seed(seed);
     }
@@ -151,7 +151,7 @@ impl Simulator {
         self.now = until;
     }
 
-    /// Strikes the first server now.
+    /// Injects the fault at the first server now.
     pub(super) fn inject(&mut self, fault: Fault) {
         let now = self.now;
         self.servers[0].fault = Some((fault, now));

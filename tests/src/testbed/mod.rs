@@ -166,16 +166,16 @@ impl Testbed {
         self.load.served_since(server, since)
     }
 
-    /// Waits for a condition. An error tells the agent's log and the kernel's table.
+    /// Waits for a condition. An error has the agent's log and the kernel's table.
     pub fn wait(
         &mut self,
         what: &str,
         limit: Duration,
-        mut look: impl FnMut(&Self) -> Result<bool>,
+        mut condition: impl FnMut(&Self) -> Result<bool>,
     ) -> Result<()> {
         let found = wait::until_true(what, limit, || {
             self.agent.check_running()?;
-            look(self)
+            condition(self)
         });
         found.with_context(|| self.diagnosis())
     }
@@ -210,8 +210,8 @@ impl Testbed {
         if self.is_long_lived { Ok(()) } else { self.wait_until_serving() }
     }
 
-    /// Lets time pass in which the agent must go on.
-    pub fn pass(&mut self, time: Duration) -> Result<()> {
+    /// Goes on for this time; an error if the agent ends meanwhile.
+    pub fn run_for(&mut self, time: Duration) -> Result<()> {
         let end = Moment::now().plus(time);
         while Moment::now() < end {
             self.agent.check_running().with_context(|| self.diagnosis())?;
@@ -230,7 +230,7 @@ impl Testbed {
         let before = self.table_text()?;
         let at = self.inject(fault, server)?;
         self.wait_until_out(server)?;
-        self.pass(after)?;
+        self.run_for(after)?;
         let watched_until = Moment::now();
         let texts = TableTexts { before, after: self.table_text()? };
         let healed = self.repair(fault, server)?;
@@ -265,8 +265,8 @@ impl Testbed {
         })
     }
 
-    /// From now on everything is as it should be, as far as the past goes.
-    pub fn forget(&mut self) {
+    /// What happened until now no longer counts: everything is as it should be from here on.
+    pub fn reset_healthy_since(&mut self) {
         self.healthy_since = Moment::now();
     }
 
@@ -292,7 +292,7 @@ impl Testbed {
 }
 
 impl Drop for Testbed {
-    /// A failed assertion leaves the testbed by a panic: what the agent did is wanted then.
+    /// After a failed assertion what the agent did is wanted.
     fn drop(&mut self) {
         if thread::panicking() {
             crate::warn(&self.diagnosis());

@@ -103,7 +103,7 @@ impl Server {
     }
 
     /// Waits until the server says this.
-    pub(crate) fn saying(mut self, words: &str) -> Self {
+    pub(crate) fn logging(mut self, words: &str) -> Self {
         let up = wait::until_true("the server", START, || {
             if self.process.try_wait()?.is_some() {
                 anyhow::bail!("it has ended:\n{}", self.log());

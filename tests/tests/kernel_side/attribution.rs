@@ -1,4 +1,4 @@
-//! Every way in which a packet's server is told.
+//! Every way in which a packet is attributed to a server.
 
 use lvs_common::PROBE_MARK;
 use lvs_tests::packets::{

@@ -1,4 +1,4 @@
-//! The servers that the programs know in these tests, one of each way in which a server can be told.
+//! The servers that the programs know in these tests, one for each way in which packets are attributed.
 
 use std::net::{IpAddr, SocketAddr};
 

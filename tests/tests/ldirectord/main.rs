@@ -28,14 +28,14 @@ fn package() -> Option<LdirectordPackage> {
 /// How many files are run at once. They mostly wait.
 const AT_ONCE: usize = 4;
 
-/// Does `work` for every item, some at once; the errors of all are told.
+/// Does `work` for every item, some at once; the errors of all are returned.
 fn for_each_in_parallel<T: Sync>(items: &[T], work: impl Fn(&T) -> Result<()> + Sync) -> Result<()> {
     let work = &work;
     thread::scope(|scope| {
         let threads: Vec<_> = (0..AT_ONCE)
             .map(|first| scope.spawn(move || items.iter().skip(first).step_by(AT_ONCE).try_for_each(work)))
             .collect();
-        let ended = threads.into_iter().map(|thread| thread.join().expect("what is wrong has been told"));
+        let ended = threads.into_iter().map(|thread| thread.join().expect("the panic has been printed"));
         ended.collect::<Vec<_>>().into_iter().collect()
     })
 }

@@ -20,7 +20,7 @@ const LIMIT: Duration = Duration::from_secs(15);
 fn a_drain_waits_for_the_last_connection() -> Result<()> {
     let pattern = Pattern::LongLived { flows: 9, pause: Duration::from_millis(200) };
     let mut testbed = Testbed::start(&Setup::new(Method::Masquerade).pattern(pattern))?;
-    testbed.pass(HEALTHY)?;
+    testbed.run_for(HEALTHY)?;
     let server = testbed.lab.servers[0].address();
     let name = server.to_string();
 
@@ -66,7 +66,7 @@ fn a_drain_waits_for_the_last_connection() -> Result<()> {
 #[ignore = "needs root, IPVS and the agent: cargo xtask test"]
 fn maintenance_is_switched_on_and_off_and_unknown_names_are_reported() -> Result<()> {
     let mut testbed = Testbed::start(&Setup::new(Method::Masquerade))?;
-    testbed.pass(HEALTHY)?;
+    testbed.run_for(HEALTHY)?;
     let server = testbed.lab.servers[0].address();
     let name = server.to_string();
     assert_eq!(testbed.agent.command(&["maintenance", &name, "on"])?.code, Some(0));

@@ -1,4 +1,4 @@
-//! Whose packet was it: firewall marks, persistence, servers in several services, servers that can't be told apart.
+//! Attribution of packets to servers: firewall marks, persistence, servers in several services, servers behind one address.
 
 use std::time::Duration;
 
@@ -76,10 +76,10 @@ fn clients_of_a_persistent_service_go_to_a_living_server() -> Result<()> {
         // As the agent's documentation asks for: templates of a server at weight 0 are given up.
         lvs_tests::lab::network::set(&lab.network.director, &["net/ipv4/vs/expire_quiescent_template=1"])?;
         let mut testbed = Testbed::in_lab(lab, &setup)?;
-        testbed.pass(crate::expect_failover::HEALTHY)?;
+        testbed.run_for(crate::expect_failover::HEALTHY)?;
         let at = testbed.inject(Fault::ProcessKilled, 0)?;
         testbed.wait_until_out(0)?;
-        testbed.pass(crate::expect_failover::AFTER)?;
+        testbed.run_for(crate::expect_failover::AFTER)?;
         let seen = testbed.record(0, at, Moment::now(), None)?;
         print_times(&testbed, Fault::ProcessKilled, &seen);
         let theirs = |request: &&lvs_tests::lab::clients::requests::Request| {
@@ -120,7 +120,7 @@ fn a_server_of_two_services_fails_in_both() -> Result<()> {
         }
         setup.config.service.push(second);
         let mut testbed = Testbed::start(&setup)?;
-        testbed.pass(crate::expect_failover::HEALTHY)?;
+        testbed.run_for(crate::expect_failover::HEALTHY)?;
         let at = testbed.inject(Fault::ProcessKilled, 0)?;
         testbed.wait_until_out(0)?;
         let ip = testbed.lab.servers[0].address().ip();

@@ -30,7 +30,7 @@ fn start(setup: &Setup) -> Result<Testbed> {
         &["net/ipv4/vs/expire_nodest_conn=0", "net/ipv4/vs/expire_quiescent_template=0"],
     )?;
     let mut testbed = Testbed::in_lab(lab, setup)?;
-    testbed.pass(HEALTHY)?;
+    testbed.run_for(HEALTHY)?;
     let status = testbed.agent.command(&["status"])?;
     assert!(
         status.stdout.contains("expire_nodest_conn = 1, expire_quiescent_template = 1"),
@@ -53,7 +53,7 @@ fn a_retried_syn_reaches_the_living_server() -> Result<()> {
     let fault = testbed.inject(Fault::LinkDown, 0)?;
     testbed.wait_until_out(0)?;
     let out = Moment::now();
-    testbed.pass(AFTER)?;
+    testbed.run_for(AFTER)?;
     let requests = testbed.load.stop()?;
     let caught: Vec<_> = requests
         .iter()
@@ -91,7 +91,7 @@ fn a_persistent_clients_next_connection_succeeds() -> Result<()> {
     testbed.inject(Fault::LinkDown, 0)?;
     testbed.wait_until_out(0)?;
     let out = Moment::now();
-    testbed.pass(AFTER)?;
+    testbed.run_for(AFTER)?;
     let requests = testbed.load.stop()?;
     let after: Vec<_> = requests
         .iter()

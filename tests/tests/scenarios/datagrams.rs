@@ -32,8 +32,8 @@ fn a_closed_port_takes_a_pinged_udp_server_out_until_it_is_open_again() -> Resul
     let mut setup = setup(Method::Masquerade);
     setup.config = setup.config.check_by_ping();
     let mut testbed = Testbed::start(&setup)?;
-    testbed.forget();
-    testbed.pass(HEALTHY)?;
+    testbed.reset_healthy_since();
+    testbed.run_for(HEALTHY)?;
     // Long enough for more pings than it takes to bring a server back.
     let (seen, _) = testbed.failover(Fault::ProcessKilled, 0, Duration::from_secs(5))?;
     print_times(&testbed, Fault::ProcessKilled, &seen);

@@ -58,8 +58,8 @@ pub(crate) fn expect_failovers(setup: &Setup, failures: &[(Fault, Limits)]) -> R
 
 /// A server fails, is taken out at last, and comes back; tells the times.
 pub(crate) fn expect_failover(testbed: &mut Testbed, fault: Fault, server: usize) -> Result<Failover> {
-    testbed.forget();
-    testbed.pass(HEALTHY)?;
+    testbed.reset_healthy_since();
+    testbed.run_for(HEALTHY)?;
     let (failover, _) = testbed.failover(fault, server, AFTER)?;
     print_times(testbed, fault, &failover);
     Ok(failover)

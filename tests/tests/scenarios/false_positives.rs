@@ -1,4 +1,4 @@
-//! Trouble that looks like failing servers and is none.
+//! Disturbances that look like failing servers: nobody may be taken out.
 
 use std::time::Duration;
 
@@ -43,12 +43,12 @@ fn assert_nobody_out(testbed: &Testbed, since: Moment) -> Result<()> {
     Ok(())
 }
 
-fn under(disturbance: Disturbance) -> Result<()> {
+fn assert_nobody_out_under(disturbance: Disturbance) -> Result<()> {
     for method in Method::ALL {
         let mut testbed = Testbed::start(&Setup::new(method))?;
         let since = Moment::now();
         let disturbed = disturbance.begin(&testbed.lab.network.clients, Family::V4)?;
-        testbed.pass(TROUBLE)?;
+        testbed.run_for(TROUBLE)?;
         drop(disturbed);
         assert_nobody_out(&testbed, since)?;
         let harmed = testbed.load.count(Request::is_harmed);
@@ -63,13 +63,13 @@ fn under(disturbance: Disturbance) -> Result<()> {
 #[test]
 #[ignore = "needs root, IPVS and the agent: cargo xtask test"]
 fn a_client_network_that_hears_nothing_takes_nobody_out() -> Result<()> {
-    under(Disturbance::BlackHole)
+    assert_nobody_out_under(Disturbance::BlackHole)
 }
 
 #[test]
 #[ignore = "needs root, IPVS and the agent: cargo xtask test"]
 fn loss_on_the_clients_side_takes_nobody_out() -> Result<()> {
-    under(Disturbance::Loss(30))
+    assert_nobody_out_under(Disturbance::Loss(30))
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn a_flood_of_syns_takes_nobody_out_but_a_killed_server_still_goes() -> Result<(
         let mut testbed = Testbed::start(&Setup::new(method).rate(50.0))?;
         let since = Moment::now();
         let mut flood = Flood::start(&testbed.lab.network.clients, 300.0)?;
-        testbed.pass(TROUBLE)?;
+        testbed.run_for(TROUBLE)?;
         assert_nobody_out(&testbed, since)?;
 
         let (seen, _) = testbed.failover(Fault::ProcessKilled, 0, Duration::from_secs(1))?;
@@ -98,7 +98,7 @@ fn a_flood_of_syns_takes_nobody_out_but_a_killed_server_still_goes() -> Result<(
 fn a_switch_that_fails_raises_an_alarm_and_the_regular_checks_decide() -> Result<()> {
     for method in Method::ALL {
         let mut testbed = Testbed::start(&Setup::new(method))?;
-        testbed.pass(HEALTHY)?;
+        testbed.run_for(HEALTHY)?;
         ip(&testbed.lab.network.switch, "link set director nomaster\n")?;
         assert_left_to_regular_checks(&mut testbed)?;
         assert_alarm(&testbed);
@@ -113,7 +113,7 @@ fn a_switch_that_fails_raises_an_alarm_and_the_regular_checks_decide() -> Result
 fn a_director_without_a_carrier_leaves_it_to_the_regular_checks() -> Result<()> {
     for method in [Method::Masquerade, Method::DirectRoute] {
         let mut testbed = Testbed::start(&Setup::new(method))?;
-        testbed.pass(HEALTHY)?;
+        testbed.run_for(HEALTHY)?;
         // The kernel forgets all neighbours then, and no packet gets as far as the device.
         ip(&testbed.lab.network.switch, "link set director down\n")?;
         assert_left_to_regular_checks(&mut testbed)?;
@@ -126,7 +126,7 @@ fn a_director_without_a_carrier_leaves_it_to_the_regular_checks() -> Result<()> 
 /// No mass removal by the fast path; in the end the regular checks agree that all are out.
 fn assert_left_to_regular_checks(testbed: &mut Testbed) -> Result<()> {
     // Less than three regular checks: only the fast path could have taken anybody out.
-    testbed.pass(Duration::from_millis(1500))?;
+    testbed.run_for(Duration::from_millis(1500))?;
     assert!(
         fewest_in(testbed)? >= 2,
         "more than half of the servers were taken out: {}",
@@ -142,8 +142,8 @@ fn assert_left_to_regular_checks(testbed: &mut Testbed) -> Result<()> {
 #[ignore = "needs root, IPVS and the agent: cargo xtask test"]
 fn servers_that_all_fail_at_once_are_not_taken_out_by_the_fast_path() -> Result<()> {
     let mut testbed = Testbed::start(&Setup::new(Method::Masquerade).rate(200.0))?;
-    // Of servers that nothing is known of yet it can't be told that most of what asks is no flood.
-    testbed.pass(HEALTHY)?;
+    // As long as nothing is known of the servers, most of their clients might be a flood.
+    testbed.run_for(HEALTHY)?;
     let switch = testbed.lab.network.switch.clone();
     let armed: Result<Vec<_>> =
         testbed.lab.servers.iter().map(|server| Fault::LinkDown.arm(&switch, server)).collect();
@@ -151,7 +151,7 @@ fn servers_that_all_fail_at_once_are_not_taken_out_by_the_fast_path() -> Result<
         fault.inject()?;
     }
     // Less than three regular checks: only the fast path could have taken anybody out.
-    testbed.pass(Duration::from_millis(1500))?;
+    testbed.run_for(Duration::from_millis(1500))?;
     assert!(
         fewest_in(&testbed)? >= 2,
         "more than half of the servers were taken out: {}",

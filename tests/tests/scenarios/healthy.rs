@@ -27,7 +27,7 @@ const COUNTING: Duration = Duration::from_secs(15);
 fn healthy_traffic_changes_nothing() -> Result<()> {
     for method in Method::ALL {
         let mut testbed = Testbed::start(&Setup::new(method))?;
-        testbed.pass(HEALTHY)?;
+        testbed.run_for(HEALTHY)?;
         assert_eq!(changes(&testbed.history_since_healthy()?), []);
         let edits = testbed.agent.events().into_iter().filter(|event| event.at >= testbed.healthy_since);
         assert_eq!(edits.filter(AgentEvent::is_edit).collect::<Vec<_>>(), []);
@@ -60,7 +60,7 @@ fn assert_counted(testbed: &Testbed, requests: &[Request]) -> Result<()> {
     Ok(())
 }
 
-/// Answers are seen under masquerade only; everybody is up, and suspicions that arose were cleared.
+/// Answers are seen under masquerade only; every server is up, and suspicions that arose were cleared.
 fn assert_watched_as(testbed: &Testbed, method: Method) -> Result<()> {
     let text = testbed.agent.metrics()?;
     let sum = |name| metric(&text, name, &[]).unwrap_or(f64::NAN);

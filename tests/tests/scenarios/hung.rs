@@ -44,7 +44,7 @@ fn a_hung_server_whose_application_nobody_checks_is_reported_and_stays() -> Resu
         setup.config = setup.config.check_by_connect();
         let mut testbed = Testbed::start(&setup)?;
         let at = testbed.inject(Fault::ProcessHung, 0)?;
-        testbed.pass(TROUBLE)?;
+        testbed.run_for(TROUBLE)?;
         assert_eq!(changes(&testbed.history_since_healthy()?), [], "{}", testbed.diagnosis());
         let suspected = first_word_against(&testbed, 0, at).with_context(|| testbed.diagnosis())?;
         say(&format!("{method}, hung, checked by connect: suspected after {suspected:.0} ms, not taken out"));
@@ -75,7 +75,7 @@ fn a_full_accept_queue_is_reported_and_old_connections_survive() -> Result<()> {
         let mut old = Load::start(&testbed.lab.network.clients, plan)?;
         testbed.wait("old connections", Duration::from_secs(20), |_| Ok(old.count(|_| true) > 120))?;
         let at = testbed.inject(Fault::AcceptQueueFull, 0)?;
-        testbed.pass(TROUBLE)?;
+        testbed.run_for(TROUBLE)?;
         let lines = testbed.agent.lines();
         let report = lines.iter().find(|line| line.contains("overload"));
         let old = old.stop()?;

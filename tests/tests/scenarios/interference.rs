@@ -85,7 +85,7 @@ fn edits_by_others_are_undone_within_a_second_and_logged() -> Result<()> {
     ];
     for (number, (lines, logged)) in edits.iter().enumerate() {
         if number == 3 {
-            testbed.pass(QUIET)?;
+            testbed.run_for(QUIET)?;
         }
         let took = restored(&mut testbed, &own, lines)?;
         say(&format!("{}: undone after {took:.3?}", lines.trim()));
@@ -98,7 +98,7 @@ fn edits_by_others_are_undone_within_a_second_and_logged() -> Result<()> {
         );
         assert_eq!(foreign()?, untouched, "{lines}");
     }
-    testbed.pass(QUIET)?;
+    testbed.run_for(QUIET)?;
     let took = restored(&mut testbed, &own, "-C\n")?;
     say(&format!("flushed: restored after {took:.3?}"));
     assert!(took <= RESTORED, "{took:?}: {}", testbed.diagnosis());
@@ -117,13 +117,13 @@ fn contention_over_a_weight_is_bounded_and_logged() -> Result<()> {
     let own = testbed.lab.network.layout.service();
     let (server, failed) = (testbed.lab.servers[0].address(), testbed.lab.servers[1].address());
     let fault = Fault::ProcessKilled.arm(&testbed.lab.network.switch, &testbed.lab.servers[1])?;
-    testbed.forget();
+    testbed.reset_healthy_since();
     let begun = Moment::now();
     let (mut foreign_edits, mut injected, mut fault) = (0, None, Some(fault));
     while Moment::now() < begun.plus(CONTENTION) {
         edit_table(&director, &format!("-e -t {own} -r {server} -m -w 7\n"))?;
         foreign_edits += 1;
-        testbed.pass(Duration::from_millis(100))?;
+        testbed.run_for(Duration::from_millis(100))?;
         if Moment::now() > begun.plus(CONTENTION / 2)
             && let Some(fault) = fault.take()
         {
@@ -229,7 +229,7 @@ fn an_agent_that_loses_its_privileges_goes_on_and_catches_up() -> Result<()> {
     let fault = Fault::ProcessKilled;
     fault.arm(&testbed.lab.network.switch, &testbed.lab.servers[1])?.inject()?;
     let used = processor_time(pid)?;
-    testbed.pass(WITHOUT)?;
+    testbed.run_for(WITHOUT)?;
     let used = processor_time(pid)?.saturating_sub(used);
     say(&format!("{used:.1?} of processor time in {WITHOUT:?} without privileges"));
     assert!(used < WITHOUT / 4, "{used:?}: {}", testbed.diagnosis());
@@ -247,7 +247,7 @@ fn an_agent_that_loses_its_privileges_goes_on_and_catches_up() -> Result<()> {
     assert_eq!(metric(&testbed.agent.metrics()?, "lvs_table_reachable", &[]), Some(1.0));
     testbed.repair(fault, 1)?;
     testbed.wait_until_back(1)?;
-    testbed.forget();
+    testbed.reset_healthy_since();
     let (seen, _) = testbed.failover(Fault::Unplugged, 2, Duration::from_secs(1))?;
     assert_eq!(seen.violations(), [] as [&str; 0], "the passive signal works as before");
     assert!(testbed.agent.stop()?.success());

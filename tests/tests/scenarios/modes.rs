@@ -1,4 +1,4 @@
-//! Tables that are somebody else's: only observed, or adopted; and what a killed agent leaves behind.
+//! Tables of others: only observed, or adopted; and what a killed agent leaves behind.
 
 use std::{fs, net::SocketAddr, time::Duration};
 
@@ -76,10 +76,10 @@ impl AdoptionTest {
         process::run(&self.lab.network.director, &command, "").map(drop)
     }
 
-    fn wait(&mut self, what: &str, limit: Duration, look: impl Fn(&Self) -> Result<bool>) -> Result<()> {
+    fn wait(&mut self, what: &str, limit: Duration, condition: impl Fn(&Self) -> Result<bool>) -> Result<()> {
         let waited = wait::until_true(what, limit, || {
             self.agent.check_running()?;
-            look(self)
+            condition(self)
         });
         waited.with_context(|| self.agent.diagnosis())
     }
@@ -111,7 +111,7 @@ impl AdoptionTest {
     }
 
     /// The agent goes on for a while.
-    fn pass(&mut self) -> Result<()> {
+    fn run_a_while(&mut self) -> Result<()> {
         let end = Moment::now().plus(A_WHILE);
         self.wait("a while to pass", A_WHILE * 2, |_| Ok(Moment::now() >= end))
     }
@@ -137,19 +137,19 @@ fn start_agent(lab: &Lab, config: Option<&str>) -> Result<Agent> {
 fn an_administrators_weight_0_is_respected() -> Result<()> {
     let mut test = AdoptionTest::start(Some(ADOPT))?;
     test.set_weight(0, 0)?;
-    test.pass()?;
+    test.run_a_while()?;
     let since = Moment::now();
     // Whatever happens to the server: it is neither raised nor called failed.
     test.lab.servers[0].signal(Signal::SIGKILL)?;
-    test.pass()?;
+    test.run_a_while()?;
     Fault::ProcessKilled.repair(&test.lab.network.switch, &mut test.lab.servers[0])?;
-    test.pass()?;
+    test.run_a_while()?;
     assert_eq!(test.states_since(0, since), [] as [&str; 0]);
     assert_eq!(test.watcher.table()?.weight(test.address(0)), Some(0));
     assert!(!test.agent.events().iter().any(lvs_tests::lab::agent::log::AgentEvent::is_edit));
     // The administrator gives it another weight than before: from now on that is its own.
     test.set_weight(0, 9)?;
-    test.pass()?;
+    test.run_a_while()?;
     assert_eq!(test.watcher.table()?.weight(test.address(0)), Some(9));
     test.lab.servers[0].signal(Signal::SIGKILL)?;
     test.wait_for_weight(0, 0)?;
@@ -171,7 +171,7 @@ fn a_killed_agents_weight_0_goes_back_to_the_servers_own() -> Result<()> {
     test.agent.wait_for_end()?;
     let orphaned = Moment::now();
     test.restart_agent()?;
-    test.pass()?;
+    test.run_a_while()?;
     assert_eq!(test.changes_since(orphaned)?, [], "no superfluous edit");
     Fault::ProcessKilled.repair(&test.lab.network.switch, &mut test.lab.servers[1])?;
     test.wait_for_weight(1, 6)?;
@@ -197,7 +197,7 @@ fn what_others_make_of_an_adopted_table_is_followed() -> Result<()> {
     let flushed = Moment::now();
     edit_table(&director, "-C\n")?;
     test.wait("the services to be missed", EDIT_LIMIT, |test| Ok(adoptions(&test.agent) == 3))?;
-    test.pass()?;
+    test.run_a_while()?;
     let gone = test.changes_since(flushed)?;
     assert_eq!(gone.len(), test.lab.servers.len(), "{gone:?}");
     Fault::ProcessKilled.repair(&test.lab.network.switch, &mut test.lab.servers[0])?;
@@ -220,7 +220,7 @@ fn observing_writes_nothing_and_logs_what_it_would_have_written() -> Result<()> 
         let since = Moment::now();
         test.lab.servers[2].signal(Signal::SIGKILL)?;
         test.wait_for_state(2, "down", since)?;
-        test.pass()?;
+        test.run_a_while()?;
         let logged = observed(&test.agent);
         let expected = format!("set server tcp {} -> {} weight 0", test.service, test.address(2));
         assert_eq!(logged, [expected], "once, not each second");
@@ -299,7 +299,7 @@ fn a_second_agent_is_refused() -> Result<()> {
         let words = format!("another lvs-agent (process {}) is at work", test.agent.pid());
         assert!(agent.lines().iter().any(|line| line.contains(&words)), "{}", agent.diagnosis());
     }
-    test.pass()?;
+    test.run_a_while()?;
     assert_eq!(test.watcher.history()?.len(), 1);
     Ok(())
 }

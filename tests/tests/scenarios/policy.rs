@@ -17,13 +17,13 @@ use lvs_tests::{
 
 use crate::expect_failover::{BY_CHECK, HEALTHY};
 
-/// How long a server is well, and then ill, where it comes and goes.
-const SPELL: Duration = Duration::from_secs(2);
+/// How long a flapping server is healthy, and then failed.
+const FLAP: Duration = Duration::from_secs(2);
 /// How often.
-const SPELLS: usize = 8;
+const FLAPS: usize = 8;
 
 /// Whether new connections can go to a server, and whether it is in the table at all.
-fn stands(testbed: &Testbed, server: usize) -> Result<(bool, bool)> {
+fn presence(testbed: &Testbed, server: usize) -> Result<(bool, bool)> {
     let (table, address) = (testbed.watcher.table()?, testbed.lab.servers[server].address());
     Ok((!table.is_out(address), table.weight(address).is_some()))
 }
@@ -40,8 +40,13 @@ fn a_sorry_server_takes_over_when_the_regular_checks_agree_that_all_are_dead() -
     let mut setup = Setup::new(Method::Masquerade).on_failure("remove");
     setup.config = setup.config.backups(1);
     let mut testbed = Testbed::start(&setup)?;
-    testbed.pass(HEALTHY)?;
-    assert_eq!(stands(&testbed, 2)?, (false, false), "a backup is not in the table: {}", testbed.diagnosis());
+    testbed.run_for(HEALTHY)?;
+    assert_eq!(
+        presence(&testbed, 2)?,
+        (false, false),
+        "a backup is not in the table: {}",
+        testbed.diagnosis()
+    );
     let switch = testbed.lab.network.switch.clone();
     let armed: Result<Vec<_>> =
         testbed.lab.servers[..2].iter().map(|server| Fault::LinkDown.arm(&switch, server)).collect();
@@ -49,10 +54,10 @@ fn a_sorry_server_takes_over_when_the_regular_checks_agree_that_all_are_dead() -
         fault.inject()?;
     }
     // Less than the regular checks take: the fast path leaves the last one in.
-    testbed.pass(Duration::from_secs(1))?;
-    assert!(stands(&testbed, 0)?.0 || stands(&testbed, 1)?.0, "{}", testbed.diagnosis());
+    testbed.run_for(Duration::from_secs(1))?;
+    assert!(presence(&testbed, 0)?.0 || presence(&testbed, 1)?.0, "{}", testbed.diagnosis());
     testbed.wait("the backup to be alone", BY_CHECK, |testbed| {
-        Ok(stands(testbed, 2)?.0 && !stands(testbed, 0)?.1 && !stands(testbed, 1)?.1)
+        Ok(presence(testbed, 2)?.0 && !presence(testbed, 0)?.1 && !presence(testbed, 1)?.1)
     })?;
     let since = Moment::now();
     let name = testbed.lab.servers[2].name.clone();
@@ -61,7 +66,7 @@ fn a_sorry_server_takes_over_when_the_regular_checks_agree_that_all_are_dead() -
         testbed.repair(Fault::LinkDown, server)?;
     }
     (0..2).try_for_each(|server| testbed.wait_until_back(server))?;
-    assert_eq!(stands(&testbed, 2)?, (false, false), "it is out again: {}", testbed.diagnosis());
+    assert_eq!(presence(&testbed, 2)?, (false, false), "it is out again: {}", testbed.diagnosis());
     let backup = testbed.lab.servers[2].address();
     assert_eq!(changes_of(&testbed, backup)?, [ChangeKind::Added(1), ChangeKind::Removed]);
     for seen in testbed.history_since_healthy()? {
@@ -75,23 +80,23 @@ fn a_sorry_server_takes_over_when_the_regular_checks_agree_that_all_are_dead() -
 #[ignore = "needs root, IPVS and the agent: cargo xtask test"]
 fn a_server_that_comes_and_goes_is_kept_out() -> Result<()> {
     let mut testbed = Testbed::start(&Setup::new(Method::Masquerade))?;
-    testbed.pass(HEALTHY)?;
-    testbed.forget();
+    testbed.run_for(HEALTHY)?;
+    testbed.reset_healthy_since();
     let server = testbed.lab.servers[0].address();
     let mut ill = false;
-    for _ in 0..SPELLS {
+    for _ in 0..FLAPS {
         if ill {
             testbed.repair(Fault::ProcessFailing, 0)?;
         } else {
             Fault::ProcessFailing.arm(&testbed.lab.network.switch, &testbed.lab.servers[0])?.inject()?;
         }
         ill = !ill;
-        testbed.pass(SPELL)?;
+        testbed.run_for(FLAP)?;
     }
     let moves = changes_of(&testbed, server)?;
     let label = format!("server=\"{server}\"");
     let relapses = metric(&testbed.agent.metrics()?, "lvs_server_relapses", &[&label]).unwrap_or(f64::NAN);
-    say(&format!("{SPELLS} spells of {SPELL:?}: {} edits, {relapses} relapses", moves.len()));
+    say(&format!("{FLAPS} spells of {FLAP:?}: {} edits, {relapses} relapses", moves.len()));
     // Out, in, out: then it has to be well for longer than it is. Without damping it would be one edit a spell.
     assert!((1..=5).contains(&moves.len()), "{moves:?} {}", testbed.diagnosis());
     assert!(
@@ -100,7 +105,7 @@ fn a_server_that_comes_and_goes_is_kept_out() -> Result<()> {
     );
     assert!(relapses >= 1.0, "{relapses} relapses");
     let damped = testbed.agent.events().iter().any(|event| matches!(event.kind, EventKind::Damped {}));
-    assert!(damped, "it was not told: {}", testbed.diagnosis());
+    assert!(damped, "it was not logged: {}", testbed.diagnosis());
     // Once it stays well it is let in.
     testbed.wait_until_back(0)
 }
@@ -115,8 +120,8 @@ fn the_weight_of_a_server_that_comes_back_rises_slowly() -> Result<()> {
     service.server.iter_mut().for_each(|server| server.weight = 10);
     let mut testbed = Testbed::start(&setup)?;
     let server = testbed.lab.servers[0].address();
-    testbed.pass(HEALTHY)?;
-    testbed.forget();
+    testbed.run_for(HEALTHY)?;
+    testbed.reset_healthy_since();
     testbed.inject(Fault::ProcessKilled, 0)?;
     testbed.wait_until_out(0)?;
     testbed.repair(Fault::ProcessKilled, 0)?;

@@ -62,23 +62,23 @@ fn played(case: &Case, file: &Path) -> Result<(String, Option<u64>)> {
     let (real, spoofed) = case.rates;
     let mut setup = Setup::new(case.method).rate(real).distance(Duration::from_millis(1));
     setup.config = setup.config.record(file);
-    let since_ever = case.fault == Some(Fault::Slow);
-    if since_ever {
+    let from_the_start = case.fault == Some(Fault::Slow);
+    if from_the_start {
         // A check of HTTP of such a server takes longer than it may.
         setup.config = setup.config.check_by_connect();
     }
     let mut testbed = Testbed::start(&setup)?;
     let flood = (spoofed > 0.0).then(|| Flood::start(&testbed.lab.network.clients, spoofed)).transpose()?;
-    if let Some(fault) = case.fault.filter(|_| since_ever) {
+    if let Some(fault) = case.fault.filter(|_| from_the_start) {
         testbed.inject(fault, 0)?;
         // What it takes until the detector and the checks know it no other way.
-        testbed.pass(2 * HEALTHY)?;
+        testbed.run_for(2 * HEALTHY)?;
     }
-    testbed.pass(KEPT.0)?;
-    let fault = case.fault.filter(|_| !since_ever);
+    testbed.run_for(KEPT.0)?;
+    let fault = case.fault.filter(|_| !from_the_start);
     let at = fault.map(|fault| testbed.inject(fault, 0)).transpose()?;
     if at.is_some() {
-        testbed.pass(KEPT.1)?;
+        testbed.run_for(KEPT.1)?;
     }
     drop(flood);
     // The agent writes what waits before it ends.

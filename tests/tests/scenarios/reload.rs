@@ -41,8 +41,8 @@ fn has_event(agent: &Agent, event: &str) -> bool {
 fn a_broken_configuration_changes_nothing_while_it_runs() -> Result<()> {
     let setup = Setup::new(Method::Masquerade);
     let mut testbed = Testbed::start(&setup)?;
-    testbed.pass(HEALTHY)?;
-    testbed.forget();
+    testbed.run_for(HEALTHY)?;
+    testbed.reset_healthy_since();
     let good = setup.config.to_toml()?;
     let cases = [
         ("[agent\n".to_owned(), &["agent.toml:1:"][..]),
@@ -81,13 +81,13 @@ fn a_reload_touches_only_what_has_changed() -> Result<()> {
     let setup = Setup::new(Method::Masquerade);
     let mut testbed = Testbed::start(&setup)?;
     let servers = testbed.lab.addresses();
-    testbed.pass(HEALTHY)?;
+    testbed.run_for(HEALTHY)?;
 
     // One weight, by command.
     let mut config = setup.config.clone();
     config.service[0].server[0].weight = 5;
     config.agent.autoreload = true;
-    testbed.forget();
+    testbed.reset_healthy_since();
     fs::write(testbed.agent.config_file(), config.to_toml()?)?;
     let output = testbed.agent.command(&["reload"])?;
     assert_eq!(output.code, Some(0), "{output}");
@@ -96,12 +96,12 @@ fn a_reload_touches_only_what_has_changed() -> Result<()> {
         LIMIT,
         |testbed| Ok(testbed.watcher.table()?.weight(servers[0]) == Some(5)),
     )?;
-    testbed.pass(HEALTHY)?;
+    testbed.run_for(HEALTHY)?;
     assert_eq!(moves(&testbed)?, [(servers[0], ChangeKind::Weight(1, 5))], "{}", testbed.diagnosis());
 
     // A server goes, by a file that replaces the old one; autoreload was switched on just now.
     config.service[0].server.truncate(2);
-    testbed.forget();
+    testbed.reset_healthy_since();
     let replacement = testbed.agent.config_file().with_extension("new");
     fs::write(&replacement, config.to_toml()?)?;
     fs::rename(&replacement, testbed.agent.config_file())?;
@@ -109,7 +109,7 @@ fn a_reload_touches_only_what_has_changed() -> Result<()> {
         Ok(testbed.watcher.table()?.weight(servers[2]).is_none())
     })?;
     let gone = Moment::now();
-    testbed.pass(HEALTHY)?;
+    testbed.run_for(HEALTHY)?;
     assert_eq!(moves(&testbed)?, [(servers[2], ChangeKind::Removed)], "{}", testbed.diagnosis());
     let label = format!("server=\"{}\"", servers[2]);
     let up = metric(&testbed.agent.metrics()?, "lvs_server_up", &[&label]);
@@ -124,7 +124,7 @@ fn a_reload_touches_only_what_has_changed() -> Result<()> {
     second.address = Some(layout.second_service().to_string());
     config.agent.autoreload = false;
     config.service.push(second);
-    testbed.forget();
+    testbed.reset_healthy_since();
     fs::write(testbed.agent.config_file(), config.to_toml()?)?;
     testbed.agent.signal(Signal::SIGHUP)?;
     testbed.wait("the server to serve there", LIMIT, |testbed| {
@@ -147,7 +147,7 @@ fn a_reload_touches_only_what_has_changed() -> Result<()> {
 
     // And goes again.
     config.service.pop();
-    testbed.forget();
+    testbed.reset_healthy_since();
     fs::write(testbed.agent.config_file(), config.to_toml()?)?;
     assert_eq!(testbed.agent.command(&["reload"])?.code, Some(0));
     testbed.wait("the service to go", LIMIT, |testbed| Ok(testbed.watcher.table()?.services.len() == 1))?;

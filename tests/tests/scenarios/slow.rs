@@ -19,7 +19,7 @@ use lvs_tests::{
 const TIME: Duration = Duration::from_secs(8);
 
 /// A testbed whose first server has had this fault all the time.
-fn since_ever(method: Method, fault: Fault) -> Result<Testbed> {
+fn from_the_start(method: Method, fault: Fault) -> Result<Testbed> {
     let mut setup = Setup::new(method).distance(Duration::from_millis(1));
     // An HTTP check of such a server takes longer than it may, and rightly fails.
     setup.config = setup.config.check_by_connect();
@@ -33,8 +33,8 @@ fn since_ever(method: Method, fault: Fault) -> Result<Testbed> {
 #[ignore = "needs root, IPVS and the agent: cargo xtask test"]
 fn a_slow_server_stays_and_its_slowness_is_in_the_metrics() -> Result<()> {
     for method in Method::ALL {
-        let mut testbed = since_ever(method, Fault::Slow)?;
-        testbed.pass(TIME)?;
+        let mut testbed = from_the_start(method, Fault::Slow)?;
+        testbed.run_for(TIME)?;
         assert_eq!(changes(&testbed.history_since_healthy()?), [], "{}", testbed.diagnosis());
         let text = testbed.agent.metrics()?;
         let mean = |server: usize| -> Result<f64> {
@@ -57,8 +57,8 @@ fn a_slow_server_stays_and_its_slowness_is_in_the_metrics() -> Result<()> {
 #[ignore = "needs root, IPVS and the agent: cargo xtask test"]
 fn a_server_that_loses_a_tenth_of_its_packets_stays() -> Result<()> {
     for method in Method::ALL {
-        let mut testbed = since_ever(method, Fault::Lossy)?;
-        testbed.pass(TIME)?;
+        let mut testbed = from_the_start(method, Fault::Lossy)?;
+        testbed.run_for(TIME)?;
         assert_eq!(changes(&testbed.history_since_healthy()?), [], "{}", testbed.diagnosis());
         let text = testbed.agent.metrics()?;
         let label = format!("server=\"{}\"", testbed.lab.servers[0].address());

@@ -31,7 +31,7 @@ const VICTIMS: u16 = 20;
 const LIMIT: Duration = Duration::from_secs(20);
 const PORT: u16 = 80;
 
-/// Measures and prints; tells whether it is soon enough, where the table is the agent's and where it is somebody else's.
+/// Measures and prints; returns whether it is soon enough, both with a table of the agent's own and with an adopted one.
 pub(super) fn measure(director: &Namespace, options: &TableCostOptions) -> Result<bool> {
     ip(director, "link set lo up\n")?;
     let victims = VICTIMS.min(options.services);

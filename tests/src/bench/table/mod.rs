@@ -41,7 +41,7 @@ pub struct TableCostOptions {
     pub states: u16,
 }
 
-/// Measures, prints a table, and tells whether all of it is as fast as it must be.
+/// Measures, prints a table, and returns whether all of it is as fast as it must be.
 pub fn measure(options: &TableCostOptions) -> Result<bool> {
     let director = Namespace::create("director")?;
     prepare_ipvs(&director)?;
@@ -108,7 +108,7 @@ fn timed(act: impl FnOnce() -> Result<String>) -> Result<Duration> {
     Ok(begun.elapsed())
 }
 
-/// Prints how two times stand to each other, and says whether that is good enough.
+/// Prints how two times stand to each other, and returns whether that is good enough.
 fn ratio(what: &str, own: Vec<Duration>, reference: &str, others: Vec<Duration>, most: f64) -> bool {
     let (own, others) = (Spread::of(own), Spread::of(others));
     let ratio = own.median.as_secs_f64() / others.median.as_secs_f64();

@@ -154,7 +154,7 @@ impl AgentConfig {
     pub fn http(layout: &Layout, servers: &[SocketAddr]) -> Self {
         let server = |server: &SocketAddr| ServerSection {
             address: server.to_string(),
-            forward: layout.method.word().to_owned(),
+            forward: layout.method.keyword().to_owned(),
             tunnel: TunnelSection::of(layout.method),
             weight: 1,
         };

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use crate::lab::clock::Moment;
 
-/// An event that the agent tells about.
+/// An event in the agent's log.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AgentEvent {
     /// When it happened, by the agent's reading of the shared clock.

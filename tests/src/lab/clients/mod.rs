@@ -203,7 +203,7 @@ async fn generate(plan: &LoadPlan, shared: &Arc<Shared>) {
     }
 }
 
-/// Starts a new connection after each `gap` (seconds), until told to stop; then waits for the outcomes.
+/// Starts a new connection after each `gap` (seconds), until it is stopped; then waits for the outcomes.
 async fn arrivals(plan: &LoadPlan, shared: &Arc<Shared>, mut gap: impl FnMut() -> f64) {
     let mut next = Instant::now();
     let mut open = JoinSet::new();

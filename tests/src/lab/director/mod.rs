@@ -17,7 +17,7 @@ use crate::lab::{
     process::{self, load_module},
 };
 
-/// Where an agent leaves to the next one what that has to know, unless it is told otherwise.
+/// The state file that an agent leaves to the next one, unless it is configured otherwise.
 pub const AGENT_STATE: &str = "/run/lvs-agent/state.json";
 
 /// Whether the kernel has IPVS loaded.

@@ -1,4 +1,4 @@
-//! The kernel's IPVS table as `/proc/net/ip_vs` shows it, and what changed between two looks at it.
+//! The kernel's IPVS table as `/proc/net/ip_vs` shows it, and what changed from one reading to the next.
 
 use std::{
     fmt,

@@ -22,13 +22,13 @@ use crate::lab::{
 /// Where the kernel shows the table of the calling thread's namespace. (`/proc/net` is that of the first thread.)
 pub const PROC_FILE: &str = "/proc/thread-self/net/ip_vs";
 
-/// Time between two looks.
+/// Time between two polls.
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// A state of the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableState {
-    /// When it was first seen; it was not there yet one look earlier.
+    /// When it was first seen; it was not there yet one poll earlier.
     pub at: Moment,
     /// The table.
     pub table: Table,
@@ -75,10 +75,10 @@ impl TableWatcher {
     /// The present state.
     pub fn table(&self) -> Result<Table> {
         self.check()?;
-        self.shared.lock().last().map(|seen| seen.table.clone()).context("the first look at the table")
+        self.shared.lock().last().map(|seen| seen.table.clone()).context("the first reading of the table")
     }
 
-    /// An error if nobody looks any more.
+    /// An error if the thread has ended.
     fn check(&self) -> Result<()> {
         let ended = self.thread.as_ref().is_some_and(JoinHandle::is_finished);
         if ended && !self.shared.stop.load(Ordering::Relaxed) {

@@ -95,7 +95,7 @@ fn a_list_that_changes_while_it_is_read_misses_nothing() {
     });
 }
 
-/// A second client, on a thread of its own, that adds and deletes services until it is told to stop: first without a
+/// A second client, on a thread of its own, that adds and deletes services until it is stopped: first without a
 /// pause, then with longer and longer ones, so that a reader finds every pace. Gives the number of its edits.
 fn busy_neighbour(stop: Arc<AtomicBool>) -> thread::JoinHandle<u32> {
     thread::spawn(move || {

@@ -43,7 +43,7 @@ fn this_program_reads_what_ipvsadm_writes() {
     });
 }
 
-/// What edits make of a table, in steps that are looked at one by one.
+/// What edits make of a table, in steps that are compared one by one.
 fn steps(from: &Table, to: &Table) -> Vec<Vec<Edit>> {
     let destinations = |table: &Table| -> Vec<(ServiceKey, Destination)> {
         let services = table.services.iter();

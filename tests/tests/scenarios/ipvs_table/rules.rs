@@ -93,7 +93,7 @@ pub(super) fn rules(
     lines
 }
 
-/// What `ipvsadm -Ln --thresholds` says of the servers: `-> server upper lower`.
+/// The servers as `ipvsadm -Ln --thresholds` lists them: `-> server upper lower`.
 pub(super) fn threshold_lines(table: &Table) -> Vec<String> {
     let destinations = table.services.values().flat_map(|entry| entry.destinations.values());
     sorted(
