@@ -1,25 +1,27 @@
 //! A health checker for LVS directors: a passive signal raises a suspicion, active probes confirm it, and only then
 //! the kernel's IPVS table is changed.
 //!
-//! The way of the data, one direction only: `passive` and `probe` → `health` → `pool` → `ipvs`. `agent` is the one
-//! place that wires them together.
+//! The way of the data, one direction only: `passive` and `probe` → `health` → `pool` → `ipvs`, decided in `engine`, written
+//! by `reconcile`, wired in `agent`.
 
 pub mod agent;
-pub mod check_config;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod control;
+pub mod engine;
 pub mod health;
 pub mod ipvs;
 mod keyed;
 pub mod log;
+pub mod model;
 pub mod netlink;
 pub mod network;
 pub mod notify;
-pub mod orders;
 pub mod passive;
 pub mod pool;
 pub mod probe;
 mod process;
-pub mod service;
+mod reconcile;
+mod state_file;
+mod telemetry;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytemuck::Zeroable as _;
 use lvs_agent::{
-    config::DetectorSettings,
+    model::DetectorSettings,
     passive::{Detector, Layer, Sight, View},
 };
 use lvs_common::{ServerCounters, ServerId, ServerState};

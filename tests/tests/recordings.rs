@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use bytemuck::Zeroable as _;
 use lvs_agent::{
-    config::{DetectorSettings, defaults},
+    model::{DetectorSettings, defaults},
     passive::{
         Detector, Finding, Layer, Sight, View,
         trace::{Player, Recorder, Shown},

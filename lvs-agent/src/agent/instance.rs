@@ -26,7 +26,7 @@ pub enum Company {
 
 /// Held for as long as the agent lives, and let go by the kernel however it ends.
 #[derive(Debug)]
-pub(super) struct OnlyAgent {
+pub(crate) struct OnlyAgent {
     _listener: UnixListener,
 }
 
@@ -41,7 +41,7 @@ pub struct SecondAgent(Option<i32>);
 
 impl OnlyAgent {
     /// Makes sure that there is no other agent in the network namespace, and that there will be none.
-    pub(super) fn claim() -> anyhow::Result<Self> {
+    pub(crate) fn claim() -> anyhow::Result<Self> {
         Self::claim_as(NAME)
     }
 

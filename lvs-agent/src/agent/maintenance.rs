@@ -2,13 +2,14 @@
 //! at every second in a task of its own, as the folder may be on a disk or a server that hangs, and so may name servers.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::HashMap,
     io,
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
+use crate::engine::admin::Maintained;
 use tokio::{net::lookup_host, sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -21,14 +22,6 @@ const LOOKUP: Duration = Duration::from_secs(5);
 const NAMES_HOLD: Duration = Duration::from_mins(1);
 /// The most files that are looked at: more names than any director has servers.
 const MOST: usize = 20_000;
-
-/// The servers that files in the folder name: at one port, or at all of them.
-pub(super) type Maintained = BTreeSet<(IpAddr, Option<u16>)>;
-
-/// Whether a server is among them.
-pub(super) fn is_maintained(maintained: &Maintained, server: SocketAddr) -> bool {
-    maintained.contains(&(server.ip(), None)) || maintained.contains(&(server.ip(), Some(server.port())))
-}
 
 /// What a file's name stands for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,7 +51,7 @@ impl Named {
 }
 
 /// Looks at the folder again and again.
-pub(super) struct Folder {
+pub(crate) struct Folder {
     path: PathBuf,
     /// Whether the last look failed, which is told once.
     failed: bool,
@@ -67,12 +60,12 @@ pub(super) struct Folder {
 }
 
 impl Folder {
-    pub(super) fn new(path: &Path) -> Self {
+    pub(crate) fn new(path: &Path) -> Self {
         Self { path: path.to_owned(), failed: false, hosts: HashMap::new() }
     }
 
     /// Until `shutdown`, or until nobody listens.
-    pub(super) async fn run(mut self, maintained: watch::Sender<Maintained>, shutdown: CancellationToken) {
+    pub(crate) async fn run(mut self, maintained: watch::Sender<Maintained>, shutdown: CancellationToken) {
         let looking = async {
             while !maintained.is_closed() {
                 if let Some(found) = self.look().await {
@@ -175,15 +168,6 @@ mod tests {
         for (name, expected) in cases {
             assert_eq!(Named::parse(name), expected, "{name:?}");
         }
-    }
-
-    #[test]
-    fn a_file_is_for_one_port_or_all() {
-        let maintained =
-            Maintained::from([(IpAddr::from([10, 0, 0, 1]), None), (IpAddr::from([10, 0, 0, 2]), Some(80))]);
-        let is = |server: &str| is_maintained(&maintained, server.parse().unwrap());
-        assert_eq!(["10.0.0.1:80", "10.0.0.1:443", "10.0.0.2:80"].map(is), [true; 3]);
-        assert_eq!(["10.0.0.2:443", "10.0.0.3:80"].map(is), [false; 2]);
     }
 
     #[tokio::test]

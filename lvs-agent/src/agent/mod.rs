@@ -18,31 +18,15 @@
 //! One token stops them all. Each of them can be dropped at any await without harm; `watch` detaches the programs and
 //! `table` makes its last edits after the token, and both are waited for.
 
-mod adopt;
-mod ask;
-mod checks;
-mod confirm;
-mod connections;
-mod decisions;
-mod devices;
-mod doubt;
-mod executed;
-mod exposition;
-mod follow;
+mod admin;
+mod adoption;
+mod children;
+mod controller;
 mod instance;
-mod judge;
 mod maintenance;
-mod orders;
-mod pace;
-mod passive_side;
-mod rehearsal;
+mod messages;
+mod monitor;
 mod reload;
-mod state;
-mod status;
-mod story;
-mod table;
-mod tell;
-mod watch;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -60,42 +44,44 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+pub use self::instance::{Company, SecondAgent};
 use self::{
-    adopt::{Adopted, Adoption},
-    checks::{Checks, Turnover},
-    confirm::Bursts,
-    decisions::Decisions,
-    doubt::Suspected,
-    exposition::{Probes, Standings},
+    admin::{Desk, PassiveDesk, orders::OrderDesk},
+    adoption::Adoption,
+    controller::{Inputs, Judge, bursts::Bursts},
     instance::OnlyAgent,
-    judge::{Inputs, Judge},
-    maintenance::{Folder, Maintained},
-    orders::OrderDesk,
-    pace::Paces,
-    passive_side::{NoPassiveSide, Wiring},
-    reload::{InForce, Reload},
-    state::{Keeper, Orders, Recalled},
-    status::{Desk, PassiveDesk},
-    table::TableWriter,
-    tell::Teller,
-    watch::Roster,
+    maintenance::Folder,
+    messages::Roster,
+    monitor::setup::{self, NoPassiveSide, Wiring},
+    reload::Reload,
 };
-pub use self::{
-    instance::{Company, SecondAgent},
-    rehearsal::{Asked, Rehearsal},
-};
+use crate::telemetry::metrics as exposition;
 use crate::{
     clock::monotonic_ns,
-    config::{Config, OnExit, Source, VirtualService},
+    config::Source,
     control::ControlServer,
-    ipvs::{IpvsClient, Table, Wanted},
+    engine::{
+        Decisions,
+        admin::Maintained,
+        correlation::Suspected,
+        discovery::Adopted,
+        probe_timeout::Paces,
+        subscriptions::{Checks, Turnover},
+        table::{found, last_wanted},
+    },
+    ipvs::IpvsClient,
     keyed::KeySet,
+    model::Config,
     netlink::DEFAULT_TIMEOUT,
-    notify::Notifier,
+    notify::{Notifier, alerts::Teller},
     passive::Targets,
-    pool::Presence,
     probe::{Prober, Scheduler, budget::Budget},
-    service::DestinationKey,
+    reconcile::{TableWriter, sysctl},
+    state_file::{self, Keeper, Orders, Recalled},
+    telemetry::{
+        events,
+        metrics::{Probes, Standings},
+    },
 };
 
 /// Results that may wait for the judge, who takes each in microseconds: enough for all checks of 10,000 servers that
@@ -175,12 +161,12 @@ impl Running {
         }
         // Before anything is touched: whoever answers there may be at work on the same table.
         let control = config.agent.control.as_deref().map(ControlServer::bind).transpose()?;
-        passive_side::check_devices(&config.passive).await?;
+        setup::check_devices(&config.passive).await?;
         let client = IpvsClient::connect(DEFAULT_TIMEOUT).await?;
-        let Recalled { left, held, orders, file } = state::recall(&config);
+        let Recalled { left, held, orders, file } = state_file::recall(&config);
         let table = TableWriter::new(client, &config, left.held, held).await?;
         // Those of IPVS are there by now.
-        connections::settle(&config);
+        sysctl::settle(&config);
         if let Some(file) = file {
             running.spawn("state", file.run());
         }
@@ -191,10 +177,10 @@ impl Running {
             decisions.set_administered(adopted.administered.clone(), Instant::now());
         }
         for gone in decisions.recall_commands(&left.orders, Instant::now()) {
-            story::not_recalled(&gone);
+            events::not_recalled(&gone);
         }
         for recalled in decisions.commands().keys() {
-            story::recalled(&decisions, recalled);
+            events::recalled(&decisions, recalled);
         }
         let outside = Outside { control, source, hangups };
         let config = Arc::new(config);
@@ -223,7 +209,7 @@ impl Running {
         let (replacements_tx, replacements) = mpsc::channel(REPLACEMENTS);
         let (orders_tx, orders) = mpsc::channel(ORDERS);
         let (reloads_tx, reloads) = mpsc::channel(RELOADS);
-        let (in_force_tx, in_force) = latest::channel(InForce { config: config.clone(), cause: None });
+        let (in_force_tx, in_force) = latest::channel(config.clone());
         let maintained = self.maintained(&config);
         let notifier = self.notifier(&config);
         let mut checks = Checks::default();
@@ -265,7 +251,7 @@ impl Running {
         }
         let (observed, board) = (table.observed(), table.board());
         let ending = in_force.clone();
-        self.spawn("table", table.run(shutdown.clone(), move || last_wanted(&ending.borrow().config)));
+        self.spawn("table", table.run(shutdown.clone(), move || last_wanted(&ending.borrow())));
         let outputs =
             reload::Outputs { replacements: replacements_tx, in_force: in_force_tx, board, notifier };
         let reload = Reload::new(source, config.clone(), outputs);
@@ -299,14 +285,14 @@ impl Running {
         self.spawn("notify", notify.run(self.shutdown.clone()));
         if !config.agent.execute.is_empty() {
             let shutdown = self.shutdown.clone();
-            self.spawn("executed", executed::run(config.agent.execute.clone(), shutdown));
+            self.spawn("executed", children::run(config.agent.execute.clone(), shutdown));
         }
         notifier
     }
 
     /// Starts the passive side, if it can be had; whom to ask about it.
     async fn watch(&mut self, config: &Config, wiring: Wiring) -> PassiveDesk {
-        match passive_side::set_up(config, wiring).await {
+        match setup::set_up(config, wiring).await {
             Ok(side) => {
                 let inquiries = side.inquiries.clone();
                 let shutdown = self.shutdown.clone();
@@ -352,51 +338,5 @@ impl Running {
             }
         }
         info!(at_ns = monotonic_ns(), event = "stopped", "stopped");
-    }
-}
-
-/// How a destination stands in the table that was found.
-fn found(table: &Table, key: &DestinationKey) -> Presence {
-    let destination = table.services.get(&key.service).and_then(|entry| entry.destinations.get(&key.server));
-    Presence::of_found(destination.map(|destination| destination.weight.takes_connections()))
-}
-
-/// What the table should be at the end, if that is not as it is.
-fn last_wanted(config: &Config) -> Option<Wanted> {
-    let ends = |service: &&VirtualService| service.on_exit.unwrap_or(config.agent.on_exit) == OnExit::Remove;
-    let unwanted: BTreeSet<_> = config.services.iter().filter(ends).map(|service| service.key).collect();
-    (!unwanted.is_empty()).then(|| Wanted { unwanted, ..Wanted::default() })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn at_the_end_each_service_goes_or_stays_as_it_says() {
-        let unwanted = |all: &str, own: [&str; 2]| {
-            let service = |number: usize, on_exit: &str| {
-                format!(
-                    "[[service]]\naddress = \"192.0.2.{number}:80\"\nforward = \"masquerade\"\n{on_exit}\n\
-                     [[service.server]]\naddress = \"10.0.0.1\"\n"
-                )
-            };
-            let text = format!("[agent]\n{all}\n{}{}", service(1, own[0]), service(2, own[1]));
-            let config =
-                crate::config::native::read(&text, "test.toml".as_ref()).expect("it is a configuration");
-            let last = last_wanted(&config)?;
-            Some(last.unwanted.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
-        };
-        let (keep, remove) = ("on-exit = \"keep\"", "on-exit = \"remove\"");
-        let cases = [
-            ("", ["", ""], None),
-            (remove, ["", ""], Some("tcp 192.0.2.1:80, tcp 192.0.2.2:80")),
-            (remove, [keep, ""], Some("tcp 192.0.2.2:80")),
-            (keep, ["", remove], Some("tcp 192.0.2.2:80")),
-            (remove, [keep, keep], None),
-        ];
-        for (all, own, expected) in cases {
-            assert_eq!(unwanted(all, own).as_deref(), expected, "{all} {own:?}");
-        }
     }
 }

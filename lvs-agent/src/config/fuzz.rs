@@ -10,9 +10,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::service::{ForwardingMethod, Tunnel};
+use crate::model::{Config, ForwardingMethod, Tunnel};
 
-use super::{Config, ConfigError, Format, Strictness, ldirectord, native};
+use super::{
+    diagnostics::{ConfigError, Strictness},
+    ldirectord, native,
+    reading::Format,
+};
 
 const ROUNDS: u32 = 3000;
 const LONG: Duration = Duration::from_mins(1);
@@ -125,7 +129,7 @@ fn read(bytes: &[u8]) -> bool {
         let result = if ldirectord::is_ldirectord(&shown) {
             ldirectord::read_without_names(&shown, strictness)
         } else {
-            Config::read_bytes(bytes, Path::new("fuzz"), strictness)
+            crate::config::read_bytes(bytes, Path::new("fuzz"), strictness)
         };
         match result {
             Ok(reading) => {
@@ -211,7 +215,7 @@ fn mutate(chance: &mut fastrand::Rng, text: &mut Vec<u8>) {
 
 #[test]
 fn valid_files_are_read() {
-    let reading = Config::read_bytes(LDIRECTORD.as_bytes(), Path::new("l.cf"), Strictness::Lenient);
+    let reading = crate::config::read_bytes(LDIRECTORD.as_bytes(), Path::new("l.cf"), Strictness::Lenient);
     let reading = reading.unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(reading.format, Format::Ldirectord);
     assert!(read(LDIRECTORD.as_bytes()));
@@ -223,7 +227,7 @@ fn valid_files_are_read() {
 fn files_with_mistakes_are_read_or_refused() {
     let long = env::var_os("LVS_LONG").is_some();
     let toml = native::to_toml(
-        &Config::read_bytes(LDIRECTORD.as_bytes(), Path::new("l.cf"), Strictness::Lenient)
+        &crate::config::read_bytes(LDIRECTORD.as_bytes(), Path::new("l.cf"), Strictness::Lenient)
             .expect("it is valid")
             .config,
     );

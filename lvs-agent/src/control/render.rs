@@ -72,10 +72,8 @@ fn row(server: &ServerStatus) -> [String; 6] {
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        super::{EvidenceStatus, Seen, ServiceStatus, SignalStatus},
-        *,
-    };
+    use super::*;
+    use crate::control::{EvidenceStatus, Seen, ServiceStatus, SignalStatus};
 
     #[test]
     fn columns_are_aligned_and_words_follow() {

@@ -157,8 +157,8 @@ async fn serve(mut stream: UnixStream, answerer: &impl Answer) -> io::Result<()>
 
 #[cfg(test)]
 mod tests {
-    use super::{super::ask, *};
-    use crate::control::Status;
+    use super::*;
+    use crate::control::{Status, ask};
 
     struct Fixed;
 

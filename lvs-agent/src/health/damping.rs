@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::State;
-use crate::config::FlapDamping;
+use crate::model::FlapDamping;
 
 /// What a server has done lately, and how long it must be well for it.
 #[derive(Clone, Debug)]

@@ -16,7 +16,7 @@ mod damping;
 use std::{fmt, num::NonZeroU32, time::Instant};
 
 use self::{count::Count, damping::Damping};
-use crate::config::{Combine, FlapDamping};
+use crate::model::{Combine, FlapDamping};
 
 /// How many results in a row make a soft state hard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use super::{
     Destination, DestinationStatistics, KernelWeight, SchedulerName, Service, ServiceEntry, ServiceFlags,
     Statistics, Table, Wanted, WantedDestination, WantedService, Wish,
 };
-use crate::service::{
+use crate::model::{
     AddressFamily, ForwardingMethod, Netmask, Persistence, Protocol, ServiceKey, Tunnel, TunnelFlags, Weight,
 };
 

@@ -7,7 +7,7 @@ use super::{
     table::{Destination, ServiceEntry, Table},
     wanted::{Wanted, WantedDestination, WantedService},
 };
-use crate::service::{DestinationKey, ServiceKey};
+use crate::model::{DestinationKey, ServiceKey};
 
 /// The edits that lead from the kernel's table to what is wanted; none if it is so already.
 ///
@@ -79,7 +79,8 @@ fn destination_edit(
 mod tests {
     use proptest::prelude::*;
 
-    use super::{super::arbitrary, *};
+    use super::*;
+    use crate::ipvs::arbitrary;
 
     /// Whether each service of `before` that takes connections there and shall take them still does in `now`.
     fn served(before: &Table, wanted: &Wanted, now: &Table) -> bool {

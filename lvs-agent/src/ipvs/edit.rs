@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::table::{Destination, Service, ServiceEntry, Table};
-use crate::service::{DestinationKey, ServiceKey};
+use crate::model::{DestinationKey, ServiceKey};
 
 /// One change of the table: one message to the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]

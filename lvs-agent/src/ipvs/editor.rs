@@ -9,7 +9,7 @@ use super::{
     error::{IpvsError, Operation},
     socket::ACKNOWLEDGE,
 };
-use crate::service::ServiceKey;
+use crate::model::ServiceKey;
 
 /// More than an acknowledgement takes: the kernel sends the refused question back.
 const BUFFER: usize = 8 << 10;

@@ -10,8 +10,8 @@ use super::{
     table::{SchedulerName, Service},
 };
 use crate::{
+    model::{DestinationKey, ServiceKey},
     netlink::NetlinkError,
-    service::{DestinationKey, ServiceKey},
 };
 
 /// What was being done.
@@ -201,7 +201,7 @@ mod tests {
     use super::*;
     use crate::{
         ipvs::{Destination, KernelWeight, ServiceFlags},
-        service::{ForwardingMethod, Protocol, Tunnel},
+        model::{ForwardingMethod, Protocol, Tunnel},
     };
 
     fn key() -> ServiceKey {

@@ -17,8 +17,8 @@ use super::{
     table::{Service, ServiceEntry, Table},
 };
 use crate::{
+    model::{DestinationKey, ServiceKey},
     netlink::NetlinkError,
-    service::{DestinationKey, ServiceKey},
 };
 
 /// How often a list is read in hope of two readings that agree.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::service::{DestinationKey, ServiceKey};
+use crate::model::{DestinationKey, ServiceKey};
 
 /// Traffic of a service or destination since it was added or zeroed.
 ///

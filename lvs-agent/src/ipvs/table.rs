@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, net::SocketAddr, ops::BitOr};
 
-use crate::service::{ForwardingMethod, Persistence, Scheduler, ServiceKey, Tunnel, Weight};
+use crate::model::{ForwardingMethod, Persistence, Scheduler, ServiceKey, Tunnel, Weight};
 
 /// All virtual services of one network namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

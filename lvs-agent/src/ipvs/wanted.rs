@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::table::{Destination, SchedulerName, Service, ServiceFlags};
-use crate::service::{ForwardingMethod, Persistence, ServiceKey, Tunnel, Weight};
+use crate::model::{ForwardingMethod, Persistence, ServiceKey, Tunnel, Weight};
 
 /// The services that are managed, and those that are to go. All others are foreign and left alone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

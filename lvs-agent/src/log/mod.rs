@@ -19,7 +19,7 @@ use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
 
 use self::{file::LogFile, syslog::Syslog};
-use crate::config::LogTarget;
+use crate::model::LogTarget;
 
 /// Lines that may wait: what a director with thousands of servers says while a disk hangs for some seconds.
 const QUEUE: usize = 8192;

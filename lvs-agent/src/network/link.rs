@@ -117,7 +117,8 @@ mod tests {
     use neli::FromBytesWithInput;
     use proptest::prelude::*;
 
-    use super::{super::attributes::attribute, *};
+    use super::*;
+    use crate::network::attributes::attribute;
 
     fn message(index: i32, flags: Iff, attributes: &[(Ifla, Vec<u8>)]) -> Ifinfomsg {
         IfinfomsgBuilder::default()

@@ -10,7 +10,7 @@ use tokio::sync::mpsc::Receiver;
 use tracing::{info, warn};
 
 use super::within;
-use crate::{config::CommandLine, process::ProcessGroup};
+use crate::{model::CommandLine, process::ProcessGroup};
 
 /// How long a command may take before its whole process group is killed.
 pub const COMMAND_LIMIT: Duration = Duration::from_mins(1);

@@ -2,6 +2,7 @@
 //! server that hangs holds up no command. What doesn't fit into a queue is counted and left: whoever has something to tell
 //! never waits.
 
+pub(crate) mod alerts;
 mod commands;
 mod lines;
 pub mod mail;
@@ -19,7 +20,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::config::CommandLine;
+use crate::model::CommandLine;
 
 pub use self::{
     commands::{COMMAND_LIMIT, CommandOrder},

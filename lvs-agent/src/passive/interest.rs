@@ -93,7 +93,7 @@ mod tests {
     use proptest::{collection::vec, prelude::*, sample::select};
 
     use super::*;
-    use crate::service::{AddressFamily, Protocol};
+    use crate::model::{AddressFamily, Protocol};
 
     const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 

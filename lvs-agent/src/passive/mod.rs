@@ -20,7 +20,7 @@ mod wire_key;
 pub use counted::Signals;
 pub use detector::{Detector, Evidence, Finding, Layer, Observation, Strength, Suspicion, Usual, View};
 pub use programs::{KernelSide, PassiveError};
-pub use shape::Forwarding;
+pub use shape::{Forwarding, forwardings};
 pub use sight::{NoSignal, Sight};
 pub use sizes::Sizes;
 pub use targets::{Change, Path, Target, Targets};

@@ -3,7 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::{Mac, NoSignal, Sight, WireKey};
-use crate::service::{AddressFamily, DestinationKey, ForwardingMethod, Protocol, ServiceKey, Tunnel};
+use crate::model::{
+    AddressFamily, DestinationKey, ForwardingMethod, Protocol, ServiceKey, Tunnel, VirtualService,
+};
 
 /// A destination and how packets get there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +16,15 @@ pub struct Forwarding {
     pub method: ForwardingMethod,
     /// How they are wrapped, where the method is a tunnel.
     pub tunnel: Tunnel,
+}
+
+/// The destinations of a service, and how packets get there.
+pub fn forwardings(service: &VirtualService) -> impl Iterator<Item = Forwarding> {
+    service.destinations().zip(&service.servers).map(|(destination, server)| Forwarding {
+        destination,
+        method: server.method,
+        tunnel: server.tunnel,
+    })
 }
 
 /// What makes one endpoint on the wire: destinations of the same shape can't be told apart and needn't be, because they

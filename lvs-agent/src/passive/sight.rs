@@ -2,7 +2,7 @@
 
 use std::{fmt, net::SocketAddr};
 
-use crate::service::DestinationKey;
+use crate::model::DestinationKey;
 
 /// How much of the traffic between clients and one endpoint the director sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

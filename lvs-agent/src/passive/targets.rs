@@ -8,7 +8,7 @@ use std::{
 use lvs_common::ServerId;
 
 use super::{Forwarding, Mac, NoSignal, Sight, WireKey, shape::Shape};
-use crate::service::{DestinationKey, ForwardingMethod, Protocol, ServiceKey};
+use crate::model::{DestinationKey, ForwardingMethod, Protocol, ServiceKey};
 
 /// A change to make in the kernel side, in the order given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use lvs_common::{EndpointKey4, EndpointKey6, EndpointKind, mapped};
 
-use crate::service::{AddressFamily, Protocol};
+use crate::model::{AddressFamily, Protocol};
 
 /// A link-layer address.
 pub type Mac = [u8; 6];

@@ -24,9 +24,8 @@ use self::{
     ramp::Ramp,
 };
 use crate::{
-    config::{OnFailure, PoolPolicy, StartPolicy},
     health::{Cause, State},
-    service::Weight,
+    model::{OnFailure, PoolPolicy, Role, StartPolicy, Weight},
 };
 
 /// How a destination stands in the table.
@@ -185,15 +184,6 @@ impl Backup {
     fn is_usable(&self, state: Option<State>) -> bool {
         self.holds.is_free() && !self.own().is_quiescent() && state.is_none_or(State::is_up)
     }
-}
-
-/// A member or a backup, by its index.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// One of the service's servers.
-    Server(usize),
-    /// One that helps out.
-    Backup(usize),
 }
 
 /// The servers of one service, and how they stand.

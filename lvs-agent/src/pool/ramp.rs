@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::service::Weight;
+use crate::model::Weight;
 
 /// In how many steps: each is an edit of the kernel's table, and a tenth more of a server's share is no shock to it.
 const STEPS: u32 = 10;

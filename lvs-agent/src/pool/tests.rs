@@ -3,7 +3,7 @@ use std::num::NonZeroU32;
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::Quorum;
+use crate::model::Quorum;
 
 const UP: State = State::Up;
 const SUSPECT: State = State::Suspect { baseline: 1, confirm: 0 };

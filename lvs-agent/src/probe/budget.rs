@@ -9,7 +9,7 @@ use std::{
 
 use thiserror::Error;
 
-use crate::config::BurstSettings;
+use crate::model::BurstSettings;
 
 /// A token bucket for each server `S`, and one for all.
 ///

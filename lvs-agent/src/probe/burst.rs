@@ -14,7 +14,7 @@ use std::{
 use tokio::{sync::mpsc, task::JoinSet, time};
 
 use super::{Ask, CheckId, Outcome, ProbeTarget, Verdict};
-use crate::config::{BurstSettings, Question};
+use crate::model::{BurstSettings, Question};
 
 /// What is to be confirmed.
 #[derive(Clone, Debug, PartialEq)]
@@ -150,7 +150,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        config::HttpQuestion,
+        model::HttpQuestion,
         probe::{Failure, FailureReason, LocalFault, Phase, Success},
     };
 

@@ -6,9 +6,8 @@ use tokio::{fs::OpenOptions, io::AsyncReadExt};
 
 use super::{CommandEnd, FailureReason, LocalFault, Phase, ProbeTarget, outcome::Answer, pace::Run};
 use crate::{
-    config::{CommandConvention, CommandQuestion},
+    model::{CommandConvention, CommandQuestion, ServiceKey, Weight},
     process::ProcessGroup,
-    service::{ServiceKey, Weight},
 };
 
 /// The longest file that is read.
@@ -85,12 +84,11 @@ mod tests {
 
     use super::*;
     use crate::{
-        config::Question,
+        model::{Protocol, Question},
         probe::{
             Ask, Prober,
             testing::{self, LONG, closed_port},
         },
-        service::Protocol,
     };
 
     fn script(text: &str, convention: CommandConvention) -> CommandQuestion {
@@ -129,7 +127,7 @@ mod tests {
 
     #[tokio::test]
     async fn arguments_are_those_of_the_convention() {
-        let mark = ServiceKey::Mark { family: crate::service::AddressFamily::V4, mark: 7 };
+        let mark = ServiceKey::Mark { family: crate::model::AddressFamily::V4, mark: 7 };
         let address = "192.0.2.1:443".parse().unwrap();
         let service = ServiceKey::Address { protocol: Protocol::Tcp, address };
         let cases = [

@@ -15,7 +15,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpSocket, TcpStream};
 
 use super::{FailureReason, Phase, ProbeTarget, outcome::Answer, pace::Run};
-use crate::config::Via;
+use crate::model::Via;
 
 /// What becomes of the ACK that completes the handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,7 +98,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        config::Question,
+        model::Question,
         probe::testing::{self, LONG, SHORT, closed_port, silent_port},
     };
 

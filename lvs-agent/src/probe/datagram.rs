@@ -7,7 +7,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
 
 use super::{FailureReason, Phase, connect::prepare, outcome::Answer, pace::Run};
-use crate::config::UdpQuestion;
+use crate::model::UdpQuestion;
 
 /// The largest reply that is looked at.
 pub(super) const MAX_REPLY: usize = 4096;
@@ -93,7 +93,7 @@ pub(super) async fn ask(run: &Run<'_>, question: &UdpQuestion) -> Result<Answer,
 mod tests {
     use super::*;
     use crate::{
-        config::{Pattern, Question},
+        model::{Pattern, Question},
         probe::testing::{self, LONG, SHORT, closed_udp_port, udp_server},
     };
 

@@ -14,7 +14,7 @@ use simple_dns::{
 use super::{
     FailureReason, LocalFault, Phase, datagram::Datagrams, outcome::Answer, pace::Run, random, talk::Talk,
 };
-use crate::config::{DnsQuestion, DnsType, Transport};
+use crate::model::{DnsQuestion, DnsType, Transport};
 
 /// Asks for the name.
 pub(super) async fn ask(run: &Run<'_>, question: &DnsQuestion) -> Result<Answer, FailureReason> {
@@ -155,7 +155,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        config::Question,
+        model::Question,
         probe::testing::{self, LONG, SHORT, Script, closed_udp_port, scripted, udp_server},
     };
 

@@ -46,7 +46,7 @@ pub use scheduler::{BaselineCheck, CheckId, CheckResult, Counts, Pacer, Schedule
 pub(crate) use radius::MAX_PASSWORD as MAX_RADIUS_PASSWORD;
 use tls::TlsClients;
 
-use crate::config::{Check, Question, Via};
+use crate::model::{Check, Question, Via};
 
 /// Whom a probe asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::{FailureReason, Phase, outcome::Answer, pace::Run, talk::Talk};
-use crate::config::OracleQuestion;
+use crate::model::OracleQuestion;
 
 /// Kinds of packet.
 const CONNECT: u8 = 1;
@@ -75,7 +75,7 @@ fn connect(address: SocketAddr, question: &OracleQuestion) -> Vec<u8> {
 mod tests {
     use super::*;
     use crate::{
-        config::Question,
+        model::Question,
         probe::testing::{self, LONG, Script, scripted},
     };
 

@@ -7,7 +7,7 @@ use std::{
 
 use thiserror::Error;
 
-use crate::{config::StatusCodes, service::Weight};
+use crate::model::{StatusCodes, Weight};
 
 /// What came of one probe.
 pub type Outcome = Result<Success, Failure>;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::{self, Instant};
 
 use super::{FailureReason, Phase, ProbeTarget};
-use crate::config::Via;
+use crate::model::Via;
 
 /// The times that one run of a check has.
 #[derive(Clone, Copy, Debug)]

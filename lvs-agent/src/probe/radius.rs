@@ -5,7 +5,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use md5::{Digest, Md5};
 
 use super::{FailureReason, datagram::Datagrams, outcome::Answer, pace::Run, random};
-use crate::config::RadiusQuestion;
+use crate::model::RadiusQuestion;
 
 const ACCESS_REQUEST: u8 = 1;
 const ACCESS_ACCEPT: u8 = 2;
@@ -144,7 +144,7 @@ fn keyed(key: &[u8], parts: &[&[u8]]) -> [u8; 16] {
 mod tests {
     use super::*;
     use crate::{
-        config::{Login, Question, Secret},
+        model::{Login, Question, Secret},
         probe::testing::{self, LONG, closed_udp_port, udp_server},
     };
 

@@ -19,8 +19,8 @@ use tokio_util::{sync::CancellationToken, task::JoinMap};
 
 use super::{Ask, Outcome, ProbeTarget, Verdict, schedule::Schedule};
 use crate::{
-    config::{Check, Question},
     keyed::KeyMap,
+    model::{Check, Question},
 };
 
 /// How many commands may wait: the scheduler takes them at once, so this only has to smooth a burst of changes.
@@ -362,7 +362,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        config::Question,
+        model::Question,
         probe::{Failure, FailureReason, Phase, Success},
     };
 

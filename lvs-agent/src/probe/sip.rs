@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use memchr::memmem;
 
 use super::{FailureReason, Phase, datagram::Datagrams, outcome::Answer, pace::Run, random, talk::Talk};
-use crate::config::{SipQuestion, Transport};
+use crate::model::{SipQuestion, Transport};
 
 /// How many lines a response's head may have.
 const MAX_LINES: usize = 100;
@@ -108,7 +108,7 @@ fn request(
 mod tests {
     use super::*;
     use crate::{
-        config::Question,
+        model::Question,
         probe::testing::{self, LONG, SHORT, Script, closed_udp_port, scripted, udp_server},
     };
 

@@ -18,7 +18,7 @@ use super::{
     connect::{self, Handshake},
     pace::Run,
 };
-use crate::config::Tls;
+use crate::model::Tls;
 
 /// A connection, encrypted or not.
 #[derive(Debug)]

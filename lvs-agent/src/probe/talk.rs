@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use super::{FailureReason, Phase, pace::Run, stream::Stream};
-use crate::config::{Tls, TlsStart};
+use crate::model::{Tls, TlsStart};
 
 /// The longest line; the protocols here allow 512 to 1024 bytes, and servers are known to send more.
 const MAX_LINE: usize = 8 << 10;

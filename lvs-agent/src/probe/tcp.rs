@@ -1,7 +1,7 @@
 //! TCP with text: something is sent, and an answer expected.
 
 use super::{FailureReason, Phase, outcome::Answer, pace::Run, talk::Talk};
-use crate::config::TcpQuestion;
+use crate::model::TcpQuestion;
 
 /// How many bytes of the answer are searched.
 const MAX_SEARCHED: usize = 64 << 10;
@@ -40,7 +40,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        config::{Pattern, Question},
+        model::{Pattern, Question},
         probe::testing::{self, LONG, Script, scripted},
     };
 

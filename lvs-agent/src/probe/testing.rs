@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use super::{Ask, FailureReason, Phase, ProbeTarget, Prober};
-use crate::config::{Question, Tls, TlsStart, TlsVerify};
+use crate::model::{Question, Tls, TlsStart, TlsVerify};
 
 /// A timeout that is never meant to be reached.
 pub(super) const LONG: Duration = Duration::from_secs(20);

@@ -8,7 +8,7 @@ use super::{
     testing::{LONG, SHORT, any_port, closed_port, is_in_namespace, silent_port},
     *,
 };
-use crate::config::{BurstSettings, DeviceName, HttpQuestion, Pattern, TcpQuestion};
+use crate::model::{BurstSettings, DeviceName, HttpQuestion, Pattern, TcpQuestion};
 
 fn http() -> Question {
     Question::Http(HttpQuestion::get("/"))

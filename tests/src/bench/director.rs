@@ -10,8 +10,8 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use lvs_agent::{
+    model::Protocol,
     passive::{KernelSide, Mac, Signals, Sizes, WireKey},
-    service::Protocol,
 };
 use lvs_common::ServerId;
 

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use lvs_agent::{config::DetectorSettings, passive::Sight};
+use lvs_agent::{model::DetectorSettings, passive::Sight};
 
 use super::{
     Arrivals, Detection, Disturbance, Fault, Scenario, Serving, detect, false_alarms, gaps_an_hour,

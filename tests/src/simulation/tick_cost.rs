@@ -6,7 +6,7 @@ use std::{hint::black_box, time::Duration};
 
 use bytemuck::Zeroable as _;
 use lvs_agent::{
-    config::{DetectorSettings, defaults},
+    model::{DetectorSettings, defaults},
     passive::{Detector, Finding, Sight, View},
 };
 use lvs_common::{Latencies, Layer, ServerCounters, ServerId, ServerState};

@@ -7,7 +7,7 @@ use std::{
 
 use bytemuck::Zeroable as _;
 use lvs_agent::{
-    config::{DetectorSettings, defaults},
+    model::{DetectorSettings, defaults},
     passive::{Detector, Evidence, Finding, Layer, Observation, Strength, Suspicion, View},
 };
 use lvs_common::{ServerCounters, ServerId};

@@ -8,7 +8,7 @@ use std::{
 };
 
 use lvs_agent::{
-    config::Check,
+    model::Check,
     probe::{BaselineCheck, CheckId, ProbeTarget, Prober, Scheduler, Verdict},
 };
 use lvs_tests::say;

@@ -17,7 +17,8 @@ mod telephony_and_access;
 use std::net::SocketAddr;
 
 use lvs_agent::{
-    config::{self, Check},
+    config,
+    model::Check,
     probe::{Ask, FailureReason, ProbeTarget, Prober},
 };
 

@@ -9,11 +9,11 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use lvs_agent::{
-    agent::{Asked, Rehearsal},
-    config::{Config, Strictness},
+    config::Strictness,
+    engine::{Asked, Rehearsal},
     ipvs::{Destination, Table},
+    model::ServiceKey,
     probe::{Ask, ProbeTarget, Prober},
-    service::ServiceKey,
 };
 use lvs_tests::ldirectord::{LdirectordPackage, fake_ipvsadm::rules};
 use tokio::task::JoinSet;
@@ -100,7 +100,8 @@ impl AgentRun {
     /// What ldirectord takes must be taken without a fault, even strictly.
     pub(crate) fn start(text: &str) -> Result<Self> {
         let config =
-            Config::read_bytes(text.as_bytes(), Path::new("ldirectord.cf"), Strictness::Strict)?.config;
+            lvs_agent::config::read_bytes(text.as_bytes(), Path::new("ldirectord.cf"), Strictness::Strict)?
+                .config;
         let now = Instant::now();
         Ok(Self { rehearsal: Rehearsal::new(config, now)?, prober: Prober::new(), now })
     }

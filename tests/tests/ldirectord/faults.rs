@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use lvs_agent::{
-    config::{Config, Strictness},
+    config::{self, Strictness},
     ipvs::Table,
     probe::{BaselineCheck, CheckId, ProbeTarget, Prober, Scheduler},
 };
@@ -212,7 +212,7 @@ fn fault_a_reload_of_a_broken_file_stops_edits() -> Result<()> {
         ldirectord.rounds(MOST_FAILURES).await?;
         let server = "tcp 192.0.2.80:80 -> 10.0.0.1:80";
         assert!(has(&ldirectord.call_log.table()?, server), "ldirectord leaves the dead server in");
-        let read = Config::read_bytes(broken.as_bytes(), Path::new("ldirectord.cf"), Strictness::Lenient);
+        let read = config::read_bytes(broken.as_bytes(), Path::new("ldirectord.cf"), Strictness::Lenient);
         assert!(read.is_err(), "the agent refuses such a file whole, and goes on with the old one");
         Ok(())
     })
@@ -226,7 +226,7 @@ fn fault_an_address_without_a_port_is_taken_for_a_firewall_mark() -> Result<()> 
         let mut ldirectord = fixture.start_ldirectord(&package, &text)?;
         ldirectord.rounds(1).await?;
         assert!(has(&ldirectord.call_log.table()?, "FWM  192 "));
-        let read = Config::read_bytes(text.as_bytes(), Path::new("ldirectord.cf"), Strictness::Lenient);
+        let read = config::read_bytes(text.as_bytes(), Path::new("ldirectord.cf"), Strictness::Lenient);
         let error = read.err().context("the agent refuses it")?.to_string();
         assert!(error.contains("192"), "{error}");
         Ok(())
@@ -287,7 +287,7 @@ fn fault_hung_servers_delay_the_checks_of_others() -> Result<()> {
             "{HUNG} hung servers make ldirectord's round last {round:?}"
         );
         let config =
-            Config::read_bytes(text.as_bytes(), Path::new("ldirectord.cf"), Strictness::Strict)?.config;
+            config::read_bytes(text.as_bytes(), Path::new("ldirectord.cf"), Strictness::Strict)?.config;
         let (results, mut heard) = mpsc::channel(64);
         let service = &config.services[0];
         let checks = service.servers.iter().enumerate().map(|(number, server)| BaselineCheck {

@@ -1,6 +1,6 @@
 //! What can't be changed while the agent runs. Pure.
 
-use crate::config::{AgentSettings, Config};
+use crate::model::{AgentSettings, Config};
 
 /// `new` as far as it can hold now, and the settings that need a restart: of those the old ones hold on.
 pub(super) fn keep(old: &Config, new: Config) -> (Config, Vec<&'static str>) {

@@ -16,34 +16,22 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use self::file::FileWatch;
-use super::{
-    connections, decisions,
-    judge::{Dropped, Replaced, Replacement},
-    table::Board,
-};
+use super::messages::{Dropped, NotReloaded, ReloadInquiry, Replaced, Replacement};
 use crate::{
-    check_config,
     clock::monotonic_ns,
-    config::{Config, Fingerprint, Reading, Source, VirtualService},
+    config::{Fingerprint, Reading, Source},
     control::Reloaded,
     ipvs::{IpvsClient, IpvsError, Table},
+    model::{Config, DestinationKey, VirtualService},
     netlink::DEFAULT_TIMEOUT,
     notify::Notifier,
-    service::DestinationKey,
+    reconcile::{Board, sysctl},
+    telemetry::events,
 };
-
-/// The configuration in force, and why it is.
-#[derive(Clone, Debug)]
-pub(super) struct InForce {
-    pub(super) config: Arc<Config>,
-    /// What made it be read; `None` since the start.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for whoever runs a command after a reload"))]
-    pub(super) cause: Option<Cause>,
-}
 
 /// Why the configuration is read again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Cause {
+pub(crate) enum Cause {
     Hangup,
     Command,
     FileChanged,
@@ -59,48 +47,31 @@ impl Cause {
     }
 }
 
-/// Someone who wants the configuration to be read again, and to know what comes of it.
-pub(super) type ReloadInquiry = oneshot::Sender<Result<Reloaded, NotReloaded>>;
-
-/// Why the old configuration stays in force.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum NotReloaded {
-    /// In the words that it is told with when the agent starts.
-    #[error("{0}")]
-    Faulty(String),
-    #[error("the agent was started without a configuration file: there is none to read again")]
-    NoFile,
-    #[error("the kernel's table can't be read: {0}")]
-    Table(#[from] IpvsError),
-    #[error("the agent is stopping")]
-    Stopping,
-}
-
 /// What makes it read.
-pub(super) struct Inputs {
+pub(crate) struct Inputs {
     /// SIGHUP.
-    pub(super) hangups: Signal,
+    pub(crate) hangups: Signal,
     /// The control socket.
-    pub(super) asked: mpsc::Receiver<ReloadInquiry>,
+    pub(crate) asked: mpsc::Receiver<ReloadInquiry>,
 }
 
 /// Whoever acts on another configuration.
-pub(super) struct Outputs {
+pub(crate) struct Outputs {
     /// The judge.
-    pub(super) replacements: mpsc::Sender<Replacement>,
+    pub(crate) replacements: mpsc::Sender<Replacement>,
     /// Everyone else.
-    pub(super) in_force: latest::Sender<InForce>,
+    pub(crate) in_force: latest::Sender<Arc<Config>>,
     /// Where the judge writes what the table is to be.
-    pub(super) board: Board,
+    pub(crate) board: Board,
     /// Whoever runs the callback.
-    pub(super) notifier: Notifier,
+    pub(crate) notifier: Notifier,
 }
 
 /// How long a reload waits for its edits. They are made all the same.
 const EDITED: Duration = Duration::from_secs(20);
 
 /// Reads the configuration again.
-pub(super) struct Reload {
+pub(crate) struct Reload {
     source: Option<Source>,
     /// What is in force.
     config: Arc<Config>,
@@ -113,12 +84,12 @@ pub(super) struct Reload {
 
 impl Reload {
     /// `config` is in force, and came from `source` if from any file.
-    pub(super) fn new(source: Option<Source>, config: Arc<Config>, outputs: Outputs) -> Self {
+    pub(crate) fn new(source: Option<Source>, config: Arc<Config>, outputs: Outputs) -> Self {
         Self { source, adopts: config.adopts(), config, seen: None, outputs }
     }
 
     /// Until `shutdown`.
-    pub(super) async fn run(mut self, mut inputs: Inputs, shutdown: CancellationToken) {
+    pub(crate) async fn run(mut self, mut inputs: Inputs, shutdown: CancellationToken) {
         let mut watch = None;
         let reading = async {
             loop {
@@ -210,7 +181,7 @@ impl Reload {
         outcome
     }
 
-    async fn put_in_force(&mut self, reading: Reading, cause: Cause) -> Result<Reloaded, NotReloaded> {
+    async fn put_in_force(&mut self, reading: Reading, _cause: Cause) -> Result<Reloaded, NotReloaded> {
         let mut warnings = self.warnings(&reading);
         let (config, fixed) = fixed::keep(&self.config, reading.config);
         if !fixed.is_empty() {
@@ -225,9 +196,9 @@ impl Reload {
         let none = config.services == self.config.services || self.adopts;
         let Replaced { table_changed, added, removed } =
             if none { Replaced::default() } else { self.replace(&config.services).await? };
-        connections::settle(&config);
+        sysctl::settle(&config);
         self.config = config.clone();
-        self.outputs.in_force.send_replace(InForce { config, cause: Some(cause) });
+        self.outputs.in_force.send_replace(config);
         if table_changed {
             warnings.extend(self.edited().await);
         }
@@ -256,8 +227,8 @@ impl Reload {
 
     fn warnings(&self, reading: &Reading) -> Vec<String> {
         let Some(source) = &self.source else { return Vec::new() };
-        check_config::log_warnings(&source.path, reading);
-        check_config::warnings(&source.path, reading)
+        events::config_warnings(&source.path, reading);
+        reading.warnings_of(&source.path)
     }
 
     async fn replace(&self, services: &[VirtualService]) -> Result<Replaced, NotReloaded> {
@@ -291,8 +262,8 @@ async fn read(source: Source) -> (Option<Fingerprint>, Result<Reading, NotReload
 
 /// Whether a destination is in `new` only, of which it must be known how it stands.
 fn has_new(old: &[VirtualService], new: &[VirtualService]) -> bool {
-    let known: BTreeSet<DestinationKey> = old.iter().flat_map(decisions::destinations).collect();
-    new.iter().flat_map(decisions::destinations).any(|destination| !known.contains(&destination))
+    let known: BTreeSet<DestinationKey> = old.iter().flat_map(VirtualService::destinations).collect();
+    new.iter().flat_map(VirtualService::destinations).any(|destination| !known.contains(&destination))
 }
 
 /// The kernel's table, over a socket of its own: whoever edits it doesn't wait for this.

@@ -8,7 +8,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::config::{OnExit, Strictness};
+use crate::{config::Strictness, model::OnExit};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -18,7 +18,7 @@ struct Running {
     file: PathBuf,
     asked: mpsc::Sender<ReloadInquiry>,
     replacements: mpsc::Receiver<Replacement>,
-    in_force: latest::Receiver<InForce>,
+    in_force: latest::Receiver<Arc<Config>>,
     _stop: tokio_util::sync::DropGuard,
 }
 
@@ -38,7 +38,7 @@ fn start(text: &str) -> Running {
     let source = Source { path: file.clone(), strictness: Strictness::Lenient, mode: None };
     let config = Arc::new(source.read().unwrap().config);
     let (replacements_tx, replacements) = mpsc::channel(1);
-    let (in_force_tx, in_force) = latest::channel(InForce { config: config.clone(), cause: None });
+    let (in_force_tx, in_force) = latest::channel(config.clone());
     let outputs = Outputs {
         replacements: replacements_tx,
         in_force: in_force_tx,
@@ -98,7 +98,7 @@ async fn a_changed_weight_is_passed_on_and_a_faulty_file_is_not() {
     let error = outcome.unwrap_err().to_string();
     assert!(error.contains("agent.toml:11:1") && error.contains("weigth"), "{error}");
     assert_eq!(given, None);
-    assert_eq!(running.in_force.borrow().config.services[0].servers[1].weight.0, 5);
+    assert_eq!(running.in_force.borrow().services[0].servers[1].weight.0, 5);
 
     fs::remove_file(&running.file).unwrap();
     let error = running.ask().await.0.unwrap_err().to_string();
@@ -114,7 +114,7 @@ async fn what_needs_a_restart_is_told_each_time_until_then() {
         let [warning] = &warnings[..] else { panic!("{warnings:?}") };
         assert!(warning.contains("`metrics` in `[agent]`") && !warning.contains("on-exit"), "{warning}");
     }
-    let config = running.in_force.borrow().config.clone();
+    let config = running.in_force.borrow().clone();
     assert_eq!((config.agent.metrics.is_some(), config.agent.on_exit), (true, OnExit::Remove));
 }
 
@@ -137,8 +137,7 @@ async fn the_file_is_watched_while_the_configuration_says_so() {
     fs::write(&replacement, text("", [1, 4])).unwrap();
     fs::rename(&replacement, &running.file).unwrap();
     assert_eq!(running.given().await, [1, 4]);
-    running.in_force.wait_for(|now| !now.config.agent.autoreload).await.unwrap();
-    assert_eq!(running.in_force.borrow().cause, Some(Cause::FileChanged));
+    running.in_force.wait_for(|now| !now.agent.autoreload).await.unwrap();
     // Not watched any more: only asking brings this.
     fs::write(&running.file, text("", [1, 6])).unwrap();
     let (outcome, given) = running.ask().await;

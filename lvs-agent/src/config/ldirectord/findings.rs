@@ -2,10 +2,10 @@
 
 use std::{ops::Range, path::Path};
 
-use super::{DirectiveFault, Leniency, Note, directive::Directive, layout::Entry, names::NameFault};
-use crate::config::{
-    Faults, Place, Strictness, Warning, WarningKind,
-    error::{FaultKind, FaultList},
+use super::{directive::Directive, layout::Entry};
+use crate::config::diagnostics::{
+    DirectiveFault, FaultKind, FaultList, Faults, Leniency, NameFault, Note, Place, Strictness, Warning,
+    WarningKind,
 };
 
 /// Something is wrong, and was noted.

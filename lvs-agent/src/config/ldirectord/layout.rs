@@ -5,10 +5,10 @@
 use std::ops::Range;
 
 use super::{
-    DirectiveFault, Leniency, Note,
     directive::{Directive, Form, Scope},
     findings::Findings,
 };
+use crate::config::diagnostics::{DirectiveFault, Leniency, Note};
 
 /// How many columns ldirectord wants before a line of a virtual service.
 const INDENTATION: usize = 4;

@@ -7,7 +7,6 @@
 //!   ldirectord's: a server is back after one success, without damping.
 
 mod directive;
-mod fault;
 mod findings;
 mod kind;
 mod layout;
@@ -23,8 +22,6 @@ mod value;
 
 use std::{collections::HashMap, path::Path};
 
-pub use fault::{DirectiveFault, Leniency, Note};
-pub use names::NameFault;
 pub(super) use settings::is_facility;
 pub(super) use value::is_address as is_mail_address;
 
@@ -35,8 +32,11 @@ use self::{
     settings::Globals,
 };
 use super::{
-    AgentSettings, CommandLine, Config, ConfigError, Format, LogTarget, OnExit, PassiveSettings, Reading,
-    Strictness, Unlisted, error::Contradiction,
+    diagnostics::{ConfigError, Contradiction, DirectiveFault, Strictness},
+    reading::{Format, Reading},
+};
+use crate::model::{
+    AgentSettings, CommandLine, Config, LogTarget, OnExit, PassiveSettings, Unlisted, VirtualService,
 };
 
 /// Whether `text` is a configuration of ldirectord's: the first line that says so decides.
@@ -100,7 +100,7 @@ fn read_with(
 }
 
 /// Services have the names that `servicename` gives them, where that is a name and no other service's.
-fn name_services(services: &mut [super::VirtualService], drafts: &[settings::Draft]) {
+fn name_services(services: &mut [VirtualService], drafts: &[settings::Draft]) {
     if services.len() != drafts.len() {
         // Something is wrong and noted; nobody will see the names.
         return;

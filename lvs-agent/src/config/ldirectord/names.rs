@@ -11,41 +11,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use thiserror::Error;
-
-use crate::service::AddressFamily;
+use crate::{
+    config::diagnostics::{NameFault, ldirectord::SERVICES},
+    model::AddressFamily,
+};
 
 /// How long one name may take.
 const ONE: Duration = Duration::from_secs(5);
 /// How long all names of a file may take together.
 const ALL: Duration = Duration::from_secs(20);
-/// Where services have their ports.
-const SERVICES: &str = "/etc/services";
 /// The most of that which is read.
 const MAX_SERVICES: u64 = 4 << 20;
-
-/// A name that can't be resolved.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum NameFault {
-    /// No address has come.
-    #[error(
-        "{name:?} has no {family} address ({reason}); write the address itself, or mend the name's entry"
-    )]
-    Host {
-        /// The name.
-        name: String,
-        /// The IP version that is needed.
-        family: &'static str,
-        /// What the system says.
-        reason: String,
-    },
-    /// No such port.
-    #[error("port {name:?} is not a number up to 65535, nor a name in {SERVICES}; write the number")]
-    Port {
-        /// The name.
-        name: String,
-    },
-}
 
 /// Looks names up.
 pub(super) trait Names {

@@ -4,7 +4,7 @@
 //! the text, braces that repeat nothing, brackets in a class, `\<`, and some classes by letter. What the crate can't do
 //! (back-references, look-around) is refused by it.
 
-use crate::config::{Pattern, PatternError};
+use crate::model::{Pattern, PatternError};
 
 /// What an end stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

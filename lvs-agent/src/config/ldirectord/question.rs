@@ -9,7 +9,6 @@ use std::{
 };
 
 use super::{
-    DirectiveFault, Note,
     findings::{Findings, Noted},
     kind::Kind,
     layout::Entry,
@@ -19,14 +18,14 @@ use super::{
     settings::CheckType,
 };
 use crate::{
-    config::{
+    config::diagnostics::{DirectiveFault, Note},
+    model::{
         Check, CommandConvention, CommandQuestion, Database, DnsQuestion, DnsType, GreetingProtocol,
         GreetingQuestion, HttpMethod, HttpPage, HttpQuestion, HttpVersion, LdapQuestion, Login,
-        OracleQuestion, Pattern, Question, RadiusQuestion, Secret, SipQuestion, SqlQuestion, StatusCodes,
-        TcpQuestion, Tls, TlsStart, TlsVerify, Transport, UdpQuestion,
+        OracleQuestion, Pattern, Protocol, Question, RadiusQuestion, Secret, ServiceKey, SipQuestion,
+        SqlQuestion, StatusCodes, TcpQuestion, Tls, TlsStart, TlsVerify, Transport, UdpQuestion,
     },
     probe,
-    service::{Protocol, ServiceKey},
 };
 
 const CHECK_TIMEOUT: Duration = Duration::from_secs(5);

@@ -3,13 +3,15 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::{
-    DirectiveFault, Note,
     directive::Directive,
     findings::Findings,
     layout::{Entry, is_blank},
     names::{Names, addresses},
 };
-use crate::service::{AddressFamily, ForwardingMethod, Weight};
+use crate::{
+    config::diagnostics::{DirectiveFault, Note},
+    model::{AddressFamily, ForwardingMethod, Weight},
+};
 
 /// The most servers of one range: a /16, which no service has.
 const MAX_RANGE: u64 = 1 << 16;

@@ -5,8 +5,6 @@ use std::net::{IpAddr, SocketAddr};
 use lvs_common::PROBE_MARK;
 
 use super::{
-    DirectiveFault, Note,
-    fault::PortUse,
     findings::Findings,
     kind::Kind,
     layout::{Entry, note_rest},
@@ -16,11 +14,12 @@ use super::{
     settings::{Draft, Globals, Traffic},
 };
 use crate::{
-    config::{
-        Backup, Check, FlapDamping, FurtherChecks, MailAbout, MailSettings, Notifications, OnExit, OnFailure,
-        PoolPolicy, Question, RealServer, VirtualService, error::Contradiction,
+    config::diagnostics::{Contradiction, DirectiveFault, Note, ldirectord::PortUse},
+    model::{
+        AddressFamily, Backup, Check, FlapDamping, FurtherChecks, MailAbout, MailSettings, Netmask,
+        Notifications, OnExit, OnFailure, Persistence, PoolPolicy, Protocol, Question, RealServer, Scheduler,
+        ServiceKey, VirtualService,
     },
-    service::{AddressFamily, Netmask, Persistence, Protocol, Scheduler, ServiceKey},
 };
 
 /// A service and the place of its head.

@@ -3,7 +3,6 @@
 use std::{num::NonZeroU32, path::PathBuf, time::Duration};
 
 use super::{
-    DirectiveFault, Leniency, Note,
     directive::Directive,
     findings::Findings,
     kind::Kind,
@@ -11,8 +10,8 @@ use super::{
     value,
 };
 use crate::{
-    config::{CommandLine, HttpMethod, LogTarget, MailAbout, SchedulerFlags},
-    service::{Protocol, Scheduler},
+    config::diagnostics::{DirectiveFault, Leniency, Note},
+    model::{CommandLine, HttpMethod, LogTarget, MailAbout, Protocol, Scheduler, SchedulerFlags},
 };
 
 /// What can be said for all virtual services, and again in each.

@@ -4,11 +4,11 @@ use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use super::{names::ListedNames, *};
 use crate::{
-    config::{
-        Check, CommandConvention, MailAbout, OnFailure, Question, StatusCodes, Transport, VirtualService,
-        WarningKind, native,
+    config::{diagnostics::WarningKind, native},
+    model::{
+        Check, CommandConvention, ForwardingMethod, MailAbout, Netmask, OnFailure, Persistence, Question,
+        StatusCodes, Transport, VirtualService, Weight,
     },
-    service::{ForwardingMethod, Netmask, Persistence, Weight},
 };
 
 const PUBLISHED: &str = include_str!("published.cf");
@@ -546,13 +546,17 @@ fn formats_are_told_apart() {
 #[test]
 fn other_bytes_in_comments_do_no_harm() {
     let bytes = b"# gr\xfcn\nvirtual=192.0.2.1:80\n    real=10.0.0.1 masq # gr\xfcn\n";
-    let reading = Config::read_bytes(bytes, "l.cf".as_ref(), Strictness::Lenient).unwrap();
+    let reading = crate::config::read_bytes(bytes, "l.cf".as_ref(), Strictness::Lenient).unwrap();
     assert_eq!(reading.format, Format::Ldirectord);
     assert!(
-        reading.warnings.iter().all(|warning| warning.kind == WarningKind::Lenient(Leniency::ForeignBytes))
+        reading
+            .warnings
+            .iter()
+            .all(|warning| warning.kind == WarningKind::Lenient(crate::config::Leniency::ForeignBytes))
     );
     let bytes = b"virtual=192.0.2.1:80\n    real=10.0.0.1 masq\n    request=\"gr\xfcn\"\n";
-    let error =
-        Config::read_bytes(bytes, "l.cf".as_ref(), Strictness::Lenient).expect_err("no text").to_string();
+    let error = crate::config::read_bytes(bytes, "l.cf".as_ref(), Strictness::Lenient)
+        .expect_err("no text")
+        .to_string();
     assert!(error.contains("l.cf:3:13"), "{error}");
 }

@@ -3,11 +3,13 @@
 use std::{num::NonZeroU32, path::PathBuf, time::Duration};
 
 use super::{
-    Leniency, Note,
     findings::Findings,
     layout::{Entry, is_blank, note_rest},
 };
-use crate::config::{CommandLine, MailAbout};
+use crate::{
+    config::diagnostics::{Leniency, Note},
+    model::{CommandLine, MailAbout},
+};
 
 /// The most failures in a row, as everywhere.
 const MAX_COUNT: u32 = 100;

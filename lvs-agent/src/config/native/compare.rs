@@ -4,8 +4,8 @@ use std::{collections::HashMap, net::IpAddr, ops::Range};
 
 use super::service::ReadService;
 use crate::{
-    config::error::{Contradiction, FaultList},
-    service::ServiceKey,
+    config::diagnostics::{Contradiction, FaultList},
+    model::ServiceKey,
 };
 
 /// Notes services that are there twice, servers that are twice in a service, and servers that are VIPs.

@@ -57,9 +57,10 @@ pub use write::to_toml;
 use toml::{Spanned, de::DeTable};
 
 use super::{
-    AgentSettings, Config, ConfigError, Faults, Format, Mode, PassiveSettings, Reading,
-    error::{Contradiction, FaultKind, FaultList},
+    diagnostics::{ConfigError, Contradiction, FaultKind, FaultList, Faults},
+    reading::{Format, Reading},
 };
+use crate::model::{AgentSettings, Config, Mode, PassiveSettings};
 use section::Section;
 use settings::ServiceSettings;
 

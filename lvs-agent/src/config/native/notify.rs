@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use toml::de::DeValue;
 
 use super::{section::Section, value};
-use crate::config::{
-    CommandLine, LogTarget, MailAbout, MailSettings, Notifications, OnExit, SchedulerFlags,
-    error::{FaultList, ValueFault},
-    ldirectord::is_mail_address,
+use crate::{
+    config::{
+        diagnostics::{FaultList, ValueFault},
+        ldirectord::is_mail_address,
+    },
+    model::{CommandLine, LogTarget, MailAbout, MailSettings, Notifications, OnExit, SchedulerFlags},
 };
 
 /// What becomes of services at a clean stop, by its name.

@@ -6,9 +6,9 @@ use humantime::format_duration;
 use toml::{Spanned, de::DeValue};
 
 use super::{check::argv, section::Section, value};
-use crate::config::{
-    CommandLine, FlapDamping, PoolPolicy, Quorum, RealServer, StartPolicy,
-    error::{Contradiction, FaultList, ValueFault},
+use crate::{
+    config::diagnostics::{Contradiction, FaultList, ValueFault},
+    model::{CommandLine, FlapDamping, PoolPolicy, Quorum, RealServer, StartPolicy},
 };
 
 /// A policy that was read, and where.

@@ -8,7 +8,7 @@ use toml::{
 };
 
 use super::value;
-use crate::config::error::{FaultKind, FaultList, KeyFault, ValueFault};
+use crate::config::diagnostics::{FaultKind, FaultList, KeyFault, ValueFault};
 
 /// A table of the file.
 pub(super) struct Section<'i> {

@@ -10,11 +10,8 @@ use toml::Spanned;
 
 use super::{check::ReadChecks, section::Section, service::Front, settings, tunnel, value};
 use crate::{
-    config::{
-        Backup, Combine, RealServer,
-        error::{Contradiction, FaultList},
-    },
-    service::{AddressFamily, ForwardingMethod, ServiceKey, Tunnel, Weight},
+    config::diagnostics::{Contradiction, FaultList},
+    model::{AddressFamily, Backup, Combine, ForwardingMethod, RealServer, ServiceKey, Tunnel, Weight},
 };
 
 /// A server that was read, and the place of its address.

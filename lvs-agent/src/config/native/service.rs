@@ -16,11 +16,8 @@ use super::{
     value,
 };
 use crate::{
-    config::{
-        Mode, PoolPolicy, VirtualService, WarningKind,
-        error::{Contradiction, FaultList},
-    },
-    service::{AddressFamily, Netmask, Persistence, Protocol, ServiceKey},
+    config::diagnostics::{Contradiction, FaultList, WarningKind},
+    model::{AddressFamily, Mode, Netmask, Persistence, PoolPolicy, Protocol, ServiceKey, VirtualService},
 };
 
 /// A service that was read, and where.

@@ -7,12 +7,11 @@ use toml::{Spanned, de::DeValue};
 
 use super::{check::ReadChecks, notify, policy::ReadPolicy, section::Section, tunnel, value};
 use crate::{
-    config::{
-        AgentSettings, BurstSettings, Combine, ConnectionSettings, DetectorSettings, Foreign, Mode,
-        OnFailure, PassiveSettings, Unlisted, defaults,
-        error::{Contradiction, FaultKind, FaultList, ValueFault},
+    config::diagnostics::{Contradiction, FaultKind, FaultList, ValueFault},
+    model::{
+        AgentSettings, BurstSettings, Combine, ConnectionSettings, DetectorSettings, Foreign,
+        ForwardingMethod, Mode, OnFailure, PassiveSettings, Scheduler, Tunnel, Unlisted, defaults,
     },
-    service::{ForwardingMethod, Scheduler, Tunnel},
 };
 
 /// What the agent may do to the kernel's table, by its name.

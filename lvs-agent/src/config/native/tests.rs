@@ -14,14 +14,12 @@ use super::{read, read_in_mode, to_toml};
 mod modes;
 mod policy;
 use crate::{
-    config::{
-        AgentSettings, BurstSettings, Check, Config, ConfigError, ConnectionSettings, DetectorSettings,
-        FileErrorKind, FurtherChecks, HttpPage, HttpQuestion, Notifications, OnExit, OnFailure,
-        PassiveSettings, PoolPolicy, Question, RealServer, StatusCodes, Unlisted, Via, VirtualService,
-    },
-    service::{
-        AddressFamily, ForwardingMethod, Netmask, Persistence, Protocol, Scheduler, ServiceKey, Tunnel,
-        TunnelFlags, Weight,
+    config::diagnostics::{ConfigError, FileErrorKind},
+    model::{
+        AddressFamily, AgentSettings, BurstSettings, Check, Config, ConnectionSettings, DetectorSettings,
+        ForwardingMethod, FurtherChecks, HttpPage, HttpQuestion, Netmask, Notifications, OnExit, OnFailure,
+        PassiveSettings, Persistence, PoolPolicy, Protocol, Question, RealServer, Scheduler, ServiceKey,
+        StatusCodes, Tunnel, TunnelFlags, Unlisted, Via, VirtualService, Weight,
     },
 };
 
@@ -685,7 +683,9 @@ fn a_fault_is_shown_with_its_line() {
 fn files() {
     let directory = std::env::temp_dir().join(format!("lvs-config-{}", std::process::id()));
     fs::create_dir_all(&directory).unwrap();
-    let kind = |path: &Path| match Config::from_file(path) {
+    let kind = |path: &Path| match crate::config::read_file(path, crate::config::Strictness::Lenient)
+        .map(|reading| reading.config)
+    {
         Err(ConfigError::File(error)) => {
             assert!(error.to_string().starts_with(path.to_str().unwrap()), "{error}");
             error.kind
@@ -700,7 +700,10 @@ fn files() {
     fs::write(&file, vec![b'\n'; (16 << 20) + 1]).unwrap();
     assert!(matches!(kind(&file), FileErrorKind::TooLarge { .. }));
     fs::write(&file, in_service("")).unwrap();
-    assert_eq!(Config::from_file(&file).unwrap().services.len(), 1);
+    assert_eq!(
+        crate::config::read_file(&file, crate::config::Strictness::Lenient).unwrap().config.services.len(),
+        1
+    );
     fs::remove_dir_all(&directory).unwrap();
 }
 
@@ -879,7 +882,7 @@ fn servers(
                 let own = if method == Masquerade && translates { own } else { kept };
                 let other = if family == AddressFamily::V4 { AddressFamily::V6 } else { AddressFamily::V4 };
                 let of = if method == Tunnel && other_family { other } else { family };
-                let tunnel = if method == Tunnel { tunnel } else { crate::service::Tunnel::default() };
+                let tunnel = if method == Tunnel { tunnel } else { crate::model::Tunnel::default() };
                 let address = SocketAddr::new(address(of, host), own);
                 RealServer {
                     tunnel,

@@ -2,8 +2,8 @@
 
 use super::{section::Section, value};
 use crate::{
-    config::error::{FaultList, KeyFault},
-    service::{Tunnel, TunnelFlags},
+    config::diagnostics::{FaultList, KeyFault},
+    model::{Tunnel, TunnelFlags},
 };
 
 /// The kinds of tunnel, by their names.

@@ -13,8 +13,8 @@ use lvs_common::PROBE_MARK;
 use toml::de::DeValue;
 
 use crate::{
-    config::error::ValueFault,
-    service::{AddressFamily, Netmask, Scheduler, Weight},
+    config::diagnostics::ValueFault,
+    model::{AddressFamily, Netmask, Scheduler, Weight},
 };
 
 /// The shortest duration: timers don't tell shorter ones apart.

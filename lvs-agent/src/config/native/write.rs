@@ -10,15 +10,12 @@ use super::{
     notify::about_words,
     settings::{FOREIGN, MODE},
 };
-use crate::{
-    config::{
-        AgentSettings, BodyDigest, BurstSettings, Check, Combine, CommandConvention, CommandLine, Config,
-        ConnectionSettings, Database, DetectorSettings, DnsType, FurtherChecks, GreetingProtocol, HttpMethod,
-        HttpPage, HttpQuestion, HttpVersion, LogTarget, Login, MailAbout, Notifications, OnExit, OnFailure,
-        PassiveSettings, PoolPolicy, Question, RealServer, StartPolicy, Tls, TlsStart, TlsVerify, Transport,
-        Unlisted, VirtualService,
-    },
-    service::{AddressFamily, ForwardingMethod, Netmask, ServiceKey, Tunnel, TunnelFlags, Weight},
+use crate::model::{
+    AddressFamily, AgentSettings, BodyDigest, BurstSettings, Check, Combine, CommandConvention, CommandLine,
+    Config, ConnectionSettings, Database, DetectorSettings, DnsType, ForwardingMethod, FurtherChecks,
+    GreetingProtocol, HttpMethod, HttpPage, HttpQuestion, HttpVersion, LogTarget, Login, MailAbout, Netmask,
+    Notifications, OnExit, OnFailure, PassiveSettings, PoolPolicy, Question, RealServer, ServiceKey,
+    StartPolicy, Tls, TlsStart, TlsVerify, Transport, Tunnel, TunnelFlags, Unlisted, VirtualService, Weight,
 };
 
 /// Keys and values of one table.

@@ -13,7 +13,7 @@ use neli::{
 };
 
 use super::{Attribute, EncodeError, wire};
-use crate::{ipvs::table::InvalidSchedulerName, service::AddressFamily};
+use crate::{ipvs::table::InvalidSchedulerName, model::AddressFamily};
 
 /// The kernel said something that can't be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -53,7 +53,8 @@ pub fn unpack_timeouts(attributes: &AttributeList) -> Result<Timeouts, DecodeErr
 mod tests {
     use proptest::prelude::*;
 
-    use super::{super::attributes::of_message, *};
+    use super::*;
+    use crate::ipvs::codec::attributes::of_message;
 
     fn timeouts() -> impl Strategy<Value = Timeouts> {
         any::<[Option<u32>; 3]>().prop_map(|each| {

@@ -18,7 +18,7 @@ use crate::{
         statistics::DestinationStatistics,
         table::{Destination, KernelWeight},
     },
-    service::{ForwardingMethod, Tunnel, TunnelFlags},
+    model::{ForwardingMethod, Tunnel, TunnelFlags},
 };
 
 type Attributes<'a> = Parsed<'a, DestinationAttribute>;

@@ -37,7 +37,8 @@ pub fn unpack_info(attributes: &AttributeList) -> Result<Info, DecodeError> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{super::attributes::of_message, *};
+    use super::*;
+    use crate::ipvs::codec::attributes::of_message;
 
     proptest! {
         #[test]

@@ -16,7 +16,7 @@ use crate::{
         statistics::Statistics,
         table::{SchedulerName, Service, ServiceFlags},
     },
-    service::{AddressFamily, Netmask, Persistence, Protocol, ServiceKey},
+    model::{AddressFamily, Netmask, Persistence, Protocol, ServiceKey},
 };
 
 type Attributes<'a> = Parsed<'a, ServiceAttribute>;

@@ -4,7 +4,7 @@ use std::{fs, process, time::SystemTime};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
-use crate::config::MailSettings;
+use crate::model::MailSettings;
 
 /// A mail without its addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -15,7 +15,7 @@ use tracing::{info, warn};
 
 pub use self::letter::Letter;
 use super::within;
-use crate::{config::MailSettings, service::DestinationKey};
+use crate::model::{DestinationKey, MailSettings};
 
 /// How long one mail may take in all.
 const LIMIT: Duration = Duration::from_secs(30);

@@ -5,7 +5,7 @@ use std::{io, process::Stdio};
 use tokio::io::AsyncWriteExt as _;
 
 use super::letter::bare_address;
-use crate::{config::MailSettings, process::ProcessGroup};
+use crate::{model::MailSettings, process::ProcessGroup};
 
 /// Where every mail server of Linux has it (FHS 4.8.2).
 pub(super) const PROGRAM: &str = "/usr/sbin/sendmail";

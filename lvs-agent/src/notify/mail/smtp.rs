@@ -11,11 +11,8 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::{
-    super::within,
-    letter::{bare_address, host, sender},
-};
-use crate::config::MailSettings;
+use super::letter::{bare_address, host, sender};
+use crate::{model::MailSettings, notify::within};
 
 /// The usual port.
 const PORT: u16 = 25;

@@ -8,9 +8,8 @@ use tokio::{
 
 use super::*;
 use crate::{
-    config::MailAbout,
+    model::{MailAbout, Protocol, ServiceKey},
     notify::Notifier,
-    service::{Protocol, ServiceKey},
 };
 
 /// What the relay says to lines that begin so; to all others `250 ok`.

@@ -8,7 +8,7 @@ use super::{
     Layer, Sight, Strength, nanos,
     waits::{Assumption, Totals, Waits},
 };
-use crate::config::DetectorSettings;
+use crate::model::DetectorSettings;
 
 /// The past of all servers. Ids are small numbers that are given again, so that each is a place.
 #[derive(Clone, Debug, Default)]

@@ -28,7 +28,7 @@ use self::{
     waits::Waits,
 };
 use super::Sight;
-use crate::config::DetectorSettings;
+use crate::model::DetectorSettings;
 
 /// A tick that comes so much too late was not the timer's fault: the director had no time for it.
 const STALL: Duration = Duration::from_millis(20);

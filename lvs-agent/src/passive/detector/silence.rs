@@ -11,7 +11,7 @@ use std::time::Duration;
 use lvs_common::Layer;
 
 use super::{nanos, siblings, waits::Waits};
-use crate::config::DetectorSettings;
+use crate::model::DetectorSettings;
 
 /// Silence on one layer.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -4,7 +4,7 @@ use lvs_common::ServerId;
 use proptest::{collection::vec, prelude::*, sample::select};
 
 use super::*;
-use crate::service::{AddressFamily, Tunnel, TunnelFlags};
+use crate::model::{AddressFamily, Tunnel, TunnelFlags};
 
 const MAC_A: Mac = [2, 0, 0, 0, 0, 1];
 const MAC_B: Mac = [2, 0, 0, 0, 0, 2];

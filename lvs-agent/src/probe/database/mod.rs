@@ -4,7 +4,7 @@ mod mysql;
 mod postgresql;
 
 use super::{FailureReason, Phase, outcome::Answer, pace::Run, talk::Talk};
-use crate::config::{Database, SqlQuestion};
+use crate::model::{Database, SqlQuestion};
 
 /// Logs in, and makes the query if there is one.
 pub(super) async fn ask(run: &Run<'_>, question: &SqlQuestion) -> Result<Answer, FailureReason> {
@@ -25,7 +25,7 @@ pub(super) async fn ask(run: &Run<'_>, question: &SqlQuestion) -> Result<Answer,
 #[cfg(test)]
 mod testing {
     use super::*;
-    use crate::config::{Login, Question, Secret};
+    use crate::model::{Login, Question, Secret};
 
     /// A login of user `u` by password `p`.
     pub(super) fn question(server: Database, database: Option<&str>, query: Option<&str>) -> Question {

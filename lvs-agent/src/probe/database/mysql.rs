@@ -6,7 +6,7 @@ use sha1::{Digest, Sha1};
 use sha2::Sha256;
 
 use super::{FailureReason, Phase, Talk};
-use crate::config::SqlQuestion;
+use crate::model::SqlQuestion;
 
 /// What the client says that it can do.
 const LONG_PASSWORD: u32 = 1;
@@ -256,7 +256,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        config::{Database, Question},
+        model::{Database, Question},
         probe::{
             database::testing::question as sql,
             testing::{self, LONG, Script, scripted},

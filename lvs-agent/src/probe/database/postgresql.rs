@@ -11,7 +11,7 @@ use postgres_protocol::{
 
 use super::{FailureReason, Phase, Talk};
 use crate::{
-    config::{SqlQuestion, Tls},
+    model::{SqlQuestion, Tls},
     probe::LocalFault,
 };
 
@@ -165,7 +165,7 @@ async fn scram(talk: &mut Talk<'_>, password: &str) -> Result<(), FailureReason>
 mod tests {
     use super::*;
     use crate::{
-        config::{Database, Question},
+        model::{Database, Question},
         probe::{
             database::testing::question as sql,
             testing::{self, LONG, Script, scripted},

@@ -1,7 +1,7 @@
 //! IMAP: the answer to a command begins with its tag; other lines may come before it.
 
 use super::{FailureReason, Phase, Talk, start_tls};
-use crate::config::{GreetingQuestion, Login};
+use crate::model::{GreetingQuestion, Login};
 
 /// How many lines may come before an answer.
 const MAX_LINES: usize = 200;

@@ -7,7 +7,7 @@ mod pop3;
 mod tests;
 
 use super::{FailureReason, Phase, outcome::Answer, pace::Run, talk::Talk};
-use crate::config::{GreetingProtocol, GreetingQuestion, Tls, TlsStart};
+use crate::model::{GreetingProtocol, GreetingQuestion, Tls, TlsStart};
 
 /// Waits for the greeting, encrypts the connection and logs in as far as that is asked for, and says goodbye.
 pub(super) async fn ask(run: &Run<'_>, question: &GreetingQuestion) -> Result<Answer, FailureReason> {

@@ -7,7 +7,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 
 use super::{FailureReason, Phase, Run, Talk, start_tls};
-use crate::config::{GreetingQuestion, Login};
+use crate::model::{GreetingQuestion, Login};
 
 /// How many lines an answer may have.
 const MAX_LINES: usize = 200;

@@ -1,7 +1,7 @@
 //! POP3: answers begin with `+OK` or `-ERR`.
 
 use super::{FailureReason, Phase, Talk, start_tls};
-use crate::config::{GreetingQuestion, Login};
+use crate::model::{GreetingQuestion, Login};
 
 /// Greeting, STLS, USER and PASS.
 pub(super) async fn ask<'a>(

@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    config::{Login, Question, Secret},
+    model::{Login, Question, Secret},
     probe::testing::{self, LONG, Script, scripted},
 };
 

@@ -7,7 +7,7 @@ use memchr::memmem;
 use sha2::Sha256;
 
 use super::{FailureReason, Phase, Run, failed};
-use crate::config::{BodyDigest, HttpPage};
+use crate::model::{BodyDigest, HttpPage};
 
 /// How many bytes of a body are searched.
 pub(super) const MAX_SEARCHED: usize = 256 << 10;

@@ -22,7 +22,7 @@ use hyper_util::rt::TokioIo;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{FailureReason, LocalFault, Phase, outcome::Answer, pace::Run, stream::Stream};
-use crate::config::{HttpMethod, HttpPage, HttpQuestion, HttpVersion};
+use crate::model::{HttpMethod, HttpPage, HttpQuestion, HttpVersion};
 
 /// How many bytes the status line and the headers may have together.
 const MAX_HEAD: usize = 64 << 10;

@@ -7,7 +7,7 @@ use tokio::{
 
 use super::{body::MAX_SEARCHED, *};
 use crate::{
-    config::{BodyDigest, Pattern, Question},
+    model::{BodyDigest, Pattern, Question},
     probe::testing::{self, LONG, SHORT, closed_port, server, silent_port},
 };
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use self::ber::Writer;
 use super::{FailureReason, Phase, outcome::Answer, pace::Run, talk::Talk};
-use crate::config::{LdapQuestion, TlsStart};
+use crate::model::{LdapQuestion, TlsStart};
 
 /// Tags of the messages (RFC 4511, 4.2 to 4.12): application class, constructed but for the unbind.
 const BIND_REQUEST: u8 = 0x60;
@@ -163,7 +163,7 @@ fn must_succeed(response: &Response, tag: u8, wanted: &'static str) -> Result<()
 mod tests {
     use super::*;
     use crate::{
-        config::{Login, Pattern, Question, Secret},
+        model::{Login, Pattern, Question, Secret},
         probe::testing::{self, LONG, Script, scripted},
     };
 

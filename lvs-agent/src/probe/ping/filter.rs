@@ -100,12 +100,10 @@ mod tests {
 
     use socket2::SockRef;
 
-    use super::{
-        super::packet::{
-            Echo,
-            tests::{reply_v4, reply_v6, unreachable_v4, unreachable_v6},
-        },
-        *,
+    use super::*;
+    use crate::probe::ping::packet::{
+        Echo,
+        tests::{reply_v4, reply_v6, unreachable_v4, unreachable_v6},
     };
 
     const OURS: Echo = Echo { identifier: 0xabcd, sequence: 7 };

@@ -29,7 +29,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use self::packet::{Echo, Heard};
 use super::{FailureReason, LocalFault, Phase, ProbeTarget, Unreachable, connect::prepare, outcome};
-use crate::{config::Via, service::AddressFamily};
+use crate::model::{AddressFamily, Via};
 
 /// What is done when a socket call fails here.
 const DOING: &str = "ping";

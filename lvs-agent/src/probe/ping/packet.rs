@@ -4,8 +4,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::super::Unreachable;
-use crate::service::AddressFamily;
+use crate::{model::AddressFamily, probe::Unreachable};
 
 /// ICMP header and the cookie.
 const REQUEST_LENGTH: usize = 16;

@@ -25,7 +25,7 @@ use tokio::{io::AsyncRead, io::AsyncWrite};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{FailureReason, LocalFault, Phase};
-use crate::config::{Tls, TlsVerify};
+use crate::model::{Tls, TlsVerify};
 
 /// Where Debian and most others keep the authorities that the system trusts.
 const SYSTEM: &str = "/etc/ssl/certs/ca-certificates.crt";

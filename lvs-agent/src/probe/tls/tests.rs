@@ -10,7 +10,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::*;
 use crate::{
-    config::{GreetingProtocol, GreetingQuestion, Pattern, Question, TcpQuestion, TlsStart},
+    model::{GreetingProtocol, GreetingQuestion, Pattern, Question, TcpQuestion, TlsStart},
     probe::testing::{self, LONG, SHORT, Script, closed_port, scripted, server, silent_port},
 };
 

@@ -10,8 +10,8 @@ use lvs_agent::{
     ipvs::{
         SchedulerName, Table, TableEditor, TableReader, Wanted, WantedDestination, WantedService, difference,
     },
+    model::{ForwardingMethod, Protocol, Scheduler, ServiceKey, Weight},
     netlink::DEFAULT_TIMEOUT,
-    service::{ForwardingMethod, Protocol, Scheduler, ServiceKey, Weight},
 };
 
 use crate::{

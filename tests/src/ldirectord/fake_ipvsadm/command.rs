@@ -5,7 +5,7 @@ use std::{net::SocketAddr, str::FromStr, time::Duration};
 use anyhow::{Context as _, Result, bail};
 use lvs_agent::{
     ipvs::{Destination, Edit, KernelWeight, SchedulerName, Service, ServiceFlags},
-    service::{
+    model::{
         AddressFamily, DestinationKey, ForwardingMethod, Netmask, Persistence, Protocol, Scheduler,
         ServiceKey, Tunnel,
     },

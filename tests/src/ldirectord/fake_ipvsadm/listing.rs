@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fmt::Write as _};
 
 use lvs_agent::{
     ipvs::{Destination, Service, ServiceFlags, Table},
-    service::{AddressFamily, ForwardingMethod, Netmask, Protocol, ServiceKey},
+    model::{AddressFamily, ForwardingMethod, Netmask, Protocol, ServiceKey},
 };
 
 /// `ipvsadm -L -n`, and with `--thresholds`.

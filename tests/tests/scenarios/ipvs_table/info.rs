@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use lvs_agent::{
     ipvs::{DaemonRole, IpvsClient, Snapshot, Timeouts},
-    service::DestinationKey,
+    model::DestinationKey,
 };
 
 use super::{PATIENCE, address, connect, in_namespace, ipvsadm, run, web};

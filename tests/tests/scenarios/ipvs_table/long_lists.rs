@@ -11,7 +11,7 @@ use std::{
 
 use lvs_agent::{
     ipvs::{Destination, Edit, IpvsClient, IpvsError, KernelWeight, Table},
-    service::{AddressFamily, ServiceKey},
+    model::{AddressFamily, ServiceKey},
 };
 
 use super::{connect, in_namespace, plain_destination, plain_service, web};

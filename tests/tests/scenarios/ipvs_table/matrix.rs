@@ -9,7 +9,7 @@ use std::{
 
 use lvs_agent::{
     ipvs::{Destination, KernelWeight, Service, ServiceEntry, ServiceFlags, Table},
-    service::{
+    model::{
         AddressFamily, ForwardingMethod, Netmask, Persistence, Protocol, Scheduler, ServiceKey, Tunnel,
         TunnelFlags,
     },

@@ -30,7 +30,7 @@ use std::{
 
 use lvs_agent::{
     ipvs::{Destination, Edit, IpvsClient, KernelWeight, SchedulerName, Service, ServiceFlags, Table},
-    service::{ForwardingMethod, Protocol, ServiceKey, Tunnel},
+    model::{ForwardingMethod, Protocol, ServiceKey, Tunnel},
 };
 use nix::sched::{CloneFlags, unshare};
 

@@ -11,7 +11,7 @@ use lvs_agent::{
         Destination, Edit, KernelWeight, SchedulerName, Service, ServiceEntry, ServiceFlags, Table, Wanted,
         WantedDestination, WantedService, Wish, difference,
     },
-    service::{
+    model::{
         AddressFamily, ForwardingMethod, Netmask, Persistence, Protocol, ServiceKey, Tunnel, TunnelFlags,
         Weight,
     },

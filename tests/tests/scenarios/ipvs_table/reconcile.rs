@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
 
 use lvs_agent::{
     ipvs::{IpvsClient, KernelWeight, Wanted, WantedDestination, WantedService, Wish, difference},
-    service::{ForwardingMethod, Netmask, Persistence, Protocol, ServiceKey, Tunnel, TunnelFlags, Weight},
+    model::{ForwardingMethod, Netmask, Persistence, Protocol, ServiceKey, Tunnel, TunnelFlags, Weight},
 };
 
 use super::{address, apply, connect, in_namespace, ipvsadm, ipvsadm_restore, scheduler, web};

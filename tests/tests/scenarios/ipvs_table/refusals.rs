@@ -4,7 +4,7 @@ use std::{env, fmt, process::Command};
 
 use lvs_agent::{
     ipvs::{Conflict, Destination, Edit, IpvsClient, IpvsError, KernelWeight, Service},
-    service::DestinationKey,
+    model::DestinationKey,
 };
 
 use super::{connect, in_namespace, ipvsadm_rules, plain_destination, plain_service, scheduler, web};

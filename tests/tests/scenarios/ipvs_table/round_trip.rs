@@ -2,7 +2,7 @@
 
 use lvs_agent::{
     ipvs::{Destination, Edit, KernelWeight, Table},
-    service::{AddressFamily, DestinationKey, ForwardingMethod, ServiceKey, Tunnel, TunnelFlags},
+    model::{AddressFamily, DestinationKey, ForwardingMethod, ServiceKey, Tunnel, TunnelFlags},
 };
 
 use super::{

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use lvs_agent::{
     ipvs::{Destination, Service, ServiceFlags, Table},
-    service::{
+    model::{
         AddressFamily, ForwardingMethod, Netmask, Persistence, Protocol, ServiceKey, Tunnel, TunnelFlags,
     },
 };

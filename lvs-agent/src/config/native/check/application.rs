@@ -10,11 +10,11 @@ use super::{
     values::{self, MAX_TEXT},
 };
 use crate::{
-    config::{
+    config::diagnostics::{Contradiction, FaultList, ValueFault},
+    model::{
         CommandConvention, CommandQuestion, Database, DnsQuestion, DnsType, GreetingProtocol,
         GreetingQuestion, LdapQuestion, OracleQuestion, RadiusQuestion, Secret, SipQuestion, SqlQuestion,
         TcpQuestion, TlsStart, Transport, UdpQuestion,
-        error::{Contradiction, FaultList, ValueFault},
     },
     probe,
 };
@@ -139,7 +139,7 @@ pub(super) fn radius(section: &mut Section<'_>, faults: &mut FaultList) -> Radiu
     let password = section.has("user").then(|| section.plain("password", faults, password)).flatten();
     let login = values::needed_login(section, faults);
     RadiusQuestion {
-        login: crate::config::Login { password: password.unwrap_or(login.password), ..login },
+        login: crate::model::Login { password: password.unwrap_or(login.password), ..login },
         secret: section.plain("secret", faults, values::secret).unwrap_or_else(|| Secret::new("")),
         reject_is_alive: section.plain("reject-is-alive", faults, value::flag).unwrap_or_default(),
     }

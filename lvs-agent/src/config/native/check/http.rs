@@ -9,10 +9,12 @@ use super::{
     value::{self, text},
     values::{self, MAX_TEXT},
 };
-use crate::config::{
-    BodyDigest, HttpMethod, HttpPage, HttpQuestion, HttpVersion, StatusCodes, TlsStart,
-    error::{Contradiction, FaultList, ValueFault},
-    native::section::Section,
+use crate::{
+    config::{
+        diagnostics::{Contradiction, FaultList, ValueFault},
+        native::section::Section,
+    },
+    model::{BodyDigest, HttpMethod, HttpPage, HttpQuestion, HttpVersion, StatusCodes, TlsStart},
 };
 
 /// The final status codes of HTTP: 1xx are never final (RFC 9110, 15.2), and there are none above 599.

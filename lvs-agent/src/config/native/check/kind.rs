@@ -1,6 +1,6 @@
 //! The types of check, by their names.
 
-use crate::config::TlsStart;
+use crate::model::TlsStart;
 
 /// A type of check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

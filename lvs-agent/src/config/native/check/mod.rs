@@ -15,12 +15,11 @@ pub(super) use self::application::argv;
 use self::kind::{KINDS, Kind};
 use super::{section::Section, value};
 use crate::{
-    config::{
-        Check, Combine, FurtherChecks, Question, RealServer, Transport, Via, WarningKind,
+    config::diagnostics::{Contradiction, FaultList, WarningKind},
+    model::{
+        AddressFamily, Check, Combine, FurtherChecks, Question, RealServer, ServiceKey, Transport, Via,
         defaults::{CHECK_INTERVAL, CHECK_TIMEOUT},
-        error::{Contradiction, FaultList},
     },
-    service::{AddressFamily, ServiceKey},
 };
 
 /// Every key that some type of check has, and not all.

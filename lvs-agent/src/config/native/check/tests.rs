@@ -4,12 +4,12 @@ use proptest::prelude::*;
 
 use super::{KEYS, KINDS};
 use crate::{
-    config::{
-        BodyDigest, Check, CommandConvention, Config, ConfigError, Database, DeviceName, DnsType,
-        GreetingProtocol, HttpMethod, HttpVersion, Question, StatusCodes, TlsStart, TlsVerify, Transport,
-        native::read,
+    config::{diagnostics::ConfigError, native::read},
+    model::{
+        AddressFamily, BodyDigest, Check, CommandConvention, Config, Database, DeviceName, DnsType,
+        GreetingProtocol, HttpMethod, HttpVersion, Question, ServiceKey, StatusCodes, TlsStart, TlsVerify,
+        Transport,
     },
-    service::{AddressFamily, ServiceKey},
 };
 
 /// A service by firewall mark, whose clients come to the server's port by every protocol.

@@ -6,10 +6,12 @@ use hyper::http::uri::Authority;
 use toml::de::DeValue;
 
 use super::value::{self, text};
-use crate::config::{
-    DeviceName, Login, Pattern, Secret, Tls, TlsStart, TlsVerify,
-    error::{Contradiction, FaultList, ValueFault},
-    native::section::Section,
+use crate::{
+    config::{
+        diagnostics::{Contradiction, FaultList, ValueFault},
+        native::section::Section,
+    },
+    model::{DeviceName, Login, Pattern, Secret, Tls, TlsStart, TlsVerify},
 };
 
 type Result<T> = std::result::Result<T, ValueFault>;

@@ -1,7 +1,7 @@
 //! What may be done to the kernel's table.
 
 use super::*;
-use crate::config::{Foreign, Mode};
+use crate::model::{Foreign, Mode};
 
 #[test]
 fn what_may_be_done_to_the_table() {

@@ -1,7 +1,7 @@
 //! Pools: quorum, backups, slow start, damping, several checks.
 
 use super::*;
-use crate::config::{Backup, Combine, CommandLine, FlapDamping, Quorum, StartPolicy};
+use crate::model::{Backup, Combine, CommandLine, FlapDamping, Quorum, StartPolicy};
 
 /// Writes a policy down, but for its backups.
 pub(super) fn write_policy(text: &mut String, policy: &PoolPolicy) {

@@ -1,0 +1,219 @@
+//! How everything stands, for whoever asks over the control socket: from those who decide, and from the passive side.
+
+pub(crate) mod orders;
+mod request;
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::{mpsc, oneshot, watch as latest};
+
+use self::{
+    orders::OrderDesk,
+    request::{PATIENCE, ask},
+};
+use super::messages::{ReloadInquiry, SignalInquiry, StandingInquiry};
+use crate::{
+    control::{Answer, Reply, Request, ServerStatus, ServiceStatus, SignalStatus, Status},
+    engine::{
+        admin::{Meant, Order},
+        status::Standing,
+    },
+    model::{Config, DestinationKey},
+    pool::Drain,
+    reconcile::{Observed, sysctl},
+};
+use std::sync::Arc;
+
+/// How long it may take to read a long configuration and the kernel's table.
+const RELOAD_PATIENCE: Duration = Duration::from_mins(1);
+
+/// Asks those who know.
+#[derive(Clone, Debug)]
+pub(crate) struct Desk {
+    pub(crate) judge: mpsc::Sender<StandingInquiry>,
+    pub(crate) passive: PassiveDesk,
+    /// What would have been written, where nothing is.
+    pub(crate) observed: Option<Observed>,
+    pub(crate) reload: mpsc::Sender<ReloadInquiry>,
+    pub(crate) orders: OrderDesk,
+    pub(crate) in_force: latest::Receiver<Arc<Config>>,
+}
+
+/// Who knows of the passive signal.
+#[derive(Clone, Debug)]
+pub(crate) enum PassiveDesk {
+    /// The task that watches.
+    Watch(mpsc::Sender<SignalInquiry>),
+    /// Nobody: there is none, for this reason.
+    None(String),
+}
+
+impl Answer for Desk {
+    async fn answer(&self, request: Request) -> Reply {
+        match request {
+            Request::Status {} => match ask_who_knows(&self.judge, PATIENCE).await {
+                Ok(standings) => {
+                    let services = compose(standings, &self.passive.signals().await);
+                    Reply::Status(self.status(services))
+                }
+                Err(message) => Reply::Error(message),
+            },
+            Request::Reload {} => match ask_who_knows(&self.reload, RELOAD_PATIENCE).await {
+                Ok(Ok(reloaded)) => Reply::Reloaded(reloaded),
+                Ok(Err(error)) => Reply::NotReloaded(error.to_string()),
+                Err(message) => Reply::NotReloaded(message),
+            },
+            Request::Drain { server, service, remove } => {
+                let drain = if remove { Drain::Remove } else { Drain::Quiesce };
+                self.orders.order(Order::Drain(drain), Meant { server, service }).await
+            }
+            Request::Undrain { server, service } => {
+                self.orders.order(Order::Undrain, Meant { server, service }).await
+            }
+            Request::Maintenance { server, service, on } => {
+                self.orders.order(Order::Maintenance(on), Meant { server, service }).await
+            }
+            Request::Connections { server, service } => {
+                self.orders.connections(Meant { server, service }).await
+            }
+        }
+    }
+}
+
+impl Desk {
+    /// All but the services is looked at now.
+    fn status(&self, services: Vec<ServiceStatus>) -> Status {
+        let values = sysctl::values();
+        let config = self.in_force.borrow().clone();
+        let warnings = sysctl::risks(&values, &config.services);
+        let connections =
+            values.into_iter().map(|(sysctl, value)| (sysctl.name().to_owned(), value)).collect();
+        let observed = self.observed.as_ref().map(|observed| observed.status(Instant::now()));
+        Status { services, observed, connections, warnings }
+    }
+}
+
+/// What is known of the signals.
+enum Signals {
+    Known(HashMap<DestinationKey, SignalStatus>),
+    None(String),
+}
+
+impl PassiveDesk {
+    async fn signals(&self) -> Signals {
+        match self {
+            Self::Watch(watch) => {
+                ask_who_knows(watch, PATIENCE).await.map_or_else(Signals::None, Signals::Known)
+            }
+            Self::None(reason) => Signals::None(reason.clone()),
+        }
+    }
+}
+
+/// Asks a task that knows.
+async fn ask_who_knows<T>(desk: &mpsc::Sender<oneshot::Sender<T>>, patience: Duration) -> Result<T, String> {
+    ask("the task that knows", desk, patience, |reply| reply).await
+}
+
+fn compose(standings: Vec<Standing>, signals: &Signals) -> Vec<ServiceStatus> {
+    let mut services: Vec<ServiceStatus> = Vec::new();
+    for standing in standings {
+        let Standing { destination, service, method, weight, state, is_backup, note } = standing;
+        let signal = match signals {
+            _ if is_backup => SignalStatus::none("backups are checked actively only"),
+            Signals::None(reason) => SignalStatus::none(reason.clone()),
+            Signals::Known(known) => known
+                .get(&destination)
+                .cloned()
+                .unwrap_or_else(|| SignalStatus::none("it is not watched (yet)")),
+        };
+        let server = ServerStatus {
+            address: destination.server,
+            method: method.to_string(),
+            weight: weight.map(|weight| weight.0),
+            state: state.map_or_else(|| "unchecked".to_owned(), |state| state.to_string()),
+            backup: is_backup,
+            note,
+            signal,
+        };
+        let key = destination.service.to_string();
+        match services.last_mut().filter(|last| last.key == key) {
+            Some(last) => last.servers.push(server),
+            None => services.push(ServiceStatus { name: service, key, servers: vec![server] }),
+        }
+    }
+    services
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{
+        config::native,
+        control::Seen,
+        model::{Protocol, ServiceKey},
+    };
+    use crate::{
+        health::State,
+        model::{ForwardingMethod, Weight},
+    };
+
+    fn standing(vip: &str, server: &str) -> Standing {
+        let service = ServiceKey::Address { protocol: Protocol::Tcp, address: vip.parse().unwrap() };
+        Standing {
+            destination: DestinationKey { service, server: server.parse().unwrap() },
+            service: "web".to_owned(),
+            method: ForwardingMethod::Masquerade,
+            weight: Some(Weight(3)),
+            state: Some(State::Up),
+            is_backup: false,
+            note: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn what_two_know_is_put_together() {
+        let (judge, mut inquiries) = mpsc::channel::<StandingInquiry>(1);
+        let (watch, mut signals) = mpsc::channel::<SignalInquiry>(1);
+        let one = standing("192.0.2.1:80", "10.0.0.1:80");
+        let all = vec![
+            one.clone(),
+            standing("192.0.2.1:80", "10.0.0.2:80"),
+            standing("192.0.2.2:80", "10.0.0.1:80"),
+        ];
+        tokio::spawn(async move { inquiries.recv().await.unwrap().send(all).unwrap() });
+        let whole =
+            SignalStatus { seen: Seen::Whole, reason: None, usual_wait_ms: Some(1.0), evidence: None };
+        let known = HashMap::from([(one.destination, whole.clone())]);
+        tokio::spawn(async move { signals.recv().await.unwrap().send(known).unwrap() });
+        let text = "[[service]]\naddress = \"192.0.2.1:80\"\nforward = \"masquerade\"\n\
+                     [[service.server]]\naddress = \"10.0.0.1\"\n";
+        let config = native::read(text, "test.toml".as_ref()).expect("it is a configuration");
+        let desk = Desk {
+            judge,
+            passive: PassiveDesk::Watch(watch),
+            observed: None,
+            reload: mpsc::channel(1).0,
+            orders: OrderDesk { judge: mpsc::channel(1).0 },
+            in_force: latest::channel(Arc::new(config)).1,
+        };
+        let Reply::Status(status) = desk.answer(Request::Status {}).await else { panic!("no status") };
+        let counts: Vec<_> =
+            status.services.iter().map(|service| (service.key.as_str(), service.servers.len())).collect();
+        assert_eq!(counts, [("tcp 192.0.2.1:80", 2), ("tcp 192.0.2.2:80", 1)]);
+        let servers = &status.services[0].servers;
+        assert_eq!(
+            (&servers[0].signal, servers[0].weight, servers[0].state.as_str()),
+            (&whole, Some(3), "up")
+        );
+        assert_eq!(servers[1].signal.seen, Seen::None);
+        // Both have ended now.
+        let reply = desk.answer(Request::Status {}).await;
+        assert!(matches!(&reply, Reply::Error(message) if message.contains("has ended")), "{reply:?}");
+    }
+}

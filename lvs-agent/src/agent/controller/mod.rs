@@ -1,0 +1,303 @@
+//! The task that decides: it alone owns the health of all destinations. Results of checks and suspicions come in; wanted
+//! tables, confirming bursts and feedback to the detector go out. Nothing here waits for anything but its own inputs.
+
+pub(super) mod bursts;
+mod confirm;
+mod services;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use lvs_common::ServerId;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use self::bursts::{Bursts, Confirmation, Report};
+use super::messages::{CarriedOut, Feedback, OrderInquiry, Replacement, Roster, StandingInquiry};
+use crate::{
+    engine::{
+        Changes, Consequence, Decisions, Happening,
+        admin::{self, Maintained},
+        correlation::Suspected,
+        probe_timeout::Paces,
+        status::standings,
+        subscriptions::{Checks, Intervals, Subscriber},
+    },
+    health::{Heard, Source, State, Transition},
+    keyed::KeySet,
+    model::{DestinationKey, ServiceKey},
+    notify::alerts::Teller,
+    passive::{Finding, Layer, Observation, Targets},
+    probe::{CheckId, CheckResult, Outcome, Pacer, Verdict, budget::Budget},
+    reconcile::Board,
+    state_file::{Keeper, Orders, Ticket},
+    telemetry::{
+        events,
+        metrics::{ProbeKind, Probes, Standings},
+    },
+};
+
+/// Everything that the judge hears.
+pub(crate) struct Inputs {
+    /// Results of baseline checks.
+    pub(crate) checks: mpsc::Receiver<CheckResult>,
+    /// What the passive side has found.
+    pub(crate) findings: mpsc::Receiver<Finding>,
+    /// Results of confirming bursts.
+    pub(crate) reports: mpsc::Receiver<Report>,
+    /// Questions about how everything stands.
+    pub(crate) inquiries: mpsc::Receiver<StandingInquiry>,
+    /// Other lists of services.
+    pub(crate) replacements: mpsc::Receiver<Replacement>,
+    /// What people order about servers.
+    pub(crate) orders: mpsc::Receiver<OrderInquiry>,
+    /// The servers that files in the maintenance folder name; closed where there is no folder.
+    pub(crate) maintained: watch::Receiver<Maintained>,
+}
+
+/// The one owner of all decisions.
+pub(crate) struct Judge {
+    pub(crate) decisions: Decisions,
+    /// Who asked for each baseline check.
+    pub(crate) checks: Checks,
+    /// Lets checks be asked more often while a state is soft, and others instead.
+    pub(crate) pacer: Pacer,
+    /// The checks that are.
+    pub(crate) hurried: KeySet<CheckId>,
+    /// The endpoints that suspicions are about.
+    pub(crate) targets: watch::Receiver<Arc<Targets>>,
+    pub(crate) bursts: Bursts,
+    pub(crate) budget: Budget<ServerId>,
+    /// Mails, commands and lines in files.
+    pub(crate) teller: Teller,
+    pub(crate) board: Board,
+    /// Services that are to go, and until when they are looked for.
+    pub(crate) leaving: BTreeMap<ServiceKey, Instant>,
+    /// To the passive side: whom to watch.
+    pub(crate) roster: watch::Sender<Roster>,
+    /// To the passive side; full or closed where there is none, which is no harm.
+    pub(crate) feedback: mpsc::Sender<Feedback>,
+    /// The bursts under way.
+    pub(crate) under_way: BTreeMap<(ServerId, Layer), Confirmation>,
+    pub(crate) suspected: Suspected,
+    /// Destinations that a ping checks, and whose UDP port was closed when it was last asked.
+    pub(crate) closed: BTreeSet<DestinationKey>,
+    /// Where it is written down what people have ordered, …
+    pub(crate) keeper: Option<Keeper<Orders>>,
+    /// … and what was, last.
+    pub(crate) kept: Orders,
+    /// How long the servers take to answer.
+    pub(crate) paces: Paces,
+    /// How long a confirming probe may take while that isn't known.
+    pub(crate) probe_timeout: Duration,
+    /// What metrics show of destinations and services, …
+    pub(crate) shown: Standings,
+    /// … and of probes.
+    pub(crate) probes: Probes,
+}
+
+impl Judge {
+    /// Decides until `shutdown`.
+    pub(crate) async fn run(mut self, mut inputs: Inputs, shutdown: CancellationToken) {
+        let changes = self.decisions.settle(Instant::now());
+        self.changed(changes);
+        loop {
+            let leaving = self.leaving.values().min().copied();
+            let next_change = self.decisions.next_change().into_iter().chain(leaving).min();
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                Some(result) = inputs.checks.recv() => self.baseline(&result),
+                Some(finding) = inputs.findings.recv() => self.found(&finding),
+                Some(report) = inputs.reports.recv() => self.report(report),
+                Some(replacement) = inputs.replacements.recv() => self.replace(replacement).await,
+                Some(order) = inputs.orders.recv() => self.order(order),
+                Some(inquiry) = inputs.inquiries.recv() => self.answer(inquiry),
+                Ok(()) = inputs.maintained.changed() => {
+                    let maintained = inputs.maintained.borrow_and_update().clone();
+                    self.maintain(maintained);
+                }
+                () = sleep_until(next_change) => self.passed(),
+                else => break,
+            }
+        }
+        self.teller.stopping(&self.decisions);
+    }
+
+    /// Others are in maintenance now.
+    fn maintain(&mut self, maintained: Maintained) {
+        let changes = self.decisions.set_maintained(maintained, Instant::now());
+        self.changed(changes);
+        // Of one that was out already, no weight has changed.
+        self.shown.show_all(&self.decisions);
+    }
+
+    /// People have ordered something about servers, or want to know of it. Whoever asked may have gone.
+    fn order(&mut self, inquiry: OrderInquiry) {
+        let OrderInquiry { order, meant, reply } = inquiry;
+        let carried_out = admin::carry_out(&mut self.decisions, order, &meant, Instant::now());
+        let told = carried_out.map(|(ordered, changes)| {
+            self.changed(changes);
+            for one in &ordered {
+                events::ordered(order, one);
+                // Of one that was out already, no weight has changed.
+                self.shown.show_destination(&self.decisions, &one.destination);
+            }
+            CarriedOut { ordered, kept: self.keep_orders() }
+        });
+        reply.send(told).ok();
+    }
+
+    /// Has what people have ordered written down, if that is news.
+    pub(crate) fn keep_orders(&mut self) -> Option<Ticket> {
+        let orders = self.decisions.commands();
+        if orders == self.kept {
+            return None;
+        }
+        let ticket = self.keeper.as_ref().map(|keeper| keeper.keep(&orders));
+        self.kept = orders;
+        ticket
+    }
+
+    /// Some weights were to change by now.
+    fn passed(&mut self) {
+        let now = Instant::now();
+        let changes = self.decisions.passed(now);
+        self.changed(changes);
+        self.let_go(now);
+    }
+
+    /// Acts on what has come of something, and tells of it.
+    fn changed(&mut self, mut changes: Changes) {
+        if let Some(wanted) = changes.whole_table.take() {
+            self.want(wanted);
+        } else {
+            let services: BTreeSet<_> = changes.moved.iter().map(|destination| destination.service).collect();
+            for key in services {
+                if let Some(wanted) = self.decisions.wanted_service(&key) {
+                    self.board.want(key, wanted);
+                }
+            }
+        }
+        for destination in &changes.moved {
+            self.shown.show_destination(&self.decisions, destination);
+        }
+        self.teller.changed(&self.decisions, &changes);
+        for happening in &changes.happenings {
+            events::happening(&self.decisions, happening);
+            if let Happening::Service(key, _) = happening {
+                self.shown.show_service(&self.decisions, key);
+            }
+        }
+    }
+
+    /// Whoever asked may have gone.
+    fn answer(&self, inquiry: StandingInquiry) {
+        inquiry.send(standings(&self.decisions, Instant::now())).ok();
+    }
+
+    /// The result of a baseline check: of every destination that asked for it.
+    fn baseline(&mut self, result: &CheckResult) {
+        let subscribers = self.checks.subscribers(result.id).to_vec();
+        let verdict = Verdict::of(&result.outcome);
+        for subscriber in subscribers {
+            let Subscriber { destination, check } = subscriber;
+            events::baseline(&self.decisions, &destination, result);
+            self.teller.checked(&self.decisions, &destination, result);
+            self.probes.count(ProbeKind::Baseline, verdict);
+            if let Ok(success) = &result.outcome {
+                self.paces.note(subscriber, success, result.whole);
+            }
+            if verdict == Verdict::Alive && self.closed.contains(&destination) && self.ask_port(&destination)
+            {
+                continue;
+            }
+            self.observe(&destination, Some(check), &result.outcome, verdict, Source::Baseline);
+        }
+        self.hurry(result.id);
+    }
+
+    /// One result of one destination, and all that follows from it. `check` is the one of the destination's checks that it
+    /// answers; `None`: it is about the host, and so about all of them.
+    fn observe(
+        &mut self,
+        destination: &DestinationKey,
+        check: Option<usize>,
+        outcome: &Outcome,
+        verdict: Verdict,
+        source: Source,
+    ) {
+        let success = match verdict {
+            Verdict::Alive => true,
+            Verdict::Dead => false,
+            // That says nothing about the server.
+            Verdict::Unknown => return,
+        };
+        let heard = Heard { check, success, source };
+        let asked = outcome.as_ref().ok().and_then(|success| success.weight);
+        let Consequence { transition, changes } =
+            self.decisions.observe(destination, heard, asked, Instant::now());
+        if let Some(transition) = transition {
+            events::transition(&self.decisions, destination, outcome, transition);
+            self.teller.heard(destination, outcome, transition);
+        }
+        self.changed(changes);
+        if let Some(transition) = transition {
+            self.shown.show_destination(&self.decisions, destination);
+            self.tell_passive(destination, transition);
+        }
+    }
+
+    /// Lets a check be asked more often while the state of someone who asked for it is soft, and no longer. Not where most of
+    /// a service fails: then the director's own network is likelier at fault, and nothing is to be gained by haste. If the
+    /// scheduler has no room for that now, its next result brings us here again.
+    fn hurry(&mut self, check: CheckId) {
+        let Some(Intervals { usual, soft }) = self.checks.intervals(check) else { return };
+        let is_soft = |subscriber: &Subscriber| {
+            let state = self.decisions.state_of_check(&subscriber.destination, subscriber.check);
+            state.is_some_and(State::is_soft)
+                && (matches!(state, Some(State::Recovering { .. }))
+                    || !self.decisions.most_fail(&subscriber.destination.service))
+        };
+        let hurried = self.checks.subscribers(check).iter().any(is_soft);
+        if hurried != self.hurried.contains(&check)
+            && self.pacer.try_set_interval(check, if hurried { soft } else { usual })
+        {
+            if hurried {
+                self.hurried.insert(check);
+            } else {
+                self.hurried.remove(&check);
+            }
+        }
+    }
+
+    /// Lets the detector know which servers there is nothing left to suspect of.
+    fn tell_passive(&self, destination: &DestinationKey, transition: Transition) {
+        let Transition { from, to } = transition;
+        let is_down = |one: &DestinationKey| self.decisions.state(one).is_some_and(State::is_down);
+        for target in self.targets.borrow().of(destination) {
+            if to.is_down() && target.destinations.iter().all(is_down) {
+                self.tell(Feedback::Observed(target.id, Observation::Down));
+            } else if to.is_up() && !from.is_up() {
+                self.tell(Feedback::Observed(target.id, Observation::Up));
+            }
+        }
+    }
+
+    fn tell(&self, feedback: Feedback) {
+        if self.feedback.try_send(feedback).is_err() {
+            debug!("the passive side doesn't listen");
+        }
+    }
+}
+
+/// Waits until then, or for ever.
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}

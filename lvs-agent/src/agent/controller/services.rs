@@ -1,0 +1,158 @@
+//! Another list of services, while the agent runs.
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+use super::Judge;
+use crate::{
+    agent::messages::{Counted, Dropped, Replaced, Replacement, Roster},
+    engine::{subscriptions::Turnover, table::found},
+    ipvs::Wanted,
+    model::{DestinationKey, Question, ServiceKey, VirtualService},
+};
+
+/// How long a service that is no longer wanted is looked for in the kernel's table. Whoever adds it again later is left
+/// alone.
+const LEAVE: Duration = Duration::from_secs(30);
+
+/// Who is there under which name, as metrics show it.
+struct Known {
+    services: BTreeSet<(ServiceKey, String)>,
+    destinations: BTreeSet<(DestinationKey, String)>,
+}
+
+impl Judge {
+    /// Decides about these services from now on. What is known of those that stay is kept.
+    pub(super) async fn replace(&mut self, replacement: Replacement) {
+        let Replacement { services, table, administered, dropped, reply } = replacement;
+        let now = Instant::now();
+        self.decisions.set_administered(administered, now);
+        let before = self.known();
+        let mut changes = self.decisions.replace(&services, |key| found(&table, key), now);
+        let after = self.known();
+        let some_leave = self.leave(&before, &after, dropped, now);
+        changes.table_changed |= some_leave;
+        if some_leave && changes.whole_table.is_none() {
+            changes.whole_table = Some(self.decisions.wanted());
+        }
+        let Turnover { added, removed } = self.checks.replace(&services);
+        for id in &removed {
+            self.hurried.remove(id);
+        }
+        self.forget();
+        // Nobody waits for that.
+        drop(self.keep_orders());
+        // The scheduler takes commands whatever else it does. Once it has ended the agent ends, too.
+        self.pacer.exchange(added, removed).await.ok();
+        self.enrol(services.into());
+        self.teller.reloaded(&self.decisions);
+        let table_changed = changes.table_changed;
+        self.changed(changes);
+        self.show(&before, &after);
+        let of = |services: usize, destinations: usize| Counted { services, destinations };
+        let replaced = Replaced {
+            table_changed,
+            added: of(
+                after.services.difference(&before.services).count(),
+                after.destinations.difference(&before.destinations).count(),
+            ),
+            removed: of(
+                before.services.difference(&after.services).count(),
+                before.destinations.difference(&after.destinations).count(),
+            ),
+        };
+        // Whoever asked may have gone.
+        reply.send(replaced).ok();
+    }
+
+    /// Has the whole table made so, without the services that are to go.
+    pub(super) fn want(&self, wanted: Wanted) {
+        self.board.replace(self.without_leaving(wanted));
+    }
+
+    fn without_leaving(&self, mut wanted: Wanted) -> Wanted {
+        wanted.unwanted.extend(self.leaving.keys());
+        wanted
+    }
+
+    /// Stops looking for services that are to go.
+    pub(super) fn let_go(&mut self, now: Instant) {
+        let before = self.leaving.len();
+        self.leaving.retain(|_, until| *until > now);
+        if self.leaving.len() != before {
+            self.want(self.decisions.wanted());
+        }
+    }
+
+    /// Notes which services are to go; whether there are others than before.
+    fn leave(&mut self, before: &Known, after: &Known, dropped: Dropped, now: Instant) -> bool {
+        let keys = |known: &Known| known.services.iter().map(|(key, _)| *key).collect::<BTreeSet<_>>();
+        let (before, after) = (keys(before), keys(after));
+        self.leaving.retain(|key, _| !after.contains(key));
+        let gone: Vec<_> =
+            before.difference(&after).filter(|_| dropped == Dropped::Deleted).copied().collect();
+        let any = !gone.is_empty();
+        self.leaving.extend(gone.into_iter().map(|key| (key, now + LEAVE)));
+        any
+    }
+
+    /// Forgets what was known of destinations and of questions that are no longer asked.
+    fn forget(&mut self) {
+        let decisions = &self.decisions;
+        let pinged =
+            |key: &DestinationKey| decisions.check(key).is_some_and(|check| check.question == Question::Ping);
+        self.closed.retain(pinged);
+        self.paces.retain(|subscriber| {
+            decisions.state_of_check(&subscriber.destination, subscriber.check).is_some()
+        });
+    }
+
+    /// Tells the passive side whom to watch, if these are not the ones that it does.
+    fn enrol(&self, roster: Roster) {
+        self.roster.send_if_modified(|known| {
+            let others = !watched(known).eq(watched(&roster));
+            if others {
+                *known = roster;
+            }
+            others
+        });
+    }
+
+    fn known(&self) -> Known {
+        let name =
+            |destination: DestinationKey| (destination, self.decisions.service_name(&destination).to_owned());
+        Known {
+            services: self.decisions.services().map(|(one, _)| (one.key, one.name.clone())).collect(),
+            destinations: self.decisions.all().map(|(destination, ..)| name(destination)).collect(),
+        }
+    }
+
+    /// Shows who is new, and that others are no longer there.
+    fn show(&mut self, before: &Known, after: &Known) {
+        for (key, _) in before.services.difference(&after.services) {
+            self.shown.retire_service(key);
+        }
+        for (destination, _) in before.destinations.difference(&after.destinations) {
+            self.shown.retire_destination(destination);
+        }
+        for (destination, _) in after.destinations.difference(&before.destinations) {
+            self.shown.show_destination(&self.decisions, destination);
+        }
+        for (key, _) in after.services.difference(&before.services) {
+            self.shown.show_service(&self.decisions, key);
+        }
+    }
+}
+
+/// What the passive side makes use of.
+fn watched(services: &[VirtualService]) -> impl Iterator<Item = impl PartialEq> {
+    services.iter().map(|service| {
+        let servers = service.servers.iter().map(|server| (server.address, server.method, server.tunnel));
+        (service.key, service.name.clone(), servers.collect::<Vec<_>>())
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,258 @@
+//! The task that owns the kernel side: it looks at the signs of life on every tick and at every edge, and tells those who
+//! decide what speaks against whom. What changes about servers, routes and neighbours it follows between two ticks.
+
+mod devices;
+mod recorder;
+pub(super) mod setup;
+mod status;
+mod survey;
+mod topology;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use aya::maps::{MapData, RingBuf};
+use bytemuck::try_pod_read_unaligned;
+use lvs_common::{Edge, EdgeKind, Flow, ServerId};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    sync::{mpsc, watch as latest},
+    time::{MissedTickBehavior, interval},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error};
+
+use self::{
+    devices::Devices,
+    status::{Evidences, Silent},
+};
+pub(crate) use self::{recorder::Recording, topology::Parts};
+use super::messages::Feedback;
+pub(crate) use super::messages::{Roster, SignalInquiry};
+use crate::{
+    clock::monotonic_ns,
+    network::{NeighbourChange, Surroundings, Survey},
+    passive::{Detector, Finding, KernelSide, Sight, Signals, Targets, View},
+    telemetry::metrics,
+};
+
+/// How often what is not about single servers is put where `/metrics` shows it.
+const EXPOSITION: Duration = Duration::from_secs(1);
+
+/// How often it is made sure that the programs still hang on their devices.
+const KEEP: Duration = Duration::from_secs(5);
+
+/// After how many ticks each server's counters are read again, if there are not too many.
+const LEARN_EVERY: usize = 10;
+
+/// How many entries of counters (one for each server and CPU) are read in a tick at most: 3.5 MiB.
+const LEARN_MOST: usize = 8192;
+
+/// How many changes of the neighbour table are taken at once.
+const NEIGHBOURS: usize = 256;
+
+/// What the task hears.
+pub(crate) struct Inputs {
+    /// Where packets to servers go, each time that it is otherwise.
+    pub(crate) surveys: mpsc::Receiver<Survey>,
+    /// The neighbour table.
+    pub(crate) neighbours: mpsc::Receiver<NeighbourChange>,
+    /// From those who decide.
+    pub(crate) feedback: mpsc::Receiver<Feedback>,
+    /// Who is to be watched.
+    pub(crate) roster: latest::Receiver<Roster>,
+    /// Questions about the signal.
+    pub(crate) inquiries: mpsc::Receiver<SignalInquiry>,
+}
+
+/// Whom the task tells.
+pub(crate) struct Outputs {
+    /// What speaks against servers.
+    pub(crate) findings: mpsc::Sender<Finding>,
+    /// The endpoints as they are now, whose ids the findings have.
+    pub(crate) targets: latest::Sender<Arc<Targets>>,
+    /// The addresses whose routes matter.
+    pub(crate) servers: latest::Sender<BTreeSet<std::net::IpAddr>>,
+}
+
+/// The passive side while the agent runs.
+pub(crate) struct Watch {
+    kernel: KernelSide,
+    signals: Signals,
+    targets: Targets,
+    detector: Detector,
+    /// What the detector is shown, if the operator wants that written down.
+    recording: Option<Recording>,
+    exposition: metrics::Passive,
+    devices: Devices,
+    around: Surroundings,
+    outputs: Outputs,
+    tick: Duration,
+    /// The servers that something can be concluded about.
+    speaking: Vec<(ServerId, Sight)>,
+    /// All servers, which of them is learned from next, and what share of one more is due.
+    learning: Vec<ServerId>,
+    next: usize,
+    owed: usize,
+    /// Servers whose neighbour entry has failed.
+    failed: BTreeSet<ServerId>,
+    evidences: Evidences,
+    /// The destinations without a signal, as last told.
+    silent: Silent,
+    /// Whether that may have changed.
+    silent_is_old: bool,
+    services: BTreeMap<crate::model::ServiceKey, String>,
+}
+
+impl Watch {
+    /// Watches until `shutdown`, then detaches the programs.
+    pub(crate) async fn run(mut self, inputs: Inputs, shutdown: CancellationToken) {
+        if let Err(error) = self.watch(inputs, &shutdown).await {
+            error!("the passive signal has ended, active checks go on: {error:#}");
+        }
+        self.devices.clear(&mut self.kernel);
+    }
+
+    async fn watch(&mut self, mut inputs: Inputs, shutdown: &CancellationToken) -> anyhow::Result<()> {
+        let mut edges = register(self.kernel.take_edges()?)?;
+        let mut tick = interval(self.tick);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut exposition = interval(EXPOSITION);
+        exposition.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut keep = interval(KEEP);
+        keep.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut neighbours = Vec::with_capacity(NEIGHBOURS);
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return Ok(()),
+                ready = edges.readable_mut() => {
+                    let mut ready = ready?;
+                    let servers = drain(ready.get_inner_mut());
+                    ready.clear_ready();
+                    for server in servers {
+                        self.look_at(server);
+                    }
+                }
+                _ = tick.tick() => self.look_at_all(),
+                _ = exposition.tick() => self.publish(),
+                _ = keep.tick() => self.keep_devices(),
+                Some(survey) = inputs.surveys.recv() => self.surveyed(survey),
+                1.. = inputs.neighbours.recv_many(&mut neighbours, NEIGHBOURS) => {
+                    self.neighbours(neighbours.drain(..));
+                }
+                Some(feedback) = inputs.feedback.recv() => self.take(feedback),
+                Ok(()) = inputs.roster.changed() => {
+                    let roster = inputs.roster.borrow_and_update().clone();
+                    self.enrol(&roster);
+                }
+                Some(inquiry) = inputs.inquiries.recv() => self.answer(inquiry),
+            }
+        }
+    }
+
+    fn look_at_all(&mut self) {
+        if let Some(late) = self.detector.tick(self.tick, monotonic_ns()) {
+            ::metrics::counter!("lvs_passive_stalls_total").increment(1);
+            debug!("the director stood still for {} ms: silence is measured anew", late.as_millis());
+        }
+        self.learn();
+        for index in 0..self.speaking.len() {
+            let (id, sight) = self.speaking[index];
+            self.look(id, sight);
+        }
+        let failed: Vec<ServerId> = self.failed.iter().copied().collect();
+        for id in failed {
+            if let Some(finding) = self.detector.neighbour_failed(id, monotonic_ns()) {
+                self.tell(finding);
+            }
+        }
+    }
+
+    /// Reads the counters of as many servers as it takes to come round in [`LEARN_EVERY`] ticks, and shows them.
+    fn learn(&mut self) {
+        let all = self.learning.len();
+        let most = (LEARN_MOST / self.signals.cpus().max(1)).max(1);
+        self.owed += all;
+        let due = self.owed / LEARN_EVERY;
+        self.owed %= LEARN_EVERY;
+        for _ in 0..due.min(most) {
+            let Some(&id) = self.learning.get(self.next % all) else { return };
+            self.next = (self.next + 1) % all;
+            let counters = self.signals.counters(id);
+            let now_ns = monotonic_ns();
+            if let Some(recording) = &mut self.recording {
+                recording.counters(now_ns, id, &counters);
+            }
+            self.detector.learn(id, &counters, now_ns);
+            self.exposition.counted(id, &counters, &self.signals.state(id));
+        }
+    }
+
+    fn look_at(&mut self, id: ServerId) {
+        match self.targets.get(id).map(crate::passive::Target::sight) {
+            Some(sight @ (Sight::Whole | Sight::Half)) => self.look(id, sight),
+            Some(Sight::CountedOnly(_)) | None => {}
+        }
+    }
+
+    fn look(&mut self, id: ServerId, sight: Sight) {
+        let view = View { id, sight, state: self.signals.state(id) };
+        // The state first, then the clock: what was read can't be younger than now.
+        let now_ns = monotonic_ns();
+        if let Some(recording) = &mut self.recording {
+            recording.state(now_ns, id, sight, &view.state);
+        }
+        let active = || active(self.signals.flows(id), now_ns);
+        if let Some(finding) = self.detector.look(&view, active, |id| self.signals.counters(id), now_ns) {
+            self.tell(finding);
+        }
+    }
+
+    fn tell(&mut self, finding: Finding) {
+        let (id, evidence) = match &finding {
+            Finding::Suspicion(suspicion) => (suspicion.id, &suspicion.evidence),
+            Finding::Overloaded { id, evidence } | Finding::Common { id, evidence } => (*id, evidence),
+        };
+        self.evidences.note(id, evidence.to_string(), monotonic_ns());
+        if self.outputs.findings.try_send(finding).is_err() {
+            // Those who decide are behind by a whole channel; the next tick raises it again.
+            debug!("finding dropped: the channel is full");
+            self.detector.not_probed(id);
+        }
+    }
+
+    fn take(&mut self, feedback: Feedback) {
+        match feedback {
+            Feedback::Observed(id, observation) => self.detector.observe(id, observation, monotonic_ns()),
+            Feedback::NotProbed(id) => self.detector.not_probed(id),
+        }
+    }
+}
+
+/// How many of a server's sampled flows are active.
+fn active(flows: impl Iterator<Item = Flow>, now_ns: u64) -> u32 {
+    let active = flows.filter(|flow| now_ns.saturating_sub(flow.seen_ns) < Flow::IDLE_NS).count();
+    u32::try_from(active).unwrap_or(u32::MAX)
+}
+
+fn register(edges: RingBuf<MapData>) -> std::io::Result<AsyncFd<RingBuf<MapData>>> {
+    // SAFETY: the ring buffer owns its file descriptor, gives out always the same one, and closes it only when it is
+    // dropped, together with the `AsyncFd` around it.
+    let registered = unsafe { AsyncFd::register_with_interest(edges, Interest::READABLE) };
+    registered.map_err(|error| error.into_parts().1)
+}
+
+/// Empties the ring buffer: it wakes the reader only once for all that is in it.
+fn drain(edges: &mut RingBuf<MapData>) -> BTreeSet<ServerId> {
+    let mut servers = BTreeSet::new();
+    while let Some(record) = edges.next() {
+        let Ok(edge) = try_pod_read_unaligned::<Edge>(&record) else { continue };
+        if EdgeKind::from_number(edge.kind).is_some() {
+            servers.insert(edge.server);
+        }
+    }
+    servers
+}

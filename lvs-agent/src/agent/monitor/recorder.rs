@@ -1,0 +1,154 @@
+//! Writing down what the detector is shown, beside the task that shows it: the disk may be slow, the next tick is not.
+
+use std::{
+    fs::File,
+    io::{self, BufWriter, Write},
+    path::Path,
+    sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+    thread::{self, JoinHandle},
+};
+
+use lvs_common::{ServerCounters, ServerId, ServerState};
+use tracing::warn;
+
+use crate::passive::{Sight, trace::Recorder};
+
+/// How much may wait for the disk: some 5 MB.
+const WAITING: usize = 8_192;
+
+/// One thing that the detector was shown.
+enum Entry {
+    State(u64, ServerId, Sight, Box<ServerState>),
+    Counters(u64, ServerId, Box<ServerCounters>),
+}
+
+/// A recording under way. Dropping it writes what waits.
+pub(crate) struct Recording {
+    /// `None` once the writer has ended.
+    entries: Option<SyncSender<Entry>>,
+    writer: Option<JoinHandle<()>>,
+}
+
+impl Recording {
+    /// Begins a recording in a new file at `path`; one that is there is replaced.
+    pub(crate) fn start(path: &Path) -> io::Result<Self> {
+        Self::to(File::create(path)?)
+    }
+
+    fn to(out: impl Write + Send + 'static) -> io::Result<Self> {
+        let (entries, waiting) = sync_channel(WAITING);
+        let writer = thread::Builder::new().name("recording".to_owned()).spawn(move || {
+            if let Err(error) = write(out, &waiting) {
+                warn!("the recording of the passive signal has ended: {error}");
+            }
+        })?;
+        Ok(Self { entries: Some(entries), writer: Some(writer) })
+    }
+
+    /// Writes down a server's state. Never waits: what the writer has no room for is left out and counted.
+    pub(super) fn state(&mut self, at_ns: u64, id: ServerId, sight: Sight, state: &ServerState) {
+        self.send(Entry::State(at_ns, id, sight, Box::new(*state)));
+    }
+
+    /// The same for a server's counters.
+    pub(super) fn counters(&mut self, at_ns: u64, id: ServerId, counters: &ServerCounters) {
+        self.send(Entry::Counters(at_ns, id, Box::new(*counters)));
+    }
+
+    fn send(&mut self, entry: Entry) {
+        let Some(entries) = &self.entries else { return };
+        match entries.try_send(entry) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_)) => {
+                metrics::counter!("lvs_passive_recording_dropped_total").increment(1);
+            }
+            Err(TrySendError::Disconnected(_)) => self.entries = None,
+        }
+    }
+}
+
+impl Drop for Recording {
+    fn drop(&mut self) {
+        self.entries = None;
+        if let Some(Err(_)) = self.writer.take().map(JoinHandle::join) {
+            warn!("the recording of the passive signal has ended with a panic");
+        }
+    }
+}
+
+fn write(out: impl Write, waiting: &Receiver<Entry>) -> io::Result<()> {
+    let mut recorder = Recorder::new(BufWriter::new(out));
+    for entry in waiting {
+        match entry {
+            Entry::State(at_ns, id, sight, state) => recorder.state(at_ns, id, sight, &state)?,
+            Entry::Counters(at_ns, id, counters) => recorder.counters(at_ns, id, &counters)?,
+        }
+    }
+    recorder.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Barrier, Mutex};
+
+    use bytemuck::Zeroable as _;
+
+    use super::*;
+    use crate::passive::trace::{Player, Shown};
+
+    const ID: ServerId = ServerId(3);
+
+    fn state(progress_ns: u64) -> ServerState {
+        let mut state = ServerState::zeroed();
+        state.listener.progress_ns = progress_ns;
+        state
+    }
+
+    /// A file in memory; the first write waits at the barrier, if there is one.
+    #[derive(Clone, Default)]
+    struct Out(Arc<Mutex<Vec<u8>>>, Option<Arc<Barrier>>);
+
+    impl Write for Out {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if let Some(barrier) = self.1.take() {
+                barrier.wait();
+            }
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_was_shown_is_written_before_the_end() {
+        let out = Out::default();
+        let mut recording = Recording::to(out.clone()).unwrap();
+        recording.state(7, ID, Sight::Half, &state(5));
+        recording.counters(8, ID, &ServerCounters::zeroed());
+        recording.state(9, ID, Sight::Half, &state(5));
+        drop(recording);
+        let text = String::from_utf8(out.0.lock().unwrap().clone()).unwrap();
+        let records = Player::records(&text).unwrap();
+        assert_eq!(records.len(), 2, "no change, no line");
+        assert_eq!(records[0].shown, Shown::State(Sight::Half, Box::new(state(5))));
+        assert_eq!((records[0].at_ns, records[1].at_ns), (7, 8));
+    }
+
+    #[test]
+    fn a_slow_disk_delays_nobody() {
+        let barrier = Arc::new(Barrier::new(2));
+        let out = Out(Arc::default(), Some(barrier.clone()));
+        let mut recording = Recording::to(out.clone()).unwrap();
+        // Comes to its end though nothing can be written.
+        let all = 3 * WAITING as u64;
+        for at_ns in 1..=all {
+            recording.state(at_ns, ID, Sight::Half, &state(at_ns));
+        }
+        barrier.wait();
+        drop(recording);
+        let lines = String::from_utf8(out.0.lock().unwrap().clone()).unwrap().lines().count();
+        assert!((WAITING..3 * WAITING).contains(&lines), "{lines} of {all}");
+    }
+}

@@ -1,0 +1,143 @@
+//! The task that looks up again which way packets to the servers go, whenever something about it has changed.
+
+use std::{
+    collections::BTreeSet,
+    net::IpAddr,
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    sync::{mpsc, watch as latest},
+    time::{sleep, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use crate::network::{Neighbours, NetworkChanges, NetworkError, Survey, Surveyor};
+
+/// Changes come in groups (a device goes, its addresses, its routes): those within this time are looked at together.
+const SETTLE: Duration = Duration::from_millis(20);
+/// Looking takes at most one part in so many of the time, however much changes.
+const SHARE: u32 = 10;
+/// From a failure to the next try.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Makes surveys.
+pub(crate) struct Follow {
+    changes: NetworkChanges,
+    surveyor: Surveyor,
+    neighbours: Neighbours,
+    /// Whose ways matter.
+    servers: latest::Receiver<BTreeSet<IpAddr>>,
+    surveys: mpsc::Sender<Survey>,
+    timeout: Duration,
+    last: Survey,
+    /// How long the last look took.
+    took: Duration,
+}
+
+impl Follow {
+    /// Listens in the calling thread's network namespace. The kernel has `timeout` for each answer.
+    pub(crate) async fn connect(
+        servers: latest::Receiver<BTreeSet<IpAddr>>,
+        surveys: mpsc::Sender<Survey>,
+        timeout: Duration,
+    ) -> Result<Self, NetworkError> {
+        Ok(Self {
+            // Before the first look, so that nothing falls between the two.
+            changes: NetworkChanges::open()?,
+            surveyor: Surveyor::connect(timeout).await?,
+            neighbours: Neighbours::connect(timeout).await?,
+            servers,
+            surveys,
+            timeout,
+            last: Survey::default(),
+            took: Duration::ZERO,
+        })
+    }
+
+    /// Looks, and makes the kernel ask for the neighbours that are new.
+    pub(crate) async fn look(&mut self) -> Result<Survey, NetworkError> {
+        let begun = Instant::now();
+        let servers = self.servers.borrow_and_update().clone();
+        let survey = self.surveyor.survey(servers).await?;
+        for (device, address) in survey.neighbours().difference(&self.last.neighbours()) {
+            // What is known already, and what is answered, comes through the watch of the neighbour table.
+            if let Err(error) = self.neighbours.resolve(*device, *address).await {
+                debug!(%address, "{error}");
+            }
+        }
+        self.took = begun.elapsed();
+        self.last = survey.clone();
+        Ok(survey)
+    }
+
+    /// Passes on every survey that is another one than the last, until `shutdown`.
+    pub(crate) async fn run(mut self, shutdown: CancellationToken) {
+        let follow = async {
+            loop {
+                if self.settled().await.is_err() || self.pass_on().await.is_err() {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = follow => debug!("nobody follows the network any more"),
+        }
+    }
+
+    /// Waits until something has changed and no more changes come with it, at least for as long as the last look allows.
+    async fn settled(&mut self) -> Result<(), Closed> {
+        tokio::select! {
+            told = self.changes.next() => match told {
+                Ok(()) => {}
+                Err(error) => self.reopen(&error).await,
+            },
+            changed = self.servers.changed() => changed.map_err(|_| Closed)?,
+        }
+        let until = tokio::time::Instant::now() + SETTLE.max(self.took * SHARE);
+        loop {
+            tokio::select! {
+                () = sleep_until(until) => return Ok(()),
+                told = self.changes.next() => if let Err(error) = told { self.reopen(&error).await },
+            }
+        }
+    }
+
+    /// Looks until it works, and passes on what is new.
+    async fn pass_on(&mut self) -> Result<(), Closed> {
+        let before = self.last.clone();
+        let survey = loop {
+            match self.look().await {
+                Ok(survey) => break survey,
+                Err(error) => warn!("{error}; trying again"),
+            }
+            sleep(PAUSE).await;
+        };
+        if survey == before {
+            return Ok(());
+        }
+        self.surveys.send(survey).await.map_err(|_| Closed)
+    }
+
+    async fn reopen(&mut self, error: &NetworkError) {
+        warn!("{error}; trying again");
+        loop {
+            sleep(PAUSE).await;
+            match self.open().await {
+                Ok(()) => return,
+                Err(error) => warn!("{error}; trying again"),
+            }
+        }
+    }
+
+    async fn open(&mut self) -> Result<(), NetworkError> {
+        self.changes = NetworkChanges::open()?;
+        self.surveyor = Surveyor::connect(self.timeout).await?;
+        Ok(())
+    }
+}
+
+/// Nobody needs surveys any more.
+struct Closed;

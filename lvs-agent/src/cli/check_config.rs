@@ -1,0 +1,117 @@
+//! `lvs-agent check-config`: what a configuration is understood to say.
+
+use std::{
+    fmt::Write as _,
+    io::{self, Write as _},
+    path::Path,
+    process::ExitCode,
+};
+
+use anyhow::Context as _;
+use clap::ValueEnum;
+use humantime::format_duration;
+
+use crate::{
+    config::{Reading, Strictness, native, read_file},
+    model::{Check, Mode, Question, RealServer, VirtualService},
+};
+
+/// A format that a configuration can be written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Target {
+    /// The agent's own.
+    Toml,
+}
+
+/// Reads `file`, prints what is understood (or the file in another format) on standard output and the warnings on
+/// standard error. The exit code is 0, 1 if there are warnings, or 2 if it can't be used.
+pub(super) fn run(file: &Path, strictness: Strictness, to: Option<Target>) -> anyhow::Result<ExitCode> {
+    let reading = read_file(file, strictness)?;
+    let told = match to {
+        Some(Target::Toml) => native::to_toml(&reading.config),
+        None => understood(&reading),
+    };
+    io::stdout().write_all(told.as_bytes()).context("writing to standard output")?;
+    let mut warnings = String::new();
+    for warning in reading.warnings_of(file) {
+        writeln!(warnings, "{warning}")?;
+    }
+    io::stderr().write_all(warnings.as_bytes()).context("writing to standard error")?;
+    Ok(ExitCode::from(u8::from(!warnings.is_empty())))
+}
+
+/// The services as they are understood, for people.
+#[must_use]
+pub(super) fn understood(reading: &Reading) -> String {
+    let services = &reading.config.services;
+    let servers: usize = services.iter().map(|service| service.servers.len()).sum();
+    let (format, count) = (reading.format, services.len());
+    let mut told = format!("{format}: {count} services, {servers} real servers\n");
+    told += match reading.config.agent.mode {
+        Mode::Manage => "",
+        Mode::Adopt => "mode adopt: services and servers are those of the kernel's table\n",
+        Mode::Observe => "mode observe: nothing is written to the kernel's table\n",
+    };
+    for service in services {
+        told += "\n";
+        told += &self::service(service);
+    }
+    told
+}
+
+fn service(service: &VirtualService) -> String {
+    let is_named = service.name != service.key.to_string();
+    let name = if is_named { format!("{}  ", service.name) } else { String::new() };
+    let persistent = service.persistence.map_or(String::new(), |persistence| {
+        format!("  persistent {}", format_duration(persistence.timeout()))
+    });
+    let on_failure = format!("{:?}", service.on_failure).to_lowercase();
+    let mut lines = vec![format!(
+        "{name}{}  {}{persistent}  fall {}  rise {}  on failure {on_failure}",
+        service.key, service.scheduler, service.fall, service.rise
+    )];
+    let checks = std::iter::once(&service.check).chain(&service.further.checks);
+    lines.extend(checks.map(|check| format!("  check   {}", self::check(check))));
+    for server in &service.servers {
+        lines.push(format!("  server  {}", self::server(server)));
+        let own = server.check.iter().chain(&server.further.checks);
+        lines.extend(own.map(|check| format!("          check {}", self::check(check))));
+    }
+    lines.extend(service.policy.backups.iter().map(|backup| format!("  backup  {}", server(&backup.server))));
+    lines.join("\n") + "\n"
+}
+
+fn server(server: &RealServer) -> String {
+    format!("{}  {}  weight {}", server.address, server.method, server.weight)
+}
+
+fn check(check: &Check) -> String {
+    let port = check.port.map_or(String::new(), |port| format!(" at port {port}"));
+    let (interval, timeout) = (format_duration(check.interval), format_duration(check.timeout));
+    format!("{}{port}, every {interval}, timeout {timeout}", question(&check.question))
+}
+
+fn question(question: &Question) -> String {
+    match question {
+        Question::Ping => "ping".to_owned(),
+        Question::Connect => "connect".to_owned(),
+        Question::On => "none: always up".to_owned(),
+        Question::Off => "none: never up".to_owned(),
+        Question::Http(http) => {
+            let kind = if http.tls.is_some() { "https" } else { "http" };
+            let pages: Vec<&str> = http.pages.iter().map(|page| page.path.as_str()).collect();
+            format!("{kind} {}", pages.join(" "))
+        }
+        Question::Tcp(_) => "tcp".to_owned(),
+        Question::Udp(_) => "udp".to_owned(),
+        Question::Greeting(greeting) => format!("{:?}", greeting.protocol).to_lowercase(),
+        Question::Dns(dns) => format!("dns {}", dns.name),
+        Question::Radius(_) => "radius".to_owned(),
+        Question::Sip(_) => "sip".to_owned(),
+        Question::Ldap(_) => "ldap".to_owned(),
+        Question::Sql(sql) => format!("{:?}", sql.server).to_lowercase(),
+        Question::Oracle(_) => "oracle".to_owned(),
+        Question::Command(command) => format!("command {}", command.argv.join(" ")),
+        Question::File(file) => format!("file {}", file.display()),
+    }
+}

@@ -1,0 +1,156 @@
+//! `lvs-agent drain`, `undrain` and `maintenance`: the asking side. It is this side that waits for connections to end, so
+//! that it may go away at any time: the order stands.
+
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail};
+use clap::ValueEnum;
+use humantime::{format_duration, parse_duration};
+use tokio::time::{Instant, sleep};
+
+use super::arguments::ControlArguments;
+use crate::control::{self, OrderedServer, Reply, Request, ServerName};
+
+/// How often it is asked how many connections are left, …
+const EVERY: Duration = Duration::from_secs(1);
+/// … and at most one part in so many of the time is spent with asking.
+const SHARE: u32 = 10;
+/// The exit code when connections were left.
+const LEFT: u8 = 2;
+
+/// Which servers an order is about.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct ServerArguments {
+    /// The real server; without a port: at all of its ports.
+    #[arg(value_name = "ADDRESS[:PORT]")]
+    server: ServerName,
+    /// In this service only: its name or address.
+    #[arg(long, value_name = "SERVICE")]
+    service: Option<String>,
+    #[command(flatten)]
+    control: ControlArguments,
+}
+
+/// Who is drained, and what is waited for.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct DrainArguments {
+    #[command(flatten)]
+    of: ServerArguments,
+    /// Wait until it has no active connections.
+    #[arg(long)]
+    until_empty: bool,
+    /// Wait no longer than this, such as 5m; it stays drained.
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    timeout: Option<Duration>,
+    /// Once it has no active connections, take it out of the table.
+    #[arg(long)]
+    remove: bool,
+}
+
+/// Who is in maintenance, or no longer.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct MaintenanceArguments {
+    #[command(flatten)]
+    of: ServerArguments,
+    /// Whether it is in maintenance.
+    #[arg(value_enum)]
+    switch: Switch,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Switch {
+    On,
+    Off,
+}
+
+/// Drains servers, and waits if that is asked for.
+pub(super) async fn drain(arguments: &DrainArguments) -> anyhow::Result<ExitCode> {
+    let DrainArguments { of, until_empty, timeout, remove } = arguments;
+    let drain = |remove| {
+        let ServerArguments { server, service, .. } = of.clone();
+        Request::Drain { server, service, remove }
+    };
+    tell(&of.ask(&drain(false)).await?)?;
+    if !(*until_empty || *remove || timeout.is_some()) {
+        return Ok(ExitCode::SUCCESS);
+    }
+    if !of.wait_until_empty(*timeout).await? {
+        return Ok(ExitCode::from(LEFT));
+    }
+    if *remove {
+        tell(&of.ask(&drain(true)).await?)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Lets servers have new connections again.
+pub(super) async fn undrain(arguments: &ServerArguments) -> anyhow::Result<ExitCode> {
+    let ServerArguments { server, service, .. } = arguments.clone();
+    tell(&arguments.ask(&Request::Undrain { server, service }).await?)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Takes servers out as if they had failed, or lets their health decide again.
+pub(super) async fn maintenance(arguments: &MaintenanceArguments) -> anyhow::Result<ExitCode> {
+    let ServerArguments { server, service, .. } = arguments.of.clone();
+    let on = arguments.switch == Switch::On;
+    tell(&arguments.of.ask(&Request::Maintenance { server, service, on }).await?)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+impl ServerArguments {
+    async fn ask(&self, request: &Request) -> anyhow::Result<Vec<OrderedServer>> {
+        match control::ask(self.control.path(), request).await? {
+            Reply::Servers(servers) => Ok(servers),
+            _ => bail!("the agent answers another question than was asked"),
+        }
+    }
+
+    /// Whether that was so before the time was over.
+    async fn wait_until_empty(&self, patience: Option<Duration>) -> anyhow::Result<bool> {
+        let begun = Instant::now();
+        let ServerArguments { server, service, .. } = self.clone();
+        let request = Request::Connections { server, service };
+        let mut told = None;
+        loop {
+            let asked = Instant::now();
+            let servers = self.ask(&request).await?;
+            let left: u64 =
+                servers.iter().filter_map(|one| one.connections).map(|one| u64::from(one.active)).sum();
+            if left == 0 {
+                writeln!(io::stdout(), "no connections are left").context("writing to standard output")?;
+                return Ok(true);
+            }
+            if told.replace(left) != Some(left) {
+                let plural = if left == 1 { "" } else { "s" };
+                writeln!(io::stdout(), "{left} active connection{plural}")
+                    .context("writing to standard output")?;
+            }
+            let pause = EVERY.max(asked.elapsed() * SHARE);
+            if let Some(patience) = patience
+                && begun.elapsed() + pause > patience
+            {
+                sleep(patience.saturating_sub(begun.elapsed())).await;
+                writeln!(
+                    io::stderr(),
+                    "lvs-agent: connections are left after {}; the server stays drained",
+                    format_duration(patience)
+                )
+                .context("writing to standard error")?;
+                return Ok(false);
+            }
+            sleep(pause).await;
+        }
+    }
+}
+
+fn tell(servers: &[OrderedServer]) -> anyhow::Result<()> {
+    for server in servers {
+        writeln!(io::stdout(), "{server}").context("writing to standard output")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,366 @@
+//! What is wrong with a directive, what is read though ldirectord would not, and what should be known.
+
+use std::fmt;
+
+use thiserror::Error;
+
+/// Where services have their ports.
+pub(in crate::config) const SERVICES: &str = "/etc/services";
+
+/// A name that can't be resolved.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum NameFault {
+    /// No address has come.
+    #[error(
+        "{name:?} has no {family} address ({reason}); write the address itself, or mend the name's entry"
+    )]
+    Host {
+        /// The name.
+        name: String,
+        /// The IP version that is needed.
+        family: &'static str,
+        /// What the system says.
+        reason: String,
+    },
+    /// No such port.
+    #[error("port {name:?} is not a number up to 65535, nor a name in {SERVICES}; write the number")]
+    Port {
+        /// The name.
+        name: String,
+    },
+}
+
+/// A directive that can't be used.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum DirectiveFault {
+    /// Nothing that has a name and a value.
+    #[error("{text:?} is no directive; write one like checkinterval=5, or put # before a comment")]
+    NoDirective {
+        /// The line.
+        text: String,
+    },
+    /// There is no such directive.
+    #[error("unknown directive {word:?}{}", nearest.map(|known| format!("; did you mean {known:?}?")).unwrap_or_default())]
+    Unknown {
+        /// The word.
+        word: String,
+        /// The directive that looks most like it.
+        nearest: Option<&'static str>,
+    },
+    /// Nothing to do.
+    #[error(
+        "there is no virtual service; write one, such as virtual=192.0.2.80:80, with a real server below it"
+    )]
+    NoVirtual,
+    /// A directive of a virtual service before the first of them.
+    #[error(
+        "{directive} belongs into a virtual service; write it below a line such as virtual=192.0.2.80:80"
+    )]
+    OutsideVirtual {
+        /// The directive.
+        directive: &'static str,
+    },
+    /// A directive that ldirectord has given up.
+    #[error("{directive} is no longer known; write {instead}")]
+    GivenUp {
+        /// The directive.
+        directive: &'static str,
+        /// What to write.
+        instead: &'static str,
+    },
+    /// A value that can't be used.
+    #[error("{directive}: {text:?} {problem}")]
+    Value {
+        /// The directive.
+        directive: &'static str,
+        /// The value as written.
+        text: String,
+        /// What is wrong with it, and what to do.
+        problem: String,
+    },
+    /// An address without a port, which ldirectord would take for a firewall mark.
+    #[error(
+        "virtual: {text:?} has no port; write {text}:80 (or whichever). ldirectord takes it for the firewall mark {mark}"
+    )]
+    MarkOrAddress {
+        /// The value as written.
+        text: String,
+        /// The digits that ldirectord would take.
+        mark: String,
+    },
+    /// The other IP version's name of a directive is needed.
+    #[error("{directive}: the virtual service has the other IP version; write {instead} here")]
+    OtherVersion {
+        /// The directive.
+        directive: &'static str,
+        /// The directive to write.
+        instead: &'static str,
+    },
+    /// A name that can't be resolved.
+    #[error("{directive}: {fault}")]
+    Name {
+        /// The directive.
+        directive: &'static str,
+        /// What is wrong.
+        fault: NameFault,
+    },
+    /// A range that ends before it begins.
+    #[error("real: the range {first}->{last} ends before it begins; write the lower address first")]
+    RangeBackwards {
+        /// Its first address.
+        first: String,
+        /// Its last address.
+        last: String,
+    },
+    /// A range of more servers than make sense.
+    #[error("real: the range {first}->{last} has {count} servers; at most {most} are read")]
+    RangeTooLong {
+        /// Its first address.
+        first: String,
+        /// Its last address.
+        last: String,
+        /// How many addresses are in it.
+        count: u64,
+        /// The most.
+        most: u64,
+    },
+    /// The same server twice in a service, and not alike.
+    #[error("real: {server} is already in this virtual service at line {line}, in another way; remove one")]
+    RealTwice {
+        /// The server.
+        server: String,
+        /// Line of the other one.
+        line: usize,
+    },
+    /// A check that can't know which port to ask.
+    #[error(
+        "virtual: no port to check {server} at; write checkport=80 (or whichever), or the port after the address"
+    )]
+    NoCheckPort {
+        /// The server.
+        server: String,
+    },
+    /// A page without a body in which something is looked for.
+    #[error("receive: HEAD asks for no body, so that nothing is ever found in it; write httpmethod=GET")]
+    HeadWithReceive,
+    /// The same line in a file that must be exact.
+    #[error("{0} (and this is to be read strictly)")]
+    Strict(Leniency),
+}
+
+/// What is unambiguous, though ldirectord would refuse it or make something of it that nobody means.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Leniency {
+    /// A comment after the value of a global directive.
+    #[error("the comment is left away here; ldirectord takes it for a part of the value, and {}", outcome(*refused))]
+    TrailingComment {
+        /// Whether ldirectord refuses the file; otherwise it uses the wrong value.
+        refused: bool,
+    },
+    /// A `#` within quotes.
+    #[error("the # in quotes is taken as text here; ldirectord cuts the line there, and refuses the file")]
+    HashInQuotes,
+    /// Blanks at the end of a value that must be exact.
+    #[error("the blanks at the end are left away here; ldirectord takes them for a part of the value, and {}", outcome(*refused))]
+    TrailingBlanks {
+        /// Whether ldirectord refuses the file; otherwise it uses the wrong value.
+        refused: bool,
+    },
+    /// A line of a virtual service that isn't indented by four columns.
+    #[error(
+        "taken as a line of the virtual service above; ldirectord wants at least 4 columns before it, not {columns}, and \
+         refuses the file"
+    )]
+    Indentation {
+        /// How many there are.
+        columns: usize,
+    },
+    /// A line of a virtual service after a blank one.
+    #[error(
+        "taken as a line of the virtual service above; for ldirectord the blank line before it has ended that, and it \
+         refuses the file"
+    )]
+    AfterBlankLine,
+    /// A line of a virtual service after a global directive.
+    #[error(
+        "taken as a line of the virtual service above; for ldirectord the global directive before it has ended that, and \
+         it refuses the file"
+    )]
+    AfterGlobal,
+    /// A line of blanks within a virtual service.
+    #[error(
+        "the line of blanks is passed over here; ldirectord takes it for a directive, and refuses the file"
+    )]
+    BlankDirective,
+    /// A global directive that is indented.
+    #[error(
+        "taken as a global directive; ldirectord wants it at the beginning of the line, and refuses the file"
+    )]
+    IndentedGlobal,
+    /// A virtual service that is indented.
+    #[error(
+        "taken as a new virtual service; ldirectord wants it at the beginning of the line, and refuses the file"
+    )]
+    IndentedVirtual,
+    /// Missing quotes.
+    #[error("taken as if it were in quotes; ldirectord refuses {directive} without them")]
+    Unquoted {
+        /// The directive.
+        directive: &'static str,
+    },
+    /// A word in other letters.
+    #[error("taken as {word:?}; ldirectord wants exactly that, and refuses the file")]
+    OtherLetters {
+        /// The word.
+        word: &'static str,
+    },
+    /// Lines that end as on other systems.
+    #[error(
+        "the carriage returns at the ends of lines are left away; ldirectord takes them for a part of each value"
+    )]
+    CarriageReturn,
+    /// A mark at the beginning of the file.
+    #[error("the byte order mark is passed over; ldirectord takes it for a directive, and refuses the file")]
+    ByteOrderMark,
+    /// Bytes in a comment that are no text.
+    #[error("the comment is not UTF-8")]
+    ForeignBytes,
+}
+
+fn outcome(refused: bool) -> &'static str {
+    if refused { "refuses the file" } else { "uses that" }
+}
+
+/// What is right, and should be known.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Note {
+    /// A directive about processes.
+    #[error("{directive} has no effect here: {why}")]
+    NoEffect {
+        /// The directive.
+        directive: &'static str,
+        /// Why.
+        why: &'static str,
+    },
+    /// The interval of one virtual service.
+    #[error("checkinterval of a virtual service is kept here; ldirectord only looks at it with fork=yes")]
+    OwnInterval,
+    /// An old directive.
+    #[error(
+        "checkcount is old: here as there it only makes a ping last {count} times as long; write failurecount instead"
+    )]
+    Checkcount {
+        /// Its value.
+        count: u32,
+    },
+    /// What is written after the value.
+    #[error("{directive}: {rest:?} has no effect, neither here nor with ldirectord")]
+    Ignored {
+        /// The directive.
+        directive: &'static str,
+        /// What is written there.
+        rest: String,
+    },
+    /// A number that comes out of a comment or a longer word.
+    #[error(
+        "{directive} is {number} here as with ldirectord, which takes the first digits of {text:?}; write whole numbers only"
+    )]
+    FirstDigits {
+        /// The directive.
+        directive: &'static str,
+        /// What is made of it.
+        number: String,
+        /// The value as written.
+        text: String,
+    },
+    /// A server's port where the kernel keeps the clients'.
+    #[error(
+        "port {port} {used}: {method} leaves the clients' port alone, so that the table has {kept}, as with ldirectord{never_raised}",
+        never_raised = if *quiescent { ", which would never give such a server its weight while quiescent=yes" } else { "" }
+    )]
+    KeptPort {
+        /// The server's port as written.
+        port: u16,
+        /// The method, as written.
+        method: &'static str,
+        /// The port in the table.
+        kept: u16,
+        /// What it is good for.
+        used: PortUse,
+        /// Whether servers that are out have weight 0.
+        quiescent: bool,
+    },
+    /// The same server twice, alike.
+    #[error("this server is already in the virtual service at line {line}; the second one has no effect")]
+    RealTwice {
+        /// Line of the other one.
+        line: usize,
+    },
+    /// A fallback server that is a real server, too.
+    #[error(
+        "the fallback server is a real server of this virtual service, too, and left away as such; ldirectord takes it \
+         out of the table once a real server is up"
+    )]
+    FallbackIsReal,
+    /// A check that never succeeds.
+    #[error("no server of this virtual service is ever up, here as with ldirectord: {why}")]
+    NeverUp {
+        /// Why.
+        why: &'static str,
+    },
+    /// A check that always succeeds.
+    #[error(
+        "the servers of this virtual service are not checked, here as with ldirectord: service is \"none\"; write \
+             checktype=connect, or a service"
+    )]
+    NeverChecked,
+    /// A check that asks less than ldirectord's.
+    #[error("{what}")]
+    AsksOther {
+        /// What is different.
+        what: &'static str,
+    },
+    /// A netmask that nobody looks at.
+    #[error("netmask has no meaning without persistent")]
+    NetmaskAlone,
+    /// Per-packet scheduling of what isn't UDP.
+    #[error("ops is for UDP only, here as with ldirectord")]
+    OpsWithoutUdp,
+    /// A command with blanks in it.
+    #[error(
+        "checkcommand: the whole of {text:?} is the path of the program, here as with ldirectord; arguments are not possible"
+    )]
+    CommandWithBlanks {
+        /// The command.
+        text: String,
+    },
+    /// A program or folder that isn't there.
+    #[error("{directive}: there is no {path}")]
+    Missing {
+        /// The directive.
+        directive: &'static str,
+        /// What isn't there.
+        path: String,
+    },
+}
+
+/// What a port is good for that isn't in the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PortUse {
+    /// It is asked.
+    Asked,
+    /// A command is told it.
+    Told,
+    /// Nothing.
+    None,
+}
+
+impl fmt::Display for PortUse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Asked => "is only checked",
+            Self::Told => "is only told to checkcommand",
+            Self::None => "has no effect",
+        })
+    }
+}

@@ -1,0 +1,61 @@
+//! What is right, or was understood all the same, and its author should know about.
+
+use std::fmt;
+
+use thiserror::Error;
+
+use super::{Leniency, Note, Place};
+
+/// How exact a file must be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Strictness {
+    /// What is unambiguous is read, with a warning.
+    #[default]
+    Lenient,
+    /// What the format's own program would refuse is refused.
+    Strict,
+}
+
+/// Something that was understood, and where. Displayed like a fault, without the file's name.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Warning {
+    /// What.
+    pub kind: WarningKind,
+    /// Where.
+    pub place: Place,
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Place { line, column, .. } = &self.place;
+        write!(f, "{line}:{column}: warning: {}\n{}", self.kind, self.place)
+    }
+}
+
+/// What the author of a configuration should know about.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum WarningKind {
+    /// ldirectord would refuse it, or make something of it that nobody means.
+    #[error(transparent)]
+    Lenient(#[from] Leniency),
+    /// It is right, and does something else here than one may think.
+    #[error(transparent)]
+    Note(#[from] Note),
+    /// A check that may take longer than its interval.
+    #[error(
+        "timeout {timeout} is above the interval {interval}: a check never overlaps itself, so a silent server is only \
+         asked every {timeout}"
+    )]
+    TimeoutAboveInterval {
+        /// The timeout.
+        timeout: String,
+        /// The interval.
+        interval: String,
+    },
+    /// In [`Mode::Adopt`] servers are the table's.
+    #[error(
+        "in mode adopt there are no backups: they would have to be added to a table that is somebody else's; this one is \
+         ignored"
+    )]
+    BackupInAdopt,
+}

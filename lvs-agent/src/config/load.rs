@@ -1,0 +1,103 @@
+//! Files of configurations, in any format, read and read again.
+
+use std::{
+    fs::File,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+};
+
+use super::{
+    diagnostics::{ConfigError, FileError, FileErrorKind, Place, Strictness},
+    ldirectord, native,
+    reading::Reading,
+};
+use crate::model::Mode;
+
+/// The largest file that is read. 10,000 servers take about a tenth of it.
+const MAX_FILE_BYTES: u64 = 16 << 20;
+
+/// The file that a configuration is read from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// The file.
+    pub path: PathBuf,
+    /// How exact it must be.
+    pub strictness: Strictness,
+    /// What may be done to the kernel's table, whatever the file says; `None`: what it says.
+    pub mode: Option<Mode>,
+}
+
+/// Tells one content of a file from another, within one process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fingerprint(u64);
+
+impl Source {
+    /// Reads and validates the file, whole.
+    pub fn read(&self) -> Result<Reading, ConfigError> {
+        self.read_with_fingerprint().1
+    }
+
+    /// The same, with what tells this content from another; none where the file can't be read at all.
+    pub fn read_with_fingerprint(&self) -> (Option<Fingerprint>, Result<Reading, ConfigError>) {
+        let bytes = match content(&self.path) {
+            Ok(bytes) => bytes,
+            Err(kind) => return (None, Err(FileError { path: self.path.clone(), kind }.into())),
+        };
+        let mut hasher = DefaultHasher::new();
+        bytes.hash(&mut hasher);
+        let reading = read_bytes_in_mode(&bytes, &self.path, self.strictness, self.mode);
+        (Some(Fingerprint(hasher.finish())), reading)
+    }
+}
+
+/// Reads and validates the file at `path`, whole. The format is recognised by the content.
+pub fn read_file(path: &Path, strictness: Strictness) -> Result<Reading, ConfigError> {
+    let bytes = content(path).map_err(|kind| FileError { path: path.to_owned(), kind })?;
+    read_bytes(&bytes, path, strictness)
+}
+
+/// Reads and validates the content of a file. `origin` names it in messages.
+pub fn read_bytes(bytes: &[u8], origin: &Path, strictness: Strictness) -> Result<Reading, ConfigError> {
+    read_bytes_in_mode(bytes, origin, strictness, None)
+}
+
+/// The same for another mode than the one that is written.
+fn read_bytes_in_mode(
+    bytes: &[u8],
+    origin: &Path,
+    strictness: Strictness,
+    mode: Option<Mode>,
+) -> Result<Reading, ConfigError> {
+    // Comments of files from before UTF-8 do no harm in ldirectord's format.
+    let lossy = String::from_utf8_lossy(bytes);
+    if ldirectord::is_ldirectord(&lossy) {
+        let reading = ldirectord::read(&lossy, origin, strictness)?;
+        return reading.in_mode(mode);
+    }
+    let text = str::from_utf8(bytes).map_err(|error| {
+        let text = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
+        let place = Place::new(&text, &(text.len()..text.len()));
+        let (line, column) = (place.line, place.column);
+        let kind = FileErrorKind::NotText { offset: error.valid_up_to(), line, column };
+        FileError { path: origin.to_owned(), kind }
+    })?;
+    native::read_in_mode(text, origin, mode)
+}
+
+/// The file's content.
+fn content(path: &Path) -> Result<Vec<u8>, FileErrorKind> {
+    let explain = |error: io::Error| match error.kind() {
+        io::ErrorKind::NotFound => FileErrorKind::Missing,
+        io::ErrorKind::IsADirectory => FileErrorKind::Directory,
+        _ => FileErrorKind::Io(error),
+    };
+    let mut bytes = Vec::new();
+    // One byte more than allowed tells a file that is too large from one that just fits, even where the file has no
+    // size of its own, such as a pipe.
+    File::open(path).map_err(explain)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(explain)?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err(FileErrorKind::TooLarge { limit: MAX_FILE_BYTES });
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,49 @@
+//! A configuration as it was understood.
+
+use std::{fmt, path::Path};
+
+use super::diagnostics::{ConfigError, Warning};
+use crate::model::{Config, Mode};
+
+/// A configuration as it was understood.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reading {
+    /// The configuration.
+    pub config: Config,
+    /// Which format it was written in.
+    pub format: Format,
+    /// What its author should know, in the order of the file.
+    pub warnings: Vec<Warning>,
+}
+
+impl Reading {
+    /// The warnings for people, each with its place in `file`; some of them on several lines.
+    #[must_use]
+    pub fn warnings_of(&self, file: &Path) -> Vec<String> {
+        self.warnings.iter().map(|warning| format!("{}:{warning}", file.display())).collect()
+    }
+
+    /// The same in another mode, if there is to be one.
+    pub(super) fn in_mode(self, mode: Option<Mode>) -> Result<Self, ConfigError> {
+        let Some(mode) = mode else { return Ok(self) };
+        Ok(Self { config: self.config.in_mode(mode)?, ..self })
+    }
+}
+
+/// A format of configuration files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// The agent's own: TOML.
+    Native,
+    /// ldirectord's.
+    Ldirectord,
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Native => "TOML",
+            Self::Ldirectord => "ldirectord",
+        })
+    }
+}

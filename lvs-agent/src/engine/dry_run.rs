@@ -1,0 +1,80 @@
+//! What a configuration makes of given answers, without a kernel: the stages that decide, and nothing around them. Pure.
+
+use std::time::Instant;
+
+use super::{Decisions, table::last_wanted};
+use crate::{
+    health::{Heard, Source},
+    ipvs::{Conflict, Table, Wanted, difference},
+    model::{Check, Config, DestinationKey},
+    pool::Presence,
+};
+
+/// A run of the agent on an empty table, with answers that somebody else gives.
+#[derive(Debug)]
+pub struct Rehearsal {
+    config: Config,
+    decisions: Decisions,
+    table: Table,
+}
+
+/// What a destination is asked.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// Whom.
+    pub destination: DestinationKey,
+    /// Which of its checks it is, from 0.
+    pub index: usize,
+    /// The check.
+    pub check: Check,
+}
+
+impl Rehearsal {
+    /// The start, at `now`: nothing is known of any server.
+    pub fn new(config: Config, now: Instant) -> Result<Self, Conflict> {
+        let mut decisions = Decisions::new(&config.services, |_| Presence::Absent);
+        decisions.settle(now);
+        let mut rehearsal = Self { config, decisions, table: Table::default() };
+        rehearsal.write(&rehearsal.decisions.wanted())?;
+        Ok(rehearsal)
+    }
+
+    /// All that the configuration asks.
+    pub fn asked(&self) -> impl Iterator<Item = Asked> {
+        self.config.services.iter().flat_map(|service| {
+            service.all_checks().map(|(destination, index, check)| Asked {
+                destination,
+                index,
+                check: check.clone(),
+            })
+        })
+    }
+
+    /// The result of a regular check: of `destination`, by the `index`th of its checks.
+    pub fn hear(
+        &mut self,
+        destination: &DestinationKey,
+        index: usize,
+        success: bool,
+        now: Instant,
+    ) -> Result<(), Conflict> {
+        let heard = Heard { check: Some(index), success, source: Source::Baseline };
+        self.decisions.observe(destination, heard, None, now);
+        self.write(&self.decisions.wanted())
+    }
+
+    /// A clean stop.
+    pub fn end(&mut self) -> Result<(), Conflict> {
+        last_wanted(&self.config).map_or(Ok(()), |last| self.write(&last))
+    }
+
+    /// The table as the agent's edits have made it.
+    #[must_use]
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+
+    fn write(&mut self, wanted: &Wanted) -> Result<(), Conflict> {
+        difference(&self.table, wanted).iter().try_for_each(|edit| self.table.apply(edit))
+    }
+}

@@ -1,0 +1,196 @@
+//! One service: the health of its servers and backups, and its pool. Pure.
+
+use std::{net::SocketAddr, time::Instant};
+
+use crate::{
+    health::{Health, Rules, State, Thresholds},
+    ipvs::{ServiceFlags, WantedDestination, WantedService, Wish},
+    model::{
+        Backup, Check, Combine, DestinationKey, ForwardingMethod, FurtherChecks, RealServer, Role,
+        SchedulerFlags, VirtualService, Weight,
+    },
+    pool::{self, Decision, Origin, Pool, Presence},
+};
+
+/// One service, the health of its servers and how they stand.
+#[derive(Debug)]
+pub(super) struct Service {
+    pub(super) config: VirtualService,
+    servers: Vec<Health>,
+    /// `None`: it isn't checked.
+    backups: Vec<Option<Health>>,
+    pub(super) pool: Pool,
+}
+
+impl Service {
+    /// A service of whose servers nothing is known but how they stand in the kernel's table.
+    pub(super) fn new(config: &VirtualService, found: impl Fn(&DestinationKey) -> Presence) -> Self {
+        let standing = config.servers.iter().map(|server| {
+            let key = DestinationKey { service: config.key, server: server.address };
+            (server.weight, found(&key))
+        });
+        let backups = config.policy.backups.iter().map(|backup| backup.server.weight);
+        Self {
+            servers: config.servers.iter().map(|server| new_server(config, server)).collect(),
+            backups: config.policy.backups.iter().map(|backup| new_backup(config, backup)).collect(),
+            pool: Pool::new(pool::Rules::new(config.on_failure, &config.policy), standing, backups),
+            config: config.clone(),
+        }
+    }
+
+    /// From now on it is as `config` says; servers and backups that stay keep what is known of them.
+    pub(super) fn replace(&mut self, config: &VirtualService, found: impl Fn(&DestinationKey) -> Presence) {
+        let old_server =
+            |address: SocketAddr| self.config.servers.iter().position(|one| one.address == address);
+        let old_backup = |address: SocketAddr| {
+            self.config.policy.backups.iter().position(|one| one.server.address == address)
+        };
+        let servers = config.servers.iter().map(|server| {
+            let old = old_server(server.address).and_then(|index| self.servers.get(index)).cloned();
+            let mut health = old.unwrap_or_else(|| new_server(config, server));
+            health.follow(&rules(config, config.further_of(server)), config.checks_of(server).count());
+            health
+        });
+        let backups = config.policy.backups.iter().map(|backup| {
+            let old = old_backup(backup.server.address).and_then(|index| self.backups.get(index)?.clone());
+            new_backup(config, backup).map(|new| {
+                let mut health = old.unwrap_or(new);
+                health.follow(&backup_rules(config), 1);
+                health
+            })
+        });
+        let (servers, backups) = (servers.collect(), backups.collect());
+        let members = config.servers.iter().map(|server| {
+            let key = DestinationKey { service: config.key, server: server.address };
+            let origin = old_server(server.address).map_or_else(|| Origin::Found(found(&key)), Origin::Stays);
+            (server.weight, origin)
+        });
+        let helpers = config.policy.backups.iter();
+        let helpers = helpers.map(|backup| (backup.server.weight, old_backup(backup.server.address)));
+        self.pool.replace(pool::Rules::new(config.on_failure, &config.policy), members, helpers);
+        (self.servers, self.backups, self.config) = (servers, backups, config.clone());
+    }
+
+    /// What is known of a server; `None` where it isn't checked, or there is none.
+    pub(super) fn health(&self, role: Role) -> Option<&Health> {
+        match role {
+            Role::Server(index) => self.servers.get(index),
+            Role::Backup(index) => self.backups.get(index)?.as_ref(),
+        }
+    }
+
+    pub(super) fn health_mut(&mut self, role: Role) -> Option<&mut Health> {
+        match role {
+            Role::Server(index) => self.servers.get_mut(index),
+            Role::Backup(index) => self.backups.get_mut(index)?.as_mut(),
+        }
+    }
+
+    pub(super) fn decide(&mut self, now: Instant) -> Decision {
+        let states: Vec<State> = self.servers.iter().map(Health::state).collect();
+        let backups: Vec<Option<State>> =
+            self.backups.iter().map(|health| health.as_ref().map(Health::state)).collect();
+        self.pool.decide(&states, &backups, now)
+    }
+
+    /// Whether more than half of the servers, two at least, fail now or are down.
+    pub(super) fn most_fail(&self) -> bool {
+        let fails = |health: &&Health| match health.state() {
+            State::Suspect { .. } | State::Down { .. } => true,
+            State::Unknown { failures } => failures > 0,
+            State::Up | State::Recovering { .. } | State::Damped { .. } => false,
+        };
+        let failing = self.servers.iter().filter(fails).count();
+        failing >= 2 && failing * 2 > self.servers.len()
+    }
+
+    /// A server's or a backup's configuration.
+    pub(super) fn server(&self, role: Role) -> Option<&RealServer> {
+        self.config.server_of(role)
+    }
+
+    /// What a server is asked, in the order of its checks.
+    pub(super) fn checks(&self, role: Role) -> impl Iterator<Item = &Check> {
+        self.config.checks_of_role(role)
+    }
+
+    /// Whether it takes more than one check's failure to say that a server is dead.
+    pub(super) fn takes_several(&self, role: Role) -> bool {
+        let Role::Server(index) = role else { return false };
+        self.config.servers.get(index).is_some_and(|server| {
+            let further = self.config.further_of(server);
+            further.combine == Combine::Any && !further.checks.is_empty()
+        })
+    }
+
+    pub(super) fn wanted(&self) -> WantedService {
+        let config = &self.config;
+        let mut wanted = WantedService::new((&config.scheduler).into());
+        wanted.persistence = Wish::Set(config.persistence);
+        wanted.flags = flags(config);
+        if let Some(engine) = &config.persistence_engine {
+            wanted.persistence_engine = Wish::Set(Some(engine.clone()));
+        }
+        // Of a server that is also a backup the server counts.
+        let (servers, backups) = (config.servers(), config.backups());
+        let roles = backups.chain(servers.clone());
+        wanted.destinations = roles.filter_map(|role| self.destination(role)).collect();
+        wanted.absent = servers.filter_map(|role| self.absent(role)).collect();
+        wanted
+    }
+
+    fn destination(&self, role: Role) -> Option<(SocketAddr, WantedDestination)> {
+        let (server, weight) = (self.server(role)?, self.pool.weight(role)?);
+        let mut wanted = WantedDestination::new(server.method, weight);
+        wanted.own = self.pool.base_weight(role)?;
+        if server.method == ForwardingMethod::Tunnel {
+            wanted.tunnel = Wish::Set(server.tunnel);
+        }
+        wanted.upper_threshold = server.upper_threshold.map_or(Wish::Keep, Wish::Set);
+        wanted.lower_threshold = server.lower_threshold.map_or(Wish::Keep, Wish::Set);
+        Some((server.address, wanted))
+    }
+
+    /// A server that shall not be in the table, and the weight that it comes back to.
+    fn absent(&self, role: Role) -> Option<(SocketAddr, Weight)> {
+        let (server, own) = (self.server(role)?, self.pool.base_weight(role)?);
+        self.pool.weight(role).is_none().then_some((server.address, own))
+    }
+}
+
+/// The flags that are written; where none is, all stay as they are found.
+fn flags(config: &VirtualService) -> Wish<ServiceFlags> {
+    if config.one_packet.is_none() && config.scheduler_flags.is_none() {
+        return Wish::Keep;
+    }
+    let SchedulerFlags { flag_1, flag_2, flag_3 } = config.scheduler_flags.unwrap_or_default();
+    let all = [
+        (config.one_packet.unwrap_or_default(), ServiceFlags::ONE_PACKET),
+        (flag_1, ServiceFlags::SCHEDULER_1),
+        (flag_2, ServiceFlags::SCHEDULER_2),
+        (flag_3, ServiceFlags::SCHEDULER_3),
+    ];
+    let set = all.into_iter().filter(|(set, _)| *set);
+    Wish::Set(set.fold(ServiceFlags::NONE, |flags, (_, flag)| flags | flag))
+}
+
+fn new_server(config: &VirtualService, server: &RealServer) -> Health {
+    Health::new(&rules(config, config.further_of(server)), config.checks_of(server).count())
+}
+
+fn new_backup(config: &VirtualService, backup: &Backup) -> Option<Health> {
+    backup.check.is_some().then(|| Health::new(&backup_rules(config), 1))
+}
+
+fn rules(config: &VirtualService, further: &FurtherChecks) -> Rules {
+    Rules {
+        thresholds: Thresholds { fall: config.fall, rise: config.rise },
+        combine: further.combine,
+        damping: config.policy.flap,
+    }
+}
+
+/// A backup has one check.
+fn backup_rules(config: &VirtualService) -> Rules {
+    rules(config, &FurtherChecks::default())
+}

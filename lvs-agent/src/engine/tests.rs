@@ -1,0 +1,358 @@
+use std::time::Duration;
+
+use super::*;
+use crate::{
+    ipvs::{ServiceFlags, WantedService, Wish},
+    model::{ForwardingMethod, Netmask, Persistence, Tunnel, TunnelFlags},
+    pool::Drain,
+};
+
+fn wanted(text: &str) -> Wanted {
+    let config = crate::config::native::read(text, "test.toml".as_ref()).expect("it is a configuration");
+    Decisions::new(&config.services, |_| Presence::of_found(Some(true))).wanted()
+}
+
+/// The only service of a configuration, and its servers.
+fn service(text: &str) -> (ServiceKey, WantedService) {
+    wanted(text).services.into_iter().next().expect("there is a service")
+}
+
+#[test]
+fn what_is_written_is_wanted() {
+    let (key, udp) = service(
+        r#"
+        [[service]]
+        address = "[2001:db8::53]:53"
+        protocol = "udp"
+        persistent = "90s"
+        persistent-netmask = 64
+        one-packet = true
+        forward = "tunnel"
+        tunnel = { type = "gue", port = 6080, checksum = "full" }
+        [[service.server]]
+        address = "10.0.0.1"
+        [[service.server]]
+        address = "2001:db8::1"
+        forward = "masquerade"
+        "#,
+    );
+    assert_eq!(key.to_string(), "udp [2001:db8::53]:53");
+    let persistence = Persistence::new(Duration::from_secs(90), Netmask::V6(64));
+    assert_eq!(udp.persistence, Wish::Set(Some(persistence)));
+    assert_eq!(udp.flags, Wish::Set(ServiceFlags::ONE_PACKET));
+    let gue = Tunnel::Gue { port: 6080, flags: TunnelFlags::CHECKSUM };
+    let destination = |server: &str| udp.destinations[&server.parse().expect("it is an address")];
+    let tunnelled = destination("10.0.0.1:53");
+    assert_eq!((tunnelled.method, tunnelled.tunnel), (ForwardingMethod::Tunnel, Wish::Set(gue)));
+    let masqueraded = destination("[2001:db8::1]:53");
+    assert_eq!((masqueraded.method, masqueraded.tunnel), (ForwardingMethod::Masquerade, Wish::Keep));
+}
+
+#[test]
+fn what_is_not_written_is_plain() {
+    let (key, marked) = service(
+        r#"
+        [[service]]
+        mark = 7
+        family = "ipv6"
+        forward = "tunnel"
+        [[service.server]]
+        address = "10.0.0.1"
+        "#,
+    );
+    assert_eq!(key.to_string(), "mark 7 (IPv6)");
+    assert_eq!(marked.persistence, Wish::Set(None));
+    assert_eq!(marked.flags, Wish::Keep, "the scheduler's own flags may be among them");
+    let (server, tunnelled) = marked.destinations.first_key_value().expect("there is a server");
+    assert_eq!(server.to_string(), "10.0.0.1:0");
+    assert_eq!(tunnelled.tunnel, Wish::Set(Tunnel::Ipip));
+}
+
+/// The services of a configuration.
+fn services(text: &str) -> Vec<VirtualService> {
+    crate::config::native::read(text, "test.toml".as_ref()).expect("it is a configuration").services
+}
+
+/// A service with the servers 10.0.0.1 and so on, and `lines` in it.
+fn web(lines: &str, servers: u8) -> String {
+    let head = "[[service]]\nname = \"web\"\naddress = \"192.0.2.80:80\"\nforward = \"masquerade\"\nfall = 2\nrise = 1\n";
+    let server = |host| format!("[[service.server]]\naddress = \"10.0.0.{host}\"\nweight = 10\n");
+    format!("{head}{lines}\n") + &(1..=servers).map(server).collect::<String>()
+}
+
+fn key(host: u8) -> DestinationKey {
+    let service =
+        ServiceKey::Address { protocol: crate::model::Protocol::Tcp, address: ([192, 0, 2, 80], 80).into() };
+    DestinationKey { service, server: ([10, 0, 0, host], 80).into() }
+}
+
+/// Decisions, and a time that passes.
+struct Case {
+    decisions: Decisions,
+    now: Instant,
+}
+
+impl Case {
+    fn new(text: &str) -> Self {
+        let now = Instant::now();
+        let mut decisions = Decisions::new(&services(text), |_| Presence::Absent);
+        decisions.settle(now);
+        Self { decisions, now }
+    }
+
+    /// A baseline check of a server, by the `check`th of its checks.
+    fn hear(&mut self, host: u8, check: usize, success: bool) -> Consequence {
+        let heard = Heard { check: Some(check), success, source: crate::health::Source::Baseline };
+        self.decisions.observe(&key(host), heard, None, self.now)
+    }
+
+    /// As many as it takes to make sure.
+    fn is(&mut self, host: u8, up: bool) -> Consequence {
+        (0..2)
+            .map(|_| self.hear(host, 0, up))
+            .reduce(|mut all, last| {
+                all.transition = all.transition.or(last.transition);
+                all.changes.table_changed |= last.changes.table_changed;
+                all.changes.happenings.extend(last.changes.happenings);
+                all
+            })
+            .expect("there are two")
+    }
+
+    /// Weights of the first hosts; -1 where one isn't there.
+    fn weights<const N: usize>(&self) -> [i32; N] {
+        let wanted = self.decisions.wanted();
+        let destinations = &wanted.services[&key(1).service].destinations;
+        std::array::from_fn(|index| {
+            let host = u8::try_from(index + 1).expect("few hosts");
+            let destination = destinations.get(&key(host).server);
+            destination.map_or(-1, |destination| destination.weight.0.into())
+        })
+    }
+
+    fn replace(&mut self, text: &str) -> Changes {
+        self.decisions.replace(&services(text), |_| Presence::Absent, self.now)
+    }
+}
+
+#[test]
+fn a_sorry_server_takes_over_and_goes() {
+    let backup = "[[service.backup]]\naddress = \"10.0.0.3\"\nchecked = false\n";
+    let mut case = Case::new(&(web("on-failure = \"remove\"", 2) + backup));
+    assert_eq!(case.weights(), [-1, -1, -1]);
+    assert_eq!(case.is(1, true).changes.happenings, [Happening::Service(key(1).service, Event::QuorumBack)]);
+    case.is(2, true);
+    case.is(1, false);
+    assert_eq!(case.weights(), [-1, 10, -1]);
+    let last = case.is(2, false);
+    let happened =
+        [Event::QuorumLost, Event::BackupsIn].map(|event| Happening::Service(key(1).service, event));
+    assert_eq!((case.weights(), last.changes.happenings), ([-1, -1, 1], happened.to_vec()));
+    case.is(1, true);
+    assert_eq!(case.weights(), [10, -1, -1]);
+}
+
+#[test]
+fn a_backup_is_checked_like_any_server() {
+    let backup = "[[service.backup]]\naddress = \"10.0.0.2\"\n[[service.backup]]\naddress = \"10.0.0.3\"\n";
+    let mut case = Case::new(&(web("", 1) + backup));
+    for (host, up) in [(1, false), (2, false), (3, true)] {
+        case.is(host, up);
+    }
+    assert_eq!(case.weights(), [0, -1, 1]);
+    case.is(2, true);
+    case.is(3, false);
+    assert_eq!(case.weights(), [0, 1, -1]);
+    assert_eq!(case.decisions.state(&key(2)), Some(State::Up));
+}
+
+#[test]
+fn a_firewall_mark_has_backups_as_well() {
+    let text = "[[service]]\nmark = 7\nforward = \"direct-route\"\nfall = 1\n[[service.server]]\naddress = \"10.0.0.1\"\n\
+                [[service.backup]]\naddress = \"127.0.0.1\"\nchecked = false\n";
+    let mut decisions = Decisions::new(&services(text), |_| Presence::Absent);
+    let now = Instant::now();
+    let (destination, ..) = decisions.all().next().expect("there is a server");
+    let heard = Heard { check: Some(0), success: false, source: crate::health::Source::Baseline };
+    assert!(decisions.observe(&destination, heard, None, now).changes.table_changed);
+    let wanted = decisions.wanted();
+    let weights: Vec<_> = wanted.services[&destination.service]
+        .destinations
+        .iter()
+        .map(|(server, destination)| (server.to_string(), destination.weight.0))
+        .collect();
+    assert_eq!(weights, [("10.0.0.1:0".to_owned(), 0), ("127.0.0.1:0".to_owned(), 1)]);
+}
+
+#[test]
+fn several_checks_are_one_server() {
+    let lines = "check = [{ type = \"ping\" }, { type = \"http\" }]";
+    let mut case = Case::new(&web(lines, 2));
+    case.hear(1, 0, true);
+    assert_eq!(case.weights(), [0, 0]);
+    assert!(case.hear(1, 1, true).changes.table_changed);
+    assert_eq!(case.weights(), [10, 0]);
+    assert_eq!(case.decisions.application_check(&key(1)).map(|(index, _)| index), Some(1));
+    let mut any = Case::new(&web(&format!("{lines}\ncombine = \"any\""), 2));
+    any.hear(1, 1, true);
+    assert_eq!(any.weights(), [10, 0]);
+    assert_eq!(any.decisions.application_check(&key(1)), None);
+    let asked: Vec<_> = services(&web(lines, 2))[0]
+        .all_checks()
+        .map(|(destination, index, check)| (destination, index, check.question.asks_application()))
+        .collect();
+    let expected = [(key(1), 0, false), (key(1), 1, true), (key(2), 0, false), (key(2), 1, true)];
+    assert_eq!(asked, expected);
+}
+
+#[test]
+fn a_check_may_ask_for_a_weight() {
+    let mut case = Case::new(&web("check = { type = \"file\", file = \"/weight\" }", 2));
+    let heard = Heard { check: Some(0), success: true, source: crate::health::Source::Baseline };
+    for (asked, weight) in [(Some(3), 3), (Some(3), 3), (None, 3), (Some(0), 0), (Some(20), 20)] {
+        let consequence = case.decisions.observe(&key(1), heard, asked.map(Weight), case.now);
+        let before = consequence.changes.table_changed;
+        assert_eq!(case.weights(), [weight, 0], "{asked:?}");
+        let again = case.decisions.observe(&key(1), heard, asked.map(Weight), case.now);
+        assert_eq!(again, Consequence::default(), "{before}");
+    }
+}
+
+#[test]
+fn people_come_first() {
+    let mut case = Case::new(&web("", 3));
+    for host in 1..=3 {
+        case.is(host, true);
+    }
+    let drained = Holds::from(Commands::drain(Drain::Quiesce));
+    assert!(case.decisions.set_holds(&key(1), drained, case.now).expect("it is there").table_changed);
+    assert!(!case.decisions.set_holds(&key(1), drained, case.now).expect("it is there").table_changed);
+    let administrator = Holds { administrator: true, ..Holds::default() };
+    case.decisions.set_holds(&key(2), administrator, case.now);
+    assert_eq!(case.weights(), [0, 0, 10]);
+    assert_eq!(case.is(2, false), Consequence::default(), "it is never called failed");
+    assert!(case.is(1, false).transition.is_some());
+    assert_eq!(case.decisions.set_holds(&key(9), drained, case.now), None);
+    case.decisions.set_holds(&key(1), Holds::default(), case.now);
+    case.is(1, true);
+    assert_eq!(case.weights(), [10, 0, 10]);
+    assert!(case.decisions.set_weight(&key(1), Weight(4), case.now).expect("it is there").table_changed);
+    assert_eq!(case.weights(), [4, 0, 10]);
+}
+
+#[test]
+fn a_file_in_the_maintenance_folder_takes_servers_out() {
+    let mut case = Case::new(&web("", 2));
+    case.is(1, true);
+    case.is(2, true);
+    let drained = Holds::from(Commands::drain(Drain::Quiesce));
+    case.decisions.set_holds(&key(2), drained, case.now);
+    let named = Maintained::from([(key(1).server.ip(), None)]);
+    assert!(case.decisions.set_maintained(named.clone(), case.now).table_changed);
+    assert_eq!(case.decisions.set_maintained(named, case.now), Changes::default());
+    assert_eq!(case.weights(), [0, 0]);
+    case.replace(&web("on-failure = \"remove\"", 2));
+    assert_eq!(case.weights(), [-1, 0], "after a reload as well");
+    case.decisions.set_maintained(Maintained::new(), case.now);
+    assert_eq!(case.weights(), [10, 0], "other orders stay");
+}
+
+#[test]
+fn commands_outlast_the_agent_for_servers_that_are_still_there() {
+    let mut case = Case::new(&web("", 3));
+    let ordered = BTreeMap::from([
+        (key(1), Commands::drain(Drain::Quiesce)),
+        (key(2), Commands { maintenance: true, drain: Some(Drain::Remove) }),
+        (key(9), Commands::drain(Drain::Quiesce)),
+    ]);
+    assert_eq!(case.decisions.recall_commands(&ordered, case.now), [key(9)]);
+    for host in 1..=3 {
+        case.is(host, true);
+    }
+    assert_eq!(case.weights(), [0, -1, 10]);
+    let left: Vec<_> = case.decisions.commands().into_iter().collect();
+    assert_eq!(left, [(key(1), ordered[&key(1)]), (key(2), ordered[&key(2)])]);
+    case.decisions.set_holds(&key(1), Holds::default(), case.now);
+    assert_eq!(case.weights(), [10, -1, 10]);
+    assert_eq!(case.decisions.commands().len(), 1);
+}
+
+#[test]
+fn the_time_brings_a_server_up() {
+    let mut case = Case::new(&web("slow-start = \"10s\"", 2));
+    case.is(1, true);
+    case.is(2, true);
+    assert_eq!((case.weights(), case.decisions.next_change()), ([10, 10], None));
+    case.is(1, false);
+    case.is(1, true);
+    assert_eq!(case.weights(), [1, 10]);
+    let mut weights = Vec::new();
+    while let Some(next) = case.decisions.next_change() {
+        assert!(next > case.now);
+        case.now = next;
+        let changes = case.decisions.passed(next);
+        assert!(changes.happenings.is_empty());
+        weights.push(case.weights::<1>()[0]);
+    }
+    assert_eq!(weights, (2..=10).collect::<Vec<_>>());
+    assert_eq!(case.decisions.rises_to(&key(1)), None);
+}
+
+#[test]
+fn what_stays_is_kept_and_only_what_changed_changes() {
+    let mut case = Case::new(&web("", 3));
+    for (host, up) in [(1, true), (2, false), (3, true)] {
+        case.is(host, up);
+    }
+    let drained = Holds::from(Commands::drain(Drain::Quiesce));
+    case.decisions.set_holds(&key(3), drained, case.now);
+    assert_eq!(case.replace(&web("", 3)), Changes::default(), "nothing is news");
+    assert!(case.replace(&(web("", 3) + "[[service.server]]\naddress = \"10.0.0.4\"\n")).table_changed);
+    assert_eq!(case.weights(), [10, 0, 0, 0]);
+    assert_eq!(case.decisions.state(&key(2)).map(State::is_hard_down), Some(true));
+    let other = web("fall = 9", 2).replace("fall = 2\n", "").replace("weight = 10", "weight = 20");
+    assert!(case.replace(&other).table_changed);
+    assert_eq!(case.weights(), [20, 0, -1, -1]);
+    assert_eq!(case.decisions.failures_to_fall(&key(1)), 9);
+    assert_eq!(case.is(3, true), Consequence::default(), "it has gone");
+    // In another order, with another way out, and one of them new.
+    let turned = web("on-failure = \"remove\"", 0)
+        + "[[service.server]]\naddress = \"10.0.0.2\"\n[[service.server]]\naddress = \"10.0.0.1\"\nweight = 5\n";
+    case.replace(&turned);
+    assert_eq!(case.weights(), [5, -1]);
+    case.is(2, true);
+    assert_eq!(case.weights(), [5, 1]);
+}
+
+#[test]
+fn most_of_a_service_fails() {
+    let fails = |servers: u8, failing: &[u8]| {
+        let mut case = Case::new(&web("", servers));
+        for host in 1..=servers {
+            case.is(host, true);
+        }
+        for host in failing {
+            case.hear(*host, 0, false);
+        }
+        case.decisions.most_fail(&key(1).service)
+    };
+    assert_eq!([fails(1, &[1]), fails(2, &[1]), fails(3, &[1]), fails(4, &[1, 2])], [false; 4]);
+    assert_eq!([fails(2, &[1, 2]), fails(3, &[1, 3]), fails(4, &[2, 3, 4])], [true; 3]);
+}
+
+#[test]
+fn flags_that_are_written_are_wanted() {
+    let mut config = services(&web("", 1)).remove(0);
+    let flags = |config: &VirtualService| Service::new(config, |_| Presence::Absent).wanted().flags;
+    assert_eq!(flags(&config), Wish::Keep);
+    config.scheduler_flags = Some(crate::model::SchedulerFlags { flag_1: true, flag_2: false, flag_3: true });
+    assert_eq!(flags(&config), Wish::Set(ServiceFlags::SCHEDULER_1 | ServiceFlags::SCHEDULER_3));
+}
+
+#[test]
+fn thresholds_that_are_written_are_wanted() {
+    let text = web("", 0) + "[[service.server]]\naddress = \"10.0.0.1\"\nupper-threshold = 9\n";
+    let (_, service) = service(&text);
+    let destination = service.destinations[&key(1).server];
+    assert_eq!((destination.upper_threshold, destination.lower_threshold), (Wish::Set(9), Wish::Keep));
+}

@@ -1,0 +1,213 @@
+//! Virtual services and real servers, as an operator describes them.
+
+use std::{iter, net::SocketAddr, num::NonZeroU32};
+
+use super::{
+    Check, DestinationKey, ForwardingMethod, Notifications, OnExit, Persistence, PoolPolicy, Scheduler,
+    ServiceKey, Tunnel, Weight,
+};
+
+/// A virtual service: what clients connect to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VirtualService {
+    /// The operator's name for it, unique; used in logs and metrics.
+    pub name: String,
+    /// What names it in the kernel's table.
+    pub key: ServiceKey,
+    /// How new connections are spread.
+    pub scheduler: Scheduler,
+    /// For how long a client stays with its server, if at all.
+    pub persistence: Option<Persistence>,
+    /// UDP only: whether every packet is scheduled on its own. `None`: as it is found in the kernel's table.
+    pub one_packet: Option<bool>,
+    /// The scheduler's own flags. `None`: as they are found in the kernel's table.
+    pub scheduler_flags: Option<SchedulerFlags>,
+    /// What tells persistent clients apart where it isn't the address: `sip`.
+    pub persistence_engine: Option<String>,
+    /// Failures in a row that make a server's soft state hard.
+    pub fall: NonZeroU32,
+    /// Successes in a row that bring it back.
+    pub rise: NonZeroU32,
+    /// What is done to a server in hard state.
+    pub on_failure: OnFailure,
+    /// The question that each server is asked.
+    pub check: Check,
+    /// What else each server is asked, and what the answers together mean.
+    pub further: FurtherChecks,
+    /// The real servers, no two with the same address and port. There is at least one unless there are backups, or the
+    /// mode is not [`Mode::Manage`].
+    pub servers: Vec<RealServer>,
+    /// How the pool is run.
+    pub policy: PoolPolicy,
+    /// Who is told of changes.
+    pub notify: Notifications,
+    /// What becomes of it at a clean stop, where it isn't as for all.
+    pub on_exit: Option<OnExit>,
+}
+
+impl VirtualService {
+    /// Whether the configuration says who its servers are.
+    #[must_use]
+    pub fn has_servers(&self) -> bool {
+        !self.servers.is_empty() || !self.policy.backups.is_empty()
+    }
+
+    /// What a server of it is asked first of all.
+    #[must_use]
+    pub fn check_of<'a>(&'a self, server: &'a RealServer) -> &'a Check {
+        server.check.as_ref().unwrap_or(&self.check)
+    }
+
+    /// What a server of it is asked besides: with its own check it has its own further ones, too.
+    #[must_use]
+    pub fn further_of<'a>(&'a self, server: &'a RealServer) -> &'a FurtherChecks {
+        if server.check.is_some() { &server.further } else { &self.further }
+    }
+
+    /// All that a server of it is asked, the first of all first.
+    pub fn checks_of<'a>(&'a self, server: &'a RealServer) -> impl Iterator<Item = &'a Check> {
+        iter::once(self.check_of(server)).chain(&self.further_of(server).checks)
+    }
+
+    /// The servers, in the order of the configuration, then the backups.
+    pub fn roles(&self) -> impl Iterator<Item = Role> + Clone + use<> {
+        self.servers().chain(self.backups())
+    }
+
+    /// The servers, in the order of the configuration.
+    pub fn servers(&self) -> impl Iterator<Item = Role> + Clone + use<> {
+        (0..self.servers.len()).map(Role::Server)
+    }
+
+    /// The backups, in the order of the configuration.
+    pub fn backups(&self) -> impl Iterator<Item = Role> + Clone + use<> {
+        (0..self.policy.backups.len()).map(Role::Backup)
+    }
+
+    /// A server or a backup.
+    #[must_use]
+    pub fn server_of(&self, role: Role) -> Option<&RealServer> {
+        match role {
+            Role::Server(index) => self.servers.get(index),
+            Role::Backup(index) => self.policy.backups.get(index).map(|backup| &backup.server),
+        }
+    }
+
+    /// What names a server or a backup of it in the kernel's table.
+    #[must_use]
+    pub fn destination_of(&self, role: Role) -> Option<DestinationKey> {
+        let server = self.server_of(role)?.address;
+        Some(DestinationKey { service: self.key, server })
+    }
+
+    /// Its servers' destinations, in their order; without the backups.
+    pub fn destinations(&self) -> impl Iterator<Item = DestinationKey> {
+        self.servers.iter().map(|server| DestinationKey { service: self.key, server: server.address })
+    }
+
+    /// The checks of a server or a backup, in their order.
+    pub fn checks_of_role(&self, role: Role) -> impl Iterator<Item = &Check> {
+        let (server, backup) = match role {
+            Role::Server(index) => (self.servers.get(index), None),
+            Role::Backup(index) => (None, self.policy.backups.get(index)),
+        };
+        let of_server = server.into_iter().flat_map(|server| self.checks_of(server));
+        of_server.chain(backup.and_then(|backup| backup.check.as_ref()))
+    }
+
+    /// The checks of all servers and backups: whose, which of its checks, and the check.
+    pub fn all_checks(&self) -> impl Iterator<Item = (DestinationKey, usize, &Check)> {
+        self.roles().flat_map(move |role| {
+            let checks = self.checks_of_role(role).enumerate();
+            checks.filter_map(move |(index, check)| Some((self.destination_of(role)?, index, check)))
+        })
+    }
+}
+
+/// What a server is in its service, by its index there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// One of the real servers.
+    Server(usize),
+    /// A backup (sorry server).
+    Backup(usize),
+}
+
+/// Checks beside the first one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FurtherChecks {
+    /// The checks; each counts its own failures and successes.
+    pub checks: Vec<Check>,
+    /// What they and the first one together mean.
+    pub combine: Combine,
+}
+
+/// When a server with several checks is healthy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Combine {
+    /// When all of them say so.
+    #[default]
+    All,
+    /// When at least one of them says so.
+    Any,
+}
+
+/// Flags that a scheduler makes something of (`ipvsadm --sched-flags`): for `sh` and `mh`, 1 is fallback, 2 hashes the port.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SchedulerFlags {
+    /// `flag-1`.
+    pub flag_1: bool,
+    /// `flag-2`.
+    pub flag_2: bool,
+    /// `flag-3`.
+    pub flag_3: bool,
+}
+
+/// What is done to a server in hard state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnFailure {
+    /// Weight 0: no new connections, existing ones are left alone.
+    #[default]
+    Quiesce,
+    /// The destination is removed.
+    Remove,
+}
+
+/// A real server in a service.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RealServer {
+    /// Address and port; under direct route and tunnel the port is the service's. Port 0 where the service has none and
+    /// the client's is kept.
+    pub address: SocketAddr,
+    /// How packets reach it.
+    pub method: ForwardingMethod,
+    /// How they are wrapped; only looked at where the method is a tunnel.
+    pub tunnel: Tunnel,
+    /// Its weight when it is healthy.
+    pub weight: Weight,
+    /// From how many connections on it gets no new ones; 0: no limit. `None`: as it is found in the kernel's table.
+    pub upper_threshold: Option<u32>,
+    /// Below how many it gets new ones again; 0: three quarters of the upper one.
+    pub lower_threshold: Option<u32>,
+    /// What it is asked, where that isn't what the service's servers are asked.
+    pub check: Option<Check>,
+    /// What else it is asked; only looked at where it has a check of its own.
+    pub further: FurtherChecks,
+}
+
+impl RealServer {
+    /// A server of which only that is said what must be.
+    #[must_use]
+    pub fn new(address: SocketAddr, method: ForwardingMethod) -> Self {
+        Self {
+            address,
+            method,
+            tunnel: Tunnel::default(),
+            weight: Weight(1),
+            upper_threshold: None,
+            lower_threshold: None,
+            check: None,
+            further: FurtherChecks::default(),
+        }
+    }
+}

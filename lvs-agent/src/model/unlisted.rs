@@ -1,0 +1,69 @@
+//! How services are treated that only the kernel's table knows.
+
+use std::num::NonZeroU32;
+
+use super::{Check, FurtherChecks, OnFailure, PoolPolicy, Question, ServiceKey, Transport, defaults};
+
+/// Settings of services that are in the kernel's table and not listed, where those are checked as well.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Unlisted {
+    /// Failures in a row that make a server's soft state hard.
+    pub fall: NonZeroU32,
+    /// Successes in a row that bring it back.
+    pub rise: NonZeroU32,
+    /// What is done to a server in hard state.
+    pub on_failure: OnFailure,
+    /// The question that each server is asked, and how often.
+    pub check: Check,
+    /// Whether that is the question; if not, it is the one that suits the service.
+    pub asks: bool,
+    /// What else each server is asked.
+    pub further: FurtherChecks,
+    /// How the pool is run. It has no backups.
+    pub policy: PoolPolicy,
+}
+
+impl Default for Unlisted {
+    fn default() -> Self {
+        Self {
+            fall: defaults::FALL,
+            rise: defaults::RISE,
+            on_failure: OnFailure::default(),
+            check: Check::default(),
+            asks: false,
+            further: FurtherChecks::default(),
+            policy: PoolPolicy::default(),
+        }
+    }
+}
+
+impl Unlisted {
+    /// What the servers of the service `key` are asked: of all checks those that can be asked there, at least the one that
+    /// suits the service.
+    #[must_use]
+    pub fn checks_of(&self, key: ServiceKey) -> (Check, FurtherChecks) {
+        let Self { check, further, asks, .. } = self;
+        let first = if *asks && suits(check, key) { check.clone() } else { usual(check, key) };
+        let others = further.checks.iter().filter(|check| suits(check, key));
+        let checks = others.map(|check| check.clone().of_service(key)).collect();
+        (first.of_service(key), FurtherChecks { checks, combine: further.combine })
+    }
+}
+
+/// The same check with the question that is asked where nobody says it: a connection where clients make some.
+fn usual(check: &Check, key: ServiceKey) -> Check {
+    let mut check = Check { port: None, ..check.clone() };
+    if Transport::Tcp.comes_to(&key) {
+        check.question = Question::Connect;
+    } else {
+        check.question = Question::Ping;
+        check.via.connect_timeout = None;
+    }
+    check
+}
+
+/// Whether a check says which port to ask, or clients come to that of each server over the same transport, or it asks none.
+fn suits(check: &Check, key: ServiceKey) -> bool {
+    let Some(transport) = check.question.transport() else { return true };
+    check.port.is_some() || transport.comes_to(&key)
+}

@@ -1,0 +1,95 @@
+//! Who makes the edits, or doesn't: the one place through which every edit passes.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use tokio::task::JoinError;
+
+use super::events;
+use crate::{
+    clock::monotonic_ns,
+    control::{ObservedEdit, ObservedStatus},
+    ipvs::{Edit, IpvsClient, Made},
+};
+
+/// How many edits are remembered that would have been made.
+const REMEMBERED: usize = 20;
+
+/// Makes edits, or only tells of them.
+pub(super) enum Hand {
+    /// The kernel is asked.
+    Writes(Box<IpvsClient>),
+    /// There is nothing here that could write.
+    Observes(Observed),
+}
+
+impl Hand {
+    /// Makes edits one after the other until `ends` says so of one; what became of each that was tried.
+    pub(super) async fn apply_each(
+        &mut self,
+        edits: Vec<Edit>,
+        ends: impl FnMut(&Made) -> bool + Send + 'static,
+    ) -> Result<Vec<Made>, JoinError> {
+        match self {
+            Self::Writes(client) => client.apply_each(edits, ends).await,
+            Self::Observes(_) => Ok(edits.into_iter().map(unmade).collect()),
+        }
+    }
+
+    /// Tells of an edit that was made, or would have been.
+    pub(super) fn tell(&self, made: &Made) {
+        match self {
+            Self::Writes(_) => events::made(made),
+            Self::Observes(observed) => {
+                observed.note(&made.edit);
+                events::observed(&made.edit);
+            }
+        }
+    }
+
+    /// The edits that would have been made; `None` where they are made.
+    pub(super) fn observed(&self) -> Option<Observed> {
+        match self {
+            Self::Writes(_) => None,
+            Self::Observes(observed) => Some(observed.clone()),
+        }
+    }
+}
+
+fn unmade(edit: Edit) -> Made {
+    Made { edit, outcome: Ok(()), at_ns: monotonic_ns(), took: Duration::ZERO }
+}
+
+/// The edits that would have been made. Copies are the same.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Observed(Arc<Mutex<Memory>>);
+
+#[derive(Debug, Default)]
+struct Memory {
+    total: u64,
+    latest: VecDeque<(Instant, String)>,
+}
+
+impl Observed {
+    fn note(&self, edit: &Edit) {
+        let mut memory = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        memory.total += 1;
+        if memory.latest.len() == REMEMBERED {
+            memory.latest.pop_front();
+        }
+        memory.latest.push_back((Instant::now(), edit.to_string()));
+    }
+
+    /// For people and programs.
+    pub(crate) fn status(&self, now: Instant) -> ObservedStatus {
+        let memory = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let latest = memory.latest.iter().map(|(at, text)| ObservedEdit {
+            text: text.clone(),
+            age_ms: u64::try_from(now.saturating_duration_since(*at).as_millis()).unwrap_or(u64::MAX),
+        });
+        ObservedStatus { total: memory.total, latest: latest.collect() }
+    }
+}

@@ -1,0 +1,308 @@
+//! The one task that writes to the kernel's table: always the difference between what is there and what is wanted, the
+//! urgent first. It looks at the table again and again, and repairs what others have changed.
+
+mod adopted;
+mod backoff;
+mod contention;
+mod desired;
+mod events;
+mod executor;
+mod planner;
+mod poller;
+pub(crate) mod sysctl;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    sync::watch,
+    task::{JoinError, JoinHandle, spawn_blocking},
+};
+use tokio_util::sync::CancellationToken;
+
+use self::{
+    backoff::Failing,
+    desired::Changes,
+    executor::Hand,
+    planner::{Ledger, Plan, Rights},
+    poller::{Look, Onlooker},
+};
+pub(crate) use self::{desired::Board, executor::Observed};
+use crate::{
+    engine::discovery::{Adopted, adopt},
+    ipvs::{
+        IpvsClient, IpvsError, Made, Table, Wanted,
+        overrides::{Held, Seen},
+    },
+    model::{Config, Mode},
+    netlink::DEFAULT_TIMEOUT,
+    state_file::Keeper,
+};
+
+/// How long an edit waits for what is written down before it where that isn't done at once.
+const PATIENCE: Duration = Duration::from_millis(2);
+
+/// Keeps the kernel's table in step with what is wanted.
+pub(crate) struct TableWriter {
+    hand: Hand,
+    ledger: Ledger,
+    /// Where it is written down whom this agent holds out.
+    keeper: Option<Keeper<Held>>,
+    /// Whether there is something new to write down.
+    unwritten: bool,
+    seen: watch::Sender<Arc<Seen>>,
+    board: Board,
+    onlooker: Option<Onlooker>,
+    /// The look under way.
+    looking: Option<JoinHandle<(Onlooker, Result<Look, IpvsError>)>>,
+    next_look: Instant,
+    /// While nothing can be done to the table.
+    outage: Option<Outage>,
+}
+
+/// Nothing can be done to the table.
+struct Outage {
+    failing: Failing,
+    /// The reason that was told last.
+    told: String,
+}
+
+impl TableWriter {
+    /// Reads the table; nothing is written yet. `held` are those whom the last agent has held out.
+    pub(crate) async fn new(
+        mut client: IpvsClient,
+        config: &Config,
+        held: Held,
+        keeper: Option<Keeper<Held>>,
+    ) -> Result<Self, IpvsError> {
+        let known = client.table().await?;
+        events::begin();
+        let observes = config.agent.mode == Mode::Observe;
+        let rights = Rights { adopts: config.adopts(), observed: observes.then(|| known.clone()) };
+        let hand =
+            if observes { Hand::Observes(Observed::default()) } else { Hand::Writes(Box::new(client)) };
+        let ledger = Ledger::new(known, config.agent.foreign, rights, held);
+        let (seen, _) = watch::channel(Arc::new(ledger.see()));
+        Ok(Self {
+            hand,
+            ledger,
+            keeper,
+            unwritten: false,
+            seen,
+            board: Board::default(),
+            onlooker: Some(Onlooker::new(DEFAULT_TIMEOUT)),
+            looking: None,
+            next_look: Instant::now(),
+            outage: None,
+        })
+    }
+
+    /// The services of the table as it is.
+    pub(crate) fn adopt(&self, config: &Config) -> Adopted {
+        let Seen { table, held } = self.ledger.see();
+        adopt(&table, &held, config)
+    }
+
+    /// The table as it is, and as others change it.
+    pub(crate) fn seen(&self) -> watch::Receiver<Arc<Seen>> {
+        self.seen.subscribe()
+    }
+
+    /// The edits that would have been made; `None` where they are made.
+    pub(crate) fn observed(&self) -> Option<Observed> {
+        self.hand.observed()
+    }
+
+    /// The table as last read, with the edits since.
+    pub(crate) fn known(&self) -> &Table {
+        self.ledger.known()
+    }
+
+    /// Where what is wanted from now on is to be written.
+    pub(crate) fn board(&self) -> Board {
+        self.board.clone()
+    }
+
+    /// Makes the table as wanted, as far as it can be; what can't is logged and tried again by [`TableWriter::run`].
+    pub(crate) async fn write(&mut self, wanted: Wanted) {
+        self.ledger.want(Changes { whole: Some(wanted), ..Changes::default() }, Instant::now());
+        while self.step().await {}
+    }
+
+    /// Does what the board says until `shutdown`; then makes the table as `last` wants it, if it wants anything.
+    pub(crate) async fn run(mut self, shutdown: CancellationToken, last: impl FnOnce() -> Option<Wanted>) {
+        let board = self.board.clone();
+        let mut taken = 0;
+        while !shutdown.is_cancelled() {
+            if board.has_news() {
+                let changes = board.take();
+                taken = changes.number;
+                self.ledger.want(changes, Instant::now());
+            }
+            if self.step().await {
+                continue;
+            }
+            board.rest(taken, self.outage.is_none() && !self.ledger.is_failing());
+            self.write_down();
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                () = board.news() => {}
+                ended = look_end(&mut self.looking), if self.looking.is_some() => self.looked(ended),
+                () = tokio::time::sleep_until(self.next_look.into()), if self.looking.is_none() => self.look(),
+            }
+        }
+        if let Some(last) = last() {
+            self.ledger.keep_foreign();
+            // A failure has been logged; there is no later time to try again.
+            self.write(last).await;
+        }
+        self.write_down();
+    }
+
+    /// Writes down whom this agent holds out, if that is new.
+    fn write_down(&mut self) {
+        if let Some(keeper) = self.keeper.as_ref().filter(|_| self.unwritten) {
+            // Nobody waits for that.
+            drop(keeper.keep(self.ledger.held()));
+        }
+        self.unwritten = false;
+    }
+
+    /// Notes what is about to be done. Where the table is the only one to know a server's own weight, that is written down
+    /// before it is changed.
+    async fn expect(&mut self, plan: &Plan) {
+        if !self.ledger.expect(plan) {
+            return;
+        }
+        match &self.keeper {
+            Some(keeper) if self.ledger.adopts() => keeper.keep(self.ledger.held()).written(PATIENCE).await,
+            _ => self.unwritten = true,
+        }
+    }
+
+    /// Does the next thing that there is to do; whether there was one.
+    async fn step(&mut self) -> bool {
+        if self.outage.is_some() {
+            return false;
+        }
+        let Some(plan) = self.ledger.next() else { return false };
+        self.edit(plan).await;
+        true
+    }
+
+    /// Makes the edits of one service, as long as there is nothing more urgent. Every edit of the kernel's table goes
+    /// through here.
+    async fn edit(&mut self, plan: Plan) {
+        self.expect(&plan).await;
+        let (board, urgent) = (self.board.clone(), plan.is_urgent());
+        let Plan { service, edits, .. } = plan;
+        let planned = edits.len();
+        let ends = move |made: &Made| made.outcome.is_err() || board.has_news();
+        let all = match self.hand.apply_each(edits, ends).await {
+            Ok(all) => all,
+            Err(error) => return self.out_of_reach(&error.to_string()),
+        };
+        let (tried, mut clean) = (all.len(), true);
+        for made in all {
+            match &made.outcome {
+                Ok(()) => {
+                    self.hand.tell(&made);
+                    self.unwritten |= self.ledger.made(&made.edit);
+                }
+                Err(error) => {
+                    clean = false;
+                    self.failed(&made, error);
+                }
+            }
+        }
+        if clean && tried == planned {
+            self.ledger.done(&service);
+        } else if clean {
+            self.ledger.left(service, urgent);
+        }
+    }
+
+    fn failed(&mut self, made: &Made, error: &IpvsError) {
+        let now = Instant::now();
+        self.ledger.failed(&made.edit, error, now);
+        if backoff::is_of_all(error) {
+            return self.out_of_reach(&error.to_string());
+        }
+        let again = self.ledger.tried_again(&made.edit.service());
+        events::failed(&made.edit, error, again.map(|at| at.saturating_duration_since(now)));
+        self.look_soon();
+    }
+
+    /// Nothing is tried until some time has passed.
+    fn out_of_reach(&mut self, why: &str) {
+        let before = self.outage.take();
+        let failing =
+            Failing::after(before.as_ref().map(|outage| outage.failing), backoff::WHOLE, Instant::now());
+        if before.is_none_or(|outage| outage.told != why) {
+            events::out_of_reach(why);
+        }
+        self.next_look = failing.until;
+        self.outage = Some(Outage { failing, told: why.to_owned() });
+    }
+
+    fn look_soon(&mut self) {
+        if let (Some(onlooker), None) = (&self.onlooker, &self.outage) {
+            self.next_look = self.next_look.min(Instant::now() + onlooker.pause(true));
+        }
+    }
+
+    /// Begins to read the table, elsewhere: that can take long.
+    fn look(&mut self) {
+        let mut onlooker = self.onlooker.take().unwrap_or_else(|| Onlooker::new(DEFAULT_TIMEOUT));
+        let recheck = self.ledger.begin_look();
+        self.looking = Some(spawn_blocking(move || {
+            let look = onlooker.look(&recheck);
+            (onlooker, look)
+        }));
+    }
+
+    /// The table was read, or could not be.
+    fn looked(&mut self, ended: Result<(Onlooker, Result<Look, IpvsError>), JoinError>) {
+        self.looking = None;
+        let (onlooker, look) = match ended {
+            Ok(ended) => ended,
+            Err(error) => return self.out_of_reach(&error.to_string()),
+        };
+        let pause = onlooker.pause(false);
+        self.onlooker = Some(onlooker);
+        match look {
+            Ok(look) => {
+                if self.outage.take().is_some() {
+                    events::in_reach();
+                }
+                let now = Instant::now();
+                let findings = self.ledger.looked(look, now);
+                events::found(&findings, now);
+                if self.ledger.adopts()
+                    && let Some(seen) = self.ledger.seen()
+                {
+                    self.seen.send_replace(Arc::new(seen));
+                }
+                self.next_look = now + pause;
+            }
+            Err(error) if backoff::is_of_all(&error) => self.out_of_reach(&error.to_string()),
+            Err(error) => {
+                events::not_read(&error);
+                self.next_look = Instant::now() + pause;
+            }
+        }
+        if self.ledger.is_in_doubt() {
+            self.look_soon();
+        }
+    }
+}
+
+/// Waits for the end of a look, if there is one.
+async fn look_end<T>(looking: &mut Option<JoinHandle<T>>) -> Result<T, JoinError> {
+    match looking {
+        Some(looking) => looking.await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,179 @@
+//! The state file's entries, as JSON has them.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    ipvs::{Destination, KernelWeight, overrides::Hold},
+    model::{AddressFamily, DestinationKey, ForwardingMethod, Protocol, ServiceKey, Tunnel, TunnelFlags},
+    pool::{Commands, Drain},
+};
+
+/// One destination that is held.
+#[derive(Serialize, Deserialize)]
+pub(super) struct HeldEntry {
+    service: Service,
+    pub(super) server: SocketAddr,
+    method: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tunnel: Option<Wrapping>,
+    /// Its own weight.
+    weight: i32,
+    #[serde(default)]
+    upper_threshold: u32,
+    #[serde(default)]
+    lower_threshold: u32,
+    /// How it may stand in the table, the likeliest first; null: not there.
+    stands: Vec<Option<i32>>,
+}
+
+/// What was ordered of one destination.
+#[derive(Serialize, Deserialize)]
+pub(super) struct OrderEntry {
+    service: Service,
+    server: SocketAddr,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    drain: Option<DrainName>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    maintenance: bool,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum DrainName {
+    Quiesce,
+    Remove,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Service {
+    Tcp(SocketAddr),
+    Udp(SocketAddr),
+    Sctp(SocketAddr),
+    MarkIpv4(u32),
+    MarkIpv6(u32),
+}
+
+/// What packets are wrapped in, as the kernel's attributes have it.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+struct Wrapping {
+    kind: u8,
+    port: u16,
+    flags: u16,
+}
+
+impl HeldEntry {
+    pub(super) fn new(key: &DestinationKey, hold: &Hold) -> Self {
+        let Hold { original, now, before } = hold;
+        let weight = |found: Option<KernelWeight>| found.map(|weight| weight.0);
+        Self {
+            service: key.service.into(),
+            server: key.server,
+            method: original.method.to_string(),
+            tunnel: (original.method == ForwardingMethod::Tunnel).then(|| original.tunnel.into()),
+            weight: original.weight.0,
+            upper_threshold: original.upper_threshold,
+            lower_threshold: original.lower_threshold,
+            stands: std::iter::once(weight(*now)).chain(before.map(weight)).collect(),
+        }
+    }
+
+    /// `None`: this is no IPVS entry.
+    pub(super) fn hold(&self) -> Option<(DestinationKey, Hold)> {
+        const METHODS: [ForwardingMethod; 5] = [
+            ForwardingMethod::Masquerade,
+            ForwardingMethod::DirectRoute,
+            ForwardingMethod::Tunnel,
+            ForwardingMethod::Local,
+            ForwardingMethod::Bypass,
+        ];
+        let method = METHODS.into_iter().find(|method| method.to_string() == self.method)?;
+        let original = Destination {
+            server: self.server,
+            method,
+            tunnel: self.tunnel.map_or_else(Tunnel::default, Tunnel::from),
+            weight: KernelWeight(self.weight),
+            upper_threshold: self.upper_threshold,
+            lower_threshold: self.lower_threshold,
+        };
+        let mut stands = self.stands.iter().map(|weight| weight.map(KernelWeight));
+        let (now, before) = (stands.next()?, stands.next());
+        let key = DestinationKey { service: (&self.service).into(), server: self.server };
+        Some((key, Hold { original, now, before }))
+    }
+}
+
+impl OrderEntry {
+    pub(super) fn new(key: &DestinationKey, commands: Commands) -> Self {
+        let Commands { drain, maintenance } = commands;
+        let drain = drain.map(|drain| match drain {
+            Drain::Quiesce => DrainName::Quiesce,
+            Drain::Remove => DrainName::Remove,
+        });
+        Self { service: key.service.into(), server: key.server, drain, maintenance }
+    }
+
+    pub(super) fn order(&self) -> (DestinationKey, Commands) {
+        let drain = self.drain.map(|drain| match drain {
+            DrainName::Quiesce => Drain::Quiesce,
+            DrainName::Remove => Drain::Remove,
+        });
+        let key = DestinationKey { service: (&self.service).into(), server: self.server };
+        (key, Commands { drain, maintenance: self.maintenance })
+    }
+}
+
+impl From<ServiceKey> for Service {
+    fn from(key: ServiceKey) -> Self {
+        match key {
+            ServiceKey::Address { protocol: Protocol::Tcp, address } => Self::Tcp(address),
+            ServiceKey::Address { protocol: Protocol::Udp, address } => Self::Udp(address),
+            ServiceKey::Address { protocol: Protocol::Sctp, address } => Self::Sctp(address),
+            ServiceKey::Mark { mark, family: AddressFamily::V4 } => Self::MarkIpv4(mark),
+            ServiceKey::Mark { mark, family: AddressFamily::V6 } => Self::MarkIpv6(mark),
+        }
+    }
+}
+
+impl From<&Service> for ServiceKey {
+    fn from(service: &Service) -> Self {
+        let of = |protocol, address: &SocketAddr| Self::Address { protocol, address: *address };
+        match service {
+            Service::Tcp(address) => of(Protocol::Tcp, address),
+            Service::Udp(address) => of(Protocol::Udp, address),
+            Service::Sctp(address) => of(Protocol::Sctp, address),
+            Service::MarkIpv4(mark) => Self::Mark { mark: *mark, family: AddressFamily::V4 },
+            Service::MarkIpv6(mark) => Self::Mark { mark: *mark, family: AddressFamily::V6 },
+        }
+    }
+}
+
+/// `IP_VS_CONN_F_TUNNEL_TYPE_*` of `linux/ip_vs.h`.
+const IPIP: u8 = 0;
+const GUE: u8 = 1;
+const GRE: u8 = 2;
+
+impl From<Tunnel> for Wrapping {
+    fn from(tunnel: Tunnel) -> Self {
+        match tunnel {
+            Tunnel::Ipip => Self { kind: IPIP, port: 0, flags: 0 },
+            Tunnel::Gue { port, flags } => Self { kind: GUE, port, flags: flags.0 },
+            Tunnel::Gre { flags } => Self { kind: GRE, port: 0, flags: flags.0 },
+            Tunnel::Other { kind, port, flags } => Self { kind, port, flags: flags.0 },
+        }
+    }
+}
+
+impl From<Wrapping> for Tunnel {
+    fn from(Wrapping { kind, port, flags }: Wrapping) -> Self {
+        let flags = TunnelFlags(flags);
+        match kind {
+            IPIP => Self::Ipip,
+            GUE => Self::Gue { port, flags },
+            GRE => Self::Gre { flags },
+            kind => Self::Other { kind, port, flags },
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! The file itself. It lasts as long as the machine is up: after a boot, and in another network namespace, the table that it
+//! speaks of isn't there any more.
+
+use std::{
+    fs::{self, DirBuilder, OpenOptions},
+    io::{self, Read as _, Write as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Left, Orders,
+    entry::{HeldEntry, OrderEntry},
+    scope::Place,
+};
+use crate::ipvs::overrides::Held;
+
+/// Of what this program writes. Another number says that the rest may be anything.
+const VERSION: u32 = 1;
+/// The largest file that is read: far more than 10,000 servers take.
+const MAX_BYTES: u64 = 16 << 20;
+
+/// Why what a file says is not made use of.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Ignored {
+    #[error("it can't be read: {0}")]
+    Io(#[from] io::Error),
+    #[error("it is damaged: {0}")]
+    Damaged(#[from] serde_json::Error),
+    #[error("it is damaged: {0} is no IPVS entry")]
+    Entry(String),
+    #[error("it is larger than any that this program writes")]
+    TooLarge,
+    #[error("it has version {0}, this program knows {VERSION}")]
+    OtherVersion(u32),
+    #[error("it is from before the machine was started")]
+    OtherBoot,
+    #[error("it is about another network namespace")]
+    OtherNamespace,
+}
+
+/// The file's first line of defence: nothing else is looked at before these fit.
+#[derive(Deserialize)]
+struct Head {
+    version: u32,
+    place: Place,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Content {
+    version: u32,
+    place: Place,
+    held: Vec<HeldEntry>,
+    #[serde(default)]
+    orders: Vec<OrderEntry>,
+}
+
+/// Writes down what this agent leaves in `place`; the old file stays until the new one is whole.
+pub(super) fn write(path: &Path, place: &Place, held: &Held, orders: &Orders) -> io::Result<()> {
+    if let Some(folder) = path.parent().filter(|folder| !folder.exists()) {
+        DirBuilder::new().mode(0o700).create(folder)?;
+    }
+    let next = next_to(path);
+    // Not synchronised to the disk: it is of no use after the machine has crashed.
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&next)?;
+    file.write_all(&to_json(place, held, orders)?)?;
+    drop(file);
+    fs::rename(&next, path)
+}
+
+/// Where a new file is written before it takes the old one's place.
+fn next_to(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    name.into()
+}
+
+fn to_json(place: &Place, held: &Held, orders: &Orders) -> serde_json::Result<Vec<u8>> {
+    let held = held.iter().map(|(key, hold)| HeldEntry::new(key, hold)).collect();
+    let orders = orders.iter().map(|(key, commands)| OrderEntry::new(key, *commands)).collect();
+    serde_json::to_vec(&Content { version: VERSION, place: place.clone(), held, orders })
+}
+
+/// What the last agent has left in `place`; nothing where there is no file.
+pub(super) fn read(path: &Path, place: &Place) -> Result<Left, Ignored> {
+    let mut bytes = Vec::new();
+    match fs::File::open(path) {
+        Ok(file) => file.take(MAX_BYTES + 1).read_to_end(&mut bytes)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Left::default()),
+        Err(error) => return Err(error.into()),
+    };
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(Ignored::TooLarge);
+    }
+    from_json(&bytes, place)
+}
+
+fn from_json(bytes: &[u8], place: &Place) -> Result<Left, Ignored> {
+    let head: Head = serde_json::from_slice(bytes)?;
+    if head.version != VERSION {
+        return Err(Ignored::OtherVersion(head.version));
+    }
+    if head.place.boot != place.boot {
+        return Err(Ignored::OtherBoot);
+    }
+    if head.place != *place {
+        return Err(Ignored::OtherNamespace);
+    }
+    let content: Content = serde_json::from_slice(bytes)?;
+    let holds: Result<Vec<_>, _> = content
+        .held
+        .iter()
+        .map(|entry| entry.hold().ok_or_else(|| Ignored::Entry(entry.server.to_string())))
+        .collect();
+    let orders = content.orders.iter().map(OrderEntry::order).collect();
+    Ok(Left { held: Held::new(holds?), orders })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        ipvs::{Destination, KernelWeight, overrides::Hold},
+        model::{AddressFamily, DestinationKey, ForwardingMethod, Protocol, ServiceKey, Tunnel, TunnelFlags},
+        pool::{Commands, Drain},
+    };
+
+    fn orders() -> Orders {
+        let udp =
+            ServiceKey::Address { protocol: Protocol::Udp, address: "[2001:db8::5]:53".parse().unwrap() };
+        let of = |server: &str, drain, maintenance| {
+            let key = DestinationKey { service: udp, server: server.parse().unwrap() };
+            (key, Commands { drain, maintenance })
+        };
+        Orders::from([
+            of("10.0.0.1:53", Some(Drain::Quiesce), true),
+            of("10.0.0.2:53", Some(Drain::Remove), false),
+            of("[2001:db8::2]:53", None, true),
+        ])
+    }
+
+    fn left() -> Left {
+        Left { held: held(), orders: orders() }
+    }
+
+    fn held() -> Held {
+        let tcp = ServiceKey::Address { protocol: Protocol::Tcp, address: "192.0.2.1:80".parse().unwrap() };
+        let mark = ServiceKey::Mark { mark: 7, family: AddressFamily::V6 };
+        let destination = |server: &str, method, tunnel| Destination {
+            server: server.parse().unwrap(),
+            method,
+            tunnel,
+            weight: KernelWeight(70_000),
+            upper_threshold: 9,
+            lower_threshold: 3,
+        };
+        let gue = Tunnel::Gue { port: 6080, flags: TunnelFlags::CHECKSUM };
+        let of = |service, original: Destination, now: Option<i32>, before: Option<Option<i32>>| {
+            let now = now.map(KernelWeight);
+            let before = before.map(|before| before.map(KernelWeight));
+            (DestinationKey { service, server: original.server }, Hold { original, now, before })
+        };
+        Held::new([
+            of(tcp, destination("10.0.0.1:80", ForwardingMethod::Tunnel, gue), Some(0), Some(Some(5))),
+            of(tcp, destination("10.0.0.2:80", ForwardingMethod::Masquerade, Tunnel::Ipip), None, None),
+            of(
+                mark,
+                destination("[2001:db8::1]:0", ForwardingMethod::Local, Tunnel::Ipip),
+                Some(2),
+                Some(None),
+            ),
+        ])
+    }
+
+    #[test]
+    fn what_is_written_is_read_and_the_old_file_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run/state.json");
+        let place = Place::here().unwrap();
+        assert_eq!(read(&path, &place).unwrap(), Left::default());
+        write(&path, &place, &held(), &orders()).unwrap();
+        assert_eq!(read(&path, &place).unwrap(), left());
+        write(&path, &place, &Held::default(), &orders()).unwrap();
+        assert_eq!(read(&path, &place).unwrap(), Left { orders: orders(), ..Left::default() });
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_without_orders_is_read() {
+        let here = Place { boot: "b".to_owned(), network_namespace: "4:1".to_owned() };
+        let text = String::from_utf8(to_json(&here, &held(), &Orders::new()).unwrap()).unwrap();
+        let older = text.replace(",\"orders\":[]", "");
+        assert_ne!(older, text);
+        assert_eq!(from_json(older.as_bytes(), &here).unwrap(), Left { held: held(), ..Left::default() });
+    }
+
+    #[test]
+    fn what_does_not_fit_is_ignored_with_its_reason() {
+        let here = Place { boot: "b".to_owned(), network_namespace: "4:1".to_owned() };
+        let text = String::from_utf8(to_json(&here, &held(), &orders()).unwrap()).unwrap();
+        let cases = [
+            (text.clone(), ""),
+            (text.replace("\"version\":1", "\"version\":2"), "it has version 2, this program knows 1"),
+            (text.replace("\"boot\":\"b\"", "\"boot\":\"c\""), "it is from before the machine was started"),
+            (text.replace("4:1", "4:2"), "it is about another network namespace"),
+            (text.replace("masquerade", "carrier-pigeon"), "it is damaged: 10.0.0.2:80 is no IPVS entry"),
+            (
+                text.replace("\"stands\":[null]", "\"stands\":[]"),
+                "it is damaged: 10.0.0.2:80 is no IPVS entry",
+            ),
+            (text.replace("\"remove\"", "\"away\""), "it is damaged: unknown variant `away`"),
+            (text[..text.len() / 2].to_owned(), "it is damaged"),
+            (String::new(), "it is damaged"),
+            ("\0\0\0".to_owned(), "it is damaged"),
+        ];
+        for (text, expected) in cases {
+            let reason =
+                from_json(text.as_bytes(), &here).err().map_or(String::new(), |error| error.to_string());
+            assert!(
+                reason.starts_with(expected) && reason.is_empty() == expected.is_empty(),
+                "{reason}: {text}"
+            );
+        }
+    }
+}

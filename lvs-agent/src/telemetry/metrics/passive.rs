@@ -1,0 +1,320 @@
+//! What the kernel side has counted for each server.
+//!
+//! The kernel's counters begin anew where an id is given to another server, those of `/metrics` never go back: what is
+//! added is what has come since the last look. A server that leaves and comes back goes on where it was.
+
+use std::collections::{BTreeMap, HashMap};
+
+use bytemuck::Zeroable as _;
+use lvs_common::{Latencies, ServerCounters, ServerId, ServerState};
+use metrics::{
+    Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge,
+    histogram,
+};
+
+use crate::{
+    model::{DestinationKey, VirtualService},
+    passive::{Target, Targets},
+};
+
+const HANDSHAKE: &str = "lvs_passive_handshake_seconds";
+const RESPONSE: &str = "lvs_passive_response_seconds";
+
+/// The metrics whose buckets are [`bounds`].
+pub(super) const HISTOGRAMS: [&str; 2] = [HANDSHAKE, RESPONSE];
+
+/// A counter of a server: its name, what it is, and its value.
+type Shown = (&'static str, &'static str, fn(&ServerCounters) -> u64);
+
+const COUNTERS: [Shown; 18] = [
+    ("lvs_passive_client_packets_total", "Packets from clients to the server", |all| all.packets_in),
+    ("lvs_passive_client_bytes_total", "Bytes from clients to the server", |all| all.bytes_in),
+    ("lvs_passive_server_packets_total", "Packets from the server (masquerade only)", |all| all.packets_out),
+    ("lvs_passive_server_bytes_total", "Bytes from the server (masquerade only)", |all| all.bytes_out),
+    ("lvs_passive_syn_total", "First SYNs from clients", |all| all.syn),
+    ("lvs_passive_syn_again_total", "SYNs sent again", |all| all.syn_again),
+    ("lvs_passive_handshakes_total", "Handshakes completed", |all| all.handshakes),
+    ("lvs_passive_syn_ack_total", "SYN-ACKs from the server (masquerade only)", |all| all.syn_ack),
+    ("lvs_passive_refused_total", "RSTs in answer to SYNs (masquerade only)", |all| all.refused),
+    (
+        "lvs_passive_server_reset_total",
+        "RSTs from the server on established connections (masquerade only)",
+        |all| all.server_reset,
+    ),
+    ("lvs_passive_client_abort_total", "RSTs from clients on open handshakes", |all| all.client_abort),
+    ("lvs_passive_client_reset_total", "RSTs from clients on established connections", |all| {
+        all.client_reset
+    }),
+    ("lvs_passive_client_fin_total", "FINs from clients", |all| all.client_fin),
+    ("lvs_passive_server_fin_total", "FINs from the server (masquerade only)", |all| all.server_fin),
+    ("lvs_passive_unreachable_total", "ICMP messages that call the server or its port unreachable", |all| {
+        all.unreachable
+    }),
+    ("lvs_passive_requests_total", "Requests on sampled flows", |all| all.requests),
+    ("lvs_passive_responses_total", "Responses on sampled flows", |all| all.responses),
+    (
+        "lvs_passive_sent_again_total",
+        "Data segments sent again on sampled flows without progress in between",
+        |all| all.sent_again,
+    ),
+];
+
+/// The upper bounds of the buckets, in seconds: each octave of [`Latencies`], from 131 µs to 4.3 s. Every bound that is
+/// shown is one that the kernel side counts by, so that no count is put on the wrong side.
+#[expect(clippy::cast_precision_loss, reason = "bounds are powers of two")]
+pub(super) fn bounds() -> Vec<f64> {
+    let octaves = (0..Latencies::BUCKETS).step_by(2);
+    octaves.filter_map(Latencies::upper_bound_ns).map(|ns| ns as f64 / 1e9).collect()
+}
+
+pub(super) fn describe() {
+    for (name, help, _) in COUNTERS {
+        describe_counter!(name, help);
+    }
+    describe_histogram!(
+        HANDSHAKE,
+        Unit::Seconds,
+        "From a SYN to the SYN-ACK, or where that isn't seen to the client's ACK"
+    );
+    describe_histogram!(
+        RESPONSE,
+        Unit::Seconds,
+        "From a request on a sampled flow to the client's acknowledgement of data"
+    );
+    describe_gauge!(
+        "lvs_passive_waiting_client_networks",
+        "Client networks (/24, /64) that wait since the last proof of life, by what they wait for"
+    );
+    describe_gauge!(
+        "lvs_passive_signal",
+        "1 if the server's traffic says how it is, 0 if it doesn't, for the reason; NaN where that has changed"
+    );
+}
+
+/// What is shown of all servers.
+#[derive(Default)]
+pub(crate) struct Passive {
+    servers: BTreeMap<ServerId, Server>,
+    /// The reason under which each destination's signal was last shown.
+    signals: HashMap<DestinationKey, (String, &'static str)>,
+}
+
+/// One server's metrics. Handles are looked up once.
+struct Server {
+    labels: Labels,
+    last: ServerCounters,
+    counters: Vec<Counter>,
+    handshake: Histogram,
+    response: Histogram,
+    waiting: [Gauge; 2],
+}
+
+/// Names and values of a target's labels.
+type Labels = [(&'static str, String); 4];
+
+impl Passive {
+    /// From now on these are all servers.
+    pub(crate) fn follow(&mut self, targets: &Targets, services: &[VirtualService]) {
+        let mut old = std::mem::take(&mut self.servers);
+        for target in targets.all() {
+            let labels = labels(target, services);
+            let server = match old.remove(&target.id) {
+                Some(server) if server.labels == labels => server,
+                Some(server) => Server::new(labels, &server.last),
+                None => Server::new(labels, &ServerCounters::zeroed()),
+            };
+            self.servers.insert(target.id, server);
+        }
+    }
+
+    /// The kernel's counters of this id begin anew.
+    pub(crate) fn reset(&mut self, id: ServerId) {
+        self.servers.remove(&id);
+    }
+
+    /// Shows what was counted of a server, and who waits for it.
+    pub(crate) fn counted(&mut self, id: ServerId, counters: &ServerCounters, state: &ServerState) {
+        let Some(server) = self.servers.get_mut(&id) else { return };
+        for ((_, _, value), shown) in COUNTERS.iter().zip(&server.counters) {
+            shown.increment(value(counters).wrapping_sub(value(&server.last)));
+        }
+        record(&server.handshake, &counters.handshake.since(&server.last.handshake));
+        record(&server.response, &counters.response.since(&server.last.response));
+        for (layer, shown) in [&state.listener, &state.application].into_iter().zip(&server.waiting) {
+            shown.set(layer.networks.count());
+        }
+        server.last = *counters;
+    }
+
+    /// Shows which destinations have a signal, or why not, with the names of their services.
+    pub(crate) fn signals<'a>(
+        &mut self,
+        reasons: impl IntoIterator<Item = (DestinationKey, &'a str, Option<&'static str>)>,
+    ) {
+        let before = std::mem::take(&mut self.signals);
+        for (destination, service, reason) in reasons {
+            self.signals.insert(destination, (service.to_owned(), reason.unwrap_or("")));
+        }
+        for (destination, (service, reason)) in &before {
+            if self.signals.get(destination).is_none_or(|now| now != &(service.clone(), *reason)) {
+                signal(destination, service, reason).set(f64::NAN);
+            }
+        }
+        for (destination, (service, reason)) in &self.signals {
+            signal(destination, service, reason).set(if reason.is_empty() { 1.0 } else { 0.0 });
+        }
+    }
+}
+
+impl Server {
+    fn new(labels: Labels, last: &ServerCounters) -> Self {
+        let waiting = |layer: &str| {
+            let mut labels: Vec<(&str, String)> = labels.to_vec();
+            labels.push(("for", layer.to_owned()));
+            gauge!("lvs_passive_waiting_client_networks", &labels)
+        };
+        Self {
+            last: *last,
+            counters: COUNTERS.iter().map(|(name, ..)| counter!(*name, &labels)).collect(),
+            handshake: histogram!(HANDSHAKE, &labels),
+            response: histogram!(RESPONSE, &labels),
+            waiting: [waiting("handshake"), waiting("response")],
+            labels,
+        }
+    }
+}
+
+fn signal(destination: &DestinationKey, service: &str, reason: &'static str) -> Gauge {
+    let labels = [
+        ("service", service.to_owned()),
+        ("server", destination.server.to_string()),
+        ("reason", reason.to_owned()),
+    ];
+    gauge!("lvs_passive_signal", &labels)
+}
+
+/// Records each time as one in the middle of its bucket: all that is known of it.
+#[expect(clippy::cast_precision_loss, reason = "bounds are powers of two")]
+fn record(histogram: &Histogram, new: &Latencies) {
+    for (bucket, count) in new.buckets.iter().enumerate().filter(|(_, count)| **count > 0) {
+        let lower = bucket.checked_sub(1).and_then(Latencies::upper_bound_ns).unwrap_or(0);
+        let upper = Latencies::upper_bound_ns(bucket).unwrap_or(lower.saturating_mul(2));
+        histogram.record_many((lower + (upper - lower) / 2) as f64 / 1e9, *count as usize);
+    }
+}
+
+/// A target by its server and the names of the services that it is in; a masqueraded server may be in several.
+fn labels(target: &Target, services: &[VirtualService]) -> Labels {
+    let is_in = |service: &&VirtualService| target.destinations.iter().any(|one| one.service == service.key);
+    let names: Vec<&str> = services.iter().filter(is_in).map(|service| service.name.as_str()).collect();
+    let server = target.destinations.first().map_or_else(String::new, |first| first.server.to_string());
+    [
+        ("service", names.join(",")),
+        ("server", server),
+        ("method", target.method.to_string()),
+        ("protocol", target.protocol().to_string()),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use metrics_exporter_prometheus::PrometheusBuilder;
+
+    use super::*;
+    use crate::{config::native, telemetry::metrics::with_buckets};
+
+    fn services(servers: &[&str]) -> Vec<VirtualService> {
+        let one = |server: &&str| format!("[[service.server]]\naddress = \"{server}\"\n");
+        let servers = servers.iter().map(one).collect::<Vec<_>>().concat();
+        let text = format!(
+            "[[service]]\nname = \"web\"\naddress = \"192.0.2.1:80\"\nforward = \"masquerade\"\n{servers}"
+        );
+        native::read(&text, "test.toml".as_ref()).expect("it is a configuration").services
+    }
+
+    fn line(text: &str, start: &str) -> Option<f64> {
+        let line = text.lines().find(|line| line.starts_with(start))?;
+        line.rsplit(' ').next()?.parse().ok()
+    }
+
+    #[test]
+    fn counters_go_on_when_servers_leave_and_return() {
+        let recorder = with_buckets(PrometheusBuilder::new()).unwrap().build_recorder();
+        let handle = recorder.handle();
+        let shown = |server: &str| {
+            line(
+                &handle.render(),
+                &format!(
+                    "lvs_passive_syn_total{{service=\"web\",server=\"{server}\",method=\"masquerade\",protocol=\"tcp\"}}"
+                ),
+            )
+        };
+        metrics::with_local_recorder(&recorder, || {
+            let state = ServerState::zeroed();
+            let syns = |syn| ServerCounters { syn, ..ServerCounters::zeroed() };
+            let mut passive = Passive::default();
+            let two = services(&["10.0.0.1:80", "10.0.0.2:80"]);
+            let mut targets = Targets::new(two.iter().flat_map(crate::passive::forwardings));
+            passive.follow(&targets, &two);
+            let ids: Vec<ServerId> = targets.all().map(|target| target.id).collect();
+            passive.counted(ids[0], &syns(5), &state);
+            passive.counted(ids[1], &syns(7), &state);
+            passive.counted(ids[1], &syns(9), &state);
+            assert_eq!((shown("10.0.0.1:80"), shown("10.0.0.2:80")), (Some(5.0), Some(9.0)));
+            let one = services(&["10.0.0.1:80"]);
+            targets.update(one.iter().flat_map(crate::passive::forwardings));
+            passive.follow(&targets, &one);
+            assert_eq!(shown("10.0.0.2:80"), Some(9.0), "it stays where it was");
+            targets.limit(2);
+            targets.update(two.iter().flat_map(crate::passive::forwardings));
+            passive.reset(ids[1]);
+            passive.follow(&targets, &two);
+            passive.counted(ids[0], &syns(6), &state);
+            passive.counted(ids[1], &syns(1), &state);
+            assert_eq!((shown("10.0.0.1:80"), shown("10.0.0.2:80")), (Some(6.0), Some(10.0)));
+        });
+    }
+
+    #[test]
+    fn latencies_are_on_the_right_side_of_every_bound() {
+        let recorder = with_buckets(PrometheusBuilder::new()).unwrap().build_recorder();
+        let handle = recorder.handle();
+        let mut new = Latencies::zeroed();
+        for (bucket, count) in new.buckets.iter_mut().enumerate() {
+            *count = u32::try_from(bucket + 1).unwrap();
+        }
+        metrics::with_local_recorder(&recorder, || record(&histogram!(HANDSHAKE), &new));
+        let text = handle.render();
+        for (bound, last) in bounds().into_iter().zip((0..).step_by(2)) {
+            let below: u32 = new.buckets[..=last].iter().sum();
+            let shown = line(&text, &format!("{HANDSHAKE}_bucket{{le=\"{bound}\"}}"));
+            assert_eq!(shown, Some(f64::from(below)), "{bound}: {text}");
+        }
+        assert_eq!(line(&text, &format!("{HANDSHAKE}_count")), Some(f64::from(32 * 33 / 2)));
+    }
+
+    #[test]
+    fn a_signal_has_one_reason_at_a_time() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let handle = recorder.handle();
+        let services = services(&["10.0.0.1:80"]);
+        let destination = services[0].destinations().next().unwrap();
+        let shown = |reason: &str| {
+            let text = handle.render();
+            line(
+                &text,
+                &format!("lvs_passive_signal{{service=\"web\",server=\"10.0.0.1:80\",reason=\"{reason}\"}}"),
+            )
+        };
+        metrics::with_local_recorder(&recorder, || {
+            let mut passive = Passive::default();
+            passive.signals([(destination, "web", Some("no-neighbour"))]);
+            assert_eq!(shown("no-neighbour"), Some(0.0));
+            passive.signals([(destination, "web", None)]);
+            assert!(shown("no-neighbour").unwrap().is_nan());
+            assert_eq!(shown(""), Some(1.0));
+            passive.signals([]);
+            assert!(shown("").unwrap().is_nan(), "it is no destination any more");
+        });
+    }
+}

@@ -1,0 +1,121 @@
+//! How destinations and services stand.
+
+use metrics::{Gauge, gauge};
+
+use super::labels;
+use crate::{
+    engine::Decisions,
+    keyed::KeyMap,
+    model::{DestinationKey, ServiceKey},
+    pool::Standing,
+};
+
+/// What is shown of all destinations and services. Gauges are looked up once.
+#[derive(Default)]
+pub(crate) struct Standings {
+    destinations: KeyMap<DestinationKey, DestinationGauges>,
+    services: KeyMap<ServiceKey, ServiceGauges>,
+}
+
+/// One destination's.
+struct DestinationGauges {
+    up: Gauge,
+    weight: Gauge,
+    relapses: Gauge,
+    held: Gauge,
+}
+
+/// One service's.
+struct ServiceGauges {
+    quorum: Gauge,
+    alarm: Gauge,
+    backups: Gauge,
+}
+
+impl Standings {
+    /// Shows everything as it stands.
+    pub(crate) fn show_all(&mut self, decisions: &Decisions) {
+        for (destination, ..) in decisions.all() {
+            self.show_destination(decisions, &destination);
+        }
+        for (service, _) in decisions.services() {
+            self.show_service(decisions, &service.key);
+        }
+    }
+
+    /// Shows how one destination stands.
+    pub(crate) fn show_destination(&mut self, decisions: &Decisions, destination: &DestinationKey) {
+        let gauges = self
+            .destinations
+            .entry(*destination)
+            .or_insert_with(|| DestinationGauges::new(&labels(decisions, destination)));
+        let holds = decisions.holds(destination);
+        let up = match decisions.state(destination) {
+            // What an administrator holds is never called failed.
+            _ if holds.administrator => f64::NAN,
+            Some(state) if state.is_up() => 1.0,
+            Some(state) if state.is_down() => 0.0,
+            _ => f64::NAN,
+        };
+        gauges.up.set(up);
+        gauges.weight.set(decisions.weight(destination).map_or(f64::NAN, |weight| weight.0.into()));
+        gauges.relapses.set(decisions.relapses(destination));
+        gauges.held.set(if holds.is_free() { 0.0 } else { 1.0 });
+    }
+
+    /// Shows how a service stands as a whole.
+    pub(crate) fn show_service(&mut self, decisions: &Decisions, key: &ServiceKey) {
+        let Some((service, standing)) = decisions.service(key) else { return };
+        let gauges = self.services.entry(*key).or_insert_with(|| ServiceGauges::new(&service.name));
+        gauges.quorum.set(match standing.quorum {
+            Standing::Unknown => f64::NAN,
+            Standing::Has => 1.0,
+            Standing::Lost => 0.0,
+        });
+        gauges.alarm.set(if standing.alarm { 1.0 } else { 0.0 });
+        gauges.backups.set(u32::try_from(standing.backups_in).unwrap_or(u32::MAX));
+    }
+
+    /// Shows that a destination is no longer there under the name that its service had.
+    pub(crate) fn retire_destination(&mut self, destination: &DestinationKey) {
+        if let Some(DestinationGauges { up, weight, relapses, held }) = self.destinations.remove(destination)
+        {
+            retire([up, weight, relapses, held]);
+        }
+    }
+
+    /// Shows that a service is no longer there under the name that it had.
+    pub(crate) fn retire_service(&mut self, key: &ServiceKey) {
+        if let Some(ServiceGauges { quorum, alarm, backups }) = self.services.remove(key) {
+            retire([quorum, alarm, backups]);
+        }
+    }
+}
+
+impl DestinationGauges {
+    fn new(labels: &[(&'static str, String); 2]) -> Self {
+        Self {
+            up: gauge!("lvs_server_up", labels),
+            weight: gauge!("lvs_server_weight", labels),
+            relapses: gauge!("lvs_server_relapses", labels),
+            held: gauge!("lvs_server_held", labels),
+        }
+    }
+}
+
+impl ServiceGauges {
+    fn new(name: &str) -> Self {
+        let labels = [("service", name.to_owned())];
+        Self {
+            quorum: gauge!("lvs_service_quorum", &labels),
+            alarm: gauge!("lvs_service_alarm", &labels),
+            backups: gauge!("lvs_service_backups", &labels),
+        }
+    }
+}
+
+fn retire(gauges: impl IntoIterator<Item = Gauge>) {
+    for gauge in gauges {
+        gauge.set(f64::NAN);
+    }
+}
