@@ -1,29 +1,22 @@
 //! Questions to the `IPVS` family over a socket of their own, without a runtime.
 
-use std::{io::Cursor, time::Duration};
+use std::time::Duration;
 
-use neli::{
-    FromBytesWithInput as _, ToBytes,
-    consts::genl::CtrlAttr,
-    types::{Buffer, GenlBuffer},
-};
 use nix::errno::Errno;
 
 use super::{
-    codec::{self, AttributeList, Command, EncodeError},
+    codec::{self, DecodeError, EncodeError},
     error::{IpvsError, Operation},
-    family,
-    socket::Socket,
+    family::{self, CONTROL},
+    socket::{DUMP, Socket},
 };
 use crate::netlink::NetlinkError;
 
-/// `GENL_ID_CTRL` of `linux/genetlink.h`: who knows the numbers of all families.
-const CONTROL: u16 = 0x10;
-
-/// A connection to the IPVS of the network namespace of the thread that asks first. It blocks for as long as the kernel
-/// takes.
+/// A connection to the IPVS of the network namespace of the thread that asks first. It blocks for as long as the
+/// kernel takes.
 ///
-/// After a failure it may be used again: it opens a new socket when it must, and notices when the module was loaded anew.
+/// After a failure it can be used again: it opens a new socket when it must, and notices when the module was loaded
+/// anew.
 pub(super) struct Connection {
     timeout: Duration,
     /// Size of the socket's buffer, in bytes.
@@ -33,15 +26,28 @@ pub(super) struct Connection {
     socket: Option<Socket>,
 }
 
+/// The entries of a dump.
+pub(super) struct List<T> {
+    pub(super) entries: Vec<T>,
+    /// In how many datagrams they came.
+    pub(super) datagrams: u32,
+}
+
 impl Connection {
-    /// The kernel has `timeout` for each answer, which may take `buffer` bytes. Nothing is opened before the first question.
+    /// The kernel has `timeout` for each answer, which may take `buffer` bytes. Nothing is opened before the first
+    /// question.
     pub(super) fn new(timeout: Duration, buffer: usize) -> Self {
         Self { timeout, buffer, family: None, socket: None }
     }
 
-    /// Asks a question made by [`question`], and shows `each` the attributes of every answer; gives the number of datagrams
-    /// that had any. "No such entry" is also what the kernel says to an old family number, so then the number is asked for
-    /// again, and if it has changed, so is the question.
+    /// Opens the socket and looks the family up, so that the first question needn't.
+    pub(super) fn connect(&mut self) -> Result<(), Failure> {
+        self.family().map(drop)
+    }
+
+    /// Asks a question made by [`codec::question`], shows `each` the attributes of every answer, and returns the number
+    /// of datagrams that had any. The kernel says "no such entry" to an old family number, too: then the family is
+    /// looked up again, and if its number has changed, the question is asked again.
     pub(super) fn ask(
         &mut self,
         flags: u16,
@@ -61,14 +67,38 @@ impl Connection {
         self.exchange(now, flags, question, &mut each).map_err(Failure::Netlink)
     }
 
+    /// Dumps a list. Entries of a kind that this program doesn't know are left out.
+    pub(super) fn dump<T>(
+        &mut self,
+        question: &[u8],
+        operation: &Operation,
+        unpack: fn(&[u8]) -> Result<T, DecodeError>,
+    ) -> Result<List<T>, IpvsError> {
+        let (mut entries, mut fault) = (Vec::new(), None);
+        let datagrams = self
+            .ask(DUMP, question, |attributes| match unpack(codec::first_payload(attributes)) {
+                Ok(entry) => entries.push(entry),
+                // Whatever it is, this program didn't make it, and it must not keep others from being read.
+                Err(error @ DecodeError::Unknown { .. }) => {
+                    tracing::debug!(%operation, %error, "entry left out");
+                }
+                Err(error) => drop(fault.get_or_insert(error)),
+            })
+            .map_err(|failure| failure.of(operation.clone()))?;
+        match fault {
+            Some(source) => Err(IpvsError::Answer { operation: operation.clone(), source }),
+            None => Ok(List { entries, datagrams }),
+        }
+    }
+
     /// The family's number, and a socket that has seen the size of its buffer.
     fn family(&mut self) -> Result<u16, Failure> {
         if let (Some(family), Some(_)) = (self.family, &self.socket) {
             return Ok(family);
         }
         let mut number = None;
-        let question = family::question().and_then(|message| bytes(&message)).map_err(Failure::Question)?;
-        let read = &mut |attributes: &[u8]| number = family_number(attributes);
+        let question = family::question().map_err(Failure::Question)?;
+        let read = &mut |attributes: &[u8]| number = family::number(attributes);
         match self.exchange(CONTROL, 0, &question, read) {
             Ok(_) => {}
             Err(NetlinkError::Kernel(Errno::ENOENT)) => return Err(Failure::NoIpvs),
@@ -97,7 +127,7 @@ impl Connection {
     }
 }
 
-/// Why a question brought no answer, before it is said which.
+/// Why a question brought no answer. It becomes an error once the operation is known that it was part of.
 pub(super) enum Failure {
     NoIpvs,
     Netlink(NetlinkError),
@@ -114,25 +144,8 @@ impl Failure {
     }
 }
 
-/// A question to the family, as it is sent.
-pub(super) fn question(command: Command, attributes: AttributeList) -> Result<Vec<u8>, EncodeError> {
-    bytes(&codec::message(command, attributes)?)
-}
-
-/// What it means that a question couldn't be made.
+/// The error of an operation whose question couldn't be built.
 pub(super) fn unbuilt(operation: &Operation) -> impl FnOnce(EncodeError) -> IpvsError {
     let operation = operation.clone();
     move |source| IpvsError::Question { operation, source }
-}
-
-fn bytes(message: &impl ToBytes) -> Result<Vec<u8>, EncodeError> {
-    let mut cursor = Cursor::new(Vec::new());
-    message.to_bytes(&mut cursor)?;
-    Ok(cursor.into_inner())
-}
-
-fn family_number(attributes: &[u8]) -> Option<u16> {
-    let mut cursor = Cursor::new(attributes);
-    let all = GenlBuffer::<CtrlAttr, Buffer>::from_bytes_with_input(&mut cursor, attributes.len()).ok()?;
-    all.get_attr_handle().get_attr_payload_as::<u16>(CtrlAttr::FamilyId).ok()
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     codec::{self, Attribute, AttributeList, Command, EncodeError},
-    connection::{Connection, question, unbuilt},
+    connection::{Connection, unbuilt},
     edit::Edit,
     error::{IpvsError, Operation},
     socket::ACKNOWLEDGE,
@@ -14,8 +14,8 @@ use crate::model::ServiceKey;
 /// More than an acknowledgement takes: the kernel sends the refused question back.
 const BUFFER: usize = 8 << 10;
 
-/// Changes the table of the network namespace of the thread that edits first. It blocks for as long as the kernel takes,
-/// which is a few microseconds but for a scheduler that is to be loaded first.
+/// Changes the table of the network namespace of the thread that edits first. It blocks for as long as the kernel
+/// takes: a few microseconds, or more where it has to load a scheduler first.
 pub struct TableEditor {
     connection: Connection,
 }
@@ -27,11 +27,16 @@ impl TableEditor {
         Self { connection: Connection::new(timeout, BUFFER) }
     }
 
+    /// Opens the socket and looks IPVS up, so that the first edit needn't.
+    pub(super) fn connect(&mut self) -> Result<(), IpvsError> {
+        self.connection.connect().map_err(|failure| failure.of(Operation::Connect))
+    }
+
     /// Makes one change. One question and one answer: nothing is read before or after.
     pub fn apply(&mut self, edit: &Edit) -> Result<(), IpvsError> {
         let operation = || Operation::Edit(Box::new(edit.clone()));
         let (command, attributes) = request(edit).map_err(|error| unbuilt(&operation())(error))?;
-        let question = question(command, attributes).map_err(|error| unbuilt(&operation())(error))?;
+        let question = codec::question(command, attributes).map_err(|error| unbuilt(&operation())(error))?;
         let outcome = self.connection.ask(ACKNOWLEDGE, &question, |_| {});
         outcome.map(drop).map_err(|failure| failure.of(operation()))
     }

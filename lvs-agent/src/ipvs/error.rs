@@ -1,4 +1,4 @@
-//! What can go wrong between this program and the kernel's table, in words for people.
+//! The errors of reading and changing the kernel's table, in words for people.
 
 use std::{fmt, time::Duration};
 
@@ -14,7 +14,7 @@ use crate::{
     netlink::NetlinkError,
 };
 
-/// What was being done.
+/// An operation that can fail.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Operation {
     /// Looking up the number of the `IPVS` netlink family.
@@ -23,7 +23,7 @@ pub enum Operation {
     ReadInfo,
     /// Dumping the services.
     ReadServices,
-    /// Dumping the servers of a service.
+    /// Dumping the destinations of a service.
     ReadDestinations(ServiceKey),
     /// Asking for the connections' timeouts.
     ReadTimeouts,
@@ -59,7 +59,7 @@ pub enum IpvsError {
     /// Even reading takes privileges.
     #[error("can't {0}: needs root or CAP_NET_ADMIN (outside of user namespaces)")]
     NotPermitted(Operation),
-    /// The table isn't as it was taken to be.
+    /// The table isn't as this program believed: others have changed it.
     #[error(transparent)]
     Conflict(#[from] Conflict),
     /// The kernel can't load the scheduler.
@@ -67,7 +67,7 @@ pub enum IpvsError {
         "can't use service {service}: scheduler \"{scheduler}\" is not available: modprobe ip_vs_{scheduler}"
     )]
     NoScheduler {
-        /// The service that was to have it.
+        /// The service that asks for it.
         service: ServiceKey,
         /// The scheduler.
         scheduler: SchedulerName,
@@ -78,7 +78,7 @@ pub enum IpvsError {
          modprobe ip_vs_{scheduler} ip_vs_pe_{engine}"
     )]
     NoSchedulerOrEngine {
-        /// The service that was to have them.
+        /// The service that asks for them.
         service: ServiceKey,
         /// The scheduler.
         scheduler: SchedulerName,
@@ -91,7 +91,7 @@ pub enum IpvsError {
     /// The kernel refused for another reason.
     #[error("can't {operation}: the kernel says: {reason}{hint}", reason = .errno.desc(), hint = hint(*.errno))]
     Refused {
-        /// What it refused.
+        /// The operation that it refused.
         operation: Operation,
         /// Why.
         errno: Errno,
@@ -99,9 +99,9 @@ pub enum IpvsError {
     /// The kernel didn't answer. An edit may have been made all the same.
     #[error("can't {operation}: no answer from the kernel within {after:?}")]
     Timeout {
-        /// What wasn't answered.
+        /// The operation that wasn't answered.
         operation: Operation,
-        /// How long an answer was waited for.
+        /// How long this program waited for an answer.
         after: Duration,
     },
     /// Others change the table faster than it can be read.
@@ -110,34 +110,34 @@ pub enum IpvsError {
     /// The kernel's answer can't be understood.
     #[error("can't {operation}: the kernel's answer makes no sense: {source}")]
     Answer {
-        /// What was answered.
+        /// The operation that was answered.
         operation: Operation,
         /// What is wrong with the answer.
         source: DecodeError,
     },
-    /// The answer to a single question was none.
+    /// The kernel gave no answer to a question that has one.
     #[error("can't {0}: the kernel's answer is empty")]
     NoAnswer(Operation),
-    /// The question couldn't be put.
+    /// The question couldn't be built.
     #[error("can't {operation}: {source}")]
     Question {
-        /// What was to be asked.
+        /// The operation that it was part of.
         operation: Operation,
-        /// Why not.
+        /// Why it couldn't be built.
         source: EncodeError,
     },
     /// The netlink socket failed.
     #[error("can't {operation}: netlink socket: {reason}")]
     Socket {
-        /// What was being done.
+        /// The operation that failed.
         operation: Operation,
-        /// What the socket says.
+        /// The socket's error.
         reason: String,
     },
 }
 
 impl IpvsError {
-    /// What a failed exchange means.
+    /// The error of an operation whose exchange with the kernel failed.
     pub(super) fn new(operation: Operation, error: NetlinkError) -> Self {
         match error {
             NetlinkError::Kernel(errno) => Self::refused(operation, errno),
@@ -147,7 +147,7 @@ impl IpvsError {
         }
     }
 
-    /// What the kernel means by refusing (`ip_vs_genl_set_cmd` and below).
+    /// The meaning of the kernel's refusal (`ip_vs_genl_set_cmd` and below).
     fn refused(operation: Operation, errno: Errno) -> Self {
         match errno {
             Errno::EPERM | Errno::EACCES => Self::NotPermitted(operation),

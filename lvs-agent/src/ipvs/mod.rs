@@ -12,6 +12,7 @@ mod error;
 mod family;
 pub(crate) mod overrides;
 mod reader;
+mod settings;
 mod socket;
 mod statistics;
 mod sysctl;
@@ -25,7 +26,7 @@ pub use edit::{Conflict, Edit};
 pub use editor::TableEditor;
 pub use error::{IpvsError, Operation};
 pub(crate) use overrides::Seen;
-pub use reader::{Snapshot, TableReader};
+pub use reader::{CountedTable, TableReader};
 pub use statistics::{DestinationStatistics, Statistics, TableStatistics};
 pub use sysctl::Sysctl;
 pub use table::{

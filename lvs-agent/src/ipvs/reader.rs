@@ -10,9 +10,8 @@ use nix::errno::Errno;
 
 use super::{
     codec::{self, AttributeList, Command, DecodeError, EncodeError},
-    connection::{Connection, Failure, question, unbuilt},
+    connection::{Connection, Failure, List, unbuilt},
     error::{IpvsError, Operation},
-    socket::DUMP,
     statistics::{DestinationStatistics, Statistics, TableStatistics},
     table::{Service, ServiceEntry, Table},
 };
@@ -24,37 +23,31 @@ use crate::{
 /// How often a list is read in hope of two readings that agree.
 const READINGS: u32 = 8;
 
-/// The buffers of the two sockets: the kernel makes datagrams of that size, so that two readings of a long list don't have
-/// their seams in the same places.
+/// The buffers of the two sockets: the kernel makes datagrams of that size, so that two readings of a long list don't
+/// have their seams in the same places.
 const BUFFERS: [usize; 2] = [32 << 10, 20 << 10];
 
-/// The table together with what the kernel counted.
+/// The table together with the kernel's counters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Snapshot {
+pub struct CountedTable {
     /// The services and their destinations.
     pub table: Table,
     /// What was counted for them.
     pub statistics: TableStatistics,
 }
 
-/// Reads the table of the network namespace of the thread that reads first. It blocks for as long as the kernel takes: to
-/// be used where that holds nobody up.
+/// Reads the table of the network namespace of the thread that reads first. It blocks for as long as the kernel takes:
+/// not for threads of the runtime.
 ///
-/// After a failure it may be used again: it opens new sockets when it must, and notices when the module was loaded anew.
+/// After a failure it can be used again: it opens new sockets when it must, and notices when the module was loaded
+/// anew.
 pub struct TableReader {
     connections: [Connection; 2],
     /// Which of them reads a list first.
     turn: usize,
-    /// Who was in those long lists that were believed last.
+    /// The entries of those long lists that were believed last.
     services: Option<Vec<ServiceKey>>,
     destinations: HashMap<ServiceKey, Vec<SocketAddr>>,
-}
-
-/// What a dump has brought.
-struct List<T> {
-    entries: Vec<T>,
-    /// In how many datagrams.
-    datagrams: u32,
 }
 
 impl TableReader {
@@ -69,7 +62,7 @@ impl TableReader {
         }
     }
 
-    /// All services and destinations. Entries of a kind that this program has no word for are left out.
+    /// All services and destinations. Entries of a kind that this program doesn't know are left out.
     pub fn table(&mut self) -> Result<Table, IpvsError> {
         let mut table = Table::default();
         for (service, _, destinations) in self.all(codec::unpack_destination, |one| one.server)? {
@@ -80,21 +73,21 @@ impl TableReader {
         Ok(table)
     }
 
-    /// All services and destinations, with what the kernel counted.
-    pub fn snapshot(&mut self) -> Result<Snapshot, IpvsError> {
-        let mut snapshot = Snapshot::default();
+    /// All services and destinations, with the kernel's counters.
+    pub fn counted_table(&mut self) -> Result<CountedTable, IpvsError> {
+        let mut all = CountedTable::default();
         for (service, statistics, destinations) in self.all(codec::unpack_counted, |(one, _)| one.server)? {
             let key = service.key;
             let mut entry = ServiceEntry::new(service);
             for (destination, counted) in destinations {
                 let server = destination.server;
                 entry.destinations.insert(server, destination);
-                snapshot.statistics.destinations.insert(DestinationKey { service: key, server }, counted);
+                all.statistics.destinations.insert(DestinationKey { service: key, server }, counted);
             }
-            snapshot.table.services.insert(key, entry);
-            snapshot.statistics.services.insert(key, statistics);
+            all.table.services.insert(key, entry);
+            all.statistics.services.insert(key, statistics);
         }
-        Ok(snapshot)
+        Ok(all)
     }
 
     /// What the kernel has counted for a destination; `None` if it isn't in the table.
@@ -125,7 +118,7 @@ impl TableReader {
 
     fn services(&mut self) -> Result<Vec<(Service, Statistics)>, IpvsError> {
         let operation = Operation::ReadServices;
-        let question = question(Command::GetService, AttributeList::new());
+        let question = codec::question(Command::GetService, AttributeList::new());
         let question = question.map_err(unbuilt(&operation))?;
         let known = self.services.take();
         let (entries, known) =
@@ -159,12 +152,12 @@ impl TableReader {
         }
     }
 
-    /// A dump in which no entry is missing, and who is in it, in order, where that is to be known for the next time. The
-    /// entries of a long one are in order as well.
+    /// A dump in which no entry is missing. If it is a long one, its entries are sorted, and their keys are returned as
+    /// well: they are `known` to the next reading.
     ///
-    /// The kernel lets go of the table between two datagrams and goes on by number: where an entry goes meanwhile, the
-    /// next datagram begins one too late. So a dump of several datagrams is believed only once two in a row have the same
-    /// entries, each once. The first of the two may be that of the last time, which was read with other seams.
+    /// The kernel unlocks the table between two datagrams and goes on by number: if an entry is deleted meanwhile, the
+    /// next datagram begins one too late. So a dump of several datagrams is believed only once two in a row have the
+    /// same entries, each once. The first of the two may be the dump of the last time, which was read with other seams.
     fn steadily<T, K: Ord>(
         &mut self,
         operation: &Operation,
@@ -176,10 +169,11 @@ impl TableReader {
         let mut before = known;
         for reading in 0..READINGS {
             let which = (self.turn + reading as usize) % self.connections.len();
-            let List { mut entries, datagrams } = match self.listed(which, question, operation, unpack) {
-                Err(IpvsError::Unsteady(_)) => continue,
-                other => other?,
-            };
+            let List { mut entries, datagrams } =
+                match self.connections[which].dump(question, operation, unpack) {
+                    Err(IpvsError::Unsteady(_)) => continue,
+                    other => other?,
+                };
             if datagrams <= 1 {
                 return Ok((entries, None));
             }
@@ -193,33 +187,9 @@ impl TableReader {
         }
         Err(IpvsError::Unsteady(operation.clone()))
     }
-
-    fn listed<T>(
-        &mut self,
-        which: usize,
-        question: &[u8],
-        operation: &Operation,
-        unpack: fn(&[u8]) -> Result<T, DecodeError>,
-    ) -> Result<List<T>, IpvsError> {
-        let (mut entries, mut fault) = (Vec::new(), None);
-        let datagrams = self.connections[which]
-            .ask(DUMP, question, |attributes| match unpack(codec::first_payload(attributes)) {
-                Ok(entry) => entries.push(entry),
-                // Whatever it is, this program didn't make it, and it must not keep others from being read.
-                Err(error @ DecodeError::Unknown { .. }) => {
-                    tracing::debug!(%operation, %error, "entry left out");
-                }
-                Err(error) => drop(fault.get_or_insert(error)),
-            })
-            .map_err(|failure| failure.of(operation.clone()))?;
-        match fault {
-            Some(source) => Err(IpvsError::Answer { operation: operation.clone(), source }),
-            None => Ok(List { entries, datagrams }),
-        }
-    }
 }
 
 /// A question about a service.
 fn about(command: Command, service: &ServiceKey) -> Result<Vec<u8>, EncodeError> {
-    question(command, [codec::pack_service_key(service)?].into_iter().collect())
+    codec::question(command, [codec::pack_service_key(service)?].into_iter().collect())
 }

@@ -1,5 +1,5 @@
-//! A netlink socket without a runtime, for whoever reads the whole table: the kernel has answered a question to IPVS when
-//! `send` returns, so that there is nothing to wait for, and a dump's datagrams can be told apart.
+//! A generic netlink socket without a runtime: the kernel has answered a question to IPVS when `send` returns, so that
+//! there is nothing to wait for, and a dump's datagrams can be told apart.
 
 use std::{
     os::fd::{AsRawFd as _, OwnedFd},
@@ -38,7 +38,7 @@ pub(super) const ACKNOWLEDGE: u16 = 0x04;
 /// `NLM_F_DUMP`: all entries.
 pub(super) const DUMP: u16 = 0x300;
 
-/// An open socket with one question under way at a time. After an error other than [`NetlinkError::Kernel`] it is not to
+/// An open socket with one question under way at a time. After an error other than [`NetlinkError::Kernel`] it must not
 /// be used again: a late answer may still come.
 pub(super) struct Socket {
     descriptor: OwnedFd,

@@ -12,8 +12,8 @@ use neli::{
     types::{Buffer, RtBuffer},
 };
 
-use super::Mac;
-use crate::netlink::{NetlinkError, unbuildable};
+use super::{Mac, netlink::unbuildable};
+use crate::netlink::NetlinkError;
 
 /// The payload of the first attribute of that kind.
 pub(super) fn find<T: RtaType>(attributes: &RtBuffer<T, Buffer>, kind: T) -> Option<&[u8]> {

@@ -6,7 +6,6 @@ use neli::{
     consts::{
         nl::NlmF,
         rtnl::{Iff, Ifla, IflaInfo, RtAddrFamily, Rtm},
-        socket::NlFamily,
     },
     rtnl::{Ifinfomsg, IfinfomsgBuilder},
     types::{Buffer, RtBuffer},
@@ -16,8 +15,9 @@ use nix::errno::Errno;
 use super::{
     Mac, NetworkError,
     attributes::{find, mac, nested, text},
+    netlink::{Netlink, unbuildable},
 };
-use crate::netlink::{Netlink, NetlinkError, unbuildable};
+use crate::netlink::NetlinkError;
 
 /// A network device.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +44,7 @@ pub struct Links {
 impl Links {
     /// The devices of the calling thread's network namespace. The kernel has `timeout` for each answer.
     pub async fn connect(timeout: Duration) -> Result<Self, NetworkError> {
-        let netlink = Netlink::connect(NlFamily::Route, timeout).await;
+        let netlink = Netlink::connect(timeout).await;
         Ok(Self { netlink: netlink.map_err(NetworkError::netlink("connect to rtnetlink"))? })
     }
 

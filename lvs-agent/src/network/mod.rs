@@ -7,6 +7,7 @@ mod attributes;
 mod change;
 pub mod link;
 pub mod neighbour;
+mod netlink;
 pub mod route;
 mod surroundings;
 mod survey;

@@ -6,7 +6,6 @@ use neli::{
     consts::{
         nl::NlmF,
         rtnl::{RtScope, RtTable, Rta, Rtm, Rtn, Rtprot},
-        socket::NlFamily,
     },
     rtnl::{Rtmsg, RtmsgBuilder},
     types::{Buffer, RtBuffer},
@@ -17,8 +16,9 @@ use super::{
     NetworkError,
     attributes::{address, address_bytes, attribute, family, find, number},
     link,
+    netlink::{Netlink, unbuildable},
 };
-use crate::netlink::{Netlink, NetlinkError, unbuildable};
+use crate::netlink::NetlinkError;
 
 /// `RTA_VIA`: a gateway of the other IP version. neli only names it for some C libraries.
 const RTA_VIA: u16 = 18;
@@ -78,7 +78,7 @@ pub struct RouteLookup {
 impl RouteLookup {
     /// The routes of the calling thread's network namespace. The kernel has `timeout` for each answer.
     pub async fn connect(timeout: Duration) -> Result<Self, NetworkError> {
-        let netlink = Netlink::connect(NlFamily::Route, timeout).await;
+        let netlink = Netlink::connect(timeout).await;
         Ok(Self { netlink: netlink.map_err(NetworkError::netlink("connect to rtnetlink"))? })
     }
 

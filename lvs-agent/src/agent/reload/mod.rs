@@ -21,7 +21,7 @@ use crate::{
     clock::monotonic_ns,
     config::{Fingerprint, Reading, Source},
     control::Reloaded,
-    ipvs::{IpvsClient, IpvsError, Table},
+    ipvs::{IpvsError, Operation, Table, TableReader},
     model::{Config, DestinationKey, VirtualService},
     netlink::DEFAULT_TIMEOUT,
     notify::Notifier,
@@ -268,7 +268,9 @@ fn has_new(old: &[VirtualService], new: &[VirtualService]) -> bool {
 
 /// The kernel's table, over a socket of its own: whoever edits it doesn't wait for this.
 async fn table() -> Result<Table, IpvsError> {
-    IpvsClient::connect(DEFAULT_TIMEOUT).await?.table().await
+    let reading = spawn_blocking(|| TableReader::new(DEFAULT_TIMEOUT).table());
+    let failed = |reason| Err(IpvsError::Socket { operation: Operation::ReadServices, reason });
+    reading.await.unwrap_or_else(|error| failed(error.to_string()))
 }
 
 #[cfg(test)]

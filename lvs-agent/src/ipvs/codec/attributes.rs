@@ -9,13 +9,13 @@ use std::{
 use neli::{
     consts::genl::NlAttrType,
     genl::{AttrTypeBuilder, Nlattr, NlattrBuilder},
-    types::{Buffer, GenlBuffer},
+    types::Buffer,
 };
 
 use super::{Attribute, EncodeError, wire};
 use crate::{ipvs::table::InvalidSchedulerName, model::AddressFamily};
 
-/// The kernel said something that can't be read.
+/// The kernel's answer can't be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     /// The bytes aren't a list of attributes.
@@ -38,7 +38,7 @@ pub enum DecodeError {
     /// The scheduler's name can't be one.
     #[error(transparent)]
     Scheduler(#[from] InvalidSchedulerName),
-    /// Well-formed, but of a kind that this program has no word for. Nothing it could have set itself.
+    /// Well-formed, but of a kind that this program doesn't know, so that it can't have set it.
     #[error("unknown {what} {value}")]
     Unknown {
         /// What it is a kind of.
@@ -64,7 +64,7 @@ pub(super) struct Parsed<'a, T> {
     kind: PhantomData<T>,
 }
 
-/// Takes a nested attribute's payload apart.
+/// Reads the attributes of a message, or those in the payload of one of them.
 pub(super) fn parse<T: NlAttrType>(bytes: &[u8]) -> Result<Parsed<'_, T>, DecodeError> {
     let (mut rest, mut payloads) = (bytes, [None; KINDS]);
     while !rest.is_empty() {
@@ -78,13 +78,6 @@ pub(super) fn parse<T: NlAttrType>(bytes: &[u8]) -> Result<Parsed<'_, T>, Decode
         rest = after;
     }
     Ok(Parsed { payloads, kind: PhantomData })
-}
-
-/// The attributes of a message as the socket of an editor reads them; none where they can't be told apart.
-#[cfg(test)]
-pub(super) fn of_message(bytes: &[u8]) -> Option<super::AttributeList> {
-    use neli::FromBytesWithInput as _;
-    GenlBuffer::from_bytes_with_input(&mut std::io::Cursor::new(bytes), bytes.len()).ok()
 }
 
 /// Type and payload of the first attribute, and what comes after it.
@@ -102,37 +95,17 @@ pub(in super::super) fn first_payload(attributes: &[u8]) -> &[u8] {
     first(attributes).map(|(_, payload, _)| payload).unwrap_or_default()
 }
 
-/// A list of attributes in which one can be looked for by its kind.
-pub(super) trait Attributes<T> {
-    /// The payload of the first attribute of that kind.
-    fn find(&self, kind: T) -> Option<&[u8]>;
-}
-
-impl<T: NlAttrType> Attributes<T> for Parsed<'_, T> {
-    fn find(&self, kind: T) -> Option<&[u8]> {
-        let kind: u16 = kind.into();
-        self.payloads.get(usize::from(kind)).copied().flatten()
-    }
-}
-
-impl<T: NlAttrType> Attributes<T> for GenlBuffer<T, Buffer> {
-    fn find(&self, kind: T) -> Option<&[u8]> {
-        self.iter()
-            .find(|attribute| *attribute.nla_type().nla_type() == kind)
-            .map(|attribute| attribute.nla_payload().as_ref())
-    }
-}
-
 /// The payload of the first attribute of that kind.
-pub(super) fn find<T: NlAttrType>(attributes: &impl Attributes<T>, kind: T) -> Option<&[u8]> {
-    attributes.find(kind)
+pub(super) fn find<'a, T: NlAttrType>(attributes: &Parsed<'a, T>, kind: T) -> Option<&'a [u8]> {
+    let kind: u16 = kind.into();
+    attributes.payloads.get(usize::from(kind)).copied().flatten()
 }
 
 /// The payload of an attribute that must be there.
-pub(super) fn required<T: NlAttrType>(
-    attributes: &impl Attributes<T>,
+pub(super) fn required<'a, T: NlAttrType>(
+    attributes: &Parsed<'a, T>,
     kind: T,
-) -> Result<&[u8], DecodeError> {
+) -> Result<&'a [u8], DecodeError> {
     find(attributes, kind).ok_or_else(|| DecodeError::Missing(name(kind)))
 }
 
@@ -143,7 +116,7 @@ pub(super) fn sized<const N: usize>(bytes: &[u8], kind: impl fmt::Debug) -> Resu
 
 /// The exact payload of an attribute that must be there.
 pub(super) fn exactly<const N: usize, T: NlAttrType>(
-    attributes: &impl Attributes<T>,
+    attributes: &Parsed<'_, T>,
     kind: T,
 ) -> Result<[u8; N], DecodeError> {
     sized(required(attributes, kind)?, kind)
@@ -151,7 +124,7 @@ pub(super) fn exactly<const N: usize, T: NlAttrType>(
 
 /// The exact payload of an attribute that may be missing.
 pub(super) fn optional<const N: usize, T: NlAttrType>(
-    attributes: &impl Attributes<T>,
+    attributes: &Parsed<'_, T>,
     kind: T,
 ) -> Result<Option<[u8; N]>, DecodeError> {
     find(attributes, kind).map(|bytes| sized(bytes, kind)).transpose()

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     AttributeList, DecodeError, EncodeError,
-    attributes::{attribute, optional},
+    attributes::{Parsed, attribute, optional, parse},
     wire::TopAttribute,
 };
 
@@ -37,9 +37,10 @@ pub fn pack_timeouts(timeouts: &Timeouts) -> Result<AttributeList, EncodeError> 
 }
 
 /// Reads the attributes of an answer.
-pub fn unpack_timeouts(attributes: &AttributeList) -> Result<Timeouts, DecodeError> {
+pub fn unpack_timeouts(bytes: &[u8]) -> Result<Timeouts, DecodeError> {
+    let attributes: Parsed<'_, TopAttribute> = parse(bytes)?;
     let seconds = |kind| {
-        let bytes = optional(attributes, u16::from(kind));
+        let bytes = optional(&attributes, kind);
         bytes.map(|bytes| bytes.map(|bytes| Duration::from_secs(u32::from_ne_bytes(bytes).into())))
     };
     Ok(Timeouts {
@@ -53,8 +54,7 @@ pub fn unpack_timeouts(attributes: &AttributeList) -> Result<Timeouts, DecodeErr
 mod tests {
     use proptest::prelude::*;
 
-    use super::*;
-    use crate::ipvs::codec::attributes::of_message;
+    use super::{super::bytes, *};
 
     fn timeouts() -> impl Strategy<Value = Timeouts> {
         any::<[Option<u32>; 3]>().prop_map(|each| {
@@ -67,12 +67,13 @@ mod tests {
     proptest! {
         #[test]
         fn what_was_packed_is_unpacked(timeouts in timeouts()) {
-            prop_assert_eq!(unpack_timeouts(&pack_timeouts(&timeouts).unwrap()).unwrap(), timeouts);
+            let packed = pack_timeouts(&timeouts).unwrap();
+            prop_assert_eq!(unpack_timeouts(&bytes(&packed).unwrap()).unwrap(), timeouts);
         }
 
         #[test]
         fn any_bytes_give_timeouts_or_an_error(bytes: Vec<u8>) {
-            if let Some(Ok(timeouts)) = of_message(&bytes).map(|attributes| unpack_timeouts(&attributes)) {
+            if let Ok(timeouts) = unpack_timeouts(&bytes) {
                 prop_assert!(pack_timeouts(&timeouts).is_ok());
             }
         }

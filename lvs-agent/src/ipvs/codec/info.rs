@@ -1,12 +1,12 @@
-//! What IPVS says of itself.
+//! Version and size of IPVS.
 
 use super::{
     AttributeList, DecodeError, EncodeError,
-    attributes::{attribute, exactly},
+    attributes::{Parsed, attribute, exactly, parse},
     wire::InfoAttribute,
 };
 
-/// What IPVS says of itself.
+/// Version and size of IPVS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Info {
     /// Its version: major, minor, patch. 1.2.1 since Linux 2.6.
@@ -26,10 +26,11 @@ pub fn pack_info(info: &Info) -> Result<AttributeList, EncodeError> {
 }
 
 /// Reads the attributes of an answer.
-pub fn unpack_info(attributes: &AttributeList) -> Result<Info, DecodeError> {
-    let version = u32::from_ne_bytes(exactly(attributes, u16::from(InfoAttribute::Version))?);
+pub fn unpack_info(bytes: &[u8]) -> Result<Info, DecodeError> {
+    let attributes: Parsed<'_, InfoAttribute> = parse(bytes)?;
+    let version = u32::from_ne_bytes(exactly(&attributes, InfoAttribute::Version)?);
     let [_, major, minor, patch] = version.to_be_bytes();
-    let size = u32::from_ne_bytes(exactly(attributes, u16::from(InfoAttribute::ConnTabSize))?);
+    let size = u32::from_ne_bytes(exactly(&attributes, InfoAttribute::ConnTabSize)?);
     Ok(Info { version: (major, minor, patch), connection_table_size: size })
 }
 
@@ -37,19 +38,19 @@ pub fn unpack_info(attributes: &AttributeList) -> Result<Info, DecodeError> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::*;
-    use crate::ipvs::codec::attributes::of_message;
+    use super::{super::bytes, *};
 
     proptest! {
         #[test]
         fn what_was_packed_is_unpacked(version: (u8, u8, u8), connection_table_size: u32) {
             let info = Info { version, connection_table_size };
-            prop_assert_eq!(unpack_info(&pack_info(&info).unwrap()).unwrap(), info);
+            let packed = pack_info(&info).unwrap();
+            prop_assert_eq!(unpack_info(&bytes(&packed).unwrap()).unwrap(), info);
         }
 
         #[test]
         fn any_bytes_give_info_or_an_error(bytes: Vec<u8>) {
-            if let Some(Ok(info)) = of_message(&bytes).map(|attributes| unpack_info(&attributes)) {
+            if let Ok(info) = unpack_info(&bytes) {
                 prop_assert!(pack_info(&info).is_ok());
             }
         }

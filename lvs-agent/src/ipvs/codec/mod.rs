@@ -1,7 +1,7 @@
-//! Between the values of this module's parent and the attributes of the `IPVS` generic netlink family.
+//! The attributes of the `IPVS` generic netlink family, to and from the values of this module's parent.
 //!
-//! `pack_…` makes the attributes of a message, `unpack_…` reads those of an answer. Reading takes any bytes and
-//! never panics; what is read needn't be something that this program would write.
+//! `pack_…` makes the attributes of a question, `unpack_…` reads those of an answer. Any bytes can be read without a
+//! panic. The kernel may hold values that this program would never write; they can be read as well.
 
 mod attributes;
 mod config;
@@ -22,7 +22,10 @@ pub use service::{pack_service, pack_service_key, unpack_service};
 pub(super) use wire::Command;
 use wire::VERSION;
 
+use std::io::Cursor;
+
 use neli::{
+    ToBytes,
     err::SerError,
     genl::{
         AttrTypeBuilderError, Genlmsghdr, GenlmsghdrBuilder, GenlmsghdrBuilderError, Nlattr,
@@ -31,12 +34,19 @@ use neli::{
     types::{Buffer, GenlBuffer},
 };
 
-/// A message of the family. The meaning of its attributes depends on the command.
-pub(super) type Message = Genlmsghdr<Command, u16>;
+/// A question to the family, as it is sent after netlink's own header. The meaning of the attributes depends on the
+/// command.
+pub(super) fn question(command: Command, attributes: AttributeList) -> Result<Vec<u8>, EncodeError> {
+    let message: Genlmsghdr<Command, u16> =
+        GenlmsghdrBuilder::default().cmd(command).version(VERSION).attrs(attributes).build()?;
+    bytes(&message)
+}
 
-/// Puts a message together.
-pub(super) fn message(command: Command, attributes: AttributeList) -> Result<Message, EncodeError> {
-    Ok(GenlmsghdrBuilder::default().cmd(command).version(VERSION).attrs(attributes).build()?)
+/// A message, or a part of one, as it is sent.
+pub(super) fn bytes(message: &impl ToBytes) -> Result<Vec<u8>, EncodeError> {
+    let mut cursor = Cursor::new(Vec::new());
+    message.to_bytes(&mut cursor)?;
+    Ok(cursor.into_inner())
 }
 
 /// An attribute of a message.
@@ -45,7 +55,7 @@ pub type Attribute = Nlattr<u16, Buffer>;
 /// The attributes of a message.
 pub type AttributeList = GenlBuffer<u16, Buffer>;
 
-/// A message can't be put together. Happens only if netlink's limits on sizes are exceeded.
+/// A message can't be built: it would exceed netlink's limits on sizes.
 #[derive(Debug, thiserror::Error)]
 #[error("message to the kernel can't be built: {0}")]
 pub struct EncodeError(String);

@@ -9,7 +9,6 @@ use neli::{
     consts::{
         nl::NlmF,
         rtnl::{Nda, Ntf, Nud, RtAddrFamily, Rtm, Rtn},
-        socket::NlFamily,
     },
     rtnl::{Ndmsg, NdmsgBuilder},
     types::RtBuffer,
@@ -19,8 +18,9 @@ use nix::errno::Errno;
 use super::{
     Mac, NetworkError,
     attributes::{address, address_bytes, attribute, family, find, mac},
+    netlink::{Netlink, unbuildable},
 };
-use crate::netlink::{Netlink, NetlinkError, unbuildable};
+use crate::netlink::NetlinkError;
 
 pub use watch::NeighbourWatch;
 
@@ -95,7 +95,7 @@ pub struct Neighbours {
 impl Neighbours {
     /// The neighbours of the calling thread's network namespace. The kernel has `timeout` for each answer.
     pub async fn connect(timeout: Duration) -> Result<Self, NetworkError> {
-        let netlink = Netlink::connect(NlFamily::Route, timeout).await;
+        let netlink = Netlink::connect(timeout).await;
         Ok(Self { netlink: netlink.map_err(NetworkError::netlink("connect to rtnetlink"))? })
     }
 

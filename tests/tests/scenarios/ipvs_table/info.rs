@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use lvs_agent::{
-    ipvs::{DaemonRole, IpvsClient, Snapshot, Timeouts},
+    ipvs::{CountedTable, DaemonRole, IpvsClient, Timeouts},
     model::DestinationKey,
 };
 
@@ -49,28 +49,28 @@ fn connections_are_counted() {
         let _connection = tokio::net::TcpStream::connect("192.0.2.1:80").await.unwrap();
         let _accepted = listener.accept().await.unwrap();
         let key = DestinationKey { service: web(), server: address("127.0.0.1:80") };
-        let snapshot = counted(&mut client, key).await;
-        let of_server = snapshot.statistics.destinations[&key];
+        let all = counted(&mut client, key).await;
+        let of_server = all.statistics.destinations[&key];
         assert_eq!((of_server.active, of_server.inactive, of_server.persistent), (1, 0, 0));
         assert_eq!(of_server.traffic.connections, 1);
         assert!(of_server.traffic.packets_in >= 2, "SYN and ACK: {of_server:?}");
         assert!(of_server.traffic.bytes_in >= 80, "SYN and ACK: {of_server:?}");
-        assert_eq!(snapshot.statistics.services[&web()].connections, 1);
-        assert_eq!(snapshot.table, client.table().await.unwrap());
+        assert_eq!(all.statistics.services[&web()].connections, 1);
+        assert_eq!(all.table, client.table().await.unwrap());
     });
 }
 
 /// Reads until a connection was counted for server and service: the kernel does its sums every two seconds only,
 /// and not at once for both.
-async fn counted(client: &mut IpvsClient, key: DestinationKey) -> Snapshot {
+async fn counted(client: &mut IpvsClient, key: DestinationKey) -> CountedTable {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let snapshot = client.snapshot().await.unwrap();
-        let statistics = &snapshot.statistics;
+        let all = client.counted_table().await.unwrap();
+        let statistics = &all.statistics;
         let [of_server, of_service] =
             [statistics.destinations[&key].traffic, statistics.services[&key.service]];
         if (of_server.connections > 0 && of_service.connections > 0) || Instant::now() > deadline {
-            return snapshot;
+            return all;
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
