@@ -42,13 +42,13 @@ async fn ask(port: u16, keys: &str) -> Result<(), FailureReason> {
 }
 
 /// The check must succeed.
-async fn good(port: u16, keys: &str) {
+async fn assert_passes(port: u16, keys: &str) {
     let result = ask(port, keys).await;
     assert_eq!(result, Ok(()), "{keys}");
 }
 
 /// The check must fail, and the reason must have these words.
-async fn bad(port: u16, keys: &str, words: &str) {
+async fn assert_fails(port: u16, keys: &str, words: &str) {
     let reason = ask(port, keys).await.expect_err(keys);
     assert!(reason.to_string().contains(words), "{keys}: {reason}");
 }
