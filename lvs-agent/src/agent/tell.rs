@@ -13,7 +13,7 @@ use crate::{
     config::{OnExit, VirtualService},
     health::{State, Transition},
     keyed::KeyMap,
-    notify::{CommandOrder, Letter, MailOrder, Notifier},
+    notify::{CommandOrder, Mail, MailCommand, Notifier},
     pool::{Event, Role},
     probe::{CheckResult, Outcome},
     service::{DestinationKey, ServiceKey, Weight},
@@ -103,7 +103,7 @@ impl Teller {
             self.stands(decisions, destination, Occasion::Reloading, None);
         }
         for gone in self.stood.keys().filter(|key| !all.contains_key(key)) {
-            self.notifier.mail(MailOrder::Over(*gone));
+            self.notifier.mail(MailCommand::StopReminder(*gone));
         }
         self.stood = all;
     }
@@ -144,12 +144,12 @@ impl Teller {
         if out && matches!(role, Some(Role::Server(_))) {
             let said =
                 format!("Inaccessible real server: {} ({})", destination.server, address_of(&service.key));
-            let letter = Box::new(letter(service, Occasion::Running, &said, &reason));
+            let mail = Box::new(compose(service, Occasion::Running, &said, &reason));
             if settings.about.running {
-                self.notifier.mail(MailOrder::Remind(*destination, letter, settings.clone()));
+                self.notifier.mail(MailCommand::StartReminder(*destination, mail, settings.clone()));
             }
         } else {
-            self.notifier.mail(MailOrder::Over(*destination));
+            self.notifier.mail(MailCommand::StopReminder(*destination));
         }
     }
 
@@ -162,8 +162,8 @@ impl Teller {
             Occasion::Reloading => settings.about.reloading,
         };
         if wanted {
-            let letter = Box::new(letter(service, occasion, said, more));
-            self.notifier.mail(MailOrder::Send(letter, settings.clone()));
+            let mail = Box::new(compose(service, occasion, said, more));
+            self.notifier.mail(MailCommand::Send(mail, settings.clone()));
         }
     }
 
@@ -220,7 +220,7 @@ fn said_of(
     Some(format!("{what} {tag} server: {} ({virtual_service}){weight}", destination.server))
 }
 
-fn letter(service: &VirtualService, occasion: Occasion, said: &str, more: &str) -> Letter {
+fn compose(service: &VirtualService, occasion: Occasion, said: &str, more: &str) -> Mail {
     let named = service.name != service.key.to_string();
     let subject = if named { format!("[{}] {said}", service.name) } else { said.to_owned() };
     let status = format!("{occasion:?}").to_lowercase();
@@ -228,7 +228,7 @@ fn letter(service: &VirtualService, occasion: Occasion, said: &str, more: &str) 
     let comment = service.notify.comment.as_ref();
     let comment = comment.map(|comment| format!("Comment: {comment}\n")).unwrap_or_default();
     let body = format!("Log-Message: {subject}\nDaemon-Status: {status}\n{more}\n{name}{comment}");
-    Letter { subject, body }
+    Mail { subject, body }
 }
 
 /// A service as ldirectord names it.

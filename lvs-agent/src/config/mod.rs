@@ -33,7 +33,9 @@ pub use error::{
     ValueFault,
 };
 
-pub use notify::{LogTarget, MailAbout, MailSettings, Notifications};
+pub use notify::{
+    LogTarget, MailAbout, MailRelay, MailSettings, Notifications, RelayLogin, RelayTls, RelayTlsStart,
+};
 pub use policy::{Backup, CommandLine, FlapDamping, PoolPolicy, Quorum, StartPolicy};
 
 pub use question::{

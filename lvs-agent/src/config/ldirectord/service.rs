@@ -17,8 +17,8 @@ use super::{
 };
 use crate::{
     config::{
-        Backup, Check, FlapDamping, FurtherChecks, MailAbout, MailSettings, Notifications, OnExit, OnFailure,
-        PoolPolicy, Question, RealServer, VirtualService, error::Contradiction,
+        Backup, Check, FlapDamping, FurtherChecks, MailAbout, MailRelay, MailSettings, Notifications, OnExit,
+        OnFailure, PoolPolicy, Question, RealServer, VirtualService, error::Contradiction,
     },
     service::{AddressFamily, Netmask, Persistence, Protocol, Scheduler, ServiceKey},
 };
@@ -359,7 +359,7 @@ fn notifications(draft: &Draft, globals: &Globals) -> Notifications {
     let mail = own.emailalert.clone().or_else(|| all.emailalert.clone()).map(|to| MailSettings {
         to,
         from: globals.emailalertfrom.clone(),
-        smtp: own.smtp.clone().or_else(|| all.smtp.clone()),
+        relay: own.smtp.clone().or_else(|| all.smtp.clone()).map(MailRelay::plain),
         repeat: own.emailalertfreq.or(all.emailalertfreq).filter(|pause| !pause.is_zero()),
         about: own.emailalertstatus.or(all.emailalertstatus).unwrap_or(MailAbout::ALL),
     });

@@ -5,8 +5,8 @@ use std::{net::IpAddr, path::PathBuf, time::Duration};
 use super::{names::ListedNames, *};
 use crate::{
     config::{
-        Check, CommandConvention, MailAbout, OnFailure, Question, StatusCodes, Transport, VirtualService,
-        WarningKind, native,
+        Check, CommandConvention, MailAbout, MailRelay, OnFailure, Question, StatusCodes, Transport,
+        VirtualService, WarningKind, native,
     },
     service::{ForwardingMethod, Netmask, Persistence, Weight},
 };
@@ -510,8 +510,8 @@ virtual=vip:domain
     let mail = service.notify.mail.as_ref().unwrap();
     assert_eq!(mail.to, ["a@example.org", "b@example.org"]);
     assert_eq!(
-        (mail.from.as_deref(), mail.smtp.as_deref(), mail.repeat),
-        (Some("lvs@example.org"), Some("mail.example.org"), None)
+        (mail.from.as_deref(), mail.relay.clone(), mail.repeat),
+        (Some("lvs@example.org"), Some(MailRelay::plain("mail.example.org")), None)
     );
     assert_eq!(mail.about, MailAbout { running: true, stopping: true, ..MailAbout::NONE });
     assert_eq!(service.notify.monitor_file, Some("/var/log/m".into()));
