@@ -18,7 +18,9 @@ pub use self::{
         Tls, TlsStart, TlsVerify, Transport, UdpCheck,
     },
     lvs::*,
-    notify::{LogTarget, MailAbout, MailSettings, Notifications},
+    notify::{
+        LogTarget, MailAbout, MailRelay, MailSettings, Notifications, RelayLogin, RelayTls, RelayTlsStart,
+    },
     policy::{Backup, CommandLine, FlapDamping, PoolPolicy, Quorum, StartPolicy},
     service::{Combine, FurtherChecks, OnFailure, RealServer, Role, SchedulerFlags, VirtualService},
     settings::{

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use tokio::sync::watch as latest;
 
-use super::{CommandOrder, Letter, MailOrder, Notifier};
+use super::{CommandOrder, Mail, MailCommand, Notifier};
 use crate::{
     engine::{Changes, Engine, Happening},
     health::{State, Transition},
@@ -96,7 +96,7 @@ impl Teller {
             self.stands(engine, destination, Occasion::Reloading, None);
         }
         for gone in self.stood.keys().filter(|key| !all.contains_key(key)) {
-            self.notifier.mail(MailOrder::Over(*gone));
+            self.notifier.mail(MailCommand::StopReminder(*gone));
         }
         self.stood = all;
     }
@@ -137,12 +137,12 @@ impl Teller {
         if out && matches!(role, Some(Role::Server(_))) {
             let said =
                 format!("Inaccessible real server: {} ({})", destination.server, address_of(&service.key));
-            let letter = Box::new(letter(service, Occasion::Running, &said, &reason));
+            let mail = Box::new(compose(service, Occasion::Running, &said, &reason));
             if settings.about.running {
-                self.notifier.mail(MailOrder::Remind(*destination, letter, settings.clone()));
+                self.notifier.mail(MailCommand::StartReminder(*destination, mail, settings.clone()));
             }
         } else {
-            self.notifier.mail(MailOrder::Over(*destination));
+            self.notifier.mail(MailCommand::StopReminder(*destination));
         }
     }
 
@@ -155,8 +155,8 @@ impl Teller {
             Occasion::Reloading => settings.about.reloading,
         };
         if wanted {
-            let letter = Box::new(letter(service, occasion, said, more));
-            self.notifier.mail(MailOrder::Send(letter, settings.clone()));
+            let mail = Box::new(compose(service, occasion, said, more));
+            self.notifier.mail(MailCommand::Send(mail, settings.clone()));
         }
     }
 
@@ -213,7 +213,7 @@ fn said_of(
     Some(format!("{what} {tag} server: {} ({virtual_service}){weight}", destination.server))
 }
 
-fn letter(service: &VirtualService, occasion: Occasion, said: &str, more: &str) -> Letter {
+fn compose(service: &VirtualService, occasion: Occasion, said: &str, more: &str) -> Mail {
     let named = service.name != service.key.to_string();
     let subject = if named { format!("[{}] {said}", service.name) } else { said.to_owned() };
     let status = format!("{occasion:?}").to_lowercase();
@@ -221,7 +221,7 @@ fn letter(service: &VirtualService, occasion: Occasion, said: &str, more: &str) 
     let comment = service.notify.comment.as_ref();
     let comment = comment.map(|comment| format!("Comment: {comment}\n")).unwrap_or_default();
     let body = format!("Log-Message: {subject}\nDaemon-Status: {status}\n{more}\n{name}{comment}");
-    Letter { subject, body }
+    Mail { subject, body }
 }
 
 /// A service as ldirectord names it.

@@ -28,7 +28,7 @@ mod tcp;
 mod testing;
 #[cfg(test)]
 mod tests;
-mod tls;
+pub(crate) mod tls;
 
 use std::{future::Future, net::SocketAddr, time::Duration};
 

@@ -343,7 +343,8 @@ fn receive(stream: TcpStream) -> Result<Option<String>> {
             }
             line.clear();
             answer.write_all(b"250 taken\r\n")?;
-            mail = Some(text);
+            // Long headers are folded; whoever reads them unfolds them (RFC 5322, 2.2.3).
+            mail = Some(text.replace("\r\n ", " "));
         }
     }
     Ok(mail)

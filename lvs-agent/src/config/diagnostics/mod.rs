@@ -393,6 +393,33 @@ pub enum Contradiction {
     /// An authority that is not looked at.
     #[error("tls-ca has no meaning with tls-verify = false; remove one of the two")]
     CaWithoutVerify,
+    /// A key about a relay where there is none.
+    #[error(
+        "{key:?} has no meaning without a mail server; write smtp = \"mail.example.org\" (or whichever takes the mails), \
+         or remove it"
+    )]
+    NoRelay {
+        /// The key.
+        key: &'static str,
+    },
+    /// A key about the encryption to a relay where there is none.
+    #[error(
+        "{key:?} has no meaning without encryption; write tls = \"required\", \"direct\" or \"opportunistic\", or \
+         remove it"
+    )]
+    NoRelayTls {
+        /// The key.
+        key: &'static str,
+    },
+    /// A permission for a password that there is none of.
+    #[error("\"password-unencrypted\" has no meaning without \"user\" and \"password-file\"; remove it")]
+    NoPassword,
+    /// A password that everybody on the way could read.
+    #[error(
+        "the password of this user would be sent unencrypted; write tls = \"required\" or \"direct\", or \
+         password-unencrypted = true if that is wanted"
+    )]
+    PasswordUnencrypted,
     /// Encryption that there is none of.
     #[error("there is no encryption over UDP; write transport = \"tcp\"")]
     TlsOverUdp,

@@ -16,9 +16,9 @@ use super::{
 use crate::{
     config::diagnostics::{Contradiction, DirectiveFault, Note, ldirectord::PortUse},
     model::{
-        AddressFamily, Backup, Check, CheckKind, FlapDamping, FurtherChecks, MailAbout, MailSettings,
-        Netmask, Notifications, OnExit, OnFailure, Persistence, PoolPolicy, Protocol, RealServer, Scheduler,
-        ServiceKey, VirtualService,
+        AddressFamily, Backup, Check, CheckKind, FlapDamping, FurtherChecks, MailAbout, MailRelay,
+        MailSettings, Netmask, Notifications, OnExit, OnFailure, Persistence, PoolPolicy, Protocol,
+        RealServer, Scheduler, ServiceKey, VirtualService,
     },
 };
 
@@ -358,7 +358,7 @@ fn notifications(draft: &Draft, globals: &Globals) -> Notifications {
     let mail = own.emailalert.clone().or_else(|| all.emailalert.clone()).map(|to| MailSettings {
         to,
         from: globals.emailalertfrom.clone(),
-        smtp: own.smtp.clone().or_else(|| all.smtp.clone()),
+        relay: own.smtp.clone().or_else(|| all.smtp.clone()).map(MailRelay::plain),
         repeat: own.emailalertfreq.or(all.emailalertfreq).filter(|pause| !pause.is_zero()),
         about: own.emailalertstatus.or(all.emailalertstatus).unwrap_or(MailAbout::ALL),
     });

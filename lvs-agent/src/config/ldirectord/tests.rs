@@ -1,5 +1,6 @@
 //! What ldirectord's files mean here.
 
+use crate::model::MailRelay;
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use super::{names::ListedNames, *};
@@ -510,8 +511,8 @@ virtual=vip:domain
     let mail = service.notify.mail.as_ref().unwrap();
     assert_eq!(mail.to, ["a@example.org", "b@example.org"]);
     assert_eq!(
-        (mail.from.as_deref(), mail.smtp.as_deref(), mail.repeat),
-        (Some("lvs@example.org"), Some("mail.example.org"), None)
+        (mail.from.as_deref(), mail.relay.clone(), mail.repeat),
+        (Some("lvs@example.org"), Some(MailRelay::plain("mail.example.org")), None)
     );
     assert_eq!(mail.about, MailAbout { running: true, stopping: true, ..MailAbout::NONE });
     assert_eq!(service.notify.monitor_file, Some("/var/log/m".into()));

@@ -1,3 +1,4 @@
+use crate::model::{MailAbout, MailRelay, MailSettings};
 use std::{
     fmt::Write as _,
     fs,
@@ -12,6 +13,7 @@ use proptest::{option, prelude::*, sample::select};
 
 use super::{read, read_in_mode, to_toml};
 mod modes;
+mod notify;
 mod policy;
 use crate::{
     config::diagnostics::{ConfigError, FileErrorKind},
@@ -183,6 +185,26 @@ fn the_example_says_what_holds_anyway() {
     assert_eq!(service.servers[1].method, ForwardingMethod::DirectRoute);
     let gue = Tunnel::Gue { port: 6080, flags: TunnelFlags::NO_CHECKSUM };
     assert_eq!(service.servers[2].tunnel, gue);
+    let mail = |service: &VirtualService| service.notify.mail.clone().unwrap();
+    let (relay, about) = (Some(MailRelay::plain("mail.example.org")), MailAbout::ALL);
+    let from = Some("lvs@example.org".to_owned());
+    let plain = MailSettings { to: vec!["root".to_owned()], from, relay, repeat: None, about };
+    assert_eq!(mail(service), plain);
+    let usual = include_str!("example.toml")
+        .replace("tls = \"off\"", "")
+        .replace("repeat = \"off\" ", "")
+        .replace("about = [\"starting\", \"running\", \"stopping\", \"reloading\"]", "")
+        .replace("tls-verify = true", "")
+        .replace("tls-name = \"mail.example.org\"", "")
+        .replace("password-unencrypted = false", "");
+    let usual = good(&usual).services;
+    assert_eq!(mail(&usual[0]), plain, "what is written holds anyway");
+    let (with, without) = (mail(&config.services[1]).relay.unwrap(), mail(&usual[1]).relay.unwrap());
+    assert_eq!(
+        (&with.login, with.tls.as_ref().unwrap().name.as_deref()),
+        (&without.login, Some("mail.example.org"))
+    );
+    assert_eq!(with.tls.unwrap().verify, without.tls.unwrap().verify);
     let keys: Vec<_> = config.services[1..].iter().map(|service| service.key.to_string()).collect();
     assert_eq!(keys, ["mark 1", "udp 192.0.2.53:53", "tcp 192.0.2.21:0"]);
     let without = include_str!("example.toml").replace("tunnel = { type = \"ipip\" }", "");

@@ -7,14 +7,14 @@ use std::{fmt::Write as _, path::Path, time::Duration};
 use humantime::format_duration;
 
 use super::{
-    notify::about_words,
+    notify::{RELAY_TLS, about_words},
     settings::{FOREIGN, MODE},
 };
 use crate::model::{
     AddressFamily, AgentSettings, BodyDigest, BurstSettings, Check, CheckKind, Combine, CommandConvention,
     CommandLine, Config, ConnectionSettings, Database, DetectorSettings, DnsType, ForwardingMethod,
     FurtherChecks, GreetingProtocol, HttpCheck, HttpMethod, HttpPage, HttpVersion, LogTarget, Login,
-    MailAbout, Netmask, Notifications, OnExit, OnFailure, PassiveSettings, PoolPolicy, RealServer,
+    MailAbout, MailRelay, Netmask, Notifications, OnExit, OnFailure, PassiveSettings, PoolPolicy, RealServer,
     ServiceKey, StartPolicy, Tls, TlsStart, TlsVerify, Transport, Tunnel, TunnelFlags, Unlisted,
     VirtualService, Weight,
 };
@@ -325,7 +325,9 @@ fn notifications(notify: &Notifications, table: &mut Table) {
             let mut table = Table::default();
             table.add("to", texts(&mail.to));
             table.maybe("from", mail.from.as_ref().map(text));
-            table.maybe("smtp", mail.smtp.as_ref().map(text));
+            if let Some(relay) = &mail.relay {
+                self::relay(relay, &mut table);
+            }
             table.maybe("repeat", mail.repeat.as_ref().map(time));
             table.unless("about", &mail.about, &MailAbout::ALL, |about| texts(about_words(*about)));
             table.inline()
@@ -334,6 +336,24 @@ fn notifications(notify: &Notifications, table: &mut Table) {
     table.maybe("monitor-file", notify.monitor_file.as_deref().map(path));
     table.maybe("fallback-command", notify.fallback_command.as_ref().map(command_line));
     table.maybe("comment", notify.comment.as_ref().map(text));
+}
+
+fn relay(relay: &MailRelay, table: &mut Table) {
+    table.add("smtp", text(&relay.address));
+    if let Some(tls) = &relay.tls {
+        table.add("tls", word(&Some(tls.start), &RELAY_TLS));
+        table.maybe("tls-name", tls.name.as_ref().map(text));
+        match &tls.verify {
+            TlsVerify::No => table.add("tls-verify", "false"),
+            TlsVerify::System => {}
+            TlsVerify::File(file) => table.add("tls-ca", path(file)),
+        }
+    }
+    if let Some(login) = &relay.login {
+        table.add("user", text(&login.user));
+        table.add("password-file", path(&login.password_file));
+        table.unless("password-unencrypted", &login.allow_unencrypted, &false, ToString::to_string);
+    }
 }
 
 fn server(server: &RealServer) -> Table {

@@ -13,6 +13,7 @@ use humantime::format_duration;
 
 pub(super) use self::application::argv;
 use self::kind::{KINDS, Kind};
+pub(super) use self::values::{path, tls_name, word};
 use super::{section::Section, value};
 use crate::{
     config::diagnostics::{Contradiction, FaultList, WarningKind},

@@ -34,7 +34,7 @@ pub(super) fn line(value: &DeValue<'_>) -> Result<String> {
 }
 
 /// A short text in one line.
-pub(super) fn word(value: &DeValue<'_>) -> Result<String> {
+pub(in super::super) fn word(value: &DeValue<'_>) -> Result<String> {
     let line = line(value)?;
     if line.len() > MAX_WORD {
         return Err(ValueFault::Text { text: line, problem: "is longer than 200 bytes; shorten it" });
@@ -111,7 +111,7 @@ pub(super) fn pattern(value: &DeValue<'_>) -> Result<Pattern> {
 }
 
 /// An absolute path of a file.
-pub(super) fn path(value: &DeValue<'_>) -> Result<PathBuf> {
+pub(in super::super) fn path(value: &DeValue<'_>) -> Result<PathBuf> {
     let text = line(value)?;
     if !text.starts_with('/') {
         return Err(ValueFault::Text { text, problem: "is no absolute path; write it from \"/\" on" });
@@ -151,7 +151,7 @@ pub(super) fn host(value: &DeValue<'_>) -> Result<String> {
 }
 
 /// A name that a certificate can be for.
-fn tls_name(value: &DeValue<'_>) -> Result<String> {
+pub(in super::super) fn tls_name(value: &DeValue<'_>) -> Result<String> {
     let host = host(value)?;
     if rustls::pki_types::ServerName::try_from(host.as_str()).is_err() {
         let problem = "is no name that a certificate can be for; write one like \"www.example.org\"";
