@@ -93,7 +93,8 @@ fn tell(adopted: &Adopted) {
         services,
         servers,
         administered,
-        "the kernel's table has {services} services with {servers} servers; {administered} of them are at weight 0 and stay there"
+        "the kernel's table has {services} services with {servers} servers; {administered} of them have weight 0 and \
+         keep it"
     );
 }
 
@@ -107,7 +108,7 @@ fn tell_of_change(replaced: &UpdateSummary) {
         servers_added = added.destinations,
         servers_removed = removed.destinations,
         "others have changed the kernel's table: {} services and {} servers are new, {} services and {} servers are gone; \
-         the rest are other weights or settings",
+         all other changes are of weights or settings",
         added.services,
         added.destinations,
         removed.services,

@@ -33,8 +33,8 @@ pub(crate) struct InstanceLock {
 /// Another agent is at work on this network namespace's table.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "another lvs-agent{} is at work in this network namespace; stop it first (there can be only one, in whatever mode: each \
-     puts its own programs on the devices)",
+    "another lvs-agent{} is running in this network namespace; stop it first (only one can run, in any mode: each \
+     attaches its own programs to the devices)",
     .0.map_or_else(String::new, |pid| format!(" (process {pid})"))
 )]
 pub struct AlreadyRunning(Option<i32>);
@@ -46,8 +46,7 @@ impl InstanceLock {
     }
 
     fn claim_as(name: &str) -> anyhow::Result<Self> {
-        let address =
-            SocketAddr::from_abstract_name(name).context("a name that says which agent is the only one")?;
+        let address = SocketAddr::from_abstract_name(name).context("the name of the instance lock")?;
         match UnixListener::bind_addr(&address) {
             Ok(listener) => Ok(Self { _listener: listener }),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
@@ -75,7 +74,7 @@ mod tests {
         let first = InstanceLock::claim_as(&name).unwrap();
         let refused = InstanceLock::claim_as(&name).unwrap_err();
         assert!(refused.is::<AlreadyRunning>());
-        let expected = format!("another lvs-agent (process {}) is at work", std::process::id());
+        let expected = format!("another lvs-agent (process {}) is running", std::process::id());
         assert!(refused.to_string().starts_with(&expected), "{refused}");
         drop(first);
         InstanceLock::claim_as(&name).unwrap();

@@ -95,7 +95,8 @@ impl Folder {
                 if !self.failed {
                     let path = self.path.display();
                     warn!(
-                        "the maintenance folder {path} can't be read: {error}; who is in maintenance stays so"
+                        "the maintenance directory {path} can't be read: {error}; servers in maintenance stay in \
+                         maintenance"
                     );
                 }
                 self.failed = true;
@@ -103,7 +104,7 @@ impl Folder {
             }
         };
         if std::mem::take(&mut self.failed) {
-            info!("the maintenance folder {} can be read again", self.path.display());
+            info!("the maintenance directory {} can be read again", self.path.display());
         }
         let mut found = MaintenanceSet::new();
         for name in names.iter().filter_map(|name| Named::parse(name)) {
@@ -127,9 +128,9 @@ impl Folder {
             match timeout(LOOKUP, lookup_host((host, 0))).await {
                 Ok(Ok(addresses)) => known.1 = addresses.map(|address| address.ip()).collect(),
                 Ok(Err(error)) => {
-                    warn!("maintenance: {host} is no address, and not found as a name: {error}");
+                    warn!("maintenance: {host} is not an address, and can't be resolved as a name: {error}");
                 }
-                Err(_) => warn!("maintenance: looking up {host} took longer than {LOOKUP:?}"),
+                Err(_) => warn!("maintenance: resolving {host} took longer than {LOOKUP:?}"),
             }
         }
         self.hosts.get(host).map_or(&[], |(_, addresses)| addresses)

@@ -95,7 +95,7 @@ pub(crate) enum NotReloaded {
     /// In the words that it is told with when the agent starts.
     #[error("{0}")]
     Faulty(String),
-    #[error("the agent was started without a configuration file: there is none to read again")]
+    #[error("the agent was started without a configuration file, so there is none to reload")]
     NoFile,
     #[error("the kernel's table can't be read: {0}")]
     Table(#[from] IpvsError),

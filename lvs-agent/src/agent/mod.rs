@@ -116,7 +116,7 @@ pub async fn run(config: Config, source: Option<Source>, role: InstanceRole) -> 
     tokio::select! {
         _ = terminate.recv() => info!("SIGTERM: stopping"),
         _ = interrupt.recv() => info!("SIGINT: stopping"),
-        () = running.shutdown.cancelled() => error!("a task has ended by itself: stopping"),
+        () = running.shutdown.cancelled() => error!("a task has ended unexpectedly: stopping"),
     }
     running.stop().await;
     Ok(())
@@ -309,7 +309,7 @@ impl Running {
                 MonitorHandle::None(none.to_string())
             }
             Err(none) => {
-                warn!("no passive signal, active checks only: {none}");
+                warn!("no passive detection, active checks only: {none}");
                 MonitorHandle::None(none.to_string())
             }
         }

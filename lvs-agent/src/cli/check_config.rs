@@ -19,7 +19,7 @@ use crate::{
 /// A format that a configuration can be written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Target {
-    /// The agent's own.
+    /// The agent's own format.
     Toml,
 }
 
@@ -49,7 +49,7 @@ pub(super) fn understood(reading: &Reading) -> String {
     let mut told = format!("{format}: {count} services, {servers} real servers\n");
     told += match reading.config.agent.mode {
         Mode::Manage => "",
-        Mode::Adopt => "mode adopt: services and servers are those of the kernel's table\n",
+        Mode::Adopt => "mode adopt: services and servers come from the kernel's table\n",
         Mode::Observe => "mode observe: nothing is written to the kernel's table\n",
     };
     for service in services {

@@ -75,7 +75,7 @@ pub(crate) enum Unknown {
     Server { server: ServerName, near: Vec<String> },
     #[error("there is no service {service:?}{}", instead(.near))]
     Service { service: String, near: Vec<String> },
-    #[error("service {service:?} has no server {server}; it is one of {}", .has_it.join(", "))]
+    #[error("service {service:?} has no server {server}; it belongs to {}", .has_it.join(", "))]
     NotInService { server: ServerName, service: String, has_it: Vec<String> },
 }
 
@@ -207,7 +207,7 @@ mod tests {
                 ),
             ),
             ("10.0.0.1", Some("wbe"), Err("there is no service \"wbe\"; there are web, mail, …")),
-            ("10.0.0.2", Some("mail"), Err("service \"mail\" has no server 10.0.0.2; it is one of \"web\"")),
+            ("10.0.0.2", Some("mail"), Err("service \"mail\" has no server 10.0.0.2; it belongs to \"web\"")),
         ];
         for (server, service, expected) in cases {
             let found = apply(&mut engine, AdminCommand::Query, &selector(server, service), Instant::now());

@@ -50,7 +50,7 @@ fn note(engine: &Engine, destination: &DestinationKey, now: Instant) -> Option<S
     }
     if let Some(State::Damped { until }) = engine.state(destination) {
         let seconds = until.saturating_duration_since(now).as_secs() + 1;
-        return Some(format!("it came and went, and must be well for {seconds} s more"));
+        return Some(format!("flapping: it must stay healthy for {seconds} s more"));
     }
-    engine.rises_to(destination).map(|own| format!("its weight rises to {own}"))
+    engine.rises_to(destination).map(|own| format!("slow start: its weight rises to {own}"))
 }

@@ -57,9 +57,9 @@ impl AdminState {
         match drain {
             _ if administrator => Some("an administrator admin_state it at weight 0"),
             Some(Drain::Quiesce) => Some("it is being drained"),
-            Some(Drain::Remove) => Some("it has been drained"),
+            Some(Drain::Remove) => Some("it is drained and removed from the table"),
             None if maintenance => Some("it is in maintenance"),
-            None if folder => Some("it is in maintenance, by a file in that folder"),
+            None if folder => Some("it is in maintenance, by a file in the maintenance directory"),
             None => None,
         }
     }

@@ -29,7 +29,7 @@ pub(super) enum Ignored {
     Io(#[from] io::Error),
     #[error("it is damaged: {0}")]
     Damaged(#[from] serde_json::Error),
-    #[error("it is damaged: {0} is no IPVS entry")]
+    #[error("it is damaged: {0} is not an IPVS entry")]
     Entry(String),
     #[error("it is larger than any that this program writes")]
     TooLarge,
@@ -208,10 +208,10 @@ mod tests {
             (text.replace("\"version\":1", "\"version\":2"), "it has version 2, this program knows 1"),
             (text.replace("\"boot\":\"b\"", "\"boot\":\"c\""), "it is from before the machine was started"),
             (text.replace("4:1", "4:2"), "it is about another network namespace"),
-            (text.replace("masquerade", "carrier-pigeon"), "it is damaged: 10.0.0.2:80 is no IPVS entry"),
+            (text.replace("masquerade", "carrier-pigeon"), "it is damaged: 10.0.0.2:80 is not an IPVS entry"),
             (
                 text.replace("\"stands\":[null]", "\"stands\":[]"),
-                "it is damaged: 10.0.0.2:80 is no IPVS entry",
+                "it is damaged: 10.0.0.2:80 is not an IPVS entry",
             ),
             (text.replace("\"remove\"", "\"away\""), "it is damaged: unknown variant `away`"),
             (text[..text.len() / 2].to_owned(), "it is damaged"),

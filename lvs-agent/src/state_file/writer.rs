@@ -89,12 +89,12 @@ impl StateFile {
         let scope = match Scope::here() {
             Ok(scope) => scope,
             Err(error) => {
-                warn!(event = "state", "nothing is kept for the next start: {error}");
+                warn!(event = "state-file", "no state is saved for the next start: {error}");
                 return None;
             }
         };
         let left = read(&path, &scope).unwrap_or_else(|why| {
-            warn!(event = "state", "{} is ignored: {why}", path.display());
+            warn!(event = "state-file", "{} is ignored: {why}", path.display());
             SavedState::default()
         });
         let wanted = Numbered {
@@ -133,7 +133,7 @@ impl StateFile {
                 shared.write(file);
             });
             if let Err(error) = written.await {
-                warn!(event = "state", "{} was not written: {error}", self.shared.path.display());
+                warn!(event = "state-file", "{} was not written: {error}", self.shared.path.display());
             }
         }
     }
@@ -168,9 +168,10 @@ impl Shared {
         match (before, failed) {
             (Condition::Works, Some(error)) => warn!(
                 event = "state",
-                "{path} can't be written: {error}; the next agent won't know which weights 0 are this one's, and who is drained or in maintenance by command"
+                "{path} can't be written: {error}; the next agent will not know which weights of 0 this one has set, \
+                 nor which servers are drained or in maintenance by command"
             ),
-            (Condition::Fails, None) => info!(event = "state", "{path} can be written again"),
+            (Condition::Fails, None) => info!(event = "state-file", "{path} can be written again"),
             _ => {}
         }
     }

@@ -59,7 +59,7 @@ pub(crate) fn reported(engine: &Engine, destination: &DestinationKey, suspicion:
         service = engine.service_name(destination),
         server = %destination.server,
         evidence = %suspicion.evidence,
-        "{} may hang: {}; without an application check (http) nothing is done about it",
+        "{} may hang: {}; no action, because no check of this service tests the application (as http does)",
         destination.server,
         suspicion.evidence
     );
@@ -69,7 +69,7 @@ pub(crate) fn reported(engine: &Engine, destination: &DestinationKey, suspicion:
 pub(crate) fn ordered(order: AdminCommand, ordered: &CommandResult) {
     let done = match order {
         AdminCommand::Drain(Drain::Quiesce) => "drained",
-        AdminCommand::Drain(Drain::Remove) => "drained and taken out of the table",
+        AdminCommand::Drain(Drain::Remove) => "drained and removed from the table",
         AdminCommand::Undrain => "no longer drained",
         AdminCommand::Maintenance(true) => "put in maintenance",
         AdminCommand::Maintenance(false) => "no longer in maintenance",
@@ -94,7 +94,7 @@ pub(crate) fn recalled(engine: &Engine, destination: &DestinationKey) {
         event = "order",
         service = engine.service_name(destination),
         server = %destination.server,
-        "{}: {reason}, as was ordered before this agent was started",
+        "{}: {reason}, by a command from before this agent was started",
         destination.server
     );
 }
@@ -105,7 +105,7 @@ pub(crate) fn not_recalled(destination: &DestinationKey) {
         at_ns = monotonic_ns(),
         event = "order",
         server = %destination.server,
-        "what was ordered of {} is forgotten: it is no server of {} any more",
+        "the command for {} is dropped: it is no longer a server of {}",
         destination.server,
         destination.service,
     );
@@ -170,7 +170,7 @@ pub(crate) fn host(engine: &Engine, destination: &DestinationKey, outcome: &Outc
         server = %destination.server,
         outcome = outcome_words,
         took_ms = took_ms(outcome),
-        "{}: ping beside the burst: {outcome_words}",
+        "{}: ping alongside the confirming probes: {outcome_words}",
         destination.server
     );
 }
@@ -184,7 +184,8 @@ pub(crate) fn common(engine: &Engine, destinations: &[DestinationKey], evidence:
             service = engine.service_name(destination),
             server = %destination.server,
             evidence = evidence.map(ToString::to_string),
-            "{}: most of the service is suspected at once; is it the director's own network? The regular checks decide",
+            "{}: most of the service is suspected at once, possibly because of the director's own network; the \
+             regular checks decide",
             destination.server
         );
     }
@@ -207,11 +208,10 @@ pub(crate) fn transition(
         let (relapses, wait) =
             (engine.relapses(destination), until.saturating_duration_since(Instant::now()));
         warn!(at_ns = monotonic_ns(), event = "damped", service, %server, relapses, wait_s = wait.as_secs_f64(),
-            "{service}: {server} answers again, and is let in when it has done so for {wait:.1?} more: it came and went \
-             {relapses} times lately");
+            "{service}: {server} answers again but stays out for {wait:.1?} more: it has relapsed {relapses} times");
     } else {
         info!(at_ns = monotonic_ns(), event = "state", service, %server, from = %from, to = %to, reason,
-            "{service}: {server} was {from}, is {to}: {reason}");
+            "{service}: {server} changed from {from} to {to}: {reason}");
     }
 }
 
@@ -223,7 +223,8 @@ pub(crate) fn happening(engine: &Engine, happening: &Happening) {
             event = "held",
             service = engine.service_name(held),
             server = %held.server,
-            "{}: {} is held in: too much of the service would be out; is it the director's own network?",
+            "{}: {} looks dead but is retained: too much of the service would be out, possibly because of the \
+             director's own network",
             engine.service_name(held),
             held.server
         ),
@@ -248,16 +249,16 @@ fn of_service(service: &str, event: PoolEvent) {
             warn!(at_ns, event = "backups-in", service, "{service}: its backups take over")
         }
         PoolEvent::BackupsOut => {
-            info!(at_ns, event = "backups-out", service, "{service}: its backups are out again");
+            info!(at_ns, event = "backups-out", service, "{service}: its backups are out of the table again");
         }
         PoolEvent::AlarmRaised => warn!(
             at_ns,
             event = "alarm",
             service,
-            "{service}: more servers look dead at once than may be taken out so fast; the regular checks decide"
+            "{service}: more servers look dead at once than the fast path may take out; the regular checks decide"
         ),
         PoolEvent::AlarmOver => {
-            info!(at_ns, event = "alarm-over", service, "{service}: no server is held in any more");
+            info!(at_ns, event = "alarm-over", service, "{service}: no server is retained any more");
         }
     }
 }

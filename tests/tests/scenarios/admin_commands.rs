@@ -98,7 +98,7 @@ fn survives_the_agent(testbed: &mut Testbed) -> Result<()> {
         let mut events = testbed.agent.events().into_iter().filter(|event| event.server == server);
         Ok(events.any(|event| matches!(event.kind, EventKind::State { to, .. } if to == "up")))
     })?;
-    let expected = "it is in maintenance, as was ordered before this agent was started";
+    let expected = "it is in maintenance, by a command from before this agent was started";
     assert!(testbed.agent.lines().iter().any(|line| line.contains(expected)), "{}", testbed.diagnosis());
     assert_eq!(testbed.watcher.history()?.len(), before, "no superfluous edit: {}", testbed.diagnosis());
     Ok(())

@@ -296,7 +296,7 @@ fn a_second_agent_is_refused() -> Result<()> {
         };
         let status = agent.wait_for_end()?;
         assert_eq!(status.code(), Some(SECOND), "{}", agent.diagnosis());
-        let words = format!("another lvs-agent (process {}) is at work", test.agent.pid());
+        let words = format!("another lvs-agent (process {}) is running", test.agent.pid());
         assert!(agent.lines().iter().any(|line| line.contains(&words)), "{}", agent.diagnosis());
     }
     test.run_a_while()?;

@@ -115,7 +115,7 @@ impl MonitorHandle {
 
 /// Asks a task that knows.
 async fn ask_who_knows<T>(desk: &mpsc::Sender<oneshot::Sender<T>>, patience: Duration) -> Result<T, String> {
-    ask("the task that knows", desk, patience, |reply| reply).await
+    ask("internal task", desk, patience, |reply| reply).await
 }
 
 fn compose(statuses: Vec<DestinationStatus>, signals: &Signals) -> Vec<ServiceStatus> {
@@ -123,12 +123,12 @@ fn compose(statuses: Vec<DestinationStatus>, signals: &Signals) -> Vec<ServiceSt
     for status in statuses {
         let DestinationStatus { destination, service, method, weight, state, is_backup, note } = status;
         let signal = match signals {
-            _ if is_backup => SignalStatus::none("backups are checked actively only"),
+            _ if is_backup => SignalStatus::none("backups have no passive detection"),
             Signals::None(reason) => SignalStatus::none(reason.clone()),
             Signals::Known(known) => known
                 .get(&destination)
                 .cloned()
-                .unwrap_or_else(|| SignalStatus::none("it is not watched (yet)")),
+                .unwrap_or_else(|| SignalStatus::none("passive detection does not watch it (yet)")),
         };
         let server = ServerStatus {
             address: destination.server,

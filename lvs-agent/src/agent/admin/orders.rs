@@ -48,7 +48,7 @@ impl ControllerHandle {
 
     async fn ask(&self, order: AdminCommand, selector: ServerSelector) -> Result<Vec<CommandResult>, String> {
         let request = |reply| AdminRequest { order, selector, reply };
-        let answer = ask("the task that decides", &self.controller, PATIENCE, request).await?;
+        let answer = ask("controller", &self.controller, PATIENCE, request).await?;
         let CommandReply { ordered, kept } = answer.map_err(|unknown| unknown.to_string())?;
         if let Some(kept) = kept {
             kept.written(WRITTEN).await;

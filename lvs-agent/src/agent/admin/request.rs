@@ -17,11 +17,13 @@ pub(crate) async fn ask<Inquiry, Told>(
     patience: Duration,
     request: impl FnOnce(oneshot::Sender<Told>) -> Inquiry,
 ) -> Result<Told, String> {
-    let ended = || format!("{task} has ended; see the log");
+    let ended = || format!("the agent's {task} has ended; see the log");
     let (reply, answer) = oneshot::channel();
     let asking = async {
         desk.send(request(reply)).await.map_err(|_| ended())?;
         answer.await.map_err(|_| ended())
     };
-    timeout(patience, asking).await.unwrap_or_else(|_| Err(format!("{task} is busy; try again")))
+    timeout(patience, asking)
+        .await
+        .unwrap_or_else(|_| Err(format!("the agent's {task} did not answer in time; try again")))
 }

@@ -111,7 +111,7 @@ impl Monitor {
     /// Watches until `shutdown`, then detaches the programs.
     pub(crate) async fn run(mut self, inputs: Inputs, shutdown: CancellationToken) {
         if let Err(error) = self.watch(inputs, &shutdown).await {
-            error!("the passive signal has ended, active checks go on: {error:#}");
+            error!("passive detection has ended, active checks continue: {error:#}");
         }
         self.devices.clear(&mut self.kernel);
     }
@@ -156,7 +156,7 @@ impl Monitor {
     fn look_at_all(&mut self) {
         if let Some(late) = self.detector.tick(self.tick, monotonic_ns()) {
             ::metrics::counter!("lvs_passive_stalls_total").increment(1);
-            debug!("the director stood still for {} ms: silence is measured anew", late.as_millis());
+            debug!("the director stalled for {} ms: silence is measured from now on", late.as_millis());
         }
         self.learn();
         for index in 0..self.speaking.len() {

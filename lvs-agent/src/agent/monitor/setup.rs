@@ -48,7 +48,7 @@ pub(crate) struct Wiring {
 /// Why there is no passive signal at all.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NoPassiveSide {
-    #[error("the passive signal is switched off in the configuration")]
+    #[error("passive detection is switched off in the configuration")]
     Off,
     #[error(transparent)]
     Kernel(#[from] PassiveError),

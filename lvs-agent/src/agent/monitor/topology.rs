@@ -130,7 +130,7 @@ impl Monitor {
             .map(|change| (change.device, change.address, change.mac.filter(|_| change.state.is_usable())));
         let changes = self.targets.neighbours(macs);
         if !changes.is_empty() {
-            info!("MAC addresses of servers or routers are other ones: {} changes", changes.len());
+            info!("MAC addresses of servers or routers have changed: {} changes", changes.len());
             self.silent_is_old = true;
         }
         self.apply(&changes);
@@ -157,7 +157,7 @@ impl Monitor {
     fn apply(&mut self, changes: &[Change]) {
         for change in changes {
             if let Err(error) = self.apply_one(change) {
-                error!("the passive signal is incomplete: {error}");
+                error!("passive detection is incomplete: {error}");
             }
         }
     }

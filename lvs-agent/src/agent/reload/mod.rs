@@ -164,7 +164,7 @@ impl Reload {
         let (at_ns, cause) = (monotonic_ns(), cause.as_str());
         match &outcome {
             Ok(reloaded) => {
-                info!(at_ns, event = "reload", cause, "configuration read again: {reloaded}");
+                info!(at_ns, event = "reload", cause, "configuration reloaded: {reloaded}");
                 if let (Some(callback), Some(source)) = (self.config.agent.callback.clone(), &self.source) {
                     self.outputs.notifier.callback(callback, &source.path);
                 }
@@ -216,13 +216,11 @@ impl Reload {
     async fn edited(&self) -> Option<String> {
         let why = match timeout(EDITED, self.outputs.desired.dealt_with()).await {
             Ok(rest) if rest.in_order => return None,
-            Ok(_) => {
-                "the kernel's table is not yet as it should be: some edits have failed and are tried again"
-            }
+            Ok(_) => "the kernel's table is not up to date yet: some edits have failed and are retried",
             Err(_) => "the kernel's table is still being edited",
         };
         warn!(event = "config", "{why}");
-        Some(format!("warning: {why}; the log tells more"))
+        Some(format!("warning: {why}; see the log"))
     }
 
     fn warnings(&self, reading: &Reading) -> Vec<String> {

@@ -93,8 +93,8 @@ fn the_published_example_has_a_warning_for_each_line_that_ldirectord_refuses() {
     assert_eq!(lines, [4, 5, 15, 16, 17, 18, 19, 23, 24, 25]);
     let strict = read_with(PUBLISHED, "l.cf".as_ref(), Strictness::Strict, &names());
     let error = strict.expect_err("it must be exact").to_string();
-    assert!(error.contains("l.cf:4:26: the comment is left away here"), "{error}");
-    assert!(error.contains("read strictly"), "{error}");
+    assert!(error.contains("l.cf:4:26: the comment is ignored here"), "{error}");
+    assert!(error.contains("because of --strict"), "{error}");
 }
 
 #[test]
@@ -183,7 +183,7 @@ fn odd_layouts() {
             "quiescent=yes\nvirtual=1.1.1.1:80\n    real=10.0.0.1:8080 gate\n    checktype=external\n",
             3,
             10,
-            "port 8080 is only told to checkcommand: gate leaves the clients' port alone, so that the table has 80, as \
+            "port 8080 is only passed to checkcommand: gate keeps the clients' port, so that the table has 80, as \
              with ldirectord, which would never give such a server its weight",
         ),
         (
@@ -193,7 +193,7 @@ fn odd_layouts() {
             "at line 2; the second one",
         ),
         ("virtual=1.1.1.1:81\n    real=10.0.0.1 masq\n", 1, 9, "service is \"none\""),
-        ("virtual=1.1.1.1:80\n    real=10.0.0.1 masq\n    checkinterval=3\n", 3, 19, "is kept here"),
+        ("virtual=1.1.1.1:80\n    real=10.0.0.1 masq\n    checkinterval=3\n", 3, 19, "is used here"),
         ("virtual=1.1.1.1:80\n    real=10.0.0.1 masq\n    load=\"x\"\n", 3, 10, "load has no effect"),
         (
             "virtual=1.1.1.1:53\n    real=10.0.0.1 masq\n    request=\"a.b\"\n",
@@ -218,7 +218,7 @@ fn faults_have_a_line() {
         ("checktimeot=3", "did you mean \"checktimeout\"?"),
         ("checktimeout=0", "is not a number from 1"),
         ("checktimeout=x", "has no number in it"),
-        ("connecttimeout=3", "no longer known"),
+        ("connecttimeout=3", "no longer supported"),
         ("checktype=maybe", "checktype: \"maybe\" is unknown"),
         ("service=gopher", "is unknown; write dns"),
         ("scheduler=xyz", "is no scheduler of Linux"),
@@ -240,7 +240,7 @@ fn faults_have_a_line() {
         ("real=nowhere masq", "\"nowhere\" has no IPv4 address"),
         ("real=10.0.0.2:gopher masq", "port \"gopher\""),
         ("real=10.0.0.1:80 masq 2", "at line 2, in another way"),
-        ("receive=\"(\"", "is no regular expression"),
+        ("receive=\"(\"", "is not a regular expression"),
         ("receive=\"\"", "is empty"),
         ("request=\"x", "one quote only"),
         ("emailalert=a@b c@d", "no list of mail addresses"),
@@ -257,8 +257,8 @@ fn faults_have_a_line() {
     assert_fault("virtual=1.1.1.1:0\n    real=10.0.0.1 masq\n", 1, "only a persistent service");
     assert_fault("virtual=1.1.1.1:80\n", 1, "has no servers");
     assert_fault("real=10.0.0.1 masq\n", 1, "belongs into a virtual service");
-    assert_fault("hello\n", 1, "is no directive");
-    assert_fault("timeout=5\n", 1, "no longer known");
+    assert_fault("hello\n", 1, "is not a directive");
+    assert_fault("timeout=5\n", 1, "no longer supported");
     assert_fault("quiescent=no\n", 1, "there is no virtual service");
     let twice = "virtual=1.1.1.1:80\n    real=10.0.0.1 masq\n".repeat(2);
     assert_fault(&twice, 3, "is already at line 1");

@@ -187,7 +187,7 @@ fn query(value: &DeValue<'_>) -> Result<String, ValueFault> {
     let query = text(value, "a query in quotes, such as \"SELECT 1\"")?;
     let fault = |problem| Err(ValueFault::Text { text: query.to_owned(), problem });
     match query {
-        _ if query.trim().is_empty() => fault("is empty; write a query, or leave it away"),
+        _ if query.trim().is_empty() => fault("is empty; write a query, or leave it out"),
         _ if query.contains('\0') => fault("has a zero byte in it; remove it"),
         _ if query.len() > MAX_TEXT => fault("is longer than 4096 bytes; shorten it"),
         _ => Ok(query.to_owned()),

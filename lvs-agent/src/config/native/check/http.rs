@@ -151,7 +151,7 @@ fn body_text(value: &DeValue<'_>) -> Result<String, ValueFault> {
     let wanted = text(value, "text in quotes")?;
     let fault = |problem| Err(ValueFault::Text { text: wanted.to_owned(), problem });
     match wanted {
-        "" => fault("is found in every body; write some text, or leave it away"),
+        "" => fault("is found in every body; write some text, or leave it out"),
         _ if wanted.len() > MAX_TEXT => fault("is longer than 4096 bytes; a part of it will do"),
         _ => Ok(wanted.to_owned()),
     }

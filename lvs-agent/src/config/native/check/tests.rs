@@ -111,7 +111,7 @@ fn which_checks_need_a_port() {
                 Err(error) => {
                     let told = error.to_string();
                     let transport = if expected == over_udp { "UDP" } else { "TCP" };
-                    assert!(!accepted && told.contains(&format!("which {transport} port")), "{kind}: {told}");
+                    assert!(!accepted && told.contains(&format!("no {transport} port")), "{kind}: {told}");
                 }
             }
             if expected != anywhere {
@@ -266,10 +266,10 @@ fn faults() {
         ("type = \"https\", tls-ca = \"/a\", tls-verify = false", &[(55, "tls-ca has no meaning")]),
         ("type = \"sip\", tls = \"direct\"", &[(9, "no encryption over UDP")]),
         ("type = \"sips\", transport = \"udp\"", &[(38, "no encryption over UDP")]),
-        ("type = \"http\", pattern = \"a(\"", &[(36, "is no regular expression: unclosed group")]),
+        ("type = \"http\", pattern = \"a(\"", &[(36, "is not a regular expression: unclosed group")]),
         ("type = \"http\", pattern = \"\"", &[(36, "matches everything")]),
         ("type = \"http\", pattern = \"(a{1000}){1000}\"", &[(36, "regular expression")]),
-        ("type = \"http\", method = \"HEAD\", text = \"x\"", &[(35, "HEAD asks for no body")]),
+        ("type = \"http\", method = \"HEAD\", text = \"x\"", &[(35, "a HEAD request has no body")]),
         ("type = \"http\", method = \"POST\"", &[(35, "\"GET\" or \"HEAD\"")]),
         ("type = \"http\", redirects = 11", &[(38, "11 is above 10")]),
         ("type = \"http\", digest = \"md5:00\"", &[(35, "is no digest")]),
@@ -280,8 +280,8 @@ fn faults() {
         ("type = \"http-proxy\", path = \"/x\"", &[(39, "no URL")]),
         ("type = \"tcp\", send = \"a\", send-hex = \"00\"", &[(37, "either text or hexadecimal")]),
         ("type = \"tcp\", send-hex = \"0\"", &[(36, "no even number")]),
-        ("type = \"udp\", expect = \"a\", reply = false", &[(47, "must be a reply")]),
-        ("type = \"ldap\", expect = \"a\"", &[(35, "write which one as \"base\"")]),
+        ("type = \"udp\", expect = \"a\", reply = false", &[(47, "needs a reply")]),
+        ("type = \"ldap\", expect = \"a\"", &[(35, "name it as \"base\"")]),
         ("type = \"command\"", &[(9, "has no \"command\"")]),
         ("type = \"command\", command = \"/bin/x\"", &[(39, "in brackets")]),
         ("type = \"command\", command = [\"x\"]", &[(39, "no absolute path")]),

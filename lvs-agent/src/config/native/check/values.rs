@@ -26,7 +26,7 @@ pub(super) fn line(value: &DeValue<'_>) -> Result<String> {
     let text = text(value, "text in quotes")?;
     let fault = |problem| Err(ValueFault::Text { text: text.to_owned(), problem });
     match text {
-        "" => fault("is empty; write some text, or leave it away"),
+        "" => fault("is empty; write some text, or leave it out"),
         _ if text.chars().any(char::is_control) => fault("has control characters; remove them"),
         _ if text.len() > MAX_TEXT => fault("is longer than 4096 bytes; shorten it"),
         _ => Ok(text.to_owned()),
@@ -97,7 +97,7 @@ pub(super) fn digits(text: &str) -> Option<Vec<u8>> {
 pub(super) fn pattern(value: &DeValue<'_>) -> Result<Pattern> {
     let text = text(value, "a regular expression in quotes")?;
     if text.is_empty() {
-        let problem = "matches everything; write an expression, or leave it away";
+        let problem = "matches everything; write an expression, or leave it out";
         return Err(ValueFault::Text { text: text.to_owned(), problem });
     }
     if text.len() > MAX_TEXT {
@@ -140,7 +140,7 @@ pub(super) fn host(value: &DeValue<'_>) -> Result<String> {
     let host = text(value, "a host name in quotes, such as \"www.example.org\"")?;
     let fault = |problem| Err(ValueFault::Text { text: host.to_owned(), problem });
     match host {
-        "" => fault("is empty; write a host name, or leave it away"),
+        "" => fault("is empty; write a host name, or leave it out"),
         _ if host.contains(['\r', '\n']) => fault("has a line break, which would forge headers; remove it"),
         _ if host.contains('@') => fault("has a user name in it; write only the host name"),
         _ if host.parse::<Authority>().is_err() => {
