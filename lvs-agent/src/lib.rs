@@ -10,6 +10,7 @@ pub mod clock;
 pub mod config;
 pub mod control;
 pub mod engine;
+mod event;
 pub mod health;
 pub mod ipvs;
 mod keyed;

@@ -155,7 +155,7 @@ impl Monitor {
 
     fn look_at_all(&mut self) {
         if let Some(late) = self.detector.tick(self.tick, monotonic_ns()) {
-            ::metrics::counter!("lvs_passive_stalls_total").increment(1);
+            metrics::count_stall();
             debug!("the director stalled for {} ms: silence is measured from now on", late.as_millis());
         }
         self.learn();

@@ -51,7 +51,7 @@ impl StateGauges {
             .or_insert_with(|| DestinationGauges::new(&labels(engine, destination)));
         let admin_state = engine.admin_state(destination);
         let up = match engine.state(destination) {
-            // What an administrator admin_state is never called failed.
+            // What an administrator holds is never called failed.
             _ if admin_state.administrator => f64::NAN,
             Some(state) if state.is_up() => 1.0,
             Some(state) if state.is_down() => 0.0,
