@@ -53,10 +53,11 @@ fn describe() {
         "Times that the server went down again soon after it had come back"
     );
     describe_gauge!(
-        "lvs_server_held",
+        "lvs_server_admin_out",
         "1 while the server is out by a command, a maintenance file or an \
          administrator's weight 0, whatever its health"
     );
+    describe_gauge!("lvs_server_held", "Deprecated, removed in the next version: use lvs_server_admin_out");
     describe_gauge!("lvs_service_quorum", "1 if enough servers are healthy, 0 if not, NaN if unknown");
     describe_gauge!(
         "lvs_service_alarm",
