@@ -8,6 +8,7 @@ mod cache;
 mod demo;
 mod doctor;
 mod linker;
+mod packages;
 mod paths;
 mod process;
 mod run;
