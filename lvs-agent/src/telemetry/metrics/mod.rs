@@ -90,6 +90,15 @@ fn describe() {
         "lvs_table_contended",
         "1 while others keep changing the service, so that it is changed back ever more rarely"
     );
+    describe_counter!("lvs_mails_total", "Mails, by result");
+    describe_counter!(
+        "lvs_notifications_lost_total",
+        "Notifications left out because too many were waiting, by kind"
+    );
+    describe_counter!(
+        "lvs_passive_recording_dropped_total",
+        "Entries left out of a recording because the disk was too slow"
+    );
     describe_counter!("lvs_passive_stalls_total", "Times that the director itself had no time to look");
     describe_gauge!("lvs_passive_maps_bytes", Unit::Bytes, "Memory of the kernel side's maps");
     describe_counter!("lvs_passive_edges_lost_total", "Edges that found the ring buffer full");
