@@ -2,8 +2,15 @@ use std::time::{Duration, Instant};
 
 use proptest::{collection::vec, prelude::*, strategy::ValueTree as _, test_runner::TestRunner};
 
-use super::{Ledger, Findings, Rights};
-use crate::{ipvs::{difference, Table, IpvsError, arbitrary, Conflict, ServiceEntry, WantedService, Wanted, Edit, overrides::Held}, model::{Foreign, ServiceKey}, reconcile::{poller, desired::Changes}};
+use super::{Findings, Ledger, Rights};
+use crate::{
+    ipvs::{
+        Conflict, Edit, IpvsError, ServiceEntry, Table, Wanted, WantedService, arbitrary, difference,
+        overrides::Held,
+    },
+    model::{Foreign, ServiceKey},
+    reconcile::{desired::Changes, poller},
+};
 
 /// A ledger and the table that it is about.
 struct Case {
@@ -55,7 +62,7 @@ impl Case {
     /// Reads the table.
     fn look(&mut self) -> Findings {
         let recheck = self.ledger.begin_look();
-        let look = look::compare(self.read.as_ref(), &self.kernel, &recheck);
+        let look = poller::compare(self.read.as_ref(), &self.kernel, &recheck);
         self.read = Some(self.kernel.clone());
         self.ledger.looked(look, self.now)
     }
