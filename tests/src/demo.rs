@@ -12,13 +12,17 @@ use anyhow::{Context as _, Result, bail};
 use serde::Serialize;
 
 use crate::{
-    fault::Fault,
-    layout::Method,
-    observation::{Milestones, Observation},
-    requests::{Summary, achieved_rate},
-    scene::{Scene, Setting, Texts},
-    timeline::Timeline,
-    watch::changes,
+    lab::{
+        clients::requests::{Summary, achieved_rate},
+        director::table_watcher::changes,
+        faults::Fault,
+        layout::Method,
+    },
+    testbed::{
+        Setup, TableTexts, Testbed,
+        failover::{Failover, Milestones},
+        timeline::Timeline,
+    },
 };
 
 /// What the demonstration does
@@ -94,7 +98,7 @@ pub struct Run {
     /// What the clients saw after the edit.
     pub after: Summary,
     /// What was not as it should be.
-    pub objections: Vec<String>,
+    pub violations: Vec<String>,
 }
 
 /// Shows everything asked for. An error if anything was not as it should be.
@@ -102,7 +106,7 @@ pub fn demonstrate(options: &DemoOptions) -> Result<()> {
     let mut runs = Vec::new();
     for show in Show::ALL.into_iter().filter(|show| options.only.is_none_or(|only| only == *show)) {
         for number in 0..options.runs {
-            tell(&format!(
+            print(&format!(
                 "\n== {}: {}, run {} of {}",
                 show.method(),
                 show.fault(),
@@ -112,12 +116,12 @@ pub fn demonstrate(options: &DemoOptions) -> Result<()> {
             runs.push(one_run(options, show, number as usize)?);
         }
     }
-    tell(&summary_of(&runs))?;
+    print(&summary_of(&runs))?;
     if let Some(path) = &options.json {
         let text = serde_json::to_string_pretty(&runs)?;
         fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
     }
-    let bad = runs.iter().filter(|run| !run.objections.is_empty()).count();
+    let bad = runs.iter().filter(|run| !run.violations.is_empty()).count();
     if bad > 0 {
         bail!("{bad} of {} runs were not as they should be", runs.len());
     }
@@ -125,41 +129,41 @@ pub fn demonstrate(options: &DemoOptions) -> Result<()> {
 }
 
 fn one_run(options: &DemoOptions, show: Show, number: usize) -> Result<Run> {
-    let mut scene = Scene::start(&Setting::new(show.method()).rate(options.rate))?;
-    tell("agent ready, every server is in the table and serves")?;
-    scene.pass(Duration::from_secs(options.healthy))?;
-    let faulty = number % scene.lab.servers.len();
-    let (seen, texts) = scene.failover(show.fault(), faulty, Duration::from_secs(options.after))?;
-    let run = assess(show, &seen);
-    tell(&report(&run, &seen, &texts))?;
-    if !run.objections.is_empty() {
-        tell(&scene.diagnosis())?;
+    let mut testbed = Testbed::start(&Setup::new(show.method()).rate(options.rate))?;
+    print("agent ready, every server is in the table and serves")?;
+    testbed.run_for(Duration::from_secs(options.healthy))?;
+    let faulty = number % testbed.lab.servers.len();
+    let (failover, texts) = testbed.failover(show.fault(), faulty, Duration::from_secs(options.after))?;
+    let run = assess(show, &failover);
+    print(&report(&run, &failover, &texts))?;
+    if !run.violations.is_empty() {
+        print(&testbed.diagnosis())?;
     }
     Ok(run)
 }
 
-fn assess(show: Show, seen: &Observation) -> Run {
-    let early = |at| at >= seen.healthy_since && at < seen.fault;
+fn assess(show: Show, failover: &Failover) -> Run {
+    let early = |at| at >= failover.healthy_since && at < failover.fault;
     Run {
         show,
-        server: seen.faulty.name.clone(),
-        rate: achieved_rate(&seen.requests),
-        healthy_seconds: seen.fault.since(seen.healthy_since).as_secs_f64(),
-        healthy_edits: changes(&seen.table).iter().filter(|change| early(change.at)).count(),
-        milestones: seen.milestones(),
-        before: seen.before(),
-        during: seen.during(),
-        after: seen.after(),
-        objections: seen.objections(),
+        server: failover.faulty.name.clone(),
+        rate: achieved_rate(&failover.requests),
+        healthy_seconds: failover.fault.since(failover.healthy_since).as_secs_f64(),
+        healthy_edits: changes(&failover.table).iter().filter(|change| early(change.at)).count(),
+        milestones: failover.milestones(),
+        before: failover.before(),
+        during: failover.during(),
+        after: failover.after(),
+        violations: failover.violations(),
     }
 }
 
-fn report(run: &Run, seen: &Observation, texts: &Texts) -> String {
+fn report(run: &Run, failover: &Failover, texts: &TableTexts) -> String {
     let Run { healthy_seconds, healthy_edits, rate, before, during, after, .. } = run;
-    let verdict = if run.objections.is_empty() {
+    let verdict = if run.violations.is_empty() {
         format!("as it should be: only {} was taken out, and it came back", run.server)
     } else {
-        format!("NOT as it should be:\n  {}", run.objections.join("\n  "))
+        format!("NOT as it should be:\n  {}", run.violations.join("\n  "))
     };
     format!(
         "{timeline}\n\
@@ -170,7 +174,7 @@ fn report(run: &Run, seen: &Observation, texts: &Texts) -> String {
          \ntable before the fault:\n{}\ntable after the edit:\n{}\n{verdict}",
         texts.before,
         texts.after,
-        timeline = Timeline::of(seen, &run.show.fault().to_string()),
+        timeline = Timeline::of(failover, &run.show.fault().to_string()),
     )
 }
 
@@ -195,14 +199,14 @@ fn spread(mut values: Vec<f64>) -> Option<[f64; 3]> {
     Some([*values.first()?, *median, *values.last()?])
 }
 
-fn tell(words: &str) -> Result<()> {
+fn print(words: &str) -> Result<()> {
     Ok(writeln!(io::stdout(), "{words}")?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observation::tests::good;
+    use crate::testbed::failover::tests::good;
 
     #[test]
     fn the_spread_of_times() {
@@ -217,18 +221,18 @@ mod tests {
     }
 
     #[test]
-    fn the_report_tells_times_clients_tables_and_the_verdict() {
-        let texts = Texts { before: "OLD".to_owned(), after: "NEW".to_owned() };
-        let mut seen = good();
-        let run = assess(Show::Masquerade, &seen);
-        let text = report(&run, &seen, &texts);
+    fn the_report_has_times_clients_tables_and_the_verdict() {
+        let texts = TableTexts { before: "OLD".to_owned(), after: "NEW".to_owned() };
+        let mut failover = good();
+        let run = assess(Show::Masquerade, &failover);
+        let text = report(&run, &failover, &texts);
         for words in
             ["strong suspicion", "2 failed: 2 refused", "OLD", "NEW", "0 edits", "only rs1 was taken out"]
         {
             assert!(text.contains(words), "{words} is missing in:\n{text}");
         }
-        seen.table.truncate(1);
-        let text = report(&assess(Show::Masquerade, &seen), &seen, &texts);
+        failover.table.truncate(1);
+        let text = report(&assess(Show::Masquerade, &failover), &failover, &texts);
         assert!(text.contains("NOT as it should be:\n  rs1 was never taken out"), "{text}");
     }
 }

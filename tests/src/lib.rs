@@ -1,81 +1,22 @@
-//! The lab (namespaces, servers, clients, faults) that the scenarios run in.
+//! What the tests, the measurements and the demonstration are made of.
 //!
-//! ```text
-//!   clients ──── wan ──── director ──── lan ──┐
-//!   10.20.x.y             VIP 192.0.2.80      │
-//!      │                                   switch ──── rs1, rs2, rs3
-//!      └───────────────── lan ────────────────┘        10.0.0.1 …
-//! ```
+//! - [`lab`]: a network in namespaces, with director, real servers, clients, faults, and the programs that run there.
+//! - [`testbed`]: a lab with the agent and clients at work, and the record of one failure in it.
+//! - [`packets`]: packets built byte by byte, and a second implementation of how they are attributed to servers.
+//! - [`simulation`]: the detector in simulated traffic.
+//! - [`ldirectord`]: Debian's ldirectord, which the agent is compared with, and a stand-in for ipvsadm.
+//! - [`mod@bench`]: what `cargo xtask bench` measures in the VM, one module a subcommand.
+//! - [`demo`]: what `cargo xtask demo` shows.
 //!
-//! Every box is a network namespace. Requests go through the director. Masqueraded servers answer through the
-//! director, directly routed and tunnelled ones straight to the clients' leg on the switch. A [`layout::Layout`] says
-//! what differs from lab to lab.
+//! [`lab`] and [`packets`] use none of the others.
 
-pub mod agent;
-pub mod agent_config;
-pub mod agent_log;
-pub mod check_cost;
-pub mod client;
-pub mod clock;
-pub mod contest;
-pub mod counter;
+pub mod bench;
 pub mod demo;
-pub mod director;
-pub mod disturbance;
-pub mod empty;
-pub mod fault;
-pub mod flood;
-pub mod http;
-pub mod keepalived;
 pub mod lab;
-pub mod layout;
-pub mod leftovers;
-pub mod model;
-pub mod namespace;
-pub mod netlink;
-pub mod network;
-pub mod observation;
-pub mod oracle;
-pub mod packet;
-pub mod privileges;
-pub mod process;
-pub mod programs;
-pub mod recorder;
-pub mod requests;
-pub mod scene;
-pub mod serve;
-pub mod server;
+pub mod ldirectord;
+mod output;
+pub mod packets;
 pub mod simulation;
-pub mod table;
-pub mod table_cost;
-pub mod throughput;
-pub mod timeline;
-pub mod wait;
-pub mod watch;
+pub mod testbed;
 
-use std::process::ExitCode;
-
-/// Tells a person about something that went wrong, where no error can be given back.
-#[expect(clippy::print_stderr, reason = "destructors have nobody to return an error to")]
-pub fn warn(message: &str) {
-    eprintln!("lab: {message}");
-}
-
-/// The exit code of a measurement: whether what was measured is as it must be. An error is told.
-#[must_use]
-pub fn exit_code(measured: anyhow::Result<bool>) -> ExitCode {
-    match measured {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            warn(&format!("{error:#}"));
-            ExitCode::FAILURE
-        }
-    }
-}
-
-/// Tells about a result that a reader of a test's output wants to see.
-#[expect(clippy::print_stdout, reason = "what a test has measured is its output")]
-pub fn say(words: &str) {
-    println!("{words}");
-}
+pub use self::output::{exit_code, say, warn};

@@ -9,10 +9,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use lvs_tests::{
-    agent_config::AgentConfig,
+use lvs_tests::lab::{
+    agent::config::AgentConfig,
     layout::{Layout, Method},
-    programs,
+    process::programs,
 };
 
 /// The agent's program; built first, where nobody has said which it is.
@@ -69,7 +69,7 @@ fn good_config() -> Result<String> {
 }
 
 #[test]
-fn help_and_version_are_told() -> Result<()> {
+fn help_and_version_are_printed() -> Result<()> {
     for (argument, words) in [("--help", "Usage"), ("--version", env!("CARGO_PKG_VERSION"))] {
         let output = run(&[argument])?;
         let text = String::from_utf8_lossy(&output.stdout);

@@ -119,7 +119,7 @@ fn the_end_of_a_burst_in_a_flood_is_no_reason() {
 }
 
 #[test]
-fn the_same_seed_gives_the_same_course() {
+fn the_same_seed_gives_the_same_events() {
     let settings = DetectorSettings::default();
     let found = |seed| detect(&Scenario::default(), &settings, Fault::Silent, 3, PATIENCE, seed);
     assert_eq!(found(3), found(3));

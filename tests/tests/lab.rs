@@ -12,21 +12,23 @@ use std::{
 
 use anyhow::{Result, bail};
 use lvs_tests::{
-    client::{Load, LoadPlan, Pattern, Transport},
-    clock::Moment,
-    director::{edit_table, mark, prepare_ipvs, service_lines, service_option},
-    disturbance::Disturbance,
-    fault::Fault,
-    flood::Flood,
-    lab::Lab,
-    layout::{Encapsulation, Family, Layout, Link, Method, PORT, SECOND_PORT, network_of},
-    leftovers,
-    network::{ip, set},
-    process,
-    requests::{Outcome, Request, Summary, achieved_rate, failures_since},
+    lab::{
+        Lab,
+        clients::{
+            Load, LoadPlan, Pattern, Transport,
+            requests::{Outcome, Request, Summary, achieved_rate, failures_since},
+        },
+        clock::Moment,
+        director::{edit_table, mark, prepare_ipvs, service_lines, service_option},
+        faults::{Fault, disturbance::Disturbance, flood::Flood},
+        layout::{Encapsulation, Family, Layout, Link, Method, PORT, SECOND_PORT, network_of},
+        leftovers,
+        network::{ip, set},
+        process,
+        servers::RealServer,
+        wait,
+    },
     say,
-    server::RealServer,
-    wait,
 };
 
 /// Long enough for a slow machine.
@@ -95,11 +97,11 @@ fn clients_under(lab: &mut Lab, fault: Fault, plan: LoadPlan) -> Result<Vec<Requ
     let before = Summary::between(&load.requests(), START, Moment::now());
     assert_eq!(before.failed(), 0, "before the fault: {before}");
 
-    let at = fault.arm(&lab.network.switch, &lab.servers[0])?.strike()?;
+    let at = fault.arm(&lab.network.switch, &lab.servers[0])?.inject()?;
     wait::until_true("failures after the fault", LIMIT, || {
         Ok(load.count(|request| request.started > at && !request.outcome.is_success()) > 5)
     })?;
-    let healed = fault.heal(&lab.network.switch, &mut lab.servers[0])?;
+    let healed = fault.repair(&lab.network.switch, &mut lab.servers[0])?;
     wait::until_true("answers after the repair", LIMIT, || {
         Ok(load.count(|request| request.started > healed && request.outcome == answered_by("rs1")) > 3)
     })?;
@@ -153,9 +155,9 @@ fn silent_faults_look_like_silence() -> Result<()> {
 
 #[test]
 #[ignore = "makes network namespaces: needs root"]
-fn a_sick_server_answers_with_an_error() -> Result<()> {
+fn a_failing_process_answers_with_an_error() -> Result<()> {
     let mut lab = spreading(Method::Masquerade)?;
-    assert_fails_only_as(&clients_under(&mut lab, Fault::ProcessSick, plan())?, &["error status"]);
+    assert_fails_only_as(&clients_under(&mut lab, Fault::ProcessFailing, plan())?, &["error status"]);
     Ok(())
 }
 
@@ -186,7 +188,7 @@ fn the_rate_does_not_depend_on_what_becomes_of_the_requests() -> Result<()> {
     };
     let patterns = [Pattern::Paced(200.0), Pattern::Poisson(200.0)];
     let alive = [rate(patterns[0])?, rate(patterns[1])?];
-    Fault::LinkDown.arm(&lab.network.switch, &lab.servers[0])?.strike()?;
+    Fault::LinkDown.arm(&lab.network.switch, &lab.servers[0])?.inject()?;
     for (pattern, alive) in patterns.into_iter().zip(alive) {
         let dead = rate(pattern)?;
         say(&format!("{pattern:?}: {alive:.0}/s, with a dead server {dead:.0}/s"));
@@ -366,7 +368,7 @@ fn a_slow_server_answers_late_and_a_lossy_one_sometimes() -> Result<()> {
     for fault in [Fault::Slow, Fault::Lossy] {
         let mut lab = spreading(Method::DirectRoute)?;
         let armed = fault.arm(&lab.network.switch, &lab.servers[0])?;
-        armed.strike()?;
+        armed.inject()?;
         let mut load = Load::start(&lab.network.clients, LoadPlan { limit: 300, ..LoadPlan::paced(100.0) })?;
         wait::until_true("every outcome", LIMIT, || Ok(load.count(|_| true) == 300))?;
         let requests = load.stop()?;
@@ -376,7 +378,7 @@ fn a_slow_server_answers_late_and_a_lossy_one_sometimes() -> Result<()> {
         // its SYN with a tenth's chance: of a hundred none in 26 of a million runs.
         let expected = if fault == Fault::Slow { 95..=105 } else { 1..=60 };
         assert!(expected.contains(&harmed), "{fault}: {harmed}");
-        fault.heal(&lab.network.switch, &mut lab.servers[0])?;
+        fault.repair(&lab.network.switch, &mut lab.servers[0])?;
     }
     Ok(())
 }
@@ -401,7 +403,7 @@ fn clients_are_as_far_away_as_they_should_be() -> Result<()> {
 
 #[test]
 #[ignore = "makes network namespaces: needs root"]
-fn a_fault_strikes_when_it_says() -> Result<()> {
+fn a_fault_takes_effect_when_it_says() -> Result<()> {
     for fault in [Fault::LinkDown, Fault::Unplugged, Fault::PortFiltered] {
         let mut lab = spreading(Method::DirectRoute)?;
         let mut load = Load::start(
@@ -410,9 +412,9 @@ fn a_fault_strikes_when_it_says() -> Result<()> {
         )?;
         wait::until_true("answers", LIMIT, || Ok(load.count(|_| true) > 300))?;
         let armed = fault.arm(&lab.network.switch, &lab.servers[0])?;
-        let at = armed.strike()?;
+        let at = armed.inject()?;
         wait::until_true("failures", LIMIT, || Ok(load.count(|request| !request.outcome.is_success()) > 5))?;
-        fault.heal(&lab.network.switch, &mut lab.servers[0])?;
+        fault.repair(&lab.network.switch, &mut lab.servers[0])?;
         let requests = load.stop()?;
         let answered = requests.iter().filter(|request| request.outcome == answered_by("rs1"));
         let last = answered.filter(|request| request.started < at.plus(Duration::from_millis(200)));

@@ -20,7 +20,7 @@ use aya::{
 };
 use lvs_agent::passive::{KernelSide, PassiveError, Signals, Sizes};
 use lvs_common::{Doubts, EGRESS, INGRESS};
-use lvs_tests::{namespace::Namespace, wait};
+use lvs_tests::lab::{namespace::Namespace, wait};
 
 const DEVICE: &str = "v0";
 /// Packets sent while filters are replaced: enough for any machine, and an end in any case.

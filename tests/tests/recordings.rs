@@ -17,10 +17,10 @@ use lvs_agent::{
     },
 };
 use lvs_common::{ServerCounters, ServerId};
-use lvs_tests::{say, simulation::Kernel};
+use lvs_tests::{say, simulation::KernelModel};
 
 /// How soon after the fault of each recording there must be a suspicion.
-const STATED: [(&str, Option<Duration>); 9] = {
+const EXPECTED: [(&str, Option<Duration>); 9] = {
     const fn within(ms: u64) -> Duration {
         Duration::from_millis(ms)
     }
@@ -47,7 +47,7 @@ struct Replay {
 }
 
 #[test]
-fn recordings_give_what_their_names_say() -> Result<()> {
+fn recordings_give_the_verdict_in_their_names() -> Result<()> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("traces");
     let mut names = BTreeSet::new();
     for entry in fs::read_dir(&directory).with_context(|| directory.display().to_string())? {
@@ -56,17 +56,17 @@ fn recordings_give_what_their_names_say() -> Result<()> {
         if let Some(stem) = name.strip_suffix(".trace") {
             names.insert(stem.to_owned());
             let replay = replay(&fs::read_to_string(&path)?).with_context(|| name.to_owned())?;
-            let stated =
-                STATED.iter().find(|(stated, _)| *stated == stem).with_context(|| name.to_owned())?;
-            judge(&replay, stem, stated.1).with_context(|| format!("{name}: {replay:?}"))?;
+            let expected =
+                EXPECTED.iter().find(|(expected, _)| *expected == stem).with_context(|| name.to_owned())?;
+            check(&replay, stem, expected.1).with_context(|| format!("{name}: {replay:?}"))?;
         }
     }
-    assert_eq!(names, STATED.iter().map(|(name, _)| (*name).to_owned()).collect());
+    assert_eq!(names, EXPECTED.iter().map(|(name, _)| (*name).to_owned()).collect());
     Ok(())
 }
 
 /// `NAME.SERVER.LAYER` says which server must be suspected, and of what first; `NAME.none` that none may be.
-fn judge(replay: &Replay, stem: &str, within: Option<Duration>) -> Result<()> {
+fn check(replay: &Replay, stem: &str, within: Option<Duration>) -> Result<()> {
     let Some(within) = within else {
         let named = stem.split_once('.').is_some_and(|(_, found)| found == "none");
         ensure!(named && replay.fault.is_none(), "it is a recording of a fault");
@@ -86,14 +86,14 @@ fn judge(replay: &Replay, stem: &str, within: Option<Duration>) -> Result<()> {
 }
 
 /// A detector that is shown a recording, as the agent did: each server at each tick, and at each edge.
-struct Show {
+struct ReplayRun {
     detector: Detector,
     counters: BTreeMap<ServerId, ServerCounters>,
     views: BTreeMap<ServerId, View>,
     found: Replay,
 }
 
-impl Show {
+impl ReplayRun {
     fn look(&mut self, id: ServerId, now_ns: u64) {
         let Some(view) = self.views.get(&id) else { return };
         let counters = &self.counters;
@@ -108,7 +108,7 @@ impl Show {
 /// Ticks go on between the records, with what was shown last.
 fn replay(text: &str) -> Result<Replay> {
     let tick = u64::try_from(defaults::TICK.as_nanos())?;
-    let mut show = Show {
+    let mut run = ReplayRun {
         detector: Detector::new(DetectorSettings::default()),
         counters: BTreeMap::new(),
         views: BTreeMap::new(),
@@ -117,35 +117,35 @@ fn replay(text: &str) -> Result<Replay> {
     // A recording is of one service.
     let records = Player::records(text)?;
     let servers: BTreeSet<ServerId> = records.iter().map(|record| record.id).collect();
-    show.detector.set_services([servers.iter().copied().collect()]);
+    run.detector.set_services([servers.iter().copied().collect()]);
     let mut next_ns = records.first().context("it is empty")?.at_ns;
     for record in records {
         while next_ns < record.at_ns {
-            show.detector.tick(defaults::TICK, next_ns);
+            run.detector.tick(defaults::TICK, next_ns);
             for &id in &servers {
-                show.look(id, next_ns);
+                run.look(id, next_ns);
             }
             next_ns += tick;
         }
         match record.shown {
             Shown::Counters(shown) => {
-                show.detector.learn(record.id, &shown, record.at_ns);
-                show.counters.insert(record.id, *shown);
+                run.detector.learn(record.id, &shown, record.at_ns);
+                run.counters.insert(record.id, *shown);
             }
             Shown::State(sight, state) => {
-                show.views.insert(record.id, View { id: record.id, sight, state: *state });
-                show.look(record.id, record.at_ns);
+                run.views.insert(record.id, View { id: record.id, sight, state: *state });
+                run.look(record.id, record.at_ns);
             }
-            Shown::Fault => show.found.fault = Some((record.id, record.at_ns)),
+            Shown::Fault => run.found.fault = Some((record.id, record.at_ns)),
         }
     }
-    Ok(show.found)
+    Ok(run.found)
 }
 
 /// A recording of three half-seen servers with 50 clients a second each, the first of which dies after 20 s of 22 if it `dies`.
 fn invented_recording(dies: bool) -> Result<String> {
     const MS: u64 = 1_000_000;
-    let mut servers = [Kernel::default(), Kernel::default(), Kernel::default()];
+    let mut servers = [KernelModel::default(), KernelModel::default(), KernelModel::default()];
     let mut text = Vec::new();
     let mut recorder = Recorder::new(&mut text);
     for ms in 1_000..23_000 {
@@ -178,12 +178,12 @@ fn invented_recording(dies: bool) -> Result<String> {
 fn a_replay_finds_what_was_recorded_and_nothing_else() -> Result<()> {
     let (ms, stem) = (Duration::from_millis, "invented.0.host");
     let healthy = replay(&invented_recording(false)?)?;
-    judge(&healthy, "invented.none", None)?;
-    assert!(judge(&healthy, stem, Some(ms(150))).is_err());
+    check(&healthy, "invented.none", None)?;
+    assert!(check(&healthy, stem, Some(ms(150))).is_err());
     let dead = replay(&invented_recording(true)?)?;
-    judge(&dead, stem, Some(ms(150)))?;
+    check(&dead, stem, Some(ms(150)))?;
     for (name, within) in [("invented.none", None), (stem, Some(ms(5))), ("invented.1.host", Some(ms(150)))] {
-        assert!(judge(&dead, name, within).is_err(), "{name}");
+        assert!(check(&dead, name, within).is_err(), "{name}");
     }
     Ok(())
 }

@@ -44,11 +44,11 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Task {
-    /// Find or get what building and testing need
+    /// Find or install the tools for building and testing
     Setup,
-    /// Tell what is there, what is missing, and what this machine's kernel can do
+    /// Report which tools are present or missing, and what this machine's kernel supports
     Doctor,
-    /// Build the kernel side, then the agent with it inside
+    /// Build the eBPF programs, then the agent that contains them
     Build {
         /// Build the agent without optimisation
         #[arg(long)]
@@ -60,18 +60,18 @@ enum Task {
         #[arg(last = true)]
         arguments: Vec<OsString>,
     },
-    /// Show the agent at work: a server fails under load and is taken out of the table
+    /// Demonstrate the agent: a server fails under load and is taken out of the table
     Demo {
-        /// On this machine instead of in a VM; needs root and a kernel with IPVS
+        /// Run on this machine instead of in a VM; needs root and a kernel with IPVS
         #[arg(long)]
         native: bool,
         #[command(flatten)]
         machine: MachineArguments,
-        /// Arguments for the demonstration; `--help` tells which
+        /// Arguments for the demonstration; list them with `-- --help`
         #[arg(last = true)]
         arguments: Vec<OsString>,
     },
-    /// Run a command in a VM whose kernel has IPVS, on top of this machine's files
+    /// Run a command in a VM whose kernel has IPVS, with this machine's files
     Vm {
         #[command(flatten)]
         machine: MachineArguments,
@@ -79,22 +79,22 @@ enum Task {
         #[arg(last = true, required = true)]
         command: Vec<OsString>,
     },
-    /// Measure, and print tables
+    /// Run benchmarks and print tables
     Bench {
         #[command(subcommand)]
         bench: Bench,
     },
     /// Check the habits of the code base: who imports whom, what is pure, what is documented, how wide lines are
     Tidy,
-    /// Run every check and test; the last line is their sum
+    /// Run all checks and tests; the last line is a summary
     Test {
-        /// Take more time for each property and scenario
+        /// Run more cases of each property test and scenario
         #[arg(long)]
         long: bool,
         /// Kernels for the tests in the VM: a list such as 5.10,6.1, or all
         #[arg(long, default_value_t = kernel::DEFAULT.to_string(), value_name = "LIST")]
         kernels: String,
-        /// Only this step, and the build it needs; may be given several times
+        /// Run only this step, and the build that it needs; can be given several times
         #[arg(long, value_name = "STEP")]
         only: Vec<Step>,
     },

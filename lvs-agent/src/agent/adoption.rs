@@ -6,33 +6,33 @@ use tokio::sync::{mpsc, oneshot, watch as latest};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use super::messages::{Dropped, Replaced, Replacement};
+use super::messages::{RemovedServices, ServiceUpdate, UpdateSummary};
 use crate::{
     clock::monotonic_ns,
     engine::discovery::{Adopted, adopt},
-    ipvs::Seen,
+    ipvs::Snapshot,
     model::{Config, VirtualService},
 };
 
-/// Brings the services of the kernel's table to the judge.
+/// Brings the services of the kernel's table to the controller.
 pub(crate) struct Adoption {
-    /// What the judge has.
+    /// What the controller has.
     adopted: Adopted,
-    seen: latest::Receiver<Arc<Seen>>,
+    seen: latest::Receiver<Arc<Snapshot>>,
     in_force: latest::Receiver<Arc<Config>>,
-    replacements: mpsc::Sender<Replacement>,
+    updates: mpsc::Sender<ServiceUpdate>,
 }
 
 impl Adoption {
-    /// The judge has `adopted`.
+    /// The controller has `adopted`.
     pub(crate) fn new(
         adopted: Adopted,
-        seen: latest::Receiver<Arc<Seen>>,
+        seen: latest::Receiver<Arc<Snapshot>>,
         in_force: latest::Receiver<Arc<Config>>,
-        replacements: mpsc::Sender<Replacement>,
+        updates: mpsc::Sender<ServiceUpdate>,
     ) -> Self {
         tell(&adopted);
-        Self { adopted, seen, in_force, replacements }
+        Self { adopted, seen, in_force, updates }
     }
 
     /// Until `shutdown`.
@@ -50,23 +50,23 @@ impl Adoption {
         }
     }
 
-    /// Tells the judge, if it doesn't know; whether it still listens.
+    /// Tells the controller, if it doesn't know; whether it still listens.
     async fn follow(&mut self) -> bool {
         let seen = self.seen.borrow_and_update().clone();
         let config = self.in_force.borrow_and_update().clone();
-        let adopted = adopt(&seen.table, &seen.held, &config);
+        let adopted = adopt(&seen.table, &seen.overrides, &config);
         if adopted == self.adopted {
             return true;
         }
         let (reply, replaced) = oneshot::channel();
-        let replacement = Replacement {
+        let update = ServiceUpdate {
             services: adopted.services.clone(),
             table: Arc::new(seen.table.clone()),
             administered: adopted.administered.clone(),
-            dropped: Dropped::LeftAlone,
+            dropped: RemovedServices::LeftAlone,
             reply,
         };
-        if self.replacements.send(replacement).await.is_err() {
+        if self.updates.send(update).await.is_err() {
             return false;
         }
         let Ok(replaced) = replaced.await else { return false };
@@ -93,12 +93,13 @@ fn tell(adopted: &Adopted) {
         services,
         servers,
         administered,
-        "the kernel's table has {services} services with {servers} servers; {administered} of them are at weight 0 and stay there"
+        "the kernel's table has {services} services with {servers} servers; {administered} of them have weight 0 and \
+         keep it"
     );
 }
 
-fn tell_of_change(replaced: &Replaced) {
-    let Replaced { added, removed, .. } = replaced;
+fn tell_of_change(replaced: &UpdateSummary) {
+    let UpdateSummary { added, removed, .. } = replaced;
     info!(
         at_ns = monotonic_ns(),
         event = "adopted-change",
@@ -107,7 +108,7 @@ fn tell_of_change(replaced: &Replaced) {
         servers_added = added.destinations,
         servers_removed = removed.destinations,
         "others have changed the kernel's table: {} services and {} servers are new, {} services and {} servers are gone; \
-         the rest are other weights or settings",
+         all other changes are of weights or settings",
         added.services,
         added.destinations,
         removed.services,

@@ -17,48 +17,47 @@ const NAME: &str = "lvs-agent";
 
 /// Which of the agents of a network namespace this is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Company {
+pub enum InstanceRole {
     /// The only one, but for those that it starts itself.
-    Alone,
+    Primary,
     /// One that another has started for its `execute`, with services of its own and no programs on devices.
-    Beside,
+    Secondary,
 }
 
 /// Held for as long as the agent lives, and let go by the kernel however it ends.
 #[derive(Debug)]
-pub(crate) struct OnlyAgent {
+pub(crate) struct InstanceLock {
     _listener: UnixListener,
 }
 
 /// Another agent is at work on this network namespace's table.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "another lvs-agent{} is at work in this network namespace; stop it first (there can be only one, in whatever mode: each \
-     puts its own programs on the devices)",
+    "another lvs-agent{} is running in this network namespace; stop it first (only one can run, in any mode: each \
+     attaches its own programs to the devices)",
     .0.map_or_else(String::new, |pid| format!(" (process {pid})"))
 )]
-pub struct SecondAgent(Option<i32>);
+pub struct AlreadyRunning(Option<i32>);
 
-impl OnlyAgent {
+impl InstanceLock {
     /// Makes sure that there is no other agent in the network namespace, and that there will be none.
     pub(crate) fn claim() -> anyhow::Result<Self> {
         Self::claim_as(NAME)
     }
 
     fn claim_as(name: &str) -> anyhow::Result<Self> {
-        let address =
-            SocketAddr::from_abstract_name(name).context("a name that says which agent is the only one")?;
+        let address = SocketAddr::from_abstract_name(name).context("the name of the instance lock")?;
         match UnixListener::bind_addr(&address) {
             Ok(listener) => Ok(Self { _listener: listener }),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-                Err(SecondAgent(holder(&address)).into())
+                Err(AlreadyRunning(holder(&address)).into())
             }
             Err(error) => Err(error).with_context(|| format!("making the abstract socket \"{name}\"")),
         }
     }
 }
 
-/// The process that holds the name, if it can be found out.
+/// The process that admin_state the name, if it can be found out.
 fn holder(address: &SocketAddr) -> Option<i32> {
     let stream = UnixStream::connect_addr(address).ok()?;
     // 0: it is in a PID namespace that can't be seen from here.
@@ -72,12 +71,12 @@ mod tests {
     #[test]
     fn the_second_one_is_told_who_is_there_and_the_next_one_may_start() {
         let name = format!("lvs-agent-test-{}", std::process::id());
-        let first = OnlyAgent::claim_as(&name).unwrap();
-        let refused = OnlyAgent::claim_as(&name).unwrap_err();
-        assert!(refused.is::<SecondAgent>());
-        let expected = format!("another lvs-agent (process {}) is at work", std::process::id());
+        let first = InstanceLock::claim_as(&name).unwrap();
+        let refused = InstanceLock::claim_as(&name).unwrap_err();
+        assert!(refused.is::<AlreadyRunning>());
+        let expected = format!("another lvs-agent (process {}) is running", std::process::id());
         assert!(refused.to_string().starts_with(&expected), "{refused}");
         drop(first);
-        OnlyAgent::claim_as(&name).unwrap();
+        InstanceLock::claim_as(&name).unwrap();
     }
 }

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::engine::admin::Maintained;
+use crate::engine::admin::MaintenanceSet;
 use tokio::{net::lookup_host, sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -65,7 +65,11 @@ impl Folder {
     }
 
     /// Until `shutdown`, or until nobody listens.
-    pub(crate) async fn run(mut self, maintained: watch::Sender<Maintained>, shutdown: CancellationToken) {
+    pub(crate) async fn run(
+        mut self,
+        maintained: watch::Sender<MaintenanceSet>,
+        shutdown: CancellationToken,
+    ) {
         let looking = async {
             while !maintained.is_closed() {
                 if let Some(found) = self.look().await {
@@ -81,8 +85,8 @@ impl Folder {
         shutdown.run_until_cancelled(looking).await;
     }
 
-    /// The servers that are named now; `None`: it could not be looked, and what was found before holds.
-    async fn look(&mut self) -> Option<Maintained> {
+    /// The servers that are named now; `None`: it could not be looked, and what was found before admin_state.
+    async fn look(&mut self) -> Option<MaintenanceSet> {
         let path = self.path.clone();
         let listing = tokio::task::spawn_blocking(move || names(&path)).await;
         let names = match listing.unwrap_or_else(|error| Err(io::Error::other(error))) {
@@ -91,7 +95,8 @@ impl Folder {
                 if !self.failed {
                     let path = self.path.display();
                     warn!(
-                        "the maintenance folder {path} can't be read: {error}; who is in maintenance stays so"
+                        "the maintenance directory {path} can't be read: {error}; servers in maintenance stay in \
+                         maintenance"
                     );
                 }
                 self.failed = true;
@@ -99,9 +104,9 @@ impl Folder {
             }
         };
         if std::mem::take(&mut self.failed) {
-            info!("the maintenance folder {} can be read again", self.path.display());
+            info!("the maintenance directory {} can be read again", self.path.display());
         }
-        let mut found = Maintained::new();
+        let mut found = MaintenanceSet::new();
         for name in names.iter().filter_map(|name| Named::parse(name)) {
             match name {
                 Named::Address(ip, port) => drop(found.insert((ip, port))),
@@ -123,9 +128,9 @@ impl Folder {
             match timeout(LOOKUP, lookup_host((host, 0))).await {
                 Ok(Ok(addresses)) => known.1 = addresses.map(|address| address.ip()).collect(),
                 Ok(Err(error)) => {
-                    warn!("maintenance: {host} is no address, and not found as a name: {error}");
+                    warn!("maintenance: {host} is not an address, and can't be resolved as a name: {error}");
                 }
-                Err(_) => warn!("maintenance: looking up {host} took longer than {LOOKUP:?}"),
+                Err(_) => warn!("maintenance: resolving {host} took longer than {LOOKUP:?}"),
             }
         }
         self.hosts.get(host).map_or(&[], |(_, addresses)| addresses)
@@ -177,23 +182,23 @@ mod tests {
         let mut folder = Folder::new(&path);
         let local = (IpAddr::from([127, 0, 0, 1]), Some(80));
         let other = (IpAddr::from([10, 0, 0, 1]), None);
-        assert_eq!(folder.look().await, Some(Maintained::new()), "there is no folder");
+        assert_eq!(folder.look().await, Some(MaintenanceSet::new()), "there is no folder");
         fs::create_dir(&path).unwrap();
         fs::write(path.join("10.0.0.1"), "").unwrap();
-        assert_eq!(folder.look().await, Some(Maintained::from([other])));
+        assert_eq!(folder.look().await, Some(MaintenanceSet::from([other])));
         fs::write(path.join("localhost:80"), "").unwrap();
         assert!(folder.look().await.unwrap().contains(&local));
         fs::remove_file(path.join("localhost:80")).unwrap();
-        assert_eq!(folder.look().await, Some(Maintained::from([other])));
+        assert_eq!(folder.look().await, Some(MaintenanceSet::from([other])));
         fs::remove_dir_all(&path).unwrap();
         fs::write(&path, "").unwrap();
-        assert_eq!(folder.look().await, None, "it is no folder: what was found before holds");
+        assert_eq!(folder.look().await, None, "it is no folder: what was found before admin_state");
     }
 
     #[tokio::test]
     async fn it_ends_on_request_and_when_nobody_listens() {
         let directory = tempfile::tempdir().unwrap();
-        let (sender, mut receiver) = watch::channel(Maintained::new());
+        let (sender, mut receiver) = watch::channel(MaintenanceSet::new());
         let shutdown = CancellationToken::new();
         fs::write(directory.path().join("10.0.0.1"), "").unwrap();
         let running = tokio::spawn(Folder::new(directory.path()).run(sender, shutdown.clone()));

@@ -11,32 +11,32 @@ use tokio::sync::oneshot;
 use crate::{
     control::{Reloaded, SignalStatus},
     engine::{
-        admin::{Meant, Order, Ordered, Unknown},
-        status::Standing,
+        admin::{AdminCommand, CommandResult, ServerSelector, Unknown},
+        status::DestinationStatus,
     },
     ipvs::{IpvsError, Table},
     model::{DestinationKey, VirtualService},
     passive::Observation,
-    state_file::Ticket,
+    state_file::WriteReceipt,
 };
 
 /// Another list of services to decide about, from now on.
-pub(crate) struct Replacement {
+pub(crate) struct ServiceUpdate {
     /// All services, as a validated configuration has them.
     pub(crate) services: Vec<VirtualService>,
     /// The kernel's table as it was last read: how destinations stand in it that are new.
     pub(crate) table: Arc<Table>,
-    /// Those that an administrator holds at weight 0.
+    /// Those that an administrator admin_state at weight 0.
     pub(crate) administered: BTreeSet<DestinationKey>,
     /// What becomes of services that are not in the list any more.
-    pub(crate) dropped: Dropped,
+    pub(crate) dropped: RemovedServices,
     /// Told when it is done; the edits are on their way to the table by then.
-    pub(crate) reply: oneshot::Sender<Replaced>,
+    pub(crate) reply: oneshot::Sender<UpdateSummary>,
 }
 
 /// What becomes of services that are no longer in the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Dropped {
+pub(crate) enum RemovedServices {
     /// They are deleted in the kernel's table.
     Deleted,
     /// They are nobody's business any more.
@@ -45,7 +45,7 @@ pub(crate) enum Dropped {
 
 /// What another list of services has changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Replaced {
+pub(crate) struct UpdateSummary {
     /// Whether the wanted table is another one.
     pub(crate) table_changed: bool,
     /// Services and destinations that are new.
@@ -62,32 +62,32 @@ pub(crate) struct Counted {
 }
 
 /// The services whose servers are watched.
-pub(crate) type Roster = Arc<[VirtualService]>;
+pub(crate) type WatchedServices = Arc<[VirtualService]>;
 
 /// Who wants to know of the signal of all destinations.
-pub(crate) type SignalInquiry = oneshot::Sender<HashMap<DestinationKey, SignalStatus>>;
+pub(crate) type SignalRequest = oneshot::Sender<HashMap<DestinationKey, SignalStatus>>;
 
 /// Who wants to know how all destinations stand, in the order of the configuration.
-pub(crate) type StandingInquiry = oneshot::Sender<Vec<Standing>>;
+pub(crate) type StatusRequest = oneshot::Sender<Vec<DestinationStatus>>;
 
 /// An order, and who wants to know what has come of it.
 #[derive(Debug)]
-pub(crate) struct OrderInquiry {
-    pub(crate) order: Order,
-    pub(crate) meant: Meant,
-    pub(crate) reply: oneshot::Sender<Result<CarriedOut, Unknown>>,
+pub(crate) struct AdminRequest {
+    pub(crate) order: AdminCommand,
+    pub(crate) selector: ServerSelector,
+    pub(crate) reply: oneshot::Sender<Result<CommandReply, Unknown>>,
 }
 
 /// What has come of an order.
 #[derive(Debug)]
-pub(crate) struct CarriedOut {
-    pub(crate) ordered: Vec<Ordered>,
+pub(crate) struct CommandReply {
+    pub(crate) ordered: Vec<CommandResult>,
     /// The order, on its way into the state file.
-    pub(crate) kept: Option<Ticket>,
+    pub(crate) kept: Option<WriteReceipt>,
 }
 
 /// Someone who wants the configuration to be read again, and to know what comes of it.
-pub(crate) type ReloadInquiry = oneshot::Sender<Result<Reloaded, NotReloaded>>;
+pub(crate) type ReloadRequest = oneshot::Sender<Result<Reloaded, NotReloaded>>;
 
 /// Why the old configuration stays in force.
 #[derive(Debug, thiserror::Error)]
@@ -95,7 +95,7 @@ pub(crate) enum NotReloaded {
     /// In the words that it is told with when the agent starts.
     #[error("{0}")]
     Faulty(String),
-    #[error("the agent was started without a configuration file: there is none to read again")]
+    #[error("the agent was started without a configuration file, so there is none to reload")]
     NoFile,
     #[error("the kernel's table can't be read: {0}")]
     Table(#[from] IpvsError),

@@ -2,18 +2,18 @@
 //!
 //! | task | owner of | hears | tells |
 //! |---|---|---|---|
-//! | `checks` | the baseline schedule | – | results → judge |
-//! | `watch` | kernel side, detector | edges, routes, neighbours, feedback | findings → judge |
-//! | `judge` | health and pools | results, findings, bursts | wanted services → table, feedback → watch |
+//! | `checks` | the baseline schedule | – | results → controller |
+//! | `watch` | kernel side, detector | edges, routes, neighbours, feedback | findings → controller |
+//! | `controller` | health and pools | results, findings, bursts | wanted services → table, feedback → watch |
 //! | `table` | the kernel's table | wanted services, the table itself | – |
-//! | `adoption` | the list of services, where it is the kernel's | the table as others change it | services → judge |
-//! | `state` | the state file | whom this agent holds out, from table; orders, from judge | – |
-//! | `reload` | the configuration in force | SIGHUP, the file, requests | services → judge |
-//! | `maintenance` | the maintenance folder | – | servers that are named there → judge |
-//! | `notify` | mails, commands, lines in files | what to tell, from judge | – |
+//! | `adoption` | the list of services, where it is the kernel's | the table as others change it | services → controller |
+//! | `state` | the state file | whom this agent admin_state out, from table; orders, from controller | – |
+//! | `reload` | the configuration in force | SIGHUP, the file, requests | services → controller |
+//! | `maintenance` | the maintenance folder | – | servers that are named there → controller |
+//! | `notify` | mails, commands, lines in files | what to tell, from controller | – |
 //! | `executed` | agents for other configurations | – | – |
 //! | `metrics` | the listening port | – | – |
-//! | `control` | the control socket | – | orders → judge, questions → judge, watch, reload |
+//! | `control` | the control socket | – | orders → controller, questions → controller, watch, reload |
 //!
 //! One token stops them all. Each of them can be dropped at any await without harm; `watch` detaches the programs and
 //! `table` makes its last edits after the token, and both are waited for.
@@ -44,14 +44,14 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-pub use self::instance::{Company, SecondAgent};
+pub use self::instance::{AlreadyRunning, InstanceRole};
 use self::{
-    admin::{Desk, PassiveDesk, orders::OrderDesk},
+    admin::{AdminHandler, MonitorHandle, orders::ControllerHandle},
     adoption::Adoption,
-    controller::{Inputs, Judge, bursts::Bursts},
-    instance::OnlyAgent,
+    controller::{Controller, Inputs, bursts::Bursts},
+    instance::InstanceLock,
     maintenance::Folder,
-    messages::Roster,
+    messages::WatchedServices,
     monitor::setup::{self, NoPassiveSide, Wiring},
     reload::Reload,
 };
@@ -61,12 +61,12 @@ use crate::{
     config::Source,
     control::ControlServer,
     engine::{
-        Decisions,
-        admin::Maintained,
-        correlation::Suspected,
+        Engine,
+        admin::MaintenanceSet,
+        correlation::Correlation,
         discovery::Adopted,
-        probe_timeout::Paces,
-        subscriptions::{Checks, Turnover},
+        probe_timeout::LatencyHistory,
+        subscriptions::{ScheduleChange, Subscriptions},
         table::{found, last_wanted},
     },
     ipvs::IpvsClient,
@@ -76,15 +76,15 @@ use crate::{
     notify::{Notifier, alerts::Teller},
     passive::Targets,
     probe::{Prober, Scheduler, budget::Budget},
-    reconcile::{TableWriter, sysctl},
-    state_file::{self, Keeper, Orders, Recalled},
+    reconcile::{Reconciler, sysctl},
+    state_file::{self, Orders, Restored, StateWriter},
     telemetry::{
         events,
-        metrics::{Probes, Standings},
+        metrics::{Probes, StateGauges},
     },
 };
 
-/// Results that may wait for the judge, who takes each in microseconds: enough for all checks of 10,000 servers that
+/// Results that may wait for the controller, who takes each in microseconds: enough for all checks of 10,000 servers that
 /// end in the same tenth of a second.
 const RESULTS: usize = 1024;
 /// Findings that may wait. What doesn't fit is raised again at the next tick.
@@ -95,28 +95,28 @@ const REPORTS: usize = 256;
 /// in the meantime, and one for each server that changed its state.
 const FEEDBACK: usize = 1024;
 /// Questions about how everything stands that may wait.
-const INQUIRIES: usize = 8;
+const REQUESTS: usize = 8;
 /// Lists of services that may wait; whoever sends one waits for what comes of it.
-const REPLACEMENTS: usize = 1;
+const UPDATES: usize = 1;
 /// Requests to read the configuration again that may wait: as many as callers of the control socket.
 const RELOADS: usize = 8;
 /// Orders that may wait: as many as callers of the control socket.
-const ORDERS: usize = 8;
+const COMMANDS: usize = 8;
 /// How long a task may take to stop.
 const STOP: Duration = Duration::from_secs(5);
 
 /// Runs until SIGTERM or SIGINT. Whatever makes it fail at the start has changed nothing in the kernel's table.
-pub async fn run(config: Config, source: Option<Source>, company: Company) -> anyhow::Result<()> {
+pub async fn run(config: Config, source: Option<Source>, role: InstanceRole) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
-    let _only = (company == Company::Alone).then(OnlyAgent::claim).transpose()?;
+    let _only = (role == InstanceRole::Primary).then(InstanceLock::claim).transpose()?;
     // From here on SIGHUP no longer ends the process.
     let hangups = signal(SignalKind::hangup()).context("listening for SIGHUP")?;
     let running = Running::start(config, source, hangups).await?;
     tokio::select! {
         _ = terminate.recv() => info!("SIGTERM: stopping"),
         _ = interrupt.recv() => info!("SIGINT: stopping"),
-        () = running.shutdown.cancelled() => error!("a task has ended by itself: stopping"),
+        () = running.shutdown.cancelled() => error!("a task has ended unexpectedly: stopping"),
     }
     running.stop().await;
     Ok(())
@@ -135,10 +135,10 @@ struct Outside {
 struct Beginning {
     config: Arc<Config>,
     adopted: Option<Adopted>,
-    decisions: Decisions,
-    table: TableWriter,
+    engine: Engine,
+    table: Reconciler,
     /// Where it is written down what people order.
-    orders: Option<Keeper<Orders>>,
+    orders: Option<StateWriter<Orders>>,
     outside: Outside,
 }
 
@@ -163,8 +163,8 @@ impl Running {
         let control = config.agent.control.as_deref().map(ControlServer::bind).transpose()?;
         setup::check_devices(&config.passive).await?;
         let client = IpvsClient::connect(DEFAULT_TIMEOUT).await?;
-        let Recalled { left, held, orders, file } = state_file::recall(&config);
-        let table = TableWriter::new(client, &config, left.held, held).await?;
+        let Restored { left, overrides, orders, file } = state_file::restore(&config);
+        let table = Reconciler::new(client, &config, left.overrides, overrides).await?;
         // Those of IPVS are there by now.
         sysctl::settle(&config);
         if let Some(file) = file {
@@ -172,93 +172,98 @@ impl Running {
         }
         let adopted = config.adopts().then(|| table.adopt(&config));
         let services = adopted.as_ref().map_or(&config.services, |adopted| &adopted.services);
-        let mut decisions = Decisions::new(services, |key| found(table.known(), key));
+        let mut engine = Engine::new(services, |key| found(table.known(), key));
         if let Some(adopted) = &adopted {
-            decisions.set_administered(adopted.administered.clone(), Instant::now());
+            engine.set_administered(adopted.administered.clone(), Instant::now());
         }
-        for gone in decisions.recall_commands(&left.orders, Instant::now()) {
+        for gone in engine.recall_commands(&left.orders, Instant::now()) {
             events::not_recalled(&gone);
         }
-        for recalled in decisions.commands().keys() {
-            events::recalled(&decisions, recalled);
+        for recalled in engine.commands().keys() {
+            events::recalled(&engine, recalled);
         }
         let outside = Outside { control, source, hangups };
         let config = Arc::new(config);
-        running.wire(Beginning { config, adopted, decisions, table, orders, outside }).await;
+        running.wire(Beginning { config, adopted, engine, table, orders, outside }).await;
         Ok(running)
     }
 
     /// From here on nothing fails any more: what can't be had is logged and done without.
     async fn wire(&mut self, beginning: Beginning) {
-        let Beginning { config, adopted, decisions, mut table, orders: keeper, outside } = beginning;
+        let Beginning { config, adopted, engine, mut table, orders: state_writer, outside } = beginning;
         let Outside { control, source, hangups } = outside;
         let services = adopted.as_ref().map_or(&config.services, |adopted| &adopted.services).clone();
         let shutdown = self.shutdown.clone();
-        let (roster_tx, roster) = latest::channel(Roster::from(services.clone()));
+        let (watched_tx, watched) = latest::channel(WatchedServices::from(services.clone()));
         let (targets_tx, targets) = latest::channel(Arc::new(Targets::new([])));
         let (findings_tx, findings) = mpsc::channel(FINDINGS);
         let (feedback_tx, feedback) = mpsc::channel(FEEDBACK);
         let passive = self
-            .watch(&config, Wiring { findings: findings_tx, feedback, targets: targets_tx, roster })
+            .watch(&config, Wiring { findings: findings_tx, feedback, targets: targets_tx, watched })
             .await;
         // A failure has been logged; the task tries again.
-        table.write(decisions.wanted()).await;
+        table.write(engine.wanted()).await;
         let (results_tx, results) = mpsc::channel(RESULTS);
         let (reports_tx, reports) = mpsc::channel(REPORTS);
-        let (inquiries_tx, inquiries) = mpsc::channel(INQUIRIES);
-        let (replacements_tx, replacements) = mpsc::channel(REPLACEMENTS);
-        let (orders_tx, orders) = mpsc::channel(ORDERS);
+        let (requests_tx, requests) = mpsc::channel(REQUESTS);
+        let (updates_tx, updates) = mpsc::channel(UPDATES);
+        let (orders_tx, orders) = mpsc::channel(COMMANDS);
         let (reloads_tx, reloads) = mpsc::channel(RELOADS);
         let (in_force_tx, in_force) = latest::channel(config.clone());
         let maintained = self.maintained(&config);
         let notifier = self.notifier(&config);
-        let mut checks = Checks::default();
-        let Turnover { added, removed: _ } = checks.replace(&services);
+        let mut checks = Subscriptions::default();
+        let ScheduleChange { added, removed: _ } = checks.replace(&services);
         let prober = Prober::new();
         let limit = Scheduler::DEFAULT_LIMIT;
         let scheduler = Scheduler::spawn(added, prober.clone(), limit, results_tx, shutdown.clone());
-        let mut shown = Standings::default();
-        shown.show_all(&decisions);
-        let judge = Judge {
-            teller: Teller::new(notifier.clone(), &decisions, in_force.clone()),
-            kept: decisions.commands(),
-            decisions,
+        let mut shown = StateGauges::default();
+        shown.show_all(&engine);
+        let controller = Controller {
+            teller: Teller::new(notifier.clone(), &engine, in_force.clone()),
+            kept: engine.commands(),
+            engine,
             checks,
-            pacer: scheduler.pacer(),
-            hurried: KeySet::default(),
+            scheduler: scheduler.handle(),
+            accelerated: KeySet::default(),
             targets,
             bursts: Bursts::new(prober, config.passive.burst.clone(), reports_tx),
             budget: Budget::new(&config.passive.burst),
-            board: table.board(),
+            desired: table.desired(),
             leaving: BTreeMap::new(),
-            roster: roster_tx,
+            watched: watched_tx,
             feedback: feedback_tx,
             under_way: BTreeMap::new(),
-            suspected: Suspected::default(),
+            correlation: Correlation::default(),
             closed: BTreeSet::new(),
-            keeper,
-            paces: Paces::default(),
+            state_writer,
+            latencies: LatencyHistory::default(),
             probe_timeout: config.passive.burst.timeout,
             shown,
             probes: Probes::new(),
         };
-        let inputs =
-            Inputs { checks: results, findings, reports, inquiries, replacements, orders, maintained };
-        self.spawn("judge", judge.run(inputs, shutdown.clone()));
+        let inputs = Inputs { checks: results, findings, reports, requests, updates, orders, maintained };
+        self.spawn("controller", controller.run(inputs, shutdown.clone()));
         if let Some(adopted) = adopted {
-            let adoption = Adoption::new(adopted, table.seen(), in_force.clone(), replacements_tx.clone());
+            let adoption = Adoption::new(adopted, table.seen(), in_force.clone(), updates_tx.clone());
             self.spawn("adoption", adoption.run(shutdown.clone()));
         }
-        let (observed, board) = (table.observed(), table.board());
+        let (observed, desired) = (table.dry_run(), table.desired());
         let ending = in_force.clone();
         self.spawn("table", table.run(shutdown.clone(), move || last_wanted(&ending.borrow())));
-        let outputs =
-            reload::Outputs { replacements: replacements_tx, in_force: in_force_tx, board, notifier };
+        let outputs = reload::Outputs { updates: updates_tx, in_force: in_force_tx, desired, notifier };
         let reload = Reload::new(source, config.clone(), outputs);
         self.spawn("reload", reload.run(reload::Inputs { hangups, asked: reloads }, shutdown.clone()));
         if let Some(control) = control {
-            let orders = OrderDesk { judge: orders_tx };
-            let desk = Desk { judge: inquiries_tx, passive, observed, reload: reloads_tx, orders, in_force };
+            let orders = ControllerHandle { controller: orders_tx };
+            let desk = AdminHandler {
+                controller: requests_tx,
+                passive,
+                observed,
+                reload: reloads_tx,
+                orders,
+                in_force,
+            };
             self.spawn("control", control.run(desk, shutdown));
         }
         self.spawn("checks", async move {
@@ -270,8 +275,8 @@ impl Running {
     }
 
     /// Who is named in the maintenance folder, from now on.
-    fn maintained(&mut self, config: &Config) -> latest::Receiver<Maintained> {
-        let (maintained_tx, maintained) = latest::channel(Maintained::new());
+    fn maintained(&mut self, config: &Config) -> latest::Receiver<MaintenanceSet> {
+        let (maintained_tx, maintained) = latest::channel(MaintenanceSet::new());
         if let Some(folder) = config.agent.maintenance.as_deref() {
             let shutdown = self.shutdown.clone();
             self.spawn("maintenance", Folder::new(folder).run(maintained_tx, shutdown));
@@ -291,21 +296,21 @@ impl Running {
     }
 
     /// Starts the passive side, if it can be had; whom to ask about it.
-    async fn watch(&mut self, config: &Config, wiring: Wiring) -> PassiveDesk {
+    async fn watch(&mut self, config: &Config, wiring: Wiring) -> MonitorHandle {
         match setup::set_up(config, wiring).await {
             Ok(side) => {
-                let inquiries = side.inquiries.clone();
+                let requests = side.requests.clone();
                 let shutdown = self.shutdown.clone();
                 self.spawn("watch", side.run(shutdown));
-                PassiveDesk::Watch(inquiries)
+                MonitorHandle::Monitor(requests)
             }
             Err(none @ NoPassiveSide::Off) => {
                 info!("{none}");
-                PassiveDesk::None(none.to_string())
+                MonitorHandle::None(none.to_string())
             }
             Err(none) => {
-                warn!("no passive signal, active checks only: {none}");
-                PassiveDesk::None(none.to_string())
+                warn!("no passive detection, active checks only: {none}");
+                MonitorHandle::None(none.to_string())
             }
         }
     }

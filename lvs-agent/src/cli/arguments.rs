@@ -12,7 +12,7 @@ use crate::{
 /// Where a running agent is asked.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct ControlArguments {
-    /// Where the agent's control socket is, as `control` in its configuration says.
+    /// Path of the agent's control socket (`control` in its configuration).
     #[arg(long, value_name = "PATH", default_value = CONTROL)]
     control: PathBuf,
 }

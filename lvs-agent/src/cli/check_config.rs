@@ -13,13 +13,13 @@ use humantime::format_duration;
 
 use crate::{
     config::{Reading, Strictness, native, read_file},
-    model::{Check, Mode, Question, RealServer, VirtualService},
+    model::{Check, CheckKind, Mode, RealServer, VirtualService},
 };
 
 /// A format that a configuration can be written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Target {
-    /// The agent's own.
+    /// The agent's own format.
     Toml,
 }
 
@@ -49,7 +49,7 @@ pub(super) fn understood(reading: &Reading) -> String {
     let mut told = format!("{format}: {count} services, {servers} real servers\n");
     told += match reading.config.agent.mode {
         Mode::Manage => "",
-        Mode::Adopt => "mode adopt: services and servers are those of the kernel's table\n",
+        Mode::Adopt => "mode adopt: services and servers come from the kernel's table\n",
         Mode::Observe => "mode observe: nothing is written to the kernel's table\n",
     };
     for service in services {
@@ -88,30 +88,30 @@ fn server(server: &RealServer) -> String {
 fn check(check: &Check) -> String {
     let port = check.port.map_or(String::new(), |port| format!(" at port {port}"));
     let (interval, timeout) = (format_duration(check.interval), format_duration(check.timeout));
-    format!("{}{port}, every {interval}, timeout {timeout}", question(&check.question))
+    format!("{}{port}, every {interval}, timeout {timeout}", question(&check.kind))
 }
 
-fn question(question: &Question) -> String {
+fn question(question: &CheckKind) -> String {
     match question {
-        Question::Ping => "ping".to_owned(),
-        Question::Connect => "connect".to_owned(),
-        Question::On => "none: always up".to_owned(),
-        Question::Off => "none: never up".to_owned(),
-        Question::Http(http) => {
+        CheckKind::Ping => "ping".to_owned(),
+        CheckKind::Connect => "connect".to_owned(),
+        CheckKind::On => "none: always up".to_owned(),
+        CheckKind::Off => "none: never up".to_owned(),
+        CheckKind::Http(http) => {
             let kind = if http.tls.is_some() { "https" } else { "http" };
             let pages: Vec<&str> = http.pages.iter().map(|page| page.path.as_str()).collect();
             format!("{kind} {}", pages.join(" "))
         }
-        Question::Tcp(_) => "tcp".to_owned(),
-        Question::Udp(_) => "udp".to_owned(),
-        Question::Greeting(greeting) => format!("{:?}", greeting.protocol).to_lowercase(),
-        Question::Dns(dns) => format!("dns {}", dns.name),
-        Question::Radius(_) => "radius".to_owned(),
-        Question::Sip(_) => "sip".to_owned(),
-        Question::Ldap(_) => "ldap".to_owned(),
-        Question::Sql(sql) => format!("{:?}", sql.server).to_lowercase(),
-        Question::Oracle(_) => "oracle".to_owned(),
-        Question::Command(command) => format!("command {}", command.argv.join(" ")),
-        Question::File(file) => format!("file {}", file.display()),
+        CheckKind::Tcp(_) => "tcp".to_owned(),
+        CheckKind::Udp(_) => "udp".to_owned(),
+        CheckKind::Greeting(greeting) => format!("{:?}", greeting.protocol).to_lowercase(),
+        CheckKind::Dns(dns) => format!("dns {}", dns.name),
+        CheckKind::Radius(_) => "radius".to_owned(),
+        CheckKind::Sip(_) => "sip".to_owned(),
+        CheckKind::Ldap(_) => "ldap".to_owned(),
+        CheckKind::Sql(sql) => format!("{:?}", sql.server).to_lowercase(),
+        CheckKind::Oracle(_) => "oracle".to_owned(),
+        CheckKind::Command(command) => format!("command {}", command.argv.join(" ")),
+        CheckKind::File(file) => format!("file {}", file.display()),
     }
 }

@@ -20,7 +20,7 @@ use self::{
     servers::{DrainArguments, MaintenanceArguments, ServerArguments},
 };
 use crate::{
-    agent::{self, Company},
+    agent::{self, InstanceRole},
     config::{Source, Strictness},
     control::{self, Reply, Request},
     log::{self, LogThread},
@@ -36,10 +36,10 @@ use crate::{
 #[derive(Debug, Parser)]
 #[command(version, about)]
 pub struct Cli {
-    /// How log lines look; JSON has one object a line, for programs.
+    /// Format of the log lines; `json` writes one object a line.
     #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
-    /// What is logged, as `LEVEL` or `TARGET=LEVEL,…` (error, warn, info, debug, trace).
+    /// Log filter, as `LEVEL` or `TARGET=LEVEL,…` (error, warn, info, debug, trace).
     #[arg(long, global = true, env = "LVS_LOG", value_name = "FILTER", default_value = "info")]
     log: String,
     #[command(subcommand)]
@@ -48,33 +48,35 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Check the real servers and keep the kernel's IPVS table in step, until SIGTERM or SIGINT.
+    /// Run the agent: check the real servers and update the kernel's IPVS table, until SIGTERM or SIGINT.
     Run(RunArguments),
-    /// Read a configuration and tell what is understood; nothing is touched. Exit code 1: with warnings, 2: it is faulty.
+    /// Validate a configuration file and print what the agent understands; nothing is changed. Exit code 1: there are
+    /// warnings, 2: the file is faulty.
     CheckConfig(CheckArguments),
-    /// Ask a running agent how its services and servers stand, and what it sees of them.
+    /// Show the services and servers of a running agent, and how much of their traffic it sees.
     Status(StatusArguments),
-    /// Let a running agent read its configuration again. Exit code 1: with warnings, 2: the old one stays in force.
+    /// Make a running agent reload its configuration. Exit code 1: there are warnings, 2: the old configuration stays
+    /// in force.
     Reload(ControlArguments),
-    /// Give a server no new connections, and perhaps wait until it has none. Exit code 2: connections were left when the
-    /// time was over.
+    /// Stop new connections to a server, and optionally wait until it has none. Exit code 2: connections were left at
+    /// the timeout.
     Drain(DrainArguments),
-    /// Let a drained server have new connections again.
+    /// End the drain of a server: it gets new connections again.
     Undrain(ServerArguments),
-    /// Take a server out as if it had failed, or let its health decide again.
+    /// Put a server into maintenance, as if it had failed (`on`), or end its maintenance (`off`).
     Maintenance(MaintenanceArguments),
 }
 
 #[derive(Debug, clap::Args)]
 struct RunArguments {
-    /// The configuration: the agent's own format (TOML), or ldirectord's. Without one the kernel's table is observed:
-    /// nothing is written to it.
+    /// Configuration file, in the agent's own format (TOML) or ldirectord's. Without one the agent observes the
+    /// kernel's table and writes nothing to it.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// What may be done to the kernel's table, whatever the configuration says.
+    /// What the agent may change in the kernel's table; overrides `mode` in the configuration.
     #[arg(long, value_enum, value_name = "MODE")]
     mode: Option<ModeArgument>,
-    /// Refuse what ldirectord would refuse.
+    /// Refuse a file that ldirectord would refuse.
     #[arg(long, requires = "config")]
     strict: bool,
     /// Another agent has started this one for its `execute`: where the control socket and the metrics are those of every
@@ -86,11 +88,11 @@ struct RunArguments {
 /// The modes, as `mode` in `[agent]` has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum ModeArgument {
-    /// The table is what the configuration says.
+    /// Make the table match the configuration.
     Manage,
-    /// Services and servers are those of the table; only weights are changed, or servers removed and added again.
+    /// Take services and servers from the table; change only weights, or remove servers and add them again.
     Adopt,
-    /// Nothing is written.
+    /// Write nothing.
     Observe,
 }
 
@@ -106,13 +108,13 @@ impl From<ModeArgument> for Mode {
 
 #[derive(Debug, clap::Args)]
 struct CheckArguments {
-    /// The configuration: the agent's own format (TOML), or ldirectord's.
+    /// Configuration file, in the agent's own format (TOML) or ldirectord's.
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// Refuse what ldirectord would refuse.
+    /// Refuse a file that ldirectord would refuse.
     #[arg(long)]
     strict: bool,
-    /// Print the configuration in this format, meaning the same, instead of what is understood.
+    /// Print the equivalent configuration in this format instead of a summary.
     #[arg(long, value_enum, value_name = "FORMAT")]
     to: Option<check_config::Target>,
 }
@@ -124,7 +126,7 @@ fn strictness(strict: bool) -> Strictness {
 
 #[derive(Debug, clap::Args)]
 struct StatusArguments {
-    /// Print one JSON object, for programs.
+    /// Print one JSON object.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -158,12 +160,12 @@ pub fn main(cli: &Cli) -> ExitCode {
                 }
                 let mode = arguments.mode.map_or(Mode::Observe, Mode::from);
                 let mut config = reading.map_or_else(|| Config::of_table(mode), |reading| reading.config);
-                let company = if arguments.beside { Company::Beside } else { Company::Alone };
-                if company == Company::Beside {
+                let role = if arguments.beside { InstanceRole::Secondary } else { InstanceRole::Primary };
+                if role == InstanceRole::Secondary {
                     stay_beside(&mut config);
                 }
                 // Standard error hears of it at the end.
-                run(config, source, company, log.as_ref()).inspect_err(|error| {
+                run(config, source, role, log.as_ref()).inspect_err(|error| {
                     if log.is_some() {
                         tracing::error!(event = "failed", "{error:#}");
                     }
@@ -196,7 +198,7 @@ fn end(result: anyhow::Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let code = if error.is::<agent::SecondAgent>() { 3 } else { 1 };
+            let code = if error.is::<agent::AlreadyRunning>() { 3 } else { 1 };
             failed(&format_args!("{error:#}"), code)
         }
     }
@@ -244,7 +246,10 @@ fn start_log(cli: &Cli, target: &LogTarget) -> anyhow::Result<Option<LogThread>>
             LogTarget::File(path) => path.display().to_string(),
             LogTarget::Syslog(facility) => format!("syslog ({facility})"),
         };
-        tracing::warn!(event = "config", "the log cannot go to {target}: {error}; it goes to standard error");
+        tracing::warn!(
+            event = "config",
+            "cannot log to {target}: {error}; logging to standard error instead"
+        );
     }
     Ok(thread)
 }
@@ -252,14 +257,14 @@ fn start_log(cli: &Cli, target: &LogTarget) -> anyhow::Result<Option<LogThread>>
 fn run(
     config: Config,
     source: Option<Source>,
-    company: Company,
+    role: InstanceRole,
     log: Option<&LogThread>,
 ) -> anyhow::Result<()> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
     runtime.block_on(async {
         tokio::select! {
-            ended = agent::run(config, source, company) => ended,
+            ended = agent::run(config, source, role) => ended,
             never = reopen_at_hangup(log) => never,
         }
     })
@@ -278,7 +283,9 @@ async fn reopen_at_hangup(log: Option<&LogThread>) -> anyhow::Result<()> {
 
 fn status(arguments: &StatusArguments) -> anyhow::Result<()> {
     let reply = arguments.control.ask(&Request::Status {})?;
-    let Reply::Status(status) = reply else { bail!("the agent answers another question than was asked") };
+    let Reply::Status(status) = reply else {
+        bail!("the agent sent an unexpected answer; is it of another version?")
+    };
     let text = if arguments.json {
         serde_json::to_string(&status).context("writing JSON")? + "\n"
     } else {
@@ -292,7 +299,7 @@ fn reload(arguments: &ControlArguments) -> anyhow::Result<ExitCode> {
     let reloaded = match arguments.ask(&Request::Reload {})? {
         Reply::Reloaded(reloaded) => reloaded,
         Reply::NotReloaded(reason) => bail!("the old configuration stays in force: {reason}"),
-        _ => bail!("the agent answers another question than was asked"),
+        _ => bail!("the agent sent an unexpected answer; is it of another version?"),
     };
     writeln!(io::stdout(), "{reloaded}").context("writing to standard output")?;
     for warning in &reloaded.warnings {

@@ -25,10 +25,10 @@ const LEFT: u8 = 2;
 /// Which servers an order is about.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct ServerArguments {
-    /// The real server; without a port: at all of its ports.
+    /// The real server; without a port, all its ports.
     #[arg(value_name = "ADDRESS[:PORT]")]
     server: ServerName,
-    /// In this service only: its name or address.
+    /// Only in this service, given by name or address.
     #[arg(long, value_name = "SERVICE")]
     service: Option<String>,
     #[command(flatten)]
@@ -40,13 +40,13 @@ pub(super) struct ServerArguments {
 pub(super) struct DrainArguments {
     #[command(flatten)]
     of: ServerArguments,
-    /// Wait until it has no active connections.
+    /// Wait until the server has no active connections.
     #[arg(long)]
     until_empty: bool,
-    /// Wait no longer than this, such as 5m; it stays drained.
+    /// Stop waiting after this time, such as 5m; the server stays drained.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     timeout: Option<Duration>,
-    /// Once it has no active connections, take it out of the table.
+    /// Remove the server from the table once it has no active connections.
     #[arg(long)]
     remove: bool,
 }
@@ -56,7 +56,7 @@ pub(super) struct DrainArguments {
 pub(super) struct MaintenanceArguments {
     #[command(flatten)]
     of: ServerArguments,
-    /// Whether it is in maintenance.
+    /// `on` puts the server into maintenance, `off` ends its maintenance.
     #[arg(value_enum)]
     switch: Switch,
 }
@@ -106,7 +106,7 @@ impl ServerArguments {
     async fn ask(&self, request: &Request) -> anyhow::Result<Vec<OrderedServer>> {
         match control::ask(self.control.path(), request).await? {
             Reply::Servers(servers) => Ok(servers),
-            _ => bail!("the agent answers another question than was asked"),
+            _ => bail!("the agent sent an unexpected answer; is it of another version?"),
         }
     }
 

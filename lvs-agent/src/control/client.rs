@@ -34,7 +34,7 @@ pub async fn ask(path: &Path, request: &Request) -> Result<Reply, ControlError> 
     let reply = match timeout(patience, talk).await {
         Ok(Ok(reply)) => reply,
         Ok(Err(error)) => return Err(broken(error.to_string())),
-        Err(_elapsed) => return Err(broken(format!("nothing came within {patience:?}"))),
+        Err(_elapsed) => return Err(broken(format!("no answer within {patience:?}"))),
     };
     match serde_json::from_str(&reply) {
         Ok(Reply::Error(message)) => Err(ControlError::Refused(message)),

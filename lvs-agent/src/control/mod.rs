@@ -28,12 +28,12 @@ const MAX_REQUEST: usize = 4096;
 pub enum ControlError {
     /// An agent that runs already has the socket.
     #[error(
-        "an agent that is running answers at {path}; stop it, or set `control` in `[agent]` to another path, or to \"off\"",
+        "another running agent uses {path}; stop it, or set `control` in `[agent]` to another path, or to \"off\"",
         path = .0.display()
     )]
     InUse(PathBuf),
     /// Something that is no socket is in its place.
-    #[error("{path} is no socket; remove it, or set `control` in `[agent]` to another path", path = .0.display())]
+    #[error("{path} is not a socket; remove it, or set `control` in `[agent]` to another path", path = .0.display())]
     NotASocket(PathBuf),
     /// The socket can't be made.
     #[error("can't listen at {path}: {error}; set `control` in `[agent]` to another path, or to \"off\"", path = .path.display())]
@@ -52,7 +52,7 @@ pub enum ControlError {
         error: io::Error,
     },
     /// The conversation broke off.
-    #[error("the agent at {path} gives no proper answer: {message}", path = .path.display())]
+    #[error("invalid answer from the agent at {path}: {message}", path = .path.display())]
     Talk {
         /// Where.
         path: PathBuf,

@@ -103,9 +103,9 @@ impl fmt::Display for Reloaded {
         });
         let mut told: Vec<String> = told.collect();
         if told.is_empty() {
-            told.push("services and servers are the same".to_owned());
+            told.push("services and servers are unchanged".to_owned());
         }
-        let table = if self.table_changed { "the table is changed" } else { "the table stays as it is" };
+        let table = if self.table_changed { "the table changes" } else { "the table stays as it is" };
         write!(f, "{}; {table}", told.join(", "))
     }
 }

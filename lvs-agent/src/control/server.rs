@@ -129,7 +129,10 @@ fn clear(path: &Path) -> Result<(), ControlError> {
 async fn serve(mut stream: UnixStream, answerer: &impl Answer) -> io::Result<()> {
     let caller = stream.peer_cred()?.uid();
     if caller != 0 && caller != geteuid().as_raw() {
-        return Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("user {caller} may not ask")));
+        return Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            format!("user {caller} has no permission"),
+        ));
     }
     let (read, mut write) = stream.split();
     let mut read = BufReader::new(read);
@@ -144,7 +147,7 @@ async fn serve(mut stream: UnixStream, answerer: &impl Answer) -> io::Result<()>
         let reply = match serde_json::from_slice(&line) {
             _ if !whole => Reply::Error(format!("a request is one line of at most {MAX_REQUEST} bytes")),
             Ok(request) => answerer.answer(request).await,
-            Err(error) => Reply::Error(format!("not understood: {error}")),
+            Err(error) => Reply::Error(format!("invalid request: {error}")),
         };
         let mut text = serde_json::to_vec(&reply)?;
         text.push(b'\n');
@@ -212,9 +215,9 @@ mod tests {
         let _running = serve_at(&path);
         let too_long = vec![b'x'; 3 * MAX_REQUEST];
         let cases: [(&[u8], &str); 5] = [
-            (b"hello\n", "not understood"),
-            (b"{\"command\":\"fly\"}\n", "not understood"),
-            (b"{\"command\":\"status\",\"more\":1}\n", "not understood"),
+            (b"hello\n", "invalid request"),
+            (b"{\"command\":\"fly\"}\n", "invalid request"),
+            (b"{\"command\":\"status\",\"more\":1}\n", "invalid request"),
             (b"{\"command\":\"status\"}", "one line"),
             (&too_long, "one line"),
         ];

@@ -18,7 +18,9 @@ pub struct ServerName {
 
 /// What is no address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no real server; write ADDRESS or ADDRESS:PORT, such as 10.0.0.1:80 or [2001:db8::1]:80")]
+#[error(
+    "{0:?} does not name a real server; write ADDRESS or ADDRESS:PORT, such as 10.0.0.1:80 or [2001:db8::1]:80"
+)]
 pub struct NoServerName(String);
 
 impl ServerName {

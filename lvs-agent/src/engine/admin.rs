@@ -6,18 +6,18 @@ use std::{
     time::Instant,
 };
 
-use super::{Changes, Decisions};
+use super::{Changes, Engine};
 use crate::{
     control::ServerName,
     model::{DestinationKey, VirtualService, Weight},
-    pool::{Commands, Drain, Holds},
+    pool::{AdminCommands, AdminState, Drain},
 };
 
 /// The servers that files in the folder name: at one port, or at all of them.
-pub(crate) type Maintained = BTreeSet<(IpAddr, Option<u16>)>;
+pub(crate) type MaintenanceSet = BTreeSet<(IpAddr, Option<u16>)>;
 
 /// Whether a server is among them.
-pub(crate) fn is_maintained(maintained: &Maintained, server: SocketAddr) -> bool {
+pub(crate) fn is_maintained(maintained: &MaintenanceSet, server: SocketAddr) -> bool {
     maintained.contains(&(server.ip(), None)) || maintained.contains(&(server.ip(), Some(server.port())))
 }
 
@@ -26,7 +26,7 @@ const PROPOSED: usize = 3;
 
 /// What is ordered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Order {
+pub(crate) enum AdminCommand {
     /// No new connections from now on; with [`Drain::Remove`] it leaves the table.
     Drain(Drain),
     /// A drain is over.
@@ -34,24 +34,24 @@ pub(crate) enum Order {
     /// It is out as if it had failed, or no longer.
     Maintenance(bool),
     /// None: people only want to know.
-    Look,
+    Query,
 }
 
-impl Order {
-    fn apply(self, holds: Holds) -> Holds {
+impl AdminCommand {
+    fn apply(self, admin_state: AdminState) -> AdminState {
         let commands = match self {
-            Self::Drain(drain) => Commands { drain: Some(drain), ..holds.commands },
-            Self::Undrain => Commands { drain: None, ..holds.commands },
-            Self::Maintenance(maintenance) => Commands { maintenance, ..holds.commands },
-            Self::Look => holds.commands,
+            Self::Drain(drain) => AdminCommands { drain: Some(drain), ..admin_state.commands },
+            Self::Undrain => AdminCommands { drain: None, ..admin_state.commands },
+            Self::Maintenance(maintenance) => AdminCommands { maintenance, ..admin_state.commands },
+            Self::Query => admin_state.commands,
         };
-        Holds { commands, ..holds }
+        AdminState { commands, ..admin_state }
     }
 }
 
-/// Which servers are meant.
+/// Which servers are selector.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Meant {
+pub(crate) struct ServerSelector {
     pub(crate) server: ServerName,
     /// In this service only: its name, its key, or its address.
     pub(crate) service: Option<String>,
@@ -59,13 +59,13 @@ pub(crate) struct Meant {
 
 /// A server of a service that an order was about, and how it stands now.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Ordered {
+pub(crate) struct CommandResult {
     pub(crate) destination: DestinationKey,
     /// The name of its service.
     pub(crate) service: String,
     /// `None`: it shall not be in the table.
     pub(crate) weight: Option<Weight>,
-    pub(crate) holds: Holds,
+    pub(crate) admin_state: AdminState,
 }
 
 /// There is no such server or service.
@@ -75,7 +75,7 @@ pub(crate) enum Unknown {
     Server { server: ServerName, near: Vec<String> },
     #[error("there is no service {service:?}{}", instead(.near))]
     Service { service: String, near: Vec<String> },
-    #[error("service {service:?} has no server {server}; it is one of {}", .has_it.join(", "))]
+    #[error("service {service:?} has no server {server}; it belongs to {}", .has_it.join(", "))]
     NotInService { server: ServerName, service: String, has_it: Vec<String> },
 }
 
@@ -84,43 +84,43 @@ fn instead(near: &[String]) -> String {
 }
 
 /// Carries an order out, and says about whom it was and what has come of it.
-pub(crate) fn carry_out(
-    decisions: &mut Decisions,
-    order: Order,
-    meant: &Meant,
+pub(crate) fn apply(
+    engine: &mut Engine,
+    order: AdminCommand,
+    selector: &ServerSelector,
     now: Instant,
-) -> Result<(Vec<Ordered>, Changes), Unknown> {
-    let destinations = find(decisions, meant)?;
+) -> Result<(Vec<CommandResult>, Changes), Unknown> {
+    let destinations = find(engine, selector)?;
     let mut all = Changes::default();
-    if order != Order::Look {
+    if order != AdminCommand::Query {
         for destination in &destinations {
-            let holds = order.apply(decisions.holds(destination));
-            let Some(changes) = decisions.set_holds(destination, holds, now) else { continue };
+            let admin_state = order.apply(engine.admin_state(destination));
+            let Some(changes) = engine.set_admin_state(destination, admin_state, now) else { continue };
             all.table_changed |= changes.table_changed;
             all.moved.extend(changes.moved);
             all.happenings.extend(changes.happenings);
         }
     }
-    let ordered = destinations.into_iter().map(|destination| Ordered {
+    let ordered = destinations.into_iter().map(|destination| CommandResult {
         destination,
-        service: decisions.service_name(&destination).to_owned(),
-        weight: decisions.weight(&destination),
-        holds: decisions.holds(&destination),
+        service: engine.service_name(&destination).to_owned(),
+        weight: engine.weight(&destination),
+        admin_state: engine.admin_state(&destination),
     });
     Ok((ordered.collect(), all))
 }
 
-/// The destinations that are meant, at least one.
-fn find(decisions: &Decisions, meant: &Meant) -> Result<Vec<DestinationKey>, Unknown> {
-    let Meant { server, service } = meant;
-    let found: Vec<_> = decisions.all().filter(|(destination, ..)| server.is(destination.server)).collect();
+/// The destinations that are selector, at least one.
+fn find(engine: &Engine, selector: &ServerSelector) -> Result<Vec<DestinationKey>, Unknown> {
+    let ServerSelector { server, service } = selector;
+    let found: Vec<_> = engine.all().filter(|(destination, ..)| server.is(destination.server)).collect();
     let Some(wanted) = service else {
         let mut destinations: Vec<_> = found.iter().map(|(destination, ..)| *destination).collect();
         destinations.dedup();
-        return if destinations.is_empty() { Err(no_server(decisions, *server)) } else { Ok(destinations) };
+        return if destinations.is_empty() { Err(no_server(engine, *server)) } else { Ok(destinations) };
     };
-    if !decisions.services().any(|(one, _)| is_named(one, wanted)) {
-        let names = decisions.services().map(|(one, _)| one.name.clone());
+    if !engine.services().any(|(one, _)| is_named(one, wanted)) {
+        let names = engine.services().map(|(one, _)| one.name.clone());
         return Err(Unknown::Service { service: wanted.clone(), near: nearest(names, wanted) });
     }
     let of_service = found.iter().filter(|(_, one, ..)| is_named(one, wanted));
@@ -129,7 +129,7 @@ fn find(decisions: &Decisions, meant: &Meant) -> Result<Vec<DestinationKey>, Unk
     if !destinations.is_empty() {
         Ok(destinations)
     } else if found.is_empty() {
-        Err(no_server(decisions, *server))
+        Err(no_server(engine, *server))
     } else {
         let mut has_it: Vec<String> = found.iter().map(|(_, one, ..)| format!("{:?}", one.name)).collect();
         has_it.dedup();
@@ -143,8 +143,8 @@ fn is_named(service: &VirtualService, wanted: &str) -> bool {
     service.name == wanted || key == wanted || address == wanted
 }
 
-fn no_server(decisions: &Decisions, server: ServerName) -> Unknown {
-    let servers = decisions.all().map(|(destination, ..)| destination.server);
+fn no_server(engine: &Engine, server: ServerName) -> Unknown {
+    let servers = engine.all().map(|(destination, ..)| destination.server);
     let mut servers: Vec<SocketAddr> = servers.collect();
     servers.sort_unstable();
     servers.dedup();
@@ -165,7 +165,7 @@ mod tests {
     use super::*;
     use crate::{config::native, pool::Presence};
 
-    fn decisions() -> Decisions {
+    fn engine() -> Engine {
         let text = r#"
             [defaults]
             forward = "masquerade"
@@ -183,16 +183,16 @@ mod tests {
             address = "10.0.0.1:25"
         "#;
         let config = native::read(text, "test.toml".as_ref()).expect("it is a configuration");
-        Decisions::new(&config.services, |_| Presence::In)
+        Engine::new(&config.services, |_| Presence::In)
     }
 
-    fn meant(server: &str, service: Option<&str>) -> Meant {
-        Meant { server: server.parse().unwrap(), service: service.map(str::to_owned) }
+    fn selector(server: &str, service: Option<&str>) -> ServerSelector {
+        ServerSelector { server: server.parse().unwrap(), service: service.map(str::to_owned) }
     }
 
     #[test]
     fn servers_are_found_by_address_and_perhaps_port_and_service() {
-        let mut decisions = decisions();
+        let mut engine = engine();
         let cases = [
             ("10.0.0.1", None, Ok("web 10.0.0.1:80, mail 10.0.0.1:25")),
             ("10.0.0.1:25", None, Ok("mail 10.0.0.1:25")),
@@ -207,10 +207,10 @@ mod tests {
                 ),
             ),
             ("10.0.0.1", Some("wbe"), Err("there is no service \"wbe\"; there are web, mail, …")),
-            ("10.0.0.2", Some("mail"), Err("service \"mail\" has no server 10.0.0.2; it is one of \"web\"")),
+            ("10.0.0.2", Some("mail"), Err("service \"mail\" has no server 10.0.0.2; it belongs to \"web\"")),
         ];
         for (server, service, expected) in cases {
-            let found = carry_out(&mut decisions, Order::Look, &meant(server, service), Instant::now());
+            let found = apply(&mut engine, AdminCommand::Query, &selector(server, service), Instant::now());
             let found = found.map(|(ordered, changes)| {
                 assert_eq!(changes, Changes::default());
                 let told = ordered.iter().map(|one| format!("{} {}", one.service, one.destination.server));
@@ -223,8 +223,10 @@ mod tests {
 
     #[test]
     fn maintenance_is_for_one_port_or_all() {
-        let maintained =
-            Maintained::from([(IpAddr::from([10, 0, 0, 1]), None), (IpAddr::from([10, 0, 0, 2]), Some(80))]);
+        let maintained = MaintenanceSet::from([
+            (IpAddr::from([10, 0, 0, 1]), None),
+            (IpAddr::from([10, 0, 0, 2]), Some(80)),
+        ]);
         let is = |server: &str| is_maintained(&maintained, server.parse().unwrap());
         assert_eq!(["10.0.0.1:80", "10.0.0.1:443", "10.0.0.2:80"].map(is), [true; 3]);
         assert_eq!(["10.0.0.2:443", "10.0.0.3:80"].map(is), [false; 2]);
@@ -232,27 +234,27 @@ mod tests {
 
     #[test]
     fn orders_leave_each_other_alone() {
-        let mut decisions = decisions();
+        let mut engine = engine();
         let now = Instant::now();
-        let server = meant("10.0.0.1:80", None);
+        let server = selector("10.0.0.1:80", None);
         let mut order = |order| {
-            let (ordered, changes) = carry_out(&mut decisions, order, &server, now).unwrap();
+            let (ordered, changes) = apply(&mut engine, order, &server, now).unwrap();
             assert_eq!(ordered.len(), 1);
-            let Ordered { weight, holds, .. } = &ordered[0];
+            let CommandResult { weight, admin_state, .. } = &ordered[0];
             (
                 weight.map(|weight| weight.0),
-                holds.commands.drain,
-                holds.commands.maintenance,
+                admin_state.commands.drain,
+                admin_state.commands.maintenance,
                 changes.table_changed,
             )
         };
         let (quiesce, remove) = (Some(Drain::Quiesce), Some(Drain::Remove));
-        assert_eq!(order(Order::Look), (Some(1), None, false, false));
-        assert_eq!(order(Order::Drain(Drain::Quiesce)), (Some(0), quiesce, false, true));
-        assert_eq!(order(Order::Maintenance(true)), (Some(0), quiesce, true, false));
-        assert_eq!(order(Order::Drain(Drain::Remove)), (None, remove, true, true));
-        assert_eq!(order(Order::Undrain), (Some(0), None, true, true));
-        assert_eq!(order(Order::Maintenance(false)), (Some(1), None, false, true));
-        assert_eq!(decisions.held_since(&find(&decisions, &server).unwrap()[0]), None);
+        assert_eq!(order(AdminCommand::Query), (Some(1), None, false, false));
+        assert_eq!(order(AdminCommand::Drain(Drain::Quiesce)), (Some(0), quiesce, false, true));
+        assert_eq!(order(AdminCommand::Maintenance(true)), (Some(0), quiesce, true, false));
+        assert_eq!(order(AdminCommand::Drain(Drain::Remove)), (None, remove, true, true));
+        assert_eq!(order(AdminCommand::Undrain), (Some(0), None, true, true));
+        assert_eq!(order(AdminCommand::Maintenance(false)), (Some(1), None, false, true));
+        assert_eq!(engine.disabled_since(&find(&engine, &server).unwrap()[0]), None);
     }
 }

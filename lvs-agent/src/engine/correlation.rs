@@ -26,18 +26,18 @@ pub(crate) fn verdict(outcome: &Outcome, timeout: Duration) -> Verdict {
 
 /// Which servers were suspected lately. If it is most of a service, the director's own network comes first.
 #[derive(Debug, Default)]
-pub(crate) struct Suspected {
+pub(crate) struct Correlation {
     at: BTreeMap<ServerId, Instant>,
 }
 
-impl Suspected {
+impl Correlation {
     /// Takes note of a suspicion.
     pub(crate) fn note(&mut self, server: ServerId, now: Instant) {
         self.at.insert(server, now);
     }
 
     /// Whether more than half of `siblings`, two at least, were suspected at about this time.
-    pub(crate) fn is_common(&self, siblings: &BTreeSet<ServerId>, now: Instant) -> bool {
+    pub(crate) fn is_correlated(&self, siblings: &BTreeSet<ServerId>, now: Instant) -> bool {
         let lately = |server: &&ServerId| {
             self.at.get(server).is_some_and(|at| now.saturating_duration_since(*at) <= TOGETHER)
         };
@@ -86,13 +86,13 @@ mod tests {
             ("two of four", &[0, 0], 4, false),
         ];
         for (name, times, servers, expected) in cases {
-            let mut suspected = Suspected::default();
+            let mut suspected = Correlation::default();
             for (server, ms) in (0..).zip(times) {
                 suspected.note(ServerId(server), at(*ms));
             }
             let siblings = (0..servers).map(ServerId).collect();
             let last = times.iter().max().copied().unwrap_or(0);
-            assert_eq!(suspected.is_common(&siblings, at(last)), expected, "{name}");
+            assert_eq!(suspected.is_correlated(&siblings, at(last)), expected, "{name}");
         }
     }
 }

@@ -8,10 +8,10 @@ use std::{
 use crate::{
     ipvs::{
         Destination, Service, ServiceEntry, Table,
-        overrides::{Held, weight_of},
+        overrides::{Overrides, weight_of},
     },
     model::{
-        Check, Config, DestinationKey, FurtherChecks, Notifications, Question, RealServer, ServiceKey,
+        Check, CheckKind, Config, DestinationKey, FurtherChecks, Notifications, RealServer, ServiceKey,
         Unlisted, VirtualService,
     },
 };
@@ -21,35 +21,39 @@ use crate::{
 pub(crate) struct Adopted {
     /// The services with their servers, in the table's order, those that are out by this agent's doing included.
     pub(crate) services: Vec<VirtualService>,
-    /// The servers that others hold at weight 0.
+    /// The servers that others ours at weight 0.
     pub(crate) administered: BTreeSet<DestinationKey>,
 }
 
 /// The services of `table`, with the settings that the configuration has for them.
-pub(crate) fn adopt(table: &Table, held: &Held, config: &Config) -> Adopted {
+pub(crate) fn adopt(table: &Table, overrides: &Overrides, config: &Config) -> Adopted {
     let listed: HashMap<_, _> = config.services.iter().map(|service| (service.key, service)).collect();
     let mut adopted = Adopted::default();
     for (key, entry) in &table.services {
         let configured = listed.get(key).copied();
         let mut service =
             configured.map_or_else(|| unlisted(&entry.service, &config.unlisted), without_servers);
-        let out = held.removed(*key).filter(|removed| !entry.destinations.contains_key(&removed.server));
-        let mut servers: Vec<_> = found(*key, entry, held).chain(out.copied()).collect();
+        let out = overrides.removed(*key).filter(|removed| !entry.destinations.contains_key(&removed.server));
+        let mut servers: Vec<_> = found(*key, entry, overrides).chain(out.copied()).collect();
         servers.sort_by_key(|destination| destination.server);
         service.servers =
             servers.iter().map(|destination| server(destination, &service, configured)).collect();
-        adopted.administered.extend(administered(*key, entry, held));
+        adopted.administered.extend(administered(*key, entry, overrides));
         adopted.services.push(service);
     }
     adopted
 }
 
 /// The destinations of a service with their own weights.
-fn found(service: ServiceKey, entry: &ServiceEntry, held: &Held) -> impl Iterator<Item = Destination> {
+fn found(
+    service: ServiceKey,
+    entry: &ServiceEntry,
+    overrides: &Overrides,
+) -> impl Iterator<Item = Destination> {
     entry.destinations.values().map(move |destination| {
         let key = DestinationKey { service, server: destination.server };
-        let ours = held.explains(&key, Some(destination.weight));
-        let weight = ours.map_or(destination.weight, |hold| hold.original.weight);
+        let ours = overrides.ours(&key, Some(destination.weight));
+        let weight = ours.map_or(destination.weight, |ours| ours.original.weight);
         Destination { weight, ..*destination }
     })
 }
@@ -57,12 +61,12 @@ fn found(service: ServiceKey, entry: &ServiceEntry, held: &Held) -> impl Iterato
 fn administered(
     service: ServiceKey,
     entry: &ServiceEntry,
-    held: &Held,
+    overrides: &Overrides,
 ) -> impl Iterator<Item = DestinationKey> {
     entry.destinations.values().filter_map(move |destination| {
         let key = DestinationKey { service, server: destination.server };
         let theirs = !destination.weight.takes_connections()
-            && held.explains(&key, Some(destination.weight)).is_none();
+            && overrides.ours(&key, Some(destination.weight)).is_none();
         theirs.then_some(key)
     })
 }
@@ -107,8 +111,7 @@ fn server(found: &Destination, service: &VirtualService, configured: Option<&Vir
         (server.check, server.further) = (own.check.clone(), own.further.clone());
     }
     if !can_be_asked(service.check_of(&server), found.server) {
-        server.check =
-            Some(Check { question: Question::Ping, port: None, ..service.check_of(&server).clone() });
+        server.check = Some(Check { kind: CheckKind::Ping, port: None, ..service.check_of(&server).clone() });
         server.further = FurtherChecks::default();
     }
     server
@@ -116,5 +119,5 @@ fn server(found: &Destination, service: &VirtualService, configured: Option<&Vir
 
 /// Whether there is a port to ask, if it takes one.
 fn can_be_asked(check: &Check, server: SocketAddr) -> bool {
-    check.question.transport().is_none() || check.port.is_some() || server.port() != 0
+    check.kind.transport().is_none() || check.port.is_some() || server.port() != 0
 }

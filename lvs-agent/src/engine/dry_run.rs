@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
-use super::{Decisions, table::last_wanted};
+use super::{Engine, table::last_wanted};
 use crate::{
-    health::{Heard, Source},
+    health::{Sample, Source},
     ipvs::{Conflict, Table, Wanted, difference},
     model::{Check, Config, DestinationKey},
     pool::Presence,
@@ -12,15 +12,15 @@ use crate::{
 
 /// A run of the agent on an empty table, with answers that somebody else gives.
 #[derive(Debug)]
-pub struct Rehearsal {
+pub struct DryRun {
     config: Config,
-    decisions: Decisions,
+    engine: Engine,
     table: Table,
 }
 
 /// What a destination is asked.
 #[derive(Clone, Debug)]
-pub struct Asked {
+pub struct PlannedCheck {
     /// Whom.
     pub destination: DestinationKey,
     /// Which of its checks it is, from 0.
@@ -29,20 +29,20 @@ pub struct Asked {
     pub check: Check,
 }
 
-impl Rehearsal {
+impl DryRun {
     /// The start, at `now`: nothing is known of any server.
     pub fn new(config: Config, now: Instant) -> Result<Self, Conflict> {
-        let mut decisions = Decisions::new(&config.services, |_| Presence::Absent);
-        decisions.settle(now);
-        let mut rehearsal = Self { config, decisions, table: Table::default() };
-        rehearsal.write(&rehearsal.decisions.wanted())?;
+        let mut engine = Engine::new(&config.services, |_| Presence::Absent);
+        engine.settle(now);
+        let mut rehearsal = Self { config, engine, table: Table::default() };
+        rehearsal.write(&rehearsal.engine.wanted())?;
         Ok(rehearsal)
     }
 
     /// All that the configuration asks.
-    pub fn asked(&self) -> impl Iterator<Item = Asked> {
+    pub fn asked(&self) -> impl Iterator<Item = PlannedCheck> {
         self.config.services.iter().flat_map(|service| {
-            service.all_checks().map(|(destination, index, check)| Asked {
+            service.all_checks().map(|(destination, index, check)| PlannedCheck {
                 destination,
                 index,
                 check: check.clone(),
@@ -58,9 +58,9 @@ impl Rehearsal {
         success: bool,
         now: Instant,
     ) -> Result<(), Conflict> {
-        let heard = Heard { check: Some(index), success, source: Source::Baseline };
-        self.decisions.observe(destination, heard, None, now);
-        self.write(&self.decisions.wanted())
+        let sample = Sample { check: Some(index), success, source: Source::Baseline };
+        self.engine.observe(destination, sample, None, now);
+        self.write(&self.engine.wanted())
     }
 
     /// A clean stop.

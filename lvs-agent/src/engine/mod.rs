@@ -12,7 +12,7 @@ pub(crate) mod table;
 #[cfg(test)]
 mod tests;
 
-pub use self::dry_run::{Asked, Rehearsal};
+pub use self::dry_run::{DryRun, PlannedCheck};
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -20,15 +20,15 @@ use std::{
 };
 
 use self::{
-    admin::{Maintained, is_maintained},
+    admin::{MaintenanceSet, is_maintained},
     service::Service,
 };
 use crate::{
-    health::{Health, Heard, State, Transition},
+    health::{Health, Sample, State, Transition},
     ipvs::{Wanted, WantedService},
     keyed::KeyMap,
     model::{Check, DestinationKey, RealServer, Role, ServiceKey, VirtualService, Weight},
-    pool::{Commands, Decision, Event, Holds, Presence, Standing},
+    pool::{AdminCommands, AdminState, Decision, PoolEvent, Presence, QuorumState},
 };
 
 /// Where a destination is: the index of its service, and what it is there.
@@ -64,15 +64,15 @@ pub(crate) struct Changes {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Happening {
     /// A server is down by the fast path's finding but held in.
-    Held(DestinationKey),
+    Retained(DestinationKey),
     /// Something about a whole service.
-    Service(ServiceKey, Event),
+    Service(ServiceKey, PoolEvent),
 }
 
 /// How a service stands as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct ServiceStanding {
-    pub quorum: Standing,
+pub(crate) struct ServiceState {
+    pub quorum: QuorumState,
     pub alarm: bool,
     /// How many backups are in the table.
     pub backups_in: usize,
@@ -80,12 +80,12 @@ pub(crate) struct ServiceStanding {
 
 /// All services.
 #[derive(Debug)]
-pub(crate) struct Decisions {
+pub(crate) struct Engine {
     services: Vec<Service>,
     places: KeyMap<DestinationKey, Place>,
     by_key: KeyMap<ServiceKey, usize>,
     /// The servers that files in the maintenance folder name.
-    maintained: Maintained,
+    maintained: MaintenanceSet,
     /// Those that are at weight 0 in the kernel's table, and not by this agent.
     administered: BTreeSet<DestinationKey>,
     /// Since when people hold a destination out.
@@ -94,7 +94,7 @@ pub(crate) struct Decisions {
     due: BTreeSet<(Instant, usize)>,
 }
 
-impl Decisions {
+impl Engine {
     /// Services of whose servers nothing is known but how they stand in the kernel's table.
     #[must_use]
     pub(crate) fn new(services: &[VirtualService], found: impl Fn(&DestinationKey) -> Presence) -> Self {
@@ -103,7 +103,7 @@ impl Decisions {
             places: places(&services),
             by_key: by_key(&services),
             services,
-            maintained: Maintained::new(),
+            maintained: MaintenanceSet::new(),
             administered: BTreeSet::new(),
             held: HashMap::new(),
             due: BTreeSet::new(),
@@ -111,7 +111,7 @@ impl Decisions {
     }
 
     /// Takes a new list of services, of a configuration that was read again or of a kernel's table that has changed.
-    /// Destinations that stay keep what is known of them, how they stand and who holds them out; `found` says how those
+    /// Destinations that stay keep what is known of them, how they stand and who admin_state them out; `found` says how those
     /// stand in the kernel's table that are new.
     pub(crate) fn replace(
         &mut self,
@@ -131,7 +131,7 @@ impl Decisions {
         });
         self.services = replaced.collect();
         (self.places, self.by_key) = (places(&self.services), by_key(&self.services));
-        self.hold_ordered(now);
+        self.apply_admin_states(now);
         let changes = self.settle(now);
         let other = Some(self.wanted()).filter(|wanted| *wanted != before);
         Changes { table_changed: other.is_some(), whole_table: other, ..changes }
@@ -160,7 +160,7 @@ impl Decisions {
         changes
     }
 
-    /// When [`Decisions::passed`] is to be asked next.
+    /// When [`Engine::passed`] is to be asked next.
     #[must_use]
     pub(crate) fn next_change(&self) -> Option<Instant> {
         self.due.first().map(|(at, _)| *at)
@@ -170,7 +170,7 @@ impl Decisions {
     pub(crate) fn observe(
         &mut self,
         destination: &DestinationKey,
-        heard: Heard,
+        sample: Sample,
         asked: Option<Weight>,
         now: Instant,
     ) -> Consequence {
@@ -179,11 +179,11 @@ impl Decisions {
             return consequence;
         };
         let Some(service) = self.services.get_mut(index) else { return consequence };
-        let transition = service.health_mut(role).and_then(|health| health.observe(heard, now));
+        let transition = service.health_mut(role).and_then(|health| health.observe(sample, now));
         let other_weight = asked.is_some_and(|weight| service.pool.set_asked(role, weight));
         if transition.is_some() || other_weight {
-            // What an administrator holds is never called failed.
-            consequence.transition = transition.filter(|_| !service.pool.holds(role).administrator);
+            // What an administrator admin_state is never called failed.
+            consequence.transition = transition.filter(|_| !service.pool.admin_state(role).administrator);
             self.decide(index, now, &mut consequence.changes);
         }
         consequence
@@ -191,40 +191,41 @@ impl Decisions {
 
     /// What was ordered about a destination.
     #[must_use]
-    pub(crate) fn holds(&self, destination: &DestinationKey) -> Holds {
-        self.at(destination).map(|(service, role)| service.pool.holds(role)).unwrap_or_default()
+    pub(crate) fn admin_state(&self, destination: &DestinationKey) -> AdminState {
+        self.at(destination).map(|(service, role)| service.pool.admin_state(role)).unwrap_or_default()
     }
 
     /// Since when people hold a destination out, whoever it is and for whatever reason.
     #[must_use]
-    pub(crate) fn held_since(&self, destination: &DestinationKey) -> Option<Instant> {
+    pub(crate) fn disabled_since(&self, destination: &DestinationKey) -> Option<Instant> {
         self.held.get(destination).copied()
     }
 
     /// Orders something about a destination, or takes it back; `None` if there is no such destination.
-    pub(crate) fn set_holds(
+    pub(crate) fn set_admin_state(
         &mut self,
         destination: &DestinationKey,
-        holds: Holds,
+        admin_state: AdminState,
         now: Instant,
     ) -> Option<Changes> {
-        let changes = self.order(destination, now, |service, role| service.pool.set_holds(role, holds));
-        self.note_holds(now);
+        let changes =
+            self.order(destination, now, |service, role| service.pool.set_admin_state(role, admin_state));
+        self.note_admin_states(now);
         changes
     }
 
     /// What was ordered by command, of all destinations of which anything was.
     #[must_use]
-    pub(crate) fn commands(&self) -> BTreeMap<DestinationKey, Commands> {
-        let of = |key: &DestinationKey| (*key, self.holds(key).commands);
-        self.places.keys().map(of).filter(|(_, commands)| *commands != Commands::default()).collect()
+    pub(crate) fn commands(&self) -> BTreeMap<DestinationKey, AdminCommands> {
+        let of = |key: &DestinationKey| (*key, self.admin_state(key).commands);
+        self.places.keys().map(of).filter(|(_, commands)| *commands != AdminCommands::default()).collect()
     }
 
     /// Takes note of what was ordered before this agent was started, for the next look at all services. Gives those that
     /// are not there any more.
     pub(crate) fn recall_commands(
         &mut self,
-        commands: &BTreeMap<DestinationKey, Commands>,
+        commands: &BTreeMap<DestinationKey, AdminCommands>,
         now: Instant,
     ) -> Vec<DestinationKey> {
         let mut gone = Vec::new();
@@ -233,13 +234,13 @@ impl Decisions {
             let found = place.and_then(|place| Some((self.services.get_mut(place.service)?, place.role)));
             match found {
                 Some((service, role)) => {
-                    let holds = Holds { commands: *commands, ..service.pool.holds(role) };
-                    service.pool.set_holds(role, holds);
+                    let admin_state = AdminState { commands: *commands, ..service.pool.admin_state(role) };
+                    service.pool.set_admin_state(role, admin_state);
                 }
                 None => gone.push(*key),
             }
         }
-        self.note_holds(now);
+        self.note_admin_states(now);
         gone
     }
 
@@ -256,38 +257,38 @@ impl Decisions {
     }
 
     /// Takes note of the servers that files in the maintenance folder name; they are out until others are named.
-    pub(crate) fn set_maintained(&mut self, maintained: Maintained, now: Instant) -> Changes {
+    pub(crate) fn set_maintenance(&mut self, maintained: MaintenanceSet, now: Instant) -> Changes {
         self.maintained = maintained;
-        self.hold_ordered(now);
+        self.apply_admin_states(now);
         self.settle(now)
     }
 
-    /// Takes note of the servers that an administrator holds at weight 0, for the next look at all services.
+    /// Takes note of the servers that an administrator admin_state at weight 0, for the next look at all services.
     pub(crate) fn set_administered(&mut self, administered: BTreeSet<DestinationKey>, now: Instant) {
         self.administered = administered;
-        self.hold_ordered(now);
+        self.apply_admin_states(now);
     }
 
-    fn hold_ordered(&mut self, now: Instant) {
+    fn apply_admin_states(&mut self, now: Instant) {
         for service in &mut self.services {
             for role in service.config.roles() {
                 let Some(server) = service.server(role).map(|server| server.address) else { continue };
                 let folder = is_maintained(&self.maintained, server);
                 let key = DestinationKey { service: service.config.key, server };
                 let administrator = self.administered.contains(&key);
-                let holds = service.pool.holds(role);
-                service.pool.set_holds(role, Holds { folder, administrator, ..holds });
+                let admin_state = service.pool.admin_state(role);
+                service.pool.set_admin_state(role, AdminState { folder, administrator, ..admin_state });
             }
         }
-        self.note_holds(now);
+        self.note_admin_states(now);
     }
 
     /// Notes who is held out, and that others are no longer.
-    fn note_holds(&mut self, now: Instant) {
+    fn note_admin_states(&mut self, now: Instant) {
         let mut before = std::mem::take(&mut self.held);
         let held = self.places.iter().filter(|(_, place)| {
             let service = self.services.get(place.service);
-            service.is_some_and(|service| !service.pool.holds(place.role).is_free())
+            service.is_some_and(|service| !service.pool.admin_state(place.role).is_enabled())
         });
         self.held = held.map(|(key, _)| (*key, before.remove(key).unwrap_or(now))).collect();
     }
@@ -308,11 +309,12 @@ impl Decisions {
     fn decide(&mut self, index: usize, now: Instant, changes: &mut Changes) {
         let Some(service) = self.services.get_mut(index) else { return };
         let key = service.config.key;
-        let Decision { moved, held, events } = service.decide(now);
+        let Decision { moved, retained, events } = service.decide(now);
         changes.table_changed |= !moved.is_empty();
         changes.moved.extend(moved.into_iter().filter_map(|role| service.config.destination_of(role)));
-        let held = held.into_iter().filter_map(|index| service.config.destination_of(Role::Server(index)));
-        changes.happenings.extend(held.map(Happening::Held));
+        let retained =
+            retained.into_iter().filter_map(|index| service.config.destination_of(Role::Server(index)));
+        changes.happenings.extend(retained.map(Happening::Retained));
         changes.happenings.extend(events.into_iter().map(|event| Happening::Service(key, event)));
         let next = service.pool.next_change(now);
         self.due.retain(|(_, other)| *other != index);
@@ -351,9 +353,9 @@ impl Decisions {
 
     /// A service's configuration and how it stands as a whole.
     #[must_use]
-    pub(crate) fn service(&self, key: &ServiceKey) -> Option<(&VirtualService, ServiceStanding)> {
+    pub(crate) fn service(&self, key: &ServiceKey) -> Option<(&VirtualService, ServiceState)> {
         let service = self.services.get(*self.by_key.get(key)?)?;
-        Some((&service.config, standing(service)))
+        Some((&service.config, status(service)))
     }
 
     /// Whether more than half of a service's servers, two at least, fail now or are down.
@@ -373,8 +375,8 @@ impl Decisions {
     }
 
     /// All services and how they stand, in the configuration's order.
-    pub(crate) fn services(&self) -> impl Iterator<Item = (&VirtualService, ServiceStanding)> {
-        self.services.iter().map(|service| (&service.config, standing(service)))
+    pub(crate) fn services(&self) -> impl Iterator<Item = (&VirtualService, ServiceState)> {
+        self.services.iter().map(|service| (&service.config, status(service)))
     }
 
     /// What a destination is asked first of all.
@@ -392,7 +394,7 @@ impl Decisions {
         if service.takes_several(role) {
             return None;
         }
-        service.checks(role).enumerate().find(|(_, check)| check.question.asks_application())
+        service.checks(role).enumerate().find(|(_, check)| check.kind.asks_application())
     }
 
     /// A destination's weight in the wanted table, or `None` if it shall not be there.
@@ -449,9 +451,9 @@ impl Decisions {
     }
 }
 
-fn standing(service: &Service) -> ServiceStanding {
+fn status(service: &Service) -> ServiceState {
     let pool = &service.pool;
-    ServiceStanding { quorum: pool.standing(), alarm: pool.alarm(), backups_in: pool.backups_in() }
+    ServiceState { quorum: pool.quorum_state(), alarm: pool.alarm(), backups_in: pool.backups_in() }
 }
 
 /// Where each service is.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::subscriptions::Subscriber;
 use crate::{
     keyed::KeyMap,
-    model::{Check, Question},
+    model::{Check, CheckKind},
     probe::Success,
 };
 
@@ -24,8 +24,8 @@ const REMEMBERED: usize = 32;
 
 /// How long the checks of all destinations took.
 #[derive(Debug, Default)]
-pub(crate) struct Paces {
-    paces: KeyMap<Subscriber, Pace>,
+pub(crate) struct LatencyHistory {
+    latencies: KeyMap<Subscriber, Pace>,
 }
 
 /// How long one of a destination's checks took.
@@ -42,10 +42,10 @@ struct Lately {
     next: usize,
 }
 
-impl Paces {
+impl LatencyHistory {
     /// Takes in a baseline check that was answered; `whole`: its question was asked, and not only for a connection.
     pub(crate) fn note(&mut self, of: Subscriber, success: &Success, whole: bool) {
-        let pace = self.paces.entry(of).or_default();
+        let pace = self.latencies.entry(of).or_default();
         if whole {
             pace.answer.note(success.latency);
         }
@@ -56,7 +56,7 @@ impl Paces {
 
     /// Forgets those that are not to be kept.
     pub(crate) fn retain(&mut self, keep: impl Fn(&Subscriber) -> bool) {
-        self.paces.retain(|subscriber, _| keep(subscriber));
+        self.latencies.retain(|subscriber, _| keep(subscriber));
     }
 
     /// How long a probe with this question may take. `usually` is what the operator gives a confirming connection or ping
@@ -65,14 +65,14 @@ impl Paces {
         &self,
         of: Subscriber,
         check: &Check,
-        question: &Question,
+        question: &CheckKind,
         usually: Duration,
     ) -> Duration {
-        let pace = self.paces.get(&of);
+        let pace = self.latencies.get(&of);
         match question {
-            Question::Connect | Question::Ping => {
-                let of_kind = |pace: &'_ Pace| match (question, &check.question) {
-                    (Question::Ping, Question::Ping) => pace.answer.nearly_all(),
+            CheckKind::Connect | CheckKind::Ping => {
+                let of_kind = |pace: &'_ Pace| match (question, &check.kind) {
+                    (CheckKind::Ping, CheckKind::Ping) => pace.answer.nearly_all(),
                     _ => pace.connect.nearly_all(),
                 };
                 let Some((longest, answers)) = pace.and_then(of_kind) else { return usually };
@@ -113,7 +113,7 @@ impl Lately {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{DestinationKey, HttpQuestion, Protocol, ServiceKey, UdpQuestion};
+    use crate::model::{DestinationKey, HttpCheck, Protocol, ServiceKey, UdpCheck};
 
     fn subscriber() -> Subscriber {
         let service =
@@ -122,29 +122,29 @@ mod tests {
         Subscriber { destination, check: 0 }
     }
 
-    fn datagram() -> Question {
-        Question::Udp(UdpQuestion { send: vec![], expect: None, reply: true })
+    fn datagram() -> CheckKind {
+        CheckKind::Udp(UdpCheck { send: vec![], expect: None, reply: true })
     }
 
-    fn page() -> Question {
-        Question::Http(HttpQuestion::get("/"))
+    fn page() -> CheckKind {
+        CheckKind::Http(HttpCheck::get("/"))
     }
 
     /// The timeout in ms of a probe with `asked` after checks with `question` that took so many ms.
-    fn timeout(question: Question, asked: &Question, took: &[u64]) -> u128 {
-        let check = Check { question, timeout: Duration::from_millis(800), ..Check::default() };
-        let mut paces = Paces::default();
+    fn timeout(kind: CheckKind, asked: &CheckKind, took: &[u64]) -> u128 {
+        let check = Check { kind, timeout: Duration::from_millis(800), ..Check::default() };
+        let mut latencies = LatencyHistory::default();
         for ms in took {
             let latency = Duration::from_millis(*ms);
-            let connect = (check.question != Question::Ping).then_some(latency / 10);
-            paces.note(subscriber(), &Success { latency, connect, weight: None }, true);
+            let connect = (check.kind != CheckKind::Ping).then_some(latency / 10);
+            latencies.note(subscriber(), &Success { latency, connect, weight: None }, true);
         }
-        paces.timeout(subscriber(), &check, asked, Duration::from_millis(100)).as_millis()
+        latencies.timeout(subscriber(), &check, asked, Duration::from_millis(100)).as_millis()
     }
 
     #[test]
     fn a_probe_may_take_what_its_server_takes() {
-        use Question::{Connect, Ping};
+        use CheckKind::{Connect, Ping};
         let many = |ms: u64| vec![ms; 2 * REMEMBERED];
         let with = |mut all: Vec<u64>, last: &[u64]| {
             all.extend(last);

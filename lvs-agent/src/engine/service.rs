@@ -25,7 +25,7 @@ pub(super) struct Service {
 impl Service {
     /// A service of whose servers nothing is known but how they stand in the kernel's table.
     pub(super) fn new(config: &VirtualService, found: impl Fn(&DestinationKey) -> Presence) -> Self {
-        let standing = config.servers.iter().map(|server| {
+        let status = config.servers.iter().map(|server| {
             let key = DestinationKey { service: config.key, server: server.address };
             (server.weight, found(&key))
         });
@@ -33,7 +33,7 @@ impl Service {
         Self {
             servers: config.servers.iter().map(|server| new_server(config, server)).collect(),
             backups: config.policy.backups.iter().map(|backup| new_backup(config, backup)).collect(),
-            pool: Pool::new(pool::Rules::new(config.on_failure, &config.policy), standing, backups),
+            pool: Pool::new(pool::Rules::new(config.on_failure, &config.policy), status, backups),
             config: config.clone(),
         }
     }

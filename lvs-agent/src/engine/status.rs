@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use humantime::format_duration;
 
-use super::Decisions;
+use super::Engine;
 use crate::{
     health::State,
     model::{DestinationKey, ForwardingMethod, Role, Weight},
@@ -12,7 +12,7 @@ use crate::{
 
 /// How one destination stands.
 #[derive(Clone, Debug)]
-pub(crate) struct Standing {
+pub(crate) struct DestinationStatus {
     pub(crate) destination: DestinationKey,
     /// The name of its service.
     pub(crate) service: String,
@@ -28,29 +28,29 @@ pub(crate) struct Standing {
 }
 
 /// How all destinations stand.
-pub(crate) fn standings(decisions: &Decisions, now: Instant) -> Vec<Standing> {
-    let all = decisions.all().map(|(destination, service, role, server)| Standing {
+pub(crate) fn statuses(engine: &Engine, now: Instant) -> Vec<DestinationStatus> {
+    let all = engine.all().map(|(destination, service, role, server)| DestinationStatus {
         destination,
         service: service.name.clone(),
         method: server.method,
-        weight: decisions.weight(&destination),
-        state: decisions.state(&destination),
+        weight: engine.weight(&destination),
+        state: engine.state(&destination),
         is_backup: matches!(role, Role::Backup(_)),
-        note: note(decisions, &destination, now),
+        note: note(engine, &destination, now),
     });
     all.collect()
 }
 
 /// Orders first, then what else the weight comes from.
-fn note(decisions: &Decisions, destination: &DestinationKey, now: Instant) -> Option<String> {
-    if let Some(reason) = decisions.holds(destination).reason() {
-        let held = decisions.held_since(destination).map(|since| now.saturating_duration_since(since));
+fn note(engine: &Engine, destination: &DestinationKey, now: Instant) -> Option<String> {
+    if let Some(reason) = engine.admin_state(destination).reason() {
+        let held = engine.disabled_since(destination).map(|since| now.saturating_duration_since(since));
         let held = held.map(|held| format_duration(Duration::from_secs(held.as_secs())));
         return Some(held.map_or_else(|| reason.to_owned(), |held| format!("{reason}, for {held}")));
     }
-    if let Some(State::Damped { until }) = decisions.state(destination) {
+    if let Some(State::Damped { until }) = engine.state(destination) {
         let seconds = until.saturating_duration_since(now).as_secs() + 1;
-        return Some(format!("it came and went, and must be well for {seconds} s more"));
+        return Some(format!("flapping: it must stay healthy for {seconds} s more"));
     }
-    decisions.rises_to(destination).map(|own| format!("its weight rises to {own}"))
+    engine.rises_to(destination).map(|own| format!("slow start: its weight rises to {own}"))
 }

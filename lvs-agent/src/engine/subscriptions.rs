@@ -10,7 +10,7 @@ use crate::{
 
 /// The checks that are asked, and who wants to know their results.
 #[derive(Debug, Default)]
-pub(crate) struct Checks {
+pub(crate) struct Subscriptions {
     ids: HashMap<(ProbeTarget, Arc<Check>), CheckId>,
     /// The next number that no check has had.
     next: u32,
@@ -21,7 +21,7 @@ pub(crate) struct Checks {
 
 /// What a new list of services changes: those that are asked already go on as they are.
 #[derive(Debug, Default)]
-pub(crate) struct Turnover {
+pub(crate) struct ScheduleChange {
     /// To be asked from now on.
     pub(crate) added: Vec<BaselineCheck>,
     /// No longer to be asked.
@@ -44,10 +44,10 @@ pub(crate) struct Intervals {
     pub(crate) soft: Duration,
 }
 
-impl Checks {
+impl Subscriptions {
     /// Asks what these services want to know, and nothing else.
-    pub(crate) fn replace(&mut self, services: &[VirtualService]) -> Turnover {
-        let mut turnover = Turnover::default();
+    pub(crate) fn replace(&mut self, services: &[VirtualService]) -> ScheduleChange {
+        let mut turnover = ScheduleChange::default();
         let mut before = mem::take(&mut self.ids);
         (self.of_check, self.by_destination, self.intervals) = Default::default();
         for service in services {
@@ -70,7 +70,7 @@ impl Checks {
         before: &mut HashMap<(ProbeTarget, Arc<Check>), CheckId>,
         target: ProbeTarget,
         check: &Arc<Check>,
-        turnover: &mut Turnover,
+        turnover: &mut ScheduleChange,
     ) -> CheckId {
         let key = (target, check.clone());
         if let Some(id) = self.ids.get(&key) {
@@ -140,7 +140,7 @@ mod tests {
         "#;
         let Config { services, .. } =
             crate::config::native::read(text, "test.toml".as_ref()).expect("it is a configuration");
-        let mut checks = Checks::default();
+        let mut checks = Subscriptions::default();
         let first = checks.replace(&services);
         let subscribers: Vec<usize> =
             first.added.iter().map(|check| checks.subscribers(check.id).len()).collect();

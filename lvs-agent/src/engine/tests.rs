@@ -9,7 +9,7 @@ use crate::{
 
 fn wanted(text: &str) -> Wanted {
     let config = crate::config::native::read(text, "test.toml".as_ref()).expect("it is a configuration");
-    Decisions::new(&config.services, |_| Presence::of_found(Some(true))).wanted()
+    Engine::new(&config.services, |_| Presence::of_found(Some(true))).wanted()
 }
 
 /// The only service of a configuration, and its servers.
@@ -86,24 +86,24 @@ fn key(host: u8) -> DestinationKey {
     DestinationKey { service, server: ([10, 0, 0, host], 80).into() }
 }
 
-/// Decisions, and a time that passes.
+/// Engine, and a time that passes.
 struct Case {
-    decisions: Decisions,
+    engine: Engine,
     now: Instant,
 }
 
 impl Case {
     fn new(text: &str) -> Self {
         let now = Instant::now();
-        let mut decisions = Decisions::new(&services(text), |_| Presence::Absent);
-        decisions.settle(now);
-        Self { decisions, now }
+        let mut engine = Engine::new(&services(text), |_| Presence::Absent);
+        engine.settle(now);
+        Self { engine, now }
     }
 
     /// A baseline check of a server, by the `check`th of its checks.
     fn hear(&mut self, host: u8, check: usize, success: bool) -> Consequence {
-        let heard = Heard { check: Some(check), success, source: crate::health::Source::Baseline };
-        self.decisions.observe(&key(host), heard, None, self.now)
+        let sample = Sample { check: Some(check), success, source: crate::health::Source::Baseline };
+        self.engine.observe(&key(host), sample, None, self.now)
     }
 
     /// As many as it takes to make sure.
@@ -121,7 +121,7 @@ impl Case {
 
     /// Weights of the first hosts; -1 where one isn't there.
     fn weights<const N: usize>(&self) -> [i32; N] {
-        let wanted = self.decisions.wanted();
+        let wanted = self.engine.wanted();
         let destinations = &wanted.services[&key(1).service].destinations;
         std::array::from_fn(|index| {
             let host = u8::try_from(index + 1).expect("few hosts");
@@ -131,7 +131,7 @@ impl Case {
     }
 
     fn replace(&mut self, text: &str) -> Changes {
-        self.decisions.replace(&services(text), |_| Presence::Absent, self.now)
+        self.engine.replace(&services(text), |_| Presence::Absent, self.now)
     }
 }
 
@@ -140,13 +140,16 @@ fn a_sorry_server_takes_over_and_goes() {
     let backup = "[[service.backup]]\naddress = \"10.0.0.3\"\nchecked = false\n";
     let mut case = Case::new(&(web("on-failure = \"remove\"", 2) + backup));
     assert_eq!(case.weights(), [-1, -1, -1]);
-    assert_eq!(case.is(1, true).changes.happenings, [Happening::Service(key(1).service, Event::QuorumBack)]);
+    assert_eq!(
+        case.is(1, true).changes.happenings,
+        [Happening::Service(key(1).service, PoolEvent::QuorumBack)]
+    );
     case.is(2, true);
     case.is(1, false);
     assert_eq!(case.weights(), [-1, 10, -1]);
     let last = case.is(2, false);
     let happened =
-        [Event::QuorumLost, Event::BackupsIn].map(|event| Happening::Service(key(1).service, event));
+        [PoolEvent::QuorumLost, PoolEvent::BackupsIn].map(|event| Happening::Service(key(1).service, event));
     assert_eq!((case.weights(), last.changes.happenings), ([-1, -1, 1], happened.to_vec()));
     case.is(1, true);
     assert_eq!(case.weights(), [10, -1, -1]);
@@ -163,19 +166,19 @@ fn a_backup_is_checked_like_any_server() {
     case.is(2, true);
     case.is(3, false);
     assert_eq!(case.weights(), [0, 1, -1]);
-    assert_eq!(case.decisions.state(&key(2)), Some(State::Up));
+    assert_eq!(case.engine.state(&key(2)), Some(State::Up));
 }
 
 #[test]
 fn a_firewall_mark_has_backups_as_well() {
     let text = "[[service]]\nmark = 7\nforward = \"direct-route\"\nfall = 1\n[[service.server]]\naddress = \"10.0.0.1\"\n\
                 [[service.backup]]\naddress = \"127.0.0.1\"\nchecked = false\n";
-    let mut decisions = Decisions::new(&services(text), |_| Presence::Absent);
+    let mut engine = Engine::new(&services(text), |_| Presence::Absent);
     let now = Instant::now();
-    let (destination, ..) = decisions.all().next().expect("there is a server");
-    let heard = Heard { check: Some(0), success: false, source: crate::health::Source::Baseline };
-    assert!(decisions.observe(&destination, heard, None, now).changes.table_changed);
-    let wanted = decisions.wanted();
+    let (destination, ..) = engine.all().next().expect("there is a server");
+    let sample = Sample { check: Some(0), success: false, source: crate::health::Source::Baseline };
+    assert!(engine.observe(&destination, sample, None, now).changes.table_changed);
+    let wanted = engine.wanted();
     let weights: Vec<_> = wanted.services[&destination.service]
         .destinations
         .iter()
@@ -192,14 +195,14 @@ fn several_checks_are_one_server() {
     assert_eq!(case.weights(), [0, 0]);
     assert!(case.hear(1, 1, true).changes.table_changed);
     assert_eq!(case.weights(), [10, 0]);
-    assert_eq!(case.decisions.application_check(&key(1)).map(|(index, _)| index), Some(1));
+    assert_eq!(case.engine.application_check(&key(1)).map(|(index, _)| index), Some(1));
     let mut any = Case::new(&web(&format!("{lines}\ncombine = \"any\""), 2));
     any.hear(1, 1, true);
     assert_eq!(any.weights(), [10, 0]);
-    assert_eq!(any.decisions.application_check(&key(1)), None);
+    assert_eq!(any.engine.application_check(&key(1)), None);
     let asked: Vec<_> = services(&web(lines, 2))[0]
         .all_checks()
-        .map(|(destination, index, check)| (destination, index, check.question.asks_application()))
+        .map(|(destination, index, check)| (destination, index, check.kind.asks_application()))
         .collect();
     let expected = [(key(1), 0, false), (key(1), 1, true), (key(2), 0, false), (key(2), 1, true)];
     assert_eq!(asked, expected);
@@ -208,12 +211,12 @@ fn several_checks_are_one_server() {
 #[test]
 fn a_check_may_ask_for_a_weight() {
     let mut case = Case::new(&web("check = { type = \"file\", file = \"/weight\" }", 2));
-    let heard = Heard { check: Some(0), success: true, source: crate::health::Source::Baseline };
+    let sample = Sample { check: Some(0), success: true, source: crate::health::Source::Baseline };
     for (asked, weight) in [(Some(3), 3), (Some(3), 3), (None, 3), (Some(0), 0), (Some(20), 20)] {
-        let consequence = case.decisions.observe(&key(1), heard, asked.map(Weight), case.now);
+        let consequence = case.engine.observe(&key(1), sample, asked.map(Weight), case.now);
         let before = consequence.changes.table_changed;
         assert_eq!(case.weights(), [weight, 0], "{asked:?}");
-        let again = case.decisions.observe(&key(1), heard, asked.map(Weight), case.now);
+        let again = case.engine.observe(&key(1), sample, asked.map(Weight), case.now);
         assert_eq!(again, Consequence::default(), "{before}");
     }
 }
@@ -224,19 +227,19 @@ fn people_come_first() {
     for host in 1..=3 {
         case.is(host, true);
     }
-    let drained = Holds::from(Commands::drain(Drain::Quiesce));
-    assert!(case.decisions.set_holds(&key(1), drained, case.now).expect("it is there").table_changed);
-    assert!(!case.decisions.set_holds(&key(1), drained, case.now).expect("it is there").table_changed);
-    let administrator = Holds { administrator: true, ..Holds::default() };
-    case.decisions.set_holds(&key(2), administrator, case.now);
+    let drained = AdminState::from(AdminCommands::drain(Drain::Quiesce));
+    assert!(case.engine.set_admin_state(&key(1), drained, case.now).expect("it is there").table_changed);
+    assert!(!case.engine.set_admin_state(&key(1), drained, case.now).expect("it is there").table_changed);
+    let administrator = AdminState { administrator: true, ..AdminState::default() };
+    case.engine.set_admin_state(&key(2), administrator, case.now);
     assert_eq!(case.weights(), [0, 0, 10]);
     assert_eq!(case.is(2, false), Consequence::default(), "it is never called failed");
     assert!(case.is(1, false).transition.is_some());
-    assert_eq!(case.decisions.set_holds(&key(9), drained, case.now), None);
-    case.decisions.set_holds(&key(1), Holds::default(), case.now);
+    assert_eq!(case.engine.set_admin_state(&key(9), drained, case.now), None);
+    case.engine.set_admin_state(&key(1), AdminState::default(), case.now);
     case.is(1, true);
     assert_eq!(case.weights(), [10, 0, 10]);
-    assert!(case.decisions.set_weight(&key(1), Weight(4), case.now).expect("it is there").table_changed);
+    assert!(case.engine.set_weight(&key(1), Weight(4), case.now).expect("it is there").table_changed);
     assert_eq!(case.weights(), [4, 0, 10]);
 }
 
@@ -245,15 +248,15 @@ fn a_file_in_the_maintenance_folder_takes_servers_out() {
     let mut case = Case::new(&web("", 2));
     case.is(1, true);
     case.is(2, true);
-    let drained = Holds::from(Commands::drain(Drain::Quiesce));
-    case.decisions.set_holds(&key(2), drained, case.now);
-    let named = Maintained::from([(key(1).server.ip(), None)]);
-    assert!(case.decisions.set_maintained(named.clone(), case.now).table_changed);
-    assert_eq!(case.decisions.set_maintained(named, case.now), Changes::default());
+    let drained = AdminState::from(AdminCommands::drain(Drain::Quiesce));
+    case.engine.set_admin_state(&key(2), drained, case.now);
+    let named = MaintenanceSet::from([(key(1).server.ip(), None)]);
+    assert!(case.engine.set_maintenance(named.clone(), case.now).table_changed);
+    assert_eq!(case.engine.set_maintenance(named, case.now), Changes::default());
     assert_eq!(case.weights(), [0, 0]);
     case.replace(&web("on-failure = \"remove\"", 2));
     assert_eq!(case.weights(), [-1, 0], "after a reload as well");
-    case.decisions.set_maintained(Maintained::new(), case.now);
+    case.engine.set_maintenance(MaintenanceSet::new(), case.now);
     assert_eq!(case.weights(), [10, 0], "other orders stay");
 }
 
@@ -261,20 +264,20 @@ fn a_file_in_the_maintenance_folder_takes_servers_out() {
 fn commands_outlast_the_agent_for_servers_that_are_still_there() {
     let mut case = Case::new(&web("", 3));
     let ordered = BTreeMap::from([
-        (key(1), Commands::drain(Drain::Quiesce)),
-        (key(2), Commands { maintenance: true, drain: Some(Drain::Remove) }),
-        (key(9), Commands::drain(Drain::Quiesce)),
+        (key(1), AdminCommands::drain(Drain::Quiesce)),
+        (key(2), AdminCommands { maintenance: true, drain: Some(Drain::Remove) }),
+        (key(9), AdminCommands::drain(Drain::Quiesce)),
     ]);
-    assert_eq!(case.decisions.recall_commands(&ordered, case.now), [key(9)]);
+    assert_eq!(case.engine.recall_commands(&ordered, case.now), [key(9)]);
     for host in 1..=3 {
         case.is(host, true);
     }
     assert_eq!(case.weights(), [0, -1, 10]);
-    let left: Vec<_> = case.decisions.commands().into_iter().collect();
+    let left: Vec<_> = case.engine.commands().into_iter().collect();
     assert_eq!(left, [(key(1), ordered[&key(1)]), (key(2), ordered[&key(2)])]);
-    case.decisions.set_holds(&key(1), Holds::default(), case.now);
+    case.engine.set_admin_state(&key(1), AdminState::default(), case.now);
     assert_eq!(case.weights(), [10, -1, 10]);
-    assert_eq!(case.decisions.commands().len(), 1);
+    assert_eq!(case.engine.commands().len(), 1);
 }
 
 #[test]
@@ -282,20 +285,20 @@ fn the_time_brings_a_server_up() {
     let mut case = Case::new(&web("slow-start = \"10s\"", 2));
     case.is(1, true);
     case.is(2, true);
-    assert_eq!((case.weights(), case.decisions.next_change()), ([10, 10], None));
+    assert_eq!((case.weights(), case.engine.next_change()), ([10, 10], None));
     case.is(1, false);
     case.is(1, true);
     assert_eq!(case.weights(), [1, 10]);
     let mut weights = Vec::new();
-    while let Some(next) = case.decisions.next_change() {
+    while let Some(next) = case.engine.next_change() {
         assert!(next > case.now);
         case.now = next;
-        let changes = case.decisions.passed(next);
+        let changes = case.engine.passed(next);
         assert!(changes.happenings.is_empty());
         weights.push(case.weights::<1>()[0]);
     }
     assert_eq!(weights, (2..=10).collect::<Vec<_>>());
-    assert_eq!(case.decisions.rises_to(&key(1)), None);
+    assert_eq!(case.engine.rises_to(&key(1)), None);
 }
 
 #[test]
@@ -304,16 +307,16 @@ fn what_stays_is_kept_and_only_what_changed_changes() {
     for (host, up) in [(1, true), (2, false), (3, true)] {
         case.is(host, up);
     }
-    let drained = Holds::from(Commands::drain(Drain::Quiesce));
-    case.decisions.set_holds(&key(3), drained, case.now);
+    let drained = AdminState::from(AdminCommands::drain(Drain::Quiesce));
+    case.engine.set_admin_state(&key(3), drained, case.now);
     assert_eq!(case.replace(&web("", 3)), Changes::default(), "nothing is news");
     assert!(case.replace(&(web("", 3) + "[[service.server]]\naddress = \"10.0.0.4\"\n")).table_changed);
     assert_eq!(case.weights(), [10, 0, 0, 0]);
-    assert_eq!(case.decisions.state(&key(2)).map(State::is_hard_down), Some(true));
+    assert_eq!(case.engine.state(&key(2)).map(State::is_hard_down), Some(true));
     let other = web("fall = 9", 2).replace("fall = 2\n", "").replace("weight = 10", "weight = 20");
     assert!(case.replace(&other).table_changed);
     assert_eq!(case.weights(), [20, 0, -1, -1]);
-    assert_eq!(case.decisions.failures_to_fall(&key(1)), 9);
+    assert_eq!(case.engine.failures_to_fall(&key(1)), 9);
     assert_eq!(case.is(3, true), Consequence::default(), "it has gone");
     // In another order, with another way out, and one of them new.
     let turned = web("on-failure = \"remove\"", 0)
@@ -334,7 +337,7 @@ fn most_of_a_service_fails() {
         for host in failing {
             case.hear(*host, 0, false);
         }
-        case.decisions.most_fail(&key(1).service)
+        case.engine.most_fail(&key(1).service)
     };
     assert_eq!([fails(1, &[1]), fails(2, &[1]), fails(3, &[1]), fails(4, &[1, 2])], [false; 4]);
     assert_eq!([fails(2, &[1, 2]), fails(3, &[1, 3]), fails(4, &[2, 3, 4])], [true; 3]);

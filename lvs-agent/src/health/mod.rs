@@ -147,7 +147,7 @@ pub struct Rules {
 
 /// One result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Heard {
+pub struct Sample {
     /// The check that it answers, from 0; `None`: it is about the host, and so about all checks of it.
     pub check: Option<usize>,
     /// Whether the server answered as it should.
@@ -223,10 +223,10 @@ impl Health {
     }
 
     /// Takes in one result; says what changed, if a state of another name or cause was entered.
-    pub fn observe(&mut self, heard: Heard, now: Instant) -> Option<Transition> {
-        match heard.check {
-            None => self.counts.iter_mut().for_each(|count| count.observe(heard.success, heard.source)),
-            Some(check) => self.counts.get_mut(check)?.observe(heard.success, heard.source),
+    pub fn observe(&mut self, sample: Sample, now: Instant) -> Option<Transition> {
+        match sample.check {
+            None => self.counts.iter_mut().for_each(|count| count.observe(sample.success, sample.source)),
+            Some(check) => self.counts.get_mut(check)?.observe(sample.success, sample.source),
         }
         let from = self.state;
         let to = self.damping.damped(from, self.combined(), now);

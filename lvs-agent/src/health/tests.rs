@@ -15,8 +15,8 @@ fn rules(combine: Combine) -> Rules {
     }
 }
 
-fn baseline(check: usize, success: bool) -> Heard {
-    Heard { check: Some(check), success, source: Source::Baseline }
+fn baseline(check: usize, success: bool) -> Sample {
+    Sample { check: Some(check), success, source: Source::Baseline }
 }
 
 /// `a`/`b`: a failure of the first or second check, `A`/`B`: a success, `x`/`X`: a confirming probe of the host.
@@ -24,11 +24,11 @@ fn course(combine: Combine, results: &str) -> Vec<String> {
     let mut health = Health::new(&rules(combine), 2);
     let now = Instant::now();
     let states = results.chars().map(|result| {
-        let heard = match result {
-            'x' | 'X' => Heard { check: None, success: result == 'X', source: Source::Confirm },
+        let sample = match result {
+            'x' | 'X' => Sample { check: None, success: result == 'X', source: Source::Confirm },
             _ => baseline(usize::from(result.eq_ignore_ascii_case(&'b')), result.is_uppercase()),
         };
-        health.observe(heard, now);
+        health.observe(sample, now);
         health.state().to_string()
     });
     states.collect()
@@ -200,7 +200,7 @@ proptest! {
         let mut count = Count::new(damping_off.thresholds);
         for (success, confirm) in results {
             let source = if confirm { Source::Confirm } else { Source::Baseline };
-            health.observe(Heard { check: Some(0), success, source }, now);
+            health.observe(Sample { check: Some(0), success, source }, now);
             count.observe(success, source);
             prop_assert_eq!(health.state(), count.state());
             prop_assert_eq!(health.failures_to_fall(), count.failures_to_fall());

@@ -97,7 +97,7 @@ impl Connection {
             return Ok(family);
         }
         let mut number = None;
-        let question = family::question().map_err(Failure::Question)?;
+        let question = family::question().map_err(Failure::CheckKind)?;
         let read = &mut |attributes: &[u8]| number = family::number(attributes);
         match self.exchange(CONTROL, 0, &question, read) {
             Ok(_) => {}
@@ -131,7 +131,7 @@ impl Connection {
 pub(super) enum Failure {
     NoIpvs,
     Netlink(NetlinkError),
-    Question(EncodeError),
+    CheckKind(EncodeError),
 }
 
 impl Failure {
@@ -139,7 +139,7 @@ impl Failure {
         match self {
             Self::NoIpvs => IpvsError::NoIpvs,
             Self::Netlink(error) => IpvsError::new(operation, error),
-            Self::Question(source) => IpvsError::Question { operation, source },
+            Self::CheckKind(source) => IpvsError::CheckKind { operation, source },
         }
     }
 }
@@ -147,5 +147,5 @@ impl Failure {
 /// The error of an operation whose question couldn't be built.
 pub(super) fn unbuilt(operation: &Operation) -> impl FnOnce(EncodeError) -> IpvsError {
     let operation = operation.clone();
-    move |source| IpvsError::Question { operation, source }
+    move |source| IpvsError::CheckKind { operation, source }
 }

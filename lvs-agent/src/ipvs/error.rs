@@ -120,7 +120,7 @@ pub enum IpvsError {
     NoAnswer(Operation),
     /// The question couldn't be built.
     #[error("can't {operation}: {source}")]
-    Question {
+    CheckKind {
         /// The operation that it was part of.
         operation: Operation,
         /// Why it couldn't be built.

@@ -25,7 +25,7 @@ pub use difference::{difference, service_difference};
 pub use edit::{Conflict, Edit};
 pub use editor::TableEditor;
 pub use error::{IpvsError, Operation};
-pub(crate) use overrides::Seen;
+pub(crate) use overrides::Snapshot;
 pub use reader::{CountedTable, TableReader};
 pub use statistics::{DestinationStatistics, Statistics, TableStatistics};
 pub use sysctl::Sysctl;

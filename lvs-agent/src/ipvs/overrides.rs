@@ -13,20 +13,20 @@ pub(crate) type Found = Option<KernelWeight>;
 
 /// Destinations that are not as they were found, or as the configuration has them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Held {
-    holds: BTreeMap<DestinationKey, Hold>,
+pub(crate) struct Overrides {
+    overrides: BTreeMap<DestinationKey, Override>,
 }
 
 /// The kernel's table, and what of it is this agent's doing.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Seen {
+pub(crate) struct Snapshot {
     pub(crate) table: Table,
-    pub(crate) held: Held,
+    pub(crate) overrides: Overrides,
 }
 
 /// How a destination is held, and what it goes back to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Hold {
+pub(crate) struct Override {
     /// The whole destination with its own weight.
     pub(crate) original: Destination,
     /// As this agent has made it.
@@ -35,29 +35,29 @@ pub(crate) struct Hold {
     pub(crate) before: Option<Found>,
 }
 
-impl Hold {
+impl Override {
     /// Whether a destination that is found so is this agent's doing.
-    fn explains(&self, found: Found) -> bool {
+    fn is_ours(&self, found: Found) -> bool {
         self.now == found || self.before == Some(found)
     }
 }
 
-impl Held {
-    pub(crate) fn new(holds: impl IntoIterator<Item = (DestinationKey, Hold)>) -> Self {
-        Self { holds: holds.into_iter().collect() }
+impl Overrides {
+    pub(crate) fn new(holds: impl IntoIterator<Item = (DestinationKey, Override)>) -> Self {
+        Self { overrides: holds.into_iter().collect() }
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&DestinationKey, &Hold)> {
-        self.holds.iter()
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&DestinationKey, &Override)> {
+        self.overrides.iter()
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.holds.len()
+        self.overrides.len()
     }
 
     /// How a destination is held that is found so; `None` if that isn't this agent's doing.
-    pub(crate) fn explains(&self, key: &DestinationKey, found: Found) -> Option<&Hold> {
-        self.holds.get(key).filter(|hold| hold.explains(found))
+    pub(crate) fn ours(&self, key: &DestinationKey, found: Found) -> Option<&Override> {
+        self.overrides.get(key).filter(|one| one.is_ours(found))
     }
 
     /// Takes note of edits of one service that are about to be made, of which `known` is how the table is; whether there is
@@ -94,21 +94,21 @@ impl Held {
         let own = wanted.and_then(|wanted| own(wanted, &key));
         let found = known.services.get(&key.service).and_then(|entry| entry.destinations.get(&key.server));
         let found_weight = found.map(|found| found.weight);
-        let (now_weight, was) = (now.map(|now| now.weight), self.explains(&key, found_weight).copied());
+        let (now_weight, was) = (now.map(|now| now.weight), self.ours(&key, found_weight).copied());
         let original = was.map(|was| was.original).or(found.copied()).or(now);
         let (Some(own), Some(mut original)) = (own, original) else {
             // It has left the configuration.
-            return self.holds.remove(&key).is_some();
+            return self.overrides.remove(&key).is_some();
         };
         if configured || !original.weight.takes_connections() {
             original.weight = own.into();
         }
         if was.is_none() && now_weight == Some(original.weight) {
-            return self.holds.remove(&key).is_some();
+            return self.overrides.remove(&key).is_some();
         }
         let before = Some(found_weight).filter(|found| *found != now_weight);
-        let hold = Hold { original, now: now_weight, before };
-        self.holds.insert(key, hold) != Some(hold)
+        let one = Override { original, now: now_weight, before };
+        self.overrides.insert(key, one) != Some(one)
     }
 
     /// An edit was made; whether there is something else to be kept for the next start.
@@ -118,10 +118,10 @@ impl Held {
         }
         let Some(server) = edit.server() else { return false };
         let key = DestinationKey { service: edit.service(), server };
-        let Some(hold) = self.holds.get_mut(&key) else { return false };
-        hold.before = None;
-        if hold.now == Some(hold.original.weight) {
-            self.holds.remove(&key);
+        let Some(one) = self.overrides.get_mut(&key) else { return false };
+        one.before = None;
+        if one.now == Some(one.original.weight) {
+            self.overrides.remove(&key);
             return true;
         }
         false
@@ -130,16 +130,16 @@ impl Held {
     /// Forgets what others have changed since, and what is as it was, in a service that was found so; whether that was
     /// anything.
     pub(crate) fn reconcile(&mut self, service: ServiceKey, entry: Option<&ServiceEntry>) -> bool {
-        self.forget(service, |key, hold| {
+        self.forget(service, |key, one| {
             let Some(entry) = entry else { return true };
             let found = entry.destinations.get(&key.server).map(|destination| destination.weight);
-            found == Some(hold.original.weight) || !hold.explains(found)
+            found == Some(one.original.weight) || !one.is_ours(found)
         })
     }
 
     /// The same for the whole table.
     pub(crate) fn reconcile_all(&mut self, table: &Table) {
-        let services: BTreeSet<_> = self.holds.keys().map(|key| key.service).collect();
+        let services: BTreeSet<_> = self.overrides.keys().map(|key| key.service).collect();
         for service in services {
             self.reconcile(service, table.services.get(&service));
         }
@@ -147,21 +147,21 @@ impl Held {
 
     /// What of one service is out of the table by this agent's doing.
     pub(crate) fn removed(&self, service: ServiceKey) -> impl Iterator<Item = &Destination> {
-        self.of(service).filter(|(_, hold)| hold.explains(None)).map(|(_, hold)| &hold.original)
+        self.of(service).filter(|(_, one)| one.is_ours(None)).map(|(_, one)| &one.original)
     }
 
     /// Those of one service.
-    fn of(&self, service: ServiceKey) -> impl Iterator<Item = (&DestinationKey, &Hold)> {
+    fn of(&self, service: ServiceKey) -> impl Iterator<Item = (&DestinationKey, &Override)> {
         const LEAST: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
         let first = DestinationKey { service, server: LEAST };
-        self.holds.range(first..).take_while(move |(key, _)| key.service == service)
+        self.overrides.range(first..).take_while(move |(key, _)| key.service == service)
     }
 
-    fn forget(&mut self, service: ServiceKey, which: impl Fn(&DestinationKey, &Hold) -> bool) -> bool {
+    fn forget(&mut self, service: ServiceKey, which: impl Fn(&DestinationKey, &Override) -> bool) -> bool {
         let gone: Vec<_> =
-            self.of(service).filter(|(key, hold)| which(key, hold)).map(|(key, _)| *key).collect();
+            self.of(service).filter(|(key, one)| which(key, one)).map(|(key, _)| *key).collect();
         for key in &gone {
-            self.holds.remove(key);
+            self.overrides.remove(key);
         }
         !gone.is_empty()
     }

@@ -7,8 +7,8 @@ use std::{
 };
 
 use super::{
-    AgentSettings, BurstSettings, Check, ConnectionSettings, DetectorSettings, FlapDamping, Foreign,
-    LogTarget, Mode, OnExit, PassiveSettings, PoolPolicy, Question, Quorum, StartPolicy, Via,
+    AgentSettings, BurstSettings, Check, CheckKind, ConnectionSettings, DetectorSettings, FlapDamping,
+    Foreign, LogTarget, Mode, OnExit, PassiveSettings, PoolPolicy, Quorum, StartPolicy, Via,
 };
 
 /// Metrics are served, but only to the director itself: they tell a stranger what stands behind the VIP.
@@ -178,7 +178,7 @@ impl Default for Check {
     /// A TCP connect to the real server's own port.
     fn default() -> Self {
         Self {
-            question: Question::Connect,
+            kind: CheckKind::Connect,
             interval: CHECK_INTERVAL,
             timeout: CHECK_TIMEOUT,
             port: None,

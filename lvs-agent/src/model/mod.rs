@@ -12,13 +12,15 @@ mod via;
 
 pub use self::{
     check::{
-        BodyDigest, Check, CommandConvention, CommandQuestion, Database, DnsQuestion, DnsType,
-        GreetingProtocol, GreetingQuestion, HttpMethod, HttpPage, HttpQuestion, HttpVersion, LdapQuestion,
-        Login, OracleQuestion, Pattern, PatternError, Question, RadiusQuestion, Secret, SipQuestion,
-        SqlQuestion, StatusCodes, TcpQuestion, Tls, TlsStart, TlsVerify, Transport, UdpQuestion,
+        BodyDigest, Check, CheckKind, CommandCheck, CommandConvention, Database, DnsCheck, DnsType,
+        GreetingCheck, GreetingProtocol, HttpCheck, HttpMethod, HttpPage, HttpVersion, LdapCheck, Login,
+        OracleCheck, Pattern, PatternError, RadiusCheck, Secret, SipCheck, SqlCheck, StatusCodes, TcpCheck,
+        Tls, TlsStart, TlsVerify, Transport, UdpCheck,
     },
     lvs::*,
-    notify::{LogTarget, MailAbout, MailSettings, Notifications},
+    notify::{
+        LogTarget, MailAbout, MailRelay, MailSettings, Notifications, RelayLogin, RelayTls, RelayTlsStart,
+    },
     policy::{Backup, CommandLine, FlapDamping, PoolPolicy, Quorum, StartPolicy},
     service::{Combine, FurtherChecks, OnFailure, RealServer, Role, SchedulerFlags, VirtualService},
     settings::{

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use super::CommandLine;
+use super::{CommandLine, TlsVerify};
 
 /// Whom a service tells of its servers' changes. None of them can delay a check or an edit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,12 +24,64 @@ pub struct MailSettings {
     pub to: Vec<String>,
     /// Whom they come from; `None`: the local user.
     pub from: Option<String>,
-    /// The host that takes them, by SMTP on port 25 or as `HOST:PORT`; `None`: the local `sendmail`.
-    pub smtp: Option<String>,
+    /// The mail server that takes them, by SMTP; `None`: the local `sendmail`.
+    pub relay: Option<MailRelay>,
     /// How often a mail about a server that stays down is sent again; `None`: once.
     pub repeat: Option<Duration>,
     /// What is told.
     pub about: MailAbout,
+}
+
+/// The mail server that takes the mails.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MailRelay {
+    /// Its name or address, with or without a port.
+    pub address: String,
+    /// The encryption; `None`: none.
+    pub tls: Option<RelayTls>,
+    /// Who logs in; `None`: nobody.
+    pub login: Option<RelayLogin>,
+}
+
+impl MailRelay {
+    /// One that is spoken to without encryption and login.
+    #[must_use]
+    pub fn plain(address: impl Into<String>) -> Self {
+        Self { address: address.into(), tls: None, login: None }
+    }
+}
+
+/// How the connection to a relay is encrypted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RelayTls {
+    /// When encryption begins.
+    pub start: RelayTlsStart,
+    /// The name that is sent (SNI) and verified; `None`: the relay's.
+    pub name: Option<String>,
+    /// What the certificate must be like.
+    pub verify: TlsVerify,
+}
+
+/// When the connection to a relay is encrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RelayTlsStart {
+    /// After STARTTLS where the relay offers it, and never where it doesn't.
+    Opportunistic,
+    /// After STARTTLS; no mail is sent where the relay doesn't offer it.
+    Required,
+    /// Right after the connection is made.
+    Direct,
+}
+
+/// Who logs in at a relay. The password is read from its file for each mail, so that nothing else ever has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RelayLogin {
+    /// The user's name.
+    pub user: String,
+    /// The file whose first line is the password.
+    pub password_file: PathBuf,
+    /// Whether the password may be sent over a connection that isn't encrypted.
+    pub allow_unencrypted: bool,
 }
 
 /// Changes that mails are sent about: ldirectord's `emailalertstatus`.

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU32;
 
-use super::{Check, FurtherChecks, OnFailure, PoolPolicy, Question, ServiceKey, Transport, defaults};
+use super::{Check, CheckKind, FurtherChecks, OnFailure, PoolPolicy, ServiceKey, Transport, defaults};
 
 /// Settings of services that are in the kernel's table and not listed, where those are checked as well.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,9 +54,9 @@ impl Unlisted {
 fn usual(check: &Check, key: ServiceKey) -> Check {
     let mut check = Check { port: None, ..check.clone() };
     if Transport::Tcp.comes_to(&key) {
-        check.question = Question::Connect;
+        check.kind = CheckKind::Connect;
     } else {
-        check.question = Question::Ping;
+        check.kind = CheckKind::Ping;
         check.via.connect_timeout = None;
     }
     check
@@ -64,6 +64,6 @@ fn usual(check: &Check, key: ServiceKey) -> Check {
 
 /// Whether a check says which port to ask, or clients come to that of each server over the same transport, or it asks none.
 fn suits(check: &Check, key: ServiceKey) -> bool {
-    let Some(transport) = check.question.transport() else { return true };
+    let Some(transport) = check.kind.transport() else { return true };
     check.port.is_some() || transport.comes_to(&key)
 }

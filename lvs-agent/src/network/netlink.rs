@@ -1,4 +1,4 @@
-//! Question and answer over an rtnetlink socket.
+//! CheckKind and answer over an rtnetlink socket.
 
 use std::{fmt, time::Duration};
 

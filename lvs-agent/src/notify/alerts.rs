@@ -1,17 +1,17 @@
-//! What is told to whom: mails, commands and lines, from what the judge decides. Their subjects and arguments are
+//! What is told to whom: mails, commands and lines, from what the controller decides. Their subjects and arguments are
 //! ldirectord's.
 
 use std::time::SystemTime;
 
 use tokio::sync::watch as latest;
 
-use super::{CommandOrder, Letter, MailOrder, Notifier};
+use super::{CommandOrder, Mail, MailCommand, Notifier};
 use crate::{
-    engine::{Changes, Decisions, Happening},
+    engine::{Changes, Engine, Happening},
     health::{State, Transition},
     keyed::KeyMap,
     model::{Config, DestinationKey, OnExit, Role, ServiceKey, VirtualService, Weight},
-    pool::Event,
+    pool::PoolEvent,
     probe::{CheckResult, Outcome},
 };
 use std::sync::Arc;
@@ -33,7 +33,7 @@ struct Cause {
     reason: Option<String>,
 }
 
-/// Tells what the judge decides. Never waits.
+/// Tells what the controller decides. Never waits.
 #[derive(Debug)]
 pub(crate) struct Teller {
     notifier: Notifier,
@@ -46,18 +46,14 @@ pub(crate) struct Teller {
 
 impl Teller {
     /// All is as it is now.
-    pub(crate) fn new(
-        notifier: Notifier,
-        decisions: &Decisions,
-        in_force: latest::Receiver<Arc<Config>>,
-    ) -> Self {
-        let stood = weights(decisions).collect();
+    pub(crate) fn new(notifier: Notifier, engine: &Engine, in_force: latest::Receiver<Arc<Config>>) -> Self {
+        let stood = weights(engine).collect();
         Self { notifier, stood, cause: None, in_force }
     }
 
     /// The result of a regular check, for whoever wants a line about each.
-    pub(crate) fn checked(&self, decisions: &Decisions, destination: &DestinationKey, result: &CheckResult) {
-        let file = decisions
+    pub(crate) fn checked(&self, engine: &Engine, destination: &DestinationKey, result: &CheckResult) {
+        let file = engine
             .service(&destination.service)
             .and_then(|(service, _)| service.notify.monitor_file.as_ref());
         if let Some(file) = file {
@@ -66,7 +62,7 @@ impl Teller {
     }
 
     /// What the next changes come from.
-    pub(crate) fn heard(&mut self, destination: &DestinationKey, outcome: &Outcome, transition: Transition) {
+    pub(crate) fn sample(&mut self, destination: &DestinationKey, outcome: &Outcome, transition: Transition) {
         let first = matches!(transition.from, State::Unknown { .. });
         self.cause = Some(Cause {
             destination: *destination,
@@ -76,17 +72,17 @@ impl Teller {
     }
 
     /// What has changed.
-    pub(crate) fn changed(&mut self, decisions: &Decisions, changes: &Changes) {
+    pub(crate) fn changed(&mut self, engine: &Engine, changes: &Changes) {
         let cause = self.cause.take();
         let occasion = cause.as_ref().map_or(Occasion::Running, |cause| cause.occasion);
         for destination in &changes.moved {
             let own = cause.as_ref().filter(|cause| cause.destination == *destination);
             let reason = own.and_then(|cause| cause.reason.as_deref());
-            self.stands(decisions, destination, occasion, reason);
+            self.stands(engine, destination, occasion, reason);
         }
         for happening in &changes.happenings {
             if let Happening::Service(key, event) = happening
-                && let Some((service, _)) = decisions.service(key)
+                && let Some((service, _)) = engine.service(key)
             {
                 self.command(service, *event);
             }
@@ -94,27 +90,27 @@ impl Teller {
     }
 
     /// The list of services is another one: whoever is new or gone.
-    pub(crate) fn reloaded(&mut self, decisions: &Decisions) {
-        let all: KeyMap<_, _> = weights(decisions).collect();
+    pub(crate) fn reloaded(&mut self, engine: &Engine) {
+        let all: KeyMap<_, _> = weights(engine).collect();
         for destination in all.keys() {
-            self.stands(decisions, destination, Occasion::Reloading, None);
+            self.stands(engine, destination, Occasion::Reloading, None);
         }
         for gone in self.stood.keys().filter(|key| !all.contains_key(key)) {
-            self.notifier.mail(MailOrder::Over(*gone));
+            self.notifier.mail(MailCommand::StopReminder(*gone));
         }
         self.stood = all;
     }
 
     /// The agent stops: the services that it takes along.
-    pub(crate) fn stopping(&self, decisions: &Decisions) {
+    pub(crate) fn stopping(&self, engine: &Engine) {
         let on_exit = self.in_force.borrow().agent.on_exit;
-        for (service, _) in decisions.services() {
+        for (service, _) in engine.services() {
             if service.on_exit.unwrap_or(on_exit) != OnExit::Remove {
                 continue;
             }
-            let servers: Vec<_> = decisions
+            let servers: Vec<_> = engine
                 .destinations_of(&service.key)
-                .filter(|destination| decisions.weight(destination).is_some())
+                .filter(|destination| engine.weight(destination).is_some())
                 .map(|destination| destination.server.to_string())
                 .collect();
             let said = format!("Purged virtual server (stop): {}", address_of(&service.key));
@@ -124,16 +120,16 @@ impl Teller {
 
     fn stands(
         &mut self,
-        decisions: &Decisions,
+        engine: &Engine,
         destination: &DestinationKey,
         occasion: Occasion,
         reason: Option<&str>,
     ) {
-        let new = decisions.weight(destination);
+        let new = engine.weight(destination);
         let old = self.stood.insert(*destination, new).flatten();
-        let Some((service, _)) = decisions.service(&destination.service) else { return };
+        let Some((service, _)) = engine.service(&destination.service) else { return };
         let Some(settings) = &service.notify.mail else { return };
-        let role = decisions.role(destination);
+        let role = engine.role(destination);
         let Some(said) = said_of(destination, role, old, new) else { return };
         let reason = reason.map(|reason| format!("Reason: {reason}\n")).unwrap_or_default();
         self.mail(service, occasion, &said, &reason);
@@ -141,12 +137,12 @@ impl Teller {
         if out && matches!(role, Some(Role::Server(_))) {
             let said =
                 format!("Inaccessible real server: {} ({})", destination.server, address_of(&service.key));
-            let letter = Box::new(letter(service, Occasion::Running, &said, &reason));
+            let mail = Box::new(compose(service, Occasion::Running, &said, &reason));
             if settings.about.running {
-                self.notifier.mail(MailOrder::Remind(*destination, letter, settings.clone()));
+                self.notifier.mail(MailCommand::StartReminder(*destination, mail, settings.clone()));
             }
         } else {
-            self.notifier.mail(MailOrder::Over(*destination));
+            self.notifier.mail(MailCommand::StopReminder(*destination));
         }
     }
 
@@ -159,16 +155,16 @@ impl Teller {
             Occasion::Reloading => settings.about.reloading,
         };
         if wanted {
-            let letter = Box::new(letter(service, occasion, said, more));
-            self.notifier.mail(MailOrder::Send(letter, settings.clone()));
+            let mail = Box::new(compose(service, occasion, said, more));
+            self.notifier.mail(MailCommand::Send(mail, settings.clone()));
         }
     }
 
-    fn command(&self, service: &VirtualService, event: Event) {
+    fn command(&self, service: &VirtualService, event: PoolEvent) {
         let quorum = &service.policy.quorum;
         let (own, word) = match event {
-            Event::QuorumBack => (("the command for the quorum's return", &quorum.up), "stop"),
-            Event::QuorumLost => (("the command for the quorum's loss", &quorum.down), "start"),
+            PoolEvent::QuorumBack => (("the command for the quorum's return", &quorum.up), "stop"),
+            PoolEvent::QuorumLost => (("the command for the quorum's loss", &quorum.down), "start"),
             _ => return,
         };
         let about = service.name.clone();
@@ -187,8 +183,8 @@ impl Teller {
     }
 }
 
-fn weights(decisions: &Decisions) -> impl Iterator<Item = (DestinationKey, Option<Weight>)> {
-    decisions.all().map(|(destination, ..)| (destination, decisions.weight(&destination)))
+fn weights(engine: &Engine) -> impl Iterator<Item = (DestinationKey, Option<Weight>)> {
+    engine.all().map(|(destination, ..)| (destination, engine.weight(&destination)))
 }
 
 /// Whether new connections go to a server with that weight in the table.
@@ -217,7 +213,7 @@ fn said_of(
     Some(format!("{what} {tag} server: {} ({virtual_service}){weight}", destination.server))
 }
 
-fn letter(service: &VirtualService, occasion: Occasion, said: &str, more: &str) -> Letter {
+fn compose(service: &VirtualService, occasion: Occasion, said: &str, more: &str) -> Mail {
     let named = service.name != service.key.to_string();
     let subject = if named { format!("[{}] {said}", service.name) } else { said.to_owned() };
     let status = format!("{occasion:?}").to_lowercase();
@@ -225,7 +221,7 @@ fn letter(service: &VirtualService, occasion: Occasion, said: &str, more: &str) 
     let comment = service.notify.comment.as_ref();
     let comment = comment.map(|comment| format!("Comment: {comment}\n")).unwrap_or_default();
     let body = format!("Log-Message: {subject}\nDaemon-Status: {status}\n{more}\n{name}{comment}");
-    Letter { subject, body }
+    Mail { subject, body }
 }
 
 /// A service as ldirectord names it.

@@ -25,7 +25,7 @@ use crate::model::CommandLine;
 pub use self::{
     commands::{COMMAND_LIMIT, CommandOrder},
     lines::Line,
-    mail::{Letter, MailOrder},
+    mail::{Mail, MailCommand},
 };
 
 /// Mails that may wait: one for each server of a large director that loses all of them at once is more than anybody reads.
@@ -40,7 +40,7 @@ const LAST: Duration = Duration::from_secs(3);
 /// Where orders go. Whoever has none left ends the task.
 #[derive(Clone, Debug)]
 pub struct Notifier {
-    mails: mpsc::Sender<MailOrder>,
+    mails: mpsc::Sender<MailCommand>,
     commands: mpsc::Sender<CommandOrder>,
     lines: mpsc::Sender<Line>,
 }
@@ -48,7 +48,7 @@ pub struct Notifier {
 /// The other end of it.
 #[derive(Debug)]
 pub struct Notify {
-    mails: mpsc::Receiver<MailOrder>,
+    mails: mpsc::Receiver<MailCommand>,
     commands: mpsc::Receiver<CommandOrder>,
     lines: mpsc::Receiver<Line>,
 }
@@ -64,8 +64,8 @@ impl Notifier {
     }
 
     /// Has a mail sent, or a reminder started or ended.
-    pub fn mail(&self, order: MailOrder) {
-        ordered("mail", self.mails.try_send(order));
+    pub fn mail(&self, command: MailCommand) {
+        ordered("mail", self.mails.try_send(command));
     }
 
     /// Has a command run, after those before it.
@@ -129,9 +129,9 @@ impl Notify {
         let mut told = Vec::new();
         while let Ok(order) = self.mails.try_recv() {
             told.push(match order {
-                MailOrder::Send(letter, _) => format!("mail {}\n{}", letter.subject, letter.body),
-                MailOrder::Remind(key, letter, _) => format!("remind {} {}", key.server, letter.subject),
-                MailOrder::Over(key) => format!("over {}", key.server),
+                MailCommand::Send(mail, _) => format!("mail {}\n{}", mail.subject, mail.body),
+                MailCommand::StartReminder(key, mail, _) => format!("remind {} {}", key.server, mail.subject),
+                MailCommand::StopReminder(key) => format!("over {}", key.server),
             });
         }
         while let Ok(CommandOrder { line, added, .. }) = self.commands.try_recv() {

@@ -30,13 +30,13 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lv
 #[derive(Debug, thiserror::Error)]
 pub enum PassiveError {
     /// The agent was built without the kernel side.
-    #[error("this agent was built without its kernel side; build it with `cargo xtask build`")]
+    #[error("this agent was built without its eBPF programs; build it with `cargo xtask build`")]
     NotBuilt,
     /// The kernel refused the programs or maps.
     #[error("the kernel refuses the eBPF programs: {}", chain(.0))]
     Refused(#[source] Box<EbpfError>),
     /// A program or map is missing in the object file.
-    #[error("the kernel side has no {0}: agent and object file are of different versions")]
+    #[error("the eBPF object file has no {0}: it is of another version than the agent")]
     Missing(&'static str),
     /// A program could not be loaded.
     #[error("the kernel refuses the program {program}: {}", chain(.source))]
@@ -66,7 +66,7 @@ pub enum PassiveError {
         source: Box<tc::TcError>,
     },
     /// A device can't be asked about.
-    #[error("can't look at device {device}: {source}")]
+    #[error("can't inspect device {device}: {source}")]
     Device {
         /// Which one.
         device: String,
@@ -74,7 +74,7 @@ pub enum PassiveError {
         source: io::Error,
     },
     /// A device whose frames the programs can't read.
-    #[error("device {device} is no Ethernet (its hardware type is {kind}): its packets can't be watched")]
+    #[error("device {device} is not an Ethernet device (hardware type {kind}): its packets can't be watched")]
     NotEthernet {
         /// Which one.
         device: String,

@@ -85,10 +85,10 @@ impl Shape {
         match (self.protocol, whole) {
             (Protocol::Tcp | Protocol::Udp, true) => Sight::Whole,
             (Protocol::Tcp, false) => Sight::Half,
-            (Protocol::Udp, false) => {
-                Sight::CountedOnly("UDP says nothing about the server where its answers go past the director")
-            }
-            (Protocol::Sctp, _) => Sight::CountedOnly("SCTP's handshakes are not followed"),
+            (Protocol::Udp, false) => Sight::CountedOnly(
+                "UDP answers bypass the director, so the traffic says nothing about the server",
+            ),
+            (Protocol::Sctp, _) => Sight::CountedOnly("SCTP handshakes are not tracked"),
         }
     }
 

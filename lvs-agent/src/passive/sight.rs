@@ -45,8 +45,10 @@ impl fmt::Display for NoSignal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Local => f.write_str("it is the director itself, its packets pass no device"),
-            Self::Bypass => f.write_str("packets that bypass the servers are nobody's"),
-            Self::UnknownTunnel(kind) => write!(f, "tunnels of the kernel's kind {kind} are not known"),
+            Self::Bypass => f.write_str("packets that bypass the servers belong to no server"),
+            Self::UnknownTunnel(kind) => {
+                write!(f, "its tunnel type, the kernel's number {kind}, is not supported")
+            }
             Self::CountedOnly(reason) => write!(f, "packets are counted, but {reason}"),
             Self::RouteUnknown => f.write_str("no route to it is known"),
             Self::NeighbourUnknown => {
@@ -56,12 +58,10 @@ impl fmt::Display for NoSignal {
                 write!(f, "its packets look like those of {other}: both go to the same MAC address")
             }
             Self::SameAnswers(other) => {
-                write!(f, "its answers look like those in {other}: same address, and answers bear no mark")
+                write!(f, "its answers look like those in {other}: same address, and answers carry no mark")
             }
             Self::DeviceNotWatched(reason) => f.write_str(reason),
-            Self::NoRoom => {
-                f.write_str("the kernel side's maps are full: restart the agent to make them larger")
-            }
+            Self::NoRoom => f.write_str("the eBPF maps are full: restart the agent to make them larger"),
         }
     }
 }

@@ -7,7 +7,7 @@
 //! Backups are in the table while the quorum is lost, and only then. What people have ordered about a server comes before
 //! all of that.
 
-mod holds;
+mod admin;
 mod quorum;
 mod ramp;
 #[cfg(test)]
@@ -16,8 +16,8 @@ mod tests;
 use std::time::{Duration, Instant};
 
 pub use self::{
-    holds::{Commands, Drain, Holds},
-    quorum::Standing,
+    admin::{AdminCommands, AdminState, Drain},
+    quorum::QuorumState,
 };
 use self::{
     quorum::{Marks, Sums},
@@ -102,10 +102,10 @@ struct Member {
     asked: Option<Weight>,
     /// How it stands by its health alone.
     presence: Presence,
-    holds: Holds,
-    /// Down by the fast path's finding, but held in.
-    held_in: bool,
-    /// Whether it takes connections by its presence and its holds.
+    admin_state: AdminState,
+    /// Down by the fast path's finding, but retained.
+    retained: bool,
+    /// Whether it takes connections by its presence and its admin_state.
     serves: bool,
     /// Whether it comes in slowly the next time.
     eases: bool,
@@ -122,8 +122,8 @@ impl Member {
             base,
             asked: None,
             presence,
-            holds: Holds::default(),
-            held_in: false,
+            admin_state: AdminState::default(),
+            retained: false,
             serves: found == Presence::In,
             eases: false,
             ramp: None,
@@ -138,12 +138,13 @@ impl Member {
 
     /// Whether it gets new connections.
     fn takes_connections(&self) -> bool {
-        self.presence == Presence::In && self.holds.is_free() && !self.own().is_quiescent()
+        self.presence == Presence::In && self.admin_state.is_enabled() && !self.own().is_quiescent()
     }
 
     /// How it stands by what was ordered, if anything was.
     fn ordered(&self, on_failure: OnFailure) -> Option<Presence> {
-        let Holds { commands: Commands { drain, maintenance }, folder, administrator } = self.holds;
+        let AdminState { commands: AdminCommands { drain, maintenance }, folder, administrator } =
+            self.admin_state;
         match drain {
             Some(Drain::Remove) => Some(Presence::Absent),
             Some(Drain::Quiesce) => Some(Presence::Quiesced),
@@ -166,14 +167,14 @@ fn weight_in(presence: Presence, own: Weight) -> Option<Weight> {
 struct Backup {
     base: Weight,
     asked: Option<Weight>,
-    holds: Holds,
+    admin_state: AdminState,
     /// In the table.
     weight: Option<Weight>,
 }
 
 impl Backup {
     fn new(base: Weight) -> Self {
-        Self { base, asked: None, holds: Holds::default(), weight: None }
+        Self { base, asked: None, admin_state: AdminState::default(), weight: None }
     }
 
     fn own(&self) -> Weight {
@@ -182,7 +183,7 @@ impl Backup {
 
     /// Whether it could help; `state` is `None` where it isn't checked.
     fn is_usable(&self, state: Option<State>) -> bool {
-        self.holds.is_free() && !self.own().is_quiescent() && state.is_none_or(State::is_up)
+        self.admin_state.is_enabled() && !self.own().is_quiescent() && state.is_none_or(State::is_up)
     }
 }
 
@@ -192,13 +193,13 @@ pub struct Pool {
     rules: Rules,
     members: Vec<Member>,
     backups: Vec<Backup>,
-    standing: Standing,
+    standing: QuorumState,
     alarm: bool,
 }
 
 /// Something about the whole service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
+pub enum PoolEvent {
     /// The quorum is there: for the first time, or again.
     QuorumBack,
     /// Too few servers are healthy.
@@ -207,7 +208,7 @@ pub enum Event {
     BackupsIn,
     /// The last one has gone.
     BackupsOut,
-    /// The fast path would take out too much: it is told of and holds still.
+    /// The fast path would take out too much: it is told of and admin_state still.
     AlarmRaised,
     /// It no longer would.
     AlarmOver,
@@ -218,10 +219,10 @@ pub enum Event {
 pub struct Decision {
     /// Those whose weight in the table is to be another one, in order.
     pub moved: Vec<Role>,
-    /// The members that are down by the fast path's finding but held in, as far as that is news.
-    pub held: Vec<usize>,
+    /// The members that are down by the fast path's finding but retained, as far as that is news.
+    pub retained: Vec<usize>,
     /// What is new about the whole service.
-    pub events: Vec<Event>,
+    pub events: Vec<PoolEvent>,
 }
 
 impl Pool {
@@ -240,7 +241,7 @@ impl Pool {
             rules,
             members: members.collect(),
             backups: backups.into_iter().map(Backup::new).collect(),
-            standing: Standing::default(),
+            standing: QuorumState::default(),
             alarm: false,
         }
     }
@@ -309,7 +310,7 @@ impl Pool {
 
     /// Whether the quorum is there.
     #[must_use]
-    pub fn standing(&self) -> Standing {
+    pub fn quorum_state(&self) -> QuorumState {
         self.standing
     }
 
@@ -327,22 +328,22 @@ impl Pool {
 
     /// What was ordered about a server.
     #[must_use]
-    pub fn holds(&self, role: Role) -> Holds {
+    pub fn admin_state(&self, role: Role) -> AdminState {
         match role {
-            Role::Server(index) => self.members.get(index).map(|member| member.holds),
-            Role::Backup(index) => self.backups.get(index).map(|backup| backup.holds),
+            Role::Server(index) => self.members.get(index).map(|member| member.admin_state),
+            Role::Backup(index) => self.backups.get(index).map(|backup| backup.admin_state),
         }
         .unwrap_or_default()
     }
 
     /// Orders something about a server, or takes it back.
-    pub fn set_holds(&mut self, role: Role, holds: Holds) {
+    pub fn set_admin_state(&mut self, role: Role, admin_state: AdminState) {
         match role {
-            Role::Server(index) => self.members.get_mut(index).map(|member| &mut member.holds),
-            Role::Backup(index) => self.backups.get_mut(index).map(|backup| &mut backup.holds),
+            Role::Server(index) => self.members.get_mut(index).map(|member| &mut member.admin_state),
+            Role::Backup(index) => self.backups.get_mut(index).map(|backup| &mut backup.admin_state),
         }
         .into_iter()
-        .for_each(|known| *known = holds);
+        .for_each(|known| *known = admin_state);
     }
 
     /// Gives a server another weight than it had from the configuration or the kernel's table.
@@ -355,7 +356,7 @@ impl Pool {
         .for_each(|known| *known = weight);
     }
 
-    /// Takes note of the weight that a server's check asks for: it holds in place of the configured one. Whether that is
+    /// Takes note of the weight that a server's check asks for: it admin_state in place of the configured one. Whether that is
     /// news.
     pub fn set_asked(&mut self, role: Role, weight: Weight) -> bool {
         let asked = match role {
@@ -391,7 +392,9 @@ impl Pool {
                 State::Up | State::Suspect { .. } => member.presence = Presence::In,
                 State::Down { cause: Cause::Baseline, .. } => member.presence = out,
                 // Nobody is taken from by this.
-                State::Down { cause: Cause::Fast, .. } if !member.holds.is_free() => member.presence = out,
+                State::Down { cause: Cause::Fast, .. } if !member.admin_state.is_enabled() => {
+                    member.presence = out
+                }
                 State::Down { .. }
                 | State::Recovering { .. }
                 | State::Damped { .. }
@@ -406,15 +409,15 @@ impl Pool {
             if goes {
                 member.presence = out;
             }
-            let held = by_fast_path && is_in && !goes;
-            if held && !member.held_in {
-                decision.held.push(index);
+            let retained = by_fast_path && is_in && !goes;
+            if retained && !member.retained {
+                decision.retained.push(index);
             }
-            member.held_in = held;
+            member.retained = retained;
         }
-        let alarm = self.members.iter().any(|member| member.held_in);
+        let alarm = self.members.iter().any(|member| member.retained);
         if alarm != self.alarm {
-            decision.events.push(if alarm { Event::AlarmRaised } else { Event::AlarmOver });
+            decision.events.push(if alarm { PoolEvent::AlarmRaised } else { PoolEvent::AlarmOver });
         }
         self.alarm = alarm;
     }
@@ -426,7 +429,7 @@ impl Pool {
             self.members.iter().zip(states).enumerate().any(|(other, (member, state))| {
                 other != index && member.takes_connections() && state.is_up()
             });
-        let free = self.members.iter().filter(|member| member.holds.is_free());
+        let free = self.members.iter().filter(|member| member.admin_state.is_enabled());
         let out = free.clone().filter(|member| member.presence != Presence::In).count();
         survivor && out < most(free.count(), self.rules.fast_share)
     }
@@ -435,7 +438,7 @@ impl Pool {
         let mut sums = Sums { sure: 0, hoped: 0 };
         for (member, state) in self.members.iter().zip(states) {
             let weight = u64::from(member.own().0);
-            let is_unknown = matches!(state, State::Unknown { .. }) && member.holds.is_free();
+            let is_unknown = matches!(state, State::Unknown { .. }) && member.admin_state.is_enabled();
             if member.takes_connections() && state.is_up() {
                 sums.sure += weight;
             }
@@ -446,9 +449,9 @@ impl Pool {
         let standing = self.standing.next(sums, self.rules.quorum);
         if standing != self.standing {
             match standing {
-                Standing::Has => decision.events.push(Event::QuorumBack),
-                Standing::Lost => decision.events.push(Event::QuorumLost),
-                Standing::Unknown => {}
+                QuorumState::Has => decision.events.push(PoolEvent::QuorumBack),
+                QuorumState::Lost => decision.events.push(PoolEvent::QuorumLost),
+                QuorumState::Unknown => {}
             }
         }
         self.standing = standing;
@@ -457,7 +460,7 @@ impl Pool {
     /// Lets the backups in or out; those whose weight is to be another one.
     fn move_backups(&mut self, states: &[Option<State>], decision: &mut Decision) -> Vec<Role> {
         let before = self.backups_in();
-        let lost = self.standing == Standing::Lost;
+        let lost = self.standing == QuorumState::Lost;
         let unchecked = std::iter::repeat(&None);
         let mut moved = Vec::new();
         for (index, (backup, state)) in
@@ -471,8 +474,8 @@ impl Pool {
         }
         match (before, self.backups_in()) {
             (0, 0) => {}
-            (0, _) => decision.events.push(Event::BackupsIn),
-            (_, 0) => decision.events.push(Event::BackupsOut),
+            (0, _) => decision.events.push(PoolEvent::BackupsIn),
+            (_, 0) => decision.events.push(PoolEvent::BackupsOut),
             _ => {}
         }
         moved
@@ -484,13 +487,13 @@ impl Pool {
         // Rather a server that comes and goes than none at all.
         let nobody = !self.members.iter().any(Member::takes_connections) && self.backups_in() == 0;
         for (index, (member, state)) in self.members.iter_mut().zip(states).enumerate() {
-            let serves = member.presence == Presence::In && member.holds.is_free();
+            let serves = member.presence == Presence::In && member.admin_state.is_enabled();
             if serves && !member.serves && member.eases {
                 member.ramp = slow_start.map(|time| Ramp { since: now, time });
             }
             member.ramp = member.ramp.filter(|ramp| serves && slow_start.is_some() && !ramp.is_over(now));
             // A server that comes in for the first time at a start is as warm as all the others.
-            member.eases = !serves && (member.eases || state.is_down() || !member.holds.is_free());
+            member.eases = !serves && (member.eases || state.is_down() || !member.admin_state.is_enabled());
             member.serves = serves;
             let helps = nobody && matches!(state, State::Damped { .. });
             let presence = match member.ordered(on_failure) {

@@ -2,7 +2,7 @@
 
 /// How a service's quorum stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Standing {
+pub enum QuorumState {
     /// Too little is known yet.
     #[default]
     Unknown,
@@ -28,7 +28,7 @@ pub(super) struct Marks {
     pub(super) hysteresis: u32,
 }
 
-impl Standing {
+impl QuorumState {
     /// How it stands after `self`. The first time it needs no more than the quorum itself; once it was lost, it is back
     /// with the hysteresis on top, and it is lost with the hysteresis off, but at the latest without any server.
     pub(super) fn next(self, sums: Sums, marks: Marks) -> Self {
@@ -51,11 +51,11 @@ mod tests {
     use super::*;
 
     /// The marks, the sums that are sure and hoped for, and how the quorum stands then.
-    type Case = (&'static str, Marks, &'static [(u64, u64)], &'static [Standing]);
+    type Case = (&'static str, Marks, &'static [(u64, u64)], &'static [QuorumState]);
 
     #[test]
     fn courses() {
-        use Standing::{Has, Lost, Unknown};
+        use QuorumState::{Has, Lost, Unknown};
         let cases: [Case; 5] = [
             (
                 "one server",

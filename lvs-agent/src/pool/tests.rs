@@ -106,7 +106,7 @@ fn the_fast_path_takes_its_share_and_never_the_last() {
         decide(&mut pool, &vec![UP; states.len()]);
         let decision = decide(&mut pool, states);
         let expected: Vec<_> = expected.iter().map(|weight| Some(*weight)).collect();
-        assert_eq!((weights(&pool), decision.held.as_slice()), (expected, held), "{name}");
+        assert_eq!((weights(&pool), decision.retained.as_slice()), (expected, held), "{name}");
         assert_eq!(pool.alarm(), !held.is_empty(), "{name}");
         let again = decide(&mut pool, states);
         assert_eq!(again, Decision::default(), "{name}: it is told once");
@@ -117,37 +117,37 @@ fn the_fast_path_takes_its_share_and_never_the_last() {
 fn an_alarm_is_over_when_the_baseline_agrees_or_the_servers_answer() {
     let mut pool = pool(rules(OnFailure::Quiesce), &[Presence::In; 2]);
     decide(&mut pool, &[UP, UP]);
-    assert_eq!(decide(&mut pool, &[FAST, FAST]).events, [Event::AlarmRaised]);
-    assert_eq!(decide(&mut pool, &[FAST, UP]).events, [Event::AlarmOver]);
-    assert_eq!(decide(&mut pool, &[FAST, FAST]).events, [Event::AlarmRaised]);
-    assert_eq!(decide(&mut pool, &[FAST, DEAD]).events, [Event::AlarmOver, Event::QuorumLost]);
+    assert_eq!(decide(&mut pool, &[FAST, FAST]).events, [PoolEvent::AlarmRaised]);
+    assert_eq!(decide(&mut pool, &[FAST, UP]).events, [PoolEvent::AlarmOver]);
+    assert_eq!(decide(&mut pool, &[FAST, FAST]).events, [PoolEvent::AlarmRaised]);
+    assert_eq!(decide(&mut pool, &[FAST, DEAD]).events, [PoolEvent::AlarmOver, PoolEvent::QuorumLost]);
 }
 
 #[test]
 fn people_hold_servers_out_whatever_their_health() {
-    let drained = |drain| Holds::from(Commands::drain(drain));
-    let maintenance = Holds::from(Commands { maintenance: true, ..Commands::default() });
-    let administrator = Holds { administrator: true, ..Holds::default() };
+    let drained = |drain| AdminState::from(AdminCommands::drain(drain));
+    let maintenance = AdminState::from(AdminCommands { maintenance: true, ..AdminCommands::default() });
+    let administrator = AdminState { administrator: true, ..AdminState::default() };
     let cases = [
         (OnFailure::Quiesce, drained(Drain::Quiesce), Some(0)),
         (OnFailure::Remove, drained(Drain::Quiesce), Some(0)),
         (OnFailure::Quiesce, drained(Drain::Remove), None),
         (OnFailure::Quiesce, maintenance, Some(0)),
         (OnFailure::Remove, maintenance, None),
-        (OnFailure::Remove, Holds { folder: true, ..Holds::default() }, None),
+        (OnFailure::Remove, AdminState { folder: true, ..AdminState::default() }, None),
         (OnFailure::Remove, administrator, Some(0)),
     ];
-    for (on_failure, holds, expected) in cases {
+    for (on_failure, admin_state, expected) in cases {
         let mut pool = pool(rules(on_failure), &[Presence::In; 3]);
         decide(&mut pool, &[UP; 3]);
-        pool.set_holds(Role::Server(0), holds);
+        pool.set_admin_state(Role::Server(0), admin_state);
         for state in [UP, SUSPECT, FAST, DEAD, RECOVERING, damped(), UP] {
             decide(&mut pool, &[state, UP, UP]);
-            assert_eq!(weights(&pool), [expected, Some(5), Some(5)], "{holds:?} {state}");
+            assert_eq!(weights(&pool), [expected, Some(5), Some(5)], "{admin_state:?} {state}");
         }
-        pool.set_holds(Role::Server(0), Holds::default());
+        pool.set_admin_state(Role::Server(0), AdminState::default());
         decide(&mut pool, &[UP; 3]);
-        assert_eq!(weights(&pool), [Some(5); 3], "{holds:?}");
+        assert_eq!(weights(&pool), [Some(5); 3], "{admin_state:?}");
     }
 }
 
@@ -155,13 +155,13 @@ fn people_hold_servers_out_whatever_their_health() {
 fn a_server_that_is_held_out_is_no_survivor_and_no_part_of_the_share() {
     let mut pool = pool(rules(OnFailure::Quiesce), &[Presence::In; 4]);
     for index in [0, 1] {
-        let holds = Commands::drain(Drain::Quiesce).into();
-        pool.set_holds(Role::Server(index), holds);
+        let admin_state = AdminCommands::drain(Drain::Quiesce).into();
+        pool.set_admin_state(Role::Server(index), admin_state);
     }
     decide(&mut pool, &[UP; 4]);
-    assert_eq!(decide(&mut pool, &[UP, UP, FAST, FAST]).held, [2, 3]);
+    assert_eq!(decide(&mut pool, &[UP, UP, FAST, FAST]).retained, [2, 3]);
     decide(&mut pool, &[UP; 4]);
-    assert_eq!(decide(&mut pool, &[UP, UP, FAST, UP]).held, [0_usize; 0]);
+    assert_eq!(decide(&mut pool, &[UP, UP, FAST, UP]).retained, [0_usize; 0]);
     assert_eq!(weights(&pool), [Some(0), Some(0), Some(0), Some(5)]);
 }
 
@@ -169,17 +169,17 @@ fn a_server_that_is_held_out_is_no_survivor_and_no_part_of_the_share() {
 fn backups_are_in_while_the_quorum_is_lost() {
     let mut pool = backed(2, 2);
     assert_eq!(decide(&mut pool, &[UNKNOWN; 2]).events, []);
-    assert_eq!(decide(&mut pool, &[UP, UP]).events, [Event::QuorumBack]);
+    assert_eq!(decide(&mut pool, &[UP, UP]).events, [PoolEvent::QuorumBack]);
     assert_eq!(decide(&mut pool, &[DEAD, UP]).events, []);
     let last = decide(&mut pool, &[DEAD, DEAD]);
     assert_eq!(
         (last.events.as_slice(), !last.moved.is_empty()),
-        ([Event::QuorumLost, Event::BackupsIn].as_slice(), true)
+        ([PoolEvent::QuorumLost, PoolEvent::BackupsIn].as_slice(), true)
     );
     assert_eq!((weights(&pool), backups(&pool)), (vec![Some(0); 2], vec![true; 2]));
     assert_eq!(decide(&mut pool, &[DEAD, RECOVERING]).events, []);
     let back = decide(&mut pool, &[DEAD, UP]);
-    assert_eq!(back.events, [Event::QuorumBack, Event::BackupsOut]);
+    assert_eq!(back.events, [PoolEvent::QuorumBack, PoolEvent::BackupsOut]);
     assert_eq!((weights(&pool), backups(&pool)), (vec![Some(0), Some(5)], vec![false; 2]));
 }
 
@@ -192,9 +192,12 @@ fn only_backups_that_are_well_are_in() {
     let decision = pool.decide(&[DEAD], &[Some(UP), Some(DEAD), None], now);
     assert_eq!((decision.moved, decision.events), ([0, 1].map(Role::Backup).to_vec(), vec![]));
     assert_eq!(backups(&pool), [true, false, true]);
-    pool.set_holds(Role::Backup(2), Commands { maintenance: true, ..Commands::default() }.into());
+    pool.set_admin_state(
+        Role::Backup(2),
+        AdminCommands { maintenance: true, ..AdminCommands::default() }.into(),
+    );
     let decision = pool.decide(&[DEAD], &[Some(DEAD), Some(DEAD), None], now);
-    assert_eq!((backups(&pool), decision.events), (vec![false; 3], vec![Event::BackupsOut]));
+    assert_eq!((backups(&pool), decision.events), (vec![false; 3], vec![PoolEvent::BackupsOut]));
 }
 
 #[test]
@@ -209,7 +212,7 @@ fn a_backup_that_is_in_may_ask_for_another_weight() {
 #[test]
 fn with_nothing_but_backups_they_are_in_at_once() {
     let mut pool = backed(0, 1);
-    assert_eq!(decide(&mut pool, &[]).events, [Event::QuorumLost, Event::BackupsIn]);
+    assert_eq!(decide(&mut pool, &[]).events, [PoolEvent::QuorumLost, PoolEvent::BackupsIn]);
 }
 
 #[test]
@@ -218,11 +221,11 @@ fn the_fast_path_alone_brings_no_backup_in() {
     decide(&mut pool, &[UP; 3]);
     let decision = decide(&mut pool, &[FAST; 3]);
     assert_eq!(
-        (decision.held.as_slice(), decision.events.as_slice()),
-        ([0, 1, 2].as_slice(), [Event::AlarmRaised].as_slice())
+        (decision.retained.as_slice(), decision.events.as_slice()),
+        ([0, 1, 2].as_slice(), [PoolEvent::AlarmRaised].as_slice())
     );
     assert_eq!(backups(&pool), [false]);
-    assert!(decide(&mut pool, &[DEAD; 3]).events.contains(&Event::BackupsIn));
+    assert!(decide(&mut pool, &[DEAD; 3]).events.contains(&PoolEvent::BackupsIn));
 }
 
 #[test]
@@ -231,13 +234,13 @@ fn a_quorum_of_weights_with_hysteresis() {
     let mut pool = Pool::new(rules, vec![(Weight(5), Presence::In); 3], [Weight(1)]);
     let mut standing = |states: &[State]| {
         decide(&mut pool, states);
-        (pool.standing(), pool.backups_in())
+        (pool.quorum_state(), pool.backups_in())
     };
-    assert_eq!(standing(&[UP, UP, UP]), (Standing::Has, 0));
-    assert_eq!(standing(&[UP, DEAD, DEAD]), (Standing::Has, 0));
-    assert_eq!(standing(&[DEAD, DEAD, DEAD]), (Standing::Lost, 1));
-    assert_eq!(standing(&[UP, UP, DEAD]), (Standing::Lost, 1));
-    assert_eq!(standing(&[UP, UP, UP]), (Standing::Has, 0));
+    assert_eq!(standing(&[UP, UP, UP]), (QuorumState::Has, 0));
+    assert_eq!(standing(&[UP, DEAD, DEAD]), (QuorumState::Has, 0));
+    assert_eq!(standing(&[DEAD, DEAD, DEAD]), (QuorumState::Lost, 1));
+    assert_eq!(standing(&[UP, UP, DEAD]), (QuorumState::Lost, 1));
+    assert_eq!(standing(&[UP, UP, UP]), (QuorumState::Has, 0));
 }
 
 #[test]
@@ -270,8 +273,8 @@ fn a_check_may_ask_for_a_weight() {
     pool.set_asked(Role::Server(0), Weight(0));
     decide(&mut pool, &[UP, UP]);
     assert_eq!(weights(&pool), [Some(0), Some(5)]);
-    assert_eq!(decide(&mut pool, &[UP, FAST]).held, [1], "weight 0 takes no connections");
-    assert!(decide(&mut pool, &[UP, DEAD]).events.contains(&Event::QuorumLost));
+    assert_eq!(decide(&mut pool, &[UP, FAST]).retained, [1], "weight 0 takes no connections");
+    assert!(decide(&mut pool, &[UP, DEAD]).events.contains(&PoolEvent::QuorumLost));
 }
 
 #[test]
@@ -306,9 +309,9 @@ fn a_drained_server_comes_back_slowly_as_well_and_a_new_one_comes_slowly() {
     let mut pool = Pool::new(rules, vec![(Weight(100), Presence::In); 2], []);
     let now = Instant::now();
     pool.decide(&[UP, UP], &[], now);
-    pool.set_holds(Role::Server(0), Commands::drain(Drain::Quiesce).into());
+    pool.set_admin_state(Role::Server(0), AdminCommands::drain(Drain::Quiesce).into());
     pool.decide(&[UP, UP], &[], now);
-    pool.set_holds(Role::Server(0), Holds::default());
+    pool.set_admin_state(Role::Server(0), AdminState::default());
     pool.decide(&[UP, UP], &[], now);
     assert_eq!(weights(&pool), [Some(1), Some(100)]);
     let new = Origin::Found(Presence::Absent);
@@ -322,15 +325,15 @@ fn a_drained_server_comes_back_slowly_as_well_and_a_new_one_comes_slowly() {
 fn who_stays_keeps_standing_and_orders() {
     let mut pool = backed(3, 2);
     decide(&mut pool, &[UP, DEAD, UP]);
-    let holds = Commands::drain(Drain::Quiesce).into();
-    pool.set_holds(Role::Server(2), holds);
+    let admin_state = AdminCommands::drain(Drain::Quiesce).into();
+    pool.set_admin_state(Role::Server(2), admin_state);
     pool.set_asked(Role::Server(0), Weight(7));
     let members =
         [(Weight(1), Origin::Stays(2)), (Weight(2), Origin::Stays(0)), (Weight(3), Origin::Stays(1))];
     pool.replace(rules(OnFailure::Remove), members, [(Weight(4), Some(1))]);
     decide(&mut pool, &[UP, UP, DEAD]);
     assert_eq!(weights(&pool), [Some(0), Some(7), None]);
-    assert_eq!(pool.holds(Role::Server(0)), holds);
+    assert_eq!(pool.admin_state(Role::Server(0)), admin_state);
     assert_eq!(pool.own_weight(Role::Server(2)), Some(Weight(3)));
     decide(&mut pool, &[UP, DEAD, DEAD]);
     assert_eq!(pool.weight(Role::Backup(0)), Some(Weight(4)));
@@ -349,12 +352,10 @@ fn any_state() -> impl Strategy<Value = State> {
     ]
 }
 
-fn any_holds() -> impl Strategy<Value = Holds> {
+fn any_holds() -> impl Strategy<Value = AdminState> {
     let drain = prop_oneof![Just(None), Just(Some(Drain::Quiesce)), Just(Some(Drain::Remove))];
-    (drain, any::<(bool, bool, bool)>()).prop_map(|(drain, (maintenance, folder, administrator))| Holds {
-        commands: Commands { drain, maintenance },
-        folder,
-        administrator,
+    (drain, any::<(bool, bool, bool)>()).prop_map(|(drain, (maintenance, folder, administrator))| {
+        AdminState { commands: AdminCommands { drain, maintenance }, folder, administrator }
     })
 }
 
@@ -362,7 +363,7 @@ fn any_holds() -> impl Strategy<Value = Holds> {
 #[derive(Clone, Debug)]
 enum Step {
     States(Vec<(usize, State)>),
-    Holds(usize, Holds),
+    AdminState(usize, AdminState),
     Weight(usize, u16),
     Asked(usize, u16),
     Time(u64),
@@ -372,8 +373,8 @@ fn any_step() -> impl Strategy<Value = Step> {
     let server = 0_usize..8;
     prop_oneof![
         4 => proptest::collection::vec((server.clone(), any_state()), 1..8).prop_map(Step::States),
-        1 => (server.clone(), prop_oneof![3 => Just(Holds::default()), 1 => any_holds()])
-            .prop_map(|(index, holds)| Step::Holds(index, holds)),
+        1 => (server.clone(), prop_oneof![3 => Just(AdminState::default()), 1 => any_holds()])
+            .prop_map(|(index, admin_state)| Step::AdminState(index, admin_state)),
         1 => (server.clone(), 0_u16..40).prop_map(|(index, weight)| Step::Weight(index, weight)),
         1 => (server, 0_u16..40).prop_map(|(index, weight)| Step::Asked(index, weight)),
         2 => (0_u64..8000).prop_map(Step::Time),
@@ -399,7 +400,7 @@ fn takes(weight: Option<Weight>) -> bool {
 }
 
 proptest! {
-    /// Whatever happens in whatever order: what is promised holds after each look.
+    /// Whatever happens in whatever order: what is promised admin_state after each look.
     #[test]
     fn promises(
         rules in any_rules(),
@@ -422,7 +423,7 @@ proptest! {
                 Step::States(news) => for (index, state) in news {
                     if let Some(known) = states.get_mut(index) { *known = state }
                 },
-                Step::Holds(index, holds) => pool.set_holds(Role::Server(index), holds),
+                Step::AdminState(index, admin_state) => pool.set_admin_state(Role::Server(index), admin_state),
                 Step::Weight(index, weight) => pool.set_weight(Role::Server(index), Weight(weight)),
                 Step::Asked(index, weight) => drop(pool.set_asked(Role::Server(index), Weight(weight))),
                 Step::Time(ms) => now += Duration::from_millis(ms),
@@ -438,16 +439,16 @@ proptest! {
             let told: Vec<_> = decision.moved.iter().filter(|role| matches!(role, Role::Server(_))).copied().collect();
             prop_assert_eq!(told, moved);
 
-            let lost = pool.standing() == Standing::Lost;
+            let lost = pool.quorum_state() == QuorumState::Lost;
             let serving: Vec<_> = (0..servers).filter(|index| {
-                pool.holds(Role::Server(*index)).is_free() && takes(after[*index])
+                pool.admin_state(Role::Server(*index)).is_enabled() && takes(after[*index])
             }).collect();
             for index in 0..servers {
-                let (holds, own) = (pool.holds(Role::Server(index)), pool.own_weight(Role::Server(index)).unwrap());
+                let (admin_state, own) = (pool.admin_state(Role::Server(index)), pool.own_weight(Role::Server(index)).unwrap());
                 prop_assert!(after[index].is_none_or(|weight| weight <= own), "above its own");
-                if !holds.is_free() {
+                if !admin_state.is_enabled() {
                     prop_assert!(!takes(after[index]), "held out");
-                    if holds.commands.drain == Some(Drain::Quiesce) { prop_assert_eq!(after[index], Some(Weight(0))) }
+                    if admin_state.commands.drain == Some(Drain::Quiesce) { prop_assert_eq!(after[index], Some(Weight(0))) }
                     continue;
                 }
                 if states[index].is_up() && own > Weight(0) { prop_assert!(takes(after[index]), "up is in") }
@@ -457,15 +458,15 @@ proptest! {
             }
             // The fast path: never the last healthy one, and never more than its share.
             let fast_out: Vec<_> = (0..servers).filter(|index| {
-                states[*index] == FAST && was_in[*index] && pool.holds(Role::Server(*index)).is_free()
+                states[*index] == FAST && was_in[*index] && pool.admin_state(Role::Server(*index)).is_enabled()
                     && pool.members[*index].presence != Presence::In
             }).collect();
             if !fast_out.is_empty() {
                 prop_assert!(serving.iter().any(|index| states[*index].is_up()), "a healthy one stays");
-                let free: Vec<_> = pool.members.iter().filter(|member| member.holds.is_free()).collect();
+                let free: Vec<_> = pool.members.iter().filter(|member| member.admin_state.is_enabled()).collect();
                 let out = free.iter().filter(|member| member.presence != Presence::In).count();
                 let by_baseline = (0..servers).filter(|index| {
-                    pool.members[*index].holds.is_free() && pool.members[*index].presence != Presence::In && states[*index] != FAST
+                    pool.members[*index].admin_state.is_enabled() && pool.members[*index].presence != Presence::In && states[*index] != FAST
                 }).count();
                 prop_assert!(out <= most(free.len(), rules.fast_share).max(by_baseline), "the share");
             }
@@ -475,9 +476,9 @@ proptest! {
                 prop_assert_eq!(pool.weight(Role::Backup(index)).is_some(), lost && well);
             }
             let healthy = (0..servers).any(|index| {
-                states[index].is_up() && pool.holds(Role::Server(index)).is_free() && pool.members[index].own() > Weight(0)
+                states[index].is_up() && pool.admin_state(Role::Server(index)).is_enabled() && pool.members[index].own() > Weight(0)
             });
-            if !lost && servers > 0 && pool.standing() == Standing::Has {
+            if !lost && servers > 0 && pool.quorum_state() == QuorumState::Has {
                 let may = healthy || states.contains(&UNKNOWN) || !serving.is_empty();
                 prop_assert!(may, "a quorum of nobody");
             }

@@ -14,7 +14,7 @@ use std::{
 use tokio::{sync::mpsc, task::JoinSet, time};
 
 use super::{Ask, CheckId, Outcome, ProbeTarget, Verdict};
-use crate::model::{BurstSettings, Question};
+use crate::model::{BurstSettings, CheckKind};
 
 /// What is to be confirmed.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,7 +24,7 @@ pub struct Burst {
     /// Whom to ask: the real server itself, at the port that the passive signal is about.
     pub target: ProbeTarget,
     /// What.
-    pub question: Arc<Question>,
+    pub question: Arc<CheckKind>,
     /// How many probes; all of them must fail for the verdict that the server is dead.
     pub count: NonZeroU32,
     /// From the start of one probe to the start of the next.
@@ -39,7 +39,7 @@ impl Burst {
     pub fn new(
         id: CheckId,
         target: ProbeTarget,
-        question: Arc<Question>,
+        question: Arc<CheckKind>,
         count: NonZeroU32,
         settings: &BurstSettings,
         timeout: Duration,
@@ -132,9 +132,9 @@ fn start<A: Ask>(asker: &A, burst: &Burst) -> JoinSet<Found> {
             Found::Probe(BurstProbe { id, index, started, finished: now(), outcome })
         });
     }
-    if *burst.question == Question::Connect {
+    if *burst.question == CheckKind::Connect {
         let (asker, target, timeout) = (asker.clone(), burst.target, burst.timeout);
-        tasks.spawn(async move { Found::Host(asker.ask(target, &Question::Ping, timeout).await) });
+        tasks.spawn(async move { Found::Host(asker.ask(target, &CheckKind::Ping, timeout).await) });
     }
     tasks
 }
@@ -150,7 +150,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        model::HttpQuestion,
+        model::HttpCheck,
         probe::{Failure, FailureReason, LocalFault, Phase, Success},
     };
 
@@ -166,11 +166,11 @@ mod tests {
     }
 
     impl Ask for Planned {
-        async fn ask(&self, _target: ProbeTarget, question: &Question, timeout: Duration) -> Outcome {
+        async fn ask(&self, _target: ProbeTarget, question: &CheckKind, timeout: Duration) -> Outcome {
             let (takes, result) = match question {
-                Question::Connect => self.connects.lock().unwrap().remove(0),
-                Question::Ping => self.ping.clone(),
-                Question::Http(_) => self.pages.lock().unwrap().remove(0),
+                CheckKind::Connect => self.connects.lock().unwrap().remove(0),
+                CheckKind::Ping => self.ping.clone(),
+                CheckKind::Http(_) => self.pages.lock().unwrap().remove(0),
                 other => panic!("nothing is planned for {other:?}"),
             };
             let after = Duration::from_millis(takes).min(timeout);
@@ -196,19 +196,19 @@ mod tests {
     /// Runs a burst of as many probes as are planned: the verdict, when the reports came (index, start and end in ms)
     /// and when the verdict.
     async fn burst(
-        question: Question,
+        kind: CheckKind,
         count: u32,
         plans: Vec<Plan>,
         ping: Plan,
     ) -> (BurstVerdict, Vec<(u32, u128, u128)>, u128) {
         let (connects, pages) =
-            if matches!(question, Question::Http(_)) { (vec![], plans) } else { (plans, vec![]) };
+            if matches!(kind, CheckKind::Http(_)) { (vec![], plans) } else { (plans, vec![]) };
         let (connects, pages) = (Arc::new(Mutex::new(connects)), Arc::new(Mutex::new(pages)));
         let asker = Planned { connects, pages, ping };
         let target = ProbeTarget::at((Ipv4Addr::LOCALHOST, 80).into());
         let count = NonZeroU32::new(count).unwrap();
         let settings = BurstSettings::default();
-        let burst = Burst::new(CheckId(7), target, question.into(), count, &settings, settings.timeout);
+        let burst = Burst::new(CheckId(7), target, kind.into(), count, &settings, settings.timeout);
         let (reports, mut received) = mpsc::channel(16);
         let begin = now();
         let verdict = run(&asker, &burst, &reports).await;
@@ -226,7 +226,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_silent_server_is_dead_after_the_gaps_and_one_timeout() {
         let silent = vec![(1000, Ok(())); 3];
-        let (verdict, probes, took) = burst(Question::Connect, 3, silent, (1, Ok(()))).await;
+        let (verdict, probes, took) = burst(CheckKind::Connect, 3, silent, (1, Ok(()))).await;
         assert_eq!(verdict.verdict, Verdict::Dead, "the host answers, which is no veto");
         assert_eq!(
             verdict.host,
@@ -239,7 +239,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_refusing_server_is_dead_after_the_gaps() {
         let refusals = vec![(1, refused()); 3];
-        let (verdict, probes, took) = burst(Question::Connect, 3, refusals, (1000, Ok(()))).await;
+        let (verdict, probes, took) = burst(CheckKind::Connect, 3, refusals, (1000, Ok(()))).await;
         assert_eq!(verdict, BurstVerdict { verdict: Verdict::Dead, host: None }, "waits for no ping");
         assert_eq!(probes, [(0, 0, 1), (1, 20, 21), (2, 40, 41)]);
         assert_eq!(took, 41);
@@ -248,7 +248,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_first_success_ends_it() {
         let plans = vec![(1000, Ok(())), (5, Ok(())), (1, refused())];
-        let (verdict, probes, took) = burst(Question::Connect, 3, plans, (1000, Ok(()))).await;
+        let (verdict, probes, took) = burst(CheckKind::Connect, 3, plans, (1000, Ok(()))).await;
         assert_eq!(verdict.verdict, Verdict::Alive);
         assert_eq!(probes, [(1, 20, 25)], "neither the first, which is still waiting, nor the third");
         assert_eq!(took, 25);
@@ -259,20 +259,20 @@ mod tests {
         for at in 0..3 {
             let mut plans = vec![(1, refused()); 3];
             plans[at] = (1, local());
-            let (verdict, probes, _) = burst(Question::Connect, 3, plans, (1, Ok(()))).await;
+            let (verdict, probes, _) = burst(CheckKind::Connect, 3, plans, (1, Ok(()))).await;
             assert_eq!((verdict.verdict, probes.len()), (Verdict::Unknown, 3));
         }
         let plans = vec![(1, local()), (1, local()), (1, Ok(()))];
-        assert_eq!(burst(Question::Connect, 3, plans, (1, Ok(()))).await.0.verdict, Verdict::Alive);
+        assert_eq!(burst(CheckKind::Connect, 3, plans, (1, Ok(()))).await.0.verdict, Verdict::Alive);
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_question_decides_what_is_asked() {
-        let page = Question::Http(HttpQuestion::get("/"));
+        let page = CheckKind::Http(HttpCheck::get("/"));
         let (verdict, ..) = burst(page, 1, vec![(1, refused())], (0, Ok(()))).await;
         assert_eq!(verdict, BurstVerdict { verdict: Verdict::Dead, host: None }, "no ping beside a page");
         // Nothing is planned for connects: one would panic.
-        let (verdict, probes, _) = burst(Question::Ping, 2, vec![], (1000, Ok(()))).await;
+        let (verdict, probes, _) = burst(CheckKind::Ping, 2, vec![], (1000, Ok(()))).await;
         assert_eq!(verdict, BurstVerdict { verdict: Verdict::Dead, host: None });
         assert_eq!(probes, [(0, 0, 100), (1, 20, 120)]);
     }

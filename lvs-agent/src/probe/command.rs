@@ -6,7 +6,7 @@ use tokio::{fs::OpenOptions, io::AsyncReadExt};
 
 use super::{CommandEnd, FailureReason, LocalFault, Phase, ProbeTarget, outcome::Answer, pace::Run};
 use crate::{
-    model::{CommandConvention, CommandQuestion, ServiceKey, Weight},
+    model::{CommandCheck, CommandConvention, ServiceKey, Weight},
     process::ProcessGroup,
 };
 
@@ -15,7 +15,7 @@ const MAX_FILE: u64 = 64;
 
 /// Runs the command. It has a process group of its own, which is killed whole at the deadline, or when the check is
 /// dropped.
-pub(super) async fn ask(run: &Run<'_>, question: &CommandQuestion) -> Result<Answer, FailureReason> {
+pub(super) async fn ask(run: &Run<'_>, question: &CommandCheck) -> Result<Answer, FailureReason> {
     let Some((program, arguments)) = question.argv.split_first() else {
         let error = io::Error::new(io::ErrorKind::InvalidInput, "no command");
         return Err(LocalFault::new("run the command", &error).into());
@@ -84,25 +84,25 @@ mod tests {
 
     use super::*;
     use crate::{
-        model::{Protocol, Question},
+        model::{CheckKind, Protocol},
         probe::{
             Ask, Prober,
             testing::{self, LONG, closed_port},
         },
     };
 
-    fn script(text: &str, convention: CommandConvention) -> CommandQuestion {
+    fn script(text: &str, convention: CommandConvention) -> CommandCheck {
         let argv = ["/bin/sh", "-c", text, "name"].map(str::to_owned).to_vec();
-        CommandQuestion { argv, convention, service: None }
+        CommandCheck { argv, convention, service: None }
     }
 
-    async fn ask(question: CommandQuestion) -> Result<Option<Weight>, FailureReason> {
+    async fn ask(question: CommandCheck) -> Result<Option<Weight>, FailureReason> {
         ask_about("10.0.0.1:80", question).await
     }
 
-    async fn ask_about(server: &str, question: CommandQuestion) -> Result<Option<Weight>, FailureReason> {
+    async fn ask_about(server: &str, question: CommandCheck) -> Result<Option<Weight>, FailureReason> {
         let target = ProbeTarget::at(server.parse().unwrap());
-        let outcome = Prober::new().ask(target, &Question::Command(question), LONG).await;
+        let outcome = Prober::new().ask(target, &CheckKind::Command(question), LONG).await;
         outcome.map(|success| success.weight).map_err(|failure| failure.reason)
     }
 
@@ -137,19 +137,19 @@ mod tests {
         ];
         for (convention, service, expected) in cases {
             let question = script(&format!("test \"$*\" = '{expected}'"), convention);
-            assert_eq!(ask(CommandQuestion { service, ..question }).await, Ok(None), "{expected}");
+            assert_eq!(ask(CommandCheck { service, ..question }).await, Ok(None), "{expected}");
         }
         let address = "[2001:db8::1]:443".parse().unwrap();
         let service = Some(ServiceKey::Address { protocol: Protocol::Tcp, address });
         let question =
             script("test \"$*\" = '[2001:db8::1] 443 [fd00::1] 80'", CommandConvention::Ldirectord);
-        assert_eq!(ask_about("[fd00::1]:80", CommandQuestion { service, ..question }).await, Ok(None));
+        assert_eq!(ask_about("[fd00::1]:80", CommandCheck { service, ..question }).await, Ok(None));
     }
 
     #[tokio::test]
     async fn a_command_that_cannot_be_run_says_nothing_about_the_server() {
         let argv = vec!["/nowhere/at/all".to_owned()];
-        let question = CommandQuestion { argv, convention: CommandConvention::Keepalived, service: None };
+        let question = CommandCheck { argv, convention: CommandConvention::Keepalived, service: None };
         let result = ask(question).await;
         assert!(matches!(result, Err(FailureReason::Local(_))), "{result:?}");
     }
@@ -163,7 +163,7 @@ mod tests {
             "trap '' TERM HUP INT; (trap '' TERM; echo $$ >> {0}; sleep 1000) & echo $! >> {0}; sleep 1000",
             pids.display()
         );
-        let question = Question::Command(script(&text, CommandConvention::Keepalived));
+        let question = CheckKind::Command(script(&text, CommandConvention::Keepalived));
         // Ends too early while the shell hasn't started them both.
         let started = || fs::read_to_string(&pids).is_ok_and(|pids| pids.lines().count() >= 2);
         let result = testing::ask_patiently(closed_port(), &question, |_| !started()).await;
@@ -188,7 +188,7 @@ mod tests {
         let path = directory.path().join("weight");
         let ask = async |path: &Path| {
             let target = ProbeTarget::at(SocketAddr::from(([10, 0, 0, 1], 80)));
-            let outcome = Prober::new().ask(target, &Question::File(path.to_owned()), LONG).await;
+            let outcome = Prober::new().ask(target, &CheckKind::File(path.to_owned()), LONG).await;
             outcome.map(|success| success.weight).map_err(|failure| failure.reason)
         };
         for (content, weight) in [("5\n", 5), ("0", 0), (" 65535 \n", 65535)] {

@@ -98,12 +98,12 @@ mod tests {
 
     use super::*;
     use crate::{
-        model::Question,
+        model::CheckKind,
         probe::testing::{self, LONG, SHORT, closed_port, silent_port},
     };
 
     async fn ask(address: SocketAddr, timeout: Duration) -> Result<(), FailureReason> {
-        testing::ask(address, Question::Connect, timeout).await
+        testing::ask(address, CheckKind::Connect, timeout).await
     }
 
     #[tokio::test]

@@ -7,7 +7,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
 
 use super::{FailureReason, Phase, connect::prepare, outcome::Answer, pace::Run};
-use crate::model::UdpQuestion;
+use crate::model::UdpCheck;
 
 /// The largest reply that is looked at.
 pub(super) const MAX_REPLY: usize = 4096;
@@ -74,7 +74,7 @@ fn failed(error: &io::Error) -> FailureReason {
 }
 
 /// Sends the datagram. Where no reply is wanted, one that doesn't come is as good as one that does.
-pub(super) async fn ask(run: &Run<'_>, question: &UdpQuestion) -> Result<Answer, FailureReason> {
+pub(super) async fn ask(run: &Run<'_>, question: &UdpCheck) -> Result<Answer, FailureReason> {
     let socket = Datagrams::open(run)?;
     socket.send(&question.send).await?;
     let judged = socket.receive(|reply| {
@@ -93,13 +93,13 @@ pub(super) async fn ask(run: &Run<'_>, question: &UdpQuestion) -> Result<Answer,
 mod tests {
     use super::*;
     use crate::{
-        model::{Pattern, Question},
+        model::{CheckKind, Pattern},
         probe::testing::{self, LONG, SHORT, closed_udp_port, udp_server},
     };
 
-    fn question(expect: Option<&str>, reply: bool) -> Question {
+    fn question(expect: Option<&str>, reply: bool) -> CheckKind {
         let expect = expect.map(|expect| Pattern::new(expect).unwrap());
-        Question::Udp(UdpQuestion { send: b"ping".to_vec(), expect, reply })
+        CheckKind::Udp(UdpCheck { send: b"ping".to_vec(), expect, reply })
     }
 
     #[tokio::test]

@@ -14,10 +14,10 @@ use simple_dns::{
 use super::{
     FailureReason, LocalFault, Phase, datagram::Datagrams, outcome::Answer, pace::Run, random, talk::Talk,
 };
-use crate::model::{DnsQuestion, DnsType, Transport};
+use crate::model::{DnsCheck, DnsType, Transport};
 
 /// Asks for the name.
-pub(super) async fn ask(run: &Run<'_>, question: &DnsQuestion) -> Result<Answer, FailureReason> {
+pub(super) async fn ask(run: &Run<'_>, question: &DnsCheck) -> Result<Answer, FailureReason> {
     let [high, low, ..] = random::number().to_be_bytes();
     let id = u16::from_be_bytes([high, low]);
     let query = query(question, id)?;
@@ -83,7 +83,7 @@ fn kind(record: DnsType) -> TYPE {
 }
 
 /// The query as bytes. A fault in it can only be in the question.
-fn query(question: &DnsQuestion, id: u16) -> Result<Vec<u8>, FailureReason> {
+fn query(question: &DnsCheck, id: u16) -> Result<Vec<u8>, FailureReason> {
     let fault = |error| LocalFault::new("make the query", &std::io::Error::other(error));
     let name = asked_name(&question.name, question.record);
     let name = Name::new(&name).map_err(fault)?;
@@ -99,7 +99,7 @@ fn query(question: &DnsQuestion, id: u16) -> Result<Vec<u8>, FailureReason> {
 }
 
 /// Reads a reply. What is none is passed over, and told if nothing better comes.
-fn read(reply: &[u8], question: &DnsQuestion, id: u16) -> Result<Result<(), FailureReason>, &'static str> {
+fn read(reply: &[u8], question: &DnsCheck, id: u16) -> Result<Result<(), FailureReason>, &'static str> {
     let packet = Packet::parse(reply).map_err(|_| "a reply that is no DNS")?;
     if packet.id() != id || !packet.has_flags(PacketFlag::RESPONSE) {
         return Err("a reply to another query");
@@ -111,7 +111,7 @@ fn read(reply: &[u8], question: &DnsQuestion, id: u16) -> Result<Result<(), Fail
     Ok(judge(&packet, question))
 }
 
-fn judge(packet: &Packet<'_>, question: &DnsQuestion) -> Result<(), FailureReason> {
+fn judge(packet: &Packet<'_>, question: &DnsCheck) -> Result<(), FailureReason> {
     if packet.rcode() != RCODE::NoError {
         return Err(FailureReason::wrong_answer(format!("{:?}", packet.rcode()), "an answer without error"));
     }
@@ -155,13 +155,13 @@ mod tests {
 
     use super::*;
     use crate::{
-        model::Question,
+        model::CheckKind,
         probe::testing::{self, LONG, SHORT, Script, closed_udp_port, scripted, udp_server},
     };
 
-    fn question(record: DnsType, name: &str, expect: Option<&str>) -> DnsQuestion {
+    fn question(record: DnsType, name: &str, expect: Option<&str>) -> DnsCheck {
         let expect = expect.map(str::to_owned);
-        DnsQuestion { name: name.to_owned(), record, transport: Transport::Udp, expect }
+        DnsCheck { name: name.to_owned(), record, transport: Transport::Udp, expect }
     }
 
     /// A reply to `query` with these records, or this error.
@@ -197,13 +197,13 @@ mod tests {
         ];
         for (question, expected) in cases {
             assert_eq!(
-                testing::ask(server, Question::Dns(question.clone()), LONG).await,
+                testing::ask(server, CheckKind::Dns(question.clone()), LONG).await,
                 expected,
                 "{question:?}"
             );
         }
         let missing = udp_server(|query| Some(reply(query, vec![], RCODE::NameError))).await;
-        let result = testing::ask(missing, Question::Dns(question(DnsType::A, "x", None)), LONG).await;
+        let result = testing::ask(missing, CheckKind::Dns(question(DnsType::A, "x", None)), LONG).await;
         assert_eq!(result, wrong("NameError", "an answer without error"));
     }
 
@@ -225,7 +225,7 @@ mod tests {
             (|_| Some(b"garbage".to_vec()), "no DNS"),
             (|_| Some(vec![]), "no DNS"),
         ];
-        let question = Question::Dns(question(DnsType::A, "www.example.org", None));
+        let question = CheckKind::Dns(question(DnsType::A, "www.example.org", None));
         for (answer, expected) in cases {
             let result = testing::ask_unheard(udp_server(answer).await, &question).await;
             let Err(FailureReason::Protocol(problem)) = result else { panic!("{result:?}") };
@@ -241,8 +241,8 @@ mod tests {
 
     #[tokio::test]
     async fn failures_that_all_have_over_tcp() {
-        let question = DnsQuestion { transport: Transport::Tcp, ..question(DnsType::A, "x.example", None) };
-        let question = Question::Dns(question);
+        let question = DnsCheck { transport: Transport::Tcp, ..question(DnsType::A, "x.example", None) };
+        let question = CheckKind::Dns(question);
         testing::common_failures(&question, Phase::Reply, true).await;
         let empty = scripted(vec![Script::send([0, 0])]).await;
         let result = testing::ask(empty, question, LONG).await;

@@ -28,7 +28,7 @@ mod tcp;
 mod testing;
 #[cfg(test)]
 mod tests;
-mod tls;
+pub(crate) mod tls;
 
 use std::{future::Future, net::SocketAddr, time::Duration};
 
@@ -41,12 +41,12 @@ pub use outcome::{
 };
 use pace::{Pace, Run};
 pub use ping::Pingers;
-pub use scheduler::{BaselineCheck, CheckId, CheckResult, Counts, Pacer, Scheduler, Stopped};
+pub use scheduler::{BaselineCheck, CheckId, CheckResult, Counts, Scheduler, SchedulerHandle, Stopped};
 
 pub(crate) use radius::MAX_PASSWORD as MAX_RADIUS_PASSWORD;
 use tls::TlsClients;
 
-use crate::model::{Check, Question, Via};
+use crate::model::{Check, CheckKind, Via};
 
 /// Whom a probe asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -68,8 +68,8 @@ impl ProbeTarget {
     /// so that one is enough for all services on a server.
     #[must_use]
     pub fn of_check(server: SocketAddr, check: &Check) -> Self {
-        let port = match check.question {
-            Question::Ping => 0,
+        let port = match check.kind {
+            CheckKind::Ping => 0,
             _ => check.port.unwrap_or(server.port()),
         };
         Self { address: SocketAddr::new(server.ip(), port), via: check.via }
@@ -83,7 +83,7 @@ pub trait Ask: Clone + Send + Sync + 'static {
     fn ask(
         &self,
         target: ProbeTarget,
-        question: &Question,
+        question: &CheckKind,
         timeout: Duration,
     ) -> impl Future<Output = Outcome> + Send;
 }
@@ -104,27 +104,27 @@ impl Prober {
 }
 
 impl Ask for Prober {
-    async fn ask(&self, target: ProbeTarget, question: &Question, timeout: Duration) -> Outcome {
+    async fn ask(&self, target: ProbeTarget, question: &CheckKind, timeout: Duration) -> Outcome {
         let started = Instant::now();
         let run = Run { target, pace: Pace::new(timeout, &target.via), tls: &self.tls };
         let result = match question {
-            Question::Ping => self.pingers.ask(target, timeout).await,
-            Question::Connect => connect::ask(&run).await,
-            Question::On => Ok(Answer::default()),
-            Question::Off => Err(FailureReason::Off),
+            CheckKind::Ping => self.pingers.ask(target, timeout).await,
+            CheckKind::Connect => connect::ask(&run).await,
+            CheckKind::On => Ok(Answer::default()),
+            CheckKind::Off => Err(FailureReason::Off),
             // The rest is boxed: a check by connect is not to take the memory of the largest.
-            Question::Http(question) => Box::pin(http::ask(&run, question)).await,
-            Question::Tcp(question) => Box::pin(tcp::ask(&run, question)).await,
-            Question::Udp(question) => Box::pin(datagram::ask(&run, question)).await,
-            Question::Greeting(question) => Box::pin(greeting::ask(&run, question)).await,
-            Question::Dns(question) => Box::pin(dns::ask(&run, question)).await,
-            Question::Radius(question) => Box::pin(radius::ask(&run, question)).await,
-            Question::Sip(question) => Box::pin(sip::ask(&run, question)).await,
-            Question::Ldap(question) => Box::pin(ldap::ask(&run, question)).await,
-            Question::Sql(question) => Box::pin(database::ask(&run, question)).await,
-            Question::Oracle(question) => Box::pin(oracle::ask(&run, question)).await,
-            Question::Command(question) => Box::pin(command::ask(&run, question)).await,
-            Question::File(path) => Box::pin(command::read_weight(&run, path)).await,
+            CheckKind::Http(question) => Box::pin(http::ask(&run, question)).await,
+            CheckKind::Tcp(question) => Box::pin(tcp::ask(&run, question)).await,
+            CheckKind::Udp(question) => Box::pin(datagram::ask(&run, question)).await,
+            CheckKind::Greeting(question) => Box::pin(greeting::ask(&run, question)).await,
+            CheckKind::Dns(question) => Box::pin(dns::ask(&run, question)).await,
+            CheckKind::Radius(question) => Box::pin(radius::ask(&run, question)).await,
+            CheckKind::Sip(question) => Box::pin(sip::ask(&run, question)).await,
+            CheckKind::Ldap(question) => Box::pin(ldap::ask(&run, question)).await,
+            CheckKind::Sql(question) => Box::pin(database::ask(&run, question)).await,
+            CheckKind::Oracle(question) => Box::pin(oracle::ask(&run, question)).await,
+            CheckKind::Command(question) => Box::pin(command::ask(&run, question)).await,
+            CheckKind::File(path) => Box::pin(command::read_weight(&run, path)).await,
         };
         outcome::timed(started.into_std(), Instant::now().into_std(), result)
     }

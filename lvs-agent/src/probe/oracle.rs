@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::{FailureReason, Phase, outcome::Answer, pace::Run, talk::Talk};
-use crate::model::OracleQuestion;
+use crate::model::OracleCheck;
 
 /// Kinds of packet.
 const CONNECT: u8 = 1;
@@ -17,7 +17,7 @@ const HEADER: usize = 8;
 const TEXT_AT: u16 = 58;
 
 /// Asks the listener.
-pub(super) async fn ask(run: &Run<'_>, question: &OracleQuestion) -> Result<Answer, FailureReason> {
+pub(super) async fn ask(run: &Run<'_>, question: &OracleCheck) -> Result<Answer, FailureReason> {
     let mut talk = Talk::open(run, None).await?;
     let answer = Answer::connected(talk.connect_time());
     talk.send(connect(run.target.address, question), Phase::Reply).await?;
@@ -40,7 +40,7 @@ pub(super) async fn ask(run: &Run<'_>, question: &OracleQuestion) -> Result<Answ
     }
 }
 
-fn connect(address: SocketAddr, question: &OracleQuestion) -> Vec<u8> {
+fn connect(address: SocketAddr, question: &OracleCheck) -> Vec<u8> {
     let data = match &question.service {
         Some(service) => format!("(SERVICE_NAME={service})(CID=(PROGRAM=lvs-agent)(HOST=)(USER=))"),
         None => "(COMMAND=ping)".to_owned(),
@@ -75,12 +75,12 @@ fn connect(address: SocketAddr, question: &OracleQuestion) -> Vec<u8> {
 mod tests {
     use super::*;
     use crate::{
-        model::Question,
+        model::CheckKind,
         probe::testing::{self, LONG, Script, scripted},
     };
 
-    fn question(service: Option<&str>) -> Question {
-        Question::Oracle(OracleQuestion { service: service.map(str::to_owned) })
+    fn question(service: Option<&str>) -> CheckKind {
+        CheckKind::Oracle(OracleCheck { service: service.map(str::to_owned) })
     }
 
     fn packet(kind: u8, body: &str) -> Script {
@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn a_connect_is_whole() {
-        let packet = connect("10.0.0.1:1521".parse().unwrap(), &OracleQuestion { service: None });
+        let packet = connect("10.0.0.1:1521".parse().unwrap(), &OracleCheck { service: None });
         assert_eq!(usize::from(u16::from_be_bytes([packet[0], packet[1]])), packet.len());
         assert_eq!(u16::from_be_bytes([packet[26], packet[27]]), TEXT_AT);
         let text = String::from_utf8(packet[usize::from(TEXT_AT)..].to_vec()).unwrap();

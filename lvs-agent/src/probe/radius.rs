@@ -5,7 +5,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use md5::{Digest, Md5};
 
 use super::{FailureReason, datagram::Datagrams, outcome::Answer, pace::Run, random};
-use crate::model::RadiusQuestion;
+use crate::model::RadiusCheck;
 
 const ACCESS_REQUEST: u8 = 1;
 const ACCESS_ACCEPT: u8 = 2;
@@ -25,7 +25,7 @@ pub(crate) const MAX_VALUE: usize = 253;
 pub(crate) const MAX_PASSWORD: usize = 128;
 
 /// Asks whether the user may in.
-pub(super) async fn ask(run: &Run<'_>, question: &RadiusQuestion) -> Result<Answer, FailureReason> {
+pub(super) async fn ask(run: &Run<'_>, question: &RadiusCheck) -> Result<Answer, FailureReason> {
     let secret = question.secret.reveal().as_bytes();
     let [id, ..] = random::number().to_be_bytes();
     let mut authenticator = [0; 16];
@@ -45,7 +45,7 @@ pub(super) async fn ask(run: &Run<'_>, question: &RadiusQuestion) -> Result<Answ
 }
 
 /// The request. Lengths fit, as the values are bounded where they are read.
-fn request(question: &RadiusQuestion, id: u8, authenticator: [u8; 16]) -> Vec<u8> {
+fn request(question: &RadiusCheck, id: u8, authenticator: [u8; 16]) -> Vec<u8> {
     let secret = question.secret.reveal().as_bytes();
     let mut packet = vec![ACCESS_REQUEST, id, 0, 0];
     packet.extend_from_slice(&authenticator);
@@ -144,15 +144,15 @@ fn keyed(key: &[u8], parts: &[&[u8]]) -> [u8; 16] {
 mod tests {
     use super::*;
     use crate::{
-        model::{Login, Question, Secret},
+        model::{CheckKind, Login, Secret},
         probe::testing::{self, LONG, closed_udp_port, udp_server},
     };
 
     const SECRET: &[u8] = b"xyzzy5461";
 
-    fn question(reject_is_alive: bool) -> RadiusQuestion {
+    fn question(reject_is_alive: bool) -> RadiusCheck {
         let login = Login { user: "nemo".to_owned(), password: Secret::new("arctangent") };
-        RadiusQuestion { login, secret: Secret::new("xyzzy5461"), reject_is_alive }
+        RadiusCheck { login, secret: Secret::new("xyzzy5461"), reject_is_alive }
     }
 
     /// The password and the request's authenticator in RFC 2865, 7.1.
@@ -191,7 +191,7 @@ mod tests {
         ];
         for (code, reject_is_alive, expected) in cases {
             let address = udp_server(move |request| Some(reply(code, request, SECRET))).await;
-            let question = Question::Radius(question(reject_is_alive));
+            let question = CheckKind::Radius(question(reject_is_alive));
             assert_eq!(testing::ask(address, question, LONG).await, expected, "{code}");
         }
     }
@@ -217,11 +217,11 @@ mod tests {
         ];
         for (answer, expected) in cases {
             let result =
-                testing::ask_unheard(udp_server(answer).await, &Question::Radius(question(false))).await;
+                testing::ask_unheard(udp_server(answer).await, &CheckKind::Radius(question(false))).await;
             let Err(FailureReason::Protocol(problem)) = result else { panic!("{result:?}") };
             assert!(problem.contains(expected), "{problem}");
         }
-        let result = testing::ask(closed_udp_port(), Question::Radius(question(false)), LONG).await;
+        let result = testing::ask(closed_udp_port(), CheckKind::Radius(question(false)), LONG).await;
         assert_eq!(result, Err(FailureReason::Refused));
     }
 

@@ -20,7 +20,7 @@ use tokio_util::{sync::CancellationToken, task::JoinMap};
 use super::{Ask, Outcome, ProbeTarget, Verdict, schedule::Schedule};
 use crate::{
     keyed::KeyMap,
-    model::{Check, Question},
+    model::{Check, CheckKind},
 };
 
 /// How many commands may wait: the scheduler takes them at once, so this only has to smooth a burst of changes.
@@ -138,8 +138,8 @@ impl Scheduler {
 
     /// A way to change the pace of the checks without waiting. While there is one, dropping the scheduler doesn't end it.
     #[must_use]
-    pub fn pacer(&self) -> Pacer {
-        Pacer { commands: self.commands.clone() }
+    pub fn handle(&self) -> SchedulerHandle {
+        SchedulerHandle { commands: self.commands.clone() }
     }
 
     /// How the checks are going.
@@ -163,11 +163,11 @@ impl Scheduler {
 
 /// Changes the pace of checks without waiting, and which checks there are.
 #[derive(Clone, Debug)]
-pub struct Pacer {
+pub struct SchedulerHandle {
     commands: mpsc::Sender<Command>,
 }
 
-impl Pacer {
+impl SchedulerHandle {
     /// As [`Scheduler::set_interval`]; says whether it was taken: there may be no room just now.
     #[must_use]
     pub fn try_set_interval(&self, id: CheckId, interval: Duration) -> bool {
@@ -307,7 +307,7 @@ impl Turns {
         let BaselineCheck { target, check, .. } = &*self.check;
         let mut left = check.timeout;
         if let Some(connects) = self.connects.load(Ordering::Relaxed).checked_sub(1) {
-            let outcome = asker.ask(*target, &Question::Connect, check.timeout).await;
+            let outcome = asker.ask(*target, &CheckKind::Connect, check.timeout).await;
             if Verdict::of(&outcome) != Verdict::Dead {
                 self.connects.store(connects, Ordering::Relaxed);
                 return (false, outcome);
@@ -318,7 +318,7 @@ impl Turns {
                 return (false, outcome);
             }
         }
-        let outcome = asker.ask(*target, &check.question, left).await;
+        let outcome = asker.ask(*target, &check.kind, left).await;
         if outcome.is_ok() {
             self.connects.store(check.connects_between, Ordering::Relaxed);
         }
@@ -362,7 +362,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        model::Question,
+        model::CheckKind,
         probe::{Failure, FailureReason, Phase, Success},
     };
 
@@ -385,7 +385,7 @@ mod tests {
     }
 
     impl Ask for Invented {
-        async fn ask(&self, target: ProbeTarget, _question: &Question, timeout: Duration) -> Outcome {
+        async fn ask(&self, target: ProbeTarget, _question: &CheckKind, timeout: Duration) -> Outcome {
             let now = self.under_way.fetch_add(1, Ordering::SeqCst) + 1;
             let _under_way = UnderWay(self.under_way.clone());
             self.most.fetch_max(now, Ordering::SeqCst);
@@ -524,13 +524,13 @@ mod tests {
     struct Server {
         well: Arc<AtomicBool>,
         listens: Arc<AtomicBool>,
-        asked: Arc<Mutex<Vec<Question>>>,
+        asked: Arc<Mutex<Vec<CheckKind>>>,
     }
 
     impl Ask for Server {
-        async fn ask(&self, _target: ProbeTarget, question: &Question, timeout: Duration) -> Outcome {
+        async fn ask(&self, _target: ProbeTarget, question: &CheckKind, timeout: Duration) -> Outcome {
             self.asked.lock().unwrap().push(question.clone());
-            let answers = if *question == Question::Connect { &self.listens } else { &self.well };
+            let answers = if *question == CheckKind::Connect { &self.listens } else { &self.well };
             if answers.load(Ordering::SeqCst) {
                 return Ok(Success { latency: Duration::ZERO, connect: None, weight: None });
             }
@@ -541,8 +541,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn connections_between_questions() {
-        let page = Question::Off;
-        let asked = Check { question: page.clone(), connects_between: 3, ..Check::default() };
+        let page = CheckKind::Off;
+        let asked = Check { kind: page.clone(), connects_between: 3, ..Check::default() };
         let check = BaselineCheck {
             id: CheckId(1),
             target: ProbeTarget::at((Ipv4Addr::LOCALHOST, 80).into()),
@@ -567,7 +567,7 @@ mod tests {
         server.listens.store(false, Ordering::SeqCst);
         server.asked.lock().unwrap().clear();
         assert_eq!(next().await, Some((true, true)));
-        assert_eq!(*server.asked.lock().unwrap(), [Question::Connect, page.clone()]);
+        assert_eq!(*server.asked.lock().unwrap(), [CheckKind::Connect, page.clone()]);
         server.well.store(false, Ordering::SeqCst);
         server.asked.lock().unwrap().clear();
         for _ in 0..3 {
@@ -576,14 +576,14 @@ mod tests {
         let asked = server.asked.lock().unwrap().clone();
         assert_eq!(
             asked,
-            [Question::Connect, page.clone(), page.clone(), page],
+            [CheckKind::Connect, page.clone(), page.clone(), page],
             "no connections without an answer"
         );
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_connection_that_takes_all_the_time_leaves_none_for_the_question() {
-        let asked = Check { question: Question::Off, connects_between: 1, ..Check::default() };
+        let asked = Check { kind: CheckKind::Off, connects_between: 1, ..Check::default() };
         let target = ProbeTarget::at((Ipv4Addr::LOCALHOST, 5000).into());
         let turns = Turns::new(BaselineCheck { id: CheckId(1), target, check: asked.into() });
         turns.connects.store(1, Ordering::Relaxed);
@@ -597,12 +597,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_pacer_never_waits() {
         let mut running = start(vec![check(1, 20)], 1024, 16);
-        let pacer = running.scheduler.pacer();
-        assert!(pacer.try_set_interval(CheckId(1), SECOND / 10));
+        let scheduler = running.scheduler.handle();
+        assert!(scheduler.try_set_interval(CheckId(1), SECOND / 10));
         let results = running.results_within(4 * SECOND).await;
         assert!(results[&1].len() >= 38, "{}", results[&1].len());
         // Nobody takes a command while nobody else runs.
-        let taken = (0..2 * COMMANDS).filter(|_| pacer.try_set_interval(CheckId(1), SECOND)).count();
+        let taken = (0..2 * COMMANDS).filter(|_| scheduler.try_set_interval(CheckId(1), SECOND)).count();
         assert_eq!(taken, COMMANDS);
     }
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use memchr::memmem;
 
 use super::{FailureReason, Phase, datagram::Datagrams, outcome::Answer, pace::Run, random, talk::Talk};
-use crate::model::{SipQuestion, Transport};
+use crate::model::{SipCheck, Transport};
 
 /// How many lines a response's head may have.
 const MAX_LINES: usize = 100;
@@ -13,14 +13,14 @@ const MAX_LINES: usize = 100;
 const MAX_PROVISIONAL: usize = 20;
 
 /// Asks, and waits for the final response.
-pub(super) async fn ask(run: &Run<'_>, question: &SipQuestion) -> Result<Answer, FailureReason> {
+pub(super) async fn ask(run: &Run<'_>, question: &SipCheck) -> Result<Answer, FailureReason> {
     match question.transport {
         Transport::Udp => over_udp(run, question).await,
         Transport::Tcp => over_tcp(run, question).await,
     }
 }
 
-async fn over_udp(run: &Run<'_>, question: &SipQuestion) -> Result<Answer, FailureReason> {
+async fn over_udp(run: &Run<'_>, question: &SipCheck) -> Result<Answer, FailureReason> {
     let socket = Datagrams::open(run)?;
     let id = format!("{:016x}", random::number());
     socket.send(&request(run.target.address, socket.own_address()?, question, "UDP", &id)).await?;
@@ -37,7 +37,7 @@ async fn over_udp(run: &Run<'_>, question: &SipQuestion) -> Result<Answer, Failu
     Ok(Answer::default())
 }
 
-async fn over_tcp(run: &Run<'_>, question: &SipQuestion) -> Result<Answer, FailureReason> {
+async fn over_tcp(run: &Run<'_>, question: &SipCheck) -> Result<Answer, FailureReason> {
     let mut talk = Talk::open(run, question.tls.as_ref()).await?;
     let answer = Answer::connected(talk.connect_time());
     let id = format!("{:016x}", random::number());
@@ -77,13 +77,7 @@ fn judge(line: &[u8]) -> Result<(), FailureReason> {
     }
 }
 
-fn request(
-    server: SocketAddr,
-    own: SocketAddr,
-    question: &SipQuestion,
-    transport: &str,
-    id: &str,
-) -> Vec<u8> {
+fn request(server: SocketAddr, own: SocketAddr, question: &SipCheck, transport: &str, id: &str) -> Vec<u8> {
     let uri = match &question.user {
         Some(user) => format!("sip:{user}@{server}"),
         None => format!("sip:{server}"),
@@ -108,12 +102,12 @@ fn request(
 mod tests {
     use super::*;
     use crate::{
-        model::Question,
+        model::CheckKind,
         probe::testing::{self, LONG, SHORT, Script, closed_udp_port, scripted, udp_server},
     };
 
-    fn question(transport: Transport) -> Question {
-        Question::Sip(SipQuestion { user: Some("u".to_owned()), transport, tls: None })
+    fn question(transport: Transport) -> CheckKind {
+        CheckKind::Sip(SipCheck { user: Some("u".to_owned()), transport, tls: None })
     }
 
     /// A response with the request's Call-ID.

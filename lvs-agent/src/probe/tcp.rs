@@ -1,13 +1,13 @@
 //! TCP with text: something is sent, and an answer expected.
 
 use super::{FailureReason, Phase, outcome::Answer, pace::Run, talk::Talk};
-use crate::model::TcpQuestion;
+use crate::model::TcpCheck;
 
 /// How many bytes of the answer are searched.
 const MAX_SEARCHED: usize = 64 << 10;
 
 /// Sends what is to be sent, and reads until the answer is as expected, or can't be any more.
-pub(super) async fn ask(run: &Run<'_>, question: &TcpQuestion) -> Result<Answer, FailureReason> {
+pub(super) async fn ask(run: &Run<'_>, question: &TcpCheck) -> Result<Answer, FailureReason> {
     let mut talk = Talk::open(run, question.tls.as_ref()).await?;
     let answer = Answer::connected(talk.connect_time());
     if !question.send.is_empty() {
@@ -40,13 +40,13 @@ mod tests {
 
     use super::*;
     use crate::{
-        model::{Pattern, Question},
+        model::{CheckKind, Pattern},
         probe::testing::{self, LONG, Script, scripted},
     };
 
-    fn question(send: &str, expect: &str) -> Question {
+    fn question(send: &str, expect: &str) -> CheckKind {
         let expect = Some(Pattern::new(expect).unwrap());
-        Question::Tcp(TcpQuestion { send: send.into(), expect, tls: None })
+        CheckKind::Tcp(TcpCheck { send: send.into(), expect, tls: None })
     }
 
     #[tokio::test]
@@ -70,7 +70,7 @@ mod tests {
     #[tokio::test]
     async fn the_connection_alone_may_do() {
         let address = scripted(vec![]).await;
-        let question = Question::Tcp(TcpQuestion { send: vec![], expect: None, tls: None });
+        let question = CheckKind::Tcp(TcpCheck { send: vec![], expect: None, tls: None });
         assert_eq!(testing::ask(address, question, LONG).await, Ok(()));
     }
 

@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use super::{Ask, FailureReason, Phase, ProbeTarget, Prober};
-use crate::model::{Question, Tls, TlsStart, TlsVerify};
+use crate::model::{CheckKind, Tls, TlsStart, TlsVerify};
 
 /// A timeout that is never meant to be reached.
 pub(super) const LONG: Duration = Duration::from_secs(20);
@@ -24,10 +24,10 @@ pub(super) const SHORT: Duration = Duration::from_millis(100);
 /// Asks `address`, and tells why that failed if it did.
 pub(super) async fn ask(
     address: SocketAddr,
-    question: Question,
+    kind: CheckKind,
     timeout: Duration,
 ) -> Result<(), FailureReason> {
-    let outcome = Prober::new().ask(ProbeTarget::at(address), &question, timeout).await;
+    let outcome = Prober::new().ask(ProbeTarget::at(address), &kind, timeout).await;
     outcome.map(drop).map_err(|failure| failure.reason)
 }
 
@@ -35,7 +35,7 @@ pub(super) async fn ask(
 /// the server has done its part. As long as asking fails for an `early` reason it is asked again with twice the time.
 pub(super) async fn ask_patiently(
     address: SocketAddr,
-    question: &Question,
+    question: &CheckKind,
     early: impl Fn(&FailureReason) -> bool,
 ) -> Result<(), FailureReason> {
     let mut timeout = SHORT;
@@ -51,7 +51,7 @@ pub(super) async fn ask_patiently(
 /// Asks a server that falls silent in `phase`. A timeout in another one was too early.
 pub(super) async fn ask_silent(
     address: SocketAddr,
-    question: &Question,
+    question: &CheckKind,
     phase: Phase,
 ) -> Result<(), FailureReason> {
     ask_patiently(
@@ -63,7 +63,7 @@ pub(super) async fn ask_silent(
 }
 
 /// Asks a server over UDP whose answer is no good, which is only told at the timeout.
-pub(super) async fn ask_unheard(address: SocketAddr, question: &Question) -> Result<(), FailureReason> {
+pub(super) async fn ask_unheard(address: SocketAddr, question: &CheckKind) -> Result<(), FailureReason> {
     ask_patiently(address, question, |reason| matches!(reason, FailureReason::TimedOut { .. })).await
 }
 
@@ -208,7 +208,7 @@ async fn play(stream: TcpStream, script: Vec<Script>) {
 /// What every question over TCP fails with where there is nothing but a network: a closed port, a port that doesn't
 /// answer, a server that never says anything (the `first` thing that is waited for), one that sends zeros byte by
 /// byte, one that closes at once, and one that sends nonsense (which is refused at once if it is `judged`).
-pub(super) async fn common_failures(question: &Question, first: Phase, judged: bool) {
+pub(super) async fn common_failures(question: &CheckKind, first: Phase, judged: bool) {
     let timed_out = |phase| Err(FailureReason::TimedOut { phase });
     assert_eq!(ask(closed_port(), question.clone(), LONG).await, Err(FailureReason::Refused));
     let silent = silent_port().await;

@@ -8,16 +8,16 @@ use super::{
     testing::{LONG, SHORT, any_port, closed_port, is_in_namespace, silent_port},
     *,
 };
-use crate::model::{BurstSettings, DeviceName, HttpQuestion, Pattern, TcpQuestion};
+use crate::model::{BurstSettings, DeviceName, HttpCheck, Pattern, TcpCheck};
 
-fn http() -> Question {
-    Question::Http(HttpQuestion::get("/"))
+fn http() -> CheckKind {
+    CheckKind::Http(HttpCheck::get("/"))
 }
 
 /// Why asking `address` fails.
-async fn failure(address: &str, question: Question, timeout: Duration) -> FailureReason {
+async fn failure(address: &str, kind: CheckKind, timeout: Duration) -> FailureReason {
     let target = ProbeTarget::at(address.parse().unwrap());
-    let failure = Prober::new().ask(target, &question, timeout).await.unwrap_err();
+    let failure = Prober::new().ask(target, &kind, timeout).await.unwrap_err();
     failure.reason
 }
 
@@ -25,11 +25,11 @@ async fn failure(address: &str, question: Question, timeout: Duration) -> Failur
 async fn a_success_has_a_latency_and_a_failure_a_duration() {
     let listener = TcpListener::bind(any_port()).await.unwrap();
     let target = ProbeTarget::at(listener.local_addr().unwrap());
-    let success = Prober::new().ask(target, &Question::Connect, LONG).await.unwrap();
+    let success = Prober::new().ask(target, &CheckKind::Connect, LONG).await.unwrap();
     assert!(success.latency > Duration::ZERO && success.latency < LONG);
     let silent = silent_port().await;
     let target = ProbeTarget::at(silent.address);
-    let failure = Prober::new().ask(target, &Question::Connect, SHORT).await.unwrap_err();
+    let failure = Prober::new().ask(target, &CheckKind::Connect, SHORT).await.unwrap_err();
     assert!(failure.after >= SHORT && failure.after < LONG, "{failure}");
 }
 
@@ -40,7 +40,7 @@ fn a_check_may_ask_another_port() {
     assert_eq!(ProbeTarget::of_check(server, &check).address, server);
     check.port = Some(8080);
     assert_eq!(ProbeTarget::of_check(server, &check).address, SocketAddr::from(([10, 0, 0, 1], 8080)));
-    let ping = Check { question: Question::Ping, ..Check::default() };
+    let ping = Check { kind: CheckKind::Ping, ..Check::default() };
     assert_eq!(ProbeTarget::of_check(server, &ping).address, SocketAddr::from(([10, 0, 0, 1], 0)));
 }
 
@@ -51,7 +51,7 @@ async fn burst(address: SocketAddr) -> (burst::BurstVerdict, Vec<burst::BurstPro
     let target = ProbeTarget::at(address);
     let settings = BurstSettings::default();
     let burst =
-        burst::Burst::new(CheckId(1), target, Question::Connect.into(), count, &settings, settings.timeout);
+        burst::Burst::new(CheckId(1), target, CheckKind::Connect.into(), count, &settings, settings.timeout);
     let verdict = burst::run(&Prober::new(), &burst, &reports).await;
     drop(reports);
     let mut probes = Vec::new();
@@ -98,14 +98,14 @@ async fn networks_with_silent_and_missing_hosts() {
     if !is_in_namespace("probe::tests::networks_with_silent_and_missing_hosts", setup) {
         return;
     }
-    let silent = failure("127.0.0.1:80", Question::Ping, SHORT).await;
+    let silent = failure("127.0.0.1:80", CheckKind::Ping, SHORT).await;
     assert_eq!(silent, FailureReason::TimedOut { phase: Phase::Reply });
     // No route, none by decree, nobody who answers ARP or neighbour discovery, forbidden. Of a missing neighbour the
     // kernel tells the raw socket by ICMP from the director's own address.
     let four = ["198.18.0.1:80", "198.51.100.1:80", "192.0.2.9:80", "203.0.113.1:80"];
     let six = ["[fd99::1]:80", "[fd01::1]:80", "[fd00::9]:80", "[fd02::1]:80"];
     for [no_route, by_decree, no_neighbour, prohibited] in [four, six] {
-        for question in [Question::Ping, Question::Connect, http()] {
+        for question in [CheckKind::Ping, CheckKind::Connect, http()] {
             let network = FailureReason::Unreachable(Unreachable::Network);
             assert_eq!(failure(no_route, question.clone(), LONG).await, network, "{question:?} {no_route}");
             let host = FailureReason::Unreachable(Unreachable::Host);
@@ -137,7 +137,7 @@ async fn a_director_out_of_ports_blames_no_server() {
         held.push(stream);
         assert!(held.len() < 10);
     }
-    for question in [Question::Connect, http()] {
+    for question in [CheckKind::Connect, http()] {
         let reason = failure("127.0.0.1:80", question, LONG).await;
         let FailureReason::Local(fault) = reason else { panic!("{reason}") };
         assert_eq!(fault.kind, std::io::ErrorKind::AddrNotAvailable, "{fault}");
@@ -159,13 +159,13 @@ async fn a_director_out_of_file_descriptors_blames_no_server() {
         held.push(file);
         assert!(held.len() < 100);
     }
-    for question in [Question::Ping, Question::Connect, http()] {
+    for question in [CheckKind::Ping, CheckKind::Connect, http()] {
         let reason = failure(&address, question.clone(), LONG).await;
         assert!(matches!(reason, FailureReason::Local(_)), "{question:?}: {reason}");
     }
     drop(held);
     let target = ProbeTarget::at(address.parse().unwrap());
-    assert!(Prober::new().ask(target, &Question::Connect, LONG).await.is_ok(), "it recovers");
+    assert!(Prober::new().ask(target, &CheckKind::Connect, LONG).await.is_ok(), "it recovers");
 }
 
 /// After thousands of checks there is nothing left: no connection waits in TIME-WAIT, on either side.
@@ -185,7 +185,7 @@ async fn checks_leave_no_connections_behind() {
     })
     .await;
     let mut checks = JoinSet::new();
-    for question in [Question::Connect, http()] {
+    for question in [CheckKind::Connect, http()] {
         for _ in 0..200 {
             let question = question.clone();
             let target = ProbeTarget::at(served);
@@ -205,14 +205,14 @@ async fn checks_leave_no_connections_behind() {
 #[tokio::test]
 async fn a_check_comes_from_where_it_is_to_come_from() {
     let listener = TcpListener::bind(any_port()).await.unwrap();
-    let question = Question::Tcp(TcpQuestion { send: vec![], expect: None, tls: None });
+    let question = CheckKind::Tcp(TcpCheck { send: vec![], expect: None, tls: None });
     let via = Via { source: Some("127.0.0.9".parse().unwrap()), ..Via::default() };
     let target = ProbeTarget { via, ..ProbeTarget::at(listener.local_addr().unwrap()) };
     Prober::new().ask(target, &question, LONG).await.unwrap();
     assert_eq!(listener.accept().await.unwrap().1.ip(), via.source.unwrap());
     // An address that this director doesn't have says nothing about the server.
     let via = Via { source: Some("192.0.2.77".parse().unwrap()), ..Via::default() };
-    for question in [Question::Connect, question] {
+    for question in [CheckKind::Connect, question] {
         let outcome = Prober::new().ask(ProbeTarget { via, ..target }, &question, LONG).await;
         assert_eq!(Verdict::of(&outcome), Verdict::Unknown, "{outcome:?}");
     }
@@ -227,7 +227,7 @@ async fn each_wait_has_its_limit_and_all_have_one() {
         ..Via::default()
     };
     let question =
-        Question::Tcp(TcpQuestion { send: vec![], expect: Some(Pattern::new("x").unwrap()), tls: None });
+        CheckKind::Tcp(TcpCheck { send: vec![], expect: Some(Pattern::new("x").unwrap()), tls: None });
     let silent = silent_port().await;
     let mute = testing::scripted(vec![]).await;
     let drip = testing::scripted(vec![testing::Script::Flood("y", Duration::from_millis(5))]).await;
@@ -268,7 +268,7 @@ async fn mark_and_device_choose_the_way() {
     }
     let listener = TcpListener::bind("0.0.0.0:80").await.unwrap();
     let target = ProbeTarget::at("203.0.113.7:80".parse().unwrap());
-    let question = Question::Tcp(TcpQuestion { send: vec![], expect: None, tls: None });
+    let question = CheckKind::Tcp(TcpCheck { send: vec![], expect: None, tls: None });
     let failure = Prober::new().ask(target, &question, LONG).await.unwrap_err();
     assert_eq!(failure.reason, FailureReason::Unreachable(Unreachable::Host));
     let marked = ProbeTarget { via: Via { mark: Some(7), ..Via::default() }, ..target };

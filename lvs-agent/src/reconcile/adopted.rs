@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use crate::{
     ipvs::{
         Destination, Edit, KernelWeight, ServiceEntry, WantedDestination, WantedService,
-        overrides::{Held, weight_of},
+        overrides::{Overrides, weight_of},
     },
     model::{DestinationKey, ServiceKey},
 };
@@ -18,20 +18,20 @@ pub(crate) fn adjust(
     service: ServiceKey,
     found: Option<&ServiceEntry>,
     wanted: &WantedService,
-    held: &Held,
+    overrides: &Overrides,
 ) -> Vec<Edit> {
     let Some(entry) = found else { return Vec::new() };
     let (mut raising, mut lowering) = (Vec::new(), Vec::new());
     for (server, destination) in &wanted.destinations {
         let key = DestinationKey { service, server: *server };
         let edit = match entry.destinations.get(server) {
-            Some(found) => weight(found, destination, &key, held).map(|weight| Edit::SetDestination {
+            Some(found) => weight(found, destination, &key, overrides).map(|weight| Edit::SetDestination {
                 service,
                 destination: Destination { weight, ..*found },
             }),
-            None => held.explains(&key, None).map(|hold| {
-                let weight = target(destination, hold.original.weight);
-                Edit::AddDestination { service, destination: Destination { weight, ..hold.original } }
+            None => overrides.ours(&key, None).map(|ours| {
+                let weight = target(destination, ours.original.weight);
+                Edit::AddDestination { service, destination: Destination { weight, ..ours.original } }
             }),
         };
         if destination.weight.is_quiescent() { &mut lowering } else { &mut raising }.extend(edit);
@@ -39,7 +39,7 @@ pub(crate) fn adjust(
     let leaves = |server: &SocketAddr| {
         let key = DestinationKey { service, server: *server };
         let found = entry.destinations.get(server)?.weight;
-        let is_ours = found.takes_connections() || held.explains(&key, Some(found)).is_some();
+        let is_ours = found.takes_connections() || overrides.ours(&key, Some(found)).is_some();
         is_ours.then_some(Edit::DeleteDestination(key))
     };
     lowering.extend(wanted.absent.keys().filter_map(leaves));
@@ -51,10 +51,10 @@ fn weight(
     found: &Destination,
     wanted: &WantedDestination,
     key: &DestinationKey,
-    held: &Held,
+    overrides: &Overrides,
 ) -> Option<KernelWeight> {
-    let ours = held.explains(key, Some(found.weight));
-    let original = ours.map_or(found.weight, |hold| hold.original.weight);
+    let ours = overrides.ours(key, Some(found.weight));
+    let original = ours.map_or(found.weight, |ours| ours.original.weight);
     let may_change = ours.is_some()
         || found.weight.takes_connections()
             && (wanted.weight.is_quiescent() || weight_of(found.weight) == wanted.own);

@@ -43,9 +43,9 @@ impl Default for Rest {
     }
 }
 
-/// A board to write on and to read from. Copies are the same board.
+/// A desired to write on and to read from. Copies are the same desired.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Board(Arc<Shared>);
+pub(crate) struct DesiredTable(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
@@ -56,7 +56,7 @@ struct Shared {
     rest: watch::Sender<Rest>,
 }
 
-impl Board {
+impl DesiredTable {
     /// From now on one service is to be like this, and that as soon as possible.
     pub(crate) fn want(&self, key: ServiceKey, service: WantedService) {
         self.change(|changes| drop(changes.urgent.insert(key, service)));
@@ -102,7 +102,7 @@ impl Board {
         let number = self.0.changes.lock().unwrap_or_else(PoisonError::into_inner).number;
         let mut rest = self.0.rest.subscribe();
         let rest = rest.wait_for(|rest| rest.number >= number).await;
-        // The sender is this board's own.
+        // The sender is this desired's own.
         rest.map_or_else(|_| Rest::default(), |rest| *rest)
     }
 
@@ -131,45 +131,45 @@ mod tests {
 
     #[tokio::test]
     async fn the_last_word_on_each_service_is_read_once() {
-        let board = Board::default();
-        assert!(!board.has_news());
-        board.want(key(1), service("rr"));
-        board.want(key(2), service("rr"));
-        board.want(key(1), service("wrr"));
-        assert!(board.has_news());
-        board.news().await;
-        let changes = board.take();
+        let desired = DesiredTable::default();
+        assert!(!desired.has_news());
+        desired.want(key(1), service("rr"));
+        desired.want(key(2), service("rr"));
+        desired.want(key(1), service("wrr"));
+        assert!(desired.has_news());
+        desired.news().await;
+        let changes = desired.take();
         assert!(changes.whole.is_none());
         assert_eq!(changes.urgent, BTreeMap::from([(key(1), service("wrr")), (key(2), service("rr"))]));
-        assert!(!board.has_news() && board.take().urgent.is_empty());
+        assert!(!desired.has_news() && desired.take().urgent.is_empty());
     }
 
     #[tokio::test]
     async fn it_is_told_when_what_is_wanted_is_dealt_with() {
-        let board = Board::default();
-        board.want(key(1), service("rr"));
-        board.want(key(2), service("rr"));
-        let taken = board.take().number;
-        board.want(key(3), service("rr"));
-        board.rest(taken, true);
-        assert!(timeout(Duration::ZERO, board.dealt_with()).await.is_err(), "the third isn't");
+        let desired = DesiredTable::default();
+        desired.want(key(1), service("rr"));
+        desired.want(key(2), service("rr"));
+        let taken = desired.take().number;
+        desired.want(key(3), service("rr"));
+        desired.rest(taken, true);
+        assert!(timeout(Duration::ZERO, desired.dealt_with()).await.is_err(), "the third isn't");
         let waiting = tokio::spawn({
-            let board = board.clone();
-            async move { board.dealt_with().await }
+            let desired = desired.clone();
+            async move { desired.dealt_with().await }
         });
-        board.rest(board.take().number, false);
+        desired.rest(desired.take().number, false);
         assert!(!waiting.await.unwrap().in_order);
-        board.rest(board.take().number, true);
-        assert!(board.dealt_with().await.in_order);
+        desired.rest(desired.take().number, true);
+        assert!(desired.dealt_with().await.in_order);
     }
 
     #[test]
     fn a_whole_table_comes_before_what_is_wanted_later_only() {
-        let board = Board::default();
-        board.want(key(1), service("rr"));
-        board.replace(Wanted::default());
-        board.want(key(2), service("rr"));
-        let changes = board.take();
+        let desired = DesiredTable::default();
+        desired.want(key(1), service("rr"));
+        desired.replace(Wanted::default());
+        desired.want(key(2), service("rr"));
+        let changes = desired.take();
         assert_eq!(changes.whole, Some(Wanted::default()));
         assert_eq!(changes.urgent, BTreeMap::from([(key(2), service("rr"))]));
     }

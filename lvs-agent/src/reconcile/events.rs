@@ -31,11 +31,11 @@ pub(super) fn made(made: &Made) {
 }
 
 /// An edit would have been made, if anything were written.
-pub(super) fn observed(edit: &Edit) {
-    counter!("lvs_table_edits_total", "result" => "observed").increment(1);
+pub(super) fn dry_run(edit: &Edit) {
+    counter!("lvs_table_edits_total", "result" => "dry_run").increment(1);
     info!(
         at_ns = monotonic_ns(),
-        event = "observed",
+        event = "dry_run",
         service = %edit.service(),
         server = edit.server().map(|server| server.to_string()),
         edit = %edit,
@@ -57,7 +57,7 @@ pub(super) fn out_of_reach(why: &str) {
     error!(
         at_ns = monotonic_ns(),
         event = "table-out-of-reach",
-        "{why}; the table stays as it is, and this is tried again until it works"
+        "{why}; the table stays as it is; retrying until it works"
     );
 }
 
@@ -84,7 +84,8 @@ pub(super) fn found(findings: &Findings, now: Instant) {
             at_ns = monotonic_ns(),
             event = "contended",
             service = %service,
-            "table: others keep changing service {service}: it is changed back ever more rarely; find out who does it"
+            "table: others keep changing service {service}: it is repaired at growing intervals; find the program \
+             that changes it"
         );
     }
     for service in calm {
@@ -93,7 +94,7 @@ pub(super) fn found(findings: &Findings, now: Instant) {
             at_ns = monotonic_ns(),
             event = "contention-over",
             service = %service,
-            "table: service {service} is left in peace again"
+            "table: service {service} is no longer changed by others"
         );
     }
 }
@@ -121,8 +122,8 @@ fn interfered_with_many(interferences: &[Interference]) {
         event = "interference",
         services = interferences.len(),
         found = format!("{missing} services are gone"),
-        "table: {} services were changed by others, {missing} of them are gone: {edits} edits make them as they should \
-         be, those of {held} services later",
+        "table: {} services were changed by others, {missing} of them are gone: {edits} edits repair them, those of \
+         {held} services later",
         interferences.len()
     );
 }
@@ -131,7 +132,7 @@ fn interfered_with_many(interferences: &[Interference]) {
 fn difference(edit: &Edit, found: Option<&ServiceEntry>) -> String {
     match edit {
         Edit::AddService(_) => "it is gone".to_owned(),
-        Edit::DeleteService(_) => "it is there".to_owned(),
+        Edit::DeleteService(_) => "it exists".to_owned(),
         Edit::SetService(wanted) => match found {
             Some(entry) if entry.service.scheduler != wanted.scheduler => {
                 format!("its scheduler is {}, not {}", entry.service.scheduler, wanted.scheduler)

@@ -19,14 +19,14 @@ use crate::{
 const REMEMBERED: usize = 20;
 
 /// Makes edits, or only tells of them.
-pub(super) enum Hand {
+pub(super) enum Executor {
     /// The kernel is asked.
-    Writes(Box<IpvsClient>),
+    Apply(Box<IpvsClient>),
     /// There is nothing here that could write.
-    Observes(Observed),
+    DryRun(DryRunLog),
 }
 
-impl Hand {
+impl Executor {
     /// Makes edits one after the other until `ends` says so of one; what became of each that was tried.
     pub(super) async fn apply_each(
         &mut self,
@@ -34,27 +34,27 @@ impl Hand {
         ends: impl FnMut(&Made) -> bool + Send + 'static,
     ) -> Result<Vec<Made>, JoinError> {
         match self {
-            Self::Writes(client) => client.apply_each(edits, ends).await,
-            Self::Observes(_) => Ok(edits.into_iter().map(unmade).collect()),
+            Self::Apply(client) => client.apply_each(edits, ends).await,
+            Self::DryRun(_) => Ok(edits.into_iter().map(unmade).collect()),
         }
     }
 
     /// Tells of an edit that was made, or would have been.
     pub(super) fn tell(&self, made: &Made) {
         match self {
-            Self::Writes(_) => events::made(made),
-            Self::Observes(observed) => {
-                observed.note(&made.edit);
-                events::observed(&made.edit);
+            Self::Apply(_) => events::made(made),
+            Self::DryRun(dry_run) => {
+                dry_run.note(&made.edit);
+                events::dry_run(&made.edit);
             }
         }
     }
 
     /// The edits that would have been made; `None` where they are made.
-    pub(super) fn observed(&self) -> Option<Observed> {
+    pub(super) fn dry_run(&self) -> Option<DryRunLog> {
         match self {
-            Self::Writes(_) => None,
-            Self::Observes(observed) => Some(observed.clone()),
+            Self::Apply(_) => None,
+            Self::DryRun(dry_run) => Some(dry_run.clone()),
         }
     }
 }
@@ -65,7 +65,7 @@ fn unmade(edit: Edit) -> Made {
 
 /// The edits that would have been made. Copies are the same.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Observed(Arc<Mutex<Memory>>);
+pub(crate) struct DryRunLog(Arc<Mutex<Memory>>);
 
 #[derive(Debug, Default)]
 struct Memory {
@@ -73,7 +73,7 @@ struct Memory {
     latest: VecDeque<(Instant, String)>,
 }
 
-impl Observed {
+impl DryRunLog {
     fn note(&self, edit: &Edit) {
         let mut memory = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         memory.total += 1;

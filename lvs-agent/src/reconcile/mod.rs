@@ -25,38 +25,38 @@ use tokio_util::sync::CancellationToken;
 use self::{
     backoff::Failing,
     desired::Changes,
-    executor::Hand,
-    planner::{Ledger, Plan, Rights},
-    poller::{Look, Onlooker},
+    executor::Executor,
+    planner::{Plan, Planner, Rights},
+    poller::{TableDelta, TablePoller},
 };
-pub(crate) use self::{desired::Board, executor::Observed};
+pub(crate) use self::{desired::DesiredTable, executor::DryRunLog};
 use crate::{
     engine::discovery::{Adopted, adopt},
     ipvs::{
         IpvsClient, IpvsError, Made, Table, Wanted,
-        overrides::{Held, Seen},
+        overrides::{Overrides, Snapshot},
     },
     model::{Config, Mode},
     netlink::DEFAULT_TIMEOUT,
-    state_file::Keeper,
+    state_file::StateWriter,
 };
 
 /// How long an edit waits for what is written down before it where that isn't done at once.
 const PATIENCE: Duration = Duration::from_millis(2);
 
 /// Keeps the kernel's table in step with what is wanted.
-pub(crate) struct TableWriter {
-    hand: Hand,
-    ledger: Ledger,
+pub(crate) struct Reconciler {
+    executor: Executor,
+    planner: Planner,
     /// Where it is written down whom this agent holds out.
-    keeper: Option<Keeper<Held>>,
+    state_writer: Option<StateWriter<Overrides>>,
     /// Whether there is something new to write down.
     unwritten: bool,
-    seen: watch::Sender<Arc<Seen>>,
-    board: Board,
-    onlooker: Option<Onlooker>,
+    seen: watch::Sender<Arc<Snapshot>>,
+    desired: DesiredTable,
+    poller: Option<TablePoller>,
     /// The look under way.
-    looking: Option<JoinHandle<(Onlooker, Result<Look, IpvsError>)>>,
+    looking: Option<JoinHandle<(TablePoller, Result<TableDelta, IpvsError>)>>,
     next_look: Instant,
     /// While nothing can be done to the table.
     outage: Option<Outage>,
@@ -69,30 +69,30 @@ struct Outage {
     told: String,
 }
 
-impl TableWriter {
-    /// Reads the table; nothing is written yet. `held` are those whom the last agent has held out.
+impl Reconciler {
+    /// Reads the table; nothing is written yet. `overrides` are those whom the last agent has overrides out.
     pub(crate) async fn new(
         mut client: IpvsClient,
         config: &Config,
-        held: Held,
-        keeper: Option<Keeper<Held>>,
+        overrides: Overrides,
+        state_writer: Option<StateWriter<Overrides>>,
     ) -> Result<Self, IpvsError> {
         let known = client.table().await?;
         events::begin();
         let observes = config.agent.mode == Mode::Observe;
-        let rights = Rights { adopts: config.adopts(), observed: observes.then(|| known.clone()) };
-        let hand =
-            if observes { Hand::Observes(Observed::default()) } else { Hand::Writes(Box::new(client)) };
-        let ledger = Ledger::new(known, config.agent.foreign, rights, held);
-        let (seen, _) = watch::channel(Arc::new(ledger.see()));
+        let rights = Rights { adopts: config.adopts(), dry_run: observes.then(|| known.clone()) };
+        let executor =
+            if observes { Executor::DryRun(DryRunLog::default()) } else { Executor::Apply(Box::new(client)) };
+        let planner = Planner::new(known, config.agent.foreign, rights, overrides);
+        let (seen, _) = watch::channel(Arc::new(planner.see()));
         Ok(Self {
-            hand,
-            ledger,
-            keeper,
+            executor,
+            planner,
+            state_writer,
             unwritten: false,
             seen,
-            board: Board::default(),
-            onlooker: Some(Onlooker::new(DEFAULT_TIMEOUT)),
+            desired: DesiredTable::default(),
+            poller: Some(TablePoller::new(DEFAULT_TIMEOUT)),
             looking: None,
             next_look: Instant::now(),
             outage: None,
@@ -101,71 +101,71 @@ impl TableWriter {
 
     /// The services of the table as it is.
     pub(crate) fn adopt(&self, config: &Config) -> Adopted {
-        let Seen { table, held } = self.ledger.see();
-        adopt(&table, &held, config)
+        let Snapshot { table, overrides } = self.planner.see();
+        adopt(&table, &overrides, config)
     }
 
     /// The table as it is, and as others change it.
-    pub(crate) fn seen(&self) -> watch::Receiver<Arc<Seen>> {
+    pub(crate) fn seen(&self) -> watch::Receiver<Arc<Snapshot>> {
         self.seen.subscribe()
     }
 
     /// The edits that would have been made; `None` where they are made.
-    pub(crate) fn observed(&self) -> Option<Observed> {
-        self.hand.observed()
+    pub(crate) fn dry_run(&self) -> Option<DryRunLog> {
+        self.executor.dry_run()
     }
 
     /// The table as last read, with the edits since.
     pub(crate) fn known(&self) -> &Table {
-        self.ledger.known()
+        self.planner.known()
     }
 
     /// Where what is wanted from now on is to be written.
-    pub(crate) fn board(&self) -> Board {
-        self.board.clone()
+    pub(crate) fn desired(&self) -> DesiredTable {
+        self.desired.clone()
     }
 
-    /// Makes the table as wanted, as far as it can be; what can't is logged and tried again by [`TableWriter::run`].
+    /// Makes the table as wanted, as far as it can be; what can't is logged and tried again by [`Reconciler::run`].
     pub(crate) async fn write(&mut self, wanted: Wanted) {
-        self.ledger.want(Changes { whole: Some(wanted), ..Changes::default() }, Instant::now());
+        self.planner.want(Changes { whole: Some(wanted), ..Changes::default() }, Instant::now());
         while self.step().await {}
     }
 
-    /// Does what the board says until `shutdown`; then makes the table as `last` wants it, if it wants anything.
+    /// Does what the desired says until `shutdown`; then makes the table as `last` wants it, if it wants anything.
     pub(crate) async fn run(mut self, shutdown: CancellationToken, last: impl FnOnce() -> Option<Wanted>) {
-        let board = self.board.clone();
+        let desired = self.desired.clone();
         let mut taken = 0;
         while !shutdown.is_cancelled() {
-            if board.has_news() {
-                let changes = board.take();
+            if desired.has_news() {
+                let changes = desired.take();
                 taken = changes.number;
-                self.ledger.want(changes, Instant::now());
+                self.planner.want(changes, Instant::now());
             }
             if self.step().await {
                 continue;
             }
-            board.rest(taken, self.outage.is_none() && !self.ledger.is_failing());
+            desired.rest(taken, self.outage.is_none() && !self.planner.is_failing());
             self.write_down();
             tokio::select! {
                 () = shutdown.cancelled() => break,
-                () = board.news() => {}
+                () = desired.news() => {}
                 ended = look_end(&mut self.looking), if self.looking.is_some() => self.looked(ended),
                 () = tokio::time::sleep_until(self.next_look.into()), if self.looking.is_none() => self.look(),
             }
         }
         if let Some(last) = last() {
-            self.ledger.keep_foreign();
+            self.planner.keep_foreign();
             // A failure has been logged; there is no later time to try again.
             self.write(last).await;
         }
         self.write_down();
     }
 
-    /// Writes down whom this agent holds out, if that is new.
+    /// Apply down whom this agent holds out, if that is new.
     fn write_down(&mut self) {
-        if let Some(keeper) = self.keeper.as_ref().filter(|_| self.unwritten) {
+        if let Some(state_writer) = self.state_writer.as_ref().filter(|_| self.unwritten) {
             // Nobody waits for that.
-            drop(keeper.keep(self.ledger.held()));
+            drop(state_writer.keep(self.planner.overrides()));
         }
         self.unwritten = false;
     }
@@ -173,11 +173,13 @@ impl TableWriter {
     /// Notes what is about to be done. Where the table is the only one to know a server's own weight, that is written down
     /// before it is changed.
     async fn expect(&mut self, plan: &Plan) {
-        if !self.ledger.expect(plan) {
+        if !self.planner.expect(plan) {
             return;
         }
-        match &self.keeper {
-            Some(keeper) if self.ledger.adopts() => keeper.keep(self.ledger.held()).written(PATIENCE).await,
+        match &self.state_writer {
+            Some(state_writer) if self.planner.adopts() => {
+                state_writer.keep(self.planner.overrides()).written(PATIENCE).await
+            }
             _ => self.unwritten = true,
         }
     }
@@ -187,7 +189,7 @@ impl TableWriter {
         if self.outage.is_some() {
             return false;
         }
-        let Some(plan) = self.ledger.next() else { return false };
+        let Some(plan) = self.planner.next() else { return false };
         self.edit(plan).await;
         true
     }
@@ -196,11 +198,11 @@ impl TableWriter {
     /// through here.
     async fn edit(&mut self, plan: Plan) {
         self.expect(&plan).await;
-        let (board, urgent) = (self.board.clone(), plan.is_urgent());
+        let (desired, urgent) = (self.desired.clone(), plan.is_urgent());
         let Plan { service, edits, .. } = plan;
         let planned = edits.len();
-        let ends = move |made: &Made| made.outcome.is_err() || board.has_news();
-        let all = match self.hand.apply_each(edits, ends).await {
+        let ends = move |made: &Made| made.outcome.is_err() || desired.has_news();
+        let all = match self.executor.apply_each(edits, ends).await {
             Ok(all) => all,
             Err(error) => return self.out_of_reach(&error.to_string()),
         };
@@ -208,8 +210,8 @@ impl TableWriter {
         for made in all {
             match &made.outcome {
                 Ok(()) => {
-                    self.hand.tell(&made);
-                    self.unwritten |= self.ledger.made(&made.edit);
+                    self.executor.tell(&made);
+                    self.unwritten |= self.planner.made(&made.edit);
                 }
                 Err(error) => {
                     clean = false;
@@ -218,19 +220,19 @@ impl TableWriter {
             }
         }
         if clean && tried == planned {
-            self.ledger.done(&service);
+            self.planner.done(&service);
         } else if clean {
-            self.ledger.left(service, urgent);
+            self.planner.left(service, urgent);
         }
     }
 
     fn failed(&mut self, made: &Made, error: &IpvsError) {
         let now = Instant::now();
-        self.ledger.failed(&made.edit, error, now);
+        self.planner.failed(&made.edit, error, now);
         if backoff::is_of_all(error) {
             return self.out_of_reach(&error.to_string());
         }
-        let again = self.ledger.tried_again(&made.edit.service());
+        let again = self.planner.tried_again(&made.edit.service());
         events::failed(&made.edit, error, again.map(|at| at.saturating_duration_since(now)));
         self.look_soon();
     }
@@ -248,40 +250,40 @@ impl TableWriter {
     }
 
     fn look_soon(&mut self) {
-        if let (Some(onlooker), None) = (&self.onlooker, &self.outage) {
-            self.next_look = self.next_look.min(Instant::now() + onlooker.pause(true));
+        if let (Some(poller), None) = (&self.poller, &self.outage) {
+            self.next_look = self.next_look.min(Instant::now() + poller.pause(true));
         }
     }
 
     /// Begins to read the table, elsewhere: that can take long.
     fn look(&mut self) {
-        let mut onlooker = self.onlooker.take().unwrap_or_else(|| Onlooker::new(DEFAULT_TIMEOUT));
-        let recheck = self.ledger.begin_look();
+        let mut poller = self.poller.take().unwrap_or_else(|| TablePoller::new(DEFAULT_TIMEOUT));
+        let recheck = self.planner.begin_look();
         self.looking = Some(spawn_blocking(move || {
-            let look = onlooker.look(&recheck);
-            (onlooker, look)
+            let look = poller.look(&recheck);
+            (poller, look)
         }));
     }
 
     /// The table was read, or could not be.
-    fn looked(&mut self, ended: Result<(Onlooker, Result<Look, IpvsError>), JoinError>) {
+    fn looked(&mut self, ended: Result<(TablePoller, Result<TableDelta, IpvsError>), JoinError>) {
         self.looking = None;
-        let (onlooker, look) = match ended {
+        let (poller, look) = match ended {
             Ok(ended) => ended,
             Err(error) => return self.out_of_reach(&error.to_string()),
         };
-        let pause = onlooker.pause(false);
-        self.onlooker = Some(onlooker);
+        let pause = poller.pause(false);
+        self.poller = Some(poller);
         match look {
             Ok(look) => {
                 if self.outage.take().is_some() {
                     events::in_reach();
                 }
                 let now = Instant::now();
-                let findings = self.ledger.looked(look, now);
+                let findings = self.planner.looked(look, now);
                 events::found(&findings, now);
-                if self.ledger.adopts()
-                    && let Some(seen) = self.ledger.seen()
+                if self.planner.adopts()
+                    && let Some(seen) = self.planner.seen()
                 {
                     self.seen.send_replace(Arc::new(seen));
                 }
@@ -293,7 +295,7 @@ impl TableWriter {
                 self.next_look = Instant::now() + pause;
             }
         }
-        if self.ledger.is_in_doubt() {
+        if self.planner.is_in_doubt() {
             self.look_soon();
         }
     }

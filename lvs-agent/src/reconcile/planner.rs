@@ -11,12 +11,12 @@ use super::{
     backoff::{self, Failing},
     contention::Contention,
     desired::Changes,
-    poller::Look,
+    poller::TableDelta,
 };
 use crate::{
     ipvs::{
         Edit, IpvsError, ServiceEntry, Table, Wanted,
-        overrides::{Held, Seen},
+        overrides::{Overrides, Snapshot},
         service_difference,
     },
     model::{Foreign, ServiceKey},
@@ -24,14 +24,14 @@ use crate::{
 
 /// The books of the one who writes to the table.
 #[derive(Debug)]
-pub(super) struct Ledger {
+pub(super) struct Planner {
     /// The table as last read, with the own edits since.
     known: Table,
     wanted: Wanted,
     foreign: Foreign,
     rights: Rights,
     /// Who has another weight by this agent's doing.
-    held: Held,
+    overrides: Overrides,
     /// Whether others have changed the table since that was last asked.
     others: bool,
     /// Services that may not be as they should, the urgent ones first.
@@ -51,7 +51,7 @@ pub(super) struct Rights {
     /// Services are those of the table: of them only weights are changed, or servers taken out and added again.
     pub(super) adopts: bool,
     /// What is known of the table is how it would be, if anything were written; this is how it is.
-    pub(super) observed: Option<Table>,
+    pub(super) dry_run: Option<Table>,
 }
 
 /// What is to be done to one service.
@@ -84,16 +84,16 @@ pub(super) struct Findings {
     pub(super) calm: Vec<ServiceKey>,
 }
 
-impl Ledger {
+impl Planner {
     /// With the table as it was found; nothing is wanted yet.
-    pub(super) fn new(known: Table, foreign: Foreign, rights: Rights, mut held: Held) -> Self {
-        held.reconcile_all(&known);
+    pub(super) fn new(known: Table, foreign: Foreign, rights: Rights, mut overrides: Overrides) -> Self {
+        overrides.reconcile_all(&known);
         Self {
             known,
             wanted: Wanted::default(),
             foreign,
             rights,
-            held,
+            overrides,
             others: false,
             urgent: BTreeSet::new(),
             rest: BTreeSet::new(),
@@ -109,8 +109,8 @@ impl Ledger {
     }
 
     /// Who has another weight by this agent's doing.
-    pub(super) fn held(&self) -> &Held {
-        &self.held
+    pub(super) fn overrides(&self) -> &Overrides {
+        &self.overrides
     }
 
     /// Whether services are those of the table.
@@ -119,23 +119,23 @@ impl Ledger {
     }
 
     /// The table as it is, if others have changed it since this was last asked.
-    pub(super) fn seen(&mut self) -> Option<Seen> {
+    pub(super) fn seen(&mut self) -> Option<Snapshot> {
         std::mem::take(&mut self.others).then(|| self.see())
     }
 
     /// The table as it is.
-    pub(super) fn see(&self) -> Seen {
-        match &self.rights.observed {
+    pub(super) fn see(&self) -> Snapshot {
+        match &self.rights.dry_run {
             // Of that nothing is this agent's doing.
-            Some(table) => Seen { table: table.clone(), held: Held::default() },
-            None => Seen { table: self.known.clone(), held: self.held.clone() },
+            Some(table) => Snapshot { table: table.clone(), overrides: Overrides::default() },
+            None => Snapshot { table: self.known.clone(), overrides: self.overrides.clone() },
         }
     }
 
     /// The edits of a plan are about to be made; whether there is anything to be written down before.
     pub(super) fn expect(&mut self, plan: &Plan) -> bool {
         let wanted = self.wanted.services.get(&plan.service);
-        self.held.expect(&plan.edits, &self.known, wanted, !self.rights.adopts)
+        self.overrides.expect(&plan.edits, &self.known, wanted, !self.rights.adopts)
     }
 
     /// From now on foreign services are left alone, whatever was said.
@@ -192,7 +192,7 @@ impl Ledger {
         let found = self.known.services.get(key);
         if self.rights.adopts {
             let wanted = self.wanted.services.get(key);
-            return wanted.map_or_else(Vec::new, |wanted| adjust(*key, found, wanted, &self.held));
+            return wanted.map_or_else(Vec::new, |wanted| adjust(*key, found, wanted, &self.overrides));
         }
         let goes = || self.wanted.unwanted.contains(key) || self.foreign == Foreign::Remove;
         match self.wanted.services.get(key) {
@@ -205,7 +205,7 @@ impl Ledger {
     /// An edit was made; whether there is something else to be written down.
     pub(super) fn made(&mut self, edit: &Edit) -> bool {
         let key = edit.service();
-        if self.rights.observed.is_none() {
+        if self.rights.dry_run.is_none() {
             self.edited.insert(key);
         }
         if self.known.apply(edit).is_err() {
@@ -215,7 +215,7 @@ impl Ledger {
         if matches!(edit, Edit::DeleteService(_)) {
             self.wanted.unwanted.remove(&key);
         }
-        self.held.made(edit)
+        self.overrides.made(edit)
     }
 
     /// All edits of a plan were made.
@@ -268,8 +268,8 @@ impl Ledger {
     }
 
     /// The table was read.
-    pub(super) fn looked(&mut self, look: Look, now: Instant) -> Findings {
-        let Look { mut services, whole } = look;
+    pub(super) fn looked(&mut self, delta: TableDelta, now: Instant) -> Findings {
+        let TableDelta { mut services, whole } = delta;
         if whole {
             let gone = self.known.services.keys().filter(|key| !services.contains_key(key));
             let gone: Vec<_> = gone.map(|key| (*key, None)).collect();
@@ -295,7 +295,7 @@ impl Ledger {
 
     /// One service was read.
     fn found(&mut self, key: ServiceKey, found: Option<ServiceEntry>, now: Instant, findings: &mut Findings) {
-        if let Some(table) = &mut self.rights.observed {
+        if let Some(table) = &mut self.rights.dry_run {
             if table.services.get(&key) == found.as_ref() {
                 return;
             }
@@ -303,7 +303,7 @@ impl Ledger {
         }
         let changed = self.known.services.get(&key) != found.as_ref();
         self.others |= changed;
-        self.held.reconcile(key, found.as_ref());
+        self.overrides.reconcile(key, found.as_ref());
         if changed {
             set(&mut self.known, key, found.as_ref());
         }
@@ -311,7 +311,7 @@ impl Ledger {
         if repair.is_empty() {
             return;
         }
-        if self.rights.observed.is_some() {
+        if self.rights.dry_run.is_some() {
             self.rest.insert(key);
             return;
         }

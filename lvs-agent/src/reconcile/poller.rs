@@ -20,7 +20,7 @@ const PAUSE_IN_DOUBT: Duration = Duration::from_millis(100);
 
 /// Services as they were found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Look {
+pub(super) struct TableDelta {
     /// The services that are not as before, and those that were asked for; `None`: not in the table.
     pub(super) services: BTreeMap<ServiceKey, Option<ServiceEntry>>,
     /// Whether all services of the table are among them.
@@ -28,20 +28,20 @@ pub(super) struct Look {
 }
 
 /// Who looks. It can't write, and blocks for as long as the kernel takes.
-pub(super) struct Onlooker {
+pub(super) struct TablePoller {
     reader: TableReader,
     /// The table at the last look; `None` after a failure.
     last: Option<Table>,
     took: Duration,
 }
 
-impl Onlooker {
+impl TablePoller {
     pub(super) fn new(timeout: Duration) -> Self {
         Self { reader: TableReader::new(timeout), last: None, took: Duration::ZERO }
     }
 
     /// Reads the table. Tells of what has changed, and of the services `recheck`.
-    pub(super) fn look(&mut self, recheck: &BTreeSet<ServiceKey>) -> Result<Look, IpvsError> {
+    pub(super) fn look(&mut self, recheck: &BTreeSet<ServiceKey>) -> Result<TableDelta, IpvsError> {
         let begun = Instant::now();
         let last = self.last.take();
         let table = self.reader.table()?;
@@ -59,22 +59,22 @@ impl Onlooker {
 }
 
 /// What is to be told of the table as it is `now`, after it was as in `last`.
-pub(super) fn compare(last: Option<&Table>, now: &Table, recheck: &BTreeSet<ServiceKey>) -> Look {
+pub(super) fn compare(last: Option<&Table>, now: &Table, recheck: &BTreeSet<ServiceKey>) -> TableDelta {
     match last {
         Some(last) => changes(last, now, recheck),
         None => whole(now, recheck),
     }
 }
 
-fn whole(table: &Table, recheck: &BTreeSet<ServiceKey>) -> Look {
-    Look { services: told(table, table.services.keys().chain(recheck)), whole: true }
+fn whole(table: &Table, recheck: &BTreeSet<ServiceKey>) -> TableDelta {
+    TableDelta { services: told(table, table.services.keys().chain(recheck)), whole: true }
 }
 
-fn changes(last: &Table, now: &Table, recheck: &BTreeSet<ServiceKey>) -> Look {
+fn changes(last: &Table, now: &Table, recheck: &BTreeSet<ServiceKey>) -> TableDelta {
     let changed = now.services.iter().filter(|(key, entry)| last.services.get(key) != Some(entry));
     let gone = last.services.keys().filter(|key| !now.services.contains_key(key));
     let keys = changed.map(|(key, _)| key).chain(gone).chain(recheck);
-    Look { services: told(now, keys), whole: false }
+    TableDelta { services: told(now, keys), whole: false }
 }
 
 fn told<'a>(

@@ -41,9 +41,9 @@ fn set(sysctl: Sysctl, value: i32) {
             Ok(()) => info!(
                 at_ns = monotonic_ns(),
                 event = "sysctl",
-                "{sysctl} is {value} now, was {found}; [agent.connections] says so"
+                "{sysctl} was {found}, is set to {value}, as configured in [agent.connections]"
             ),
-            Err(error) => warn!("{sysctl} stays {found}, {value} can't be set: {error}"),
+            Err(error) => warn!("{sysctl} can't be set to {value}, it stays {found}: {error}"),
         },
         Err(error) => warn!("{sysctl} can't be read: {error}"),
     }
@@ -78,7 +78,7 @@ pub(crate) fn risks(values: &Values, services: &[VirtualService]) -> Vec<String>
         ),
         tell(
             services.iter().filter(removes).filter(|_| nodest),
-            "packets of a removed server's connections are dropped without a word: net.ipv4.vs.expire_nodest_conn is 0",
+            "packets of a removed server's connections are dropped silently: net.ipv4.vs.expire_nodest_conn is 0",
         ),
         tell(
             services.iter().filter(quiesces).filter(|one| one.persistence.is_some() && quiescent),
@@ -89,8 +89,8 @@ pub(crate) fn risks(values: &Values, services: &[VirtualService]) -> Vec<String>
                 .iter()
                 .filter(quiesces)
                 .filter(|one| sends_datagrams(one) && one.one_packet != Some(true)),
-            "a client that goes on sending datagrams stays with its dead server: only on-failure = \"remove\" or one-packet \
-             takes it elsewhere",
+            "a client that keeps sending datagrams stays with its dead server: set on-failure = \"remove\" or \
+             one-packet to move it",
         ),
     ];
     told.into_iter().flatten().collect()

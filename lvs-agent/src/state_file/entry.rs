@@ -5,12 +5,12 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ipvs::{Destination, KernelWeight, overrides::Hold},
+    ipvs::{Destination, KernelWeight, overrides::Override},
     model::{AddressFamily, DestinationKey, ForwardingMethod, Protocol, ServiceKey, Tunnel, TunnelFlags},
-    pool::{Commands, Drain},
+    pool::{AdminCommands, Drain},
 };
 
-/// One destination that is held.
+/// One destination that is overrides.
 #[derive(Serialize, Deserialize)]
 pub(super) struct HeldEntry {
     service: Service,
@@ -65,8 +65,8 @@ struct Wrapping {
 }
 
 impl HeldEntry {
-    pub(super) fn new(key: &DestinationKey, hold: &Hold) -> Self {
-        let Hold { original, now, before } = hold;
+    pub(super) fn new(key: &DestinationKey, ours: &Override) -> Self {
+        let Override { original, now, before } = ours;
         let weight = |found: Option<KernelWeight>| found.map(|weight| weight.0);
         Self {
             service: key.service.into(),
@@ -81,7 +81,7 @@ impl HeldEntry {
     }
 
     /// `None`: this is no IPVS entry.
-    pub(super) fn hold(&self) -> Option<(DestinationKey, Hold)> {
+    pub(super) fn ours(&self) -> Option<(DestinationKey, Override)> {
         const METHODS: [ForwardingMethod; 5] = [
             ForwardingMethod::Masquerade,
             ForwardingMethod::DirectRoute,
@@ -101,13 +101,13 @@ impl HeldEntry {
         let mut stands = self.stands.iter().map(|weight| weight.map(KernelWeight));
         let (now, before) = (stands.next()?, stands.next());
         let key = DestinationKey { service: (&self.service).into(), server: self.server };
-        Some((key, Hold { original, now, before }))
+        Some((key, Override { original, now, before }))
     }
 }
 
 impl OrderEntry {
-    pub(super) fn new(key: &DestinationKey, commands: Commands) -> Self {
-        let Commands { drain, maintenance } = commands;
+    pub(super) fn new(key: &DestinationKey, commands: AdminCommands) -> Self {
+        let AdminCommands { drain, maintenance } = commands;
         let drain = drain.map(|drain| match drain {
             Drain::Quiesce => DrainName::Quiesce,
             Drain::Remove => DrainName::Remove,
@@ -115,13 +115,13 @@ impl OrderEntry {
         Self { service: key.service.into(), server: key.server, drain, maintenance }
     }
 
-    pub(super) fn order(&self) -> (DestinationKey, Commands) {
+    pub(super) fn order(&self) -> (DestinationKey, AdminCommands) {
         let drain = self.drain.map(|drain| match drain {
             DrainName::Quiesce => Drain::Quiesce,
             DrainName::Remove => Drain::Remove,
         });
         let key = DestinationKey { service: (&self.service).into(), server: self.server };
-        (key, Commands { drain, maintenance: self.maintenance })
+        (key, AdminCommands { drain, maintenance: self.maintenance })
     }
 }
 

@@ -11,11 +11,11 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Left, Orders,
+    Orders, SavedState,
     entry::{HeldEntry, OrderEntry},
-    scope::Place,
+    scope::Scope,
 };
-use crate::ipvs::overrides::Held;
+use crate::ipvs::overrides::Overrides;
 
 /// Of what this program writes. Another number says that the rest may be anything.
 const VERSION: u32 = 1;
@@ -29,7 +29,7 @@ pub(super) enum Ignored {
     Io(#[from] io::Error),
     #[error("it is damaged: {0}")]
     Damaged(#[from] serde_json::Error),
-    #[error("it is damaged: {0} is no IPVS entry")]
+    #[error("it is damaged: {0} is not an IPVS entry")]
     Entry(String),
     #[error("it is larger than any that this program writes")]
     TooLarge,
@@ -45,86 +45,86 @@ pub(super) enum Ignored {
 #[derive(Deserialize)]
 struct Head {
     version: u32,
-    place: Place,
+    scope: Scope,
 }
 
 #[derive(Serialize, Deserialize)]
 struct Content {
     version: u32,
-    place: Place,
-    held: Vec<HeldEntry>,
+    scope: Scope,
+    overrides: Vec<HeldEntry>,
     #[serde(default)]
     orders: Vec<OrderEntry>,
 }
 
-/// Writes down what this agent leaves in `place`; the old file stays until the new one is whole.
-pub(super) fn write(path: &Path, place: &Place, held: &Held, orders: &Orders) -> io::Result<()> {
+/// Writes down what this agent leaves in `scope`; the old file stays until the new one is whole.
+pub(super) fn write(path: &Path, scope: &Scope, overrides: &Overrides, orders: &Orders) -> io::Result<()> {
     if let Some(folder) = path.parent().filter(|folder| !folder.exists()) {
         DirBuilder::new().mode(0o700).create(folder)?;
     }
     let next = next_to(path);
     // Not synchronised to the disk: it is of no use after the machine has crashed.
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&next)?;
-    file.write_all(&to_json(place, held, orders)?)?;
+    file.write_all(&to_json(scope, overrides, orders)?)?;
     drop(file);
     fs::rename(&next, path)
 }
 
-/// Where a new file is written before it takes the old one's place.
+/// Where a new file is written before it takes the old one's scope.
 fn next_to(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
     name.into()
 }
 
-fn to_json(place: &Place, held: &Held, orders: &Orders) -> serde_json::Result<Vec<u8>> {
-    let held = held.iter().map(|(key, hold)| HeldEntry::new(key, hold)).collect();
+fn to_json(scope: &Scope, overrides: &Overrides, orders: &Orders) -> serde_json::Result<Vec<u8>> {
+    let overrides = overrides.iter().map(|(key, ours)| HeldEntry::new(key, ours)).collect();
     let orders = orders.iter().map(|(key, commands)| OrderEntry::new(key, *commands)).collect();
-    serde_json::to_vec(&Content { version: VERSION, place: place.clone(), held, orders })
+    serde_json::to_vec(&Content { version: VERSION, scope: scope.clone(), overrides, orders })
 }
 
-/// What the last agent has left in `place`; nothing where there is no file.
-pub(super) fn read(path: &Path, place: &Place) -> Result<Left, Ignored> {
+/// What the last agent has left in `scope`; nothing where there is no file.
+pub(super) fn read(path: &Path, scope: &Scope) -> Result<SavedState, Ignored> {
     let mut bytes = Vec::new();
     match fs::File::open(path) {
         Ok(file) => file.take(MAX_BYTES + 1).read_to_end(&mut bytes)?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Left::default()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(SavedState::default()),
         Err(error) => return Err(error.into()),
     };
     if bytes.len() as u64 > MAX_BYTES {
         return Err(Ignored::TooLarge);
     }
-    from_json(&bytes, place)
+    from_json(&bytes, scope)
 }
 
-fn from_json(bytes: &[u8], place: &Place) -> Result<Left, Ignored> {
+fn from_json(bytes: &[u8], scope: &Scope) -> Result<SavedState, Ignored> {
     let head: Head = serde_json::from_slice(bytes)?;
     if head.version != VERSION {
         return Err(Ignored::OtherVersion(head.version));
     }
-    if head.place.boot != place.boot {
+    if head.scope.boot != scope.boot {
         return Err(Ignored::OtherBoot);
     }
-    if head.place != *place {
+    if head.scope != *scope {
         return Err(Ignored::OtherNamespace);
     }
     let content: Content = serde_json::from_slice(bytes)?;
-    let holds: Result<Vec<_>, _> = content
-        .held
+    let admin_state: Result<Vec<_>, _> = content
+        .overrides
         .iter()
-        .map(|entry| entry.hold().ok_or_else(|| Ignored::Entry(entry.server.to_string())))
+        .map(|entry| entry.ours().ok_or_else(|| Ignored::Entry(entry.server.to_string())))
         .collect();
     let orders = content.orders.iter().map(OrderEntry::order).collect();
-    Ok(Left { held: Held::new(holds?), orders })
+    Ok(SavedState { overrides: Overrides::new(admin_state?), orders })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
-        ipvs::{Destination, KernelWeight, overrides::Hold},
+        ipvs::{Destination, KernelWeight, overrides::Override},
         model::{AddressFamily, DestinationKey, ForwardingMethod, Protocol, ServiceKey, Tunnel, TunnelFlags},
-        pool::{Commands, Drain},
+        pool::{AdminCommands, Drain},
     };
 
     fn orders() -> Orders {
@@ -132,7 +132,7 @@ mod tests {
             ServiceKey::Address { protocol: Protocol::Udp, address: "[2001:db8::5]:53".parse().unwrap() };
         let of = |server: &str, drain, maintenance| {
             let key = DestinationKey { service: udp, server: server.parse().unwrap() };
-            (key, Commands { drain, maintenance })
+            (key, AdminCommands { drain, maintenance })
         };
         Orders::from([
             of("10.0.0.1:53", Some(Drain::Quiesce), true),
@@ -141,11 +141,11 @@ mod tests {
         ])
     }
 
-    fn left() -> Left {
-        Left { held: held(), orders: orders() }
+    fn left() -> SavedState {
+        SavedState { overrides: overrides(), orders: orders() }
     }
 
-    fn held() -> Held {
+    fn overrides() -> Overrides {
         let tcp = ServiceKey::Address { protocol: Protocol::Tcp, address: "192.0.2.1:80".parse().unwrap() };
         let mark = ServiceKey::Mark { mark: 7, family: AddressFamily::V6 };
         let destination = |server: &str, method, tunnel| Destination {
@@ -160,9 +160,9 @@ mod tests {
         let of = |service, original: Destination, now: Option<i32>, before: Option<Option<i32>>| {
             let now = now.map(KernelWeight);
             let before = before.map(|before| before.map(KernelWeight));
-            (DestinationKey { service, server: original.server }, Hold { original, now, before })
+            (DestinationKey { service, server: original.server }, Override { original, now, before })
         };
-        Held::new([
+        Overrides::new([
             of(tcp, destination("10.0.0.1:80", ForwardingMethod::Tunnel, gue), Some(0), Some(Some(5))),
             of(tcp, destination("10.0.0.2:80", ForwardingMethod::Masquerade, Tunnel::Ipip), None, None),
             of(
@@ -178,37 +178,40 @@ mod tests {
     fn what_is_written_is_read_and_the_old_file_replaced() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("run/state.json");
-        let place = Place::here().unwrap();
-        assert_eq!(read(&path, &place).unwrap(), Left::default());
-        write(&path, &place, &held(), &orders()).unwrap();
-        assert_eq!(read(&path, &place).unwrap(), left());
-        write(&path, &place, &Held::default(), &orders()).unwrap();
-        assert_eq!(read(&path, &place).unwrap(), Left { orders: orders(), ..Left::default() });
+        let scope = Scope::here().unwrap();
+        assert_eq!(read(&path, &scope).unwrap(), SavedState::default());
+        write(&path, &scope, &overrides(), &orders()).unwrap();
+        assert_eq!(read(&path, &scope).unwrap(), left());
+        write(&path, &scope, &Overrides::default(), &orders()).unwrap();
+        assert_eq!(read(&path, &scope).unwrap(), SavedState { orders: orders(), ..SavedState::default() });
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
     }
 
     #[test]
     fn a_file_without_orders_is_read() {
-        let here = Place { boot: "b".to_owned(), network_namespace: "4:1".to_owned() };
-        let text = String::from_utf8(to_json(&here, &held(), &Orders::new()).unwrap()).unwrap();
+        let here = Scope { boot: "b".to_owned(), network_namespace: "4:1".to_owned() };
+        let text = String::from_utf8(to_json(&here, &overrides(), &Orders::new()).unwrap()).unwrap();
         let older = text.replace(",\"orders\":[]", "");
         assert_ne!(older, text);
-        assert_eq!(from_json(older.as_bytes(), &here).unwrap(), Left { held: held(), ..Left::default() });
+        assert_eq!(
+            from_json(older.as_bytes(), &here).unwrap(),
+            SavedState { overrides: overrides(), ..SavedState::default() }
+        );
     }
 
     #[test]
     fn what_does_not_fit_is_ignored_with_its_reason() {
-        let here = Place { boot: "b".to_owned(), network_namespace: "4:1".to_owned() };
-        let text = String::from_utf8(to_json(&here, &held(), &orders()).unwrap()).unwrap();
+        let here = Scope { boot: "b".to_owned(), network_namespace: "4:1".to_owned() };
+        let text = String::from_utf8(to_json(&here, &overrides(), &orders()).unwrap()).unwrap();
         let cases = [
             (text.clone(), ""),
             (text.replace("\"version\":1", "\"version\":2"), "it has version 2, this program knows 1"),
             (text.replace("\"boot\":\"b\"", "\"boot\":\"c\""), "it is from before the machine was started"),
             (text.replace("4:1", "4:2"), "it is about another network namespace"),
-            (text.replace("masquerade", "carrier-pigeon"), "it is damaged: 10.0.0.2:80 is no IPVS entry"),
+            (text.replace("masquerade", "carrier-pigeon"), "it is damaged: 10.0.0.2:80 is not an IPVS entry"),
             (
                 text.replace("\"stands\":[null]", "\"stands\":[]"),
-                "it is damaged: 10.0.0.2:80 is no IPVS entry",
+                "it is damaged: 10.0.0.2:80 is not an IPVS entry",
             ),
             (text.replace("\"remove\"", "\"away\""), "it is damaged: unknown variant `away`"),
             (text[..text.len() / 2].to_owned(), "it is damaged"),

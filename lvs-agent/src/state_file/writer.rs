@@ -16,11 +16,11 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 use super::{
-    Left, Orders,
+    Orders, SavedState,
     file::{read, write},
-    scope::Place,
+    scope::Scope,
 };
-use crate::ipvs::overrides::Held;
+use crate::ipvs::overrides::Overrides;
 
 /// Up to so many destinations are written down at once: some 40 KiB, which take a tenth of a millisecond.
 const SHORT: usize = 256;
@@ -30,7 +30,7 @@ const NEWS: usize = 1;
 /// The file, and what is to be in it.
 struct Shared {
     path: PathBuf,
-    place: Place,
+    scope: Scope,
     /// Whether writing it takes no disk.
     in_memory: bool,
     /// Never locked for longer than it takes to look.
@@ -45,7 +45,7 @@ struct Shared {
 #[derive(Clone)]
 struct Numbered {
     number: u64,
-    held: Arc<Held>,
+    overrides: Arc<Overrides>,
     orders: Arc<Orders>,
 }
 
@@ -62,7 +62,7 @@ pub(crate) struct StateFile {
 }
 
 /// Takes what is to be written.
-pub(crate) struct Keeper<T> {
+pub(crate) struct StateWriter<T> {
     shared: Arc<Shared>,
     put: fn(&mut Numbered, Arc<T>),
     news: mpsc::Sender<()>,
@@ -70,49 +70,58 @@ pub(crate) struct Keeper<T> {
 
 /// What is to be written, to be waited for.
 #[derive(Debug)]
-pub(crate) struct Ticket {
+pub(crate) struct WriteReceipt {
     number: u64,
     written: watch::Receiver<u64>,
 }
 
 /// What the last agent has left, and how this one leaves something.
 pub(crate) struct Opened {
-    pub(crate) left: Left,
-    pub(crate) held: Keeper<Held>,
-    pub(crate) orders: Keeper<Orders>,
+    pub(crate) left: SavedState,
+    pub(crate) overrides: StateWriter<Overrides>,
+    pub(crate) orders: StateWriter<Orders>,
     pub(crate) file: StateFile,
 }
 
 impl StateFile {
     /// Reads what is at `path`. `None` where nothing can be kept.
     pub(crate) fn open(path: PathBuf) -> Option<Opened> {
-        let place = match Place::here() {
-            Ok(place) => place,
+        let scope = match Scope::here() {
+            Ok(scope) => scope,
             Err(error) => {
-                warn!(event = "state", "nothing is kept for the next start: {error}");
+                warn!(event = "state-file", "no state is saved for the next start: {error}");
                 return None;
             }
         };
-        let left = read(&path, &place).unwrap_or_else(|why| {
-            warn!(event = "state", "{} is ignored: {why}", path.display());
-            Left::default()
+        let left = read(&path, &scope).unwrap_or_else(|why| {
+            warn!(event = "state-file", "{} is ignored: {why}", path.display());
+            SavedState::default()
         });
-        let wanted =
-            Numbered { number: 0, held: left.held.clone().into(), orders: left.orders.clone().into() };
+        let wanted = Numbered {
+            number: 0,
+            overrides: left.overrides.clone().into(),
+            orders: left.orders.clone().into(),
+        };
         let shared = Arc::new(Shared {
             in_memory: is_in_memory(&path),
             path,
-            place,
+            scope,
             wanted: Mutex::new(wanted),
             file: Mutex::new(Condition::Works),
             written: watch::channel(0).0,
         });
         let (news_tx, news) = mpsc::channel(NEWS);
-        let held =
-            Keeper { shared: shared.clone(), put: |wanted, held| wanted.held = held, news: news_tx.clone() };
-        let orders =
-            Keeper { shared: shared.clone(), put: |wanted, orders| wanted.orders = orders, news: news_tx };
-        Some(Opened { left, held, orders, file: Self { shared, news } })
+        let overrides = StateWriter {
+            shared: shared.clone(),
+            put: |wanted, overrides| wanted.overrides = overrides,
+            news: news_tx.clone(),
+        };
+        let orders = StateWriter {
+            shared: shared.clone(),
+            put: |wanted, orders| wanted.orders = orders,
+            news: news_tx,
+        };
+        Some(Opened { left, overrides, orders, file: Self { shared, news } })
     }
 
     /// Until nothing further can be handed over.
@@ -124,7 +133,7 @@ impl StateFile {
                 shared.write(file);
             });
             if let Err(error) = written.await {
-                warn!(event = "state", "{} was not written: {error}", self.shared.path.display());
+                warn!(event = "state-file", "{} was not written: {error}", self.shared.path.display());
             }
         }
     }
@@ -139,11 +148,11 @@ fn is_in_memory(path: &Path) -> bool {
 impl Shared {
     /// Writes what is wanted by now, unless that was written already.
     fn write(&self, mut file: MutexGuard<'_, Condition>) {
-        let Numbered { number, held, orders } = self.wanted().clone();
+        let Numbered { number, overrides, orders } = self.wanted().clone();
         if *self.written.borrow() >= number {
             return;
         }
-        let failed = write(&self.path, &self.place, &held, &orders).err();
+        let failed = write(&self.path, &self.scope, &overrides, &orders).err();
         self.tell(&file, failed.as_ref());
         *file = if failed.is_none() { Condition::Works } else { Condition::Fails };
         self.written.send_replace(number);
@@ -159,22 +168,23 @@ impl Shared {
         match (before, failed) {
             (Condition::Works, Some(error)) => warn!(
                 event = "state",
-                "{path} can't be written: {error}; the next agent won't know which weights 0 are this one's, and who is drained or in maintenance by command"
+                "{path} can't be written: {error}; the next agent will not know which weights of 0 this one has set, \
+                 nor which servers are drained or in maintenance by command"
             ),
-            (Condition::Fails, None) => info!(event = "state", "{path} can be written again"),
+            (Condition::Fails, None) => info!(event = "state-file", "{path} can be written again"),
             _ => {}
         }
     }
 }
 
-impl<T: Clone> Keeper<T> {
+impl<T: Clone> StateWriter<T> {
     /// From now on this is to be in the file.
-    pub(crate) fn keep(&self, state: &T) -> Ticket {
+    pub(crate) fn keep(&self, state: &T) -> WriteReceipt {
         let state = Arc::new(state.clone());
         let mut wanted = self.shared.wanted();
         wanted.number += 1;
         (self.put)(&mut wanted, state);
-        let (number, is_short) = (wanted.number, wanted.held.len() <= SHORT);
+        let (number, is_short) = (wanted.number, wanted.overrides.len() <= SHORT);
         drop(wanted);
         let file = self.shared.file.try_lock().ok().filter(|_| self.shared.in_memory && is_short);
         match file {
@@ -182,11 +192,11 @@ impl<T: Clone> Keeper<T> {
             // If there is news already, what was put just now is part of it.
             None => drop(self.news.try_send(())),
         }
-        Ticket { number, written: self.shared.written.subscribe() }
+        WriteReceipt { number, written: self.shared.written.subscribe() }
     }
 }
 
-impl Ticket {
+impl WriteReceipt {
     /// Waits until it is written, or it can't be, but never for longer than `patience`.
     pub(crate) async fn written(mut self, patience: Duration) {
         let number = self.number;
@@ -202,7 +212,7 @@ mod tests {
     use super::*;
     use crate::{
         model::{AddressFamily, DestinationKey, ServiceKey},
-        pool::{Commands, Drain},
+        pool::{AdminCommands, Drain},
     };
 
     const LONG: Duration = Duration::from_secs(30);
@@ -210,24 +220,24 @@ mod tests {
     fn orders(mark: u32) -> Orders {
         let service = ServiceKey::Mark { mark, family: AddressFamily::V4 };
         let key = DestinationKey { service, server: "10.0.0.1:80".parse().unwrap() };
-        Orders::from([(key, Commands { drain: Some(Drain::Quiesce), maintenance: false })])
+        Orders::from([(key, AdminCommands { drain: Some(Drain::Quiesce), maintenance: false })])
     }
 
     #[tokio::test]
     async fn what_is_kept_is_there_for_the_next_agent_once_it_is_told_so() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state.json");
-        let Opened { left, held, orders: keeper, file } = StateFile::open(path.clone()).unwrap();
-        assert_eq!(left, Left::default());
+        let Opened { left, overrides, orders: writer, file } = StateFile::open(path.clone()).unwrap();
+        assert_eq!(left, SavedState::default());
         let task = tokio::spawn(file.run());
         for mark in 1..20 {
-            keeper.keep(&orders(mark)).written(LONG).await;
+            writer.keep(&orders(mark)).written(LONG).await;
             assert_eq!(StateFile::open(path.clone()).unwrap().left.orders, orders(mark));
         }
         // The last word is written although its writer has gone.
-        drop(held);
-        keeper.keep(&orders(99));
-        drop(keeper);
+        drop(overrides);
+        writer.keep(&orders(99));
+        drop(writer);
         task.await.unwrap();
         assert_eq!(StateFile::open(path).unwrap().left.orders, orders(99));
     }
@@ -236,12 +246,12 @@ mod tests {
     async fn what_is_short_and_in_memory_needs_no_task() {
         let folder = tempfile::tempdir_in("/dev/shm").unwrap();
         let path = folder.path().join("run/state.json");
-        let Opened { held: _held, orders: keeper, file: _not_run, .. } =
+        let Opened { overrides: _held, orders: writer, file: _not_run, .. } =
             StateFile::open(path.clone()).unwrap();
         for mark in 1..20 {
-            let ticket = keeper.keep(&orders(mark));
+            let receipt = writer.keep(&orders(mark));
             assert_eq!(StateFile::open(path.clone()).unwrap().left.orders, orders(mark));
-            ticket.written(LONG).await;
+            receipt.written(LONG).await;
         }
     }
 
@@ -249,10 +259,10 @@ mod tests {
     async fn nobody_waits_for_a_file_that_cant_be_written() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("no/such/folder/state.json");
-        let Opened { held, orders: keeper, file, .. } = StateFile::open(path).unwrap();
+        let Opened { overrides, orders: writer, file, .. } = StateFile::open(path).unwrap();
         let task = tokio::spawn(file.run());
-        keeper.keep(&orders(1)).written(LONG).await;
-        drop((held, keeper));
+        writer.keep(&orders(1)).written(LONG).await;
+        drop((overrides, writer));
         task.await.unwrap();
     }
 }

@@ -9,13 +9,13 @@ use crate::{
     clock::monotonic_ns,
     config::{Reading, Warning},
     engine::{
-        Decisions, Happening,
-        admin::{Order, Ordered},
+        Engine, Happening,
+        admin::{AdminCommand, CommandResult},
     },
     health::{State, Transition},
     model::DestinationKey,
     passive::{Evidence, Suspicion},
-    pool::{Drain, Event},
+    pool::{Drain, PoolEvent},
     probe::{CheckResult, Outcome},
 };
 use std::path::Path;
@@ -36,11 +36,11 @@ pub(crate) fn config_warnings(file: &Path, reading: &Reading) {
 }
 
 /// What the passive side has against a server.
-pub(crate) fn suspicion(decisions: &Decisions, destination: &DestinationKey, suspicion: &Suspicion) {
+pub(crate) fn suspicion(engine: &Engine, destination: &DestinationKey, suspicion: &Suspicion) {
     info!(
         at_ns = monotonic_ns(),
         event = "suspicion",
-        service = decisions.service_name(destination),
+        service = engine.service_name(destination),
         server = %destination.server,
         layer = %suspicion.layer,
         strength = %suspicion.strength,
@@ -52,30 +52,30 @@ pub(crate) fn suspicion(decisions: &Decisions, destination: &DestinationKey, sus
 }
 
 /// A suspicion of the application that no check of the service's could confirm.
-pub(crate) fn reported(decisions: &Decisions, destination: &DestinationKey, suspicion: &Suspicion) {
+pub(crate) fn reported(engine: &Engine, destination: &DestinationKey, suspicion: &Suspicion) {
     warn!(
         at_ns = monotonic_ns(),
         event = "reported",
-        service = decisions.service_name(destination),
+        service = engine.service_name(destination),
         server = %destination.server,
         evidence = %suspicion.evidence,
-        "{} may hang: {}; without an application check (http) nothing is done about it",
+        "{} may hang: {}; no action, because no check of this service tests the application (as http does)",
         destination.server,
         suspicion.evidence
     );
 }
 
 /// What people have ordered about a server.
-pub(crate) fn ordered(order: Order, ordered: &Ordered) {
+pub(crate) fn ordered(order: AdminCommand, ordered: &CommandResult) {
     let done = match order {
-        Order::Drain(Drain::Quiesce) => "drained",
-        Order::Drain(Drain::Remove) => "drained and taken out of the table",
-        Order::Undrain => "no longer drained",
-        Order::Maintenance(true) => "put in maintenance",
-        Order::Maintenance(false) => "no longer in maintenance",
-        Order::Look => return,
+        AdminCommand::Drain(Drain::Quiesce) => "drained",
+        AdminCommand::Drain(Drain::Remove) => "drained and removed from the table",
+        AdminCommand::Undrain => "no longer drained",
+        AdminCommand::Maintenance(true) => "put in maintenance",
+        AdminCommand::Maintenance(false) => "no longer in maintenance",
+        AdminCommand::Query => return,
     };
-    let Ordered { destination, service, .. } = ordered;
+    let CommandResult { destination, service, .. } = ordered;
     info!(
         at_ns = monotonic_ns(),
         event = "order",
@@ -86,15 +86,15 @@ pub(crate) fn ordered(order: Order, ordered: &Ordered) {
     );
 }
 
-/// What people have ordered holds on, although it was ordered before this agent was started.
-pub(crate) fn recalled(decisions: &Decisions, destination: &DestinationKey) {
-    let reason = decisions.holds(destination).reason().unwrap_or_default();
+/// What people have ordered admin_state on, although it was ordered before this agent was started.
+pub(crate) fn recalled(engine: &Engine, destination: &DestinationKey) {
+    let reason = engine.admin_state(destination).reason().unwrap_or_default();
     info!(
         at_ns = monotonic_ns(),
         event = "order",
-        service = decisions.service_name(destination),
+        service = engine.service_name(destination),
         server = %destination.server,
-        "{}: {reason}, as was ordered before this agent was started",
+        "{}: {reason}, by a command from before this agent was started",
         destination.server
     );
 }
@@ -105,18 +105,18 @@ pub(crate) fn not_recalled(destination: &DestinationKey) {
         at_ns = monotonic_ns(),
         event = "order",
         server = %destination.server,
-        "what was ordered of {} is forgotten: it is no server of {} any more",
+        "the command for {} is dropped: it is no longer a server of {}",
         destination.server,
         destination.service,
     );
 }
 
 /// A server that lives but takes no new connections.
-pub(crate) fn overloaded(decisions: &Decisions, destination: &DestinationKey, evidence: &Evidence) {
+pub(crate) fn overloaded(engine: &Engine, destination: &DestinationKey, evidence: &Evidence) {
     warn!(
         at_ns = monotonic_ns(),
         event = "overloaded",
-        service = decisions.service_name(destination),
+        service = engine.service_name(destination),
         server = %destination.server,
         evidence = %evidence,
         "{} is overloaded: {evidence}; the regular checks decide",
@@ -125,9 +125,9 @@ pub(crate) fn overloaded(decisions: &Decisions, destination: &DestinationKey, ev
 }
 
 /// A baseline check: worth a line where it fails and that is news, else only for those who want to see everything.
-pub(crate) fn baseline(decisions: &Decisions, destination: &DestinationKey, result: &CheckResult) {
-    let is_news = result.outcome.is_err() && !decisions.state(destination).is_some_and(State::is_down);
-    let service = decisions.service_name(destination);
+pub(crate) fn baseline(engine: &Engine, destination: &DestinationKey, result: &CheckResult) {
+    let is_news = result.outcome.is_err() && !engine.state(destination).is_some_and(State::is_down);
+    let service = engine.service_name(destination);
     let (outcome, took_ms) = (words(&result.outcome), took_ms(&result.outcome));
     if is_news {
         info!(
@@ -143,19 +143,14 @@ pub(crate) fn baseline(decisions: &Decisions, destination: &DestinationKey, resu
 }
 
 /// One probe of a burst, the `number`th for its suspicion.
-pub(crate) fn confirming(
-    decisions: &Decisions,
-    destination: &DestinationKey,
-    number: u32,
-    outcome: &Outcome,
-) {
+pub(crate) fn confirming(engine: &Engine, destination: &DestinationKey, number: u32, outcome: &Outcome) {
     let outcome_words = words(outcome);
     info!(
         at_ns = monotonic_ns(),
         event = "probe",
         kind = "confirm",
         index = number,
-        service = decisions.service_name(destination),
+        service = engine.service_name(destination),
         server = %destination.server,
         outcome = outcome_words,
         took_ms = took_ms(outcome),
@@ -165,31 +160,32 @@ pub(crate) fn confirming(
 }
 
 /// The ping beside a burst.
-pub(crate) fn host(decisions: &Decisions, destination: &DestinationKey, outcome: &Outcome) {
+pub(crate) fn host(engine: &Engine, destination: &DestinationKey, outcome: &Outcome) {
     let outcome_words = words(outcome);
     info!(
         at_ns = monotonic_ns(),
         event = "probe",
         kind = "ping",
-        service = decisions.service_name(destination),
+        service = engine.service_name(destination),
         server = %destination.server,
         outcome = outcome_words,
         took_ms = took_ms(outcome),
-        "{}: ping beside the burst: {outcome_words}",
+        "{}: ping alongside the confirming probes: {outcome_words}",
         destination.server
     );
 }
 
 /// A suspicion that is not acted on, because most of the service is suspected with it.
-pub(crate) fn common(decisions: &Decisions, destinations: &[DestinationKey], evidence: Option<&Evidence>) {
+pub(crate) fn common(engine: &Engine, destinations: &[DestinationKey], evidence: Option<&Evidence>) {
     for destination in destinations {
         warn!(
             at_ns = monotonic_ns(),
             event = "common",
-            service = decisions.service_name(destination),
+            service = engine.service_name(destination),
             server = %destination.server,
             evidence = evidence.map(ToString::to_string),
-            "{}: most of the service is suspected at once; is it the director's own network? The regular checks decide",
+            "{}: most of the service is suspected at once, possibly because of the director's own network; the \
+             regular checks decide",
             destination.server
         );
     }
@@ -197,68 +193,72 @@ pub(crate) fn common(decisions: &Decisions, destinations: &[DestinationKey], evi
 
 /// A change of state.
 pub(crate) fn transition(
-    decisions: &Decisions,
+    engine: &Engine,
     destination: &DestinationKey,
     outcome: &Outcome,
     transition: Transition,
 ) {
     let Transition { from, to } = transition;
-    let (service, server) = (decisions.service_name(destination), destination.server);
+    let (service, server) = (engine.service_name(destination), destination.server);
     let reason = words(outcome);
     if from.is_hard_down() && to.is_hard_down() {
         info!(at_ns = monotonic_ns(), event = "agreed", service, %server, reason,
             "{service}: the baseline checks agree that {server} is down: {reason}");
     } else if let State::Damped { until } = to {
         let (relapses, wait) =
-            (decisions.relapses(destination), until.saturating_duration_since(Instant::now()));
+            (engine.relapses(destination), until.saturating_duration_since(Instant::now()));
         warn!(at_ns = monotonic_ns(), event = "damped", service, %server, relapses, wait_s = wait.as_secs_f64(),
-            "{service}: {server} answers again, and is let in when it has done so for {wait:.1?} more: it came and went \
-             {relapses} times lately");
+            "{service}: {server} answers again but stays out for {wait:.1?} more: it has relapsed {relapses} times");
     } else {
         info!(at_ns = monotonic_ns(), event = "state", service, %server, from = %from, to = %to, reason,
-            "{service}: {server} was {from}, is {to}: {reason}");
+            "{service}: {server} changed from {from} to {to}: {reason}");
     }
 }
 
 /// News that are not about a single server's state.
-pub(crate) fn happening(decisions: &Decisions, happening: &Happening) {
+pub(crate) fn happening(engine: &Engine, happening: &Happening) {
     match happening {
-        Happening::Held(held) => warn!(
+        Happening::Retained(held) => warn!(
             at_ns = monotonic_ns(),
             event = "held",
-            service = decisions.service_name(held),
+            service = engine.service_name(held),
             server = %held.server,
-            "{}: {} is held in: too much of the service would be out; is it the director's own network?",
-            decisions.service_name(held),
+            "{}: {} looks dead but is retained: too much of the service would be out, possibly because of the \
+             director's own network",
+            engine.service_name(held),
             held.server
         ),
         Happening::Service(key, event) => {
-            let Some((service, _)) = decisions.service(key) else { return };
+            let Some((service, _)) = engine.service(key) else { return };
             of_service(&service.name, *event);
         }
     }
 }
 
 /// What is new about a whole service.
-fn of_service(service: &str, event: Event) {
+fn of_service(service: &str, event: PoolEvent) {
     let at_ns = monotonic_ns();
     match event {
-        Event::QuorumBack => info!(at_ns, event = "quorum", service, "{service}: enough servers are healthy"),
-        Event::QuorumLost => {
+        PoolEvent::QuorumBack => {
+            info!(at_ns, event = "quorum", service, "{service}: enough servers are healthy")
+        }
+        PoolEvent::QuorumLost => {
             warn!(at_ns, event = "quorum-lost", service, "{service}: too few servers are healthy");
         }
-        Event::BackupsIn => warn!(at_ns, event = "backups-in", service, "{service}: its backups take over"),
-        Event::BackupsOut => {
-            info!(at_ns, event = "backups-out", service, "{service}: its backups are out again");
+        PoolEvent::BackupsIn => {
+            warn!(at_ns, event = "backups-in", service, "{service}: its backups take over")
         }
-        Event::AlarmRaised => warn!(
+        PoolEvent::BackupsOut => {
+            info!(at_ns, event = "backups-out", service, "{service}: its backups are out of the table again");
+        }
+        PoolEvent::AlarmRaised => warn!(
             at_ns,
             event = "alarm",
             service,
-            "{service}: more servers look dead at once than may be taken out so fast; the regular checks decide"
+            "{service}: more servers look dead at once than the fast path may take out; the regular checks decide"
         ),
-        Event::AlarmOver => {
-            info!(at_ns, event = "alarm-over", service, "{service}: no server is held in any more");
+        PoolEvent::AlarmOver => {
+            info!(at_ns, event = "alarm-over", service, "{service}: no server is retained any more");
         }
     }
 }

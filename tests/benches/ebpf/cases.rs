@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use lvs_common::{EGRESS, INGRESS};
-use lvs_tests::packet::{ACK, Frame, RST, SYN, Segment, tcp, udp};
+use lvs_tests::packets::builder::{ACK, Frame, RST, SYN, Segment, tcp, udp};
 
 use crate::{
     measure::RUNS,

@@ -9,7 +9,7 @@ use aya::{
 };
 use lvs_agent::passive::{KernelSide, Signals, Sizes, WireKey};
 use lvs_common::{EGRESS, EndpointKey4, EndpointKey6, EndpointKind, INGRESS, ServerId, mapped};
-use lvs_tests::packet::{Frame, protocol};
+use lvs_tests::packets::builder::{Frame, protocol};
 
 pub(crate) const PARSE: &str = "reference_parse";
 pub(crate) const COUNT: &str = "reference_count";

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use lvs_tests::{
-    check_cost::{CheckCostOptions, compare},
+    bench::checks::{CheckCostOptions, compare},
     exit_code,
 };
 

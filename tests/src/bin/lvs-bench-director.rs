@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use lvs_tests::{
+    bench::director::{ThroughputOptions, compare},
     exit_code,
-    throughput::{ThroughputOptions, compare},
 };
 
 /// Measures the throughput of an IPVS director with the eBPF programs attached and without

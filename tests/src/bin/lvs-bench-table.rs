@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use lvs_tests::{
+    bench::table::{TableCostOptions, measure},
     exit_code,
-    table_cost::{TableCostOptions, measure},
 };
 
 /// Measures how long it takes to make a large table, to find nothing to do, and to act on a hard state

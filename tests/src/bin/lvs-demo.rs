@@ -6,7 +6,8 @@ use anyhow::Result;
 use clap::Parser;
 use lvs_tests::{
     demo::{DemoOptions, demonstrate},
-    leftovers, warn,
+    lab::leftovers,
+    warn,
 };
 use tokio::signal::unix::{SignalKind, signal};
 

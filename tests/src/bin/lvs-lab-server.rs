@@ -1,7 +1,7 @@
-//! A real server of the lab: a small HTTP server that tells its name.
+//! A real server of the lab: a small HTTP server that answers with its name.
 
 use clap::Parser;
-use lvs_tests::serve::{ServeOptions, serve};
+use lvs_tests::lab::servers::program::{ServeOptions, serve};
 
 /// A real server of the lab: answers every GET with its own name
 #[derive(Debug, Parser)]

@@ -10,7 +10,7 @@ use lvs_agent::{model::DetectorSettings, passive::Sight};
 
 use super::{
     Arrivals, Detection, Disturbance, Fault, Scenario, Serving, detect, false_alarms, gaps_an_hour,
-    tick::{self, Look, Ticks},
+    tick_cost::{self, Condition, Ticks},
 };
 use crate::say;
 
@@ -86,11 +86,14 @@ fn print_ticks(settings: &DetectorSettings) {
     say("");
     say("| servers look | in services of | median / 99 % / longest | suspicions | alarms |");
     say("|---|---|---|---|---|");
-    for (look, words) in
-        [(Look::Calm, "calm"), (Look::Flooded, "flooded"), (Look::Silent, "all silent at once")]
-    {
+    for (condition, words) in [
+        (Condition::Calm, "calm"),
+        (Condition::Flooded, "flooded"),
+        (Condition::Silent, "all silent at once"),
+    ] {
         for each in [4, 100, SERVERS] {
-            let Ticks { times, suspicions, common } = tick::measure(settings, SERVERS, each, look, COUNT);
+            let Ticks { times, suspicions, common } =
+                tick_cost::measure(settings, SERVERS, each, condition, COUNT);
             let at = |percent: usize| {
                 let time = times.get((times.len() * percent / 100).min(times.len().saturating_sub(1)));
                 time.map_or(f64::NAN, |time| time.as_secs_f64() * 1e3)

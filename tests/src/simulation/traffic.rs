@@ -6,7 +6,7 @@ use lvs_agent::passive::Sight;
 
 use super::{
     Arrivals, Disturbance, Fault,
-    world::{Connection, Event, Exchange, World},
+    simulator::{Connection, Event, Exchange, Simulator},
 };
 
 const SECOND: u64 = 1_000_000_000;
@@ -25,7 +25,7 @@ const BACKLOG: u32 = 128;
 /// How much more often clients come within a burst, and how much of the time is burst.
 const BURST: (f64, f64) = (9.9, 0.1);
 
-impl World {
+impl Simulator {
     pub(super) fn begin(&mut self) {
         self.after(0, Event::Connect(0));
         if matches!(self.scenario.arrivals, Arrivals::Bursts(_)) {
@@ -135,7 +135,7 @@ impl World {
     fn network(&mut self) -> u32 {
         let disturbance = self.scenario.disturbance;
         match disturbance {
-            Disturbance::BadNetwork(share) if self.chance(share) => 0,
+            Disturbance::BadNetwork(share) if self.happens(share) => 0,
             _ => self.rng.u32(1..=self.scenario.networks),
         }
     }
@@ -212,11 +212,11 @@ impl World {
         }
         let lost = {
             let server_loss = self.scenario.server_loss;
-            self.chance(server_loss)
+            self.happens(server_loss)
         };
         if !lost && !full && !self.servers[usize::from(connection.server)].is_dead(now) {
             let client_loss = self.client_loss();
-            let comes_back = !bad && !self.chance(client_loss) && !self.chance(client_loss);
+            let comes_back = !bad && !self.happens(client_loss) && !self.happens(client_loss);
             match self.scenario.sight {
                 Sight::Whole => self.after(lan, Event::SynAck(connection)),
                 Sight::Half if comes_back => {
@@ -289,17 +289,17 @@ impl World {
             return;
         }
         let serving = self.scenario.serving;
-        let long_poll = self.chance(serving.long_polls);
+        let long_poll = self.happens(serving.long_polls);
         let median = if long_poll { Duration::from_secs(25) } else { serving.median };
         let mut took = self.about(median, serving.sigma);
         if slow {
             took += SECOND / 2;
         }
         let loss = self.client_loss();
-        if self.chance(loss) {
+        if self.happens(loss) {
             took += RTO + 2 * exchange.rtt;
         }
-        if self.chance(loss) && took > RTO {
+        if self.happens(loss) && took > RTO {
             let timeout = RTO + exchange.rtt;
             self.after(timeout, Event::RequestAgain(exchange, 2 * timeout));
         }

@@ -12,7 +12,7 @@ use lvs_agent::{
 };
 use lvs_common::{ServerCounters, ServerId};
 
-use super::{Fault, Scenario, world::World};
+use super::{Fault, Scenario, simulator::Simulator};
 
 /// How long the agent's probe takes to clear a suspicion, in ns.
 const CLEARED_AFTER: u64 = 2_000_000;
@@ -21,49 +21,49 @@ const LEARN_EVERY: u64 = 10;
 /// The servers one after the other, so many ticks apart: four of them spread over all.
 const APART: u64 = 3;
 
-/// A detector and the world that it looks at.
+/// A detector and the simulator that it observes.
 #[derive(Clone)]
-struct Watch {
-    world: World,
+struct DetectorRun {
+    simulator: Simulator,
     detector: Detector,
     tick: Duration,
     ticks: u64,
 }
 
-/// What was found, and when, in ns of the world.
+/// What was found, and when, in ns of the simulation.
 struct Found {
     server: usize,
     at: u64,
     finding: Finding,
 }
 
-impl Watch {
+impl DetectorRun {
     fn new(scenario: Scenario, settings: DetectorSettings, seed: u64) -> Self {
         let ids: Vec<ServerId> = (0..scenario.servers).map(id).collect();
         let mut detector = Detector::new(settings);
         detector.set_services([ids]);
-        Self { world: World::new(scenario, seed), detector, tick: defaults::TICK, ticks: 0 }
+        Self { simulator: Simulator::new(scenario, seed), detector, tick: defaults::TICK, ticks: 0 }
     }
 
     /// Lets time pass until `until`; each finding is shown to `found`, which says whether to go on.
-    fn run(&mut self, until: u64, mut found: impl FnMut(&mut Detector, Found) -> bool) -> bool {
-        while self.world.now < until {
+    fn advance(&mut self, until: u64, mut found: impl FnMut(&mut Detector, Found) -> bool) -> bool {
+        while self.simulator.now < until {
             let tick = u64::try_from(self.tick.as_nanos()).unwrap_or(1);
-            let next = self.world.now / tick * tick + tick;
-            self.world.run(next);
-            if self.world.scenario.is_stalled(self.world.now) {
+            let next = self.simulator.now / tick * tick + tick;
+            self.simulator.run(next);
+            if self.simulator.scenario.is_stalled(self.simulator.now) {
                 continue;
             }
-            let at_edge = !self.world.edges.is_empty();
+            let at_edge = !self.simulator.edges.is_empty();
             let servers: Vec<usize> = if at_edge {
-                self.world.edges.drain(..).map(usize::from).collect()
+                self.simulator.edges.drain(..).map(usize::from).collect()
             } else {
                 self.begin_tick();
-                (0..self.world.servers.len()).collect()
+                (0..self.simulator.servers.len()).collect()
             };
             for server in servers {
                 let Some(finding) = self.look(server) else { continue };
-                if !found(&mut self.detector, Found { server, at: self.world.now, finding }) {
+                if !found(&mut self.detector, Found { server, at: self.simulator.now, finding }) {
                     return false;
                 }
             }
@@ -72,10 +72,10 @@ impl Watch {
     }
 
     fn begin_tick(&mut self) {
-        let now = self.world.now;
+        let now = self.simulator.now;
         self.detector.tick(self.tick, now);
         self.ticks += 1;
-        for (number, server) in self.world.servers.iter().enumerate() {
+        for (number, server) in self.simulator.servers.iter().enumerate() {
             if (self.ticks + u64::from(id(number).0) * APART).is_multiple_of(LEARN_EVERY) {
                 self.detector.learn(id(number), &server.kernel.counters, now);
             }
@@ -83,10 +83,10 @@ impl Watch {
     }
 
     fn look(&mut self, server: usize) -> Option<Finding> {
-        let now = self.world.now;
-        let kernel = &self.world.servers[server].kernel;
-        let view = View { id: id(server), sight: self.world.scenario.sight, state: kernel.state };
-        let servers = &self.world.servers;
+        let now = self.simulator.now;
+        let kernel = &self.simulator.servers[server].kernel;
+        let view = View { id: id(server), sight: self.simulator.scenario.sight, state: kernel.state };
+        let servers = &self.simulator.servers;
         let counters = |id: ServerId| {
             servers.get(id.0 as usize).map_or_else(ServerCounters::zeroed, |server| server.kernel.counters)
         };
@@ -127,28 +127,28 @@ pub fn detect(
     patience: Duration,
     seed: u64,
 ) -> Vec<Detection> {
-    let mut experienced = Watch::new(scenario.clone(), settings.clone(), seed);
-    let warm = experienced.world.now + nanos(settings.memory);
-    experienced.run(warm, clear);
+    let mut experienced = DetectorRun::new(scenario.clone(), settings.clone(), seed);
+    let warm = experienced.simulator.now + nanos(settings.memory);
+    experienced.advance(warm, clear);
     (0..trials)
         .map(|trial| {
-            let mut watch = experienced.clone();
-            watch.world.reseed(seed ^ (u64::from(trial) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            let mut run = experienced.clone();
+            run.simulator.reseed(seed ^ (u64::from(trial) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
             // Not in step with the ticks.
-            let later = watch.world.now + watch.world.rng.u64(1..1_000_000_000);
-            watch.run(later / 10_000_000 * 10_000_000, clear);
-            watch.world.run(later);
-            one_fault(watch, fault, patience)
+            let later = run.simulator.now + run.simulator.rng.u64(1..1_000_000_000);
+            run.advance(later / 10_000_000 * 10_000_000, clear);
+            run.simulator.run(later);
+            one_fault(run, fault, patience)
         })
         .collect()
 }
 
-fn one_fault(mut watch: Watch, fault: Fault, patience: Duration) -> Detection {
-    let struck = watch.world.now;
-    watch.world.strike(fault);
+fn one_fault(mut run: DetectorRun, fault: Fault, patience: Duration) -> Detection {
+    let injected = run.simulator.now;
+    run.simulator.inject(fault);
     let mut detection = Detection::default();
-    watch.run(struck + nanos(patience), |detector, found| {
-        let after = Duration::from_nanos(found.at - struck);
+    run.advance(injected + nanos(patience), |detector, found| {
+        let after = Duration::from_nanos(found.at - injected);
         match found.finding {
             Finding::Overloaded { .. } if found.server == 0 => {
                 detection.overloaded.get_or_insert(after);
@@ -163,7 +163,7 @@ fn one_fault(mut watch: Watch, fault: Fault, patience: Duration) -> Detection {
                     detection.strong.get_or_insert(after);
                 }
             }
-            Finding::Overloaded { .. } | Finding::Common { .. } => {}
+            Finding::Overloaded { .. } | Finding::Correlated { .. } => {}
             Finding::Suspicion(_) => {
                 detection.wrong += 1;
                 return clear(detector, found);
@@ -213,18 +213,18 @@ impl Alarms {
 /// Watches healthy servers for `time` after they have become known. Each suspicion is cleared by a probe.
 #[must_use]
 pub fn false_alarms(scenario: &Scenario, settings: &DetectorSettings, time: Duration, seed: u64) -> Alarms {
-    let mut watch = Watch::new(scenario.clone(), settings.clone(), seed);
-    let warm = watch.world.now + nanos(settings.memory.min(time));
-    watch.run(warm, clear);
+    let mut run = DetectorRun::new(scenario.clone(), settings.clone(), seed);
+    let warm = run.simulator.now + nanos(settings.memory.min(time));
+    run.advance(warm, clear);
     let mut alarms = Alarms { watched: time, ..Alarms::default() };
-    let until = watch.world.now + nanos(time);
-    watch.run(until, |detector, found| {
+    let until = run.simulator.now + nanos(time);
+    run.advance(until, |detector, found| {
         let evidence = match &found.finding {
             Finding::Overloaded { evidence, .. } => {
                 alarms.overloaded += 1;
                 evidence
             }
-            Finding::Common { evidence, .. } => {
+            Finding::Correlated { evidence, .. } => {
                 alarms.common += 1;
                 evidence
             }

@@ -1,5 +1,5 @@
 use crate::{
-    bad, good,
+    assert_fails, assert_passes,
     server::{Server, free_port},
 };
 
@@ -26,20 +26,33 @@ async fn mysql() {
     let ca =
         format!("tls-name = \"www.example.org\", tls-ca = \"{}\"", server.files().join("ca.pem").display());
     let login = "user = \"me\", password = \"secret\"";
-    good(port, &format!("type = \"mysql\", {login}")).await;
-    good(port, "type = \"mysql\", user = \"open\"").await;
-    good(port, &format!("type = \"mysql\", {login}, database = \"shop\", query = \"SELECT * FROM things\""))
-        .await;
-    good(port, &format!("type = \"mysql\", {login}, tls = \"starttls\", query = \"SELECT 1\", {ca}")).await;
+    assert_passes(port, &format!("type = \"mysql\", {login}")).await;
+    assert_passes(port, "type = \"mysql\", user = \"open\"").await;
+    assert_passes(
+        port,
+        &format!("type = \"mysql\", {login}, database = \"shop\", query = \"SELECT * FROM things\""),
+    )
+    .await;
+    assert_passes(
+        port,
+        &format!("type = \"mysql\", {login}, tls = \"starttls\", query = \"SELECT 1\", {ca}"),
+    )
+    .await;
     let nothing = "query = \"SELECT * FROM things WHERE name = 'x'\"";
-    bad(port, &format!("type = \"mysql\", {login}, database = \"shop\", {nothing}"), "no rows").await;
-    bad(port, &format!("type = \"mysql\", {login}, query = \"SELECT x FROM nowhere.y\""), "denied").await;
-    bad(port, &format!("type = \"mysql\", {login}, query = \"SET @a = 1\""), "no rows").await;
-    bad(port, &format!("type = \"mysql\", {login}, database = \"mysql\""), "denied").await;
-    bad(port, "type = \"mysql\", user = \"me\", password = \"x\"", "denied").await;
-    bad(port, &format!("type = \"mysql\", {login}, tls = \"starttls\", tls-verify = true"), "certificate")
+    assert_fails(port, &format!("type = \"mysql\", {login}, database = \"shop\", {nothing}"), "no rows")
         .await;
-    bad(port, "type = \"smtp\"", "answered").await;
+    assert_fails(port, &format!("type = \"mysql\", {login}, query = \"SELECT x FROM nowhere.y\""), "denied")
+        .await;
+    assert_fails(port, &format!("type = \"mysql\", {login}, query = \"SET @a = 1\""), "no rows").await;
+    assert_fails(port, &format!("type = \"mysql\", {login}, database = \"mysql\""), "denied").await;
+    assert_fails(port, "type = \"mysql\", user = \"me\", password = \"x\"", "denied").await;
+    assert_fails(
+        port,
+        &format!("type = \"mysql\", {login}, tls = \"starttls\", tls-verify = true"),
+        "certificate",
+    )
+    .await;
+    assert_fails(port, "type = \"smtp\"", "answered").await;
 }
 
 #[tokio::test]
@@ -68,29 +81,35 @@ async fn postgresql() {
     );
     let files = [("pg_hba.conf", access.to_owned()), ("users.sql", users.to_owned())];
     let Some(server) = Server::start(&files, &script) else { return };
-    let server = server.saying("ready to accept connections").listening(port);
+    let server = server.logging("ready to accept connections").listening(port);
     let ca =
         format!("tls-name = \"www.example.org\", tls-ca = \"{}\"", server.files().join("ca.pem").display());
     let db = "database = \"postgres\"";
     for user in ["plain", "old", "me"] {
         let login = format!("user = \"{user}\", password = \"secret\"");
-        good(port, &format!("type = \"postgresql\", {db}, {login}, query = \"SELECT 1\"")).await;
+        assert_passes(port, &format!("type = \"postgresql\", {db}, {login}, query = \"SELECT 1\"")).await;
         let wrong = format!("user = \"{user}\", password = \"x\"");
-        bad(port, &format!("type = \"postgresql\", {db}, {wrong}"), "authentication failed").await;
+        assert_fails(port, &format!("type = \"postgresql\", {db}, {wrong}"), "authentication failed").await;
     }
     let secure = "user = \"secure\", password = \"secret\"";
-    good(port, &format!("type = \"postgresql\", {db}, {secure}, tls = \"starttls\", {ca}")).await;
-    bad(port, &format!("type = \"postgresql\", {db}, {secure}"), "no pg_hba.conf entry").await;
-    bad(
+    assert_passes(port, &format!("type = \"postgresql\", {db}, {secure}, tls = \"starttls\", {ca}")).await;
+    assert_fails(port, &format!("type = \"postgresql\", {db}, {secure}"), "no pg_hba.conf entry").await;
+    assert_fails(
         port,
         &format!("type = \"postgresql\", {db}, {secure}, tls = \"starttls\", tls-verify = true"),
         "certificate",
     )
     .await;
     let open = "user = \"open\"";
-    bad(port, &format!("type = \"postgresql\", {open}"), "does not exist").await;
-    bad(port, &format!("type = \"postgresql\", {db}, {open}, query = \"SELECT 1 WHERE false\""), "no rows")
+    assert_fails(port, &format!("type = \"postgresql\", {open}"), "does not exist").await;
+    assert_fails(
+        port,
+        &format!("type = \"postgresql\", {db}, {open}, query = \"SELECT 1 WHERE false\""),
+        "no rows",
+    )
+    .await;
+    assert_fails(port, &format!("type = \"postgresql\", {db}, {open}, query = \"SELEKT\""), "syntax error")
         .await;
-    bad(port, &format!("type = \"postgresql\", {db}, {open}, query = \"SELEKT\""), "syntax error").await;
-    bad(port, "type = \"mysql\", user = \"x\", read-timeout = \"500ms\"", "no greeting in time").await;
+    assert_fails(port, "type = \"mysql\", user = \"x\", read-timeout = \"500ms\"", "no greeting in time")
+        .await;
 }

@@ -1,5 +1,5 @@
 use crate::{
-    bad, good,
+    assert_fails, assert_passes,
     server::{Server, free_port},
 };
 
@@ -33,15 +33,21 @@ directory /run/ldap
     let base = "base = \"dc=example,dc=org\"";
     let ca =
         format!("tls-name = \"www.example.org\", tls-ca = \"{}\"", server.files().join("ca.pem").display());
-    good(port, "type = \"ldap\"").await;
-    good(port, &format!("type = \"ldap\", {base}")).await;
-    good(port, &format!("type = \"ldap\", {login}, {base}, expect = \"Exam.le\"")).await;
-    good(port, &format!("type = \"ldap\", tls = \"starttls\", {login}, {ca}")).await;
-    good(tls, &format!("type = \"ldaps\", {login}, {base}")).await;
-    good(tls, &format!("type = \"ldaps\", {ca}")).await;
-    bad(port, "type = \"ldap\", user = \"cn=admin,dc=example,dc=org\", password = \"x\"", "result 49").await;
-    bad(port, "type = \"ldap\", base = \"dc=none,dc=org\"", "result 32").await;
-    bad(port, &format!("type = \"ldap\", {base}, expect = \"Other\""), "text not found").await;
-    bad(tls, "type = \"ldaps\", tls-verify = true, tls-name = \"www.example.org\"", "certificate").await;
-    bad(port, "type = \"ldaps\", connect-timeout = \"1s\"", "").await;
+    assert_passes(port, "type = \"ldap\"").await;
+    assert_passes(port, &format!("type = \"ldap\", {base}")).await;
+    assert_passes(port, &format!("type = \"ldap\", {login}, {base}, expect = \"Exam.le\"")).await;
+    assert_passes(port, &format!("type = \"ldap\", tls = \"starttls\", {login}, {ca}")).await;
+    assert_passes(tls, &format!("type = \"ldaps\", {login}, {base}")).await;
+    assert_passes(tls, &format!("type = \"ldaps\", {ca}")).await;
+    assert_fails(
+        port,
+        "type = \"ldap\", user = \"cn=admin,dc=example,dc=org\", password = \"x\"",
+        "result 49",
+    )
+    .await;
+    assert_fails(port, "type = \"ldap\", base = \"dc=none,dc=org\"", "result 32").await;
+    assert_fails(port, &format!("type = \"ldap\", {base}, expect = \"Other\""), "text not found").await;
+    assert_fails(tls, "type = \"ldaps\", tls-verify = true, tls-name = \"www.example.org\"", "certificate")
+        .await;
+    assert_fails(port, "type = \"ldaps\", connect-timeout = \"1s\"", "").await;
 }

@@ -1,5 +1,5 @@
 use crate::{
-    bad, good,
+    assert_fails, assert_passes,
     server::{Server, free_port},
 };
 
@@ -52,14 +52,14 @@ remote-control:
             ("TXT", "example.org", "some text"),
         ] {
             let keys = format!("record = \"{record}\", name = \"{name}\"");
-            good(port, &dns(&keys)).await;
-            good(port, &dns(&format!("{keys}, expect = \"{expect}\""))).await;
-            bad(port, &dns(&format!("{keys}, expect = \"192.0.2.99\"")), "wanted the record").await;
+            assert_passes(port, &dns(&keys)).await;
+            assert_passes(port, &dns(&format!("{keys}, expect = \"{expect}\""))).await;
+            assert_fails(port, &dns(&format!("{keys}, expect = \"192.0.2.99\"")), "wanted the record").await;
         }
-        bad(port, &dns("name = \"none.example.org\""), "NameError").await;
-        bad(port, &dns("record = \"AAAA\", name = \"example.org\""), "no records").await;
+        assert_fails(port, &dns("name = \"none.example.org\""), "NameError").await;
+        assert_fails(port, &dns("record = \"AAAA\", name = \"example.org\""), "no records").await;
     }
-    good(port, "type = \"udp\", send-hex = \"1234 0100 0001 0000 0000 0000 076578616d706c65036f726700 0002 0001\", expect = \"^.4\"")
+    assert_passes(port, "type = \"udp\", send-hex = \"1234 0100 0001 0000 0000 0000 076578616d706c65036f726700 0002 0001\", expect = \"^.4\"")
         .await;
-    bad(free_port(), "type = \"dns\", name = \"x\"", "refused").await;
+    assert_fails(free_port(), "type = \"dns\", name = \"x\"", "refused").await;
 }

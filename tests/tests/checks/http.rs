@@ -1,5 +1,5 @@
 use crate::{
-    bad, good,
+    assert_fails, assert_passes,
     server::{Server, free_port},
 };
 
@@ -43,37 +43,52 @@ async fn http_and_https() {
     let (port, tls) = (free_port(), free_port());
     let Some(server) = nginx(port, tls) else { return };
     let host = "host = \"www.example.org\"";
-    good(port, &format!("type = \"http\", {host}, text = \"hello\"")).await;
-    good(port, &format!("type = \"http\", {host}, pattern = \"^hello .*/1[.]0$\", version = \"1.0\"")).await;
-    good(port, &format!("type = \"http\", {host}, unwanted = \"error\", method = \"GET\"")).await;
-    good(port, &format!("type = \"http\", {host}, method = \"HEAD\", status = 200")).await;
-    good(port, &format!("type = \"http\", {host}, path = \"/old\", status = 200, redirects = 1")).await;
+    assert_passes(port, &format!("type = \"http\", {host}, text = \"hello\"")).await;
+    assert_passes(
+        port,
+        &format!("type = \"http\", {host}, pattern = \"^hello .*/1[.]0$\", version = \"1.0\""),
+    )
+    .await;
+    assert_passes(port, &format!("type = \"http\", {host}, unwanted = \"error\", method = \"GET\"")).await;
+    assert_passes(port, &format!("type = \"http\", {host}, method = \"HEAD\", status = 200")).await;
+    assert_passes(port, &format!("type = \"http\", {host}, path = \"/old\", status = 200, redirects = 1"))
+        .await;
     // sha256sum of "hello from www.example.org over HTTP/1.1".
     let digest = "sha256:c0ffee".to_owned() + &"0".repeat(58);
-    bad(port, &format!("type = \"http\", {host}, digest = \"{digest}\""), "digest").await;
-    good(port, &format!("type = \"http\", {host}, pages = [{{ path = \"/\" }}, {{ path = \"/old\" }}]"))
-        .await;
-    bad(port, "type = \"http\"", "status 404, wanted 200-399").await;
-    bad(port, &format!("type = \"http\", {host}, path = \"/busy\""), "status 503").await;
-    bad(port, &format!("type = \"http\", {host}, text = \"goodbye\""), "text not found").await;
-    bad(port, &format!("type = \"http\", {host}, unwanted = \"hello\""), "unwanted text").await;
-    bad(port, &format!("type = \"http\", {host}, path = \"/away\", redirects = 1"), "not this server").await;
+    assert_fails(port, &format!("type = \"http\", {host}, digest = \"{digest}\""), "digest").await;
+    assert_passes(
+        port,
+        &format!("type = \"http\", {host}, pages = [{{ path = \"/\" }}, {{ path = \"/old\" }}]"),
+    )
+    .await;
+    assert_fails(port, "type = \"http\"", "status 404, wanted 200-399").await;
+    assert_fails(port, &format!("type = \"http\", {host}, path = \"/busy\""), "status 503").await;
+    assert_fails(port, &format!("type = \"http\", {host}, text = \"goodbye\""), "text not found").await;
+    assert_fails(port, &format!("type = \"http\", {host}, unwanted = \"hello\""), "unwanted text").await;
+    assert_fails(
+        port,
+        &format!("type = \"http\", {host}, path = \"/away\", redirects = 1"),
+        "not this server",
+    )
+    .await;
 
     let ca = server.files().join("ca.pem");
     let ca = format!("tls-ca = \"{}\"", ca.display());
-    good(tls, &format!("type = \"https\", {host}, text = \"hello\"")).await;
-    good(tls, &format!("type = \"https\", {host}, {ca}")).await;
-    bad(tls, &format!("type = \"https\", {host}, tls-verify = true"), "certificate:").await;
-    bad(tls, &format!("type = \"https\", {host}, tls-name = \"other.example.org\", {ca}"), "TLS").await;
-    bad(tls, "type = \"https\"", "TLS").await;
-    bad(port, &format!("type = \"https\", {host}"), "TLS").await;
-    bad(tls, &format!("type = \"http\", {host}"), "status 400").await;
+    assert_passes(tls, &format!("type = \"https\", {host}, text = \"hello\"")).await;
+    assert_passes(tls, &format!("type = \"https\", {host}, {ca}")).await;
+    assert_fails(tls, &format!("type = \"https\", {host}, tls-verify = true"), "certificate:").await;
+    assert_fails(tls, &format!("type = \"https\", {host}, tls-name = \"other.example.org\", {ca}"), "TLS")
+        .await;
+    assert_fails(tls, "type = \"https\"", "TLS").await;
+    assert_fails(port, &format!("type = \"https\", {host}"), "TLS").await;
+    assert_fails(tls, &format!("type = \"http\", {host}"), "status 400").await;
     // A tcp check can speak it, too.
     let get = "GET / HTTP/1.0\\r\\nHost: www.example.org\\r\\n\\r\\n";
-    good(port, &format!("type = \"tcp\", send = \"{get}\", expect = \"^HTTP/1[.]1 200 \"")).await;
-    good(tls, &format!("type = \"tcp\", send = \"{get}\", expect = \"200\", tls = \"direct\", tls-name = \"www.example.org\""))
+    assert_passes(port, &format!("type = \"tcp\", send = \"{get}\", expect = \"^HTTP/1[.]1 200 \"")).await;
+    assert_passes(tls, &format!("type = \"tcp\", send = \"{get}\", expect = \"200\", tls = \"direct\", tls-name = \"www.example.org\""))
         .await;
-    bad(port, &format!("type = \"tcp\", send = \"{get}\", expect = \"500\""), "text not found").await;
+    assert_fails(port, &format!("type = \"tcp\", send = \"{get}\", expect = \"500\""), "text not found")
+        .await;
 }
 
 #[tokio::test]
@@ -86,8 +101,11 @@ async fn http_proxy() {
     let Some(server) = Server::start(&[("tinyproxy.conf", config)], script) else { return };
     let _server = server.listening(proxy);
     let path = format!("path = \"http://127.0.0.1:{port}/\"");
-    good(proxy, &format!("type = \"http-proxy\", {path}, host = \"www.example.org\", status = \"200,404\""))
-        .await;
+    assert_passes(
+        proxy,
+        &format!("type = \"http-proxy\", {path}, host = \"www.example.org\", status = \"200,404\""),
+    )
+    .await;
     let nowhere = format!("path = \"http://127.0.0.1:{}/\"", free_port());
-    bad(proxy, &format!("type = \"http-proxy\", {nowhere}"), "status 5").await;
+    assert_fails(proxy, &format!("type = \"http-proxy\", {nowhere}"), "status 5").await;
 }

@@ -1,5 +1,5 @@
 use crate::{
-    bad, good,
+    assert_fails, assert_passes,
     server::{Server, free_port},
 };
 
@@ -44,16 +44,18 @@ plain:
     let ca =
         format!("tls-name = \"www.example.org\", tls-ca = \"{}\"", server.files().join("ca.pem").display());
     let login = "user = \"me\", password = \"secret\"";
-    good(port, "type = \"smtp\"").await;
-    good(port, "type = \"smtp\", helo = \"director.example.org\", tls = \"starttls\"").await;
-    good(port, &format!("type = \"submission\", tls = \"starttls\", {login}, {ca}")).await;
-    good(tls, &format!("type = \"smtps\", {login}, {ca}")).await;
-    bad(port, "type = \"smtp\", helo = \"stranger.example.org\"", "550 go away").await;
-    bad(port, "type = \"submission\", tls = \"starttls\", user = \"me\", password = \"x\"", "535").await;
-    bad(port, &format!("type = \"submission\", {login}"), "503").await;
-    bad(tls, "type = \"smtps\", tls-verify = true, tls-name = \"www.example.org\"", "certificate").await;
-    bad(port, "type = \"pop3\"", "220").await;
-    bad(port, "type = \"smtps\"", "TLS").await;
+    assert_passes(port, "type = \"smtp\"").await;
+    assert_passes(port, "type = \"smtp\", helo = \"director.example.org\", tls = \"starttls\"").await;
+    assert_passes(port, &format!("type = \"submission\", tls = \"starttls\", {login}, {ca}")).await;
+    assert_passes(tls, &format!("type = \"smtps\", {login}, {ca}")).await;
+    assert_fails(port, "type = \"smtp\", helo = \"stranger.example.org\"", "550 go away").await;
+    assert_fails(port, "type = \"submission\", tls = \"starttls\", user = \"me\", password = \"x\"", "535")
+        .await;
+    assert_fails(port, &format!("type = \"submission\", {login}"), "503").await;
+    assert_fails(tls, "type = \"smtps\", tls-verify = true, tls-name = \"www.example.org\"", "certificate")
+        .await;
+    assert_fails(port, "type = \"pop3\"", "220").await;
+    assert_fails(port, "type = \"smtps\"", "TLS").await;
 }
 
 #[tokio::test]
@@ -108,18 +110,18 @@ service pop3-login {{
     let _server = server.listening(imap).listening(pop3s);
     let login = "user = \"me\", password = \"secret\"";
     for (kind, plain, wrapped) in [("imap", imap, imaps), ("pop3", pop3, pop3s)] {
-        good(plain, &format!("type = \"{kind}\"")).await;
-        good(plain, &format!("type = \"{kind}\", {login}")).await;
-        good(plain, &format!("type = \"{kind}\", tls = \"starttls\", {login}")).await;
-        good(wrapped, &format!("type = \"{kind}s\", {login}")).await;
-        bad(plain, &format!("type = \"{kind}\", user = \"me\", password = \"x\""), "answered").await;
-        bad(
+        assert_passes(plain, &format!("type = \"{kind}\"")).await;
+        assert_passes(plain, &format!("type = \"{kind}\", {login}")).await;
+        assert_passes(plain, &format!("type = \"{kind}\", tls = \"starttls\", {login}")).await;
+        assert_passes(wrapped, &format!("type = \"{kind}s\", {login}")).await;
+        assert_fails(plain, &format!("type = \"{kind}\", user = \"me\", password = \"x\""), "answered").await;
+        assert_fails(
             wrapped,
             &format!("type = \"{kind}s\", tls-verify = true, tls-name = \"www.example.org\""),
             "certificate",
         )
         .await;
-        bad(plain, &format!("type = \"{kind}s\""), "TLS").await;
+        assert_fails(plain, &format!("type = \"{kind}s\""), "TLS").await;
     }
-    bad(imap, "type = \"nntp\"", "* OK").await;
+    assert_fails(imap, "type = \"nntp\"", "* OK").await;
 }

@@ -37,18 +37,18 @@ fn check(keys: &str) -> Check {
 async fn ask(port: u16, keys: &str) -> Result<(), FailureReason> {
     let check = check(keys);
     let target = ProbeTarget::of_check(SocketAddr::from(([127, 0, 0, 1], port)), &check);
-    let outcome = Prober::new().ask(target, &check.question, check.timeout).await;
+    let outcome = Prober::new().ask(target, &check.kind, check.timeout).await;
     outcome.map(drop).map_err(|failure| failure.reason)
 }
 
 /// The check must succeed.
-async fn good(port: u16, keys: &str) {
+async fn assert_passes(port: u16, keys: &str) {
     let result = ask(port, keys).await;
     assert_eq!(result, Ok(()), "{keys}");
 }
 
 /// The check must fail, and the reason must have these words.
-async fn bad(port: u16, keys: &str, words: &str) {
+async fn assert_fails(port: u16, keys: &str, words: &str) {
     let reason = ask(port, keys).await.expect_err(keys);
     assert!(reason.to_string().contains(words), "{keys}: {reason}");
 }

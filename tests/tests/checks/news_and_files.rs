@@ -1,5 +1,5 @@
 use crate::{
-    bad, good,
+    assert_fails, assert_passes,
     server::{Server, free_port},
 };
 
@@ -27,10 +27,10 @@ async fn nntp() {
     );
     let Some(server) = Server::start(&[("config", config)], &script) else { return };
     let _server = server.listening(port);
-    good(port, "type = \"nntp\"").await;
-    bad(port, "type = \"imap\"", "20").await;
-    bad(port, "type = \"nntp\", tls = \"starttls\"", "wanted 382").await;
-    bad(port, "type = \"nntp\", user = \"me\", password = \"x\"", "answered").await;
+    assert_passes(port, "type = \"nntp\"").await;
+    assert_fails(port, "type = \"imap\"", "20").await;
+    assert_fails(port, "type = \"nntp\", tls = \"starttls\"", "wanted 382").await;
+    assert_fails(port, "type = \"nntp\", user = \"me\", password = \"x\"", "answered").await;
 }
 
 /// vsftpd with anonymous users, and TLS after a command or from the start.
@@ -52,11 +52,16 @@ async fn ftp() {
     let Some(_server) = vsftpd(port, false) else { return };
     let Some(_implicit) = vsftpd(implicit, true) else { return };
     let login = "user = \"anonymous\", password = \"lvs-agent@example.org\"";
-    good(port, "type = \"ftp\"").await;
-    good(port, &format!("type = \"ftp\", {login}")).await;
-    good(port, &format!("type = \"ftp\", tls = \"starttls\", {login}")).await;
-    good(implicit, &format!("type = \"ftps\", {login}")).await;
-    bad(port, "type = \"ftp\", user = \"nobody\", password = \"x\"", "530").await;
-    bad(port, "type = \"ftps\"", "TLS").await;
-    bad(implicit, "type = \"ftps\", tls-verify = true, tls-name = \"www.example.org\"", "certificate").await;
+    assert_passes(port, "type = \"ftp\"").await;
+    assert_passes(port, &format!("type = \"ftp\", {login}")).await;
+    assert_passes(port, &format!("type = \"ftp\", tls = \"starttls\", {login}")).await;
+    assert_passes(implicit, &format!("type = \"ftps\", {login}")).await;
+    assert_fails(port, "type = \"ftp\", user = \"nobody\", password = \"x\"", "530").await;
+    assert_fails(port, "type = \"ftps\"", "TLS").await;
+    assert_fails(
+        implicit,
+        "type = \"ftps\", tls-verify = true, tls-name = \"www.example.org\"",
+        "certificate",
+    )
+    .await;
 }

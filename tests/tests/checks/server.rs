@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use lvs_tests::wait;
+use lvs_tests::lab::wait;
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -103,7 +103,7 @@ impl Server {
     }
 
     /// Waits until the server says this.
-    pub(crate) fn saying(mut self, words: &str) -> Self {
+    pub(crate) fn logging(mut self, words: &str) -> Self {
         let up = wait::until_true("the server", START, || {
             if self.process.try_wait()?.is_some() {
                 anyhow::bail!("it has ended:\n{}", self.log());

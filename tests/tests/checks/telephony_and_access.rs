@@ -1,5 +1,5 @@
 use crate::{
-    bad, good,
+    assert_fails, assert_passes,
     server::{Server, free_port},
 };
 
@@ -61,20 +61,21 @@ server default {{
         exec freeradius -f -l stdout -d /run/data
     ";
     let Some(server) = Server::start(&[("radiusd.conf", config), ("users", users)], script) else { return };
-    let _server = server.saying("Ready to process requests");
+    let _server = server.logging("Ready to process requests");
     let login = "user = \"me\", password = \"a password of more than sixteen bytes\"";
-    good(port, &format!("type = \"radius\", {login}, secret = \"shared\"")).await;
+    assert_passes(port, &format!("type = \"radius\", {login}, secret = \"shared\"")).await;
     let wrong = "user = \"me\", password = \"x\"";
-    bad(port, &format!("type = \"radius\", {wrong}, secret = \"shared\""), "Access-Reject").await;
-    good(port, &format!("type = \"radius\", {wrong}, secret = \"shared\", reject-is-alive = true")).await;
+    assert_fails(port, &format!("type = \"radius\", {wrong}, secret = \"shared\""), "Access-Reject").await;
+    assert_passes(port, &format!("type = \"radius\", {wrong}, secret = \"shared\", reject-is-alive = true"))
+        .await;
     // A request that is signed with another secret is not answered.
-    bad(
+    assert_fails(
         port,
         &format!("type = \"radius\", {login}, secret = \"other\", read-timeout = \"300ms\""),
         "in time",
     )
     .await;
-    bad(free_port(), &format!("type = \"radius\", {login}, secret = \"shared\""), "refused").await;
+    assert_fails(free_port(), &format!("type = \"radius\", {login}, secret = \"shared\""), "refused").await;
 }
 
 #[tokio::test]
@@ -115,12 +116,14 @@ request_route {{
     let Some(server) = Server::start(&files, script) else { return };
     let _server = server.listening(port).listening(tls);
     for transport in ["udp", "tcp"] {
-        good(port, &format!("type = \"sip\", transport = \"{transport}\"")).await;
-        good(port, &format!("type = \"sip\", transport = \"{transport}\", user = \"me\"")).await;
-        bad(port, &format!("type = \"sip\", transport = \"{transport}\", user = \"busy\""), "486").await;
+        assert_passes(port, &format!("type = \"sip\", transport = \"{transport}\"")).await;
+        assert_passes(port, &format!("type = \"sip\", transport = \"{transport}\", user = \"me\"")).await;
+        assert_fails(port, &format!("type = \"sip\", transport = \"{transport}\", user = \"busy\""), "486")
+            .await;
     }
-    good(tls, "type = \"sips\"").await;
-    bad(tls, "type = \"sips\", tls-verify = true, tls-name = \"www.example.org\"", "certificate").await;
-    bad(port, "type = \"sips\", read-timeout = \"1s\", connect-timeout = \"1s\"", "").await;
-    bad(free_port(), "type = \"sip\"", "refused").await;
+    assert_passes(tls, "type = \"sips\"").await;
+    assert_fails(tls, "type = \"sips\", tls-verify = true, tls-name = \"www.example.org\"", "certificate")
+        .await;
+    assert_fails(port, "type = \"sips\", read-timeout = \"1s\", connect-timeout = \"1s\"", "").await;
+    assert_fails(free_port(), "type = \"sip\"", "refused").await;
 }

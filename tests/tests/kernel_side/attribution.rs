@@ -1,14 +1,13 @@
-//! Every way in which a packet's server is told.
+//! Every way in which a packet is attributed to a server.
 
 use lvs_common::PROBE_MARK;
-use lvs_tests::{
-    model::Way,
-    packet::{ACK, Extension, Frame, Gre, Gue, Packet, SYN, protocol, sctp, tcp, udp},
+use lvs_tests::packets::{
+    attribution::Direction,
+    builder::{ACK, Extension, Frame, Gre, Gue, Packet, SYN, protocol, sctp, tcp, udp},
 };
 
 use crate::{
-    bench::{Bench, OUT},
-    world::{
+    fixture::{
         GUE_PORT, MAC, MARK, MASQUERADED, MASQUERADED_ANY_PORT, MASQUERADED_MARK, MASQUERADED_SCTP,
         MASQUERADED_UDP, MASQUERADED6, MASQUERADED6_MARK, MASQUERADED6_UDP, OTHER_MAC, OTHER_MARK,
         OTHER_ROUTED, OTHER_SHARED_MARK, ROUTED, ROUTED_ANY_PORT, ROUTED_MARK, ROUTED_UDP, ROUTED6,
@@ -16,28 +15,29 @@ use crate::{
         TUNNELLED_ANY_PORT, TUNNELLED_MARK, TUNNELLED_UDP, TUNNELLED6_MARK, client, client6, far, far6, near,
         near6, server, server6, socket, vip, vip6,
     },
+    harness::{Harness, OUT},
 };
 
-/// A name, a packet, its way, and the server it must count for.
-type Row = (&'static str, Way, Frame, Option<u32>);
+/// A name, a packet, its direction, and the server it must count for.
+type Row = (&'static str, Direction, Frame, Option<u32>);
 
 fn check(rows: Vec<Row>) {
-    let mut bench = Bench::new();
-    for (name, way, frame, expected) in rows {
-        bench.clear();
-        bench.run(way, &frame);
+    let mut harness = Harness::new();
+    for (name, direction, frame, expected) in rows {
+        harness.clear();
+        harness.run(direction, &frame);
         let counted = (0..SERVERS)
             .filter(|&id| {
-                let counters = bench.counters(id);
-                let (packets, bytes) = match way {
-                    Way::Out(_) => (counters.packets_in, counters.bytes_in),
-                    Way::In => (counters.packets_out, counters.bytes_out),
+                let counters = harness.counters(id);
+                let (packets, bytes) = match direction {
+                    Direction::Out(_) => (counters.packets_in, counters.bytes_in),
+                    Direction::In => (counters.packets_out, counters.bytes_out),
                 };
                 assert_eq!(bytes, packets * frame.bytes.len() as u64, "{name}");
                 packets == 1
             })
             .collect::<Vec<_>>();
-        assert_eq!(counted, Vec::from_iter(expected), "{name}: {:?}", bench.doubts());
+        assert_eq!(counted, Vec::from_iter(expected), "{name}: {:?}", harness.unattributed());
     }
 }
 
@@ -53,44 +53,44 @@ fn reply(from: &str) -> Frame {
 
 #[test]
 fn masquerade() {
-    let marked = Way::Out(MARK);
+    let marked = Direction::Out(MARK);
     check(vec![
         ("address and port", OUT, syn("10.0.0.1:80").frame(), Some(MASQUERADED)),
         ("a mark besides", marked, syn("10.0.0.1:80").frame(), Some(MASQUERADED)),
         ("another port", OUT, syn("10.0.0.1:81").frame(), None),
         ("another address", OUT, syn("10.0.0.9:80").frame(), None),
         ("from it, not to it", OUT, reply("10.0.0.1:80"), None),
-        ("a server's answer", Way::In, reply("10.0.0.1:80"), Some(MASQUERADED)),
-        ("from another port", Way::In, reply("10.0.0.1:81"), None),
-        ("to it, not from it", Way::In, syn("10.0.0.1:80").frame(), None),
+        ("a server's answer", Direction::In, reply("10.0.0.1:80"), Some(MASQUERADED)),
+        ("from another port", Direction::In, reply("10.0.0.1:81"), None),
+        ("to it, not from it", Direction::In, syn("10.0.0.1:80").frame(), None),
         ("UDP", OUT, udp(client(), socket("10.0.0.1:53"), b"?").frame(), Some(MASQUERADED_UDP)),
         ("UDP to the port of TCP", OUT, udp(client(), server(), b"?").frame(), None),
         ("SCTP", OUT, sctp(client(), server()).frame(), Some(MASQUERADED_SCTP)),
-        ("SCTP back", Way::In, sctp(server(), client()).frame(), Some(MASQUERADED_SCTP)),
+        ("SCTP back", Direction::In, sctp(server(), client()).frame(), Some(MASQUERADED_SCTP)),
         ("every port", OUT, syn("10.0.0.2:4711").frame(), Some(MASQUERADED_ANY_PORT)),
-        ("from every port", Way::In, reply("10.0.0.2:4711"), Some(MASQUERADED_ANY_PORT)),
+        ("from every port", Direction::In, reply("10.0.0.2:4711"), Some(MASQUERADED_ANY_PORT)),
         ("a mark", marked, syn("10.0.0.3:4711").frame(), Some(MASQUERADED_MARK)),
         ("without the mark", OUT, syn("10.0.0.3:4711").frame(), None),
-        ("another mark", Way::Out(OTHER_MARK), syn("10.0.0.3:4711").frame(), None),
-        ("the agent's probe", Way::Out(PROBE_MARK), syn("10.0.0.3:80").frame(), Some(MASQUERADED_MARK)),
-        ("an answer without a mark", Way::In, reply("10.0.0.3:4711"), Some(MASQUERADED_MARK)),
+        ("another mark", Direction::Out(OTHER_MARK), syn("10.0.0.3:4711").frame(), None),
+        ("the agent's probe", Direction::Out(PROBE_MARK), syn("10.0.0.3:80").frame(), Some(MASQUERADED_MARK)),
+        ("an answer without a mark", Direction::In, reply("10.0.0.3:4711"), Some(MASQUERADED_MARK)),
         ("one of two marks", marked, syn("10.0.0.4:80").frame(), Some(SHARED_MARK)),
-        ("the other mark", Way::Out(OTHER_MARK), syn("10.0.0.4:80").frame(), Some(OTHER_SHARED_MARK)),
-        ("whose of both?", Way::In, reply("10.0.0.4:80"), None),
+        ("the other mark", Direction::Out(OTHER_MARK), syn("10.0.0.4:80").frame(), Some(OTHER_SHARED_MARK)),
+        ("whose of both?", Direction::In, reply("10.0.0.4:80"), None),
     ]);
 }
 
 #[test]
 fn masquerade_with_ipv6() {
-    let marked = Way::Out(MARK);
+    let marked = Direction::Out(MARK);
     check(vec![
         ("address and port", OUT, syn("[fd00::1]:80").frame(), Some(MASQUERADED6)),
         ("another port", OUT, syn("[fd00::1]:81").frame(), None),
-        ("an answer", Way::In, reply("[fd00::1]:80"), Some(MASQUERADED6)),
+        ("an answer", Direction::In, reply("[fd00::1]:80"), Some(MASQUERADED6)),
         ("UDP", OUT, udp(client6(), socket("[fd00::1]:53"), b"?").frame(), Some(MASQUERADED6_UDP)),
         ("a mark", marked, syn("[fd00::3]:80").frame(), Some(MASQUERADED6_MARK)),
         ("without the mark", OUT, syn("[fd00::3]:80").frame(), None),
-        ("an answer without a mark", Way::In, reply("[fd00::3]:80"), Some(MASQUERADED6_MARK)),
+        ("an answer without a mark", Direction::In, reply("[fd00::3]:80"), Some(MASQUERADED6_MARK)),
     ]);
 }
 
@@ -119,7 +119,7 @@ fn extension_headers_are_stepped_over() {
 #[test]
 fn direct_route() {
     let to = |vip: &str, mac| syn(vip).frame().to_mac(mac);
-    let marked = Way::Out(MARK);
+    let marked = Direction::Out(MARK);
     check(vec![
         ("VIP, port and MAC address", OUT, to("192.0.2.80:80", MAC), Some(ROUTED)),
         ("another MAC address", OUT, to("192.0.2.80:80", OTHER_MAC), Some(OTHER_ROUTED)),
@@ -136,7 +136,7 @@ fn direct_route() {
         ("IPv6, another MAC address", OUT, to("[2001:db8::80]:80", OTHER_MAC), None),
         ("IPv6, every port", OUT, to("[2001:db8::81]:4711", MAC), Some(ROUTED6)),
         ("IPv6, a mark", marked, to("[2001:db8::99]:80", MAC), Some(ROUTED6_MARK)),
-        ("what comes in from a VIP is not looked at", Way::In, reply("192.0.2.80:80"), None),
+        ("what comes in from a VIP is not looked at", Direction::In, reply("192.0.2.80:80"), None),
     ]);
 }
 
@@ -148,7 +148,7 @@ fn tags_in_the_packet() {
         ("one", OUT, request().vlan_tags(1), Some(MASQUERADED)),
         ("two", OUT, request().vlan_tags(2), Some(MASQUERADED)),
         ("a provider's", OUT, request().vlan_tags(2).changed(12, &[0x88, 0xa8]), Some(MASQUERADED)),
-        ("two, back", Way::In, answer().vlan_tags(2), Some(MASQUERADED)),
+        ("two, back", Direction::In, answer().vlan_tags(2), Some(MASQUERADED)),
         ("three", OUT, request().vlan_tags(3), None),
         ("two before IPv6", OUT, syn("[fd00::1]:80").frame().vlan_tags(2), Some(MASQUERADED6)),
         ("direct route", OUT, syn("192.0.2.80:80").frame().to_mac(MAC).vlan_tags(1), Some(ROUTED)),
@@ -163,12 +163,12 @@ fn ipip() {
         ("IPv4 in IPv4", OUT, inside("192.0.2.80:80"), Some(TUNNELLED)),
         ("another port", OUT, inside("192.0.2.80:81"), None),
         ("every port", OUT, inside("192.0.2.81:4711"), Some(TUNNELLED_ANY_PORT)),
-        ("a mark", Way::Out(MARK), inside("203.0.113.9:80"), Some(TUNNELLED_MARK)),
-        ("another mark", Way::Out(OTHER_MARK), inside("203.0.113.9:80"), None),
+        ("a mark", Direction::Out(MARK), inside("203.0.113.9:80"), Some(TUNNELLED_MARK)),
+        ("another mark", Direction::Out(OTHER_MARK), inside("203.0.113.9:80"), None),
         ("IPv6 in IPv4", OUT, inside("[2001:db8::80]:80"), Some(TUNNELLED_6_IN_4)),
         ("IPv4 in IPv6", OUT, inside6("192.0.2.80:80"), Some(TUNNELLED_4_IN_6)),
         ("IPv6 in IPv6", OUT, inside6("[2001:db8::80]:80"), Some(TUNNELLED_6_IN_6)),
-        ("IPv6 in IPv6, a mark", Way::Out(MARK), inside6("[2001:db8::9]:80"), Some(TUNNELLED6_MARK)),
+        ("IPv6 in IPv6, a mark", Direction::Out(MARK), inside6("[2001:db8::9]:80"), Some(TUNNELLED6_MARK)),
         (
             "UDP inside",
             OUT,
@@ -190,7 +190,7 @@ fn ipip() {
         ),
         ("to another end", OUT, syn("192.0.2.80:80").ipip(near(), near()).frame(), None),
         ("without a tunnel", OUT, tcp(client(), socket("10.0.1.1:80"), SYN).frame(), None),
-        ("into the director", Way::In, inside("192.0.2.80:80"), None),
+        ("into the director", Direction::In, inside("192.0.2.80:80"), None),
     ]);
 }
 
@@ -246,7 +246,7 @@ fn gue() {
 }
 
 #[test]
-fn addresses_of_the_world_are_what_the_tables_say() {
+fn addresses_of_the_fixture_are_what_the_tables_say() {
     assert_eq!((server(), server6()), (socket("10.0.0.1:80"), socket("[fd00::1]:80")));
     assert_eq!((vip(), vip6()), (socket("192.0.2.80:80"), socket("[2001:db8::80]:80")));
 }

@@ -1,14 +1,14 @@
 //! Tables: some packets, and what must have been counted after them.
 
 use lvs_common::{EdgeKind, Latencies, ServerCounters};
-use lvs_tests::{model::Way, packet::Frame};
+use lvs_tests::packets::{attribution::Direction, builder::Frame};
 
-use crate::bench::Bench;
+use crate::harness::Harness;
 
 /// One row.
 pub(crate) struct Case {
     pub(crate) name: &'static str,
-    pub(crate) packets: Vec<(Way, Frame)>,
+    pub(crate) packets: Vec<(Direction, Frame)>,
     pub(crate) id: u32,
     /// Packets, bytes and times are left out.
     pub(crate) expected: ServerCounters,
@@ -20,7 +20,7 @@ impl Case {
     pub(crate) fn new(
         name: &'static str,
         id: u32,
-        packets: Vec<(Way, Frame)>,
+        packets: Vec<(Direction, Frame)>,
         expected: ServerCounters,
     ) -> Self {
         Self { name, packets, id, expected, edges: &[] }
@@ -34,15 +34,15 @@ impl Case {
 
 /// Runs every row, each as if it were the first.
 pub(crate) fn check(cases: impl IntoIterator<Item = Case>) {
-    let mut bench = Bench::new();
+    let mut harness = Harness::new();
     for case in cases {
-        bench.clear();
-        for (way, frame) in &case.packets {
-            bench.run(*way, frame);
+        harness.clear();
+        for (direction, frame) in &case.packets {
+            harness.run(*direction, frame);
         }
-        assert_eq!(comparable(bench.counters(case.id)), case.expected, "{}", case.name);
+        assert_eq!(comparable(harness.counters(case.id)), case.expected, "{}", case.name);
         let edges: Vec<_> = case.edges.iter().map(|&kind| (case.id, kind)).collect();
-        assert_eq!(bench.edges(), edges, "{}", case.name);
+        assert_eq!(harness.edges(), edges, "{}", case.name);
     }
 }
 

@@ -1,21 +1,21 @@
 //! What segments say about the listening socket.
 
 use lvs_common::{EdgeKind, PROBE_MARK, ServerCounters};
-use lvs_tests::{
-    model::Way,
-    packet::{ACK, FIN, Frame, RST, SYN, Segment, tcp},
+use lvs_tests::packets::{
+    attribution::Direction,
+    builder::{ACK, FIN, Frame, RST, SYN, Segment, tcp},
 };
 
 use crate::{
-    bench::{Bench, OUT},
     case::{Case, check, times},
-    world::{
+    fixture::{
         MAC, MASQUERADED, MASQUERADED6, OTHER_MAC, OTHER_ROUTED, ROUTED, TUNNELLED, client, client6, far,
         near, server, server6, socket, vip,
     },
+    harness::{Harness, OUT},
 };
 
-type Pass = (Way, Frame);
+type Pass = (Direction, Frame);
 
 fn request(flags: u8) -> Segment {
     tcp(client(), server(), flags)
@@ -31,7 +31,7 @@ fn syn() -> Pass {
 }
 
 fn syn_ack() -> Pass {
-    (Way::In, answer(SYN | ACK).sequence(900).acknowledging(101).frame())
+    (Direction::In, answer(SYN | ACK).sequence(900).acknowledging(101).frame())
 }
 
 fn ack() -> Pass {
@@ -39,7 +39,7 @@ fn ack() -> Pass {
 }
 
 fn refusal() -> Pass {
-    (Way::In, answer(RST | ACK).acknowledging(101).frame())
+    (Direction::In, answer(RST | ACK).acknowledging(101).frame())
 }
 
 fn row(name: &'static str, packets: Vec<Pass>, expected: ServerCounters) -> Case {
@@ -99,12 +99,12 @@ fn handshakes() {
         ),
         row(
             "a SYN-ACK nobody asked for is no proof of life",
-            vec![(Way::In, answer(SYN | ACK).acknowledging(101).frame())],
+            vec![(Direction::In, answer(SYN | ACK).acknowledging(101).frame())],
             base,
         ),
         row(
             "a SYN-ACK for another SYN isn't either",
-            vec![syn(), (Way::In, answer(SYN | ACK).acknowledging(100).frame())],
+            vec![syn(), (Direction::In, answer(SYN | ACK).acknowledging(100).frame())],
             ServerCounters { syn: 1, ..base },
         ),
         row("a client that sends SYN-ACK begins nothing", vec![(OUT, request(SYN | ACK).frame())], base),
@@ -125,12 +125,12 @@ fn refusals() {
         .edges(&[EdgeKind::Refused, EdgeKind::Accepted]),
         row(
             "an RST that acknowledges another SYN refuses nothing",
-            vec![syn(), (Way::In, answer(RST | ACK).acknowledging(100).frame())],
+            vec![syn(), (Direction::In, answer(RST | ACK).acknowledging(100).frame())],
             ServerCounters { syn: 1, server_reset: 1, ..base },
         ),
         row(
             "an RST without a SYN is a reset connection",
-            vec![(Way::In, answer(RST).sequence(900).frame())],
+            vec![(Direction::In, answer(RST).sequence(900).frame())],
             ServerCounters { server_reset: 1, ..base },
         ),
         row(
@@ -157,7 +157,7 @@ fn clients_that_leave() {
         ),
         row(
             "both sides finish",
-            vec![(OUT, request(FIN | ACK).frame()), (Way::In, answer(FIN | ACK).frame())],
+            vec![(OUT, request(FIN | ACK).frame()), (Direction::In, answer(FIN | ACK).frame())],
             ServerCounters { client_fin: 1, server_fin: 1, ..base },
         ),
     ]);
@@ -166,16 +166,18 @@ fn clients_that_leave() {
 #[test]
 fn probes_are_no_clients() {
     let base = ServerCounters::default();
-    let probe = |flags, sequence| (Way::Out(PROBE_MARK), request(flags).sequence(sequence).frame());
+    let probe = |flags, sequence| (Direction::Out(PROBE_MARK), request(flags).sequence(sequence).frame());
     check(vec![
         row("a whole probe", vec![probe(SYN, 100), syn_ack(), probe(ACK, 101), probe(RST, 101)], base),
         row("a refused one", vec![probe(SYN, 100), refusal()], base),
     ]);
-    let mut bench = Bench::new();
-    for (way, frame) in [probe(SYN, 100), syn_ack(), probe(ACK, 101), (Way::In, answer(ACK).frame())] {
-        bench.run(way, &frame);
+    let mut harness = Harness::new();
+    for (direction, frame) in
+        [probe(SYN, 100), syn_ack(), probe(ACK, 101), (Direction::In, answer(ACK).frame())]
+    {
+        harness.run(direction, &frame);
     }
-    assert_eq!(bench.state(MASQUERADED).reply_ns, 0, "nor are its answers clients' answers");
+    assert_eq!(harness.state(MASQUERADED).reply_ns, 0, "nor are its answers clients' answers");
 }
 
 #[test]
@@ -215,7 +217,7 @@ fn other_ways_to_a_server() {
         Case::new(
             "IPv6 refused",
             MASQUERADED6,
-            vec![six(SYN, 7), (Way::In, tcp(server6(), client6(), RST | ACK).acknowledging(8).frame())],
+            vec![six(SYN, 7), (Direction::In, tcp(server6(), client6(), RST | ACK).acknowledging(8).frame())],
             ServerCounters { syn: 1, refused: 1, ..base },
         )
         .edges(&[EdgeKind::Refused]),
@@ -224,18 +226,19 @@ fn other_ways_to_a_server() {
 
 #[test]
 fn waiting_networks_are_remembered_until_there_is_proof_of_life() {
-    let mut bench = Bench::new();
+    let mut harness = Harness::new();
     for from in ["198.51.100.1:1000", "198.51.100.2:1000", "198.51.100.2:1001", "203.0.113.1:1000"] {
-        bench.run(OUT, &tcp(socket(from), server(), SYN).sequence(1).frame());
+        harness.run(OUT, &tcp(socket(from), server(), SYN).sequence(1).frame());
     }
-    let waiting = bench.state(MASQUERADED).listener;
+    let waiting = harness.state(MASQUERADED).listener;
     assert_eq!((waiting.attempts, waiting.waiting, waiting.progress_ns), (4, 2, 0));
     assert_eq!(waiting.networks.count(), 2, "two /24 networks");
     let [first, second] = waiting.beginnings() else { panic!("two beginnings: {waiting:?}") };
     assert!(0 < *first && first < second && *second == waiting.last_ns);
 
-    bench.run(Way::In, &tcp(server(), socket("203.0.113.1:1000"), SYN | ACK).acknowledging(2).frame());
-    let after = bench.state(MASQUERADED);
+    harness
+        .run(Direction::In, &tcp(server(), socket("203.0.113.1:1000"), SYN | ACK).acknowledging(2).frame());
+    let after = harness.state(MASQUERADED);
     assert_eq!((after.listener.attempts, after.listener.waiting, after.listener.networks.count()), (0, 0, 0));
     assert!(after.listener.progress_ns > waiting.last_ns);
     assert!(after.reply_ns > 0);
@@ -243,12 +246,12 @@ fn waiting_networks_are_remembered_until_there_is_proof_of_life() {
 
 #[test]
 fn more_networks_than_are_remembered_are_only_in_the_sketch() {
-    let mut bench = Bench::new();
+    let mut harness = Harness::new();
     for network in 0..200 {
         let from = socket(&format!("198.51.{network}.1:1000"));
-        bench.run(OUT, &tcp(from, server(), SYN).sequence(1).frame());
+        harness.run(OUT, &tcp(from, server(), SYN).sequence(1).frame());
     }
-    let waiting = bench.state(MASQUERADED).listener;
+    let waiting = harness.state(MASQUERADED).listener;
     assert_eq!((waiting.attempts, waiting.waiting), (200, 16));
     assert!(waiting.networks.count() > 128);
 }

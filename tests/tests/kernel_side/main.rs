@@ -4,13 +4,13 @@
 #![expect(clippy::large_types_passed_by_value, reason = "rows of tables are built, not handed around")]
 
 mod attribution;
-mod bench;
 mod case;
 mod datagrams;
-mod doubts;
 mod edges;
+mod fixture;
 mod handshakes;
+mod harness;
 mod hostile;
 mod requests;
+mod unattributed;
 mod unreachable;
-mod world;

@@ -1,18 +1,18 @@
 //! Sampled flows: requests, responses, data sent again.
 
 use lvs_common::{Flow, PROBE_MARK, ServerCounters, ServerId};
-use lvs_tests::{
-    model::Way,
-    packet::{ACK, FIN, Frame, RST, SYN, tcp},
+use lvs_tests::packets::{
+    attribution::Direction,
+    builder::{ACK, FIN, Frame, RST, SYN, tcp},
 };
 
 use crate::{
-    bench::{Bench, OUT},
     case::{Case, check, times},
-    world::{MASQUERADED, client, server, socket},
+    fixture::{MASQUERADED, client, server, socket},
+    harness::{Harness, OUT},
 };
 
-type Pass = (Way, Frame);
+type Pass = (Direction, Frame);
 
 /// A segment of an established flow: its sequence number, acknowledgement number and bytes of data.
 fn data(sequence: u32, acknowledgement: u32, length: usize) -> Pass {
@@ -25,7 +25,7 @@ fn syn() -> Pass {
 }
 
 fn reply() -> Pass {
-    (Way::In, tcp(server(), client(), ACK).frame())
+    (Direction::In, tcp(server(), client(), ACK).frame())
 }
 
 fn fin(sequence: u32, acknowledgement: u32) -> Pass {
@@ -83,7 +83,7 @@ fn requests_and_responses() {
             ServerCounters { requests: 1, ..opened },
         ),
         row("acknowledgements alone are not sampled", vec![data(100, 1, 0), data(100, 50, 0)], base),
-        row("the agent's probes neither", vec![(Way::Out(PROBE_MARK), data(100, 1, 10).1)], base),
+        row("the agent's probes neither", vec![(Direction::Out(PROBE_MARK), data(100, 1, 10).1)], base),
         row(
             "a FIN while a response is missing",
             vec![data(100, 1, 10), fin(110, 1), data(111, 50, 0)],
@@ -119,83 +119,87 @@ fn what_was_sent_again_is_remembered_until_any_proof_of_life() {
             ],
         ),
     ];
-    let mut bench = Bench::new();
+    let mut harness = Harness::new();
     for (name, proof) in proofs {
-        bench.clear();
+        harness.clear();
         let other = |sequence: u32| {
             (OUT, tcp(socket("203.0.113.9:9"), server(), ACK).sequence(sequence).payload(b"x y").frame())
         };
-        for (way, frame) in [data(100, 1, 10), data(100, 1, 10), data(100, 1, 10), other(5), other(5)] {
-            bench.run(way, &frame);
+        for (direction, frame) in [data(100, 1, 10), data(100, 1, 10), data(100, 1, 10), other(5), other(5)] {
+            harness.run(direction, &frame);
         }
-        let again = bench.state(MASQUERADED).again;
+        let again = harness.state(MASQUERADED).again;
         assert_eq!((again.segments, again.flows, again.networks.count_ones()), (3, 2, 2), "{name}");
         assert!(again.since_ns > 0 && again.last_ns >= again.since_ns, "{name}");
-        for (way, frame) in proof {
-            bench.run(way, &frame);
+        for (direction, frame) in proof {
+            harness.run(direction, &frame);
         }
-        assert_eq!(bench.state(MASQUERADED).again, lvs_common::Again::default(), "{name}");
+        assert_eq!(harness.state(MASQUERADED).again, lvs_common::Again::default(), "{name}");
     }
     // Counted anew after the proof.
-    bench.run(OUT, &data(100, 1, 10).1);
-    assert_eq!(bench.state(MASQUERADED).again.flows, 1);
+    harness.run(OUT, &data(100, 1, 10).1);
+    assert_eq!(harness.state(MASQUERADED).again.flows, 1);
 }
 
 #[test]
 fn demand_on_the_application_waits_for_progress() {
-    let mut bench = Bench::new();
-    bench.run(OUT, &data(100, 1, 10).1);
-    let waiting = bench.state(MASQUERADED).application;
+    let mut harness = Harness::new();
+    harness.run(OUT, &data(100, 1, 10).1);
+    let waiting = harness.state(MASQUERADED).application;
     assert_eq!((waiting.attempts, waiting.waiting, waiting.progress_ns), (1, 1, 0));
     assert_eq!(waiting.beginnings(), [waiting.last_ns]);
-    bench.run(Way::In, &reply().1);
-    assert_eq!(bench.state(MASQUERADED).application.waiting, 1, "the server's bare ACK proves nothing of it");
-    bench.run(OUT, &data(110, 50, 0).1);
-    let after = bench.state(MASQUERADED).application;
+    harness.run(Direction::In, &reply().1);
+    assert_eq!(
+        harness.state(MASQUERADED).application.waiting,
+        1,
+        "the server's bare ACK proves nothing of it"
+    );
+    harness.run(OUT, &data(110, 50, 0).1);
+    let after = harness.state(MASQUERADED).application;
     assert_eq!((after.attempts, after.waiting, after.networks.count()), (0, 0, 0));
     assert!(after.progress_ns >= waiting.last_ns);
 }
 
 /// The sampled flows of the masqueraded server.
-fn flows(bench: &Bench) -> Vec<Flow> {
-    bench.signals.flows(ServerId(MASQUERADED)).collect()
+fn flows(harness: &Harness) -> Vec<Flow> {
+    harness.signals.flows(ServerId(MASQUERADED)).collect()
 }
 
 #[test]
 fn flows_are_sampled_until_they_end() {
-    let mut bench = Bench::new();
+    let mut harness = Harness::new();
     let ends = [
         ("the client's FIN", fin(110, 50)),
         ("the client's RST", (OUT, tcp(client(), server(), RST).frame())),
-        ("the server's RST", (Way::In, tcp(server(), client(), RST).frame())),
+        ("the server's RST", (Direction::In, tcp(server(), client(), RST).frame())),
         ("a new SYN", syn()),
     ];
-    for (name, (way, end)) in ends {
-        bench.clear();
-        bench.run(OUT, &data(100, 1, 10).1);
-        bench.run(OUT, &data(110, 50, 0).1);
-        let [flow] = flows(&bench)[..] else { panic!("{name}: not one flow") };
+    for (name, (direction, end)) in ends {
+        harness.clear();
+        harness.run(OUT, &data(100, 1, 10).1);
+        harness.run(OUT, &data(110, 50, 0).1);
+        let [flow] = flows(&harness)[..] else { panic!("{name}: not one flow") };
         assert_eq!((flow.acknowledged, flow.sent, flow.request_ns, flow.again), (50, 110, 0, 0), "{name}");
-        bench.run(way, &end);
-        assert_eq!(flows(&bench), [], "{name}");
+        harness.run(direction, &end);
+        assert_eq!(flows(&harness), [], "{name}");
     }
 }
 
 #[test]
 fn syns_push_no_flow_out_and_flows_share_slots() {
-    let mut bench = Bench::new();
+    let mut harness = Harness::new();
     let many = || (0..1000).map(|n| socket(&format!("198.18.{}.{}:{}", n / 256, n % 256, 1024 + n)));
     for from in many() {
-        bench.run(OUT, &tcp(from, server(), ACK).sequence(100).acknowledging(1).payload(b"x").frame());
+        harness.run(OUT, &tcp(from, server(), ACK).sequence(100).acknowledging(1).payload(b"x").frame());
     }
-    let sampled = flows(&bench);
+    let sampled = flows(&harness);
     assert_eq!(sampled.len(), Flow::EACH, "a thousand flows find every slot");
-    assert_eq!(bench.counters(MASQUERADED).requests, Flow::EACH as u64);
+    assert_eq!(harness.counters(MASQUERADED).requests, Flow::EACH as u64);
     for from in many() {
-        bench.run(
+        harness.run(
             OUT,
             &tcp(socket(&format!("198.19.0.1:{}", from.port())), server(), SYN).sequence(7).frame(),
         );
     }
-    assert_eq!(flows(&bench), sampled);
+    assert_eq!(flows(&harness), sampled);
 }

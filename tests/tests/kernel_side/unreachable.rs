@@ -1,18 +1,18 @@
 //! Messages that call a server or its port unreachable.
 
 use lvs_common::{EdgeKind, PROBE_MARK, ServerCounters};
-use lvs_tests::{
-    model::Way,
-    packet::{ACK, Frame, Gre, Packet, SYN, icmp, tcp, udp},
+use lvs_tests::packets::{
+    attribution::Direction,
+    builder::{ACK, Frame, Gre, Packet, SYN, icmp, tcp, udp},
 };
 
 use crate::{
-    bench::{Bench, OUT},
     case::{Case, check},
-    world::{
+    fixture::{
         MASQUERADED, MASQUERADED_MARK, MASQUERADED_UDP, MASQUERADED6, TUNNELLED, TUNNELLED_6_IN_6, address,
         client, client6, far, far6, near, near6, server, server6, socket, vip, vip6,
     },
+    harness::{Harness, OUT},
 };
 
 /// A message from a router about a packet, of which it quotes so many bytes.
@@ -35,7 +35,7 @@ fn messages_about_servers() {
     let gre = tcp(client(), vip(), SYN).packet().gre(near(), far(), Gre::default());
     let tunnel6 = tcp(client6(), vip6(), SYN).packet().ipip(near6(), far6());
     let row = |name, id, frame, expected| {
-        let case = Case::new(name, id, vec![(Way::In, frame)], expected);
+        let case = Case::new(name, id, vec![(Direction::In, frame)], expected);
         if expected == one { case.edges(&[EdgeKind::Unreachable]) } else { case }
     };
     check(vec![
@@ -67,28 +67,28 @@ fn messages_about_servers() {
 
 #[test]
 fn the_first_since_a_proof_of_life_is_an_edge() {
-    let mut bench = Bench::new();
+    let mut harness = Harness::new();
     let message = about(&tcp(client(), server(), SYN).packet(), 3, 1, 28);
-    bench.run(Way::In, &message);
-    bench.run(Way::In, &message);
-    let state = bench.state(MASQUERADED);
+    harness.run(Direction::In, &message);
+    harness.run(Direction::In, &message);
+    let state = harness.state(MASQUERADED);
     assert_eq!(state.unreachables, 2);
     assert!(state.unreachable_last_ns > 0);
-    assert_eq!(bench.edges(), [(MASQUERADED, EdgeKind::Unreachable)]);
-    bench.run(Way::In, &tcp(server(), client(), ACK).frame());
-    assert_eq!(bench.state(MASQUERADED).unreachables, 0);
-    bench.run(Way::In, &message);
-    assert_eq!(bench.edges(), [(MASQUERADED, EdgeKind::Unreachable)]);
+    assert_eq!(harness.edges(), [(MASQUERADED, EdgeKind::Unreachable)]);
+    harness.run(Direction::In, &tcp(server(), client(), ACK).frame());
+    assert_eq!(harness.state(MASQUERADED).unreachables, 0);
+    harness.run(Direction::In, &message);
+    assert_eq!(harness.edges(), [(MASQUERADED, EdgeKind::Unreachable)]);
 }
 
 #[test]
 fn a_message_about_a_probe_is_no_signal() {
-    let mut bench = Bench::new();
+    let mut harness = Harness::new();
     for packet in [tcp(client(), server(), SYN).packet(), udp(client(), socket("10.0.0.1:53"), b"?")] {
-        bench.run(Way::Out(PROBE_MARK), &packet.frame());
-        bench.run(Way::In, &about(&packet, 3, 3, 28));
+        harness.run(Direction::Out(PROBE_MARK), &packet.frame());
+        harness.run(Direction::In, &about(&packet, 3, 3, 28));
     }
-    assert_eq!(bench.counters(MASQUERADED).unreachable + bench.counters(MASQUERADED_UDP).unreachable, 0);
-    assert_eq!(bench.edges(), []);
-    bench.run(OUT, &tcp(client(), server(), SYN).frame());
+    assert_eq!(harness.counters(MASQUERADED).unreachable + harness.counters(MASQUERADED_UDP).unreachable, 0);
+    assert_eq!(harness.edges(), []);
+    harness.run(OUT, &tcp(client(), server(), SYN).frame());
 }

@@ -1,21 +1,25 @@
-//! Whose packet was it: firewall marks, persistence, servers in several services, servers that can't be told apart.
+//! Attribution of packets to servers: firewall marks, persistence, servers in several services, servers behind one address.
 
 use std::time::Duration;
 
 use anyhow::Result;
 use lvs_tests::{
-    clock::Moment,
-    director::{mark, prepare_ipvs},
-    fault::Fault,
-    lab::Lab,
-    layout::{Encapsulation, Family, Layout, Link, Method, PORT, SECOND_PORT},
+    lab::{
+        Lab,
+        clock::Moment,
+        director::{
+            mark, prepare_ipvs,
+            table::{ChangeKind, same_server},
+            table_watcher::changes,
+        },
+        faults::Fault,
+        layout::{Encapsulation, Family, Layout, Link, Method, PORT, SECOND_PORT},
+    },
     say,
-    scene::{Scene, Setting},
-    table::{ChangeKind, same_server},
-    watch::changes,
+    testbed::{Setup, Testbed},
 };
 
-use crate::failing::{Limits, fails, ms, objections_to, tell};
+use crate::expect_failover::{Limits, expect_failover, ms, print_times, violations_of};
 
 /// The mark of the service.
 const MARK: u32 = 7;
@@ -29,15 +33,15 @@ fn killed(method: Method) -> Limits {
 
 /// One service over two ports by a firewall mark; a server dies.
 fn mark_service(layout: Layout) -> Result<()> {
-    let mut setting = Setting::of(layout).rate(200.0).distance(Duration::from_millis(1));
-    setting.load = setting.load.to(&[layout.service(), layout.second_service()]);
-    setting.config = setting.config.by_mark(MARK, &layout);
+    let mut setup = Setup::of(layout).rate(200.0).distance(Duration::from_millis(1));
+    setup.load = setup.load.to(&[layout.service(), layout.second_service()]);
+    setup.config = setup.config.by_mark(MARK, &layout);
     let lab = Lab::build(&layout)?;
     prepare_ipvs(&lab.network.director)?;
     mark(&lab.network.director, &layout, &[PORT, SECOND_PORT], MARK)?;
-    let mut scene = Scene::in_lab(lab, &setting)?;
-    let seen = fails(&mut scene, Fault::ProcessKilled, 1)?;
-    assert_eq!(objections_to(&seen, killed(layout.method)), [] as [&str; 0], "{}", scene.diagnosis());
+    let mut testbed = Testbed::in_lab(lab, &setup)?;
+    let seen = expect_failover(&mut testbed, Fault::ProcessKilled, 1)?;
+    assert_eq!(violations_of(&seen, killed(layout.method)), [] as [&str; 0], "{}", testbed.diagnosis());
     Ok(())
 }
 
@@ -64,28 +68,28 @@ fn a_tunnelled_server_of_a_mark_service_fails() -> Result<()> {
 #[ignore = "needs root, IPVS and the agent: cargo xtask test"]
 fn clients_of_a_persistent_service_go_to_a_living_server() -> Result<()> {
     for method in [Method::Masquerade, Method::DirectRoute] {
-        let mut setting = Setting::new(method).rate(200.0).distance(Duration::from_millis(1));
-        setting.load.clients = CLIENTS;
-        setting.config.service[0].persistent = Some("300s".to_owned());
-        let lab = Lab::build(&setting.layout)?;
+        let mut setup = Setup::new(method).rate(200.0).distance(Duration::from_millis(1));
+        setup.load.clients = CLIENTS;
+        setup.config.service[0].persistent = Some("300s".to_owned());
+        let lab = Lab::build(&setup.layout)?;
         prepare_ipvs(&lab.network.director)?;
         // As the agent's documentation asks for: templates of a server at weight 0 are given up.
-        lvs_tests::network::set(&lab.network.director, &["net/ipv4/vs/expire_quiescent_template=1"])?;
-        let mut scene = Scene::in_lab(lab, &setting)?;
-        scene.pass(crate::failing::HEALTHY)?;
-        let at = scene.strike(Fault::ProcessKilled, 0)?;
-        scene.wait_until_out(0)?;
-        scene.pass(crate::failing::AFTER)?;
-        let seen = scene.observation(0, at, Moment::now(), None)?;
-        tell(&scene, Fault::ProcessKilled, &seen);
-        let theirs = |request: &&lvs_tests::requests::Request| {
+        lvs_tests::lab::network::set(&lab.network.director, &["net/ipv4/vs/expire_quiescent_template=1"])?;
+        let mut testbed = Testbed::in_lab(lab, &setup)?;
+        testbed.run_for(crate::expect_failover::HEALTHY)?;
+        let at = testbed.inject(Fault::ProcessKilled, 0)?;
+        testbed.wait_until_out(0)?;
+        testbed.run_for(crate::expect_failover::AFTER)?;
+        let seen = testbed.record(0, at, Moment::now(), None)?;
+        print_times(&testbed, Fault::ProcessKilled, &seen);
+        let theirs = |request: &&lvs_tests::lab::clients::requests::Request| {
             request.started < at && request.outcome.server() == Some("rs1")
         };
         let of_dead: std::collections::BTreeSet<_> =
             seen.requests.iter().filter(theirs).map(|request| request.client).collect();
         assert!(!of_dead.is_empty(), "somebody was the dead server's client");
         let again = seen.after();
-        assert_eq!(objections_to(&seen, killed(method)), [] as [&str; 0], "{}", scene.diagnosis());
+        assert_eq!(violations_of(&seen, killed(method)), [] as [&str; 0], "{}", testbed.diagnosis());
         say(&format!("{method}: {} clients of the dead server; after the edit: {again}", of_dead.len()));
         let out = seen.table_out().unwrap_or(at);
         for client in of_dead {
@@ -103,9 +107,9 @@ fn clients_of_a_persistent_service_go_to_a_living_server() -> Result<()> {
 fn a_server_of_two_services_fails_in_both() -> Result<()> {
     for method in [Method::Masquerade, Method::DirectRoute] {
         let layout = Layout::new(method);
-        let mut setting = Setting::of(layout).rate(200.0).distance(Duration::from_millis(1));
-        setting.load = setting.load.to(&[layout.service(), layout.second_service()]);
-        let mut second = setting.config.service[0].clone();
+        let mut setup = Setup::of(layout).rate(200.0).distance(Duration::from_millis(1));
+        setup.load = setup.load.to(&[layout.service(), layout.second_service()]);
+        let mut second = setup.config.service[0].clone();
         second.name = "shop".to_owned();
         second.address = Some(layout.second_service().to_string());
         if !method.sees_answers() {
@@ -114,21 +118,21 @@ fn a_server_of_two_services_fails_in_both() -> Result<()> {
                 server.address = format!("{}:{SECOND_PORT}", layout.server_address(number));
             }
         }
-        setting.config.service.push(second);
-        let mut scene = Scene::start(&setting)?;
-        scene.pass(crate::failing::HEALTHY)?;
-        let at = scene.strike(Fault::ProcessKilled, 0)?;
-        scene.wait_until_out(0)?;
-        let ip = scene.lab.servers[0].address().ip();
-        scene.wait("both services to give it up", Duration::from_secs(10), |scene| {
-            let table = scene.watch.table()?;
+        setup.config.service.push(second);
+        let mut testbed = Testbed::start(&setup)?;
+        testbed.run_for(crate::expect_failover::HEALTHY)?;
+        let at = testbed.inject(Fault::ProcessKilled, 0)?;
+        testbed.wait_until_out(0)?;
+        let ip = testbed.lab.servers[0].address().ip();
+        testbed.wait("both services to give it up", Duration::from_secs(10), |testbed| {
+            let table = testbed.watcher.table()?;
             let mut its = table.destinations().filter(|(_, found)| found.server.ip() == ip);
             Ok(its.all(|(_, found)| found.weight == 0))
         })?;
-        let changed = changes(&scene.history_since_healthy()?);
+        let changed = changes(&testbed.history_since_healthy()?);
         let last = changed.last().map_or(f64::NAN, |change| change.at.ms_after(at));
         say(&format!("{method}: out of both services after {last:.0} ms"));
-        assert_eq!(changed.len(), 2, "{changed:?}\n{}", scene.diagnosis());
+        assert_eq!(changed.len(), 2, "{changed:?}\n{}", testbed.diagnosis());
         assert!(
             changed.iter().all(|seen| {
                 seen.change.server.ip() == ip && seen.change.kind == ChangeKind::Weight(1, 0)
@@ -136,7 +140,7 @@ fn a_server_of_two_services_fails_in_both() -> Result<()> {
         );
         // Each service has half of the rate: what counts here is that both know.
         let limit = if method.sees_answers() { 100.0 } else { 1000.0 };
-        assert!(last <= limit, "{last} ms\n{}", scene.diagnosis());
+        assert!(last <= limit, "{last} ms\n{}", testbed.diagnosis());
     }
     Ok(())
 }
@@ -145,28 +149,28 @@ fn a_server_of_two_services_fails_in_both() -> Result<()> {
 #[ignore = "needs root, IPVS and the agent: cargo xtask test"]
 fn servers_behind_one_mac_address_are_called_ambiguous_and_checked_actively() -> Result<()> {
     let layout = Layout::new(Method::DirectRoute).link(Link::Router);
-    let mut scene = Scene::start(&Setting::of(layout).rate(200.0))?;
-    let text = scene.agent.lines().join("\n");
+    let mut testbed = Testbed::start(&Setup::of(layout).rate(200.0))?;
+    let text = testbed.agent.lines().join("\n");
     assert!(text.contains("MAC"), "it says why there is no passive signal:\n{text}");
-    let at = scene.strike(Fault::ProcessKilled, 0)?;
-    scene.wait_until_out(0)?;
-    let seen = scene.observation(0, at, Moment::now(), None)?;
-    tell(&scene, Fault::ProcessKilled, &seen);
+    let at = testbed.inject(Fault::ProcessKilled, 0)?;
+    testbed.wait_until_out(0)?;
+    let seen = testbed.record(0, at, Moment::now(), None)?;
+    print_times(&testbed, Fault::ProcessKilled, &seen);
     let suspected: Vec<_> = seen
         .events
         .iter()
-        .filter(|event| matches!(event.kind, lvs_tests::agent_log::EventKind::Suspicion { .. }))
+        .filter(|event| matches!(event.kind, lvs_tests::lab::agent::log::EventKind::Suspicion { .. }))
         .collect();
     assert!(suspected.is_empty(), "nothing can be said of one of them: {suspected:?}");
     assert!(
-        seen.wrong_changes().is_empty()
+        seen.unexpected_changes().is_empty()
             && changes(&seen.table)
                 .iter()
                 .all(|change| { change.at < at || same_server(change.change.server, seen.faulty.address) }),
         "{}",
-        scene.diagnosis()
+        testbed.diagnosis()
     );
     let out = seen.milestones().table.unwrap_or(f64::INFINITY);
-    assert!(out <= ms(crate::failing::BY_CHECK), "{out} ms");
+    assert!(out <= ms(crate::expect_failover::BY_CHECK), "{out} ms");
     Ok(())
 }

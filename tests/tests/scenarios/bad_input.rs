@@ -4,12 +4,16 @@ use std::net::TcpListener;
 
 use anyhow::Result;
 use lvs_tests::{
-    agent::Agent,
-    agent_config::{AgentConfig, METRICS},
-    client::Transport,
-    director::{edit_table, prepare_ipvs, service_lines, service_option, table_text},
-    layout::{Layout, Method, PORT},
-    network::Network,
+    lab::{
+        agent::{
+            Agent,
+            config::{AgentConfig, METRICS},
+        },
+        clients::Transport,
+        director::{edit_table, prepare_ipvs, service_lines, service_option, table_text},
+        layout::{Layout, Method, PORT},
+        network::Network,
+    },
     say,
 };
 use nix::sys::signal::Signal;

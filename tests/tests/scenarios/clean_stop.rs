@@ -4,21 +4,23 @@ use std::{fs, thread, time::Duration};
 
 use anyhow::{Context as _, Result};
 use lvs_tests::{
-    agent::Agent,
-    agent_config::AgentConfig,
-    clock::Moment,
-    director::prepare_ipvs,
-    fault::Fault,
-    lab::Lab,
-    layout::{Layout, Method},
-    namespace::Namespace,
-    network::{LAN, WAN},
-    process,
-    requests::Summary,
-    scene::{Scene, Setting},
-    table::Table,
-    wait,
-    watch::{TableWatch, changes},
+    lab::{
+        Lab,
+        agent::{Agent, config::AgentConfig},
+        clients::requests::Summary,
+        clock::Moment,
+        director::{
+            prepare_ipvs,
+            table::Table,
+            table_watcher::{TableWatcher, changes},
+        },
+        faults::Fault,
+        layout::{Layout, Method},
+        namespace::Namespace,
+        network::{LAN, WAN},
+        process, wait,
+    },
+    testbed::{Setup, Testbed},
 };
 use nix::sys::signal::Signal;
 
@@ -54,24 +56,24 @@ fn assert_attached(director: &Namespace) -> Result<()> {
 #[ignore = "needs root, IPVS and the agent: cargo xtask test"]
 fn a_clean_stop_detaches_the_programs_and_keeps_the_table() -> Result<()> {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
-        let mut scene = Scene::start(&Setting::new(Method::Masquerade))?;
-        let director = scene.lab.network.director.clone();
+        let mut testbed = Testbed::start(&Setup::new(Method::Masquerade))?;
+        let director = testbed.lab.network.director.clone();
         assert_attached(&director)?;
-        scene.agent.signal(signal)?;
-        let status = scene.agent.wait_for_end()?;
+        testbed.agent.signal(signal)?;
+        let status = testbed.agent.wait_for_end()?;
         assert!(status.success(), "{signal}: {status}");
         assert_eq!(filters(&director)?, "", "{signal}");
-        assert_serves_without_agent(&mut scene)?;
+        assert_serves_without_agent(&mut testbed)?;
     }
     Ok(())
 }
 
 /// The table is as it was, and clients are served.
-fn assert_serves_without_agent(scene: &mut Scene) -> Result<()> {
+fn assert_serves_without_agent(testbed: &mut Testbed) -> Result<()> {
     let since = Moment::now();
     thread::sleep(ORPHANED);
-    assert_eq!(changes(&scene.history_since_healthy()?), []);
-    let summary = Summary::between(&scene.load.stop()?, since, Moment::now());
+    assert_eq!(changes(&testbed.history_since_healthy()?), []);
+    let summary = Summary::between(&testbed.load.stop()?, since, Moment::now());
     assert!(summary.requests > 0 && summary.failed() == 0, "without the agent: {summary}");
     Ok(())
 }
@@ -79,37 +81,35 @@ fn assert_serves_without_agent(scene: &mut Scene) -> Result<()> {
 #[test]
 #[ignore = "needs root, IPVS and the agent: cargo xtask test"]
 fn a_clean_stop_removes_the_table_where_the_operator_wants_that() -> Result<()> {
-    let mut setting = Setting::new(Method::Masquerade);
-    setting.config = setting.config.on_exit("remove");
-    let mut scene = Scene::start(&setting)?;
-    scene.load.stop()?;
-    let status = scene.agent.stop()?;
+    let mut setup = Setup::new(Method::Masquerade);
+    setup.config = setup.config.on_exit("remove");
+    let mut testbed = Testbed::start(&setup)?;
+    testbed.load.stop()?;
+    let status = testbed.agent.stop()?;
     assert!(status.success(), "{status}");
-    wait::until_true(
-        "an empty table",
-        Duration::from_secs(5),
-        || Ok(scene.watch.table()? == Table::default()),
-    )
+    wait::until_true("an empty table", Duration::from_secs(5), || {
+        Ok(testbed.watcher.table()? == Table::default())
+    })
 }
 
 #[test]
 #[ignore = "needs root, IPVS and the agent: cargo xtask test"]
 fn a_killed_agent_leaves_traffic_alone_and_the_next_one_carries_on() -> Result<()> {
-    let mut scene = Scene::start(&Setting::new(Method::Masquerade))?;
-    let director = scene.lab.network.director.clone();
+    let mut testbed = Testbed::start(&Setup::new(Method::Masquerade))?;
+    let director = testbed.lab.network.director.clone();
     let before = filters(&director)?;
-    scene.agent.signal(Signal::SIGKILL)?;
-    scene.agent.wait_for_end()?;
+    testbed.agent.signal(Signal::SIGKILL)?;
+    testbed.agent.wait_for_end()?;
     thread::sleep(ORPHANED);
-    scene.restart_agent()?;
+    testbed.restart_agent()?;
     let after = filters(&director)?;
     assert_eq!(after.matches("lvs_").count(), before.matches("lvs_").count(), "nothing twice: {after}");
     assert!(after != before || !has_filters()?, "still the killed agent's: {after}");
-    assert_eq!(changes(&scene.history_since_healthy()?), [], "a restart is no reason for an edit");
+    assert_eq!(changes(&testbed.history_since_healthy()?), [], "a restart is no reason for an edit");
 
-    let (seen, _) = scene.failover(Fault::ProcessKilled, 1, Duration::from_secs(1))?;
-    assert_eq!(seen.objections(), [] as [&str; 0]);
-    scene.agent.stop()?;
+    let (seen, _) = testbed.failover(Fault::ProcessKilled, 1, Duration::from_secs(1))?;
+    assert_eq!(seen.violations(), [] as [&str; 0]);
+    testbed.agent.stop()?;
     assert_eq!(filters(&director)?, "");
     Ok(())
 }
@@ -118,14 +118,14 @@ fn a_killed_agent_leaves_traffic_alone_and_the_next_one_carries_on() -> Result<(
 #[ignore = "needs root, IPVS and the agent: cargo xtask test"]
 fn a_server_held_out_by_a_killed_agent_is_let_in_again_by_the_next() -> Result<()> {
     for action in ["quiesce", "remove"] {
-        let mut scene = Scene::start(&Setting::new(Method::Masquerade).on_failure(action))?;
-        scene.strike(Fault::ProcessKilled, 2)?;
-        scene.wait_until_out(2)?;
-        scene.agent.signal(Signal::SIGKILL)?;
-        scene.agent.wait_for_end()?;
-        scene.heal(Fault::ProcessKilled, 2)?;
-        scene.restart_agent()?;
-        scene.wait_until_back(2)?;
+        let mut testbed = Testbed::start(&Setup::new(Method::Masquerade).on_failure(action))?;
+        testbed.inject(Fault::ProcessKilled, 2)?;
+        testbed.wait_until_out(2)?;
+        testbed.agent.signal(Signal::SIGKILL)?;
+        testbed.agent.wait_for_end()?;
+        testbed.repair(Fault::ProcessKilled, 2)?;
+        testbed.restart_agent()?;
+        testbed.wait_until_back(2)?;
     }
     Ok(())
 }
@@ -140,7 +140,7 @@ fn a_server_that_is_down_when_the_agent_starts_does_not_keep_it_from_the_others(
     let config = AgentConfig::http(&layout, &lab.addresses()).to_toml()?;
     let mut agent = Agent::start(&lab.network.director, &config)?;
     agent.wait_until_ready()?;
-    let watch = TableWatch::start(&lab.network.director)?;
+    let watch = TableWatcher::start(&lab.network.director)?;
     let (down, up) = (lab.servers[0].address(), lab.servers[1].address());
     wait::until_true("the dead server to be out", Duration::from_secs(15), || {
         let table = watch.table()?;

@@ -4,55 +4,57 @@ use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
 use anyhow::Result;
 use lvs_tests::{
-    clock::Moment,
-    director::prepare_ipvs,
-    fault::Fault,
-    lab::Lab,
-    layout::{Layout, Method},
-    network::set,
+    lab::{
+        Lab,
+        clock::Moment,
+        director::prepare_ipvs,
+        faults::Fault,
+        layout::{Layout, Method},
+        network::set,
+    },
     say,
-    scene::{Scene, Setting},
+    testbed::{Setup, Testbed},
 };
 
-use crate::failing::HEALTHY;
+use crate::expect_failover::HEALTHY;
 
 /// How long clients go on after the dead server is out: the SYN is sent again after 1 s and after 3 s.
 const AFTER: Duration = Duration::from_secs(5);
 
 /// Two servers, and the kernel's own settings, under which clients would stay with a dead one.
-fn start(setting: &Setting) -> Result<Scene> {
-    let lab = Lab::build(&setting.layout)?;
+fn start(setup: &Setup) -> Result<Testbed> {
+    let lab = Lab::build(&setup.layout)?;
     prepare_ipvs(&lab.network.director)?;
     set(
         &lab.network.director,
         &["net/ipv4/vs/expire_nodest_conn=0", "net/ipv4/vs/expire_quiescent_template=0"],
     )?;
-    let mut scene = Scene::in_lab(lab, setting)?;
-    scene.pass(HEALTHY)?;
-    let status = scene.agent.command(&["status"])?;
+    let mut testbed = Testbed::in_lab(lab, setup)?;
+    testbed.run_for(HEALTHY)?;
+    let status = testbed.agent.command(&["status"])?;
     assert!(
-        status.text.contains("expire_nodest_conn = 1, expire_quiescent_template = 1"),
+        status.stdout.contains("expire_nodest_conn = 1, expire_quiescent_template = 1"),
         "the agent has set them: {status}"
     );
-    assert!(!status.text.contains("warning"), "{status}");
-    Ok(scene)
+    assert!(!status.stdout.contains("warning"), "{status}");
+    Ok(testbed)
 }
 
-fn two_servers() -> Setting {
-    let mut setting = Setting::of(Layout::new(Method::Masquerade).servers(2));
-    setting.load.patience = Duration::from_secs(8);
-    setting
+fn two_servers() -> Setup {
+    let mut setup = Setup::of(Layout::new(Method::Masquerade).servers(2));
+    setup.load.patience = Duration::from_secs(8);
+    setup
 }
 
 #[test]
 #[ignore = "needs root, IPVS and the agent: cargo xtask test"]
 fn a_retried_syn_reaches_the_living_server() -> Result<()> {
-    let mut scene = start(&two_servers())?;
-    let fault = scene.strike(Fault::LinkDown, 0)?;
-    scene.wait_until_out(0)?;
+    let mut testbed = start(&two_servers())?;
+    let fault = testbed.inject(Fault::LinkDown, 0)?;
+    testbed.wait_until_out(0)?;
     let out = Moment::now();
-    scene.pass(AFTER)?;
-    let requests = scene.load.stop()?;
+    testbed.run_for(AFTER)?;
+    let requests = testbed.load.stop()?;
     let caught: Vec<_> = requests
         .iter()
         .filter(|request| request.started >= fault && request.started < out && request.is_harmed())
@@ -63,34 +65,34 @@ fn a_retried_syn_reaches_the_living_server() -> Result<()> {
         "{saved} of {} SYNs to the dead server got through, at the latest after {waited:?}",
         caught.len()
     ));
-    assert!(!caught.is_empty(), "nobody asked the dead server: {}", scene.diagnosis());
+    assert!(!caught.is_empty(), "nobody asked the dead server: {}", testbed.diagnosis());
     let lost: Vec<_> = caught.iter().filter(|request| !request.outcome.is_success()).collect();
     // Those that were connected when it died have no SYN to send again.
-    assert!(lost.iter().all(|request| request.connected.is_some()), "{lost:?} {}", scene.diagnosis());
-    assert!(saved > 0, "{}", scene.diagnosis());
+    assert!(lost.iter().all(|request| request.connected.is_some()), "{lost:?} {}", testbed.diagnosis());
+    assert!(saved > 0, "{}", testbed.diagnosis());
     Ok(())
 }
 
 #[test]
 #[ignore = "needs root, IPVS and the agent: cargo xtask test"]
 fn a_persistent_clients_next_connection_succeeds() -> Result<()> {
-    let mut setting = two_servers();
-    setting.load.clients = 20;
-    setting.config.service[0].persistent = Some("300s".to_owned());
-    let mut scene = start(&setting)?;
-    let dead = scene.lab.servers[0].name.clone();
-    let of_dead: BTreeSet<IpAddr> = scene
+    let mut setup = two_servers();
+    setup.load.clients = 20;
+    setup.config.service[0].persistent = Some("300s".to_owned());
+    let mut testbed = start(&setup)?;
+    let dead = testbed.lab.servers[0].name.clone();
+    let of_dead: BTreeSet<IpAddr> = testbed
         .load
         .requests()
         .iter()
         .filter(|request| request.outcome.server() == Some(&dead))
         .map(|request| request.client)
         .collect();
-    scene.strike(Fault::LinkDown, 0)?;
-    scene.wait_until_out(0)?;
+    testbed.inject(Fault::LinkDown, 0)?;
+    testbed.wait_until_out(0)?;
     let out = Moment::now();
-    scene.pass(AFTER)?;
-    let requests = scene.load.stop()?;
+    testbed.run_for(AFTER)?;
+    let requests = testbed.load.stop()?;
     let after: Vec<_> = requests
         .iter()
         .filter(|request| request.started >= out && of_dead.contains(&request.client))
@@ -99,6 +101,6 @@ fn a_persistent_clients_next_connection_succeeds() -> Result<()> {
     say(&format!("{} clients of the dead server asked {} times again", clients.len(), after.len()));
     assert!(!of_dead.is_empty() && clients == of_dead, "{of_dead:?} {clients:?}");
     let harmed: Vec<_> = after.iter().filter(|request| request.is_harmed()).collect();
-    assert!(harmed.is_empty(), "{harmed:?} {}", scene.diagnosis());
+    assert!(harmed.is_empty(), "{harmed:?} {}", testbed.diagnosis());
     Ok(())
 }

@@ -4,55 +4,54 @@ use std::time::Duration;
 
 use anyhow::Result;
 use lvs_tests::{
-    client::Transport,
-    fault::Fault,
-    layout::Method,
-    scene::{Scene, Setting},
+    lab::{clients::Transport, faults::Fault, layout::Method},
+    testbed::{Setup, Testbed},
 };
 
-use crate::failing::{HEALTHY, Limits, each_fails, edits, objections_to, tell};
+use crate::expect_failover::{HEALTHY, Limits, edits, expect_failovers, print_times, violations_of};
 
 /// Each datagram is answered by one; servers are asked over TCP whether they are there.
-fn setting(method: Method) -> Setting {
-    let mut setting = Setting::new(method).rate(200.0).distance(Duration::from_millis(1));
-    setting.load.transport = Transport::Udp;
-    setting.config = setting.config.check_by_connect().by_udp();
-    setting
+fn setup(method: Method) -> Setup {
+    let mut setup = Setup::new(method).rate(200.0).distance(Duration::from_millis(1));
+    setup.load.transport = Transport::Udp;
+    setup.config = setup.config.check_by_connect().by_udp();
+    setup
 }
 
 #[test]
 #[ignore = "needs root, IPVS and the agent: cargo xtask test"]
 fn silence_and_icmp_give_a_masqueraded_udp_server_away() -> Result<()> {
     let failures = [(Fault::ProcessKilled, Limits::ms(100, 1000)), (Fault::LinkDown, Limits::ms(250, 1000))];
-    each_fails(&setting(Method::Masquerade), &failures).map(drop)
+    expect_failovers(&setup(Method::Masquerade), &failures).map(drop)
 }
 
 /// A ping says that the host lives: neither may it clear the suspicion, nor bring the server back.
 #[test]
 #[ignore = "needs root, IPVS and the agent: cargo xtask test"]
 fn a_closed_port_takes_a_pinged_udp_server_out_until_it_is_open_again() -> Result<()> {
-    let mut setting = setting(Method::Masquerade);
-    setting.config = setting.config.check_by_ping();
-    let mut scene = Scene::start(&setting)?;
-    scene.forget();
-    scene.pass(HEALTHY)?;
+    let mut setup = setup(Method::Masquerade);
+    setup.config = setup.config.check_by_ping();
+    let mut testbed = Testbed::start(&setup)?;
+    testbed.reset_healthy_since();
+    testbed.run_for(HEALTHY)?;
     // Long enough for more pings than it takes to bring a server back.
-    let (seen, _) = scene.failover(Fault::ProcessKilled, 0, Duration::from_secs(5))?;
-    tell(&scene, Fault::ProcessKilled, &seen);
-    let objections = objections_to(&seen, Limits::ms(100, 1000));
-    assert_eq!(objections, Vec::<String>::new(), "{}", scene.diagnosis());
-    assert_eq!(edits(&seen).len(), 2, "out once and back once: {:?}, {}", edits(&seen), scene.diagnosis());
+    let (seen, _) = testbed.failover(Fault::ProcessKilled, 0, Duration::from_secs(5))?;
+    print_times(&testbed, Fault::ProcessKilled, &seen);
+    let violations = violations_of(&seen, Limits::ms(100, 1000));
+    assert_eq!(violations, Vec::<String>::new(), "{}", testbed.diagnosis());
+    assert_eq!(edits(&seen).len(), 2, "out once and back once: {:?}, {}", edits(&seen), testbed.diagnosis());
     Ok(())
 }
 
 #[test]
 #[ignore = "needs root, IPVS and the agent: cargo xtask test"]
 fn nothing_is_claimed_of_a_directly_routed_udp_server() -> Result<()> {
-    let setting = setting(Method::DirectRoute);
-    let seen = each_fails(&setting, &[(Fault::ProcessKilled, Limits::BY_CHECK)])?;
+    let setup = setup(Method::DirectRoute);
+    let seen = expect_failovers(&setup, &[(Fault::ProcessKilled, Limits::BY_CHECK)])?;
     assert_eq!(seen[0].milestones().suspicion, None, "an answer that passes the director can't be missed");
-    let scene = Scene::start(&setting)?;
-    let said = scene.agent.lines().into_iter().find(|line| line.contains("UDP") && line.contains("passive"));
-    assert!(said.is_some(), "it says that there is no passive signal: {}", scene.diagnosis());
+    let testbed = Testbed::start(&setup)?;
+    let said =
+        testbed.agent.lines().into_iter().find(|line| line.contains("UDP") && line.contains("passive"));
+    assert!(said.is_some(), "it says that there is no passive signal: {}", testbed.diagnosis());
     Ok(())
 }

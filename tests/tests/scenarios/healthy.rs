@@ -4,15 +4,16 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use lvs_tests::{
-    agent::metric,
-    agent_log::AgentEvent,
-    clock::Moment,
-    layout::Method,
-    requests::{Request, Summary},
+    lab::{
+        agent::{log::AgentEvent, metric},
+        clients::requests::{Request, Summary},
+        clock::Moment,
+        director::table_watcher::changes,
+        layout::Method,
+        wait,
+    },
     say,
-    scene::{Scene, Setting},
-    wait,
-    watch::changes,
+    testbed::{Setup, Testbed},
 };
 
 /// Traffic without a fault.
@@ -25,31 +26,31 @@ const COUNTING: Duration = Duration::from_secs(15);
 #[ignore = "needs root, IPVS and the agent: cargo xtask test"]
 fn healthy_traffic_changes_nothing() -> Result<()> {
     for method in Method::ALL {
-        let mut scene = Scene::start(&Setting::new(method))?;
-        scene.pass(HEALTHY)?;
-        assert_eq!(changes(&scene.history_since_healthy()?), []);
-        let edits = scene.agent.events().into_iter().filter(|event| event.at >= scene.healthy_since);
+        let mut testbed = Testbed::start(&Setup::new(method))?;
+        testbed.run_for(HEALTHY)?;
+        assert_eq!(changes(&testbed.history_since_healthy()?), []);
+        let edits = testbed.agent.events().into_iter().filter(|event| event.at >= testbed.healthy_since);
         assert_eq!(edits.filter(AgentEvent::is_edit).collect::<Vec<_>>(), []);
 
-        let requests = scene.load.stop()?;
-        let summary = Summary::between(&requests, scene.healthy_since, Moment::now());
+        let requests = testbed.load.stop()?;
+        let summary = Summary::between(&requests, testbed.healthy_since, Moment::now());
         say(&format!("{method}: {summary}"));
         assert_eq!(summary.failed(), 0);
-        assert_counted(&scene, &requests)?;
-        assert_watched_as(&scene, method)?;
+        assert_counted(&testbed, &requests)?;
+        assert_watched_as(&testbed, method)?;
     }
     Ok(())
 }
 
 /// The agent's metrics count exactly the connections that clients had with each server.
-fn assert_counted(scene: &Scene, requests: &[Request]) -> Result<()> {
+fn assert_counted(testbed: &Testbed, requests: &[Request]) -> Result<()> {
     let all = Summary::of(requests);
-    for server in &scene.lab.servers {
+    for server in &testbed.lab.servers {
         let (label, wanted) =
             (format!("server=\"{}\"", server.address()), all.share(&server.name).to_string());
         for name in ["lvs_passive_syn_total", "lvs_passive_handshakes_total", "lvs_passive_client_fin_total"]
         {
-            let counted = || -> Result<_> { Ok(metric(&scene.agent.metrics()?, name, &[&label])) };
+            let counted = || -> Result<_> { Ok(metric(&testbed.agent.metrics()?, name, &[&label])) };
             let found = wait::until_true(&format!("{name}{{{label}}} to be {wanted}"), COUNTING, || {
                 Ok(counted()?.is_some_and(|count| count.to_string() == wanted))
             });
@@ -59,9 +60,9 @@ fn assert_counted(scene: &Scene, requests: &[Request]) -> Result<()> {
     Ok(())
 }
 
-/// Answers are seen under masquerade only; everybody is up, and suspicions that arose were cleared.
-fn assert_watched_as(scene: &Scene, method: Method) -> Result<()> {
-    let text = scene.agent.metrics()?;
+/// Answers are seen under masquerade only; every server is up, and suspicions that arose were cleared.
+fn assert_watched_as(testbed: &Testbed, method: Method) -> Result<()> {
+    let text = testbed.agent.metrics()?;
     let sum = |name| metric(&text, name, &[]).unwrap_or(f64::NAN);
     let answers = sum("lvs_passive_syn_ack_total");
     match method {

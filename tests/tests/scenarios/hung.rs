@@ -4,34 +4,34 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use lvs_tests::{
-    agent_log::EventKind,
-    client::{Load, LoadPlan, Pattern},
-    clock::Moment,
-    fault::Fault,
-    layout::Method,
-    requests::failures_since,
+    lab::{
+        agent::log::EventKind,
+        clients::{Load, LoadPlan, Pattern, requests::failures_since},
+        clock::Moment,
+        director::{table::same_server, table_watcher::changes},
+        faults::Fault,
+        layout::Method,
+    },
     say,
-    scene::{Scene, Setting},
-    table::same_server,
-    watch::changes,
+    testbed::{Setup, Testbed},
 };
 
-use crate::failing::{Limits, each_fails, ms};
+use crate::expect_failover::{Limits, expect_failovers, ms};
 
 /// To the suspicion of a hung process; the HTTP checks that confirm it take their time.
 const HUNG: Limits = Limits::ms(500, 2000);
 /// How long a trouble lasts that must not take a server out.
 const TROUBLE: Duration = Duration::from_secs(6);
 
-fn setting(method: Method) -> Setting {
-    Setting::new(method).rate(200.0).distance(Duration::from_millis(1))
+fn setup(method: Method) -> Setup {
+    Setup::new(method).rate(200.0).distance(Duration::from_millis(1))
 }
 
 #[test]
 #[ignore = "needs root, IPVS and the agent: cargo xtask test"]
 fn a_hung_server_is_suspected_and_its_http_check_confirms_that() -> Result<()> {
     for method in Method::ALL {
-        each_fails(&setting(method), &[(Fault::ProcessHung, HUNG)])?;
+        expect_failovers(&setup(method), &[(Fault::ProcessHung, HUNG)])?;
     }
     Ok(())
 }
@@ -40,13 +40,13 @@ fn a_hung_server_is_suspected_and_its_http_check_confirms_that() -> Result<()> {
 #[ignore = "needs root, IPVS and the agent: cargo xtask test"]
 fn a_hung_server_whose_application_nobody_checks_is_reported_and_stays() -> Result<()> {
     for method in [Method::Masquerade, Method::DirectRoute] {
-        let mut setting = setting(method);
-        setting.config = setting.config.check_by_connect();
-        let mut scene = Scene::start(&setting)?;
-        let at = scene.strike(Fault::ProcessHung, 0)?;
-        scene.pass(TROUBLE)?;
-        assert_eq!(changes(&scene.history_since_healthy()?), [], "{}", scene.diagnosis());
-        let suspected = first_word_against(&scene, 0, at).with_context(|| scene.diagnosis())?;
+        let mut setup = setup(method);
+        setup.config = setup.config.check_by_connect();
+        let mut testbed = Testbed::start(&setup)?;
+        let at = testbed.inject(Fault::ProcessHung, 0)?;
+        testbed.run_for(TROUBLE)?;
+        assert_eq!(changes(&testbed.history_since_healthy()?), [], "{}", testbed.diagnosis());
+        let suspected = first_word_against(&testbed, 0, at).with_context(|| testbed.diagnosis())?;
         say(&format!("{method}, hung, checked by connect: suspected after {suspected:.0} ms, not taken out"));
         assert!(suspected <= ms(Duration::from_millis(500)), "{suspected}");
     }
@@ -54,9 +54,9 @@ fn a_hung_server_whose_application_nobody_checks_is_reported_and_stays() -> Resu
 }
 
 /// When the server was first suspected, in ms after the fault.
-fn first_word_against(scene: &Scene, server: usize, fault: Moment) -> Option<f64> {
-    let address = scene.lab.servers[server].address();
-    let events = scene.agent.events();
+fn first_word_against(testbed: &Testbed, server: usize, fault: Moment) -> Option<f64> {
+    let address = testbed.lab.servers[server].address();
+    let events = testbed.agent.events();
     let mut against = events.iter().filter(|event| {
         event.at >= fault
             && event.server.is_some_and(|server| same_server(server, address))
@@ -69,32 +69,32 @@ fn first_word_against(scene: &Scene, server: usize, fault: Moment) -> Option<f64
 #[ignore = "needs root, IPVS and the agent: cargo xtask test"]
 fn a_full_accept_queue_is_reported_and_old_connections_survive() -> Result<()> {
     for method in [Method::Masquerade, Method::DirectRoute] {
-        let mut scene = Scene::start(&setting(method))?;
+        let mut testbed = Testbed::start(&setup(method))?;
         let pattern = Pattern::LongLived { flows: 30, pause: Duration::from_millis(100) };
         let plan = LoadPlan { pattern, ..LoadPlan::paced(1.0) };
-        let mut old = Load::start(&scene.lab.network.clients, plan)?;
-        scene.wait("old connections", Duration::from_secs(20), |_| Ok(old.count(|_| true) > 120))?;
-        let at = scene.strike(Fault::AcceptQueueFull, 0)?;
-        scene.pass(TROUBLE)?;
-        let lines = scene.agent.lines();
+        let mut old = Load::start(&testbed.lab.network.clients, plan)?;
+        testbed.wait("old connections", Duration::from_secs(20), |_| Ok(old.count(|_| true) > 120))?;
+        let at = testbed.inject(Fault::AcceptQueueFull, 0)?;
+        testbed.run_for(TROUBLE)?;
+        let lines = testbed.agent.lines();
         let report = lines.iter().find(|line| line.contains("overload"));
         let old = old.stop()?;
-        assert_eq!(failures_since(&old, Moment::from_ns(0)).count(), 0, "{}", scene.diagnosis());
+        assert_eq!(failures_since(&old, Moment::from_ns(0)).count(), 0, "{}", testbed.diagnosis());
         let served = |name: &str| {
-            let by = |request: &&lvs_tests::requests::Request| {
+            let by = |request: &&lvs_tests::lab::clients::requests::Request| {
                 request.started > at && request.outcome.server() == Some(name)
             };
             old.iter().filter(by).count()
         };
         assert!(served("rs1") > 50, "the overloaded server's old connections go on: {}", served("rs1"));
-        let others = scene.lab.servers[1..].iter().map(lvs_tests::server::RealServer::address);
-        let history = scene.history_since_healthy()?;
+        let others = testbed.lab.servers[1..].iter().map(lvs_tests::lab::servers::RealServer::address);
+        let history = testbed.history_since_healthy()?;
         for other in others {
             assert!(history.iter().all(|seen| !seen.table.is_out(other)), "{other} was taken out");
         }
-        let out = history.last().is_some_and(|seen| seen.table.is_out(scene.lab.servers[0].address()));
+        let out = history.last().is_some_and(|seen| seen.table.is_out(testbed.lab.servers[0].address()));
         say(&format!("{method}: accept queue full: out: {out}; {report:?}"));
-        report.with_context(|| format!("{method}: nothing about overload: {}", scene.diagnosis()))?;
+        report.with_context(|| format!("{method}: nothing about overload: {}", testbed.diagnosis()))?;
     }
     Ok(())
 }

@@ -1,22 +1,29 @@
-//! Others edit the table while the agent keeps it: what is its own is restored and told of, what is not is left alone.
+//! Others edit the table while the agent keeps it: what is its own is restored and logged, what is not is left alone.
 
 use std::{fs, time::Duration};
 
 use anyhow::{Context as _, Result};
 use lvs_tests::{
-    agent::{Agent, metric},
-    agent_config::AgentConfig,
-    clock::Moment,
-    director::{edit_table, prepare_ipvs, table_text},
-    fault::Fault,
-    layout::{Layout, Method, PORT},
-    network::Network,
-    privileges::{Privileges, set_privileges},
-    process::{load_module, processor_time},
+    lab::{
+        agent::{Agent, config::AgentConfig, metric},
+        clock::Moment,
+        director::{
+            edit_table, prepare_ipvs,
+            table::{Service, Table},
+            table_text,
+        },
+        faults::Fault,
+        layout::{Layout, Method, PORT},
+        network::Network,
+        process::{
+            load_module,
+            privileges::{Privileges, set_privileges},
+            processor_time,
+        },
+        wait,
+    },
     say,
-    scene::{Scene, Setting},
-    table::{Service, Table},
-    wait,
+    testbed::{Setup, Testbed},
 };
 use nix::sys::signal::Signal;
 
@@ -39,29 +46,29 @@ fn service(table: &Table, address: &str) -> Option<Service> {
 }
 
 /// Has others do this, and gives how long it took until the agent's own service was as before.
-fn restored(scene: &mut Scene, own: &str, lines: &str) -> Result<Duration> {
-    let before = service(&scene.watch.table()?, own).context("the service is there")?;
-    let first = scene.watch.history()?.len();
-    let director = scene.lab.network.director.clone();
+fn restored(testbed: &mut Testbed, own: &str, lines: &str) -> Result<Duration> {
+    let before = service(&testbed.watcher.table()?, own).context("the service is there")?;
+    let first = testbed.watcher.history()?.len();
+    let director = testbed.lab.network.director.clone();
     edit_table(&director, lines)?;
-    let restored = |scene: &Scene| -> Result<Option<Duration>> {
-        let history = scene.watch.history()?;
+    let restored = |testbed: &Testbed| -> Result<Option<Duration>> {
+        let history = testbed.watcher.history()?;
         let mut later = history[first..].iter();
         let is_other = |table: &Table| service(table, own).as_ref() != Some(&before);
         let Some(edited) = later.find(|seen| is_other(&seen.table)) else { return Ok(None) };
         Ok(later.find(|seen| !is_other(&seen.table)).map(|seen| seen.at.since(edited.at)))
     };
-    scene.wait(&format!("the repair of {lines:?}"), LIMIT, |scene| Ok(restored(scene)?.is_some()))?;
-    restored(scene)?.context("it was restored")
+    testbed.wait(&format!("the repair of {lines:?}"), LIMIT, |testbed| Ok(restored(testbed)?.is_some()))?;
+    restored(testbed)?.context("it was restored")
 }
 
 #[test]
 #[ignore = "needs root, IPVS and the agent: cargo xtask test"]
-fn edits_by_others_are_undone_within_a_second_and_told() -> Result<()> {
-    let mut scene = Scene::start(&Setting::new(Method::Masquerade))?;
-    let director = scene.lab.network.director.clone();
-    let own = scene.lab.network.layout.service().to_string();
-    let server = scene.lab.servers[0].address();
+fn edits_by_others_are_undone_within_a_second_and_logged() -> Result<()> {
+    let mut testbed = Testbed::start(&Setup::new(Method::Masquerade))?;
+    let director = testbed.lab.network.director.clone();
+    let own = testbed.lab.network.layout.service().to_string();
+    let server = testbed.lab.servers[0].address();
     edit_table(&director, &format!("-A -t {FOREIGN} -s wlc\n-a -t {FOREIGN} -r 10.0.0.9:443 -m -w 3\n"))?;
     let foreign = || -> Result<Option<String>> {
         let text = table_text(&director)?;
@@ -76,73 +83,82 @@ fn edits_by_others_are_undone_within_a_second_and_told() -> Result<()> {
         (format!("-E -t {own} -s wlc\n"), "its scheduler is wlc, not rr".to_owned()),
         (format!("-D -t {own}\n"), "it is gone".to_owned()),
     ];
-    for (number, (lines, told)) in edits.iter().enumerate() {
+    for (number, (lines, logged)) in edits.iter().enumerate() {
         if number == 3 {
-            scene.pass(QUIET)?;
+            testbed.run_for(QUIET)?;
         }
-        let took = restored(&mut scene, &own, lines)?;
+        let took = restored(&mut testbed, &own, lines)?;
         say(&format!("{}: undone after {took:.3?}", lines.trim()));
-        assert!(took <= RESTORED, "{took:?}: {}", scene.diagnosis());
-        let log = scene.agent.lines().join("\n");
-        assert!(log.contains("was changed by others") && log.contains(told), "{told}: {}", scene.diagnosis());
+        assert!(took <= RESTORED, "{took:?}: {}", testbed.diagnosis());
+        let log = testbed.agent.lines().join("\n");
+        assert!(
+            log.contains("was changed by others") && log.contains(logged),
+            "{logged}: {}",
+            testbed.diagnosis()
+        );
         assert_eq!(foreign()?, untouched, "{lines}");
     }
-    scene.pass(QUIET)?;
-    let took = restored(&mut scene, &own, "-C\n")?;
+    testbed.run_for(QUIET)?;
+    let took = restored(&mut testbed, &own, "-C\n")?;
     say(&format!("flushed: restored after {took:.3?}"));
-    assert!(took <= RESTORED, "{took:?}: {}", scene.diagnosis());
+    assert!(took <= RESTORED, "{took:?}: {}", testbed.diagnosis());
     assert_eq!(foreign()?, None, "what others have removed of their own stays removed");
-    let seen = metric(&scene.agent.metrics()?, "lvs_table_interferences_total", &[]);
+    let seen = metric(&testbed.agent.metrics()?, "lvs_table_interferences_total", &[]);
     assert!(seen.is_some_and(|seen| seen >= 6.0), "{seen:?}");
     Ok(())
 }
 
 #[test]
 #[ignore = "needs root, IPVS and the agent: cargo xtask test"]
-fn a_fight_over_a_weight_is_bounded_and_told() -> Result<()> {
-    const FIGHT: Duration = Duration::from_secs(15);
-    let mut scene = Scene::start(&Setting::new(Method::Masquerade))?;
-    let director = scene.lab.network.director.clone();
-    let own = scene.lab.network.layout.service();
-    let (server, ill) = (scene.lab.servers[0].address(), scene.lab.servers[1].address());
-    let fault = Fault::ProcessKilled.arm(&scene.lab.network.switch, &scene.lab.servers[1])?;
-    scene.forget();
+fn contention_over_a_weight_is_bounded_and_logged() -> Result<()> {
+    const CONTENTION: Duration = Duration::from_secs(15);
+    let mut testbed = Testbed::start(&Setup::new(Method::Masquerade))?;
+    let director = testbed.lab.network.director.clone();
+    let own = testbed.lab.network.layout.service();
+    let (server, failed) = (testbed.lab.servers[0].address(), testbed.lab.servers[1].address());
+    let fault = Fault::ProcessKilled.arm(&testbed.lab.network.switch, &testbed.lab.servers[1])?;
+    testbed.reset_healthy_since();
     let begun = Moment::now();
-    let (mut blows, mut struck, mut fault) = (0, None, Some(fault));
-    while Moment::now() < begun.plus(FIGHT) {
+    let (mut foreign_edits, mut injected, mut fault) = (0, None, Some(fault));
+    while Moment::now() < begun.plus(CONTENTION) {
         edit_table(&director, &format!("-e -t {own} -r {server} -m -w 7\n"))?;
-        blows += 1;
-        scene.pass(Duration::from_millis(100))?;
-        if Moment::now() > begun.plus(FIGHT / 2)
+        foreign_edits += 1;
+        testbed.run_for(Duration::from_millis(100))?;
+        if Moment::now() > begun.plus(CONTENTION / 2)
             && let Some(fault) = fault.take()
         {
-            struck = Some(fault.strike()?);
+            injected = Some(fault.inject()?);
         }
     }
-    let events = scene.agent.events();
+    let events = testbed.agent.events();
     let repairs = events.iter().filter(|event| event.is_edit() && event.server == Some(server)).count();
-    say(&format!("{blows} edits by the other, {repairs} by the agent in {FIGHT:?}"));
+    say(&format!("{foreign_edits} edits by the other, {repairs} by the agent in {CONTENTION:?}"));
     // At once three times, then after 1, 2, 4 and 8 s; and one with the edit that takes the other server out.
-    assert!((4..=8).contains(&repairs) && blows > 2 * repairs, "{blows} to {repairs}: {}", scene.diagnosis());
-    let log = scene.agent.lines().join("\n");
-    assert!(log.contains("others keep changing service"), "{}", scene.diagnosis());
-    let contended = metric(&scene.agent.metrics()?, "lvs_table_contended", &[&own.to_string()]);
-    assert_eq!(contended, Some(1.0), "{}", scene.diagnosis());
+    assert!(
+        (4..=8).contains(&repairs) && foreign_edits > 2 * repairs,
+        "{foreign_edits} to {repairs}: {}",
+        testbed.diagnosis()
+    );
+    let log = testbed.agent.lines().join("\n");
+    assert!(log.contains("others keep changing service"), "{}", testbed.diagnosis());
+    let contended = metric(&testbed.agent.metrics()?, "lvs_table_contended", &[&own.to_string()]);
+    assert_eq!(contended, Some(1.0), "{}", testbed.diagnosis());
     // A server that has failed is taken out in the middle of it.
-    let struck = struck.context("it was struck")?;
-    let out = events.iter().find(|event| event.is_edit() && event.server == Some(ill) && event.at >= struck);
-    let took = out.with_context(|| scene.diagnosis())?.at.since(struck);
+    let injected = injected.context("it was injected")?;
+    let out =
+        events.iter().find(|event| event.is_edit() && event.server == Some(failed) && event.at >= injected);
+    let took = out.with_context(|| testbed.diagnosis())?.at.since(injected);
     say(&format!("a server that failed meanwhile was out after {took:.3?}"));
-    assert!(took < RESTORED, "{took:?}: {}", scene.diagnosis());
-    scene.wait("the weight to be as it should", LIMIT, |scene| {
-        Ok(scene.watch.table()?.weight(server) == Some(1))
+    assert!(took < RESTORED, "{took:?}: {}", testbed.diagnosis());
+    testbed.wait("the weight to be as it should", LIMIT, |testbed| {
+        Ok(testbed.watcher.table()?.weight(server) == Some(1))
     })
 }
 
 /// Lets the kernel load modules again.
-struct Loader(String);
+struct ModuleLoading(String);
 
-impl Loader {
+impl ModuleLoading {
     /// The kernel loads no modules by itself until this is dropped.
     fn disable() -> Result<Self> {
         let loader = fs::read_to_string(LOADER)?;
@@ -151,7 +167,7 @@ impl Loader {
     }
 }
 
-impl Drop for Loader {
+impl Drop for ModuleLoading {
     fn drop(&mut self) {
         if let Err(error) = fs::write(LOADER, self.0.trim()) {
             lvs_tests::warn(&format!("the kernel loads no modules any more: {error}"));
@@ -178,7 +194,7 @@ fn the_table_is_made_again_when_the_module_is_back() -> Result<()> {
     agent.signal(Signal::SIGSTOP)?;
     edit_table(director, "-C\n")?;
     unload_ipvs();
-    let loader = Loader::disable()?;
+    let loader = ModuleLoading::disable()?;
     agent.signal(Signal::SIGCONT)?;
     wait::until_true("the agent to miss the module", LIMIT, || {
         agent.check_running()?;
@@ -195,8 +211,8 @@ fn the_table_is_made_again_when_the_module_is_back() -> Result<()> {
     wait::until_true("the table to be made again", LIMIT, is_whole).with_context(|| agent.diagnosis())?;
     say(&format!("made again {:.1?} after the module was back", Moment::now().since(back)));
     assert_eq!(metric(&agent.metrics()?, "lvs_table_reachable", &[]), Some(1.0));
-    let told = agent.lines().iter().filter(|line| line.contains("table-out-of-reach")).count();
-    assert_eq!(told, 1, "{}", agent.diagnosis());
+    let logged = agent.lines().iter().filter(|line| line.contains("table-out-of-reach")).count();
+    assert_eq!(logged, 1, "{}", agent.diagnosis());
     assert!(agent.stop()?.success());
     Ok(())
 }
@@ -205,35 +221,35 @@ fn the_table_is_made_again_when_the_module_is_back() -> Result<()> {
 #[ignore = "needs root, IPVS and the agent: cargo xtask test"]
 fn an_agent_that_loses_its_privileges_goes_on_and_catches_up() -> Result<()> {
     const WITHOUT: Duration = Duration::from_secs(8);
-    let mut scene = Scene::start(&Setting::new(Method::Masquerade))?;
-    let pid = scene.agent.pid();
-    let before = scene.watch.history()?.len();
-    let told_before = scene.agent.lines().len();
+    let mut testbed = Testbed::start(&Setup::new(Method::Masquerade))?;
+    let pid = testbed.agent.pid();
+    let before = testbed.watcher.history()?.len();
+    let told_before = testbed.agent.lines().len();
     set_privileges(pid, Privileges::None)?;
     let fault = Fault::ProcessKilled;
-    fault.arm(&scene.lab.network.switch, &scene.lab.servers[1])?.strike()?;
+    fault.arm(&testbed.lab.network.switch, &testbed.lab.servers[1])?.inject()?;
     let used = processor_time(pid)?;
-    scene.pass(WITHOUT)?;
+    testbed.run_for(WITHOUT)?;
     let used = processor_time(pid)?.saturating_sub(used);
     say(&format!("{used:.1?} of processor time in {WITHOUT:?} without privileges"));
-    assert!(used < WITHOUT / 4, "{used:?}: {}", scene.diagnosis());
-    let lines = scene.agent.lines().split_off(told_before);
-    let told = |words: &str| lines.iter().filter(|line| line.contains(words)).count();
+    assert!(used < WITHOUT / 4, "{used:?}: {}", testbed.diagnosis());
+    let lines = testbed.agent.lines().split_off(told_before);
+    let logged = |words: &str| lines.iter().filter(|line| line.contains(words)).count();
     // Of writing and of reading.
-    let reasons = told("table-out-of-reach");
-    assert!((1..=2).contains(&reasons), "{}", scene.diagnosis());
-    assert_eq!(told("needs root or CAP_NET_ADMIN"), reasons, "{}", scene.diagnosis());
-    assert!(lines.len() < 50, "{}", scene.diagnosis());
-    assert_eq!(scene.watch.history()?.len(), before, "nothing could be written");
-    assert_eq!(metric(&scene.agent.metrics()?, "lvs_table_reachable", &[]), Some(0.0));
+    let reasons = logged("table-out-of-reach");
+    assert!((1..=2).contains(&reasons), "{}", testbed.diagnosis());
+    assert_eq!(logged("needs root or CAP_NET_ADMIN"), reasons, "{}", testbed.diagnosis());
+    assert!(lines.len() < 50, "{}", testbed.diagnosis());
+    assert_eq!(testbed.watcher.history()?.len(), before, "nothing could be written");
+    assert_eq!(metric(&testbed.agent.metrics()?, "lvs_table_reachable", &[]), Some(0.0));
     set_privileges(pid, Privileges::All)?;
-    scene.wait_until_out(1)?;
-    assert_eq!(metric(&scene.agent.metrics()?, "lvs_table_reachable", &[]), Some(1.0));
-    scene.heal(fault, 1)?;
-    scene.wait_until_back(1)?;
-    scene.forget();
-    let (seen, _) = scene.failover(Fault::Unplugged, 2, Duration::from_secs(1))?;
-    assert_eq!(seen.objections(), [] as [&str; 0], "the passive signal works as before");
-    assert!(scene.agent.stop()?.success());
+    testbed.wait_until_out(1)?;
+    assert_eq!(metric(&testbed.agent.metrics()?, "lvs_table_reachable", &[]), Some(1.0));
+    testbed.repair(fault, 1)?;
+    testbed.wait_until_back(1)?;
+    testbed.reset_healthy_since();
+    let (seen, _) = testbed.failover(Fault::Unplugged, 2, Duration::from_secs(1))?;
+    assert_eq!(seen.violations(), [] as [&str; 0], "the passive signal works as before");
+    assert!(testbed.agent.stop()?.success());
     Ok(())
 }

@@ -1,6 +1,6 @@
-//! Debian's ldirectord as the oracle, with the kernel's IPVS and the whole agent: on the same file the table is the same after
-//! the start, after a failure, after the return, and after the end. Many more files are run natively, with a stand-in for
-//! ipvsadm, which is compared with the real one here.
+//! Debian's ldirectord as the reference, with the kernel's IPVS and the whole agent: on the same file the table is the same
+//! after the start, after a failure, after the return, and after the end. Many more files are run natively, with a stand-in
+//! for ipvsadm, which is compared with the real one here.
 
 use std::{
     collections::BTreeSet,
@@ -13,16 +13,17 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use lvs_tests::{
-    agent::Agent,
-    clock::Moment,
-    director::prepare_ipvs,
-    fault::Fault,
-    lab::Lab,
-    layout::{Layout, Method},
-    namespace::Namespace,
-    oracle::{ORACLE_VARIABLE, Oracle, RoundCounter},
-    process,
-    recorder::Journal,
+    lab::{
+        Lab,
+        agent::Agent,
+        clock::Moment,
+        director::prepare_ipvs,
+        faults::Fault,
+        layout::{Layout, Method},
+        namespace::Namespace,
+        process,
+    },
+    ldirectord::{LdirectordPackage, PACKAGE_VARIABLE, RoundCounter, fake_ipvsadm::CallLog},
     say,
 };
 use tempfile::TempDir;
@@ -39,13 +40,13 @@ type Rules = BTreeSet<String>;
 
 #[test]
 #[ignore = "needs root, IPVS, ldirectord and the agent: cargo xtask test"]
-fn the_table_is_ldirectords_where_servers_are_removed() -> Result<()> {
+fn removed_servers_make_the_same_table_as_with_ldirectord() -> Result<()> {
     compare("removed.cf")
 }
 
 #[test]
 #[ignore = "needs root, IPVS, ldirectord and the agent: cargo xtask test"]
-fn the_table_is_ldirectords_where_servers_are_quiescent() -> Result<()> {
+fn quiescent_servers_make_the_same_table_as_with_ldirectord() -> Result<()> {
     compare("quiescent.cf")
 }
 
@@ -84,13 +85,13 @@ const CALLS: &str = "\
 
 #[test]
 #[ignore = "needs root and IPVS: cargo xtask test"]
-fn the_stand_in_for_ipvsadm_answers_as_it_does() -> Result<()> {
+fn the_stand_in_for_ipvsadm_answers_like_ipvsadm() -> Result<()> {
     let director = Namespace::create("director")?;
     prepare_ipvs(&director)?;
     // Without any address the kernel takes none for a host's.
     process::run(&director, &["ip", "-batch", "-"], "link set lo up\naddr add 192.0.2.80/32 dev lo\n")?;
     let folder = TempDir::new()?;
-    let journal = Journal::at(&folder.path().join("journal"));
+    let call_log = CallLog::at(&folder.path().join("call_log"));
     let real = |words: &[String]| -> Result<Option<String>> {
         let output = director.run(|| Ok(Command::new("ipvsadm").args(words).output()?))?;
         let printed = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -99,7 +100,7 @@ fn the_stand_in_for_ipvsadm_answers_as_it_does() -> Result<()> {
     for call in CALLS.lines() {
         for call in [call, "-L -n", "-L -n --thresholds"] {
             let words: Vec<String> = call.split_whitespace().map(str::to_owned).collect();
-            let (theirs, ours) = (real(&words)?, journal.perform(&words).ok());
+            let (theirs, ours) = (real(&words)?, call_log.execute(&words).ok());
             assert_eq!(ours.as_deref().map(blocks), theirs.as_deref().map(blocks), "{call}");
         }
     }
@@ -121,7 +122,8 @@ fn blocks(list: &str) -> BTreeSet<BTreeSet<&str>> {
 }
 
 fn compare(name: &str) -> Result<()> {
-    let oracle = Oracle::find()?.with_context(|| format!("{ORACLE_VARIABLE} names no ldirectord"))?;
+    let package =
+        LdirectordPackage::find()?.with_context(|| format!("{PACKAGE_VARIABLE} names no ldirectord"))?;
     let mut lab = Lab::build(&Layout::new(Method::Masquerade))?;
     let director = lab.network.director.clone();
     prepare_ipvs(&director)?;
@@ -130,24 +132,24 @@ fn compare(name: &str) -> Result<()> {
     let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("data/ldirectord").join(name))?;
     let text = counter.add_to(&text);
     say("ldirectord");
-    let mut theirs = oracle.start(&director, &text, &ipvsadm()?, &[])?;
+    let mut theirs = package.start(&director, &text, &ipvsadm()?, &[])?;
     let rounds = |_: &'static str| {
         theirs.wait_for_rounds(&counter, ROUNDS)?;
         table(&director)
     };
-    let course = course(&mut lab, rounds).context("ldirectord")?;
+    let states = tables_of(&mut lab, rounds).context("ldirectord")?;
     theirs.stop()?;
     let end = table(&director)?;
     process::run(&director, &["ipvsadm", "-C"], "")?;
     say("the agent");
     let mut agent = Agent::start(&director, &text)?;
     let same = |when: &'static str| {
-        let known = &course.iter().find(|(of, _)| *of == when).context("a moment")?.1;
+        let known = &states.iter().find(|(of, _)| *of == when).context("a moment")?.1;
         becomes(&director, &mut agent, known).with_context(|| format!("after the {when}"))
     };
-    self::course(&mut lab, same).context("the agent")?;
+    tables_of(&mut lab, same).context("the agent")?;
     agent.stop()?;
-    assert_eq!(table(&director)?, end, "ours (left) and ldirectord's (right) after the end");
+    assert_eq!(table(&director)?, end, "the agent's (left) and ldirectord's (right) after the end");
     Ok(())
 }
 
@@ -157,15 +159,15 @@ fn ipvsadm() -> Result<PathBuf> {
     found.context("no ipvsadm")
 }
 
-/// Lets the first server fail and return, with a look at the table after each.
-fn course(
+/// Lets the first server fail and return, and reads the table after each.
+fn tables_of(
     lab: &mut Lab,
     mut look: impl FnMut(&'static str) -> Result<Rules>,
 ) -> Result<Vec<(&'static str, Rules)>> {
     let up = look("start")?;
-    Fault::ProcessKilled.arm(&lab.network.switch, &lab.servers[0])?.strike()?;
+    Fault::ProcessKilled.arm(&lab.network.switch, &lab.servers[0])?.inject()?;
     let down = look("failure")?;
-    Fault::ProcessKilled.heal(&lab.network.switch, &mut lab.servers[0])?;
+    Fault::ProcessKilled.repair(&lab.network.switch, &mut lab.servers[0])?;
     let back = look("return")?;
     Ok(vec![("start", up), ("failure", down), ("return", back)])
 }
@@ -184,8 +186,8 @@ fn becomes(director: &Namespace, agent: &mut Agent, known: &Rules) -> Result<Rul
         }
         if Moment::now().since(start) >= CHANGE {
             let only = |one: &Rules, other| one.difference(other).cloned().collect::<Vec<_>>();
-            let (ours, theirs) = (only(&now, known), only(known, &now));
-            anyhow::bail!("only ours has {ours:#?}, only theirs {theirs:#?}; {}", agent.diagnosis());
+            let (more, less) = (only(&now, known), only(known, &now));
+            anyhow::bail!("only the agent has {more:#?}, only ldirectord {less:#?}; {}", agent.diagnosis());
         }
         thread::sleep(Duration::from_millis(100));
     }

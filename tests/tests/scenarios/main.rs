@@ -4,25 +4,24 @@
 //! Network namespaces, addresses and processes are each scenario's own; run one at a time (`--test-threads=1`), they
 //! don't take each other's time.
 
+mod admin_commands;
 mod attribution;
 mod bad_input;
 mod clean_stop;
 mod connections;
 mod datagrams;
-mod failing;
+mod expect_failover;
 mod failover;
+mod false_positives;
 mod healthy;
 mod hung;
 mod interference;
-mod ipvs_property;
 mod ipvs_table;
 mod ldirectord;
 mod modes;
-mod not_fooled;
+mod network_variants;
 mod notifications;
-mod orders;
 mod policy;
-mod recorded;
+mod record_traces;
 mod reload;
 mod slow;
-mod wrapped;

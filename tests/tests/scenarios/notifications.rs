@@ -1,4 +1,4 @@
-//! What people and programs are told, by the whole agent with a file of ldirectord's: mails by a relay and by the local mail
+//! Notifications by the whole agent with a file of ldirectord's: mails by a relay and by the local mail
 //! program, commands, lines in files, and agents for other files, with their logs. And that none of it delays a check.
 
 use std::{
@@ -16,19 +16,19 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use lvs_tests::{
+use lvs_tests::lab::{
+    Lab,
     agent::Agent,
     director::prepare_ipvs,
-    fault::Fault,
-    lab::Lab,
+    faults::Fault,
     layout::{Layout, Method},
     namespace::Namespace,
     process, wait,
 };
 use tempfile::TempDir;
 
-/// How long something may take to be told, on a slow machine.
-const TOLD: Duration = Duration::from_secs(40);
+/// How long a notification may take, on a slow machine.
+const LIMIT: Duration = Duration::from_secs(40);
 /// How many regular checks, one a second, must go on while mails and commands hang.
 const CHECKS: usize = 5;
 /// How long they may take in that case.
@@ -53,62 +53,62 @@ exec "$@"
 
 #[test]
 #[ignore = "needs root, IPVS and the agent: cargo xtask test"]
-fn people_and_programs_are_told_and_never_delay_a_check() -> Result<()> {
+fn notifications_are_sent_and_never_delay_a_check() -> Result<()> {
     let mut lab = Lab::build(&Layout::new(Method::Masquerade))?;
     let director = lab.network.director.clone();
     prepare_ipvs(&director)?;
-    let office = Office::open(&director)?;
-    let mut agent = office.start(&director)?;
+    let recipients = Recipients::open(&director)?;
+    let mut agent = recipients.start(&director)?;
     agent.wait_until_ready()?;
 
-    office.wait_for("the mail by the relay", || {
-        let mails = office.relay.mails();
+    recipients.wait_for("the mail by the relay", || {
+        let mails = recipients.relay.mails();
         let mail = "Subject: [web] Added real server: 10.0.0.1:80 (192.0.2.80:80) (Weight set to 1)\r\n";
         mails.iter().any(|text| text.contains(mail) && text.contains("Comment: call me\r\n"))
     })?;
-    office.wait_for_line("mailed", "-i -f lvs@example.org -- local@example.org")?;
-    office.wait_for_line(
+    recipients.wait_for_line("mailed", "-i -f lvs@example.org -- local@example.org")?;
+    recipients.wait_for_line(
         "mailed",
         "Subject: Added real server: 10.0.0.1:80 (192.0.2.80:81) (Weight set to 1)",
     )?;
-    office.wait_for_line("checked", "192.0.2.80 81 10.0.0.1 80")?;
-    office.wait_for_line("fallback", "stop 192.0.2.80:80 tcp")?;
-    office.wait_for_line("monitor", "10.0.0.1:80 [up] -")?;
-    office.wait_for_line("quorum", "up")?;
-    office.wait_for_line("second.log", "event=\"ready\"")?;
+    recipients.wait_for_line("checked", "192.0.2.80 81 10.0.0.1 80")?;
+    recipients.wait_for_line("fallback", "stop 192.0.2.80:80 tcp")?;
+    recipients.wait_for_line("monitor", "10.0.0.1:80 [up] -")?;
+    recipients.wait_for_line("quorum", "up")?;
+    recipients.wait_for_line("second.log", "event=\"ready\"")?;
     // LOCAL3 and information.
-    office.wait_for("a line in the syslog", || {
-        office.syslog().iter().any(|line| line.starts_with("<158>lvs-agent[") && line.contains("ready"))
+    recipients.wait_for("a line in the syslog", || {
+        recipients.syslog().iter().any(|line| line.starts_with("<158>lvs-agent[") && line.contains("ready"))
     })?;
 
     let armed = Fault::ProcessKilled.arm(&lab.network.switch, &lab.servers[0])?;
-    armed.strike()?;
-    office.wait_for("the mail about the failure", || {
-        let mails = office.relay.mails();
+    armed.inject()?;
+    recipients.wait_for("the mail about the failure", || {
+        let mails = recipients.relay.mails();
         let mail = "Subject: [web] Deleted real server: 10.0.0.1:80 (192.0.2.80:80)\r\n";
         mails.iter().any(|text| text.contains(mail) && text.contains("refused"))
     })?;
-    office.wait_for_line("fallback", "start 192.0.2.80:80 tcp")?;
-    office.wait_for_line("monitor", "10.0.0.1:80 [down] connection refused")?;
-    office.wait_for_line("quorum", "down")?;
+    recipients.wait_for_line("fallback", "start 192.0.2.80:80 tcp")?;
+    recipients.wait_for_line("monitor", "10.0.0.1:80 [down] connection refused")?;
+    recipients.wait_for_line("quorum", "down")?;
 
     // From here on the relay answers no more, and commands don't end.
-    office.hang()?;
-    let before = office.count("monitor", "10.0.0.1:80 [down]");
-    Fault::ProcessKilled.heal(&lab.network.switch, &mut lab.servers[0])?;
-    office.wait_for_line("hung", "stop 192.0.2.80:80 tcp")?;
-    wait::until_true("the relay to be asked in vain", TOLD, || {
-        Ok(office.relay.asked.load(Ordering::Relaxed))
+    recipients.hang()?;
+    let before = recipients.count("monitor", "10.0.0.1:80 [down]");
+    Fault::ProcessKilled.repair(&lab.network.switch, &mut lab.servers[0])?;
+    recipients.wait_for_line("hung", "stop 192.0.2.80:80 tcp")?;
+    wait::until_true("the relay to be asked in vain", LIMIT, || {
+        Ok(recipients.relay.asked.load(Ordering::Relaxed))
     })?;
-    let checks = office.count("monitor", "10.0.0.1:80 [");
+    let checks = recipients.count("monitor", "10.0.0.1:80 [");
     wait::until_true("regular checks beside a hung relay and a hung command", CHECKS_IN, || {
-        Ok(office.count("monitor", "10.0.0.1:80 [") >= checks + CHECKS)
+        Ok(recipients.count("monitor", "10.0.0.1:80 [") >= checks + CHECKS)
     })?;
     let table = process::run(&director, &["ipvsadm", "-Sn"], "")?;
     assert!(table.contains(SERVED), "{before} failures, then: {table}");
-    office.go_on()?;
+    recipients.go_on()?;
 
-    let maintained = office.path("maintenance").join("10.0.0.1:80");
+    let maintained = recipients.path("maintenance").join("10.0.0.1:80");
     fs::write(&maintained, "")?;
     wait_for_server(&director, "to be taken out for its maintenance", false)?;
     fs::remove_file(&maintained)?;
@@ -119,16 +119,16 @@ fn people_and_programs_are_told_and_never_delay_a_check() -> Result<()> {
     let file = agent.config_file();
     let text = fs::read_to_string(&file)?;
     fs::write(&file, text.replace("comment=call me", "comment=call us"))?;
-    office.wait_for_line("callback", &file.display().to_string())?;
+    recipients.wait_for_line("callback", &file.display().to_string())?;
 
     agent.stop()?;
-    office.wait_for("the mail about the stop", || {
+    recipients.wait_for("the mail about the stop", || {
         let mail = "Subject: [web] Purged virtual server (stop): 192.0.2.80:80\r\n";
-        office.relay.mails().iter().any(|text| text.contains(mail) && text.contains("call us"))
+        recipients.relay.mails().iter().any(|text| text.contains(mail) && text.contains("call us"))
     })?;
-    office.wait_for_line("second.log", "event=\"stopped\"")?;
-    office.wait_for("the third agent's last line", || {
-        office.syslog().iter().any(|line| line.contains("stopped"))
+    recipients.wait_for_line("second.log", "event=\"stopped\"")?;
+    recipients.wait_for("the third agent's last line", || {
+        recipients.syslog().iter().any(|line| line.contains("stopped"))
     })?;
     assert_eq!(
         process::run(&director, &["ipvsadm", "-Sn"], "")?,
@@ -140,20 +140,20 @@ fn people_and_programs_are_told_and_never_delay_a_check() -> Result<()> {
 
 /// Waits until the server is in the first of its services, or isn't.
 fn wait_for_server(director: &Namespace, what: &str, is_in: bool) -> Result<()> {
-    wait::until_true(&format!("the server {what}"), TOLD, || {
+    wait::until_true(&format!("the server {what}"), LIMIT, || {
         Ok(process::run(director, &["ipvsadm", "-Sn"], "")?.contains(SERVED) == is_in)
     })
 }
 
-/// Where everything is told.
-struct Office {
+/// Everything that is notified: mail relay, syslog, commands, files.
+struct Recipients {
     folder: TempDir,
     relay: Relay,
     socket: UnixDatagram,
     lines: Mutex<Vec<String>>,
 }
 
-impl Office {
+impl Recipients {
     fn open(director: &Namespace) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("lvs-lab-").tempdir()?;
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
@@ -161,8 +161,8 @@ impl Office {
         socket.set_nonblocking(true)?;
         fs::create_dir(folder.path().join("maintenance"))?;
         let relay = Relay::open(director)?;
-        let office = Self { folder, relay, socket, lines: Mutex::default() };
-        let path = office.folder.path().display();
+        let recipients = Self { folder, relay, socket, lines: Mutex::default() };
+        let path = recipients.folder.path().display();
         for (name, script) in [
             ("sendmail", format!("echo \"$*\" >> {path}/mailed; cat >> {path}/mailed")),
             ("check", format!("echo \"$*\" >> {path}/checked")),
@@ -176,10 +176,10 @@ impl Office {
             ),
             ("quorum.sh", format!("echo \"$*\" >> {path}/quorum")),
         ] {
-            office.write(name, &format!("#!/bin/sh\n{script}\n"))?;
-            fs::set_permissions(office.path(name), fs::Permissions::from_mode(0o755))?;
+            recipients.write(name, &format!("#!/bin/sh\n{script}\n"))?;
+            fs::set_permissions(recipients.path(name), fs::Permissions::from_mode(0o755))?;
         }
-        Ok(office)
+        Ok(recipients)
     }
 
     fn start(&self, director: &Namespace) -> Result<Agent> {
@@ -236,7 +236,7 @@ impl Office {
     }
 
     fn wait_for(&self, what: &str, there: impl Fn() -> bool) -> Result<()> {
-        wait::until_true(what, TOLD, || Ok(there())).with_context(|| self.told())
+        wait::until_true(what, LIMIT, || Ok(there())).with_context(|| self.received())
     }
 
     fn wait_for_line(&self, file: &str, words: &str) -> Result<()> {
@@ -260,7 +260,7 @@ impl Office {
     }
 
     /// Everything, for errors.
-    fn told(&self) -> String {
+    fn received(&self) -> String {
         let files = ["mailed", "checked", "callback", "fallback", "hung", "quorum", "monitor", "second.log"];
         let text = |name: &&str| fs::read_to_string(self.path(name)).unwrap_or_default();
         let files =
@@ -343,7 +343,8 @@ fn receive(stream: TcpStream) -> Result<Option<String>> {
             }
             line.clear();
             answer.write_all(b"250 taken\r\n")?;
-            mail = Some(text);
+            // Long headers are folded; whoever reads them unfolds them (RFC 5322, 2.2.3).
+            mail = Some(text.replace("\r\n ", " "));
         }
     }
     Ok(mail)

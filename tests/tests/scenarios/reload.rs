@@ -4,22 +4,21 @@ use std::{fmt::Write as _, fs, net::SocketAddr, time::Duration};
 
 use anyhow::Result;
 use lvs_tests::{
-    agent::{Agent, metric},
-    agent_config::AgentConfig,
-    client::Transport,
-    clock::Moment,
-    director::{edit_table, prepare_ipvs, service_option},
-    layout::{Layout, Method, PORT},
-    network::Network,
+    lab::{
+        agent::{Agent, config::AgentConfig, metric},
+        clients::Transport,
+        clock::Moment,
+        director::{edit_table, prepare_ipvs, service_option, table::ChangeKind, table_watcher::changes},
+        layout::{Layout, Method, PORT},
+        network::Network,
+        wait,
+    },
     say,
-    scene::{Scene, Setting},
-    table::ChangeKind,
-    wait,
-    watch::changes,
+    testbed::{Setup, Testbed},
 };
 use nix::sys::signal::Signal;
 
-use crate::failing::HEALTHY;
+use crate::expect_failover::HEALTHY;
 
 /// How long a reload may take to show in the table.
 const LIMIT: Duration = Duration::from_secs(15);
@@ -27,8 +26,8 @@ const LIMIT: Duration = Duration::from_secs(15);
 const LARGE: (u16, u8) = (2000, 10);
 
 /// All changes of the table since everything was as it should be.
-fn moves(scene: &Scene) -> Result<Vec<(SocketAddr, ChangeKind)>> {
-    let all = changes(&scene.history_since_healthy()?);
+fn moves(testbed: &Testbed) -> Result<Vec<(SocketAddr, ChangeKind)>> {
+    let all = changes(&testbed.history_since_healthy()?);
     Ok(all.into_iter().map(|change| (change.change.server, change.change.kind)).collect())
 }
 
@@ -40,94 +39,100 @@ fn has_event(agent: &Agent, event: &str) -> bool {
 #[test]
 #[ignore = "needs root, IPVS and the agent: cargo xtask test"]
 fn a_broken_configuration_changes_nothing_while_it_runs() -> Result<()> {
-    let setting = Setting::new(Method::Masquerade);
-    let mut scene = Scene::start(&setting)?;
-    scene.pass(HEALTHY)?;
-    scene.forget();
-    let good = setting.config.to_toml()?;
+    let setup = Setup::new(Method::Masquerade);
+    let mut testbed = Testbed::start(&setup)?;
+    testbed.run_for(HEALTHY)?;
+    testbed.reset_healthy_since();
+    let good = setup.config.to_toml()?;
     let cases = [
         ("[agent\n".to_owned(), &["agent.toml:1:"][..]),
         (good.replace("fall = 3", "fal = 3"), &["agent.toml:", "fal"]),
         (good.replace("10.0.0.2:80", "10.0.0.1:80"), &["agent.toml:", "10.0.0.1"]),
     ];
     for (text, words) in cases {
-        fs::write(scene.agent.config_file(), text)?;
-        let told = scene.agent.command(&["reload"])?;
-        assert_eq!(told.code, Some(2), "{told}");
-        assert!(told.errors.contains("the old configuration stays in force"), "{told}");
-        assert!(words.iter().all(|word| told.errors.contains(word)), "{told}");
+        fs::write(testbed.agent.config_file(), text)?;
+        let output = testbed.agent.command(&["reload"])?;
+        assert_eq!(output.code, Some(2), "{output}");
+        assert!(output.stderr.contains("the old configuration stays in force"), "{output}");
+        assert!(words.iter().all(|word| output.stderr.contains(word)), "{output}");
     }
-    fs::remove_file(scene.agent.config_file())?;
-    assert_eq!(scene.agent.command(&["reload"])?.code, Some(2));
-    scene.agent.signal(Signal::SIGHUP)?;
-    scene.wait("SIGHUP to be refused", LIMIT, |scene| {
-        Ok(scene.agent.lines().iter().any(|line| line.contains("reload-failed") && line.contains("SIGHUP")))
+    fs::remove_file(testbed.agent.config_file())?;
+    assert_eq!(testbed.agent.command(&["reload"])?.code, Some(2));
+    testbed.agent.signal(Signal::SIGHUP)?;
+    testbed.wait("SIGHUP to be refused", LIMIT, |testbed| {
+        Ok(testbed.agent.lines().iter().any(|line| line.contains("reload-failed") && line.contains("SIGHUP")))
     })?;
-    scene.wait_until_serving()?;
-    assert_eq!(moves(&scene)?, [], "{}", scene.diagnosis());
-    fs::write(scene.agent.config_file(), good)?;
-    let told = scene.agent.command(&["reload"])?;
+    testbed.wait_until_serving()?;
+    assert_eq!(moves(&testbed)?, [], "{}", testbed.diagnosis());
+    fs::write(testbed.agent.config_file(), good)?;
+    let output = testbed.agent.command(&["reload"])?;
     assert_eq!(
-        (told.code, told.text.trim_end().ends_with("the table stays as it is")),
+        (output.code, output.stdout.trim_end().ends_with("the table stays as it is")),
         (Some(0), true),
-        "{told}"
+        "{output}"
     );
-    assert_eq!(moves(&scene)?, [], "{}", scene.diagnosis());
+    assert_eq!(moves(&testbed)?, [], "{}", testbed.diagnosis());
     Ok(())
 }
 
 #[test]
 #[ignore = "needs root, IPVS and the agent: cargo xtask test"]
 fn a_reload_touches_only_what_has_changed() -> Result<()> {
-    let setting = Setting::new(Method::Masquerade);
-    let mut scene = Scene::start(&setting)?;
-    let servers = scene.lab.addresses();
-    scene.pass(HEALTHY)?;
+    let setup = Setup::new(Method::Masquerade);
+    let mut testbed = Testbed::start(&setup)?;
+    let servers = testbed.lab.addresses();
+    testbed.run_for(HEALTHY)?;
 
     // One weight, by command.
-    let mut config = setting.config.clone();
+    let mut config = setup.config.clone();
     config.service[0].server[0].weight = 5;
     config.agent.autoreload = true;
-    scene.forget();
-    fs::write(scene.agent.config_file(), config.to_toml()?)?;
-    let told = scene.agent.command(&["reload"])?;
-    assert_eq!(told.code, Some(0), "{told}");
-    scene.wait("the weight", LIMIT, |scene| Ok(scene.watch.table()?.weight(servers[0]) == Some(5)))?;
-    scene.pass(HEALTHY)?;
-    assert_eq!(moves(&scene)?, [(servers[0], ChangeKind::Weight(1, 5))], "{}", scene.diagnosis());
+    testbed.reset_healthy_since();
+    fs::write(testbed.agent.config_file(), config.to_toml()?)?;
+    let output = testbed.agent.command(&["reload"])?;
+    assert_eq!(output.code, Some(0), "{output}");
+    testbed.wait(
+        "the weight",
+        LIMIT,
+        |testbed| Ok(testbed.watcher.table()?.weight(servers[0]) == Some(5)),
+    )?;
+    testbed.run_for(HEALTHY)?;
+    assert_eq!(moves(&testbed)?, [(servers[0], ChangeKind::Weight(1, 5))], "{}", testbed.diagnosis());
 
     // A server goes, by a file that replaces the old one; autoreload was switched on just now.
     config.service[0].server.truncate(2);
-    scene.forget();
-    let replacement = scene.agent.config_file().with_extension("new");
+    testbed.reset_healthy_since();
+    let replacement = testbed.agent.config_file().with_extension("new");
     fs::write(&replacement, config.to_toml()?)?;
-    fs::rename(&replacement, scene.agent.config_file())?;
-    scene.wait("the server to go", LIMIT, |scene| Ok(scene.watch.table()?.weight(servers[2]).is_none()))?;
+    fs::rename(&replacement, testbed.agent.config_file())?;
+    testbed.wait("the server to go", LIMIT, |testbed| {
+        Ok(testbed.watcher.table()?.weight(servers[2]).is_none())
+    })?;
     let gone = Moment::now();
-    scene.pass(HEALTHY)?;
-    assert_eq!(moves(&scene)?, [(servers[2], ChangeKind::Removed)], "{}", scene.diagnosis());
+    testbed.run_for(HEALTHY)?;
+    assert_eq!(moves(&testbed)?, [(servers[2], ChangeKind::Removed)], "{}", testbed.diagnosis());
     let label = format!("server=\"{}\"", servers[2]);
-    let up = metric(&scene.agent.metrics()?, "lvs_server_up", &[&label]);
+    let up = metric(&testbed.agent.metrics()?, "lvs_server_up", &[&label]);
     assert!(up.is_none_or(f64::is_nan), "{up:?}");
-    let name = scene.lab.servers[2].name.clone();
-    assert_eq!(scene.served_since(&name, gone), 0);
+    let name = testbed.lab.servers[2].name.clone();
+    assert_eq!(testbed.served_since(&name, gone), 0);
 
     // A service comes, with that server, by SIGHUP.
-    let layout = &setting.layout;
+    let layout = &setup.layout;
     let mut second = AgentConfig::http(layout, &servers[2..]).service.remove(0);
     second.name = "second".to_owned();
     second.address = Some(layout.second_service().to_string());
     config.agent.autoreload = false;
     config.service.push(second);
-    scene.forget();
-    fs::write(scene.agent.config_file(), config.to_toml()?)?;
-    scene.agent.signal(Signal::SIGHUP)?;
-    scene.wait("the server to serve there", LIMIT, |scene| {
-        Ok(scene.watch.table()?.weight(servers[2]) == Some(1))
+    testbed.reset_healthy_since();
+    fs::write(testbed.agent.config_file(), config.to_toml()?)?;
+    testbed.agent.signal(Signal::SIGHUP)?;
+    testbed.wait("the server to serve there", LIMIT, |testbed| {
+        Ok(testbed.watcher.table()?.weight(servers[2]) == Some(1))
     })?;
     let watched = format!("server=\"{}\"", servers[2]);
-    scene.wait("its signal", LIMIT, |scene| {
-        let text = scene.agent.metrics()?;
+    testbed.wait("its signal", LIMIT, |testbed| {
+        let text = testbed.agent.metrics()?;
         let signal = text.lines().find(|line| {
             line.starts_with("lvs_passive_signal{")
                 && line.contains(&watched)
@@ -136,22 +141,23 @@ fn a_reload_touches_only_what_has_changed() -> Result<()> {
         });
         Ok(signal.is_some())
     })?;
-    let of_others: Vec<_> = moves(&scene)?.into_iter().filter(|(server, _)| *server != servers[2]).collect();
-    assert_eq!(of_others, [], "{}", scene.diagnosis());
+    let of_others: Vec<_> =
+        moves(&testbed)?.into_iter().filter(|(server, _)| *server != servers[2]).collect();
+    assert_eq!(of_others, [], "{}", testbed.diagnosis());
 
     // And goes again.
     config.service.pop();
-    scene.forget();
-    fs::write(scene.agent.config_file(), config.to_toml()?)?;
-    assert_eq!(scene.agent.command(&["reload"])?.code, Some(0));
-    scene.wait("the service to go", LIMIT, |scene| Ok(scene.watch.table()?.services.len() == 1))?;
-    assert!(!has_event(&scene.agent, "reload-failed"), "{}", scene.diagnosis());
-    let harmed = scene.load.count(|request| {
+    testbed.reset_healthy_since();
+    fs::write(testbed.agent.config_file(), config.to_toml()?)?;
+    assert_eq!(testbed.agent.command(&["reload"])?.code, Some(0));
+    testbed.wait("the service to go", LIMIT, |testbed| Ok(testbed.watcher.table()?.services.len() == 1))?;
+    assert!(!has_event(&testbed.agent, "reload-failed"), "{}", testbed.diagnosis());
+    let harmed = testbed.load.count(|request| {
         // Connections of the server that went are cut off with it.
         request.is_harmed()
             && !(request.started <= gone && gone.since(request.started) < Duration::from_secs(2))
     });
-    assert_eq!(harmed, 0, "{}", scene.diagnosis());
+    assert_eq!(harmed, 0, "{}", testbed.diagnosis());
     Ok(())
 }
 
@@ -197,14 +203,14 @@ fn one_weight_of_a_large_table_is_one_edit_in_two_seconds() -> Result<()> {
     let mut agent = Agent::start(&network.director, &large_config(1)?)?;
     agent.wait_until_ready()?;
     let edits = |agent: &Agent| {
-        agent.events().into_iter().filter(lvs_tests::agent_log::AgentEvent::is_edit).collect::<Vec<_>>()
+        agent.events().into_iter().filter(lvs_tests::lab::agent::log::AgentEvent::is_edit).collect::<Vec<_>>()
     };
     assert_eq!(edits(&agent), [], "the table is as it was found");
     fs::write(agent.config_file(), large_config(7)?)?;
     let begun = Moment::now();
-    let told = agent.command(&["reload"])?;
+    let output = agent.command(&["reload"])?;
     let answered = Moment::now();
-    assert_eq!(told.code, Some(0), "{told}");
+    assert_eq!(output.code, Some(0), "{output}");
     wait::until_true("the edit", LIMIT, || Ok(!edits(&agent).is_empty()))?;
     let made = edits(&agent);
     say(&format!(

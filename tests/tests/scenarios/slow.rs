@@ -4,40 +4,41 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use lvs_tests::{
-    agent::metric,
-    director::prepare_ipvs,
-    fault::Fault,
-    lab::Lab,
-    layout::Method,
+    lab::{
+        Lab,
+        agent::metric,
+        director::{prepare_ipvs, table_watcher::changes},
+        faults::Fault,
+        layout::Method,
+    },
     say,
-    scene::{Scene, Setting},
-    watch::changes,
+    testbed::{Setup, Testbed},
 };
 
 /// Long enough for several suspicions, if there were any.
 const TIME: Duration = Duration::from_secs(8);
 
-/// A scene whose first server has had this fault all the time.
-fn since_ever(method: Method, fault: Fault) -> Result<Scene> {
-    let mut setting = Setting::new(method).distance(Duration::from_millis(1));
+/// A testbed whose first server has had this fault all the time.
+fn from_the_start(method: Method, fault: Fault) -> Result<Testbed> {
+    let mut setup = Setup::new(method).distance(Duration::from_millis(1));
     // An HTTP check of such a server takes longer than it may, and rightly fails.
-    setting.config = setting.config.check_by_connect();
-    let lab = Lab::build(&setting.layout)?;
+    setup.config = setup.config.check_by_connect();
+    let lab = Lab::build(&setup.layout)?;
     prepare_ipvs(&lab.network.director)?;
-    fault.arm(&lab.network.switch, &lab.servers[0])?.strike()?;
-    Scene::in_lab(lab, &setting)
+    fault.arm(&lab.network.switch, &lab.servers[0])?.inject()?;
+    Testbed::in_lab(lab, &setup)
 }
 
 #[test]
 #[ignore = "needs root, IPVS and the agent: cargo xtask test"]
 fn a_slow_server_stays_and_its_slowness_is_in_the_metrics() -> Result<()> {
     for method in Method::ALL {
-        let mut scene = since_ever(method, Fault::Slow)?;
-        scene.pass(TIME)?;
-        assert_eq!(changes(&scene.history_since_healthy()?), [], "{}", scene.diagnosis());
-        let text = scene.agent.metrics()?;
+        let mut testbed = from_the_start(method, Fault::Slow)?;
+        testbed.run_for(TIME)?;
+        assert_eq!(changes(&testbed.history_since_healthy()?), [], "{}", testbed.diagnosis());
+        let text = testbed.agent.metrics()?;
         let mean = |server: usize| -> Result<f64> {
-            let label = format!("server=\"{}\"", scene.lab.servers[server].address());
+            let label = format!("server=\"{}\"", testbed.lab.servers[server].address());
             let value = |part: &str| {
                 metric(&text, &format!("lvs_passive_handshake_seconds_{part}"), &[&label])
                     .with_context(|| format!("no {part} of handshake times"))
@@ -56,11 +57,11 @@ fn a_slow_server_stays_and_its_slowness_is_in_the_metrics() -> Result<()> {
 #[ignore = "needs root, IPVS and the agent: cargo xtask test"]
 fn a_server_that_loses_a_tenth_of_its_packets_stays() -> Result<()> {
     for method in Method::ALL {
-        let mut scene = since_ever(method, Fault::Lossy)?;
-        scene.pass(TIME)?;
-        assert_eq!(changes(&scene.history_since_healthy()?), [], "{}", scene.diagnosis());
-        let text = scene.agent.metrics()?;
-        let label = format!("server=\"{}\"", scene.lab.servers[0].address());
+        let mut testbed = from_the_start(method, Fault::Lossy)?;
+        testbed.run_for(TIME)?;
+        assert_eq!(changes(&testbed.history_since_healthy()?), [], "{}", testbed.diagnosis());
+        let text = testbed.agent.metrics()?;
+        let label = format!("server=\"{}\"", testbed.lab.servers[0].address());
         let again = metric(&text, "lvs_passive_syn_again_total", &[&label]).context("no SYNs sent again")?;
         say(&format!("{method}: {again} SYNs to the lossy server were sent again, nobody was taken out"));
         assert!(again > 0.0, "the loss is in the metrics");

@@ -13,5 +13,5 @@ const LIMIT: Duration = Duration::from_hours(2);
 
 /// Sets up, builds, and compares; returns the comparison's exit status.
 pub(super) fn compare(cache: &Cache, arguments: &[OsString]) -> Result<i32> {
-    keepalived::compare(cache, "lvs-contest", arguments, LIMIT)
+    keepalived::compare(cache, "lvs-bench-failover", arguments, LIMIT)
 }

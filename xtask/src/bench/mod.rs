@@ -18,31 +18,32 @@ use crate::cache::Cache;
 /// What is measured.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Bench {
-    /// What one packet costs in the eBPF programs, against two references; needs root
+    /// Measure the time of one packet in the eBPF programs, against two references; needs root
     Ebpf,
-    /// What the eBPF programs cost an IPVS director in throughput, in the VM
+    /// Measure an IPVS director's throughput with and without the eBPF programs, in the VM
     Director {
-        /// Arguments for the measurement; `--help` tells which
+        /// Arguments for the measurement; list them with `-- --help`
         #[arg(last = true)]
         arguments: Vec<OsString>,
     },
-    /// What 10,000 TCP checks and 1,000 HTTP checks a second take, and the same checks by keepalived in the VM
+    /// Measure the CPU time of 10,000 TCP checks and 1,000 HTTP checks a second, and compare with keepalived in the
+    /// VM
     Checks,
-    /// How soon the detector finds faults, and how often it finds none, in simulated traffic
+    /// Measure detection times and false suspicions in simulated traffic
     Detector {
-        /// Arguments for the simulation; `--help` tells which
+        /// Arguments for the simulation; list them with `-- --help`
         #[arg(last = true)]
         arguments: Vec<OsString>,
     },
-    /// What it takes in the VM to make, read and keep a large IPVS table, and how soon a hard state is in it
+    /// Measure how fast a large IPVS table is written, read and repaired, and a hard state applied, in the VM
     Table {
-        /// Arguments for the measurement; `--help` tells which
+        /// Arguments for the measurement; list them with `-- --help`
         #[arg(last = true)]
         arguments: Vec<OsString>,
     },
-    /// Compare in the VM how fast checkers take a failed server out, and how much they ask for that
+    /// Compare the agent with keepalived in the VM: how fast a failed server is out, and how many probes that takes
     Failover {
-        /// Arguments for the comparison; `--help` tells which
+        /// Arguments for the comparison; list them with `-- --help`
         #[arg(last = true)]
         arguments: Vec<OsString>,
     },

@@ -11,19 +11,19 @@ use std::{
 use tokio::sync::{mpsc, oneshot, watch as latest};
 
 use self::{
-    orders::OrderDesk,
+    orders::ControllerHandle,
     request::{PATIENCE, ask},
 };
-use super::messages::{ReloadInquiry, SignalInquiry, StandingInquiry};
+use super::messages::{ReloadRequest, SignalRequest, StatusRequest};
 use crate::{
     control::{Answer, Reply, Request, ServerStatus, ServiceStatus, SignalStatus, Status},
     engine::{
-        admin::{Meant, Order},
-        status::Standing,
+        admin::{AdminCommand, ServerSelector},
+        status::DestinationStatus,
     },
     model::{Config, DestinationKey},
     pool::Drain,
-    reconcile::{Observed, sysctl},
+    reconcile::{DryRunLog, sysctl},
 };
 use std::sync::Arc;
 
@@ -32,31 +32,31 @@ const RELOAD_PATIENCE: Duration = Duration::from_mins(1);
 
 /// Asks those who know.
 #[derive(Clone, Debug)]
-pub(crate) struct Desk {
-    pub(crate) judge: mpsc::Sender<StandingInquiry>,
-    pub(crate) passive: PassiveDesk,
+pub(crate) struct AdminHandler {
+    pub(crate) controller: mpsc::Sender<StatusRequest>,
+    pub(crate) passive: MonitorHandle,
     /// What would have been written, where nothing is.
-    pub(crate) observed: Option<Observed>,
-    pub(crate) reload: mpsc::Sender<ReloadInquiry>,
-    pub(crate) orders: OrderDesk,
+    pub(crate) observed: Option<DryRunLog>,
+    pub(crate) reload: mpsc::Sender<ReloadRequest>,
+    pub(crate) orders: ControllerHandle,
     pub(crate) in_force: latest::Receiver<Arc<Config>>,
 }
 
 /// Who knows of the passive signal.
 #[derive(Clone, Debug)]
-pub(crate) enum PassiveDesk {
+pub(crate) enum MonitorHandle {
     /// The task that watches.
-    Watch(mpsc::Sender<SignalInquiry>),
+    Monitor(mpsc::Sender<SignalRequest>),
     /// Nobody: there is none, for this reason.
     None(String),
 }
 
-impl Answer for Desk {
+impl Answer for AdminHandler {
     async fn answer(&self, request: Request) -> Reply {
         match request {
-            Request::Status {} => match ask_who_knows(&self.judge, PATIENCE).await {
-                Ok(standings) => {
-                    let services = compose(standings, &self.passive.signals().await);
+            Request::Status {} => match ask_who_knows(&self.controller, PATIENCE).await {
+                Ok(statuses) => {
+                    let services = compose(statuses, &self.passive.signals().await);
                     Reply::Status(self.status(services))
                 }
                 Err(message) => Reply::Error(message),
@@ -68,22 +68,22 @@ impl Answer for Desk {
             },
             Request::Drain { server, service, remove } => {
                 let drain = if remove { Drain::Remove } else { Drain::Quiesce };
-                self.orders.order(Order::Drain(drain), Meant { server, service }).await
+                self.orders.order(AdminCommand::Drain(drain), ServerSelector { server, service }).await
             }
             Request::Undrain { server, service } => {
-                self.orders.order(Order::Undrain, Meant { server, service }).await
+                self.orders.order(AdminCommand::Undrain, ServerSelector { server, service }).await
             }
             Request::Maintenance { server, service, on } => {
-                self.orders.order(Order::Maintenance(on), Meant { server, service }).await
+                self.orders.order(AdminCommand::Maintenance(on), ServerSelector { server, service }).await
             }
             Request::Connections { server, service } => {
-                self.orders.connections(Meant { server, service }).await
+                self.orders.connections(ServerSelector { server, service }).await
             }
         }
     }
 }
 
-impl Desk {
+impl AdminHandler {
     /// All but the services is looked at now.
     fn status(&self, services: Vec<ServiceStatus>) -> Status {
         let values = sysctl::values();
@@ -102,10 +102,10 @@ enum Signals {
     None(String),
 }
 
-impl PassiveDesk {
+impl MonitorHandle {
     async fn signals(&self) -> Signals {
         match self {
-            Self::Watch(watch) => {
+            Self::Monitor(watch) => {
                 ask_who_knows(watch, PATIENCE).await.map_or_else(Signals::None, Signals::Known)
             }
             Self::None(reason) => Signals::None(reason.clone()),
@@ -115,20 +115,20 @@ impl PassiveDesk {
 
 /// Asks a task that knows.
 async fn ask_who_knows<T>(desk: &mpsc::Sender<oneshot::Sender<T>>, patience: Duration) -> Result<T, String> {
-    ask("the task that knows", desk, patience, |reply| reply).await
+    ask("internal task", desk, patience, |reply| reply).await
 }
 
-fn compose(standings: Vec<Standing>, signals: &Signals) -> Vec<ServiceStatus> {
+fn compose(statuses: Vec<DestinationStatus>, signals: &Signals) -> Vec<ServiceStatus> {
     let mut services: Vec<ServiceStatus> = Vec::new();
-    for standing in standings {
-        let Standing { destination, service, method, weight, state, is_backup, note } = standing;
+    for status in statuses {
+        let DestinationStatus { destination, service, method, weight, state, is_backup, note } = status;
         let signal = match signals {
-            _ if is_backup => SignalStatus::none("backups are checked actively only"),
+            _ if is_backup => SignalStatus::none("backups have no passive detection"),
             Signals::None(reason) => SignalStatus::none(reason.clone()),
             Signals::Known(known) => known
                 .get(&destination)
                 .cloned()
-                .unwrap_or_else(|| SignalStatus::none("it is not watched (yet)")),
+                .unwrap_or_else(|| SignalStatus::none("passive detection does not watch it (yet)")),
         };
         let server = ServerStatus {
             address: destination.server,
@@ -163,9 +163,9 @@ mod tests {
         model::{ForwardingMethod, Weight},
     };
 
-    fn standing(vip: &str, server: &str) -> Standing {
+    fn status(vip: &str, server: &str) -> DestinationStatus {
         let service = ServiceKey::Address { protocol: Protocol::Tcp, address: vip.parse().unwrap() };
-        Standing {
+        DestinationStatus {
             destination: DestinationKey { service, server: server.parse().unwrap() },
             service: "web".to_owned(),
             method: ForwardingMethod::Masquerade,
@@ -178,15 +178,12 @@ mod tests {
 
     #[tokio::test]
     async fn what_two_know_is_put_together() {
-        let (judge, mut inquiries) = mpsc::channel::<StandingInquiry>(1);
-        let (watch, mut signals) = mpsc::channel::<SignalInquiry>(1);
-        let one = standing("192.0.2.1:80", "10.0.0.1:80");
-        let all = vec![
-            one.clone(),
-            standing("192.0.2.1:80", "10.0.0.2:80"),
-            standing("192.0.2.2:80", "10.0.0.1:80"),
-        ];
-        tokio::spawn(async move { inquiries.recv().await.unwrap().send(all).unwrap() });
+        let (controller, mut requests) = mpsc::channel::<StatusRequest>(1);
+        let (watch, mut signals) = mpsc::channel::<SignalRequest>(1);
+        let one = status("192.0.2.1:80", "10.0.0.1:80");
+        let all =
+            vec![one.clone(), status("192.0.2.1:80", "10.0.0.2:80"), status("192.0.2.2:80", "10.0.0.1:80")];
+        tokio::spawn(async move { requests.recv().await.unwrap().send(all).unwrap() });
         let whole =
             SignalStatus { seen: Seen::Whole, reason: None, usual_wait_ms: Some(1.0), evidence: None };
         let known = HashMap::from([(one.destination, whole.clone())]);
@@ -194,12 +191,12 @@ mod tests {
         let text = "[[service]]\naddress = \"192.0.2.1:80\"\nforward = \"masquerade\"\n\
                      [[service.server]]\naddress = \"10.0.0.1\"\n";
         let config = native::read(text, "test.toml".as_ref()).expect("it is a configuration");
-        let desk = Desk {
-            judge,
-            passive: PassiveDesk::Watch(watch),
+        let desk = AdminHandler {
+            controller,
+            passive: MonitorHandle::Monitor(watch),
             observed: None,
             reload: mpsc::channel(1).0,
-            orders: OrderDesk { judge: mpsc::channel(1).0 },
+            orders: ControllerHandle { controller: mpsc::channel(1).0 },
             in_force: latest::channel(Arc::new(config)).1,
         };
         let Reply::Status(status) = desk.answer(Request::Status {}).await else { panic!("no status") };

@@ -1,4 +1,4 @@
-//! Where orders come in: from the control socket to the judge, and back with what has come of them.
+//! Where orders come in: from the control socket to the controller, and back with what has come of them.
 
 use std::time::Duration;
 
@@ -6,9 +6,9 @@ use tokio::{sync::mpsc, task::spawn_blocking};
 
 use super::request::{PATIENCE, ask};
 use crate::{
-    agent::messages::{CarriedOut, OrderInquiry},
+    agent::messages::{AdminRequest, CommandReply},
     control::{Connections, OrderedServer, Reply},
-    engine::admin::{Meant, Order, Ordered},
+    engine::admin::{AdminCommand, CommandResult, ServerSelector},
     ipvs::{DestinationStatistics, IpvsError, TableReader},
     model::DestinationKey,
     netlink::DEFAULT_TIMEOUT,
@@ -19,23 +19,23 @@ const WRITTEN: Duration = Duration::from_secs(1);
 
 /// Passes orders on.
 #[derive(Clone, Debug)]
-pub(crate) struct OrderDesk {
-    pub(crate) judge: mpsc::Sender<OrderInquiry>,
+pub(crate) struct ControllerHandle {
+    pub(crate) controller: mpsc::Sender<AdminRequest>,
 }
 
-impl OrderDesk {
+impl ControllerHandle {
     /// What has come of an order.
-    pub(crate) async fn order(&self, order: Order, meant: Meant) -> Reply {
-        match self.ask(order, meant).await {
+    pub(crate) async fn order(&self, order: AdminCommand, selector: ServerSelector) -> Reply {
+        match self.ask(order, selector).await {
             Ok(ordered) => Reply::Servers(ordered.iter().map(|one| told(one, None)).collect()),
             Err(message) => Reply::Error(message),
         }
     }
 
     /// How many connections servers have.
-    pub(crate) async fn connections(&self, meant: Meant) -> Reply {
+    pub(crate) async fn connections(&self, selector: ServerSelector) -> Reply {
         let counted = async {
-            let ordered = self.ask(Order::Look, meant).await?;
+            let ordered = self.ask(AdminCommand::Query, selector).await?;
             let keys: Vec<_> = ordered.iter().map(|one| one.destination).collect();
             // The kernel takes its time over a long table.
             let counting = spawn_blocking(move || counted(&keys)).await;
@@ -46,10 +46,10 @@ impl OrderDesk {
         counted.await.map_or_else(Reply::Error, Reply::Servers)
     }
 
-    async fn ask(&self, order: Order, meant: Meant) -> Result<Vec<Ordered>, String> {
-        let inquiry = |reply| OrderInquiry { order, meant, reply };
-        let answer = ask("the task that decides", &self.judge, PATIENCE, inquiry).await?;
-        let CarriedOut { ordered, kept } = answer.map_err(|unknown| unknown.to_string())?;
+    async fn ask(&self, order: AdminCommand, selector: ServerSelector) -> Result<Vec<CommandResult>, String> {
+        let request = |reply| AdminRequest { order, selector, reply };
+        let answer = ask("controller", &self.controller, PATIENCE, request).await?;
+        let CommandReply { ordered, kept } = answer.map_err(|unknown| unknown.to_string())?;
         if let Some(kept) = kept {
             kept.written(WRITTEN).await;
         }
@@ -62,13 +62,13 @@ fn counted(keys: &[DestinationKey]) -> Result<Vec<Option<DestinationStatistics>>
     keys.iter().map(|key| reader.counted(key)).collect()
 }
 
-fn told(one: &Ordered, counted: Option<DestinationStatistics>) -> OrderedServer {
+fn told(one: &CommandResult, counted: Option<DestinationStatistics>) -> OrderedServer {
     let DestinationStatistics { active, inactive, persistent, .. } = counted.unwrap_or_default();
     OrderedServer {
         service: one.service.clone(),
         address: one.destination.server,
         weight: one.weight.map(|weight| weight.0),
-        held: one.holds.reason().map(str::to_owned),
+        held: one.admin_state.reason().map(str::to_owned),
         connections: counted.is_some().then_some(Connections { active, inactive, persistent }),
     }
 }

@@ -10,18 +10,20 @@ use tokio::{
 /// How long a task may take that has the answer at hand.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Asks `task`, as people know it, which may have ended or be busy. `inquiry` is the question with its way back.
+/// Asks `task`, as people know it, which may have ended or be busy. `request` is the question with its way back.
 pub(crate) async fn ask<Inquiry, Told>(
     task: &str,
     desk: &mpsc::Sender<Inquiry>,
     patience: Duration,
-    inquiry: impl FnOnce(oneshot::Sender<Told>) -> Inquiry,
+    request: impl FnOnce(oneshot::Sender<Told>) -> Inquiry,
 ) -> Result<Told, String> {
-    let ended = || format!("{task} has ended; see the log");
+    let ended = || format!("the agent's {task} has ended; see the log");
     let (reply, answer) = oneshot::channel();
     let asking = async {
-        desk.send(inquiry(reply)).await.map_err(|_| ended())?;
+        desk.send(request(reply)).await.map_err(|_| ended())?;
         answer.await.map_err(|_| ended())
     };
-    timeout(patience, asking).await.unwrap_or_else(|_| Err(format!("{task} is busy; try again")))
+    timeout(patience, asking)
+        .await
+        .unwrap_or_else(|_| Err(format!("the agent's {task} did not answer in time; try again")))
 }

@@ -6,7 +6,7 @@ use lvs_common::ServerId;
 use tokio::{sync::mpsc, task::JoinSet};
 
 use crate::{
-    model::{BurstSettings, Check, DestinationKey, Protocol, Question, UdpQuestion},
+    model::{BurstSettings, Check, CheckKind, DestinationKey, Protocol, UdpCheck},
     passive::Layer,
     probe::{
         CheckId, Outcome, ProbeTarget, Prober,
@@ -20,7 +20,7 @@ pub(crate) struct Ask {
     /// Who is asked.
     pub(crate) target: ProbeTarget,
     /// What.
-    pub(crate) question: Arc<Question>,
+    pub(crate) question: Arc<CheckKind>,
     /// How long each probe may take.
     pub(crate) timeout: Duration,
     /// What is suspected of having failed.
@@ -34,14 +34,14 @@ pub(crate) struct Ask {
 impl Ask {
     /// Whether it asks if a UDP port is open, which `check` can't know.
     pub(crate) fn is_about_port(&self, check: &Check) -> bool {
-        check.question == Question::Ping && matches!(*self.question, Question::Udp(_))
+        check.kind == CheckKind::Ping && matches!(*self.question, CheckKind::Udp(_))
     }
 }
 
 /// The question that the signal has doubted, as far as `check` asks it too, and whom to ask; `None` where it doesn't.
 /// `closed` says that ICMP has called the port of the server unreachable.
 ///
-/// Where clients come over TCP, a host is asked what [`Question::confirming`] says; a connection only where there is a port
+/// Where clients come over TCP, a host is asked what [`CheckKind::confirming`] says; a connection only where there is a port
 /// to connect to. Where they come by another protocol, what the check asks is all there is, but for a ping of a UDP server
 /// whose port is `closed`: no ping knows of ports. An application is only asked by a check of its own.
 pub(crate) fn question(
@@ -50,12 +50,12 @@ pub(crate) fn question(
     server: SocketAddr,
     check: &Check,
     closed: bool,
-) -> Option<(ProbeTarget, Question)> {
-    let (own, target) = (&check.question, ProbeTarget::of_check(server, check));
+) -> Option<(ProbeTarget, CheckKind)> {
+    let (own, target) = (&check.kind, ProbeTarget::of_check(server, check));
     let asked = match layer {
         Layer::Application => own.asks_application().then(|| own.clone()),
         Layer::Host
-            if closed && protocol == Protocol::Udp && *own == Question::Ping && server.port() != 0 =>
+            if closed && protocol == Protocol::Udp && *own == CheckKind::Ping && server.port() != 0 =>
         {
             return Some((ProbeTarget { address: server, ..target }, port_is_open()));
         }
@@ -68,8 +68,8 @@ pub(crate) fn question(
 /// An empty datagram that nobody need answer: only a closed port does, with ICMP.
 ///
 /// A server may not expect one, so that it is only sent where ICMP has shown that nobody listens.
-fn port_is_open() -> Question {
-    Question::Udp(UdpQuestion { send: Vec::new(), expect: None, reply: false })
+fn port_is_open() -> CheckKind {
+    CheckKind::Udp(UdpCheck { send: Vec::new(), expect: None, reply: false })
 }
 
 /// What a burst reports.
@@ -173,31 +173,31 @@ async fn run(
 mod tests {
     use super::*;
     use crate::model::{
-        CommandConvention, CommandQuestion, DnsQuestion, DnsType, GreetingProtocol, GreetingQuestion,
-        HttpQuestion, Transport,
+        CommandCheck, CommandConvention, DnsCheck, DnsType, GreetingCheck, GreetingProtocol, HttpCheck,
+        Transport,
     };
 
-    fn dns(transport: Transport) -> Question {
+    fn dns(transport: Transport) -> CheckKind {
         let name = "example.org".to_owned();
-        Question::Dns(DnsQuestion { name, record: DnsType::A, transport, expect: None })
+        CheckKind::Dns(DnsCheck { name, record: DnsType::A, transport, expect: None })
     }
 
-    fn mail() -> Question {
+    fn mail() -> CheckKind {
         let protocol = GreetingProtocol::Smtp;
-        Question::Greeting(GreetingQuestion { protocol, tls: None, login: None, helo: None })
+        CheckKind::Greeting(GreetingCheck { protocol, tls: None, login: None, helo: None })
     }
 
-    fn command() -> Question {
+    fn command() -> CheckKind {
         let argv = vec!["/bin/true".to_owned()];
-        Question::Command(CommandQuestion { argv, convention: CommandConvention::default(), service: None })
+        CheckKind::Command(CommandCheck { argv, convention: CommandConvention::default(), service: None })
     }
 
     #[test]
     fn what_is_doubted_is_asked_as_far_as_the_check_asks_it() {
+        use CheckKind::{Connect, File, Off, On, Ping};
         use Layer::{Application, Host};
         use Protocol::{Sctp, Tcp, Udp};
-        use Question::{Connect, File, Off, On, Ping};
-        let page = || Question::Http(HttpQuestion::get("/"));
+        let page = || CheckKind::Http(HttpCheck::get("/"));
         let file = || File("/run/weight".into());
         let (udp, tcp) = (Transport::Udp, Transport::Tcp);
         let cases = [
@@ -227,38 +227,38 @@ mod tests {
             (Application, Udp, dns(udp), Some(dns(udp))),
         ];
         for (layer, protocol, question, expected) in cases {
-            let check = Check { question, ..Check::default() };
+            let check = Check { kind: question, ..Check::default() };
             let asked = |closed| {
                 let asked = super::question(layer, protocol, ([10, 0, 0, 1], 80).into(), &check, closed)?;
                 Some(asked.1)
             };
-            assert_eq!(asked(false), expected, "{layer} {protocol} {:?}", check.question);
-            if (layer, protocol, &check.question) != (Host, Udp, &Ping) {
-                assert_eq!(asked(true), expected, "{layer} {protocol} {:?}, closed", check.question);
+            assert_eq!(asked(false), expected, "{layer} {protocol} {:?}", check.kind);
+            if (layer, protocol, &check.kind) != (Host, Udp, &Ping) {
+                assert_eq!(asked(true), expected, "{layer} {protocol} {:?}, closed", check.kind);
             }
         }
     }
 
     #[test]
     fn a_ping_that_knows_of_no_port_gives_way_to_an_empty_datagram_where_icmp_says_that_the_port_is_closed() {
-        let check = Check { question: Question::Ping, ..Check::default() };
+        let check = Check { kind: CheckKind::Ping, ..Check::default() };
         let ask = |port, closed| {
             let server = ([10, 0, 0, 1], port).into();
             question(Layer::Host, Protocol::Udp, server, &check, closed)
         };
         let target = |port| ProbeTarget { address: ([10, 0, 0, 1], port).into(), via: check.via };
-        assert_eq!(ask(53, false), Some((target(0), Question::Ping)));
+        assert_eq!(ask(53, false), Some((target(0), CheckKind::Ping)));
         assert_eq!(ask(53, true), Some((target(53), port_is_open())));
-        assert_eq!(ask(0, true), Some((target(0), Question::Ping)), "no port to ask: a firewall mark");
+        assert_eq!(ask(0, true), Some((target(0), CheckKind::Ping)), "no port to ask: a firewall mark");
     }
 
     #[test]
     fn without_a_port_there_is_no_connection_to_ask_for() {
-        for question in [command(), Question::File("/run/weight".into()), Question::Ping] {
-            let check = Check { question, ..Check::default() };
+        for question in [command(), CheckKind::File("/run/weight".into()), CheckKind::Ping] {
+            let check = Check { kind: question, ..Check::default() };
             let server = ([10, 0, 0, 1], 0).into();
             let asked = super::question(Layer::Host, Protocol::Tcp, server, &check, false);
-            assert_eq!(asked.as_ref().map(|(_, question)| question), Some(&check.question));
+            assert_eq!(asked.as_ref().map(|(_, question)| question), Some(&check.kind));
         }
     }
 }

@@ -7,7 +7,7 @@ use lvs_common::ServerId;
 use tracing::debug;
 
 use super::{
-    Judge,
+    Controller,
     bursts::{self, Ask, Confirmation, Report},
 };
 use crate::{
@@ -23,27 +23,27 @@ use crate::{
     },
 };
 
-impl Judge {
+impl Controller {
     /// What the passive side has found.
     pub(super) fn found(&mut self, finding: &Finding) {
         match finding {
             Finding::Suspicion(suspicion) => self.suspicion(suspicion),
             Finding::Overloaded { id, evidence } => self.overloaded(*id, evidence),
-            Finding::Common { id, evidence } => self.silent_together(*id, evidence),
+            Finding::Correlated { id, evidence } => self.silent_together(*id, evidence),
         }
     }
 
     /// Most of a service is silent at once: an alarm; the baseline checks decide.
     fn silent_together(&self, id: ServerId, evidence: &Evidence) {
         counter!("lvs_common_suspicions_total").increment(1);
-        events::common(&self.decisions, &self.destinations(id), Some(evidence));
+        events::common(&self.engine, &self.destinations(id), Some(evidence));
     }
 
     /// A living server that takes no new connections is told of; what becomes of it the baseline checks decide.
     fn overloaded(&self, id: ServerId, evidence: &Evidence) {
         for destination in self.destinations(id) {
-            metrics::count_overloaded(&self.decisions, &destination);
-            events::overloaded(&self.decisions, &destination, evidence);
+            metrics::count_overloaded(&self.engine, &destination);
+            events::overloaded(&self.engine, &destination, evidence);
         }
     }
 
@@ -52,9 +52,9 @@ impl Judge {
         let Suspicion { id, layer, strength, .. } = *suspicion;
         metrics::count_suspicion(suspicion);
         for destination in self.destinations(id) {
-            events::suspicion(&self.decisions, &destination, suspicion);
+            events::suspicion(&self.engine, &destination, suspicion);
         }
-        self.suspected.note(id, Instant::now());
+        self.correlation.note(id, Instant::now());
         if layer == Layer::Application {
             self.report_application(suspicion);
         }
@@ -78,10 +78,10 @@ impl Judge {
     /// Destinations whose checks know nothing of the application are only told of: nothing could confirm it.
     fn report_application(&self, suspicion: &Suspicion) {
         for destination in self.destinations(suspicion.id) {
-            let up = self.decisions.state(&destination).is_some_and(State::is_up);
-            if up && self.decisions.application_check(&destination).is_none() {
-                metrics::count_reported(&self.decisions, &destination);
-                events::reported(&self.decisions, &destination, suspicion);
+            let up = self.engine.state(&destination).is_some_and(State::is_up);
+            if up && self.engine.application_check(&destination).is_none() {
+                metrics::count_reported(&self.engine, &destination);
+                events::reported(&self.engine, &destination, suspicion);
             }
         }
     }
@@ -97,7 +97,7 @@ impl Judge {
     fn confirm(&mut self, id: ServerId, layer: Layer, strength: Strength) {
         let asks = self.asks(id, layer);
         let needed = |ask: &Ask| {
-            ask.destinations.iter().map(|destination| self.decisions.failures_to_fall(destination)).max()
+            ask.destinations.iter().map(|destination| self.engine.failures_to_fall(destination)).max()
         };
         let count = match strength {
             Strength::Weak => 1,
@@ -130,12 +130,12 @@ impl Judge {
         let closed = self.under_way.get(&(id, layer)).is_some_and(|confirmation| confirmation.closed);
         let mut asks: Vec<(Ask, Vec<DestinationKey>)> = Vec::new();
         for destination in self.destinations(id) {
-            let up = self.decisions.state(&destination).is_some_and(State::is_up);
+            let up = self.engine.state(&destination).is_some_and(State::is_up);
             let Some((index, check)) = self.settling(&destination, layer).filter(|_| up) else { continue };
             let asked = bursts::question(layer, protocol, destination.server, check, closed);
             let Some((target, question)) = asked else { continue };
             let subscriber = Subscriber { destination, check: index };
-            let timeout = self.paces.timeout(subscriber, check, &question, self.probe_timeout);
+            let timeout = self.latencies.timeout(subscriber, check, &question, self.probe_timeout);
             let same = |(ask, _): &&mut (Ask, _)| ask.target == target && *ask.question == question;
             if let Some((ask, destinations)) = asks.iter_mut().find(same) {
                 ask.timeout = ask.timeout.max(timeout);
@@ -152,8 +152,8 @@ impl Judge {
     /// The one of a destination's checks that a suspicion is settled by, and its index.
     fn settling(&self, destination: &DestinationKey, layer: Layer) -> Option<(usize, &Check)> {
         match layer {
-            Layer::Host => self.decisions.check(destination).map(|check| (0, check)),
-            Layer::Application => self.decisions.application_check(destination),
+            Layer::Host => self.engine.check(destination).map(|check| (0, check)),
+            Layer::Application => self.engine.application_check(destination),
         }
     }
 
@@ -168,7 +168,7 @@ impl Judge {
 
     fn probed(&mut self, server: ServerId, ask: &Ask, number: u32, probe: &BurstProbe) {
         for destination in ask.destinations.iter() {
-            events::confirming(&self.decisions, destination, number, &probe.outcome);
+            events::confirming(&self.engine, destination, number, &probe.outcome);
         }
         let verdict = self.verdict(server, ask, &probe.outcome);
         self.probes.count(ProbeKind::Confirm, verdict);
@@ -180,7 +180,7 @@ impl Judge {
             }
         }
         for destination in ask.destinations.iter() {
-            let about_port = self.decisions.check(destination).is_some_and(|check| ask.is_about_port(check));
+            let about_port = self.engine.check(destination).is_some_and(|check| ask.is_about_port(check));
             if about_port && verdict == Verdict::Dead {
                 self.closed.insert(*destination);
             }
@@ -190,7 +190,7 @@ impl Judge {
             let source = if is_whole { Source::Baseline } else { Source::Confirm };
             self.observe(destination, check, &probe.outcome, verdict, source);
             for check in self.checks.of(destination).to_vec() {
-                self.hurry(check);
+                self.accelerate(check);
             }
         }
     }
@@ -199,12 +199,12 @@ impl Judge {
     /// now. Whether it could be.
     pub(super) fn ask_port(&mut self, destination: &DestinationKey) -> bool {
         let id = self.targets.borrow().of(destination).map(|target| target.id).next();
-        let check = self.decisions.check(destination);
+        let check = self.engine.check(destination);
         let asked = check.and_then(|check| {
             let asked = bursts::question(Layer::Host, Protocol::Udp, destination.server, check, true);
             let (target, question) = asked?;
             let subscriber = Subscriber { destination: *destination, check: 0 };
-            let timeout = self.paces.timeout(subscriber, check, &question, self.probe_timeout);
+            let timeout = self.latencies.timeout(subscriber, check, &question, self.probe_timeout);
             Some((target, question, timeout))
         });
         let (Some(id), Some((target, question, timeout))) = (id, asked) else { return false };
@@ -227,7 +227,7 @@ impl Judge {
         self.probes.count(ProbeKind::Confirm, verdict);
         for destination in ask.destinations.iter() {
             self.observe(destination, Some(0), outcome, verdict, Source::Baseline);
-            if self.decisions.state(destination).is_some_and(State::is_up) {
+            if self.engine.state(destination).is_some_and(State::is_up) {
                 self.closed.remove(destination);
             }
         }
@@ -237,25 +237,25 @@ impl Judge {
     fn answered(&self, destination: &DestinationKey, ask: &Ask) -> Option<usize> {
         let application = self.settling(destination, Layer::Application);
         let (index, check) = application.filter(|_| ask.layer == Layer::Application)?;
-        (check.question == *ask.question).then_some(index)
+        (check.kind == *ask.question).then_some(index)
     }
 
     /// What a confirming probe says about the server: nothing, if it failed while most of the service is suspected.
     fn verdict(&self, server: ServerId, ask: &Ask, outcome: &Outcome) -> Verdict {
         match correlation::verdict(outcome, ask.timeout) {
-            Verdict::Dead if self.is_common(server) => Verdict::Unknown,
+            Verdict::Dead if self.is_correlated(server) => Verdict::Unknown,
             verdict => verdict,
         }
     }
 
     /// Whether most servers of one of a server's services are suspected together.
-    fn is_common(&self, server: ServerId) -> bool {
+    fn is_correlated(&self, server: ServerId) -> bool {
         let targets: Arc<Targets> = self.targets.borrow().clone();
         let Some(target) = targets.get(server) else { return false };
         target.destinations.iter().any(|destination| {
             let siblings: BTreeSet<ServerId> =
                 targets.of_service(&destination.service, target.protocol()).map(|one| one.id).collect();
-            self.suspected.is_common(&siblings, Instant::now())
+            self.correlation.is_correlated(&siblings, Instant::now())
         })
     }
 
@@ -266,7 +266,7 @@ impl Judge {
         if let Some(host) = host {
             self.probes.count(ProbeKind::Ping, Verdict::of(host));
             for destination in ask.destinations.iter() {
-                events::host(&self.decisions, destination, host);
+                events::host(&self.engine, destination, host);
             }
         }
         let key = (server, ask.layer);
@@ -283,11 +283,11 @@ impl Judge {
     fn settled(&mut self, server: ServerId, ask: &Ask, confirmation: Confirmation) {
         let (key, Confirmation { cleared, failed, .. }) = ((server, ask.layer), confirmation);
         let undecided = !self.asks(server, Layer::Host).is_empty();
-        if !cleared && undecided && self.is_common(server) {
+        if !cleared && undecided && self.is_correlated(server) {
             // Faster probing goes on after the detector's pause, and the baseline checks have the last word.
             self.under_way.remove(&key);
             counter!("lvs_common_suspicions_total").increment(1);
-            events::common(&self.decisions, &ask.destinations, None);
+            events::common(&self.engine, &ask.destinations, None);
             self.tell(Feedback::Observed(server, Observation::Cleared(ask.layer)));
         } else if cleared {
             self.under_way.remove(&key);

@@ -17,31 +17,31 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use self::bursts::{Bursts, Confirmation, Report};
-use super::messages::{CarriedOut, Feedback, OrderInquiry, Replacement, Roster, StandingInquiry};
+use super::messages::{AdminRequest, CommandReply, Feedback, ServiceUpdate, StatusRequest, WatchedServices};
 use crate::{
     engine::{
-        Changes, Consequence, Decisions, Happening,
-        admin::{self, Maintained},
-        correlation::Suspected,
-        probe_timeout::Paces,
-        status::standings,
-        subscriptions::{Checks, Intervals, Subscriber},
+        Changes, Consequence, Engine, Happening,
+        admin::{self, MaintenanceSet},
+        correlation::Correlation,
+        probe_timeout::LatencyHistory,
+        status::statuses,
+        subscriptions::{Intervals, Subscriber, Subscriptions},
     },
-    health::{Heard, Source, State, Transition},
+    health::{Sample, Source, State, Transition},
     keyed::KeySet,
     model::{DestinationKey, ServiceKey},
     notify::alerts::Teller,
     passive::{Finding, Layer, Observation, Targets},
-    probe::{CheckId, CheckResult, Outcome, Pacer, Verdict, budget::Budget},
-    reconcile::Board,
-    state_file::{Keeper, Orders, Ticket},
+    probe::{CheckId, CheckResult, Outcome, SchedulerHandle, Verdict, budget::Budget},
+    reconcile::DesiredTable,
+    state_file::{Orders, StateWriter, WriteReceipt},
     telemetry::{
         events,
-        metrics::{ProbeKind, Probes, Standings},
+        metrics::{ProbeKind, Probes, StateGauges},
     },
 };
 
-/// Everything that the judge hears.
+/// Everything that the controller hears.
 pub(crate) struct Inputs {
     /// Results of baseline checks.
     pub(crate) checks: mpsc::Receiver<CheckResult>,
@@ -50,72 +50,72 @@ pub(crate) struct Inputs {
     /// Results of confirming bursts.
     pub(crate) reports: mpsc::Receiver<Report>,
     /// Questions about how everything stands.
-    pub(crate) inquiries: mpsc::Receiver<StandingInquiry>,
+    pub(crate) requests: mpsc::Receiver<StatusRequest>,
     /// Other lists of services.
-    pub(crate) replacements: mpsc::Receiver<Replacement>,
+    pub(crate) updates: mpsc::Receiver<ServiceUpdate>,
     /// What people order about servers.
-    pub(crate) orders: mpsc::Receiver<OrderInquiry>,
+    pub(crate) orders: mpsc::Receiver<AdminRequest>,
     /// The servers that files in the maintenance folder name; closed where there is no folder.
-    pub(crate) maintained: watch::Receiver<Maintained>,
+    pub(crate) maintained: watch::Receiver<MaintenanceSet>,
 }
 
-/// The one owner of all decisions.
-pub(crate) struct Judge {
-    pub(crate) decisions: Decisions,
+/// The one owner of all engine.
+pub(crate) struct Controller {
+    pub(crate) engine: Engine,
     /// Who asked for each baseline check.
-    pub(crate) checks: Checks,
+    pub(crate) checks: Subscriptions,
     /// Lets checks be asked more often while a state is soft, and others instead.
-    pub(crate) pacer: Pacer,
+    pub(crate) scheduler: SchedulerHandle,
     /// The checks that are.
-    pub(crate) hurried: KeySet<CheckId>,
+    pub(crate) accelerated: KeySet<CheckId>,
     /// The endpoints that suspicions are about.
     pub(crate) targets: watch::Receiver<Arc<Targets>>,
     pub(crate) bursts: Bursts,
     pub(crate) budget: Budget<ServerId>,
     /// Mails, commands and lines in files.
     pub(crate) teller: Teller,
-    pub(crate) board: Board,
+    pub(crate) desired: DesiredTable,
     /// Services that are to go, and until when they are looked for.
     pub(crate) leaving: BTreeMap<ServiceKey, Instant>,
     /// To the passive side: whom to watch.
-    pub(crate) roster: watch::Sender<Roster>,
+    pub(crate) watched: watch::Sender<WatchedServices>,
     /// To the passive side; full or closed where there is none, which is no harm.
     pub(crate) feedback: mpsc::Sender<Feedback>,
     /// The bursts under way.
     pub(crate) under_way: BTreeMap<(ServerId, Layer), Confirmation>,
-    pub(crate) suspected: Suspected,
+    pub(crate) correlation: Correlation,
     /// Destinations that a ping checks, and whose UDP port was closed when it was last asked.
     pub(crate) closed: BTreeSet<DestinationKey>,
     /// Where it is written down what people have ordered, …
-    pub(crate) keeper: Option<Keeper<Orders>>,
+    pub(crate) state_writer: Option<StateWriter<Orders>>,
     /// … and what was, last.
     pub(crate) kept: Orders,
     /// How long the servers take to answer.
-    pub(crate) paces: Paces,
+    pub(crate) latencies: LatencyHistory,
     /// How long a confirming probe may take while that isn't known.
     pub(crate) probe_timeout: Duration,
     /// What metrics show of destinations and services, …
-    pub(crate) shown: Standings,
+    pub(crate) shown: StateGauges,
     /// … and of probes.
     pub(crate) probes: Probes,
 }
 
-impl Judge {
+impl Controller {
     /// Decides until `shutdown`.
     pub(crate) async fn run(mut self, mut inputs: Inputs, shutdown: CancellationToken) {
-        let changes = self.decisions.settle(Instant::now());
+        let changes = self.engine.settle(Instant::now());
         self.changed(changes);
         loop {
             let leaving = self.leaving.values().min().copied();
-            let next_change = self.decisions.next_change().into_iter().chain(leaving).min();
+            let next_change = self.engine.next_change().into_iter().chain(leaving).min();
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 Some(result) = inputs.checks.recv() => self.baseline(&result),
                 Some(finding) = inputs.findings.recv() => self.found(&finding),
                 Some(report) = inputs.reports.recv() => self.report(report),
-                Some(replacement) = inputs.replacements.recv() => self.replace(replacement).await,
+                Some(update) = inputs.updates.recv() => self.replace(update).await,
                 Some(order) = inputs.orders.recv() => self.order(order),
-                Some(inquiry) = inputs.inquiries.recv() => self.answer(inquiry),
+                Some(request) = inputs.requests.recv() => self.answer(request),
                 Ok(()) = inputs.maintained.changed() => {
                     let maintained = inputs.maintained.borrow_and_update().clone();
                     self.maintain(maintained);
@@ -124,48 +124,48 @@ impl Judge {
                 else => break,
             }
         }
-        self.teller.stopping(&self.decisions);
+        self.teller.stopping(&self.engine);
     }
 
     /// Others are in maintenance now.
-    fn maintain(&mut self, maintained: Maintained) {
-        let changes = self.decisions.set_maintained(maintained, Instant::now());
+    fn maintain(&mut self, maintained: MaintenanceSet) {
+        let changes = self.engine.set_maintenance(maintained, Instant::now());
         self.changed(changes);
         // Of one that was out already, no weight has changed.
-        self.shown.show_all(&self.decisions);
+        self.shown.show_all(&self.engine);
     }
 
     /// People have ordered something about servers, or want to know of it. Whoever asked may have gone.
-    fn order(&mut self, inquiry: OrderInquiry) {
-        let OrderInquiry { order, meant, reply } = inquiry;
-        let carried_out = admin::carry_out(&mut self.decisions, order, &meant, Instant::now());
+    fn order(&mut self, request: AdminRequest) {
+        let AdminRequest { order, selector, reply } = request;
+        let carried_out = admin::apply(&mut self.engine, order, &selector, Instant::now());
         let told = carried_out.map(|(ordered, changes)| {
             self.changed(changes);
             for one in &ordered {
                 events::ordered(order, one);
                 // Of one that was out already, no weight has changed.
-                self.shown.show_destination(&self.decisions, &one.destination);
+                self.shown.show_destination(&self.engine, &one.destination);
             }
-            CarriedOut { ordered, kept: self.keep_orders() }
+            CommandReply { ordered, kept: self.keep_orders() }
         });
         reply.send(told).ok();
     }
 
     /// Has what people have ordered written down, if that is news.
-    pub(crate) fn keep_orders(&mut self) -> Option<Ticket> {
-        let orders = self.decisions.commands();
+    pub(crate) fn keep_orders(&mut self) -> Option<WriteReceipt> {
+        let orders = self.engine.commands();
         if orders == self.kept {
             return None;
         }
-        let ticket = self.keeper.as_ref().map(|keeper| keeper.keep(&orders));
+        let receipt = self.state_writer.as_ref().map(|state_writer| state_writer.keep(&orders));
         self.kept = orders;
-        ticket
+        receipt
     }
 
     /// Some weights were to change by now.
     fn passed(&mut self) {
         let now = Instant::now();
-        let changes = self.decisions.passed(now);
+        let changes = self.engine.passed(now);
         self.changed(changes);
         self.let_go(now);
     }
@@ -177,26 +177,26 @@ impl Judge {
         } else {
             let services: BTreeSet<_> = changes.moved.iter().map(|destination| destination.service).collect();
             for key in services {
-                if let Some(wanted) = self.decisions.wanted_service(&key) {
-                    self.board.want(key, wanted);
+                if let Some(wanted) = self.engine.wanted_service(&key) {
+                    self.desired.want(key, wanted);
                 }
             }
         }
         for destination in &changes.moved {
-            self.shown.show_destination(&self.decisions, destination);
+            self.shown.show_destination(&self.engine, destination);
         }
-        self.teller.changed(&self.decisions, &changes);
+        self.teller.changed(&self.engine, &changes);
         for happening in &changes.happenings {
-            events::happening(&self.decisions, happening);
+            events::happening(&self.engine, happening);
             if let Happening::Service(key, _) = happening {
-                self.shown.show_service(&self.decisions, key);
+                self.shown.show_service(&self.engine, key);
             }
         }
     }
 
     /// Whoever asked may have gone.
-    fn answer(&self, inquiry: StandingInquiry) {
-        inquiry.send(standings(&self.decisions, Instant::now())).ok();
+    fn answer(&self, request: StatusRequest) {
+        request.send(statuses(&self.engine, Instant::now())).ok();
     }
 
     /// The result of a baseline check: of every destination that asked for it.
@@ -205,11 +205,11 @@ impl Judge {
         let verdict = Verdict::of(&result.outcome);
         for subscriber in subscribers {
             let Subscriber { destination, check } = subscriber;
-            events::baseline(&self.decisions, &destination, result);
-            self.teller.checked(&self.decisions, &destination, result);
+            events::baseline(&self.engine, &destination, result);
+            self.teller.checked(&self.engine, &destination, result);
             self.probes.count(ProbeKind::Baseline, verdict);
             if let Ok(success) = &result.outcome {
-                self.paces.note(subscriber, success, result.whole);
+                self.latencies.note(subscriber, success, result.whole);
             }
             if verdict == Verdict::Alive && self.closed.contains(&destination) && self.ask_port(&destination)
             {
@@ -217,7 +217,7 @@ impl Judge {
             }
             self.observe(&destination, Some(check), &result.outcome, verdict, Source::Baseline);
         }
-        self.hurry(result.id);
+        self.accelerate(result.id);
     }
 
     /// One result of one destination, and all that follows from it. `check` is the one of the destination's checks that it
@@ -236,17 +236,17 @@ impl Judge {
             // That says nothing about the server.
             Verdict::Unknown => return,
         };
-        let heard = Heard { check, success, source };
+        let sample = Sample { check, success, source };
         let asked = outcome.as_ref().ok().and_then(|success| success.weight);
         let Consequence { transition, changes } =
-            self.decisions.observe(destination, heard, asked, Instant::now());
+            self.engine.observe(destination, sample, asked, Instant::now());
         if let Some(transition) = transition {
-            events::transition(&self.decisions, destination, outcome, transition);
-            self.teller.heard(destination, outcome, transition);
+            events::transition(&self.engine, destination, outcome, transition);
+            self.teller.sample(destination, outcome, transition);
         }
         self.changed(changes);
         if let Some(transition) = transition {
-            self.shown.show_destination(&self.decisions, destination);
+            self.shown.show_destination(&self.engine, destination);
             self.tell_passive(destination, transition);
         }
     }
@@ -254,22 +254,22 @@ impl Judge {
     /// Lets a check be asked more often while the state of someone who asked for it is soft, and no longer. Not where most of
     /// a service fails: then the director's own network is likelier at fault, and nothing is to be gained by haste. If the
     /// scheduler has no room for that now, its next result brings us here again.
-    fn hurry(&mut self, check: CheckId) {
+    fn accelerate(&mut self, check: CheckId) {
         let Some(Intervals { usual, soft }) = self.checks.intervals(check) else { return };
         let is_soft = |subscriber: &Subscriber| {
-            let state = self.decisions.state_of_check(&subscriber.destination, subscriber.check);
+            let state = self.engine.state_of_check(&subscriber.destination, subscriber.check);
             state.is_some_and(State::is_soft)
                 && (matches!(state, Some(State::Recovering { .. }))
-                    || !self.decisions.most_fail(&subscriber.destination.service))
+                    || !self.engine.most_fail(&subscriber.destination.service))
         };
-        let hurried = self.checks.subscribers(check).iter().any(is_soft);
-        if hurried != self.hurried.contains(&check)
-            && self.pacer.try_set_interval(check, if hurried { soft } else { usual })
+        let accelerated = self.checks.subscribers(check).iter().any(is_soft);
+        if accelerated != self.accelerated.contains(&check)
+            && self.scheduler.try_set_interval(check, if accelerated { soft } else { usual })
         {
-            if hurried {
-                self.hurried.insert(check);
+            if accelerated {
+                self.accelerated.insert(check);
             } else {
-                self.hurried.remove(&check);
+                self.accelerated.remove(&check);
             }
         }
     }
@@ -277,7 +277,7 @@ impl Judge {
     /// Lets the detector know which servers there is nothing left to suspect of.
     fn tell_passive(&self, destination: &DestinationKey, transition: Transition) {
         let Transition { from, to } = transition;
-        let is_down = |one: &DestinationKey| self.decisions.state(one).is_some_and(State::is_down);
+        let is_down = |one: &DestinationKey| self.engine.state(one).is_some_and(State::is_down);
         for target in self.targets.borrow().of(destination) {
             if to.is_down() && target.destinations.iter().all(is_down) {
                 self.tell(Feedback::Observed(target.id, Observation::Down));

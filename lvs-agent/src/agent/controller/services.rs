@@ -5,12 +5,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::Judge;
+use super::Controller;
 use crate::{
-    agent::messages::{Counted, Dropped, Replaced, Replacement, Roster},
-    engine::{subscriptions::Turnover, table::found},
+    agent::messages::{Counted, RemovedServices, ServiceUpdate, UpdateSummary, WatchedServices},
+    engine::{subscriptions::ScheduleChange, table::found},
     ipvs::Wanted,
-    model::{DestinationKey, Question, ServiceKey, VirtualService},
+    model::{CheckKind, DestinationKey, ServiceKey, VirtualService},
 };
 
 /// How long a service that is no longer wanted is looked for in the kernel's table. Whoever adds it again later is left
@@ -23,36 +23,36 @@ struct Known {
     destinations: BTreeSet<(DestinationKey, String)>,
 }
 
-impl Judge {
+impl Controller {
     /// Decides about these services from now on. What is known of those that stay is kept.
-    pub(super) async fn replace(&mut self, replacement: Replacement) {
-        let Replacement { services, table, administered, dropped, reply } = replacement;
+    pub(super) async fn replace(&mut self, update: ServiceUpdate) {
+        let ServiceUpdate { services, table, administered, dropped, reply } = update;
         let now = Instant::now();
-        self.decisions.set_administered(administered, now);
+        self.engine.set_administered(administered, now);
         let before = self.known();
-        let mut changes = self.decisions.replace(&services, |key| found(&table, key), now);
+        let mut changes = self.engine.replace(&services, |key| found(&table, key), now);
         let after = self.known();
         let some_leave = self.leave(&before, &after, dropped, now);
         changes.table_changed |= some_leave;
         if some_leave && changes.whole_table.is_none() {
-            changes.whole_table = Some(self.decisions.wanted());
+            changes.whole_table = Some(self.engine.wanted());
         }
-        let Turnover { added, removed } = self.checks.replace(&services);
+        let ScheduleChange { added, removed } = self.checks.replace(&services);
         for id in &removed {
-            self.hurried.remove(id);
+            self.accelerated.remove(id);
         }
         self.forget();
         // Nobody waits for that.
         drop(self.keep_orders());
         // The scheduler takes commands whatever else it does. Once it has ended the agent ends, too.
-        self.pacer.exchange(added, removed).await.ok();
-        self.enrol(services.into());
-        self.teller.reloaded(&self.decisions);
+        self.scheduler.exchange(added, removed).await.ok();
+        self.set_services(services.into());
+        self.teller.reloaded(&self.engine);
         let table_changed = changes.table_changed;
         self.changed(changes);
         self.show(&before, &after);
         let of = |services: usize, destinations: usize| Counted { services, destinations };
-        let replaced = Replaced {
+        let replaced = UpdateSummary {
             table_changed,
             added: of(
                 after.services.difference(&before.services).count(),
@@ -69,7 +69,7 @@ impl Judge {
 
     /// Has the whole table made so, without the services that are to go.
     pub(super) fn want(&self, wanted: Wanted) {
-        self.board.replace(self.without_leaving(wanted));
+        self.desired.replace(self.without_leaving(wanted));
     }
 
     fn without_leaving(&self, mut wanted: Wanted) -> Wanted {
@@ -82,17 +82,17 @@ impl Judge {
         let before = self.leaving.len();
         self.leaving.retain(|_, until| *until > now);
         if self.leaving.len() != before {
-            self.want(self.decisions.wanted());
+            self.want(self.engine.wanted());
         }
     }
 
     /// Notes which services are to go; whether there are others than before.
-    fn leave(&mut self, before: &Known, after: &Known, dropped: Dropped, now: Instant) -> bool {
+    fn leave(&mut self, before: &Known, after: &Known, dropped: RemovedServices, now: Instant) -> bool {
         let keys = |known: &Known| known.services.iter().map(|(key, _)| *key).collect::<BTreeSet<_>>();
         let (before, after) = (keys(before), keys(after));
         self.leaving.retain(|key, _| !after.contains(key));
         let gone: Vec<_> =
-            before.difference(&after).filter(|_| dropped == Dropped::Deleted).copied().collect();
+            before.difference(&after).filter(|_| dropped == RemovedServices::Deleted).copied().collect();
         let any = !gone.is_empty();
         self.leaving.extend(gone.into_iter().map(|key| (key, now + LEAVE)));
         any
@@ -100,21 +100,20 @@ impl Judge {
 
     /// Forgets what was known of destinations and of questions that are no longer asked.
     fn forget(&mut self) {
-        let decisions = &self.decisions;
+        let engine = &self.engine;
         let pinged =
-            |key: &DestinationKey| decisions.check(key).is_some_and(|check| check.question == Question::Ping);
+            |key: &DestinationKey| engine.check(key).is_some_and(|check| check.kind == CheckKind::Ping);
         self.closed.retain(pinged);
-        self.paces.retain(|subscriber| {
-            decisions.state_of_check(&subscriber.destination, subscriber.check).is_some()
-        });
+        self.latencies
+            .retain(|subscriber| engine.state_of_check(&subscriber.destination, subscriber.check).is_some());
     }
 
     /// Tells the passive side whom to watch, if these are not the ones that it does.
-    fn enrol(&self, roster: Roster) {
-        self.roster.send_if_modified(|known| {
-            let others = !watched(known).eq(watched(&roster));
+    fn set_services(&self, watched: WatchedServices) {
+        self.watched.send_if_modified(|known| {
+            let others = !watched_by(known).eq(watched_by(&watched));
             if others {
-                *known = roster;
+                *known = watched;
             }
             others
         });
@@ -122,10 +121,10 @@ impl Judge {
 
     fn known(&self) -> Known {
         let name =
-            |destination: DestinationKey| (destination, self.decisions.service_name(&destination).to_owned());
+            |destination: DestinationKey| (destination, self.engine.service_name(&destination).to_owned());
         Known {
-            services: self.decisions.services().map(|(one, _)| (one.key, one.name.clone())).collect(),
-            destinations: self.decisions.all().map(|(destination, ..)| name(destination)).collect(),
+            services: self.engine.services().map(|(one, _)| (one.key, one.name.clone())).collect(),
+            destinations: self.engine.all().map(|(destination, ..)| name(destination)).collect(),
         }
     }
 
@@ -138,16 +137,16 @@ impl Judge {
             self.shown.retire_destination(destination);
         }
         for (destination, _) in after.destinations.difference(&before.destinations) {
-            self.shown.show_destination(&self.decisions, destination);
+            self.shown.show_destination(&self.engine, destination);
         }
         for (key, _) in after.services.difference(&before.services) {
-            self.shown.show_service(&self.decisions, key);
+            self.shown.show_service(&self.engine, key);
         }
     }
 }
 
 /// What the passive side makes use of.
-fn watched(services: &[VirtualService]) -> impl Iterator<Item = impl PartialEq> {
+fn watched_by(services: &[VirtualService]) -> impl Iterator<Item = impl PartialEq> {
     services.iter().map(|service| {
         let servers = service.servers.iter().map(|server| (server.address, server.method, server.tunnel));
         (service.key, service.name.clone(), servers.collect::<Vec<_>>())

@@ -27,11 +27,11 @@ use tracing::{debug, error};
 
 use self::{
     devices::Devices,
-    status::{Evidences, Silent},
+    status::{EvidenceLog, Silent},
 };
 pub(crate) use self::{recorder::Recording, topology::Parts};
 use super::messages::Feedback;
-pub(crate) use super::messages::{Roster, SignalInquiry};
+pub(crate) use super::messages::{SignalRequest, WatchedServices};
 use crate::{
     clock::monotonic_ns,
     network::{NeighbourChange, Surroundings, Survey},
@@ -63,9 +63,9 @@ pub(crate) struct Inputs {
     /// From those who decide.
     pub(crate) feedback: mpsc::Receiver<Feedback>,
     /// Who is to be watched.
-    pub(crate) roster: latest::Receiver<Roster>,
+    pub(crate) watched: latest::Receiver<WatchedServices>,
     /// Questions about the signal.
-    pub(crate) inquiries: mpsc::Receiver<SignalInquiry>,
+    pub(crate) requests: mpsc::Receiver<SignalRequest>,
 }
 
 /// Whom the task tells.
@@ -79,7 +79,7 @@ pub(crate) struct Outputs {
 }
 
 /// The passive side while the agent runs.
-pub(crate) struct Watch {
+pub(crate) struct Monitor {
     kernel: KernelSide,
     signals: Signals,
     targets: Targets,
@@ -99,7 +99,7 @@ pub(crate) struct Watch {
     owed: usize,
     /// Servers whose neighbour entry has failed.
     failed: BTreeSet<ServerId>,
-    evidences: Evidences,
+    evidences: EvidenceLog,
     /// The destinations without a signal, as last told.
     silent: Silent,
     /// Whether that may have changed.
@@ -107,11 +107,11 @@ pub(crate) struct Watch {
     services: BTreeMap<crate::model::ServiceKey, String>,
 }
 
-impl Watch {
+impl Monitor {
     /// Watches until `shutdown`, then detaches the programs.
     pub(crate) async fn run(mut self, inputs: Inputs, shutdown: CancellationToken) {
         if let Err(error) = self.watch(inputs, &shutdown).await {
-            error!("the passive signal has ended, active checks go on: {error:#}");
+            error!("passive detection has ended, active checks continue: {error:#}");
         }
         self.devices.clear(&mut self.kernel);
     }
@@ -144,11 +144,11 @@ impl Watch {
                     self.neighbours(neighbours.drain(..));
                 }
                 Some(feedback) = inputs.feedback.recv() => self.take(feedback),
-                Ok(()) = inputs.roster.changed() => {
-                    let roster = inputs.roster.borrow_and_update().clone();
-                    self.enrol(&roster);
+                Ok(()) = inputs.watched.changed() => {
+                    let watched = inputs.watched.borrow_and_update().clone();
+                    self.set_services(&watched);
                 }
-                Some(inquiry) = inputs.inquiries.recv() => self.answer(inquiry),
+                Some(request) = inputs.requests.recv() => self.answer(request),
             }
         }
     }
@@ -156,7 +156,7 @@ impl Watch {
     fn look_at_all(&mut self) {
         if let Some(late) = self.detector.tick(self.tick, monotonic_ns()) {
             ::metrics::counter!("lvs_passive_stalls_total").increment(1);
-            debug!("the director stood still for {} ms: silence is measured anew", late.as_millis());
+            debug!("the director stalled for {} ms: silence is measured from now on", late.as_millis());
         }
         self.learn();
         for index in 0..self.speaking.len() {
@@ -214,7 +214,7 @@ impl Watch {
     fn tell(&mut self, finding: Finding) {
         let (id, evidence) = match &finding {
             Finding::Suspicion(suspicion) => (suspicion.id, &suspicion.evidence),
-            Finding::Overloaded { id, evidence } | Finding::Common { id, evidence } => (*id, evidence),
+            Finding::Overloaded { id, evidence } | Finding::Correlated { id, evidence } => (*id, evidence),
         };
         self.evidences.note(id, evidence.to_string(), monotonic_ns());
         if self.outputs.findings.try_send(finding).is_err() {

@@ -39,7 +39,7 @@ impl Recording {
         let (entries, waiting) = sync_channel(WAITING);
         let writer = thread::Builder::new().name("recording".to_owned()).spawn(move || {
             if let Err(error) = write(out, &waiting) {
-                warn!("the recording of the passive signal has ended: {error}");
+                warn!("the recording of passive detection has ended: {error}");
             }
         })?;
         Ok(Self { entries: Some(entries), writer: Some(writer) })
@@ -71,7 +71,7 @@ impl Drop for Recording {
     fn drop(&mut self) {
         self.entries = None;
         if let Some(Err(_)) = self.writer.take().map(JoinHandle::join) {
-            warn!("the recording of the passive signal has ended with a panic");
+            warn!("the recording of passive detection has ended with a panic");
         }
     }
 }

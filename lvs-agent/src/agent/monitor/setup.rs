@@ -7,9 +7,9 @@ use anyhow::Context as _;
 use tokio::sync::{mpsc, watch as latest};
 use tracing::warn;
 
-use super::{Inputs, Outputs, Parts, Recording, Watch, devices::Devices, survey::Follow};
+use super::{Inputs, Monitor, Outputs, Parts, Recording, devices::Devices, survey::SurveyTask};
 use crate::{
-    agent::messages::{Feedback, Roster, SignalInquiry},
+    agent::messages::{Feedback, SignalRequest, WatchedServices},
     model::{Config, PassiveSettings},
     netlink::DEFAULT_TIMEOUT,
     network::{Links, NeighbourWatch, NetworkError},
@@ -25,16 +25,16 @@ const LOG_WARNINGS: u8 = 2;
 /// Surveys that may wait: each replaces the one before.
 const SURVEYS: usize = 4;
 /// Questions about the signal that may wait.
-const INQUIRIES: usize = 8;
+const REQUESTS: usize = 8;
 
 /// Everything that watches, ready to run.
 pub(crate) struct PassiveSide {
-    pub(crate) watch: Watch,
+    pub(crate) watch: Monitor,
     pub(crate) inputs: Inputs,
-    pub(crate) follow: Follow,
+    pub(crate) follow: SurveyTask,
     pub(crate) neighbours: NeighbourWatch,
     /// Whom to ask about the signal.
-    pub(crate) inquiries: mpsc::Sender<SignalInquiry>,
+    pub(crate) requests: mpsc::Sender<SignalRequest>,
 }
 
 /// What links the passive side with those who decide.
@@ -42,13 +42,13 @@ pub(crate) struct Wiring {
     pub(crate) findings: mpsc::Sender<Finding>,
     pub(crate) feedback: mpsc::Receiver<Feedback>,
     pub(crate) targets: latest::Sender<Arc<Targets>>,
-    pub(crate) roster: latest::Receiver<Roster>,
+    pub(crate) watched: latest::Receiver<WatchedServices>,
 }
 
 /// Why there is no passive signal at all.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NoPassiveSide {
-    #[error("the passive signal is switched off in the configuration")]
+    #[error("passive detection is switched off in the configuration")]
     Off,
     #[error(transparent)]
     Kernel(#[from] PassiveError),
@@ -75,8 +75,8 @@ pub(crate) async fn set_up(config: &Config, wiring: Wiring) -> Result<PassiveSid
     if !config.passive.enabled {
         return Err(NoPassiveSide::Off);
     }
-    let Wiring { findings, feedback, targets: targets_tx, mut roster } = wiring;
-    let services = roster.borrow_and_update().clone();
+    let Wiring { findings, feedback, targets: targets_tx, mut watched } = wiring;
+    let services = watched.borrow_and_update().clone();
     let (mut kernel, signals) = load(config, &services)?;
     metrics::publish_maps(kernel.memory()?);
     let mut targets = Targets::new([]);
@@ -92,14 +92,14 @@ pub(crate) async fn set_up(config: &Config, wiring: Wiring) -> Result<PassiveSid
         outputs: Outputs { findings, targets: targets_tx, servers: servers_tx },
         tick: config.passive.tick,
     };
-    let mut watch = Watch::new(parts, &services);
+    let mut watch = Monitor::new(parts, &services);
     let (surveys_tx, surveys) = mpsc::channel(SURVEYS);
-    let mut follow = Follow::connect(servers, surveys_tx, DEFAULT_TIMEOUT).await?;
+    let mut follow = SurveyTask::connect(servers, surveys_tx, DEFAULT_TIMEOUT).await?;
     watch.surveyed(follow.look().await?);
     let (neighbour_watch, neighbours) = NeighbourWatch::start(DEFAULT_TIMEOUT).await?;
-    let (inquiries_tx, inquiries) = mpsc::channel(INQUIRIES);
-    let inputs = Inputs { surveys, neighbours, feedback, roster, inquiries };
-    Ok(PassiveSide { watch, inputs, follow, neighbours: neighbour_watch, inquiries: inquiries_tx })
+    let (requests_tx, requests) = mpsc::channel(REQUESTS);
+    let inputs = Inputs { surveys, neighbours, feedback, watched, requests };
+    Ok(PassiveSide { watch, inputs, follow, neighbours: neighbour_watch, requests: requests_tx })
 }
 
 /// A recording that can't be had is no reason to do without the signal.
@@ -114,7 +114,7 @@ fn record(path: &Path) -> Option<Recording> {
 /// For how many servers there is room where none is known at the start.
 const EXPECTED: usize = 1000;
 
-fn load(config: &Config, services: &Roster) -> Result<(KernelSide, Signals), PassiveError> {
+fn load(config: &Config, services: &WatchedServices) -> Result<(KernelSide, Signals), PassiveError> {
     let endpoints = Targets::new(super::topology::forwardings(services)).all().len();
     // Of a table that is still empty nobody can say how large it will be.
     let expected = if endpoints == 0 { EXPECTED } else { endpoints };
@@ -126,7 +126,7 @@ fn load(config: &Config, services: &Roster) -> Result<(KernelSide, Signals), Pas
 impl PassiveSide {
     /// Watches until `shutdown`.
     pub(crate) async fn run(self, shutdown: tokio_util::sync::CancellationToken) {
-        let Self { watch, inputs, follow, neighbours, inquiries: _ } = self;
+        let Self { watch, inputs, follow, neighbours, requests: _ } = self;
         tokio::join!(watch.run(inputs, shutdown.clone()), follow.run(shutdown));
         drop(neighbours);
     }

@@ -8,9 +8,9 @@ use std::{
 use lvs_common::ServerId;
 use tracing::info;
 
-use super::Watch;
+use super::Monitor;
 use crate::{
-    agent::messages::SignalInquiry,
+    agent::messages::SignalRequest,
     clock::monotonic_ns,
     control::{EvidenceStatus, Seen, SignalStatus},
     model::DestinationKey,
@@ -24,11 +24,11 @@ pub(super) type Silent = BTreeMap<DestinationKey, NoSignal>;
 
 /// What was last held against each server, and when.
 #[derive(Debug, Default)]
-pub(super) struct Evidences {
+pub(super) struct EvidenceLog {
     last: BTreeMap<ServerId, (String, u64)>,
 }
 
-impl Evidences {
+impl EvidenceLog {
     pub(super) fn note(&mut self, id: ServerId, text: String, now_ns: u64) {
         self.last.insert(id, (text, now_ns));
     }
@@ -43,7 +43,7 @@ impl Evidences {
     }
 }
 
-impl Watch {
+impl Monitor {
     /// What is not about single servers, and whose signal has come or gone.
     pub(super) fn publish(&mut self) {
         metrics::publish_doubts(&self.signals.doubts());
@@ -52,7 +52,7 @@ impl Watch {
         }
     }
 
-    pub(super) fn answer(&mut self, inquiry: SignalInquiry) {
+    pub(super) fn answer(&mut self, request: SignalRequest) {
         self.publish();
         let now_ns = monotonic_ns();
         let mut statuses: HashMap<DestinationKey, SignalStatus> = HashMap::new();
@@ -69,7 +69,7 @@ impl Watch {
                 .or_insert_with(|| SignalStatus::none(self.reason(destination, reason)));
         }
         // Whoever asked may have gone.
-        inquiry.send(statuses).ok();
+        request.send(statuses).ok();
     }
 
     fn status(&self, target: &Target, destination: &DestinationKey, now_ns: u64) -> SignalStatus {

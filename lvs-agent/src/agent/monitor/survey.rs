@@ -23,7 +23,7 @@ const SHARE: u32 = 10;
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Makes surveys.
-pub(crate) struct Follow {
+pub(crate) struct SurveyTask {
     changes: NetworkChanges,
     surveyor: Surveyor,
     neighbours: Neighbours,
@@ -36,7 +36,7 @@ pub(crate) struct Follow {
     took: Duration,
 }
 
-impl Follow {
+impl SurveyTask {
     /// Listens in the calling thread's network namespace. The kernel has `timeout` for each answer.
     pub(crate) async fn connect(
         servers: latest::Receiver<BTreeSet<IpAddr>>,

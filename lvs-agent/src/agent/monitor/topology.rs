@@ -10,16 +10,16 @@ use std::{
 use lvs_common::ServerId;
 use tracing::{error, info, warn};
 
-use super::{Outputs, Recording, Watch, devices::Devices};
+use super::{Monitor, Outputs, Recording, devices::Devices};
 use crate::{
-    agent::messages::Roster,
+    agent::messages::WatchedServices,
     model::VirtualService,
     network::{NeighbourChange, Reach, ServerWay, Surroundings, Survey},
     passive::{self, Change, Detector, Forwarding, KernelSide, PassiveError, Path, Sight, Signals, Targets},
     telemetry::metrics,
 };
 
-/// The parts that a [`Watch`] is made of.
+/// The parts that a [`Monitor`] is made of.
 pub(crate) struct Parts {
     pub(crate) kernel: KernelSide,
     pub(crate) signals: Signals,
@@ -36,9 +36,9 @@ pub(crate) fn forwardings(services: &[VirtualService]) -> impl Iterator<Item = F
     services.iter().flat_map(passive::forwardings)
 }
 
-impl Watch {
-    /// Watches the servers of `roster`. Nothing is attached before the first survey.
-    pub(crate) fn new(parts: Parts, roster: &Roster) -> Self {
+impl Monitor {
+    /// Watches the servers of `watched`. Nothing is attached before the first survey.
+    pub(crate) fn new(parts: Parts, watched: &WatchedServices) -> Self {
         let Parts { kernel, signals, targets, detector, recording, devices, outputs, tick } = parts;
         let mut watch = Self {
             kernel,
@@ -56,19 +56,19 @@ impl Watch {
             next: 0,
             owed: 0,
             failed: BTreeSet::new(),
-            evidences: super::Evidences::default(),
+            evidences: super::EvidenceLog::default(),
             silent: super::Silent::default(),
             silent_is_old: true,
             services: BTreeMap::new(),
         };
-        watch.enrol(roster);
+        watch.set_services(watched);
         watch
     }
 
     /// Takes a new list of services. Servers that stay keep what is known of them.
-    pub(super) fn enrol(&mut self, roster: &Roster) {
+    pub(super) fn set_services(&mut self, watched: &WatchedServices) {
         let before = self.learning.clone();
-        let changes = self.targets.update(forwardings(roster));
+        let changes = self.targets.update(forwardings(watched));
         self.apply(&changes);
         self.learning = self.targets.all().map(|target| target.id).collect();
         self.next = 0;
@@ -80,9 +80,9 @@ impl Watch {
             self.evidences.forget(*gone);
         }
         self.failed.retain(|id| stay.contains(id));
-        self.detector.set_services(siblings(&self.targets, roster));
-        self.exposition.follow(&self.targets, roster);
-        self.services = roster.iter().map(|service| (service.key, service.name.clone())).collect();
+        self.detector.set_services(siblings(&self.targets, watched));
+        self.exposition.follow(&self.targets, watched);
+        self.services = watched.iter().map(|service| (service.key, service.name.clone())).collect();
         self.silent_is_old = true;
         self.outputs.targets.send_replace(Arc::new(self.targets.clone()));
         let addresses = self.targets.addresses();
@@ -130,7 +130,7 @@ impl Watch {
             .map(|change| (change.device, change.address, change.mac.filter(|_| change.state.is_usable())));
         let changes = self.targets.neighbours(macs);
         if !changes.is_empty() {
-            info!("MAC addresses of servers or routers are other ones: {} changes", changes.len());
+            info!("MAC addresses of servers or routers have changed: {} changes", changes.len());
             self.silent_is_old = true;
         }
         self.apply(&changes);
@@ -157,7 +157,7 @@ impl Watch {
     fn apply(&mut self, changes: &[Change]) {
         for change in changes {
             if let Err(error) = self.apply_one(change) {
-                error!("the passive signal is incomplete: {error}");
+                error!("passive detection is incomplete: {error}");
             }
         }
     }

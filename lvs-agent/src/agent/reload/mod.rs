@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use self::file::FileWatch;
-use super::messages::{Dropped, NotReloaded, ReloadInquiry, Replaced, Replacement};
+use super::messages::{NotReloaded, ReloadRequest, RemovedServices, ServiceUpdate, UpdateSummary};
 use crate::{
     clock::monotonic_ns,
     config::{Fingerprint, Reading, Source},
@@ -25,7 +25,7 @@ use crate::{
     model::{Config, DestinationKey, VirtualService},
     netlink::DEFAULT_TIMEOUT,
     notify::Notifier,
-    reconcile::{Board, sysctl},
+    reconcile::{DesiredTable, sysctl},
     telemetry::events,
 };
 
@@ -52,17 +52,17 @@ pub(crate) struct Inputs {
     /// SIGHUP.
     pub(crate) hangups: Signal,
     /// The control socket.
-    pub(crate) asked: mpsc::Receiver<ReloadInquiry>,
+    pub(crate) asked: mpsc::Receiver<ReloadRequest>,
 }
 
 /// Whoever acts on another configuration.
 pub(crate) struct Outputs {
-    /// The judge.
-    pub(crate) replacements: mpsc::Sender<Replacement>,
+    /// The controller.
+    pub(crate) updates: mpsc::Sender<ServiceUpdate>,
     /// Everyone else.
     pub(crate) in_force: latest::Sender<Arc<Config>>,
-    /// Where the judge writes what the table is to be.
-    pub(crate) board: Board,
+    /// Where the controller writes what the table is to be.
+    pub(crate) desired: DesiredTable,
     /// Whoever runs the callback.
     pub(crate) notifier: Notifier,
 }
@@ -96,10 +96,10 @@ impl Reload {
                 self.follow_file(&mut watch).await;
                 tokio::select! {
                     Some(()) = inputs.hangups.recv() => drop(self.reload(Cause::Hangup).await),
-                    Some(inquiry) = inputs.asked.recv() => {
+                    Some(request) = inputs.asked.recv() => {
                         let outcome = self.reload(Cause::Command).await;
                         // Whoever asked may have gone.
-                        inquiry.send(outcome).ok();
+                        request.send(outcome).ok();
                     }
                     () = changed(&mut watch) => self.file_changed().await,
                 }
@@ -164,7 +164,7 @@ impl Reload {
         let (at_ns, cause) = (monotonic_ns(), cause.as_str());
         match &outcome {
             Ok(reloaded) => {
-                info!(at_ns, event = "reload", cause, "configuration read again: {reloaded}");
+                info!(at_ns, event = "reload", cause, "configuration reloaded: {reloaded}");
                 if let (Some(callback), Some(source)) = (self.config.agent.callback.clone(), &self.source) {
                     self.outputs.notifier.callback(callback, &source.path);
                 }
@@ -187,15 +187,15 @@ impl Reload {
         if !fixed.is_empty() {
             let names = fixed.join(", ");
             let warning =
-                format!("warning: a change of {names} needs a restart; until then the old one holds");
+                format!("warning: a change of {names} needs a restart; until then the old one admin_state");
             warn!(event = "config", "{warning}");
             warnings.push(warning);
         }
         let config = Arc::new(config);
-        // Adopted services are brought to the judge by whoever follows the kernel's table.
+        // Adopted services are brought to the controller by whoever follows the kernel's table.
         let none = config.services == self.config.services || self.adopts;
-        let Replaced { table_changed, added, removed } =
-            if none { Replaced::default() } else { self.replace(&config.services).await? };
+        let UpdateSummary { table_changed, added, removed } =
+            if none { UpdateSummary::default() } else { self.replace(&config.services).await? };
         sysctl::settle(&config);
         self.config = config.clone();
         self.outputs.in_force.send_replace(config);
@@ -214,15 +214,13 @@ impl Reload {
 
     /// Waits until the table is as it is to be; if it isn't, says so.
     async fn edited(&self) -> Option<String> {
-        let why = match timeout(EDITED, self.outputs.board.dealt_with()).await {
+        let why = match timeout(EDITED, self.outputs.desired.dealt_with()).await {
             Ok(rest) if rest.in_order => return None,
-            Ok(_) => {
-                "the kernel's table is not yet as it should be: some edits have failed and are tried again"
-            }
+            Ok(_) => "the kernel's table is not up to date yet: some edits have failed and are retried",
             Err(_) => "the kernel's table is still being edited",
         };
         warn!(event = "config", "{why}");
-        Some(format!("warning: {why}; the log tells more"))
+        Some(format!("warning: {why}; see the log"))
     }
 
     fn warnings(&self, reading: &Reading) -> Vec<String> {
@@ -231,13 +229,18 @@ impl Reload {
         reading.warnings_of(&source.path)
     }
 
-    async fn replace(&self, services: &[VirtualService]) -> Result<Replaced, NotReloaded> {
+    async fn replace(&self, services: &[VirtualService]) -> Result<UpdateSummary, NotReloaded> {
         let table = if has_new(&self.config.services, services) { table().await? } else { Table::default() };
         let (reply, replaced) = oneshot::channel();
         let (services, table) = (services.to_vec(), Arc::new(table));
-        let replacement =
-            Replacement { services, table, administered: BTreeSet::new(), dropped: Dropped::Deleted, reply };
-        let sent = self.outputs.replacements.send(replacement).await;
+        let update = ServiceUpdate {
+            services,
+            table,
+            administered: BTreeSet::new(),
+            dropped: RemovedServices::Deleted,
+            reply,
+        };
+        let sent = self.outputs.updates.send(update).await;
         sent.map_err(|_| NotReloaded::Stopping)?;
         replaced.await.map_err(|_| NotReloaded::Stopping)
     }

@@ -16,8 +16,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 struct Running {
     _folder: TempDir,
     file: PathBuf,
-    asked: mpsc::Sender<ReloadInquiry>,
-    replacements: mpsc::Receiver<Replacement>,
+    asked: mpsc::Sender<ReloadRequest>,
+    updates: mpsc::Receiver<ServiceUpdate>,
     in_force: latest::Receiver<Arc<Config>>,
     _stop: tokio_util::sync::DropGuard,
 }
@@ -37,12 +37,12 @@ fn start(text: &str) -> Running {
     fs::write(&file, text).unwrap();
     let source = Source { path: file.clone(), strictness: Strictness::Lenient, mode: None };
     let config = Arc::new(source.read().unwrap().config);
-    let (replacements_tx, replacements) = mpsc::channel(1);
+    let (updates_tx, updates) = mpsc::channel(1);
     let (in_force_tx, in_force) = latest::channel(config.clone());
     let outputs = Outputs {
-        replacements: replacements_tx,
+        updates: updates_tx,
         in_force: in_force_tx,
-        board: Board::default(),
+        desired: DesiredTable::default(),
         notifier: Notifier::new().0,
     };
     let (asked, asked_rx) = mpsc::channel(1);
@@ -50,11 +50,11 @@ fn start(text: &str) -> Running {
     let hangups = signal(SignalKind::hangup()).unwrap();
     let inputs = Inputs { hangups, asked: asked_rx };
     tokio::spawn(Reload::new(Some(source), config, outputs).run(inputs, shutdown.clone()));
-    Running { _folder: folder, file, asked, replacements, in_force, _stop: shutdown.drop_guard() }
+    Running { _folder: folder, file, asked, updates, in_force, _stop: shutdown.drop_guard() }
 }
 
 impl Running {
-    /// Asks, lets the judge answer if it is asked, and says what came of it and the weights that the judge was given.
+    /// Asks, lets the controller answer if it is asked, and says what came of it and the weights that the controller was given.
     async fn ask(&mut self) -> (Result<Reloaded, NotReloaded>, Option<Vec<u16>>) {
         let (reply, mut outcome) = oneshot::channel();
         self.asked.send(reply).await.unwrap();
@@ -63,23 +63,23 @@ impl Running {
             loop {
                 tokio::select! {
                     outcome = &mut outcome => return (outcome.unwrap(), weights),
-                    Some(replacement) = self.replacements.recv() => weights = Some(judged(replacement)),
+                    Some(update) = self.updates.recv() => weights = Some(judged(update)),
                 }
             }
         };
         timeout(PATIENCE, asked).await.expect("an outcome")
     }
 
-    /// What the judge is given next, without being asked for it.
+    /// What the controller is given next, without being asked for it.
     async fn given(&mut self) -> Vec<u16> {
-        judged(timeout(PATIENCE, self.replacements.recv()).await.expect("services").unwrap())
+        judged(timeout(PATIENCE, self.updates.recv()).await.expect("services").unwrap())
     }
 }
 
-/// Answers as the judge does.
-fn judged(replacement: Replacement) -> Vec<u16> {
-    let weights = replacement.services[0].servers.iter().map(|server| server.weight.0).collect();
-    replacement.reply.send(Replaced { table_changed: true, ..Replaced::default() }).unwrap();
+/// Answers as the controller does.
+fn judged(update: ServiceUpdate) -> Vec<u16> {
+    let weights = update.services[0].servers.iter().map(|server| server.weight.0).collect();
+    update.reply.send(UpdateSummary { table_changed: true, ..UpdateSummary::default() }).unwrap();
     weights
 }
 
@@ -133,9 +133,9 @@ async fn the_file_is_watched_while_the_configuration_says_so() {
     fs::write(&running.file, text("autoreload = true", [1, 3])).unwrap();
     assert_eq!(running.given().await, [1, 3]);
     fs::write(&running.file, "[agent").unwrap();
-    let replacement = running.file.with_extension("new");
-    fs::write(&replacement, text("", [1, 4])).unwrap();
-    fs::rename(&replacement, &running.file).unwrap();
+    let update = running.file.with_extension("new");
+    fs::write(&update, text("", [1, 4])).unwrap();
+    fs::rename(&update, &running.file).unwrap();
     assert_eq!(running.given().await, [1, 4]);
     running.in_force.wait_for(|now| !now.agent.autoreload).await.unwrap();
     // Not watched any more: only asking brings this.

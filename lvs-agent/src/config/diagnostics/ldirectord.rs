@@ -12,7 +12,7 @@ pub(in crate::config) const SERVICES: &str = "/etc/services";
 pub enum NameFault {
     /// No address has come.
     #[error(
-        "{name:?} has no {family} address ({reason}); write the address itself, or mend the name's entry"
+        "{name:?} has no {family} address ({reason}); write the address itself, or correct the name's entry"
     )]
     Host {
         /// The name.
@@ -34,7 +34,7 @@ pub enum NameFault {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum DirectiveFault {
     /// Nothing that has a name and a value.
-    #[error("{text:?} is no directive; write one like checkinterval=5, or put # before a comment")]
+    #[error("{text:?} is not a directive; write one like checkinterval=5, or put # before a comment")]
     NoDirective {
         /// The line.
         text: String,
@@ -61,7 +61,7 @@ pub enum DirectiveFault {
         directive: &'static str,
     },
     /// A directive that ldirectord has given up.
-    #[error("{directive} is no longer known; write {instead}")]
+    #[error("{directive} is no longer supported; write {instead}")]
     GivenUp {
         /// The directive.
         directive: &'static str,
@@ -125,7 +125,9 @@ pub enum DirectiveFault {
         most: u64,
     },
     /// The same server twice in a service, and not alike.
-    #[error("real: {server} is already in this virtual service at line {line}, in another way; remove one")]
+    #[error(
+        "real: {server} is already in this virtual service at line {line}, with other settings; remove one"
+    )]
     RealTwice {
         /// The server.
         server: String,
@@ -134,17 +136,18 @@ pub enum DirectiveFault {
     },
     /// A check that can't know which port to ask.
     #[error(
-        "virtual: no port to check {server} at; write checkport=80 (or whichever), or the port after the address"
+        "virtual: no port is known to check {server}; write checkport=80 (or another one), or the port after the \
+         address"
     )]
     NoCheckPort {
         /// The server.
         server: String,
     },
     /// A page without a body in which something is looked for.
-    #[error("receive: HEAD asks for no body, so that nothing is ever found in it; write httpmethod=GET")]
+    #[error("receive: a HEAD request has no body to search; write httpmethod=GET")]
     HeadWithReceive,
     /// The same line in a file that must be exact.
-    #[error("{0} (and this is to be read strictly)")]
+    #[error("{0} (an error because of --strict)")]
     Strict(Leniency),
 }
 
@@ -152,7 +155,7 @@ pub enum DirectiveFault {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Leniency {
     /// A comment after the value of a global directive.
-    #[error("the comment is left away here; ldirectord takes it for a part of the value, and {}", outcome(*refused))]
+    #[error("the comment is ignored here; ldirectord takes it as part of the value, and {}", outcome(*refused))]
     TrailingComment {
         /// Whether ldirectord refuses the file; otherwise it uses the wrong value.
         refused: bool,
@@ -161,7 +164,7 @@ pub enum Leniency {
     #[error("the # in quotes is taken as text here; ldirectord cuts the line there, and refuses the file")]
     HashInQuotes,
     /// Blanks at the end of a value that must be exact.
-    #[error("the blanks at the end are left away here; ldirectord takes them for a part of the value, and {}", outcome(*refused))]
+    #[error("the blanks at the end are ignored here; ldirectord takes them as part of the value, and {}", outcome(*refused))]
     TrailingBlanks {
         /// Whether ldirectord refuses the file; otherwise it uses the wrong value.
         refused: bool,
@@ -177,20 +180,18 @@ pub enum Leniency {
     },
     /// A line of a virtual service after a blank one.
     #[error(
-        "taken as a line of the virtual service above; for ldirectord the blank line before it has ended that, and it \
-         refuses the file"
+        "taken as a line of the virtual service above; for ldirectord the blank line before it ends the service, and \
+         it refuses the file"
     )]
     AfterBlankLine,
     /// A line of a virtual service after a global directive.
     #[error(
-        "taken as a line of the virtual service above; for ldirectord the global directive before it has ended that, and \
-         it refuses the file"
+        "taken as a line of the virtual service above; for ldirectord the global directive before it ends the \
+         service, and it refuses the file"
     )]
     AfterGlobal,
     /// A line of blanks within a virtual service.
-    #[error(
-        "the line of blanks is passed over here; ldirectord takes it for a directive, and refuses the file"
-    )]
+    #[error("the line of blanks is ignored here; ldirectord takes it as a directive, and refuses the file")]
     BlankDirective,
     /// A global directive that is indented.
     #[error(
@@ -216,11 +217,11 @@ pub enum Leniency {
     },
     /// Lines that end as on other systems.
     #[error(
-        "the carriage returns at the ends of lines are left away; ldirectord takes them for a part of each value"
+        "the carriage returns at the ends of lines are ignored here; ldirectord takes them as part of each value"
     )]
     CarriageReturn,
     /// A mark at the beginning of the file.
-    #[error("the byte order mark is passed over; ldirectord takes it for a directive, and refuses the file")]
+    #[error("the byte order mark is ignored here; ldirectord takes it as a directive, and refuses the file")]
     ByteOrderMark,
     /// Bytes in a comment that are no text.
     #[error("the comment is not UTF-8")]
@@ -243,11 +244,12 @@ pub enum Note {
         why: &'static str,
     },
     /// The interval of one virtual service.
-    #[error("checkinterval of a virtual service is kept here; ldirectord only looks at it with fork=yes")]
+    #[error("checkinterval of a virtual service is used here; ldirectord uses it only with fork=yes")]
     OwnInterval,
     /// An old directive.
     #[error(
-        "checkcount is old: here as there it only makes a ping last {count} times as long; write failurecount instead"
+        "checkcount is obsolete: as with ldirectord, it only multiplies the timeout of a ping by {count}; write \
+         failurecount instead"
     )]
     Checkcount {
         /// Its value.
@@ -275,7 +277,7 @@ pub enum Note {
     },
     /// A server's port where the kernel keeps the clients'.
     #[error(
-        "port {port} {used}: {method} leaves the clients' port alone, so that the table has {kept}, as with ldirectord{never_raised}",
+        "port {port} {used}: {method} keeps the clients' port, so that the table has {kept}, as with ldirectord{never_raised}",
         never_raised = if *quiescent { ", which would never give such a server its weight while quiescent=yes" } else { "" }
     )]
     KeptPort {
@@ -298,8 +300,8 @@ pub enum Note {
     },
     /// A fallback server that is a real server, too.
     #[error(
-        "the fallback server is a real server of this virtual service, too, and left away as such; ldirectord takes it \
-         out of the table once a real server is up"
+        "the fallback server is also a real server of this virtual service, so it is not used as a fallback; \
+         ldirectord removes it from the table once a real server is up"
     )]
     FallbackIsReal,
     /// A check that never succeeds.
@@ -359,7 +361,7 @@ impl fmt::Display for PortUse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Asked => "is only checked",
-            Self::Told => "is only told to checkcommand",
+            Self::Told => "is only passed to checkcommand",
             Self::None => "has no effect",
         })
     }

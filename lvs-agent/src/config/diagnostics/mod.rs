@@ -260,7 +260,7 @@ fn hint(nearest: Option<&str>, known: &[&str]) -> String {
 #[derive(Clone, Debug, PartialEq, Error)]
 pub enum ValueFault {
     /// A value of another type is needed.
-    #[error("{got} can't stand here; write {wanted}")]
+    #[error("{got} is not allowed here; write {wanted}")]
     Type {
         /// What is needed, with an example.
         wanted: &'static str,
@@ -274,7 +274,9 @@ pub enum ValueFault {
         number: String,
     },
     /// Text that is no duration.
-    #[error("{text:?} is no duration; write a number and its unit, such as \"250ms\", \"1s\" or \"1m 30s\"")]
+    #[error(
+        "{text:?} is not a duration; write a number and its unit, such as \"250ms\", \"1s\" or \"1m 30s\""
+    )]
     Duration {
         /// The text.
         text: String,
@@ -310,7 +312,7 @@ pub enum ValueFault {
         mark: u32,
     },
     /// Text that is no address.
-    #[error("{text:?} is no {wanted}; names are not looked up")]
+    #[error("{text:?} is not a valid {wanted}; names are not resolved")]
     Address {
         /// The text.
         text: String,
@@ -338,7 +340,7 @@ pub enum ValueFault {
         address: String,
     },
     /// Text that is no regular expression.
-    #[error("{text:?} is no regular expression: {problem}")]
+    #[error("{text:?} is not a regular expression: {problem}")]
     Pattern {
         /// The text.
         text: String,
@@ -373,7 +375,7 @@ fn either(words: &[&str]) -> String {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Contradiction {
     /// A step that may take longer than the whole check.
-    #[error("{key} {limit} is above the timeout {timeout} of the whole check; lower it, or leave it away")]
+    #[error("{key} {limit} is above the timeout {timeout} of the whole check; lower it, or leave it out")]
     StepAboveTimeout {
         /// The key.
         key: &'static str,
@@ -393,29 +395,56 @@ pub enum Contradiction {
     /// An authority that is not looked at.
     #[error("tls-ca has no meaning with tls-verify = false; remove one of the two")]
     CaWithoutVerify,
+    /// A key about a relay where there is none.
+    #[error(
+        "{key:?} has no meaning without a mail server; write smtp = \"mail.example.org\" (or whichever takes the mails), \
+         or remove it"
+    )]
+    NoRelay {
+        /// The key.
+        key: &'static str,
+    },
+    /// A key about the encryption to a relay where there is none.
+    #[error(
+        "{key:?} has no meaning without encryption; write tls = \"required\", \"direct\" or \"opportunistic\", or \
+         remove it"
+    )]
+    NoRelayTls {
+        /// The key.
+        key: &'static str,
+    },
+    /// A permission for a password that there is none of.
+    #[error("\"password-unencrypted\" has no meaning without \"user\" and \"password-file\"; remove it")]
+    NoPassword,
+    /// A password that everybody on the way could read.
+    #[error(
+        "the password of this user would be sent unencrypted; write tls = \"required\" or \"direct\", or \
+         password-unencrypted = true if that is wanted"
+    )]
+    PasswordUnencrypted,
     /// Encryption that there is none of.
     #[error("there is no encryption over UDP; write transport = \"tcp\"")]
     TlsOverUdp,
     /// A page without a body from which something is expected.
-    #[error("HEAD asks for no body, so nothing can be found in it; write method = \"GET\"")]
+    #[error("a HEAD request has no body to search; write method = \"GET\"")]
     HeadWithBody,
     /// More pages than one check asks for.
-    #[error("a check asks for at most {most} pages; remove some")]
+    #[error("a check requests at most {most} pages; remove some")]
     TooManyPages {
         /// The most.
         most: usize,
     },
     /// A list of pages with nothing in it.
-    #[error("there is no page in \"pages\"; write at least one {{ path = \"/\" }}, or leave it away")]
+    #[error("there is no page in \"pages\"; write at least one {{ path = \"/\" }}, or leave it out")]
     NoPages,
     /// Two ways of saying the same.
     #[error("what is sent is either text or hexadecimal; remove \"send\" or \"send-hex\"")]
     SendTwice,
     /// A reply that is judged and not awaited.
-    #[error("there must be a reply for \"expect\" to be found in; remove one of the two")]
+    #[error("\"expect\" needs a reply; remove \"expect\" or \"reply\"")]
     ExpectWithoutReply,
     /// An entry that is judged and not looked for.
-    #[error("\"expect\" is looked for in an entry; write which one as \"base\"")]
+    #[error("\"expect\" needs an entry to search; name it as \"base\"")]
     ExpectWithoutBase,
     /// The first pause is longer than the longest.
     #[error("backoff {backoff} is above backoff-max {max}; raise backoff-max or lower backoff")]
@@ -437,7 +466,7 @@ pub enum Contradiction {
     /// A service for every port that isn't persistent.
     #[error(
         "the address has no port; add one, such as \":80\", or make the service persistent \
-         (persistent = \"300s\"): only then can it be for every port"
+         (persistent = \"300s\"): only a persistent service can be for every port"
     )]
     EveryPort,
     /// A netmask for a persistence that isn't there.
@@ -464,14 +493,14 @@ pub enum Contradiction {
     },
     /// A server's port that nobody would ever be sent to.
     #[error(
-        "the clients' port is kept in this service, so that the server's ({server}) has no effect; leave it away"
+        "the clients' port is kept in this service, so that the server's ({server}) has no effect; leave it out"
     )]
     UnusedPort {
         /// The server's port.
         server: u16,
     },
     /// A check that is asked more seldom while there is doubt.
-    #[error("soft-interval {soft} is above the interval {interval}; lower it, or leave it away")]
+    #[error("soft-interval {soft} is above the interval {interval}; lower it, or leave it out")]
     SoftAboveInterval {
         /// The interval while a state is soft.
         soft: String,
@@ -479,7 +508,7 @@ pub enum Contradiction {
         interval: String,
     },
     /// A list of checks with nothing in it.
-    #[error("there is no check in \"check\"; write at least one {{ type = \"connect\" }}, or leave it away")]
+    #[error("there is no check in \"check\"; write at least one {{ type = \"connect\" }}, or leave it out")]
     NoChecks,
     /// Several checks of a backup.
     #[error("a backup has one check; remove the others, or put what they do into a command")]
@@ -516,8 +545,8 @@ pub enum Contradiction {
     },
     /// A check that doesn't know which port to ask.
     #[error(
-        "the check doesn't know which {transport} port to ask in service {service}; add port = 80 (or whichever \
-         answers), choose type = \"ping\", or give that service a check of its own"
+        "the check has no {transport} port in service {service}; add port = 80 (or the one that answers), choose \
+         type = \"ping\", or give that service a check of its own"
     )]
     CheckWithoutPort {
         /// What carries the check.
@@ -568,8 +597,8 @@ pub enum Contradiction {
     },
     /// A server with a port of its own that the forwarding method can't translate to.
     #[error(
-        "{method} can't change the port: the server's is {server}, the service's {service}; leave the server's port \
-         away, or use \"masquerade\""
+        "{method} can't change the port: the server's is {server}, the service's {service}; leave out the server's \
+         port, or use \"masquerade\""
     )]
     KeptPort {
         /// The method.

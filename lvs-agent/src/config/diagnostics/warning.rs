@@ -43,8 +43,8 @@ pub enum WarningKind {
     Note(#[from] Note),
     /// A check that may take longer than its interval.
     #[error(
-        "timeout {timeout} is above the interval {interval}: a check never overlaps itself, so a silent server is only \
-         asked every {timeout}"
+        "timeout {timeout} is above the interval {interval}: a check never overlaps itself, so a silent server is \
+         only checked every {timeout}"
     )]
     TimeoutAboveInterval {
         /// The timeout.
@@ -54,8 +54,7 @@ pub enum WarningKind {
     },
     /// In [`Mode::Adopt`] servers are the table's.
     #[error(
-        "in mode adopt there are no backups: they would have to be added to a table that is somebody else's; this one is \
-         ignored"
+        "in mode adopt there are no backups, because the agent adds nothing new to the table; this one is ignored"
     )]
     BackupInAdopt,
 }

@@ -20,10 +20,10 @@ use super::{
 use crate::{
     config::diagnostics::{DirectiveFault, Note},
     model::{
-        Check, CommandConvention, CommandQuestion, Database, DnsQuestion, DnsType, GreetingProtocol,
-        GreetingQuestion, HttpMethod, HttpPage, HttpQuestion, HttpVersion, LdapQuestion, Login,
-        OracleQuestion, Pattern, Protocol, Question, RadiusQuestion, Secret, ServiceKey, SipQuestion,
-        SqlQuestion, StatusCodes, TcpQuestion, Tls, TlsStart, TlsVerify, Transport, UdpQuestion,
+        Check, CheckKind, CommandCheck, CommandConvention, Database, DnsCheck, DnsType, GreetingCheck,
+        GreetingProtocol, HttpCheck, HttpMethod, HttpPage, HttpVersion, LdapCheck, Login, OracleCheck,
+        Pattern, Protocol, RadiusCheck, Secret, ServiceKey, SipCheck, SqlCheck, StatusCodes, TcpCheck, Tls,
+        TlsStart, TlsVerify, Transport, UdpCheck,
     },
     probe,
 };
@@ -50,11 +50,11 @@ pub(super) fn check(
     let is_udp = matches!(around.key, ServiceKey::Address { protocol: Protocol::Udp, .. });
     let asker = Asker { around, real, is_udp };
     let (question, connects_between) = match checktype {
-        CheckType::Ping => (Question::Ping, 0),
-        CheckType::Connect if is_udp => (Question::Ping, 0),
-        CheckType::Connect => (Question::Connect, 0),
-        CheckType::On => (Question::On, 0),
-        CheckType::Off => (Question::Off, 0),
+        CheckType::Ping => (CheckKind::Ping, 0),
+        CheckType::Connect if is_udp => (CheckKind::Ping, 0),
+        CheckType::Connect => (CheckKind::Connect, 0),
+        CheckType::On => (CheckKind::On, 0),
+        CheckType::Off => (CheckKind::Off, 0),
         CheckType::External => (asker.command(false, findings)?, 0),
         CheckType::ExternalPerl => (asker.command(true, findings)?, 0),
         CheckType::Negotiate => (asker.negotiate(findings)?, 0),
@@ -68,7 +68,7 @@ pub(super) fn check(
     let written = real.map(|real| real.port).filter(|port| *port != 0);
     let port = match question.transport() {
         // A command is told the port that is written.
-        None if matches!(question, Question::Command(_)) => written.filter(|port| *port != address.port()),
+        None if matches!(question, CheckKind::Command(_)) => written.filter(|port| *port != address.port()),
         None => None,
         Some(transport) => asker.port(address, transport, findings).ok()?,
     };
@@ -76,7 +76,7 @@ pub(super) fn check(
     Some(Check {
         interval: own.checkinterval.or(all.checkinterval).unwrap_or(CHECK_INTERVAL),
         timeout: asker.timeout(checktype, &question),
-        question,
+        kind: question,
         port,
         connects_between,
         ..Check::default()
@@ -92,19 +92,19 @@ struct Asker<'a> {
 
 impl Asker<'_> {
     /// `checktimeout` and `negotiatetimeout` stand in for one another.
-    fn timeout(&self, checktype: CheckType, question: &Question) -> Duration {
+    fn timeout(&self, checktype: CheckType, question: &CheckKind) -> Duration {
         let (own, all) = (&self.around.draft.shared, &self.around.globals.shared);
         let check = own.checktimeout.or(own.negotiatetimeout).or(all.checktimeout).or(all.negotiatetimeout);
         let negotiate =
             own.negotiatetimeout.or(own.checktimeout).or(all.negotiatetimeout).or(all.checktimeout);
         let (check, negotiate) = (check.unwrap_or(CHECK_TIMEOUT), negotiate.unwrap_or(NEGOTIATE_TIMEOUT));
         match (checktype, question) {
-            (_, Question::Ping) => {
+            (_, CheckKind::Ping) => {
                 let count = own.checkcount.or(all.checkcount).map_or(1, std::num::NonZeroU32::get);
                 check.saturating_mul(count).min(Duration::from_hours(24))
             }
             // There ldirectord has an alarm after the shorter one.
-            (CheckType::Negotiate | CheckType::Combined(_), Question::Ldap(_) | Question::Radius(_)) => {
+            (CheckType::Negotiate | CheckType::Combined(_), CheckKind::Ldap(_) | CheckKind::Radius(_)) => {
                 check.min(negotiate)
             }
             (CheckType::Negotiate | CheckType::Combined(_), _) => negotiate,
@@ -185,9 +185,9 @@ impl Asker<'_> {
         findings.note(&place, note);
     }
 
-    fn never_up(&self, why: &'static str, findings: &mut Findings) -> Question {
+    fn never_up(&self, why: &'static str, findings: &mut Findings) -> CheckKind {
         self.note(Note::NeverUp { why }, findings);
-        Question::Off
+        CheckKind::Off
     }
 
     fn login(&self) -> Option<Login> {
@@ -214,7 +214,7 @@ impl Asker<'_> {
     }
 
     /// The question of the service's protocol.
-    fn negotiate(&self, findings: &mut Findings) -> Option<Question> {
+    fn negotiate(&self, findings: &mut Findings) -> Option<CheckKind> {
         if !self.words_fit(findings) {
             return None;
         }
@@ -222,7 +222,7 @@ impl Asker<'_> {
         let question = match kind {
             Kind::None => {
                 findings.note(&draft.head.place, Note::NeverChecked);
-                Question::On
+                CheckKind::On
             }
             Kind::Http | Kind::Https | Kind::HttpProxy => return self.http(findings),
             Kind::Smtp | Kind::Submission => greeting(GreetingProtocol::Smtp, false, None),
@@ -234,13 +234,13 @@ impl Asker<'_> {
             Kind::Ftp => self.ftp(findings),
             Kind::Dns => return self.dns(findings),
             Kind::Ldap | Kind::Ldaps => return self.ldap(kind == Kind::Ldaps, findings),
-            Kind::Radius => Question::Radius(RadiusQuestion {
+            Kind::Radius => CheckKind::Radius(RadiusCheck {
                 login: Login { user: draft.login.clone().unwrap_or_default(), password: self.password() },
                 secret: Secret::new(draft.secret.clone().unwrap_or_default()),
                 reject_is_alive: false,
             }),
             Kind::Mysql | Kind::Pgsql | Kind::Oracle => self.sql(kind, findings),
-            Kind::Sip => Question::Sip(SipQuestion {
+            Kind::Sip => CheckKind::Sip(SipCheck {
                 user: draft
                     .login
                     .as_deref()
@@ -258,7 +258,7 @@ impl Asker<'_> {
         Some(question)
     }
 
-    fn ftp(&self, findings: &mut Findings) -> Question {
+    fn ftp(&self, findings: &mut Findings) -> CheckKind {
         if self.receive().is_some() || self.request().is_some() {
             let what = "the login is what counts here; ldirectord fetches the file in request and looks for receive in it";
             self.note(Note::AsksOther { what }, findings);
@@ -273,7 +273,7 @@ impl Asker<'_> {
         greeting(GreetingProtocol::Ftp, false, login.or(Some(anonymous)))
     }
 
-    fn http(&self, findings: &mut Findings) -> Option<Question> {
+    fn http(&self, findings: &mut Findings) -> Option<CheckKind> {
         let (draft, kind) = (self.around.draft, self.around.kind);
         let pattern = self.expression(Ends::Text, findings).ok()?;
         if let (Some(_), HttpMethod::Head, Some((entry, _))) = (&pattern, draft.httpmethod, self.receive()) {
@@ -309,7 +309,7 @@ impl Asker<'_> {
             pattern,
             ..HttpPage::default()
         };
-        Some(Question::Http(HttpQuestion {
+        Some(CheckKind::Http(HttpCheck {
             pages: vec![page],
             version: HttpVersion::Http11,
             tls: (kind == Kind::Https).then(direct),
@@ -318,7 +318,7 @@ impl Asker<'_> {
         }))
     }
 
-    fn dns(&self, findings: &mut Findings) -> Option<Question> {
+    fn dns(&self, findings: &mut Findings) -> Option<CheckKind> {
         let name = self.bare_request().to_owned();
         let record = if name.parse::<std::net::IpAddr>().is_ok() { DnsType::Ptr } else { DnsType::A };
         let Some((entry, expect)) = self.receive() else {
@@ -347,10 +347,10 @@ impl Asker<'_> {
         } else {
             Transport::Tcp
         };
-        Some(Question::Dns(DnsQuestion { name, record, transport, expect: Some(literal) }))
+        Some(CheckKind::Dns(DnsCheck { name, record, transport, expect: Some(literal) }))
     }
 
-    fn ldap(&self, encrypted: bool, findings: &mut Findings) -> Option<Question> {
+    fn ldap(&self, encrypted: bool, findings: &mut Findings) -> Option<CheckKind> {
         let base = Some(self.bare_request().to_owned()).filter(|base| !base.is_empty());
         let expect = self.expression(Ends::Text, findings).ok()?;
         if let (Some(expect), Some((entry, _))) = (&expect, self.receive())
@@ -360,10 +360,10 @@ impl Asker<'_> {
             return None;
         }
         let login = self.login().filter(|login| !login.password.reveal().is_empty());
-        Some(Question::Ldap(LdapQuestion { login, base, expect: None, tls: encrypted.then(direct) }))
+        Some(CheckKind::Ldap(LdapCheck { login, base, expect: None, tls: encrypted.then(direct) }))
     }
 
-    fn sql(&self, kind: Kind, findings: &mut Findings) -> Question {
+    fn sql(&self, kind: Kind, findings: &mut Findings) -> CheckKind {
         let query = self.bare_request();
         let (Some(login), false) = (self.login(), query.trim().is_empty()) else {
             return self.never_up("a check of a database needs login and request (a query)", findings);
@@ -373,13 +373,13 @@ impl Asker<'_> {
             let what =
                 "the listener is asked for the service in database; ldirectord logs in and makes a query";
             self.note(Note::AsksOther { what }, findings);
-            return Question::Oracle(OracleQuestion { service: database });
+            return CheckKind::Oracle(OracleCheck { service: database });
         }
         let server = if kind == Kind::Mysql { Database::Mysql } else { Database::Postgresql };
-        Question::Sql(SqlQuestion { server, login, database, query: Some(query.to_owned()), tls: None })
+        CheckKind::Sql(SqlCheck { server, login, database, query: Some(query.to_owned()), tls: None })
     }
 
-    fn simpletcp(&self, findings: &mut Findings) -> Option<Question> {
+    fn simpletcp(&self, findings: &mut Findings) -> Option<CheckKind> {
         let send = self.bare_request().replace("\\n", "\n").into_bytes();
         let expect = match self.expression(Ends::Lines, findings).ok()? {
             Some(pattern) => pattern,
@@ -387,15 +387,15 @@ impl Asker<'_> {
             None => perl::pattern(r"[\s\S]", Ends::Text).ok()?,
         };
         Some(if self.is_udp {
-            Question::Udp(UdpQuestion { send, expect: Some(expect), reply: true })
+            CheckKind::Udp(UdpCheck { send, expect: Some(expect), reply: true })
         } else {
-            Question::Tcp(TcpQuestion { send, expect: Some(expect), tls: None })
+            CheckKind::Tcp(TcpCheck { send, expect: Some(expect), tls: None })
         })
     }
 
-    fn command(&self, perl: bool, findings: &mut Findings) -> Option<Question> {
+    fn command(&self, perl: bool, findings: &mut Findings) -> Option<CheckKind> {
         let Some((entry, text)) = &self.around.draft.checkcommand else {
-            return Some(Question::Command(command(vec!["/bin/true".to_owned()])));
+            return Some(CheckKind::Command(command(vec!["/bin/true".to_owned()])));
         };
         if text.contains(char::is_whitespace) {
             findings.note(&entry.place, Note::CommandWithBlanks { text: text.clone() });
@@ -414,16 +414,16 @@ impl Asker<'_> {
             let path = file.display().to_string();
             findings.note(&entry.place, Note::Missing { directive: "checkcommand", path });
         }
-        Some(Question::Command(command(argv)))
+        Some(CheckKind::Command(command(argv)))
     }
 }
 
-fn greeting(protocol: GreetingProtocol, encrypted: bool, login: Option<Login>) -> Question {
-    Question::Greeting(GreetingQuestion { protocol, tls: encrypted.then(direct), login, helo: None })
+fn greeting(protocol: GreetingProtocol, encrypted: bool, login: Option<Login>) -> CheckKind {
+    CheckKind::Greeting(GreetingCheck { protocol, tls: encrypted.then(direct), login, helo: None })
 }
 
-fn command(argv: Vec<String>) -> CommandQuestion {
-    CommandQuestion { argv, convention: CommandConvention::Ldirectord, service: None }
+fn command(argv: Vec<String>) -> CommandCheck {
+    CommandCheck { argv, convention: CommandConvention::Ldirectord, service: None }
 }
 
 /// Where a program is, as a shell would find it.

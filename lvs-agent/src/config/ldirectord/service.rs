@@ -16,9 +16,9 @@ use super::{
 use crate::{
     config::diagnostics::{Contradiction, DirectiveFault, Note, ldirectord::PortUse},
     model::{
-        AddressFamily, Backup, Check, FlapDamping, FurtherChecks, MailAbout, MailSettings, Netmask,
-        Notifications, OnExit, OnFailure, Persistence, PoolPolicy, Protocol, Question, RealServer, Scheduler,
-        ServiceKey, VirtualService,
+        AddressFamily, Backup, Check, CheckKind, FlapDamping, FurtherChecks, MailAbout, MailRelay,
+        MailSettings, Netmask, Notifications, OnExit, OnFailure, Persistence, PoolPolicy, Protocol,
+        RealServer, Scheduler, ServiceKey, VirtualService,
     },
 };
 
@@ -282,8 +282,8 @@ fn servers(
             && real.port != 0
             && address.port() != real.port
         {
-            let used = match check.question {
-                Question::Command(_) => PortUse::Told,
+            let used = match check.kind {
+                CheckKind::Command(_) => PortUse::Told,
                 _ if check.port == Some(real.port) => PortUse::Asked,
                 _ => PortUse::None,
             };
@@ -358,7 +358,7 @@ fn notifications(draft: &Draft, globals: &Globals) -> Notifications {
     let mail = own.emailalert.clone().or_else(|| all.emailalert.clone()).map(|to| MailSettings {
         to,
         from: globals.emailalertfrom.clone(),
-        smtp: own.smtp.clone().or_else(|| all.smtp.clone()),
+        relay: own.smtp.clone().or_else(|| all.smtp.clone()).map(MailRelay::plain),
         repeat: own.emailalertfreq.or(all.emailalertfreq).filter(|pause| !pause.is_zero()),
         about: own.emailalertstatus.or(all.emailalertstatus).unwrap_or(MailAbout::ALL),
     });

@@ -1,12 +1,13 @@
 //! What ldirectord's files mean here.
 
+use crate::model::MailRelay;
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use super::{names::ListedNames, *};
 use crate::{
     config::{diagnostics::WarningKind, native},
     model::{
-        Check, CommandConvention, ForwardingMethod, MailAbout, Netmask, OnFailure, Persistence, Question,
+        Check, CheckKind, CommandConvention, ForwardingMethod, MailAbout, Netmask, OnFailure, Persistence,
         StatusCodes, Transport, VirtualService, Weight,
     },
 };
@@ -78,7 +79,7 @@ fn the_published_example_loads_as_published() {
     assert_eq!(servers, [("192.168.1.107:80".to_owned(), gate, 2), ("192.168.1.109:80".to_owned(), gate, 1)]);
     assert_eq!(service.policy.backups[0].server.address.to_string(), "127.0.0.1:80");
     assert_eq!(service.policy.backups[0].check, None);
-    let Check { question: Question::Http(http), interval, timeout, port, .. } = &service.check else {
+    let Check { kind: CheckKind::Http(http), interval, timeout, port, .. } = &service.check else {
         panic!("{:?}", service.check)
     };
     assert_eq!((*interval, *timeout, *port), (Duration::from_secs(1), Duration::from_secs(3), Some(80)));
@@ -92,8 +93,8 @@ fn the_published_example_has_a_warning_for_each_line_that_ldirectord_refuses() {
     assert_eq!(lines, [4, 5, 15, 16, 17, 18, 19, 23, 24, 25]);
     let strict = read_with(PUBLISHED, "l.cf".as_ref(), Strictness::Strict, &names());
     let error = strict.expect_err("it must be exact").to_string();
-    assert!(error.contains("l.cf:4:26: the comment is left away here"), "{error}");
-    assert!(error.contains("read strictly"), "{error}");
+    assert!(error.contains("l.cf:4:26: the comment is ignored here"), "{error}");
+    assert!(error.contains("because of --strict"), "{error}");
 }
 
 #[test]
@@ -182,7 +183,7 @@ fn odd_layouts() {
             "quiescent=yes\nvirtual=1.1.1.1:80\n    real=10.0.0.1:8080 gate\n    checktype=external\n",
             3,
             10,
-            "port 8080 is only told to checkcommand: gate leaves the clients' port alone, so that the table has 80, as \
+            "port 8080 is only passed to checkcommand: gate keeps the clients' port, so that the table has 80, as \
              with ldirectord, which would never give such a server its weight",
         ),
         (
@@ -192,7 +193,7 @@ fn odd_layouts() {
             "at line 2; the second one",
         ),
         ("virtual=1.1.1.1:81\n    real=10.0.0.1 masq\n", 1, 9, "service is \"none\""),
-        ("virtual=1.1.1.1:80\n    real=10.0.0.1 masq\n    checkinterval=3\n", 3, 19, "is kept here"),
+        ("virtual=1.1.1.1:80\n    real=10.0.0.1 masq\n    checkinterval=3\n", 3, 19, "is used here"),
         ("virtual=1.1.1.1:80\n    real=10.0.0.1 masq\n    load=\"x\"\n", 3, 10, "load has no effect"),
         (
             "virtual=1.1.1.1:53\n    real=10.0.0.1 masq\n    request=\"a.b\"\n",
@@ -217,7 +218,7 @@ fn faults_have_a_line() {
         ("checktimeot=3", "did you mean \"checktimeout\"?"),
         ("checktimeout=0", "is not a number from 1"),
         ("checktimeout=x", "has no number in it"),
-        ("connecttimeout=3", "no longer known"),
+        ("connecttimeout=3", "no longer supported"),
         ("checktype=maybe", "checktype: \"maybe\" is unknown"),
         ("service=gopher", "is unknown; write dns"),
         ("scheduler=xyz", "is no scheduler of Linux"),
@@ -239,7 +240,7 @@ fn faults_have_a_line() {
         ("real=nowhere masq", "\"nowhere\" has no IPv4 address"),
         ("real=10.0.0.2:gopher masq", "port \"gopher\""),
         ("real=10.0.0.1:80 masq 2", "at line 2, in another way"),
-        ("receive=\"(\"", "is no regular expression"),
+        ("receive=\"(\"", "is not a regular expression"),
         ("receive=\"\"", "is empty"),
         ("request=\"x", "one quote only"),
         ("emailalert=a@b c@d", "no list of mail addresses"),
@@ -256,8 +257,8 @@ fn faults_have_a_line() {
     assert_fault("virtual=1.1.1.1:0\n    real=10.0.0.1 masq\n", 1, "only a persistent service");
     assert_fault("virtual=1.1.1.1:80\n", 1, "has no servers");
     assert_fault("real=10.0.0.1 masq\n", 1, "belongs into a virtual service");
-    assert_fault("hello\n", 1, "is no directive");
-    assert_fault("timeout=5\n", 1, "no longer known");
+    assert_fault("hello\n", 1, "is not a directive");
+    assert_fault("timeout=5\n", 1, "no longer supported");
     assert_fault("quiescent=no\n", 1, "there is no virtual service");
     let twice = "virtual=1.1.1.1:80\n    real=10.0.0.1 masq\n".repeat(2);
     assert_fault(&twice, 3, "is already at line 1");
@@ -366,8 +367,8 @@ fn servers_as_written() {
     assert_eq!(addresses, ["10.0.0.254:81", "10.0.0.255:81", "10.0.1.0:81", "10.0.1.1:81", "10.0.0.1:80"]);
     let last = &service.servers[4];
     assert_eq!((last.weight, last.lower_threshold, last.upper_threshold), (Weight(0), Some(5), Some(9)));
-    let page = |check: &Check| match &check.question {
-        Question::Http(http) => {
+    let page = |check: &Check| match &check.kind {
+        CheckKind::Http(http) => {
             (http.pages[0].path.clone(), http.pages[0].pattern.clone().map(|p| p.source().to_owned()))
         }
         other => panic!("{other:?}"),
@@ -407,16 +408,16 @@ fn fallbacks() {
 
 #[test]
 fn checks_of_each_service() {
-    let question = |lines: &str| service(lines).check.question;
-    assert_eq!(question("checktype=connect"), Question::Connect);
-    assert_eq!(question("checktype=connect\nprotocol=udp\ncheckport=5"), Question::Ping);
-    assert_eq!(question("checktype=ping"), Question::Ping);
-    assert_eq!(question("checktype=on"), Question::On);
-    assert_eq!(question("checktype=off"), Question::Off);
-    assert_eq!(question("service=none"), Question::On);
+    let question = |lines: &str| service(lines).check.kind;
+    assert_eq!(question("checktype=connect"), CheckKind::Connect);
+    assert_eq!(question("checktype=connect\nprotocol=udp\ncheckport=5"), CheckKind::Ping);
+    assert_eq!(question("checktype=ping"), CheckKind::Ping);
+    assert_eq!(question("checktype=on"), CheckKind::On);
+    assert_eq!(question("checktype=off"), CheckKind::Off);
+    assert_eq!(question("service=none"), CheckKind::On);
     let combined = service("checktype=3");
     assert_eq!(combined.check.connects_between, 3);
-    assert!(matches!(combined.check.question, Question::Http(_)));
+    assert!(matches!(combined.check.kind, CheckKind::Http(_)));
     for (name, wanted) in [
         ("smtp", "Smtp"),
         ("submission", "Smtp"),
@@ -437,16 +438,16 @@ fn checks_of_each_service() {
         assert!(question.contains(wanted), "{name}: {question}");
     }
     let dns = question("service=dns\nrequest=\"www.example.org\"\nreceive=\"192.0.2.1\"\nprotocol=udp");
-    let Question::Dns(dns) = dns else { panic!("{dns:?}") };
+    let CheckKind::Dns(dns) = dns else { panic!("{dns:?}") };
     assert_eq!(
         (dns.name.as_str(), dns.expect.as_deref(), dns.transport),
         ("www.example.org", Some("192.0.2.1"), Transport::Udp)
     );
     let sql = question("service=mysql\nlogin=\"u\"\npasswd=\"p\"\ndatabase=\"d\"\nrequest=\"select 1\"");
-    let Question::Sql(sql) = sql else { panic!("{sql:?}") };
+    let CheckKind::Sql(sql) = sql else { panic!("{sql:?}") };
     assert_eq!((sql.query.as_deref(), sql.database.as_deref()), (Some("select 1"), Some("d")));
     let external = question("checktype=external\ncheckcommand=\"/bin/false\"");
-    let Question::Command(command) = external else { panic!("{external:?}") };
+    let CheckKind::Command(command) = external else { panic!("{external:?}") };
     assert_eq!(
         (command.argv, command.convention),
         (vec!["/bin/false".to_owned()], CommandConvention::Ldirectord)
@@ -510,8 +511,8 @@ virtual=vip:domain
     let mail = service.notify.mail.as_ref().unwrap();
     assert_eq!(mail.to, ["a@example.org", "b@example.org"]);
     assert_eq!(
-        (mail.from.as_deref(), mail.smtp.as_deref(), mail.repeat),
-        (Some("lvs@example.org"), Some("mail.example.org"), None)
+        (mail.from.as_deref(), mail.relay.clone(), mail.repeat),
+        (Some("lvs@example.org"), Some(MailRelay::plain("mail.example.org")), None)
     );
     assert_eq!(mail.about, MailAbout { running: true, stopping: true, ..MailAbout::NONE });
     assert_eq!(service.notify.monitor_file, Some("/var/log/m".into()));

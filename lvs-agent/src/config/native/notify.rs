@@ -4,17 +4,28 @@ use std::path::PathBuf;
 
 use toml::de::DeValue;
 
-use super::{section::Section, value};
+use super::{check, section::Section, value};
 use crate::{
     config::{
-        diagnostics::{FaultList, ValueFault},
+        diagnostics::{Contradiction, FaultList, ValueFault},
         ldirectord::is_mail_address,
     },
-    model::{CommandLine, LogTarget, MailAbout, MailSettings, Notifications, OnExit, SchedulerFlags},
+    model::{
+        CommandLine, LogTarget, MailAbout, MailRelay, MailSettings, Notifications, OnExit, RelayLogin,
+        RelayTls, RelayTlsStart, SchedulerFlags, TlsVerify,
+    },
 };
 
 /// What becomes of services at a clean stop, by its name.
 pub(super) const ON_EXIT: [(&str, OnExit); 2] = [("keep", OnExit::Keep), ("remove", OnExit::Remove)];
+
+/// How the connection to a relay is encrypted, by its name.
+pub(super) const RELAY_TLS: [(&str, Option<RelayTlsStart>); 4] = [
+    ("off", None),
+    ("opportunistic", Some(RelayTlsStart::Opportunistic)),
+    ("required", Some(RelayTlsStart::Required)),
+    ("direct", Some(RelayTlsStart::Direct)),
+];
 
 /// The words of `about`.
 const ABOUT: [&str; 4] = ["starting", "running", "stopping", "reloading"];
@@ -42,10 +53,78 @@ fn read_mail(mut section: Section<'_>, faults: &mut FaultList) -> Option<MailSet
         _ => value::duration(value).map(Some),
     });
     let from = section.plain("from", faults, line);
-    let smtp = section.plain("smtp", faults, line);
+    let relay = read_relay(&mut section, faults);
     let about = section.plain("about", faults, about).unwrap_or(MailAbout::ALL);
     section.finish(faults);
-    Some(MailSettings { to: to?, from, smtp, repeat: repeat.flatten(), about })
+    Some(MailSettings { to: to?, from, relay, repeat: repeat.flatten(), about })
+}
+
+fn read_relay(section: &mut Section<'_>, faults: &mut FaultList) -> Option<MailRelay> {
+    if !section.has("smtp") {
+        let keys =
+            ["tls", "tls-name", "tls-verify", "tls-ca", "user", "password-file", "password-unencrypted"];
+        for key in keys {
+            if let Some(place) = section.drop_key(key) {
+                faults.add(place, Contradiction::NoRelay { key });
+            }
+        }
+    }
+    let address = section.plain("smtp", faults, line);
+    let tls = read_tls(section, faults);
+    let login = read_login(section, tls.as_ref(), faults);
+    Some(MailRelay { address: address?, tls, login })
+}
+
+fn read_tls(section: &mut Section<'_>, faults: &mut FaultList) -> Option<RelayTls> {
+    // A word that isn't known is a fault, which the other keys are not blamed for.
+    let unsaid = if section.has("tls") { Some(RelayTlsStart::Required) } else { None };
+    let start = section.plain("tls", faults, |value| value::word(value, &RELAY_TLS)).unwrap_or(unsaid);
+    let Some(start) = start else {
+        for key in ["tls-name", "tls-verify", "tls-ca"] {
+            if let Some(place) = section.drop_key(key) {
+                faults.add(place, Contradiction::NoRelayTls { key });
+            }
+        }
+        return None;
+    };
+    let name = section.plain("tls-name", faults, check::tls_name);
+    let verify = section.read("tls-verify", faults, value::flag);
+    let ca = section.plain("tls-ca", faults, check::path);
+    let verify = match (verify, ca) {
+        (Some(verify), Some(_)) if !*verify.get_ref() => {
+            faults.add(verify.span(), Contradiction::CaWithoutVerify);
+            TlsVerify::No
+        }
+        (Some(verify), None) if !*verify.get_ref() => TlsVerify::No,
+        (_, Some(file)) => TlsVerify::File(file),
+        (_, None) => TlsVerify::System,
+    };
+    Some(RelayTls { start, name, verify })
+}
+
+fn read_login(
+    section: &mut Section<'_>,
+    tls: Option<&RelayTls>,
+    faults: &mut FaultList,
+) -> Option<RelayLogin> {
+    let allowed = section.read("password-unencrypted", faults, value::flag);
+    if !section.has("user") && !section.has("password-file") {
+        if let Some(allowed) = &allowed {
+            faults.add(allowed.span(), Contradiction::NoPassword);
+        }
+    } else if !section.has("user") {
+        section.missing("user", "user = \"…\" for the password", faults);
+    } else if !section.has("password-file") {
+        section.missing("password-file", "password-file = \"/etc/lvs-agent/mail-password\"", faults);
+    }
+    let user = section.read("user", faults, check::word);
+    let password_file = section.plain("password-file", faults, check::path);
+    let allow_unencrypted = allowed.is_some_and(toml::Spanned::into_inner);
+    let user = user?;
+    if tls.is_none() && !allow_unencrypted {
+        faults.add(user.span(), Contradiction::PasswordUnencrypted);
+    }
+    Some(RelayLogin { user: user.into_inner(), password_file: password_file?, allow_unencrypted })
 }
 
 /// Text in one line.

@@ -1,3 +1,4 @@
+use crate::model::{MailAbout, MailRelay, MailSettings};
 use std::{
     fmt::Write as _,
     fs,
@@ -12,14 +13,15 @@ use proptest::{option, prelude::*, sample::select};
 
 use super::{read, read_in_mode, to_toml};
 mod modes;
+mod notify;
 mod policy;
 use crate::{
     config::diagnostics::{ConfigError, FileErrorKind},
     model::{
-        AddressFamily, AgentSettings, BurstSettings, Check, Config, ConnectionSettings, DetectorSettings,
-        ForwardingMethod, FurtherChecks, HttpPage, HttpQuestion, Netmask, Notifications, OnExit, OnFailure,
-        PassiveSettings, Persistence, PoolPolicy, Protocol, Question, RealServer, Scheduler, ServiceKey,
-        StatusCodes, Tunnel, TunnelFlags, Unlisted, Via, VirtualService, Weight,
+        AddressFamily, AgentSettings, BurstSettings, Check, CheckKind, Config, ConnectionSettings,
+        DetectorSettings, ForwardingMethod, FurtherChecks, HttpCheck, HttpPage, Netmask, Notifications,
+        OnExit, OnFailure, PassiveSettings, Persistence, PoolPolicy, Protocol, RealServer, Scheduler,
+        ServiceKey, StatusCodes, Tunnel, TunnelFlags, Unlisted, Via, VirtualService, Weight,
     },
 };
 
@@ -93,7 +95,7 @@ fn the_smallest_file_has_the_defaults() {
         rise: 2.try_into().unwrap(),
         on_failure: OnFailure::Quiesce,
         check: Check {
-            question: Question::Connect,
+            kind: CheckKind::Connect,
             interval: Duration::from_secs(1),
             timeout: Duration::from_secs(1),
             port: None,
@@ -172,7 +174,7 @@ fn the_example_says_what_holds_anyway() {
     );
     assert_eq!(service.name, "web");
     assert_eq!(service.check.port, Some(8080));
-    let Question::Http(question) = &service.check.question else { panic!("{:?}", service.check) };
+    let CheckKind::Http(question) = &service.check.kind else { panic!("{:?}", service.check) };
     let page = &question.pages[0];
     assert_eq!(page.path, "/health");
     assert_eq!(page.host.as_deref(), Some("www.example.org"));
@@ -183,6 +185,26 @@ fn the_example_says_what_holds_anyway() {
     assert_eq!(service.servers[1].method, ForwardingMethod::DirectRoute);
     let gue = Tunnel::Gue { port: 6080, flags: TunnelFlags::NO_CHECKSUM };
     assert_eq!(service.servers[2].tunnel, gue);
+    let mail = |service: &VirtualService| service.notify.mail.clone().unwrap();
+    let (relay, about) = (Some(MailRelay::plain("mail.example.org")), MailAbout::ALL);
+    let from = Some("lvs@example.org".to_owned());
+    let plain = MailSettings { to: vec!["root".to_owned()], from, relay, repeat: None, about };
+    assert_eq!(mail(service), plain);
+    let usual = include_str!("example.toml")
+        .replace("tls = \"off\"", "")
+        .replace("repeat = \"off\" ", "")
+        .replace("about = [\"starting\", \"running\", \"stopping\", \"reloading\"]", "")
+        .replace("tls-verify = true", "")
+        .replace("tls-name = \"mail.example.org\"", "")
+        .replace("password-unencrypted = false", "");
+    let usual = good(&usual).services;
+    assert_eq!(mail(&usual[0]), plain, "what is written holds anyway");
+    let (with, without) = (mail(&config.services[1]).relay.unwrap(), mail(&usual[1]).relay.unwrap());
+    assert_eq!(
+        (&with.login, with.tls.as_ref().unwrap().name.as_deref()),
+        (&without.login, Some("mail.example.org"))
+    );
+    assert_eq!(with.tls.unwrap().verify, without.tls.unwrap().verify);
     let keys: Vec<_> = config.services[1..].iter().map(|service| service.key.to_string()).collect();
     assert_eq!(keys, ["mark 1", "udp 192.0.2.53:53", "tcp 192.0.2.21:0"]);
     let without = include_str!("example.toml").replace("tunnel = { type = \"ipip\" }", "");
@@ -199,7 +221,7 @@ fn a_service_overrides_the_defaults() {
     assert_eq!((service.fall.get(), service.rise.get()), (1, 7));
     assert_eq!(service.scheduler.name(), "rr");
     assert_eq!(service.on_failure, OnFailure::Remove);
-    assert!(matches!(service.check.question, Question::Http(_)));
+    assert!(matches!(service.check.kind, CheckKind::Http(_)));
     assert_eq!(service.check.interval, Duration::from_secs(1), "a check replaces the default one whole");
 }
 
@@ -219,8 +241,8 @@ fn accepted_variants() {
 
     let status = |value: &str| {
         let text = in_service(&format!("check = {{ type = \"http\", status = {value} }}"));
-        match good(&text).services.remove(0).check.question {
-            Question::Http(question) => question.pages[0].status.clone(),
+        match good(&text).services.remove(0).check.kind {
+            CheckKind::Http(question) => question.pages[0].status.clone(),
             other => panic!("{other:?}"),
         }
     };
@@ -244,26 +266,29 @@ fn faults_in_the_settings() {
         ("[agent]\nmetrics = \"127.0.0.1\"", &[(2, 11, "has no port")]),
         ("[agent]\nmetrics = \"127.0.0.1:0\"", &[(2, 11, "port \"0\"")]),
         ("[agent]\ncontrol = \"run/lvs\"", &[(2, 11, "no path from the root")]),
-        ("[agent]\nmetrics = \"localhost:9747\"", &[(2, 11, "names are not looked up")]),
+        ("[agent]\nmetrics = \"localhost:9747\"", &[(2, 11, "names are not resolved")]),
         ("[agent]\nmetrics = 9747", &[(2, 11, "or \"off\"")]),
         ("[agent.connections]\nexpire-nodest = \"on\"", &[(2, 17, "\"on\" is unknown; write \"keep\"")]),
         ("[agent.connections]\nexpire-quiescent = 1", &[(2, 20, "true, false or \"keep\"")]),
         ("[agent.connections]\nreuse-mode = 4", &[(2, 14, "4")]),
-        ("agent = 1", &[(1, 9, "the whole number 1 can't stand here; write a table")]),
+        ("agent = 1", &[(1, 9, "the whole number 1 is not allowed here; write a table")]),
         ("[passiv]", &[(1, 2, "did you mean \"passive\"?")]),
-        ("[passive]\nenabled = \"yes\"", &[(2, 11, "text (\"yes\") can't stand here; write true or false")]),
+        (
+            "[passive]\nenabled = \"yes\"",
+            &[(2, 11, "text (\"yes\") is not allowed here; write true or false")],
+        ),
         ("[passive]\ntick = 10", &[(2, 8, "10 has no unit; write \"10ms\" or \"10s\"")]),
         ("[passive]\ntick = 0.5", &[(2, 8, "0.5 has no unit")]),
         ("[passive]\ntick = \"10\"", &[(2, 8, "10 has no unit")]),
         ("[passive]\ntick = \"10 sekunden\"", &[(2, 8, "\"10 sekunden\" is no duration")]),
-        ("[passive]\ntick = \"-1s\"", &[(2, 8, "no duration")]),
-        ("[passive]\ntick = \"\"", &[(2, 8, "no duration")]),
+        ("[passive]\ntick = \"-1s\"", &[(2, 8, "not a duration")]),
+        ("[passive]\ntick = \"\"", &[(2, 8, "not a duration")]),
         ("[passive]\ntick = true", &[(2, 8, "a duration")]),
         ("[passive]\ntick = \"0s\"", &[(2, 8, "\"0s\" is below 1ms")]),
         ("[passive]\ntick = \"0\"", &[(2, 8, "\"0\" is below 1ms")]),
         ("[passive]\ntick = \"999us\"", &[(2, 8, "is below 1ms")]),
         ("[passive]\ntick = \"25h\"", &[(2, 8, "is above 24h")]),
-        ("[passive]\ntick = \"99999999999999999999s\"", &[(2, 8, "no duration")]),
+        ("[passive]\ntick = \"99999999999999999999s\"", &[(2, 8, "not a duration")]),
         ("[passive]\ndevices = \"eth1\"", &[(2, 11, "[\"eth1\"]")]),
         ("[passive]\nrecord = \"here\"", &[(2, 10, "no path from the root")]),
         ("[passive]\nrecord = true", &[(2, 10, "a path in quotes")]),
@@ -309,7 +334,7 @@ fn faults_in_a_service() {
         ("fall = 0x7fffffffffffffffffffffffffffffffffff", &[(4, 8, "is above 100")]),
         ("fall = -99999999999999999999999999999999999999999", &[(4, 8, "is below 1")]),
         ("fall = 3.0", &[(4, 8, "a whole number")]),
-        ("rise = \"2\"", &[(4, 8, "text (\"2\") can't stand here; write a whole number")]),
+        ("rise = \"2\"", &[(4, 8, "text (\"2\") is not allowed here; write a whole number")]),
         ("fall = 1979-05-27", &[(4, 8, "a whole number")]),
         ("scheduler = \"wcl\"", &[(4, 13, "\"wcl\" is unknown; write \"rr\", \"wrr\"")]),
         ("on-failure = \"weight 0\"", &[(4, 14, "write \"quiesce\" or \"remove\"")]),
@@ -330,7 +355,7 @@ fn faults_in_a_service() {
         ),
         (
             "protocol = \"udp\"\ncheck = { type = \"connect\" }",
-            &[(5, 9, "which TCP port to ask in service udp")],
+            &[(5, 9, "the check has no TCP port in service udp")],
         ),
         ("protocol = \"sctp\"\ncheck = { type = \"http\" }", &[(5, 9, "add port = 80")]),
         ("protocol = \"icmp\"", &[(4, 12, "\"icmp\" is unknown")]),
@@ -349,7 +374,7 @@ fn faults_in_a_service() {
         ("check = { interval = 1 }", &[(4, 22, "1 has no unit; write \"1ms\" or \"1s\"")]),
         ("check = { interval = \"0s\" }", &[(4, 22, "below 1ms")]),
         // The interval is wrong: nothing can be said about the timeout.
-        ("check = { interval = \"5 x\", timeout = \"2s\" }", &[(4, 22, "no duration")]),
+        ("check = { interval = \"5 x\", timeout = \"2s\" }", &[(4, 22, "not a duration")]),
         ("check = { type = \"http\", path = \"\" }", &[(4, 33, "does not start with")]),
         ("check = { type = \"http\", path = \"a\" }", &[(4, 33, "write it like \"/health\"")]),
         ("check = { type = \"http\", path = \"/a b\" }", &[(4, 33, "percent-encoded")]),
@@ -404,7 +429,7 @@ fn faults_in_a_server() {
         ("10.0.0.01", "is no IP address"),
         (" 10.0.0.1", "is no IP address"),
         ("", "is no IP address"),
-        ("web1.example.org:80", "names are not looked up"),
+        ("web1.example.org:80", "names are not resolved"),
         ("2001:db8::1", "masquerade can't reach 2001:db8::1"),
         ("[2001:db8::1]:80", "the other IP version"),
         ("[2001:db8::1]", "or use \"tunnel\""),
@@ -480,12 +505,12 @@ fn services_without_an_address_or_a_port() {
     assert_eq!(marked.key, ServiceKey::Mark { mark: 3, family: AddressFamily::V4 });
     assert_eq!(marked.name, "mark 3");
     assert_eq!(marked.servers[0].address, "10.0.0.1:0".parse().unwrap());
-    assert_eq!(marked.check.question, Question::Ping, "nobody has said which port answers");
+    assert_eq!(marked.check.kind, CheckKind::Ping, "nobody has said which port answers");
     let marked = service(&by_mark("check = { port = 8080 }", masquerade));
-    assert_eq!((marked.check.question, marked.check.port), (Question::Connect, Some(8080)));
+    assert_eq!((marked.check.kind, marked.check.port), (CheckKind::Connect, Some(8080)));
     let marked = service(&by_mark("", "address = \"10.0.0.1:8080\"\nforward = \"masquerade\""));
     assert_eq!(marked.servers[0].address, "10.0.0.1:8080".parse().unwrap());
-    assert_eq!(marked.check.question, Question::Connect);
+    assert_eq!(marked.check.kind, CheckKind::Connect);
     let six = "address = \"2001:db8::2\"\nforward = \"direct-route\"";
     let marked = service(&by_mark("family = \"ipv6\"", six));
     assert_eq!(marked.key, ServiceKey::Mark { mark: 3, family: AddressFamily::V6 });
@@ -497,7 +522,7 @@ fn services_without_an_address_or_a_port() {
         assert_eq!(every_port.key, key);
         let everyone = Netmask::whole_address(AddressFamily::V4);
         assert_eq!(every_port.persistence, Some(Persistence::new(Duration::from_mins(5), everyone)));
-        assert_eq!(every_port.check.question, Question::Ping);
+        assert_eq!(every_port.check.kind, CheckKind::Ping);
     }
 
     let cases: &[(String, Places)] = &[
@@ -555,11 +580,11 @@ fn servers_of_the_other_ip_version_are_reached_by_tunnel() {
 #[test]
 fn the_check_that_suits_a_protocol() {
     let check = |lines: &str| good(&in_service(lines)).services.remove(0).check;
-    assert_eq!(check("protocol = \"tcp\"").question, Question::Connect);
-    assert_eq!(check("protocol = \"udp\"").question, Question::Ping);
-    assert_eq!(check("protocol = \"sctp\"").question, Question::Ping);
+    assert_eq!(check("protocol = \"tcp\"").kind, CheckKind::Connect);
+    assert_eq!(check("protocol = \"udp\"").kind, CheckKind::Ping);
+    assert_eq!(check("protocol = \"sctp\"").kind, CheckKind::Ping);
     let faster = check("protocol = \"udp\"\ncheck = { interval = \"500ms\" }");
-    assert_eq!((faster.question, faster.interval), (Question::Ping, Duration::from_millis(500)));
+    assert_eq!((faster.kind, faster.interval), (CheckKind::Ping, Duration::from_millis(500)));
     let other = check("protocol = \"udp\"\ncheck = { type = \"http\", port = 8080 }");
     assert_eq!(other.port, Some(8080));
 }
@@ -761,7 +786,7 @@ fn write_service(text: &mut String, service: &VirtualService) {
     let on_failure = if service.on_failure == OnFailure::Quiesce { "quiesce" } else { "remove" };
     writeln!(text, "fall = {}\nrise = {}\non-failure = {on_failure:?}", service.fall, service.rise).unwrap();
     policy::write_policy(text, &service.policy);
-    let Check { question, interval, timeout, port, soft_interval, .. } = &service.check;
+    let Check { kind: question, interval, timeout, port, soft_interval, .. } = &service.check;
     writeln!(text, "[service.check]\ninterval = \"{}\"", format_duration(*interval)).unwrap();
     writeln!(text, "timeout = \"{}\"", format_duration(*timeout)).unwrap();
     if let Some(soft) = soft_interval {
@@ -771,9 +796,9 @@ fn write_service(text: &mut String, service: &VirtualService) {
         writeln!(text, "port = {port}").unwrap();
     }
     match question {
-        Question::Ping => writeln!(text, "type = \"ping\"").unwrap(),
-        Question::Connect => writeln!(text, "type = \"connect\"").unwrap(),
-        Question::Http(HttpQuestion { pages, .. }) => {
+        CheckKind::Ping => writeln!(text, "type = \"ping\"").unwrap(),
+        CheckKind::Connect => writeln!(text, "type = \"connect\"").unwrap(),
+        CheckKind::Http(HttpCheck { pages, .. }) => {
             let HttpPage { path, host, status, text: wanted, .. } = &pages[0];
             writeln!(text, "type = \"http\"\npath = {path:?}").unwrap();
             writeln!(text, "status = \"{status}\"").unwrap();
@@ -825,13 +850,13 @@ fn duration(milliseconds: RangeInclusive<u64>) -> impl Strategy<Value = Duration
 prop_compose! {
     fn check()(
         question in prop_oneof![
-            Just(Question::Ping),
-            Just(Question::Connect),
+            Just(CheckKind::Ping),
+            Just(CheckKind::Connect),
             ("/[a-z0-9%?&=]{0,9}", option::of("[a-z]{1,9}(:[1-9][0-9]{1,3})?"), 200_u16..=399, 0_u16..=200,
              option::of("[ -~äß]{1,9}")).prop_map(|(path, host, low, length, text)| {
                 let status = StatusCodes::from(low..=low + length);
                 let page = HttpPage { path, host, status, text, ..HttpPage::default() };
-                Question::Http(HttpQuestion { pages: vec![page], ..HttpQuestion::get("/") })
+                CheckKind::Http(HttpCheck { pages: vec![page], ..HttpCheck::get("/") })
             }),
         ],
         interval in duration(500..=86_400_000),
@@ -840,8 +865,8 @@ prop_compose! {
         port in 1_u16..,
     ) -> Check {
         // A check without a port is only for those whose servers have one that speaks TCP.
-        let port = if question == Question::Ping { None } else { Some(port) };
-        Check { question, interval, timeout, port, soft_interval, ..Check::default() }
+        let port = if question == CheckKind::Ping { None } else { Some(port) };
+        Check { kind: question, interval, timeout, port, soft_interval, ..Check::default() }
     }
 }
 

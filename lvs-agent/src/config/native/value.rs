@@ -284,7 +284,7 @@ pub(super) fn name(value: &DeValue<'_>) -> Result<String> {
     let name = text(value, "a name in quotes")?;
     let fault = |problem| Err(ValueFault::Text { text: name.to_owned(), problem });
     match name {
-        _ if name.trim().is_empty() => fault("is empty; write a name, or leave it away"),
+        _ if name.trim().is_empty() => fault("is empty; write a name, or leave it out"),
         _ if name.chars().any(char::is_control) => fault("has control characters; remove them"),
         _ if name.chars().count() > MAX_NAME => fault("is longer than 100 characters; shorten it"),
         _ => Ok(name.to_owned()),

@@ -7,15 +7,16 @@ use std::{fmt::Write as _, path::Path, time::Duration};
 use humantime::format_duration;
 
 use super::{
-    notify::about_words,
+    notify::{RELAY_TLS, about_words},
     settings::{FOREIGN, MODE},
 };
 use crate::model::{
-    AddressFamily, AgentSettings, BodyDigest, BurstSettings, Check, Combine, CommandConvention, CommandLine,
-    Config, ConnectionSettings, Database, DetectorSettings, DnsType, ForwardingMethod, FurtherChecks,
-    GreetingProtocol, HttpMethod, HttpPage, HttpQuestion, HttpVersion, LogTarget, Login, MailAbout, Netmask,
-    Notifications, OnExit, OnFailure, PassiveSettings, PoolPolicy, Question, RealServer, ServiceKey,
-    StartPolicy, Tls, TlsStart, TlsVerify, Transport, Tunnel, TunnelFlags, Unlisted, VirtualService, Weight,
+    AddressFamily, AgentSettings, BodyDigest, BurstSettings, Check, CheckKind, Combine, CommandConvention,
+    CommandLine, Config, ConnectionSettings, Database, DetectorSettings, DnsType, ForwardingMethod,
+    FurtherChecks, GreetingProtocol, HttpCheck, HttpMethod, HttpPage, HttpVersion, LogTarget, Login,
+    MailAbout, MailRelay, Netmask, Notifications, OnExit, OnFailure, PassiveSettings, PoolPolicy, RealServer,
+    ServiceKey, StartPolicy, Tls, TlsStart, TlsVerify, Transport, Tunnel, TunnelFlags, Unlisted,
+    VirtualService, Weight,
 };
 
 /// Keys and values of one table.
@@ -324,7 +325,9 @@ fn notifications(notify: &Notifications, table: &mut Table) {
             let mut table = Table::default();
             table.add("to", texts(&mail.to));
             table.maybe("from", mail.from.as_ref().map(text));
-            table.maybe("smtp", mail.smtp.as_ref().map(text));
+            if let Some(relay) = &mail.relay {
+                self::relay(relay, &mut table);
+            }
             table.maybe("repeat", mail.repeat.as_ref().map(time));
             table.unless("about", &mail.about, &MailAbout::ALL, |about| texts(about_words(*about)));
             table.inline()
@@ -333,6 +336,24 @@ fn notifications(notify: &Notifications, table: &mut Table) {
     table.maybe("monitor-file", notify.monitor_file.as_deref().map(path));
     table.maybe("fallback-command", notify.fallback_command.as_ref().map(command_line));
     table.maybe("comment", notify.comment.as_ref().map(text));
+}
+
+fn relay(relay: &MailRelay, table: &mut Table) {
+    table.add("smtp", text(&relay.address));
+    if let Some(tls) = &relay.tls {
+        table.add("tls", word(&Some(tls.start), &RELAY_TLS));
+        table.maybe("tls-name", tls.name.as_ref().map(text));
+        match &tls.verify {
+            TlsVerify::No => table.add("tls-verify", "false"),
+            TlsVerify::System => {}
+            TlsVerify::File(file) => table.add("tls-ca", path(file)),
+        }
+    }
+    if let Some(login) = &relay.login {
+        table.add("user", text(&login.user));
+        table.add("password-file", path(&login.password_file));
+        table.unless("password-unencrypted", &login.allow_unencrypted, &false, ToString::to_string);
+    }
 }
 
 fn server(server: &RealServer) -> Table {
@@ -397,7 +418,7 @@ fn checks(first: String, further: &FurtherChecks, usual: Combine, table: &mut Ta
 fn check(check: &Check, asks: bool) -> String {
     let mut table = Table::default();
     if asks {
-        question(&check.question, &mut table);
+        question(&check.kind, &mut table);
     }
     table.add("interval", time(&check.interval));
     table.add("timeout", time(&check.timeout));
@@ -417,26 +438,26 @@ fn kind(kind: &str, table: &mut Table) {
     table.add("type", text(kind));
 }
 
-fn question(question: &Question, table: &mut Table) {
+fn question(question: &CheckKind, table: &mut Table) {
     match question {
-        Question::Ping => kind("ping", table),
-        Question::Connect => kind("connect", table),
-        Question::On => kind("on", table),
-        Question::Off => kind("off", table),
-        Question::Http(http) => self::http(http, table),
-        Question::Tcp(tcp) => {
+        CheckKind::Ping => kind("ping", table),
+        CheckKind::Connect => kind("connect", table),
+        CheckKind::On => kind("on", table),
+        CheckKind::Off => kind("off", table),
+        CheckKind::Http(http) => self::http(http, table),
+        CheckKind::Tcp(tcp) => {
             kind("tcp", table);
             send(&tcp.send, table);
             table.maybe("expect", tcp.expect.as_ref().map(|pattern| text(pattern.source())));
             tls(tcp.tls.as_ref(), None, table);
         }
-        Question::Udp(udp) => {
+        CheckKind::Udp(udp) => {
             kind("udp", table);
             send(&udp.send, table);
             table.maybe("expect", udp.expect.as_ref().map(|pattern| text(pattern.source())));
             table.add("reply", udp.reply.to_string());
         }
-        Question::Greeting(greeting) => {
+        CheckKind::Greeting(greeting) => {
             kind(
                 match greeting.protocol {
                     GreetingProtocol::Smtp => "smtp",
@@ -451,7 +472,7 @@ fn question(question: &Question, table: &mut Table) {
             table.maybe("helo", greeting.helo.as_ref().map(text));
             tls(greeting.tls.as_ref(), None, table);
         }
-        Question::Dns(dns) => {
+        CheckKind::Dns(dns) => {
             kind("dns", table);
             table.add("name", text(&dns.name));
             table.add(
@@ -470,37 +491,37 @@ fn question(question: &Question, table: &mut Table) {
             table.add("transport", transport(dns.transport));
             table.maybe("expect", dns.expect.as_ref().map(text));
         }
-        Question::Radius(radius) => {
+        CheckKind::Radius(radius) => {
             kind("radius", table);
             login(Some(&radius.login), table);
             table.add("secret", text(radius.secret.reveal()));
             table.add("reject-is-alive", radius.reject_is_alive.to_string());
         }
-        Question::Sip(sip) => {
+        CheckKind::Sip(sip) => {
             kind("sip", table);
             table.maybe("user", sip.user.as_ref().map(text));
             table.add("transport", transport(sip.transport));
             tls(sip.tls.as_ref(), None, table);
         }
-        Question::Ldap(ldap) => {
+        CheckKind::Ldap(ldap) => {
             kind("ldap", table);
             login(ldap.login.as_ref(), table);
             table.maybe("base", ldap.base.as_ref().map(text));
             table.maybe("expect", ldap.expect.as_ref().map(|pattern| text(pattern.source())));
             tls(ldap.tls.as_ref(), None, table);
         }
-        Question::Sql(sql) => {
+        CheckKind::Sql(sql) => {
             kind(if sql.server == Database::Mysql { "mysql" } else { "postgresql" }, table);
             login(Some(&sql.login), table);
             table.maybe("database", sql.database.as_ref().map(text));
             table.maybe("query", sql.query.as_ref().map(text));
             tls(sql.tls.as_ref(), None, table);
         }
-        Question::Oracle(oracle) => {
+        CheckKind::Oracle(oracle) => {
             kind("oracle", table);
             table.maybe("database", oracle.service.as_ref().map(text));
         }
-        Question::Command(command) => {
+        CheckKind::Command(command) => {
             kind("command", table);
             table.add("command", texts(&command.argv));
             table.add(
@@ -512,14 +533,14 @@ fn question(question: &Question, table: &mut Table) {
                 }),
             );
         }
-        Question::File(file) => {
+        CheckKind::File(file) => {
             kind("file", table);
             table.add("file", path(file));
         }
     }
 }
 
-fn http(http: &HttpQuestion, table: &mut Table) {
+fn http(http: &HttpCheck, table: &mut Table) {
     let usual = match (&http.tls, http.proxy) {
         (_, true) => ("http-proxy", None),
         (Some(_), false) => ("https", Some(TlsStart::Direct)),

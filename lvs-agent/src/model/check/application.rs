@@ -46,7 +46,7 @@ impl fmt::Display for Transport {
 
 /// Text is sent, and an answer expected.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct TcpQuestion {
+pub struct TcpCheck {
     /// What is sent first; may be empty.
     pub send: Vec<u8>,
     /// What must be in the answer; `None`: the connection is enough.
@@ -57,7 +57,7 @@ pub struct TcpQuestion {
 
 /// A datagram is sent.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct UdpQuestion {
+pub struct UdpCheck {
     /// What is sent.
     pub send: Vec<u8>,
     /// What must be in the reply.
@@ -68,7 +68,7 @@ pub struct UdpQuestion {
 
 /// A protocol whose server greets first.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct GreetingQuestion {
+pub struct GreetingCheck {
     /// Which one.
     pub protocol: GreetingProtocol,
     /// How the connection is encrypted, if at all.
@@ -96,7 +96,7 @@ pub enum GreetingProtocol {
 
 /// A query for a name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct DnsQuestion {
+pub struct DnsCheck {
     /// The name.
     pub name: String,
     /// The type of the records.
@@ -131,7 +131,7 @@ pub enum DnsType {
 
 /// RADIUS: may this user in?
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct RadiusQuestion {
+pub struct RadiusCheck {
     /// Who asks.
     pub login: Login,
     /// What the director and the server share.
@@ -142,7 +142,7 @@ pub struct RadiusQuestion {
 
 /// SIP OPTIONS.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct SipQuestion {
+pub struct SipCheck {
     /// Who is asked about, as in `sip:user@host`; `None`: the server itself.
     pub user: Option<String>,
     /// What carries the question.
@@ -153,7 +153,7 @@ pub struct SipQuestion {
 
 /// LDAP: a bind, and a search if a base is given.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct LdapQuestion {
+pub struct LdapCheck {
     /// Who binds, by distinguished name; `None`: anonymous.
     pub login: Option<Login>,
     /// The entry that must be there.
@@ -166,7 +166,7 @@ pub struct LdapQuestion {
 
 /// A command.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct CommandQuestion {
+pub struct CommandCheck {
     /// The program's path, and arguments.
     pub argv: Vec<String>,
     /// How it is called, and what its exit status means.

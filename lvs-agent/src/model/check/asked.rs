@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use super::Question;
+use super::CheckKind;
 use crate::model::{ServiceKey, Via, defaults};
 
 /// A question and how often, how long and where it is asked.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Check {
     /// What is asked.
-    pub question: Question,
+    pub kind: CheckKind,
     /// From the start of one check to the start of the next.
     pub interval: Duration,
     /// How long the whole check may take.
@@ -36,7 +36,7 @@ impl Check {
     /// The same check for a server of the virtual service `key`, which a command may want to know.
     #[must_use]
     pub fn of_service(mut self, key: ServiceKey) -> Self {
-        if let Question::Command(command) = &mut self.question {
+        if let CheckKind::Command(command) = &mut self.kind {
             command.service = Some(key);
         }
         self

@@ -4,7 +4,7 @@ use super::{Login, Tls};
 
 /// A login, and a query if one is given.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct SqlQuestion {
+pub struct SqlCheck {
     /// Which database's protocol.
     pub server: Database,
     /// Who logs in.
@@ -28,7 +28,7 @@ pub enum Database {
 
 /// Oracle: the listener's answer to a connect.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct OracleQuestion {
+pub struct OracleCheck {
     /// The service that the listener must know; `None`: it is only pinged.
     pub service: Option<String>,
 }

@@ -6,7 +6,7 @@ use super::{Pattern, Tls};
 
 /// What an HTTP check asks and what it wants to hear.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct HttpQuestion {
+pub struct HttpCheck {
     /// The pages that are asked for, one after the other, at least one. All must be as they should.
     pub pages: Vec<HttpPage>,
     /// The version that is spoken.
@@ -19,7 +19,7 @@ pub struct HttpQuestion {
     pub redirects: u8,
 }
 
-impl HttpQuestion {
+impl HttpCheck {
     /// A plain GET of `path` over HTTP/1.1 that wants a status from 200 to 399.
     #[must_use]
     pub fn get(path: &str) -> Self {

@@ -9,17 +9,17 @@ mod kinds;
 use std::path::PathBuf;
 
 pub use application::{
-    CommandConvention, CommandQuestion, DnsQuestion, DnsType, GreetingProtocol, GreetingQuestion,
-    LdapQuestion, RadiusQuestion, SipQuestion, TcpQuestion, Transport, UdpQuestion,
+    CommandCheck, CommandConvention, DnsCheck, DnsType, GreetingCheck, GreetingProtocol, LdapCheck,
+    RadiusCheck, SipCheck, TcpCheck, Transport, UdpCheck,
 };
 pub use asked::Check;
-pub use database::{Database, OracleQuestion, SqlQuestion};
-pub use http::{BodyDigest, HttpMethod, HttpPage, HttpQuestion, HttpVersion, StatusCodes};
+pub use database::{Database, OracleCheck, SqlCheck};
+pub use http::{BodyDigest, HttpCheck, HttpMethod, HttpPage, HttpVersion, StatusCodes};
 pub use kinds::{Login, Pattern, PatternError, Secret, Tls, TlsStart, TlsVerify};
 
 /// What a real server is asked.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Question {
+pub enum CheckKind {
     /// ICMP echo: does the host answer?
     Ping,
     /// TCP connect: does something accept connections?
@@ -29,32 +29,32 @@ pub enum Question {
     /// Nothing: the server counts as down.
     Off,
     /// HTTP: does the service answer as it should?
-    Http(HttpQuestion),
+    Http(HttpCheck),
     /// Text is sent over TCP, and an answer expected.
-    Tcp(TcpQuestion),
+    Tcp(TcpCheck),
     /// A datagram is sent, and an answer or at least no ICMP error expected.
-    Udp(UdpQuestion),
+    Udp(UdpCheck),
     /// A protocol whose server greets first: mail, news, FTP.
-    Greeting(GreetingQuestion),
+    Greeting(GreetingCheck),
     /// A query for a name.
-    Dns(DnsQuestion),
+    Dns(DnsCheck),
     /// RADIUS: may this user in?
-    Radius(RadiusQuestion),
+    Radius(RadiusCheck),
     /// SIP OPTIONS.
-    Sip(SipQuestion),
+    Sip(SipCheck),
     /// LDAP: a bind, and a search if a base is given.
-    Ldap(LdapQuestion),
+    Ldap(LdapCheck),
     /// MySQL or PostgreSQL: a login, and a query if one is given.
-    Sql(SqlQuestion),
+    Sql(SqlCheck),
     /// Oracle: the listener's answer to a connect.
-    Oracle(OracleQuestion),
+    Oracle(OracleCheck),
     /// A command's exit status.
-    Command(CommandQuestion),
+    Command(CommandCheck),
     /// A file whose content is the server's weight.
     File(PathBuf),
 }
 
-impl Question {
+impl CheckKind {
     /// What carries the question to a port of the server; `None` where no port is asked: by ping, by a command or a file,
     /// or if nobody is.
     #[must_use]
@@ -62,9 +62,7 @@ impl Question {
         match self {
             Self::Ping | Self::On | Self::Off | Self::Command(_) | Self::File(_) => None,
             Self::Udp(_) | Self::Radius(_) => Some(Transport::Udp),
-            Self::Dns(DnsQuestion { transport, .. }) | Self::Sip(SipQuestion { transport, .. }) => {
-                Some(*transport)
-            }
+            Self::Dns(DnsCheck { transport, .. }) | Self::Sip(SipCheck { transport, .. }) => Some(*transport),
             Self::Connect
             | Self::Http(_)
             | Self::Tcp(_)

@@ -6,7 +6,7 @@ use std::{
 use super::*;
 use crate::{
     engine::Consequence,
-    health::{Heard, Source},
+    health::{Sample, Source},
     model::{CommandLine, Config},
     notify::Notify,
     pool::Presence,
@@ -20,7 +20,7 @@ const SERVERS: &str = "[[service.server]]\naddress = \"10.0.0.1:80\"\n\
 
 struct World {
     in_force: latest::Sender<Arc<Config>>,
-    decisions: Decisions,
+    engine: Engine,
     teller: Teller,
     notify: Notify,
     now: Instant,
@@ -29,16 +29,16 @@ struct World {
 impl World {
     fn new(keys: &str, tables: &str, found: Presence) -> Self {
         let config = config(keys, tables);
-        let decisions = Decisions::new(&config.services, |_| found);
+        let engine = Engine::new(&config.services, |_| found);
         let (notifier, notify) = Notifier::new();
         let (in_force, reads) = latest::channel(Arc::new(config));
-        let teller = Teller::new(notifier, &decisions, reads);
-        Self { in_force, decisions, teller, notify, now: Instant::now() }
+        let teller = Teller::new(notifier, &engine, reads);
+        Self { in_force, engine, teller, notify, now: Instant::now() }
     }
 
-    /// A regular check of a server, as the judge takes it.
+    /// A regular check of a server, as the controller takes it.
     fn check(&mut self, server: &str, success: bool) {
-        let service = self.decisions.services().next().unwrap().0.key;
+        let service = self.engine.services().next().unwrap().0.key;
         let destination = DestinationKey { service, server: server.parse().unwrap() };
         let outcome = if success {
             Ok(Success { latency: Duration::ZERO, connect: None, weight: None })
@@ -46,12 +46,12 @@ impl World {
             Err(Failure { reason: FailureReason::Refused, after: Duration::ZERO })
         };
         self.now += Duration::from_secs(1);
-        let heard = Heard { check: Some(0), success, source: Source::Baseline };
-        let Consequence { transition, changes } = self.decisions.observe(&destination, heard, None, self.now);
+        let sample = Sample { check: Some(0), success, source: Source::Baseline };
+        let Consequence { transition, changes } = self.engine.observe(&destination, sample, None, self.now);
         if let Some(transition) = transition {
-            self.teller.heard(&destination, &outcome, transition);
+            self.teller.sample(&destination, &outcome, transition);
         }
-        self.teller.changed(&self.decisions, &changes);
+        self.teller.changed(&self.engine, &changes);
     }
 
     /// The first lines of what was told.
@@ -119,7 +119,7 @@ fn mails_are_about_what_is_wanted() {
         let mut world = World::new(&about(words), "", Presence::Absent);
         world.check("10.0.0.1:80", true);
         world.check("10.0.0.1:80", false);
-        world.teller.reloaded(&Decisions::new(&config("", "").services, |_| Presence::Absent));
+        world.teller.reloaded(&Engine::new(&config("", "").services, |_| Presence::Absent));
         // As by a reload.
         let other = crate::config::native::read(
             &format!("[agent]\non-exit = \"remove\"\n{SERVICE}{SERVERS}"),
@@ -127,7 +127,7 @@ fn mails_are_about_what_is_wanted() {
         );
         let config = Arc::new(other.expect("it is a configuration"));
         world.in_force.send_replace(config);
-        world.teller.stopping(&world.decisions);
+        world.teller.stopping(&world.engine);
         world.told().iter().filter(|told| told.starts_with("mail")).cloned().collect::<Vec<_>>()
     };
     let added = "mail [web] Added real server: 10.0.0.1:80 (192.0.2.1:80) (Weight set to 1)";

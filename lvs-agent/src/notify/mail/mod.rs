@@ -1,6 +1,6 @@
 //! Mails: by SMTP to a relay, or by the local `sendmail`.
 
-mod letter;
+mod message;
 mod sendmail;
 mod smtp;
 
@@ -13,7 +13,7 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-pub use self::letter::Letter;
+pub use self::message::Mail;
 use super::within;
 use crate::model::{DestinationKey, MailSettings};
 
@@ -22,45 +22,45 @@ const LIMIT: Duration = Duration::from_secs(30);
 
 /// What is to be done about mails.
 #[derive(Clone, Debug)]
-pub enum MailOrder {
+pub enum MailCommand {
     /// One is to be sent.
-    Send(Box<Letter>, MailSettings),
+    Send(Box<Mail>, MailSettings),
     /// A server is out: until it is back, this one is to be sent again and again.
-    Remind(DestinationKey, Box<Letter>, MailSettings),
+    StartReminder(DestinationKey, Box<Mail>, MailSettings),
     /// It is back, or nobody's any more.
-    Over(DestinationKey),
+    StopReminder(DestinationKey),
 }
 
 /// A mail that is sent again and again.
 struct Reminder {
     next: Instant,
     every: Duration,
-    letter: Box<Letter>,
+    mail: Box<Mail>,
     settings: MailSettings,
 }
 
 /// Sends mails in the order in which they come, one at a time, until nobody has any more.
-pub(super) async fn carry_out(orders: &mut Receiver<MailOrder>) {
+pub(super) async fn carry_out(commands: &mut Receiver<MailCommand>) {
     let mut reminders: BTreeMap<DestinationKey, Reminder> = BTreeMap::new();
     loop {
         let due = reminders.iter().map(|(key, reminder)| (reminder.next, *key)).min();
         tokio::select! {
             // What is new goes before what is old.
             biased;
-            order = orders.recv() => match order {
-                Some(MailOrder::Send(letter, settings)) => send(&letter, &settings).await,
-                Some(MailOrder::Remind(key, letter, settings)) => {
+            command = commands.recv() => match command {
+                Some(MailCommand::Send(mail, settings)) => send(&mail, &settings).await,
+                Some(MailCommand::StartReminder(key, mail, settings)) => {
                     if let Some(every) = settings.repeat {
                         let next = Instant::now() + every;
-                        reminders.insert(key, Reminder { next, every, letter, settings });
+                        reminders.insert(key, Reminder { next, every, mail, settings });
                     }
                 }
-                Some(MailOrder::Over(key)) => drop(reminders.remove(&key)),
+                Some(MailCommand::StopReminder(key)) => drop(reminders.remove(&key)),
                 None => break,
             },
             key = until(due) => if let Some(reminder) = reminders.get_mut(&key) {
                 reminder.next = Instant::now() + reminder.every;
-                send(&reminder.letter, &reminder.settings).await;
+                send(&reminder.mail, &reminder.settings).await;
             },
         }
     }
@@ -76,27 +76,30 @@ async fn until(due: Option<(Instant, DestinationKey)>) -> DestinationKey {
     }
 }
 
-async fn send(letter: &Letter, settings: &MailSettings) {
-    let text = letter.to_text(settings);
+async fn send(mail: &Mail, settings: &MailSettings) {
+    let text = mail.to_text(settings);
     let to = settings.to.join(", ");
     let sending = async {
-        match &settings.smtp {
-            Some(relay) => smtp::send(relay, settings, &text).await,
+        match &settings.relay {
+            // On the heap, so that the task is small while no mail is sent: a session with TLS takes 20 kB.
+            Some(relay) => Box::pin(smtp::send(relay, settings, &text)).await,
             None => sendmail::send(settings, &text).await,
         }
     };
     let sent: io::Result<()> = within(LIMIT, "the mail", sending).await;
     let result = if sent.is_ok() { "sent" } else { "failed" };
     counter!("lvs_mails_total", "result" => result).increment(1);
-    let subject = &letter.subject;
+    let subject = &mail.subject;
     match sent {
         Ok(()) => info!(event = "mail", to, "mail to {to}: {subject}"),
         Err(error) => {
-            let by = settings.smtp.as_deref().unwrap_or(sendmail::PROGRAM);
+            let by = settings.relay.as_ref().map_or(sendmail::PROGRAM, |relay| &relay.address);
             warn!(event = "mail", to, "cannot send the mail to {to} by {by}: {error}; it was: {subject}");
         }
     }
 }
 
+#[cfg(test)]
+mod testing;
 #[cfg(test)]
 mod tests;

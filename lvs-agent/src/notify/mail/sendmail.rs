@@ -1,10 +1,11 @@
-//! The local mail program.
+//! The local mail program. lettre has a transport for it, too, but not one that can be given up: here the program and all
+//! that it has started are killed with its process group, and a local user without a domain may be written to.
 
 use std::{io, process::Stdio};
 
 use tokio::io::AsyncWriteExt as _;
 
-use super::letter::bare_address;
+use super::message::bare_address;
 use crate::{model::MailSettings, process::ProcessGroup};
 
 /// Where every mail server of Linux has it (FHS 4.8.2).

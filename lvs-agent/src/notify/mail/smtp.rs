@@ -1,41 +1,49 @@
-//! A mail to a relay, by SMTP (RFC 5321). Without TLS and logins, as ldirectord does it.
+//! A mail to a relay, by SMTP (RFC 5321). Each command goes by itself, so that an error says what the relay refuses, and
+//! one refused address keeps nothing from the others.
+
+mod login;
+mod tls;
 
 use std::{
+    fmt::Display,
     io,
     net::{IpAddr, SocketAddr},
     time::Duration,
 };
 
-use tokio::{
-    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufStream},
-    net::TcpStream,
+use lettre::transport::smtp::{
+    Error,
+    client::{AsyncSmtpConnection, TlsParameters},
+    extension::ClientId,
 };
 
-use super::letter::{bare_address, host, sender};
-use crate::{model::MailSettings, notify::within};
+use super::message::{bare_address, host, sender};
+use crate::{
+    model::{MailRelay, MailSettings, RelayTls, RelayTlsStart},
+    notify::within,
+};
 
 /// The usual port.
 const PORT: u16 = 25;
-/// How long the name and the connection may take.
+/// The usual port where all is encrypted (RFC 8314).
+const TLS_PORT: u16 = 465;
+/// How long the connection to one address may take.
 const CONNECT: Duration = Duration::from_secs(10);
-/// How long each answer may take.
+/// How long the relay's name, the connection, and the answers to it and to EHLO may take together.
+const OPEN: Duration = Duration::from_secs(20);
+/// How long each other answer may take.
 const ANSWER: Duration = Duration::from_secs(15);
-/// The longest line of an answer; RFC 5321 has 512.
-const MAX_LINE: u64 = 2048;
-/// The most lines of an answer.
-const MAX_LINES: usize = 100;
 
-/// Sends `text` from whom to whom `settings` says, by the relay at `HOST` or `HOST:PORT`.
-pub(super) async fn send(relay: &str, settings: &MailSettings, text: &str) -> io::Result<()> {
-    let mut session = Session::open(relay).await?;
+/// Sends `text` from whom to whom `settings` says, by the relay.
+pub(super) async fn send(relay: &MailRelay, settings: &MailSettings, text: &str) -> io::Result<()> {
     let own = host();
-    session.ask(&format!("EHLO {own}"), 2).await?;
     let from = settings.from.as_deref().map_or_else(|| sender(&own), |from| bare_address(from).to_owned());
-    session.ask(&format!("MAIL FROM:<{from}>"), 2).await?;
+    let mut session = Session::open(relay, ClientId::Domain(own)).await?;
+    session.ask(&format!("MAIL FROM:<{from}>")).await?;
     let mut refused = None;
     let mut accepted = false;
     for to in &settings.to {
-        match session.ask(&format!("RCPT TO:<{to}>"), 2).await {
+        match session.ask(&format!("RCPT TO:<{to}>")).await {
             Ok(()) => accepted = true,
             // The others may be accepted.
             Err(error) if error.kind() == io::ErrorKind::Other => refused = Some(error),
@@ -45,73 +53,110 @@ pub(super) async fn send(relay: &str, settings: &MailSettings, text: &str) -> io
     if !accepted {
         return Err(refused.unwrap_or_else(|| io::Error::other("nobody to send it to")));
     }
-    session.ask("DATA", 3).await?;
-    session.ask(&(stuffed(text) + "."), 2).await?;
+    session.ask("DATA").await?;
+    // lettre ends the last line.
+    let text = text.strip_suffix("\r\n").unwrap_or(text);
+    session.answer("the mail", async |connection| connection.message(text.as_bytes()).await).await?;
     // It has been taken; what comes now is courtesy.
-    session.ask("QUIT", 2).await.ok();
+    session.ask("QUIT").await.ok();
     refused.map_or(Ok(()), Err)
 }
 
-/// Lines that begin with a dot get another one.
-fn stuffed(text: &str) -> String {
-    text.split_inclusive("\r\n")
-        .map(|line| if line.starts_with('.') { format!(".{line}") } else { line.to_owned() })
-        .collect()
-}
-
-struct Session(BufStream<TcpStream>);
+/// A relay that has answered EHLO, encrypted and logged in as its settings say.
+struct Session(AsyncSmtpConnection);
 
 impl Session {
-    async fn open(relay: &str) -> io::Result<Self> {
-        let stream = within(CONNECT, "the connection", connect(relay)).await?;
-        let mut session = Self(BufStream::new(stream));
-        session.expect(2, "the connection").await?;
+    async fn open(relay: &MailRelay, own: ClientId) -> io::Result<Self> {
+        let (name, port) = destination(relay)?;
+        let direct = match &relay.tls {
+            Some(tls) if tls.start == RelayTlsStart::Direct => Some(parameters(tls, &name).await?),
+            _ => None,
+        };
+        let opening = async {
+            let connected =
+                AsyncSmtpConnection::connect_tokio1((name.as_str(), port), Some(CONNECT), &own, direct, None);
+            connected.await.map_err(|error| failed("the connection and EHLO", &error))
+        };
+        let mut session = Self(within(OPEN, "the connection and EHLO", opening).await?);
+        if let Some(tls) = &relay.tls
+            && tls.start != RelayTlsStart::Direct
+        {
+            session.start_tls(tls, &name, &own).await?;
+        }
+        if let Some(login) = &relay.login {
+            session.log_in(login).await?;
+        }
         Ok(session)
     }
 
-    /// Says something and wants an answer of the class `class` (2: done, 3: go on).
-    async fn ask(&mut self, what: &str, class: u32) -> io::Result<()> {
-        let saying = async {
-            self.0.write_all(what.as_bytes()).await?;
-            self.0.write_all(b"\r\n").await?;
-            self.0.flush().await
+    async fn start_tls(&mut self, tls: &RelayTls, relay: &str, own: &ClientId) -> io::Result<()> {
+        if self.0.can_starttls() {
+            let parameters = parameters(tls, relay).await?;
+            self.answer("STARTTLS", async |connection| connection.starttls(parameters, own).await).await
+        } else if tls.start == RelayTlsStart::Opportunistic {
+            Ok(())
+        } else {
+            Err(io::Error::other("the relay doesn't offer STARTTLS, which tls = \"required\" asks for"))
+        }
+    }
+
+    /// Says something and wants to hear that it is well.
+    async fn ask(&mut self, command: &str) -> io::Result<()> {
+        self.answer(command, async |connection| connection.command(format!("{command}\r\n")).await).await
+    }
+
+    /// Does something and waits for the relay's answer.
+    async fn answer<T>(
+        &mut self,
+        what: &str,
+        asking: impl AsyncFnOnce(&mut AsyncSmtpConnection) -> Result<T, Error>,
+    ) -> io::Result<()> {
+        let asking = async {
+            match asking(&mut self.0).await {
+                Ok(_) => Ok(()),
+                Err(error) => Err(failed(what, &error)),
+            }
         };
-        within(ANSWER, "sending", saying).await?;
-        let short = what.lines().last().unwrap_or_default();
-        self.expect(class, if short == "." { "the mail" } else { short }).await
-    }
-
-    async fn expect(&mut self, class: u32, what: &str) -> io::Result<()> {
-        let answer = within(ANSWER, "the answer", self.answer()).await?;
-        if answer.chars().next().and_then(|digit| digit.to_digit(10)) == Some(class) {
-            return Ok(());
-        }
-        Err(io::Error::other(format!("the relay answers {what:?} with {answer:?}")))
-    }
-
-    /// The last line of an answer.
-    async fn answer(&mut self) -> io::Result<String> {
-        for _ in 0..MAX_LINES {
-            let mut line = Vec::new();
-            (&mut self.0).take(MAX_LINE).read_until(b'\n', &mut line).await?;
-            if line.is_empty() {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            let line = String::from_utf8_lossy(&line).trim_end().to_owned();
-            if line.as_bytes().get(3) != Some(&b'-') {
-                return Ok(line);
-            }
-        }
-        Err(io::Error::new(io::ErrorKind::InvalidData, "an endless answer"))
+        within(ANSWER, &format!("the answer to {what}"), asking).await
     }
 }
 
-async fn connect(relay: &str) -> io::Result<TcpStream> {
-    if let Ok(ip) = relay.parse::<IpAddr>() {
-        return TcpStream::connect(SocketAddr::new(ip, PORT)).await;
+/// Where a relay is: its name and port.
+fn destination(relay: &MailRelay) -> io::Result<(String, u16)> {
+    let address = relay.address.as_str();
+    let direct = relay.tls.as_ref().is_some_and(|tls| tls.start == RelayTlsStart::Direct);
+    let usual = if direct { TLS_PORT } else { PORT };
+    if let Ok(ip) = address.parse::<IpAddr>() {
+        return Ok((ip.to_string(), usual));
     }
-    if relay.contains(':') {
-        return TcpStream::connect(relay).await;
+    if let Ok(socket) = address.parse::<SocketAddr>() {
+        return Ok((socket.ip().to_string(), socket.port()));
     }
-    TcpStream::connect((relay, PORT)).await
+    let Some((name, port)) = address.rsplit_once(':') else { return Ok((address.to_owned(), usual)) };
+    let port = port.parse().map_err(|_| {
+        io::Error::new(io::ErrorKind::InvalidInput, format!("{port:?} in {address:?} is no port"))
+    })?;
+    Ok((name.to_owned(), port))
 }
+
+/// The files of authorities are read anew for each mail, so that new ones need no reload.
+async fn parameters(tls: &RelayTls, relay: &str) -> io::Result<TlsParameters> {
+    let (name, verify) = (tls.name.clone().unwrap_or_else(|| relay.to_owned()), tls.verify.clone());
+    tokio::task::spawn_blocking(move || tls::parameters(name, &verify)).await.map_err(io::Error::other)?
+}
+
+/// What went wrong, in the relay's words where it has answered.
+fn failed(what: impl Display, error: &Error) -> io::Error {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    if let Some(code) = error.status() {
+        return io::Error::other(format!("{what}: the relay says \"{code} {cause}\""));
+    }
+    let kind = cause.downcast_ref::<io::Error>().map_or(io::ErrorKind::InvalidData, io::Error::kind);
+    io::Error::new(kind, format!("{what}: {cause}"))
+}
+
+#[cfg(test)]
+mod tests;

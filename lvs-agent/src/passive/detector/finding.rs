@@ -11,7 +11,7 @@ pub enum Finding {
     Suspicion(Suspicion),
     /// The server is silent, and so is most of its service: an alarm, and no verdict on one server. Either all is dead or
     /// what leads there; the baseline checks decide.
-    Common {
+    Correlated {
         /// Which server.
         id: ServerId,
         /// What speaks against it.
@@ -149,11 +149,11 @@ impl fmt::Display for Evidence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused { refusals, within } => {
-                write!(f, "{refusals} refused in {} ms with none accepted", within.as_millis())
+                write!(f, "{refusals} SYNs refused within {} ms, none accepted", within.as_millis())
             }
             Self::Unreachable { messages } => {
                 let times = if *messages == 1 { "once".to_owned() } else { format!("{messages} times") };
-                write!(f, "ICMP called it unreachable {times} with no sign of life since")
+                write!(f, "ICMP reported it as unreachable {times}, no sign of life since")
             }
             Self::NeighbourFailed => f.write_str("the director's neighbour entry for it has failed"),
             Self::Silent { layer, silence, clients, attempts, usual } => {
@@ -175,7 +175,7 @@ impl fmt::Display for Evidence {
             }
             Self::SentAgain { flows, clients, within } => write!(
                 f,
-                "{} of {} sent data again within {} ms and none moved",
+                "{} of {} retransmitted data within {} ms, none made progress",
                 counted(*flows, "flow"),
                 counted(*clients, "client network"),
                 within.as_millis(),
@@ -203,7 +203,7 @@ impl fmt::Display for Usual {
         write!(f, "{}, ", milliseconds(self.half))?;
         match self.nearly_all {
             Some(bound) => write!(f, "99 % below {}", milliseconds(bound)),
-            None => f.write_str("1 % longer than is measured"),
+            None => f.write_str("1 % beyond the measured range"),
         }
     }
 }
@@ -243,17 +243,17 @@ mod tests {
             ),
             (
                 silent(Layer::Application, 2, 3, Some(Usual { half: ms(25), nearly_all: None })),
-                "no response for 212 ms while 2 client networks sent 3 requests; usual wait 25 ms, 1 % longer than \
-                 is measured",
+                "no response for 212 ms while 2 client networks sent 3 requests; usual wait 25 ms, 1 % beyond the \
+                 measured range",
             ),
-            (Evidence::Refused { refusals: 3, within: ms(9) }, "3 refused in 9 ms with none accepted"),
+            (Evidence::Refused { refusals: 3, within: ms(9) }, "3 SYNs refused within 9 ms, none accepted"),
             (
                 Evidence::Unreachable { messages: 2 },
-                "ICMP called it unreachable 2 times with no sign of life since",
+                "ICMP reported it as unreachable 2 times, no sign of life since",
             ),
             (
                 Evidence::SentAgain { flows: 9, clients: 8, within: ms(640) },
-                "9 flows of 8 client networks sent data again within 640 ms and none moved",
+                "9 flows of 8 client networks retransmitted data within 640 ms, none made progress",
             ),
             (
                 Evidence::Outpaced { silence: ms(700), siblings: 105, share: 0.25 },

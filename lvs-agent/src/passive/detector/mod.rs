@@ -371,7 +371,7 @@ impl Detector {
         let evidence = silent.evidence(&memory.listener);
         let quiet_until_ns = now_ns.saturating_add(nanos(self.settings.backoff_max));
         self.memories.get_mut(view.id)?.common_quiet_until_ns = quiet_until_ns;
-        Some(Finding::Common { id: view.id, evidence })
+        Some(Finding::Correlated { id: view.id, evidence })
     }
 
     /// Whether more than half of a service are silent in the same way since `first_ns`, two at least. Either all that asks is not meant to

@@ -182,7 +182,7 @@ fn a_silence_that_most_of_a_service_shares_is_an_alarm_and_nobodys_fault() {
                 findings.extend(detector.look(&view, || 0, |_| ServerCounters::zeroed(), now_ns));
             }
         }
-        let common = findings.iter().filter(|finding| matches!(finding, Finding::Common { .. })).count();
+        let common = findings.iter().filter(|finding| matches!(finding, Finding::Correlated { .. })).count();
         let suspicions = findings.iter().filter(|finding| matches!(finding, Finding::Suspicion(_))).count();
         if silent == 1 {
             assert!(suspicions > 0 && common == 0, "one of three: {findings:?}");

@@ -4,10 +4,10 @@ mod mysql;
 mod postgresql;
 
 use super::{FailureReason, Phase, outcome::Answer, pace::Run, talk::Talk};
-use crate::model::{Database, SqlQuestion};
+use crate::model::{Database, SqlCheck};
 
 /// Logs in, and makes the query if there is one.
-pub(super) async fn ask(run: &Run<'_>, question: &SqlQuestion) -> Result<Answer, FailureReason> {
+pub(super) async fn ask(run: &Run<'_>, question: &SqlCheck) -> Result<Answer, FailureReason> {
     let mut talk = Talk::open(run, None).await?;
     let answer = Answer::connected(talk.connect_time());
     match question.server {
@@ -25,11 +25,11 @@ pub(super) async fn ask(run: &Run<'_>, question: &SqlQuestion) -> Result<Answer,
 #[cfg(test)]
 mod testing {
     use super::*;
-    use crate::model::{Login, Question, Secret};
+    use crate::model::{CheckKind, Login, Secret};
 
     /// A login of user `u` by password `p`.
-    pub(super) fn question(server: Database, database: Option<&str>, query: Option<&str>) -> Question {
-        Question::Sql(SqlQuestion {
+    pub(super) fn question(server: Database, database: Option<&str>, query: Option<&str>) -> CheckKind {
+        CheckKind::Sql(SqlCheck {
             server,
             login: Login { user: "u".to_owned(), password: Secret::new("p") },
             database: database.map(str::to_owned),

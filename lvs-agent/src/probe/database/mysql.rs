@@ -6,7 +6,7 @@ use sha1::{Digest, Sha1};
 use sha2::Sha256;
 
 use super::{FailureReason, Phase, Talk};
-use crate::model::SqlQuestion;
+use crate::model::SqlCheck;
 
 /// What the client says that it can do.
 const LONG_PASSWORD: u32 = 1;
@@ -73,7 +73,7 @@ fn words(packet: &[u8]) -> &[u8] {
 }
 
 /// Logs in, and makes the query.
-pub(super) async fn ask(talk: Talk<'_>, question: &SqlQuestion) -> Result<(), FailureReason> {
+pub(super) async fn ask(talk: Talk<'_>, question: &SqlCheck) -> Result<(), FailureReason> {
     let mut packets = Packets { talk, number: 0, is_private: false };
     let greeting = packets.receive(Phase::Greeting).await?;
     let greeting = Greeting::read(&greeting)
@@ -133,7 +133,7 @@ fn zero_ended<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
 
 async fn log_in<'a>(
     mut packets: Packets<'a>,
-    question: &SqlQuestion,
+    question: &SqlCheck,
     greeting: Greeting,
 ) -> Result<Packets<'a>, FailureReason> {
     let mut flags = LONG_PASSWORD | PROTOCOL_41 | SECURE_CONNECTION | PLUGIN_AUTH;
@@ -196,7 +196,7 @@ fn head(flags: u32) -> Vec<u8> {
     [&flags.to_le_bytes()[..], &MAX_PACKET.to_le_bytes(), &[CHARACTER_SET], &[0; 23]].concat()
 }
 
-fn response(flags: u32, question: &SqlQuestion, proof: &[u8], method: &[u8]) -> Vec<u8> {
+fn response(flags: u32, question: &SqlCheck, proof: &[u8], method: &[u8]) -> Vec<u8> {
     let mut response = head(flags);
     response.extend_from_slice(question.login.user.as_bytes());
     // Proofs have at most 32 bytes.
@@ -256,14 +256,14 @@ mod tests {
 
     use super::*;
     use crate::{
-        model::{Database, Question},
+        model::{CheckKind, Database},
         probe::{
             database::testing::question as sql,
             testing::{self, LONG, Script, scripted},
         },
     };
 
-    fn question(query: Option<&str>) -> Question {
+    fn question(query: Option<&str>) -> CheckKind {
         sql(Database::Mysql, Some("d"), query)
     }
 

@@ -11,7 +11,7 @@ use postgres_protocol::{
 
 use super::{FailureReason, Phase, Talk};
 use crate::{
-    model::{SqlQuestion, Tls},
+    model::{SqlCheck, Tls},
     probe::LocalFault,
 };
 
@@ -37,7 +37,7 @@ pub(super) async fn encrypted<'a>(mut talk: Talk<'a>, tls: &Tls) -> Result<Talk<
 }
 
 /// Logs in, and makes the query.
-pub(super) async fn ask(mut talk: Talk<'_>, question: &SqlQuestion) -> Result<(), FailureReason> {
+pub(super) async fn ask(mut talk: Talk<'_>, question: &SqlCheck) -> Result<(), FailureReason> {
     let user = question.login.user.as_str();
     let database = question.database.as_deref().unwrap_or(user);
     let parameters = [("user", user), ("database", database), ("application_name", "lvs-agent")];
@@ -107,7 +107,7 @@ async fn authentication(talk: &mut Talk<'_>) -> Result<(u32, Bytes), FailureReas
     Ok((method, content))
 }
 
-async fn log_in(talk: &mut Talk<'_>, question: &SqlQuestion) -> Result<(), FailureReason> {
+async fn log_in(talk: &mut Talk<'_>, question: &SqlCheck) -> Result<(), FailureReason> {
     let (user, password) = (&question.login.user, question.login.password.reveal());
     let (method, data) = authentication(talk).await?;
     let mut answer = BytesMut::new();
@@ -165,14 +165,14 @@ async fn scram(talk: &mut Talk<'_>, password: &str) -> Result<(), FailureReason>
 mod tests {
     use super::*;
     use crate::{
-        model::{Database, Question},
+        model::{CheckKind, Database},
         probe::{
             database::testing::question as sql,
             testing::{self, LONG, Script, scripted},
         },
     };
 
-    fn question(query: Option<&str>) -> Question {
+    fn question(query: Option<&str>) -> CheckKind {
         sql(Database::Postgresql, None, query)
     }
 

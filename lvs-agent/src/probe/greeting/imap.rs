@@ -1,16 +1,13 @@
 //! IMAP: the answer to a command begins with its tag; other lines may come before it.
 
 use super::{FailureReason, Phase, Talk, start_tls};
-use crate::model::{GreetingQuestion, Login};
+use crate::model::{GreetingCheck, Login};
 
 /// How many lines may come before an answer.
 const MAX_LINES: usize = 200;
 
 /// Greeting, STARTTLS, LOGIN.
-pub(super) async fn ask<'a>(
-    question: &GreetingQuestion,
-    mut talk: Talk<'a>,
-) -> Result<Talk<'a>, FailureReason> {
+pub(super) async fn ask<'a>(question: &GreetingCheck, mut talk: Talk<'a>) -> Result<Talk<'a>, FailureReason> {
     let greeting = talk.line(Phase::Greeting).await?;
     let known = has_state(&greeting, b"* OK");
     if !known && !has_state(&greeting, b"* PREAUTH") {

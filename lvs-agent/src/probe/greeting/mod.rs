@@ -7,10 +7,10 @@ mod pop3;
 mod tests;
 
 use super::{FailureReason, Phase, outcome::Answer, pace::Run, talk::Talk};
-use crate::model::{GreetingProtocol, GreetingQuestion, Tls, TlsStart};
+use crate::model::{GreetingCheck, GreetingProtocol, Tls, TlsStart};
 
 /// Waits for the greeting, encrypts the connection and logs in as far as that is asked for, and says goodbye.
-pub(super) async fn ask(run: &Run<'_>, question: &GreetingQuestion) -> Result<Answer, FailureReason> {
+pub(super) async fn ask(run: &Run<'_>, question: &GreetingCheck) -> Result<Answer, FailureReason> {
     let talk = Talk::open(run, question.tls.as_ref()).await?;
     let answer = Answer::connected(talk.connect_time());
     let (talk, goodbye) = match question.protocol {
@@ -25,6 +25,6 @@ pub(super) async fn ask(run: &Run<'_>, question: &GreetingQuestion) -> Result<An
 }
 
 /// The encryption that is to begin after the greeting.
-fn start_tls(question: &GreetingQuestion) -> Option<&Tls> {
+fn start_tls(question: &GreetingCheck) -> Option<&Tls> {
     question.tls.as_ref().filter(|tls| tls.start == TlsStart::StartTls)
 }

@@ -7,7 +7,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 
 use super::{FailureReason, Phase, Run, Talk, start_tls};
-use crate::model::{GreetingQuestion, Login};
+use crate::model::{GreetingCheck, Login};
 
 /// How many lines an answer may have.
 const MAX_LINES: usize = 200;
@@ -68,7 +68,7 @@ async fn command(talk: &mut Talk<'_>, line: &str, phase: Phase) -> Result<Reply,
 /// SMTP: greeting, EHLO (or HELO for old servers), STARTTLS, AUTH PLAIN.
 pub(super) async fn smtp<'a>(
     run: &Run<'_>,
-    question: &GreetingQuestion,
+    question: &GreetingCheck,
     mut talk: Talk<'a>,
 ) -> Result<Talk<'a>, FailureReason> {
     reply(&mut talk, Phase::Greeting).await?.must_be(&[220], "220")?;
@@ -111,7 +111,7 @@ fn address_literal(run: &Run<'_>) -> String {
 
 /// NNTP: greeting, STARTTLS, AUTHINFO.
 pub(super) async fn nntp<'a>(
-    question: &GreetingQuestion,
+    question: &GreetingCheck,
     mut talk: Talk<'a>,
 ) -> Result<Talk<'a>, FailureReason> {
     line_reply(&mut talk, Phase::Greeting).await?.must_be(&[200, 201], "200 or 201")?;
@@ -143,10 +143,7 @@ async fn line_reply(talk: &mut Talk<'_>, phase: Phase) -> Result<Reply, FailureR
 }
 
 /// FTP: greeting, AUTH TLS, USER and PASS.
-pub(super) async fn ftp<'a>(
-    question: &GreetingQuestion,
-    mut talk: Talk<'a>,
-) -> Result<Talk<'a>, FailureReason> {
+pub(super) async fn ftp<'a>(question: &GreetingCheck, mut talk: Talk<'a>) -> Result<Talk<'a>, FailureReason> {
     reply(&mut talk, Phase::Greeting).await?.must_be(&[220], "220")?;
     if let Some(tls) = start_tls(question) {
         command(&mut talk, "AUTH TLS", Phase::Tls).await?.must_be(&[234], "234 to AUTH TLS")?;

@@ -1,13 +1,10 @@
 //! POP3: answers begin with `+OK` or `-ERR`.
 
 use super::{FailureReason, Phase, Talk, start_tls};
-use crate::model::{GreetingQuestion, Login};
+use crate::model::{GreetingCheck, Login};
 
 /// Greeting, STLS, USER and PASS.
-pub(super) async fn ask<'a>(
-    question: &GreetingQuestion,
-    mut talk: Talk<'a>,
-) -> Result<Talk<'a>, FailureReason> {
+pub(super) async fn ask<'a>(question: &GreetingCheck, mut talk: Talk<'a>) -> Result<Talk<'a>, FailureReason> {
     ok(&mut talk, Phase::Greeting, "+OK").await?;
     if let Some(tls) = start_tls(question) {
         talk.send("STLS\r\n", Phase::Tls).await?;

@@ -1,12 +1,12 @@
 use super::*;
 use crate::{
-    model::{Login, Question, Secret},
+    model::{CheckKind, Login, Secret},
     probe::testing::{self, LONG, Script, scripted},
 };
 
-fn question(protocol: GreetingProtocol, login: bool) -> Question {
+fn question(protocol: GreetingProtocol, login: bool) -> CheckKind {
     let login = login.then(|| Login { user: "u".to_owned(), password: Secret::new("p") });
-    Question::Greeting(GreetingQuestion { protocol, tls: None, login, helo: Some("h".to_owned()) })
+    CheckKind::Greeting(GreetingCheck { protocol, tls: None, login, helo: Some("h".to_owned()) })
 }
 
 /// A server that says and wants to hear these lines: `< ` before what it says.
@@ -85,10 +85,9 @@ async fn nothing_slips_in_before_the_encryption() {
         Script::Wants("a STARTTLS"),
         Script::send("a OK go on\r\nb OK logged in\r\n"),
     ];
-    let Question::Greeting(plain) = question(GreetingProtocol::Imap, true) else { unreachable!() };
+    let CheckKind::Greeting(plain) = question(GreetingProtocol::Imap, true) else { unreachable!() };
     let tls = Some(testing::any_tls(TlsStart::StartTls));
     let result =
-        testing::ask(scripted(script).await, Question::Greeting(GreetingQuestion { tls, ..plain }), LONG)
-            .await;
+        testing::ask(scripted(script).await, CheckKind::Greeting(GreetingCheck { tls, ..plain }), LONG).await;
     assert_eq!(result, Err(FailureReason::Protocol("data before the TLS handshake".to_owned())));
 }

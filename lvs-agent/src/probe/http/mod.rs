@@ -22,7 +22,7 @@ use hyper_util::rt::TokioIo;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{FailureReason, LocalFault, Phase, outcome::Answer, pace::Run, stream::Stream};
-use crate::model::{HttpMethod, HttpPage, HttpQuestion, HttpVersion};
+use crate::model::{HttpCheck, HttpMethod, HttpPage, HttpVersion};
 
 /// How many bytes the status line and the headers may have together.
 const MAX_HEAD: usize = 64 << 10;
@@ -32,7 +32,7 @@ const MAX_HEADERS: usize = 100;
 const USER_AGENT: &str = concat!("lvs-agent/", env!("CARGO_PKG_VERSION"));
 
 /// Asks for each page, and judges it.
-pub(super) async fn ask(run: &Run<'_>, question: &HttpQuestion) -> Result<Answer, FailureReason> {
+pub(super) async fn ask(run: &Run<'_>, question: &HttpCheck) -> Result<Answer, FailureReason> {
     let mut connect = None;
     for page in &question.pages {
         let connected = ask_page(run, question, page).await?;
@@ -42,11 +42,7 @@ pub(super) async fn ask(run: &Run<'_>, question: &HttpQuestion) -> Result<Answer
 }
 
 /// Asks for a page, follows its redirects, and judges what comes. Returns when the first connection was made.
-async fn ask_page(
-    run: &Run<'_>,
-    question: &HttpQuestion,
-    page: &HttpPage,
-) -> Result<Duration, FailureReason> {
+async fn ask_page(run: &Run<'_>, question: &HttpCheck, page: &HttpPage) -> Result<Duration, FailureReason> {
     let mut path = page.path.clone();
     let mut connect = None;
     for followed in 0_u8.. {
@@ -82,7 +78,7 @@ struct Fetched {
 /// Sends one request, and waits for the head of the response.
 async fn fetch(
     run: &Run<'_>,
-    question: &HttpQuestion,
+    question: &HttpCheck,
     page: &HttpPage,
     path: &str,
 ) -> Result<Fetched, FailureReason> {
@@ -134,7 +130,7 @@ async fn judge(run: &Run<'_>, page: &HttpPage, response: Response<Incoming>) -> 
 }
 
 /// The Host header: the server's address if no name is given. The URL that a proxy is asked for has its own.
-fn host(address: SocketAddr, question: &HttpQuestion, page: &HttpPage) -> String {
+fn host(address: SocketAddr, question: &HttpCheck, page: &HttpPage) -> String {
     let from_url = || {
         let url: hyper::Uri = page.path.parse().ok().filter(|_| question.proxy)?;
         url.authority().map(ToString::to_string)
@@ -161,7 +157,7 @@ fn without_port(host: &str) -> &str {
 /// The request. A fault in it can only be in the question, which says nothing about the server.
 fn request(
     host: &str,
-    question: &HttpQuestion,
+    question: &HttpCheck,
     page: &HttpPage,
     path: &str,
 ) -> Result<Request<Empty<Bytes>>, FailureReason> {

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use hyper::Uri;
 
-use super::HttpQuestion;
+use super::HttpCheck;
 
 /// The path on the same server that `location` means in the answer to `path`; `None` if it means another server.
 /// `host` is the server's name in the request, `address` where it was asked.
@@ -13,7 +13,7 @@ pub(super) fn target(
     location: &str,
     host: &str,
     address: SocketAddr,
-    question: &HttpQuestion,
+    question: &HttpCheck,
 ) -> Option<String> {
     let location = location.split('#').next().unwrap_or_default();
     if question.proxy {
@@ -72,7 +72,7 @@ mod tests {
             ("ftp://www.example.org/b", None),
             ("http://", None),
         ];
-        let question = HttpQuestion::get("/dir/page?old");
+        let question = HttpCheck::get("/dir/page?old");
         for (location, expected) in cases {
             let path = target("/dir/page?old", location, "www.example.org", address, &question);
             assert_eq!(path.as_deref(), expected, "{location}");

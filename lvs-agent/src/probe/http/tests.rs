@@ -7,7 +7,7 @@ use tokio::{
 
 use super::{body::MAX_SEARCHED, *};
 use crate::{
-    model::{BodyDigest, Pattern, Question},
+    model::{BodyDigest, CheckKind, Pattern},
     probe::testing::{self, LONG, SHORT, closed_port, server, silent_port},
 };
 
@@ -53,20 +53,20 @@ async fn dripping(first: &'static str, again: impl Into<Bytes>, pause: Duration)
     .await
 }
 
-fn question(text: Option<&str>) -> HttpQuestion {
+fn question(text: Option<&str>) -> HttpCheck {
     with_page(|page| page.text = text.map(str::to_owned))
 }
 
 /// A question for a page that is changed like this.
-fn with_page(change: impl FnOnce(&mut HttpPage)) -> HttpQuestion {
-    let mut question = HttpQuestion::get("/health?full=1");
+fn with_page(change: impl FnOnce(&mut HttpPage)) -> HttpCheck {
+    let mut question = HttpCheck::get("/health?full=1");
     question.pages[0].status = (200..=299).into();
     change(&mut question.pages[0]);
     question
 }
 
-async fn ask(address: SocketAddr, question: HttpQuestion, timeout: Duration) -> Result<(), FailureReason> {
-    testing::ask(address, Question::Http(question), timeout).await
+async fn ask(address: SocketAddr, question: HttpCheck, timeout: Duration) -> Result<(), FailureReason> {
+    testing::ask(address, CheckKind::Http(question), timeout).await
 }
 
 async fn page(address: SocketAddr, text: Option<&str>, timeout: Duration) -> Result<(), FailureReason> {
@@ -212,7 +212,7 @@ async fn whatever_is_sent_there_is_one_deadline() {
     ];
     for (number, (address, phase)) in cases.into_iter().enumerate() {
         let started = Instant::now();
-        let result = testing::ask_silent(address, &Question::Http(question(Some("ok"))), phase).await;
+        let result = testing::ask_silent(address, &CheckKind::Http(question(Some("ok"))), phase).await;
         assert_eq!(result, Err(FailureReason::TimedOut { phase }), "case {number}");
         assert!(started.elapsed() >= SHORT, "case {number}");
     }
@@ -228,7 +228,7 @@ async fn failures_of_the_connection() {
     let hung = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let timed_out = Err(FailureReason::TimedOut { phase: Phase::Reply });
     assert_eq!(
-        testing::ask_silent(hung.local_addr().unwrap(), &Question::Http(question(None)), Phase::Reply).await,
+        testing::ask_silent(hung.local_addr().unwrap(), &CheckKind::Http(question(None)), Phase::Reply).await,
         timed_out
     );
     // Unread data makes the close a RST.
@@ -305,13 +305,13 @@ async fn methods_versions_and_pages() {
     .await;
     let head = with_page(|page| page.method = HttpMethod::Head);
     assert_eq!(ask(address, head, LONG).await, Ok(()));
-    let old = HttpQuestion { version: HttpVersion::Http10, ..HttpQuestion::get("/old") };
+    let old = HttpCheck { version: HttpVersion::Http10, ..HttpCheck::get("/old") };
     assert_eq!(ask(address, old, LONG).await, Ok(()));
-    let mut two = HttpQuestion::get("/a");
+    let mut two = HttpCheck::get("/a");
     two.pages.push(HttpPage { path: "/b".to_owned(), ..HttpPage::default() });
     let wrong = Err(FailureReason::WrongStatus { got: 404, wanted: (200..=399).into() });
     assert_eq!(ask(address, two, LONG).await, wrong, "the second page is not there");
-    let proxy = HttpQuestion { proxy: true, ..HttpQuestion::get("http://other.example/x") };
+    let proxy = HttpCheck { proxy: true, ..HttpCheck::get("http://other.example/x") };
     assert_eq!(ask(address, proxy, LONG).await, Ok(()));
 }
 
@@ -326,7 +326,7 @@ async fn redirects_are_followed_on_the_same_server() {
     ])
     .await;
     let question = |path, redirects| {
-        let mut question = HttpQuestion { redirects, ..HttpQuestion::get(path) };
+        let mut question = HttpCheck { redirects, ..HttpCheck::get(path) };
         question.pages[0].status = (200..=299).into();
         question
     };

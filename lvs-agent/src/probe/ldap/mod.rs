@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use self::ber::Writer;
 use super::{FailureReason, Phase, outcome::Answer, pace::Run, talk::Talk};
-use crate::model::{LdapQuestion, TlsStart};
+use crate::model::{LdapCheck, TlsStart};
 
 /// Tags of the messages (RFC 4511, 4.2 to 4.12): application class, constructed but for the unbind.
 const BIND_REQUEST: u8 = 0x60;
@@ -29,7 +29,7 @@ const SUCCESS: u32 = 0;
 const MAX_MESSAGE: usize = 128 << 10;
 
 /// Binds, and looks for the entry if one is wanted.
-pub(super) async fn ask(run: &Run<'_>, question: &LdapQuestion) -> Result<Answer, FailureReason> {
+pub(super) async fn ask(run: &Run<'_>, question: &LdapCheck) -> Result<Answer, FailureReason> {
     let mut talk = Talk::open(run, question.tls.as_ref()).await?;
     let answer = Answer::connected(talk.connect_time());
     if let Some(tls) = question.tls.as_ref().filter(|tls| tls.start == TlsStart::StartTls) {
@@ -49,7 +49,7 @@ pub(super) async fn ask(run: &Run<'_>, question: &LdapQuestion) -> Result<Answer
     Ok(answer)
 }
 
-fn bind(question: &LdapQuestion) -> Vec<u8> {
+fn bind(question: &LdapCheck) -> Vec<u8> {
     let (name, password) =
         question.login.as_ref().map_or(("", ""), |login| (login.user.as_str(), login.password.reveal()));
     message(2, BIND_REQUEST, |body| {
@@ -60,7 +60,7 @@ fn bind(question: &LdapQuestion) -> Vec<u8> {
 }
 
 /// Looks for the entry `base` itself, whatever it is.
-async fn search(talk: &mut Talk<'_>, base: &str, question: &LdapQuestion) -> Result<(), FailureReason> {
+async fn search(talk: &mut Talk<'_>, base: &str, question: &LdapCheck) -> Result<(), FailureReason> {
     let request = message(3, SEARCH_REQUEST, |body| {
         body.octets(base.as_bytes());
         body.enumerated(0); // only the base
@@ -163,12 +163,12 @@ fn must_succeed(response: &Response, tag: u8, wanted: &'static str) -> Result<()
 mod tests {
     use super::*;
     use crate::{
-        model::{Login, Pattern, Question, Secret},
+        model::{CheckKind, Login, Pattern, Secret},
         probe::testing::{self, LONG, Script, scripted},
     };
 
-    fn question(base: Option<&str>, expect: Option<&str>) -> Question {
-        Question::Ldap(LdapQuestion {
+    fn question(base: Option<&str>, expect: Option<&str>) -> CheckKind {
+        CheckKind::Ldap(LdapCheck {
             login: Some(Login { user: "cn=a".to_owned(), password: Secret::new("p") }),
             base: base.map(str::to_owned),
             expect: expect.map(|expect| Pattern::new(expect).unwrap()),
@@ -242,7 +242,7 @@ mod tests {
 
     #[test]
     fn a_bind_is_as_in_the_rfc() {
-        let Question::Ldap(question) = question(None, None) else { unreachable!() };
+        let CheckKind::Ldap(question) = question(None, None) else { unreachable!() };
         let expected = b"\x30\x11\x02\x01\x02\x60\x0c\x02\x01\x03\x04\x04cn=a\x80\x01p";
         assert_eq!(bind(&question), &expected[..]);
     }

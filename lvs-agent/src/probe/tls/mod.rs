@@ -28,7 +28,7 @@ use super::{FailureReason, LocalFault, Phase};
 use crate::model::{Tls, TlsVerify};
 
 /// Where Debian and most others keep the authorities that the system trusts.
-const SYSTEM: &str = "/etc/ssl/certs/ca-certificates.crt";
+pub(crate) const SYSTEM: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 /// The TLS library's configurations, made when they are first needed. Clones share them.
 #[derive(Clone, Debug, Default)]
@@ -75,7 +75,6 @@ fn make(verify: &TlsVerify) -> io::Result<ClientConfig> {
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .map_err(io::Error::other)?;
-    let roots = |path: &Path| authorities(path).map_err(|error| named(path, &error));
     let mut config = match verify {
         TlsVerify::No => builder
             .dangerous()
@@ -88,20 +87,23 @@ fn make(verify: &TlsVerify) -> io::Result<ClientConfig> {
     Ok(config)
 }
 
-/// The error of reading `path`.
-fn named(path: &Path, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+fn roots(path: &Path) -> io::Result<RootCertStore> {
+    let mut store = RootCertStore::empty();
+    store.add_parsable_certificates(authorities(path)?);
+    Ok(store)
 }
 
 /// The authorities in a file of PEM blocks. Those that the library can't use are left out, as others may do.
-fn authorities(path: &Path) -> io::Result<RootCertStore> {
-    let certificates = CertificateDer::pem_file_iter(PathBuf::from(path)).map_err(io::Error::other)?;
-    let mut store = RootCertStore::empty();
-    store.add_parsable_certificates(certificates.filter_map(Result::ok));
-    if store.is_empty() {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "no certificate that could be used"));
+pub(crate) fn authorities(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
+    let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+    let certificates =
+        CertificateDer::pem_file_iter(PathBuf::from(path)).map_err(io::Error::other).map_err(named)?;
+    let is_usable = |one: &CertificateDer<'static>| RootCertStore::empty().add(one.clone()).is_ok();
+    let usable: Vec<_> = certificates.filter_map(Result::ok).filter(is_usable).collect();
+    if usable.is_empty() {
+        return Err(named(io::Error::new(io::ErrorKind::InvalidData, "no certificate that could be used")));
     }
-    Ok(store)
+    Ok(usable)
 }
 
 /// Accepts every certificate, whoever it is from.

@@ -10,7 +10,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::*;
 use crate::{
-    model::{GreetingProtocol, GreetingQuestion, Pattern, Question, TcpQuestion, TlsStart},
+    model::{CheckKind, GreetingCheck, GreetingProtocol, Pattern, TcpCheck, TlsStart},
     probe::testing::{self, LONG, SHORT, Script, closed_port, scripted, server, silent_port},
 };
 
@@ -58,10 +58,10 @@ impl Authority {
     }
 }
 
-fn question(name: Option<&str>, verify: TlsVerify) -> Question {
+fn question(name: Option<&str>, verify: TlsVerify) -> CheckKind {
     let tls = Tls { start: TlsStart::Direct, name: name.map(str::to_owned), verify };
     let expect = Some(Pattern::new("hello").unwrap());
-    Question::Tcp(TcpQuestion { send: vec![], expect, tls: Some(tls) })
+    CheckKind::Tcp(TcpCheck { send: vec![], expect, tls: Some(tls) })
 }
 
 #[tokio::test]
@@ -143,12 +143,7 @@ async fn failures_of_the_handshake() {
     );
     // A server that refuses to encrypt, and one whose encryption never comes.
     let starttls = |tls| {
-        Question::Greeting(GreetingQuestion {
-            protocol: GreetingProtocol::Imap,
-            tls,
-            login: None,
-            helo: None,
-        })
+        CheckKind::Greeting(GreetingCheck { protocol: GreetingProtocol::Imap, tls, login: None, helo: None })
     };
     let tls = || Some(testing::any_tls(TlsStart::StartTls));
     let refusing = scripted(vec![Script::send("* OK a\r\n"), Script::Line, Script::send("a NO\r\n")]).await;

@@ -11,7 +11,7 @@ use crate::{
         WantedService, overrides::weight_of,
     },
     model::{
-        AddressFamily, Check, Config, DestinationKey, ForwardingMethod, Mode, OnFailure, Protocol, Question,
+        AddressFamily, Check, CheckKind, Config, DestinationKey, ForwardingMethod, Mode, OnFailure, Protocol,
         ServiceKey, Tunnel, VirtualService, Weight,
     },
 };
@@ -70,7 +70,7 @@ fn wanted(servers: &[(&str, Option<u16>, u16)]) -> WantedService {
 }
 
 /// Makes the edits that lead to `wanted`, as the table's task does.
-fn carry_out(table: &mut Table, held: &mut Held, wanted: &WantedService) -> Vec<String> {
+fn carry_out(table: &mut Table, held: &mut Overrides, wanted: &WantedService) -> Vec<String> {
     let edits = adjust(tcp(), table.services.get(&tcp()), wanted, held);
     held.expect(&edits, table, Some(wanted), false);
     for edit in &edits {
@@ -85,7 +85,7 @@ const B: &str = "10.0.0.2:80";
 
 #[test]
 fn a_server_is_held_at_weight_0_and_gets_its_own_back() {
-    let (mut table, mut held) = (table(&[destination(A, 70_000), destination(B, 3)]), Held::default());
+    let (mut table, mut held) = (table(&[destination(A, 70_000), destination(B, 3)]), Overrides::default());
     let before = table.clone();
     let own = u16::MAX;
     assert_eq!(carry_out(&mut table, &mut held, &wanted(&[(A, Some(own), own), (B, Some(3), 3)])), [""; 0]);
@@ -103,12 +103,12 @@ fn a_server_is_held_at_weight_0_and_gets_its_own_back() {
     carry_out(&mut table, &mut held, &wanted(&[(A, Some(9), own), (B, Some(3), 3)]));
     assert_eq!(adopt(&table, &held, &unlisted()), adopted);
     carry_out(&mut table, &mut held, &wanted(&[(A, Some(own), own), (B, Some(3), 3)]));
-    assert_eq!((table, held), (before, Held::default()));
+    assert_eq!((table, held), (before, Overrides::default()));
 }
 
 #[test]
 fn a_server_is_removed_and_comes_back_as_it_was() {
-    let (mut table, mut held) = (table(&[destination(A, 5), destination(B, 3)]), Held::default());
+    let (mut table, mut held) = (table(&[destination(A, 5), destination(B, 3)]), Overrides::default());
     let before = table.clone();
     let down = wanted(&[(A, None, 5), (B, Some(3), 3)]);
     assert_eq!(carry_out(&mut table, &mut held, &down), ["delete server tcp 192.0.2.1:80 -> 10.0.0.1:80"]);
@@ -116,7 +116,7 @@ fn a_server_is_removed_and_comes_back_as_it_was() {
     let adopted = adopt(&table, &held, &unlisted());
     assert_eq!(adopted.services[0].servers.len(), 2, "it is still checked");
     carry_out(&mut table, &mut held, &wanted(&[(A, Some(5), 5), (B, Some(3), 3)]));
-    assert_eq!((table, held), (before, Held::default()));
+    assert_eq!((table, held), (before, Overrides::default()));
 }
 
 #[test]
@@ -125,21 +125,21 @@ fn what_others_do_is_left_alone() {
     let mut table = table(&[destination(A, 0), destination(B, 7), destination("10.0.0.4:80", 1)]);
     let before = table.clone();
     let wants = wanted(&[(A, Some(5), 5), (B, Some(3), 3), ("10.0.0.3:80", Some(1), 1)]);
-    assert_eq!(carry_out(&mut table, &mut Held::default(), &wants), [""; 0]);
+    assert_eq!(carry_out(&mut table, &mut Overrides::default(), &wants), [""; 0]);
     // One that is down is taken out, whatever its weight is by now, and that weight is what it gets back.
-    let mut held = Held::default();
+    let mut held = Overrides::default();
     carry_out(&mut table, &mut held, &wanted(&[(A, Some(0), 0), (B, Some(0), 3)]));
     carry_out(&mut table, &mut held, &wanted(&[(A, Some(0), 0), (B, Some(7), 7)]));
-    assert_eq!((table.clone(), held), (before, Held::default()));
-    let adopted = adopt(&table, &Held::default(), &unlisted());
+    assert_eq!((table.clone(), held), (before, Overrides::default()));
+    let adopted = adopt(&table, &Overrides::default(), &unlisted());
     let administered: Vec<_> = adopted.administered.iter().map(|key| key.server.to_string()).collect();
     assert_eq!(administered, [A]);
-    assert_eq!(adjust(tcp(), None, &wants, &Held::default()), [], "a service that is gone stays gone");
+    assert_eq!(adjust(tcp(), None, &wants, &Overrides::default()), [], "a service that is gone stays gone");
 }
 
 #[test]
 fn what_others_have_changed_is_no_longer_held() {
-    let (mut table, mut held) = (table(&[destination(A, 5), destination(B, 3)]), Held::default());
+    let (mut table, mut held) = (table(&[destination(A, 5), destination(B, 3)]), Overrides::default());
     carry_out(&mut table, &mut held, &wanted(&[(A, Some(0), 5), (B, None, 3)]));
     let key = |server: &str| DestinationKey { service: tcp(), server: server.parse().unwrap() };
     assert!(!held.reconcile(tcp(), table.services.get(&tcp())));
@@ -149,27 +149,27 @@ fn what_others_have_changed_is_no_longer_held() {
     assert_eq!(held.iter().map(|(key, _)| *key).collect::<Vec<_>>(), [key(B)]);
     let added = entry(tcp(), &[destination(A, 2), destination(B, 0)]);
     assert!(held.reconcile(tcp(), Some(&added)));
-    assert_eq!(held, Held::default());
+    assert_eq!(held, Overrides::default());
 }
 
 #[test]
 fn an_edit_of_which_nothing_is_known_is_explained_both_ways() {
     let table = table(&[destination(A, 5)]);
     let wanted = wanted(&[(A, Some(0), 5)]);
-    let edits = adjust(tcp(), table.services.get(&tcp()), &wanted, &Held::default());
-    let mut held = Held::default();
+    let edits = adjust(tcp(), table.services.get(&tcp()), &wanted, &Overrides::default());
+    let mut held = Overrides::default();
     assert!(held.expect(&edits, &table, Some(&wanted), false));
     let key = DestinationKey { service: tcp(), server: A.parse().unwrap() };
     for weight in [0, 5] {
-        let ours = held.explains(&key, Some(KernelWeight(weight))).unwrap();
+        let ours = held.ours(&key, Some(KernelWeight(weight))).unwrap();
         assert_eq!(ours.original.weight, KernelWeight(5));
     }
-    assert_eq!(held.explains(&key, Some(KernelWeight(4))), None);
+    assert_eq!(held.ours(&key, Some(KernelWeight(4))), None);
 }
 
 #[test]
 fn a_configured_weight_is_what_a_server_goes_back_to() {
-    let mut held = Held::default();
+    let mut held = Overrides::default();
     let added = Edit::AddDestination { service: tcp(), destination: destination(A, 0) };
     let wants = wanted(&[(A, Some(0), 5)]);
     assert!(held.expect(std::slice::from_ref(&added), &table(&[]), Some(&wants), true));
@@ -184,7 +184,7 @@ fn a_configured_weight_is_what_a_server_goes_back_to() {
         Some(&wanted(&[])),
         true
     ));
-    assert_eq!(held, Held::default());
+    assert_eq!(held, Overrides::default());
 }
 
 #[test]
@@ -199,10 +199,10 @@ fn services_are_checked_as_suits_them_or_as_is_written() {
     let table = Table { services: services.into_iter().collect() };
     let asked = |services: &[VirtualService], key: ServiceKey| {
         let service = services.iter().find(|service| service.key == key).unwrap();
-        let question = |check: &Check| format!("{:?}", check.question).split('(').next().unwrap().to_owned();
+        let question = |check: &Check| format!("{:?}", check.kind).split('(').next().unwrap().to_owned();
         service.servers.iter().map(|one| question(service.check_of(one))).collect::<Vec<_>>().join(" ")
     };
-    let adopted = adopt(&table, &Held::default(), &unlisted()).services;
+    let adopted = adopt(&table, &Overrides::default(), &unlisted()).services;
     assert_eq!(asked(&adopted, tcp()), "Connect");
     assert_eq!(asked(&adopted, udp), "Ping");
     assert_eq!(asked(&adopted, mark), "Ping Connect");
@@ -222,12 +222,12 @@ fn services_are_checked_as_suits_them_or_as_is_written() {
         address = "192.0.2.9:80"
     "#;
     let settings = config::native::read(text, "test.toml".as_ref()).unwrap();
-    let adopted = adopt(&table, &Held::default(), &settings).services;
+    let adopted = adopt(&table, &Overrides::default(), &settings).services;
     assert_eq!(adopted.len(), 3, "a service that isn't there is none");
     let web = adopted.iter().find(|service| service.key == tcp()).unwrap();
     assert_eq!((web.name.as_str(), web.fall.get(), web.on_failure), ("web", 7, OnFailure::Remove));
     assert_eq!(asked(&adopted, tcp()), "Http");
-    assert!(!matches!(web.check.question, Question::Connect));
+    assert!(!matches!(web.check.kind, CheckKind::Connect));
 
     // What holds for all services holds for those that aren't listed, as far as they can be asked.
     let defaults = r#"
@@ -243,7 +243,7 @@ fn services_are_checked_as_suits_them_or_as_is_written() {
         check = { type = "connect" }
     "#;
     let settings = config::native::read(defaults, "test.toml".as_ref()).unwrap();
-    let adopted = adopt(&table, &Held::default(), &settings).services;
+    let adopted = adopt(&table, &Overrides::default(), &settings).services;
     assert_eq!((asked(&adopted, tcp()), asked(&adopted, udp)), ("Connect".to_owned(), "Ping".to_owned()));
     assert_eq!(asked(&adopted, mark), "Ping Http");
     let falls: Vec<_> = adopted.iter().map(|service| service.fall.get()).collect();
@@ -262,7 +262,7 @@ enum Happens {
     Wanted(Health),
     /// Others set its weight.
     Others(i32),
-    /// The judge hears of the table.
+    /// The controller hears of the table.
     Adopted,
 }
 
@@ -289,7 +289,7 @@ proptest! {
     #[test]
     fn at_the_end_it_is_as_others_want_it(first in 0_i32..4, story in proptest::collection::vec(happens(), 0..12)) {
         let mut table = table(&[destination(A, first)]);
-        let (mut held, mut health) = (Held::default(), Health::Up);
+        let (mut held, mut health) = (Overrides::default(), Health::Up);
         let (mut theirs, mut known) = (first, first);
         let settled = [Happens::Adopted, Happens::Wanted(Health::Up), Happens::Adopted, Happens::Wanted(Health::Up)];
         for happens in story.into_iter().chain(settled) {
@@ -320,6 +320,6 @@ proptest! {
             carry_out(&mut table, &mut held, &wanted(&[(A, wants, own)]));
         }
         prop_assert_eq!(table.services[&tcp()].destinations[&A.parse().unwrap()].weight.0, theirs);
-        prop_assert_eq!(held, Held::default());
+        prop_assert_eq!(held, Overrides::default());
     }
 }

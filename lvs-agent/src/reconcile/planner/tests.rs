@@ -2,19 +2,19 @@ use std::time::{Duration, Instant};
 
 use proptest::{collection::vec, prelude::*, strategy::ValueTree as _, test_runner::TestRunner};
 
-use super::{Findings, Ledger, Rights};
+use super::{Findings, Planner, Rights};
 use crate::{
     ipvs::{
         Conflict, Edit, IpvsError, ServiceEntry, Table, Wanted, WantedService, arbitrary, difference,
-        overrides::Held,
+        overrides::Overrides,
     },
     model::{Foreign, ServiceKey},
     reconcile::{desired::Changes, poller},
 };
 
-/// A ledger and the table that it is about.
+/// A planner and the table that it is about.
 struct Case {
-    ledger: Ledger,
+    planner: Planner,
     kernel: Table,
     /// As it was last read; `None`: never, or not the last time.
     read: Option<Table>,
@@ -23,37 +23,41 @@ struct Case {
 
 impl Case {
     fn new(kernel: Table, wanted: Wanted, foreign: Foreign) -> Self {
-        let ledger =
-            Ledger::new(kernel.clone(), foreign, Rights { adopts: false, observed: None }, Held::default());
-        let mut case = Self { ledger, kernel, read: None, now: Instant::now() };
-        case.ledger.want(Changes { whole: Some(wanted), ..Changes::default() }, case.now);
+        let planner = Planner::new(
+            kernel.clone(),
+            foreign,
+            Rights { adopts: false, dry_run: None },
+            Overrides::default(),
+        );
+        let mut case = Self { planner, kernel, read: None, now: Instant::now() };
+        case.planner.want(Changes { whole: Some(wanted), ..Changes::default() }, case.now);
         case
     }
 
     /// Makes `most` edits, or all that there are to make; how many were made.
     fn work(&mut self, most: usize) -> usize {
         let mut made = 0;
-        while let Some(plan) = self.ledger.next() {
+        while let Some(plan) = self.planner.next() {
             let mut clean = true;
             for edit in &plan.edits {
                 if made == most {
-                    self.ledger.left(plan.service, plan.is_urgent());
+                    self.planner.left(plan.service, plan.is_urgent());
                     return made;
                 }
                 made += 1;
                 match self.kernel.apply(edit) {
                     Ok(()) => {
-                        self.ledger.made(edit);
+                        self.planner.made(edit);
                     }
                     Err(conflict) => {
-                        self.ledger.failed(edit, &conflict.into(), self.now);
+                        self.planner.failed(edit, &conflict.into(), self.now);
                         clean = false;
                         break;
                     }
                 }
             }
             if clean {
-                self.ledger.done(&plan.service);
+                self.planner.done(&plan.service);
             }
         }
         made
@@ -61,10 +65,10 @@ impl Case {
 
     /// Reads the table.
     fn look(&mut self) -> Findings {
-        let recheck = self.ledger.begin_look();
-        let look = poller::compare(self.read.as_ref(), &self.kernel, &recheck);
+        let recheck = self.planner.begin_look();
+        let delta = poller::compare(self.read.as_ref(), &self.kernel, &recheck);
         self.read = Some(self.kernel.clone());
-        self.ledger.looked(look, self.now)
+        self.planner.looked(delta, self.now)
     }
 
     /// Lets time pass, looks and works.
@@ -87,7 +91,7 @@ enum Step {
     /// This is wanted of the whole table.
     Replace(Wanted),
     Work(usize),
-    Look,
+    TableDelta,
     Pass(u64),
 }
 
@@ -111,7 +115,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => want,
         1 => replace,
         1 => (0_usize..5).prop_map(Step::Work),
-        1 => Just(Step::Look),
+        1 => Just(Step::TableDelta),
         1 => (1_u64..20).prop_map(Step::Pass),
     ]
 }
@@ -138,15 +142,15 @@ proptest! {
                     mine.unwanted.remove(&key);
                     mine.services.insert(key, service.clone());
                     let changes = Changes { urgent: [(key, service)].into(), ..Changes::default() };
-                    case.ledger.want(changes, case.now);
+                    case.planner.want(changes, case.now);
                 }
                 Step::Replace(wanted) => {
                     mine = wanted.clone();
                     let changes = Changes { whole: Some(wanted), ..Changes::default() };
-                    case.ledger.want(changes, case.now);
+                    case.planner.want(changes, case.now);
                 }
                 Step::Work(most) => drop(case.work(most)),
-                Step::Look => drop(case.look()),
+                Step::TableDelta => drop(case.look()),
                 Step::Pass(seconds) => case.pass(seconds),
             }
         }
@@ -218,7 +222,7 @@ fn a_fight_is_told_of_once_and_what_is_wanted_anew_does_not_wait() {
     // At once three times; then after 1 s, after 2 s, and not before 4 s.
     assert_eq!(edits, [true, true, true, false, true, false, false, false, true, false]);
     let service = WantedService::new("lc".try_into().expect("a name"));
-    case.ledger.want(Changes { urgent: [(key, service)].into(), ..Changes::default() }, case.now);
+    case.planner.want(Changes { urgent: [(key, service)].into(), ..Changes::default() }, case.now);
     assert_eq!(case.work(usize::MAX), 1);
     case.now += Duration::from_mins(1);
     assert_eq!(case.look().calm, [key]);
@@ -231,26 +235,26 @@ fn a_failing_service_waits_and_the_others_do_not() {
     case.kernel = Table::default();
     case.look();
     let mut failed = None;
-    while let Some(plan) = case.ledger.next() {
+    while let Some(plan) = case.planner.next() {
         if failed.is_none() {
             let error = IpvsError::NoAnswer(crate::ipvs::Operation::ReadInfo);
-            case.ledger.failed(&plan.edits[0], &error, case.now);
+            case.planner.failed(&plan.edits[0], &error, case.now);
             failed = Some(plan.service);
             continue;
         }
         for edit in &plan.edits {
             case.kernel.apply(edit).expect("it fits");
-            case.ledger.made(edit);
+            case.planner.made(edit);
         }
-        case.ledger.done(&plan.service);
+        case.planner.done(&plan.service);
     }
     let failed = failed.expect("there was a plan");
     assert!(!case.kernel.services.contains_key(&failed) && wanted.contains(&failed));
     case.look();
-    assert_eq!(case.ledger.next(), None, "not before its time");
+    assert_eq!(case.planner.next(), None, "not before its time");
     case.now += Duration::from_millis(500);
     case.look();
-    assert_eq!(case.ledger.next().expect("it is tried again").service, failed);
+    assert_eq!(case.planner.next().expect("it is tried again").service, failed);
 }
 
 #[test]
@@ -258,11 +262,11 @@ fn an_edit_that_does_not_fit_is_tried_again_after_the_next_look() {
     let mut case = settled();
     case.kernel = Table::default();
     case.look();
-    let plan = case.ledger.next().expect("all is to be made");
+    let plan = case.planner.next().expect("all is to be made");
     let Edit::AddService(service) = &plan.edits[0] else { panic!("{:?}", plan.edits) };
     let conflict = Conflict::ServiceExists(service.key);
-    case.ledger.failed(&plan.edits[0], &conflict.into(), case.now);
-    assert!(case.ledger.is_in_doubt());
+    case.planner.failed(&plan.edits[0], &conflict.into(), case.now);
+    assert!(case.planner.is_in_doubt());
     case.kernel.services.insert(service.key, ServiceEntry::new(service.clone()));
     case.look();
     case.work(usize::MAX);

@@ -14,11 +14,11 @@ use metrics_exporter_prometheus::{BuildError, ExporterFuture, Matcher, Prometheu
 pub(crate) use self::{
     passive::Passive,
     probes::{ProbeKind, Probes},
-    state::Standings,
+    state::StateGauges,
 };
 
 use crate::{
-    engine::Decisions,
+    engine::Engine,
     model::DestinationKey,
     passive::{Evidence, Suspicion},
 };
@@ -53,13 +53,20 @@ fn describe() {
     describe_gauge!("lvs_server_up", "1 if the server is up (hard state), 0 if it is down, NaN if unknown");
     describe_gauge!(
         "lvs_server_weight",
-        "Weight that the server shall have in the table; NaN if it shall not be there"
+        "Desired weight of the server in the kernel's table; NaN if it should not be in the table"
     );
-    describe_gauge!("lvs_server_relapses", "How often the server went down soon after it had come back");
-    describe_gauge!("lvs_server_held", "1 if people hold the server out, whatever its health");
+    describe_gauge!(
+        "lvs_server_relapses",
+        "Times that the server went down again soon after it had come back"
+    );
+    describe_gauge!(
+        "lvs_server_held",
+        "1 while the server is out by a command, a maintenance file or an \
+         administrator's weight 0, whatever its health"
+    );
     describe_gauge!("lvs_service_quorum", "1 if enough servers are healthy, 0 if not, NaN if unknown");
-    describe_gauge!("lvs_service_alarm", "1 while the fast path holds servers in that look dead");
-    describe_gauge!("lvs_service_backups", "Backup servers that shall be in the table");
+    describe_gauge!("lvs_service_alarm", "1 while the fast path admin_state servers in that look dead");
+    describe_gauge!("lvs_service_backups", "Backup servers that should be in the table");
     describe_counter!("lvs_suspicions_total", "Passive suspicions raised, by kind, layer and strength");
     describe_counter!("lvs_suspicions_cleared_total", "Passive suspicions that a probe has cleared");
     describe_counter!(
@@ -68,27 +75,40 @@ fn describe() {
     );
     describe_counter!(
         "lvs_overloaded_total",
-        "Times that a living server was seen to take no new connections"
+        "Times that a server accepted no new connections while it answered established ones"
     );
     describe_counter!(
         "lvs_common_suspicions_total",
-        "Suspicions not acted on because most of a service was suspected"
+        "Suspicions without consequence because most of a service was suspected at once"
     );
     describe_counter!("lvs_probes_total", "Probes sent, by kind (baseline, confirm, ping) and outcome");
-    describe_counter!("lvs_probes_withheld_total", "Suspicions that found the probe budget empty");
+    describe_counter!(
+        "lvs_probes_withheld_total",
+        "Suspicions not probed because the probe budget was exhausted"
+    );
     describe_counter!("lvs_table_edits_total", "Edits of the kernel's table, by result");
     describe_histogram!("lvs_table_edit_seconds", Unit::Seconds, "Time the kernel took for an edit");
-    describe_gauge!(
-        "lvs_table_reachable",
-        "1 if the kernel's table can be read, 0 if nothing can be done to it"
-    );
+    describe_gauge!("lvs_table_reachable", "1 if the kernel's table can be read and edited, 0 if not");
     describe_counter!(
         "lvs_table_interferences_total",
-        "Times that others changed one of the managed services, and it was or will be changed back"
+        "Times that others changed a managed service; each change is reverted"
     );
     describe_gauge!(
         "lvs_table_contended",
-        "1 while others keep changing the service, so that it is changed back ever more rarely"
+        "1 while others keep changing the service, so that it is repaired at growing intervals"
+    );
+    describe_counter!(
+        "lvs_passive_stalls_total",
+        "Times that the director was starved of CPU, so that a tick came at least 20 ms late"
+    );
+    describe_gauge!("lvs_passive_maps_bytes", Unit::Bytes, "Memory of the eBPF maps");
+    describe_counter!(
+        "lvs_passive_edges_lost_total",
+        "Urgent events of the eBPF programs that were lost because the ring buffer was full"
+    );
+    describe_counter!(
+        "lvs_passive_handshakes_lost_total",
+        "Handshakes not tracked because the eBPF map was full"
     );
     describe_counter!("lvs_mails_total", "Mails, by result");
     describe_counter!(
@@ -99,13 +119,9 @@ fn describe() {
         "lvs_passive_recording_dropped_total",
         "Entries left out of a recording because the disk was too slow"
     );
-    describe_counter!("lvs_passive_stalls_total", "Times that the director itself had no time to look");
-    describe_gauge!("lvs_passive_maps_bytes", Unit::Bytes, "Memory of the kernel side's maps");
-    describe_counter!("lvs_passive_edges_lost_total", "Edges that found the ring buffer full");
-    describe_counter!("lvs_passive_handshakes_lost_total", "Handshakes that could not be remembered");
     describe_counter!(
         "lvs_passive_unattributed_total",
-        "Packets the kernel side could not or did not attribute, by reason"
+        "Packets that the eBPF programs did not attribute to a server, by reason"
     );
     passive::describe();
 }
@@ -147,8 +163,8 @@ pub(crate) fn publish_maps(bytes: u64) {
     gauge!("lvs_passive_maps_bytes").set(bytes as f64);
 }
 
-fn labels(decisions: &Decisions, destination: &DestinationKey) -> [(&'static str, String); 2] {
-    [("service", decisions.service_name(destination).to_owned()), ("server", destination.server.to_string())]
+fn labels(engine: &Engine, destination: &DestinationKey) -> [(&'static str, String); 2] {
+    [("service", engine.service_name(destination).to_owned()), ("server", destination.server.to_string())]
 }
 
 /// Counts a suspicion.
@@ -162,13 +178,13 @@ pub(crate) fn count_suspicion(suspicion: &Suspicion) {
 }
 
 /// Counts a suspicion that was only reported.
-pub(crate) fn count_reported(decisions: &Decisions, destination: &DestinationKey) {
-    counter!("lvs_suspicions_reported_total", &labels(decisions, destination)).increment(1);
+pub(crate) fn count_reported(engine: &Engine, destination: &DestinationKey) {
+    counter!("lvs_suspicions_reported_total", &labels(engine, destination)).increment(1);
 }
 
 /// Counts that a server was seen to be overloaded.
-pub(crate) fn count_overloaded(decisions: &Decisions, destination: &DestinationKey) {
-    counter!("lvs_overloaded_total", &labels(decisions, destination)).increment(1);
+pub(crate) fn count_overloaded(engine: &Engine, destination: &DestinationKey) {
+    counter!("lvs_overloaded_total", &labels(engine, destination)).increment(1);
 }
 
 fn kind(evidence: &Evidence) -> &'static str {

@@ -32,7 +32,7 @@ const COUNTERS: [Shown; 18] = [
     ("lvs_passive_server_packets_total", "Packets from the server (masquerade only)", |all| all.packets_out),
     ("lvs_passive_server_bytes_total", "Bytes from the server (masquerade only)", |all| all.bytes_out),
     ("lvs_passive_syn_total", "First SYNs from clients", |all| all.syn),
-    ("lvs_passive_syn_again_total", "SYNs sent again", |all| all.syn_again),
+    ("lvs_passive_syn_again_total", "Retransmitted SYNs", |all| all.syn_again),
     ("lvs_passive_handshakes_total", "Handshakes completed", |all| all.handshakes),
     ("lvs_passive_syn_ack_total", "SYN-ACKs from the server (masquerade only)", |all| all.syn_ack),
     ("lvs_passive_refused_total", "RSTs in answer to SYNs (masquerade only)", |all| all.refused),
@@ -47,14 +47,16 @@ const COUNTERS: [Shown; 18] = [
     }),
     ("lvs_passive_client_fin_total", "FINs from clients", |all| all.client_fin),
     ("lvs_passive_server_fin_total", "FINs from the server (masquerade only)", |all| all.server_fin),
-    ("lvs_passive_unreachable_total", "ICMP messages that call the server or its port unreachable", |all| {
-        all.unreachable
-    }),
+    (
+        "lvs_passive_unreachable_total",
+        "ICMP messages that report the server or its port as unreachable",
+        |all| all.unreachable,
+    ),
     ("lvs_passive_requests_total", "Requests on sampled flows", |all| all.requests),
     ("lvs_passive_responses_total", "Responses on sampled flows", |all| all.responses),
     (
         "lvs_passive_sent_again_total",
-        "Data segments sent again on sampled flows without progress in between",
+        "Retransmitted data segments on sampled flows, without progress in between",
         |all| all.sent_again,
     ),
 ];
@@ -74,20 +76,20 @@ pub(super) fn describe() {
     describe_histogram!(
         HANDSHAKE,
         Unit::Seconds,
-        "From a SYN to the SYN-ACK, or where that isn't seen to the client's ACK"
+        "Time from a SYN to the SYN-ACK, or to the client's ACK where the SYN-ACK is not seen"
     );
     describe_histogram!(
         RESPONSE,
         Unit::Seconds,
-        "From a request on a sampled flow to the client's acknowledgement of data"
+        "Time from a request on a sampled flow to the client's acknowledgement of the response"
     );
     describe_gauge!(
         "lvs_passive_waiting_client_networks",
-        "Client networks (/24, /64) that wait since the last proof of life, by what they wait for"
+        "Client networks (/24, /64) waiting since the server's last proof of life, by what they wait for"
     );
     describe_gauge!(
         "lvs_passive_signal",
-        "1 if the server's traffic says how it is, 0 if it doesn't, for the reason; NaN where that has changed"
+        "1 if the server has a passive signal, 0 if not, with the reason; NaN for a reason that no longer applies"
     );
 }
 

@@ -4,15 +4,15 @@ use metrics::{Gauge, gauge};
 
 use super::labels;
 use crate::{
-    engine::Decisions,
+    engine::Engine,
     keyed::KeyMap,
     model::{DestinationKey, ServiceKey},
-    pool::Standing,
+    pool::QuorumState,
 };
 
 /// What is shown of all destinations and services. Gauges are looked up once.
 #[derive(Default)]
-pub(crate) struct Standings {
+pub(crate) struct StateGauges {
     destinations: KeyMap<DestinationKey, DestinationGauges>,
     services: KeyMap<ServiceKey, ServiceGauges>,
 }
@@ -32,48 +32,48 @@ struct ServiceGauges {
     backups: Gauge,
 }
 
-impl Standings {
+impl StateGauges {
     /// Shows everything as it stands.
-    pub(crate) fn show_all(&mut self, decisions: &Decisions) {
-        for (destination, ..) in decisions.all() {
-            self.show_destination(decisions, &destination);
+    pub(crate) fn show_all(&mut self, engine: &Engine) {
+        for (destination, ..) in engine.all() {
+            self.show_destination(engine, &destination);
         }
-        for (service, _) in decisions.services() {
-            self.show_service(decisions, &service.key);
+        for (service, _) in engine.services() {
+            self.show_service(engine, &service.key);
         }
     }
 
     /// Shows how one destination stands.
-    pub(crate) fn show_destination(&mut self, decisions: &Decisions, destination: &DestinationKey) {
+    pub(crate) fn show_destination(&mut self, engine: &Engine, destination: &DestinationKey) {
         let gauges = self
             .destinations
             .entry(*destination)
-            .or_insert_with(|| DestinationGauges::new(&labels(decisions, destination)));
-        let holds = decisions.holds(destination);
-        let up = match decisions.state(destination) {
-            // What an administrator holds is never called failed.
-            _ if holds.administrator => f64::NAN,
+            .or_insert_with(|| DestinationGauges::new(&labels(engine, destination)));
+        let admin_state = engine.admin_state(destination);
+        let up = match engine.state(destination) {
+            // What an administrator admin_state is never called failed.
+            _ if admin_state.administrator => f64::NAN,
             Some(state) if state.is_up() => 1.0,
             Some(state) if state.is_down() => 0.0,
             _ => f64::NAN,
         };
         gauges.up.set(up);
-        gauges.weight.set(decisions.weight(destination).map_or(f64::NAN, |weight| weight.0.into()));
-        gauges.relapses.set(decisions.relapses(destination));
-        gauges.held.set(if holds.is_free() { 0.0 } else { 1.0 });
+        gauges.weight.set(engine.weight(destination).map_or(f64::NAN, |weight| weight.0.into()));
+        gauges.relapses.set(engine.relapses(destination));
+        gauges.held.set(if admin_state.is_enabled() { 0.0 } else { 1.0 });
     }
 
     /// Shows how a service stands as a whole.
-    pub(crate) fn show_service(&mut self, decisions: &Decisions, key: &ServiceKey) {
-        let Some((service, standing)) = decisions.service(key) else { return };
+    pub(crate) fn show_service(&mut self, engine: &Engine, key: &ServiceKey) {
+        let Some((service, status)) = engine.service(key) else { return };
         let gauges = self.services.entry(*key).or_insert_with(|| ServiceGauges::new(&service.name));
-        gauges.quorum.set(match standing.quorum {
-            Standing::Unknown => f64::NAN,
-            Standing::Has => 1.0,
-            Standing::Lost => 0.0,
+        gauges.quorum.set(match status.quorum {
+            QuorumState::Unknown => f64::NAN,
+            QuorumState::Has => 1.0,
+            QuorumState::Lost => 0.0,
         });
-        gauges.alarm.set(if standing.alarm { 1.0 } else { 0.0 });
-        gauges.backups.set(u32::try_from(standing.backups_in).unwrap_or(u32::MAX));
+        gauges.alarm.set(if status.alarm { 1.0 } else { 0.0 });
+        gauges.backups.set(u32::try_from(status.backups_in).unwrap_or(u32::MAX));
     }
 
     /// Shows that a destination is no longer there under the name that its service had.

@@ -4,12 +4,12 @@ use std::net::{IpAddr, SocketAddr};
 
 use fastrand::Rng;
 use lvs_common::PROBE_MARK;
-use lvs_tests::{
-    model::Way,
-    packet::{Extension, Frame, Gre, Gue, Packet, icmp, protocol, sctp, tcp, udp},
+use lvs_tests::packets::{
+    attribution::Direction,
+    builder::{Extension, Frame, Gre, Gue, Packet, icmp, protocol, sctp, tcp, udp},
 };
 
-use crate::world::{
+use crate::fixture::{
     GUE_PORT, MAC, MARK, OTHER_MAC, OTHER_MARK, address, far, far6, near, near6, server, server6, vip, vip6,
 };
 
@@ -27,11 +27,11 @@ impl Generator {
         Self { random: Rng::with_seed(seed), probes }
     }
 
-    /// One packet, and which way it passes.
-    pub(super) fn packet(&mut self) -> (Way, Frame) {
+    /// One packet, and which direction it passes.
+    pub(super) fn packet(&mut self) -> (Direction, Frame) {
         let frame = if self.one_in(12) { self.noise() } else { self.built() };
         let frame = self.damaged(frame);
-        (self.way(), long_enough(frame))
+        (self.direction(), long_enough(frame))
     }
 
     fn one_in(&mut self, times: u32) -> bool {
@@ -42,13 +42,13 @@ impl Generator {
         of[self.random.usize(0..of.len())]
     }
 
-    fn way(&mut self) -> Way {
+    fn direction(&mut self) -> Direction {
         if self.random.u8(0..5) < 2 {
-            return Way::In;
+            return Direction::In;
         }
         let own = if self.probes { PROBE_MARK } else { 0 };
         let other = self.random.u32(..) & !PROBE_MARK;
-        Way::Out(self.any(&[0, 0, 0, MARK, MARK, OTHER_MARK, own, other]))
+        Direction::Out(self.any(&[0, 0, 0, MARK, MARK, OTHER_MARK, own, other]))
     }
 
     /// Random bytes that call themselves IP.

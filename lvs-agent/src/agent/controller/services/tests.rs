@@ -10,8 +10,8 @@ use super::*;
 use crate::{
     agent::controller::bursts::Bursts,
     config::native,
-    engine::{Decisions, correlation::Suspected, probe_timeout::Paces, subscriptions::Checks},
-    health::{Heard, Source, State},
+    engine::{Engine, correlation::Correlation, probe_timeout::LatencyHistory, subscriptions::Subscriptions},
+    health::{Sample, Source, State},
     ipvs::{Edit, difference},
     keyed::KeySet,
     model::{BurstSettings, Config, Mode},
@@ -19,9 +19,9 @@ use crate::{
     passive::Targets,
     pool::Presence,
     probe::{CheckResult, Prober, Scheduler, budget::Budget},
-    reconcile::Board,
+    reconcile::DesiredTable,
     state_file::Orders,
-    telemetry::metrics::{Probes, Standings},
+    telemetry::metrics::{Probes, StateGauges},
 };
 
 /// Services with their servers' weights, all of them always well.
@@ -39,15 +39,15 @@ fn services(all: &[(u16, &[u16])]) -> Vec<VirtualService> {
     native::read(&text, "test.toml".as_ref()).expect("it is a configuration").services
 }
 
-/// What the judge wants of the table, all in all.
-fn wanted(judge: &Judge) -> Wanted {
-    judge.without_leaving(judge.decisions.wanted())
+/// What the controller wants of the table, all in all.
+fn wanted(controller: &Controller) -> Wanted {
+    controller.without_leaving(controller.engine.wanted())
 }
 
-/// A judge without a passive side.
+/// A controller without a passive side.
 struct Court {
-    judge: Judge,
-    roster: watch::Receiver<Roster>,
+    controller: Controller,
+    watched: watch::Receiver<WatchedServices>,
     _results: mpsc::Receiver<CheckResult>,
     _stop: DropGuard,
 }
@@ -57,53 +57,53 @@ impl Court {
         let burst = BurstSettings::default();
         let shutdown = CancellationToken::new();
         let (results, kept) = mpsc::channel(1024);
-        let mut checks = Checks::default();
+        let mut checks = Subscriptions::default();
         let added = checks.replace(services).added;
         let limit = Scheduler::DEFAULT_LIMIT;
         let scheduler = Scheduler::spawn(added, Prober::new(), limit, results, shutdown.clone());
-        let (roster_tx, roster) = watch::channel(services.to_vec().into());
-        let decisions = Decisions::new(services, |_| Presence::In);
+        let (watched_tx, watched) = watch::channel(services.to_vec().into());
+        let engine = Engine::new(services, |_| Presence::In);
         let config = Arc::new(Config::of_table(Mode::Manage));
         let in_force = watch::channel(config).1;
-        let teller = Teller::new(Notifier::new().0, &decisions, in_force);
-        let judge = Judge {
-            decisions,
+        let teller = Teller::new(Notifier::new().0, &engine, in_force);
+        let controller = Controller {
+            engine,
             teller,
             checks,
-            pacer: scheduler.pacer(),
-            hurried: KeySet::default(),
+            scheduler: scheduler.handle(),
+            accelerated: KeySet::default(),
             targets: watch::channel(Arc::new(Targets::new([]))).1,
             bursts: Bursts::new(Prober::new(), burst.clone(), mpsc::channel(1).0),
             budget: Budget::new(&burst),
-            board: Board::default(),
+            desired: DesiredTable::default(),
             leaving: BTreeMap::new(),
-            roster: roster_tx,
+            watched: watched_tx,
             feedback: mpsc::channel(1).0,
             under_way: BTreeMap::new(),
-            suspected: Suspected::default(),
+            correlation: Correlation::default(),
             closed: BTreeSet::new(),
-            keeper: None,
+            state_writer: None,
             kept: Orders::new(),
-            paces: Paces::default(),
+            latencies: LatencyHistory::default(),
             probe_timeout: burst.timeout,
-            shown: Standings::default(),
+            shown: StateGauges::default(),
             probes: Probes::new(),
         };
-        Self { judge, roster, _results: kept, _stop: shutdown.drop_guard() }
+        Self { controller, watched, _results: kept, _stop: shutdown.drop_guard() }
     }
 
-    async fn replace(&mut self, services: Vec<VirtualService>) -> Replaced {
+    async fn replace(&mut self, services: Vec<VirtualService>) -> UpdateSummary {
         let (reply, replaced) = oneshot::channel();
         let (table, administered) = (Arc::default(), BTreeSet::new());
-        let dropped = Dropped::Deleted;
-        self.judge.replace(Replacement { services, table, administered, dropped, reply }).await;
+        let dropped = RemovedServices::Deleted;
+        self.controller.replace(ServiceUpdate { services, table, administered, dropped, reply }).await;
         replaced.await.unwrap()
     }
 
     /// The table as it is when it is as wanted.
     fn table(&self) -> Table {
         let mut table = Table::default();
-        for edit in difference(&table, &wanted(&self.judge)) {
+        for edit in difference(&table, &wanted(&self.controller)) {
             table.apply(&edit).unwrap();
         }
         table
@@ -114,32 +114,32 @@ impl Court {
 async fn health_stays_and_who_is_gone_leaves() {
     let mut court = Court::new(&services(&[(1, &[1, 1]), (2, &[1])]));
     let before = court.table();
-    let sick = court.judge.decisions.all().next().unwrap().0;
+    let sick = court.controller.engine.all().next().unwrap().0;
     for _ in 0..3 {
-        let heard = Heard { check: Some(0), success: false, source: Source::Baseline };
-        court.judge.decisions.observe(&sick, heard, None, Instant::now());
+        let sample = Sample { check: Some(0), success: false, source: Source::Baseline };
+        court.controller.engine.observe(&sick, sample, None, Instant::now());
     }
-    court.roster.borrow_and_update();
+    court.watched.borrow_and_update();
 
     // A weight is nothing to the passive side.
     let replaced = court.replace(services(&[(1, &[4, 5]), (2, &[1])])).await;
     let none = Counted::default();
-    assert_eq!(replaced, Replaced { table_changed: true, added: none, removed: none });
-    assert!(court.judge.decisions.state(&sick).is_some_and(State::is_down), "its health is kept");
-    assert!(!court.roster.has_changed().unwrap());
+    assert_eq!(replaced, UpdateSummary { table_changed: true, added: none, removed: none });
+    assert!(court.controller.engine.state(&sick).is_some_and(State::is_down), "its health is kept");
+    assert!(!court.watched.has_changed().unwrap());
 
     let replaced = court.replace(services(&[(1, &[4, 5, 6])])).await;
     let (added, removed) =
         (Counted { services: 0, destinations: 1 }, Counted { services: 1, destinations: 1 });
-    assert_eq!(replaced, Replaced { table_changed: true, added, removed });
-    assert!(court.roster.has_changed().unwrap());
-    let deletes = |judge: &Judge, table: &Table| {
-        let edits = difference(table, &wanted(judge));
+    assert_eq!(replaced, UpdateSummary { table_changed: true, added, removed });
+    assert!(court.watched.has_changed().unwrap());
+    let deletes = |controller: &Controller, table: &Table| {
+        let edits = difference(table, &wanted(controller));
         edits.into_iter().filter(|edit| matches!(edit, Edit::DeleteService(_))).count()
     };
-    assert_eq!(deletes(&court.judge, &before), 1);
-    court.judge.let_go(Instant::now() + 2 * LEAVE);
-    assert_eq!(deletes(&court.judge, &before), 0, "whoever adds it later is left alone");
+    assert_eq!(deletes(&court.controller, &before), 1);
+    court.controller.let_go(Instant::now() + 2 * LEAVE);
+    assert_eq!(deletes(&court.controller, &before), 0, "whoever adds it later is left alone");
 }
 
 #[tokio::test]
@@ -147,9 +147,9 @@ async fn a_service_that_comes_back_no_longer_leaves() {
     let both = services(&[(1, &[1]), (2, &[1])]);
     let mut court = Court::new(&both);
     court.replace(services(&[(1, &[1])])).await;
-    assert_eq!(court.judge.leaving.len(), 1);
+    assert_eq!(court.controller.leaving.len(), 1);
     court.replace(both.clone()).await;
-    assert_eq!((court.judge.leaving.len(), wanted(&court.judge).unwanted.len()), (0, 0));
+    assert_eq!((court.controller.leaving.len(), wanted(&court.controller).unwanted.len()), (0, 0));
 }
 
 #[tokio::test]
@@ -167,6 +167,6 @@ async fn one_weight_of_many_is_one_edit() {
     let replaced = court.replace(other).await;
     println!("2,000 services of 10: read in {read:?}, in force after {:?}", begun.elapsed());
     assert!(replaced.table_changed);
-    let edits = difference(&before, &wanted(&court.judge));
+    let edits = difference(&before, &wanted(&court.controller));
     assert!(matches!(&edits[..], [Edit::SetDestination { .. }]), "{} edits", edits.len());
 }

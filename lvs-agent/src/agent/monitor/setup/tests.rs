@@ -99,8 +99,8 @@ struct Running {
     findings: mpsc::Receiver<Finding>,
     feedback: mpsc::Sender<Feedback>,
     targets: latest::Receiver<Arc<Targets>>,
-    roster: latest::Sender<Roster>,
-    inquiries: mpsc::Sender<SignalInquiry>,
+    watched: latest::Sender<WatchedServices>,
+    requests: mpsc::Sender<SignalRequest>,
     shutdown: CancellationToken,
     task: tokio::task::JoinHandle<()>,
 }
@@ -119,16 +119,16 @@ fn config(servers: &[(&str, &str)]) -> Config {
 
 impl Running {
     async fn start(config: &Config) -> Self {
-        let (roster, roster_rx) = latest::channel(Roster::from(config.services.clone()));
+        let (watched, roster_rx) = latest::channel(WatchedServices::from(config.services.clone()));
         let (targets_tx, targets) = latest::channel(Arc::new(Targets::new([])));
         let (findings_tx, findings) = mpsc::channel(64);
         let (feedback, feedback_rx) = mpsc::channel(64);
         let wiring =
-            Wiring { findings: findings_tx, feedback: feedback_rx, targets: targets_tx, roster: roster_rx };
+            Wiring { findings: findings_tx, feedback: feedback_rx, targets: targets_tx, watched: roster_rx };
         let side = set_up(config, wiring).await.unwrap();
-        let (inquiries, shutdown) = (side.inquiries.clone(), CancellationToken::new());
+        let (requests, shutdown) = (side.requests.clone(), CancellationToken::new());
         let task = tokio::spawn(side.run(shutdown.clone()));
-        Self { findings, feedback, targets, roster, inquiries, shutdown, task }
+        Self { findings, feedback, targets, watched, requests, shutdown, task }
     }
 
     async fn stop(self) {
@@ -170,7 +170,7 @@ impl Running {
 
     async fn signals(&self) -> Vec<(SocketAddr, SignalStatus)> {
         let (sender, answer) = oneshot::channel();
-        self.inquiries.send(sender).await.unwrap();
+        self.requests.send(sender).await.unwrap();
         let mut signals: Vec<(DestinationKey, SignalStatus)> = answer.await.unwrap().into_iter().collect();
         signals.sort_by_key(|(destination, _)| *destination);
         signals.into_iter().map(|(destination, signal)| (destination.server, signal)).collect()
@@ -225,13 +225,13 @@ fn servers_come_and_go_while_it_runs() {
 
         let more =
             [("10.1.0.3:80", "masquerade"), ("10.2.0.2:80", "masquerade"), ("10.1.0.2:80", "masquerade")];
-        running.roster.send_replace(config(&more).services.into());
+        running.watched.send_replace(config(&more).services.into());
         running.refused("10.1.0.3:80").await;
         running.refused("10.2.0.2:80").await;
         running.refused("10.1.0.2:80").await;
         assert_eq!(running.id("10.1.0.2:80".parse().unwrap()), first, "who stays keeps the id");
 
-        running.roster.send_replace(config(&[("10.2.0.2:80", "masquerade")]).services.into());
+        running.watched.send_replace(config(&[("10.2.0.2:80", "masquerade")]).services.into());
         running.until(|signals| signals.len() == 1).await;
         assert_eq!(running.id("10.1.0.2:80".parse().unwrap()), None);
         running.refused("10.2.0.2:80").await;

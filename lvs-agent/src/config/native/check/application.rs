@@ -12,9 +12,9 @@ use super::{
 use crate::{
     config::diagnostics::{Contradiction, FaultList, ValueFault},
     model::{
-        CommandConvention, CommandQuestion, Database, DnsQuestion, DnsType, GreetingProtocol,
-        GreetingQuestion, LdapQuestion, OracleQuestion, RadiusQuestion, Secret, SipQuestion, SqlQuestion,
-        TcpQuestion, TlsStart, Transport, UdpQuestion,
+        CommandCheck, CommandConvention, Database, DnsCheck, DnsType, GreetingCheck, GreetingProtocol,
+        LdapCheck, OracleCheck, RadiusCheck, Secret, SipCheck, SqlCheck, TcpCheck, TlsStart, Transport,
+        UdpCheck,
     },
     probe,
 };
@@ -44,15 +44,15 @@ const CONVENTIONS: [(&str, CommandConvention); 3] = [
 /// The most words of a command.
 const MAX_ARGUMENTS: usize = 100;
 
-pub(super) fn tcp(section: &mut Section<'_>, faults: &mut FaultList) -> TcpQuestion {
-    TcpQuestion {
+pub(super) fn tcp(section: &mut Section<'_>, faults: &mut FaultList) -> TcpCheck {
+    TcpCheck {
         send: send(section, faults).unwrap_or_default(),
         expect: section.plain("expect", faults, values::pattern),
         tls: values::tls(section, None, &DIRECT, faults),
     }
 }
 
-pub(super) fn udp(section: &mut Section<'_>, faults: &mut FaultList) -> UdpQuestion {
+pub(super) fn udp(section: &mut Section<'_>, faults: &mut FaultList) -> UdpCheck {
     let expect = section.plain("expect", faults, values::pattern);
     let reply = section.read("reply", faults, value::flag);
     if let Some(reply) = &reply
@@ -61,7 +61,7 @@ pub(super) fn udp(section: &mut Section<'_>, faults: &mut FaultList) -> UdpQuest
     {
         faults.add(reply.span(), Contradiction::ExpectWithoutReply);
     }
-    UdpQuestion {
+    UdpCheck {
         send: send(section, faults).unwrap_or_default(),
         reply: reply.map_or(expect.is_some(), Spanned::into_inner),
         expect,
@@ -79,7 +79,7 @@ fn send(section: &mut Section<'_>, faults: &mut FaultList) -> Option<Vec<u8>> {
     text.or_else(|| section.plain("send-hex", faults, values::hexadecimal))
 }
 
-pub(super) fn greeting(section: &mut Section<'_>, kind: Kind, faults: &mut FaultList) -> GreetingQuestion {
+pub(super) fn greeting(section: &mut Section<'_>, kind: Kind, faults: &mut FaultList) -> GreetingCheck {
     let protocol = match kind {
         Kind::Pop3 | Kind::Pop3s => GreetingProtocol::Pop3,
         Kind::Imap | Kind::Imaps => GreetingProtocol::Imap,
@@ -89,7 +89,7 @@ pub(super) fn greeting(section: &mut Section<'_>, kind: Kind, faults: &mut Fault
     };
     let helo =
         if protocol == GreetingProtocol::Smtp { section.plain("helo", faults, values::name) } else { None };
-    GreetingQuestion {
+    GreetingCheck {
         protocol,
         tls: values::tls(section, kind.tls(), &ANY, faults),
         login: values::login(section, faults),
@@ -97,7 +97,7 @@ pub(super) fn greeting(section: &mut Section<'_>, kind: Kind, faults: &mut Fault
     }
 }
 
-pub(super) fn dns(section: &mut Section<'_>, faults: &mut FaultList) -> DnsQuestion {
+pub(super) fn dns(section: &mut Section<'_>, faults: &mut FaultList) -> DnsCheck {
     let record = section.plain("record", faults, |value| value::word(value, &RECORDS)).unwrap_or_default();
     if !section.has("name") {
         section.missing("name", "name = \"www.example.org\", which is asked for", faults);
@@ -111,7 +111,7 @@ pub(super) fn dns(section: &mut Section<'_>, faults: &mut FaultList) -> DnsQuest
             Err(ValueFault::Text { text: name, problem })
         }
     };
-    DnsQuestion {
+    DnsCheck {
         name: section.plain("name", faults, name).unwrap_or_default(),
         record,
         transport: transport(section, faults),
@@ -123,7 +123,7 @@ fn transport(section: &mut Section<'_>, faults: &mut FaultList) -> Transport {
     section.plain("transport", faults, |value| value::word(value, &TRANSPORTS)).unwrap_or_default()
 }
 
-pub(super) fn radius(section: &mut Section<'_>, faults: &mut FaultList) -> RadiusQuestion {
+pub(super) fn radius(section: &mut Section<'_>, faults: &mut FaultList) -> RadiusCheck {
     if !section.has("secret") {
         section.missing("secret", "secret = \"…\", which the director and the server share", faults);
     }
@@ -138,14 +138,14 @@ pub(super) fn radius(section: &mut Section<'_>, faults: &mut FaultList) -> Radiu
     };
     let password = section.has("user").then(|| section.plain("password", faults, password)).flatten();
     let login = values::needed_login(section, faults);
-    RadiusQuestion {
+    RadiusCheck {
         login: crate::model::Login { password: password.unwrap_or(login.password), ..login },
         secret: section.plain("secret", faults, values::secret).unwrap_or_else(|| Secret::new("")),
         reject_is_alive: section.plain("reject-is-alive", faults, value::flag).unwrap_or_default(),
     }
 }
 
-pub(super) fn sip(section: &mut Section<'_>, tls: Start, faults: &mut FaultList) -> SipQuestion {
+pub(super) fn sip(section: &mut Section<'_>, tls: Start, faults: &mut FaultList) -> SipCheck {
     let usual = if tls.is_some() { Transport::Tcp } else { Transport::Udp };
     let transport = section.read("transport", faults, |value| value::word(value, &TRANSPORTS));
     let place = transport.as_ref().map(Spanned::span);
@@ -154,17 +154,17 @@ pub(super) fn sip(section: &mut Section<'_>, tls: Start, faults: &mut FaultList)
     if tls.is_some() && transport == Transport::Udp {
         faults.add(place.unwrap_or_else(|| section.span()), Contradiction::TlsOverUdp);
     }
-    SipQuestion { user: section.plain("user", faults, values::name), transport, tls }
+    SipCheck { user: section.plain("user", faults, values::name), transport, tls }
 }
 
-pub(super) fn ldap(section: &mut Section<'_>, tls: Start, faults: &mut FaultList) -> LdapQuestion {
+pub(super) fn ldap(section: &mut Section<'_>, tls: Start, faults: &mut FaultList) -> LdapCheck {
     let expect = section.read("expect", faults, values::pattern);
     if let Some(expect) = &expect
         && !section.has("base")
     {
         faults.add(expect.span(), Contradiction::ExpectWithoutBase);
     }
-    LdapQuestion {
+    LdapCheck {
         login: values::login(section, faults),
         base: section.plain("base", faults, values::line),
         expect: expect.map(Spanned::into_inner),
@@ -172,9 +172,9 @@ pub(super) fn ldap(section: &mut Section<'_>, tls: Start, faults: &mut FaultList
     }
 }
 
-pub(super) fn sql(section: &mut Section<'_>, kind: Kind, faults: &mut FaultList) -> SqlQuestion {
+pub(super) fn sql(section: &mut Section<'_>, kind: Kind, faults: &mut FaultList) -> SqlCheck {
     let server = if kind == Kind::Mysql { Database::Mysql } else { Database::Postgresql };
-    SqlQuestion {
+    SqlCheck {
         server,
         login: values::needed_login(section, faults),
         database: section.plain("database", faults, values::word),
@@ -187,25 +187,25 @@ fn query(value: &DeValue<'_>) -> Result<String, ValueFault> {
     let query = text(value, "a query in quotes, such as \"SELECT 1\"")?;
     let fault = |problem| Err(ValueFault::Text { text: query.to_owned(), problem });
     match query {
-        _ if query.trim().is_empty() => fault("is empty; write a query, or leave it away"),
+        _ if query.trim().is_empty() => fault("is empty; write a query, or leave it out"),
         _ if query.contains('\0') => fault("has a zero byte in it; remove it"),
         _ if query.len() > MAX_TEXT => fault("is longer than 4096 bytes; shorten it"),
         _ => Ok(query.to_owned()),
     }
 }
 
-pub(super) fn oracle(section: &mut Section<'_>, faults: &mut FaultList) -> OracleQuestion {
-    OracleQuestion { service: section.plain("database", faults, values::name) }
+pub(super) fn oracle(section: &mut Section<'_>, faults: &mut FaultList) -> OracleCheck {
+    OracleCheck { service: section.plain("database", faults, values::name) }
 }
 
-pub(super) fn command(section: &mut Section<'_>, faults: &mut FaultList) -> CommandQuestion {
+pub(super) fn command(section: &mut Section<'_>, faults: &mut FaultList) -> CommandCheck {
     if !section.has("command") {
         section.missing("command", "command = [\"/usr/local/bin/check\", \"-x\"]", faults);
     }
     let convention =
         section.plain("convention", faults, |value| value::word(value, &CONVENTIONS)).unwrap_or_default();
     let argv = section.plain("command", faults, argv).unwrap_or_default();
-    CommandQuestion { argv, convention, service: None }
+    CommandCheck { argv, convention, service: None }
 }
 
 /// A program and its arguments; no shell looks at them.

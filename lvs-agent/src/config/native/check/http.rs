@@ -14,7 +14,7 @@ use crate::{
         diagnostics::{Contradiction, FaultList, ValueFault},
         native::section::Section,
     },
-    model::{BodyDigest, HttpMethod, HttpPage, HttpQuestion, HttpVersion, StatusCodes, TlsStart},
+    model::{BodyDigest, HttpCheck, HttpMethod, HttpPage, HttpVersion, StatusCodes, TlsStart},
 };
 
 /// The final status codes of HTTP: 1xx are never final (RFC 9110, 15.2), and there are none above 599.
@@ -36,7 +36,7 @@ pub(super) fn read(
     tls: Option<TlsStart>,
     proxy: bool,
     faults: &mut FaultList,
-) -> HttpQuestion {
+) -> HttpCheck {
     let (has_pages, before) = (section.has("pages"), faults.len());
     let pages = section.tables("pages", "a page", faults);
     if has_pages && pages.is_empty() && faults.len() == before {
@@ -61,7 +61,7 @@ pub(super) fn read(
     if pages.is_empty() {
         pages.push(usual);
     }
-    HttpQuestion {
+    HttpCheck {
         pages,
         version: section.plain("version", faults, |value| value::word(value, &VERSIONS)).unwrap_or_default(),
         tls: values::tls(section, tls, &TLS, faults),
@@ -151,7 +151,7 @@ fn body_text(value: &DeValue<'_>) -> Result<String, ValueFault> {
     let wanted = text(value, "text in quotes")?;
     let fault = |problem| Err(ValueFault::Text { text: wanted.to_owned(), problem });
     match wanted {
-        "" => fault("is found in every body; write some text, or leave it away"),
+        "" => fault("is found in every body; write some text, or leave it out"),
         _ if wanted.len() > MAX_TEXT => fault("is longer than 4096 bytes; a part of it will do"),
         _ => Ok(wanted.to_owned()),
     }

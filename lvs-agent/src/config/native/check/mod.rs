@@ -13,11 +13,12 @@ use humantime::format_duration;
 
 pub(super) use self::application::argv;
 use self::kind::{KINDS, Kind};
+pub(super) use self::values::{path, tls_name, word};
 use super::{section::Section, value};
 use crate::{
     config::diagnostics::{Contradiction, FaultList, WarningKind},
     model::{
-        AddressFamily, Check, Combine, FurtherChecks, Question, RealServer, ServiceKey, Transport, Via,
+        AddressFamily, Check, CheckKind, Combine, FurtherChecks, RealServer, ServiceKey, Transport, Via,
         defaults::{CHECK_INTERVAL, CHECK_TIMEOUT},
     },
 };
@@ -133,9 +134,9 @@ impl ReadCheck {
         let Self { mut check, has_type, place } = read.unwrap_or_else(usual);
         let has_port = |transport| check.port.is_some() || have_ports(key, servers, transport);
         if !has_type && !has_port(Transport::Tcp) {
-            check.question = Question::Ping;
+            check.kind = CheckKind::Ping;
             check.via.connect_timeout = None;
-        } else if let Some(transport) = check.question.transport()
+        } else if let Some(transport) = check.kind.transport()
             && !has_port(transport)
         {
             faults
@@ -183,7 +184,7 @@ pub(super) fn read(mut section: Section<'_>, faults: &mut FaultList) -> ReadChec
     } else {
         http::read(&mut section, None, false, faults);
         // Whatever was meant, it is not to be missing a port as well.
-        Question::Ping
+        CheckKind::Ping
     };
     for key in KEYS {
         match kind {
@@ -194,30 +195,30 @@ pub(super) fn read(mut section: Section<'_>, faults: &mut FaultList) -> ReadChec
         }
     }
     section.finish(faults);
-    let check = Check { question, interval, timeout, port, via, soft_interval, connects_between };
+    let check = Check { kind: question, interval, timeout, port, via, soft_interval, connects_between };
     ReadCheck { check, has_type: written, place }
 }
 
 /// The keys of one type, as a question.
-fn question(kind: Kind, section: &mut Section<'_>, faults: &mut FaultList) -> Question {
+fn question(kind: Kind, section: &mut Section<'_>, faults: &mut FaultList) -> CheckKind {
     let tls = kind.tls();
     match kind {
-        Kind::Ping => Question::Ping,
-        Kind::Connect => Question::Connect,
-        Kind::On => Question::On,
-        Kind::Off => Question::Off,
-        Kind::Http | Kind::Https => Question::Http(http::read(section, tls, false, faults)),
-        Kind::HttpProxy => Question::Http(http::read(section, tls, true, faults)),
-        Kind::Tcp => Question::Tcp(application::tcp(section, faults)),
-        Kind::Udp => Question::Udp(application::udp(section, faults)),
-        Kind::Dns => Question::Dns(application::dns(section, faults)),
-        Kind::Radius => Question::Radius(application::radius(section, faults)),
-        Kind::Sip | Kind::Sips => Question::Sip(application::sip(section, tls, faults)),
-        Kind::Ldap | Kind::Ldaps => Question::Ldap(application::ldap(section, tls, faults)),
-        Kind::Mysql | Kind::Postgresql => Question::Sql(application::sql(section, kind, faults)),
-        Kind::Oracle => Question::Oracle(application::oracle(section, faults)),
-        Kind::Command => Question::Command(application::command(section, faults)),
-        Kind::File => Question::File(application::file(section, faults)),
+        Kind::Ping => CheckKind::Ping,
+        Kind::Connect => CheckKind::Connect,
+        Kind::On => CheckKind::On,
+        Kind::Off => CheckKind::Off,
+        Kind::Http | Kind::Https => CheckKind::Http(http::read(section, tls, false, faults)),
+        Kind::HttpProxy => CheckKind::Http(http::read(section, tls, true, faults)),
+        Kind::Tcp => CheckKind::Tcp(application::tcp(section, faults)),
+        Kind::Udp => CheckKind::Udp(application::udp(section, faults)),
+        Kind::Dns => CheckKind::Dns(application::dns(section, faults)),
+        Kind::Radius => CheckKind::Radius(application::radius(section, faults)),
+        Kind::Sip | Kind::Sips => CheckKind::Sip(application::sip(section, tls, faults)),
+        Kind::Ldap | Kind::Ldaps => CheckKind::Ldap(application::ldap(section, tls, faults)),
+        Kind::Mysql | Kind::Postgresql => CheckKind::Sql(application::sql(section, kind, faults)),
+        Kind::Oracle => CheckKind::Oracle(application::oracle(section, faults)),
+        Kind::Command => CheckKind::Command(application::command(section, faults)),
+        Kind::File => CheckKind::File(application::file(section, faults)),
         Kind::Smtp
         | Kind::Smtps
         | Kind::Submission
@@ -228,7 +229,7 @@ fn question(kind: Kind, section: &mut Section<'_>, faults: &mut FaultList) -> Qu
         | Kind::Nntp
         | Kind::Nntps
         | Kind::Ftp
-        | Kind::Ftps => Question::Greeting(application::greeting(section, kind, faults)),
+        | Kind::Ftps => CheckKind::Greeting(application::greeting(section, kind, faults)),
     }
 }
 

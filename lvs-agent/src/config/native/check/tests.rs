@@ -6,8 +6,8 @@ use super::{KEYS, KINDS};
 use crate::{
     config::{diagnostics::ConfigError, native::read},
     model::{
-        AddressFamily, BodyDigest, Check, CommandConvention, Config, Database, DeviceName, DnsType,
-        GreetingProtocol, HttpMethod, HttpVersion, Question, ServiceKey, StatusCodes, TlsStart, TlsVerify,
+        AddressFamily, BodyDigest, Check, CheckKind, CommandConvention, Config, Database, DeviceName,
+        DnsType, GreetingProtocol, HttpMethod, HttpVersion, ServiceKey, StatusCodes, TlsStart, TlsVerify,
         Transport,
     },
 };
@@ -111,7 +111,7 @@ fn which_checks_need_a_port() {
                 Err(error) => {
                     let told = error.to_string();
                     let transport = if expected == over_udp { "UDP" } else { "TCP" };
-                    assert!(!accepted && told.contains(&format!("which {transport} port")), "{kind}: {told}");
+                    assert!(!accepted && told.contains(&format!("no {transport} port")), "{kind}: {told}");
                 }
             }
             if expected != anywhere {
@@ -132,8 +132,8 @@ fn an_unknown_type_needs_no_port() {
 
 #[test]
 fn http() {
-    let http = |keys: &str| match good(&format!("type = \"http\", {keys}")).question {
-        Question::Http(question) => question,
+    let http = |keys: &str| match good(&format!("type = \"http\", {keys}")).kind {
+        CheckKind::Http(question) => question,
         other => panic!("{other:?}"),
     };
     let question = http("method = \"HEAD\", version = \"1.0\", redirects = 3, status = \"200-299, 304\"");
@@ -154,7 +154,7 @@ fn http() {
     assert_eq!(told, [("/x", "200".to_owned()), ("/y", "204".to_owned())]);
     assert!(pages.iter().all(|page| page.host.as_deref() == Some("a")));
 
-    let Question::Http(proxy) = good("type = \"http-proxy\", path = \"http://a.example/\"").question else {
+    let CheckKind::Http(proxy) = good("type = \"http-proxy\", path = \"http://a.example/\"").kind else {
         panic!()
     };
     assert!(proxy.proxy && proxy.pages[0].path == "http://a.example/");
@@ -162,9 +162,9 @@ fn http() {
 
 #[test]
 fn encryption() {
-    let tls = |keys: &str| match good(keys).question {
-        Question::Http(question) => question.tls,
-        Question::Greeting(question) => question.tls,
+    let tls = |keys: &str| match good(keys).kind {
+        CheckKind::Http(question) => question.tls,
+        CheckKind::Greeting(question) => question.tls,
         other => panic!("{other:?}"),
     };
     let https = tls("type = \"https\"").unwrap();
@@ -180,13 +180,13 @@ fn encryption() {
 
 #[test]
 fn other_protocols() {
-    let Question::Tcp(tcp) = good("type = \"tcp\", send = \"a\\r\\n\", expect = \"b\"").question else {
+    let CheckKind::Tcp(tcp) = good("type = \"tcp\", send = \"a\\r\\n\", expect = \"b\"").kind else {
         panic!()
     };
     assert_eq!((&tcp.send[..], tcp.expect.unwrap().source()), (&b"a\r\n"[..], "b"));
-    let Question::Udp(udp) = good("type = \"udp\", send-hex = \"00 fF\"").question else { panic!() };
+    let CheckKind::Udp(udp) = good("type = \"udp\", send-hex = \"00 fF\"").kind else { panic!() };
     assert_eq!((&udp.send[..], udp.reply), (&[0, 0xff][..], false));
-    let Question::Udp(udp) = good("type = \"udp\", expect = \"x\"").question else { panic!() };
+    let CheckKind::Udp(udp) = good("type = \"udp\", expect = \"x\"").kind else { panic!() };
     assert!(udp.reply);
     for (kind, protocol) in [
         ("smtp", GreetingProtocol::Smtp),
@@ -197,40 +197,40 @@ fn other_protocols() {
         ("ftps", GreetingProtocol::Ftp),
     ] {
         let check = good(&format!("type = \"{kind}\", user = \"u\", password = \"p\""));
-        let Question::Greeting(question) = check.question else { panic!() };
+        let CheckKind::Greeting(question) = check.kind else { panic!() };
         assert_eq!(question.protocol, protocol);
         let login = question.login.unwrap();
         assert_eq!((login.user.as_str(), login.password.reveal()), ("u", "p"));
         assert!(!format!("{login:?}").contains("\"p\""), "secrets are not shown");
     }
     let dns = "type = \"dns\", name = \"a.example\", record = \"MX\", transport = \"tcp\", expect = \"b\"";
-    let Question::Dns(dns) = good(dns).question else { panic!() };
+    let CheckKind::Dns(dns) = good(dns).kind else { panic!() };
     assert_eq!((dns.record, dns.transport, dns.expect.as_deref()), (DnsType::Mx, Transport::Tcp, Some("b")));
     let radius = "type = \"radius\", user = \"u\", password = \"p\", secret = \"s\", reject-is-alive = true";
-    let Question::Radius(radius) = good(radius).question else { panic!() };
+    let CheckKind::Radius(radius) = good(radius).kind else { panic!() };
     assert!(radius.secret.reveal() == "s" && radius.login.password.reveal() == "p" && radius.reject_is_alive);
-    let Question::Sip(sip) = good("type = \"sips\", user = \"u\"").question else { panic!() };
+    let CheckKind::Sip(sip) = good("type = \"sips\", user = \"u\"").kind else { panic!() };
     assert!(sip.transport == Transport::Tcp && sip.tls.is_some());
-    let Question::Ldap(ldap) = good("type = \"ldap\", base = \"dc=a\", expect = \"x\"").question else {
+    let CheckKind::Ldap(ldap) = good("type = \"ldap\", base = \"dc=a\", expect = \"x\"").kind else {
         panic!()
     };
     assert_eq!((ldap.base.as_deref(), ldap.login), (Some("dc=a"), None));
     let sql =
         "type = \"postgresql\", user = \"u\", database = \"d\", query = \"SELECT 1\", tls = \"starttls\"";
-    let Question::Sql(sql) = good(sql).question else { panic!() };
+    let CheckKind::Sql(sql) = good(sql).kind else { panic!() };
     assert_eq!((sql.server, sql.query.as_deref()), (Database::Postgresql, Some("SELECT 1")));
-    let Question::Oracle(oracle) = good("type = \"oracle\", database = \"d\"").question else { panic!() };
+    let CheckKind::Oracle(oracle) = good("type = \"oracle\", database = \"d\"").kind else { panic!() };
     assert_eq!(oracle.service.as_deref(), Some("d"));
-    assert_eq!(good("type = \"on\"").question, Question::On);
-    assert_eq!(good("type = \"off\"").question, Question::Off);
-    assert_eq!(good("type = \"file\", file = \"/run/w\"").question, Question::File("/run/w".into()));
+    assert_eq!(good("type = \"on\"").kind, CheckKind::On);
+    assert_eq!(good("type = \"off\"").kind, CheckKind::Off);
+    assert_eq!(good("type = \"file\", file = \"/run/w\"").kind, CheckKind::File("/run/w".into()));
 }
 
 #[test]
 fn a_command_knows_its_service() {
     let check =
         good("type = \"command\", command = [\"/bin/check\", \"-x\"], convention = \"keepalived-dynamic\"");
-    let Question::Command(command) = check.question else { panic!() };
+    let CheckKind::Command(command) = check.kind else { panic!() };
     assert_eq!(command.argv, ["/bin/check", "-x"]);
     assert_eq!(command.convention, CommandConvention::KeepalivedDynamic);
     assert_eq!(command.service, Some(ServiceKey::Mark { mark: 1, family: AddressFamily::V4 }));
@@ -266,10 +266,10 @@ fn faults() {
         ("type = \"https\", tls-ca = \"/a\", tls-verify = false", &[(55, "tls-ca has no meaning")]),
         ("type = \"sip\", tls = \"direct\"", &[(9, "no encryption over UDP")]),
         ("type = \"sips\", transport = \"udp\"", &[(38, "no encryption over UDP")]),
-        ("type = \"http\", pattern = \"a(\"", &[(36, "is no regular expression: unclosed group")]),
+        ("type = \"http\", pattern = \"a(\"", &[(36, "is not a regular expression: unclosed group")]),
         ("type = \"http\", pattern = \"\"", &[(36, "matches everything")]),
         ("type = \"http\", pattern = \"(a{1000}){1000}\"", &[(36, "regular expression")]),
-        ("type = \"http\", method = \"HEAD\", text = \"x\"", &[(35, "HEAD asks for no body")]),
+        ("type = \"http\", method = \"HEAD\", text = \"x\"", &[(35, "a HEAD request has no body")]),
         ("type = \"http\", method = \"POST\"", &[(35, "\"GET\" or \"HEAD\"")]),
         ("type = \"http\", redirects = 11", &[(38, "11 is above 10")]),
         ("type = \"http\", digest = \"md5:00\"", &[(35, "is no digest")]),
@@ -280,8 +280,8 @@ fn faults() {
         ("type = \"http-proxy\", path = \"/x\"", &[(39, "no URL")]),
         ("type = \"tcp\", send = \"a\", send-hex = \"00\"", &[(37, "either text or hexadecimal")]),
         ("type = \"tcp\", send-hex = \"0\"", &[(36, "no even number")]),
-        ("type = \"udp\", expect = \"a\", reply = false", &[(47, "must be a reply")]),
-        ("type = \"ldap\", expect = \"a\"", &[(35, "write which one as \"base\"")]),
+        ("type = \"udp\", expect = \"a\", reply = false", &[(47, "needs a reply")]),
+        ("type = \"ldap\", expect = \"a\"", &[(35, "name it as \"base\"")]),
         ("type = \"command\"", &[(9, "has no \"command\"")]),
         ("type = \"command\", command = \"/bin/x\"", &[(39, "in brackets")]),
         ("type = \"command\", command = [\"x\"]", &[(39, "no absolute path")]),
@@ -328,13 +328,13 @@ fn the_documentation_is_whole() {
 
 #[test]
 fn what_settles_a_suspicion() {
-    let confirming = |check: &str| good(check).question.confirming();
+    let confirming = |check: &str| good(check).kind.confirming();
     for check in [
         "type = \"http\"",
         "type = \"command\", command = [\"/x\"]",
         "type = \"dns\", name = \"a\", transport = \"tcp\"",
     ] {
-        assert_eq!(confirming(check), Question::Connect, "{check}");
+        assert_eq!(confirming(check), CheckKind::Connect, "{check}");
     }
     for check in [
         "type = \"ping\"",
@@ -343,7 +343,7 @@ fn what_settles_a_suspicion() {
         "type = \"dns\", name = \"a\"",
         "type = \"sip\"",
     ] {
-        assert_eq!(confirming(check), good(check).question, "{check}");
+        assert_eq!(confirming(check), good(check).kind, "{check}");
     }
 }
 

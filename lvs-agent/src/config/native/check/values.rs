@@ -26,7 +26,7 @@ pub(super) fn line(value: &DeValue<'_>) -> Result<String> {
     let text = text(value, "text in quotes")?;
     let fault = |problem| Err(ValueFault::Text { text: text.to_owned(), problem });
     match text {
-        "" => fault("is empty; write some text, or leave it away"),
+        "" => fault("is empty; write some text, or leave it out"),
         _ if text.chars().any(char::is_control) => fault("has control characters; remove them"),
         _ if text.len() > MAX_TEXT => fault("is longer than 4096 bytes; shorten it"),
         _ => Ok(text.to_owned()),
@@ -34,7 +34,7 @@ pub(super) fn line(value: &DeValue<'_>) -> Result<String> {
 }
 
 /// A short text in one line.
-pub(super) fn word(value: &DeValue<'_>) -> Result<String> {
+pub(in super::super) fn word(value: &DeValue<'_>) -> Result<String> {
     let line = line(value)?;
     if line.len() > MAX_WORD {
         return Err(ValueFault::Text { text: line, problem: "is longer than 200 bytes; shorten it" });
@@ -97,7 +97,7 @@ pub(super) fn digits(text: &str) -> Option<Vec<u8>> {
 pub(super) fn pattern(value: &DeValue<'_>) -> Result<Pattern> {
     let text = text(value, "a regular expression in quotes")?;
     if text.is_empty() {
-        let problem = "matches everything; write an expression, or leave it away";
+        let problem = "matches everything; write an expression, or leave it out";
         return Err(ValueFault::Text { text: text.to_owned(), problem });
     }
     if text.len() > MAX_TEXT {
@@ -111,7 +111,7 @@ pub(super) fn pattern(value: &DeValue<'_>) -> Result<Pattern> {
 }
 
 /// An absolute path of a file.
-pub(super) fn path(value: &DeValue<'_>) -> Result<PathBuf> {
+pub(in super::super) fn path(value: &DeValue<'_>) -> Result<PathBuf> {
     let text = line(value)?;
     if !text.starts_with('/') {
         return Err(ValueFault::Text { text, problem: "is no absolute path; write it from \"/\" on" });
@@ -140,7 +140,7 @@ pub(super) fn host(value: &DeValue<'_>) -> Result<String> {
     let host = text(value, "a host name in quotes, such as \"www.example.org\"")?;
     let fault = |problem| Err(ValueFault::Text { text: host.to_owned(), problem });
     match host {
-        "" => fault("is empty; write a host name, or leave it away"),
+        "" => fault("is empty; write a host name, or leave it out"),
         _ if host.contains(['\r', '\n']) => fault("has a line break, which would forge headers; remove it"),
         _ if host.contains('@') => fault("has a user name in it; write only the host name"),
         _ if host.parse::<Authority>().is_err() => {
@@ -151,7 +151,7 @@ pub(super) fn host(value: &DeValue<'_>) -> Result<String> {
 }
 
 /// A name that a certificate can be for.
-fn tls_name(value: &DeValue<'_>) -> Result<String> {
+pub(in super::super) fn tls_name(value: &DeValue<'_>) -> Result<String> {
     let host = host(value)?;
     if rustls::pki_types::ServerName::try_from(host.as_str()).is_err() {
         let problem = "is no name that a certificate can be for; write one like \"www.example.org\"";

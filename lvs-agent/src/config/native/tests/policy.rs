@@ -112,8 +112,9 @@ fn a_service_overrides_the_defaults_key_by_key() {
 fn several_checks() {
     let kinds = |service: &VirtualService, server: usize| {
         let checks = service.checks_of(&service.servers[server]);
-        let kind = |question: &Question| format!("{question:?}").split(['(', ' ']).next().unwrap().to_owned();
-        checks.map(|check| kind(&check.question)).collect::<Vec<_>>().join(" ")
+        let kind =
+            |question: &CheckKind| format!("{question:?}").split(['(', ' ']).next().unwrap().to_owned();
+        checks.map(|check| kind(&check.kind)).collect::<Vec<_>>().join(" ")
     };
     let lines = "check = [{ type = \"ping\" }, { type = \"http\" }]\ncombine = \"any\"";
     let one = service(lines);
@@ -149,18 +150,18 @@ fn backups() {
     let usual = backup("address = \"10.0.0.9:8080\"\nweight = 7\nforward = \"masquerade\"");
     assert_eq!((usual.server.address.port(), usual.server.weight), (8080, Weight(7)));
     assert_eq!(
-        usual.check.map(|check| check.question),
-        Some(Question::Connect),
+        usual.check.map(|check| check.kind),
+        Some(CheckKind::Connect),
         "what suits it, not the service's check"
     );
     let local = backup("address = \"127.0.0.1\"\nforward = \"direct-route\"\nchecked = false");
     assert_eq!((local.server.address, local.check), ("127.0.0.1:80".parse().unwrap(), None));
     let own = backup("address = \"10.0.0.9\"\ncheck = { type = \"http\", path = \"/sorry\" }");
-    assert!(matches!(own.check.unwrap().question, Question::Http(_)));
+    assert!(matches!(own.check.unwrap().kind, CheckKind::Http(_)));
     let marked = "[[service]]\nmark = 1\nforward = \"masquerade\"\n[[service.server]]\naddress = \"10.0.0.1\"\n\
                   [[service.backup]]\naddress = \"10.0.0.9\"\n";
     let marked = good(marked).services.remove(0);
-    assert_eq!(marked.policy.backups[0].check.as_ref().unwrap().question, Question::Ping);
+    assert_eq!(marked.policy.backups[0].check.as_ref().unwrap().kind, CheckKind::Ping);
 }
 
 #[test]

@@ -1,0 +1,7 @@
+//! What `cargo xtask bench` measures in the VM: one module a subcommand, one program (`lvs-bench-…`) each.
+
+pub mod checks;
+pub mod director;
+pub mod failover;
+pub mod noop;
+pub mod table;

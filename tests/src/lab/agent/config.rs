@@ -1,0 +1,282 @@
+//! The agent's configuration file, as far as the scenarios vary it.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Result;
+use serde::Serialize;
+
+use crate::lab::layout::{Encapsulation, Family, GUE_PORT, Layout, Method, PORT};
+
+/// Where the agent serves its metrics, in the director's namespace.
+pub const METRICS: &str = "127.0.0.1:9747";
+
+/// A configuration file.
+#[derive(Clone, Debug, Serialize)]
+pub struct AgentConfig {
+    /// How the agent itself behaves.
+    pub agent: AgentSection,
+    /// What the passive side does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub passive: Option<PassiveSection>,
+    /// The virtual services.
+    pub service: Vec<ServiceSection>,
+}
+
+/// `[agent]`
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct AgentSection {
+    /// Address and port of `/metrics`.
+    pub metrics: String,
+    /// `keep` or `remove`: what becomes of the table at a clean stop.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_exit: Option<String>,
+    /// Whether a changed file is read again by itself.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub autoreload: bool,
+}
+
+/// `[passive]`
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct PassiveSection {
+    /// Where the programs are attached.
+    pub devices: Vec<String>,
+    /// Where it is written down what the detector is shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub record: Option<PathBuf>,
+}
+
+/// `[[service]]`
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ServiceSection {
+    /// The operator's name for it.
+    pub name: String,
+    /// VIP and port; nothing for a service by firewall mark.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// The firewall mark.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mark: Option<u32>,
+    /// For a mark: `ipv4` or `ipv6`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub family: Option<String>,
+    /// For an address: `tcp` or `udp`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<String>,
+    /// For how long a client stays with its server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub persistent: Option<String>,
+    /// The kernel's name for the scheduler.
+    pub scheduler: String,
+    /// `quiesce` or `remove`.
+    pub on_failure: String,
+    /// Failures in a row.
+    pub fall: u32,
+    /// Successes in a row.
+    pub rise: u32,
+    /// Over how long a time the weight of a server that comes back rises.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slow_start: Option<String>,
+    /// What each server is asked.
+    pub check: CheckSection,
+    /// The real servers.
+    pub server: Vec<ServerSection>,
+    /// Those that help out.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub backup: Vec<ServerSection>,
+}
+
+/// `check = { … }`
+#[derive(Clone, Debug, Serialize)]
+pub struct CheckSection {
+    /// `http`, `connect` or `ping`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// For `http`: what is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// For `http`: the status that counts as well.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<String>,
+    /// Another port than the server's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// From one check to the next.
+    pub interval: String,
+    /// The longest that one check may take.
+    pub timeout: String,
+}
+
+/// `[[service.server]]`
+#[derive(Clone, Debug, Serialize)]
+pub struct ServerSection {
+    /// Address and port, or the address alone.
+    pub address: String,
+    /// The forwarding method.
+    pub forward: String,
+    /// For `tunnel`: what the packets are wrapped in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tunnel: Option<TunnelSection>,
+    /// The weight when healthy.
+    pub weight: u16,
+}
+
+/// `tunnel = { … }`
+#[derive(Clone, Debug, Serialize)]
+pub struct TunnelSection {
+    /// `ipip`, `gre` or `gue`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// For `gue`: where the server takes it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+}
+
+impl TunnelSection {
+    fn of(method: Method) -> Option<Self> {
+        let Method::Tunnel(encapsulation) = method else { return None };
+        let (kind, port) = match encapsulation {
+            Encapsulation::Ipip => ("ipip", None),
+            Encapsulation::Gre => ("gre", None),
+            Encapsulation::Gue => ("gue", Some(GUE_PORT)),
+        };
+        Some(Self { kind: kind.to_owned(), port })
+    }
+}
+
+impl AgentConfig {
+    /// The layout's first service with all of `servers`, checked over HTTP every second.
+    #[must_use]
+    pub fn http(layout: &Layout, servers: &[SocketAddr]) -> Self {
+        let server = |server: &SocketAddr| ServerSection {
+            address: server.to_string(),
+            forward: layout.method.keyword().to_owned(),
+            tunnel: TunnelSection::of(layout.method),
+            weight: 1,
+        };
+        let service = ServiceSection {
+            name: "web".to_owned(),
+            address: Some(layout.service().to_string()),
+            mark: None,
+            family: None,
+            protocol: None,
+            persistent: None,
+            scheduler: "rr".to_owned(),
+            on_failure: "quiesce".to_owned(),
+            fall: 3,
+            rise: 2,
+            slow_start: None,
+            check: CheckSection {
+                kind: "http".to_owned(),
+                path: Some("/".to_owned()),
+                status: Some("200".to_owned()),
+                port: None,
+                interval: "1s".to_owned(),
+                timeout: "1s".to_owned(),
+            },
+            server: servers.iter().map(server).collect(),
+            backup: Vec::new(),
+        };
+        let agent = AgentSection { metrics: METRICS.to_owned(), on_exit: None, autoreload: false };
+        Self { agent, passive: None, service: vec![service] }
+    }
+
+    /// The same, but servers are only asked whether they accept connections.
+    #[must_use]
+    pub fn check_by_connect(mut self) -> Self {
+        for service in &mut self.service {
+            let CheckSection { interval, timeout, port, .. } = service.check.clone();
+            service.check = CheckSection {
+                kind: "connect".to_owned(),
+                path: None,
+                status: None,
+                port,
+                interval,
+                timeout,
+            };
+        }
+        self
+    }
+
+    /// The same, but servers are only pinged.
+    #[must_use]
+    pub fn check_by_ping(mut self) -> Self {
+        self = self.check_by_connect();
+        for service in &mut self.service {
+            "ping".clone_into(&mut service.check.kind);
+            service.check.port = None;
+        }
+        self
+    }
+
+    /// The same, but the programs are attached to these devices.
+    #[must_use]
+    pub fn devices(mut self, devices: &[&str]) -> Self {
+        let devices = devices.iter().map(|device| (*device).to_owned()).collect();
+        self.passive.get_or_insert_default().devices = devices;
+        self
+    }
+
+    /// The same, but what the detector is shown is written to `file`.
+    #[must_use]
+    pub fn record(mut self, file: &Path) -> Self {
+        self.passive.get_or_insert_default().record = Some(file.to_owned());
+        self
+    }
+
+    /// The same, but the first service is that of a firewall mark: servers have no port of their own.
+    #[must_use]
+    pub fn by_mark(mut self, mark: u32, layout: &Layout) -> Self {
+        let service = &mut self.service[0];
+        service.address = None;
+        service.mark = Some(mark);
+        service.family = (layout.family == Family::V6).then(|| "ipv6".to_owned());
+        service.check.port = Some(PORT);
+        for (number, server) in (0..).zip(&mut service.server) {
+            server.address = layout.server_address(number).to_string();
+        }
+        self
+    }
+
+    /// The same, but the first service takes datagrams.
+    #[must_use]
+    pub fn by_udp(mut self) -> Self {
+        let service = &mut self.service[0];
+        service.protocol = Some("udp".to_owned());
+        service.check.port = Some(PORT);
+        self
+    }
+
+    /// The same, but with another action on a server in hard state: `quiesce` or `remove`.
+    #[must_use]
+    pub fn on_failure(mut self, action: &str) -> Self {
+        for service in &mut self.service {
+            action.clone_into(&mut service.on_failure);
+        }
+        self
+    }
+
+    /// The same, but the last `count` servers of the first service are its backups.
+    #[must_use]
+    pub fn backups(mut self, count: usize) -> Self {
+        let service = &mut self.service[0];
+        service.backup = service.server.split_off(service.server.len() - count);
+        self
+    }
+
+    /// The same, but with another end for the table at a clean stop: `keep` or `remove`.
+    #[must_use]
+    pub fn on_exit(mut self, end: &str) -> Self {
+        self.agent.on_exit = Some(end.to_owned());
+        self
+    }
+
+    /// The text of the file.
+    pub fn to_toml(&self) -> Result<String> {
+        Ok(toml::to_string(self)?)
+    }
+}

@@ -1,0 +1,143 @@
+//! What can go wrong with a real server, brought about on purpose and undone again.
+
+pub mod disturbance;
+pub mod flood;
+
+use std::fmt;
+
+use anyhow::{Context as _, Result};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use crate::lab::{
+    clock::Moment,
+    layout::{PORT, SECOND_PORT},
+    namespace::Namespace,
+    network::{ip, netlink::ArmedRequest},
+    process::{self, ArmedScript},
+    servers::RealServer,
+};
+
+/// A fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The server's process is killed with SIGKILL: its host refuses connections.
+    ProcessKilled,
+    /// The server's process is stopped with SIGSTOP: its host accepts connections, nobody answers.
+    ProcessHung,
+    /// The server answers every request with status 500.
+    ProcessFailing,
+    /// The server accepts no more connections, and its accept queue is short: connections soon fill it.
+    AcceptQueueFull,
+    /// The server's link goes down (power off): no carrier, no answer to ARP.
+    LinkDown,
+    /// The server's port is taken out of the switch: the carrier stays, nothing arrives any more.
+    Unplugged,
+    /// The server's packet filter drops what comes for the services' ports; ping and ARP are answered.
+    PortFiltered,
+    /// What is sent to the server takes half a second longer.
+    Slow,
+    /// One of ten packets to the server is lost.
+    Lossy,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ProcessKilled => "process killed",
+            Self::ProcessHung => "process hung",
+            Self::ProcessFailing => "process answers with status 500",
+            Self::AcceptQueueFull => "accept queue full",
+            Self::LinkDown => "link lost",
+            Self::Unplugged => "unplugged behind the switch",
+            Self::PortFiltered => "port filtered",
+            Self::Slow => "slow by 500 ms",
+            Self::Lossy => "one of ten packets lost",
+        })
+    }
+}
+
+/// A fault that waits for its moment, with all preparations done.
+#[derive(Debug)]
+pub struct ArmedFault(Trigger);
+
+#[derive(Debug)]
+enum Trigger {
+    Signal(Pid, Signal),
+    Request(ArmedRequest),
+    Script(ArmedScript),
+}
+
+/// The table of the server's packet filter that drops what comes for its ports.
+const FILTER: &str = "fault";
+
+impl Fault {
+    /// Prepares the fault for a server on `switch`, so that it takes effect at once when it strikes.
+    pub fn arm(self, switch: &Namespace, server: &RealServer) -> Result<ArmedFault> {
+        let port = server.switch_port();
+        let signal = |signal| Trigger::Signal(server.pid(), signal);
+        let delay = |how: &str| {
+            let script = format!("qdisc add dev {port} root netem {how}\n");
+            ArmedScript::arm(switch, &["tc", "-batch", "-"], script).map(Trigger::Script)
+        };
+        let trigger = match self {
+            Self::ProcessKilled => signal(Signal::SIGKILL),
+            Self::ProcessHung => signal(Signal::SIGSTOP),
+            Self::ProcessFailing => signal(Signal::SIGUSR1),
+            Self::AcceptQueueFull => signal(Signal::SIGUSR2),
+            Self::LinkDown => Trigger::Request(ArmedRequest::link_down(switch, &port)?),
+            Self::Unplugged => Trigger::Request(ArmedRequest::leave_bridge(switch, &port)?),
+            Self::PortFiltered => {
+                // All of it is there beforehand, but asleep: nft takes a second in the emulated VM.
+                let script = format!(
+                    "table inet {FILTER} {{ flags dormant; chain input {{ \
+                     type filter hook input priority 0; \
+                     meta l4proto {{ tcp, udp }} th dport {{ {PORT}, {SECOND_PORT} }} drop; }}; }}\n"
+                );
+                process::run(server.namespace(), &["nft", "-f", "-"], &script)?;
+                Trigger::Request(ArmedRequest::wake_table(server.namespace(), FILTER)?)
+            }
+            Self::Slow => delay("delay 500ms limit 100000")?,
+            Self::Lossy => delay("loss 10%")?,
+        };
+        Ok(ArmedFault(trigger))
+    }
+
+    /// Undoes it and gives the moment when everything was as before.
+    pub fn repair(self, switch: &Namespace, server: &mut RealServer) -> Result<Moment> {
+        let (port, bridge) = (server.switch_port(), server.switch_bridge());
+        match self {
+            Self::ProcessKilled => server.restart()?,
+            Self::ProcessHung => server.signal(Signal::SIGCONT)?,
+            Self::ProcessFailing => server.signal(Signal::SIGUSR1)?,
+            Self::AcceptQueueFull => server.signal(Signal::SIGUSR2)?,
+            Self::LinkDown => drop(ip(switch, &format!("link set {port} up\n"))?),
+            Self::Unplugged => drop(ip(switch, &format!("link set {port} master {bridge}\n"))?),
+            Self::PortFiltered => {
+                let script = format!("delete table inet {FILTER}\n");
+                process::run(server.namespace(), &["nft", "-f", "-"], &script)?;
+            }
+            Self::Slow | Self::Lossy => {
+                process::run(switch, &["tc", "-batch", "-"], &format!("qdisc del dev {port} root\n"))?;
+            }
+        }
+        Ok(Moment::now())
+    }
+}
+
+impl ArmedFault {
+    /// Lets it happen. Gives the moment just before it takes effect.
+    pub fn inject(self) -> Result<Moment> {
+        match self.0 {
+            Trigger::Signal(pid, signal) => {
+                let at = Moment::now();
+                kill(pid, signal).with_context(|| format!("cannot send {signal} to process {pid}"))?;
+                Ok(at)
+            }
+            Trigger::Request(request) => request.fire(),
+            Trigger::Script(script) => Ok(script.fire()?.0),
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! Freshly loaded programs, run on one frame after another.
+
+use std::{array, env, fs};
+
+use aya::{
+    maps::{HashMap, MapData, RingBuf},
+    programs::{TestRun as _, TestRunOptions},
+};
+use lvs_agent::passive::{KernelSide, Signals, Sizes};
+use lvs_common::{
+    Doubts, EGRESS, Edge, EdgeKind, Handshake, HandshakeKey, INGRESS, ServerCounters, ServerId, ServerState,
+    map,
+};
+use lvs_tests::packets::{attribution::Direction, builder::Frame};
+
+use crate::fixture::{Fixture, SERVERS};
+
+/// `TC_ACT_UNSPEC`: the verdict is left to others.
+const PASS: u32 = u32::MAX;
+
+type RawHandshakeKey = [u8; size_of::<HandshakeKey>()];
+type RawHandshake = [u8; size_of::<Handshake>()];
+
+/// Out of the director, without a mark.
+pub(crate) const OUT: Direction = Direction::Out(0);
+
+/// The programs, which know the servers of a fixture.
+pub(crate) struct Harness {
+    pub(crate) kernel: KernelSide,
+    pub(crate) signals: Signals,
+    edges: RingBuf<MapData>,
+    after: Vec<u8>,
+    /// Those that were counted at the last [`Harness::clear`].
+    doubts: Doubts,
+}
+
+impl Harness {
+    pub(crate) fn new() -> Self {
+        Self::of(&Fixture::default())
+    }
+
+    pub(crate) fn of(fixture: &Fixture) -> Self {
+        let object = env::var_os("LVS_EBPF_OBJECT").expect("LVS_EBPF_OBJECT names the eBPF object file");
+        let object = fs::read(object).expect("the object file can be read");
+        let sizes = Sizes { servers: SERVERS, handshakes: 1024 };
+        let (mut kernel, signals) =
+            KernelSide::load_object(&object, sizes, 0).expect("programs load; that needs root");
+        for (key, id) in fixture.keys() {
+            kernel.watch(&key, ServerId(id)).unwrap();
+        }
+        let edges = kernel.take_edges().unwrap();
+        Self { kernel, signals, edges, after: Vec::new(), doubts: Doubts::default() }
+    }
+
+    /// Runs one program on one frame. It must leave the verdict and every byte alone.
+    pub(crate) fn run(&mut self, direction: Direction, frame: &Frame) {
+        let (program, mark) = match direction {
+            Direction::Out(mark) => (EGRESS, mark),
+            Direction::In => (INGRESS, 0),
+        };
+        let bytes = &frame.bytes;
+        self.after.resize(bytes.len() + 64, 0);
+        let context = skb_with_mark(mark);
+        let options = TestRunOptions {
+            data_in: Some(bytes),
+            data_out: Some(&mut self.after),
+            ctx_in: Some(&context),
+            ..TestRunOptions::new()
+        };
+        let result = self.kernel.program(program).unwrap().test_run(options).expect("BPF_PROG_TEST_RUN");
+        assert_eq!(result.return_value, PASS, "the programs only watch");
+        let length = usize::try_from(result.data_size_out).unwrap();
+        assert_eq!(&self.after[..length], bytes, "the programs change nothing");
+    }
+
+    /// Forgets everything but the servers: loading the programs anew takes far longer.
+    pub(crate) fn clear(&mut self) {
+        for id in 0..SERVERS {
+            self.signals.reset(ServerId(id));
+        }
+        self.doubts = self.signals.doubts();
+        self.edges();
+        let map = self.kernel.ebpf_mut().map_mut(map::HANDSHAKES).expect("nobody has taken it");
+        let mut handshakes = HashMap::<_, RawHandshakeKey, RawHandshake>::try_from(map).unwrap();
+        let keys: Vec<_> = handshakes.keys().map(Result::unwrap).collect();
+        for key in keys {
+            handshakes.remove(&key).unwrap();
+        }
+    }
+
+    /// Packets without a server since the last [`Harness::clear`].
+    pub(crate) fn unattributed(&self) -> Doubts {
+        let now: [u64; 16] = bytemuck::cast(self.signals.doubts());
+        let before: [u64; 16] = bytemuck::cast(self.doubts);
+        bytemuck::cast(array::from_fn::<_, 16, _>(|index| now[index] - before[index]))
+    }
+
+    pub(crate) fn state(&self, id: u32) -> ServerState {
+        self.signals.state(ServerId(id))
+    }
+
+    pub(crate) fn counters(&self, id: u32) -> ServerCounters {
+        self.signals.counters(ServerId(id))
+    }
+
+    /// The edges since the last call.
+    pub(crate) fn edges(&mut self) -> Vec<(u32, EdgeKind)> {
+        std::iter::from_fn(|| {
+            let record = self.edges.next()?;
+            let edge: Edge = bytemuck::pod_read_unaligned(&record);
+            Some((edge.server.0, EdgeKind::from_number(edge.kind).expect("a known kind")))
+        })
+        .collect()
+    }
+}
+
+/// A `__sk_buff` with only the mark set, its third field (`include/uapi/linux/bpf.h`).
+fn skb_with_mark(mark: u32) -> [u8; 192] {
+    let mut context = [0; 192];
+    context[8..12].copy_from_slice(&mark.to_ne_bytes());
+    context
+}

@@ -1,0 +1,105 @@
+//! Commands of an administrator: a server is drained, removed, let in again, put in maintenance.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use lvs_tests::{
+    lab::{agent::log::EventKind, clients::Pattern, layout::Method},
+    testbed::{Setup, Testbed},
+};
+
+use nix::sys::signal::Signal;
+
+use crate::expect_failover::HEALTHY;
+
+/// How long a command may take to show in the table.
+const LIMIT: Duration = Duration::from_secs(15);
+
+#[test]
+#[ignore = "needs root, IPVS and the agent: cargo xtask test"]
+fn a_drain_waits_for_the_last_connection() -> Result<()> {
+    let pattern = Pattern::LongLived { flows: 9, pause: Duration::from_millis(200) };
+    let mut testbed = Testbed::start(&Setup::new(Method::Masquerade).pattern(pattern))?;
+    testbed.run_for(HEALTHY)?;
+    let server = testbed.lab.servers[0].address();
+    let name = server.to_string();
+
+    let output = testbed.agent.command(&["drain", &name, "--until-empty", "--timeout", "3s"])?;
+    assert_eq!(output.code, Some(2), "its connections go on: {output}");
+    assert!(
+        output.stdout.contains("3 active connections") && output.stderr.contains("stays drained"),
+        "{output}"
+    );
+    assert_eq!(testbed.watcher.table()?.weight(server), Some(0));
+    let status = testbed.agent.command(&["status"])?;
+    let line = status.stdout.lines().find(|line| line.contains(&name)).unwrap_or_default();
+    assert!(line.contains("weight 0  up") && line.contains("it is being drained, for"), "{line}");
+    let failed = testbed.load.count(|request| !request.outcome.is_success());
+    assert_eq!(failed, 0, "connections outlive the drain: {}", testbed.diagnosis());
+
+    testbed.load.stop()?;
+    let output = testbed.agent.command(&[
+        "drain",
+        &name,
+        "--service",
+        "web",
+        "--until-empty",
+        "--remove",
+        "--timeout",
+        "2m",
+    ])?;
+    assert_eq!(output.code, Some(0), "{output}");
+    assert!(
+        output.stdout.contains("no connections are left") && output.stdout.contains("out of the table"),
+        "{output}"
+    );
+    testbed
+        .wait("the server to go", LIMIT, |testbed| Ok(testbed.watcher.table()?.weight(server).is_none()))?;
+
+    assert_eq!(testbed.agent.command(&["undrain", &server.ip().to_string()])?.code, Some(0));
+    testbed.wait("the server to come back", LIMIT, |testbed| {
+        Ok(testbed.watcher.table()?.weight(server) == Some(1))
+    })
+}
+
+#[test]
+#[ignore = "needs root, IPVS and the agent: cargo xtask test"]
+fn maintenance_is_switched_on_and_off_and_unknown_names_are_reported() -> Result<()> {
+    let mut testbed = Testbed::start(&Setup::new(Method::Masquerade))?;
+    testbed.run_for(HEALTHY)?;
+    let server = testbed.lab.servers[0].address();
+    let name = server.to_string();
+    assert_eq!(testbed.agent.command(&["maintenance", &name, "on"])?.code, Some(0));
+    testbed.wait_until_out(0)?;
+    let status = testbed.agent.command(&["status"])?;
+    assert!(status.stdout.contains("it is in maintenance, for"), "{status}");
+    survives_the_agent(&mut testbed)?;
+    assert_eq!(testbed.agent.command(&["maintenance", &name, "off"])?.code, Some(0));
+    testbed.wait_until_back(0)?;
+    for (words, expected) in [
+        (["drain", "10.0.0.77:80", "--service", "web"], "no service has a server 10.0.0.77:80; there are"),
+        (["maintenance", &name, "on", "--service=wbe"], "there is no service \"wbe\"; there are web"),
+    ] {
+        let output = testbed.agent.command(&words)?;
+        assert_eq!(output.code, Some(1), "{output}");
+        assert!(output.stderr.contains(expected), "{output}");
+    }
+    Ok(())
+}
+
+/// The command holds for the next agent, which finds the table as it wants it.
+fn survives_the_agent(testbed: &mut Testbed) -> Result<()> {
+    testbed.agent.signal(Signal::SIGKILL)?;
+    testbed.agent.wait_for_end()?;
+    let before = testbed.watcher.history()?.len();
+    testbed.restart_agent()?;
+    let server = Some(testbed.lab.servers[0].address());
+    testbed.wait("the server to be found well", LIMIT, |testbed| {
+        let mut events = testbed.agent.events().into_iter().filter(|event| event.server == server);
+        Ok(events.any(|event| matches!(event.kind, EventKind::State { to, .. } if to == "up")))
+    })?;
+    let expected = "it is in maintenance, by a command from before this agent was started";
+    assert!(testbed.agent.lines().iter().any(|line| line.contains(expected)), "{}", testbed.diagnosis());
+    assert_eq!(testbed.watcher.history()?.len(), before, "no superfluous edit: {}", testbed.diagnosis());
+    Ok(())
+}
