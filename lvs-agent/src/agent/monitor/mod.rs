@@ -238,6 +238,7 @@ fn active(flows: impl Iterator<Item = Flow>, now_ns: u64) -> u32 {
     u32::try_from(active).unwrap_or(u32::MAX)
 }
 
+#[expect(unsafe_code, reason = "tokio cannot know that a descriptor stays the same")]
 fn register(edges: RingBuf<MapData>) -> std::io::Result<AsyncFd<RingBuf<MapData>>> {
     // SAFETY: the ring buffer owns its file descriptor, gives out always the same one, and closes it only when it is
     // dropped, together with the `AsyncFd` around it.

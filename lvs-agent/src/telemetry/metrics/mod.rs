@@ -107,6 +107,15 @@ fn describe() {
         "lvs_passive_handshakes_lost_total",
         "Handshakes not tracked because the eBPF map was full"
     );
+    describe_counter!("lvs_mails_total", "Mails, by result");
+    describe_counter!(
+        "lvs_notifications_lost_total",
+        "Notifications left out because too many were waiting, by kind"
+    );
+    describe_counter!(
+        "lvs_passive_recording_dropped_total",
+        "Entries left out of a recording because the disk was too slow"
+    );
     describe_counter!(
         "lvs_passive_unattributed_total",
         "Packets that the eBPF programs did not attribute to a server, by reason"
