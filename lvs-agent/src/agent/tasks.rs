@@ -20,7 +20,6 @@ enum Ending {
 
 struct Task {
     name: &'static str,
-    ending: Ending,
     handle: JoinHandle<()>,
 }
 
@@ -73,13 +72,13 @@ impl TaskSet {
                 } => abort.abort(),
             }
         });
-        self.tasks.push(Task { name, ending, handle });
+        self.tasks.push(Task { name, handle });
     }
 
     /// Cancels the token and waits for every task, each for at most [`STOP`].
     pub(super) async fn stop(self) {
         self.shutdown.cancel();
-        for Task { name, handle, ending: _ } in self.tasks {
+        for Task { name, handle } in self.tasks {
             if timeout(STOP, handle).await.is_err() {
                 warn!("task {name} did not stop in time");
             }
