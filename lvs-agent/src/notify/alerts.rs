@@ -1,10 +1,10 @@
-//! Which mails, commands and lines an event leads to. Their subjects and arguments are ldirectord's.
+//! Decides which mails, commands and lines an event leads to. Their subjects and arguments are ldirectord's.
 
 use std::{collections::HashSet, path::PathBuf, sync::Arc, time::SystemTime};
 
 use tokio::sync::watch;
 
-use super::{CommandOrder, Mail, MailCommand, Notifier};
+use super::{CommandJob, Mail, MailCommand, Notifier};
 use crate::{
     event::{Event, ProbeKind, Record, Subscriber, WeightOccasion},
     keyed::KeyMap,
@@ -13,7 +13,7 @@ use crate::{
     probe::Outcome,
 };
 
-/// On what occasion a mail is sent.
+/// The occasion of a mail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Occasion {
     Starting,
@@ -32,19 +32,19 @@ impl From<WeightOccasion> for Occasion {
     }
 }
 
-/// Makes mails, commands and lines of events. Never waits.
+/// Turns events into mails, commands and lines. It never waits.
 #[derive(Debug)]
 pub(crate) struct Alerts {
     /// `None` once the agent stops.
     notifier: Option<Notifier>,
     services: KeyMap<ServiceKey, VirtualService>,
-    /// The order of the services.
+    /// The services in their order.
     keys: Vec<ServiceKey>,
-    /// The weights in the wanted table; no entry: it is not there.
+    /// The weights in the desired table; no entry: the destination is not in it.
     weights: KeyMap<DestinationKey, Weight>,
     /// Destinations for which a reminder may have been started.
     reminded: HashSet<DestinationKey>,
-    /// Says what becomes of services at the end that don't say it themselves.
+    /// The configuration in force, for services without an `on-exit` of their own.
     config: watch::Receiver<Arc<Config>>,
 }
 
@@ -82,7 +82,7 @@ impl Subscriber for Alerts {
             }
             Event::Stopping => {
                 self.stopping();
-                // Nothing follows: the task that sends ends once nobody can give it more.
+                // No event follows: the notify task ends once its senders are dropped.
                 self.notifier = None;
             }
             _ => {}
@@ -91,7 +91,8 @@ impl Subscriber for Alerts {
 }
 
 impl Alerts {
-    /// For these services, whose destinations have these weights now. `config` is the configuration in force.
+    /// Starts with these services and the current weights of their destinations. `config` is the configuration in
+    /// force.
     pub(crate) fn new(
         notifier: Notifier,
         services: &[VirtualService],
@@ -110,22 +111,23 @@ impl Alerts {
         alerts
     }
 
-    /// Another list of services: reminders about destinations that are gone end.
+    /// Replaces the list of services. Reminders about destinations that are gone end.
     fn set_services(&mut self, services: &[VirtualService]) {
         self.keys = services.iter().map(|service| service.key).collect();
         self.services = services.iter().map(|service| (service.key, service.clone())).collect();
-        let all: HashSet<DestinationKey> = services
+        let destinations: HashSet<DestinationKey> = services
             .iter()
             .flat_map(|service| service.roles().filter_map(|role| service.destination_of(role)))
             .collect();
-        self.weights.retain(|destination, _| all.contains(destination));
-        let gone: Vec<_> = self.reminded.extract_if(|destination| !all.contains(destination)).collect();
-        for gone in gone {
-            self.mail_command(MailCommand::StopReminder(gone));
+        self.weights.retain(|destination, _| destinations.contains(destination));
+        let gone: Vec<_> =
+            self.reminded.extract_if(|destination| !destinations.contains(destination)).collect();
+        for destination in gone {
+            self.mail_command(MailCommand::StopReminder(destination));
         }
     }
 
-    /// A regular check, for a service that wants a line about each.
+    /// Adds a line about a regular check, for a service with a monitor file.
     fn checked(&self, destination: &DestinationKey, outcome: &Outcome, time: SystemTime) {
         let service = self.services.get(&destination.service);
         if let Some(file) = service.and_then(|service| service.notify.monitor_file.as_ref()) {
@@ -133,7 +135,7 @@ impl Alerts {
         }
     }
 
-    /// The agent stops: the services that it takes along.
+    /// Sends mails about the services that are removed as the agent stops.
     fn stopping(&self) {
         let on_exit = self.config.borrow().agent.on_exit;
         for service in self.keys.iter().filter_map(|key| self.services.get(key)) {
@@ -146,8 +148,13 @@ impl Alerts {
                 .filter(|destination| self.weights.contains_key(destination))
                 .map(|destination| destination.server.to_string())
                 .collect();
-            let said = format!("Purged virtual server (stop): {}", address_of(&service.key));
-            self.mail(service, Occasion::Stopping, &said, &format!("Real servers: {}\n", servers.join(", ")));
+            let message = format!("Purged virtual server (stop): {}", address_of(&service.key));
+            self.mail(
+                service,
+                Occasion::Stopping,
+                &message,
+                &format!("Real servers: {}\n", servers.join(", ")),
+            );
         }
     }
 
@@ -159,13 +166,13 @@ impl Alerts {
         }
         let Some(service) = self.services.get(&destination.service) else { return };
         let Some(settings) = &service.notify.mail else { return };
-        let Some(said) = said_of(destination, role, from, to) else { return };
+        let Some(message) = message(destination, role, from, to) else { return };
         let reason = reason.map(|reason| format!("Reason: {reason}\n")).unwrap_or_default();
-        self.mail(service, occasion, &said, &reason);
+        self.mail(service, occasion, &message, &reason);
         if !serves(to) && matches!(role, Role::Server(_)) {
-            let said =
+            let message =
                 format!("Inaccessible real server: {} ({})", destination.server, address_of(&service.key));
-            let mail = Box::new(compose(service, Occasion::Running, &said, &reason));
+            let mail = Box::new(compose(service, Occasion::Running, &message, &reason));
             if settings.about.running {
                 self.mail_command(MailCommand::StartReminder(*destination, mail, settings.clone()));
                 self.reminded.insert(*destination);
@@ -188,57 +195,56 @@ impl Alerts {
         }
     }
 
-    fn run(&self, order: CommandOrder) {
+    fn run(&self, job: CommandJob) {
         if let Some(notifier) = &self.notifier {
-            notifier.run(order);
+            notifier.run(job);
         }
     }
 
-    fn mail(&self, service: &VirtualService, occasion: Occasion, said: &str, more: &str) {
+    fn mail(&self, service: &VirtualService, occasion: Occasion, message: &str, details: &str) {
         let Some(settings) = &service.notify.mail else { return };
-        let wanted = match occasion {
+        let is_enabled = match occasion {
             Occasion::Starting => settings.about.starting,
             Occasion::Running => settings.about.running,
             Occasion::Stopping => settings.about.stopping,
             Occasion::Reloading => settings.about.reloading,
         };
-        if wanted {
-            let mail = Box::new(compose(service, occasion, said, more));
+        if is_enabled {
+            let mail = Box::new(compose(service, occasion, message, details));
             self.mail_command(MailCommand::Send(mail, settings.clone()));
         }
     }
 
     fn command(&self, service: &VirtualService, event: PoolEvent) {
         let quorum = &service.policy.quorum;
-        let (own, word) = match event {
+        let (command, word) = match event {
             PoolEvent::QuorumBack => (("the command for the quorum's return", &quorum.up), "stop"),
             PoolEvent::QuorumLost => (("the command for the quorum's loss", &quorum.down), "start"),
             _ => return,
         };
         let about = service.name.clone();
-        if let (what, Some(line)) = own {
-            let order = CommandOrder { what, about: about.clone(), line: line.clone(), added: Vec::new() };
-            self.run(order);
+        if let (what, Some(line)) = command {
+            self.run(CommandJob { what, about: about.clone(), line: line.clone(), extra: Vec::new() });
         }
         if let Some(line) = service.notify.fallback_command.clone() {
             let (address, protocol) = match &service.key {
                 ServiceKey::Address { protocol, address } => (address.to_string(), protocol.to_string()),
                 ServiceKey::Mark { mark, .. } => (format!("{mark}:"), "fwm".to_owned()),
             };
-            let added = vec![word.to_owned(), address, protocol];
-            self.run(CommandOrder { what: "the fallback command", about, line, added });
+            let extra = vec![word.to_owned(), address, protocol];
+            self.run(CommandJob { what: "the fallback command", about, line, extra });
         }
     }
 }
 
-/// Whether new connections go to a server with that weight in the table.
+/// Whether a server with this weight gets new connections.
 fn serves(weight: Option<Weight>) -> bool {
     weight.is_some_and(|weight| weight > Weight(0))
 }
 
-/// ldirectord's words for what happened to a server; `None`: nothing that people are told of, such as another weight of a
-/// server that goes on serving.
-fn said_of(
+/// ldirectord's message about a change of weight; `None`: it sends none, such as for another weight of a server that
+/// stays in service.
+fn message(
     destination: &DestinationKey,
     role: Role,
     old: Option<Weight>,
@@ -257,14 +263,14 @@ fn said_of(
     Some(format!("{what} {tag} server: {} ({virtual_service}){weight}", destination.server))
 }
 
-fn compose(service: &VirtualService, occasion: Occasion, said: &str, more: &str) -> Mail {
-    let named = service.name != service.key.to_string();
-    let subject = if named { format!("[{}] {said}", service.name) } else { said.to_owned() };
+fn compose(service: &VirtualService, occasion: Occasion, message: &str, details: &str) -> Mail {
+    let has_name = service.name != service.key.to_string();
+    let subject = if has_name { format!("[{}] {message}", service.name) } else { message.to_owned() };
     let status = format!("{occasion:?}").to_lowercase();
-    let name = if named { format!("Service name: {}\n", service.name) } else { String::new() };
+    let name = if has_name { format!("Service name: {}\n", service.name) } else { String::new() };
     let comment = service.notify.comment.as_ref();
     let comment = comment.map(|comment| format!("Comment: {comment}\n")).unwrap_or_default();
-    let body = format!("Log-Message: {subject}\nDaemon-Status: {status}\n{more}\n{name}{comment}");
+    let body = format!("Log-Message: {subject}\nDaemon-Status: {status}\n{details}\n{name}{comment}");
     Mail { subject, body }
 }
 

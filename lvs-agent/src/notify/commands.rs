@@ -1,4 +1,4 @@
-//! Commands, one after another.
+//! Runs commands, one after another.
 
 use std::{
     io,
@@ -21,39 +21,39 @@ pub const COMMAND_LIMIT: Duration = Duration::from_mins(1);
 
 /// A command to be run.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CommandOrder {
-    /// What it is, for the log.
+pub struct CommandJob {
+    /// The kind of command, for the log.
     pub what: &'static str,
-    /// Whom it is about, for the log.
+    /// The service or file that it is about, for the log.
     pub about: String,
     /// The program and its arguments.
     pub line: CommandLine,
-    /// Arguments that follow.
-    pub added: Vec<String>,
+    /// Arguments after those of the line.
+    pub extra: Vec<String>,
 }
 
-/// Runs commands in the order in which they come, until nobody has any more. `lost` counts those that found no room.
-pub(super) async fn run_all(orders: &mut Receiver<CommandOrder>, events: &Publisher, lost: &AtomicU64) {
-    while let Some(order) = orders.recv().await {
+/// Runs commands in their order, until all senders are dropped. `lost` counts those that found the queue full.
+pub(super) async fn run_all(jobs: &mut Receiver<CommandJob>, events: &Publisher, lost: &AtomicU64) {
+    while let Some(job) = jobs.recv().await {
         Lost::publish("command", lost, events);
-        events.publish(run_one(&order, COMMAND_LIMIT).await);
+        events.publish(run_one(&job, COMMAND_LIMIT).await);
     }
 }
 
-async fn run_one(order: &CommandOrder, limit: Duration) -> Event {
-    let CommandOrder { what, about, line, added } = order;
+async fn run_one(job: &CommandJob, limit: Duration) -> Event {
+    let CommandJob { what, about, line, extra } = job;
     let start = Instant::now();
-    let result = match run(line, added, limit).await {
+    let result = match run(line, extra, limit).await {
         Ok(()) => CommandRun::Done { took: start.elapsed() },
         Err(error) => CommandRun::Failed { error: error.to_string() },
     };
-    let command = format!("{} {}", line.program.display(), added.join(" "));
+    let command = format!("{} {}", line.program.display(), extra.join(" "));
     Event::Command { about: about.clone(), what, command, result }
 }
 
-/// The process group is killed when the time is up.
-async fn run(line: &CommandLine, added: &[String], limit: Duration) -> io::Result<()> {
-    let mut group = ProcessGroup::start(&line.program, line.arguments.iter().chain(added))?;
+/// Runs a command. Its process group is killed after `limit`.
+async fn run(line: &CommandLine, extra: &[String], limit: Duration) -> io::Result<()> {
+    let mut group = ProcessGroup::start(&line.program, line.arguments.iter().chain(extra))?;
     let status = within(limit, "it", group.wait()).await?;
     match (status.code(), status.signal()) {
         (Some(0), _) => Ok(()),
@@ -73,31 +73,31 @@ mod tests {
         CommandLine { program: "/bin/sh".into(), arguments: ["-c", text, "name"].map(str::to_owned).to_vec() }
     }
 
-    fn order(line: CommandLine, added: &[&str]) -> CommandOrder {
-        let added = added.iter().map(|&word| word.to_owned()).collect();
-        CommandOrder { what: "the fallback command", about: "web".to_owned(), line, added }
+    fn job(line: CommandLine, extra: &[&str]) -> CommandJob {
+        let extra = extra.iter().map(|&word| word.to_owned()).collect();
+        CommandJob { what: "the fallback command", about: "web".to_owned(), line, extra }
     }
 
     #[tokio::test]
-    async fn commands_run_one_after_another_with_what_is_added() {
-        let folder = tempfile::tempdir().unwrap();
-        let told = folder.path().join("told");
-        let text = format!("echo begin $* >> {0}; sleep 0.05; echo end $* >> {0}", told.display());
+    async fn commands_run_one_after_another_with_extra_arguments() {
+        let directory = tempfile::tempdir().unwrap();
+        let output = directory.path().join("output");
+        let text = format!("echo begin $* >> {0}; sleep 0.05; echo end $* >> {0}", output.display());
         let (notifier, mut notify) = Notifier::new();
-        notifier.run(order(shell(&text), &["start", "192.0.2.1:80", "tcp"]));
-        notifier.run(order(CommandLine { program: "/nowhere/at/all".into(), arguments: Vec::new() }, &[]));
-        notifier.run(order(shell("exit 3"), &[]));
-        notifier.run(order(shell(&text), &["stop", "192.0.2.1:80", "tcp"]));
+        notifier.run(job(shell(&text), &["start", "192.0.2.1:80", "tcp"]));
+        notifier.run(job(CommandLine { program: "/nowhere/at/all".into(), arguments: Vec::new() }, &[]));
+        notifier.run(job(shell("exit 3"), &[]));
+        notifier.run(job(shell(&text), &["stop", "192.0.2.1:80", "tcp"]));
         drop(notifier);
         run_all(&mut notify.commands, &Publisher::default(), &AtomicU64::new(0)).await;
         let expected = ["begin start", "end start", "begin stop", "end stop"]
             .map(|words| format!("{words} 192.0.2.1:80 tcp\n"))
             .concat();
-        assert_eq!(fs::read_to_string(told).unwrap(), expected);
+        assert_eq!(fs::read_to_string(output).unwrap(), expected);
     }
 
     #[tokio::test]
-    async fn failures_have_a_reason() {
+    async fn a_failed_command_has_a_reason() {
         let cases = [
             ("exit 3", "exit status 3"),
             ("kill -9 $$", "killed by signal 9"),

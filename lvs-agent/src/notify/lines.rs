@@ -1,4 +1,4 @@
-//! Lines in files, such as ldirectord's `monitorfile`.
+//! Adds lines to files, such as ldirectord's `monitorfile`.
 
 use std::{
     collections::HashSet,
@@ -22,14 +22,14 @@ const BATCH: usize = 256;
 /// A line at the end of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
-    /// The file, which is made if it isn't there.
+    /// The file, which is created if it doesn't exist.
     pub file: PathBuf,
     /// The line, without its end.
     pub text: String,
 }
 
-/// Writes lines in the order in which they come, until nobody has any more. A file that can't be written to is reported
-/// once. `lost` counts the lines that found no room.
+/// Writes lines in their order, until all senders are dropped. A file that can't be written to is reported once. `lost`
+/// counts the lines that found the queue full.
 pub(super) async fn write_all(lines: &mut Receiver<Line>, events: &Publisher, lost: &AtomicU64) {
     let mut failing: HashSet<PathBuf> = HashSet::new();
     let mut waiting = Vec::with_capacity(BATCH);
@@ -53,7 +53,7 @@ pub(super) async fn write_all(lines: &mut Receiver<Line>, events: &Publisher, lo
     }
 }
 
-/// What goes to each file, in order.
+/// The text for each file, in order.
 fn by_file(lines: impl Iterator<Item = Line>) -> Vec<(PathBuf, String)> {
     let mut files: Vec<(PathBuf, String)> = Vec::new();
     for Line { file, text } in lines {
@@ -61,15 +61,15 @@ fn by_file(lines: impl Iterator<Item = Line>) -> Vec<(PathBuf, String)> {
             files.push((file, String::new()));
             files.len() - 1
         });
-        if let Some((_, all)) = files.get_mut(index) {
-            all.push_str(&text);
-            all.push('\n');
+        if let Some((_, text_of_file)) = files.get_mut(index) {
+            text_of_file.push_str(&text);
+            text_of_file.push('\n');
         }
     }
     files
 }
 
-/// Opened each time, as it may be rotated away between two lines.
+/// Adds text to a file. It is opened each time, as it may be rotated away between two lines.
 fn append(file: &Path, text: &[u8]) -> io::Result<()> {
     OpenOptions::new().create(true).append(true).open(file)?.write_all(text)
 }
@@ -80,9 +80,9 @@ mod tests {
     use crate::notify::Notifier;
 
     #[tokio::test]
-    async fn lines_are_added_in_order_and_a_bad_file_holds_up_no_other() {
-        let folder = tempfile::tempdir().unwrap();
-        let (good, bad) = (folder.path().join("good"), folder.path().join("none/bad"));
+    async fn lines_are_added_in_order_and_a_bad_file_delays_no_other() {
+        let directory = tempfile::tempdir().unwrap();
+        let (good, bad) = (directory.path().join("good"), directory.path().join("none/bad"));
         std::fs::write(&good, "first\n").unwrap();
         let (notifier, mut notify) = Notifier::new();
         for number in 0..1000 {
@@ -91,7 +91,7 @@ mod tests {
         }
         drop(notifier);
         write_all(&mut notify.lines, &Publisher::default(), &AtomicU64::new(0)).await;
-        let expected = (0..1000).fold("first\n".to_owned(), |all, number| all + &format!("{number}\n"));
+        let expected = (0..1000).fold("first\n".to_owned(), |text, number| text + &format!("{number}\n"));
         assert_eq!(std::fs::read_to_string(good).unwrap(), expected);
         assert!(!bad.exists());
     }

@@ -1,6 +1,6 @@
-//! Telling others: mails, commands, lines in files. One task, `notify`, with a queue for each of the three, so that a mail
-//! server that hangs holds up no command. What doesn't fit into a queue is counted and left: whoever has something to tell
-//! never waits.
+//! Notifications: mails, commands, lines in files. One task, `notify`, has a queue for each of the three, so that a
+//! mail server that hangs delays no command. Notifying must never block: what doesn't fit into a queue is counted and
+//! dropped.
 
 pub(crate) mod alerts;
 mod commands;
@@ -28,40 +28,40 @@ use crate::{
 };
 
 pub use self::{
-    commands::{COMMAND_LIMIT, CommandOrder},
+    commands::{COMMAND_LIMIT, CommandJob},
     lines::Line,
     mail::{Mail, MailCommand},
 };
 
-/// Mails that may wait: one for each server of a large director that loses all of them at once is more than anybody reads.
+/// Mails that may wait: nobody reads more at once, even if a large director loses all servers.
 const MAILS: usize = 256;
-/// Commands that may wait: a coming and going of every service of a large director.
+/// Commands that may wait: every service of a large director may lose its quorum and regain it.
 const COMMANDS: usize = 512;
 /// Lines that may wait: a second of checks of 4,000 servers, while the disk hangs for a second.
 const LINES: usize = 4096;
-/// How long what waits at the end may take.
-const LAST: Duration = Duration::from_secs(3);
+/// How long notifications that still wait at shutdown may take.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Where orders go. Whoever has none left ends the task.
+/// Queues notifications. The task ends once all clones are dropped.
 #[derive(Clone, Debug)]
 pub struct Notifier {
     mails: mpsc::Sender<MailCommand>,
-    commands: mpsc::Sender<CommandOrder>,
+    commands: mpsc::Sender<CommandJob>,
     lines: mpsc::Sender<Line>,
     lost: Arc<Lost>,
 }
 
-/// The other end of it.
+/// The task that sends the notifications.
 #[derive(Debug)]
 pub struct Notify {
     mails: mpsc::Receiver<MailCommand>,
-    commands: mpsc::Receiver<CommandOrder>,
+    commands: mpsc::Receiver<CommandJob>,
     lines: mpsc::Receiver<Line>,
     lost: Arc<Lost>,
 }
 
 impl Notifier {
-    /// Both ends.
+    /// The queues and the task that empties them.
     #[must_use]
     pub fn new() -> (Self, Notify) {
         let (mails, mails_rx) = mpsc::channel(MAILS);
@@ -77,15 +77,15 @@ impl Notifier {
         Lost::count(&self.lost.mails, self.mails.try_send(command));
     }
 
-    /// Has a command run, after those before it.
-    pub fn run(&self, order: CommandOrder) {
-        Lost::count(&self.lost.commands, self.commands.try_send(order));
+    /// Has a command run, after the commands before it.
+    pub fn run(&self, job: CommandJob) {
+        Lost::count(&self.lost.commands, self.commands.try_send(job));
     }
 
-    /// Has it told that the changed configuration file was read again.
+    /// Runs the callback after a changed configuration file was reloaded.
     pub fn callback(&self, line: CommandLine, file: &Path) {
         let about = file.display().to_string();
-        self.run(CommandOrder { what: "the callback", added: vec![about.clone()], about, line });
+        self.run(CommandJob { what: "the callback", extra: vec![about.clone()], about, line });
     }
 
     /// Has a line added to the end of a file.
@@ -94,8 +94,8 @@ impl Notifier {
     }
 }
 
-/// Notifications that found their queue full. They are told of by the task that empties it, so that nobody who notifies
-/// waits for that.
+/// Numbers of notifications that were dropped because their queue was full. The task that empties it publishes them, so
+/// that notifying never waits for that.
 #[derive(Debug, Default)]
 struct Lost {
     mails: AtomicU64,
@@ -104,15 +104,15 @@ struct Lost {
 }
 
 impl Lost {
-    fn count<T>(of: &AtomicU64, sent: Result<(), TrySendError<T>>) {
+    fn count<T>(counter: &AtomicU64, sent: Result<(), TrySendError<T>>) {
         // A closed queue: the task has ended, and the agent is about to.
         if matches!(sent, Err(TrySendError::Full(_))) {
-            of.fetch_add(1, Ordering::Relaxed);
+            counter.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    fn publish(kind: &'static str, of: &AtomicU64, events: &Publisher) {
-        let count = of.swap(0, Ordering::Relaxed);
+    fn publish(kind: &'static str, counter: &AtomicU64, events: &Publisher) {
+        let count = counter.swap(0, Ordering::Relaxed);
         if count > 0 {
             events.publish(Event::NotificationsLost { kind, count });
         }
@@ -120,13 +120,13 @@ impl Lost {
 }
 
 impl Notify {
-    /// Carries out what is ordered until `shutdown`, and what waits then for as long as it may take.
+    /// Sends notifications until `shutdown`, and then those that wait, within a time limit.
     pub(crate) async fn run(self, events: Publisher, shutdown: CancellationToken) {
         let Self { mut mails, mut commands, mut lines, lost } = self;
         let stop = async {
             shutdown.cancelled().await;
-            // Whoever decides has a last word, which it says before it ends.
-            tokio::time::sleep(LAST).await;
+            // The last notifications are queued when the controller ends.
+            tokio::time::sleep(SHUTDOWN_TIMEOUT).await;
         };
         let work = async {
             tokio::join!(
@@ -149,29 +149,29 @@ impl Notify {
 
 #[cfg(test)]
 impl Notify {
-    /// What was ordered so far, in words: mails, then commands, then lines.
-    pub(crate) fn ordered(&mut self) -> Vec<String> {
-        let mut told = Vec::new();
-        while let Ok(order) = self.mails.try_recv() {
-            told.push(match order {
+    /// Takes what is queued, as texts: mails, then commands, then lines.
+    pub(crate) fn take_queued(&mut self) -> Vec<String> {
+        let mut texts = Vec::new();
+        while let Ok(command) = self.mails.try_recv() {
+            texts.push(match command {
                 MailCommand::Send(mail, _) => format!("mail {}\n{}", mail.subject, mail.body),
                 MailCommand::StartReminder(key, mail, _) => format!("remind {} {}", key.server, mail.subject),
                 MailCommand::StopReminder(key) => format!("over {}", key.server),
             });
         }
-        while let Ok(CommandOrder { line, added, .. }) = self.commands.try_recv() {
-            let words = line.arguments.iter().chain(&added).map(String::as_str);
+        while let Ok(CommandJob { line, extra, .. }) = self.commands.try_recv() {
+            let words = line.arguments.iter().chain(&extra).map(String::as_str);
             let program = line.program.display().to_string();
-            told.push(std::iter::once(program.as_str()).chain(words).collect::<Vec<_>>().join(" "));
+            texts.push(std::iter::once(program.as_str()).chain(words).collect::<Vec<_>>().join(" "));
         }
         while let Ok(Line { file, text }) = self.lines.try_recv() {
-            told.push(format!("{}: {text}", file.display()));
+            texts.push(format!("{}: {text}", file.display()));
         }
-        told
+        texts
     }
 }
 
-/// Does what is outside, within a time; `what` takes too long otherwise.
+/// Does work outside the program within a time limit; the error says that `what` took too long.
 async fn within<T>(
     limit: Duration,
     what: &str,

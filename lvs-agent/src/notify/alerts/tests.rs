@@ -18,7 +18,8 @@ const SERVICE: &str = "[[service]]\nname = \"web\"\naddress = \"192.0.2.1:80\"\n
 const SERVERS: &str = "[[service.server]]\naddress = \"10.0.0.1:80\"\n\
      [[service.server]]\naddress = \"10.0.0.2:80\"\nweight = 5\n";
 
-struct World {
+/// Alerts, fed by an engine, with a task that sends nothing.
+struct Fixture {
     in_force: watch::Sender<Arc<Config>>,
     engine: Engine,
     alerts: Alerts,
@@ -26,17 +27,17 @@ struct World {
     now: Instant,
 }
 
-impl World {
-    fn new(keys: &str, tables: &str, found: Presence) -> Self {
+impl Fixture {
+    fn new(keys: &str, tables: &str, presence: Presence) -> Self {
         let config = config(keys, tables);
-        let engine = Engine::new(&config.services, |_| found);
+        let engine = Engine::new(&config.services, |_| presence);
         let (notifier, notify) = Notifier::new();
-        let (in_force, reads) = watch::channel(Arc::new(config));
-        let alerts = Alerts::new(notifier, &in_force.borrow().services, engine.weights(), reads);
+        let (in_force, receiver) = watch::channel(Arc::new(config));
+        let alerts = Alerts::new(notifier, &in_force.borrow().services, engine.weights(), receiver);
         Self { in_force, engine, alerts, notify, now: Instant::now() }
     }
 
-    /// A regular check of a server, as the controller takes it.
+    /// Handles the result of a regular check of a server as the controller does.
     fn check(&mut self, server: &str, success: bool) {
         let service = self.engine.services().next().unwrap().0.key;
         let destination = DestinationKey { service, server: server.parse().unwrap() };
@@ -59,10 +60,10 @@ impl World {
         }
     }
 
-    /// The first lines of what was told.
-    fn told(&mut self) -> Vec<String> {
-        let first = |told: String| told.lines().next().unwrap_or_default().to_owned();
-        self.notify.ordered().into_iter().map(first).collect()
+    /// The first lines of what was queued.
+    fn first_lines(&mut self) -> Vec<String> {
+        let first = |text: String| text.lines().next().unwrap_or_default().to_owned();
+        self.notify.take_queued().into_iter().map(first).collect()
     }
 }
 
@@ -74,12 +75,12 @@ fn config(keys: &str, tables: &str) -> Config {
 const MAIL: &str = "mail = { to = [\"ops@example.org\"], repeat = \"1m\" }\ncomment = \"call me\"";
 
 #[test]
-fn mails_tell_what_ldirectords_tell() {
-    let mut world = World::new(MAIL, "", Presence::Absent);
-    world.check("10.0.0.1:80", true);
-    let told = world.notify.ordered();
+fn mails_say_what_those_of_ldirectord_say() {
+    let mut fixture = Fixture::new(MAIL, "", Presence::Absent);
+    fixture.check("10.0.0.1:80", true);
+    let queued = fixture.notify.take_queued();
     assert_eq!(
-        told,
+        queued,
         [
             "mail [web] Added real server: 10.0.0.1:80 (192.0.2.1:80) (Weight set to 1)\n\
              Log-Message: [web] Added real server: 10.0.0.1:80 (192.0.2.1:80) (Weight set to 1)\n\
@@ -87,57 +88,57 @@ fn mails_tell_what_ldirectords_tell() {
             "over 10.0.0.1:80",
         ]
     );
-    world.check("10.0.0.2:80", true);
-    world.told();
-    world.check("10.0.0.2:80", false);
-    let told = world.notify.ordered();
-    let body = &told[0];
+    fixture.check("10.0.0.2:80", true);
+    fixture.first_lines();
+    fixture.check("10.0.0.2:80", false);
+    let queued = fixture.notify.take_queued();
+    let body = &queued[0];
     assert!(body.starts_with("mail [web] Deleted real server: 10.0.0.2:80 (192.0.2.1:80)\n"), "{body}");
     assert!(body.contains("Daemon-Status: running\nReason: ") && body.contains("refused"), "{body}");
-    assert_eq!(told[1], "remind 10.0.0.2:80 [web] Inaccessible real server: 10.0.0.2:80 (192.0.2.1:80)");
-    world.check("10.0.0.2:80", false);
-    assert_eq!(world.told(), [""; 0], "no news");
+    assert_eq!(queued[1], "remind 10.0.0.2:80 [web] Inaccessible real server: 10.0.0.2:80 (192.0.2.1:80)");
+    fixture.check("10.0.0.2:80", false);
+    assert_eq!(fixture.first_lines(), [""; 0], "nothing has changed");
 }
 
 #[test]
-fn quiesced_servers_are_restored_and_backups_are_fallbacks() {
+fn mails_call_backups_fallback_servers() {
     let backup = "[[service.backup]]\naddress = \"10.0.0.9:80\"\nchecked = false\n";
-    let mut world = World::new(MAIL, backup, Presence::In);
-    world.check("10.0.0.1:80", true);
-    world.check("10.0.0.2:80", false);
+    let mut fixture = Fixture::new(MAIL, backup, Presence::In);
+    fixture.check("10.0.0.1:80", true);
+    fixture.check("10.0.0.2:80", false);
     assert_eq!(
-        world.told().first().map(String::as_str),
+        fixture.first_lines().first().map(String::as_str),
         Some("mail [web] Deleted real server: 10.0.0.2:80 (192.0.2.1:80)")
     );
-    world.check("10.0.0.1:80", false);
-    let told = world.told();
-    let has = |line: &str| assert!(told.iter().any(|told| told == line), "{line}: {told:?}");
+    fixture.check("10.0.0.1:80", false);
+    let queued = fixture.first_lines();
+    let has = |line: &str| assert!(queued.iter().any(|queued| queued == line), "{line}: {queued:?}");
     has("mail [web] Deleted real server: 10.0.0.1:80 (192.0.2.1:80)");
     has("mail [web] Added fallback server: 10.0.0.9:80 (192.0.2.1:80) (Weight set to 1)");
-    assert!(!told.iter().any(|told| told.starts_with("remind 10.0.0.9")), "{told:?}");
+    assert!(!queued.iter().any(|queued| queued.starts_with("remind 10.0.0.9")), "{queued:?}");
 }
 
 #[test]
-fn mails_are_about_what_is_wanted() {
+fn mails_are_sent_on_the_configured_occasions() {
     let about = |words: &str| format!("mail = {{ to = [\"ops@example.org\"], about = [{words}] }}");
     let mails = |words: &str| {
-        let mut world = World::new(&about(words), "", Presence::Absent);
-        world.check("10.0.0.1:80", true);
-        world.check("10.0.0.1:80", false);
-        // As by a reload.
-        let services = world.in_force.borrow().services.clone();
-        let effects = world.engine.replace(&services, |_| Presence::Absent, world.now);
-        let weights = effects.to_events(&world.engine, Cause::Reload);
-        world.publish([Event::Services { services: services.into() }].into_iter().chain(weights));
+        let mut fixture = Fixture::new(&about(words), "", Presence::Absent);
+        fixture.check("10.0.0.1:80", true);
+        fixture.check("10.0.0.1:80", false);
+        // As after a reload.
+        let services = fixture.in_force.borrow().services.clone();
+        let effects = fixture.engine.replace(&services, |_| Presence::Absent, fixture.now);
+        let weights = effects.to_events(&fixture.engine, Cause::Reload);
+        fixture.publish([Event::Services { services: services.into() }].into_iter().chain(weights));
         let other = crate::config::native::read(
             &format!("[agent]\non-exit = \"remove\"\n{SERVICE}{SERVERS}"),
             "test.toml".as_ref(),
         );
         let config = Arc::new(other.expect("it is a configuration"));
-        world.in_force.send_replace(config);
-        world.publish([Event::Stopping]);
-        assert!(world.alerts.notifier.is_none(), "or the task that sends would never end");
-        world.told().iter().filter(|told| told.starts_with("mail")).cloned().collect::<Vec<_>>()
+        fixture.in_force.send_replace(config);
+        fixture.publish([Event::Stopping]);
+        assert!(fixture.alerts.notifier.is_none(), "or the notify task would never end");
+        fixture.first_lines().iter().filter(|queued| queued.starts_with("mail")).cloned().collect::<Vec<_>>()
     };
     let added = "mail [web] Added real server: 10.0.0.1:80 (192.0.2.1:80) (Weight set to 1)";
     let deleted = "mail [web] Deleted real server: 10.0.0.1:80 (192.0.2.1:80)";
@@ -150,20 +151,20 @@ fn mails_are_about_what_is_wanted() {
 }
 
 #[test]
-fn commands_are_run_when_the_quorum_goes_and_comes() {
+fn commands_run_when_the_quorum_is_lost_and_regained() {
     let keys = "fallback-command = [\"/bin/fallback\", \"x\"]\nquorum = { up = [\"/bin/up\"], down = [\"/bin/down\", \"y\"] }";
-    let mut world = World::new(keys, "", Presence::Absent);
-    world.check("10.0.0.1:80", true);
+    let mut fixture = Fixture::new(keys, "", Presence::Absent);
+    fixture.check("10.0.0.1:80", true);
     let back = ["/bin/up", "/bin/fallback x stop 192.0.2.1:80 tcp"];
-    assert_eq!(world.told(), back);
-    world.check("10.0.0.2:80", false);
-    world.check("10.0.0.1:80", false);
-    assert_eq!(world.told(), ["/bin/down y", "/bin/fallback x start 192.0.2.1:80 tcp"]);
-    world.check("10.0.0.2:80", true);
-    assert_eq!(world.told(), back);
+    assert_eq!(fixture.first_lines(), back);
+    fixture.check("10.0.0.2:80", false);
+    fixture.check("10.0.0.1:80", false);
+    assert_eq!(fixture.first_lines(), ["/bin/down y", "/bin/fallback x start 192.0.2.1:80 tcp"]);
+    fixture.check("10.0.0.2:80", true);
+    assert_eq!(fixture.first_lines(), back);
     let callback = CommandLine { program: "/bin/callback".into(), arguments: Vec::new() };
-    world.alerts.notifier.as_ref().unwrap().callback(callback, std::path::Path::new("/etc/lvs.toml"));
-    assert_eq!(world.told(), ["/bin/callback /etc/lvs.toml"]);
+    fixture.alerts.notifier.as_ref().unwrap().callback(callback, std::path::Path::new("/etc/lvs.toml"));
+    assert_eq!(fixture.first_lines(), ["/bin/callback /etc/lvs.toml"]);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What a mail says.
+//! The text of a mail with its headers.
 
 use std::{fs, process, time::SystemTime};
 
@@ -11,15 +11,15 @@ use lettre::message::{
 
 use crate::model::MailSettings;
 
-/// The longest line that goes as it is (RFC 5322, 2.1.1), without its end.
+/// The longest line that needs no encoding (RFC 5322, 2.1.1), without its end.
 const MAX_LINE: usize = 998;
 
 /// A mail without its addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mail {
-    /// In one line.
+    /// The subject, one line.
     pub subject: String,
-    /// In several.
+    /// The body, several lines.
     pub body: String,
 }
 
@@ -32,7 +32,7 @@ impl Mail {
         let body = encoded(format!("Host: {host}\n{}", self.body));
         let mut headers = Headers::new();
         set_from(&mut headers, &settings.from.clone().unwrap_or_else(|| sender(&host)));
-        // Not as lettre's mailboxes: these may be local users, who have no domain.
+        // Not as lettre's mailboxes: these may be local users without a domain.
         set(&mut headers, HeaderName::new_from_ascii_str("To"), &settings.to.join(", "));
         set(&mut headers, HeaderName::new_from_ascii_str("Subject"), &self.subject);
         headers.set(Date::new(now));
@@ -46,20 +46,20 @@ impl Mail {
     }
 }
 
-/// Folds and encodes what isn't ASCII (RFC 2047). Whatever the text is, it remains one header.
+/// Sets a header, folded and encoded (RFC 2047). No text can break out of it.
 fn set(headers: &mut Headers, name: HeaderName, text: &str) {
     headers.insert_raw(HeaderValue::new(name, one_line(text)));
 }
 
 fn set_from(headers: &mut Headers, from: &str) {
     match from.parse::<Mailbox>() {
-        // Only the name is encoded then, and not the address with it.
+        // So only the name is encoded, and not the address.
         Ok(mailbox) if !from.is_ascii() => headers.set(header::From::from(Mailboxes::from(mailbox))),
         _ => set(headers, HeaderName::new_from_ascii_str("From"), from),
     }
 }
 
-/// ASCII remains as it is as long as any server takes it, for whoever looks for words in mails without decoding them.
+/// ASCII is left as it is if every server accepts it, for programs that search mails without decoding them.
 fn encoded(text: String) -> Body {
     let plain = |line: &str| line.is_ascii() && !line.contains('\0') && line.len() <= MAX_LINE;
     if text.lines().all(plain) {
@@ -83,9 +83,9 @@ pub(super) fn sender(host: &str) -> String {
     format!("{}@{host}", user.map_or_else(|| "lvs-agent".to_owned(), |user| user.name))
 }
 
-/// The bare address in `from`, which may have a name beside it.
+/// The bare address in `from`, which may have a name as well.
 pub(super) fn bare_address(from: &str) -> &str {
-    match from.rsplit_once('<').and_then(|(_, rest)| rest.split_once('>')) {
+    match from.rsplit_once('<').and_then(|(_, address)| address.split_once('>')) {
         Some((address, _)) => address.trim(),
         None => from.trim(),
     }
@@ -119,9 +119,9 @@ mod tests {
     }
 
     fn header<'a>(headers: &'a [String], name: &str) -> &'a str {
-        let mut found = headers.iter().filter_map(|header| header.strip_prefix(&format!("{name}: ")));
-        let value = found.next().unwrap_or_else(|| panic!("{name}: {headers:?}"));
-        assert_eq!(found.next(), None, "{name}: {headers:?}");
+        let mut values = headers.iter().filter_map(|header| header.strip_prefix(&format!("{name}: ")));
+        let value = values.next().unwrap_or_else(|| panic!("{name}: {headers:?}"));
+        assert_eq!(values.next(), None, "{name}: {headers:?}");
         value
     }
 
@@ -129,7 +129,7 @@ mod tests {
         Mail { subject: subject.to_owned(), body: body.to_owned() }
     }
 
-    /// The words of RFC 2047 in `text`.
+    /// Decodes `text`, which consists of encoded words (RFC 2047).
     fn decoded(text: &str) -> String {
         let words = text.split(' ').map(|word| {
             let word = word.strip_prefix("=?utf-8?b?").and_then(|word| word.strip_suffix("?="));
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_are_those_of_mails() {
+    fn a_mail_has_all_headers() {
         let long = "[web] Added real server: 10.0.0.1:80 (192.0.2.80:80) (Weight set to 1)";
         let body = "Comment: call me\n.\n\nReason: connection refused";
         let (headers, text) = parts(&mail(long, body), "\"LVS\" <lvs@example.org>");
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_found_beside_names() {
+    fn the_bare_address_is_taken_from_a_name_with_an_address() {
         for (from, bare) in [
             ("a@b", "a@b"),
             ("\"Alerts <x>\" <a@b>", "a@b"),
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn subjects_can_break_no_line() {
+    fn a_subject_cannot_add_headers() {
         for subject in ["a\r\nBcc: x@y", "a\nBcc: x@y", "\u{e4}\r\nBcc: x@y", "a\r\n\r\nBcc: x@y"] {
             let (headers, _) = parts(&mail(subject, ""), "a@b");
             assert!(!headers.iter().any(|header| header.starts_with("Bcc")), "{headers:?}");
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_senders_are_encoded_beside_their_address() {
+    fn the_name_of_a_sender_is_encoded_and_its_address_is_not() {
         let (headers, _) = parts(&mail("a", ""), "\"J\u{e4}ger\" <lvs@example.org>");
         let (name, address) = header(&headers, "From").rsplit_once(' ').unwrap();
         assert_eq!((decoded(name).as_str(), address), ("J\u{e4}ger", "<lvs@example.org>"));

@@ -1,4 +1,4 @@
-//! Mails: by SMTP to a relay, or by the local `sendmail`.
+//! Sends mails: by SMTP to a relay, or by the local `sendmail`.
 
 mod message;
 mod sendmail;
@@ -18,17 +18,17 @@ use crate::{
     model::{DestinationKey, MailSettings},
 };
 
-/// How long one mail may take in all.
+/// How long sending one mail may take in all.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// What is to be done about mails.
+/// A command about mails.
 #[derive(Clone, Debug)]
 pub enum MailCommand {
-    /// One is to be sent.
+    /// Sends a mail.
     Send(Box<Mail>, MailSettings),
-    /// A server is out: until it is back, this one is to be sent again and again.
+    /// A server is out: sends a mail again and again until it is back.
     StartReminder(DestinationKey, Box<Mail>, MailSettings),
-    /// It is back, or nobody's any more.
+    /// The server is back, or no longer configured.
     StopReminder(DestinationKey),
 }
 
@@ -40,15 +40,15 @@ struct Reminder {
     settings: MailSettings,
 }
 
-/// Sends mails in the order in which they come, one at a time, until nobody has any more.
-/// `lost` counts the commands that found no room.
+/// Sends mails in their order, one at a time, until all senders are dropped. `lost` counts the commands that found the
+/// queue full.
 pub(super) async fn send_all(commands: &mut Receiver<MailCommand>, events: &Publisher, lost: &AtomicU64) {
     let mut reminders: BTreeMap<DestinationKey, Reminder> = BTreeMap::new();
     loop {
         Lost::publish("mail", lost, events);
         let due = reminders.iter().map(|(key, reminder)| (reminder.next, *key)).min();
         tokio::select! {
-            // What is new goes before what is old.
+            // New mails go before reminders.
             biased;
             command = commands.recv() => match command {
                 Some(MailCommand::Send(mail, settings)) => events.publish(send(&mail, &settings).await),

@@ -1,5 +1,5 @@
-//! A mail to a relay, by SMTP (RFC 5321). Each command goes by itself, so that an error says what the relay refuses, and
-//! one refused address keeps nothing from the others.
+//! Sends a mail to a relay by SMTP (RFC 5321). Each command is sent by itself, so that an error says what the relay
+//! refuses, and a refused address doesn't keep the mail from the others.
 
 mod login;
 mod tls;
@@ -23,29 +23,29 @@ use crate::{
     notify::within,
 };
 
-/// The usual port.
+/// The default port.
 const PORT: u16 = 25;
-/// The usual port where all is encrypted (RFC 8314).
+/// The default port where the connection is encrypted from the start (RFC 8314).
 const TLS_PORT: u16 = 465;
 /// How long the connection to one address may take.
 const CONNECT: Duration = Duration::from_secs(10);
-/// How long the relay's name, the connection, and the answers to it and to EHLO may take together.
+/// How long resolving the relay's name, connecting, the greeting and EHLO may take together.
 const OPEN: Duration = Duration::from_secs(20);
 /// How long each other answer may take.
 const ANSWER: Duration = Duration::from_secs(15);
 
-/// Sends `text` from whom to whom `settings` says, by the relay.
+/// Sends `text` by the relay, with the addresses in `settings`.
 pub(super) async fn send(relay: &MailRelay, settings: &MailSettings, text: &str) -> io::Result<()> {
-    let own = host();
-    let from = settings.from.as_deref().map_or_else(|| sender(&own), |from| bare_address(from).to_owned());
-    let mut session = Session::open(relay, ClientId::Domain(own)).await?;
-    session.ask(&format!("MAIL FROM:<{from}>")).await?;
+    let host = host();
+    let from = settings.from.as_deref().map_or_else(|| sender(&host), |from| bare_address(from).to_owned());
+    let mut session = Session::open(relay, ClientId::Domain(host)).await?;
+    session.command(&format!("MAIL FROM:<{from}>")).await?;
     let mut refused = None;
     let mut accepted = false;
     for to in &settings.to {
-        match session.ask(&format!("RCPT TO:<{to}>")).await {
+        match session.command(&format!("RCPT TO:<{to}>")).await {
             Ok(()) => accepted = true,
-            // The others may be accepted.
+            // Other addresses may be accepted.
             Err(error) if error.kind() == io::ErrorKind::Other => refused = Some(error),
             Err(error) => return Err(error),
         }
@@ -53,35 +53,40 @@ pub(super) async fn send(relay: &MailRelay, settings: &MailSettings, text: &str)
     if !accepted {
         return Err(refused.unwrap_or_else(|| io::Error::other("nobody to send it to")));
     }
-    session.ask("DATA").await?;
-    // lettre ends the last line.
+    session.command("DATA").await?;
+    // lettre adds the end of the last line.
     let text = text.strip_suffix("\r\n").unwrap_or(text);
     session.answer("the mail", async |connection| connection.message(text.as_bytes()).await).await?;
-    // It has been taken; what comes now is courtesy.
-    session.ask("QUIT").await.ok();
+    // The relay has accepted the mail; an error of QUIT changes nothing.
+    session.command("QUIT").await.ok();
     refused.map_or(Ok(()), Err)
 }
 
-/// A relay that has answered EHLO, encrypted and logged in as its settings say.
+/// A session with a relay after EHLO, encrypted and logged in as configured.
 struct Session(AsyncSmtpConnection);
 
 impl Session {
-    async fn open(relay: &MailRelay, own: ClientId) -> io::Result<Self> {
+    async fn open(relay: &MailRelay, client: ClientId) -> io::Result<Self> {
         let (name, port) = destination(relay)?;
         let direct = match &relay.tls {
             Some(tls) if tls.start == RelayTlsStart::Direct => Some(parameters(tls, &name).await?),
             _ => None,
         };
         let opening = async {
-            let connected =
-                AsyncSmtpConnection::connect_tokio1((name.as_str(), port), Some(CONNECT), &own, direct, None);
+            let connected = AsyncSmtpConnection::connect_tokio1(
+                (name.as_str(), port),
+                Some(CONNECT),
+                &client,
+                direct,
+                None,
+            );
             connected.await.map_err(|error| failed("the connection and EHLO", &error))
         };
         let mut session = Self(within(OPEN, "the connection and EHLO", opening).await?);
         if let Some(tls) = &relay.tls
             && tls.start != RelayTlsStart::Direct
         {
-            session.start_tls(tls, &name, &own).await?;
+            session.start_tls(tls, &name, &client).await?;
         }
         if let Some(login) = &relay.login {
             session.log_in(login).await?;
@@ -89,10 +94,10 @@ impl Session {
         Ok(session)
     }
 
-    async fn start_tls(&mut self, tls: &RelayTls, relay: &str, own: &ClientId) -> io::Result<()> {
+    async fn start_tls(&mut self, tls: &RelayTls, relay: &str, client: &ClientId) -> io::Result<()> {
         if self.0.can_starttls() {
             let parameters = parameters(tls, relay).await?;
-            self.answer("STARTTLS", async |connection| connection.starttls(parameters, own).await).await
+            self.answer("STARTTLS", async |connection| connection.starttls(parameters, client).await).await
         } else if tls.start == RelayTlsStart::Opportunistic {
             Ok(())
         } else {
@@ -100,52 +105,52 @@ impl Session {
         }
     }
 
-    /// Says something and wants to hear that it is well.
-    async fn ask(&mut self, command: &str) -> io::Result<()> {
+    /// Sends a command, which the relay must accept.
+    async fn command(&mut self, command: &str) -> io::Result<()> {
         self.answer(command, async |connection| connection.command(format!("{command}\r\n")).await).await
     }
 
-    /// Does something and waits for the relay's answer.
+    /// Sends something and waits for the relay's answer, within a time limit.
     async fn answer<T>(
         &mut self,
         what: &str,
-        asking: impl AsyncFnOnce(&mut AsyncSmtpConnection) -> Result<T, Error>,
+        send: impl AsyncFnOnce(&mut AsyncSmtpConnection) -> Result<T, Error>,
     ) -> io::Result<()> {
-        let asking = async {
-            match asking(&mut self.0).await {
+        let exchange = async {
+            match send(&mut self.0).await {
                 Ok(_) => Ok(()),
                 Err(error) => Err(failed(what, &error)),
             }
         };
-        within(ANSWER, &format!("the answer to {what}"), asking).await
+        within(ANSWER, &format!("the answer to {what}"), exchange).await
     }
 }
 
-/// Where a relay is: its name and port.
+/// A relay's name and port.
 fn destination(relay: &MailRelay) -> io::Result<(String, u16)> {
     let address = relay.address.as_str();
     let direct = relay.tls.as_ref().is_some_and(|tls| tls.start == RelayTlsStart::Direct);
-    let usual = if direct { TLS_PORT } else { PORT };
+    let default_port = if direct { TLS_PORT } else { PORT };
     if let Ok(ip) = address.parse::<IpAddr>() {
-        return Ok((ip.to_string(), usual));
+        return Ok((ip.to_string(), default_port));
     }
     if let Ok(socket) = address.parse::<SocketAddr>() {
         return Ok((socket.ip().to_string(), socket.port()));
     }
-    let Some((name, port)) = address.rsplit_once(':') else { return Ok((address.to_owned(), usual)) };
+    let Some((name, port)) = address.rsplit_once(':') else { return Ok((address.to_owned(), default_port)) };
     let port = port.parse().map_err(|_| {
         io::Error::new(io::ErrorKind::InvalidInput, format!("{port:?} in {address:?} is no port"))
     })?;
     Ok((name.to_owned(), port))
 }
 
-/// The files of authorities are read anew for each mail, so that new ones need no reload.
+/// Files of authorities are read for each mail, so that new ones need no reload.
 async fn parameters(tls: &RelayTls, relay: &str) -> io::Result<TlsParameters> {
     let (name, verify) = (tls.name.clone().unwrap_or_else(|| relay.to_owned()), tls.verify.clone());
     tokio::task::spawn_blocking(move || tls::parameters(name, &verify)).await.map_err(io::Error::other)?
 }
 
-/// What went wrong, in the relay's words where it has answered.
+/// The error, with the relay's text if it has answered.
 fn failed(what: impl Display, error: &Error) -> io::Error {
     let mut cause: &dyn std::error::Error = error;
     while let Some(source) = cause.source() {

@@ -15,15 +15,15 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-/// What the relay says to lines that begin so; to all others `250 ok`.
+/// The relay's answers to lines with these beginnings; to all others `250 ok`.
 pub(super) type Script = &'static [(&'static str, &'static str)];
 
-/// A relay that takes so many connections and tells all that it has heard.
+/// A relay that accepts so many connections, and returns all lines that it has received.
 pub(super) async fn relay(script: Script, connections: usize) -> (String, JoinHandle<Vec<String>>) {
     serve_all(Relay { script, certificate: None, is_direct: false }, connections).await
 }
 
-/// The same with a certificate, for one connection. What it hears encrypted begins with `🔒`.
+/// The same with a certificate, for one connection. Lines received encrypted begin with `🔒`.
 pub(super) async fn tls_relay(
     script: Script,
     certificate: &Certificate,
@@ -71,23 +71,23 @@ async fn serve_all(relay: Relay, connections: usize) -> (String, JoinHandle<Vec<
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let serving = tokio::spawn(async move {
-        let mut heard = Vec::new();
+        let mut received = Vec::new();
         for _ in 0..connections {
             let (stream, _) = listener.accept().await.unwrap();
             match &relay.certificate {
                 Some(acceptor) if relay.is_direct => {
                     if let Ok(stream) = acceptor.accept(stream).await {
                         let stream = greeted(stream).await;
-                        relay.serve(stream, "🔒", &mut heard).await;
+                        relay.serve(stream, "🔒", &mut received).await;
                     }
                 }
                 _ => {
                     let stream = greeted(stream).await;
-                    relay.serve_plain(stream, &mut heard).await;
+                    relay.serve_plain(stream, &mut received).await;
                 }
             }
         }
-        heard
+        received
     });
     (address, serving)
 }
@@ -103,41 +103,41 @@ impl Relay {
     async fn serve_plain<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
         stream: BufStream<S>,
-        heard: &mut Vec<String>,
+        received: &mut Vec<String>,
     ) {
-        let stream = self.serve(stream, "", heard).await;
+        let stream = self.serve(stream, "", received).await;
         if let (Some(acceptor), true) =
-            (&self.certificate, heard.last().is_some_and(|line| line == "STARTTLS"))
+            (&self.certificate, received.last().is_some_and(|line| line == "STARTTLS"))
             && let Ok(stream) = acceptor.accept(stream.into_inner()).await
         {
-            self.serve(BufStream::new(stream), "🔒", heard).await;
+            self.serve(BufStream::new(stream), "🔒", received).await;
         }
     }
 
-    /// Until the client goes, or asks for encryption.
+    /// Serves until the client disconnects or starts encryption.
     async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
         mut stream: BufStream<S>,
         mark: &str,
-        heard: &mut Vec<String>,
+        received: &mut Vec<String>,
     ) -> BufStream<S> {
         let (mut line, mut in_data) = (String::new(), false);
-        // A client that doesn't trust the certificate goes without a farewell.
+        // A client that doesn't trust the certificate disconnects without QUIT.
         while stream.read_line(&mut line).await.is_ok_and(|length| length > 0) {
-            let said = std::mem::take(&mut line);
-            assert!(said.ends_with("\r\n"), "{said:?}");
-            let said = said.trim_end_matches("\r\n").to_owned();
-            heard.push(format!("{mark}{said}"));
-            if in_data && said != "." {
+            let text = std::mem::take(&mut line);
+            assert!(text.ends_with("\r\n"), "{text:?}");
+            let text = text.trim_end_matches("\r\n").to_owned();
+            received.push(format!("{mark}{text}"));
+            if in_data && text != "." {
                 continue;
             }
-            in_data = said == "DATA";
+            in_data = text == "DATA";
             let scripted =
-                self.script.iter().find(|(start, _)| said.starts_with(start)).map(|(_, answer)| *answer);
+                self.script.iter().find(|(start, _)| text.starts_with(start)).map(|(_, answer)| *answer);
             let answer = scripted.unwrap_or(if in_data { "354 go on" } else { "250-a\r\n250 ok" });
             stream.write_all(format!("{answer}\r\n").as_bytes()).await.unwrap();
             stream.flush().await.unwrap();
-            if said == "STARTTLS" && self.certificate.is_some() {
+            if text == "STARTTLS" && self.certificate.is_some() {
                 break;
             }
         }

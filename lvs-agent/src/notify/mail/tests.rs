@@ -31,9 +31,9 @@ async fn a_relay_gets_the_mail() {
     let settings = settings(Some(address));
     let text = mail("Deleted real server").to_text(&settings);
     smtp::send(settings.relay.as_ref().unwrap(), &settings, &text).await.unwrap();
-    let heard = serving.await.unwrap();
+    let received = serving.await.unwrap();
     let envelope: Vec<_> =
-        heard.iter().filter(|line| line.contains("FROM:") || line.contains("TO:")).collect();
+        received.iter().filter(|line| line.contains("FROM:") || line.contains("TO:")).collect();
     assert_eq!(
         envelope,
         ["MAIL FROM:<lvs@example.org>", "RCPT TO:<ops@example.org>", "RCPT TO:<boss@example.org>"]
@@ -43,10 +43,10 @@ async fn a_relay_gets_the_mail() {
         "To: ops@example.org, boss@example.org",
         "Subject: Deleted real server",
     ] {
-        assert!(heard.iter().any(|other| other == line), "{line}: {heard:?}");
+        assert!(received.iter().any(|other| other == line), "{line}: {received:?}");
     }
-    let body = heard.iter().position(|line| line == "first").unwrap();
-    assert_eq!(heard[body..], ["first", "..second", "..", "last", ".", "QUIT"]);
+    let body = received.iter().position(|line| line == "first").unwrap();
+    assert_eq!(received[body..], ["first", "..second", "..", "last", ".", "QUIT"]);
 }
 
 #[tokio::test]
@@ -67,7 +67,7 @@ async fn a_relay_that_refuses_is_named_with_its_answer() {
 }
 
 #[tokio::test]
-async fn one_refused_address_keeps_nothing_from_the_other() {
+async fn a_refused_address_does_not_keep_the_mail_from_the_other() {
     let (address, serving) = relay(&[("RCPT TO:<ops", "550 unknown")], 1).await;
     let settings = settings(Some(address));
     let error = smtp::send(settings.relay.as_ref().unwrap(), &settings, "x\r\n").await.unwrap_err();
@@ -75,9 +75,9 @@ async fn one_refused_address_keeps_nothing_from_the_other() {
     assert!(serving.await.unwrap().contains(&"x".to_owned()));
 }
 
-/// The time stands still but where everybody waits, so that it takes none.
+/// Time is paused, and moves on while every task waits.
 #[tokio::test(start_paused = true)]
-async fn a_silent_relay_is_given_up() {
+async fn a_silent_relay_times_out() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let relay = MailRelay::plain(address);
@@ -86,7 +86,7 @@ async fn a_silent_relay_is_given_up() {
 }
 
 #[tokio::test]
-async fn reminders_come_until_it_is_over() {
+async fn reminders_are_sent_until_they_are_stopped() {
     let (address, serving) = relay(&[], 3).await;
     let settings = MailSettings { repeat: Some(Duration::from_millis(20)), ..settings(Some(address)) };
     let service = ServiceKey::Address { protocol: Protocol::Tcp, address: "192.0.2.1:80".parse().unwrap() };
@@ -97,26 +97,29 @@ async fn reminders_come_until_it_is_over() {
     let working = tokio::spawn(async move {
         send_all(&mut notify.mails, &Publisher::default(), &AtomicU64::new(0)).await;
     });
-    let heard = serving.await.unwrap();
+    let received = serving.await.unwrap();
     notifier.mail(MailCommand::StopReminder(key));
     drop(notifier);
     working.await.unwrap();
-    let subjects: Vec<_> = heard.iter().filter(|line| line.starts_with("Subject: ")).collect();
+    let subjects: Vec<_> = received.iter().filter(|line| line.starts_with("Subject: ")).collect();
     assert_eq!(subjects, ["Subject: Quiescent", "Subject: Inaccessible", "Subject: Inaccessible"]);
 }
 
 #[tokio::test]
 async fn the_local_program_gets_the_mail_on_its_standard_input() {
-    let folder = tempfile::tempdir().unwrap();
-    let (program, told) = (folder.path().join("sendmail"), folder.path().join("told"));
-    fs::write(&program, format!("#!/bin/sh\n(echo \"$@\"; cat) > {}\n", told.display())).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let (program, output) = (directory.path().join("sendmail"), directory.path().join("output"));
+    fs::write(&program, format!("#!/bin/sh\n(echo \"$@\"; cat) > {}\n", output.display())).unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
     let settings = settings(None);
     let text = mail("Added").to_text(&settings);
     sendmail::send_by(program.to_str().unwrap(), &settings, &text).await.unwrap();
-    let told = fs::read_to_string(told).unwrap();
-    assert!(told.starts_with("-i -f lvs@example.org -- ops@example.org boss@example.org\nFrom: "), "{told}");
-    assert!(told.ends_with("\nfirst\n.second\n.\nlast\n") && !told.contains('\r'), "{told}");
+    let output = fs::read_to_string(output).unwrap();
+    assert!(
+        output.starts_with("-i -f lvs@example.org -- ops@example.org boss@example.org\nFrom: "),
+        "{output}"
+    );
+    assert!(output.ends_with("\nfirst\n.second\n.\nlast\n") && !output.contains('\r'), "{output}");
     fs::write(&program, "#!/bin/sh\nexit 75\n").unwrap();
     let error = sendmail::send_by(program.to_str().unwrap(), &settings, "x").await;
     assert!(error.is_err());

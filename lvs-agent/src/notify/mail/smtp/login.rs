@@ -1,4 +1,4 @@
-//! Logging in at a relay.
+//! Logs in to a relay.
 
 use std::{io, path::Path};
 
@@ -8,7 +8,7 @@ use tokio::{fs::File, io::AsyncReadExt as _};
 use super::Session;
 use crate::model::{RelayLogin, Secret};
 
-/// More than any password has.
+/// The longest password file: longer than any password.
 const MAX_PASSWORD: u64 = 1024;
 
 impl Session {
@@ -27,7 +27,7 @@ impl Session {
     }
 }
 
-/// The first line of a file. No error shows any of it.
+/// Reads the password, the first line of a file. No error shows any of it.
 async fn password(path: &Path) -> io::Result<Secret> {
     let fault = |kind, problem: &str| io::Error::new(kind, format!("{}: {problem}", path.display()));
     let mut text = Vec::new();

@@ -12,7 +12,7 @@ use crate::model::{MailAbout, RelayLogin, TlsVerify};
 const TEXT: &str = "Subject: x\r\n\r\nsecret news\r\n";
 const STARTTLS: Script = &[("EHLO", "250-relay\r\n250 STARTTLS"), ("STARTTLS", "220 go on")];
 
-/// A folder with what the settings name.
+/// A directory with the files that the settings name.
 struct Files(TempDir);
 
 impl Files {
@@ -51,10 +51,10 @@ async fn send_by(relay: MailRelay) -> Result<(), String> {
     send(&relay, &settings, TEXT).await.map_err(|error| error.to_string())
 }
 
-/// What isn't encrypted of what a relay has heard.
-fn readable(heard: &[String]) -> Vec<&str> {
-    let verb = |line: &'static str| move |heard: &&str| heard.starts_with(line);
-    let plain = heard.iter().map(String::as_str).filter(|line| !line.starts_with('🔒'));
+/// The lines that a relay has received without encryption.
+fn readable(received: &[String]) -> Vec<&str> {
+    let verb = |line: &'static str| move |received: &&str| received.starts_with(line);
+    let plain = received.iter().map(String::as_str).filter(|line| !line.starts_with('🔒'));
     plain.map(|line| if verb("EHLO")(&line) { "EHLO" } else { line }).collect()
 }
 
@@ -66,9 +66,9 @@ async fn a_mail_is_encrypted_after_starttls() {
         send_by(MailRelay { address, tls: Some(tls(start, files.trust(&certificate))), login: None })
             .await
             .unwrap();
-        let heard = serving.await.unwrap();
-        assert_eq!(readable(&heard), ["EHLO", "STARTTLS"]);
-        assert!(heard.contains(&"🔒secret news".to_owned()), "{heard:?}");
+        let received = serving.await.unwrap();
+        assert_eq!(readable(&received), ["EHLO", "STARTTLS"]);
+        assert!(received.contains(&"🔒secret news".to_owned()), "{received:?}");
     }
 }
 
@@ -78,13 +78,13 @@ async fn a_mail_is_encrypted_from_the_start() {
     let (address, serving) = tls_relay(&[], &certificate, true).await;
     let tls = Some(tls(RelayTlsStart::Direct, files.trust(&certificate)));
     send_by(MailRelay { address, tls, login: None }).await.unwrap();
-    let heard = serving.await.unwrap();
-    assert!(readable(&heard).is_empty(), "{heard:?}");
-    assert!(heard.contains(&"🔒secret news".to_owned()), "{heard:?}");
+    let received = serving.await.unwrap();
+    assert!(readable(&received).is_empty(), "{received:?}");
+    assert!(received.contains(&"🔒secret news".to_owned()), "{received:?}");
 }
 
 #[tokio::test]
-async fn where_encryption_is_required_no_mail_goes_without_it() {
+async fn no_mail_is_sent_without_required_encryption() {
     let (address, serving) = relay(&[], 1).await;
     let tls = Some(tls(RelayTlsStart::Required, TlsVerify::No));
     let error = send_by(MailRelay { address, tls, login: None }).await.unwrap_err();
@@ -105,25 +105,25 @@ async fn a_relay_that_offers_encryption_and_refuses_it_gets_no_mail() {
 }
 
 #[tokio::test]
-async fn an_opportunist_sends_without_encryption_where_none_is_offered() {
+async fn opportunistic_encryption_sends_without_it_if_none_is_offered() {
     let (address, serving) = relay(&[], 1).await;
-    // Authorities that nobody needs may be missing.
+    // A file of authorities that isn't needed may be missing.
     let tls = Some(tls(RelayTlsStart::Opportunistic, TlsVerify::File("/nowhere".into())));
     send_by(MailRelay { address, tls, login: None }).await.unwrap();
     assert!(serving.await.unwrap().contains(&"secret news".to_owned()));
 }
 
 #[tokio::test]
-async fn certificates_are_verified_unless_that_is_switched_off() {
+async fn certificates_are_verified_unless_that_is_disabled() {
     let (certificate, other, files) = (Certificate::new(), Certificate::new(), Files::new());
     let relay_with = async |start: RelayTlsStart, name: Option<&str>, verify| {
         let is_direct = start == RelayTlsStart::Direct;
         let (address, serving) = tls_relay(STARTTLS, &certificate, is_direct).await;
         let tls = Some(RelayTls { start, name: name.map(str::to_owned), verify });
         let sent = send_by(MailRelay { address, tls, login: None }).await;
-        let heard = serving.await.unwrap();
-        let has_got_it = heard.iter().any(|line| line.contains("secret"));
-        assert_eq!(has_got_it, sent.is_ok(), "{heard:?}");
+        let received = serving.await.unwrap();
+        let has_got_it = received.iter().any(|line| line.contains("secret"));
+        assert_eq!(has_got_it, sent.is_ok(), "{received:?}");
         sent
     };
     for start in [RelayTlsStart::Opportunistic, RelayTlsStart::Required, RelayTlsStart::Direct] {
@@ -136,10 +136,10 @@ async fn certificates_are_verified_unless_that_is_switched_off() {
         assert_eq!(relay_with(start, Some("other.example.org"), TlsVerify::No).await, Ok(()));
     }
     assert!(relay_with(RelayTlsStart::Required, None, TlsVerify::System).await.is_err());
-    let nobody = TlsVerify::File(files.write("empty.pem", ""));
+    let no_authority = TlsVerify::File(files.write("empty.pem", ""));
     for start in [RelayTlsStart::Required, RelayTlsStart::Direct] {
         let (address, _serving) = tls_relay(STARTTLS, &certificate, false).await;
-        let tls = Some(tls(start, nobody.clone()));
+        let tls = Some(tls(start, no_authority.clone()));
         let error = send_by(MailRelay { address, tls, login: None }).await.unwrap_err();
         assert!(error.contains("empty.pem: no certificate"), "{error}");
     }
@@ -167,9 +167,9 @@ async fn a_user_logs_in_over_encryption() {
         let (address, serving) = tls_relay(script, &certificate, false).await;
         let tls = Some(tls(RelayTlsStart::Required, files.trust(&certificate)));
         send_by(MailRelay { address, tls, login: Some(files.login("hunter\n")) }).await.unwrap();
-        let heard = serving.await.unwrap();
-        assert!(heard.windows(lines.len()).any(|window| window == lines), "{heard:?}");
-        assert!(heard.contains(&"🔒secret news".to_owned()), "{heard:?}");
+        let received = serving.await.unwrap();
+        assert!(received.windows(lines.len()).any(|window| window == lines), "{received:?}");
+        assert!(received.contains(&"🔒secret news".to_owned()), "{received:?}");
     }
 }
 
@@ -205,7 +205,7 @@ async fn a_failed_login_is_named_without_the_password() {
 }
 
 #[tokio::test]
-async fn a_password_goes_unencrypted_only_where_that_is_allowed() {
+async fn a_password_is_sent_without_encryption_only_if_allowed() {
     const AUTH: Script = &[("EHLO", "250-a\r\n250 AUTH PLAIN"), ("AUTH", "235 ok")];
     let files = Files::new();
     for tls in [None, Some(tls(RelayTlsStart::Opportunistic, TlsVerify::No))] {
@@ -216,13 +216,13 @@ async fn a_password_goes_unencrypted_only_where_that_is_allowed() {
         assert!(error.contains("the password isn't sent without encryption"), "{error}");
         let login = Some(RelayLogin { allow_unencrypted: true, ..login });
         send_by(MailRelay { login, ..refusing }).await.unwrap();
-        let heard = serving.await.unwrap();
-        assert_eq!(heard.iter().filter(|line| line.starts_with("AUTH")).count(), 1, "{heard:?}");
+        let received = serving.await.unwrap();
+        assert_eq!(received.iter().filter(|line| line.starts_with("AUTH")).count(), 1, "{received:?}");
     }
 }
 
 #[test]
-fn relays_have_a_port() {
+fn a_relay_has_a_default_port() {
     let at = |address: &str, start: Option<RelayTlsStart>| {
         let tls = start.map(|start| tls(start, TlsVerify::No));
         destination(&MailRelay { tls, ..MailRelay::plain(address) }).map_err(|error| error.to_string())

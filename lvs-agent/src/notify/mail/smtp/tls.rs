@@ -1,4 +1,4 @@
-//! How the connection to a relay is encrypted, as lettre wants it.
+//! The TLS parameters of a relay, for lettre.
 
 use std::{io, path::Path};
 
@@ -9,7 +9,7 @@ use crate::{
     probe::tls::{SYSTEM, authorities},
 };
 
-/// Whoever answers must have a certificate for `name`, as far as `verify` wants one.
+/// The relay must have a certificate for `name`, as far as `verify` demands.
 pub(super) fn parameters(name: String, verify: &TlsVerify) -> io::Result<TlsParameters> {
     let mut builder = TlsParameters::builder(name).certificate_store(CertificateStore::None);
     let trusted = match verify {
