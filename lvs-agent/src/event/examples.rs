@@ -1,4 +1,4 @@
-//! An example of each event, and of each form of it: the documents show them and tests go through them.
+//! Examples of all events in all their forms, for the documents and tests.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -18,7 +18,7 @@ use crate::{
     probe::{Failure, FailureReason, Outcome, Success, Verdict},
 };
 
-/// At least one of each.
+/// At least one example of each event.
 pub(crate) fn examples() -> Vec<Event> {
     [of_agent(), of_suspicions(), of_servers(), of_services(), of_table(), of_outside()].concat()
 }
@@ -134,8 +134,8 @@ fn of_servers() -> Vec<Event> {
     };
     let damped = State::Damped { until: std::time::Instant::now() };
     vec![
-        probe(ProbeKind::Baseline { is_news: true }, refused()),
-        probe(ProbeKind::Baseline { is_news: false }, answered()),
+        probe(ProbeKind::Baseline { is_new_failure: true }, refused()),
+        probe(ProbeKind::Baseline { is_new_failure: false }, answered()),
         probe(ProbeKind::Confirm { number: 1 }, refused()),
         probe(ProbeKind::Ping, answered()),
         probe(ProbeKind::Port, answered()),
@@ -229,7 +229,7 @@ fn of_outside() -> Vec<Event> {
 }
 
 #[test]
-fn there_is_an_example_of_every_event() {
+fn every_event_has_an_example() {
     use std::collections::BTreeSet;
 
     let variant =

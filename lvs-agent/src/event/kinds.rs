@@ -1,4 +1,4 @@
-//! Fields of events that are types of their own.
+//! The types of events' fields.
 
 use std::{
     fmt,
@@ -12,7 +12,7 @@ use crate::{
     model::DestinationKey,
 };
 
-/// Whom an event is about: a real server in a service.
+/// The subject of an event: a real server in a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Subject {
     /// The name of the service.
@@ -21,20 +21,20 @@ pub(crate) struct Subject {
     pub(crate) destination: DestinationKey,
 }
 
-/// What a probe is for.
+/// The purpose of a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ProbeKind {
-    /// A regular check. `is_news`: it failed, and its server is not down yet.
-    Baseline { is_news: bool },
-    /// One that is to confirm a suspicion: which one, from 1.
+    /// A regular check. `is_new_failure`: it failed, and its server is not down yet.
+    Baseline { is_new_failure: bool },
+    /// A probe that is to confirm a suspicion; its number, from 1.
     Confirm { number: u32 },
-    /// The ping beside such ones.
+    /// The ping alongside confirming probes.
     Ping,
-    /// An empty datagram to the port of a UDP server, in place of a regular ping that knows of no ports.
+    /// An empty datagram to the port of a UDP server, in place of a regular ping, which tests no port.
     Port,
 }
 
-/// Why the configuration is read again.
+/// The cause of a reload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ReloadCause {
     /// SIGHUP.
@@ -55,16 +55,16 @@ impl fmt::Display for ReloadCause {
     }
 }
 
-/// What the author of the configuration should know.
+/// A notice for the author of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ConfigNotice {
-    /// Something about the file, with its place: line and column, from 1.
+    /// A warning about the file, with its place: line and column, from 1.
     Warning { file: PathBuf, line: usize, column: usize, text: String },
-    /// These settings have changed, which needs a restart.
+    /// These settings have changed, and need a restart.
     NeedsRestart { settings: Vec<&'static str> },
-    /// Edits that a reload has brought are not all made yet; why.
+    /// Not all edits of a reload are made yet, for this reason.
     EditsPending { reason: &'static str },
-    /// The log can't go where it should.
+    /// The log can't be written to the configured target.
     NoLog { target: String, error: String },
 }
 
@@ -81,7 +81,7 @@ impl ConfigNotice {
 }
 
 impl fmt::Display for ConfigNotice {
-    /// The text for people; of a warning about the file without its place.
+    /// The text for people; a warning about the file comes without its place.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Warning { text, .. } => f.write_str(text),
@@ -98,7 +98,7 @@ impl fmt::Display for ConfigNotice {
     }
 }
 
-/// How many services and servers are new or gone.
+/// Numbers of services and servers that are new or gone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ListChange {
     pub(crate) services_added: usize,
@@ -107,7 +107,7 @@ pub(crate) struct ListChange {
     pub(crate) servers_removed: usize,
 }
 
-/// On what occasion a weight has changed.
+/// The occasion of a change of weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WeightOccasion {
     /// The first result of the server's checks.
@@ -118,49 +118,49 @@ pub(crate) enum WeightOccasion {
     Reload,
 }
 
-/// What has become of the state file.
+/// A change of the state file's condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum StateFileChange {
     /// Nothing can be saved for the next start.
     Unavailable { error: String },
-    /// What it says is not used.
+    /// Its content is not used.
     Ignored { reason: String },
     /// It can't be written.
     Fails { error: String },
     /// It can be written again.
     Works,
-    /// The task that writes it has lost a turn.
+    /// The task that writes it has failed once.
     NotWritten { error: String },
 }
 
-/// What has become of a mail.
+/// The result of a mail.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum MailResult {
-    /// The relay has taken it.
+    /// The relay or the program has accepted it.
     Sent,
     /// It was not sent; `by` names the relay or the program.
     Failed { by: String, error: String },
 }
 
-/// What has become of a command.
+/// The result of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum CommandRun {
     /// It has run.
     Done { took: Duration },
-    /// It could not be started, failed, or took too long.
+    /// It could not be started, has failed, or took too long.
     Failed { error: String },
 }
 
-/// What has become of a file for lines.
+/// A change of the condition of a file that lines are added to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum LineFile {
     /// Lines can't be added.
     Fails { error: String },
-    /// They can again.
+    /// Lines can be added again.
     Works,
 }
 
-/// What has become of an agent that was started for `execute`.
+/// A change of an agent that was started for `execute`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum InstanceChange {
     /// It can't be started.
@@ -169,10 +169,10 @@ pub(crate) enum InstanceChange {
     Started,
     /// It has ended by itself.
     Ended { status: String },
-    /// Nothing is known of it any more.
+    /// Its state can't be read.
     Lost { error: String },
-    /// It can't be told to stop.
+    /// It can't be signalled to stop.
     NotStopped { error: String },
-    /// It was told to stop, and did not in time.
+    /// It did not stop in time.
     StopsLate,
 }

@@ -1,7 +1,7 @@
-//! What happens, as values: one [`Event`] for everything that a person or a program may want to know of, and the one
-//! [`Publisher`] that all of them go through. Log, metrics and notifications are its subscribers.
+//! Everything that a person or a program may want to know of, as values: an [`Event`] for each, and the one
+//! [`Publisher`] that they go through. Log, metrics and notifications are its subscribers.
 //!
-//! Events carry facts, not sentences: their words are chosen by who shows them (`telemetry::log`).
+//! Events carry facts, never sentences: the subscribers choose the words (`telemetry::log`).
 
 #[cfg(test)]
 mod examples;
@@ -33,23 +33,23 @@ use crate::{
 /// Something that has happened. Its name for programs is [`Event::name`]; `docs/events.md` lists all of them.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Event {
-    /// The agent is at work.
+    /// The agent has started.
     Ready { services: usize, mode: Mode },
     /// The agent could not start, or has ended with an error.
     Failed { error: String },
-    /// The agent begins to stop: nothing is decided from now on.
+    /// The agent starts to stop: the engine decides nothing from now on.
     Stopping,
     /// The agent has stopped.
     Stopped,
-    /// The author of the configuration should know something.
+    /// A notice for the author of the configuration.
     Config(ConfigNotice),
     /// The configuration was read again and is in force.
     Reloaded { cause: ReloadCause, summary: Reloaded },
-    /// The configuration was to be read again; the old one stays in force.
+    /// A reload has failed; the old configuration stays in force.
     ReloadFailed { cause: ReloadCause, error: String },
     /// The engine decides about these services from now on.
     Services { services: Arc<[VirtualService]> },
-    /// What was found in the kernel's table, where that says what the services are.
+    /// The services in the kernel's table, where the agent adopts them.
     Adopted { services: usize, servers: usize, administered: usize },
     /// Others have changed the list of services or servers in the kernel's table.
     AdoptedChange { change: ListChange },
@@ -58,50 +58,50 @@ pub(crate) enum Event {
     Suspicion { subjects: Vec<Subject>, suspicion: Suspicion },
     /// An application may hang, and no check of the service can confirm that.
     Reported { subject: Subject, evidence: Evidence },
-    /// A server lives, but takes no new connections.
+    /// A server is alive, but accepts no new connections.
     Overloaded { subject: Subject, evidence: Evidence },
     /// Most of a service is suspected at once.
     Correlated { subjects: Vec<Subject>, evidence: Option<Evidence> },
     /// A probe has cleared a suspicion.
     Cleared { subjects: Vec<Subject> },
-    /// A suspicion found the probe budget empty.
+    /// A suspicion was not probed because the probe budget is exhausted.
     ProbeWithheld { subjects: Vec<Subject>, reason: String },
     /// A probe has ended.
     Probe { kind: ProbeKind, subjects: Vec<Subject>, outcome: Outcome, verdict: Verdict },
     /// A server's state has changed. `relapses`: how often it went down soon after it had come back.
     Transition { subject: Subject, transition: Transition, outcome: Outcome, relapses: u32 },
-    /// A server looks dead, but stays in the table: the fast path may not take out so many.
+    /// A server seems dead, but stays in the table: the fast path may not take out so many.
     Retained { subject: Subject },
-    /// The weight that a server is to have in the table has changed; `None`: it is not to be there.
+    /// A server's weight in the desired table has changed; `None`: it is not to be there.
     Weight {
         subject: Subject,
         role: Role,
         from: Option<Weight>,
         to: Option<Weight>,
         occasion: WeightOccasion,
-        /// Why its check failed, where that is the reason.
+        /// The failure of its check, if that is the reason.
         reason: Option<String>,
     },
-    /// Something about a whole service: its quorum, its backups, its alarm.
+    /// The quorum, the backups or the alarm of a service have changed.
     Pool { service: Arc<str>, key: ServiceKey, change: PoolEvent },
-    /// People have drained a server, put it in maintenance, or ended that.
+    /// An admin command has drained a server, put it in maintenance, or ended that.
     Admin { subject: Subject, action: AdminAction },
-    /// An admin command of before the start goes on.
+    /// An admin command from before the start is in effect again.
     AdminRestored { subject: Subject, reason: &'static str },
-    /// An admin command of before the start is about a server that is not there any more.
+    /// An admin command from before the start is about a server that no longer exists.
     AdminForgotten { destination: DestinationKey },
 
     /// An edit of the kernel's table was made. `took`: how long the kernel took.
     Edit { edit: Edit, took: Duration },
-    /// An edit would have been made, if anything were written.
+    /// A dry run would have made an edit.
     EditObserved { edit: Edit },
-    /// The kernel refused an edit, or gave no answer. `again`: how long until it is tried again.
+    /// The kernel refused an edit, or gave no answer. `again`: how long until it is retried.
     EditFailed { edit: Edit, error: String, again: Option<Duration> },
-    /// Nothing can be done to the kernel's table.
+    /// The kernel's table can't be read or edited.
     TableUnreachable { reason: String },
     /// The kernel's table can be read again.
     TableReachable,
-    /// Others have changed a managed service. `repair_in`: how long until it is changed back, if not at once.
+    /// Others have changed a managed service. `repair_in`: how long until the change is reverted, if not at once.
     Interference { service: ServiceKey, differences: Vec<String>, repair_in: Option<Duration> },
     /// Others have changed many managed services at once.
     Interferences { services: usize, missing: usize, edits: usize, later: usize },
@@ -114,19 +114,19 @@ pub(crate) enum Event {
     /// A setting of `net.ipv4.vs` would leave clients with a dead server.
     ConnectionRisk { risk: String },
 
-    /// The state file.
+    /// The state file can't be used, or can again.
     StateFile { path: Option<PathBuf>, change: StateFileChange },
     /// A mail was sent, or could not be.
     Mail { to: String, subject: String, result: MailResult },
-    /// A command has run, or could not.
+    /// A command has run, or has failed.
     Command { about: String, what: &'static str, command: String, result: CommandRun },
     /// A file for lines can't be written to, or can again.
     LineFile { path: PathBuf, change: LineFile },
-    /// So many notifications were left out because too many wait.
+    /// So many notifications were dropped because too many were waiting.
     NotificationsLost { kind: &'static str, count: u64 },
-    /// Notifications that still waited when the agent stopped.
+    /// So many notifications were still waiting when the agent stopped.
     NotificationsLeft { left: usize },
-    /// An agent that was started for `execute`.
+    /// An agent for `execute` was started, or has ended.
     Instance { name: String, change: InstanceChange },
 }
 

@@ -1,4 +1,4 @@
-//! The one place that events are published to.
+//! The publisher of events, and its subscribers.
 
 use std::{
     fmt,
@@ -22,13 +22,14 @@ pub(crate) struct Record {
     pub(crate) event: Event,
 }
 
-/// Who gets all events. It must not wait for anything and must not publish: all that decides stands behind it.
+/// Receives all events. It must not block and must not publish: the controller waits for it.
 pub(crate) trait Subscriber: Send {
     /// Takes one event.
     fn on_event(&mut self, record: &Record);
 }
 
-/// Publishes events to all subscribers, one after another and in the same order for all. Clones publish to the same ones.
+/// Publishes events to all subscribers, one after another and in the same order for all. Clones publish to the same
+/// ones.
 #[derive(Clone, Default)]
 pub(crate) struct Publisher(Arc<Mutex<Shared>>);
 
@@ -66,7 +67,7 @@ impl Publisher {
         }
     }
 
-    /// A subscriber that panicked has lost one event; the others go on.
+    /// A panic of a subscriber loses one event; publishing goes on.
     fn lock(&self) -> std::sync::MutexGuard<'_, Shared> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -78,7 +79,7 @@ impl fmt::Debug for Publisher {
     }
 }
 
-/// A subscriber that keeps everything, for tests.
+/// A subscriber that records all events, for tests.
 #[cfg(test)]
 #[derive(Clone, Default)]
 pub(crate) struct Recorded(Arc<Mutex<Vec<Record>>>);
@@ -92,7 +93,7 @@ impl Subscriber for Recorded {
 
 #[cfg(test)]
 impl Recorded {
-    /// What was published since this was last asked.
+    /// The events since the last call.
     pub(crate) fn take(&self) -> Vec<Record> {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -107,22 +108,22 @@ mod tests {
     #[test]
     fn all_subscribers_get_all_events_in_one_order() {
         let publisher = Publisher::default();
-        let (one, other) = (Recorded::default(), Recorded::default());
-        publisher.subscribe(one.clone());
-        publisher.subscribe(other.clone());
+        let (first, second) = (Recorded::default(), Recorded::default());
+        publisher.subscribe(first.clone());
+        publisher.subscribe(second.clone());
         thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| publisher.publish_all((0..250).map(|_| Event::TableReachable)));
             }
         });
-        let (one, other) = (one.take(), other.take());
-        assert_eq!(one, other);
-        let numbers: Vec<u64> = one.iter().map(|record| record.sequence).collect();
+        let (first, second) = (first.take(), second.take());
+        assert_eq!(first, second);
+        let numbers: Vec<u64> = first.iter().map(|record| record.sequence).collect();
         assert_eq!(numbers, (1..=1000).collect::<Vec<_>>());
     }
 
     #[test]
-    fn who_subscribes_later_gets_what_is_published_later() {
+    fn a_later_subscriber_gets_only_later_events() {
         let (publisher, late) = (Publisher::default(), Recorded::default());
         publisher.publish(Event::Stopping);
         publisher.subscribe(late.clone());

@@ -31,7 +31,7 @@ impl Subscriber for EventLog {
     }
 }
 
-/// What all lines have.
+/// The fields that all lines have.
 #[derive(Clone, Copy)]
 struct Line {
     at_ns: u64,
@@ -39,7 +39,7 @@ struct Line {
 }
 
 impl Line {
-    /// The agent itself and its configuration.
+    /// Events of the agent itself and its configuration.
     fn of_agent(self, of: &Event) {
         let Self { at_ns, event } = self;
         match of {
@@ -103,7 +103,7 @@ impl Line {
         );
     }
 
-    /// Suspicions and what becomes of them.
+    /// Events of suspicions and their confirmation.
     fn of_suspicion(self, of: &Event) {
         let Self { at_ns, event } = self;
         match of {
@@ -158,7 +158,7 @@ impl Line {
         }
     }
 
-    /// Servers and services.
+    /// Events of servers and services.
     fn of_server(self, of: &Event) {
         let Self { at_ns, event } = self;
         match of {
@@ -175,7 +175,8 @@ impl Line {
                 );
             }
             Event::Weight { subject: Subject { service, destination }, from, to, reason, .. } => {
-                let (server, from, to) = (destination.server, from.map(|one| one.0), to.map(|one| one.0));
+                let (server, from, to) =
+                    (destination.server, from.map(|weight| weight.0), to.map(|weight| weight.0));
                 debug!(
                     at_ns, event, service = &**service, %server, from, to, reason = reason.as_deref(),
                     "{service}: the weight of {server} changes"
@@ -210,14 +211,14 @@ impl Line {
         for Subject { service, destination } in subjects {
             let (service, server, took_ms) = (&**service, destination.server, took_ms(outcome));
             match kind {
-                ProbeKind::Baseline { is_news: true } => {
+                ProbeKind::Baseline { is_new_failure: true } => {
                     let outcome = words(outcome);
                     info!(
                         at_ns, event, kind = "baseline", service, %server, outcome, took_ms,
                         "{server}: check failed: {outcome}"
                     );
                 }
-                ProbeKind::Baseline { is_news: false } => debug!(
+                ProbeKind::Baseline { is_new_failure: false } => debug!(
                     at_ns, event, kind = "baseline", service, %server, outcome = words(outcome), took_ms,
                     "{server}: check: {}", words(outcome)
                 ),
@@ -285,7 +286,7 @@ impl Line {
         }
     }
 
-    /// The kernel's table.
+    /// Events of the kernel's table.
     fn of_table(self, of: &Event) {
         let Self { at_ns, event } = self;
         match of {
@@ -339,7 +340,7 @@ impl Line {
         }
     }
 
-    /// The state file, notifications, other agents.
+    /// Events of the state file, notifications and other agents.
     fn of_outside(self, of: &Event) {
         let Self { at_ns, event } = self;
         match of {

@@ -1,4 +1,4 @@
-//! What is seen from outside: the log of events, and metrics.
+//! The log of events, and metrics. Both only follow events and values; nothing here may influence a decision.
 
 pub(crate) mod log;
 pub(crate) mod metrics;

@@ -13,7 +13,7 @@ use crate::event::examples;
 
 /// The page that lists all events.
 const PAGE: &str = include_str!("../../../../docs/events.md");
-/// What every line has, or may have, that the page says once.
+/// The fields of all lines, which the page lists once.
 const COMMON: [&str; 5] = ["level", "message", "event", "at_ns", "service"];
 
 /// A log in memory.

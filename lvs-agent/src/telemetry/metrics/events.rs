@@ -1,4 +1,4 @@
-//! What is counted of events.
+//! The metrics that count events.
 
 use metrics::{counter, gauge, histogram};
 
@@ -11,12 +11,12 @@ use crate::{
 /// Counts events.
 pub(crate) struct EventCounters {
     probes: Probes,
-    /// Whether the kernel's table was out of reach when that was last told.
+    /// Whether the last event about it said that the kernel's table is unreachable.
     is_unreachable: bool,
 }
 
 impl EventCounters {
-    /// Nothing was counted yet.
+    /// Starts at zero.
     pub(crate) fn new() -> Self {
         Self { probes: Probes::new(), is_unreachable: false }
     }

@@ -1,4 +1,4 @@
-//! What `/metrics` shows. Names follow Prometheus' rules: base units, `_total` for what only grows.
+//! The metrics under `/metrics`. Names follow Prometheus' rules: base units, `_total` for counters.
 
 mod events;
 mod passive;
@@ -16,10 +16,10 @@ pub(crate) use self::{events::EventCounters, passive::Passive, state::StateGauge
 
 use crate::{engine::Engine, model::DestinationKey};
 
-/// From well below a millisecond to a second: what probes and edits take.
+/// The buckets for edits, from well below a millisecond to a second.
 const SECONDS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
-/// Opens the port and makes the recorder that all metrics go to. The future serves them.
+/// Opens the port and installs the recorder of all metrics. The future serves them.
 pub(crate) fn start(address: SocketAddr) -> anyhow::Result<ExporterFuture> {
     let (recorder, serve) = with_buckets(PrometheusBuilder::new().with_http_listener(address))
         .and_then(PrometheusBuilder::build)
@@ -123,8 +123,8 @@ fn describe() {
     passive::describe();
 }
 
-/// Shows what was not attributed.
-pub(crate) fn publish_doubts(doubts: &Doubts) {
+/// Sets the counters of packets that were not attributed, and of what was lost.
+pub(crate) fn publish_unattributed(doubts: &Doubts) {
     let &Doubts {
         other_protocol,
         no_server,
@@ -154,17 +154,17 @@ pub(crate) fn publish_doubts(doubts: &Doubts) {
     counter!("lvs_passive_handshakes_lost_total").absolute(handshake_lost);
 }
 
-/// Counts that the director itself had no time to look.
+/// Counts a tick that came late because the director was starved of CPU.
 pub(crate) fn count_stall() {
     counter!("lvs_passive_stalls_total").increment(1);
 }
 
-/// Counts that a tick is missing in the recording.
+/// Counts an entry that is missing in the recording.
 pub(crate) fn count_dropped_records() {
     counter!("lvs_passive_recording_dropped_total").increment(1);
 }
 
-/// Shows how much memory the kernel side's maps take.
+/// Sets the memory of the eBPF maps.
 #[expect(clippy::cast_precision_loss, reason = "memory is far below 2^52 bytes")]
 pub(crate) fn publish_maps(bytes: u64) {
     gauge!("lvs_passive_maps_bytes").set(bytes as f64);

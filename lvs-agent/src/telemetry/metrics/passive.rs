@@ -1,7 +1,7 @@
-//! What the kernel side has counted for each server.
+//! The counters of the eBPF programs for each server.
 //!
-//! The kernel's counters begin anew where an id is given to another server, those of `/metrics` never go back: what is
-//! added is what has come since the last look. A server that leaves and comes back goes on where it was.
+//! The kernel's counters restart at zero when an id is given to another server, those of `/metrics` never go back: each
+//! reading adds the difference from the one before. A server that leaves and comes back continues where it was.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -23,46 +23,44 @@ const RESPONSE: &str = "lvs_passive_response_seconds";
 /// The metrics whose buckets are [`bounds`].
 pub(super) const HISTOGRAMS: [&str; 2] = [HANDSHAKE, RESPONSE];
 
-/// A counter of a server: its name, what it is, and its value.
+/// A counter of a server: its name, its description, and its value.
 type Shown = (&'static str, &'static str, fn(&ServerCounters) -> u64);
 
 const COUNTERS: [Shown; 18] = [
-    ("lvs_passive_client_packets_total", "Packets from clients to the server", |all| all.packets_in),
-    ("lvs_passive_client_bytes_total", "Bytes from clients to the server", |all| all.bytes_in),
-    ("lvs_passive_server_packets_total", "Packets from the server (masquerade only)", |all| all.packets_out),
-    ("lvs_passive_server_bytes_total", "Bytes from the server (masquerade only)", |all| all.bytes_out),
-    ("lvs_passive_syn_total", "First SYNs from clients", |all| all.syn),
-    ("lvs_passive_syn_again_total", "Retransmitted SYNs", |all| all.syn_again),
-    ("lvs_passive_handshakes_total", "Handshakes completed", |all| all.handshakes),
-    ("lvs_passive_syn_ack_total", "SYN-ACKs from the server (masquerade only)", |all| all.syn_ack),
-    ("lvs_passive_refused_total", "RSTs in answer to SYNs (masquerade only)", |all| all.refused),
+    ("lvs_passive_client_packets_total", "Packets from clients to the server", |c| c.packets_in),
+    ("lvs_passive_client_bytes_total", "Bytes from clients to the server", |c| c.bytes_in),
+    ("lvs_passive_server_packets_total", "Packets from the server (masquerade only)", |c| c.packets_out),
+    ("lvs_passive_server_bytes_total", "Bytes from the server (masquerade only)", |c| c.bytes_out),
+    ("lvs_passive_syn_total", "First SYNs from clients", |c| c.syn),
+    ("lvs_passive_syn_again_total", "Retransmitted SYNs", |c| c.syn_again),
+    ("lvs_passive_handshakes_total", "Handshakes completed", |c| c.handshakes),
+    ("lvs_passive_syn_ack_total", "SYN-ACKs from the server (masquerade only)", |c| c.syn_ack),
+    ("lvs_passive_refused_total", "RSTs in answer to SYNs (masquerade only)", |c| c.refused),
     (
         "lvs_passive_server_reset_total",
         "RSTs from the server on established connections (masquerade only)",
-        |all| all.server_reset,
+        |c| c.server_reset,
     ),
-    ("lvs_passive_client_abort_total", "RSTs from clients on open handshakes", |all| all.client_abort),
-    ("lvs_passive_client_reset_total", "RSTs from clients on established connections", |all| {
-        all.client_reset
-    }),
-    ("lvs_passive_client_fin_total", "FINs from clients", |all| all.client_fin),
-    ("lvs_passive_server_fin_total", "FINs from the server (masquerade only)", |all| all.server_fin),
+    ("lvs_passive_client_abort_total", "RSTs from clients on open handshakes", |c| c.client_abort),
+    ("lvs_passive_client_reset_total", "RSTs from clients on established connections", |c| c.client_reset),
+    ("lvs_passive_client_fin_total", "FINs from clients", |c| c.client_fin),
+    ("lvs_passive_server_fin_total", "FINs from the server (masquerade only)", |c| c.server_fin),
     (
         "lvs_passive_unreachable_total",
         "ICMP messages that report the server or its port as unreachable",
-        |all| all.unreachable,
+        |c| c.unreachable,
     ),
-    ("lvs_passive_requests_total", "Requests on sampled flows", |all| all.requests),
-    ("lvs_passive_responses_total", "Responses on sampled flows", |all| all.responses),
+    ("lvs_passive_requests_total", "Requests on sampled flows", |c| c.requests),
+    ("lvs_passive_responses_total", "Responses on sampled flows", |c| c.responses),
     (
         "lvs_passive_sent_again_total",
         "Retransmitted data segments on sampled flows, without progress in between",
-        |all| all.sent_again,
+        |c| c.sent_again,
     ),
 ];
 
-/// The upper bounds of the buckets, in seconds: each octave of [`Latencies`], from 131 µs to 4.3 s. Every bound that is
-/// shown is one that the kernel side counts by, so that no count is put on the wrong side.
+/// The upper bounds of the buckets, in seconds: each octave of [`Latencies`], from 131 µs to 4.3 s. The eBPF
+/// programs count by the same bounds, so that no count is on the wrong side of one.
 #[expect(clippy::cast_precision_loss, reason = "bounds are powers of two")]
 pub(super) fn bounds() -> Vec<f64> {
     let octaves = (0..Latencies::BUCKETS).step_by(2);
@@ -93,15 +91,15 @@ pub(super) fn describe() {
     );
 }
 
-/// What is shown of all servers.
+/// The passive metrics of all servers.
 #[derive(Default)]
 pub(crate) struct Passive {
     servers: BTreeMap<ServerId, Server>,
-    /// The reason under which each destination's signal was last shown.
+    /// The service and reason with which each destination's signal was last set.
     signals: HashMap<DestinationKey, (String, &'static str)>,
 }
 
-/// One server's metrics. Handles are looked up once.
+/// The metrics of one server. Handles are looked up once.
 struct Server {
     labels: Labels,
     last: ServerCounters,
@@ -115,7 +113,7 @@ struct Server {
 type Labels = [(&'static str, String); 4];
 
 impl Passive {
-    /// From now on these are all servers.
+    /// Replaces the list of servers.
     pub(crate) fn follow(&mut self, targets: &Targets, services: &[VirtualService]) {
         let mut old = std::mem::take(&mut self.servers);
         for target in targets.all() {
@@ -129,12 +127,12 @@ impl Passive {
         }
     }
 
-    /// The kernel's counters of this id begin anew.
+    /// The kernel's counters of this id restart at zero.
     pub(crate) fn reset(&mut self, id: ServerId) {
         self.servers.remove(&id);
     }
 
-    /// Shows what was counted of a server, and who waits for it.
+    /// Adds a reading of a server's counters, and sets how many client networks wait.
     pub(crate) fn counted(&mut self, id: ServerId, counters: &ServerCounters, state: &ServerState) {
         let Some(server) = self.servers.get_mut(&id) else { return };
         for ((_, _, value), shown) in COUNTERS.iter().zip(&server.counters) {
@@ -148,7 +146,7 @@ impl Passive {
         server.last = *counters;
     }
 
-    /// Shows which destinations have a signal, or why not, with the names of their services.
+    /// Sets which destinations have a signal, or why not, with the names of their services.
     pub(crate) fn signals<'a>(
         &mut self,
         reasons: impl IntoIterator<Item = (DestinationKey, &'a str, Option<&'static str>)>,
@@ -195,7 +193,7 @@ fn signal(destination: &DestinationKey, service: &str, reason: &'static str) -> 
     gauge!("lvs_passive_signal", &labels)
 }
 
-/// Records each time as one in the middle of its bucket: all that is known of it.
+/// Records each time as the middle of its bucket, as no more is known of it.
 #[expect(clippy::cast_precision_loss, reason = "bounds are powers of two")]
 fn record(histogram: &Histogram, new: &Latencies) {
     for (bucket, count) in new.buckets.iter().enumerate().filter(|(_, count)| **count > 0) {
@@ -205,9 +203,11 @@ fn record(histogram: &Histogram, new: &Latencies) {
     }
 }
 
-/// A target by its server and the names of the services that it is in; a masqueraded server may be in several.
+/// The labels of a target: its server, and the names of its services; a masqueraded server may have several.
 fn labels(target: &Target, services: &[VirtualService]) -> Labels {
-    let is_in = |service: &&VirtualService| target.destinations.iter().any(|one| one.service == service.key);
+    let is_in = |service: &&VirtualService| {
+        target.destinations.iter().any(|destination| destination.service == service.key)
+    };
     let names: Vec<&str> = services.iter().filter(is_in).map(|service| service.name.as_str()).collect();
     let server = target.destinations.first().map_or_else(String::new, |first| first.server.to_string());
     [
@@ -226,8 +226,8 @@ mod tests {
     use crate::{config::native, telemetry::metrics::with_buckets};
 
     fn services(servers: &[&str]) -> Vec<VirtualService> {
-        let one = |server: &&str| format!("[[service.server]]\naddress = \"{server}\"\n");
-        let servers = servers.iter().map(one).collect::<Vec<_>>().concat();
+        let table = |server: &&str| format!("[[service.server]]\naddress = \"{server}\"\n");
+        let servers = servers.iter().map(table).collect::<Vec<_>>().concat();
         let text = format!(
             "[[service]]\nname = \"web\"\naddress = \"192.0.2.1:80\"\nforward = \"masquerade\"\n{servers}"
         );
@@ -263,9 +263,9 @@ mod tests {
             passive.counted(ids[1], &syns(7), &state);
             passive.counted(ids[1], &syns(9), &state);
             assert_eq!((shown("10.0.0.1:80"), shown("10.0.0.2:80")), (Some(5.0), Some(9.0)));
-            let one = services(&["10.0.0.1:80"]);
-            targets.update(one.iter().flat_map(crate::passive::forwardings));
-            passive.follow(&targets, &one);
+            let fewer = services(&["10.0.0.1:80"]);
+            targets.update(fewer.iter().flat_map(crate::passive::forwardings));
+            passive.follow(&targets, &fewer);
             assert_eq!(shown("10.0.0.2:80"), Some(9.0), "it stays where it was");
             targets.limit(2);
             targets.update(two.iter().flat_map(crate::passive::forwardings));

@@ -1,10 +1,10 @@
-//! Probes, by what they are for and what came of them.
+//! The numbers of probes by kind and outcome.
 
 use metrics::{Counter, counter};
 
 use crate::{event::ProbeKind, probe::Verdict};
 
-/// How many there were. The counters are looked up once.
+/// The number of probes, by kind and outcome. The counters are looked up once.
 pub(crate) struct Probes {
     baseline: Outcomes,
     confirm: Outcomes,
@@ -18,13 +18,13 @@ struct Outcomes {
 }
 
 impl Probes {
-    /// None yet.
+    /// Starts at zero.
     pub(crate) fn new() -> Self {
         let [baseline, confirm, ping] = ["baseline", "confirm", "ping"].map(Outcomes::new);
         Self { baseline, confirm, ping }
     }
 
-    /// Counts one.
+    /// Counts a probe.
     pub(crate) fn count(&self, kind: ProbeKind, verdict: Verdict) {
         let outcomes = match kind {
             ProbeKind::Baseline { .. } => &self.baseline,

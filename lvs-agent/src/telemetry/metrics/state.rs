@@ -1,4 +1,4 @@
-//! How destinations and services stand.
+//! The state of destinations and services, as gauges.
 
 use metrics::{Gauge, gauge};
 
@@ -10,14 +10,14 @@ use crate::{
     pool::QuorumState,
 };
 
-/// What is shown of all destinations and services. Gauges are looked up once.
+/// The gauges of all destinations and services. Each is looked up once.
 #[derive(Default)]
 pub(crate) struct StateGauges {
     destinations: KeyMap<DestinationKey, DestinationGauges>,
     services: KeyMap<ServiceKey, ServiceGauges>,
 }
 
-/// One destination's.
+/// The gauges of a destination.
 struct DestinationGauges {
     up: Gauge,
     weight: Gauge,
@@ -27,7 +27,7 @@ struct DestinationGauges {
     held: Gauge,
 }
 
-/// One service's.
+/// The gauges of a service.
 struct ServiceGauges {
     quorum: Gauge,
     alarm: Gauge,
@@ -35,9 +35,9 @@ struct ServiceGauges {
 }
 
 impl StateGauges {
-    /// Shows everything as it stands.
+    /// Sets all gauges.
     pub(crate) fn show_all(&mut self, engine: &Engine) {
-        for (destination, ..) in engine.all() {
+        for (destination, ..) in engine.destinations() {
             self.show_destination(engine, &destination);
         }
         for (service, _) in engine.services() {
@@ -45,7 +45,7 @@ impl StateGauges {
         }
     }
 
-    /// Shows how one destination stands.
+    /// Sets the gauges of one destination.
     pub(crate) fn show_destination(&mut self, engine: &Engine, destination: &DestinationKey) {
         let gauges = self
             .destinations
@@ -53,7 +53,7 @@ impl StateGauges {
             .or_insert_with(|| DestinationGauges::new(&labels(engine, destination)));
         let admin_state = engine.admin_state(destination);
         let up = match engine.state(destination) {
-            // What an administrator holds is never called failed.
+            // A destination that an administrator has set to weight 0 is never reported as failed.
             _ if admin_state.administrator => f64::NAN,
             Some(state) if state.is_up() => 1.0,
             Some(state) if state.is_down() => 0.0,
@@ -67,7 +67,7 @@ impl StateGauges {
         gauges.held.set(admin_out);
     }
 
-    /// Shows how a service stands as a whole.
+    /// Sets the gauges of one service.
     pub(crate) fn show_service(&mut self, engine: &Engine, key: &ServiceKey) {
         let Some((service, status)) = engine.service(key) else { return };
         let gauges = self.services.entry(*key).or_insert_with(|| ServiceGauges::new(&service.name));
@@ -80,7 +80,7 @@ impl StateGauges {
         gauges.backups.set(u32::try_from(status.backups_in).unwrap_or(u32::MAX));
     }
 
-    /// Shows that a destination is no longer there under the name that its service had.
+    /// Sets the gauges of a destination that is gone, or whose service has another name, to NaN.
     pub(crate) fn retire_destination(&mut self, destination: &DestinationKey) {
         if let Some(DestinationGauges { up, weight, relapses, admin_out, held }) =
             self.destinations.remove(destination)
@@ -89,7 +89,7 @@ impl StateGauges {
         }
     }
 
-    /// Shows that a service is no longer there under the name that it had.
+    /// Sets the gauges of a service that is gone or has another name to NaN.
     pub(crate) fn retire_service(&mut self, key: &ServiceKey) {
         if let Some(ServiceGauges { quorum, alarm, backups }) = self.services.remove(key) {
             retire([quorum, alarm, backups]);
