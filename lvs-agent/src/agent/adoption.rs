@@ -1,4 +1,5 @@
-//! Services that are taken from the kernel's table as they are, and as they change.
+//! Follows the services in the kernel's table, where the agent adopts them, and sends each change to the controller. It
+//! never edits the table.
 
 use std::sync::Arc;
 
@@ -13,56 +14,56 @@ use crate::{
     model::Config,
 };
 
-/// Brings the services of the kernel's table to the controller.
+/// Sends the services of the kernel's table to the controller.
 pub(crate) struct Adoption {
-    /// What the controller has.
+    /// The services that the controller has.
     adopted: Adopted,
-    seen: latest::Receiver<Arc<Snapshot>>,
+    snapshots: latest::Receiver<Arc<Snapshot>>,
     in_force: latest::Receiver<Arc<Config>>,
     updates: mpsc::Sender<ServiceUpdate>,
     events: Publisher,
 }
 
 impl Adoption {
-    /// The controller has `adopted`.
+    /// The controller has the services `adopted`.
     pub(crate) fn new(
         adopted: Adopted,
-        seen: latest::Receiver<Arc<Snapshot>>,
+        snapshots: latest::Receiver<Arc<Snapshot>>,
         in_force: latest::Receiver<Arc<Config>>,
         updates: mpsc::Sender<ServiceUpdate>,
         events: Publisher,
     ) -> Self {
         events.publish(adopted_event(&adopted));
-        Self { adopted, seen, in_force, updates, events }
+        Self { adopted, snapshots, in_force, updates, events }
     }
 
-    /// Until `shutdown`.
+    /// Runs until `shutdown`.
     pub(crate) async fn run(mut self, shutdown: CancellationToken) {
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return,
-                Ok(()) = self.seen.changed() => {}
+                Ok(()) = self.snapshots.changed() => {}
                 Ok(()) = self.in_force.changed() => {}
                 else => return,
             }
-            if !self.follow().await {
+            if !self.update().await {
                 return;
             }
         }
     }
 
-    /// Tells the controller, if it doesn't know; whether it still listens.
-    async fn follow(&mut self) -> bool {
-        let seen = self.seen.borrow_and_update().clone();
+    /// Sends the services to the controller, if they have changed. `false`: the controller has ended.
+    async fn update(&mut self) -> bool {
+        let snapshot = self.snapshots.borrow_and_update().clone();
         let config = self.in_force.borrow_and_update().clone();
-        let adopted = adopt(&seen.table, &seen.overrides, &config);
+        let adopted = adopt(&snapshot.table, &snapshot.overrides, &config);
         if adopted == self.adopted {
             return true;
         }
-        let (reply, replaced) = oneshot::channel();
+        let (reply, summary) = oneshot::channel();
         let update = ServiceUpdate {
             services: adopted.services.clone(),
-            table: Arc::new(seen.table.clone()),
+            table: Arc::new(snapshot.table.clone()),
             administered: adopted.administered.clone(),
             dropped: RemovedServices::LeftAlone,
             reply,
@@ -70,9 +71,9 @@ impl Adoption {
         if self.updates.send(update).await.is_err() {
             return false;
         }
-        let Ok(replaced) = replaced.await else { return false };
+        let Ok(summary) = summary.await else { return false };
         self.adopted = adopted;
-        self.events.publish(Event::AdoptedChange { change: replaced.into() });
+        self.events.publish(Event::AdoptedChange { change: summary.into() });
         if self.adopted.services.is_empty() {
             self.events.publish(adopted_event(&self.adopted));
         }

@@ -1,4 +1,5 @@
-//! Other configurations that are run along with this one, as ldirectord's `execute` does: each by an agent of its own.
+//! Runs an agent of its own for each further configuration, as ldirectord's `execute` does. A child that ends is never
+//! restarted.
 
 use std::{path::PathBuf, process::Stdio};
 
@@ -12,17 +13,17 @@ use crate::{
     process::ProcessGroup,
 };
 
-/// The option that tells an agent that it was started so.
+/// The option that makes an agent a secondary one.
 const BESIDE: &str = "--beside";
 
-/// Runs an agent for each file until `shutdown`, and stops them then. One that ends by itself is not started again.
+/// Runs an agent for each file until `shutdown`, then stops them. An agent that ends by itself is not restarted.
 pub(crate) async fn run(files: Vec<PathBuf>, events: Publisher, shutdown: CancellationToken) {
     let mut agents: JoinSet<()> =
-        files.into_iter().map(|file| one(file, events.clone(), shutdown.clone())).collect();
+        files.into_iter().map(|file| run_agent(file, events.clone(), shutdown.clone())).collect();
     while agents.join_next().await.is_some() {}
 }
 
-async fn one(file: PathBuf, events: Publisher, shutdown: CancellationToken) {
+async fn run_agent(file: PathBuf, events: Publisher, shutdown: CancellationToken) {
     let publish = |change| events.publish(Event::Instance { name: file.display().to_string(), change });
     let started = std::env::current_exe().and_then(|program| {
         let arguments = ["run".as_ref(), BESIDE.as_ref(), "--config".as_ref(), file.as_os_str()];
@@ -42,7 +43,7 @@ async fn one(file: PathBuf, events: Publisher, shutdown: CancellationToken) {
             if let Err(error) = agent.signal(Signal::SIGTERM) {
                 publish(InstanceChange::NotStopped { error: error.to_string() });
             }
-            // What takes longer is killed as this is dropped.
+            // An agent that takes longer is killed as `agent` is dropped.
             if timeout(STOP.mul_f64(0.8), agent.wait()).await.is_err() {
                 publish(InstanceChange::StopsLate);
             }

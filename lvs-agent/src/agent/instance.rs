@@ -1,4 +1,4 @@
-//! One agent for each network namespace: a second one would fight over the same table, and over the places of the
+//! One agent in each network namespace: a second one would contend for the same table, and for the places of the eBPF
 //! programs on the devices.
 
 use std::{
@@ -18,19 +18,19 @@ const NAME: &str = "lvs-agent";
 /// Which of the agents of a network namespace this is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InstanceRole {
-    /// The only one, but for those that it starts itself.
+    /// The only one, except for agents that it starts itself.
     Primary,
-    /// One that another has started for its `execute`, with services of its own and no programs on devices.
+    /// Started by the primary for its `execute`, with services of its own and no programs on devices.
     Secondary,
 }
 
-/// Held for as long as the agent lives, and let go by the kernel however it ends.
+/// Held while the agent runs; the kernel releases it however the agent ends.
 #[derive(Debug)]
 pub(crate) struct InstanceLock {
     _listener: UnixListener,
 }
 
-/// Another agent is at work on this network namespace's table.
+/// Another agent runs in this network namespace.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "another lvs-agent{} is running in this network namespace; stop it first (only one can run, in any mode: each \
@@ -40,7 +40,7 @@ pub(crate) struct InstanceLock {
 pub struct AlreadyRunning(Option<i32>);
 
 impl InstanceLock {
-    /// Makes sure that there is no other agent in the network namespace, and that there will be none.
+    /// Claims the network namespace, unless another agent has it.
     pub(crate) fn claim() -> anyhow::Result<Self> {
         Self::claim_as(NAME)
     }
@@ -57,10 +57,10 @@ impl InstanceLock {
     }
 }
 
-/// The process that holds the name, if it can be found out.
+/// The process that has the name, if it is known.
 fn holder(address: &SocketAddr) -> Option<i32> {
     let stream = UnixStream::connect_addr(address).ok()?;
-    // 0: it is in a PID namespace that can't be seen from here.
+    // 0: its PID namespace isn't visible from here.
     getsockopt(&stream, PeerCredentials).ok().map(|credentials| credentials.pid()).filter(|pid| *pid != 0)
 }
 
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_second_one_is_told_who_is_there_and_the_next_one_may_start() {
+    fn a_second_agent_is_refused_while_the_first_one_runs() {
         let name = format!("lvs-agent-test-{}", std::process::id());
         let first = InstanceLock::claim_as(&name).unwrap();
         let refused = InstanceLock::claim_as(&name).unwrap_err();

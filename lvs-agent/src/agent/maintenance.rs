@@ -1,5 +1,6 @@
-//! The maintenance folder: a file in it, named after a server, takes that server out as long as the file is there. Looked
-//! at every second in a task of its own, as the folder may be on a disk or a server that hangs, and so may name servers.
+//! The maintenance directory: a file in it, named after a server, takes that server out as long as the file exists. It
+//! is read every second in a task of its own, as the directory may be on a disk that hangs, and name servers may hang,
+//! too.
 
 use std::{
     collections::HashMap,
@@ -14,24 +15,24 @@ use tokio::{net::lookup_host, sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-/// How often the folder is looked at.
-const EVERY: Duration = Duration::from_secs(1);
-/// How long a name may take to be looked up; it is tried again.
-const LOOKUP: Duration = Duration::from_secs(5);
-/// How long the addresses of a name hold.
-const NAMES_HOLD: Duration = Duration::from_mins(1);
-/// The most files that are looked at: more names than any director has servers.
-const MOST: usize = 20_000;
+/// How often the directory is read.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// How long it may take to resolve a name; it is retried.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the addresses of a name are used before it is resolved again.
+const CACHE_TIME: Duration = Duration::from_mins(1);
+/// The most files that are read: more than any director has servers.
+const MAX_FILES: usize = 20_000;
 
-/// What a file's name stands for.
+/// The server that a file's name means.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Named {
+enum FileName {
     Address(IpAddr, Option<u16>),
     /// A host's name, and perhaps a port.
     Host(String, Option<u16>),
 }
 
-impl Named {
+impl FileName {
     /// `None` for names that no server has, such as an editor's `.name.swp`.
     fn parse(name: &str) -> Option<Self> {
         if let Ok(ip) = name.trim_start_matches('[').trim_end_matches(']').parse() {
@@ -50,43 +51,43 @@ impl Named {
     }
 }
 
-/// Looks at the folder again and again.
-pub(crate) struct Folder {
+/// Reads the directory again and again.
+pub(crate) struct MaintenanceDirectory {
     path: PathBuf,
-    /// Whether the last look failed, which is told once.
+    /// Whether the directory could not be read the last time, which is logged once.
     failed: bool,
-    /// The addresses of hosts, and when they were looked up.
+    /// The addresses of hosts, and when they were resolved.
     hosts: HashMap<String, (Instant, Vec<IpAddr>)>,
 }
 
-impl Folder {
+impl MaintenanceDirectory {
     pub(crate) fn new(path: &Path) -> Self {
         Self { path: path.to_owned(), failed: false, hosts: HashMap::new() }
     }
 
-    /// Until `shutdown`, or until nobody listens.
+    /// Runs until `shutdown`, or until the receiver is dropped.
     pub(crate) async fn run(
         mut self,
         maintained: watch::Sender<MaintenanceSet>,
         shutdown: CancellationToken,
     ) {
-        let looking = async {
+        let reading = async {
             while !maintained.is_closed() {
-                if let Some(found) = self.look().await {
-                    maintained.send_if_modified(|known| {
-                        let others = *known != found;
-                        *known = found;
-                        others
+                if let Some(servers) = self.read().await {
+                    maintained.send_if_modified(|before| {
+                        let changed = *before != servers;
+                        *before = servers;
+                        changed
                     });
                 }
-                tokio::time::sleep(EVERY).await;
+                tokio::time::sleep(INTERVAL).await;
             }
         };
-        shutdown.run_until_cancelled(looking).await;
+        shutdown.run_until_cancelled(reading).await;
     }
 
-    /// The servers that are named now; `None`: it could not be looked, and what was found before admin_state.
-    async fn look(&mut self) -> Option<MaintenanceSet> {
+    /// The servers that are named now; `None`: the directory can't be read, and the servers named before stay.
+    async fn read(&mut self) -> Option<MaintenanceSet> {
         let path = self.path.clone();
         let listing = tokio::task::spawn_blocking(move || names(&path)).await;
         let names = match listing.unwrap_or_else(|error| Err(io::Error::other(error))) {
@@ -106,45 +107,45 @@ impl Folder {
         if std::mem::take(&mut self.failed) {
             info!("the maintenance directory {} can be read again", self.path.display());
         }
-        let mut found = MaintenanceSet::new();
-        for name in names.iter().filter_map(|name| Named::parse(name)) {
+        let mut servers = MaintenanceSet::new();
+        for name in names.iter().filter_map(|name| FileName::parse(name)) {
             match name {
-                Named::Address(ip, port) => drop(found.insert((ip, port))),
-                Named::Host(host, port) => {
-                    found.extend(self.addresses(&host).await.iter().map(|ip| (*ip, port)));
+                FileName::Address(ip, port) => drop(servers.insert((ip, port))),
+                FileName::Host(host, port) => {
+                    servers.extend(self.addresses(&host).await.iter().map(|ip| (*ip, port)));
                 }
             }
         }
-        Some(found)
+        Some(servers)
     }
 
-    /// A host's addresses: as the machine's resolver says, or as it said before if it doesn't answer.
+    /// A host's addresses from the system's resolver; the previous ones if it doesn't answer.
     async fn addresses(&mut self, host: &str) -> &[IpAddr] {
         let now = Instant::now();
-        let is_fresh = |at: Instant| now.saturating_duration_since(at) < NAMES_HOLD;
+        let is_fresh = |at: Instant| now.saturating_duration_since(at) < CACHE_TIME;
         if !self.hosts.get(host).is_some_and(|(at, _)| is_fresh(*at)) {
             let known = self.hosts.entry(host.to_owned()).or_insert_with(|| (now, Vec::new()));
             known.0 = now;
-            match timeout(LOOKUP, lookup_host((host, 0))).await {
+            match timeout(RESOLVE_TIMEOUT, lookup_host((host, 0))).await {
                 Ok(Ok(addresses)) => known.1 = addresses.map(|address| address.ip()).collect(),
                 Ok(Err(error)) => {
                     warn!("maintenance: {host} is not an address, and can't be resolved as a name: {error}");
                 }
-                Err(_) => warn!("maintenance: resolving {host} took longer than {LOOKUP:?}"),
+                Err(_) => warn!("maintenance: resolving {host} took longer than {RESOLVE_TIMEOUT:?}"),
             }
         }
         self.hosts.get(host).map_or(&[], |(_, addresses)| addresses)
     }
 }
 
-/// The names of the files. No folder is as good as an empty one.
+/// The names of the files; none if the directory doesn't exist.
 fn names(path: &Path) -> io::Result<Vec<String>> {
     let entries = match std::fs::read_dir(path) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error),
     };
-    entries.take(MOST).map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
+    entries.take(MAX_FILES).map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
 }
 
 #[cfg(test)]
@@ -154,9 +155,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_files() {
-        let address = |ip: &str, port| Some(Named::Address(ip.parse().unwrap(), port));
-        let host = |name: &str, port| Some(Named::Host(name.to_owned(), port));
+    fn a_file_name_is_an_address_or_a_host_with_or_without_a_port() {
+        let address = |ip: &str, port| Some(FileName::Address(ip.parse().unwrap(), port));
+        let host = |name: &str, port| Some(FileName::Host(name.to_owned(), port));
         let cases = [
             ("10.0.0.1", address("10.0.0.1", None)),
             ("10.0.0.1:80", address("10.0.0.1", Some(80))),
@@ -171,37 +172,37 @@ mod tests {
             ("", None),
         ];
         for (name, expected) in cases {
-            assert_eq!(Named::parse(name), expected, "{name:?}");
+            assert_eq!(FileName::parse(name), expected, "{name:?}");
         }
     }
 
     #[tokio::test]
-    async fn files_come_and_go() {
+    async fn servers_are_named_while_their_files_exist() {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("folder");
-        let mut folder = Folder::new(&path);
+        let path = directory.path().join("maintenance");
+        let mut maintenance = MaintenanceDirectory::new(&path);
         let local = (IpAddr::from([127, 0, 0, 1]), Some(80));
         let other = (IpAddr::from([10, 0, 0, 1]), None);
-        assert_eq!(folder.look().await, Some(MaintenanceSet::new()), "there is no folder");
+        assert_eq!(maintenance.read().await, Some(MaintenanceSet::new()), "there is no directory");
         fs::create_dir(&path).unwrap();
         fs::write(path.join("10.0.0.1"), "").unwrap();
-        assert_eq!(folder.look().await, Some(MaintenanceSet::from([other])));
+        assert_eq!(maintenance.read().await, Some(MaintenanceSet::from([other])));
         fs::write(path.join("localhost:80"), "").unwrap();
-        assert!(folder.look().await.unwrap().contains(&local));
+        assert!(maintenance.read().await.unwrap().contains(&local));
         fs::remove_file(path.join("localhost:80")).unwrap();
-        assert_eq!(folder.look().await, Some(MaintenanceSet::from([other])));
+        assert_eq!(maintenance.read().await, Some(MaintenanceSet::from([other])));
         fs::remove_dir_all(&path).unwrap();
         fs::write(&path, "").unwrap();
-        assert_eq!(folder.look().await, None, "it is no folder: what was found before holds");
+        assert_eq!(maintenance.read().await, None, "it is no directory: the servers named before stay");
     }
 
     #[tokio::test]
-    async fn it_ends_on_request_and_when_nobody_listens() {
+    async fn the_task_ends_at_shutdown() {
         let directory = tempfile::tempdir().unwrap();
         let (sender, mut receiver) = watch::channel(MaintenanceSet::new());
         let shutdown = CancellationToken::new();
         fs::write(directory.path().join("10.0.0.1"), "").unwrap();
-        let running = tokio::spawn(Folder::new(directory.path()).run(sender, shutdown.clone()));
+        let running = tokio::spawn(MaintenanceDirectory::new(directory.path()).run(sender, shutdown.clone()));
         receiver.changed().await.unwrap();
         assert_eq!(receiver.borrow().len(), 1);
         shutdown.cancel();

@@ -1,4 +1,4 @@
-//! What the tasks say to each other. A leaf: no task is imported here.
+//! The messages between the tasks. A leaf: it must never import a task.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -21,17 +21,17 @@ use crate::{
     state_file::WriteReceipt,
 };
 
-/// Another list of services to decide about, from now on.
+/// A new list of services for the controller.
 pub(crate) struct ServiceUpdate {
-    /// All services, as a validated configuration has them.
+    /// All services of a validated configuration.
     pub(crate) services: Vec<VirtualService>,
-    /// The kernel's table as it was last read: how destinations stand in it that are new.
+    /// The kernel's table as it was last read, for the presence of new destinations in it.
     pub(crate) table: Arc<Table>,
-    /// Those that an administrator holds at weight 0.
+    /// The destinations that an administrator has set to weight 0.
     pub(crate) administered: BTreeSet<DestinationKey>,
-    /// What becomes of services that are not in the list any more.
+    /// What becomes of services that are no longer in the list.
     pub(crate) dropped: RemovedServices,
-    /// Told when it is done; the edits are on their way to the table by then.
+    /// Answered when the controller has the list and the reconciler the edits.
     pub(crate) reply: oneshot::Sender<UpdateSummary>,
 }
 
@@ -40,14 +40,14 @@ pub(crate) struct ServiceUpdate {
 pub(crate) enum RemovedServices {
     /// They are deleted in the kernel's table.
     Deleted,
-    /// They are nobody's business any more.
+    /// They stay in the kernel's table, and are no longer managed.
     LeftAlone,
 }
 
-/// What another list of services has changed.
+/// What a new list of services has changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct UpdateSummary {
-    /// Whether the wanted table is another one.
+    /// Whether the desired table has changed.
     pub(crate) table_changed: bool,
     /// Services and destinations that are new.
     pub(crate) added: Counted,
@@ -67,7 +67,7 @@ impl From<UpdateSummary> for ListChange {
     }
 }
 
-/// So many services and destinations.
+/// Numbers of services and destinations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counted {
     pub(crate) services: usize,
@@ -77,35 +77,35 @@ pub(crate) struct Counted {
 /// The services whose servers are watched.
 pub(crate) type WatchedServices = Arc<[VirtualService]>;
 
-/// Who wants to know of the signal of all destinations.
+/// A request for the passive signal of all destinations.
 pub(crate) type SignalRequest = oneshot::Sender<HashMap<DestinationKey, SignalStatus>>;
 
-/// Who wants to know how all destinations stand, in the order of the configuration.
+/// A request for the status of all destinations, in the order of the configuration.
 pub(crate) type StatusRequest = oneshot::Sender<Vec<DestinationStatus>>;
 
-/// An order, and who wants to know what has come of it.
+/// An admin command, and where its result goes.
 #[derive(Debug)]
 pub(crate) struct AdminRequest {
-    pub(crate) order: AdminCommand,
+    pub(crate) command: AdminCommand,
     pub(crate) selector: ServerSelector,
     pub(crate) reply: oneshot::Sender<Result<CommandReply, Unknown>>,
 }
 
-/// What has come of an order.
+/// The result of an admin command.
 #[derive(Debug)]
 pub(crate) struct CommandReply {
-    pub(crate) ordered: Vec<CommandResult>,
-    /// The order, on its way into the state file.
-    pub(crate) kept: Option<WriteReceipt>,
+    pub(crate) results: Vec<CommandResult>,
+    /// Says when the command is in the state file; `None`: there is nothing to save.
+    pub(crate) saved: Option<WriteReceipt>,
 }
 
-/// Someone who wants the configuration to be read again, and to know what comes of it.
+/// A request to reload the configuration.
 pub(crate) type ReloadRequest = oneshot::Sender<Result<Reloaded, NotReloaded>>;
 
-/// Why the old configuration stays in force.
+/// Why a reload has failed: the old configuration stays in force.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NotReloaded {
-    /// In the words that it is told with when the agent starts.
+    /// The configuration has faults; the text is the same as when the agent starts.
     #[error("{0}")]
     Faulty(String),
     #[error("the agent was started without a configuration file, so there is none to reload")]
@@ -116,11 +116,11 @@ pub(crate) enum NotReloaded {
     Stopping,
 }
 
-/// What the detector is told by those who decide.
+/// What the controller reports to the detector.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Feedback {
-    /// What became of a server.
+    /// The result of a probe, or a change of a server's state.
     Observed(ServerId, Observation),
-    /// A suspicion was not probed, and may be raised again.
+    /// A suspicion was not probed; the detector may raise it again.
     NotProbed(ServerId),
 }

@@ -1,22 +1,23 @@
-//! Tasks and channels, start and stop: the one place that wires the stages together. It decides nothing.
+//! Tasks and channels, start and stop: the one place that wires the parts of the agent together. It must never decide
+//! anything about a server.
 //!
-//! | task | owns | gets | sends |
+//! | task | owns | receives | sends |
 //! |---|---|---|---|
 //! | `checks` | the schedule of the baseline checks | – | results → controller |
 //! | `monitor` | eBPF programs and detector | edges, routes, neighbours, feedback | findings → controller |
-//! | `controller` | the engine: health and pools | results, findings, bursts | wanted services → table, feedback → monitor |
-//! | `table` | the kernel's table | wanted services, the table itself | – |
-//! | `adoption` | the list of services, where it is the kernel's | the table as others change it | services → controller |
+//! | `controller` | the engine | results, findings, bursts | desired services → table, feedback → monitor |
+//! | `table` | the kernel's table | desired services, the table itself | – |
+//! | `adoption` | the list of services, if it is the kernel's | the table as others change it | services → controller |
 //! | `state` | the state file | overrides from table, admin commands from controller | – |
 //! | `reload` | the configuration in force | SIGHUP, the file, requests | services → controller |
-//! | `maintenance` | the maintenance folder | – | servers that are named there → controller |
-//! | `notify` | mails, commands, lines in files | what to send, from the publisher's alerts | – |
+//! | `maintenance` | the maintenance directory | – | servers that its files name → controller |
+//! | `notify` | mails, commands, lines in files | what to send, from the alerts | – |
 //! | `children` | agents for other configurations | – | – |
 //! | `metrics` | the listening port | – | – |
 //! | `control` | the control socket | – | admin commands → controller, requests → controller, monitor, reload |
 //!
-//! All of them publish events ([`crate::event`]). One token stops them all. Each can be dropped at any await without harm;
-//! `monitor` detaches the programs and `table` makes its last edits after the token, and both are waited for.
+//! All of them publish events ([`crate::event`]). One token stops them all. Each can be dropped at any await without
+//! harm; `monitor` detaches the programs and `table` makes its last edits after the token, and both are waited for.
 
 mod admin;
 mod adoption;
@@ -44,11 +45,11 @@ use tracing::{error, info, warn};
 
 pub use self::instance::{AlreadyRunning, InstanceRole};
 use self::{
-    admin::{AdminHandler, MonitorHandle, orders::ControllerHandle},
+    admin::{AdminHandler, MonitorHandle, commands::ControllerHandle},
     adoption::Adoption,
     controller::{Controller, Inputs, bursts::Bursts},
     instance::InstanceLock,
-    maintenance::Folder,
+    maintenance::MaintenanceDirectory,
     messages::WatchedServices,
     monitor::setup::{self, NoPassiveSide, Wiring},
     reload::Reload,
@@ -65,7 +66,7 @@ use crate::{
         discovery::Adopted,
         probe_timeout::LatencyHistory,
         subscriptions::{ScheduleChange, Subscriptions},
-        table::{found, last_wanted},
+        table::{presence, wanted_at_exit},
     },
     event::{Event, Publisher},
     ipvs::IpvsClient,
@@ -76,29 +77,30 @@ use crate::{
     passive::Targets,
     probe::{Prober, Scheduler, budget::Budget},
     reconcile::{Reconciler, sysctl},
-    state_file::{self, Orders, Restored, StateWriter},
+    state_file::{self, Restored, SavedCommands, StateWriter},
     telemetry::metrics::{EventCounters, StateGauges},
 };
 
-/// Results that may wait for the controller, who takes each in microseconds: enough for all checks of 10,000 servers that
-/// end in the same tenth of a second.
+/// Results that may wait for the controller, which takes microseconds for each: enough for all checks of 10,000 servers
+/// that end in the same tenth of a second.
 const RESULTS: usize = 1024;
-/// Findings that may wait. What doesn't fit is raised again at the next tick.
+/// Findings that may wait. The detector raises those that don't fit again at the next tick.
 const FINDINGS: usize = 256;
-/// Reports of bursts that may wait; those who send them can.
+/// Reports of bursts that may wait; their senders wait if there is no room.
 const REPORTS: usize = 256;
-/// Feedback that may wait for the passive side, which takes it between two ticks: one for each suspicion that was taken
-/// in the meantime, and one for each server that changed its state.
+/// Feedback that may wait for the monitor, which takes it between two ticks: one for each suspicion in the meantime,
+/// and one for each server that changed its state.
 const FEEDBACK: usize = 1024;
 /// Status requests that may wait.
 const REQUESTS: usize = 8;
-/// Lists of services that may wait; whoever sends one waits for what comes of it.
+/// Lists of services that may wait; their senders wait for the reply.
 const UPDATES: usize = 1;
-/// Requests to read the configuration again that may wait: as many as callers of the control socket.
+/// Reload requests that may wait: as many as clients of the control socket.
 const RELOADS: usize = 8;
-/// Admin commands that may wait: as many as callers of the control socket.
+/// Admin commands that may wait: as many as clients of the control socket.
 const COMMANDS: usize = 8;
-/// Runs until SIGTERM or SIGINT. Whatever makes it fail at the start has changed nothing in the kernel's table.
+
+/// Runs until SIGTERM or SIGINT. If it fails to start, it has changed nothing in the kernel's table.
 pub(crate) async fn run(
     config: Config,
     source: Option<Source>,
@@ -107,7 +109,7 @@ pub(crate) async fn run(
 ) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
-    let _only = (role == InstanceRole::Primary).then(InstanceLock::claim).transpose()?;
+    let _lock = (role == InstanceRole::Primary).then(InstanceLock::claim).transpose()?;
     // From here on SIGHUP no longer ends the process.
     let hangups = signal(SignalKind::hangup()).context("listening for SIGHUP")?;
     let running = Running::start(config, source, hangups, events).await?;
@@ -121,26 +123,26 @@ pub(crate) async fn run(
 }
 
 /// Inputs from outside the program.
-struct Outside {
+struct ExternalInputs {
     control: Option<ControlServer>,
-    /// Where the configuration came from.
+    /// The configuration's file.
     source: Option<Source>,
     /// SIGHUP.
     hangups: Signal,
 }
 
-/// What the tasks are started with.
-struct Beginning {
+/// The parts that the tasks are made of.
+struct Parts {
     config: Arc<Config>,
     adopted: Option<Adopted>,
     engine: Engine,
     table: Reconciler,
-    /// Saves what people order.
-    orders: Option<StateWriter<Orders>>,
-    outside: Outside,
+    /// Saves the admin commands in effect.
+    command_writer: Option<StateWriter<SavedCommands>>,
+    external: ExternalInputs,
 }
 
-/// An agent that runs.
+/// A running agent.
 struct Running {
     events: Publisher,
     tasks: TaskSet,
@@ -163,40 +165,41 @@ impl Running {
                 }
             });
         }
-        // Before anything is touched: whoever answers there may be at work on the same table.
+        // Before anything is changed: another agent that has the socket may manage the same table.
         let control = config.agent.control.as_deref().map(ControlServer::bind).transpose()?;
         setup::check_devices(&config.passive).await?;
         let client = IpvsClient::connect(DEFAULT_TIMEOUT).await?;
-        let Restored { left, overrides, orders, file } = state_file::restore(&config, &events);
-        let table = Reconciler::new(client, &config, left.overrides, overrides, events.clone()).await?;
-        // Those of IPVS are there by now.
-        sysctl::settle(&config, &events);
+        let Restored { saved, overrides, commands: command_writer, file } =
+            state_file::restore(&config, &events);
+        let table = Reconciler::new(client, &config, saved.overrides, overrides, events.clone()).await?;
+        // IPVS is loaded by now, and its settings exist.
+        sysctl::apply(&config, &events);
         if let Some(file) = file {
             running.tasks.spawn("state", file.run());
         }
         let adopted = config.adopts().then(|| table.adopt(&config));
         let services = adopted.as_ref().map_or(&config.services, |adopted| &adopted.services);
-        let mut engine = Engine::new(services, |key| found(table.known(), key));
+        let mut engine = Engine::new(services, |key| presence(table.known(), key));
         if let Some(adopted) = &adopted {
             engine.set_administered(adopted.administered.clone(), Instant::now());
         }
-        for gone in engine.recall_commands(&left.orders, Instant::now()) {
-            events.publish(Event::AdminForgotten { destination: gone });
+        for destination in engine.restore_commands(&saved.commands, Instant::now()) {
+            events.publish(Event::AdminForgotten { destination });
         }
-        for recalled in engine.commands().keys() {
-            let reason = engine.admin_state(recalled).reason().unwrap_or_default();
-            events.publish(Event::AdminRestored { subject: engine.subject(recalled), reason });
+        for destination in engine.commands().keys() {
+            let reason = engine.admin_state(destination).reason().unwrap_or_default();
+            events.publish(Event::AdminRestored { subject: engine.subject(destination), reason });
         }
-        let outside = Outside { control, source, hangups };
+        let external = ExternalInputs { control, source, hangups };
         let config = Arc::new(config);
-        running.wire(Beginning { config, adopted, engine, table, orders, outside }).await;
+        running.start_tasks(Parts { config, adopted, engine, table, command_writer, external }).await;
         Ok(running)
     }
 
-    /// From here on nothing fails any more: what can't be had is logged and done without.
-    async fn wire(&mut self, beginning: Beginning) {
-        let Beginning { config, adopted, engine, mut table, orders: state_writer, outside } = beginning;
-        let Outside { control, source, hangups } = outside;
+    /// Can't fail: the agent logs what isn't available and runs without it.
+    async fn start_tasks(&mut self, parts: Parts) {
+        let Parts { config, adopted, engine, mut table, command_writer: state_writer, external } = parts;
+        let ExternalInputs { control, source, hangups } = external;
         let services = adopted.as_ref().map_or(&config.services, |adopted| &adopted.services).clone();
         let (shutdown, events) = (self.tasks.shutdown().clone(), self.events.clone());
         let (watched_tx, watched) = latest::channel(WatchedServices::from(services.clone()));
@@ -206,13 +209,13 @@ impl Running {
         let passive = self
             .monitor(&config, Wiring { findings: findings_tx, feedback, targets: targets_tx, watched })
             .await;
-        // A failure has been logged; the task tries again.
+        // A failure has been logged; the task retries.
         table.write(engine.wanted()).await;
         let (results_tx, results) = mpsc::channel(RESULTS);
         let (reports_tx, reports) = mpsc::channel(REPORTS);
         let (requests_tx, requests) = mpsc::channel(REQUESTS);
         let (updates_tx, updates) = mpsc::channel(UPDATES);
-        let (orders_tx, orders) = mpsc::channel(COMMANDS);
+        let (commands_tx, commands) = mpsc::channel(COMMANDS);
         let (reloads_tx, reloads) = mpsc::channel(RELOADS);
         let (in_force_tx, in_force) = latest::channel(config.clone());
         let maintained = self.maintained(&config);
@@ -248,16 +251,23 @@ impl Running {
             probe_timeout: config.passive.burst.timeout,
             shown,
         };
-        let inputs = Inputs { checks: results, findings, reports, requests, updates, orders, maintained };
+        let inputs =
+            Inputs { checks: results, findings, reports, requests, updates, orders: commands, maintained };
         self.tasks.spawn("controller", controller.run(inputs, shutdown.clone()));
         if let Some(adopted) = adopted {
-            let adoption =
-                Adoption::new(adopted, table.seen(), in_force.clone(), updates_tx.clone(), events.clone());
+            let adoption = Adoption::new(
+                adopted,
+                table.snapshots(),
+                in_force.clone(),
+                updates_tx.clone(),
+                events.clone(),
+            );
             self.tasks.spawn("adoption", adoption.run(shutdown.clone()));
         }
         let (observed, desired) = (table.dry_run(), table.desired());
-        let ending = in_force.clone();
-        self.tasks.spawn("table", table.run(shutdown.clone(), move || last_wanted(&ending.borrow())));
+        let config_at_exit = in_force.clone();
+        self.tasks
+            .spawn("table", table.run(shutdown.clone(), move || wanted_at_exit(&config_at_exit.borrow())));
         let outputs = reload::Outputs {
             updates: updates_tx,
             in_force: in_force_tx,
@@ -266,15 +276,16 @@ impl Running {
             events: events.clone(),
         };
         let reload = Reload::new(source, config.clone(), outputs);
-        self.tasks.spawn("reload", reload.run(reload::Inputs { hangups, asked: reloads }, shutdown.clone()));
+        self.tasks
+            .spawn("reload", reload.run(reload::Inputs { hangups, requests: reloads }, shutdown.clone()));
         if let Some(control) = control {
-            let orders = ControllerHandle { controller: orders_tx };
+            let commands = ControllerHandle { controller: commands_tx };
             let handler = AdminHandler {
                 controller: requests_tx,
                 passive,
                 observed,
                 reload: reloads_tx,
-                orders,
+                commands,
                 in_force,
             };
             self.tasks.spawn("control", control.run(handler, shutdown));
@@ -287,17 +298,18 @@ impl Running {
         events.publish(Event::Ready { services: services.len(), mode: config.agent.mode });
     }
 
-    /// The servers that the maintenance folder names, from now on.
+    /// The servers that files in the maintenance directory name, from now on.
     fn maintained(&mut self, config: &Config) -> latest::Receiver<MaintenanceSet> {
         let (maintained_tx, maintained) = latest::channel(MaintenanceSet::new());
-        if let Some(folder) = config.agent.maintenance.as_deref() {
+        if let Some(directory) = config.agent.maintenance.as_deref() {
             let shutdown = self.tasks.shutdown().clone();
-            self.tasks.spawn("maintenance", Folder::new(folder).run(maintained_tx, shutdown));
+            self.tasks
+                .spawn("maintenance", MaintenanceDirectory::new(directory).run(maintained_tx, shutdown));
         }
         maintained
     }
 
-    /// Starts what speaks to people and programs outside: notifications, and agents for other configurations.
+    /// Starts notifications, and agents for other configurations.
     fn notifier(&mut self, config: &Config) -> Notifier {
         let (notifier, notify) = Notifier::new();
         self.tasks.spawn("notify", notify.run(self.events.clone(), self.tasks.shutdown().clone()));
@@ -311,22 +323,22 @@ impl Running {
         notifier
     }
 
-    /// Starts passive detection, if it can be had; gives the handle that answers questions about it.
+    /// Starts passive detection, if it is available. Returns the handle that answers requests about it.
     async fn monitor(&mut self, config: &Config, wiring: Wiring) -> MonitorHandle {
         match setup::set_up(config, wiring).await {
-            Ok(side) => {
-                let requests = side.requests.clone();
+            Ok(monitor) => {
+                let requests = monitor.requests.clone();
                 let shutdown = self.tasks.shutdown().clone();
-                self.tasks.spawn("monitor", side.run(shutdown));
+                self.tasks.spawn("monitor", monitor.run(shutdown));
                 MonitorHandle::Monitor(requests)
             }
-            Err(none @ NoPassiveSide::Off) => {
-                info!("{none}");
-                MonitorHandle::None(none.to_string())
+            Err(reason @ NoPassiveSide::Off) => {
+                info!("{reason}");
+                MonitorHandle::None(reason.to_string())
             }
-            Err(none) => {
-                warn!("no passive detection, active checks only: {none}");
-                MonitorHandle::None(none.to_string())
+            Err(reason) => {
+                warn!("no passive detection, active checks only: {reason}");
+                MonitorHandle::None(reason.to_string())
             }
         }
     }

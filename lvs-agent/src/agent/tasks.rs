@@ -1,4 +1,4 @@
-//! The tasks of an agent: each has a name, an owner, and an end.
+//! The set of the agent's tasks: each has a name, and a way to end. No task may outlive the agent.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ pub(super) const STOP: Duration = Duration::from_secs(5);
 enum Ending {
     /// By itself, soon after the token is cancelled.
     OnToken,
-    /// It knows no token: it is aborted.
+    /// It doesn't watch the token: it is aborted.
     Abort,
 }
 
@@ -39,13 +39,13 @@ impl TaskSet {
         &self.shutdown
     }
 
-    /// Starts a task that ends by itself once the token is cancelled. If it panics, the whole agent stops rather than going
-    /// on without it.
+    /// Starts a task that ends by itself once the token is cancelled. If it panics, the whole agent stops rather than
+    /// going on without it.
     pub(super) fn spawn(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         self.start(name, Ending::OnToken, task);
     }
 
-    /// Starts a task that has no end of its own, and is aborted when the agent stops.
+    /// Starts a task that never ends by itself: it is aborted when the agent stops.
     pub(super) fn spawn_endless(
         &mut self,
         name: &'static str,
@@ -99,21 +99,21 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_task_has_its_last_words_and_an_endless_one_is_aborted() {
+    async fn a_task_ends_by_itself_and_an_endless_one_is_aborted() {
         let mut tasks = TaskSet::new();
-        let said = Arc::new(AtomicBool::new(false));
-        let (shutdown, last) = (tasks.shutdown().clone(), said.clone());
-        tasks.spawn("talker", async move {
+        let ended = Arc::new(AtomicBool::new(false));
+        let (shutdown, flag) = (tasks.shutdown().clone(), ended.clone());
+        tasks.spawn("polite", async move {
             shutdown.cancelled().await;
-            last.store(true, Ordering::Relaxed);
+            flag.store(true, Ordering::Relaxed);
         });
         tasks.spawn_endless("server", future::pending());
-        timeout(STOP, tasks.stop()).await.expect("nothing is waited for");
-        assert!(said.load(Ordering::Relaxed));
+        timeout(STOP, tasks.stop()).await.expect("both tasks end at once");
+        assert!(ended.load(Ordering::Relaxed));
     }
 
     #[tokio::test]
-    async fn a_panic_stops_all_and_an_end_does_not() {
+    async fn a_panic_stops_the_agent_and_the_end_of_a_task_does_not() {
         let mut tasks = TaskSet::new();
         tasks.spawn("short", async {});
         tasks.spawn("faulty", async { panic!("as a test") });

@@ -1,4 +1,4 @@
-//! What people order about servers: which ones they mean, and what is ordered. Pure.
+//! Admin commands, and the servers that they select. Pure.
 
 use std::{
     collections::BTreeSet,
@@ -14,32 +14,32 @@ use crate::{
     pool::{AdminAction, AdminCommands, AdminState, Drain},
 };
 
-/// The servers that files in the folder name: at one port, or at all of them.
+/// The servers that files in the maintenance directory name: one port, or all ports.
 pub(crate) type MaintenanceSet = BTreeSet<(IpAddr, Option<u16>)>;
 
-/// Whether a server is among them.
+/// Whether a server is in the set.
 pub(crate) fn is_maintained(maintained: &MaintenanceSet, server: SocketAddr) -> bool {
     maintained.contains(&(server.ip(), None)) || maintained.contains(&(server.ip(), Some(server.port())))
 }
 
-/// How many servers or services are proposed instead of one that isn't there.
+/// How many similar names an error proposes.
 const PROPOSED: usize = 3;
 
-/// What is ordered.
+/// A command about servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AdminCommand {
-    /// No new connections from now on; with [`Drain::Remove`] it leaves the table.
+    /// The server gets no new connections; with [`Drain::Remove`] it leaves the table.
     Drain(Drain),
-    /// A drain is over.
+    /// Ends a drain.
     Undrain,
-    /// It is out as if it had failed, or no longer.
+    /// Takes the server out as if it had failed, or ends that.
     Maintenance(bool),
-    /// None: people only want to know.
+    /// Changes nothing.
     Query,
 }
 
 impl AdminCommand {
-    /// What it changes; `None` for a query.
+    /// The action for events; `None` for a query.
     pub(crate) fn action(self) -> Option<AdminAction> {
         match self {
             Self::Drain(drain) => Some(AdminAction::Drain(drain)),
@@ -64,17 +64,17 @@ impl AdminCommand {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ServerSelector {
     pub(crate) server: ServerName,
-    /// In this service only: its name, its key, or its address.
+    /// Only in this service: its name, its key, or its address.
     pub(crate) service: Option<String>,
 }
 
-/// A server of a service that an order was about, and how it stands now.
+/// A server that a command was about, and its state after it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CommandResult {
     pub(crate) destination: DestinationKey,
     /// The name of its service.
     pub(crate) service: Arc<str>,
-    /// `None`: it shall not be in the table.
+    /// `None`: it is not to be in the table.
     pub(crate) weight: Option<Weight>,
     pub(crate) admin_state: AdminState,
 }
@@ -94,53 +94,55 @@ fn instead(near: &[String]) -> String {
     if near.is_empty() { String::new() } else { format!("; there are {}, …", near.join(", ")) }
 }
 
-/// Carries an order out, and says about whom it was and what has come of it.
+/// Applies a command. Returns the servers that it was about, and its effects.
 pub(crate) fn apply(
     engine: &mut Engine,
-    order: AdminCommand,
+    command: AdminCommand,
     selector: &ServerSelector,
     now: Instant,
 ) -> Result<(Vec<CommandResult>, Effects), Unknown> {
     let destinations = find(engine, selector)?;
-    let mut all = Effects::default();
-    if order != AdminCommand::Query {
+    let mut effects = Effects::default();
+    if command != AdminCommand::Query {
         for destination in &destinations {
-            let admin_state = order.apply(engine.admin_state(destination));
-            let Some(effects) = engine.set_admin_state(destination, admin_state, now) else { continue };
-            all.extend(effects);
+            let admin_state = command.apply(engine.admin_state(destination));
+            let Some(more) = engine.set_admin_state(destination, admin_state, now) else { continue };
+            effects.extend(more);
         }
     }
-    let ordered = destinations.into_iter().map(|destination| CommandResult {
+    let results = destinations.into_iter().map(|destination| CommandResult {
         destination,
         service: engine.service_name(&destination),
         weight: engine.weight(&destination),
         admin_state: engine.admin_state(&destination),
     });
-    Ok((ordered.collect(), all))
+    Ok((results.collect(), effects))
 }
 
-/// The destinations that are selected, at least one.
+/// The selected destinations, at least one.
 fn find(engine: &Engine, selector: &ServerSelector) -> Result<Vec<DestinationKey>, Unknown> {
     let ServerSelector { server, service } = selector;
-    let found: Vec<_> = engine.all().filter(|(destination, ..)| server.is(destination.server)).collect();
+    let matching: Vec<_> =
+        engine.destinations().filter(|(destination, ..)| server.is(destination.server)).collect();
     let Some(wanted) = service else {
-        let mut destinations: Vec<_> = found.iter().map(|(destination, ..)| *destination).collect();
+        let mut destinations: Vec<_> = matching.iter().map(|(destination, ..)| *destination).collect();
         destinations.dedup();
         return if destinations.is_empty() { Err(no_server(engine, *server)) } else { Ok(destinations) };
     };
-    if !engine.services().any(|(one, _)| is_named(one, wanted)) {
-        let names = engine.services().map(|(one, _)| one.name.clone());
+    if !engine.services().any(|(service, _)| is_named(service, wanted)) {
+        let names = engine.services().map(|(service, _)| service.name.clone());
         return Err(Unknown::Service { service: wanted.clone(), near: nearest(names, wanted) });
     }
-    let of_service = found.iter().filter(|(_, one, ..)| is_named(one, wanted));
+    let of_service = matching.iter().filter(|(_, service, ..)| is_named(service, wanted));
     let mut destinations: Vec<_> = of_service.map(|(destination, ..)| *destination).collect();
     destinations.dedup();
     if !destinations.is_empty() {
         Ok(destinations)
-    } else if found.is_empty() {
+    } else if matching.is_empty() {
         Err(no_server(engine, *server))
     } else {
-        let mut has_it: Vec<String> = found.iter().map(|(_, one, ..)| format!("{:?}", one.name)).collect();
+        let mut has_it: Vec<String> =
+            matching.iter().map(|(_, service, ..)| format!("{:?}", service.name)).collect();
         has_it.dedup();
         Err(Unknown::NotInService { server: *server, service: wanted.clone(), has_it })
     }
@@ -153,19 +155,19 @@ fn is_named(service: &VirtualService, wanted: &str) -> bool {
 }
 
 fn no_server(engine: &Engine, server: ServerName) -> Unknown {
-    let servers = engine.all().map(|(destination, ..)| destination.server);
+    let servers = engine.destinations().map(|(destination, ..)| destination.server);
     let mut servers: Vec<SocketAddr> = servers.collect();
     servers.sort_unstable();
     servers.dedup();
-    let near = nearest(servers.into_iter().map(|one| one.to_string()), &server.to_string());
+    let near = nearest(servers.into_iter().map(|server| server.to_string()), &server.to_string());
     Unknown::Server { server, near }
 }
 
-/// Those that look most like what was written.
+/// The names most similar to what was written.
 fn nearest(names: impl Iterator<Item = String>, wanted: &str) -> Vec<String> {
     let mut scored: Vec<(f64, String)> =
         names.map(|name| (strsim::normalized_damerau_levenshtein(&name, wanted), name)).collect();
-    scored.sort_by(|(one, _), (other, _)| other.total_cmp(one));
+    scored.sort_by(|(first, _), (second, _)| second.total_cmp(first));
     scored.into_iter().take(PROPOSED).map(|(_, name)| name).collect()
 }
 
@@ -200,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn servers_are_found_by_address_and_perhaps_port_and_service() {
+    fn servers_are_selected_by_address_port_and_service() {
         let mut engine = engine();
         let cases = [
             ("10.0.0.1", None, Ok("web 10.0.0.1:80, mail 10.0.0.1:25")),
@@ -219,14 +221,16 @@ mod tests {
             ("10.0.0.2", Some("mail"), Err("service \"mail\" has no server 10.0.0.2; it belongs to \"web\"")),
         ];
         for (server, service, expected) in cases {
-            let found = apply(&mut engine, AdminCommand::Query, &selector(server, service), Instant::now());
-            let found = found.map(|(ordered, effects)| {
+            let selected =
+                apply(&mut engine, AdminCommand::Query, &selector(server, service), Instant::now());
+            let selected = selected.map(|(results, effects)| {
                 assert_eq!(effects, Effects::default());
-                let told = ordered.iter().map(|one| format!("{} {}", one.service, one.destination.server));
-                told.collect::<Vec<_>>().join(", ")
+                let servers =
+                    results.iter().map(|result| format!("{} {}", result.service, result.destination.server));
+                servers.collect::<Vec<_>>().join(", ")
             });
-            let found = found.map_err(|unknown| unknown.to_string());
-            assert_eq!(found, expected.map(str::to_owned).map_err(str::to_owned), "{server} {service:?}");
+            let selected = selected.map_err(|unknown| unknown.to_string());
+            assert_eq!(selected, expected.map(str::to_owned).map_err(str::to_owned), "{server} {service:?}");
         }
     }
 
@@ -242,14 +246,14 @@ mod tests {
     }
 
     #[test]
-    fn orders_leave_each_other_alone() {
+    fn commands_do_not_affect_each_other() {
         let mut engine = engine();
         let now = Instant::now();
         let server = selector("10.0.0.1:80", None);
-        let mut order = |order| {
-            let (ordered, effects) = apply(&mut engine, order, &server, now).unwrap();
-            assert_eq!(ordered.len(), 1);
-            let CommandResult { weight, admin_state, .. } = &ordered[0];
+        let mut run = |command| {
+            let (results, effects) = apply(&mut engine, command, &server, now).unwrap();
+            assert_eq!(results.len(), 1);
+            let CommandResult { weight, admin_state, .. } = &results[0];
             (
                 weight.map(|weight| weight.0),
                 admin_state.commands.drain,
@@ -258,12 +262,12 @@ mod tests {
             )
         };
         let (quiesce, remove) = (Some(Drain::Quiesce), Some(Drain::Remove));
-        assert_eq!(order(AdminCommand::Query), (Some(1), None, false, false));
-        assert_eq!(order(AdminCommand::Drain(Drain::Quiesce)), (Some(0), quiesce, false, true));
-        assert_eq!(order(AdminCommand::Maintenance(true)), (Some(0), quiesce, true, false));
-        assert_eq!(order(AdminCommand::Drain(Drain::Remove)), (None, remove, true, true));
-        assert_eq!(order(AdminCommand::Undrain), (Some(0), None, true, true));
-        assert_eq!(order(AdminCommand::Maintenance(false)), (Some(1), None, false, true));
+        assert_eq!(run(AdminCommand::Query), (Some(1), None, false, false));
+        assert_eq!(run(AdminCommand::Drain(Drain::Quiesce)), (Some(0), quiesce, false, true));
+        assert_eq!(run(AdminCommand::Maintenance(true)), (Some(0), quiesce, true, false));
+        assert_eq!(run(AdminCommand::Drain(Drain::Remove)), (None, remove, true, true));
+        assert_eq!(run(AdminCommand::Undrain), (Some(0), None, true, true));
+        assert_eq!(run(AdminCommand::Maintenance(false)), (Some(1), None, false, true));
         assert_eq!(engine.disabled_since(&find(&engine, &server).unwrap()[0]), None);
     }
 }

@@ -1,4 +1,4 @@
-//! The kernel's table as a list of services to check. Pure.
+//! Turns the kernel's table into the list of services to check, where the agent adopts them. Pure.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -16,16 +16,16 @@ use crate::{
     },
 };
 
-/// Services that were found in the kernel's table.
+/// The services in the kernel's table.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Adopted {
-    /// The services with their servers, in the table's order, those that are out by this agent's doing included.
+    /// The services with their servers, in the table's order, including servers that this agent has removed.
     pub(crate) services: Vec<VirtualService>,
-    /// The servers that others ours at weight 0.
+    /// The servers that others have set to weight 0.
     pub(crate) administered: BTreeSet<DestinationKey>,
 }
 
-/// The services of `table`, with the settings that the configuration has for them.
+/// The services of `table`, with their configured settings.
 pub(crate) fn adopt(table: &Table, overrides: &Overrides, config: &Config) -> Adopted {
     let listed: HashMap<_, _> = config.services.iter().map(|service| (service.key, service)).collect();
     let mut adopted = Adopted::default();
@@ -33,8 +33,9 @@ pub(crate) fn adopt(table: &Table, overrides: &Overrides, config: &Config) -> Ad
         let configured = listed.get(key).copied();
         let mut service =
             configured.map_or_else(|| unlisted(&entry.service, &config.unlisted), without_servers);
-        let out = overrides.removed(*key).filter(|removed| !entry.destinations.contains_key(&removed.server));
-        let mut servers: Vec<_> = found(*key, entry, overrides).chain(out.copied()).collect();
+        let removed =
+            overrides.removed(*key).filter(|removed| !entry.destinations.contains_key(&removed.server));
+        let mut servers: Vec<_> = destinations(*key, entry, overrides).chain(removed.copied()).collect();
         servers.sort_by_key(|destination| destination.server);
         service.servers =
             servers.iter().map(|destination| server(destination, &service, configured)).collect();
@@ -44,8 +45,8 @@ pub(crate) fn adopt(table: &Table, overrides: &Overrides, config: &Config) -> Ad
     adopted
 }
 
-/// The destinations of a service with their own weights.
-fn found(
+/// The destinations of a service with their original weights.
+fn destinations(
     service: ServiceKey,
     entry: &ServiceEntry,
     overrides: &Overrides,
@@ -65,13 +66,14 @@ fn administered(
 ) -> impl Iterator<Item = DestinationKey> {
     entry.destinations.values().filter_map(move |destination| {
         let key = DestinationKey { service, server: destination.server };
-        let theirs = !destination.weight.takes_connections()
+        let is_administered = !destination.weight.takes_connections()
             && overrides.ours(&key, Some(destination.weight)).is_none();
-        theirs.then_some(key)
+        is_administered.then_some(key)
     })
 }
 
-/// A service that is listed. Its servers are the table's; backups would have to be added to a table that is somebody else's.
+/// A configured service. Its servers are those of the table; it has no backups, as they would have to be added to a
+/// table that others manage.
 fn without_servers(service: &VirtualService) -> VirtualService {
     let mut service = service.clone();
     service.servers.clear();
@@ -79,14 +81,14 @@ fn without_servers(service: &VirtualService) -> VirtualService {
     service
 }
 
-/// A service that is in the table only, without servers.
-fn unlisted(found: &Service, settings: &Unlisted) -> VirtualService {
-    let (check, further) = settings.checks_of(found.key);
+/// A service that isn't configured, without its servers.
+fn unlisted(entry: &Service, settings: &Unlisted) -> VirtualService {
+    let (check, further) = settings.checks_of(entry.key);
     VirtualService {
-        name: found.key.to_string(),
-        key: found.key,
-        scheduler: found.scheduler.as_str().parse().unwrap_or_default(),
-        persistence: found.persistence,
+        name: entry.key.to_string(),
+        key: entry.key,
+        scheduler: entry.scheduler.as_str().parse().unwrap_or_default(),
+        persistence: entry.persistence,
         one_packet: None,
         scheduler_flags: None,
         persistence_engine: None,
@@ -102,22 +104,27 @@ fn unlisted(found: &Service, settings: &Unlisted) -> VirtualService {
     }
 }
 
-fn server(found: &Destination, service: &VirtualService, configured: Option<&VirtualService>) -> RealServer {
-    let own = configured.and_then(|service| service.servers.iter().find(|one| one.address == found.server));
-    let mut server = RealServer::new(found.server, found.method);
-    server.tunnel = found.tunnel;
-    server.weight = weight_of(found.weight);
-    if let Some(own) = own {
-        (server.check, server.further) = (own.check.clone(), own.further.clone());
+fn server(
+    destination: &Destination,
+    service: &VirtualService,
+    configured: Option<&VirtualService>,
+) -> RealServer {
+    let configured = configured
+        .and_then(|service| service.servers.iter().find(|server| server.address == destination.server));
+    let mut server = RealServer::new(destination.server, destination.method);
+    server.tunnel = destination.tunnel;
+    server.weight = weight_of(destination.weight);
+    if let Some(configured) = configured {
+        (server.check, server.further) = (configured.check.clone(), configured.further.clone());
     }
-    if !can_be_asked(service.check_of(&server), found.server) {
+    if !can_be_checked(service.check_of(&server), destination.server) {
         server.check = Some(Check { kind: CheckKind::Ping, port: None, ..service.check_of(&server).clone() });
         server.further = FurtherChecks::default();
     }
     server
 }
 
-/// Whether there is a port to ask, if it takes one.
-fn can_be_asked(check: &Check, server: SocketAddr) -> bool {
+/// Whether there is a port to check, if the check needs one.
+fn can_be_checked(check: &Check, server: SocketAddr) -> bool {
     check.kind.transport().is_none() || check.port.is_some() || server.port() != 0
 }

@@ -1,8 +1,8 @@
-//! What a configuration makes of given answers, without a kernel: the stages that decide, and nothing around them. Pure.
+//! The engine without a kernel: what a configuration makes of given results of checks. Pure.
 
 use std::time::Instant;
 
-use super::{Engine, table::last_wanted};
+use super::{Engine, table::wanted_at_exit};
 use crate::{
     health::{Sample, Source},
     ipvs::{Conflict, Table, Wanted, difference},
@@ -10,7 +10,7 @@ use crate::{
     pool::Presence,
 };
 
-/// A run of the agent on an empty table, with answers that somebody else gives.
+/// A run of the agent on an empty table, with results that the caller gives.
 #[derive(Debug)]
 pub struct DryRun {
     config: Config,
@@ -18,29 +18,29 @@ pub struct DryRun {
     table: Table,
 }
 
-/// What a destination is asked.
+/// A check of a destination.
 #[derive(Clone, Debug)]
 pub struct PlannedCheck {
-    /// Whom.
+    /// The destination.
     pub destination: DestinationKey,
-    /// Which of its checks it is, from 0.
+    /// The index of the check among those of the destination.
     pub index: usize,
     /// The check.
     pub check: Check,
 }
 
 impl DryRun {
-    /// The start, at `now`: nothing is known of any server.
+    /// Starts at `now`: nothing is known of any server.
     pub fn new(config: Config, now: Instant) -> Result<Self, Conflict> {
         let mut engine = Engine::new(&config.services, |_| Presence::Absent);
-        engine.settle(now);
-        let mut rehearsal = Self { config, engine, table: Table::default() };
-        rehearsal.write(&rehearsal.engine.wanted())?;
-        Ok(rehearsal)
+        engine.decide_all(now);
+        let mut dry_run = Self { config, engine, table: Table::default() };
+        dry_run.write(&dry_run.engine.wanted())?;
+        Ok(dry_run)
     }
 
-    /// All that the configuration asks.
-    pub fn asked(&self) -> impl Iterator<Item = PlannedCheck> {
+    /// All checks of the configuration.
+    pub fn checks(&self) -> impl Iterator<Item = PlannedCheck> {
         self.config.services.iter().flat_map(|service| {
             service.all_checks().map(|(destination, index, check)| PlannedCheck {
                 destination,
@@ -50,8 +50,8 @@ impl DryRun {
         })
     }
 
-    /// The result of a regular check: of `destination`, by the `index`th of its checks.
-    pub fn hear(
+    /// Records the result of a regular check of `destination`, the one with this `index`.
+    pub fn record(
         &mut self,
         destination: &DestinationKey,
         index: usize,
@@ -63,9 +63,9 @@ impl DryRun {
         self.write(&self.engine.wanted())
     }
 
-    /// A clean stop.
+    /// Stops as the agent does.
     pub fn end(&mut self) -> Result<(), Conflict> {
-        last_wanted(&self.config).map_or(Ok(()), |last| self.write(&last))
+        wanted_at_exit(&self.config).map_or(Ok(()), |last| self.write(&last))
     }
 
     /// The table as the agent's edits have made it.

@@ -1,4 +1,4 @@
-//! What follows from a result, a command, or time that has passed.
+//! What follows from a result, an admin command, or time that has passed. Pure.
 
 use crate::{
     event::{Event, WeightOccasion},
@@ -10,22 +10,22 @@ use crate::{
 
 use super::Engine;
 
-/// What has changed, and what is to be done about it.
+/// What the engine has changed.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Effects {
     /// The change of state of the destination that a result was about.
     pub(crate) transition: Option<Transition>,
-    /// Whether the wanted table is another one now.
+    /// Whether the desired table has changed.
     pub(crate) table_changed: bool,
-    /// The whole table, if there are other services, or other settings of them: more than the weights below.
+    /// The whole desired table, if services or their settings have changed: more than the weights below.
     pub(crate) whole_table: Option<Wanted>,
-    /// The destinations whose weight is another one.
+    /// The destinations whose weight has changed.
     pub(crate) moved: Vec<Move>,
-    /// What else has happened to servers and services.
+    /// Further events of servers and services.
     pub(crate) events: Vec<Event>,
 }
 
-/// Another weight of a destination in the wanted table; `None`: it is not to be there.
+/// A change of a destination's weight in the desired table; `None`: it is not to be there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Move {
     pub(crate) destination: DestinationKey,
@@ -34,26 +34,26 @@ pub(crate) struct Move {
     pub(crate) to: Option<Weight>,
 }
 
-/// What has led to [`Effects`].
+/// The cause of [`Effects`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Cause<'a> {
     /// A result of a check or a probe of a destination.
     Result(&'a DestinationKey, &'a Outcome),
     /// Another list of services.
     Reload,
-    /// A command, an administrator, the maintenance folder, or time that has passed.
+    /// A command, an administrator, the maintenance directory, or time that has passed.
     Other,
 }
 
 impl Effects {
-    /// Adds what has come of something else.
+    /// Adds the effects of something else.
     pub(super) fn extend(&mut self, other: Self) {
         self.table_changed |= other.table_changed;
         self.moved.extend(other.moved);
         self.events.extend(other.events);
     }
 
-    /// All that is to be published about it, in order: the change of state, the weights, the rest.
+    /// The events to publish, in order: the change of state, the weights, the others.
     pub(crate) fn to_events(&self, engine: &Engine, cause: Cause<'_>) -> Vec<Event> {
         let state = match (self.transition, cause) {
             (Some(transition), Cause::Result(destination, outcome)) => {
@@ -67,7 +67,8 @@ impl Effects {
 
     fn weight_event(&self, engine: &Engine, moved: &Move, cause: Cause<'_>) -> Event {
         let &Move { destination, role, from, to } = moved;
-        let is_first = self.transition.is_some_and(|one| matches!(one.from, State::Unknown { .. }));
+        let is_first =
+            self.transition.is_some_and(|transition| matches!(transition.from, State::Unknown { .. }));
         let occasion = match cause {
             Cause::Reload => WeightOccasion::Reload,
             Cause::Result(..) if is_first => WeightOccasion::FirstCheck,

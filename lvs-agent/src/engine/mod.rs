@@ -1,4 +1,6 @@
-//! From results to the wanted table: every destination's health and every service's pool. Pure.
+//! Decides: from results of checks, admin commands and time to the desired table. It has the health of every
+//! destination and the pool of every service. Pure: it never reads a clock, sends, edits or logs; the time is an
+//! argument.
 
 pub(crate) mod admin;
 pub(crate) mod correlation;
@@ -36,45 +38,45 @@ use crate::{
     probe::Outcome,
 };
 
-/// Where a destination is: the index of its service, and what it is there.
+/// The place of a destination: the index of its service, and its role there.
 #[derive(Clone, Copy, Debug)]
 struct Place {
     service: usize,
     role: Role,
 }
 
-/// How a service stands as a whole.
+/// The state of a service as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ServiceState {
     pub quorum: QuorumState,
     pub alarm: bool,
-    /// How many backups are in the table.
+    /// How many backups are in the desired table.
     pub backups_in: usize,
 }
 
-/// All services.
+/// All services with the health of their servers.
 #[derive(Debug)]
 pub(crate) struct Engine {
     services: Vec<Service>,
     places: KeyMap<DestinationKey, Place>,
     by_key: KeyMap<ServiceKey, usize>,
-    /// The servers that files in the maintenance folder name.
+    /// The servers that files in the maintenance directory name.
     maintained: MaintenanceSet,
-    /// Those that are at weight 0 in the kernel's table, and not by this agent.
+    /// Destinations that an administrator has set to weight 0 in the kernel's table.
     administered: BTreeSet<DestinationKey>,
-    /// The weights in the wanted table, as last told; no entry: it is not to be there.
+    /// The weights in the desired table; no entry: the destination is not to be there.
     weights: KeyMap<DestinationKey, Weight>,
-    /// Since when people hold a destination out.
-    held: HashMap<DestinationKey, Instant>,
-    /// When weights of a service change by themselves.
+    /// Destinations that are out by an administrative state, and since when.
+    disabled_since: HashMap<DestinationKey, Instant>,
+    /// When weights of a service change with time.
     due: BTreeSet<(Instant, usize)>,
 }
 
 impl Engine {
-    /// Services of whose servers nothing is known but how they stand in the kernel's table.
+    /// Nothing is known of the servers yet but their `presence` in the kernel's table.
     #[must_use]
-    pub(crate) fn new(services: &[VirtualService], found: impl Fn(&DestinationKey) -> Presence) -> Self {
-        let services: Vec<_> = services.iter().map(|config| Service::new(config, &found)).collect();
+    pub(crate) fn new(services: &[VirtualService], presence: impl Fn(&DestinationKey) -> Presence) -> Self {
+        let services: Vec<_> = services.iter().map(|config| Service::new(config, &presence)).collect();
         let places = places(&services);
         Self {
             weights: weights(&services, &places),
@@ -83,18 +85,17 @@ impl Engine {
             services,
             maintained: MaintenanceSet::new(),
             administered: BTreeSet::new(),
-            held: HashMap::new(),
+            disabled_since: HashMap::new(),
             due: BTreeSet::new(),
         }
     }
 
-    /// Takes a new list of services, of a configuration that was read again or of a kernel's table that has changed.
-    /// Destinations that stay keep what is known of them, how they stand and who holds them out; `found` says how those
-    /// stand in the kernel's table that are new.
+    /// Replaces the list of services, after a reload or a change of the kernel's table. Destinations that stay keep
+    /// their health, their weight and their administrative state; `presence` is that of new ones in the kernel's table.
     pub(crate) fn replace(
         &mut self,
         services: &[VirtualService],
-        found: impl Fn(&DestinationKey) -> Presence,
+        presence: impl Fn(&DestinationKey) -> Presence,
         now: Instant,
     ) -> Effects {
         let (before, weights_before) = (self.wanted(), self.weights.clone());
@@ -102,22 +103,22 @@ impl Engine {
             self.services.drain(..).map(|service| (service.config.key, service)).collect();
         let replaced = services.iter().map(|config| match old.remove(&config.key) {
             Some(mut service) => {
-                service.replace(config, &found);
+                service.replace(config, &presence);
                 service
             }
-            None => Service::new(config, &found),
+            None => Service::new(config, &presence),
         });
         self.services = replaced.collect();
         (self.places, self.by_key) = (places(&self.services), by_key(&self.services));
         self.apply_admin_states(now);
-        let effects = self.settle(now);
-        let other = Some(self.wanted()).filter(|wanted| *wanted != before);
+        let effects = self.decide_all(now);
+        let changed = Some(self.wanted()).filter(|wanted| *wanted != before);
         let moved = self.moves_since(&weights_before);
-        Effects { table_changed: other.is_some(), whole_table: other, moved, ..effects }
+        Effects { table_changed: changed.is_some(), whole_table: changed, moved, ..effects }
     }
 
-    /// Looks at all services.
-    pub(crate) fn settle(&mut self, now: Instant) -> Effects {
+    /// Decides about all services.
+    pub(crate) fn decide_all(&mut self, now: Instant) -> Effects {
         self.due.clear();
         let mut effects = Effects::default();
         for index in 0..self.services.len() {
@@ -126,8 +127,8 @@ impl Engine {
         effects
     }
 
-    /// Looks at the services whose weights were to change by now.
-    pub(crate) fn passed(&mut self, now: Instant) -> Effects {
+    /// Decides about the services whose weights were to change by `now`.
+    pub(crate) fn advance(&mut self, now: Instant) -> Effects {
         let mut effects = Effects::default();
         while let Some((at, index)) = self.due.pop_first() {
             if at > now {
@@ -139,10 +140,10 @@ impl Engine {
         effects
     }
 
-    /// How the weights differ from those before another list of services.
+    /// The differences from the weights `before` another list of services.
     fn moves_since(&mut self, before: &KeyMap<DestinationKey, Weight>) -> Vec<Move> {
         self.weights = weights(&self.services, &self.places);
-        let moves = self.all().filter_map(|(destination, _, role, _)| {
+        let moves = self.destinations().filter_map(|(destination, _, role, _)| {
             let (from, to) = (before.get(&destination).copied(), self.weights.get(&destination).copied());
             (from != to && self.role(&destination) == Some(role)).then_some(Move {
                 destination,
@@ -154,18 +155,18 @@ impl Engine {
         moves.collect()
     }
 
-    /// When [`Engine::passed`] is to be asked next.
+    /// When [`Engine::advance`] is to be called next.
     #[must_use]
     pub(crate) fn next_change(&self) -> Option<Instant> {
         self.due.first().map(|(at, _)| *at)
     }
 
-    /// Counts one result of one destination, and the weight that the server asks for, if it does.
+    /// Counts one result of one destination, and the weight that the server requests, if any.
     pub(crate) fn observe(
         &mut self,
         destination: &DestinationKey,
         sample: Sample,
-        asked: Option<Weight>,
+        requested: Option<Weight>,
         now: Instant,
     ) -> Effects {
         let mut effects = Effects::default();
@@ -174,28 +175,28 @@ impl Engine {
         };
         let Some(service) = self.services.get_mut(index) else { return effects };
         let transition = service.health_mut(role).and_then(|health| health.observe(sample, now));
-        let other_weight = asked.is_some_and(|weight| service.pool.set_asked(role, weight));
-        if transition.is_some() || other_weight {
-            // What an administrator holds is never called failed.
+        let weight_changed = requested.is_some_and(|weight| service.pool.set_asked(role, weight));
+        if transition.is_some() || weight_changed {
+            // A destination that an administrator has set to weight 0 is never reported as failed.
             effects.transition = transition.filter(|_| !service.pool.admin_state(role).administrator);
             self.decide(index, now, &mut effects);
         }
         effects
     }
 
-    /// What was ordered about a destination.
+    /// The administrative state of a destination.
     #[must_use]
     pub(crate) fn admin_state(&self, destination: &DestinationKey) -> AdminState {
         self.at(destination).map(|(service, role)| service.pool.admin_state(role)).unwrap_or_default()
     }
 
-    /// Since when people hold a destination out, whoever it is and for whatever reason.
+    /// Since when a destination is out by its administrative state.
     #[must_use]
     pub(crate) fn disabled_since(&self, destination: &DestinationKey) -> Option<Instant> {
-        self.held.get(destination).copied()
+        self.disabled_since.get(destination).copied()
     }
 
-    /// Orders something about a destination, or takes it back; `None` if there is no such destination.
+    /// Changes the administrative state of a destination; `None` if there is no such destination.
     pub(crate) fn set_admin_state(
         &mut self,
         destination: &DestinationKey,
@@ -203,21 +204,21 @@ impl Engine {
         now: Instant,
     ) -> Option<Effects> {
         let effects =
-            self.order(destination, now, |service, role| service.pool.set_admin_state(role, admin_state));
-        self.note_admin_states(now);
+            self.change(destination, now, |service, role| service.pool.set_admin_state(role, admin_state));
+        self.update_disabled_since(now);
         effects
     }
 
-    /// What was ordered by command, of all destinations of which anything was.
+    /// The admin commands in effect, by destination.
     #[must_use]
     pub(crate) fn commands(&self) -> BTreeMap<DestinationKey, AdminCommands> {
         let of = |key: &DestinationKey| (*key, self.admin_state(key).commands);
         self.places.keys().map(of).filter(|(_, commands)| *commands != AdminCommands::default()).collect()
     }
 
-    /// Takes note of what was ordered before this agent was started, for the next look at all services. Gives those that
-    /// are not there any more.
-    pub(crate) fn recall_commands(
+    /// Restores the admin commands from before this agent was started; [`Engine::decide_all`] applies them. Returns the
+    /// destinations that no longer exist.
+    pub(crate) fn restore_commands(
         &mut self,
         commands: &BTreeMap<DestinationKey, AdminCommands>,
         now: Instant,
@@ -225,8 +226,8 @@ impl Engine {
         let mut gone = Vec::new();
         for (key, commands) in commands {
             let place = self.places.get(key).copied();
-            let found = place.and_then(|place| Some((self.services.get_mut(place.service)?, place.role)));
-            match found {
+            let server = place.and_then(|place| Some((self.services.get_mut(place.service)?, place.role)));
+            match server {
                 Some((service, role)) => {
                     let admin_state = AdminState { commands: *commands, ..service.pool.admin_state(role) };
                     service.pool.set_admin_state(role, admin_state);
@@ -234,30 +235,30 @@ impl Engine {
                 None => gone.push(*key),
             }
         }
-        self.note_admin_states(now);
+        self.update_disabled_since(now);
         gone
     }
 
-    /// Gives a destination another weight than the configured one, until the next list of services; `None` if there is no
-    /// such destination.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for reloads and commands, which are wired elsewhere"))]
+    /// Overrides a destination's configured weight until the next list of services; `None` if there is no such
+    /// destination.
+    #[cfg_attr(not(test), expect(dead_code, reason = "no command changes a weight yet"))]
     pub(crate) fn set_weight(
         &mut self,
         destination: &DestinationKey,
         weight: Weight,
         now: Instant,
     ) -> Option<Effects> {
-        self.order(destination, now, |service, role| service.pool.set_weight(role, weight))
+        self.change(destination, now, |service, role| service.pool.set_weight(role, weight))
     }
 
-    /// Takes note of the servers that files in the maintenance folder name; they are out until others are named.
+    /// Sets the servers that files in the maintenance directory name; they are out until others are set.
     pub(crate) fn set_maintenance(&mut self, maintained: MaintenanceSet, now: Instant) -> Effects {
         self.maintained = maintained;
         self.apply_admin_states(now);
-        self.settle(now)
+        self.decide_all(now)
     }
 
-    /// Takes note of the servers that an administrator holds at weight 0, for the next look at all services.
+    /// Sets the servers that an administrator has set to weight 0; [`Engine::decide_all`] applies it.
     pub(crate) fn set_administered(&mut self, administered: BTreeSet<DestinationKey>, now: Instant) {
         self.administered = administered;
         self.apply_admin_states(now);
@@ -274,27 +275,27 @@ impl Engine {
                 service.pool.set_admin_state(role, AdminState { folder, administrator, ..admin_state });
             }
         }
-        self.note_admin_states(now);
+        self.update_disabled_since(now);
     }
 
-    /// Notes who is held out, and that others are no longer.
-    fn note_admin_states(&mut self, now: Instant) {
-        let mut before = std::mem::take(&mut self.held);
-        let held = self.places.iter().filter(|(_, place)| {
+    /// Updates since when destinations are out by their administrative state.
+    fn update_disabled_since(&mut self, now: Instant) {
+        let mut before = std::mem::take(&mut self.disabled_since);
+        let disabled = self.places.iter().filter(|(_, place)| {
             let service = self.services.get(place.service);
             service.is_some_and(|service| !service.pool.admin_state(place.role).is_enabled())
         });
-        self.held = held.map(|(key, _)| (*key, before.remove(key).unwrap_or(now))).collect();
+        self.disabled_since = disabled.map(|(key, _)| (*key, before.remove(key).unwrap_or(now))).collect();
     }
 
-    fn order(
+    fn change(
         &mut self,
         destination: &DestinationKey,
         now: Instant,
-        order: impl FnOnce(&mut Service, Role),
+        change: impl FnOnce(&mut Service, Role),
     ) -> Option<Effects> {
         let Place { service: index, role } = *self.places.get(destination)?;
-        order(self.services.get_mut(index)?, role);
+        change(self.services.get_mut(index)?, role);
         let mut effects = Effects::default();
         self.decide(index, now, &mut effects);
         Some(effects)
@@ -306,7 +307,7 @@ impl Engine {
         let service = &*service;
         for role in moved {
             let Some(destination) = service.config.destination_of(role) else { continue };
-            // Of a server that is also a backup the server counts.
+            // If a server is also a backup, the server counts.
             let role = self.places.get(&destination).map_or(role, |place| place.role);
             let to = service.pool.weight(role);
             let from = replace_weight(&mut self.weights, destination, to);
@@ -319,20 +320,20 @@ impl Engine {
         });
         effects.events.extend(retained);
         let (name, key) = (&service.name, service.config.key);
-        let of_pool = |change| Event::Pool { service: name.clone(), key, change };
-        effects.events.extend(events.into_iter().map(of_pool));
+        let pool_event = |change| Event::Pool { service: name.clone(), key, change };
+        effects.events.extend(events.into_iter().map(pool_event));
         let next = service.pool.next_change(now);
         self.due.retain(|(_, other)| *other != index);
         self.due.extend(next.map(|at| (at, index)));
     }
 
-    /// What is known of a destination; of a backup that isn't checked: nothing.
+    /// The health of a destination; `None` for a backup that isn't checked.
     #[must_use]
     pub(crate) fn state(&self, destination: &DestinationKey) -> Option<State> {
         self.health(destination).map(Health::state)
     }
 
-    /// What one of its checks alone has found.
+    /// The state that one of its checks alone gives.
     #[must_use]
     pub(crate) fn state_of_check(&self, destination: &DestinationKey, check: usize) -> Option<State> {
         self.health(destination)?.state_of(check)
@@ -382,7 +383,7 @@ impl Engine {
         }
     }
 
-    /// A service's configuration and how it stands as a whole.
+    /// A service's configuration and its state as a whole.
     #[must_use]
     pub(crate) fn service(&self, key: &ServiceKey) -> Option<(&VirtualService, ServiceState)> {
         let service = self.services.get(*self.by_key.get(key)?)?;
@@ -396,20 +397,20 @@ impl Engine {
         service.is_some_and(Service::most_fail)
     }
 
-    /// All services and how they stand, in the configuration's order.
+    /// All services and their states, in the configuration's order.
     pub(crate) fn services(&self) -> impl Iterator<Item = (&VirtualService, ServiceState)> {
         self.services.iter().map(|service| (&service.config, status(service)))
     }
 
-    /// What a destination is asked first of all.
+    /// The first check of a destination.
     #[must_use]
     pub(crate) fn check(&self, destination: &DestinationKey) -> Option<&Check> {
         let (service, role) = self.at(destination)?;
         service.checks(role).next()
     }
 
-    /// The first of a destination's checks that asks the application, and its index; none where one failed check doesn't say
-    /// that the server is dead.
+    /// The first of a destination's checks that tests the application, and its index; `None` where one failed check
+    /// doesn't mean that the server is dead.
     #[must_use]
     pub(crate) fn application_check(&self, destination: &DestinationKey) -> Option<(usize, &Check)> {
         let (service, role) = self.at(destination)?;
@@ -419,33 +420,35 @@ impl Engine {
         service.checks(role).enumerate().find(|(_, check)| check.kind.asks_application())
     }
 
-    /// A destination's weight in the wanted table, or `None` if it shall not be there.
+    /// A destination's weight in the desired table; `None`: it is not to be there.
     #[must_use]
     pub(crate) fn weight(&self, destination: &DestinationKey) -> Option<Weight> {
         let (service, role) = self.at(destination)?;
         service.pool.weight(role)
     }
 
-    /// All destinations that are to be in the table, with their weights.
+    /// All destinations in the desired table, with their weights.
     pub(crate) fn weights(&self) -> impl Iterator<Item = (DestinationKey, Weight)> {
         self.weights.iter().map(|(destination, weight)| (*destination, *weight))
     }
 
-    /// The weight that it rises to, where it is on its way.
+    /// The weight that a destination in slow start rises to; `None` for all others.
     #[must_use]
     pub(crate) fn rises_to(&self, destination: &DestinationKey) -> Option<Weight> {
         let (service, role) = self.at(destination)?;
         service.pool.own_weight(role).filter(|_| service.pool.is_ramping(role))
     }
 
-    /// What a destination is in its service.
+    /// A destination's role in its service.
     #[must_use]
     pub(crate) fn role(&self, destination: &DestinationKey) -> Option<Role> {
         self.places.get(destination).map(|place| place.role)
     }
 
     /// All destinations with their configuration, in its order: the servers of each service, then its backups.
-    pub(crate) fn all(&self) -> impl Iterator<Item = (DestinationKey, &VirtualService, Role, &RealServer)> {
+    pub(crate) fn destinations(
+        &self,
+    ) -> impl Iterator<Item = (DestinationKey, &VirtualService, Role, &RealServer)> {
         self.services.iter().flat_map(|service| {
             let config = &service.config;
             config.roles().filter_map(move |role| {
@@ -454,14 +457,14 @@ impl Engine {
         })
     }
 
-    /// What the table should be.
+    /// The desired table.
     #[must_use]
     pub(crate) fn wanted(&self) -> Wanted {
         let services = self.services.iter().map(|service| (service.config.key, service.wanted())).collect();
         Wanted { services, ..Wanted::default() }
     }
 
-    /// What one of its services should be.
+    /// One service of the desired table.
     #[must_use]
     pub(crate) fn wanted_service(&self, key: &ServiceKey) -> Option<WantedService> {
         Some(self.services.get(*self.by_key.get(key)?)?.wanted())
@@ -483,13 +486,13 @@ fn status(service: &Service) -> ServiceState {
     ServiceState { quorum: pool.quorum_state(), alarm: pool.alarm(), backups_in: pool.backups_in() }
 }
 
-/// The weights of all destinations that are to be in the table.
+/// The weights of all destinations in the desired table.
 fn weights(services: &[Service], places: &KeyMap<DestinationKey, Place>) -> KeyMap<DestinationKey, Weight> {
     let weight = |place: &Place| services.get(place.service)?.pool.weight(place.role);
     places.iter().filter_map(|(key, place)| Some((*key, weight(place)?))).collect()
 }
 
-/// Takes note of another weight, and gives the one before.
+/// Sets a weight and returns the previous one.
 fn replace_weight(
     weights: &mut KeyMap<DestinationKey, Weight>,
     destination: DestinationKey,
@@ -501,12 +504,12 @@ fn replace_weight(
     }
 }
 
-/// Where each service is.
+/// The index of each service.
 fn by_key(services: &[Service]) -> KeyMap<ServiceKey, usize> {
     services.iter().enumerate().map(|(index, service)| (service.config.key, index)).collect()
 }
 
-/// Where each destination is. Of a server that is also a backup the server counts.
+/// The place of each destination. If a server is also a backup, the server counts.
 fn places(services: &[Service]) -> KeyMap<DestinationKey, Place> {
     let mut places = KeyMap::default();
     for (service, config) in services.iter().map(|service| &service.config).enumerate() {

@@ -1,4 +1,4 @@
-//! One service: the health of its servers and backups, and its pool. Pure.
+//! One service: the health of its servers and backups, its pool, and its desired entry in the table. Pure.
 
 use std::{net::SocketAddr, sync::Arc, time::Instant};
 
@@ -13,11 +13,11 @@ use crate::{
     pool::{self, Decision, Origin, Pool, Presence},
 };
 
-/// One service, the health of its servers and how they stand.
+/// One service, the health of its servers, and its pool.
 #[derive(Debug)]
 pub(super) struct Service {
     pub(super) config: VirtualService,
-    /// Its name, as events share it.
+    /// Its name, shared with events.
     pub(super) name: Arc<str>,
     servers: Vec<Health>,
     /// `None`: it isn't checked.
@@ -26,28 +26,32 @@ pub(super) struct Service {
 }
 
 impl Service {
-    /// A service of whose servers nothing is known but how they stand in the kernel's table.
-    pub(super) fn new(config: &VirtualService, found: impl Fn(&DestinationKey) -> Presence) -> Self {
-        let status = config.servers.iter().map(|server| {
+    /// Nothing is known of the servers yet but their `presence` in the kernel's table.
+    pub(super) fn new(config: &VirtualService, presence: impl Fn(&DestinationKey) -> Presence) -> Self {
+        let servers = config.servers.iter().map(|server| {
             let key = DestinationKey { service: config.key, server: server.address };
-            (server.weight, found(&key))
+            (server.weight, presence(&key))
         });
         let backups = config.policy.backups.iter().map(|backup| backup.server.weight);
         Self {
             servers: config.servers.iter().map(|server| new_server(config, server)).collect(),
             backups: config.policy.backups.iter().map(|backup| new_backup(config, backup)).collect(),
-            pool: Pool::new(pool::Rules::new(config.on_failure, &config.policy), status, backups),
+            pool: Pool::new(pool::Rules::new(config.on_failure, &config.policy), servers, backups),
             name: config.name.as_str().into(),
             config: config.clone(),
         }
     }
 
-    /// From now on it is as `config` says; servers and backups that stay keep what is known of them.
-    pub(super) fn replace(&mut self, config: &VirtualService, found: impl Fn(&DestinationKey) -> Presence) {
+    /// Replaces the configuration; servers and backups that stay keep their health.
+    pub(super) fn replace(
+        &mut self,
+        config: &VirtualService,
+        presence: impl Fn(&DestinationKey) -> Presence,
+    ) {
         let old_server =
-            |address: SocketAddr| self.config.servers.iter().position(|one| one.address == address);
+            |address: SocketAddr| self.config.servers.iter().position(|server| server.address == address);
         let old_backup = |address: SocketAddr| {
-            self.config.policy.backups.iter().position(|one| one.server.address == address)
+            self.config.policy.backups.iter().position(|backup| backup.server.address == address)
         };
         let servers = config.servers.iter().map(|server| {
             let old = old_server(server.address).and_then(|index| self.servers.get(index)).cloned();
@@ -66,22 +70,24 @@ impl Service {
         let (servers, backups) = (servers.collect(), backups.collect());
         let members = config.servers.iter().map(|server| {
             let key = DestinationKey { service: config.key, server: server.address };
-            let origin = old_server(server.address).map_or_else(|| Origin::Found(found(&key)), Origin::Stays);
+            let origin =
+                old_server(server.address).map_or_else(|| Origin::Found(presence(&key)), Origin::Stays);
             (server.weight, origin)
         });
-        let helpers = config.policy.backups.iter();
-        let helpers = helpers.map(|backup| (backup.server.weight, old_backup(backup.server.address)));
-        self.pool.replace(pool::Rules::new(config.on_failure, &config.policy), members, helpers);
+        let backup_members = config.policy.backups.iter();
+        let backup_members =
+            backup_members.map(|backup| (backup.server.weight, old_backup(backup.server.address)));
+        self.pool.replace(pool::Rules::new(config.on_failure, &config.policy), members, backup_members);
         self.name = config.name.as_str().into();
         (self.servers, self.backups, self.config) = (servers, backups, config.clone());
     }
 
-    /// A destination of it as events name it.
+    /// One of its destinations as events name it.
     pub(super) fn subject(&self, destination: DestinationKey) -> Subject {
         Subject { service: self.name.clone(), destination }
     }
 
-    /// What is known of a server; `None` where it isn't checked, or there is none.
+    /// The health of a server; `None` if it isn't checked or doesn't exist.
     pub(super) fn health(&self, role: Role) -> Option<&Health> {
         match role {
             Role::Server(index) => self.servers.get(index),
@@ -119,12 +125,12 @@ impl Service {
         self.config.server_of(role)
     }
 
-    /// What a server is asked, in the order of its checks.
+    /// A server's checks in their order.
     pub(super) fn checks(&self, role: Role) -> impl Iterator<Item = &Check> {
         self.config.checks_of_role(role)
     }
 
-    /// Whether it takes more than one check's failure to say that a server is dead.
+    /// Whether it takes the failure of more than one check to declare a server dead.
     pub(super) fn takes_several(&self, role: Role) -> bool {
         let Role::Server(index) = role else { return false };
         self.config.servers.get(index).is_some_and(|server| {
@@ -141,7 +147,7 @@ impl Service {
         if let Some(engine) = &config.persistence_engine {
             wanted.persistence_engine = Wish::Set(Some(engine.clone()));
         }
-        // Of a server that is also a backup the server counts.
+        // If a server is also a backup, the server counts.
         let (servers, backups) = (config.servers(), config.backups());
         let roles = backups.chain(servers.clone());
         wanted.destinations = roles.filter_map(|role| self.destination(role)).collect();
@@ -161,26 +167,26 @@ impl Service {
         Some((server.address, wanted))
     }
 
-    /// A server that shall not be in the table, and the weight that it comes back to.
+    /// A server that is not to be in the table, and the weight that it comes back to.
     fn absent(&self, role: Role) -> Option<(SocketAddr, Weight)> {
         let (server, own) = (self.server(role)?, self.pool.base_weight(role)?);
         self.pool.weight(role).is_none().then_some((server.address, own))
     }
 }
 
-/// The flags that are written; where none is, all stay as they are found.
+/// The configured flags; if none is, all stay as they are.
 fn flags(config: &VirtualService) -> Wish<ServiceFlags> {
     if config.one_packet.is_none() && config.scheduler_flags.is_none() {
         return Wish::Keep;
     }
     let SchedulerFlags { flag_1, flag_2, flag_3 } = config.scheduler_flags.unwrap_or_default();
-    let all = [
+    let flags = [
         (config.one_packet.unwrap_or_default(), ServiceFlags::ONE_PACKET),
         (flag_1, ServiceFlags::SCHEDULER_1),
         (flag_2, ServiceFlags::SCHEDULER_2),
         (flag_3, ServiceFlags::SCHEDULER_3),
     ];
-    let set = all.into_iter().filter(|(set, _)| *set);
+    let set = flags.into_iter().filter(|(set, _)| *set);
     Wish::Set(set.fold(ServiceFlags::NONE, |flags, (_, flag)| flags | flag))
 }
 

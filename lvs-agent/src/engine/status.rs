@@ -1,4 +1,4 @@
-//! How all destinations stand, for people. Pure.
+//! The status of all destinations, as `lvs-agent status` shows it. Pure.
 
 use std::time::{Duration, Instant};
 
@@ -10,26 +10,26 @@ use crate::{
     model::{DestinationKey, ForwardingMethod, Role, Weight},
 };
 
-/// How one destination stands.
+/// The status of one destination.
 #[derive(Clone, Debug)]
 pub(crate) struct DestinationStatus {
     pub(crate) destination: DestinationKey,
     /// The name of its service.
     pub(crate) service: String,
     pub(crate) method: ForwardingMethod,
-    /// `None` if it shall not be in the table.
+    /// `None`: it is not to be in the table.
     pub(crate) weight: Option<Weight>,
-    /// `None` of a backup that isn't checked.
+    /// `None` for a backup that isn't checked.
     pub(crate) state: Option<State>,
-    /// Whether it only helps out.
+    /// Whether it is a backup of its service.
     pub(crate) is_backup: bool,
-    /// Why it stands so, where its state doesn't say it.
+    /// The reason for its weight, where its state doesn't say it.
     pub(crate) note: Option<String>,
 }
 
-/// How all destinations stand.
+/// The status of all destinations, in the order of the configuration.
 pub(crate) fn statuses(engine: &Engine, now: Instant) -> Vec<DestinationStatus> {
-    let all = engine.all().map(|(destination, service, role, server)| DestinationStatus {
+    let statuses = engine.destinations().map(|(destination, service, role, server)| DestinationStatus {
         destination,
         service: service.name.clone(),
         method: server.method,
@@ -38,19 +38,21 @@ pub(crate) fn statuses(engine: &Engine, now: Instant) -> Vec<DestinationStatus> 
         is_backup: matches!(role, Role::Backup(_)),
         note: note(engine, &destination, now),
     });
-    all.collect()
+    statuses.collect()
 }
 
-/// Orders first, then what else the weight comes from.
+/// The administrative state first, then other reasons for the weight.
 fn note(engine: &Engine, destination: &DestinationKey, now: Instant) -> Option<String> {
     if let Some(reason) = engine.admin_state(destination).reason() {
-        let held = engine.disabled_since(destination).map(|since| now.saturating_duration_since(since));
-        let held = held.map(|held| format_duration(Duration::from_secs(held.as_secs())));
-        return Some(held.map_or_else(|| reason.to_owned(), |held| format!("{reason}, for {held}")));
+        let disabled = engine.disabled_since(destination).map(|since| now.saturating_duration_since(since));
+        let duration = disabled.map(|disabled| format_duration(Duration::from_secs(disabled.as_secs())));
+        return Some(
+            duration.map_or_else(|| reason.to_owned(), |duration| format!("{reason}, for {duration}")),
+        );
     }
     if let Some(State::Damped { until }) = engine.state(destination) {
         let seconds = until.saturating_duration_since(now).as_secs() + 1;
         return Some(format!("flapping: it must stay healthy for {seconds} s more"));
     }
-    engine.rises_to(destination).map(|own| format!("slow start: its weight rises to {own}"))
+    engine.rises_to(destination).map(|weight| format!("slow start: its weight rises to {weight}"))
 }

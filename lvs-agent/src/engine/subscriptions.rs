@@ -1,4 +1,4 @@
-//! The baseline checks that a configuration asks for: the same server asked the same question is asked once. Pure.
+//! The baseline checks of a configuration: equal checks of the same server run once for all services. Pure.
 
 use std::{collections::HashMap, mem, sync::Arc, time::Duration};
 
@@ -8,35 +8,35 @@ use crate::{
     probe::{BaselineCheck, CheckId, ProbeTarget},
 };
 
-/// The checks that are asked, and who wants to know their results.
+/// The checks that run, each with the destinations that it is for.
 #[derive(Debug, Default)]
 pub(crate) struct Subscriptions {
     ids: HashMap<(ProbeTarget, Arc<Check>), CheckId>,
-    /// The next number that no check has had.
-    next: u32,
-    of_check: KeyMap<CheckId, Vec<Subscriber>>,
+    /// The next unused number.
+    next_id: u32,
+    by_check: KeyMap<CheckId, Vec<Subscriber>>,
     by_destination: KeyMap<DestinationKey, Vec<CheckId>>,
     intervals: KeyMap<CheckId, Intervals>,
 }
 
-/// What a new list of services changes: those that are asked already go on as they are.
+/// What a new list of services changes; all other checks continue.
 #[derive(Debug, Default)]
 pub(crate) struct ScheduleChange {
-    /// To be asked from now on.
+    /// Checks to start.
     pub(crate) added: Vec<BaselineCheck>,
-    /// No longer to be asked.
+    /// Checks to stop.
     pub(crate) removed: Vec<CheckId>,
 }
 
-/// A destination that wants to know a check's results.
+/// A destination that a check is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Subscriber {
     pub(crate) destination: DestinationKey,
-    /// Which of the destination's checks it is.
+    /// The index of the check among those of the destination.
     pub(crate) check: usize,
 }
 
-/// How often a check is asked.
+/// How often a check runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Intervals {
     pub(crate) usual: Duration,
@@ -45,41 +45,41 @@ pub(crate) struct Intervals {
 }
 
 impl Subscriptions {
-    /// Asks what these services want to know, and nothing else.
+    /// Replaces all checks by those of `services`.
     pub(crate) fn replace(&mut self, services: &[VirtualService]) -> ScheduleChange {
-        let mut turnover = ScheduleChange::default();
+        let mut change = ScheduleChange::default();
         let mut before = mem::take(&mut self.ids);
-        (self.of_check, self.by_destination, self.intervals) = Default::default();
+        (self.by_check, self.by_destination, self.intervals) = Default::default();
         for service in services {
-            // The servers of a service share what they are asked.
+            // The servers of a service share their checks.
             let mut shared: HashMap<&Check, Arc<Check>> = HashMap::new();
             for (destination, index, check) in service.all_checks() {
                 let check = shared.entry(check).or_insert_with(|| Arc::new(check.clone())).clone();
                 let target = ProbeTarget::of_check(destination.server, &check);
-                let id = self.id(&mut before, target, &check, &mut turnover);
+                let id = self.id(&mut before, target, &check, &mut change);
                 self.subscribe(id, &check, Subscriber { destination, check: index });
             }
         }
-        turnover.removed.extend(before.into_values());
-        turnover
+        change.removed.extend(before.into_values());
+        change
     }
 
-    /// A check's number: the one that it has, or a new one.
+    /// A check's number: its present one, or a new one.
     fn id(
         &mut self,
         before: &mut HashMap<(ProbeTarget, Arc<Check>), CheckId>,
         target: ProbeTarget,
         check: &Arc<Check>,
-        turnover: &mut ScheduleChange,
+        change: &mut ScheduleChange,
     ) -> CheckId {
         let key = (target, check.clone());
         if let Some(id) = self.ids.get(&key) {
             return *id;
         }
         let id = before.remove(&key).unwrap_or_else(|| {
-            let id = CheckId(self.next);
-            self.next = self.next.wrapping_add(1);
-            turnover.added.push(BaselineCheck { id, target, check: check.clone() });
+            let id = CheckId(self.next_id);
+            self.next_id = self.next_id.wrapping_add(1);
+            change.added.push(BaselineCheck { id, target, check: check.clone() });
             id
         });
         self.ids.insert(key, id);
@@ -89,13 +89,13 @@ impl Subscriptions {
     fn subscribe(&mut self, id: CheckId, check: &Check, subscriber: Subscriber) {
         let intervals = Intervals { usual: check.interval, soft: check.soft_interval() };
         self.intervals.insert(id, intervals);
-        self.of_check.entry(id).or_default().push(subscriber);
+        self.by_check.entry(id).or_default().push(subscriber);
         self.by_destination.entry(subscriber.destination).or_default().push(id);
     }
 
-    /// Who wants to know the results of a check.
+    /// The destinations that a check is for.
     pub(crate) fn subscribers(&self, check: CheckId) -> &[Subscriber] {
-        self.of_check.get(&check).map_or(&[], Vec::as_slice)
+        self.by_check.get(&check).map_or(&[], Vec::as_slice)
     }
 
     /// A destination's checks.
@@ -103,7 +103,7 @@ impl Subscriptions {
         self.by_destination.get(destination).map_or(&[], Vec::as_slice)
     }
 
-    /// How often a check is asked.
+    /// How often a check runs.
     pub(crate) fn intervals(&self, check: CheckId) -> Option<Intervals> {
         self.intervals.get(&check).copied()
     }
@@ -115,7 +115,7 @@ mod tests {
     use crate::model::Config;
 
     #[test]
-    fn one_check_many_services() {
+    fn equal_checks_of_several_services_run_once() {
         let text = r#"
             [defaults]
             forward = "masquerade"

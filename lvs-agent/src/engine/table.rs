@@ -1,5 +1,4 @@
-//! Between the kernel's table and the engine: how destinations stand in a table that was found, and what is wanted of it at
-//! the end. Pure.
+//! Between the kernel's table and the engine: the presence of destinations in it, and the table desired at exit. Pure.
 
 use std::collections::BTreeSet;
 
@@ -9,16 +8,17 @@ use crate::{
     pool::Presence,
 };
 
-/// How a destination stands in the table that was found.
-pub(crate) fn found(table: &Table, key: &DestinationKey) -> Presence {
+/// The presence of a destination in the kernel's table.
+pub(crate) fn presence(table: &Table, key: &DestinationKey) -> Presence {
     let destination = table.services.get(&key.service).and_then(|entry| entry.destinations.get(&key.server));
     Presence::of_found(destination.map(|destination| destination.weight.takes_connections()))
 }
 
-/// What the table should be at the end, if that is not as it is.
-pub(crate) fn last_wanted(config: &Config) -> Option<Wanted> {
-    let ends = |service: &&VirtualService| service.on_exit.unwrap_or(config.agent.on_exit) == OnExit::Remove;
-    let unwanted: BTreeSet<_> = config.services.iter().filter(ends).map(|service| service.key).collect();
+/// The table desired when the agent exits; `None`: it stays as it is.
+pub(crate) fn wanted_at_exit(config: &Config) -> Option<Wanted> {
+    let removes =
+        |service: &&VirtualService| service.on_exit.unwrap_or(config.agent.on_exit) == OnExit::Remove;
+    let unwanted: BTreeSet<_> = config.services.iter().filter(removes).map(|service| service.key).collect();
     (!unwanted.is_empty()).then(|| Wanted { unwanted, ..Wanted::default() })
 }
 
@@ -27,19 +27,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn at_the_end_each_service_goes_or_stays_as_it_says() {
-        let unwanted = |all: &str, own: [&str; 2]| {
+    fn at_exit_each_service_is_removed_or_kept_as_configured() {
+        let unwanted = |agent: &str, services: [&str; 2]| {
             let service = |number: usize, on_exit: &str| {
                 format!(
                     "[[service]]\naddress = \"192.0.2.{number}:80\"\nforward = \"masquerade\"\n{on_exit}\n\
                      [[service.server]]\naddress = \"10.0.0.1\"\n"
                 )
             };
-            let text = format!("[agent]\n{all}\n{}{}", service(1, own[0]), service(2, own[1]));
+            let text = format!("[agent]\n{agent}\n{}{}", service(1, services[0]), service(2, services[1]));
             let config =
                 crate::config::native::read(&text, "test.toml".as_ref()).expect("it is a configuration");
-            let last = last_wanted(&config)?;
-            Some(last.unwanted.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
+            let wanted = wanted_at_exit(&config)?;
+            Some(wanted.unwanted.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
         };
         let (keep, remove) = ("on-exit = \"keep\"", "on-exit = \"remove\"");
         let cases = [
@@ -49,8 +49,8 @@ mod tests {
             (keep, ["", remove], Some("tcp 192.0.2.2:80")),
             (remove, [keep, keep], None),
         ];
-        for (all, own, expected) in cases {
-            assert_eq!(unwanted(all, own).as_deref(), expected, "{all} {own:?}");
+        for (agent, services, expected) in cases {
+            assert_eq!(unwanted(agent, services).as_deref(), expected, "{agent} {services:?}");
         }
     }
 }

@@ -22,7 +22,7 @@ fn service(text: &str) -> (ServiceKey, WantedService) {
 }
 
 #[test]
-fn what_is_written_is_wanted() {
+fn configured_settings_are_desired() {
     let (key, udp) = service(
         r#"
         [[service]]
@@ -53,7 +53,7 @@ fn what_is_written_is_wanted() {
 }
 
 #[test]
-fn what_is_not_written_is_plain() {
+fn settings_that_are_not_configured_have_defaults() {
     let (key, marked) = service(
         r#"
         [[service]]
@@ -77,7 +77,7 @@ fn services(text: &str) -> Vec<VirtualService> {
     crate::config::native::read(text, "test.toml".as_ref()).expect("it is a configuration").services
 }
 
-/// A service with the servers 10.0.0.1 and so on, and `lines` in it.
+/// The text of a service with the servers 10.0.0.1 and so on, and `lines` in it.
 fn web(lines: &str, servers: u8) -> String {
     let head = "[[service]]\nname = \"web\"\naddress = \"192.0.2.80:80\"\nforward = \"masquerade\"\nfall = 2\nrise = 1\n";
     let server = |host| format!("[[service.server]]\naddress = \"10.0.0.{host}\"\nweight = 10\n");
@@ -90,7 +90,7 @@ fn key(host: u8) -> DestinationKey {
     DestinationKey { service, server: ([10, 0, 0, host], 80).into() }
 }
 
-/// Engine, and a time that passes.
+/// An engine and the time.
 struct Case {
     engine: Engine,
     now: Instant,
@@ -100,30 +100,30 @@ impl Case {
     fn new(text: &str) -> Self {
         let now = Instant::now();
         let mut engine = Engine::new(&services(text), |_| Presence::Absent);
-        engine.settle(now);
+        engine.decide_all(now);
         Self { engine, now }
     }
 
-    /// A baseline check of a server, by the `check`th of its checks.
-    fn hear(&mut self, host: u8, check: usize, success: bool) -> Effects {
+    /// The result of a baseline check of a server, the one with this index.
+    fn observe(&mut self, host: u8, check: usize, success: bool) -> Effects {
         let sample = Sample { check: Some(check), success, source: crate::health::Source::Baseline };
         self.engine.observe(&key(host), sample, None, self.now)
     }
 
-    /// As many as it takes to make sure.
-    fn is(&mut self, host: u8, up: bool) -> Effects {
+    /// As many results as a hard state takes.
+    fn becomes(&mut self, host: u8, up: bool) -> Effects {
         (0..2)
-            .map(|_| self.hear(host, 0, up))
-            .reduce(|mut all, last| {
-                all.transition = all.transition.or(last.transition);
-                all.table_changed |= last.table_changed;
-                all.events.extend(last.events);
-                all
+            .map(|_| self.observe(host, 0, up))
+            .reduce(|mut sum, last| {
+                sum.transition = sum.transition.or(last.transition);
+                sum.table_changed |= last.table_changed;
+                sum.events.extend(last.events);
+                sum
             })
             .expect("there are two")
     }
 
-    /// Weights of the first hosts; -1 where one isn't there.
+    /// Weights of the first hosts; -1: not in the table.
     fn weights<const N: usize>(&self) -> [i32; N] {
         let wanted = self.engine.wanted();
         let destinations = &wanted.services[&key(1).service].destinations;
@@ -140,18 +140,18 @@ impl Case {
 }
 
 #[test]
-fn a_sorry_server_takes_over_and_goes() {
+fn a_backup_takes_over_while_all_servers_are_down() {
     let backup = "[[service.backup]]\naddress = \"10.0.0.3\"\nchecked = false\n";
     let mut case = Case::new(&(web("on-failure = \"remove\"", 2) + backup));
     assert_eq!(case.weights(), [-1, -1, -1]);
-    assert_eq!(case.is(1, true).events, [pool_event(PoolEvent::QuorumBack)]);
-    case.is(2, true);
-    case.is(1, false);
+    assert_eq!(case.becomes(1, true).events, [pool_event(PoolEvent::QuorumBack)]);
+    case.becomes(2, true);
+    case.becomes(1, false);
     assert_eq!(case.weights(), [-1, 10, -1]);
-    let last = case.is(2, false);
-    let happened = [PoolEvent::QuorumLost, PoolEvent::BackupsIn].map(pool_event);
-    assert_eq!((case.weights(), last.events), ([-1, -1, 1], happened.to_vec()));
-    case.is(1, true);
+    let last = case.becomes(2, false);
+    let expected = [PoolEvent::QuorumLost, PoolEvent::BackupsIn].map(pool_event);
+    assert_eq!((case.weights(), last.events), ([-1, -1, 1], expected.to_vec()));
+    case.becomes(1, true);
     assert_eq!(case.weights(), [10, -1, -1]);
 }
 
@@ -160,11 +160,11 @@ fn a_backup_is_checked_like_any_server() {
     let backup = "[[service.backup]]\naddress = \"10.0.0.2\"\n[[service.backup]]\naddress = \"10.0.0.3\"\n";
     let mut case = Case::new(&(web("", 1) + backup));
     for (host, up) in [(1, false), (2, false), (3, true)] {
-        case.is(host, up);
+        case.becomes(host, up);
     }
     assert_eq!(case.weights(), [0, -1, 1]);
-    case.is(2, true);
-    case.is(3, false);
+    case.becomes(2, true);
+    case.becomes(3, false);
     assert_eq!(case.weights(), [0, 1, -1]);
     assert_eq!(case.engine.state(&key(2)), Some(State::Up));
 }
@@ -175,7 +175,7 @@ fn a_firewall_mark_has_backups_as_well() {
                 [[service.backup]]\naddress = \"127.0.0.1\"\nchecked = false\n";
     let mut engine = Engine::new(&services(text), |_| Presence::Absent);
     let now = Instant::now();
-    let (destination, ..) = engine.all().next().expect("there is a server");
+    let (destination, ..) = engine.destinations().next().expect("there is a server");
     let sample = Sample { check: Some(0), success: false, source: crate::health::Source::Baseline };
     assert!(engine.observe(&destination, sample, None, now).table_changed);
     let wanted = engine.wanted();
@@ -188,44 +188,44 @@ fn a_firewall_mark_has_backups_as_well() {
 }
 
 #[test]
-fn several_checks_are_one_server() {
+fn several_checks_decide_about_one_server() {
     let lines = "check = [{ type = \"ping\" }, { type = \"http\" }]";
     let mut case = Case::new(&web(lines, 2));
-    case.hear(1, 0, true);
+    case.observe(1, 0, true);
     assert_eq!(case.weights(), [0, 0]);
-    assert!(case.hear(1, 1, true).table_changed);
+    assert!(case.observe(1, 1, true).table_changed);
     assert_eq!(case.weights(), [10, 0]);
     assert_eq!(case.engine.application_check(&key(1)).map(|(index, _)| index), Some(1));
     let mut any = Case::new(&web(&format!("{lines}\ncombine = \"any\""), 2));
-    any.hear(1, 1, true);
+    any.observe(1, 1, true);
     assert_eq!(any.weights(), [10, 0]);
     assert_eq!(any.engine.application_check(&key(1)), None);
-    let asked: Vec<_> = services(&web(lines, 2))[0]
+    let checks: Vec<_> = services(&web(lines, 2))[0]
         .all_checks()
         .map(|(destination, index, check)| (destination, index, check.kind.asks_application()))
         .collect();
     let expected = [(key(1), 0, false), (key(1), 1, true), (key(2), 0, false), (key(2), 1, true)];
-    assert_eq!(asked, expected);
+    assert_eq!(checks, expected);
 }
 
 #[test]
-fn a_check_may_ask_for_a_weight() {
+fn a_check_may_request_a_weight() {
     let mut case = Case::new(&web("check = { type = \"file\", file = \"/weight\" }", 2));
     let sample = Sample { check: Some(0), success: true, source: crate::health::Source::Baseline };
-    for (asked, weight) in [(Some(3), 3), (Some(3), 3), (None, 3), (Some(0), 0), (Some(20), 20)] {
-        let consequence = case.engine.observe(&key(1), sample, asked.map(Weight), case.now);
-        let before = consequence.table_changed;
-        assert_eq!(case.weights(), [weight, 0], "{asked:?}");
-        let again = case.engine.observe(&key(1), sample, asked.map(Weight), case.now);
+    for (requested, weight) in [(Some(3), 3), (Some(3), 3), (None, 3), (Some(0), 0), (Some(20), 20)] {
+        let effects = case.engine.observe(&key(1), sample, requested.map(Weight), case.now);
+        let before = effects.table_changed;
+        assert_eq!(case.weights(), [weight, 0], "{requested:?}");
+        let again = case.engine.observe(&key(1), sample, requested.map(Weight), case.now);
         assert_eq!(again, Effects::default(), "{before}");
     }
 }
 
 #[test]
-fn people_come_first() {
+fn administrative_states_override_health() {
     let mut case = Case::new(&web("", 3));
     for host in 1..=3 {
-        case.is(host, true);
+        case.becomes(host, true);
     }
     let drained = AdminState::from(AdminCommands::drain(Drain::Quiesce));
     assert!(case.engine.set_admin_state(&key(1), drained, case.now).expect("it is there").table_changed);
@@ -233,21 +233,21 @@ fn people_come_first() {
     let administrator = AdminState { administrator: true, ..AdminState::default() };
     case.engine.set_admin_state(&key(2), administrator, case.now);
     assert_eq!(case.weights(), [0, 0, 10]);
-    assert_eq!(case.is(2, false), Effects::default(), "it is never called failed");
-    assert!(case.is(1, false).transition.is_some());
+    assert_eq!(case.becomes(2, false), Effects::default(), "it is never called failed");
+    assert!(case.becomes(1, false).transition.is_some());
     assert_eq!(case.engine.set_admin_state(&key(9), drained, case.now), None);
     case.engine.set_admin_state(&key(1), AdminState::default(), case.now);
-    case.is(1, true);
+    case.becomes(1, true);
     assert_eq!(case.weights(), [10, 0, 10]);
     assert!(case.engine.set_weight(&key(1), Weight(4), case.now).expect("it is there").table_changed);
     assert_eq!(case.weights(), [4, 0, 10]);
 }
 
 #[test]
-fn a_file_in_the_maintenance_folder_takes_servers_out() {
+fn a_file_in_the_maintenance_directory_takes_servers_out() {
     let mut case = Case::new(&web("", 2));
-    case.is(1, true);
-    case.is(2, true);
+    case.becomes(1, true);
+    case.becomes(2, true);
     let drained = AdminState::from(AdminCommands::drain(Drain::Quiesce));
     case.engine.set_admin_state(&key(2), drained, case.now);
     let named = MaintenanceSet::from([(key(1).server.ip(), None)]);
@@ -257,44 +257,44 @@ fn a_file_in_the_maintenance_folder_takes_servers_out() {
     case.replace(&web("on-failure = \"remove\"", 2));
     assert_eq!(case.weights(), [-1, 0], "after a reload as well");
     case.engine.set_maintenance(MaintenanceSet::new(), case.now);
-    assert_eq!(case.weights(), [10, 0], "other orders stay");
+    assert_eq!(case.weights(), [10, 0], "other commands stay");
 }
 
 #[test]
 fn commands_outlast_the_agent_for_servers_that_are_still_there() {
     let mut case = Case::new(&web("", 3));
-    let ordered = BTreeMap::from([
+    let saved = BTreeMap::from([
         (key(1), AdminCommands::drain(Drain::Quiesce)),
         (key(2), AdminCommands { maintenance: true, drain: Some(Drain::Remove) }),
         (key(9), AdminCommands::drain(Drain::Quiesce)),
     ]);
-    assert_eq!(case.engine.recall_commands(&ordered, case.now), [key(9)]);
+    assert_eq!(case.engine.restore_commands(&saved, case.now), [key(9)]);
     for host in 1..=3 {
-        case.is(host, true);
+        case.becomes(host, true);
     }
     assert_eq!(case.weights(), [0, -1, 10]);
-    let left: Vec<_> = case.engine.commands().into_iter().collect();
-    assert_eq!(left, [(key(1), ordered[&key(1)]), (key(2), ordered[&key(2)])]);
+    let restored: Vec<_> = case.engine.commands().into_iter().collect();
+    assert_eq!(restored, [(key(1), saved[&key(1)]), (key(2), saved[&key(2)])]);
     case.engine.set_admin_state(&key(1), AdminState::default(), case.now);
     assert_eq!(case.weights(), [10, -1, 10]);
     assert_eq!(case.engine.commands().len(), 1);
 }
 
 #[test]
-fn the_time_brings_a_server_up() {
+fn slow_start_raises_the_weight_with_time() {
     let mut case = Case::new(&web("slow-start = \"10s\"", 2));
-    case.is(1, true);
-    case.is(2, true);
+    case.becomes(1, true);
+    case.becomes(2, true);
     assert_eq!((case.weights(), case.engine.next_change()), ([10, 10], None));
-    case.is(1, false);
-    case.is(1, true);
+    case.becomes(1, false);
+    case.becomes(1, true);
     assert_eq!(case.weights(), [1, 10]);
     let mut weights = Vec::new();
     while let Some(next) = case.engine.next_change() {
         assert!(next > case.now);
         case.now = next;
-        let changes = case.engine.passed(next);
-        assert!(changes.events.is_empty());
+        let effects = case.engine.advance(next);
+        assert!(effects.events.is_empty());
         weights.push(case.weights::<1>()[0]);
     }
     assert_eq!(weights, (2..=10).collect::<Vec<_>>());
@@ -302,14 +302,14 @@ fn the_time_brings_a_server_up() {
 }
 
 #[test]
-fn what_stays_is_kept_and_only_what_changed_changes() {
+fn a_reload_keeps_the_state_of_servers_that_stay() {
     let mut case = Case::new(&web("", 3));
     for (host, up) in [(1, true), (2, false), (3, true)] {
-        case.is(host, up);
+        case.becomes(host, up);
     }
     let drained = AdminState::from(AdminCommands::drain(Drain::Quiesce));
     case.engine.set_admin_state(&key(3), drained, case.now);
-    assert_eq!(case.replace(&web("", 3)), Effects::default(), "nothing is news");
+    assert_eq!(case.replace(&web("", 3)), Effects::default(), "nothing has changed");
     assert!(case.replace(&(web("", 3) + "[[service.server]]\naddress = \"10.0.0.4\"\n")).table_changed);
     assert_eq!(case.weights(), [10, 0, 0, 0]);
     assert_eq!(case.engine.state(&key(2)).map(State::is_hard_down), Some(true));
@@ -317,25 +317,25 @@ fn what_stays_is_kept_and_only_what_changed_changes() {
     assert!(case.replace(&other).table_changed);
     assert_eq!(case.weights(), [20, 0, -1, -1]);
     assert_eq!(case.engine.failures_to_fall(&key(1)), 9);
-    assert_eq!(case.is(3, true), Effects::default(), "it has gone");
-    // In another order, with another way out, and one of them new.
+    assert_eq!(case.becomes(3, true), Effects::default(), "it has gone");
+    // In another order, with another `on-failure`, and with a changed weight.
     let turned = web("on-failure = \"remove\"", 0)
         + "[[service.server]]\naddress = \"10.0.0.2\"\n[[service.server]]\naddress = \"10.0.0.1\"\nweight = 5\n";
     case.replace(&turned);
     assert_eq!(case.weights(), [5, -1]);
-    case.is(2, true);
+    case.becomes(2, true);
     assert_eq!(case.weights(), [5, 1]);
 }
 
 #[test]
-fn most_of_a_service_fails() {
+fn most_of_a_service_fails_from_two_servers_and_more_than_half() {
     let fails = |servers: u8, failing: &[u8]| {
         let mut case = Case::new(&web("", servers));
         for host in 1..=servers {
-            case.is(host, true);
+            case.becomes(host, true);
         }
         for host in failing {
-            case.hear(*host, 0, false);
+            case.observe(*host, 0, false);
         }
         case.engine.most_fail(&key(1).service)
     };
@@ -344,7 +344,7 @@ fn most_of_a_service_fails() {
 }
 
 #[test]
-fn flags_that_are_written_are_wanted() {
+fn configured_flags_are_desired() {
     let mut config = services(&web("", 1)).remove(0);
     let flags = |config: &VirtualService| Service::new(config, |_| Presence::Absent).wanted().flags;
     assert_eq!(flags(&config), Wish::Keep);
@@ -353,7 +353,7 @@ fn flags_that_are_written_are_wanted() {
 }
 
 #[test]
-fn thresholds_that_are_written_are_wanted() {
+fn configured_thresholds_are_desired() {
     let text = web("", 0) + "[[service.server]]\naddress = \"10.0.0.1\"\nupper-threshold = 9\n";
     let (_, service) = service(&text);
     let destination = service.destinations[&key(1).server];

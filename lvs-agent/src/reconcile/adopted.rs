@@ -1,4 +1,4 @@
-//! What may be done to a service that was adopted: other weights, and servers out of it and in again. Pure.
+//! The edits of an adopted service: other weights, and servers removed and added again. Pure.
 
 use std::net::SocketAddr;
 
@@ -10,24 +10,23 @@ use crate::{
     model::{DestinationKey, ServiceKey},
 };
 
-/// The edits of one service: those that bring servers in, then those that take them out.
+/// The edits of one service: first those that bring servers in, then those that take them out.
 ///
-/// What others have done is left alone: a weight of 0 that isn't this agent's, a weight that is another one than it was
-/// when the service was last looked at, a server that is gone, and the service itself.
+/// Changes by others are left alone: a weight of 0 that isn't this agent's, a weight that has changed since the table
+/// was last read, a server that is gone, and the service itself.
 pub(crate) fn adjust(
     service: ServiceKey,
-    found: Option<&ServiceEntry>,
+    entry: Option<&ServiceEntry>,
     wanted: &WantedService,
     overrides: &Overrides,
 ) -> Vec<Edit> {
-    let Some(entry) = found else { return Vec::new() };
+    let Some(entry) = entry else { return Vec::new() };
     let (mut raising, mut lowering) = (Vec::new(), Vec::new());
     for (server, destination) in &wanted.destinations {
         let key = DestinationKey { service, server: *server };
         let edit = match entry.destinations.get(server) {
-            Some(found) => weight(found, destination, &key, overrides).map(|weight| Edit::SetDestination {
-                service,
-                destination: Destination { weight, ..*found },
+            Some(current) => weight(current, destination, &key, overrides).map(|weight| {
+                Edit::SetDestination { service, destination: Destination { weight, ..*current } }
             }),
             None => overrides.ours(&key, None).map(|ours| {
                 let weight = target(destination, ours.original.weight);
@@ -36,33 +35,33 @@ pub(crate) fn adjust(
         };
         if destination.weight.is_quiescent() { &mut lowering } else { &mut raising }.extend(edit);
     }
-    let leaves = |server: &SocketAddr| {
+    let deletion = |server: &SocketAddr| {
         let key = DestinationKey { service, server: *server };
-        let found = entry.destinations.get(server)?.weight;
-        let is_ours = found.takes_connections() || overrides.ours(&key, Some(found)).is_some();
-        is_ours.then_some(Edit::DeleteDestination(key))
+        let current = entry.destinations.get(server)?.weight;
+        let may_delete = current.takes_connections() || overrides.ours(&key, Some(current)).is_some();
+        may_delete.then_some(Edit::DeleteDestination(key))
     };
-    lowering.extend(wanted.absent.keys().filter_map(leaves));
+    lowering.extend(wanted.absent.keys().filter_map(deletion));
     raising.into_iter().chain(lowering).collect()
 }
 
-/// The weight that a destination shall have, if that is another one than it has and may be changed.
+/// The weight to set, if it differs from the current one and may be changed.
 fn weight(
-    found: &Destination,
+    current: &Destination,
     wanted: &WantedDestination,
     key: &DestinationKey,
     overrides: &Overrides,
 ) -> Option<KernelWeight> {
-    let ours = overrides.ours(key, Some(found.weight));
-    let original = ours.map_or(found.weight, |ours| ours.original.weight);
+    let ours = overrides.ours(key, Some(current.weight));
+    let original = ours.map_or(current.weight, |ours| ours.original.weight);
     let may_change = ours.is_some()
-        || found.weight.takes_connections()
-            && (wanted.weight.is_quiescent() || weight_of(found.weight) == wanted.own);
+        || current.weight.takes_connections()
+            && (wanted.weight.is_quiescent() || weight_of(current.weight) == wanted.own);
     let weight = target(wanted, original);
-    (may_change && weight != found.weight).then_some(weight)
+    (may_change && weight != current.weight).then_some(weight)
 }
 
-/// The weight to set: the exact one where the server gets back what it had.
+/// The weight to set: the exact original one where the server gets its own weight back.
 fn target(wanted: &WantedDestination, original: KernelWeight) -> KernelWeight {
     if wanted.weight == wanted.own && weight_of(original) == wanted.own {
         original

@@ -1,39 +1,39 @@
-//! How long it is waited after failures. Pure.
+//! How long to wait after failures before the next try. Pure.
 
 use std::time::{Duration, Instant};
 
 use crate::ipvs::IpvsError;
 
-/// How long after the first failure it is tried again.
+/// The pause after the first failure.
 const RETRY: Duration = Duration::from_millis(500);
-/// The longest pause where nothing can be done to the whole table: short enough for whatever it needs by then.
-pub(super) const WHOLE: Duration = Duration::from_secs(5);
-/// The longest pause where one service can't be as it should.
-pub(super) const SERVICE: Duration = Duration::from_mins(1);
+/// The longest pause where the whole table can't be read or edited: short, as failed servers stay in it.
+pub(super) const MAX_PAUSE_TABLE: Duration = Duration::from_secs(5);
+/// The longest pause where the edits of one service fail.
+pub(super) const MAX_PAUSE_SERVICE: Duration = Duration::from_mins(1);
 
 /// Failures in a row.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Failing {
+pub(super) struct Backoff {
     failures: u32,
-    /// When it is tried again.
+    /// When the next try is due.
     pub(super) until: Instant,
 }
 
-impl Failing {
+impl Backoff {
     /// One more failure than `before`.
     pub(super) fn after(before: Option<Self>, longest: Duration, now: Instant) -> Self {
-        let failures = before.map_or(1, |failing| failing.failures.saturating_add(1));
+        let failures = before.map_or(1, |backoff| backoff.failures.saturating_add(1));
         Self { failures, until: now + pause(failures, longest) }
     }
 }
 
-/// How long after the last of `failures` in a row it is tried again.
+/// The pause after the last of `failures` in a row.
 fn pause(failures: u32, longest: Duration) -> Duration {
     longest.min(RETRY.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1))))
 }
 
-/// Whether nothing else can be done to the table either.
-pub(super) fn is_of_all(error: &IpvsError) -> bool {
+/// Whether other edits of the table would fail as well.
+pub(super) fn affects_whole_table(error: &IpvsError) -> bool {
     matches!(
         error,
         IpvsError::NoIpvs
@@ -50,33 +50,33 @@ mod tests {
     use crate::ipvs::Operation;
 
     #[test]
-    fn what_fails_for_all_is_told_from_what_fails_for_one_service() {
+    fn errors_of_the_whole_table_differ_from_those_of_one_service() {
         let operation = || Operation::ReadServices;
         let refused = |errno| IpvsError::Refused { operation: operation(), errno };
-        let all = [
+        let whole_table = [
             IpvsError::NoIpvs,
             IpvsError::NotPermitted(operation()),
             IpvsError::Timeout { operation: operation(), after: RETRY },
             IpvsError::Socket { operation: operation(), reason: "closed".to_owned() },
             refused(nix::errno::Errno::ENOPROTOOPT),
         ];
-        for error in all {
-            assert!(is_of_all(&error), "{error}");
+        for error in whole_table {
+            assert!(affects_whole_table(&error), "{error}");
         }
         for error in [refused(nix::errno::Errno::EINVAL), IpvsError::NoSuchFamily(operation())] {
-            assert!(!is_of_all(&error), "{error}");
+            assert!(!affects_whole_table(&error), "{error}");
         }
     }
 
     #[test]
     fn pauses_grow_to_a_limit() {
         let now = Instant::now();
-        let mut failing = None;
+        let mut backoff = None;
         let mut pauses = Vec::new();
         for _ in 0..6 {
-            let next = Failing::after(failing, WHOLE, now);
+            let next = Backoff::after(backoff, MAX_PAUSE_TABLE, now);
             pauses.push((next.until - now).as_millis());
-            failing = Some(next);
+            backoff = Some(next);
         }
         assert_eq!(pauses, [500, 1000, 2000, 4000, 5000, 5000]);
     }

@@ -1,7 +1,7 @@
-//! How often something that others keep changing is changed back. Pure: the time is an argument.
+//! How often a service that other programs keep changing is repaired. Pure: the time is an argument.
 //!
-//! A few repairs are made at once. If the others go on, each repair waits longer than the one before, so that two programs
-//! that want different things don't change a service many times a second for ever; and someone is told.
+//! A few repairs are made at once. If the changes go on, each repair waits longer than the one before, so that two
+//! programs with different goals don't change a service many times a second for ever, and an event reports it.
 
 use std::time::{Duration, Instant};
 
@@ -20,42 +20,42 @@ pub(super) struct Contention {
     /// Repairs in a row.
     repairs: u32,
     repaired: Option<Instant>,
-    /// When others were last seen to have changed it.
-    seen: Option<Instant>,
+    /// When others were last found to have changed it.
+    interfered: Option<Instant>,
 }
 
 impl Contention {
-    /// Others were seen to have changed the service.
+    /// Records that others have changed the service.
     pub(super) fn interfered(&mut self, now: Instant) {
         if self.is_over(now) {
             *self = Self::default();
         }
-        self.seen = Some(now);
+        self.interfered = Some(now);
     }
 
-    /// When the next repair may be made; `None`: at once.
+    /// When the next repair is due; `None`: at once.
     pub(super) fn due(&self, now: Instant) -> Option<Instant> {
         self.repaired.map(|at| at + self.pause()).filter(|at| *at > now)
     }
 
-    /// The service is made as it should be.
+    /// Records a repair.
     pub(super) fn repaired(&mut self, now: Instant) {
         self.repairs = self.repairs.saturating_add(1);
         self.repaired = Some(now);
     }
 
-    /// Whether others keep changing it: from then on repairs wait.
+    /// Whether others keep changing the service: from then on repairs wait.
     pub(super) fn is_alarming(&self) -> bool {
         self.repairs >= AT_ONCE
     }
 
-    /// Whether nobody has interfered since the last repair for so long that it may be forgotten.
+    /// Whether nobody has interfered since the last repair for so long that the contention is over.
     pub(super) fn is_over(&self, now: Instant) -> bool {
-        let last = self.repaired.max(self.seen);
+        let last = self.repaired.max(self.interfered);
         last.is_none_or(|last| now.saturating_duration_since(last) >= QUIET.max(2 * self.pause()))
     }
 
-    /// After the last repair.
+    /// The pause after the last repair.
     fn pause(&self) -> Duration {
         let Some(doublings) = self.repairs.checked_sub(AT_ONCE) else { return Duration::ZERO };
         PAUSE_MAX.min(PAUSE.saturating_mul(2_u32.saturating_pow(doublings)))
@@ -68,7 +68,7 @@ mod tests {
 
     use super::*;
 
-    /// The times of the repairs, in ms, where others interfere at these times, and the service is looked at every 100 ms.
+    /// The times of the repairs, in ms, where others interfere at these times, and the table is polled every 100 ms.
     fn repairs(interferences: &[u64], until: u64) -> Vec<u64> {
         let start = Instant::now();
         let (mut contention, mut made, mut differs) = (Contention::default(), Vec::new(), false);
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn who_never_gives_up_is_answered_ever_more_rarely() {
+    fn endless_interference_is_repaired_at_growing_intervals() {
         let always: Vec<_> = (0..3000).map(|tenth| tenth * 100).collect();
         let made = repairs(&always, 300_000);
         assert_eq!(made[..3], [0, 100, 200]);
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_quiet_time_it_begins_anew() {
+    fn after_a_quiet_time_repairs_are_made_at_once_again() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut contention = Contention::default();

@@ -1,4 +1,4 @@
-//! Who makes the edits, or doesn't: the one place through which every edit passes.
+//! Makes edits of the kernel's table, or only records them in a dry run. Every edit goes through here.
 
 use std::{
     collections::VecDeque,
@@ -15,59 +15,59 @@ use crate::{
     ipvs::{Edit, IpvsClient, Made},
 };
 
-/// How many edits are remembered that would have been made.
+/// How many of the edits of a dry run are remembered.
 const REMEMBERED: usize = 20;
 
-/// Makes edits, or only publishes them.
+/// Makes edits, or only records them.
 pub(super) struct Executor {
     kind: Kind,
     events: Publisher,
 }
 
 enum Kind {
-    /// The kernel is asked.
+    /// Edits are sent to the kernel.
     Apply(Box<IpvsClient>),
-    /// There is nothing here that could write.
+    /// Edits are recorded; there is no client that could send them.
     DryRun(DryRunLog),
 }
 
 impl Executor {
-    /// One that makes edits.
+    /// An executor that makes edits.
     pub(super) fn applying(client: IpvsClient, events: Publisher) -> Self {
         Self { kind: Kind::Apply(Box::new(client)), events }
     }
 
-    /// One that makes none.
+    /// An executor that only records edits.
     pub(super) fn observing(events: Publisher) -> Self {
         Self { kind: Kind::DryRun(DryRunLog::default()), events }
     }
 
-    /// Makes edits one after the other until `ends` says so of one; what became of each that was tried.
+    /// Makes edits one after the other until `stop` is true of one; returns the outcome of each that was tried.
     pub(super) async fn apply_each(
         &mut self,
         edits: Vec<Edit>,
-        ends: impl FnMut(&Made) -> bool + Send + 'static,
+        stop: impl FnMut(&Made) -> bool + Send + 'static,
     ) -> Result<Vec<Made>, JoinError> {
         match &mut self.kind {
-            Kind::Apply(client) => client.apply_each(edits, ends).await,
+            Kind::Apply(client) => client.apply_each(edits, stop).await,
             Kind::DryRun(_) => Ok(edits.into_iter().map(unmade).collect()),
         }
     }
 
-    /// Publishes an edit that was made, or would have been.
+    /// Publishes an edit that was made, or that a dry run would have made.
     pub(super) fn publish(&self, made: &Made) {
         let edit = made.edit.clone();
         let event = match &self.kind {
             Kind::Apply(_) => Event::Edit { edit, took: made.took },
             Kind::DryRun(dry_run) => {
-                dry_run.note(&edit);
+                dry_run.record(&edit);
                 Event::EditObserved { edit }
             }
         };
         self.events.publish_at(made.at_ns, event);
     }
 
-    /// The edits that would have been made; `None` where they are made.
+    /// The edits of a dry run; `None` where edits are made.
     pub(super) fn dry_run(&self) -> Option<DryRunLog> {
         match &self.kind {
             Kind::Apply(_) => None,
@@ -80,33 +80,33 @@ fn unmade(edit: Edit) -> Made {
     Made { edit, outcome: Ok(()), at_ns: monotonic_ns(), took: Duration::ZERO }
 }
 
-/// The edits that would have been made. Copies are the same.
+/// The edits that a dry run would have made. Clones share them.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct DryRunLog(Arc<Mutex<Memory>>);
+pub(crate) struct DryRunLog(Arc<Mutex<Recorded>>);
 
 #[derive(Debug, Default)]
-struct Memory {
+struct Recorded {
     total: u64,
     latest: VecDeque<(Instant, String)>,
 }
 
 impl DryRunLog {
-    fn note(&self, edit: &Edit) {
-        let mut memory = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        memory.total += 1;
-        if memory.latest.len() == REMEMBERED {
-            memory.latest.pop_front();
+    fn record(&self, edit: &Edit) {
+        let mut recorded = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        recorded.total += 1;
+        if recorded.latest.len() == REMEMBERED {
+            recorded.latest.pop_front();
         }
-        memory.latest.push_back((Instant::now(), edit.to_string()));
+        recorded.latest.push_back((Instant::now(), edit.to_string()));
     }
 
-    /// For people and programs.
+    /// The number of edits and the latest ones, for the status.
     pub(crate) fn status(&self, now: Instant) -> ObservedStatus {
-        let memory = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let latest = memory.latest.iter().map(|(at, text)| ObservedEdit {
+        let recorded = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let latest = recorded.latest.iter().map(|(at, text)| ObservedEdit {
             text: text.clone(),
             age_ms: u64::try_from(now.saturating_duration_since(*at).as_millis()).unwrap_or(u64::MAX),
         });
-        ObservedStatus { total: memory.total, latest: latest.collect() }
+        ObservedStatus { total: recorded.total, latest: latest.collect() }
     }
 }

@@ -1,5 +1,6 @@
-//! The one task that writes to the kernel's table: always the difference between what is there and what is wanted, the
-//! urgent first. It looks at the table again and again, and repairs what others have changed.
+//! The one writer of the kernel's table. It applies the difference between the table and the desired one, urgent
+//! services first, polls the table, and repairs what other programs have changed. Nothing else in the agent edits the
+//! table, and nothing here decides about health.
 
 mod adopted;
 mod backoff;
@@ -25,7 +26,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    backoff::Failing,
+    backoff::Backoff,
     desired::Changes,
     executor::Executor,
     planner::{Plan, Planner, Rights},
@@ -43,37 +44,36 @@ use crate::{
     state_file::StateWriter,
 };
 
-/// How long an edit waits for what is written down before it where that isn't done at once.
+/// How long an edit waits until the overrides before it are saved, where that isn't done at once.
 const PATIENCE: Duration = Duration::from_millis(2);
 
-/// Keeps the kernel's table in step with what is wanted.
+/// Keeps the kernel's table as desired.
 pub(crate) struct Reconciler {
     executor: Executor,
     planner: Planner,
-    /// Where it is written down whom this agent holds out.
+    /// Saves the overrides.
     state_writer: Option<StateWriter<Overrides>>,
     events: Publisher,
-    /// Whether there is something new to write down.
-    unwritten: bool,
-    seen: watch::Sender<Arc<Snapshot>>,
+    /// Whether the overrides have changed since they were last saved.
+    unsaved: bool,
+    snapshots: watch::Sender<Arc<Snapshot>>,
     desired: DesiredTable,
     poller: Option<TablePoller>,
-    /// The look under way.
-    looking: Option<JoinHandle<(TablePoller, Result<TableDelta, IpvsError>)>>,
-    next_look: Instant,
-    /// While nothing can be done to the table.
+    poll_in_progress: Option<JoinHandle<(TablePoller, Result<TableDelta, IpvsError>)>>,
+    next_poll: Instant,
+    /// Set while the table can't be read or edited.
     outage: Option<Outage>,
 }
 
-/// Nothing can be done to the table.
+/// The table can't be read or edited.
 struct Outage {
-    failing: Failing,
-    /// The reason that was told last.
-    told: String,
+    backoff: Backoff,
+    /// The reason that was published last.
+    reported: String,
 }
 
 impl Reconciler {
-    /// Reads the table; nothing is written yet. `overrides` are those that the last agent has left.
+    /// Reads the table; nothing is written yet. `overrides` are those that the previous agent has saved.
     pub(crate) async fn new(
         mut client: IpvsClient,
         config: &Config,
@@ -82,68 +82,68 @@ impl Reconciler {
         events: Publisher,
     ) -> Result<Self, IpvsError> {
         let known = client.table().await?;
-        let observes = config.agent.mode == Mode::Observe;
-        let rights = Rights { adopts: config.adopts(), dry_run: observes.then(|| known.clone()) };
-        let executor = if observes {
+        let is_dry_run = config.agent.mode == Mode::Observe;
+        let rights = Rights { adopts: config.adopts(), dry_run: is_dry_run.then(|| known.clone()) };
+        let executor = if is_dry_run {
             Executor::observing(events.clone())
         } else {
             Executor::applying(client, events.clone())
         };
         let planner = Planner::new(known, config.agent.foreign, rights, overrides);
-        let (seen, _) = watch::channel(Arc::new(planner.see()));
+        let (snapshots, _) = watch::channel(Arc::new(planner.snapshot()));
         Ok(Self {
             executor,
             planner,
             state_writer,
             events,
-            unwritten: false,
-            seen,
+            unsaved: false,
+            snapshots,
             desired: DesiredTable::default(),
             poller: Some(TablePoller::new(DEFAULT_TIMEOUT)),
-            looking: None,
-            next_look: Instant::now(),
+            poll_in_progress: None,
+            next_poll: Instant::now(),
             outage: None,
         })
     }
 
-    /// The services of the table as it is.
+    /// The services that are in the table now.
     pub(crate) fn adopt(&self, config: &Config) -> Adopted {
-        let Snapshot { table, overrides } = self.planner.see();
+        let Snapshot { table, overrides } = self.planner.snapshot();
         adopt(&table, &overrides, config)
     }
 
-    /// The table as it is, and as others change it.
-    pub(crate) fn seen(&self) -> watch::Receiver<Arc<Snapshot>> {
-        self.seen.subscribe()
+    /// The table now, and whenever other programs have changed it.
+    pub(crate) fn snapshots(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.snapshots.subscribe()
     }
 
-    /// The edits that would have been made; `None` where they are made.
+    /// The edits of a dry run; `None` where edits are made.
     pub(crate) fn dry_run(&self) -> Option<DryRunLog> {
         self.executor.dry_run()
     }
 
-    /// The table as last read, with the edits since.
+    /// The table as it was last read, with the edits since.
     pub(crate) fn known(&self) -> &Table {
         self.planner.known()
     }
 
-    /// Where what is wanted from now on is to be written.
+    /// Where the controller writes the desired state.
     pub(crate) fn desired(&self) -> DesiredTable {
         self.desired.clone()
     }
 
-    /// Makes the table as wanted, as far as it can be; what can't is logged and tried again by [`Reconciler::run`].
+    /// Makes the table as `wanted`, as far as possible; failures are logged and retried by [`Reconciler::run`].
     pub(crate) async fn write(&mut self, wanted: Wanted) {
-        self.planner.want(Changes { whole: Some(wanted), ..Changes::default() }, Instant::now());
+        self.planner.want(Changes { table: Some(wanted), ..Changes::default() }, Instant::now());
         while self.step().await {}
     }
 
-    /// Reconciles until `shutdown`; then makes the table as `last` wants it, if it wants anything.
+    /// Reconciles until `shutdown`; then makes the table as `last` says, if it says anything.
     pub(crate) async fn run(mut self, shutdown: CancellationToken, last: impl FnOnce() -> Option<Wanted>) {
         let desired = self.desired.clone();
         let mut taken = 0;
         while !shutdown.is_cancelled() {
-            if desired.has_news() {
+            if desired.has_changes() {
                 let changes = desired.take();
                 taken = changes.number;
                 self.planner.want(changes, Instant::now());
@@ -151,47 +151,49 @@ impl Reconciler {
             if self.step().await {
                 continue;
             }
-            desired.rest(taken, self.outage.is_none() && !self.planner.is_failing());
-            self.write_down();
+            desired.settle(taken, self.outage.is_none() && !self.planner.is_failing());
+            self.save_overrides();
             tokio::select! {
                 () = shutdown.cancelled() => break,
-                () = desired.news() => {}
-                ended = look_end(&mut self.looking), if self.looking.is_some() => self.looked(ended),
-                () = tokio::time::sleep_until(self.next_look.into()), if self.looking.is_none() => self.look(),
+                () = desired.changed() => {}
+                ended = poll_end(&mut self.poll_in_progress), if self.poll_in_progress.is_some() =>
+                    self.poll_ended(ended),
+                () = tokio::time::sleep_until(self.next_poll.into()), if self.poll_in_progress.is_none() =>
+                    self.start_poll(),
             }
         }
         if let Some(last) = last() {
             self.planner.keep_foreign();
-            // A failure has been logged; there is no later time to try again.
+            // A failure has been logged; there is no later try.
             self.write(last).await;
         }
-        self.write_down();
+        self.save_overrides();
     }
 
-    /// Saves the overrides, if that is new.
-    fn write_down(&mut self) {
-        if let Some(state_writer) = self.state_writer.as_ref().filter(|_| self.unwritten) {
-            // Nobody waits for that.
-            drop(state_writer.keep(self.planner.overrides()));
+    /// Saves the overrides, if they have changed.
+    fn save_overrides(&mut self) {
+        if let Some(state_writer) = self.state_writer.as_ref().filter(|_| self.unsaved) {
+            // No edit depends on it.
+            drop(state_writer.save(self.planner.overrides()));
         }
-        self.unwritten = false;
+        self.unsaved = false;
     }
 
-    /// Notes what is about to be done. Where the table is the only one to know a server's own weight, that is written down
-    /// before it is changed.
+    /// Records the overrides that a plan leads to. Where only the table knows a server's own weight, they are saved
+    /// before the weight is changed.
     async fn expect(&mut self, plan: &Plan) {
         if !self.planner.expect(plan) {
             return;
         }
         match &self.state_writer {
             Some(state_writer) if self.planner.adopts() => {
-                state_writer.keep(self.planner.overrides()).written(PATIENCE).await
+                state_writer.save(self.planner.overrides()).written(PATIENCE).await
             }
-            _ => self.unwritten = true,
+            _ => self.unsaved = true,
         }
     }
 
-    /// Does the next thing that there is to do; whether there was one.
+    /// Carries out the next plan; `false` if there is none.
     async fn step(&mut self) -> bool {
         if self.outage.is_some() {
             return false;
@@ -201,121 +203,121 @@ impl Reconciler {
         true
     }
 
-    /// Makes the edits of one service, as long as there is nothing more urgent. Every edit of the kernel's table goes
+    /// Makes the edits of one service until something more urgent is desired. Every edit of the kernel's table goes
     /// through here.
     async fn edit(&mut self, plan: Plan) {
         self.expect(&plan).await;
         let (desired, urgent) = (self.desired.clone(), plan.is_urgent());
         let Plan { service, edits, .. } = plan;
         let planned = edits.len();
-        let ends = move |made: &Made| made.outcome.is_err() || desired.has_news();
-        let all = match self.executor.apply_each(edits, ends).await {
-            Ok(all) => all,
-            Err(error) => return self.out_of_reach(&error.to_string()),
+        let stop = move |made: &Made| made.outcome.is_err() || desired.has_changes();
+        let attempts = match self.executor.apply_each(edits, stop).await {
+            Ok(attempts) => attempts,
+            Err(error) => return self.table_unreachable(&error.to_string()),
         };
-        let (tried, mut clean) = (all.len(), true);
-        for made in all {
+        let (tried, mut succeeded) = (attempts.len(), true);
+        for made in attempts {
             match &made.outcome {
                 Ok(()) => {
                     self.executor.publish(&made);
-                    self.unwritten |= self.planner.made(&made.edit);
+                    self.unsaved |= self.planner.made(&made.edit);
                 }
                 Err(error) => {
-                    clean = false;
+                    succeeded = false;
                     self.failed(&made, error);
                 }
             }
         }
-        if clean && tried == planned {
+        if succeeded && tried == planned {
             self.planner.done(&service);
-        } else if clean {
-            self.planner.left(service, urgent);
+        } else if succeeded {
+            self.planner.interrupted(service, urgent);
         }
     }
 
     fn failed(&mut self, made: &Made, error: &IpvsError) {
         let now = Instant::now();
         self.planner.failed(&made.edit, error, now);
-        if backoff::is_of_all(error) {
-            return self.out_of_reach(&error.to_string());
+        if backoff::affects_whole_table(error) {
+            return self.table_unreachable(&error.to_string());
         }
-        let again = self.planner.tried_again(&made.edit.service());
+        let retry_at = self.planner.retry_at(&made.edit.service());
         self.events.publish(Event::EditFailed {
             edit: made.edit.clone(),
             error: error.to_string(),
-            again: again.map(|at| at.saturating_duration_since(now)),
+            again: retry_at.map(|at| at.saturating_duration_since(now)),
         });
-        self.look_soon();
+        self.poll_soon();
     }
 
-    /// Nothing is tried until some time has passed.
-    fn out_of_reach(&mut self, why: &str) {
+    /// Makes no edits until the table can be read again, which is tried after a pause.
+    fn table_unreachable(&mut self, reason: &str) {
         let before = self.outage.take();
-        let failing =
-            Failing::after(before.as_ref().map(|outage| outage.failing), backoff::WHOLE, Instant::now());
-        if before.is_none_or(|outage| outage.told != why) {
-            self.events.publish(Event::TableUnreachable { reason: why.to_owned() });
+        let failures = before.as_ref().map(|outage| outage.backoff);
+        let backoff = Backoff::after(failures, backoff::MAX_PAUSE_TABLE, Instant::now());
+        if before.is_none_or(|outage| outage.reported != reason) {
+            self.events.publish(Event::TableUnreachable { reason: reason.to_owned() });
         }
-        self.next_look = failing.until;
-        self.outage = Some(Outage { failing, told: why.to_owned() });
+        self.next_poll = backoff.until;
+        self.outage = Some(Outage { backoff, reported: reason.to_owned() });
     }
 
-    fn look_soon(&mut self) {
+    fn poll_soon(&mut self) {
         if let (Some(poller), None) = (&self.poller, &self.outage) {
-            self.next_look = self.next_look.min(Instant::now() + poller.pause(true));
+            self.next_poll = self.next_poll.min(Instant::now() + poller.pause(true));
         }
     }
 
-    /// Begins to read the table, elsewhere: that can take long.
-    fn look(&mut self) {
+    /// Starts to read the table in a thread of its own: that can take long.
+    fn start_poll(&mut self) {
         let mut poller = self.poller.take().unwrap_or_else(|| TablePoller::new(DEFAULT_TIMEOUT));
-        let recheck = self.planner.begin_look();
-        self.looking = Some(spawn_blocking(move || {
-            let look = poller.look(&recheck);
-            (poller, look)
+        let recheck = self.planner.poll_started();
+        self.poll_in_progress = Some(spawn_blocking(move || {
+            let delta = poller.poll(&recheck);
+            (poller, delta)
         }));
     }
 
     /// The table was read, or could not be.
-    fn looked(&mut self, ended: Result<(TablePoller, Result<TableDelta, IpvsError>), JoinError>) {
-        self.looking = None;
-        let (poller, look) = match ended {
+    fn poll_ended(&mut self, ended: Result<(TablePoller, Result<TableDelta, IpvsError>), JoinError>) {
+        self.poll_in_progress = None;
+        let (poller, delta) = match ended {
             Ok(ended) => ended,
-            Err(error) => return self.out_of_reach(&error.to_string()),
+            Err(error) => return self.table_unreachable(&error.to_string()),
         };
         let pause = poller.pause(false);
         self.poller = Some(poller);
-        match look {
-            Ok(look) => {
+        match delta {
+            Ok(delta) => {
                 if self.outage.take().is_some() {
                     self.events.publish(Event::TableReachable);
                 }
                 let now = Instant::now();
-                let findings = self.planner.looked(look, now);
+                let findings = self.planner.observed(delta, now);
                 self.events.publish_all(interference::events(findings, now));
                 if self.planner.adopts()
-                    && let Some(seen) = self.planner.seen()
+                    && let Some(snapshot) = self.planner.changed_snapshot()
                 {
-                    self.seen.send_replace(Arc::new(seen));
+                    self.snapshots.send_replace(Arc::new(snapshot));
                 }
-                self.next_look = now + pause;
+                self.next_poll = now + pause;
             }
-            Err(error) if backoff::is_of_all(&error) => self.out_of_reach(&error.to_string()),
+            Err(error) if backoff::affects_whole_table(&error) => self.table_unreachable(&error.to_string()),
             Err(error) => {
                 warn!("reading the table again: {error}");
-                self.next_look = Instant::now() + pause;
+                self.next_poll = Instant::now() + pause;
             }
         }
-        if self.planner.is_in_doubt() {
-            self.look_soon();
+        if self.planner.needs_recheck() {
+            self.poll_soon();
         }
     }
 }
 
-/// Waits for the end of a look, if there is one.
-async fn look_end<T>(looking: &mut Option<JoinHandle<T>>) -> Result<T, JoinError> {
-    match looking {
-        Some(looking) => looking.await,
+/// Waits for the end of a poll, if one is in progress.
+async fn poll_end<T>(poll_in_progress: &mut Option<JoinHandle<T>>) -> Result<T, JoinError> {
+    match poll_in_progress {
+        Some(poll_in_progress) => poll_in_progress.await,
         None => std::future::pending().await,
     }
 }

@@ -1,5 +1,5 @@
-//! What is known of the kernel's table, what is wanted of it, and which services are still to be made so. Pure: readings,
-//! outcomes and the time go in, edits come out.
+//! What is known of the kernel's table, the desired table, and the services whose edits are pending. Pure: polls,
+//! outcomes of edits and the time go in, edits come out.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     adopted::adjust,
-    backoff::{self, Failing},
+    backoff::{self, Backoff},
     contention::Contention,
     desired::Changes,
     poller::TableDelta,
@@ -22,39 +22,41 @@ use crate::{
     model::{Foreign, ServiceKey},
 };
 
-/// The books of the one who writes to the table.
+/// Plans the edits that make the table as desired.
 #[derive(Debug)]
 pub(super) struct Planner {
-    /// The table as last read, with the own edits since.
+    /// The table as it was last read, with the edits since.
     known: Table,
     wanted: Wanted,
     foreign: Foreign,
     rights: Rights,
-    /// Who has another weight by this agent's doing.
+    /// The weights that this agent has set, and the originals.
     overrides: Overrides,
-    /// Whether others have changed the table since that was last asked.
-    others: bool,
-    /// Services that may not be as they should, the urgent ones first.
+    /// Whether others have changed the table since the last snapshot was taken.
+    changed_by_others: bool,
+    /// Services that may differ from the desired ones, to be edited before all others.
     urgent: BTreeSet<ServiceKey>,
-    rest: BTreeSet<ServiceKey>,
-    /// Services that were edited since the table last began to be read: what is read of them may be old.
+    /// The other services that may differ from the desired ones.
+    normal: BTreeSet<ServiceKey>,
+    /// Services that were edited since the last poll was started: its result may be older than the edits.
     edited: BTreeSet<ServiceKey>,
-    /// Services to be told of after the next reading, changed or not.
+    /// Services that the next poll is to return, changed or not.
     recheck: BTreeSet<ServiceKey>,
     contentions: BTreeMap<ServiceKey, Contention>,
-    failing: BTreeMap<ServiceKey, Failing>,
+    /// Services with failed edits, and when they are retried.
+    failing: BTreeMap<ServiceKey, Backoff>,
 }
 
 /// What may be done to the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Rights {
-    /// Services are those of the table: of them only weights are changed, or servers taken out and added again.
+    /// The services are those of the table: only weights are changed, or servers removed and added again.
     pub(super) adopts: bool,
-    /// What is known of the table is how it would be, if anything were written; this is how it is.
+    /// Nothing is written. The planner's table is then as the edits would have made it; this is the kernel's.
     pub(super) dry_run: Option<Table>,
 }
 
-/// What is to be done to one service.
+/// The edits of one service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Plan {
     pub(super) service: ServiceKey,
@@ -62,30 +64,30 @@ pub(super) struct Plan {
     urgent: bool,
 }
 
-/// A managed service is not as it was left, nor as it should be.
+/// Others have changed a managed service, which differs from the desired one now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Interference {
     pub(super) service: ServiceKey,
-    /// How it is now; `None`: not there.
-    pub(super) found: Option<ServiceEntry>,
-    /// What makes it as it should be.
+    /// The service now; `None`: it is not in the table.
+    pub(super) entry: Option<ServiceEntry>,
+    /// The edits that revert the change.
     pub(super) repair: Vec<Edit>,
-    /// When that will be done, if not at once.
-    pub(super) held_until: Option<Instant>,
+    /// When they will be made, if not at once.
+    pub(super) repair_at: Option<Instant>,
 }
 
-/// What has come of a reading.
+/// What a poll has found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Findings {
     pub(super) interferences: Vec<Interference>,
-    /// Services that others keep changing, since now.
+    /// Services that others keep changing, from now on.
     pub(super) contended: Vec<ServiceKey>,
-    /// Those that they no longer do.
-    pub(super) calm: Vec<ServiceKey>,
+    /// Services that others no longer keep changing.
+    pub(super) no_longer_contended: Vec<ServiceKey>,
 }
 
 impl Planner {
-    /// With the table as it was found; nothing is wanted yet.
+    /// Starts with the table as it was read; nothing is desired yet.
     pub(super) fn new(known: Table, foreign: Foreign, rights: Rights, mut overrides: Overrides) -> Self {
         overrides.reconcile_all(&known);
         Self {
@@ -94,9 +96,9 @@ impl Planner {
             foreign,
             rights,
             overrides,
-            others: false,
+            changed_by_others: false,
             urgent: BTreeSet::new(),
-            rest: BTreeSet::new(),
+            normal: BTreeSet::new(),
             edited: BTreeSet::new(),
             recheck: BTreeSet::new(),
             contentions: BTreeMap::new(),
@@ -108,51 +110,51 @@ impl Planner {
         &self.known
     }
 
-    /// Who has another weight by this agent's doing.
+    /// The weights that this agent has set, and the originals.
     pub(super) fn overrides(&self) -> &Overrides {
         &self.overrides
     }
 
-    /// Whether services are those of the table.
+    /// Whether the services are those of the table.
     pub(super) fn adopts(&self) -> bool {
         self.rights.adopts
     }
 
-    /// The table as it is, if others have changed it since this was last asked.
-    pub(super) fn seen(&mut self) -> Option<Snapshot> {
-        std::mem::take(&mut self.others).then(|| self.see())
+    /// The table now, if others have changed it since the last call.
+    pub(super) fn changed_snapshot(&mut self) -> Option<Snapshot> {
+        std::mem::take(&mut self.changed_by_others).then(|| self.snapshot())
     }
 
-    /// The table as it is.
-    pub(super) fn see(&self) -> Snapshot {
+    /// The table now.
+    pub(super) fn snapshot(&self) -> Snapshot {
         match &self.rights.dry_run {
-            // Of that nothing is this agent's doing.
+            // This agent has set no weight in it.
             Some(table) => Snapshot { table: table.clone(), overrides: Overrides::default() },
             None => Snapshot { table: self.known.clone(), overrides: self.overrides.clone() },
         }
     }
 
-    /// The edits of a plan are about to be made; whether there is anything to be written down before.
+    /// Records that the edits of a plan are about to be made. Returns whether that has changed the overrides.
     pub(super) fn expect(&mut self, plan: &Plan) -> bool {
         let wanted = self.wanted.services.get(&plan.service);
         self.overrides.expect(&plan.edits, &self.known, wanted, !self.rights.adopts)
     }
 
-    /// From now on foreign services are left alone, whatever was said.
+    /// From now on foreign services are left alone, whatever the configuration says.
     pub(super) fn keep_foreign(&mut self) {
         self.foreign = Foreign::Keep;
     }
 
-    /// Takes note of what is wanted now.
+    /// Changes what is desired.
     pub(super) fn want(&mut self, changes: Changes, now: Instant) {
-        let Changes { whole, urgent, number: _ } = changes;
-        if let Some(wanted) = whole {
+        let Changes { table, urgent, number: _ } = changes;
+        if let Some(wanted) = table {
             self.replace(wanted);
         }
         for (key, service) in urgent {
             self.wanted.unwanted.remove(&key);
             self.wanted.services.insert(key, service);
-            // What is wanted anew doesn't wait for what others do, but it is a repair, too.
+            // A new desired state doesn't wait, whatever others do, but it counts as a repair.
             if let Some(contention) = self.contentions.get_mut(&key) {
                 contention.repaired(now);
             }
@@ -164,52 +166,52 @@ impl Planner {
         let before = std::mem::replace(&mut self.wanted, wanted);
         let Wanted { services, unwanted } = &self.wanted;
         let changed = services.iter().filter(|(key, service)| before.services.get(key) != Some(service));
-        self.rest.extend(changed.map(|(key, _)| *key));
-        self.rest.extend(unwanted);
+        self.normal.extend(changed.map(|(key, _)| *key));
+        self.normal.extend(unwanted);
         if self.foreign == Foreign::Remove {
-            self.rest.extend(self.known.services.keys().filter(|key| !services.contains_key(key)));
+            self.normal.extend(self.known.services.keys().filter(|key| !services.contains_key(key)));
         }
     }
 
-    /// What is to be done next.
+    /// The next plan.
     pub(super) fn next(&mut self) -> Option<Plan> {
         loop {
             let (service, urgent) = match self.urgent.pop_first() {
                 Some(service) => (service, true),
-                None => (self.rest.pop_first()?, false),
+                None => (self.normal.pop_first()?, false),
             };
             let edits = self.edits(&service);
             if !edits.is_empty() {
                 return Some(Plan { service, edits, urgent });
             }
-            // What was to go is gone; if it comes again it is somebody else's.
+            // The service to be deleted is gone; if it appears again, it is foreign.
             self.wanted.unwanted.remove(&service);
         }
     }
 
-    /// The edits that one service needs, as far as is known.
+    /// The edits that one service needs.
     fn edits(&self, key: &ServiceKey) -> Vec<Edit> {
-        let found = self.known.services.get(key);
+        let entry = self.known.services.get(key);
         if self.rights.adopts {
             let wanted = self.wanted.services.get(key);
-            return wanted.map_or_else(Vec::new, |wanted| adjust(*key, found, wanted, &self.overrides));
+            return wanted.map_or_else(Vec::new, |wanted| adjust(*key, entry, wanted, &self.overrides));
         }
-        let goes = || self.wanted.unwanted.contains(key) || self.foreign == Foreign::Remove;
+        let is_deleted = || self.wanted.unwanted.contains(key) || self.foreign == Foreign::Remove;
         match self.wanted.services.get(key) {
-            Some(wanted) => service_difference(*key, found, wanted),
-            None if found.is_some() && goes() => vec![Edit::DeleteService(*key)],
+            Some(wanted) => service_difference(*key, entry, wanted),
+            None if entry.is_some() && is_deleted() => vec![Edit::DeleteService(*key)],
             None => vec![],
         }
     }
 
-    /// An edit was made; whether there is something else to be written down.
+    /// Records that an edit was made. Returns whether that has changed the overrides.
     pub(super) fn made(&mut self, edit: &Edit) -> bool {
         let key = edit.service();
         if self.rights.dry_run.is_none() {
             self.edited.insert(key);
         }
         if self.known.apply(edit).is_err() {
-            // The kernel took an edit that doesn't fit what was known: someone else has edited meanwhile.
+            // The kernel accepted an edit that doesn't fit the known table: others have changed it meanwhile.
             self.recheck.insert(key);
         }
         if matches!(edit, Edit::DeleteService(_)) {
@@ -218,138 +220,145 @@ impl Planner {
         self.overrides.made(edit)
     }
 
-    /// All edits of a plan were made.
+    /// Records that all edits of a plan were made.
     pub(super) fn done(&mut self, service: &ServiceKey) {
         self.failing.remove(service);
     }
 
-    /// A plan was left before its end.
-    pub(super) fn left(&mut self, service: ServiceKey, urgent: bool) {
-        if urgent { &mut self.urgent } else { &mut self.rest }.insert(service);
+    /// Records that a plan was interrupted: its service is planned again.
+    pub(super) fn interrupted(&mut self, service: ServiceKey, urgent: bool) {
+        if urgent { &mut self.urgent } else { &mut self.normal }.insert(service);
     }
 
-    /// An edit has failed. The rest of its service's edits are left out: they come in an order that keeps the service
-    /// served, which holds only as long as none is missing. The table is read before they are tried again.
+    /// Records that an edit has failed. The service's remaining edits are not tried: their order keeps the service
+    /// served only as long as none is missing. They are retried after the next poll.
     pub(super) fn failed(&mut self, edit: &Edit, error: &IpvsError, now: Instant) {
         let key = edit.service();
         self.edited.insert(key);
         self.recheck.insert(key);
         let before = self.failing.get(&key).copied();
-        let mut failing = Failing::after(before, backoff::SERVICE, now);
+        let mut backoff = Backoff::after(before, backoff::MAX_PAUSE_SERVICE, now);
         if before.is_none() && matches!(error, IpvsError::Conflict(_)) {
-            // The next reading tells how the table is, and that may be all that it takes.
-            failing.until = now;
+            // The next poll may be all that it takes.
+            backoff.until = now;
         }
-        self.failing.insert(key, failing);
+        self.failing.insert(key, backoff);
     }
 
-    /// When an edit of a service that has failed is tried again.
-    pub(super) fn tried_again(&self, service: &ServiceKey) -> Option<Instant> {
-        self.failing.get(service).map(|failing| failing.until)
+    /// When the failed edits of a service are retried.
+    pub(super) fn retry_at(&self, service: &ServiceKey) -> Option<Instant> {
+        self.failing.get(service).map(|backoff| backoff.until)
     }
 
-    /// Whether there are edits that have failed and are to be tried again.
+    /// Whether there are failed edits that are to be retried.
     pub(super) fn is_failing(&self) -> bool {
         !self.failing.is_empty()
     }
 
-    /// Whether the table is to be read soon.
-    pub(super) fn is_in_doubt(&self) -> bool {
+    /// Whether the table is to be polled soon.
+    pub(super) fn needs_recheck(&self) -> bool {
         !self.recheck.is_empty()
     }
 
-    /// The table begins to be read; the services to be told of whether they have changed or not.
-    pub(super) fn begin_look(&mut self) -> BTreeSet<ServiceKey> {
+    /// Records that a poll starts. Returns the services that its result is to have whether they have changed or not.
+    pub(super) fn poll_started(&mut self) -> BTreeSet<ServiceKey> {
         let mut recheck = std::mem::take(&mut self.recheck);
-        // If others have undone an edit since, the table is as at the reading before, and doesn't seem to have changed.
+        // If others have undone an edit since, the table is as at the last poll, and doesn't seem to have changed.
         recheck.append(&mut self.edited);
         recheck.extend(self.failing.keys().chain(self.contentions.keys()));
         recheck
     }
 
-    /// The table was read.
-    pub(super) fn looked(&mut self, delta: TableDelta, now: Instant) -> Findings {
-        let TableDelta { mut services, whole } = delta;
-        if whole {
+    /// Takes the result of a poll.
+    pub(super) fn observed(&mut self, delta: TableDelta, now: Instant) -> Findings {
+        let TableDelta { mut services, complete } = delta;
+        if complete {
             let gone = self.known.services.keys().filter(|key| !services.contains_key(key));
             let gone: Vec<_> = gone.map(|key| (*key, None)).collect();
             services.extend(gone);
         }
         let mut findings = Findings::default();
-        for (key, found) in services {
+        for (key, entry) in services {
             if self.edited.contains(&key) {
                 self.recheck.insert(key);
             } else {
-                self.found(key, found, now, &mut findings);
+                self.observe_service(key, entry, now, &mut findings);
             }
         }
         self.contentions.retain(|key, contention| {
-            let over = contention.is_over(now);
-            if over && contention.is_alarming() {
-                findings.calm.push(*key);
+            let is_over = contention.is_over(now);
+            if is_over && contention.is_alarming() {
+                findings.no_longer_contended.push(*key);
             }
-            !over
+            !is_over
         });
         findings
     }
 
-    /// One service was read.
-    fn found(&mut self, key: ServiceKey, found: Option<ServiceEntry>, now: Instant, findings: &mut Findings) {
+    /// Takes one service of a poll's result.
+    fn observe_service(
+        &mut self,
+        key: ServiceKey,
+        entry: Option<ServiceEntry>,
+        now: Instant,
+        findings: &mut Findings,
+    ) {
         if let Some(table) = &mut self.rights.dry_run {
-            if table.services.get(&key) == found.as_ref() {
+            if table.services.get(&key) == entry.as_ref() {
                 return;
             }
-            set(table, key, found.as_ref());
+            set(table, key, entry.as_ref());
         }
-        let changed = self.known.services.get(&key) != found.as_ref();
-        self.others |= changed;
-        self.overrides.reconcile(key, found.as_ref());
+        let changed = self.known.services.get(&key) != entry.as_ref();
+        self.changed_by_others |= changed;
+        self.overrides.reconcile(key, entry.as_ref());
         if changed {
-            set(&mut self.known, key, found.as_ref());
+            set(&mut self.known, key, entry.as_ref());
         }
         let repair = self.edits(&key);
         if repair.is_empty() {
             return;
         }
         if self.rights.dry_run.is_some() {
-            self.rest.insert(key);
+            self.normal.insert(key);
             return;
         }
-        if let Some(failing) = self.failing.get(&key) {
-            if failing.until <= now {
-                self.rest.insert(key);
+        if let Some(backoff) = self.failing.get(&key) {
+            if backoff.until <= now {
+                self.normal.insert(key);
             }
         } else if self.wanted.services.contains_key(&key) {
             let contention = self.contentions.entry(key).or_default();
             if changed {
                 contention.interfered(now);
             }
-            let held_until = contention.due(now);
-            if held_until.is_none() {
-                let alarming = contention.is_alarming();
+            let repair_at = contention.due(now);
+            if repair_at.is_none() {
+                let was_alarming = contention.is_alarming();
                 contention.repaired(now);
-                if !alarming && contention.is_alarming() {
+                if !was_alarming && contention.is_alarming() {
                     findings.contended.push(key);
                 }
-                self.rest.insert(key);
+                self.normal.insert(key);
             }
             if changed {
-                findings.interferences.push(Interference { service: key, found, repair, held_until });
+                findings.interferences.push(Interference { service: key, entry, repair, repair_at });
             }
         } else {
-            self.rest.insert(key);
+            self.normal.insert(key);
         }
     }
 }
 
-fn set(table: &mut Table, key: ServiceKey, found: Option<&ServiceEntry>) {
-    match found {
+fn set(table: &mut Table, key: ServiceKey, entry: Option<&ServiceEntry>) {
+    match entry {
         Some(entry) => drop(table.services.insert(key, entry.clone())),
         None => drop(table.services.remove(&key)),
     }
 }
 
 impl Plan {
+    /// Whether it goes before plans that aren't.
     pub(super) fn is_urgent(&self) -> bool {
         self.urgent
     }

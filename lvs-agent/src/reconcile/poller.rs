@@ -1,4 +1,4 @@
-//! Looks at the kernel's table again and again, and tells what has changed since the look before.
+//! Polls the kernel's table and returns the services that have changed since the last poll. It never writes.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,28 +10,29 @@ use crate::{
     model::ServiceKey,
 };
 
-/// The least pause between two looks. What others do is to be undone within a second, and a look at 1,000 servers costs as much
-/// as a tenth of a second's checks of all of them.
+/// The least pause between two polls. Changes by other programs are to be reverted within a second, and a poll of 1,000
+/// servers costs as much as a tenth of a second's checks of all of them.
 const PAUSE: Duration = Duration::from_millis(700);
-/// So many times longer than a look takes is the pause after it, at least: it may take a fifth of a processor.
-const PAUSE_PARTS: u32 = 4;
-/// The pause where something is in doubt.
-const PAUSE_IN_DOUBT: Duration = Duration::from_millis(100);
+/// The pause after a poll is at least so many times as long as the poll: it may take a fifth of a processor.
+const PAUSE_FACTOR: u32 = 4;
+/// The pause before services are checked again that may not be as known.
+const RECHECK_PAUSE: Duration = Duration::from_millis(100);
 
-/// Services as they were found.
+/// What a poll has found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct TableDelta {
-    /// The services that are not as before, and those that were asked for; `None`: not in the table.
+    /// The services that have changed, and those to be rechecked; `None`: not in the table.
     pub(super) services: BTreeMap<ServiceKey, Option<ServiceEntry>>,
-    /// Whether all services of the table are among them.
-    pub(super) whole: bool,
+    /// Whether these are all services of the table.
+    pub(super) complete: bool,
 }
 
-/// Who looks. It can't write, and blocks for as long as the kernel takes.
+/// Reads the table. It can't write, and blocks for as long as the kernel takes.
 pub(super) struct TablePoller {
     reader: TableReader,
-    /// The table at the last look; `None` after a failure.
+    /// The table at the last poll; `None` after a failure.
     last: Option<Table>,
+    /// How long the last poll took.
     took: Duration,
 }
 
@@ -40,44 +41,44 @@ impl TablePoller {
         Self { reader: TableReader::new(timeout), last: None, took: Duration::ZERO }
     }
 
-    /// Reads the table. Tells of what has changed, and of the services `recheck`.
-    pub(super) fn look(&mut self, recheck: &BTreeSet<ServiceKey>) -> Result<TableDelta, IpvsError> {
-        let begun = Instant::now();
+    /// Reads the table. Returns the services that have changed, and those in `recheck`.
+    pub(super) fn poll(&mut self, recheck: &BTreeSet<ServiceKey>) -> Result<TableDelta, IpvsError> {
+        let started = Instant::now();
         let last = self.last.take();
         let table = self.reader.table()?;
-        let look = compare(last.as_ref(), &table, recheck);
+        let delta = compare(last.as_ref(), &table, recheck);
         self.last = Some(table);
-        self.took = begun.elapsed();
-        Ok(look)
+        self.took = started.elapsed();
+        Ok(delta)
     }
 
-    /// How long to wait for the next look.
-    pub(super) fn pause(&self, in_doubt: bool) -> Duration {
-        let least = if in_doubt { PAUSE_IN_DOUBT } else { PAUSE };
-        least.max(PAUSE_PARTS * self.took)
+    /// How long to wait until the next poll.
+    pub(super) fn pause(&self, recheck: bool) -> Duration {
+        let least = if recheck { RECHECK_PAUSE } else { PAUSE };
+        least.max(PAUSE_FACTOR * self.took)
     }
 }
 
-/// What is to be told of the table as it is `now`, after it was as in `last`.
+/// The difference between the table `now` and at the `last` poll.
 pub(super) fn compare(last: Option<&Table>, now: &Table, recheck: &BTreeSet<ServiceKey>) -> TableDelta {
     match last {
         Some(last) => changes(last, now, recheck),
-        None => whole(now, recheck),
+        None => complete(now, recheck),
     }
 }
 
-fn whole(table: &Table, recheck: &BTreeSet<ServiceKey>) -> TableDelta {
-    TableDelta { services: told(table, table.services.keys().chain(recheck)), whole: true }
+fn complete(table: &Table, recheck: &BTreeSet<ServiceKey>) -> TableDelta {
+    TableDelta { services: entries(table, table.services.keys().chain(recheck)), complete: true }
 }
 
 fn changes(last: &Table, now: &Table, recheck: &BTreeSet<ServiceKey>) -> TableDelta {
     let changed = now.services.iter().filter(|(key, entry)| last.services.get(key) != Some(entry));
     let gone = last.services.keys().filter(|key| !now.services.contains_key(key));
     let keys = changed.map(|(key, _)| key).chain(gone).chain(recheck);
-    TableDelta { services: told(now, keys), whole: false }
+    TableDelta { services: entries(now, keys), complete: false }
 }
 
-fn told<'a>(
+fn entries<'a>(
     table: &Table,
     keys: impl Iterator<Item = &'a ServiceKey>,
 ) -> BTreeMap<ServiceKey, Option<ServiceEntry>> {
@@ -93,17 +94,17 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_told_makes_the_last_table_this_one(
+        fn a_delta_turns_the_last_table_into_the_current_one(
             (last, _) in arbitrary::table_and_wanted(),
             (now, _) in arbitrary::table_and_wanted(),
             keep in any::<bool>(),
         ) {
             let mut table = last.clone();
-            let look = compare(keep.then_some(&last), &now, &BTreeSet::new());
-            if look.whole {
+            let delta = compare(keep.then_some(&last), &now, &BTreeSet::new());
+            if delta.complete {
                 table = Table::default();
             }
-            for (key, entry) in look.services {
+            for (key, entry) in delta.services {
                 match entry {
                     Some(entry) => drop(table.services.insert(key, entry)),
                     None => prop_assert!(table.services.remove(&key).is_some()),
@@ -113,11 +114,14 @@ mod tests {
         }
 
         #[test]
-        fn of_whom_was_asked_is_told((last, _) in arbitrary::table_and_wanted(), (other, _) in arbitrary::table_and_wanted()) {
-            let asked: BTreeSet<_> = other.services.keys().copied().collect();
-            for look in [whole(&last, &asked), changes(&last, &last, &asked)] {
-                for key in &asked {
-                    prop_assert_eq!(look.services[key].as_ref(), last.services.get(key));
+        fn rechecked_services_are_in_every_delta(
+            (last, _) in arbitrary::table_and_wanted(),
+            (other, _) in arbitrary::table_and_wanted(),
+        ) {
+            let recheck: BTreeSet<_> = other.services.keys().copied().collect();
+            for delta in [complete(&last, &recheck), changes(&last, &last, &recheck)] {
+                for key in &recheck {
+                    prop_assert_eq!(delta.services[key].as_ref(), last.services.get(key));
                 }
             }
         }

@@ -1,5 +1,5 @@
-//! What the kernel does to connections of servers that are out: set where the configuration says so, and looked at for what
-//! would leave clients with a dead server.
+//! The settings under `net.ipv4.vs` that decide about connections of servers that are out: sets those that the
+//! configuration has, and warns of settings that would leave clients with a dead server.
 
 use std::collections::BTreeMap;
 
@@ -14,11 +14,11 @@ use crate::{
 /// How many services a warning names.
 const NAMED: usize = 3;
 
-/// What is set now; what can't be read is missing.
+/// The current values; settings that can't be read are missing.
 pub(crate) type Values = BTreeMap<Sysctl, i32>;
 
-/// Sets what the configuration says, as far as this agent may, and warns of what is left.
-pub(crate) fn settle(config: &Config, events: &Publisher) {
+/// Sets what the configuration has, if this agent manages the table, and warns of the risks that are left.
+pub(crate) fn apply(config: &Config, events: &Publisher) {
     if config.agent.mode == Mode::Manage {
         for (sysctl, value) in wanted(config.agent.connections) {
             set(sysctl, value, events);
@@ -29,17 +29,17 @@ pub(crate) fn settle(config: &Config, events: &Publisher) {
     }
 }
 
-/// What is set in this network namespace.
+/// The values in this network namespace.
 pub(crate) fn values() -> Values {
     Sysctl::ALL.into_iter().filter_map(|sysctl| Some((sysctl, sysctl.read().ok()?))).collect()
 }
 
 fn set(sysctl: Sysctl, value: i32, events: &Publisher) {
     match sysctl.read() {
-        Ok(found) if found == value => {}
-        Ok(found) => match sysctl.write(value) {
-            Ok(()) => events.publish(Event::Sysctl { sysctl, from: found, to: value }),
-            Err(error) => warn!("{sysctl} can't be set to {value}, it stays {found}: {error}"),
+        Ok(current) if current == value => {}
+        Ok(current) => match sysctl.write(value) {
+            Ok(()) => events.publish(Event::Sysctl { sysctl, from: current, to: value }),
+            Err(error) => warn!("{sysctl} can't be set to {value}, it stays {current}: {error}"),
         },
         Err(error) => warn!("{sysctl} can't be read: {error}"),
     }
@@ -47,15 +47,15 @@ fn set(sysctl: Sysctl, value: i32, events: &Publisher) {
 
 fn wanted(settings: ConnectionSettings) -> impl Iterator<Item = (Sysctl, i32)> + use<> {
     let ConnectionSettings { expire_nodest, expire_quiescent, reuse_mode } = settings;
-    let all = [
+    let settings = [
         (Sysctl::ExpireNodestConn, expire_nodest.map(i32::from)),
         (Sysctl::ExpireQuiescentTemplate, expire_quiescent.map(i32::from)),
         (Sysctl::ConnReuseMode, reuse_mode.map(i32::from)),
     ];
-    all.into_iter().filter_map(|(sysctl, value)| Some((sysctl, value?)))
+    settings.into_iter().filter_map(|(sysctl, value)| Some((sysctl, value?)))
 }
 
-/// What would leave clients with a dead server, for people; from `ip_vs_in` and `ip_vs_check_template` of Linux 6.1.
+/// What would leave clients with a dead server, as texts; from `ip_vs_in` and `ip_vs_check_template` of Linux 6.1.
 pub(crate) fn risks(values: &Values, services: &[VirtualService]) -> Vec<String> {
     let is_off = |sysctl| values.get(&sysctl) == Some(&0);
     let quiesces = |service: &&VirtualService| service.on_failure == OnFailure::Quiesce;
@@ -63,33 +63,33 @@ pub(crate) fn risks(values: &Values, services: &[VirtualService]) -> Vec<String>
     let sends_datagrams = |service: &&VirtualService| protocol(service) == Some(Protocol::Udp);
     let (nodest, reuse) = (is_off(Sysctl::ExpireNodestConn), is_off(Sysctl::ConnReuseMode));
     let quiescent = is_off(Sysctl::ExpireQuiescentTemplate);
-    let told = [
-        tell(
-            services.iter().filter(quiesces).filter(|one| !sends_datagrams(one) && (nodest || reuse)),
+    let risks = [
+        risk(
+            services.iter().filter(quiesces).filter(|service| !sends_datagrams(service) && (nodest || reuse)),
             if nodest {
                 "a client's retried SYN stays with its dead server: net.ipv4.vs.expire_nodest_conn is 0"
             } else {
                 "a client's retried SYN stays with its dead server: net.ipv4.vs.conn_reuse_mode is 0"
             },
         ),
-        tell(
+        risk(
             services.iter().filter(removes).filter(|_| nodest),
             "packets of a removed server's connections are dropped silently: net.ipv4.vs.expire_nodest_conn is 0",
         ),
-        tell(
-            services.iter().filter(quiesces).filter(|one| one.persistence.is_some() && quiescent),
+        risk(
+            services.iter().filter(quiesces).filter(|service| service.persistence.is_some() && quiescent),
             "a persistent client's next connection goes to its dead server: net.ipv4.vs.expire_quiescent_template is 0",
         ),
-        tell(
+        risk(
             services
                 .iter()
                 .filter(quiesces)
-                .filter(|one| sends_datagrams(one) && one.one_packet != Some(true)),
+                .filter(|service| sends_datagrams(service) && service.one_packet != Some(true)),
             "a client that keeps sending datagrams stays with its dead server: set on-failure = \"remove\" or \
              one-packet to move it",
         ),
     ];
-    told.into_iter().flatten().collect()
+    risks.into_iter().flatten().collect()
 }
 
 fn protocol(service: &VirtualService) -> Option<Protocol> {
@@ -99,13 +99,14 @@ fn protocol(service: &VirtualService) -> Option<Protocol> {
     }
 }
 
-fn tell<'a>(services: impl Iterator<Item = &'a VirtualService>, what: &str) -> Option<String> {
+/// A risk with the names of its services; `None` if no service has it.
+fn risk<'a>(services: impl Iterator<Item = &'a VirtualService>, text: &str) -> Option<String> {
     let names: Vec<&str> = services.map(|service| service.name.as_str()).collect();
     let first = names.get(..NAMED.min(names.len())).unwrap_or_default().join(", ");
     match names.len() {
         0 => None,
-        count if count > NAMED => Some(format!("{first} and {} more: {what}", count - NAMED)),
-        _ => Some(format!("{first}: {what}")),
+        count if count > NAMED => Some(format!("{first} and {} more: {text}", count - NAMED)),
+        _ => Some(format!("{first}: {text}")),
     }
 }
 
@@ -115,7 +116,7 @@ mod tests {
     use crate::config::native;
 
     #[test]
-    fn what_would_leave_clients_with_a_dead_server() {
+    fn settings_that_leave_clients_with_a_dead_server_are_risks() {
         let service = |name: &str, more: &str| {
             format!(
                 "[[service]]\nname = \"{name}\"\naddress = \"192.0.2.{}:80\"\nforward = \"masquerade\"\n{more}\n\
@@ -145,29 +146,29 @@ mod tests {
             });
             about.collect::<Vec<_>>()
         };
-        let told = |risks: &[(&str, &str)]| -> Vec<(String, String)> {
+        let expected = |risks: &[(&str, &str)]| -> Vec<(String, String)> {
             risks.iter().map(|(names, what)| ((*names).to_owned(), (*what).to_owned())).collect()
         };
         let udp = ("uuuu", "");
-        assert_eq!(about(1, 1, 1), told(&[udp]));
+        assert_eq!(about(1, 1, 1), expected(&[udp]));
         assert_eq!(
             about(0, 1, 1),
-            told(&[("q, ppp", "expire_nodest_conn is 0"), ("rr", "expire_nodest_conn is 0"), udp])
+            expected(&[("q, ppp", "expire_nodest_conn is 0"), ("rr", "expire_nodest_conn is 0"), udp])
         );
-        assert_eq!(about(1, 0, 1), told(&[("ppp", "expire_quiescent_template is 0"), udp]));
-        assert_eq!(about(1, 1, 0), told(&[("q, ppp", "conn_reuse_mode is 0"), udp]));
-        assert_eq!(risks(&Values::new(), &services).len(), 1, "what isn't known is no risk");
+        assert_eq!(about(1, 0, 1), expected(&[("ppp", "expire_quiescent_template is 0"), udp]));
+        assert_eq!(about(1, 1, 0), expected(&[("q, ppp", "conn_reuse_mode is 0"), udp]));
+        assert_eq!(risks(&Values::new(), &services).len(), 1, "a setting that can't be read is no risk");
     }
 
     #[test]
-    fn only_what_is_written_is_set() {
-        let all = |nodest, quiescent, reuse_mode| {
+    fn only_configured_settings_are_set() {
+        let set = |nodest, quiescent, reuse_mode| {
             let settings =
                 ConnectionSettings { expire_nodest: nodest, expire_quiescent: quiescent, reuse_mode };
             wanted(settings).map(|(sysctl, value)| (sysctl.name(), value)).collect::<Vec<_>>()
         };
-        assert_eq!(all(None, None, None), []);
-        assert_eq!(all(Some(true), None, Some(2)), [("expire_nodest_conn", 1), ("conn_reuse_mode", 2)]);
-        assert_eq!(all(None, Some(false), None), [("expire_quiescent_template", 0)]);
+        assert_eq!(set(None, None, None), []);
+        assert_eq!(set(Some(true), None, Some(2)), [("expire_nodest_conn", 1), ("conn_reuse_mode", 2)]);
+        assert_eq!(set(None, Some(false), None), [("expire_quiescent_template", 0)]);
     }
 }

@@ -1,4 +1,4 @@
-//! The state file's entries, as JSON has them.
+//! The entries of the state file, in the form of its JSON.
 
 use std::net::SocketAddr;
 
@@ -12,25 +12,25 @@ use crate::{
 
 /// One destination with an override.
 #[derive(Serialize, Deserialize)]
-pub(super) struct HeldEntry {
+pub(super) struct OverrideEntry {
     service: Service,
     pub(super) server: SocketAddr,
     method: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    tunnel: Option<Wrapping>,
-    /// Its own weight.
+    tunnel: Option<Encapsulation>,
+    /// Its original weight.
     weight: i32,
     #[serde(default)]
     upper_threshold: u32,
     #[serde(default)]
     lower_threshold: u32,
-    /// How it may stand in the table, the likeliest first; null: not there.
+    /// The weights that it may have in the table, the likeliest first; null: not there.
     stands: Vec<Option<i32>>,
 }
 
-/// What was ordered of one destination.
+/// The admin commands of one destination.
 #[derive(Serialize, Deserialize)]
-pub(super) struct OrderEntry {
+pub(super) struct CommandEntry {
     service: Service,
     server: SocketAddr,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -56,18 +56,18 @@ enum Service {
     MarkIpv6(u32),
 }
 
-/// What packets are wrapped in, as the kernel's attributes have it.
+/// The encapsulation of a tunnel, as in the kernel's attributes.
 #[derive(Clone, Copy, Serialize, Deserialize)]
-struct Wrapping {
+struct Encapsulation {
     kind: u8,
     port: u16,
     flags: u16,
 }
 
-impl HeldEntry {
+impl OverrideEntry {
     pub(super) fn new(key: &DestinationKey, ours: &Override) -> Self {
         let Override { original, now, before } = ours;
-        let weight = |found: Option<KernelWeight>| found.map(|weight| weight.0);
+        let weight = |weight: Option<KernelWeight>| weight.map(|weight| weight.0);
         Self {
             service: key.service.into(),
             server: key.server,
@@ -80,8 +80,8 @@ impl HeldEntry {
         }
     }
 
-    /// `None`: this is no IPVS entry.
-    pub(super) fn ours(&self) -> Option<(DestinationKey, Override)> {
+    /// The override; `None`: this is no IPVS entry.
+    pub(super) fn to_override(&self) -> Option<(DestinationKey, Override)> {
         const METHODS: [ForwardingMethod; 5] = [
             ForwardingMethod::Masquerade,
             ForwardingMethod::DirectRoute,
@@ -105,7 +105,7 @@ impl HeldEntry {
     }
 }
 
-impl OrderEntry {
+impl CommandEntry {
     pub(super) fn new(key: &DestinationKey, commands: AdminCommands) -> Self {
         let AdminCommands { drain, maintenance } = commands;
         let drain = drain.map(|drain| match drain {
@@ -115,7 +115,7 @@ impl OrderEntry {
         Self { service: key.service.into(), server: key.server, drain, maintenance }
     }
 
-    pub(super) fn order(&self) -> (DestinationKey, AdminCommands) {
+    pub(super) fn to_commands(&self) -> (DestinationKey, AdminCommands) {
         let drain = self.drain.map(|drain| match drain {
             DrainName::Quiesce => Drain::Quiesce,
             DrainName::Remove => Drain::Remove,
@@ -155,7 +155,7 @@ const IPIP: u8 = 0;
 const GUE: u8 = 1;
 const GRE: u8 = 2;
 
-impl From<Tunnel> for Wrapping {
+impl From<Tunnel> for Encapsulation {
     fn from(tunnel: Tunnel) -> Self {
         match tunnel {
             Tunnel::Ipip => Self { kind: IPIP, port: 0, flags: 0 },
@@ -166,8 +166,8 @@ impl From<Tunnel> for Wrapping {
     }
 }
 
-impl From<Wrapping> for Tunnel {
-    fn from(Wrapping { kind, port, flags }: Wrapping) -> Self {
+impl From<Encapsulation> for Tunnel {
+    fn from(Encapsulation { kind, port, flags }: Encapsulation) -> Self {
         let flags = TunnelFlags(flags);
         match kind {
             IPIP => Self::Ipip,

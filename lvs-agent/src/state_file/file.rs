@@ -1,5 +1,5 @@
-//! The file itself. It lasts as long as the machine is up: after a boot, and in another network namespace, the table that it
-//! speaks of isn't there any more.
+//! Reads and writes the file. It is valid until the machine is rebooted, and only in its network namespace: elsewhere
+//! the table is another one.
 
 use std::{
     fs::{self, DirBuilder, OpenOptions},
@@ -11,18 +11,18 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Orders, SavedState,
-    entry::{HeldEntry, OrderEntry},
+    SavedCommands, SavedState,
+    entry::{CommandEntry, OverrideEntry},
     scope::Scope,
 };
 use crate::ipvs::overrides::Overrides;
 
-/// Of what this program writes. Another number says that the rest may be anything.
+/// The version of the format. A file with another one isn't read further.
 const VERSION: u32 = 1;
 /// The largest file that is read: far more than 10,000 servers take.
 const MAX_BYTES: u64 = 16 << 20;
 
-/// Why what a file says is not made use of.
+/// Why a file is not used.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Ignored {
     #[error("it can't be read: {0}")]
@@ -41,7 +41,7 @@ pub(super) enum Ignored {
     OtherNamespace,
 }
 
-/// The file's first line of defence: nothing else is looked at before these fit.
+/// The fields that are checked before all others are read.
 #[derive(Deserialize)]
 struct Head {
     version: u32,
@@ -52,38 +52,43 @@ struct Head {
 struct Content {
     version: u32,
     scope: Scope,
-    overrides: Vec<HeldEntry>,
-    #[serde(default)]
-    orders: Vec<OrderEntry>,
+    overrides: Vec<OverrideEntry>,
+    #[serde(default, rename = "orders")]
+    commands: Vec<CommandEntry>,
 }
 
-/// Writes down what this agent leaves in `scope`; the old file stays until the new one is whole.
-pub(super) fn write(path: &Path, scope: &Scope, overrides: &Overrides, orders: &Orders) -> io::Result<()> {
-    if let Some(folder) = path.parent().filter(|folder| !folder.exists()) {
-        DirBuilder::new().mode(0o700).create(folder)?;
+/// Saves the state for the next agent in `scope`; the old file stays until the new one is complete.
+pub(super) fn write(
+    path: &Path,
+    scope: &Scope,
+    overrides: &Overrides,
+    commands: &SavedCommands,
+) -> io::Result<()> {
+    if let Some(directory) = path.parent().filter(|directory| !directory.exists()) {
+        DirBuilder::new().mode(0o700).create(directory)?;
     }
     let next = next_to(path);
-    // Not synchronised to the disk: it is of no use after the machine has crashed.
+    // Not synchronised to the disk: after a crash of the machine the file isn't valid.
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&next)?;
-    file.write_all(&to_json(scope, overrides, orders)?)?;
+    file.write_all(&to_json(scope, overrides, commands)?)?;
     drop(file);
     fs::rename(&next, path)
 }
 
-/// Where a new file is written before it takes the old one's scope.
+/// Where a new file is written before it replaces the old one.
 fn next_to(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
     name.into()
 }
 
-fn to_json(scope: &Scope, overrides: &Overrides, orders: &Orders) -> serde_json::Result<Vec<u8>> {
-    let overrides = overrides.iter().map(|(key, ours)| HeldEntry::new(key, ours)).collect();
-    let orders = orders.iter().map(|(key, commands)| OrderEntry::new(key, *commands)).collect();
-    serde_json::to_vec(&Content { version: VERSION, scope: scope.clone(), overrides, orders })
+fn to_json(scope: &Scope, overrides: &Overrides, commands: &SavedCommands) -> serde_json::Result<Vec<u8>> {
+    let overrides = overrides.iter().map(|(key, ours)| OverrideEntry::new(key, ours)).collect();
+    let commands = commands.iter().map(|(key, commands)| CommandEntry::new(key, *commands)).collect();
+    serde_json::to_vec(&Content { version: VERSION, scope: scope.clone(), overrides, commands })
 }
 
-/// What the last agent has left in `scope`; nothing where there is no file.
+/// The state that the previous agent has saved in `scope`; nothing if there is no file.
 pub(super) fn read(path: &Path, scope: &Scope) -> Result<SavedState, Ignored> {
     let mut bytes = Vec::new();
     match fs::File::open(path) {
@@ -109,13 +114,13 @@ fn from_json(bytes: &[u8], scope: &Scope) -> Result<SavedState, Ignored> {
         return Err(Ignored::OtherNamespace);
     }
     let content: Content = serde_json::from_slice(bytes)?;
-    let admin_state: Result<Vec<_>, _> = content
+    let overrides: Result<Vec<_>, _> = content
         .overrides
         .iter()
-        .map(|entry| entry.ours().ok_or_else(|| Ignored::Entry(entry.server.to_string())))
+        .map(|entry| entry.to_override().ok_or_else(|| Ignored::Entry(entry.server.to_string())))
         .collect();
-    let orders = content.orders.iter().map(OrderEntry::order).collect();
-    Ok(SavedState { overrides: Overrides::new(admin_state?), orders })
+    let commands = content.commands.iter().map(CommandEntry::to_commands).collect();
+    Ok(SavedState { overrides: Overrides::new(overrides?), commands })
 }
 
 #[cfg(test)]
@@ -127,22 +132,22 @@ mod tests {
         pool::{AdminCommands, Drain},
     };
 
-    fn orders() -> Orders {
+    fn commands() -> SavedCommands {
         let udp =
             ServiceKey::Address { protocol: Protocol::Udp, address: "[2001:db8::5]:53".parse().unwrap() };
         let of = |server: &str, drain, maintenance| {
             let key = DestinationKey { service: udp, server: server.parse().unwrap() };
             (key, AdminCommands { drain, maintenance })
         };
-        Orders::from([
+        SavedCommands::from([
             of("10.0.0.1:53", Some(Drain::Quiesce), true),
             of("10.0.0.2:53", Some(Drain::Remove), false),
             of("[2001:db8::2]:53", None, true),
         ])
     }
 
-    fn left() -> SavedState {
-        SavedState { overrides: overrides(), orders: orders() }
+    fn state() -> SavedState {
+        SavedState { overrides: overrides(), commands: commands() }
     }
 
     fn overrides() -> Overrides {
@@ -175,22 +180,25 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_and_the_old_file_replaced() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("run/state.json");
+    fn the_saved_state_is_read_back_and_replaces_the_old_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("run/state.json");
         let scope = Scope::here().unwrap();
         assert_eq!(read(&path, &scope).unwrap(), SavedState::default());
-        write(&path, &scope, &overrides(), &orders()).unwrap();
-        assert_eq!(read(&path, &scope).unwrap(), left());
-        write(&path, &scope, &Overrides::default(), &orders()).unwrap();
-        assert_eq!(read(&path, &scope).unwrap(), SavedState { orders: orders(), ..SavedState::default() });
+        write(&path, &scope, &overrides(), &commands()).unwrap();
+        assert_eq!(read(&path, &scope).unwrap(), state());
+        write(&path, &scope, &Overrides::default(), &commands()).unwrap();
+        assert_eq!(
+            read(&path, &scope).unwrap(),
+            SavedState { commands: commands(), ..SavedState::default() }
+        );
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
     }
 
     #[test]
-    fn a_file_without_orders_is_read() {
+    fn a_file_without_commands_is_read() {
         let here = Scope { boot: "b".to_owned(), network_namespace: "4:1".to_owned() };
-        let text = String::from_utf8(to_json(&here, &overrides(), &Orders::new()).unwrap()).unwrap();
+        let text = String::from_utf8(to_json(&here, &overrides(), &SavedCommands::new()).unwrap()).unwrap();
         let older = text.replace(",\"orders\":[]", "");
         assert_ne!(older, text);
         assert_eq!(
@@ -200,9 +208,9 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_ignored_with_its_reason() {
+    fn an_unusable_file_is_ignored_with_a_reason() {
         let here = Scope { boot: "b".to_owned(), network_namespace: "4:1".to_owned() };
-        let text = String::from_utf8(to_json(&here, &overrides(), &orders()).unwrap()).unwrap();
+        let text = String::from_utf8(to_json(&here, &overrides(), &commands()).unwrap()).unwrap();
         let cases = [
             (text.clone(), ""),
             (text.replace("\"version\":1", "\"version\":2"), "it has version 2, this program knows 1"),

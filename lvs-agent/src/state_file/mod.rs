@@ -1,4 +1,5 @@
-//! What this agent writes down for the next one: whom it holds out of the kernel's table, and what people have ordered.
+//! The state file: what the next agent must know, which is the weights that this agent has set and the admin commands
+//! in effect. An unusable file never stops the agent, and no edit waits long for it to be written.
 
 mod entry;
 mod file;
@@ -17,33 +18,33 @@ use crate::{
     pool::AdminCommands,
 };
 
-/// What people have ordered, of those destinations of which they have ordered anything.
-pub(crate) type Orders = BTreeMap<DestinationKey, AdminCommands>;
+/// The admin commands in effect, by destination.
+pub(crate) type SavedCommands = BTreeMap<DestinationKey, AdminCommands>;
 
-/// What an agent leaves to the next one.
+/// The state that an agent saves for the next one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SavedState {
     pub(crate) overrides: Overrides,
-    pub(crate) orders: Orders,
+    pub(crate) commands: SavedCommands,
 }
 
-/// What the last agent has left, and how this one leaves something. Without a file: nothing, and nobody who writes.
+/// The state that the previous agent has saved, and the writers of the new one. Without a file there are none.
 #[derive(Default)]
 pub(crate) struct Restored {
-    pub(crate) left: SavedState,
+    pub(crate) saved: SavedState,
     pub(crate) overrides: Option<StateWriter<Overrides>>,
-    pub(crate) orders: Option<StateWriter<Orders>>,
-    /// To be run.
+    pub(crate) commands: Option<StateWriter<SavedCommands>>,
+    /// The task that writes the file.
     pub(crate) file: Option<StateFile>,
 }
 
-/// Reads the state file, where there is to be one.
+/// Reads the state file, if the agent is to have one.
 pub(crate) fn restore(config: &Config, events: &Publisher) -> Restored {
     let path = config.agent.state.clone().filter(|_| config.agent.mode != Mode::Observe);
-    let Some(Opened { left, overrides, orders, file }) =
+    let Some(Opened { saved, overrides, commands, file }) =
         path.and_then(|path| StateFile::open(path, events.clone()))
     else {
         return Restored::default();
     };
-    Restored { left, overrides: Some(overrides), orders: Some(orders), file: Some(file) }
+    Restored { saved, overrides: Some(overrides), commands: Some(commands), file: Some(file) }
 }

@@ -1,10 +1,10 @@
-//! Where a table is: it doesn't outlive the machine's boot, and each network namespace has its own.
+//! The scope of a state file: each boot of the machine and each network namespace has a table of its own.
 
 use std::{fs, io, os::unix::fs::MetadataExt as _};
 
 use serde::{Deserialize, Serialize};
 
-/// Which table it is that the file speaks of.
+/// Identifies the table that a file is about.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Scope {
     /// `/proc/sys/kernel/random/boot_id`.
@@ -14,7 +14,7 @@ pub(super) struct Scope {
 }
 
 impl Scope {
-    /// This machine since it was started, and this network namespace.
+    /// The current boot of the machine and network namespace.
     pub(super) fn here() -> io::Result<Self> {
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned();
         let namespace = fs::metadata("/proc/self/ns/net")?;

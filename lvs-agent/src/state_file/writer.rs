@@ -1,5 +1,5 @@
-//! Who writes the state file: whoever has something to write, where the file is in memory and short; else a task, so that a
-//! disk keeps nobody waiting for long.
+//! Writes the state file: at once where it is short and in memory, else in a task, so that nothing waits long for a
+//! disk.
 
 use std::{
     path::{Path, PathBuf},
@@ -16,77 +16,77 @@ use tokio::{
 use tracing::debug;
 
 use super::{
-    Orders, SavedState,
+    SavedCommands, SavedState,
     file::{read, write},
     scope::Scope,
 };
 use crate::event::{Event, Publisher, StateFileChange};
 use crate::ipvs::overrides::Overrides;
 
-/// Up to so many destinations are written down at once: some 40 KiB, which take a tenth of a millisecond.
+/// Up to so many overrides are written at once: some 40 KiB, which take a tenth of a millisecond.
 const SHORT: usize = 256;
-/// There is something to be written: once is enough.
-const NEWS: usize = 1;
+/// How many wake-ups of the task may wait: it writes the latest state, so one is enough.
+const WAKE_UPS: usize = 1;
 
-/// The file, and what is to be in it.
+/// The file and its desired content.
 struct Shared {
     path: PathBuf,
     scope: Scope,
     events: Publisher,
-    /// Whether writing it takes no disk.
+    /// Whether the file is in a file system in memory.
     in_memory: bool,
-    /// Never locked for longer than it takes to look.
-    wanted: Mutex<Numbered>,
-    /// Locked while it is written.
+    /// Locked only for moments.
+    wanted: Mutex<Revision>,
+    /// Locked while the file is written.
     file: Mutex<Condition>,
-    /// How many states were written, or could not be.
+    /// The last revision that was written, or could not be.
     written: watch::Sender<u64>,
 }
 
-/// What is to be in the file, and how many states there were before.
+/// The content of the file, with a number that grows.
 #[derive(Clone)]
-struct Numbered {
+struct Revision {
     number: u64,
     overrides: Arc<Overrides>,
-    orders: Arc<Orders>,
+    commands: Arc<SavedCommands>,
 }
 
-/// How the file was when it was last written.
+/// Whether the last write has worked.
 enum Condition {
     Works,
     Fails,
 }
 
-/// Writes down what was handed over.
+/// The task that writes what the writers save.
 pub(crate) struct StateFile {
     shared: Arc<Shared>,
-    news: mpsc::Receiver<()>,
+    wake_ups: mpsc::Receiver<()>,
 }
 
-/// Takes what is to be written.
+/// Saves one part of the state.
 pub(crate) struct StateWriter<T> {
     shared: Arc<Shared>,
-    put: fn(&mut Numbered, Arc<T>),
-    news: mpsc::Sender<()>,
+    set: fn(&mut Revision, Arc<T>),
+    wake: mpsc::Sender<()>,
 }
 
-/// What is to be written, to be waited for.
+/// Waits until a revision is written.
 #[derive(Debug)]
 pub(crate) struct WriteReceipt {
     number: u64,
     written: watch::Receiver<u64>,
 }
 
-/// What the last agent has left, and how this one leaves something.
+/// The state that the previous agent has saved, and the writers of the new one.
 pub(crate) struct Opened {
-    pub(crate) left: SavedState,
+    pub(crate) saved: SavedState,
     pub(crate) overrides: StateWriter<Overrides>,
-    pub(crate) orders: StateWriter<Orders>,
+    pub(crate) commands: StateWriter<SavedCommands>,
     pub(crate) file: StateFile,
 }
 
 impl StateFile {
-    /// Reads what is at `path`. `None` where nothing can be kept.
+    /// Reads the file at `path`. `None` if nothing can be saved.
     pub(crate) fn open(path: PathBuf, events: Publisher) -> Option<Opened> {
         let scope = match Scope::here() {
             Ok(scope) => scope,
@@ -96,15 +96,15 @@ impl StateFile {
                 return None;
             }
         };
-        let left = read(&path, &scope).unwrap_or_else(|why| {
-            let change = StateFileChange::Ignored { reason: why.to_string() };
+        let saved = read(&path, &scope).unwrap_or_else(|ignored| {
+            let change = StateFileChange::Ignored { reason: ignored.to_string() };
             events.publish(Event::StateFile { path: Some(path.clone()), change });
             SavedState::default()
         });
-        let wanted = Numbered {
+        let wanted = Revision {
             number: 0,
-            overrides: left.overrides.clone().into(),
-            orders: left.orders.clone().into(),
+            overrides: saved.overrides.clone().into(),
+            commands: saved.commands.clone().into(),
         };
         let shared = Arc::new(Shared {
             in_memory: is_in_memory(&path),
@@ -115,23 +115,20 @@ impl StateFile {
             file: Mutex::new(Condition::Works),
             written: watch::channel(0).0,
         });
-        let (news_tx, news) = mpsc::channel(NEWS);
+        let (wake, wake_ups) = mpsc::channel(WAKE_UPS);
         let overrides = StateWriter {
             shared: shared.clone(),
-            put: |wanted, overrides| wanted.overrides = overrides,
-            news: news_tx.clone(),
+            set: |wanted, overrides| wanted.overrides = overrides,
+            wake: wake.clone(),
         };
-        let orders = StateWriter {
-            shared: shared.clone(),
-            put: |wanted, orders| wanted.orders = orders,
-            news: news_tx,
-        };
-        Some(Opened { left, overrides, orders, file: Self { shared, news } })
+        let commands =
+            StateWriter { shared: shared.clone(), set: |wanted, commands| wanted.commands = commands, wake };
+        Some(Opened { saved, overrides, commands, file: Self { shared, wake_ups } })
     }
 
-    /// Until nothing further can be handed over.
+    /// Runs until all writers are dropped.
     pub(crate) async fn run(mut self) {
-        while self.news.recv().await.is_some() {
+        while self.wake_ups.recv().await.is_some() {
             let shared = self.shared.clone();
             let written = spawn_blocking(move || {
                 let file = shared.file.lock().unwrap_or_else(PoisonError::into_inner);
@@ -146,29 +143,31 @@ impl StateFile {
 
 /// Whether a file is, or would be, in a file system in memory, as `/run` is (file-hierarchy(7)).
 fn is_in_memory(path: &Path) -> bool {
-    let folder = path.ancestors().skip(1).find(|folder| folder.exists());
-    folder.and_then(|folder| statfs(folder).ok()).is_some_and(|found| found.filesystem_type() == TMPFS_MAGIC)
+    let directory = path.ancestors().skip(1).find(|directory| directory.exists());
+    directory
+        .and_then(|directory| statfs(directory).ok())
+        .is_some_and(|system| system.filesystem_type() == TMPFS_MAGIC)
 }
 
 impl Shared {
-    /// Writes what is wanted by now, unless that was written already.
+    /// Writes the latest revision, unless it was written already.
     fn write(&self, mut file: MutexGuard<'_, Condition>) {
-        let Numbered { number, overrides, orders } = self.wanted().clone();
+        let Revision { number, overrides, commands } = self.wanted().clone();
         if *self.written.borrow() >= number {
             return;
         }
-        let failed = write(&self.path, &self.scope, &overrides, &orders).err();
-        self.tell(&file, failed.as_ref());
+        let failed = write(&self.path, &self.scope, &overrides, &commands).err();
+        self.report(&file, failed.as_ref());
         *file = if failed.is_none() { Condition::Works } else { Condition::Fails };
         self.written.send_replace(number);
     }
 
-    fn wanted(&self) -> MutexGuard<'_, Numbered> {
+    fn wanted(&self) -> MutexGuard<'_, Revision> {
         self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Publishes failures once.
-    fn tell(&self, before: &Condition, failed: Option<&std::io::Error>) {
+    /// Publishes the first of several failures, and the first success after them.
+    fn report(&self, before: &Condition, failed: Option<&std::io::Error>) {
         match (before, failed) {
             (Condition::Works, Some(error)) => {
                 self.publish(StateFileChange::Fails { error: error.to_string() })
@@ -184,26 +183,26 @@ impl Shared {
 }
 
 impl<T: Clone> StateWriter<T> {
-    /// From now on this is to be in the file.
-    pub(crate) fn keep(&self, state: &T) -> WriteReceipt {
+    /// From now on `state` is to be in the file.
+    pub(crate) fn save(&self, state: &T) -> WriteReceipt {
         let state = Arc::new(state.clone());
         let mut wanted = self.shared.wanted();
         wanted.number += 1;
-        (self.put)(&mut wanted, state);
+        (self.set)(&mut wanted, state);
         let (number, is_short) = (wanted.number, wanted.overrides.len() <= SHORT);
         drop(wanted);
         let file = self.shared.file.try_lock().ok().filter(|_| self.shared.in_memory && is_short);
         match file {
             Some(file) => self.shared.write(file),
-            // If there is news already, what was put just now is part of it.
-            None => drop(self.news.try_send(())),
+            // If a wake-up waits already, the task will write this revision, too.
+            None => drop(self.wake.try_send(())),
         }
         WriteReceipt { number, written: self.shared.written.subscribe() }
     }
 }
 
 impl WriteReceipt {
-    /// Waits until it is written, or it can't be, but never for longer than `patience`.
+    /// Waits until the revision is written or could not be, but for at most `patience`.
     pub(crate) async fn written(mut self, patience: Duration) {
         let number = self.number;
         let done = timeout(patience, self.written.wait_for(|written| *written >= number)).await;
@@ -223,59 +222,59 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(30);
 
-    fn orders(mark: u32) -> Orders {
+    fn commands(mark: u32) -> SavedCommands {
         let service = ServiceKey::Mark { mark, family: AddressFamily::V4 };
         let key = DestinationKey { service, server: "10.0.0.1:80".parse().unwrap() };
-        Orders::from([(key, AdminCommands { drain: Some(Drain::Quiesce), maintenance: false })])
+        SavedCommands::from([(key, AdminCommands { drain: Some(Drain::Quiesce), maintenance: false })])
     }
 
     #[tokio::test]
-    async fn what_is_kept_is_there_for_the_next_agent_once_it_is_told_so() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("state.json");
-        let Opened { left, overrides, orders: writer, file } =
+    async fn what_is_saved_is_there_for_the_next_agent_once_the_receipt_says_so() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("state.json");
+        let Opened { saved, overrides, commands: writer, file } =
             StateFile::open(path.clone(), Publisher::default()).unwrap();
-        assert_eq!(left, SavedState::default());
+        assert_eq!(saved, SavedState::default());
         let task = tokio::spawn(file.run());
         for mark in 1..20 {
-            writer.keep(&orders(mark)).written(LONG).await;
+            writer.save(&commands(mark)).written(LONG).await;
             assert_eq!(
-                StateFile::open(path.clone(), Publisher::default()).unwrap().left.orders,
-                orders(mark)
+                StateFile::open(path.clone(), Publisher::default()).unwrap().saved.commands,
+                commands(mark)
             );
         }
-        // The last word is written although its writer has gone.
+        // The last revision is written although its writer is dropped.
         drop(overrides);
-        writer.keep(&orders(99));
+        writer.save(&commands(99));
         drop(writer);
         task.await.unwrap();
-        assert_eq!(StateFile::open(path, Publisher::default()).unwrap().left.orders, orders(99));
+        assert_eq!(StateFile::open(path, Publisher::default()).unwrap().saved.commands, commands(99));
     }
 
     #[tokio::test]
-    async fn what_is_short_and_in_memory_needs_no_task() {
-        let folder = tempfile::tempdir_in("/dev/shm").unwrap();
-        let path = folder.path().join("run/state.json");
-        let Opened { overrides: _held, orders: writer, file: _not_run, .. } =
+    async fn a_short_file_in_memory_needs_no_task() {
+        let directory = tempfile::tempdir_in("/dev/shm").unwrap();
+        let path = directory.path().join("run/state.json");
+        let Opened { overrides: _unused, commands: writer, file: _not_run, .. } =
             StateFile::open(path.clone(), Publisher::default()).unwrap();
         for mark in 1..20 {
-            let receipt = writer.keep(&orders(mark));
+            let receipt = writer.save(&commands(mark));
             assert_eq!(
-                StateFile::open(path.clone(), Publisher::default()).unwrap().left.orders,
-                orders(mark)
+                StateFile::open(path.clone(), Publisher::default()).unwrap().saved.commands,
+                commands(mark)
             );
             receipt.written(LONG).await;
         }
     }
 
     #[tokio::test]
-    async fn nobody_waits_for_a_file_that_cant_be_written() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("no/such/folder/state.json");
-        let Opened { overrides, orders: writer, file, .. } =
+    async fn a_file_that_cannot_be_written_blocks_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("no/such/directory/state.json");
+        let Opened { overrides, commands: writer, file, .. } =
             StateFile::open(path, Publisher::default()).unwrap();
         let task = tokio::spawn(file.run());
-        writer.keep(&orders(1)).written(LONG).await;
+        writer.save(&commands(1)).written(LONG).await;
         drop((overrides, writer));
         task.await.unwrap();
     }

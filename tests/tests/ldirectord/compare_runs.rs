@@ -110,7 +110,7 @@ impl AgentRun {
     pub(crate) async fn round(&mut self) -> Result<()> {
         self.now += ROUND;
         let mut answers = JoinSet::new();
-        for PlannedCheck { destination, index, check } in self.dry_run.asked() {
+        for PlannedCheck { destination, index, check } in self.dry_run.checks() {
             let prober = self.prober.clone();
             answers.spawn(async move {
                 let target = ProbeTarget::of_check(destination.server, &check);
@@ -119,7 +119,7 @@ impl AgentRun {
             });
         }
         for (destination, index, success) in answers.join_all().await {
-            self.dry_run.hear(&destination, index, success, self.now)?;
+            self.dry_run.record(&destination, index, success, self.now)?;
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
-//! How everything stands, for whoever asks over the control socket: from those who decide, and from the passive side.
+//! Answers the requests of the control socket, with what the controller, the monitor and the reload task reply. It must
+//! never decide anything, and every request is answered within a limited time.
 
-pub(crate) mod orders;
+pub(crate) mod commands;
 mod request;
 
 use std::{
@@ -11,8 +12,8 @@ use std::{
 use tokio::sync::{mpsc, oneshot, watch as latest};
 
 use self::{
-    orders::ControllerHandle,
-    request::{PATIENCE, ask},
+    commands::ControllerHandle,
+    request::{TIMEOUT, request},
 };
 use super::messages::{ReloadRequest, SignalRequest, StatusRequest};
 use crate::{
@@ -27,64 +28,64 @@ use crate::{
 };
 use std::sync::Arc;
 
-/// How long it may take to read a long configuration and the kernel's table.
-const RELOAD_PATIENCE: Duration = Duration::from_mins(1);
+/// How long a reload may take, with a long configuration and the kernel's table.
+const RELOAD_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Asks those who know.
+/// Answers requests by asking the tasks that can.
 #[derive(Clone, Debug)]
 pub(crate) struct AdminHandler {
     pub(crate) controller: mpsc::Sender<StatusRequest>,
     pub(crate) passive: MonitorHandle,
-    /// What would have been written, where nothing is.
+    /// The edits of a dry run; `None` where edits are made.
     pub(crate) observed: Option<DryRunLog>,
     pub(crate) reload: mpsc::Sender<ReloadRequest>,
-    pub(crate) orders: ControllerHandle,
+    pub(crate) commands: ControllerHandle,
     pub(crate) in_force: latest::Receiver<Arc<Config>>,
 }
 
-/// Who knows of the passive signal.
+/// Where the passive signals come from.
 #[derive(Clone, Debug)]
 pub(crate) enum MonitorHandle {
-    /// The task that watches.
+    /// The monitor task.
     Monitor(mpsc::Sender<SignalRequest>),
-    /// Nobody: there is none, for this reason.
+    /// There is no passive detection, for this reason.
     None(String),
 }
 
 impl Answer for AdminHandler {
     async fn answer(&self, request: Request) -> Reply {
         match request {
-            Request::Status {} => match ask_who_knows(&self.controller, PATIENCE).await {
+            Request::Status {} => match ask(&self.controller, TIMEOUT).await {
                 Ok(statuses) => {
                     let services = compose(statuses, &self.passive.signals().await);
                     Reply::Status(self.status(services))
                 }
                 Err(message) => Reply::Error(message),
             },
-            Request::Reload {} => match ask_who_knows(&self.reload, RELOAD_PATIENCE).await {
+            Request::Reload {} => match ask(&self.reload, RELOAD_TIMEOUT).await {
                 Ok(Ok(reloaded)) => Reply::Reloaded(reloaded),
                 Ok(Err(error)) => Reply::NotReloaded(error.to_string()),
                 Err(message) => Reply::NotReloaded(message),
             },
             Request::Drain { server, service, remove } => {
                 let drain = if remove { Drain::Remove } else { Drain::Quiesce };
-                self.orders.order(AdminCommand::Drain(drain), ServerSelector { server, service }).await
+                self.commands.run(AdminCommand::Drain(drain), ServerSelector { server, service }).await
             }
             Request::Undrain { server, service } => {
-                self.orders.order(AdminCommand::Undrain, ServerSelector { server, service }).await
+                self.commands.run(AdminCommand::Undrain, ServerSelector { server, service }).await
             }
             Request::Maintenance { server, service, on } => {
-                self.orders.order(AdminCommand::Maintenance(on), ServerSelector { server, service }).await
+                self.commands.run(AdminCommand::Maintenance(on), ServerSelector { server, service }).await
             }
             Request::Connections { server, service } => {
-                self.orders.connections(ServerSelector { server, service }).await
+                self.commands.connections(ServerSelector { server, service }).await
             }
         }
     }
 }
 
 impl AdminHandler {
-    /// All but the services is looked at now.
+    /// The status with these services; everything else is read now.
     fn status(&self, services: Vec<ServiceStatus>) -> Status {
         let values = sysctl::values();
         let config = self.in_force.borrow().clone();
@@ -96,7 +97,7 @@ impl AdminHandler {
     }
 }
 
-/// What is known of the signals.
+/// The passive signals of the destinations.
 enum Signals {
     Known(HashMap<DestinationKey, SignalStatus>),
     None(String),
@@ -105,17 +106,15 @@ enum Signals {
 impl MonitorHandle {
     async fn signals(&self) -> Signals {
         match self {
-            Self::Monitor(watch) => {
-                ask_who_knows(watch, PATIENCE).await.map_or_else(Signals::None, Signals::Known)
-            }
+            Self::Monitor(monitor) => ask(monitor, TIMEOUT).await.map_or_else(Signals::None, Signals::Known),
             Self::None(reason) => Signals::None(reason.clone()),
         }
     }
 }
 
-/// Asks a task that knows.
-async fn ask_who_knows<T>(desk: &mpsc::Sender<oneshot::Sender<T>>, patience: Duration) -> Result<T, String> {
-    ask("internal task", desk, patience, |reply| reply).await
+/// Sends a request that is nothing but its way back.
+async fn ask<T>(requests: &mpsc::Sender<oneshot::Sender<T>>, limit: Duration) -> Result<T, String> {
+    request(requests, limit, |reply| reply).await
 }
 
 fn compose(statuses: Vec<DestinationStatus>, signals: &Signals) -> Vec<ServiceStatus> {
@@ -177,29 +176,29 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_two_know_is_put_together() {
+    async fn the_status_combines_the_controller_and_the_monitor() {
         let (controller, mut requests) = mpsc::channel::<StatusRequest>(1);
-        let (watch, mut signals) = mpsc::channel::<SignalRequest>(1);
-        let one = status("192.0.2.1:80", "10.0.0.1:80");
-        let all =
-            vec![one.clone(), status("192.0.2.1:80", "10.0.0.2:80"), status("192.0.2.2:80", "10.0.0.1:80")];
-        tokio::spawn(async move { requests.recv().await.unwrap().send(all).unwrap() });
+        let (monitor, mut signals) = mpsc::channel::<SignalRequest>(1);
+        let first = status("192.0.2.1:80", "10.0.0.1:80");
+        let statuses =
+            vec![first.clone(), status("192.0.2.1:80", "10.0.0.2:80"), status("192.0.2.2:80", "10.0.0.1:80")];
+        tokio::spawn(async move { requests.recv().await.unwrap().send(statuses).unwrap() });
         let whole =
             SignalStatus { seen: Seen::Whole, reason: None, usual_wait_ms: Some(1.0), evidence: None };
-        let known = HashMap::from([(one.destination, whole.clone())]);
+        let known = HashMap::from([(first.destination, whole.clone())]);
         tokio::spawn(async move { signals.recv().await.unwrap().send(known).unwrap() });
         let text = "[[service]]\naddress = \"192.0.2.1:80\"\nforward = \"masquerade\"\n\
                      [[service.server]]\naddress = \"10.0.0.1\"\n";
         let config = native::read(text, "test.toml".as_ref()).expect("it is a configuration");
-        let desk = AdminHandler {
+        let handler = AdminHandler {
             controller,
-            passive: MonitorHandle::Monitor(watch),
+            passive: MonitorHandle::Monitor(monitor),
             observed: None,
             reload: mpsc::channel(1).0,
-            orders: ControllerHandle { controller: mpsc::channel(1).0 },
+            commands: ControllerHandle { controller: mpsc::channel(1).0 },
             in_force: latest::channel(Arc::new(config)).1,
         };
-        let Reply::Status(status) = desk.answer(Request::Status {}).await else { panic!("no status") };
+        let Reply::Status(status) = handler.answer(Request::Status {}).await else { panic!("no status") };
         let counts: Vec<_> =
             status.services.iter().map(|service| (service.key.as_str(), service.servers.len())).collect();
         assert_eq!(counts, [("tcp 192.0.2.1:80", 2), ("tcp 192.0.2.2:80", 1)]);
@@ -209,8 +208,8 @@ mod tests {
             (&whole, Some(3), "up")
         );
         assert_eq!(servers[1].signal.seen, Seen::None);
-        // Both have ended now.
-        let reply = desk.answer(Request::Status {}).await;
-        assert!(matches!(&reply, Reply::Error(message) if message.contains("has ended")), "{reply:?}");
+        // Both tasks have ended now.
+        let reply = handler.answer(Request::Status {}).await;
+        assert!(matches!(&reply, Reply::Error(message) if message.contains("is stopping")), "{reply:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! Questions from one task to another: each has a way back of its own, and a time within which it is answered.
+//! Requests from the control socket to a task, each with a reply and a time limit.
 
 use std::time::Duration;
 
@@ -7,23 +7,21 @@ use tokio::{
     time::timeout,
 };
 
-/// How long a task may take that has the answer at hand.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a reply may take that needs no work.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Asks `task`, as people know it, which may have ended or be busy. `request` is the question with its way back.
-pub(crate) async fn ask<Inquiry, Told>(
-    task: &str,
-    desk: &mpsc::Sender<Inquiry>,
-    patience: Duration,
-    request: impl FnOnce(oneshot::Sender<Told>) -> Inquiry,
-) -> Result<Told, String> {
-    let ended = || format!("the agent's {task} has ended; see the log");
+/// Sends the request that `compose` makes, and waits for the reply at most for `limit`. The error is for people.
+pub(crate) async fn request<Request, Reply>(
+    requests: &mpsc::Sender<Request>,
+    limit: Duration,
+    compose: impl FnOnce(oneshot::Sender<Reply>) -> Request,
+) -> Result<Reply, String> {
+    // A task that doesn't take requests or drops them has ended, which stops the agent.
+    let stopping = || "the agent is stopping; see the log".to_owned();
     let (reply, answer) = oneshot::channel();
-    let asking = async {
-        desk.send(request(reply)).await.map_err(|_| ended())?;
-        answer.await.map_err(|_| ended())
+    let exchange = async {
+        requests.send(compose(reply)).await.map_err(|_| stopping())?;
+        answer.await.map_err(|_| stopping())
     };
-    timeout(patience, asking)
-        .await
-        .unwrap_or_else(|_| Err(format!("the agent's {task} did not answer in time; try again")))
+    timeout(limit, exchange).await.unwrap_or_else(|_| Err("the agent is busy; try again".to_owned()))
 }

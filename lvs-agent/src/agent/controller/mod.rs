@@ -34,7 +34,7 @@ use crate::{
     passive::{Finding, Layer, Observation, Targets},
     probe::{CheckId, CheckResult, Outcome, SchedulerHandle, Verdict, budget::Budget},
     reconcile::DesiredTable,
-    state_file::{Orders, StateWriter, WriteReceipt},
+    state_file::{SavedCommands, StateWriter, WriteReceipt},
     telemetry::metrics::StateGauges,
 };
 
@@ -84,9 +84,9 @@ pub(crate) struct Controller {
     /// Destinations that a ping checks, and whose UDP port was closed when it was last asked.
     pub(crate) closed: BTreeSet<DestinationKey>,
     /// Where it is written down what people have ordered, …
-    pub(crate) state_writer: Option<StateWriter<Orders>>,
+    pub(crate) state_writer: Option<StateWriter<SavedCommands>>,
     /// … and what was, last.
-    pub(crate) kept: Orders,
+    pub(crate) kept: SavedCommands,
     /// How long the servers take to answer.
     pub(crate) latencies: LatencyHistory,
     /// How long a confirming probe may take while that isn't known.
@@ -98,7 +98,7 @@ pub(crate) struct Controller {
 impl Controller {
     /// Decides until `shutdown`.
     pub(crate) async fn run(mut self, mut inputs: Inputs, shutdown: CancellationToken) {
-        let effects = self.engine.settle(Instant::now());
+        let effects = self.engine.decide_all(Instant::now());
         self.apply(effects, Cause::Other);
         loop {
             let leaving = self.leaving.values().min().copied();
@@ -132,7 +132,7 @@ impl Controller {
 
     /// People have ordered something about servers, or want to know of it. Whoever asked may have gone.
     fn order(&mut self, request: AdminRequest) {
-        let AdminRequest { order, selector, reply } = request;
+        let AdminRequest { command: order, selector, reply } = request;
         let carried_out = admin::apply(&mut self.engine, order, &selector, Instant::now());
         let told = carried_out.map(|(ordered, effects)| {
             self.apply(effects, Cause::Other);
@@ -142,7 +142,7 @@ impl Controller {
                 // Of one that was out already, no weight has changed.
                 self.shown.show_destination(&self.engine, &one.destination);
             }
-            CommandReply { ordered, kept: self.keep_orders() }
+            CommandReply { results: ordered, saved: self.keep_orders() }
         });
         reply.send(told).ok();
     }
@@ -153,7 +153,7 @@ impl Controller {
         if orders == self.kept {
             return None;
         }
-        let receipt = self.state_writer.as_ref().map(|state_writer| state_writer.keep(&orders));
+        let receipt = self.state_writer.as_ref().map(|state_writer| state_writer.save(&orders));
         self.kept = orders;
         receipt
     }
@@ -161,7 +161,7 @@ impl Controller {
     /// Some weights were to change by now.
     fn passed(&mut self) {
         let now = Instant::now();
-        let effects = self.engine.passed(now);
+        let effects = self.engine.advance(now);
         self.apply(effects, Cause::Other);
         self.let_go(now);
     }
@@ -214,9 +214,9 @@ impl Controller {
     }
 
     fn publish_check(&self, destination: &DestinationKey, outcome: &Outcome, verdict: Verdict) {
-        let is_news = outcome.is_err() && !self.engine.state(destination).is_some_and(State::is_down);
+        let is_new_failure = outcome.is_err() && !self.engine.state(destination).is_some_and(State::is_down);
         self.events.publish(Event::Probe {
-            kind: ProbeKind::Baseline { is_news },
+            kind: ProbeKind::Baseline { is_new_failure },
             subjects: vec![self.engine.subject(destination)],
             outcome: outcome.clone(),
             verdict,

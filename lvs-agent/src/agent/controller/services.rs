@@ -10,7 +10,7 @@ use std::{
 use super::Controller;
 use crate::{
     agent::messages::{Counted, RemovedServices, ServiceUpdate, UpdateSummary, WatchedServices},
-    engine::{subscriptions::ScheduleChange, table::found},
+    engine::{subscriptions::ScheduleChange, table::presence},
     ipvs::Wanted,
     model::{CheckKind, DestinationKey, ServiceKey, VirtualService},
 };
@@ -32,7 +32,7 @@ impl Controller {
         let now = Instant::now();
         self.engine.set_administered(administered, now);
         let before = self.known();
-        let mut effects = self.engine.replace(&services, |key| found(&table, key), now);
+        let mut effects = self.engine.replace(&services, |key| presence(&table, key), now);
         let after = self.known();
         let some_leave = self.leave(&before, &after, dropped, now);
         effects.table_changed |= some_leave;
@@ -126,7 +126,7 @@ impl Controller {
         let name = |destination: DestinationKey| (destination, self.engine.service_name(&destination));
         Known {
             services: self.engine.services().map(|(one, _)| (one.key, one.name.clone())).collect(),
-            destinations: self.engine.all().map(|(destination, ..)| name(destination)).collect(),
+            destinations: self.engine.destinations().map(|(destination, ..)| name(destination)).collect(),
         }
     }
 

@@ -46,7 +46,7 @@ impl EvidenceLog {
 impl Monitor {
     /// What is not about single servers, and whose signal has come or gone.
     pub(super) fn publish(&mut self) {
-        metrics::publish_doubts(&self.signals.doubts());
+        metrics::publish_unattributed(&self.signals.doubts());
         if std::mem::take(&mut self.silent_is_old) {
             self.tell_silent();
         }

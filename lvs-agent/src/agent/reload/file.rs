@@ -1,5 +1,4 @@
-//! Notices that a file may have another content: written in place, replaced as editors do, or reached by a link that
-//! leads elsewhere now.
+//! Watches a file for changes: written in place, replaced as editors do, or reached by a link that has changed.
 
 use std::{
     collections::HashMap,
@@ -20,24 +19,24 @@ use tokio::{
 };
 use tracing::warn;
 
-/// A file is read when nothing has happened to it for so long: an editor is done with it then …
+/// A changed file is read after this long without an event, as an editor is done with it then …
 const SETTLE: Duration = Duration::from_millis(100);
-/// … or so long after the first event, whatever goes on.
+/// … and at the latest this long after the first event.
 const SETTLE_MAX: Duration = Duration::from_secs(1);
-/// From one try to watch a folder that isn't there to the next.
+/// The pause between two tries to watch a directory that doesn't exist.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Watches the folder that a file is in, and the one that it is in truth where it is a link.
+/// Watches the directory that a file is in and, if the file is a link, the directory of its target.
 pub(super) struct FileWatch {
     path: PathBuf,
     inotify: AsyncFd<Registered>,
-    /// The folders, and the names in them that matter.
-    folders: HashMap<WatchDescriptor, Names>,
-    /// Whether all folders that should be are watched.
-    whole: bool,
+    /// The directories, and the names in them that matter.
+    directories: HashMap<WatchDescriptor, Names>,
+    /// Whether all of these directories are watched.
+    complete: bool,
 }
 
-/// What tokio can wait for.
+/// An inotify instance that tokio can wait for.
 struct Registered(Inotify);
 
 impl AsRawFd for Registered {
@@ -46,38 +45,38 @@ impl AsRawFd for Registered {
     }
 }
 
-/// Which names in a folder matter.
+/// Which names in a directory matter.
 #[derive(Debug, Default)]
 struct Names {
     names: Vec<OsString>,
-    /// The file is reached by links, which may be exchanged under any name.
-    all: bool,
+    /// Every name matters: the file is reached by links, which may be exchanged under any name.
+    any: bool,
 }
 
 impl FileWatch {
-    /// Watches from now on.
+    /// Starts to watch.
     #[expect(unsafe_code, reason = "tokio cannot know that a descriptor stays the same")]
     pub(super) fn new(path: &Path) -> io::Result<Self> {
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
-        // SAFETY: the instance owns its file descriptor, gives out always the same one, and closes it only when it is
+        // SAFETY: the instance owns its file descriptor, always gives the same one, and closes it only when it is
         // dropped, together with the `AsyncFd` around it.
         let registered = unsafe { AsyncFd::register_with_interest(Registered(inotify), Interest::READABLE) };
         let inotify = registered.map_err(|error| error.into_parts().1)?;
-        let mut watch = Self { path: path.to_owned(), inotify, folders: HashMap::new(), whole: false };
-        watch.follow();
+        let mut watch = Self { path: path.to_owned(), inotify, directories: HashMap::new(), complete: false };
+        watch.watch_directories();
         Ok(watch)
     }
 
-    /// Waits until the file may have another content and its writer is done. Can be dropped at any await: what has
-    /// happened by then is then perhaps not told.
+    /// Waits until the file may have changed and its writer is done. If it is dropped at an await, the change so far
+    /// may be lost.
     pub(super) async fn changed(&mut self) {
-        if self.whole {
+        if self.complete {
             self.event().await;
         }
-        // Nothing tells that a missing folder has come; its coming may bring another file.
-        while !self.whole {
+        // There is no event when a missing directory appears; a new file may be in it.
+        while !self.complete {
             sleep(RETRY).await;
-            self.follow();
+            self.watch_directories();
         }
         let latest = Instant::now() + SETTLE_MAX;
         while Instant::now() < latest {
@@ -86,15 +85,15 @@ impl FileWatch {
                 break;
             }
         }
-        // Folders and links may be other ones now.
-        self.follow();
+        // Folders and links may have changed.
+        self.watch_directories();
     }
 
     /// Waits for an event that concerns the file.
     async fn event(&mut self) {
         loop {
             let Ok(mut ready) = self.inotify.readable_mut().await else {
-                // The runtime ends.
+                // The runtime is shutting down.
                 return std::future::pending().await;
             };
             let events = match ready.get_inner().0.read_events() {
@@ -110,7 +109,7 @@ impl FileWatch {
                 }
             };
             if events.iter().any(|event| self.is_lost(event)) {
-                self.whole = false;
+                self.complete = false;
                 return;
             }
             if events.iter().any(|event| self.concerns(event)) {
@@ -119,46 +118,46 @@ impl FileWatch {
         }
     }
 
-    /// Whether it is no longer known what happens to the file.
+    /// Whether changes of the file may be missed from now on.
     fn is_lost(&self, event: &InotifyEvent) -> bool {
         const GONE: AddWatchFlags =
             AddWatchFlags::IN_DELETE_SELF.union(AddWatchFlags::IN_MOVE_SELF).union(AddWatchFlags::IN_UNMOUNT);
         event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW)
-            || event.mask.intersects(GONE) && self.folders.contains_key(&event.wd)
+            || event.mask.intersects(GONE) && self.directories.contains_key(&event.wd)
     }
 
-    /// Whether something has happened to the file.
+    /// Whether the file may have changed.
     fn concerns(&self, event: &InotifyEvent) -> bool {
-        let (Some(names), Some(name)) = (self.folders.get(&event.wd), &event.name) else { return false };
-        names.all || names.names.contains(name)
+        let (Some(names), Some(name)) = (self.directories.get(&event.wd), &event.name) else { return false };
+        names.any || names.names.contains(name)
     }
 
-    /// Watches the folders that the file is in now.
-    fn follow(&mut self) {
-        let is_link = self.path.symlink_metadata().is_ok_and(|found| found.file_type().is_symlink());
+    /// Watches the directories that the file is in now.
+    fn watch_directories(&mut self) {
+        let is_link = self.path.symlink_metadata().is_ok_and(|metadata| metadata.file_type().is_symlink());
         let real = self.path.canonicalize().ok().filter(|real| *real != self.path);
-        let before = std::mem::take(&mut self.folders);
-        self.whole = true;
+        let before = std::mem::take(&mut self.directories);
+        self.complete = true;
         for path in [Some(self.path.clone()), real].into_iter().flatten() {
-            let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { continue };
-            let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+            let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else { continue };
+            let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
             let flags = AddWatchFlags::IN_CLOSE_WRITE
                 | AddWatchFlags::IN_MOVED_TO
                 | AddWatchFlags::IN_CREATE
                 | AddWatchFlags::IN_DELETE_SELF
                 | AddWatchFlags::IN_MOVE_SELF
                 | AddWatchFlags::IN_ONLYDIR;
-            match self.inotify.get_ref().0.add_watch(folder, flags) {
+            match self.inotify.get_ref().0.add_watch(directory, flags) {
                 Ok(wd) => {
-                    let names = self.folders.entry(wd).or_default();
+                    let names = self.directories.entry(wd).or_default();
                     names.names.push(name.to_owned());
-                    names.all |= is_link;
+                    names.any |= is_link;
                 }
-                Err(_) => self.whole = false,
+                Err(_) => self.complete = false,
             }
         }
-        for wd in before.into_keys().filter(|wd| !self.folders.contains_key(wd)) {
-            // It fails where the folder has gone, and the watch with it.
+        for wd in before.into_keys().filter(|wd| !self.directories.contains_key(wd)) {
+            // It fails if the directory is gone, and the watch with it.
             self.inotify.get_ref().0.rm_watch(wd).ok();
         }
     }
@@ -174,75 +173,75 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(20);
 
-    /// Does `change` while `watch` is waiting; whether it was noticed.
-    async fn noticed(watch: &mut FileWatch, change: impl FnOnce()) {
+    /// Makes a change, which the watch must notice.
+    async fn assert_noticed(watch: &mut FileWatch, change: impl FnOnce()) {
         change();
         timeout(PATIENCE, watch.changed()).await.expect("the change is noticed");
     }
 
     #[tokio::test]
     async fn every_way_to_change_a_file_is_noticed() {
-        let folder = tempfile::tempdir().unwrap();
-        let (folder, file) = (folder.path(), folder.path().join("a.toml"));
+        let directory = tempfile::tempdir().unwrap();
+        let (directory, file) = (directory.path(), directory.path().join("a.toml"));
         fs::write(&file, "1").unwrap();
         let mut watch = FileWatch::new(&file).unwrap();
-        noticed(&mut watch, || fs::write(&file, "2").unwrap()).await;
-        // As vim does: the old one is kept, a new one written.
-        noticed(&mut watch, || {
-            fs::rename(&file, folder.join("a.toml~")).unwrap();
+        assert_noticed(&mut watch, || fs::write(&file, "2").unwrap()).await;
+        // As vim does: it renames the old file and writes a new one.
+        assert_noticed(&mut watch, || {
+            fs::rename(&file, directory.join("a.toml~")).unwrap();
             fs::write(&file, "3").unwrap();
         })
         .await;
-        // As most others do.
-        noticed(&mut watch, || {
-            fs::write(folder.join(".a.tmp"), "4").unwrap();
-            fs::rename(folder.join(".a.tmp"), &file).unwrap();
+        // As most other editors do.
+        assert_noticed(&mut watch, || {
+            fs::write(directory.join(".a.tmp"), "4").unwrap();
+            fs::rename(directory.join(".a.tmp"), &file).unwrap();
         })
         .await;
-        noticed(&mut watch, || fs::write(&file, "5").unwrap()).await;
+        assert_noticed(&mut watch, || fs::write(&file, "5").unwrap()).await;
     }
 
     #[tokio::test]
-    async fn a_link_is_followed() {
-        let folder = tempfile::tempdir().unwrap();
-        let folder = folder.path();
+    async fn the_target_of_a_link_is_watched() {
+        let directory = tempfile::tempdir().unwrap();
+        let directory = directory.path();
         for version in ["one", "two"] {
-            fs::create_dir(folder.join(version)).unwrap();
-            fs::write(folder.join(version).join("a.toml"), version).unwrap();
+            fs::create_dir(directory.join(version)).unwrap();
+            fs::write(directory.join(version).join("a.toml"), version).unwrap();
         }
-        fs::create_dir(folder.join("etc")).unwrap();
-        // As volumes of a ConfigMap do: the link to the file stays, the one to its folder is exchanged.
-        let (current, file) = (folder.join("etc/..data"), folder.join("etc/a.toml"));
+        fs::create_dir(directory.join("etc")).unwrap();
+        // As volumes of a ConfigMap do: the link to the file stays, the one to its directory is exchanged.
+        let (current, file) = (directory.join("etc/..data"), directory.join("etc/a.toml"));
         symlink("../one", &current).unwrap();
         symlink("..data/a.toml", &file).unwrap();
         let mut watch = FileWatch::new(&file).unwrap();
-        noticed(&mut watch, || fs::write(folder.join("one/a.toml"), "1").unwrap()).await;
-        noticed(&mut watch, || {
-            symlink("../two", folder.join("etc/..new")).unwrap();
-            fs::rename(folder.join("etc/..new"), &current).unwrap();
+        assert_noticed(&mut watch, || fs::write(directory.join("one/a.toml"), "1").unwrap()).await;
+        assert_noticed(&mut watch, || {
+            symlink("../two", directory.join("etc/..new")).unwrap();
+            fs::rename(directory.join("etc/..new"), &current).unwrap();
         })
         .await;
         assert_eq!(fs::read(&file).unwrap(), b"two");
-        noticed(&mut watch, || fs::write(folder.join("two/a.toml"), "2").unwrap()).await;
+        assert_noticed(&mut watch, || fs::write(directory.join("two/a.toml"), "2").unwrap()).await;
     }
 
     #[tokio::test]
-    async fn other_files_are_nobodys_business_and_a_folder_may_come_back() {
+    async fn other_files_are_ignored_and_a_new_directory_is_watched() {
         let parent = tempfile::tempdir().unwrap();
-        let folder = parent.path().join("etc");
-        fs::create_dir(&folder).unwrap();
-        let file = folder.join("a.toml");
+        let directory = parent.path().join("etc");
+        fs::create_dir(&directory).unwrap();
+        let file = directory.join("a.toml");
         fs::write(&file, "1").unwrap();
         let mut watch = FileWatch::new(&file).unwrap();
-        fs::write(folder.join("b.toml"), "1").unwrap();
-        let told = timeout(3 * SETTLE, watch.changed()).await;
-        assert!(told.is_err(), "another file was taken for it");
-        noticed(&mut watch, || {
-            fs::remove_dir_all(&folder).unwrap();
-            fs::create_dir(&folder).unwrap();
+        fs::write(directory.join("b.toml"), "1").unwrap();
+        let noticed = timeout(3 * SETTLE, watch.changed()).await;
+        assert!(noticed.is_err(), "the change of another file");
+        assert_noticed(&mut watch, || {
+            fs::remove_dir_all(&directory).unwrap();
+            fs::create_dir(&directory).unwrap();
             fs::write(&file, "2").unwrap();
         })
         .await;
-        noticed(&mut watch, || fs::write(&file, "3").unwrap()).await;
+        assert_noticed(&mut watch, || fs::write(&file, "3").unwrap()).await;
     }
 }

@@ -1,8 +1,8 @@
-//! Reading the configuration again: when SIGHUP comes, when it is asked for over the control socket, and when the file
-//! changes (`autoreload`). A file that can't be used changes nothing.
+//! Reloads the configuration: on SIGHUP, on a request over the control socket, and when the file changes
+//! (`autoreload`). A file with faults must never change anything.
 
 mod file;
-mod fixed;
+mod restart;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -28,50 +28,50 @@ use crate::{
     reconcile::{DesiredTable, sysctl},
 };
 
-/// What makes it read.
+/// What causes a reload.
 pub(crate) struct Inputs {
     /// SIGHUP.
     pub(crate) hangups: Signal,
     /// The control socket.
-    pub(crate) asked: mpsc::Receiver<ReloadRequest>,
+    pub(crate) requests: mpsc::Receiver<ReloadRequest>,
 }
 
-/// Whoever acts on another configuration.
+/// Where a new configuration goes.
 pub(crate) struct Outputs {
     /// The controller.
     pub(crate) updates: mpsc::Sender<ServiceUpdate>,
-    /// Everyone else.
+    /// All other tasks.
     pub(crate) in_force: latest::Sender<Arc<Config>>,
-    /// Where the controller writes what the table is to be.
+    /// The desired state that the controller writes.
     pub(crate) desired: DesiredTable,
-    /// Whoever runs the callback.
+    /// Runs the callback.
     pub(crate) notifier: Notifier,
-    /// What comes of it.
+    /// Publishes the results.
     pub(crate) events: Publisher,
 }
 
-/// How long a reload waits for its edits. They are made all the same.
-const EDITED: Duration = Duration::from_secs(20);
+/// How long a reload waits for its edits, which are made in any case.
+const EDIT_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Reads the configuration again.
+/// The task that reloads the configuration.
 pub(crate) struct Reload {
     source: Option<Source>,
-    /// What is in force.
+    /// The configuration in force.
     config: Arc<Config>,
-    /// The content of the file as it was last read.
-    seen: Option<Fingerprint>,
-    /// Whether services and servers are those of the kernel's table.
+    /// The fingerprint of the file as it was last read.
+    fingerprint: Option<Fingerprint>,
+    /// Whether the services and servers are those of the kernel's table.
     adopts: bool,
     outputs: Outputs,
 }
 
 impl Reload {
-    /// `config` is in force, and came from `source` if from any file.
+    /// `config` is in force; `source` is its file, if any.
     pub(crate) fn new(source: Option<Source>, config: Arc<Config>, outputs: Outputs) -> Self {
-        Self { source, adopts: config.adopts(), config, seen: None, outputs }
+        Self { source, adopts: config.adopts(), config, fingerprint: None, outputs }
     }
 
-    /// Until `shutdown`.
+    /// Runs until `shutdown`.
     pub(crate) async fn run(mut self, mut inputs: Inputs, shutdown: CancellationToken) {
         let mut watch = None;
         let reading = async {
@@ -79,9 +79,9 @@ impl Reload {
                 self.follow_file(&mut watch).await;
                 tokio::select! {
                     Some(()) = inputs.hangups.recv() => drop(self.reload(ReloadCause::Hangup).await),
-                    Some(request) = inputs.asked.recv() => {
+                    Some(request) = inputs.requests.recv() => {
                         let outcome = self.reload(ReloadCause::Command).await;
-                        // Whoever asked may have gone.
+                        // The client may be gone.
                         request.send(outcome).ok();
                     }
                     () = changed(&mut watch) => self.file_changed().await,
@@ -91,15 +91,15 @@ impl Reload {
         shutdown.run_until_cancelled(reading).await;
     }
 
-    /// Watches the file if the configuration says so, and not otherwise.
+    /// Starts or stops watching the file, as the configuration says.
     async fn follow_file(&mut self, watch: &mut Option<FileWatch>) {
         let source = self.source.as_ref().filter(|_| self.config.agent.autoreload);
         match (source, &watch) {
             (None, _) => *watch = None,
             (Some(_), Some(_)) => {}
             (Some(source), None) => match FileWatch::new(&source.path) {
-                Ok(begun) => {
-                    *watch = Some(begun);
+                Ok(started) => {
+                    *watch = Some(started);
                     // It may have changed since it was last read.
                     self.file_changed().await;
                 }
@@ -108,40 +108,42 @@ impl Reload {
         }
     }
 
-    /// Something may have happened to the file.
+    /// Reloads if the file's content has changed.
     async fn file_changed(&mut self) {
         let Some(source) = self.source.clone() else { return };
-        let (seen, read) = read(source).await;
-        if seen.is_some() && seen == self.seen {
+        let (fingerprint, reading) = read(source).await;
+        if fingerprint.is_some() && fingerprint == self.fingerprint {
             return debug!("autoreload: the file's content is the same");
         }
-        let known = self.seen.is_some();
-        self.seen = seen;
-        match read {
-            Ok(reading) if !known && fixed::keep(&self.config, reading.config.clone()).0 == *self.config => {}
-            read => drop(self.take(read, ReloadCause::FileChanged).await),
+        let was_read = self.fingerprint.is_some();
+        self.fingerprint = fingerprint;
+        match reading {
+            Ok(reading)
+                if !was_read
+                    && restart::without_restart(&self.config, reading.config.clone()).0 == *self.config => {}
+            reading => drop(self.finish(reading, ReloadCause::FileChanged).await),
         }
     }
 
-    /// Reads the file.
+    /// Reloads in any case.
     async fn reload(&mut self, cause: ReloadCause) -> Result<Reloaded, NotReloaded> {
         let Some(source) = self.source.clone() else {
             let error = NotReloaded::NoFile;
             self.publish(Event::ReloadFailed { cause, error: error.to_string() });
             return Err(error);
         };
-        let (seen, read) = read(source).await;
-        self.seen = seen;
-        self.take(read, cause).await
+        let (fingerprint, reading) = read(source).await;
+        self.fingerprint = fingerprint;
+        self.finish(reading, cause).await
     }
 
-    /// Puts what was read in force, and tells what comes of it.
-    async fn take(
+    /// Puts a reading in force, and publishes the result.
+    async fn finish(
         &mut self,
-        read: Result<Reading, NotReloaded>,
+        reading: Result<Reading, NotReloaded>,
         cause: ReloadCause,
     ) -> Result<Reloaded, NotReloaded> {
-        let outcome = match read {
+        let outcome = match reading {
             Ok(reading) => self.put_in_force(reading).await,
             Err(error) => Err(error),
         };
@@ -159,20 +161,20 @@ impl Reload {
 
     async fn put_in_force(&mut self, reading: Reading) -> Result<Reloaded, NotReloaded> {
         let mut warnings = self.warnings(&reading);
-        let (config, fixed) = fixed::keep(&self.config, reading.config);
-        if !fixed.is_empty() {
-            warnings.push(self.warn(ConfigNotice::NeedsRestart { settings: fixed }));
+        let (config, settings) = restart::without_restart(&self.config, reading.config);
+        if !settings.is_empty() {
+            warnings.push(self.warn(ConfigNotice::NeedsRestart { settings }));
         }
         let config = Arc::new(config);
-        // Adopted services are brought to the controller by whoever follows the kernel's table.
-        let none = config.services == self.config.services || self.adopts;
+        // The adoption task sends adopted services to the controller.
+        let is_unchanged = config.services == self.config.services || self.adopts;
         let UpdateSummary { table_changed, added, removed } =
-            if none { UpdateSummary::default() } else { self.replace(&config.services).await? };
-        sysctl::settle(&config, &self.outputs.events);
+            if is_unchanged { UpdateSummary::default() } else { self.replace(&config.services).await? };
+        sysctl::apply(&config, &self.outputs.events);
         self.config = config.clone();
         self.outputs.in_force.send_replace(config);
         if table_changed {
-            warnings.extend(self.edited().await);
+            warnings.extend(self.await_edits().await);
         }
         Ok(Reloaded {
             table_changed,
@@ -184,17 +186,17 @@ impl Reload {
         })
     }
 
-    /// Waits until the table is as it is to be; if it isn't, says so.
-    async fn edited(&self) -> Option<String> {
-        let reason = match timeout(EDITED, self.outputs.desired.dealt_with()).await {
-            Ok(rest) if rest.in_order => return None,
+    /// Waits until the table is as desired; returns a warning if it isn't.
+    async fn await_edits(&self) -> Option<String> {
+        let reason = match timeout(EDIT_TIMEOUT, self.outputs.desired.settled()).await {
+            Ok(settled) if settled.up_to_date => return None,
             Ok(_) => "the kernel's table is not up to date yet: some edits have failed and are retried",
             Err(_) => "the kernel's table is still being edited",
         };
         Some(format!("{}; see the log", self.warn(ConfigNotice::EditsPending { reason })))
     }
 
-    /// Publishes a notice, and gives it as a warning for who has asked for the reload.
+    /// Publishes a notice, and returns it as a warning for the reply.
     fn warn(&self, notice: ConfigNotice) -> String {
         let warning = format!("warning: {notice}");
         self.publish(Event::Config(notice));
@@ -212,8 +214,12 @@ impl Reload {
     }
 
     async fn replace(&self, services: &[VirtualService]) -> Result<UpdateSummary, NotReloaded> {
-        let table = if has_new(&self.config.services, services) { table().await? } else { Table::default() };
-        let (reply, replaced) = oneshot::channel();
+        let table = if has_new_destinations(&self.config.services, services) {
+            read_table().await?
+        } else {
+            Table::default()
+        };
+        let (reply, summary) = oneshot::channel();
         let (services, table) = (services.to_vec(), Arc::new(table));
         let update = ServiceUpdate {
             services,
@@ -224,11 +230,11 @@ impl Reload {
         };
         let sent = self.outputs.updates.send(update).await;
         sent.map_err(|_| NotReloaded::Stopping)?;
-        replaced.await.map_err(|_| NotReloaded::Stopping)
+        summary.await.map_err(|_| NotReloaded::Stopping)
     }
 }
 
-/// Waits for a change of the file, or for ever.
+/// Waits for a change of the file; for ever if it isn't watched.
 async fn changed(watch: &mut Option<FileWatch>) {
     match watch {
         Some(watch) => watch.changed().await,
@@ -236,23 +242,25 @@ async fn changed(watch: &mut Option<FileWatch>) {
     }
 }
 
-/// Reads in a thread of its own: the file may be long, or on a disk that hangs.
+/// Reads the file in a thread of its own: it may be long, or on a disk that hangs.
 async fn read(source: Source) -> (Option<Fingerprint>, Result<Reading, NotReloaded>) {
     let reading = spawn_blocking(move || source.read_with_fingerprint());
     match reading.await {
-        Ok((seen, read)) => (seen, read.map_err(|error| NotReloaded::Faulty(error.to_string()))),
+        Ok((fingerprint, reading)) => {
+            (fingerprint, reading.map_err(|error| NotReloaded::Faulty(error.to_string())))
+        }
         Err(error) => (None, Err(NotReloaded::Faulty(error.to_string()))),
     }
 }
 
-/// Whether a destination is in `new` only, of which it must be known how it stands.
-fn has_new(old: &[VirtualService], new: &[VirtualService]) -> bool {
+/// Whether a destination is in `new` only: its presence in the table must be known.
+fn has_new_destinations(old: &[VirtualService], new: &[VirtualService]) -> bool {
     let known: BTreeSet<DestinationKey> = old.iter().flat_map(VirtualService::destinations).collect();
     new.iter().flat_map(VirtualService::destinations).any(|destination| !known.contains(&destination))
 }
 
-/// The kernel's table, over a socket of its own: whoever edits it doesn't wait for this.
-async fn table() -> Result<Table, IpvsError> {
+/// Reads the kernel's table over a socket of its own, so that no edit waits for it.
+async fn read_table() -> Result<Table, IpvsError> {
     let reading = spawn_blocking(|| TableReader::new(DEFAULT_TIMEOUT).table());
     let failed = |reason| Err(IpvsError::Socket { operation: Operation::ReadServices, reason });
     reading.await.unwrap_or_else(|error| failed(error.to_string()))

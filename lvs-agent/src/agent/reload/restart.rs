@@ -1,9 +1,9 @@
-//! What can't be changed while the agent runs. Pure.
+//! The settings that can't change without a restart. Pure.
 
 use crate::model::{AgentSettings, Config};
 
-/// `new` as far as it can hold now, and the settings that need a restart: of those the old ones hold on.
-pub(super) fn keep(old: &Config, new: Config) -> (Config, Vec<&'static str>) {
+/// `new` with the old values of all settings that need a restart, and the names of those that have changed.
+pub(super) fn without_restart(old: &Config, new: Config) -> (Config, Vec<&'static str>) {
     let Config { agent, passive, services, unlisted } = new;
     let AgentSettings {
         metrics,
@@ -19,20 +19,20 @@ pub(super) fn keep(old: &Config, new: Config) -> (Config, Vec<&'static str>) {
         execute,
         log,
     } = agent;
-    let was = &old.agent;
-    let fixed = [
-        ("`metrics` in `[agent]`", metrics != was.metrics),
-        ("`control` in `[agent]`", control != was.control),
-        ("`mode` in `[agent]`", mode != was.mode),
-        ("`state` in `[agent]`", state != was.state),
-        ("`foreign` in `[agent]`", foreign != was.foreign),
-        ("`maintenance` in `[agent]`", maintenance != was.maintenance),
-        ("`execute` in `[agent]`", execute != was.execute),
-        ("`log` in `[agent]`", log != was.log),
+    let before = &old.agent;
+    let settings = [
+        ("`metrics` in `[agent]`", metrics != before.metrics),
+        ("`control` in `[agent]`", control != before.control),
+        ("`mode` in `[agent]`", mode != before.mode),
+        ("`state` in `[agent]`", state != before.state),
+        ("`foreign` in `[agent]`", foreign != before.foreign),
+        ("`maintenance` in `[agent]`", maintenance != before.maintenance),
+        ("`execute` in `[agent]`", execute != before.execute),
+        ("`log` in `[agent]`", log != before.log),
         ("`[passive]`", passive != old.passive),
     ];
-    let agent = AgentSettings { on_exit, autoreload, connections, callback, ..was.clone() };
-    let changed = fixed.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name).collect();
+    let agent = AgentSettings { on_exit, autoreload, connections, callback, ..before.clone() };
+    let changed = settings.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name).collect();
     (Config { agent, passive: old.passive.clone(), services, unlisted }, changed)
 }
 
@@ -42,10 +42,10 @@ mod tests {
     use crate::config::native;
 
     #[test]
-    fn what_needs_a_restart_is_named_and_stays() {
-        let config = |agent: &str, rest: &str| {
+    fn settings_that_need_a_restart_are_named_and_keep_their_values() {
+        let config = |agent: &str, tables: &str| {
             let text = format!(
-                "[agent]\n{agent}\n{rest}\n[[service]]\naddress = \"192.0.2.1:80\"\nforward = \"masquerade\"\n\
+                "[agent]\n{agent}\n{tables}\n[[service]]\naddress = \"192.0.2.1:80\"\nforward = \"masquerade\"\n\
                  [[service.server]]\naddress = \"10.0.0.1\"\n"
             );
             native::read(&text, "test.toml".as_ref()).expect("it is a configuration")
@@ -58,14 +58,14 @@ mod tests {
             ("metrics = \"off\"", "", &["`metrics` in `[agent]`"]),
             ("control = \"off\"", "[passive]\ntick = \"7ms\"", &["`control` in `[agent]`", "`[passive]`"]),
         ];
-        for (agent, rest, expected) in cases {
-            let new = config(agent, rest);
-            let (kept, fixed) = keep(&old, new.clone());
-            assert_eq!(fixed, expected, "{agent} {rest}");
+        for (agent, tables, expected) in cases {
+            let new = config(agent, tables);
+            let (config, need_restart) = without_restart(&old, new.clone());
+            assert_eq!(need_restart, expected, "{agent} {tables}");
             if expected.is_empty() {
-                assert_eq!(kept, new);
+                assert_eq!(config, new);
             } else {
-                assert_eq!(kept, old);
+                assert_eq!(config, old);
             }
         }
     }

@@ -13,11 +13,11 @@ use crate::{config::Strictness, model::OnExit};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A task that reloads, with a file and without a kernel: no test brings in a destination of which it would be asked.
+/// A reload task with a file and without a kernel: no test adds a destination, so that the table isn't read.
 struct Running {
-    _folder: TempDir,
+    _directory: TempDir,
     file: PathBuf,
-    asked: mpsc::Sender<ReloadRequest>,
+    requests: mpsc::Sender<ReloadRequest>,
     updates: mpsc::Receiver<ServiceUpdate>,
     in_force: latest::Receiver<Arc<Config>>,
     recorded: Recorded,
@@ -34,8 +34,8 @@ fn text(agent: &str, weights: [u16; 2]) -> String {
 }
 
 fn start(text: &str) -> Running {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("agent.toml");
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("agent.toml");
     fs::write(&file, text).unwrap();
     let source = Source { path: file.clone(), strictness: Strictness::Lenient, mode: None };
     let config = Arc::new(source.read().unwrap().config);
@@ -50,72 +50,81 @@ fn start(text: &str) -> Running {
         notifier: Notifier::new().0,
         events: events.clone(),
     };
-    let (asked, asked_rx) = mpsc::channel(1);
+    let (requests, requests_rx) = mpsc::channel(1);
     let shutdown = CancellationToken::new();
     let hangups = signal(SignalKind::hangup()).unwrap();
-    let inputs = Inputs { hangups, asked: asked_rx };
+    let inputs = Inputs { hangups, requests: requests_rx };
     tokio::spawn(Reload::new(Some(source), config, outputs).run(inputs, shutdown.clone()));
-    Running { _folder: folder, file, asked, updates, in_force, recorded, _stop: shutdown.drop_guard() }
+    Running {
+        _directory: directory,
+        file,
+        requests,
+        updates,
+        in_force,
+        recorded,
+        _stop: shutdown.drop_guard(),
+    }
 }
 
 impl Running {
-    /// Asks, lets the controller answer if it is asked, and says what came of it and the weights that the controller was given.
-    async fn ask(&mut self) -> (Result<Reloaded, NotReloaded>, Option<Vec<u16>>) {
+    /// Requests a reload and answers as the controller does. Returns the outcome and the weights that the controller
+    /// got.
+    async fn reload(&mut self) -> (Result<Reloaded, NotReloaded>, Option<Vec<u16>>) {
         let (reply, mut outcome) = oneshot::channel();
-        self.asked.send(reply).await.unwrap();
-        let asked = async {
+        self.requests.send(reply).await.unwrap();
+        let reload = async {
             let mut weights = None;
             loop {
                 tokio::select! {
                     outcome = &mut outcome => return (outcome.unwrap(), weights),
-                    Some(update) = self.updates.recv() => weights = Some(judged(update)),
+                    Some(update) = self.updates.recv() => weights = Some(accept(update)),
                 }
             }
         };
-        timeout(PATIENCE, asked).await.expect("an outcome")
+        timeout(PATIENCE, reload).await.expect("an outcome")
     }
 
-    /// What the controller is given next, without being asked for it.
-    async fn given(&mut self) -> Vec<u16> {
-        judged(timeout(PATIENCE, self.updates.recv()).await.expect("services").unwrap())
+    /// The weights that the controller gets next, without a request.
+    async fn next_weights(&mut self) -> Vec<u16> {
+        accept(timeout(PATIENCE, self.updates.recv()).await.expect("services").unwrap())
     }
 }
 
 /// Answers as the controller does.
-fn judged(update: ServiceUpdate) -> Vec<u16> {
+fn accept(update: ServiceUpdate) -> Vec<u16> {
     let weights = update.services[0].servers.iter().map(|server| server.weight.0).collect();
     update.reply.send(UpdateSummary { table_changed: true, ..UpdateSummary::default() }).unwrap();
     weights
 }
 
 #[tokio::test]
-async fn a_changed_weight_is_passed_on_and_a_faulty_file_is_not() {
+async fn a_changed_weight_reaches_the_controller_and_a_faulty_file_does_not() {
     let mut running = start(&text("", [1, 1]));
-    let (outcome, given) = running.ask().await;
-    assert_eq!((outcome.unwrap(), given), (Reloaded::default(), None), "nothing has changed");
+    let (outcome, weights) = running.reload().await;
+    assert_eq!((outcome.unwrap(), weights), (Reloaded::default(), None), "nothing has changed");
 
     fs::write(&running.file, text("", [1, 5])).unwrap();
-    let (outcome, given) = running.ask().await;
-    assert_eq!((outcome.unwrap().table_changed, given), (true, Some(vec![1, 5])));
+    let (outcome, weights) = running.reload().await;
+    assert_eq!((outcome.unwrap().table_changed, weights), (true, Some(vec![1, 5])));
 
     fs::write(&running.file, text("", [1, 7]).replace("weight = 7", "weigth = 7")).unwrap();
-    let (outcome, given) = running.ask().await;
+    let (outcome, weights) = running.reload().await;
     let error = outcome.unwrap_err().to_string();
     assert!(error.contains("agent.toml:11:1") && error.contains("weigth"), "{error}");
-    assert_eq!(given, None);
+    assert_eq!(weights, None);
     assert_eq!(running.in_force.borrow().services[0].servers[1].weight.0, 5);
 
     fs::remove_file(&running.file).unwrap();
-    let error = running.ask().await.0.unwrap_err().to_string();
+    let error = running.reload().await.0.unwrap_err().to_string();
     assert!(error.contains("no such file"), "{error}");
 }
 
 #[tokio::test]
-async fn what_needs_a_restart_is_told_each_time_until_then() {
+async fn each_reload_warns_of_settings_that_need_a_restart() {
     let mut running = start(&text("", [1, 1]));
     fs::write(&running.file, text("metrics = \"off\"\non-exit = \"remove\"", [1, 1])).unwrap();
     for _ in 0..2 {
-        let warnings = running.ask().await.0.unwrap().warnings;
+        let warnings = running.reload().await.0.unwrap().warnings;
         let [warning] = &warnings[..] else { panic!("{warnings:?}") };
         assert!(warning.contains("`metrics` in `[agent]`") && !warning.contains("on-exit"), "{warning}");
     }
@@ -124,29 +133,29 @@ async fn what_needs_a_restart_is_told_each_time_until_then() {
 }
 
 #[tokio::test]
-async fn a_hangup_makes_it_read() {
+async fn sighup_reloads() {
     let mut running = start(&text("", [1, 1]));
     fs::write(&running.file, text("", [1, 3])).unwrap();
     raise(Number::SIGHUP).unwrap();
-    assert_eq!(running.given().await, [1, 3]);
+    assert_eq!(running.next_weights().await, [1, 3]);
 }
 
 #[tokio::test]
 async fn the_file_is_watched_while_the_configuration_says_so() {
     let mut running = start(&text("autoreload = true", [1, 1]));
-    // Whether the watch has begun by then or not: it looks at the file first.
+    // Whether the watch has started by then or not: the file is read when it starts.
     fs::write(&running.file, text("autoreload = true", [1, 3])).unwrap();
-    assert_eq!(running.given().await, [1, 3]);
+    assert_eq!(running.next_weights().await, [1, 3]);
     fs::write(&running.file, "[agent").unwrap();
     let update = running.file.with_extension("new");
     fs::write(&update, text("", [1, 4])).unwrap();
     fs::rename(&update, &running.file).unwrap();
-    assert_eq!(running.given().await, [1, 4]);
+    assert_eq!(running.next_weights().await, [1, 4]);
     running.in_force.wait_for(|now| !now.agent.autoreload).await.unwrap();
-    // Not watched any more: only asking brings this.
+    // No longer watched: only a request reloads it.
     fs::write(&running.file, text("", [1, 6])).unwrap();
-    let (outcome, given) = running.ask().await;
-    assert_eq!((outcome.is_ok(), given), (true, Some(vec![1, 6])));
+    let (outcome, weights) = running.reload().await;
+    assert_eq!((outcome.is_ok(), weights), (true, Some(vec![1, 6])));
     let causes: Vec<ReloadCause> = running.recorded.take().into_iter().filter_map(cause_of).collect();
     let (last, watched) = causes.split_last().unwrap();
     assert_eq!(*last, ReloadCause::Command);

@@ -16,7 +16,7 @@ use crate::{
 struct Case {
     planner: Planner,
     kernel: Table,
-    /// As it was last read; `None`: never, or not the last time.
+    /// The table at the last poll; `None`: there was none.
     read: Option<Table>,
     now: Instant,
 }
@@ -30,18 +30,18 @@ impl Case {
             Overrides::default(),
         );
         let mut case = Self { planner, kernel, read: None, now: Instant::now() };
-        case.planner.want(Changes { whole: Some(wanted), ..Changes::default() }, case.now);
+        case.planner.want(Changes { table: Some(wanted), ..Changes::default() }, case.now);
         case
     }
 
-    /// Makes `most` edits, or all that there are to make; how many were made.
-    fn work(&mut self, most: usize) -> usize {
+    /// Makes up to `limit` edits; returns how many were made.
+    fn edit(&mut self, limit: usize) -> usize {
         let mut made = 0;
         while let Some(plan) = self.planner.next() {
-            let mut clean = true;
+            let mut succeeded = true;
             for edit in &plan.edits {
-                if made == most {
-                    self.planner.left(plan.service, plan.is_urgent());
+                if made == limit {
+                    self.planner.interrupted(plan.service, plan.is_urgent());
                     return made;
                 }
                 made += 1;
@@ -51,47 +51,49 @@ impl Case {
                     }
                     Err(conflict) => {
                         self.planner.failed(edit, &conflict.into(), self.now);
-                        clean = false;
+                        succeeded = false;
                         break;
                     }
                 }
             }
-            if clean {
+            if succeeded {
                 self.planner.done(&plan.service);
             }
         }
         made
     }
 
-    /// Reads the table.
-    fn look(&mut self) -> Findings {
-        let recheck = self.planner.begin_look();
+    /// Polls the table.
+    fn poll(&mut self) -> Findings {
+        let recheck = self.planner.poll_started();
         let delta = poller::compare(self.read.as_ref(), &self.kernel, &recheck);
         self.read = Some(self.kernel.clone());
-        self.planner.looked(delta, self.now)
+        self.planner.observed(delta, self.now)
     }
 
-    /// Lets time pass, looks and works.
+    /// Lets time pass, with a poll and all edits each second.
     fn pass(&mut self, seconds: u64) {
         for _ in 0..seconds {
             self.now += Duration::from_secs(1);
-            self.look();
-            self.work(usize::MAX);
+            self.poll();
+            self.edit(usize::MAX);
         }
     }
 }
 
-/// Something that happens.
+/// One step of a random history.
 #[derive(Clone, Debug)]
 enum Step {
     /// Others make one of the services like this.
     Others(ServiceKey, Option<ServiceEntry>),
-    /// This is wanted of one of the services.
+    /// One of the services is desired like this.
     Want(ServiceKey, WantedService),
-    /// This is wanted of the whole table.
+    /// The whole table is desired like this.
     Replace(Wanted),
-    Work(usize),
-    TableDelta,
+    /// Up to so many edits are made.
+    Edit(usize),
+    Poll,
+    /// So many seconds pass.
     Pass(u64),
 }
 
@@ -114,20 +116,20 @@ fn step() -> impl Strategy<Value = Step> {
         2 => others,
         2 => want,
         1 => replace,
-        1 => (0_usize..5).prop_map(Step::Work),
-        1 => Just(Step::TableDelta),
+        1 => (0_usize..5).prop_map(Step::Edit),
+        1 => Just(Step::Poll),
         1 => (1_u64..20).prop_map(Step::Pass),
     ]
 }
 
 proptest! {
     #[test]
-    fn whatever_happens_the_table_becomes_as_wanted_and_foreign_services_stay(
+    fn after_any_history_the_table_becomes_as_desired_and_foreign_services_stay(
         (before, wanted) in arbitrary::table_and_wanted(),
         steps in vec(step(), 0..20),
     ) {
         let mut case = Case::new(before, wanted.clone(), Foreign::Keep);
-        let (mut mine, mut foreign) = (wanted, case.kernel.clone());
+        let (mut managed, mut foreign) = (wanted, case.kernel.clone());
         for step in steps {
             match step {
                 Step::Others(key, entry) => {
@@ -139,45 +141,45 @@ proptest! {
                     }
                 }
                 Step::Want(key, service) => {
-                    mine.unwanted.remove(&key);
-                    mine.services.insert(key, service.clone());
+                    managed.unwanted.remove(&key);
+                    managed.services.insert(key, service.clone());
                     let changes = Changes { urgent: [(key, service)].into(), ..Changes::default() };
                     case.planner.want(changes, case.now);
                 }
                 Step::Replace(wanted) => {
-                    mine = wanted.clone();
-                    let changes = Changes { whole: Some(wanted), ..Changes::default() };
+                    managed = wanted.clone();
+                    let changes = Changes { table: Some(wanted), ..Changes::default() };
                     case.planner.want(changes, case.now);
                 }
-                Step::Work(most) => drop(case.work(most)),
-                Step::TableDelta => drop(case.look()),
+                Step::Edit(limit) => drop(case.edit(limit)),
+                Step::Poll => drop(case.poll()),
                 Step::Pass(seconds) => case.pass(seconds),
             }
         }
-        case.work(usize::MAX);
+        case.edit(usize::MAX);
         // Longer than the longest pause between two repairs.
         case.pass(130);
-        mine.unwanted.clear();
-        prop_assert_eq!(difference(&case.kernel, &mine), vec![]);
-        prop_assert_eq!(case.work(usize::MAX), 0, "there is nothing left to do");
+        managed.unwanted.clear();
+        prop_assert_eq!(difference(&case.kernel, &managed), vec![]);
+        prop_assert_eq!(case.edit(usize::MAX), 0, "there is nothing left to do");
     }
 
     #[test]
-    fn foreign_services_go_where_that_is_wanted(
+    fn foreign_services_are_deleted_only_if_configured(
         (before, wanted) in arbitrary::table_and_wanted(),
         (later, _) in arbitrary::table_and_wanted(),
     ) {
         for foreign in [Foreign::Keep, Foreign::Remove] {
             let mut case = Case::new(before.clone(), wanted.clone(), foreign);
-            case.work(usize::MAX);
+            case.edit(usize::MAX);
             for (key, entry) in &later.services {
                 case.kernel.services.entry(*key).or_insert_with(|| entry.clone());
             }
             case.pass(2);
             for (key, entry) in &case.kernel.services {
-                let mine = wanted.services.contains_key(key);
-                let theirs = || later.services.get(key) == Some(entry) || before.services.get(key) == Some(entry);
-                prop_assert!(mine || foreign == Foreign::Keep && theirs(), "{}", key);
+                let managed = wanted.services.contains_key(key);
+                let is_foreign = || later.services.get(key) == Some(entry) || before.services.get(key) == Some(entry);
+                prop_assert!(managed || foreign == Foreign::Keep && is_foreign(), "{}", key);
             }
             if foreign == Foreign::Keep {
                 prop_assert!(later.services.keys().all(|key| case.kernel.services.contains_key(key)));
@@ -186,7 +188,7 @@ proptest! {
     }
 }
 
-/// A table as it is wanted, with at least one service that has a server.
+/// A table as desired, with at least two services that have servers.
 fn settled() -> Case {
     let mut runner = TestRunner::deterministic();
     loop {
@@ -195,45 +197,45 @@ fn settled() -> Case {
         let served = wanted.services.values().filter(|service| !service.destinations.is_empty());
         if served.count() >= 2 {
             let mut case = Case::new(table, wanted, Foreign::Keep);
-            case.work(usize::MAX);
-            assert_eq!(case.look(), Findings::default());
+            case.edit(usize::MAX);
+            assert_eq!(case.poll(), Findings::default());
             return case;
         }
     }
 }
 
 #[test]
-fn a_fight_is_told_of_once_and_what_is_wanted_anew_does_not_wait() {
+fn contention_is_reported_once_and_a_new_desired_state_does_not_wait() {
     let mut case = settled();
     let key = case.kernel.services.keys().copied().find(|key| {
         let mut other = settled();
         other.kernel.services.remove(key);
-        !other.look().interferences.is_empty()
+        !other.poll().interferences.is_empty()
     });
     let key = key.expect("a managed service");
-    let (mut told, mut edits) = (0, Vec::new());
+    let (mut reports, mut edits) = (0, Vec::new());
     for _ in 0..10 {
         case.now += Duration::from_millis(500);
         case.kernel.services.remove(&key);
-        told += case.look().contended.len();
-        edits.push(case.work(usize::MAX) > 0);
+        reports += case.poll().contended.len();
+        edits.push(case.edit(usize::MAX) > 0);
     }
-    assert_eq!(told, 1);
+    assert_eq!(reports, 1);
     // At once three times; then after 1 s, after 2 s, and not before 4 s.
     assert_eq!(edits, [true, true, true, false, true, false, false, false, true, false]);
     let service = WantedService::new("lc".try_into().expect("a name"));
     case.planner.want(Changes { urgent: [(key, service)].into(), ..Changes::default() }, case.now);
-    assert_eq!(case.work(usize::MAX), 1);
+    assert_eq!(case.edit(usize::MAX), 1);
     case.now += Duration::from_mins(1);
-    assert_eq!(case.look().calm, [key]);
+    assert_eq!(case.poll().no_longer_contended, [key]);
 }
 
 #[test]
-fn a_failing_service_waits_and_the_others_do_not() {
+fn a_failing_service_backs_off_and_the_others_do_not_wait() {
     let mut case = settled();
     let wanted: Vec<_> = case.kernel.services.keys().copied().collect();
     case.kernel = Table::default();
-    case.look();
+    case.poll();
     let mut failed = None;
     while let Some(plan) = case.planner.next() {
         if failed.is_none() {
@@ -250,25 +252,25 @@ fn a_failing_service_waits_and_the_others_do_not() {
     }
     let failed = failed.expect("there was a plan");
     assert!(!case.kernel.services.contains_key(&failed) && wanted.contains(&failed));
-    case.look();
+    case.poll();
     assert_eq!(case.planner.next(), None, "not before its time");
     case.now += Duration::from_millis(500);
-    case.look();
+    case.poll();
     assert_eq!(case.planner.next().expect("it is tried again").service, failed);
 }
 
 #[test]
-fn an_edit_that_does_not_fit_is_tried_again_after_the_next_look() {
+fn an_edit_that_does_not_fit_is_retried_after_the_next_poll() {
     let mut case = settled();
     case.kernel = Table::default();
-    case.look();
+    case.poll();
     let plan = case.planner.next().expect("all is to be made");
     let Edit::AddService(service) = &plan.edits[0] else { panic!("{:?}", plan.edits) };
     let conflict = Conflict::ServiceExists(service.key);
     case.planner.failed(&plan.edits[0], &conflict.into(), case.now);
-    assert!(case.planner.is_in_doubt());
+    assert!(case.planner.needs_recheck());
     case.kernel.services.insert(service.key, ServiceEntry::new(service.clone()));
-    case.look();
-    case.work(usize::MAX);
+    case.poll();
+    case.edit(usize::MAX);
     assert!(!case.kernel.services[&service.key].destinations.is_empty() || plan.edits.len() == 1);
 }

@@ -20,7 +20,7 @@ use crate::{
     pool::Presence,
     probe::{CheckResult, Prober, Scheduler, budget::Budget},
     reconcile::DesiredTable,
-    state_file::Orders,
+    state_file::SavedCommands,
     telemetry::metrics::StateGauges,
 };
 
@@ -80,7 +80,7 @@ impl Court {
             correlation: Correlation::default(),
             closed: BTreeSet::new(),
             state_writer: None,
-            kept: Orders::new(),
+            kept: SavedCommands::new(),
             latencies: LatencyHistory::default(),
             probe_timeout: burst.timeout,
             shown: StateGauges::default(),
@@ -110,7 +110,7 @@ impl Court {
 async fn health_stays_and_who_is_gone_leaves() {
     let mut court = Court::new(&services(&[(1, &[1, 1]), (2, &[1])]));
     let before = court.table();
-    let sick = court.controller.engine.all().next().unwrap().0;
+    let sick = court.controller.engine.destinations().next().unwrap().0;
     for _ in 0..3 {
         let sample = Sample { check: Some(0), success: false, source: Source::Baseline };
         court.controller.engine.observe(&sick, sample, None, Instant::now());
