@@ -99,10 +99,10 @@ counters! {
 }
 
 counters! {
-    /// What one CPU could not or did not attribute to a server. Monotonic; sum over CPUs.
+    /// Packets that one CPU did not attribute to a server, by reason; and edges and handshakes that were lost. Monotonic; sum over CPUs.
     #[repr(C, align(64))]
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
-    Doubts {
+    UnattributedCounters {
         /// Packets that are neither IPv4 nor IPv6 (ARP, …), or at a server's address but of a protocol that IPVS doesn't
         /// balance; into the director also ICMP that calls nothing unreachable.
         other_protocol: u64,

@@ -26,7 +26,7 @@ pub(crate) fn opaque(number: usize) -> usize {
 /// tunnels and tags are too many. What is written to the stack in two pieces and read as one is unknown to it.
 #[expect(clippy::cast_possible_truncation, reason = "callers give numbers that fit")]
 #[inline(always)]
-pub(crate) fn forget(number: usize) -> usize {
+pub(crate) fn forget_bounds(number: usize) -> usize {
     let [first, second] = (number as u16).to_ne_bytes();
     let mut whole = 0_u16;
     let piece = (&raw mut whole).cast::<u8>();

@@ -1,4 +1,4 @@
-//! Classifiers to measure the kernel side's cost against (`cargo xtask bench ebpf`, `bench director`). The agent never
+//! Classifiers to measure the programs' cost against (`cargo xtask bench ebpf`, `bench director`). The agent never
 //! attaches them.
 //!
 //! What two of them do is what any program of this kind must do at least: one reads the headers of an IPv4 TCP segment, one

@@ -7,7 +7,7 @@ mod state;
 use std::net::SocketAddr;
 
 use anyhow::Context as _;
-use lvs_common::Doubts;
+use lvs_common::UnattributedCounters;
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge};
 use metrics_exporter_prometheus::{BuildError, ExporterFuture, Matcher, PrometheusBuilder};
 
@@ -118,8 +118,8 @@ fn describe() {
 }
 
 /// Shows what was not attributed.
-pub(crate) fn publish_doubts(doubts: &Doubts) {
-    let &Doubts {
+pub(crate) fn publish_unattributed(counters: &UnattributedCounters) {
+    let &UnattributedCounters {
         other_protocol,
         no_server,
         unknown_tunnel,
@@ -131,7 +131,7 @@ pub(crate) fn publish_doubts(doubts: &Doubts) {
         handshake_lost,
         bad_server_id,
         spare: _,
-    } = doubts;
+    } = counters;
     for (reason, value) in [
         ("other-protocol", other_protocol),
         ("no-server", no_server),
@@ -148,7 +148,7 @@ pub(crate) fn publish_doubts(doubts: &Doubts) {
     counter!("lvs_passive_handshakes_lost_total").absolute(handshake_lost);
 }
 
-/// Shows how much memory the kernel side's maps take.
+/// Shows how much memory the eBPF maps take.
 #[expect(clippy::cast_precision_loss, reason = "memory is far below 2^52 bytes")]
 pub(crate) fn publish_maps(bytes: u64) {
     gauge!("lvs_passive_maps_bytes").set(bytes as f64);

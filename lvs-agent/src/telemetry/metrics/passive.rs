@@ -1,4 +1,4 @@
-//! What the kernel side has counted for each server.
+//! What the eBPF programs have counted for each server.
 //!
 //! The kernel's counters begin anew where an id is given to another server, those of `/metrics` never go back: what is
 //! added is what has come since the last look. A server that leaves and comes back goes on where it was.
@@ -62,7 +62,7 @@ const COUNTERS: [Shown; 18] = [
 ];
 
 /// The upper bounds of the buckets, in seconds: each octave of [`Latencies`], from 131 µs to 4.3 s. Every bound that is
-/// shown is one that the kernel side counts by, so that no count is put on the wrong side.
+/// shown is one that the eBPF programs count by, so that no count is put on the wrong side.
 #[expect(clippy::cast_precision_loss, reason = "bounds are powers of two")]
 pub(super) fn bounds() -> Vec<f64> {
     let octaves = (0..Latencies::BUCKETS).step_by(2);

@@ -5,7 +5,7 @@ mod generator;
 
 use std::{array, collections::HashMap};
 
-use lvs_common::Doubts;
+use lvs_common::UnattributedCounters;
 use lvs_tests::packets::{
     attribution::{Direction, Unattributed, Verdict},
     builder::Frame,
@@ -48,7 +48,7 @@ impl Tally {
     }
 }
 
-fn unattributed(counted: &Doubts) -> HashMap<Unattributed, u64> {
+fn unattributed(counted: &UnattributedCounters) -> HashMap<Unattributed, u64> {
     [
         (Unattributed::OtherProtocol, counted.other_protocol),
         (Unattributed::NoServer, counted.no_server),

@@ -1,5 +1,5 @@
 //! The passive side with the real programs, in this kernel: each test in a network namespace of its own, with the servers
-//! in another one. Needs root, ip(8), unshare(1), nsenter(1), and the kernel side inside the agent.
+//! in another one. Needs root, ip(8), unshare(1), nsenter(1), and the eBPF programs inside the agent.
 
 use std::{
     future::Future,
@@ -32,7 +32,7 @@ fn in_namespace<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'stati
         if unshare(CloneFlags::CLONE_NEWNET).is_err() {
             return println!("skipped: it needs root");
         }
-        if let Err(PassiveError::NotBuilt) = KernelSide::load(Sizes::for_endpoints(1), LOG_NOTHING) {
+        if let Err(PassiveError::NotBuilt) = Programs::load(Sizes::for_endpoints(1), LOG_NOTHING) {
             return println!("skipped: built without LVS_EBPF_OBJECT");
         }
         ip("link set lo up");
