@@ -99,12 +99,13 @@ counters! {
 }
 
 counters! {
-    /// Packets that one CPU did not attribute to a server, by reason; and edges and handshakes that were lost. Monotonic; sum over CPUs.
+    /// Packets that one CPU did not attribute to a server, by reason; and edges and handshakes that were lost.
+    /// Monotonic; sum over CPUs.
     #[repr(C, align(64))]
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
     UnattributedCounters {
-        /// Packets that are neither IPv4 nor IPv6 (ARP, …), or at a server's address but of a protocol that IPVS doesn't
-        /// balance; into the director also ICMP that calls nothing unreachable.
+        /// Packets that are neither IPv4 nor IPv6 (ARP, …), or at a server's address but of a protocol that IPVS
+        /// doesn't balance; into the director also ICMP that calls nothing unreachable.
         other_protocol: u64,
         /// Packets to or from none of the servers. Most are told by their address and not looked at any further.
         no_server: u64,

@@ -1,5 +1,5 @@
-//! What the eBPF programs and the agent share: the layout of map keys and values, the names of maps, programs and load-time
-//! constants.
+//! What the eBPF programs and the agent share: the layout of map keys and values, the names of maps, programs and
+//! load-time constants.
 //!
 //! | file | what is in it |
 //! |---|---|

@@ -2,10 +2,11 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::{EndpointKey4, EndpointKind, ServerId};
 
-/// One place in a table beside the hash of endpoints, which has most of those that plain packets are looked up by. Reading it
-/// costs a few instructions, and the hash a call and the hashing.
+/// One place in a table beside the hash of endpoints, which has most of those that plain packets are looked up by.
+/// Reading it costs a few instructions, and the hash a call and the hashing.
 ///
-/// A key whose place is taken by another one is in the hash alone. The agent writes `server` before `key`, and begins with `key[1]`.
+/// A key whose place is taken by another one is in the hash alone. The agent writes `server` before `key`, and begins
+/// with `key[1]`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Shortcut {

@@ -2,16 +2,17 @@ use bytemuck::{Pod, Zeroable};
 
 /// Signs of life of one server, shared by all CPUs and rewritten in place.
 ///
-/// Updates race between CPUs. What can be lost is one of several waiting clients, or a count of one: the agent's detector
-/// works with thresholds on several of them, and only ever asks for a probe.
+/// Updates race between CPUs. What can be lost is one of several waiting clients, or a count of one: the agent's
+/// detector works with thresholds on several of them, and only ever asks for a probe.
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct ServerState {
     /// The listening socket. Demand: a SYN (UDP under masquerade: a datagram). Proof of life: the SYN-ACK where it is
     /// seen, else the client's ACK that completes the handshake (UDP: any reply). By the exact clock.
     pub listener: LayerState,
-    /// What serves behind it. Demand: a request, data that a client sends while it waits for nothing. Proof of life: the
-    /// client's acknowledgement number advances, which takes data from the server. Sampled flows only. By the coarse clock.
+    /// What serves behind it. Demand: a request, data that a client sends while it waits for nothing. Proof of life:
+    /// the client's acknowledgement number advances, which takes data from the server. Sampled flows only. By the
+    /// coarse clock.
     pub application: LayerState,
     /// Data sent again while the acknowledgement number stood still, since the last proof of life of any kind (of those
     /// above, or under masquerade any packet from the server). Sampled flows only. By the coarse clock.
@@ -72,8 +73,8 @@ impl LayerState {
 
 /// A sketch of client networks: bit `hash % 256` for each.
 ///
-/// Two that share a bit count as one. Of four that wait, two do in one case of 43; with 64 bits it would be one of 11, and a
-/// fifth would have to be waited for.
+/// Two that share a bit count as one. Of four that wait, two do in one case of 43; with 64 bits it would be one of 11,
+/// and a fifth would have to be waited for.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Networks(pub [u64; 4]);
@@ -139,8 +140,8 @@ impl Handshake {
     pub const AGAIN: u32 = 4;
 }
 
-/// One sampled established flow, in a slot of its server's. A flow whose slot is taken by one that is still active is not
-/// sampled. Only flows that have completed a handshake or carry data get a slot: SYNs can't push them out.
+/// One sampled established flow, in a slot of its server's. A flow whose slot is taken by one that is still active is
+/// not sampled. Only flows that have completed a handshake or carry data get a slot: SYNs can't push them out.
 ///
 /// Sequence numbers are in host byte order. Times are by the coarse clock.
 #[repr(C, align(64))]
@@ -169,7 +170,8 @@ pub struct Flow {
 }
 
 impl Flow {
-    /// Slots for each server; a power of two. As many flows as Blink samples (Holterbach et al., NSDI 2019, section 4.1).
+    /// Slots for each server; a power of two. As many flows as Blink samples (Holterbach et al., NSDI 2019, section
+    /// 4.1).
     pub const EACH: usize = 64;
     /// A flow that has sent nothing for so long gives its slot to another, in ns; Blink's 2 s.
     pub const IDLE_NS: u64 = 2_000_000_000;

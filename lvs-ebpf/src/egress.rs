@@ -65,7 +65,8 @@ fn attribute(ctx: &TcContext, attributed: &mut MaybeUninit<AttributedPacket>) ->
     }
     let port = {
         let attributed = attributed.as_mut_ptr();
-        // SAFETY: room for an `AttributedPacket`, into whose place each part is written: the stack is too small for copies.
+        // SAFETY: room for an `AttributedPacket`, into whose place each part is written: the stack is too small for
+        // copies.
         let transport = unsafe { &mut (*attributed).transport };
         *transport = packet::transport(ctx, ip)?;
         let (port, from) = (transport.destination_port, transport.source_port);
@@ -114,17 +115,13 @@ fn attribute_tunnel(
 
 /// Counts a packet to a server and takes in what it says.
 #[inline(never)]
-fn observe_packet(ctx: &TcContext, attributed: &AttributedPacket) -> Result<(), Unattributed> {
-    let Some(mut signal) = Signal::of(attributed.server.id) else { return Err(Unattributed::BadServerId) };
+fn observe_packet(ctx: &TcContext, packet: &AttributedPacket) -> Result<(), Unattributed> {
+    let Some(mut signal) = Signal::of(packet.server.id) else { return Err(Unattributed::BadServerId) };
     signal.sent(ctx);
-    match attributed.client.protocol {
-        protocol::TCP if attributed.probe => {
-            observe_probe(&signal, &attributed.client, &attributed.transport)
-        }
-        protocol::TCP => observe_segment(&mut signal, &attributed.client, &attributed.transport),
-        protocol::UDP if attributed.server.answers => {
-            datagram::sent(&mut signal, &attributed.client, attributed.probe)
-        }
+    match packet.client.protocol {
+        protocol::TCP if packet.probe => observe_probe(&signal, &packet.client, &packet.transport),
+        protocol::TCP => observe_segment(&mut signal, &packet.client, &packet.transport),
+        protocol::UDP if packet.server.answers => datagram::sent(&mut signal, &packet.client, packet.probe),
         _ => {}
     }
     Ok(())

@@ -3,7 +3,8 @@
 /// The same number, about which the compiler knows nothing.
 ///
 /// The compiler proves bounds in ways that the verifier can't follow: it leaves a mask away that changes nothing, or
-/// compares another register that differs by a constant. A comparison or mask of an opaque number stays as it is written.
+/// compares another register that differs by a constant. A comparison or mask of an opaque number stays as it is
+/// written.
 #[inline(always)]
 pub(crate) fn opaque(number: usize) -> usize {
     #[cfg(target_arch = "bpf")]

@@ -1,7 +1,7 @@
 //! Headers: from a frame to the few fields that the rest needs, or the reason why not.
 //!
-//! Addresses and ports stay as they are on the wire; they are kept in words for speed, whose numeric value means nothing.
-//! All other numbers are in host byte order.
+//! Addresses and ports stay as they are on the wire; they are kept in words for speed, whose numeric value means
+//! nothing. All other numbers are in host byte order.
 
 use core::mem::{MaybeUninit, size_of};
 
@@ -28,8 +28,8 @@ const FRAGMENT_OFFSET: u16 = 0x1fff_u16.to_be();
 const IPV6: usize = 40;
 /// The longest payload that an IP header can claim.
 const LONGEST: usize = 0xffff;
-/// No header that matters begins behind this: two tags, an IPv6 header with [`EXTENSIONS`] of the longest ones, a tunnel's
-/// headers and the same again are less. The verifier wants a bound.
+/// No header that matters begins behind this: two tags, an IPv6 header with [`EXTENSIONS`] of the longest ones, a
+/// tunnel's headers and the same again are less. The verifier wants a bound.
 const FAR: usize = 0x7fff;
 
 /// Ethernet's name for IPv4, as loaded from the wire; GRE uses the same.
@@ -74,7 +74,8 @@ pub(crate) struct Frame {
     network: usize,
 }
 
-/// The network layer. It is read into its place: the stack is too small for copies, and clearing it first costs too much.
+/// The network layer. It is read into its place: the stack is too small for copies, and clearing it first costs too
+/// much.
 #[derive(Clone, Copy)]
 pub(crate) struct Ip {
     pub(crate) source: Address,

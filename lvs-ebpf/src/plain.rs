@@ -1,5 +1,5 @@
-//! The quick path for plain packets, which on a busy director are nearly all: it sorts out those that belong to no server,
-//! and finds the server of TCP segments.
+//! The quick path for plain packets, which on a busy director are nearly all: it sorts out those that belong to no
+//! server, and finds the server of TCP segments.
 //!
 //! Plain are unfragmented IPv4 packets without VLAN tags or options whose headers are in the linear part. For them it
 //! decides as the full path would, reading only what the decision takes; all others take the full path.

@@ -295,9 +295,9 @@ fn find_plain(kind: EndpointKind, address: u32, port: u16, link: u64) -> Option<
     #[expect(clippy::cast_possible_truncation, reason = "one of 4,096 places")]
     let place = Shortcut::place(words) as u32;
     if let Some(shortcut) = SHORTCUTS.get_ptr(place) {
-        // SAFETY: the array lives as long as the program. The agent changes it at any time, each field of it whole. As with
-        // the hash, whose elements are used again at once, a server that is exchanged just now may get one packet of the
-        // other's.
+        // SAFETY: the array lives as long as the program. The agent changes it at any time, each field of it whole. As
+        // with the hash, whose elements are used again at once, a server that is exchanged just now may get one packet
+        // of the other's.
         let (first, second, server) = unsafe {
             (
                 (&raw const (*shortcut).key[0]).read_volatile(),

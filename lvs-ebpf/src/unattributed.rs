@@ -53,7 +53,8 @@ pub(crate) fn count_here(index: usize) {
     // SAFETY: a helper without arguments.
     let cpu = unsafe { bpf_get_smp_processor_id() };
     if let Some(counters) = DOUBTS.get_ptr_mut(cpu) {
-        // SAFETY: `UnattributedCounters` is nothing but counters, and the index is below their number; this CPU alone writes them.
+        // SAFETY: `UnattributedCounters` is nothing but counters, and the index is below their number; this CPU alone
+        // writes them.
         unsafe { *counters.cast::<u64>().add(index) += 1 };
     }
 }

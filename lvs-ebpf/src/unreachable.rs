@@ -30,8 +30,8 @@ struct Icmp {
 headers!(Icmp);
 
 impl Icmp {
-    /// Whether a host or port can't be reached, or not by order of an administrator. Not that a packet was too big, which
-    /// is everyday business.
+    /// Whether a host or port can't be reached, or not by order of an administrator. Not that a packet was too big,
+    /// which is everyday business.
     #[inline(always)]
     fn is_unreachable(self, six: bool) -> bool {
         if six {

@@ -87,8 +87,8 @@ fn a_server_that_dies_in_a_flood_is_found() {
     }
 }
 
-/// Few clients among spoofed ones, seen one way: only its siblings give a dead server away, and they do whether or not the
-/// director has time for every tick.
+/// Few clients among spoofed ones, seen one way: only its siblings give a dead server away, and they do whether or not
+/// the director has time for every tick.
 #[test]
 fn a_server_that_dies_in_a_flood_is_found_by_a_director_without_time() {
     let disturbance =
@@ -167,8 +167,8 @@ proptest! {
     }
 }
 
-/// Where independent clients come so often, chance alone doesn't leave a gap between proofs of life that is long enough for
-/// a suspicion of silence once in an hour; slower traffic is simulated for hours.
+/// Where independent clients come so often, chance alone doesn't leave a gap between proofs of life that is long enough
+/// for a suspicion of silence once in an hour; slower traffic is simulated for hours.
 #[test]
 fn busy_servers_leave_no_gaps() {
     let DetectorSettings { silence_masquerade, silence_half_seen, .. } = DetectorSettings::default();
@@ -196,8 +196,8 @@ fn gaps_are_as_many_as_the_formula_says() {
 }
 
 proptest! {
-    /// What the bound on gaps rests on: no silence is suspected sooner after a proof of life than the floor says, whatever
-    /// else there is.
+    /// What the bound on gaps rests on: no silence is suspected sooner after a proof of life than the floor says,
+    /// whatever else there is.
     #[test]
     fn no_silence_is_suspected_below_the_floor(
         age_ns in 0_u64..50_000_000,

@@ -92,8 +92,8 @@ fn hanging() -> Result<[usize; 2]> {
     Ok(counts)
 }
 
-/// Waits until none hangs. A tcx link lives as long as anybody has its descriptor, and so has a process that another test
-/// of this program is about to start, until it executes its own program.
+/// Waits until none hangs. A tcx link lives as long as anybody has its descriptor, and so has a process that another
+/// test of this program is about to start, until it executes its own program.
 fn none_hangs(what: &str) -> Result<()> {
     wait::until_true(what, Duration::from_secs(10), || Ok(hanging()? == [0, 0]))
 }

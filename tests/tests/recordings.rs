@@ -142,7 +142,8 @@ fn replay(text: &str) -> Result<Replay> {
     Ok(run.found)
 }
 
-/// A recording of three half-seen servers with 50 clients a second each, the first of which dies after 20 s of 22 if it `dies`.
+/// A recording of three half-seen servers with 50 clients a second each, the first of which dies after 20 s of 22 if it
+/// `dies`.
 fn invented_recording(dies: bool) -> Result<String> {
     const MS: u64 = 1_000_000;
     let mut servers = [KernelModel::default(), KernelModel::default(), KernelModel::default()];

@@ -1,5 +1,5 @@
-//! Notifications that devices, addresses, routes or rules have changed: not what. The reader looks up routes again, which
-//! alone takes everything into account (rules, metrics, multipath, devices that are down).
+//! Notifications that devices, addresses, routes or rules have changed: not what. The reader looks up routes again,
+//! which alone takes everything into account (rules, metrics, multipath, devices that are down).
 
 use neli::{
     consts::{rtnl::Rtm, socket::NlFamily},
@@ -29,8 +29,8 @@ impl NetworkChanges {
         Ok(Self { notifications: notifications.map_err(|error| failed(&error))? })
     }
 
-    /// Waits for the next change. An overrun is one: what it has lost is in what is looked up afterwards. May be dropped
-    /// while it waits; nothing is lost.
+    /// Waits for the next change. An overrun is one: what it has lost is in what is looked up afterwards. May be
+    /// dropped while it waits; nothing is lost.
     ///
     /// After an error, open it anew and take it that something has changed.
     pub async fn next(&self) -> Result<(), NetworkError> {

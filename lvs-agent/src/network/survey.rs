@@ -80,8 +80,8 @@ impl Surveyor {
         Ok(Self { links: Links::connect(timeout).await?, routes: RouteLookup::connect(timeout).await? })
     }
 
-    /// Reads all devices and the route to each server. An error means that the kernel could not be asked; that it knows no
-    /// route to a server is part of the snapshot.
+    /// Reads all devices and the route to each server. An error means that the kernel could not be asked; that it knows
+    /// no route to a server is part of the snapshot.
     pub async fn survey(
         &mut self,
         servers: impl IntoIterator<Item = IpAddr>,

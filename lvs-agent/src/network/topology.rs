@@ -17,7 +17,8 @@ pub struct ServerRoute {
     pub server: IpAddr,
     /// The next hop of packets to it.
     pub next_hop: ServerNextHop,
-    /// Whether the neighbour they are sent to, the server itself or a router, no longer answers for its address (`FAILED`).
+    /// Whether the neighbour they are sent to, the server itself or a router, no longer answers for its address
+    /// (`FAILED`).
     pub failed: bool,
 }
 
@@ -45,8 +46,8 @@ impl DevicePlan {
 #[derive(Clone, Debug, Default)]
 pub struct Topology {
     snapshot: RouteSnapshot,
-    /// Every neighbour that has failed: a route may lead to any of them later on. The kernel reports their removal as well,
-    /// be it with their device.
+    /// Every neighbour that has failed: a route may lead to any of them later on. The kernel reports their removal as
+    /// well, be it with their device.
     failed: HashSet<(u32, IpAddr)>,
     /// The servers behind each neighbour.
     behind: BTreeMap<(u32, IpAddr), Vec<IpAddr>>,

@@ -1,11 +1,13 @@
 //! Attaching programs to devices and taking them off again.
 //!
-//! From Linux 6.6 on programs are attached by tcx links, before that to a clsact qdisc; the choice is by version, as aya makes it.
+//! From Linux 6.6 on programs are attached by tcx links, before that to a clsact qdisc; the choice is by version, as
+//! aya makes it.
 //!
-//! A tcx link goes with the process that holds it, so that a killed agent leaves nothing behind. Links are not pinned: they
-//! would outlive it, but nobody would read what they count, it would cost time, and the next agent could not take them
-//! over, because its maps have other sizes. A filter on a clsact qdisc does outlive its process. It is known by a priority
-//! and a handle that nobody else uses, and is replaced in place: at any moment either the old program or the new one sees a packet.
+//! A tcx link goes with the process that holds it, so that a killed agent leaves nothing behind. Links are not pinned:
+//! they would outlive it, but nobody would read what they count, it would cost time, and the next agent could not take
+//! them over, because its maps have other sizes. A filter on a clsact qdisc does outlive its process. It is known by a
+//! priority and a handle that nobody else uses, and is replaced in place: at any moment either the old program or the
+//! new one sees a packet.
 //!
 //! Programs are put before those of others, which may end the chain with a verdict of their own.
 
@@ -28,8 +30,8 @@ use super::error::{PassiveError, program};
 const PROGRAMS: [(&str, TcAttachType); 2] =
     [(EGRESS, TcAttachType::Egress), (INGRESS, TcAttachType::Ingress)];
 
-/// Priority of the filters on a clsact qdisc, before those whose priority the kernel chooses (from 49152 down). The bytes
-/// spell `LV`.
+/// Priority of the filters on a clsact qdisc, before those whose priority the kernel chooses (from 49152 down). The
+/// bytes spell `LV`.
 const PRIORITY: u16 = 0x4c56;
 /// Their handle, which with the priority says whose they are. The bytes spell `LVSp`.
 const HANDLE: TcHandle = TcHandle::new(0x4c56, 0x5370);
@@ -199,6 +201,7 @@ fn ethernet(device: &str) -> Result<u32, PassiveError> {
 }
 
 /// A device's `ARPHRD_*` (`linux/if_arp.h`).
+#[expect(unsafe_code, reason = "an ioctl that no crate here has")]
 fn hardware_type(device: &str) -> io::Result<u16> {
     // SAFETY: all of it are numbers and addresses, for which zero is a value.
     let mut request: libc::ifreq = unsafe { mem::zeroed() };
@@ -210,7 +213,8 @@ fn hardware_type(device: &str) -> io::Result<u16> {
     }
     // Any socket will do.
     let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::DGRAM, None)?;
-    // SAFETY: the request is an `ifreq` with a name that ends in zero, as `SIOCGIFHWADDR` wants it, and outlives the call.
+    // SAFETY: the request is an `ifreq` with a name that ends in zero, as `SIOCGIFHWADDR` wants it, and outlives the
+    // call.
     let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFHWADDR, &raw mut request) };
     Errno::result(result)?;
     // SAFETY: `SIOCGIFHWADDR` fills in this member.

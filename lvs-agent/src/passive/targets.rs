@@ -1,4 +1,5 @@
-//! Which packets belong to which server: from destinations, routes and neighbours to entries in the endpoint maps. Pure.
+//! Which packets belong to which server: from destinations, routes and neighbours to entries in the endpoint maps.
+//! Pure.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
@@ -283,7 +284,8 @@ impl Targets {
         }
     }
 
-    /// Gives each signature among the destinations an id; known ones keep theirs. Returns the ids that had another owner.
+    /// Gives each signature among the destinations an id; known ones keep theirs. Returns the ids that had another
+    /// owner.
     fn assign(&mut self, destinations: impl IntoIterator<Item = Forwarding>) -> Vec<ServerId> {
         self.unsupported.clear();
         self.no_room.clear();

@@ -1,10 +1,10 @@
 //! Recordings of the detector's input, to replay it later.
 //!
-//! A line for each change: `state AT ID VISIBILITY BYTES` or `counters AT ID BYTES`; and `fault AT ID`, written by the test
-//! that made the server fail. `AT` is in ns of `CLOCK_MONOTONIC`, `VISIBILITY` is `whole` (both ways) or `half` (client
-//! only). `BYTES` are in the machine's own order, each by exclusive or with its value in the server's line of the same kind
-//! before, or with zero in the first one; hexadecimal, without the zeros at their end, `.NN` for so many zeros (hexadecimal
-//! as well).
+//! A line for each change: `state AT ID VISIBILITY BYTES` or `counters AT ID BYTES`; and `fault AT ID`, written by the
+//! test that made the server fail. `AT` is in ns of `CLOCK_MONOTONIC`, `VISIBILITY` is `whole` (both ways) or `half`
+//! (client only). `BYTES` are in the machine's own order, each by exclusive or with its value in the server's line of
+//! the same kind before, or with zero in the first one; hexadecimal, without the zeros at their end, `.NN` for so many
+//! zeros (hexadecimal as well).
 
 use std::{
     collections::BTreeMap,

@@ -32,8 +32,8 @@ pub enum NoSignal {
     NeighbourUnknown,
     /// Another server of the same service has the same MAC address: their packets look alike.
     SameMac(SocketAddr),
-    /// Another server's answers can't be told from this one's: they come from the same address, and without the mark or the
-    /// port that would tell.
+    /// Another server's answers can't be told from this one's: they come from the same address, and without the mark or
+    /// the port that would tell.
     SameAnswers(DestinationKey),
     /// The device that its packets leave through isn't watched; the reason in words.
     DeviceNotWatched(String),

@@ -14,7 +14,8 @@ use super::{
 };
 use crate::say;
 
-/// Seed of the published report: each row adds its number. Nothing may be tuned to what it shows; that is done with others.
+/// Seed of the published report: each row adds its number. Nothing may be tuned to what it shows; that is done with
+/// others.
 pub const SEED: u64 = 52_061_338;
 /// Faults in each row.
 const TRIALS: u32 = 200;

@@ -1,4 +1,5 @@
-//! What a tick takes: every server's signs of life are read and weighed, a tenth of the counters are read and learned from.
+//! What a tick takes: every server's signs of life are read and weighed, a tenth of the counters are read and learned
+//! from.
 //!
 //! The memory that is read is laid out like the kernel side's maps, which the agent reads as memory as well.
 

@@ -116,7 +116,8 @@ pub struct Detection {
     pub wrong: u32,
 }
 
-/// Lets the first server of a service fail `trials` times, each after the same time of learning; gives up after `patience`.
+/// Lets the first server of a service fail `trials` times, each after the same time of learning; gives up after
+/// `patience`.
 ///
 /// No suspicion is confirmed nor cleared: the first one and the first strong one are wanted.
 #[must_use]

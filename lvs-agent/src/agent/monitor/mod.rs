@@ -1,5 +1,5 @@
-//! The task around the eBPF programs and the detector: on every tick and at every edge it evaluates the signs of life, and
-//! reports findings to the controller. Between two ticks it takes in changes of servers, routes and neighbours.
+//! The task around the eBPF programs and the detector: on every tick and at every edge it evaluates the signs of life,
+//! and reports findings to the controller. Between two ticks it takes in changes of servers, routes and neighbours.
 
 mod devices;
 mod recorder;
@@ -93,7 +93,8 @@ pub(crate) struct Monitor {
     tick: Duration,
     /// The servers that the detector evaluates.
     evaluated: Vec<(ServerId, Visibility)>,
-    /// All servers in the order in which their counters are read, the next of them, and the tenths of reads that are due.
+    /// All servers in the order in which their counters are read, the next of them, and the tenths of reads that are
+    /// due.
     learn_queue: Vec<ServerId>,
     learn_next: usize,
     learn_due: usize,
@@ -155,7 +156,7 @@ impl Monitor {
 
     fn on_tick(&mut self) {
         if let Some(late) = self.detector.tick(self.tick, monotonic_ns()) {
-            ::metrics::counter!("lvs_passive_stalls_total").increment(1);
+            metrics::count_stall();
             debug!("the director stalled for {} ms: silence is measured from now on", late.as_millis());
         }
         self.learn();
@@ -238,6 +239,7 @@ fn active(flows: impl Iterator<Item = Flow>, now_ns: u64) -> u32 {
     u32::try_from(active).unwrap_or(u32::MAX)
 }
 
+#[expect(unsafe_code, reason = "tokio cannot know that a descriptor stays the same")]
 fn register(edges: RingBuf<MapData>) -> std::io::Result<AsyncFd<RingBuf<MapData>>> {
     // SAFETY: the ring buffer owns its file descriptor, gives out always the same one, and closes it only when it is
     // dropped, together with the `AsyncFd` around it.

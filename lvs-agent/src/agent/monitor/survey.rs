@@ -87,7 +87,8 @@ impl SurveyTask {
         }
     }
 
-    /// Waits until something has changed and no more changes come with it, at least for as long as the last look allows.
+    /// Waits until something has changed and no more changes come with it, at least for as long as the last look
+    /// allows.
     async fn settled(&mut self) -> Result<(), Closed> {
         tokio::select! {
             told = self.changes.next() => match told {

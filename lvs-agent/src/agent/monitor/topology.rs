@@ -163,7 +163,8 @@ impl Monitor {
         }
     }
 
-    /// Writes changes to the eBPF maps. A failure leaves servers without a signal; the baseline checks still cover them.
+    /// Writes changes to the eBPF maps. A failure leaves servers without a signal; the baseline checks still cover
+    /// them.
     fn apply(&mut self, changes: &[Change]) {
         for change in changes {
             if let Err(error) = self.apply_one(change) {

@@ -9,8 +9,8 @@ use lvs_common::ServerId;
 pub enum Finding {
     /// The server may be dead: it should be probed.
     Suspicion(Suspicion),
-    /// The server is silent, and so is most of its service: an alarm, and no verdict on one server. Either all is dead or
-    /// what leads there; the baseline checks decide.
+    /// The server is silent, and so is most of its service: an alarm, and no verdict on one server. Either all is dead
+    /// or what leads there; the baseline checks decide.
     Correlated {
         /// Which server.
         id: ServerId,

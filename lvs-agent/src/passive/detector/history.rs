@@ -73,8 +73,8 @@ impl ServerHistory {
         }
     }
 
-    /// Learns from the counters; returns the number of handshakes answered since the last time, `None` if there was demand
-    /// and no answer.
+    /// Learns from the counters; returns the number of handshakes answered since the last time, `None` if there was
+    /// demand and no answer.
     pub(super) fn learn(
         &mut self,
         counters: &ServerCounters,
@@ -114,8 +114,8 @@ impl ServerHistory {
         self.application_pause.clear(settings, now_ns);
     }
 
-    /// The longest time that the application hardly ever is without progress while it is used: many times the usual gap,
-    /// as some of its clients may be those without a connection.
+    /// The longest time that the application hardly ever is without progress while it is used: many times the usual
+    /// gap, as some of its clients may be those without a connection.
     pub(super) fn longest_gap(&self) -> Duration {
         const TIMES: f64 = 20.0;
         const LONGEST: f64 = 1.0;
@@ -123,8 +123,8 @@ impl ServerHistory {
         Duration::from_secs_f64((TIMES / rate.max(TIMES / LONGEST)).min(LONGEST))
     }
 
-    /// The newest sign of life of the host other than its listening socket's. Where its own packets are seen, what clients
-    /// acknowledge is older.
+    /// The newest sign of life of the host other than its listening socket's. Where its own packets are seen, what
+    /// clients acknowledge is older.
     pub(super) fn other_life_ns(state: &ServerState, visibility: Visibility) -> u64 {
         match visibility {
             Visibility::Both => state.reply_ns,

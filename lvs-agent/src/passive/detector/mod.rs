@@ -1,9 +1,9 @@
 //! From signs of life to suspicions. Pure: no I/O, and the time is an argument.
 //!
 //! Silence without demand is no evidence, and a proof of life clears its layer. Between two proofs of life the waits of
-//! distinct client networks are weighed against what is usual for this server; refusals, ICMP, a failed neighbour and data
-//! sent again are evidence by themselves. Siblings show what is usual for the clients of a service: how many of their SYNs
-//! never get an answer, and which share of them each server gets.
+//! distinct client networks are weighed against what is usual for this server; refusals, ICMP, a failed neighbour and
+//! data sent again are evidence by themselves. Siblings show what is usual for the clients of a service: how many of
+//! their SYNs never get an answer, and which share of them each server gets.
 //!
 //! | file | what is in it |
 //! |---|---|
@@ -131,9 +131,9 @@ impl Detector {
         self.histories.forget(id);
     }
 
-    /// Call it on every tick before servers are evaluated. If the last one was much longer ago than a tick, the director
-    /// itself stalled: answers may not have been seen meanwhile, so no silence counts from before now. Returns how long the
-    /// stall was.
+    /// Call it on every tick before servers are evaluated. If the last one was much longer ago than a tick, the
+    /// director itself stalled: answers may not have been seen meanwhile, so no silence counts from before now. Returns
+    /// how long the stall was.
     pub fn tick(&mut self, tick: Duration, now_ns: u64) -> Option<Duration> {
         let last_ns = self.ticked_ns.replace(now_ns)?;
         let late = Duration::from_nanos(now_ns.saturating_sub(last_ns)).checked_sub(tick)?;
@@ -152,8 +152,9 @@ impl Detector {
         }
     }
 
-    /// Evaluates one server at `now_ns` (`CLOCK_MONOTONIC`, as the eBPF programs' times). A suspicion is returned once; a
-    /// weak one may be followed by a strong one, and one of the application by one of the host, while it is being probed.
+    /// Evaluates one server at `now_ns` (`CLOCK_MONOTONIC`, as the eBPF programs' times). A suspicion is returned once;
+    /// a weak one may be followed by a strong one, and one of the application by one of the host, while it is being
+    /// probed.
     ///
     /// `active_flows` counts the sampled flows that are active; it is called only where data was sent again. `counters`
     /// reads the counters of any server as they are now; it is called for a few siblings of a server with a candidate.
@@ -396,9 +397,9 @@ impl Detector {
         Some(Finding::Correlated { id: view.id, evidence })
     }
 
-    /// Whether more than half of a service, two servers at least, have been silent in the same way since `first_ns`. Either
-    /// all demand is a flood or all servers are dead at once; then the director's own network is suspect first, and the
-    /// baseline checks decide.
+    /// Whether more than half of a service, two servers at least, have been silent in the same way since `first_ns`.
+    /// Either all demand is a flood or all servers are dead at once; then the director's own network is suspect first,
+    /// and the baseline checks decide.
     fn is_correlated(&self, silent: &SilentLayer<'_>, first_ns: u64, now_ns: u64) -> bool {
         let (mut servers, mut silent_servers) = (1, 1);
         for (_, history) in self.siblings_up(silent.id) {
@@ -458,8 +459,8 @@ impl Detector {
         let weigh = |answers| -(1.0 - outpaced.share).max(f64::MIN_POSITIVE).ln() * real(answers) * DEPENDENT;
         let rate = history.listener.most_answers_per_second();
         grade(&self.settings, weigh(outpaced.answers), rate)?;
-        // Handshakes are counted in the kernel whether or not the director stalls: unlike waits, they needn't be measured
-        // anew after each stall. Siblings may not have completed any since the last one.
+        // Handshakes are counted in the kernel whether or not the director stalls: unlike waits, they needn't be
+        // measured anew after each stall. Siblings may not have completed any since the last one.
         let begun_ns = silent.state.waiting_since()?.max(silent.state.progress_ns);
         let from_ns = begun_ns.max(history.host_pause.cleared_ns);
         if self.is_correlated(silent, from_ns, now_ns) {

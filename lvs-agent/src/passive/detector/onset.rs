@@ -1,5 +1,5 @@
-//! Whether a silence is one server's alone. A scheduler spreads a flood, a burst and bad clients over all siblings: where
-//! they show the same onset of unanswered demand in the same time, it is no evidence against any one of them.
+//! Whether a silence is one server's alone. A scheduler spreads a flood, a burst and bad clients over all siblings:
+//! where they show the same onset of unanswered demand in the same time, it is no evidence against any one of them.
 
 use super::{snapshot::Totals, wait_model::WaitModel};
 
@@ -33,8 +33,8 @@ impl Exchanged {
         /// How many standard deviations chance is given.
         const CHANCE: f64 = 2.0;
         let excess = self.demands - self.answers;
-        // Those under way at the beginning and at the end are as many on average, and scatter each by its own root; so do
-        // those whose packets are lost.
+        // Those under way at the beginning and at the end are as many on average, and scatter each by its own root; so
+        // do those whose packets are lost.
         let scatter = (2.0 * self.under_way + self.unanswered).sqrt();
         if excess > self.unanswered + CHANCE * scatter + 1.0 { excess / self.demands } else { 0.0 }
     }

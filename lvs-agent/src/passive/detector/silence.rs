@@ -3,8 +3,9 @@
 //! A sequential likelihood-ratio test (Wald 1945; Page's CUSUM starts it anew at every proof of life). A dead server
 //! never answers; a living one lets a client wait for longer than `t` with the probability `S(t)` that it has shown. So
 //! each client network that waits multiplies the ratio by `1 / S(t)`, until any proof of life makes it zero. As long as
-//! `S` is not below the truth, the ratio of a living server is a supermartingale from one proof to the next, and exceeds
-//! `x` with a probability of at most `1 / x` (Ville's inequality) - whatever the rate and the distances of the clients.
+//! `S` is not below the truth, the ratio of a living server is a supermartingale from one proof to the next, and
+//! exceeds `x` with a probability of at most `1 / x` (Ville's inequality) - whatever the rate and the distances of the
+//! clients.
 
 use std::time::Duration;
 

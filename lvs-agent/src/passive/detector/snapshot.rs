@@ -15,8 +15,8 @@ pub(super) struct Totals {
     pub(super) answers: Latencies,
 }
 
-/// How many points of a [`RecentTotals`] are remembered: four seconds of them, longer than any silence lasts before the regular
-/// checks have decided.
+/// How many points of a [`RecentTotals`] are remembered: four seconds of them, longer than any silence lasts before the
+/// regular checks have decided.
 const REMEMBERED: usize = 40;
 /// Points are no closer, however often totals are noted, so that they always reach back as far.
 const SPACING: Duration = Duration::from_millis(90);
@@ -41,8 +41,8 @@ impl LayerSnapshot {
         self.attempts.into()
     }
 
-    /// Whether the layer is as silent as a sibling's that has been silent since `first_ns`: `clients` networks wait, there
-    /// was no proof of life in the later half of that time, and there was demand in it.
+    /// Whether the layer is as silent as a sibling's that has been silent since `first_ns`: `clients` networks wait,
+    /// there was no proof of life in the later half of that time, and there was demand in it.
     pub(super) fn is_silent_too(&self, clients: u32, first_ns: u64, now_ns: u64) -> bool {
         let middle_ns = u64::midpoint(first_ns, now_ns);
         self.progress_ns != 0
@@ -83,8 +83,8 @@ impl RecentTotals {
         self.points.push_back(Point::new(totals, now_ns));
     }
 
-    /// Answers from `first_ns` until `totals` were counted. Those before the first point after `first_ns` are left out: they
-    /// may be older.
+    /// Answers from `first_ns` until `totals` were counted. Those before the first point after `first_ns` are left out:
+    /// they may be older.
     pub(super) fn answers_within(&self, first_ns: u64, totals: &Totals) -> u64 {
         let after = self.points.iter().find(|point| point.at_ns >= first_ns);
         after.map_or(0, |point| totals.answers.total().wrapping_sub(point.answers))

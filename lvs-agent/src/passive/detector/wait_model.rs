@@ -112,8 +112,8 @@ impl WaitModel {
 
     /// Learns from the totals at `now_ns`; returns the number of answers since the last time.
     ///
-    /// A time with demand and without any answer is left open (`None`) until there is one: if the server is dead, its death
-    /// must not become what is usual.
+    /// A time with demand and without any answer is left open (`None`) until there is one: if the server is dead, its
+    /// death must not become what is usual.
     pub(super) fn learn(&mut self, totals: &Totals, memory: Duration, now_ns: u64) -> Option<u64> {
         self.recent.note(totals, now_ns);
         let Some(last) = self.last else {

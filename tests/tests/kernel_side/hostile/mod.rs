@@ -1,5 +1,5 @@
-//! Packets that no host would send, against a plain model of attribution: the same server, or the same reason for none, for
-//! every one of them, and no other server's counter moves.
+//! Packets that no host would send, against a plain model of attribution: the same server, or the same reason for none,
+//! for every one of them, and no other server's counter moves.
 
 mod generator;
 

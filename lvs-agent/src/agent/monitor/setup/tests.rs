@@ -1,5 +1,5 @@
-//! The passive side with the real programs, in this kernel: each test in a network namespace of its own, with the servers
-//! in another one. Needs root, ip(8), unshare(1), nsenter(1), and the eBPF programs inside the agent.
+//! The passive side with the real programs, in this kernel: each test in a network namespace of its own, with the
+//! servers in another one. Needs root, ip(8), unshare(1), nsenter(1), and the eBPF programs inside the agent.
 
 use std::{
     future::Future,
@@ -119,12 +119,12 @@ fn config(servers: &[(&str, &str)]) -> Config {
 
 impl Running {
     async fn start(config: &Config) -> Self {
-        let (watched, roster_rx) = latest::channel(WatchedServices::from(config.services.clone()));
+        let (watched, watched_rx) = latest::channel(WatchedServices::from(config.services.clone()));
         let (targets_tx, targets) = latest::channel(Arc::new(Targets::new([])));
         let (findings_tx, findings) = mpsc::channel(64);
         let (feedback, feedback_rx) = mpsc::channel(64);
         let wiring =
-            Wiring { findings: findings_tx, feedback: feedback_rx, targets: targets_tx, watched: roster_rx };
+            Wiring { findings: findings_tx, feedback: feedback_rx, targets: targets_tx, watched: watched_rx };
         let side = set_up(config, wiring).await.unwrap();
         let (requests, shutdown) = (side.requests.clone(), CancellationToken::new());
         let task = tokio::spawn(side.run(shutdown.clone()));
