@@ -193,7 +193,7 @@ fn devices_without_ethernet_are_refused_by_name() {
     with_device(|| {
         let (mut kernel, _) = small();
         let Err(error) = kernel.attach("lo") else { bail!("attached to lo") };
-        ensure!(error.to_string().contains("device lo is no Ethernet"), "{error}");
+        ensure!(error.to_string().contains("device lo is not an Ethernet device"), "{error}");
         ensure!(kernel.devices().next().is_none());
         Ok(())
     });
