@@ -35,7 +35,7 @@ pub struct ServerState {
 
 /// Demand on one layer of a server since its last proof of life there.
 ///
-/// Clients are told apart by network (/24, /64) in a sketch, so that one bad network counts once.
+/// Clients are distinguished by network (/24, /64) in a sketch, so that one bad network counts once.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct LayerState {

@@ -1,4 +1,4 @@
-//! UDP to and from masqueraded servers. Of half-seen ones nothing can be told.
+//! UDP to and from masqueraded servers. Those seen only one way tell nothing.
 
 use lvs_common::Handshake;
 

@@ -34,7 +34,7 @@ pub(crate) fn observe(ctx: &TcContext) -> Result<(), Unattributed> {
     let room = attributed.as_mut_ptr();
     // SAFETY: room for an `AttributedPacket`, into whose place each part is written: the stack is too small for copies.
     match plain::egress(ctx, unsafe { &mut (*room).transport }) {
-        Attribution::Nobody => return Err(Unattributed::NoServer),
+        Attribution::NoServer => return Err(Unattributed::NoServer),
         // SAFETY: as above, for the rest of it.
         Attribution::Server(server, client) => unsafe {
             (*room).server = server;

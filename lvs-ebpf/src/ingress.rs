@@ -24,7 +24,7 @@ pub(crate) fn observe(ctx: &TcContext) -> Result<(), Unattributed> {
     // SAFETY: room for a `Transport`, of whatever value.
     let transport = unsafe { &mut *transport.as_mut_ptr() };
     match plain::ingress(ctx, transport) {
-        Attribution::Nobody => Err(Unattributed::NoServer),
+        Attribution::NoServer => Err(Unattributed::NoServer),
         Attribution::Server(server, client) => {
             let Some(mut signal) = Signal::of(server.id) else { return Err(Unattributed::BadServerId) };
             signal.received(ctx);

@@ -16,7 +16,7 @@ use crate::{
 /// What the quick path says about a packet.
 pub(crate) enum Attribution {
     /// It belongs to no server.
-    Nobody,
+    NoServer,
     /// It is a TCP segment from or to this server, whose client has this address.
     Server(Server, u32),
     /// The full path has to decide.
@@ -33,7 +33,7 @@ pub(crate) fn egress(ctx: &TcContext, transport: &mut Transport) -> Attribution 
     }
     let interest = interest_in_ipv4(plain.destination()) & !interest::LINK_MARK;
     if interest == 0 {
-        return Attribution::Nobody;
+        return Attribution::NoServer;
     }
     if interest & interest::TUNNEL != 0 {
         return Attribution::Undecided;
@@ -42,7 +42,7 @@ pub(crate) fn egress(ctx: &TcContext, transport: &mut Transport) -> Attribution 
     let to = (ends.destination, transport.destination_port);
     match server::plain_destination(interest, to, ends.mac) {
         Some(server) => Attribution::Server(server, ends.source),
-        None => Attribution::Nobody,
+        None => Attribution::NoServer,
     }
 }
 
@@ -56,7 +56,7 @@ pub(crate) fn ingress(ctx: &TcContext, transport: &mut Transport) -> Attribution
     }
     let interest = interest_in_ipv4(plain.source()) & ANSWERS;
     if interest == 0 {
-        return Attribution::Nobody;
+        return Attribution::NoServer;
     }
     if interest & interest::ADDRESS_MARK != 0 {
         return Attribution::Undecided;
@@ -64,6 +64,6 @@ pub(crate) fn ingress(ctx: &TcContext, transport: &mut Transport) -> Attribution
     let Some(ends) = Plain::segment(ctx, transport) else { return Attribution::Undecided };
     match server::plain_source(interest, (ends.source, transport.source_port)) {
         Some(server) => Attribution::Server(server, ends.destination),
-        None => Attribution::Nobody,
+        None => Attribution::NoServer,
     }
 }

@@ -30,8 +30,8 @@ pub fn forwardings(service: &VirtualService) -> impl Iterator<Item = Forwarding>
     })
 }
 
-/// What makes one endpoint on the wire: destinations of the same signature can't be told apart and needn't be, because
-/// they are the same socket on the same server.
+/// What makes one endpoint on the wire: destinations of the same signature can't be distinguished and needn't be,
+/// because they are the same socket on the same server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct EndpointSignature {
     pub(super) protocol: Protocol,

@@ -20,7 +20,7 @@ pub enum Visibility {
 pub enum NoSignal {
     /// It is the director itself: its packets pass no device.
     Local,
-    /// The cluster's cache bypass: packets go to whoever they were for.
+    /// The cluster's cache bypass: packets go to their original destination.
     Bypass,
     /// It is in a tunnel of a kind that this version doesn't know, by the kernel's number.
     UnknownTunnel(u8),

@@ -37,7 +37,7 @@ pub(crate) struct PassiveSide {
     pub(crate) requests: mpsc::Sender<SignalRequest>,
 }
 
-/// What links the passive side with those who decide.
+/// What links the monitor with the controller.
 pub(crate) struct Wiring {
     pub(crate) findings: mpsc::Sender<Finding>,
     pub(crate) feedback: mpsc::Receiver<Feedback>,
@@ -116,7 +116,7 @@ const EXPECTED: usize = 1000;
 
 fn load(config: &Config, services: &WatchedServices) -> Result<(Programs, Signals), PassiveError> {
     let endpoints = Targets::new(super::topology::forwardings(services)).all().len();
-    // Of a table that is still empty nobody can say how large it will be.
+    // The size of a table that is still empty is unknown.
     let expected = if endpoints == 0 { EXPECTED } else { endpoints };
     let sizes = Sizes::for_endpoints(expected);
     let log_level = if config.passive.log_faults { LOG_WARNINGS } else { LOG_NOTHING };

@@ -68,7 +68,7 @@ impl Monitor {
                 .entry(*destination)
                 .or_insert_with(|| SignalStatus::none(self.reason(destination, reason)));
         }
-        // Whoever asked may have gone.
+        // The requester may be gone.
         request.send(statuses).ok();
     }
 

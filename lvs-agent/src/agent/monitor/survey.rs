@@ -74,7 +74,7 @@ impl SurveyTask {
 
     /// Passes on every snapshot that differs from the last one, until `shutdown`.
     pub(crate) async fn run(mut self, shutdown: CancellationToken) {
-        let follow = async {
+        let surveys = async {
             loop {
                 if self.settled().await.is_err() || self.pass_on().await.is_err() {
                     return;
@@ -83,7 +83,7 @@ impl SurveyTask {
         };
         tokio::select! {
             () = shutdown.cancelled() => {}
-            () = follow => debug!("nobody follows the network any more"),
+            () = surveys => debug!("nobody follows the network any more"),
         }
     }
 
@@ -91,7 +91,7 @@ impl SurveyTask {
     /// allows.
     async fn settled(&mut self) -> Result<(), Closed> {
         tokio::select! {
-            told = self.changes.next() => match told {
+            notified = self.changes.next() => match notified {
                 Ok(()) => {}
                 Err(error) => self.reopen(&error).await,
             },
@@ -101,7 +101,7 @@ impl SurveyTask {
         loop {
             tokio::select! {
                 () = sleep_until(until) => return Ok(()),
-                told = self.changes.next() => if let Err(error) = told { self.reopen(&error).await },
+                notified = self.changes.next() => if let Err(error) = notified { self.reopen(&error).await },
             }
         }
     }

@@ -123,7 +123,7 @@ pub enum Evidence {
         /// Its usual share of all, from 0 to 1.
         share: f64,
     },
-    /// Nobody gets a connection, but those who have one are answered.
+    /// New connections fail, but established ones are answered.
     Overloaded {
         /// Since the first of those who wait began to.
         silence: Duration,

@@ -481,7 +481,7 @@ proptest! {
             if targets.all().len() == fresh.all().len() {
                 prop_assert_eq!(by_shape(&targets), by_shape(&fresh));
             }
-            // Nobody's key is anybody else's, and every destination has a signal or a reason for none.
+            // No two endpoints share a key, and every destination has a signal or a reason for none.
             for (key, id) in targets.watched.iter().filter(|(key, _)| !is_gue(key)) {
                 let owners = targets.all().filter(|target| {
                     targets.key(target).as_ref() == Ok(key) || target.signature.answer_key().as_ref() == Some(key)

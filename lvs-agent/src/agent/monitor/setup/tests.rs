@@ -94,7 +94,7 @@ impl Drop for Servers {
     }
 }
 
-/// A running passive side, and the ends of what links it with those who decide.
+/// A running passive side, and the ends of its channels to the controller.
 struct Running {
     findings: mpsc::Receiver<Finding>,
     feedback: mpsc::Sender<Feedback>,
