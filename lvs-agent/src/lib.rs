@@ -5,6 +5,7 @@
 //! by `reconcile`, wired in `agent`.
 
 pub mod agent;
+mod backoff;
 pub mod cli;
 pub mod clock;
 pub mod config;

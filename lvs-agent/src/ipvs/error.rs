@@ -115,12 +115,12 @@ pub enum IpvsError {
         /// What is wrong with the answer.
         source: DecodeError,
     },
-    /// The kernel gave no answer to a question that has one.
+    /// The kernel gave no answer to a request that has one.
     #[error("can't {0}: the kernel's answer is empty")]
     NoAnswer(Operation),
-    /// The question couldn't be built.
+    /// The request couldn't be built.
     #[error("can't {operation}: {source}")]
-    CheckKind {
+    Encode {
         /// The operation that it was part of.
         operation: Operation,
         /// Why it couldn't be built.

@@ -14,7 +14,7 @@ use lvs_common::PROBE_MARK;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpSocket, TcpStream};
 
-use super::{FailureReason, Phase, ProbeTarget, outcome::Answer, pace::Run};
+use super::{FailureReason, Phase, ProbeTarget, context::ProbeContext, outcome::Answer};
 use crate::model::Via;
 
 /// What becomes of the ACK that completes the handshake.
@@ -27,9 +27,9 @@ pub(super) enum Handshake {
 }
 
 /// Asks `target` whether it accepts connections.
-pub(super) async fn ask(run: &Run<'_>) -> Result<Answer, FailureReason> {
-    let stream = run.pace.within(Phase::Connect, open(run.target, Handshake::HalfOpen)).await?;
-    let answer = Answer::connected(run.pace.elapsed());
+pub(super) async fn probe(context: &ProbeContext<'_>) -> Result<Answer, FailureReason> {
+    let stream = context.deadline.within(Phase::Connect, open(context.target, Handshake::HalfOpen)).await?;
+    let answer = Answer::connected(context.deadline.elapsed());
     drop(stream);
     Ok(answer)
 }
@@ -102,8 +102,8 @@ mod tests {
         probe::testing::{self, LONG, SHORT, closed_port, silent_port},
     };
 
-    async fn ask(address: SocketAddr, timeout: Duration) -> Result<(), FailureReason> {
-        testing::ask(address, CheckKind::Connect, timeout).await
+    async fn probe(address: SocketAddr, timeout: Duration) -> Result<(), FailureReason> {
+        testing::probe(address, CheckKind::Connect, timeout).await
     }
 
     #[tokio::test]
@@ -112,7 +112,7 @@ mod tests {
             let listener = TcpListener::bind(SocketAddr::new(ip, 0)).await.unwrap();
             let address = listener.local_addr().unwrap();
             for _ in 0..3 {
-                ask(address, LONG).await.unwrap();
+                probe(address, LONG).await.unwrap();
             }
             // The first connection that reaches the application is a real one.
             let client = TcpStream::connect(address).await.unwrap();
@@ -123,13 +123,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_closed_port_refuses() {
-        assert_eq!(ask(closed_port(), LONG).await, Err(FailureReason::Refused));
+        assert_eq!(probe(closed_port(), LONG).await, Err(FailureReason::Refused));
     }
 
     #[tokio::test]
     async fn a_full_accept_queue_is_silent() {
         let silent = silent_port().await;
-        let result = ask(silent.address, SHORT).await;
+        let result = probe(silent.address, SHORT).await;
         assert_eq!(result, Err(FailureReason::TimedOut { phase: Phase::Connect }));
     }
 

@@ -6,7 +6,7 @@ use std::{io, net::SocketAddr};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
 
-use super::{FailureReason, Phase, connect::prepare, outcome::Answer, pace::Run};
+use super::{FailureReason, Phase, connect::prepare, context::ProbeContext, outcome::Answer};
 use crate::model::UdpCheck;
 
 /// The largest reply that is looked at.
@@ -15,14 +15,14 @@ pub(super) const MAX_REPLY: usize = 4096;
 /// A socket for datagrams to the server and from it, and no one else.
 #[derive(Debug)]
 pub(super) struct Datagrams<'a> {
-    run: &'a Run<'a>,
+    context: &'a ProbeContext<'a>,
     socket: UdpSocket,
 }
 
 impl<'a> Datagrams<'a> {
-    pub(super) fn open(run: &'a Run<'a>) -> Result<Self, FailureReason> {
-        let socket = socket(run).map_err(|error| failed(&error))?;
-        Ok(Self { run, socket })
+    pub(super) fn open(context: &'a ProbeContext<'a>) -> Result<Self, FailureReason> {
+        let socket = socket(context).map_err(|error| failed(&error))?;
+        Ok(Self { context, socket })
     }
 
     /// The address that the server sees.
@@ -51,7 +51,7 @@ impl<'a> Datagrams<'a> {
                 }
             }
         };
-        match (self.run.pace.within(Phase::Reply, receiving).await, wrong) {
+        match (self.context.deadline.within(Phase::Reply, receiving).await, wrong) {
             (Err(FailureReason::TimedOut { .. }), Some(problem)) => {
                 Err(FailureReason::Protocol(problem.to_owned()))
             }
@@ -60,11 +60,11 @@ impl<'a> Datagrams<'a> {
     }
 }
 
-fn socket(run: &Run<'_>) -> io::Result<UdpSocket> {
-    let address = run.target.address;
+fn socket(context: &ProbeContext<'_>) -> io::Result<UdpSocket> {
+    let address = context.target.address;
     let kind = Type::DGRAM.nonblocking().cloexec();
     let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::UDP))?;
-    prepare(&socket, &run.target.via)?;
+    prepare(&socket, &context.target.via)?;
     socket.connect(&address.into())?;
     UdpSocket::from_std(socket.into())
 }
@@ -74,17 +74,17 @@ fn failed(error: &io::Error) -> FailureReason {
 }
 
 /// Sends the datagram. Where no reply is wanted, one that doesn't come is as good as one that does.
-pub(super) async fn ask(run: &Run<'_>, question: &UdpCheck) -> Result<Answer, FailureReason> {
-    let socket = Datagrams::open(run)?;
-    socket.send(&question.send).await?;
-    let judged = socket.receive(|reply| {
-        let found = question.expect.as_ref().is_none_or(|expect| expect.is_in(reply));
+pub(super) async fn probe(context: &ProbeContext<'_>, check: &UdpCheck) -> Result<Answer, FailureReason> {
+    let socket = Datagrams::open(context)?;
+    socket.send(&check.send).await?;
+    let evaluated = socket.receive(|reply| {
+        let found = check.expect.as_ref().is_none_or(|expect| expect.is_in(reply));
         Ok((found, reply.len()))
     });
-    match judged.await {
+    match evaluated.await {
         Ok((true, _)) => Ok(Answer::default()),
         Ok((false, searched)) => Err(FailureReason::TextNotFound { searched, cut: searched == MAX_REPLY }),
-        Err(FailureReason::TimedOut { .. }) if !question.reply => Ok(Answer::default()),
+        Err(FailureReason::TimedOut { .. }) if !check.reply => Ok(Answer::default()),
         Err(reason) => Err(reason),
     }
 }
@@ -97,7 +97,7 @@ mod tests {
         probe::testing::{self, LONG, SHORT, closed_udp_port, udp_server},
     };
 
-    fn question(expect: Option<&str>, reply: bool) -> CheckKind {
+    fn check(expect: Option<&str>, reply: bool) -> CheckKind {
         let expect = expect.map(|expect| Pattern::new(expect).unwrap());
         CheckKind::Udp(UdpCheck { send: b"ping".to_vec(), expect, reply })
     }
@@ -108,22 +108,18 @@ mod tests {
         let mute = udp_server(|_| None).await;
         let timed_out = Err(FailureReason::TimedOut { phase: Phase::Reply });
         let cases = [
-            (echo, question(Some("^ping$"), true), Ok(())),
-            (echo, question(None, true), Ok(())),
-            (echo, question(None, false), Ok(())),
-            (
-                echo,
-                question(Some("pong"), true),
-                Err(FailureReason::TextNotFound { searched: 4, cut: false }),
-            ),
-            (mute, question(None, true), timed_out),
-            (mute, question(None, false), Ok(())),
-            (closed_udp_port(), question(None, true), Err(FailureReason::Refused)),
-            (closed_udp_port(), question(None, false), Err(FailureReason::Refused)),
+            (echo, check(Some("^ping$"), true), Ok(())),
+            (echo, check(None, true), Ok(())),
+            (echo, check(None, false), Ok(())),
+            (echo, check(Some("pong"), true), Err(FailureReason::TextNotFound { searched: 4, cut: false })),
+            (mute, check(None, true), timed_out),
+            (mute, check(None, false), Ok(())),
+            (closed_udp_port(), check(None, true), Err(FailureReason::Refused)),
+            (closed_udp_port(), check(None, false), Err(FailureReason::Refused)),
         ];
-        for (number, (address, question, expected)) in cases.into_iter().enumerate() {
+        for (number, (address, check, expected)) in cases.into_iter().enumerate() {
             let timeout = if address == mute { SHORT } else { LONG };
-            assert_eq!(testing::ask(address, question, timeout).await, expected, "case {number}");
+            assert_eq!(testing::probe(address, check, timeout).await, expected, "case {number}");
         }
     }
 
@@ -132,8 +128,9 @@ mod tests {
         let mute = udp_server(|_| None).await;
         let target = crate::probe::ProbeTarget::at(mute);
         let tls = crate::probe::TlsClients::default();
-        let run = Run { target, pace: crate::probe::Pace::new(LONG, &target.via), tls: &tls };
-        let socket = Datagrams::open(&run).unwrap();
+        let context =
+            ProbeContext { target, deadline: crate::probe::Deadline::new(LONG, &target.via), tls: &tls };
+        let socket = Datagrams::open(&context).unwrap();
         let stranger = UdpSocket::bind(testing::any_port()).await.unwrap();
         stranger.send_to(b"pong", socket.own_address().unwrap()).await.unwrap();
         let heard = tokio::time::timeout(SHORT, socket.receive(|reply| Ok(reply.to_vec()))).await;

@@ -12,32 +12,33 @@ use simple_dns::{
 };
 
 use super::{
-    FailureReason, LocalFault, Phase, datagram::Datagrams, outcome::Answer, pace::Run, random, talk::Talk,
+    FailureReason, LocalFault, Phase, context::ProbeContext, datagram::Datagrams, outcome::Answer, random,
+    session::Session,
 };
 use crate::model::{DnsCheck, DnsType, Transport};
 
 /// Asks for the name.
-pub(super) async fn ask(run: &Run<'_>, question: &DnsCheck) -> Result<Answer, FailureReason> {
+pub(super) async fn probe(context: &ProbeContext<'_>, check: &DnsCheck) -> Result<Answer, FailureReason> {
     let [high, low, ..] = random::number().to_be_bytes();
     let id = u16::from_be_bytes([high, low]);
-    let query = query(question, id)?;
-    match question.transport {
+    let query = query(check, id)?;
+    match check.transport {
         Transport::Udp => {
-            let socket = Datagrams::open(run)?;
+            let socket = Datagrams::open(context)?;
             socket.send(&query).await?;
-            socket.receive(|reply| read(reply, question, id)).await??;
+            socket.receive(|reply| read(reply, check, id)).await??;
             Ok(Answer::default())
         }
         Transport::Tcp => {
-            let mut talk = Talk::open(run, None).await?;
-            let answer = Answer::connected(talk.connect_time());
+            let mut session = Session::open(context, None).await?;
+            let answer = Answer::connected(session.connect_time());
             let length = u16::try_from(query.len()).unwrap_or(u16::MAX).to_be_bytes();
-            talk.send([&length[..], &query].concat(), Phase::Reply).await?;
-            let length = talk.exactly(2, Phase::Reply).await?;
+            session.send([&length[..], &query].concat(), Phase::Reply).await?;
+            let length = session.exactly(2, Phase::Reply).await?;
             let length = usize::from(u16::from_be_bytes([length[0], length[1]]));
-            let reply = talk.exactly(length, Phase::Reply).await?;
-            let judged = read(&reply, question, id);
-            judged.map_err(|problem| FailureReason::Protocol(problem.to_owned()))??;
+            let reply = session.exactly(length, Phase::Reply).await?;
+            let evaluated = read(&reply, check, id);
+            evaluated.map_err(|problem| FailureReason::Protocol(problem.to_owned()))??;
             Ok(answer)
         }
     }
@@ -83,41 +84,36 @@ fn kind(record: DnsType) -> TYPE {
 }
 
 /// The query as bytes. A fault in it can only be in the question.
-fn query(question: &DnsCheck, id: u16) -> Result<Vec<u8>, FailureReason> {
+fn query(check: &DnsCheck, id: u16) -> Result<Vec<u8>, FailureReason> {
     let fault = |error| LocalFault::new("make the query", &std::io::Error::other(error));
-    let name = asked_name(&question.name, question.record);
+    let name = asked_name(&check.name, check.record);
     let name = Name::new(&name).map_err(fault)?;
     let mut packet = Packet::new_query(id);
     packet.set_flags(PacketFlag::RECURSION_DESIRED);
-    packet.questions.push(Query::new(
-        name,
-        QTYPE::TYPE(kind(question.record)),
-        QCLASS::CLASS(CLASS::IN),
-        false,
-    ));
+    packet.questions.push(Query::new(name, QTYPE::TYPE(kind(check.record)), QCLASS::CLASS(CLASS::IN), false));
     Ok(packet.build_bytes_vec().map_err(fault)?)
 }
 
 /// Reads a reply. What is none is passed over, and told if nothing better comes.
-fn read(reply: &[u8], question: &DnsCheck, id: u16) -> Result<Result<(), FailureReason>, &'static str> {
+fn read(reply: &[u8], check: &DnsCheck, id: u16) -> Result<Result<(), FailureReason>, &'static str> {
     let packet = Packet::parse(reply).map_err(|_| "a reply that is no DNS")?;
     if packet.id() != id || !packet.has_flags(PacketFlag::RESPONSE) {
         return Err("a reply to another query");
     }
-    let name = asked_name(&question.name, question.record);
+    let name = asked_name(&check.name, check.record);
     if packet.questions.iter().any(|query| !query.qname.to_string().eq_ignore_ascii_case(&name)) {
         return Err("a reply to another query");
     }
-    Ok(judge(&packet, question))
+    Ok(evaluate(&packet, check))
 }
 
-fn judge(packet: &Packet<'_>, question: &DnsCheck) -> Result<(), FailureReason> {
+fn evaluate(packet: &Packet<'_>, check: &DnsCheck) -> Result<(), FailureReason> {
     if packet.rcode() != RCODE::NoError {
         return Err(FailureReason::wrong_answer(format!("{:?}", packet.rcode()), "an answer without error"));
     }
     let records: Vec<String> =
-        packet.answers.iter().filter_map(|record| shown(record, question.record)).collect();
-    match &question.expect {
+        packet.answers.iter().filter_map(|record| shown(record, check.record)).collect();
+    match &check.expect {
         None if records.is_empty() => Err(FailureReason::wrong_answer("no records", "a record of that type")),
         None => Ok(()),
         Some(expect) if records.iter().any(|record| is_same(record, expect)) => Ok(()),
@@ -159,7 +155,7 @@ mod tests {
         probe::testing::{self, LONG, SHORT, Script, closed_udp_port, scripted, udp_server},
     };
 
-    fn question(record: DnsType, name: &str, expect: Option<&str>) -> DnsCheck {
+    fn check(record: DnsType, name: &str, expect: Option<&str>) -> DnsCheck {
         let expect = expect.map(str::to_owned);
         DnsCheck { name: name.to_owned(), record, transport: Transport::Udp, expect }
     }
@@ -187,23 +183,23 @@ mod tests {
         .await;
         let wrong = |got: &str, wanted| Err(FailureReason::wrong_answer(got, wanted));
         let cases = [
-            (question(DnsType::A, "www.example.org", None), Ok(())),
-            (question(DnsType::A, "www.example.org.", Some("192.0.2.2")), Ok(())),
+            (check(DnsType::A, "www.example.org", None), Ok(())),
+            (check(DnsType::A, "www.example.org.", Some("192.0.2.2")), Ok(())),
             (
-                question(DnsType::A, "www.example.org", Some("192.0.2.3")),
+                check(DnsType::A, "www.example.org", Some("192.0.2.3")),
                 wrong("192.0.2.1 192.0.2.2", "the record that is expected"),
             ),
-            (question(DnsType::Aaaa, "www.example.org", None), wrong("no records", "a record of that type")),
+            (check(DnsType::Aaaa, "www.example.org", None), wrong("no records", "a record of that type")),
         ];
-        for (question, expected) in cases {
+        for (check, expected) in cases {
             assert_eq!(
-                testing::ask(server, CheckKind::Dns(question.clone()), LONG).await,
+                testing::probe(server, CheckKind::Dns(check.clone()), LONG).await,
                 expected,
-                "{question:?}"
+                "{check:?}"
             );
         }
         let missing = udp_server(|query| Some(reply(query, vec![], RCODE::NameError))).await;
-        let result = testing::ask(missing, CheckKind::Dns(question(DnsType::A, "x", None)), LONG).await;
+        let result = testing::probe(missing, CheckKind::Dns(check(DnsType::A, "x", None)), LONG).await;
         assert_eq!(result, wrong("NameError", "an answer without error"));
     }
 
@@ -225,27 +221,24 @@ mod tests {
             (|_| Some(b"garbage".to_vec()), "no DNS"),
             (|_| Some(vec![]), "no DNS"),
         ];
-        let question = CheckKind::Dns(question(DnsType::A, "www.example.org", None));
+        let check = CheckKind::Dns(check(DnsType::A, "www.example.org", None));
         for (answer, expected) in cases {
-            let result = testing::ask_unheard(udp_server(answer).await, &question).await;
+            let result = testing::probe_unheard(udp_server(answer).await, &check).await;
             let Err(FailureReason::Protocol(problem)) = result else { panic!("{result:?}") };
             assert!(problem.contains(expected), "{problem}");
         }
-        assert_eq!(
-            testing::ask(closed_udp_port(), question.clone(), LONG).await,
-            Err(FailureReason::Refused)
-        );
-        let mute = testing::ask(udp_server(|_| None).await, question, SHORT).await;
+        assert_eq!(testing::probe(closed_udp_port(), check.clone(), LONG).await, Err(FailureReason::Refused));
+        let mute = testing::probe(udp_server(|_| None).await, check, SHORT).await;
         assert_eq!(mute, Err(FailureReason::TimedOut { phase: Phase::Reply }));
     }
 
     #[tokio::test]
     async fn failures_that_all_have_over_tcp() {
-        let question = DnsCheck { transport: Transport::Tcp, ..question(DnsType::A, "x.example", None) };
-        let question = CheckKind::Dns(question);
-        testing::common_failures(&question, Phase::Reply, true).await;
+        let check = DnsCheck { transport: Transport::Tcp, ..check(DnsType::A, "x.example", None) };
+        let check = CheckKind::Dns(check);
+        testing::common_failures(&check, Phase::Reply, true).await;
         let empty = scripted(vec![Script::send([0, 0])]).await;
-        let result = testing::ask(empty, question, LONG).await;
+        let result = testing::probe(empty, check, LONG).await;
         assert_eq!(result, Err(FailureReason::Protocol("a reply that is no DNS".to_owned())));
     }
 
@@ -263,14 +256,14 @@ mod tests {
         /// Random bytes, and a real reply with some of its bytes changed.
         #[test]
         fn any_bytes_are_read(noise in proptest::collection::vec(any::<u8>(), 0..300), changes in proptest::collection::vec((any::<usize>(), any::<u8>()), 0..8)) {
-            let question = question(DnsType::A, "www.example.org", None);
-            read(&noise, &question, 7).map(drop).unwrap_or_default();
-            let mut changed = reply(&query(&question, 7).unwrap(), vec![address([192, 0, 2, 1])], RCODE::NoError);
+            let check = check(DnsType::A, "www.example.org", None);
+            read(&noise, &check, 7).map(drop).unwrap_or_default();
+            let mut changed = reply(&query(&check, 7).unwrap(), vec![address([192, 0, 2, 1])], RCODE::NoError);
             for (at, byte) in changes {
                 let at = at % changed.len();
                 changed[at] = byte;
             }
-            read(&changed, &question, 7).map(drop).unwrap_or_default();
+            read(&changed, &check, 7).map(drop).unwrap_or_default();
         }
     }
 }

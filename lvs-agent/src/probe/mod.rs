@@ -6,6 +6,7 @@ pub mod budget;
 pub mod burst;
 mod command;
 mod connect;
+mod context;
 mod database;
 mod datagram;
 mod dns;
@@ -14,15 +15,14 @@ mod http;
 mod ldap;
 mod oracle;
 mod outcome;
-mod pace;
 mod ping;
 mod radius;
 mod random;
 mod schedule;
 mod scheduler;
+mod session;
 mod sip;
 mod stream;
-mod talk;
 mod tcp;
 #[cfg(test)]
 mod testing;
@@ -34,12 +34,12 @@ use std::{future::Future, net::SocketAddr, time::Duration};
 
 use tokio::time::Instant;
 
+use context::{Deadline, ProbeContext};
 pub(crate) use dns::is_name as is_dns_name;
 use outcome::Answer;
 pub use outcome::{
     CommandEnd, Failure, FailureReason, LocalFault, Outcome, Phase, Success, Unreachable, Verdict,
 };
-use pace::{Pace, Run};
 pub use ping::Pingers;
 pub use scheduler::{BaselineCheck, CheckId, CheckResult, Counts, Scheduler, SchedulerHandle, Stopped};
 
@@ -77,13 +77,13 @@ impl ProbeTarget {
 }
 
 /// Something that can ask a server a question: [`Prober`] over the network, or a test's invention.
-pub trait Ask: Clone + Send + Sync + 'static {
+pub trait Probe: Clone + Send + Sync + 'static {
     /// Asks `target` the question. Ends within `timeout`, give or take the timer's millisecond, whatever the server
     /// does. May be dropped at any time, which ends the probe.
-    fn ask(
+    fn probe(
         &self,
         target: ProbeTarget,
-        question: &CheckKind,
+        check: &CheckKind,
         timeout: Duration,
     ) -> impl Future<Output = Outcome> + Send;
 }
@@ -103,28 +103,28 @@ impl Prober {
     }
 }
 
-impl Ask for Prober {
-    async fn ask(&self, target: ProbeTarget, question: &CheckKind, timeout: Duration) -> Outcome {
+impl Probe for Prober {
+    async fn probe(&self, target: ProbeTarget, check: &CheckKind, timeout: Duration) -> Outcome {
         let started = Instant::now();
-        let run = Run { target, pace: Pace::new(timeout, &target.via), tls: &self.tls };
-        let result = match question {
-            CheckKind::Ping => self.pingers.ask(target, timeout).await,
-            CheckKind::Connect => connect::ask(&run).await,
+        let context = ProbeContext { target, deadline: Deadline::new(timeout, &target.via), tls: &self.tls };
+        let result = match check {
+            CheckKind::Ping => self.pingers.probe(target, timeout).await,
+            CheckKind::Connect => connect::probe(&context).await,
             CheckKind::On => Ok(Answer::default()),
             CheckKind::Off => Err(FailureReason::Off),
             // The rest is boxed: a check by connect is not to take the memory of the largest.
-            CheckKind::Http(question) => Box::pin(http::ask(&run, question)).await,
-            CheckKind::Tcp(question) => Box::pin(tcp::ask(&run, question)).await,
-            CheckKind::Udp(question) => Box::pin(datagram::ask(&run, question)).await,
-            CheckKind::Greeting(question) => Box::pin(greeting::ask(&run, question)).await,
-            CheckKind::Dns(question) => Box::pin(dns::ask(&run, question)).await,
-            CheckKind::Radius(question) => Box::pin(radius::ask(&run, question)).await,
-            CheckKind::Sip(question) => Box::pin(sip::ask(&run, question)).await,
-            CheckKind::Ldap(question) => Box::pin(ldap::ask(&run, question)).await,
-            CheckKind::Sql(question) => Box::pin(database::ask(&run, question)).await,
-            CheckKind::Oracle(question) => Box::pin(oracle::ask(&run, question)).await,
-            CheckKind::Command(question) => Box::pin(command::ask(&run, question)).await,
-            CheckKind::File(path) => Box::pin(command::read_weight(&run, path)).await,
+            CheckKind::Http(check) => Box::pin(http::probe(&context, check)).await,
+            CheckKind::Tcp(check) => Box::pin(tcp::probe(&context, check)).await,
+            CheckKind::Udp(check) => Box::pin(datagram::probe(&context, check)).await,
+            CheckKind::Greeting(check) => Box::pin(greeting::probe(&context, check)).await,
+            CheckKind::Dns(check) => Box::pin(dns::probe(&context, check)).await,
+            CheckKind::Radius(check) => Box::pin(radius::probe(&context, check)).await,
+            CheckKind::Sip(check) => Box::pin(sip::probe(&context, check)).await,
+            CheckKind::Ldap(check) => Box::pin(ldap::probe(&context, check)).await,
+            CheckKind::Sql(check) => Box::pin(database::probe(&context, check)).await,
+            CheckKind::Oracle(check) => Box::pin(oracle::probe(&context, check)).await,
+            CheckKind::Command(check) => Box::pin(command::probe(&context, check)).await,
+            CheckKind::File(path) => Box::pin(command::read_weight(&context, path)).await,
         };
         outcome::timed(started.into_std(), Instant::now().into_std(), result)
     }

@@ -13,7 +13,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use super::{Ask, FailureReason, Phase, ProbeTarget, Prober};
+use super::{FailureReason, Phase, Probe, ProbeTarget, Prober};
 use crate::model::{CheckKind, Tls, TlsStart, TlsVerify};
 
 /// A timeout that is never meant to be reached.
@@ -22,25 +22,25 @@ pub(super) const LONG: Duration = Duration::from_secs(20);
 pub(super) const SHORT: Duration = Duration::from_millis(100);
 
 /// Asks `address`, and tells why that failed if it did.
-pub(super) async fn ask(
+pub(super) async fn probe(
     address: SocketAddr,
     kind: CheckKind,
     timeout: Duration,
 ) -> Result<(), FailureReason> {
-    let outcome = Prober::new().ask(ProbeTarget::at(address), &kind, timeout).await;
+    let outcome = Prober::new().probe(ProbeTarget::at(address), &kind, timeout).await;
     outcome.map(drop).map_err(|failure| failure.reason)
 }
 
 /// Asks `address` with a timeout that is meant to be reached, but not too early: a busy machine may use it up before
 /// the server has done its part. As long as asking fails for an `early` reason it is asked again with twice the time.
-pub(super) async fn ask_patiently(
+pub(super) async fn probe_patiently(
     address: SocketAddr,
-    question: &CheckKind,
+    check: &CheckKind,
     early: impl Fn(&FailureReason) -> bool,
 ) -> Result<(), FailureReason> {
     let mut timeout = SHORT;
     loop {
-        let asking = tokio::time::timeout(timeout + LONG, ask(address, question.clone(), timeout));
+        let asking = tokio::time::timeout(timeout + LONG, probe(address, check.clone(), timeout));
         match asking.await.expect("it ends at its timeout, and not long after it") {
             Err(reason) if early(&reason) && timeout < LONG => timeout *= 2,
             result => return result,
@@ -49,22 +49,22 @@ pub(super) async fn ask_patiently(
 }
 
 /// Asks a server that falls silent in `phase`. A timeout in another one was too early.
-pub(super) async fn ask_silent(
+pub(super) async fn probe_silent(
     address: SocketAddr,
-    question: &CheckKind,
+    check: &CheckKind,
     phase: Phase,
 ) -> Result<(), FailureReason> {
-    ask_patiently(
+    probe_patiently(
         address,
-        question,
+        check,
         |reason| matches!(reason, FailureReason::TimedOut { phase: other } if *other != phase),
     )
     .await
 }
 
 /// Asks a server over UDP whose answer is no good, which is only told at the timeout.
-pub(super) async fn ask_unheard(address: SocketAddr, question: &CheckKind) -> Result<(), FailureReason> {
-    ask_patiently(address, question, |reason| matches!(reason, FailureReason::TimedOut { .. })).await
+pub(super) async fn probe_unheard(address: SocketAddr, check: &CheckKind) -> Result<(), FailureReason> {
+    probe_patiently(address, check, |reason| matches!(reason, FailureReason::TimedOut { .. })).await
 }
 
 /// Text without an end of line.
@@ -208,19 +208,19 @@ async fn play(stream: TcpStream, script: Vec<Script>) {
 /// What every question over TCP fails with where there is nothing but a network: a closed port, a port that doesn't
 /// answer, a server that never says anything (the `first` thing that is waited for), one that sends zeros byte by
 /// byte, one that closes at once, and one that sends nonsense (which is refused at once if it is `judged`).
-pub(super) async fn common_failures(question: &CheckKind, first: Phase, judged: bool) {
+pub(super) async fn common_failures(check: &CheckKind, first: Phase, evaluated: bool) {
     let timed_out = |phase| Err(FailureReason::TimedOut { phase });
-    assert_eq!(ask(closed_port(), question.clone(), LONG).await, Err(FailureReason::Refused));
+    assert_eq!(probe(closed_port(), check.clone(), LONG).await, Err(FailureReason::Refused));
     let silent = silent_port().await;
-    assert_eq!(ask(silent.address, question.clone(), SHORT).await, timed_out(Phase::Connect));
+    assert_eq!(probe(silent.address, check.clone(), SHORT).await, timed_out(Phase::Connect));
 
     let mute = scripted(vec![]).await;
-    assert_eq!(ask_silent(mute, question, first).await, timed_out(first), "a mute server");
+    assert_eq!(probe_silent(mute, check, first).await, timed_out(first), "a mute server");
 
     // One byte at a time never ends a line, and keeps every wait short: only the deadline ends it.
     let drip = scripted(vec![Script::Flood("\0", Duration::from_millis(2))]).await;
     let started = std::time::Instant::now();
-    let result = ask(drip, question.clone(), SHORT).await;
+    let result = probe(drip, check.clone(), SHORT).await;
     assert!(started.elapsed() < LONG / 4, "{:?}", started.elapsed());
     assert!(
         matches!(
@@ -233,7 +233,7 @@ pub(super) async fn common_failures(question: &CheckKind, first: Phase, judged: 
     );
 
     let closing = scripted(vec![Script::Close]).await;
-    let result = ask(closing, question.clone(), LONG).await;
+    let result = probe(closing, check.clone(), LONG).await;
     assert!(
         matches!(
             result,
@@ -243,14 +243,14 @@ pub(super) async fn common_failures(question: &CheckKind, first: Phase, judged: 
     );
 
     let garbage = scripted(vec![Script::send("\u{1}\u{7f}gar\r\nbage\r\n".repeat(8000))]).await;
-    let result = ask(garbage, question.clone(), LONG).await;
+    let result = probe(garbage, check.clone(), LONG).await;
     assert!(
         matches!(
             result,
             Err(FailureReason::Protocol(_)
                 | FailureReason::WrongAnswer { .. }
                 | FailureReason::TextNotFound { .. })
-        ) || !judged,
+        ) || !evaluated,
         "garbage: {result:?}"
     );
 }

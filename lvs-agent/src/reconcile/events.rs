@@ -8,15 +8,15 @@ use tracing::{error, info, warn};
 use super::planner::{Findings, Interference};
 use crate::{
     clock::monotonic_ns,
-    ipvs::{Edit, IpvsError, Made, ServiceEntry},
+    ipvs::{AppliedEdit, Edit, IpvsError, ServiceEntry},
 };
 
 /// From how many services on that others have changed at once there is one line in the log for all of them.
 const MANY: usize = 9;
 
 /// An edit was made.
-pub(super) fn made(made: &Made) {
-    let Made { edit, at_ns, took, outcome: _ } = made;
+pub(super) fn made(made: &AppliedEdit) {
+    let AppliedEdit { edit, at_ns, took, outcome: _ } = made;
     counter!("lvs_table_edits_total", "result" => "done").increment(1);
     histogram!("lvs_table_edit_seconds").record(took.as_secs_f64());
     info!(

@@ -12,7 +12,7 @@ use super::events;
 use crate::{
     clock::monotonic_ns,
     control::{ObservedEdit, ObservedStatus},
-    ipvs::{Edit, IpvsClient, Made},
+    ipvs::{AppliedEdit, Edit, IpvsClient},
 };
 
 /// How many edits are remembered that would have been made.
@@ -31,8 +31,8 @@ impl Executor {
     pub(super) async fn apply_each(
         &mut self,
         edits: Vec<Edit>,
-        ends: impl FnMut(&Made) -> bool + Send + 'static,
-    ) -> Result<Vec<Made>, JoinError> {
+        ends: impl FnMut(&AppliedEdit) -> bool + Send + 'static,
+    ) -> Result<Vec<AppliedEdit>, JoinError> {
         match self {
             Self::Apply(client) => client.apply_each(edits, ends).await,
             Self::DryRun(_) => Ok(edits.into_iter().map(unmade).collect()),
@@ -40,7 +40,7 @@ impl Executor {
     }
 
     /// Tells of an edit that was made, or would have been.
-    pub(super) fn tell(&self, made: &Made) {
+    pub(super) fn tell(&self, made: &AppliedEdit) {
         match self {
             Self::Apply(_) => events::made(made),
             Self::DryRun(dry_run) => {
@@ -59,8 +59,8 @@ impl Executor {
     }
 }
 
-fn unmade(edit: Edit) -> Made {
-    Made { edit, outcome: Ok(()), at_ns: monotonic_ns(), took: Duration::ZERO }
+fn unmade(edit: Edit) -> AppliedEdit {
+    AppliedEdit { edit, outcome: Ok(()), at_ns: monotonic_ns(), took: Duration::ZERO }
 }
 
 /// The edits that would have been made. Copies are the same.

@@ -13,14 +13,14 @@ pub(super) fn target(
     location: &str,
     host: &str,
     address: SocketAddr,
-    question: &HttpCheck,
+    check: &HttpCheck,
 ) -> Option<String> {
     let location = location.split('#').next().unwrap_or_default();
-    if question.proxy {
+    if check.proxy {
         // The proxy itself is the server that is asked; what it fetches may be elsewhere.
         return location.contains("://").then(|| location.to_owned());
     }
-    let scheme = if question.tls.is_some() { "https" } else { "http" };
+    let scheme = if check.tls.is_some() { "https" } else { "http" };
     let absolute = match location.strip_prefix("//") {
         Some(rest) => Some(format!("{scheme}://{rest}")),
         None => location.contains("://").then(|| location.to_owned()),
@@ -31,7 +31,7 @@ pub(super) fn target(
     // Servers put their own port behind the name that they were asked by.
     let name = super::without_port(host);
     let known = [host.to_owned(), format!("{name}:{}", address.port()), address.to_string()];
-    let usual = if question.tls.is_some() { ":443" } else { ":80" };
+    let usual = if check.tls.is_some() { ":443" } else { ":80" };
     let bare = |text: &str| text.strip_suffix(usual).unwrap_or(text).to_ascii_lowercase();
     let same = url.scheme_str() == Some(scheme) && known.iter().any(|name| bare(name) == bare(authority));
     same.then(|| url.path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string))
@@ -72,9 +72,9 @@ mod tests {
             ("ftp://www.example.org/b", None),
             ("http://", None),
         ];
-        let question = HttpCheck::get("/dir/page?old");
+        let check = HttpCheck::get("/dir/page?old");
         for (location, expected) in cases {
-            let path = target("/dir/page?old", location, "www.example.org", address, &question);
+            let path = target("/dir/page?old", location, "www.example.org", address, &check);
             assert_eq!(path.as_deref(), expected, "{location}");
         }
     }

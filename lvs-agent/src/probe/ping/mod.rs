@@ -27,7 +27,7 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use self::packet::{Echo, Heard};
+use self::packet::{Echo, EchoAnswer};
 use super::{FailureReason, LocalFault, Phase, ProbeTarget, Unreachable, connect::prepare, outcome};
 use crate::model::{AddressFamily, Via};
 
@@ -47,7 +47,7 @@ pub struct Pingers(Arc<Mutex<HashMap<Via, Pinger>>>);
 
 impl Pingers {
     /// Sends one echo request to the target's host and waits for what comes of it.
-    pub(super) async fn ask(
+    pub(super) async fn probe(
         &self,
         target: ProbeTarget,
         timeout: Duration,
@@ -55,7 +55,7 @@ impl Pingers {
         // The times are the caller's affair, and make no other socket.
         let via = Via { connect_timeout: None, read_timeout: None, ..target.via };
         let pinger = self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(via).or_default().clone();
-        pinger.ask(target.address.ip(), &via, timeout).await.map(|()| outcome::Answer::default())
+        pinger.probe(target.address.ip(), &via, timeout).await.map(|()| outcome::Answer::default())
     }
 }
 
@@ -67,7 +67,7 @@ struct Pinger {
 }
 
 impl Pinger {
-    async fn ask(&self, host: IpAddr, via: &Via, timeout: Duration) -> Result<(), FailureReason> {
+    async fn probe(&self, host: IpAddr, via: &Via, timeout: Duration) -> Result<(), FailureReason> {
         let family = AddressFamily::from(host);
         let cell = match family {
             AddressFamily::V4 => &self.v4,
@@ -77,7 +77,7 @@ impl Pinger {
             .get_or_try_init(|| async { EchoSocket::open(family, via) })
             .await
             .map_err(|error| LocalFault::new("open a raw socket for pings (CAP_NET_RAW)", &error))?;
-        let answer = time::timeout(timeout, socket.ask(host)).await;
+        let answer = time::timeout(timeout, socket.probe(host)).await;
         answer.unwrap_or(Err(FailureReason::TimedOut { phase: Phase::Reply }))
     }
 }
@@ -120,14 +120,14 @@ impl EchoSocket {
     }
 
     /// Sends an echo request and waits for an answer, however long it takes.
-    async fn ask(&self, host: IpAddr) -> Result<(), FailureReason> {
+    async fn probe(&self, host: IpAddr) -> Result<(), FailureReason> {
         let (waiting, answer) = self.register(host)?;
         let request = packet::request(self.family, waiting.key.echo, waiting.cookie);
         let sent = self.socket.send_to(&request, SocketAddr::new(host, 0)).await;
         sent.map_err(|error| FailureReason::from_io(&error, DOING, Phase::Reply))?;
         match answer.await {
-            Ok(Answer::Reply) => Ok(()),
-            Ok(Answer::Unreachable(what)) => Err(FailureReason::Unreachable(what)),
+            Ok(EchoResult::Reply) => Ok(()),
+            Ok(EchoResult::Unreachable(what)) => Err(FailureReason::Unreachable(what)),
             Err(_) => {
                 let error = io::Error::other("the task that reads the replies has ended");
                 Err(LocalFault::new(DOING, &error).into())
@@ -136,7 +136,7 @@ impl EchoSocket {
     }
 
     /// Makes up a request that nobody is waiting for yet.
-    fn register(&self, host: IpAddr) -> Result<(Waiting, oneshot::Receiver<Answer>), LocalFault> {
+    fn register(&self, host: IpAddr) -> Result<(Waiting, oneshot::Receiver<EchoResult>), LocalFault> {
         // Only 65,536 requests to one host can wait at a time; few are ever in the way.
         for _ in 0..16 {
             let count = self.count.fetch_add(1, Ordering::Relaxed);
@@ -155,7 +155,7 @@ impl EchoSocket {
 async fn read(socket: Arc<UdpSocket>, waiters: Arc<Waiters>) {
     let mut buffer = [0; MAX_PACKET];
     loop {
-        let heard = match socket.recv_from(&mut buffer).await {
+        let received = match socket.recv_from(&mut buffer).await {
             Ok((length, from)) => match from.ip() {
                 IpAddr::V4(from) => packet::parse_v4(&buffer[..length], from),
                 IpAddr::V6(from) => packet::parse_v6(&buffer[..length], from),
@@ -166,8 +166,8 @@ async fn read(socket: Arc<UdpSocket>, waiters: Arc<Waiters>) {
                 None
             }
         };
-        if let Some(heard) = heard {
-            waiters.answer(heard);
+        if let Some(received) = received {
+            waiters.answer(received);
         }
     }
 }
@@ -181,7 +181,7 @@ struct Key {
 
 /// What became of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Answer {
+enum EchoResult {
     Reply,
     Unreachable(Unreachable),
 }
@@ -193,7 +193,7 @@ struct Waiters(Mutex<HashMap<Key, Waiter>>);
 #[derive(Debug)]
 struct Waiter {
     cookie: u64,
-    answer: oneshot::Sender<Answer>,
+    answer: oneshot::Sender<EchoResult>,
 }
 
 impl Waiters {
@@ -203,7 +203,7 @@ impl Waiters {
     }
 
     /// Waits for the answer to a request; `None` if someone does already.
-    fn add(&self, key: Key, cookie: u64) -> Option<oneshot::Receiver<Answer>> {
+    fn add(&self, key: Key, cookie: u64) -> Option<oneshot::Receiver<EchoResult>> {
         let (answer, receiver) = oneshot::channel();
         match self.lock().entry(key) {
             Entry::Vacant(vacant) => {
@@ -215,11 +215,13 @@ impl Waiters {
     }
 
     /// Wakes who waits for this. A reply with another cookie is forged, or meant for another program.
-    fn answer(&self, heard: Heard) {
-        let (key, cookie, answer) = match heard {
-            Heard::Reply { from, echo, cookie } => (Key { host: from, echo }, Some(cookie), Answer::Reply),
-            Heard::Unreachable { to, echo, what } => {
-                (Key { host: to, echo }, None, Answer::Unreachable(what))
+    fn answer(&self, received: EchoAnswer) {
+        let (key, cookie, answer) = match received {
+            EchoAnswer::Reply { from, echo, cookie } => {
+                (Key { host: from, echo }, Some(cookie), EchoResult::Reply)
+            }
+            EchoAnswer::Unreachable { to, echo, what } => {
+                (Key { host: to, echo }, None, EchoResult::Unreachable(what))
             }
         };
         let mut waiters = self.lock();
@@ -269,21 +271,21 @@ mod tests {
         let mut answer = waiters.add(key, 77).unwrap();
         assert!(waiters.add(key, 78).is_none(), "the same request again");
         let other_echoes = [Echo { identifier: 9, ..ECHO }, Echo { sequence: 9, ..ECHO }];
-        waiters.answer(Heard::Reply { from: OTHER, echo: ECHO, cookie: 77 });
-        waiters.answer(Heard::Reply { from: HOST, echo: ECHO, cookie: 76 });
-        waiters.answer(Heard::Unreachable { to: OTHER, echo: ECHO, what: Unreachable::Host });
+        waiters.answer(EchoAnswer::Reply { from: OTHER, echo: ECHO, cookie: 77 });
+        waiters.answer(EchoAnswer::Reply { from: HOST, echo: ECHO, cookie: 76 });
+        waiters.answer(EchoAnswer::Unreachable { to: OTHER, echo: ECHO, what: Unreachable::Host });
         for echo in other_echoes {
-            waiters.answer(Heard::Reply { from: HOST, echo, cookie: 77 });
-            waiters.answer(Heard::Unreachable { to: HOST, echo, what: Unreachable::Host });
+            waiters.answer(EchoAnswer::Reply { from: HOST, echo, cookie: 77 });
+            waiters.answer(EchoAnswer::Unreachable { to: HOST, echo, what: Unreachable::Host });
         }
         assert!(answer.try_recv().is_err(), "nothing that fits");
-        waiters.answer(Heard::Reply { from: HOST, echo: ECHO, cookie: 77 });
-        assert_eq!(answer.await, Ok(Answer::Reply));
+        waiters.answer(EchoAnswer::Reply { from: HOST, echo: ECHO, cookie: 77 });
+        assert_eq!(answer.await, Ok(EchoResult::Reply));
         assert!(waiters.lock().is_empty());
 
         let answer = waiters.add(key, 77).unwrap();
-        waiters.answer(Heard::Unreachable { to: HOST, echo: ECHO, what: Unreachable::Host });
-        assert_eq!(answer.await, Ok(Answer::Unreachable(Unreachable::Host)));
+        waiters.answer(EchoAnswer::Unreachable { to: HOST, echo: ECHO, what: Unreachable::Host });
+        assert_eq!(answer.await, Ok(EchoResult::Unreachable(Unreachable::Host)));
     }
 
     #[test]
@@ -299,7 +301,7 @@ mod tests {
 
     /// Whether this test may open raw sockets. If not, a ping is a local fault and says nothing about the server.
     async fn has_permission() -> bool {
-        match Pinger::default().ask(Ipv4Addr::LOCALHOST.into(), &Via::default(), LONG).await {
+        match Pinger::default().probe(Ipv4Addr::LOCALHOST.into(), &Via::default(), LONG).await {
             Err(FailureReason::Local(fault)) => {
                 assert_eq!(fault.kind, io::ErrorKind::PermissionDenied, "{fault}");
                 false
@@ -323,11 +325,11 @@ mod tests {
             let [high, low] = number.to_be_bytes();
             let pinger = pinger.clone();
             pings.spawn(async move {
-                pinger.ask(Ipv4Addr::new(127, 9, high, low).into(), &Via::default(), LONG).await
+                pinger.probe(Ipv4Addr::new(127, 9, high, low).into(), &Via::default(), LONG).await
             });
         }
         assert_eq!(pings.join_all().await, vec![Ok(()); 1000]);
-        assert_eq!(pinger.ask(Ipv6Addr::LOCALHOST.into(), &Via::default(), LONG).await, Ok(()));
+        assert_eq!(pinger.probe(Ipv6Addr::LOCALHOST.into(), &Via::default(), LONG).await, Ok(()));
         for cell in [pinger.v4, pinger.v6] {
             assert!(cell.get().unwrap().waiters.lock().is_empty());
         }

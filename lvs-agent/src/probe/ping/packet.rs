@@ -1,4 +1,4 @@
-//! ICMP messages as bytes: the echo request that is sent, and what is made of everything that is heard.
+//! ICMP messages as bytes: the echo request that is sent, and what is made of everything that is answer.
 //!
 //! RFC 792 (ICMP) and RFC 4443 (ICMPv6). Pure.
 
@@ -35,7 +35,7 @@ pub(super) struct Echo {
 
 /// A message that answers an echo request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Heard {
+pub(super) enum EchoAnswer {
     /// The echo reply.
     Reply {
         /// Who sent it.
@@ -71,7 +71,7 @@ pub(super) fn request(family: AddressFamily, echo: Echo, cookie: u64) -> [u8; RE
 }
 
 /// What a packet from a raw ICMPv4 socket says; it starts with the IP header. `None` if it answers no echo request.
-pub(super) fn parse_v4(packet: &[u8], from: Ipv4Addr) -> Option<Heard> {
+pub(super) fn parse_v4(packet: &[u8], from: Ipv4Addr) -> Option<EchoAnswer> {
     let message = behind_ipv4_header(packet)?;
     // A raw socket gets ICMP messages before the kernel has looked at their checksum.
     if checksum(message) != 0 {
@@ -92,11 +92,11 @@ pub(super) fn parse_v4(packet: &[u8], from: Ipv4Addr) -> Option<Heard> {
     // Codes 0, 6, 9 and 11 speak of the network, as `icmp_err_convert` in the kernel's `net/ipv4/icmp.c` has it.
     let network = matches!(message[1], 0 | 6 | 9 | 11);
     let what = if network { Unreachable::Network } else { Unreachable::Host };
-    is_request.then_some(Heard::Unreachable { to: to.into(), echo: echo(request)?, what })
+    is_request.then_some(EchoAnswer::Unreachable { to: to.into(), echo: echo(request)?, what })
 }
 
 /// The same for a raw ICMPv6 socket, where the message comes without the IP header and the kernel has checked the sum.
-pub(super) fn parse_v6(message: &[u8], from: Ipv6Addr) -> Option<Heard> {
+pub(super) fn parse_v6(message: &[u8], from: Ipv6Addr) -> Option<EchoAnswer> {
     let types = types(AddressFamily::V6);
     if *message.first()? == types.reply {
         return parse_reply(message, from.into());
@@ -110,13 +110,13 @@ pub(super) fn parse_v6(message: &[u8], from: Ipv6Addr) -> Option<Heard> {
     let is_request = *original.get(6)? == 58 && *request.first()? == types.request;
     // Code 0: no route to the destination.
     let what = if message[1] == 0 { Unreachable::Network } else { Unreachable::Host };
-    is_request.then_some(Heard::Unreachable { to: to.into(), echo: echo(request)?, what })
+    is_request.then_some(EchoAnswer::Unreachable { to: to.into(), echo: echo(request)?, what })
 }
 
 /// What an echo reply says.
-fn parse_reply(message: &[u8], from: IpAddr) -> Option<Heard> {
+fn parse_reply(message: &[u8], from: IpAddr) -> Option<EchoAnswer> {
     let cookie = u64::from_be_bytes(message.get(8..REQUEST_LENGTH)?.try_into().ok()?);
-    Some(Heard::Reply { from, echo: echo(message)?, cookie })
+    Some(EchoAnswer::Reply { from, echo: echo(message)?, cookie })
 }
 
 /// Identifier and sequence of an echo request or reply.
@@ -199,16 +199,16 @@ pub(super) mod tests {
 
     #[test]
     fn answers_are_understood() {
-        let reply = |from| Some(Heard::Reply { from, echo: ECHO, cookie: 77 });
+        let reply = |from| Some(EchoAnswer::Reply { from, echo: ECHO, cookie: 77 });
         assert_eq!(parse_v4(&reply_v4(ECHO, 77), SERVER), reply(SERVER.into()));
         assert_eq!(parse_v6(&reply_v6(ECHO, 77), SERVER_V6), reply(SERVER_V6.into()));
         let router = Ipv4Addr::new(192, 0, 2, 1);
         for (code, what) in [(0, Unreachable::Network), (1, Unreachable::Host), (13, Unreachable::Host)] {
-            let expected = Some(Heard::Unreachable { to: SERVER.into(), echo: ECHO, what });
+            let expected = Some(EchoAnswer::Unreachable { to: SERVER.into(), echo: ECHO, what });
             assert_eq!(parse_v4(&unreachable_v4(code, ECHO), router), expected);
         }
         for (code, what) in [(0, Unreachable::Network), (3, Unreachable::Host)] {
-            let expected = Some(Heard::Unreachable { to: SERVER_V6.into(), echo: ECHO, what });
+            let expected = Some(EchoAnswer::Unreachable { to: SERVER_V6.into(), echo: ECHO, what });
             assert_eq!(parse_v6(&unreachable_v6(code, ECHO), Ipv6Addr::LOCALHOST), expected);
         }
     }

@@ -49,7 +49,7 @@ fn wanted(servers: &[(&str, Option<u16>, u16)]) -> WantedService {
         match weight {
             Some(weight) => {
                 let mut wanted = WantedDestination::new(ForwardingMethod::Masquerade, Weight(*weight));
-                wanted.own = Weight(*own);
+                wanted.base_weight = Weight(*own);
                 service.destinations.insert(server, wanted);
             }
             None => drop(service.absent.insert(server, Weight(*own))),

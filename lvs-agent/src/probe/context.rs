@@ -9,14 +9,14 @@ use crate::model::Via;
 
 /// The times that one run of a check has.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Pace {
+pub(super) struct Deadline {
     started: Instant,
     deadline: Instant,
     connect: Option<Duration>,
     read: Option<Duration>,
 }
 
-impl Pace {
+impl Deadline {
     /// A run that starts now and takes no longer than `timeout`.
     pub(super) fn new(timeout: Duration, via: &Via) -> Self {
         let started = Instant::now();
@@ -51,8 +51,8 @@ impl Pace {
 
 /// One run of a check: who is asked, in which time, and by whose means.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Run<'a> {
+pub(super) struct ProbeContext<'a> {
     pub(super) target: ProbeTarget,
-    pub(super) pace: Pace,
+    pub(super) deadline: Deadline,
     pub(super) tls: &'a super::tls::TlsClients,
 }
