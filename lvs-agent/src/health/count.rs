@@ -1,6 +1,6 @@
 //! `fall` and `rise`: counts the results of one check of one destination. Pure.
 
-use super::{Cause, Source, State, Thresholds};
+use super::state::{Cause, Source, State, Thresholds};
 
 /// The state machine of one check of one destination.
 #[derive(Clone, Debug)]

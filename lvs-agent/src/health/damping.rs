@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::State;
+use super::state::State;
 use crate::{backoff::Backoff, model::FlapDamping};
 
 /// A server's recent relapses, and how long it must be healthy because of them.

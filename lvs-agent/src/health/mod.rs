@@ -12,127 +12,15 @@
 
 mod count;
 mod damping;
+mod state;
+#[cfg(test)]
+mod tests;
 
-use std::{fmt, num::NonZeroU32, time::Instant};
+use std::time::Instant;
 
+pub use self::state::{Cause, Source, State, Thresholds, Transition};
 use self::{count::Count, damping::Damping};
 use crate::model::{Combine, FlapDamping};
-
-/// How many results in a row make a soft state hard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Thresholds {
-    /// Failures that take a server down.
-    pub fall: NonZeroU32,
-    /// Successes that bring it back.
-    pub rise: NonZeroU32,
-}
-
-/// What produced a result.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// The configured check, which always runs.
-    Baseline,
-    /// A probe that follows a passive suspicion. It may test less than the baseline (a TCP connect where the baseline
-    /// fetches a page), so its success clears only failures of its own kind.
-    Confirm,
-}
-
-/// What took a server down. It decides what the pool may do about it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
-    /// Confirming probes counted towards `fall`: the fast path, whose share of the servers is limited.
-    Fast,
-    /// The baseline checks' failures alone reached `fall`.
-    Baseline,
-}
-
-/// The health of a destination, or of one of its checks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    /// Nothing is known: no result yet, or fewer failures than `fall`.
-    Unknown {
-        /// Failures in a row so far.
-        failures: u32,
-    },
-    /// Healthy.
-    Up,
-    /// Healthy so far, with failures: soft.
-    Suspect {
-        /// Failures of the baseline check, in a row.
-        baseline: u32,
-        /// Failures of confirming probes, in a row.
-        confirm: u32,
-    },
-    /// Dead: hard.
-    Down {
-        /// What took it down.
-        cause: Cause,
-        /// Failures of the baseline check in a row, up to `fall`.
-        baseline: u32,
-    },
-    /// Dead so far, with successes: soft.
-    Recovering {
-        /// Successes in a row.
-        successes: u32,
-    },
-    /// Healthy again, and kept out because it flaps.
-    Damped {
-        /// It is up at its first success from then on, if there is no failure before.
-        until: Instant,
-    },
-}
-
-impl State {
-    /// Whether the server should get its share of traffic: hard states decide, soft ones change nothing.
-    #[must_use]
-    pub fn is_up(self) -> bool {
-        matches!(self, Self::Up | Self::Suspect { .. })
-    }
-
-    /// Whether the last result counted was a failure, and the state is hard.
-    #[must_use]
-    pub fn is_hard_down(self) -> bool {
-        matches!(self, Self::Down { .. })
-    }
-
-    /// Whether the server should get no traffic.
-    #[must_use]
-    pub fn is_down(self) -> bool {
-        matches!(self, Self::Down { .. } | Self::Recovering { .. } | Self::Damped { .. })
-    }
-
-    /// Whether the next results decide: then the check is worth running more often.
-    #[must_use]
-    pub fn is_soft(self) -> bool {
-        match self {
-            Self::Suspect { .. } | Self::Recovering { .. } => true,
-            Self::Unknown { failures } => failures > 0,
-            Self::Up | Self::Down { .. } | Self::Damped { .. } => false,
-        }
-    }
-}
-
-impl fmt::Display for State {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Unknown { .. } => "unknown",
-            Self::Up => "up",
-            Self::Suspect { .. } => "suspect",
-            Self::Down { .. } => "down",
-            Self::Recovering { .. } => "recovering",
-            Self::Damped { .. } => "damped",
-        })
-    }
-}
-
-/// A change to another variant of [`State`], or of the cause of [`State::Down`]; counters alone are none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Transition {
-    /// The state before.
-    pub from: State,
-    /// The state after.
-    pub to: State,
-}
 
 /// How results become states.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -231,39 +119,16 @@ impl Health {
         let from = self.state;
         let to = self.damping.damped(from, self.combined(), now);
         self.state = to;
-        is_transition(from, to).then_some(Transition { from, to })
+        Transition::between(from, to)
     }
 
     /// The state by all checks together, without damping.
     fn combined(&self) -> State {
         let states = self.counts.iter().map(Count::state);
         match self.combine {
-            Combine::All => states.max_by_key(|state| severity(*state)),
-            Combine::Any => states.min_by_key(|state| severity(*state)),
+            Combine::All => states.max_by_key(|state| state.severity()),
+            Combine::Any => states.min_by_key(|state| state.severity()),
         }
         .unwrap_or(State::Unknown { failures: 0 })
     }
 }
-
-/// The worse, the larger.
-fn severity(state: State) -> u8 {
-    match state {
-        State::Up => 0,
-        State::Suspect { .. } => 1,
-        State::Unknown { .. } => 2,
-        State::Damped { .. } => 3,
-        State::Recovering { .. } => 4,
-        State::Down { cause: Cause::Fast, .. } => 5,
-        State::Down { cause: Cause::Baseline, .. } => 6,
-    }
-}
-
-fn is_transition(from: State, to: State) -> bool {
-    match (from, to) {
-        (State::Down { cause: before, .. }, State::Down { cause: after, .. }) => before != after,
-        _ => std::mem::discriminant(&from) != std::mem::discriminant(&to),
-    }
-}
-
-#[cfg(test)]
-mod tests;

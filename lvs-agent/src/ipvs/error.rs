@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_are_told_in_words() {
+    fn refusals_are_explained() {
         let add = Edit::AddService(service(None));
         let with_engine = Edit::SetService(service(Some("sip")));
         let set = Edit::SetDestination { service: key(), destination: destination() };

@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_of_a_datagram_are_told_apart() {
+    fn messages_of_a_datagram_are_split() {
         let datagram = [message(30, MULTI, b"12345"), message(DONE, MULTI, &[0; 4])].concat();
         let read: Vec<_> =
             Messages(&datagram).map(|one| (one.kind, one.flags, one.payload.to_vec())).collect();

@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_the_kernel_cannot_hold_are_refused() {
+    fn names_too_long_for_the_kernel_are_refused() {
         for name in ["", "sixteen-letters!", "r\0r"] {
             assert!(SchedulerName::try_from(name).is_err(), "{name:?}");
         }

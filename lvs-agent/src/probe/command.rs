@@ -30,7 +30,7 @@ pub(super) async fn probe(context: &ProbeContext<'_>, check: &CommandCheck) -> R
     let mut group = started.map_err(|error| LocalFault::new("run the command", &error))?;
     let waiting =
         async { group.wait().await.map_err(|error| LocalFault::new("wait for the command", &error).into()) };
-    let status = context.deadline.whole(Phase::Exit, waiting).await?;
+    let status = context.deadline.until_end(Phase::Exit, waiting).await?;
     evaluate(status, check.convention)
 }
 
@@ -66,7 +66,7 @@ pub(super) async fn read_weight(context: &ProbeContext<'_>, path: &Path) -> Resu
             weight(path).await.map_err(|error| LocalFault::new("read the file with the weight", &error))?;
         Ok(Answer { weight: Some(weight), connect: None })
     };
-    context.deadline.whole(Phase::Reply, reading).await
+    context.deadline.until_end(Phase::Reply, reading).await
 }
 
 async fn weight(path: &Path) -> io::Result<Weight> {
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn exit_statuses_are_judged() {
+    async fn exit_statuses_pass_or_fail_the_check() {
         use CommandConvention::{Keepalived, KeepalivedDynamic, Ldirectord};
         let failed = |status| Err(FailureReason::Command(CommandEnd::Exit(status)));
         let cases = [
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn arguments_are_those_of_the_convention() {
+    async fn a_command_gets_the_arguments_of_its_convention() {
         let mark = ServiceKey::Mark { family: crate::model::AddressFamily::V4, mark: 7 };
         let address = "192.0.2.1:443".parse().unwrap();
         let service = ServiceKey::Address { protocol: Protocol::Tcp, address };
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_has_the_weight() {
+    async fn a_file_gives_the_weight() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("weight");
         let probe = async |path: &Path| {

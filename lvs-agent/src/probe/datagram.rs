@@ -1,4 +1,4 @@
-//! UDP: a datagram is sent, and a reply awaited. A closed port is told by ICMP, which a connected socket hears of as
+//! UDP: a datagram is sent, and a reply awaited. A closed port answers by ICMP, which a connected socket reports as
 //! "connection refused".
 
 use std::{io, net::SocketAddr};
@@ -9,10 +9,10 @@ use tokio::net::UdpSocket;
 use super::{FailureReason, Phase, connect::prepare, context::ProbeContext, outcome::Answer};
 use crate::model::UdpCheck;
 
-/// The largest reply that is looked at.
+/// How much of a reply is read, in bytes.
 pub(super) const MAX_REPLY: usize = 4096;
 
-/// A socket for datagrams to the server and from it, and no one else.
+/// A UDP socket connected to the server: it receives from nobody else.
 #[derive(Debug)]
 pub(super) struct Datagrams<'a> {
     context: &'a ProbeContext<'a>,
@@ -25,7 +25,7 @@ impl<'a> Datagrams<'a> {
         Ok(Self { context, socket })
     }
 
-    /// The address that the server sees.
+    /// The local address of the socket.
     pub(super) fn own_address(&self) -> Result<SocketAddr, FailureReason> {
         self.socket.local_addr().map_err(|error| failed(&error))
     }
@@ -34,8 +34,8 @@ impl<'a> Datagrams<'a> {
         self.socket.send(payload).await.map(drop).map_err(|error| failed(&error))
     }
 
-    /// What `accept` makes of the first datagram that it can use. Others may be late, or forged, and are passed over; if
-    /// no better one comes in time, what was wrong with them is the reason.
+    /// What `accept` makes of the first datagram that it doesn't refuse. Others may be late or forged and are ignored; if
+    /// no better one comes in time, the last refusal is the reason of the failure.
     pub(super) async fn receive<T>(
         &self,
         mut accept: impl FnMut(&[u8]) -> Result<T, &'static str>,
@@ -73,13 +73,13 @@ fn failed(error: &io::Error) -> FailureReason {
     FailureReason::from_io(error, "use a socket for datagrams", Phase::Reply)
 }
 
-/// Sends the datagram. Where no reply is wanted, one that doesn't come is as good as one that does.
+/// Sends the datagram, and waits for the reply. Where none is required, a timeout is a success.
 pub(super) async fn probe(context: &ProbeContext<'_>, check: &UdpCheck) -> Result<Answer, FailureReason> {
     let socket = Datagrams::open(context)?;
     socket.send(&check.send).await?;
     let evaluated = socket.receive(|reply| {
-        let found = check.expect.as_ref().is_none_or(|expect| expect.is_in(reply));
-        Ok((found, reply.len()))
+        let fits = check.expect.as_ref().is_none_or(|expect| expect.is_in(reply));
+        Ok((fits, reply.len()))
     });
     match evaluated.await {
         Ok((true, _)) => Ok(Answer::default()),
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn replies_are_judged() {
+    async fn replies_pass_or_fail_the_check() {
         let echo = udp_server(|payload| Some(payload.to_vec())).await;
         let mute = udp_server(|_| None).await;
         let timed_out = Err(FailureReason::TimedOut { phase: Phase::Reply });
@@ -124,16 +124,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn strangers_are_not_heard() {
+    async fn datagrams_from_other_addresses_are_ignored() {
         let mute = udp_server(|_| None).await;
         let target = crate::probe::ProbeTarget::at(mute);
-        let tls = crate::probe::TlsClients::default();
-        let context =
-            ProbeContext { target, deadline: crate::probe::Deadline::new(LONG, &target.via), tls: &tls };
+        let tls = crate::probe::tls::TlsClients::default();
+        let context = ProbeContext {
+            target,
+            deadline: crate::probe::context::Deadline::new(LONG, &target.via),
+            tls: &tls,
+        };
         let socket = Datagrams::open(&context).unwrap();
         let stranger = UdpSocket::bind(testing::any_port()).await.unwrap();
         stranger.send_to(b"pong", socket.own_address().unwrap()).await.unwrap();
-        let heard = tokio::time::timeout(SHORT, socket.receive(|reply| Ok(reply.to_vec()))).await;
-        assert!(heard.is_err(), "{heard:?}");
+        let received = tokio::time::timeout(SHORT, socket.receive(|reply| Ok(reply.to_vec()))).await;
+        assert!(received.is_err(), "{received:?}");
     }
 }

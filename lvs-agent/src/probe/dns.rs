@@ -1,10 +1,6 @@
 //! DNS: a query, and whether the answer has a record that fits.
 
-use std::{
-    borrow::Cow,
-    fmt::Write,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
-};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use simple_dns::{
     CLASS, Name, Packet, PacketFlag, QCLASS, QTYPE, Question as Query, RCODE, ResourceRecord, TYPE,
@@ -17,7 +13,7 @@ use super::{
 };
 use crate::model::{DnsCheck, DnsType, Transport};
 
-/// Asks for the name.
+/// Sends the query, and waits for the reply.
 pub(super) async fn probe(context: &ProbeContext<'_>, check: &DnsCheck) -> Result<Answer, FailureReason> {
     let [high, low, ..] = random::number().to_be_bytes();
     let id = u16::from_be_bytes([high, low]);
@@ -44,32 +40,6 @@ pub(super) async fn probe(context: &ProbeContext<'_>, check: &DnsCheck) -> Resul
     }
 }
 
-/// Whether `name` can be asked for.
-pub(crate) fn is_name(name: &str, record: DnsType) -> bool {
-    let asked = asked_name(name, record);
-    // The library takes an empty label for none.
-    asked.split('.').all(|label| !label.is_empty()) && Name::new(&asked).is_ok()
-}
-
-/// The name that is asked for: for the name of an address, the one that the address has in the tree.
-fn asked_name(name: &str, record: DnsType) -> Cow<'_, str> {
-    match (record, name.parse()) {
-        (DnsType::Ptr, Ok(IpAddr::V4(ip))) => {
-            let [a, b, c, d] = ip.octets();
-            format!("{d}.{c}.{b}.{a}.in-addr.arpa").into()
-        }
-        (DnsType::Ptr, Ok(IpAddr::V6(ip))) => {
-            let mut reversed = String::new();
-            for byte in ip.octets().into_iter().rev() {
-                // Writing to a string does not fail.
-                write!(reversed, "{:x}.{:x}.", byte & 15, byte >> 4).unwrap_or_default();
-            }
-            (reversed + "ip6.arpa").into()
-        }
-        _ => name.trim_end_matches('.').into(),
-    }
-}
-
 fn kind(record: DnsType) -> TYPE {
     match record {
         DnsType::A => TYPE::A,
@@ -83,10 +53,10 @@ fn kind(record: DnsType) -> TYPE {
     }
 }
 
-/// The query as bytes. A fault in it can only be in the question.
+/// The query as bytes. A fault in it can only be the check's.
 fn query(check: &DnsCheck, id: u16) -> Result<Vec<u8>, FailureReason> {
     let fault = |error| LocalFault::new("make the query", &std::io::Error::other(error));
-    let name = asked_name(&check.name, check.record);
+    let name = check.query_name();
     let name = Name::new(&name).map_err(fault)?;
     let mut packet = Packet::new_query(id);
     packet.set_flags(PacketFlag::RECURSION_DESIRED);
@@ -94,13 +64,13 @@ fn query(check: &DnsCheck, id: u16) -> Result<Vec<u8>, FailureReason> {
     Ok(packet.build_bytes_vec().map_err(fault)?)
 }
 
-/// Reads a reply. What is none is passed over, and told if nothing better comes.
+/// Evaluates a reply; `Err`: it is no reply to this query, and is ignored unless nothing better comes.
 fn read(reply: &[u8], check: &DnsCheck, id: u16) -> Result<Result<(), FailureReason>, &'static str> {
     let packet = Packet::parse(reply).map_err(|_| "a reply that is no DNS")?;
     if packet.id() != id || !packet.has_flags(PacketFlag::RESPONSE) {
         return Err("a reply to another query");
     }
-    let name = asked_name(&check.name, check.record);
+    let name = check.query_name();
     if packet.questions.iter().any(|query| !query.qname.to_string().eq_ignore_ascii_case(&name)) {
         return Err("a reply to another query");
     }
@@ -176,7 +146,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn records_are_judged() {
+    async fn records_pass_or_fail_the_check() {
         let server = udp_server(|query| {
             Some(reply(query, vec![address([192, 0, 2, 1]), address([192, 0, 2, 2])], RCODE::NoError))
         })
@@ -204,7 +174,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_no_answer_is_not_heard() {
+    async fn replies_to_other_queries_are_ignored() {
         type Answer = fn(&[u8]) -> Option<Vec<u8>>;
         let cases: [(Answer, &str); 4] = [
             (|query| Some(query.to_vec()), "another query"),
@@ -223,7 +193,7 @@ mod tests {
         ];
         let check = CheckKind::Dns(check(DnsType::A, "www.example.org", None));
         for (answer, expected) in cases {
-            let result = testing::probe_unheard(udp_server(answer).await, &check).await;
+            let result = testing::probe_ignored(udp_server(answer).await, &check).await;
             let Err(FailureReason::Protocol(problem)) = result else { panic!("{result:?}") };
             assert!(problem.contains(expected), "{problem}");
         }
@@ -233,23 +203,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn failures_that_all_have_over_tcp() {
+    async fn network_failures_have_their_reason_over_tcp() {
         let check = DnsCheck { transport: Transport::Tcp, ..check(DnsType::A, "x.example", None) };
         let check = CheckKind::Dns(check);
         testing::common_failures(&check, Phase::Reply, true).await;
         let empty = scripted(vec![Script::send([0, 0])]).await;
         let result = testing::probe(empty, check, LONG).await;
         assert_eq!(result, Err(FailureReason::Protocol("a reply that is no DNS".to_owned())));
-    }
-
-    #[test]
-    fn addresses_have_names() {
-        let name = |text| asked_name(text, DnsType::Ptr).into_owned();
-        assert_eq!(name("192.0.2.1"), "1.2.0.192.in-addr.arpa");
-        let v6 = "b.a.9.8.7.6.5.0.4.0.0.0.3.0.0.0.2.0.0.0.1.0.0.0.0.0.0.0.1.2.3.4.ip6.arpa";
-        assert_eq!(name("4321:0:1:2:3:4:567:89ab"), v6, "the example in RFC 3596, 2.5");
-        assert_eq!(name("1.2.0.192.in-addr.arpa."), "1.2.0.192.in-addr.arpa");
-        assert_eq!(asked_name("192.0.2.1", DnsType::A), "192.0.2.1");
     }
 
     proptest! {

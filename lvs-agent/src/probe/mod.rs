@@ -1,6 +1,6 @@
 //! The active side: one file a protocol, a [`Scheduler`] for the baseline checks, and the confirming [`burst`].
 //!
-//! Nothing here decides about a server: what came of each probe is handed on.
+//! Nothing here decides about a server: the outcome of each probe is handed on.
 
 pub mod budget;
 pub mod burst;
@@ -16,6 +16,7 @@ mod ldap;
 mod oracle;
 mod outcome;
 mod ping;
+mod prober;
 mod radius;
 mod random;
 mod schedule;
@@ -23,6 +24,7 @@ mod scheduler;
 mod session;
 mod sip;
 mod stream;
+mod target;
 mod tcp;
 #[cfg(test)]
 mod testing;
@@ -30,102 +32,13 @@ mod testing;
 mod tests;
 pub(crate) mod tls;
 
-use std::{future::Future, net::SocketAddr, time::Duration};
-
-use tokio::time::Instant;
-
-use context::{Deadline, ProbeContext};
-pub(crate) use dns::is_name as is_dns_name;
-use outcome::Answer;
-pub use outcome::{
-    CommandEnd, Failure, FailureReason, LocalFault, Outcome, Phase, Success, Unreachable, Verdict,
+pub use self::{
+    outcome::{
+        CommandEnd, Failure, FailureReason, LocalFault, Outcome, Phase, Success, Unreachable, Verdict,
+    },
+    ping::Pingers,
+    prober::{Probe, Prober},
+    schedule::CheckId,
+    scheduler::{BaselineCheck, CheckResult, Counts, Scheduler, SchedulerHandle, Stopped},
+    target::ProbeTarget,
 };
-pub use ping::Pingers;
-pub use scheduler::{BaselineCheck, CheckId, CheckResult, Counts, Scheduler, SchedulerHandle, Stopped};
-
-pub(crate) use radius::MAX_PASSWORD as MAX_RADIUS_PASSWORD;
-use tls::TlsClients;
-
-use crate::model::{Check, CheckKind, Via};
-
-/// Whom a probe asks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ProbeTarget {
-    /// Address and port; 0 where there is none to ask, as by ping.
-    pub address: SocketAddr,
-    /// From where it is asked, and how long each step may take.
-    pub via: Via,
-}
-
-impl ProbeTarget {
-    /// The server at `address`, asked as the routes say.
-    #[must_use]
-    pub fn at(address: SocketAddr) -> Self {
-        Self { address, via: Via::default() }
-    }
-
-    /// Whom `check` asks about the real server at `server`: the server itself, or another port of it. A ping has no port,
-    /// so that one is enough for all services on a server.
-    #[must_use]
-    pub fn of_check(server: SocketAddr, check: &Check) -> Self {
-        let port = match check.kind {
-            CheckKind::Ping => 0,
-            _ => check.port.unwrap_or(server.port()),
-        };
-        Self { address: SocketAddr::new(server.ip(), port), via: check.via }
-    }
-}
-
-/// Something that can ask a server a question: [`Prober`] over the network, or a test's invention.
-pub trait Probe: Clone + Send + Sync + 'static {
-    /// Asks `target` the question. Ends within `timeout`, give or take the timer's millisecond, whatever the server
-    /// does. May be dropped at any time, which ends the probe.
-    fn probe(
-        &self,
-        target: ProbeTarget,
-        check: &CheckKind,
-        timeout: Duration,
-    ) -> impl Future<Output = Outcome> + Send;
-}
-
-/// Asks over the network. Clones share the sockets that pings need, and what TLS has to know.
-#[derive(Clone, Debug, Default)]
-pub struct Prober {
-    pingers: Pingers,
-    tls: TlsClients,
-}
-
-impl Prober {
-    /// A prober. Sockets are only opened when they are needed; a ping needs `CAP_NET_RAW`.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-}
-
-impl Probe for Prober {
-    async fn probe(&self, target: ProbeTarget, check: &CheckKind, timeout: Duration) -> Outcome {
-        let started = Instant::now();
-        let context = ProbeContext { target, deadline: Deadline::new(timeout, &target.via), tls: &self.tls };
-        let result = match check {
-            CheckKind::Ping => self.pingers.probe(target, timeout).await,
-            CheckKind::Connect => connect::probe(&context).await,
-            CheckKind::On => Ok(Answer::default()),
-            CheckKind::Off => Err(FailureReason::Off),
-            // The rest is boxed: a check by connect is not to take the memory of the largest.
-            CheckKind::Http(check) => Box::pin(http::probe(&context, check)).await,
-            CheckKind::Tcp(check) => Box::pin(tcp::probe(&context, check)).await,
-            CheckKind::Udp(check) => Box::pin(datagram::probe(&context, check)).await,
-            CheckKind::Greeting(check) => Box::pin(greeting::probe(&context, check)).await,
-            CheckKind::Dns(check) => Box::pin(dns::probe(&context, check)).await,
-            CheckKind::Radius(check) => Box::pin(radius::probe(&context, check)).await,
-            CheckKind::Sip(check) => Box::pin(sip::probe(&context, check)).await,
-            CheckKind::Ldap(check) => Box::pin(ldap::probe(&context, check)).await,
-            CheckKind::Sql(check) => Box::pin(database::probe(&context, check)).await,
-            CheckKind::Oracle(check) => Box::pin(oracle::probe(&context, check)).await,
-            CheckKind::Command(check) => Box::pin(command::probe(&context, check)).await,
-            CheckKind::File(path) => Box::pin(command::read_weight(&context, path)).await,
-        };
-        outcome::timed(started.into_std(), Instant::now().into_std(), result)
-    }
-}

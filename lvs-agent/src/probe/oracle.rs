@@ -1,4 +1,4 @@
-//! Oracle: the listener's answer to a TNS connect. Without a service it is asked as `tnsping` does.
+//! Oracle: the listener's answer to a TNS connect. Without a service it is pinged as `tnsping` does.
 
 use std::net::SocketAddr;
 
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn answers_are_judged() {
+    async fn replies_pass_or_fail_the_check() {
         let pong = "\0\0\0\x2e(DESCRIPTION=(TMP=)(VSNNUM=318767104)(ERR=0)(ALIAS=LISTENER))";
         let unknown = "\0\0\0\x20(DESCRIPTION=(ERR=12514))";
         let refused = |text: &str| Err(FailureReason::wrong_answer(&text[4..], "no refusal"));
@@ -116,12 +116,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn failures_that_all_have() {
+    async fn network_failures_have_their_reason() {
         testing::common_failures(&check(None), Phase::Reply, true).await;
     }
 
     #[test]
-    fn a_connect_is_whole() {
+    fn a_connect_packet_is_complete() {
         let packet = connect("10.0.0.1:1521".parse().unwrap(), &OracleCheck { service: None });
         assert_eq!(usize::from(u16::from_be_bytes([packet[0], packet[1]])), packet.len());
         assert_eq!(u16::from_be_bytes([packet[26], packet[27]]), TEXT_AT);

@@ -5,7 +5,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use md5::{Digest, Md5};
 
 use super::{FailureReason, context::ProbeContext, datagram::Datagrams, outcome::Answer, random};
-use crate::model::RadiusCheck;
+use crate::model::{MAX_RADIUS_PASSWORD, RadiusCheck};
 
 const ACCESS_REQUEST: u8 = 1;
 const ACCESS_ACCEPT: u8 = 2;
@@ -21,8 +21,6 @@ const HEADER: usize = 20;
 const IDENTIFIER: &[u8] = b"lvs-agent";
 /// The longest value of an attribute.
 pub(crate) const MAX_VALUE: usize = 253;
-/// The longest password: eight blocks.
-pub(crate) const MAX_PASSWORD: usize = 128;
 
 /// Asks whether the user may in.
 pub(super) async fn probe(context: &ProbeContext<'_>, check: &RadiusCheck) -> Result<Answer, FailureReason> {
@@ -70,7 +68,7 @@ fn attribute(packet: &mut Vec<u8>, kind: u8, value: &[u8]) {
 
 /// A password as it is sent (RFC 2865, 5.2).
 fn hidden(password: &[u8], authenticator: [u8; 16], secret: &[u8]) -> Vec<u8> {
-    let mut padded = password[..password.len().min(MAX_PASSWORD)].to_vec();
+    let mut padded = password[..password.len().min(MAX_RADIUS_PASSWORD)].to_vec();
     padded.resize(padded.len().max(1).next_multiple_of(16), 0);
     let mut previous = authenticator;
     for block in padded.chunks_exact_mut(16) {
@@ -181,7 +179,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn replies_are_judged() {
+    async fn replies_pass_or_fail_the_check() {
         let wrong = |got: &str| Err(FailureReason::wrong_answer(got, "Access-Accept"));
         let cases = [
             (2, false, Ok(())),
@@ -197,7 +195,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_not_signed_is_not_heard() {
+    async fn unsigned_replies_are_ignored() {
         type Answer = fn(&[u8]) -> Option<Vec<u8>>;
         let cases: [(Answer, &str); 5] = [
             (|request| Some(reply(2, request, b"other")), "not signed"),
@@ -217,7 +215,7 @@ mod tests {
         ];
         for (answer, expected) in cases {
             let result =
-                testing::probe_unheard(udp_server(answer).await, &CheckKind::Radius(check(false))).await;
+                testing::probe_ignored(udp_server(answer).await, &CheckKind::Radius(check(false))).await;
             let Err(FailureReason::Protocol(problem)) = result else { panic!("{result:?}") };
             assert!(problem.contains(expected), "{problem}");
         }
@@ -227,7 +225,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_bytes_are_judged(reply in proptest::collection::vec(proptest::num::u8::ANY, 0..100)) {
+        fn any_bytes_are_read(reply in proptest::collection::vec(proptest::num::u8::ANY, 0..100)) {
             assert!(evaluate(&reply, 1, [0; 16], SECRET).is_err());
             message_authenticator(&reply).unwrap_or_default();
         }

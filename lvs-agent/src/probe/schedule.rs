@@ -10,13 +10,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::CheckId;
 use crate::keyed::KeyMap;
 
 /// The shortest interval: the resolution of the timers.
 const MIN_INTERVAL: Duration = Duration::from_millis(1);
 /// The jitter is less than this part of the interval.
 const JITTER_PART: u64 = 16;
+
+/// The caller's number for a baseline check. It must not be reused for another check: a result may still be queued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CheckId(pub u32);
 
 /// When each check is due.
 #[derive(Debug)]
@@ -244,7 +247,7 @@ mod tests {
         }
 
         #[test]
-        fn a_check_that_was_held_up_is_late(hold in 0_u64..=5000) {
+        fn a_delayed_check_is_late(hold in 0_u64..=5000) {
             let origin = Instant::now();
             let mut schedule = Schedule::new(origin);
             schedule.add(CheckId(1), SECOND, origin);
@@ -259,7 +262,7 @@ mod tests {
         }
 
         #[test]
-        fn a_faster_interval_holds_at_once(id: u32, fast in 10_u64..=500, after in 0_u64..=3000) {
+        fn a_shorter_interval_takes_effect_at_once(id: u32, fast in 10_u64..=500, after in 0_u64..=3000) {
             let (id, fast) = (CheckId(id), ms(fast));
             let origin = Instant::now();
             let mut schedule = Schedule::new(origin);
@@ -278,7 +281,7 @@ mod tests {
         }
 
         #[test]
-        fn whatever_is_done_each_check_is_due_or_running(
+        fn each_check_is_always_due_or_running(
             steps in proptest::collection::vec((0_u8..6, 0_u32..4, 1_u64..300), 1..200),
         ) {
             let origin = Instant::now();

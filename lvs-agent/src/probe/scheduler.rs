@@ -17,7 +17,12 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::JoinMap};
 
-use super::{Outcome, Probe, ProbeTarget, Verdict, schedule::Schedule};
+use super::{
+    outcome::{Outcome, Verdict},
+    prober::Probe,
+    schedule::{CheckId, Schedule},
+    target::ProbeTarget,
+};
 use crate::{
     keyed::KeyMap,
     model::{Check, CheckKind},
@@ -31,10 +36,6 @@ const LATE: Duration = Duration::from_millis(10);
 
 /// After a connect that failed, the full check follows only if at least this part (a quarter) of the timeout is left.
 const ENOUGH_PART: u32 = 4;
-
-/// The caller's number for a baseline check. It must not be reused for another check: a result may still be queued.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct CheckId(pub u32);
 
 /// A check that runs at an interval. Services that need the same result share one check: the scheduler runs all that it
 /// is given and doesn't look for duplicates.

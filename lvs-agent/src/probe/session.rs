@@ -1,4 +1,4 @@
-//! A conversation: text or messages, one after the other, with bounds on what is read and for how long.
+//! A session over TCP: lines or messages, one after the other, with limits on how much is read and for how long.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -12,25 +12,26 @@ use tokio::{
 use super::{FailureReason, Phase, context::ProbeContext, stream::Stream};
 use crate::model::{Tls, TlsStart};
 
-/// The longest line; the protocols here allow 512 to 1024 bytes, and servers are known to send more.
+/// The longest line in bytes; the protocols here allow 512 to 1024 bytes, and servers are known to send more.
 const MAX_LINE: usize = 8 << 10;
-/// How much a server may send in the whole conversation.
+/// How much a server may send in a session, in bytes.
 const MAX_SESSION: usize = 256 << 10;
-/// How long a server may take to close the connection after the goodbye.
+/// How long a server may take to close the connection after QUIT.
 const QUIT_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// A conversation with the server.
+/// A session with the server.
 #[derive(Debug)]
 pub(super) struct Session<'a> {
     context: &'a ProbeContext<'a>,
     stream: Stream,
     read: BytesMut,
+    /// How many more bytes the server may send.
     left: usize,
     connect: Duration,
 }
 
 impl<'a> Session<'a> {
-    /// Connects, and encrypts the connection if that is to be done at once.
+    /// Connects; with [`TlsStart::Direct`] the TLS handshake follows at once.
     pub(super) async fn open(
         context: &'a ProbeContext<'a>,
         tls: Option<&Tls>,
@@ -44,17 +45,17 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// How long the connection took.
+    /// From the start of the probe to the connection.
     pub(super) fn connect_time(&self) -> Duration {
         self.connect
     }
 
-    /// The address that the server sees.
+    /// The local address of the connection.
     pub(super) fn own_address(&self) -> Result<SocketAddr, FailureReason> {
         self.stream.own_address().map_err(|error| failed(&error, Phase::Connect))
     }
 
-    /// Encrypts the connection. What came before that is not to be taken for encrypted.
+    /// Makes the TLS handshake. Data that came before it is an error: it would pass for encrypted.
     pub(super) async fn encrypted(self, tls: &Tls) -> Result<Self, FailureReason> {
         if !self.read.is_empty() {
             return Err(FailureReason::Protocol("data before the TLS handshake".to_owned()));
@@ -76,22 +77,22 @@ impl<'a> Session<'a> {
         context.deadline.within(phase, sending).await
     }
 
-    /// Says goodbye, and lets the server close the connection. The answer is known by then, so what comes of this makes
-    /// no difference; a server that is left without a goodbye may complain in its log.
+    /// Sends `bytes`, the protocol's QUIT, and lets the server close the connection. The result of the check is known by
+    /// then, so failures are ignored; a server whose client just leaves may complain in its log.
     pub(super) async fn quit(mut self, bytes: impl AsRef<[u8]>) {
-        let leaving = async {
+        let quitting = async {
             self.send(bytes, Phase::Reply).await?;
             while self.more(Phase::Reply).await? {
                 self.read.clear();
             }
             Ok::<(), FailureReason>(())
         };
-        if let Ok(Err(error)) = time::timeout(QUIT_TIMEOUT, leaving).await {
-            tracing::trace!(address = %self.context.target.address, %error, "a server went before the goodbye");
+        if let Ok(Err(error)) = time::timeout(QUIT_TIMEOUT, quitting).await {
+            tracing::trace!(address = %self.context.target.address, %error, "a server closed the connection before QUIT");
         }
     }
 
-    /// Waits for more, and adds it to what wasn't taken yet. `false` at the end of the stream.
+    /// Reads more into the buffer. `false` at the end of the stream.
     async fn more(&mut self, phase: Phase) -> Result<bool, FailureReason> {
         let Self { context, stream, read, left, .. } = self;
         if *left == 0 {
@@ -107,7 +108,7 @@ impl<'a> Session<'a> {
         Ok(length > 0)
     }
 
-    /// All that came and wasn't taken yet, after one more wait if there is nothing. Empty at the end.
+    /// The whole buffer, after one read if it is empty. Empty at the end of the stream.
     pub(super) async fn some(&mut self, phase: Phase) -> Result<BytesMut, FailureReason> {
         if self.read.is_empty() {
             self.more(phase).await?;
@@ -115,7 +116,7 @@ impl<'a> Session<'a> {
         Ok(self.read.split())
     }
 
-    /// The next line, without its end.
+    /// The next line, without its LF or CRLF.
     pub(super) async fn line(&mut self, phase: Phase) -> Result<Bytes, FailureReason> {
         let mut searched = 0;
         loop {

@@ -1,4 +1,4 @@
-//! SIP OPTIONS (RFC 3261, 11): what a server can do, which is only asked to hear it answer.
+//! SIP OPTIONS (RFC 3261, 11): asks what the server can do; any final response shows that it is alive.
 
 use std::net::SocketAddr;
 
@@ -80,20 +80,20 @@ fn evaluate(line: &[u8]) -> Result<(), FailureReason> {
     }
 }
 
-fn request(server: SocketAddr, own: SocketAddr, check: &SipCheck, transport: &str, id: &str) -> Vec<u8> {
+fn request(server: SocketAddr, local: SocketAddr, check: &SipCheck, transport: &str, id: &str) -> Vec<u8> {
     let uri = match &check.user {
         Some(user) => format!("sip:{user}@{server}"),
         None => format!("sip:{server}"),
     };
     let lines = [
         format!("OPTIONS {uri} SIP/2.0"),
-        format!("Via: SIP/2.0/{transport} {own};branch=z9hG4bK{id};rport"),
+        format!("Via: SIP/2.0/{transport} {local};branch=z9hG4bK{id};rport"),
         "Max-Forwards: 70".to_owned(),
-        format!("From: <sip:lvs-agent@{own}>;tag={id}"),
+        format!("From: <sip:lvs-agent@{local}>;tag={id}"),
         format!("To: <{uri}>"),
         format!("Call-ID: {id}"),
         "CSeq: 1 OPTIONS".to_owned(),
-        format!("Contact: <sip:lvs-agent@{own}>"),
+        format!("Contact: <sip:lvs-agent@{local}>"),
         "Accept: application/sdp".to_owned(),
         "Content-Length: 0".to_owned(),
         "\r\n".to_owned(),
@@ -122,17 +122,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn over_udp_replies_are_judged() {
+    async fn replies_over_udp_pass_or_fail_the_check() {
         let ok = udp_server(|request| Some(respond("200 OK", request))).await;
         assert_eq!(testing::probe(ok, check(Transport::Udp), LONG).await, Ok(()));
         let busy = udp_server(|request| Some(respond("503 Busy", request))).await;
         let wrong = Err(FailureReason::wrong_answer("SIP/2.0 503 Busy", "SIP/2.0 200"));
         assert_eq!(testing::probe(busy, check(Transport::Udp), LONG).await, wrong);
         let other = udp_server(|_| Some(b"SIP/2.0 200 OK\r\nCall-ID: other\r\n\r\n".to_vec())).await;
-        let result = testing::probe_unheard(other, &check(Transport::Udp)).await;
+        let result = testing::probe_ignored(other, &check(Transport::Udp)).await;
         assert_eq!(result, Err(FailureReason::Protocol("a reply to another request".to_owned())));
         let garbage = udp_server(|_| Some(b"\0\x01".to_vec())).await;
-        let result = testing::probe_unheard(garbage, &check(Transport::Udp)).await;
+        let result = testing::probe_ignored(garbage, &check(Transport::Udp)).await;
         assert_eq!(result, Err(FailureReason::Protocol("a reply that is no SIP".to_owned())));
         let mute = udp_server(|_| None).await;
         let result = testing::probe(mute, check(Transport::Udp), SHORT).await;

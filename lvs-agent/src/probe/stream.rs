@@ -35,7 +35,7 @@ impl Stream {
         Ok(Self::Plain(opened))
     }
 
-    /// The address that the server sees.
+    /// The local address of the connection.
     pub(super) fn own_address(&self) -> io::Result<SocketAddr> {
         match self {
             Self::Plain(stream) => stream.local_addr(),
@@ -43,7 +43,7 @@ impl Stream {
         }
     }
 
-    /// The same connection, encrypted from now on. `host` is the name that the question itself has for the server.
+    /// The same connection after the TLS handshake. `host` is the name that the check itself has for the server.
     pub(super) async fn encrypted(
         self,
         context: &ProbeContext<'_>,

@@ -1,12 +1,12 @@
-//! TCP with text: something is sent, and an answer expected.
+//! TCP with text: something is sent, and a reply expected.
 
 use super::{FailureReason, Phase, context::ProbeContext, outcome::Answer, session::Session};
 use crate::model::TcpCheck;
 
-/// How many bytes of the answer are searched.
+/// How many bytes of the reply are searched.
 const MAX_SEARCHED: usize = 64 << 10;
 
-/// Sends what is to be sent, and reads until the answer is as expected, or can't be any more.
+/// Sends the text, and reads until the reply fits, or can't fit any more.
 pub(super) async fn probe(context: &ProbeContext<'_>, check: &TcpCheck) -> Result<Answer, FailureReason> {
     let mut session = Session::open(context, check.tls.as_ref()).await?;
     let answer = Answer::connected(session.connect_time());
@@ -50,7 +50,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn answers_are_judged() {
+    async fn replies_pass_or_fail_the_check() {
         let not_found = |searched, cut| Err(FailureReason::TextNotFound { searched, cut });
         let cases = [
             ("hello there", Ok(())),
@@ -68,14 +68,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_connection_alone_may_do() {
+    async fn a_check_without_expected_text_passes_on_connect() {
         let address = scripted(vec![]).await;
         let check = CheckKind::Tcp(TcpCheck { send: vec![], expect: None, tls: None });
         assert_eq!(testing::probe(address, check, LONG).await, Ok(()));
     }
 
     #[tokio::test]
-    async fn failures_that_all_have() {
+    async fn network_failures_have_their_reason() {
         testing::common_failures(&check("x\n", "^hello"), Phase::Reply, true).await;
         let address = scripted(vec![Script::Flood("h", Duration::from_millis(1))]).await;
         let result = testing::probe_silent(address, &check("", "hello"), Phase::Reply).await;

@@ -1,6 +1,6 @@
 //! What all protocols have in common: how the network's and the director's own faults look, with real packets.
 
-use std::{fs::File, net::SocketAddr, num::NonZeroU32};
+use std::{fs::File, net::SocketAddr, num::NonZeroU32, time::Duration};
 
 use tokio::{net::TcpListener, sync::mpsc, task::JoinSet};
 
@@ -8,7 +8,7 @@ use super::{
     testing::{LONG, SHORT, any_port, closed_port, is_in_namespace, silent_port},
     *,
 };
-use crate::model::{BurstSettings, DeviceName, HttpCheck, Pattern, TcpCheck};
+use crate::model::{BurstSettings, Check, CheckKind, DeviceName, HttpCheck, Pattern, TcpCheck, Via};
 
 fn http() -> CheckKind {
     CheckKind::Http(HttpCheck::get("/"))
@@ -34,7 +34,7 @@ async fn a_success_has_a_latency_and_a_failure_a_duration() {
 }
 
 #[test]
-fn a_check_may_ask_another_port() {
+fn a_check_may_use_another_port() {
     let server = SocketAddr::from(([10, 0, 0, 1], 80));
     let mut check = Check::default();
     assert_eq!(ProbeTarget::of_check(server, &check).address, server);
@@ -62,7 +62,7 @@ async fn burst(address: SocketAddr) -> (burst::BurstVerdict, Vec<burst::BurstPro
 }
 
 #[tokio::test]
-async fn bursts_against_real_servers() {
+async fn bursts_against_open_and_closed_ports() {
     let (verdict, probes) = burst(closed_port()).await;
     assert_eq!((verdict.verdict, probes.len()), (Verdict::Dead, 3));
 
@@ -77,7 +77,7 @@ async fn bursts_against_real_servers() {
 }
 
 #[tokio::test]
-async fn networks_with_silent_and_missing_hosts() {
+async fn silent_and_missing_hosts_have_their_failures() {
     let setup = "
         ip link set lo up
         ip link add v0 type veth peer name v1
@@ -95,7 +95,7 @@ async fn networks_with_silent_and_missing_hosts() {
         ip route add unreachable fd01::/64
         ip route add prohibit fd02::/64
     ";
-    if !is_in_namespace("probe::tests::networks_with_silent_and_missing_hosts", setup) {
+    if !is_in_namespace("probe::tests::silent_and_missing_hosts_have_their_failures", setup) {
         return;
     }
     let silent = failure("127.0.0.1:80", CheckKind::Ping, SHORT).await;
@@ -199,7 +199,7 @@ async fn checks_leave_no_connections_behind() {
 
 /// The address that a server sees.
 #[tokio::test]
-async fn a_check_comes_from_where_it_is_to_come_from() {
+async fn a_check_uses_the_configured_source() {
     let listener = TcpListener::bind(any_port()).await.unwrap();
     let check = CheckKind::Tcp(TcpCheck { send: vec![], expect: None, tls: None });
     let via = Via { source: Some("127.0.0.9".parse().unwrap()), ..Via::default() };
@@ -216,7 +216,7 @@ async fn a_check_comes_from_where_it_is_to_come_from() {
 
 /// The limits of the steps, and the deadline of the whole, whichever comes first.
 #[tokio::test]
-async fn each_wait_has_its_limit_and_all_have_one() {
+async fn each_step_has_its_timeout_and_the_check_has_one() {
     let limited = |connect, read| Via {
         connect_timeout: Some(Duration::from_millis(connect)),
         read_timeout: Some(Duration::from_millis(read)),
@@ -243,7 +243,7 @@ async fn each_wait_has_its_limit_and_all_have_one() {
 
 /// In a namespace with two ways to a network the mark chooses the one, and the device the other.
 #[tokio::test]
-async fn mark_and_device_choose_the_way() {
+async fn mark_and_device_choose_the_route() {
     let setup = "
         ip link set lo up
         for n in 0 1; do
@@ -259,7 +259,7 @@ async fn mark_and_device_choose_the_way() {
         ip rule del pref 0
         ip rule add pref 2 table local
     ";
-    if !is_in_namespace("probe::tests::mark_and_device_choose_the_way", setup) {
+    if !is_in_namespace("probe::tests::mark_and_device_choose_the_route", setup) {
         return;
     }
     let listener = TcpListener::bind("0.0.0.0:80").await.unwrap();

@@ -298,7 +298,7 @@ mod tests {
     /// Both from values that MariaDB's and MySQL's own functions give: `SELECT SHA1(UNHEX(SHA1('secret')))` is what
     /// the server keeps, and from that and the proof it must come back to `SHA1('secret')`.
     #[test]
-    fn proofs_hold() {
+    fn password_proofs_verify() {
         let salt = b"saltsaltsaltsaltsalt";
         let proof = scramble(NATIVE, b"secret", salt).unwrap();
         let kept = Sha1::digest(Sha1::digest(b"secret"));
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn answers_are_judged() {
+    async fn replies_pass_or_fail_the_check() {
         let native = greeting("mysql_native_password");
         let caching = greeting("caching_sha2_password");
         let hello = || says(0, &[&native]);
@@ -379,7 +379,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn failures_that_all_have() {
+    async fn network_failures_have_their_reason() {
         testing::common_failures(&check(Some("SELECT 1")), Phase::Greeting, true).await;
     }
 

@@ -60,7 +60,7 @@ pub(super) async fn probe(mut session: Session<'_>, check: &SqlCheck) -> Result<
     Ok(())
 }
 
-/// A text with a zero in it: a fault of the question's, not of the server's.
+/// A text with a zero in it: a fault of the check's, not of the server's.
 fn fault(error: &std::io::Error) -> FailureReason {
     LocalFault::new("make the message", error).into()
 }
@@ -187,7 +187,7 @@ mod tests {
     const IN: &[(u8, &[u8])] = &[(b'R', &[0; 4]), (b'S', b"a\0b\0"), (b'Z', b"I")];
 
     #[tokio::test]
-    async fn answers_are_judged() {
+    async fn replies_pass_or_fail_the_check() {
         let wrong = |got: &str, wanted| Err(FailureReason::wrong_answer(got, wanted));
         let cases: Vec<(Option<&str>, Vec<Script>, _)> = vec![
             (None, vec![says(IN)], Ok(())),
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn failures_that_all_have() {
+    async fn network_failures_have_their_reason() {
         testing::common_failures(&check(Some("SELECT 1")), Phase::Login, true).await;
     }
 }

@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quotes_are_quoted() {
+    fn quotes_in_a_login_are_escaped() {
         assert_eq!(quoted(r#"a"b\c"#), r#""a\"b\\c""#);
     }
 }

@@ -19,7 +19,7 @@ async fn server(lines: &[&'static str]) -> std::net::SocketAddr {
 }
 
 #[tokio::test]
-async fn conversations() {
+async fn sessions_pass_or_fail_the_check() {
     use GreetingProtocol::{Ftp, Imap, Nntp, Pop3, Smtp};
     let cases: &[(GreetingProtocol, bool, &[&str], &str)] = &[
         (Smtp, false, &["< 220 hello", "EHLO h\r\n", "< 250-x", "< 250 y", "QUIT"], ""),
@@ -61,7 +61,7 @@ async fn conversations() {
 }
 
 #[tokio::test]
-async fn failures_that_all_have() {
+async fn network_failures_have_their_reason() {
     use GreetingProtocol::{Ftp, Imap, Nntp, Pop3, Smtp};
     for protocol in [Smtp, Pop3, Imap, Nntp, Ftp] {
         testing::common_failures(&check(protocol, true), Phase::Greeting, true).await;
@@ -69,7 +69,7 @@ async fn failures_that_all_have() {
 }
 
 #[tokio::test]
-async fn endless_answers_are_bounded() {
+async fn endless_replies_are_bounded() {
     for line in ["220-x\r\n", testing::LONG_TEXT] {
         let flood = scripted(vec![Script::send("220-x\r\n"), Script::Flood(line, std::time::Duration::ZERO)]);
         let result = testing::probe(flood.await, check(GreetingProtocol::Smtp, false), LONG).await;
@@ -79,7 +79,7 @@ async fn endless_answers_are_bounded() {
 
 /// Whoever sits between the director and the server must not be able to answer for it before the encryption.
 #[tokio::test]
-async fn nothing_slips_in_before_the_encryption() {
+async fn data_before_the_tls_handshake_is_refused() {
     let script = vec![
         Script::send("* OK hello\r\n"),
         Script::Wants("a STARTTLS"),

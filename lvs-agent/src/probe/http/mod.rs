@@ -137,7 +137,7 @@ async fn evaluate(
     body::evaluate(context, page, response.into_body()).await
 }
 
-/// The Host header: the server's address if no name is given. The URL that a proxy is asked for has its own.
+/// The Host header: the configured name; the host of the URL for a proxy; else the server's address.
 fn host(address: SocketAddr, check: &HttpCheck, page: &HttpPage) -> String {
     let from_url = || {
         let url: hyper::Uri = page.path.parse().ok().filter(|_| check.proxy)?;
@@ -162,7 +162,7 @@ fn without_port(host: &str) -> &str {
     }
 }
 
-/// The request. A fault in it can only be in the question, which says nothing about the server.
+/// The request. A fault in it can only be the check's, and says nothing about the server.
 fn request(
     host: &str,
     check: &HttpCheck,

@@ -7,7 +7,7 @@ use hyper::Uri;
 use super::HttpCheck;
 
 /// The path on the same server that `location` means in the answer to `path`; `None` if it means another server.
-/// `host` is the server's name in the request, `address` where it was asked.
+/// `host` is the server's name in the request, `address` where it was sent.
 pub(super) fn target(
     path: &str,
     location: &str,
@@ -17,7 +17,7 @@ pub(super) fn target(
 ) -> Option<String> {
     let location = location.split('#').next().unwrap_or_default();
     if check.proxy {
-        // The proxy itself is the server that is asked; what it fetches may be elsewhere.
+        // The proxy itself is the server that is checked; what it fetches may be elsewhere.
         return location.contains("://").then(|| location.to_owned());
     }
     let scheme = if check.tls.is_some() { "https" } else { "http" };
@@ -28,7 +28,7 @@ pub(super) fn target(
     let Some(absolute) = absolute else { return Some(relative(path, location)) };
     let url: Uri = absolute.parse().ok()?;
     let authority = url.authority()?.as_str();
-    // Servers put their own port behind the name that they were asked by.
+    // Servers put their own port behind the name in the request.
     let name = super::without_port(host);
     let known = [host.to_owned(), format!("{name}:{}", address.port()), address.to_string()];
     let usual = if check.tls.is_some() { ":443" } else { ":80" };
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_to_the_same_server() {
+    fn a_redirect_leads_only_to_the_same_server() {
         let address = "10.0.0.1:8000".parse().unwrap();
         let cases = [
             ("/b", Some("/b")),

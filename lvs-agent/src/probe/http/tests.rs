@@ -57,7 +57,7 @@ fn check(text: Option<&str>) -> HttpCheck {
     with_page(|page| page.text = text.map(str::to_owned))
 }
 
-/// A question for a page that is changed like this.
+/// A check of a page that is changed like this.
 fn with_page(change: impl FnOnce(&mut HttpPage)) -> HttpCheck {
     let mut check = HttpCheck::get("/health?full=1");
     check.pages[0].status = (200..=299).into();
@@ -74,7 +74,7 @@ async fn page(address: SocketAddr, text: Option<&str>, timeout: Duration) -> Res
 }
 
 #[tokio::test]
-async fn the_request_is_whole() {
+async fn a_request_has_all_its_headers() {
     let (sender, mut requests) = mpsc::channel(1);
     let address = server(move |mut stream| {
         let sender = sender.clone();
@@ -97,7 +97,7 @@ async fn the_request_is_whole() {
 }
 
 #[test]
-fn the_host_header_without_a_name() {
+fn without_a_name_the_host_header_is_the_address() {
     let cases = [
         ("10.0.0.1:80", "10.0.0.1"),
         ("10.0.0.1:81", "10.0.0.1:81"),
@@ -111,7 +111,7 @@ fn the_host_header_without_a_name() {
 }
 
 #[test]
-fn a_question_that_cannot_be_asked_says_nothing_about_the_server() {
+fn a_request_that_cannot_be_built_says_nothing_about_the_server() {
     let check = check(None);
     for (host, path) in [
         ("a", "/a b"),
@@ -131,7 +131,7 @@ x: y", "/",
 
 /// What answers are worth where "ok" is wanted with a status from 200 to 299.
 #[tokio::test]
-async fn answers_are_judged() {
+async fn replies_pass_or_fail_the_check() {
     let not_found = |searched, cut| Err(FailureReason::TextNotFound { searched, cut });
     let wrong = |got| Err(FailureReason::WrongStatus { got, wanted: (200..=299).into() });
     let body = |phase| Err(FailureReason::Closed { phase });
@@ -157,13 +157,13 @@ async fn answers_are_judged() {
 }
 
 #[tokio::test]
-async fn where_no_text_is_wanted_the_body_is_not_waited_for() {
+async fn without_a_body_condition_the_body_is_not_read() {
     let address = dripping("HTTP/1.1 200 OK\r\n\r\n", "x", SHORT).await;
     assert_eq!(page(address, None, LONG).await, Ok(()));
 }
 
 #[tokio::test]
-async fn what_is_no_http_violates_the_protocol() {
+async fn a_reply_that_is_not_http_violates_the_protocol() {
     let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "a: b\r\n".repeat(MAX_HEADERS + 1));
     let long = format!("HTTP/1.1 200 OK\r\na: {}\r\n\r\n", "b".repeat(2 * MAX_HEAD));
     let cases = [
@@ -184,7 +184,7 @@ async fn what_is_no_http_violates_the_protocol() {
 }
 
 #[tokio::test]
-async fn bodies_are_searched_to_the_bound_and_no_further() {
+async fn bodies_are_searched_up_to_the_limit() {
     let with_text_at = |at: usize| {
         let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", at + 6);
         [head.as_bytes(), &vec![b'n'; at], b"needle"].concat()
@@ -199,7 +199,7 @@ async fn bodies_are_searched_to_the_bound_and_no_further() {
 }
 
 #[tokio::test]
-async fn whatever_is_sent_there_is_one_deadline() {
+async fn one_deadline_bounds_the_whole_check() {
     let pause = Duration::from_millis(1);
     let cases = [
         (dripping("", "", pause).await, Phase::Reply),
@@ -219,7 +219,7 @@ async fn whatever_is_sent_there_is_one_deadline() {
 }
 
 #[tokio::test]
-async fn failures_of_the_connection() {
+async fn failures_of_the_connection_have_their_reason() {
     assert_eq!(page(closed_port(), None, LONG).await, Err(FailureReason::Refused));
     let silent = silent_port().await;
     let timed_out = Err(FailureReason::TimedOut { phase: Phase::Connect });
@@ -256,7 +256,7 @@ async fn site(pages: &'static [(&'static str, &'static str)]) -> SocketAddr {
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
 
 #[tokio::test]
-async fn bodies_are_judged() {
+async fn bodies_pass_or_fail_the_check() {
     let pattern = |text| Some(Pattern::new(text).unwrap());
     let address = site(&[("GET /health?full=1 HTTP/1.1", OK)]).await;
     let md5 = |first| {
@@ -287,7 +287,7 @@ async fn bodies_are_judged() {
 }
 
 #[tokio::test]
-async fn bodies_are_digested_to_a_bound() {
+async fn bodies_are_digested_up_to_a_limit() {
     let endless = dripping("HTTP/1.1 200 OK\r\n\r\n", vec![b'n'; 1 << 20], Duration::ZERO).await;
     let check = with_page(|page| page.digest = Some(BodyDigest::Sha256([0; 32])));
     let result = probe(endless, check, LONG).await;
@@ -295,7 +295,7 @@ async fn bodies_are_digested_to_a_bound() {
 }
 
 #[tokio::test]
-async fn methods_versions_and_pages() {
+async fn methods_versions_and_pages_are_as_configured() {
     let address = site(&[
         ("HEAD /health?full=1 HTTP/1.1", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"),
         ("GET /old HTTP/1.0", OK),

@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn results_are_judged() {
+    async fn results_pass_or_fail_the_check() {
         let bound = || vec![Script::Bytes(17), result(2, BIND_RESPONSE, 0, "")];
         let then = |more: Vec<Script>| [bound(), vec![Script::Bytes(37)], more].concat();
         let wrong = |got: &str, wanted| Err(FailureReason::wrong_answer(got, wanted));
@@ -236,12 +236,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn failures_that_all_have() {
+    async fn network_failures_have_their_reason() {
         testing::common_failures(&check(None, None), Phase::Login, true).await;
     }
 
     #[test]
-    fn a_bind_is_as_in_the_rfc() {
+    fn a_bind_is_encoded_as_in_the_rfc() {
         let CheckKind::Ldap(check) = check(None, None) else { unreachable!() };
         let expected = b"\x30\x11\x02\x01\x02\x60\x0c\x02\x01\x03\x04\x04cn=a\x80\x01p";
         assert_eq!(bind(&check), &expected[..]);

@@ -35,13 +35,13 @@ use crate::model::{AddressFamily, Via};
 const DOING: &str = "ping";
 /// The most bytes of a packet that are looked at. ICMPv6 errors are at most 1280 bytes, ICMP errors 576.
 const MAX_PACKET: usize = 2048;
-/// Room in the kernel for the replies of some thousand servers, should the agent be held up.
+/// Room in the kernel for the replies of some thousand servers, should the agent be delayed.
 const RECEIVE_BUFFER: usize = 1 << 20;
 /// How long the reader rests after an error, lest one that stays keeps a core busy.
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
 
-/// Pings hosts, from as many places as checks ask from. Clones share the sockets; the last one closes them and ends
-/// their tasks.
+/// Pings hosts, with a pair of sockets for each [`Via`]. Clones share the sockets; the last one closes them and ends their
+/// tasks.
 #[derive(Clone, Debug, Default)]
 pub struct Pingers(Arc<Mutex<HashMap<Via, Pinger>>>);
 
@@ -151,7 +151,7 @@ impl EchoSocket {
     }
 }
 
-/// Reads the socket for ever, and wakes who waits.
+/// Reads the socket for ever, and wakes the pings that are answered.
 async fn read(socket: Arc<UdpSocket>, waiters: Arc<Waiters>) {
     let mut buffer = [0; MAX_PACKET];
     loop {
@@ -167,26 +167,26 @@ async fn read(socket: Arc<UdpSocket>, waiters: Arc<Waiters>) {
             }
         };
         if let Some(received) = received {
-            waiters.answer(received);
+            waiters.wake(received);
         }
     }
 }
 
-/// What a request is found by.
+/// What identifies a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Key {
     host: IpAddr,
     echo: Echo,
 }
 
-/// What became of a request.
+/// The answer to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum EchoResult {
     Reply,
     Unreachable(Unreachable),
 }
 
-/// Who waits for the answer to which request. As many entries as pings are under way.
+/// The pings under way, each with its waiting task.
 #[derive(Debug, Default)]
 struct Waiters(Mutex<HashMap<Key, Waiter>>);
 
@@ -214,8 +214,8 @@ impl Waiters {
         }
     }
 
-    /// Wakes who waits for this. A reply with another cookie is forged, or meant for another program.
-    fn answer(&self, received: EchoAnswer) {
+    /// Wakes the ping that this answers. A reply with another cookie is forged, or meant for another program.
+    fn wake(&self, received: EchoAnswer) {
         let (key, cookie, answer) = match received {
             EchoAnswer::Reply { from, echo, cookie } => {
                 (Key { host: from, echo }, Some(cookie), EchoResult::Reply)
@@ -229,7 +229,7 @@ impl Waiters {
         if cookie.is_none_or(|cookie| cookie == waiter.get().cookie) {
             let (key, waiter) = waiter.remove_entry();
             if waiter.answer.send(answer).is_err() {
-                tracing::trace!(host = %key.host, "an answer to a ping came as nobody waited any more");
+                tracing::trace!(host = %key.host, "an answer to a ping came after the ping had ended");
             }
         }
     }
@@ -265,31 +265,31 @@ mod tests {
     const ECHO: Echo = Echo { identifier: 1, sequence: 2 };
 
     #[tokio::test]
-    async fn only_what_fits_is_an_answer() {
+    async fn only_a_reply_with_the_right_cookie_counts() {
         let waiters = Waiters::default();
         let key = Key { host: HOST, echo: ECHO };
         let mut answer = waiters.add(key, 77).unwrap();
         assert!(waiters.add(key, 78).is_none(), "the same request again");
         let other_echoes = [Echo { identifier: 9, ..ECHO }, Echo { sequence: 9, ..ECHO }];
-        waiters.answer(EchoAnswer::Reply { from: OTHER, echo: ECHO, cookie: 77 });
-        waiters.answer(EchoAnswer::Reply { from: HOST, echo: ECHO, cookie: 76 });
-        waiters.answer(EchoAnswer::Unreachable { to: OTHER, echo: ECHO, what: Unreachable::Host });
+        waiters.wake(EchoAnswer::Reply { from: OTHER, echo: ECHO, cookie: 77 });
+        waiters.wake(EchoAnswer::Reply { from: HOST, echo: ECHO, cookie: 76 });
+        waiters.wake(EchoAnswer::Unreachable { to: OTHER, echo: ECHO, what: Unreachable::Host });
         for echo in other_echoes {
-            waiters.answer(EchoAnswer::Reply { from: HOST, echo, cookie: 77 });
-            waiters.answer(EchoAnswer::Unreachable { to: HOST, echo, what: Unreachable::Host });
+            waiters.wake(EchoAnswer::Reply { from: HOST, echo, cookie: 77 });
+            waiters.wake(EchoAnswer::Unreachable { to: HOST, echo, what: Unreachable::Host });
         }
         assert!(answer.try_recv().is_err(), "nothing that fits");
-        waiters.answer(EchoAnswer::Reply { from: HOST, echo: ECHO, cookie: 77 });
+        waiters.wake(EchoAnswer::Reply { from: HOST, echo: ECHO, cookie: 77 });
         assert_eq!(answer.await, Ok(EchoResult::Reply));
         assert!(waiters.lock().is_empty());
 
         let answer = waiters.add(key, 77).unwrap();
-        waiters.answer(EchoAnswer::Unreachable { to: HOST, echo: ECHO, what: Unreachable::Host });
+        waiters.wake(EchoAnswer::Unreachable { to: HOST, echo: ECHO, what: Unreachable::Host });
         assert_eq!(answer.await, Ok(EchoResult::Unreachable(Unreachable::Host)));
     }
 
     #[test]
-    fn who_stops_waiting_is_forgotten() {
+    fn an_abandoned_ping_is_forgotten() {
         let waiters = Arc::new(Waiters::default());
         let key = Key { host: HOST, echo: ECHO };
         let _answer = waiters.add(key, 77).unwrap();

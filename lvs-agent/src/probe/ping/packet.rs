@@ -1,4 +1,4 @@
-//! ICMP messages as bytes: the echo request that is sent, and what is made of everything that is answer.
+//! ICMP messages as bytes: the echo request that is sent, and the answers to it among all that a raw socket receives.
 //!
 //! RFC 792 (ICMP) and RFC 4443 (ICMPv6). Pure.
 
@@ -33,7 +33,7 @@ pub(super) struct Echo {
     pub(super) sequence: u16,
 }
 
-/// A message that answers an echo request.
+/// A message that answers an echo request of this agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum EchoAnswer {
     /// The echo reply.
@@ -70,7 +70,7 @@ pub(super) fn request(family: AddressFamily, echo: Echo, cookie: u64) -> [u8; RE
     message
 }
 
-/// What a packet from a raw ICMPv4 socket says; it starts with the IP header. `None` if it answers no echo request.
+/// Parses a packet of a raw ICMPv4 socket, which starts with the IP header. `None`: it answers no echo request.
 pub(super) fn parse_v4(packet: &[u8], from: Ipv4Addr) -> Option<EchoAnswer> {
     let message = behind_ipv4_header(packet)?;
     // A raw socket gets ICMP messages before the kernel has looked at their checksum.
@@ -165,28 +165,28 @@ pub(super) mod tests {
         message
     }
 
-    /// The reply to a request, as a raw ICMPv4 socket hears it.
+    /// The reply to a request, as a raw ICMPv4 socket receives it.
     pub(in super::super) fn reply_v4(echo: Echo, cookie: u64) -> Vec<u8> {
         let mut message = request(AddressFamily::V4, echo, cookie).to_vec();
         (message[0], message[2], message[3]) = (0, 0, 0);
         [ipv4_header(6), with_checksum(message)].concat()
     }
 
-    /// "Unreachable" in answer to a request, as a raw ICMPv4 socket hears it.
+    /// "Unreachable" in answer to a request, as a raw ICMPv4 socket receives it.
     pub(in super::super) fn unreachable_v4(code: u8, echo: Echo) -> Vec<u8> {
         let request = request(AddressFamily::V4, echo, 0);
         let message = [vec![3, code, 0, 0, 0, 0, 0, 0], ipv4_header(7), request.to_vec()].concat();
         [ipv4_header(5), with_checksum(message)].concat()
     }
 
-    /// The reply to a request, as a raw ICMPv6 socket hears it.
+    /// The reply to a request, as a raw ICMPv6 socket receives it.
     pub(in super::super) fn reply_v6(echo: Echo, cookie: u64) -> Vec<u8> {
         let mut message = request(AddressFamily::V6, echo, cookie).to_vec();
         message[0] = 129;
         message
     }
 
-    /// "Unreachable" in answer to a request, as a raw ICMPv6 socket hears it.
+    /// "Unreachable" in answer to a request, as a raw ICMPv6 socket receives it.
     pub(in super::super) fn unreachable_v6(code: u8, echo: Echo) -> Vec<u8> {
         let mut header = vec![0; 40];
         header[6] = 58;
@@ -198,7 +198,7 @@ pub(super) mod tests {
     const ECHO: Echo = Echo { identifier: 0x1234, sequence: 0xfffe };
 
     #[test]
-    fn answers_are_understood() {
+    fn replies_and_unreachables_are_parsed() {
         let reply = |from| Some(EchoAnswer::Reply { from, echo: ECHO, cookie: 77 });
         assert_eq!(parse_v4(&reply_v4(ECHO, 77), SERVER), reply(SERVER.into()));
         assert_eq!(parse_v6(&reply_v6(ECHO, 77), SERVER_V6), reply(SERVER_V6.into()));
@@ -214,7 +214,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn other_messages_are_not() {
+    fn other_messages_are_ignored() {
         let mut corrupt = reply_v4(ECHO, 77);
         *corrupt.last_mut().unwrap() ^= 1;
         assert_eq!(parse_v4(&corrupt, SERVER), None, "a wrong checksum");
@@ -227,7 +227,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_checksum_of_a_known_message() {
+    fn a_known_message_has_a_known_checksum() {
         // Echo request, identifier 1, sequence 1, no data: 0x0800 + 0x0001 + 0x0001 = 0x0802.
         assert_eq!(checksum(&[8, 0, 0, 0, 0, 1, 0, 1]), !0x0802);
     }
@@ -240,7 +240,7 @@ pub(super) mod tests {
         }
 
         #[test]
-        fn cut_packets_are_parsed(length in 0_usize..80) {
+        fn truncated_packets_are_parsed(length in 0_usize..80) {
             for packet in [reply_v4(ECHO, 1), unreachable_v4(1, ECHO)] {
                 parse_v4(&packet[..length.min(packet.len())], SERVER);
             }
@@ -250,7 +250,7 @@ pub(super) mod tests {
         }
 
         #[test]
-        fn requests_carry_a_right_checksum(identifier: u16, sequence: u16, cookie: u64) {
+        fn requests_have_a_valid_checksum(identifier: u16, sequence: u16, cookie: u64) {
             prop_assert_eq!(checksum(&request(AddressFamily::V4, Echo { identifier, sequence }, cookie)), 0);
         }
     }

@@ -35,7 +35,7 @@ pub(crate) const SYSTEM: &str = "/etc/ssl/certs/ca-certificates.crt";
 pub(super) struct TlsClients(Arc<Mutex<HashMap<TlsVerify, Arc<ClientConfig>>>>);
 
 impl TlsClients {
-    /// Encrypts a connection to `ip`, where `host` is the name that the question itself has for the server.
+    /// Encrypts a connection to `ip`, where `host` is the name that the check itself has for the server.
     pub(super) async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
         stream: S,

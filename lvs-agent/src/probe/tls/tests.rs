@@ -65,7 +65,7 @@ fn check(name: Option<&str>, verify: TlsVerify) -> CheckKind {
 }
 
 #[tokio::test]
-async fn certificates_are_only_looked_at_on_request() {
+async fn certificates_are_verified_only_on_request() {
     let (ours, other) = (Authority::new(), Authority::new());
     let directory = tempfile::tempdir().unwrap();
     let file = |name: &str, text: &str| {
@@ -121,7 +121,7 @@ async fn a_director_without_the_authority_blames_no_server() {
 }
 
 #[tokio::test]
-async fn failures_of_the_handshake() {
+async fn failures_of_the_handshake_have_their_reason() {
     let tls = || check(None, TlsVerify::No);
     let timed_out = |phase| Err(FailureReason::TimedOut { phase });
     assert_eq!(testing::probe(closed_port(), tls(), LONG).await, Err(FailureReason::Refused));
