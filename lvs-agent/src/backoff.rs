@@ -1,5 +1,5 @@
-//! Exponential back-off: each delay is twice the one before, up to a longest. Pure, and without a counter of its own: who
-//! waits counts what repeats (failures, repairs, relapses, false alarms), and decides when that starts again at 0.
+//! Exponential back-off: each delay is twice the one before, up to a longest. Pure, and without a counter of its own:
+//! who waits counts what repeats (failures, repairs, relapses, false alarms), and decides when that starts again at 0.
 //!
 //! There is no jitter: what waits here is one agent and one kernel, so there is no crowd of clients to spread.
 

@@ -1,4 +1,5 @@
-//! Child processes: each has a process group of its own, so that it can be killed together with all that it has started.
+//! Child processes: each has a process group of its own, so that it can be killed together with all that it has
+//! started.
 
 use std::{
     ffi::OsStr,
@@ -47,7 +48,8 @@ impl ProcessGroup {
         self.0.wait().await
     }
 
-    /// Sends a signal to the group. Once the child was waited for, its id may be another process's: then nothing is sent.
+    /// Sends a signal to the group. Once the child was waited for, its id may be another process's: then nothing is
+    /// sent.
     pub(crate) fn signal(&self, signal: Signal) -> nix::Result<()> {
         match self.0.id().and_then(|id| i32::try_from(id).ok()) {
             Some(id) => killpg(Pid::from_raw(id), signal),

@@ -53,7 +53,8 @@ impl Count {
             (State::Suspect { baseline, .. }, Source::Confirm) => State::Suspect { baseline, confirm: 0 },
             (State::Down { .. }, Source::Baseline) => self.recovering(1),
             (State::Recovering { successes }, Source::Baseline) => self.recovering(successes + 1),
-            // A confirming probe says too little to make a server known or to bring it back. Damping is not a check's affair.
+            // A confirming probe says too little to make a server known or to bring it back. Damping is not a check's
+            // affair.
             (state, Source::Confirm) | (state @ State::Damped { .. }, _) => state,
         }
     }

@@ -3,8 +3,8 @@
 //! ```text
 //! Unknown ─success─▶ Up ─failure─▶ Suspect ─fall failures in a row─▶ Down ─success─▶ Recovering ─rise in a row─▶ Up
 //! ```
-//! Any success in `Suspect` leads back to `Up`, any failure in `Recovering` back to `Down`. A server of which nothing is
-//! known yet needs one success, or `fall` failures, to be known. One that flaps is `Damped` between `Recovering` and
+//! Any success in `Suspect` leads back to `Up`, any failure in `Recovering` back to `Down`. A server of which nothing
+//! is known yet needs one success, or `fall` failures, to be known. One that flaps is `Damped` between `Recovering` and
 //! `Up`: the time that it has to be healthy for doubles with each relapse.
 //!
 //! Where a destination has several checks, each counts its own results; the destination's state is the worst of theirs,
@@ -66,7 +66,8 @@ impl Health {
         }
     }
 
-    /// Replaces the rules. The state is kept; if the number of checks changes, each starts from the destination's state.
+    /// Replaces the rules. The state is kept; if the number of checks changes, each starts from the destination's
+    /// state.
     pub fn set_rules(&mut self, rules: &Rules, checks: usize) {
         self.combine = rules.combine;
         self.damping.set_rules(rules.damping);

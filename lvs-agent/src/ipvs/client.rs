@@ -99,8 +99,8 @@ impl IpvsClient {
         last.map_or_else(|| Err(failed("no answer".to_owned())), |applied| applied.outcome)
     }
 
-    /// Makes edits one after the other on one blocking thread, until none is left or `ends` returns `true`. Returns those
-    /// that were sent, in their order. An error means that the thread panicked.
+    /// Makes edits one after the other on one blocking thread, until none is left or `ends` returns `true`. Returns
+    /// those that were sent, in their order. An error means that the thread panicked.
     pub async fn apply_each(
         &mut self,
         edits: Vec<Edit>,

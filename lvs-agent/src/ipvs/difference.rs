@@ -11,9 +11,9 @@ use crate::model::{DestinationKey, ServiceKey};
 
 /// The edits that lead from the kernel's table to the wanted one; none if they agree.
 ///
-/// A service in neither of [`Wanted`]'s lists is foreign and left alone. The order of the edits makes sure that a service
-/// that takes new connections before and after never lacks a server for them in between: servers are added and raised
-/// before others are lowered or removed.
+/// A service in neither of [`Wanted`]'s lists is foreign and left alone. The order of the edits makes sure that a
+/// service that takes new connections before and after never lacks a server for them in between: servers are added and
+/// raised before others are lowered or removed.
 #[must_use]
 pub fn difference(kernel: &Table, wanted: &Wanted) -> Vec<Edit> {
     let mut edits: Vec<Edit> = Vec::new();

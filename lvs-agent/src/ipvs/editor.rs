@@ -32,8 +32,8 @@ impl TableEditor {
         self.connection.connect().map_err(|failure| failure.of(Operation::Connect))
     }
 
-    /// Makes one edit: one request and one answer; nothing is read before or after. An edit that timed out may have been
-    /// made all the same.
+    /// Makes one edit: one request and one answer; nothing is read before or after. An edit that timed out may have
+    /// been made all the same.
     pub fn apply(&mut self, edit: &Edit) -> Result<(), IpvsError> {
         let operation = || Operation::Edit(Box::new(edit.clone()));
         let (command, attributes) = command(edit).map_err(|error| unbuilt(&operation())(error))?;

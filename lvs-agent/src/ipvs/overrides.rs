@@ -1,5 +1,5 @@
-//! Overrides: the destinations that this agent has taken out of the kernel's table or set to another weight, each with what
-//! it had before, so that a later agent can tell its own edits from others' and undo them. Pure.
+//! Overrides: the destinations that this agent has taken out of the kernel's table or set to another weight, each with
+//! what it had before, so that a later agent can tell its own edits from others' and undo them. Pure.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -64,8 +64,8 @@ impl Overrides {
         self.overrides.get(key).filter(|one| one.is_ours(weight))
     }
 
-    /// Records edits of one service that are about to be made in the table `known`. Returns whether the overrides changed, so
-    /// that they must be saved first. `configured`: the weights are the configuration's, not the table's.
+    /// Records edits of one service that are about to be made in the table `known`. Returns whether the overrides
+    /// changed, so that they must be saved first. `configured`: the weights are the configuration's, not the table's.
     pub(crate) fn expect(
         &mut self,
         edits: &[Edit],
@@ -116,7 +116,8 @@ impl Overrides {
         self.overrides.insert(key, one) != Some(one)
     }
 
-    /// Records that the kernel has made an edit. Returns whether the set of overrides changed, so that it must be saved.
+    /// Records that the kernel has made an edit. Returns whether the set of overrides changed, so that it must be
+    /// saved.
     pub(crate) fn applied(&mut self, edit: &Edit) -> bool {
         if let Edit::DeleteService(service) = edit {
             return self.forget(*service, |_, _| true);

@@ -1,14 +1,15 @@
 //! The administrative state of a server: what an operator has ordered, whatever its health.
 
-/// What an operator has ordered about one server; by default nothing, and its health decides. Its checks go on in any case,
-/// so that its health is known when the order ends.
+/// What an operator has ordered about one server; by default nothing, and its health decides. Its checks go on in any
+/// case, so that its health is known when the order ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AdminState {
     /// Ordered by command; it lasts until another command.
     pub commands: AdminCommands,
     /// In maintenance because of a file in the maintenance directory: out as if it had failed.
     pub folder: bool,
-    /// An administrator has set its weight in the kernel's table to 0: it is never raised, and never reported as failed.
+    /// An administrator has set its weight in the kernel's table to 0: it is never raised, and never reported as
+    /// failed.
     pub administrator: bool,
 }
 

@@ -1,9 +1,9 @@
-//! The servers of one service: which of them are in the kernel's table, and with which weight, given their health. Pure:
-//! states and the time go in, weights come out.
+//! The servers of one service: which of them are in the kernel's table, and with which weight, given their health.
+//! Pure: states and the time go in, weights come out.
 //!
-//! Hard states decide, soft ones change nothing. The fast path may only take out so much: never the last server that takes
-//! connections, and never more than a share of them. If all servers look dead at once, the director's own network is the
-//! first suspect; such servers are retained until the baseline checks agree that they are down.
+//! Hard states decide, soft ones change nothing. The fast path may only take out so much: never the last server that
+//! takes connections, and never more than a share of them. If all servers look dead at once, the director's own network
+//! is the first suspect; such servers are retained until the baseline checks agree that they are down.
 //!
 //! Backups are in the table while the quorum is lost, and only then. A server's administrative state overrides all of
 //! that.
@@ -229,7 +229,8 @@ pub struct Decision {
 }
 
 impl Pool {
-    /// A pool of members, each with its weight and its presence in the kernel's table, and of backups with their weights.
+    /// A pool of members, each with its weight and its presence in the kernel's table, and of backups with their
+    /// weights.
     ///
     /// A member that is not in the table stays out, or at weight 0, until its first success, unless [`StartPolicy::In`]
     /// lets it in; one that takes connections goes on doing so until it has been checked.
@@ -249,8 +250,8 @@ impl Pool {
         }
     }
 
-    /// Replaces the rules and the servers. Servers that are kept keep their presence and administrative state. Weights change
-    /// at the next [`Pool::decide`].
+    /// Replaces the rules and the servers. Servers that are kept keep their presence and administrative state. Weights
+    /// change at the next [`Pool::decide`].
     pub fn replace(
         &mut self,
         rules: Rules,
@@ -369,8 +370,8 @@ impl Pool {
         reported.is_some_and(|reported| reported.replace(weight) != Some(weight))
     }
 
-    /// Sets the weights of all servers by the states of the members and the backups, in their order (`None`: not checked).
-    /// A second call with the same states at the same time changes nothing.
+    /// Sets the weights of all servers by the states of the members and the backups, in their order (`None`: not
+    /// checked). A second call with the same states at the same time changes nothing.
     pub fn decide(&mut self, states: &[State], backups: &[Option<State>], now: Instant) -> Decision {
         let mut decision = Decision::default();
         self.move_members(states, &mut decision);
@@ -396,7 +397,7 @@ impl Pool {
                 State::Down { cause: Cause::Baseline, .. } => member.presence = out,
                 // It takes no connections anyway.
                 State::Down { cause: Cause::Fast, .. } if !member.admin_state.is_enabled() => {
-                    member.presence = out
+                    member.presence = out;
                 }
                 State::Down { .. }
                 | State::Recovering { .. }
@@ -425,8 +426,8 @@ impl Pool {
         self.alarm = alarm;
     }
 
-    /// Whether the fast path may take out this one: a healthy server must remain, and no more than the share be out. Servers
-    /// that are not enabled count neither way.
+    /// Whether the fast path may take out this one: a healthy server must remain, and no more than the share be out.
+    /// Servers that are not enabled count neither way.
     fn may_take_out(&self, index: usize, states: &[State]) -> bool {
         let survivor =
             self.members.iter().zip(states).enumerate().any(|(other, (member, state))| {

@@ -31,8 +31,8 @@ pub(super) struct Marks {
 }
 
 impl QuorumState {
-    /// The state that follows `self`. The first time the quorum alone is enough; afterwards it is regained at the quorum plus
-    /// the hysteresis, and lost below the quorum minus the hysteresis, at the latest without any server.
+    /// The state that follows `self`. The first time the quorum alone is enough; afterwards it is regained at the
+    /// quorum plus the hysteresis, and lost below the quorum minus the hysteresis, at the latest without any server.
     pub(super) fn next(self, sums: Sums, marks: Marks) -> Self {
         let high = u64::from(marks.weight) + u64::from(marks.hysteresis);
         let low = u64::from(marks.weight.saturating_sub(marks.hysteresis).max(1));

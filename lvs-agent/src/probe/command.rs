@@ -34,8 +34,8 @@ pub(super) async fn probe(context: &ProbeContext<'_>, check: &CommandCheck) -> R
     evaluate(status, check.convention)
 }
 
-/// What ldirectord adds: the VIP or the mark, its port (0 for a mark), the server's address and its port. Addresses of IPv6
-/// are in brackets.
+/// What ldirectord adds: the VIP or the mark, its port (0 for a mark), the server's address and its port. Addresses of
+/// IPv6 are in brackets.
 fn added_arguments(target: &ProbeTarget, service: Option<ServiceKey>) -> [String; 4] {
     let shown = |ip: IpAddr| if ip.is_ipv6() { format!("[{ip}]") } else { ip.to_string() };
     let (vip, port) = match service {

@@ -34,8 +34,8 @@ impl<'a> Datagrams<'a> {
         self.socket.send(payload).await.map(drop).map_err(|error| failed(&error))
     }
 
-    /// What `accept` makes of the first datagram that it doesn't refuse. Others may be late or forged and are ignored; if
-    /// no better one comes in time, the last refusal is the reason of the failure.
+    /// What `accept` makes of the first datagram that it doesn't refuse. Others may be late or forged and are ignored;
+    /// if no better one comes in time, the last refusal is the reason of the failure.
     pub(super) async fn receive<T>(
         &self,
         mut accept: impl FnMut(&[u8]) -> Result<T, &'static str>,

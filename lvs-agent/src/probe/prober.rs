@@ -19,8 +19,8 @@ use crate::model::CheckKind;
 
 /// Something that can probe a server: [`Prober`] over the network, or a test's fake.
 pub trait Probe: Clone + Send + Sync + 'static {
-    /// Probes `target` once. Ends within `timeout`, give or take the timer's millisecond, whatever the server does. Dropping
-    /// the future ends the probe.
+    /// Probes `target` once. Ends within `timeout`, give or take the timer's millisecond, whatever the server does.
+    /// Dropping the future ends the probe.
     fn probe(
         &self,
         target: ProbeTarget,

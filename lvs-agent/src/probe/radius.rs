@@ -1,5 +1,5 @@
-//! RADIUS (RFC 2865): an Access-Request with Message-Authenticator (RFC 3579, 3.2), and whether the answer is signed with
-//! the shared secret.
+//! RADIUS (RFC 2865): an Access-Request with Message-Authenticator (RFC 3579, 3.2), and whether the answer is signed
+//! with the shared secret.
 
 use hmac::{Hmac, KeyInit, Mac};
 use md5::{Digest, Md5};

@@ -131,8 +131,8 @@ impl Scheduler {
         self.send(Command::Remove(id)).await
     }
 
-    /// Changes a check's interval from now on. The timeout stays: a check that takes longer than the new interval starts
-    /// again when it ends.
+    /// Changes a check's interval from now on. The timeout stays: a check that takes longer than the new interval
+    /// starts again when it ends.
     pub async fn set_interval(&self, id: CheckId, interval: Duration) -> Result<(), Stopped> {
         self.send(Command::SetInterval(id, interval)).await
     }

@@ -77,8 +77,8 @@ impl<'a> Session<'a> {
         context.deadline.within(phase, sending).await
     }
 
-    /// Sends `bytes`, the protocol's QUIT, and lets the server close the connection. The result of the check is known by
-    /// then, so failures are ignored; a server whose client just leaves may complain in its log.
+    /// Sends `bytes`, the protocol's QUIT, and lets the server close the connection. The result of the check is known
+    /// by then, so failures are ignored; a server whose client just leaves may complain in its log.
     pub(super) async fn quit(mut self, bytes: impl AsRef<[u8]>) {
         let quitting = async {
             self.send(bytes, Phase::Reply).await?;

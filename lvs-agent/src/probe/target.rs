@@ -20,8 +20,8 @@ impl ProbeTarget {
         Self { address, via: Via::default() }
     }
 
-    /// The target of `check` for the real server at `server`: the server itself, or another port of it. A ping has no port,
-    /// so that one check serves all services of a server.
+    /// The target of `check` for the real server at `server`: the server itself, or another port of it. A ping has no
+    /// port, so that one check serves all services of a server.
     #[must_use]
     pub fn of_check(server: SocketAddr, check: &Check) -> Self {
         let port = match check.kind {

@@ -40,8 +40,8 @@ const RECEIVE_BUFFER: usize = 1 << 20;
 /// How long the reader rests after an error, lest one that stays keeps a core busy.
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
 
-/// Pings hosts, with a pair of sockets for each [`Via`]. Clones share the sockets; the last one closes them and ends their
-/// tasks.
+/// Pings hosts, with a pair of sockets for each [`Via`]. Clones share the sockets; the last one closes them and ends
+/// their tasks.
 #[derive(Clone, Debug, Default)]
 pub struct Pingers(Arc<Mutex<HashMap<Via, Pinger>>>);
 

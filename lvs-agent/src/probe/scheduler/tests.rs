@@ -161,7 +161,8 @@ async fn a_removed_check_is_aborted_and_a_replaced_one_restarts() {
     assert!(latencies.into_iter().all(|latency| latency == Duration::from_millis(20)));
 }
 
-/// Passes the full check only while it is `healthy`, and accepts connections only while it `listens`; both without delay.
+/// Passes the full check only while it is `healthy`, and accepts connections only while it `listens`; both without
+/// delay.
 #[derive(Clone, Default)]
 struct Server {
     healthy: Arc<AtomicBool>,
