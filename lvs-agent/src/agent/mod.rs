@@ -7,7 +7,7 @@
 //! | `controller` | health and pools | results, findings, bursts | wanted services → table, feedback → watch |
 //! | `table` | the kernel's table | wanted services, the table itself | – |
 //! | `adoption` | the list of services, where it is the kernel's | the table as others change it | services → controller |
-//! | `state` | the state file | whom this agent admin_state out, from table; orders, from controller | – |
+//! | `state` | the state file | whom this agent holds out, from table; orders, from controller | – |
 //! | `reload` | the configuration in force | SIGHUP, the file, requests | services → controller |
 //! | `maintenance` | the maintenance folder | – | servers that are named there → controller |
 //! | `notify` | mails, commands, lines in files | what to tell, from controller | – |
@@ -57,7 +57,6 @@ use self::{
 };
 use crate::telemetry::metrics as exposition;
 use crate::{
-    clock::monotonic_ns,
     config::Source,
     control::ControlServer,
     engine::{
@@ -69,19 +68,17 @@ use crate::{
         subscriptions::{ScheduleChange, Subscriptions},
         table::{found, last_wanted},
     },
+    event::{Event, Publisher},
     ipvs::IpvsClient,
     keyed::KeySet,
     model::Config,
     netlink::DEFAULT_TIMEOUT,
-    notify::{Notifier, alerts::Teller},
+    notify::{Notifier, alerts::Alerts},
     passive::Targets,
     probe::{Prober, Scheduler, budget::Budget},
     reconcile::{Reconciler, sysctl},
     state_file::{self, Orders, Restored, StateWriter},
-    telemetry::{
-        events,
-        metrics::{Probes, StateGauges},
-    },
+    telemetry::metrics::{EventCounters, StateGauges},
 };
 
 /// Results that may wait for the controller, who takes each in microseconds: enough for all checks of 10,000 servers that
@@ -106,13 +103,18 @@ const COMMANDS: usize = 8;
 const STOP: Duration = Duration::from_secs(5);
 
 /// Runs until SIGTERM or SIGINT. Whatever makes it fail at the start has changed nothing in the kernel's table.
-pub async fn run(config: Config, source: Option<Source>, role: InstanceRole) -> anyhow::Result<()> {
+pub(crate) async fn run(
+    config: Config,
+    source: Option<Source>,
+    role: InstanceRole,
+    events: Publisher,
+) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
     let _only = (role == InstanceRole::Primary).then(InstanceLock::claim).transpose()?;
     // From here on SIGHUP no longer ends the process.
     let hangups = signal(SignalKind::hangup()).context("listening for SIGHUP")?;
-    let running = Running::start(config, source, hangups).await?;
+    let running = Running::start(config, source, hangups, events).await?;
     tokio::select! {
         _ = terminate.recv() => info!("SIGTERM: stopping"),
         _ = interrupt.recv() => info!("SIGINT: stopping"),
@@ -144,15 +146,23 @@ struct Beginning {
 
 /// All tasks, by name.
 struct Running {
+    events: Publisher,
     shutdown: CancellationToken,
     tasks: Vec<(&'static str, JoinHandle<()>)>,
 }
 
 impl Running {
-    async fn start(config: Config, source: Option<Source>, hangups: Signal) -> anyhow::Result<Self> {
-        let mut running = Self { shutdown: CancellationToken::new(), tasks: Vec::new() };
+    async fn start(
+        config: Config,
+        source: Option<Source>,
+        hangups: Signal,
+        events: Publisher,
+    ) -> anyhow::Result<Self> {
+        let mut running =
+            Self { events: events.clone(), shutdown: CancellationToken::new(), tasks: Vec::new() };
         if let Some(address) = config.agent.metrics {
             let serve = exposition::start(address)?;
+            events.subscribe(EventCounters::new());
             running.spawn("metrics", async move {
                 if let Err(error) = serve.await {
                     warn!("metrics are no longer served: {error:?}");
@@ -163,10 +173,10 @@ impl Running {
         let control = config.agent.control.as_deref().map(ControlServer::bind).transpose()?;
         setup::check_devices(&config.passive).await?;
         let client = IpvsClient::connect(DEFAULT_TIMEOUT).await?;
-        let Restored { left, overrides, orders, file } = state_file::restore(&config);
-        let table = Reconciler::new(client, &config, left.overrides, overrides).await?;
+        let Restored { left, overrides, orders, file } = state_file::restore(&config, &events);
+        let table = Reconciler::new(client, &config, left.overrides, overrides, events.clone()).await?;
         // Those of IPVS are there by now.
-        sysctl::settle(&config);
+        sysctl::settle(&config, &events);
         if let Some(file) = file {
             running.spawn("state", file.run());
         }
@@ -177,10 +187,11 @@ impl Running {
             engine.set_administered(adopted.administered.clone(), Instant::now());
         }
         for gone in engine.recall_commands(&left.orders, Instant::now()) {
-            events::not_recalled(&gone);
+            events.publish(Event::AdminForgotten { destination: gone });
         }
         for recalled in engine.commands().keys() {
-            events::recalled(&engine, recalled);
+            let reason = engine.admin_state(recalled).reason().unwrap_or_default();
+            events.publish(Event::AdminRestored { subject: engine.subject(recalled), reason });
         }
         let outside = Outside { control, source, hangups };
         let config = Arc::new(config);
@@ -193,7 +204,7 @@ impl Running {
         let Beginning { config, adopted, engine, mut table, orders: state_writer, outside } = beginning;
         let Outside { control, source, hangups } = outside;
         let services = adopted.as_ref().map_or(&config.services, |adopted| &adopted.services).clone();
-        let shutdown = self.shutdown.clone();
+        let (shutdown, events) = (self.shutdown.clone(), self.events.clone());
         let (watched_tx, watched) = latest::channel(WatchedServices::from(services.clone()));
         let (targets_tx, targets) = latest::channel(Arc::new(Targets::new([])));
         let (findings_tx, findings) = mpsc::channel(FINDINGS);
@@ -217,10 +228,12 @@ impl Running {
         let prober = Prober::new();
         let limit = Scheduler::DEFAULT_LIMIT;
         let scheduler = Scheduler::spawn(added, prober.clone(), limit, results_tx, shutdown.clone());
+        let alerts = Alerts::new(notifier.clone(), &services, engine.weights(), in_force.clone());
+        events.subscribe(alerts);
         let mut shown = StateGauges::default();
         shown.show_all(&engine);
         let controller = Controller {
-            teller: Teller::new(notifier.clone(), &engine, in_force.clone()),
+            events: events.clone(),
             kept: engine.commands(),
             engine,
             checks,
@@ -240,18 +253,24 @@ impl Running {
             latencies: LatencyHistory::default(),
             probe_timeout: config.passive.burst.timeout,
             shown,
-            probes: Probes::new(),
         };
         let inputs = Inputs { checks: results, findings, reports, requests, updates, orders, maintained };
         self.spawn("controller", controller.run(inputs, shutdown.clone()));
         if let Some(adopted) = adopted {
-            let adoption = Adoption::new(adopted, table.seen(), in_force.clone(), updates_tx.clone());
+            let adoption =
+                Adoption::new(adopted, table.seen(), in_force.clone(), updates_tx.clone(), events.clone());
             self.spawn("adoption", adoption.run(shutdown.clone()));
         }
         let (observed, desired) = (table.dry_run(), table.desired());
         let ending = in_force.clone();
         self.spawn("table", table.run(shutdown.clone(), move || last_wanted(&ending.borrow())));
-        let outputs = reload::Outputs { updates: updates_tx, in_force: in_force_tx, desired, notifier };
+        let outputs = reload::Outputs {
+            updates: updates_tx,
+            in_force: in_force_tx,
+            desired,
+            notifier,
+            events: events.clone(),
+        };
         let reload = Reload::new(source, config.clone(), outputs);
         self.spawn("reload", reload.run(reload::Inputs { hangups, asked: reloads }, shutdown.clone()));
         if let Some(control) = control {
@@ -271,7 +290,7 @@ impl Running {
                 error!("the checks have ended: {error}");
             }
         });
-        info!(at_ns = monotonic_ns(), event = "ready", services = services.len(), mode = %config.agent.mode, "ready");
+        events.publish(Event::Ready { services: services.len(), mode: config.agent.mode });
     }
 
     /// Who is named in the maintenance folder, from now on.
@@ -287,10 +306,13 @@ impl Running {
     /// Whoever tells people and programs outside; the agents beside this one are started as well.
     fn notifier(&mut self, config: &Config) -> Notifier {
         let (notifier, notify) = Notifier::new();
-        self.spawn("notify", notify.run(self.shutdown.clone()));
+        self.spawn("notify", notify.run(self.events.clone(), self.shutdown.clone()));
         if !config.agent.execute.is_empty() {
             let shutdown = self.shutdown.clone();
-            self.spawn("executed", children::run(config.agent.execute.clone(), shutdown));
+            self.spawn(
+                "executed",
+                children::run(config.agent.execute.clone(), self.events.clone(), shutdown),
+            );
         }
         notifier
     }
@@ -342,6 +364,6 @@ impl Running {
                 warn!("task {name} did not stop in time");
             }
         }
-        info!(at_ns = monotonic_ns(), event = "stopped", "stopped");
+        self.events.publish(Event::Stopped);
     }
 }

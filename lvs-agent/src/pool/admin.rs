@@ -22,6 +22,17 @@ pub struct AdminCommands {
     pub maintenance: bool,
 }
 
+/// What people change about a server by command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AdminAction {
+    /// It is drained.
+    Drain(Drain),
+    /// It is no longer drained.
+    Undrain,
+    /// It is in maintenance, or no longer.
+    Maintenance(bool),
+}
+
 /// How far a planned drain goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Drain {

@@ -17,7 +17,7 @@ mod tests;
 use std::time::{Duration, Instant};
 
 pub use self::{
-    admin::{AdminCommands, AdminState, Drain},
+    admin::{AdminAction, AdminCommands, AdminState, Drain},
     quorum::QuorumState,
 };
 use self::{

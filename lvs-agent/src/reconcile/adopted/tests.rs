@@ -3,7 +3,18 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::{config, ipvs::{Destination, Table, ServiceFlags, ServiceEntry, WantedService, KernelWeight, WantedDestination, Edit, Service, overrides::weight_of}, model::{Weight, Protocol, CheckKind, Check, OnFailure, ForwardingMethod, DestinationKey, ServiceKey, Tunnel, AddressFamily, Mode, VirtualService, Config}};
+use crate::{
+    config,
+    engine::discovery::adopt,
+    ipvs::{
+        Destination, Edit, KernelWeight, Service, ServiceEntry, ServiceFlags, Table, WantedDestination,
+        WantedService, overrides::weight_of,
+    },
+    model::{
+        AddressFamily, Check, CheckKind, Config, DestinationKey, ForwardingMethod, Mode, OnFailure, Protocol,
+        ServiceKey, Tunnel, VirtualService, Weight,
+    },
+};
 
 /// A configuration that lists no services.
 fn unlisted() -> Config {
@@ -64,7 +75,7 @@ fn carry_out(table: &mut Table, held: &mut Overrides, wanted: &WantedService) ->
     held.expect(&edits, table, Some(wanted), false);
     for edit in &edits {
         table.apply(edit).unwrap();
-        held.made(edit);
+        held.applied(edit);
     }
     edits.iter().map(ToString::to_string).collect()
 }
@@ -162,9 +173,9 @@ fn a_configured_weight_is_what_a_server_goes_back_to() {
     let added = Edit::AddDestination { service: tcp(), destination: destination(A, 0) };
     let wants = wanted(&[(A, Some(0), 5)]);
     assert!(held.expect(std::slice::from_ref(&added), &table(&[]), Some(&wants), true));
-    held.made(&added);
+    held.applied(&added);
     let ours = held.iter().next().unwrap().1;
-    assert_eq!((ours.original.weight, ours.now, ours.before), (KernelWeight(5), Some(KernelWeight(0)), None));
+    assert_eq!((ours.original.weight, ours.current, ours.previous), (KernelWeight(5), Some(KernelWeight(0)), None));
     // It leaves the configuration.
     let key = DestinationKey { service: tcp(), server: A.parse().unwrap() };
     assert!(held.expect(
