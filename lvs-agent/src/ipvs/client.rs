@@ -46,7 +46,7 @@ pub struct AppliedEdit {
 impl IpvsClient {
     /// Connects to IPVS. The kernel has `timeout` for each answer; [`crate::netlink::DEFAULT_TIMEOUT`] does.
     ///
-    /// This loads no module. Newer kernels do so by themselves when they are asked (6.1 does, 5.10 doesn't).
+    /// This loads no module. Newer kernels do so by themselves at the first request (6.1 does, 5.10 doesn't).
     pub async fn connect(timeout: Duration) -> Result<Self, IpvsError> {
         let mut client = Self {
             reader: TableReader::new(timeout),

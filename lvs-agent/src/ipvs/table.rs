@@ -142,7 +142,7 @@ pub struct Destination {
     pub server: SocketAddr,
     /// How packets reach it.
     pub method: ForwardingMethod,
-    /// How they are wrapped; only looked at where the method is [`ForwardingMethod::Tunnel`], but always there.
+    /// How they are wrapped; only used where the method is [`ForwardingMethod::Tunnel`], but always there.
     pub tunnel: Tunnel,
     /// Its share of new connections.
     pub weight: KernelWeight,

@@ -207,7 +207,7 @@ async fn play(stream: TcpStream, script: Vec<Script>) {
 
 /// What every check over TCP fails with where there is nothing but a network: a closed port, a port that doesn't
 /// answer, a server that never says anything (the `first` thing that is waited for), one that sends zeros byte by
-/// byte, one that closes at once, and one that sends nonsense (which is refused at once if it is `judged`).
+/// byte, one that closes at once, and one that sends nonsense (which is refused at once if it is `evaluated`).
 pub(super) async fn common_failures(kind: &CheckKind, first: Phase, evaluated: bool) {
     let timed_out = |phase| Err(FailureReason::TimedOut { phase });
     assert_eq!(probe(closed_port(), kind.clone(), LONG).await, Err(FailureReason::Refused));
@@ -275,7 +275,7 @@ pub(super) async fn udp_server(answer: impl Fn(&[u8]) -> Option<Vec<u8>> + Send 
     address
 }
 
-/// TLS without a look at who the server is.
+/// TLS without verification of the server's certificate.
 pub(super) fn any_tls(start: TlsStart) -> Tls {
     Tls { start, name: None, verify: TlsVerify::No }
 }

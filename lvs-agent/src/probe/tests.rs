@@ -128,10 +128,10 @@ async fn a_director_out_of_ports_blames_no_server() {
     }
     let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 80)).await.unwrap();
     let address = listener.local_addr().unwrap();
-    let mut held = Vec::new();
+    let mut open = Vec::new();
     while let Ok(stream) = tokio::net::TcpStream::connect(address).await {
-        held.push(stream);
-        assert!(held.len() < 10);
+        open.push(stream);
+        assert!(open.len() < 10);
     }
     for check in [CheckKind::Connect, http()] {
         let reason = failure("127.0.0.1:80", check, LONG).await;
@@ -150,16 +150,16 @@ async fn a_director_out_of_file_descriptors_blames_no_server() {
     }
     let listener = TcpListener::bind(any_port()).await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let mut held = Vec::new();
+    let mut open = Vec::new();
     while let Ok(file) = File::open("/dev/null") {
-        held.push(file);
-        assert!(held.len() < 100);
+        open.push(file);
+        assert!(open.len() < 100);
     }
     for check in [CheckKind::Ping, CheckKind::Connect, http()] {
         let reason = failure(&address, check.clone(), LONG).await;
         assert!(matches!(reason, FailureReason::Local(_)), "{check:?}: {reason}");
     }
-    drop(held);
+    drop(open);
     let target = ProbeTarget::at(address.parse().unwrap());
     assert!(Prober::new().probe(target, &CheckKind::Connect, LONG).await.is_ok(), "it recovers");
 }

@@ -9,7 +9,7 @@ mod tests;
 use super::{FailureReason, Phase, context::ProbeContext, outcome::Answer, session::Session};
 use crate::model::{GreetingCheck, GreetingProtocol, Tls, TlsStart};
 
-/// Waits for the greeting, encrypts the connection and logs in as far as that is asked for, and says goodbye.
+/// Waits for the greeting, encrypts the connection and logs in as far as the check asks for it, and quits.
 pub(super) async fn probe(
     context: &ProbeContext<'_>,
     check: &GreetingCheck,

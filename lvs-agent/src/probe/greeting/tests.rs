@@ -9,7 +9,7 @@ fn check(protocol: GreetingProtocol, login: bool) -> CheckKind {
     CheckKind::Greeting(GreetingCheck { protocol, tls: None, login, helo: Some("h".to_owned()) })
 }
 
-/// A server that says and wants to hear these lines: `< ` before what it says.
+/// A server that sends and expects these lines: `< ` before those that it sends.
 async fn server(lines: &[&'static str]) -> std::net::SocketAddr {
     let script = lines.iter().map(|line| match line.strip_prefix("< ") {
         Some(says) => Script::send(format!("{says}\r\n")),

@@ -68,7 +68,7 @@ async fn search(reader: &mut Reader<'_>, text: &[u8]) -> Result<(), FailureReaso
     Err(FailureReason::TextNotFound { searched: read.len(), cut: false })
 }
 
-/// Reads as much as is looked at, and then looks.
+/// Reads as much as the conditions need, and then evaluates them.
 async fn evaluate_whole(reader: &mut Reader<'_>, page: &HttpPage) -> Result<(), FailureReason> {
     let mut read: Vec<u8> = Vec::new();
     let mut hash = page.digest.as_ref().map(Hash::new);

@@ -28,7 +28,7 @@ const SUCCESS: u32 = 0;
 /// The longest message; an entry with pictures may be large.
 const MAX_MESSAGE: usize = 128 << 10;
 
-/// Binds, and looks for the entry if one is wanted.
+/// Binds, and searches for the entry if the check has a base.
 pub(super) async fn probe(context: &ProbeContext<'_>, check: &LdapCheck) -> Result<Answer, FailureReason> {
     let mut session = Session::open(context, check.tls.as_ref()).await?;
     let answer = Answer::connected(session.connect_time());

@@ -33,7 +33,7 @@ use crate::model::{AddressFamily, Via};
 
 /// What is done when a socket call fails here.
 const DOING: &str = "ping";
-/// The most bytes of a packet that are looked at. ICMPv6 errors are at most 1280 bytes, ICMP errors 576.
+/// How much of a packet is read, in bytes. ICMPv6 errors are at most 1280 bytes, ICMP errors 576.
 const MAX_PACKET: usize = 2048;
 /// Room in the kernel for the replies of some thousand servers, should the agent be delayed.
 const RECEIVE_BUFFER: usize = 1 << 20;

@@ -1,5 +1,5 @@
-//! TLS on top of a connection. Whom the certificate is from is only looked at on request, as the check asks whether the
-//! service answers; that the server holds the certificate's key is always proved.
+//! TLS on top of a connection. The certificate's chain and name are only verified on request, as a check is about
+//! whether the service answers; that the server has the certificate's key is always verified.
 
 #[cfg(test)]
 mod tests;

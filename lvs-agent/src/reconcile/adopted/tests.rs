@@ -175,7 +175,10 @@ fn a_configured_weight_is_what_a_server_goes_back_to() {
     assert!(held.expect(std::slice::from_ref(&added), &table(&[]), Some(&wants), true));
     held.applied(&added);
     let ours = held.iter().next().unwrap().1;
-    assert_eq!((ours.original.weight, ours.current, ours.previous), (KernelWeight(5), Some(KernelWeight(0)), None));
+    assert_eq!(
+        (ours.original.weight, ours.current, ours.previous),
+        (KernelWeight(5), Some(KernelWeight(0)), None)
+    );
     // It leaves the configuration.
     let key = DestinationKey { service: tcp(), server: A.parse().unwrap() };
     assert!(held.expect(
