@@ -48,19 +48,20 @@ const LVS_AGENT: &[Room] = &[
     room("probe", 3, &["keyed", "process", "model"]),
     room("pool", 3, &["model", "health"]),
 
-    room("engine", 4, &["keyed", "model", "control", "ipvs", "health", "pool", "probe"]),
-    room("state_file", 4, &["model", "ipvs", "pool"]),
+    room("event", 4, &["clock", "model", "config", "control", "ipvs", "health", "passive", "pool", "probe"]),
+    room("engine", 4, &["keyed", "model", "control", "ipvs", "health", "passive", "pool", "probe", "event"]),
+    room("state_file", 4, &["model", "ipvs", "pool", "event"]),
 
-    room("notify", 5, &["keyed", "process", "model", "health", "pool", "probe", "engine"]),
-    room("reconcile", 5, &["backoff", "clock", "netlink", "model", "control", "ipvs", "engine", "state_file"]),
-    room("telemetry", 5, &["clock", "keyed", "model", "config", "ipvs", "health", "passive", "pool", "probe", "engine"]),
+    room("notify", 5, &["keyed", "process", "model", "health", "pool", "probe", "event", "engine"]),
+    room("reconcile", 5, &["backoff", "clock", "netlink", "model", "control", "ipvs", "event", "engine", "state_file"]),
+    room("telemetry", 5, &["clock", "keyed", "model", "config", "ipvs", "health", "passive", "pool", "probe", "event", "engine"]),
 
     room("agent", 6, &[
         "clock", "keyed", "netlink", "process", "model", "config", "control", "ipvs", "network", "health", "passive",
-        "pool", "probe", "engine", "state_file", "notify", "reconcile", "telemetry",
+        "pool", "probe", "event", "engine", "state_file", "notify", "reconcile", "telemetry",
     ]),
 
-    room("cli", 7, &["clock", "model", "config", "control", "log", "telemetry", "agent"]),
+    room("cli", 7, &["clock", "model", "config", "control", "log", "event", "telemetry", "agent"]),
 ];
 
 /// Floor 0 is how programs talk to their users.
