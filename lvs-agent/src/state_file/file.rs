@@ -160,10 +160,10 @@ mod tests {
             lower_threshold: 3,
         };
         let gue = Tunnel::Gue { port: 6080, flags: TunnelFlags::CHECKSUM };
-        let of = |service, original: Destination, now: Option<i32>, before: Option<Option<i32>>| {
-            let now = now.map(KernelWeight);
-            let before = before.map(|before| before.map(KernelWeight));
-            (DestinationKey { service, server: original.server }, Override { original, now, before })
+        let of = |service, original: Destination, current: Option<i32>, previous: Option<Option<i32>>| {
+            let current = current.map(KernelWeight);
+            let previous = previous.map(|previous| previous.map(KernelWeight));
+            (DestinationKey { service, server: original.server }, Override { original, current, previous })
         };
         Overrides::new([
             of(tcp, destination("10.0.0.1:80", ForwardingMethod::Tunnel, gue), Some(0), Some(Some(5))),
