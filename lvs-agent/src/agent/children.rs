@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 use tokio::{task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::STOP;
+use super::tasks::STOP;
 use crate::{
     event::{Event, InstanceChange, Publisher},
     process::ProcessGroup,

@@ -1,6 +1,6 @@
 //! Which mails, commands and lines an event leads to. Their subjects and arguments are ldirectord's.
 
-use std::{collections::HashSet, sync::Arc, time::SystemTime};
+use std::{collections::HashSet, path::PathBuf, sync::Arc, time::SystemTime};
 
 use tokio::sync::watch;
 
@@ -35,7 +35,8 @@ impl From<WeightOccasion> for Occasion {
 /// Makes mails, commands and lines of events. Never waits.
 #[derive(Debug)]
 pub(crate) struct Alerts {
-    notifier: Notifier,
+    /// `None` once the agent stops.
+    notifier: Option<Notifier>,
     services: KeyMap<ServiceKey, VirtualService>,
     /// The order of the services.
     keys: Vec<ServiceKey>,
@@ -79,7 +80,11 @@ impl Subscriber for Alerts {
                     self.command(service, *change);
                 }
             }
-            Event::Stopping => self.stopping(),
+            Event::Stopping => {
+                self.stopping();
+                // Nothing follows: the task that sends ends once nobody can give it more.
+                self.notifier = None;
+            }
             _ => {}
         }
     }
@@ -94,7 +99,7 @@ impl Alerts {
         config: watch::Receiver<Arc<Config>>,
     ) -> Self {
         let mut alerts = Self {
-            notifier,
+            notifier: Some(notifier),
             services: KeyMap::default(),
             keys: Vec::new(),
             weights: weights.into_iter().collect(),
@@ -114,8 +119,9 @@ impl Alerts {
             .flat_map(|service| service.roles().filter_map(|role| service.destination_of(role)))
             .collect();
         self.weights.retain(|destination, _| all.contains(destination));
-        for gone in self.reminded.extract_if(|destination| !all.contains(destination)) {
-            self.notifier.mail(MailCommand::StopReminder(gone));
+        let gone: Vec<_> = self.reminded.extract_if(|destination| !all.contains(destination)).collect();
+        for gone in gone {
+            self.mail_command(MailCommand::StopReminder(gone));
         }
     }
 
@@ -123,7 +129,7 @@ impl Alerts {
     fn checked(&self, destination: &DestinationKey, outcome: &Outcome, time: SystemTime) {
         let service = self.services.get(&destination.service);
         if let Some(file) = service.and_then(|service| service.notify.monitor_file.as_ref()) {
-            self.notifier.line(file.clone(), monitor_line(destination, outcome, time));
+            self.line(file.clone(), monitor_line(destination, outcome, time));
         }
     }
 
@@ -161,12 +167,30 @@ impl Alerts {
                 format!("Inaccessible real server: {} ({})", destination.server, address_of(&service.key));
             let mail = Box::new(compose(service, Occasion::Running, &said, &reason));
             if settings.about.running {
-                self.notifier.mail(MailCommand::StartReminder(*destination, mail, settings.clone()));
+                self.mail_command(MailCommand::StartReminder(*destination, mail, settings.clone()));
                 self.reminded.insert(*destination);
             }
         } else {
-            self.notifier.mail(MailCommand::StopReminder(*destination));
+            self.mail_command(MailCommand::StopReminder(*destination));
             self.reminded.remove(destination);
+        }
+    }
+
+    fn mail_command(&self, command: MailCommand) {
+        if let Some(notifier) = &self.notifier {
+            notifier.mail(command);
+        }
+    }
+
+    fn line(&self, file: PathBuf, text: String) {
+        if let Some(notifier) = &self.notifier {
+            notifier.line(file, text);
+        }
+    }
+
+    fn run(&self, order: CommandOrder) {
+        if let Some(notifier) = &self.notifier {
+            notifier.run(order);
         }
     }
 
@@ -180,7 +204,7 @@ impl Alerts {
         };
         if wanted {
             let mail = Box::new(compose(service, occasion, said, more));
-            self.notifier.mail(MailCommand::Send(mail, settings.clone()));
+            self.mail_command(MailCommand::Send(mail, settings.clone()));
         }
     }
 
@@ -194,7 +218,7 @@ impl Alerts {
         let about = service.name.clone();
         if let (what, Some(line)) = own {
             let order = CommandOrder { what, about: about.clone(), line: line.clone(), added: Vec::new() };
-            self.notifier.run(order);
+            self.run(order);
         }
         if let Some(line) = service.notify.fallback_command.clone() {
             let (address, protocol) = match &service.key {
@@ -202,7 +226,7 @@ impl Alerts {
                 ServiceKey::Mark { mark, .. } => (format!("{mark}:"), "fwm".to_owned()),
             };
             let added = vec![word.to_owned(), address, protocol];
-            self.notifier.run(CommandOrder { what: "the fallback command", about, line, added });
+            self.run(CommandOrder { what: "the fallback command", about, line, added });
         }
     }
 }

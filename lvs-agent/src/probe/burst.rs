@@ -13,7 +13,7 @@ use std::{
 
 use tokio::{sync::mpsc, task::JoinSet, time};
 
-use super::{Ask, CheckId, Outcome, ProbeTarget, Verdict};
+use super::{CheckId, Outcome, Probe, ProbeTarget, Verdict};
 use crate::model::{BurstSettings, CheckKind};
 
 /// What is to be confirmed.
@@ -82,7 +82,7 @@ enum Found {
 /// Runs a burst. Each probe's result is sent to `reports` as it comes; the verdict follows at the end. Takes no longer
 /// than the gaps and one timeout, as long as the reports are taken; room for `count` of them makes sure of that.
 /// Dropping the future ends the probes.
-pub async fn run<A: Ask>(asker: &A, burst: &Burst, reports: &mpsc::Sender<BurstProbe>) -> BurstVerdict {
+pub async fn run<A: Probe>(asker: &A, burst: &Burst, reports: &mpsc::Sender<BurstProbe>) -> BurstVerdict {
     let mut tasks = start(asker, burst);
     let mut host = None;
     let mut failed = 0;
@@ -116,7 +116,7 @@ pub async fn run<A: Ask>(asker: &A, burst: &Burst, reports: &mpsc::Sender<BurstP
 }
 
 /// Starts the probes, and the ping that runs along; they end when the set is dropped.
-fn start<A: Ask>(asker: &A, burst: &Burst) -> JoinSet<Found> {
+fn start<A: Probe>(asker: &A, burst: &Burst) -> JoinSet<Found> {
     let begin = time::Instant::now();
     let mut tasks = JoinSet::new();
     for index in 0..burst.count.get() {
@@ -128,13 +128,13 @@ fn start<A: Ask>(asker: &A, burst: &Burst) -> JoinSet<Found> {
                 time::sleep_until(begin + gap * index).await;
             }
             let started = now();
-            let outcome = asker.ask(target, &question, timeout).await;
+            let outcome = asker.probe(target, &question, timeout).await;
             Found::Probe(BurstProbe { id, index, started, finished: now(), outcome })
         });
     }
     if *burst.question == CheckKind::Connect {
         let (asker, target, timeout) = (asker.clone(), burst.target, burst.timeout);
-        tasks.spawn(async move { Found::Host(asker.ask(target, &CheckKind::Ping, timeout).await) });
+        tasks.spawn(async move { Found::Host(asker.probe(target, &CheckKind::Ping, timeout).await) });
     }
     tasks
 }
@@ -165,8 +165,8 @@ mod tests {
         ping: Plan,
     }
 
-    impl Ask for Planned {
-        async fn ask(&self, _target: ProbeTarget, question: &CheckKind, timeout: Duration) -> Outcome {
+    impl Probe for Planned {
+        async fn probe(&self, _target: ProbeTarget, question: &CheckKind, timeout: Duration) -> Outcome {
             let (takes, result) = match question {
                 CheckKind::Connect => self.connects.lock().unwrap().remove(0),
                 CheckKind::Ping => self.ping.clone(),

@@ -26,9 +26,10 @@ const fn room(name: &'static str, floor: u8, imports: &'static [&'static str]) -
 const CRATES: &[Crate] =
     &[Crate { source: "lvs-agent/src", rooms: LVS_AGENT }, Crate { source: "tests/src", rooms: TESTS }];
 
-/// Floor 0 are leaves: what any room with I/O may use. `keyed` is pure.
+/// Floor 0 are leaves: what any room with I/O may use. `backoff` and `keyed` are pure.
 #[rustfmt::skip]
 const LVS_AGENT: &[Room] = &[
+    room("backoff", 0, &[]),
     room("clock", 0, &[]),
     room("keyed", 0, &[]),
     room("netlink", 0, &[]),
@@ -42,24 +43,25 @@ const LVS_AGENT: &[Room] = &[
     room("log", 2, &["model"]),
     room("network", 2, &["netlink", "model"]),
 
-    room("health", 3, &["model"]),
-    room("passive", 3, &["keyed", "model"]),
+    room("health", 3, &["backoff", "model"]),
+    room("passive", 3, &["backoff", "keyed", "model"]),
     room("probe", 3, &["keyed", "process", "model"]),
     room("pool", 3, &["model", "health"]),
 
-    room("engine", 4, &["keyed", "model", "control", "ipvs", "health", "pool", "probe"]),
-    room("state_file", 4, &["model", "ipvs", "pool"]),
+    room("event", 4, &["clock", "model", "config", "control", "ipvs", "health", "passive", "pool", "probe"]),
+    room("engine", 4, &["keyed", "model", "control", "ipvs", "health", "passive", "pool", "probe", "event"]),
+    room("state_file", 4, &["model", "ipvs", "pool", "event"]),
 
-    room("notify", 5, &["keyed", "process", "model", "health", "pool", "probe", "engine"]),
-    room("reconcile", 5, &["clock", "netlink", "model", "control", "ipvs", "engine", "state_file"]),
-    room("telemetry", 5, &["clock", "keyed", "model", "config", "ipvs", "health", "passive", "pool", "probe", "engine"]),
+    room("notify", 5, &["keyed", "process", "model", "health", "pool", "probe", "event", "engine"]),
+    room("reconcile", 5, &["backoff", "clock", "netlink", "model", "control", "ipvs", "event", "engine", "state_file"]),
+    room("telemetry", 5, &["clock", "keyed", "model", "config", "ipvs", "health", "passive", "pool", "probe", "event", "engine"]),
 
     room("agent", 6, &[
         "clock", "keyed", "netlink", "process", "model", "config", "control", "ipvs", "network", "health", "passive",
-        "pool", "probe", "engine", "state_file", "notify", "reconcile", "telemetry",
+        "pool", "probe", "event", "engine", "state_file", "notify", "reconcile", "telemetry",
     ]),
 
-    room("cli", 7, &["clock", "model", "config", "control", "log", "telemetry", "agent"]),
+    room("cli", 7, &["clock", "model", "config", "control", "log", "event", "telemetry", "agent"]),
 ];
 
 /// Floor 0 is how programs talk to their users.

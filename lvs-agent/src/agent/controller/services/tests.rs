@@ -15,7 +15,7 @@ use crate::{
     health::{Sample, Source, State},
     ipvs::{Edit, difference},
     keyed::KeySet,
-    model::{BurstSettings, Config, Mode},
+    model::BurstSettings,
     passive::Targets,
     pool::Presence,
     probe::{CheckResult, Prober, Scheduler, budget::Budget},
