@@ -106,7 +106,7 @@ fn cut(records: &[Record], fault_ns: Option<u64>) -> Result<String> {
         }
         match &record.recorded {
             Recorded::State(visibility, state) => {
-                recorder.state(record.at_ns, record.id, *visibility, state)?
+                recorder.state(record.at_ns, record.id, *visibility, state)?;
             }
             Recorded::Counters(counters) => recorder.counters(record.at_ns, record.id, counters)?,
             Recorded::Fault => {}
