@@ -223,7 +223,7 @@ fn stay_beside(config: &mut Config) {
 /// Starts the log; what it goes to is closed when the thread is dropped. Where it can't be opened, standard error is it.
 fn start_log(cli: &Cli, target: &LogTarget) -> anyhow::Result<Option<LogThread>> {
     let filter = EnvFilter::try_new(&cli.log)
-        .with_context(|| format!("--log {:?} is no log filter; try \"info\" or \"debug\"", cli.log))?;
+        .with_context(|| format!("--log {:?} is not a log filter; try \"info\" or \"debug\"", cli.log))?;
     let (opened, problem) = match log::open(target) {
         Ok(opened) => (opened, None),
         Err(error) => (None, Some(error)),

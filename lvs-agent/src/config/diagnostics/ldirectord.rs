@@ -53,9 +53,7 @@ pub enum DirectiveFault {
     )]
     NoVirtual,
     /// A directive of a virtual service before the first of them.
-    #[error(
-        "{directive} belongs into a virtual service; write it below a line such as virtual=192.0.2.80:80"
-    )]
+    #[error("{directive} belongs in a virtual service; write it below a line such as virtual=192.0.2.80:80")]
     OutsideVirtual {
         /// The directive.
         directive: &'static str,
@@ -136,7 +134,7 @@ pub enum DirectiveFault {
     },
     /// A check that can't know which port to ask.
     #[error(
-        "virtual: no port is known to check {server}; write checkport=80 (or another one), or the port after the \
+        "no port is known to check {server}; write checkport=80 (or another one), or the port after the \
          address"
     )]
     NoCheckPort {

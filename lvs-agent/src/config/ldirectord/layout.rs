@@ -204,7 +204,7 @@ impl Reader<'_> {
         let place =
             if value.is_empty() { start..start + name_end } else { value_start..value_start + value.len() };
         if value.contains(char::REPLACEMENT_CHARACTER) || value.chars().any(|c| c.is_control() && c != '\t') {
-            let problem = "has bytes that are no text; write it as UTF-8".to_owned();
+            let problem = "has bytes that are not text; write it as UTF-8".to_owned();
             let fault =
                 DirectiveFault::Value { directive: directive.name(), text: "…".to_owned(), problem };
             self.findings.fault(&place, fault);

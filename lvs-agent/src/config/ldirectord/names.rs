@@ -111,7 +111,7 @@ pub(super) fn literal(name: &str, family: AddressFamily) -> Option<Result<IpAddr
         Ok(_) => Some(Err(no_host(name, family, "it is an address of the other IP version"))),
         // The C library would make an address of "80" or "10.1", which nobody means.
         Err(_) if bare.is_empty() || bare.chars().all(|c| c.is_ascii_digit() || c == '.' || c == ':') => {
-            Some(Err(no_host(name, family, "it is no address")))
+            Some(Err(no_host(name, family, "it is not an address")))
         }
         Err(_) => None,
     }

@@ -171,7 +171,8 @@ impl Asker<'_> {
         match perl::pattern(text, ends) {
             Ok(pattern) => Ok(Some(pattern)),
             Err(error) => {
-                findings.value(entry, format!("is no regular expression that is understood here: {error}"));
+                findings
+                    .value(entry, format!("is not a regular expression that the agent supports: {error}"));
                 Err(Noted)
             }
         }
@@ -294,9 +295,9 @@ impl Asker<'_> {
         };
         if !is_good || path.len() > MAX_TEXT {
             let problem = if proxy {
-                "has no request that a proxy can be asked for; write request=\"http://www.example.org/\""
+                "has no request that a proxy can fetch; write request=\"http://www.example.org/\""
             } else {
-                "has a request that is no path; write one like request=\"/health\""
+                "has a request that is not a path; write one like request=\"/health\""
             };
             findings.value(entry, problem);
             return None;
@@ -331,15 +332,17 @@ impl Asker<'_> {
         };
         if !probe::is_dns_name(&name, record) {
             let place = self.request().map_or(&self.around.draft.head, |(entry, _)| entry);
-            findings.value(place, "has no name that can be asked for; write request=\"www.example.org\"");
+            findings.value(place, "has no name that can be queried; write request=\"www.example.org\"");
             return None;
         }
         // A literal address or name is compared as such; what only an expression can say isn't known here.
         let literal = expect.trim_start_matches('^').trim_end_matches('$').replace("\\.", ".");
         if literal.contains(|c: char| !c.is_ascii_alphanumeric() && !".-_:".contains(c)) || literal.is_empty()
         {
-            findings
-                .value(entry, "is no address or name; write the whole of it, such as receive=\"192.0.2.1\"");
+            findings.value(
+                entry,
+                "is neither an address nor a name; write the whole of it, such as receive=\"192.0.2.1\"",
+            );
             return None;
         }
         let transport = if self.is_udp || !matches!(self.around.key, ServiceKey::Address { .. }) {

@@ -180,7 +180,7 @@ fn head<'d>(draft: &'d Draft, findings: &mut Findings) -> Option<Head<'d>> {
         _ => {
             findings.value(
                 entry,
-                "is no virtual service; write an address and port such as 192.0.2.80:80, or a firewall mark",
+                "is not a virtual service; write an address and port such as 192.0.2.80:80, or a firewall mark",
             );
             None
         }
@@ -190,7 +190,7 @@ fn head<'d>(draft: &'d Draft, findings: &mut Findings) -> Option<Head<'d>> {
 fn mark(entry: &Entry, digits: &str, findings: &mut Findings) -> Option<u32> {
     match digits.parse::<u32>() {
         Ok(0) | Err(_) => {
-            findings.value(entry, format!("is no firewall mark; write a number from 1 to {}", u32::MAX));
+            findings.value(entry, format!("is not a firewall mark; write a number from 1 to {}", u32::MAX));
             None
         }
         Ok(PROBE_MARK) => {
@@ -243,8 +243,8 @@ fn netmask(entry: &Entry, family: AddressFamily, findings: &mut Findings) -> Opt
         findings.value(
             entry,
             match family {
-                AddressFamily::V4 => "is no netmask; write one such as 255.255.255.0",
-                AddressFamily::V6 => "is no length of a prefix; write a number from 1 to 128",
+                AddressFamily::V4 => "is not a netmask; write one such as 255.255.255.0",
+                AddressFamily::V6 => "is not a prefix length; write a number from 1 to 128",
             },
         );
     }

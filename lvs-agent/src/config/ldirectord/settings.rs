@@ -177,7 +177,7 @@ fn smtp(entry: &Entry, findings: &mut Findings) -> Option<String> {
     let length = entry.value.find(|c| !belongs(c)).unwrap_or(entry.value.len());
     let (host, rest) = entry.value.split_at(length);
     if host.is_empty() {
-        findings.value(entry, "is no name or address of a mail server");
+        findings.value(entry, "is neither a name nor an address of a mail server");
         return None;
     }
     note_rest(entry, rest, findings);
@@ -455,7 +455,7 @@ fn virtualhost(entry: &Entry, findings: &mut Findings) -> Option<String> {
     note_rest(entry, rest, findings);
     let host = host.trim_matches(is_blank);
     if host.is_empty() || host.contains('@') || host.parse::<hyper::http::uri::Authority>().is_err() {
-        findings.value(entry, "is no host name; write one like www.example.org");
+        findings.value(entry, "is not a host name; write one like www.example.org");
         return None;
     }
     Some(host.to_owned())
@@ -465,8 +465,10 @@ fn scheduler(entry: &Entry, findings: &mut Findings) -> Option<Scheduler> {
     let word = first_word(entry, |c| c.is_ascii_lowercase(), findings)?;
     let scheduler = word.parse().ok();
     if scheduler.is_none() {
-        findings
-            .value(entry, format!("is no scheduler of Linux; write one of {}", Scheduler::NAMES.join(", ")));
+        findings.value(
+            entry,
+            format!("is not a scheduler of Linux; write one of {}", Scheduler::NAMES.join(", ")),
+        );
     }
     scheduler
 }

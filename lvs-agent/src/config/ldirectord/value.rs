@@ -69,7 +69,7 @@ pub(super) fn port(entry: &Entry, findings: &mut Findings) -> Option<u16> {
 /// Seconds between mails, which may be 0.
 pub(super) fn repeat(entry: &Entry, findings: &mut Findings) -> Option<Duration> {
     if !entry.value.starts_with(|c: char| c.is_ascii_digit()) {
-        findings.value(entry, "is no number of seconds; write one, or 0 for no repeated mails");
+        findings.value(entry, "is not a number of seconds; write one, or 0 for no repeated mails");
         return None;
     }
     if first_digits(&entry.value).is_some_and(|(digits, _)| digits.bytes().all(|digit| digit == b'0')) {
@@ -125,7 +125,7 @@ pub(super) fn quoted(entry: &Entry, findings: &mut Findings) -> Option<String> {
         }
     };
     if inner.is_empty() {
-        findings.value(entry, "is empty; write something, or leave the directive away");
+        findings.value(entry, "is empty; write something, or leave the directive out");
         return None;
     }
     Some(inner.to_owned())
@@ -144,7 +144,7 @@ pub(super) fn maybe_quoted(entry: &Entry, findings: &mut Findings) -> Option<Str
         inner
     });
     if inner.trim().is_empty() {
-        findings.value(entry, "is empty; write something, or leave the directive away");
+        findings.value(entry, "is empty; write something, or leave the directive out");
         return None;
     }
     Some(inner.to_owned())
@@ -153,7 +153,7 @@ pub(super) fn maybe_quoted(entry: &Entry, findings: &mut Findings) -> Option<Str
 /// Any text. Never empty.
 pub(super) fn rest(entry: &Entry, findings: &mut Findings) -> Option<String> {
     if entry.value.is_empty() {
-        findings.value(entry, "is empty; write something, or leave the directive away");
+        findings.value(entry, "is empty; write something, or leave the directive out");
         return None;
     }
     Some(entry.value.clone())
@@ -162,7 +162,7 @@ pub(super) fn rest(entry: &Entry, findings: &mut Findings) -> Option<String> {
 /// The path of a file or folder, from the root on.
 pub(super) fn path(entry: &Entry, text: String, findings: &mut Findings) -> Option<PathBuf> {
     if !text.starts_with('/') {
-        findings.value(entry, "is no path from the root; let it begin with a slash");
+        findings.value(entry, "is not an absolute path; let it begin with a slash");
         return None;
     }
     Some(PathBuf::from(text))
@@ -188,8 +188,10 @@ pub(super) fn addresses(entry: &Entry, findings: &mut Findings) -> Option<Vec<St
     let text = maybe_quoted(entry, findings)?;
     let addresses: Vec<String> = text.split(',').map(|one| one.trim().to_owned()).collect();
     if addresses.iter().any(|one| !is_address(one)) {
-        findings
-            .value(entry, "is no list of mail addresses; write one like admin@example.org,ops@example.org");
+        findings.value(
+            entry,
+            "is not a list of mail addresses; write one like admin@example.org,ops@example.org",
+        );
         return None;
     }
     Some(addresses)

@@ -145,7 +145,7 @@ fn texts(value: &DeValue<'_>, wanted: &'static str) -> Result<Vec<String>> {
 
 fn addresses(value: &DeValue<'_>) -> Result<Vec<String>> {
     let addresses = texts(value, "mail addresses in brackets, such as [\"admin@example.org\"]")?;
-    let problem = "is no mail address; write one such as \"admin@example.org\"";
+    let problem = "is not a mail address; write one such as \"admin@example.org\"";
     match addresses.iter().find(|one| !is_mail_address(one)) {
         Some(wrong) => Err(ValueFault::Text { text: wrong.clone(), problem }),
         None if addresses.is_empty() => Err(ValueFault::Text { text: "[]".to_owned(), problem }),
@@ -178,7 +178,7 @@ pub(super) fn about_words(about: MailAbout) -> Vec<String> {
 pub(super) fn command_line(value: &DeValue<'_>) -> Result<CommandLine> {
     let wanted = "the program and its arguments in brackets, such as [\"/usr/local/bin/told\", \"-x\"]";
     let words = texts(value, wanted)?;
-    let problem = "is no program; write its path, and arguments without zero bytes";
+    let problem = "is not a program; write its path, and arguments without zero bytes";
     let fault = || ValueFault::Text { text: words.concat().replace('\0', "…"), problem };
     match words.split_first() {
         Some((program, arguments))
@@ -194,7 +194,7 @@ pub(super) fn command_line(value: &DeValue<'_>) -> Result<CommandLine> {
 pub(super) fn files(value: &DeValue<'_>) -> Result<Vec<PathBuf>> {
     let files = texts(value, "paths in brackets, such as [\"/etc/lvs-agent-2.toml\"]")?;
     if files.iter().any(|file| file.is_empty() || file.contains('\0')) {
-        let problem = "is no path of a file; remove it";
+        let problem = "is not a file's path; remove it";
         return Err(ValueFault::Text { text: "\"\"".to_owned(), problem });
     }
     Ok(files.into_iter().map(PathBuf::from).collect())

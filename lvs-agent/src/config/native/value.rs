@@ -235,7 +235,7 @@ pub(super) fn netmask(value: &DeValue<'_>, family: AddressFamily) -> Result<Netm
                 Ok(Netmask::V4(mask))
             }
             _ => {
-                let problem = "is no netmask; write one such as \"255.255.255.0\", or the length of a prefix such as 24";
+                let problem = "is not a netmask; write one such as \"255.255.255.0\", or the length of a prefix such as 24";
                 Err(ValueFault::Text { text: text.to_string(), problem })
             }
         },
@@ -314,7 +314,7 @@ pub(super) fn socket(value: &DeValue<'_>) -> Result<Option<PathBuf>> {
     match text {
         "off" => Ok(None),
         _ if !text.starts_with('/') => {
-            fault("is no path from the root; let it begin with a slash, or write \"off\"")
+            fault("is not an absolute path; let it begin with a slash, or write \"off\"")
         }
         _ if text.contains('\0') => fault("has a zero byte; remove it"),
         _ if text.len() > MAX_PATH => {
@@ -345,7 +345,7 @@ fn path_or_off(value: &DeValue<'_>, wanted: &'static str) -> Result<Option<PathB
     match text {
         "off" => Ok(None),
         _ if !text.starts_with('/') => {
-            fault("is no path from the root; let it begin with a slash, or write \"off\"")
+            fault("is not an absolute path; let it begin with a slash, or write \"off\"")
         }
         _ if text.contains('\0') => fault("has a zero byte; remove it"),
         _ => Ok(Some(text.into())),

@@ -104,7 +104,7 @@ pub(super) fn dns(section: &mut Section<'_>, faults: &mut FaultList) -> DnsCheck
     }
     let name = |value: &DeValue<'_>| {
         let name = values::name(value)?;
-        let problem = "is no name that can be asked for; write one like \"www.example.org\"";
+        let problem = "is not a name that can be queried; write one like \"www.example.org\"";
         if probe::is_dns_name(&name, record) {
             Ok(name)
         } else {
@@ -220,7 +220,7 @@ pub(in super::super) fn argv(value: &DeValue<'_>) -> Result<Vec<String>, ValueFa
     match words.first() {
         None => fault("[]", "has no program in it; write its path"),
         Some(program) if !program.starts_with('/') => {
-            fault(program, "is no absolute path; write it from \"/\" on")
+            fault(program, "is not an absolute path; write it from \"/\" on")
         }
         Some(program) if words.len() > MAX_ARGUMENTS => fault(program, "has more than 100 arguments"),
         Some(_) => match words.iter().find(|word| word.contains('\0') || word.len() > MAX_TEXT) {
