@@ -2,7 +2,7 @@
 
 use std::{num::NonZeroU32, path::PathBuf, time::Duration};
 
-use super::{Check, RealServer};
+use super::{Backup, defaults};
 
 /// How a service's pool is run.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,13 +22,17 @@ pub struct PoolPolicy {
     pub flap: FlapDamping,
 }
 
-/// A server that helps out: a sorry server or one of a backup pool.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Backup {
-    /// Where it is, how packets reach it, and its weight.
-    pub server: RealServer,
-    /// What it is asked before it is used; `None`: it is taken to be well.
-    pub check: Option<Check>,
+impl Default for PoolPolicy {
+    fn default() -> Self {
+        Self {
+            backups: Vec::new(),
+            quorum: Quorum { weight: defaults::QUORUM, hysteresis: 0, up: None, down: None },
+            slow_start: None,
+            start: StartPolicy::default(),
+            fast_share: defaults::FAST_SHARE,
+            flap: FlapDamping::default(),
+        }
+    }
 }
 
 /// How many healthy servers a service needs, and who is told when it has too few.
@@ -73,4 +77,14 @@ pub struct FlapDamping {
     pub penalty_max: Duration,
     /// How long a server must have been up for its past to be forgotten.
     pub memory: Duration,
+}
+
+impl Default for FlapDamping {
+    fn default() -> Self {
+        Self {
+            penalty: defaults::FLAP_PENALTY,
+            penalty_max: defaults::FLAP_PENALTY_MAX,
+            memory: defaults::FLAP_MEMORY,
+        }
+    }
 }

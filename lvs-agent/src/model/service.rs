@@ -1,10 +1,10 @@
-//! Virtual services and real servers, as an operator describes them.
+//! Virtual services, as an operator describes them.
 
-use std::{iter, net::SocketAddr, num::NonZeroU32};
+use std::{iter, num::NonZeroU32};
 
 use super::{
-    Check, DestinationKey, ForwardingMethod, Notifications, OnExit, Persistence, PoolPolicy, Scheduler,
-    ServiceKey, Tunnel, Weight,
+    Check, DestinationKey, FurtherChecks, Notifications, Persistence, PoolPolicy, RealServer, Scheduler,
+    ServiceKey,
 };
 
 /// A virtual service: what clients connect to.
@@ -133,25 +133,6 @@ pub enum Role {
     Backup(usize),
 }
 
-/// Checks beside the first one.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct FurtherChecks {
-    /// The checks; each counts its own failures and successes.
-    pub checks: Vec<Check>,
-    /// What they and the first one together mean.
-    pub combine: Combine,
-}
-
-/// When a server with several checks is healthy.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Combine {
-    /// When all of them say so.
-    #[default]
-    All,
-    /// When at least one of them says so.
-    Any,
-}
-
 /// Flags that a scheduler makes something of (`ipvsadm --sched-flags`): for `sh` and `mh`, 1 is fallback, 2 hashes the port.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SchedulerFlags {
@@ -173,41 +154,12 @@ pub enum OnFailure {
     Remove,
 }
 
-/// A real server in a service.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RealServer {
-    /// Address and port; under direct route and tunnel the port is the service's. Port 0 where the service has none and
-    /// the client's is kept.
-    pub address: SocketAddr,
-    /// How packets reach it.
-    pub method: ForwardingMethod,
-    /// How they are wrapped; only looked at where the method is a tunnel.
-    pub tunnel: Tunnel,
-    /// Its weight when it is healthy.
-    pub weight: Weight,
-    /// From how many connections on it gets no new ones; 0: no limit. `None`: as it is found in the kernel's table.
-    pub upper_threshold: Option<u32>,
-    /// Below how many it gets new ones again; 0: three quarters of the upper one.
-    pub lower_threshold: Option<u32>,
-    /// What it is asked, where that isn't what the service's servers are asked.
-    pub check: Option<Check>,
-    /// What else it is asked; only looked at where it has a check of its own.
-    pub further: FurtherChecks,
-}
-
-impl RealServer {
-    /// A server of which only that is said what must be.
-    #[must_use]
-    pub fn new(address: SocketAddr, method: ForwardingMethod) -> Self {
-        Self {
-            address,
-            method,
-            tunnel: Tunnel::default(),
-            weight: Weight(1),
-            upper_threshold: None,
-            lower_threshold: None,
-            check: None,
-            further: FurtherChecks::default(),
-        }
-    }
+/// What becomes of the configured services at a clean stop.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnExit {
+    /// They stay as they are: traffic outlives the agent.
+    #[default]
+    Keep,
+    /// They are removed from the kernel's table.
+    Remove,
 }

@@ -2,7 +2,7 @@
 
 use std::{fmt, net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 
-use super::{CommandLine, LogTarget, Unlisted, VirtualService};
+use super::{CommandLine, LogTarget, OnExit, Unlisted, VirtualService, defaults};
 
 /// Everything an operator can say.
 #[derive(Clone, Debug, PartialEq)]
@@ -102,6 +102,25 @@ pub struct AgentSettings {
     pub log: LogTarget,
 }
 
+impl Default for AgentSettings {
+    fn default() -> Self {
+        Self {
+            metrics: Some(defaults::METRICS),
+            on_exit: OnExit::default(),
+            control: Some(defaults::CONTROL.into()),
+            mode: Mode::default(),
+            state: Some(defaults::STATE.into()),
+            autoreload: false,
+            foreign: Foreign::default(),
+            connections: ConnectionSettings::default(),
+            maintenance: None,
+            callback: None,
+            execute: Vec::new(),
+            log: LogTarget::default(),
+        }
+    }
+}
+
 /// What the agent may do to the kernel's table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
@@ -147,14 +166,12 @@ pub struct ConnectionSettings {
     pub reuse_mode: Option<u8>,
 }
 
-/// What becomes of the configured services at a clean stop.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OnExit {
-    /// They stay as they are: traffic outlives the agent.
-    #[default]
-    Keep,
-    /// They are removed from the kernel's table.
-    Remove,
+impl Default for ConnectionSettings {
+    /// A client's retried SYN, and a persistent client's next connection, reach a living server. Ports that are used again
+    /// are left to the kernel's own default.
+    fn default() -> Self {
+        Self { expire_nodest: Some(true), expire_quiescent: Some(true), reuse_mode: None }
+    }
 }
 
 /// The passive signal and what it may ask for.
@@ -174,6 +191,20 @@ pub struct PassiveSettings {
     pub detector: DetectorSettings,
     /// The confirming burst.
     pub burst: BurstSettings,
+}
+
+impl Default for PassiveSettings {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            devices: Vec::new(),
+            log_faults: false,
+            record: None,
+            tick: defaults::TICK,
+            detector: DetectorSettings::default(),
+            burst: BurstSettings::default(),
+        }
+    }
 }
 
 /// When missing signs of life become a suspicion.
@@ -209,6 +240,27 @@ pub struct DetectorSettings {
     pub backoff_max: Duration,
 }
 
+impl Default for DetectorSettings {
+    fn default() -> Self {
+        Self {
+            silence_masquerade: defaults::SILENCE,
+            silence_half_seen: defaults::SILENCE,
+            silence_application: defaults::SILENCE_APPLICATION,
+            clients: defaults::CLIENTS,
+            false_alarms: defaults::FALSE_ALARMS,
+            phi: defaults::PHI,
+            loss: defaults::LOSS,
+            memory: defaults::MEMORY,
+            refusals: defaults::REFUSALS,
+            resent_clients: defaults::RESENT_CLIENTS,
+            resent_share: defaults::RESENT_SHARE,
+            resent_within: defaults::RESENT_WITHIN,
+            backoff: defaults::BACKOFF,
+            backoff_max: defaults::BACKOFF_MAX,
+        }
+    }
+}
+
 /// The probes that a suspicion starts.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BurstSettings {
@@ -220,4 +272,15 @@ pub struct BurstSettings {
     pub server_rate: NonZeroU32,
     /// Bursts a second in all.
     pub total_rate: NonZeroU32,
+}
+
+impl Default for BurstSettings {
+    fn default() -> Self {
+        Self {
+            gap: defaults::BURST_GAP,
+            timeout: defaults::BURST_TIMEOUT,
+            server_rate: defaults::SERVER_RATE,
+            total_rate: defaults::TOTAL_RATE,
+        }
+    }
 }

@@ -1,10 +1,6 @@
 //! DNS: a query, and whether the answer has a record that fits.
 
-use std::{
-    borrow::Cow,
-    fmt::Write,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
-};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use simple_dns::{
     CLASS, Name, Packet, PacketFlag, QCLASS, QTYPE, Question as Query, RCODE, ResourceRecord, TYPE,
@@ -14,7 +10,7 @@ use simple_dns::{
 use super::{
     FailureReason, LocalFault, Phase, datagram::Datagrams, outcome::Answer, pace::Run, random, talk::Talk,
 };
-use crate::model::{DnsCheck, DnsType, Transport};
+use crate::model::{DnsCheck, DnsType, Transport, dns_name as asked_name};
 
 /// Asks for the name.
 pub(super) async fn ask(run: &Run<'_>, question: &DnsCheck) -> Result<Answer, FailureReason> {
@@ -40,32 +36,6 @@ pub(super) async fn ask(run: &Run<'_>, question: &DnsCheck) -> Result<Answer, Fa
             judged.map_err(|problem| FailureReason::Protocol(problem.to_owned()))??;
             Ok(answer)
         }
-    }
-}
-
-/// Whether `name` can be asked for.
-pub(crate) fn is_name(name: &str, record: DnsType) -> bool {
-    let asked = asked_name(name, record);
-    // The library takes an empty label for none.
-    asked.split('.').all(|label| !label.is_empty()) && Name::new(&asked).is_ok()
-}
-
-/// The name that is asked for: for the name of an address, the one that the address has in the tree.
-fn asked_name(name: &str, record: DnsType) -> Cow<'_, str> {
-    match (record, name.parse()) {
-        (DnsType::Ptr, Ok(IpAddr::V4(ip))) => {
-            let [a, b, c, d] = ip.octets();
-            format!("{d}.{c}.{b}.{a}.in-addr.arpa").into()
-        }
-        (DnsType::Ptr, Ok(IpAddr::V6(ip))) => {
-            let mut reversed = String::new();
-            for byte in ip.octets().into_iter().rev() {
-                // Writing to a string does not fail.
-                write!(reversed, "{:x}.{:x}.", byte & 15, byte >> 4).unwrap_or_default();
-            }
-            (reversed + "ip6.arpa").into()
-        }
-        _ => name.trim_end_matches('.').into(),
     }
 }
 

@@ -34,7 +34,6 @@ use std::{future::Future, net::SocketAddr, time::Duration};
 
 use tokio::time::Instant;
 
-pub(crate) use dns::is_name as is_dns_name;
 use outcome::Answer;
 pub use outcome::{
     CommandEnd, Failure, FailureReason, LocalFault, Outcome, Phase, Success, Unreachable, Verdict,
@@ -43,7 +42,6 @@ use pace::{Pace, Run};
 pub use ping::Pingers;
 pub use scheduler::{BaselineCheck, CheckId, CheckResult, Counts, Scheduler, SchedulerHandle, Stopped};
 
-pub(crate) use radius::MAX_PASSWORD as MAX_RADIUS_PASSWORD;
 use tls::TlsClients;
 
 use crate::model::{Check, CheckKind, Via};

@@ -21,8 +21,6 @@ const HEADER: usize = 20;
 const IDENTIFIER: &[u8] = b"lvs-agent";
 /// The longest value of an attribute.
 pub(crate) const MAX_VALUE: usize = 253;
-/// The longest password: eight blocks.
-pub(crate) const MAX_PASSWORD: usize = 128;
 
 /// Asks whether the user may in.
 pub(super) async fn ask(run: &Run<'_>, question: &RadiusCheck) -> Result<Answer, FailureReason> {
@@ -70,7 +68,7 @@ fn attribute(packet: &mut Vec<u8>, kind: u8, value: &[u8]) {
 
 /// A password as it is sent (RFC 2865, 5.2).
 fn hidden(password: &[u8], authenticator: [u8; 16], secret: &[u8]) -> Vec<u8> {
-    let mut padded = password[..password.len().min(MAX_PASSWORD)].to_vec();
+    let mut padded = password[..password.len().min(RadiusCheck::MAX_PASSWORD)].to_vec();
     padded.resize(padded.len().max(1).next_multiple_of(16), 0);
     let mut previous = authenticator;
     for block in padded.chunks_exact_mut(16) {

@@ -94,41 +94,6 @@ pub enum GreetingProtocol {
     Ftp,
 }
 
-/// A query for a name.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct DnsCheck {
-    /// The name.
-    pub name: String,
-    /// The type of the records.
-    pub record: DnsType,
-    /// What carries the query.
-    pub transport: Transport,
-    /// What one of the records must be, as [`DnsType`] says; `None`: any will do.
-    pub expect: Option<String>,
-}
-
-/// The type of a record, and how it is written as text.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum DnsType {
-    /// An IPv4 address.
-    #[default]
-    A,
-    /// An IPv6 address.
-    Aaaa,
-    /// The name of an address. The name that is asked for may be the address itself.
-    Ptr,
-    /// The name of a server.
-    Ns,
-    /// A name.
-    Cname,
-    /// The name of the primary server.
-    Soa,
-    /// The name of a mail server.
-    Mx,
-    /// Text.
-    Txt,
-}
-
 /// RADIUS: may this user in?
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RadiusCheck {
@@ -138,6 +103,11 @@ pub struct RadiusCheck {
     pub secret: Secret,
     /// Whether a refusal is an answer, too: the server is alive, whoever may in.
     pub reject_is_alive: bool,
+}
+
+impl RadiusCheck {
+    /// The longest password in bytes: eight blocks of 16 (RFC 2865, 5.2).
+    pub const MAX_PASSWORD: usize = 128;
 }
 
 /// SIP OPTIONS.

@@ -1,21 +1,80 @@
 //! What a real server can be asked, one type for each protocol.
 
 mod application;
-mod asked;
 mod database;
+mod dns;
 mod http;
-mod kinds;
+mod login;
+mod pattern;
+mod tls;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 pub use application::{
-    CommandCheck, CommandConvention, DnsCheck, DnsType, GreetingCheck, GreetingProtocol, LdapCheck,
-    RadiusCheck, SipCheck, TcpCheck, Transport, UdpCheck,
+    CommandCheck, CommandConvention, GreetingCheck, GreetingProtocol, LdapCheck, RadiusCheck, SipCheck,
+    TcpCheck, Transport, UdpCheck,
 };
-pub use asked::Check;
 pub use database::{Database, OracleCheck, SqlCheck};
+pub use dns::{DnsCheck, DnsType, dns_name, is_dns_name};
 pub use http::{BodyDigest, HttpCheck, HttpMethod, HttpPage, HttpVersion, StatusCodes};
-pub use kinds::{Login, Pattern, PatternError, Secret, Tls, TlsStart, TlsVerify};
+pub use login::{Login, Secret};
+pub use pattern::{Pattern, PatternError};
+pub use tls::{Tls, TlsStart, TlsVerify};
+
+use super::{ServiceKey, Via, defaults};
+
+/// A question and how often, how long and where it is asked.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Check {
+    /// What is asked.
+    pub kind: CheckKind,
+    /// From the start of one check to the start of the next.
+    pub interval: Duration,
+    /// How long the whole check may take.
+    pub timeout: Duration,
+    /// The port that is asked, where it isn't the real server's own.
+    pub port: Option<u16>,
+    /// From where it is asked, and how long its steps may take.
+    pub via: Via,
+    /// The interval while the server's state is soft; `None`: [`Check::soft_interval`] says.
+    pub soft_interval: Option<Duration>,
+    /// How many times only a connection is asked for between two times that the question is; 0: never. A connection that
+    /// fails brings the question at once (ldirectord's `checktype=N`).
+    pub connects_between: u32,
+}
+
+impl Default for Check {
+    /// A TCP connect to the real server's own port.
+    fn default() -> Self {
+        Self {
+            kind: CheckKind::Connect,
+            interval: defaults::CHECK_INTERVAL,
+            timeout: defaults::CHECK_TIMEOUT,
+            port: None,
+            via: Via::default(),
+            soft_interval: None,
+            connects_between: 0,
+        }
+    }
+}
+
+impl Check {
+    /// From the start of one check to the start of the next while a state is soft; never above the interval.
+    #[must_use]
+    pub fn soft_interval(&self) -> Duration {
+        let usual = (self.interval / defaults::SOFT_PART).max(defaults::SOFT_LEAST);
+        self.soft_interval.unwrap_or(usual).min(self.interval)
+    }
+
+    /// The same check for a server of the virtual service `key`, which a command may want to know.
+    #[must_use]
+    pub fn of_service(mut self, key: ServiceKey) -> Self {
+        if let CheckKind::Command(command) = &mut self.kind {
+            command.service = Some(key);
+        }
+        self
+    }
+}
 
 /// What a real server is asked.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
