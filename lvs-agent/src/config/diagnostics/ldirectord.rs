@@ -5,7 +5,7 @@ use std::fmt;
 use thiserror::Error;
 
 /// Where services have their ports.
-pub(in crate::config) const SERVICES: &str = "/etc/services";
+pub(crate) const SERVICES: &str = "/etc/services";
 
 /// A name that can't be resolved.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]

@@ -12,7 +12,7 @@ use std::{
 };
 
 use crate::{
-    config::diagnostics::{NameFault, ldirectord::SERVICES},
+    config::diagnostics::{NameFault, SERVICES},
     model::AddressFamily,
 };
 

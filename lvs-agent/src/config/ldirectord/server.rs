@@ -4,9 +4,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::{
     directive::Directive,
+    entry::{Entry, is_blank},
     findings::Findings,
-    layout::{Entry, is_blank},
     names::{Names, addresses},
+    value,
 };
 use crate::{
     config::diagnostics::{DirectiveFault, Note},
@@ -199,7 +200,7 @@ fn flags_of(entry: &Entry, flags: &str, findings: &mut Findings) -> Option<Real>
 
 /// Two texts in quotes with a comma or blanks between, and what is behind them. Quotes within are part of the text.
 fn two_strings(text: &str) -> Option<(String, String, &str)> {
-    let (inner, after) = super::value::between_quotes(text)?;
+    let (inner, after) = value::between_quotes(text)?;
     // The last place where one text can end and the other begin, as ldirectord takes it.
     let middle = inner.match_indices('"').map(|(at, _)| at).rev().find_map(|at| {
         let between = inner[at + 1..].trim_start_matches([' ', ',', '\t']);

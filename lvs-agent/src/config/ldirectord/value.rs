@@ -3,11 +3,14 @@
 use std::{num::NonZeroU32, path::PathBuf, time::Duration};
 
 use super::{
+    entry::{Entry, is_blank},
     findings::Findings,
-    layout::{Entry, is_blank, note_rest},
 };
 use crate::{
-    config::diagnostics::{Leniency, Note},
+    config::{
+        common::is_mail_address,
+        diagnostics::{Leniency, Note},
+    },
     model::{CommandLine, MailAbout},
 };
 
@@ -112,7 +115,7 @@ pub(super) fn first_run(text: &str, belongs: impl Fn(char) -> bool) -> Option<(&
 pub(super) fn quoted(entry: &Entry, findings: &mut Findings) -> Option<String> {
     let inner = match between_quotes(&entry.value) {
         Some((inner, rest)) => {
-            note_rest(entry, rest, findings);
+            findings.rest(entry, rest);
             inner
         }
         None if entry.value.contains('"') => {
@@ -140,7 +143,7 @@ pub(super) fn between_quotes(text: &str) -> Option<(&str, &str)> {
 /// What may be in quotes. Never empty.
 pub(super) fn maybe_quoted(entry: &Entry, findings: &mut Findings) -> Option<String> {
     let inner = between_quotes(&entry.value).map_or(entry.value.as_str(), |(inner, rest)| {
-        note_rest(entry, rest, findings);
+        findings.rest(entry, rest);
         inner
     });
     if inner.trim().is_empty() {
@@ -187,7 +190,7 @@ pub(super) fn command_line(text: &str) -> CommandLine {
 pub(super) fn addresses(entry: &Entry, findings: &mut Findings) -> Option<Vec<String>> {
     let text = maybe_quoted(entry, findings)?;
     let addresses: Vec<String> = text.split(',').map(|one| one.trim().to_owned()).collect();
-    if addresses.iter().any(|one| !is_address(one)) {
+    if addresses.iter().any(|one| !is_mail_address(one)) {
         findings.value(
             entry,
             "is not a list of mail addresses; write one like admin@example.org,ops@example.org",
@@ -195,14 +198,6 @@ pub(super) fn addresses(entry: &Entry, findings: &mut Findings) -> Option<Vec<St
         return None;
     }
     Some(addresses)
-}
-
-/// Whether `text` can be a mail address or the name of a local user, and nothing that a mail server would take for more.
-pub(in super::super) fn is_address(text: &str) -> bool {
-    !text.is_empty()
-        && text.len() <= 254
-        && !text.starts_with('-')
-        && text.chars().all(|c| !c.is_whitespace() && !c.is_control() && !"<>()[],;:\\\"".contains(c))
 }
 
 /// Which changes mails are about.

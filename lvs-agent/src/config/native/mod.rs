@@ -48,6 +48,7 @@ mod settings;
 mod tests;
 mod tunnel;
 mod value;
+mod virtual_address;
 mod write;
 
 use std::path::Path;

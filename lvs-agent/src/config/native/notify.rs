@@ -7,8 +7,8 @@ use toml::de::DeValue;
 use super::{check, section::Section, value};
 use crate::{
     config::{
+        common::{is_facility, is_mail_address},
         diagnostics::{Contradiction, FaultList, ValueFault},
-        ldirectord::is_mail_address,
     },
     model::{
         CommandLine, LogTarget, MailAbout, MailRelay, MailSettings, Notifications, OnExit, RelayLogin,
@@ -206,9 +206,7 @@ pub(super) fn log(value: &DeValue<'_>) -> Result<LogTarget> {
     let problem =
         "is neither \"standard\", nor a path from the root, nor a facility such as \"syslog:local0\"";
     match text.strip_prefix("syslog:") {
-        Some(facility) if crate::config::ldirectord::is_facility(facility) => {
-            Ok(LogTarget::Syslog(facility.to_owned()))
-        }
+        Some(facility) if is_facility(facility) => Ok(LogTarget::Syslog(facility.to_owned())),
         None if text == "standard" => Ok(LogTarget::Standard),
         None if text.starts_with('/') && !text.contains('\0') => Ok(LogTarget::File(text.into())),
         _ => Err(ValueFault::Text { text: text.to_owned(), problem }),

@@ -5,16 +5,21 @@ use std::path::PathBuf;
 use toml::{Spanned, de::DeValue};
 
 use super::{
-    Kind, Section,
-    value::{self, text},
+    kind::Kind,
     values::{self, MAX_TEXT},
 };
 use crate::{
-    config::diagnostics::{Contradiction, FaultList, ValueFault},
+    config::{
+        diagnostics::{Contradiction, FaultList, ValueFault},
+        native::{
+            section::Section,
+            value::{self, text},
+        },
+    },
     model::{
         CommandCheck, CommandConvention, Database, DnsCheck, DnsType, GreetingCheck, GreetingProtocol,
-        LdapCheck, OracleCheck, RadiusCheck, Secret, SipCheck, SqlCheck, TcpCheck, TlsStart, Transport,
-        UdpCheck, is_dns_name,
+        LdapCheck, Login, OracleCheck, RadiusCheck, Secret, SipCheck, SqlCheck, TcpCheck, TlsStart,
+        Transport, UdpCheck, is_dns_name,
     },
 };
 
@@ -134,7 +139,7 @@ pub(super) fn radius(section: &mut Section<'_>, faults: &mut FaultList) -> Radiu
     let password = section.has("user").then(|| section.plain("password", faults, password)).flatten();
     let login = values::needed_login(section, faults);
     RadiusCheck {
-        login: crate::model::Login { password: password.unwrap_or(login.password), ..login },
+        login: Login { password: password.unwrap_or(login.password), ..login },
         secret: section.plain("secret", faults, values::secret).unwrap_or_else(|| Secret::new("")),
         reject_is_alive: section.plain("reject-is-alive", faults, value::flag).unwrap_or_default(),
     }
@@ -204,7 +209,7 @@ pub(super) fn command(section: &mut Section<'_>, faults: &mut FaultList) -> Comm
 }
 
 /// A program and its arguments; no shell looks at them.
-pub(in super::super) fn argv(value: &DeValue<'_>) -> Result<Vec<String>, ValueFault> {
+pub(crate) fn argv(value: &DeValue<'_>) -> Result<Vec<String>, ValueFault> {
     const WANTED: &str =
         "the program and its arguments in brackets, such as [\"/usr/local/bin/check\", \"-x\"]";
     let DeValue::Array(items) = value else { return Err(value::wrong_type(value, WANTED)) };

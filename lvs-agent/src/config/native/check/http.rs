@@ -5,14 +5,14 @@ use std::ops::RangeInclusive;
 use hyper::{Uri, http::uri::PathAndQuery};
 use toml::de::DeValue;
 
-use super::{
-    value::{self, text},
-    values::{self, MAX_TEXT},
-};
+use super::values::{self, MAX_TEXT};
 use crate::{
     config::{
         diagnostics::{Contradiction, FaultList, ValueFault},
-        native::section::Section,
+        native::{
+            section::Section,
+            value::{self, text},
+        },
     },
     model::{BodyDigest, HttpCheck, HttpMethod, HttpPage, HttpVersion, StatusCodes, TlsStart},
 };

@@ -5,11 +5,13 @@ use std::{net::IpAddr, path::PathBuf};
 use hyper::http::uri::Authority;
 use toml::de::DeValue;
 
-use super::value::{self, text};
 use crate::{
     config::{
         diagnostics::{Contradiction, FaultList, ValueFault},
-        native::section::Section,
+        native::{
+            section::Section,
+            value::{self, text},
+        },
     },
     model::{DeviceName, Login, Pattern, Secret, Tls, TlsStart, TlsVerify},
 };
@@ -34,7 +36,7 @@ pub(super) fn line(value: &DeValue<'_>) -> Result<String> {
 }
 
 /// A short text in one line.
-pub(in super::super) fn word(value: &DeValue<'_>) -> Result<String> {
+pub(crate) fn word(value: &DeValue<'_>) -> Result<String> {
     let line = line(value)?;
     if line.len() > MAX_WORD {
         return Err(ValueFault::Text { text: line, problem: "is longer than 200 bytes; shorten it" });
@@ -111,7 +113,7 @@ pub(super) fn pattern(value: &DeValue<'_>) -> Result<Pattern> {
 }
 
 /// An absolute path of a file.
-pub(in super::super) fn path(value: &DeValue<'_>) -> Result<PathBuf> {
+pub(crate) fn path(value: &DeValue<'_>) -> Result<PathBuf> {
     let text = line(value)?;
     if !text.starts_with('/') {
         return Err(ValueFault::Text { text, problem: "is not an absolute path; write it from \"/\" on" });
@@ -151,7 +153,7 @@ pub(super) fn host(value: &DeValue<'_>) -> Result<String> {
 }
 
 /// A name that a certificate can be for.
-pub(in super::super) fn tls_name(value: &DeValue<'_>) -> Result<String> {
+pub(crate) fn tls_name(value: &DeValue<'_>) -> Result<String> {
     let host = host(value)?;
     if rustls::pki_types::ServerName::try_from(host.as_str()).is_err() {
         let problem = "is not a name that a certificate can be for; write one like \"www.example.org\"";
