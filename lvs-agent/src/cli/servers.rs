@@ -13,7 +13,7 @@ use humantime::{format_duration, parse_duration};
 use tokio::time::{Instant, sleep};
 
 use super::arguments::ControlArguments;
-use crate::control::{self, OrderedServer, Reply, Request, ServerName};
+use crate::control::{self, AffectedServer, Reply, Request, ServerName};
 
 /// How often it is asked how many connections are left, …
 const EVERY: Duration = Duration::from_secs(1);
@@ -74,7 +74,7 @@ pub(super) async fn drain(arguments: &DrainArguments) -> anyhow::Result<ExitCode
         let ServerArguments { server, service, .. } = of.clone();
         Request::Drain { server, service, remove }
     };
-    tell(&of.ask(&drain(false)).await?)?;
+    print(&of.ask(&drain(false)).await?)?;
     if !(*until_empty || *remove || timeout.is_some()) {
         return Ok(ExitCode::SUCCESS);
     }
@@ -82,7 +82,7 @@ pub(super) async fn drain(arguments: &DrainArguments) -> anyhow::Result<ExitCode
         return Ok(ExitCode::from(LEFT));
     }
     if *remove {
-        tell(&of.ask(&drain(true)).await?)?;
+        print(&of.ask(&drain(true)).await?)?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -90,7 +90,7 @@ pub(super) async fn drain(arguments: &DrainArguments) -> anyhow::Result<ExitCode
 /// Lets servers have new connections again.
 pub(super) async fn undrain(arguments: &ServerArguments) -> anyhow::Result<ExitCode> {
     let ServerArguments { server, service, .. } = arguments.clone();
-    tell(&arguments.ask(&Request::Undrain { server, service }).await?)?;
+    print(&arguments.ask(&Request::Undrain { server, service }).await?)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -98,12 +98,12 @@ pub(super) async fn undrain(arguments: &ServerArguments) -> anyhow::Result<ExitC
 pub(super) async fn maintenance(arguments: &MaintenanceArguments) -> anyhow::Result<ExitCode> {
     let ServerArguments { server, service, .. } = arguments.of.clone();
     let on = arguments.switch == Switch::On;
-    tell(&arguments.of.ask(&Request::Maintenance { server, service, on }).await?)?;
+    print(&arguments.of.ask(&Request::Maintenance { server, service, on }).await?)?;
     Ok(ExitCode::SUCCESS)
 }
 
 impl ServerArguments {
-    async fn ask(&self, request: &Request) -> anyhow::Result<Vec<OrderedServer>> {
+    async fn ask(&self, request: &Request) -> anyhow::Result<Vec<AffectedServer>> {
         match control::ask(self.control.path(), request).await? {
             Reply::Servers(servers) => Ok(servers),
             _ => bail!("the agent sent an unexpected answer; is it of another version?"),
@@ -115,9 +115,9 @@ impl ServerArguments {
         let begun = Instant::now();
         let ServerArguments { server, service, .. } = self.clone();
         let request = Request::Connections { server, service };
-        let mut told = None;
+        let mut printed = None;
         loop {
-            let asked = Instant::now();
+            let asked_at = Instant::now();
             let servers = self.ask(&request).await?;
             let left: u64 =
                 servers.iter().filter_map(|one| one.connections).map(|one| u64::from(one.active)).sum();
@@ -125,12 +125,12 @@ impl ServerArguments {
                 writeln!(io::stdout(), "no connections are left").context("writing to standard output")?;
                 return Ok(true);
             }
-            if told.replace(left) != Some(left) {
+            if printed.replace(left) != Some(left) {
                 let plural = if left == 1 { "" } else { "s" };
                 writeln!(io::stdout(), "{left} active connection{plural}")
                     .context("writing to standard output")?;
             }
-            let pause = EVERY.max(asked.elapsed() * SHARE);
+            let pause = EVERY.max(asked_at.elapsed() * SHARE);
             if let Some(patience) = patience
                 && begun.elapsed() + pause > patience
             {
@@ -148,7 +148,7 @@ impl ServerArguments {
     }
 }
 
-fn tell(servers: &[OrderedServer]) -> anyhow::Result<()> {
+fn print(servers: &[AffectedServer]) -> anyhow::Result<()> {
     for server in servers {
         writeln!(io::stdout(), "{server}").context("writing to standard output")?;
     }

@@ -13,8 +13,8 @@ use std::{io, path::PathBuf};
 
 pub use client::ask;
 pub use protocol::{
-    Connections, EvidenceStatus, ObservedEdit, ObservedStatus, OrderedServer, Reloaded, Reply, Request, Seen,
-    ServerStatus, ServiceStatus, SignalStatus, Status,
+    AffectedServer, Connections, EvidenceStatus, ObservedEdit, ObservedStatus, Reloaded, Reply, Request,
+    ServerStatus, ServiceStatus, SignalStatus, Status, Visibility,
 };
 pub use render::table;
 pub use server::{Answer, ControlServer};
@@ -53,7 +53,7 @@ pub enum ControlError {
     },
     /// The conversation broke off.
     #[error("invalid answer from the agent at {path}: {message}", path = .path.display())]
-    Talk {
+    Exchange {
         /// Where.
         path: PathBuf,
         /// What is wrong.

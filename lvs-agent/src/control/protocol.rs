@@ -64,7 +64,7 @@ pub enum Reply {
     /// To [`Request::Reload`]: the old configuration stays in force, for this reason.
     NotReloaded(String),
     /// To orders and [`Request::Connections`]: whom it was about, in each of their services, and how they stand now.
-    Servers(Vec<OrderedServer>),
+    Servers(Vec<AffectedServer>),
     /// The request was not understood or could not be fulfilled, and why.
     Error(String),
 }
@@ -96,23 +96,25 @@ impl fmt::Display for Reloaded {
             (self.servers_added, "server", "added"),
             (self.servers_removed, "server", "removed"),
         ];
-        let told = changes.into_iter().filter(|(count, ..)| *count > 0);
-        let told = told.map(|(count, what, done)| {
-            let plural = if count == 1 { "" } else { "s" };
-            format!("{count} {what}{plural} {done}")
-        });
-        let mut told: Vec<String> = told.collect();
-        if told.is_empty() {
-            told.push("services and servers are unchanged".to_owned());
+        let mut parts: Vec<String> = changes
+            .into_iter()
+            .filter(|(count, ..)| *count > 0)
+            .map(|(count, what, change)| {
+                let plural = if count == 1 { "" } else { "s" };
+                format!("{count} {what}{plural} {change}")
+            })
+            .collect();
+        if parts.is_empty() {
+            parts.push("services and servers are unchanged".to_owned());
         }
         let table = if self.table_changed { "the table changes" } else { "the table stays as it is" };
-        write!(f, "{}; {table}", told.join(", "))
+        write!(f, "{}; {table}", parts.join(", "))
     }
 }
 
-/// A server of a service that an order was about.
+/// A server of a service that a command was about.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OrderedServer {
+pub struct AffectedServer {
     /// The name of its service.
     pub service: String,
     /// Its address and port.
@@ -128,7 +130,7 @@ pub struct OrderedServer {
 }
 
 /// For people.
-impl fmt::Display for OrderedServer {
+impl fmt::Display for AffectedServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { service, address, weight, held, .. } = self;
         write!(f, "{service} {address}: ")?;
@@ -221,7 +223,7 @@ pub struct ServerStatus {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SignalStatus {
     /// How much of its traffic speaks.
-    pub seen: Seen,
+    pub seen: Visibility,
     /// Why it is no more than that, where it isn't whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -237,30 +239,33 @@ impl SignalStatus {
     /// None at all, for this reason.
     #[must_use]
     pub fn none(reason: impl Into<String>) -> Self {
-        Self { seen: Seen::None, reason: Some(reason.into()), usual_wait_ms: None, evidence: None }
+        Self { seen: Visibility::None, reason: Some(reason.into()), usual_wait_ms: None, evidence: None }
     }
 }
 
-/// How much of a server's traffic is seen, and speaks for or against it.
+/// How much of a server's traffic the passive signal sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Seen {
+pub enum Visibility {
     /// Both directions.
-    Whole,
+    #[serde(rename = "whole")]
+    Both,
     /// What clients send.
-    Half,
+    #[serde(rename = "half")]
+    ClientOnly,
     /// Packets are counted, and say nothing about its health.
-    Counted,
-    /// None of it can be told to be its own.
+    #[serde(rename = "counted")]
+    CountersOnly,
+    /// Nothing: no packet can be attributed to this server.
     None,
 }
 
-impl fmt::Display for Seen {
+impl fmt::Display for Visibility {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Whole => "whole",
-            Self::Half => "half",
-            Self::Counted => "counted",
+            Self::Both => "whole",
+            Self::ClientOnly => "half",
+            Self::CountersOnly => "counted",
             Self::None => "none",
         })
     }
@@ -284,7 +289,7 @@ mod tests {
     fn lines_as_they_travel() {
         assert_eq!(serde_json::to_string(&Request::Status {}).unwrap(), r#"{"command":"status"}"#);
         let signal = SignalStatus {
-            seen: Seen::Half,
+            seen: Visibility::ClientOnly,
             reason: Some("answers bypass the director".to_owned()),
             usual_wait_ms: Some(1.5),
             evidence: Some(EvidenceStatus { text: "3 refused".to_owned(), age_ms: 20 }),
@@ -322,6 +327,11 @@ mod tests {
         for line in orders {
             let request: Request = serde_json::from_str(line).unwrap();
             assert_eq!(serde_json::to_string(&request).unwrap(), line);
+        }
+        for visibility in
+            [Visibility::Both, Visibility::ClientOnly, Visibility::CountersOnly, Visibility::None]
+        {
+            assert_eq!(serde_json::to_string(&visibility).unwrap(), format!("\"{visibility}\""));
         }
         let wrong = r#"{"command":"undrain","server":"web1"}"#;
         assert!(serde_json::from_str::<Request>(wrong).unwrap_err().to_string().contains("ADDRESS:PORT"));

@@ -73,12 +73,12 @@ fn row(server: &ServerStatus) -> [String; 6] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::{EvidenceStatus, Seen, ServiceStatus, SignalStatus};
+    use crate::control::{EvidenceStatus, ServiceStatus, SignalStatus, Visibility};
 
     #[test]
     fn columns_are_aligned_and_words_follow() {
         let whole = SignalStatus {
-            seen: Seen::Whole,
+            seen: Visibility::Both,
             reason: None,
             usual_wait_ms: Some(0.25),
             evidence: Some(EvidenceStatus { text: "3 refused".to_owned(), age_ms: 12_345 }),

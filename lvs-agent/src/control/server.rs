@@ -1,4 +1,4 @@
-//! The answering end.
+//! The server: takes requests from several clients at once and replies to each.
 
 use std::{
     fs::{self, DirBuilder, Permissions},
@@ -107,12 +107,12 @@ impl Drop for ControlServer {
 /// Makes room for a new socket, unless somebody needs what is there.
 fn clear(path: &Path) -> Result<(), ControlError> {
     let failed = |error| ControlError::Listen { path: path.to_owned(), error };
-    let found = match fs::symlink_metadata(path) {
-        Ok(found) => found,
+    let metadata = match fs::symlink_metadata(path) {
+        Ok(metadata) => metadata,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(failed(error)),
     };
-    if !found.file_type().is_socket() {
+    if !metadata.file_type().is_socket() {
         return Err(ControlError::NotASocket(path.to_owned()));
     }
     match BlockingStream::connect(path) {

@@ -12,7 +12,7 @@ use super::Monitor;
 use crate::{
     agent::messages::SignalRequest,
     clock::monotonic_ns,
-    control::{EvidenceStatus, Seen, SignalStatus},
+    control::{EvidenceStatus, SignalStatus, Visibility},
     model::DestinationKey,
     network::Reach,
     passive::{NoSignal, Sight, Target},
@@ -75,17 +75,17 @@ impl Monitor {
     fn status(&self, target: &Target, destination: &DestinationKey, now_ns: u64) -> SignalStatus {
         let none = self.silent.get(destination);
         let seen = match (none, target.sight()) {
-            (Some(NoSignal::CountedOnly(_)), _) | (None, Sight::CountedOnly(_)) => Seen::Counted,
-            (Some(_), _) => Seen::None,
-            (None, Sight::Whole) => Seen::Whole,
-            (None, Sight::Half) => Seen::Half,
+            (Some(NoSignal::CountedOnly(_)), _) | (None, Sight::CountedOnly(_)) => Visibility::CountersOnly,
+            (Some(_), _) => Visibility::None,
+            (None, Sight::Whole) => Visibility::Both,
+            (None, Sight::Half) => Visibility::ClientOnly,
         };
         let usual = self.detector.usual_wait(target.id);
         SignalStatus {
             seen,
             reason: match (none, seen) {
                 (Some(reason), _) => Some(self.reason(destination, reason)),
-                (None, Seen::Half) => Some("answers bypass the director".to_owned()),
+                (None, Visibility::ClientOnly) => Some("answers bypass the director".to_owned()),
                 (None, _) => None,
             },
             usual_wait_ms: usual.map(|usual: Duration| usual.as_secs_f64() * 1000.0),
