@@ -1,4 +1,4 @@
-//! What the servers of a virtual service are asked.
+//! The check of the servers of a virtual service.
 
 use std::{
     env,
@@ -48,7 +48,7 @@ pub(super) fn read(
     let checktype = draft.checktype.unwrap_or(CheckType::Negotiate);
     let is_udp = matches!(context.key, ServiceKey::Address { protocol: Protocol::Udp, .. });
     let reader = CheckReader { context, real, is_udp };
-    let (kind_of_check, connects_between) = match checktype {
+    let (kind, connects_between) = match checktype {
         CheckType::Ping => (CheckKind::Ping, 0),
         CheckType::Connect if is_udp => (CheckKind::Ping, 0),
         CheckType::Connect => (CheckKind::Connect, 0),
@@ -58,26 +58,24 @@ pub(super) fn read(
         CheckType::ExternalPerl => (reader.command(true, findings)?, 0),
         CheckType::Negotiate => (reader.negotiate(findings)?, 0),
         CheckType::Combined(connects) => {
-            let kind_of_check = reader.negotiate(findings)?;
+            let kind = reader.negotiate(findings)?;
             // Only where there is a connection can there be one alone.
-            let connects = if kind_of_check.transport() == Some(Transport::Tcp) { connects } else { 0 };
-            (kind_of_check, connects)
+            let connects = if kind.transport() == Some(Transport::Tcp) { connects } else { 0 };
+            (kind, connects)
         }
     };
     let written = real.map(|real| real.port).filter(|port| *port != 0);
-    let port = match kind_of_check.transport() {
+    let port = match kind.transport() {
         // A command is told the port that is written.
-        None if matches!(kind_of_check, CheckKind::Command(_)) => {
-            written.filter(|port| *port != address.port())
-        }
+        None if matches!(kind, CheckKind::Command(_)) => written.filter(|port| *port != address.port()),
         None => None,
         Some(transport) => reader.port(address, transport, findings).ok()?,
     };
-    let (own, all) = (&draft.shared, &context.globals.shared);
+    let (service, global) = (&draft.shared, &context.globals.shared);
     Some(Check {
-        interval: own.checkinterval.or(all.checkinterval).unwrap_or(CHECK_INTERVAL),
-        timeout: reader.timeout(checktype, &kind_of_check),
-        kind: kind_of_check,
+        interval: service.checkinterval.or(global.checkinterval).unwrap_or(CHECK_INTERVAL),
+        timeout: reader.timeout(checktype, &kind),
+        kind: kind,
         port,
         connects_between,
         ..Check::default()
@@ -93,15 +91,22 @@ struct CheckReader<'a> {
 
 impl CheckReader<'_> {
     /// `checktimeout` and `negotiatetimeout` stand in for one another.
-    fn timeout(&self, checktype: CheckType, kind_of_check: &CheckKind) -> Duration {
-        let (own, all) = (&self.context.draft.shared, &self.context.globals.shared);
-        let check = own.checktimeout.or(own.negotiatetimeout).or(all.checktimeout).or(all.negotiatetimeout);
-        let negotiate =
-            own.negotiatetimeout.or(own.checktimeout).or(all.negotiatetimeout).or(all.checktimeout);
+    fn timeout(&self, checktype: CheckType, kind: &CheckKind) -> Duration {
+        let (service, global) = (&self.context.draft.shared, &self.context.globals.shared);
+        let check = service
+            .checktimeout
+            .or(service.negotiatetimeout)
+            .or(global.checktimeout)
+            .or(global.negotiatetimeout);
+        let negotiate = service
+            .negotiatetimeout
+            .or(service.checktimeout)
+            .or(global.negotiatetimeout)
+            .or(global.checktimeout);
         let (check, negotiate) = (check.unwrap_or(CHECK_TIMEOUT), negotiate.unwrap_or(NEGOTIATE_TIMEOUT));
-        match (checktype, kind_of_check) {
+        match (checktype, kind) {
             (_, CheckKind::Ping) => {
-                let count = own.checkcount.or(all.checkcount).map_or(1, std::num::NonZeroU32::get);
+                let count = service.checkcount.or(global.checkcount).map_or(1, std::num::NonZeroU32::get);
                 check.saturating_mul(count).min(Duration::from_hours(24))
             }
             // There ldirectord has an alarm after the shorter one.
@@ -113,7 +118,7 @@ impl CheckReader<'_> {
         }
     }
 
-    /// The port that is asked, where it isn't the one in the table.
+    /// The port that is checked, where it isn't the one in the table.
     fn port(
         &self,
         address: SocketAddr,
@@ -123,8 +128,9 @@ impl CheckReader<'_> {
         if let Some(port) = self.context.draft.checkport {
             return Ok(Some(port));
         }
-        let own = self.real.map(|real| real.port).filter(|port| *port != 0);
-        let Some(port) = own.or(self.context.kind.port()).or(Some(address.port()).filter(|port| *port != 0))
+        let written = self.real.map(|real| real.port).filter(|port| *port != 0);
+        let Some(port) =
+            written.or(self.context.kind.port()).or(Some(address.port()).filter(|port| *port != 0))
         else {
             let server = address.ip().to_string();
             let place = self.real.map_or(&self.context.draft.head.place, |real| &real.entry.place);
@@ -142,7 +148,7 @@ impl CheckReader<'_> {
     /// The request and where it is written.
     fn request(&self) -> Option<(&Entry, &str)> {
         match self.real.and_then(|real| real.request.as_ref().map(|texts| (&real.entry, texts.0.as_str()))) {
-            Some(own) => Some(own),
+            Some(text_of_server) => Some(text_of_server),
             None => self.context.draft.request.as_ref().map(|(entry, text)| (entry, text.as_str())),
         }
     }
@@ -156,7 +162,7 @@ impl CheckReader<'_> {
     /// What must be received.
     fn receive(&self) -> Option<(&Entry, &str)> {
         match self.real.and_then(|real| real.request.as_ref().map(|texts| (&real.entry, texts.1.as_str()))) {
-            Some(own) => Some(own),
+            Some(text_of_server) => Some(text_of_server),
             None => self.context.draft.receive.as_ref().map(|(entry, text)| (entry, text.as_str())),
         }
         .filter(|(_, text)| !text.is_empty())
@@ -215,13 +221,13 @@ impl CheckReader<'_> {
         fits
     }
 
-    /// The kind_of_check of the service's protocol.
+    /// The check of the service's protocol.
     fn negotiate(&self, findings: &mut Findings) -> Option<CheckKind> {
         if !self.words_fit(findings) {
             return None;
         }
         let (draft, kind) = (self.context.draft, self.context.kind);
-        let kind_of_check = match kind {
+        let check = match kind {
             Kind::None => {
                 findings.note(&draft.head.place, Note::NeverChecked);
                 CheckKind::On
@@ -257,7 +263,7 @@ impl CheckReader<'_> {
             }),
             Kind::Simpletcp => return self.simpletcp(findings),
         };
-        Some(kind_of_check)
+        Some(check)
     }
 
     fn ftp(&self, findings: &mut Findings) -> CheckKind {

@@ -340,18 +340,18 @@ fn backups(
 }
 
 fn notifications(draft: &Draft, globals: &Globals) -> Notifications {
-    let (own, all) = (&draft.shared, &globals.shared);
-    let mail = own.emailalert.clone().or_else(|| all.emailalert.clone()).map(|to| MailSettings {
+    let (service, global) = (&draft.shared, &globals.shared);
+    let mail = service.emailalert.clone().or_else(|| global.emailalert.clone()).map(|to| MailSettings {
         to,
         from: globals.emailalertfrom.clone(),
-        relay: own.smtp.clone().or_else(|| all.smtp.clone()).map(MailRelay::plain),
-        repeat: own.emailalertfreq.or(all.emailalertfreq).filter(|pause| !pause.is_zero()),
-        about: own.emailalertstatus.or(all.emailalertstatus).unwrap_or(MailAbout::ALL),
+        relay: service.smtp.clone().or_else(|| global.smtp.clone()).map(MailRelay::plain),
+        repeat: service.emailalertfreq.or(global.emailalertfreq).filter(|pause| !pause.is_zero()),
+        about: service.emailalertstatus.or(global.emailalertstatus).unwrap_or(MailAbout::ALL),
     });
     Notifications {
         mail,
         monitor_file: draft.monitorfile.clone(),
-        fallback_command: own.fallbackcommand.clone().or_else(|| all.fallbackcommand.clone()),
+        fallback_command: service.fallbackcommand.clone().or_else(|| global.fallbackcommand.clone()),
         comment: draft.comment.clone(),
     }
 }

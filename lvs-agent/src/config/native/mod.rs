@@ -86,8 +86,8 @@ fn parse<'i>(text: &'i str, origin: &Path) -> Result<Spanned<DeTable<'i>>, Fault
     let (document, errors) = DeTable::parse_recoverable(text);
     if let Some(error) = errors.into_iter().min_by_key(|error| error.span().map_or(0, |span| span.start)) {
         let span = error.span().unwrap_or(0..0);
-        let found = text.get(span.clone()).and_then(|found| found.lines().next()).unwrap_or_default();
-        let kind = FaultKind::Syntax { message: error.message().to_owned(), text: found.to_owned() };
+        let line = text.get(span.clone()).and_then(|rest| rest.lines().next()).unwrap_or_default();
+        let kind = FaultKind::Syntax { message: error.message().to_owned(), text: line.to_owned() };
         faults.add(span, kind);
     }
     faults.finish(document, text, origin)

@@ -179,8 +179,8 @@ pub(super) fn read(mut section: Section<'_>, faults: &mut FaultList) -> ReadChec
     let port =
         if kind.is_none_or(Kind::takes_port) { section.plain("port", faults, value::port) } else { None };
     let via = if asks { via(&mut section, kind, timeout, faults) } else { Via::default() };
-    let question = if let Some(kind) = kind {
-        question(kind, &mut section, faults)
+    let check_kind = if let Some(kind) = kind {
+        check_kind(kind, &mut section, faults)
     } else {
         http::read(&mut section, None, false, faults);
         // Whatever was meant, it is not to be missing a port as well.
@@ -195,12 +195,12 @@ pub(super) fn read(mut section: Section<'_>, faults: &mut FaultList) -> ReadChec
         }
     }
     section.finish(faults);
-    let check = Check { kind: question, interval, timeout, port, via, soft_interval, connects_between };
+    let check = Check { kind: check_kind, interval, timeout, port, via, soft_interval, connects_between };
     ReadCheck { check, has_type: written, place }
 }
 
-/// The keys of one type, as a question.
-fn question(kind: Kind, section: &mut Section<'_>, faults: &mut FaultList) -> CheckKind {
+/// The keys that only this type of check has.
+fn check_kind(kind: Kind, section: &mut Section<'_>, faults: &mut FaultList) -> CheckKind {
     let tls = kind.tls();
     match kind {
         Kind::Ping => CheckKind::Ping,
