@@ -11,6 +11,7 @@ use anyhow::Context as _;
 use clap::ValueEnum;
 use humantime::format_duration;
 
+use super::exit_code;
 use crate::{
     config::{Reading, Strictness, native, read_file},
     model::{Check, CheckKind, Mode, RealServer, VirtualService},
@@ -24,7 +25,6 @@ pub(super) enum Target {
 }
 
 /// Reads `file`, prints a summary (or the file in another format) on standard output and the warnings on standard error.
-/// The exit code is 0, or 1 if there are warnings.
 pub(super) fn run(file: &Path, strictness: Strictness, to: Option<Target>) -> anyhow::Result<ExitCode> {
     let reading = read_file(file, strictness)?;
     let output = match to {
@@ -37,7 +37,7 @@ pub(super) fn run(file: &Path, strictness: Strictness, to: Option<Target>) -> an
         writeln!(warnings, "{warning}")?;
     }
     io::stderr().write_all(warnings.as_bytes()).context("writing to standard error")?;
-    Ok(ExitCode::from(u8::from(!warnings.is_empty())))
+    Ok(if warnings.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(exit_code::WARNINGS) })
 }
 
 /// The services and their checks, one a line, for people.

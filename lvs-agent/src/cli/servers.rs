@@ -1,5 +1,5 @@
-//! `lvs-agent drain`, `undrain` and `maintenance`: the asking side. It is this side that waits for connections to end, so
-//! that it may go away at any time: the order stands.
+//! `lvs-agent drain`, `undrain` and `maintenance`: the client's side. It is the client that waits for connections to end, so
+//! that it may be stopped at any time: the server stays drained.
 
 use std::{
     io::{self, Write as _},
@@ -12,17 +12,15 @@ use clap::ValueEnum;
 use humantime::{format_duration, parse_duration};
 use tokio::time::{Instant, sleep};
 
-use super::arguments::ControlArguments;
+use super::{arguments::ControlArguments, exit_code};
 use crate::control::{self, AffectedServer, Reply, Request, ServerName};
 
-/// How often it is asked how many connections are left, …
+/// How often the agent is asked how many connections are left, …
 const EVERY: Duration = Duration::from_secs(1);
-/// … and at most one part in so many of the time is spent with asking.
+/// … and at most one part in so many of the time is spent on asking.
 const SHARE: u32 = 10;
-/// The exit code when connections were left.
-const LEFT: u8 = 2;
 
-/// Which servers an order is about.
+/// Which servers a command is about.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct ServerArguments {
     /// The real server; without a port, all its ports.
@@ -35,11 +33,11 @@ pub(super) struct ServerArguments {
     control: ControlArguments,
 }
 
-/// Who is drained, and what is waited for.
+/// Which servers are drained, and whether their connections are waited for.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct DrainArguments {
     #[command(flatten)]
-    of: ServerArguments,
+    servers: ServerArguments,
     /// Wait until the server has no active connections.
     #[arg(long)]
     until_empty: bool,
@@ -51,13 +49,13 @@ pub(super) struct DrainArguments {
     remove: bool,
 }
 
-/// Who is in maintenance, or no longer.
+/// Which servers are put into maintenance, or no longer.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct MaintenanceArguments {
     #[command(flatten)]
-    of: ServerArguments,
+    servers: ServerArguments,
     /// `on` puts the server into maintenance, `off` ends its maintenance.
-    #[arg(value_enum)]
+    #[arg(value_enum, value_name = "on|off", hide_possible_values = true)]
     switch: Switch,
 }
 
@@ -69,20 +67,20 @@ enum Switch {
 
 /// Drains servers, and waits if that is asked for.
 pub(super) async fn drain(arguments: &DrainArguments) -> anyhow::Result<ExitCode> {
-    let DrainArguments { of, until_empty, timeout, remove } = arguments;
+    let DrainArguments { servers, until_empty, timeout, remove } = arguments;
     let drain = |remove| {
-        let ServerArguments { server, service, .. } = of.clone();
+        let ServerArguments { server, service, .. } = servers.clone();
         Request::Drain { server, service, remove }
     };
-    print(&of.ask(&drain(false)).await?)?;
+    print(&servers.ask(&drain(false)).await?)?;
     if !(*until_empty || *remove || timeout.is_some()) {
         return Ok(ExitCode::SUCCESS);
     }
-    if !of.wait_until_empty(*timeout).await? {
-        return Ok(ExitCode::from(LEFT));
+    if !servers.wait_until_empty(*timeout).await? {
+        return Ok(ExitCode::from(exit_code::CONNECTIONS_LEFT));
     }
     if *remove {
-        print(&of.ask(&drain(true)).await?)?;
+        print(&servers.ask(&drain(true)).await?)?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -96,9 +94,9 @@ pub(super) async fn undrain(arguments: &ServerArguments) -> anyhow::Result<ExitC
 
 /// Takes servers out as if they had failed, or lets their health decide again.
 pub(super) async fn maintenance(arguments: &MaintenanceArguments) -> anyhow::Result<ExitCode> {
-    let ServerArguments { server, service, .. } = arguments.of.clone();
+    let ServerArguments { server, service, .. } = arguments.servers.clone();
     let on = arguments.switch == Switch::On;
-    print(&arguments.of.ask(&Request::Maintenance { server, service, on }).await?)?;
+    print(&arguments.servers.ask(&Request::Maintenance { server, service, on }).await?)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -110,7 +108,7 @@ impl ServerArguments {
         }
     }
 
-    /// Whether that was so before the time was over.
+    /// Waits until the servers have no active connections; `false` if some are left after `patience`.
     async fn wait_until_empty(&self, patience: Option<Duration>) -> anyhow::Result<bool> {
         let begun = Instant::now();
         let ServerArguments { server, service, .. } = self.clone();

@@ -66,3 +66,31 @@ pub enum FileErrorKind {
     #[error("can't be read: {0}")]
     Io(io::Error),
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::diagnostics::{Fault, FaultKind, KeyFault, Place};
+
+    /// Whoever prints an error with its sources must not say the same twice.
+    #[test]
+    fn a_message_is_whole_and_its_source_adds_nothing() {
+        let file = |kind| ConfigError::from(FileError { path: "/etc/lvs.toml".into(), kind });
+        let key = KeyFault::Missing { key: "address", section: "[[service]]", example: "address = \"…\"" };
+        let fault = Fault { kind: FaultKind::Key(key), place: Place::new("[[service]]", &(0..1)) };
+        let faults = Faults { origin: "/etc/lvs.toml".into(), first: vec![fault], more: 0 };
+        let errors = [
+            file(FileErrorKind::Missing),
+            file(FileErrorKind::Directory),
+            file(FileErrorKind::TooLarge { limit: 1 }),
+            file(FileErrorKind::NotText { offset: 0, line: 1, column: 1 }),
+            file(FileErrorKind::Io(io::Error::other("the disk is broken"))),
+            faults.into(),
+            NotManageable::NoServices.into(),
+        ];
+        for error in errors {
+            let message = error.to_string();
+            assert_eq!(format!("{:#}", anyhow::Error::from(error)), message);
+        }
+    }
+}
