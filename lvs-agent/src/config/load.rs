@@ -20,7 +20,7 @@ const MAX_FILE_BYTES: u64 = 16 << 20;
 /// The file that a configuration is read from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
-    /// The file.
+    /// The file's path; messages name it as it is given here.
     pub path: PathBuf,
     /// How exact it must be.
     pub strictness: Strictness,

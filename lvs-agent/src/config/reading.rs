@@ -8,7 +8,7 @@ use crate::model::{Config, Mode};
 /// A configuration as it was understood.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reading {
-    /// The configuration.
+    /// The configuration, valid as a whole.
     pub config: Config,
     /// Which format it was written in.
     pub format: Format,

@@ -38,7 +38,7 @@ pub enum ControlError {
     /// The socket can't be made.
     #[error("can't listen at {path}: {error}; set `control` in `[agent]` to another path, or to \"off\"", path = .path.display())]
     Listen {
-        /// Where.
+        /// The socket's path.
         path: PathBuf,
         /// What the kernel said.
         error: io::Error,
@@ -46,17 +46,17 @@ pub enum ControlError {
     /// No agent answers.
     #[error("no agent answers at {path}: {error}; is it running, with this `control` in `[agent]`?", path = .path.display())]
     Connect {
-        /// Where.
+        /// The socket's path.
         path: PathBuf,
         /// What the kernel said.
         error: io::Error,
     },
-    /// The conversation broke off.
+    /// The agent sent no reply, or none that is understood.
     #[error("invalid answer from the agent at {path}: {message}", path = .path.display())]
     Exchange {
-        /// Where.
+        /// The socket's path.
         path: PathBuf,
-        /// What is wrong.
+        /// What is wrong with the reply, or why there is none.
         message: String,
     },
     /// The agent refused the request.

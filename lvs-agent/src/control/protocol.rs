@@ -16,7 +16,7 @@ pub enum Request {
     Reload {},
     /// Give a server no new connections.
     Drain {
-        /// Which one.
+        /// The server; without a port at all of its ports.
         server: ServerName,
         /// In this service only: its name, key or address.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -27,7 +27,7 @@ pub enum Request {
     },
     /// A drain is over.
     Undrain {
-        /// Of which one.
+        /// The server; without a port at all of its ports.
         server: ServerName,
         /// In this service only.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -35,7 +35,7 @@ pub enum Request {
     },
     /// Take a server out as if it had failed, or no longer.
     Maintenance {
-        /// Which one.
+        /// The server; without a port at all of its ports.
         server: ServerName,
         /// In this service only.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -45,7 +45,7 @@ pub enum Request {
     },
     /// How many connections a server has.
     Connections {
-        /// Which one.
+        /// The server; without a port at all of its ports.
         server: ServerName,
         /// In this service only.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -53,7 +53,7 @@ pub enum Request {
     },
 }
 
-/// What it answers.
+/// The agent's reply.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reply {
@@ -87,7 +87,7 @@ pub struct Reloaded {
     pub warnings: Vec<String>,
 }
 
-/// In words.
+/// One line for people.
 impl fmt::Display for Reloaded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let changes = [
@@ -129,7 +129,7 @@ pub struct AffectedServer {
     pub connections: Option<Connections>,
 }
 
-/// For people.
+/// One line for people.
 impl fmt::Display for AffectedServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { service, address, weight, held, .. } = self;
@@ -172,7 +172,7 @@ pub struct Status {
 /// Edits of the kernel's table that would have been made.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ObservedStatus {
-    /// How many.
+    /// How many of them since the agent started.
     pub total: u64,
     /// The latest of them, the oldest first.
     pub latest: Vec<ObservedEdit>,
@@ -181,7 +181,7 @@ pub struct ObservedStatus {
 /// An edit that would have been made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ObservedEdit {
-    /// In words.
+    /// The edit or the evidence as a phrase for people.
     pub text: String,
     /// How long ago, in ms.
     pub age_ms: u64,
@@ -274,7 +274,7 @@ impl fmt::Display for Visibility {
 /// What was held against a server.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EvidenceStatus {
-    /// In words.
+    /// The edit or the evidence as a phrase for people.
     pub text: String,
     /// How long ago, in ms.
     pub age_ms: u64,

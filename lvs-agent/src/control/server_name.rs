@@ -16,7 +16,7 @@ pub struct ServerName {
     port: Option<u16>,
 }
 
-/// What is no address.
+/// A text that does not name a real server.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{0:?} does not name a real server; write ADDRESS or ADDRESS:PORT, such as 10.0.0.1:80 or [2001:db8::1]:80"

@@ -28,7 +28,7 @@ pub struct MailSettings {
     pub relay: Option<MailRelay>,
     /// How often a mail about a server that stays down is sent again; `None`: once.
     pub repeat: Option<Duration>,
-    /// What is told.
+    /// The changes that mails are sent about.
     pub about: MailAbout,
 }
 

@@ -53,7 +53,7 @@ pub struct Quorum {
 pub struct CommandLine {
     /// The program's path, or its name on `PATH`.
     pub program: PathBuf,
-    /// Its arguments.
+    /// The arguments after the program's name, each as one word.
     pub arguments: Vec<String>,
 }
 

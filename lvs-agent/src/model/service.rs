@@ -150,7 +150,7 @@ pub enum OnFailure {
     /// Weight 0: no new connections, existing ones are left alone.
     #[default]
     Quiesce,
-    /// The destination is removed.
+    /// The destination is removed from the kernel's table; its connections end.
     Remove,
 }
 

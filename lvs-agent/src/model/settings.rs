@@ -98,7 +98,7 @@ pub struct AgentSettings {
     pub callback: Option<CommandLine>,
     /// Other configuration files for which a second agent is started and stopped along with this one.
     pub execute: Vec<PathBuf>,
-    /// Where the log goes.
+    /// Standard error, a file, or syslog.
     pub log: LogTarget,
 }
 
@@ -189,7 +189,7 @@ pub struct PassiveSettings {
     pub tick: Duration,
     /// The detector's thresholds.
     pub detector: DetectorSettings,
-    /// The confirming burst.
+    /// How many probes a suspicion may start, and how fast.
     pub burst: BurstSettings,
 }
 
@@ -236,7 +236,7 @@ pub struct DetectorSettings {
     pub resent_within: Duration,
     /// How long the same server is left alone after a probe has cleared it; doubles each time.
     pub backoff: Duration,
-    /// The longest such pause.
+    /// The longest such pause; it is no longer doubled then.
     pub backoff_max: Duration,
 }
 

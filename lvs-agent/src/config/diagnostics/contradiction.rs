@@ -12,11 +12,11 @@ pub enum Contradiction {
     /// A step that may take longer than the whole check.
     #[error("{key} {limit} is above the timeout {timeout} of the whole check; lower it, or leave it out")]
     StepAboveTimeout {
-        /// The key.
+        /// The key's name.
         key: &'static str,
-        /// The step's limit.
+        /// The step's limit with its unit, such as `2s`.
         limit: String,
-        /// The whole check's.
+        /// The whole check's timeout with its unit.
         timeout: String,
     },
     /// A key about encryption where there is none.
@@ -24,7 +24,7 @@ pub enum Contradiction {
         "{key:?} has no meaning without encryption; write tls = \"direct\" or \"starttls\", or remove it"
     )]
     NoTls {
-        /// The key.
+        /// The key's name.
         key: &'static str,
     },
     /// An authority that is not looked at.
@@ -36,7 +36,7 @@ pub enum Contradiction {
          or remove it"
     )]
     NoRelay {
-        /// The key.
+        /// The key's name.
         key: &'static str,
     },
     /// A key about the encryption to a relay where there is none.
@@ -45,7 +45,7 @@ pub enum Contradiction {
          remove it"
     )]
     NoRelayTls {
-        /// The key.
+        /// The key's name.
         key: &'static str,
     },
     /// A permission for a password that there is none of.
@@ -66,7 +66,7 @@ pub enum Contradiction {
     /// More pages than one check asks for.
     #[error("a check requests at most {most} pages; remove some")]
     TooManyPages {
-        /// The most.
+        /// The most pages of one check.
         most: usize,
     },
     /// A list of pages with nothing in it.
@@ -84,9 +84,9 @@ pub enum Contradiction {
     /// The first pause is longer than the longest.
     #[error("backoff {backoff} is above backoff-max {max}; raise backoff-max or lower backoff")]
     BackoffAboveMax {
-        /// The first pause.
+        /// The first pause with its unit.
         backoff: String,
-        /// The longest.
+        /// The longest one with its unit.
         max: String,
     },
     /// Two keys of which only one can be.
@@ -137,9 +137,9 @@ pub enum Contradiction {
     /// A check that is asked more seldom while there is doubt.
     #[error("soft-interval {soft} is above the interval {interval}; lower it, or leave it out")]
     SoftAboveInterval {
-        /// The interval while a state is soft.
+        /// The interval while a state is soft, with its unit.
         soft: String,
-        /// The usual one.
+        /// The usual interval with its unit.
         interval: String,
     },
     /// A list of checks with nothing in it.
@@ -154,9 +154,9 @@ pub enum Contradiction {
     /// The first penalty is longer than the longest.
     #[error("penalty {penalty} is above penalty-max {max}; raise penalty-max or lower penalty")]
     PenaltyAboveMax {
-        /// The first penalty.
+        /// The first penalty with its unit.
         penalty: String,
-        /// The longest.
+        /// The longest one with its unit.
         max: String,
     },
     /// A quorum that can't be had.
@@ -165,9 +165,9 @@ pub enum Contradiction {
          weights"
     )]
     QuorumTooHigh {
-        /// What is needed for it to be back.
+        /// The sum of weights at which the quorum is back: its weight and its hysteresis.
         wanted: u64,
-        /// What there is.
+        /// The sum of all servers' weights.
         sum: u64,
     },
     /// A lower threshold above the upper one.
@@ -175,7 +175,7 @@ pub enum Contradiction {
         "lower-threshold {lower} is above upper-threshold, which the kernel refuses; raise upper-threshold, or lower it"
     )]
     ThresholdsCrossed {
-        /// The lower one.
+        /// The lower threshold, in connections.
         lower: u32,
     },
     /// A check that doesn't know which port to ask.
@@ -186,7 +186,7 @@ pub enum Contradiction {
     CheckWithoutPort {
         /// What carries the check.
         transport: Transport,
-        /// The service.
+        /// The service's key, such as `tcp 192.0.2.80:80` or `mark 3`.
         service: String,
     },
     /// A check that can't come from where it is said to.
@@ -195,39 +195,39 @@ pub enum Contradiction {
          give that service a check of its own"
     )]
     OtherSource {
-        /// From where.
+        /// The `source` of the check.
         source_address: IpAddr,
-        /// To which server.
+        /// The server's address.
         server: IpAddr,
     },
     /// A device named twice.
     #[error("device {device:?} is in the list twice; remove one")]
     DeviceTwice {
-        /// The device.
+        /// The device's name.
         device: String,
     },
     /// Two services under the same key.
     #[error("service {key} is already at line {line}; put the servers of both into one")]
     ServiceTwice {
-        /// The key.
+        /// The service's key, such as `tcp 192.0.2.80:80` or `mark 3`.
         key: String,
-        /// Line of the other one.
+        /// The line of the first one, from 1.
         line: usize,
     },
     /// Two services with the same name.
     #[error("the name {name:?} is already used at line {line}; give one of the services another name")]
     NameTwice {
-        /// The name.
+        /// The name that both have.
         name: String,
-        /// Line of the other one.
+        /// The line of the first one, from 1.
         line: usize,
     },
     /// Two servers of one service with the same address and port.
     #[error("server {server} is already in this service, at line {line}; remove one, and add up the weights")]
     ServerTwice {
-        /// The server.
+        /// The server's `ADDRESS:PORT`.
         server: String,
-        /// Line of the other one.
+        /// The line of the first one, from 1.
         line: usize,
     },
     /// A server with a port of its own that the forwarding method can't translate to.
@@ -236,7 +236,7 @@ pub enum Contradiction {
          port, or use \"masquerade\""
     )]
     KeptPort {
-        /// The method.
+        /// The forwarding method.
         method: ForwardingMethod,
         /// The server's port.
         server: u16,
@@ -246,12 +246,12 @@ pub enum Contradiction {
     /// A real server that has a VIP as its address.
     #[error("{address} is the VIP of the service at line {line}; write the real server's own address")]
     ServerIsVip {
-        /// The address.
+        /// The address, without a port.
         address: String,
-        /// Line of the service.
+        /// The line of the service, from 1.
         line: usize,
     },
-    /// Nothing to do.
+    /// The file has no service.
     #[error("there is no service; add a [[service]] with an address and at least one [[service.server]]")]
     NoServices,
     /// A service without servers.

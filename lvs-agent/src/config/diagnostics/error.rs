@@ -31,7 +31,7 @@ impl From<NotManageable> for ConfigError {
 #[derive(Debug, Error)]
 #[error("{}: {kind}", path.display())]
 pub struct FileError {
-    /// Which file.
+    /// The path as it was given.
     pub path: PathBuf,
     /// What is wrong with it. Part of the message, so that it is not the error's source as well.
     pub kind: FileErrorKind,
@@ -49,7 +49,7 @@ pub enum FileErrorKind {
     /// It is larger than any configuration that makes sense.
     #[error("the file is larger than {limit} bytes; is it the right one?")]
     TooLarge {
-        /// The most that is read.
+        /// The most bytes that are read.
         limit: u64,
     },
     /// It holds bytes that are no text.

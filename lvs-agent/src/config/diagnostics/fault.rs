@@ -46,9 +46,9 @@ impl fmt::Display for Faults {
 /// One thing that is wrong, and where.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fault {
-    /// What is wrong.
+    /// The fault, whose message says what to write instead.
     pub kind: FaultKind,
-    /// Where.
+    /// The key, value or section that is at fault.
     pub place: Place,
 }
 
@@ -69,7 +69,7 @@ pub enum FaultKind {
     /// A key's value can't be used.
     #[error("{key}: {fault}")]
     Value {
-        /// The key.
+        /// The key's name.
         key: &'static str,
         /// What is wrong with its value.
         fault: ValueFault,

@@ -8,9 +8,9 @@ pub enum KeyFault {
     /// There is no such key.
     #[error("unknown key {key:?} in {section}; {}", hint(nearest.as_deref(), known))]
     Unknown {
-        /// The key as written.
+        /// The key as it is written.
         key: String,
-        /// The section that it is in.
+        /// The section's header as messages have it, such as `[[service]]`.
         section: &'static str,
         /// The known key that looks most like it.
         nearest: Option<String>,
@@ -20,27 +20,27 @@ pub enum KeyFault {
     /// A key must be there and isn't.
     #[error("{section} has no {key:?}; add {example}")]
     Missing {
-        /// The key.
+        /// The key's name.
         key: &'static str,
-        /// The section that it belongs into.
+        /// The section's header as messages have it, such as `[[service]]`.
         section: &'static str,
-        /// What could be written.
+        /// A line that could be added, or a choice of them.
         example: &'static str,
     },
     /// A key that only some kinds of tunnel have.
     #[error("{key:?} has no meaning for a tunnel of type {kind:?}; remove it, or choose another type")]
     WrongTunnel {
-        /// The key.
+        /// The key's name.
         key: &'static str,
-        /// The tunnel's type.
+        /// The value of `type` in the tunnel's table.
         kind: &'static str,
     },
     /// A key that only some kinds of check have.
     #[error("{key:?} has no meaning for a check of type {kind:?}; remove it, or choose another type")]
     WrongCheck {
-        /// The key.
+        /// The key's name.
         key: &'static str,
-        /// The check's type.
+        /// The value of `type` in the check's table.
         kind: &'static str,
     },
 }

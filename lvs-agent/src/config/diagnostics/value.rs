@@ -10,13 +10,13 @@ pub enum ValueFault {
     Type {
         /// What is needed, with an example.
         wanted: &'static str,
-        /// What was written.
+        /// The type of what was written and, where it is short, the value.
         got: String,
     },
     /// A duration written as a bare number.
     #[error("{number} has no unit; write \"{number}ms\" or \"{number}s\", in quotes")]
     BareNumber {
-        /// The number.
+        /// The number as it is written.
         number: String,
     },
     /// Text that is no duration.
@@ -24,19 +24,19 @@ pub enum ValueFault {
         "{text:?} is not a duration; write a number and its unit, such as \"250ms\", \"1s\" or \"1m 30s\""
     )]
     Duration {
-        /// The text.
+        /// The value as it is written; secrets are left out.
         text: String,
     },
     /// A number or duration beyond its bounds.
     #[error("{value} is {}{reason}; write {min} to {max}", beyond(*above, min, max))]
     Range {
-        /// The value as written.
+        /// The value as it is written, with its quotes.
         value: String,
         /// Whether it is above `max`; otherwise below `min`.
         above: bool,
-        /// The least.
+        /// The least value that is accepted, with its unit.
         min: String,
-        /// The most.
+        /// The greatest value that is accepted, with its unit.
         max: String,
         /// Why there is that bound: empty, or a clause that starts with a comma.
         reason: &'static str,
@@ -44,9 +44,9 @@ pub enum ValueFault {
     /// A word that isn't one of those that are known.
     #[error("{word:?} is unknown; write {}", either(known))]
     Word {
-        /// The word.
+        /// The word as it is written.
         word: String,
-        /// Those that are known.
+        /// The words that are accepted here.
         known: Vec<&'static str>,
     },
     /// The mark that the agent's own probes carry.
@@ -54,13 +54,13 @@ pub enum ValueFault {
         "{mark} ({mark:#x}) is the mark of this agent's own probes, which would go to the VIP; choose another"
     )]
     ProbeMark {
-        /// The mark.
+        /// The firewall mark, as the kernel has it.
         mark: u32,
     },
     /// Text that is no address.
     #[error("{text:?} is not a valid {wanted}; names are not resolved")]
     Address {
-        /// The text.
+        /// The value as it is written; secrets are left out.
         text: String,
         /// What is wanted, with an example.
         wanted: &'static str,
@@ -74,21 +74,21 @@ pub enum ValueFault {
     /// A port that isn't between 1 and 65535.
     #[error("port {port:?} in {text:?} is not a number from 1 to 65535")]
     Port {
-        /// The port.
+        /// The port as it is written.
         port: String,
-        /// The whole text.
+        /// The address and port as they are written.
         text: String,
     },
     /// An address that no single host can have.
     #[error("{address} can't be the address of one host; write a unicast address")]
     NotUnicast {
-        /// The address.
+        /// The address as it is written, without the port where it has one.
         address: String,
     },
     /// Text that is no regular expression.
     #[error("{text:?} is not a regular expression: {problem}")]
     Pattern {
-        /// The text.
+        /// The value as it is written; secrets are left out.
         text: String,
         /// What the library has to say.
         problem: String,
@@ -96,7 +96,7 @@ pub enum ValueFault {
     /// Text that is empty, too long or has characters that don't belong there.
     #[error("{text:?} {problem}")]
     Text {
-        /// The text.
+        /// The value as it is written; secrets are left out.
         text: String,
         /// What is wrong with it, and what to do.
         problem: &'static str,

@@ -19,9 +19,9 @@ pub enum Strictness {
 /// Something that was understood, and where. Displayed like a fault, without the file's name.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Warning {
-    /// What.
+    /// The warning, whose message says what happens instead.
     pub kind: WarningKind,
-    /// Where.
+    /// The part of the file that it is about.
     pub place: Place,
 }
 
@@ -47,9 +47,9 @@ pub enum WarningKind {
          only checked every {timeout}"
     )]
     TimeoutAboveInterval {
-        /// The timeout.
+        /// The timeout with its unit, such as `2s`.
         timeout: String,
-        /// The interval.
+        /// The interval with its unit.
         interval: String,
     },
     /// In [`Mode::Adopt`] servers are the table's.

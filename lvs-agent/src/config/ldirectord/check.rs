@@ -75,7 +75,7 @@ pub(super) fn read(
     Some(Check {
         interval: service.checkinterval.or(global.checkinterval).unwrap_or(CHECK_INTERVAL),
         timeout: reader.timeout(checktype, &kind),
-        kind: kind,
+        kind,
         port,
         connects_between,
         ..Check::default()

@@ -58,7 +58,7 @@ pub struct TcpCheck {
 /// A datagram is sent.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct UdpCheck {
-    /// What is sent.
+    /// The datagram's bytes.
     pub send: Vec<u8>,
     /// What must be in the reply.
     pub expect: Option<Pattern>,
@@ -69,7 +69,7 @@ pub struct UdpCheck {
 /// A protocol whose server greets first.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct GreetingCheck {
-    /// Which one.
+    /// The protocol, which says how to log in and to quit.
     pub protocol: GreetingProtocol,
     /// How the connection is encrypted, if at all.
     pub tls: Option<Tls>,
@@ -97,7 +97,7 @@ pub enum GreetingProtocol {
 /// RADIUS: may this user in?
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RadiusCheck {
-    /// Who asks.
+    /// User and password, at most [`RadiusCheck::MAX_PASSWORD`] bytes of it.
     pub login: Login,
     /// What the director and the server share.
     pub secret: Secret,

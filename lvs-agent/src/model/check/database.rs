@@ -7,7 +7,7 @@ use super::{Login, Tls};
 pub struct SqlCheck {
     /// Which database's protocol.
     pub server: Database,
-    /// Who logs in.
+    /// User and password.
     pub login: Login,
     /// The database that is used; `None`: the server's choice.
     pub database: Option<String>,

@@ -12,7 +12,7 @@ const MAX_NAME: usize = 255;
 /// A query for a name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct DnsCheck {
-    /// The name.
+    /// The name that is queried, or for PTR records the address.
     pub name: String,
     /// The type of the records.
     pub record: DnsType,
@@ -32,7 +32,7 @@ pub enum DnsType {
     Aaaa,
     /// The name of an address. The name that is asked for may be the address itself.
     Ptr,
-    /// The name of a server.
+    /// The name of a name server.
     Ns,
     /// A name.
     Cname,
@@ -40,7 +40,7 @@ pub enum DnsType {
     Soa,
     /// The name of a mail server.
     Mx,
-    /// Text.
+    /// The strings of the record, one after the other.
     Txt,
 }
 

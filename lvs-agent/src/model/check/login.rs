@@ -31,6 +31,6 @@ impl fmt::Debug for Secret {
 pub struct Login {
     /// The user's name.
     pub user: String,
-    /// The password.
+    /// The password; may be empty.
     pub password: Secret,
 }

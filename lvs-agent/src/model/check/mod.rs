@@ -26,7 +26,7 @@ use super::{ServiceKey, Via, defaults};
 /// A question and how often, how long and where it is asked.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Check {
-    /// What is asked.
+    /// The protocol and what is expected of the server.
     pub kind: CheckKind,
     /// From the start of one check to the start of the next.
     pub interval: Duration,

@@ -114,7 +114,7 @@ impl fmt::Display for ServiceKey {
 /// A destination: a real server *in* a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DestinationKey {
-    /// The virtual service.
+    /// The key of its virtual service.
     pub service: ServiceKey,
     /// The real server's address and port.
     pub server: SocketAddr,

@@ -74,7 +74,7 @@ pub(super) const KINDS: &[(&str, Kind)] = &[
 ];
 
 impl Kind {
-    /// Its name.
+    /// The value of `type`.
     pub(super) fn name(self) -> &'static str {
         KINDS.iter().find(|(_, kind)| *kind == self).map_or("", |(name, _)| name)
     }

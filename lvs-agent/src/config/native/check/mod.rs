@@ -92,7 +92,7 @@ impl ReadChecks {
         (first.map_or_else(Check::default, |read| read.check), asks, FurtherChecks { checks, combine })
     }
 
-    /// How many they are.
+    /// The number of checks, at least 1.
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }
