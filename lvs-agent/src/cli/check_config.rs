@@ -24,7 +24,8 @@ pub(super) enum Target {
     Toml,
 }
 
-/// Reads `file`, prints a summary (or the file in another format) on standard output and the warnings on standard error.
+/// Reads `file`, prints a summary (or the file in another format) on standard output and the warnings on standard
+/// error.
 pub(super) fn run(file: &Path, strictness: Strictness, to: Option<Target>) -> anyhow::Result<ExitCode> {
     let reading = read_file(file, strictness)?;
     let output = match to {

@@ -1,6 +1,6 @@
 //! Exit codes, as numbers and as each command's help has them. Arguments that clap refuses are [`UNUSABLE`], too.
 
-/// What was asked for could not be done.
+/// The command could not be carried out.
 pub(super) const FAILED: u8 = 1;
 /// It was done, and there are warnings (`check-config`, `reload`).
 pub(super) const WARNINGS: u8 = 1;

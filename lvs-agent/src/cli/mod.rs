@@ -32,8 +32,8 @@ use crate::{
     telemetry::events,
 };
 
-/// Health checker for LVS directors: a server's own traffic raises a suspicion, active probes confirm it, and only then is
-/// the kernel's IPVS table changed.
+/// Health checker for LVS directors: a server's own traffic raises a suspicion, active probes confirm it, and only then
+/// is the kernel's IPVS table changed.
 #[derive(Debug, Parser)]
 #[command(version)]
 pub struct Cli {
@@ -98,8 +98,8 @@ struct RunArguments {
     /// Refuse a configuration in ldirectord's format that ldirectord itself would refuse.
     #[arg(long, requires = "config")]
     strict: bool,
-    /// Another agent has started this one for its `execute`: it has no control socket, metrics or state file where these
-    /// are the default ones, which belong to that agent.
+    /// Another agent has started this one for its `execute`: it has no control socket, metrics or state file where
+    /// these are the default ones, which belong to that agent.
     #[arg(long, hide = true)]
     beside: bool,
 }
@@ -244,7 +244,8 @@ fn stay_beside(config: &mut Config) {
     config.passive.enabled = false;
 }
 
-/// Starts the log; what it goes to is closed when the thread is dropped. Where it can't be opened, standard error is it.
+/// Starts the log; what it goes to is closed when the thread is dropped. Where it can't be opened, standard error is
+/// it.
 fn start_log(cli: &Cli, target: &LogTarget) -> anyhow::Result<Option<LogThread>> {
     let filter = EnvFilter::try_new(&cli.log)
         .with_context(|| format!("--log {:?} is not a log filter; try \"info\" or \"debug\"", cli.log))?;

@@ -1,5 +1,5 @@
-//! `lvs-agent drain`, `undrain` and `maintenance`: the client's side. It is the client that waits for connections to end, so
-//! that it may be stopped at any time: the server stays drained.
+//! `lvs-agent drain`, `undrain` and `maintenance`: the client's side. It is the client that waits for connections to
+//! end, so that it may be stopped at any time: the server stays drained.
 
 use std::{
     io::{self, Write as _},
@@ -65,7 +65,7 @@ enum Switch {
     Off,
 }
 
-/// Drains servers, and waits if that is asked for.
+/// Drains servers, and waits if the arguments say so.
 pub(super) async fn drain(arguments: &DrainArguments) -> anyhow::Result<ExitCode> {
     let DrainArguments { servers, until_empty, timeout, remove } = arguments;
     let drain = |remove| {
@@ -115,7 +115,7 @@ impl ServerArguments {
         let request = Request::Connections { server, service };
         let mut printed = None;
         loop {
-            let asked_at = Instant::now();
+            let request_start = Instant::now();
             let servers = self.ask(&request).await?;
             let left: u64 =
                 servers.iter().filter_map(|one| one.connections).map(|one| u64::from(one.active)).sum();
@@ -128,7 +128,7 @@ impl ServerArguments {
                 writeln!(io::stdout(), "{left} active connection{plural}")
                     .context("writing to standard output")?;
             }
-            let pause = EVERY.max(asked_at.elapsed() * SHARE);
+            let pause = EVERY.max(request_start.elapsed() * SHARE);
             if let Some(patience) = patience
                 && begun.elapsed() + pause > patience
             {

@@ -8,7 +8,8 @@ pub(super) fn is_facility(word: &str) -> bool {
     local || WORDS.contains(&word)
 }
 
-/// Whether `text` can be a mail address or the name of a local user, and nothing that a mail server would take for more.
+/// Whether `text` can be a mail address or the name of a local user, and nothing that a mail server would take for
+/// more.
 pub(super) fn is_mail_address(text: &str) -> bool {
     !text.is_empty()
         && text.len() <= 254

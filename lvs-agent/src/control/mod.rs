@@ -1,7 +1,7 @@
-//! The control socket: how a running agent is asked, on the same machine, for what it knows.
+//! The control socket: requests to a running agent on the same machine.
 //!
-//! A Unix stream socket that takes one JSON object a line and answers each with one line. Only root and the agent's own user
-//! may ask.
+//! A Unix stream socket that takes one JSON object a line and answers each with one line. Only root and the agent's own
+//! user may ask.
 
 mod client;
 mod protocol;
@@ -51,7 +51,7 @@ pub enum ControlError {
         /// What the kernel said.
         error: io::Error,
     },
-    /// The agent sent no reply, or none that is understood.
+    /// The agent sent no reply, or an invalid one.
     #[error("invalid answer from the agent at {path}: {message}", path = .path.display())]
     Exchange {
         /// The socket's path.

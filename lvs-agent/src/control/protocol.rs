@@ -1,4 +1,4 @@
-//! What is asked and answered.
+//! Requests and replies.
 
 use std::{collections::BTreeMap, fmt, net::SocketAddr};
 
@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use super::ServerName;
 
-/// What the agent can be asked.
+/// A request to the agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Request {
-    /// How all services and servers stand.
+    /// The state of all services and servers.
     Status {},
     /// Read the configuration again.
     Reload {},
@@ -63,9 +63,9 @@ pub enum Reply {
     Reloaded(Reloaded),
     /// To [`Request::Reload`]: the old configuration stays in force, for this reason.
     NotReloaded(String),
-    /// To orders and [`Request::Connections`]: whom it was about, in each of their services, and how they stand now.
+    /// To the other requests: the servers that are meant, in each of their services, and their state now.
     Servers(Vec<AffectedServer>),
-    /// The request was not understood or could not be fulfilled, and why.
+    /// Why the request is invalid or could not be fulfilled.
     Error(String),
 }
 
@@ -121,10 +121,10 @@ pub struct AffectedServer {
     pub address: SocketAddr,
     /// Its weight in the wanted table; `None` if it shall not be there.
     pub weight: Option<u16>,
-    /// Who holds it out, if anyone does.
+    /// Who has taken it out, if anyone has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<String>,
-    /// Its connections, where that was asked and it is in the kernel's table.
+    /// Its connections, where they were requested and it is in the kernel's table.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connections: Option<Connections>,
 }
@@ -153,7 +153,7 @@ pub struct Connections {
     pub persistent: u32,
 }
 
-/// How everything stands.
+/// The state of everything.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Status {
     /// All services, in the order of the configuration.
@@ -187,7 +187,7 @@ pub struct ObservedEdit {
     pub age_ms: u64,
 }
 
-/// How one service stands.
+/// The state of one service.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ServiceStatus {
     /// The operator's name for it.
@@ -198,7 +198,7 @@ pub struct ServiceStatus {
     pub servers: Vec<ServerStatus>,
 }
 
-/// How one real server stands in a service.
+/// The state of one real server in a service.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ServerStatus {
     /// Its address and port.
@@ -215,14 +215,14 @@ pub struct ServerStatus {
     /// Why its weight is as it is, where the state doesn't say it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
-    /// What its traffic says about it.
+    /// What the passive signal says about it.
     pub signal: SignalStatus,
 }
 
 /// The passive signal of one server in a service.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SignalStatus {
-    /// How much of its traffic speaks.
+    /// How much of its traffic is seen.
     pub seen: Visibility,
     /// Why it is no more than that, where it isn't whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -230,7 +230,7 @@ pub struct SignalStatus {
     /// How long its clients usually wait for an answer, in ms, once that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usual_wait_ms: Option<f64>,
-    /// What was last held against it.
+    /// The latest evidence against it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evidence: Option<EvidenceStatus>,
 }
@@ -271,7 +271,7 @@ impl fmt::Display for Visibility {
     }
 }
 
-/// What was held against a server.
+/// Evidence against a server.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EvidenceStatus {
     /// The edit or the evidence as a phrase for people.
@@ -286,7 +286,7 @@ mod tests {
 
     /// Programs read these lines: what they look like is a promise.
     #[test]
-    fn lines_as_they_travel() {
+    fn requests_and_replies_as_json() {
         assert_eq!(serde_json::to_string(&Request::Status {}).unwrap(), r#"{"command":"status"}"#);
         let signal = SignalStatus {
             seen: Visibility::ClientOnly,
@@ -316,7 +316,7 @@ mod tests {
             serde_json::to_string(&SignalStatus::none("why")).unwrap(),
             r#"{"seen":"none","reason":"why"}"#
         );
-        let orders = [
+        let commands = [
             r#"{"command":"reload"}"#,
             r#"{"command":"drain","server":"10.0.0.1:80"}"#,
             r#"{"command":"drain","server":"10.0.0.1","service":"web","remove":true}"#,
@@ -324,7 +324,7 @@ mod tests {
             r#"{"command":"maintenance","server":"[2001:db8::1]:80","on":false}"#,
             r#"{"command":"connections","server":"10.0.0.1"}"#,
         ];
-        for line in orders {
+        for line in commands {
             let request: Request = serde_json::from_str(line).unwrap();
             assert_eq!(serde_json::to_string(&request).unwrap(), line);
         }

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use super::{ObservedStatus, ServerStatus, Status};
 
-/// One line a server, aligned, under a line for each service; what is said of a signal follows in words. At the end what
-/// concerns all of them.
+/// One line a server, aligned, under a line for each service; what is said of a signal follows in words. At the end
+/// what concerns all of them.
 #[must_use]
 pub fn table(status: &Status) -> String {
     let mut text = String::new();

@@ -57,7 +57,7 @@ impl ControlServer {
         }
         clear(path)?;
         let listener = UnixListener::bind(path).map_err(failed)?;
-        // Until this is done others could connect; whoever they are is looked at in `serve`.
+        // Until this is done others could connect; `serve` checks who they are.
         fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(failed)?;
         Ok(Self { listener, path: path.to_owned() })
     }
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_answers_whoever_may_ask() {
+    async fn permitted_clients_get_replies() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("run/control");
         let shutdown = serve_at(&path);
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_no_request_is_told_so() {
+    async fn invalid_requests_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("control");
         let _running = serve_at(&path);

@@ -1,4 +1,5 @@
-//! Values that the rest of the program speaks of: what an operator describes, in the words of LVS. No I/O, no decisions.
+//! Values that the rest of the program speaks of: what an operator describes, in the words of LVS. No I/O, no
+//! decisions.
 
 mod check;
 pub mod defaults;

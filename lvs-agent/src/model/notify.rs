@@ -1,10 +1,10 @@
-//! Who is told of what happens, and where the log goes.
+//! Notifications, and where the log goes.
 
 use std::{path::PathBuf, time::Duration};
 
 use super::{CommandLine, TlsVerify};
 
-/// Whom a service tells of its servers' changes. None of them can delay a check or an edit.
+/// Who is notified of changes of a service's servers. None of them can delay a check or an edit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Notifications {
     /// Mails.

@@ -1,4 +1,4 @@
-//! What a service's table shall be, beyond the weights of healthy servers.
+//! How a service's pool is run, beyond the weights of healthy servers.
 
 use std::{num::NonZeroU32, path::PathBuf, time::Duration};
 
@@ -7,8 +7,8 @@ use super::{Backup, defaults};
 /// How a service's pool is run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PoolPolicy {
-    /// Servers that come in when too few of the others are healthy: all of them that are healthy, with their weights. They
-    /// are in the table only then, and are taken out of it (never quiesced) as soon as the quorum is back.
+    /// Servers that come in when too few of the others are healthy: all of them that are healthy, with their weights.
+    /// They are in the table only then, and are taken out of it (never quiesced) as soon as the quorum is back.
     pub backups: Vec<Backup>,
     /// How many healthy servers a service needs.
     pub quorum: Quorum,
@@ -35,7 +35,7 @@ impl Default for PoolPolicy {
     }
 }
 
-/// How many healthy servers a service needs, and who is told when it has too few.
+/// How many healthy servers a service needs, and what is run when it has too few.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Quorum {
     /// The sum of the healthy servers' weights below which the quorum is lost. 1: one server of any weight above 0.

@@ -12,7 +12,7 @@ pub struct RealServer {
     pub address: SocketAddr,
     /// How packets reach it.
     pub method: ForwardingMethod,
-    /// How they are wrapped; only looked at where the method is a tunnel.
+    /// How they are wrapped; only used where the method is a tunnel.
     pub tunnel: Tunnel,
     /// Its weight when it is healthy.
     pub weight: Weight,
@@ -20,9 +20,9 @@ pub struct RealServer {
     pub upper_threshold: Option<u32>,
     /// Below how many it gets new ones again; 0: three quarters of the upper one.
     pub lower_threshold: Option<u32>,
-    /// What it is asked, where that isn't what the service's servers are asked.
+    /// Its own check, where it isn't the service's.
     pub check: Option<Check>,
-    /// What else it is asked; only looked at where it has a check of its own.
+    /// Its further checks; only used where it has a check of its own.
     pub further: FurtherChecks,
 }
 
@@ -48,7 +48,7 @@ impl RealServer {
 pub struct Backup {
     /// Where it is, how packets reach it, and its weight.
     pub server: RealServer,
-    /// What it is asked before it is used; `None`: it is taken to be well.
+    /// The check that it must pass before it is used; `None`: it always counts as healthy.
     pub check: Option<Check>,
 }
 

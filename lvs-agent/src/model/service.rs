@@ -22,7 +22,7 @@ pub struct VirtualService {
     pub one_packet: Option<bool>,
     /// The scheduler's own flags. `None`: as they are found in the kernel's table.
     pub scheduler_flags: Option<SchedulerFlags>,
-    /// What tells persistent clients apart where it isn't the address: `sip`.
+    /// What identifies persistent clients where it isn't the address: `sip`.
     pub persistence_engine: Option<String>,
     /// Failures in a row that make a server's soft state hard.
     pub fall: NonZeroU32,
@@ -30,16 +30,16 @@ pub struct VirtualService {
     pub rise: NonZeroU32,
     /// What is done to a server in hard state.
     pub on_failure: OnFailure,
-    /// The question that each server is asked.
+    /// The check of each server.
     pub check: Check,
-    /// What else each server is asked, and what the answers together mean.
+    /// Further checks of each server, and what their results together mean.
     pub further: FurtherChecks,
     /// The real servers, no two with the same address and port. There is at least one unless there are backups, or the
     /// mode is not [`Mode::Manage`].
     pub servers: Vec<RealServer>,
     /// How the pool is run.
     pub policy: PoolPolicy,
-    /// Who is told of changes.
+    /// Who is notified of changes.
     pub notify: Notifications,
     /// What becomes of it at a clean stop, where it isn't as for all.
     pub on_exit: Option<OnExit>,
@@ -52,19 +52,19 @@ impl VirtualService {
         !self.servers.is_empty() || !self.policy.backups.is_empty()
     }
 
-    /// What a server of it is asked first of all.
+    /// The first check of one of its servers.
     #[must_use]
     pub fn check_of<'a>(&'a self, server: &'a RealServer) -> &'a Check {
         server.check.as_ref().unwrap_or(&self.check)
     }
 
-    /// What a server of it is asked besides: with its own check it has its own further ones, too.
+    /// The further checks of one of its servers: with its own check it has its own further ones, too.
     #[must_use]
     pub fn further_of<'a>(&'a self, server: &'a RealServer) -> &'a FurtherChecks {
         if server.check.is_some() { &server.further } else { &self.further }
     }
 
-    /// All that a server of it is asked, the first of all first.
+    /// All checks of one of its servers, the first one first.
     pub fn checks_of<'a>(&'a self, server: &'a RealServer) -> impl Iterator<Item = &'a Check> {
         iter::once(self.check_of(server)).chain(&self.further_of(server).checks)
     }
@@ -133,7 +133,8 @@ pub enum Role {
     Backup(usize),
 }
 
-/// Flags that a scheduler makes something of (`ipvsadm --sched-flags`): for `sh` and `mh`, 1 is fallback, 2 hashes the port.
+/// Flags that a scheduler makes something of (`ipvsadm --sched-flags`): for `sh` and `mh`, 1 is fallback, 2 hashes the
+/// port.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SchedulerFlags {
     /// `flag-1`.

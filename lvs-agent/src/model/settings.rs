@@ -59,8 +59,8 @@ impl Config {
         Ok(self)
     }
 
-    /// Whether services and servers are those of the kernel's table: [`Mode::Observe`] does as [`Mode::Adopt`] would where
-    /// the configuration leaves the servers to the table, else as [`Mode::Manage`] would.
+    /// Whether services and servers are those of the kernel's table: [`Mode::Observe`] does as [`Mode::Adopt`] would
+    /// where the configuration leaves the servers to the table, else as [`Mode::Manage`] would.
     #[must_use]
     pub fn adopts(&self) -> bool {
         match self.agent.mode {
@@ -88,11 +88,12 @@ pub struct AgentSettings {
     pub state: Option<PathBuf>,
     /// Whether a changed configuration file is read again by itself.
     pub autoreload: bool,
-    /// Services in the kernel's table that are not in the configuration (only looked at in [`Mode::Manage`]).
+    /// Services in the kernel's table that are not in the configuration (only used in [`Mode::Manage`]).
     pub foreign: Foreign,
     /// What the kernel shall do to existing connections of servers that are out.
     pub connections: ConnectionSettings,
-    /// A folder; a file in it named after a server (`ADDRESS` or `ADDRESS:PORT`, or its host name) takes that server out.
+    /// A folder; a file in it named after a server (`ADDRESS` or `ADDRESS:PORT`, or its host name) takes that server
+    /// out.
     pub maintenance: Option<PathBuf>,
     /// Run with the configuration file's path after a change of it was read again.
     pub callback: Option<CommandLine>,
@@ -167,8 +168,8 @@ pub struct ConnectionSettings {
 }
 
 impl Default for ConnectionSettings {
-    /// A client's retried SYN, and a persistent client's next connection, reach a living server. Ports that are used again
-    /// are left to the kernel's own default.
+    /// A client's retried SYN, and a persistent client's next connection, reach a living server. Ports that are used
+    /// again are left to the kernel's own default.
     fn default() -> Self {
         Self { expire_nodest: Some(true), expire_quiescent: Some(true), reuse_mode: None }
     }
@@ -185,7 +186,7 @@ pub struct PassiveSettings {
     pub log_faults: bool,
     /// The file in which is written down what the detector is shown; `None`: nowhere.
     pub record: Option<PathBuf>,
-    /// How often the signs of life are looked at; edges are looked at at once.
+    /// How often the counters are evaluated; edges are evaluated at once.
     pub tick: Duration,
     /// The detector's thresholds.
     pub detector: DetectorSettings,
@@ -268,7 +269,7 @@ pub struct BurstSettings {
     pub gap: Duration,
     /// How long one confirming probe may take.
     pub timeout: Duration,
-    /// Bursts a second that one server may be asked for.
+    /// Bursts a second for one server.
     pub server_rate: NonZeroU32,
     /// Bursts a second in all.
     pub total_rate: NonZeroU32,

@@ -27,7 +27,7 @@ pub enum Contradiction {
         /// The key's name.
         key: &'static str,
     },
-    /// An authority that is not looked at.
+    /// An authority where certificates are not verified.
     #[error("tls-ca has no meaning with tls-verify = false; remove one of the two")]
     CaWithoutVerify,
     /// A key about a relay where there is none.
@@ -95,7 +95,7 @@ pub enum Contradiction {
     /// An IP version where the address says it.
     #[error("\"family\" is only for a service by firewall mark; remove it, the address says it")]
     FamilyWithoutMark,
-    /// A protocol where the mark stands for all.
+    /// A protocol where the mark means all.
     #[error("a service by firewall mark takes packets of every protocol; remove \"protocol\"")]
     MarkWithProtocol,
     /// A service for every port that isn't persistent.
@@ -134,7 +134,7 @@ pub enum Contradiction {
         /// The server's port.
         server: u16,
     },
-    /// A check that is asked more seldom while there is doubt.
+    /// A check with a longer interval while a state is soft.
     #[error("soft-interval {soft} is above the interval {interval}; lower it, or leave it out")]
     SoftAboveInterval {
         /// The interval while a state is soft, with its unit.
@@ -148,7 +148,7 @@ pub enum Contradiction {
     /// Several checks of a backup.
     #[error("a backup has one check; remove the others, or put what they do into a command")]
     BackupWithChecks,
-    /// A backup with a check that isn't asked.
+    /// A backup with a check that isn't made.
     #[error("\"check\" has no meaning with checked = false; remove one of the two")]
     UncheckedWithCheck,
     /// The first penalty is longer than the longest.

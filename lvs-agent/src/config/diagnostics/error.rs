@@ -16,7 +16,7 @@ pub enum ConfigError {
     /// The file was read, and what it says is wrong.
     #[error(transparent)]
     Content(#[from] Faults),
-    /// It doesn't go with the mode that was asked for.
+    /// It doesn't go with the mode of the command line.
     #[error("--mode manage: {0}")]
     Mode(NotManageable),
 }

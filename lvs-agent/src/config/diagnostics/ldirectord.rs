@@ -230,7 +230,7 @@ fn outcome(refused: bool) -> &'static str {
     if refused { "refuses the file" } else { "uses that" }
 }
 
-/// What is right, and should be known.
+/// What is valid, and should be known.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Note {
     /// A directive about processes.
@@ -314,13 +314,13 @@ pub enum Note {
              checktype=connect, or a service"
     )]
     NeverChecked,
-    /// A check that asks less than ldirectord's.
+    /// A check that differs from ldirectord's.
     #[error("{what}")]
     AsksOther {
         /// What the agent checks, and what ldirectord does.
         what: &'static str,
     },
-    /// A netmask that nobody looks at.
+    /// A netmask without persistence.
     #[error("netmask has no meaning without persistent")]
     NetmaskAlone,
     /// Per-packet scheduling of what isn't UDP.
@@ -344,13 +344,13 @@ pub enum Note {
     },
 }
 
-/// What a port is good for that isn't in the table.
+/// What a port is used for that isn't in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PortUse {
     /// The check connects or sends to it.
-    Asked,
+    Checked,
     /// It is an argument of `checkcommand`.
-    Told,
+    Passed,
     /// It has no effect.
     None,
 }
@@ -358,8 +358,8 @@ pub enum PortUse {
 impl fmt::Display for PortUse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Asked => "is only checked",
-            Self::Told => "is only passed to checkcommand",
+            Self::Checked => "is only checked",
+            Self::Passed => "is only passed to checkcommand",
             Self::None => "has no effect",
         })
     }

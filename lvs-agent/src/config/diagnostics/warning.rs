@@ -1,4 +1,4 @@
-//! What is right, or was understood all the same, and its author should know about.
+//! What is valid, or was accepted all the same, and its author should know about.
 
 use std::fmt;
 
@@ -16,7 +16,7 @@ pub enum Strictness {
     Strict,
 }
 
-/// Something that was understood, and where. Displayed like a fault, without the file's name.
+/// Something that was accepted, and where. Displayed like a fault, without the file's name.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Warning {
     /// The warning, whose message says what happens instead.

@@ -66,7 +66,7 @@ pub(super) fn read(
     };
     let written = real.map(|real| real.port).filter(|port| *port != 0);
     let port = match kind.transport() {
-        // A command is told the port that is written.
+        // A command gets the port that is written.
         None if matches!(kind, CheckKind::Command(_)) => written.filter(|port| *port != address.port()),
         None => None,
         Some(transport) => reader.port(address, transport, findings).ok()?,

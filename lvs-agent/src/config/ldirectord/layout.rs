@@ -140,7 +140,7 @@ impl Reader<'_> {
             }
             Open::Yes => {}
         }
-        // What was told once need not be told of every line after it.
+        // What was reported once need not be reported for every line after it.
         self.open = Open::Yes;
         Some(Home::Virtual(last))
     }

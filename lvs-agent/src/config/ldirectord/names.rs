@@ -83,7 +83,7 @@ impl SystemNames {
         let host = name.to_owned();
         let thread = thread::Builder::new().name("names".to_owned()).spawn(move || {
             let addresses = (host.as_str(), 0).to_socket_addrs().map(Iterator::collect::<Vec<_>>);
-            // Whoever asked may have stopped waiting.
+            // The receiver may have stopped waiting.
             answer.send(addresses).ok();
         });
         if let Err(error) = thread {

@@ -269,8 +269,8 @@ fn servers(
             && address.port() != real.port
         {
             let used = match check.kind {
-                CheckKind::Command(_) => PortUse::Told,
-                _ if check.port == Some(real.port) => PortUse::Asked,
+                CheckKind::Command(_) => PortUse::Passed,
+                _ if check.port == Some(real.port) => PortUse::Checked,
                 _ => PortUse::None,
             };
             let (port, method, quiescent) = (real.port, method_name(real.method), context.is_quiescent());

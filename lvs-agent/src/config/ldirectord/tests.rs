@@ -526,7 +526,7 @@ virtual=vip:domain
 }
 
 #[test]
-fn formats_are_told_apart() {
+fn the_format_is_recognised() {
     for text in [
         "virtual=1\n",
         "# x\n\nchecktimeout = 3\n",

@@ -1,4 +1,4 @@
-//! Who is told of what, and where the log goes.
+//! Notifications, and where the log goes.
 
 use std::path::PathBuf;
 
@@ -176,7 +176,7 @@ pub(super) fn about_words(about: MailAbout) -> Vec<String> {
 
 /// A program and its arguments.
 pub(super) fn command_line(value: &DeValue<'_>) -> Result<CommandLine> {
-    let wanted = "the program and its arguments in brackets, such as [\"/usr/local/bin/told\", \"-x\"]";
+    let wanted = "the program and its arguments in brackets, such as [\"/usr/local/bin/notify\", \"-x\"]";
     let words = texts(value, wanted)?;
     let problem = "is not a program; write its path, and arguments without zero bytes";
     let fault = || ValueFault::Text { text: words.concat().replace('\0', "…"), problem };

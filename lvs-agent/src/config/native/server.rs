@@ -18,13 +18,13 @@ use crate::{
 pub(super) struct ReadServer {
     pub(super) server: RealServer,
     pub(super) place: Range<usize>,
-    /// What it alone is asked.
+    /// Its own checks, where it has some.
     check: Option<ReadChecks>,
     combine: Combine,
 }
 
 impl ReadServer {
-    /// The server in the service `key`; notes if it can't be asked there.
+    /// The server in the service `key`; notes if it can't be checked there.
     pub(super) fn resolve(self, key: &ServiceKey, faults: &mut FaultList) -> RealServer {
         let Self { mut server, check, combine, .. } = self;
         if check.is_some() {
@@ -35,7 +35,7 @@ impl ReadServer {
         server
     }
 
-    /// The backup in the service `key`: without a check of its own it is asked what suits it.
+    /// The backup in the service `key`: without a check of its own it has the one that suits it.
     fn resolve_backup(self, is_checked: bool, key: &ServiceKey, faults: &mut FaultList) -> Backup {
         let Self { server, check, combine, .. } = self;
         let check =

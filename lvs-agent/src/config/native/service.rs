@@ -113,7 +113,7 @@ pub(super) fn read(
     Some(ReadService { service, address: address.span(), name, servers: places, backups: backup_places })
 }
 
-/// The protocol; `None` if it is wrong, which is noted. A mark stands for every one.
+/// The protocol; `None` if it is wrong, which is noted. A mark means every one.
 fn protocol(
     section: &mut Section<'_>,
     address: Option<&Spanned<VirtualAddress>>,

@@ -1,11 +1,11 @@
-//! What is asked over other protocols than HTTP and SQL.
+//! Checks over other protocols, and commands.
 
 use std::fmt;
 
 use super::{Login, Pattern, Secret, Tls};
 use crate::model::{Protocol, ServiceKey};
 
-/// What carries a question.
+/// The transport protocol of a check.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Transport {
     /// Datagrams.
@@ -113,9 +113,9 @@ impl RadiusCheck {
 /// SIP OPTIONS.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SipCheck {
-    /// Who is asked about, as in `sip:user@host`; `None`: the server itself.
+    /// The user in `sip:user@host`; `None`: the server itself.
     pub user: Option<String>,
-    /// What carries the question.
+    /// The transport protocol.
     pub transport: Transport,
     /// Whether the connection is encrypted; only over TCP.
     pub tls: Option<Tls>,
@@ -148,8 +148,8 @@ pub struct CommandCheck {
 /// How a command is called, and what its exit status means.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum CommandConvention {
-    /// ldirectord's `checkcommand`: the VIP or mark, its port (0 for a mark), the server's address and port are added to
-    /// the arguments; 0 is up.
+    /// ldirectord's `checkcommand`: the VIP or mark, its port (0 for a mark), the server's address and port are added
+    /// to the arguments; 0 is up.
     #[default]
     Ldirectord,
     /// keepalived's `MISC_CHECK`: nothing is added; 0 is up.

@@ -1,4 +1,4 @@
-//! What databases are asked.
+//! Checks of databases.
 
 use super::{Login, Tls};
 

@@ -1,4 +1,4 @@
-//! What is asked over DNS.
+//! Checks over DNS.
 
 use std::{borrow::Cow, fmt::Write as _, net::IpAddr};
 
@@ -30,7 +30,7 @@ pub enum DnsType {
     A,
     /// An IPv6 address.
     Aaaa,
-    /// The name of an address. The name that is asked for may be the address itself.
+    /// The name of an address. The name that is queried may be the address itself.
     Ptr,
     /// The name of a name server.
     Ns,
@@ -72,8 +72,8 @@ pub fn is_dns_name(name: &str, record: DnsType) -> bool {
     name.len() + 2 <= MAX_NAME && name.split('.').all(is_label)
 }
 
-/// Letters, digits, hyphens and underscores, where a hyphen is neither the first nor the last, and an underscore not the
-/// last (RFC 1123, 2.1; RFC 8552, 1.1).
+/// Letters, digits, hyphens and underscores, where a hyphen is neither the first nor the last, and an underscore not
+/// the last (RFC 1123, 2.1; RFC 8552, 1.1).
 fn is_label(label: &str) -> bool {
     let belongs = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
     (1..=MAX_LABEL).contains(&label.len())

@@ -1,4 +1,4 @@
-//! What a real server can be asked, one type for each protocol.
+//! Checks of real servers, one type for each protocol.
 
 mod application;
 mod database;
@@ -23,7 +23,7 @@ pub use tls::{Tls, TlsStart, TlsVerify};
 
 use super::{ServiceKey, Via, defaults};
 
-/// A question and how often, how long and where it is asked.
+/// A check: its kind, and how often, how long and from where it is made.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Check {
     /// The protocol and what is expected of the server.
@@ -32,14 +32,14 @@ pub struct Check {
     pub interval: Duration,
     /// How long the whole check may take.
     pub timeout: Duration,
-    /// The port that is asked, where it isn't the real server's own.
+    /// The port that is checked, where it isn't the real server's own.
     pub port: Option<u16>,
-    /// From where it is asked, and how long its steps may take.
+    /// From where it is made, and how long its steps may take.
     pub via: Via,
     /// The interval while the server's state is soft; `None`: [`Check::soft_interval`] says.
     pub soft_interval: Option<Duration>,
-    /// How many times only a connection is asked for between two times that the question is; 0: never. A connection that
-    /// fails brings the question at once (ldirectord's `checktype=N`).
+    /// How many times only a connection is made between two whole checks; 0: never. A connection that fails brings the
+    /// whole check at once (ldirectord's `checktype=N`).
     pub connects_between: u32,
 }
 
@@ -76,7 +76,7 @@ impl Check {
     }
 }
 
-/// What a real server is asked.
+/// What a check does and expects.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum CheckKind {
     /// ICMP echo: does the host answer?
@@ -114,8 +114,8 @@ pub enum CheckKind {
 }
 
 impl CheckKind {
-    /// What carries the question to a port of the server; `None` where no port is asked: by ping, by a command or a file,
-    /// or if nobody is.
+    /// The transport to the port that is checked; `None` where there is none: with ping, a command or a file, and where
+    /// nothing is checked.
     #[must_use]
     pub fn transport(&self) -> Option<Transport> {
         match self {
@@ -138,10 +138,10 @@ impl CheckKind {
         !matches!(self, Self::Ping | Self::Connect | Self::On | Self::Off | Self::File(_))
     }
 
-    /// What settles a suspicion that the traffic has raised: the part of the question that the signal has doubted.
+    /// What settles a suspicion that the traffic has raised: the part of the check that the signal has put in doubt.
     ///
-    /// Where an answer needs a TCP connection, that is what was doubted; so it is where a command or a file decides, whose
-    /// word may take longer than a suspicion can wait. What is asked over UDP has no smaller question in it.
+    /// Where an answer needs a TCP connection, that is what was doubted; so it is where a command or a file decides,
+    /// whose word may take longer than a suspicion can wait. A check over UDP has no smaller part.
     #[must_use]
     pub fn confirming(&self) -> Self {
         match (self, self.transport()) {

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 pub struct Tls {
     /// When encryption begins.
     pub start: TlsStart,
-    /// The name that is sent (SNI) and verified; `None`: that of the host that is asked for, or no name.
+    /// The name that is sent (SNI) and verified; `None`: the host of the request, or no name.
     pub name: Option<String>,
     /// What the certificate must be like.
     pub verify: TlsVerify,

@@ -104,7 +104,7 @@ pub(super) fn greeting(section: &mut Section<'_>, kind: Kind, faults: &mut Fault
 pub(super) fn dns(section: &mut Section<'_>, faults: &mut FaultList) -> DnsCheck {
     let record = section.plain("record", faults, |value| value::word(value, &RECORDS)).unwrap_or_default();
     if !section.has("name") {
-        section.missing("name", "name = \"www.example.org\", which is asked for", faults);
+        section.missing("name", "name = \"www.example.org\", which is queried", faults);
     }
     let name = |value: &DeValue<'_>| {
         let name = values::name(value)?;
@@ -208,7 +208,7 @@ pub(super) fn command(section: &mut Section<'_>, faults: &mut FaultList) -> Comm
     CommandCheck { argv, convention, service: None }
 }
 
-/// A program and its arguments; no shell looks at them.
+/// A program and its arguments; no shell reads them.
 pub(crate) fn argv(value: &DeValue<'_>) -> Result<Vec<String>, ValueFault> {
     const WANTED: &str =
         "the program and its arguments in brackets, such as [\"/usr/local/bin/check\", \"-x\"]";

@@ -21,7 +21,7 @@ use crate::{
 const STATUS_CODES: RangeInclusive<u16> = 200..=599;
 /// The longest path; servers commonly refuse longer request lines.
 const MAX_PATH: usize = 4096;
-/// The most pages that one check asks for.
+/// The most pages that one check requests.
 const MAX_PAGES: usize = 20;
 /// The most redirects that are followed.
 const MAX_REDIRECTS: i64 = 10;
@@ -114,7 +114,7 @@ fn path(value: &DeValue<'_>) -> Result<String, ValueFault> {
     }
 }
 
-/// A whole URL that a proxy is asked for.
+/// A whole URL that a proxy is to fetch.
 fn url(value: &DeValue<'_>) -> Result<String, ValueFault> {
     let url = text(value, "a URL in quotes, such as \"http://www.example.org/\"")?;
     let problem = "is not a URL that a proxy can fetch; write one like \"http://www.example.org/\"";

@@ -1,4 +1,4 @@
-//! A check: what is asked, how often and how long. One file for the keys of each family of types.
+//! A check: its type, interval and timeouts. One file for the keys of each family of types.
 
 mod application;
 mod http;
@@ -97,7 +97,7 @@ impl ReadChecks {
         self.0.len()
     }
 
-    /// The checks of the service `key` with these servers; notes those that can't be asked there.
+    /// The checks of the service `key` with these servers; notes those that can't be made there.
     pub(super) fn resolve(
         read: Option<Self>,
         combine: Combine,
@@ -117,13 +117,13 @@ impl ReadChecks {
 #[derive(Clone)]
 pub(super) struct ReadCheck {
     check: Check,
-    /// Whether it says what is asked; if not, it is what suits the service.
+    /// Whether it says its type; if not, the type is the one that suits the service.
     has_type: bool,
     place: Range<usize>,
 }
 
 impl ReadCheck {
-    /// The check of the service `key` with these servers; notes if it can't be asked there.
+    /// The check of the service `key` with these servers; notes if it can't be made there.
     pub(super) fn resolve(
         read: Option<Self>,
         key: &ServiceKey,
@@ -266,7 +266,7 @@ fn soft_interval(section: &mut Section<'_>, interval: Duration, faults: &mut Fau
     Some(soft.into_inner())
 }
 
-/// From where the check is asked, and how long each step may take.
+/// From where the check is made, and how long each step may take.
 fn via(section: &mut Section<'_>, kind: Option<Kind>, timeout: Duration, faults: &mut FaultList) -> Via {
     let mut step = |key| {
         let limit = section.read(key, faults, value::duration)?;

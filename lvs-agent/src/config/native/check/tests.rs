@@ -33,10 +33,10 @@ fn good(check: &str) -> Check {
 fn bad(check: &str, expected: &[(usize, &str)]) {
     let error = config(check).expect_err(check);
     let ConfigError::Content(faults) = error else { panic!("{error}") };
-    let told: Vec<_> =
+    let messages: Vec<_> =
         faults.first.iter().map(|fault| (fault.place.column, fault.kind.to_string())).collect();
-    assert_eq!(told.len(), expected.len(), "{check}: {told:?}");
-    for ((column, message), (expected_column, words)) in told.iter().zip(expected) {
+    assert_eq!(messages.len(), expected.len(), "{check}: {messages:?}");
+    for ((column, message), (expected_column, words)) in messages.iter().zip(expected) {
         assert!(message.contains(words), "{check}: {message:?} should have {words:?}");
         assert_eq!(column, expected_column, "{check}: {message}");
     }
@@ -109,9 +109,12 @@ fn which_checks_need_a_port() {
             match read {
                 Ok(_) => assert!(accepted, "{kind} in {service}, {server}"),
                 Err(error) => {
-                    let told = error.to_string();
+                    let messages = error.to_string();
                     let transport = if expected == over_udp { "UDP" } else { "TCP" };
-                    assert!(!accepted && told.contains(&format!("no {transport} port")), "{kind}: {told}");
+                    assert!(
+                        !accepted && messages.contains(&format!("no {transport} port")),
+                        "{kind}: {messages}"
+                    );
                 }
             }
             if expected != anywhere {
@@ -122,7 +125,7 @@ fn which_checks_need_a_port() {
     }
 }
 
-/// A type that is misspelt is all that is told of, wherever it stands.
+/// A misspelt type is all that is reported, wherever it stands.
 #[test]
 fn an_unknown_type_needs_no_port() {
     let error = config_of("address = \"192.0.2.1:80\"\nprotocol = \"udp\"", "type = \"htp\"", "10.0.0.1");
@@ -150,8 +153,8 @@ fn http() {
     let pages =
         http("status = 200, host = \"a\", pages = [{ path = \"/x\" }, { path = \"/y\", status = 204 }]")
             .pages;
-    let told: Vec<_> = pages.iter().map(|page| (page.path.as_str(), page.status.to_string())).collect();
-    assert_eq!(told, [("/x", "200".to_owned()), ("/y", "204".to_owned())]);
+    let read: Vec<_> = pages.iter().map(|page| (page.path.as_str(), page.status.to_string())).collect();
+    assert_eq!(read, [("/x", "200".to_owned()), ("/y", "204".to_owned())]);
     assert!(pages.iter().all(|page| page.host.as_deref() == Some("a")));
 
     let CheckKind::Http(proxy) = good("type = \"http-proxy\", path = \"http://a.example/\"").kind else {
@@ -309,8 +312,8 @@ fn every_key_is_known_or_refused() {
             let Err(ConfigError::Content(faults)) = config(&format!("type = \"{kind}\", {key} = []")) else {
                 panic!("{kind}: {key} = [] can't be right");
             };
-            let told = faults.to_string();
-            assert!(!told.contains("unknown key"), "{kind}: {key}: {told}");
+            let messages = faults.to_string();
+            assert!(!messages.contains("unknown key"), "{kind}: {key}: {messages}");
         }
     }
 }

@@ -162,7 +162,7 @@ pub(crate) fn tls_name(value: &DeValue<'_>) -> Result<String> {
     Ok(host)
 }
 
-/// The keys of the encryption. `usual` is what the type of the check stands for, `known` what it can be.
+/// The keys of the encryption. `usual` is what the type of the check implies, `known` what it can be.
 pub(super) fn tls(
     section: &mut Section<'_>,
     usual: Option<TlsStart>,

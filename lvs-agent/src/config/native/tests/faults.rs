@@ -188,7 +188,7 @@ fn faults_in_a_server() {
         ("[2001:db8::1]:0", "port \"0\""),
         ("[2001:db8::1]:", "port \"\""),
         ("::ffff:10.0.0.1", "write it as IPv4"),
-        ("fe80::1", "only good together with a device"),
+        ("fe80::1", "only valid together with a device"),
         ("fe80::1%eth0", "is not a valid IP address"),
         ("::", "unicast"),
         ("[ff02::1]:80", "unicast"),
@@ -290,7 +290,7 @@ fn faults_of_the_whole() {
 
 #[test]
 fn faults_of_the_grammar() {
-    // Only the first is told: what follows may come from it.
+    // Only the first is reported: the others may come from it.
     let cases = [
         ("a = ", 1, 5, "string values must be quoted"),
         ("[agent", 1, 7, "unclosed table"),
@@ -307,7 +307,7 @@ fn faults_of_the_grammar() {
 }
 
 #[test]
-fn independent_faults_are_told_together() {
+fn all_faults_are_reported_together() {
     let text = in_front("[agent]\nmetrics = \"x\"\n[passive]\ntick = 1") + "weight = 70000\nwight = 1\n";
     let found = faults(&text);
     let lines: Vec<_> = found.iter().map(|(line, ..)| *line).collect();

@@ -129,7 +129,7 @@ fn several_checks() {
 }
 
 #[test]
-fn how_often_a_check_is_asked() {
+fn intervals_of_checks() {
     let check = |lines: &str| service(&format!("check = {{ {lines} }}")).check;
     let ms = Duration::from_millis;
     for (lines, soft) in [

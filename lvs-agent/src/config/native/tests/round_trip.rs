@@ -124,7 +124,7 @@ fn tunnel() -> impl Strategy<Value = Tunnel> {
     ]
 }
 
-/// An address of this IP version that tells `host` from others.
+/// An address of this IP version that is different for each `host`.
 fn address(family: AddressFamily, host: u8) -> IpAddr {
     match family {
         AddressFamily::V4 => IpAddr::from([10, 0, 0, host]),

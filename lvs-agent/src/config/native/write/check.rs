@@ -15,7 +15,7 @@ pub(super) fn checks(first: String, further: &FurtherChecks, usual: Combine, tab
     if further.checks.is_empty() {
         table.add("check", first);
     } else {
-        let further = further.checks.iter().map(|one| check(one));
+        let further = further.checks.iter().map(check);
         let tables: Vec<_> = std::iter::once(first).chain(further).collect();
         table.add("check", format!("[{}]", tables.join(", ")));
     }
@@ -254,7 +254,7 @@ fn login(login: Option<&Login>, table: &mut Table) {
     }
 }
 
-/// The encryption, where it isn't what the type of the check stands for.
+/// The encryption, where the type of the check doesn't imply it.
 fn tls(tls: Option<&Tls>, usual: Option<TlsStart>, table: &mut Table) {
     let Some(tls) = tls else { return };
     if usual != Some(tls.start) {

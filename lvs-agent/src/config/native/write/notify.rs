@@ -1,4 +1,4 @@
-//! Who is told of changes.
+//! Notifications.
 
 use super::table::{Table, command_line, path, text, texts, time, word};
 use crate::{
@@ -6,7 +6,7 @@ use crate::{
     model::{MailAbout, MailRelay, Notifications, TlsVerify},
 };
 
-/// The keys of a service that say who is told of changes.
+/// The keys of a service about notifications.
 pub(super) fn notifications(notify: &Notifications, table: &mut Table) {
     table.maybe(
         "mail",
