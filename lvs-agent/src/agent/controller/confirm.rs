@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeSet, num::NonZeroU32, sync::Arc, time::Instant};
 
-use ::metrics::counter;
 use lvs_common::ServerId;
 use tracing::debug;
 
@@ -13,14 +12,11 @@ use super::{
 use crate::{
     agent::messages::Feedback,
     engine::{correlation, subscriptions::Subscriber},
+    event::{Event, ProbeKind},
     health::{Source, State},
     model::{Check, DestinationKey, Protocol},
     passive::{Evidence, Finding, Layer, Observation, Strength, Suspicion, Target, Targets},
     probe::{Outcome, Verdict, burst::BurstProbe},
-    telemetry::{
-        events,
-        metrics::{self, ProbeKind},
-    },
 };
 
 impl Controller {
@@ -35,25 +31,23 @@ impl Controller {
 
     /// Most of a service is silent at once: an alarm; the baseline checks decide.
     fn silent_together(&self, id: ServerId, evidence: &Evidence) {
-        counter!("lvs_common_suspicions_total").increment(1);
-        events::common(&self.engine, &self.destinations(id), Some(evidence));
+        let subjects = self.engine.subjects(&self.destinations(id));
+        self.events.publish(Event::Correlated { subjects, evidence: Some(evidence.clone()) });
     }
 
     /// A living server that takes no new connections is told of; what becomes of it the baseline checks decide.
     fn overloaded(&self, id: ServerId, evidence: &Evidence) {
         for destination in self.destinations(id) {
-            metrics::count_overloaded(&self.engine, &destination);
-            events::overloaded(&self.engine, &destination, evidence);
+            let subject = self.engine.subject(&destination);
+            self.events.publish(Event::Overloaded { subject, evidence: evidence.clone() });
         }
     }
 
     /// A suspicion: one probe if it is weak, the whole burst if it is strong, nothing if the budget is spent.
     fn suspicion(&mut self, suspicion: &Suspicion) {
         let Suspicion { id, layer, strength, .. } = *suspicion;
-        metrics::count_suspicion(suspicion);
-        for destination in self.destinations(id) {
-            events::suspicion(&self.engine, &destination, suspicion);
-        }
+        let subjects = self.engine.subjects(&self.destinations(id));
+        self.events.publish(Event::Suspicion { subjects, suspicion: suspicion.clone() });
         self.correlation.note(id, Instant::now());
         if layer == Layer::Application {
             self.report_application(suspicion);
@@ -61,8 +55,8 @@ impl Controller {
         if !self.under_way.contains_key(&(id, layer))
             && let Err(exhausted) = self.budget.take(id, Instant::now())
         {
-            counter!("lvs_probes_withheld_total").increment(1);
-            debug!("suspicion not probed: {exhausted}");
+            let subjects = self.engine.subjects(&self.destinations(id));
+            self.events.publish(Event::ProbeWithheld { subjects, reason: exhausted.to_string() });
             return self.tell(Feedback::NotProbed(id));
         }
         if matches!(suspicion.evidence, Evidence::Unreachable { .. }) {
@@ -80,8 +74,8 @@ impl Controller {
         for destination in self.destinations(suspicion.id) {
             let up = self.engine.state(&destination).is_some_and(State::is_up);
             if up && self.engine.application_check(&destination).is_none() {
-                metrics::count_reported(&self.engine, &destination);
-                events::reported(&self.engine, &destination, suspicion);
+                let subject = self.engine.subject(&destination);
+                self.events.publish(Event::Reported { subject, evidence: suspicion.evidence.clone() });
             }
         }
     }
@@ -167,11 +161,8 @@ impl Controller {
     }
 
     fn probed(&mut self, server: ServerId, ask: &Ask, number: u32, probe: &BurstProbe) {
-        for destination in ask.destinations.iter() {
-            events::confirming(&self.engine, destination, number, &probe.outcome);
-        }
         let verdict = self.verdict(server, ask, &probe.outcome);
-        self.probes.count(ProbeKind::Confirm, verdict);
+        self.publish_probe(ProbeKind::Confirm { number }, ask, &probe.outcome, verdict);
         if let Some(confirmation) = self.under_way.get_mut(&(server, ask.layer)) {
             match verdict {
                 Verdict::Alive => confirmation.cleared = true,
@@ -224,7 +215,7 @@ impl Controller {
     /// The port's own answer counts as the regular check's.
     fn port_asked(&mut self, ask: &Ask, outcome: &Outcome) {
         let verdict = correlation::verdict(outcome, ask.timeout);
-        self.probes.count(ProbeKind::Confirm, verdict);
+        self.publish_probe(ProbeKind::Port, ask, outcome, verdict);
         for destination in ask.destinations.iter() {
             self.observe(destination, Some(0), outcome, verdict, Source::Baseline);
             if self.engine.state(destination).is_some_and(State::is_up) {
@@ -264,10 +255,7 @@ impl Controller {
     /// What the ping beside the burst has shown only says what has failed; it decides nothing.
     fn ended(&mut self, server: ServerId, ask: &Ask, host: Option<&Outcome>) {
         if let Some(host) = host {
-            self.probes.count(ProbeKind::Ping, Verdict::of(host));
-            for destination in ask.destinations.iter() {
-                events::host(&self.engine, destination, host);
-            }
+            self.publish_probe(ProbeKind::Ping, ask, host, Verdict::of(host));
         }
         let key = (server, ask.layer);
         let Some(confirmation) = self.under_way.get_mut(&key) else { return };
@@ -286,12 +274,12 @@ impl Controller {
         if !cleared && undecided && self.is_correlated(server) {
             // Faster probing goes on after the detector's pause, and the baseline checks have the last word.
             self.under_way.remove(&key);
-            counter!("lvs_common_suspicions_total").increment(1);
-            events::common(&self.engine, &ask.destinations, None);
+            let subjects = self.engine.subjects(&ask.destinations);
+            self.events.publish(Event::Correlated { subjects, evidence: None });
             self.tell(Feedback::Observed(server, Observation::Cleared(ask.layer)));
         } else if cleared {
             self.under_way.remove(&key);
-            counter!("lvs_suspicions_cleared_total").increment(1);
+            self.events.publish(Event::Cleared { subjects: self.engine.subjects(&ask.destinations) });
             self.tell(Feedback::Observed(server, Observation::Cleared(ask.layer)));
         } else if failed && undecided {
             // The one probe of a weak suspicion has failed: now the rest.
@@ -310,6 +298,11 @@ impl Controller {
             }
             self.tell(Feedback::NotProbed(server));
         }
+    }
+
+    fn publish_probe(&self, kind: ProbeKind, ask: &Ask, outcome: &Outcome, verdict: Verdict) {
+        let subjects = self.engine.subjects(&ask.destinations);
+        self.events.publish(Event::Probe { kind, subjects, outcome: outcome.clone(), verdict });
     }
 
     /// What clients of an endpoint speak.

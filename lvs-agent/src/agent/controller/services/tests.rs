@@ -11,17 +11,17 @@ use crate::{
     agent::controller::bursts::Bursts,
     config::native,
     engine::{Engine, correlation::Correlation, probe_timeout::LatencyHistory, subscriptions::Subscriptions},
+    event::Publisher,
     health::{Sample, Source, State},
     ipvs::{Edit, difference},
     keyed::KeySet,
-    model::{BurstSettings, Config, Mode},
-    notify::{Notifier, alerts::Teller},
+    model::BurstSettings,
     passive::Targets,
     pool::Presence,
     probe::{CheckResult, Prober, Scheduler, budget::Budget},
     reconcile::DesiredTable,
     state_file::Orders,
-    telemetry::metrics::{Probes, StateGauges},
+    telemetry::metrics::StateGauges,
 };
 
 /// Services with their servers' weights, all of them always well.
@@ -63,12 +63,9 @@ impl Court {
         let scheduler = Scheduler::spawn(added, Prober::new(), limit, results, shutdown.clone());
         let (watched_tx, watched) = watch::channel(services.to_vec().into());
         let engine = Engine::new(services, |_| Presence::In);
-        let config = Arc::new(Config::of_table(Mode::Manage));
-        let in_force = watch::channel(config).1;
-        let teller = Teller::new(Notifier::new().0, &engine, in_force);
         let controller = Controller {
             engine,
-            teller,
+            events: Publisher::default(),
             checks,
             scheduler: scheduler.handle(),
             accelerated: KeySet::default(),
@@ -87,7 +84,6 @@ impl Court {
             latencies: LatencyHistory::default(),
             probe_timeout: burst.timeout,
             shown: StateGauges::default(),
-            probes: Probes::new(),
         };
         Self { controller, watched, _results: kept, _stop: shutdown.drop_guard() }
     }
