@@ -11,7 +11,7 @@ use super::{
     FailureReason, LocalFault, Phase, context::ProbeContext, datagram::Datagrams, outcome::Answer, random,
     session::Session,
 };
-use crate::model::{DnsCheck, DnsType, Transport};
+use crate::model::{DnsCheck, DnsType, Transport, dns_name};
 
 /// Sends the query, and waits for the reply.
 pub(super) async fn probe(context: &ProbeContext<'_>, check: &DnsCheck) -> Result<Answer, FailureReason> {
@@ -56,7 +56,7 @@ fn kind(record: DnsType) -> TYPE {
 /// The query as bytes. A fault in it can only be the check's.
 fn query(check: &DnsCheck, id: u16) -> Result<Vec<u8>, FailureReason> {
     let fault = |error| LocalFault::new("make the query", &std::io::Error::other(error));
-    let name = check.query_name();
+    let name = dns_name(&check.name, check.record);
     let name = Name::new(&name).map_err(fault)?;
     let mut packet = Packet::new_query(id);
     packet.set_flags(PacketFlag::RECURSION_DESIRED);
@@ -70,7 +70,7 @@ fn read(reply: &[u8], check: &DnsCheck, id: u16) -> Result<Result<(), FailureRea
     if packet.id() != id || !packet.has_flags(PacketFlag::RESPONSE) {
         return Err("a reply to another query");
     }
-    let name = check.query_name();
+    let name = dns_name(&check.name, check.record);
     if packet.questions.iter().any(|query| !query.qname.to_string().eq_ignore_ascii_case(&name)) {
         return Err("a reply to another query");
     }

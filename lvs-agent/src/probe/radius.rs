@@ -5,7 +5,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use md5::{Digest, Md5};
 
 use super::{FailureReason, context::ProbeContext, datagram::Datagrams, outcome::Answer, random};
-use crate::model::{MAX_RADIUS_PASSWORD, RadiusCheck};
+use crate::model::RadiusCheck;
 
 const ACCESS_REQUEST: u8 = 1;
 const ACCESS_ACCEPT: u8 = 2;
@@ -68,7 +68,7 @@ fn attribute(packet: &mut Vec<u8>, kind: u8, value: &[u8]) {
 
 /// A password as it is sent (RFC 2865, 5.2).
 fn hidden(password: &[u8], authenticator: [u8; 16], secret: &[u8]) -> Vec<u8> {
-    let mut padded = password[..password.len().min(MAX_RADIUS_PASSWORD)].to_vec();
+    let mut padded = password[..password.len().min(RadiusCheck::MAX_PASSWORD)].to_vec();
     padded.resize(padded.len().max(1).next_multiple_of(16), 0);
     let mut previous = authenticator;
     for block in padded.chunks_exact_mut(16) {

@@ -7,7 +7,7 @@ use tokio::{sync::mpsc, task::spawn_blocking};
 use super::request::{PATIENCE, ask};
 use crate::{
     agent::messages::{AdminRequest, CommandReply},
-    control::{Connections, OrderedServer, Reply},
+    control::{AffectedServer, Connections, Reply},
     engine::admin::{AdminCommand, CommandResult, ServerSelector},
     ipvs::{DestinationStatistics, IpvsError, TableReader},
     model::DestinationKey,
@@ -62,9 +62,9 @@ fn counted(keys: &[DestinationKey]) -> Result<Vec<Option<DestinationStatistics>>
     keys.iter().map(|key| reader.counted(key)).collect()
 }
 
-fn told(one: &CommandResult, counted: Option<DestinationStatistics>) -> OrderedServer {
+fn told(one: &CommandResult, counted: Option<DestinationStatistics>) -> AffectedServer {
     let DestinationStatistics { active, inactive, persistent, .. } = counted.unwrap_or_default();
-    OrderedServer {
+    AffectedServer {
         service: one.service.to_string(),
         address: one.destination.server,
         weight: one.weight.map(|weight| weight.0),

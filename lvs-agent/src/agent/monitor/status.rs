@@ -12,7 +12,7 @@ use super::Monitor;
 use crate::{
     agent::messages::SignalRequest,
     clock::monotonic_ns,
-    control::{EvidenceStatus, Seen, SignalStatus},
+    control::{EvidenceStatus, SignalStatus, Visibility},
     model::DestinationKey,
     network::ServerNextHop,
     passive::{self, NoSignal, Target},
@@ -76,18 +76,18 @@ impl Monitor {
         let none = self.without_signal.get(destination);
         let seen = match (none, target.visibility()) {
             (Some(NoSignal::CountersOnly(_)), _) | (None, passive::Visibility::CountersOnly(_)) => {
-                Seen::Counted
+                Visibility::CountersOnly
             }
-            (Some(_), _) => Seen::None,
-            (None, passive::Visibility::Both) => Seen::Whole,
-            (None, passive::Visibility::ClientOnly) => Seen::Half,
+            (Some(_), _) => Visibility::None,
+            (None, passive::Visibility::Both) => Visibility::Both,
+            (None, passive::Visibility::ClientOnly) => Visibility::ClientOnly,
         };
         let usual = self.detector.usual_wait(target.id);
         SignalStatus {
             seen,
             reason: match (none, seen) {
                 (Some(reason), _) => Some(self.reason(destination, reason)),
-                (None, Seen::Half) => Some("answers bypass the director".to_owned()),
+                (None, Visibility::ClientOnly) => Some("answers bypass the director".to_owned()),
                 (None, _) => None,
             },
             usual_wait_ms: usual.map(|usual: Duration| usual.as_secs_f64() * 1000.0),

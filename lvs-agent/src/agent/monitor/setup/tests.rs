@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::{
     config::native,
-    control::{Seen, SignalStatus},
+    control::{SignalStatus, Visibility},
     model::DestinationKey,
     passive::{Evidence, Layer, Observation, Suspicion},
 };
@@ -208,7 +208,7 @@ fn a_device_that_is_made_again_and_a_route_that_moves_are_watched() {
         servers.connect("three", "10.3.0.1/24", &["10.9.0.1/32"]);
         ip("route replace 10.9.0.1 via 10.2.0.2");
         running.refused("10.9.0.1:80").await;
-        assert!(running.signals().await.iter().all(|(_, signal)| signal.seen == Seen::Whole));
+        assert!(running.signals().await.iter().all(|(_, signal)| signal.seen == Visibility::Both));
         running.stop().await;
     });
 }
@@ -257,13 +257,14 @@ fn whoever_has_no_signal_is_named_with_the_reason() {
         let mut running = Running::start(&config(&all)).await;
         let reason = |signals: &[(SocketAddr, SignalStatus)], index: usize, words: &str| {
             let signal = &signals[index].1;
-            signal.seen == Seen::None && signal.reason.as_deref().is_some_and(|text| text.contains(words))
+            signal.seen == Visibility::None
+                && signal.reason.as_deref().is_some_and(|text| text.contains(words))
         };
         running
             .until(|signals| {
                 signals.len() == 4
                     && reason(signals, 0, "director itself")
-                    && signals[1].1.seen == Seen::Half
+                    && signals[1].1.seen == Visibility::ClientOnly
                     && reason(signals, 2, "MAC address")
                     && reason(signals, 3, "no route to 203.0.113.9")
             })
@@ -281,7 +282,9 @@ fn whoever_has_no_signal_is_named_with_the_reason() {
         assert_eq!(timeout(PATIENCE, wait).await.ok(), failed);
 
         ip("route add 203.0.113.9 via 10.1.0.2");
-        running.until(|signals| signals[3].1.seen == Seen::Half || reason(signals, 3, "same MAC")).await;
+        running
+            .until(|signals| signals[3].1.seen == Visibility::ClientOnly || reason(signals, 3, "same MAC"))
+            .await;
         running.stop().await;
     });
 }
