@@ -29,7 +29,6 @@ mod monitor;
 mod reload;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -48,7 +47,7 @@ pub use self::instance::{AlreadyRunning, InstanceRole};
 use self::{
     admin::{AdminHandler, MonitorHandle, orders::ControllerHandle},
     adoption::Adoption,
-    controller::{Controller, Inputs, bursts::Bursts},
+    controller::{Controller, Inputs},
     instance::InstanceLock,
     maintenance::Folder,
     messages::WatchedServices,
@@ -63,25 +62,19 @@ use crate::{
     engine::{
         Engine,
         admin::MaintenanceSet,
-        correlation::Correlation,
         discovery::Adopted,
-        probe_timeout::LatencyHistory,
         subscriptions::{ScheduleChange, Subscriptions},
         table::{found, last_wanted},
     },
     ipvs::IpvsClient,
-    keyed::KeySet,
     model::Config,
     netlink::DEFAULT_TIMEOUT,
     notify::{Notifier, alerts::Teller},
     passive::Targets,
-    probe::{Prober, Scheduler, budget::Budget},
+    probe::{Prober, Scheduler},
     reconcile::{Reconciler, sysctl},
     state_file::{self, Orders, Restored, StateWriter},
-    telemetry::{
-        events,
-        metrics::{Probes, StateGauges},
-    },
+    telemetry::events,
 };
 
 /// Results that may wait for the controller, who takes each in microseconds: enough for all checks of 10,000 servers that
@@ -217,31 +210,20 @@ impl Running {
         let prober = Prober::new();
         let limit = Scheduler::DEFAULT_LIMIT;
         let scheduler = Scheduler::spawn(added, prober.clone(), limit, results_tx, shutdown.clone());
-        let mut shown = StateGauges::default();
-        shown.show_all(&engine);
-        let controller = Controller {
+        let controller = Controller::new(controller::Parts {
             teller: Teller::new(notifier.clone(), &engine, in_force.clone()),
-            kept: engine.commands(),
             engine,
             checks,
             scheduler: scheduler.handle(),
-            accelerated: KeySet::default(),
             targets,
-            bursts: Bursts::new(prober, config.passive.burst.clone(), reports_tx),
-            budget: Budget::new(&config.passive.burst),
+            burst: config.passive.burst.clone(),
+            prober,
+            reports: reports_tx,
             desired: table.desired(),
-            leaving: BTreeMap::new(),
             watched: watched_tx,
             feedback: feedback_tx,
-            under_way: BTreeMap::new(),
-            correlation: Correlation::default(),
-            closed: BTreeSet::new(),
             state_writer,
-            latencies: LatencyHistory::default(),
-            probe_timeout: config.passive.burst.timeout,
-            shown,
-            probes: Probes::new(),
-        };
+        });
         let inputs = Inputs { checks: results, findings, reports, requests, updates, orders, maintained };
         self.spawn("controller", controller.run(inputs, shutdown.clone()));
         if let Some(adopted) = adopted {

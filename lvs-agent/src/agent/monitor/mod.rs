@@ -30,10 +30,10 @@ use self::{
     status::{EvidenceLog, Silent},
 };
 pub(crate) use self::{recorder::Recording, topology::Parts};
-use super::messages::Feedback;
 pub(crate) use super::messages::{SignalRequest, WatchedServices};
 use crate::{
     clock::monotonic_ns,
+    engine::confirmation::DetectorFeedback,
     network::{NeighbourChange, Surroundings, Survey},
     passive::{Detector, Finding, KernelSide, Sight, Signals, Targets, View},
     telemetry::metrics,
@@ -61,7 +61,7 @@ pub(crate) struct Inputs {
     /// The neighbour table.
     pub(crate) neighbours: mpsc::Receiver<NeighbourChange>,
     /// From those who decide.
-    pub(crate) feedback: mpsc::Receiver<Feedback>,
+    pub(crate) feedback: mpsc::Receiver<DetectorFeedback>,
     /// Who is to be watched.
     pub(crate) watched: latest::Receiver<WatchedServices>,
     /// Questions about the signal.
@@ -224,10 +224,12 @@ impl Monitor {
         }
     }
 
-    fn take(&mut self, feedback: Feedback) {
+    fn take(&mut self, feedback: DetectorFeedback) {
         match feedback {
-            Feedback::Observed(id, observation) => self.detector.observe(id, observation, monotonic_ns()),
-            Feedback::NotProbed(id) => self.detector.not_probed(id),
+            DetectorFeedback::Observed(id, observation) => {
+                self.detector.observe(id, observation, monotonic_ns());
+            }
+            DetectorFeedback::NotProbed(id) => self.detector.not_probed(id),
         }
     }
 }
