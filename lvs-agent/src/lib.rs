@@ -3,6 +3,7 @@
 //!
 //! The way of the data, one direction only: `passive` and `probe` → `health` → `pool` → `ipvs`, decided in `engine`, written
 //! by `reconcile`, wired in `agent`.
+#![deny(unsafe_code)]
 
 pub mod agent;
 pub mod cli;
@@ -10,6 +11,7 @@ pub mod clock;
 pub mod config;
 pub mod control;
 pub mod engine;
+mod event;
 pub mod health;
 pub mod ipvs;
 mod keyed;

@@ -8,11 +8,13 @@ mod cache;
 mod demo;
 mod doctor;
 mod linker;
+mod packages;
 mod paths;
 mod process;
 mod run;
 mod setup;
 mod test;
+mod tidy;
 mod toolchain;
 mod tools;
 mod vm;
@@ -82,6 +84,8 @@ enum Task {
         #[command(subcommand)]
         bench: Bench,
     },
+    /// Check the habits of the code base: who imports whom, what is pure, what is documented, how wide lines are
+    Tidy,
     /// Run all checks and tests; the last line is a summary
     Test {
         /// Run more cases of each property test and scenario
@@ -154,7 +158,7 @@ fn perform(task: Task) -> Result<ExitCode> {
     match task {
         Task::Setup => setup::setup(&cache)?,
         Task::Doctor => {
-            return Ok(if doctor::doctor(&cache) { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+            return Ok(succeeded(doctor::doctor(&cache)));
         }
         Task::Build { debug } => build::build(&cache, if debug { Profile::Debug } else { Profile::Release })?,
         Task::Run { arguments } => run::run(&cache, &arguments)?,
@@ -168,13 +172,17 @@ fn perform(task: Task) -> Result<ExitCode> {
             return vm::run_on_terminal(&cache, &machine.options()?, &command).map(exit_code);
         }
         Task::Bench { bench } => return bench::bench(&cache, &bench).map(exit_code),
+        Task::Tidy => return tidy::tidy(paths::repository()).map(succeeded),
         Task::Test { long, kernels, only } => {
             let kernels = kernel::list(&kernels)?;
-            let passed = test::test(&cache, &TestOptions { long, kernels, only })?;
-            return Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+            return test::test(&cache, &TestOptions { long, kernels, only }).map(succeeded);
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn succeeded(has_succeeded: bool) -> ExitCode {
+    if has_succeeded { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn exit_code(status: i32) -> ExitCode {

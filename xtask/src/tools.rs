@@ -3,7 +3,8 @@
 
 use anyhow::Result;
 
-use crate::cache::{Cache, Unpacked};
+use crate::cache::Cache;
+use crate::packages::Unpacked;
 
 /// Debian's packages with `ip` and `tc`, `ipvsadm`, `nft`, and `ping`.
 const PACKAGES: &[&str] = &["iproute2", "ipvsadm", "nftables", "iputils-ping"];

@@ -4,14 +4,13 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot, watch as latest};
 use tokio_util::sync::CancellationToken;
-use tracing::info;
 
-use super::messages::{RemovedServices, ServiceUpdate, UpdateSummary};
+use super::messages::{RemovedServices, ServiceUpdate};
 use crate::{
-    clock::monotonic_ns,
     engine::discovery::{Adopted, adopt},
+    event::{Event, Publisher},
     ipvs::Snapshot,
-    model::{Config, VirtualService},
+    model::Config,
 };
 
 /// Brings the services of the kernel's table to the controller.
@@ -21,6 +20,7 @@ pub(crate) struct Adoption {
     seen: latest::Receiver<Arc<Snapshot>>,
     in_force: latest::Receiver<Arc<Config>>,
     updates: mpsc::Sender<ServiceUpdate>,
+    events: Publisher,
 }
 
 impl Adoption {
@@ -30,9 +30,10 @@ impl Adoption {
         seen: latest::Receiver<Arc<Snapshot>>,
         in_force: latest::Receiver<Arc<Config>>,
         updates: mpsc::Sender<ServiceUpdate>,
+        events: Publisher,
     ) -> Self {
-        tell(&adopted);
-        Self { adopted, seen, in_force, updates }
+        events.publish(adopted_event(&adopted));
+        Self { adopted, seen, in_force, updates, events }
     }
 
     /// Until `shutdown`.
@@ -71,47 +72,18 @@ impl Adoption {
         }
         let Ok(replaced) = replaced.await else { return false };
         self.adopted = adopted;
-        tell_of_change(&replaced);
+        self.events.publish(Event::AdoptedChange { change: replaced.into() });
         if self.adopted.services.is_empty() {
-            tell(&self.adopted);
+            self.events.publish(adopted_event(&self.adopted));
         }
         true
     }
 }
 
-fn tell(adopted: &Adopted) {
-    let (at_ns, services) = (monotonic_ns(), adopted.services.len());
-    if services == 0 {
-        info!(at_ns, event = "adopted", services, "the kernel's table has no services: waiting for some");
-        return;
+fn adopted_event(adopted: &Adopted) -> Event {
+    Event::Adopted {
+        services: adopted.services.len(),
+        servers: adopted.services.iter().map(|service| service.servers.len()).sum(),
+        administered: adopted.administered.len(),
     }
-    let servers: usize = adopted.services.iter().map(|service: &VirtualService| service.servers.len()).sum();
-    let administered = adopted.administered.len();
-    info!(
-        at_ns,
-        event = "adopted",
-        services,
-        servers,
-        administered,
-        "the kernel's table has {services} services with {servers} servers; {administered} of them have weight 0 and \
-         keep it"
-    );
-}
-
-fn tell_of_change(replaced: &UpdateSummary) {
-    let UpdateSummary { added, removed, .. } = replaced;
-    info!(
-        at_ns = monotonic_ns(),
-        event = "adopted-change",
-        services_added = added.services,
-        services_removed = removed.services,
-        servers_added = added.destinations,
-        servers_removed = removed.destinations,
-        "others have changed the kernel's table: {} services and {} servers are new, {} services and {} servers are gone; \
-         all other changes are of weights or settings",
-        added.services,
-        added.destinations,
-        removed.services,
-        removed.destinations,
-    );
 }

@@ -57,7 +57,7 @@ impl InstanceLock {
     }
 }
 
-/// The process that admin_state the name, if it can be found out.
+/// The process that holds the name, if it can be found out.
 fn holder(address: &SocketAddr) -> Option<i32> {
     let stream = UnixStream::connect_addr(address).ok()?;
     // 0: it is in a PID namespace that can't be seen from here.

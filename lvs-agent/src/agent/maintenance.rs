@@ -192,7 +192,7 @@ mod tests {
         assert_eq!(folder.look().await, Some(MaintenanceSet::from([other])));
         fs::remove_dir_all(&path).unwrap();
         fs::write(&path, "").unwrap();
-        assert_eq!(folder.look().await, None, "it is no folder: what was found before admin_state");
+        assert_eq!(folder.look().await, None, "it is no folder: what was found before holds");
     }
 
     #[tokio::test]

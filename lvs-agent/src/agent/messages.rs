@@ -13,6 +13,7 @@ use crate::{
         admin::{AdminCommand, CommandResult, ServerSelector, Unknown},
         status::DestinationStatus,
     },
+    event::ListChange,
     ipvs::{IpvsError, Table},
     model::{DestinationKey, VirtualService},
     state_file::WriteReceipt,
@@ -24,7 +25,7 @@ pub(crate) struct ServiceUpdate {
     pub(crate) services: Vec<VirtualService>,
     /// The kernel's table as it was last read: how destinations stand in it that are new.
     pub(crate) table: Arc<Table>,
-    /// Those that an administrator admin_state at weight 0.
+    /// Those that an administrator holds at weight 0.
     pub(crate) administered: BTreeSet<DestinationKey>,
     /// What becomes of services that are not in the list any more.
     pub(crate) dropped: RemovedServices,
@@ -50,6 +51,18 @@ pub(crate) struct UpdateSummary {
     pub(crate) added: Counted,
     /// Services and destinations that were in the old list only.
     pub(crate) removed: Counted,
+}
+
+impl From<UpdateSummary> for ListChange {
+    fn from(summary: UpdateSummary) -> Self {
+        let UpdateSummary { added, removed, .. } = summary;
+        Self {
+            services_added: added.services,
+            services_removed: removed.services,
+            servers_added: added.destinations,
+            servers_removed: removed.destinations,
+        }
+    }
 }
 
 /// So many services and destinations.

@@ -1,22 +1,22 @@
-//! The one place that wires the stages together and owns tasks and shutdown.
+//! Tasks and channels, start and stop: the one place that wires the stages together. It decides nothing.
 //!
-//! | task | owner of | hears | tells |
+//! | task | owns | gets | sends |
 //! |---|---|---|---|
-//! | `checks` | the baseline schedule | – | results → controller |
-//! | `watch` | kernel side, detector | edges, routes, neighbours, feedback | findings → controller |
-//! | `controller` | health and pools | results, findings, bursts | wanted services → table, feedback → watch |
+//! | `checks` | the schedule of the baseline checks | – | results → controller |
+//! | `monitor` | eBPF programs and detector | edges, routes, neighbours, feedback | findings → controller |
+//! | `controller` | the engine: health and pools | results, findings, bursts | wanted services → table, feedback → monitor |
 //! | `table` | the kernel's table | wanted services, the table itself | – |
 //! | `adoption` | the list of services, where it is the kernel's | the table as others change it | services → controller |
-//! | `state` | the state file | whom this agent admin_state out, from table; orders, from controller | – |
+//! | `state` | the state file | overrides from table, admin commands from controller | – |
 //! | `reload` | the configuration in force | SIGHUP, the file, requests | services → controller |
 //! | `maintenance` | the maintenance folder | – | servers that are named there → controller |
-//! | `notify` | mails, commands, lines in files | what to tell, from controller | – |
-//! | `executed` | agents for other configurations | – | – |
+//! | `notify` | mails, commands, lines in files | what to send, from the publisher's alerts | – |
+//! | `children` | agents for other configurations | – | – |
 //! | `metrics` | the listening port | – | – |
-//! | `control` | the control socket | – | orders → controller, questions → controller, watch, reload |
+//! | `control` | the control socket | – | admin commands → controller, requests → controller, monitor, reload |
 //!
-//! One token stops them all. Each of them can be dropped at any await without harm; `watch` detaches the programs and
-//! `table` makes its last edits after the token, and both are waited for.
+//! All of them publish events ([`crate::event`]). One token stops them all. Each can be dropped at any await without harm;
+//! `monitor` detaches the programs and `table` makes its last edits after the token, and both are waited for.
 
 mod admin;
 mod adoption;
@@ -27,20 +27,15 @@ mod maintenance;
 mod messages;
 mod monitor;
 mod reload;
+mod tasks;
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
 use anyhow::Context as _;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, watch as latest},
-    task::JoinHandle,
-    time::timeout,
 };
-use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 pub use self::instance::{AlreadyRunning, InstanceRole};
@@ -53,10 +48,10 @@ use self::{
     messages::WatchedServices,
     monitor::setup::{self, NoPassiveSide, Wiring},
     reload::Reload,
+    tasks::TaskSet,
 };
 use crate::telemetry::metrics as exposition;
 use crate::{
-    clock::monotonic_ns,
     config::Source,
     control::ControlServer,
     engine::{
@@ -66,15 +61,16 @@ use crate::{
         subscriptions::{ScheduleChange, Subscriptions},
         table::{found, last_wanted},
     },
+    event::{Event, Publisher},
     ipvs::IpvsClient,
     model::Config,
     netlink::DEFAULT_TIMEOUT,
-    notify::{Notifier, alerts::Teller},
+    notify::{Notifier, alerts::Alerts},
     passive::Targets,
     probe::{Prober, Scheduler},
     reconcile::{Reconciler, sysctl},
     state_file::{self, Orders, Restored, StateWriter},
-    telemetry::events,
+    telemetry::metrics::EventCounters,
 };
 
 /// Results that may wait for the controller, who takes each in microseconds: enough for all checks of 10,000 servers that
@@ -87,35 +83,37 @@ const REPORTS: usize = 256;
 /// Feedback that may wait for the passive side, which takes it between two ticks: one for each suspicion that was taken
 /// in the meantime, and one for each server that changed its state.
 const FEEDBACK: usize = 1024;
-/// Questions about how everything stands that may wait.
+/// Status requests that may wait.
 const REQUESTS: usize = 8;
 /// Lists of services that may wait; whoever sends one waits for what comes of it.
 const UPDATES: usize = 1;
 /// Requests to read the configuration again that may wait: as many as callers of the control socket.
 const RELOADS: usize = 8;
-/// Orders that may wait: as many as callers of the control socket.
+/// Admin commands that may wait: as many as callers of the control socket.
 const COMMANDS: usize = 8;
-/// How long a task may take to stop.
-const STOP: Duration = Duration::from_secs(5);
-
 /// Runs until SIGTERM or SIGINT. Whatever makes it fail at the start has changed nothing in the kernel's table.
-pub async fn run(config: Config, source: Option<Source>, role: InstanceRole) -> anyhow::Result<()> {
+pub(crate) async fn run(
+    config: Config,
+    source: Option<Source>,
+    role: InstanceRole,
+    events: Publisher,
+) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
     let _only = (role == InstanceRole::Primary).then(InstanceLock::claim).transpose()?;
     // From here on SIGHUP no longer ends the process.
     let hangups = signal(SignalKind::hangup()).context("listening for SIGHUP")?;
-    let running = Running::start(config, source, hangups).await?;
+    let running = Running::start(config, source, hangups, events).await?;
     tokio::select! {
         _ = terminate.recv() => info!("SIGTERM: stopping"),
         _ = interrupt.recv() => info!("SIGINT: stopping"),
-        () = running.shutdown.cancelled() => error!("a task has ended unexpectedly: stopping"),
+        () = running.tasks.shutdown().cancelled() => error!("a task has ended unexpectedly: stopping"),
     }
     running.stop().await;
     Ok(())
 }
 
-/// Where people come in.
+/// Inputs from outside the program.
 struct Outside {
     control: Option<ControlServer>,
     /// Where the configuration came from.
@@ -124,29 +122,35 @@ struct Outside {
     hangups: Signal,
 }
 
-/// What a run begins with.
+/// What the tasks are started with.
 struct Beginning {
     config: Arc<Config>,
     adopted: Option<Adopted>,
     engine: Engine,
     table: Reconciler,
-    /// Where it is written down what people order.
+    /// Saves what people order.
     orders: Option<StateWriter<Orders>>,
     outside: Outside,
 }
 
-/// All tasks, by name.
+/// An agent that runs.
 struct Running {
-    shutdown: CancellationToken,
-    tasks: Vec<(&'static str, JoinHandle<()>)>,
+    events: Publisher,
+    tasks: TaskSet,
 }
 
 impl Running {
-    async fn start(config: Config, source: Option<Source>, hangups: Signal) -> anyhow::Result<Self> {
-        let mut running = Self { shutdown: CancellationToken::new(), tasks: Vec::new() };
+    async fn start(
+        config: Config,
+        source: Option<Source>,
+        hangups: Signal,
+        events: Publisher,
+    ) -> anyhow::Result<Self> {
+        let mut running = Self { events: events.clone(), tasks: TaskSet::new() };
         if let Some(address) = config.agent.metrics {
             let serve = exposition::start(address)?;
-            running.spawn("metrics", async move {
+            events.subscribe(EventCounters::new());
+            running.tasks.spawn_endless("metrics", async move {
                 if let Err(error) = serve.await {
                     warn!("metrics are no longer served: {error:?}");
                 }
@@ -156,12 +160,12 @@ impl Running {
         let control = config.agent.control.as_deref().map(ControlServer::bind).transpose()?;
         setup::check_devices(&config.passive).await?;
         let client = IpvsClient::connect(DEFAULT_TIMEOUT).await?;
-        let Restored { left, overrides, orders, file } = state_file::restore(&config);
-        let table = Reconciler::new(client, &config, left.overrides, overrides).await?;
+        let Restored { left, overrides, orders, file } = state_file::restore(&config, &events);
+        let table = Reconciler::new(client, &config, left.overrides, overrides, events.clone()).await?;
         // Those of IPVS are there by now.
-        sysctl::settle(&config);
+        sysctl::settle(&config, &events);
         if let Some(file) = file {
-            running.spawn("state", file.run());
+            running.tasks.spawn("state", file.run());
         }
         let adopted = config.adopts().then(|| table.adopt(&config));
         let services = adopted.as_ref().map_or(&config.services, |adopted| &adopted.services);
@@ -170,10 +174,11 @@ impl Running {
             engine.set_administered(adopted.administered.clone(), Instant::now());
         }
         for gone in engine.recall_commands(&left.orders, Instant::now()) {
-            events::not_recalled(&gone);
+            events.publish(Event::AdminForgotten { destination: gone });
         }
         for recalled in engine.commands().keys() {
-            events::recalled(&engine, recalled);
+            let reason = engine.admin_state(recalled).reason().unwrap_or_default();
+            events.publish(Event::AdminRestored { subject: engine.subject(recalled), reason });
         }
         let outside = Outside { control, source, hangups };
         let config = Arc::new(config);
@@ -186,13 +191,13 @@ impl Running {
         let Beginning { config, adopted, engine, mut table, orders: state_writer, outside } = beginning;
         let Outside { control, source, hangups } = outside;
         let services = adopted.as_ref().map_or(&config.services, |adopted| &adopted.services).clone();
-        let shutdown = self.shutdown.clone();
+        let (shutdown, events) = (self.tasks.shutdown().clone(), self.events.clone());
         let (watched_tx, watched) = latest::channel(WatchedServices::from(services.clone()));
         let (targets_tx, targets) = latest::channel(Arc::new(Targets::new([])));
         let (findings_tx, findings) = mpsc::channel(FINDINGS);
         let (feedback_tx, feedback) = mpsc::channel(FEEDBACK);
         let passive = self
-            .watch(&config, Wiring { findings: findings_tx, feedback, targets: targets_tx, watched })
+            .monitor(&config, Wiring { findings: findings_tx, feedback, targets: targets_tx, watched })
             .await;
         // A failure has been logged; the task tries again.
         table.write(engine.wanted()).await;
@@ -210,8 +215,10 @@ impl Running {
         let prober = Prober::new();
         let limit = Scheduler::DEFAULT_LIMIT;
         let scheduler = Scheduler::spawn(added, prober.clone(), limit, results_tx, shutdown.clone());
+        let alerts = Alerts::new(notifier.clone(), &services, engine.weights(), in_force.clone());
+        events.subscribe(alerts);
         let controller = Controller::new(controller::Parts {
-            teller: Teller::new(notifier.clone(), &engine, in_force.clone()),
+            events: events.clone(),
             engine,
             checks,
             scheduler: scheduler.handle(),
@@ -225,20 +232,27 @@ impl Running {
             state_writer,
         });
         let inputs = Inputs { checks: results, findings, reports, requests, updates, orders, maintained };
-        self.spawn("controller", controller.run(inputs, shutdown.clone()));
+        self.tasks.spawn("controller", controller.run(inputs, shutdown.clone()));
         if let Some(adopted) = adopted {
-            let adoption = Adoption::new(adopted, table.seen(), in_force.clone(), updates_tx.clone());
-            self.spawn("adoption", adoption.run(shutdown.clone()));
+            let adoption =
+                Adoption::new(adopted, table.seen(), in_force.clone(), updates_tx.clone(), events.clone());
+            self.tasks.spawn("adoption", adoption.run(shutdown.clone()));
         }
         let (observed, desired) = (table.dry_run(), table.desired());
         let ending = in_force.clone();
-        self.spawn("table", table.run(shutdown.clone(), move || last_wanted(&ending.borrow())));
-        let outputs = reload::Outputs { updates: updates_tx, in_force: in_force_tx, desired, notifier };
+        self.tasks.spawn("table", table.run(shutdown.clone(), move || last_wanted(&ending.borrow())));
+        let outputs = reload::Outputs {
+            updates: updates_tx,
+            in_force: in_force_tx,
+            desired,
+            notifier,
+            events: events.clone(),
+        };
         let reload = Reload::new(source, config.clone(), outputs);
-        self.spawn("reload", reload.run(reload::Inputs { hangups, asked: reloads }, shutdown.clone()));
+        self.tasks.spawn("reload", reload.run(reload::Inputs { hangups, asked: reloads }, shutdown.clone()));
         if let Some(control) = control {
             let orders = ControllerHandle { controller: orders_tx };
-            let desk = AdminHandler {
+            let handler = AdminHandler {
                 controller: requests_tx,
                 passive,
                 observed,
@@ -246,44 +260,47 @@ impl Running {
                 orders,
                 in_force,
             };
-            self.spawn("control", control.run(desk, shutdown));
+            self.tasks.spawn("control", control.run(handler, shutdown));
         }
-        self.spawn("checks", async move {
+        self.tasks.spawn("checks", async move {
             if let Err(error) = scheduler.stopped().await {
                 error!("the checks have ended: {error}");
             }
         });
-        info!(at_ns = monotonic_ns(), event = "ready", services = services.len(), mode = %config.agent.mode, "ready");
+        events.publish(Event::Ready { services: services.len(), mode: config.agent.mode });
     }
 
-    /// Who is named in the maintenance folder, from now on.
+    /// The servers that the maintenance folder names, from now on.
     fn maintained(&mut self, config: &Config) -> latest::Receiver<MaintenanceSet> {
         let (maintained_tx, maintained) = latest::channel(MaintenanceSet::new());
         if let Some(folder) = config.agent.maintenance.as_deref() {
-            let shutdown = self.shutdown.clone();
-            self.spawn("maintenance", Folder::new(folder).run(maintained_tx, shutdown));
+            let shutdown = self.tasks.shutdown().clone();
+            self.tasks.spawn("maintenance", Folder::new(folder).run(maintained_tx, shutdown));
         }
         maintained
     }
 
-    /// Whoever tells people and programs outside; the agents beside this one are started as well.
+    /// Starts what speaks to people and programs outside: notifications, and agents for other configurations.
     fn notifier(&mut self, config: &Config) -> Notifier {
         let (notifier, notify) = Notifier::new();
-        self.spawn("notify", notify.run(self.shutdown.clone()));
+        self.tasks.spawn("notify", notify.run(self.events.clone(), self.tasks.shutdown().clone()));
         if !config.agent.execute.is_empty() {
-            let shutdown = self.shutdown.clone();
-            self.spawn("executed", children::run(config.agent.execute.clone(), shutdown));
+            let shutdown = self.tasks.shutdown().clone();
+            self.tasks.spawn(
+                "children",
+                children::run(config.agent.execute.clone(), self.events.clone(), shutdown),
+            );
         }
         notifier
     }
 
-    /// Starts the passive side, if it can be had; whom to ask about it.
-    async fn watch(&mut self, config: &Config, wiring: Wiring) -> MonitorHandle {
+    /// Starts passive detection, if it can be had; gives the handle that answers questions about it.
+    async fn monitor(&mut self, config: &Config, wiring: Wiring) -> MonitorHandle {
         match setup::set_up(config, wiring).await {
             Ok(side) => {
                 let requests = side.requests.clone();
-                let shutdown = self.shutdown.clone();
-                self.spawn("watch", side.run(shutdown));
+                let shutdown = self.tasks.shutdown().clone();
+                self.tasks.spawn("monitor", side.run(shutdown));
                 MonitorHandle::Monitor(requests)
             }
             Err(none @ NoPassiveSide::Off) => {
@@ -297,33 +314,8 @@ impl Running {
         }
     }
 
-    /// Starts a task; if it panics, the whole agent stops rather than going on without it.
-    fn spawn(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
-        let guard = self.shutdown.clone();
-        let handle = tokio::spawn(async move {
-            let inner = tokio::spawn(task);
-            let abort = inner.abort_handle();
-            tokio::select! {
-                ended = inner => if let Err(error) = ended {
-                    error!("task {name}: {error}");
-                    guard.cancel();
-                },
-                () = async { guard.cancelled().await; tokio::time::sleep(STOP).await } => abort.abort(),
-            }
-        });
-        self.tasks.push((name, handle));
-    }
-
     async fn stop(self) {
-        self.shutdown.cancel();
-        for (name, task) in self.tasks {
-            // Serving metrics has no end of its own.
-            if name == "metrics" {
-                task.abort();
-            } else if timeout(STOP, task).await.is_err() {
-                warn!("task {name} did not stop in time");
-            }
-        }
-        info!(at_ns = monotonic_ns(), event = "stopped", "stopped");
+        self.tasks.stop().await;
+        self.events.publish(Event::Stopped);
     }
 }

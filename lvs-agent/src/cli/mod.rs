@@ -23,12 +23,13 @@ use crate::{
     agent::{self, InstanceRole},
     config::{Source, Strictness},
     control::{self, Reply, Request},
+    event::{ConfigNotice, Event, Publisher},
     log::{self, LogThread},
     model::{
         Config, LogTarget, Mode,
         defaults::{CONTROL, METRICS, STATE},
     },
-    telemetry::events,
+    telemetry::log::EventLog,
 };
 
 /// A health checker for LVS directors: the traffic itself raises a suspicion, active probes confirm it, and only then
@@ -154,9 +155,9 @@ pub fn main(cli: &Cli) -> ExitCode {
                 return failed(&"--mode manage needs a configuration; add --config FILE", 2);
             }
             let target = reading.as_ref().map(|reading| reading.config.agent.log.clone());
-            end(start_log(cli, &target.unwrap_or_default()).and_then(|log| {
+            end(start_log(cli, &target.unwrap_or_default()).and_then(|(log, events)| {
                 if let (Some(source), Some(reading)) = (&source, &reading) {
-                    events::config_warnings(&source.path, reading);
+                    events.publish_all(ConfigNotice::of_reading(&source.path, reading).map(Event::Config));
                 }
                 let mode = arguments.mode.map_or(Mode::Observe, Mode::from);
                 let mut config = reading.map_or_else(|| Config::of_table(mode), |reading| reading.config);
@@ -165,9 +166,9 @@ pub fn main(cli: &Cli) -> ExitCode {
                     stay_beside(&mut config);
                 }
                 // Standard error hears of it at the end.
-                run(config, source, role, log.as_ref()).inspect_err(|error| {
+                run(config, source, role, log.as_ref(), &events).inspect_err(|error| {
                     if log.is_some() {
-                        tracing::error!(event = "failed", "{error:#}");
+                        events.publish(Event::Failed { error: format!("{error:#}") });
                     }
                 })
             }))
@@ -221,7 +222,7 @@ fn stay_beside(config: &mut Config) {
 }
 
 /// Starts the log; what it goes to is closed when the thread is dropped. Where it can't be opened, standard error is it.
-fn start_log(cli: &Cli, target: &LogTarget) -> anyhow::Result<Option<LogThread>> {
+fn start_log(cli: &Cli, target: &LogTarget) -> anyhow::Result<(Option<LogThread>, Publisher)> {
     let filter = EnvFilter::try_new(&cli.log)
         .with_context(|| format!("--log {:?} is no log filter; try \"info\" or \"debug\"", cli.log))?;
     let (opened, problem) = match log::open(target) {
@@ -240,18 +241,17 @@ fn start_log(cli: &Cli, target: &LogTarget) -> anyhow::Result<Option<LogThread>>
         }
         (LogFormat::Text, _) => log.with_target(false).with_ansi(is_terminal).init(),
     }
+    let events = Publisher::default();
+    events.subscribe(EventLog);
     if let Some(error) = problem {
         let target = match target {
             LogTarget::Standard => "standard error".to_owned(),
             LogTarget::File(path) => path.display().to_string(),
             LogTarget::Syslog(facility) => format!("syslog ({facility})"),
         };
-        tracing::warn!(
-            event = "config",
-            "cannot log to {target}: {error}; logging to standard error instead"
-        );
+        events.publish(Event::Config(ConfigNotice::NoLog { target, error: error.to_string() }));
     }
-    Ok(thread)
+    Ok((thread, events))
 }
 
 fn run(
@@ -259,12 +259,13 @@ fn run(
     source: Option<Source>,
     role: InstanceRole,
     log: Option<&LogThread>,
+    events: &Publisher,
 ) -> anyhow::Result<()> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
     runtime.block_on(async {
         tokio::select! {
-            ended = agent::run(config, source, role) => ended,
+            ended = agent::run(config, source, role, events.clone()) => ended,
             never = reopen_at_hangup(log) => never,
         }
     })

@@ -3,14 +3,15 @@
 use std::{
     collections::BTreeSet,
     net::{IpAddr, SocketAddr},
+    sync::Arc,
     time::Instant,
 };
 
-use super::{Changes, Engine};
+use super::{Effects, Engine};
 use crate::{
     control::ServerName,
     model::{DestinationKey, VirtualService, Weight},
-    pool::{AdminCommands, AdminState, Drain},
+    pool::{AdminAction, AdminCommands, AdminState, Drain},
 };
 
 /// The servers that files in the folder name: at one port, or at all of them.
@@ -38,6 +39,16 @@ pub(crate) enum AdminCommand {
 }
 
 impl AdminCommand {
+    /// What it changes; `None` for a query.
+    pub(crate) fn action(self) -> Option<AdminAction> {
+        match self {
+            Self::Drain(drain) => Some(AdminAction::Drain(drain)),
+            Self::Undrain => Some(AdminAction::Undrain),
+            Self::Maintenance(on) => Some(AdminAction::Maintenance(on)),
+            Self::Query => None,
+        }
+    }
+
     fn apply(self, admin_state: AdminState) -> AdminState {
         let commands = match self {
             Self::Drain(drain) => AdminCommands { drain: Some(drain), ..admin_state.commands },
@@ -49,7 +60,7 @@ impl AdminCommand {
     }
 }
 
-/// Which servers are selector.
+/// Which servers a command is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ServerSelector {
     pub(crate) server: ServerName,
@@ -62,7 +73,7 @@ pub(crate) struct ServerSelector {
 pub(crate) struct CommandResult {
     pub(crate) destination: DestinationKey,
     /// The name of its service.
-    pub(crate) service: String,
+    pub(crate) service: Arc<str>,
     /// `None`: it shall not be in the table.
     pub(crate) weight: Option<Weight>,
     pub(crate) admin_state: AdminState,
@@ -89,28 +100,26 @@ pub(crate) fn apply(
     order: AdminCommand,
     selector: &ServerSelector,
     now: Instant,
-) -> Result<(Vec<CommandResult>, Changes), Unknown> {
+) -> Result<(Vec<CommandResult>, Effects), Unknown> {
     let destinations = find(engine, selector)?;
-    let mut all = Changes::default();
+    let mut all = Effects::default();
     if order != AdminCommand::Query {
         for destination in &destinations {
             let admin_state = order.apply(engine.admin_state(destination));
-            let Some(changes) = engine.set_admin_state(destination, admin_state, now) else { continue };
-            all.table_changed |= changes.table_changed;
-            all.moved.extend(changes.moved);
-            all.happenings.extend(changes.happenings);
+            let Some(effects) = engine.set_admin_state(destination, admin_state, now) else { continue };
+            all.extend(effects);
         }
     }
     let ordered = destinations.into_iter().map(|destination| CommandResult {
         destination,
-        service: engine.service_name(&destination).to_owned(),
+        service: engine.service_name(&destination),
         weight: engine.weight(&destination),
         admin_state: engine.admin_state(&destination),
     });
     Ok((ordered.collect(), all))
 }
 
-/// The destinations that are selector, at least one.
+/// The destinations that are selected, at least one.
 fn find(engine: &Engine, selector: &ServerSelector) -> Result<Vec<DestinationKey>, Unknown> {
     let ServerSelector { server, service } = selector;
     let found: Vec<_> = engine.all().filter(|(destination, ..)| server.is(destination.server)).collect();
@@ -211,8 +220,8 @@ mod tests {
         ];
         for (server, service, expected) in cases {
             let found = apply(&mut engine, AdminCommand::Query, &selector(server, service), Instant::now());
-            let found = found.map(|(ordered, changes)| {
-                assert_eq!(changes, Changes::default());
+            let found = found.map(|(ordered, effects)| {
+                assert_eq!(effects, Effects::default());
                 let told = ordered.iter().map(|one| format!("{} {}", one.service, one.destination.server));
                 told.collect::<Vec<_>>().join(", ")
             });
@@ -238,14 +247,14 @@ mod tests {
         let now = Instant::now();
         let server = selector("10.0.0.1:80", None);
         let mut order = |order| {
-            let (ordered, changes) = apply(&mut engine, order, &server, now).unwrap();
+            let (ordered, effects) = apply(&mut engine, order, &server, now).unwrap();
             assert_eq!(ordered.len(), 1);
             let CommandResult { weight, admin_state, .. } = &ordered[0];
             (
                 weight.map(|weight| weight.0),
                 admin_state.commands.drain,
                 admin_state.commands.maintenance,
-                changes.table_changed,
+                effects.table_changed,
             )
         };
         let (quiesce, remove) = (Some(Drain::Quiesce), Some(Drain::Remove));

@@ -5,6 +5,7 @@ pub(crate) mod confirmation;
 pub(crate) mod correlation;
 pub(crate) mod discovery;
 mod dry_run;
+mod effects;
 pub(crate) mod probe_timeout;
 mod service;
 pub(crate) mod status;
@@ -14,9 +15,11 @@ pub(crate) mod table;
 mod tests;
 
 pub use self::dry_run::{DryRun, PlannedCheck};
+pub(crate) use self::effects::{Cause, Effects, Move};
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
     time::Instant,
 };
 
@@ -25,11 +28,13 @@ use self::{
     service::Service,
 };
 use crate::{
+    event::{Event, Subject},
     health::{Health, Sample, State, Transition},
     ipvs::{Wanted, WantedService},
     keyed::KeyMap,
     model::{Check, DestinationKey, RealServer, Role, ServiceKey, VirtualService, Weight},
-    pool::{AdminCommands, AdminState, Decision, PoolEvent, Presence, QuorumState},
+    pool::{AdminCommands, AdminState, Decision, Presence, QuorumState},
+    probe::Outcome,
 };
 
 /// Where a destination is: the index of its service, and what it is there.
@@ -37,37 +42,6 @@ use crate::{
 struct Place {
     service: usize,
     role: Role,
-}
-
-/// What has come of one result.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Consequence {
-    /// The destination's change of state.
-    pub transition: Option<Transition>,
-    /// What follows from it.
-    pub changes: Changes,
-}
-
-/// What has come of a result, of an order, or of the time that has passed.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Changes {
-    /// Whether the wanted table is another one now.
-    pub table_changed: bool,
-    /// The whole table, if there are other services, or other settings of them: more than the weights below.
-    pub whole_table: Option<Wanted>,
-    /// The destinations whose weight is another one.
-    pub moved: Vec<DestinationKey>,
-    /// What is news to people.
-    pub happenings: Vec<Happening>,
-}
-
-/// Something that is news to people.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Happening {
-    /// A server is down by the fast path's finding but held in.
-    Retained(DestinationKey),
-    /// Something about a whole service.
-    Service(ServiceKey, PoolEvent),
 }
 
 /// How a service stands as a whole.
@@ -89,6 +63,8 @@ pub(crate) struct Engine {
     maintained: MaintenanceSet,
     /// Those that are at weight 0 in the kernel's table, and not by this agent.
     administered: BTreeSet<DestinationKey>,
+    /// The weights in the wanted table, as last told; no entry: it is not to be there.
+    weights: KeyMap<DestinationKey, Weight>,
     /// Since when people hold a destination out.
     held: HashMap<DestinationKey, Instant>,
     /// When weights of a service change by themselves.
@@ -100,8 +76,10 @@ impl Engine {
     #[must_use]
     pub(crate) fn new(services: &[VirtualService], found: impl Fn(&DestinationKey) -> Presence) -> Self {
         let services: Vec<_> = services.iter().map(|config| Service::new(config, &found)).collect();
+        let places = places(&services);
         Self {
-            places: places(&services),
+            weights: weights(&services, &places),
+            places,
             by_key: by_key(&services),
             services,
             maintained: MaintenanceSet::new(),
@@ -112,15 +90,15 @@ impl Engine {
     }
 
     /// Takes a new list of services, of a configuration that was read again or of a kernel's table that has changed.
-    /// Destinations that stay keep what is known of them, how they stand and who admin_state them out; `found` says how those
+    /// Destinations that stay keep what is known of them, how they stand and who holds them out; `found` says how those
     /// stand in the kernel's table that are new.
     pub(crate) fn replace(
         &mut self,
         services: &[VirtualService],
         found: impl Fn(&DestinationKey) -> Presence,
         now: Instant,
-    ) -> Changes {
-        let before = self.wanted();
+    ) -> Effects {
+        let (before, weights_before) = (self.wanted(), self.weights.clone());
         let mut old: HashMap<ServiceKey, Service> =
             self.services.drain(..).map(|service| (service.config.key, service)).collect();
         let replaced = services.iter().map(|config| match old.remove(&config.key) {
@@ -133,32 +111,48 @@ impl Engine {
         self.services = replaced.collect();
         (self.places, self.by_key) = (places(&self.services), by_key(&self.services));
         self.apply_admin_states(now);
-        let changes = self.settle(now);
+        let effects = self.settle(now);
         let other = Some(self.wanted()).filter(|wanted| *wanted != before);
-        Changes { table_changed: other.is_some(), whole_table: other, ..changes }
+        let moved = self.moves_since(&weights_before);
+        Effects { table_changed: other.is_some(), whole_table: other, moved, ..effects }
     }
 
     /// Looks at all services.
-    pub(crate) fn settle(&mut self, now: Instant) -> Changes {
+    pub(crate) fn settle(&mut self, now: Instant) -> Effects {
         self.due.clear();
-        let mut changes = Changes::default();
+        let mut effects = Effects::default();
         for index in 0..self.services.len() {
-            self.decide(index, now, &mut changes);
+            self.decide(index, now, &mut effects);
         }
-        changes
+        effects
     }
 
     /// Looks at the services whose weights were to change by now.
-    pub(crate) fn passed(&mut self, now: Instant) -> Changes {
-        let mut changes = Changes::default();
+    pub(crate) fn passed(&mut self, now: Instant) -> Effects {
+        let mut effects = Effects::default();
         while let Some((at, index)) = self.due.pop_first() {
             if at > now {
                 self.due.insert((at, index));
                 break;
             }
-            self.decide(index, now, &mut changes);
+            self.decide(index, now, &mut effects);
         }
-        changes
+        effects
+    }
+
+    /// How the weights differ from those before another list of services.
+    fn moves_since(&mut self, before: &KeyMap<DestinationKey, Weight>) -> Vec<Move> {
+        self.weights = weights(&self.services, &self.places);
+        let moves = self.all().filter_map(|(destination, _, role, _)| {
+            let (from, to) = (before.get(&destination).copied(), self.weights.get(&destination).copied());
+            (from != to && self.role(&destination) == Some(role)).then_some(Move {
+                destination,
+                role,
+                from,
+                to,
+            })
+        });
+        moves.collect()
     }
 
     /// When [`Engine::passed`] is to be asked next.
@@ -167,27 +161,27 @@ impl Engine {
         self.due.first().map(|(at, _)| *at)
     }
 
-    /// Takes in one result of one destination, and the weight that the server asks for, if it does; says what came of it.
+    /// Counts one result of one destination, and the weight that the server asks for, if it does.
     pub(crate) fn observe(
         &mut self,
         destination: &DestinationKey,
         sample: Sample,
         asked: Option<Weight>,
         now: Instant,
-    ) -> Consequence {
-        let mut consequence = Consequence::default();
+    ) -> Effects {
+        let mut effects = Effects::default();
         let Some(Place { service: index, role }) = self.places.get(destination).copied() else {
-            return consequence;
+            return effects;
         };
-        let Some(service) = self.services.get_mut(index) else { return consequence };
+        let Some(service) = self.services.get_mut(index) else { return effects };
         let transition = service.health_mut(role).and_then(|health| health.observe(sample, now));
         let other_weight = asked.is_some_and(|weight| service.pool.set_asked(role, weight));
         if transition.is_some() || other_weight {
-            // What an administrator admin_state is never called failed.
-            consequence.transition = transition.filter(|_| !service.pool.admin_state(role).administrator);
-            self.decide(index, now, &mut consequence.changes);
+            // What an administrator holds is never called failed.
+            effects.transition = transition.filter(|_| !service.pool.admin_state(role).administrator);
+            self.decide(index, now, &mut effects);
         }
-        consequence
+        effects
     }
 
     /// What was ordered about a destination.
@@ -208,11 +202,11 @@ impl Engine {
         destination: &DestinationKey,
         admin_state: AdminState,
         now: Instant,
-    ) -> Option<Changes> {
-        let changes =
+    ) -> Option<Effects> {
+        let effects =
             self.order(destination, now, |service, role| service.pool.set_admin_state(role, admin_state));
         self.note_admin_states(now);
-        changes
+        effects
     }
 
     /// What was ordered by command, of all destinations of which anything was.
@@ -253,18 +247,18 @@ impl Engine {
         destination: &DestinationKey,
         weight: Weight,
         now: Instant,
-    ) -> Option<Changes> {
+    ) -> Option<Effects> {
         self.order(destination, now, |service, role| service.pool.set_weight(role, weight))
     }
 
     /// Takes note of the servers that files in the maintenance folder name; they are out until others are named.
-    pub(crate) fn set_maintenance(&mut self, maintained: MaintenanceSet, now: Instant) -> Changes {
+    pub(crate) fn set_maintenance(&mut self, maintained: MaintenanceSet, now: Instant) -> Effects {
         self.maintained = maintained;
         self.apply_admin_states(now);
         self.settle(now)
     }
 
-    /// Takes note of the servers that an administrator admin_state at weight 0, for the next look at all services.
+    /// Takes note of the servers that an administrator holds at weight 0, for the next look at all services.
     pub(crate) fn set_administered(&mut self, administered: BTreeSet<DestinationKey>, now: Instant) {
         self.administered = administered;
         self.apply_admin_states(now);
@@ -299,24 +293,35 @@ impl Engine {
         destination: &DestinationKey,
         now: Instant,
         order: impl FnOnce(&mut Service, Role),
-    ) -> Option<Changes> {
+    ) -> Option<Effects> {
         let Place { service: index, role } = *self.places.get(destination)?;
         order(self.services.get_mut(index)?, role);
-        let mut changes = Changes::default();
-        self.decide(index, now, &mut changes);
-        Some(changes)
+        let mut effects = Effects::default();
+        self.decide(index, now, &mut effects);
+        Some(effects)
     }
 
-    fn decide(&mut self, index: usize, now: Instant, changes: &mut Changes) {
+    fn decide(&mut self, index: usize, now: Instant, effects: &mut Effects) {
         let Some(service) = self.services.get_mut(index) else { return };
-        let key = service.config.key;
         let Decision { moved, retained, events } = service.decide(now);
-        changes.table_changed |= !moved.is_empty();
-        changes.moved.extend(moved.into_iter().filter_map(|role| service.config.destination_of(role)));
-        let retained =
-            retained.into_iter().filter_map(|index| service.config.destination_of(Role::Server(index)));
-        changes.happenings.extend(retained.map(Happening::Retained));
-        changes.happenings.extend(events.into_iter().map(|event| Happening::Service(key, event)));
+        let service = &*service;
+        for role in moved {
+            let Some(destination) = service.config.destination_of(role) else { continue };
+            // Of a server that is also a backup the server counts.
+            let role = self.places.get(&destination).map_or(role, |place| place.role);
+            let to = service.pool.weight(role);
+            let from = replace_weight(&mut self.weights, destination, to);
+            effects.moved.push(Move { destination, role, from, to });
+            effects.table_changed = true;
+        }
+        let retained = retained.into_iter().filter_map(|index| {
+            let destination = service.config.destination_of(Role::Server(index))?;
+            Some(Event::Retained { subject: service.subject(destination) })
+        });
+        effects.events.extend(retained);
+        let (name, key) = (&service.name, service.config.key);
+        let of_pool = |change| Event::Pool { service: name.clone(), key, change };
+        effects.events.extend(events.into_iter().map(of_pool));
         let next = service.pool.next_change(now);
         self.due.retain(|(_, other)| *other != index);
         self.due.extend(next.map(|at| (at, index)));
@@ -346,10 +351,36 @@ impl Engine {
         self.health(destination).map_or(0, Health::failures_to_fall)
     }
 
-    /// The name of a destination's service.
+    /// The name of a destination's service; empty if there is none.
     #[must_use]
-    pub(crate) fn service_name(&self, destination: &DestinationKey) -> &str {
-        self.at(destination).map_or("", |(service, _)| &service.config.name)
+    pub(crate) fn service_name(&self, destination: &DestinationKey) -> Arc<str> {
+        self.at(destination).map_or_else(|| "".into(), |(service, _)| service.name.clone())
+    }
+
+    /// A destination as events name it.
+    #[must_use]
+    pub(crate) fn subject(&self, destination: &DestinationKey) -> Subject {
+        Subject { service: self.service_name(destination), destination: *destination }
+    }
+
+    /// Several destinations as events name them.
+    #[must_use]
+    pub(crate) fn subjects(&self, destinations: &[DestinationKey]) -> Vec<Subject> {
+        destinations.iter().map(|destination| self.subject(destination)).collect()
+    }
+
+    fn transition_event(
+        &self,
+        destination: &DestinationKey,
+        transition: Transition,
+        outcome: &Outcome,
+    ) -> Event {
+        Event::Transition {
+            subject: self.subject(destination),
+            transition,
+            outcome: outcome.clone(),
+            relapses: self.relapses(destination),
+        }
     }
 
     /// A service's configuration and how it stands as a whole.
@@ -364,15 +395,6 @@ impl Engine {
     pub(crate) fn most_fail(&self, key: &ServiceKey) -> bool {
         let service = self.by_key.get(key).and_then(|index| self.services.get(*index));
         service.is_some_and(Service::most_fail)
-    }
-
-    /// The destinations of a service: its servers, then its backups.
-    pub(crate) fn destinations_of(&self, key: &ServiceKey) -> impl Iterator<Item = DestinationKey> {
-        let service = self.by_key.get(key).and_then(|index| self.services.get(*index));
-        service.into_iter().flat_map(|service| {
-            let config = &service.config;
-            config.roles().filter_map(move |role| config.destination_of(role))
-        })
     }
 
     /// All services and how they stand, in the configuration's order.
@@ -403,6 +425,11 @@ impl Engine {
     pub(crate) fn weight(&self, destination: &DestinationKey) -> Option<Weight> {
         let (service, role) = self.at(destination)?;
         service.pool.weight(role)
+    }
+
+    /// All destinations that are to be in the table, with their weights.
+    pub(crate) fn weights(&self) -> impl Iterator<Item = (DestinationKey, Weight)> {
+        self.weights.iter().map(|(destination, weight)| (*destination, *weight))
     }
 
     /// The weight that it rises to, where it is on its way.
@@ -455,6 +482,24 @@ impl Engine {
 fn status(service: &Service) -> ServiceState {
     let pool = &service.pool;
     ServiceState { quorum: pool.quorum_state(), alarm: pool.alarm(), backups_in: pool.backups_in() }
+}
+
+/// The weights of all destinations that are to be in the table.
+fn weights(services: &[Service], places: &KeyMap<DestinationKey, Place>) -> KeyMap<DestinationKey, Weight> {
+    let weight = |place: &Place| services.get(place.service)?.pool.weight(place.role);
+    places.iter().filter_map(|(key, place)| Some((*key, weight(place)?))).collect()
+}
+
+/// Takes note of another weight, and gives the one before.
+fn replace_weight(
+    weights: &mut KeyMap<DestinationKey, Weight>,
+    destination: DestinationKey,
+    to: Option<Weight>,
+) -> Option<Weight> {
+    match to {
+        Some(weight) => weights.insert(destination, weight),
+        None => weights.remove(&destination),
+    }
 }
 
 /// Where each service is.

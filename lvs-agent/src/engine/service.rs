@@ -1,8 +1,9 @@
 //! One service: the health of its servers and backups, and its pool. Pure.
 
-use std::{net::SocketAddr, time::Instant};
+use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use crate::{
+    event::Subject,
     health::{Health, Rules, State, Thresholds},
     ipvs::{ServiceFlags, WantedDestination, WantedService, Wish},
     model::{
@@ -16,6 +17,8 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Service {
     pub(super) config: VirtualService,
+    /// Its name, as events share it.
+    pub(super) name: Arc<str>,
     servers: Vec<Health>,
     /// `None`: it isn't checked.
     backups: Vec<Option<Health>>,
@@ -34,6 +37,7 @@ impl Service {
             servers: config.servers.iter().map(|server| new_server(config, server)).collect(),
             backups: config.policy.backups.iter().map(|backup| new_backup(config, backup)).collect(),
             pool: Pool::new(pool::Rules::new(config.on_failure, &config.policy), status, backups),
+            name: config.name.as_str().into(),
             config: config.clone(),
         }
     }
@@ -68,7 +72,13 @@ impl Service {
         let helpers = config.policy.backups.iter();
         let helpers = helpers.map(|backup| (backup.server.weight, old_backup(backup.server.address)));
         self.pool.replace(pool::Rules::new(config.on_failure, &config.policy), members, helpers);
+        self.name = config.name.as_str().into();
         (self.servers, self.backups, self.config) = (servers, backups, config.clone());
+    }
+
+    /// A destination of it as events name it.
+    pub(super) fn subject(&self, destination: DestinationKey) -> Subject {
+        Subject { service: self.name.clone(), destination }
     }
 
     /// What is known of a server; `None` where it isn't checked, or there is none.

@@ -4,12 +4,16 @@ use super::*;
 use crate::{
     ipvs::{ServiceFlags, WantedService, Wish},
     model::{ForwardingMethod, Netmask, Persistence, Tunnel, TunnelFlags},
-    pool::Drain,
+    pool::{Drain, PoolEvent},
 };
 
 fn wanted(text: &str) -> Wanted {
     let config = crate::config::native::read(text, "test.toml".as_ref()).expect("it is a configuration");
     Engine::new(&config.services, |_| Presence::of_found(Some(true))).wanted()
+}
+
+fn pool_event(change: PoolEvent) -> Event {
+    Event::Pool { service: "web".into(), key: key(1).service, change }
 }
 
 /// The only service of a configuration, and its servers.
@@ -101,19 +105,19 @@ impl Case {
     }
 
     /// A baseline check of a server, by the `check`th of its checks.
-    fn hear(&mut self, host: u8, check: usize, success: bool) -> Consequence {
+    fn hear(&mut self, host: u8, check: usize, success: bool) -> Effects {
         let sample = Sample { check: Some(check), success, source: crate::health::Source::Baseline };
         self.engine.observe(&key(host), sample, None, self.now)
     }
 
     /// As many as it takes to make sure.
-    fn is(&mut self, host: u8, up: bool) -> Consequence {
+    fn is(&mut self, host: u8, up: bool) -> Effects {
         (0..2)
             .map(|_| self.hear(host, 0, up))
             .reduce(|mut all, last| {
                 all.transition = all.transition.or(last.transition);
-                all.changes.table_changed |= last.changes.table_changed;
-                all.changes.happenings.extend(last.changes.happenings);
+                all.table_changed |= last.table_changed;
+                all.events.extend(last.events);
                 all
             })
             .expect("there are two")
@@ -130,7 +134,7 @@ impl Case {
         })
     }
 
-    fn replace(&mut self, text: &str) -> Changes {
+    fn replace(&mut self, text: &str) -> Effects {
         self.engine.replace(&services(text), |_| Presence::Absent, self.now)
     }
 }
@@ -140,17 +144,13 @@ fn a_sorry_server_takes_over_and_goes() {
     let backup = "[[service.backup]]\naddress = \"10.0.0.3\"\nchecked = false\n";
     let mut case = Case::new(&(web("on-failure = \"remove\"", 2) + backup));
     assert_eq!(case.weights(), [-1, -1, -1]);
-    assert_eq!(
-        case.is(1, true).changes.happenings,
-        [Happening::Service(key(1).service, PoolEvent::QuorumBack)]
-    );
+    assert_eq!(case.is(1, true).events, [pool_event(PoolEvent::QuorumBack)]);
     case.is(2, true);
     case.is(1, false);
     assert_eq!(case.weights(), [-1, 10, -1]);
     let last = case.is(2, false);
-    let happened =
-        [PoolEvent::QuorumLost, PoolEvent::BackupsIn].map(|event| Happening::Service(key(1).service, event));
-    assert_eq!((case.weights(), last.changes.happenings), ([-1, -1, 1], happened.to_vec()));
+    let happened = [PoolEvent::QuorumLost, PoolEvent::BackupsIn].map(pool_event);
+    assert_eq!((case.weights(), last.events), ([-1, -1, 1], happened.to_vec()));
     case.is(1, true);
     assert_eq!(case.weights(), [10, -1, -1]);
 }
@@ -177,7 +177,7 @@ fn a_firewall_mark_has_backups_as_well() {
     let now = Instant::now();
     let (destination, ..) = engine.all().next().expect("there is a server");
     let sample = Sample { check: Some(0), success: false, source: crate::health::Source::Baseline };
-    assert!(engine.observe(&destination, sample, None, now).changes.table_changed);
+    assert!(engine.observe(&destination, sample, None, now).table_changed);
     let wanted = engine.wanted();
     let weights: Vec<_> = wanted.services[&destination.service]
         .destinations
@@ -193,7 +193,7 @@ fn several_checks_are_one_server() {
     let mut case = Case::new(&web(lines, 2));
     case.hear(1, 0, true);
     assert_eq!(case.weights(), [0, 0]);
-    assert!(case.hear(1, 1, true).changes.table_changed);
+    assert!(case.hear(1, 1, true).table_changed);
     assert_eq!(case.weights(), [10, 0]);
     assert_eq!(case.engine.application_check(&key(1)).map(|(index, _)| index), Some(1));
     let mut any = Case::new(&web(&format!("{lines}\ncombine = \"any\""), 2));
@@ -214,10 +214,10 @@ fn a_check_may_ask_for_a_weight() {
     let sample = Sample { check: Some(0), success: true, source: crate::health::Source::Baseline };
     for (asked, weight) in [(Some(3), 3), (Some(3), 3), (None, 3), (Some(0), 0), (Some(20), 20)] {
         let consequence = case.engine.observe(&key(1), sample, asked.map(Weight), case.now);
-        let before = consequence.changes.table_changed;
+        let before = consequence.table_changed;
         assert_eq!(case.weights(), [weight, 0], "{asked:?}");
         let again = case.engine.observe(&key(1), sample, asked.map(Weight), case.now);
-        assert_eq!(again, Consequence::default(), "{before}");
+        assert_eq!(again, Effects::default(), "{before}");
     }
 }
 
@@ -233,7 +233,7 @@ fn people_come_first() {
     let administrator = AdminState { administrator: true, ..AdminState::default() };
     case.engine.set_admin_state(&key(2), administrator, case.now);
     assert_eq!(case.weights(), [0, 0, 10]);
-    assert_eq!(case.is(2, false), Consequence::default(), "it is never called failed");
+    assert_eq!(case.is(2, false), Effects::default(), "it is never called failed");
     assert!(case.is(1, false).transition.is_some());
     assert_eq!(case.engine.set_admin_state(&key(9), drained, case.now), None);
     case.engine.set_admin_state(&key(1), AdminState::default(), case.now);
@@ -252,7 +252,7 @@ fn a_file_in_the_maintenance_folder_takes_servers_out() {
     case.engine.set_admin_state(&key(2), drained, case.now);
     let named = MaintenanceSet::from([(key(1).server.ip(), None)]);
     assert!(case.engine.set_maintenance(named.clone(), case.now).table_changed);
-    assert_eq!(case.engine.set_maintenance(named, case.now), Changes::default());
+    assert_eq!(case.engine.set_maintenance(named, case.now), Effects::default());
     assert_eq!(case.weights(), [0, 0]);
     case.replace(&web("on-failure = \"remove\"", 2));
     assert_eq!(case.weights(), [-1, 0], "after a reload as well");
@@ -294,7 +294,7 @@ fn the_time_brings_a_server_up() {
         assert!(next > case.now);
         case.now = next;
         let changes = case.engine.passed(next);
-        assert!(changes.happenings.is_empty());
+        assert!(changes.events.is_empty());
         weights.push(case.weights::<1>()[0]);
     }
     assert_eq!(weights, (2..=10).collect::<Vec<_>>());
@@ -309,7 +309,7 @@ fn what_stays_is_kept_and_only_what_changed_changes() {
     }
     let drained = AdminState::from(AdminCommands::drain(Drain::Quiesce));
     case.engine.set_admin_state(&key(3), drained, case.now);
-    assert_eq!(case.replace(&web("", 3)), Changes::default(), "nothing is news");
+    assert_eq!(case.replace(&web("", 3)), Effects::default(), "nothing is news");
     assert!(case.replace(&(web("", 3) + "[[service.server]]\naddress = \"10.0.0.4\"\n")).table_changed);
     assert_eq!(case.weights(), [10, 0, 0, 0]);
     assert_eq!(case.engine.state(&key(2)).map(State::is_hard_down), Some(true));
@@ -317,7 +317,7 @@ fn what_stays_is_kept_and_only_what_changed_changes() {
     assert!(case.replace(&other).table_changed);
     assert_eq!(case.weights(), [20, 0, -1, -1]);
     assert_eq!(case.engine.failures_to_fall(&key(1)), 9);
-    assert_eq!(case.is(3, true), Consequence::default(), "it has gone");
+    assert_eq!(case.is(3, true), Effects::default(), "it has gone");
     // In another order, with another way out, and one of them new.
     let turned = web("on-failure = \"remove\"", 0)
         + "[[service.server]]\naddress = \"10.0.0.2\"\n[[service.server]]\naddress = \"10.0.0.1\"\nweight = 5\n";

@@ -1,22 +1,19 @@
-//! What is told to whom: mails, commands and lines, from what the controller decides. Their subjects and arguments are
-//! ldirectord's.
+//! Which mails, commands and lines an event leads to. Their subjects and arguments are ldirectord's.
 
-use std::time::SystemTime;
+use std::{collections::HashSet, path::PathBuf, sync::Arc, time::SystemTime};
 
-use tokio::sync::watch as latest;
+use tokio::sync::watch;
 
 use super::{CommandOrder, Mail, MailCommand, Notifier};
 use crate::{
-    engine::{Changes, Engine, Happening},
-    health::{State, Transition},
+    event::{Event, ProbeKind, Record, Subscriber, WeightOccasion},
     keyed::KeyMap,
     model::{Config, DestinationKey, OnExit, Role, ServiceKey, VirtualService, Weight},
     pool::PoolEvent,
-    probe::{CheckResult, Outcome},
+    probe::Outcome,
 };
-use std::sync::Arc;
 
-/// On what occasion something is told.
+/// On what occasion a mail is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Occasion {
     Starting,
@@ -25,92 +22,128 @@ enum Occasion {
     Reloading,
 }
 
-/// What made the next changes.
+impl From<WeightOccasion> for Occasion {
+    fn from(occasion: WeightOccasion) -> Self {
+        match occasion {
+            WeightOccasion::FirstCheck => Self::Starting,
+            WeightOccasion::Running => Self::Running,
+            WeightOccasion::Reload => Self::Reloading,
+        }
+    }
+}
+
+/// Makes mails, commands and lines of events. Never waits.
 #[derive(Debug)]
-struct Cause {
-    destination: DestinationKey,
+pub(crate) struct Alerts {
+    /// `None` once the agent stops.
+    notifier: Option<Notifier>,
+    services: KeyMap<ServiceKey, VirtualService>,
+    /// The order of the services.
+    keys: Vec<ServiceKey>,
+    /// The weights in the wanted table; no entry: it is not there.
+    weights: KeyMap<DestinationKey, Weight>,
+    /// Destinations for which a reminder may have been started.
+    reminded: HashSet<DestinationKey>,
+    /// Says what becomes of services at the end that don't say it themselves.
+    config: watch::Receiver<Arc<Config>>,
+}
+
+/// A weight that has changed, and why.
+struct WeightChange<'a> {
+    destination: &'a DestinationKey,
+    role: Role,
+    from: Option<Weight>,
+    to: Option<Weight>,
     occasion: Occasion,
-    reason: Option<String>,
+    reason: Option<&'a str>,
 }
 
-/// Tells what the controller decides. Never waits.
-#[derive(Debug)]
-pub(crate) struct Teller {
-    notifier: Notifier,
-    /// How the destinations of services with mails stood when they were last looked at.
-    stood: KeyMap<DestinationKey, Option<Weight>>,
-    cause: Option<Cause>,
-    /// Says what becomes of services that don't say it themselves.
-    in_force: latest::Receiver<Arc<Config>>,
-}
-
-impl Teller {
-    /// All is as it is now.
-    pub(crate) fn new(notifier: Notifier, engine: &Engine, in_force: latest::Receiver<Arc<Config>>) -> Self {
-        let stood = weights(engine).collect();
-        Self { notifier, stood, cause: None, in_force }
-    }
-
-    /// The result of a regular check, for whoever wants a line about each.
-    pub(crate) fn checked(&self, engine: &Engine, destination: &DestinationKey, result: &CheckResult) {
-        let file = engine
-            .service(&destination.service)
-            .and_then(|(service, _)| service.notify.monitor_file.as_ref());
-        if let Some(file) = file {
-            self.notifier.line(file.clone(), monitor_line(destination, &result.outcome, SystemTime::now()));
-        }
-    }
-
-    /// What the next changes come from.
-    pub(crate) fn sample(&mut self, destination: &DestinationKey, outcome: &Outcome, transition: Transition) {
-        let first = matches!(transition.from, State::Unknown { .. });
-        self.cause = Some(Cause {
-            destination: *destination,
-            occasion: if first { Occasion::Starting } else { Occasion::Running },
-            reason: outcome.as_ref().err().map(|failure| failure.reason.to_string()),
-        });
-    }
-
-    /// What has changed.
-    pub(crate) fn changed(&mut self, engine: &Engine, changes: &Changes) {
-        let cause = self.cause.take();
-        let occasion = cause.as_ref().map_or(Occasion::Running, |cause| cause.occasion);
-        for destination in &changes.moved {
-            let own = cause.as_ref().filter(|cause| cause.destination == *destination);
-            let reason = own.and_then(|cause| cause.reason.as_deref());
-            self.stands(engine, destination, occasion, reason);
-        }
-        for happening in &changes.happenings {
-            if let Happening::Service(key, event) = happening
-                && let Some((service, _)) = engine.service(key)
-            {
-                self.command(service, *event);
+impl Subscriber for Alerts {
+    fn on_event(&mut self, record: &Record) {
+        match &record.event {
+            Event::Services { services } => self.set_services(services),
+            Event::Probe { kind: ProbeKind::Baseline { .. }, subjects, outcome, .. } => {
+                for subject in subjects {
+                    self.checked(&subject.destination, outcome, record.time);
+                }
             }
+            Event::Weight { subject, role, from, to, occasion, reason } => self.weight(&WeightChange {
+                destination: &subject.destination,
+                role: *role,
+                from: *from,
+                to: *to,
+                occasion: (*occasion).into(),
+                reason: reason.as_deref(),
+            }),
+            Event::Pool { key, change, .. } => {
+                if let Some(service) = self.services.get(key) {
+                    self.command(service, *change);
+                }
+            }
+            Event::Stopping => {
+                self.stopping();
+                // Nothing follows: the task that sends ends once nobody can give it more.
+                self.notifier = None;
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Alerts {
+    /// For these services, whose destinations have these weights now. `config` is the configuration in force.
+    pub(crate) fn new(
+        notifier: Notifier,
+        services: &[VirtualService],
+        weights: impl IntoIterator<Item = (DestinationKey, Weight)>,
+        config: watch::Receiver<Arc<Config>>,
+    ) -> Self {
+        let mut alerts = Self {
+            notifier: Some(notifier),
+            services: KeyMap::default(),
+            keys: Vec::new(),
+            weights: weights.into_iter().collect(),
+            reminded: HashSet::new(),
+            config,
+        };
+        alerts.set_services(services);
+        alerts
+    }
+
+    /// Another list of services: reminders about destinations that are gone end.
+    fn set_services(&mut self, services: &[VirtualService]) {
+        self.keys = services.iter().map(|service| service.key).collect();
+        self.services = services.iter().map(|service| (service.key, service.clone())).collect();
+        let all: HashSet<DestinationKey> = services
+            .iter()
+            .flat_map(|service| service.roles().filter_map(|role| service.destination_of(role)))
+            .collect();
+        self.weights.retain(|destination, _| all.contains(destination));
+        let gone: Vec<_> = self.reminded.extract_if(|destination| !all.contains(destination)).collect();
+        for gone in gone {
+            self.mail_command(MailCommand::StopReminder(gone));
         }
     }
 
-    /// The list of services is another one: whoever is new or gone.
-    pub(crate) fn reloaded(&mut self, engine: &Engine) {
-        let all: KeyMap<_, _> = weights(engine).collect();
-        for destination in all.keys() {
-            self.stands(engine, destination, Occasion::Reloading, None);
+    /// A regular check, for a service that wants a line about each.
+    fn checked(&self, destination: &DestinationKey, outcome: &Outcome, time: SystemTime) {
+        let service = self.services.get(&destination.service);
+        if let Some(file) = service.and_then(|service| service.notify.monitor_file.as_ref()) {
+            self.line(file.clone(), monitor_line(destination, outcome, time));
         }
-        for gone in self.stood.keys().filter(|key| !all.contains_key(key)) {
-            self.notifier.mail(MailCommand::StopReminder(*gone));
-        }
-        self.stood = all;
     }
 
     /// The agent stops: the services that it takes along.
-    pub(crate) fn stopping(&self, engine: &Engine) {
-        let on_exit = self.in_force.borrow().agent.on_exit;
-        for (service, _) in engine.services() {
+    fn stopping(&self) {
+        let on_exit = self.config.borrow().agent.on_exit;
+        for service in self.keys.iter().filter_map(|key| self.services.get(key)) {
             if service.on_exit.unwrap_or(on_exit) != OnExit::Remove {
                 continue;
             }
-            let servers: Vec<_> = engine
-                .destinations_of(&service.key)
-                .filter(|destination| engine.weight(destination).is_some())
+            let servers: Vec<_> = service
+                .roles()
+                .filter_map(|role| service.destination_of(role))
+                .filter(|destination| self.weights.contains_key(destination))
                 .map(|destination| destination.server.to_string())
                 .collect();
             let said = format!("Purged virtual server (stop): {}", address_of(&service.key));
@@ -118,31 +151,46 @@ impl Teller {
         }
     }
 
-    fn stands(
-        &mut self,
-        engine: &Engine,
-        destination: &DestinationKey,
-        occasion: Occasion,
-        reason: Option<&str>,
-    ) {
-        let new = engine.weight(destination);
-        let old = self.stood.insert(*destination, new).flatten();
-        let Some((service, _)) = engine.service(&destination.service) else { return };
+    fn weight(&mut self, change: &WeightChange<'_>) {
+        let &WeightChange { destination, role, from, to, occasion, reason } = change;
+        match to {
+            Some(weight) => drop(self.weights.insert(*destination, weight)),
+            None => drop(self.weights.remove(destination)),
+        }
+        let Some(service) = self.services.get(&destination.service) else { return };
         let Some(settings) = &service.notify.mail else { return };
-        let role = engine.role(destination);
-        let Some(said) = said_of(destination, role, old, new) else { return };
+        let Some(said) = said_of(destination, role, from, to) else { return };
         let reason = reason.map(|reason| format!("Reason: {reason}\n")).unwrap_or_default();
         self.mail(service, occasion, &said, &reason);
-        let out = !serves(new);
-        if out && matches!(role, Some(Role::Server(_))) {
+        if !serves(to) && matches!(role, Role::Server(_)) {
             let said =
                 format!("Inaccessible real server: {} ({})", destination.server, address_of(&service.key));
             let mail = Box::new(compose(service, Occasion::Running, &said, &reason));
             if settings.about.running {
-                self.notifier.mail(MailCommand::StartReminder(*destination, mail, settings.clone()));
+                self.mail_command(MailCommand::StartReminder(*destination, mail, settings.clone()));
+                self.reminded.insert(*destination);
             }
         } else {
-            self.notifier.mail(MailCommand::StopReminder(*destination));
+            self.mail_command(MailCommand::StopReminder(*destination));
+            self.reminded.remove(destination);
+        }
+    }
+
+    fn mail_command(&self, command: MailCommand) {
+        if let Some(notifier) = &self.notifier {
+            notifier.mail(command);
+        }
+    }
+
+    fn line(&self, file: PathBuf, text: String) {
+        if let Some(notifier) = &self.notifier {
+            notifier.line(file, text);
+        }
+    }
+
+    fn run(&self, order: CommandOrder) {
+        if let Some(notifier) = &self.notifier {
+            notifier.run(order);
         }
     }
 
@@ -156,7 +204,7 @@ impl Teller {
         };
         if wanted {
             let mail = Box::new(compose(service, occasion, said, more));
-            self.notifier.mail(MailCommand::Send(mail, settings.clone()));
+            self.mail_command(MailCommand::Send(mail, settings.clone()));
         }
     }
 
@@ -170,7 +218,7 @@ impl Teller {
         let about = service.name.clone();
         if let (what, Some(line)) = own {
             let order = CommandOrder { what, about: about.clone(), line: line.clone(), added: Vec::new() };
-            self.notifier.run(order);
+            self.run(order);
         }
         if let Some(line) = service.notify.fallback_command.clone() {
             let (address, protocol) = match &service.key {
@@ -178,13 +226,9 @@ impl Teller {
                 ServiceKey::Mark { mark, .. } => (format!("{mark}:"), "fwm".to_owned()),
             };
             let added = vec![word.to_owned(), address, protocol];
-            self.notifier.run(CommandOrder { what: "the fallback command", about, line, added });
+            self.run(CommandOrder { what: "the fallback command", about, line, added });
         }
     }
-}
-
-fn weights(engine: &Engine) -> impl Iterator<Item = (DestinationKey, Option<Weight>)> {
-    engine.all().map(|(destination, ..)| (destination, engine.weight(&destination)))
 }
 
 /// Whether new connections go to a server with that weight in the table.
@@ -196,7 +240,7 @@ fn serves(weight: Option<Weight>) -> bool {
 /// server that goes on serving.
 fn said_of(
     destination: &DestinationKey,
-    role: Option<Role>,
+    role: Role,
     old: Option<Weight>,
     new: Option<Weight>,
 ) -> Option<String> {
@@ -207,7 +251,7 @@ fn said_of(
         (Some(_), Some(_)) if serves(old) && !serves(new) => "Quiescent",
         _ => return None,
     };
-    let tag = if matches!(role, Some(Role::Backup(_))) { "fallback" } else { "real" };
+    let tag = if matches!(role, Role::Backup(_)) { "fallback" } else { "real" };
     let virtual_service = address_of(&destination.service);
     let weight = new.map(|weight| format!(" (Weight set to {weight})")).unwrap_or_default();
     Some(format!("{what} {tag} server: {} ({virtual_service}){weight}", destination.server))

@@ -3,14 +3,18 @@
 use std::{
     io,
     os::unix::process::ExitStatusExt as _,
+    sync::atomic::AtomicU64,
     time::{Duration, Instant},
 };
 
 use tokio::sync::mpsc::Receiver;
-use tracing::{info, warn};
 
-use super::within;
-use crate::{model::CommandLine, process::ProcessGroup};
+use super::{Lost, within};
+use crate::{
+    event::{CommandRun, Event, Publisher},
+    model::CommandLine,
+    process::ProcessGroup,
+};
 
 /// How long a command may take before its whole process group is killed.
 pub const COMMAND_LIMIT: Duration = Duration::from_mins(1);
@@ -28,28 +32,23 @@ pub struct CommandOrder {
     pub added: Vec<String>,
 }
 
-/// Runs commands in the order in which they come, until nobody has any more.
-pub(super) async fn carry_out(orders: &mut Receiver<CommandOrder>) {
+/// Runs commands in the order in which they come, until nobody has any more. `lost` counts those that found no room.
+pub(super) async fn run_all(orders: &mut Receiver<CommandOrder>, events: &Publisher, lost: &AtomicU64) {
     while let Some(order) = orders.recv().await {
-        carry_out_one(&order, COMMAND_LIMIT).await;
+        Lost::publish("command", lost, events);
+        events.publish(run_one(&order, COMMAND_LIMIT).await);
     }
 }
 
-async fn carry_out_one(order: &CommandOrder, limit: Duration) {
+async fn run_one(order: &CommandOrder, limit: Duration) -> Event {
     let CommandOrder { what, about, line, added } = order;
-    let (program, start) = (line.program.display(), Instant::now());
-    let words = added.join(" ");
-    match run(line, added, limit).await {
-        Ok(()) => info!(
-            event = "command",
-            service = about,
-            took_ms = start.elapsed().as_secs_f64() * 1000.0,
-            "{about}: {what} {program} {words} has run"
-        ),
-        Err(error) => {
-            warn!(event = "command", service = about, "{about}: {what} {program} {words} failed: {error}");
-        }
-    }
+    let start = Instant::now();
+    let result = match run(line, added, limit).await {
+        Ok(()) => CommandRun::Done { took: start.elapsed() },
+        Err(error) => CommandRun::Failed { error: error.to_string() },
+    };
+    let command = format!("{} {}", line.program.display(), added.join(" "));
+    Event::Command { about: about.clone(), what, command, result }
 }
 
 /// The process group is killed when the time is up.
@@ -90,7 +89,7 @@ mod tests {
         notifier.run(order(shell("exit 3"), &[]));
         notifier.run(order(shell(&text), &["stop", "192.0.2.1:80", "tcp"]));
         drop(notifier);
-        carry_out(&mut notify.commands).await;
+        run_all(&mut notify.commands, &Publisher::default(), &AtomicU64::new(0)).await;
         let expected = ["begin start", "end start", "begin stop", "end stop"]
             .map(|words| format!("{words} 192.0.2.1:80 tcp\n"))
             .concat();

@@ -5,13 +5,14 @@ use std::{
     fs::OpenOptions,
     io::{self, Write as _},
     path::{Path, PathBuf},
+    sync::atomic::AtomicU64,
     time::Duration,
 };
 
 use tokio::{sync::mpsc::Receiver, task::spawn_blocking};
-use tracing::{info, warn};
 
-use super::within;
+use super::{Lost, within};
+use crate::event::{Event, LineFile, Publisher};
 
 /// How long the disk may take for a batch of lines.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -27,29 +28,27 @@ pub struct Line {
     pub text: String,
 }
 
-/// Writes lines in the order in which they come, until nobody has any more. A file that can't be written to is told of once.
-pub(super) async fn carry_out(lines: &mut Receiver<Line>) {
+/// Writes lines in the order in which they come, until nobody has any more. A file that can't be written to is reported
+/// once. `lost` counts the lines that found no room.
+pub(super) async fn write_all(lines: &mut Receiver<Line>, events: &Publisher, lost: &AtomicU64) {
     let mut failing: HashSet<PathBuf> = HashSet::new();
     let mut waiting = Vec::with_capacity(BATCH);
     while lines.recv_many(&mut waiting, BATCH).await > 0 {
-        for (file, text) in by_file(waiting.drain(..)) {
-            let path = file.clone();
+        Lost::publish("line", lost, events);
+        for (path, text) in by_file(waiting.drain(..)) {
+            let file = path.clone();
             let work = async {
-                spawn_blocking(move || append(&path, text.as_bytes()))
+                spawn_blocking(move || append(&file, text.as_bytes()))
                     .await
                     .unwrap_or_else(|error| Err(io::Error::other(error)))
             };
-            match within(LIMIT, "writing", work).await {
-                Ok(()) if failing.remove(&file) => {
-                    info!(event = "notify", "{} is written to again", file.display());
-                }
-                Ok(()) => {}
+            let change = match within(LIMIT, "writing", work).await {
+                Ok(()) => failing.remove(&path).then_some(LineFile::Works),
                 Err(error) => {
-                    if failing.insert(file.clone()) {
-                        warn!(event = "notify", "cannot add lines to {}: {error}", file.display());
-                    }
+                    failing.insert(path.clone()).then(|| LineFile::Fails { error: error.to_string() })
                 }
-            }
+            };
+            events.publish_all(change.map(|change| Event::LineFile { path, change }));
         }
     }
 }
@@ -91,7 +90,7 @@ mod tests {
             notifier.line(good.clone(), number.to_string());
         }
         drop(notifier);
-        carry_out(&mut notify.lines).await;
+        write_all(&mut notify.lines, &Publisher::default(), &AtomicU64::new(0)).await;
         let expected = (0..1000).fold("first\n".to_owned(), |all, number| all + &format!("{number}\n"));
         assert_eq!(std::fs::read_to_string(good).unwrap(), expected);
         assert!(!bad.exists());

@@ -9,18 +9,23 @@ pub mod mail;
 
 use std::{
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
-use metrics::counter;
 use tokio::{
     sync::mpsc::{self, error::TrySendError},
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
 
-use crate::model::CommandLine;
+use crate::{
+    event::{Event, Publisher},
+    model::CommandLine,
+};
 
 pub use self::{
     commands::{COMMAND_LIMIT, CommandOrder},
@@ -43,6 +48,7 @@ pub struct Notifier {
     mails: mpsc::Sender<MailCommand>,
     commands: mpsc::Sender<CommandOrder>,
     lines: mpsc::Sender<Line>,
+    lost: Arc<Lost>,
 }
 
 /// The other end of it.
@@ -51,6 +57,7 @@ pub struct Notify {
     mails: mpsc::Receiver<MailCommand>,
     commands: mpsc::Receiver<CommandOrder>,
     lines: mpsc::Receiver<Line>,
+    lost: Arc<Lost>,
 }
 
 impl Notifier {
@@ -60,17 +67,19 @@ impl Notifier {
         let (mails, mails_rx) = mpsc::channel(MAILS);
         let (commands, commands_rx) = mpsc::channel(COMMANDS);
         let (lines, lines_rx) = mpsc::channel(LINES);
-        (Self { mails, commands, lines }, Notify { mails: mails_rx, commands: commands_rx, lines: lines_rx })
+        let lost = Arc::new(Lost::default());
+        let notify = Notify { mails: mails_rx, commands: commands_rx, lines: lines_rx, lost: lost.clone() };
+        (Self { mails, commands, lines, lost }, notify)
     }
 
     /// Has a mail sent, or a reminder started or ended.
     pub fn mail(&self, command: MailCommand) {
-        ordered("mail", self.mails.try_send(command));
+        Lost::count(&self.lost.mails, self.mails.try_send(command));
     }
 
     /// Has a command run, after those before it.
     pub fn run(&self, order: CommandOrder) {
-        ordered("command", self.commands.try_send(order));
+        Lost::count(&self.lost.commands, self.commands.try_send(order));
     }
 
     /// Has it told that the changed configuration file was read again.
@@ -81,23 +90,39 @@ impl Notifier {
 
     /// Has a line added to the end of a file.
     pub fn line(&self, file: PathBuf, text: String) {
-        ordered("line", self.lines.try_send(Line { file, text }));
+        Lost::count(&self.lost.lines, self.lines.try_send(Line { file, text }));
     }
 }
 
-fn ordered<T>(kind: &'static str, sent: Result<(), TrySendError<T>>) {
-    if let Err(error) = sent {
-        counter!("lvs_notifications_lost_total", "kind" => kind).increment(1);
-        if matches!(error, TrySendError::Full(_)) {
-            warn!(event = "notify", kind, "too much waits to be told already: a {kind} is left out");
+/// Notifications that found their queue full. They are told of by the task that empties it, so that nobody who notifies
+/// waits for that.
+#[derive(Debug, Default)]
+struct Lost {
+    mails: AtomicU64,
+    commands: AtomicU64,
+    lines: AtomicU64,
+}
+
+impl Lost {
+    fn count<T>(of: &AtomicU64, sent: Result<(), TrySendError<T>>) {
+        // A closed queue: the task has ended, and the agent is about to.
+        if matches!(sent, Err(TrySendError::Full(_))) {
+            of.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn publish(kind: &'static str, of: &AtomicU64, events: &Publisher) {
+        let count = of.swap(0, Ordering::Relaxed);
+        if count > 0 {
+            events.publish(Event::NotificationsLost { kind, count });
         }
     }
 }
 
 impl Notify {
     /// Carries out what is ordered until `shutdown`, and what waits then for as long as it may take.
-    pub async fn run(self, shutdown: CancellationToken) {
-        let Self { mut mails, mut commands, mut lines } = self;
+    pub(crate) async fn run(self, events: Publisher, shutdown: CancellationToken) {
+        let Self { mut mails, mut commands, mut lines, lost } = self;
         let stop = async {
             shutdown.cancelled().await;
             // Whoever decides has a last word, which it says before it ends.
@@ -105,9 +130,9 @@ impl Notify {
         };
         let work = async {
             tokio::join!(
-                mail::carry_out(&mut mails),
-                commands::carry_out(&mut commands),
-                lines::carry_out(&mut lines)
+                mail::send_all(&mut mails, &events, &lost.mails),
+                commands::run_all(&mut commands, &events, &lost.commands),
+                lines::write_all(&mut lines, &events, &lost.lines)
             );
         };
         tokio::select! {
@@ -115,7 +140,7 @@ impl Notify {
             () = stop => {
                 let left = mails.len() + commands.len() + lines.len();
                 if left > 0 {
-                    warn!(event = "notify", left, "stopping: {left} mails, commands and lines are left out");
+                    events.publish(Event::NotificationsLeft { left });
                 }
             }
         }

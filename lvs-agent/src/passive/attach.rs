@@ -199,6 +199,7 @@ fn ethernet(device: &str) -> Result<u32, PassiveError> {
 }
 
 /// A device's `ARPHRD_*` (`linux/if_arp.h`).
+#[expect(unsafe_code, reason = "an ioctl that no crate here has")]
 fn hardware_type(device: &str) -> io::Result<u16> {
     // SAFETY: all of it are numbers and addresses, for which zero is a value.
     let mut request: libc::ifreq = unsafe { mem::zeroed() };

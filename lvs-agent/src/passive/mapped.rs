@@ -26,6 +26,7 @@ impl<T: Pod> MappedArray<T> {
     }
 
     /// Entry `index`, or `None` past the end.
+    #[expect(unsafe_code, reason = "memory that the kernel writes at the same time")]
     pub(super) fn get(&self, index: usize) -> Option<T> {
         (index < self.len).then(|| {
             // SAFETY: the mapping lives as long as `self`, is page-aligned and holds `len` entries; `T` is plain data,
@@ -35,6 +36,7 @@ impl<T: Pod> MappedArray<T> {
     }
 
     /// Writes entry `index`; nothing happens past the end. A program that writes it at the same time may win.
+    #[expect(unsafe_code, reason = "memory that the kernel reads at the same time")]
     pub(super) fn set(&mut self, index: usize, value: T) {
         if index < self.len {
             // SAFETY: as in `get`, and `&mut self` keeps this process's other threads away.

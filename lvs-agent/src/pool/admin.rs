@@ -20,6 +20,17 @@ pub struct AdminCommands {
     pub maintenance: bool,
 }
 
+/// What people change about a server by command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AdminAction {
+    /// It is drained.
+    Drain(Drain),
+    /// It is no longer drained.
+    Undrain,
+    /// It is in maintenance, or no longer.
+    Maintenance(bool),
+}
+
 /// How far a planned drain goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Drain {
@@ -55,7 +66,7 @@ impl AdminState {
     pub fn reason(self) -> Option<&'static str> {
         let Self { commands: AdminCommands { drain, maintenance }, folder, administrator } = self;
         match drain {
-            _ if administrator => Some("an administrator admin_state it at weight 0"),
+            _ if administrator => Some("an administrator holds it at weight 0"),
             Some(Drain::Quiesce) => Some("it is being drained"),
             Some(Drain::Remove) => Some("it is drained and removed from the table"),
             None if maintenance => Some("it is in maintenance"),

@@ -16,7 +16,7 @@ mod tests;
 use std::time::{Duration, Instant};
 
 pub use self::{
-    admin::{AdminCommands, AdminState, Drain},
+    admin::{AdminAction, AdminCommands, AdminState, Drain},
     quorum::QuorumState,
 };
 use self::{
@@ -208,7 +208,7 @@ pub enum PoolEvent {
     BackupsIn,
     /// The last one has gone.
     BackupsOut,
-    /// The fast path would take out too much: it is told of and admin_state still.
+    /// The fast path would take out too much: it is told of and holds still.
     AlarmRaised,
     /// It no longer would.
     AlarmOver,
@@ -356,7 +356,7 @@ impl Pool {
         .for_each(|known| *known = weight);
     }
 
-    /// Takes note of the weight that a server's check asks for: it admin_state in place of the configured one. Whether that is
+    /// Takes note of the weight that a server's check asks for: it holds in place of the configured one. Whether that is
     /// news.
     pub fn set_asked(&mut self, role: Role, weight: Weight) -> bool {
         let asked = match role {

@@ -400,7 +400,7 @@ fn takes(weight: Option<Weight>) -> bool {
 }
 
 proptest! {
-    /// Whatever happens in whatever order: what is promised admin_state after each look.
+    /// Whatever happens in whatever order: what is promised holds after each look.
     #[test]
     fn promises(
         rules in any_rules(),

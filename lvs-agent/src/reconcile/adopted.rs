@@ -70,3 +70,6 @@ fn target(wanted: &WantedDestination, original: KernelWeight) -> KernelWeight {
         wanted.weight.into()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -43,7 +43,7 @@ impl Default for Rest {
     }
 }
 
-/// A desired to write on and to read from. Copies are the same desired.
+/// The desired state of the table, a mailbox between the controller and the reconciler. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct DesiredTable(Arc<Shared>);
 

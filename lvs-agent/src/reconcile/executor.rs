@@ -8,18 +8,23 @@ use std::{
 
 use tokio::task::JoinError;
 
-use super::events;
 use crate::{
     clock::monotonic_ns,
     control::{ObservedEdit, ObservedStatus},
+    event::{Event, Publisher},
     ipvs::{Edit, IpvsClient, Made},
 };
 
 /// How many edits are remembered that would have been made.
 const REMEMBERED: usize = 20;
 
-/// Makes edits, or only tells of them.
-pub(super) enum Executor {
+/// Makes edits, or only publishes them.
+pub(super) struct Executor {
+    kind: Kind,
+    events: Publisher,
+}
+
+enum Kind {
     /// The kernel is asked.
     Apply(Box<IpvsClient>),
     /// There is nothing here that could write.
@@ -27,34 +32,46 @@ pub(super) enum Executor {
 }
 
 impl Executor {
+    /// One that makes edits.
+    pub(super) fn applying(client: IpvsClient, events: Publisher) -> Self {
+        Self { kind: Kind::Apply(Box::new(client)), events }
+    }
+
+    /// One that makes none.
+    pub(super) fn observing(events: Publisher) -> Self {
+        Self { kind: Kind::DryRun(DryRunLog::default()), events }
+    }
+
     /// Makes edits one after the other until `ends` says so of one; what became of each that was tried.
     pub(super) async fn apply_each(
         &mut self,
         edits: Vec<Edit>,
         ends: impl FnMut(&Made) -> bool + Send + 'static,
     ) -> Result<Vec<Made>, JoinError> {
-        match self {
-            Self::Apply(client) => client.apply_each(edits, ends).await,
-            Self::DryRun(_) => Ok(edits.into_iter().map(unmade).collect()),
+        match &mut self.kind {
+            Kind::Apply(client) => client.apply_each(edits, ends).await,
+            Kind::DryRun(_) => Ok(edits.into_iter().map(unmade).collect()),
         }
     }
 
-    /// Tells of an edit that was made, or would have been.
-    pub(super) fn tell(&self, made: &Made) {
-        match self {
-            Self::Apply(_) => events::made(made),
-            Self::DryRun(dry_run) => {
-                dry_run.note(&made.edit);
-                events::dry_run(&made.edit);
+    /// Publishes an edit that was made, or would have been.
+    pub(super) fn publish(&self, made: &Made) {
+        let edit = made.edit.clone();
+        let event = match &self.kind {
+            Kind::Apply(_) => Event::Edit { edit, took: made.took },
+            Kind::DryRun(dry_run) => {
+                dry_run.note(&edit);
+                Event::EditObserved { edit }
             }
-        }
+        };
+        self.events.publish_at(made.at_ns, event);
     }
 
     /// The edits that would have been made; `None` where they are made.
     pub(super) fn dry_run(&self) -> Option<DryRunLog> {
-        match self {
-            Self::Apply(_) => None,
-            Self::DryRun(dry_run) => Some(dry_run.clone()),
+        match &self.kind {
+            Kind::Apply(_) => None,
+            Kind::DryRun(dry_run) => Some(dry_run.clone()),
         }
     }
 }

@@ -5,16 +5,18 @@ mod adopted;
 mod backoff;
 mod contention;
 mod desired;
-mod events;
 mod executor;
+mod interference;
 mod planner;
 mod poller;
 pub(crate) mod sysctl;
 
+use crate::event::{Event, Publisher};
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
+use tracing::warn;
 
 use tokio::{
     sync::watch,
@@ -50,6 +52,7 @@ pub(crate) struct Reconciler {
     planner: Planner,
     /// Where it is written down whom this agent holds out.
     state_writer: Option<StateWriter<Overrides>>,
+    events: Publisher,
     /// Whether there is something new to write down.
     unwritten: bool,
     seen: watch::Sender<Arc<Snapshot>>,
@@ -70,25 +73,29 @@ struct Outage {
 }
 
 impl Reconciler {
-    /// Reads the table; nothing is written yet. `overrides` are those whom the last agent has overrides out.
+    /// Reads the table; nothing is written yet. `overrides` are those that the last agent has left.
     pub(crate) async fn new(
         mut client: IpvsClient,
         config: &Config,
         overrides: Overrides,
         state_writer: Option<StateWriter<Overrides>>,
+        events: Publisher,
     ) -> Result<Self, IpvsError> {
         let known = client.table().await?;
-        events::begin();
         let observes = config.agent.mode == Mode::Observe;
         let rights = Rights { adopts: config.adopts(), dry_run: observes.then(|| known.clone()) };
-        let executor =
-            if observes { Executor::DryRun(DryRunLog::default()) } else { Executor::Apply(Box::new(client)) };
+        let executor = if observes {
+            Executor::observing(events.clone())
+        } else {
+            Executor::applying(client, events.clone())
+        };
         let planner = Planner::new(known, config.agent.foreign, rights, overrides);
         let (seen, _) = watch::channel(Arc::new(planner.see()));
         Ok(Self {
             executor,
             planner,
             state_writer,
+            events,
             unwritten: false,
             seen,
             desired: DesiredTable::default(),
@@ -131,7 +138,7 @@ impl Reconciler {
         while self.step().await {}
     }
 
-    /// Does what the desired says until `shutdown`; then makes the table as `last` wants it, if it wants anything.
+    /// Reconciles until `shutdown`; then makes the table as `last` wants it, if it wants anything.
     pub(crate) async fn run(mut self, shutdown: CancellationToken, last: impl FnOnce() -> Option<Wanted>) {
         let desired = self.desired.clone();
         let mut taken = 0;
@@ -161,7 +168,7 @@ impl Reconciler {
         self.write_down();
     }
 
-    /// Apply down whom this agent holds out, if that is new.
+    /// Saves the overrides, if that is new.
     fn write_down(&mut self) {
         if let Some(state_writer) = self.state_writer.as_ref().filter(|_| self.unwritten) {
             // Nobody waits for that.
@@ -210,7 +217,7 @@ impl Reconciler {
         for made in all {
             match &made.outcome {
                 Ok(()) => {
-                    self.executor.tell(&made);
+                    self.executor.publish(&made);
                     self.unwritten |= self.planner.made(&made.edit);
                 }
                 Err(error) => {
@@ -233,7 +240,11 @@ impl Reconciler {
             return self.out_of_reach(&error.to_string());
         }
         let again = self.planner.tried_again(&made.edit.service());
-        events::failed(&made.edit, error, again.map(|at| at.saturating_duration_since(now)));
+        self.events.publish(Event::EditFailed {
+            edit: made.edit.clone(),
+            error: error.to_string(),
+            again: again.map(|at| at.saturating_duration_since(now)),
+        });
         self.look_soon();
     }
 
@@ -243,7 +254,7 @@ impl Reconciler {
         let failing =
             Failing::after(before.as_ref().map(|outage| outage.failing), backoff::WHOLE, Instant::now());
         if before.is_none_or(|outage| outage.told != why) {
-            events::out_of_reach(why);
+            self.events.publish(Event::TableUnreachable { reason: why.to_owned() });
         }
         self.next_look = failing.until;
         self.outage = Some(Outage { failing, told: why.to_owned() });
@@ -277,11 +288,11 @@ impl Reconciler {
         match look {
             Ok(look) => {
                 if self.outage.take().is_some() {
-                    events::in_reach();
+                    self.events.publish(Event::TableReachable);
                 }
                 let now = Instant::now();
                 let findings = self.planner.looked(look, now);
-                events::found(&findings, now);
+                self.events.publish_all(interference::events(findings, now));
                 if self.planner.adopts()
                     && let Some(seen) = self.planner.seen()
                 {
@@ -291,7 +302,7 @@ impl Reconciler {
             }
             Err(error) if backoff::is_of_all(&error) => self.out_of_reach(&error.to_string()),
             Err(error) => {
-                events::not_read(&error);
+                warn!("reading the table again: {error}");
                 self.next_look = Instant::now() + pause;
             }
         }

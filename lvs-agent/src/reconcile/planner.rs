@@ -354,3 +354,6 @@ impl Plan {
         self.urgent
     }
 }
+
+#[cfg(test)]
+mod tests;

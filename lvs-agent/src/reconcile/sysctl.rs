@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use tracing::{info, warn};
+use tracing::warn;
 
 use crate::{
-    clock::monotonic_ns,
+    event::{Event, Publisher},
     ipvs::Sysctl,
     model::{Config, ConnectionSettings, Mode, OnFailure, Protocol, ServiceKey, VirtualService},
 };
@@ -18,14 +18,14 @@ const NAMED: usize = 3;
 pub(crate) type Values = BTreeMap<Sysctl, i32>;
 
 /// Sets what the configuration says, as far as this agent may, and warns of what is left.
-pub(crate) fn settle(config: &Config) {
+pub(crate) fn settle(config: &Config, events: &Publisher) {
     if config.agent.mode == Mode::Manage {
         for (sysctl, value) in wanted(config.agent.connections) {
-            set(sysctl, value);
+            set(sysctl, value, events);
         }
     }
     for risk in risks(&values(), &config.services) {
-        warn!(at_ns = monotonic_ns(), event = "connections", "{risk}");
+        events.publish(Event::ConnectionRisk { risk });
     }
 }
 
@@ -34,15 +34,11 @@ pub(crate) fn values() -> Values {
     Sysctl::ALL.into_iter().filter_map(|sysctl| Some((sysctl, sysctl.read().ok()?))).collect()
 }
 
-fn set(sysctl: Sysctl, value: i32) {
+fn set(sysctl: Sysctl, value: i32, events: &Publisher) {
     match sysctl.read() {
         Ok(found) if found == value => {}
         Ok(found) => match sysctl.write(value) {
-            Ok(()) => info!(
-                at_ns = monotonic_ns(),
-                event = "sysctl",
-                "{sysctl} was {found}, is set to {value}, as configured in [agent.connections]"
-            ),
+            Ok(()) => events.publish(Event::Sysctl { sysctl, from: found, to: value }),
             Err(error) => warn!("{sysctl} can't be set to {value}, it stays {found}: {error}"),
         },
         Err(error) => warn!("{sysctl} can't be read: {error}"),

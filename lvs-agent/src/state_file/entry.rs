@@ -10,7 +10,7 @@ use crate::{
     pool::{AdminCommands, Drain},
 };
 
-/// One destination that is overrides.
+/// One destination with an override.
 #[derive(Serialize, Deserialize)]
 pub(super) struct HeldEntry {
     service: Service,

@@ -1,4 +1,4 @@
-//! What this agent writes down for the next one: whom it admin_state out of the kernel's table, and what people have ordered.
+//! What this agent writes down for the next one: whom it holds out of the kernel's table, and what people have ordered.
 
 mod entry;
 mod file;
@@ -10,6 +10,7 @@ pub(crate) use self::writer::{StateFile, StateWriter, WriteReceipt};
 use std::collections::BTreeMap;
 
 use self::writer::Opened;
+use crate::event::Publisher;
 use crate::{
     ipvs::overrides::Overrides,
     model::{Config, DestinationKey, Mode},
@@ -37,9 +38,11 @@ pub(crate) struct Restored {
 }
 
 /// Reads the state file, where there is to be one.
-pub(crate) fn restore(config: &Config) -> Restored {
+pub(crate) fn restore(config: &Config, events: &Publisher) -> Restored {
     let path = config.agent.state.clone().filter(|_| config.agent.mode != Mode::Observe);
-    let Some(Opened { left, overrides, orders, file }) = path.and_then(StateFile::open) else {
+    let Some(Opened { left, overrides, orders, file }) =
+        path.and_then(|path| StateFile::open(path, events.clone()))
+    else {
         return Restored::default();
     };
     Restored { left, overrides: Some(overrides), orders: Some(orders), file: Some(file) }

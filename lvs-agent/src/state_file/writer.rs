@@ -13,13 +13,14 @@ use tokio::{
     task::spawn_blocking,
     time::timeout,
 };
-use tracing::{debug, info, warn};
+use tracing::debug;
 
 use super::{
     Orders, SavedState,
     file::{read, write},
     scope::Scope,
 };
+use crate::event::{Event, Publisher, StateFileChange};
 use crate::ipvs::overrides::Overrides;
 
 /// Up to so many destinations are written down at once: some 40 KiB, which take a tenth of a millisecond.
@@ -31,6 +32,7 @@ const NEWS: usize = 1;
 struct Shared {
     path: PathBuf,
     scope: Scope,
+    events: Publisher,
     /// Whether writing it takes no disk.
     in_memory: bool,
     /// Never locked for longer than it takes to look.
@@ -85,16 +87,18 @@ pub(crate) struct Opened {
 
 impl StateFile {
     /// Reads what is at `path`. `None` where nothing can be kept.
-    pub(crate) fn open(path: PathBuf) -> Option<Opened> {
+    pub(crate) fn open(path: PathBuf, events: Publisher) -> Option<Opened> {
         let scope = match Scope::here() {
             Ok(scope) => scope,
             Err(error) => {
-                warn!(event = "state-file", "no state is saved for the next start: {error}");
+                let change = StateFileChange::Unavailable { error: error.to_string() };
+                events.publish(Event::StateFile { path: None, change });
                 return None;
             }
         };
         let left = read(&path, &scope).unwrap_or_else(|why| {
-            warn!(event = "state-file", "{} is ignored: {why}", path.display());
+            let change = StateFileChange::Ignored { reason: why.to_string() };
+            events.publish(Event::StateFile { path: Some(path.clone()), change });
             SavedState::default()
         });
         let wanted = Numbered {
@@ -106,6 +110,7 @@ impl StateFile {
             in_memory: is_in_memory(&path),
             path,
             scope,
+            events,
             wanted: Mutex::new(wanted),
             file: Mutex::new(Condition::Works),
             written: watch::channel(0).0,
@@ -133,7 +138,7 @@ impl StateFile {
                 shared.write(file);
             });
             if let Err(error) = written.await {
-                warn!(event = "state-file", "{} was not written: {error}", self.shared.path.display());
+                self.shared.publish(StateFileChange::NotWritten { error: error.to_string() });
             }
         }
     }
@@ -162,18 +167,19 @@ impl Shared {
         self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells of failures once.
+    /// Publishes failures once.
     fn tell(&self, before: &Condition, failed: Option<&std::io::Error>) {
-        let path = self.path.display();
         match (before, failed) {
-            (Condition::Works, Some(error)) => warn!(
-                event = "state",
-                "{path} can't be written: {error}; the next agent will not know which weights of 0 this one has set, \
-                 nor which servers are drained or in maintenance by command"
-            ),
-            (Condition::Fails, None) => info!(event = "state-file", "{path} can be written again"),
+            (Condition::Works, Some(error)) => {
+                self.publish(StateFileChange::Fails { error: error.to_string() })
+            }
+            (Condition::Fails, None) => self.publish(StateFileChange::Works),
             _ => {}
         }
+    }
+
+    fn publish(&self, change: StateFileChange) {
+        self.events.publish(Event::StateFile { path: Some(self.path.clone()), change });
     }
 }
 
@@ -227,19 +233,23 @@ mod tests {
     async fn what_is_kept_is_there_for_the_next_agent_once_it_is_told_so() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state.json");
-        let Opened { left, overrides, orders: writer, file } = StateFile::open(path.clone()).unwrap();
+        let Opened { left, overrides, orders: writer, file } =
+            StateFile::open(path.clone(), Publisher::default()).unwrap();
         assert_eq!(left, SavedState::default());
         let task = tokio::spawn(file.run());
         for mark in 1..20 {
             writer.keep(&orders(mark)).written(LONG).await;
-            assert_eq!(StateFile::open(path.clone()).unwrap().left.orders, orders(mark));
+            assert_eq!(
+                StateFile::open(path.clone(), Publisher::default()).unwrap().left.orders,
+                orders(mark)
+            );
         }
         // The last word is written although its writer has gone.
         drop(overrides);
         writer.keep(&orders(99));
         drop(writer);
         task.await.unwrap();
-        assert_eq!(StateFile::open(path).unwrap().left.orders, orders(99));
+        assert_eq!(StateFile::open(path, Publisher::default()).unwrap().left.orders, orders(99));
     }
 
     #[tokio::test]
@@ -247,10 +257,13 @@ mod tests {
         let folder = tempfile::tempdir_in("/dev/shm").unwrap();
         let path = folder.path().join("run/state.json");
         let Opened { overrides: _held, orders: writer, file: _not_run, .. } =
-            StateFile::open(path.clone()).unwrap();
+            StateFile::open(path.clone(), Publisher::default()).unwrap();
         for mark in 1..20 {
             let receipt = writer.keep(&orders(mark));
-            assert_eq!(StateFile::open(path.clone()).unwrap().left.orders, orders(mark));
+            assert_eq!(
+                StateFile::open(path.clone(), Publisher::default()).unwrap().left.orders,
+                orders(mark)
+            );
             receipt.written(LONG).await;
         }
     }
@@ -259,7 +272,8 @@ mod tests {
     async fn nobody_waits_for_a_file_that_cant_be_written() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("no/such/folder/state.json");
-        let Opened { overrides, orders: writer, file, .. } = StateFile::open(path).unwrap();
+        let Opened { overrides, orders: writer, file, .. } =
+            StateFile::open(path, Publisher::default()).unwrap();
         let task = tokio::spawn(file.run());
         writer.keep(&orders(1)).written(LONG).await;
         drop((overrides, writer));

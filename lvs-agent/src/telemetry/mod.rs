@@ -1,4 +1,4 @@
-//! What is seen from outside: events and metrics.
+//! What is seen from outside: the log of events, and metrics.
 
-pub(crate) mod events;
+pub(crate) mod log;
 pub(crate) mod metrics;

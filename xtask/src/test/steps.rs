@@ -17,19 +17,19 @@ use super::summary::Counts;
 use super::tee::Tee;
 use crate::build::{self, AGENT_VARIABLE, OBJECT_VARIABLE};
 use crate::cache::Cache;
-use crate::process;
 use crate::vm::{self, Clock, Streams, VmOptions, kernel};
-use crate::{apt, tools};
+use crate::{apt, paths, process, tidy, tools};
 
 /// The package with the tests that need more than one process.
 const TESTS: &str = "lvs-tests";
 
-/// How long a VM's share of the scenarios may take. Alone on its core it takes some ten minutes; a machine that is busy with
-/// other things has needed five times as long.
+/// How long a VM's share of the scenarios may take. Alone on its core it takes some ten minutes; a machine that is busy
+/// with other things has needed five times as long.
 const VM_TIMEOUT: Duration = Duration::from_hours(2);
 
-/// The scenarios whose subject is the agent, not what it asks of the kernel: with [`kernel::DEFAULT`] alone. A name that
-/// ends in `::` is a whole module's. Whatever watches packets or reads and writes the kernel's table is tested on all kernels.
+/// The scenarios whose subject is the agent, not what it asks of the kernel: with [`kernel::DEFAULT`] alone. A name
+/// that ends in `::` is a whole module's. Whatever watches packets or reads and writes the kernel's table is tested on
+/// all kernels.
 const ON_DEFAULT_KERNEL_ONLY: &[&str] = &[
     "admin_commands::",
     "bad_input::",
@@ -50,6 +50,8 @@ const ON_DEFAULT_KERNEL_ONLY: &[&str] = &[
 pub(crate) enum Step {
     /// The code is formatted
     Fmt,
+    /// The habits of the code base are kept
+    Tidy,
     /// Both halves build
     Build,
     /// No lint has anything to say
@@ -72,6 +74,7 @@ pub(crate) enum Step {
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Run {
     Fmt,
+    Tidy,
     Build,
     Clippy { package: &'static [&'static str] },
     Unit,
@@ -92,7 +95,7 @@ pub(super) fn chosen(only: &[Step]) -> Vec<Step> {
 impl Step {
     /// Whether the step needs more than the Rust toolchain that runs this.
     pub(super) fn needs_setup(self) -> bool {
-        !matches!(self, Self::Fmt | Self::Clippy)
+        !matches!(self, Self::Fmt | Self::Tidy | Self::Clippy)
     }
 
     fn needs_build(self) -> bool {
@@ -132,6 +135,7 @@ impl<'a> Session<'a> {
         let kernels = self.options.kernels.iter().copied();
         match step {
             Step::Fmt => named("fmt", Run::Fmt),
+            Step::Tidy => named("tidy", Run::Tidy),
             Step::Build => named("build", Run::Build),
             Step::Clippy => vec![
                 ("clippy".to_owned(), Run::Clippy { package: &["--all-targets"] }),
@@ -157,6 +161,7 @@ impl<'a> Session<'a> {
     pub(super) fn perform(&mut self, run: Run) -> Result<Counts> {
         match run {
             Run::Fmt => plain(process::cargo().args(["fmt", "--all", "--check"])),
+            Run::Tidy => Ok(Counts::one(tidy::tidy(paths::repository())?)),
             Run::Build => self.build(),
             Run::Clippy { package } => {
                 plain(process::cargo().arg("clippy").args(package).args(["--", "--deny", "warnings"]))
@@ -347,8 +352,8 @@ fn of_kernel(tests: Vec<String>, kernel: kernel::Line) -> (Vec<String>, Vec<Stri
     tests.into_iter().partition(|test| kernel == kernel::DEFAULT || is_everywhere(test))
 }
 
-/// Tests dealt out into at most so many shares, like cards: neighbours are about the same subject and take as long. A few
-/// are not worth a second VM.
+/// Tests dealt out into at most so many shares, like cards: neighbours are about the same subject and take as long. A
+/// few are not worth a second VM.
 fn dealt(tests: &[String], shares: usize) -> Vec<Vec<String>> {
     const WORTH_A_VM: usize = 5;
     let shares = shares.min(tests.len() / WORTH_A_VM).max(1);

@@ -6,7 +6,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::cache::{Cache, Unpacked};
+use crate::cache::Cache;
+use crate::packages::Unpacked;
 use crate::process;
 
 const PROGRAM: &str = "qemu-system-x86_64";

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::cache::Unpacked;
+use crate::packages::Unpacked;
 use crate::process;
 
 /// Debian's packages of the programs that decompress.

@@ -9,7 +9,8 @@ use anyhow::{Context, Result, bail};
 
 use super::{busybox, image};
 use crate::apt::Apt;
-use crate::cache::{Cache, Unpacked};
+use crate::cache::Cache;
+use crate::packages::Unpacked;
 use crate::process::{self, run};
 use crate::toolchain::numbers;
 

@@ -26,8 +26,8 @@ pub(super) const LOG: &str = "kernel.log";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A log on the serial port; the machine ends when the kernel fails; and less work at boot: no self-tests of ciphers,
-/// no defences that an emulated CPU doesn't need. Without `tsc=reliable` the kernel mistrusts the time-stamp counter and
-/// reads the time from an emulated timer, which costs microseconds each time.
+/// no defences that an emulated CPU doesn't need. Without `tsc=reliable` the kernel mistrusts the time-stamp counter
+/// and reads the time from an emulated timer, which costs microseconds each time.
 const KERNEL_ARGUMENTS: &str = "console=ttyS0 panic=-1 oops=panic \
     cryptomgr.notests=1 mitigations=off nokaslr audit=0 tsc=reliable";
 

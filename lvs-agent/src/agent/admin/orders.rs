@@ -65,7 +65,7 @@ fn counted(keys: &[DestinationKey]) -> Result<Vec<Option<DestinationStatistics>>
 fn told(one: &CommandResult, counted: Option<DestinationStatistics>) -> OrderedServer {
     let DestinationStatistics { active, inactive, persistent, .. } = counted.unwrap_or_default();
     OrderedServer {
-        service: one.service.clone(),
+        service: one.service.to_string(),
         address: one.destination.server,
         weight: one.weight.map(|weight| weight.0),
         held: one.admin_state.reason().map(str::to_owned),

@@ -2,19 +2,12 @@
 
 use std::time::Instant;
 
-use ::metrics::counter;
-use tracing::debug;
-
 use super::{Controller, bursts::Report};
 use crate::{
-    engine::confirmation::{AnsweredCheck, ProbeRequest, Purpose, Situation, Step, SuspicionEvent},
+    engine::confirmation::{AnsweredCheck, ProbeRequest, Purpose, Situation, Step},
     model::DestinationKey,
     passive::Finding,
-    probe::{Outcome, Verdict},
-    telemetry::{
-        events,
-        metrics::{self, ProbeKind},
-    },
+    probe::Outcome,
 };
 
 impl Controller {
@@ -69,56 +62,8 @@ impl Controller {
             match step {
                 Step::Probe { request, number_from, count } => self.bursts.start(request, number_from, count),
                 Step::Feedback(feedback) => self.tell(feedback),
-                Step::Event(event) => self.publish(&event),
+                Step::Publish(event) => self.events.publish(event),
             }
-        }
-    }
-
-    /// Logs and counts it.
-    fn publish(&self, event: &SuspicionEvent) {
-        let engine = &self.engine;
-        match event {
-            SuspicionEvent::Suspected { suspicion, destinations } => {
-                metrics::count_suspicion(suspicion);
-                for destination in destinations {
-                    events::suspicion(engine, destination, suspicion);
-                }
-            }
-            SuspicionEvent::Unconfirmable { suspicion, destinations } => {
-                for destination in destinations {
-                    metrics::count_reported(engine, destination);
-                    events::reported(engine, destination, suspicion);
-                }
-            }
-            SuspicionEvent::Overloaded { destinations, evidence } => {
-                for destination in destinations {
-                    metrics::count_overloaded(engine, destination);
-                    events::overloaded(engine, destination, evidence);
-                }
-            }
-            SuspicionEvent::Correlated { destinations, evidence } => {
-                counter!("lvs_common_suspicions_total").increment(1);
-                events::common(engine, destinations, evidence.as_ref());
-            }
-            SuspicionEvent::Withheld(exhausted) => {
-                counter!("lvs_probes_withheld_total").increment(1);
-                debug!("suspicion not probed: {exhausted}");
-            }
-            SuspicionEvent::Probed { destinations, number, outcome, verdict } => {
-                for destination in destinations.iter() {
-                    events::confirming(engine, destination, *number, outcome);
-                }
-                self.probes.count(ProbeKind::Confirm, *verdict);
-            }
-            SuspicionEvent::PortProbed(verdict) => self.probes.count(ProbeKind::Confirm, *verdict),
-            SuspicionEvent::Pinged { destinations, outcome } => {
-                self.probes.count(ProbeKind::Ping, Verdict::of(outcome));
-                for destination in destinations.iter() {
-                    events::host(engine, destination, outcome);
-                }
-            }
-            SuspicionEvent::Cleared => counter!("lvs_suspicions_cleared_total").increment(1),
-            SuspicionEvent::NotSent => debug!("none of the probes could be sent"),
         }
     }
 }

@@ -19,24 +19,21 @@ use self::bursts::{Bursts, Report};
 use super::messages::{AdminRequest, CommandReply, ServiceUpdate, StatusRequest, WatchedServices};
 use crate::{
     engine::{
-        Changes, Consequence, Engine, Happening,
+        Cause, Effects, Engine,
         admin::{self, MaintenanceSet},
         confirmation::{Confirmations, DetectorFeedback},
         status::statuses,
         subscriptions::{Intervals, Subscriber, Subscriptions},
     },
+    event::{Event, ProbeKind, Publisher, Subject},
     health::{Sample, Source, State, Transition},
     keyed::KeySet,
     model::{BurstSettings, DestinationKey, ServiceKey},
-    notify::alerts::Teller,
     passive::{Finding, Observation, Targets},
     probe::{CheckId, CheckResult, Outcome, Prober, SchedulerHandle, Verdict},
     reconcile::DesiredTable,
     state_file::{Orders, StateWriter, WriteReceipt},
-    telemetry::{
-        events,
-        metrics::{ProbeKind, Probes, StateGauges},
-    },
+    telemetry::metrics::StateGauges,
 };
 
 /// Everything that the controller hears.
@@ -57,7 +54,7 @@ pub(crate) struct Inputs {
     pub(crate) maintained: watch::Receiver<MaintenanceSet>,
 }
 
-/// The one owner of all engine.
+/// The owner of the engine: the one task that decides.
 pub(crate) struct Controller {
     engine: Engine,
     /// Who asked for each baseline check.
@@ -71,8 +68,8 @@ pub(crate) struct Controller {
     bursts: Bursts,
     /// What becomes of suspicions.
     confirmations: Confirmations,
-    /// Mails, commands and lines in files.
-    teller: Teller,
+    /// What happens is published here.
+    events: Publisher,
     desired: DesiredTable,
     /// Services that are to go, and until when they are looked for.
     leaving: BTreeMap<ServiceKey, Instant>,
@@ -84,10 +81,8 @@ pub(crate) struct Controller {
     state_writer: Option<StateWriter<Orders>>,
     /// … and what was, last.
     kept: Orders,
-    /// What metrics show of destinations and services, …
+    /// What metrics show of destinations and services.
     shown: StateGauges,
-    /// … and of probes.
-    probes: Probes,
 }
 
 /// What a controller is made of; all else it starts with follows from that.
@@ -102,7 +97,7 @@ pub(crate) struct Parts {
     pub(crate) prober: Prober,
     /// … and where what comes of it goes.
     pub(crate) reports: mpsc::Sender<Report>,
-    pub(crate) teller: Teller,
+    pub(crate) events: Publisher,
     pub(crate) desired: DesiredTable,
     pub(crate) watched: watch::Sender<WatchedServices>,
     pub(crate) feedback: mpsc::Sender<DetectorFeedback>,
@@ -120,7 +115,7 @@ impl Controller {
             burst,
             prober,
             reports,
-            teller,
+            events,
             desired,
             watched,
             feedback,
@@ -137,21 +132,20 @@ impl Controller {
             targets,
             confirmations: Confirmations::new(&burst),
             bursts: Bursts::new(prober, burst, reports),
-            teller,
+            events,
             desired,
             leaving: BTreeMap::new(),
             watched,
             feedback,
             state_writer,
             shown,
-            probes: Probes::new(),
         }
     }
 
     /// Decides until `shutdown`.
     pub(crate) async fn run(mut self, mut inputs: Inputs, shutdown: CancellationToken) {
-        let changes = self.engine.settle(Instant::now());
-        self.changed(changes);
+        let effects = self.engine.settle(Instant::now());
+        self.apply(effects, Cause::Other);
         loop {
             let leaving = self.leaving.values().min().copied();
             let next_change = self.engine.next_change().into_iter().chain(leaving).min();
@@ -171,13 +165,13 @@ impl Controller {
                 else => break,
             }
         }
-        self.teller.stopping(&self.engine);
+        self.events.publish(Event::Stopping);
     }
 
     /// Others are in maintenance now.
     fn maintain(&mut self, maintained: MaintenanceSet) {
-        let changes = self.engine.set_maintenance(maintained, Instant::now());
-        self.changed(changes);
+        let effects = self.engine.set_maintenance(maintained, Instant::now());
+        self.apply(effects, Cause::Other);
         // Of one that was out already, no weight has changed.
         self.shown.show_all(&self.engine);
     }
@@ -186,10 +180,11 @@ impl Controller {
     fn order(&mut self, request: AdminRequest) {
         let AdminRequest { order, selector, reply } = request;
         let carried_out = admin::apply(&mut self.engine, order, &selector, Instant::now());
-        let told = carried_out.map(|(ordered, changes)| {
-            self.changed(changes);
+        let told = carried_out.map(|(ordered, effects)| {
+            self.apply(effects, Cause::Other);
             for one in &ordered {
-                events::ordered(order, one);
+                let subject = Subject { service: one.service.clone(), destination: one.destination };
+                self.events.publish_all(order.action().map(|action| Event::Admin { subject, action }));
                 // Of one that was out already, no weight has changed.
                 self.shown.show_destination(&self.engine, &one.destination);
             }
@@ -212,32 +207,31 @@ impl Controller {
     /// Some weights were to change by now.
     fn passed(&mut self) {
         let now = Instant::now();
-        let changes = self.engine.passed(now);
-        self.changed(changes);
+        let effects = self.engine.passed(now);
+        self.apply(effects, Cause::Other);
         self.let_go(now);
     }
 
-    /// Acts on what has come of something, and tells of it.
-    fn changed(&mut self, mut changes: Changes) {
-        if let Some(wanted) = changes.whole_table.take() {
+    /// Acts on effects: the reconciler gets what is wanted, the gauges follow, and the events are published.
+    fn apply(&mut self, mut effects: Effects, cause: Cause<'_>) {
+        if let Some(wanted) = effects.whole_table.take() {
             self.want(wanted);
         } else {
-            let services: BTreeSet<_> = changes.moved.iter().map(|destination| destination.service).collect();
+            let services: BTreeSet<_> = effects.moved.iter().map(|moved| moved.destination.service).collect();
             for key in services {
                 if let Some(wanted) = self.engine.wanted_service(&key) {
                     self.desired.want(key, wanted);
                 }
             }
         }
-        for destination in &changes.moved {
-            self.shown.show_destination(&self.engine, destination);
+        for moved in &effects.moved {
+            self.shown.show_destination(&self.engine, &moved.destination);
         }
-        self.teller.changed(&self.engine, &changes);
-        for happening in &changes.happenings {
-            events::happening(&self.engine, happening);
-            if let Happening::Service(key, _) = happening {
+        for event in effects.to_events(&self.engine, cause) {
+            if let Event::Pool { key, .. } = &event {
                 self.shown.show_service(&self.engine, key);
             }
+            self.events.publish(event);
         }
     }
 
@@ -252,9 +246,7 @@ impl Controller {
         let verdict = Verdict::of(&result.outcome);
         for subscriber in subscribers {
             let Subscriber { destination, check } = subscriber;
-            events::baseline(&self.engine, &destination, result);
-            self.teller.checked(&self.engine, &destination, result);
-            self.probes.count(ProbeKind::Baseline, verdict);
+            self.publish_check(&destination, &result.outcome, verdict);
             if let Ok(success) = &result.outcome {
                 self.confirmations.note_latency(subscriber, success, result.whole);
             }
@@ -264,6 +256,16 @@ impl Controller {
             self.observe(&destination, Some(check), &result.outcome, verdict, Source::Baseline);
         }
         self.accelerate(result.id);
+    }
+
+    fn publish_check(&self, destination: &DestinationKey, outcome: &Outcome, verdict: Verdict) {
+        let is_news = outcome.is_err() && !self.engine.state(destination).is_some_and(State::is_down);
+        self.events.publish(Event::Probe {
+            kind: ProbeKind::Baseline { is_news },
+            subjects: vec![self.engine.subject(destination)],
+            outcome: outcome.clone(),
+            verdict,
+        });
     }
 
     /// One result of one destination, and all that follows from it. `check` is the one of the destination's checks that it
@@ -284,13 +286,9 @@ impl Controller {
         };
         let sample = Sample { check, success, source };
         let asked = outcome.as_ref().ok().and_then(|success| success.weight);
-        let Consequence { transition, changes } =
-            self.engine.observe(destination, sample, asked, Instant::now());
-        if let Some(transition) = transition {
-            events::transition(&self.engine, destination, outcome, transition);
-            self.teller.sample(destination, outcome, transition);
-        }
-        self.changed(changes);
+        let effects = self.engine.observe(destination, sample, asked, Instant::now());
+        let transition = effects.transition;
+        self.apply(effects, Cause::Result(destination, outcome));
         if let Some(transition) = transition {
             self.shown.show_destination(&self.engine, destination);
             self.tell_passive(destination, transition);

@@ -1,5 +1,7 @@
 //! Another list of services, while the agent runs.
 
+use crate::{engine::Cause, event::Event};
+use std::sync::Arc;
 use std::{
     collections::BTreeSet,
     time::{Duration, Instant},
@@ -20,7 +22,7 @@ const LEAVE: Duration = Duration::from_secs(30);
 /// Who is there under which name, as metrics show it.
 struct Known {
     services: BTreeSet<(ServiceKey, String)>,
-    destinations: BTreeSet<(DestinationKey, String)>,
+    destinations: BTreeSet<(DestinationKey, Arc<str>)>,
 }
 
 impl Controller {
@@ -30,12 +32,12 @@ impl Controller {
         let now = Instant::now();
         self.engine.set_administered(administered, now);
         let before = self.known();
-        let mut changes = self.engine.replace(&services, |key| found(&table, key), now);
+        let mut effects = self.engine.replace(&services, |key| found(&table, key), now);
         let after = self.known();
         let some_leave = self.leave(&before, &after, dropped, now);
-        changes.table_changed |= some_leave;
-        if some_leave && changes.whole_table.is_none() {
-            changes.whole_table = Some(self.engine.wanted());
+        effects.table_changed |= some_leave;
+        if some_leave && effects.whole_table.is_none() {
+            effects.whole_table = Some(self.engine.wanted());
         }
         let ScheduleChange { added, removed } = self.checks.replace(&services);
         for id in &removed {
@@ -46,10 +48,11 @@ impl Controller {
         drop(self.keep_orders());
         // The scheduler takes commands whatever else it does. Once it has ended the agent ends, too.
         self.scheduler.exchange(added, removed).await.ok();
-        self.set_services(services.into());
-        self.teller.reloaded(&self.engine);
-        let table_changed = changes.table_changed;
-        self.changed(changes);
+        let services: WatchedServices = services.into();
+        self.set_services(services.clone());
+        self.events.publish(Event::Services { services: services.clone() });
+        let table_changed = effects.table_changed;
+        self.apply(effects, Cause::Reload);
         self.show(&before, &after);
         let of = |services: usize, destinations: usize| Counted { services, destinations };
         let replaced = UpdateSummary {
@@ -110,8 +113,7 @@ impl Controller {
     }
 
     fn known(&self) -> Known {
-        let name =
-            |destination: DestinationKey| (destination, self.engine.service_name(&destination).to_owned());
+        let name = |destination: DestinationKey| (destination, self.engine.service_name(&destination));
         Known {
             services: self.engine.services().map(|(one, _)| (one.key, one.name.clone())).collect(),
             destinations: self.engine.all().map(|(destination, ..)| name(destination)).collect(),

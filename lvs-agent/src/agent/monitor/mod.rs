@@ -155,7 +155,7 @@ impl Monitor {
 
     fn look_at_all(&mut self) {
         if let Some(late) = self.detector.tick(self.tick, monotonic_ns()) {
-            ::metrics::counter!("lvs_passive_stalls_total").increment(1);
+            metrics::count_stall();
             debug!("the director stalled for {} ms: silence is measured from now on", late.as_millis());
         }
         self.learn();
@@ -240,6 +240,7 @@ fn active(flows: impl Iterator<Item = Flow>, now_ns: u64) -> u32 {
     u32::try_from(active).unwrap_or(u32::MAX)
 }
 
+#[expect(unsafe_code, reason = "tokio cannot know that a descriptor stays the same")]
 fn register(edges: RingBuf<MapData>) -> std::io::Result<AsyncFd<RingBuf<MapData>>> {
     // SAFETY: the ring buffer owns its file descriptor, gives out always the same one, and closes it only when it is
     // dropped, together with the `AsyncFd` around it.

@@ -60,7 +60,7 @@ impl Recording {
         match entries.try_send(entry) {
             Ok(()) => {}
             Err(TrySendError::Full(_)) => {
-                metrics::counter!("lvs_passive_recording_dropped_total").increment(1);
+                crate::telemetry::metrics::count_dropped_records();
             }
             Err(TrySendError::Disconnected(_)) => self.entries = None,
         }

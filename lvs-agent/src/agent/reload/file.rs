@@ -56,6 +56,7 @@ struct Names {
 
 impl FileWatch {
     /// Watches from now on.
+    #[expect(unsafe_code, reason = "tokio cannot know that a descriptor stays the same")]
     pub(super) fn new(path: &Path) -> io::Result<Self> {
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
         // SAFETY: the instance owns its file descriptor, gives out always the same one, and closes it only when it is

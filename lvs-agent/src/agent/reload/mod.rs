@@ -13,39 +13,20 @@ use tokio::{
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, info, warn};
+use tracing::{debug, warn};
 
 use self::file::FileWatch;
 use super::messages::{NotReloaded, ReloadRequest, RemovedServices, ServiceUpdate, UpdateSummary};
 use crate::{
-    clock::monotonic_ns,
     config::{Fingerprint, Reading, Source},
     control::Reloaded,
+    event::{ConfigNotice, Event, Publisher, ReloadCause},
     ipvs::{IpvsError, Operation, Table, TableReader},
     model::{Config, DestinationKey, VirtualService},
     netlink::DEFAULT_TIMEOUT,
     notify::Notifier,
     reconcile::{DesiredTable, sysctl},
-    telemetry::events,
 };
-
-/// Why the configuration is read again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Cause {
-    Hangup,
-    Command,
-    FileChanged,
-}
-
-impl Cause {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Hangup => "SIGHUP",
-            Self::Command => "command",
-            Self::FileChanged => "file changed",
-        }
-    }
-}
 
 /// What makes it read.
 pub(crate) struct Inputs {
@@ -65,6 +46,8 @@ pub(crate) struct Outputs {
     pub(crate) desired: DesiredTable,
     /// Whoever runs the callback.
     pub(crate) notifier: Notifier,
+    /// What comes of it.
+    pub(crate) events: Publisher,
 }
 
 /// How long a reload waits for its edits. They are made all the same.
@@ -95,9 +78,9 @@ impl Reload {
             loop {
                 self.follow_file(&mut watch).await;
                 tokio::select! {
-                    Some(()) = inputs.hangups.recv() => drop(self.reload(Cause::Hangup).await),
+                    Some(()) = inputs.hangups.recv() => drop(self.reload(ReloadCause::Hangup).await),
                     Some(request) = inputs.asked.recv() => {
-                        let outcome = self.reload(Cause::Command).await;
+                        let outcome = self.reload(ReloadCause::Command).await;
                         // Whoever asked may have gone.
                         request.send(outcome).ok();
                     }
@@ -136,15 +119,16 @@ impl Reload {
         self.seen = seen;
         match read {
             Ok(reading) if !known && fixed::keep(&self.config, reading.config.clone()).0 == *self.config => {}
-            read => drop(self.take(read, Cause::FileChanged).await),
+            read => drop(self.take(read, ReloadCause::FileChanged).await),
         }
     }
 
     /// Reads the file.
-    async fn reload(&mut self, cause: Cause) -> Result<Reloaded, NotReloaded> {
+    async fn reload(&mut self, cause: ReloadCause) -> Result<Reloaded, NotReloaded> {
         let Some(source) = self.source.clone() else {
-            warn!(event = "reload-failed", cause = cause.as_str(), "{}", NotReloaded::NoFile);
-            return Err(NotReloaded::NoFile);
+            let error = NotReloaded::NoFile;
+            self.publish(Event::ReloadFailed { cause, error: error.to_string() });
+            return Err(error);
         };
         let (seen, read) = read(source).await;
         self.seen = seen;
@@ -155,48 +139,36 @@ impl Reload {
     async fn take(
         &mut self,
         read: Result<Reading, NotReloaded>,
-        cause: Cause,
+        cause: ReloadCause,
     ) -> Result<Reloaded, NotReloaded> {
         let outcome = match read {
-            Ok(reading) => self.put_in_force(reading, cause).await,
+            Ok(reading) => self.put_in_force(reading).await,
             Err(error) => Err(error),
         };
-        let (at_ns, cause) = (monotonic_ns(), cause.as_str());
         match &outcome {
-            Ok(reloaded) => {
-                info!(at_ns, event = "reload", cause, "configuration reloaded: {reloaded}");
+            Ok(summary) => {
+                self.publish(Event::Reloaded { cause, summary: summary.clone() });
                 if let (Some(callback), Some(source)) = (self.config.agent.callback.clone(), &self.source) {
                     self.outputs.notifier.callback(callback, &source.path);
                 }
             }
-            Err(error) => {
-                error!(
-                    at_ns,
-                    event = "reload-failed",
-                    cause,
-                    "the old configuration stays in force: {error}"
-                );
-            }
+            Err(error) => self.publish(Event::ReloadFailed { cause, error: error.to_string() }),
         }
         outcome
     }
 
-    async fn put_in_force(&mut self, reading: Reading, _cause: Cause) -> Result<Reloaded, NotReloaded> {
+    async fn put_in_force(&mut self, reading: Reading) -> Result<Reloaded, NotReloaded> {
         let mut warnings = self.warnings(&reading);
         let (config, fixed) = fixed::keep(&self.config, reading.config);
         if !fixed.is_empty() {
-            let names = fixed.join(", ");
-            let warning =
-                format!("warning: a change of {names} needs a restart; until then the old one admin_state");
-            warn!(event = "config", "{warning}");
-            warnings.push(warning);
+            warnings.push(self.warn(ConfigNotice::NeedsRestart { settings: fixed }));
         }
         let config = Arc::new(config);
         // Adopted services are brought to the controller by whoever follows the kernel's table.
         let none = config.services == self.config.services || self.adopts;
         let UpdateSummary { table_changed, added, removed } =
             if none { UpdateSummary::default() } else { self.replace(&config.services).await? };
-        sysctl::settle(&config);
+        sysctl::settle(&config, &self.outputs.events);
         self.config = config.clone();
         self.outputs.in_force.send_replace(config);
         if table_changed {
@@ -214,18 +186,28 @@ impl Reload {
 
     /// Waits until the table is as it is to be; if it isn't, says so.
     async fn edited(&self) -> Option<String> {
-        let why = match timeout(EDITED, self.outputs.desired.dealt_with()).await {
+        let reason = match timeout(EDITED, self.outputs.desired.dealt_with()).await {
             Ok(rest) if rest.in_order => return None,
             Ok(_) => "the kernel's table is not up to date yet: some edits have failed and are retried",
             Err(_) => "the kernel's table is still being edited",
         };
-        warn!(event = "config", "{why}");
-        Some(format!("warning: {why}; see the log"))
+        Some(format!("{}; see the log", self.warn(ConfigNotice::EditsPending { reason })))
+    }
+
+    /// Publishes a notice, and gives it as a warning for who has asked for the reload.
+    fn warn(&self, notice: ConfigNotice) -> String {
+        let warning = format!("warning: {notice}");
+        self.publish(Event::Config(notice));
+        warning
+    }
+
+    fn publish(&self, event: Event) {
+        self.outputs.events.publish(event);
     }
 
     fn warnings(&self, reading: &Reading) -> Vec<String> {
         let Some(source) = &self.source else { return Vec::new() };
-        events::config_warnings(&source.path, reading);
+        self.outputs.events.publish_all(ConfigNotice::of_reading(&source.path, reading).map(Event::Config));
         reading.warnings_of(&source.path)
     }
 

@@ -8,6 +8,7 @@ use tokio::{
 };
 
 use super::*;
+use crate::event::{Record, Recorded};
 use crate::{config::Strictness, model::OnExit};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -19,6 +20,7 @@ struct Running {
     asked: mpsc::Sender<ReloadRequest>,
     updates: mpsc::Receiver<ServiceUpdate>,
     in_force: latest::Receiver<Arc<Config>>,
+    recorded: Recorded,
     _stop: tokio_util::sync::DropGuard,
 }
 
@@ -39,18 +41,21 @@ fn start(text: &str) -> Running {
     let config = Arc::new(source.read().unwrap().config);
     let (updates_tx, updates) = mpsc::channel(1);
     let (in_force_tx, in_force) = latest::channel(config.clone());
+    let (events, recorded) = (Publisher::default(), Recorded::default());
+    events.subscribe(recorded.clone());
     let outputs = Outputs {
         updates: updates_tx,
         in_force: in_force_tx,
         desired: DesiredTable::default(),
         notifier: Notifier::new().0,
+        events: events.clone(),
     };
     let (asked, asked_rx) = mpsc::channel(1);
     let shutdown = CancellationToken::new();
     let hangups = signal(SignalKind::hangup()).unwrap();
     let inputs = Inputs { hangups, asked: asked_rx };
     tokio::spawn(Reload::new(Some(source), config, outputs).run(inputs, shutdown.clone()));
-    Running { _folder: folder, file, asked, updates, in_force, _stop: shutdown.drop_guard() }
+    Running { _folder: folder, file, asked, updates, in_force, recorded, _stop: shutdown.drop_guard() }
 }
 
 impl Running {
@@ -142,4 +147,18 @@ async fn the_file_is_watched_while_the_configuration_says_so() {
     fs::write(&running.file, text("", [1, 6])).unwrap();
     let (outcome, given) = running.ask().await;
     assert_eq!((outcome.is_ok(), given), (true, Some(vec![1, 6])));
+    let causes: Vec<ReloadCause> = running.recorded.take().into_iter().filter_map(cause_of).collect();
+    let (last, watched) = causes.split_last().unwrap();
+    assert_eq!(*last, ReloadCause::Command);
+    assert!(
+        watched.len() >= 2 && watched.iter().all(|cause| *cause == ReloadCause::FileChanged),
+        "{causes:?}"
+    );
+}
+
+fn cause_of(record: Record) -> Option<ReloadCause> {
+    match record.event {
+        Event::Reloaded { cause, .. } | Event::ReloadFailed { cause, .. } => Some(cause),
+        _ => None,
+    }
 }

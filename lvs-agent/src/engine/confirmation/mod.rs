@@ -38,7 +38,7 @@ use lvs_common::ServerId;
 use self::{closed_ports::ClosedPorts, request::question};
 pub(crate) use self::{
     request::{ProbeRequest, Purpose},
-    step::{Answer, AnsweredCheck, DetectorFeedback, Step, SuspicionEvent},
+    step::{Answer, AnsweredCheck, DetectorFeedback, Step},
 };
 use super::{
     Engine,
@@ -47,6 +47,7 @@ use super::{
     subscriptions::Subscriber,
 };
 use crate::{
+    event::{Event, ProbeKind, Subject},
     health::{Source, State},
     model::{BurstSettings, Check, DestinationKey, Protocol},
     passive::{Evidence, Finding, Layer, Observation, Strength, Suspicion, Targets},
@@ -108,32 +109,33 @@ impl Confirmations {
 
     /// What the detector has found: only a suspicion is probed.
     pub(crate) fn found(&mut self, finding: &Finding, at: Situation<'_>) -> Vec<Step> {
-        let event = match finding {
-            Finding::Suspicion(suspicion) => return self.suspected(suspicion, at),
+        match finding {
+            Finding::Suspicion(suspicion) => self.suspected(suspicion, at),
             Finding::Overloaded { id, evidence } => {
-                SuspicionEvent::Overloaded { destinations: at.destinations(*id), evidence: evidence.clone() }
+                let overloaded = |subject| Event::Overloaded { subject, evidence: evidence.clone() };
+                at.subjects(*id).into_iter().map(overloaded).map(Step::Publish).collect()
             }
-            Finding::Correlated { id, evidence } => SuspicionEvent::Correlated {
-                destinations: at.destinations(*id),
-                evidence: Some(evidence.clone()),
-            },
-        };
-        vec![Step::Event(event)]
+            Finding::Correlated { id, evidence } => {
+                let (subjects, evidence) = (at.subjects(*id), Some(evidence.clone()));
+                vec![Step::Publish(Event::Correlated { subjects, evidence })]
+            }
+        }
     }
 
     /// A suspicion: one probe if it is weak, the whole burst if it is strong, nothing if the budget is spent.
     pub(crate) fn suspected(&mut self, suspicion: &Suspicion, at: Situation<'_>) -> Vec<Step> {
         let Suspicion { id, layer, strength, .. } = *suspicion;
-        let destinations = at.destinations(id);
-        let unconfirmable = unconfirmable(suspicion, &destinations, at.engine);
-        let suspected = SuspicionEvent::Suspected { suspicion: suspicion.clone(), destinations };
-        let mut steps = vec![Step::Event(suspected)];
-        steps.extend(unconfirmable.map(Step::Event));
+        let suspected = Event::Suspicion { subjects: at.subjects(id), suspicion: suspicion.clone() };
+        let mut steps = vec![Step::Publish(suspected)];
+        if layer == Layer::Application {
+            steps.extend(unconfirmable(suspicion, at));
+        }
         self.correlation.note(id, at.now);
         if !self.in_progress.contains_key(&(id, layer))
             && let Err(exhausted) = self.budget.take(id, at.now)
         {
-            steps.push(Step::Event(SuspicionEvent::Withheld(exhausted)));
+            let (subjects, reason) = (at.subjects(id), exhausted.to_string());
+            steps.push(Step::Publish(Event::ProbeWithheld { subjects, reason }));
             steps.push(Step::Feedback(DetectorFeedback::NotProbed(id)));
             return steps;
         }
@@ -245,16 +247,13 @@ impl Confirmations {
         at: Situation<'_>,
     ) -> (Answer, Vec<Step>) {
         let verdict = correlation::verdict(outcome, request.timeout);
-        match request.purpose {
+        let (kind, verdict, checks) = match request.purpose {
             Purpose::Suspicion { server, layer } => {
                 // A failure says nothing about the server while most of its service is suspected.
                 let is_void = verdict == Verdict::Dead && self.is_correlated(server, at);
                 let verdict = if is_void { Verdict::Unknown } else { verdict };
                 let checks = self.suspicion_answered((server, layer), request, verdict, at.engine);
-                let destinations = request.destinations.clone();
-                let event =
-                    SuspicionEvent::Probed { destinations, number, outcome: outcome.clone(), verdict };
-                (Answer { verdict, checks }, vec![Step::Event(event)])
+                (ProbeKind::Confirm { number }, verdict, checks)
             }
             Purpose::RegularCheck => {
                 let answered = |destination: &DestinationKey| AnsweredCheck {
@@ -262,10 +261,11 @@ impl Confirmations {
                     check: Some(0),
                     source: Source::Baseline,
                 };
-                let checks = request.destinations.iter().map(answered).collect();
-                (Answer { verdict, checks }, vec![Step::Event(SuspicionEvent::PortProbed(verdict))])
+                (ProbeKind::Port, verdict, request.destinations.iter().map(answered).collect())
             }
-        }
+        };
+        let ended = probe_event(kind, request, outcome, verdict, at.engine);
+        (Answer { verdict, checks }, vec![ended])
     }
 
     /// Takes note of what a probe says for a suspicion; the checks that it is an answer of.
@@ -315,11 +315,9 @@ impl Confirmations {
         at: Situation<'_>,
     ) -> Vec<Step> {
         let Purpose::Suspicion { server, layer } = request.purpose else { return Vec::new() };
-        let pinged = host.map(|outcome| SuspicionEvent::Pinged {
-            destinations: request.destinations.clone(),
-            outcome: outcome.clone(),
-        });
-        let mut steps: Vec<Step> = pinged.into_iter().map(Step::Event).collect();
+        let pinged =
+            |outcome| probe_event(ProbeKind::Ping, request, outcome, Verdict::of(outcome), at.engine);
+        let mut steps: Vec<Step> = host.map(pinged).into_iter().collect();
         if let Some(confirmation) = self.in_progress.get_mut(&(server, layer)) {
             confirmation.running = confirmation.running.saturating_sub(1);
             if confirmation.running == 0 {
@@ -348,16 +346,16 @@ impl Confirmations {
         }
         self.in_progress.remove(&(server, layer));
         let cleared_feedback = DetectorFeedback::Observed(server, Observation::Cleared(layer));
+        let subjects = at.engine.subjects(destinations);
         let (event, feedback) = if cleared {
-            (Some(SuspicionEvent::Cleared), cleared_feedback)
+            (Some(Event::Cleared { subjects }), cleared_feedback)
         } else if is_correlated {
             // Faster probing goes on after the detector's pause, and the baseline checks have the last word.
-            let destinations = destinations.to_vec();
-            (Some(SuspicionEvent::Correlated { destinations, evidence: None }), cleared_feedback)
+            (Some(Event::Correlated { subjects, evidence: None }), cleared_feedback)
         } else {
-            ((!failed).then_some(SuspicionEvent::NotSent), DetectorFeedback::NotProbed(server))
+            (None, DetectorFeedback::NotProbed(server))
         };
-        event.map(Step::Event).into_iter().chain([Step::Feedback(feedback)]).collect()
+        event.map(Step::Publish).into_iter().chain([Step::Feedback(feedback)]).collect()
     }
 
     /// Not enough probes have failed yet, as after the one of a weak suspicion: now the rest.
@@ -420,10 +418,15 @@ impl Confirmations {
     }
 }
 
-impl Situation<'_> {
+impl<'a> Situation<'a> {
     /// The destinations that an endpoint serves.
-    fn destinations(&self, server: ServerId) -> Vec<DestinationKey> {
-        self.targets.get(server).map(|target| target.destinations.clone()).unwrap_or_default()
+    fn destinations(&self, server: ServerId) -> &'a [DestinationKey] {
+        self.targets.get(server).map(|target| target.destinations.as_slice()).unwrap_or_default()
+    }
+
+    /// The same, as events name them.
+    fn subjects(&self, server: ServerId) -> Vec<Subject> {
+        self.engine.subjects(self.destinations(server))
     }
 
     fn is_up(&self, destination: &DestinationKey) -> bool {
@@ -435,17 +438,25 @@ fn is_up(engine: &Engine, destination: &DestinationKey) -> bool {
     engine.state(destination).is_some_and(State::is_up)
 }
 
-/// The events of destinations whose checks know nothing of a suspected application: nothing could confirm it.
-fn unconfirmable(
-    suspicion: &Suspicion,
-    destinations: &[DestinationKey],
+/// Destinations whose checks know nothing of a suspected application are only told of: nothing could confirm it.
+fn unconfirmable(suspicion: &Suspicion, at: Situation<'_>) -> impl Iterator<Item = Step> {
+    let destinations = at.destinations(suspicion.id).iter();
+    let those = destinations.filter(move |one| at.is_up(one) && at.engine.application_check(one).is_none());
+    those.map(move |destination| {
+        let (subject, evidence) = (at.engine.subject(destination), suspicion.evidence.clone());
+        Step::Publish(Event::Reported { subject, evidence })
+    })
+}
+
+fn probe_event(
+    kind: ProbeKind,
+    request: &ProbeRequest,
+    outcome: &Outcome,
+    verdict: Verdict,
     engine: &Engine,
-) -> Option<SuspicionEvent> {
-    let is_unconfirmable =
-        |one: &&DestinationKey| is_up(engine, one) && engine.application_check(one).is_none();
-    let destinations: Vec<_> = destinations.iter().filter(is_unconfirmable).copied().collect();
-    (suspicion.layer == Layer::Application && !destinations.is_empty())
-        .then(|| SuspicionEvent::Unconfirmable { suspicion: suspicion.clone(), destinations })
+) -> Step {
+    let subjects = engine.subjects(&request.destinations);
+    Step::Publish(Event::Probe { kind, subjects, outcome: outcome.clone(), verdict })
 }
 
 /// The one of a destination's checks that a suspicion is settled by, and its index.

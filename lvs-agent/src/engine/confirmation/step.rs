@@ -1,16 +1,11 @@
 //! What a confirmation wants done, as values.
 
-use std::{num::NonZeroU32, sync::Arc};
+use std::num::NonZeroU32;
 
 use lvs_common::ServerId;
 
 use super::ProbeRequest;
-use crate::{
-    health::Source,
-    model::DestinationKey,
-    passive::{Evidence, Observation, Suspicion},
-    probe::{Outcome, Verdict, budget::Exhausted},
-};
+use crate::{event::Event, health::Source, model::DestinationKey, passive::Observation, probe::Verdict};
 
 /// Something to be done. None of it edits the table.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,8 +21,8 @@ pub(crate) enum Step {
     },
     /// Let the detector know.
     Feedback(DetectorFeedback),
-    /// Log and count it.
-    Event(SuspicionEvent),
+    /// Let people and programs know.
+    Publish(Event),
 }
 
 /// What the detector is told by those who decide.
@@ -37,31 +32,6 @@ pub(crate) enum DetectorFeedback {
     Observed(ServerId, Observation),
     /// A suspicion was not probed, and may be raised again.
     NotProbed(ServerId),
-}
-
-/// Something about a suspicion that people may want to know.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum SuspicionEvent {
-    /// The detector suspects the server of these destinations.
-    Suspected { suspicion: Suspicion, destinations: Vec<DestinationKey> },
-    /// The application of these destinations is suspected, and none of their checks could confirm it.
-    Unconfirmable { suspicion: Suspicion, destinations: Vec<DestinationKey> },
-    /// The server of these destinations lives but takes no new connections; the regular checks decide.
-    Overloaded { destinations: Vec<DestinationKey>, evidence: Evidence },
-    /// Most of a service is suspected at once, so that the regular checks decide. With `evidence`, if the detector says so.
-    Correlated { destinations: Vec<DestinationKey>, evidence: Option<Evidence> },
-    /// The budget of probes has nothing left for a suspicion.
-    Withheld(Exhausted),
-    /// The probe with this number for a suspicion has ended.
-    Probed { destinations: Arc<[DestinationKey]>, number: u32, outcome: Outcome, verdict: Verdict },
-    /// A port that was asked in place of a regular check has answered, or not.
-    PortProbed(Verdict),
-    /// The ping beside a burst has ended.
-    Pinged { destinations: Arc<[DestinationKey]>, outcome: Outcome },
-    /// A probe has cleared a suspicion.
-    Cleared,
-    /// None of a suspicion's probes could be sent.
-    NotSent,
 }
 
 /// What the end of one probe says, for the engine to take in.

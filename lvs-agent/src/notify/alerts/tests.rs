@@ -5,7 +5,7 @@ use std::{
 
 use super::*;
 use crate::{
-    engine::Consequence,
+    engine::{Cause, Engine},
     health::{Sample, Source},
     model::{CommandLine, Config},
     notify::Notify,
@@ -19,9 +19,9 @@ const SERVERS: &str = "[[service.server]]\naddress = \"10.0.0.1:80\"\n\
      [[service.server]]\naddress = \"10.0.0.2:80\"\nweight = 5\n";
 
 struct World {
-    in_force: latest::Sender<Arc<Config>>,
+    in_force: watch::Sender<Arc<Config>>,
     engine: Engine,
-    teller: Teller,
+    alerts: Alerts,
     notify: Notify,
     now: Instant,
 }
@@ -31,9 +31,9 @@ impl World {
         let config = config(keys, tables);
         let engine = Engine::new(&config.services, |_| found);
         let (notifier, notify) = Notifier::new();
-        let (in_force, reads) = latest::channel(Arc::new(config));
-        let teller = Teller::new(notifier, &engine, reads);
-        Self { in_force, engine, teller, notify, now: Instant::now() }
+        let (in_force, reads) = watch::channel(Arc::new(config));
+        let alerts = Alerts::new(notifier, &in_force.borrow().services, engine.weights(), reads);
+        Self { in_force, engine, alerts, notify, now: Instant::now() }
     }
 
     /// A regular check of a server, as the controller takes it.
@@ -47,11 +47,16 @@ impl World {
         };
         self.now += Duration::from_secs(1);
         let sample = Sample { check: Some(0), success, source: Source::Baseline };
-        let Consequence { transition, changes } = self.engine.observe(&destination, sample, None, self.now);
-        if let Some(transition) = transition {
-            self.teller.sample(&destination, &outcome, transition);
+        let effects = self.engine.observe(&destination, sample, None, self.now);
+        let events = effects.to_events(&self.engine, Cause::Result(&destination, &outcome));
+        self.publish(events);
+    }
+
+    fn publish(&mut self, events: impl IntoIterator<Item = Event>) {
+        for event in events {
+            let record = Record { sequence: 1, at_ns: 0, time: SystemTime::UNIX_EPOCH, event };
+            self.alerts.on_event(&record);
         }
-        self.teller.changed(&self.engine, &changes);
     }
 
     /// The first lines of what was told.
@@ -119,15 +124,19 @@ fn mails_are_about_what_is_wanted() {
         let mut world = World::new(&about(words), "", Presence::Absent);
         world.check("10.0.0.1:80", true);
         world.check("10.0.0.1:80", false);
-        world.teller.reloaded(&Engine::new(&config("", "").services, |_| Presence::Absent));
         // As by a reload.
+        let services = world.in_force.borrow().services.clone();
+        let effects = world.engine.replace(&services, |_| Presence::Absent, world.now);
+        let weights = effects.to_events(&world.engine, Cause::Reload);
+        world.publish([Event::Services { services: services.into() }].into_iter().chain(weights));
         let other = crate::config::native::read(
             &format!("[agent]\non-exit = \"remove\"\n{SERVICE}{SERVERS}"),
             "test.toml".as_ref(),
         );
         let config = Arc::new(other.expect("it is a configuration"));
         world.in_force.send_replace(config);
-        world.teller.stopping(&world.engine);
+        world.publish([Event::Stopping]);
+        assert!(world.alerts.notifier.is_none(), "or the task that sends would never end");
         world.told().iter().filter(|told| told.starts_with("mail")).cloned().collect::<Vec<_>>()
     };
     let added = "mail [web] Added real server: 10.0.0.1:80 (192.0.2.1:80) (Weight set to 1)";
@@ -153,7 +162,7 @@ fn commands_are_run_when_the_quorum_goes_and_comes() {
     world.check("10.0.0.2:80", true);
     assert_eq!(world.told(), back);
     let callback = CommandLine { program: "/bin/callback".into(), arguments: Vec::new() };
-    world.teller.notifier.callback(callback, std::path::Path::new("/etc/lvs.toml"));
+    world.alerts.notifier.as_ref().unwrap().callback(callback, std::path::Path::new("/etc/lvs.toml"));
     assert_eq!(world.told(), ["/bin/callback /etc/lvs.toml"]);
 }
 

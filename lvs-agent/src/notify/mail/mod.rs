@@ -4,18 +4,19 @@ mod message;
 mod sendmail;
 mod smtp;
 
-use std::{collections::BTreeMap, io, time::Duration};
+use std::{collections::BTreeMap, io, sync::atomic::AtomicU64, time::Duration};
 
-use metrics::counter;
 use tokio::{
     sync::mpsc::Receiver,
     time::{Instant, sleep_until},
 };
-use tracing::{info, warn};
 
 pub use self::message::Mail;
-use super::within;
-use crate::model::{DestinationKey, MailSettings};
+use super::{Lost, within};
+use crate::{
+    event::{Event, MailResult, Publisher},
+    model::{DestinationKey, MailSettings},
+};
 
 /// How long one mail may take in all.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -40,15 +41,17 @@ struct Reminder {
 }
 
 /// Sends mails in the order in which they come, one at a time, until nobody has any more.
-pub(super) async fn carry_out(commands: &mut Receiver<MailCommand>) {
+/// `lost` counts the commands that found no room.
+pub(super) async fn send_all(commands: &mut Receiver<MailCommand>, events: &Publisher, lost: &AtomicU64) {
     let mut reminders: BTreeMap<DestinationKey, Reminder> = BTreeMap::new();
     loop {
+        Lost::publish("mail", lost, events);
         let due = reminders.iter().map(|(key, reminder)| (reminder.next, *key)).min();
         tokio::select! {
             // What is new goes before what is old.
             biased;
             command = commands.recv() => match command {
-                Some(MailCommand::Send(mail, settings)) => send(&mail, &settings).await,
+                Some(MailCommand::Send(mail, settings)) => events.publish(send(&mail, &settings).await),
                 Some(MailCommand::StartReminder(key, mail, settings)) => {
                     if let Some(every) = settings.repeat {
                         let next = Instant::now() + every;
@@ -60,7 +63,7 @@ pub(super) async fn carry_out(commands: &mut Receiver<MailCommand>) {
             },
             key = until(due) => if let Some(reminder) = reminders.get_mut(&key) {
                 reminder.next = Instant::now() + reminder.every;
-                send(&reminder.mail, &reminder.settings).await;
+                events.publish(send(&reminder.mail, &reminder.settings).await);
             },
         }
     }
@@ -76,9 +79,8 @@ async fn until(due: Option<(Instant, DestinationKey)>) -> DestinationKey {
     }
 }
 
-async fn send(mail: &Mail, settings: &MailSettings) {
+async fn send(mail: &Mail, settings: &MailSettings) -> Event {
     let text = mail.to_text(settings);
-    let to = settings.to.join(", ");
     let sending = async {
         match &settings.relay {
             // On the heap, so that the task is small while no mail is sent: a session with TLS takes 20 kB.
@@ -87,16 +89,14 @@ async fn send(mail: &Mail, settings: &MailSettings) {
         }
     };
     let sent: io::Result<()> = within(LIMIT, "the mail", sending).await;
-    let result = if sent.is_ok() { "sent" } else { "failed" };
-    counter!("lvs_mails_total", "result" => result).increment(1);
-    let subject = &mail.subject;
-    match sent {
-        Ok(()) => info!(event = "mail", to, "mail to {to}: {subject}"),
+    let result = match sent {
+        Ok(()) => MailResult::Sent,
         Err(error) => {
             let by = settings.relay.as_ref().map_or(sendmail::PROGRAM, |relay| &relay.address);
-            warn!(event = "mail", to, "cannot send the mail to {to} by {by}: {error}; it was: {subject}");
+            MailResult::Failed { by: by.to_owned(), error: error.to_string() }
         }
-    }
+    };
+    Event::Mail { to: settings.to.join(", "), subject: mail.subject.clone(), result }
 }
 
 #[cfg(test)]

@@ -94,7 +94,9 @@ async fn reminders_come_until_it_is_over() {
     let (notifier, mut notify) = Notifier::new();
     notifier.mail(MailCommand::Send(mail("Quiescent").into(), settings.clone()));
     notifier.mail(MailCommand::StartReminder(key, mail("Inaccessible").into(), settings.clone()));
-    let working = tokio::spawn(async move { carry_out(&mut notify.mails).await });
+    let working = tokio::spawn(async move {
+        send_all(&mut notify.mails, &Publisher::default(), &AtomicU64::new(0)).await;
+    });
     let heard = serving.await.unwrap();
     notifier.mail(MailCommand::StopReminder(key));
     drop(notifier);

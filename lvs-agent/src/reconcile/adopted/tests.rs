@@ -3,7 +3,18 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::{config, ipvs::{Destination, Table, ServiceFlags, ServiceEntry, WantedService, KernelWeight, WantedDestination, Edit, Service, overrides::weight_of}, model::{Weight, Protocol, CheckKind, Check, OnFailure, ForwardingMethod, DestinationKey, ServiceKey, Tunnel, AddressFamily, Mode, VirtualService, Config}};
+use crate::{
+    config,
+    engine::discovery::adopt,
+    ipvs::{
+        Destination, Edit, KernelWeight, Service, ServiceEntry, ServiceFlags, Table, WantedDestination,
+        WantedService, overrides::weight_of,
+    },
+    model::{
+        AddressFamily, Check, CheckKind, Config, DestinationKey, ForwardingMethod, Mode, OnFailure, Protocol,
+        ServiceKey, Tunnel, VirtualService, Weight,
+    },
+};
 
 /// A configuration that lists no services.
 fn unlisted() -> Config {

@@ -2,8 +2,15 @@ use std::time::{Duration, Instant};
 
 use proptest::{collection::vec, prelude::*, strategy::ValueTree as _, test_runner::TestRunner};
 
-use super::{Planner, Findings, Rights};
-use crate::{ipvs::{difference, Table, IpvsError, arbitrary, Conflict, ServiceEntry, WantedService, Wanted, Edit, overrides::Overrides}, model::{Foreign, ServiceKey}, reconcile::{poller, desired::Changes}};
+use super::{Findings, Planner, Rights};
+use crate::{
+    ipvs::{
+        Conflict, Edit, IpvsError, ServiceEntry, Table, Wanted, WantedService, arbitrary, difference,
+        overrides::Overrides,
+    },
+    model::{Foreign, ServiceKey},
+    reconcile::{desired::Changes, poller},
+};
 
 /// A planner and the table that it is about.
 struct Case {
@@ -16,8 +23,12 @@ struct Case {
 
 impl Case {
     fn new(kernel: Table, wanted: Wanted, foreign: Foreign) -> Self {
-        let planner =
-            Planner::new(kernel.clone(), foreign, Rights { adopts: false, dry_run: None }, Overrides::default());
+        let planner = Planner::new(
+            kernel.clone(),
+            foreign,
+            Rights { adopts: false, dry_run: None },
+            Overrides::default(),
+        );
         let mut case = Self { planner, kernel, read: None, now: Instant::now() };
         case.planner.want(Changes { whole: Some(wanted), ..Changes::default() }, case.now);
         case
@@ -55,7 +66,7 @@ impl Case {
     /// Reads the table.
     fn look(&mut self) -> Findings {
         let recheck = self.planner.begin_look();
-        let delta = look::compare(self.read.as_ref(), &self.kernel, &recheck);
+        let delta = poller::compare(self.read.as_ref(), &self.kernel, &recheck);
         self.read = Some(self.kernel.clone());
         self.planner.looked(delta, self.now)
     }

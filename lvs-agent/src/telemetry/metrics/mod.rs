@@ -1,5 +1,6 @@
 //! What `/metrics` shows. Names follow Prometheus' rules: base units, `_total` for what only grows.
 
+mod events;
 mod passive;
 mod probes;
 mod state;
@@ -11,17 +12,9 @@ use lvs_common::Doubts;
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge};
 use metrics_exporter_prometheus::{BuildError, ExporterFuture, Matcher, PrometheusBuilder};
 
-pub(crate) use self::{
-    passive::Passive,
-    probes::{ProbeKind, Probes},
-    state::StateGauges,
-};
+pub(crate) use self::{events::EventCounters, passive::Passive, state::StateGauges};
 
-use crate::{
-    engine::Engine,
-    model::DestinationKey,
-    passive::{Evidence, Suspicion},
-};
+use crate::{engine::Engine, model::DestinationKey};
 
 /// From well below a millisecond to a second: what probes and edits take.
 const SECONDS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
@@ -60,12 +53,16 @@ fn describe() {
         "Times that the server went down again soon after it had come back"
     );
     describe_gauge!(
-        "lvs_server_held",
+        "lvs_server_admin_out",
         "1 while the server is out by a command, a maintenance file or an \
          administrator's weight 0, whatever its health"
     );
+    describe_gauge!("lvs_server_held", "Deprecated, removed in the next version: use lvs_server_admin_out");
     describe_gauge!("lvs_service_quorum", "1 if enough servers are healthy, 0 if not, NaN if unknown");
-    describe_gauge!("lvs_service_alarm", "1 while the fast path admin_state servers in that look dead");
+    describe_gauge!(
+        "lvs_service_alarm",
+        "1 while servers that look dead are retained because too much of the service would be out"
+    );
     describe_gauge!("lvs_service_backups", "Backup servers that should be in the table");
     describe_counter!("lvs_suspicions_total", "Passive suspicions raised, by kind, layer and strength");
     describe_counter!("lvs_suspicions_cleared_total", "Passive suspicions that a probe has cleared");
@@ -110,6 +107,15 @@ fn describe() {
         "lvs_passive_handshakes_lost_total",
         "Handshakes not tracked because the eBPF map was full"
     );
+    describe_counter!("lvs_mails_total", "Mails, by result");
+    describe_counter!(
+        "lvs_notifications_lost_total",
+        "Notifications left out because too many were waiting, by kind"
+    );
+    describe_counter!(
+        "lvs_passive_recording_dropped_total",
+        "Entries left out of a recording because the disk was too slow"
+    );
     describe_counter!(
         "lvs_passive_unattributed_total",
         "Packets that the eBPF programs did not attribute to a server, by reason"
@@ -148,6 +154,16 @@ pub(crate) fn publish_doubts(doubts: &Doubts) {
     counter!("lvs_passive_handshakes_lost_total").absolute(handshake_lost);
 }
 
+/// Counts that the director itself had no time to look.
+pub(crate) fn count_stall() {
+    counter!("lvs_passive_stalls_total").increment(1);
+}
+
+/// Counts that a tick is missing in the recording.
+pub(crate) fn count_dropped_records() {
+    counter!("lvs_passive_recording_dropped_total").increment(1);
+}
+
 /// Shows how much memory the kernel side's maps take.
 #[expect(clippy::cast_precision_loss, reason = "memory is far below 2^52 bytes")]
 pub(crate) fn publish_maps(bytes: u64) {
@@ -155,37 +171,5 @@ pub(crate) fn publish_maps(bytes: u64) {
 }
 
 fn labels(engine: &Engine, destination: &DestinationKey) -> [(&'static str, String); 2] {
-    [("service", engine.service_name(destination).to_owned()), ("server", destination.server.to_string())]
-}
-
-/// Counts a suspicion.
-pub(crate) fn count_suspicion(suspicion: &Suspicion) {
-    let labels = [
-        ("kind", kind(&suspicion.evidence).to_owned()),
-        ("layer", suspicion.layer.to_string()),
-        ("strength", suspicion.strength.to_string()),
-    ];
-    counter!("lvs_suspicions_total", &labels).increment(1);
-}
-
-/// Counts a suspicion that was only reported.
-pub(crate) fn count_reported(engine: &Engine, destination: &DestinationKey) {
-    counter!("lvs_suspicions_reported_total", &labels(engine, destination)).increment(1);
-}
-
-/// Counts that a server was seen to be overloaded.
-pub(crate) fn count_overloaded(engine: &Engine, destination: &DestinationKey) {
-    counter!("lvs_overloaded_total", &labels(engine, destination)).increment(1);
-}
-
-fn kind(evidence: &Evidence) -> &'static str {
-    match evidence {
-        Evidence::Refused { .. } => "refused",
-        Evidence::Unreachable { .. } => "unreachable",
-        Evidence::NeighbourFailed => "neighbour-failed",
-        Evidence::Silent { .. } => "silent",
-        Evidence::SentAgain { .. } => "sent-again",
-        Evidence::Outpaced { .. } => "outpaced",
-        Evidence::Overloaded { .. } => "overloaded",
-    }
+    [("service", engine.service_name(destination).to_string()), ("server", destination.server.to_string())]
 }

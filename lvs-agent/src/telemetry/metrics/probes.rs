@@ -2,18 +2,7 @@
 
 use metrics::{Counter, counter};
 
-use crate::probe::Verdict;
-
-/// What a probe is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ProbeKind {
-    /// A regular check.
-    Baseline,
-    /// It is to confirm a suspicion.
-    Confirm,
-    /// The ping beside such a one.
-    Ping,
-}
+use crate::{event::ProbeKind, probe::Verdict};
 
 /// How many there were. The counters are looked up once.
 pub(crate) struct Probes {
@@ -38,8 +27,8 @@ impl Probes {
     /// Counts one.
     pub(crate) fn count(&self, kind: ProbeKind, verdict: Verdict) {
         let outcomes = match kind {
-            ProbeKind::Baseline => &self.baseline,
-            ProbeKind::Confirm => &self.confirm,
+            ProbeKind::Baseline { .. } => &self.baseline,
+            ProbeKind::Confirm { .. } | ProbeKind::Port => &self.confirm,
             ProbeKind::Ping => &self.ping,
         };
         let counter = match verdict {

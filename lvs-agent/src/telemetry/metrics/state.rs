@@ -22,6 +22,8 @@ struct DestinationGauges {
     up: Gauge,
     weight: Gauge,
     relapses: Gauge,
+    admin_out: Gauge,
+    /// The old name of `admin_out`.
     held: Gauge,
 }
 
@@ -51,7 +53,7 @@ impl StateGauges {
             .or_insert_with(|| DestinationGauges::new(&labels(engine, destination)));
         let admin_state = engine.admin_state(destination);
         let up = match engine.state(destination) {
-            // What an administrator admin_state is never called failed.
+            // What an administrator holds is never called failed.
             _ if admin_state.administrator => f64::NAN,
             Some(state) if state.is_up() => 1.0,
             Some(state) if state.is_down() => 0.0,
@@ -60,7 +62,9 @@ impl StateGauges {
         gauges.up.set(up);
         gauges.weight.set(engine.weight(destination).map_or(f64::NAN, |weight| weight.0.into()));
         gauges.relapses.set(engine.relapses(destination));
-        gauges.held.set(if admin_state.is_enabled() { 0.0 } else { 1.0 });
+        let admin_out = if admin_state.is_enabled() { 0.0 } else { 1.0 };
+        gauges.admin_out.set(admin_out);
+        gauges.held.set(admin_out);
     }
 
     /// Shows how a service stands as a whole.
@@ -78,9 +82,10 @@ impl StateGauges {
 
     /// Shows that a destination is no longer there under the name that its service had.
     pub(crate) fn retire_destination(&mut self, destination: &DestinationKey) {
-        if let Some(DestinationGauges { up, weight, relapses, held }) = self.destinations.remove(destination)
+        if let Some(DestinationGauges { up, weight, relapses, admin_out, held }) =
+            self.destinations.remove(destination)
         {
-            retire([up, weight, relapses, held]);
+            retire([up, weight, relapses, admin_out, held]);
         }
     }
 
@@ -98,6 +103,7 @@ impl DestinationGauges {
             up: gauge!("lvs_server_up", labels),
             weight: gauge!("lvs_server_weight", labels),
             relapses: gauge!("lvs_server_relapses", labels),
+            admin_out: gauge!("lvs_server_admin_out", labels),
             held: gauge!("lvs_server_held", labels),
         }
     }

@@ -11,10 +11,10 @@ use crate::{
     agent::controller::Parts,
     config::native,
     engine::{Engine, subscriptions::Subscriptions},
+    event::Publisher,
     health::{Sample, Source, State},
     ipvs::{Edit, difference},
-    model::{BurstSettings, Config, Mode},
-    notify::{Notifier, alerts::Teller},
+    model::BurstSettings,
     passive::Targets,
     pool::Presence,
     probe::{CheckResult, Prober, Scheduler},
@@ -59,18 +59,15 @@ impl Court {
         let scheduler = Scheduler::spawn(added, Prober::new(), limit, results, shutdown.clone());
         let (watched_tx, watched) = watch::channel(services.to_vec().into());
         let engine = Engine::new(services, |_| Presence::In);
-        let config = Arc::new(Config::of_table(Mode::Manage));
-        let in_force = watch::channel(config).1;
-        let teller = Teller::new(Notifier::new().0, &engine, in_force);
         let controller = Controller::new(Parts {
             engine,
+            events: Publisher::default(),
             checks,
             scheduler: scheduler.handle(),
             targets: watch::channel(Arc::new(Targets::new([]))).1,
             burst: BurstSettings::default(),
             prober: Prober::new(),
             reports: mpsc::channel(1).0,
-            teller,
             desired: DesiredTable::default(),
             watched: watched_tx,
             feedback: mpsc::channel(1).0,

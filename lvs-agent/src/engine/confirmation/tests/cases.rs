@@ -27,7 +27,7 @@ fn datagram() -> CheckKind {
 fn a_weak_suspicion_is_one_probe_and_the_rest_if_that_fails() {
     let mut case = case();
     let done = case.suspect(NAMES, Layer::Host, Strength::Weak, refused());
-    assert!(matches!(&done.events[..], [SuspicionEvent::Suspected { .. }]), "{done:?}");
+    assert!(matches!(&done.events[..], [Event::Suspicion { .. }]), "{done:?}");
     assert_eq!(case.asked(), [(CheckKind::Ping, vec![1])]);
     let done = case.all_end(Came::TimedOut);
     assert_eq!(done, Done::default(), "it goes on");
@@ -52,9 +52,12 @@ fn an_answer_clears_a_suspicion() {
         case.suspect(NAMES, Layer::Host, strength, refused());
         let (answer, done) = case.probe_ends(0, Came::Answered);
         assert_eq!(answer.verdict, Verdict::Alive);
-        assert!(matches!(done.events[..], [SuspicionEvent::Probed { number: 1, .. }]), "{done:?}");
+        assert!(
+            matches!(done.events[..], [Event::Probe { kind: ProbeKind::Confirm { number: 1 }, .. }]),
+            "{done:?}"
+        );
         let done = case.burst_ends(0);
-        let events = vec![SuspicionEvent::Cleared];
+        let events = vec![Event::Cleared { subjects: case.subjects(NAMES) }];
         assert_eq!(done, Done { feedback: cleared(NAMES, Layer::Host), events });
         assert!(case.is_up(NAMES) && case.bursts.is_empty());
     }
@@ -114,17 +117,15 @@ fn an_application_is_asked_by_its_own_check_whose_answer_counts_in_full() {
 #[test]
 fn without_a_check_of_the_application_the_host_is_asked_once() {
     for (came, expected, goes_on) in [
-        (Came::Answered, vec![SuspicionEvent::Cleared], None),
+        (Came::Answered, vec![Event::Cleared { subjects: case().subjects(CONNECTIONS) }], None),
         (Came::Refused, vec![], Some((CheckKind::Connect, vec![1]))),
     ] {
         let mut case = case();
         let done = case.suspect(CONNECTIONS, Layer::Application, Strength::Strong, refused());
-        let [SuspicionEvent::Suspected { .. }, SuspicionEvent::Unconfirmable { destinations, .. }] =
-            &done.events[..]
-        else {
+        let [Event::Suspicion { .. }, Event::Reported { subject, .. }] = &done.events[..] else {
             panic!("{done:?}")
         };
-        assert_eq!(*destinations, case.destinations(CONNECTIONS));
+        assert_eq!(subject.destination, case.destinations(CONNECTIONS)[0]);
         assert_eq!(case.asked(), [(CheckKind::Connect, vec![1])], "however strong the suspicion is");
         let (answer, _) = case.probe_ends(0, came);
         let check = |one: &AnsweredCheck| (one.check, one.source);
@@ -147,10 +148,8 @@ fn without_a_check_of_the_application_the_host_is_asked_once() {
 fn of_a_shared_server_only_the_service_without_a_check_of_its_application_is_told_of() {
     let mut case = case();
     let done = case.suspect(SHARED, Layer::Application, Strength::Weak, refused());
-    let [_, SuspicionEvent::Unconfirmable { destinations, .. }] = &done.events[..] else {
-        panic!("{done:?}")
-    };
-    assert_eq!(*destinations, case.destinations(SHARED)[1..]);
+    let [_, Event::Reported { subject, .. }] = &done.events[..] else { panic!("{done:?}") };
+    assert_eq!(subject.destination, case.destinations(SHARED)[1]);
     assert!(matches!(&case.asked()[..], [(CheckKind::Http(_), _)]), "the other one is asked");
 }
 
@@ -171,7 +170,9 @@ fn a_closed_port_is_asked_itself_until_its_server_is_up() {
         assert_eq!(case.bursts[0].request.purpose, Purpose::RegularCheck);
         let (answer, done) = case.probe_ends(0, Came::Refused);
         assert!(answer.checks.iter().all(|one| (one.check, one.source) == (Some(0), Source::Baseline)));
-        assert_eq!(done.events, [SuspicionEvent::PortProbed(Verdict::Dead)]);
+        let [Event::Probe { kind: ProbeKind::Port, verdict: Verdict::Dead, .. }] = done.events[..] else {
+            panic!("{done:?}")
+        };
         assert_eq!(case.burst_ends(0), Done::default(), "it is about no suspicion");
         assert!(!case.is_up(NAMES));
     }
@@ -219,19 +220,22 @@ fn a_port_is_no_longer_asked_of_a_server_that_is_gone() {
 fn what_is_no_suspicion_is_only_told() {
     let mut case = case();
     let evidence = refused();
-    let destinations = case.destinations(SHARED);
-    for (finding, event) in [
+    let subjects = case.subjects(SHARED);
+    let overloaded = |subject| Event::Overloaded { subject, evidence: evidence.clone() };
+    for (finding, events) in [
         (
             Finding::Overloaded { id: SHARED, evidence: evidence.clone() },
-            SuspicionEvent::Overloaded { destinations: destinations.clone(), evidence: evidence.clone() },
+            subjects.clone().into_iter().map(overloaded).collect(),
         ),
         (
             Finding::Correlated { id: SHARED, evidence: evidence.clone() },
-            SuspicionEvent::Correlated { destinations, evidence: Some(evidence) },
+            vec![Event::Correlated { subjects, evidence: Some(evidence.clone()) }],
         ),
     ] {
         let (confirmations, at) = case.split();
-        assert_eq!(confirmations.found(&finding, at), [Step::Event(event)]);
+        let steps = confirmations.found(&finding, at);
+        assert_eq!(case.carry_out(steps), Done { feedback: vec![], events });
+        assert_eq!(case.asked(), []);
     }
 }
 
@@ -243,8 +247,7 @@ fn probes_that_say_nothing_of_the_server_change_nothing() {
         let (answer, _) = case.probe_ends(0, came);
         assert_eq!(answer.verdict, Verdict::Unknown, "{came:?}");
         let done = case.all_end(came);
-        let events = vec![SuspicionEvent::NotSent];
-        assert_eq!(done, Done { feedback: not_probed(PAGES[0]), events }, "{came:?}");
+        assert_eq!(done, Done { feedback: not_probed(PAGES[0]), events: vec![] }, "{came:?}");
         assert!(case.is_up(PAGES[0]) && case.bursts.is_empty());
     }
 }
@@ -261,8 +264,7 @@ fn while_most_of_a_service_is_suspected_no_failure_counts() {
             assert_eq!(answer.verdict, Verdict::Unknown);
         }
         let done = case.burst_ends(0);
-        let events =
-            vec![SuspicionEvent::Correlated { destinations: case.destinations(server), evidence: None }];
+        let events = vec![Event::Correlated { subjects: case.subjects(server), evidence: None }];
         assert_eq!(done, Done { feedback: cleared(server, Layer::Host), events });
         assert!(case.is_up(server));
     }
@@ -303,7 +305,7 @@ fn without_a_budget_nothing_is_probed_until_there_is_one_again() {
     }
     let done = case.suspect(NAMES, Layer::Host, Strength::Strong, refused());
     assert_eq!(done.feedback, not_probed(NAMES));
-    assert!(matches!(done.events[..], [SuspicionEvent::Suspected { .. }, SuspicionEvent::Withheld(_)]));
+    assert!(matches!(done.events[..], [Event::Suspicion { .. }, Event::ProbeWithheld { .. }]));
     assert_eq!(case.asked(), []);
     case.now += Duration::from_secs(1);
     assert_eq!(case.suspect(NAMES, Layer::Host, Strength::Strong, refused()).feedback, []);
@@ -319,7 +321,12 @@ fn the_ping_beside_a_burst_decides_nothing() {
     let ping = Came::Answered.outcome(request.timeout);
     let (confirmations, at) = case.split();
     let steps = confirmations.burst_ended(&request, Some(&ping), at);
-    let pinged = SuspicionEvent::Pinged { destinations: request.destinations.clone(), outcome: ping };
+    let pinged = Event::Probe {
+        kind: ProbeKind::Ping,
+        subjects: case.subjects(CONNECTIONS),
+        outcome: ping,
+        verdict: Verdict::Alive,
+    };
     assert_eq!(case.carry_out(steps), Done { feedback: vec![], events: vec![pinged] });
     assert_eq!(case.asked(), [(CheckKind::Connect, vec![2])], "it goes on all the same");
 }

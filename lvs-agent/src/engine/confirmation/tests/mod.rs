@@ -94,7 +94,7 @@ struct Burst {
 #[derive(Debug, Default, PartialEq)]
 struct Done {
     feedback: Vec<DetectorFeedback>,
-    events: Vec<SuspicionEvent>,
+    events: Vec<Event>,
 }
 
 /// Confirmations, the engine, and a time that passes. The bursts only end when they are told to.
@@ -131,6 +131,10 @@ impl Case {
 
     fn destinations(&self, server: ServerId) -> Vec<DestinationKey> {
         self.targets.get(server).expect("it is one of the servers").destinations.clone()
+    }
+
+    fn subjects(&self, server: ServerId) -> Vec<Subject> {
+        self.engine.subjects(&self.destinations(server))
     }
 
     fn is_up(&self, server: ServerId) -> bool {
@@ -206,7 +210,7 @@ impl Case {
                     self.bursts.push(Burst { request, left });
                 }
                 Step::Feedback(feedback) => done.feedback.push(feedback),
-                Step::Event(event) => done.events.push(event),
+                Step::Publish(event) => done.events.push(event),
             }
         }
         done

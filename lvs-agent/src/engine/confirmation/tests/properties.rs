@@ -140,7 +140,7 @@ impl Watched {
             if unreachable { Evidence::Unreachable { messages: 1 } } else { Evidence::NeighbourFailed };
         let before = self.case.bursts.len();
         let Done { feedback, events } = self.case.suspect(server, layer, strength, evidence);
-        let is_withheld = |event: &SuspicionEvent| matches!(event, SuspicionEvent::Withheld(_));
+        let is_withheld = |event: &Event| matches!(event, Event::ProbeWithheld { .. });
         prop_assert_eq!(events.iter().any(is_withheld), !has_token);
         let is_started = self.case.bursts.len() > before;
         if !has_token {

@@ -2,16 +2,12 @@
 //!
 //! An entry is a directory. It is filled under a temporary name and then renamed, so an entry that exists is whole.
 
-mod packages;
-
 use std::env;
 use std::fs::{self, File, Permissions, TryLockError};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
-
-pub(crate) use packages::Unpacked;
 
 /// The cache's directory: `$LVS_CACHE`, `$XDG_CACHE_HOME/lvs-agent` or `~/.cache/lvs-agent`.
 #[derive(Debug, Clone)]

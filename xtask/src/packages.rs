@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use super::Cache;
 use crate::apt::Apt;
+use crate::cache::Cache;
 use crate::process::{self, output, users_libraries};
 
 /// A list, beside the unpacked files, of the machine's own libraries that the tools are linked against.

@@ -1,0 +1,244 @@
+//! An example of each event, and of each form of it: the documents show them and tests go through them.
+
+use std::{net::SocketAddr, time::Duration};
+
+use lvs_common::ServerId;
+
+use super::{
+    CommandRun, ConfigNotice, Event, InstanceChange, LineFile, ListChange, MailResult, ProbeKind,
+    ReloadCause, StateFileChange, Subject, WeightOccasion,
+};
+use crate::{
+    control::Reloaded,
+    health::{Cause, State, Transition},
+    ipvs::{Edit, Sysctl},
+    model::{DestinationKey, Mode, Protocol, Role, ServiceKey, Weight},
+    passive::{Evidence, Layer, Strength, Suspicion},
+    pool::{AdminAction, Drain, PoolEvent},
+    probe::{Failure, FailureReason, Outcome, Success, Verdict},
+};
+
+/// At least one of each.
+pub(crate) fn examples() -> Vec<Event> {
+    [of_agent(), of_suspicions(), of_servers(), of_services(), of_table(), of_outside()].concat()
+}
+
+fn service() -> ServiceKey {
+    let address = SocketAddr::from(([192, 0, 2, 80], 80));
+    ServiceKey::Address { protocol: Protocol::Tcp, address }
+}
+
+fn destination() -> DestinationKey {
+    DestinationKey { service: service(), server: SocketAddr::from(([10, 0, 0, 2], 8080)) }
+}
+
+fn subject() -> Subject {
+    Subject { service: "web".into(), destination: destination() }
+}
+
+fn refused() -> Outcome {
+    Err(Failure { reason: FailureReason::Refused, after: Duration::from_micros(250) })
+}
+
+fn answered() -> Outcome {
+    Ok(Success { latency: Duration::from_micros(1250), connect: None, weight: None })
+}
+
+fn of_agent() -> Vec<Event> {
+    let summary = Reloaded {
+        table_changed: true,
+        services_added: 1,
+        services_removed: 0,
+        servers_added: 2,
+        servers_removed: 0,
+        warnings: Vec::new(),
+    };
+    let error = "/etc/lvs-agent.toml:3:1: unknown key \"servise\"".to_owned();
+    vec![
+        Event::Ready { services: 2, mode: Mode::Manage },
+        Event::Config(ConfigNotice::Warning {
+            file: "/etc/lvs-agent.toml".into(),
+            line: 12,
+            column: 3,
+            text: "timeout 2s is above the interval 1s".to_owned(),
+        }),
+        Event::Config(ConfigNotice::NeedsRestart { settings: vec!["`metrics` in `[agent]`"] }),
+        Event::Config(ConfigNotice::EditsPending { reason: "the kernel's table is still being edited" }),
+        Event::Config(ConfigNotice::NoLog {
+            target: "/var/log/lvs.log".to_owned(),
+            error: "Permission denied (os error 13)".to_owned(),
+        }),
+        Event::Reloaded { cause: ReloadCause::Hangup, summary },
+        Event::ReloadFailed { cause: ReloadCause::FileChanged, error },
+        Event::Services { services: [].into() },
+        Event::Adopted { services: 2, servers: 6, administered: 1 },
+        Event::Adopted { services: 0, servers: 0, administered: 0 },
+        Event::AdoptedChange { change: ListChange { servers_added: 1, ..ListChange::default() } },
+        Event::Stopping,
+        Event::Stopped,
+        Event::Failed { error: "cannot listen on /run/lvs-agent/control".to_owned() },
+    ]
+}
+
+fn of_suspicions() -> Vec<Event> {
+    let evidence = Evidence::Refused { refusals: 3, within: Duration::from_millis(9) };
+    let suspicion = Suspicion {
+        id: ServerId(1),
+        strength: Strength::Strong,
+        layer: Layer::Host,
+        evidence: evidence.clone(),
+    };
+    let hung = Evidence::Silent {
+        layer: Layer::Application,
+        silence: Duration::from_millis(214),
+        clients: 4,
+        attempts: 9,
+        usual: None,
+    };
+    let overloaded = Evidence::Overloaded {
+        silence: Duration::from_millis(180),
+        clients: 5,
+        attempts: 12,
+        answered: Duration::from_millis(2),
+    };
+    vec![
+        Event::Suspicion { subjects: vec![subject()], suspicion },
+        Event::Reported { subject: subject(), evidence: hung },
+        Event::Overloaded { subject: subject(), evidence: overloaded },
+        Event::Correlated { subjects: vec![subject()], evidence: Some(evidence) },
+        Event::Correlated { subjects: vec![subject()], evidence: None },
+        Event::Cleared { subjects: vec![subject()] },
+        Event::ProbeWithheld { subjects: vec![subject()], reason: "no probe left".to_owned() },
+    ]
+}
+
+fn of_servers() -> Vec<Event> {
+    let probe = |kind, outcome: Outcome| {
+        let verdict = Verdict::of(&outcome);
+        Event::Probe { kind, subjects: vec![subject()], outcome, verdict }
+    };
+    let down = |cause| State::Down { cause, baseline: 0 };
+    let transition = |from, to, outcome| Event::Transition {
+        subject: subject(),
+        transition: Transition { from, to },
+        outcome,
+        relapses: 2,
+    };
+    let weight = |to, reason: Option<&str>| Event::Weight {
+        subject: subject(),
+        role: Role::Server(1),
+        from: Some(Weight(1)),
+        to,
+        occasion: WeightOccasion::Running,
+        reason: reason.map(str::to_owned),
+    };
+    let damped = State::Damped { until: std::time::Instant::now() };
+    vec![
+        probe(ProbeKind::Baseline { is_news: true }, refused()),
+        probe(ProbeKind::Baseline { is_news: false }, answered()),
+        probe(ProbeKind::Confirm { number: 1 }, refused()),
+        probe(ProbeKind::Ping, answered()),
+        probe(ProbeKind::Port, answered()),
+        transition(State::Suspect { baseline: 0, confirm: 2 }, down(Cause::Fast), refused()),
+        transition(down(Cause::Fast), down(Cause::Baseline), refused()),
+        transition(down(Cause::Baseline), damped, answered()),
+        Event::Retained { subject: subject() },
+        weight(Some(Weight(0)), Some("connection refused")),
+        weight(None, None),
+        Event::Admin { subject: subject(), action: AdminAction::Drain(Drain::Quiesce) },
+        Event::Admin { subject: subject(), action: AdminAction::Maintenance(true) },
+        Event::AdminRestored { subject: subject(), reason: "it is being drained" },
+        Event::AdminForgotten { destination: destination() },
+    ]
+}
+
+fn of_services() -> Vec<Event> {
+    let changes = [
+        PoolEvent::QuorumLost,
+        PoolEvent::QuorumBack,
+        PoolEvent::BackupsIn,
+        PoolEvent::BackupsOut,
+        PoolEvent::AlarmRaised,
+        PoolEvent::AlarmOver,
+    ];
+    changes.map(|change| Event::Pool { service: "web".into(), key: service(), change }).to_vec()
+}
+
+fn of_table() -> Vec<Event> {
+    let edit = Edit::DeleteDestination(destination());
+    let differences = vec!["server 10.0.0.2:8080 has weight 5, not 1".to_owned()];
+    vec![
+        Event::Edit { edit: edit.clone(), took: Duration::from_micros(35) },
+        Event::EditObserved { edit: edit.clone() },
+        Event::EditFailed {
+            edit,
+            error: "the kernel says: Operation not permitted".to_owned(),
+            again: Some(Duration::from_millis(100)),
+        },
+        Event::TableUnreachable { reason: "the ip_vs module is not loaded".to_owned() },
+        Event::TableReachable,
+        Event::Interference { service: service(), differences, repair_in: None },
+        Event::Interferences { services: 12, missing: 2, edits: 30, later: 0 },
+        Event::Contended { service: service() },
+        Event::ContentionOver { service: service() },
+        Event::Sysctl { sysctl: Sysctl::ExpireNodestConn, from: 0, to: 1 },
+        Event::ConnectionRisk {
+            risk:
+                "web: a client's retried SYN stays with its dead server: net.ipv4.vs.expire_nodest_conn is 0"
+                    .to_owned(),
+        },
+    ]
+}
+
+fn of_outside() -> Vec<Event> {
+    let state_file = |change| Event::StateFile { path: Some("/run/lvs-agent/state.json".into()), change };
+    let mail = |result| Event::Mail {
+        to: "ops@example.org".to_owned(),
+        subject: "[web] Quiescent real server: 10.0.0.2:8080 (192.0.2.80:80) (Weight set to 0)".to_owned(),
+        result,
+    };
+    let command = |result| Event::Command {
+        about: "web".to_owned(),
+        what: "the fallback command",
+        command: "/usr/local/sbin/fallback start".to_owned(),
+        result,
+    };
+    let line_file = |change| Event::LineFile { path: "/var/log/checks".into(), change };
+    let instance = |change| Event::Instance { name: "/etc/other.cf".to_owned(), change };
+    let error = || "No space left on device (os error 28)".to_owned();
+    vec![
+        state_file(StateFileChange::Fails { error: error() }),
+        state_file(StateFileChange::Works),
+        state_file(StateFileChange::Ignored {
+            reason: "it is from before the machine was started".to_owned(),
+        }),
+        mail(MailResult::Sent),
+        mail(MailResult::Failed {
+            by: "mail.example.org:25".to_owned(),
+            error: "connection refused".to_owned(),
+        }),
+        command(CommandRun::Done { took: Duration::from_micros(12_500) }),
+        command(CommandRun::Failed { error: "exit status 1".to_owned() }),
+        line_file(LineFile::Fails { error: error() }),
+        line_file(LineFile::Works),
+        Event::NotificationsLost { kind: "mail", count: 3 },
+        Event::NotificationsLeft { left: 2 },
+        instance(InstanceChange::Started),
+        instance(InstanceChange::Ended { status: "exit status: 1".to_owned() }),
+    ]
+}
+
+#[test]
+fn there_is_an_example_of_every_event() {
+    use std::collections::BTreeSet;
+
+    let variant =
+        |text: &str| text.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default().to_owned();
+    let shown: BTreeSet<String> = examples().iter().map(|event| variant(&format!("{event:?}"))).collect();
+    let (_, after) = include_str!("mod.rs").split_once("pub(crate) enum Event {").expect("the enum");
+    let (body, _) = after.split_once("\n}").expect("its end");
+    let lines = body.lines().filter_map(|line| line.strip_prefix("    "));
+    let declared: BTreeSet<String> =
+        lines.filter(|line| line.starts_with(|c: char| c.is_ascii_uppercase())).map(variant).collect();
+    assert_eq!(shown, declared);
+}

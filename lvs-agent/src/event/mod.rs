@@ -1,0 +1,189 @@
+//! What happens, as values: one [`Event`] for everything that a person or a program may want to know of, and the one
+//! [`Publisher`] that all of them go through. Log, metrics and notifications are its subscribers.
+//!
+//! Events carry facts, not sentences: their words are chosen by who shows them (`telemetry::log`).
+
+#[cfg(test)]
+mod examples;
+mod kinds;
+mod publisher;
+
+#[cfg(test)]
+pub(crate) use self::{examples::examples, publisher::Recorded};
+pub(crate) use self::{
+    kinds::{
+        CommandRun, ConfigNotice, InstanceChange, LineFile, ListChange, MailResult, ProbeKind, ReloadCause,
+        StateFileChange, Subject, WeightOccasion,
+    },
+    publisher::{Publisher, Record, Subscriber},
+};
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use crate::{
+    control::Reloaded,
+    health::{State, Transition},
+    ipvs::{Edit, Sysctl},
+    model::{DestinationKey, Mode, Role, ServiceKey, VirtualService, Weight},
+    passive::{Evidence, Suspicion},
+    pool::{AdminAction, PoolEvent},
+    probe::{Outcome, Verdict},
+};
+
+/// Something that has happened. Its name for programs is [`Event::name`]; `docs/events.md` lists all of them.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Event {
+    /// The agent is at work.
+    Ready { services: usize, mode: Mode },
+    /// The agent could not start, or has ended with an error.
+    Failed { error: String },
+    /// The agent begins to stop: nothing is decided from now on.
+    Stopping,
+    /// The agent has stopped.
+    Stopped,
+    /// The author of the configuration should know something.
+    Config(ConfigNotice),
+    /// The configuration was read again and is in force.
+    Reloaded { cause: ReloadCause, summary: Reloaded },
+    /// The configuration was to be read again; the old one stays in force.
+    ReloadFailed { cause: ReloadCause, error: String },
+    /// The engine decides about these services from now on.
+    Services { services: Arc<[VirtualService]> },
+    /// What was found in the kernel's table, where that says what the services are.
+    Adopted { services: usize, servers: usize, administered: usize },
+    /// Others have changed the list of services or servers in the kernel's table.
+    AdoptedChange { change: ListChange },
+
+    /// The detector suspects a server.
+    Suspicion { subjects: Vec<Subject>, suspicion: Suspicion },
+    /// An application may hang, and no check of the service can confirm that.
+    Reported { subject: Subject, evidence: Evidence },
+    /// A server lives, but takes no new connections.
+    Overloaded { subject: Subject, evidence: Evidence },
+    /// Most of a service is suspected at once.
+    Correlated { subjects: Vec<Subject>, evidence: Option<Evidence> },
+    /// A probe has cleared a suspicion.
+    Cleared { subjects: Vec<Subject> },
+    /// A suspicion found the probe budget empty.
+    ProbeWithheld { subjects: Vec<Subject>, reason: String },
+    /// A probe has ended.
+    Probe { kind: ProbeKind, subjects: Vec<Subject>, outcome: Outcome, verdict: Verdict },
+    /// A server's state has changed. `relapses`: how often it went down soon after it had come back.
+    Transition { subject: Subject, transition: Transition, outcome: Outcome, relapses: u32 },
+    /// A server looks dead, but stays in the table: the fast path may not take out so many.
+    Retained { subject: Subject },
+    /// The weight that a server is to have in the table has changed; `None`: it is not to be there.
+    Weight {
+        subject: Subject,
+        role: Role,
+        from: Option<Weight>,
+        to: Option<Weight>,
+        occasion: WeightOccasion,
+        /// Why its check failed, where that is the reason.
+        reason: Option<String>,
+    },
+    /// Something about a whole service: its quorum, its backups, its alarm.
+    Pool { service: Arc<str>, key: ServiceKey, change: PoolEvent },
+    /// People have drained a server, put it in maintenance, or ended that.
+    Admin { subject: Subject, action: AdminAction },
+    /// An admin command of before the start goes on.
+    AdminRestored { subject: Subject, reason: &'static str },
+    /// An admin command of before the start is about a server that is not there any more.
+    AdminForgotten { destination: DestinationKey },
+
+    /// An edit of the kernel's table was made. `took`: how long the kernel took.
+    Edit { edit: Edit, took: Duration },
+    /// An edit would have been made, if anything were written.
+    EditObserved { edit: Edit },
+    /// The kernel refused an edit, or gave no answer. `again`: how long until it is tried again.
+    EditFailed { edit: Edit, error: String, again: Option<Duration> },
+    /// Nothing can be done to the kernel's table.
+    TableUnreachable { reason: String },
+    /// The kernel's table can be read again.
+    TableReachable,
+    /// Others have changed a managed service. `repair_in`: how long until it is changed back, if not at once.
+    Interference { service: ServiceKey, differences: Vec<String>, repair_in: Option<Duration> },
+    /// Others have changed many managed services at once.
+    Interferences { services: usize, missing: usize, edits: usize, later: usize },
+    /// Others keep changing a service.
+    Contended { service: ServiceKey },
+    /// Others no longer change a service.
+    ContentionOver { service: ServiceKey },
+    /// A setting of `net.ipv4.vs` was changed.
+    Sysctl { sysctl: Sysctl, from: i32, to: i32 },
+    /// A setting of `net.ipv4.vs` would leave clients with a dead server.
+    ConnectionRisk { risk: String },
+
+    /// The state file.
+    StateFile { path: Option<PathBuf>, change: StateFileChange },
+    /// A mail was sent, or could not be.
+    Mail { to: String, subject: String, result: MailResult },
+    /// A command has run, or could not.
+    Command { about: String, what: &'static str, command: String, result: CommandRun },
+    /// A file for lines can't be written to, or can again.
+    LineFile { path: PathBuf, change: LineFile },
+    /// So many notifications were left out because too many wait.
+    NotificationsLost { kind: &'static str, count: u64 },
+    /// Notifications that still waited when the agent stopped.
+    NotificationsLeft { left: usize },
+    /// An agent that was started for `execute`.
+    Instance { name: String, change: InstanceChange },
+}
+
+impl Event {
+    /// Its name, for programs: short, lower case.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Ready { .. } => "ready",
+            Self::Failed { .. } => "failed",
+            Self::Stopping => "stopping",
+            Self::Stopped => "stopped",
+            Self::Config(_) => "config",
+            Self::Reloaded { .. } => "reload",
+            Self::ReloadFailed { .. } => "reload-failed",
+            Self::Services { .. } => "services",
+            Self::Adopted { .. } => "adopted",
+            Self::AdoptedChange { .. } => "adopted-change",
+            Self::Suspicion { .. } => "suspicion",
+            Self::Reported { .. } => "reported",
+            Self::Overloaded { .. } => "overloaded",
+            Self::Correlated { .. } => "common",
+            Self::Cleared { .. } => "cleared",
+            Self::ProbeWithheld { .. } => "probe-withheld",
+            Self::Probe { .. } => "probe",
+            Self::Transition { transition, .. } => match transition {
+                Transition { from, to } if from.is_hard_down() && to.is_hard_down() => "agreed",
+                Transition { to: State::Damped { .. }, .. } => "damped",
+                Transition { .. } => "state",
+            },
+            Self::Retained { .. } => "retained",
+            Self::Weight { .. } => "weight",
+            Self::Pool { change, .. } => match change {
+                PoolEvent::QuorumBack => "quorum",
+                PoolEvent::QuorumLost => "quorum-lost",
+                PoolEvent::BackupsIn => "backups-in",
+                PoolEvent::BackupsOut => "backups-out",
+                PoolEvent::AlarmRaised => "alarm",
+                PoolEvent::AlarmOver => "alarm-over",
+            },
+            Self::Admin { .. } | Self::AdminRestored { .. } | Self::AdminForgotten { .. } => "order",
+            Self::Edit { .. } => "edit",
+            Self::EditObserved { .. } => "observed",
+            Self::EditFailed { .. } => "edit-failed",
+            Self::TableUnreachable { .. } => "table-out-of-reach",
+            Self::TableReachable => "table-in-reach",
+            Self::Interference { .. } | Self::Interferences { .. } => "interference",
+            Self::Contended { .. } => "contended",
+            Self::ContentionOver { .. } => "contention-over",
+            Self::Sysctl { .. } => "sysctl",
+            Self::ConnectionRisk { .. } => "connections",
+            Self::StateFile { .. } => "state-file",
+            Self::Mail { .. } => "mail",
+            Self::Command { .. } => "command",
+            Self::LineFile { .. } | Self::NotificationsLost { .. } | Self::NotificationsLeft { .. } => {
+                "notify"
+            }
+            Self::Instance { .. } => "execute",
+        }
+    }
+}
