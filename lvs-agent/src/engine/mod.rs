@@ -175,7 +175,7 @@ impl Engine {
         };
         let Some(service) = self.services.get_mut(index) else { return effects };
         let transition = service.health_mut(role).and_then(|health| health.observe(sample, now));
-        let other_weight = asked.is_some_and(|weight| service.pool.set_asked(role, weight));
+        let other_weight = asked.is_some_and(|weight| service.pool.set_reported_weight(role, weight));
         if transition.is_some() || other_weight {
             // What an administrator holds is never called failed.
             effects.transition = transition.filter(|_| !service.pool.admin_state(role).administrator);
@@ -436,7 +436,7 @@ impl Engine {
     #[must_use]
     pub(crate) fn rises_to(&self, destination: &DestinationKey) -> Option<Weight> {
         let (service, role) = self.at(destination)?;
-        service.pool.own_weight(role).filter(|_| service.pool.is_ramping(role))
+        service.pool.full_weight(role).filter(|_| service.pool.is_ramping(role))
     }
 
     /// What a destination is in its service.

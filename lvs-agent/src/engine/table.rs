@@ -12,7 +12,7 @@ use crate::{
 /// How a destination stands in the table that was found.
 pub(crate) fn found(table: &Table, key: &DestinationKey) -> Presence {
     let destination = table.services.get(&key.service).and_then(|entry| entry.destinations.get(&key.server));
-    Presence::of_found(destination.map(|destination| destination.weight.takes_connections()))
+    Presence::in_table(destination.map(|destination| destination.weight.takes_connections()))
 }
 
 /// What the table should be at the end, if that is not as it is.

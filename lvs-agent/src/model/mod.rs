@@ -10,6 +10,7 @@ mod settings;
 mod unlisted;
 mod via;
 
+pub(crate) use self::check::{MAX_RADIUS_PASSWORD, is_dns_name};
 pub use self::{
     check::{
         BodyDigest, Check, CheckKind, CommandCheck, CommandConvention, Database, DnsCheck, DnsType,

@@ -8,7 +8,7 @@ use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use tokio::{sync::mpsc, task::JoinSet, time};
 
-use super::{Ask, Outcome, ProbeTarget};
+use super::{Outcome, Probe, ProbeTarget};
 use crate::model::{BurstSettings, CheckKind};
 
 /// What is to be confirmed.
@@ -58,7 +58,7 @@ enum Found {
 /// Runs a burst. Each probe's result is sent to `reports` as it comes. Gives what came of the ping that ran along, if
 /// there was one and it ended in time. Takes no longer than the gaps and one timeout, as long as the reports are taken;
 /// room for `count` of them makes sure of that. Dropping the future ends the probes.
-pub async fn run<A: Ask>(asker: &A, burst: &Burst, reports: &mpsc::Sender<BurstProbe>) -> Option<Outcome> {
+pub async fn run<A: Probe>(asker: &A, burst: &Burst, reports: &mpsc::Sender<BurstProbe>) -> Option<Outcome> {
     let mut tasks = start(asker, burst);
     let mut host = None;
     let mut ended = 0;
@@ -88,7 +88,7 @@ pub async fn run<A: Ask>(asker: &A, burst: &Burst, reports: &mpsc::Sender<BurstP
 }
 
 /// Starts the probes, and the ping that runs along; they end when the set is dropped.
-fn start<A: Ask>(asker: &A, burst: &Burst) -> JoinSet<Found> {
+fn start<A: Probe>(asker: &A, burst: &Burst) -> JoinSet<Found> {
     let begin = time::Instant::now();
     let mut tasks = JoinSet::new();
     for index in 0..burst.count.get() {
@@ -99,13 +99,13 @@ fn start<A: Ask>(asker: &A, burst: &Burst) -> JoinSet<Found> {
             if index > 0 {
                 time::sleep_until(begin + gap * index).await;
             }
-            let outcome = asker.ask(target, &question, timeout).await;
+            let outcome = asker.probe(target, &question, timeout).await;
             Found::Probe(BurstProbe { index, outcome })
         });
     }
     if *burst.question == CheckKind::Connect {
         let (asker, target, timeout) = (asker.clone(), burst.target, burst.timeout);
-        tasks.spawn(async move { Found::Host(asker.ask(target, &CheckKind::Ping, timeout).await) });
+        tasks.spawn(async move { Found::Host(asker.probe(target, &CheckKind::Ping, timeout).await) });
     }
     tasks
 }
@@ -135,8 +135,8 @@ mod tests {
         started: Arc<Mutex<Vec<Instant>>>,
     }
 
-    impl Ask for Planned {
-        async fn ask(&self, _target: ProbeTarget, question: &CheckKind, timeout: Duration) -> Outcome {
+    impl Probe for Planned {
+        async fn probe(&self, _target: ProbeTarget, question: &CheckKind, timeout: Duration) -> Outcome {
             if *question == self.asks {
                 self.started.lock().unwrap().push(now());
             }

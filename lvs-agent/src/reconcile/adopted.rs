@@ -57,14 +57,14 @@ fn weight(
     let original = ours.map_or(found.weight, |ours| ours.original.weight);
     let may_change = ours.is_some()
         || found.weight.takes_connections()
-            && (wanted.weight.is_quiescent() || weight_of(found.weight) == wanted.own);
+            && (wanted.weight.is_quiescent() || weight_of(found.weight) == wanted.base_weight);
     let weight = target(wanted, original);
     (may_change && weight != found.weight).then_some(weight)
 }
 
 /// The weight to set: the exact one where the server gets back what it had.
 fn target(wanted: &WantedDestination, original: KernelWeight) -> KernelWeight {
-    if wanted.weight == wanted.own && weight_of(original) == wanted.own {
+    if wanted.weight == wanted.base_weight && weight_of(original) == wanted.base_weight {
         original
     } else {
         wanted.weight.into()

@@ -1,21 +1,21 @@
-//! How long it is waited after failures. Pure.
+//! When an edit or a reading of the table that failed is tried again. Pure.
 
 use std::time::{Duration, Instant};
 
-use crate::ipvs::IpvsError;
+use crate::{backoff::Backoff, ipvs::IpvsError};
 
-/// How long after the first failure it is tried again.
+/// The delay after the first failure; the next ones double.
 const RETRY: Duration = Duration::from_millis(500);
-/// The longest pause where nothing can be done to the whole table: short enough for whatever it needs by then.
+/// The longest delay where the whole table is out of reach: short enough for when the cause is gone.
 pub(super) const WHOLE: Duration = Duration::from_secs(5);
-/// The longest pause where one service can't be as it should.
+/// The longest delay where one service can't be as wanted.
 pub(super) const SERVICE: Duration = Duration::from_mins(1);
 
 /// Failures in a row.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Failing {
     failures: u32,
-    /// When it is tried again.
+    /// The time of the next try.
     pub(super) until: Instant,
 }
 
@@ -23,16 +23,11 @@ impl Failing {
     /// One more failure than `before`.
     pub(super) fn after(before: Option<Self>, longest: Duration, now: Instant) -> Self {
         let failures = before.map_or(1, |failing| failing.failures.saturating_add(1));
-        Self { failures, until: now + pause(failures, longest) }
+        Self { failures, until: now + Backoff::new(RETRY, longest).delay(failures - 1) }
     }
 }
 
-/// How long after the last of `failures` in a row it is tried again.
-fn pause(failures: u32, longest: Duration) -> Duration {
-    longest.min(RETRY.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1))))
-}
-
-/// Whether nothing else can be done to the table either.
+/// Whether the error concerns the whole table: then no other edit would succeed either.
 pub(super) fn is_of_all(error: &IpvsError) -> bool {
     matches!(
         error,

@@ -35,7 +35,7 @@ pub(crate) use self::{desired::DesiredTable, executor::DryRunLog};
 use crate::{
     engine::discovery::{Adopted, adopt},
     ipvs::{
-        IpvsClient, IpvsError, Made, Table, Wanted,
+        AppliedEdit, IpvsClient, IpvsError, Table, Wanted,
         overrides::{Overrides, Snapshot},
     },
     model::{Config, Mode},
@@ -208,7 +208,7 @@ impl Reconciler {
         let (desired, urgent) = (self.desired.clone(), plan.is_urgent());
         let Plan { service, edits, .. } = plan;
         let planned = edits.len();
-        let ends = move |made: &Made| made.outcome.is_err() || desired.has_news();
+        let ends = move |made: &AppliedEdit| made.outcome.is_err() || desired.has_news();
         let all = match self.executor.apply_each(edits, ends).await {
             Ok(all) => all,
             Err(error) => return self.out_of_reach(&error.to_string()),
@@ -233,7 +233,7 @@ impl Reconciler {
         }
     }
 
-    fn failed(&mut self, made: &Made, error: &IpvsError) {
+    fn failed(&mut self, made: &AppliedEdit, error: &IpvsError) {
         let now = Instant::now();
         self.planner.failed(&made.edit, error, now);
         if backoff::is_of_all(error) {

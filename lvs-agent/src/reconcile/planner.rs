@@ -215,7 +215,7 @@ impl Planner {
         if matches!(edit, Edit::DeleteService(_)) {
             self.wanted.unwanted.remove(&key);
         }
-        self.overrides.made(edit)
+        self.overrides.applied(edit)
     }
 
     /// All edits of a plan were made.

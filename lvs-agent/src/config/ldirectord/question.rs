@@ -23,9 +23,8 @@ use crate::{
         Check, CheckKind, CommandCheck, CommandConvention, Database, DnsCheck, DnsType, GreetingCheck,
         GreetingProtocol, HttpCheck, HttpMethod, HttpPage, HttpVersion, LdapCheck, Login, OracleCheck,
         Pattern, Protocol, RadiusCheck, Secret, ServiceKey, SipCheck, SqlCheck, StatusCodes, TcpCheck, Tls,
-        TlsStart, TlsVerify, Transport, UdpCheck,
+        TlsStart, TlsVerify, Transport, UdpCheck, is_dns_name,
     },
-    probe,
 };
 
 const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -329,7 +328,7 @@ impl Asker<'_> {
                 ),
             );
         };
-        if !probe::is_dns_name(&name, record) {
+        if !is_dns_name(&name, record) {
             let place = self.request().map_or(&self.around.draft.head, |(entry, _)| entry);
             findings.value(place, "has no name that can be asked for; write request=\"www.example.org\"");
             return None;

@@ -129,6 +129,9 @@ pub enum DnsType {
     Txt,
 }
 
+/// The longest RADIUS password, in bytes: eight blocks (RFC 2865, 5.2).
+pub(crate) const MAX_RADIUS_PASSWORD: usize = 128;
+
 /// RADIUS: may this user in?
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RadiusCheck {

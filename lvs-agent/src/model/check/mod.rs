@@ -3,11 +3,13 @@
 mod application;
 mod asked;
 mod database;
+mod dns_name;
 mod http;
 mod kinds;
 
 use std::path::PathBuf;
 
+pub(crate) use self::{application::MAX_RADIUS_PASSWORD, dns_name::is_dns_name};
 pub use application::{
     CommandCheck, CommandConvention, DnsCheck, DnsType, GreetingCheck, GreetingProtocol, LdapCheck,
     RadiusCheck, SipCheck, TcpCheck, Transport, UdpCheck,

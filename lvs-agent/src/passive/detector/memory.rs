@@ -8,7 +8,7 @@ use super::{
     Layer, Sight, Strength, nanos,
     waits::{Assumption, Totals, Waits},
 };
-use crate::model::DetectorSettings;
+use crate::{backoff::Backoff, model::DetectorSettings};
 
 /// The past of all servers. Ids are small numbers that are given again, so that each is a place.
 #[derive(Clone, Debug, Default)]
@@ -185,7 +185,8 @@ pub(super) struct Pause {
     /// Evidence from before does not count.
     pub(super) cleared_ns: u64,
     quiet_until_ns: u64,
-    length_ns: u64,
+    /// How many suspicions in a row were wrong.
+    false_alarms: u32,
 }
 
 impl Pause {
@@ -207,16 +208,15 @@ impl Pause {
     /// The suspicion was wrong: the next pause is twice as long. A pause that has been over for as long as the longest
     /// one lasts is forgotten.
     pub(super) fn clear(&mut self, settings: &DetectorSettings, now_ns: u64) {
-        let (shortest, longest) = (nanos(settings.backoff), nanos(settings.backoff_max));
-        let forgotten = now_ns > self.quiet_until_ns.saturating_add(longest);
-        let next = if forgotten { 0 } else { self.length_ns.saturating_mul(2) };
-        let length_ns = next.max(shortest).min(longest);
+        let forgotten = now_ns > self.quiet_until_ns.saturating_add(nanos(settings.backoff_max));
+        let before = if forgotten { 0 } else { self.false_alarms };
+        let pause = Backoff::new(settings.backoff, settings.backoff_max).delay(before);
         *self = Self {
             pending: None,
             waiting: 0,
             cleared_ns: now_ns,
-            quiet_until_ns: now_ns.saturating_add(length_ns),
-            length_ns,
+            quiet_until_ns: now_ns.saturating_add(nanos(pause)),
+            false_alarms: before.saturating_add(1),
         };
     }
 

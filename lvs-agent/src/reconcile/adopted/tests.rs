@@ -60,7 +60,7 @@ fn wanted(servers: &[(&str, Option<u16>, u16)]) -> WantedService {
         match weight {
             Some(weight) => {
                 let mut wanted = WantedDestination::new(ForwardingMethod::Masquerade, Weight(*weight));
-                wanted.own = Weight(*own);
+                wanted.base_weight = Weight(*own);
                 service.destinations.insert(server, wanted);
             }
             None => drop(service.absent.insert(server, Weight(*own))),
@@ -75,7 +75,7 @@ fn carry_out(table: &mut Table, held: &mut Overrides, wanted: &WantedService) ->
     held.expect(&edits, table, Some(wanted), false);
     for edit in &edits {
         table.apply(edit).unwrap();
-        held.made(edit);
+        held.applied(edit);
     }
     edits.iter().map(ToString::to_string).collect()
 }
@@ -173,9 +173,12 @@ fn a_configured_weight_is_what_a_server_goes_back_to() {
     let added = Edit::AddDestination { service: tcp(), destination: destination(A, 0) };
     let wants = wanted(&[(A, Some(0), 5)]);
     assert!(held.expect(std::slice::from_ref(&added), &table(&[]), Some(&wants), true));
-    held.made(&added);
+    held.applied(&added);
     let ours = held.iter().next().unwrap().1;
-    assert_eq!((ours.original.weight, ours.now, ours.before), (KernelWeight(5), Some(KernelWeight(0)), None));
+    assert_eq!(
+        (ours.original.weight, ours.current, ours.previous),
+        (KernelWeight(5), Some(KernelWeight(0)), None)
+    );
     // It leaves the configuration.
     let key = DestinationKey { service: tcp(), server: A.parse().unwrap() };
     assert!(held.expect(

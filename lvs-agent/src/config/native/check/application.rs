@@ -13,10 +13,9 @@ use crate::{
     config::diagnostics::{Contradiction, FaultList, ValueFault},
     model::{
         CommandCheck, CommandConvention, Database, DnsCheck, DnsType, GreetingCheck, GreetingProtocol,
-        LdapCheck, OracleCheck, RadiusCheck, Secret, SipCheck, SqlCheck, TcpCheck, TlsStart, Transport,
-        UdpCheck,
+        LdapCheck, MAX_RADIUS_PASSWORD, OracleCheck, RadiusCheck, Secret, SipCheck, SqlCheck, TcpCheck,
+        TlsStart, Transport, UdpCheck, is_dns_name,
     },
-    probe,
 };
 
 type Start = Option<TlsStart>;
@@ -105,11 +104,7 @@ pub(super) fn dns(section: &mut Section<'_>, faults: &mut FaultList) -> DnsCheck
     let name = |value: &DeValue<'_>| {
         let name = values::name(value)?;
         let problem = "is no name that can be asked for; write one like \"www.example.org\"";
-        if probe::is_dns_name(&name, record) {
-            Ok(name)
-        } else {
-            Err(ValueFault::Text { text: name, problem })
-        }
+        if is_dns_name(&name, record) { Ok(name) } else { Err(ValueFault::Text { text: name, problem }) }
     };
     DnsCheck {
         name: section.plain("name", faults, name).unwrap_or_default(),
@@ -130,7 +125,7 @@ pub(super) fn radius(section: &mut Section<'_>, faults: &mut FaultList) -> Radiu
     let password = |value: &DeValue<'_>| {
         let secret = values::secret(value)?;
         let problem = "is longer than 128 bytes, which RADIUS can't send; shorten it";
-        if secret.reveal().len() <= probe::MAX_RADIUS_PASSWORD {
+        if secret.reveal().len() <= MAX_RADIUS_PASSWORD {
             Ok(secret)
         } else {
             Err(ValueFault::Text { text: "the password".to_owned(), problem })
