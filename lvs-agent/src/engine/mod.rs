@@ -1,6 +1,7 @@
 //! From results to the wanted table: every destination's health and every service's pool. Pure.
 
 pub(crate) mod admin;
+pub(crate) mod confirmation;
 pub(crate) mod correlation;
 pub(crate) mod discovery;
 mod dry_run;

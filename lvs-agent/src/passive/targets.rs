@@ -13,7 +13,10 @@ use super::{
     visibility::{NoSignal, Visibility},
     wire_key::{Mac, WireKey},
 };
-use crate::model::{DestinationKey, ForwardingMethod, Protocol, ServiceKey};
+use crate::{
+    keyed::KeyMap,
+    model::{DestinationKey, ForwardingMethod, Protocol, ServiceKey},
+};
 
 /// A change to make in the eBPF maps, in the order given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +91,9 @@ impl Target {
 pub struct Targets {
     capacity: u32,
     endpoints: BTreeMap<ServerId, Target>,
+    /// The endpoints of each destination, and of each service for each protocol.
+    of_destination: KeyMap<DestinationKey, Vec<ServerId>>,
+    of_service: KeyMap<(ServiceKey, Protocol), Vec<ServerId>>,
     ids: HashMap<EndpointSignature, ServerId>,
     /// Destinations that have no endpoint at all.
     unsupported: Vec<(DestinationKey, NoSignal)>,
@@ -111,6 +117,8 @@ impl Targets {
         let mut targets = Self {
             capacity: u32::MAX,
             endpoints: BTreeMap::new(),
+            of_destination: KeyMap::default(),
+            of_service: KeyMap::default(),
             ids: HashMap::new(),
             unsupported: Vec::new(),
             no_room: BTreeSet::new(),
@@ -219,14 +227,32 @@ impl Targets {
 
     /// The endpoints of a destination: one for each protocol.
     pub fn of(&self, destination: &DestinationKey) -> impl Iterator<Item = &Target> {
-        self.all().filter(|target| target.destinations.contains(destination))
+        let ids = self.of_destination.get(destination).into_iter().flatten();
+        ids.filter_map(|id| self.get(*id))
     }
 
     /// The endpoints of a service for a protocol.
     pub fn of_service(&self, service: &ServiceKey, protocol: Protocol) -> impl Iterator<Item = &Target> {
-        self.all().filter(move |target| {
-            target.protocol() == protocol && target.destinations.iter().any(|one| one.service == *service)
-        })
+        let ids = self.of_service.get(&(*service, protocol)).into_iter().flatten();
+        ids.filter_map(|id| self.get(*id))
+    }
+
+    /// Brings the lists of endpoints by destination and by service up to date.
+    fn index(&mut self) {
+        (self.of_destination, self.of_service) = Default::default();
+        // An endpoint may serve several destinations of a service; they follow each other, as ids do.
+        let add = |ids: &mut Vec<ServerId>, id| {
+            if ids.last() != Some(&id) {
+                ids.push(id);
+            }
+        };
+        for (id, target) in &self.endpoints {
+            for destination in &target.destinations {
+                add(self.of_destination.entry(*destination).or_default(), *id);
+                let service = (destination.service, target.protocol());
+                add(self.of_service.entry(service).or_default(), *id);
+            }
+        }
     }
 
     /// The servers' addresses, each once: their routes and neighbours matter.
@@ -323,6 +349,7 @@ impl Targets {
             let method = sharing.first().map_or(ForwardingMethod::Masquerade, |first| first.method);
             self.endpoints.insert(id, Target { id, method, destinations: destinations.collect(), signature });
         }
+        self.index();
         let addresses = self.addresses();
         self.paths.retain(|address, _| addresses.contains(address));
         // Only now, so that none of them is given again while a program may still be on its way to it.

@@ -1,6 +1,12 @@
 //! What all protocols have in common: how the network's and the director's own faults look, with real packets.
 
-use std::{fs::File, net::SocketAddr, num::NonZeroU32, time::Duration};
+use std::{
+    fs::File,
+    net::SocketAddr,
+    num::NonZeroU32,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
 
 use tokio::{net::TcpListener, sync::mpsc, task::JoinSet};
 
@@ -44,36 +50,55 @@ fn a_check_may_use_another_port() {
     assert_eq!(ProbeTarget::of_check(server, &ping).address, SocketAddr::from(([10, 0, 0, 1], 0)));
 }
 
-/// A burst of three with real sockets.
-async fn burst(address: SocketAddr) -> (burst::BurstVerdict, Vec<burst::BurstProbe>) {
+/// Asks over the network, and notes when each connection was begun and when that ended.
+#[derive(Clone, Default)]
+struct Timed {
+    prober: Prober,
+    connects: Arc<Mutex<Vec<(Instant, Instant)>>>,
+}
+
+impl Probe for Timed {
+    async fn probe(&self, target: ProbeTarget, question: &CheckKind, timeout: Duration) -> Outcome {
+        let started = Instant::now();
+        let outcome = self.prober.probe(target, question, timeout).await;
+        if *question == CheckKind::Connect {
+            self.connects.lock().unwrap().push((started, Instant::now()));
+        }
+        outcome
+    }
+}
+
+/// A burst of three with real sockets: what they came to, and from when to when they took.
+async fn burst(address: SocketAddr) -> (Vec<Verdict>, Vec<(Instant, Instant)>) {
     let (reports, mut received) = mpsc::channel(3);
     let count = NonZeroU32::new(3).unwrap();
     let target = ProbeTarget::at(address);
     let settings = BurstSettings::default();
-    let burst =
-        burst::Burst::new(CheckId(1), target, CheckKind::Connect.into(), count, &settings, settings.timeout);
-    let verdict = burst::run(&Prober::new(), &burst, &reports).await;
+    let burst = burst::Burst::new(target, CheckKind::Connect.into(), count, &settings, settings.timeout);
+    let asker = Timed::default();
+    burst::run(&asker, &burst, &reports).await;
     drop(reports);
-    let mut probes = Vec::new();
+    let mut verdicts = Vec::new();
     while let Some(probe) = received.recv().await {
-        probes.push(probe);
+        verdicts.push(Verdict::of(&probe.outcome));
     }
-    (verdict, probes)
+    let connects = asker.connects.lock().unwrap().clone();
+    (verdicts, connects)
 }
 
 #[tokio::test]
 async fn bursts_against_open_and_closed_ports() {
-    let (verdict, probes) = burst(closed_port()).await;
-    assert_eq!((verdict.verdict, probes.len()), (Verdict::Dead, 3));
+    let (verdicts, _) = burst(closed_port()).await;
+    assert_eq!(verdicts, [Verdict::Dead; 3]);
 
     let silent = silent_port().await;
-    let (verdict, probes) = burst(silent.address).await;
-    assert_eq!((verdict.verdict, probes.len()), (Verdict::Dead, 3));
-    assert!(probes[1].started < probes[0].finished, "they don't wait for each other");
+    let (verdicts, connects) = burst(silent.address).await;
+    assert_eq!(verdicts, [Verdict::Dead; 3]);
+    assert!(connects[1].0 < connects[0].1, "they don't wait for each other");
 
     let listener = TcpListener::bind(any_port()).await.unwrap();
-    let (verdict, probes) = burst(listener.local_addr().unwrap()).await;
-    assert_eq!((verdict.verdict, probes.len()), (Verdict::Alive, 1));
+    let (verdicts, _) = burst(listener.local_addr().unwrap()).await;
+    assert_eq!(verdicts, [Verdict::Alive]);
 }
 
 #[tokio::test]
@@ -138,8 +163,8 @@ async fn a_director_out_of_ports_blames_no_server() {
         let FailureReason::Local(fault) = reason else { panic!("{reason}") };
         assert_eq!(fault.kind, std::io::ErrorKind::AddrNotAvailable, "{fault}");
     }
-    let (verdict, probes) = burst(address).await;
-    assert_eq!((verdict.verdict, probes.len()), (Verdict::Unknown, 3));
+    let (verdicts, _) = burst(address).await;
+    assert_eq!(verdicts, [Verdict::Unknown; 3]);
 }
 
 #[tokio::test]

@@ -30,10 +30,10 @@ use self::{
     status::{EvidenceLog, WithoutSignal},
 };
 pub(crate) use self::{recorder::Recording, topology::MonitorParts};
-use super::messages::Feedback;
 pub(crate) use super::messages::{SignalRequest, WatchedServices};
 use crate::{
     clock::monotonic_ns,
+    engine::confirmation::DetectorFeedback,
     network::{NeighbourChange, RouteSnapshot, Topology},
     passive::{Detector, Finding, Programs, Signals, Targets, View, Visibility},
     telemetry::metrics,
@@ -61,7 +61,7 @@ pub(crate) struct Inputs {
     /// The neighbour table.
     pub(crate) neighbours: mpsc::Receiver<NeighbourChange>,
     /// From the controller.
-    pub(crate) feedback: mpsc::Receiver<Feedback>,
+    pub(crate) feedback: mpsc::Receiver<DetectorFeedback>,
     /// The services to watch.
     pub(crate) watched: latest::Receiver<WatchedServices>,
     /// Requests for the state of the signal.
@@ -225,10 +225,12 @@ impl Monitor {
         }
     }
 
-    fn apply_feedback(&mut self, feedback: Feedback) {
+    fn apply_feedback(&mut self, feedback: DetectorFeedback) {
         match feedback {
-            Feedback::Observed(id, observation) => self.detector.observe(id, observation, monotonic_ns()),
-            Feedback::NotProbed(id) => self.detector.not_probed(id),
+            DetectorFeedback::Observed(id, observation) => {
+                self.detector.observe(id, observation, monotonic_ns());
+            }
+            DetectorFeedback::NotProbed(id) => self.detector.not_probed(id),
         }
     }
 }

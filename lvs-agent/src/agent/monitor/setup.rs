@@ -9,7 +9,8 @@ use tracing::warn;
 
 use super::{Inputs, Monitor, MonitorParts, Outputs, Recording, devices::Devices, survey::SurveyTask};
 use crate::{
-    agent::messages::{Feedback, SignalRequest, WatchedServices},
+    agent::messages::{SignalRequest, WatchedServices},
+    engine::confirmation::DetectorFeedback,
     model::{Config, PassiveSettings},
     netlink::DEFAULT_TIMEOUT,
     network::{Links, NeighbourWatch, NetworkError},
@@ -40,7 +41,7 @@ pub(crate) struct PassiveSide {
 /// What links the monitor with the controller.
 pub(crate) struct Wiring {
     pub(crate) findings: mpsc::Sender<Finding>,
-    pub(crate) feedback: mpsc::Receiver<Feedback>,
+    pub(crate) feedback: mpsc::Receiver<DetectorFeedback>,
     pub(crate) targets: latest::Sender<Arc<Targets>>,
     pub(crate) watched: latest::Receiver<WatchedServices>,
 }

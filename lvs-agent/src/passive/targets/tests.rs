@@ -489,8 +489,18 @@ proptest! {
                 prop_assert_eq!(owners.map(|target| target.id).collect::<Vec<_>>(), vec![*id]);
             }
             let silent = targets.without_signal();
+            let ids = |found: &mut dyn Iterator<Item = &Target>| found.map(|one| one.id).collect::<Vec<_>>();
             for forwarding in &list {
                 let destination = &forwarding.destination;
+                let serving = &mut targets.all().filter(|target| target.destinations.contains(destination));
+                prop_assert_eq!(ids(&mut targets.of(destination)), ids(serving));
+                for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Sctp] {
+                    let of_service = &mut targets.all().filter(|target| {
+                        let mut services = target.destinations.iter().map(|one| one.service);
+                        target.protocol() == protocol && services.any(|one| one == destination.service)
+                    });
+                    prop_assert_eq!(ids(&mut targets.of_service(&destination.service, protocol)), ids(of_service));
+                }
                 let heard = targets.of(destination).any(|target| {
                     targets.watched.iter().any(|(key, id)| *id == target.id && !is_gue(key))
                         && !matches!(target.visibility(), Visibility::CountersOnly(_))

@@ -97,7 +97,7 @@ impl Drop for Servers {
 /// A running passive side, and the ends of its channels to the controller.
 struct Running {
     findings: mpsc::Receiver<Finding>,
-    feedback: mpsc::Sender<Feedback>,
+    feedback: mpsc::Sender<DetectorFeedback>,
     targets: latest::Receiver<Arc<Targets>>,
     watched: latest::Sender<WatchedServices>,
     requests: mpsc::Sender<SignalRequest>,
@@ -157,7 +157,7 @@ impl Running {
                 while let Ok(Some(finding)) = timeout(Duration::from_millis(100), self.findings.recv()).await
                 {
                     let Finding::Suspicion(Suspicion { id, evidence, .. }) = finding else { continue };
-                    let cleared = Feedback::Observed(id, Observation::Cleared(Layer::Host));
+                    let cleared = DetectorFeedback::Observed(id, Observation::Cleared(Layer::Host));
                     self.feedback.send(cleared).await.unwrap();
                     if Some(id) == wanted && matches!(evidence, Evidence::Refused { .. }) {
                         return;
