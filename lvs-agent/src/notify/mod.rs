@@ -74,12 +74,12 @@ impl Notifier {
 
     /// Has a mail sent, or a reminder started or ended.
     pub fn mail(&self, command: MailCommand) {
-        Lost::count(&self.lost.mails, self.mails.try_send(command));
+        Lost::count(&self.lost.mails, &self.mails.try_send(command));
     }
 
     /// Has a command run, after those before it.
     pub fn run(&self, order: CommandOrder) {
-        Lost::count(&self.lost.commands, self.commands.try_send(order));
+        Lost::count(&self.lost.commands, &self.commands.try_send(order));
     }
 
     /// Has it told that the changed configuration file was read again.
@@ -90,7 +90,7 @@ impl Notifier {
 
     /// Has a line added to the end of a file.
     pub fn line(&self, file: PathBuf, text: String) {
-        Lost::count(&self.lost.lines, self.lines.try_send(Line { file, text }));
+        Lost::count(&self.lost.lines, &self.lines.try_send(Line { file, text }));
     }
 }
 
@@ -104,7 +104,7 @@ struct Lost {
 }
 
 impl Lost {
-    fn count<T>(of: &AtomicU64, sent: Result<(), TrySendError<T>>) {
+    fn count<T>(of: &AtomicU64, sent: &Result<(), TrySendError<T>>) {
         // A closed queue: the task has ended, and the agent is about to.
         if matches!(sent, Err(TrySendError::Full(_))) {
             of.fetch_add(1, Ordering::Relaxed);

@@ -273,7 +273,7 @@ impl Line {
             PoolEvent::QuorumLost => warn!(at_ns, event, service, "{service}: too few servers are healthy"),
             PoolEvent::BackupsIn => warn!(at_ns, event, service, "{service}: its backups take over"),
             PoolEvent::BackupsOut => {
-                info!(at_ns, event, service, "{service}: its backups are out of the table again")
+                info!(at_ns, event, service, "{service}: its backups are out of the table again");
             }
             PoolEvent::AlarmRaised => warn!(
                 at_ns,

@@ -88,7 +88,7 @@ struct Confirmation {
     started: u32,
     /// A probe has succeeded.
     cleared: bool,
-    /// A probe has failed.
+    /// A probe of this round has failed.
     failed: bool,
     /// ICMP has called the server's port unreachable.
     port_closed: bool,
@@ -342,6 +342,10 @@ impl Confirmations {
         let is_undecided = !self.requests(server, Layer::Host, at).is_empty();
         let is_correlated = !cleared && is_undecided && self.is_correlated(server, at);
         if !cleared && !is_correlated && failed && is_undecided {
+            // Only a failure of the next round leads to one more: a round that says nothing ends the suspicion.
+            if let Some(confirmation) = self.in_progress.get_mut(&(server, layer)) {
+                confirmation.failed = false;
+            }
             return self.probe_on(server, layer, at);
         }
         self.in_progress.remove(&(server, layer));

@@ -253,6 +253,18 @@ fn probes_that_say_nothing_of_the_server_change_nothing() {
 }
 
 #[test]
+fn a_failure_leads_to_one_further_round_and_not_to_endless_ones() {
+    for came in [Came::NotSent, Came::TimedOutLate] {
+        let mut case = case();
+        case.suspect(NAMES, Layer::Host, Strength::Weak, refused());
+        assert_eq!(case.all_end(Came::TimedOut), Done::default(), "the rest follows");
+        let done = case.all_end(came);
+        assert_eq!(done, Done { feedback: not_probed(NAMES), events: vec![] }, "{came:?}");
+        assert!(case.is_up(NAMES) && case.bursts.is_empty());
+    }
+}
+
+#[test]
 fn while_most_of_a_service_is_suspected_no_failure_counts() {
     let mut case = case();
     for server in PAGES {
