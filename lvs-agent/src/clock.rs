@@ -1,10 +1,9 @@
-//! The clock of the log and of the kernel side: `CLOCK_MONOTONIC`, in nanoseconds.
-//!
-//! The kernel's `bpf_ktime_get_ns` reads the same one, so the agent's times and the programs' can be compared.
+//! The clock of the log and of the eBPF programs: `CLOCK_MONOTONIC`, in nanoseconds. `bpf_ktime_get_ns` reads the same
+//! one, so that the agent's times and the programs' can be compared.
 
 use nix::time::{ClockId, clock_gettime};
 
-/// Nanoseconds since an arbitrary start, never going back.
+/// Nanoseconds of `CLOCK_MONOTONIC`: since about the boot, never going back.
 #[must_use]
 pub fn monotonic_ns() -> u64 {
     // Linux always has this clock (clock_gettime(2)); without it every age is 0, which suspects nobody.

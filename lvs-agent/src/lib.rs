@@ -6,6 +6,7 @@
 #![deny(unsafe_code)]
 
 pub mod agent;
+mod backoff;
 pub mod cli;
 pub mod clock;
 pub mod config;

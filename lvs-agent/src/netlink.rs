@@ -1,13 +1,13 @@
-//! What every netlink socket has in common: how long the kernel may take, and what can go wrong.
+//! What all netlink sockets have in common: the timeout and the error.
 
 use std::time::Duration;
 
 use nix::errno::Errno;
 
-/// How long the kernel may take to answer, where the caller has no opinion.
+/// The default for how long the kernel may take to answer.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Why a netlink request brought no answer.
+/// Why a netlink request failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NetlinkError {
     /// The kernel refused the request.

@@ -1,4 +1,5 @@
-//! Other programs: each has a process group of its own, so that it and all that it has started can be killed whole.
+//! Child processes: each has a process group of its own, so that it can be killed together with all that it has
+//! started.
 
 use std::{
     ffi::OsStr,
@@ -12,12 +13,12 @@ use nix::{
 };
 use tokio::process::{Child, ChildStdin, Command};
 
-/// A program that was started, and its process group. Dropping it kills the group, unless the program has ended.
+/// A child process and its process group. Dropping it kills the group with SIGKILL, unless the child has ended.
 #[derive(Debug)]
 pub(crate) struct ProcessGroup(Child);
 
 impl ProcessGroup {
-    /// Starts a program that reads nothing and whose output nobody reads.
+    /// Starts a program with stdin, stdout and stderr on `/dev/null`.
     pub(crate) fn start(
         program: impl AsRef<OsStr>,
         arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
@@ -25,7 +26,7 @@ impl ProcessGroup {
         Self::start_with(program, arguments, Stdio::null(), Stdio::null())
     }
 
-    /// The same with a standard input and a standard error.
+    /// Starts a program with this stdin and stderr; stdout is `/dev/null`.
     pub(crate) fn start_with(
         program: impl AsRef<OsStr>,
         arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
@@ -37,18 +38,18 @@ impl ProcessGroup {
         command.spawn().map(Self)
     }
 
-    /// Its standard input, the first time that it is asked for, if that is a pipe.
+    /// Takes the write end of its stdin; `None` if that is no pipe, or was taken before.
     pub(crate) fn stdin(&mut self) -> Option<ChildStdin> {
         self.0.stdin.take()
     }
 
-    /// Waits for the program's end; what it has started may go on.
+    /// Waits for the child's end; processes that it has started may go on.
     pub(crate) async fn wait(&mut self) -> io::Result<ExitStatus> {
         self.0.wait().await
     }
 
-    /// Sends a signal to the group. As long as the program wasn't waited for, its number is no one else's; afterwards
-    /// nothing is sent.
+    /// Sends a signal to the group. Once the child was waited for, its id may be another process's: then nothing is
+    /// sent.
     pub(crate) fn signal(&self, signal: Signal) -> nix::Result<()> {
         match self.0.id().and_then(|id| i32::try_from(id).ok()) {
             Some(id) => killpg(Pid::from_raw(id), signal),

@@ -22,7 +22,7 @@ use std::{
 
 use lvs_agent::network::{
     Links, Mac, NeighbourChange, NeighbourState, NeighbourWatch, Neighbours, NetworkChanges, NetworkError,
-    NextHop, Reach, RouteLookup, RouteQuery, Surroundings, Survey, Surveyor,
+    NextHop, RouteLookup, RouteQuery, RouteSnapshot, ServerNextHop, Surveyor, Topology,
 };
 use nix::sched::{CloneFlags, unshare};
 use tokio::sync::mpsc;
@@ -407,8 +407,8 @@ fn follow(copy: &mut HashMap<IpAddr, NeighbourChange>, change: NeighbourChange) 
     };
 }
 
-/// Follows the network around a server until the survey is as wanted. Every look but the first is because something was
-/// told to have changed.
+/// Follows the network around a server until the snapshot is as wanted. Every snapshot but the first is taken after a
+/// notification.
 struct Follower {
     changes: NetworkChanges,
     surveyor: Surveyor,
@@ -422,17 +422,17 @@ impl Follower {
         Self { changes, surveyor, servers: servers.iter().map(|server| address(server)).collect() }
     }
 
-    async fn look(&mut self) -> Survey {
+    async fn snapshot(&mut self) -> RouteSnapshot {
         self.surveyor.survey(self.servers.iter().copied()).await.unwrap()
     }
 
-    async fn until(&mut self, wanted: impl Fn(&Survey) -> bool) -> Survey {
+    async fn until(&mut self, wanted: impl Fn(&RouteSnapshot) -> bool) -> RouteSnapshot {
         let wait = async {
             loop {
                 self.changes.next().await.unwrap();
-                let survey = self.look().await;
-                if wanted(&survey) {
-                    return survey;
+                let snapshot = self.snapshot().await;
+                if wanted(&snapshot) {
+                    return snapshot;
                 }
             }
         };
@@ -440,8 +440,8 @@ impl Follower {
     }
 }
 
-fn names(survey: &Survey) -> Vec<(u32, &str)> {
-    survey.devices.values().map(|device| (device.index, device.name.as_str())).collect()
+fn names(snapshot: &RouteSnapshot) -> Vec<(u32, &str)> {
+    snapshot.devices.values().map(|device| (device.index, device.name.as_str())).collect()
 }
 
 #[test]
@@ -450,16 +450,19 @@ fn a_survey_says_where_packets_to_each_server_go() {
         make_routes();
         let servers = ["10.1.0.7", "10.1.0.1", "10.9.0.1", "10.8.0.1", "2001:db8:9::1", "192.0.2.1"];
         let mut follower = Follower::of(&servers).await;
-        let survey = follower.look().await;
-        let one = survey.devices.values().find(|device| device.name == "one").unwrap().index;
-        let through = |neighbour| Reach::Through { device: one, neighbour: address(neighbour) };
-        assert_eq!(survey.servers[&address("10.1.0.7")], through("10.1.0.7"));
-        assert_eq!(survey.servers[&address("10.1.0.1")], Reach::Local);
-        assert_eq!(survey.servers[&address("10.9.0.1")], through("10.1.0.254"));
-        assert_eq!(survey.servers[&address("2001:db8:9::1")], through("2001:db8:1::fe"));
+        let snapshot = follower.snapshot().await;
+        let one = snapshot.devices.values().find(|device| device.name == "one").unwrap().index;
+        let through = |neighbour| ServerNextHop::Via { device: one, neighbour: address(neighbour) };
+        assert_eq!(snapshot.servers[&address("10.1.0.7")], through("10.1.0.7"));
+        assert_eq!(snapshot.servers[&address("10.1.0.1")], ServerNextHop::Local);
+        assert_eq!(snapshot.servers[&address("10.9.0.1")], through("10.1.0.254"));
+        assert_eq!(snapshot.servers[&address("2001:db8:9::1")], through("2001:db8:1::fe"));
         for nowhere in ["10.8.0.1", "192.0.2.1"] {
-            let reach = &survey.servers[&address(nowhere)];
-            assert!(matches!(reach, Reach::Nowhere(NetworkError::NoRoute { .. })), "{nowhere}: {reach:?}");
+            let next_hop = &snapshot.servers[&address(nowhere)];
+            assert!(
+                matches!(next_hop, ServerNextHop::Unreachable(NetworkError::NoRoute { .. })),
+                "{nowhere}: {next_hop:?}"
+            );
         }
     });
 }
@@ -474,14 +477,15 @@ fn a_device_that_is_made_again_is_another_one() {
         };
         make();
         let mut follower = Follower::of(&["10.1.0.2"]).await;
-        let first = follower.look().await;
+        let first = follower.snapshot().await;
         let (index, _) = *names(&first).iter().find(|(_, name)| *name == "here").unwrap();
         ip("link delete here");
-        let without = follower.until(|survey| !names(survey).iter().any(|(_, name)| *name == "here")).await;
+        let without =
+            follower.until(|snapshot| !names(snapshot).iter().any(|(_, name)| *name == "here")).await;
         assert!(without.watched(&[]).is_empty());
-        assert!(matches!(without.servers[&address("10.1.0.2")], Reach::Nowhere(_)));
+        assert!(matches!(without.servers[&address("10.1.0.2")], ServerNextHop::Unreachable(_)));
         make();
-        let again = follower.until(|survey| !survey.watched(&[]).is_empty()).await;
+        let again = follower.until(|snapshot| !snapshot.watched(&[]).is_empty()).await;
         let watched: Vec<_> = again.watched(&[]).into_iter().collect();
         assert_eq!(watched.len(), 1);
         assert_eq!(watched[0].name, "here");
@@ -495,20 +499,22 @@ fn a_route_that_moves_is_followed_to_the_other_device() {
         make_routes();
         let servers = ["10.9.0.1", "2001:db8:9::1"];
         let mut follower = Follower::of(&servers).await;
-        let watched = |survey: &Survey| -> BTreeSet<String> {
-            survey.watched(&[]).into_iter().map(|device| device.name).collect()
+        let watched = |snapshot: &RouteSnapshot| -> BTreeSet<String> {
+            snapshot.watched(&[]).into_iter().map(|device| device.name).collect()
         };
         let set =
             |names: &[&str]| -> BTreeSet<String> { names.iter().map(|&name| name.to_owned()).collect() };
-        assert_eq!(watched(&follower.look().await), set(&["one"]));
+        assert_eq!(watched(&follower.snapshot().await), set(&["one"]));
         ip("route replace 10.9.0.0/16 via 10.2.0.254");
-        follower.until(|survey| watched(survey) == set(&["one", "two"])).await;
+        follower.until(|snapshot| watched(snapshot) == set(&["one", "two"])).await;
         ip("-6 route add 2001:db8:9::1/128 via 2001:db8:2::fe");
-        follower.until(|survey| watched(survey) == set(&["two"])).await;
+        follower.until(|snapshot| watched(snapshot) == set(&["two"])).await;
         ip("rule add to 10.9.0.1 unreachable");
-        follower.until(|survey| matches!(survey.servers[&address("10.9.0.1")], Reach::Nowhere(_))).await;
+        follower
+            .until(|snapshot| matches!(snapshot.servers[&address("10.9.0.1")], ServerNextHop::Unreachable(_)))
+            .await;
         ip("address add 2001:db8:9::1/128 dev one nodad");
-        follower.until(|survey| survey.servers[&address("2001:db8:9::1")] == Reach::Local).await;
+        follower.until(|snapshot| snapshot.servers[&address("2001:db8:9::1")] == ServerNextHop::Local).await;
     });
 }
 
@@ -523,7 +529,7 @@ fn a_storm_of_changes_is_still_a_change() {
         // Nobody reads meanwhile: the socket's buffer runs over, and the last of these changes is lost.
         ip_batch(&format!("{routes}route replace 10.9.0.0/16 via 10.2.0.254\n"));
         let moved =
-            follower.until(|survey| survey.watched(&[]).iter().any(|device| device.name == "two")).await;
+            follower.until(|snapshot| snapshot.watched(&[]).iter().any(|device| device.name == "two")).await;
         assert_eq!(moved.servers.len(), 1);
     });
 }
@@ -534,9 +540,9 @@ fn a_server_follows_its_neighbours_mac_address_and_failure() {
         let (peer, device) = make_neighbour().await;
         let server = address("10.1.0.2");
         let mut follower = Follower::of(&["10.1.0.2"]).await;
-        let mut around = Surroundings::default();
-        let ways = around.survey(follower.look().await);
-        assert_eq!(ways.iter().map(|way| way.failed).collect::<Vec<_>>(), [false]);
+        let mut topology = Topology::default();
+        let routes = topology.update_routes(follower.snapshot().await);
+        assert_eq!(routes.iter().map(|route| route.failed).collect::<Vec<_>>(), [false]);
         let (_watch, mut changes) = NeighbourWatch::start(PATIENCE).await.unwrap();
         let mut neighbours = Neighbours::connect(PATIENCE).await.unwrap();
         neighbours.resolve(device, server).await.unwrap();
@@ -549,24 +555,24 @@ fn a_server_follows_its_neighbours_mac_address_and_failure() {
         peer.run("link set there arp off");
         ip("neigh flush dev here");
         neighbours.resolve(device, server).await.unwrap();
-        let mut until_failed = async |around: &mut Surroundings, failed: bool| {
+        let mut until_failed = async |topology: &mut Topology, failed: bool| {
             let wait = async {
                 loop {
                     let change = changes.recv().await.expect("the watch ended");
-                    if around
-                        .neighbour(&change)
+                    if topology
+                        .update_neighbour(&change)
                         .iter()
-                        .any(|way| way.server == server && way.failed == failed)
+                        .any(|route| route.server == server && route.failed == failed)
                     {
                         return;
                     }
                 }
             };
-            tokio::time::timeout(PATIENCE, wait).await.expect("no such change of the server's way");
+            tokio::time::timeout(PATIENCE, wait).await.expect("no such change of the server's route");
         };
-        until_failed(&mut around, true).await;
+        until_failed(&mut topology, true).await;
         peer.run("link set there arp on");
         neighbours.resolve(device, server).await.unwrap();
-        until_failed(&mut around, false).await;
+        until_failed(&mut topology, false).await;
     });
 }

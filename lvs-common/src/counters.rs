@@ -99,14 +99,15 @@ counters! {
 }
 
 counters! {
-    /// What one CPU could not or did not attribute to a server. Monotonic; sum over CPUs.
+    /// Packets that one CPU did not attribute to a server, by reason; and edges and handshakes that were lost.
+    /// Monotonic; sum over CPUs.
     #[repr(C, align(64))]
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
-    Doubts {
-        /// Packets that are neither IPv4 nor IPv6 (ARP, …), or at a server's address but of a protocol that IPVS doesn't
-        /// balance; into the director also ICMP that calls nothing unreachable.
+    UnattributedCounters {
+        /// Packets that are neither IPv4 nor IPv6 (ARP, …), or at a server's address but of a protocol that IPVS
+        /// doesn't balance; into the director also ICMP that calls nothing unreachable.
         other_protocol: u64,
-        /// Packets to or from none of the servers. Most are told by their address and not looked at any further.
+        /// Packets to or from none of the servers. Most are recognised by their address alone.
         no_server: u64,
         /// Packets that end at a tunnelled server's address but carry nothing for a service, or in a form that isn't
         /// known. Not exact: an address that shares its interest byte with such a server's counts here too.

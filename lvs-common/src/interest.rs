@@ -2,7 +2,8 @@
 //! next to nothing.
 //!
 //! The filter is an array of bytes. An address (or mark) leads to one of them; its bits say which kinds of keys exist
-//! for addresses that lead there. Two addresses may share a byte, so that a bit means "worth looking up", never "found".
+//! for addresses that lead there. Two addresses may share a byte, so that a bit means "worth looking up", never
+//! "found".
 
 /// How many bytes the filter has; a power of two.
 pub const INTERESTS: usize = 1 << 16;

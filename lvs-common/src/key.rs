@@ -75,8 +75,8 @@ pub struct EndpointKey6 {
     pub link: [u8; 16],
 }
 
-/// A handshake that is not completed yet, or under masquerade a UDP datagram that had no answer yet: one client's address
-/// and port towards one server.
+/// A handshake that is not completed yet, or under masquerade a UDP datagram that had no answer yet: one client's
+/// address and port towards one server.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Pod, Zeroable)]
 pub struct HandshakeKey {

@@ -11,7 +11,7 @@ pub struct Latencies {
 }
 
 impl Latencies {
-    /// How many buckets there are; a power of two, so that the kernel side can mask an index.
+    /// How many buckets there are; a power of two, so that the programs can mask an index.
     pub const BUCKETS: usize = 32;
     /// The binary logarithm of the lower bound of bucket 1, in ns.
     const FIRST: u32 = 17;

@@ -1,5 +1,16 @@
-//! What the kernel side and the agent must agree on: the layout of map keys and values, the names of maps, programs
-//! and load-time constants.
+//! What the eBPF programs and the agent share: the layout of map keys and values, the names of maps, programs and
+//! load-time constants.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `key.rs` | map keys: endpoints and handshakes; server ids |
+//! | `state.rs` | map values: a server's signs of life by layer, handshakes, sampled flows |
+//! | `counters.rs` | map values: counters of each server, and of packets attributed to none |
+//! | `latency.rs` | a histogram of latencies |
+//! | `edge.rs` | records of the ring buffer |
+//! | `interest.rs` | the filter before the endpoint maps |
+//! | `shortcut.rs` | the table of shortcuts beside them |
+//! | `names.rs` | names of programs, maps and constants |
 //!
 //! Every type here is `#[repr(C)]` without padding, so that its bytes mean the same on both sides and may be compared
 //! and hashed by the kernel. Times are nanoseconds of `CLOCK_MONOTONIC` (`bpf_ktime_get_ns`).
@@ -14,10 +25,10 @@ mod names;
 mod shortcut;
 mod state;
 
-pub use counters::{Doubts, ServerCounters};
+pub use counters::{ServerCounters, UnattributedCounters};
 pub use edge::{Edge, EdgeKind};
 pub use key::{EndpointKey4, EndpointKey6, EndpointKind, HandshakeKey, ServerId, mapped};
 pub use latency::Latencies;
 pub use names::{COARSE_CLOCK, EGRESS, INGRESS, MAX_SERVERS, PROBE_MARK, map};
 pub use shortcut::Shortcut;
-pub use state::{Again, Flow, Handshake, Layer, Networks, ServerState};
+pub use state::{Again, Flow, Handshake, LayerState, Networks, ServerState};

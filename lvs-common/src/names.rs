@@ -1,4 +1,4 @@
-//! Names of the kernel side's programs, maps and load-time constants.
+//! Names of the eBPF programs, their maps and load-time constants.
 
 /// The classifier on the way out of the director, towards the real servers.
 pub const EGRESS: &str = "lvs_egress";
@@ -9,7 +9,7 @@ pub const INGRESS: &str = "lvs_ingress";
 pub const MAX_SERVERS: &str = "MAX_SERVERS";
 /// Mark on the agent's own probes: what they send is no client's traffic and must not look like it.
 ///
-/// The bytes spell `LVSp`. The kernel side skips packets and handshakes with this mark.
+/// The bytes spell `LVSp`. The programs skip packets and handshakes with this mark.
 pub const PROBE_MARK: u32 = 0x4c56_5370;
 
 /// Load-time constant (`u8`): not 0 where the kernel has `bpf_ktime_get_coarse_ns` (Linux 5.11 and later), whose time
@@ -34,7 +34,7 @@ pub mod map {
     pub const HANDSHAKES: &str = "HANDSHAKES";
     /// Memory-mapped array of [`Flow`](crate::Flow): entry `id * Flow::EACH + slot`.
     pub const FLOWS: &str = "FLOWS";
-    /// Memory-mapped array of [`Doubts`](crate::Doubts), by CPU.
+    /// Memory-mapped array of [`UnattributedCounters`](crate::UnattributedCounters), by CPU.
     pub const DOUBTS: &str = "DOUBTS";
     /// Ring buffer of [`Edge`](crate::Edge).
     pub const EDGES: &str = "EDGES";

@@ -2,14 +2,15 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::{EndpointKey4, EndpointKind, ServerId};
 
-/// One place in a table beside the hash of endpoints, which has most of those that plain packets are looked up by. Reading it
-/// costs a few instructions, and the hash a call and the hashing.
+/// One place in a table beside the hash of endpoints, which has most of those that plain packets are looked up by.
+/// Reading it costs a few instructions, and the hash a call and the hashing.
 ///
-/// Whoever isn't in its key's place is in the hash alone. The agent writes `server` before `key`, and begins with `key[1]`.
+/// A key whose place is taken by another one is in the hash alone. The agent writes `server` before `key`, and begins
+/// with `key[1]`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Shortcut {
-    /// The words of an [`EndpointKey4`]; the first is 0 where nobody is.
+    /// The words of an [`EndpointKey4`]; the first is 0 where the place is free.
     pub key: [u64; 2],
     /// The server.
     pub server: ServerId,

@@ -2,17 +2,18 @@ use bytemuck::{Pod, Zeroable};
 
 /// Signs of life of one server, shared by all CPUs and rewritten in place.
 ///
-/// Updates race between CPUs. What can be lost is one of several who wait, or a count of one: the agent's detector works
-/// with thresholds on several of them, and only ever asks for a probe.
+/// Updates race between CPUs. What can be lost is one of several waiting clients, or a count of one: the agent's
+/// detector works with thresholds on several of them, and only ever asks for a probe.
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct ServerState {
     /// The listening socket. Demand: a SYN (UDP under masquerade: a datagram). Proof of life: the SYN-ACK where it is
     /// seen, else the client's ACK that completes the handshake (UDP: any reply). By the exact clock.
-    pub listener: Layer,
-    /// What serves behind it. Demand: a request, data that a client sends while it waits for nothing. Proof of life: the
-    /// client's acknowledgement number advances, which takes data from the server. Sampled flows only. By the coarse clock.
-    pub application: Layer,
+    pub listener: LayerState,
+    /// What serves behind it. Demand: a request, data that a client sends while it waits for nothing. Proof of life:
+    /// the client's acknowledgement number advances, which takes data from the server. Sampled flows only. By the
+    /// coarse clock.
+    pub application: LayerState,
     /// Data sent again while the acknowledgement number stood still, since the last proof of life of any kind (of those
     /// above, or under masquerade any packet from the server). Sampled flows only. By the coarse clock.
     pub again: Again,
@@ -32,37 +33,37 @@ pub struct ServerState {
     pub spare: u64,
 }
 
-/// Demand on one layer of a server since it last proved its life there.
+/// Demand on one layer of a server since its last proof of life there.
 ///
-/// Clients are told apart by network (/24, /64) in a sketch, so that one bad network counts once.
+/// Clients are distinguished by network (/24, /64) in a sketch, so that one bad network counts once.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
-pub struct Layer {
+pub struct LayerState {
     /// The last proof of life; 0: never.
     pub progress_ns: u64,
-    /// The networks that wait since then.
+    /// The networks that have waited since then.
     pub networks: Networks,
     /// When the newest demand was seen.
     pub last_ns: u64,
     /// How many demands there were since the proof, repeated ones included.
     pub attempts: u32,
-    /// How many of [`Layer::since_ns`] are set; more networks than fit are only in the sketch.
+    /// How many of [`LayerState::since_ns`] are set; further networks are only in the sketch.
     pub waiting: u32,
     /// When the first, second, … network began to wait.
-    pub since_ns: [u64; Layer::REMEMBERED],
+    pub since_ns: [u64; LayerState::REMEMBERED],
 }
 
-impl Layer {
-    /// How many networks' beginnings are remembered; a power of two, so that the kernel side can mask an index.
+impl LayerState {
+    /// How many networks' beginnings are remembered; a power of two, so that the programs can mask an index.
     pub const REMEMBERED: usize = 16;
 
-    /// When the first of those who wait began to; `None` if nobody waits.
+    /// When the first waiting client began to wait; `None` if none waits.
     #[must_use]
     pub fn waiting_since(&self) -> Option<u64> {
         (self.waiting > 0).then_some(self.since_ns[0])
     }
 
-    /// The beginnings of those who wait, the first one first.
+    /// When the waiting clients began to wait, the first one first.
     #[must_use]
     pub fn beginnings(&self) -> &[u64] {
         let set = (self.waiting as usize).min(Self::REMEMBERED);
@@ -72,8 +73,8 @@ impl Layer {
 
 /// A sketch of client networks: bit `hash % 256` for each.
 ///
-/// Two that share a bit count as one. Of four that wait, two do in one case of 43; with 64 bits it would be one of 11, and a
-/// fifth would have to be waited for.
+/// Two that share a bit count as one. Of four that wait, two do in one case of 43; with 64 bits it would be one of 11,
+/// and a fifth would have to be waited for.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Networks(pub [u64; 4]);
@@ -84,7 +85,7 @@ impl Networks {
 
     /// Adds the network of this hash; whether its bit was not set before.
     #[inline(always)]
-    #[expect(clippy::inline_always, reason = "the kernel side wants one function of what most packets need")]
+    #[expect(clippy::inline_always, reason = "the programs want one function of what most packets need")]
     pub const fn add(&mut self, hash: u32) -> bool {
         let word = (hash >> 6) as usize & 3;
         let bit = 1 << (hash & 63);
@@ -139,8 +140,8 @@ impl Handshake {
     pub const AGAIN: u32 = 4;
 }
 
-/// One sampled established flow, in a slot of its server's. A flow whose slot is taken by one that is still active is not
-/// sampled. Only flows that have completed a handshake or carry data get a slot: SYNs can't push them out.
+/// One sampled established flow, in a slot of its server's. A flow whose slot is taken by one that is still active is
+/// not sampled. Only flows that have completed a handshake or carry data get a slot: SYNs can't push them out.
 ///
 /// Sequence numbers are in host byte order. Times are by the coarse clock.
 #[repr(C, align(64))]
@@ -169,7 +170,8 @@ pub struct Flow {
 }
 
 impl Flow {
-    /// Slots for each server; a power of two. As many flows as Blink samples (Holterbach et al., NSDI 2019, section 4.1).
+    /// Slots for each server; a power of two. As many flows as Blink samples (Holterbach et al., NSDI 2019, section
+    /// 4.1).
     pub const EACH: usize = 64;
     /// A flow that has sent nothing for so long gives its slot to another, in ns; Blink's 2 s.
     pub const IDLE_NS: u64 = 2_000_000_000;

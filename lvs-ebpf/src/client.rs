@@ -33,8 +33,8 @@ impl Client {
         Self { address: ip.destination, six: ip.six, port, protocol: ip.protocol }
     }
 
-    /// Which of the 256 bits of a sketch stands for the client's network, a /24 or a /64. Multiplication by 2^32 / golden
-    /// ratio spreads neighbours apart (Knuth, The Art of Computer Programming 3, section 6.4).
+    /// Which of the 256 bits of a sketch stands for the client's network, a /24 or a /64. Multiplication by 2^32 /
+    /// golden ratio spreads neighbours apart (Knuth, The Art of Computer Programming 3, section 6.4).
     #[inline(always)]
     pub(crate) fn network(&self) -> u32 {
         let [first, second, _, last] = self.address;

@@ -17,7 +17,7 @@ pub(crate) fn coarse() -> u64 {
     if COARSE_CLOCK.load() == 0 {
         return exact();
     }
-    // SAFETY: a helper without arguments. Where the kernel lacks it the constant above is 0, and the verifier never comes
-    // here.
+    // SAFETY: a helper without arguments. Where the kernel lacks it the constant above is 0, and the verifier never
+    // comes here.
     unsafe { bpf_ktime_get_coarse_ns() }
 }

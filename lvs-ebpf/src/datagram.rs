@@ -1,4 +1,4 @@
-//! UDP to and from masqueraded servers. Of half-seen ones nothing can be told.
+//! UDP to and from masqueraded servers. Those seen only one way tell nothing.
 
 use lvs_common::Handshake;
 
@@ -22,7 +22,7 @@ pub(crate) fn sent(signal: &mut Signal, client: &Client, probe: bool) {
         // SAFETY: the entry is a plain value in a preallocated map; if it is reused meanwhile, one time is not counted.
         unsafe { (*open).flags |= Handshake::AGAIN | flags };
     } else {
-        handshake::remember(key, Handshake { since_ns: now, sequence: 0, flags });
+        handshake::store(key, Handshake { since_ns: now, sequence: 0, flags });
     }
 }
 
@@ -30,14 +30,14 @@ pub(crate) fn sent(signal: &mut Signal, client: &Client, probe: bool) {
 #[inline(never)]
 pub(crate) fn answered(signal: &mut Signal, client: &Client) {
     let key = client.handshake(signal.id);
-    let open = handshake::of(&key);
+    let open = handshake::lookup(&key);
     if open.is_some() {
-        handshake::forget(&key);
+        handshake::remove(&key);
     }
     match open {
         Some(open) if open.flags & Handshake::PROBE != 0 => return,
-        Some(open) => handshake::proved(signal, &open),
-        None => signal.listener_lives(clock::exact()),
+        Some(open) => handshake::listener_answered(signal, &open),
+        None => signal.listener_alive(clock::exact()),
     }
     signal.replied(clock::coarse());
 }

@@ -1,28 +1,28 @@
-//! Handshakes that are not completed: what a segment says about the server's listening socket.
+//! Open handshakes: what a segment says about the server's listening socket.
 
 use lvs_common::{Handshake, HandshakeKey};
 
 use crate::{
     client::Client,
     clock,
-    doubt::{Doubt, count},
     maps::HANDSHAKES,
     packet::{ACK, Transport},
     signal::{self, Signal},
+    unattributed::{Unattributed, count},
 };
 
 /// How far behind its SYN the ACK that completes a handshake may be: 1 and, with TCP Fast Open, the data in the SYN.
 const FIRST_ACK_WINDOW: u32 = 1 << 16;
 
-/// What an ACK of a client is for its handshake.
+/// What a client's ACK does to its handshake.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Standing {
-    /// It has completed it.
+pub(crate) enum AckOutcome {
+    /// It completes the handshake.
     Completed,
-    /// There is one, and it stays open.
+    /// The handshake stays open.
     Open,
-    /// There is none that anybody remembers.
-    None,
+    /// No open handshake is known.
+    NoHandshake,
 }
 
 /// A client begins a handshake, or tries again; returns whether it is a new one.
@@ -43,7 +43,7 @@ pub(crate) fn began(signal: &mut Signal, client: &Client, segment: &Transport, n
         // The port is used anew. In its place, which is cheaper than an entry of its own.
         *open = new;
     } else {
-        remember(key, new);
+        store(key, new);
     }
     signal.counters.syn += 1;
     true
@@ -51,29 +51,29 @@ pub(crate) fn began(signal: &mut Signal, client: &Client, segment: &Transport, n
 
 /// Stores an open handshake.
 #[inline(always)]
-pub(crate) fn remember(key: &HandshakeKey, open: Handshake) {
+pub(crate) fn store(key: &HandshakeKey, open: Handshake) {
     if HANDSHAKES.insert(key, open, 0).is_err() {
-        count(Doubt::HandshakeLost);
+        count(Unattributed::HandshakeLost);
     }
 }
 
 /// A client acknowledges something: if its handshake was open, that is what it completes.
 #[inline(never)]
-pub(crate) fn acknowledged(signal: &mut Signal, client: &Client, segment: &Transport) -> Standing {
+pub(crate) fn acknowledged(signal: &mut Signal, client: &Client, segment: &Transport) -> AckOutcome {
     let key = client.handshake(signal.id);
-    let Some(open) = of(&key) else { return Standing::None };
+    let Some(open) = lookup(&key) else { return AckOutcome::NoHandshake };
     if open.flags & Handshake::PROBE != 0 || !is_first_ack(segment.sequence, open.sequence) {
-        return Standing::Open;
+        return AckOutcome::Open;
     }
-    forget(&key);
+    remove(&key);
     signal.counters.handshakes += 1;
     if open.flags & Handshake::ANSWERED == 0 {
         // Half-seen: this ACK is the proof. Where the SYN-ACK was seen it was the proof, a client's round trip ago.
-        proved(signal, &open);
+        listener_answered(signal, &open);
     } else {
-        signal.lives();
+        signal.host_alive();
     }
-    Standing::Completed
+    AckOutcome::Completed
 }
 
 /// Counts a client's RST; whatever handshake it had is over.
@@ -81,7 +81,7 @@ pub(crate) fn acknowledged(signal: &mut Signal, client: &Client, segment: &Trans
 pub(crate) fn reset(signal: &mut Signal, client: &Client) {
     let key = &client.handshake(signal.id);
     if HANDSHAKES.get_ptr(key).is_some() {
-        forget(key);
+        remove(key);
         signal.counters.client_abort += 1;
     } else {
         signal.counters.client_reset += 1;
@@ -95,7 +95,7 @@ pub(crate) fn answered(signal: &mut Signal, key: &HandshakeKey, open: &Handshake
         return;
     }
     signal.counters.syn_ack += 1;
-    proved(signal, open);
+    listener_answered(signal, open);
     if let Some(entry) = HANDSHAKES.get_ptr_mut(key) {
         // SAFETY: as in `began`; the flag only decides which of two proofs of life counts.
         unsafe { (*entry).flags |= Handshake::ANSWERED };
@@ -111,24 +111,24 @@ pub(crate) fn is_refused(key: &HandshakeKey, open: &Handshake, segment: &Transpo
         && segment.has(ACK)
         && is_first_ack(segment.acknowledgement, open.sequence);
     if refused {
-        forget(key);
+        remove(key);
     }
     refused
 }
 
 /// The listening socket has answered.
 #[inline(always)]
-pub(crate) fn proved(signal: &mut Signal, open: &Handshake) {
+pub(crate) fn listener_answered(signal: &mut Signal, open: &Handshake) {
     let now = clock::exact();
     if open.flags & (Handshake::AGAIN | Handshake::ANSWERED) == 0 {
-        signal::took(&mut signal.counters.handshake, open.since_ns, now);
+        signal::record_latency(&mut signal.counters.handshake, open.since_ns, now);
     }
-    signal.listener_lives(now);
+    signal.listener_alive(now);
 }
 
 /// The open handshake of a key.
 #[inline(always)]
-pub(crate) fn of(key: &HandshakeKey) -> Option<Handshake> {
+pub(crate) fn lookup(key: &HandshakeKey) -> Option<Handshake> {
     // SAFETY: as in `began`; a reused entry fails the comparison of sequence numbers.
     HANDSHAKES.get_ptr(key).map(|open| unsafe { *open })
 }
@@ -136,12 +136,12 @@ pub(crate) fn of(key: &HandshakeKey) -> Option<Handshake> {
 /// Whether the client is no client but one of the agent's probes.
 #[inline(never)]
 pub(crate) fn is_probe(signal: &Signal, client: &Client) -> bool {
-    of(&client.handshake(signal.id)).is_some_and(|open| open.flags & Handshake::PROBE != 0)
+    lookup(&client.handshake(signal.id)).is_some_and(|open| open.flags & Handshake::PROBE != 0)
 }
 
 /// Drops an entry.
 #[inline(always)]
-pub(crate) fn forget(key: &HandshakeKey) {
+pub(crate) fn remove(key: &HandshakeKey) {
     // The only error is that it is gone already, by another CPU or the map's own eviction: as good.
     HANDSHAKES.remove(key).ok();
 }

@@ -1,4 +1,4 @@
-//! What enters the director, answers of masqueraded servers among it.
+//! Packets into the director, replies of masqueraded servers among them.
 
 use core::mem::MaybeUninit;
 
@@ -7,65 +7,64 @@ use lvs_common::Handshake;
 
 use crate::{
     client::Client,
-    clock, datagram,
-    doubt::Doubt,
-    handshake,
+    clock, datagram, handshake,
     packet::{self, FIN, Ip, RST, SYN, Transport, protocol},
-    plain::{self, Way},
+    plain::{self, Attribution},
     sample::Slot,
     server::{self, ANSWERS, Endpoint},
     signal::Signal,
+    unattributed::Unattributed,
     unreachable,
 };
 
-/// Looks at one packet.
+/// Watches one packet.
 #[inline(always)]
-pub(crate) fn see(ctx: &TcContext) -> Result<(), Doubt> {
+pub(crate) fn observe(ctx: &TcContext) -> Result<(), Unattributed> {
     let mut transport = MaybeUninit::<Transport>::uninit();
     // SAFETY: room for a `Transport`, of whatever value.
     let transport = unsafe { &mut *transport.as_mut_ptr() };
     match plain::ingress(ctx, transport) {
-        Way::Out => Err(Doubt::NoServer),
-        Way::Found(server, client) => {
-            let Some(mut signal) = Signal::of(server.id) else { return Err(Doubt::BadServerId) };
+        Attribution::NoServer => Err(Unattributed::NoServer),
+        Attribution::Server(server, client) => {
+            let Some(mut signal) = Signal::of(server.id) else { return Err(Unattributed::BadServerId) };
             signal.received(ctx);
             let client = Client::at_ipv4(client, transport.destination_port, protocol::TCP);
-            see_segment(&mut signal, &client, transport);
+            observe_segment(&mut signal, &client, transport);
             Ok(())
         }
-        Way::Long => see_any(ctx),
+        Attribution::Undecided => observe_any(ctx),
     }
 }
 
 #[inline(never)]
-fn see_any(ctx: &TcContext) -> Result<(), Doubt> {
+fn observe_any(ctx: &TcContext) -> Result<(), Unattributed> {
     let frame = packet::frame(ctx)?;
     let mut ip = MaybeUninit::uninit();
     packet::network(ctx, &frame, &mut ip)?;
     // SAFETY: written, because it has not failed.
     let ip = unsafe { ip.assume_init_ref() };
     if ip.protocol == if ip.six { protocol::ICMPV6 } else { protocol::ICMP } {
-        return unreachable::see(ctx, ip);
+        return unreachable::observe(ctx, ip);
     }
-    see_answer(ctx, ip)
+    observe_answer(ctx, ip)
 }
 
 // A function of its own for the stack's sake: it is not beside what messages about servers take.
 #[inline(never)]
-fn see_answer(ctx: &TcContext, ip: &Ip) -> Result<(), Doubt> {
+fn observe_answer(ctx: &TcContext, ip: &Ip) -> Result<(), Unattributed> {
     let interest =
         if ip.six { server::interest_in(&ip.source) } else { server::interest_in_ipv4(ip.source[3]) };
     if interest & ANSWERS == 0 {
-        return Err(Doubt::NoServer);
+        return Err(Unattributed::NoServer);
     }
     let transport = packet::transport(ctx, ip)?;
     let from = Endpoint::at_source(ip, transport.source_port);
-    let id = server::answering(interest, &from).ok_or(Doubt::NoServer)?;
-    let Some(mut signal) = Signal::of(id) else { return Err(Doubt::BadServerId) };
+    let id = server::answering(interest, &from).ok_or(Unattributed::NoServer)?;
+    let Some(mut signal) = Signal::of(id) else { return Err(Unattributed::BadServerId) };
     signal.received(ctx);
     let client = Client::at_destination(ip, transport.destination_port);
     match ip.protocol {
-        protocol::TCP => see_segment(&mut signal, &client, &transport),
+        protocol::TCP => observe_segment(&mut signal, &client, &transport),
         protocol::UDP => datagram::answered(&mut signal, &client),
         _ => {}
     }
@@ -73,7 +72,7 @@ fn see_answer(ctx: &TcContext, ip: &Ip) -> Result<(), Doubt> {
 }
 
 #[inline(always)]
-fn see_segment(signal: &mut Signal, client: &Client, segment: &Transport) {
+fn observe_segment(signal: &mut Signal, client: &Client, segment: &Transport) {
     if segment.flags & (SYN | RST | FIN) == 0 {
         let now = clock::coarse();
         if signal.wants_reply(now) && !handshake::is_probe(signal, client) {
@@ -81,13 +80,13 @@ fn see_segment(signal: &mut Signal, client: &Client, segment: &Transport) {
         }
         return;
     }
-    see_beginning_or_end(signal, client, segment);
+    observe_beginning_or_end(signal, client, segment);
 }
 
 #[inline(never)]
-fn see_beginning_or_end(signal: &mut Signal, client: &Client, segment: &Transport) {
+fn observe_beginning_or_end(signal: &mut Signal, client: &Client, segment: &Transport) {
     let key = client.handshake(signal.id);
-    let open = handshake::of(&key);
+    let open = handshake::lookup(&key);
     if open.is_some_and(|open| open.flags & Handshake::PROBE != 0) {
         return;
     }

@@ -1,4 +1,4 @@
-//! Every map of the kernel side. Sizes are small here and set by the agent when it loads the programs.
+//! All maps of the programs. Sizes are small here and set by the agent when it loads the programs.
 
 use aya_ebpf::{
     Global,
@@ -6,8 +6,8 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, RingBuf},
 };
 use lvs_common::{
-    Doubts, EndpointKey4, EndpointKey6, Flow, Handshake, HandshakeKey, ServerCounters, ServerId, ServerState,
-    Shortcut, interest::INTERESTS,
+    EndpointKey4, EndpointKey6, Flow, Handshake, HandshakeKey, ServerCounters, ServerId, ServerState,
+    Shortcut, UnattributedCounters, interest::INTERESTS,
 };
 
 /// Lets user space map an array into its memory and read or write it without system calls
@@ -52,7 +52,7 @@ pub(crate) static FLOWS: Array<Flow> = Array::with_max_entries(1, MAPPABLE);
 
 /// One entry for each CPU; a plain array for the same reason as the counters.
 #[map]
-pub(crate) static DOUBTS: Array<Doubts> = Array::with_max_entries(1, MAPPABLE);
+pub(crate) static DOUBTS: Array<UnattributedCounters> = Array::with_max_entries(1, MAPPABLE);
 
 /// 5,461 edges of 24 bytes, 8 of them the kernel's header.
 #[map]

@@ -3,7 +3,8 @@
 /// The same number, about which the compiler knows nothing.
 ///
 /// The compiler proves bounds in ways that the verifier can't follow: it leaves a mask away that changes nothing, or
-/// compares another register that differs by a constant. A comparison or mask of an opaque number stays as it is written.
+/// compares another register that differs by a constant. A comparison or mask of an opaque number stays as it is
+/// written.
 #[inline(always)]
 pub(crate) fn opaque(number: usize) -> usize {
     #[cfg(target_arch = "bpf")]
@@ -26,7 +27,7 @@ pub(crate) fn opaque(number: usize) -> usize {
 /// tunnels and tags are too many. What is written to the stack in two pieces and read as one is unknown to it.
 #[expect(clippy::cast_possible_truncation, reason = "callers give numbers that fit")]
 #[inline(always)]
-pub(crate) fn forget(number: usize) -> usize {
+pub(crate) fn forget_bounds(number: usize) -> usize {
     let [first, second] = (number as u16).to_ne_bytes();
     let mut whole = 0_u16;
     let piece = (&raw mut whole).cast::<u8>();

@@ -1,15 +1,15 @@
 //! Headers: from a frame to the few fields that the rest needs, or the reason why not.
 //!
-//! Addresses and ports stay as they are on the wire; they are kept in words for speed, whose numeric value means nothing.
-//! All other numbers are in host byte order.
+//! Addresses and ports stay as they are on the wire; they are kept in words for speed, whose numeric value means
+//! nothing. All other numbers are in host byte order.
 
 use core::mem::{MaybeUninit, size_of};
 
 use aya_ebpf::programs::TcContext;
 
 use crate::{
-    doubt::Doubt,
-    opaque::{forget, opaque},
+    opaque::{forget_bounds, opaque},
+    unattributed::Unattributed,
 };
 
 /// How many VLAN tags in the packet are looked behind: a provider's and a customer's (IEEE 802.1ad). The outermost is
@@ -28,8 +28,8 @@ const FRAGMENT_OFFSET: u16 = 0x1fff_u16.to_be();
 const IPV6: usize = 40;
 /// The longest payload that an IP header can claim.
 const LONGEST: usize = 0xffff;
-/// No header that matters begins behind this: two tags, an IPv6 header with [`EXTENSIONS`] of the longest ones, a tunnel's
-/// headers and the same again are less. The verifier wants a bound.
+/// No header that matters begins behind this: two tags, an IPv6 header with [`EXTENSIONS`] of the longest ones, a
+/// tunnel's headers and the same again are less. The verifier wants a bound.
 const FAR: usize = 0x7fff;
 
 /// Ethernet's name for IPv4, as loaded from the wire; GRE uses the same.
@@ -74,7 +74,8 @@ pub(crate) struct Frame {
     network: usize,
 }
 
-/// The network layer. It is read into its place: the stack is too small for copies, and clearing it first costs too much.
+/// The network layer. It is read into its place: the stack is too small for copies, and clearing it first costs too
+/// much.
 #[derive(Clone, Copy)]
 pub(crate) struct Ip {
     pub(crate) source: Address,
@@ -294,13 +295,13 @@ pub(crate) fn mapped(address: u32) -> Address {
 
 /// The link-layer destination. Wherever classifiers run, the link layer's header is in the linear part.
 #[inline(always)]
-pub(crate) fn next_hop(ctx: &TcContext) -> Result<[u16; 3], Doubt> {
-    linear::<Ethernet>(ctx, 0).map(|ethernet| ethernet.destination).ok_or(Doubt::Malformed)
+pub(crate) fn next_hop(ctx: &TcContext) -> Result<[u16; 3], Unattributed> {
+    linear::<Ethernet>(ctx, 0).map(|ethernet| ethernet.destination).ok_or(Unattributed::Malformed)
 }
 
 /// Reads the link layer's headers.
 #[inline(always)]
-pub(crate) fn frame(ctx: &TcContext) -> Result<Frame, Doubt> {
+pub(crate) fn frame(ctx: &TcContext) -> Result<Frame, Unattributed> {
     let ethernet: Ethernet = header(ctx, 0)?;
     let mut frame = Frame { ethertype: ethernet.ethertype, network: ETHERNET };
     for _ in 0..TAGS {
@@ -310,12 +311,12 @@ pub(crate) fn frame(ctx: &TcContext) -> Result<Frame, Doubt> {
         frame.ethertype = behind_tag(ctx, frame.network)?;
         frame.network += VLAN_TAG;
     }
-    if is_tag(frame.ethertype) { Err(Doubt::Vlan) } else { Ok(frame) }
+    if is_tag(frame.ethertype) { Err(Unattributed::Vlan) } else { Ok(frame) }
 }
 
 // A function of its own for the stack's sake.
 #[inline(never)]
-fn behind_tag(ctx: &TcContext, offset: usize) -> Result<u16, Doubt> {
+fn behind_tag(ctx: &TcContext, offset: usize) -> Result<u16, Unattributed> {
     header::<VlanTag>(ctx, offset).map(|tag| tag.ethertype)
 }
 
@@ -326,12 +327,12 @@ fn is_tag(ethertype: u16) -> bool {
 
 /// Reads the network layer's headers of a frame into `ip`, which is written unless this fails.
 #[inline(always)]
-pub(crate) fn network(ctx: &TcContext, frame: &Frame, ip: &mut MaybeUninit<Ip>) -> Result<(), Doubt> {
+pub(crate) fn network(ctx: &TcContext, frame: &Frame, ip: &mut MaybeUninit<Ip>) -> Result<(), Unattributed> {
     let limit = ctx.len() as usize;
     match frame.ethertype {
         ETHERTYPE_IPV4 => ipv4(ctx, frame.network, limit, ip),
         ETHERTYPE_IPV6 => ipv6(ctx, frame.network, limit, ip),
-        _ => Err(Doubt::OtherProtocol),
+        _ => Err(Unattributed::OtherProtocol),
     }
 }
 
@@ -340,27 +341,32 @@ pub(crate) fn network(ctx: &TcContext, frame: &Frame, ip: &mut MaybeUninit<Ip>) 
 /// The claim of length 0 is what Linux writes where a segmentation-offloaded packet is longer than 65,535 bytes
 /// (`iph_set_totlen`, `include/linux/ip.h`; `ipv6_set_payload_len` alike).
 #[inline(always)]
-fn ipv4(ctx: &TcContext, offset: usize, limit: usize, into: &mut MaybeUninit<Ip>) -> Result<(), Doubt> {
+fn ipv4(
+    ctx: &TcContext,
+    offset: usize,
+    limit: usize,
+    into: &mut MaybeUninit<Ip>,
+) -> Result<(), Unattributed> {
     let ip: Ipv4 = header(ctx, offset)?;
     let length = usize::from(ip.version_and_length & 0x0f) * 4;
     let claimed = usize::from(u16::from_be(ip.total_length));
     let room = limit.wrapping_sub(offset);
     if ip.version_and_length >> 4 != 4 || length < IPV4 || limit < offset {
-        return Err(Doubt::Malformed);
+        return Err(Unattributed::Malformed);
     }
     let end = if claimed == 0 && room > LONGEST { limit } else { offset + claimed };
     if claimed > room || end < offset + length {
-        return Err(Doubt::Malformed);
+        return Err(Unattributed::Malformed);
     }
     if ip.fragment & FRAGMENT_OFFSET != 0 {
-        return Err(Doubt::Fragment);
+        return Err(Unattributed::Fragment);
     }
     into.write(Ip {
         source: mapped(word(ip.source)),
         destination: mapped(word(ip.destination)),
         six: false,
         protocol: ip.protocol,
-        transport: short(forget(offset + length)),
+        transport: short(forget_bounds(offset + length)),
         end: short(end),
     });
     Ok(())
@@ -373,7 +379,7 @@ pub(crate) fn inner_ipv4(
     offset: usize,
     limit: usize,
     into: &mut MaybeUninit<Ip>,
-) -> Result<(), Doubt> {
+) -> Result<(), Unattributed> {
     ipv4(ctx, offset, limit, into)
 }
 
@@ -384,12 +390,12 @@ pub(crate) fn ipv6(
     offset: usize,
     limit: usize,
     into: &mut MaybeUninit<Ip>,
-) -> Result<(), Doubt> {
+) -> Result<(), Unattributed> {
     let ip: Ipv6 = header(ctx, offset)?;
     let claimed = IPV6 + usize::from(u16::from_be(ip.payload_length));
     let room = limit.wrapping_sub(offset);
     if ip.version >> 4 != 6 || limit < offset || claimed > room {
-        return Err(Doubt::Malformed);
+        return Err(Unattributed::Malformed);
     }
     let end = if claimed == IPV6 && room > IPV6 + LONGEST { limit } else { offset + claimed };
     let source = ipv6_address(ctx, offset + 8)?;
@@ -412,16 +418,16 @@ pub(crate) fn ipv6(
 }
 
 #[inline(always)]
-fn ipv6_address(ctx: &TcContext, offset: usize) -> Result<Address, Doubt> {
+fn ipv6_address(ctx: &TcContext, offset: usize) -> Result<Address, Unattributed> {
     let Ipv6Address([a, b, c, d, e, f, g, h]) = header(ctx, offset)?;
     Ok([word([a, b]), word([c, d]), word([e, f]), word([g, h])])
 }
 
 /// Steps over extension headers (RFC 8200, section 4; authentication header: RFC 4302, section 2.2).
 #[inline(always)]
-fn extensions(ctx: &TcContext, first: u8, start: usize) -> Result<(u8, usize), Doubt> {
+fn extensions(ctx: &TcContext, first: u8, start: usize) -> Result<(u8, usize), Unattributed> {
     let mut next = first;
-    let mut offset = forget(start);
+    let mut offset = forget_bounds(start);
     for _ in 0..EXTENSIONS {
         if !is_extension(next) {
             return Ok((next, offset));
@@ -430,17 +436,17 @@ fn extensions(ctx: &TcContext, first: u8, start: usize) -> Result<(u8, usize), D
         let length = usize::from(extension.length);
         offset += match next {
             protocol::FRAGMENT if extension.fragment & 0xfff8_u16.to_be() != 0 => {
-                return Err(Doubt::Fragment);
+                return Err(Unattributed::Fragment);
             }
             protocol::FRAGMENT => 8,
             protocol::AUTHENTICATION => (length + 2) * 4,
             _ => (length + 1) * 8,
         };
         // At most six times 2,048 bytes.
-        offset = forget(offset);
+        offset = forget_bounds(offset);
         next = extension.next;
     }
-    if is_extension(next) { Err(Doubt::Extensions) } else { Ok((next, offset)) }
+    if is_extension(next) { Err(Unattributed::Extensions) } else { Ok((next, offset)) }
 }
 
 #[inline(always)]
@@ -457,21 +463,21 @@ fn is_extension(next: u8) -> bool {
 
 /// Reads the transport layer's header of a packet that a service may be for.
 #[inline(always)]
-pub(crate) fn transport(ctx: &TcContext, ip: &Ip) -> Result<Transport, Doubt> {
+pub(crate) fn transport(ctx: &TcContext, ip: &Ip) -> Result<Transport, Unattributed> {
     if ip.protocol == protocol::TCP { tcp(ctx, ip) } else { without_connections(ctx, ip) }
 }
 
 /// As [`transport`], for a packet in a tunnel.
 #[inline(never)]
-pub(crate) fn inner_transport(ctx: &TcContext, ip: &Ip, into: &mut Transport) -> Result<(), Doubt> {
-    *into = transport(ctx, ip).map_err(Doubt::in_tunnel)?;
+pub(crate) fn inner_transport(ctx: &TcContext, ip: &Ip, into: &mut Transport) -> Result<(), Unattributed> {
+    *into = transport(ctx, ip).map_err(Unattributed::in_tunnel)?;
     Ok(())
 }
 
 #[inline(always)]
-fn tcp(ctx: &TcContext, ip: &Ip) -> Result<Transport, Doubt> {
+fn tcp(ctx: &TcContext, ip: &Ip) -> Result<Transport, Unattributed> {
     let tcp: Tcp = header(ctx, ip.transport())?;
-    segment(&tcp, ip.transport(), ip.end()).ok_or(Doubt::Malformed)
+    segment(&tcp, ip.transport(), ip.end()).ok_or(Unattributed::Malformed)
 }
 
 /// What a TCP header at `offset` of a packet that ends at `end` says; `None` if it is malformed.
@@ -494,16 +500,16 @@ fn segment(tcp: &Tcp, offset: usize, end: usize) -> Option<Transport> {
 }
 
 #[inline(always)]
-fn without_connections(ctx: &TcContext, ip: &Ip) -> Result<Transport, Doubt> {
+fn without_connections(ctx: &TcContext, ip: &Ip) -> Result<Transport, Unattributed> {
     // The headers' lengths: RFC 768; RFC 9260, section 3.1.
     let length = match ip.protocol {
         protocol::UDP => 8,
         protocol::SCTP => 12,
-        _ => return Err(Doubt::OtherProtocol),
+        _ => return Err(Unattributed::OtherProtocol),
     };
     let ports: Ports = header(ctx, ip.transport())?;
     if ip.transport() + length > ip.end() {
-        return Err(Doubt::Malformed);
+        return Err(Unattributed::Malformed);
     }
     Ok(Transport {
         source_port: ports.source,
@@ -525,14 +531,14 @@ fn word([first, second]: [u16; 2]) -> u32 {
 /// One header at `offset`: straight from the packet where it lies in the linear part, else through a helper that
 /// gathers it. Neither changes the packet.
 #[inline(always)]
-pub(crate) fn header<T: Header>(ctx: &TcContext, offset: usize) -> Result<T, Doubt> {
+pub(crate) fn header<T: Header>(ctx: &TcContext, offset: usize) -> Result<T, Unattributed> {
     let offset = opaque(offset);
     if offset > FAR {
-        return Err(Doubt::Malformed);
+        return Err(Unattributed::Malformed);
     }
     match linear(ctx, offset) {
         Some(header) => Ok(header),
-        None => ctx.load(offset).map_err(|_| Doubt::Malformed),
+        None => ctx.load(offset).map_err(|_| Unattributed::Malformed),
     }
 }
 

@@ -1,9 +1,9 @@
-//! Classifiers to measure the kernel side's cost against (`cargo xtask bench ebpf`, `bench director`). The agent never
+//! Classifiers to measure the programs' cost against (`cargo xtask bench ebpf`, `bench director`). The agent never
 //! attaches them.
 //!
-//! What two of them do is what any program of this kind must do at least: one reads the headers of an IPv4 TCP segment, one
-//! also looks its destination up in a hash and counts for this CPU. The third does nothing: what it costs is what being
-//! attached costs.
+//! What two of them do is what any program of this kind must do at least: one reads the headers of an IPv4 TCP segment,
+//! one also looks its destination up in a hash and counts for this CPU. The third does nothing: what it costs is what
+//! being attached costs.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 #![cfg_attr(
     not(target_arch = "bpf"),
@@ -122,8 +122,8 @@ fn header<T: Copy>(ctx: &TcContext, offset: usize) -> Option<T> {
     if start + size_of::<T>() > ctx.data_end() {
         return None;
     }
-    // SAFETY: the comparison proves to the verifier that the bytes are there; the headers are made of bytes and pairs of
-    // bytes, and begin at even addresses.
+    // SAFETY: the comparison proves to the verifier that the bytes are there; the headers are made of bytes and pairs
+    // of bytes, and begin at even addresses.
     Some(unsafe { (start as *const T).read() })
 }
 

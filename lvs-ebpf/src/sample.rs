@@ -99,10 +99,10 @@ impl Slot {
         }
         if self.flow.request_ns != 0 {
             signal.counters.responses += 1;
-            signal::took(&mut signal.counters.response, self.flow.request_ns, now);
+            signal::record_latency(&mut signal.counters.response, self.flow.request_ns, now);
             self.flow.request_ns = 0;
         }
-        signal.application_lives(now);
+        signal.application_alive(now);
     }
 
     /// The client has sent new data. While it waits already, that is more of the same request.

@@ -1,4 +1,4 @@
-//! Whose packet is it? Never a guess: an exact entry in a map, or nobody's.
+//! Which server a packet belongs to: an exact entry in a map, or none. Never a guess.
 
 use lvs_common::{
     EndpointKey4, EndpointKey6, EndpointKind, PROBE_MARK, ServerId, Shortcut,
@@ -115,8 +115,8 @@ pub(crate) fn destination(interest: u8, ip: &Ip, port: u16, link: &Link) -> Opti
     {
         return Some(Server { id, answers: true });
     }
-    let found = if to.six { routed6(interest, &to, link) } else { routed4(interest, &to, link) };
-    found.map(|id| Server { id, answers: false })
+    let id = if to.six { routed6(interest, &to, link) } else { routed4(interest, &to, link) };
+    id.map(|id| Server { id, answers: false })
 }
 
 /// As [`destination`] for an IPv4 TCP segment without mark to this address and port.
@@ -127,14 +127,14 @@ pub(crate) fn plain_destination(interest: u8, to: (u32, u16), mac: [u16; 3]) -> 
     }
     let (address, port) = to;
     let find = |port| find_plain(EndpointKind::Link, address, port, mac4(mac));
-    let mut found = None;
+    let mut id = None;
     if interest & interest::LINK != 0 {
-        found = find(port);
+        id = find(port);
     }
-    if found.is_none() && interest & interest::LINK_ANY_PORT != 0 {
-        found = find(0);
+    if id.is_none() && interest & interest::LINK_ANY_PORT != 0 {
+        id = find(0);
     }
-    found.map(|id| Server { id, answers: false })
+    id.map(|id| Server { id, answers: false })
 }
 
 /// As [`answering`] for an IPv4 TCP segment from this address and port, at which no service has a mark.
@@ -145,14 +145,14 @@ pub(crate) fn plain_source(interest: u8, from: (u32, u16)) -> Option<Server> {
 
 #[inline(always)]
 fn plain_address(interest: u8, (address, port): (u32, u16)) -> Option<ServerId> {
-    let mut found = None;
+    let mut id = None;
     if interest & interest::ADDRESS != 0 {
-        found = find_plain(EndpointKind::Address, address, port, 0);
+        id = find_plain(EndpointKind::Address, address, port, 0);
     }
-    if found.is_none() && interest & interest::ADDRESS_ANY_PORT != 0 {
-        found = find_hashed(head(address, 0, protocol::TCP, EndpointKind::Address), 0);
+    if id.is_none() && interest & interest::ADDRESS_ANY_PORT != 0 {
+        id = find_hashed(head(address, 0, protocol::TCP, EndpointKind::Address), 0);
     }
-    found
+    id
 }
 
 /// The masqueraded server at one end of a packet that can't have its service's mark.
@@ -169,39 +169,39 @@ fn masqueraded(interest: u8, end: &Endpoint, mark: Option<u32>) -> Option<Server
 #[inline(always)]
 fn masqueraded4(interest: u8, end: &Endpoint, mark: Option<u32>) -> Option<ServerId> {
     let find = |kind, port, link| find4(kind, end.protocol, end.address[3], port, link);
-    let mut found = None;
+    let mut id = None;
     if interest & interest::ADDRESS != 0 {
-        found = find(EndpointKind::Address, end.port, 0);
+        id = find(EndpointKind::Address, end.port, 0);
     }
-    if found.is_none()
+    if id.is_none()
         && interest & interest::ADDRESS_MARK != 0
         && let Some(mark) = mark
     {
-        found = find(EndpointKind::AddressMark, 0, words(mark, 0));
+        id = find(EndpointKind::AddressMark, 0, words(mark, 0));
     }
-    if found.is_none() && interest & interest::ADDRESS_ANY_PORT != 0 {
-        found = find(EndpointKind::Address, 0, 0);
+    if id.is_none() && interest & interest::ADDRESS_ANY_PORT != 0 {
+        id = find(EndpointKind::Address, 0, 0);
     }
-    found
+    id
 }
 
 #[inline(never)]
 fn masqueraded6(interest: u8, end: &Endpoint, mark: Option<u32>) -> Option<ServerId> {
     let find = |kind, port, link| find6(kind, end.protocol, end.address, port, link);
-    let mut found = None;
+    let mut id = None;
     if interest & interest::ADDRESS != 0 {
-        found = find(EndpointKind::Address, end.port, [0; 4]);
+        id = find(EndpointKind::Address, end.port, [0; 4]);
     }
-    if found.is_none()
+    if id.is_none()
         && interest & interest::ADDRESS_MARK != 0
         && let Some(mark) = mark
     {
-        found = find(EndpointKind::AddressMark, 0, [mark, 0, 0, 0]);
+        id = find(EndpointKind::AddressMark, 0, [mark, 0, 0, 0]);
     }
-    if found.is_none() && interest & interest::ADDRESS_ANY_PORT != 0 {
-        found = find(EndpointKind::Address, 0, [0; 4]);
+    if id.is_none() && interest & interest::ADDRESS_ANY_PORT != 0 {
+        id = find(EndpointKind::Address, 0, [0; 4]);
     }
-    found
+    id
 }
 
 // A function of its own for the stack's sake: its keys are not beside all else.
@@ -209,34 +209,34 @@ fn masqueraded6(interest: u8, end: &Endpoint, mark: Option<u32>) -> Option<Serve
 fn routed4(interest: u8, to: &Endpoint, link: &Link) -> Option<ServerId> {
     let mac = mac4(link.mac);
     let find = |kind, address, port| find4(kind, to.protocol, address, port, mac);
-    let mut found = None;
+    let mut id = None;
     if interest & interest::LINK != 0 {
-        found = find(EndpointKind::Link, to.address[3], to.port);
+        id = find(EndpointKind::Link, to.address[3], to.port);
     }
-    if found.is_none() && interest & interest::LINK_MARK != 0 {
-        found = find(EndpointKind::LinkMark, link.mark, 0);
+    if id.is_none() && interest & interest::LINK_MARK != 0 {
+        id = find(EndpointKind::LinkMark, link.mark, 0);
     }
-    if found.is_none() && interest & interest::LINK_ANY_PORT != 0 {
-        found = find(EndpointKind::Link, to.address[3], 0);
+    if id.is_none() && interest & interest::LINK_ANY_PORT != 0 {
+        id = find(EndpointKind::Link, to.address[3], 0);
     }
-    found
+    id
 }
 
 #[inline(never)]
 fn routed6(interest: u8, to: &Endpoint, link: &Link) -> Option<ServerId> {
     let mac = mac6(link.mac);
     let find = |kind, address, port| find6(kind, to.protocol, address, port, mac);
-    let mut found = None;
+    let mut id = None;
     if interest & interest::LINK != 0 {
-        found = find(EndpointKind::Link, to.address, to.port);
+        id = find(EndpointKind::Link, to.address, to.port);
     }
-    if found.is_none() && interest & interest::LINK_MARK != 0 {
-        found = find(EndpointKind::LinkMark, [link.mark, 0, 0, 0], 0);
+    if id.is_none() && interest & interest::LINK_MARK != 0 {
+        id = find(EndpointKind::LinkMark, [link.mark, 0, 0, 0], 0);
     }
-    if found.is_none() && interest & interest::LINK_ANY_PORT != 0 {
-        found = find(EndpointKind::Link, to.address, 0);
+    if id.is_none() && interest & interest::LINK_ANY_PORT != 0 {
+        id = find(EndpointKind::Link, to.address, 0);
     }
-    found
+    id
 }
 
 /// The server behind a tunnel: by the tunnel's end and the inner packet's address and port, which are virtual.
@@ -280,12 +280,12 @@ fn tunnelled6(outer: &Ip, inner: &Ip, port: u16, mark: u32) -> Option<ServerId> 
 /// Whether UDP to this address and port is GUE.
 #[inline(never)]
 pub(crate) fn is_gue(outer: &Ip, port: u16) -> bool {
-    let found = if outer.six {
+    let id = if outer.six {
         find6(EndpointKind::Gue, protocol::UDP, outer.destination, port, [0; 4])
     } else {
         find4(EndpointKind::Gue, protocol::UDP, outer.destination[3], port, 0)
     };
-    found.is_some()
+    id.is_some()
 }
 
 /// As [`find4`] for TCP, by the shortcut if there is one.
@@ -295,9 +295,9 @@ fn find_plain(kind: EndpointKind, address: u32, port: u16, link: u64) -> Option<
     #[expect(clippy::cast_possible_truncation, reason = "one of 4,096 places")]
     let place = Shortcut::place(words) as u32;
     if let Some(shortcut) = SHORTCUTS.get_ptr(place) {
-        // SAFETY: the array lives as long as the program. The agent changes it at any time, each field of it whole. As with
-        // the hash, whose elements are used again at once, a server that is exchanged just now may get one packet of the
-        // other's.
+        // SAFETY: the array lives as long as the program. The agent changes it at any time, each field of it whole. As
+        // with the hash, whose elements are used again at once, a server that is exchanged just now may get one packet
+        // of the other's.
         let (first, second, server) = unsafe {
             (
                 (&raw const (*shortcut).key[0]).read_volatile(),
@@ -312,7 +312,7 @@ fn find_plain(kind: EndpointKind, address: u32, port: u16, link: u64) -> Option<
     find_hashed(words[0], words[1])
 }
 
-// A function of its own for the stack's sake: the short way's frame is below all others.
+// A function of its own for the stack's sake: the quick path's frame is below all others.
 #[inline(never)]
 fn find_hashed(first: u64, second: u64) -> Option<ServerId> {
     find_words([first, second])

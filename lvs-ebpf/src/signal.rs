@@ -1,11 +1,13 @@
-//! Where it is written down: counters, signs of life, edges.
+//! What is written per server: counters, signs of life, edges.
 
 use aya_ebpf::{helpers::bpf_get_smp_processor_id, programs::TcContext};
-use lvs_common::{Again, Edge, EdgeKind, Latencies, Layer, Networks, ServerCounters, ServerId, ServerState};
+use lvs_common::{
+    Again, Edge, EdgeKind, Latencies, LayerState, Networks, ServerCounters, ServerId, ServerState,
+};
 
 use crate::{
-    doubt::{Doubt, count},
     maps::{COUNTERS, EDGES, MAX_SERVERS, STATES},
+    unattributed::{Unattributed, count},
 };
 
 /// How stale a time that every packet would renew may be, in ns: the cache line with it is shared by all CPUs.
@@ -51,12 +53,12 @@ impl Signal {
         self.counters.bytes_out += u64::from(ctx.len());
     }
 
-    /// The server has proved that its listening socket lives.
+    /// Proof of life of the listening socket.
     #[inline(always)]
-    pub(crate) fn listener_lives(&mut self, now: u64) {
+    pub(crate) fn listener_alive(&mut self, now: u64) {
         self.state.listener.progress_ns = now;
         reset(&mut self.state.listener);
-        self.lives();
+        self.host_alive();
         if self.state.refusals != 0 {
             self.state.refusals = 0;
             self.state.refused_since_ns = 0;
@@ -64,38 +66,38 @@ impl Signal {
         }
     }
 
-    /// The server has proved that what serves behind its listening socket lives.
+    /// Proof of life of the application behind the listening socket.
     #[inline(always)]
-    pub(crate) fn application_lives(&mut self, now: u64) {
+    pub(crate) fn application_alive(&mut self, now: u64) {
         renew(&mut self.state.application.progress_ns, now);
         reset(&mut self.state.application);
-        self.lives();
+        self.host_alive();
     }
 
     /// The server has sent something, whatever it is.
     #[inline(always)]
     pub(crate) fn replied(&mut self, now: u64) {
         renew(&mut self.state.reply_ns, now);
-        self.lives();
+        self.host_alive();
     }
 
     /// Whether [`Signal::replied`] would tell anything new.
     #[inline(always)]
     pub(crate) fn wants_reply(&self, now: u64) -> bool {
-        now.wrapping_sub(self.state.reply_ns) >= STALE || self.is_doubted()
+        now.wrapping_sub(self.state.reply_ns) >= STALE || self.has_evidence()
     }
 
-    /// The server's host lives, so that data was not lost at it.
+    /// Proof of life of the host: data that was sent again was not lost there.
     #[inline(always)]
-    pub(crate) fn lives(&mut self) {
-        if self.is_doubted() {
+    pub(crate) fn host_alive(&mut self) {
+        if self.has_evidence() {
             self.state.again = Again { networks: 0, since_ns: 0, last_ns: 0, segments: 0, flows: 0 };
             self.state.unreachables = 0;
         }
     }
 
     #[inline(always)]
-    fn is_doubted(&self) -> bool {
+    fn has_evidence(&self) -> bool {
         self.state.again.segments | self.state.unreachables != 0
     }
 
@@ -111,7 +113,7 @@ impl Signal {
         }
     }
 
-    /// Somebody calls the server or its port unreachable.
+    /// ICMP reports the server or its port as unreachable.
     #[inline(always)]
     pub(crate) fn unreachable(&mut self, now: u64) {
         self.counters.unreachable += 1;
@@ -130,29 +132,29 @@ impl Signal {
                 record.write(edge);
                 record.submit(0);
             }
-            None => count(Doubt::EdgeLost),
+            None => count(Unattributed::EdgeLost),
         }
     }
 }
 
-/// A client in `network` wants something of a layer.
+/// Demand: a client in `network` waits for a layer.
 #[inline(always)]
-pub(crate) fn demand(layer: &mut Layer, network: u32, now: u64) {
+pub(crate) fn demand(layer: &mut LayerState, network: u32, now: u64) {
     layer.last_ns = now;
     layer.attempts += 1;
     if !layer.networks.add(network) {
         return;
     }
     let waiting = layer.waiting as usize;
-    if waiting < Layer::REMEMBERED {
-        layer.since_ns[waiting & (Layer::REMEMBERED - 1)] = now;
+    if waiting < LayerState::REMEMBERED {
+        layer.since_ns[waiting & (LayerState::REMEMBERED - 1)] = now;
         layer.waiting += 1;
     }
 }
 
-/// Nobody waits any longer.
+/// No client waits any longer.
 #[inline(always)]
-fn reset(layer: &mut Layer) {
+fn reset(layer: &mut LayerState) {
     if layer.attempts != 0 {
         layer.attempts = 0;
         layer.waiting = 0;
@@ -167,9 +169,9 @@ fn renew(time: &mut u64, now: u64) {
     }
 }
 
-/// Counts how long something took.
+/// Counts a latency.
 #[inline(always)]
-pub(crate) fn took(latencies: &mut Latencies, from: u64, to: u64) {
+pub(crate) fn record_latency(latencies: &mut Latencies, from: u64, to: u64) {
     let bucket = Latencies::bucket_of(to.saturating_sub(from));
     latencies.buckets[bucket & (Latencies::BUCKETS - 1)] += 1;
 }

@@ -5,9 +5,9 @@ use core::mem::MaybeUninit;
 use aya_ebpf::programs::TcContext;
 
 use crate::{
-    doubt::Doubt,
-    opaque::forget,
+    opaque::forget_bounds,
     packet::{self, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ip, header, headers, protocol},
+    unattributed::Unattributed,
 };
 
 /// UDP's header, which GUE follows.
@@ -52,19 +52,19 @@ pub(crate) fn is_tunnel(number: u8) -> bool {
 
 /// Reads the network layer's headers of the packet in a tunnel into `ip`. UDP is taken for GUE.
 #[inline(always)]
-pub(crate) fn inner(ctx: &TcContext, outer: &Ip, ip: &mut MaybeUninit<Ip>) -> Result<(), Doubt> {
+pub(crate) fn inner(ctx: &TcContext, outer: &Ip, ip: &mut MaybeUninit<Ip>) -> Result<(), Unattributed> {
     let (ethertype, offset) = start(ctx, outer.protocol, outer.transport())?;
-    let offset = forget(offset);
+    let offset = forget_bounds(offset);
     match ethertype {
         ETHERTYPE_IPV4 => packet::inner_ipv4(ctx, offset, outer.end(), ip),
         ETHERTYPE_IPV6 => packet::ipv6(ctx, offset, outer.end(), ip),
-        _ => Err(Doubt::UnknownTunnel),
+        _ => Err(Unattributed::UnknownTunnel),
     }
 }
 
 /// What is in a tunnel, and where it begins.
 #[inline(never)]
-fn start(ctx: &TcContext, number: u8, offset: usize) -> Result<(u16, usize), Doubt> {
+fn start(ctx: &TcContext, number: u8, offset: usize) -> Result<(u16, usize), Unattributed> {
     match number {
         protocol::IPV4 => Ok((ETHERTYPE_IPV4, offset)),
         protocol::IPV6 => Ok((ETHERTYPE_IPV6, offset)),
@@ -74,10 +74,10 @@ fn start(ctx: &TcContext, number: u8, offset: usize) -> Result<(u16, usize), Dou
 }
 
 #[inline(always)]
-fn gre(ctx: &TcContext, start: usize) -> Result<(u16, usize), Doubt> {
+fn gre(ctx: &TcContext, start: usize) -> Result<(u16, usize), Unattributed> {
     let gre: Gre = header(ctx, start)?;
     if gre.flags & !GRE_KNOWN != 0 || gre.version != 0 {
-        return Err(Doubt::UnknownTunnel);
+        return Err(Unattributed::UnknownTunnel);
     }
     let mut length = 4;
     for flag in [GRE_CHECKSUM, GRE_KEY, GRE_SEQUENCE] {
@@ -89,7 +89,7 @@ fn gre(ctx: &TcContext, start: usize) -> Result<(u16, usize), Doubt> {
 }
 
 #[inline(always)]
-fn gue(ctx: &TcContext, start: usize) -> Result<(u16, usize), Doubt> {
+fn gue(ctx: &TcContext, start: usize) -> Result<(u16, usize), Unattributed> {
     let gue: Gue = header(ctx, start)?;
     match gue.variant_and_length & GUE_VARIANT {
         0 if gue.variant_and_length & GUE_CONTROL == 0 => {
@@ -97,11 +97,11 @@ fn gue(ctx: &TcContext, start: usize) -> Result<(u16, usize), Doubt> {
             match gue.protocol {
                 protocol::IPV4 => Ok((ETHERTYPE_IPV4, inside)),
                 protocol::IPV6 => Ok((ETHERTYPE_IPV6, inside)),
-                _ => Err(Doubt::UnknownTunnel),
+                _ => Err(Unattributed::UnknownTunnel),
             }
         }
         GUE_DIRECT if gue.variant_and_length >> 4 == 6 => Ok((ETHERTYPE_IPV6, start)),
         GUE_DIRECT if gue.variant_and_length >> 4 == 4 => Ok((ETHERTYPE_IPV4, start)),
-        _ => Err(Doubt::UnknownTunnel),
+        _ => Err(Unattributed::UnknownTunnel),
     }
 }

@@ -1,4 +1,4 @@
-//! ICMP and ICMPv6 messages that call a server or its port unreachable.
+//! ICMP and ICMPv6 messages that report a server or its port as unreachable.
 
 use core::mem::MaybeUninit;
 
@@ -7,13 +7,12 @@ use lvs_common::{ServerId, interest};
 
 use crate::{
     client::Client,
-    clock,
-    doubt::Doubt,
-    handshake,
+    clock, handshake,
     packet::{self, Ip, Ports, header, headers, protocol},
     server::{self, ANSWERS, Endpoint},
     signal::Signal,
     tunnel,
+    unattributed::Unattributed,
 };
 
 /// The header of either protocol; the packet that it is about follows (RFC 792; RFC 4443, section 3.1).
@@ -31,8 +30,8 @@ struct Icmp {
 headers!(Icmp);
 
 impl Icmp {
-    /// Whether a host or port can't be reached, or not by order of an administrator. Not that a packet was too big, which
-    /// is everyday business.
+    /// Whether a host or port can't be reached, or not by order of an administrator. Not that a packet was too big,
+    /// which is everyday business.
     #[inline(always)]
     fn is_unreachable(self, six: bool) -> bool {
         if six {
@@ -45,12 +44,12 @@ impl Icmp {
     }
 }
 
-/// Looks at an ICMP or ICMPv6 message that enters the director.
+/// Watches an ICMP or ICMPv6 message into the director.
 #[inline(never)]
-pub(crate) fn see(ctx: &TcContext, ip: &Ip) -> Result<(), Doubt> {
+pub(crate) fn observe(ctx: &TcContext, ip: &Ip) -> Result<(), Unattributed> {
     let icmp: Icmp = header(ctx, ip.transport())?;
     if !icmp.is_unreachable(ip.six) {
-        return Err(Doubt::OtherProtocol);
+        return Err(Unattributed::OtherProtocol);
     }
     let mut quoted = MaybeUninit::uninit();
     if ip.six {
@@ -66,7 +65,7 @@ pub(crate) fn see(ctx: &TcContext, ip: &Ip) -> Result<(), Doubt> {
         server::interest_in_ipv4(quoted.destination[3])
     };
     if interest & (ANSWERS | interest::TUNNEL) == 0 {
-        return Err(Doubt::NoServer);
+        return Err(Unattributed::NoServer);
     }
     let tunnels = interest & interest::TUNNEL != 0;
     if !(tunnels && tunnel::is_tunnel(quoted.protocol)) {
@@ -75,22 +74,22 @@ pub(crate) fn see(ctx: &TcContext, ip: &Ip) -> Result<(), Doubt> {
             return blame(id, &Client::of(quoted, ports.source));
         }
         if !(tunnels && quoted.protocol == protocol::UDP && server::is_gue(quoted, ports.destination)) {
-            return Err(Doubt::NoServer);
+            return Err(Unattributed::NoServer);
         }
     }
     let mut inner = MaybeUninit::uninit();
     tunnel::inner(ctx, quoted, &mut inner)?;
     // SAFETY: as above.
     let inner = unsafe { inner.assume_init_ref() };
-    let ports = ports(ctx, inner).map_err(Doubt::in_tunnel)?;
-    let id = server::tunnelled(quoted, inner, ports.destination, 0).ok_or(Doubt::UnknownTunnel)?;
+    let ports = ports(ctx, inner).map_err(Unattributed::in_tunnel)?;
+    let id = server::tunnelled(quoted, inner, ports.destination, 0).ok_or(Unattributed::UnknownTunnel)?;
     blame(id, &Client::of(inner, ports.source))
 }
 
 /// Counts a message about what a client had sent to a server. Probes are answered by it, and are no clients.
 #[inline(never)]
-fn blame(id: ServerId, client: &Client) -> Result<(), Doubt> {
-    let Some(mut signal) = Signal::of(id) else { return Err(Doubt::BadServerId) };
+fn blame(id: ServerId, client: &Client) -> Result<(), Unattributed> {
+    let Some(mut signal) = Signal::of(id) else { return Err(Unattributed::BadServerId) };
     if !handshake::is_probe(&signal, client) {
         signal.unreachable(clock::exact());
     }
@@ -98,10 +97,10 @@ fn blame(id: ServerId, client: &Client) -> Result<(), Doubt> {
 }
 
 #[inline(always)]
-fn ports(ctx: &TcContext, ip: &Ip) -> Result<Ports, Doubt> {
+fn ports(ctx: &TcContext, ip: &Ip) -> Result<Ports, Unattributed> {
     if matches!(ip.protocol, protocol::TCP | protocol::UDP | protocol::SCTP) {
         header(ctx, ip.transport())
     } else {
-        Err(Doubt::OtherProtocol)
+        Err(Unattributed::OtherProtocol)
     }
 }

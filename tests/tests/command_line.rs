@@ -87,8 +87,27 @@ fn arguments_that_are_none_are_refused() -> Result<()> {
 }
 
 #[test]
-fn a_configuration_that_is_not_there_is_named() -> Result<()> {
-    assert_refused(&["run", "--config", "/nowhere/agent.toml"], &["/nowhere/agent.toml"])
+fn a_configuration_that_is_not_there_is_named_once() -> Result<()> {
+    for arguments in
+        [&["run", "--config", "/nowhere/agent.toml"][..], &["check-config", "/nowhere/agent.toml"]]
+    {
+        assert_refused(arguments, &["/nowhere/agent.toml"])?;
+        let output = run(arguments)?;
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(text.matches("there is no such file").count(), 1, "{arguments:?}: {text}");
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {text}");
+    }
+    Ok(())
+}
+
+#[test]
+fn each_command_has_help_with_its_exit_codes() -> Result<()> {
+    for command in ["run", "check-config", "status", "reload", "drain", "undrain", "maintenance"] {
+        let output = run(&[command, "--help"])?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && text.contains("Exit codes:\n  0  "), "{command}: {text}");
+    }
+    Ok(())
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytemuck::Zeroable as _;
 use lvs_agent::{
     model::DetectorSettings,
-    passive::{Detector, Layer, Sight, View},
+    passive::{Detector, Layer, View, Visibility},
 };
 use lvs_common::{ServerCounters, ServerId, ServerState};
 use lvs_tests::simulation::{Arrivals, Disturbance, Fault, Scenario, detect, false_alarms, gaps_an_hour};
@@ -15,9 +15,9 @@ use proptest::prelude::*;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// 200 connections a second that come evenly, as from a load generator.
-fn even(sight: Sight, rtt: Duration) -> Scenario {
+fn even(visibility: Visibility, rtt: Duration) -> Scenario {
     Scenario {
-        sight,
+        visibility,
         arrivals: Arrivals::Regular,
         round_robin: true,
         distances: vec![(1.0, rtt)],
@@ -42,7 +42,7 @@ fn median(scenario: &Scenario, fault: Fault, layer: Layer) -> Duration {
 #[test]
 fn faults_are_found_in_time() {
     let ms = Duration::from_millis;
-    let (whole, half) = (Sight::Whole, Sight::Half);
+    let (whole, half) = (Visibility::Both, Visibility::ClientOnly);
     let cases = [
         (Fault::Killed, whole, 1, 20),
         (Fault::Killed, half, 1, 100),
@@ -52,20 +52,20 @@ fn faults_are_found_in_time() {
         (Fault::Silent, half, 50, 250),
         (Fault::Silent, half, 200, 700),
     ];
-    for (fault, sight, rtt, bound) in cases {
-        let took = median(&even(sight, ms(rtt)), fault, Layer::Host);
-        assert!(took <= ms(bound), "{fault:?}, {sight:?}, {rtt} ms: {took:?}");
+    for (fault, visibility, rtt, bound) in cases {
+        let took = median(&even(visibility, ms(rtt)), fault, Layer::Host);
+        assert!(took <= ms(bound), "{fault:?}, {visibility:?}, {rtt} ms: {took:?}");
     }
-    for sight in [whole, half] {
-        let took = median(&even(sight, ms(1)), Fault::Hung, Layer::Application);
-        assert!(took <= ms(500), "hung, {sight:?}: {took:?}");
+    for visibility in [whole, half] {
+        let took = median(&even(visibility, ms(1)), Fault::Hung, Layer::Application);
+        assert!(took <= ms(500), "hung, {visibility:?}: {took:?}");
     }
 }
 
 #[test]
 fn long_flows_alone_are_enough() {
-    for sight in [Sight::Whole, Sight::Half] {
-        let scenario = Scenario { sight, rate: 0.01, long_flows: (10, 2.0), ..Scenario::default() };
+    for visibility in [Visibility::Both, Visibility::ClientOnly] {
+        let scenario = Scenario { visibility, rate: 0.01, long_flows: (10, 2.0), ..Scenario::default() };
         let found = detect(&scenario, &DetectorSettings::default(), Fault::Silent, 20, PATIENCE, 11);
         for one in found {
             assert!(one.first.is_some_and(|took| took <= Duration::from_secs(1)), "{one:?}");
@@ -77,8 +77,8 @@ fn long_flows_alone_are_enough() {
 fn a_server_that_dies_in_a_flood_is_found() {
     let disturbance =
         Disturbance::Flood { rate: 5_000.0, lasts: Duration::from_hours(1), pause: Duration::from_secs(5) };
-    for sight in [Sight::Whole, Sight::Half] {
-        let scenario = Scenario { sight, disturbance, ..Scenario::default() };
+    for visibility in [Visibility::Both, Visibility::ClientOnly] {
+        let scenario = Scenario { visibility, disturbance, ..Scenario::default() };
         let found = detect(&scenario, &DetectorSettings::default(), Fault::Silent, 5, PATIENCE, 13);
         for one in found {
             assert!(one.first.is_some_and(|took| took <= Duration::from_secs(2)), "{one:?}");
@@ -87,15 +87,16 @@ fn a_server_that_dies_in_a_flood_is_found() {
     }
 }
 
-/// Few clients among spoofed ones, seen one way: only its siblings give a dead server away, and they do whether or not the
-/// director has time for every tick.
+/// Few clients among spoofed ones, seen one way: only its siblings give a dead server away, and they do whether or not
+/// the director has time for every tick.
 #[test]
 fn a_server_that_dies_in_a_flood_is_found_by_a_director_without_time() {
     let disturbance =
         Disturbance::Flood { rate: 300.0, lasts: Duration::from_hours(1), pause: Duration::from_secs(5) };
     let ms = Duration::from_millis;
     for stalls in [None, Some((ms(130), ms(40))), Some((ms(500), ms(40))), Some((ms(900), ms(200)))] {
-        let scenario = Scenario { servers: 3, rate: 50.0, disturbance, stalls, ..even(Sight::Half, ms(1)) };
+        let scenario =
+            Scenario { servers: 3, rate: 50.0, disturbance, stalls, ..even(Visibility::ClientOnly, ms(1)) };
         let found = detect(&scenario, &DetectorSettings::default(), Fault::Killed, 20, PATIENCE, 23);
         for one in found {
             assert!(one.first.is_some_and(|took| took <= ms(1900)), "{stalls:?}: {one:?}");
@@ -109,7 +110,7 @@ fn a_server_that_dies_in_a_flood_is_found_by_a_director_without_time() {
 fn the_end_of_a_burst_in_a_flood_is_no_reason() {
     let minute = Duration::from_mins(1);
     let scenario = Scenario {
-        sight: Sight::Half,
+        visibility: Visibility::ClientOnly,
         arrivals: Arrivals::Bursts(Duration::from_secs(1)),
         disturbance: Disturbance::Flood { rate: 2_000.0, lasts: minute, pause: minute },
         ..Scenario::default()
@@ -139,7 +140,7 @@ proptest! {
         half in any::<bool>(),
     ) {
         let scenario = Scenario {
-            sight: if half { Sight::Half } else { Sight::Whole },
+            visibility: if half { Visibility::ClientOnly } else { Visibility::Both },
             rate,
             distances: vec![(1.0, Duration::from_millis(rtt_ms))],
             client_loss,
@@ -153,7 +154,7 @@ proptest! {
     #[test]
     fn every_death_is_found(seed in any::<u64>(), rate in 40.0..500.0, rtt_ms in 1_u64..250, half in any::<bool>()) {
         let scenario = Scenario {
-            sight: if half { Sight::Half } else { Sight::Whole },
+            visibility: if half { Visibility::ClientOnly } else { Visibility::Both },
             rate,
             distances: vec![(1.0, Duration::from_millis(rtt_ms))],
             ..Scenario::default()
@@ -166,8 +167,8 @@ proptest! {
     }
 }
 
-/// Where independent clients come so often, chance alone doesn't leave a gap between proofs of life that is long enough for
-/// a suspicion of silence once in an hour; slower traffic is simulated for hours.
+/// Where independent clients come so often, chance alone doesn't leave a gap between proofs of life that is long enough
+/// for a suspicion of silence once in an hour; slower traffic is simulated for hours.
 #[test]
 fn busy_servers_leave_no_gaps() {
     let DetectorSettings { silence_masquerade, silence_half_seen, .. } = DetectorSettings::default();
@@ -195,8 +196,8 @@ fn gaps_are_as_many_as_the_formula_says() {
 }
 
 proptest! {
-    /// What the bound on gaps rests on: no silence is suspected sooner after a proof of life than the floor says, whatever
-    /// else there is.
+    /// What the bound on gaps rests on: no silence is suspected sooner after a proof of life than the floor says,
+    /// whatever else there is.
     #[test]
     fn no_silence_is_suspected_below_the_floor(
         age_ns in 0_u64..50_000_000,
@@ -206,7 +207,7 @@ proptest! {
         half in any::<bool>(),
     ) {
         let settings = DetectorSettings::default();
-        let sight = if half { Sight::Half } else { Sight::Whole };
+        let visibility = if half { Visibility::ClientOnly } else { Visibility::Both };
         let now_ns = 1_000_000_000_000;
         let mut state = ServerState::zeroed();
         state.listener.progress_ns = now_ns - age_ns;
@@ -218,9 +219,9 @@ proptest! {
             *since_ns = now_ns - age;
         }
         prop_assert!(settings.silence_masquerade.min(settings.silence_half_seen) >= Duration::from_millis(50));
-        let view = View { id: ServerId(0), sight, state };
+        let view = View { id: ServerId(0), visibility, state };
         let mut detector = Detector::new(settings);
-        let found = detector.look(&view, || 0, |_| ServerCounters::zeroed(), now_ns);
+        let found = detector.evaluate(&view, || 0, |_| ServerCounters::zeroed(), now_ns);
         prop_assert_eq!(found, None);
     }
 }

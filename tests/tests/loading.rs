@@ -18,21 +18,21 @@ use aya::{
     programs::{SchedClassifier, TcAttachType},
     util::{KernelVersion, nr_cpus},
 };
-use lvs_agent::passive::{KernelSide, PassiveError, Signals, Sizes};
-use lvs_common::{Doubts, EGRESS, INGRESS};
+use lvs_agent::passive::{PassiveError, Programs, Signals, Sizes};
+use lvs_common::{EGRESS, INGRESS, UnattributedCounters};
 use lvs_tests::lab::{namespace::Namespace, wait};
 
 const DEVICE: &str = "v0";
 /// Packets sent while filters are replaced: enough for any machine, and an end in any case.
 const MOST: u64 = 5_000_000;
 
-fn load(sizes: Sizes) -> (KernelSide, Signals) {
+fn load(sizes: Sizes) -> (Programs, Signals) {
     let object = env::var_os("LVS_EBPF_OBJECT").expect("LVS_EBPF_OBJECT names the eBPF object file");
     let object = fs::read(object).expect("the object file can be read");
-    KernelSide::load_object(&object, sizes, 0).expect("programs load; that needs root")
+    Programs::load_object(&object, sizes, 0).expect("programs load; that needs root")
 }
 
-fn small() -> (KernelSide, Signals) {
+fn small() -> (Programs, Signals) {
     load(Sizes::for_endpoints(1))
 }
 
@@ -92,8 +92,8 @@ fn hanging() -> Result<[usize; 2]> {
     Ok(counts)
 }
 
-/// Waits until none hangs. A tcx link lives as long as anybody has its descriptor, and so has a process that another test
-/// of this program is about to start, until it executes its own program.
+/// Waits until none hangs. A tcx link lives as long as anybody has its descriptor, and so has a process that another
+/// test of this program is about to start, until it executes its own program.
 fn none_hangs(what: &str) -> Result<()> {
     wait::until_true(what, Duration::from_secs(10), || Ok(hanging()? == [0, 0]))
 }
@@ -109,8 +109,16 @@ fn send(packets: usize) -> Result<()> {
 
 /// How many packets the programs have seen.
 fn seen(signals: &Signals) -> u64 {
-    let Doubts { other_protocol, no_server, unknown_tunnel, fragment, malformed, vlan, extensions, .. } =
-        signals.doubts();
+    let UnattributedCounters {
+        other_protocol,
+        no_server,
+        unknown_tunnel,
+        fragment,
+        malformed,
+        vlan,
+        extensions,
+        ..
+    } = signals.unattributed();
     other_protocol + no_server + unknown_tunnel + fragment + malformed + vlan + extensions
 }
 
@@ -185,7 +193,7 @@ fn devices_without_ethernet_are_refused_by_name() {
     with_device(|| {
         let (mut kernel, _) = small();
         let Err(error) = kernel.attach("lo") else { bail!("attached to lo") };
-        ensure!(error.to_string().contains("device lo is no Ethernet"), "{error}");
+        ensure!(error.to_string().contains("device lo is not an Ethernet device"), "{error}");
         ensure!(kernel.devices().next().is_none());
         Ok(())
     });

@@ -12,8 +12,8 @@ use bytemuck::Zeroable as _;
 use lvs_agent::{
     model::{DetectorSettings, defaults},
     passive::{
-        Detector, Finding, Layer, Sight, View,
-        trace::{Player, Recorder, Shown},
+        Detector, Finding, Layer, View, Visibility,
+        trace::{Player, Recorded, Recorder},
     },
 };
 use lvs_common::{ServerCounters, ServerId};
@@ -99,7 +99,7 @@ impl ReplayRun {
         let counters = &self.counters;
         let counted = |id: ServerId| counters.get(&id).copied().unwrap_or_else(ServerCounters::zeroed);
         // How many flows are active is not recorded: as many as there can be.
-        if let Some(Finding::Suspicion(one)) = self.detector.look(view, || u32::MAX, counted, now_ns) {
+        if let Some(Finding::Suspicion(one)) = self.detector.evaluate(view, || u32::MAX, counted, now_ns) {
             self.found.suspicions.push((now_ns, one.id, one.layer));
         }
     }
@@ -127,22 +127,23 @@ fn replay(text: &str) -> Result<Replay> {
             }
             next_ns += tick;
         }
-        match record.shown {
-            Shown::Counters(shown) => {
-                run.detector.learn(record.id, &shown, record.at_ns);
-                run.counters.insert(record.id, *shown);
+        match record.recorded {
+            Recorded::Counters(recorded) => {
+                run.detector.learn(record.id, &recorded, record.at_ns);
+                run.counters.insert(record.id, *recorded);
             }
-            Shown::State(sight, state) => {
-                run.views.insert(record.id, View { id: record.id, sight, state: *state });
+            Recorded::State(visibility, state) => {
+                run.views.insert(record.id, View { id: record.id, visibility, state: *state });
                 run.look(record.id, record.at_ns);
             }
-            Shown::Fault => run.found.fault = Some((record.id, record.at_ns)),
+            Recorded::Fault => run.found.fault = Some((record.id, record.at_ns)),
         }
     }
     Ok(run.found)
 }
 
-/// A recording of three half-seen servers with 50 clients a second each, the first of which dies after 20 s of 22 if it `dies`.
+/// A recording of three half-seen servers with 50 clients a second each, the first of which dies after 20 s of 22 if it
+/// `dies`.
 fn invented_recording(dies: bool) -> Result<String> {
     const MS: u64 = 1_000_000;
     let mut servers = [KernelModel::default(), KernelModel::default(), KernelModel::default()];
@@ -161,7 +162,7 @@ fn invented_recording(dies: bool) -> Result<String> {
                 _ => {}
             }
             if ms % 10 == 9 {
-                recorder.state(now_ns, ServerId(number), Sight::Half, &kernel.state)?;
+                recorder.state(now_ns, ServerId(number), Visibility::ClientOnly, &kernel.state)?;
             }
             if ms % 100 == 99 {
                 recorder.counters(now_ns, ServerId(number), &kernel.counters)?;

@@ -5,7 +5,6 @@ use std::{
     sync::Arc,
 };
 
-use lvs_common::ServerId;
 use tokio::sync::oneshot;
 
 use crate::{
@@ -17,7 +16,6 @@ use crate::{
     event::ListChange,
     ipvs::{IpvsError, Table},
     model::{DestinationKey, VirtualService},
-    passive::Observation,
     state_file::WriteReceipt,
 };
 
@@ -114,13 +112,4 @@ pub(crate) enum NotReloaded {
     Table(#[from] IpvsError),
     #[error("the agent is stopping")]
     Stopping,
-}
-
-/// What the controller reports to the detector.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Feedback {
-    /// The result of a probe, or a change of a server's state.
-    Observed(ServerId, Observation),
-    /// A suspicion was not probed; the detector may raise it again.
-    NotProbed(ServerId),
 }

@@ -30,11 +30,7 @@ mod monitor;
 mod reload;
 mod tasks;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Instant,
-};
+use std::{sync::Arc, time::Instant};
 
 use anyhow::Context as _;
 use tokio::{
@@ -47,7 +43,7 @@ pub use self::instance::{AlreadyRunning, InstanceRole};
 use self::{
     admin::{AdminHandler, MonitorHandle, commands::ControllerHandle},
     adoption::Adoption,
-    controller::{Controller, Inputs, bursts::Bursts},
+    controller::{Controller, Inputs},
     instance::InstanceLock,
     maintenance::MaintenanceDirectory,
     messages::WatchedServices,
@@ -62,23 +58,20 @@ use crate::{
     engine::{
         Engine,
         admin::MaintenanceSet,
-        correlation::Correlation,
         discovery::Adopted,
-        probe_timeout::LatencyHistory,
         subscriptions::{ScheduleChange, Subscriptions},
         table::{presence, wanted_at_exit},
     },
     event::{Event, Publisher},
     ipvs::IpvsClient,
-    keyed::KeySet,
     model::Config,
     netlink::DEFAULT_TIMEOUT,
     notify::{Notifier, alerts::Alerts},
     passive::Targets,
-    probe::{Prober, Scheduler, budget::Budget},
+    probe::{Prober, Scheduler},
     reconcile::{Reconciler, sysctl},
     state_file::{self, Restored, SavedCommands, StateWriter},
-    telemetry::metrics::{EventCounters, StateGauges},
+    telemetry::metrics::EventCounters,
 };
 
 /// Results that may wait for the controller, which takes microseconds for each: enough for all checks of 10,000 servers
@@ -227,30 +220,20 @@ impl Running {
         let scheduler = Scheduler::spawn(added, prober.clone(), limit, results_tx, shutdown.clone());
         let alerts = Alerts::new(notifier.clone(), &services, engine.weights(), in_force.clone());
         events.subscribe(alerts);
-        let mut shown = StateGauges::default();
-        shown.show_all(&engine);
-        let controller = Controller {
+        let controller = Controller::new(controller::Parts {
             events: events.clone(),
-            kept: engine.commands(),
             engine,
             checks,
             scheduler: scheduler.handle(),
-            accelerated: KeySet::default(),
             targets,
-            bursts: Bursts::new(prober, config.passive.burst.clone(), reports_tx),
-            budget: Budget::new(&config.passive.burst),
+            burst: config.passive.burst.clone(),
+            prober,
+            reports: reports_tx,
             desired: table.desired(),
-            leaving: BTreeMap::new(),
             watched: watched_tx,
             feedback: feedback_tx,
-            under_way: BTreeMap::new(),
-            correlation: Correlation::default(),
-            closed: BTreeSet::new(),
             state_writer,
-            latencies: LatencyHistory::default(),
-            probe_timeout: config.passive.burst.timeout,
-            shown,
-        };
+        });
         let inputs =
             Inputs { checks: results, findings, reports, requests, updates, orders: commands, maintained };
         self.tasks.spawn("controller", controller.run(inputs, shutdown.clone()));

@@ -9,7 +9,7 @@ use crate::{
     model::defaults::CONTROL,
 };
 
-/// Where a running agent is asked.
+/// How a running agent is reached.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct ControlArguments {
     /// Path of the agent's control socket (`control` in its configuration).
@@ -17,6 +17,7 @@ pub(super) struct ControlArguments {
     control: PathBuf,
 }
 
+/// A runtime of one thread, for a command that asks and ends.
 pub(super) fn small_runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting")
 }

@@ -1,4 +1,4 @@
-//! `lvs-agent check-config`: what a configuration is understood to say.
+//! `lvs-agent check-config`: validates a configuration file and summarises it.
 
 use std::{
     fmt::Write as _,
@@ -11,6 +11,7 @@ use anyhow::Context as _;
 use clap::ValueEnum;
 use humantime::format_duration;
 
+use super::exit_code;
 use crate::{
     config::{Reading, Strictness, native, read_file},
     model::{Check, CheckKind, Mode, RealServer, VirtualService},
@@ -23,40 +24,39 @@ pub(super) enum Target {
     Toml,
 }
 
-/// Reads `file`, prints what is understood (or the file in another format) on standard output and the warnings on
-/// standard error. The exit code is 0, 1 if there are warnings, or 2 if it can't be used.
+/// Reads `file`, prints a summary (or the file in another format) on standard output and the warnings on standard
+/// error.
 pub(super) fn run(file: &Path, strictness: Strictness, to: Option<Target>) -> anyhow::Result<ExitCode> {
     let reading = read_file(file, strictness)?;
-    let told = match to {
+    let output = match to {
         Some(Target::Toml) => native::to_toml(&reading.config),
-        None => understood(&reading),
+        None => summary(&reading),
     };
-    io::stdout().write_all(told.as_bytes()).context("writing to standard output")?;
+    io::stdout().write_all(output.as_bytes()).context("writing to standard output")?;
     let mut warnings = String::new();
     for warning in reading.warnings_of(file) {
         writeln!(warnings, "{warning}")?;
     }
     io::stderr().write_all(warnings.as_bytes()).context("writing to standard error")?;
-    Ok(ExitCode::from(u8::from(!warnings.is_empty())))
+    Ok(if warnings.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(exit_code::WARNINGS) })
 }
 
-/// The services as they are understood, for people.
-#[must_use]
-pub(super) fn understood(reading: &Reading) -> String {
+/// The services and their checks, one a line, for people.
+fn summary(reading: &Reading) -> String {
     let services = &reading.config.services;
     let servers: usize = services.iter().map(|service| service.servers.len()).sum();
     let (format, count) = (reading.format, services.len());
-    let mut told = format!("{format}: {count} services, {servers} real servers\n");
-    told += match reading.config.agent.mode {
+    let mut text = format!("{format}: {count} services, {servers} real servers\n");
+    text += match reading.config.agent.mode {
         Mode::Manage => "",
         Mode::Adopt => "mode adopt: services and servers come from the kernel's table\n",
         Mode::Observe => "mode observe: nothing is written to the kernel's table\n",
     };
     for service in services {
-        told += "\n";
-        told += &self::service(service);
+        text += "\n";
+        text += &self::service(service);
     }
-    told
+    text
 }
 
 fn service(service: &VirtualService) -> String {
@@ -74,8 +74,8 @@ fn service(service: &VirtualService) -> String {
     lines.extend(checks.map(|check| format!("  check   {}", self::check(check))));
     for server in &service.servers {
         lines.push(format!("  server  {}", self::server(server)));
-        let own = server.check.iter().chain(&server.further.checks);
-        lines.extend(own.map(|check| format!("          check {}", self::check(check))));
+        let checks_of_server = server.check.iter().chain(&server.further.checks);
+        lines.extend(checks_of_server.map(|check| format!("          check {}", self::check(check))));
     }
     lines.extend(service.policy.backups.iter().map(|backup| format!("  backup  {}", server(&backup.server))));
     lines.join("\n") + "\n"
@@ -88,19 +88,19 @@ fn server(server: &RealServer) -> String {
 fn check(check: &Check) -> String {
     let port = check.port.map_or(String::new(), |port| format!(" at port {port}"));
     let (interval, timeout) = (format_duration(check.interval), format_duration(check.timeout));
-    format!("{}{port}, every {interval}, timeout {timeout}", question(&check.kind))
+    format!("{}{port}, every {interval}, timeout {timeout}", kind(&check.kind))
 }
 
-fn question(question: &CheckKind) -> String {
-    match question {
+fn kind(kind: &CheckKind) -> String {
+    match kind {
         CheckKind::Ping => "ping".to_owned(),
         CheckKind::Connect => "connect".to_owned(),
         CheckKind::On => "none: always up".to_owned(),
         CheckKind::Off => "none: never up".to_owned(),
         CheckKind::Http(http) => {
-            let kind = if http.tls.is_some() { "https" } else { "http" };
+            let scheme = if http.tls.is_some() { "https" } else { "http" };
             let pages: Vec<&str> = http.pages.iter().map(|page| page.path.as_str()).collect();
-            format!("{kind} {}", pages.join(" "))
+            format!("{scheme} {}", pages.join(" "))
         }
         CheckKind::Tcp(_) => "tcp".to_owned(),
         CheckKind::Udp(_) => "udp".to_owned(),

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod check_config;
+mod exit_code;
 mod servers;
 
 use std::{
@@ -32,16 +33,30 @@ use crate::{
     telemetry::log::EventLog,
 };
 
-/// A health checker for LVS directors: the traffic itself raises a suspicion, active probes confirm it, and only then
-/// the kernel's IPVS table is changed.
+/// Health checker for LVS directors: a server's own traffic raises a suspicion, active probes confirm it, and only then
+/// is the kernel's IPVS table changed.
 #[derive(Debug, Parser)]
-#[command(version, about)]
+#[command(version)]
 pub struct Cli {
-    /// Format of the log lines; `json` writes one object a line.
-    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    /// Format of the log lines; `json` is one object per line.
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        value_name = "FORMAT",
+        default_value_t = LogFormat::Text,
+        help_heading = "Log options"
+    )]
     log_format: LogFormat,
-    /// Log filter, as `LEVEL` or `TARGET=LEVEL,…` (error, warn, info, debug, trace).
-    #[arg(long, global = true, env = "LVS_LOG", value_name = "FILTER", default_value = "info")]
+    /// What is logged, as `LEVEL` or `TARGET=LEVEL,…` with a level of error, warn, info, debug or trace.
+    #[arg(
+        long,
+        global = true,
+        env = "LVS_LOG",
+        value_name = "FILTER",
+        default_value = "info",
+        help_heading = "Log options"
+    )]
     log: String,
     #[command(subcommand)]
     command: Command,
@@ -50,21 +65,25 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the agent: check the real servers and update the kernel's IPVS table, until SIGTERM or SIGINT.
+    #[command(after_help = exit_code::OF_RUN)]
     Run(RunArguments),
-    /// Validate a configuration file and print what the agent understands; nothing is changed. Exit code 1: there are
-    /// warnings, 2: the file is faulty.
+    /// Validate a configuration file and print a summary of its services and checks; nothing is changed.
+    #[command(after_help = exit_code::OF_CHECK_CONFIG)]
     CheckConfig(CheckArguments),
     /// Show the services and servers of a running agent, and how much of their traffic it sees.
+    #[command(after_help = exit_code::OF_OTHERS)]
     Status(StatusArguments),
-    /// Make a running agent reload its configuration. Exit code 1: there are warnings, 2: the old configuration stays
-    /// in force.
+    /// Make a running agent reload its configuration, and print what has changed.
+    #[command(after_help = exit_code::OF_RELOAD)]
     Reload(ControlArguments),
-    /// Stop new connections to a server, and optionally wait until it has none. Exit code 2: connections were left at
-    /// the timeout.
+    /// Stop new connections to a server, and optionally wait until it has none.
+    #[command(after_help = exit_code::OF_DRAIN)]
     Drain(DrainArguments),
     /// End the drain of a server: it gets new connections again.
+    #[command(after_help = exit_code::OF_OTHERS)]
     Undrain(ServerArguments),
-    /// Put a server into maintenance, as if it had failed (`on`), or end its maintenance (`off`).
+    /// Put a server into maintenance, as if it had failed, or end its maintenance.
+    #[command(after_help = exit_code::OF_OTHERS)]
     Maintenance(MaintenanceArguments),
 }
 
@@ -77,11 +96,11 @@ struct RunArguments {
     /// What the agent may change in the kernel's table; overrides `mode` in the configuration.
     #[arg(long, value_enum, value_name = "MODE")]
     mode: Option<ModeArgument>,
-    /// Refuse a file that ldirectord would refuse.
+    /// Refuse a configuration in ldirectord's format that ldirectord itself would refuse.
     #[arg(long, requires = "config")]
     strict: bool,
-    /// Another agent has started this one for its `execute`: where the control socket and the metrics are those of every
-    /// agent, there are none.
+    /// Another agent has started this one for its `execute`: it has no control socket, metrics or state file where
+    /// these are the default ones, which belong to that agent.
     #[arg(long, hide = true)]
     beside: bool,
 }
@@ -112,7 +131,7 @@ struct CheckArguments {
     /// Configuration file, in the agent's own format (TOML) or ldirectord's.
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// Refuse a file that ldirectord would refuse.
+    /// Refuse a file in ldirectord's format that ldirectord itself would refuse.
     #[arg(long)]
     strict: bool,
     /// Print the equivalent configuration in this format instead of a summary.
@@ -127,7 +146,7 @@ fn strictness(strict: bool) -> Strictness {
 
 #[derive(Debug, clap::Args)]
 struct StatusArguments {
-    /// Print one JSON object.
+    /// Print the status as one JSON object.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -140,8 +159,8 @@ enum LogFormat {
     Json,
 }
 
-/// Does what the command line says. An error is one message on standard error and exit code 1; a configuration that
-/// can't be used is exit code 2, a second agent on the same table is 3.
+/// Does what the command line says. An error is one message on standard error; the exit codes are in the help of each
+/// command.
 #[must_use]
 pub fn main(cli: &Cli) -> ExitCode {
     match &cli.command {
@@ -149,10 +168,13 @@ pub fn main(cli: &Cli) -> ExitCode {
             let source = source(arguments);
             let reading = match source.as_ref().map(Source::read).transpose() {
                 Ok(reading) => reading,
-                Err(error) => return failed(&error, 2),
+                Err(error) => return failed(&error, exit_code::UNUSABLE),
             };
             if reading.is_none() && arguments.mode == Some(ModeArgument::Manage) {
-                return failed(&"--mode manage needs a configuration; add --config FILE", 2);
+                return failed(
+                    &"--mode manage needs a configuration; add --config FILE",
+                    exit_code::UNUSABLE,
+                );
             }
             let target = reading.as_ref().map(|reading| reading.config.agent.log.clone());
             end(start_log(cli, &target.unwrap_or_default()).and_then(|(log, events)| {
@@ -176,15 +198,16 @@ pub fn main(cli: &Cli) -> ExitCode {
         Command::CheckConfig(arguments) => {
             let strictness = strictness(arguments.strict);
             check_config::run(&arguments.file, strictness, arguments.to)
-                .unwrap_or_else(|error| failed(&format_args!("{error:#}"), 2))
+                .unwrap_or_else(|error| failed(&format_args!("{error:#}"), exit_code::UNUSABLE))
         }
         Command::Status(arguments) => end(status(arguments)),
         Command::Reload(arguments) => {
-            reload(arguments).unwrap_or_else(|error| failed(&format_args!("{error:#}"), 2))
+            let failed = |error| failed(&format_args!("{error:#}"), exit_code::UNUSABLE);
+            reload(arguments).unwrap_or_else(failed)
         }
-        Command::Drain(arguments) => order(servers::drain(arguments)),
-        Command::Undrain(arguments) => order(servers::undrain(arguments)),
-        Command::Maintenance(arguments) => order(servers::maintenance(arguments)),
+        Command::Drain(arguments) => run_client(servers::drain(arguments)),
+        Command::Undrain(arguments) => run_client(servers::undrain(arguments)),
+        Command::Maintenance(arguments) => run_client(servers::maintenance(arguments)),
     }
 }
 
@@ -199,7 +222,8 @@ fn end(result: anyhow::Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let code = if error.is::<agent::AlreadyRunning>() { 3 } else { 1 };
+            let is_second = error.is::<agent::AlreadyRunning>();
+            let code = if is_second { exit_code::ALREADY_RUNNING } else { exit_code::FAILED };
             failed(&format_args!("{error:#}"), code)
         }
     }
@@ -221,10 +245,11 @@ fn stay_beside(config: &mut Config) {
     config.passive.enabled = false;
 }
 
-/// Starts the log; what it goes to is closed when the thread is dropped. Where it can't be opened, standard error is it.
+/// Starts the log; what it goes to is closed when the thread is dropped. Where it can't be opened, standard error is
+/// used instead.
 fn start_log(cli: &Cli, target: &LogTarget) -> anyhow::Result<(Option<LogThread>, Publisher)> {
     let filter = EnvFilter::try_new(&cli.log)
-        .with_context(|| format!("--log {:?} is no log filter; try \"info\" or \"debug\"", cli.log))?;
+        .with_context(|| format!("--log {:?} is not a log filter; try \"info\" or \"debug\"", cli.log))?;
     let (opened, problem) = match log::open(target) {
         Ok(opened) => (opened, None),
         Err(error) => (None, Some(error)),
@@ -306,11 +331,11 @@ fn reload(arguments: &ControlArguments) -> anyhow::Result<ExitCode> {
     for warning in &reloaded.warnings {
         writeln!(io::stderr(), "{warning}").context("writing to standard error")?;
     }
-    Ok(ExitCode::from(u8::from(!reloaded.warnings.is_empty())))
+    Ok(if reloaded.warnings.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(exit_code::WARNINGS) })
 }
 
-/// Gives an order, and waits for as long as it does.
-fn order(order: impl Future<Output = anyhow::Result<ExitCode>>) -> ExitCode {
-    let given = small_runtime().and_then(|runtime| runtime.block_on(order));
-    given.unwrap_or_else(|error| failed(&format_args!("{error:#}"), 1))
+/// Runs a command that asks the agent for something, until it ends.
+fn run_client(command: impl Future<Output = anyhow::Result<ExitCode>>) -> ExitCode {
+    let ended = small_runtime().and_then(|runtime| runtime.block_on(command));
+    ended.unwrap_or_else(|error| failed(&format_args!("{error:#}"), exit_code::FAILED))
 }

@@ -1,5 +1,5 @@
-//! `lvs-agent drain`, `undrain` and `maintenance`: the asking side. It is this side that waits for connections to end, so
-//! that it may go away at any time: the order stands.
+//! `lvs-agent drain`, `undrain` and `maintenance`: the client's side. It is the client that waits for connections to
+//! end, so that it may be stopped at any time: the server stays drained.
 
 use std::{
     io::{self, Write as _},
@@ -12,17 +12,15 @@ use clap::ValueEnum;
 use humantime::{format_duration, parse_duration};
 use tokio::time::{Instant, sleep};
 
-use super::arguments::ControlArguments;
-use crate::control::{self, OrderedServer, Reply, Request, ServerName};
+use super::{arguments::ControlArguments, exit_code};
+use crate::control::{self, AffectedServer, Reply, Request, ServerName};
 
-/// How often it is asked how many connections are left, …
+/// How often the agent is asked how many connections are left, …
 const EVERY: Duration = Duration::from_secs(1);
-/// … and at most one part in so many of the time is spent with asking.
+/// … and at most one part in so many of the time is spent on asking.
 const SHARE: u32 = 10;
-/// The exit code when connections were left.
-const LEFT: u8 = 2;
 
-/// Which servers an order is about.
+/// Which servers a command is about.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct ServerArguments {
     /// The real server; without a port, all its ports.
@@ -35,11 +33,11 @@ pub(super) struct ServerArguments {
     control: ControlArguments,
 }
 
-/// Who is drained, and what is waited for.
+/// Which servers are drained, and whether their connections are waited for.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct DrainArguments {
     #[command(flatten)]
-    of: ServerArguments,
+    servers: ServerArguments,
     /// Wait until the server has no active connections.
     #[arg(long)]
     until_empty: bool,
@@ -51,13 +49,13 @@ pub(super) struct DrainArguments {
     remove: bool,
 }
 
-/// Who is in maintenance, or no longer.
+/// Which servers are put into maintenance, or no longer.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct MaintenanceArguments {
     #[command(flatten)]
-    of: ServerArguments,
+    servers: ServerArguments,
     /// `on` puts the server into maintenance, `off` ends its maintenance.
-    #[arg(value_enum)]
+    #[arg(value_enum, value_name = "on|off", hide_possible_values = true)]
     switch: Switch,
 }
 
@@ -67,22 +65,22 @@ enum Switch {
     Off,
 }
 
-/// Drains servers, and waits if that is asked for.
+/// Drains servers, and waits if the arguments say so.
 pub(super) async fn drain(arguments: &DrainArguments) -> anyhow::Result<ExitCode> {
-    let DrainArguments { of, until_empty, timeout, remove } = arguments;
+    let DrainArguments { servers, until_empty, timeout, remove } = arguments;
     let drain = |remove| {
-        let ServerArguments { server, service, .. } = of.clone();
+        let ServerArguments { server, service, .. } = servers.clone();
         Request::Drain { server, service, remove }
     };
-    tell(&of.ask(&drain(false)).await?)?;
+    print(&servers.ask(&drain(false)).await?)?;
     if !(*until_empty || *remove || timeout.is_some()) {
         return Ok(ExitCode::SUCCESS);
     }
-    if !of.wait_until_empty(*timeout).await? {
-        return Ok(ExitCode::from(LEFT));
+    if !servers.wait_until_empty(*timeout).await? {
+        return Ok(ExitCode::from(exit_code::CONNECTIONS_LEFT));
     }
     if *remove {
-        tell(&of.ask(&drain(true)).await?)?;
+        print(&servers.ask(&drain(true)).await?)?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -90,34 +88,34 @@ pub(super) async fn drain(arguments: &DrainArguments) -> anyhow::Result<ExitCode
 /// Lets servers have new connections again.
 pub(super) async fn undrain(arguments: &ServerArguments) -> anyhow::Result<ExitCode> {
     let ServerArguments { server, service, .. } = arguments.clone();
-    tell(&arguments.ask(&Request::Undrain { server, service }).await?)?;
+    print(&arguments.ask(&Request::Undrain { server, service }).await?)?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// Takes servers out as if they had failed, or lets their health decide again.
 pub(super) async fn maintenance(arguments: &MaintenanceArguments) -> anyhow::Result<ExitCode> {
-    let ServerArguments { server, service, .. } = arguments.of.clone();
+    let ServerArguments { server, service, .. } = arguments.servers.clone();
     let on = arguments.switch == Switch::On;
-    tell(&arguments.of.ask(&Request::Maintenance { server, service, on }).await?)?;
+    print(&arguments.servers.ask(&Request::Maintenance { server, service, on }).await?)?;
     Ok(ExitCode::SUCCESS)
 }
 
 impl ServerArguments {
-    async fn ask(&self, request: &Request) -> anyhow::Result<Vec<OrderedServer>> {
+    async fn ask(&self, request: &Request) -> anyhow::Result<Vec<AffectedServer>> {
         match control::ask(self.control.path(), request).await? {
             Reply::Servers(servers) => Ok(servers),
             _ => bail!("the agent sent an unexpected answer; is it of another version?"),
         }
     }
 
-    /// Whether that was so before the time was over.
+    /// Waits until the servers have no active connections; `false` if some are left after `patience`.
     async fn wait_until_empty(&self, patience: Option<Duration>) -> anyhow::Result<bool> {
         let begun = Instant::now();
         let ServerArguments { server, service, .. } = self.clone();
         let request = Request::Connections { server, service };
-        let mut told = None;
+        let mut printed = None;
         loop {
-            let asked = Instant::now();
+            let request_start = Instant::now();
             let servers = self.ask(&request).await?;
             let left: u64 =
                 servers.iter().filter_map(|one| one.connections).map(|one| u64::from(one.active)).sum();
@@ -125,12 +123,12 @@ impl ServerArguments {
                 writeln!(io::stdout(), "no connections are left").context("writing to standard output")?;
                 return Ok(true);
             }
-            if told.replace(left) != Some(left) {
+            if printed.replace(left) != Some(left) {
                 let plural = if left == 1 { "" } else { "s" };
                 writeln!(io::stdout(), "{left} active connection{plural}")
                     .context("writing to standard output")?;
             }
-            let pause = EVERY.max(asked.elapsed() * SHARE);
+            let pause = EVERY.max(request_start.elapsed() * SHARE);
             if let Some(patience) = patience
                 && begun.elapsed() + pause > patience
             {
@@ -148,7 +146,7 @@ impl ServerArguments {
     }
 }
 
-fn tell(servers: &[OrderedServer]) -> anyhow::Result<()> {
+fn print(servers: &[AffectedServer]) -> anyhow::Result<()> {
     for server in servers {
         writeln!(io::stdout(), "{server}").context("writing to standard output")?;
     }

@@ -1,8 +1,8 @@
-//! Any bytes as a configuration, in both formats: a result, or an error with line and column; never a panic. And what is
-//! read is written down and read again as the same.
+//! Any bytes as a configuration, in both formats: a result, or an error with line and column; never a panic. And what
+//! is read is written down and read again as the same.
 //!
-//! The bytes are valid files with mistakes in them: cut, doubled, swapped, overwritten. With `LVS_LONG` set it goes on for
-//! a minute.
+//! The bytes are valid files with mistakes in them: cut, doubled, swapped, overwritten. With `LVS_LONG` set it goes on
+//! for a minute.
 
 use std::{
     env,
@@ -98,7 +98,7 @@ virtual=192.0.2.83:99
     checkcount=2
 ";
 
-/// Without what nobody looks at: how packets are wrapped that are not.
+/// Without what has no effect: the tunnel of a server that is not reached by one.
 fn looked_at(config: &Config) -> Config {
     let mut config = config.clone();
     for service in &mut config.services {

@@ -20,7 +20,7 @@ const MAX_FILE_BYTES: u64 = 16 << 20;
 /// The file that a configuration is read from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
-    /// The file.
+    /// The file's path; messages name it as it is given here.
     pub path: PathBuf,
     /// How exact it must be.
     pub strictness: Strictness,
@@ -28,7 +28,7 @@ pub struct Source {
     pub mode: Option<Mode>,
 }
 
-/// Tells one content of a file from another, within one process.
+/// Distinguishes contents of a file, within one process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fingerprint(u64);
 
@@ -38,7 +38,7 @@ impl Source {
         self.read_with_fingerprint().1
     }
 
-    /// The same, with what tells this content from another; none where the file can't be read at all.
+    /// The same, with the content's fingerprint; none where the file can't be read at all.
     pub fn read_with_fingerprint(&self) -> (Option<Fingerprint>, Result<Reading, ConfigError>) {
         let bytes = match content(&self.path) {
             Ok(bytes) => bytes,
@@ -93,7 +93,7 @@ fn content(path: &Path) -> Result<Vec<u8>, FileErrorKind> {
         _ => FileErrorKind::Io(error),
     };
     let mut bytes = Vec::new();
-    // One byte more than allowed tells a file that is too large from one that just fits, even where the file has no
+    // One byte more than allowed shows that a file is too large and doesn't just fit, even where the file has no
     // size of its own, such as a pipe.
     File::open(path).map_err(explain)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(explain)?;
     if bytes.len() as u64 > MAX_FILE_BYTES {

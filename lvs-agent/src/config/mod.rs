@@ -3,6 +3,7 @@
 //! A configuration that was read has been validated whole: nothing in it contradicts itself, and the rest of the agent
 //! doesn't check again.
 
+mod common;
 mod diagnostics;
 #[cfg(test)]
 mod fuzz;
@@ -14,7 +15,7 @@ mod reading;
 pub use self::{
     diagnostics::{
         ConfigError, Contradiction, DirectiveFault, Fault, FaultKind, Faults, FileError, FileErrorKind,
-        KeyFault, Leniency, NameFault, Note, Place, Strictness, ValueFault, Warning, WarningKind,
+        KeyFault, Leniency, NameFault, Note, Place, PortUse, Strictness, ValueFault, Warning, WarningKind,
     },
     load::{Fingerprint, Source, read_bytes, read_file},
     reading::{Format, Reading},

@@ -1,14 +1,14 @@
-//! A configuration as it was understood.
+//! The result of reading a configuration.
 
 use std::{fmt, path::Path};
 
 use super::diagnostics::{ConfigError, Warning};
 use crate::model::{Config, Mode};
 
-/// A configuration as it was understood.
+/// The result of reading a configuration.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reading {
-    /// The configuration.
+    /// The configuration, valid as a whole.
     pub config: Config,
     /// Which format it was written in.
     pub format: Format,

@@ -1,4 +1,4 @@
-//! The asking end.
+//! The client: sends one request and waits for the reply.
 
 use std::{path::Path, time::Duration};
 
@@ -19,19 +19,19 @@ const MAX_REPLY: u64 = 64 << 20;
 
 /// Asks the agent that listens at `path`.
 pub async fn ask(path: &Path, request: &Request) -> Result<Reply, ControlError> {
-    let broken = |message: String| ControlError::Talk { path: path.to_owned(), message };
+    let broken = |message: String| ControlError::Exchange { path: path.to_owned(), message };
     let connected = UnixStream::connect(path).await;
     let mut stream = connected.map_err(|error| ControlError::Connect { path: path.to_owned(), error })?;
     let mut line = serde_json::to_vec(request).map_err(|error| broken(error.to_string()))?;
     line.push(b'\n');
-    let talk = async {
+    let exchange = async {
         stream.write_all(&line).await?;
         let mut reply = String::new();
         BufReader::new((&mut stream).take(MAX_REPLY)).read_line(&mut reply).await?;
         Ok::<_, std::io::Error>(reply)
     };
     let patience = if matches!(request, Request::Reload {}) { RELOAD_PATIENCE } else { PATIENCE };
-    let reply = match timeout(patience, talk).await {
+    let reply = match timeout(patience, exchange).await {
         Ok(Ok(reply)) => reply,
         Ok(Err(error)) => return Err(broken(error.to_string())),
         Err(_elapsed) => return Err(broken(format!("no answer within {patience:?}"))),

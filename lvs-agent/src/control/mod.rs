@@ -1,7 +1,7 @@
-//! The control socket: how a running agent is asked, on the same machine, for what it knows.
+//! The control socket: requests to a running agent on the same machine.
 //!
-//! A Unix stream socket that takes one JSON object a line and answers each with one line. Only root and the agent's own user
-//! may ask.
+//! A Unix stream socket that takes one JSON object a line and answers each with one line. Only root and the agent's own
+//! user may ask.
 
 mod client;
 mod protocol;
@@ -13,8 +13,8 @@ use std::{io, path::PathBuf};
 
 pub use client::ask;
 pub use protocol::{
-    Connections, EvidenceStatus, ObservedEdit, ObservedStatus, OrderedServer, Reloaded, Reply, Request, Seen,
-    ServerStatus, ServiceStatus, SignalStatus, Status,
+    AffectedServer, Connections, EvidenceStatus, ObservedEdit, ObservedStatus, Reloaded, Reply, Request,
+    ServerStatus, ServiceStatus, SignalStatus, Status, Visibility,
 };
 pub use render::table;
 pub use server::{Answer, ControlServer};
@@ -38,7 +38,7 @@ pub enum ControlError {
     /// The socket can't be made.
     #[error("can't listen at {path}: {error}; set `control` in `[agent]` to another path, or to \"off\"", path = .path.display())]
     Listen {
-        /// Where.
+        /// The socket's path.
         path: PathBuf,
         /// What the kernel said.
         error: io::Error,
@@ -46,17 +46,17 @@ pub enum ControlError {
     /// No agent answers.
     #[error("no agent answers at {path}: {error}; is it running, with this `control` in `[agent]`?", path = .path.display())]
     Connect {
-        /// Where.
+        /// The socket's path.
         path: PathBuf,
         /// What the kernel said.
         error: io::Error,
     },
-    /// The conversation broke off.
+    /// The agent sent no reply, or an invalid one.
     #[error("invalid answer from the agent at {path}: {message}", path = .path.display())]
-    Talk {
-        /// Where.
+    Exchange {
+        /// The socket's path.
         path: PathBuf,
-        /// What is wrong.
+        /// What is wrong with the reply, or why there is none.
         message: String,
     },
     /// The agent refused the request.

@@ -1,4 +1,4 @@
-//! What is asked and answered.
+//! Requests and replies.
 
 use std::{collections::BTreeMap, fmt, net::SocketAddr};
 
@@ -6,17 +6,17 @@ use serde::{Deserialize, Serialize};
 
 use super::ServerName;
 
-/// What the agent can be asked.
+/// A request to the agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Request {
-    /// How all services and servers stand.
+    /// The state of all services and servers.
     Status {},
     /// Read the configuration again.
     Reload {},
     /// Give a server no new connections.
     Drain {
-        /// Which one.
+        /// The server; without a port at all of its ports.
         server: ServerName,
         /// In this service only: its name, key or address.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -27,7 +27,7 @@ pub enum Request {
     },
     /// A drain is over.
     Undrain {
-        /// Of which one.
+        /// The server; without a port at all of its ports.
         server: ServerName,
         /// In this service only.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -35,7 +35,7 @@ pub enum Request {
     },
     /// Take a server out as if it had failed, or no longer.
     Maintenance {
-        /// Which one.
+        /// The server; without a port at all of its ports.
         server: ServerName,
         /// In this service only.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -45,7 +45,7 @@ pub enum Request {
     },
     /// How many connections a server has.
     Connections {
-        /// Which one.
+        /// The server; without a port at all of its ports.
         server: ServerName,
         /// In this service only.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -53,7 +53,7 @@ pub enum Request {
     },
 }
 
-/// What it answers.
+/// The agent's reply.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reply {
@@ -63,9 +63,9 @@ pub enum Reply {
     Reloaded(Reloaded),
     /// To [`Request::Reload`]: the old configuration stays in force, for this reason.
     NotReloaded(String),
-    /// To orders and [`Request::Connections`]: whom it was about, in each of their services, and how they stand now.
-    Servers(Vec<OrderedServer>),
-    /// The request was not understood or could not be fulfilled, and why.
+    /// To the other requests: the servers that are meant, in each of their services, and their state now.
+    Servers(Vec<AffectedServer>),
+    /// Why the request is invalid or could not be fulfilled.
     Error(String),
 }
 
@@ -87,7 +87,7 @@ pub struct Reloaded {
     pub warnings: Vec<String>,
 }
 
-/// In words.
+/// One line for people.
 impl fmt::Display for Reloaded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let changes = [
@@ -96,39 +96,41 @@ impl fmt::Display for Reloaded {
             (self.servers_added, "server", "added"),
             (self.servers_removed, "server", "removed"),
         ];
-        let told = changes.into_iter().filter(|(count, ..)| *count > 0);
-        let told = told.map(|(count, what, done)| {
-            let plural = if count == 1 { "" } else { "s" };
-            format!("{count} {what}{plural} {done}")
-        });
-        let mut told: Vec<String> = told.collect();
-        if told.is_empty() {
-            told.push("services and servers are unchanged".to_owned());
+        let mut parts: Vec<String> = changes
+            .into_iter()
+            .filter(|(count, ..)| *count > 0)
+            .map(|(count, what, change)| {
+                let plural = if count == 1 { "" } else { "s" };
+                format!("{count} {what}{plural} {change}")
+            })
+            .collect();
+        if parts.is_empty() {
+            parts.push("services and servers are unchanged".to_owned());
         }
         let table = if self.table_changed { "the table changes" } else { "the table stays as it is" };
-        write!(f, "{}; {table}", told.join(", "))
+        write!(f, "{}; {table}", parts.join(", "))
     }
 }
 
-/// A server of a service that an order was about.
+/// A server of a service that a command was about.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OrderedServer {
+pub struct AffectedServer {
     /// The name of its service.
     pub service: String,
     /// Its address and port.
     pub address: SocketAddr,
     /// Its weight in the wanted table; `None` if it shall not be there.
     pub weight: Option<u16>,
-    /// Who holds it out, if anyone does.
+    /// Who has taken it out, if anyone has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<String>,
-    /// Its connections, where that was asked and it is in the kernel's table.
+    /// Its connections, where they were requested and it is in the kernel's table.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connections: Option<Connections>,
 }
 
-/// For people.
-impl fmt::Display for OrderedServer {
+/// One line for people.
+impl fmt::Display for AffectedServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { service, address, weight, held, .. } = self;
         write!(f, "{service} {address}: ")?;
@@ -151,7 +153,7 @@ pub struct Connections {
     pub persistent: u32,
 }
 
-/// How everything stands.
+/// The state of everything.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Status {
     /// All services, in the order of the configuration.
@@ -170,7 +172,7 @@ pub struct Status {
 /// Edits of the kernel's table that would have been made.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ObservedStatus {
-    /// How many.
+    /// How many of them since the agent started.
     pub total: u64,
     /// The latest of them, the oldest first.
     pub latest: Vec<ObservedEdit>,
@@ -179,13 +181,13 @@ pub struct ObservedStatus {
 /// An edit that would have been made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ObservedEdit {
-    /// In words.
+    /// The edit or the evidence as a phrase for people.
     pub text: String,
     /// How long ago, in ms.
     pub age_ms: u64,
 }
 
-/// How one service stands.
+/// The state of one service.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ServiceStatus {
     /// The operator's name for it.
@@ -196,7 +198,7 @@ pub struct ServiceStatus {
     pub servers: Vec<ServerStatus>,
 }
 
-/// How one real server stands in a service.
+/// The state of one real server in a service.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ServerStatus {
     /// Its address and port.
@@ -213,22 +215,22 @@ pub struct ServerStatus {
     /// Why its weight is as it is, where the state doesn't say it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
-    /// What its traffic says about it.
+    /// What the passive signal says about it.
     pub signal: SignalStatus,
 }
 
 /// The passive signal of one server in a service.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SignalStatus {
-    /// How much of its traffic speaks.
-    pub seen: Seen,
+    /// How much of its traffic is seen.
+    pub seen: Visibility,
     /// Why it is no more than that, where it isn't whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// How long its clients usually wait for an answer, in ms, once that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usual_wait_ms: Option<f64>,
-    /// What was last held against it.
+    /// The latest evidence against it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evidence: Option<EvidenceStatus>,
 }
@@ -237,39 +239,42 @@ impl SignalStatus {
     /// None at all, for this reason.
     #[must_use]
     pub fn none(reason: impl Into<String>) -> Self {
-        Self { seen: Seen::None, reason: Some(reason.into()), usual_wait_ms: None, evidence: None }
+        Self { seen: Visibility::None, reason: Some(reason.into()), usual_wait_ms: None, evidence: None }
     }
 }
 
-/// How much of a server's traffic is seen, and speaks for or against it.
+/// How much of a server's traffic the passive signal sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Seen {
+pub enum Visibility {
     /// Both directions.
-    Whole,
+    #[serde(rename = "whole")]
+    Both,
     /// What clients send.
-    Half,
+    #[serde(rename = "half")]
+    ClientOnly,
     /// Packets are counted, and say nothing about its health.
-    Counted,
-    /// None of it can be told to be its own.
+    #[serde(rename = "counted")]
+    CountersOnly,
+    /// Nothing: no packet can be attributed to this server.
     None,
 }
 
-impl fmt::Display for Seen {
+impl fmt::Display for Visibility {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Whole => "whole",
-            Self::Half => "half",
-            Self::Counted => "counted",
+            Self::Both => "whole",
+            Self::ClientOnly => "half",
+            Self::CountersOnly => "counted",
             Self::None => "none",
         })
     }
 }
 
-/// What was held against a server.
+/// Evidence against a server.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EvidenceStatus {
-    /// In words.
+    /// The edit or the evidence as a phrase for people.
     pub text: String,
     /// How long ago, in ms.
     pub age_ms: u64,
@@ -281,10 +286,10 @@ mod tests {
 
     /// Programs read these lines: what they look like is a promise.
     #[test]
-    fn lines_as_they_travel() {
+    fn requests_and_replies_as_json() {
         assert_eq!(serde_json::to_string(&Request::Status {}).unwrap(), r#"{"command":"status"}"#);
         let signal = SignalStatus {
-            seen: Seen::Half,
+            seen: Visibility::ClientOnly,
             reason: Some("answers bypass the director".to_owned()),
             usual_wait_ms: Some(1.5),
             evidence: Some(EvidenceStatus { text: "3 refused".to_owned(), age_ms: 20 }),
@@ -311,7 +316,7 @@ mod tests {
             serde_json::to_string(&SignalStatus::none("why")).unwrap(),
             r#"{"seen":"none","reason":"why"}"#
         );
-        let orders = [
+        let commands = [
             r#"{"command":"reload"}"#,
             r#"{"command":"drain","server":"10.0.0.1:80"}"#,
             r#"{"command":"drain","server":"10.0.0.1","service":"web","remove":true}"#,
@@ -319,9 +324,14 @@ mod tests {
             r#"{"command":"maintenance","server":"[2001:db8::1]:80","on":false}"#,
             r#"{"command":"connections","server":"10.0.0.1"}"#,
         ];
-        for line in orders {
+        for line in commands {
             let request: Request = serde_json::from_str(line).unwrap();
             assert_eq!(serde_json::to_string(&request).unwrap(), line);
+        }
+        for visibility in
+            [Visibility::Both, Visibility::ClientOnly, Visibility::CountersOnly, Visibility::None]
+        {
+            assert_eq!(serde_json::to_string(&visibility).unwrap(), format!("\"{visibility}\""));
         }
         let wrong = r#"{"command":"undrain","server":"web1"}"#;
         assert!(serde_json::from_str::<Request>(wrong).unwrap_err().to_string().contains("ADDRESS:PORT"));

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use super::{ObservedStatus, ServerStatus, Status};
 
-/// One line a server, aligned, under a line for each service; what is said of a signal follows in words. At the end what
-/// concerns all of them.
+/// One line a server, aligned, under a line for each service; what is said of a signal follows in words. At the end
+/// what concerns all of them.
 #[must_use]
 pub fn table(status: &Status) -> String {
     let mut text = String::new();
@@ -73,12 +73,12 @@ fn row(server: &ServerStatus) -> [String; 6] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::{EvidenceStatus, Seen, ServiceStatus, SignalStatus};
+    use crate::control::{EvidenceStatus, ServiceStatus, SignalStatus, Visibility};
 
     #[test]
     fn columns_are_aligned_and_words_follow() {
         let whole = SignalStatus {
-            seen: Seen::Whole,
+            seen: Visibility::Both,
             reason: None,
             usual_wait_ms: Some(0.25),
             evidence: Some(EvidenceStatus { text: "3 refused".to_owned(), age_ms: 12_345 }),

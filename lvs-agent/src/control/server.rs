@@ -1,4 +1,4 @@
-//! The answering end.
+//! The server: takes requests from several clients at once and replies to each.
 
 use std::{
     fs::{self, DirBuilder, Permissions},
@@ -57,7 +57,7 @@ impl ControlServer {
         }
         clear(path)?;
         let listener = UnixListener::bind(path).map_err(failed)?;
-        // Until this is done others could connect; whoever they are is looked at in `serve`.
+        // Until this is done others could connect; `serve` checks who they are.
         fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(failed)?;
         Ok(Self { listener, path: path.to_owned() })
     }
@@ -107,12 +107,12 @@ impl Drop for ControlServer {
 /// Makes room for a new socket, unless somebody needs what is there.
 fn clear(path: &Path) -> Result<(), ControlError> {
     let failed = |error| ControlError::Listen { path: path.to_owned(), error };
-    let found = match fs::symlink_metadata(path) {
-        Ok(found) => found,
+    let metadata = match fs::symlink_metadata(path) {
+        Ok(metadata) => metadata,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(failed(error)),
     };
-    if !found.file_type().is_socket() {
+    if !metadata.file_type().is_socket() {
         return Err(ControlError::NotASocket(path.to_owned()));
     }
     match BlockingStream::connect(path) {
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_answers_whoever_may_ask() {
+    async fn permitted_clients_get_replies() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("run/control");
         let shutdown = serve_at(&path);
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_no_request_is_told_so() {
+    async fn invalid_requests_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("control");
         let _running = serve_at(&path);

@@ -8,7 +8,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-/// A real server: at one port, or at all of them. Written `10.0.0.1`, `10.0.0.1:80`, `2001:db8::1` or `[2001:db8::1]:80`.
+/// A real server: at one port, or at all of them. Written `10.0.0.1`, `10.0.0.1:80`, `2001:db8::1` or
+/// `[2001:db8::1]:80`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ServerName {
@@ -16,7 +17,7 @@ pub struct ServerName {
     port: Option<u16>,
 }
 
-/// What is no address.
+/// A text that does not name a real server.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{0:?} does not name a real server; write ADDRESS or ADDRESS:PORT, such as 10.0.0.1:80 or [2001:db8::1]:80"
@@ -72,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_as_people_write_them() {
+    fn server_names_are_parsed() {
         let (four, six) = ("10.0.0.1:80", "[2001:db8::1]:80");
         let cases = [
             ("10.0.0.1", "10.0.0.1", four, true),

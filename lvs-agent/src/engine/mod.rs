@@ -3,6 +3,7 @@
 //! argument.
 
 pub(crate) mod admin;
+pub(crate) mod confirmation;
 pub(crate) mod correlation;
 pub(crate) mod discovery;
 mod dry_run;
@@ -175,7 +176,7 @@ impl Engine {
         };
         let Some(service) = self.services.get_mut(index) else { return effects };
         let transition = service.health_mut(role).and_then(|health| health.observe(sample, now));
-        let weight_changed = requested.is_some_and(|weight| service.pool.set_asked(role, weight));
+        let weight_changed = requested.is_some_and(|weight| service.pool.set_reported_weight(role, weight));
         if transition.is_some() || weight_changed {
             // A destination that an administrator has set to weight 0 is never reported as failed.
             effects.transition = transition.filter(|_| !service.pool.admin_state(role).administrator);
@@ -436,7 +437,7 @@ impl Engine {
     #[must_use]
     pub(crate) fn rises_to(&self, destination: &DestinationKey) -> Option<Weight> {
         let (service, role) = self.at(destination)?;
-        service.pool.own_weight(role).filter(|_| service.pool.is_ramping(role))
+        service.pool.full_weight(role).filter(|_| service.pool.is_ramping(role))
     }
 
     /// A destination's role in its service.

@@ -56,22 +56,21 @@ impl Service {
         let servers = config.servers.iter().map(|server| {
             let old = old_server(server.address).and_then(|index| self.servers.get(index)).cloned();
             let mut health = old.unwrap_or_else(|| new_server(config, server));
-            health.follow(&rules(config, config.further_of(server)), config.checks_of(server).count());
+            health.set_rules(&rules(config, config.further_of(server)), config.checks_of(server).count());
             health
         });
         let backups = config.policy.backups.iter().map(|backup| {
             let old = old_backup(backup.server.address).and_then(|index| self.backups.get(index)?.clone());
             new_backup(config, backup).map(|new| {
                 let mut health = old.unwrap_or(new);
-                health.follow(&backup_rules(config), 1);
+                health.set_rules(&backup_rules(config), 1);
                 health
             })
         });
         let (servers, backups) = (servers.collect(), backups.collect());
         let members = config.servers.iter().map(|server| {
             let key = DestinationKey { service: config.key, server: server.address };
-            let origin =
-                old_server(server.address).map_or_else(|| Origin::Found(presence(&key)), Origin::Stays);
+            let origin = old_server(server.address).map_or_else(|| Origin::New(presence(&key)), Origin::Kept);
             (server.weight, origin)
         });
         let backup_members = config.policy.backups.iter();
@@ -158,7 +157,7 @@ impl Service {
     fn destination(&self, role: Role) -> Option<(SocketAddr, WantedDestination)> {
         let (server, weight) = (self.server(role)?, self.pool.weight(role)?);
         let mut wanted = WantedDestination::new(server.method, weight);
-        wanted.own = self.pool.base_weight(role)?;
+        wanted.base_weight = self.pool.base_weight(role)?;
         if server.method == ForwardingMethod::Tunnel {
             wanted.tunnel = Wish::Set(server.tunnel);
         }

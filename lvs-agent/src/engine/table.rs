@@ -11,7 +11,7 @@ use crate::{
 /// The presence of a destination in the kernel's table.
 pub(crate) fn presence(table: &Table, key: &DestinationKey) -> Presence {
     let destination = table.services.get(&key.service).and_then(|entry| entry.destinations.get(&key.server));
-    Presence::of_found(destination.map(|destination| destination.weight.takes_connections()))
+    Presence::in_table(destination.map(|destination| destination.weight.takes_connections()))
 }
 
 /// The table desired when the agent exits; `None`: it stays as it is.

@@ -9,7 +9,7 @@ use crate::{
 
 fn wanted(text: &str) -> Wanted {
     let config = crate::config::native::read(text, "test.toml".as_ref()).expect("it is a configuration");
-    Engine::new(&config.services, |_| Presence::of_found(Some(true))).wanted()
+    Engine::new(&config.services, |_| Presence::in_table(Some(true))).wanted()
 }
 
 fn pool_event(change: PoolEvent) -> Event {

@@ -40,8 +40,8 @@ fn refused() -> Outcome {
     Err(Failure { reason: FailureReason::Refused, after: Duration::from_micros(250) })
 }
 
-fn answered() -> Outcome {
-    Ok(Success { latency: Duration::from_micros(1250), connect: None, weight: None })
+fn answered() -> Success {
+    Success { latency: Duration::from_micros(1250), connect: None, weight: None }
 }
 
 fn of_agent() -> Vec<Event> {
@@ -135,13 +135,13 @@ fn of_servers() -> Vec<Event> {
     let damped = State::Damped { until: std::time::Instant::now() };
     vec![
         probe(ProbeKind::Baseline { is_new_failure: true }, refused()),
-        probe(ProbeKind::Baseline { is_new_failure: false }, answered()),
+        probe(ProbeKind::Baseline { is_new_failure: false }, Ok(answered())),
         probe(ProbeKind::Confirm { number: 1 }, refused()),
-        probe(ProbeKind::Ping, answered()),
-        probe(ProbeKind::Port, answered()),
+        probe(ProbeKind::Ping, Ok(answered())),
+        probe(ProbeKind::Port, Ok(answered())),
         transition(State::Suspect { baseline: 0, confirm: 2 }, down(Cause::Fast), refused()),
         transition(down(Cause::Fast), down(Cause::Baseline), refused()),
-        transition(down(Cause::Baseline), damped, answered()),
+        transition(down(Cause::Baseline), damped, Ok(answered())),
         Event::Retained { subject: subject() },
         weight(Some(Weight(0)), Some("connection refused")),
         weight(None, None),

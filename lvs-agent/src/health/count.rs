@@ -1,6 +1,6 @@
-//! The results of one check of one destination, counted. Pure.
+//! `fall` and `rise`: counts the results of one check of one destination. Pure.
 
-use super::{Cause, Source, State, Thresholds};
+use super::state::{Cause, Source, State, Thresholds};
 
 /// The state machine of one check of one destination.
 #[derive(Clone, Debug)]
@@ -15,17 +15,17 @@ impl Count {
         Self { thresholds, state: State::Unknown { failures: 0 } }
     }
 
-    /// The same, of a destination of which this is known already.
-    pub(super) fn at(thresholds: Thresholds, state: State) -> Self {
+    /// A check of a destination whose state is known already.
+    pub(super) fn with_state(thresholds: Thresholds, state: State) -> Self {
         Self { thresholds, state }
     }
 
-    /// From now on these numbers are what counts.
-    pub(super) fn follow(&mut self, thresholds: Thresholds) {
+    /// Replaces the thresholds; the state is kept.
+    pub(super) fn set_thresholds(&mut self, thresholds: Thresholds) {
         self.thresholds = thresholds;
     }
 
-    /// What is known.
+    /// The check's state.
     pub(super) fn state(&self) -> State {
         self.state
     }
@@ -41,7 +41,7 @@ impl Count {
         }
     }
 
-    /// Takes in one result.
+    /// Counts one result.
     pub(super) fn observe(&mut self, success: bool, source: Source) {
         self.state = if success { self.after_success(source) } else { self.after_failure(source) };
     }
@@ -53,7 +53,8 @@ impl Count {
             (State::Suspect { baseline, .. }, Source::Confirm) => State::Suspect { baseline, confirm: 0 },
             (State::Down { .. }, Source::Baseline) => self.recovering(1),
             (State::Recovering { successes }, Source::Baseline) => self.recovering(successes + 1),
-            // A confirming probe says too little to make a server known, or to bring it back. A check alone is never damped.
+            // A confirming probe says too little to make a server known or to bring it back. Damping is not a check's
+            // affair.
             (state, Source::Confirm) | (state @ State::Damped { .. }, _) => state,
         }
     }
@@ -115,7 +116,7 @@ mod tests {
     }
 
     /// `+`/`-`: success or failure of the baseline check, `c`/`x`: of a confirming probe. Returns the states' names.
-    fn course(health: &mut Count, results: &str) -> Vec<String> {
+    fn states(health: &mut Count, results: &str) -> Vec<String> {
         results
             .chars()
             .map(|result| {
@@ -132,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn courses() {
+    fn results_lead_to_states() {
         let cases: [(&str, &str, &[&str]); 9] = [
             ("one success makes it known", "+", &["up"]),
             ("fall failures make it known as well", "---", &["unknown", "unknown", "down"]),
@@ -143,10 +144,10 @@ mod tests {
                 &["up", "suspect", "suspect", "up", "suspect", "suspect"],
             ),
             ("a burst takes it down", "+xxx", &["up", "suspect", "suspect", "down"]),
-            ("a burst adds to what the baseline found", "+-xx", &["up", "suspect", "suspect", "down"]),
+            ("a burst adds to the baseline's failures", "+-xx", &["up", "suspect", "suspect", "down"]),
             ("a confirming success vetoes a burst", "+xxcx", &["up", "suspect", "suspect", "up", "suspect"]),
             (
-                "but not what the baseline found",
+                "but not the baseline's failures",
                 "+-xc-x",
                 &["up", "suspect", "suspect", "suspect", "suspect", "down"],
             ),
@@ -157,20 +158,20 @@ mod tests {
             ),
         ];
         for (name, results, expected) in cases {
-            assert_eq!(course(&mut health(3, 2), results), expected, "{name}");
+            assert_eq!(states(&mut health(3, 2), results), expected, "{name}");
         }
     }
 
     #[test]
-    fn a_confirming_probe_alone_never_makes_known_nor_brings_back() {
-        assert_eq!(course(&mut health(1, 1), "cx"), ["unknown", "unknown"]);
-        assert_eq!(course(&mut health(1, 1), "+-cc"), ["up", "down", "down", "down"]);
+    fn a_confirming_probe_neither_makes_a_server_known_nor_brings_it_back() {
+        assert_eq!(states(&mut health(1, 1), "cx"), ["unknown", "unknown"]);
+        assert_eq!(states(&mut health(1, 1), "+-cc"), ["up", "down", "down", "down"]);
     }
 
     #[test]
-    fn the_fast_path_becomes_the_baselines_finding_when_that_agrees() {
+    fn the_cause_becomes_the_baseline_when_its_own_failures_reach_fall() {
         let mut health = health(2, 1);
-        course(&mut health, "+xx");
+        states(&mut health, "+xx");
         assert_eq!(health.state(), State::Down { cause: Cause::Fast, baseline: 0 });
         health.observe(false, Source::Baseline);
         assert_eq!(health.state(), State::Down { cause: Cause::Fast, baseline: 1 });
@@ -182,9 +183,9 @@ mod tests {
 
     proptest! {
         /// From up to down takes exactly `fall` failures in a row, from down to up exactly `rise` successes; and
-        /// `failures_to_fall` tells how many are missing.
+        /// `failures_to_fall` is how many are missing.
         #[test]
-        fn hard_states_need_their_number(
+        fn a_hard_state_takes_fall_failures_or_rise_successes(
             fall in 1_u32..6,
             rise in 1_u32..6,
             results in proptest::collection::vec(any::<(bool, bool)>(), 0..200),

@@ -1,86 +1,85 @@
-//! A server that comes and goes is held back. Pure.
+//! Flap damping: a server that goes down again and again must stay healthy for longer before it is up. Pure.
 
 use std::time::{Duration, Instant};
 
-use super::State;
-use crate::model::FlapDamping;
+use super::state::State;
+use crate::{backoff::Backoff, model::FlapDamping};
 
-/// What a server has done lately, and how long it must be well for it.
+/// A server's recent relapses, and how long it must be healthy because of them.
 #[derive(Clone, Debug)]
 pub(super) struct Damping {
     rules: FlapDamping,
     /// Since when it is up, or when it last came up.
-    let_in: Option<Instant>,
-    /// Whether it has gone down since it was first let in, within memory.
-    fell: bool,
-    /// How often it went down again within memory.
+    up_since: Option<Instant>,
+    /// Whether it has gone down since it was first up, within [`FlapDamping::memory`].
+    has_fallen: bool,
+    /// How often it went down again within that memory.
     relapses: u32,
-    /// Since when it has had no failure that matters; only while it is down.
-    well_since: Option<Instant>,
+    /// Since when it has had no failure that counts; only while it is down.
+    healthy_since: Option<Instant>,
 }
 
 impl Damping {
+    /// A server without a past.
     pub(super) fn new(rules: FlapDamping) -> Self {
-        Self { rules, let_in: None, fell: false, relapses: 0, well_since: None }
+        Self { rules, up_since: None, has_fallen: false, relapses: 0, healthy_since: None }
     }
 
-    pub(super) fn follow(&mut self, rules: FlapDamping) {
+    /// Replaces the rules; the past is kept.
+    pub(super) fn set_rules(&mut self, rules: FlapDamping) {
         self.rules = rules;
     }
 
+    /// How often the server went down again soon after it had come up.
     pub(super) fn relapses(&self) -> u32 {
         self.relapses
     }
 
-    /// The destination's state after `before`, where its checks say `found`.
-    pub(super) fn damped(&mut self, before: State, found: State, now: Instant) -> State {
-        match found {
-            State::Up | State::Suspect { .. } if before.is_down() => return self.well(found, now),
+    /// The destination's state after `before`, where its checks say `checked`.
+    pub(super) fn damped(&mut self, before: State, checked: State, now: Instant) -> State {
+        match checked {
+            State::Up | State::Suspect { .. } if before.is_down() => return self.recovered(checked, now),
             State::Up | State::Suspect { .. } => {
-                self.let_in.get_or_insert(now);
+                self.up_since.get_or_insert(now);
             }
             State::Recovering { .. } => {
-                self.well_since.get_or_insert(now);
+                self.healthy_since.get_or_insert(now);
             }
             State::Down { .. } => {
                 if before.is_up() {
                     self.fall(now);
                 }
-                self.well_since = None;
+                self.healthy_since = None;
             }
             State::Unknown { .. } | State::Damped { .. } => {}
         }
-        found
+        checked
     }
 
-    /// It is well again: is it let in?
-    fn well(&mut self, found: State, now: Instant) -> State {
-        // In doubt again is not well: it begins anew.
-        let begun = self.well_since.filter(|_| matches!(found, State::Up));
-        let since = *self.well_since.insert(begun.unwrap_or(now));
-        let until = since + self.hold();
+    /// Its checks have brought it back: up, or damped for the rest of its penalty.
+    fn recovered(&mut self, checked: State, now: Instant) -> State {
+        // `Suspect` is not healthy: the penalty starts anew.
+        let known = self.healthy_since.filter(|_| matches!(checked, State::Up));
+        let since = *self.healthy_since.insert(known.unwrap_or(now));
+        let until = since + self.penalty();
         if now < until {
             return State::Damped { until };
         }
-        (self.let_in, self.well_since) = (Some(now), None);
-        found
+        (self.up_since, self.healthy_since) = (Some(now), None);
+        checked
     }
 
     /// It was up and has gone down.
     fn fall(&mut self, now: Instant) {
-        let up_for = self.let_in.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
-        let is_relapse = self.fell && up_for < self.rules.memory;
+        let up_for = self.up_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        let is_relapse = self.has_fallen && up_for < self.rules.memory;
         self.relapses = if is_relapse { self.relapses.saturating_add(1) } else { 0 };
-        self.fell = true;
+        self.has_fallen = true;
     }
 
-    /// How long it must be well.
-    fn hold(&self) -> Duration {
-        let doublings = match self.relapses {
-            0 => return Duration::ZERO,
-            relapses => relapses - 1,
-        };
-        let factor = 1_u32.checked_shl(doublings).unwrap_or(u32::MAX);
-        self.rules.penalty.saturating_mul(factor).min(self.rules.penalty_max)
+    /// How long it must be healthy before it is up.
+    fn penalty(&self) -> Duration {
+        let penalties = Backoff::new(self.rules.penalty, self.rules.penalty_max);
+        self.relapses.checked_sub(1).map_or(Duration::ZERO, |repeats| penalties.delay(repeats))
     }
 }

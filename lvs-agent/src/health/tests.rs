@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{num::NonZeroU32, time::Duration};
 
 use proptest::prelude::*;
 
@@ -20,7 +20,7 @@ fn baseline(check: usize, success: bool) -> Sample {
 }
 
 /// `a`/`b`: a failure of the first or second check, `A`/`B`: a success, `x`/`X`: a confirming probe of the host.
-fn course(combine: Combine, results: &str) -> Vec<String> {
+fn states(combine: Combine, results: &str) -> Vec<String> {
     let mut health = Health::new(&rules(combine), 2);
     let now = Instant::now();
     let states = results.chars().map(|result| {
@@ -35,7 +35,7 @@ fn course(combine: Combine, results: &str) -> Vec<String> {
 }
 
 #[test]
-fn several_checks_of_one_server() {
+fn several_checks_are_combined_into_one_state() {
     use Combine::{All, Any};
     let cases: [(&str, Combine, &str, &[&str]); 7] = [
         ("all: known when all are", All, "AB", &["unknown", "up"]),
@@ -62,37 +62,37 @@ fn several_checks_of_one_server() {
         ("the host is all of them", Any, "ABxxx", &["up", "up", "suspect", "suspect", "down"]),
     ];
     for (name, combine, results, expected) in cases {
-        assert_eq!(course(combine, results), expected, "{name}");
+        assert_eq!(states(combine, results), expected, "{name}");
     }
 }
 
 #[test]
-fn another_number_of_checks_forgets_nothing() {
+fn a_new_number_of_checks_keeps_the_state() {
     let now = Instant::now();
     let mut health = Health::new(&rules(Combine::All), 1);
     health.observe(baseline(0, true), now);
-    health.follow(&rules(Combine::All), 2);
+    health.set_rules(&rules(Combine::All), 2);
     assert_eq!(health.state(), State::Up);
     health.observe(baseline(1, true), now);
     assert_eq!(health.state(), State::Up);
     for _ in 0..3 {
         health.observe(baseline(1, false), now);
     }
-    health.follow(&rules(Combine::All), 1);
+    health.set_rules(&rules(Combine::All), 1);
     assert!(health.state().is_hard_down());
     assert!(health.observe(baseline(7, true), now).is_none(), "there is no such check");
 }
 
-/// Runs one check a quarter of a second apart, as `well` says; when it went down (and how long it was well before it was
-/// let in again), and the transitions between in and out.
-fn flapping(seconds: u32, well: impl Fn(Duration) -> bool) -> (Vec<u32>, Vec<Duration>) {
+/// Runs one check every quarter of a second, successful as `healthy` says. Returns the relapses known at each fall, and
+/// the times of all transitions between up and down.
+fn flapping(seconds: u32, healthy: impl Fn(Duration) -> bool) -> (Vec<u32>, Vec<Duration>) {
     let start = Instant::now();
     let mut health = Health::new(&rules(Combine::All), 1);
     let (mut relapses, mut moves) = (Vec::new(), Vec::new());
     for tick in 0..seconds * 4 {
         let at = tick * SECOND / 4;
         let up = health.state().is_up();
-        health.observe(baseline(0, well(at)), start + at);
+        health.observe(baseline(0, healthy(at)), start + at);
         if health.state().is_up() != up {
             moves.push(at);
             if up {
@@ -104,15 +104,15 @@ fn flapping(seconds: u32, well: impl Fn(Duration) -> bool) -> (Vec<u32>, Vec<Dur
 }
 
 #[test]
-fn two_seconds_up_and_two_down_is_soon_out_for_good() {
+fn a_server_that_flaps_every_two_seconds_stays_out() {
     let (relapses, moves) = flapping(600, |at| at.as_secs() % 4 < 2);
-    // Up, down, up, down: then it would have to be well for two seconds, and is so for less.
+    // Up, down, up, down: then it would have to be healthy for two seconds, and is so for less.
     assert_eq!((relapses.as_slice(), moves.len()), ([0, 1].as_slice(), 4), "{moves:?}");
 }
 
 #[test]
-fn the_penalty_grows_and_is_forgotten() {
-    // Well for as long as it takes to be let in and five seconds more, then down for a second.
+fn the_penalty_doubles_and_is_forgotten() {
+    // Healthy until it is up and for five seconds more, then down for a second.
     let start = Instant::now();
     let mut health = Health::new(&rules(Combine::All), 1);
     let mut now = start;
@@ -123,12 +123,12 @@ fn the_penalty_grows_and_is_forgotten() {
     };
     let mut waits = Vec::new();
     for round in 0..9 {
-        let well = tick(&mut health, true);
-        let mut at = well;
+        let recovered = tick(&mut health, true);
+        let mut at = recovered;
         while !health.state().is_up() {
             at = tick(&mut health, true);
         }
-        waits.push((at - well).as_secs_f32());
+        waits.push((at - recovered).as_secs_f32());
         // The last time it stays up for longer than is remembered.
         for _ in 0..if round == 7 { 4 * 301 } else { 20 } {
             tick(&mut health, true);
@@ -141,7 +141,7 @@ fn the_penalty_grows_and_is_forgotten() {
 }
 
 #[test]
-fn without_a_penalty_nothing_is_damped() {
+fn a_penalty_of_zero_damps_nothing() {
     let start = Instant::now();
     let mut rules = rules(Combine::All);
     rules.damping.penalty = Duration::ZERO;
@@ -153,17 +153,17 @@ fn without_a_penalty_nothing_is_damped() {
 }
 
 proptest! {
-    /// Whatever a server does, it goes in and out a bounded number of times a minute once it is known to flap; and no
-    /// failure comes between the time it must be well from and the time it is let in.
+    /// Whatever a server does, it goes up and down a bounded number of times a minute once it is known to flap; and it
+    /// has no failure within its penalty before it is up.
     #[test]
-    fn transitions_are_bounded(
+    fn a_flapping_server_has_a_bounded_number_of_transitions(
         spells in proptest::collection::vec((1_u32..120, 1_u32..30), 1..120),
     ) {
         let start = Instant::now();
         let mut health = Health::new(&rules(Combine::All), 1);
         let (mut tick, mut down_at, mut ins, mut last_failure) = (0_u32, Vec::new(), Vec::new(), start);
-        for (well, ill) in spells {
-            for success in std::iter::repeat_n(true, well as usize).chain(std::iter::repeat_n(false, ill as usize)) {
+        for (healthy, failing) in spells {
+            for success in std::iter::repeat_n(true, healthy as usize).chain(std::iter::repeat_n(false, failing as usize)) {
                 tick += 1;
                 let now = start + tick * SECOND / 4;
                 let before = health.state();
@@ -172,7 +172,7 @@ proptest! {
                 if !success { last_failure = now }
                 if before.is_up() && after.is_down() { down_at.push(now) }
                 if before.is_down() && after.is_up() {
-                    // By the relapses that are known, it has been well for so long.
+                    // It has been healthy for as long as its relapses demand.
                     let doublings = health.relapses().saturating_sub(1).min(5);
                     let least = if health.relapses() == 0 { Duration::ZERO } else {
                         (2 * SECOND * 2_u32.pow(doublings)).min(60 * SECOND)
@@ -182,7 +182,7 @@ proptest! {
                 }
             }
         }
-        // 0, 2, 4, 8, 16 and 32 s of being well, then 60 s each: seven in the first minute at most, then less.
+        // Penalties of 0, 2, 4, 8, 16 and 32 s, then 60 s each: seven in the first minute at most, then less.
         for (index, first) in down_at.iter().enumerate() {
             let within = down_at[index..].iter().take_while(|at| **at - *first < 60 * SECOND).count();
             prop_assert!(within <= 6, "{within} times down in a minute");
@@ -190,9 +190,9 @@ proptest! {
         prop_assert!(ins.len() <= down_at.len() + 1);
     }
 
-    /// With one check and no relapse, the destination is what its check says.
+    /// With one check and no damping, the destination's state is the check's.
     #[test]
-    fn one_check_is_what_it_says(results in proptest::collection::vec(any::<(bool, bool)>(), 0..60)) {
+    fn one_undamped_check_alone_is_the_destinations_state(results in proptest::collection::vec(any::<(bool, bool)>(), 0..60)) {
         let now = Instant::now();
         let mut damping_off = rules(Combine::All);
         damping_off.damping.penalty = Duration::ZERO;
@@ -209,7 +209,7 @@ proptest! {
 
     /// All: as bad as the worst check; any: as good as the best.
     #[test]
-    fn several_are_the_worst_or_the_best(
+    fn the_state_is_the_worst_or_the_best_of_the_checks(
         any: bool,
         results in proptest::collection::vec((0_usize..3, any::<bool>()), 0..80),
     ) {

@@ -1,4 +1,4 @@
-//! Invented tables, for the properties.
+//! Random tables, for property tests.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -157,7 +157,7 @@ pub(super) fn destination_statistics() -> impl Strategy<Value = DestinationStati
 
 fn table() -> impl Strategy<Value = Table> {
     let destinations = collection::vec(destination_of(server_of_few()), 0..4)
-        .prop_map(|all| all.into_iter().map(|one| (one.server, one)).collect::<BTreeMap<_, _>>());
+        .prop_map(|list| list.into_iter().map(|one| (one.server, one)).collect::<BTreeMap<_, _>>());
     let entry = (key_of_few().prop_flat_map(service_of), destinations)
         .prop_map(|(service, destinations)| ServiceEntry { service, destinations });
     collection::vec(entry, 0..5).prop_map(|entries| Table {
@@ -174,7 +174,7 @@ fn wanted_destination() -> impl Strategy<Value = WantedDestination> {
         |(method, weight, tunnel, upper_threshold, lower_threshold)| WantedDestination {
             method,
             weight,
-            own: weight,
+            base_weight: weight,
             tunnel,
             upper_threshold,
             lower_threshold,

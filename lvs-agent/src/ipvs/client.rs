@@ -1,4 +1,4 @@
-//! The kernel's table for tasks: what blocks is done on threads that may block.
+//! The kernel's table for async tasks: what blocks runs on blocking threads.
 
 use std::{
     mem,
@@ -30,23 +30,23 @@ pub struct IpvsClient {
     timeout: Duration,
 }
 
-/// The outcome of an edit.
+/// An edit that was sent to the kernel, and its answer.
 #[derive(Debug)]
-pub struct Made {
+pub struct AppliedEdit {
     /// The edit.
     pub edit: Edit,
-    /// Whether the kernel made it.
+    /// The kernel's answer. After [`IpvsError::Timeout`] the edit may have been made all the same.
     pub outcome: Result<(), IpvsError>,
-    /// When it answered, on the monotonic clock, in nanoseconds.
+    /// When it answered: nanoseconds of [`monotonic_ns`].
     pub at_ns: u64,
-    /// How long it took.
+    /// From the request to the answer.
     pub took: Duration,
 }
 
 impl IpvsClient {
     /// Connects to IPVS. The kernel has `timeout` for each answer; [`crate::netlink::DEFAULT_TIMEOUT`] does.
     ///
-    /// This loads no module. Newer kernels do so by themselves when they are asked (6.1 does, 5.10 doesn't).
+    /// This loads no module. Newer kernels do so by themselves at the first request (6.1 does, 5.10 doesn't).
     pub async fn connect(timeout: Duration) -> Result<Self, IpvsError> {
         let mut client = Self {
             reader: TableReader::new(timeout),
@@ -64,12 +64,12 @@ impl IpvsClient {
         self.settings(Operation::ReadInfo, Settings::info).await
     }
 
-    /// How long idle connections are remembered.
+    /// The kernel's timeouts of idle connections.
     pub async fn timeouts(&mut self) -> Result<Timeouts, IpvsError> {
         self.settings(Operation::ReadTimeouts, Settings::timeouts).await
     }
 
-    /// Changes how long idle connections are remembered.
+    /// Sets the kernel's timeouts of idle connections.
     pub async fn set_timeouts(&mut self, timeouts: &Timeouts) -> Result<(), IpvsError> {
         let timeouts = *timeouts;
         self.settings(Operation::SetTimeouts, move |settings| settings.set_timeouts(&timeouts)).await
@@ -90,35 +90,35 @@ impl IpvsClient {
         self.read(TableReader::counted_table).await
     }
 
-    /// Makes one change. One question and one answer: nothing is read before or after.
+    /// Makes one edit: one request and one answer; nothing is read before or after.
     pub async fn apply(&mut self, edit: &Edit) -> Result<(), IpvsError> {
         let failed =
             |reason: String| IpvsError::Socket { operation: Operation::Edit(Box::new(edit.clone())), reason };
         let outcomes = self.apply_each(vec![edit.clone()], |_| false).await;
         let last = outcomes.map_err(|error| failed(error.to_string()))?.pop();
-        last.map_or_else(|| Err(failed("not asked".to_owned())), |made| made.outcome)
+        last.map_or_else(|| Err(failed("no answer".to_owned())), |applied| applied.outcome)
     }
 
-    /// Makes changes one after the other, until none is left or `ends` says so of an outcome. One thread that may block
-    /// makes them all. Returns the outcomes of those that were tried, in their order.
+    /// Makes edits one after the other on one blocking thread, until none is left or `ends` returns `true`. Returns
+    /// those that were sent, in their order. An error means that the thread panicked.
     pub async fn apply_each(
         &mut self,
         edits: Vec<Edit>,
-        mut ends: impl FnMut(&Made) -> bool + Send + 'static,
-    ) -> Result<Vec<Made>, JoinError> {
+        mut ends: impl FnMut(&AppliedEdit) -> bool + Send + 'static,
+    ) -> Result<Vec<AppliedEdit>, JoinError> {
         blocking(&mut self.editor, TableEditor::new(self.timeout), move |editor| {
-            let mut all = Vec::with_capacity(edits.len());
+            let mut applied = Vec::with_capacity(edits.len());
             for edit in edits {
                 let begun = Instant::now();
                 let outcome = editor.apply(&edit);
-                let made = Made { edit, outcome, at_ns: monotonic_ns(), took: begun.elapsed() };
-                let ended = ends(&made);
-                all.push(made);
+                let edit = AppliedEdit { edit, outcome, at_ns: monotonic_ns(), took: begun.elapsed() };
+                let ended = ends(&edit);
+                applied.push(edit);
                 if ended {
                     break;
                 }
             }
-            all
+            applied
         })
         .await
     }
@@ -134,10 +134,10 @@ impl IpvsClient {
     async fn settings<R: Send + 'static>(
         &mut self,
         operation: Operation,
-        ask: impl FnOnce(&mut Settings) -> Result<R, IpvsError> + Send + 'static,
+        exchange: impl FnOnce(&mut Settings) -> Result<R, IpvsError> + Send + 'static,
     ) -> Result<R, IpvsError> {
-        let asking = blocking(&mut self.settings, Settings::new(self.timeout), ask);
-        asking.await.unwrap_or_else(stopped(operation))
+        let exchanged = blocking(&mut self.settings, Settings::new(self.timeout), exchange);
+        exchanged.await.unwrap_or_else(stopped(operation))
     }
 }
 

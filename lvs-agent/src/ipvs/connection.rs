@@ -1,4 +1,4 @@
-//! Questions to the `IPVS` family over a socket of their own, without a runtime.
+//! Requests to the `IPVS` family over a socket of their own, without a runtime.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::netlink::NetlinkError;
 
-/// A connection to the IPVS of the network namespace of the thread that asks first. It blocks for as long as the
+/// A connection to the IPVS of the network namespace of the thread that first uses it. It blocks for as long as the
 /// kernel takes.
 ///
 /// After a failure it can be used again: it opens a new socket when it must, and notices when the module was loaded
@@ -35,48 +35,48 @@ pub(super) struct List<T> {
 
 impl Connection {
     /// The kernel has `timeout` for each answer, which may take `buffer` bytes. Nothing is opened before the first
-    /// question.
+    /// request.
     pub(super) fn new(timeout: Duration, buffer: usize) -> Self {
         Self { timeout, buffer, family: None, socket: None }
     }
 
-    /// Opens the socket and looks the family up, so that the first question needn't.
+    /// Opens the socket and looks the family up, so that the first request needn't.
     pub(super) fn connect(&mut self) -> Result<(), Failure> {
         self.family().map(drop)
     }
 
-    /// Asks a question made by [`codec::question`], shows `each` the attributes of every answer, and returns the number
+    /// Sends a request made by [`codec::request`], shows `each` the attributes of every answer, and returns the number
     /// of datagrams that had any. The kernel says "no such entry" to an old family number, too: then the family is
-    /// looked up again, and if its number has changed, the question is asked again.
-    pub(super) fn ask(
+    /// looked up again, and if its number has changed, the request is sent again.
+    pub(super) fn exchange(
         &mut self,
         flags: u16,
-        question: &[u8],
+        request: &[u8],
         mut each: impl FnMut(&[u8]),
     ) -> Result<u32, Failure> {
         let family = self.family()?;
-        let outcome = self.exchange(family, flags, question, &mut each);
+        let outcome = self.exchange_with(family, flags, request, &mut each);
         if !matches!(outcome, Err(NetlinkError::Kernel(Errno::ENOENT))) {
             return outcome.map_err(Failure::Netlink);
         }
         self.family = None;
-        let now = self.family()?;
-        if now == family {
+        let number = self.family()?;
+        if number == family {
             return outcome.map_err(Failure::Netlink);
         }
-        self.exchange(now, flags, question, &mut each).map_err(Failure::Netlink)
+        self.exchange_with(number, flags, request, &mut each).map_err(Failure::Netlink)
     }
 
     /// Dumps a list. Entries of a kind that this program doesn't know are left out.
     pub(super) fn dump<T>(
         &mut self,
-        question: &[u8],
+        request: &[u8],
         operation: &Operation,
         unpack: fn(&[u8]) -> Result<T, DecodeError>,
     ) -> Result<List<T>, IpvsError> {
         let (mut entries, mut fault) = (Vec::new(), None);
         let datagrams = self
-            .ask(DUMP, question, |attributes| match unpack(codec::first_payload(attributes)) {
+            .exchange(DUMP, request, |attributes| match unpack(codec::first_payload(attributes)) {
                 Ok(entry) => entries.push(entry),
                 // Whatever it is, this program didn't make it, and it must not keep others from being read.
                 Err(error @ DecodeError::Unknown { .. }) => {
@@ -97,9 +97,9 @@ impl Connection {
             return Ok(family);
         }
         let mut number = None;
-        let question = family::question().map_err(Failure::CheckKind)?;
+        let request = family::request().map_err(Failure::Encode)?;
         let read = &mut |attributes: &[u8]| number = family::number(attributes);
-        match self.exchange(CONTROL, 0, &question, read) {
+        match self.exchange_with(CONTROL, 0, &request, read) {
             Ok(_) => {}
             Err(NetlinkError::Kernel(Errno::ENOENT)) => return Err(Failure::NoIpvs),
             Err(error) => return Err(Failure::Netlink(error)),
@@ -108,18 +108,18 @@ impl Connection {
         number.ok_or(Failure::NoIpvs)
     }
 
-    fn exchange(
+    fn exchange_with(
         &mut self,
         family: u16,
         flags: u16,
-        question: &[u8],
+        request: &[u8],
         each: &mut impl FnMut(&[u8]),
     ) -> Result<u32, NetlinkError> {
         let socket = match &mut self.socket {
             Some(socket) => socket,
             None => self.socket.insert(Socket::open(self.timeout, self.buffer)?),
         };
-        let outcome = socket.ask(family, flags, question, each);
+        let outcome = socket.exchange(family, flags, request, each);
         if !matches!(outcome, Ok(_) | Err(NetlinkError::Kernel(_))) {
             self.socket = None;
         }
@@ -127,11 +127,11 @@ impl Connection {
     }
 }
 
-/// Why a question brought no answer. It becomes an error once the operation is known that it was part of.
+/// Why a request brought no answer. It becomes an error once the operation is known that it was part of.
 pub(super) enum Failure {
     NoIpvs,
     Netlink(NetlinkError),
-    CheckKind(EncodeError),
+    Encode(EncodeError),
 }
 
 impl Failure {
@@ -139,13 +139,13 @@ impl Failure {
         match self {
             Self::NoIpvs => IpvsError::NoIpvs,
             Self::Netlink(error) => IpvsError::new(operation, error),
-            Self::CheckKind(source) => IpvsError::CheckKind { operation, source },
+            Self::Encode(source) => IpvsError::Encode { operation, source },
         }
     }
 }
 
-/// The error of an operation whose question couldn't be built.
+/// The error of an operation whose request couldn't be built.
 pub(super) fn unbuilt(operation: &Operation) -> impl FnOnce(EncodeError) -> IpvsError {
     let operation = operation.clone();
-    move |source| IpvsError::CheckKind { operation, source }
+    move |source| IpvsError::Encode { operation, source }
 }

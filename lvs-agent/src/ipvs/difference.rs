@@ -1,4 +1,4 @@
-//! From the table that is to the table that is wanted.
+//! The edits that lead from the kernel's table to the wanted one. Pure.
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
@@ -9,11 +9,11 @@ use super::{
 };
 use crate::model::{DestinationKey, ServiceKey};
 
-/// The edits that lead from the kernel's table to what is wanted; none if it is so already.
+/// The edits that lead from the kernel's table to the wanted one; none if they agree.
 ///
-/// A service in neither of [`Wanted`]'s lists is foreign and untouched. Their order keeps a service
-/// that takes new connections before and after from having no server for them in between: servers come in and are
-/// raised before others are lowered or go.
+/// A service in neither of [`Wanted`]'s lists is foreign and left alone. The order of the edits makes sure that a
+/// service that takes new connections before and after never lacks a server for them in between: servers are added and
+/// raised before others are lowered or removed.
 #[must_use]
 pub fn difference(kernel: &Table, wanted: &Wanted) -> Vec<Edit> {
     let mut edits: Vec<Edit> = Vec::new();
@@ -30,47 +30,47 @@ pub fn difference(kernel: &Table, wanted: &Wanted) -> Vec<Edit> {
 #[must_use]
 pub fn service_difference(
     key: ServiceKey,
-    found: Option<&ServiceEntry>,
+    current: Option<&ServiceEntry>,
     wanted: &WantedService,
 ) -> Vec<Edit> {
-    let resolved = wanted.resolve(key, found.map(|entry| &entry.service));
-    let own = match found {
+    let resolved = wanted.resolve(key, current.map(|entry| &entry.service));
+    let service = match current {
         None => Some(Edit::AddService(resolved)),
         Some(entry) if entry.service != resolved => Some(Edit::SetService(resolved)),
         Some(_) => None,
     };
-    own.into_iter().chain(destination_edits(key, found, &wanted.destinations)).collect()
+    service.into_iter().chain(destination_edits(key, current, &wanted.destinations)).collect()
 }
 
 /// The edits within one service: those that bring servers in, then those that take servers out.
 fn destination_edits(
     service: ServiceKey,
-    found: Option<&ServiceEntry>,
+    entry: Option<&ServiceEntry>,
     wanted: &BTreeMap<SocketAddr, WantedDestination>,
 ) -> impl Iterator<Item = Edit> {
     let none = BTreeMap::new();
-    let found = found.map_or(&none, |entry| &entry.destinations);
+    let destinations = entry.map_or(&none, |entry| &entry.destinations);
     let (mut raising, mut lowering) = (Vec::new(), Vec::new());
     for (server, destination) in wanted {
-        let current = found.get(server);
+        let current = destinations.get(server);
         let resolved = destination.resolve(*server, current);
         if let Some(edit) = destination_edit(service, current, resolved) {
             if resolved.weight.takes_connections() { raising.push(edit) } else { lowering.push(edit) }
         }
     }
-    let gone = found.keys().filter(|server| !wanted.contains_key(server));
+    let gone = destinations.keys().filter(|server| !wanted.contains_key(server));
     lowering.extend(gone.map(|server| Edit::DeleteDestination(DestinationKey { service, server: *server })));
     raising.into_iter().chain(lowering)
 }
 
 fn destination_edit(
     service: ServiceKey,
-    found: Option<&Destination>,
+    current: Option<&Destination>,
     destination: Destination,
 ) -> Option<Edit> {
-    match found {
+    match current {
         None => Some(Edit::AddDestination { service, destination }),
-        Some(found) if *found != destination => Some(Edit::SetDestination { service, destination }),
+        Some(current) if *current != destination => Some(Edit::SetDestination { service, destination }),
         Some(_) => None,
     }
 }
@@ -109,7 +109,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn leads_to_what_is_wanted_and_serves_on_the_way(
+        fn the_edits_lead_to_the_wanted_table_and_never_leave_a_service_without_a_server(
             (before, wanted) in arbitrary::table_and_wanted(),
         ) {
             let mut table = before.clone();
@@ -131,7 +131,7 @@ mod tests {
         }
 
         #[test]
-        fn keeps_what_nobody_has_an_opinion_on((before, wanted) in arbitrary::table_and_wanted()) {
+        fn settings_without_a_wish_are_kept((before, wanted) in arbitrary::table_and_wanted()) {
             for edit in difference(&before, &wanted) {
                 let Edit::SetDestination { service, destination } = edit else { continue };
                 let found = before.services[&service].destinations[&destination.server];

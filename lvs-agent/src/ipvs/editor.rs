@@ -11,7 +11,7 @@ use super::{
 };
 use crate::model::ServiceKey;
 
-/// More than an acknowledgement takes: the kernel sends the refused question back.
+/// More than an acknowledgement takes: the kernel sends the refused request back.
 const BUFFER: usize = 8 << 10;
 
 /// Changes the table of the network namespace of the thread that edits first. It blocks for as long as the kernel
@@ -32,17 +32,18 @@ impl TableEditor {
         self.connection.connect().map_err(|failure| failure.of(Operation::Connect))
     }
 
-    /// Makes one change. One question and one answer: nothing is read before or after.
+    /// Makes one edit: one request and one answer; nothing is read before or after. An edit that timed out may have
+    /// been made all the same.
     pub fn apply(&mut self, edit: &Edit) -> Result<(), IpvsError> {
         let operation = || Operation::Edit(Box::new(edit.clone()));
-        let (command, attributes) = request(edit).map_err(|error| unbuilt(&operation())(error))?;
-        let question = codec::question(command, attributes).map_err(|error| unbuilt(&operation())(error))?;
-        let outcome = self.connection.ask(ACKNOWLEDGE, &question, |_| {});
+        let (command, attributes) = command(edit).map_err(|error| unbuilt(&operation())(error))?;
+        let request = codec::request(command, attributes).map_err(|error| unbuilt(&operation())(error))?;
+        let outcome = self.connection.exchange(ACKNOWLEDGE, &request, |_| {});
         outcome.map(drop).map_err(|failure| failure.of(operation()))
     }
 }
 
-fn request(edit: &Edit) -> Result<(Command, AttributeList), EncodeError> {
+fn command(edit: &Edit) -> Result<(Command, AttributeList), EncodeError> {
     Ok(match edit {
         Edit::AddService(service) => (Command::NewService, list([codec::pack_service(service)?])),
         Edit::SetService(service) => (Command::SetService, list([codec::pack_service(service)?])),

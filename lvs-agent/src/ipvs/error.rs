@@ -115,12 +115,12 @@ pub enum IpvsError {
         /// What is wrong with the answer.
         source: DecodeError,
     },
-    /// The kernel gave no answer to a question that has one.
+    /// The kernel gave no answer to a request that has one.
     #[error("can't {0}: the kernel's answer is empty")]
     NoAnswer(Operation),
-    /// The question couldn't be built.
+    /// The request couldn't be built.
     #[error("can't {operation}: {source}")]
-    CheckKind {
+    Encode {
         /// The operation that it was part of.
         operation: Operation,
         /// Why it couldn't be built.
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_are_told_in_words() {
+    fn refusals_are_explained() {
         let add = Edit::AddService(service(None));
         let with_engine = Edit::SetService(service(Some("sip")));
         let set = Edit::SetDestination { service: key(), destination: destination() };

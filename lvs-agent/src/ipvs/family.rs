@@ -21,8 +21,8 @@ const NAME: &str = "IPVS";
 /// Version of the control family's protocol, as `genl-ctrl-list` speaks it.
 const CONTROL_VERSION: u8 = 2;
 
-/// The question to [`CONTROL`] for the number of the family. "No such entry" is the answer where IPVS isn't loaded.
-pub(super) fn question() -> Result<Vec<u8>, EncodeError> {
+/// The request to [`CONTROL`] for the number of the family. "No such entry" is the answer where IPVS isn't loaded.
+pub(super) fn request() -> Result<Vec<u8>, EncodeError> {
     let kind = AttrTypeBuilder::default().nla_type(CtrlAttr::FamilyName).build()?;
     let mut attributes = GenlBuffer::new();
     attributes.push(NlattrBuilder::default().nla_type(kind).nla_payload(NAME).build()?);

@@ -19,7 +19,7 @@ mod sysctl;
 mod table;
 mod wanted;
 
-pub use client::{IpvsClient, Made};
+pub use client::{AppliedEdit, IpvsClient};
 pub use codec::{Daemon, DaemonRole, Info, Timeouts};
 pub use difference::{difference, service_difference};
 pub use edit::{Conflict, Edit};

@@ -51,7 +51,7 @@ pub struct TableReader {
 }
 
 impl TableReader {
-    /// The kernel has `timeout` for each answer. Nothing is opened before the first question.
+    /// The kernel has `timeout` for each answer. Nothing is opened before the first request.
     #[must_use]
     pub fn new(timeout: Duration) -> Self {
         Self {
@@ -118,11 +118,11 @@ impl TableReader {
 
     fn services(&mut self) -> Result<Vec<(Service, Statistics)>, IpvsError> {
         let operation = Operation::ReadServices;
-        let question = codec::question(Command::GetService, AttributeList::new());
-        let question = question.map_err(unbuilt(&operation))?;
+        let request = codec::request(Command::GetService, AttributeList::new());
+        let request = request.map_err(unbuilt(&operation))?;
         let known = self.services.take();
         let (entries, known) =
-            self.steadily(&operation, &question, codec::unpack_service, |(service, _)| service.key, known)?;
+            self.steadily(&operation, &request, codec::unpack_service, |(service, _)| service.key, known)?;
         self.services = known;
         Ok(entries)
     }
@@ -134,9 +134,9 @@ impl TableReader {
         server: fn(&D) -> SocketAddr,
     ) -> Result<Vec<D>, IpvsError> {
         let operation = Operation::ReadDestinations(service);
-        let question = about(Command::GetDest, &service).map_err(unbuilt(&operation))?;
+        let request = about(Command::GetDest, &service).map_err(unbuilt(&operation))?;
         let known = self.destinations.remove(&service);
-        let (entries, known) = self.steadily(&operation, &question, unpack, server, known)?;
+        let (entries, known) = self.steadily(&operation, &request, unpack, server, known)?;
         self.destinations.extend(known.map(|known| (service, known)));
         Ok(entries)
     }
@@ -144,8 +144,8 @@ impl TableReader {
     /// Whether a service is there. The kernel answers a dump of the destinations of one that isn't with an empty list.
     fn exists(&mut self, service: ServiceKey) -> Result<bool, IpvsError> {
         let operation = Operation::ReadDestinations(service);
-        let question = about(Command::GetService, &service).map_err(unbuilt(&operation))?;
-        match self.connections[0].ask(0, &question, |_| {}) {
+        let request = about(Command::GetService, &service).map_err(unbuilt(&operation))?;
+        match self.connections[0].exchange(0, &request, |_| {}) {
             Ok(_) => Ok(true),
             Err(Failure::Netlink(NetlinkError::Kernel(Errno::ESRCH))) => Ok(false),
             Err(failure) => Err(failure.of(operation)),
@@ -161,7 +161,7 @@ impl TableReader {
     fn steadily<T, K: Ord>(
         &mut self,
         operation: &Operation,
-        question: &[u8],
+        request: &[u8],
         unpack: fn(&[u8]) -> Result<T, DecodeError>,
         key: fn(&T) -> K,
         known: Option<Vec<K>>,
@@ -170,7 +170,7 @@ impl TableReader {
         for reading in 0..READINGS {
             let which = (self.turn + reading as usize) % self.connections.len();
             let List { mut entries, datagrams } =
-                match self.connections[which].dump(question, operation, unpack) {
+                match self.connections[which].dump(request, operation, unpack) {
                     Err(IpvsError::Unsteady(_)) => continue,
                     other => other?,
                 };
@@ -189,7 +189,7 @@ impl TableReader {
     }
 }
 
-/// A question about a service.
+/// A request about a service.
 fn about(command: Command, service: &ServiceKey) -> Result<Vec<u8>, EncodeError> {
-    codec::question(command, [codec::pack_service_key(service)?].into_iter().collect())
+    codec::request(command, [codec::pack_service_key(service)?].into_iter().collect())
 }

@@ -19,7 +19,7 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    /// The kernel has `timeout` for each answer. Nothing is opened before the first question.
+    /// The kernel has `timeout` for each answer. Nothing is opened before the first request.
     pub(super) fn new(timeout: Duration) -> Self {
         Self { connection: Connection::new(timeout, BUFFER) }
     }
@@ -35,29 +35,29 @@ impl Settings {
     pub(super) fn set_timeouts(&mut self, timeouts: &Timeouts) -> Result<(), IpvsError> {
         let operation = Operation::SetTimeouts;
         let attributes = codec::pack_timeouts(timeouts).map_err(unbuilt(&operation))?;
-        let question = codec::question(Command::SetConfig, attributes).map_err(unbuilt(&operation))?;
-        let outcome = self.connection.ask(ACKNOWLEDGE, &question, |_| {});
+        let request = codec::request(Command::SetConfig, attributes).map_err(unbuilt(&operation))?;
+        let outcome = self.connection.exchange(ACKNOWLEDGE, &request, |_| {});
         outcome.map(drop).map_err(|failure| failure.of(operation))
     }
 
     pub(super) fn daemons(&mut self) -> Result<Vec<Daemon>, IpvsError> {
         let operation = Operation::ReadDaemons;
-        let question =
-            codec::question(Command::GetDaemon, AttributeList::new()).map_err(unbuilt(&operation))?;
-        Ok(self.connection.dump(&question, &operation, codec::unpack_daemon)?.entries)
+        let request =
+            codec::request(Command::GetDaemon, AttributeList::new()).map_err(unbuilt(&operation))?;
+        Ok(self.connection.dump(&request, &operation, codec::unpack_daemon)?.entries)
     }
 
-    /// A question with one answer.
+    /// A request with one answer.
     fn single<T>(
         &mut self,
         command: Command,
         operation: &Operation,
         unpack: fn(&[u8]) -> Result<T, DecodeError>,
     ) -> Result<T, IpvsError> {
-        let question = codec::question(command, AttributeList::new()).map_err(unbuilt(operation))?;
+        let request = codec::request(command, AttributeList::new()).map_err(unbuilt(operation))?;
         let mut answer = None;
         self.connection
-            .ask(0, &question, |attributes| {
+            .exchange(0, &request, |attributes| {
                 answer.get_or_insert_with(|| unpack(attributes));
             })
             .map_err(|failure| failure.of(operation.clone()))?;

@@ -1,4 +1,4 @@
-//! A generic netlink socket without a runtime: the kernel has answered a question to IPVS when `send` returns, so that
+//! A generic netlink socket without a runtime: the kernel has answered a request to IPVS when `send` returns, so that
 //! there is nothing to wait for, and a dump's datagrams can be told apart.
 
 use std::{
@@ -31,14 +31,14 @@ const DONE: u16 = 3;
 const MULTI: u16 = 0x02;
 /// `NLM_F_DUMP_INTR`: what is dumped has changed meanwhile.
 const INTERRUPTED: u16 = 0x10;
-/// `NLM_F_REQUEST`, which every question has.
+/// `NLM_F_REQUEST`, which every request has.
 const REQUEST: u16 = 0x01;
 /// `NLM_F_ACK`: the kernel says that it is done.
 pub(super) const ACKNOWLEDGE: u16 = 0x04;
 /// `NLM_F_DUMP`: all entries.
 pub(super) const DUMP: u16 = 0x300;
 
-/// An open socket with one question under way at a time. After an error other than [`NetlinkError::Kernel`] it must not
+/// An open socket with one request under way at a time. After an error other than [`NetlinkError::Kernel`] it must not
 /// be used again: a late answer may still come.
 pub(super) struct Socket {
     descriptor: OwnedFd,
@@ -62,16 +62,16 @@ impl Socket {
         Ok(Self { descriptor, buffer: vec![0; buffer], sequence: 0, timeout })
     }
 
-    /// Sends a question, a generic netlink message without its first header, and shows `each` the attributes of every
+    /// Sends a request, a generic netlink message without its first header, and shows `each` the attributes of every
     /// answer. Gives the number of datagrams that had any.
-    pub(super) fn ask(
+    pub(super) fn exchange(
         &mut self,
         kind: u16,
         flags: u16,
-        question: &[u8],
+        request: &[u8],
         mut each: impl FnMut(&[u8]),
     ) -> Result<u32, NetlinkError> {
-        self.send(kind, flags, question)?;
+        self.send(kind, flags, request)?;
         let (mut datagrams, mut steady) = (0, true);
         loop {
             let length = self.receive()?;
@@ -100,16 +100,16 @@ impl Socket {
         }
     }
 
-    fn send(&mut self, kind: u16, flags: u16, question: &[u8]) -> Result<(), NetlinkError> {
+    fn send(&mut self, kind: u16, flags: u16, request: &[u8]) -> Result<(), NetlinkError> {
         self.sequence = self.sequence.wrapping_add(1);
-        let length = HEADER + question.len();
+        let length = HEADER + request.len();
         let mut message = Vec::with_capacity(length);
         message.extend(u32::try_from(length).unwrap_or(u32::MAX).to_ne_bytes());
         message.extend(kind.to_ne_bytes());
         message.extend((flags | REQUEST).to_ne_bytes());
         message.extend(self.sequence.to_ne_bytes());
         message.extend([0; 4]);
-        message.extend(question);
+        message.extend(request);
         let sent = send(self.descriptor.as_raw_fd(), &message, MsgFlags::empty());
         sent.map(drop).map_err(|errno| NetlinkError::Socket(errno.desc().to_owned()))
     }
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_of_a_datagram_are_told_apart() {
+    fn messages_of_a_datagram_are_split() {
         let datagram = [message(30, MULTI, b"12345"), message(DONE, MULTI, &[0; 4])].concat();
         let read: Vec<_> =
             Messages(&datagram).map(|one| (one.kind, one.flags, one.payload.to_vec())).collect();

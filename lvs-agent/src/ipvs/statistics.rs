@@ -39,7 +39,7 @@ pub struct DestinationStatistics {
     pub active: u32,
     /// Connections that are closing or closed but still remembered.
     pub inactive: u32,
-    /// Clients that persistence holds here.
+    /// Persistence templates: clients that stay with this server.
     pub persistent: u32,
     /// Its traffic.
     pub traffic: Statistics,

@@ -10,7 +10,8 @@ pub enum Sysctl {
     ExpireNodestConn,
     /// Whether a persistent client's template is worth nothing once its server has weight 0.
     ExpireQuiescentTemplate,
-    /// Whether a SYN on a known connection may be scheduled anew: 0 never, bit 0 where that is safe, bit 1 in FIN-WAIT, too.
+    /// Whether a SYN on a known connection may be scheduled anew: 0 never, bit 0 where that is safe, bit 1 in FIN-WAIT,
+    /// too.
     ConnReuseMode,
 }
 

@@ -142,7 +142,7 @@ pub struct Destination {
     pub server: SocketAddr,
     /// How packets reach it.
     pub method: ForwardingMethod,
-    /// How they are wrapped; only looked at where the method is [`ForwardingMethod::Tunnel`], but always there.
+    /// How they are wrapped; only used where the method is [`ForwardingMethod::Tunnel`], but always there.
     pub tunnel: Tunnel,
     /// Its share of new connections.
     pub weight: KernelWeight,
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_the_kernel_cannot_hold_are_refused() {
+    fn names_too_long_for_the_kernel_are_refused() {
         for name in ["", "sixteen-letters!", "r\0r"] {
             assert!(SchedulerName::try_from(name).is_err(), "{name:?}");
         }

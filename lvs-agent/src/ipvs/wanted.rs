@@ -1,4 +1,4 @@
-//! What the table should be, as far as this program has a say in it.
+//! The table as this program wants it, as far as it is concerned.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,7 +8,7 @@ use std::{
 use super::table::{Destination, SchedulerName, Service, ServiceFlags};
 use crate::model::{ForwardingMethod, Persistence, ServiceKey, Tunnel, Weight};
 
-/// The services that are managed, and those that are to go. All others are foreign and left alone.
+/// The managed services, and those to be removed. All others are foreign and left alone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wanted {
     /// The managed services.
@@ -17,7 +17,7 @@ pub struct Wanted {
     pub unwanted: BTreeSet<ServiceKey>,
 }
 
-/// A setting that may be left as it is found.
+/// A setting that may be left as it is in the kernel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Wish<T> {
     /// What the kernel has stays; on a new entry: the kernel's default.
@@ -28,10 +28,10 @@ pub enum Wish<T> {
 }
 
 impl<T> Wish<T> {
-    /// The value wished for, or else the one found.
-    fn or(self, found: T) -> T {
+    /// The value wished for, or else the kernel's.
+    fn or(self, current: T) -> T {
         match self {
-            Self::Keep => found,
+            Self::Keep => current,
             Self::Set(value) => value,
         }
     }
@@ -48,14 +48,14 @@ pub struct WantedService {
     pub persistence: Wish<Option<Persistence>>,
     /// What tells clients apart.
     pub persistence_engine: Wish<Option<String>>,
-    /// All destinations that it shall have.
+    /// Its destinations; the kernel's others are removed.
     pub destinations: BTreeMap<SocketAddr, WantedDestination>,
-    /// Those that it shall not have for now, and the weights that they come back to.
+    /// Its destinations that are out of the table for now, and the weights that they go back to.
     pub absent: BTreeMap<SocketAddr, Weight>,
 }
 
 impl WantedService {
-    /// A service without destinations; everything but the scheduler is left as it is found.
+    /// A service without destinations; everything but the scheduler is left as it is in the kernel.
     #[must_use]
     pub fn new(scheduler: SchedulerName) -> Self {
         Self {
@@ -68,11 +68,11 @@ impl WantedService {
         }
     }
 
-    /// The service as it should be, given how it is.
-    pub(super) fn resolve(&self, key: ServiceKey, found: Option<&Service>) -> Service {
-        let flags = found.map_or(ServiceFlags::NONE, |service| service.flags);
-        let persistence = found.and_then(|service| service.persistence);
-        let engine = found.and_then(|service| service.persistence_engine.clone());
+    /// The whole service as wanted, where the kernel has `current`.
+    pub(super) fn resolve(&self, key: ServiceKey, current: Option<&Service>) -> Service {
+        let flags = current.map_or(ServiceFlags::NONE, |service| service.flags);
+        let persistence = current.and_then(|service| service.persistence);
+        let engine = current.and_then(|service| service.persistence_engine.clone());
         Service {
             key,
             scheduler: self.scheduler.clone(),
@@ -90,8 +90,9 @@ pub struct WantedDestination {
     pub method: ForwardingMethod,
     /// Its share of new connections.
     pub weight: Weight,
-    /// The share that it comes back to where that is less.
-    pub own: Weight,
+    /// The weight by the configuration, or by the kernel's table where services are adopted: what it goes back to where
+    /// `weight` is another one.
+    pub base_weight: Weight,
     /// What tunnelled packets are wrapped in; new: IP in IP.
     pub tunnel: Wish<Tunnel>,
     /// From how many connections on it gets no new ones; new: no limit.
@@ -107,26 +108,26 @@ impl WantedDestination {
         Self {
             method,
             weight,
-            own: weight,
+            base_weight: weight,
             tunnel: Wish::Keep,
             upper_threshold: Wish::Keep,
             lower_threshold: Wish::Keep,
         }
     }
 
-    /// The destination as it should be, given how it is.
-    pub(super) fn resolve(&self, server: SocketAddr, found: Option<&Destination>) -> Destination {
+    /// The whole destination as wanted, where the kernel has `current`.
+    pub(super) fn resolve(&self, server: SocketAddr, current: Option<&Destination>) -> Destination {
         Destination {
             server,
             method: self.method,
-            tunnel: self.tunnel.or(found.map_or(Tunnel::default(), |destination| destination.tunnel)),
+            tunnel: self.tunnel.or(current.map_or(Tunnel::default(), |destination| destination.tunnel)),
             weight: self.weight.into(),
             upper_threshold: self
                 .upper_threshold
-                .or(found.map_or(0, |destination| destination.upper_threshold)),
+                .or(current.map_or(0, |destination| destination.upper_threshold)),
             lower_threshold: self
                 .lower_threshold
-                .or(found.map_or(0, |destination| destination.lower_threshold)),
+                .or(current.map_or(0, |destination| destination.lower_threshold)),
         }
     }
 }

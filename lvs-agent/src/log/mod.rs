@@ -1,5 +1,6 @@
-//! Where the log goes: standard error, a file, or the local syslog. Files and syslog are written to by a thread of its own,
-//! and whoever logs never waits for it: what doesn't fit into its queue is counted, and told of as soon as there is room.
+//! Where the log goes: standard error, a file, or the local syslog. Files and syslog are written to by a thread of its
+//! own, and whoever logs never waits for it: what doesn't fit into its queue is counted, and the count is logged as
+//! soon as there is room.
 
 mod file;
 mod syslog;

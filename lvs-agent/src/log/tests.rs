@@ -24,7 +24,7 @@ fn a_file_goes_on_where_it_ended_and_after_it_was_rotated_away() {
 }
 
 #[test]
-fn what_waits_at_the_end_is_written() {
+fn queued_lines_are_written_at_the_end() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("log");
     let (writer, thread) = open(&LogTarget::File(path.clone())).unwrap().unwrap();
@@ -38,7 +38,7 @@ fn what_waits_at_the_end_is_written() {
 
 /// The pipe's other end reads nothing until more has been said than fits anywhere.
 #[test]
-fn whoever_logs_never_waits_and_what_is_lost_is_told() {
+fn logging_never_blocks_and_lost_lines_are_counted() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("pipe");
     nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();

@@ -6,12 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{
-    AgentSettings, BurstSettings, Check, CheckKind, ConnectionSettings, DetectorSettings, FlapDamping,
-    Foreign, LogTarget, Mode, OnExit, PassiveSettings, PoolPolicy, Quorum, StartPolicy, Via,
-};
-
-/// Metrics are served, but only to the director itself: they tell a stranger what stands behind the VIP.
+/// Metrics are served, but only to the director itself: they would show strangers what is behind the VIP.
 pub const METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9747);
 
 /// In the folder for what lasts as long as the machine is up (file-hierarchy(7)), where only root can write.
@@ -20,7 +15,7 @@ pub const CONTROL: &str = "/run/lvs-agent/control";
 /// Intended weights outlive a killed agent, but not the kernel's table: the folder is emptied when the machine starts.
 pub const STATE: &str = "/run/lvs-agent/state.json";
 
-/// How often the signs of life are looked at: well below [`SILENCE`], so that the tick adds little to it.
+/// How often the counters are evaluated: well below [`SILENCE`], so that the tick adds little to it.
 pub const TICK: Duration = Duration::from_millis(10);
 
 /// A server may be busy or its host preempted for some tens of milliseconds, all its clients wait then. At 50 SYNs a
@@ -33,10 +28,11 @@ pub const CLIENTS: u32 = 3;
 /// A false suspicion costs one probe: one in three hours is bearable, and simulated servers have far fewer
 /// (docs/detector.md).
 pub const FALSE_ALARMS: f64 = 0.3;
-/// About what phi-accrual detectors take (Hayashibara et al., SRDS 2004: 8), so that four networks at [`LOSS`] are enough.
+/// About what phi-accrual detectors take (Hayashibara et al., SRDS 2004: 8), so that four networks at [`LOSS`] are
+/// enough.
 pub const PHI: f64 = 7.5;
-/// About what a healthy path loses. Three networks that wait make a weak suspicion then, up to 80 answers a second; four
-/// make a strong one. Where more is lost more are needed: that is learned.
+/// About what a healthy path loses. Three networks that wait make a weak suspicion then, up to 80 answers a second;
+/// four make a strong one. Where more is lost more are needed: that is learned.
 pub const LOSS: f64 = 0.01;
 /// Long enough for a server of one answer a second, short enough to follow the day.
 pub const MEMORY: Duration = Duration::from_mins(2);
@@ -66,8 +62,8 @@ pub const TOTAL_RATE: NonZeroU32 = NonZeroU32::new(200).unwrap();
 pub const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a baseline check may take; never more than its interval.
 pub const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
-/// While a state is soft a server is asked four times as often: `fall` failures of a server that answers at once then take
-/// less than two intervals, and only servers in doubt cost more.
+/// While a state is soft a server is checked four times as often: `fall` failures of a server that answers at once then
+/// take less than two intervals, and only servers in doubt cost more.
 pub const SOFT_PART: u32 = 4;
 /// A server in doubt may be one that is short of time: no more than ten checks a second by themselves.
 pub const SOFT_LEAST: Duration = Duration::from_millis(100);
@@ -86,105 +82,3 @@ pub const FLAP_PENALTY: Duration = Duration::from_secs(2);
 pub const FLAP_PENALTY_MAX: Duration = Duration::from_mins(1);
 /// A server that has been well for so long is as good as any other.
 pub const FLAP_MEMORY: Duration = Duration::from_mins(5);
-
-impl Default for AgentSettings {
-    fn default() -> Self {
-        Self {
-            metrics: Some(METRICS),
-            on_exit: OnExit::default(),
-            control: Some(CONTROL.into()),
-            mode: Mode::default(),
-            state: Some(STATE.into()),
-            autoreload: false,
-            foreign: Foreign::default(),
-            connections: ConnectionSettings::default(),
-            maintenance: None,
-            callback: None,
-            execute: Vec::new(),
-            log: LogTarget::default(),
-        }
-    }
-}
-
-impl Default for PassiveSettings {
-    fn default() -> Self {
-        Self {
-            enabled: true,
-            devices: Vec::new(),
-            log_faults: false,
-            record: None,
-            tick: TICK,
-            detector: DetectorSettings::default(),
-            burst: BurstSettings::default(),
-        }
-    }
-}
-
-impl Default for ConnectionSettings {
-    /// A client's retried SYN, and a persistent client's next connection, reach a living server. Ports that are used again
-    /// are left to the kernel's own default.
-    fn default() -> Self {
-        Self { expire_nodest: Some(true), expire_quiescent: Some(true), reuse_mode: None }
-    }
-}
-
-impl Default for PoolPolicy {
-    fn default() -> Self {
-        Self {
-            backups: Vec::new(),
-            quorum: Quorum { weight: QUORUM, hysteresis: 0, up: None, down: None },
-            slow_start: None,
-            start: StartPolicy::default(),
-            fast_share: FAST_SHARE,
-            flap: FlapDamping::default(),
-        }
-    }
-}
-
-impl Default for FlapDamping {
-    fn default() -> Self {
-        Self { penalty: FLAP_PENALTY, penalty_max: FLAP_PENALTY_MAX, memory: FLAP_MEMORY }
-    }
-}
-
-impl Default for DetectorSettings {
-    fn default() -> Self {
-        Self {
-            silence_masquerade: SILENCE,
-            silence_half_seen: SILENCE,
-            silence_application: SILENCE_APPLICATION,
-            clients: CLIENTS,
-            false_alarms: FALSE_ALARMS,
-            phi: PHI,
-            loss: LOSS,
-            memory: MEMORY,
-            refusals: REFUSALS,
-            resent_clients: RESENT_CLIENTS,
-            resent_share: RESENT_SHARE,
-            resent_within: RESENT_WITHIN,
-            backoff: BACKOFF,
-            backoff_max: BACKOFF_MAX,
-        }
-    }
-}
-
-impl Default for BurstSettings {
-    fn default() -> Self {
-        Self { gap: BURST_GAP, timeout: BURST_TIMEOUT, server_rate: SERVER_RATE, total_rate: TOTAL_RATE }
-    }
-}
-
-impl Default for Check {
-    /// A TCP connect to the real server's own port.
-    fn default() -> Self {
-        Self {
-            kind: CheckKind::Connect,
-            interval: CHECK_INTERVAL,
-            timeout: CHECK_TIMEOUT,
-            port: None,
-            via: Via::default(),
-            soft_interval: None,
-            connects_between: 0,
-        }
-    }
-}

@@ -1,10 +1,10 @@
-//! Who is told of what happens, and where the log goes.
+//! Notifications, and where the log goes.
 
 use std::{path::PathBuf, time::Duration};
 
 use super::{CommandLine, TlsVerify};
 
-/// Whom a service tells of its servers' changes. None of them can delay a check or an edit.
+/// Who is notified of changes of a service's servers. None of them can delay a check or an edit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Notifications {
     /// Mails.
@@ -28,7 +28,7 @@ pub struct MailSettings {
     pub relay: Option<MailRelay>,
     /// How often a mail about a server that stays down is sent again; `None`: once.
     pub repeat: Option<Duration>,
-    /// What is told.
+    /// The changes that mails are sent about.
     pub about: MailAbout,
 }
 

@@ -1,14 +1,14 @@
-//! What a service's table shall be, beyond the weights of healthy servers.
+//! How a service's pool is run, beyond the weights of healthy servers.
 
 use std::{num::NonZeroU32, path::PathBuf, time::Duration};
 
-use super::{Check, RealServer};
+use super::{Backup, defaults};
 
 /// How a service's pool is run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PoolPolicy {
-    /// Servers that come in when too few of the others are healthy: all of them that are healthy, with their weights. They
-    /// are in the table only then, and are taken out of it (never quiesced) as soon as the quorum is back.
+    /// Servers that come in when too few of the others are healthy: all of them that are healthy, with their weights.
+    /// They are in the table only then, and are taken out of it (never quiesced) as soon as the quorum is back.
     pub backups: Vec<Backup>,
     /// How many healthy servers a service needs.
     pub quorum: Quorum,
@@ -22,16 +22,20 @@ pub struct PoolPolicy {
     pub flap: FlapDamping,
 }
 
-/// A server that helps out: a sorry server or one of a backup pool.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Backup {
-    /// Where it is, how packets reach it, and its weight.
-    pub server: RealServer,
-    /// What it is asked before it is used; `None`: it is taken to be well.
-    pub check: Option<Check>,
+impl Default for PoolPolicy {
+    fn default() -> Self {
+        Self {
+            backups: Vec::new(),
+            quorum: Quorum { weight: defaults::QUORUM, hysteresis: 0, up: None, down: None },
+            slow_start: None,
+            start: StartPolicy::default(),
+            fast_share: defaults::FAST_SHARE,
+            flap: FlapDamping::default(),
+        }
+    }
 }
 
-/// How many healthy servers a service needs, and who is told when it has too few.
+/// How many healthy servers a service needs, and what is run when it has too few.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Quorum {
     /// The sum of the healthy servers' weights below which the quorum is lost. 1: one server of any weight above 0.
@@ -49,7 +53,7 @@ pub struct Quorum {
 pub struct CommandLine {
     /// The program's path, or its name on `PATH`.
     pub program: PathBuf,
-    /// Its arguments.
+    /// The arguments after the program's name, each as one word.
     pub arguments: Vec<String>,
 }
 
@@ -73,4 +77,14 @@ pub struct FlapDamping {
     pub penalty_max: Duration,
     /// How long a server must have been up for its past to be forgotten.
     pub memory: Duration,
+}
+
+impl Default for FlapDamping {
+    fn default() -> Self {
+        Self {
+            penalty: defaults::FLAP_PENALTY,
+            penalty_max: defaults::FLAP_PENALTY_MAX,
+            memory: defaults::FLAP_MEMORY,
+        }
+    }
 }

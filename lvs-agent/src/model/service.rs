@@ -1,10 +1,10 @@
-//! Virtual services and real servers, as an operator describes them.
+//! Virtual services, as an operator describes them.
 
-use std::{iter, net::SocketAddr, num::NonZeroU32};
+use std::{iter, num::NonZeroU32};
 
 use super::{
-    Check, DestinationKey, ForwardingMethod, Notifications, OnExit, Persistence, PoolPolicy, Scheduler,
-    ServiceKey, Tunnel, Weight,
+    Check, DestinationKey, FurtherChecks, Notifications, Persistence, PoolPolicy, RealServer, Scheduler,
+    ServiceKey,
 };
 
 /// A virtual service: what clients connect to.
@@ -22,7 +22,7 @@ pub struct VirtualService {
     pub one_packet: Option<bool>,
     /// The scheduler's own flags. `None`: as they are found in the kernel's table.
     pub scheduler_flags: Option<SchedulerFlags>,
-    /// What tells persistent clients apart where it isn't the address: `sip`.
+    /// What identifies persistent clients where it isn't the address: `sip`.
     pub persistence_engine: Option<String>,
     /// Failures in a row that make a server's soft state hard.
     pub fall: NonZeroU32,
@@ -30,16 +30,16 @@ pub struct VirtualService {
     pub rise: NonZeroU32,
     /// What is done to a server in hard state.
     pub on_failure: OnFailure,
-    /// The question that each server is asked.
+    /// The check of each server.
     pub check: Check,
-    /// What else each server is asked, and what the answers together mean.
+    /// Further checks of each server, and what their results together mean.
     pub further: FurtherChecks,
     /// The real servers, no two with the same address and port. There is at least one unless there are backups, or the
     /// mode is not [`Mode::Manage`].
     pub servers: Vec<RealServer>,
     /// How the pool is run.
     pub policy: PoolPolicy,
-    /// Who is told of changes.
+    /// Who is notified of changes.
     pub notify: Notifications,
     /// What becomes of it at a clean stop, where it isn't as for all.
     pub on_exit: Option<OnExit>,
@@ -52,19 +52,19 @@ impl VirtualService {
         !self.servers.is_empty() || !self.policy.backups.is_empty()
     }
 
-    /// What a server of it is asked first of all.
+    /// The first check of one of its servers.
     #[must_use]
     pub fn check_of<'a>(&'a self, server: &'a RealServer) -> &'a Check {
         server.check.as_ref().unwrap_or(&self.check)
     }
 
-    /// What a server of it is asked besides: with its own check it has its own further ones, too.
+    /// The further checks of one of its servers: with its own check it has its own further ones, too.
     #[must_use]
     pub fn further_of<'a>(&'a self, server: &'a RealServer) -> &'a FurtherChecks {
         if server.check.is_some() { &server.further } else { &self.further }
     }
 
-    /// All that a server of it is asked, the first of all first.
+    /// All checks of one of its servers, the first one first.
     pub fn checks_of<'a>(&'a self, server: &'a RealServer) -> impl Iterator<Item = &'a Check> {
         iter::once(self.check_of(server)).chain(&self.further_of(server).checks)
     }
@@ -133,26 +133,8 @@ pub enum Role {
     Backup(usize),
 }
 
-/// Checks beside the first one.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct FurtherChecks {
-    /// The checks; each counts its own failures and successes.
-    pub checks: Vec<Check>,
-    /// What they and the first one together mean.
-    pub combine: Combine,
-}
-
-/// When a server with several checks is healthy.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Combine {
-    /// When all of them say so.
-    #[default]
-    All,
-    /// When at least one of them says so.
-    Any,
-}
-
-/// Flags that a scheduler makes something of (`ipvsadm --sched-flags`): for `sh` and `mh`, 1 is fallback, 2 hashes the port.
+/// Flags that a scheduler makes something of (`ipvsadm --sched-flags`): for `sh` and `mh`, 1 is fallback, 2 hashes the
+/// port.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SchedulerFlags {
     /// `flag-1`.
@@ -169,45 +151,16 @@ pub enum OnFailure {
     /// Weight 0: no new connections, existing ones are left alone.
     #[default]
     Quiesce,
-    /// The destination is removed.
+    /// The destination is removed from the kernel's table; its connections end.
     Remove,
 }
 
-/// A real server in a service.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RealServer {
-    /// Address and port; under direct route and tunnel the port is the service's. Port 0 where the service has none and
-    /// the client's is kept.
-    pub address: SocketAddr,
-    /// How packets reach it.
-    pub method: ForwardingMethod,
-    /// How they are wrapped; only looked at where the method is a tunnel.
-    pub tunnel: Tunnel,
-    /// Its weight when it is healthy.
-    pub weight: Weight,
-    /// From how many connections on it gets no new ones; 0: no limit. `None`: as it is found in the kernel's table.
-    pub upper_threshold: Option<u32>,
-    /// Below how many it gets new ones again; 0: three quarters of the upper one.
-    pub lower_threshold: Option<u32>,
-    /// What it is asked, where that isn't what the service's servers are asked.
-    pub check: Option<Check>,
-    /// What else it is asked; only looked at where it has a check of its own.
-    pub further: FurtherChecks,
-}
-
-impl RealServer {
-    /// A server of which only that is said what must be.
-    #[must_use]
-    pub fn new(address: SocketAddr, method: ForwardingMethod) -> Self {
-        Self {
-            address,
-            method,
-            tunnel: Tunnel::default(),
-            weight: Weight(1),
-            upper_threshold: None,
-            lower_threshold: None,
-            check: None,
-            further: FurtherChecks::default(),
-        }
-    }
+/// What becomes of the configured services at a clean stop.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnExit {
+    /// They stay as they are: traffic outlives the agent.
+    #[default]
+    Keep,
+    /// They are removed from the kernel's table.
+    Remove,
 }

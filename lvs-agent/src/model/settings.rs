@@ -2,7 +2,7 @@
 
 use std::{fmt, net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 
-use super::{CommandLine, LogTarget, Unlisted, VirtualService};
+use super::{CommandLine, LogTarget, OnExit, Unlisted, VirtualService, defaults};
 
 /// Everything an operator can say.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,8 +59,8 @@ impl Config {
         Ok(self)
     }
 
-    /// Whether services and servers are those of the kernel's table: [`Mode::Observe`] does as [`Mode::Adopt`] would where
-    /// the configuration leaves the servers to the table, else as [`Mode::Manage`] would.
+    /// Whether services and servers are those of the kernel's table: [`Mode::Observe`] does as [`Mode::Adopt`] would
+    /// where the configuration leaves the servers to the table, else as [`Mode::Manage`] would.
     #[must_use]
     pub fn adopts(&self) -> bool {
         match self.agent.mode {
@@ -88,18 +88,38 @@ pub struct AgentSettings {
     pub state: Option<PathBuf>,
     /// Whether a changed configuration file is read again by itself.
     pub autoreload: bool,
-    /// Services in the kernel's table that are not in the configuration (only looked at in [`Mode::Manage`]).
+    /// Services in the kernel's table that are not in the configuration (only used in [`Mode::Manage`]).
     pub foreign: Foreign,
     /// What the kernel shall do to existing connections of servers that are out.
     pub connections: ConnectionSettings,
-    /// A folder; a file in it named after a server (`ADDRESS` or `ADDRESS:PORT`, or its host name) takes that server out.
+    /// A folder; a file in it named after a server (`ADDRESS` or `ADDRESS:PORT`, or its host name) takes that server
+    /// out.
     pub maintenance: Option<PathBuf>,
     /// Run with the configuration file's path after a change of it was read again.
     pub callback: Option<CommandLine>,
     /// Other configuration files for which a second agent is started and stopped along with this one.
     pub execute: Vec<PathBuf>,
-    /// Where the log goes.
+    /// Standard error, a file, or syslog.
     pub log: LogTarget,
+}
+
+impl Default for AgentSettings {
+    fn default() -> Self {
+        Self {
+            metrics: Some(defaults::METRICS),
+            on_exit: OnExit::default(),
+            control: Some(defaults::CONTROL.into()),
+            mode: Mode::default(),
+            state: Some(defaults::STATE.into()),
+            autoreload: false,
+            foreign: Foreign::default(),
+            connections: ConnectionSettings::default(),
+            maintenance: None,
+            callback: None,
+            execute: Vec::new(),
+            log: LogTarget::default(),
+        }
+    }
 }
 
 /// What the agent may do to the kernel's table.
@@ -147,14 +167,12 @@ pub struct ConnectionSettings {
     pub reuse_mode: Option<u8>,
 }
 
-/// What becomes of the configured services at a clean stop.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OnExit {
-    /// They stay as they are: traffic outlives the agent.
-    #[default]
-    Keep,
-    /// They are removed from the kernel's table.
-    Remove,
+impl Default for ConnectionSettings {
+    /// A client's retried SYN, and a persistent client's next connection, reach a living server. Ports that are used
+    /// again are left to the kernel's own default.
+    fn default() -> Self {
+        Self { expire_nodest: Some(true), expire_quiescent: Some(true), reuse_mode: None }
+    }
 }
 
 /// The passive signal and what it may ask for.
@@ -168,12 +186,26 @@ pub struct PassiveSettings {
     pub log_faults: bool,
     /// The file in which is written down what the detector is shown; `None`: nowhere.
     pub record: Option<PathBuf>,
-    /// How often the signs of life are looked at; edges are looked at at once.
+    /// How often the counters are evaluated; edges are evaluated at once.
     pub tick: Duration,
     /// The detector's thresholds.
     pub detector: DetectorSettings,
-    /// The confirming burst.
+    /// How many probes a suspicion may start, and how fast.
     pub burst: BurstSettings,
+}
+
+impl Default for PassiveSettings {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            devices: Vec::new(),
+            log_faults: false,
+            record: None,
+            tick: defaults::TICK,
+            detector: DetectorSettings::default(),
+            burst: BurstSettings::default(),
+        }
+    }
 }
 
 /// When missing signs of life become a suspicion.
@@ -205,8 +237,29 @@ pub struct DetectorSettings {
     pub resent_within: Duration,
     /// How long the same server is left alone after a probe has cleared it; doubles each time.
     pub backoff: Duration,
-    /// The longest such pause.
+    /// The longest such pause; it is no longer doubled then.
     pub backoff_max: Duration,
+}
+
+impl Default for DetectorSettings {
+    fn default() -> Self {
+        Self {
+            silence_masquerade: defaults::SILENCE,
+            silence_half_seen: defaults::SILENCE,
+            silence_application: defaults::SILENCE_APPLICATION,
+            clients: defaults::CLIENTS,
+            false_alarms: defaults::FALSE_ALARMS,
+            phi: defaults::PHI,
+            loss: defaults::LOSS,
+            memory: defaults::MEMORY,
+            refusals: defaults::REFUSALS,
+            resent_clients: defaults::RESENT_CLIENTS,
+            resent_share: defaults::RESENT_SHARE,
+            resent_within: defaults::RESENT_WITHIN,
+            backoff: defaults::BACKOFF,
+            backoff_max: defaults::BACKOFF_MAX,
+        }
+    }
 }
 
 /// The probes that a suspicion starts.
@@ -216,8 +269,19 @@ pub struct BurstSettings {
     pub gap: Duration,
     /// How long one confirming probe may take.
     pub timeout: Duration,
-    /// Bursts a second that one server may be asked for.
+    /// Bursts a second for one server.
     pub server_rate: NonZeroU32,
     /// Bursts a second in all.
     pub total_rate: NonZeroU32,
+}
+
+impl Default for BurstSettings {
+    fn default() -> Self {
+        Self {
+            gap: defaults::BURST_GAP,
+            timeout: defaults::BURST_TIMEOUT,
+            server_rate: defaults::SERVER_RATE,
+            total_rate: defaults::TOTAL_RATE,
+        }
+    }
 }

@@ -13,11 +13,11 @@ pub struct Unlisted {
     pub rise: NonZeroU32,
     /// What is done to a server in hard state.
     pub on_failure: OnFailure,
-    /// The question that each server is asked, and how often.
+    /// The check of each server.
     pub check: Check,
-    /// Whether that is the question; if not, it is the one that suits the service.
+    /// Whether the kind of that check is used; if not, it is the one that suits the service.
     pub asks: bool,
-    /// What else each server is asked.
+    /// Further checks of each server.
     pub further: FurtherChecks,
     /// How the pool is run. It has no backups.
     pub policy: PoolPolicy,
@@ -38,8 +38,8 @@ impl Default for Unlisted {
 }
 
 impl Unlisted {
-    /// What the servers of the service `key` are asked: of all checks those that can be asked there, at least the one that
-    /// suits the service.
+    /// The checks of the servers of the service `key`: of all checks those that can be made there, at least the one
+    /// that suits the service.
     #[must_use]
     pub fn checks_of(&self, key: ServiceKey) -> (Check, FurtherChecks) {
         let Self { check, further, asks, .. } = self;
@@ -50,7 +50,7 @@ impl Unlisted {
     }
 }
 
-/// The same check with the question that is asked where nobody says it: a connection where clients make some.
+/// The same check with the kind that is the default: a connection where clients make some.
 fn usual(check: &Check, key: ServiceKey) -> Check {
     let mut check = Check { port: None, ..check.clone() };
     if Transport::Tcp.comes_to(&key) {
@@ -62,7 +62,8 @@ fn usual(check: &Check, key: ServiceKey) -> Check {
     check
 }
 
-/// Whether a check says which port to ask, or clients come to that of each server over the same transport, or it asks none.
+/// Whether a check says which port to check, or clients come to that of each server over the same transport, or it
+/// needs none.
 fn suits(check: &Check, key: ServiceKey) -> bool {
     let Some(transport) = check.kind.transport() else { return true };
     check.port.is_some() || transport.comes_to(&key)

@@ -1,8 +1,8 @@
-//! From where a check is asked, and how long each of its steps may take.
+//! From where a check is made, and how long each of its steps may take.
 
 use std::{net::IpAddr, time::Duration};
 
-/// From where a check is asked, and how long each of its steps may take.
+/// From where a check is made, and how long each of its steps may take.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Via {
     /// The address that it comes from; `None`: as the routes say.

@@ -1,5 +1,5 @@
-//! That something has changed about devices, addresses, routes or rules: not what. Whoever needs to know what looks it up
-//! again, which is the only way that takes all of it into account (rules, metrics, multipath, devices that are down).
+//! Notifications that devices, addresses, routes or rules have changed: not what. The reader looks up routes again,
+//! which alone takes everything into account (rules, metrics, multipath, devices that are down).
 
 use neli::{
     consts::{rtnl::Rtm, socket::NlFamily},
@@ -10,31 +10,31 @@ use neli::{
 };
 use nix::errno::Errno;
 
-use super::NetworkError;
+use super::error::NetworkError;
 use crate::netlink::NetlinkError;
 
 /// Links, addresses, routes and rules of both IP versions: `RTNLGRP_LINK`, `_IPV4_IFADDR`, `_IPV4_ROUTE`, `_IPV4_RULE`,
 /// `_IPV6_IFADDR`, `_IPV6_ROUTE` and `_IPV6_RULE` (`include/uapi/linux/rtnetlink.h`).
 const GROUPS: [u32; 7] = [1, 5, 7, 8, 9, 11, 19];
 
-/// Tells that something has changed, in the network namespace of the thread that opened it.
+/// Notifications of changes in the network namespace of the thread that opened it.
 pub struct NetworkChanges {
-    told: NlSocketHandle,
+    notifications: NlSocketHandle,
 }
 
 impl NetworkChanges {
     /// Listens from now on.
     pub fn open() -> Result<Self, NetworkError> {
-        let told = NlSocketHandle::connect(NlFamily::Route, None, Groups::new_groups(&GROUPS));
-        Ok(Self { told: told.map_err(|error| failed(&error))? })
+        let notifications = NlSocketHandle::connect(NlFamily::Route, None, Groups::new_groups(&GROUPS));
+        Ok(Self { notifications: notifications.map_err(|error| failed(&error))? })
     }
 
-    /// Waits for the next change. An overrun is one: what it has lost is in what is looked up afterwards. May be dropped
-    /// while it waits; nothing is lost.
+    /// Waits for the next change. An overrun is one: what it has lost is in what is looked up afterwards. May be
+    /// dropped while it waits; nothing is lost.
     ///
     /// After an error, open it anew and take it that something has changed.
     pub async fn next(&self) -> Result<(), NetworkError> {
-        match self.told.recv::<Rtm, Buffer>().await {
+        match self.notifications.recv::<Rtm, Buffer>().await {
             Ok(_) => Ok(()),
             Err(SocketError::Io(error)) if error.raw_os_error() == Some(Errno::ENOBUFS as i32) => Ok(()),
             Err(error) => Err(failed(&error)),

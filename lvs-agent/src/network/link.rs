@@ -13,8 +13,9 @@ use neli::{
 use nix::errno::Errno;
 
 use super::{
-    Mac, NetworkError,
+    Mac,
     attributes::{find, mac, nested, text},
+    error::NetworkError,
     netlink::{Netlink, unbuildable},
 };
 use crate::netlink::NetlinkError;
@@ -36,7 +37,7 @@ pub struct Link {
     pub kind: Option<String>,
 }
 
-/// Asks for network devices.
+/// Reads network devices.
 pub struct Links {
     netlink: Netlink,
 }

@@ -2,92 +2,35 @@
 //!
 //! All of it is about the network namespace of the thread that connects. Facts about the kernel are from
 //! `net/core/{rtnetlink,neighbour}.c`, `net/ipv4/route.c` and `net/ipv6/route.c` of Linux 6.1.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `link.rs` | network devices |
+//! | `route.rs` | the route to an address |
+//! | `neighbour/` | the neighbour table: reading, resolving, watching |
+//! | `change.rs` | notifications that devices, addresses, routes or rules have changed |
+//! | `survey.rs` | all devices and the routes to all servers at one time |
+//! | `topology.rs` | the route to each server and what changes about it; pure |
+//! | `attributes.rs`, `netlink.rs` | rtnetlink messages and the socket for them |
+//! | `error.rs` | what can go wrong |
 
 mod attributes;
 mod change;
+mod error;
 pub mod link;
 pub mod neighbour;
 mod netlink;
 pub mod route;
-mod surroundings;
 mod survey;
-
-use std::net::IpAddr;
-
-use nix::errno::Errno;
-
-use crate::netlink::NetlinkError;
+mod topology;
 
 pub use change::NetworkChanges;
+pub use error::NetworkError;
 pub use link::{Link, Links};
 pub use neighbour::{NeighbourChange, NeighbourState, NeighbourWatch, Neighbours};
 pub use route::{NextHop, Route, RouteLookup, RouteQuery};
-pub use surroundings::{DevicePlan, ServerWay, Surroundings};
-pub use survey::{Device, Reach, Survey, Surveyor};
+pub use survey::{Device, RouteSnapshot, ServerNextHop, Surveyor};
+pub use topology::{DevicePlan, ServerRoute, Topology};
 
 /// A MAC address.
 pub type Mac = [u8; 6];
-
-/// The network's configuration couldn't be read, or isn't as it would have to be.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NetworkError {
-    /// There is no device of that name.
-    #[error("there is no device \"{name}\"; there are: {present}", present = .present.join(", "))]
-    NoDevice {
-        /// The name that was looked for.
-        name: String,
-        /// The devices that there are.
-        present: Vec<String>,
-    },
-    /// There is no device of that index.
-    #[error("there is no device with index {0} (any more)")]
-    NoDeviceIndex(u32),
-    /// No way leads to an address.
-    #[error("no route to {address}: {reason}", reason = .errno.desc())]
-    NoRoute {
-        /// The address.
-        address: IpAddr,
-        /// Why not: `ENETUNREACH`, `EHOSTUNREACH`, or `EINVAL` or `EACCES` where a route forbids it.
-        errno: Errno,
-    },
-    /// The route to an address is no way for packets to a single host.
-    #[error("the route to {address} leads to no single host: its type is {kind}")]
-    NotUnicast {
-        /// The address.
-        address: IpAddr,
-        /// The route's type as `ip route` names it.
-        kind: &'static str,
-    },
-    /// The kernel's answer lacks something that it should have.
-    #[error("can't {doing}: the kernel's answer makes no sense")]
-    Answer {
-        /// What was being done.
-        doing: String,
-    },
-    /// Talking to the kernel failed.
-    #[error("can't {doing}: {source}{hint}", hint = hint(.source))]
-    Netlink {
-        /// What was being done.
-        doing: String,
-        /// What went wrong.
-        source: NetlinkError,
-    },
-}
-
-impl NetworkError {
-    fn netlink(doing: impl Into<String>) -> impl FnOnce(NetlinkError) -> Self {
-        let doing = doing.into();
-        move |source| Self::Netlink { doing, source }
-    }
-
-    fn answer(doing: impl Into<String>) -> Self {
-        Self::Answer { doing: doing.into() }
-    }
-}
-
-fn hint(error: &NetlinkError) -> &'static str {
-    match error {
-        NetlinkError::Kernel(Errno::EPERM) => " (it needs root or CAP_NET_ADMIN)",
-        _ => "",
-    }
-}

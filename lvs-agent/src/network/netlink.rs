@@ -1,4 +1,4 @@
-//! CheckKind and answer over an rtnetlink socket.
+//! Requests and answers over an rtnetlink socket.
 
 use std::{fmt, time::Duration};
 

@@ -1,4 +1,4 @@
-//! Which way packets to an address go.
+//! The route to an address.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -13,8 +13,8 @@ use neli::{
 use nix::errno::Errno;
 
 use super::{
-    NetworkError,
     attributes::{address, address_bytes, attribute, family, find, number},
+    error::NetworkError,
     link,
     netlink::{Netlink, unbuildable},
 };
@@ -23,7 +23,7 @@ use crate::netlink::NetlinkError;
 /// `RTA_VIA`: a gateway of the other IP version. neli only names it for some C libraries.
 const RTA_VIA: u16 = 18;
 
-/// What may send packets another way than the address alone.
+/// What else than the address selects the route.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RouteQuery {
     /// The packets' firewall mark.
@@ -32,7 +32,7 @@ pub struct RouteQuery {
     pub device: Option<u32>,
 }
 
-/// The way that packets to an address go.
+/// The route to an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     /// The address.
@@ -70,7 +70,7 @@ pub enum NextHop {
     Gateway(IpAddr),
 }
 
-/// Asks for routes.
+/// Looks up routes.
 pub struct RouteLookup {
     netlink: Netlink,
 }
@@ -82,29 +82,29 @@ impl RouteLookup {
         Ok(Self { netlink: netlink.map_err(NetworkError::netlink("connect to rtnetlink"))? })
     }
 
-    /// The way that packets to `address` go right now. Where several are equally good, one of them.
+    /// The route to `address` right now. Where several are equally good, one of them.
     pub async fn lookup(&mut self, address: IpAddr, query: RouteQuery) -> Result<Route, NetworkError> {
-        let Way { device, next_hop, source } = self.ask(address, query).await?;
+        let KernelRoute { device, next_hop, source } = self.ask(address, query).await?;
         let link = link::by_index(&mut self.netlink, device).await?;
         Ok(Route { address, device, device_name: link.name, next_hop, source })
     }
 
-    /// The same with less to ask: the index of the device, and who gets the packets next.
-    pub(super) async fn way(
+    /// The same without the name of the device, which takes another request.
+    pub(super) async fn next_hop(
         &mut self,
         address: IpAddr,
         query: RouteQuery,
     ) -> Result<(u32, NextHop), NetworkError> {
-        self.ask(address, query).await.map(|way| (way.device, way.next_hop))
+        self.ask(address, query).await.map(|route| (route.device, route.next_hop))
     }
 
-    async fn ask(&mut self, address: IpAddr, query: RouteQuery) -> Result<Way, NetworkError> {
+    async fn ask(&mut self, address: IpAddr, query: RouteQuery) -> Result<KernelRoute, NetworkError> {
         let doing = || format!("look up the route to {address}");
         let question = question(address, query).map_err(NetworkError::netlink(doing()))?;
-        let ways =
+        let routes =
             self.netlink.ask(Rtm::Getroute.into(), NlmF::empty(), question, |answer| read(address, answer));
-        match ways.await {
-            Ok(ways) => ways.into_iter().next().ok_or_else(|| NetworkError::answer(doing()))?,
+        match routes.await {
+            Ok(routes) => routes.into_iter().next().ok_or_else(|| NetworkError::answer(doing()))?,
             Err(NetlinkError::Kernel(errno)) if forbids(errno) => {
                 Err(NetworkError::NoRoute { address, errno })
             }
@@ -113,9 +113,9 @@ impl RouteLookup {
     }
 }
 
-/// A route less what another question is needed for.
+/// A route as the kernel answers: without the name of the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Way {
+struct KernelRoute {
     device: u32,
     next_hop: NextHop,
     source: Option<IpAddr>,
@@ -153,7 +153,7 @@ fn question(address: IpAddr, query: RouteQuery) -> Result<Rtmsg, NetlinkError> {
         .map_err(unbuildable)
 }
 
-fn read(to: IpAddr, answer: &Rtmsg) -> Result<Way, NetworkError> {
+fn read(to: IpAddr, answer: &Rtmsg) -> Result<KernelRoute, NetworkError> {
     let attributes = answer.rtattrs();
     let forbidden = |errno| Err(NetworkError::NoRoute { address: to, errno });
     let no_host = |kind| Err(NetworkError::NotUnicast { address: to, kind });
@@ -171,7 +171,7 @@ fn read(to: IpAddr, answer: &Rtmsg) -> Result<Way, NetworkError> {
     };
     let device = number(attributes, Rta::Oif)
         .ok_or_else(|| NetworkError::answer(format!("look up the route to {to}")))?;
-    Ok(Way { device, next_hop, source: find(attributes, Rta::Prefsrc).and_then(address) })
+    Ok(KernelRoute { device, next_hop, source: find(attributes, Rta::Prefsrc).and_then(address) })
 }
 
 fn gateway(attributes: &RtBuffer<Rta, Buffer>) -> Option<IpAddr> {
@@ -208,7 +208,7 @@ mod tests {
     const TO: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
 
     #[test]
-    fn the_next_hop_is_who_gets_the_packet() {
+    fn the_next_hop_is_the_gateway_the_address_itself_or_the_director() {
         let device = (Rta::Oif, &3_u32.to_ne_bytes()[..]);
         let via: [u8; 18] = *b"\x0a\0\xfe\x80\0\0\0\0\0\0\0\0\0\0\0\0\0\x01";
         let cases = [
@@ -219,8 +219,8 @@ mod tests {
         ];
         for (kind, gateway, next_hop) in cases {
             let attributes: Vec<_> = gateway.into_iter().chain([device]).collect();
-            let way = read(TO, &answer(kind, &attributes));
-            assert_eq!(way, Ok(Way { device: 3, next_hop, source: None }));
+            let route = read(TO, &answer(kind, &attributes));
+            assert_eq!(route, Ok(KernelRoute { device: 3, next_hop, source: None }));
         }
     }
 
@@ -235,7 +235,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_give_a_way_or_an_error(bytes: Vec<u8>) {
+        fn any_bytes_give_a_route_or_an_error(bytes: Vec<u8>) {
             if let Ok(message) = Rtmsg::from_bytes_with_input(&mut Cursor::new(&bytes), bytes.len()) {
                 let has_device = number(message.rtattrs(), Rta::Oif).is_some();
                 prop_assert!(has_device || read(TO, &message).is_err());
@@ -243,7 +243,7 @@ mod tests {
         }
 
         #[test]
-        fn any_attributes_give_a_way_or_an_error(
+        fn any_attributes_give_a_route_or_an_error(
             attributes in prop::collection::vec((0..32_u16, any::<Vec<u8>>()), 0..6),
         ) {
             let attributes: Vec<_> =

@@ -74,12 +74,12 @@ impl Notifier {
 
     /// Has a mail sent, or a reminder started or ended.
     pub fn mail(&self, command: MailCommand) {
-        Lost::count(&self.lost.mails, self.mails.try_send(command));
+        Lost::count(&self.lost.mails, &self.mails.try_send(command));
     }
 
     /// Has a command run, after the commands before it.
     pub fn run(&self, job: CommandJob) {
-        Lost::count(&self.lost.commands, self.commands.try_send(job));
+        Lost::count(&self.lost.commands, &self.commands.try_send(job));
     }
 
     /// Runs the callback after a changed configuration file was reloaded.
@@ -90,7 +90,7 @@ impl Notifier {
 
     /// Has a line added to the end of a file.
     pub fn line(&self, file: PathBuf, text: String) {
-        Lost::count(&self.lost.lines, self.lines.try_send(Line { file, text }));
+        Lost::count(&self.lost.lines, &self.lines.try_send(Line { file, text }));
     }
 }
 
@@ -104,7 +104,7 @@ struct Lost {
 }
 
 impl Lost {
-    fn count<T>(counter: &AtomicU64, sent: Result<(), TrySendError<T>>) {
+    fn count<T>(counter: &AtomicU64, sent: &Result<(), TrySendError<T>>) {
         // A closed queue: the task has ended, and the agent is about to.
         if matches!(sent, Err(TrySendError::Full(_))) {
             counter.fetch_add(1, Ordering::Relaxed);

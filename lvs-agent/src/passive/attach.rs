@@ -1,11 +1,13 @@
 //! Attaching programs to devices and taking them off again.
 //!
-//! From Linux 6.6 on programs hang on tcx links, before that on a clsact qdisc; the choice is by version, as aya makes it.
+//! From Linux 6.6 on programs are attached by tcx links, before that to a clsact qdisc; the choice is by version, as
+//! aya makes it.
 //!
-//! A tcx link goes with the process that holds it, so that a killed agent leaves nothing behind. Links are not pinned: they
-//! would outlive it, but what they count is for nobody, costs time, and could not be taken over by the next agent, whose
-//! maps have other sizes. A filter on a clsact qdisc does outlive its process. It is known by a priority and a handle that
-//! nobody else uses, and is replaced in place: at any moment either the old program or the new one sees a packet.
+//! A tcx link goes with the process that holds it, so that a killed agent leaves nothing behind. Links are not pinned:
+//! they would outlive it, but nobody would read what they count, it would cost time, and the next agent could not take
+//! them over, because its maps have other sizes. A filter on a clsact qdisc does outlive its process. It is known by a
+//! priority and a handle that nobody else uses, and is replaced in place: at any moment either the old program or the
+//! new one sees a packet.
 //!
 //! Programs are put before those of others, which may end the chain with a verdict of their own.
 
@@ -22,19 +24,19 @@ use aya::{
 use lvs_common::{EGRESS, INGRESS};
 use nix::{errno::Errno, libc};
 
-use super::{PassiveError, programs::program};
+use super::error::{PassiveError, program};
 
-/// Both programs and where they hang.
+/// Both programs and their hooks.
 const PROGRAMS: [(&str, TcAttachType); 2] =
     [(EGRESS, TcAttachType::Egress), (INGRESS, TcAttachType::Ingress)];
 
-/// Priority of the filters on a clsact qdisc, before those whose priority the kernel chooses (from 49152 down). The bytes
-/// spell `LV`.
+/// Priority of the filters on a clsact qdisc, before those whose priority the kernel chooses (from 49152 down). The
+/// bytes spell `LV`.
 const PRIORITY: u16 = 0x4c56;
 /// Their handle, which with the priority says whose they are. The bytes spell `LVSp`.
 const HANDLE: TcHandle = TcHandle::new(0x4c56, 0x5370);
 
-/// The devices that programs hang on.
+/// The devices that programs are attached to.
 #[derive(Debug, Default)]
 pub(super) struct Attachments {
     devices: BTreeMap<String, Attachment>,
@@ -54,18 +56,18 @@ impl Attachments {
         self.devices.keys().map(String::as_str)
     }
 
-    /// Attaches both programs to a device, in place of those that a killed agent may have left there. If they hang there
-    /// already, they still do afterwards: whatever was taken away in the meantime is put back.
+    /// Attaches both programs to a device, in place of those that a killed agent may have left there. If they are
+    /// attached already, they still are afterwards: what was removed in the meantime is put back.
     pub(super) fn attach(&mut self, ebpf: &mut Ebpf, device: &str) -> Result<(), PassiveError> {
         let index = ethernet(device)?;
         let old = self.devices.remove(device);
         let is_same = old.as_ref().is_some_and(|old| old.index == index);
         if let Some(old) = old {
-            if uses_tcx() && is_same && hang(ebpf, device)? {
+            if uses_tcx() && is_same && are_attached(ebpf, device)? {
                 self.devices.insert(device.to_owned(), old);
                 return Ok(());
             }
-            forget(ebpf, old.links, is_same)?;
+            release(ebpf, old.links, is_same)?;
         }
         let mut links = Vec::new();
         for (name, direction) in PROGRAMS {
@@ -106,8 +108,8 @@ fn attach(
         return program.attach_with_options(device, direction, first).map_err(failed);
     }
     prepare_clsact(device)?;
-    let own = NlOptions { priority: PRIORITY, handle: HANDLE, classid: None };
-    match program.attach_with_options(device, direction, TcAttachOptions::Netlink(own)) {
+    let options = NlOptions { priority: PRIORITY, handle: HANDLE, classid: None };
+    match program.attach_with_options(device, direction, TcAttachOptions::Netlink(options)) {
         Err(error) if errno(&error) == Some(Errno::EEXIST) => {
             let left = SchedClassifierLink::attached(device, direction, PRIORITY, HANDLE, None)
                 .map_err(|source| PassiveError::Device { device: device.to_owned(), source })?;
@@ -117,21 +119,21 @@ fn attach(
     }
 }
 
-/// Whether both programs hang on a device's tcx hooks.
-fn hang(ebpf: &mut Ebpf, device: &str) -> Result<bool, PassiveError> {
+/// Whether both programs are attached to a device's tcx hooks.
+fn are_attached(ebpf: &mut Ebpf, device: &str) -> Result<bool, PassiveError> {
     let failed = |error| PassiveError::Attach { device: device.to_owned(), source: Box::new(error) };
     for (name, direction) in PROGRAMS {
-        let own = program(ebpf, name)?.info().map_err(failed)?.id();
+        let id = program(ebpf, name)?.info().map_err(failed)?.id();
         let (_, present) = SchedClassifier::query_tcx(device, direction).map_err(failed)?;
-        if !present.iter().any(|program| program.id() == own) {
+        if !present.iter().any(|program| program.id() == id) {
             return Ok(false);
         }
     }
     Ok(true)
 }
 
-/// Gives links up that are to be made anew. Filters of a device that is still there stay, to be replaced.
-fn forget(
+/// Releases links that are to be made anew. Filters of a device that is still there stay, to be replaced.
+fn release(
     ebpf: &mut Ebpf,
     links: Vec<(&'static str, SchedClassifierLinkId)>,
     keep_filters: bool,
@@ -179,7 +181,7 @@ fn prepare_clsact(device: &str) -> Result<(), PassiveError> {
     }
 }
 
-/// What the kernel said by netlink.
+/// The kernel's error number in a netlink answer.
 fn errno(error: &ProgramError) -> Option<Errno> {
     let (ProgramError::NetlinkError(error) | ProgramError::TcError(tc::TcError::NetlinkError(error))) = error
     else {
@@ -209,9 +211,10 @@ fn hardware_type(device: &str) -> io::Result<u16> {
     for (to, from) in request.ifr_name.iter_mut().zip(device.bytes()) {
         *to = from.cast_signed();
     }
-    // Any socket will do to ask by.
+    // Any socket will do.
     let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::DGRAM, None)?;
-    // SAFETY: the request is an `ifreq` with a name that ends in zero, as `SIOCGIFHWADDR` wants it, and outlives the call.
+    // SAFETY: the request is an `ifreq` with a name that ends in zero, as `SIOCGIFHWADDR` wants it, and outlives the
+    // call.
     let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFHWADDR, &raw mut request) };
     Errno::result(result)?;
     // SAFETY: `SIOCGIFHWADDR` fills in this member.

@@ -1,4 +1,4 @@
-//! Which bits of the kernel side's coarse filter are set, and by how many keys each. Pure.
+//! The filter before the endpoint maps: which of its bits are set, and by how many keys each. Pure.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -13,9 +13,9 @@ use lvs_common::{
     },
 };
 
-use super::WireKey;
+use super::wire_key::WireKey;
 
-/// Counts the keys behind each bit, so that one that goes takes no bit that another needs.
+/// Counts the keys behind each bit, so that removing a key clears no bit that another one needs.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Interest {
     keys: HashSet<WireKey>,
@@ -23,7 +23,7 @@ pub(super) struct Interest {
 }
 
 impl Interest {
-    /// Takes note of a key; the place and the new value of the byte that has changed, if one has.
+    /// Adds a key; the index and the new value of the byte that has changed, if one has.
     pub(super) fn add(&mut self, key: &WireKey) -> Option<(usize, u8)> {
         let (index, bit) = place(key)?;
         if !self.keys.insert(*key) {
@@ -34,7 +34,7 @@ impl Interest {
         (*count == 1).then(|| (index, self.byte(index)))
     }
 
-    /// Takes note that a key is gone; the place and the new value of the byte that has changed, if one has.
+    /// Removes a key; the index and the new value of the byte that has changed, if one has.
     pub(super) fn remove(&mut self, key: &WireKey) -> Option<(usize, u8)> {
         let (index, bit) = place(key)?;
         if !self.keys.remove(key) {
@@ -149,21 +149,21 @@ mod tests {
     }
 
     proptest! {
-        /// Whoever writes down every byte that is told has the filter of the keys that are there.
+        /// The changes, applied in order, give the filter of the keys that are there.
         #[test]
-        fn the_filter_is_that_of_the_keys_that_are_left(steps in vec((any_key(), any::<bool>()), 0..40)) {
+        fn changes_applied_in_order_give_the_filter_of_the_remaining_keys(steps in vec((any_key(), any::<bool>()), 0..40)) {
             let mut interest = Interest::default();
             let mut filter: BTreeMap<usize, u8> = BTreeMap::new();
             let mut left = HashSet::new();
             for (key, is_added) in steps {
-                let told = if is_added {
+                let change = if is_added {
                     left.insert(key);
                     interest.add(&key)
                 } else {
                     left.remove(&key);
                     interest.remove(&key)
                 };
-                if let Some((index, byte)) = told {
+                if let Some((index, byte)) = change {
                     filter.insert(index, byte);
                 }
                 let mut wanted: BTreeMap<usize, u8> = BTreeMap::new();

@@ -1,27 +1,46 @@
-//! The passive signal: what the traffic itself says about the servers' health.
+//! Passive detection: what the traffic itself shows of the servers' health.
 //!
-//! [`KernelSide`] loads and attaches the programs, [`Targets`] decides which packets are whose, [`Signals`] reads what
-//! was counted, [`Detector`] makes suspicions of it. A suspicion is never more than the wish for a probe.
+//! [`Programs`] loads the eBPF programs and attaches them, [`Targets`] says which packets belong to which server,
+//! [`Signals`] reads what was counted, and [`Detector`] raises suspicions. A suspicion only ever asks for a probe.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `programs.rs` | the eBPF programs and their maps: loading, attaching, attributing packets |
+//! | `attach.rs` | attaching to devices: tcx links, or filters on a clsact qdisc |
+//! | `sizes.rs` | how large the maps are, and what memory they take |
+//! | `mmap_array.rs` | an eBPF array mapped into this process's memory |
+//! | `counters.rs` | counters, signs of life and sampled flows of each server, read from the maps |
+//! | `targets.rs` | destinations, routes and neighbours → keys in the endpoint maps; pure |
+//! | `signature.rs` | what tells one server's packets from another's, as far as services say; pure |
+//! | `wire_key.rs` | the keys of the endpoint maps; pure |
+//! | `interest.rs` | the filter before the endpoint maps; pure |
+//! | `shortcuts.rs` | the table of shortcuts beside them; pure |
+//! | `visibility.rs` | how much of a server's traffic is seen, and why a destination has no signal |
+//! | `detector/` | from signs of life to suspicions; pure |
+//! | `trace.rs` | recordings of the detector's input |
+//! | `error.rs` | what can go wrong with programs and maps |
 
 mod attach;
-mod counted;
+mod counters;
 mod detector;
+mod error;
 mod interest;
-mod mapped;
+mod mmap_array;
 mod programs;
-mod shape;
 mod shortcuts;
-mod sight;
+mod signature;
 mod sizes;
 mod targets;
 pub mod trace;
+mod visibility;
 mod wire_key;
 
-pub use counted::Signals;
+pub use counters::Signals;
 pub use detector::{Detector, Evidence, Finding, Layer, Observation, Strength, Suspicion, Usual, View};
-pub use programs::{KernelSide, PassiveError};
-pub use shape::{Forwarding, forwardings};
-pub use sight::{NoSignal, Sight};
+pub use error::PassiveError;
+pub use programs::Programs;
+pub use signature::{Forwarding, forwardings};
 pub use sizes::Sizes;
-pub use targets::{Change, Path, Target, Targets};
+pub use targets::{Change, PacketPath, Target, Targets};
+pub use visibility::{NoSignal, Visibility};
 pub use wire_key::{Mac, WireKey};

@@ -1,24 +1,24 @@
-//! Which endpoints have a shortcut in the kernel side's table. Pure.
+//! The table of shortcuts beside the endpoint maps: which keys have a place in it. Pure.
 
 use std::collections::HashMap;
 
 use lvs_common::{EndpointKey4, Shortcut};
 
-/// Who has each place. A place is its first one's until that one goes; whoever finds it taken is in the hash alone.
+/// The key in each place. The first key keeps it until it is removed; others with the same place are in the hash alone.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Shortcuts {
     taken: HashMap<usize, [u64; 2]>,
 }
 
 impl Shortcuts {
-    /// Takes note of a key; its place and its words, unless another one has the place or it can have none.
+    /// Adds a key; its place and its words, unless another key has the place or it can have none.
     pub(super) fn add(&mut self, key: &EndpointKey4) -> Option<(usize, [u64; 2])> {
         let words = Shortcut::words(key)?;
         let place = Shortcut::place(words);
         (*self.taken.entry(place).or_insert(words) == words).then_some((place, words))
     }
 
-    /// Takes note that a key is gone; the place that is free now, if it had one.
+    /// Removes a key; the place that is free now, if it had one.
     pub(super) fn remove(&mut self, key: &EndpointKey4) -> Option<usize> {
         let words = Shortcut::words(key)?;
         let place = Shortcut::place(words);
@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_finds_its_place_taken_has_none_until_it_comes_again() {
+    fn a_key_whose_place_is_taken_has_none_until_it_is_added_again() {
         let first = key(EndpointKind::Address, 6, 1);
         let place = Shortcut::place(Shortcut::words(&first).unwrap());
         let same = |port: &u16| {
@@ -71,7 +71,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whoever writes down what is told never has a key that is gone, nor one in a wrong place.
+        /// The changes, applied in order, never leave a removed key in the table, nor one in a wrong place.
         #[test]
         fn the_table_has_only_keys_that_are_there(steps in vec((0..6000_u16, any::<bool>()), 0..200)) {
             let mut shortcuts = Shortcuts::default();

@@ -1,8 +1,8 @@
-//! How large the kernel side's maps are made, and what memory they take.
+//! How large the eBPF maps are made, and what memory they take.
 
 use lvs_common::{
-    Doubts, EndpointKey4, EndpointKey6, Flow, Handshake, HandshakeKey, ServerCounters, ServerId, ServerState,
-    Shortcut, interest::INTERESTS,
+    EndpointKey4, EndpointKey6, Flow, Handshake, HandshakeKey, ServerCounters, ServerId, ServerState,
+    Shortcut, UnattributedCounters, interest::INTERESTS,
 };
 
 /// Open handshakes remembered for each server: at 1,000 new connections a second and a client RTT of 200 ms, all of
@@ -23,7 +23,7 @@ const EDGE_BYTES: u32 = 24;
 /// The smallest ring buffer; a power of two, as all are.
 const EDGES_BYTES: u32 = 128 << 10;
 
-/// How large the maps are made.
+/// Sizes of the maps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sizes {
     /// Server ids.
@@ -78,7 +78,7 @@ impl Sizes {
             + array(self.counters(cpus).into(), size_of::<ServerCounters>())
             + array(self.servers.into(), size_of::<ServerState>())
             + array(self.flows().into(), size_of::<Flow>())
-            + array(cpus.into(), size_of::<Doubts>())
+            + array(cpus.into(), size_of::<UnattributedCounters>())
             + ring(self.edge_bytes())
             + ring(LOG_BYTES)
     }

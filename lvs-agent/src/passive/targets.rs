@@ -1,4 +1,5 @@
-//! Which packets are whose: from destinations, routes and the neighbour table to entries in the kernel side's maps. Pure.
+//! Which packets belong to which server: from destinations, routes and neighbours to entries in the endpoint maps.
+//! Pure.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
@@ -7,30 +8,37 @@ use std::{
 
 use lvs_common::ServerId;
 
-use super::{Forwarding, Mac, NoSignal, Sight, WireKey, shape::Shape};
-use crate::model::{DestinationKey, ForwardingMethod, Protocol, ServiceKey};
+use super::{
+    signature::{EndpointSignature, Forwarding},
+    visibility::{NoSignal, Visibility},
+    wire_key::{Mac, WireKey},
+};
+use crate::{
+    keyed::KeyMap,
+    model::{DestinationKey, ForwardingMethod, Protocol, ServiceKey},
+};
 
-/// A change to make in the kernel side, in the order given.
+/// A change to make in the eBPF maps, in the order given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// Packets with this key count for nobody from now on.
+    /// Packets with this key belong to no server from now on.
     Unwatch(WireKey),
-    /// This id is another server's from now on: forget all that was counted and concluded.
+    /// This id is another server's from now on: clear all that was counted and learned.
     Reset(ServerId),
-    /// Packets with this key count for this id from now on, whoever they counted for before.
+    /// Packets with this key belong to this id from now on, whatever id they belonged to before.
     Watch(WireKey, ServerId),
 }
 
-/// Which way packets to a server's address go.
+/// The path of packets to a server's address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Path {
+pub enum PacketPath {
     /// They stay on the director.
     Local,
-    /// They leave.
+    /// They leave the director.
     Out {
         /// Index of the device.
         device: u32,
-        /// Whose MAC address they are sent to: the server itself, or a router.
+        /// Its MAC address is what they are sent to: the server itself, or a router.
         next_hop: IpAddr,
     },
 }
@@ -38,41 +46,41 @@ pub enum Path {
 /// One endpoint as seen on the wire.
 #[derive(Clone, Debug)]
 pub struct Target {
-    /// Its id in the kernel side's arrays.
+    /// Its id, an index into the eBPF arrays.
     pub id: ServerId,
     /// How packets reach it.
     pub method: ForwardingMethod,
     /// The destinations that it serves: several where services share a masqueraded server.
     pub destinations: Vec<DestinationKey>,
-    shape: Shape,
+    signature: EndpointSignature,
 }
 
 impl Target {
     /// The real server's address.
     #[must_use]
     pub fn address(&self) -> IpAddr {
-        self.shape.form.server()
+        self.signature.form.server()
     }
 
     /// The protocol of its packets. A destination by firewall mark has one endpoint for each.
     #[must_use]
     pub fn protocol(&self) -> Protocol {
-        self.shape.protocol
+        self.signature.protocol
     }
 
     /// How much is seen of it.
     #[must_use]
-    pub fn sight(&self) -> Sight {
-        self.shape.sight()
+    pub fn visibility(&self) -> Visibility {
+        self.signature.visibility()
     }
 
-    /// Whether its packets are told apart by the MAC address that they are sent to.
+    /// Whether its packets are attributed by the MAC address that they are sent to.
     #[must_use]
     pub fn needs_mac(&self) -> bool {
-        self.shape.needs_mac()
+        self.signature.needs_mac()
     }
 
-    /// What it is called in messages.
+    /// Its name in messages.
     fn server(&self) -> SocketAddr {
         self.destinations.first().map_or_else(|| SocketAddr::new(self.address(), 0), |first| first.server)
     }
@@ -83,16 +91,19 @@ impl Target {
 pub struct Targets {
     capacity: u32,
     endpoints: BTreeMap<ServerId, Target>,
-    ids: HashMap<Shape, ServerId>,
+    /// The endpoints of each destination, and of each service for each protocol.
+    of_destination: KeyMap<DestinationKey, Vec<ServerId>>,
+    of_service: KeyMap<(ServiceKey, Protocol), Vec<ServerId>>,
+    ids: HashMap<EndpointSignature, ServerId>,
     /// Destinations that have no endpoint at all.
     unsupported: Vec<(DestinationKey, NoSignal)>,
     /// Destinations with an endpoint that got no id.
     no_room: BTreeSet<DestinationKey>,
-    /// Ids from here on were never given.
+    /// Ids from here on were never used.
     next: u32,
     /// Ids of endpoints that are gone, the one that has been gone for longest first.
     freed: VecDeque<ServerId>,
-    paths: BTreeMap<IpAddr, Path>,
+    paths: BTreeMap<IpAddr, PacketPath>,
     macs: BTreeMap<(u32, IpAddr), Mac>,
     /// Devices that can't be watched, and why.
     unwatched: BTreeMap<u32, String>,
@@ -103,9 +114,11 @@ impl Targets {
     /// Gives ids to destinations, in order.
     #[must_use]
     pub fn new(destinations: impl IntoIterator<Item = Forwarding>) -> Self {
-        let mut all = Self {
+        let mut targets = Self {
             capacity: u32::MAX,
             endpoints: BTreeMap::new(),
+            of_destination: KeyMap::default(),
+            of_service: KeyMap::default(),
             ids: HashMap::new(),
             unsupported: Vec::new(),
             no_room: BTreeSet::new(),
@@ -117,11 +130,11 @@ impl Targets {
             watched: BTreeMap::new(),
         };
         // No key was watched before, so that no id needs to be reset.
-        all.assign(destinations);
-        all
+        targets.assign(destinations);
+        targets
     }
 
-    /// From now on only ids below `capacity` are given: the kernel side's maps have room for no more.
+    /// From now on only ids below `capacity` are given: the eBPF maps have room for no more.
     pub fn limit(&mut self, capacity: u32) {
         self.capacity = capacity;
     }
@@ -135,14 +148,14 @@ impl Targets {
         changes
     }
 
-    /// Takes note of the way that packets to a server's address go; `None`: nobody knows. An address of no server is
-    /// ignored, so that new servers are told by [`Targets::update`] first.
-    pub fn path(&mut self, server: IpAddr, path: Option<Path>) -> Vec<Change> {
+    /// Takes in the path of packets to a server's address; `None`: unknown. An address of no server is ignored, so new
+    /// servers come by [`Targets::update`] first.
+    pub fn path(&mut self, server: IpAddr, path: Option<PacketPath>) -> Vec<Change> {
         self.paths([(server, path)])
     }
 
     /// The same of many, at the cost of one.
-    pub fn paths(&mut self, paths: impl IntoIterator<Item = (IpAddr, Option<Path>)>) -> Vec<Change> {
+    pub fn paths(&mut self, paths: impl IntoIterator<Item = (IpAddr, Option<PacketPath>)>) -> Vec<Change> {
         let servers = self.addresses();
         let mut matters = false;
         for (server, path) in paths.into_iter().filter(|(server, _)| servers.contains(server)) {
@@ -155,7 +168,7 @@ impl Targets {
         if matters { self.changes() } else { Vec::new() }
     }
 
-    /// Takes note of a neighbour's MAC address on a device. `None` (failed or gone) leaves the last one that was known in
+    /// Takes in a neighbour's MAC address on a device. `None` (failed or gone) leaves the last one that was known in
     /// place where it matters: packets under way may still be sent there.
     pub fn neighbour(&mut self, device: u32, address: IpAddr, mac: Option<Mac>) -> Vec<Change> {
         self.neighbours([(device, address, mac)])
@@ -166,25 +179,25 @@ impl Targets {
         &mut self,
         neighbours: impl IntoIterator<Item = (u32, IpAddr, Option<Mac>)>,
     ) -> Vec<Change> {
-        let out = |path: &Path| match path {
-            Path::Out { device, next_hop } => Some((*device, *next_hop)),
-            Path::Local => None,
+        let out = |path: &PacketPath| match path {
+            PacketPath::Out { device, next_hop } => Some((*device, *next_hop)),
+            PacketPath::Local => None,
         };
-        let ways: HashSet<(u32, IpAddr)> = self.paths.values().filter_map(out).collect();
+        let next_hops: HashSet<(u32, IpAddr)> = self.paths.values().filter_map(out).collect();
         let mut matters = false;
         for (device, address, mac) in neighbours {
             let key = (device, address);
             match mac {
                 // Kept in any case: the route may become known later.
-                Some(mac) => matters |= self.macs.insert(key, mac) != Some(mac) && ways.contains(&key),
-                None if ways.contains(&key) => {}
+                Some(mac) => matters |= self.macs.insert(key, mac) != Some(mac) && next_hops.contains(&key),
+                None if next_hops.contains(&key) => {}
                 None => drop(self.macs.remove(&key)),
             }
         }
         if matters { self.changes() } else { Vec::new() }
     }
 
-    /// Takes note that a device can't be watched, and why; `None`: it can. What leaves through it has no signal.
+    /// Takes in that a device can't be watched, and why; `None`: it can. Servers behind it have no signal.
     pub fn device(&mut self, device: u32, not_watched: Option<String>) {
         match not_watched {
             Some(reason) => self.unwatched.insert(device, reason),
@@ -192,7 +205,7 @@ impl Targets {
         };
     }
 
-    /// What must be changed in the kernel side, so that it watches what it should. Told once.
+    /// The changes to make in the eBPF maps. Each is returned once.
     #[must_use]
     pub fn changes(&mut self) -> Vec<Change> {
         let (mut changes, watches) = self.rewatch();
@@ -214,17 +227,35 @@ impl Targets {
 
     /// The endpoints of a destination: one for each protocol.
     pub fn of(&self, destination: &DestinationKey) -> impl Iterator<Item = &Target> {
-        self.all().filter(|target| target.destinations.contains(destination))
+        let ids = self.of_destination.get(destination).into_iter().flatten();
+        ids.filter_map(|id| self.get(*id))
     }
 
     /// The endpoints of a service for a protocol.
     pub fn of_service(&self, service: &ServiceKey, protocol: Protocol) -> impl Iterator<Item = &Target> {
-        self.all().filter(move |target| {
-            target.protocol() == protocol && target.destinations.iter().any(|one| one.service == *service)
-        })
+        let ids = self.of_service.get(&(*service, protocol)).into_iter().flatten();
+        ids.filter_map(|id| self.get(*id))
     }
 
-    /// The servers' addresses, each once: whose routes and neighbours matter.
+    /// Brings the lists of endpoints by destination and by service up to date.
+    fn index(&mut self) {
+        (self.of_destination, self.of_service) = Default::default();
+        // An endpoint may serve several destinations of a service; they follow each other, as ids do.
+        let add = |ids: &mut Vec<ServerId>, id| {
+            if ids.last() != Some(&id) {
+                ids.push(id);
+            }
+        };
+        for (id, target) in &self.endpoints {
+            for destination in &target.destinations {
+                add(self.of_destination.entry(*destination).or_default(), *id);
+                let service = (destination.service, target.protocol());
+                add(self.of_service.entry(service).or_default(), *id);
+            }
+        }
+    }
+
+    /// The servers' addresses, each once: their routes and neighbours matter.
     #[must_use]
     pub fn addresses(&self) -> BTreeSet<IpAddr> {
         self.all().map(Target::address).collect()
@@ -234,12 +265,12 @@ impl Targets {
     #[must_use]
     pub fn without_signal(&self) -> Vec<(DestinationKey, NoSignal)> {
         let keys = self.keys();
-        let mut silent: BTreeMap<DestinationKey, Option<NoSignal>> = BTreeMap::new();
+        let mut reasons: BTreeMap<DestinationKey, Option<NoSignal>> = BTreeMap::new();
         for target in self.all() {
             let reason = self.reason(target, &keys);
             for destination in &target.destinations {
-                // One protocol with a signal is enough; else the first one's reason is told.
-                silent
+                // One protocol with a signal is enough; else the first one's reason counts.
+                reasons
                     .entry(*destination)
                     .and_modify(|known| {
                         *known = known.take().filter(|_| reason.is_some());
@@ -248,14 +279,14 @@ impl Targets {
             }
         }
         for destination in &self.no_room {
-            silent.entry(*destination).or_insert(Some(NoSignal::NoRoom));
+            reasons.entry(*destination).or_insert(Some(NoSignal::NoRoom));
         }
         let unattributed =
-            silent.into_iter().filter_map(|(destination, reason)| Some((destination, reason?)));
+            reasons.into_iter().filter_map(|(destination, reason)| Some((destination, reason?)));
         self.unsupported.iter().cloned().chain(unattributed).collect()
     }
 
-    /// Why nothing can be concluded of an endpoint.
+    /// Why an endpoint has no signal.
     fn reason(&self, target: &Target, keys: &Keys) -> Option<NoSignal> {
         let key = match self.key(target) {
             Ok(key) => key,
@@ -268,30 +299,31 @@ impl Targets {
         if let Some(twin) = twin.and_then(|twin| twin.destinations.first()) {
             return Some(NoSignal::SameAnswers(*twin));
         }
-        if let Some(Path::Out { device, .. }) = self.paths.get(&target.address())
+        if let Some(PacketPath::Out { device, .. }) = self.paths.get(&target.address())
             && let Some(reason) = self.unwatched.get(device)
         {
             return Some(NoSignal::DeviceNotWatched(reason.clone()));
         }
-        match target.sight() {
-            Sight::CountedOnly(reason) => Some(NoSignal::CountedOnly(reason)),
-            Sight::Whole | Sight::Half => None,
+        match target.visibility() {
+            Visibility::CountersOnly(reason) => Some(NoSignal::CountersOnly(reason)),
+            Visibility::Both | Visibility::ClientOnly => None,
         }
     }
 
-    /// Gives each shape among the destinations an id, old ones their old one. Returns the ids that had another owner.
+    /// Gives each signature among the destinations an id; known ones keep theirs. Returns the ids that had another
+    /// owner.
     fn assign(&mut self, destinations: impl IntoIterator<Item = Forwarding>) -> Vec<ServerId> {
         self.unsupported.clear();
         self.no_room.clear();
-        let mut wanted: HashMap<Shape, Vec<Forwarding>> = HashMap::new();
+        let mut wanted: HashMap<EndpointSignature, Vec<Forwarding>> = HashMap::new();
         let mut order = Vec::new();
         for forwarding in destinations {
-            match Shape::of(&forwarding) {
-                Ok(shapes) => {
-                    for shape in shapes {
-                        let sharing = wanted.entry(shape).or_default();
+            match EndpointSignature::of(&forwarding) {
+                Ok(signatures) => {
+                    for signature in signatures {
+                        let sharing = wanted.entry(signature).or_default();
                         if sharing.is_empty() {
-                            order.push(shape);
+                            order.push(signature);
                         }
                         sharing.push(forwarding);
                     }
@@ -299,22 +331,25 @@ impl Targets {
                 Err(reason) => self.unsupported.push((forwarding.destination, reason)),
             }
         }
-        let gone: Vec<Shape> = self.ids.keys().filter(|shape| !wanted.contains_key(shape)).copied().collect();
-        let mut gone: Vec<ServerId> = gone.iter().filter_map(|shape| self.ids.remove(shape)).collect();
+        let gone: Vec<EndpointSignature> =
+            self.ids.keys().filter(|signature| !wanted.contains_key(signature)).copied().collect();
+        let mut gone: Vec<ServerId> =
+            gone.iter().filter_map(|signature| self.ids.remove(signature)).collect();
         gone.sort_unstable();
         self.endpoints.retain(|id, _| gone.binary_search(id).is_err());
         let mut reused = Vec::new();
-        for shape in order {
-            let Some(sharing) = wanted.get(&shape) else { continue };
+        for signature in order {
+            let Some(sharing) = wanted.get(&signature) else { continue };
             let destinations = sharing.iter().map(|forwarding| forwarding.destination);
-            let Some(id) = self.ids.get(&shape).copied().or_else(|| self.new_id(&mut reused)) else {
+            let Some(id) = self.ids.get(&signature).copied().or_else(|| self.new_id(&mut reused)) else {
                 self.no_room.extend(destinations);
                 continue;
             };
-            self.ids.insert(shape, id);
+            self.ids.insert(signature, id);
             let method = sharing.first().map_or(ForwardingMethod::Masquerade, |first| first.method);
-            self.endpoints.insert(id, Target { id, method, destinations: destinations.collect(), shape });
+            self.endpoints.insert(id, Target { id, method, destinations: destinations.collect(), signature });
         }
+        self.index();
         let addresses = self.addresses();
         self.paths.retain(|address, _| addresses.contains(address));
         // Only now, so that none of them is given again while a program may still be on its way to it.
@@ -322,7 +357,7 @@ impl Targets {
         reused
     }
 
-    /// An id that nobody has: one that nobody ever had, or else the one that has been free for longest.
+    /// A free id: one that was never used, or else the one that has been free for longest.
     fn new_id(&mut self, reused: &mut Vec<ServerId>) -> Option<ServerId> {
         if self.next < self.capacity {
             self.next += 1;
@@ -349,40 +384,44 @@ impl Targets {
         let mut keys = Keys::default();
         for target in self.all() {
             let Ok(key) = self.key(target) else { continue };
-            let shape = &target.shape;
-            keys.add(target.id, [Some(key), shape.answer_key()].into_iter().flatten(), shape.answers());
-            keys.tunnels.extend(shape.gue_key());
+            let signature = &target.signature;
+            keys.add(
+                target.id,
+                [Some(key), signature.answer_key()].into_iter().flatten(),
+                signature.answers(),
+            );
+            keys.tunnels.extend(signature.gue_key());
         }
         keys
     }
 
-    /// What a target's packets look like, whoever else's look the same.
+    /// A target's key, even if another target has the same.
     fn key(&self, target: &Target) -> Result<WireKey, NoSignal> {
         let path = self.paths.get(&target.address());
-        if path == Some(&Path::Local) {
+        if path == Some(&PacketPath::Local) {
             return Err(NoSignal::Local);
         }
         if !target.needs_mac() {
-            return target.shape.key(None);
+            return target.signature.key(None);
         }
-        let Some(Path::Out { device, next_hop }) = path else { return Err(NoSignal::RouteUnknown) };
-        target.shape.key(self.macs.get(&(*device, *next_hop)).copied())
+        let Some(PacketPath::Out { device, next_hop }) = path else { return Err(NoSignal::RouteUnknown) };
+        target.signature.key(self.macs.get(&(*device, *next_hop)).copied())
     }
 }
 
-/// Keys and who has them.
+/// Keys and their owners.
 #[derive(Debug, Default)]
 struct Keys {
     owners: BTreeMap<WireKey, Vec<ServerId>>,
-    /// Whose answers look alike.
+    /// Servers whose answers look alike.
     answering: BTreeMap<(Protocol, IpAddr), Vec<ServerId>>,
-    /// Ends of tunnels that need to be known as such.
+    /// Ends of tunnels, which the programs need to know as such.
     tunnels: BTreeSet<WireKey>,
 }
 
 impl Keys {
-    /// The id behind keys that are no server's.
-    const NOBODY: ServerId = ServerId(0);
+    /// The id behind keys that belong to no server.
+    const NO_SERVER: ServerId = ServerId(0);
 
     fn add(
         &mut self,
@@ -398,18 +437,18 @@ impl Keys {
         }
     }
 
-    /// Somebody else with the same key.
+    /// Another endpoint with the same key.
     fn twin(&self, key: &WireKey, id: ServerId) -> Option<ServerId> {
         self.owners.get(key)?.iter().copied().find(|owner| *owner != id)
     }
 
-    /// Somebody else whose answers look like a target's.
+    /// Another endpoint whose answers look like a target's.
     fn answering_alike(&self, target: &Target) -> Option<ServerId> {
-        let alike = self.answering.get(&target.shape.answers()?)?;
+        let alike = self.answering.get(&target.signature.answers()?)?;
         alike.iter().copied().find(|id| *id != target.id)
     }
 
-    /// The keys that are one owner's alone, of owners whose answers are theirs alone, and the tunnels' ends.
+    /// The keys with one owner whose answers look like no other's, and the tunnels' ends.
     fn unambiguous(self) -> BTreeMap<WireKey, ServerId> {
         let alike: BTreeSet<ServerId> =
             self.answering.into_values().filter(|ids| ids.len() > 1).flatten().collect();
@@ -417,7 +456,7 @@ impl Keys {
             [owner] if !alike.contains(owner) => Some((key, *owner)),
             _ => None,
         });
-        alone.chain(self.tunnels.into_iter().map(|key| (key, Self::NOBODY))).collect()
+        alone.chain(self.tunnels.into_iter().map(|key| (key, Self::NO_SERVER))).collect()
     }
 }
 

@@ -1,9 +1,10 @@
-//! Recordings of what the detector was shown, to show it again later.
+//! Recordings of the detector's input, to replay it later.
 //!
-//! A line for each change: `state AT ID SIGHT BYTES` or `counters AT ID BYTES`; and `fault AT ID`, from whoever brought one
-//! about. `AT` is in ns of `CLOCK_MONOTONIC`, `SIGHT` is `whole` or `half`. `BYTES` are in the machine's own order, each by
-//! exclusive or with what it was in the server's line of the same kind before, or with zero in the first one; hexadecimal,
-//! without the zeros at their end, `.NN` for so many zeros (hexadecimal as well).
+//! A line for each change: `state AT ID VISIBILITY BYTES` or `counters AT ID BYTES`; and `fault AT ID`, written by the
+//! test that made the server fail. `AT` is in ns of `CLOCK_MONOTONIC`, `VISIBILITY` is `whole` (both ways) or `half`
+//! (client only). `BYTES` are in the machine's own order, each by exclusive or with its value in the server's line of
+//! the same kind before, or with zero in the first one; hexadecimal, without the zeros at their end, `.NN` for so many
+//! zeros (hexadecimal as well).
 
 use std::{
     collections::BTreeMap,
@@ -15,12 +16,12 @@ use bytemuck::{Pod, Zeroable as _, bytes_of, bytes_of_mut};
 use lvs_common::{ServerCounters, ServerId, ServerState};
 use thiserror::Error;
 
-use super::Sight;
+use super::visibility::Visibility;
 
-/// How many zeros are written as one.
+/// How many zeros are written as one item at most.
 const MOST_ZEROS: usize = 0xff;
 
-/// Writes down what changes.
+/// Writes a recording: what changes.
 #[derive(Debug)]
 pub struct Recorder<W> {
     out: W,
@@ -35,20 +36,31 @@ impl<W: Write> Recorder<W> {
     }
 
     /// A server's state at `at_ns`.
-    pub fn state(&mut self, at_ns: u64, id: ServerId, sight: Sight, state: &ServerState) -> io::Result<()> {
-        let sight = match sight {
-            Sight::Whole => "whole",
-            Sight::Half => "half",
-            // Nothing is claimed of it, so that there is nothing to play back.
-            Sight::CountedOnly(_) => return Ok(()),
+    pub fn state(
+        &mut self,
+        at_ns: u64,
+        id: ServerId,
+        visibility: Visibility,
+        state: &ServerState,
+    ) -> io::Result<()> {
+        let visibility = match visibility {
+            Visibility::Both => "whole",
+            Visibility::ClientOnly => "half",
+            // The detector ignores it, so that there is nothing to replay.
+            Visibility::CountersOnly(_) => return Ok(()),
         };
-        let state = without_remains(state);
+        let state = without_stale_times(state);
         let before = self.states.insert(id, state);
         if before == Some(state) {
             return Ok(());
         }
         let before = before.unwrap_or_else(ServerState::zeroed);
-        writeln!(self.out, "state {at_ns} {} {sight} {}", id.0, hexadecimal(&difference(&before, &state)))
+        writeln!(
+            self.out,
+            "state {at_ns} {} {visibility} {}",
+            id.0,
+            hexadecimal(&difference(&before, &state))
+        )
     }
 
     /// A server's counters at `at_ns`.
@@ -79,22 +91,22 @@ pub struct Record {
     pub at_ns: u64,
     /// Which server.
     pub id: ServerId,
-    /// What was shown.
-    pub shown: Shown,
+    /// The input.
+    pub recorded: Recorded,
 }
 
-/// What the detector was shown.
+/// One input of the detector.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Shown {
+pub enum Recorded {
     /// Signs of life.
-    State(Sight, Box<ServerState>),
+    State(Visibility, Box<ServerState>),
     /// Counters.
     Counters(Box<ServerCounters>),
     /// Nothing: from then on the server was at fault.
     Fault,
 }
 
-/// Why a line is no record.
+/// Why a line can't be read.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error("not a line of a recording: {0}")]
 pub struct TraceError(&'static str);
@@ -120,26 +132,26 @@ impl Player {
         let kind = word()?;
         let at_ns = word()?.parse().map_err(|_| TraceError("the time is no number"))?;
         let id = ServerId(word()?.parse().map_err(|_| TraceError("the server is no number"))?);
-        let shown = match kind {
+        let recorded = match kind {
             "state" => {
-                let sight = match word()? {
-                    "whole" => Sight::Whole,
-                    "half" => Sight::Half,
-                    _ => return Err(TraceError("the sight is neither whole nor half")),
+                let visibility = match word()? {
+                    "whole" => Visibility::Both,
+                    "half" => Visibility::ClientOnly,
+                    _ => return Err(TraceError("the visibility is neither whole nor half")),
                 };
                 let state = self.states.entry(id).or_insert_with(ServerState::zeroed);
                 read(words.next().unwrap_or_default(), state)?;
-                Shown::State(sight, Box::new(*state))
+                Recorded::State(visibility, Box::new(*state))
             }
             "counters" => {
                 let counters = self.counters.entry(id).or_insert_with(ServerCounters::zeroed);
                 read(words.next().unwrap_or_default(), counters)?;
-                Shown::Counters(Box::new(*counters))
+                Recorded::Counters(Box::new(*counters))
             }
-            "fault" => Shown::Fault,
+            "fault" => Recorded::Fault,
             _ => return Err(TraceError("it is neither state nor counters nor fault")),
         };
-        Ok(Record { at_ns, id, shown })
+        Ok(Record { at_ns, id, recorded })
     }
 }
 
@@ -166,8 +178,8 @@ fn hexadecimal(bytes: &[u8]) -> String {
     text
 }
 
-/// Without the beginnings of those who don't wait any more: nobody reads them.
-fn without_remains(state: &ServerState) -> ServerState {
+/// Without the starting times of clients that no longer wait: nothing reads them.
+fn without_stale_times(state: &ServerState) -> ServerState {
     let mut state = *state;
     for layer in [&mut state.listener, &mut state.application] {
         let waiting = layer.beginnings().len();
@@ -207,24 +219,24 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn what_doesnt_change_is_not_written() {
+    fn unchanged_values_are_not_written() {
         let mut recorder = Recorder::new(Vec::new());
         let mut state = ServerState { refusals: 1, ..ServerState::zeroed() };
         let id = ServerId(7);
-        recorder.state(1, id, Sight::Half, &state).unwrap();
-        recorder.state(2, id, Sight::Half, &state).unwrap();
+        recorder.state(1, id, Visibility::ClientOnly, &state).unwrap();
+        recorder.state(2, id, Visibility::ClientOnly, &state).unwrap();
         recorder.counters(3, id, &ServerCounters::zeroed()).unwrap();
         recorder.counters(4, id, &ServerCounters::zeroed()).unwrap();
         state.refusals = 2;
-        recorder.state(5, id, Sight::Half, &state).unwrap();
+        recorder.state(5, id, Visibility::ClientOnly, &state).unwrap();
         let text = String::from_utf8(recorder.out).unwrap();
         let records = Player::records(&text).unwrap();
         assert_eq!(records.iter().map(|record| record.at_ns).collect::<Vec<_>>(), [1, 3, 5]);
-        assert_eq!(records[2].shown, Shown::State(Sight::Half, Box::new(state)));
+        assert_eq!(records[2].recorded, Recorded::State(Visibility::ClientOnly, Box::new(state)));
     }
 
     #[test]
-    fn what_is_no_record_is_refused() {
+    fn malformed_lines_are_refused() {
         for line in [
             "",
             "state",
@@ -245,9 +257,9 @@ mod tests {
     }
 
     proptest! {
-        /// What is written is read again, and any line is read or refused.
+        /// A recording is read as it was written, and any line is read or refused.
         #[test]
-        fn written_and_read(
+        fn recordings_are_read_as_they_were_written(
             bytes in proptest::collection::vec(any::<[u8; size_of::<ServerState>()]>(), 1..5),
             line in ".*",
         ) {
@@ -255,13 +267,13 @@ mod tests {
             let mut recorder = Recorder::new(Vec::new());
             let mut expected: Vec<Record> = Vec::new();
             for (at_ns, state) in (9..).zip(&states) {
-                recorder.state(at_ns, ServerId(3), Sight::Whole, state).unwrap();
-                let shown = Shown::State(Sight::Whole, Box::new(without_remains(state)));
-                expected.push(Record { at_ns, id: ServerId(3), shown });
+                recorder.state(at_ns, ServerId(3), Visibility::Both, state).unwrap();
+                let recorded = Recorded::State(Visibility::Both, Box::new(without_stale_times(state)));
+                expected.push(Record { at_ns, id: ServerId(3), recorded });
             }
-            expected.dedup_by(|one, before| one.shown == before.shown);
+            expected.dedup_by(|one, before| one.recorded == before.recorded);
             recorder.fault(99, ServerId(3)).unwrap();
-            expected.push(Record { at_ns: 99, id: ServerId(3), shown: Shown::Fault });
+            expected.push(Record { at_ns: 99, id: ServerId(3), recorded: Recorded::Fault });
             let text = String::from_utf8(recorder.out).unwrap();
             prop_assert_eq!(Player::records(&text), Ok(expected));
             let _read_or_refused = Player::default().read(&line);

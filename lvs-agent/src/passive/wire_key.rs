@@ -1,4 +1,4 @@
-//! Keys of the kernel side's maps, made of addresses.
+//! Keys of the endpoint maps, made of addresses, ports, marks and MAC addresses. Pure.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -9,7 +9,7 @@ use crate::model::{AddressFamily, Protocol};
 /// A link-layer address.
 pub type Mac = [u8; 6];
 
-/// What packets of one server look like.
+/// The key that the packets of one server have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum WireKey {
     /// All addresses are IPv4.

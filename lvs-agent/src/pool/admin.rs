@@ -1,22 +1,24 @@
-//! What people have ordered about a server, whatever its health.
+//! The administrative state of a server: what an operator has ordered, whatever its health.
 
-/// Orders about one server; none of them by default. Its health is followed on, so that it is known at the end.
+/// What an operator has ordered about one server; by default nothing, and its health decides. Its checks go on in any
+/// case, so that its health is known when the order ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AdminState {
-    /// By command: this lasts until another command.
+    /// Ordered by command; it lasts until another command.
     pub commands: AdminCommands,
-    /// It is out as if it had failed, by a file in the maintenance folder.
+    /// In maintenance because of a file in the maintenance directory: out as if it had failed.
     pub folder: bool,
-    /// Its weight 0 in the kernel's table is an administrator's: it is never raised, and never called failed.
+    /// An administrator has set its weight in the kernel's table to 0: it is never raised, and never reported as
+    /// failed.
     pub administrator: bool,
 }
 
 /// What was ordered by command.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AdminCommands {
-    /// It is drained.
+    /// A drain, if it is being drained.
     pub drain: Option<Drain>,
-    /// It is out as if it had failed.
+    /// In maintenance: out as if it had failed.
     pub maintenance: bool,
 }
 
@@ -36,12 +38,12 @@ pub enum AdminAction {
 pub enum Drain {
     /// Weight 0: no new connections, existing ones go on.
     Quiesce,
-    /// It is out of the table.
+    /// Removed from the table: existing connections end, too.
     Remove,
 }
 
 impl AdminCommands {
-    /// To take no new connections.
+    /// A drain alone.
     #[must_use]
     pub fn drain(drain: Drain) -> Self {
         Self { drain: Some(drain), ..Self::default() }
@@ -55,13 +57,13 @@ impl From<AdminCommands> for AdminState {
 }
 
 impl AdminState {
-    /// Whether the server's health decides.
+    /// Whether nothing is ordered, and the server's health decides.
     #[must_use]
     pub fn is_enabled(self) -> bool {
         self == Self::default()
     }
 
-    /// The order that counts, in words.
+    /// Why the server is not enabled, in words for people: of several orders the one that counts.
     #[must_use]
     pub fn reason(self) -> Option<&'static str> {
         let Self { commands: AdminCommands { drain, maintenance }, folder, administrator } = self;

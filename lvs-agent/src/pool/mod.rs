@@ -1,11 +1,12 @@
-//! What a service's table should be, given the states of its servers. Pure: states and the time go in, weights come out.
+//! The servers of one service: which of them are in the kernel's table, and with which weight, given their health.
+//! Pure: states and the time go in, weights come out.
 //!
-//! Hard states decide, soft ones change nothing. What the fast path has found may only take out so much: never the last
-//! server that takes connections, and never more than a share of them. If everything looks dead at once it is the
-//! director's own network that is to be suspected first; what is held in then goes when the baseline checks agree.
+//! Hard states decide, soft ones change nothing. The fast path may only take out so much: never the last server that
+//! takes connections, and never more than a share of them. If all servers look dead at once, the director's own network
+//! is the first suspect; such servers are retained until the baseline checks agree that they are down.
 //!
-//! Backups are in the table while the quorum is lost, and only then. What people have ordered about a server comes before
-//! all of that.
+//! Backups are in the table while the quorum is lost, and only then. A server's administrative state overrides all of
+//! that.
 
 mod admin;
 mod quorum;
@@ -28,21 +29,21 @@ use crate::{
     model::{OnFailure, PoolPolicy, Role, StartPolicy, Weight},
 };
 
-/// How a destination stands in the table.
+/// Whether a destination is in the table, and whether it takes new connections there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Presence {
-    /// With its own weight.
+    /// In the table with its configured weight.
     In,
-    /// With weight 0.
+    /// In the table with weight 0.
     Quiesced,
-    /// Not at all.
+    /// Not in the table.
     Absent,
 }
 
 impl Presence {
-    /// How a destination stands that is found in the table with `weight`, or not found there.
+    /// The presence of a destination in the kernel's table, where it takes connections or not; `None`: it isn't there.
     #[must_use]
-    pub fn of_found(takes_connections: Option<bool>) -> Self {
+    pub fn in_table(takes_connections: Option<bool>) -> Self {
         match takes_connections {
             Some(true) => Self::In,
             Some(false) => Self::Quiesced,
@@ -60,7 +61,7 @@ impl From<OnFailure> for Presence {
     }
 }
 
-/// How a pool is run.
+/// A service's policy, as the pool needs it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rules {
     on_failure: OnFailure,
@@ -71,7 +72,7 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// Those of a service.
+    /// The rules of a service with this policy.
     #[must_use]
     pub fn new(on_failure: OnFailure, policy: &PoolPolicy) -> Self {
         Self {
@@ -87,62 +88,62 @@ impl Rules {
 /// Where a member or a backup of a new pool comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// It is new, and stands so in the kernel's table.
-    Found(Presence),
-    /// It was in the pool, at this index.
-    Stays(usize),
+    /// It is new to the pool, and has this presence in the kernel's table.
+    New(Presence),
+    /// It was in the pool before, at this index.
+    Kept(usize),
 }
 
 /// One server of the service.
 #[derive(Clone, Copy, Debug)]
 struct Member {
-    /// The weight that the configuration, or the kernel's table, gives it.
+    /// The weight by the configuration, or by the kernel's table where services are adopted.
     base: Weight,
-    /// The weight that its check asks for.
-    asked: Option<Weight>,
-    /// How it stands by its health alone.
+    /// The weight that its check reports, in place of `base`.
+    reported: Option<Weight>,
+    /// Its presence by its health alone.
     presence: Presence,
     admin_state: AdminState,
-    /// Down by the fast path's finding, but retained.
+    /// Down by the fast path, but kept in the table.
     retained: bool,
-    /// Whether it takes connections by its presence and its admin_state.
+    /// Whether it is in the table by its health and enabled by its administrative state.
     serves: bool,
-    /// Whether it comes in slowly the next time.
-    eases: bool,
+    /// Whether it gets a slow start the next time that it comes in.
+    slow_start: bool,
     ramp: Option<Ramp>,
-    /// In the table.
+    /// Its weight in the table; `None`: it isn't there.
     weight: Option<Weight>,
 }
 
 impl Member {
-    /// A server that was found so in the kernel's table.
-    fn new(base: Weight, found: Presence, start: &Rules) -> Self {
-        let presence = unproven(start, found);
+    /// A server without results that has the presence `current` in the kernel's table.
+    fn new(base: Weight, current: Presence, rules: &Rules) -> Self {
+        let presence = before_first_result(rules, current);
         Self {
             base,
-            asked: None,
+            reported: None,
             presence,
             admin_state: AdminState::default(),
             retained: false,
-            serves: found == Presence::In,
-            eases: false,
+            serves: current == Presence::In,
+            slow_start: false,
             ramp: None,
             weight: weight_in(presence, base),
         }
     }
 
-    /// Its own weight: what it has when it is healthy.
-    fn own(&self) -> Weight {
-        self.asked.unwrap_or(self.base)
+    /// The weight that it has when it is healthy and its slow start is over.
+    fn full_weight(&self) -> Weight {
+        self.reported.unwrap_or(self.base)
     }
 
     /// Whether it gets new connections.
     fn takes_connections(&self) -> bool {
-        self.presence == Presence::In && self.admin_state.is_enabled() && !self.own().is_quiescent()
+        self.presence == Presence::In && self.admin_state.is_enabled() && !self.full_weight().is_quiescent()
     }
 
-    /// How it stands by what was ordered, if anything was.
-    fn ordered(&self, on_failure: OnFailure) -> Option<Presence> {
+    /// Its presence by its administrative state; `None`: it is enabled.
+    fn ordered_presence(&self, on_failure: OnFailure) -> Option<Presence> {
         let AdminState { commands: AdminCommands { drain, maintenance }, folder, administrator } =
             self.admin_state;
         match drain {
@@ -154,100 +155,103 @@ impl Member {
     }
 }
 
-fn weight_in(presence: Presence, own: Weight) -> Option<Weight> {
+/// The weight in the table of a server with this presence.
+fn weight_in(presence: Presence, full_weight: Weight) -> Option<Weight> {
     match presence {
-        Presence::In => Some(own),
+        Presence::In => Some(full_weight),
         Presence::Quiesced => Some(Weight::QUIESCENT),
         Presence::Absent => None,
     }
 }
 
-/// A server that helps out.
+/// A server that is only in the table while the quorum is lost.
 #[derive(Clone, Copy, Debug)]
 struct Backup {
     base: Weight,
-    asked: Option<Weight>,
+    reported: Option<Weight>,
     admin_state: AdminState,
-    /// In the table.
+    /// Its weight in the table; `None`: it isn't there.
     weight: Option<Weight>,
 }
 
 impl Backup {
     fn new(base: Weight) -> Self {
-        Self { base, asked: None, admin_state: AdminState::default(), weight: None }
+        Self { base, reported: None, admin_state: AdminState::default(), weight: None }
     }
 
-    fn own(&self) -> Weight {
-        self.asked.unwrap_or(self.base)
+    fn full_weight(&self) -> Weight {
+        self.reported.unwrap_or(self.base)
     }
 
-    /// Whether it could help; `state` is `None` where it isn't checked.
+    /// Whether it can take connections; `state` is `None` where it isn't checked.
     fn is_usable(&self, state: Option<State>) -> bool {
-        self.admin_state.is_enabled() && !self.own().is_quiescent() && state.is_none_or(State::is_up)
+        self.admin_state.is_enabled() && !self.full_weight().is_quiescent() && state.is_none_or(State::is_up)
     }
 }
 
-/// The servers of one service, and how they stand.
+/// The servers of one service, with their weights.
 #[derive(Clone, Debug)]
 pub struct Pool {
     rules: Rules,
     members: Vec<Member>,
     backups: Vec<Backup>,
-    standing: QuorumState,
+    quorum: QuorumState,
+    /// Whether any server is retained.
     alarm: bool,
 }
 
-/// Something about the whole service.
+/// A change of the whole service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PoolEvent {
-    /// The quorum is there: for the first time, or again.
+    /// The quorum is reached: for the first time, or again.
     QuorumBack,
-    /// Too few servers are healthy.
+    /// The quorum is lost: too few servers are healthy.
     QuorumLost,
-    /// The first backup has come in.
+    /// The first backup is in the table.
     BackupsIn,
-    /// The last one has gone.
+    /// The last backup has left the table.
     BackupsOut,
-    /// The fast path would take out too much: it is told of and holds still.
+    /// The fast path would take out too much: at least one server is retained.
     AlarmRaised,
-    /// It no longer would.
+    /// No server is retained any more.
     AlarmOver,
 }
 
-/// What has come of a look at all states.
+/// What a call of [`Pool::decide`] has changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Decision {
-    /// Those whose weight in the table is to be another one, in order.
+    /// The servers whose weight in the table changes, or that enter or leave it: members first, each in their order.
     pub moved: Vec<Role>,
-    /// The members that are down by the fast path's finding but retained, as far as that is news.
+    /// The members newly retained: down by the fast path, but kept in the table.
     pub retained: Vec<usize>,
-    /// What is new about the whole service.
+    /// Changes of the whole service.
     pub events: Vec<PoolEvent>,
 }
 
 impl Pool {
-    /// A pool of servers with these weights, standing as they were found, and of backups with these weights.
+    /// A pool of members, each with its weight and its presence in the kernel's table, and of backups with their
+    /// weights.
     ///
-    /// A server that is not in the table stays out, or at weight 0, until its first success, unless the rules let it in;
-    /// one that carries traffic goes on doing so until it has been checked.
+    /// A member that is not in the table stays out, or at weight 0, until its first success, unless [`StartPolicy::In`]
+    /// lets it in; one that takes connections goes on doing so until it has been checked.
     #[must_use]
     pub fn new(
         rules: Rules,
         members: impl IntoIterator<Item = (Weight, Presence)>,
         backups: impl IntoIterator<Item = Weight>,
     ) -> Self {
-        let members = members.into_iter().map(|(weight, found)| Member::new(weight, found, &rules));
+        let members = members.into_iter().map(|(weight, current)| Member::new(weight, current, &rules));
         Self {
             rules,
             members: members.collect(),
             backups: backups.into_iter().map(Backup::new).collect(),
-            standing: QuorumState::default(),
+            quorum: QuorumState::default(),
             alarm: false,
         }
     }
 
-    /// From now on these are the rules and the servers. Those that stay keep how they stand and what was ordered. To be
-    /// looked at with [`Pool::decide`].
+    /// Replaces the rules and the servers. Servers that are kept keep their presence and administrative state. Weights
+    /// change at the next [`Pool::decide`].
     pub fn replace(
         &mut self,
         rules: Rules,
@@ -256,11 +260,11 @@ impl Pool {
     ) {
         let (old_members, old_backups) =
             (std::mem::take(&mut self.members), std::mem::take(&mut self.backups));
-        let new = |weight, found| Member { eases: true, ..Member::new(weight, found, &rules) };
+        let new = |weight, current| Member { slow_start: true, ..Member::new(weight, current, &rules) };
         let other_way_out = rules.on_failure != self.rules.on_failure;
         let members = members.into_iter().map(|(base, origin)| match origin {
-            Origin::Found(found) => new(base, found),
-            Origin::Stays(index) => match old_members.get(index) {
+            Origin::New(current) => new(base, current),
+            Origin::Kept(index) => match old_members.get(index) {
                 Some(member) if other_way_out && member.presence != Presence::In => {
                     Member { base, presence: rules.on_failure.into(), ..*member }
                 }
@@ -269,13 +273,13 @@ impl Pool {
             },
         });
         let backups = backups.into_iter().map(|(base, origin)| {
-            let stays = origin.and_then(|index| old_backups.get(index));
-            stays.map_or_else(|| Backup::new(base), |backup| Backup { base, ..*backup })
+            let kept = origin.and_then(|index| old_backups.get(index));
+            kept.map_or_else(|| Backup::new(base), |backup| Backup { base, ..*backup })
         });
         (self.members, self.backups, self.rules) = (members.collect(), backups.collect(), rules);
     }
 
-    /// How a server stands: its weight in the table, or `None` if it is not there.
+    /// A server's weight in the table; `None`: it is not there.
     #[must_use]
     pub fn weight(&self, role: Role) -> Option<Weight> {
         match role {
@@ -284,7 +288,7 @@ impl Pool {
         }
     }
 
-    /// The weight that the configuration, or the kernel's table, gives a server.
+    /// A server's weight by the configuration, or by the kernel's table where services are adopted.
     #[must_use]
     pub fn base_weight(&self, role: Role) -> Option<Weight> {
         match role {
@@ -293,28 +297,28 @@ impl Pool {
         }
     }
 
-    /// The weight that a server has when it is healthy.
+    /// The weight that a server has when it is healthy and its slow start is over.
     #[must_use]
-    pub fn own_weight(&self, role: Role) -> Option<Weight> {
+    pub fn full_weight(&self, role: Role) -> Option<Weight> {
         match role {
-            Role::Server(index) => self.members.get(index).map(Member::own),
-            Role::Backup(index) => self.backups.get(index).map(Backup::own),
+            Role::Server(index) => self.members.get(index).map(Member::full_weight),
+            Role::Backup(index) => self.backups.get(index).map(Backup::full_weight),
         }
     }
 
-    /// Whether a server is on its way up to its own weight.
+    /// Whether a server is in its slow start.
     #[must_use]
     pub fn is_ramping(&self, role: Role) -> bool {
         matches!(role, Role::Server(index) if self.members.get(index).is_some_and(|member| member.ramp.is_some()))
     }
 
-    /// Whether the quorum is there.
+    /// Whether the service has its quorum.
     #[must_use]
     pub fn quorum_state(&self) -> QuorumState {
-        self.standing
+        self.quorum
     }
 
-    /// Whether the fast path would take out too much.
+    /// Whether the fast path would take out too much: whether any server is retained.
     #[must_use]
     pub fn alarm(&self) -> bool {
         self.alarm
@@ -326,7 +330,7 @@ impl Pool {
         self.backups.iter().filter(|backup| backup.weight.is_some()).count()
     }
 
-    /// What was ordered about a server.
+    /// A server's administrative state.
     #[must_use]
     pub fn admin_state(&self, role: Role) -> AdminState {
         match role {
@@ -336,7 +340,7 @@ impl Pool {
         .unwrap_or_default()
     }
 
-    /// Orders something about a server, or takes it back.
+    /// Sets a server's administrative state. Weights change at the next [`Pool::decide`].
     pub fn set_admin_state(&mut self, role: Role, admin_state: AdminState) {
         match role {
             Role::Server(index) => self.members.get_mut(index).map(|member| &mut member.admin_state),
@@ -346,7 +350,7 @@ impl Pool {
         .for_each(|known| *known = admin_state);
     }
 
-    /// Gives a server another weight than it had from the configuration or the kernel's table.
+    /// Replaces a server's weight by the configuration or the kernel's table.
     pub fn set_weight(&mut self, role: Role, weight: Weight) {
         match role {
             Role::Server(index) => self.members.get_mut(index).map(|member| &mut member.base),
@@ -356,44 +360,44 @@ impl Pool {
         .for_each(|known| *known = weight);
     }
 
-    /// Takes note of the weight that a server's check asks for: it holds in place of the configured one. Whether that is
-    /// news.
-    pub fn set_asked(&mut self, role: Role, weight: Weight) -> bool {
-        let asked = match role {
-            Role::Server(index) => self.members.get_mut(index).map(|member| &mut member.asked),
-            Role::Backup(index) => self.backups.get_mut(index).map(|backup| &mut backup.asked),
+    /// Sets the weight that a server's check reports; it takes the place of the configured one. Returns whether it
+    /// changed.
+    pub fn set_reported_weight(&mut self, role: Role, weight: Weight) -> bool {
+        let reported = match role {
+            Role::Server(index) => self.members.get_mut(index).map(|member| &mut member.reported),
+            Role::Backup(index) => self.backups.get_mut(index).map(|backup| &mut backup.reported),
         };
-        asked.is_some_and(|asked| asked.replace(weight) != Some(weight))
+        reported.is_some_and(|reported| reported.replace(weight) != Some(weight))
     }
 
-    /// Looks at the states of the members and the backups, in their order (`None`: not checked), and moves those that must
-    /// move. Looking again at the same states at the same time changes nothing.
+    /// Sets the weights of all servers by the states of the members and the backups, in their order (`None`: not
+    /// checked). A second call with the same states at the same time changes nothing.
     pub fn decide(&mut self, states: &[State], backups: &[Option<State>], now: Instant) -> Decision {
         let mut decision = Decision::default();
         self.move_members(states, &mut decision);
-        self.update_standing(states, &mut decision);
+        self.update_quorum(states, &mut decision);
         let backups = self.move_backups(backups, &mut decision);
-        self.weigh(states, now, &mut decision);
+        self.set_weights(states, now, &mut decision);
         decision.moved.extend(backups);
         decision
     }
 
-    /// When some weight changes by itself, if nothing else happens.
+    /// When the next weight changes by a slow start; `None`: no server is in one.
     #[must_use]
     pub fn next_change(&self, now: Instant) -> Option<Instant> {
-        self.members.iter().filter_map(|member| member.ramp?.next_change(member.own(), now)).min()
+        self.members.iter().filter_map(|member| member.ramp?.next_change(member.full_weight(), now)).min()
     }
 
     fn move_members(&mut self, states: &[State], decision: &mut Decision) {
         let out = Presence::from(self.rules.on_failure);
-        // First what comes in, and what goes without a limit: both decide how much the fast path may still take.
+        // First servers that come in or go without a limit: both decide how many the fast path may still take out.
         for (member, state) in self.members.iter_mut().zip(states) {
             match state {
                 State::Up | State::Suspect { .. } => member.presence = Presence::In,
                 State::Down { cause: Cause::Baseline, .. } => member.presence = out,
-                // Nobody is taken from by this.
+                // It takes no connections anyway.
                 State::Down { cause: Cause::Fast, .. } if !member.admin_state.is_enabled() => {
-                    member.presence = out
+                    member.presence = out;
                 }
                 State::Down { .. }
                 | State::Recovering { .. }
@@ -404,7 +408,7 @@ impl Pool {
         for (index, state) in states.iter().enumerate() {
             let by_fast_path = matches!(state, State::Down { cause: Cause::Fast, .. });
             let is_in = self.members.get(index).is_some_and(|member| member.presence == Presence::In);
-            let goes = by_fast_path && is_in && self.may_lose(index, states);
+            let goes = by_fast_path && is_in && self.may_take_out(index, states);
             let Some(member) = self.members.get_mut(index) else { continue };
             if goes {
                 member.presence = out;
@@ -422,51 +426,51 @@ impl Pool {
         self.alarm = alarm;
     }
 
-    /// Whether the fast path may take out one more: a healthy one must remain, and no more than the share be out. Servers
-    /// that people hold out are not counted, neither way.
-    fn may_lose(&self, index: usize, states: &[State]) -> bool {
+    /// Whether the fast path may take out this one: a healthy server must remain, and no more than the share be out.
+    /// Servers that are not enabled count neither way.
+    fn may_take_out(&self, index: usize, states: &[State]) -> bool {
         let survivor =
             self.members.iter().zip(states).enumerate().any(|(other, (member, state))| {
                 other != index && member.takes_connections() && state.is_up()
             });
-        let free = self.members.iter().filter(|member| member.admin_state.is_enabled());
-        let out = free.clone().filter(|member| member.presence != Presence::In).count();
-        survivor && out < most(free.count(), self.rules.fast_share)
+        let enabled = self.members.iter().filter(|member| member.admin_state.is_enabled());
+        let out = enabled.clone().filter(|member| member.presence != Presence::In).count();
+        survivor && out < most(enabled.count(), self.rules.fast_share)
     }
 
-    fn update_standing(&mut self, states: &[State], decision: &mut Decision) {
-        let mut sums = Sums { sure: 0, hoped: 0 };
+    fn update_quorum(&mut self, states: &[State], decision: &mut Decision) {
+        let mut sums = Sums { healthy: 0, possible: 0 };
         for (member, state) in self.members.iter().zip(states) {
-            let weight = u64::from(member.own().0);
+            let weight = u64::from(member.full_weight().0);
             let is_unknown = matches!(state, State::Unknown { .. }) && member.admin_state.is_enabled();
             if member.takes_connections() && state.is_up() {
-                sums.sure += weight;
+                sums.healthy += weight;
             }
             if member.takes_connections() || is_unknown {
-                sums.hoped += weight;
+                sums.possible += weight;
             }
         }
-        let standing = self.standing.next(sums, self.rules.quorum);
-        if standing != self.standing {
-            match standing {
+        let quorum = self.quorum.next(sums, self.rules.quorum);
+        if quorum != self.quorum {
+            match quorum {
                 QuorumState::Has => decision.events.push(PoolEvent::QuorumBack),
                 QuorumState::Lost => decision.events.push(PoolEvent::QuorumLost),
                 QuorumState::Unknown => {}
             }
         }
-        self.standing = standing;
+        self.quorum = quorum;
     }
 
-    /// Lets the backups in or out; those whose weight is to be another one.
+    /// Puts the backups into the table or takes them out; returns those whose weight changes.
     fn move_backups(&mut self, states: &[Option<State>], decision: &mut Decision) -> Vec<Role> {
         let before = self.backups_in();
-        let lost = self.standing == QuorumState::Lost;
+        let lost = self.quorum == QuorumState::Lost;
         let unchecked = std::iter::repeat(&None);
         let mut moved = Vec::new();
         for (index, (backup, state)) in
             self.backups.iter_mut().zip(states.iter().chain(unchecked)).enumerate()
         {
-            let weight = (lost && backup.is_usable(*state)).then(|| backup.own());
+            let weight = (lost && backup.is_usable(*state)).then(|| backup.full_weight());
             if weight != backup.weight {
                 moved.push(Role::Backup(index));
             }
@@ -482,28 +486,28 @@ impl Pool {
     }
 
     /// Sets the weights of the members.
-    fn weigh(&mut self, states: &[State], now: Instant, decision: &mut Decision) {
+    fn set_weights(&mut self, states: &[State], now: Instant, decision: &mut Decision) {
         let Rules { on_failure, slow_start, .. } = self.rules;
-        // Rather a server that comes and goes than none at all.
-        let nobody = !self.members.iter().any(Member::takes_connections) && self.backups_in() == 0;
+        // Rather a server that flaps than none at all.
+        let none_serves = !self.members.iter().any(Member::takes_connections) && self.backups_in() == 0;
         for (index, (member, state)) in self.members.iter_mut().zip(states).enumerate() {
             let serves = member.presence == Presence::In && member.admin_state.is_enabled();
-            if serves && !member.serves && member.eases {
+            if serves && !member.serves && member.slow_start {
                 member.ramp = slow_start.map(|time| Ramp { since: now, time });
             }
             member.ramp = member.ramp.filter(|ramp| serves && slow_start.is_some() && !ramp.is_over(now));
-            // A server that comes in for the first time at a start is as warm as all the others.
-            member.eases = !serves && (member.eases || state.is_down() || !member.admin_state.is_enabled());
+            // A server that comes in for the first time after the agent's start is as warm as all the others.
+            member.slow_start =
+                !serves && (member.slow_start || state.is_down() || !member.admin_state.is_enabled());
             member.serves = serves;
-            let helps = nobody && matches!(state, State::Damped { .. });
-            let presence = match member.ordered(on_failure) {
+            let used_anyway = none_serves && matches!(state, State::Damped { .. });
+            let presence = match member.ordered_presence(on_failure) {
                 Some(ordered) => ordered,
-                None if helps => Presence::In,
+                None if used_anyway => Presence::In,
                 None => member.presence,
             };
-            let own = member.own();
-            let own = member.ramp.map_or(own, |ramp| ramp.weight(own, now));
-            let weight = weight_in(presence, own);
+            let full = member.full_weight();
+            let weight = weight_in(presence, member.ramp.map_or(full, |ramp| ramp.weight(full, now)));
             if weight != member.weight {
                 decision.moved.push(Role::Server(index));
             }
@@ -512,16 +516,16 @@ impl Pool {
     }
 }
 
-/// How a new server stands before anything is known of it.
-fn unproven(rules: &Rules, found: Presence) -> Presence {
-    match (found, rules.start) {
+/// The presence of a new server before its first result.
+fn before_first_result(rules: &Rules, current: Presence) -> Presence {
+    match (current, rules.start) {
         (Presence::Absent, StartPolicy::Out) => rules.on_failure.into(),
         (Presence::Absent, StartPolicy::In) => Presence::In,
-        (found, _) => found,
+        (current, _) => current,
     }
 }
 
-/// How many of `servers` may be out by the fast path: of a share above 0 at least one.
+/// How many of `servers` the fast path may take out: with a share above 0, at least one.
 fn most(servers: usize, share: f64) -> usize {
     if share <= 0.0 {
         return 0;

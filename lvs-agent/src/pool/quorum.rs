@@ -1,9 +1,9 @@
 //! Whether a service has enough healthy servers. Pure.
 
-/// How a service's quorum stands.
+/// Whether a service has its quorum.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum QuorumState {
-    /// Too little is known yet.
+    /// Too few servers have been checked to tell.
     #[default]
     Unknown,
     /// Enough servers are healthy.
@@ -12,25 +12,27 @@ pub enum QuorumState {
     Lost,
 }
 
-/// Sums of weights.
+/// Sums of the servers' weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Sums {
-    /// Of the servers that are healthy and take connections.
-    pub(super) sure: u64,
-    /// And of those that take connections or may do so soon: not yet checked, or down by the fast path alone.
-    pub(super) hoped: u64,
+    /// Servers that are healthy and take connections.
+    pub(super) healthy: u64,
+    /// Servers that take connections, or may do so: those not yet checked, or retained, count as well.
+    pub(super) possible: u64,
 }
 
-/// The numbers that a quorum is measured by.
+/// The configured quorum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Marks {
+    /// The sum of weights that makes the quorum, at least 1.
     pub(super) weight: u32,
+    /// How far above it must be regained, and how far below it is lost.
     pub(super) hysteresis: u32,
 }
 
 impl QuorumState {
-    /// How it stands after `self`. The first time it needs no more than the quorum itself; once it was lost, it is back
-    /// with the hysteresis on top, and it is lost with the hysteresis off, but at the latest without any server.
+    /// The state that follows `self`. The first time the quorum alone is enough; afterwards it is regained at the
+    /// quorum plus the hysteresis, and lost below the quorum minus the hysteresis, at the latest without any server.
     pub(super) fn next(self, sums: Sums, marks: Marks) -> Self {
         let high = u64::from(marks.weight) + u64::from(marks.hysteresis);
         let low = u64::from(marks.weight.saturating_sub(marks.hysteresis).max(1));
@@ -39,8 +41,8 @@ impl QuorumState {
             Self::Has | Self::Lost => (high, low),
         };
         match self {
-            Self::Unknown | Self::Has if sums.hoped < lost => Self::Lost,
-            Self::Unknown | Self::Lost if sums.sure >= back => Self::Has,
+            Self::Unknown | Self::Has if sums.possible < lost => Self::Lost,
+            Self::Unknown | Self::Lost if sums.healthy >= back => Self::Has,
             same => same,
         }
     }
@@ -50,11 +52,11 @@ impl QuorumState {
 mod tests {
     use super::*;
 
-    /// The marks, the sums that are sure and hoped for, and how the quorum stands then.
+    /// A name, the marks, the sums (healthy, possible), and the state after each.
     type Case = (&'static str, Marks, &'static [(u64, u64)], &'static [QuorumState]);
 
     #[test]
-    fn courses() {
+    fn sums_of_weights_lead_to_quorum_states() {
         use QuorumState::{Has, Lost, Unknown};
         let cases: [Case; 5] = [
             (
@@ -70,7 +72,7 @@ mod tests {
                 &[Unknown, Unknown, Lost],
             ),
             (
-                "suspected by the fast path",
+                "retained by the fast path's limit",
                 Marks { weight: 1, hysteresis: 0 },
                 &[(2, 2), (0, 2), (0, 0)],
                 &[Has, Has, Lost],
@@ -88,21 +90,18 @@ mod tests {
                 &[Has, Has, Lost],
             ),
         ];
-        for (name, marks, course, expected) in cases {
-            let mut standing = Unknown;
-            let found: Vec<_> = course
+        for (name, marks, sums, expected) in cases {
+            let mut state = Unknown;
+            let states: Vec<_> = sums
                 .iter()
-                .map(|(sure, hoped)| {
-                    standing = standing.next(Sums { sure: *sure, hoped: *hoped }, marks);
-                    assert_eq!(
-                        standing.next(Sums { sure: *sure, hoped: *hoped }, marks),
-                        standing,
-                        "{name}: again"
-                    );
-                    standing
+                .map(|(healthy, possible)| {
+                    let sums = Sums { healthy: *healthy, possible: *possible };
+                    state = state.next(sums, marks);
+                    assert_eq!(state.next(sums, marks), state, "{name}: again");
+                    state
                 })
                 .collect();
-            assert_eq!(found, expected, "{name}");
+            assert_eq!(states, expected, "{name}");
         }
     }
 }

@@ -1,39 +1,39 @@
-//! Slow start: the weight of a server that has come back rises step by step. Pure.
+//! Slow start: the weight of a server that has come back rises in steps. Pure.
 
 use std::time::{Duration, Instant};
 
 use crate::model::Weight;
 
-/// In how many steps: each is an edit of the kernel's table, and a tenth more of a server's share is no shock to it.
+/// How many steps. Each is an edit of the kernel's table, and a tenth more of its share doesn't overload a server.
 const STEPS: u32 = 10;
 
-/// A weight on its way up.
+/// The slow start of one server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Ramp {
+    /// When it began.
     pub(super) since: Instant,
-    /// How long the way takes.
+    /// How long it takes to the full weight.
     pub(super) time: Duration,
 }
 
 impl Ramp {
-    /// Whether the way is over.
+    /// Whether the full weight is reached.
     pub(super) fn is_over(self, now: Instant) -> bool {
         self.step(now) == STEPS
     }
 
-    /// What has been reached of `own`: at least 1 where there is anything to reach.
-    pub(super) fn weight(self, own: Weight, now: Instant) -> Weight {
-        at_step(own, self.step(now))
+    /// The weight at `now` of a server with the full weight `full`: at least 1, unless `full` is 0.
+    pub(super) fn weight(self, full: Weight, now: Instant) -> Weight {
+        at_step(full, self.step(now))
     }
 
-    /// When that changes next.
-    pub(super) fn next_change(self, own: Weight, now: Instant) -> Option<Instant> {
-        let reached = self.weight(own, now);
+    /// When [`Self::weight`] changes next; the end of the slow start counts as a change.
+    pub(super) fn next_change(self, full: Weight, now: Instant) -> Option<Instant> {
+        let reached = self.weight(full, now);
         let ahead = self.step(now) + 1..=STEPS;
-        // The last step is one in any case: then it is over.
         ahead
             .into_iter()
-            .find(|step| *step == STEPS || at_step(own, *step) != reached)
+            .find(|step| *step == STEPS || at_step(full, *step) != reached)
             .map(|step| self.since + self.after(step))
     }
 
@@ -47,9 +47,9 @@ impl Ramp {
     }
 }
 
-fn at_step(own: Weight, step: u32) -> Weight {
-    let reached = u32::from(own.0) * step / STEPS;
-    Weight(u16::try_from(reached).unwrap_or(own.0).max(1).min(own.0))
+fn at_step(full: Weight, step: u32) -> Weight {
+    let reached = u32::from(full.0) * step / STEPS;
+    Weight(u16::try_from(reached).unwrap_or(full.0).max(1).min(full.0))
 }
 
 #[cfg(test)]
@@ -61,12 +61,12 @@ mod tests {
     const TIME: Duration = Duration::from_secs(10);
 
     #[test]
-    fn a_weight_rises_in_equal_steps() {
+    fn a_weight_rises_in_ten_steps() {
         let since = Instant::now();
         let ramp = Ramp { since, time: TIME };
-        let weights = |own| {
+        let weights = |full| {
             (0..=11)
-                .map(move |second| ramp.weight(Weight(own), since + Duration::from_secs(second)).0)
+                .map(move |second| ramp.weight(Weight(full), since + Duration::from_secs(second)).0)
                 .collect::<Vec<_>>()
         };
         assert_eq!(weights(100), [1, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100, 100]);
@@ -76,24 +76,24 @@ mod tests {
     }
 
     proptest! {
-        /// The weight rises, never above its own, and changes only when it is told to.
+        /// The weight rises to the full weight, never above it, and changes only at the times announced.
         #[test]
-        fn it_changes_when_it_is_told_to(own: u16, ms in 1_u64..100_000) {
+        fn a_weight_changes_only_at_the_announced_times(full: u16, ms in 1_u64..100_000) {
             let since = Instant::now();
             let ramp = Ramp { since, time: Duration::from_millis(ms) };
-            let own = Weight(own);
-            let (mut now, mut steps, mut last) = (since, 0, ramp.weight(own, since));
-            while let Some(next) = ramp.next_change(own, now) {
+            let full = Weight(full);
+            let (mut now, mut steps, mut last) = (since, 0, ramp.weight(full, since));
+            while let Some(next) = ramp.next_change(full, now) {
                 prop_assert!(next > now);
                 let before = next.checked_sub(Duration::from_nanos(1)).unwrap();
-                prop_assert_eq!(ramp.weight(own, before), last);
-                let reached = ramp.weight(own, next);
-                prop_assert!(reached >= last && reached <= own);
+                prop_assert_eq!(ramp.weight(full, before), last);
+                let reached = ramp.weight(full, next);
+                prop_assert!(reached >= last && reached <= full);
                 (now, last) = (next, reached);
                 steps += 1;
             }
             prop_assert!(steps <= STEPS);
-            prop_assert_eq!(last, own);
+            prop_assert_eq!(last, full);
             prop_assert!(ramp.is_over(now) && now == since + ramp.time);
         }
     }

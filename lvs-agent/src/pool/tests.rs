@@ -31,8 +31,8 @@ fn quorum(weight: u32, hysteresis: u32) -> Quorum {
     Quorum { weight: NonZeroU32::new(weight).unwrap(), hysteresis, up: None, down: None }
 }
 
-fn pool(rules: Rules, found: &[Presence]) -> Pool {
-    Pool::new(rules, found.iter().map(|presence| (Weight(5), *presence)), [])
+fn pool(rules: Rules, current: &[Presence]) -> Pool {
+    Pool::new(rules, current.iter().map(|presence| (Weight(5), *presence)), [])
 }
 
 /// A pool with as many servers, all in, and backups of weight 1.
@@ -50,18 +50,18 @@ fn backups(pool: &Pool) -> Vec<bool> {
     pool.backups.iter().map(|backup| backup.weight.is_some()).collect()
 }
 
-/// Looks at these states at no particular time, with backups that aren't checked.
+/// Decides by these states at the present time, with backups that aren't checked.
 fn decide(pool: &mut Pool, states: &[State]) -> Decision {
     let unchecked = vec![None; pool.backups.len()];
     pool.decide(states, &unchecked, Instant::now())
 }
 
 #[test]
-fn what_is_not_known_stays_as_it_was_found() {
-    let found = [Presence::In, Presence::Quiesced, Presence::Absent];
-    let mut quiescing = pool(rules(OnFailure::Quiesce), &found);
-    let mut removing = pool(rules(OnFailure::Remove), &found);
-    let mut open = pool(policy(|policy| policy.start = StartPolicy::In), &found);
+fn unchecked_servers_keep_their_presence() {
+    let current = [Presence::In, Presence::Quiesced, Presence::Absent];
+    let mut quiescing = pool(rules(OnFailure::Quiesce), &current);
+    let mut removing = pool(rules(OnFailure::Remove), &current);
+    let mut open = pool(policy(|policy| policy.start = StartPolicy::In), &current);
     for pool in [&mut quiescing, &mut removing, &mut open] {
         assert!(decide(pool, &[UNKNOWN; 3]).moved.is_empty());
     }
@@ -71,7 +71,7 @@ fn what_is_not_known_stays_as_it_was_found() {
 }
 
 #[test]
-fn up_is_in_and_down_is_out() {
+fn servers_that_are_up_are_in_the_table_and_those_down_are_not() {
     for (on_failure, out) in [(OnFailure::Quiesce, Some(0)), (OnFailure::Remove, None)] {
         let mut pool = pool(rules(on_failure), &[Presence::Absent; 3]);
         assert!(!decide(&mut pool, &[UP, SUSPECT, UNKNOWN]).moved.is_empty());
@@ -85,36 +85,36 @@ fn up_is_in_and_down_is_out() {
     }
 }
 
-/// The share, the states, the weights that follow, and who is held in.
+/// A name, the share, the states, the weights that follow, and the servers retained.
 type Case = (&'static str, f64, &'static [State], &'static [u16], &'static [usize]);
 
 #[test]
-fn the_fast_path_takes_its_share_and_never_the_last() {
+fn the_fast_path_takes_out_its_share_and_never_the_last_server() {
     let cases: [Case; 9] = [
         ("both of two", 0.5, &[FAST, FAST], &[5, 5], &[0, 1]),
         ("one of one", 0.5, &[FAST], &[5], &[0]),
         ("one of two", 0.5, &[FAST, UP], &[0, 5], &[]),
         ("half", 0.5, &[FAST, FAST, FAST, UP], &[0, 0, 5, 5], &[2]),
-        ("what the baseline found counts", 0.5, &[DEAD, DEAD, FAST, UP], &[0, 0, 5, 5], &[2]),
-        ("what is out by the baseline goes anyway", 0.5, &[DEAD, DEAD], &[0, 0], &[]),
+        ("servers down by the baseline count", 0.5, &[DEAD, DEAD, FAST, UP], &[0, 0, 5, 5], &[2]),
+        ("the baseline has no limit", 0.5, &[DEAD, DEAD], &[0, 0], &[]),
         ("all but one", 1.0, &[FAST, FAST, FAST, UP], &[0, 0, 0, 5], &[]),
         ("a quarter of three is one", 0.25, &[FAST, FAST, UP], &[0, 5, 5], &[1]),
         ("none", 0.0, &[FAST, UP, UP, UP], &[5, 5, 5, 5], &[0]),
     ];
-    for (name, share, states, expected, held) in cases {
+    for (name, share, states, expected, retained) in cases {
         let mut pool = pool(policy(|policy| policy.fast_share = share), &vec![Presence::In; states.len()]);
         decide(&mut pool, &vec![UP; states.len()]);
         let decision = decide(&mut pool, states);
         let expected: Vec<_> = expected.iter().map(|weight| Some(*weight)).collect();
-        assert_eq!((weights(&pool), decision.retained.as_slice()), (expected, held), "{name}");
-        assert_eq!(pool.alarm(), !held.is_empty(), "{name}");
+        assert_eq!((weights(&pool), decision.retained.as_slice()), (expected, retained), "{name}");
+        assert_eq!(pool.alarm(), !retained.is_empty(), "{name}");
         let again = decide(&mut pool, states);
-        assert_eq!(again, Decision::default(), "{name}: it is told once");
+        assert_eq!(again, Decision::default(), "{name}: it is reported once");
     }
 }
 
 #[test]
-fn an_alarm_is_over_when_the_baseline_agrees_or_the_servers_answer() {
+fn an_alarm_ends_when_the_baseline_agrees_or_the_servers_answer() {
     let mut pool = pool(rules(OnFailure::Quiesce), &[Presence::In; 2]);
     decide(&mut pool, &[UP, UP]);
     assert_eq!(decide(&mut pool, &[FAST, FAST]).events, [PoolEvent::AlarmRaised]);
@@ -124,7 +124,7 @@ fn an_alarm_is_over_when_the_baseline_agrees_or_the_servers_answer() {
 }
 
 #[test]
-fn people_hold_servers_out_whatever_their_health() {
+fn the_admin_state_overrides_health() {
     let drained = |drain| AdminState::from(AdminCommands::drain(drain));
     let maintenance = AdminState::from(AdminCommands { maintenance: true, ..AdminCommands::default() });
     let administrator = AdminState { administrator: true, ..AdminState::default() };
@@ -152,7 +152,7 @@ fn people_hold_servers_out_whatever_their_health() {
 }
 
 #[test]
-fn a_server_that_is_held_out_is_no_survivor_and_no_part_of_the_share() {
+fn a_drained_server_counts_neither_as_healthy_nor_in_the_share() {
     let mut pool = pool(rules(OnFailure::Quiesce), &[Presence::In; 4]);
     for index in [0, 1] {
         let admin_state = AdminCommands::drain(Drain::Quiesce).into();
@@ -184,7 +184,7 @@ fn backups_are_in_while_the_quorum_is_lost() {
 }
 
 #[test]
-fn only_backups_that_are_well_are_in() {
+fn only_healthy_backups_are_in() {
     let mut pool = backed(1, 3);
     let now = Instant::now();
     pool.decide(&[DEAD], &[Some(UNKNOWN), Some(UP), None], now);
@@ -201,16 +201,16 @@ fn only_backups_that_are_well_are_in() {
 }
 
 #[test]
-fn a_backup_that_is_in_may_ask_for_another_weight() {
+fn a_backup_that_is_in_takes_the_weight_that_its_check_reports() {
     let mut pool = backed(1, 1);
     decide(&mut pool, &[DEAD]);
-    assert!(pool.set_asked(Role::Backup(0), Weight(7)));
+    assert!(pool.set_reported_weight(Role::Backup(0), Weight(7)));
     assert_eq!(decide(&mut pool, &[DEAD]).moved, [Role::Backup(0)]);
     assert_eq!(pool.weight(Role::Backup(0)), Some(Weight(7)));
 }
 
 #[test]
-fn with_nothing_but_backups_they_are_in_at_once() {
+fn backups_without_members_are_in_at_once() {
     let mut pool = backed(0, 1);
     assert_eq!(decide(&mut pool, &[]).events, [PoolEvent::QuorumLost, PoolEvent::BackupsIn]);
 }
@@ -232,19 +232,19 @@ fn the_fast_path_alone_brings_no_backup_in() {
 fn a_quorum_of_weights_with_hysteresis() {
     let rules = policy(|policy| policy.quorum = quorum(10, 5));
     let mut pool = Pool::new(rules, vec![(Weight(5), Presence::In); 3], [Weight(1)]);
-    let mut standing = |states: &[State]| {
+    let mut quorum = |states: &[State]| {
         decide(&mut pool, states);
         (pool.quorum_state(), pool.backups_in())
     };
-    assert_eq!(standing(&[UP, UP, UP]), (QuorumState::Has, 0));
-    assert_eq!(standing(&[UP, DEAD, DEAD]), (QuorumState::Has, 0));
-    assert_eq!(standing(&[DEAD, DEAD, DEAD]), (QuorumState::Lost, 1));
-    assert_eq!(standing(&[UP, UP, DEAD]), (QuorumState::Lost, 1));
-    assert_eq!(standing(&[UP, UP, UP]), (QuorumState::Has, 0));
+    assert_eq!(quorum(&[UP, UP, UP]), (QuorumState::Has, 0));
+    assert_eq!(quorum(&[UP, DEAD, DEAD]), (QuorumState::Has, 0));
+    assert_eq!(quorum(&[DEAD, DEAD, DEAD]), (QuorumState::Lost, 1));
+    assert_eq!(quorum(&[UP, UP, DEAD]), (QuorumState::Lost, 1));
+    assert_eq!(quorum(&[UP, UP, UP]), (QuorumState::Has, 0));
 }
 
 #[test]
-fn a_damped_server_is_better_than_none() {
+fn a_damped_server_is_used_if_nothing_else_serves() {
     let mut pool = pool(rules(OnFailure::Remove), &[Presence::In; 2]);
     decide(&mut pool, &[UP, UP]);
     decide(&mut pool, &[DEAD, UP]);
@@ -261,16 +261,19 @@ fn a_damped_server_is_better_than_none() {
 }
 
 #[test]
-fn a_check_may_ask_for_a_weight() {
+fn a_check_may_report_a_weight() {
     let mut pool = backed(2, 1);
     decide(&mut pool, &[UP; 2]);
-    assert!(pool.set_asked(Role::Server(0), Weight(9)) && !pool.set_asked(Role::Server(0), Weight(9)));
+    assert!(
+        pool.set_reported_weight(Role::Server(0), Weight(9))
+            && !pool.set_reported_weight(Role::Server(0), Weight(9))
+    );
     assert!(!decide(&mut pool, &[UP; 2]).moved.is_empty());
     assert_eq!(weights(&pool), [Some(9), Some(5)]);
     decide(&mut pool, &[DEAD, UP]);
     decide(&mut pool, &[UP; 2]);
-    assert_eq!(weights(&pool), [Some(9), Some(5)], "until it asks for another one");
-    pool.set_asked(Role::Server(0), Weight(0));
+    assert_eq!(weights(&pool), [Some(9), Some(5)], "until it reports another one");
+    pool.set_reported_weight(Role::Server(0), Weight(0));
     decide(&mut pool, &[UP, UP]);
     assert_eq!(weights(&pool), [Some(0), Some(5)]);
     assert_eq!(decide(&mut pool, &[UP, FAST]).retained, [1], "weight 0 takes no connections");
@@ -278,7 +281,7 @@ fn a_check_may_ask_for_a_weight() {
 }
 
 #[test]
-fn a_server_that_comes_back_comes_slowly() {
+fn a_server_that_comes_back_gets_a_slow_start() {
     let rules = policy(|policy| policy.slow_start = Some(10 * SECOND));
     let mut pool = Pool::new(rules, vec![(Weight(100), Presence::Absent); 2], []);
     let start = Instant::now();
@@ -304,7 +307,7 @@ fn a_server_that_comes_back_comes_slowly() {
 }
 
 #[test]
-fn a_drained_server_comes_back_slowly_as_well_and_a_new_one_comes_slowly() {
+fn an_undrained_server_and_a_new_one_get_a_slow_start() {
     let rules = policy(|policy| policy.slow_start = Some(10 * SECOND));
     let mut pool = Pool::new(rules, vec![(Weight(100), Presence::In); 2], []);
     let now = Instant::now();
@@ -314,27 +317,26 @@ fn a_drained_server_comes_back_slowly_as_well_and_a_new_one_comes_slowly() {
     pool.set_admin_state(Role::Server(0), AdminState::default());
     pool.decide(&[UP, UP], &[], now);
     assert_eq!(weights(&pool), [Some(1), Some(100)]);
-    let new = Origin::Found(Presence::Absent);
-    let members = [Origin::Stays(1), Origin::Stays(0), new, Origin::Found(Presence::In)];
+    let new = Origin::New(Presence::Absent);
+    let members = [Origin::Kept(1), Origin::Kept(0), new, Origin::New(Presence::In)];
     pool.replace(rules, members.map(|origin| (Weight(50), origin)), []);
     pool.decide(&[UP; 4], &[], now);
     assert_eq!(weights(&pool), [Some(50), Some(1), Some(1), Some(50)]);
 }
 
 #[test]
-fn who_stays_keeps_standing_and_orders() {
+fn a_kept_server_keeps_its_weight_and_admin_state() {
     let mut pool = backed(3, 2);
     decide(&mut pool, &[UP, DEAD, UP]);
     let admin_state = AdminCommands::drain(Drain::Quiesce).into();
     pool.set_admin_state(Role::Server(2), admin_state);
-    pool.set_asked(Role::Server(0), Weight(7));
-    let members =
-        [(Weight(1), Origin::Stays(2)), (Weight(2), Origin::Stays(0)), (Weight(3), Origin::Stays(1))];
+    pool.set_reported_weight(Role::Server(0), Weight(7));
+    let members = [(Weight(1), Origin::Kept(2)), (Weight(2), Origin::Kept(0)), (Weight(3), Origin::Kept(1))];
     pool.replace(rules(OnFailure::Remove), members, [(Weight(4), Some(1))]);
     decide(&mut pool, &[UP, UP, DEAD]);
     assert_eq!(weights(&pool), [Some(0), Some(7), None]);
     assert_eq!(pool.admin_state(Role::Server(0)), admin_state);
-    assert_eq!(pool.own_weight(Role::Server(2)), Some(Weight(3)));
+    assert_eq!(pool.full_weight(Role::Server(2)), Some(Weight(3)));
     decide(&mut pool, &[UP, DEAD, DEAD]);
     assert_eq!(pool.weight(Role::Backup(0)), Some(Weight(4)));
 }
@@ -352,20 +354,20 @@ fn any_state() -> impl Strategy<Value = State> {
     ]
 }
 
-fn any_holds() -> impl Strategy<Value = AdminState> {
+fn any_admin_state() -> impl Strategy<Value = AdminState> {
     let drain = prop_oneof![Just(None), Just(Some(Drain::Quiesce)), Just(Some(Drain::Remove))];
     (drain, any::<(bool, bool, bool)>()).prop_map(|(drain, (maintenance, folder, administrator))| {
         AdminState { commands: AdminCommands { drain, maintenance }, folder, administrator }
     })
 }
 
-/// What may happen between two looks.
+/// What may happen between two decisions.
 #[derive(Clone, Debug)]
 enum Step {
     States(Vec<(usize, State)>),
     AdminState(usize, AdminState),
     Weight(usize, u16),
-    Asked(usize, u16),
+    ReportedWeight(usize, u16),
     Time(u64),
 }
 
@@ -373,10 +375,10 @@ fn any_step() -> impl Strategy<Value = Step> {
     let server = 0_usize..8;
     prop_oneof![
         4 => proptest::collection::vec((server.clone(), any_state()), 1..8).prop_map(Step::States),
-        1 => (server.clone(), prop_oneof![3 => Just(AdminState::default()), 1 => any_holds()])
+        1 => (server.clone(), prop_oneof![3 => Just(AdminState::default()), 1 => any_admin_state()])
             .prop_map(|(index, admin_state)| Step::AdminState(index, admin_state)),
         1 => (server.clone(), 0_u16..40).prop_map(|(index, weight)| Step::Weight(index, weight)),
-        1 => (server, 0_u16..40).prop_map(|(index, weight)| Step::Asked(index, weight)),
+        1 => (server, 0_u16..40).prop_map(|(index, weight)| Step::ReportedWeight(index, weight)),
         2 => (0_u64..8000).prop_map(Step::Time),
     ]
 }
@@ -395,16 +397,16 @@ prop_compose! {
 }
 
 /// Whether the server gets new connections by the table.
-fn takes(weight: Option<Weight>) -> bool {
+fn takes_connections(weight: Option<Weight>) -> bool {
     weight.is_some_and(|weight| !weight.is_quiescent())
 }
 
 proptest! {
-    /// Whatever happens in whatever order: what is promised holds after each look.
+    /// Whatever happens in whatever order, each decision keeps the pool's promises.
     #[test]
-    fn promises(
+    fn promises_hold_after_each_decision(
         rules in any_rules(),
-        found in proptest::collection::vec(
+        current in proptest::collection::vec(
             (0_u16..40, prop_oneof![Just(Presence::In), Just(Presence::Quiesced), Just(Presence::Absent)]),
             0..7,
         ),
@@ -412,20 +414,20 @@ proptest! {
         backup_states in proptest::collection::vec(proptest::option::of(any_state()), 3),
         steps in proptest::collection::vec(any_step(), 1..40),
     ) {
-        let servers = found.len();
-        let members = found.iter().map(|(weight, found)| (Weight(*weight), *found));
+        let servers = current.len();
+        let members = current.iter().map(|(weight, presence)| (Weight(*weight), *presence));
         let mut pool = Pool::new(rules, members, backup_weights.iter().map(|weight| Weight(*weight)));
         let mut states = vec![UNKNOWN; servers];
         let mut now = Instant::now();
         for step in steps {
-            let owns: Vec<_> = pool.members.iter().map(Member::own).collect();
+            let full_weights: Vec<_> = pool.members.iter().map(Member::full_weight).collect();
             match step {
                 Step::States(news) => for (index, state) in news {
                     if let Some(known) = states.get_mut(index) { *known = state }
                 },
                 Step::AdminState(index, admin_state) => pool.set_admin_state(Role::Server(index), admin_state),
                 Step::Weight(index, weight) => pool.set_weight(Role::Server(index), Weight(weight)),
-                Step::Asked(index, weight) => drop(pool.set_asked(Role::Server(index), Weight(weight))),
+                Step::ReportedWeight(index, weight) => drop(pool.set_reported_weight(Role::Server(index), Weight(weight))),
                 Step::Time(ms) => now += Duration::from_millis(ms),
             }
             let before: Vec<_> = (0..servers).map(|index| pool.weight(Role::Server(index))).collect();
@@ -436,25 +438,25 @@ proptest! {
 
             prop_assert_eq!(pool.decide(&states, &backup_states, now), Decision::default(), "deciding twice");
             let moved: Vec<_> = (0..servers).filter(|index| before[*index] != after[*index]).map(Role::Server).collect();
-            let told: Vec<_> = decision.moved.iter().filter(|role| matches!(role, Role::Server(_))).copied().collect();
-            prop_assert_eq!(told, moved);
+            let reported: Vec<_> = decision.moved.iter().filter(|role| matches!(role, Role::Server(_))).copied().collect();
+            prop_assert_eq!(reported, moved);
 
             let lost = pool.quorum_state() == QuorumState::Lost;
             let serving: Vec<_> = (0..servers).filter(|index| {
-                pool.admin_state(Role::Server(*index)).is_enabled() && takes(after[*index])
+                pool.admin_state(Role::Server(*index)).is_enabled() && takes_connections(after[*index])
             }).collect();
             for index in 0..servers {
-                let (admin_state, own) = (pool.admin_state(Role::Server(index)), pool.own_weight(Role::Server(index)).unwrap());
-                prop_assert!(after[index].is_none_or(|weight| weight <= own), "above its own");
+                let (admin_state, full) = (pool.admin_state(Role::Server(index)), pool.full_weight(Role::Server(index)).unwrap());
+                prop_assert!(after[index].is_none_or(|weight| weight <= full), "above its full weight");
                 if !admin_state.is_enabled() {
-                    prop_assert!(!takes(after[index]), "held out");
+                    prop_assert!(!takes_connections(after[index]), "not enabled");
                     if admin_state.commands.drain == Some(Drain::Quiesce) { prop_assert_eq!(after[index], Some(Weight(0))) }
                     continue;
                 }
-                if states[index].is_up() && own > Weight(0) { prop_assert!(takes(after[index]), "up is in") }
-                if states[index] == DEAD { prop_assert!(!takes(after[index]), "dead is out") }
+                if states[index].is_up() && full > Weight(0) { prop_assert!(takes_connections(after[index]), "up is in") }
+                if states[index] == DEAD { prop_assert!(!takes_connections(after[index]), "dead is out") }
                 let same_ramp = ramps[index].is_some() && ramps[index] == pool.members[index].ramp;
-                if same_ramp && owns[index] == own { prop_assert!(after[index] >= before[index], "slow start") }
+                if same_ramp && full_weights[index] == full { prop_assert!(after[index] >= before[index], "slow start") }
             }
             // The fast path: never the last healthy one, and never more than its share.
             let fast_out: Vec<_> = (0..servers).filter(|index| {
@@ -463,24 +465,24 @@ proptest! {
             }).collect();
             if !fast_out.is_empty() {
                 prop_assert!(serving.iter().any(|index| states[*index].is_up()), "a healthy one stays");
-                let free: Vec<_> = pool.members.iter().filter(|member| member.admin_state.is_enabled()).collect();
-                let out = free.iter().filter(|member| member.presence != Presence::In).count();
+                let enabled: Vec<_> = pool.members.iter().filter(|member| member.admin_state.is_enabled()).collect();
+                let out = enabled.iter().filter(|member| member.presence != Presence::In).count();
                 let by_baseline = (0..servers).filter(|index| {
                     pool.members[*index].admin_state.is_enabled() && pool.members[*index].presence != Presence::In && states[*index] != FAST
                 }).count();
-                prop_assert!(out <= most(free.len(), rules.fast_share).max(by_baseline), "the share");
+                prop_assert!(out <= most(enabled.len(), rules.fast_share).max(by_baseline), "the share");
             }
-            // Backups: only while the quorum is lost, and then all that are well.
+            // Backups: only while the quorum is lost, and then all healthy ones.
             for (index, weight) in backup_weights.iter().enumerate() {
-                let well = *weight > 0 && backup_states[index].is_none_or(State::is_up);
-                prop_assert_eq!(pool.weight(Role::Backup(index)).is_some(), lost && well);
+                let usable = *weight > 0 && backup_states[index].is_none_or(State::is_up);
+                prop_assert_eq!(pool.weight(Role::Backup(index)).is_some(), lost && usable);
             }
             let healthy = (0..servers).any(|index| {
-                states[index].is_up() && pool.admin_state(Role::Server(index)).is_enabled() && pool.members[index].own() > Weight(0)
+                states[index].is_up() && pool.admin_state(Role::Server(index)).is_enabled() && pool.members[index].full_weight() > Weight(0)
             });
             if !lost && servers > 0 && pool.quorum_state() == QuorumState::Has {
-                let may = healthy || states.contains(&UNKNOWN) || !serving.is_empty();
-                prop_assert!(may, "a quorum of nobody");
+                let possible = healthy || states.contains(&UNKNOWN) || !serving.is_empty();
+                prop_assert!(possible, "a quorum of nobody");
             }
             if let Some(next) = pool.next_change(now) {
                 prop_assert!(next > now);

@@ -4,7 +4,9 @@ use std::{io, net::IpAddr, os::unix::process::ExitStatusExt, path::Path, process
 
 use tokio::{fs::OpenOptions, io::AsyncReadExt};
 
-use super::{CommandEnd, FailureReason, LocalFault, Phase, ProbeTarget, outcome::Answer, pace::Run};
+use super::{
+    CommandEnd, FailureReason, LocalFault, Phase, ProbeTarget, context::ProbeContext, outcome::Answer,
+};
 use crate::{
     model::{CommandCheck, CommandConvention, ServiceKey, Weight},
     process::ProcessGroup,
@@ -15,25 +17,25 @@ const MAX_FILE: u64 = 64;
 
 /// Runs the command. It has a process group of its own, which is killed whole at the deadline, or when the check is
 /// dropped.
-pub(super) async fn ask(run: &Run<'_>, question: &CommandCheck) -> Result<Answer, FailureReason> {
-    let Some((program, arguments)) = question.argv.split_first() else {
+pub(super) async fn probe(context: &ProbeContext<'_>, check: &CommandCheck) -> Result<Answer, FailureReason> {
+    let Some((program, arguments)) = check.argv.split_first() else {
         let error = io::Error::new(io::ErrorKind::InvalidInput, "no command");
         return Err(LocalFault::new("run the command", &error).into());
     };
-    let added = match question.convention {
-        CommandConvention::Ldirectord => added_arguments(&run.target, question.service).to_vec(),
+    let added = match check.convention {
+        CommandConvention::Ldirectord => added_arguments(&context.target, check.service).to_vec(),
         _ => Vec::new(),
     };
     let started = ProcessGroup::start(program, arguments.iter().chain(&added));
     let mut group = started.map_err(|error| LocalFault::new("run the command", &error))?;
     let waiting =
         async { group.wait().await.map_err(|error| LocalFault::new("wait for the command", &error).into()) };
-    let status = run.pace.whole(Phase::Exit, waiting).await?;
-    judge(status, question.convention)
+    let status = context.deadline.until_end(Phase::Exit, waiting).await?;
+    evaluate(status, check.convention)
 }
 
-/// What ldirectord adds: the VIP or the mark, its port (0 for a mark), the server's address and its port. Addresses of IPv6
-/// are in brackets.
+/// What ldirectord adds: the VIP or the mark, its port (0 for a mark), the server's address and its port. Addresses of
+/// IPv6 are in brackets.
 fn added_arguments(target: &ProbeTarget, service: Option<ServiceKey>) -> [String; 4] {
     let shown = |ip: IpAddr| if ip.is_ipv6() { format!("[{ip}]") } else { ip.to_string() };
     let (vip, port) = match service {
@@ -44,7 +46,7 @@ fn added_arguments(target: &ProbeTarget, service: Option<ServiceKey>) -> [String
     [vip, port.to_string(), shown(target.address.ip()), target.address.port().to_string()]
 }
 
-fn judge(status: ExitStatus, convention: CommandConvention) -> Result<Answer, FailureReason> {
+fn evaluate(status: ExitStatus, convention: CommandConvention) -> Result<Answer, FailureReason> {
     let end = match (status.code(), status.signal()) {
         (Some(0), _) => return Ok(Answer::default()),
         (Some(code @ 2..=255), _) if convention == CommandConvention::KeepalivedDynamic => {
@@ -58,13 +60,13 @@ fn judge(status: ExitStatus, convention: CommandConvention) -> Result<Answer, Fa
 }
 
 /// Reads a weight from a file. A file that can't be read, or has something else in it, says nothing about the server.
-pub(super) async fn read_weight(run: &Run<'_>, path: &Path) -> Result<Answer, FailureReason> {
+pub(super) async fn read_weight(context: &ProbeContext<'_>, path: &Path) -> Result<Answer, FailureReason> {
     let reading = async {
         let weight =
             weight(path).await.map_err(|error| LocalFault::new("read the file with the weight", &error))?;
         Ok(Answer { weight: Some(weight), connect: None })
     };
-    run.pace.whole(Phase::Reply, reading).await
+    context.deadline.until_end(Phase::Reply, reading).await
 }
 
 async fn weight(path: &Path) -> io::Result<Weight> {
@@ -86,7 +88,7 @@ mod tests {
     use crate::{
         model::{CheckKind, Protocol},
         probe::{
-            Ask, Prober,
+            Probe, Prober,
             testing::{self, LONG, closed_port},
         },
     };
@@ -96,18 +98,18 @@ mod tests {
         CommandCheck { argv, convention, service: None }
     }
 
-    async fn ask(question: CommandCheck) -> Result<Option<Weight>, FailureReason> {
-        ask_about("10.0.0.1:80", question).await
+    async fn probe(check: CommandCheck) -> Result<Option<Weight>, FailureReason> {
+        probe_about("10.0.0.1:80", check).await
     }
 
-    async fn ask_about(server: &str, question: CommandCheck) -> Result<Option<Weight>, FailureReason> {
+    async fn probe_about(server: &str, check: CommandCheck) -> Result<Option<Weight>, FailureReason> {
         let target = ProbeTarget::at(server.parse().unwrap());
-        let outcome = Prober::new().ask(target, &CheckKind::Command(question), LONG).await;
+        let outcome = Prober::new().probe(target, &CheckKind::Command(check), LONG).await;
         outcome.map(|success| success.weight).map_err(|failure| failure.reason)
     }
 
     #[tokio::test]
-    async fn exit_statuses_are_judged() {
+    async fn exit_statuses_pass_or_fail_the_check() {
         use CommandConvention::{Keepalived, KeepalivedDynamic, Ldirectord};
         let failed = |status| Err(FailureReason::Command(CommandEnd::Exit(status)));
         let cases = [
@@ -121,12 +123,12 @@ mod tests {
             ("kill -9 $$", KeepalivedDynamic, Err(FailureReason::Command(CommandEnd::Signal(9)))),
         ];
         for (text, convention, expected) in cases {
-            assert_eq!(ask(script(text, convention)).await, expected, "{text} {convention:?}");
+            assert_eq!(probe(script(text, convention)).await, expected, "{text} {convention:?}");
         }
     }
 
     #[tokio::test]
-    async fn arguments_are_those_of_the_convention() {
+    async fn a_command_gets_the_arguments_of_its_convention() {
         let mark = ServiceKey::Mark { family: crate::model::AddressFamily::V4, mark: 7 };
         let address = "192.0.2.1:443".parse().unwrap();
         let service = ServiceKey::Address { protocol: Protocol::Tcp, address };
@@ -136,21 +138,20 @@ mod tests {
             (CommandConvention::Keepalived, Some(service), ""),
         ];
         for (convention, service, expected) in cases {
-            let question = script(&format!("test \"$*\" = '{expected}'"), convention);
-            assert_eq!(ask(CommandCheck { service, ..question }).await, Ok(None), "{expected}");
+            let check = script(&format!("test \"$*\" = '{expected}'"), convention);
+            assert_eq!(probe(CommandCheck { service, ..check }).await, Ok(None), "{expected}");
         }
         let address = "[2001:db8::1]:443".parse().unwrap();
         let service = Some(ServiceKey::Address { protocol: Protocol::Tcp, address });
-        let question =
-            script("test \"$*\" = '[2001:db8::1] 443 [fd00::1] 80'", CommandConvention::Ldirectord);
-        assert_eq!(ask_about("[fd00::1]:80", CommandCheck { service, ..question }).await, Ok(None));
+        let check = script("test \"$*\" = '[2001:db8::1] 443 [fd00::1] 80'", CommandConvention::Ldirectord);
+        assert_eq!(probe_about("[fd00::1]:80", CommandCheck { service, ..check }).await, Ok(None));
     }
 
     #[tokio::test]
     async fn a_command_that_cannot_be_run_says_nothing_about_the_server() {
         let argv = vec!["/nowhere/at/all".to_owned()];
-        let question = CommandCheck { argv, convention: CommandConvention::Keepalived, service: None };
-        let result = ask(question).await;
+        let check = CommandCheck { argv, convention: CommandConvention::Keepalived, service: None };
+        let result = probe(check).await;
         assert!(matches!(result, Err(FailureReason::Local(_))), "{result:?}");
     }
 
@@ -163,10 +164,10 @@ mod tests {
             "trap '' TERM HUP INT; (trap '' TERM; echo $$ >> {0}; sleep 1000) & echo $! >> {0}; sleep 1000",
             pids.display()
         );
-        let question = CheckKind::Command(script(&text, CommandConvention::Keepalived));
+        let check = CheckKind::Command(script(&text, CommandConvention::Keepalived));
         // Ends too early while the shell hasn't started them both.
         let started = || fs::read_to_string(&pids).is_ok_and(|pids| pids.lines().count() >= 2);
-        let result = testing::ask_patiently(closed_port(), &question, |_| !started()).await;
+        let result = testing::probe_patiently(closed_port(), &check, |_| !started()).await;
         assert_eq!(result, Err(FailureReason::TimedOut { phase: Phase::Exit }));
         let pids = fs::read_to_string(&pids).unwrap();
         assert!(pids.lines().count() >= 2, "{pids}");
@@ -183,24 +184,24 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_has_the_weight() {
+    async fn a_file_gives_the_weight() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("weight");
-        let ask = async |path: &Path| {
+        let probe = async |path: &Path| {
             let target = ProbeTarget::at(SocketAddr::from(([10, 0, 0, 1], 80)));
-            let outcome = Prober::new().ask(target, &CheckKind::File(path.to_owned()), LONG).await;
+            let outcome = Prober::new().probe(target, &CheckKind::File(path.to_owned()), LONG).await;
             outcome.map(|success| success.weight).map_err(|failure| failure.reason)
         };
         for (content, weight) in [("5\n", 5), ("0", 0), (" 65535 \n", 65535)] {
             fs::write(&path, content).unwrap();
-            assert_eq!(ask(&path).await, Ok(Some(Weight(weight))), "{content:?}");
+            assert_eq!(probe(&path).await, Ok(Some(Weight(weight))), "{content:?}");
         }
         for content in ["", "-1", "65536", "x", "1 2"] {
             fs::write(&path, content).unwrap();
-            assert!(matches!(ask(&path).await, Err(FailureReason::Local(_))), "{content:?}");
+            assert!(matches!(probe(&path).await, Err(FailureReason::Local(_))), "{content:?}");
         }
         for path in [&directory.path().join("none"), directory.path()] {
-            assert!(matches!(ask(path).await, Err(FailureReason::Local(_))));
+            assert!(matches!(probe(path).await, Err(FailureReason::Local(_))));
         }
     }
 }

@@ -4,9 +4,9 @@
 //! would complete the handshake (`tcp_rcv_synsent_state_process` in `net/ipv4/tcp_input.c`), and a linger time of zero
 //! makes the close send a RST in its stead. So
 //! - the server's application is never woken and logs nothing: the handshake never reaches its accept queue;
-//! - neither side keeps the connection in TIME-WAIT, of which 10,000 servers asked each second would leave 600,000;
+//! - neither side keeps the connection in TIME-WAIT, of which 10,000 servers checked each second would leave 600,000;
 //! - nothing is lost: a listener whose accept queue is full doesn't answer the SYN, and what an application does with
-//!   an accepted connection is for other questions to find out.
+//!   an accepted connection is for other checks to find out.
 
 use std::{io, net::SocketAddr, time::Duration};
 
@@ -14,7 +14,7 @@ use lvs_common::PROBE_MARK;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpSocket, TcpStream};
 
-use super::{FailureReason, Phase, ProbeTarget, outcome::Answer, pace::Run};
+use super::{FailureReason, Phase, ProbeTarget, context::ProbeContext, outcome::Answer};
 use crate::model::Via;
 
 /// What becomes of the ACK that completes the handshake.
@@ -26,10 +26,10 @@ pub(super) enum Handshake {
     HalfOpen,
 }
 
-/// Asks `target` whether it accepts connections.
-pub(super) async fn ask(run: &Run<'_>) -> Result<Answer, FailureReason> {
-    let stream = run.pace.within(Phase::Connect, open(run.target, Handshake::HalfOpen)).await?;
-    let answer = Answer::connected(run.pace.elapsed());
+/// Whether the target accepts connections.
+pub(super) async fn probe(context: &ProbeContext<'_>) -> Result<Answer, FailureReason> {
+    let stream = context.deadline.within(Phase::Connect, open(context.target, Handshake::HalfOpen)).await?;
+    let answer = Answer::connected(context.deadline.elapsed());
     drop(stream);
     Ok(answer)
 }
@@ -43,12 +43,12 @@ pub(super) async fn open(target: ProbeTarget, handshake: Handshake) -> Result<Tc
 /// Connects `socket` to `address`.
 async fn connect(socket: TcpSocket, address: SocketAddr) -> Result<TcpStream, FailureReason> {
     let stream = socket.connect(address).await.map_err(|error| fail(&error))?;
-    // A socket that asks a closed port of its own host may be given that very port, and then connects to itself.
-    let own = stream.local_addr().map_err(|error| fail(&error))?;
-    if own == address { Err(FailureReason::Refused) } else { Ok(stream) }
+    // A socket that connects to a closed port of its own host may be given that very port, and connects to itself.
+    let local = stream.local_addr().map_err(|error| fail(&error))?;
+    if local == address { Err(FailureReason::Refused) } else { Ok(stream) }
 }
 
-/// What an error of a socket call here means.
+/// The reason behind an error of a socket call here.
 fn fail(error: &io::Error) -> FailureReason {
     FailureReason::from_io(error, "open a connection", Phase::Connect)
 }
@@ -66,7 +66,7 @@ fn socket(target: &ProbeTarget, handshake: Handshake) -> io::Result<TcpSocket> {
     Ok(TcpSocket::from_std_stream(socket.into()))
 }
 
-/// Makes the packets of `socket` come from where they are to come from.
+/// Sets the mark, device and source address that `via` asks for; without a mark, the agent's own.
 pub(super) fn prepare(socket: &Socket, via: &Via) -> io::Result<()> {
     match via.mark {
         Some(mark) => socket.set_mark(mark)?,
@@ -81,8 +81,8 @@ pub(super) fn prepare(socket: &Socket, via: &Via) -> io::Result<()> {
     Ok(())
 }
 
-/// Tells the kernel side that these packets are no client's. Where the privilege for it is missing (`CAP_NET_ADMIN`), so
-/// is the one for the kernel side.
+/// Marks the packets, so that the eBPF programs don't take them for a client's. Without the privilege for it
+/// (`CAP_NET_ADMIN`) there are no programs either.
 fn own_mark(socket: &Socket) -> io::Result<()> {
     match socket.set_mark(PROBE_MARK) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
@@ -102,17 +102,17 @@ mod tests {
         probe::testing::{self, LONG, SHORT, closed_port, silent_port},
     };
 
-    async fn ask(address: SocketAddr, timeout: Duration) -> Result<(), FailureReason> {
-        testing::ask(address, CheckKind::Connect, timeout).await
+    async fn probe(address: SocketAddr, timeout: Duration) -> Result<(), FailureReason> {
+        testing::probe(address, CheckKind::Connect, timeout).await
     }
 
     #[tokio::test]
-    async fn an_open_port_answers_and_its_application_sleeps_on() {
+    async fn an_open_port_answers_and_its_application_is_not_woken() {
         for ip in [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()] {
             let listener = TcpListener::bind(SocketAddr::new(ip, 0)).await.unwrap();
             let address = listener.local_addr().unwrap();
             for _ in 0..3 {
-                ask(address, LONG).await.unwrap();
+                probe(address, LONG).await.unwrap();
             }
             // The first connection that reaches the application is a real one.
             let client = TcpStream::connect(address).await.unwrap();
@@ -123,18 +123,18 @@ mod tests {
 
     #[tokio::test]
     async fn a_closed_port_refuses() {
-        assert_eq!(ask(closed_port(), LONG).await, Err(FailureReason::Refused));
+        assert_eq!(probe(closed_port(), LONG).await, Err(FailureReason::Refused));
     }
 
     #[tokio::test]
-    async fn a_full_accept_queue_is_silent() {
+    async fn a_full_accept_queue_times_out() {
         let silent = silent_port().await;
-        let result = ask(silent.address, SHORT).await;
+        let result = probe(silent.address, SHORT).await;
         assert_eq!(result, Err(FailureReason::TimedOut { phase: Phase::Connect }));
     }
 
     #[tokio::test]
-    async fn a_connection_to_itself_is_none() {
+    async fn a_connection_of_a_socket_to_itself_is_a_refusal() {
         let address = closed_port();
         let socket = socket(&ProbeTarget::at(address), Handshake::HalfOpen).unwrap();
         socket.bind(address).unwrap();

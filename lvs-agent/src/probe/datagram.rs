@@ -1,4 +1,4 @@
-//! UDP: a datagram is sent, and a reply awaited. A closed port is told by ICMP, which a connected socket hears of as
+//! UDP: a datagram is sent, and a reply awaited. A closed port answers by ICMP, which a connected socket reports as
 //! "connection refused".
 
 use std::{io, net::SocketAddr};
@@ -6,26 +6,26 @@ use std::{io, net::SocketAddr};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
 
-use super::{FailureReason, Phase, connect::prepare, outcome::Answer, pace::Run};
+use super::{FailureReason, Phase, connect::prepare, context::ProbeContext, outcome::Answer};
 use crate::model::UdpCheck;
 
-/// The largest reply that is looked at.
+/// How much of a reply is read, in bytes.
 pub(super) const MAX_REPLY: usize = 4096;
 
-/// A socket for datagrams to the server and from it, and no one else.
+/// A UDP socket connected to the server: it receives from nobody else.
 #[derive(Debug)]
 pub(super) struct Datagrams<'a> {
-    run: &'a Run<'a>,
+    context: &'a ProbeContext<'a>,
     socket: UdpSocket,
 }
 
 impl<'a> Datagrams<'a> {
-    pub(super) fn open(run: &'a Run<'a>) -> Result<Self, FailureReason> {
-        let socket = socket(run).map_err(|error| failed(&error))?;
-        Ok(Self { run, socket })
+    pub(super) fn open(context: &'a ProbeContext<'a>) -> Result<Self, FailureReason> {
+        let socket = socket(context).map_err(|error| failed(&error))?;
+        Ok(Self { context, socket })
     }
 
-    /// The address that the server sees.
+    /// The local address of the socket.
     pub(super) fn own_address(&self) -> Result<SocketAddr, FailureReason> {
         self.socket.local_addr().map_err(|error| failed(&error))
     }
@@ -34,8 +34,8 @@ impl<'a> Datagrams<'a> {
         self.socket.send(payload).await.map(drop).map_err(|error| failed(&error))
     }
 
-    /// What `accept` makes of the first datagram that it can use. Others may be late, or forged, and are passed over; if
-    /// no better one comes in time, what was wrong with them is the reason.
+    /// What `accept` makes of the first datagram that it doesn't refuse. Others may be late or forged and are ignored;
+    /// if no better one comes in time, the last refusal is the reason of the failure.
     pub(super) async fn receive<T>(
         &self,
         mut accept: impl FnMut(&[u8]) -> Result<T, &'static str>,
@@ -51,7 +51,7 @@ impl<'a> Datagrams<'a> {
                 }
             }
         };
-        match (self.run.pace.within(Phase::Reply, receiving).await, wrong) {
+        match (self.context.deadline.within(Phase::Reply, receiving).await, wrong) {
             (Err(FailureReason::TimedOut { .. }), Some(problem)) => {
                 Err(FailureReason::Protocol(problem.to_owned()))
             }
@@ -60,11 +60,11 @@ impl<'a> Datagrams<'a> {
     }
 }
 
-fn socket(run: &Run<'_>) -> io::Result<UdpSocket> {
-    let address = run.target.address;
+fn socket(context: &ProbeContext<'_>) -> io::Result<UdpSocket> {
+    let address = context.target.address;
     let kind = Type::DGRAM.nonblocking().cloexec();
     let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::UDP))?;
-    prepare(&socket, &run.target.via)?;
+    prepare(&socket, &context.target.via)?;
     socket.connect(&address.into())?;
     UdpSocket::from_std(socket.into())
 }
@@ -73,18 +73,18 @@ fn failed(error: &io::Error) -> FailureReason {
     FailureReason::from_io(error, "use a socket for datagrams", Phase::Reply)
 }
 
-/// Sends the datagram. Where no reply is wanted, one that doesn't come is as good as one that does.
-pub(super) async fn ask(run: &Run<'_>, question: &UdpCheck) -> Result<Answer, FailureReason> {
-    let socket = Datagrams::open(run)?;
-    socket.send(&question.send).await?;
-    let judged = socket.receive(|reply| {
-        let found = question.expect.as_ref().is_none_or(|expect| expect.is_in(reply));
-        Ok((found, reply.len()))
+/// Sends the datagram, and waits for the reply. Where none is required, a timeout is a success.
+pub(super) async fn probe(context: &ProbeContext<'_>, check: &UdpCheck) -> Result<Answer, FailureReason> {
+    let socket = Datagrams::open(context)?;
+    socket.send(&check.send).await?;
+    let evaluated = socket.receive(|reply| {
+        let fits = check.expect.as_ref().is_none_or(|expect| expect.is_in(reply));
+        Ok((fits, reply.len()))
     });
-    match judged.await {
+    match evaluated.await {
         Ok((true, _)) => Ok(Answer::default()),
         Ok((false, searched)) => Err(FailureReason::TextNotFound { searched, cut: searched == MAX_REPLY }),
-        Err(FailureReason::TimedOut { .. }) if !question.reply => Ok(Answer::default()),
+        Err(FailureReason::TimedOut { .. }) if !check.reply => Ok(Answer::default()),
         Err(reason) => Err(reason),
     }
 }
@@ -97,46 +97,46 @@ mod tests {
         probe::testing::{self, LONG, SHORT, closed_udp_port, udp_server},
     };
 
-    fn question(expect: Option<&str>, reply: bool) -> CheckKind {
+    fn check(expect: Option<&str>, reply: bool) -> CheckKind {
         let expect = expect.map(|expect| Pattern::new(expect).unwrap());
         CheckKind::Udp(UdpCheck { send: b"ping".to_vec(), expect, reply })
     }
 
     #[tokio::test]
-    async fn replies_are_judged() {
+    async fn replies_pass_or_fail_the_check() {
         let echo = udp_server(|payload| Some(payload.to_vec())).await;
         let mute = udp_server(|_| None).await;
         let timed_out = Err(FailureReason::TimedOut { phase: Phase::Reply });
         let cases = [
-            (echo, question(Some("^ping$"), true), Ok(())),
-            (echo, question(None, true), Ok(())),
-            (echo, question(None, false), Ok(())),
-            (
-                echo,
-                question(Some("pong"), true),
-                Err(FailureReason::TextNotFound { searched: 4, cut: false }),
-            ),
-            (mute, question(None, true), timed_out),
-            (mute, question(None, false), Ok(())),
-            (closed_udp_port(), question(None, true), Err(FailureReason::Refused)),
-            (closed_udp_port(), question(None, false), Err(FailureReason::Refused)),
+            (echo, check(Some("^ping$"), true), Ok(())),
+            (echo, check(None, true), Ok(())),
+            (echo, check(None, false), Ok(())),
+            (echo, check(Some("pong"), true), Err(FailureReason::TextNotFound { searched: 4, cut: false })),
+            (mute, check(None, true), timed_out),
+            (mute, check(None, false), Ok(())),
+            (closed_udp_port(), check(None, true), Err(FailureReason::Refused)),
+            (closed_udp_port(), check(None, false), Err(FailureReason::Refused)),
         ];
-        for (number, (address, question, expected)) in cases.into_iter().enumerate() {
+        for (number, (address, check, expected)) in cases.into_iter().enumerate() {
             let timeout = if address == mute { SHORT } else { LONG };
-            assert_eq!(testing::ask(address, question, timeout).await, expected, "case {number}");
+            assert_eq!(testing::probe(address, check, timeout).await, expected, "case {number}");
         }
     }
 
     #[tokio::test]
-    async fn strangers_are_not_heard() {
+    async fn datagrams_from_other_addresses_are_ignored() {
         let mute = udp_server(|_| None).await;
         let target = crate::probe::ProbeTarget::at(mute);
-        let tls = crate::probe::TlsClients::default();
-        let run = Run { target, pace: crate::probe::Pace::new(LONG, &target.via), tls: &tls };
-        let socket = Datagrams::open(&run).unwrap();
+        let tls = crate::probe::tls::TlsClients::default();
+        let context = ProbeContext {
+            target,
+            deadline: crate::probe::context::Deadline::new(LONG, &target.via),
+            tls: &tls,
+        };
+        let socket = Datagrams::open(&context).unwrap();
         let stranger = UdpSocket::bind(testing::any_port()).await.unwrap();
         stranger.send_to(b"pong", socket.own_address().unwrap()).await.unwrap();
-        let heard = tokio::time::timeout(SHORT, socket.receive(|reply| Ok(reply.to_vec()))).await;
-        assert!(heard.is_err(), "{heard:?}");
+        let received = tokio::time::timeout(SHORT, socket.receive(|reply| Ok(reply.to_vec()))).await;
+        assert!(received.is_err(), "{received:?}");
     }
 }

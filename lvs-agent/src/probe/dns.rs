@@ -1,10 +1,6 @@
 //! DNS: a query, and whether the answer has a record that fits.
 
-use std::{
-    borrow::Cow,
-    fmt::Write,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
-};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use simple_dns::{
     CLASS, Name, Packet, PacketFlag, QCLASS, QTYPE, Question as Query, RCODE, ResourceRecord, TYPE,
@@ -12,60 +8,35 @@ use simple_dns::{
 };
 
 use super::{
-    FailureReason, LocalFault, Phase, datagram::Datagrams, outcome::Answer, pace::Run, random, talk::Talk,
+    FailureReason, LocalFault, Phase, context::ProbeContext, datagram::Datagrams, outcome::Answer, random,
+    session::Session,
 };
-use crate::model::{DnsCheck, DnsType, Transport};
+use crate::model::{DnsCheck, DnsType, Transport, dns_name};
 
-/// Asks for the name.
-pub(super) async fn ask(run: &Run<'_>, question: &DnsCheck) -> Result<Answer, FailureReason> {
+/// Sends the query, and waits for the reply.
+pub(super) async fn probe(context: &ProbeContext<'_>, check: &DnsCheck) -> Result<Answer, FailureReason> {
     let [high, low, ..] = random::number().to_be_bytes();
     let id = u16::from_be_bytes([high, low]);
-    let query = query(question, id)?;
-    match question.transport {
+    let query = query(check, id)?;
+    match check.transport {
         Transport::Udp => {
-            let socket = Datagrams::open(run)?;
+            let socket = Datagrams::open(context)?;
             socket.send(&query).await?;
-            socket.receive(|reply| read(reply, question, id)).await??;
+            socket.receive(|reply| read(reply, check, id)).await??;
             Ok(Answer::default())
         }
         Transport::Tcp => {
-            let mut talk = Talk::open(run, None).await?;
-            let answer = Answer::connected(talk.connect_time());
+            let mut session = Session::open(context, None).await?;
+            let answer = Answer::connected(session.connect_time());
             let length = u16::try_from(query.len()).unwrap_or(u16::MAX).to_be_bytes();
-            talk.send([&length[..], &query].concat(), Phase::Reply).await?;
-            let length = talk.exactly(2, Phase::Reply).await?;
+            session.send([&length[..], &query].concat(), Phase::Reply).await?;
+            let length = session.exactly(2, Phase::Reply).await?;
             let length = usize::from(u16::from_be_bytes([length[0], length[1]]));
-            let reply = talk.exactly(length, Phase::Reply).await?;
-            let judged = read(&reply, question, id);
-            judged.map_err(|problem| FailureReason::Protocol(problem.to_owned()))??;
+            let reply = session.exactly(length, Phase::Reply).await?;
+            let evaluated = read(&reply, check, id);
+            evaluated.map_err(|problem| FailureReason::Protocol(problem.to_owned()))??;
             Ok(answer)
         }
-    }
-}
-
-/// Whether `name` can be asked for.
-pub(crate) fn is_name(name: &str, record: DnsType) -> bool {
-    let asked = asked_name(name, record);
-    // The library takes an empty label for none.
-    asked.split('.').all(|label| !label.is_empty()) && Name::new(&asked).is_ok()
-}
-
-/// The name that is asked for: for the name of an address, the one that the address has in the tree.
-fn asked_name(name: &str, record: DnsType) -> Cow<'_, str> {
-    match (record, name.parse()) {
-        (DnsType::Ptr, Ok(IpAddr::V4(ip))) => {
-            let [a, b, c, d] = ip.octets();
-            format!("{d}.{c}.{b}.{a}.in-addr.arpa").into()
-        }
-        (DnsType::Ptr, Ok(IpAddr::V6(ip))) => {
-            let mut reversed = String::new();
-            for byte in ip.octets().into_iter().rev() {
-                // Writing to a string does not fail.
-                write!(reversed, "{:x}.{:x}.", byte & 15, byte >> 4).unwrap_or_default();
-            }
-            (reversed + "ip6.arpa").into()
-        }
-        _ => name.trim_end_matches('.').into(),
     }
 }
 
@@ -82,42 +53,37 @@ fn kind(record: DnsType) -> TYPE {
     }
 }
 
-/// The query as bytes. A fault in it can only be in the question.
-fn query(question: &DnsCheck, id: u16) -> Result<Vec<u8>, FailureReason> {
+/// The query as bytes. A fault in it can only be the check's.
+fn query(check: &DnsCheck, id: u16) -> Result<Vec<u8>, FailureReason> {
     let fault = |error| LocalFault::new("make the query", &std::io::Error::other(error));
-    let name = asked_name(&question.name, question.record);
+    let name = dns_name(&check.name, check.record);
     let name = Name::new(&name).map_err(fault)?;
     let mut packet = Packet::new_query(id);
     packet.set_flags(PacketFlag::RECURSION_DESIRED);
-    packet.questions.push(Query::new(
-        name,
-        QTYPE::TYPE(kind(question.record)),
-        QCLASS::CLASS(CLASS::IN),
-        false,
-    ));
+    packet.questions.push(Query::new(name, QTYPE::TYPE(kind(check.record)), QCLASS::CLASS(CLASS::IN), false));
     Ok(packet.build_bytes_vec().map_err(fault)?)
 }
 
-/// Reads a reply. What is none is passed over, and told if nothing better comes.
-fn read(reply: &[u8], question: &DnsCheck, id: u16) -> Result<Result<(), FailureReason>, &'static str> {
+/// Evaluates a reply; `Err`: it is no reply to this query, and is ignored unless nothing better comes.
+fn read(reply: &[u8], check: &DnsCheck, id: u16) -> Result<Result<(), FailureReason>, &'static str> {
     let packet = Packet::parse(reply).map_err(|_| "a reply that is no DNS")?;
     if packet.id() != id || !packet.has_flags(PacketFlag::RESPONSE) {
         return Err("a reply to another query");
     }
-    let name = asked_name(&question.name, question.record);
+    let name = dns_name(&check.name, check.record);
     if packet.questions.iter().any(|query| !query.qname.to_string().eq_ignore_ascii_case(&name)) {
         return Err("a reply to another query");
     }
-    Ok(judge(&packet, question))
+    Ok(evaluate(&packet, check))
 }
 
-fn judge(packet: &Packet<'_>, question: &DnsCheck) -> Result<(), FailureReason> {
+fn evaluate(packet: &Packet<'_>, check: &DnsCheck) -> Result<(), FailureReason> {
     if packet.rcode() != RCODE::NoError {
         return Err(FailureReason::wrong_answer(format!("{:?}", packet.rcode()), "an answer without error"));
     }
     let records: Vec<String> =
-        packet.answers.iter().filter_map(|record| shown(record, question.record)).collect();
-    match &question.expect {
+        packet.answers.iter().filter_map(|record| shown(record, check.record)).collect();
+    match &check.expect {
         None if records.is_empty() => Err(FailureReason::wrong_answer("no records", "a record of that type")),
         None => Ok(()),
         Some(expect) if records.iter().any(|record| is_same(record, expect)) => Ok(()),
@@ -159,7 +125,7 @@ mod tests {
         probe::testing::{self, LONG, SHORT, Script, closed_udp_port, scripted, udp_server},
     };
 
-    fn question(record: DnsType, name: &str, expect: Option<&str>) -> DnsCheck {
+    fn check(record: DnsType, name: &str, expect: Option<&str>) -> DnsCheck {
         let expect = expect.map(str::to_owned);
         DnsCheck { name: name.to_owned(), record, transport: Transport::Udp, expect }
     }
@@ -180,35 +146,35 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn records_are_judged() {
+    async fn records_pass_or_fail_the_check() {
         let server = udp_server(|query| {
             Some(reply(query, vec![address([192, 0, 2, 1]), address([192, 0, 2, 2])], RCODE::NoError))
         })
         .await;
         let wrong = |got: &str, wanted| Err(FailureReason::wrong_answer(got, wanted));
         let cases = [
-            (question(DnsType::A, "www.example.org", None), Ok(())),
-            (question(DnsType::A, "www.example.org.", Some("192.0.2.2")), Ok(())),
+            (check(DnsType::A, "www.example.org", None), Ok(())),
+            (check(DnsType::A, "www.example.org.", Some("192.0.2.2")), Ok(())),
             (
-                question(DnsType::A, "www.example.org", Some("192.0.2.3")),
+                check(DnsType::A, "www.example.org", Some("192.0.2.3")),
                 wrong("192.0.2.1 192.0.2.2", "the record that is expected"),
             ),
-            (question(DnsType::Aaaa, "www.example.org", None), wrong("no records", "a record of that type")),
+            (check(DnsType::Aaaa, "www.example.org", None), wrong("no records", "a record of that type")),
         ];
-        for (question, expected) in cases {
+        for (check, expected) in cases {
             assert_eq!(
-                testing::ask(server, CheckKind::Dns(question.clone()), LONG).await,
+                testing::probe(server, CheckKind::Dns(check.clone()), LONG).await,
                 expected,
-                "{question:?}"
+                "{check:?}"
             );
         }
         let missing = udp_server(|query| Some(reply(query, vec![], RCODE::NameError))).await;
-        let result = testing::ask(missing, CheckKind::Dns(question(DnsType::A, "x", None)), LONG).await;
+        let result = testing::probe(missing, CheckKind::Dns(check(DnsType::A, "x", None)), LONG).await;
         assert_eq!(result, wrong("NameError", "an answer without error"));
     }
 
     #[tokio::test]
-    async fn what_is_no_answer_is_not_heard() {
+    async fn replies_to_other_queries_are_ignored() {
         type Answer = fn(&[u8]) -> Option<Vec<u8>>;
         let cases: [(Answer, &str); 4] = [
             (|query| Some(query.to_vec()), "another query"),
@@ -225,52 +191,39 @@ mod tests {
             (|_| Some(b"garbage".to_vec()), "no DNS"),
             (|_| Some(vec![]), "no DNS"),
         ];
-        let question = CheckKind::Dns(question(DnsType::A, "www.example.org", None));
+        let check = CheckKind::Dns(check(DnsType::A, "www.example.org", None));
         for (answer, expected) in cases {
-            let result = testing::ask_unheard(udp_server(answer).await, &question).await;
+            let result = testing::probe_ignored(udp_server(answer).await, &check).await;
             let Err(FailureReason::Protocol(problem)) = result else { panic!("{result:?}") };
             assert!(problem.contains(expected), "{problem}");
         }
-        assert_eq!(
-            testing::ask(closed_udp_port(), question.clone(), LONG).await,
-            Err(FailureReason::Refused)
-        );
-        let mute = testing::ask(udp_server(|_| None).await, question, SHORT).await;
+        assert_eq!(testing::probe(closed_udp_port(), check.clone(), LONG).await, Err(FailureReason::Refused));
+        let mute = testing::probe(udp_server(|_| None).await, check, SHORT).await;
         assert_eq!(mute, Err(FailureReason::TimedOut { phase: Phase::Reply }));
     }
 
     #[tokio::test]
-    async fn failures_that_all_have_over_tcp() {
-        let question = DnsCheck { transport: Transport::Tcp, ..question(DnsType::A, "x.example", None) };
-        let question = CheckKind::Dns(question);
-        testing::common_failures(&question, Phase::Reply, true).await;
+    async fn network_failures_have_their_reason_over_tcp() {
+        let check = DnsCheck { transport: Transport::Tcp, ..check(DnsType::A, "x.example", None) };
+        let check = CheckKind::Dns(check);
+        testing::common_failures(&check, Phase::Reply, true).await;
         let empty = scripted(vec![Script::send([0, 0])]).await;
-        let result = testing::ask(empty, question, LONG).await;
+        let result = testing::probe(empty, check, LONG).await;
         assert_eq!(result, Err(FailureReason::Protocol("a reply that is no DNS".to_owned())));
-    }
-
-    #[test]
-    fn addresses_have_names() {
-        let name = |text| asked_name(text, DnsType::Ptr).into_owned();
-        assert_eq!(name("192.0.2.1"), "1.2.0.192.in-addr.arpa");
-        let v6 = "b.a.9.8.7.6.5.0.4.0.0.0.3.0.0.0.2.0.0.0.1.0.0.0.0.0.0.0.1.2.3.4.ip6.arpa";
-        assert_eq!(name("4321:0:1:2:3:4:567:89ab"), v6, "the example in RFC 3596, 2.5");
-        assert_eq!(name("1.2.0.192.in-addr.arpa."), "1.2.0.192.in-addr.arpa");
-        assert_eq!(asked_name("192.0.2.1", DnsType::A), "192.0.2.1");
     }
 
     proptest! {
         /// Random bytes, and a real reply with some of its bytes changed.
         #[test]
         fn any_bytes_are_read(noise in proptest::collection::vec(any::<u8>(), 0..300), changes in proptest::collection::vec((any::<usize>(), any::<u8>()), 0..8)) {
-            let question = question(DnsType::A, "www.example.org", None);
-            read(&noise, &question, 7).map(drop).unwrap_or_default();
-            let mut changed = reply(&query(&question, 7).unwrap(), vec![address([192, 0, 2, 1])], RCODE::NoError);
+            let check = check(DnsType::A, "www.example.org", None);
+            read(&noise, &check, 7).map(drop).unwrap_or_default();
+            let mut changed = reply(&query(&check, 7).unwrap(), vec![address([192, 0, 2, 1])], RCODE::NoError);
             for (at, byte) in changes {
                 let at = at % changed.len();
                 changed[at] = byte;
             }
-            read(&changed, &question, 7).map(drop).unwrap_or_default();
+            read(&changed, &check, 7).map(drop).unwrap_or_default();
         }
     }
 }

@@ -1,8 +1,8 @@
-//! Oracle: the listener's answer to a TNS connect. Without a service it is asked as `tnsping` does.
+//! Oracle: the listener's answer to a TNS connect. Without a service it is pinged as `tnsping` does.
 
 use std::net::SocketAddr;
 
-use super::{FailureReason, Phase, outcome::Answer, pace::Run, talk::Talk};
+use super::{FailureReason, Phase, context::ProbeContext, outcome::Answer, session::Session};
 use crate::model::OracleCheck;
 
 /// Kinds of packet.
@@ -17,11 +17,11 @@ const HEADER: usize = 8;
 const TEXT_AT: u16 = 58;
 
 /// Asks the listener.
-pub(super) async fn ask(run: &Run<'_>, question: &OracleCheck) -> Result<Answer, FailureReason> {
-    let mut talk = Talk::open(run, None).await?;
-    let answer = Answer::connected(talk.connect_time());
-    talk.send(connect(run.target.address, question), Phase::Reply).await?;
-    let header = talk.exactly(HEADER, Phase::Reply).await?;
+pub(super) async fn probe(context: &ProbeContext<'_>, check: &OracleCheck) -> Result<Answer, FailureReason> {
+    let mut session = Session::open(context, None).await?;
+    let answer = Answer::connected(session.connect_time());
+    session.send(connect(context.target.address, check), Phase::Reply).await?;
+    let header = session.exactly(HEADER, Phase::Reply).await?;
     let length = usize::from(u16::from_be_bytes([header[0], header[1]]));
     let Some(length) = length.checked_sub(HEADER) else {
         return Err(FailureReason::Protocol("a packet that is no TNS".to_owned()));
@@ -29,19 +29,19 @@ pub(super) async fn ask(run: &Run<'_>, question: &OracleCheck) -> Result<Answer,
     match header[4] {
         ACCEPT | REDIRECT | RESEND => Ok(answer),
         REFUSE => {
-            let body = talk.exactly(length, Phase::Reply).await?;
+            let body = session.exactly(length, Phase::Reply).await?;
             // Two reasons and the length of the text come first.
             let text = body.get(4..).unwrap_or_default();
             // What pings is always refused, with no error.
-            let is_pong = question.service.is_none() && memchr::memmem::find(text, b"(ERR=0)").is_some();
+            let is_pong = check.service.is_none() && memchr::memmem::find(text, b"(ERR=0)").is_some();
             if is_pong { Ok(answer) } else { Err(FailureReason::wrong_answer(text, "no refusal")) }
         }
         kind => Err(FailureReason::Protocol(format!("a packet of kind {kind}, which is no answer"))),
     }
 }
 
-fn connect(address: SocketAddr, question: &OracleCheck) -> Vec<u8> {
-    let data = match &question.service {
+fn connect(address: SocketAddr, check: &OracleCheck) -> Vec<u8> {
+    let data = match &check.service {
         Some(service) => format!("(SERVICE_NAME={service})(CID=(PROGRAM=lvs-agent)(HOST=)(USER=))"),
         None => "(COMMAND=ping)".to_owned(),
     };
@@ -79,7 +79,7 @@ mod tests {
         probe::testing::{self, LONG, Script, scripted},
     };
 
-    fn question(service: Option<&str>) -> CheckKind {
+    fn check(service: Option<&str>) -> CheckKind {
         CheckKind::Oracle(OracleCheck { service: service.map(str::to_owned) })
     }
 
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn answers_are_judged() {
+    async fn replies_pass_or_fail_the_check() {
         let pong = "\0\0\0\x2e(DESCRIPTION=(TMP=)(VSNNUM=318767104)(ERR=0)(ALIAS=LISTENER))";
         let unknown = "\0\0\0\x20(DESCRIPTION=(ERR=12514))";
         let refused = |text: &str| Err(FailureReason::wrong_answer(&text[4..], "no refusal"));
@@ -111,17 +111,17 @@ mod tests {
         ];
         for (number, (service, answer, expected)) in cases.into_iter().enumerate() {
             let address = scripted(vec![Script::Bytes(60), answer]).await;
-            assert_eq!(testing::ask(address, question(service), LONG).await, expected, "case {number}");
+            assert_eq!(testing::probe(address, check(service), LONG).await, expected, "case {number}");
         }
     }
 
     #[tokio::test]
-    async fn failures_that_all_have() {
-        testing::common_failures(&question(None), Phase::Reply, true).await;
+    async fn network_failures_have_their_reason() {
+        testing::common_failures(&check(None), Phase::Reply, true).await;
     }
 
     #[test]
-    fn a_connect_is_whole() {
+    fn a_connect_packet_is_complete() {
         let packet = connect("10.0.0.1:1521".parse().unwrap(), &OracleCheck { service: None });
         assert_eq!(usize::from(u16::from_be_bytes([packet[0], packet[1]])), packet.len());
         assert_eq!(u16::from_be_bytes([packet[26], packet[27]]), TEXT_AT);

@@ -1,4 +1,4 @@
-//! What came of asking a server, as a type: an answer, a failure of the server, or a fault of our own.
+//! The outcome of a probe: a success, a failure of the server, or a fault of this director.
 
 use std::{
     fmt, io,
@@ -9,37 +9,37 @@ use thiserror::Error;
 
 use crate::model::{StatusCodes, Weight};
 
-/// What came of one probe.
+/// The outcome of one probe.
 pub type Outcome = Result<Success, Failure>;
 
-/// The server answered as it should.
+/// The probe succeeded: the server answered as it should.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Success {
     /// From the start of the probe to the answer.
     pub latency: Duration,
     /// From the start of the probe to the connection, where one was made.
     pub connect: Option<Duration>,
-    /// The weight that the server asks for, where the check has one for an answer.
+    /// The weight that the check reports for the server; only checks by command and file do.
     pub weight: Option<Weight>,
 }
 
-/// What a protocol makes of a server that is well.
+/// A success as the protocols report it, without the latency.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Answer {
-    /// How long the connection took, where one was made.
+    /// From the start of the probe to the connection, where one was made.
     pub(super) connect: Option<Duration>,
-    /// The weight that the server asks for.
+    /// The weight that the check reports.
     pub(super) weight: Option<Weight>,
 }
 
 impl Answer {
-    /// Yes, over a connection that took so long.
+    /// A success over a connection that was made after this time.
     pub(super) fn connected(after: Duration) -> Self {
         Self { connect: Some(after), weight: None }
     }
 }
 
-/// The server didn't answer as it should, or could not even be asked.
+/// The probe failed: the server didn't answer as it should, or the probe could not even be made.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{reason}, after {after:.1?}")]
 pub struct Failure {
@@ -56,7 +56,7 @@ pub enum FailureReason {
     /// A RST in answer to the SYN: the host is there, nothing listens.
     #[error("connection refused")]
     Refused,
-    /// No answer in time.
+    /// No answer before the timeout.
     #[error("no {phase} in time")]
     TimedOut {
         /// What was waited for.
@@ -128,13 +128,13 @@ pub enum FailureReason {
     /// A command ended with another exit status than one that is wanted.
     #[error("the command ended with {0}")]
     Command(CommandEnd),
-    /// The check says that the server is down, without asking.
+    /// The check is `off`: the server counts as down without a probe.
     #[error("the check is \"off\"")]
     Off,
     /// What came was not in the protocol that is spoken.
     #[error("protocol violated: {0}")]
     Protocol(String),
-    /// The server was never asked: the fault is the director's, and says nothing about the server.
+    /// The director's own fault: the probe was never made, and says nothing about the server.
     #[error(transparent)]
     Local(#[from] LocalFault),
 }
@@ -146,7 +146,7 @@ pub enum Phase {
     Connect,
     /// The TLS handshake.
     Tls,
-    /// What a server says before it is asked.
+    /// The server's greeting, before any request.
     Greeting,
     /// The answer to a login.
     Login,
@@ -193,7 +193,7 @@ impl fmt::Display for CommandEnd {
 /// What can't be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unreachable {
-    /// There is no way to the server's network. If all servers have this, the director lost its own.
+    /// There is no route to the server's network. If all servers have this, the director lost its own.
     Network,
     /// Its network is there, the host isn't: no answer to ARP, or a router or firewall says so.
     Host,
@@ -231,11 +231,11 @@ impl LocalFault {
 /// What an outcome says about the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It answers.
+    /// The server is alive: it answered as it should.
     Alive,
-    /// It doesn't.
+    /// The server is dead: it didn't.
     Dead,
-    /// Nothing: it could not be asked.
+    /// Nothing: it could not be probed.
     Unknown,
 }
 
@@ -317,7 +317,7 @@ mod tests {
 
     /// Numbers from Linux's `asm-generic/errno-base.h` and `errno.h`.
     #[test]
-    fn errors_of_the_server_and_errors_of_our_own() {
+    fn socket_errors_are_the_servers_or_the_directors() {
         let cases = [
             (111, FailureReason::Refused),
             (104, FailureReason::Reset),
@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn verdicts() {
+    fn an_outcome_gives_a_verdict() {
         let failed = |reason| Err(Failure { reason, after: Duration::ZERO });
         assert_eq!(
             Verdict::of(&Ok(Success { latency: Duration::ZERO, connect: None, weight: None })),

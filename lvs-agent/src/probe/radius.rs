@@ -1,10 +1,10 @@
-//! RADIUS (RFC 2865): an Access-Request with Message-Authenticator (RFC 3579, 3.2), and whether the answer is signed with
-//! the shared secret.
+//! RADIUS (RFC 2865): an Access-Request with Message-Authenticator (RFC 3579, 3.2), and whether the answer is signed
+//! with the shared secret.
 
 use hmac::{Hmac, KeyInit, Mac};
 use md5::{Digest, Md5};
 
-use super::{FailureReason, datagram::Datagrams, outcome::Answer, pace::Run, random};
+use super::{FailureReason, context::ProbeContext, datagram::Datagrams, outcome::Answer, random};
 use crate::model::RadiusCheck;
 
 const ACCESS_REQUEST: u8 = 1;
@@ -21,23 +21,21 @@ const HEADER: usize = 20;
 const IDENTIFIER: &[u8] = b"lvs-agent";
 /// The longest value of an attribute.
 pub(crate) const MAX_VALUE: usize = 253;
-/// The longest password: eight blocks.
-pub(crate) const MAX_PASSWORD: usize = 128;
 
 /// Asks whether the user may in.
-pub(super) async fn ask(run: &Run<'_>, question: &RadiusCheck) -> Result<Answer, FailureReason> {
-    let secret = question.secret.reveal().as_bytes();
+pub(super) async fn probe(context: &ProbeContext<'_>, check: &RadiusCheck) -> Result<Answer, FailureReason> {
+    let secret = check.secret.reveal().as_bytes();
     let [id, ..] = random::number().to_be_bytes();
     let mut authenticator = [0; 16];
     authenticator[..8].copy_from_slice(&random::number().to_be_bytes());
     authenticator[8..].copy_from_slice(&random::number().to_be_bytes());
-    let request = request(question, id, authenticator);
-    let socket = Datagrams::open(run)?;
+    let request = request(check, id, authenticator);
+    let socket = Datagrams::open(context)?;
     socket.send(&request).await?;
-    let code = socket.receive(|reply| judge(reply, id, authenticator, secret)).await?;
+    let code = socket.receive(|reply| evaluate(reply, id, authenticator, secret)).await?;
     match code {
         ACCESS_ACCEPT => Ok(Answer::default()),
-        ACCESS_REJECT | ACCESS_CHALLENGE if question.reject_is_alive => Ok(Answer::default()),
+        ACCESS_REJECT | ACCESS_CHALLENGE if check.reject_is_alive => Ok(Answer::default()),
         ACCESS_REJECT => Err(FailureReason::wrong_answer("Access-Reject", "Access-Accept")),
         ACCESS_CHALLENGE => Err(FailureReason::wrong_answer("Access-Challenge", "Access-Accept")),
         other => Err(FailureReason::wrong_answer(format!("code {other}"), "Access-Accept")),
@@ -45,14 +43,14 @@ pub(super) async fn ask(run: &Run<'_>, question: &RadiusCheck) -> Result<Answer,
 }
 
 /// The request. Lengths fit, as the values are bounded where they are read.
-fn request(question: &RadiusCheck, id: u8, authenticator: [u8; 16]) -> Vec<u8> {
-    let secret = question.secret.reveal().as_bytes();
+fn request(check: &RadiusCheck, id: u8, authenticator: [u8; 16]) -> Vec<u8> {
+    let secret = check.secret.reveal().as_bytes();
     let mut packet = vec![ACCESS_REQUEST, id, 0, 0];
     packet.extend_from_slice(&authenticator);
     // First, so that a response can't be forged from a request with a chosen user name (CVE-2024-3596).
     attribute(&mut packet, MESSAGE_AUTHENTICATOR, &[0; 16]);
-    attribute(&mut packet, USER_NAME, question.login.user.as_bytes());
-    let hidden = hidden(question.login.password.reveal().as_bytes(), authenticator, secret);
+    attribute(&mut packet, USER_NAME, check.login.user.as_bytes());
+    let hidden = hidden(check.login.password.reveal().as_bytes(), authenticator, secret);
     attribute(&mut packet, USER_PASSWORD, &hidden);
     attribute(&mut packet, NAS_IDENTIFIER, IDENTIFIER);
     let length = u16::try_from(packet.len()).unwrap_or(u16::MAX);
@@ -70,7 +68,7 @@ fn attribute(packet: &mut Vec<u8>, kind: u8, value: &[u8]) {
 
 /// A password as it is sent (RFC 2865, 5.2).
 fn hidden(password: &[u8], authenticator: [u8; 16], secret: &[u8]) -> Vec<u8> {
-    let mut padded = password[..password.len().min(MAX_PASSWORD)].to_vec();
+    let mut padded = password[..password.len().min(RadiusCheck::MAX_PASSWORD)].to_vec();
     padded.resize(padded.len().max(1).next_multiple_of(16), 0);
     let mut previous = authenticator;
     for block in padded.chunks_exact_mut(16) {
@@ -82,7 +80,7 @@ fn hidden(password: &[u8], authenticator: [u8; 16], secret: &[u8]) -> Vec<u8> {
 }
 
 /// The code of a reply to this request, if it is signed.
-fn judge(reply: &[u8], id: u8, authenticator: [u8; 16], secret: &[u8]) -> Result<u8, &'static str> {
+fn evaluate(reply: &[u8], id: u8, authenticator: [u8; 16], secret: &[u8]) -> Result<u8, &'static str> {
     const NONE: &str = "a reply that is no RADIUS";
     let (&[code, its_id, high, low, ..], true) = (reply, reply.len() >= HEADER) else { return Err(NONE) };
     let length = usize::from(u16::from_be_bytes([high, low]));
@@ -150,7 +148,7 @@ mod tests {
 
     const SECRET: &[u8] = b"xyzzy5461";
 
-    fn question(reject_is_alive: bool) -> RadiusCheck {
+    fn check(reject_is_alive: bool) -> RadiusCheck {
         let login = Login { user: "nemo".to_owned(), password: Secret::new("arctangent") };
         RadiusCheck { login, secret: Secret::new("xyzzy5461"), reject_is_alive }
     }
@@ -181,7 +179,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn replies_are_judged() {
+    async fn replies_pass_or_fail_the_check() {
         let wrong = |got: &str| Err(FailureReason::wrong_answer(got, "Access-Accept"));
         let cases = [
             (2, false, Ok(())),
@@ -191,13 +189,13 @@ mod tests {
         ];
         for (code, reject_is_alive, expected) in cases {
             let address = udp_server(move |request| Some(reply(code, request, SECRET))).await;
-            let question = CheckKind::Radius(question(reject_is_alive));
-            assert_eq!(testing::ask(address, question, LONG).await, expected, "{code}");
+            let check = CheckKind::Radius(check(reject_is_alive));
+            assert_eq!(testing::probe(address, check, LONG).await, expected, "{code}");
         }
     }
 
     #[tokio::test]
-    async fn what_is_not_signed_is_not_heard() {
+    async fn unsigned_replies_are_ignored() {
         type Answer = fn(&[u8]) -> Option<Vec<u8>>;
         let cases: [(Answer, &str); 5] = [
             (|request| Some(reply(2, request, b"other")), "not signed"),
@@ -217,18 +215,18 @@ mod tests {
         ];
         for (answer, expected) in cases {
             let result =
-                testing::ask_unheard(udp_server(answer).await, &CheckKind::Radius(question(false))).await;
+                testing::probe_ignored(udp_server(answer).await, &CheckKind::Radius(check(false))).await;
             let Err(FailureReason::Protocol(problem)) = result else { panic!("{result:?}") };
             assert!(problem.contains(expected), "{problem}");
         }
-        let result = testing::ask(closed_udp_port(), CheckKind::Radius(question(false)), LONG).await;
+        let result = testing::probe(closed_udp_port(), CheckKind::Radius(check(false)), LONG).await;
         assert_eq!(result, Err(FailureReason::Refused));
     }
 
     proptest::proptest! {
         #[test]
-        fn any_bytes_are_judged(reply in proptest::collection::vec(proptest::num::u8::ANY, 0..100)) {
-            assert!(judge(&reply, 1, [0; 16], SECRET).is_err());
+        fn any_bytes_are_read(reply in proptest::collection::vec(proptest::num::u8::ANY, 0..100)) {
+            assert!(evaluate(&reply, 1, [0; 16], SECRET).is_err());
             message_authenticator(&reply).unwrap_or_default();
         }
     }

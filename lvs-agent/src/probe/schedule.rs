@@ -10,13 +10,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::CheckId;
 use crate::keyed::KeyMap;
 
 /// The shortest interval: the resolution of the timers.
 const MIN_INTERVAL: Duration = Duration::from_millis(1);
 /// The jitter is less than this part of the interval.
 const JITTER_PART: u64 = 16;
+
+/// The caller's number for a baseline check. It must not be reused for another check: a result may still be queued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CheckId(pub u32);
 
 /// When each check is due.
 #[derive(Debug)]
@@ -140,7 +143,7 @@ fn spread(id: CheckId) -> u64 {
     u64::from(id.0).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
-/// Makes numbers of it that look like chance: the finalizer of `MurmurHash3`.
+/// Scrambles a number: the finalizer of `MurmurHash3`.
 fn mix(mut number: u64) -> u64 {
     number = (number ^ (number >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
     number = (number ^ (number >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
@@ -205,7 +208,7 @@ mod tests {
             let count = starts.iter().filter(|(_, at)| (from..from + SECOND / 10).contains(at)).count();
             assert!((950..=1050).contains(&count), "{count} in tenth {tenth}");
         }
-        // Few ids are spread as well as many.
+        // Few ids are spread as evenly as many.
         let first: Vec<_> = starts.iter().filter(|(id, _)| id.0 < 10).take(10).map(|(_, at)| *at).collect();
         let widest = first.windows(2).map(|pair| pair[1] - pair[0]).max();
         assert!(widest < Some(SECOND / 4), "{widest:?}");
@@ -244,14 +247,14 @@ mod tests {
         }
 
         #[test]
-        fn a_check_that_was_held_up_is_late(hold in 0_u64..=5000) {
+        fn a_delayed_check_is_late(delay in 0_u64..=5000) {
             let origin = Instant::now();
             let mut schedule = Schedule::new(origin);
             schedule.add(CheckId(1), SECOND, origin);
             let due = schedule.next().unwrap();
             prop_assert_eq!(due.checked_sub(ms(1)).and_then(|early| schedule.start(early)), None);
-            let now = due + ms(hold);
-            prop_assert_eq!(schedule.start(now), Some(Due { id: CheckId(1), late: ms(hold) }));
+            let now = due + ms(delay);
+            prop_assert_eq!(schedule.start(now), Some(Due { id: CheckId(1), late: ms(delay) }));
             prop_assert_eq!((schedule.next(), schedule.start(now)), (None, None), "it is running");
             schedule.finished(CheckId(1), now);
             let gap = schedule.next().unwrap() - now;
@@ -259,7 +262,7 @@ mod tests {
         }
 
         #[test]
-        fn a_faster_interval_holds_at_once(id: u32, fast in 10_u64..=500, after in 0_u64..=3000) {
+        fn a_shorter_interval_takes_effect_at_once(id: u32, fast in 10_u64..=500, after in 0_u64..=3000) {
             let (id, fast) = (CheckId(id), ms(fast));
             let origin = Instant::now();
             let mut schedule = Schedule::new(origin);
@@ -278,7 +281,7 @@ mod tests {
         }
 
         #[test]
-        fn whatever_is_done_each_check_is_due_or_running(
+        fn each_check_is_always_due_or_running(
             steps in proptest::collection::vec((0_u8..6, 0_u32..4, 1_u64..300), 1..200),
         ) {
             let origin = Instant::now();

@@ -1,10 +1,13 @@
-//! SIP OPTIONS (RFC 3261, 11): what a server can do, which is only asked to hear it answer.
+//! SIP OPTIONS (RFC 3261, 11): asks what the server can do; any final response shows that it is alive.
 
 use std::net::SocketAddr;
 
 use memchr::memmem;
 
-use super::{FailureReason, Phase, datagram::Datagrams, outcome::Answer, pace::Run, random, talk::Talk};
+use super::{
+    FailureReason, Phase, context::ProbeContext, datagram::Datagrams, outcome::Answer, random,
+    session::Session,
+};
 use crate::model::{SipCheck, Transport};
 
 /// How many lines a response's head may have.
@@ -13,17 +16,17 @@ const MAX_LINES: usize = 100;
 const MAX_PROVISIONAL: usize = 20;
 
 /// Asks, and waits for the final response.
-pub(super) async fn ask(run: &Run<'_>, question: &SipCheck) -> Result<Answer, FailureReason> {
-    match question.transport {
-        Transport::Udp => over_udp(run, question).await,
-        Transport::Tcp => over_tcp(run, question).await,
+pub(super) async fn probe(context: &ProbeContext<'_>, check: &SipCheck) -> Result<Answer, FailureReason> {
+    match check.transport {
+        Transport::Udp => over_udp(context, check).await,
+        Transport::Tcp => over_tcp(context, check).await,
     }
 }
 
-async fn over_udp(run: &Run<'_>, question: &SipCheck) -> Result<Answer, FailureReason> {
-    let socket = Datagrams::open(run)?;
+async fn over_udp(context: &ProbeContext<'_>, check: &SipCheck) -> Result<Answer, FailureReason> {
+    let socket = Datagrams::open(context)?;
     let id = format!("{:016x}", random::number());
-    socket.send(&request(run.target.address, socket.own_address()?, question, "UDP", &id)).await?;
+    socket.send(&request(context.target.address, socket.own_address()?, check, "UDP", &id)).await?;
     let line = socket.receive(|reply| {
         let (line, _) = reply.split_at(reply.iter().position(|byte| *byte == b'\r').unwrap_or(reply.len()));
         match status(line) {
@@ -33,31 +36,31 @@ async fn over_udp(run: &Run<'_>, question: &SipCheck) -> Result<Answer, FailureR
             Some(_) => Ok(line.to_vec()),
         }
     });
-    judge(&line.await?)?;
+    evaluate(&line.await?)?;
     Ok(Answer::default())
 }
 
-async fn over_tcp(run: &Run<'_>, question: &SipCheck) -> Result<Answer, FailureReason> {
-    let mut talk = Talk::open(run, question.tls.as_ref()).await?;
-    let answer = Answer::connected(talk.connect_time());
+async fn over_tcp(context: &ProbeContext<'_>, check: &SipCheck) -> Result<Answer, FailureReason> {
+    let mut session = Session::open(context, check.tls.as_ref()).await?;
+    let answer = Answer::connected(session.connect_time());
     let id = format!("{:016x}", random::number());
-    let transport = if question.tls.is_some() { "TLS" } else { "TCP" };
-    let request = request(run.target.address, talk.own_address()?, question, transport, &id);
-    talk.send(request, Phase::Reply).await?;
+    let transport = if check.tls.is_some() { "TLS" } else { "TCP" };
+    let request = request(context.target.address, session.own_address()?, check, transport, &id);
+    session.send(request, Phase::Reply).await?;
     for _ in 0..MAX_PROVISIONAL {
-        let line = talk.line(Phase::Reply).await?;
+        let line = session.line(Phase::Reply).await?;
         if !matches!(status(&line), Some(100..=199)) {
-            return judge(&line).map(|()| answer);
+            return evaluate(&line).map(|()| answer);
         }
-        skip_head(&mut talk).await?;
+        skip_head(&mut session).await?;
     }
     Err(FailureReason::Protocol("only provisional responses".to_owned()))
 }
 
 /// Reads to the empty line. Provisional responses to OPTIONS have no body.
-async fn skip_head(talk: &mut Talk<'_>) -> Result<(), FailureReason> {
+async fn skip_head(session: &mut Session<'_>) -> Result<(), FailureReason> {
     for _ in 0..MAX_LINES {
-        if talk.line(Phase::Reply).await?.is_empty() {
+        if session.line(Phase::Reply).await?.is_empty() {
             return Ok(());
         }
     }
@@ -70,27 +73,27 @@ fn status(line: &[u8]) -> Option<u16> {
     std::str::from_utf8(code).ok()?.parse().ok().filter(|code| (100..=699).contains(code))
 }
 
-fn judge(line: &[u8]) -> Result<(), FailureReason> {
+fn evaluate(line: &[u8]) -> Result<(), FailureReason> {
     match status(line) {
         Some(200..=299) => Ok(()),
         _ => Err(FailureReason::wrong_answer(line, "SIP/2.0 200")),
     }
 }
 
-fn request(server: SocketAddr, own: SocketAddr, question: &SipCheck, transport: &str, id: &str) -> Vec<u8> {
-    let uri = match &question.user {
+fn request(server: SocketAddr, local: SocketAddr, check: &SipCheck, transport: &str, id: &str) -> Vec<u8> {
+    let uri = match &check.user {
         Some(user) => format!("sip:{user}@{server}"),
         None => format!("sip:{server}"),
     };
     let lines = [
         format!("OPTIONS {uri} SIP/2.0"),
-        format!("Via: SIP/2.0/{transport} {own};branch=z9hG4bK{id};rport"),
+        format!("Via: SIP/2.0/{transport} {local};branch=z9hG4bK{id};rport"),
         "Max-Forwards: 70".to_owned(),
-        format!("From: <sip:lvs-agent@{own}>;tag={id}"),
+        format!("From: <sip:lvs-agent@{local}>;tag={id}"),
         format!("To: <{uri}>"),
         format!("Call-ID: {id}"),
         "CSeq: 1 OPTIONS".to_owned(),
-        format!("Contact: <sip:lvs-agent@{own}>"),
+        format!("Contact: <sip:lvs-agent@{local}>"),
         "Accept: application/sdp".to_owned(),
         "Content-Length: 0".to_owned(),
         "\r\n".to_owned(),
@@ -106,7 +109,7 @@ mod tests {
         probe::testing::{self, LONG, SHORT, Script, closed_udp_port, scripted, udp_server},
     };
 
-    fn question(transport: Transport) -> CheckKind {
+    fn check(transport: Transport) -> CheckKind {
         CheckKind::Sip(SipCheck { user: Some("u".to_owned()), transport, tls: None })
     }
 
@@ -119,22 +122,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn over_udp_replies_are_judged() {
+    async fn replies_over_udp_pass_or_fail_the_check() {
         let ok = udp_server(|request| Some(respond("200 OK", request))).await;
-        assert_eq!(testing::ask(ok, question(Transport::Udp), LONG).await, Ok(()));
+        assert_eq!(testing::probe(ok, check(Transport::Udp), LONG).await, Ok(()));
         let busy = udp_server(|request| Some(respond("503 Busy", request))).await;
         let wrong = Err(FailureReason::wrong_answer("SIP/2.0 503 Busy", "SIP/2.0 200"));
-        assert_eq!(testing::ask(busy, question(Transport::Udp), LONG).await, wrong);
+        assert_eq!(testing::probe(busy, check(Transport::Udp), LONG).await, wrong);
         let other = udp_server(|_| Some(b"SIP/2.0 200 OK\r\nCall-ID: other\r\n\r\n".to_vec())).await;
-        let result = testing::ask_unheard(other, &question(Transport::Udp)).await;
+        let result = testing::probe_ignored(other, &check(Transport::Udp)).await;
         assert_eq!(result, Err(FailureReason::Protocol("a reply to another request".to_owned())));
         let garbage = udp_server(|_| Some(b"\0\x01".to_vec())).await;
-        let result = testing::ask_unheard(garbage, &question(Transport::Udp)).await;
+        let result = testing::probe_ignored(garbage, &check(Transport::Udp)).await;
         assert_eq!(result, Err(FailureReason::Protocol("a reply that is no SIP".to_owned())));
         let mute = udp_server(|_| None).await;
-        let result = testing::ask(mute, question(Transport::Udp), SHORT).await;
+        let result = testing::probe(mute, check(Transport::Udp), SHORT).await;
         assert_eq!(result, Err(FailureReason::TimedOut { phase: Phase::Reply }));
-        let result = testing::ask(closed_udp_port(), question(Transport::Udp), LONG).await;
+        let result = testing::probe(closed_udp_port(), check(Transport::Udp), LONG).await;
         assert_eq!(result, Err(FailureReason::Refused));
     }
 
@@ -147,8 +150,8 @@ mod tests {
         ] {
             let address =
                 scripted(vec![Script::Wants("OPTIONS"), Script::send(trying), Script::send(last)]).await;
-            assert_eq!(testing::ask(address, question(Transport::Tcp), LONG).await, expected);
+            assert_eq!(testing::probe(address, check(Transport::Tcp), LONG).await, expected);
         }
-        testing::common_failures(&question(Transport::Tcp), Phase::Reply, true).await;
+        testing::common_failures(&check(Transport::Tcp), Phase::Reply, true).await;
     }
 }

@@ -16,7 +16,7 @@ use tokio_rustls::client::TlsStream;
 use super::{
     FailureReason, Phase,
     connect::{self, Handshake},
-    pace::Run,
+    context::ProbeContext,
 };
 use crate::model::Tls;
 
@@ -29,12 +29,13 @@ pub(super) enum Stream {
 
 impl Stream {
     /// A connection to the server.
-    pub(super) async fn open(run: &Run<'_>) -> Result<Self, FailureReason> {
-        let opened = run.pace.within(Phase::Connect, connect::open(run.target, Handshake::Full)).await?;
+    pub(super) async fn open(context: &ProbeContext<'_>) -> Result<Self, FailureReason> {
+        let opened =
+            context.deadline.within(Phase::Connect, connect::open(context.target, Handshake::Full)).await?;
         Ok(Self::Plain(opened))
     }
 
-    /// The address that the server sees.
+    /// The local address of the connection.
     pub(super) fn own_address(&self) -> io::Result<SocketAddr> {
         match self {
             Self::Plain(stream) => stream.local_addr(),
@@ -42,16 +43,16 @@ impl Stream {
         }
     }
 
-    /// The same connection, encrypted from now on. `host` is the name that the question itself has for the server.
+    /// The same connection after the TLS handshake. `host` is the name that the check itself has for the server.
     pub(super) async fn encrypted(
         self,
-        run: &Run<'_>,
+        context: &ProbeContext<'_>,
         tls: &Tls,
         host: Option<&str>,
     ) -> Result<Self, FailureReason> {
         let Self::Plain(stream) = self else { return Ok(self) };
-        let handshake = run.tls.handshake(stream, tls, host, run.target.address.ip());
-        Ok(Self::Tls(Box::new(run.pace.within(Phase::Tls, handshake).await?)))
+        let handshake = context.tls.handshake(stream, tls, host, context.target.address.ip());
+        Ok(Self::Tls(Box::new(context.deadline.within(Phase::Tls, handshake).await?)))
     }
 }
 

@@ -1,24 +1,24 @@
-//! TCP with text: something is sent, and an answer expected.
+//! TCP with text: something is sent, and a reply expected.
 
-use super::{FailureReason, Phase, outcome::Answer, pace::Run, talk::Talk};
+use super::{FailureReason, Phase, context::ProbeContext, outcome::Answer, session::Session};
 use crate::model::TcpCheck;
 
-/// How many bytes of the answer are searched.
+/// How many bytes of the reply are searched.
 const MAX_SEARCHED: usize = 64 << 10;
 
-/// Sends what is to be sent, and reads until the answer is as expected, or can't be any more.
-pub(super) async fn ask(run: &Run<'_>, question: &TcpCheck) -> Result<Answer, FailureReason> {
-    let mut talk = Talk::open(run, question.tls.as_ref()).await?;
-    let answer = Answer::connected(talk.connect_time());
-    if !question.send.is_empty() {
-        talk.send(&question.send, Phase::Reply).await?;
+/// Sends the text, and reads until the reply fits, or can't fit any more.
+pub(super) async fn probe(context: &ProbeContext<'_>, check: &TcpCheck) -> Result<Answer, FailureReason> {
+    let mut session = Session::open(context, check.tls.as_ref()).await?;
+    let answer = Answer::connected(session.connect_time());
+    if !check.send.is_empty() {
+        session.send(&check.send, Phase::Reply).await?;
     }
-    let Some(expect) = &question.expect else { return Ok(answer) };
+    let Some(expect) = &check.expect else { return Ok(answer) };
     let mut read = Vec::new();
     // Each piece is searched together with what came before it; room that doubles keeps that from adding up.
     let mut next_search = 1;
     loop {
-        let piece = talk.some(Phase::Reply).await?;
+        let piece = session.some(Phase::Reply).await?;
         let ended = piece.is_empty();
         read.extend_from_slice(&piece);
         let full = read.len() >= MAX_SEARCHED;
@@ -44,13 +44,13 @@ mod tests {
         probe::testing::{self, LONG, Script, scripted},
     };
 
-    fn question(send: &str, expect: &str) -> CheckKind {
+    fn check(send: &str, expect: &str) -> CheckKind {
         let expect = Some(Pattern::new(expect).unwrap());
         CheckKind::Tcp(TcpCheck { send: send.into(), expect, tls: None })
     }
 
     #[tokio::test]
-    async fn answers_are_judged() {
+    async fn replies_pass_or_fail_the_check() {
         let not_found = |searched, cut| Err(FailureReason::TextNotFound { searched, cut });
         let cases = [
             ("hello there", Ok(())),
@@ -60,25 +60,25 @@ mod tests {
         ];
         for (answer, expected) in cases {
             let address = scripted(vec![Script::Line, Script::send(answer), Script::Close]).await;
-            assert_eq!(testing::ask(address, question("x\n", "^hello"), LONG).await, expected, "{answer}");
+            assert_eq!(testing::probe(address, check("x\n", "^hello"), LONG).await, expected, "{answer}");
         }
         let address = scripted(vec![Script::Flood(testing::LONG_TEXT, Duration::ZERO)]).await;
-        let result = testing::ask(address, question("", "hello"), LONG).await;
+        let result = testing::probe(address, check("", "hello"), LONG).await;
         assert!(matches!(result, Err(FailureReason::TextNotFound { cut: true, .. })), "{result:?}");
     }
 
     #[tokio::test]
-    async fn the_connection_alone_may_do() {
+    async fn a_check_without_expected_text_passes_on_connect() {
         let address = scripted(vec![]).await;
-        let question = CheckKind::Tcp(TcpCheck { send: vec![], expect: None, tls: None });
-        assert_eq!(testing::ask(address, question, LONG).await, Ok(()));
+        let check = CheckKind::Tcp(TcpCheck { send: vec![], expect: None, tls: None });
+        assert_eq!(testing::probe(address, check, LONG).await, Ok(()));
     }
 
     #[tokio::test]
-    async fn failures_that_all_have() {
-        testing::common_failures(&question("x\n", "^hello"), Phase::Reply, true).await;
+    async fn network_failures_have_their_reason() {
+        testing::common_failures(&check("x\n", "^hello"), Phase::Reply, true).await;
         let address = scripted(vec![Script::Flood("h", Duration::from_millis(1))]).await;
-        let result = testing::ask_silent(address, &question("", "hello"), Phase::Reply).await;
+        let result = testing::probe_silent(address, &check("", "hello"), Phase::Reply).await;
         assert_eq!(result, Err(FailureReason::TimedOut { phase: Phase::Reply }));
     }
 }

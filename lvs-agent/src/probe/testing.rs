@@ -13,7 +13,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use super::{Ask, FailureReason, Phase, ProbeTarget, Prober};
+use super::{FailureReason, Phase, Probe, ProbeTarget, Prober};
 use crate::model::{CheckKind, Tls, TlsStart, TlsVerify};
 
 /// A timeout that is never meant to be reached.
@@ -21,50 +21,50 @@ pub(super) const LONG: Duration = Duration::from_secs(20);
 /// A timeout that is meant to be reached.
 pub(super) const SHORT: Duration = Duration::from_millis(100);
 
-/// Asks `address`, and tells why that failed if it did.
-pub(super) async fn ask(
+/// Probes `address`; the reason if it failed.
+pub(super) async fn probe(
     address: SocketAddr,
     kind: CheckKind,
     timeout: Duration,
 ) -> Result<(), FailureReason> {
-    let outcome = Prober::new().ask(ProbeTarget::at(address), &kind, timeout).await;
+    let outcome = Prober::new().probe(ProbeTarget::at(address), &kind, timeout).await;
     outcome.map(drop).map_err(|failure| failure.reason)
 }
 
-/// Asks `address` with a timeout that is meant to be reached, but not too early: a busy machine may use it up before
-/// the server has done its part. As long as asking fails for an `early` reason it is asked again with twice the time.
-pub(super) async fn ask_patiently(
+/// Probes `address` with a timeout that is meant to be reached, but not too early: a busy machine may use it up before
+/// the server has done its part. As long as it fails for an `early` reason it is repeated with twice the time.
+pub(super) async fn probe_patiently(
     address: SocketAddr,
-    question: &CheckKind,
+    kind: &CheckKind,
     early: impl Fn(&FailureReason) -> bool,
 ) -> Result<(), FailureReason> {
     let mut timeout = SHORT;
     loop {
-        let asking = tokio::time::timeout(timeout + LONG, ask(address, question.clone(), timeout));
-        match asking.await.expect("it ends at its timeout, and not long after it") {
+        let probing = tokio::time::timeout(timeout + LONG, probe(address, kind.clone(), timeout));
+        match probing.await.expect("it ends at its timeout, and not long after it") {
             Err(reason) if early(&reason) && timeout < LONG => timeout *= 2,
             result => return result,
         }
     }
 }
 
-/// Asks a server that falls silent in `phase`. A timeout in another one was too early.
-pub(super) async fn ask_silent(
+/// Probes a server that falls silent in `phase`. A timeout in another one was too early.
+pub(super) async fn probe_silent(
     address: SocketAddr,
-    question: &CheckKind,
+    kind: &CheckKind,
     phase: Phase,
 ) -> Result<(), FailureReason> {
-    ask_patiently(
+    probe_patiently(
         address,
-        question,
+        kind,
         |reason| matches!(reason, FailureReason::TimedOut { phase: other } if *other != phase),
     )
     .await
 }
 
-/// Asks a server over UDP whose answer is no good, which is only told at the timeout.
-pub(super) async fn ask_unheard(address: SocketAddr, question: &CheckKind) -> Result<(), FailureReason> {
-    ask_patiently(address, question, |reason| matches!(reason, FailureReason::TimedOut { .. })).await
+/// Probes a server over UDP whose reply is ignored, which only shows at the timeout.
+pub(super) async fn probe_ignored(address: SocketAddr, kind: &CheckKind) -> Result<(), FailureReason> {
+    probe_patiently(address, kind, |reason| matches!(reason, FailureReason::TimedOut { .. })).await
 }
 
 /// Text without an end of line.
@@ -205,22 +205,22 @@ async fn play(stream: TcpStream, script: Vec<Script>) {
     while stream.read_u8().await.is_ok() {}
 }
 
-/// What every question over TCP fails with where there is nothing but a network: a closed port, a port that doesn't
+/// What every check over TCP fails with where there is nothing but a network: a closed port, a port that doesn't
 /// answer, a server that never says anything (the `first` thing that is waited for), one that sends zeros byte by
-/// byte, one that closes at once, and one that sends nonsense (which is refused at once if it is `judged`).
-pub(super) async fn common_failures(question: &CheckKind, first: Phase, judged: bool) {
+/// byte, one that closes at once, and one that sends nonsense (which is refused at once if it is `evaluated`).
+pub(super) async fn common_failures(kind: &CheckKind, first: Phase, evaluated: bool) {
     let timed_out = |phase| Err(FailureReason::TimedOut { phase });
-    assert_eq!(ask(closed_port(), question.clone(), LONG).await, Err(FailureReason::Refused));
+    assert_eq!(probe(closed_port(), kind.clone(), LONG).await, Err(FailureReason::Refused));
     let silent = silent_port().await;
-    assert_eq!(ask(silent.address, question.clone(), SHORT).await, timed_out(Phase::Connect));
+    assert_eq!(probe(silent.address, kind.clone(), SHORT).await, timed_out(Phase::Connect));
 
     let mute = scripted(vec![]).await;
-    assert_eq!(ask_silent(mute, question, first).await, timed_out(first), "a mute server");
+    assert_eq!(probe_silent(mute, kind, first).await, timed_out(first), "a mute server");
 
     // One byte at a time never ends a line, and keeps every wait short: only the deadline ends it.
     let drip = scripted(vec![Script::Flood("\0", Duration::from_millis(2))]).await;
     let started = std::time::Instant::now();
-    let result = ask(drip, question.clone(), SHORT).await;
+    let result = probe(drip, kind.clone(), SHORT).await;
     assert!(started.elapsed() < LONG / 4, "{:?}", started.elapsed());
     assert!(
         matches!(
@@ -233,7 +233,7 @@ pub(super) async fn common_failures(question: &CheckKind, first: Phase, judged: 
     );
 
     let closing = scripted(vec![Script::Close]).await;
-    let result = ask(closing, question.clone(), LONG).await;
+    let result = probe(closing, kind.clone(), LONG).await;
     assert!(
         matches!(
             result,
@@ -243,14 +243,14 @@ pub(super) async fn common_failures(question: &CheckKind, first: Phase, judged: 
     );
 
     let garbage = scripted(vec![Script::send("\u{1}\u{7f}gar\r\nbage\r\n".repeat(8000))]).await;
-    let result = ask(garbage, question.clone(), LONG).await;
+    let result = probe(garbage, kind.clone(), LONG).await;
     assert!(
         matches!(
             result,
             Err(FailureReason::Protocol(_)
                 | FailureReason::WrongAnswer { .. }
                 | FailureReason::TextNotFound { .. })
-        ) || !judged,
+        ) || !evaluated,
         "garbage: {result:?}"
     );
 }
@@ -275,7 +275,7 @@ pub(super) async fn udp_server(answer: impl Fn(&[u8]) -> Option<Vec<u8>> + Send 
     address
 }
 
-/// TLS without a look at who the server is.
+/// TLS without verification of the server's certificate.
 pub(super) fn any_tls(start: TlsStart) -> Tls {
     Tls { start, name: None, verify: TlsVerify::No }
 }

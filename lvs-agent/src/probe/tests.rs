@@ -1,6 +1,12 @@
 //! What all protocols have in common: how the network's and the director's own faults look, with real packets.
 
-use std::{fs::File, net::SocketAddr, num::NonZeroU32};
+use std::{
+    fs::File,
+    net::SocketAddr,
+    num::NonZeroU32,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
 
 use tokio::{net::TcpListener, sync::mpsc, task::JoinSet};
 
@@ -8,7 +14,7 @@ use super::{
     testing::{LONG, SHORT, any_port, closed_port, is_in_namespace, silent_port},
     *,
 };
-use crate::model::{BurstSettings, DeviceName, HttpCheck, Pattern, TcpCheck};
+use crate::model::{BurstSettings, Check, CheckKind, DeviceName, HttpCheck, Pattern, TcpCheck, Via};
 
 fn http() -> CheckKind {
     CheckKind::Http(HttpCheck::get("/"))
@@ -17,7 +23,7 @@ fn http() -> CheckKind {
 /// Why asking `address` fails.
 async fn failure(address: &str, kind: CheckKind, timeout: Duration) -> FailureReason {
     let target = ProbeTarget::at(address.parse().unwrap());
-    let failure = Prober::new().ask(target, &kind, timeout).await.unwrap_err();
+    let failure = Prober::new().probe(target, &kind, timeout).await.unwrap_err();
     failure.reason
 }
 
@@ -25,16 +31,16 @@ async fn failure(address: &str, kind: CheckKind, timeout: Duration) -> FailureRe
 async fn a_success_has_a_latency_and_a_failure_a_duration() {
     let listener = TcpListener::bind(any_port()).await.unwrap();
     let target = ProbeTarget::at(listener.local_addr().unwrap());
-    let success = Prober::new().ask(target, &CheckKind::Connect, LONG).await.unwrap();
+    let success = Prober::new().probe(target, &CheckKind::Connect, LONG).await.unwrap();
     assert!(success.latency > Duration::ZERO && success.latency < LONG);
     let silent = silent_port().await;
     let target = ProbeTarget::at(silent.address);
-    let failure = Prober::new().ask(target, &CheckKind::Connect, SHORT).await.unwrap_err();
+    let failure = Prober::new().probe(target, &CheckKind::Connect, SHORT).await.unwrap_err();
     assert!(failure.after >= SHORT && failure.after < LONG, "{failure}");
 }
 
 #[test]
-fn a_check_may_ask_another_port() {
+fn a_check_may_use_another_port() {
     let server = SocketAddr::from(([10, 0, 0, 1], 80));
     let mut check = Check::default();
     assert_eq!(ProbeTarget::of_check(server, &check).address, server);
@@ -44,40 +50,59 @@ fn a_check_may_ask_another_port() {
     assert_eq!(ProbeTarget::of_check(server, &ping).address, SocketAddr::from(([10, 0, 0, 1], 0)));
 }
 
-/// A burst of three with real sockets.
-async fn burst(address: SocketAddr) -> (burst::BurstVerdict, Vec<burst::BurstProbe>) {
+/// Asks over the network, and notes when each connection was begun and when that ended.
+#[derive(Clone, Default)]
+struct Timed {
+    prober: Prober,
+    connects: Arc<Mutex<Vec<(Instant, Instant)>>>,
+}
+
+impl Probe for Timed {
+    async fn probe(&self, target: ProbeTarget, question: &CheckKind, timeout: Duration) -> Outcome {
+        let started = Instant::now();
+        let outcome = self.prober.probe(target, question, timeout).await;
+        if *question == CheckKind::Connect {
+            self.connects.lock().unwrap().push((started, Instant::now()));
+        }
+        outcome
+    }
+}
+
+/// A burst of three with real sockets: what they came to, and from when to when they took.
+async fn burst(address: SocketAddr) -> (Vec<Verdict>, Vec<(Instant, Instant)>) {
     let (reports, mut received) = mpsc::channel(3);
     let count = NonZeroU32::new(3).unwrap();
     let target = ProbeTarget::at(address);
     let settings = BurstSettings::default();
-    let burst =
-        burst::Burst::new(CheckId(1), target, CheckKind::Connect.into(), count, &settings, settings.timeout);
-    let verdict = burst::run(&Prober::new(), &burst, &reports).await;
+    let burst = burst::Burst::new(target, CheckKind::Connect.into(), count, &settings, settings.timeout);
+    let asker = Timed::default();
+    burst::run(&asker, &burst, &reports).await;
     drop(reports);
-    let mut probes = Vec::new();
+    let mut verdicts = Vec::new();
     while let Some(probe) = received.recv().await {
-        probes.push(probe);
+        verdicts.push(Verdict::of(&probe.outcome));
     }
-    (verdict, probes)
+    let connects = asker.connects.lock().unwrap().clone();
+    (verdicts, connects)
 }
 
 #[tokio::test]
-async fn bursts_against_real_servers() {
-    let (verdict, probes) = burst(closed_port()).await;
-    assert_eq!((verdict.verdict, probes.len()), (Verdict::Dead, 3));
+async fn bursts_against_open_and_closed_ports() {
+    let (verdicts, _) = burst(closed_port()).await;
+    assert_eq!(verdicts, [Verdict::Dead; 3]);
 
     let silent = silent_port().await;
-    let (verdict, probes) = burst(silent.address).await;
-    assert_eq!((verdict.verdict, probes.len()), (Verdict::Dead, 3));
-    assert!(probes[1].started < probes[0].finished, "they don't wait for each other");
+    let (verdicts, connects) = burst(silent.address).await;
+    assert_eq!(verdicts, [Verdict::Dead; 3]);
+    assert!(connects[1].0 < connects[0].1, "they don't wait for each other");
 
     let listener = TcpListener::bind(any_port()).await.unwrap();
-    let (verdict, probes) = burst(listener.local_addr().unwrap()).await;
-    assert_eq!((verdict.verdict, probes.len()), (Verdict::Alive, 1));
+    let (verdicts, _) = burst(listener.local_addr().unwrap()).await;
+    assert_eq!(verdicts, [Verdict::Alive]);
 }
 
 #[tokio::test]
-async fn networks_with_silent_and_missing_hosts() {
+async fn silent_and_missing_hosts_have_their_failures() {
     let setup = "
         ip link set lo up
         ip link add v0 type veth peer name v1
@@ -95,7 +120,7 @@ async fn networks_with_silent_and_missing_hosts() {
         ip route add unreachable fd01::/64
         ip route add prohibit fd02::/64
     ";
-    if !is_in_namespace("probe::tests::networks_with_silent_and_missing_hosts", setup) {
+    if !is_in_namespace("probe::tests::silent_and_missing_hosts_have_their_failures", setup) {
         return;
     }
     let silent = failure("127.0.0.1:80", CheckKind::Ping, SHORT).await;
@@ -105,18 +130,14 @@ async fn networks_with_silent_and_missing_hosts() {
     let four = ["198.18.0.1:80", "198.51.100.1:80", "192.0.2.9:80", "203.0.113.1:80"];
     let six = ["[fd99::1]:80", "[fd01::1]:80", "[fd00::9]:80", "[fd02::1]:80"];
     for [no_route, by_decree, no_neighbour, prohibited] in [four, six] {
-        for question in [CheckKind::Ping, CheckKind::Connect, http()] {
+        for check in [CheckKind::Ping, CheckKind::Connect, http()] {
             let network = FailureReason::Unreachable(Unreachable::Network);
-            assert_eq!(failure(no_route, question.clone(), LONG).await, network, "{question:?} {no_route}");
+            assert_eq!(failure(no_route, check.clone(), LONG).await, network, "{check:?} {no_route}");
             let host = FailureReason::Unreachable(Unreachable::Host);
-            assert_eq!(failure(by_decree, question.clone(), LONG).await, host, "{question:?} {by_decree}");
-            assert_eq!(
-                failure(no_neighbour, question.clone(), LONG).await,
-                host,
-                "{question:?} {no_neighbour}"
-            );
-            let forbidden = failure(prohibited, question.clone(), LONG).await;
-            assert!(matches!(forbidden, FailureReason::Local(_)), "{question:?} {prohibited}: {forbidden}");
+            assert_eq!(failure(by_decree, check.clone(), LONG).await, host, "{check:?} {by_decree}");
+            assert_eq!(failure(no_neighbour, check.clone(), LONG).await, host, "{check:?} {no_neighbour}");
+            let forbidden = failure(prohibited, check.clone(), LONG).await;
+            assert!(matches!(forbidden, FailureReason::Local(_)), "{check:?} {prohibited}: {forbidden}");
         }
     }
 }
@@ -132,18 +153,18 @@ async fn a_director_out_of_ports_blames_no_server() {
     }
     let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 80)).await.unwrap();
     let address = listener.local_addr().unwrap();
-    let mut held = Vec::new();
+    let mut open = Vec::new();
     while let Ok(stream) = tokio::net::TcpStream::connect(address).await {
-        held.push(stream);
-        assert!(held.len() < 10);
+        open.push(stream);
+        assert!(open.len() < 10);
     }
-    for question in [CheckKind::Connect, http()] {
-        let reason = failure("127.0.0.1:80", question, LONG).await;
+    for check in [CheckKind::Connect, http()] {
+        let reason = failure("127.0.0.1:80", check, LONG).await;
         let FailureReason::Local(fault) = reason else { panic!("{reason}") };
         assert_eq!(fault.kind, std::io::ErrorKind::AddrNotAvailable, "{fault}");
     }
-    let (verdict, probes) = burst(address).await;
-    assert_eq!((verdict.verdict, probes.len()), (Verdict::Unknown, 3));
+    let (verdicts, _) = burst(address).await;
+    assert_eq!(verdicts, [Verdict::Unknown; 3]);
 }
 
 #[tokio::test]
@@ -154,18 +175,18 @@ async fn a_director_out_of_file_descriptors_blames_no_server() {
     }
     let listener = TcpListener::bind(any_port()).await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let mut held = Vec::new();
+    let mut open = Vec::new();
     while let Ok(file) = File::open("/dev/null") {
-        held.push(file);
-        assert!(held.len() < 100);
+        open.push(file);
+        assert!(open.len() < 100);
     }
-    for question in [CheckKind::Ping, CheckKind::Connect, http()] {
-        let reason = failure(&address, question.clone(), LONG).await;
-        assert!(matches!(reason, FailureReason::Local(_)), "{question:?}: {reason}");
+    for check in [CheckKind::Ping, CheckKind::Connect, http()] {
+        let reason = failure(&address, check.clone(), LONG).await;
+        assert!(matches!(reason, FailureReason::Local(_)), "{check:?}: {reason}");
     }
-    drop(held);
+    drop(open);
     let target = ProbeTarget::at(address.parse().unwrap());
-    assert!(Prober::new().ask(target, &CheckKind::Connect, LONG).await.is_ok(), "it recovers");
+    assert!(Prober::new().probe(target, &CheckKind::Connect, LONG).await.is_ok(), "it recovers");
 }
 
 /// After thousands of checks there is nothing left: no connection waits in TIME-WAIT, on either side.
@@ -185,11 +206,11 @@ async fn checks_leave_no_connections_behind() {
     })
     .await;
     let mut checks = JoinSet::new();
-    for question in [CheckKind::Connect, http()] {
+    for check in [CheckKind::Connect, http()] {
         for _ in 0..200 {
-            let question = question.clone();
+            let check = check.clone();
             let target = ProbeTarget::at(served);
-            checks.spawn(async move { Prober::new().ask(target, &question, LONG).await.map(drop) });
+            checks.spawn(async move { Prober::new().probe(target, &check, LONG).await.map(drop) });
         }
     }
     for result in checks.join_all().await {
@@ -203,30 +224,30 @@ async fn checks_leave_no_connections_behind() {
 
 /// The address that a server sees.
 #[tokio::test]
-async fn a_check_comes_from_where_it_is_to_come_from() {
+async fn a_check_uses_the_configured_source() {
     let listener = TcpListener::bind(any_port()).await.unwrap();
-    let question = CheckKind::Tcp(TcpCheck { send: vec![], expect: None, tls: None });
+    let check = CheckKind::Tcp(TcpCheck { send: vec![], expect: None, tls: None });
     let via = Via { source: Some("127.0.0.9".parse().unwrap()), ..Via::default() };
     let target = ProbeTarget { via, ..ProbeTarget::at(listener.local_addr().unwrap()) };
-    Prober::new().ask(target, &question, LONG).await.unwrap();
+    Prober::new().probe(target, &check, LONG).await.unwrap();
     assert_eq!(listener.accept().await.unwrap().1.ip(), via.source.unwrap());
     // An address that this director doesn't have says nothing about the server.
     let via = Via { source: Some("192.0.2.77".parse().unwrap()), ..Via::default() };
-    for question in [CheckKind::Connect, question] {
-        let outcome = Prober::new().ask(ProbeTarget { via, ..target }, &question, LONG).await;
+    for check in [CheckKind::Connect, check] {
+        let outcome = Prober::new().probe(ProbeTarget { via, ..target }, &check, LONG).await;
         assert_eq!(Verdict::of(&outcome), Verdict::Unknown, "{outcome:?}");
     }
 }
 
 /// The limits of the steps, and the deadline of the whole, whichever comes first.
 #[tokio::test]
-async fn each_wait_has_its_limit_and_all_have_one() {
+async fn each_step_has_its_timeout_and_the_check_has_one() {
     let limited = |connect, read| Via {
         connect_timeout: Some(Duration::from_millis(connect)),
         read_timeout: Some(Duration::from_millis(read)),
         ..Via::default()
     };
-    let question =
+    let check =
         CheckKind::Tcp(TcpCheck { send: vec![], expect: Some(Pattern::new("x").unwrap()), tls: None });
     let silent = silent_port().await;
     let mute = testing::scripted(vec![]).await;
@@ -239,7 +260,7 @@ async fn each_wait_has_its_limit_and_all_have_one() {
     ];
     for (address, via, timeout, phase, least) in cases {
         let target = ProbeTarget { via, ..ProbeTarget::at(address) };
-        let failure = Prober::new().ask(target, &question, timeout).await.unwrap_err();
+        let failure = Prober::new().probe(target, &check, timeout).await.unwrap_err();
         assert_eq!(failure.reason, FailureReason::TimedOut { phase });
         assert!(failure.after >= Duration::from_millis(least) && failure.after < LONG / 4, "{failure}");
     }
@@ -247,7 +268,7 @@ async fn each_wait_has_its_limit_and_all_have_one() {
 
 /// In a namespace with two ways to a network the mark chooses the one, and the device the other.
 #[tokio::test]
-async fn mark_and_device_choose_the_way() {
+async fn mark_and_device_choose_the_route() {
     let setup = "
         ip link set lo up
         for n in 0 1; do
@@ -263,24 +284,24 @@ async fn mark_and_device_choose_the_way() {
         ip rule del pref 0
         ip rule add pref 2 table local
     ";
-    if !is_in_namespace("probe::tests::mark_and_device_choose_the_way", setup) {
+    if !is_in_namespace("probe::tests::mark_and_device_choose_the_route", setup) {
         return;
     }
     let listener = TcpListener::bind("0.0.0.0:80").await.unwrap();
     let target = ProbeTarget::at("203.0.113.7:80".parse().unwrap());
-    let question = CheckKind::Tcp(TcpCheck { send: vec![], expect: None, tls: None });
-    let failure = Prober::new().ask(target, &question, LONG).await.unwrap_err();
+    let check = CheckKind::Tcp(TcpCheck { send: vec![], expect: None, tls: None });
+    let failure = Prober::new().probe(target, &check, LONG).await.unwrap_err();
     assert_eq!(failure.reason, FailureReason::Unreachable(Unreachable::Host));
     let marked = ProbeTarget { via: Via { mark: Some(7), ..Via::default() }, ..target };
     // The way there is open now; the way back is not marked, so the handshake stays open.
-    let failure = Prober::new().ask(marked, &question, SHORT).await.map_err(|failure| failure.reason);
+    let failure = Prober::new().probe(marked, &check, SHORT).await.map_err(|failure| failure.reason);
     assert_ne!(failure.map(drop), Err(FailureReason::Unreachable(Unreachable::Host)));
     let bound = |name| Via { device: DeviceName::new(name), ..Via::default() };
     let own = ProbeTarget::at(SocketAddr::from(([127, 0, 0, 1], 80)));
     let through_lo = ProbeTarget { via: bound("lo"), ..own };
-    assert!(Prober::new().ask(through_lo, &question, LONG).await.is_ok());
+    assert!(Prober::new().probe(through_lo, &check, LONG).await.is_ok());
     let nowhere = ProbeTarget { via: bound("nodev"), ..own };
-    let outcome = Prober::new().ask(nowhere, &question, LONG).await;
+    let outcome = Prober::new().probe(nowhere, &check, LONG).await;
     assert_eq!(Verdict::of(&outcome), Verdict::Unknown, "{outcome:?}");
     drop(listener);
 }

@@ -56,14 +56,14 @@ fn weight(
     let original = ours.map_or(current.weight, |ours| ours.original.weight);
     let may_change = ours.is_some()
         || current.weight.takes_connections()
-            && (wanted.weight.is_quiescent() || weight_of(current.weight) == wanted.own);
+            && (wanted.weight.is_quiescent() || weight_of(current.weight) == wanted.base_weight);
     let weight = target(wanted, original);
     (may_change && weight != current.weight).then_some(weight)
 }
 
 /// The weight to set: the exact original one where the server gets its own weight back.
 fn target(wanted: &WantedDestination, original: KernelWeight) -> KernelWeight {
-    if wanted.weight == wanted.own && weight_of(original) == wanted.own {
+    if wanted.weight == wanted.base_weight && weight_of(original) == wanted.base_weight {
         original
     } else {
         wanted.weight.into()

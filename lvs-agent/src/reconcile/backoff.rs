@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use crate::ipvs::IpvsError;
+use crate::{backoff::Backoff, ipvs::IpvsError};
 
-/// The pause after the first failure.
+/// The delay after the first failure; the next ones double.
 const RETRY: Duration = Duration::from_millis(500);
 /// The longest pause where the whole table can't be read or edited: short, as failed servers stay in it.
 pub(super) const MAX_PAUSE_TABLE: Duration = Duration::from_secs(5);
@@ -13,26 +13,21 @@ pub(super) const MAX_PAUSE_SERVICE: Duration = Duration::from_mins(1);
 
 /// Failures in a row.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Backoff {
-    failures: u32,
+pub(super) struct Failures {
+    count: u32,
     /// When the next try is due.
     pub(super) until: Instant,
 }
 
-impl Backoff {
+impl Failures {
     /// One more failure than `before`.
     pub(super) fn after(before: Option<Self>, longest: Duration, now: Instant) -> Self {
-        let failures = before.map_or(1, |backoff| backoff.failures.saturating_add(1));
-        Self { failures, until: now + pause(failures, longest) }
+        let count = before.map_or(1, |before| before.count.saturating_add(1));
+        Self { count, until: now + Backoff::new(RETRY, longest).delay(count - 1) }
     }
 }
 
-/// The pause after the last of `failures` in a row.
-fn pause(failures: u32, longest: Duration) -> Duration {
-    longest.min(RETRY.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1))))
-}
-
-/// Whether other edits of the table would fail as well.
+/// Whether the error concerns the whole table: then no other edit would succeed either.
 pub(super) fn affects_whole_table(error: &IpvsError) -> bool {
     matches!(
         error,
@@ -71,12 +66,12 @@ mod tests {
     #[test]
     fn pauses_grow_to_a_limit() {
         let now = Instant::now();
-        let mut backoff = None;
+        let mut failures = None;
         let mut pauses = Vec::new();
         for _ in 0..6 {
-            let next = Backoff::after(backoff, MAX_PAUSE_TABLE, now);
+            let next = Failures::after(failures, MAX_PAUSE_TABLE, now);
             pauses.push((next.until - now).as_millis());
-            backoff = Some(next);
+            failures = Some(next);
         }
         assert_eq!(pauses, [500, 1000, 2000, 4000, 5000, 5000]);
     }

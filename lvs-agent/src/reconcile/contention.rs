@@ -5,10 +5,12 @@
 
 use std::time::{Duration, Instant};
 
+use crate::backoff::Backoff;
+
 /// So many repairs in a row are made at once.
 const AT_ONCE: u32 = 3;
-/// The pause after the last of them; the next ones double.
-const PAUSE: Duration = Duration::from_secs(1);
+/// The pauses after the last of them.
+const PAUSES: Backoff = Backoff::new(Duration::from_secs(1), PAUSE_MAX);
 /// The longest pause.
 const PAUSE_MAX: Duration = Duration::from_mins(1);
 /// Repairs are in a row unless nobody has interfered for this long, or for twice the last pause where that is longer.
@@ -57,8 +59,7 @@ impl Contention {
 
     /// The pause after the last repair.
     fn pause(&self) -> Duration {
-        let Some(doublings) = self.repairs.checked_sub(AT_ONCE) else { return Duration::ZERO };
-        PAUSE_MAX.min(PAUSE.saturating_mul(2_u32.saturating_pow(doublings)))
+        self.repairs.checked_sub(AT_ONCE).map_or(Duration::ZERO, |waited| PAUSES.delay(waited))
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{
     clock::monotonic_ns,
     control::{ObservedEdit, ObservedStatus},
     event::{Event, Publisher},
-    ipvs::{Edit, IpvsClient, Made},
+    ipvs::{AppliedEdit, Edit, IpvsClient},
 };
 
 /// How many of the edits of a dry run are remembered.
@@ -46,8 +46,8 @@ impl Executor {
     pub(super) async fn apply_each(
         &mut self,
         edits: Vec<Edit>,
-        stop: impl FnMut(&Made) -> bool + Send + 'static,
-    ) -> Result<Vec<Made>, JoinError> {
+        stop: impl FnMut(&AppliedEdit) -> bool + Send + 'static,
+    ) -> Result<Vec<AppliedEdit>, JoinError> {
         match &mut self.kind {
             Kind::Apply(client) => client.apply_each(edits, stop).await,
             Kind::DryRun(_) => Ok(edits.into_iter().map(unmade).collect()),
@@ -55,7 +55,7 @@ impl Executor {
     }
 
     /// Publishes an edit that was made, or that a dry run would have made.
-    pub(super) fn publish(&self, made: &Made) {
+    pub(super) fn publish(&self, made: &AppliedEdit) {
         let edit = made.edit.clone();
         let event = match &self.kind {
             Kind::Apply(_) => Event::Edit { edit, took: made.took },
@@ -76,8 +76,8 @@ impl Executor {
     }
 }
 
-fn unmade(edit: Edit) -> Made {
-    Made { edit, outcome: Ok(()), at_ns: monotonic_ns(), took: Duration::ZERO }
+fn unmade(edit: Edit) -> AppliedEdit {
+    AppliedEdit { edit, outcome: Ok(()), at_ns: monotonic_ns(), took: Duration::ZERO }
 }
 
 /// The edits that a dry run would have made. Clones share them.

@@ -26,7 +26,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    backoff::Backoff,
+    backoff::Failures,
     desired::Changes,
     executor::Executor,
     planner::{Plan, Planner, Rights},
@@ -36,7 +36,7 @@ pub(crate) use self::{desired::DesiredTable, executor::DryRunLog};
 use crate::{
     engine::discovery::{Adopted, adopt},
     ipvs::{
-        IpvsClient, IpvsError, Made, Table, Wanted,
+        AppliedEdit, IpvsClient, IpvsError, Table, Wanted,
         overrides::{Overrides, Snapshot},
     },
     model::{Config, Mode},
@@ -67,7 +67,7 @@ pub(crate) struct Reconciler {
 
 /// The table can't be read or edited.
 struct Outage {
-    backoff: Backoff,
+    failures: Failures,
     /// The reason that was published last.
     reported: String,
 }
@@ -187,7 +187,7 @@ impl Reconciler {
         }
         match &self.state_writer {
             Some(state_writer) if self.planner.adopts() => {
-                state_writer.save(self.planner.overrides()).written(PATIENCE).await
+                state_writer.save(self.planner.overrides()).written(PATIENCE).await;
             }
             _ => self.unsaved = true,
         }
@@ -210,7 +210,7 @@ impl Reconciler {
         let (desired, urgent) = (self.desired.clone(), plan.is_urgent());
         let Plan { service, edits, .. } = plan;
         let planned = edits.len();
-        let stop = move |made: &Made| made.outcome.is_err() || desired.has_changes();
+        let stop = move |made: &AppliedEdit| made.outcome.is_err() || desired.has_changes();
         let attempts = match self.executor.apply_each(edits, stop).await {
             Ok(attempts) => attempts,
             Err(error) => return self.table_unreachable(&error.to_string()),
@@ -235,7 +235,7 @@ impl Reconciler {
         }
     }
 
-    fn failed(&mut self, made: &Made, error: &IpvsError) {
+    fn failed(&mut self, made: &AppliedEdit, error: &IpvsError) {
         let now = Instant::now();
         self.planner.failed(&made.edit, error, now);
         if backoff::affects_whole_table(error) {
@@ -253,13 +253,13 @@ impl Reconciler {
     /// Makes no edits until the table can be read again, which is tried after a pause.
     fn table_unreachable(&mut self, reason: &str) {
         let before = self.outage.take();
-        let failures = before.as_ref().map(|outage| outage.backoff);
-        let backoff = Backoff::after(failures, backoff::MAX_PAUSE_TABLE, Instant::now());
+        let previous = before.as_ref().map(|outage| outage.failures);
+        let failures = Failures::after(previous, backoff::MAX_PAUSE_TABLE, Instant::now());
         if before.is_none_or(|outage| outage.reported != reason) {
             self.events.publish(Event::TableUnreachable { reason: reason.to_owned() });
         }
-        self.next_poll = backoff.until;
-        self.outage = Some(Outage { backoff, reported: reason.to_owned() });
+        self.next_poll = failures.until;
+        self.outage = Some(Outage { failures, reported: reason.to_owned() });
     }
 
     fn poll_soon(&mut self) {

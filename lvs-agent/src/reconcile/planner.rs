@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     adopted::adjust,
-    backoff::{self, Backoff},
+    backoff::{self, Failures},
     contention::Contention,
     desired::Changes,
     poller::TableDelta,
@@ -44,7 +44,7 @@ pub(super) struct Planner {
     recheck: BTreeSet<ServiceKey>,
     contentions: BTreeMap<ServiceKey, Contention>,
     /// Services with failed edits, and when they are retried.
-    failing: BTreeMap<ServiceKey, Backoff>,
+    failing: BTreeMap<ServiceKey, Failures>,
 }
 
 /// What may be done to the table.
@@ -217,7 +217,7 @@ impl Planner {
         if matches!(edit, Edit::DeleteService(_)) {
             self.wanted.unwanted.remove(&key);
         }
-        self.overrides.made(edit)
+        self.overrides.applied(edit)
     }
 
     /// Records that all edits of a plan were made.
@@ -237,17 +237,17 @@ impl Planner {
         self.edited.insert(key);
         self.recheck.insert(key);
         let before = self.failing.get(&key).copied();
-        let mut backoff = Backoff::after(before, backoff::MAX_PAUSE_SERVICE, now);
+        let mut failures = Failures::after(before, backoff::MAX_PAUSE_SERVICE, now);
         if before.is_none() && matches!(error, IpvsError::Conflict(_)) {
             // The next poll may be all that it takes.
-            backoff.until = now;
+            failures.until = now;
         }
-        self.failing.insert(key, backoff);
+        self.failing.insert(key, failures);
     }
 
     /// When the failed edits of a service are retried.
     pub(super) fn retry_at(&self, service: &ServiceKey) -> Option<Instant> {
-        self.failing.get(service).map(|backoff| backoff.until)
+        self.failing.get(service).map(|failures| failures.until)
     }
 
     /// Whether there are failed edits that are to be retried.
@@ -323,8 +323,8 @@ impl Planner {
             self.normal.insert(key);
             return;
         }
-        if let Some(backoff) = self.failing.get(&key) {
-            if backoff.until <= now {
+        if let Some(failures) = self.failing.get(&key) {
+            if failures.until <= now {
                 self.normal.insert(key);
             }
         } else if self.wanted.services.contains_key(&key) {

@@ -66,7 +66,7 @@ struct Encapsulation {
 
 impl OverrideEntry {
     pub(super) fn new(key: &DestinationKey, ours: &Override) -> Self {
-        let Override { original, now, before } = ours;
+        let Override { original, current, previous } = ours;
         let weight = |weight: Option<KernelWeight>| weight.map(|weight| weight.0);
         Self {
             service: key.service.into(),
@@ -76,7 +76,7 @@ impl OverrideEntry {
             weight: original.weight.0,
             upper_threshold: original.upper_threshold,
             lower_threshold: original.lower_threshold,
-            stands: std::iter::once(weight(*now)).chain(before.map(weight)).collect(),
+            stands: std::iter::once(weight(*current)).chain(previous.map(weight)).collect(),
         }
     }
 
@@ -99,9 +99,9 @@ impl OverrideEntry {
             lower_threshold: self.lower_threshold,
         };
         let mut stands = self.stands.iter().map(|weight| weight.map(KernelWeight));
-        let (now, before) = (stands.next()?, stands.next());
+        let (current, previous) = (stands.next()?, stands.next());
         let key = DestinationKey { service: (&self.service).into(), server: self.server };
-        Some((key, Override { original, now, before }))
+        Some((key, Override { original, current, previous }))
     }
 }
 

@@ -45,13 +45,16 @@ pub(super) enum Ignored {
 #[derive(Deserialize)]
 struct Head {
     version: u32,
+    #[serde(rename = "place")]
     scope: Scope,
 }
 
 #[derive(Serialize, Deserialize)]
 struct Content {
     version: u32,
+    #[serde(rename = "place")]
     scope: Scope,
+    #[serde(rename = "held")]
     overrides: Vec<OverrideEntry>,
     #[serde(default, rename = "orders")]
     commands: Vec<CommandEntry>,
@@ -162,10 +165,10 @@ mod tests {
             lower_threshold: 3,
         };
         let gue = Tunnel::Gue { port: 6080, flags: TunnelFlags::CHECKSUM };
-        let of = |service, original: Destination, now: Option<i32>, before: Option<Option<i32>>| {
-            let now = now.map(KernelWeight);
-            let before = before.map(|before| before.map(KernelWeight));
-            (DestinationKey { service, server: original.server }, Override { original, now, before })
+        let of = |service, original: Destination, current: Option<i32>, previous: Option<Option<i32>>| {
+            let current = current.map(KernelWeight);
+            let previous = previous.map(|previous| previous.map(KernelWeight));
+            (DestinationKey { service, server: original.server }, Override { original, current, previous })
         };
         Overrides::new([
             of(tcp, destination("10.0.0.1:80", ForwardingMethod::Tunnel, gue), Some(0), Some(Some(5))),
@@ -193,6 +196,25 @@ mod tests {
             SavedState { commands: commands(), ..SavedState::default() }
         );
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    }
+
+    /// The names in the file are those of the first version, so that an agent of another version finds its weights.
+    #[test]
+    fn the_form_of_the_file_stays() {
+        let here = Scope { boot: "b".to_owned(), network_namespace: "4:1".to_owned() };
+        let text = String::from_utf8(to_json(&here, &overrides(), &commands()).unwrap()).unwrap();
+        let expected = concat!(
+            r#"{"version":1,"place":{"boot":"b","network_namespace":"4:1"},"held":[{"service":{"tcp":"192.0.2."#,
+            r#"1:80"},"server":"10.0.0.1:80","method":"tunnel","tunnel":{"kind":1,"port":6080,"flags":1},"weig"#,
+            r#"ht":70000,"upper_threshold":9,"lower_threshold":3,"stands":[0,5]},{"service":{"tcp":"192.0.2.1:"#,
+            r#"80"},"server":"10.0.0.2:80","method":"masquerade","weight":70000,"upper_threshold":9,"lower_thr"#,
+            r#"eshold":3,"stands":[null]},{"service":{"mark-ipv6":7},"server":"[2001:db8::1]:0","method":"loca"#,
+            r#"l","weight":70000,"upper_threshold":9,"lower_threshold":3,"stands":[2,null]}],"orders":[{"servi"#,
+            r#"ce":{"udp":"[2001:db8::5]:53"},"server":"10.0.0.1:53","drain":"quiesce","maintenance":true},{"s"#,
+            r#"ervice":{"udp":"[2001:db8::5]:53"},"server":"10.0.0.2:53","drain":"remove"},{"service":{"udp":""#,
+            r#"[2001:db8::5]:53"},"server":"[2001:db8::2]:53","maintenance":true}]}"#,
+        );
+        assert_eq!(text, expected);
     }
 
     #[test]

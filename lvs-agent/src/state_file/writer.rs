@@ -170,7 +170,7 @@ impl Shared {
     fn report(&self, before: &Condition, failed: Option<&std::io::Error>) {
         match (before, failed) {
             (Condition::Works, Some(error)) => {
-                self.publish(StateFileChange::Fails { error: error.to_string() })
+                self.publish(StateFileChange::Fails { error: error.to_string() });
             }
             (Condition::Fails, None) => self.publish(StateFileChange::Works),
             _ => {}

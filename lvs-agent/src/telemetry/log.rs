@@ -274,7 +274,7 @@ impl Line {
             PoolEvent::QuorumLost => warn!(at_ns, event, service, "{service}: too few servers are healthy"),
             PoolEvent::BackupsIn => warn!(at_ns, event, service, "{service}: its backups take over"),
             PoolEvent::BackupsOut => {
-                info!(at_ns, event, service, "{service}: its backups are out of the table again")
+                info!(at_ns, event, service, "{service}: its backups are out of the table again");
             }
             PoolEvent::AlarmRaised => warn!(
                 at_ns,
@@ -299,10 +299,12 @@ impl Line {
                 let server = server_of(edit);
                 info!(at_ns, event, service = %edit.service(), server, %edit, "table, not written: {edit}");
             }
-            Event::EditFailed { edit, error, again } => match again {
-                Some(again) => error!(at_ns, event, %edit, "{error}; trying again in {again:.1?}"),
-                None => error!(at_ns, event, %edit, "{error}; trying again"),
-            },
+            Event::EditFailed { edit, error, again: Some(again) } => {
+                error!(at_ns, event, %edit, "{error}; trying again in {again:.1?}");
+            }
+            Event::EditFailed { edit, error, again: None } => {
+                error!(at_ns, event, %edit, "{error}; trying again");
+            }
             Event::TableUnreachable { reason } => {
                 error!(at_ns, event, "{reason}; the table stays as it is; retrying until it works");
             }

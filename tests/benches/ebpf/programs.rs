@@ -7,7 +7,7 @@ use aya::{
     maps::HashMap,
     programs::{ProgramInfo, SchedClassifier, TestRun as _, TestRunOptions},
 };
-use lvs_agent::passive::{KernelSide, Signals, Sizes, WireKey};
+use lvs_agent::passive::{self, Signals, Sizes, WireKey};
 use lvs_common::{EGRESS, EndpointKey4, EndpointKey6, EndpointKind, INGRESS, ServerId, mapped};
 use lvs_tests::packets::builder::{Frame, protocol};
 
@@ -25,7 +25,7 @@ pub(crate) fn socket(text: &str) -> SocketAddr {
 }
 
 pub(crate) struct Programs {
-    kernel: KernelSide,
+    kernel: passive::Programs,
     reference: Ebpf,
     _signals: Signals,
 }
@@ -41,7 +41,7 @@ impl Programs {
     pub(crate) fn load() -> Self {
         let sizes = Sizes { servers: SERVERS, handshakes: 65_536 };
         let (mut kernel, signals) =
-            KernelSide::load_object(&object("LVS_EBPF_OBJECT"), sizes, 0).expect("programs load");
+            passive::Programs::load_object(&object("LVS_EBPF_OBJECT"), sizes, 0).expect("programs load");
         for (id, key) in (0..).zip(keys()) {
             kernel.watch(&key, ServerId(id)).unwrap();
         }

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use lvs_agent::{
     model::Protocol,
-    passive::{KernelSide, Mac, Signals, Sizes, WireKey},
+    passive::{Mac, Programs, Signals, Sizes, WireKey},
 };
 use lvs_common::ServerId;
 
@@ -151,7 +151,7 @@ fn ratio(one: &[f64], other: &[f64]) -> f64 {
 /// A director between a client and a server, and the programs.
 struct DirectorBench {
     network: Network,
-    kernel: KernelSide,
+    kernel: Programs,
     signals: Signals,
     noop: NoopProgram,
 }
@@ -165,7 +165,7 @@ impl DirectorBench {
         let server = SocketAddr::new(layout.server_address(0), PORT);
         let name = service_option(layout.service(), Transport::Tcp);
         edit_table(&network.director, &service_lines(&name, method, &[server]))?;
-        let (mut kernel, signals) = KernelSide::load(Sizes::for_endpoints(1), 0)?;
+        let (mut kernel, signals) = Programs::load(Sizes::for_endpoints(1), 0)?;
         let key = match method {
             Method::DirectRoute => WireKey::link(Protocol::Tcp, layout.service(), mac(&network)?),
             _ => WireKey::address(Protocol::Tcp, server),

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// The expected number of gaps of at least `floor` an hour in a Poisson process of `rate` events a second: each event begins
-/// one with the probability `exp(-rate * floor)`.
+/// The expected number of gaps of at least `floor` an hour in a Poisson process of `rate` events a second: each event
+/// begins one with the probability `exp(-rate * floor)`.
 ///
 /// Proofs of life of independent clients are such a process even though each comes later than its SYN by a random time
 /// (displacement of a Poisson process), and stay one without those that are lost (thinning).

@@ -1,7 +1,7 @@
 //! The kernel side's rules, as plain Rust: what a server's packets make of its state, counters and flows.
 
 use bytemuck::Zeroable as _;
-use lvs_common::{Again, Flow, Latencies, Layer, Networks, ServerCounters, ServerState};
+use lvs_common::{Again, Flow, Latencies, LayerState, Networks, ServerCounters, ServerState};
 
 /// A later time of progress than this makes a flow's renewal worth writing, in ns.
 const STALE_NS: u64 = 1_000_000;
@@ -174,7 +174,7 @@ fn hashed(network: u32) -> u32 {
     mixed ^ mixed >> 16
 }
 
-fn demand(layer: &mut Layer, network: u32, now: u64) {
+fn demand(layer: &mut LayerState, network: u32, now: u64) {
     layer.last_ns = now;
     layer.attempts += 1;
     if !layer.networks.add(network) {
@@ -186,7 +186,7 @@ fn demand(layer: &mut Layer, network: u32, now: u64) {
     }
 }
 
-fn reset(layer: &mut Layer) {
+fn reset(layer: &mut LayerState) {
     layer.attempts = 0;
     layer.waiting = 0;
     layer.networks = Networks::NONE;

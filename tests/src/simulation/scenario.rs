@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lvs_agent::passive::Sight;
+use lvs_agent::passive::Visibility;
 
 /// Clients, servers and what befalls them.
 #[derive(Clone, Debug)]
@@ -10,7 +10,7 @@ pub struct Scenario {
     /// Servers of the service.
     pub servers: usize,
     /// How much the director sees.
-    pub sight: Sight,
+    pub visibility: Visibility,
     /// New connections a second to the service.
     pub rate: f64,
     /// How they come.
@@ -114,7 +114,7 @@ impl Default for Scenario {
     fn default() -> Self {
         Self {
             servers: 4,
-            sight: Sight::Whole,
+            visibility: Visibility::Both,
             rate: 200.0,
             arrivals: Arrivals::Poisson,
             round_robin: false,

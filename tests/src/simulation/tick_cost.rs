@@ -1,4 +1,5 @@
-//! What a tick takes: every server's signs of life are read and weighed, a tenth of the counters are read and learned from.
+//! What a tick takes: every server's signs of life are read and weighed, a tenth of the counters are read and learned
+//! from.
 //!
 //! The memory that is read is laid out like the kernel side's maps, which the agent reads as memory as well.
 
@@ -7,9 +8,9 @@ use std::{hint::black_box, time::Duration};
 use bytemuck::Zeroable as _;
 use lvs_agent::{
     model::{DetectorSettings, defaults},
-    passive::{Detector, Finding, Sight, View},
+    passive::{Detector, Finding, View, Visibility},
 };
-use lvs_common::{Latencies, Layer, ServerCounters, ServerId, ServerState};
+use lvs_common::{Latencies, LayerState, ServerCounters, ServerId, ServerState};
 use nix::time::ClockId;
 
 const MS: u64 = 1_000_000;
@@ -76,9 +77,9 @@ impl Maps {
 
     /// What all of their maps hold at `now`, since `begun`.
     fn set(&mut self, condition: Condition, begun: u64, now: u64) {
-        let alive = Layer { progress_ns: now - MS, last_ns: now - 2 * MS, ..Layer::zeroed() };
+        let alive = LayerState { progress_ns: now - MS, last_ns: now - 2 * MS, ..LayerState::zeroed() };
         let waiting = |progress_ns: u64, gap_ns: u64| {
-            let mut layer = Layer { progress_ns, last_ns: progress_ns, ..Layer::zeroed() };
+            let mut layer = LayerState { progress_ns, last_ns: progress_ns, ..LayerState::zeroed() };
             for since_ns in (progress_ns + gap_ns..now).step_by(usize::try_from(gap_ns).unwrap_or(usize::MAX))
             {
                 if let Some(slot) = layer.since_ns.get_mut(layer.waiting as usize) {
@@ -97,7 +98,7 @@ impl Maps {
             Condition::Silent => waiting(begun, 1_000 * MS / u64::from(RATE)),
         };
         let application =
-            if condition == Condition::Silent { Layer { progress_ns: begun, ..alive } } else { alive };
+            if condition == Condition::Silent { LayerState { progress_ns: begun, ..alive } } else { alive };
         self.states.fill(ServerState { listener, application, ..ServerState::zeroed() });
     }
 }
@@ -141,8 +142,12 @@ pub fn measure(
             next = (next + 1) % servers;
         }
         for &id in &ids {
-            let view = View { id, sight: Sight::Half, state: black_box(&maps.states)[id.0 as usize] };
-            match detector.look(&view, || 0, |id| maps.counters(id), now) {
+            let view = View {
+                id,
+                visibility: Visibility::ClientOnly,
+                state: black_box(&maps.states)[id.0 as usize],
+            };
+            match detector.evaluate(&view, || 0, |id| maps.counters(id), now) {
                 Some(Finding::Suspicion(_)) => ticks.suspicions += 1,
                 Some(Finding::Correlated { .. }) => ticks.common += 1,
                 Some(Finding::Overloaded { .. }) | None => {}

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lvs_agent::passive::Sight;
+use lvs_agent::passive::Visibility;
 
 use super::{
     Arrivals, Disturbance, Fault,
@@ -186,7 +186,7 @@ impl Simulator {
         let (now, server, network) = (self.now, self.next_server(), self.rng.u32(..));
         let target = &mut self.servers[usize::from(server)];
         target.kernel.syn(network, false, now);
-        if self.scenario.sight == Sight::Whole && !target.is_dead(now) {
+        if self.scenario.visibility == Visibility::Both && !target.is_dead(now) {
             let delay = self.about(LAN, LAN_SIGMA);
             self.after(delay, Event::FloodAnswer(server, now));
         }
@@ -205,7 +205,7 @@ impl Simulator {
         let bad = matches!(self.scenario.disturbance, Disturbance::BadNetwork(_)) && connection.network == 0;
         let lan = self.about(LAN, LAN_SIGMA);
         if refuses {
-            if self.scenario.sight == Sight::Whole {
+            if self.scenario.visibility == Visibility::Both {
                 self.after(lan, Event::Refusal(connection));
             }
             return;
@@ -217,14 +217,14 @@ impl Simulator {
         if !lost && !full && !self.servers[usize::from(connection.server)].is_dead(now) {
             let client_loss = self.client_loss();
             let comes_back = !bad && !self.happens(client_loss) && !self.happens(client_loss);
-            match self.scenario.sight {
-                Sight::Whole => self.after(lan, Event::SynAck(connection)),
-                Sight::Half if comes_back => {
+            match self.scenario.visibility {
+                Visibility::Both => self.after(lan, Event::SynAck(connection)),
+                Visibility::ClientOnly if comes_back => {
                     self.after(lan + connection.rtt, Event::Established(connection));
                 }
-                Sight::Half | Sight::CountedOnly(_) => {}
+                Visibility::ClientOnly | Visibility::CountersOnly(_) => {}
             }
-            if comes_back && self.scenario.sight == Sight::Whole {
+            if comes_back && self.scenario.visibility == Visibility::Both {
                 let answered = Connection { answered: true, ..connection };
                 self.after(lan + connection.rtt, Event::Established(answered));
             }
@@ -282,7 +282,7 @@ impl Simulator {
         }
         let hung = server.has(Fault::Hung, now);
         let slow = server.has(Fault::Slow, now);
-        if self.scenario.sight == Sight::Whole {
+        if self.scenario.visibility == Visibility::Both {
             self.servers[usize::from(exchange.server)].kernel.replied(now);
         }
         if hung {
@@ -316,7 +316,7 @@ impl Simulator {
         if stopped {
             if server.has(Fault::Silent, now) {
                 self.after(RTO, Event::RequestAgain(exchange, 2 * RTO));
-            } else if server.has(Fault::Killed, now) && self.scenario.sight == Sight::Whole {
+            } else if server.has(Fault::Killed, now) && self.scenario.visibility == Visibility::Both {
                 server.kernel.close(exchange.tag);
             }
             return;
@@ -339,7 +339,7 @@ impl Simulator {
         }
         if server.is_dead(now) {
             self.after(timeout, Event::RequestAgain(exchange, 2 * timeout));
-        } else if self.scenario.sight == Sight::Whole {
+        } else if self.scenario.visibility == Visibility::Both {
             server.kernel.replied(now);
         }
     }

@@ -85,12 +85,13 @@ impl DetectorRun {
     fn look(&mut self, server: usize) -> Option<Finding> {
         let now = self.simulator.now;
         let kernel = &self.simulator.servers[server].kernel;
-        let view = View { id: id(server), sight: self.simulator.scenario.sight, state: kernel.state };
+        let view =
+            View { id: id(server), visibility: self.simulator.scenario.visibility, state: kernel.state };
         let servers = &self.simulator.servers;
         let counters = |id: ServerId| {
             servers.get(id.0 as usize).map_or_else(ServerCounters::zeroed, |server| server.kernel.counters)
         };
-        self.detector.look(&view, || kernel.active_flows(now), counters, now)
+        self.detector.evaluate(&view, || kernel.active_flows(now), counters, now)
     }
 }
 
@@ -115,7 +116,8 @@ pub struct Detection {
     pub wrong: u32,
 }
 
-/// Lets the first server of a service fail `trials` times, each after the same time of learning; gives up after `patience`.
+/// Lets the first server of a service fail `trials` times, each after the same time of learning; gives up after
+/// `patience`.
 ///
 /// No suspicion is confirmed nor cleared: the first one and the first strong one are wanted.
 #[must_use]

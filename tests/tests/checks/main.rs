@@ -19,7 +19,7 @@ use std::net::SocketAddr;
 use lvs_agent::{
     config,
     model::Check,
-    probe::{Ask, FailureReason, ProbeTarget, Prober},
+    probe::{FailureReason, Probe as _, ProbeTarget, Prober},
 };
 
 /// The check that a configuration says, such as `type = "http"`. By firewall mark it may come over TCP and UDP.
@@ -37,7 +37,7 @@ fn check(keys: &str) -> Check {
 async fn ask(port: u16, keys: &str) -> Result<(), FailureReason> {
     let check = check(keys);
     let target = ProbeTarget::of_check(SocketAddr::from(([127, 0, 0, 1], port)), &check);
-    let outcome = Prober::new().ask(target, &check.kind, check.timeout).await;
+    let outcome = Prober::new().probe(target, &check.kind, check.timeout).await;
     outcome.map(drop).map_err(|failure| failure.reason)
 }
 

@@ -6,10 +6,10 @@ use aya::{
     maps::{HashMap, MapData, RingBuf},
     programs::{TestRun as _, TestRunOptions},
 };
-use lvs_agent::passive::{KernelSide, Signals, Sizes};
+use lvs_agent::passive::{Programs, Signals, Sizes};
 use lvs_common::{
-    Doubts, EGRESS, Edge, EdgeKind, Handshake, HandshakeKey, INGRESS, ServerCounters, ServerId, ServerState,
-    map,
+    EGRESS, Edge, EdgeKind, Handshake, HandshakeKey, INGRESS, ServerCounters, ServerId, ServerState,
+    UnattributedCounters, map,
 };
 use lvs_tests::packets::{attribution::Direction, builder::Frame};
 
@@ -26,12 +26,12 @@ pub(crate) const OUT: Direction = Direction::Out(0);
 
 /// The programs, which know the servers of a fixture.
 pub(crate) struct Harness {
-    pub(crate) kernel: KernelSide,
+    pub(crate) kernel: Programs,
     pub(crate) signals: Signals,
     edges: RingBuf<MapData>,
     after: Vec<u8>,
     /// Those that were counted at the last [`Harness::clear`].
-    doubts: Doubts,
+    unattributed: UnattributedCounters,
 }
 
 impl Harness {
@@ -44,12 +44,12 @@ impl Harness {
         let object = fs::read(object).expect("the object file can be read");
         let sizes = Sizes { servers: SERVERS, handshakes: 1024 };
         let (mut kernel, signals) =
-            KernelSide::load_object(&object, sizes, 0).expect("programs load; that needs root");
+            Programs::load_object(&object, sizes, 0).expect("programs load; that needs root");
         for (key, id) in fixture.keys() {
             kernel.watch(&key, ServerId(id)).unwrap();
         }
         let edges = kernel.take_edges().unwrap();
-        Self { kernel, signals, edges, after: Vec::new(), doubts: Doubts::default() }
+        Self { kernel, signals, edges, after: Vec::new(), unattributed: UnattributedCounters::default() }
     }
 
     /// Runs one program on one frame. It must leave the verdict and every byte alone.
@@ -78,7 +78,7 @@ impl Harness {
         for id in 0..SERVERS {
             self.signals.reset(ServerId(id));
         }
-        self.doubts = self.signals.doubts();
+        self.unattributed = self.signals.unattributed();
         self.edges();
         let map = self.kernel.ebpf_mut().map_mut(map::HANDSHAKES).expect("nobody has taken it");
         let mut handshakes = HashMap::<_, RawHandshakeKey, RawHandshake>::try_from(map).unwrap();
@@ -89,9 +89,9 @@ impl Harness {
     }
 
     /// Packets without a server since the last [`Harness::clear`].
-    pub(crate) fn unattributed(&self) -> Doubts {
-        let now: [u64; 16] = bytemuck::cast(self.signals.doubts());
-        let before: [u64; 16] = bytemuck::cast(self.doubts);
+    pub(crate) fn unattributed(&self) -> UnattributedCounters {
+        let now: [u64; 16] = bytemuck::cast(self.signals.unattributed());
+        let before: [u64; 16] = bytemuck::cast(self.unattributed);
         bytemuck::cast(array::from_fn::<_, 16, _>(|index| now[index] - before[index]))
     }
 

@@ -2,7 +2,7 @@
 use std::net::SocketAddr;
 
 use lvs_agent::passive::WireKey;
-use lvs_common::{Doubts, ServerCounters, ServerId, Shortcut};
+use lvs_common::{ServerCounters, ServerId, Shortcut, UnattributedCounters};
 use lvs_tests::packets::{
     attribution::{Direction, Signature},
     builder::{self, ACK, Extension, Gue, SYN, protocol, tcp, udp},
@@ -18,10 +18,13 @@ use crate::{
 
 #[test]
 fn packets_that_are_not_understood_pass_and_are_counted() {
-    let none = Doubts::default();
-    let (malformed, fragment) = (Doubts { malformed: 1, ..none }, Doubts { fragment: 1, ..none });
-    let (other, nobody) = (Doubts { other_protocol: 1, ..none }, Doubts { no_server: 1, ..none });
-    let (vlan, unknown) = (Doubts { vlan: 1, ..none }, Doubts { unknown_tunnel: 1, ..none });
+    let none = UnattributedCounters::default();
+    let (malformed, fragment) =
+        (UnattributedCounters { malformed: 1, ..none }, UnattributedCounters { fragment: 1, ..none });
+    let (other, nobody) =
+        (UnattributedCounters { other_protocol: 1, ..none }, UnattributedCounters { no_server: 1, ..none });
+    let (vlan, unknown) =
+        (UnattributedCounters { vlan: 1, ..none }, UnattributedCounters { unknown_tunnel: 1, ..none });
     let syn = || tcp(client(), server(), SYN).frame();
     let syn6 = || tcp(client6(), server6(), SYN).packet();
     let tunnel = |to| tcp(client(), socket(to), SYN).packet().ipip(near(), far()).frame();
@@ -56,7 +59,11 @@ fn packets_that_are_not_understood_pass_and_are_counted() {
             malformed,
         ),
         ("IPv6: a length of zero", syn6().frame().changed(builder::IPV6_PAYLOAD_LENGTH, &[0, 0]), malformed),
-        ("seven extension headers", syn6().extensions(&seven).frame(), Doubts { extensions: 1, ..none }),
+        (
+            "seven extension headers",
+            syn6().extensions(&seven).frame(),
+            UnattributedCounters { extensions: 1, ..none },
+        ),
         ("IPv6: a later fragment", syn6().extensions(&[Extension::Fragment(9)]).frame(), fragment),
         ("a tunnel for no service", tunnel("192.0.2.99:80"), unknown),
         ("a tunnel with OSPF in it", tunnel("192.0.2.80:80").changed(14 + 20 + 9, &[89]), unknown),

@@ -13,7 +13,7 @@ use lvs_agent::{
     engine::{DryRun, PlannedCheck},
     ipvs::{Destination, Table},
     model::ServiceKey,
-    probe::{Ask, ProbeTarget, Prober},
+    probe::{Probe as _, ProbeTarget, Prober},
 };
 use lvs_tests::ldirectord::{LdirectordPackage, fake_ipvsadm::rules};
 use tokio::task::JoinSet;
@@ -114,7 +114,7 @@ impl AgentRun {
             let prober = self.prober.clone();
             answers.spawn(async move {
                 let target = ProbeTarget::of_check(destination.server, &check);
-                let outcome = prober.ask(target, &check.kind, check.timeout).await;
+                let outcome = prober.probe(target, &check.kind, check.timeout).await;
                 (destination, index, outcome.is_ok())
             });
         }

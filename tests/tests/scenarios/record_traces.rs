@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use lvs_agent::passive::trace::{Player, Record, Recorder, Shown};
+use lvs_agent::passive::trace::{Player, Record, Recorded, Recorder};
 use lvs_common::ServerId;
 use lvs_tests::{
     lab::{
@@ -104,10 +104,12 @@ fn cut(records: &[Record], fault_ns: Option<u64>) -> Result<String> {
         if let Some(at_ns) = fault_ns.take_if(|at_ns| *at_ns <= record.at_ns) {
             recorder.fault(at_ns, ServerId(0))?;
         }
-        match &record.shown {
-            Shown::State(sight, state) => recorder.state(record.at_ns, record.id, *sight, state)?,
-            Shown::Counters(counters) => recorder.counters(record.at_ns, record.id, counters)?,
-            Shown::Fault => {}
+        match &record.recorded {
+            Recorded::State(visibility, state) => {
+                recorder.state(record.at_ns, record.id, *visibility, state)?;
+            }
+            Recorded::Counters(counters) => recorder.counters(record.at_ns, record.id, counters)?,
+            Recorded::Fault => {}
         }
     }
     recorder.flush()?;
@@ -127,7 +129,8 @@ fn the_input_of_the_detector_is_recorded() -> Result<()> {
         let text = cut(&Player::records(&text)?, fault_ns)?;
         let records = Player::records(&text)?;
         for server in 0..3 {
-            let of = |record: &&Record| record.id.0 == server && matches!(record.shown, Shown::State(..));
+            let of =
+                |record: &&Record| record.id.0 == server && matches!(record.recorded, Recorded::State(..));
             ensure!(records.iter().filter(of).count() > 10, "{}: server {server} was looked at", case.name);
         }
         ensure!(text.len() <= MOST, "{}: {} bytes", case.name, text.len());

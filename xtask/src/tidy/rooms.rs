@@ -26,9 +26,10 @@ const fn room(name: &'static str, floor: u8, imports: &'static [&'static str]) -
 const CRATES: &[Crate] =
     &[Crate { source: "lvs-agent/src", rooms: LVS_AGENT }, Crate { source: "tests/src", rooms: TESTS }];
 
-/// Floor 0 are leaves: what any room with I/O may use. `keyed` is pure.
+/// Floor 0 are leaves: what any room with I/O may use. `backoff` and `keyed` are pure.
 #[rustfmt::skip]
 const LVS_AGENT: &[Room] = &[
+    room("backoff", 0, &[]),
     room("clock", 0, &[]),
     room("keyed", 0, &[]),
     room("netlink", 0, &[]),
@@ -42,8 +43,8 @@ const LVS_AGENT: &[Room] = &[
     room("log", 2, &["model"]),
     room("network", 2, &["netlink", "model"]),
 
-    room("health", 3, &["model"]),
-    room("passive", 3, &["keyed", "model"]),
+    room("health", 3, &["backoff", "model"]),
+    room("passive", 3, &["backoff", "keyed", "model"]),
     room("probe", 3, &["keyed", "process", "model"]),
     room("pool", 3, &["model", "health"]),
 
@@ -52,7 +53,7 @@ const LVS_AGENT: &[Room] = &[
     room("state_file", 4, &["model", "ipvs", "pool", "event"]),
 
     room("notify", 5, &["keyed", "process", "model", "health", "pool", "probe", "event", "engine"]),
-    room("reconcile", 5, &["clock", "netlink", "model", "control", "ipvs", "event", "engine", "state_file"]),
+    room("reconcile", 5, &["backoff", "clock", "netlink", "model", "control", "ipvs", "event", "engine", "state_file"]),
     room("telemetry", 5, &["clock", "keyed", "model", "config", "ipvs", "health", "passive", "pool", "probe", "event", "engine"]),
 
     room("agent", 6, &[

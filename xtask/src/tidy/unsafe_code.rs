@@ -17,7 +17,7 @@ const ALLOWED: &[(&str, &str)] = &[
         "waits for inotify: tokio cannot know that its descriptor stays the same",
     ),
     ("lvs-agent/src/passive/attach.rs", "asks for a device's hardware type, an ioctl that no crate here has"),
-    ("lvs-agent/src/passive/mapped.rs", "reads memory that the kernel writes at the same time"),
+    ("lvs-agent/src/passive/mmap_array.rs", "reads memory that the kernel writes at the same time"),
     (
         "lvs-ebpf/src",
         "runs in the kernel: maps and packets are reached by pointers that the verifier follows",

@@ -7,7 +7,7 @@ use tokio::{sync::mpsc, task::spawn_blocking};
 use super::request::{TIMEOUT, request};
 use crate::{
     agent::messages::{AdminRequest, CommandReply},
-    control::{Connections, OrderedServer, Reply},
+    control::{AffectedServer, Connections, Reply},
     engine::admin::{AdminCommand, CommandResult, ServerSelector},
     ipvs::{DestinationStatistics, IpvsError, TableReader},
     model::DestinationKey,
@@ -68,9 +68,9 @@ fn statistics(keys: &[DestinationKey]) -> Result<Vec<Option<DestinationStatistic
 }
 
 /// A server in the reply.
-fn row(result: &CommandResult, statistics: Option<DestinationStatistics>) -> OrderedServer {
+fn row(result: &CommandResult, statistics: Option<DestinationStatistics>) -> AffectedServer {
     let DestinationStatistics { active, inactive, persistent, .. } = statistics.unwrap_or_default();
-    OrderedServer {
+    AffectedServer {
         service: result.service.to_string(),
         address: result.destination.server,
         weight: result.weight.map(|weight| weight.0),

@@ -154,7 +154,7 @@ mod tests {
     use super::*;
     use crate::{
         config::native,
-        control::Seen,
+        control::Visibility,
         model::{Protocol, ServiceKey},
     };
     use crate::{
@@ -184,7 +184,7 @@ mod tests {
             vec![first.clone(), status("192.0.2.1:80", "10.0.0.2:80"), status("192.0.2.2:80", "10.0.0.1:80")];
         tokio::spawn(async move { requests.recv().await.unwrap().send(statuses).unwrap() });
         let whole =
-            SignalStatus { seen: Seen::Whole, reason: None, usual_wait_ms: Some(1.0), evidence: None };
+            SignalStatus { seen: Visibility::Both, reason: None, usual_wait_ms: Some(1.0), evidence: None };
         let known = HashMap::from([(first.destination, whole.clone())]);
         tokio::spawn(async move { signals.recv().await.unwrap().send(known).unwrap() });
         let text = "[[service]]\naddress = \"192.0.2.1:80\"\nforward = \"masquerade\"\n\
@@ -207,7 +207,7 @@ mod tests {
             (&servers[0].signal, servers[0].weight, servers[0].state.as_str()),
             (&whole, Some(3), "up")
         );
-        assert_eq!(servers[1].signal.seen, Seen::None);
+        assert_eq!(servers[1].signal.seen, Visibility::None);
         // Both tasks have ended now.
         let reply = handler.answer(Request::Status {}).await;
         assert!(matches!(&reply, Reply::Error(message) if message.contains("is stopping")), "{reply:?}");

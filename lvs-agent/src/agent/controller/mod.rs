@@ -8,31 +8,29 @@ mod services;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use lvs_common::ServerId;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use self::bursts::{Bursts, Confirmation, Report};
-use super::messages::{AdminRequest, CommandReply, Feedback, ServiceUpdate, StatusRequest, WatchedServices};
+use self::bursts::{Bursts, Report};
+use super::messages::{AdminRequest, CommandReply, ServiceUpdate, StatusRequest, WatchedServices};
 use crate::{
     engine::{
         Cause, Effects, Engine,
         admin::{self, MaintenanceSet},
-        correlation::Correlation,
-        probe_timeout::LatencyHistory,
+        confirmation::{Confirmations, DetectorFeedback},
         status::statuses,
         subscriptions::{Intervals, Subscriber, Subscriptions},
     },
     event::{Event, ProbeKind, Publisher, Subject},
     health::{Sample, Source, State, Transition},
     keyed::KeySet,
-    model::{DestinationKey, ServiceKey},
-    passive::{Finding, Layer, Observation, Targets},
-    probe::{CheckId, CheckResult, Outcome, SchedulerHandle, Verdict, budget::Budget},
+    model::{BurstSettings, DestinationKey, ServiceKey},
+    passive::{Finding, Observation, Targets},
+    probe::{CheckId, CheckResult, Outcome, Prober, SchedulerHandle, Verdict},
     reconcile::DesiredTable,
     state_file::{SavedCommands, StateWriter, WriteReceipt},
     telemetry::metrics::StateGauges,
@@ -58,44 +56,92 @@ pub(crate) struct Inputs {
 
 /// The owner of the engine: the one task that decides.
 pub(crate) struct Controller {
-    pub(crate) engine: Engine,
+    engine: Engine,
     /// Who asked for each baseline check.
-    pub(crate) checks: Subscriptions,
+    checks: Subscriptions,
     /// Lets checks be asked more often while a state is soft, and others instead.
-    pub(crate) scheduler: SchedulerHandle,
+    scheduler: SchedulerHandle,
     /// The checks that are.
-    pub(crate) accelerated: KeySet<CheckId>,
+    accelerated: KeySet<CheckId>,
     /// The endpoints that suspicions are about.
-    pub(crate) targets: watch::Receiver<Arc<Targets>>,
-    pub(crate) bursts: Bursts,
-    pub(crate) budget: Budget<ServerId>,
+    targets: watch::Receiver<Arc<Targets>>,
+    bursts: Bursts,
+    /// What becomes of suspicions.
+    confirmations: Confirmations,
     /// What happens is published here.
+    events: Publisher,
+    desired: DesiredTable,
+    /// Services that are to go, and until when they are looked for.
+    leaving: BTreeMap<ServiceKey, Instant>,
+    /// To the passive side: whom to watch.
+    watched: watch::Sender<WatchedServices>,
+    /// To the passive side; full or closed where there is none, which is no harm.
+    feedback: mpsc::Sender<DetectorFeedback>,
+    /// Where it is written down what people have ordered, …
+    state_writer: Option<StateWriter<SavedCommands>>,
+    /// … and what was, last.
+    kept: SavedCommands,
+    /// What metrics show of destinations and services.
+    shown: StateGauges,
+}
+
+/// What a controller is made of; all else it starts with follows from that.
+pub(crate) struct Parts {
+    pub(crate) engine: Engine,
+    pub(crate) checks: Subscriptions,
+    pub(crate) scheduler: SchedulerHandle,
+    pub(crate) targets: watch::Receiver<Arc<Targets>>,
+    /// How a suspicion is probed, …
+    pub(crate) burst: BurstSettings,
+    /// … who asks, …
+    pub(crate) prober: Prober,
+    /// … and where what comes of it goes.
+    pub(crate) reports: mpsc::Sender<Report>,
     pub(crate) events: Publisher,
     pub(crate) desired: DesiredTable,
-    /// Services that are to go, and until when they are looked for.
-    pub(crate) leaving: BTreeMap<ServiceKey, Instant>,
-    /// To the passive side: whom to watch.
     pub(crate) watched: watch::Sender<WatchedServices>,
-    /// To the passive side; full or closed where there is none, which is no harm.
-    pub(crate) feedback: mpsc::Sender<Feedback>,
-    /// The bursts under way.
-    pub(crate) under_way: BTreeMap<(ServerId, Layer), Confirmation>,
-    pub(crate) correlation: Correlation,
-    /// Destinations that a ping checks, and whose UDP port was closed when it was last asked.
-    pub(crate) closed: BTreeSet<DestinationKey>,
-    /// Where it is written down what people have ordered, …
+    pub(crate) feedback: mpsc::Sender<DetectorFeedback>,
     pub(crate) state_writer: Option<StateWriter<SavedCommands>>,
-    /// … and what was, last.
-    pub(crate) kept: SavedCommands,
-    /// How long the servers take to answer.
-    pub(crate) latencies: LatencyHistory,
-    /// How long a confirming probe may take while that isn't known.
-    pub(crate) probe_timeout: Duration,
-    /// What metrics show of destinations and services.
-    pub(crate) shown: StateGauges,
 }
 
 impl Controller {
+    /// One that has heard nothing yet.
+    pub(crate) fn new(parts: Parts) -> Self {
+        let Parts {
+            engine,
+            checks,
+            scheduler,
+            targets,
+            burst,
+            prober,
+            reports,
+            events,
+            desired,
+            watched,
+            feedback,
+            state_writer,
+        } = parts;
+        let mut shown = StateGauges::default();
+        shown.show_all(&engine);
+        Self {
+            kept: engine.commands(),
+            engine,
+            checks,
+            scheduler,
+            accelerated: KeySet::default(),
+            targets,
+            confirmations: Confirmations::new(&burst),
+            bursts: Bursts::new(prober, burst, reports),
+            events,
+            desired,
+            leaving: BTreeMap::new(),
+            watched,
+            feedback,
+            state_writer,
+            shown,
+        }
+    }
+
     /// Decides until `shutdown`.
     pub(crate) async fn run(mut self, mut inputs: Inputs, shutdown: CancellationToken) {
         let effects = self.engine.decide_all(Instant::now());
@@ -202,10 +248,9 @@ impl Controller {
             let Subscriber { destination, check } = subscriber;
             self.publish_check(&destination, &result.outcome, verdict);
             if let Ok(success) = &result.outcome {
-                self.latencies.note(subscriber, success, result.whole);
+                self.confirmations.note_latency(subscriber, success, result.whole);
             }
-            if verdict == Verdict::Alive && self.closed.contains(&destination) && self.ask_port(&destination)
-            {
+            if verdict == Verdict::Alive && self.check_in_place(&destination) {
                 continue;
             }
             self.observe(&destination, Some(check), &result.outcome, verdict, Source::Baseline);
@@ -279,14 +324,14 @@ impl Controller {
         let is_down = |one: &DestinationKey| self.engine.state(one).is_some_and(State::is_down);
         for target in self.targets.borrow().of(destination) {
             if to.is_down() && target.destinations.iter().all(is_down) {
-                self.tell(Feedback::Observed(target.id, Observation::Down));
+                self.tell(DetectorFeedback::Observed(target.id, Observation::Down));
             } else if to.is_up() && !from.is_up() {
-                self.tell(Feedback::Observed(target.id, Observation::Up));
+                self.tell(DetectorFeedback::Observed(target.id, Observation::Up));
             }
         }
     }
 
-    fn tell(&self, feedback: Feedback) {
+    fn tell(&self, feedback: DetectorFeedback) {
         if self.feedback.try_send(feedback).is_err() {
             debug!("the passive side doesn't listen");
         }

@@ -12,7 +12,7 @@ use crate::{
     agent::messages::{Counted, RemovedServices, ServiceUpdate, UpdateSummary, WatchedServices},
     engine::{subscriptions::ScheduleChange, table::presence},
     ipvs::Wanted,
-    model::{CheckKind, DestinationKey, ServiceKey, VirtualService},
+    model::{DestinationKey, ServiceKey, VirtualService},
 };
 
 /// How long a service that is no longer wanted is looked for in the kernel's table. Whoever adds it again later is left
@@ -43,7 +43,7 @@ impl Controller {
         for id in &removed {
             self.accelerated.remove(id);
         }
-        self.forget();
+        self.confirmations.forget_removed(&self.engine, now);
         // Nobody waits for that.
         drop(self.keep_orders());
         // The scheduler takes commands whatever else it does. Once it has ended the agent ends, too.
@@ -99,16 +99,6 @@ impl Controller {
         let any = !gone.is_empty();
         self.leaving.extend(gone.into_iter().map(|key| (key, now + LEAVE)));
         any
-    }
-
-    /// Forgets what was known of destinations and of questions that are no longer asked.
-    fn forget(&mut self) {
-        let engine = &self.engine;
-        let pinged =
-            |key: &DestinationKey| engine.check(key).is_some_and(|check| check.kind == CheckKind::Ping);
-        self.closed.retain(pinged);
-        self.latencies
-            .retain(|subscriber| engine.state_of_check(&subscriber.destination, subscriber.check).is_some());
     }
 
     /// Tells the passive side whom to watch, if these are not the ones that it does.

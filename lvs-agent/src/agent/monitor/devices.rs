@@ -1,12 +1,12 @@
-//! The devices that are watched: programs are attached where servers' packets leave, and detached where they no longer do.
+//! The watched devices: programs are attached where servers' packets leave, and detached where they no longer do.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use tracing::{debug, info, warn};
 
 use crate::{
-    network::{Device, DevicePlan, Survey},
-    passive::{KernelSide, PassiveError},
+    network::{Device, DevicePlan, RouteSnapshot},
+    passive::{PassiveError, Programs},
 };
 
 /// What can watch a device.
@@ -17,13 +17,13 @@ pub(crate) trait Watcher {
     fn detach(&mut self, device: &str) -> Result<(), PassiveError>;
 }
 
-impl Watcher for KernelSide {
+impl Watcher for Programs {
     fn attach(&mut self, device: &str) -> Result<(), PassiveError> {
-        KernelSide::attach(self, device)
+        Programs::attach(self, device)
     }
 
     fn detach(&mut self, device: &str) -> Result<(), PassiveError> {
-        KernelSide::detach(self, device)
+        Programs::detach(self, device)
     }
 }
 
@@ -45,9 +45,13 @@ impl Devices {
         Self { named, ..Self::default() }
     }
 
-    /// Makes what is watched follow a survey.
-    pub(crate) fn follow(&mut self, watcher: &mut impl Watcher, survey: &Survey) -> Vec<DeviceState> {
-        let plan = DevicePlan::new(&self.watched, &survey.watched(&self.named));
+    /// Attaches and detaches as a snapshot demands.
+    pub(crate) fn follow(
+        &mut self,
+        watcher: &mut impl Watcher,
+        snapshot: &RouteSnapshot,
+    ) -> Vec<DeviceState> {
+        let plan = DevicePlan::new(&self.watched, &snapshot.watched(&self.named));
         for device in plan.detach {
             let name = &device.name;
             match watcher.detach(name) {
@@ -73,18 +77,18 @@ impl Devices {
                 }
             }
         }
-        let leading: BTreeSet<u32> = survey.neighbours().into_iter().map(|(device, _)| device).collect();
-        leading.into_iter().map(|device| (device, self.reason(survey, device))).collect()
+        let leading: BTreeSet<u32> = snapshot.neighbours().into_iter().map(|(device, _)| device).collect();
+        leading.into_iter().map(|device| (device, self.reason(snapshot, device))).collect()
     }
 
-    /// Puts back what others have taken off the devices, and tries again where it was refused.
-    pub(crate) fn keep(&mut self, watcher: &mut impl Watcher, survey: &Survey) -> Vec<DeviceState> {
+    /// Attaches again what others have detached, and tries again where it was refused.
+    pub(crate) fn keep(&mut self, watcher: &mut impl Watcher, snapshot: &RouteSnapshot) -> Vec<DeviceState> {
         for device in &self.watched {
             if let Err(error) = watcher.attach(&device.name) {
                 debug!("{error}");
             }
         }
-        if self.refused.is_empty() { Vec::new() } else { self.follow(watcher, survey) }
+        if self.refused.is_empty() { Vec::new() } else { self.follow(watcher, snapshot) }
     }
 
     /// Watches none any more.
@@ -98,13 +102,13 @@ impl Devices {
     }
 
     /// Why a device that leads to servers isn't watched.
-    fn reason(&self, survey: &Survey, index: u32) -> Option<String> {
+    fn reason(&self, snapshot: &RouteSnapshot, index: u32) -> Option<String> {
         if self.watched.iter().any(|device| device.index == index) {
             return None;
         }
         let refused = |(device, reason): (&Device, &String)| (device.index == index).then(|| reason.clone());
         let refusal = self.refused.iter().find_map(refused);
-        let name = survey.devices.get(&index).map_or("a device that is gone", |device| &device.name);
+        let name = snapshot.devices.get(&index).map_or("a device that is gone", |device| &device.name);
         Some(refusal.unwrap_or_else(|| {
             format!("its packets leave through {name}, which is not among `devices` in `[passive]`")
         }))
@@ -116,18 +120,18 @@ mod tests {
     use std::{io, net::IpAddr};
 
     use super::*;
-    use crate::network::Reach;
+    use crate::network::ServerNextHop;
 
-    /// Notes what it is told, and refuses one device.
+    /// Notes what it is calls, and refuses one device.
     #[derive(Default)]
-    struct Noted {
-        told: Vec<String>,
+    struct RecordingWatcher {
+        calls: Vec<String>,
         refuses: Option<&'static str>,
     }
 
-    impl Watcher for Noted {
+    impl Watcher for RecordingWatcher {
         fn attach(&mut self, device: &str) -> Result<(), PassiveError> {
-            self.told.push(format!("+{device}"));
+            self.calls.push(format!("+{device}"));
             match self.refuses {
                 Some(refused) if refused == device => {
                     Err(PassiveError::System { what: "attaching", source: io::Error::other("no") })
@@ -137,62 +141,66 @@ mod tests {
         }
 
         fn detach(&mut self, device: &str) -> Result<(), PassiveError> {
-            self.told.push(format!("-{device}"));
+            self.calls.push(format!("-{device}"));
             Ok(())
         }
     }
 
     /// Devices by index and name, and the index of the one that leads to the only server.
-    fn survey(devices: &[(u32, &str)], way: u32) -> Survey {
+    fn survey(devices: &[(u32, &str)], leading: u32) -> RouteSnapshot {
         let server: IpAddr = [10, 0, 0, 1].into();
         let device =
             |(index, name): &(u32, &str)| (*index, Device { index: *index, name: (*name).to_owned() });
-        Survey {
+        RouteSnapshot {
             devices: devices.iter().map(device).collect(),
-            servers: [(server, Reach::Through { device: way, neighbour: server })].into(),
+            servers: [(server, ServerNextHop::Via { device: leading, neighbour: server })].into(),
         }
     }
 
     #[test]
     fn programs_follow_the_servers() {
-        let mut watcher = Noted::default();
+        let mut watcher = RecordingWatcher::default();
         let mut devices = Devices::new(Vec::new());
-        let course = [
+        let snapshots = [
             ("at first", survey(&[(2, "a"), (3, "b")], 2), "+a"),
             ("nothing new", survey(&[(2, "a"), (3, "b")], 2), ""),
             ("the route moves", survey(&[(2, "a"), (3, "b")], 3), "-a +b"),
             ("made again", survey(&[(2, "a"), (9, "b")], 9), "-b +b"),
             ("renamed", survey(&[(2, "a"), (9, "c")], 9), "-b +c"),
         ];
-        for (what, survey, expected) in course {
-            let states = devices.follow(&mut watcher, &survey);
-            assert_eq!(std::mem::take(&mut watcher.told).join(" "), expected, "{what}");
+        for (what, snapshot, expected) in snapshots {
+            let states = devices.follow(&mut watcher, &snapshot);
+            assert_eq!(std::mem::take(&mut watcher.calls).join(" "), expected, "{what}");
             assert!(states.iter().all(|(_, reason)| reason.is_none()), "{what}: {states:?}");
         }
         devices.clear(&mut watcher);
-        assert_eq!(watcher.told, ["-c"]);
+        assert_eq!(watcher.calls, ["-c"]);
     }
 
     #[test]
     fn a_device_that_refuses_is_tried_again() {
-        let mut watcher = Noted { refuses: Some("a"), ..Noted::default() };
+        let mut watcher = RecordingWatcher { refuses: Some("a"), ..RecordingWatcher::default() };
         let mut devices = Devices::new(Vec::new());
         let there = survey(&[(2, "a")], 2);
         let states = devices.follow(&mut watcher, &there);
         assert!(matches!(&states[..], [(2, Some(reason))] if reason.contains("attaching")), "{states:?}");
         watcher.refuses = None;
         assert_eq!(devices.keep(&mut watcher, &there), [(2, None)]);
-        assert_eq!(watcher.told, ["+a", "+a"]);
+        assert_eq!(watcher.calls, ["+a", "+a"]);
         assert_eq!(devices.keep(&mut watcher, &there), []);
-        assert_eq!(watcher.told, ["+a", "+a", "+a"], "what is there is put back if others have taken it off");
+        assert_eq!(
+            watcher.calls,
+            ["+a", "+a", "+a"],
+            "programs are attached again if others have detached them"
+        );
     }
 
     #[test]
     fn named_devices_alone_are_watched() {
-        let mut watcher = Noted::default();
+        let mut watcher = RecordingWatcher::default();
         let mut devices = Devices::new(vec!["b".to_owned()]);
         let states = devices.follow(&mut watcher, &survey(&[(2, "a"), (3, "b")], 2));
-        assert_eq!(watcher.told, ["+b"]);
+        assert_eq!(watcher.calls, ["+b"]);
         assert!(matches!(&states[..], [(2, Some(reason))] if reason.contains("through a")), "{states:?}");
     }
 }

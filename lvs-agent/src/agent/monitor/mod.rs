@@ -1,5 +1,5 @@
-//! The task that owns the kernel side: it looks at the signs of life on every tick and at every edge, and tells those who
-//! decide what speaks against whom. What changes about servers, routes and neighbours it follows between two ticks.
+//! The task around the eBPF programs and the detector: on every tick and at every edge it evaluates the signs of life,
+//! and reports findings to the controller. Between two ticks it takes in changes of servers, routes and neighbours.
 
 mod devices;
 mod recorder;
@@ -27,22 +27,22 @@ use tracing::{debug, error};
 
 use self::{
     devices::Devices,
-    status::{EvidenceLog, Silent},
+    status::{EvidenceLog, WithoutSignal},
 };
-pub(crate) use self::{recorder::Recording, topology::Parts};
-use super::messages::Feedback;
+pub(crate) use self::{recorder::Recording, topology::MonitorParts};
 pub(crate) use super::messages::{SignalRequest, WatchedServices};
 use crate::{
     clock::monotonic_ns,
-    network::{NeighbourChange, Surroundings, Survey},
-    passive::{Detector, Finding, KernelSide, Sight, Signals, Targets, View},
+    engine::confirmation::DetectorFeedback,
+    network::{NeighbourChange, RouteSnapshot, Topology},
+    passive::{Detector, Finding, Programs, Signals, Targets, View, Visibility},
     telemetry::metrics,
 };
 
-/// How often what is not about single servers is put where `/metrics` shows it.
+/// How often the metrics that are not about single servers are published.
 const EXPOSITION: Duration = Duration::from_secs(1);
 
-/// How often it is made sure that the programs still hang on their devices.
+/// How often the programs are checked to be still attached.
 const KEEP: Duration = Duration::from_secs(5);
 
 /// After how many ticks each server's counters are read again, if there are not too many.
@@ -54,23 +54,23 @@ const LEARN_MOST: usize = 8192;
 /// How many changes of the neighbour table are taken at once.
 const NEIGHBOURS: usize = 256;
 
-/// What the task hears.
+/// What the task receives.
 pub(crate) struct Inputs {
-    /// Where packets to servers go, each time that it is otherwise.
-    pub(crate) surveys: mpsc::Receiver<Survey>,
+    /// The routes to the servers, each time they change.
+    pub(crate) snapshots: mpsc::Receiver<RouteSnapshot>,
     /// The neighbour table.
     pub(crate) neighbours: mpsc::Receiver<NeighbourChange>,
-    /// From those who decide.
-    pub(crate) feedback: mpsc::Receiver<Feedback>,
-    /// Who is to be watched.
+    /// From the controller.
+    pub(crate) feedback: mpsc::Receiver<DetectorFeedback>,
+    /// The services to watch.
     pub(crate) watched: latest::Receiver<WatchedServices>,
-    /// Questions about the signal.
+    /// Requests for the state of the signal.
     pub(crate) requests: mpsc::Receiver<SignalRequest>,
 }
 
-/// Whom the task tells.
+/// What the task sends.
 pub(crate) struct Outputs {
-    /// What speaks against servers.
+    /// Evidence against servers.
     pub(crate) findings: mpsc::Sender<Finding>,
     /// The endpoints as they are now, whose ids the findings have.
     pub(crate) targets: latest::Sender<Arc<Targets>>,
@@ -80,30 +80,31 @@ pub(crate) struct Outputs {
 
 /// The passive side while the agent runs.
 pub(crate) struct Monitor {
-    kernel: KernelSide,
+    programs: Programs,
     signals: Signals,
     targets: Targets,
     detector: Detector,
-    /// What the detector is shown, if the operator wants that written down.
+    /// The recording of the detector's input, if the operator wants one.
     recording: Option<Recording>,
     exposition: metrics::Passive,
     devices: Devices,
-    around: Surroundings,
+    topology: Topology,
     outputs: Outputs,
     tick: Duration,
-    /// The servers that something can be concluded about.
-    speaking: Vec<(ServerId, Sight)>,
-    /// All servers, which of them is learned from next, and what share of one more is due.
-    learning: Vec<ServerId>,
-    next: usize,
-    owed: usize,
+    /// The servers that the detector evaluates.
+    evaluated: Vec<(ServerId, Visibility)>,
+    /// All servers in the order in which their counters are read, the next of them, and the tenths of reads that are
+    /// due.
+    learn_queue: Vec<ServerId>,
+    learn_next: usize,
+    learn_due: usize,
     /// Servers whose neighbour entry has failed.
     failed: BTreeSet<ServerId>,
     evidences: EvidenceLog,
-    /// The destinations without a signal, as last told.
-    silent: Silent,
+    /// The destinations without a signal, as last published.
+    without_signal: WithoutSignal,
     /// Whether that may have changed.
-    silent_is_old: bool,
+    signals_changed: bool,
     services: BTreeMap<crate::model::ServiceKey, String>,
 }
 
@@ -113,11 +114,11 @@ impl Monitor {
         if let Err(error) = self.watch(inputs, &shutdown).await {
             error!("passive detection has ended, active checks continue: {error:#}");
         }
-        self.devices.clear(&mut self.kernel);
+        self.devices.clear(&mut self.programs);
     }
 
     async fn watch(&mut self, mut inputs: Inputs, shutdown: &CancellationToken) -> anyhow::Result<()> {
-        let mut edges = register(self.kernel.take_edges()?)?;
+        let mut edges = register(self.programs.take_edges()?)?;
         let mut tick = interval(self.tick);
         tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut exposition = interval(EXPOSITION);
@@ -133,17 +134,17 @@ impl Monitor {
                     let servers = drain(ready.get_inner_mut());
                     ready.clear_ready();
                     for server in servers {
-                        self.look_at(server);
+                        self.evaluate_server(server);
                     }
                 }
-                _ = tick.tick() => self.look_at_all(),
+                _ = tick.tick() => self.on_tick(),
                 _ = exposition.tick() => self.publish(),
                 _ = keep.tick() => self.keep_devices(),
-                Some(survey) = inputs.surveys.recv() => self.surveyed(survey),
+                Some(snapshot) = inputs.snapshots.recv() => self.update_routes(snapshot),
                 1.. = inputs.neighbours.recv_many(&mut neighbours, NEIGHBOURS) => {
                     self.neighbours(neighbours.drain(..));
                 }
-                Some(feedback) = inputs.feedback.recv() => self.take(feedback),
+                Some(feedback) = inputs.feedback.recv() => self.apply_feedback(feedback),
                 Ok(()) = inputs.watched.changed() => {
                     let watched = inputs.watched.borrow_and_update().clone();
                     self.set_services(&watched);
@@ -153,34 +154,34 @@ impl Monitor {
         }
     }
 
-    fn look_at_all(&mut self) {
+    fn on_tick(&mut self) {
         if let Some(late) = self.detector.tick(self.tick, monotonic_ns()) {
             metrics::count_stall();
             debug!("the director stalled for {} ms: silence is measured from now on", late.as_millis());
         }
         self.learn();
-        for index in 0..self.speaking.len() {
-            let (id, sight) = self.speaking[index];
-            self.look(id, sight);
+        for index in 0..self.evaluated.len() {
+            let (id, visibility) = self.evaluated[index];
+            self.evaluate(id, visibility);
         }
         let failed: Vec<ServerId> = self.failed.iter().copied().collect();
         for id in failed {
             if let Some(finding) = self.detector.neighbour_failed(id, monotonic_ns()) {
-                self.tell(finding);
+                self.report(finding);
             }
         }
     }
 
-    /// Reads the counters of as many servers as it takes to come round in [`LEARN_EVERY`] ticks, and shows them.
+    /// Reads the counters of so many servers that each has its turn every [`LEARN_EVERY`] ticks, and publishes them.
     fn learn(&mut self) {
-        let all = self.learning.len();
+        let servers = self.learn_queue.len();
         let most = (LEARN_MOST / self.signals.cpus().max(1)).max(1);
-        self.owed += all;
-        let due = self.owed / LEARN_EVERY;
-        self.owed %= LEARN_EVERY;
+        self.learn_due += servers;
+        let due = self.learn_due / LEARN_EVERY;
+        self.learn_due %= LEARN_EVERY;
         for _ in 0..due.min(most) {
-            let Some(&id) = self.learning.get(self.next % all) else { return };
-            self.next = (self.next + 1) % all;
+            let Some(&id) = self.learn_queue.get(self.learn_next % servers) else { return };
+            self.learn_next = (self.learn_next + 1) % servers;
             let counters = self.signals.counters(id);
             let now_ns = monotonic_ns();
             if let Some(recording) = &mut self.recording {
@@ -191,43 +192,45 @@ impl Monitor {
         }
     }
 
-    fn look_at(&mut self, id: ServerId) {
-        match self.targets.get(id).map(crate::passive::Target::sight) {
-            Some(sight @ (Sight::Whole | Sight::Half)) => self.look(id, sight),
-            Some(Sight::CountedOnly(_)) | None => {}
+    fn evaluate_server(&mut self, id: ServerId) {
+        match self.targets.get(id).map(crate::passive::Target::visibility) {
+            Some(visibility @ (Visibility::Both | Visibility::ClientOnly)) => self.evaluate(id, visibility),
+            Some(Visibility::CountersOnly(_)) | None => {}
         }
     }
 
-    fn look(&mut self, id: ServerId, sight: Sight) {
-        let view = View { id, sight, state: self.signals.state(id) };
+    fn evaluate(&mut self, id: ServerId, visibility: Visibility) {
+        let view = View { id, visibility, state: self.signals.state(id) };
         // The state first, then the clock: what was read can't be younger than now.
         let now_ns = monotonic_ns();
         if let Some(recording) = &mut self.recording {
-            recording.state(now_ns, id, sight, &view.state);
+            recording.state(now_ns, id, visibility, &view.state);
         }
         let active = || active(self.signals.flows(id), now_ns);
-        if let Some(finding) = self.detector.look(&view, active, |id| self.signals.counters(id), now_ns) {
-            self.tell(finding);
+        if let Some(finding) = self.detector.evaluate(&view, active, |id| self.signals.counters(id), now_ns) {
+            self.report(finding);
         }
     }
 
-    fn tell(&mut self, finding: Finding) {
+    fn report(&mut self, finding: Finding) {
         let (id, evidence) = match &finding {
             Finding::Suspicion(suspicion) => (suspicion.id, &suspicion.evidence),
             Finding::Overloaded { id, evidence } | Finding::Correlated { id, evidence } => (*id, evidence),
         };
         self.evidences.note(id, evidence.to_string(), monotonic_ns());
         if self.outputs.findings.try_send(finding).is_err() {
-            // Those who decide are behind by a whole channel; the next tick raises it again.
+            // The controller is behind by a whole channel; the next tick raises it again.
             debug!("finding dropped: the channel is full");
             self.detector.not_probed(id);
         }
     }
 
-    fn take(&mut self, feedback: Feedback) {
+    fn apply_feedback(&mut self, feedback: DetectorFeedback) {
         match feedback {
-            Feedback::Observed(id, observation) => self.detector.observe(id, observation, monotonic_ns()),
-            Feedback::NotProbed(id) => self.detector.not_probed(id),
+            DetectorFeedback::Observed(id, observation) => {
+                self.detector.observe(id, observation, monotonic_ns());
+            }
+            DetectorFeedback::NotProbed(id) => self.detector.not_probed(id),
         }
     }
 }

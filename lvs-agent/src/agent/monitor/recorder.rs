@@ -11,14 +11,14 @@ use std::{
 use lvs_common::{ServerCounters, ServerId, ServerState};
 use tracing::warn;
 
-use crate::passive::{Sight, trace::Recorder};
+use crate::passive::{Visibility, trace::Recorder};
 
 /// How much may wait for the disk: some 5 MB.
 const WAITING: usize = 8_192;
 
 /// One thing that the detector was shown.
 enum Entry {
-    State(u64, ServerId, Sight, Box<ServerState>),
+    State(u64, ServerId, Visibility, Box<ServerState>),
     Counters(u64, ServerId, Box<ServerCounters>),
 }
 
@@ -46,8 +46,8 @@ impl Recording {
     }
 
     /// Writes down a server's state. Never waits: what the writer has no room for is left out and counted.
-    pub(super) fn state(&mut self, at_ns: u64, id: ServerId, sight: Sight, state: &ServerState) {
-        self.send(Entry::State(at_ns, id, sight, Box::new(*state)));
+    pub(super) fn state(&mut self, at_ns: u64, id: ServerId, visibility: Visibility, state: &ServerState) {
+        self.send(Entry::State(at_ns, id, visibility, Box::new(*state)));
     }
 
     /// The same for a server's counters.
@@ -80,7 +80,7 @@ fn write(out: impl Write, waiting: &Receiver<Entry>) -> io::Result<()> {
     let mut recorder = Recorder::new(BufWriter::new(out));
     for entry in waiting {
         match entry {
-            Entry::State(at_ns, id, sight, state) => recorder.state(at_ns, id, sight, &state)?,
+            Entry::State(at_ns, id, visibility, state) => recorder.state(at_ns, id, visibility, &state)?,
             Entry::Counters(at_ns, id, counters) => recorder.counters(at_ns, id, &counters)?,
         }
     }
@@ -94,7 +94,7 @@ mod tests {
     use bytemuck::Zeroable as _;
 
     use super::*;
-    use crate::passive::trace::{Player, Shown};
+    use crate::passive::trace::{Player, Recorded};
 
     const ID: ServerId = ServerId(3);
 
@@ -125,14 +125,14 @@ mod tests {
     fn what_was_shown_is_written_before_the_end() {
         let out = Out::default();
         let mut recording = Recording::to(out.clone()).unwrap();
-        recording.state(7, ID, Sight::Half, &state(5));
+        recording.state(7, ID, Visibility::ClientOnly, &state(5));
         recording.counters(8, ID, &ServerCounters::zeroed());
-        recording.state(9, ID, Sight::Half, &state(5));
+        recording.state(9, ID, Visibility::ClientOnly, &state(5));
         drop(recording);
         let text = String::from_utf8(out.0.lock().unwrap().clone()).unwrap();
         let records = Player::records(&text).unwrap();
         assert_eq!(records.len(), 2, "no change, no line");
-        assert_eq!(records[0].shown, Shown::State(Sight::Half, Box::new(state(5))));
+        assert_eq!(records[0].recorded, Recorded::State(Visibility::ClientOnly, Box::new(state(5))));
         assert_eq!((records[0].at_ns, records[1].at_ns), (7, 8));
     }
 
@@ -144,7 +144,7 @@ mod tests {
         // Comes to its end though nothing can be written.
         let all = 3 * WAITING as u64;
         for at_ns in 1..=all {
-            recording.state(at_ns, ID, Sight::Half, &state(at_ns));
+            recording.state(at_ns, ID, Visibility::ClientOnly, &state(at_ns));
         }
         barrier.wait();
         drop(recording);

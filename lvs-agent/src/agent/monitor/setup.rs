@@ -7,13 +7,14 @@ use anyhow::Context as _;
 use tokio::sync::{mpsc, watch as latest};
 use tracing::warn;
 
-use super::{Inputs, Monitor, Outputs, Parts, Recording, devices::Devices, survey::SurveyTask};
+use super::{Inputs, Monitor, MonitorParts, Outputs, Recording, devices::Devices, survey::SurveyTask};
 use crate::{
-    agent::messages::{Feedback, SignalRequest, WatchedServices},
+    agent::messages::{SignalRequest, WatchedServices},
+    engine::confirmation::DetectorFeedback,
     model::{Config, PassiveSettings},
     netlink::DEFAULT_TIMEOUT,
     network::{Links, NeighbourWatch, NetworkError},
-    passive::{Detector, Finding, KernelSide, PassiveError, Signals, Sizes, Targets},
+    passive::{Detector, Finding, PassiveError, Programs, Signals, Sizes, Targets},
     telemetry::metrics,
 };
 
@@ -23,24 +24,24 @@ const LOG_NOTHING: u8 = 0;
 const LOG_WARNINGS: u8 = 2;
 
 /// Surveys that may wait: each replaces the one before.
-const SURVEYS: usize = 4;
+const SNAPSHOTS: usize = 4;
 /// Questions about the signal that may wait.
 const REQUESTS: usize = 8;
 
 /// Everything that watches, ready to run.
 pub(crate) struct PassiveSide {
-    pub(crate) watch: Monitor,
+    pub(crate) monitor: Monitor,
     pub(crate) inputs: Inputs,
-    pub(crate) follow: SurveyTask,
+    pub(crate) survey_task: SurveyTask,
     pub(crate) neighbours: NeighbourWatch,
     /// Whom to ask about the signal.
     pub(crate) requests: mpsc::Sender<SignalRequest>,
 }
 
-/// What links the passive side with those who decide.
+/// What links the monitor with the controller.
 pub(crate) struct Wiring {
     pub(crate) findings: mpsc::Sender<Finding>,
-    pub(crate) feedback: mpsc::Receiver<Feedback>,
+    pub(crate) feedback: mpsc::Receiver<DetectorFeedback>,
     pub(crate) targets: latest::Sender<Arc<Targets>>,
     pub(crate) watched: latest::Receiver<WatchedServices>,
 }
@@ -77,13 +78,13 @@ pub(crate) async fn set_up(config: &Config, wiring: Wiring) -> Result<PassiveSid
     }
     let Wiring { findings, feedback, targets: targets_tx, mut watched } = wiring;
     let services = watched.borrow_and_update().clone();
-    let (mut kernel, signals) = load(config, &services)?;
-    metrics::publish_maps(kernel.memory()?);
+    let (mut programs, signals) = load(config, &services)?;
+    metrics::publish_maps(programs.memory()?);
     let mut targets = Targets::new([]);
     targets.limit(u32::try_from(signals.capacity()).unwrap_or(u32::MAX));
     let (servers_tx, servers) = latest::channel(BTreeSet::<IpAddr>::new());
-    let parts = Parts {
-        kernel,
+    let parts = MonitorParts {
+        programs,
         signals,
         targets,
         detector: Detector::new(config.passive.detector.clone()),
@@ -92,14 +93,14 @@ pub(crate) async fn set_up(config: &Config, wiring: Wiring) -> Result<PassiveSid
         outputs: Outputs { findings, targets: targets_tx, servers: servers_tx },
         tick: config.passive.tick,
     };
-    let mut watch = Monitor::new(parts, &services);
-    let (surveys_tx, surveys) = mpsc::channel(SURVEYS);
-    let mut follow = SurveyTask::connect(servers, surveys_tx, DEFAULT_TIMEOUT).await?;
-    watch.surveyed(follow.look().await?);
+    let mut monitor = Monitor::new(parts, &services);
+    let (snapshots_tx, snapshots) = mpsc::channel(SNAPSHOTS);
+    let mut survey_task = SurveyTask::connect(servers, snapshots_tx, DEFAULT_TIMEOUT).await?;
+    monitor.update_routes(survey_task.survey().await?);
     let (neighbour_watch, neighbours) = NeighbourWatch::start(DEFAULT_TIMEOUT).await?;
     let (requests_tx, requests) = mpsc::channel(REQUESTS);
-    let inputs = Inputs { surveys, neighbours, feedback, watched, requests };
-    Ok(PassiveSide { watch, inputs, follow, neighbours: neighbour_watch, requests: requests_tx })
+    let inputs = Inputs { snapshots, neighbours, feedback, watched, requests };
+    Ok(PassiveSide { monitor, inputs, survey_task, neighbours: neighbour_watch, requests: requests_tx })
 }
 
 /// A recording that can't be had is no reason to do without the signal.
@@ -114,20 +115,20 @@ fn record(path: &Path) -> Option<Recording> {
 /// For how many servers there is room where none is known at the start.
 const EXPECTED: usize = 1000;
 
-fn load(config: &Config, services: &WatchedServices) -> Result<(KernelSide, Signals), PassiveError> {
+fn load(config: &Config, services: &WatchedServices) -> Result<(Programs, Signals), PassiveError> {
     let endpoints = Targets::new(super::topology::forwardings(services)).all().len();
-    // Of a table that is still empty nobody can say how large it will be.
+    // The size of a table that is still empty is unknown.
     let expected = if endpoints == 0 { EXPECTED } else { endpoints };
     let sizes = Sizes::for_endpoints(expected);
     let log_level = if config.passive.log_faults { LOG_WARNINGS } else { LOG_NOTHING };
-    KernelSide::load(sizes, log_level)
+    Programs::load(sizes, log_level)
 }
 
 impl PassiveSide {
     /// Watches until `shutdown`.
     pub(crate) async fn run(self, shutdown: tokio_util::sync::CancellationToken) {
-        let Self { watch, inputs, follow, neighbours, requests: _ } = self;
-        tokio::join!(watch.run(inputs, shutdown.clone()), follow.run(shutdown));
+        let Self { monitor, inputs, survey_task, neighbours, requests: _ } = self;
+        tokio::join!(monitor.run(inputs, shutdown.clone()), survey_task.run(shutdown));
         drop(neighbours);
     }
 }

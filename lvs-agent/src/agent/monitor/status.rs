@@ -1,4 +1,4 @@
-//! What is told of the passive signal: to people who ask, to `/metrics`, and to the log where it changes.
+//! The state of the passive signal: for `status`, for `/metrics`, and for the log where it changes.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -12,17 +12,17 @@ use super::Monitor;
 use crate::{
     agent::messages::SignalRequest,
     clock::monotonic_ns,
-    control::{EvidenceStatus, Seen, SignalStatus},
+    control::{EvidenceStatus, SignalStatus, Visibility},
     model::DestinationKey,
-    network::Reach,
-    passive::{NoSignal, Sight, Target},
+    network::ServerNextHop,
+    passive::{self, NoSignal, Target},
     telemetry::metrics,
 };
 
 /// The destinations without a signal, and why.
-pub(super) type Silent = BTreeMap<DestinationKey, NoSignal>;
+pub(super) type WithoutSignal = BTreeMap<DestinationKey, NoSignal>;
 
-/// What was last held against each server, and when.
+/// The last evidence against each server, and when it was.
 #[derive(Debug, Default)]
 pub(super) struct EvidenceLog {
     last: BTreeMap<ServerId, (String, u64)>,
@@ -44,11 +44,11 @@ impl EvidenceLog {
 }
 
 impl Monitor {
-    /// What is not about single servers, and whose signal has come or gone.
+    /// Publishes what is not about single servers, and which signals have come or gone.
     pub(super) fn publish(&mut self) {
-        metrics::publish_unattributed(&self.signals.doubts());
-        if std::mem::take(&mut self.silent_is_old) {
-            self.tell_silent();
+        metrics::publish_unattributed(&self.signals.unattributed());
+        if std::mem::take(&mut self.signals_changed) {
+            self.publish_signals();
         }
     }
 
@@ -63,29 +63,31 @@ impl Monitor {
                 statuses.entry(*destination).or_insert(status);
             }
         }
-        for (destination, reason) in &self.silent {
+        for (destination, reason) in &self.without_signal {
             statuses
                 .entry(*destination)
                 .or_insert_with(|| SignalStatus::none(self.reason(destination, reason)));
         }
-        // Whoever asked may have gone.
+        // The requester may be gone.
         request.send(statuses).ok();
     }
 
     fn status(&self, target: &Target, destination: &DestinationKey, now_ns: u64) -> SignalStatus {
-        let none = self.silent.get(destination);
-        let seen = match (none, target.sight()) {
-            (Some(NoSignal::CountedOnly(_)), _) | (None, Sight::CountedOnly(_)) => Seen::Counted,
-            (Some(_), _) => Seen::None,
-            (None, Sight::Whole) => Seen::Whole,
-            (None, Sight::Half) => Seen::Half,
+        let none = self.without_signal.get(destination);
+        let seen = match (none, target.visibility()) {
+            (Some(NoSignal::CountersOnly(_)), _) | (None, passive::Visibility::CountersOnly(_)) => {
+                Visibility::CountersOnly
+            }
+            (Some(_), _) => Visibility::None,
+            (None, passive::Visibility::Both) => Visibility::Both,
+            (None, passive::Visibility::ClientOnly) => Visibility::ClientOnly,
         };
         let usual = self.detector.usual_wait(target.id);
         SignalStatus {
             seen,
             reason: match (none, seen) {
                 (Some(reason), _) => Some(self.reason(destination, reason)),
-                (None, Seen::Half) => Some("answers bypass the director".to_owned()),
+                (None, Visibility::ClientOnly) => Some("answers bypass the director".to_owned()),
                 (None, _) => None,
             },
             usual_wait_ms: usual.map(|usual: Duration| usual.as_secs_f64() * 1000.0),
@@ -93,38 +95,39 @@ impl Monitor {
         }
     }
 
-    /// The reason in words; what the kernel says about the route says more than that there is none.
+    /// The reason in words; the kernel's error about the route is more precise than that there is none.
     fn reason(&self, destination: &DestinationKey, reason: &NoSignal) -> String {
-        match (reason, self.around.way(destination.server.ip()).map(|way| way.reach)) {
-            (NoSignal::RouteUnknown | NoSignal::NeighbourUnknown, Some(Reach::Nowhere(error))) => {
-                error.to_string()
-            }
+        match (reason, self.topology.route(destination.server.ip()).map(|route| route.next_hop)) {
+            (
+                NoSignal::RouteUnknown | NoSignal::NeighbourUnknown,
+                Some(ServerNextHop::Unreachable(error)),
+            ) => error.to_string(),
             _ => reason.to_string(),
         }
     }
 
-    /// Logs and shows whose signal has come or gone since the last time.
-    fn tell_silent(&mut self) {
-        let silent: Silent = self.targets.without_signal().into_iter().collect();
+    /// Logs and publishes which signals have come or gone since the last time.
+    fn publish_signals(&mut self) {
+        let without_signal: WithoutSignal = self.targets.without_signal().into_iter().collect();
         for destination in self.targets.all().flat_map(|target| &target.destinations) {
-            let (old, new) = (self.silent.get(destination), silent.get(destination));
+            let (old, new) = (self.without_signal.get(destination), without_signal.get(destination));
             if old.is_some() && new.is_none() {
                 info!(%destination, "passive signal for {destination}");
             }
         }
-        for (destination, reason) in &silent {
-            if self.silent.get(destination) != Some(reason) {
+        for (destination, reason) in &without_signal {
+            if self.without_signal.get(destination) != Some(reason) {
                 let words = self.reason(destination, reason);
                 info!(%destination, "no passive signal for {destination}: {words}");
             }
         }
-        self.silent = silent;
-        let all = self.targets.all().flat_map(|target| &target.destinations).copied();
-        let all: std::collections::BTreeSet<DestinationKey> =
-            all.chain(self.silent.keys().copied()).collect();
-        let reasons = all.into_iter().map(|destination| {
+        self.without_signal = without_signal;
+        let targets = self.targets.all().flat_map(|target| &target.destinations).copied();
+        let destinations: std::collections::BTreeSet<DestinationKey> =
+            targets.chain(self.without_signal.keys().copied()).collect();
+        let reasons = destinations.into_iter().map(|destination| {
             let service = self.services.get(&destination.service).map_or("", String::as_str);
-            (destination, service, self.silent.get(&destination).map(word))
+            (destination, service, self.without_signal.get(&destination).map(word))
         });
         self.exposition.signals(reasons);
     }
@@ -136,7 +139,7 @@ fn word(reason: &NoSignal) -> &'static str {
         NoSignal::Local => "local",
         NoSignal::Bypass => "bypass",
         NoSignal::UnknownTunnel(_) => "unknown-tunnel",
-        NoSignal::CountedOnly(_) => "counted-only",
+        NoSignal::CountersOnly(_) => "counted-only",
         NoSignal::RouteUnknown => "no-route",
         NoSignal::NeighbourUnknown => "no-neighbour",
         NoSignal::SameMac(_) => "same-mac",

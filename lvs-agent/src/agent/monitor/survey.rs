@@ -1,4 +1,4 @@
-//! The task that looks up again which way packets to the servers go, whenever something about it has changed.
+//! The task that looks up the routes to the servers again whenever something about them has changed.
 
 use std::{
     collections::BTreeSet,
@@ -13,26 +13,26 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::network::{Neighbours, NetworkChanges, NetworkError, Survey, Surveyor};
+use crate::network::{Neighbours, NetworkChanges, NetworkError, RouteSnapshot, Surveyor};
 
-/// Changes come in groups (a device goes, its addresses, its routes): those within this time are looked at together.
+/// Changes come in groups (a device goes, its addresses, its routes): those within this time are looked up together.
 const SETTLE: Duration = Duration::from_millis(20);
-/// Looking takes at most one part in so many of the time, however much changes.
+/// Surveys take at most one part in so many of the time, however much changes.
 const SHARE: u32 = 10;
 /// From a failure to the next try.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Makes surveys.
+/// Makes surveys of the routes.
 pub(crate) struct SurveyTask {
     changes: NetworkChanges,
     surveyor: Surveyor,
     neighbours: Neighbours,
-    /// Whose ways matter.
+    /// Whose routes matter.
     servers: latest::Receiver<BTreeSet<IpAddr>>,
-    surveys: mpsc::Sender<Survey>,
+    snapshots: mpsc::Sender<RouteSnapshot>,
     timeout: Duration,
-    last: Survey,
-    /// How long the last look took.
+    last: RouteSnapshot,
+    /// How long the last survey took.
     took: Duration,
 }
 
@@ -40,41 +40,41 @@ impl SurveyTask {
     /// Listens in the calling thread's network namespace. The kernel has `timeout` for each answer.
     pub(crate) async fn connect(
         servers: latest::Receiver<BTreeSet<IpAddr>>,
-        surveys: mpsc::Sender<Survey>,
+        snapshots: mpsc::Sender<RouteSnapshot>,
         timeout: Duration,
     ) -> Result<Self, NetworkError> {
         Ok(Self {
-            // Before the first look, so that nothing falls between the two.
+            // Before the first survey, so that nothing falls between the two.
             changes: NetworkChanges::open()?,
             surveyor: Surveyor::connect(timeout).await?,
             neighbours: Neighbours::connect(timeout).await?,
             servers,
-            surveys,
+            snapshots,
             timeout,
-            last: Survey::default(),
+            last: RouteSnapshot::default(),
             took: Duration::ZERO,
         })
     }
 
-    /// Looks, and makes the kernel ask for the neighbours that are new.
-    pub(crate) async fn look(&mut self) -> Result<Survey, NetworkError> {
+    /// Makes a survey, and makes the kernel resolve the neighbours that are new.
+    pub(crate) async fn survey(&mut self) -> Result<RouteSnapshot, NetworkError> {
         let begun = Instant::now();
         let servers = self.servers.borrow_and_update().clone();
-        let survey = self.surveyor.survey(servers).await?;
-        for (device, address) in survey.neighbours().difference(&self.last.neighbours()) {
+        let snapshot = self.surveyor.survey(servers).await?;
+        for (device, address) in snapshot.neighbours().difference(&self.last.neighbours()) {
             // What is known already, and what is answered, comes through the watch of the neighbour table.
             if let Err(error) = self.neighbours.resolve(*device, *address).await {
                 debug!(%address, "{error}");
             }
         }
         self.took = begun.elapsed();
-        self.last = survey.clone();
-        Ok(survey)
+        self.last = snapshot.clone();
+        Ok(snapshot)
     }
 
-    /// Passes on every survey that is another one than the last, until `shutdown`.
+    /// Passes on every snapshot that differs from the last one, until `shutdown`.
     pub(crate) async fn run(mut self, shutdown: CancellationToken) {
-        let follow = async {
+        let surveys = async {
             loop {
                 if self.settled().await.is_err() || self.pass_on().await.is_err() {
                     return;
@@ -83,14 +83,15 @@ impl SurveyTask {
         };
         tokio::select! {
             () = shutdown.cancelled() => {}
-            () = follow => debug!("nobody follows the network any more"),
+            () = surveys => debug!("nobody follows the network any more"),
         }
     }
 
-    /// Waits until something has changed and no more changes come with it, at least for as long as the last look allows.
+    /// Waits until something has changed and no more changes come with it, at least for as long as the last look
+    /// allows.
     async fn settled(&mut self) -> Result<(), Closed> {
         tokio::select! {
-            told = self.changes.next() => match told {
+            notified = self.changes.next() => match notified {
                 Ok(()) => {}
                 Err(error) => self.reopen(&error).await,
             },
@@ -100,7 +101,7 @@ impl SurveyTask {
         loop {
             tokio::select! {
                 () = sleep_until(until) => return Ok(()),
-                told = self.changes.next() => if let Err(error) = told { self.reopen(&error).await },
+                notified = self.changes.next() => if let Err(error) = notified { self.reopen(&error).await },
             }
         }
     }
@@ -108,17 +109,17 @@ impl SurveyTask {
     /// Looks until it works, and passes on what is new.
     async fn pass_on(&mut self) -> Result<(), Closed> {
         let before = self.last.clone();
-        let survey = loop {
-            match self.look().await {
-                Ok(survey) => break survey,
+        let snapshot = loop {
+            match self.survey().await {
+                Ok(snapshot) => break snapshot,
                 Err(error) => warn!("{error}; trying again"),
             }
             sleep(PAUSE).await;
         };
-        if survey == before {
+        if snapshot == before {
             return Ok(());
         }
-        self.surveys.send(survey).await.map_err(|_| Closed)
+        self.snapshots.send(snapshot).await.map_err(|_| Closed)
     }
 
     async fn reopen(&mut self, error: &NetworkError) {
@@ -139,5 +140,5 @@ impl SurveyTask {
     }
 }
 
-/// Nobody needs surveys any more.
+/// The receiver of the snapshots is gone.
 struct Closed;

@@ -1,4 +1,4 @@
-//! What changes while the passive side runs: who is watched, which way packets go, whose MAC address is whose.
+//! What changes while the monitor runs: the watched services, routes, neighbours.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,14 +14,16 @@ use super::{Monitor, Outputs, Recording, devices::Devices};
 use crate::{
     agent::messages::WatchedServices,
     model::VirtualService,
-    network::{NeighbourChange, Reach, ServerWay, Surroundings, Survey},
-    passive::{self, Change, Detector, Forwarding, KernelSide, PassiveError, Path, Sight, Signals, Targets},
+    network::{NeighbourChange, RouteSnapshot, ServerNextHop, ServerRoute, Topology},
+    passive::{
+        self, Change, Detector, Forwarding, PacketPath, PassiveError, Programs, Signals, Targets, Visibility,
+    },
     telemetry::metrics,
 };
 
 /// The parts that a [`Monitor`] is made of.
-pub(crate) struct Parts {
-    pub(crate) kernel: KernelSide,
+pub(crate) struct MonitorParts {
+    pub(crate) programs: Programs,
     pub(crate) signals: Signals,
     pub(crate) targets: Targets,
     pub(crate) detector: Detector,
@@ -37,44 +39,46 @@ pub(crate) fn forwardings(services: &[VirtualService]) -> impl Iterator<Item = F
 }
 
 impl Monitor {
-    /// Watches the servers of `watched`. Nothing is attached before the first survey.
-    pub(crate) fn new(parts: Parts, watched: &WatchedServices) -> Self {
-        let Parts { kernel, signals, targets, detector, recording, devices, outputs, tick } = parts;
-        let mut watch = Self {
-            kernel,
+    /// Watches the servers of `watched`. Nothing is attached before the first snapshot.
+    pub(crate) fn new(parts: MonitorParts, watched: &WatchedServices) -> Self {
+        let MonitorParts { programs, signals, targets, detector, recording, devices, outputs, tick } = parts;
+        let mut monitor = Self {
+            programs,
             signals,
             targets,
             detector,
             recording,
             exposition: metrics::Passive::default(),
             devices,
-            around: Surroundings::default(),
+            topology: Topology::default(),
             outputs,
             tick,
-            speaking: Vec::new(),
-            learning: Vec::new(),
-            next: 0,
-            owed: 0,
+            evaluated: Vec::new(),
+            learn_queue: Vec::new(),
+            learn_next: 0,
+            learn_due: 0,
             failed: BTreeSet::new(),
             evidences: super::EvidenceLog::default(),
-            silent: super::Silent::default(),
-            silent_is_old: true,
+            without_signal: super::WithoutSignal::default(),
+            signals_changed: true,
             services: BTreeMap::new(),
         };
-        watch.set_services(watched);
-        watch
+        monitor.set_services(watched);
+        monitor
     }
 
-    /// Takes a new list of services. Servers that stay keep what is known of them.
+    /// Takes a new list of services. Servers that stay keep their history.
     pub(super) fn set_services(&mut self, watched: &WatchedServices) {
-        let before = self.learning.clone();
+        let before = self.learn_queue.clone();
         let changes = self.targets.update(forwardings(watched));
         self.apply(&changes);
-        self.learning = self.targets.all().map(|target| target.id).collect();
-        self.next = 0;
-        let sights = self.targets.all().map(|target| (target.id, target.sight()));
-        self.speaking = sights.filter(|(_, sight)| !matches!(sight, Sight::CountedOnly(_))).collect();
-        let stay: BTreeSet<ServerId> = self.learning.iter().copied().collect();
+        self.learn_queue = self.targets.all().map(|target| target.id).collect();
+        self.learn_next = 0;
+        let visibilities = self.targets.all().map(|target| (target.id, target.visibility()));
+        self.evaluated = visibilities
+            .filter(|(_, visibility)| !matches!(visibility, Visibility::CountersOnly(_)))
+            .collect();
+        let stay: BTreeSet<ServerId> = self.learn_queue.iter().copied().collect();
         for gone in before.iter().filter(|id| !stay.contains(id)) {
             self.detector.forget(*gone);
             self.evidences.forget(*gone);
@@ -83,46 +87,51 @@ impl Monitor {
         self.detector.set_services(siblings(&self.targets, watched));
         self.exposition.follow(&self.targets, watched);
         self.services = watched.iter().map(|service| (service.key, service.name.clone())).collect();
-        self.silent_is_old = true;
+        self.signals_changed = true;
         self.outputs.targets.send_replace(Arc::new(self.targets.clone()));
         let addresses = self.targets.addresses();
         self.outputs.servers.send_if_modified(|known| {
-            let others = *known != addresses;
+            let is_new = *known != addresses;
             *known = addresses;
-            others
+            is_new
         });
     }
 
-    /// Takes in which way packets to the servers go.
-    pub(crate) fn surveyed(&mut self, survey: Survey) {
-        for (device, reason) in self.devices.follow(&mut self.kernel, &survey) {
+    /// Takes in the routes to the servers.
+    pub(crate) fn update_routes(&mut self, snapshot: RouteSnapshot) {
+        for (device, reason) in self.devices.follow(&mut self.programs, &snapshot) {
             self.targets.device(device, reason);
         }
-        let ways = self.around.survey(survey);
-        for ServerWay { server, reach, .. } in &ways {
-            match reach {
-                Reach::Through { .. } => {}
-                Reach::Local => info!(%server, "{server} is the director itself"),
-                Reach::Nowhere(error) => warn!(%server, "{error}"),
+        let routes = self.topology.update_routes(snapshot);
+        for ServerRoute { server, next_hop, .. } in &routes {
+            match next_hop {
+                ServerNextHop::Via { .. } => {}
+                ServerNextHop::Local => info!(%server, "{server} is the director itself"),
+                ServerNextHop::Unreachable(error) => warn!(%server, "{error}"),
             }
         }
-        let paths: Vec<(IpAddr, Option<Path>)> =
-            self.around.last().servers.iter().map(|(server, reach)| (*server, path(reach))).collect();
+        let paths: Vec<(IpAddr, Option<PacketPath>)> = self
+            .topology
+            .snapshot()
+            .servers
+            .iter()
+            .map(|(server, next_hop)| (*server, path(next_hop)))
+            .collect();
         let changes = self.targets.paths(paths);
         self.apply(&changes);
-        self.note_failed(&ways);
-        self.silent_is_old = true;
+        self.note_failed(&routes);
+        self.signals_changed = true;
     }
 
-    /// Puts back what others have taken off the devices.
+    /// Attaches again what others have detached.
     pub(super) fn keep_devices(&mut self) {
-        for (device, reason) in self.devices.keep(&mut self.kernel, self.around.last()) {
+        for (device, reason) in self.devices.keep(&mut self.programs, self.topology.snapshot()) {
             self.targets.device(device, reason);
-            self.silent_is_old = true;
+            self.signals_changed = true;
         }
     }
 
-    /// Takes in what the kernel says of neighbours.
+    /// Takes in changes of neighbours.
     pub(super) fn neighbours(&mut self, neighbours: impl Iterator<Item = NeighbourChange>) {
         let neighbours: Vec<NeighbourChange> = neighbours.collect();
         let macs = neighbours
@@ -131,16 +140,17 @@ impl Monitor {
         let changes = self.targets.neighbours(macs);
         if !changes.is_empty() {
             info!("MAC addresses of servers or routers have changed: {} changes", changes.len());
-            self.silent_is_old = true;
+            self.signals_changed = true;
         }
         self.apply(&changes);
-        let ways: Vec<ServerWay> =
-            neighbours.iter().flat_map(|change| self.around.neighbour(change)).collect();
-        self.note_failed(&ways);
+        let routes: Vec<ServerRoute> =
+            neighbours.iter().flat_map(|change| self.topology.update_neighbour(change)).collect();
+        self.note_failed(&routes);
     }
 
-    fn note_failed(&mut self, ways: &[ServerWay]) {
-        let failed: BTreeMap<IpAddr, bool> = ways.iter().map(|way| (way.server, way.failed)).collect();
+    fn note_failed(&mut self, routes: &[ServerRoute]) {
+        let failed: BTreeMap<IpAddr, bool> =
+            routes.iter().map(|route| (route.server, route.failed)).collect();
         if self.failed.is_empty() && !failed.values().any(|failed| *failed) {
             return;
         }
@@ -153,7 +163,8 @@ impl Monitor {
         }
     }
 
-    /// Makes the kernel side's maps follow. A failure leaves servers without a signal, which the baseline checks watch on.
+    /// Writes changes to the eBPF maps. A failure leaves servers without a signal; the baseline checks still cover
+    /// them.
     fn apply(&mut self, changes: &[Change]) {
         for change in changes {
             if let Err(error) = self.apply_one(change) {
@@ -164,8 +175,8 @@ impl Monitor {
 
     fn apply_one(&mut self, change: &Change) -> Result<(), PassiveError> {
         match change {
-            Change::Watch(key, id) => self.kernel.watch(key, *id),
-            Change::Unwatch(key) => self.kernel.unwatch(key),
+            Change::Watch(key, id) => self.programs.watch(key, *id),
+            Change::Unwatch(key) => self.programs.unwatch(key),
             Change::Reset(id) => {
                 self.signals.reset(*id);
                 self.detector.forget(*id);
@@ -177,18 +188,20 @@ impl Monitor {
     }
 }
 
-fn path(reach: &Reach) -> Option<Path> {
-    match reach {
-        Reach::Through { device, neighbour } => Some(Path::Out { device: *device, next_hop: *neighbour }),
-        Reach::Local => Some(Path::Local),
-        Reach::Nowhere(_) => None,
+fn path(next_hop: &ServerNextHop) -> Option<PacketPath> {
+    match next_hop {
+        ServerNextHop::Via { device, neighbour } => {
+            Some(PacketPath::Out { device: *device, next_hop: *neighbour })
+        }
+        ServerNextHop::Local => Some(PacketPath::Local),
+        ServerNextHop::Unreachable(_) => None,
     }
 }
 
 /// The endpoints of each service, which see the same clients; for each protocol by themselves.
 fn siblings(targets: &Targets, services: &[VirtualService]) -> Vec<Vec<ServerId>> {
     let mut siblings: BTreeMap<_, Vec<ServerId>> = BTreeMap::new();
-    for target in targets.all().filter(|target| !matches!(target.sight(), Sight::CountedOnly(_))) {
+    for target in targets.all().filter(|target| !matches!(target.visibility(), Visibility::CountersOnly(_))) {
         let services: BTreeSet<_> =
             target.destinations.iter().map(|destination| destination.service).collect();
         for service in services {

@@ -156,7 +156,8 @@ async fn the_file_is_watched_while_the_configuration_says_so() {
     fs::write(&running.file, text("", [1, 6])).unwrap();
     let (outcome, weights) = running.reload().await;
     assert_eq!((outcome.is_ok(), weights), (true, Some(vec![1, 6])));
-    let causes: Vec<ReloadCause> = running.recorded.take().into_iter().filter_map(cause_of).collect();
+    let causes: Vec<ReloadCause> =
+        running.recorded.take().into_iter().filter_map(|record| cause_of(&record)).collect();
     let (last, watched) = causes.split_last().unwrap();
     assert_eq!(*last, ReloadCause::Command);
     assert!(
@@ -165,9 +166,9 @@ async fn the_file_is_watched_while_the_configuration_says_so() {
     );
 }
 
-fn cause_of(record: Record) -> Option<ReloadCause> {
-    match record.event {
-        Event::Reloaded { cause, .. } | Event::ReloadFailed { cause, .. } => Some(cause),
+fn cause_of(record: &Record) -> Option<ReloadCause> {
+    match &record.event {
+        &Event::Reloaded { cause, .. } | &Event::ReloadFailed { cause, .. } => Some(cause),
         _ => None,
     }
 }

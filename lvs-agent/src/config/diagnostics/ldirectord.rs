@@ -5,7 +5,7 @@ use std::fmt;
 use thiserror::Error;
 
 /// Where services have their ports.
-pub(in crate::config) const SERVICES: &str = "/etc/services";
+pub(crate) const SERVICES: &str = "/etc/services";
 
 /// A name that can't be resolved.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -15,7 +15,7 @@ pub enum NameFault {
         "{name:?} has no {family} address ({reason}); write the address itself, or correct the name's entry"
     )]
     Host {
-        /// The name.
+        /// The name as it is written.
         name: String,
         /// The IP version that is needed.
         family: &'static str,
@@ -25,7 +25,7 @@ pub enum NameFault {
     /// No such port.
     #[error("port {name:?} is not a number up to 65535, nor a name in {SERVICES}; write the number")]
     Port {
-        /// The name.
+        /// The name as it is written.
         name: String,
     },
 }
@@ -36,13 +36,13 @@ pub enum DirectiveFault {
     /// Nothing that has a name and a value.
     #[error("{text:?} is not a directive; write one like checkinterval=5, or put # before a comment")]
     NoDirective {
-        /// The line.
+        /// The line without its blanks, at most 60 characters of it.
         text: String,
     },
     /// There is no such directive.
     #[error("unknown directive {word:?}{}", nearest.map(|known| format!("; did you mean {known:?}?")).unwrap_or_default())]
     Unknown {
-        /// The word.
+        /// The word before the equals sign, at most 60 characters of it.
         word: String,
         /// The directive that looks most like it.
         nearest: Option<&'static str>,
@@ -53,27 +53,25 @@ pub enum DirectiveFault {
     )]
     NoVirtual,
     /// A directive of a virtual service before the first of them.
-    #[error(
-        "{directive} belongs into a virtual service; write it below a line such as virtual=192.0.2.80:80"
-    )]
+    #[error("{directive} belongs in a virtual service; write it below a line such as virtual=192.0.2.80:80")]
     OutsideVirtual {
-        /// The directive.
+        /// The directive's name.
         directive: &'static str,
     },
     /// A directive that ldirectord has given up.
     #[error("{directive} is no longer supported; write {instead}")]
     GivenUp {
-        /// The directive.
+        /// The directive's name.
         directive: &'static str,
-        /// What to write.
+        /// The directive to write, or several of them with what each is for.
         instead: &'static str,
     },
     /// A value that can't be used.
     #[error("{directive}: {text:?} {problem}")]
     Value {
-        /// The directive.
+        /// The directive's name.
         directive: &'static str,
-        /// The value as written.
+        /// The value as it is written; secrets are left out.
         text: String,
         /// What is wrong with it, and what to do.
         problem: String,
@@ -83,7 +81,7 @@ pub enum DirectiveFault {
         "virtual: {text:?} has no port; write {text}:80 (or whichever). ldirectord takes it for the firewall mark {mark}"
     )]
     MarkOrAddress {
-        /// The value as written.
+        /// The value as it is written; secrets are left out.
         text: String,
         /// The digits that ldirectord would take.
         mark: String,
@@ -91,37 +89,37 @@ pub enum DirectiveFault {
     /// The other IP version's name of a directive is needed.
     #[error("{directive}: the virtual service has the other IP version; write {instead} here")]
     OtherVersion {
-        /// The directive.
+        /// The directive's name.
         directive: &'static str,
-        /// The directive to write.
+        /// The name of the directive for this IP version.
         instead: &'static str,
     },
     /// A name that can't be resolved.
     #[error("{directive}: {fault}")]
     Name {
-        /// The directive.
+        /// The directive's name.
         directive: &'static str,
-        /// What is wrong.
+        /// Why the name has no address or port.
         fault: NameFault,
     },
     /// A range that ends before it begins.
     #[error("real: the range {first}->{last} ends before it begins; write the lower address first")]
     RangeBackwards {
-        /// Its first address.
+        /// The range's first address.
         first: String,
-        /// Its last address.
+        /// The range's last address.
         last: String,
     },
     /// A range of more servers than make sense.
     #[error("real: the range {first}->{last} has {count} servers; at most {most} are read")]
     RangeTooLong {
-        /// Its first address.
+        /// The range's first address.
         first: String,
-        /// Its last address.
+        /// The range's last address.
         last: String,
         /// How many addresses are in it.
         count: u64,
-        /// The most.
+        /// The most servers that one line may stand for.
         most: u64,
     },
     /// The same server twice in a service, and not alike.
@@ -129,18 +127,18 @@ pub enum DirectiveFault {
         "real: {server} is already in this virtual service at line {line}, with other settings; remove one"
     )]
     RealTwice {
-        /// The server.
+        /// The server's `ADDRESS:PORT` in the kernel's table.
         server: String,
-        /// Line of the other one.
+        /// The line of the first one, from 1.
         line: usize,
     },
     /// A check that can't know which port to ask.
     #[error(
-        "virtual: no port is known to check {server}; write checkport=80 (or another one), or the port after the \
+        "no port is known to check {server}; write checkport=80 (or another one), or the port after the \
          address"
     )]
     NoCheckPort {
-        /// The server.
+        /// The server's address.
         server: String,
     },
     /// A page without a body in which something is looked for.
@@ -206,13 +204,13 @@ pub enum Leniency {
     /// Missing quotes.
     #[error("taken as if it were in quotes; ldirectord refuses {directive} without them")]
     Unquoted {
-        /// The directive.
+        /// The directive's name.
         directive: &'static str,
     },
     /// A word in other letters.
     #[error("taken as {word:?}; ldirectord wants exactly that, and refuses the file")]
     OtherLetters {
-        /// The word.
+        /// The word in the letters that ldirectord wants.
         word: &'static str,
     },
     /// Lines that end as on other systems.
@@ -232,15 +230,15 @@ fn outcome(refused: bool) -> &'static str {
     if refused { "refuses the file" } else { "uses that" }
 }
 
-/// What is right, and should be known.
+/// What is valid, and should be known.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Note {
     /// A directive about processes.
     #[error("{directive} has no effect here: {why}")]
     NoEffect {
-        /// The directive.
+        /// The directive's name.
         directive: &'static str,
-        /// Why.
+        /// The reason, as a clause for the message.
         why: &'static str,
     },
     /// The interval of one virtual service.
@@ -252,13 +250,13 @@ pub enum Note {
          failurecount instead"
     )]
     Checkcount {
-        /// Its value.
+        /// By how much the timeout of a ping is multiplied.
         count: u32,
     },
     /// What is written after the value.
     #[error("{directive}: {rest:?} has no effect, neither here nor with ldirectord")]
     Ignored {
-        /// The directive.
+        /// The directive's name.
         directive: &'static str,
         /// What is written there.
         rest: String,
@@ -268,11 +266,11 @@ pub enum Note {
         "{directive} is {number} here as with ldirectord, which takes the first digits of {text:?}; write whole numbers only"
     )]
     FirstDigits {
-        /// The directive.
+        /// The directive's name.
         directive: &'static str,
-        /// What is made of it.
+        /// The first digits of the value, which are used.
         number: String,
-        /// The value as written.
+        /// The value as it is written; secrets are left out.
         text: String,
     },
     /// A server's port where the kernel keeps the clients'.
@@ -285,7 +283,7 @@ pub enum Note {
         port: u16,
         /// The method, as written.
         method: &'static str,
-        /// The port in the table.
+        /// The port of the server in the kernel's table: the clients'.
         kept: u16,
         /// What it is good for.
         used: PortUse,
@@ -295,7 +293,7 @@ pub enum Note {
     /// The same server twice, alike.
     #[error("this server is already in the virtual service at line {line}; the second one has no effect")]
     RealTwice {
-        /// Line of the other one.
+        /// The line of the first one, from 1.
         line: usize,
     },
     /// A fallback server that is a real server, too.
@@ -307,7 +305,7 @@ pub enum Note {
     /// A check that never succeeds.
     #[error("no server of this virtual service is ever up, here as with ldirectord: {why}")]
     NeverUp {
-        /// Why.
+        /// The reason, as a clause for the message.
         why: &'static str,
     },
     /// A check that always succeeds.
@@ -316,13 +314,13 @@ pub enum Note {
              checktype=connect, or a service"
     )]
     NeverChecked,
-    /// A check that asks less than ldirectord's.
+    /// A check that differs from ldirectord's.
     #[error("{what}")]
     AsksOther {
-        /// What is different.
+        /// What the agent checks, and what ldirectord does.
         what: &'static str,
     },
-    /// A netmask that nobody looks at.
+    /// A netmask without persistence.
     #[error("netmask has no meaning without persistent")]
     NetmaskAlone,
     /// Per-packet scheduling of what isn't UDP.
@@ -333,35 +331,35 @@ pub enum Note {
         "checkcommand: the whole of {text:?} is the path of the program, here as with ldirectord; arguments are not possible"
     )]
     CommandWithBlanks {
-        /// The command.
+        /// The value, which is taken as one path.
         text: String,
     },
     /// A program or folder that isn't there.
     #[error("{directive}: there is no {path}")]
     Missing {
-        /// The directive.
+        /// The directive's name.
         directive: &'static str,
-        /// What isn't there.
+        /// The path of the program or folder.
         path: String,
     },
 }
 
-/// What a port is good for that isn't in the table.
+/// What a port is used for that isn't in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PortUse {
-    /// It is asked.
-    Asked,
-    /// A command is told it.
-    Told,
-    /// Nothing.
+    /// The check connects or sends to it.
+    Checked,
+    /// It is an argument of `checkcommand`.
+    Passed,
+    /// It has no effect.
     None,
 }
 
 impl fmt::Display for PortUse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Asked => "is only checked",
-            Self::Told => "is only passed to checkcommand",
+            Self::Checked => "is only checked",
+            Self::Passed => "is only passed to checkcommand",
             Self::None => "has no effect",
         })
     }

@@ -1,4 +1,4 @@
-//! What is right, or was understood all the same, and its author should know about.
+//! What is valid, or was accepted all the same, and its author should know about.
 
 use std::fmt;
 
@@ -16,12 +16,12 @@ pub enum Strictness {
     Strict,
 }
 
-/// Something that was understood, and where. Displayed like a fault, without the file's name.
+/// Something that was accepted, and where. Displayed like a fault, without the file's name.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Warning {
-    /// What.
+    /// The warning, whose message says what happens instead.
     pub kind: WarningKind,
-    /// Where.
+    /// The part of the file that it is about.
     pub place: Place,
 }
 
@@ -47,9 +47,9 @@ pub enum WarningKind {
          only checked every {timeout}"
     )]
     TimeoutAboveInterval {
-        /// The timeout.
+        /// The timeout with its unit, such as `2s`.
         timeout: String,
-        /// The interval.
+        /// The interval with its unit.
         interval: String,
     },
     /// In [`Mode::Adopt`] servers are the table's.

@@ -2,7 +2,10 @@
 
 use std::{ops::Range, path::Path};
 
-use super::{directive::Directive, layout::Entry};
+use super::{
+    directive::Directive,
+    entry::{Entry, is_blank},
+};
 use crate::config::diagnostics::{
     DirectiveFault, FaultKind, FaultList, Faults, Leniency, NameFault, Note, Place, Strictness, Warning,
     WarningKind,
@@ -54,6 +57,15 @@ impl Findings {
     /// Notes what should be known.
     pub(super) fn note(&mut self, place: &Range<usize>, note: Note) {
         self.warnings.push((place.clone(), note.into()));
+    }
+
+    /// Notes that the rest of a value has no effect, if there is any.
+    pub(super) fn rest(&mut self, entry: &Entry, rest: &str) {
+        let rest = rest.trim_matches(is_blank);
+        if !rest.is_empty() {
+            let note = Note::Ignored { directive: entry.directive.name(), rest: rest.to_owned() };
+            self.note(&entry.place, note);
+        }
     }
 
     /// The line of a byte, from 1.

@@ -6,45 +6,16 @@ use std::ops::Range;
 
 use super::{
     directive::{Directive, Form, Scope},
+    entry::{Entry, Home, is_blank},
     findings::Findings,
 };
-use crate::config::diagnostics::{DirectiveFault, Leniency, Note};
+use crate::config::diagnostics::{DirectiveFault, Leniency};
 
 /// How many columns ldirectord wants before a line of a virtual service.
 const INDENTATION: usize = 4;
 /// What it counts a tab as.
 const TAB: &str = "    ";
 const BYTE_ORDER_MARK: char = '\u{feff}';
-
-/// A directive and its value.
-#[derive(Clone, Debug)]
-pub(super) struct Entry {
-    pub(super) directive: Directive,
-    pub(super) home: Home,
-    /// Without the comment and without blanks at its ends.
-    pub(super) value: String,
-    /// Where the value is, or the directive where there is none.
-    pub(super) place: Range<usize>,
-}
-
-impl Entry {
-    /// The value for messages: no secrets.
-    pub(super) fn shown(&self) -> String {
-        match self.directive {
-            Directive::Passwd | Directive::Secret => "…".to_owned(),
-            _ => self.value.clone(),
-        }
-    }
-}
-
-/// What a directive is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Home {
-    /// Everything.
-    Global,
-    /// A virtual service, by its number in the file. Its head belongs to it, too.
-    Virtual(usize),
-}
 
 /// All directives in the order of the file; what is none is noted.
 pub(super) fn read(text: &str, findings: &mut Findings) -> Vec<Entry> {
@@ -169,7 +140,7 @@ impl Reader<'_> {
             }
             Open::Yes => {}
         }
-        // What was told once need not be told of every line after it.
+        // What was reported once need not be reported for every line after it.
         self.open = Open::Yes;
         Some(Home::Virtual(last))
     }
@@ -204,7 +175,7 @@ impl Reader<'_> {
         let place =
             if value.is_empty() { start..start + name_end } else { value_start..value_start + value.len() };
         if value.contains(char::REPLACEMENT_CHARACTER) || value.chars().any(|c| c.is_control() && c != '\t') {
-            let problem = "has bytes that are no text; write it as UTF-8".to_owned();
+            let problem = "has bytes that are not text; write it as UTF-8".to_owned();
             let fault =
                 DirectiveFault::Value { directive: directive.name(), text: "…".to_owned(), problem };
             self.findings.fault(&place, fault);
@@ -269,11 +240,6 @@ fn must_end_exactly(directive: Directive) -> bool {
         || directive == Directive::Checkcommand
 }
 
-/// Blanks between words. A carriage return is only left over where it doesn't end the line.
-pub(super) fn is_blank(c: char) -> bool {
-    matches!(c, ' ' | '\t' | '\r' | '\u{b}' | '\u{c}')
-}
-
 /// The directive that looks most like `word`, if any is close: a third of the letters may differ.
 fn nearest(word: &str) -> Option<&'static str> {
     let allowed = (word.chars().count() / 3).max(1);
@@ -282,13 +248,4 @@ fn nearest(word: &str) -> Option<&'static str> {
         .min_by_key(|(distance, _)| *distance)
         .filter(|(distance, _)| *distance <= allowed)
         .map(|(_, known)| known)
-}
-
-/// What stands behind the part of a value that counts, if that is anything.
-pub(super) fn note_rest(entry: &Entry, rest: &str, findings: &mut Findings) {
-    let rest = rest.trim_matches(is_blank);
-    if !rest.is_empty() {
-        let note = Note::Ignored { directive: entry.directive.name(), rest: rest.to_owned() };
-        findings.note(&entry.place, note);
-    }
 }

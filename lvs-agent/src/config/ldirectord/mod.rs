@@ -6,13 +6,15 @@
 //! - What ldirectord doesn't know has the agent's defaults, but for what would make the table another one than
 //!   ldirectord's: a server is back after one success, without damping.
 
+mod check;
+mod context;
 mod directive;
+mod entry;
 mod findings;
 mod kind;
 mod layout;
 mod names;
 mod perl;
-mod question;
 mod server;
 mod service;
 mod settings;
@@ -21,9 +23,6 @@ mod tests;
 mod value;
 
 use std::{collections::HashMap, path::Path};
-
-pub(super) use settings::is_facility;
-pub(super) use value::is_address as is_mail_address;
 
 use self::{
     directive::{Directive, Scope},

@@ -12,7 +12,7 @@ use std::{
 };
 
 use crate::{
-    config::diagnostics::{NameFault, ldirectord::SERVICES},
+    config::diagnostics::{NameFault, SERVICES},
     model::AddressFamily,
 };
 
@@ -49,9 +49,9 @@ impl Names for SystemNames {
         if let Some(known) = self.hosts.borrow().get(&key) {
             return known.clone();
         }
-        let found = self.look_up(name, family);
-        self.hosts.borrow_mut().insert(key, found.clone());
-        found
+        let address = self.look_up(name, family);
+        self.hosts.borrow_mut().insert(key, address.clone());
+        address
     }
 
     fn port(&self, name: &str, protocol: Option<&str>) -> Result<u16, NameFault> {
@@ -80,18 +80,18 @@ impl SystemNames {
         }
         let began = Instant::now();
         let (answer, answers) = mpsc::sync_channel(1);
-        let asked = name.to_owned();
+        let host = name.to_owned();
         let thread = thread::Builder::new().name("names".to_owned()).spawn(move || {
-            let found = (asked.as_str(), 0).to_socket_addrs().map(Iterator::collect::<Vec<_>>);
-            // Whoever asked may have stopped waiting.
-            answer.send(found).ok();
+            let addresses = (host.as_str(), 0).to_socket_addrs().map(Iterator::collect::<Vec<_>>);
+            // The receiver may have stopped waiting.
+            answer.send(addresses).ok();
         });
         if let Err(error) = thread {
             return Err(fault(&error.to_string()));
         }
-        let found = answers.recv_timeout(left);
+        let answer = answers.recv_timeout(left);
         self.waited.set(self.waited.get() + began.elapsed());
-        match found {
+        match answer {
             Err(_) => Err(fault(&format!("no answer within {} s", left.as_secs().max(1)))),
             Ok(Err(error)) => Err(fault(&error.to_string())),
             Ok(Ok(addresses)) => addresses
@@ -111,7 +111,7 @@ pub(super) fn literal(name: &str, family: AddressFamily) -> Option<Result<IpAddr
         Ok(_) => Some(Err(no_host(name, family, "it is an address of the other IP version"))),
         // The C library would make an address of "80" or "10.1", which nobody means.
         Err(_) if bare.is_empty() || bare.chars().all(|c| c.is_ascii_digit() || c == '.' || c == ':') => {
-            Some(Err(no_host(name, family, "it is no address")))
+            Some(Err(no_host(name, family, "it is not an address")))
         }
         Err(_) => None,
     }
@@ -137,9 +137,9 @@ fn service_port(services: &str, name: &str, protocol: Option<&str>) -> Option<u1
         let line = line.split('#').next().unwrap_or_default();
         let mut words = line.split_whitespace();
         let (first, port) = (words.next()?, words.next()?);
-        let (port, found) = port.split_once('/')?;
+        let (port, listed_protocol) = port.split_once('/')?;
         let is_it = first == name || words.any(|alias| alias == name);
-        (is_it && protocol.is_none_or(|wanted| wanted == found)).then(|| port.parse().ok())?
+        (is_it && protocol.is_none_or(|wanted| wanted == listed_protocol)).then(|| port.parse().ok())?
     })
 }
 

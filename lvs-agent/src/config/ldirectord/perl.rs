@@ -1,12 +1,12 @@
 //! Perl's regular expressions in the words of the crate `regex`.
 //!
-//! What both have in common stays as it is. Translated is what Perl reads otherwise: `$` before a line end at the end of
-//! the text, braces that repeat nothing, brackets in a class, `\<`, and some classes by letter. What the crate can't do
-//! (back-references, look-around) is refused by it.
+//! What both have in common stays as it is. Translated is what Perl reads otherwise: `$` before a line end at the end
+//! of the text, braces that repeat nothing, brackets in a class, `\<`, and some classes by letter. What the crate can't
+//! do (back-references, look-around) is refused by it.
 
 use crate::model::{Pattern, PatternError};
 
-/// What an end stands for.
+/// What `^` and `$` mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ends {
     /// `^` and `$` are those of the whole text.
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_crate_cannot_do_is_refused() {
+    fn unsupported_expressions_are_refused() {
         for source in [r"(a)\1", "a(?=b)", "(", "a\\"] {
             assert!(pattern(source, Ends::Text).is_err(), "{source}");
         }

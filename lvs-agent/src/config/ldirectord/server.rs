@@ -4,9 +4,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::{
     directive::Directive,
+    entry::{Entry, is_blank},
     findings::Findings,
-    layout::{Entry, is_blank},
     names::{Names, addresses},
+    value,
 };
 use crate::{
     config::diagnostics::{DirectiveFault, Note},
@@ -17,7 +18,7 @@ use crate::{
 const MAX_RANGE: u64 = 1 << 16;
 /// What an error about the form of the line says.
 const FORM: &str =
-    "is no real server; write it like 10.0.0.1:80 masq 1, with gate, masq or ipip after the address";
+    "is not a real server; write it like 10.0.0.1:80 masq 1, with gate, masq or ipip after the address";
 
 /// A real server as written.
 #[derive(Clone, Debug)]
@@ -166,7 +167,10 @@ fn flags_of(entry: &Entry, flags: &str, findings: &mut Findings) -> Option<Real>
     }
     if rest.starts_with('"') {
         let Some((request, receive, after)) = two_strings(rest) else {
-            findings.value(entry, "has no two texts in quotes; write \"request\", \"what must be received\"");
+            findings.value(
+                entry,
+                "does not have two texts in quotes; write \"request\", \"what must be received\"",
+            );
             return None;
         };
         (real.request, rest) = (Some((request, receive)), after.trim_start_matches(is_blank));
@@ -181,14 +185,14 @@ fn flags_of(entry: &Entry, flags: &str, findings: &mut Findings) -> Option<Real>
         } else {
             findings.value(
                 entry,
-                format!("has {word:?}, which is no threshold; write l:10 or u:20, and nothing else"),
+                format!("has {word:?}, which is not a threshold; write l:10 or u:20, and nothing else"),
             );
             return None;
         }
     }
     // `ip_vs_add_dest` refuses it, so that ldirectord never gets the server into the table.
     if real.lower > real.upper {
-        findings.value(entry, "has a lower threshold above the upper one; write l:10 u:20, or leave l: away");
+        findings.value(entry, "has a lower threshold above the upper one; write l:10 u:20, or leave out l:");
         return None;
     }
     Some(real)
@@ -196,7 +200,7 @@ fn flags_of(entry: &Entry, flags: &str, findings: &mut Findings) -> Option<Real>
 
 /// Two texts in quotes with a comma or blanks between, and what is behind them. Quotes within are part of the text.
 fn two_strings(text: &str) -> Option<(String, String, &str)> {
-    let (inner, after) = super::value::between_quotes(text)?;
+    let (inner, after) = value::between_quotes(text)?;
     // The last place where one text can end and the other begin, as ldirectord takes it.
     let middle = inner.match_indices('"').map(|(at, _)| at).rev().find_map(|at| {
         let between = inner[at + 1..].trim_start_matches([' ', ',', '\t']);
@@ -221,7 +225,7 @@ pub(super) fn fallback(
         let rest = ignored.join(" ");
         findings.note(&entry.place, Note::Ignored { directive: entry.directive.name(), rest });
     }
-    let form = "is no fallback server; write it like 127.0.0.1:80 gate";
+    let form = "is not a fallback server; write it like 127.0.0.1:80 gate";
     let Some((address, word)) = words.split_first() else {
         findings.value(entry, form);
         return None;

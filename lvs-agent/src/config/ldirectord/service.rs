@@ -5,16 +5,17 @@ use std::net::{IpAddr, SocketAddr};
 use lvs_common::PROBE_MARK;
 
 use super::{
+    check,
+    context::ServiceContext,
+    entry::{Entry, is_blank},
     findings::Findings,
     kind::Kind,
-    layout::{Entry, note_rest},
     names::Names,
-    question,
     server::{self, Fallback, Real, method_name, table_address},
     settings::{Draft, Globals, Traffic},
 };
 use crate::{
-    config::diagnostics::{Contradiction, DirectiveFault, Note, ldirectord::PortUse},
+    config::diagnostics::{Contradiction, DirectiveFault, Note, PortUse},
     model::{
         AddressFamily, Backup, Check, CheckKind, FlapDamping, FurtherChecks, MailAbout, MailRelay,
         MailSettings, Netmask, Notifications, OnExit, OnFailure, Persistence, PoolPolicy, Protocol,
@@ -32,21 +33,6 @@ pub(super) struct ReadService {
 enum Head<'t> {
     Mark(u32),
     Address { host: &'t str, port: &'t str },
-}
-
-/// What the checks of a service need to know of it.
-pub(super) struct Surroundings<'d> {
-    pub(super) draft: &'d Draft,
-    pub(super) globals: &'d Globals,
-    pub(super) key: ServiceKey,
-    pub(super) kind: Kind,
-}
-
-impl Surroundings<'_> {
-    /// Whether servers that are out have weight 0.
-    fn is_quiescent(&self) -> bool {
-        self.draft.shared.quiescent.or(self.globals.shared.quiescent).unwrap_or(false)
-    }
 }
 
 /// Puts a service together; `None` if something in it is wrong, which is noted.
@@ -70,14 +56,14 @@ pub(super) fn read(
     if service_port == Some(0) && persistence.is_none() {
         findings.value(&draft.head, "is for every port, which only a persistent service can be; add persistent=300, or write the port");
     }
-    let around = Surroundings { draft, globals, key, kind };
-    let (check, servers) = servers(&around, &reals, service_port, findings);
+    let context = ServiceContext { draft, globals, key, kind };
+    let (check, servers) = servers(&context, &reals, service_port, findings);
     let backups = backups(draft, globals, &key, &servers, names, findings);
     if servers.is_empty() && backups.is_empty() && findings.faults() == before {
         findings.fault(&draft.head.place, Contradiction::NoServers);
     }
     let shared = (&draft.shared, &globals.shared);
-    let quiescent = around.is_quiescent();
+    let quiescent = context.is_quiescent();
     let service = VirtualService {
         name: key.to_string(),
         key,
@@ -146,11 +132,11 @@ fn key(draft: &Draft, names: &dyn Names, findings: &mut Findings) -> Option<Serv
 fn head<'d>(draft: &'d Draft, findings: &mut Findings) -> Option<Head<'d>> {
     let entry = &draft.head;
     let text = entry.value.as_str();
-    let word_end = text.find(super::layout::is_blank).unwrap_or(text.len());
+    let word_end = text.find(is_blank).unwrap_or(text.len());
     let (word, rest) = text.split_at(word_end);
-    let rest = rest.trim_start_matches(super::layout::is_blank);
+    let rest = rest.trim_start_matches(is_blank);
     if !rest.starts_with('#') {
-        note_rest(entry, rest, findings);
+        findings.rest(entry, rest);
     }
     let digits = word.find(|c: char| !c.is_ascii_digit()).unwrap_or(word.len());
     if digits > 0 && digits == word.len() {
@@ -180,7 +166,7 @@ fn head<'d>(draft: &'d Draft, findings: &mut Findings) -> Option<Head<'d>> {
         _ => {
             findings.value(
                 entry,
-                "is no virtual service; write an address and port such as 192.0.2.80:80, or a firewall mark",
+                "is not a virtual service; write an address and port such as 192.0.2.80:80, or a firewall mark",
             );
             None
         }
@@ -190,7 +176,7 @@ fn head<'d>(draft: &'d Draft, findings: &mut Findings) -> Option<Head<'d>> {
 fn mark(entry: &Entry, digits: &str, findings: &mut Findings) -> Option<u32> {
     match digits.parse::<u32>() {
         Ok(0) | Err(_) => {
-            findings.value(entry, format!("is no firewall mark; write a number from 1 to {}", u32::MAX));
+            findings.value(entry, format!("is not a firewall mark; write a number from 1 to {}", u32::MAX));
             None
         }
         Ok(PROBE_MARK) => {
@@ -243,8 +229,8 @@ fn netmask(entry: &Entry, family: AddressFamily, findings: &mut Findings) -> Opt
         findings.value(
             entry,
             match family {
-                AddressFamily::V4 => "is no netmask; write one such as 255.255.255.0",
-                AddressFamily::V6 => "is no length of a prefix; write a number from 1 to 128",
+                AddressFamily::V4 => "is not a netmask; write one such as 255.255.255.0",
+                AddressFamily::V6 => "is not a prefix length; write a number from 1 to 128",
             },
         );
     }
@@ -264,7 +250,7 @@ fn one_packet(draft: &Draft, key: &ServiceKey, findings: &mut Findings) -> Optio
 
 /// The servers, and the check that those have that don't have one of their own.
 fn servers(
-    around: &Surroundings<'_>,
+    context: &ServiceContext<'_>,
     reals: &[Real],
     service_port: Option<u16>,
     findings: &mut Findings,
@@ -277,17 +263,17 @@ fn servers(
             findings.value(&real.entry, "can't be the address of one host; write a unicast address");
             continue;
         }
-        let Some(check) = question::check(around, Some(real), address, findings) else { continue };
+        let Some(check) = check::read(context, Some(real), address, findings) else { continue };
         if let Some(kept) = service_port
             && real.port != 0
             && address.port() != real.port
         {
             let used = match check.kind {
-                CheckKind::Command(_) => PortUse::Told,
-                _ if check.port == Some(real.port) => PortUse::Asked,
+                CheckKind::Command(_) => PortUse::Passed,
+                _ if check.port == Some(real.port) => PortUse::Checked,
                 _ => PortUse::None,
             };
-            let (port, method, quiescent) = (real.port, method_name(real.method), around.is_quiescent());
+            let (port, method, quiescent) = (real.port, method_name(real.method), context.is_quiescent());
             findings.note(&real.entry.place, Note::KeptPort { port, method, kept, used, quiescent });
         }
         let usual = usual.get_or_insert_with(|| check.clone());
@@ -295,7 +281,7 @@ fn servers(
             weight: real.weight,
             upper_threshold: Some(real.upper),
             lower_threshold: Some(real.lower),
-            check: (check != *usual).then(|| check.of_service(around.key)),
+            check: (check != *usual).then(|| check.of_service(context.key)),
             ..RealServer::new(address, real.method)
         };
         match servers.iter().find(|(other, _)| other.address == address) {
@@ -305,7 +291,7 @@ fn servers(
     }
     if reals.is_empty() {
         let nobody = SocketAddr::new(IpAddr::from([0, 0, 0, 0]), service_port.unwrap_or(0));
-        usual = question::check(around, None, nobody, findings);
+        usual = check::read(context, None, nobody, findings);
     }
     (usual, servers.into_iter().map(|(server, _)| server).collect())
 }
@@ -354,18 +340,18 @@ fn backups(
 }
 
 fn notifications(draft: &Draft, globals: &Globals) -> Notifications {
-    let (own, all) = (&draft.shared, &globals.shared);
-    let mail = own.emailalert.clone().or_else(|| all.emailalert.clone()).map(|to| MailSettings {
+    let (service, global) = (&draft.shared, &globals.shared);
+    let mail = service.emailalert.clone().or_else(|| global.emailalert.clone()).map(|to| MailSettings {
         to,
         from: globals.emailalertfrom.clone(),
-        relay: own.smtp.clone().or_else(|| all.smtp.clone()).map(MailRelay::plain),
-        repeat: own.emailalertfreq.or(all.emailalertfreq).filter(|pause| !pause.is_zero()),
-        about: own.emailalertstatus.or(all.emailalertstatus).unwrap_or(MailAbout::ALL),
+        relay: service.smtp.clone().or_else(|| global.smtp.clone()).map(MailRelay::plain),
+        repeat: service.emailalertfreq.or(global.emailalertfreq).filter(|pause| !pause.is_zero()),
+        about: service.emailalertstatus.or(global.emailalertstatus).unwrap_or(MailAbout::ALL),
     });
     Notifications {
         mail,
         monitor_file: draft.monitorfile.clone(),
-        fallback_command: own.fallbackcommand.clone().or_else(|| all.fallbackcommand.clone()),
+        fallback_command: service.fallbackcommand.clone().or_else(|| global.fallbackcommand.clone()),
         comment: draft.comment.clone(),
     }
 }

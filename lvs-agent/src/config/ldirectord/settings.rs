@@ -4,13 +4,16 @@ use std::{num::NonZeroU32, path::PathBuf, time::Duration};
 
 use super::{
     directive::Directive,
+    entry::{Entry, Home, is_blank},
     findings::Findings,
     kind::Kind,
-    layout::{Entry, Home, is_blank, note_rest},
     value,
 };
 use crate::{
-    config::diagnostics::{DirectiveFault, Leniency, Note},
+    config::{
+        common::is_facility,
+        diagnostics::{DirectiveFault, Leniency, Note},
+    },
     model::{CommandLine, HttpMethod, LogTarget, MailAbout, Protocol, Scheduler, SchedulerFlags},
 };
 
@@ -177,10 +180,10 @@ fn smtp(entry: &Entry, findings: &mut Findings) -> Option<String> {
     let length = entry.value.find(|c| !belongs(c)).unwrap_or(entry.value.len());
     let (host, rest) = entry.value.split_at(length);
     if host.is_empty() {
-        findings.value(entry, "is no name or address of a mail server");
+        findings.value(entry, "is neither a name nor an address of a mail server");
         return None;
     }
-    note_rest(entry, rest, findings);
+    findings.rest(entry, rest);
     Some(host.to_owned())
 }
 
@@ -235,14 +238,6 @@ impl Globals {
 fn found_config(name: &str) -> PathBuf {
     let places = ["/etc/ha.d", "/etc/ha.d/conf"].map(|folder| PathBuf::from(format!("{folder}/{name}")));
     places.into_iter().find(|path| path.is_file()).unwrap_or_else(|| PathBuf::from(name))
-}
-
-/// Whether syslog has this facility.
-pub(in super::super) fn is_facility(word: &str) -> bool {
-    const WORDS: [&str; 11] =
-        ["auth", "authpriv", "cron", "daemon", "ftp", "kern", "lpr", "mail", "news", "syslog", "user"];
-    let local = word.strip_prefix("local").is_some_and(|number| matches!(number.as_bytes(), [b'0'..=b'7']));
-    local || WORDS.contains(&word)
 }
 
 fn logfile(entry: &Entry, findings: &mut Findings) -> Option<LogTarget> {
@@ -388,7 +383,7 @@ fn first_word(entry: &Entry, belongs: impl Fn(char) -> bool, findings: &mut Find
         findings.value(entry, "has no word in it");
         return None;
     };
-    note_rest(entry, rest, findings);
+    findings.rest(entry, rest);
     Some(word.to_owned())
 }
 
@@ -452,10 +447,10 @@ fn httpmethod(entry: &Entry, findings: &mut Findings) -> Option<HttpMethod> {
 fn virtualhost(entry: &Entry, findings: &mut Findings) -> Option<String> {
     let bare = entry.value.strip_prefix('"').unwrap_or(&entry.value);
     let (host, rest) = bare.split_once('"').unwrap_or((bare, ""));
-    note_rest(entry, rest, findings);
+    findings.rest(entry, rest);
     let host = host.trim_matches(is_blank);
     if host.is_empty() || host.contains('@') || host.parse::<hyper::http::uri::Authority>().is_err() {
-        findings.value(entry, "is no host name; write one like www.example.org");
+        findings.value(entry, "is not a host name; write one like www.example.org");
         return None;
     }
     Some(host.to_owned())
@@ -465,8 +460,10 @@ fn scheduler(entry: &Entry, findings: &mut Findings) -> Option<Scheduler> {
     let word = first_word(entry, |c| c.is_ascii_lowercase(), findings)?;
     let scheduler = word.parse().ok();
     if scheduler.is_none() {
-        findings
-            .value(entry, format!("is no scheduler of Linux; write one of {}", Scheduler::NAMES.join(", ")));
+        findings.value(
+            entry,
+            format!("is not a scheduler of Linux; write one of {}", Scheduler::NAMES.join(", ")),
+        );
     }
     scheduler
 }

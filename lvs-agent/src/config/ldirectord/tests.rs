@@ -221,11 +221,11 @@ fn faults_have_a_line() {
         ("connecttimeout=3", "no longer supported"),
         ("checktype=maybe", "checktype: \"maybe\" is unknown"),
         ("service=gopher", "is unknown; write dns"),
-        ("scheduler=xyz", "is no scheduler of Linux"),
+        ("scheduler=xyz", "is not a scheduler of Linux"),
         ("checkport=70000", "is not a number from 1 to 65535"),
         ("protocol=sctp", "is unknown; write tcp or udp"),
         ("protocol=fwm", "does not fit"),
-        ("netmask=255.0.255.0", "is no netmask"),
+        ("netmask=255.0.255.0", "is not a netmask"),
         ("quiescent=maybe", "write yes or no"),
         ("httpmethod=POST", "write GET or HEAD"),
         ("real6=[::1] masq", "write real here"),
@@ -234,18 +234,21 @@ fn faults_have_a_line() {
         ("real=10.0.0.2 nat", "with gate, masq or ipip"),
         ("real=10.0.0.2 masq 70000", "a weight from 0 to 65535"),
         ("real=10.0.0.2 masq 1 \"/x\"", "two texts in quotes"),
-        ("real=10.0.0.2 masq 1 x:3", "no threshold"),
+        ("real=10.0.0.2 masq 1 x:3", "not a threshold"),
         ("real=10.0.0.9->10.0.0.2 masq", "ends before it begins"),
         ("real=10.0.0.0->10.9.0.0 masq", "at most 65536"),
         ("real=nowhere masq", "\"nowhere\" has no IPv4 address"),
         ("real=10.0.0.2:gopher masq", "port \"gopher\""),
-        ("real=10.0.0.1:80 masq 2", "at line 2, in another way"),
-        ("receive=\"(\"", "is not a regular expression"),
+        (
+            "real=10.0.0.1:80 masq 2",
+            "already in this virtual service at line 2, with other settings; remove one",
+        ),
+        ("receive=\"(\"", "is not a regular expression that the agent supports: unclosed group"),
         ("receive=\"\"", "is empty"),
         ("request=\"x", "one quote only"),
-        ("emailalert=a@b c@d", "no list of mail addresses"),
+        ("emailalert=a@b c@d", "not a list of mail addresses"),
         ("emailalertstatus=none,all", "\"none\" beside other words"),
-        ("monitorfile=relative", "no path from the root"),
+        ("monitorfile=relative", "not an absolute path"),
         ("schedflags=odd", "unknown flags"),
     ];
     for (line, words) in cases {
@@ -253,10 +256,10 @@ fn faults_have_a_line() {
     }
     assert_fault("virtual=192.168.1.1\n    real=10.0.0.1 masq\n", 1, "takes it for the firewall mark 192");
     assert_fault("virtual=[::1]:80\n", 1, "write virtual6 here");
-    assert_fault("virtual=0\n    real=10.0.0.1 masq\n", 1, "is no firewall mark");
+    assert_fault("virtual=0\n    real=10.0.0.1 masq\n", 1, "is not a firewall mark");
     assert_fault("virtual=1.1.1.1:0\n    real=10.0.0.1 masq\n", 1, "only a persistent service");
     assert_fault("virtual=1.1.1.1:80\n", 1, "has no servers");
-    assert_fault("real=10.0.0.1 masq\n", 1, "belongs into a virtual service");
+    assert_fault("real=10.0.0.1 masq\n", 1, "belongs in a virtual service");
     assert_fault("hello\n", 1, "is not a directive");
     assert_fault("timeout=5\n", 1, "no longer supported");
     assert_fault("quiescent=no\n", 1, "there is no virtual service");
@@ -354,7 +357,7 @@ fn ports_to_check() {
     assert_fault(
         "virtual=5\n    real=10.0.0.1 gate\n    checktype=connect\n",
         2,
-        "no port to check 10.0.0.1 at",
+        "no port is known to check 10.0.0.1; write checkport=80",
     );
 }
 
@@ -523,7 +526,7 @@ virtual=vip:domain
 }
 
 #[test]
-fn formats_are_told_apart() {
+fn the_format_is_recognised() {
     for text in [
         "virtual=1\n",
         "# x\n\nchecktimeout = 3\n",

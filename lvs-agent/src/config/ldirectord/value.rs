@@ -3,11 +3,14 @@
 use std::{num::NonZeroU32, path::PathBuf, time::Duration};
 
 use super::{
+    entry::{Entry, is_blank},
     findings::Findings,
-    layout::{Entry, is_blank, note_rest},
 };
 use crate::{
-    config::diagnostics::{Leniency, Note},
+    config::{
+        common::is_mail_address,
+        diagnostics::{Leniency, Note},
+    },
     model::{CommandLine, MailAbout},
 };
 
@@ -69,7 +72,7 @@ pub(super) fn port(entry: &Entry, findings: &mut Findings) -> Option<u16> {
 /// Seconds between mails, which may be 0.
 pub(super) fn repeat(entry: &Entry, findings: &mut Findings) -> Option<Duration> {
     if !entry.value.starts_with(|c: char| c.is_ascii_digit()) {
-        findings.value(entry, "is no number of seconds; write one, or 0 for no repeated mails");
+        findings.value(entry, "is not a number of seconds; write one, or 0 for no repeated mails");
         return None;
     }
     if first_digits(&entry.value).is_some_and(|(digits, _)| digits.bytes().all(|digit| digit == b'0')) {
@@ -112,7 +115,7 @@ pub(super) fn first_run(text: &str, belongs: impl Fn(char) -> bool) -> Option<(&
 pub(super) fn quoted(entry: &Entry, findings: &mut Findings) -> Option<String> {
     let inner = match between_quotes(&entry.value) {
         Some((inner, rest)) => {
-            note_rest(entry, rest, findings);
+            findings.rest(entry, rest);
             inner
         }
         None if entry.value.contains('"') => {
@@ -125,7 +128,7 @@ pub(super) fn quoted(entry: &Entry, findings: &mut Findings) -> Option<String> {
         }
     };
     if inner.is_empty() {
-        findings.value(entry, "is empty; write something, or leave the directive away");
+        findings.value(entry, "is empty; write something, or leave the directive out");
         return None;
     }
     Some(inner.to_owned())
@@ -140,11 +143,11 @@ pub(super) fn between_quotes(text: &str) -> Option<(&str, &str)> {
 /// What may be in quotes. Never empty.
 pub(super) fn maybe_quoted(entry: &Entry, findings: &mut Findings) -> Option<String> {
     let inner = between_quotes(&entry.value).map_or(entry.value.as_str(), |(inner, rest)| {
-        note_rest(entry, rest, findings);
+        findings.rest(entry, rest);
         inner
     });
     if inner.trim().is_empty() {
-        findings.value(entry, "is empty; write something, or leave the directive away");
+        findings.value(entry, "is empty; write something, or leave the directive out");
         return None;
     }
     Some(inner.to_owned())
@@ -153,7 +156,7 @@ pub(super) fn maybe_quoted(entry: &Entry, findings: &mut Findings) -> Option<Str
 /// Any text. Never empty.
 pub(super) fn rest(entry: &Entry, findings: &mut Findings) -> Option<String> {
     if entry.value.is_empty() {
-        findings.value(entry, "is empty; write something, or leave the directive away");
+        findings.value(entry, "is empty; write something, or leave the directive out");
         return None;
     }
     Some(entry.value.clone())
@@ -162,7 +165,7 @@ pub(super) fn rest(entry: &Entry, findings: &mut Findings) -> Option<String> {
 /// The path of a file or folder, from the root on.
 pub(super) fn path(entry: &Entry, text: String, findings: &mut Findings) -> Option<PathBuf> {
     if !text.starts_with('/') {
-        findings.value(entry, "is no path from the root; let it begin with a slash");
+        findings.value(entry, "is not an absolute path; let it begin with a slash");
         return None;
     }
     Some(PathBuf::from(text))
@@ -187,20 +190,14 @@ pub(super) fn command_line(text: &str) -> CommandLine {
 pub(super) fn addresses(entry: &Entry, findings: &mut Findings) -> Option<Vec<String>> {
     let text = maybe_quoted(entry, findings)?;
     let addresses: Vec<String> = text.split(',').map(|one| one.trim().to_owned()).collect();
-    if addresses.iter().any(|one| !is_address(one)) {
-        findings
-            .value(entry, "is no list of mail addresses; write one like admin@example.org,ops@example.org");
+    if addresses.iter().any(|one| !is_mail_address(one)) {
+        findings.value(
+            entry,
+            "is not a list of mail addresses; write one like admin@example.org,ops@example.org",
+        );
         return None;
     }
     Some(addresses)
-}
-
-/// Whether `text` can be a mail address or the name of a local user, and nothing that a mail server would take for more.
-pub(in super::super) fn is_address(text: &str) -> bool {
-    !text.is_empty()
-        && text.len() <= 254
-        && !text.starts_with('-')
-        && text.chars().all(|c| !c.is_whitespace() && !c.is_control() && !"<>()[],;:\\\"".contains(c))
 }
 
 /// Which changes mails are about.

@@ -10,14 +10,14 @@
 //! - A duration is text with a unit (`"250ms"`, `"1s"`, `"1m 30s"`), from 1 ms to 24 hours.
 //! - An address is a number, never a name: looking names up could hang, and answer differently tomorrow. IPv6 with a
 //!   port is in brackets: `"[2001:db8::80]:80"`.
-//! - A service has an address or a firewall mark. An address without a port stands for every port, which needs
-//!   persistence; a mark stands for every port and protocol.
+//! - A service has an address or a firewall mark. An address without a port means every port, which needs
+//!   persistence; a mark means every port and protocol.
 //! - A service that doesn't say `persistent` isn't, whatever the kernel's table says; `one-packet` stays as it is found
 //!   unless it is written.
-//! - A `check` is one table, or several in an array: then `combine` says whether all of them must be well or any. A server
-//!   may have a `check` and a `combine` of its own.
+//! - A `check` is one table, or several in an array: then `combine` says whether all of them must be well or any. A
+//!   server may have a `check` and a `combine` of its own.
 //! - A service's `check` replaces that of `[defaults]` whole; nothing of the two is mixed.
-//! - A check's timeout should not be above its interval: a check doesn't overlap itself, so a silent server is asked
+//! - A check's timeout should not be above its interval: a check doesn't overlap itself, so a silent server is checked
 //!   less often than written, which is a warning. Where only the interval is written, the timeout follows it down.
 //! - A real server's forwarding method must be written: in the server, the service, or `[defaults]`. A wrong guess
 //!   would lose packets without a word.
@@ -27,13 +27,13 @@
 //! - A server of another IP version than the service can only be reached by tunnel. The kernel refuses such a mix while
 //!   its connection synchronisation runs.
 //! - A tunnel is IP in IP unless `tunnel` says otherwise: in the server, the service, or `[defaults]`.
-//! - Without a `check`, or one without a `type`, a server is asked by TCP connect; by ping where there is no TCP port to
-//!   ask: in UDP and SCTP services, by firewall mark and in services for every port. A check that asks a port must say
+//! - Without a `check`, or one without a `type`, a server is checked by TCP connect; by ping where there is no TCP port
+//!   to check: in UDP and SCTP services, by firewall mark and in services for every port. A check of a port must say
 //!   which, unless the service's clients come to that of each server over the same transport. Checks go to the real
 //!   server's own address, whatever the forwarding method.
 //! - The `source` of a check must be of the same IP version as each of the servers.
-//! - A `[[service.backup]]` is written like a server. Without a `check` it is asked by TCP connect, or by ping where it has
-//!   no port; `checked = false` takes it to be well.
+//! - A `[[service.backup]]` is written like a server. Without a `check` it is checked by TCP connect, or by ping where
+//!   it has no port; `checked = false` takes it to be well.
 //! - Unknown keys are faults: a misspelt `fall` must not become the default.
 
 mod check;
@@ -48,6 +48,7 @@ mod settings;
 mod tests;
 mod tunnel;
 mod value;
+mod virtual_address;
 mod write;
 
 use std::path::Path;
@@ -79,14 +80,14 @@ pub(super) fn read_in_mode(text: &str, origin: &Path, mode: Option<Mode>) -> Res
     Reading { config, format: Format::Native, warnings }.in_mode(mode)
 }
 
-/// The grammar. If it isn't followed, only the first fault is told: the others may only come from that one.
+/// The grammar. If it isn't followed, only the first fault is reported: the others may only come from that one.
 fn parse<'i>(text: &'i str, origin: &Path) -> Result<Spanned<DeTable<'i>>, Faults> {
     let mut faults = FaultList::default();
     let (document, errors) = DeTable::parse_recoverable(text);
     if let Some(error) = errors.into_iter().min_by_key(|error| error.span().map_or(0, |span| span.start)) {
         let span = error.span().unwrap_or(0..0);
-        let found = text.get(span.clone()).and_then(|found| found.lines().next()).unwrap_or_default();
-        let kind = FaultKind::Syntax { message: error.message().to_owned(), text: found.to_owned() };
+        let line = text.get(span.clone()).and_then(|rest| rest.lines().next()).unwrap_or_default();
+        let kind = FaultKind::Syntax { message: error.message().to_owned(), text: line.to_owned() };
         faults.add(span, kind);
     }
     faults.finish(document, text, origin)

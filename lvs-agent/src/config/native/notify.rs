@@ -1,4 +1,4 @@
-//! Who is told of what, and where the log goes.
+//! Notifications, and where the log goes.
 
 use std::path::PathBuf;
 
@@ -7,8 +7,8 @@ use toml::de::DeValue;
 use super::{check, section::Section, value};
 use crate::{
     config::{
+        common::{is_facility, is_mail_address},
         diagnostics::{Contradiction, FaultList, ValueFault},
-        ldirectord::is_mail_address,
     },
     model::{
         CommandLine, LogTarget, MailAbout, MailRelay, MailSettings, Notifications, OnExit, RelayLogin,
@@ -145,7 +145,7 @@ fn texts(value: &DeValue<'_>, wanted: &'static str) -> Result<Vec<String>> {
 
 fn addresses(value: &DeValue<'_>) -> Result<Vec<String>> {
     let addresses = texts(value, "mail addresses in brackets, such as [\"admin@example.org\"]")?;
-    let problem = "is no mail address; write one such as \"admin@example.org\"";
+    let problem = "is not a mail address; write one such as \"admin@example.org\"";
     match addresses.iter().find(|one| !is_mail_address(one)) {
         Some(wrong) => Err(ValueFault::Text { text: wrong.clone(), problem }),
         None if addresses.is_empty() => Err(ValueFault::Text { text: "[]".to_owned(), problem }),
@@ -176,9 +176,9 @@ pub(super) fn about_words(about: MailAbout) -> Vec<String> {
 
 /// A program and its arguments.
 pub(super) fn command_line(value: &DeValue<'_>) -> Result<CommandLine> {
-    let wanted = "the program and its arguments in brackets, such as [\"/usr/local/bin/told\", \"-x\"]";
+    let wanted = "the program and its arguments in brackets, such as [\"/usr/local/bin/notify\", \"-x\"]";
     let words = texts(value, wanted)?;
-    let problem = "is no program; write its path, and arguments without zero bytes";
+    let problem = "is not a program; write its path, and arguments without zero bytes";
     let fault = || ValueFault::Text { text: words.concat().replace('\0', "…"), problem };
     match words.split_first() {
         Some((program, arguments))
@@ -194,7 +194,7 @@ pub(super) fn command_line(value: &DeValue<'_>) -> Result<CommandLine> {
 pub(super) fn files(value: &DeValue<'_>) -> Result<Vec<PathBuf>> {
     let files = texts(value, "paths in brackets, such as [\"/etc/lvs-agent-2.toml\"]")?;
     if files.iter().any(|file| file.is_empty() || file.contains('\0')) {
-        let problem = "is no path of a file; remove it";
+        let problem = "is not a file's path; remove it";
         return Err(ValueFault::Text { text: "\"\"".to_owned(), problem });
     }
     Ok(files.into_iter().map(PathBuf::from).collect())
@@ -206,9 +206,7 @@ pub(super) fn log(value: &DeValue<'_>) -> Result<LogTarget> {
     let problem =
         "is neither \"standard\", nor a path from the root, nor a facility such as \"syslog:local0\"";
     match text.strip_prefix("syslog:") {
-        Some(facility) if crate::config::ldirectord::is_facility(facility) => {
-            Ok(LogTarget::Syslog(facility.to_owned()))
-        }
+        Some(facility) if is_facility(facility) => Ok(LogTarget::Syslog(facility.to_owned())),
         None if text == "standard" => Ok(LogTarget::Standard),
         None if text.starts_with('/') && !text.contains('\0') => Ok(LogTarget::File(text.into())),
         _ => Err(ValueFault::Text { text: text.to_owned(), problem }),

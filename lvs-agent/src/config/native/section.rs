@@ -67,7 +67,7 @@ impl<'i> Section<'i> {
         self.values.contains_key(key)
     }
 
-    /// Takes a key without a look at its value, and tells where it was.
+    /// Removes a key whatever its value, and returns its place.
     pub(super) fn drop_key(&mut self, key: &'static str) -> Option<Range<usize>> {
         self.values.remove_entry(key).map(|(key, _)| key.span())
     }

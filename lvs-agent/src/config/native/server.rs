@@ -8,7 +8,7 @@ use std::{
 
 use toml::Spanned;
 
-use super::{check::ReadChecks, section::Section, service::Front, settings, tunnel, value};
+use super::{check::ReadChecks, section::Section, settings, tunnel, value, virtual_address::VirtualAddress};
 use crate::{
     config::diagnostics::{Contradiction, FaultList},
     model::{AddressFamily, Backup, Combine, ForwardingMethod, RealServer, ServiceKey, Tunnel, Weight},
@@ -18,13 +18,13 @@ use crate::{
 pub(super) struct ReadServer {
     pub(super) server: RealServer,
     pub(super) place: Range<usize>,
-    /// What it alone is asked.
+    /// Its own checks, where it has some.
     check: Option<ReadChecks>,
     combine: Combine,
 }
 
 impl ReadServer {
-    /// The server in the service `key`; notes if it can't be asked there.
+    /// The server in the service `key`; notes if it can't be checked there.
     pub(super) fn resolve(self, key: &ServiceKey, faults: &mut FaultList) -> RealServer {
         let Self { mut server, check, combine, .. } = self;
         if check.is_some() {
@@ -35,7 +35,7 @@ impl ReadServer {
         server
     }
 
-    /// The backup in the service `key`: without a check of its own it is asked what suits it.
+    /// The backup in the service `key`: without a check of its own it has the one that suits it.
     fn resolve_backup(self, is_checked: bool, key: &ServiceKey, faults: &mut FaultList) -> Backup {
         let Self { server, check, combine, .. } = self;
         let check =
@@ -60,19 +60,19 @@ impl ReadBackup {
     }
 }
 
-/// What a server takes over from its service.
-pub(super) struct Surroundings {
+/// What a server takes over from its defaults.
+pub(super) struct ServerDefaults {
     /// `None`: it is wrong, and noted.
-    pub(super) front: Option<Front>,
+    pub(super) virtual_address: Option<VirtualAddress>,
     pub(super) persistent: bool,
     pub(super) forward: Option<ForwardingMethod>,
     pub(super) tunnel: Option<Tunnel>,
 }
 
-/// `[[service.backup]]`; `None` if it has no address or forwarding method, which is noted.
+/// `[[defaults.backup]]`; `None` if it has no address or forwarding method, which is noted.
 pub(super) fn read_backup(
     mut section: Section<'_>,
-    service: &Surroundings,
+    defaults: &ServerDefaults,
     faults: &mut FaultList,
 ) -> Option<ReadBackup> {
     let (has_check, place) = (section.has("check"), section.span());
@@ -80,35 +80,35 @@ pub(super) fn read_backup(
     if has_check && !is_checked {
         faults.add(place.clone(), Contradiction::UncheckedWithCheck);
     }
-    let read = read(section, service, faults)?;
+    let read = read(section, defaults, faults)?;
     if read.check.as_ref().is_some_and(|check| check.len() > 1) {
         faults.add(place, Contradiction::BackupWithChecks);
     }
     Some(ReadBackup { read, is_checked })
 }
 
-/// `[[service.server]]`; `None` if it has no address or forwarding method, which is noted.
+/// `[[defaults.server]]`; `None` if it has no address or forwarding method, which is noted.
 pub(super) fn read(
     mut section: Section<'_>,
-    service: &Surroundings,
+    defaults: &ServerDefaults,
     faults: &mut FaultList,
 ) -> Option<ReadServer> {
     if !section.has("address") {
         section.missing("address", "address = \"10.0.0.1:80\"", faults);
     }
-    if !section.has("forward") && service.forward.is_none() {
+    if !section.has("forward") && defaults.forward.is_none() {
         let example = "forward = \"masquerade\", \"direct-route\" or \"tunnel\", here or in the service";
         section.missing("forward", example, faults);
     }
     let address = section.read("address", faults, value::server);
-    let method = section.plain("forward", faults, settings::forward).or(service.forward);
+    let method = section.plain("forward", faults, settings::forward).or(defaults.forward);
     if method.is_some_and(|method| method != ForwardingMethod::Tunnel)
         && let Some(place) = section.drop_key("tunnel")
     {
         faults.add(place, Contradiction::TunnelWithoutForward);
     }
     let tunnel = section.table("tunnel", "tunnel", faults);
-    let tunnel = tunnel.map_or(service.tunnel, |section| tunnel::read(section, faults));
+    let tunnel = tunnel.map_or(defaults.tunnel, |section| tunnel::read(section, faults));
     let weight = section.plain("weight", faults, value::weight).unwrap_or(Weight(1));
     let (upper_threshold, lower_threshold) = thresholds(&mut section, faults);
     let check = ReadChecks::of(&mut section, faults);
@@ -117,13 +117,13 @@ pub(super) fn read(
 
     let (address, method) = (address?, method?);
     let place = address.span();
-    if let Some(front) = service.front
-        && let Err(contradiction) = fits(&address, method, front, service.persistent)
+    if let Some(virtual_address) = defaults.virtual_address
+        && let Err(contradiction) = fits(&address, method, virtual_address, defaults.persistent)
     {
         faults.add(place.clone(), contradiction);
     }
     let (ip, own_port) = address.into_inner();
-    let port = own_port.or(service.front?.port()).unwrap_or(0);
+    let port = own_port.or(defaults.virtual_address?.port()).unwrap_or(0);
     let server = RealServer {
         tunnel: tunnel.unwrap_or_default(),
         weight,
@@ -152,15 +152,15 @@ fn thresholds(section: &mut Section<'_>, faults: &mut FaultList) -> (Option<u32>
 fn fits(
     address: &Spanned<(IpAddr, Option<u16>)>,
     method: ForwardingMethod,
-    front: Front,
+    virtual_address: VirtualAddress,
     persistent: bool,
 ) -> Result<(), Contradiction> {
     let (ip, own_port) = *address.get_ref();
     // `ip_vs_genl_new_dest`: of two IP versions in one service only tunnels can make something.
-    if AddressFamily::from(ip) != front.family() && method != ForwardingMethod::Tunnel {
+    if AddressFamily::from(ip) != virtual_address.family() && method != ForwardingMethod::Tunnel {
         return Err(Contradiction::OtherFamily { address: ip.to_string(), method });
     }
-    match (own_port, front.port(), method) {
+    match (own_port, virtual_address.port(), method) {
         (Some(server), Some(service), ForwardingMethod::DirectRoute | ForwardingMethod::Tunnel)
             if server != service =>
         {
@@ -169,7 +169,7 @@ fn fits(
         // `ip_vs_schedule` gives the client the server's port; `ip_vs_sched_persist` doesn't, nor do the other methods.
         // By firewall mark it is at least the port that is checked.
         (Some(server), None, method)
-            if matches!(front, Front::Address { .. })
+            if matches!(virtual_address, VirtualAddress::Address { .. })
                 && (persistent || method != ForwardingMethod::Masquerade) =>
         {
             Err(Contradiction::UnusedPort { server })

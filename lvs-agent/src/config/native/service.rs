@@ -1,9 +1,6 @@
 //! Virtual services and their real servers.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    ops::Range,
-};
+use std::ops::Range;
 
 use toml::Spanned;
 
@@ -14,10 +11,11 @@ use super::{
     server::{self, ReadBackup, ReadServer},
     settings::ServiceSettings,
     value,
+    virtual_address::{self, VirtualAddress},
 };
 use crate::{
     config::diagnostics::{Contradiction, FaultList, WarningKind},
-    model::{AddressFamily, Mode, Netmask, Persistence, PoolPolicy, Protocol, ServiceKey, VirtualService},
+    model::{Mode, Netmask, Persistence, PoolPolicy, Protocol, VirtualService},
 };
 
 /// A service that was read, and where.
@@ -41,16 +39,16 @@ pub(super) fn read(
     faults: &mut FaultList,
 ) -> Option<ReadService> {
     let name = section.read("name", faults, value::name);
-    let front = front(&mut section, faults);
-    let protocol = protocol(&mut section, front.as_ref(), faults);
-    let (persistence, says_persistent) = persistence(&mut section, front.as_ref(), faults);
-    if let Some(Front::Address { port: None, .. }) = front.as_ref().map(Spanned::get_ref)
+    let address = virtual_address::read(&mut section, faults);
+    let protocol = protocol(&mut section, address.as_ref(), faults);
+    let (persistence, says_persistent) = persistence(&mut section, address.as_ref(), faults);
+    if let Some(VirtualAddress::Address { port: None, .. }) = address.as_ref().map(Spanned::get_ref)
         && !says_persistent
-        && let Some(place) = front.as_ref().map(Spanned::span)
+        && let Some(place) = address.as_ref().map(Spanned::span)
     {
         faults.add(place, Contradiction::EveryPort);
     }
-    let one_packet = one_packet(&mut section, front.as_ref(), protocol, faults);
+    let one_packet = one_packet(&mut section, address.as_ref(), protocol, faults);
     let settings = defaults.overridden_by(&mut section, faults);
     let notify = notify::service(&mut section, faults);
     let scheduler_flags = section.plain("scheduler-flags", faults, notify::scheduler_flags);
@@ -62,25 +60,25 @@ pub(super) fn read(
     if !has_servers && faults.len() == before {
         faults.add(section.span(), Contradiction::NoServers);
     }
-    let surroundings = server::Surroundings {
-        front: front.as_ref().map(|front| *front.get_ref()),
+    let server_defaults = server::ServerDefaults {
+        virtual_address: address.as_ref().map(|address| *address.get_ref()),
         persistent: says_persistent,
         forward: settings.forward,
         tunnel: settings.tunnel,
     };
     let servers: Vec<ReadServer> = server_sections
         .into_iter()
-        .filter_map(|section| server::read(section, &surroundings, faults))
+        .filter_map(|section| server::read(section, &server_defaults, faults))
         .collect();
     let backups: Vec<ReadBackup> = section
         .tables("backup", "[[service.backup]]", faults)
         .into_iter()
-        .filter_map(|section| server::read_backup(section, &surroundings, faults))
+        .filter_map(|section| server::read_backup(section, &server_defaults, faults))
         .collect();
     section.finish(faults);
 
-    let front = front?;
-    let key = front.get_ref().key(protocol?);
+    let address = address?;
+    let key = address.get_ref().key(protocol?);
     let places = servers.iter().map(|read| read.place.clone()).collect();
     let backup_places: Vec<_> = backups.iter().map(ReadBackup::place).collect();
     if mode == Mode::Adopt {
@@ -111,83 +109,19 @@ pub(super) fn read(
         notify,
         on_exit,
     };
-    let name = name.map_or_else(|| front.span(), |name| name.span());
-    Some(ReadService { service, address: front.span(), name, servers: places, backups: backup_places })
+    let name = name.map_or_else(|| address.span(), |name| name.span());
+    Some(ReadService { service, address: address.span(), name, servers: places, backups: backup_places })
 }
 
-/// What clients' packets are known by.
-#[derive(Clone, Copy)]
-pub(super) enum Front {
-    /// A VIP; without a port every one.
-    Address { ip: IpAddr, port: Option<u16> },
-    /// A firewall mark.
-    Mark { mark: u32, family: AddressFamily },
-}
-
-impl Front {
-    /// The IP version of the clients' packets.
-    pub(super) fn family(self) -> AddressFamily {
-        match self {
-            Self::Address { ip, .. } => ip.into(),
-            Self::Mark { family, .. } => family,
-        }
-    }
-
-    /// The service's own port, where it has one.
-    pub(super) fn port(self) -> Option<u16> {
-        match self {
-            Self::Address { port, .. } => port,
-            Self::Mark { .. } => None,
-        }
-    }
-
-    fn key(self, protocol: Protocol) -> ServiceKey {
-        match self {
-            Self::Address { ip, port } => {
-                ServiceKey::Address { protocol, address: SocketAddr::new(ip, port.unwrap_or(0)) }
-            }
-            Self::Mark { mark, family } => ServiceKey::Mark { mark, family },
-        }
-    }
-}
-
-/// The service's address or mark; notes if there is none, or both.
-fn front(section: &mut Section<'_>, faults: &mut FaultList) -> Option<Spanned<Front>> {
-    const FAMILIES: [(&str, AddressFamily); 2] = [("ipv4", AddressFamily::V4), ("ipv6", AddressFamily::V6)];
-    let (has_address, has_mark) = (section.has("address"), section.has("mark"));
-    if has_address && let Some(mark) = section.drop_key("mark") {
-        faults.add(mark, Contradiction::AddressAndMark);
-    }
-    let mark = section.read("mark", faults, value::mark);
-    if (has_address || !has_mark)
-        && let Some(family) = section.drop_key("family")
-    {
-        faults.add(family, Contradiction::FamilyWithoutMark);
-    }
-    let family = section.plain("family", faults, |value| value::word(value, &FAMILIES));
-    if !has_address && !has_mark {
-        section.missing("address", "address = \"192.0.2.80:80\", or mark = 1", faults);
-    }
-    let address = section.read("address", faults, value::vip);
-    if let Some(address) = address {
-        let place = address.span();
-        let (ip, port) = address.into_inner();
-        return Some(Spanned::new(place, Front::Address { ip, port }));
-    }
-    let mark = mark?;
-    let family = family.unwrap_or(AddressFamily::V4);
-    Some(Spanned::new(mark.span(), Front::Mark { mark: *mark.get_ref(), family }))
-}
-
-/// The protocol; `None` if it is wrong, which is noted. A mark stands for every one.
+/// The protocol; `None` if it is wrong, which is noted. A mark means every one.
 fn protocol(
     section: &mut Section<'_>,
-    front: Option<&Spanned<Front>>,
+    address: Option<&Spanned<VirtualAddress>>,
     faults: &mut FaultList,
 ) -> Option<Protocol> {
     const KNOWN: [(&str, Protocol); 3] =
         [("tcp", Protocol::Tcp), ("udp", Protocol::Udp), ("sctp", Protocol::Sctp)];
-    if matches!(front.map(Spanned::get_ref), Some(Front::Mark { .. }))
+    if matches!(address.map(Spanned::get_ref), Some(VirtualAddress::Mark { .. }))
         && let Some(place) = section.drop_key("protocol")
     {
         faults.add(place, Contradiction::MarkWithProtocol);
@@ -200,7 +134,7 @@ fn protocol(
 /// For how long clients stay with their server, and whether anything was said about it, right or wrong.
 fn persistence(
     section: &mut Section<'_>,
-    front: Option<&Spanned<Front>>,
+    address: Option<&Spanned<VirtualAddress>>,
     faults: &mut FaultList,
 ) -> (Option<Persistence>, bool) {
     let says_persistent = section.has("persistent");
@@ -209,7 +143,7 @@ fn persistence(
     }
     let timeout = section.plain("persistent", faults, value::whole_seconds);
     // Without the service's IP version nothing can be said about a netmask.
-    let Some(family) = front.map(|front| front.get_ref().family()) else {
+    let Some(family) = address.map(|address| address.get_ref().family()) else {
         section.drop_key("persistent-netmask");
         return (None, says_persistent);
     };
@@ -221,12 +155,12 @@ fn persistence(
 /// Whether every packet is scheduled on its own, which only UDP knows.
 fn one_packet(
     section: &mut Section<'_>,
-    front: Option<&Spanned<Front>>,
+    address: Option<&Spanned<VirtualAddress>>,
     protocol: Option<Protocol>,
     faults: &mut FaultList,
 ) -> Option<bool> {
     let one_packet = section.read("one-packet", faults, value::flag)?;
-    let by_address = matches!(front.map(Spanned::get_ref), Some(Front::Address { .. }));
+    let by_address = matches!(address.map(Spanned::get_ref), Some(VirtualAddress::Address { .. }));
     if by_address && matches!(protocol, Some(Protocol::Tcp | Protocol::Sctp)) {
         faults.add(one_packet.span(), Contradiction::OnePacketWithoutUdp);
     }

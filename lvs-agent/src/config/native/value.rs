@@ -17,23 +17,23 @@ use crate::{
     model::{AddressFamily, Netmask, Scheduler, Weight},
 };
 
-/// The shortest duration: timers don't tell shorter ones apart.
+/// The shortest duration: timers have no finer resolution.
 const MIN_DURATION: Duration = Duration::from_millis(1);
 /// The longest duration: whoever writes more has mistaken a unit.
 const MAX_DURATION: Duration = Duration::from_hours(24);
 /// The longest persistence (`MAX_TIMEOUT` in ipvsadm.c).
 const MAX_PERSISTENCE: Duration = Duration::from_hours(31 * 24);
-/// The most failures or successes in a row: a confirming burst sends as many probes as failures are asked for.
+/// The most failures or successes in a row: a confirming burst sends as many probes as failures are needed.
 const MAX_COUNT: u32 = 100;
 /// The highest quorum: more than any servers that a service has come to together.
 const MAX_QUORUM: u32 = 1_000_000_000;
-/// The most connections between two questions.
+/// The most connections between two checks.
 const MAX_CONNECTS: u32 = 10_000;
 /// The most bursts a second.
 const MAX_RATE: u32 = 1_000_000;
 /// The highest value of `conn_reuse_mode`: two bits (`Documentation/networking/ipvs-sysctl.rst`).
 const MAX_REUSE_MODE: i64 = 3;
-/// What is found stays as it is.
+/// The word for a sysctl that stays as it is.
 const KEEP: &str = "keep";
 /// The longest service name.
 const MAX_NAME: usize = 100;
@@ -83,7 +83,7 @@ pub(super) fn text<'a>(value: &'a DeValue<'_>, wanted: &'static str) -> Result<&
     value.as_str().ok_or_else(|| wrong_type(value, wanted))
 }
 
-/// One word of a few, and what it stands for.
+/// One of some words, as the value that it names.
 pub(super) fn word<T: Copy>(value: &DeValue<'_>, known: &[(&'static str, T)]) -> Result<T> {
     let word = text(value, "a word in quotes")?;
     known.iter().find(|(name, _)| *name == word).map(|(_, meaning)| *meaning).ok_or_else(|| {
@@ -130,7 +130,7 @@ pub(super) fn hysteresis(value: &DeValue<'_>) -> Result<u32> {
     number_from_zero(value, MAX_QUORUM)
 }
 
-/// How many connections come between two questions.
+/// How many connections come between two checks.
 pub(super) fn connects(value: &DeValue<'_>) -> Result<u32> {
     number_from_zero(value, MAX_CONNECTS)
 }
@@ -235,7 +235,7 @@ pub(super) fn netmask(value: &DeValue<'_>, family: AddressFamily) -> Result<Netm
                 Ok(Netmask::V4(mask))
             }
             _ => {
-                let problem = "is no netmask; write one such as \"255.255.255.0\", or the length of a prefix such as 24";
+                let problem = "is not a netmask; write one such as \"255.255.255.0\", or the length of a prefix such as 24";
                 Err(ValueFault::Text { text: text.to_string(), problem })
             }
         },
@@ -314,7 +314,7 @@ pub(super) fn socket(value: &DeValue<'_>) -> Result<Option<PathBuf>> {
     match text {
         "off" => Ok(None),
         _ if !text.starts_with('/') => {
-            fault("is no path from the root; let it begin with a slash, or write \"off\"")
+            fault("is not an absolute path; let it begin with a slash, or write \"off\"")
         }
         _ if text.contains('\0') => fault("has a zero byte; remove it"),
         _ if text.len() > MAX_PATH => {
@@ -345,7 +345,7 @@ fn path_or_off(value: &DeValue<'_>, wanted: &'static str) -> Result<Option<PathB
     match text {
         "off" => Ok(None),
         _ if !text.starts_with('/') => {
-            fault("is no path from the root; let it begin with a slash, or write \"off\"")
+            fault("is not an absolute path; let it begin with a slash, or write \"off\"")
         }
         _ if text.contains('\0') => fault("has a zero byte; remove it"),
         _ => Ok(Some(text.into())),
@@ -414,10 +414,10 @@ pub(super) fn unicast(ip: IpAddr) -> Result<()> {
     match ip {
         _ if impossible => Err(ValueFault::NotUnicast { address: ip.to_string() }),
         IpAddr::V6(ip) if ip.to_ipv4_mapped().is_some() => {
-            fault("is an IPv4 address in IPv6's clothes; write it as IPv4")
+            fault("is an IPv4 address in IPv6 notation; write it as IPv4")
         }
         IpAddr::V6(ip) if ip.is_unicast_link_local() => fault(
-            "is only good together with a device, which IPVS can't be told; write a global or local (fd00::/8) address",
+            "is only valid together with a device, which IPVS does not support; write a global or local (fd00::/8) address",
         ),
         _ => Ok(()),
     }

@@ -66,7 +66,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_packed_is_unpacked(timeouts in timeouts()) {
+        fn packed_attributes_unpack_to_the_same_value(timeouts in timeouts()) {
             let packed = pack_timeouts(&timeouts).unwrap();
             prop_assert_eq!(unpack_timeouts(&bytes(&packed).unwrap()).unwrap(), timeouts);
         }

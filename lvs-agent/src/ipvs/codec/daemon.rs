@@ -111,7 +111,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_packed_is_unpacked(daemon in daemon()) {
+        fn packed_attributes_unpack_to_the_same_value(daemon in daemon()) {
             let packed = pack_daemon(&daemon).unwrap();
             prop_assert_eq!(unpack_daemon(packed.nla_payload().as_ref()).unwrap(), daemon);
         }

@@ -168,7 +168,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_packed_is_unpacked(
+        fn packed_attributes_unpack_to_the_same_value(
             destination in arbitrary::destination(), counted in arbitrary::destination_statistics(),
         ) {
             let answer = answer(&destination, &counted);
@@ -177,7 +177,7 @@ mod tests {
         }
 
         #[test]
-        fn a_key_alone_names_the_server(destination in arbitrary::destination()) {
+        fn a_packed_key_names_the_server(destination in arbitrary::destination()) {
             let packed = pack_destination_key(destination.server).unwrap();
             let attributes = parse(packed.nla_payload().as_ref()).unwrap();
             prop_assert_eq!(unpack_server(&attributes).unwrap(), destination.server);

@@ -42,7 +42,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_packed_is_unpacked(version: (u8, u8, u8), connection_table_size: u32) {
+        fn packed_attributes_unpack_to_the_same_value(version: (u8, u8, u8), connection_table_size: u32) {
             let info = Info { version, connection_table_size };
             let packed = pack_info(&info).unwrap();
             prop_assert_eq!(unpack_info(&bytes(&packed).unwrap()).unwrap(), info);

@@ -1,6 +1,6 @@
 //! The attributes of the `IPVS` generic netlink family, to and from the values of this module's parent.
 //!
-//! `pack_…` makes the attributes of a question, `unpack_…` reads those of an answer. Any bytes can be read without a
+//! `pack_…` makes the attributes of a request, `unpack_…` reads those of an answer. Any bytes can be read without a
 //! panic. The kernel may hold values that this program would never write; they can be read as well.
 
 mod attributes;
@@ -34,9 +34,9 @@ use neli::{
     types::{Buffer, GenlBuffer},
 };
 
-/// A question to the family, as it is sent after netlink's own header. The meaning of the attributes depends on the
+/// A request to the family, as it is sent after netlink's own header. The meaning of the attributes depends on the
 /// command.
-pub(super) fn question(command: Command, attributes: AttributeList) -> Result<Vec<u8>, EncodeError> {
+pub(super) fn request(command: Command, attributes: AttributeList) -> Result<Vec<u8>, EncodeError> {
     let message: Genlmsghdr<Command, u16> =
         GenlmsghdrBuilder::default().cmd(command).version(VERSION).attrs(attributes).build()?;
     bytes(&message)

@@ -135,14 +135,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_packed_is_unpacked(service in arbitrary::service()) {
+        fn packed_attributes_unpack_to_the_same_value(service in arbitrary::service()) {
             let packed = pack_service(&service).unwrap();
             let unpacked = unpack_service(packed.nla_payload().as_ref()).unwrap();
             prop_assert_eq!(unpacked, (service, Statistics::default()));
         }
 
         #[test]
-        fn a_key_alone_is_what_names_the_service(key in arbitrary::key()) {
+        fn a_packed_key_names_the_service(key in arbitrary::key()) {
             let packed = pack_service_key(&key).unwrap();
             let attributes: Attributes<'_> = parse(packed.nla_payload().as_ref()).unwrap();
             prop_assert_eq!(unpack_key(&attributes).unwrap(), key);
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_protocol_that_this_program_has_no_word_for_is_unknown() {
+    fn an_unsupported_protocol_is_unknown() {
         let key = [
             attribute(ServiceAttribute::Af, &2_u16.to_ne_bytes()).unwrap(),
             attribute(ServiceAttribute::Protocol, &47_u16.to_ne_bytes()).unwrap(),

@@ -59,13 +59,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_packed_is_unpacked(statistics in arbitrary::statistics()) {
+        fn packed_attributes_unpack_to_the_same_value(statistics in arbitrary::statistics()) {
             prop_assert_eq!(unpack(Some(&pack(&statistics))).unwrap(), statistics);
         }
     }
 
     #[test]
-    fn nothing_counted_is_zero() {
+    fn missing_counters_are_zero() {
         assert_eq!(unpack(None).unwrap(), Statistics::default());
     }
 }

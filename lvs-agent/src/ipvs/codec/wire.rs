@@ -8,7 +8,7 @@ use neli::{
 /// Version of the family's protocol (`IPVS_GENL_VERSION`).
 pub(in super::super) const VERSION: u8 = 1;
 
-/// `IPVS_CMD_*`: the kind of a question or an answer.
+/// `IPVS_CMD_*`: the kind of a request or an answer.
 #[neli_enum(serialized_type = "u8")]
 pub(in super::super) enum Command {
     NewService = 1,

@@ -1,11 +1,11 @@
-//! What is asked over other protocols than HTTP and SQL.
+//! Checks over other protocols, and commands.
 
 use std::fmt;
 
 use super::{Login, Pattern, Secret, Tls};
 use crate::model::{Protocol, ServiceKey};
 
-/// What carries a question.
+/// The transport protocol of a check.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Transport {
     /// Datagrams.
@@ -58,7 +58,7 @@ pub struct TcpCheck {
 /// A datagram is sent.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct UdpCheck {
-    /// What is sent.
+    /// The datagram's bytes.
     pub send: Vec<u8>,
     /// What must be in the reply.
     pub expect: Option<Pattern>,
@@ -69,7 +69,7 @@ pub struct UdpCheck {
 /// A protocol whose server greets first.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct GreetingCheck {
-    /// Which one.
+    /// The protocol, which says how to log in and to quit.
     pub protocol: GreetingProtocol,
     /// How the connection is encrypted, if at all.
     pub tls: Option<Tls>,
@@ -94,45 +94,10 @@ pub enum GreetingProtocol {
     Ftp,
 }
 
-/// A query for a name.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct DnsCheck {
-    /// The name.
-    pub name: String,
-    /// The type of the records.
-    pub record: DnsType,
-    /// What carries the query.
-    pub transport: Transport,
-    /// What one of the records must be, as [`DnsType`] says; `None`: any will do.
-    pub expect: Option<String>,
-}
-
-/// The type of a record, and how it is written as text.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum DnsType {
-    /// An IPv4 address.
-    #[default]
-    A,
-    /// An IPv6 address.
-    Aaaa,
-    /// The name of an address. The name that is asked for may be the address itself.
-    Ptr,
-    /// The name of a server.
-    Ns,
-    /// A name.
-    Cname,
-    /// The name of the primary server.
-    Soa,
-    /// The name of a mail server.
-    Mx,
-    /// Text.
-    Txt,
-}
-
 /// RADIUS: may this user in?
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RadiusCheck {
-    /// Who asks.
+    /// User and password, at most [`RadiusCheck::MAX_PASSWORD`] bytes of it.
     pub login: Login,
     /// What the director and the server share.
     pub secret: Secret,
@@ -140,12 +105,17 @@ pub struct RadiusCheck {
     pub reject_is_alive: bool,
 }
 
+impl RadiusCheck {
+    /// The longest password in bytes: eight blocks of 16 (RFC 2865, 5.2).
+    pub const MAX_PASSWORD: usize = 128;
+}
+
 /// SIP OPTIONS.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SipCheck {
-    /// Who is asked about, as in `sip:user@host`; `None`: the server itself.
+    /// The user in `sip:user@host`; `None`: the server itself.
     pub user: Option<String>,
-    /// What carries the question.
+    /// The transport protocol.
     pub transport: Transport,
     /// Whether the connection is encrypted; only over TCP.
     pub tls: Option<Tls>,
@@ -178,8 +148,8 @@ pub struct CommandCheck {
 /// How a command is called, and what its exit status means.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum CommandConvention {
-    /// ldirectord's `checkcommand`: the VIP or mark, its port (0 for a mark), the server's address and port are added to
-    /// the arguments; 0 is up.
+    /// ldirectord's `checkcommand`: the VIP or mark, its port (0 for a mark), the server's address and port are added
+    /// to the arguments; 0 is up.
     #[default]
     Ldirectord,
     /// keepalived's `MISC_CHECK`: nothing is added; 0 is up.

@@ -1,4 +1,4 @@
-//! What databases are asked.
+//! Checks of databases.
 
 use super::{Login, Tls};
 
@@ -7,7 +7,7 @@ use super::{Login, Tls};
 pub struct SqlCheck {
     /// Which database's protocol.
     pub server: Database,
-    /// Who logs in.
+    /// User and password.
     pub login: Login,
     /// The database that is used; `None`: the server's choice.
     pub database: Option<String>,

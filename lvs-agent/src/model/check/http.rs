@@ -1,13 +1,13 @@
-//! What an HTTP check asks.
+//! Checks over HTTP.
 
 use std::{fmt, ops::RangeInclusive};
 
 use super::{Pattern, Tls};
 
-/// What an HTTP check asks and what it wants to hear.
+/// What an HTTP check requests and what it expects.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct HttpCheck {
-    /// The pages that are asked for, one after the other, at least one. All must be as they should.
+    /// The pages that are requested, one after the other, at least one. All must be as they should.
     pub pages: Vec<HttpPage>,
     /// The version that is spoken.
     pub version: HttpVersion,
@@ -33,7 +33,7 @@ impl HttpCheck {
 pub struct HttpPage {
     /// Path and query, starting with `/`; for a proxy a whole URL.
     pub path: String,
-    /// How it is asked for.
+    /// The method of the request.
     pub method: HttpMethod,
     /// The Host header; `None`: the real server's address.
     pub host: Option<String>,
@@ -64,7 +64,7 @@ impl Default for HttpPage {
     }
 }
 
-/// How a page is asked for.
+/// The method of a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum HttpMethod {
     /// With its body.

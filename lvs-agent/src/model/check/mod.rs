@@ -1,23 +1,82 @@
-//! What a real server can be asked, one type for each protocol.
+//! Checks of real servers, one type for each protocol.
 
 mod application;
-mod asked;
 mod database;
+mod dns;
 mod http;
-mod kinds;
+mod login;
+mod pattern;
+mod tls;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 pub use application::{
-    CommandCheck, CommandConvention, DnsCheck, DnsType, GreetingCheck, GreetingProtocol, LdapCheck,
-    RadiusCheck, SipCheck, TcpCheck, Transport, UdpCheck,
+    CommandCheck, CommandConvention, GreetingCheck, GreetingProtocol, LdapCheck, RadiusCheck, SipCheck,
+    TcpCheck, Transport, UdpCheck,
 };
-pub use asked::Check;
 pub use database::{Database, OracleCheck, SqlCheck};
+pub use dns::{DnsCheck, DnsType, dns_name, is_dns_name};
 pub use http::{BodyDigest, HttpCheck, HttpMethod, HttpPage, HttpVersion, StatusCodes};
-pub use kinds::{Login, Pattern, PatternError, Secret, Tls, TlsStart, TlsVerify};
+pub use login::{Login, Secret};
+pub use pattern::{Pattern, PatternError};
+pub use tls::{Tls, TlsStart, TlsVerify};
 
-/// What a real server is asked.
+use super::{ServiceKey, Via, defaults};
+
+/// A check: its kind, and how often, how long and from where it is made.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Check {
+    /// The protocol and what is expected of the server.
+    pub kind: CheckKind,
+    /// From the start of one check to the start of the next.
+    pub interval: Duration,
+    /// How long the whole check may take.
+    pub timeout: Duration,
+    /// The port that is checked, where it isn't the real server's own.
+    pub port: Option<u16>,
+    /// From where it is made, and how long its steps may take.
+    pub via: Via,
+    /// The interval while the server's state is soft; `None`: [`Check::soft_interval`] says.
+    pub soft_interval: Option<Duration>,
+    /// How many times only a connection is made between two whole checks; 0: never. A connection that fails brings the
+    /// whole check at once (ldirectord's `checktype=N`).
+    pub connects_between: u32,
+}
+
+impl Default for Check {
+    /// A TCP connect to the real server's own port.
+    fn default() -> Self {
+        Self {
+            kind: CheckKind::Connect,
+            interval: defaults::CHECK_INTERVAL,
+            timeout: defaults::CHECK_TIMEOUT,
+            port: None,
+            via: Via::default(),
+            soft_interval: None,
+            connects_between: 0,
+        }
+    }
+}
+
+impl Check {
+    /// From the start of one check to the start of the next while a state is soft; never above the interval.
+    #[must_use]
+    pub fn soft_interval(&self) -> Duration {
+        let usual = (self.interval / defaults::SOFT_PART).max(defaults::SOFT_LEAST);
+        self.soft_interval.unwrap_or(usual).min(self.interval)
+    }
+
+    /// The same check for a server of the virtual service `key`, which a command may want to know.
+    #[must_use]
+    pub fn of_service(mut self, key: ServiceKey) -> Self {
+        if let CheckKind::Command(command) = &mut self.kind {
+            command.service = Some(key);
+        }
+        self
+    }
+}
+
+/// What a check does and expects.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum CheckKind {
     /// ICMP echo: does the host answer?
@@ -55,8 +114,8 @@ pub enum CheckKind {
 }
 
 impl CheckKind {
-    /// What carries the question to a port of the server; `None` where no port is asked: by ping, by a command or a file,
-    /// or if nobody is.
+    /// The transport to the port that is checked; `None` where there is none: with ping, a command or a file, and where
+    /// nothing is checked.
     #[must_use]
     pub fn transport(&self) -> Option<Transport> {
         match self {
@@ -79,10 +138,10 @@ impl CheckKind {
         !matches!(self, Self::Ping | Self::Connect | Self::On | Self::Off | Self::File(_))
     }
 
-    /// What settles a suspicion that the traffic has raised: the part of the question that the signal has doubted.
+    /// What settles a suspicion that the traffic has raised: the part of the check that the signal has put in doubt.
     ///
-    /// Where an answer needs a TCP connection, that is what was doubted; so it is where a command or a file decides, whose
-    /// word may take longer than a suspicion can wait. What is asked over UDP has no smaller question in it.
+    /// Where an answer needs a TCP connection, that is what was doubted; so it is where a command or a file decides,
+    /// whose word may take longer than a suspicion can wait. A check over UDP has no smaller part.
     #[must_use]
     pub fn confirming(&self) -> Self {
         match (self, self.transport()) {

@@ -74,7 +74,7 @@ impl From<IpAddr> for AddressFamily {
 /// What names a virtual service in the kernel's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ServiceKey {
-    /// A VIP and port. Port 0 stands for every port and needs persistence.
+    /// A VIP and port. Port 0 means every port and needs persistence.
     Address {
         /// Transport protocol.
         protocol: Protocol,
@@ -114,7 +114,7 @@ impl fmt::Display for ServiceKey {
 /// A destination: a real server *in* a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DestinationKey {
-    /// The virtual service.
+    /// The key of its virtual service.
     pub service: ServiceKey,
     /// The real server's address and port.
     pub server: SocketAddr,

@@ -1,29 +1,29 @@
-//! What the watcher has been told of the neighbour table. Pure.
+//! A copy of the neighbour table as last reported. Pure.
 
 use std::{collections::HashMap, net::IpAddr};
 
 use super::{NeighbourChange, NeighbourState};
 
-/// A copy of the neighbour table, from which can be told what has changed while nobody listened.
+/// A copy of the neighbour table. A new reading of the table shows what has changed meanwhile.
 #[derive(Debug, Default)]
 pub(super) struct Mirror {
     entries: HashMap<(u32, IpAddr), NeighbourChange>,
 }
 
 impl Mirror {
-    /// Takes note of what the kernel says, which is always news: a neighbour that fails again was asked for again.
-    /// `None` only if what is gone was never there.
+    /// Takes in a notification, which is always a change: a neighbour that fails again was resolved again meanwhile.
+    /// `None` only if an entry that is gone was never there.
     pub(super) fn note(&mut self, entry: NeighbourChange) -> Option<NeighbourChange> {
         let key = (entry.device, entry.address);
         if entry.state == NeighbourState::Gone {
-            // Its last MAC address is said along with it, but it is nobody's any more.
+            // The notification has its last MAC address, which is no longer valid.
             return self.entries.remove(&key).map(|_| NeighbourChange { mac: None, ..entry });
         }
         self.entries.insert(key, entry);
         Some(entry)
     }
 
-    /// Takes note of a whole table: what is new or other, and what is gone.
+    /// Takes in a whole table: entries that are new or different, and entries that are gone.
     pub(super) fn replace(&mut self, table: Vec<NeighbourChange>) -> Vec<NeighbourChange> {
         let mut old = std::mem::take(&mut self.entries);
         let mut changes = Vec::new();
@@ -78,7 +78,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whoever_follows_the_changes_has_the_table(
+        fn changes_applied_in_order_give_the_table(
             first in table(),
             messages in vec(entry([present(), vec![NeighbourState::Gone]].concat()), 0..10),
             second in table(),

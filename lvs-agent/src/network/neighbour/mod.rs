@@ -1,4 +1,4 @@
-//! The neighbour table: which MAC address stands for which address on which device.
+//! The neighbour table: the MAC address of each address on each device.
 
 mod mirror;
 mod watch;
@@ -16,8 +16,9 @@ use neli::{
 use nix::errno::Errno;
 
 use super::{
-    Mac, NetworkError,
+    Mac,
     attributes::{address, address_bytes, attribute, family, find, mac},
+    error::NetworkError,
     netlink::{Netlink, unbuildable},
 };
 use crate::netlink::NetlinkError;
@@ -87,7 +88,7 @@ impl NeighbourState {
     }
 }
 
-/// Asks for neighbours, and makes the kernel ask for them.
+/// Reads the neighbour table, and makes the kernel resolve neighbours.
 pub struct Neighbours {
     netlink: Netlink,
 }
@@ -202,7 +203,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_state_of_the_kernel_is_told_apart() {
+    fn every_state_of_the_kernel_has_its_own() {
         let states = [
             (0x00, NeighbourState::None, false),
             (0x01, NeighbourState::Incomplete, false),
@@ -222,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_asked_about_is_what_is_read() {
+    fn a_request_and_its_answer_name_the_same_neighbour() {
         for address in ["10.0.0.1", "2001:db8::1"] {
             let address = address.parse().unwrap();
             let entry = read(&about(3, address, Ntf::empty()).unwrap());

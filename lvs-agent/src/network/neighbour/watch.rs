@@ -15,7 +15,7 @@ use nix::errno::Errno;
 use tokio::{sync::mpsc, task::JoinHandle};
 
 use super::{NeighbourChange, NeighbourState, Neighbours, mirror::Mirror, read};
-use crate::{netlink::NetlinkError, network::NetworkError};
+use crate::{netlink::NetlinkError, network::error::NetworkError};
 
 /// `RTNLGRP_NEIGH` (`include/uapi/linux/rtnetlink.h`).
 const GROUP: u32 = 3;
@@ -58,18 +58,18 @@ impl Drop for NeighbourWatch {
 
 /// Why a round of watching ended.
 enum End {
-    /// Nobody listens any more.
+    /// The receiver is gone.
     Closed,
-    /// The kernel had more to say than there was room for.
+    /// The socket's buffer has overflowed.
     Overrun,
     /// Something failed.
     Failed(NetworkError),
 }
 
-/// The two sockets: one that is told, one that asks.
+/// The two sockets: one for notifications, one for requests.
 struct Source {
-    told: NlSocketHandle,
-    asking: Neighbours,
+    notifications: NlSocketHandle,
+    requests: Neighbours,
 }
 
 impl Source {
@@ -80,15 +80,15 @@ impl Source {
             let source = NetlinkError::Socket(error.to_string());
             NetworkError::Netlink { doing: "watch the neighbour table".to_owned(), source }
         };
-        let told =
+        let notifications =
             NlSocketHandle::connect(NlFamily::Route, None, Groups::new_groups(&[GROUP])).map_err(failed)?;
-        told.set_recv_buffer_size(BUFFER).map_err(failed)?;
-        Ok(Self { told, asking: Neighbours::connect(timeout).await? })
+        notifications.set_recv_buffer_size(BUFFER).map_err(failed)?;
+        Ok(Self { notifications, requests: Neighbours::connect(timeout).await? })
     }
 
     /// Passes everything on until something happens that it takes a new reading of the table for.
     async fn run(&mut self, mirror: &mut Mirror, sender: &mpsc::Sender<NeighbourChange>) -> End {
-        let table = match self.asking.dump().await {
+        let table = match self.requests.dump().await {
             Ok(table) => table,
             Err(error) => return End::Failed(error),
         };
@@ -96,11 +96,11 @@ impl Source {
             return End::Closed;
         }
         loop {
-            let told = tokio::select! {
+            let received = tokio::select! {
                 () = sender.closed() => return End::Closed,
-                told = hear(&self.told) => told,
+                received = receive(&self.notifications) => received,
             };
-            let changes: Vec<_> = match told {
+            let changes: Vec<_> = match received {
                 Ok(entries) => entries.into_iter().filter_map(|entry| mirror.note(entry)).collect(),
                 Err(end) => return end,
             };
@@ -132,7 +132,7 @@ async fn watch(mut source: Source, timeout: Duration, sender: mpsc::Sender<Neigh
     }
 }
 
-/// Opens the sockets anew, after a pause, as often as it takes; `None` when nobody listens any more.
+/// Opens the sockets anew, after a pause, as often as it takes; `None` when the receiver is gone.
 async fn reopen(
     mut pause: Duration,
     timeout: Duration,
@@ -151,11 +151,11 @@ async fn reopen(
 }
 
 /// Waits for messages and reads them.
-async fn hear(socket: &NlSocketHandle) -> Result<Vec<NeighbourChange>, End> {
-    let (messages, _groups) = socket.recv::<Rtm, Buffer>().await.map_err(unheard)?;
+async fn receive(socket: &NlSocketHandle) -> Result<Vec<NeighbourChange>, End> {
+    let (messages, _groups) = socket.recv::<Rtm, Buffer>().await.map_err(failure)?;
     let mut entries = Vec::new();
     for message in messages {
-        let message = message.map_err(unheard)?;
+        let message = message.map_err(failure)?;
         let gone = match message.nl_type() {
             Rtm::Newneigh => false,
             Rtm::Delneigh => true,
@@ -173,7 +173,7 @@ async fn hear(socket: &NlSocketHandle) -> Result<Vec<NeighbourChange>, End> {
     Ok(entries)
 }
 
-fn unheard(error: SocketError) -> End {
+fn failure(error: SocketError) -> End {
     match error {
         SocketError::Io(error) if error.raw_os_error() == Some(Errno::ENOBUFS as i32) => End::Overrun,
         error => {

@@ -9,8 +9,8 @@ use lvs_common::ServerId;
 pub enum Finding {
     /// The server may be dead: it should be probed.
     Suspicion(Suspicion),
-    /// The server is silent, and so is most of its service: an alarm, and no verdict on one server. Either all is dead or
-    /// what leads there; the baseline checks decide.
+    /// The server is silent, and so is most of its service: an alarm, and no verdict on one server. Either all is dead
+    /// or what leads there; the baseline checks decide.
     Correlated {
         /// Which server.
         id: ServerId,
@@ -123,7 +123,7 @@ pub enum Evidence {
         /// Its usual share of all, from 0 to 1.
         share: f64,
     },
-    /// Nobody gets a connection, but those who have one are answered.
+    /// New connections fail, but established ones are answered.
     Overloaded {
         /// Since the first of those who wait began to.
         silence: Duration,

@@ -1,18 +1,32 @@
-//! From signs of life to suspicions. Pure: the time is an argument.
+//! From signs of life to suspicions. Pure: no I/O, and the time is an argument.
 //!
-//! Silence without demand means nothing, and every proof of life ends all doubt on its layer. Between two proofs the
-//! waits of distinct client networks are weighed against what this server has shown to be usual ([`silence`]); refusals,
-//! ICMP, a failed neighbour and data sent again speak for themselves. Siblings tell what is usual for the clients of a
-//! service: how many of their SYNs never get an answer, and which server gets which share of them.
+//! Silence without demand is no evidence, and a proof of life clears its layer. Between two proofs of life the waits of
+//! distinct client networks are weighed against what is usual for this server; refusals, ICMP, a failed neighbour and
+//! data sent again are evidence by themselves. Siblings show what is usual for the clients of a service: how many of
+//! their SYNs never get an answer, and which share of them each server gets.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `mod.rs` | the detector: candidates for a suspicion by kind of evidence, and the strongest of them |
+//! | `finding.rs` | what it reports: suspicions and their evidence, in types and in words |
+//! | `history.rs` | what it keeps of each server: models, pauses after a false suspicion |
+//! | `wait_model.rs` | what is usual on a layer: rates, waiting times, the share without an answer |
+//! | `snapshot.rs` | a layer's last state and its totals of the last seconds |
+//! | `silence.rs` | the weight of a silence, and the thresholds |
+//! | `onset.rs` | whether siblings show the same onset of unanswered demand |
+//! | `siblings.rs` | which servers are siblings, and how many handshakes they complete |
+//! | `time.rs` | nanoseconds and windows |
 
 mod finding;
-mod memory;
+mod history;
 mod onset;
 mod siblings;
 mod silence;
+mod snapshot;
 #[cfg(test)]
 mod tests;
-mod waits;
+mod time;
+mod wait_model;
 
 use std::time::Duration;
 
@@ -21,104 +35,105 @@ use lvs_common::{ServerCounters, ServerId, ServerState};
 pub use finding::{Evidence, Finding, Layer, Strength, Suspicion, Usual};
 
 use self::{
-    memory::{Memories, Memory, totals},
+    history::{Histories, ServerHistory, totals},
     onset::Exchanged,
     siblings::Siblings,
     silence::{Expected, Measure, Silence},
-    waits::Waits,
+    time::nanos,
+    wait_model::WaitModel,
 };
-use super::Sight;
+use super::visibility::Visibility;
 use crate::model::DetectorSettings;
 
-/// A tick that comes so much too late was not the timer's fault: the director had no time for it.
+/// A tick that is so late was not the timer's fault: the director was starved of CPU.
 const STALL: Duration = Duration::from_millis(20);
 
-/// What is known of one server at one time.
+/// One server at one time, as the detector evaluates it.
 #[derive(Clone, Copy, Debug)]
 pub struct View {
     /// Which one.
     pub id: ServerId,
     /// How much of its traffic is seen.
-    pub sight: Sight,
+    pub visibility: Visibility,
     /// Its signs of life.
     pub state: ServerState,
 }
 
-/// What the detector is told about the course of things.
+/// What became of a server, for the detector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Observation {
-    /// A probe for a suspicion of this layer succeeded: the signal was wrong, and is not believed for a while. An
-    /// application that answers clears its host as well; a host that answers says nothing of its application.
+    /// A probe for a suspicion of this layer succeeded: the suspicion was false, and no other is raised for a while. An
+    /// application that answers clears its host as well; a host that answers is no evidence for its application.
     Cleared(Layer),
-    /// The server is down: there is nothing left to suspect.
+    /// The server is down: there is nothing to suspect.
     Down,
     /// The server is up again.
     Up,
 }
 
-/// Watches all servers for missing signs of life.
+/// Finds servers without signs of life.
 #[derive(Clone, Debug)]
 pub struct Detector {
     settings: DetectorSettings,
-    memories: Memories,
+    histories: Histories,
     siblings: Siblings,
     /// When the last tick was.
     ticked_ns: Option<u64>,
-    /// Since when the director has not stood still.
+    /// The end of the director's last stall.
     awake_ns: u64,
 }
 
 /// A layer of a server that is silent.
-struct Silent<'a> {
+struct SilentLayer<'a> {
     id: ServerId,
     layer: Layer,
-    state: &'a lvs_common::Layer,
+    state: &'a lvs_common::LayerState,
     measure: Measure,
-    seen: Silence,
+    silence: Silence,
 }
 
-impl Silent<'_> {
-    /// When the first of those who wait began to.
+impl SilentLayer<'_> {
+    /// When the first waiting client began to wait.
     fn first_ns(&self, now_ns: u64) -> u64 {
-        now_ns.saturating_sub(nanos(self.seen.lasted))
+        now_ns.saturating_sub(nanos(self.silence.lasted))
     }
 
-    /// In words and numbers, with what is usual.
-    fn evidence(&self, waits: &Waits) -> Evidence {
-        let Silence { lasted: silence, clients, attempts } = self.seen;
-        Evidence::Silent { layer: self.layer, silence, clients, attempts, usual: waits.usual() }
+    /// The silence as evidence, with what is usual.
+    fn evidence(&self, model: &WaitModel) -> Evidence {
+        let Silence { lasted: silence, clients, attempts } = self.silence;
+        Evidence::Silent { layer: self.layer, silence, clients, attempts, usual: model.usual() }
     }
 }
 
 /// A candidate for a suspicion.
-type Doubt = (Strength, Evidence);
+type Candidate = (Strength, Evidence);
 
 impl Detector {
-    /// A detector that knows nothing of any server yet.
+    /// A detector without any history.
     #[must_use]
     pub fn new(settings: DetectorSettings) -> Self {
         Self {
             settings,
-            memories: Memories::default(),
+            histories: Histories::default(),
             siblings: Siblings::default(),
             ticked_ns: None,
             awake_ns: 0,
         }
     }
 
-    /// Tells which servers are siblings: each item is the servers of one service. To be told again when that changes.
+    /// Sets which servers are siblings: each item is the servers of one service. Call it again when that changes.
     pub fn set_services(&mut self, services: impl IntoIterator<Item = Vec<ServerId>>) {
         self.siblings.set(services);
     }
 
     /// Forgets a server whose id is free again.
     pub fn forget(&mut self, id: ServerId) {
-        self.memories.forget(id);
+        self.histories.forget(id);
     }
 
-    /// To be told of every tick before its looks. If the last one was much longer ago than a tick, the director itself
-    /// stood still: servers may have answered meanwhile without anybody to see it, so nobody's silence counts from before
-    /// now. Returns for how long it stood still.
+    /// Call it on every tick before servers are evaluated. If the last one was much longer ago than a tick, the
+    /// director itself stalled: answers may not have been seen meanwhile, so no silence counts from before now. Returns
+    /// how long the stall was.
     pub fn tick(&mut self, tick: Duration, now_ns: u64) -> Option<Duration> {
         let last_ns = self.ticked_ns.replace(now_ns)?;
         let late = Duration::from_nanos(now_ns.saturating_sub(last_ns)).checked_sub(tick)?;
@@ -129,83 +144,84 @@ impl Detector {
         Some(late)
     }
 
-    /// Learns what is usual for a server from its counters, summed over CPUs. To be told about ten times a second.
+    /// Learns what is usual for a server from its counters, summed over CPUs. Call it about ten times a second.
     pub fn learn(&mut self, id: ServerId, counters: &ServerCounters, now_ns: u64) {
-        let memory = self.memories.of(id);
-        if let Some(answers) = memory.learn(counters, &self.settings, now_ns) {
+        let history = self.histories.of(id);
+        if let Some(answers) = history.learn(counters, &self.settings, now_ns) {
             self.siblings.answered(id, answers);
         }
     }
 
-    /// Looks at one server at `now_ns` (`CLOCK_MONOTONIC`, as the kernel side's times). A suspicion is returned once; a
-    /// weak one may be followed by a strong one, and one of the application by one of the host, while it is being probed.
+    /// Evaluates one server at `now_ns` (`CLOCK_MONOTONIC`, as the eBPF programs' times). A suspicion is returned once;
+    /// a weak one may be followed by a strong one, and one of the application by one of the host, while it is being
+    /// probed.
     ///
     /// `active_flows` counts the sampled flows that are active; it is called only where data was sent again. `counters`
-    /// reads those of any server as they are now; it is called for a few siblings of a server that is about to be suspected.
-    pub fn look(
+    /// reads the counters of any server as they are now; it is called for a few siblings of a server with a candidate.
+    pub fn evaluate(
         &mut self,
         view: &View,
         active_flows: impl FnOnce() -> u32,
         counters: impl Fn(ServerId) -> ServerCounters,
         now_ns: u64,
     ) -> Option<Finding> {
-        let memory = self.memories.of(view.id);
-        memory.listener.glance(&view.state.listener);
-        memory.application.glance(&view.state.application);
-        if matches!(view.sight, Sight::CountedOnly(_)) {
+        let history = self.histories.of(view.id);
+        history.listener.note_snapshot(&view.state.listener);
+        history.application.note_snapshot(&view.state.application);
+        if matches!(view.visibility, Visibility::CountersOnly(_)) {
             return None;
         }
-        let memory = self.memories.get(view.id).filter(|memory| !memory.down)?;
-        let host = if memory.host_pause.is_over(now_ns) {
-            self.doubt_of_host(memory, view, active_flows, &counters, now_ns)
+        let history = self.histories.get(view.id).filter(|history| !history.down)?;
+        let host = if history.host_pause.is_over(now_ns) {
+            self.host_candidate(history, view, active_flows, &counters, now_ns)
         } else {
             None
         };
-        let application = || self.doubt_of_application(memory, view, &counters, now_ns);
-        let (layer, doubt) = match host {
-            Some(doubt) => (Layer::Host, Some(doubt)),
-            None if memory.host_pause.pending.is_none() => (Layer::Application, application()),
+        let application = || self.application_candidate(history, view, &counters, now_ns);
+        let (layer, candidate) = match host {
+            Some(candidate) => (Layer::Host, Some(candidate)),
+            None if history.host_pause.pending.is_none() => (Layer::Application, application()),
             None => return None,
         };
-        match doubt {
+        match candidate {
             Some((strength, evidence)) => self.raise(view.id, layer, strength, evidence),
-            None => self.overload(view, now_ns).or_else(|| self.common(view, now_ns)),
+            None => self.overload(view, now_ns).or_else(|| self.correlated(view, now_ns)),
         }
     }
 
     /// The director's neighbour entry for a server has failed: nothing can be sent to it.
     pub fn neighbour_failed(&mut self, id: ServerId, now_ns: u64) -> Option<Finding> {
-        let memory = self.memories.of(id);
-        if memory.down || !memory.host_pause.is_over(now_ns) {
+        let history = self.histories.of(id);
+        if history.down || !history.host_pause.is_over(now_ns) {
             return None;
         }
         self.raise(id, Layer::Host, Strength::Strong, Evidence::NeighbourFailed)
     }
 
-    /// Takes note of what became of a server.
+    /// Takes in what became of a server.
     pub fn observe(&mut self, id: ServerId, observation: Observation, now_ns: u64) {
         let settings = &self.settings;
-        let memory = self.memories.of(id);
+        let history = self.histories.of(id);
         match observation {
             Observation::Down => {
-                memory.down = true;
-                memory.host_pause.pending = None;
-                memory.application_pause.pending = None;
+                history.down = true;
+                history.host_pause.pending = None;
+                history.application_pause.pending = None;
             }
             Observation::Up => {
-                memory.down = false;
-                memory.host_pause.restart(now_ns);
-                memory.application_pause.restart(now_ns);
+                history.down = false;
+                history.host_pause.restart(now_ns);
+                history.application_pause.restart(now_ns);
                 self.siblings.restart(id);
             }
             Observation::Cleared(Layer::Host) => {
-                memory.clear_host(settings, now_ns);
+                history.clear_host(settings, now_ns);
                 self.siblings.restart(id);
             }
             Observation::Cleared(Layer::Application) => {
-                memory.clear_application(settings, now_ns);
-                if memory.host_pause.pending.is_some() {
-                    memory.clear_host(settings, now_ns);
+                history.clear_application(settings, now_ns);
+                if history.host_pause.pending.is_some() {
+                    history.clear_host(settings, now_ns);
                     self.siblings.restart(id);
                 }
             }
@@ -214,16 +230,16 @@ impl Detector {
 
     /// A suspicion could not be probed (no budget left): it may be raised again.
     pub fn not_probed(&mut self, id: ServerId) {
-        if let Some(memory) = self.memories.get_mut(id) {
-            memory.host_pause.pending = None;
-            memory.application_pause.pending = None;
+        if let Some(history) = self.histories.get_mut(id) {
+            history.host_pause.pending = None;
+            history.application_pause.pending = None;
         }
     }
 
     /// How long clients usually wait for the server's listening socket, once it is known.
     #[must_use]
     pub fn usual_wait(&self, id: ServerId) -> Option<Duration> {
-        Some(self.memories.get(id)?.listener.usual()?.half)
+        Some(self.histories.get(id)?.listener.usual()?.half)
     }
 
     fn raise(
@@ -233,14 +249,14 @@ impl Detector {
         strength: Strength,
         evidence: Evidence,
     ) -> Option<Finding> {
-        let memory = self.memories.get_mut(id)?;
+        let history = self.histories.get_mut(id)?;
         let waiting = match evidence {
             Evidence::Silent { clients, .. } => clients,
             _ => 0,
         };
         let pause = match layer {
-            Layer::Host => &mut memory.host_pause,
-            Layer::Application => &mut memory.application_pause,
+            Layer::Host => &mut history.host_pause,
+            Layer::Application => &mut history.application_pause,
         };
         pause.raise(strength, waiting).then_some(Finding::Suspicion(Suspicion {
             id,
@@ -250,62 +266,68 @@ impl Detector {
         }))
     }
 
-    fn doubt_of_host(
+    fn host_candidate(
         &self,
-        memory: &Memory,
+        history: &ServerHistory,
         view: &View,
         active_flows: impl FnOnce() -> u32,
         counters: &impl Fn(ServerId) -> ServerCounters,
         now_ns: u64,
-    ) -> Option<Doubt> {
-        let cleared_ns = memory.host_pause.cleared_ns;
+    ) -> Option<Candidate> {
+        let cleared_ns = history.host_pause.cleared_ns;
         refusal(&self.settings, &view.state, cleared_ns)
             .into_iter()
             .chain(unreachable(&view.state, cleared_ns))
-            .chain(self.silence_of_host(memory, view, counters, now_ns))
-            .chain(self.sent_again(memory, &view.state, active_flows, now_ns))
+            .chain(self.host_silence(history, view, counters, now_ns))
+            .chain(self.sent_again(history, &view.state, active_flows, now_ns))
             .max_by_key(|(strength, _)| *strength)
     }
 
-    /// The host's listening socket, if it is silent for long enough and to clients enough to be weighed.
-    fn silent_host<'a>(&self, memory: &Memory, view: &'a View, now_ns: u64) -> Option<Silent<'a>> {
-        let cleared_ns = memory.host_pause.cleared_ns;
+    /// The host's listening socket, if it is silent for long enough and enough clients wait.
+    fn silent_host<'a>(
+        &self,
+        history: &ServerHistory,
+        view: &'a View,
+        now_ns: u64,
+    ) -> Option<SilentLayer<'a>> {
+        let cleared_ns = history.host_pause.cleared_ns;
         let measure = Measure {
             since_ns: cleared_ns.max(self.awake_ns),
-            alive_ns: Memory::other_life_ns(&view.state, view.sight),
-            alive_gap: memory.longest_gap(),
+            alive_ns: ServerHistory::other_life_ns(&view.state, view.visibility),
+            alive_gap: history.longest_gap(),
             demand_since_ns: cleared_ns,
-            floor: self.floor(view.sight),
+            floor: self.floor(view.visibility),
         };
         let layer = &view.state.listener;
-        let seen = silence::observed(&self.settings, layer, &measure, now_ns)?;
-        Some(Silent { id: view.id, layer: Layer::Host, state: layer, measure, seen })
+        let silence = silence::observed(&self.settings, layer, &measure, now_ns)?;
+        Some(SilentLayer { id: view.id, layer: Layer::Host, state: layer, measure, silence })
     }
 
     /// SYNs without an answer. Whatever else shows that the host lives stops the clock.
-    fn silence_of_host(
+    fn host_silence(
         &self,
-        memory: &Memory,
+        history: &ServerHistory,
         view: &View,
         counters: &impl Fn(ServerId) -> ServerCounters,
         now_ns: u64,
-    ) -> Option<Doubt> {
-        let silent = self.silent_host(memory, view, now_ns)?;
-        self.graded(&silent, counters, now_ns).or_else(|| self.outpaced(&silent, memory, counters, now_ns))
+    ) -> Option<Candidate> {
+        let silent = self.silent_host(history, view, now_ns)?;
+        self.silence_candidate(&silent, counters, now_ns)
+            .or_else(|| self.outpaced_candidate(&silent, history, counters, now_ns))
     }
 
     /// Requests without a response.
-    fn doubt_of_application(
+    fn application_candidate(
         &self,
-        memory: &Memory,
+        history: &ServerHistory,
         view: &View,
         counters: &impl Fn(ServerId) -> ServerCounters,
         now_ns: u64,
-    ) -> Option<Doubt> {
-        if !memory.application_pause.is_over(now_ns) {
+    ) -> Option<Candidate> {
+        if !history.application_pause.is_over(now_ns) {
             return None;
         }
-        let cleared_ns = memory.application_pause.cleared_ns;
+        let cleared_ns = history.application_pause.cleared_ns;
         let measure = Measure {
             since_ns: cleared_ns.max(self.awake_ns),
             alive_ns: 0,
@@ -314,130 +336,139 @@ impl Detector {
             floor: self.settings.silence_application,
         };
         let layer = &view.state.application;
-        let seen = silence::observed(&self.settings, layer, &measure, now_ns)?;
-        let silent = Silent { id: view.id, layer: Layer::Application, state: layer, measure, seen };
-        self.graded(&silent, counters, now_ns)
+        let silence = silence::observed(&self.settings, layer, &measure, now_ns)?;
+        let silent = SilentLayer { id: view.id, layer: Layer::Application, state: layer, measure, silence };
+        self.silence_candidate(&silent, counters, now_ns)
     }
 
     /// The weight of a silence, with the share of unanswered demands that this server or most of its siblings have, and
     /// `onset` at least.
-    fn weigh(&self, silent: &Silent<'_>, onset: f64, now_ns: u64) -> f64 {
-        let Some(own) = self.memories.get(silent.id).map(|memory| memory.waits(silent.layer)) else {
+    fn weigh(&self, silent: &SilentLayer<'_>, onset: f64, now_ns: u64) -> f64 {
+        let Some(model) = self.histories.get(silent.id).map(|history| history.wait_model(silent.layer))
+        else {
             return 0.0;
         };
-        // In a flood most looks end here: whatever siblings show can only make it less.
-        let (weak, strong) = silence::thresholds(&self.settings, own.most_answers_per_second());
-        let unanswered = own.unanswered().max(onset);
+        // In a flood most evaluations end here: what siblings show can only lower the weight.
+        let (weak, strong) = silence::thresholds(&self.settings, model.most_answers_per_second());
+        let unanswered = model.unanswered().max(onset);
         if silence::most(&self.settings, silent.state, unanswered) < weak {
             return 0.0;
         }
-        let others = self.siblings.of(silent.id).filter_map(|sibling| self.memories.get(sibling));
-        let others: Vec<&Waits> = others.map(|memory| memory.waits(silent.layer)).collect();
-        let usual = siblings::median(others.iter().map(|waits| waits.unanswered())).unwrap_or(0.0);
-        let expected = Expected { own, siblings: &others, unanswered: unanswered.max(usual) };
+        let others = self.siblings.of(silent.id).filter_map(|sibling| self.histories.get(sibling));
+        let others: Vec<&WaitModel> = others.map(|history| history.wait_model(silent.layer)).collect();
+        let usual = siblings::median(others.iter().map(|model| model.unanswered())).unwrap_or(0.0);
+        let expected = Expected { model, siblings: &others, unanswered: unanswered.max(usual) };
         silence::weigh(&self.settings, silent.state, &expected, &silent.measure, strong, now_ns)
     }
 
-    /// What a silence is worth by itself, and still is beside what the siblings show.
-    fn graded(
+    /// A silence that reaches a threshold by itself, and still does with what its siblings show.
+    fn silence_candidate(
         &self,
-        silent: &Silent<'_>,
+        silent: &SilentLayer<'_>,
         counters: &impl Fn(ServerId) -> ServerCounters,
         now_ns: u64,
-    ) -> Option<Doubt> {
-        let waits = self.memories.get(silent.id)?.waits(silent.layer);
+    ) -> Option<Candidate> {
+        let model = self.histories.get(silent.id)?.wait_model(silent.layer);
         let grade =
-            |onset| grade(&self.settings, self.weigh(silent, onset, now_ns), waits.most_answers_per_second());
+            |onset| grade(&self.settings, self.weigh(silent, onset, now_ns), model.most_answers_per_second());
         grade(0.0)?;
-        if self.is_common(silent, silent.first_ns(now_ns), now_ns) {
+        if self.is_correlated(silent, silent.first_ns(now_ns), now_ns) {
             return None;
         }
         let strength = grade(self.onset(silent, counters, now_ns))?;
-        Some((strength, silent.evidence(waits)))
+        Some((strength, silent.evidence(model)))
     }
 
-    /// A silence that most of the service shares, told once in a while.
-    fn common(&mut self, view: &View, now_ns: u64) -> Option<Finding> {
-        let memory = self.memories.get(view.id)?;
-        if now_ns < memory.common_quiet_until_ns || memory.host_pause.pending.is_some() {
+    /// A silence that most of the service shares, reported once in a while.
+    fn correlated(&mut self, view: &View, now_ns: u64) -> Option<Finding> {
+        let history = self.histories.get(view.id)?;
+        if now_ns < history.correlated_quiet_until_ns || history.host_pause.pending.is_some() {
             return None;
         }
-        let silent = self.silent_host(memory, view, now_ns)?;
-        let rate = memory.listener.most_answers_per_second();
+        let silent = self.silent_host(history, view, now_ns)?;
+        let rate = history.listener.most_answers_per_second();
         let strength = grade(&self.settings, self.weigh(&silent, 0.0, now_ns), rate)?;
-        if strength < Strength::Strong || !self.is_common(&silent, silent.first_ns(now_ns), now_ns) {
+        if strength < Strength::Strong || !self.is_correlated(&silent, silent.first_ns(now_ns), now_ns) {
             return None;
         }
-        let evidence = silent.evidence(&memory.listener);
+        let evidence = silent.evidence(&history.listener);
         let quiet_until_ns = now_ns.saturating_add(nanos(self.settings.backoff_max));
-        self.memories.get_mut(view.id)?.common_quiet_until_ns = quiet_until_ns;
+        self.histories.get_mut(view.id)?.correlated_quiet_until_ns = quiet_until_ns;
         Some(Finding::Correlated { id: view.id, evidence })
     }
 
-    /// Whether more than half of a service are silent in the same way since `first_ns`, two at least. Either all that asks is not meant to
-    /// be answered, or all is dead at once; then the director's own network comes first, and the baseline checks decide.
-    fn is_common(&self, silent: &Silent<'_>, first_ns: u64, now_ns: u64) -> bool {
-        let (mut all, mut common) = (1, 1);
-        for (_, memory) in self.siblings_up(silent.id) {
-            let glance = memory.waits(silent.layer).glanced();
-            all += 1;
-            common += u32::from(glance.is_silent_too(self.settings.clients, first_ns, now_ns));
+    /// Whether more than half of a service, two servers at least, have been silent in the same way since `first_ns`.
+    /// Either all demand is a flood or all servers are dead at once; then the director's own network is suspect first,
+    /// and the baseline checks decide.
+    fn is_correlated(&self, silent: &SilentLayer<'_>, first_ns: u64, now_ns: u64) -> bool {
+        let (mut servers, mut silent_servers) = (1, 1);
+        for (_, history) in self.siblings_up(silent.id) {
+            let snapshot = history.wait_model(silent.layer).snapshot();
+            servers += 1;
+            silent_servers += u32::from(snapshot.is_silent_too(self.settings.clients, first_ns, now_ns));
         }
-        common >= 2 && common * 2 > all
+        silent_servers >= 2 && silent_servers * 2 > servers
     }
 
-    /// The share of demands that siblings leave without an answer since this silence began, if that is something new.
-    fn onset(&self, silent: &Silent<'_>, counters: impl Fn(ServerId) -> ServerCounters, now_ns: u64) -> f64 {
-        /// Reading counters of all CPUs costs more than all else here.
-        const ASKED: usize = 8;
+    /// The share of demands that siblings leave without an answer since this silence began, if that is new.
+    fn onset(
+        &self,
+        silent: &SilentLayer<'_>,
+        counters: impl Fn(ServerId) -> ServerCounters,
+        now_ns: u64,
+    ) -> f64 {
+        /// Siblings that are compared with: reading counters of all CPUs costs more than all else here.
+        const COMPARED: usize = 8;
         let first_ns = silent.first_ns(now_ns);
-        let is_silent = |memory: &Memory| {
-            let glance = memory.waits(silent.layer).glanced();
-            glance.is_silent_too(self.settings.clients, first_ns, now_ns)
+        let is_silent = |history: &ServerHistory| {
+            let snapshot = history.wait_model(silent.layer).snapshot();
+            snapshot.is_silent_too(self.settings.clients, first_ns, now_ns)
         };
         let mut exchanged = Exchanged::default();
-        // One that is silent as well may be dead as well.
-        for (id, memory) in self.siblings_up(silent.id).filter(|(_, memory)| !is_silent(memory)).take(ASKED) {
+        // A sibling that is silent as well may be dead as well.
+        for (id, history) in
+            self.siblings_up(silent.id).filter(|(_, history)| !is_silent(history)).take(COMPARED)
+        {
             let totals = totals(silent.layer, &counters(id));
-            exchanged.add(memory.waits(silent.layer), &totals, first_ns, now_ns);
+            exchanged.add(history.wait_model(silent.layer), &totals, first_ns, now_ns);
         }
         exchanged.onset()
     }
 
-    fn siblings_up(&self, id: ServerId) -> impl Iterator<Item = (ServerId, &Memory)> {
-        let known = self.siblings.of(id).filter_map(|sibling| Some((sibling, self.memories.get(sibling)?)));
-        known.filter(|(_, memory)| !memory.down)
+    fn siblings_up(&self, id: ServerId) -> impl Iterator<Item = (ServerId, &ServerHistory)> {
+        let known = self.siblings.of(id).filter_map(|sibling| Some((sibling, self.histories.get(sibling)?)));
+        known.filter(|(_, history)| !history.down)
     }
 
-    /// A flood hides which SYNs are real, but not which server gets its share of handshakes done.
-    fn outpaced(
+    /// A flood hides which SYNs are real, but not which server completes its share of handshakes.
+    fn outpaced_candidate(
         &self,
-        silent: &Silent<'_>,
-        memory: &Memory,
+        silent: &SilentLayer<'_>,
+        history: &ServerHistory,
         counters: &impl Fn(ServerId) -> ServerCounters,
         now_ns: u64,
-    ) -> Option<Doubt> {
+    ) -> Option<Candidate> {
         /// Clients come in groups, and schedulers have habits: each handshake counts less than independent ones would.
         const DEPENDENT: f64 = 0.7;
-        /// The share of answers that may take longer than those who wait have waited.
+        /// The share of answers that may take longer than the clients have waited.
         const LATE: f64 = 0.05;
-        if memory.listener.survival(silent.seen.lasted, &[]) > LATE {
+        if history.listener.survival(silent.silence.lasted, &[]) > LATE {
             return None;
         }
         let outpaced = self.siblings.outpaced(silent.id)?;
         let weigh = |answers| -(1.0 - outpaced.share).max(f64::MIN_POSITIVE).ln() * real(answers) * DEPENDENT;
-        let rate = memory.listener.most_answers_per_second();
+        let rate = history.listener.most_answers_per_second();
         grade(&self.settings, weigh(outpaced.answers), rate)?;
-        // The kernel side counts handshakes whether or not the director has time to look: unlike waits, they needn't be
-        // measured anew after each time that it hadn't. Since the last such time siblings may not have done any, either.
+        // Handshakes are counted in the kernel whether or not the director stalls: unlike waits, they needn't be
+        // measured anew after each stall. Siblings may not have completed any since the last one.
         let begun_ns = silent.state.waiting_since()?.max(silent.state.progress_ns);
-        let from_ns = begun_ns.max(memory.host_pause.cleared_ns);
-        if self.is_common(silent, from_ns, now_ns) {
+        let from_ns = begun_ns.max(history.host_pause.cleared_ns);
+        if self.is_correlated(silent, from_ns, now_ns) {
             return None;
         }
         let within = |id: ServerId| {
-            let sibling = self.memories.get(id).filter(|sibling| !sibling.down)?;
-            Some(sibling.listener.course().answers_within(from_ns, &totals(Layer::Host, &counters(id))))
+            let sibling = self.histories.get(id).filter(|sibling| !sibling.down)?;
+            Some(sibling.listener.recent().answers_within(from_ns, &totals(Layer::Host, &counters(id))))
         };
         let others = self.siblings.members(outpaced.service).filter(|&id| id != silent.id);
         let siblings = others.filter_map(within).sum::<u64>().min(outpaced.answers);
@@ -449,70 +480,70 @@ impl Detector {
     /// Data sent again on established flows, with no sign of life of any kind since.
     fn sent_again(
         &self,
-        memory: &Memory,
+        history: &ServerHistory,
         state: &ServerState,
         active_flows: impl FnOnce() -> u32,
         now_ns: u64,
-    ) -> Option<Doubt> {
+    ) -> Option<Candidate> {
         let settings = &self.settings;
         let again = &state.again;
-        let from_ns = memory.host_pause.cleared_ns.max(self.awake_ns);
-        let lately = silence::is_within(again.last_ns, settings.resent_within, now_ns);
-        if again.flows == 0 || again.last_ns <= from_ns || !lately {
+        let from_ns = history.host_pause.cleared_ns.max(self.awake_ns);
+        let is_recent = time::is_within(again.last_ns, settings.resent_within, now_ns);
+        if again.flows == 0 || again.last_ns <= from_ns || !is_recent {
             return None;
         }
         let clients = again.networks.count_ones();
-        let loss = memory.sent_again.share().clamp(settings.loss, 1.0);
+        let loss = history.sent_again.share().clamp(settings.loss, 1.0);
         let weight = -loss.ln() * f64::from(clients);
-        grade(settings, weight, memory.application.most_answers_per_second())?;
-        let common = clients >= settings.resent_clients
+        grade(settings, weight, history.application.most_answers_per_second())?;
+        let is_strong = clients >= settings.resent_clients
             || f64::from(again.flows) >= settings.resent_share * f64::from(active_flows());
-        let strength = if common { Strength::Strong } else { Strength::Weak };
+        let strength = if is_strong { Strength::Strong } else { Strength::Weak };
         let within = Duration::from_nanos(now_ns.saturating_sub(again.since_ns.max(from_ns)));
         Some((strength, Evidence::SentAgain { flows: again.flows, clients, within }))
     }
 
     /// SYNs without an answer while established flows are answered.
     fn overload(&mut self, view: &View, now_ns: u64) -> Option<Finding> {
-        let memory = self.memories.get(view.id)?;
-        let floor = self.floor(view.sight);
-        let answered_ns = Memory::other_life_ns(&view.state, view.sight);
-        let busy = memory.host_pause.pending.is_some() || now_ns < memory.overload_quiet_until_ns;
-        if busy || !silence::is_within(answered_ns, floor, now_ns) {
+        let history = self.histories.get(view.id)?;
+        let floor = self.floor(view.visibility);
+        let answered_ns = ServerHistory::other_life_ns(&view.state, view.visibility);
+        let busy = history.host_pause.pending.is_some() || now_ns < history.overload_quiet_until_ns;
+        if busy || !time::is_within(answered_ns, floor, now_ns) {
             return None;
         }
         let layer = &view.state.listener;
-        let since_ns = memory.host_pause.cleared_ns.max(self.awake_ns);
+        let since_ns = history.host_pause.cleared_ns.max(self.awake_ns);
         let measure =
             Measure { since_ns, alive_ns: 0, alive_gap: Duration::ZERO, demand_since_ns: since_ns, floor };
-        let seen = silence::observed(&self.settings, layer, &measure, now_ns)?;
-        // An answer that was on its way when the host died is no sign that it lives.
-        let first_ns = now_ns.saturating_sub(nanos(seen.lasted));
+        let silence = silence::observed(&self.settings, layer, &measure, now_ns)?;
+        // An answer that was under way when the host died is no proof of life.
+        let first_ns = now_ns.saturating_sub(nanos(silence.lasted));
         if answered_ns < first_ns.saturating_add(nanos(floor)) {
             return None;
         }
-        let silent = Silent { id: view.id, layer: Layer::Host, state: layer, measure, seen };
+        let silent = SilentLayer { id: view.id, layer: Layer::Host, state: layer, measure, silence };
         let weight = self.weigh(&silent, 0.0, now_ns);
-        let strength = grade(&self.settings, weight, memory.listener.most_answers_per_second())?;
+        let strength = grade(&self.settings, weight, history.listener.most_answers_per_second())?;
         if strength < Strength::Strong {
             return None;
         }
         let pause = nanos(self.settings.backoff_max);
-        let memory = self.memories.get_mut(view.id)?;
-        memory.overload_quiet_until_ns = now_ns.saturating_add(pause);
+        let history = self.histories.get_mut(view.id)?;
+        history.overload_quiet_until_ns = now_ns.saturating_add(pause);
         let evidence = Evidence::Overloaded {
-            silence: seen.lasted,
-            clients: seen.clients,
-            attempts: seen.attempts,
+            silence: silence.lasted,
+            clients: silence.clients,
+            attempts: silence.attempts,
             answered: Duration::from_nanos(now_ns.saturating_sub(answered_ns)),
         };
         Some(Finding::Overloaded { id: view.id, evidence })
     }
 
-    fn floor(&self, sight: Sight) -> Duration {
-        match sight {
-            Sight::Whole => self.settings.silence_masquerade,
-            Sight::Half | Sight::CountedOnly(_) => self.settings.silence_half_seen,
+    fn floor(&self, visibility: Visibility) -> Duration {
+        match visibility {
+            Visibility::Both => self.settings.silence_masquerade,
+            Visibility::ClientOnly | Visibility::CountersOnly(_) => self.settings.silence_half_seen,
         }
     }
 }
@@ -526,7 +557,7 @@ fn grade(settings: &DetectorSettings, weight: f64, rate: f64) -> Option<Strength
     }
 }
 
-fn refusal(settings: &DetectorSettings, state: &ServerState, cleared_ns: u64) -> Option<Doubt> {
+fn refusal(settings: &DetectorSettings, state: &ServerState, cleared_ns: u64) -> Option<Candidate> {
     if state.refusals == 0 || state.refused_last_ns <= cleared_ns {
         return None;
     }
@@ -535,7 +566,7 @@ fn refusal(settings: &DetectorSettings, state: &ServerState, cleared_ns: u64) ->
     Some((strength, Evidence::Refused { refusals: state.refusals, within }))
 }
 
-fn unreachable(state: &ServerState, cleared_ns: u64) -> Option<Doubt> {
+fn unreachable(state: &ServerState, cleared_ns: u64) -> Option<Candidate> {
     if state.unreachables == 0 || state.unreachable_last_ns <= cleared_ns {
         return None;
     }
@@ -546,8 +577,4 @@ fn unreachable(state: &ServerState, cleared_ns: u64) -> Option<Doubt> {
 #[expect(clippy::cast_precision_loss, reason = "answers within one silence are far below 2^52")]
 fn real(count: u64) -> f64 {
     count as f64
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

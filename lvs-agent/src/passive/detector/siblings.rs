@@ -1,11 +1,11 @@
-//! Servers of the same service see the same clients: what is usual among them.
+//! Siblings: servers of one service, which have the same clients. What is usual among them.
 
 use std::collections::BTreeMap;
 
 use lvs_common::ServerId;
 
-/// How many siblings are asked at most for what is usual.
-const ASKED: usize = 32;
+/// How many siblings are compared with at most.
+const COMPARED: usize = 32;
 
 /// Which servers are siblings, and how many handshakes each service completes.
 #[derive(Clone, Debug, Default)]
@@ -30,11 +30,11 @@ struct Membership {
     /// The service's `answers` when it was last known that this server had nothing to answer.
     idle: u64,
     /// This server's answers, and those of all in the same time; forgotten exponentially.
-    own: f64,
-    all: f64,
+    answered: f64,
+    answered_by_all: f64,
 }
 
-/// What a server's siblings did while it was silent.
+/// Answers of a server's siblings while it was silent.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Outpaced {
     /// Handshakes that they completed.
@@ -53,14 +53,15 @@ impl Siblings {
         for members in services {
             let service = self.services.len();
             for id in &members {
-                let membership = Membership { service, mark: 0, idle: 0, own: 0.0, all: 0.0 };
+                let membership =
+                    Membership { service, mark: 0, idle: 0, answered: 0.0, answered_by_all: 0.0 };
                 self.of.entry(*id).or_default().push(membership);
             }
             self.services.push(Service { members, answers: 0 });
         }
     }
 
-    /// A server has answered `answers` handshakes since the last time; 0: it was not asked.
+    /// A server has answered `answers` handshakes since the last time; 0: there was no demand.
     #[expect(clippy::cast_precision_loss, reason = "counts between two looks are far below 2^52")]
     pub(super) fn answered(&mut self, id: ServerId, answers: u64) {
         /// How many answers of the server's own are remembered.
@@ -72,13 +73,14 @@ impl Siblings {
             let Some(service) = self.services.get_mut(membership.service) else { continue };
             service.answers += answers;
             let kept = (-(answers as f64) / MEMORY).exp();
-            membership.own = membership.own * kept + answers as f64;
-            membership.all = membership.all * kept + (service.answers - membership.mark) as f64;
+            membership.answered = membership.answered * kept + answers as f64;
+            membership.answered_by_all =
+                membership.answered_by_all * kept + (service.answers - membership.mark) as f64;
             membership.mark = service.answers;
         }
     }
 
-    /// What a server's siblings have done up to now is not held against it.
+    /// Answers of a server's siblings up to now are no evidence against it.
     pub(super) fn restart(&mut self, id: ServerId) {
         for membership in self.of.get_mut(&id).into_iter().flatten() {
             let Some(service) = self.services.get(membership.service) else { continue };
@@ -86,8 +88,8 @@ impl Siblings {
         }
     }
 
-    /// What the siblings of `id` did since its last answer was learned of, in the service where that says most. Some of
-    /// it they may have done before that answer.
+    /// Answers of the siblings of `id` since its last known answer, in the service where that is most evidence. Some of
+    /// them may be older than that answer.
     #[expect(clippy::cast_precision_loss, reason = "answers within one silence are far below 2^52")]
     pub(super) fn outpaced(&self, id: ServerId) -> Option<Outpaced> {
         /// With fewer answers of its own a server's share is not known.
@@ -95,9 +97,9 @@ impl Siblings {
         let one = |membership: &Membership| {
             let service = self.services.get(membership.service)?;
             let answers = service.answers.saturating_sub(membership.mark.max(membership.idle));
-            (membership.own >= ENOUGH && answers > 0).then(|| Outpaced {
+            (membership.answered >= ENOUGH && answers > 0).then(|| Outpaced {
                 answers,
-                share: (membership.own / membership.all).min(1.0),
+                share: (membership.answered / membership.answered_by_all).min(1.0),
                 service: membership.service,
             })
         };
@@ -105,23 +107,27 @@ impl Siblings {
         self.of.get(&id)?.iter().filter_map(one).max_by(|a, b| weight(a).total_cmp(&weight(b)))
     }
 
-    /// The servers of one service, as many as are asked at most.
+    /// The servers of one service, as many as are compared with at most.
     pub(super) fn members(&self, service: usize) -> impl Iterator<Item = ServerId> {
-        self.services.get(service).into_iter().flat_map(|service| service.members.iter().copied()).take(ASKED)
+        self.services
+            .get(service)
+            .into_iter()
+            .flat_map(|service| service.members.iter().copied())
+            .take(COMPARED)
     }
 
-    /// The servers in the same services, as many as are asked at most.
+    /// The servers in the same services, as many as are compared with at most.
     pub(super) fn of(&self, id: ServerId) -> impl Iterator<Item = ServerId> {
         let memberships = self.of.get(&id).into_iter().flatten();
         memberships
             .filter_map(|membership| self.services.get(membership.service))
             .flat_map(|service| service.members.iter().copied())
             .filter(move |&sibling| sibling != id)
-            .take(ASKED)
+            .take(COMPARED)
     }
 }
 
-/// The middle one; the lower of the two middle ones, so that one sibling of two says nothing by itself.
+/// The median; of an even number of values the lower one, so that one sibling of two decides nothing by itself.
 pub(super) fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
@@ -136,7 +142,7 @@ mod tests {
     const B: ServerId = ServerId(1);
 
     #[test]
-    fn a_silent_servers_siblings_are_counted() {
+    fn answers_of_siblings_are_counted_since_a_servers_last_one() {
         let mut siblings = Siblings::default();
         siblings.set([vec![A, B]]);
         for _ in 0..100 {
@@ -149,11 +155,11 @@ mod tests {
         assert!((outpaced.share - 0.25).abs() < 0.01, "{outpaced:?}");
         assert_eq!(siblings.outpaced(ServerId(7)), None);
         siblings.answered(B, 0);
-        assert_eq!(siblings.outpaced(B), None, "it had nothing to do");
+        assert_eq!(siblings.outpaced(B), None, "there was no demand");
     }
 
     #[test]
-    fn the_middle_one() {
+    fn the_median_of_an_even_number_is_the_lower_one() {
         let cases: [(&[f64], Option<f64>); 4] =
             [(&[], None), (&[3.0], Some(3.0)), (&[9.0, 1.0], Some(1.0)), (&[9.0, 1.0, 4.0], Some(4.0))];
         for (values, expected) in cases {

@@ -47,11 +47,11 @@ fn link(vip: &str, mac: Mac) -> WireKey {
     WireKey::link(Protocol::Tcp, at(vip), mac)
 }
 
-fn through(next_hop: &str) -> Path {
-    Path::Out { device: DEVICE, next_hop: ip(next_hop) }
+fn through(next_hop: &str) -> PacketPath {
+    PacketPath::Out { device: DEVICE, next_hop: ip(next_hop) }
 }
 
-/// Tells of a server on the director's own link.
+/// Gives a server a path on the director's own link.
 fn on_link(targets: &mut Targets, server: &str) -> Vec<Change> {
     targets.path(ip(server), Some(through(server)))
 }
@@ -79,7 +79,7 @@ fn a_masqueraded_server_in_two_services_is_one_target() {
     assert_eq!(targets.all().len(), 2);
     let first = targets.get(ServerId(0)).unwrap();
     assert_eq!(first.destinations, [one.destination, two.destination]);
-    assert_eq!(first.sight(), Sight::Whole);
+    assert_eq!(first.visibility(), Visibility::Both);
     let key = |protocol| WireKey::address(protocol, at("10.0.0.1:8080"));
     let both =
         [Change::Watch(key(Protocol::Tcp), ServerId(0)), Change::Watch(key(Protocol::Udp), ServerId(1))];
@@ -106,12 +106,12 @@ fn a_directly_routed_server_is_watched_once_its_mac_is_known_and_follows_it() {
             [Change::Unwatch(link(vip, MAC_A)), Change::Watch(link(vip, MAC_B), ServerId(0))]
         );
         assert_eq!(reasons(&targets), []);
-        assert_eq!(targets.get(ServerId(0)).unwrap().sight(), Sight::Half);
+        assert_eq!(targets.get(ServerId(0)).unwrap().visibility(), Visibility::ClientOnly);
     }
 }
 
 #[test]
-fn two_servers_behind_one_mac_are_nobodys() {
+fn two_servers_behind_one_mac_get_no_packets_attributed() {
     let mut targets = Targets::new([
         direct("192.0.2.1:80", "10.0.0.1:80"),
         direct("192.0.2.1:80", "10.0.0.2:80"),
@@ -135,7 +135,7 @@ fn two_servers_behind_one_mac_are_nobodys() {
         [NoSignal::SameMac(at("10.0.0.2:80")), NoSignal::SameMac(at("10.0.0.1:80"))]
     );
     let apart = targets.neighbour(DEVICE, ip("10.0.0.2"), Some(MAC_B));
-    assert_eq!(apart.len(), 4, "both are told apart again, and the third moves: {apart:?}");
+    assert_eq!(apart.len(), 4, "the two are distinct again, and the third moves: {apart:?}");
     assert_eq!(reasons(&targets), []);
 }
 
@@ -238,7 +238,7 @@ fn services_by_firewall_mark_have_an_endpoint_for_each_protocol() {
 }
 
 #[test]
-fn answers_that_look_alike_are_nobodys() {
+fn answers_that_look_alike_are_attributed_to_no_server() {
     let marked = |number| forwarding(mark(number), "10.0.0.1:0", ForwardingMethod::Masquerade);
     let every_port = masquerade("192.0.2.1:0", "10.0.0.1:0");
     let exact = masquerade("192.0.2.1:80", "10.0.0.1:80");
@@ -251,7 +251,7 @@ fn answers_that_look_alike_are_nobodys() {
         let exact_key = WireKey::address(Protocol::Tcp, at("10.0.0.1:80"));
         assert_eq!(tcp, [&exact_key], "the exact port still tells");
         if two == every_port {
-            // UDP's answers by mark 1 are still told apart.
+            // UDP's answers by mark 1 are still distinct.
             assert_eq!(reasons(&targets), [NoSignal::SameAnswers(one.destination)]);
         } else {
             let of_other = [two, one].map(|other| NoSignal::SameAnswers(other.destination));
@@ -281,7 +281,7 @@ fn a_service_without_a_port_has_keys_without_one() {
 }
 
 #[test]
-fn what_has_no_signal_is_named_with_its_reason() {
+fn destinations_without_a_signal_are_listed_with_the_reason() {
     let udp = |method| forwarding(service(Protocol::Udp, "192.0.2.1:53"), "10.0.0.1:53", method);
     let sctp = forwarding(service(Protocol::Sctp, "192.0.2.1:1"), "10.0.0.1:1", ForwardingMethod::Masquerade);
     let other = Tunnel::Other { kind: 9, port: 0, flags: TunnelFlags::NO_CHECKSUM };
@@ -295,18 +295,22 @@ fn what_has_no_signal_is_named_with_its_reason() {
     ];
     for (forwarding, expected) in cases {
         let targets = Targets::new([forwarding]);
-        let found = targets.without_signal();
-        let [(destination, reason)] = found.as_slice() else { panic!("{found:?}") };
+        let without_signal = targets.without_signal();
+        let [(destination, reason)] = without_signal.as_slice() else { panic!("{without_signal:?}") };
         assert_eq!(*destination, forwarding.destination);
         match expected {
             Some(expected) => assert_eq!(*reason, expected),
-            None => assert!(matches!(reason, NoSignal::CountedOnly(_)), "{reason}"),
+            None => assert!(matches!(reason, NoSignal::CountersOnly(_)), "{reason}"),
         }
     }
     let mut targets =
         Targets::new([udp(ForwardingMethod::Masquerade), masquerade("192.0.2.1:80", "10.0.0.2:80")]);
     assert_eq!(targets.changes().len(), 2);
-    assert_eq!(targets.path(ip("10.0.0.1"), Some(Path::Local)).len(), 1, "what is local is not watched");
+    assert_eq!(
+        targets.path(ip("10.0.0.1"), Some(PacketPath::Local)).len(),
+        1,
+        "what is local is not watched"
+    );
     assert_eq!(reasons(&targets), [NoSignal::Local]);
     on_link(&mut targets, "10.0.0.2");
     targets.device(DEVICE, Some("tun0 is no Ethernet".to_owned()));
@@ -317,7 +321,7 @@ fn what_has_no_signal_is_named_with_its_reason() {
 }
 
 #[test]
-fn ids_are_given_again_last_and_reset_first() {
+fn a_reused_id_is_the_one_free_for_longest_and_is_reset_first() {
     let server = |number: u8| masquerade("192.0.2.1:80", &format!("10.0.0.{number}:80"));
     let key = |number: u8| WireKey::address(Protocol::Tcp, at(&format!("10.0.0.{number}:80")));
     let mut targets = Targets::new([server(1), server(2)]);
@@ -342,7 +346,7 @@ fn ids_are_given_again_last_and_reset_first() {
     assert_eq!(targets.get(ServerId(1)).unwrap().destinations, [server(2).destination], "it has kept its id");
 }
 
-/// One of few services and servers, so that they meet.
+/// One of few services and servers, so that they collide.
 fn any_forwarding() -> impl Strategy<Value = Forwarding> {
     let services = vec![
         service(Protocol::Tcp, "192.0.2.1:80"),
@@ -372,7 +376,7 @@ fn any_forwarding() -> impl Strategy<Value = Forwarding> {
 #[derive(Clone, Debug)]
 enum Event {
     Update(Vec<Forwarding>),
-    Path(IpAddr, Option<Path>),
+    PacketPath(IpAddr, Option<PacketPath>),
     Neighbour(IpAddr, Option<Mac>),
 }
 
@@ -380,12 +384,12 @@ fn any_event() -> impl Strategy<Value = Event> {
     let host = || (1..6_u8).prop_map(|host| IpAddr::from([10, 0, 0, host]));
     let path = prop_oneof![
         Just(None),
-        Just(Some(Path::Local)),
-        host().prop_map(|next_hop| Some(Path::Out { device: DEVICE, next_hop })),
+        Just(Some(PacketPath::Local)),
+        host().prop_map(|next_hop| Some(PacketPath::Out { device: DEVICE, next_hop })),
     ];
     prop_oneof![
         some_forwardings().prop_map(Event::Update),
-        (host(), path).prop_map(|(server, path)| Event::Path(server, path)),
+        (host(), path).prop_map(|(server, path)| Event::PacketPath(server, path)),
         (host(), select(vec![None, Some(MAC_A), Some(MAC_B)]))
             .prop_map(|(host, mac)| Event::Neighbour(host, mac)),
     ]
@@ -393,17 +397,17 @@ fn any_event() -> impl Strategy<Value = Event> {
 
 /// As in a table: each destination once.
 fn some_forwardings() -> impl Strategy<Value = Vec<Forwarding>> {
-    vec(any_forwarding(), 0..8).prop_map(|all| {
-        let once: BTreeMap<_, _> = all.into_iter().map(|one| (one.destination, one)).collect();
+    vec(any_forwarding(), 0..8).prop_map(|forwardings| {
+        let once: BTreeMap<_, _> = forwardings.into_iter().map(|one| (one.destination, one)).collect();
         once.into_values().collect()
     })
 }
 
-/// The kernel side's map, and who owned each id when it was last reset or first used.
+/// The endpoint map, and the owner of each id when it was last reset or first used.
 #[derive(Default)]
 struct Kernel {
     map: BTreeMap<WireKey, ServerId>,
-    owners: BTreeMap<ServerId, Shape>,
+    owners: BTreeMap<ServerId, EndpointSignature>,
 }
 
 impl Kernel {
@@ -421,10 +425,10 @@ impl Kernel {
                 Change::Watch(key, id) => {
                     assert_ne!(self.map.insert(*key, *id), Some(*id), "watched twice");
                     if !is_gue(key) {
-                        let shape = targets.get(*id).unwrap().shape;
+                        let signature = targets.get(*id).unwrap().signature;
                         assert_eq!(
-                            *self.owners.entry(*id).or_insert(shape),
-                            shape,
+                            *self.owners.entry(*id).or_insert(signature),
+                            signature,
                             "counts of another server"
                         );
                     }
@@ -439,9 +443,9 @@ fn is_gue(key: &WireKey) -> bool {
 }
 
 proptest! {
-    /// Whatever happens: what the kernel side watches is what a fresh start with the same facts would watch.
+    /// After any events the map is the one that a fresh start with the same facts would give.
     #[test]
-    fn following_changes_leads_where_a_fresh_start_does(
+    fn changes_applied_in_order_lead_where_a_fresh_start_does(
         first in some_forwardings(),
         events in vec(any_event(), 0..20),
     ) {
@@ -457,7 +461,7 @@ proptest! {
                     list.clone_from(forwardings);
                     targets.update(forwardings.clone())
                 }
-                Event::Path(server, path) => targets.path(*server, *path),
+                Event::PacketPath(server, path) => targets.path(*server, *path),
                 Event::Neighbour(host, mac) => targets.neighbour(DEVICE, *host, *mac),
             };
             kernel.apply(&changes, &targets);
@@ -468,28 +472,38 @@ proptest! {
             fresh.macs.clone_from(&targets.macs);
             drop(fresh.changes());
             prop_assert_eq!(&kernel.map, &targets.watched);
-            let by_shape = |targets: &Targets| -> BTreeMap<WireKey, Option<Shape>> {
-                let shape = |(key, id): (&WireKey, &ServerId)| {
-                    (*key, targets.get(*id).filter(|_| !is_gue(key)).map(|target| target.shape))
+            let by_shape = |targets: &Targets| -> BTreeMap<WireKey, Option<EndpointSignature>> {
+                let signature = |(key, id): (&WireKey, &ServerId)| {
+                    (*key, targets.get(*id).filter(|_| !is_gue(key)).map(|target| target.signature))
                 };
-                targets.watched.iter().map(shape).collect()
+                targets.watched.iter().map(signature).collect()
             };
             if targets.all().len() == fresh.all().len() {
                 prop_assert_eq!(by_shape(&targets), by_shape(&fresh));
             }
-            // Nobody's key is anybody else's, and every destination has a signal or a reason for none.
+            // No two endpoints share a key, and every destination has a signal or a reason for none.
             for (key, id) in targets.watched.iter().filter(|(key, _)| !is_gue(key)) {
                 let owners = targets.all().filter(|target| {
-                    targets.key(target).as_ref() == Ok(key) || target.shape.answer_key().as_ref() == Some(key)
+                    targets.key(target).as_ref() == Ok(key) || target.signature.answer_key().as_ref() == Some(key)
                 });
                 prop_assert_eq!(owners.map(|target| target.id).collect::<Vec<_>>(), vec![*id]);
             }
             let silent = targets.without_signal();
+            let ids = |found: &mut dyn Iterator<Item = &Target>| found.map(|one| one.id).collect::<Vec<_>>();
             for forwarding in &list {
                 let destination = &forwarding.destination;
+                let serving = &mut targets.all().filter(|target| target.destinations.contains(destination));
+                prop_assert_eq!(ids(&mut targets.of(destination)), ids(serving));
+                for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Sctp] {
+                    let of_service = &mut targets.all().filter(|target| {
+                        let mut services = target.destinations.iter().map(|one| one.service);
+                        target.protocol() == protocol && services.any(|one| one == destination.service)
+                    });
+                    prop_assert_eq!(ids(&mut targets.of_service(&destination.service, protocol)), ids(of_service));
+                }
                 let heard = targets.of(destination).any(|target| {
                     targets.watched.iter().any(|(key, id)| *id == target.id && !is_gue(key))
-                        && !matches!(target.sight(), Sight::CountedOnly(_))
+                        && !matches!(target.visibility(), Visibility::CountersOnly(_))
                 });
                 let reasons = silent.iter().filter(|(one, _)| one == destination).count();
                 prop_assert_eq!(reasons, usize::from(!heard), "{}", destination);

@@ -3,20 +3,20 @@
 mod mysql;
 mod postgresql;
 
-use super::{FailureReason, Phase, outcome::Answer, pace::Run, talk::Talk};
+use super::{FailureReason, Phase, context::ProbeContext, outcome::Answer, session::Session};
 use crate::model::{Database, SqlCheck};
 
 /// Logs in, and makes the query if there is one.
-pub(super) async fn ask(run: &Run<'_>, question: &SqlCheck) -> Result<Answer, FailureReason> {
-    let mut talk = Talk::open(run, None).await?;
-    let answer = Answer::connected(talk.connect_time());
-    match question.server {
-        Database::Mysql => mysql::ask(talk, question).await?,
+pub(super) async fn probe(context: &ProbeContext<'_>, check: &SqlCheck) -> Result<Answer, FailureReason> {
+    let mut session = Session::open(context, None).await?;
+    let answer = Answer::connected(session.connect_time());
+    match check.server {
+        Database::Mysql => mysql::probe(session, check).await?,
         Database::Postgresql => {
-            if let Some(tls) = &question.tls {
-                talk = postgresql::encrypted(talk, tls).await?;
+            if let Some(tls) = &check.tls {
+                session = postgresql::encrypted(session, tls).await?;
             }
-            postgresql::ask(talk, question).await?;
+            postgresql::probe(session, check).await?;
         }
     }
     Ok(answer)
@@ -28,7 +28,7 @@ mod testing {
     use crate::model::{CheckKind, Login, Secret};
 
     /// A login of user `u` by password `p`.
-    pub(super) fn question(server: Database, database: Option<&str>, query: Option<&str>) -> CheckKind {
+    pub(super) fn check(server: Database, database: Option<&str>, query: Option<&str>) -> CheckKind {
         CheckKind::Sql(SqlCheck {
             server,
             login: Login { user: "u".to_owned(), password: Secret::new("p") },

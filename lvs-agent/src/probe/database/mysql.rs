@@ -5,7 +5,7 @@ use bytes::{Buf, Bytes};
 use sha1::{Digest, Sha1};
 use sha2::Sha256;
 
-use super::{FailureReason, Phase, Talk};
+use super::{FailureReason, Phase, Session};
 use crate::model::SqlCheck;
 
 /// What the client says that it can do.
@@ -36,7 +36,7 @@ const MAX_STEPS: usize = 5;
 
 /// A conversation in packets, each with a number.
 struct Packets<'a> {
-    talk: Talk<'a>,
+    session: Session<'a>,
     number: u8,
     /// Whether what is sent is encrypted.
     is_private: bool,
@@ -44,13 +44,13 @@ struct Packets<'a> {
 
 impl Packets<'_> {
     async fn receive(&mut self, phase: Phase) -> Result<Bytes, FailureReason> {
-        let head = self.talk.exactly(4, phase).await?;
+        let head = self.session.exactly(4, phase).await?;
         let length = usize::from(head[0]) | usize::from(head[1]) << 8 | usize::from(head[2]) << 16;
         if head[3] != self.number {
             return Err(FailureReason::Protocol("a packet out of turn".to_owned()));
         }
         self.number = self.number.wrapping_add(1);
-        let packet = self.talk.exactly(length, phase).await?;
+        let packet = self.session.exactly(length, phase).await?;
         match packet.first() {
             None => Err(FailureReason::Protocol("an empty packet".to_owned())),
             Some(&ERROR) => Err(FailureReason::wrong_answer(words(&packet), "no error")),
@@ -62,7 +62,7 @@ impl Packets<'_> {
         let [a, b, c, _] = u32::try_from(content.len()).unwrap_or_default().to_le_bytes();
         let packet = [&[a, b, c, self.number], content].concat();
         self.number = self.number.wrapping_add(1);
-        self.talk.send(packet, phase).await
+        self.session.send(packet, phase).await
     }
 }
 
@@ -73,18 +73,18 @@ fn words(packet: &[u8]) -> &[u8] {
 }
 
 /// Logs in, and makes the query.
-pub(super) async fn ask(talk: Talk<'_>, question: &SqlCheck) -> Result<(), FailureReason> {
-    let mut packets = Packets { talk, number: 0, is_private: false };
+pub(super) async fn probe(session: Session<'_>, check: &SqlCheck) -> Result<(), FailureReason> {
+    let mut packets = Packets { session, number: 0, is_private: false };
     let greeting = packets.receive(Phase::Greeting).await?;
     let greeting = Greeting::read(&greeting)
         .ok_or_else(|| FailureReason::Protocol("a greeting that is none of MySQL's".to_owned()))?;
-    let mut packets = log_in(packets, question, greeting).await?;
-    if let Some(query) = &question.query {
+    let mut packets = log_in(packets, check, greeting).await?;
+    if let Some(query) = &check.query {
         packets.number = 0;
         packets.send(&[b"\x03", query.as_bytes()].concat(), Phase::Reply).await?;
         first_row(&mut packets).await?;
     }
-    packets.talk.farewell([1, 0, 0, 0, 1]).await;
+    packets.session.quit([1, 0, 0, 0, 1]).await;
     Ok(())
 }
 
@@ -133,30 +133,30 @@ fn zero_ended<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
 
 async fn log_in<'a>(
     mut packets: Packets<'a>,
-    question: &SqlCheck,
+    check: &SqlCheck,
     greeting: Greeting,
 ) -> Result<Packets<'a>, FailureReason> {
     let mut flags = LONG_PASSWORD | PROTOCOL_41 | SECURE_CONNECTION | PLUGIN_AUTH;
-    if question.database.is_some() {
+    if check.database.is_some() {
         flags |= CONNECT_WITH_DATABASE;
     }
-    if let Some(tls) = &question.tls {
+    if let Some(tls) = &check.tls {
         if greeting.can & TLS == 0 {
             return Err(FailureReason::wrong_answer("no encryption", "encryption"));
         }
         flags |= TLS;
         packets.send(&head(flags), Phase::Tls).await?;
-        let talk = packets.talk.encrypted(tls).await?;
-        packets = Packets { talk, is_private: true, ..packets };
+        let session = packets.session.encrypted(tls).await?;
+        packets = Packets { session, is_private: true, ..packets };
     }
-    let password = question.login.password.reveal().as_bytes();
+    let password = check.login.password.reveal().as_bytes();
     let (mut method, mut salt) = (greeting.method, greeting.salt);
     if scramble(&method, password, &salt).is_none() {
         // The server says later which one this user has.
         method = NATIVE.to_vec();
     }
     let proof = scramble(&method, password, &salt).unwrap_or_default();
-    packets.send(&response(flags, question, &proof, &method), Phase::Login).await?;
+    packets.send(&response(flags, check, &proof, &method), Phase::Login).await?;
     for _ in 0..MAX_STEPS {
         let packet = packets.receive(Phase::Login).await?;
         match (packet[0], packet.get(1)) {
@@ -196,13 +196,13 @@ fn head(flags: u32) -> Vec<u8> {
     [&flags.to_le_bytes()[..], &MAX_PACKET.to_le_bytes(), &[CHARACTER_SET], &[0; 23]].concat()
 }
 
-fn response(flags: u32, question: &SqlCheck, proof: &[u8], method: &[u8]) -> Vec<u8> {
+fn response(flags: u32, check: &SqlCheck, proof: &[u8], method: &[u8]) -> Vec<u8> {
     let mut response = head(flags);
-    response.extend_from_slice(question.login.user.as_bytes());
+    response.extend_from_slice(check.login.user.as_bytes());
     // Proofs have at most 32 bytes.
     response.extend([0, u8::try_from(proof.len()).unwrap_or_default()]);
     response.extend_from_slice(proof);
-    if let Some(database) = &question.database {
+    if let Some(database) = &check.database {
         response.extend_from_slice(database.as_bytes());
         response.push(0);
     }
@@ -258,12 +258,12 @@ mod tests {
     use crate::{
         model::{CheckKind, Database},
         probe::{
-            database::testing::question as sql,
+            database::testing::check as sql,
             testing::{self, LONG, Script, scripted},
         },
     };
 
-    fn question(query: Option<&str>) -> CheckKind {
+    fn check(query: Option<&str>) -> CheckKind {
         sql(Database::Mysql, Some("d"), query)
     }
 
@@ -298,7 +298,7 @@ mod tests {
     /// Both from values that MariaDB's and MySQL's own functions give: `SELECT SHA1(UNHEX(SHA1('secret')))` is what
     /// the server keeps, and from that and the proof it must come back to `SHA1('secret')`.
     #[test]
-    fn proofs_hold() {
+    fn password_proofs_verify() {
         let salt = b"saltsaltsaltsaltsalt";
         let proof = scramble(NATIVE, b"secret", salt).unwrap();
         let kept = Sha1::digest(Sha1::digest(b"secret"));
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn answers_are_judged() {
+    async fn replies_pass_or_fail_the_check() {
         let native = greeting("mysql_native_password");
         let caching = greeting("caching_sha2_password");
         let hello = || says(0, &[&native]);
@@ -371,7 +371,7 @@ mod tests {
         ];
         for (number, (query, script, expected)) in cases.into_iter().enumerate() {
             assert_eq!(
-                testing::ask(scripted(script).await, question(query), LONG).await,
+                testing::probe(scripted(script).await, check(query), LONG).await,
                 expected,
                 "case {number}"
             );
@@ -379,8 +379,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn failures_that_all_have() {
-        testing::common_failures(&question(Some("SELECT 1")), Phase::Greeting, true).await;
+    async fn network_failures_have_their_reason() {
+        testing::common_failures(&check(Some("SELECT 1")), Phase::Greeting, true).await;
     }
 
     proptest! {

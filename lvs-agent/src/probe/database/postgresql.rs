@@ -9,7 +9,7 @@ use postgres_protocol::{
     message::frontend,
 };
 
-use super::{FailureReason, Phase, Talk};
+use super::{FailureReason, Phase, Session};
 use crate::{
     model::{SqlCheck, Tls},
     probe::LocalFault,
@@ -25,55 +25,55 @@ const READY: u8 = b'Z';
 const ROW: u8 = b'D';
 
 /// Asks for encryption, and begins it.
-pub(super) async fn encrypted<'a>(mut talk: Talk<'a>, tls: &Tls) -> Result<Talk<'a>, FailureReason> {
+pub(super) async fn encrypted<'a>(mut session: Session<'a>, tls: &Tls) -> Result<Session<'a>, FailureReason> {
     let mut request = BytesMut::new();
     frontend::ssl_request(&mut request);
-    talk.send(request, Phase::Tls).await?;
-    let answer = talk.exactly(1, Phase::Tls).await?;
+    session.send(request, Phase::Tls).await?;
+    let answer = session.exactly(1, Phase::Tls).await?;
     if answer[..] != *b"S" {
         return Err(FailureReason::wrong_answer(answer, "encryption"));
     }
-    talk.encrypted(tls).await
+    session.encrypted(tls).await
 }
 
 /// Logs in, and makes the query.
-pub(super) async fn ask(mut talk: Talk<'_>, question: &SqlCheck) -> Result<(), FailureReason> {
-    let user = question.login.user.as_str();
-    let database = question.database.as_deref().unwrap_or(user);
+pub(super) async fn probe(mut session: Session<'_>, check: &SqlCheck) -> Result<(), FailureReason> {
+    let user = check.login.user.as_str();
+    let database = check.database.as_deref().unwrap_or(user);
     let parameters = [("user", user), ("database", database), ("application_name", "lvs-agent")];
     let mut startup = BytesMut::new();
     frontend::startup_message(parameters, &mut startup).map_err(|error| fault(&error))?;
-    talk.send(startup, Phase::Login).await?;
-    log_in(&mut talk, question).await?;
-    until(&mut talk, READY, Phase::Login).await?;
-    if let Some(query) = &question.query {
+    session.send(startup, Phase::Login).await?;
+    log_in(&mut session, check).await?;
+    until(&mut session, READY, Phase::Login).await?;
+    if let Some(query) = &check.query {
         let mut message = BytesMut::new();
         frontend::query(query, &mut message).map_err(|error| fault(&error))?;
-        talk.send(message, Phase::Reply).await?;
-        if until(&mut talk, ROW, Phase::Reply).await? == READY {
+        session.send(message, Phase::Reply).await?;
+        if until(&mut session, ROW, Phase::Reply).await? == READY {
             return Err(FailureReason::wrong_answer("no rows", "a row"));
         }
     }
     let mut goodbye = BytesMut::new();
     frontend::terminate(&mut goodbye);
-    talk.farewell(goodbye).await;
+    session.quit(goodbye).await;
     Ok(())
 }
 
-/// A text with a zero in it: a fault of the question's, not of the server's.
+/// A text with a zero in it: a fault of the check's, not of the server's.
 fn fault(error: &std::io::Error) -> FailureReason {
     LocalFault::new("make the message", error).into()
 }
 
 /// The next message: its kind, and its content.
-async fn message(talk: &mut Talk<'_>, phase: Phase) -> Result<(u8, Bytes), FailureReason> {
-    let mut head = talk.exactly(5, phase).await?;
+async fn message(session: &mut Session<'_>, phase: Phase) -> Result<(u8, Bytes), FailureReason> {
+    let mut head = session.exactly(5, phase).await?;
     let kind = head.get_u8();
     let length = usize::try_from(head.get_u32()).unwrap_or(usize::MAX);
     let Some(length) = length.checked_sub(4).filter(|_| kind.is_ascii_alphanumeric()) else {
         return Err(FailureReason::Protocol("a message that is none of PostgreSQL's".to_owned()));
     };
-    let content = talk.exactly(length, phase).await?;
+    let content = session.exactly(length, phase).await?;
     if kind == ERROR {
         return Err(FailureReason::wrong_answer(words(&content), "no error"));
     }
@@ -87,9 +87,9 @@ fn words(fields: &[u8]) -> &[u8] {
 }
 
 /// Skips messages to the first of this kind, or to the one that says that the server waits for the next query.
-async fn until(talk: &mut Talk<'_>, kind: u8, phase: Phase) -> Result<u8, FailureReason> {
+async fn until(session: &mut Session<'_>, kind: u8, phase: Phase) -> Result<u8, FailureReason> {
     for _ in 0..MAX_MESSAGES {
-        let (next, _) = message(talk, phase).await?;
+        let (next, _) = message(session, phase).await?;
         if next == kind || next == READY {
             return Ok(next);
         }
@@ -98,8 +98,8 @@ async fn until(talk: &mut Talk<'_>, kind: u8, phase: Phase) -> Result<u8, Failur
 }
 
 /// What the server asks for in an authentication, and the data with it.
-async fn authentication(talk: &mut Talk<'_>) -> Result<(u32, Bytes), FailureReason> {
-    let (kind, mut content) = message(talk, Phase::Login).await?;
+async fn authentication(session: &mut Session<'_>) -> Result<(u32, Bytes), FailureReason> {
+    let (kind, mut content) = message(session, Phase::Login).await?;
     if kind != AUTHENTICATION || content.len() < 4 {
         return Err(FailureReason::Protocol("no request for a password".to_owned()));
     }
@@ -107,9 +107,9 @@ async fn authentication(talk: &mut Talk<'_>) -> Result<(u32, Bytes), FailureReas
     Ok((method, content))
 }
 
-async fn log_in(talk: &mut Talk<'_>, question: &SqlCheck) -> Result<(), FailureReason> {
-    let (user, password) = (&question.login.user, question.login.password.reveal());
-    let (method, data) = authentication(talk).await?;
+async fn log_in(session: &mut Session<'_>, check: &SqlCheck) -> Result<(), FailureReason> {
+    let (user, password) = (&check.login.user, check.login.password.reveal());
+    let (method, data) = authentication(session).await?;
     let mut answer = BytesMut::new();
     match (method, <[u8; 4]>::try_from(&data[..])) {
         (0, _) => return Ok(()),
@@ -121,7 +121,7 @@ async fn log_in(talk: &mut Talk<'_>, question: &SqlCheck) -> Result<(), FailureR
             frontend::password_message(hash.as_bytes(), &mut answer).map_err(|error| fault(&error))?;
         }
         (10, _) if data.split(|byte| *byte == 0).any(|name| name == SCRAM_SHA_256.as_bytes()) => {
-            return scram(talk, password).await;
+            return scram(session, password).await;
         }
         _ => {
             return Err(FailureReason::Protocol(format!(
@@ -129,33 +129,33 @@ async fn log_in(talk: &mut Talk<'_>, question: &SqlCheck) -> Result<(), FailureR
             )));
         }
     }
-    talk.send(answer, Phase::Login).await?;
-    match authentication(talk).await? {
+    session.send(answer, Phase::Login).await?;
+    match authentication(session).await? {
         (0, _) => Ok(()),
         (method, _) => Err(FailureReason::Protocol(format!("another login, by method {method}"))),
     }
 }
 
 /// SCRAM (RFC 5802), in which the server proves that it knows the password, too.
-async fn scram(talk: &mut Talk<'_>, password: &str) -> Result<(), FailureReason> {
+async fn scram(session: &mut Session<'_>, password: &str) -> Result<(), FailureReason> {
     let wrong = |error: std::io::Error| FailureReason::Protocol(format!("login by SCRAM: {error}"));
     let mut scram = ScramSha256::new(password.as_bytes(), ChannelBinding::unsupported());
     let mut message = BytesMut::new();
     frontend::sasl_initial_response(SCRAM_SHA_256, scram.message(), &mut message)
         .map_err(|error| fault(&error))?;
-    talk.send(message, Phase::Login).await?;
-    let (11, data) = authentication(talk).await? else {
+    session.send(message, Phase::Login).await?;
+    let (11, data) = authentication(session).await? else {
         return Err(FailureReason::Protocol("no challenge in a login by SCRAM".to_owned()));
     };
     scram.update(&data).map_err(wrong)?;
     let mut message = BytesMut::new();
     frontend::sasl_response(scram.message(), &mut message).map_err(|error| fault(&error))?;
-    talk.send(message, Phase::Login).await?;
-    let (12, data) = authentication(talk).await? else {
+    session.send(message, Phase::Login).await?;
+    let (12, data) = authentication(session).await? else {
         return Err(FailureReason::Protocol("no proof in a login by SCRAM".to_owned()));
     };
     scram.finish(&data).map_err(wrong)?;
-    match authentication(talk).await? {
+    match authentication(session).await? {
         (0, _) => Ok(()),
         (method, _) => Err(FailureReason::Protocol(format!("another login, by method {method}"))),
     }
@@ -167,12 +167,12 @@ mod tests {
     use crate::{
         model::{CheckKind, Database},
         probe::{
-            database::testing::question as sql,
+            database::testing::check as sql,
             testing::{self, LONG, Script, scripted},
         },
     };
 
-    fn question(query: Option<&str>) -> CheckKind {
+    fn check(query: Option<&str>) -> CheckKind {
         sql(Database::Postgresql, None, query)
     }
 
@@ -187,7 +187,7 @@ mod tests {
     const IN: &[(u8, &[u8])] = &[(b'R', &[0; 4]), (b'S', b"a\0b\0"), (b'Z', b"I")];
 
     #[tokio::test]
-    async fn answers_are_judged() {
+    async fn replies_pass_or_fail_the_check() {
         let wrong = |got: &str, wanted| Err(FailureReason::wrong_answer(got, wanted));
         let cases: Vec<(Option<&str>, Vec<Script>, _)> = vec![
             (None, vec![says(IN)], Ok(())),
@@ -209,7 +209,7 @@ mod tests {
         ];
         for (number, (query, script, expected)) in cases.into_iter().enumerate() {
             assert_eq!(
-                testing::ask(scripted(script).await, question(query), LONG).await,
+                testing::probe(scripted(script).await, check(query), LONG).await,
                 expected,
                 "case {number}"
             );
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn failures_that_all_have() {
-        testing::common_failures(&question(Some("SELECT 1")), Phase::Login, true).await;
+    async fn network_failures_have_their_reason() {
+        testing::common_failures(&check(Some("SELECT 1")), Phase::Login, true).await;
     }
 }

@@ -1,29 +1,32 @@
 //! IMAP: the answer to a command begins with its tag; other lines may come before it.
 
-use super::{FailureReason, Phase, Talk, start_tls};
+use super::{FailureReason, Phase, Session, start_tls};
 use crate::model::{GreetingCheck, Login};
 
 /// How many lines may come before an answer.
 const MAX_LINES: usize = 200;
 
 /// Greeting, STARTTLS, LOGIN.
-pub(super) async fn ask<'a>(question: &GreetingCheck, mut talk: Talk<'a>) -> Result<Talk<'a>, FailureReason> {
-    let greeting = talk.line(Phase::Greeting).await?;
+pub(super) async fn probe<'a>(
+    check: &GreetingCheck,
+    mut session: Session<'a>,
+) -> Result<Session<'a>, FailureReason> {
+    let greeting = session.line(Phase::Greeting).await?;
     let known = has_state(&greeting, b"* OK");
     if !known && !has_state(&greeting, b"* PREAUTH") {
         return Err(FailureReason::wrong_answer(greeting, "* OK"));
     }
-    if let Some(tls) = start_tls(question) {
-        talk.send("a STARTTLS\r\n", Phase::Tls).await?;
-        ok(&mut talk, "a", Phase::Tls, "OK to STARTTLS").await?;
-        talk = talk.encrypted(tls).await?;
+    if let Some(tls) = start_tls(check) {
+        session.send("a STARTTLS\r\n", Phase::Tls).await?;
+        ok(&mut session, "a", Phase::Tls, "OK to STARTTLS").await?;
+        session = session.encrypted(tls).await?;
     }
-    if let Some(Login { user, password }) = &question.login {
+    if let Some(Login { user, password }) = &check.login {
         let line = format!("b LOGIN {} {}\r\n", quoted(user), quoted(password.reveal()));
-        talk.send(line, Phase::Login).await?;
-        ok(&mut talk, "b", Phase::Login, "OK to LOGIN").await?;
+        session.send(line, Phase::Login).await?;
+        ok(&mut session, "b", Phase::Login, "OK to LOGIN").await?;
     }
-    Ok(talk)
+    Ok(session)
 }
 
 /// Whether a line begins with this, as a word.
@@ -33,9 +36,14 @@ fn has_state(line: &[u8], start: &[u8]) -> bool {
 }
 
 /// Waits for the answer to the command with this tag.
-async fn ok(talk: &mut Talk<'_>, tag: &str, phase: Phase, wanted: &'static str) -> Result<(), FailureReason> {
+async fn ok(
+    session: &mut Session<'_>,
+    tag: &str,
+    phase: Phase,
+    wanted: &'static str,
+) -> Result<(), FailureReason> {
     for _ in 0..MAX_LINES {
-        let line = talk.line(phase).await?;
+        let line = session.line(phase).await?;
         if has_state(&line, format!("{tag} OK").as_bytes()) {
             return Ok(());
         }
@@ -56,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quotes_are_quoted() {
+    fn quotes_in_a_login_are_escaped() {
         assert_eq!(quoted(r#"a"b\c"#), r#""a\"b\\c""#);
     }
 }

@@ -6,25 +6,28 @@ mod pop3;
 #[cfg(test)]
 mod tests;
 
-use super::{FailureReason, Phase, outcome::Answer, pace::Run, talk::Talk};
+use super::{FailureReason, Phase, context::ProbeContext, outcome::Answer, session::Session};
 use crate::model::{GreetingCheck, GreetingProtocol, Tls, TlsStart};
 
-/// Waits for the greeting, encrypts the connection and logs in as far as that is asked for, and says goodbye.
-pub(super) async fn ask(run: &Run<'_>, question: &GreetingCheck) -> Result<Answer, FailureReason> {
-    let talk = Talk::open(run, question.tls.as_ref()).await?;
-    let answer = Answer::connected(talk.connect_time());
-    let (talk, goodbye) = match question.protocol {
-        GreetingProtocol::Smtp => (numbered::smtp(run, question, talk).await?, "QUIT\r\n"),
-        GreetingProtocol::Nntp => (numbered::nntp(question, talk).await?, "QUIT\r\n"),
-        GreetingProtocol::Ftp => (numbered::ftp(question, talk).await?, "QUIT\r\n"),
-        GreetingProtocol::Pop3 => (pop3::ask(question, talk).await?, "QUIT\r\n"),
-        GreetingProtocol::Imap => (imap::ask(question, talk).await?, "z LOGOUT\r\n"),
+/// Waits for the greeting, encrypts the connection and logs in as far as the check asks for it, and quits.
+pub(super) async fn probe(
+    context: &ProbeContext<'_>,
+    check: &GreetingCheck,
+) -> Result<Answer, FailureReason> {
+    let session = Session::open(context, check.tls.as_ref()).await?;
+    let answer = Answer::connected(session.connect_time());
+    let (session, goodbye) = match check.protocol {
+        GreetingProtocol::Smtp => (numbered::smtp(context, check, session).await?, "QUIT\r\n"),
+        GreetingProtocol::Nntp => (numbered::nntp(check, session).await?, "QUIT\r\n"),
+        GreetingProtocol::Ftp => (numbered::ftp(check, session).await?, "QUIT\r\n"),
+        GreetingProtocol::Pop3 => (pop3::probe(check, session).await?, "QUIT\r\n"),
+        GreetingProtocol::Imap => (imap::probe(check, session).await?, "z LOGOUT\r\n"),
     };
-    talk.farewell(goodbye).await;
+    session.quit(goodbye).await;
     Ok(answer)
 }
 
 /// The encryption that is to begin after the greeting.
-fn start_tls(question: &GreetingCheck) -> Option<&Tls> {
-    question.tls.as_ref().filter(|tls| tls.start == TlsStart::StartTls)
+fn start_tls(check: &GreetingCheck) -> Option<&Tls> {
+    check.tls.as_ref().filter(|tls| tls.start == TlsStart::StartTls)
 }

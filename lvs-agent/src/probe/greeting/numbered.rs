@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 
-use super::{FailureReason, Phase, Run, Talk, start_tls};
+use super::{FailureReason, Phase, ProbeContext, Session, start_tls};
 use crate::model::{GreetingCheck, Login};
 
 /// How many lines an answer may have.
@@ -39,8 +39,8 @@ fn code(line: &[u8]) -> Option<(u16, Option<u8>)> {
 }
 
 /// Reads an answer to its end.
-async fn reply(talk: &mut Talk<'_>, phase: Phase) -> Result<Reply, FailureReason> {
-    let first = talk.line(phase).await?;
+async fn reply(session: &mut Session<'_>, phase: Phase) -> Result<Reply, FailureReason> {
+    let first = session.line(phase).await?;
     let Some((number, separator)) = code(&first) else {
         return Err(FailureReason::wrong_answer(first, "a number of three digits"));
     };
@@ -48,7 +48,7 @@ async fn reply(talk: &mut Talk<'_>, phase: Phase) -> Result<Reply, FailureReason
     let mut more = separator == Some(b'-');
     let mut lines = 1;
     while more {
-        line = talk.line(phase).await?;
+        line = session.line(phase).await?;
         // In FTP anything may stand between the first line and the last.
         more = !matches!(code(&line), Some((again, separator)) if again == number && separator != Some(b'-'));
         lines += 1;
@@ -60,35 +60,35 @@ async fn reply(talk: &mut Talk<'_>, phase: Phase) -> Result<Reply, FailureReason
 }
 
 /// Sends a command and reads the answer.
-async fn command(talk: &mut Talk<'_>, line: &str, phase: Phase) -> Result<Reply, FailureReason> {
-    talk.send(format!("{line}\r\n"), phase).await?;
-    reply(talk, phase).await
+async fn command(session: &mut Session<'_>, line: &str, phase: Phase) -> Result<Reply, FailureReason> {
+    session.send(format!("{line}\r\n"), phase).await?;
+    reply(session, phase).await
 }
 
 /// SMTP: greeting, EHLO (or HELO for old servers), STARTTLS, AUTH PLAIN.
 pub(super) async fn smtp<'a>(
-    run: &Run<'_>,
-    question: &GreetingCheck,
-    mut talk: Talk<'a>,
-) -> Result<Talk<'a>, FailureReason> {
-    reply(&mut talk, Phase::Greeting).await?.must_be(&[220], "220")?;
-    let name = question.helo.clone().unwrap_or_else(|| address_literal(run));
-    hello(&mut talk, &name).await?;
-    if let Some(tls) = start_tls(question) {
-        command(&mut talk, "STARTTLS", Phase::Tls).await?.must_be(&[220], "220 to STARTTLS")?;
-        talk = talk.encrypted(tls).await?;
-        hello(&mut talk, &name).await?;
+    context: &ProbeContext<'_>,
+    check: &GreetingCheck,
+    mut session: Session<'a>,
+) -> Result<Session<'a>, FailureReason> {
+    reply(&mut session, Phase::Greeting).await?.must_be(&[220], "220")?;
+    let name = check.helo.clone().unwrap_or_else(|| address_literal(context));
+    hello(&mut session, &name).await?;
+    if let Some(tls) = start_tls(check) {
+        command(&mut session, "STARTTLS", Phase::Tls).await?.must_be(&[220], "220 to STARTTLS")?;
+        session = session.encrypted(tls).await?;
+        hello(&mut session, &name).await?;
     }
-    if let Some(Login { user, password }) = &question.login {
+    if let Some(Login { user, password }) = &check.login {
         let token = STANDARD.encode(format!("\0{user}\0{}", password.reveal()));
-        let reply = command(&mut talk, &format!("AUTH PLAIN {token}"), Phase::Login).await?;
+        let reply = command(&mut session, &format!("AUTH PLAIN {token}"), Phase::Login).await?;
         reply.must_be(&[235], "235 to AUTH")?;
     }
-    Ok(talk)
+    Ok(session)
 }
 
-async fn hello(talk: &mut Talk<'_>, name: &str) -> Result<(), FailureReason> {
-    let extended = command(talk, &format!("EHLO {name}"), Phase::Reply).await?;
+async fn hello(session: &mut Session<'_>, name: &str) -> Result<(), FailureReason> {
+    let extended = command(session, &format!("EHLO {name}"), Phase::Reply).await?;
     if extended.code == 250 {
         return Ok(());
     }
@@ -96,13 +96,13 @@ async fn hello(talk: &mut Talk<'_>, name: &str) -> Result<(), FailureReason> {
     if !matches!(extended.code, 500 | 502 | 550) {
         return extended.must_be(&[250], "250 to EHLO");
     }
-    command(talk, &format!("HELO {name}"), Phase::Reply).await?.must_be(&[250], "250 to HELO")
+    command(session, &format!("HELO {name}"), Phase::Reply).await?.must_be(&[250], "250 to HELO")
 }
 
 /// The director's address as a name. Which of its addresses it is says nothing to the server, so that of the check's
 /// source will do, or none at all.
-fn address_literal(run: &Run<'_>) -> String {
-    match run.target.via.source {
+fn address_literal(context: &ProbeContext<'_>) -> String {
+    match context.target.via.source {
         Some(IpAddr::V4(ip)) => format!("[{ip}]"),
         Some(IpAddr::V6(ip)) => format!("[IPv6:{ip}]"),
         None => "[127.0.0.1]".to_owned(),
@@ -111,31 +111,31 @@ fn address_literal(run: &Run<'_>) -> String {
 
 /// NNTP: greeting, STARTTLS, AUTHINFO.
 pub(super) async fn nntp<'a>(
-    question: &GreetingCheck,
-    mut talk: Talk<'a>,
-) -> Result<Talk<'a>, FailureReason> {
-    line_reply(&mut talk, Phase::Greeting).await?.must_be(&[200, 201], "200 or 201")?;
-    if let Some(tls) = start_tls(question) {
-        talk.send("STARTTLS\r\n", Phase::Tls).await?;
-        line_reply(&mut talk, Phase::Tls).await?.must_be(&[382], "382 to STARTTLS")?;
-        talk = talk.encrypted(tls).await?;
+    check: &GreetingCheck,
+    mut session: Session<'a>,
+) -> Result<Session<'a>, FailureReason> {
+    line_reply(&mut session, Phase::Greeting).await?.must_be(&[200, 201], "200 or 201")?;
+    if let Some(tls) = start_tls(check) {
+        session.send("STARTTLS\r\n", Phase::Tls).await?;
+        line_reply(&mut session, Phase::Tls).await?.must_be(&[382], "382 to STARTTLS")?;
+        session = session.encrypted(tls).await?;
     }
-    if let Some(Login { user, password }) = &question.login {
-        talk.send(format!("AUTHINFO USER {user}\r\n"), Phase::Login).await?;
-        let reply = line_reply(&mut talk, Phase::Login).await?;
+    if let Some(Login { user, password }) = &check.login {
+        session.send(format!("AUTHINFO USER {user}\r\n"), Phase::Login).await?;
+        let reply = line_reply(&mut session, Phase::Login).await?;
         if reply.code == 281 {
-            return Ok(talk);
+            return Ok(session);
         }
         reply.must_be(&[381], "381 to AUTHINFO USER")?;
-        talk.send(format!("AUTHINFO PASS {}\r\n", password.reveal()), Phase::Login).await?;
-        line_reply(&mut talk, Phase::Login).await?.must_be(&[281], "281 to AUTHINFO PASS")?;
+        session.send(format!("AUTHINFO PASS {}\r\n", password.reveal()), Phase::Login).await?;
+        line_reply(&mut session, Phase::Login).await?.must_be(&[281], "281 to AUTHINFO PASS")?;
     }
-    Ok(talk)
+    Ok(session)
 }
 
 /// An answer of NNTP, which never has more than one line here: `200-hello` is a greeting as well.
-async fn line_reply(talk: &mut Talk<'_>, phase: Phase) -> Result<Reply, FailureReason> {
-    let line = talk.line(phase).await?;
+async fn line_reply(session: &mut Session<'_>, phase: Phase) -> Result<Reply, FailureReason> {
+    let line = session.line(phase).await?;
     match code(&line) {
         Some((code, _)) => Ok(Reply { code, line }),
         None => Err(FailureReason::wrong_answer(line, "a number of three digits")),
@@ -143,19 +143,22 @@ async fn line_reply(talk: &mut Talk<'_>, phase: Phase) -> Result<Reply, FailureR
 }
 
 /// FTP: greeting, AUTH TLS, USER and PASS.
-pub(super) async fn ftp<'a>(question: &GreetingCheck, mut talk: Talk<'a>) -> Result<Talk<'a>, FailureReason> {
-    reply(&mut talk, Phase::Greeting).await?.must_be(&[220], "220")?;
-    if let Some(tls) = start_tls(question) {
-        command(&mut talk, "AUTH TLS", Phase::Tls).await?.must_be(&[234], "234 to AUTH TLS")?;
-        talk = talk.encrypted(tls).await?;
+pub(super) async fn ftp<'a>(
+    check: &GreetingCheck,
+    mut session: Session<'a>,
+) -> Result<Session<'a>, FailureReason> {
+    reply(&mut session, Phase::Greeting).await?.must_be(&[220], "220")?;
+    if let Some(tls) = start_tls(check) {
+        command(&mut session, "AUTH TLS", Phase::Tls).await?.must_be(&[234], "234 to AUTH TLS")?;
+        session = session.encrypted(tls).await?;
     }
-    if let Some(Login { user, password }) = &question.login {
-        let reply = command(&mut talk, &format!("USER {user}"), Phase::Login).await?;
+    if let Some(Login { user, password }) = &check.login {
+        let reply = command(&mut session, &format!("USER {user}"), Phase::Login).await?;
         if reply.code != 230 {
             reply.must_be(&[331], "331 to USER")?;
-            let reply = command(&mut talk, &format!("PASS {}", password.reveal()), Phase::Login).await?;
+            let reply = command(&mut session, &format!("PASS {}", password.reveal()), Phase::Login).await?;
             reply.must_be(&[230, 202], "230 to PASS")?;
         }
     }
-    Ok(talk)
+    Ok(session)
 }

@@ -4,12 +4,12 @@ use crate::{
     probe::testing::{self, LONG, Script, scripted},
 };
 
-fn question(protocol: GreetingProtocol, login: bool) -> CheckKind {
+fn check(protocol: GreetingProtocol, login: bool) -> CheckKind {
     let login = login.then(|| Login { user: "u".to_owned(), password: Secret::new("p") });
     CheckKind::Greeting(GreetingCheck { protocol, tls: None, login, helo: Some("h".to_owned()) })
 }
 
-/// A server that says and wants to hear these lines: `< ` before what it says.
+/// A server that sends and expects these lines: `< ` before those that it sends.
 async fn server(lines: &[&'static str]) -> std::net::SocketAddr {
     let script = lines.iter().map(|line| match line.strip_prefix("< ") {
         Some(says) => Script::send(format!("{says}\r\n")),
@@ -19,7 +19,7 @@ async fn server(lines: &[&'static str]) -> std::net::SocketAddr {
 }
 
 #[tokio::test]
-async fn conversations() {
+async fn sessions_pass_or_fail_the_check() {
     use GreetingProtocol::{Ftp, Imap, Nntp, Pop3, Smtp};
     let cases: &[(GreetingProtocol, bool, &[&str], &str)] = &[
         (Smtp, false, &["< 220 hello", "EHLO h\r\n", "< 250-x", "< 250 y", "QUIT"], ""),
@@ -51,7 +51,7 @@ async fn conversations() {
         (Ftp, true, &["< 220 a", "USER u\r\n", "< 331 b", "PASS p\r\n", "< 530 out"], "530 out"),
     ];
     for (protocol, login, lines, wrong) in cases {
-        let result = testing::ask(server(lines).await, question(*protocol, *login), LONG).await;
+        let result = testing::probe(server(lines).await, check(*protocol, *login), LONG).await;
         match result {
             Ok(()) => assert_eq!(*wrong, "", "{protocol:?} {lines:?}"),
             Err(FailureReason::WrongAnswer { got, .. }) => assert_eq!(got, *wrong, "{protocol:?} {lines:?}"),
@@ -61,33 +61,34 @@ async fn conversations() {
 }
 
 #[tokio::test]
-async fn failures_that_all_have() {
+async fn network_failures_have_their_reason() {
     use GreetingProtocol::{Ftp, Imap, Nntp, Pop3, Smtp};
     for protocol in [Smtp, Pop3, Imap, Nntp, Ftp] {
-        testing::common_failures(&question(protocol, true), Phase::Greeting, true).await;
+        testing::common_failures(&check(protocol, true), Phase::Greeting, true).await;
     }
 }
 
 #[tokio::test]
-async fn endless_answers_are_bounded() {
+async fn endless_replies_are_bounded() {
     for line in ["220-x\r\n", testing::LONG_TEXT] {
         let flood = scripted(vec![Script::send("220-x\r\n"), Script::Flood(line, std::time::Duration::ZERO)]);
-        let result = testing::ask(flood.await, question(GreetingProtocol::Smtp, false), LONG).await;
+        let result = testing::probe(flood.await, check(GreetingProtocol::Smtp, false), LONG).await;
         assert!(matches!(result, Err(FailureReason::Protocol(_))), "{line}: {result:?}");
     }
 }
 
 /// Whoever sits between the director and the server must not be able to answer for it before the encryption.
 #[tokio::test]
-async fn nothing_slips_in_before_the_encryption() {
+async fn data_before_the_tls_handshake_is_refused() {
     let script = vec![
         Script::send("* OK hello\r\n"),
         Script::Wants("a STARTTLS"),
         Script::send("a OK go on\r\nb OK logged in\r\n"),
     ];
-    let CheckKind::Greeting(plain) = question(GreetingProtocol::Imap, true) else { unreachable!() };
+    let CheckKind::Greeting(plain) = check(GreetingProtocol::Imap, true) else { unreachable!() };
     let tls = Some(testing::any_tls(TlsStart::StartTls));
     let result =
-        testing::ask(scripted(script).await, CheckKind::Greeting(GreetingCheck { tls, ..plain }), LONG).await;
+        testing::probe(scripted(script).await, CheckKind::Greeting(GreetingCheck { tls, ..plain }), LONG)
+            .await;
     assert_eq!(result, Err(FailureReason::Protocol("data before the TLS handshake".to_owned())));
 }

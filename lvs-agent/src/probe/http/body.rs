@@ -6,7 +6,7 @@ use md5::{Digest, Md5};
 use memchr::memmem;
 use sha2::Sha256;
 
-use super::{FailureReason, Phase, Run, failed};
+use super::{FailureReason, Phase, ProbeContext, failed};
 use crate::model::{BodyDigest, HttpPage};
 
 /// How many bytes of a body are searched.
@@ -15,29 +15,33 @@ pub(super) const MAX_SEARCHED: usize = 256 << 10;
 const MAX_DIGESTED: usize = 16 << 20;
 
 /// Judges a body. Reads no further than it must.
-pub(super) async fn judge(run: &Run<'_>, page: &HttpPage, body: Incoming) -> Result<(), FailureReason> {
+pub(super) async fn evaluate(
+    context: &ProbeContext<'_>,
+    page: &HttpPage,
+    body: Incoming,
+) -> Result<(), FailureReason> {
     let HttpPage { text, pattern, unwanted, digest, .. } = page;
-    let mut reader = Reader { run, body };
+    let mut reader = Reader { context, body };
     match (text, pattern, unwanted, digest) {
         (None, None, None, None) => Ok(()),
         (Some(text), None, None, None) => search(&mut reader, text.as_bytes()).await,
-        _ => judge_whole(&mut reader, page).await,
+        _ => evaluate_whole(&mut reader, page).await,
     }
 }
 
 /// Reads a body piece by piece.
 struct Reader<'a> {
-    run: &'a Run<'a>,
+    context: &'a ProbeContext<'a>,
     body: Incoming,
 }
 
 impl Reader<'_> {
     /// The next piece; `None` at the end.
     async fn next(&mut self) -> Result<Option<Bytes>, FailureReason> {
-        let Self { run, body } = self;
+        let Self { context, body } = self;
         loop {
             let frame = async { Ok(body.frame().await) };
-            let Some(frame) = run.pace.within(Phase::Body, frame).await? else { return Ok(None) };
+            let Some(frame) = context.deadline.within(Phase::Body, frame).await? else { return Ok(None) };
             // What is no data are trailers.
             if let Ok(data) = frame.map_err(|error| failed(&error, Phase::Body))?.into_data() {
                 return Ok(Some(data));
@@ -64,8 +68,8 @@ async fn search(reader: &mut Reader<'_>, text: &[u8]) -> Result<(), FailureReaso
     Err(FailureReason::TextNotFound { searched: read.len(), cut: false })
 }
 
-/// Reads as much as is looked at, and then looks.
-async fn judge_whole(reader: &mut Reader<'_>, page: &HttpPage) -> Result<(), FailureReason> {
+/// Reads as much as the conditions need, and then evaluates them.
+async fn evaluate_whole(reader: &mut Reader<'_>, page: &HttpPage) -> Result<(), FailureReason> {
     let mut read: Vec<u8> = Vec::new();
     let mut hash = page.digest.as_ref().map(Hash::new);
     let mut length = 0;

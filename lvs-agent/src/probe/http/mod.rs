@@ -21,7 +21,7 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{FailureReason, LocalFault, Phase, outcome::Answer, pace::Run, stream::Stream};
+use super::{FailureReason, LocalFault, Phase, context::ProbeContext, outcome::Answer, stream::Stream};
 use crate::model::{HttpCheck, HttpMethod, HttpPage, HttpVersion};
 
 /// How many bytes the status line and the headers may have together.
@@ -32,24 +32,28 @@ const MAX_HEADERS: usize = 100;
 const USER_AGENT: &str = concat!("lvs-agent/", env!("CARGO_PKG_VERSION"));
 
 /// Asks for each page, and judges it.
-pub(super) async fn ask(run: &Run<'_>, question: &HttpCheck) -> Result<Answer, FailureReason> {
+pub(super) async fn probe(context: &ProbeContext<'_>, check: &HttpCheck) -> Result<Answer, FailureReason> {
     let mut connect = None;
-    for page in &question.pages {
-        let connected = ask_page(run, question, page).await?;
+    for page in &check.pages {
+        let connected = probe_page(context, check, page).await?;
         connect.get_or_insert(connected);
     }
     Ok(Answer { connect, weight: None })
 }
 
 /// Asks for a page, follows its redirects, and judges what comes. Returns when the first connection was made.
-async fn ask_page(run: &Run<'_>, question: &HttpCheck, page: &HttpPage) -> Result<Duration, FailureReason> {
+async fn probe_page(
+    context: &ProbeContext<'_>,
+    check: &HttpCheck,
+    page: &HttpPage,
+) -> Result<Duration, FailureReason> {
     let mut path = page.path.clone();
     let mut connect = None;
     for followed in 0_u8.. {
-        let fetched = fetch(run, question, page, &path).await?;
+        let fetched = fetch(context, check, page, &path).await?;
         let connected = *connect.get_or_insert(fetched.connected);
-        let Some(location) = location(&fetched.response).filter(|_| question.redirects > 0) else {
-            judge(run, page, fetched.response).await?;
+        let Some(location) = location(&fetched.response).filter(|_| check.redirects > 0) else {
+            evaluate(context, page, fetched.response).await?;
             return Ok(connected);
         };
         let status = fetched.response.status().as_u16();
@@ -58,11 +62,11 @@ async fn ask_page(run: &Run<'_>, question: &HttpCheck, page: &HttpPage) -> Resul
             location: location.chars().take(200).collect(),
             problem,
         };
-        if followed == question.redirects {
+        if followed == check.redirects {
             return Err(refuse("and no more redirects are followed"));
         }
-        let host = host(run.target.address, question, page);
-        path = redirect::target(&path, location, &host, run.target.address, question)
+        let host = host(context.target.address, check, page);
+        path = redirect::target(&path, location, &host, context.target.address, check)
             .ok_or_else(|| refuse("which is not this server"))?;
     }
     Err(FailureReason::Protocol("redirects without end".to_owned()))
@@ -77,17 +81,17 @@ struct Fetched {
 
 /// Sends one request, and waits for the head of the response.
 async fn fetch(
-    run: &Run<'_>,
-    question: &HttpCheck,
+    context: &ProbeContext<'_>,
+    check: &HttpCheck,
     page: &HttpPage,
     path: &str,
 ) -> Result<Fetched, FailureReason> {
-    let host = host(run.target.address, question, page);
-    let request = request(&host, question, page, path)?;
-    let mut stream = Stream::open(run).await?;
-    let connected = run.pace.elapsed();
-    if let Some(tls) = &question.tls {
-        stream = stream.encrypted(run, tls, page.host.as_deref().map(without_port)).await?;
+    let host = host(context.target.address, check, page);
+    let request = request(&host, check, page, path)?;
+    let mut stream = Stream::open(context).await?;
+    let connected = context.deadline.elapsed();
+    if let Some(tls) = &check.tls {
+        stream = stream.encrypted(context, tls, page.host.as_deref().map(without_port)).await?;
     }
     let (mut sender, connection) = http1::Builder::new()
         .max_buf_size(MAX_HEAD)
@@ -96,14 +100,14 @@ async fn fetch(
         .await
         .map_err(|error| failed(&error, Phase::Reply))?;
     // Ends with this check, however that ends.
-    let address = run.target.address;
+    let address = context.target.address;
     let connection = AbortOnDropHandle::new(tokio::spawn(async move {
         if let Err(error) = connection.await {
             tracing::trace!(%address, %error, "the connection of an HTTP check has ended");
         }
     }));
     let response = async { sender.send_request(request).await.map_err(|error| failed(&error, Phase::Reply)) };
-    let response = run.pace.within(Phase::Reply, response).await?;
+    let response = context.deadline.within(Phase::Reply, response).await?;
     Ok(Fetched { response, connected, _connection: connection })
 }
 
@@ -121,24 +125,28 @@ fn location(response: &Response<Incoming>) -> Option<&str> {
 }
 
 /// Whether a response is as it should be.
-async fn judge(run: &Run<'_>, page: &HttpPage, response: Response<Incoming>) -> Result<(), FailureReason> {
+async fn evaluate(
+    context: &ProbeContext<'_>,
+    page: &HttpPage,
+    response: Response<Incoming>,
+) -> Result<(), FailureReason> {
     let got = response.status().as_u16();
     if !page.status.contains(got) {
         return Err(FailureReason::WrongStatus { got, wanted: page.status.clone() });
     }
-    body::judge(run, page, response.into_body()).await
+    body::evaluate(context, page, response.into_body()).await
 }
 
-/// The Host header: the server's address if no name is given. The URL that a proxy is asked for has its own.
-fn host(address: SocketAddr, question: &HttpCheck, page: &HttpPage) -> String {
+/// The Host header: the configured name; the host of the URL for a proxy; else the server's address.
+fn host(address: SocketAddr, check: &HttpCheck, page: &HttpPage) -> String {
     let from_url = || {
-        let url: hyper::Uri = page.path.parse().ok().filter(|_| question.proxy)?;
+        let url: hyper::Uri = page.path.parse().ok().filter(|_| check.proxy)?;
         url.authority().map(ToString::to_string)
     };
     if let Some(host) = page.host.clone().or_else(from_url) {
         return host;
     }
-    let usual_port = if question.tls.is_some() { 443 } else { 80 };
+    let usual_port = if check.tls.is_some() { 443 } else { 80 };
     match address {
         SocketAddr::V4(address) if address.port() == usual_port => address.ip().to_string(),
         SocketAddr::V6(address) if address.port() == usual_port => format!("[{}]", address.ip()),
@@ -154,10 +162,10 @@ fn without_port(host: &str) -> &str {
     }
 }
 
-/// The request. A fault in it can only be in the question, which says nothing about the server.
+/// The request. A fault in it can only be the check's, and says nothing about the server.
 fn request(
     host: &str,
-    question: &HttpCheck,
+    check: &HttpCheck,
     page: &HttpPage,
     path: &str,
 ) -> Result<Request<Empty<Bytes>>, FailureReason> {
@@ -165,7 +173,7 @@ fn request(
         HttpMethod::Get => Method::GET,
         HttpMethod::Head => Method::HEAD,
     };
-    let version = match question.version {
+    let version = match check.version {
         HttpVersion::Http10 => Version::HTTP_10,
         HttpVersion::Http11 => Version::HTTP_11,
     };

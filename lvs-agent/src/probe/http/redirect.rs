@@ -7,20 +7,20 @@ use hyper::Uri;
 use super::HttpCheck;
 
 /// The path on the same server that `location` means in the answer to `path`; `None` if it means another server.
-/// `host` is the server's name in the request, `address` where it was asked.
+/// `host` is the server's name in the request, `address` where it was sent.
 pub(super) fn target(
     path: &str,
     location: &str,
     host: &str,
     address: SocketAddr,
-    question: &HttpCheck,
+    check: &HttpCheck,
 ) -> Option<String> {
     let location = location.split('#').next().unwrap_or_default();
-    if question.proxy {
-        // The proxy itself is the server that is asked; what it fetches may be elsewhere.
+    if check.proxy {
+        // The proxy itself is the server that is checked; what it fetches may be elsewhere.
         return location.contains("://").then(|| location.to_owned());
     }
-    let scheme = if question.tls.is_some() { "https" } else { "http" };
+    let scheme = if check.tls.is_some() { "https" } else { "http" };
     let absolute = match location.strip_prefix("//") {
         Some(rest) => Some(format!("{scheme}://{rest}")),
         None => location.contains("://").then(|| location.to_owned()),
@@ -28,10 +28,10 @@ pub(super) fn target(
     let Some(absolute) = absolute else { return Some(relative(path, location)) };
     let url: Uri = absolute.parse().ok()?;
     let authority = url.authority()?.as_str();
-    // Servers put their own port behind the name that they were asked by.
+    // Servers put their own port behind the name in the request.
     let name = super::without_port(host);
     let known = [host.to_owned(), format!("{name}:{}", address.port()), address.to_string()];
-    let usual = if question.tls.is_some() { ":443" } else { ":80" };
+    let usual = if check.tls.is_some() { ":443" } else { ":80" };
     let bare = |text: &str| text.strip_suffix(usual).unwrap_or(text).to_ascii_lowercase();
     let same = url.scheme_str() == Some(scheme) && known.iter().any(|name| bare(name) == bare(authority));
     same.then(|| url.path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string))
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_to_the_same_server() {
+    fn a_redirect_leads_only_to_the_same_server() {
         let address = "10.0.0.1:8000".parse().unwrap();
         let cases = [
             ("/b", Some("/b")),
@@ -72,9 +72,9 @@ mod tests {
             ("ftp://www.example.org/b", None),
             ("http://", None),
         ];
-        let question = HttpCheck::get("/dir/page?old");
+        let check = HttpCheck::get("/dir/page?old");
         for (location, expected) in cases {
-            let path = target("/dir/page?old", location, "www.example.org", address, &question);
+            let path = target("/dir/page?old", location, "www.example.org", address, &check);
             assert_eq!(path.as_deref(), expected, "{location}");
         }
     }

@@ -53,28 +53,28 @@ async fn dripping(first: &'static str, again: impl Into<Bytes>, pause: Duration)
     .await
 }
 
-fn question(text: Option<&str>) -> HttpCheck {
+fn check(text: Option<&str>) -> HttpCheck {
     with_page(|page| page.text = text.map(str::to_owned))
 }
 
-/// A question for a page that is changed like this.
+/// A check of a page that is changed like this.
 fn with_page(change: impl FnOnce(&mut HttpPage)) -> HttpCheck {
-    let mut question = HttpCheck::get("/health?full=1");
-    question.pages[0].status = (200..=299).into();
-    change(&mut question.pages[0]);
-    question
+    let mut check = HttpCheck::get("/health?full=1");
+    check.pages[0].status = (200..=299).into();
+    change(&mut check.pages[0]);
+    check
 }
 
-async fn ask(address: SocketAddr, question: HttpCheck, timeout: Duration) -> Result<(), FailureReason> {
-    testing::ask(address, CheckKind::Http(question), timeout).await
+async fn probe(address: SocketAddr, check: HttpCheck, timeout: Duration) -> Result<(), FailureReason> {
+    testing::probe(address, CheckKind::Http(check), timeout).await
 }
 
 async fn page(address: SocketAddr, text: Option<&str>, timeout: Duration) -> Result<(), FailureReason> {
-    ask(address, question(text), timeout).await
+    probe(address, check(text), timeout).await
 }
 
 #[tokio::test]
-async fn the_request_is_whole() {
+async fn a_request_has_all_its_headers() {
     let (sender, mut requests) = mpsc::channel(1);
     let address = server(move |mut stream| {
         let sender = sender.clone();
@@ -92,12 +92,12 @@ async fn the_request_is_whole() {
     assert!(headers.contains("connection: close\r\n"), "{headers}");
 
     let named = with_page(|page| page.host = Some("www.example.org:81".to_owned()));
-    assert_eq!(ask(address, named, LONG).await, closed);
+    assert_eq!(probe(address, named, LONG).await, closed);
     assert!(requests.recv().await.unwrap().contains("host: www.example.org:81\r\n"));
 }
 
 #[test]
-fn the_host_header_without_a_name() {
+fn without_a_name_the_host_header_is_the_address() {
     let cases = [
         ("10.0.0.1:80", "10.0.0.1"),
         ("10.0.0.1:81", "10.0.0.1:81"),
@@ -105,14 +105,14 @@ fn the_host_header_without_a_name() {
         ("[2001:db8::1]:81", "[2001:db8::1]:81"),
     ];
     for (address, host) in cases {
-        let question = question(None);
-        assert_eq!(super::host(address.parse().unwrap(), &question, &question.pages[0]), host);
+        let check = check(None);
+        assert_eq!(super::host(address.parse().unwrap(), &check, &check.pages[0]), host);
     }
 }
 
 #[test]
-fn a_question_that_cannot_be_asked_says_nothing_about_the_server() {
-    let question = question(None);
+fn a_request_that_cannot_be_built_says_nothing_about_the_server() {
+    let check = check(None);
     for (host, path) in [
         ("a", "/a b"),
         (
@@ -124,14 +124,14 @@ x: y",
 x: y", "/",
         ),
     ] {
-        let reason = request(host, &question, &question.pages[0], path).unwrap_err();
+        let reason = request(host, &check, &check.pages[0], path).unwrap_err();
         assert!(matches!(reason, FailureReason::Local(_)), "{host:?} {path:?}: {reason}");
     }
 }
 
 /// What answers are worth where "ok" is wanted with a status from 200 to 299.
 #[tokio::test]
-async fn answers_are_judged() {
+async fn replies_pass_or_fail_the_check() {
     let not_found = |searched, cut| Err(FailureReason::TextNotFound { searched, cut });
     let wrong = |got| Err(FailureReason::WrongStatus { got, wanted: (200..=299).into() });
     let body = |phase| Err(FailureReason::Closed { phase });
@@ -157,13 +157,13 @@ async fn answers_are_judged() {
 }
 
 #[tokio::test]
-async fn where_no_text_is_wanted_the_body_is_not_waited_for() {
+async fn without_a_body_condition_the_body_is_not_read() {
     let address = dripping("HTTP/1.1 200 OK\r\n\r\n", "x", SHORT).await;
     assert_eq!(page(address, None, LONG).await, Ok(()));
 }
 
 #[tokio::test]
-async fn what_is_no_http_violates_the_protocol() {
+async fn a_reply_that_is_not_http_violates_the_protocol() {
     let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "a: b\r\n".repeat(MAX_HEADERS + 1));
     let long = format!("HTTP/1.1 200 OK\r\na: {}\r\n\r\n", "b".repeat(2 * MAX_HEAD));
     let cases = [
@@ -184,7 +184,7 @@ async fn what_is_no_http_violates_the_protocol() {
 }
 
 #[tokio::test]
-async fn bodies_are_searched_to_the_bound_and_no_further() {
+async fn bodies_are_searched_up_to_the_limit() {
     let with_text_at = |at: usize| {
         let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", at + 6);
         [head.as_bytes(), &vec![b'n'; at], b"needle"].concat()
@@ -199,7 +199,7 @@ async fn bodies_are_searched_to_the_bound_and_no_further() {
 }
 
 #[tokio::test]
-async fn whatever_is_sent_there_is_one_deadline() {
+async fn one_deadline_bounds_the_whole_check() {
     let pause = Duration::from_millis(1);
     let cases = [
         (dripping("", "", pause).await, Phase::Reply),
@@ -212,14 +212,14 @@ async fn whatever_is_sent_there_is_one_deadline() {
     ];
     for (number, (address, phase)) in cases.into_iter().enumerate() {
         let started = Instant::now();
-        let result = testing::ask_silent(address, &CheckKind::Http(question(Some("ok"))), phase).await;
+        let result = testing::probe_silent(address, &CheckKind::Http(check(Some("ok"))), phase).await;
         assert_eq!(result, Err(FailureReason::TimedOut { phase }), "case {number}");
         assert!(started.elapsed() >= SHORT, "case {number}");
     }
 }
 
 #[tokio::test]
-async fn failures_of_the_connection() {
+async fn failures_of_the_connection_have_their_reason() {
     assert_eq!(page(closed_port(), None, LONG).await, Err(FailureReason::Refused));
     let silent = silent_port().await;
     let timed_out = Err(FailureReason::TimedOut { phase: Phase::Connect });
@@ -228,7 +228,7 @@ async fn failures_of_the_connection() {
     let hung = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let timed_out = Err(FailureReason::TimedOut { phase: Phase::Reply });
     assert_eq!(
-        testing::ask_silent(hung.local_addr().unwrap(), &CheckKind::Http(question(None)), Phase::Reply).await,
+        testing::probe_silent(hung.local_addr().unwrap(), &CheckKind::Http(check(None)), Phase::Reply).await,
         timed_out
     );
     // Unread data makes the close a RST.
@@ -256,7 +256,7 @@ async fn site(pages: &'static [(&'static str, &'static str)]) -> SocketAddr {
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
 
 #[tokio::test]
-async fn bodies_are_judged() {
+async fn bodies_pass_or_fail_the_check() {
     let pattern = |text| Some(Pattern::new(text).unwrap());
     let address = site(&[("GET /health?full=1 HTTP/1.1", OK)]).await;
     let md5 = |first| {
@@ -273,29 +273,29 @@ async fn bodies_are_judged() {
         (with_page(|page| page.digest = md5(0x5d)), Ok(())),
         (with_page(|page| (page.text, page.unwanted) = (Some("x".to_owned()), pattern("error"))), not_found),
     ];
-    for (question, expected) in cases {
-        assert_eq!(ask(address, question.clone(), LONG).await, expected, "{question:?}");
+    for (check, expected) in cases {
+        assert_eq!(probe(address, check.clone(), LONG).await, expected, "{check:?}");
     }
-    let result = ask(address, with_page(|page| page.digest = md5(0)), LONG).await;
+    let result = probe(address, with_page(|page| page.digest = md5(0)), LONG).await;
     let Err(FailureReason::WrongDigest { got, wanted }) = result else { panic!("{result:?}") };
     assert_eq!(got, "5d41402abc4b2a76b9719d911017c592");
     assert_eq!(wanted, "0041402abc4b2a76b9719d911017c592");
     let wrong = with_page(|page| page.digest = Some(BodyDigest::Sha256([0; 32])));
-    let result = ask(address, wrong, LONG).await;
+    let result = probe(address, wrong, LONG).await;
     let Err(FailureReason::WrongDigest { got, .. }) = result else { panic!("{result:?}") };
     assert_eq!(got, "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824");
 }
 
 #[tokio::test]
-async fn bodies_are_digested_to_a_bound() {
+async fn bodies_are_digested_up_to_a_limit() {
     let endless = dripping("HTTP/1.1 200 OK\r\n\r\n", vec![b'n'; 1 << 20], Duration::ZERO).await;
-    let question = with_page(|page| page.digest = Some(BodyDigest::Sha256([0; 32])));
-    let result = ask(endless, question, LONG).await;
+    let check = with_page(|page| page.digest = Some(BodyDigest::Sha256([0; 32])));
+    let result = probe(endless, check, LONG).await;
     assert!(matches!(result, Err(FailureReason::Protocol(_))), "{result:?}");
 }
 
 #[tokio::test]
-async fn methods_versions_and_pages() {
+async fn methods_versions_and_pages_are_as_configured() {
     let address = site(&[
         ("HEAD /health?full=1 HTTP/1.1", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"),
         ("GET /old HTTP/1.0", OK),
@@ -304,15 +304,15 @@ async fn methods_versions_and_pages() {
     ])
     .await;
     let head = with_page(|page| page.method = HttpMethod::Head);
-    assert_eq!(ask(address, head, LONG).await, Ok(()));
+    assert_eq!(probe(address, head, LONG).await, Ok(()));
     let old = HttpCheck { version: HttpVersion::Http10, ..HttpCheck::get("/old") };
-    assert_eq!(ask(address, old, LONG).await, Ok(()));
+    assert_eq!(probe(address, old, LONG).await, Ok(()));
     let mut two = HttpCheck::get("/a");
     two.pages.push(HttpPage { path: "/b".to_owned(), ..HttpPage::default() });
     let wrong = Err(FailureReason::WrongStatus { got: 404, wanted: (200..=399).into() });
-    assert_eq!(ask(address, two, LONG).await, wrong, "the second page is not there");
+    assert_eq!(probe(address, two, LONG).await, wrong, "the second page is not there");
     let proxy = HttpCheck { proxy: true, ..HttpCheck::get("http://other.example/x") };
-    assert_eq!(ask(address, proxy, LONG).await, Ok(()));
+    assert_eq!(probe(address, proxy, LONG).await, Ok(()));
 }
 
 #[tokio::test]
@@ -325,20 +325,20 @@ async fn redirects_are_followed_on_the_same_server() {
         ("GET /out ", "HTTP/1.1 302 Found\r\nLocation: http://192.0.2.9/\r\nContent-Length: 0\r\n\r\n"),
     ])
     .await;
-    let question = |path, redirects| {
-        let mut question = HttpCheck { redirects, ..HttpCheck::get(path) };
-        question.pages[0].status = (200..=299).into();
-        question
+    let check = |path, redirects| {
+        let mut check = HttpCheck { redirects, ..HttpCheck::get(path) };
+        check.pages[0].status = (200..=299).into();
+        check
     };
     let refused = |status, location: &str, problem| {
         Err(FailureReason::Redirect { status, location: location.to_owned(), problem })
     };
-    assert_eq!(ask(address, question("/a", 2), LONG).await, Ok(()));
+    assert_eq!(probe(address, check("/a", 2), LONG).await, Ok(()));
     let wrong = Err(FailureReason::WrongStatus { got: 302, wanted: (200..=299).into() });
-    assert_eq!(ask(address, question("/a", 0), LONG).await, wrong);
+    assert_eq!(probe(address, check("/a", 0), LONG).await, wrong);
     let many = "and no more redirects are followed";
-    assert_eq!(ask(address, question("/a", 1), LONG).await, refused(301, "c?x", many));
-    assert_eq!(ask(address, question("/loop", 10), LONG).await, refused(302, "/loop", many));
+    assert_eq!(probe(address, check("/a", 1), LONG).await, refused(301, "c?x", many));
+    assert_eq!(probe(address, check("/loop", 10), LONG).await, refused(302, "/loop", many));
     let out = refused(302, "http://192.0.2.9/", "which is not this server");
-    assert_eq!(ask(address, question("/out", 10), LONG).await, out);
+    assert_eq!(probe(address, check("/out", 10), LONG).await, out);
 }

@@ -102,7 +102,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read(length in prop_oneof![0_usize..600, 65_000_usize..70_000], byte: u8, rest in vec(any::<u8>(), 0..9)) {
+        fn an_encoded_value_is_decoded(length in prop_oneof![0_usize..600, 65_000_usize..70_000], byte: u8, rest in vec(any::<u8>(), 0..9)) {
             let content = std::vec![byte; length];
             let mut writer = Writer::default();
             writer.octets(&content);

@@ -5,7 +5,7 @@ mod ber;
 use bytes::Bytes;
 
 use self::ber::Writer;
-use super::{FailureReason, Phase, outcome::Answer, pace::Run, talk::Talk};
+use super::{FailureReason, Phase, context::ProbeContext, outcome::Answer, session::Session};
 use crate::model::{LdapCheck, TlsStart};
 
 /// Tags of the messages (RFC 4511, 4.2 to 4.12): application class, constructed but for the unbind.
@@ -28,30 +28,30 @@ const SUCCESS: u32 = 0;
 /// The longest message; an entry with pictures may be large.
 const MAX_MESSAGE: usize = 128 << 10;
 
-/// Binds, and looks for the entry if one is wanted.
-pub(super) async fn ask(run: &Run<'_>, question: &LdapCheck) -> Result<Answer, FailureReason> {
-    let mut talk = Talk::open(run, question.tls.as_ref()).await?;
-    let answer = Answer::connected(talk.connect_time());
-    if let Some(tls) = question.tls.as_ref().filter(|tls| tls.start == TlsStart::StartTls) {
+/// Binds, and searches for the entry if the check has a base.
+pub(super) async fn probe(context: &ProbeContext<'_>, check: &LdapCheck) -> Result<Answer, FailureReason> {
+    let mut session = Session::open(context, check.tls.as_ref()).await?;
+    let answer = Answer::connected(session.connect_time());
+    if let Some(tls) = check.tls.as_ref().filter(|tls| tls.start == TlsStart::StartTls) {
         let request = message(1, EXTENDED_REQUEST, |body| body.element(REQUEST_NAME, START_TLS));
-        talk.send(request, Phase::Tls).await?;
-        let response = receive(&mut talk, 1, Phase::Tls).await?;
+        session.send(request, Phase::Tls).await?;
+        let response = receive(&mut session, 1, Phase::Tls).await?;
         must_succeed(&response, EXTENDED_RESPONSE, "success of StartTLS")?;
-        talk = talk.encrypted(tls).await?;
+        session = session.encrypted(tls).await?;
     }
-    talk.send(bind(question), Phase::Login).await?;
-    let response = receive(&mut talk, 2, Phase::Login).await?;
+    session.send(bind(check), Phase::Login).await?;
+    let response = receive(&mut session, 2, Phase::Login).await?;
     must_succeed(&response, BIND_RESPONSE, "success of the bind")?;
-    if let Some(base) = &question.base {
-        search(&mut talk, base, question).await?;
+    if let Some(base) = &check.base {
+        search(&mut session, base, check).await?;
     }
-    talk.farewell(message(4, UNBIND_REQUEST, |_| {})).await;
+    session.quit(message(4, UNBIND_REQUEST, |_| {})).await;
     Ok(answer)
 }
 
-fn bind(question: &LdapCheck) -> Vec<u8> {
+fn bind(check: &LdapCheck) -> Vec<u8> {
     let (name, password) =
-        question.login.as_ref().map_or(("", ""), |login| (login.user.as_str(), login.password.reveal()));
+        check.login.as_ref().map_or(("", ""), |login| (login.user.as_str(), login.password.reveal()));
     message(2, BIND_REQUEST, |body| {
         body.integer(3);
         body.octets(name.as_bytes());
@@ -60,7 +60,7 @@ fn bind(question: &LdapCheck) -> Vec<u8> {
 }
 
 /// Looks for the entry `base` itself, whatever it is.
-async fn search(talk: &mut Talk<'_>, base: &str, question: &LdapCheck) -> Result<(), FailureReason> {
+async fn search(session: &mut Session<'_>, base: &str, check: &LdapCheck) -> Result<(), FailureReason> {
     let request = message(3, SEARCH_REQUEST, |body| {
         body.octets(base.as_bytes());
         body.enumerated(0); // only the base
@@ -71,17 +71,17 @@ async fn search(talk: &mut Talk<'_>, base: &str, question: &LdapCheck) -> Result
         body.element(PRESENT, b"objectClass");
         body.sequence(|_| {}); // all attributes
     });
-    talk.send(request, Phase::Reply).await?;
+    session.send(request, Phase::Reply).await?;
     let mut found = false;
-    let mut fits = question.expect.is_none();
+    let mut fits = check.expect.is_none();
     let mut searched = 0;
     loop {
-        let response = receive(talk, 3, Phase::Reply).await?;
+        let response = receive(session, 3, Phase::Reply).await?;
         match response.tag {
             SEARCH_ENTRY => {
                 found = true;
                 searched += response.content.len();
-                fits |= question.expect.as_ref().is_some_and(|expect| expect.is_in(&response.content));
+                fits |= check.expect.as_ref().is_some_and(|expect| expect.is_in(&response.content));
             }
             SEARCH_REFERENCE => {}
             _ => {
@@ -113,9 +113,9 @@ struct Response {
 }
 
 /// The next message, which must be the answer to the one with this number.
-async fn receive(talk: &mut Talk<'_>, id: u8, phase: Phase) -> Result<Response, FailureReason> {
+async fn receive(session: &mut Session<'_>, id: u8, phase: Phase) -> Result<Response, FailureReason> {
     let no_ldap = || FailureReason::Protocol("a message that is no LDAP".to_owned());
-    let head = talk.exactly(2, phase).await?;
+    let head = session.exactly(2, phase).await?;
     if head[0] != ber::SEQUENCE {
         return Err(no_ldap());
     }
@@ -125,13 +125,13 @@ async fn receive(talk: &mut Talk<'_>, id: u8, phase: Phase) -> Result<Response, 
         if count == 0 || count > 4 {
             return Err(no_ldap());
         }
-        let digits = talk.exactly(count, phase).await?;
+        let digits = session.exactly(count, phase).await?;
         length = digits.iter().fold(0, |length, digit| length << 8 | usize::from(*digit));
     }
     if length > MAX_MESSAGE {
         return Err(FailureReason::Protocol(format!("a message of {length} bytes")));
     }
-    let message = talk.exactly(length, phase).await?;
+    let message = session.exactly(length, phase).await?;
     let (number, rest) = ber::read(&message).ok_or_else(no_ldap)?;
     let (operation, _) = ber::read(rest).ok_or_else(no_ldap)?;
     if number.tag != ber::INTEGER || number.number() != Some(id.into()) {
@@ -167,7 +167,7 @@ mod tests {
         probe::testing::{self, LONG, Script, scripted},
     };
 
-    fn question(base: Option<&str>, expect: Option<&str>) -> CheckKind {
+    fn check(base: Option<&str>, expect: Option<&str>) -> CheckKind {
         CheckKind::Ldap(LdapCheck {
             login: Some(Login { user: "cn=a".to_owned(), password: Secret::new("p") }),
             base: base.map(str::to_owned),
@@ -193,13 +193,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn results_are_judged() {
+    async fn results_pass_or_fail_the_check() {
         let bound = || vec![Script::Bytes(17), result(2, BIND_RESPONSE, 0, "")];
         let then = |more: Vec<Script>| [bound(), vec![Script::Bytes(37)], more].concat();
         let wrong = |got: &str, wanted| Err(FailureReason::wrong_answer(got, wanted));
         let protocol = |text: &str| Err(FailureReason::Protocol(text.to_owned()));
-        let none = question(None, None);
-        let base = question(Some("dc=x"), None);
+        let none = check(None, None);
+        let base = check(Some("dc=x"), None);
         let cases = [
             (none.clone(), bound(), Ok(())),
             (
@@ -220,30 +220,30 @@ mod tests {
             (base.clone(), then(vec![result(3, SEARCH_DONE, 0, "")]), wrong("no entry", "the entry")),
             (base, then(vec![result(3, SEARCH_DONE, 32, "")]), wrong("result 32", "success of the search")),
             (
-                question(Some("dc=x"), Some("^.*v$")),
+                check(Some("dc=x"), Some("^.*v$")),
                 then(vec![entry("v"), result(3, SEARCH_DONE, 0, "")]),
                 Ok(()),
             ),
             (
-                question(Some("dc=x"), Some("w")),
+                check(Some("dc=x"), Some("w")),
                 then(vec![entry("v"), result(3, SEARCH_DONE, 0, "")]),
                 Err(FailureReason::TextNotFound { searched: 11, cut: false }),
             ),
         ];
-        for (number, (question, script, expected)) in cases.into_iter().enumerate() {
-            assert_eq!(testing::ask(scripted(script).await, question, LONG).await, expected, "case {number}");
+        for (number, (check, script, expected)) in cases.into_iter().enumerate() {
+            assert_eq!(testing::probe(scripted(script).await, check, LONG).await, expected, "case {number}");
         }
     }
 
     #[tokio::test]
-    async fn failures_that_all_have() {
-        testing::common_failures(&question(None, None), Phase::Login, true).await;
+    async fn network_failures_have_their_reason() {
+        testing::common_failures(&check(None, None), Phase::Login, true).await;
     }
 
     #[test]
-    fn a_bind_is_as_in_the_rfc() {
-        let CheckKind::Ldap(question) = question(None, None) else { unreachable!() };
+    fn a_bind_is_encoded_as_in_the_rfc() {
+        let CheckKind::Ldap(check) = check(None, None) else { unreachable!() };
         let expected = b"\x30\x11\x02\x01\x02\x60\x0c\x02\x01\x03\x04\x04cn=a\x80\x01p";
-        assert_eq!(bind(&question), &expected[..]);
+        assert_eq!(bind(&check), &expected[..]);
     }
 }

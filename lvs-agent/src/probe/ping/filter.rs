@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn only_our_answers_pass_v4() {
+    fn only_replies_to_this_agents_pings_pass_v4() {
         let packets = [
             reply_v4(OURS, 1),
             unreachable_v4(1, OURS),
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn only_our_answers_pass_v6() {
+    fn only_replies_to_this_agents_pings_pass_v6() {
         let packets = [
             reply_v6(OURS, 1),
             unreachable_v6(3, OURS),

@@ -27,27 +27,27 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use self::packet::{Echo, Heard};
+use self::packet::{Echo, EchoAnswer};
 use super::{FailureReason, LocalFault, Phase, ProbeTarget, Unreachable, connect::prepare, outcome};
 use crate::model::{AddressFamily, Via};
 
 /// What is done when a socket call fails here.
 const DOING: &str = "ping";
-/// The most bytes of a packet that are looked at. ICMPv6 errors are at most 1280 bytes, ICMP errors 576.
+/// How much of a packet is read, in bytes. ICMPv6 errors are at most 1280 bytes, ICMP errors 576.
 const MAX_PACKET: usize = 2048;
-/// Room in the kernel for the replies of some thousand servers, should the agent be held up.
+/// Room in the kernel for the replies of some thousand servers, should the agent be delayed.
 const RECEIVE_BUFFER: usize = 1 << 20;
 /// How long the reader rests after an error, lest one that stays keeps a core busy.
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
 
-/// Pings hosts, from as many places as checks ask from. Clones share the sockets; the last one closes them and ends
+/// Pings hosts, with a pair of sockets for each [`Via`]. Clones share the sockets; the last one closes them and ends
 /// their tasks.
 #[derive(Clone, Debug, Default)]
 pub struct Pingers(Arc<Mutex<HashMap<Via, Pinger>>>);
 
 impl Pingers {
     /// Sends one echo request to the target's host and waits for what comes of it.
-    pub(super) async fn ask(
+    pub(super) async fn probe(
         &self,
         target: ProbeTarget,
         timeout: Duration,
@@ -55,7 +55,7 @@ impl Pingers {
         // The times are the caller's affair, and make no other socket.
         let via = Via { connect_timeout: None, read_timeout: None, ..target.via };
         let pinger = self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(via).or_default().clone();
-        pinger.ask(target.address.ip(), &via, timeout).await.map(|()| outcome::Answer::default())
+        pinger.probe(target.address.ip(), &via, timeout).await.map(|()| outcome::Answer::default())
     }
 }
 
@@ -67,7 +67,7 @@ struct Pinger {
 }
 
 impl Pinger {
-    async fn ask(&self, host: IpAddr, via: &Via, timeout: Duration) -> Result<(), FailureReason> {
+    async fn probe(&self, host: IpAddr, via: &Via, timeout: Duration) -> Result<(), FailureReason> {
         let family = AddressFamily::from(host);
         let cell = match family {
             AddressFamily::V4 => &self.v4,
@@ -77,7 +77,7 @@ impl Pinger {
             .get_or_try_init(|| async { EchoSocket::open(family, via) })
             .await
             .map_err(|error| LocalFault::new("open a raw socket for pings (CAP_NET_RAW)", &error))?;
-        let answer = time::timeout(timeout, socket.ask(host)).await;
+        let answer = time::timeout(timeout, socket.probe(host)).await;
         answer.unwrap_or(Err(FailureReason::TimedOut { phase: Phase::Reply }))
     }
 }
@@ -120,14 +120,14 @@ impl EchoSocket {
     }
 
     /// Sends an echo request and waits for an answer, however long it takes.
-    async fn ask(&self, host: IpAddr) -> Result<(), FailureReason> {
+    async fn probe(&self, host: IpAddr) -> Result<(), FailureReason> {
         let (waiting, answer) = self.register(host)?;
         let request = packet::request(self.family, waiting.key.echo, waiting.cookie);
         let sent = self.socket.send_to(&request, SocketAddr::new(host, 0)).await;
         sent.map_err(|error| FailureReason::from_io(&error, DOING, Phase::Reply))?;
         match answer.await {
-            Ok(Answer::Reply) => Ok(()),
-            Ok(Answer::Unreachable(what)) => Err(FailureReason::Unreachable(what)),
+            Ok(EchoResult::Reply) => Ok(()),
+            Ok(EchoResult::Unreachable(what)) => Err(FailureReason::Unreachable(what)),
             Err(_) => {
                 let error = io::Error::other("the task that reads the replies has ended");
                 Err(LocalFault::new(DOING, &error).into())
@@ -136,7 +136,7 @@ impl EchoSocket {
     }
 
     /// Makes up a request that nobody is waiting for yet.
-    fn register(&self, host: IpAddr) -> Result<(Waiting, oneshot::Receiver<Answer>), LocalFault> {
+    fn register(&self, host: IpAddr) -> Result<(Waiting, oneshot::Receiver<EchoResult>), LocalFault> {
         // Only 65,536 requests to one host can wait at a time; few are ever in the way.
         for _ in 0..16 {
             let count = self.count.fetch_add(1, Ordering::Relaxed);
@@ -151,11 +151,11 @@ impl EchoSocket {
     }
 }
 
-/// Reads the socket for ever, and wakes who waits.
+/// Reads the socket for ever, and wakes the pings that are answered.
 async fn read(socket: Arc<UdpSocket>, waiters: Arc<Waiters>) {
     let mut buffer = [0; MAX_PACKET];
     loop {
-        let heard = match socket.recv_from(&mut buffer).await {
+        let received = match socket.recv_from(&mut buffer).await {
             Ok((length, from)) => match from.ip() {
                 IpAddr::V4(from) => packet::parse_v4(&buffer[..length], from),
                 IpAddr::V6(from) => packet::parse_v6(&buffer[..length], from),
@@ -166,34 +166,34 @@ async fn read(socket: Arc<UdpSocket>, waiters: Arc<Waiters>) {
                 None
             }
         };
-        if let Some(heard) = heard {
-            waiters.answer(heard);
+        if let Some(received) = received {
+            waiters.wake(received);
         }
     }
 }
 
-/// What a request is found by.
+/// What identifies a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Key {
     host: IpAddr,
     echo: Echo,
 }
 
-/// What became of a request.
+/// The answer to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Answer {
+enum EchoResult {
     Reply,
     Unreachable(Unreachable),
 }
 
-/// Who waits for the answer to which request. As many entries as pings are under way.
+/// The pings under way, each with its waiting task.
 #[derive(Debug, Default)]
 struct Waiters(Mutex<HashMap<Key, Waiter>>);
 
 #[derive(Debug)]
 struct Waiter {
     cookie: u64,
-    answer: oneshot::Sender<Answer>,
+    answer: oneshot::Sender<EchoResult>,
 }
 
 impl Waiters {
@@ -203,7 +203,7 @@ impl Waiters {
     }
 
     /// Waits for the answer to a request; `None` if someone does already.
-    fn add(&self, key: Key, cookie: u64) -> Option<oneshot::Receiver<Answer>> {
+    fn add(&self, key: Key, cookie: u64) -> Option<oneshot::Receiver<EchoResult>> {
         let (answer, receiver) = oneshot::channel();
         match self.lock().entry(key) {
             Entry::Vacant(vacant) => {
@@ -214,12 +214,14 @@ impl Waiters {
         }
     }
 
-    /// Wakes who waits for this. A reply with another cookie is forged, or meant for another program.
-    fn answer(&self, heard: Heard) {
-        let (key, cookie, answer) = match heard {
-            Heard::Reply { from, echo, cookie } => (Key { host: from, echo }, Some(cookie), Answer::Reply),
-            Heard::Unreachable { to, echo, what } => {
-                (Key { host: to, echo }, None, Answer::Unreachable(what))
+    /// Wakes the ping that this answers. A reply with another cookie is forged, or meant for another program.
+    fn wake(&self, received: EchoAnswer) {
+        let (key, cookie, answer) = match received {
+            EchoAnswer::Reply { from, echo, cookie } => {
+                (Key { host: from, echo }, Some(cookie), EchoResult::Reply)
+            }
+            EchoAnswer::Unreachable { to, echo, what } => {
+                (Key { host: to, echo }, None, EchoResult::Unreachable(what))
             }
         };
         let mut waiters = self.lock();
@@ -227,7 +229,7 @@ impl Waiters {
         if cookie.is_none_or(|cookie| cookie == waiter.get().cookie) {
             let (key, waiter) = waiter.remove_entry();
             if waiter.answer.send(answer).is_err() {
-                tracing::trace!(host = %key.host, "an answer to a ping came as nobody waited any more");
+                tracing::trace!(host = %key.host, "an answer to a ping came after the ping had ended");
             }
         }
     }
@@ -263,31 +265,31 @@ mod tests {
     const ECHO: Echo = Echo { identifier: 1, sequence: 2 };
 
     #[tokio::test]
-    async fn only_what_fits_is_an_answer() {
+    async fn only_a_reply_with_the_right_cookie_counts() {
         let waiters = Waiters::default();
         let key = Key { host: HOST, echo: ECHO };
         let mut answer = waiters.add(key, 77).unwrap();
         assert!(waiters.add(key, 78).is_none(), "the same request again");
         let other_echoes = [Echo { identifier: 9, ..ECHO }, Echo { sequence: 9, ..ECHO }];
-        waiters.answer(Heard::Reply { from: OTHER, echo: ECHO, cookie: 77 });
-        waiters.answer(Heard::Reply { from: HOST, echo: ECHO, cookie: 76 });
-        waiters.answer(Heard::Unreachable { to: OTHER, echo: ECHO, what: Unreachable::Host });
+        waiters.wake(EchoAnswer::Reply { from: OTHER, echo: ECHO, cookie: 77 });
+        waiters.wake(EchoAnswer::Reply { from: HOST, echo: ECHO, cookie: 76 });
+        waiters.wake(EchoAnswer::Unreachable { to: OTHER, echo: ECHO, what: Unreachable::Host });
         for echo in other_echoes {
-            waiters.answer(Heard::Reply { from: HOST, echo, cookie: 77 });
-            waiters.answer(Heard::Unreachable { to: HOST, echo, what: Unreachable::Host });
+            waiters.wake(EchoAnswer::Reply { from: HOST, echo, cookie: 77 });
+            waiters.wake(EchoAnswer::Unreachable { to: HOST, echo, what: Unreachable::Host });
         }
         assert!(answer.try_recv().is_err(), "nothing that fits");
-        waiters.answer(Heard::Reply { from: HOST, echo: ECHO, cookie: 77 });
-        assert_eq!(answer.await, Ok(Answer::Reply));
+        waiters.wake(EchoAnswer::Reply { from: HOST, echo: ECHO, cookie: 77 });
+        assert_eq!(answer.await, Ok(EchoResult::Reply));
         assert!(waiters.lock().is_empty());
 
         let answer = waiters.add(key, 77).unwrap();
-        waiters.answer(Heard::Unreachable { to: HOST, echo: ECHO, what: Unreachable::Host });
-        assert_eq!(answer.await, Ok(Answer::Unreachable(Unreachable::Host)));
+        waiters.wake(EchoAnswer::Unreachable { to: HOST, echo: ECHO, what: Unreachable::Host });
+        assert_eq!(answer.await, Ok(EchoResult::Unreachable(Unreachable::Host)));
     }
 
     #[test]
-    fn who_stops_waiting_is_forgotten() {
+    fn an_abandoned_ping_is_forgotten() {
         let waiters = Arc::new(Waiters::default());
         let key = Key { host: HOST, echo: ECHO };
         let _answer = waiters.add(key, 77).unwrap();
@@ -299,7 +301,7 @@ mod tests {
 
     /// Whether this test may open raw sockets. If not, a ping is a local fault and says nothing about the server.
     async fn has_permission() -> bool {
-        match Pinger::default().ask(Ipv4Addr::LOCALHOST.into(), &Via::default(), LONG).await {
+        match Pinger::default().probe(Ipv4Addr::LOCALHOST.into(), &Via::default(), LONG).await {
             Err(FailureReason::Local(fault)) => {
                 assert_eq!(fault.kind, io::ErrorKind::PermissionDenied, "{fault}");
                 false
@@ -323,11 +325,11 @@ mod tests {
             let [high, low] = number.to_be_bytes();
             let pinger = pinger.clone();
             pings.spawn(async move {
-                pinger.ask(Ipv4Addr::new(127, 9, high, low).into(), &Via::default(), LONG).await
+                pinger.probe(Ipv4Addr::new(127, 9, high, low).into(), &Via::default(), LONG).await
             });
         }
         assert_eq!(pings.join_all().await, vec![Ok(()); 1000]);
-        assert_eq!(pinger.ask(Ipv6Addr::LOCALHOST.into(), &Via::default(), LONG).await, Ok(()));
+        assert_eq!(pinger.probe(Ipv6Addr::LOCALHOST.into(), &Via::default(), LONG).await, Ok(()));
         for cell in [pinger.v4, pinger.v6] {
             assert!(cell.get().unwrap().waiters.lock().is_empty());
         }

@@ -1,4 +1,4 @@
-//! ICMP messages as bytes: the echo request that is sent, and what is made of everything that is heard.
+//! ICMP messages as bytes: the echo request that is sent, and the answers to it among all that a raw socket receives.
 //!
 //! RFC 792 (ICMP) and RFC 4443 (ICMPv6). Pure.
 
@@ -33,9 +33,9 @@ pub(super) struct Echo {
     pub(super) sequence: u16,
 }
 
-/// A message that answers an echo request.
+/// A message that answers an echo request of this agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Heard {
+pub(super) enum EchoAnswer {
     /// The echo reply.
     Reply {
         /// Who sent it.
@@ -70,8 +70,8 @@ pub(super) fn request(family: AddressFamily, echo: Echo, cookie: u64) -> [u8; RE
     message
 }
 
-/// What a packet from a raw ICMPv4 socket says; it starts with the IP header. `None` if it answers no echo request.
-pub(super) fn parse_v4(packet: &[u8], from: Ipv4Addr) -> Option<Heard> {
+/// Parses a packet of a raw ICMPv4 socket, which starts with the IP header. `None`: it answers no echo request.
+pub(super) fn parse_v4(packet: &[u8], from: Ipv4Addr) -> Option<EchoAnswer> {
     let message = behind_ipv4_header(packet)?;
     // A raw socket gets ICMP messages before the kernel has looked at their checksum.
     if checksum(message) != 0 {
@@ -92,11 +92,11 @@ pub(super) fn parse_v4(packet: &[u8], from: Ipv4Addr) -> Option<Heard> {
     // Codes 0, 6, 9 and 11 speak of the network, as `icmp_err_convert` in the kernel's `net/ipv4/icmp.c` has it.
     let network = matches!(message[1], 0 | 6 | 9 | 11);
     let what = if network { Unreachable::Network } else { Unreachable::Host };
-    is_request.then_some(Heard::Unreachable { to: to.into(), echo: echo(request)?, what })
+    is_request.then_some(EchoAnswer::Unreachable { to: to.into(), echo: echo(request)?, what })
 }
 
 /// The same for a raw ICMPv6 socket, where the message comes without the IP header and the kernel has checked the sum.
-pub(super) fn parse_v6(message: &[u8], from: Ipv6Addr) -> Option<Heard> {
+pub(super) fn parse_v6(message: &[u8], from: Ipv6Addr) -> Option<EchoAnswer> {
     let types = types(AddressFamily::V6);
     if *message.first()? == types.reply {
         return parse_reply(message, from.into());
@@ -110,13 +110,13 @@ pub(super) fn parse_v6(message: &[u8], from: Ipv6Addr) -> Option<Heard> {
     let is_request = *original.get(6)? == 58 && *request.first()? == types.request;
     // Code 0: no route to the destination.
     let what = if message[1] == 0 { Unreachable::Network } else { Unreachable::Host };
-    is_request.then_some(Heard::Unreachable { to: to.into(), echo: echo(request)?, what })
+    is_request.then_some(EchoAnswer::Unreachable { to: to.into(), echo: echo(request)?, what })
 }
 
 /// What an echo reply says.
-fn parse_reply(message: &[u8], from: IpAddr) -> Option<Heard> {
+fn parse_reply(message: &[u8], from: IpAddr) -> Option<EchoAnswer> {
     let cookie = u64::from_be_bytes(message.get(8..REQUEST_LENGTH)?.try_into().ok()?);
-    Some(Heard::Reply { from, echo: echo(message)?, cookie })
+    Some(EchoAnswer::Reply { from, echo: echo(message)?, cookie })
 }
 
 /// Identifier and sequence of an echo request or reply.
@@ -165,28 +165,28 @@ pub(super) mod tests {
         message
     }
 
-    /// The reply to a request, as a raw ICMPv4 socket hears it.
+    /// The reply to a request, as a raw ICMPv4 socket receives it.
     pub(in super::super) fn reply_v4(echo: Echo, cookie: u64) -> Vec<u8> {
         let mut message = request(AddressFamily::V4, echo, cookie).to_vec();
         (message[0], message[2], message[3]) = (0, 0, 0);
         [ipv4_header(6), with_checksum(message)].concat()
     }
 
-    /// "Unreachable" in answer to a request, as a raw ICMPv4 socket hears it.
+    /// "Unreachable" in answer to a request, as a raw ICMPv4 socket receives it.
     pub(in super::super) fn unreachable_v4(code: u8, echo: Echo) -> Vec<u8> {
         let request = request(AddressFamily::V4, echo, 0);
         let message = [vec![3, code, 0, 0, 0, 0, 0, 0], ipv4_header(7), request.to_vec()].concat();
         [ipv4_header(5), with_checksum(message)].concat()
     }
 
-    /// The reply to a request, as a raw ICMPv6 socket hears it.
+    /// The reply to a request, as a raw ICMPv6 socket receives it.
     pub(in super::super) fn reply_v6(echo: Echo, cookie: u64) -> Vec<u8> {
         let mut message = request(AddressFamily::V6, echo, cookie).to_vec();
         message[0] = 129;
         message
     }
 
-    /// "Unreachable" in answer to a request, as a raw ICMPv6 socket hears it.
+    /// "Unreachable" in answer to a request, as a raw ICMPv6 socket receives it.
     pub(in super::super) fn unreachable_v6(code: u8, echo: Echo) -> Vec<u8> {
         let mut header = vec![0; 40];
         header[6] = 58;
@@ -198,23 +198,23 @@ pub(super) mod tests {
     const ECHO: Echo = Echo { identifier: 0x1234, sequence: 0xfffe };
 
     #[test]
-    fn answers_are_understood() {
-        let reply = |from| Some(Heard::Reply { from, echo: ECHO, cookie: 77 });
+    fn replies_and_unreachables_are_parsed() {
+        let reply = |from| Some(EchoAnswer::Reply { from, echo: ECHO, cookie: 77 });
         assert_eq!(parse_v4(&reply_v4(ECHO, 77), SERVER), reply(SERVER.into()));
         assert_eq!(parse_v6(&reply_v6(ECHO, 77), SERVER_V6), reply(SERVER_V6.into()));
         let router = Ipv4Addr::new(192, 0, 2, 1);
         for (code, what) in [(0, Unreachable::Network), (1, Unreachable::Host), (13, Unreachable::Host)] {
-            let expected = Some(Heard::Unreachable { to: SERVER.into(), echo: ECHO, what });
+            let expected = Some(EchoAnswer::Unreachable { to: SERVER.into(), echo: ECHO, what });
             assert_eq!(parse_v4(&unreachable_v4(code, ECHO), router), expected);
         }
         for (code, what) in [(0, Unreachable::Network), (3, Unreachable::Host)] {
-            let expected = Some(Heard::Unreachable { to: SERVER_V6.into(), echo: ECHO, what });
+            let expected = Some(EchoAnswer::Unreachable { to: SERVER_V6.into(), echo: ECHO, what });
             assert_eq!(parse_v6(&unreachable_v6(code, ECHO), Ipv6Addr::LOCALHOST), expected);
         }
     }
 
     #[test]
-    fn other_messages_are_not() {
+    fn other_messages_are_ignored() {
         let mut corrupt = reply_v4(ECHO, 77);
         *corrupt.last_mut().unwrap() ^= 1;
         assert_eq!(parse_v4(&corrupt, SERVER), None, "a wrong checksum");
@@ -227,7 +227,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_checksum_of_a_known_message() {
+    fn a_known_message_has_a_known_checksum() {
         // Echo request, identifier 1, sequence 1, no data: 0x0800 + 0x0001 + 0x0001 = 0x0802.
         assert_eq!(checksum(&[8, 0, 0, 0, 0, 1, 0, 1]), !0x0802);
     }
@@ -240,7 +240,7 @@ pub(super) mod tests {
         }
 
         #[test]
-        fn cut_packets_are_parsed(length in 0_usize..80) {
+        fn truncated_packets_are_parsed(length in 0_usize..80) {
             for packet in [reply_v4(ECHO, 1), unreachable_v4(1, ECHO)] {
                 parse_v4(&packet[..length.min(packet.len())], SERVER);
             }
@@ -250,7 +250,7 @@ pub(super) mod tests {
         }
 
         #[test]
-        fn requests_carry_a_right_checksum(identifier: u16, sequence: u16, cookie: u64) {
+        fn requests_have_a_valid_checksum(identifier: u16, sequence: u16, cookie: u64) {
             prop_assert_eq!(checksum(&request(AddressFamily::V4, Echo { identifier, sequence }, cookie)), 0);
         }
     }

@@ -1,5 +1,5 @@
-//! TLS on top of a connection. Whom the certificate is from is only looked at on request, as the check asks whether the
-//! service answers; that the server holds the certificate's key is always proved.
+//! TLS on top of a connection. The certificate's chain and name are only verified on request, as a check is about
+//! whether the service answers; that the server has the certificate's key is always verified.
 
 #[cfg(test)]
 mod tests;
@@ -35,7 +35,7 @@ pub(crate) const SYSTEM: &str = "/etc/ssl/certs/ca-certificates.crt";
 pub(super) struct TlsClients(Arc<Mutex<HashMap<TlsVerify, Arc<ClientConfig>>>>);
 
 impl TlsClients {
-    /// Encrypts a connection to `ip`, where `host` is the name that the question itself has for the server.
+    /// Encrypts a connection to `ip`, where `host` is the name that the check itself has for the server.
     pub(super) async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
         stream: S,

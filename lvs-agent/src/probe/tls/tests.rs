@@ -58,14 +58,14 @@ impl Authority {
     }
 }
 
-fn question(name: Option<&str>, verify: TlsVerify) -> CheckKind {
+fn check(name: Option<&str>, verify: TlsVerify) -> CheckKind {
     let tls = Tls { start: TlsStart::Direct, name: name.map(str::to_owned), verify };
     let expect = Some(Pattern::new("hello").unwrap());
     CheckKind::Tcp(TcpCheck { send: vec![], expect, tls: Some(tls) })
 }
 
 #[tokio::test]
-async fn certificates_are_only_looked_at_on_request() {
+async fn certificates_are_verified_only_on_request() {
     let (ours, other) = (Authority::new(), Authority::new());
     let directory = tempfile::tempdir().unwrap();
     let file = |name: &str, text: &str| {
@@ -81,11 +81,11 @@ async fn certificates_are_only_looked_at_on_request() {
     let name = Some("www.example.org");
     for address in [good, expired, foreign] {
         for name in [None, name, Some("other.example.org")] {
-            assert_eq!(testing::ask(address, question(name, TlsVerify::No), LONG).await, Ok(()));
+            assert_eq!(testing::probe(address, check(name, TlsVerify::No), LONG).await, Ok(()));
         }
     }
     for verify in [&trusts_ours, &trusts_both] {
-        assert_eq!(testing::ask(good, question(name, verify.clone()), LONG).await, Ok(()));
+        assert_eq!(testing::probe(good, check(name, verify.clone()), LONG).await, Ok(()));
     }
     let cases = [
         (expired, name, &trusts_ours, "xpired"),
@@ -95,7 +95,7 @@ async fn certificates_are_only_looked_at_on_request() {
         (good, name, &TlsVerify::System, "invalid peer certificate"),
     ];
     for (address, name, verify, words) in cases {
-        let result = testing::ask(address, question(name, verify.clone()), LONG).await;
+        let result = testing::probe(address, check(name, verify.clone()), LONG).await;
         match result {
             Err(FailureReason::Certificate(problem)) => {
                 assert!(problem.contains(words), "{words}: {problem}");
@@ -114,29 +114,32 @@ async fn a_director_without_the_authority_blames_no_server() {
     fs::write(directory.path().join("empty"), "no certificate").unwrap();
     for name in ["empty", "none"] {
         let verify = TlsVerify::File(directory.path().join(name));
-        let result = testing::ask(address, question(Some("a.example"), verify), LONG).await;
+        let result = testing::probe(address, check(Some("a.example"), verify), LONG).await;
         let Err(FailureReason::Local(fault)) = result else { panic!("{result:?}") };
         assert!(fault.message.contains(name), "{fault}");
     }
 }
 
 #[tokio::test]
-async fn failures_of_the_handshake() {
-    let tls = || question(None, TlsVerify::No);
+async fn failures_of_the_handshake_have_their_reason() {
+    let tls = || check(None, TlsVerify::No);
     let timed_out = |phase| Err(FailureReason::TimedOut { phase });
-    assert_eq!(testing::ask(closed_port(), tls(), LONG).await, Err(FailureReason::Refused));
+    assert_eq!(testing::probe(closed_port(), tls(), LONG).await, Err(FailureReason::Refused));
     let silent = silent_port().await;
-    assert_eq!(testing::ask(silent.address, tls(), SHORT).await, timed_out(Phase::Connect));
-    assert_eq!(testing::ask_silent(scripted(vec![]).await, &tls(), Phase::Tls).await, timed_out(Phase::Tls));
+    assert_eq!(testing::probe(silent.address, tls(), SHORT).await, timed_out(Phase::Connect));
+    assert_eq!(
+        testing::probe_silent(scripted(vec![]).await, &tls(), Phase::Tls).await,
+        timed_out(Phase::Tls)
+    );
     // The head of a record of 16 KiB, and then its bytes one by one.
     let head = Script::send([0x16, 3, 3, 0x40, 0]);
     let drip = scripted(vec![head, Script::Flood("\u{2}", Duration::from_millis(2))]).await;
-    assert_eq!(testing::ask_silent(drip, &tls(), Phase::Tls).await, timed_out(Phase::Tls));
+    assert_eq!(testing::probe_silent(drip, &tls(), Phase::Tls).await, timed_out(Phase::Tls));
     let plain = scripted(vec![Script::send("220 no TLS here\r\n")]).await;
-    let result = testing::ask(plain, tls(), LONG).await;
+    let result = testing::probe(plain, tls(), LONG).await;
     assert!(matches!(&result, Err(FailureReason::Protocol(text)) if text.starts_with("TLS: ")), "{result:?}");
     let closing = scripted(vec![Script::Close]).await;
-    let result = testing::ask(closing, tls(), LONG).await;
+    let result = testing::probe(closing, tls(), LONG).await;
     assert!(
         matches!(result, Err(FailureReason::Closed { phase: Phase::Tls } | FailureReason::Reset)),
         "{result:?}"
@@ -148,7 +151,7 @@ async fn failures_of_the_handshake() {
     let tls = || Some(testing::any_tls(TlsStart::StartTls));
     let refusing = scripted(vec![Script::send("* OK a\r\n"), Script::Line, Script::send("a NO\r\n")]).await;
     let wrong = Err(FailureReason::wrong_answer("a NO", "OK to STARTTLS"));
-    assert_eq!(testing::ask(refusing, starttls(tls()), LONG).await, wrong);
+    assert_eq!(testing::probe(refusing, starttls(tls()), LONG).await, wrong);
     let hung = scripted(vec![Script::send("* OK a\r\n"), Script::Line, Script::send("a OK\r\n")]).await;
-    assert_eq!(testing::ask_silent(hung, &starttls(tls()), Phase::Tls).await, timed_out(Phase::Tls));
+    assert_eq!(testing::probe_silent(hung, &starttls(tls()), Phase::Tls).await, timed_out(Phase::Tls));
 }

@@ -60,7 +60,7 @@ fn wanted(servers: &[(&str, Option<u16>, u16)]) -> WantedService {
         match weight {
             Some(weight) => {
                 let mut wanted = WantedDestination::new(ForwardingMethod::Masquerade, Weight(*weight));
-                wanted.own = Weight(*own);
+                wanted.base_weight = Weight(*own);
                 service.destinations.insert(server, wanted);
             }
             None => drop(service.absent.insert(server, Weight(*own))),
@@ -75,7 +75,7 @@ fn apply(table: &mut Table, overrides: &mut Overrides, wanted: &WantedService) -
     overrides.expect(&edits, table, Some(wanted), false);
     for edit in &edits {
         table.apply(edit).unwrap();
-        overrides.made(edit);
+        overrides.applied(edit);
     }
     edits.iter().map(ToString::to_string).collect()
 }
@@ -174,9 +174,12 @@ fn a_server_goes_back_to_its_configured_weight() {
     let added = Edit::AddDestination { service: tcp(), destination: destination(A, 0) };
     let wants = wanted(&[(A, Some(0), 5)]);
     assert!(overrides.expect(std::slice::from_ref(&added), &table(&[]), Some(&wants), true));
-    overrides.made(&added);
+    overrides.applied(&added);
     let ours = overrides.iter().next().unwrap().1;
-    assert_eq!((ours.original.weight, ours.now, ours.before), (KernelWeight(5), Some(KernelWeight(0)), None));
+    assert_eq!(
+        (ours.original.weight, ours.current, ours.previous),
+        (KernelWeight(5), Some(KernelWeight(0)), None)
+    );
     // The server leaves the configuration.
     let key = DestinationKey { service: tcp(), server: A.parse().unwrap() };
     assert!(overrides.expect(

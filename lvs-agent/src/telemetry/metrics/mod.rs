@@ -8,7 +8,7 @@ mod state;
 use std::net::SocketAddr;
 
 use anyhow::Context as _;
-use lvs_common::Doubts;
+use lvs_common::UnattributedCounters;
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge};
 use metrics_exporter_prometheus::{BuildError, ExporterFuture, Matcher, PrometheusBuilder};
 
@@ -124,8 +124,8 @@ fn describe() {
 }
 
 /// Sets the counters of packets that were not attributed, and of what was lost.
-pub(crate) fn publish_unattributed(doubts: &Doubts) {
-    let &Doubts {
+pub(crate) fn publish_unattributed(counters: &UnattributedCounters) {
+    let &UnattributedCounters {
         other_protocol,
         no_server,
         unknown_tunnel,
@@ -137,7 +137,7 @@ pub(crate) fn publish_unattributed(doubts: &Doubts) {
         handshake_lost,
         bad_server_id,
         spare: _,
-    } = doubts;
+    } = counters;
     for (reason, value) in [
         ("other-protocol", other_protocol),
         ("no-server", no_server),

@@ -1,11 +1,11 @@
-//! Packets that no host would send, against a plain model of attribution: the same server, or the same reason for none, for
-//! every one of them, and no other server's counter moves.
+//! Packets that no host would send, against a plain model of attribution: the same server, or the same reason for none,
+//! for every one of them, and no other server's counter moves.
 
 mod generator;
 
 use std::{array, collections::HashMap};
 
-use lvs_common::Doubts;
+use lvs_common::UnattributedCounters;
 use lvs_tests::packets::{
     attribution::{Direction, Unattributed, Verdict},
     builder::Frame,
@@ -48,7 +48,7 @@ impl Tally {
     }
 }
 
-fn unattributed(counted: &Doubts) -> HashMap<Unattributed, u64> {
+fn unattributed(counted: &UnattributedCounters) -> HashMap<Unattributed, u64> {
     [
         (Unattributed::OtherProtocol, counted.other_protocol),
         (Unattributed::NoServer, counted.no_server),

@@ -1,6 +1,6 @@
 use crate::ipvs::Table;
+use std::fmt::Write as _;
 use std::sync::Arc;
-use std::{collections::BTreeMap, fmt::Write as _};
 use tokio::sync::oneshot;
 
 use tokio::sync::{mpsc, watch};
@@ -8,20 +8,17 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::*;
 use crate::{
-    agent::controller::bursts::Bursts,
+    agent::controller::Parts,
     config::native,
-    engine::{Engine, correlation::Correlation, probe_timeout::LatencyHistory, subscriptions::Subscriptions},
+    engine::{Engine, subscriptions::Subscriptions},
     event::Publisher,
     health::{Sample, Source, State},
     ipvs::{Edit, difference},
-    keyed::KeySet,
     model::BurstSettings,
     passive::Targets,
     pool::Presence,
-    probe::{CheckResult, Prober, Scheduler, budget::Budget},
+    probe::{CheckResult, Prober, Scheduler},
     reconcile::DesiredTable,
-    state_file::SavedCommands,
-    telemetry::metrics::StateGauges,
 };
 
 /// Services with their servers' weights, all of them always well.
@@ -54,7 +51,6 @@ struct Court {
 
 impl Court {
     fn new(services: &[VirtualService]) -> Self {
-        let burst = BurstSettings::default();
         let shutdown = CancellationToken::new();
         let (results, kept) = mpsc::channel(1024);
         let mut checks = Subscriptions::default();
@@ -63,28 +59,20 @@ impl Court {
         let scheduler = Scheduler::spawn(added, Prober::new(), limit, results, shutdown.clone());
         let (watched_tx, watched) = watch::channel(services.to_vec().into());
         let engine = Engine::new(services, |_| Presence::In);
-        let controller = Controller {
+        let controller = Controller::new(Parts {
             engine,
             events: Publisher::default(),
             checks,
             scheduler: scheduler.handle(),
-            accelerated: KeySet::default(),
             targets: watch::channel(Arc::new(Targets::new([]))).1,
-            bursts: Bursts::new(Prober::new(), burst.clone(), mpsc::channel(1).0),
-            budget: Budget::new(&burst),
+            burst: BurstSettings::default(),
+            prober: Prober::new(),
+            reports: mpsc::channel(1).0,
             desired: DesiredTable::default(),
-            leaving: BTreeMap::new(),
             watched: watched_tx,
             feedback: mpsc::channel(1).0,
-            under_way: BTreeMap::new(),
-            correlation: Correlation::default(),
-            closed: BTreeSet::new(),
             state_writer: None,
-            kept: SavedCommands::new(),
-            latencies: LatencyHistory::default(),
-            probe_timeout: burst.timeout,
-            shown: StateGauges::default(),
-        };
+        });
         Self { controller, watched, _results: kept, _stop: shutdown.drop_guard() }
     }
 

@@ -1,5 +1,5 @@
-//! The passive side with the real programs, in this kernel: each test in a network namespace of its own, with the servers
-//! in another one. Needs root, ip(8), unshare(1), nsenter(1), and the kernel side inside the agent.
+//! The passive side with the real programs, in this kernel: each test in a network namespace of its own, with the
+//! servers in another one. Needs root, ip(8), unshare(1), nsenter(1), and the eBPF programs inside the agent.
 
 use std::{
     future::Future,
@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::{
     config::native,
-    control::{Seen, SignalStatus},
+    control::{SignalStatus, Visibility},
     model::DestinationKey,
     passive::{Evidence, Layer, Observation, Suspicion},
 };
@@ -32,7 +32,7 @@ fn in_namespace<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'stati
         if unshare(CloneFlags::CLONE_NEWNET).is_err() {
             return println!("skipped: it needs root");
         }
-        if let Err(PassiveError::NotBuilt) = KernelSide::load(Sizes::for_endpoints(1), LOG_NOTHING) {
+        if let Err(PassiveError::NotBuilt) = Programs::load(Sizes::for_endpoints(1), LOG_NOTHING) {
             return println!("skipped: built without LVS_EBPF_OBJECT");
         }
         ip("link set lo up");
@@ -94,10 +94,10 @@ impl Drop for Servers {
     }
 }
 
-/// A running passive side, and the ends of what links it with those who decide.
+/// A running passive side, and the ends of its channels to the controller.
 struct Running {
     findings: mpsc::Receiver<Finding>,
-    feedback: mpsc::Sender<Feedback>,
+    feedback: mpsc::Sender<DetectorFeedback>,
     targets: latest::Receiver<Arc<Targets>>,
     watched: latest::Sender<WatchedServices>,
     requests: mpsc::Sender<SignalRequest>,
@@ -119,12 +119,12 @@ fn config(servers: &[(&str, &str)]) -> Config {
 
 impl Running {
     async fn start(config: &Config) -> Self {
-        let (watched, roster_rx) = latest::channel(WatchedServices::from(config.services.clone()));
+        let (watched, watched_rx) = latest::channel(WatchedServices::from(config.services.clone()));
         let (targets_tx, targets) = latest::channel(Arc::new(Targets::new([])));
         let (findings_tx, findings) = mpsc::channel(64);
         let (feedback, feedback_rx) = mpsc::channel(64);
         let wiring =
-            Wiring { findings: findings_tx, feedback: feedback_rx, targets: targets_tx, watched: roster_rx };
+            Wiring { findings: findings_tx, feedback: feedback_rx, targets: targets_tx, watched: watched_rx };
         let side = set_up(config, wiring).await.unwrap();
         let (requests, shutdown) = (side.requests.clone(), CancellationToken::new());
         let task = tokio::spawn(side.run(shutdown.clone()));
@@ -157,7 +157,7 @@ impl Running {
                 while let Ok(Some(finding)) = timeout(Duration::from_millis(100), self.findings.recv()).await
                 {
                     let Finding::Suspicion(Suspicion { id, evidence, .. }) = finding else { continue };
-                    let cleared = Feedback::Observed(id, Observation::Cleared(Layer::Host));
+                    let cleared = DetectorFeedback::Observed(id, Observation::Cleared(Layer::Host));
                     self.feedback.send(cleared).await.unwrap();
                     if Some(id) == wanted && matches!(evidence, Evidence::Refused { .. }) {
                         return;
@@ -208,7 +208,7 @@ fn a_device_that_is_made_again_and_a_route_that_moves_are_watched() {
         servers.connect("three", "10.3.0.1/24", &["10.9.0.1/32"]);
         ip("route replace 10.9.0.1 via 10.2.0.2");
         running.refused("10.9.0.1:80").await;
-        assert!(running.signals().await.iter().all(|(_, signal)| signal.seen == Seen::Whole));
+        assert!(running.signals().await.iter().all(|(_, signal)| signal.seen == Visibility::Both));
         running.stop().await;
     });
 }
@@ -257,13 +257,14 @@ fn whoever_has_no_signal_is_named_with_the_reason() {
         let mut running = Running::start(&config(&all)).await;
         let reason = |signals: &[(SocketAddr, SignalStatus)], index: usize, words: &str| {
             let signal = &signals[index].1;
-            signal.seen == Seen::None && signal.reason.as_deref().is_some_and(|text| text.contains(words))
+            signal.seen == Visibility::None
+                && signal.reason.as_deref().is_some_and(|text| text.contains(words))
         };
         running
             .until(|signals| {
                 signals.len() == 4
                     && reason(signals, 0, "director itself")
-                    && signals[1].1.seen == Seen::Half
+                    && signals[1].1.seen == Visibility::ClientOnly
                     && reason(signals, 2, "MAC address")
                     && reason(signals, 3, "no route to 203.0.113.9")
             })
@@ -281,7 +282,9 @@ fn whoever_has_no_signal_is_named_with_the_reason() {
         assert_eq!(timeout(PATIENCE, wait).await.ok(), failed);
 
         ip("route add 203.0.113.9 via 10.1.0.2");
-        running.until(|signals| signals[3].1.seen == Seen::Half || reason(signals, 3, "same MAC")).await;
+        running
+            .until(|signals| signals[3].1.seen == Visibility::ClientOnly || reason(signals, 3, "same MAC"))
+            .await;
         running.stop().await;
     });
 }

@@ -5,18 +5,22 @@ use std::path::PathBuf;
 use toml::{Spanned, de::DeValue};
 
 use super::{
-    Kind, Section,
-    value::{self, text},
+    kind::Kind,
     values::{self, MAX_TEXT},
 };
 use crate::{
-    config::diagnostics::{Contradiction, FaultList, ValueFault},
+    config::{
+        diagnostics::{Contradiction, FaultList, ValueFault},
+        native::{
+            section::Section,
+            value::{self, text},
+        },
+    },
     model::{
         CommandCheck, CommandConvention, Database, DnsCheck, DnsType, GreetingCheck, GreetingProtocol,
-        LdapCheck, OracleCheck, RadiusCheck, Secret, SipCheck, SqlCheck, TcpCheck, TlsStart, Transport,
-        UdpCheck,
+        LdapCheck, Login, OracleCheck, RadiusCheck, Secret, SipCheck, SqlCheck, TcpCheck, TlsStart,
+        Transport, UdpCheck, is_dns_name,
     },
-    probe,
 };
 
 type Start = Option<TlsStart>;
@@ -100,16 +104,12 @@ pub(super) fn greeting(section: &mut Section<'_>, kind: Kind, faults: &mut Fault
 pub(super) fn dns(section: &mut Section<'_>, faults: &mut FaultList) -> DnsCheck {
     let record = section.plain("record", faults, |value| value::word(value, &RECORDS)).unwrap_or_default();
     if !section.has("name") {
-        section.missing("name", "name = \"www.example.org\", which is asked for", faults);
+        section.missing("name", "name = \"www.example.org\", which is queried", faults);
     }
     let name = |value: &DeValue<'_>| {
         let name = values::name(value)?;
-        let problem = "is no name that can be asked for; write one like \"www.example.org\"";
-        if probe::is_dns_name(&name, record) {
-            Ok(name)
-        } else {
-            Err(ValueFault::Text { text: name, problem })
-        }
+        let problem = "is not a name that can be queried; write one like \"www.example.org\"";
+        if is_dns_name(&name, record) { Ok(name) } else { Err(ValueFault::Text { text: name, problem }) }
     };
     DnsCheck {
         name: section.plain("name", faults, name).unwrap_or_default(),
@@ -130,7 +130,7 @@ pub(super) fn radius(section: &mut Section<'_>, faults: &mut FaultList) -> Radiu
     let password = |value: &DeValue<'_>| {
         let secret = values::secret(value)?;
         let problem = "is longer than 128 bytes, which RADIUS can't send; shorten it";
-        if secret.reveal().len() <= probe::MAX_RADIUS_PASSWORD {
+        if secret.reveal().len() <= RadiusCheck::MAX_PASSWORD {
             Ok(secret)
         } else {
             Err(ValueFault::Text { text: "the password".to_owned(), problem })
@@ -139,7 +139,7 @@ pub(super) fn radius(section: &mut Section<'_>, faults: &mut FaultList) -> Radiu
     let password = section.has("user").then(|| section.plain("password", faults, password)).flatten();
     let login = values::needed_login(section, faults);
     RadiusCheck {
-        login: crate::model::Login { password: password.unwrap_or(login.password), ..login },
+        login: Login { password: password.unwrap_or(login.password), ..login },
         secret: section.plain("secret", faults, values::secret).unwrap_or_else(|| Secret::new("")),
         reject_is_alive: section.plain("reject-is-alive", faults, value::flag).unwrap_or_default(),
     }
@@ -208,8 +208,8 @@ pub(super) fn command(section: &mut Section<'_>, faults: &mut FaultList) -> Comm
     CommandCheck { argv, convention, service: None }
 }
 
-/// A program and its arguments; no shell looks at them.
-pub(in super::super) fn argv(value: &DeValue<'_>) -> Result<Vec<String>, ValueFault> {
+/// A program and its arguments; no shell reads them.
+pub(crate) fn argv(value: &DeValue<'_>) -> Result<Vec<String>, ValueFault> {
     const WANTED: &str =
         "the program and its arguments in brackets, such as [\"/usr/local/bin/check\", \"-x\"]";
     let DeValue::Array(items) = value else { return Err(value::wrong_type(value, WANTED)) };
@@ -220,7 +220,7 @@ pub(in super::super) fn argv(value: &DeValue<'_>) -> Result<Vec<String>, ValueFa
     match words.first() {
         None => fault("[]", "has no program in it; write its path"),
         Some(program) if !program.starts_with('/') => {
-            fault(program, "is no absolute path; write it from \"/\" on")
+            fault(program, "is not an absolute path; write it from \"/\" on")
         }
         Some(program) if words.len() > MAX_ARGUMENTS => fault(program, "has more than 100 arguments"),
         Some(_) => match words.iter().find(|word| word.contains('\0') || word.len() > MAX_TEXT) {

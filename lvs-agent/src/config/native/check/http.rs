@@ -5,14 +5,14 @@ use std::ops::RangeInclusive;
 use hyper::{Uri, http::uri::PathAndQuery};
 use toml::de::DeValue;
 
-use super::{
-    value::{self, text},
-    values::{self, MAX_TEXT},
-};
+use super::values::{self, MAX_TEXT};
 use crate::{
     config::{
         diagnostics::{Contradiction, FaultList, ValueFault},
-        native::section::Section,
+        native::{
+            section::Section,
+            value::{self, text},
+        },
     },
     model::{BodyDigest, HttpCheck, HttpMethod, HttpPage, HttpVersion, StatusCodes, TlsStart},
 };
@@ -21,7 +21,7 @@ use crate::{
 const STATUS_CODES: RangeInclusive<u16> = 200..=599;
 /// The longest path; servers commonly refuse longer request lines.
 const MAX_PATH: usize = 4096;
-/// The most pages that one check asks for.
+/// The most pages that one check requests.
 const MAX_PAGES: usize = 20;
 /// The most redirects that are followed.
 const MAX_REDIRECTS: i64 = 10;
@@ -108,16 +108,16 @@ fn path(value: &DeValue<'_>) -> Result<String, ValueFault> {
             fault("has characters that a path can't have; write them percent-encoded, a space as %20")
         }
         _ if path.parse::<PathAndQuery>().is_err() => {
-            fault("is no valid path; write special characters percent-encoded")
+            fault("is not a valid path; write special characters percent-encoded")
         }
         _ => Ok(path.to_owned()),
     }
 }
 
-/// A whole URL that a proxy is asked for.
+/// A whole URL that a proxy is to fetch.
 fn url(value: &DeValue<'_>) -> Result<String, ValueFault> {
     let url = text(value, "a URL in quotes, such as \"http://www.example.org/\"")?;
-    let problem = "is no URL that a proxy can be asked for; write one like \"http://www.example.org/\"";
+    let problem = "is not a URL that a proxy can fetch; write one like \"http://www.example.org/\"";
     let fault = || ValueFault::Text { text: url.to_owned(), problem };
     let parsed: Uri = url.parse().map_err(|_| fault())?;
     let is_whole = parsed.scheme_str() == Some("http") && parsed.host().is_some_and(|host| !host.is_empty());
@@ -127,8 +127,7 @@ fn url(value: &DeValue<'_>) -> Result<String, ValueFault> {
 
 /// Status codes and ranges of them.
 fn status(value: &DeValue<'_>) -> Result<StatusCodes, ValueFault> {
-    const PROBLEM: &str =
-        "is no range of status codes from 200 to 599; write one like \"200-399\", \"204\" or \"200-299,304\"";
+    const PROBLEM: &str = "is not a range of status codes from 200 to 599; write one like \"200-399\", \"204\" or \"200-299,304\"";
     let text = match value {
         DeValue::String(text) => text.to_string(),
         DeValue::Integer(number) => number.to_string(),
@@ -160,7 +159,7 @@ fn body_text(value: &DeValue<'_>) -> Result<String, ValueFault> {
 /// The digest of a body.
 fn digest(value: &DeValue<'_>) -> Result<BodyDigest, ValueFault> {
     let text = text(value, "a digest in quotes, such as \"sha256:…\"")?;
-    let problem = "is no digest; write \"sha256:\" and 64 hexadecimal digits, or \"md5:\" and 32";
+    let problem = "is not a digest; write \"sha256:\" and 64 hexadecimal digits, or \"md5:\" and 32";
     let fault = || ValueFault::Text { text: text.to_owned(), problem };
     let (method, digits) = text.split_once(':').ok_or_else(fault)?;
     let bytes = values::digits(digits).ok_or_else(fault)?;

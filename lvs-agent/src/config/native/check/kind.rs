@@ -74,12 +74,12 @@ pub(super) const KINDS: &[(&str, Kind)] = &[
 ];
 
 impl Kind {
-    /// Its name.
+    /// The value of `type`.
     pub(super) fn name(self) -> &'static str {
         KINDS.iter().find(|(_, kind)| *kind == self).map_or("", |(name, _)| name)
     }
 
-    /// The encryption that the name stands for.
+    /// The encryption that the name implies.
     pub(super) fn tls(self) -> Option<TlsStart> {
         let is_direct = matches!(
             self,
@@ -100,7 +100,7 @@ impl Kind {
         !matches!(self, Self::On | Self::Off | Self::Command | Self::File)
     }
 
-    /// Whether a port is asked.
+    /// Whether a port is checked.
     pub(super) fn has_port(self) -> bool {
         self.asks_over_network() && self != Self::Ping
     }

@@ -1,4 +1,4 @@
-//! A check: what is asked, how often and how long. One file for the keys of each family of types.
+//! A check: its type, interval and timeouts. One file for the keys of each family of types.
 
 mod application;
 mod http;
@@ -92,12 +92,12 @@ impl ReadChecks {
         (first.map_or_else(Check::default, |read| read.check), asks, FurtherChecks { checks, combine })
     }
 
-    /// How many they are.
+    /// The number of checks, at least 1.
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// The checks of the service `key` with these servers; notes those that can't be asked there.
+    /// The checks of the service `key` with these servers; notes those that can't be made there.
     pub(super) fn resolve(
         read: Option<Self>,
         combine: Combine,
@@ -117,13 +117,13 @@ impl ReadChecks {
 #[derive(Clone)]
 pub(super) struct ReadCheck {
     check: Check,
-    /// Whether it says what is asked; if not, it is what suits the service.
+    /// Whether it says its type; if not, the type is the one that suits the service.
     has_type: bool,
     place: Range<usize>,
 }
 
 impl ReadCheck {
-    /// The check of the service `key` with these servers; notes if it can't be asked there.
+    /// The check of the service `key` with these servers; notes if it can't be made there.
     pub(super) fn resolve(
         read: Option<Self>,
         key: &ServiceKey,
@@ -179,8 +179,8 @@ pub(super) fn read(mut section: Section<'_>, faults: &mut FaultList) -> ReadChec
     let port =
         if kind.is_none_or(Kind::takes_port) { section.plain("port", faults, value::port) } else { None };
     let via = if asks { via(&mut section, kind, timeout, faults) } else { Via::default() };
-    let question = if let Some(kind) = kind {
-        question(kind, &mut section, faults)
+    let check_kind = if let Some(kind) = kind {
+        check_kind(kind, &mut section, faults)
     } else {
         http::read(&mut section, None, false, faults);
         // Whatever was meant, it is not to be missing a port as well.
@@ -195,12 +195,12 @@ pub(super) fn read(mut section: Section<'_>, faults: &mut FaultList) -> ReadChec
         }
     }
     section.finish(faults);
-    let check = Check { kind: question, interval, timeout, port, via, soft_interval, connects_between };
+    let check = Check { kind: check_kind, interval, timeout, port, via, soft_interval, connects_between };
     ReadCheck { check, has_type: written, place }
 }
 
-/// The keys of one type, as a question.
-fn question(kind: Kind, section: &mut Section<'_>, faults: &mut FaultList) -> CheckKind {
+/// The keys that only this type of check has.
+fn check_kind(kind: Kind, section: &mut Section<'_>, faults: &mut FaultList) -> CheckKind {
     let tls = kind.tls();
     match kind {
         Kind::Ping => CheckKind::Ping,
@@ -266,7 +266,7 @@ fn soft_interval(section: &mut Section<'_>, interval: Duration, faults: &mut Fau
     Some(soft.into_inner())
 }
 
-/// From where the check is asked, and how long each step may take.
+/// From where the check is made, and how long each step may take.
 fn via(section: &mut Section<'_>, kind: Option<Kind>, timeout: Duration, faults: &mut FaultList) -> Via {
     let mut step = |key| {
         let limit = section.read(key, faults, value::duration)?;

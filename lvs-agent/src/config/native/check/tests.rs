@@ -33,10 +33,10 @@ fn good(check: &str) -> Check {
 fn bad(check: &str, expected: &[(usize, &str)]) {
     let error = config(check).expect_err(check);
     let ConfigError::Content(faults) = error else { panic!("{error}") };
-    let told: Vec<_> =
+    let messages: Vec<_> =
         faults.first.iter().map(|fault| (fault.place.column, fault.kind.to_string())).collect();
-    assert_eq!(told.len(), expected.len(), "{check}: {told:?}");
-    for ((column, message), (expected_column, words)) in told.iter().zip(expected) {
+    assert_eq!(messages.len(), expected.len(), "{check}: {messages:?}");
+    for ((column, message), (expected_column, words)) in messages.iter().zip(expected) {
         assert!(message.contains(words), "{check}: {message:?} should have {words:?}");
         assert_eq!(column, expected_column, "{check}: {message}");
     }
@@ -109,9 +109,12 @@ fn which_checks_need_a_port() {
             match read {
                 Ok(_) => assert!(accepted, "{kind} in {service}, {server}"),
                 Err(error) => {
-                    let told = error.to_string();
+                    let messages = error.to_string();
                     let transport = if expected == over_udp { "UDP" } else { "TCP" };
-                    assert!(!accepted && told.contains(&format!("no {transport} port")), "{kind}: {told}");
+                    assert!(
+                        !accepted && messages.contains(&format!("no {transport} port")),
+                        "{kind}: {messages}"
+                    );
                 }
             }
             if expected != anywhere {
@@ -122,7 +125,7 @@ fn which_checks_need_a_port() {
     }
 }
 
-/// A type that is misspelt is all that is told of, wherever it stands.
+/// A misspelt type is all that is reported, wherever it stands.
 #[test]
 fn an_unknown_type_needs_no_port() {
     let error = config_of("address = \"192.0.2.1:80\"\nprotocol = \"udp\"", "type = \"htp\"", "10.0.0.1");
@@ -150,8 +153,8 @@ fn http() {
     let pages =
         http("status = 200, host = \"a\", pages = [{ path = \"/x\" }, { path = \"/y\", status = 204 }]")
             .pages;
-    let told: Vec<_> = pages.iter().map(|page| (page.path.as_str(), page.status.to_string())).collect();
-    assert_eq!(told, [("/x", "200".to_owned()), ("/y", "204".to_owned())]);
+    let read: Vec<_> = pages.iter().map(|page| (page.path.as_str(), page.status.to_string())).collect();
+    assert_eq!(read, [("/x", "200".to_owned()), ("/y", "204".to_owned())]);
     assert!(pages.iter().all(|page| page.host.as_deref() == Some("a")));
 
     let CheckKind::Http(proxy) = good("type = \"http-proxy\", path = \"http://a.example/\"").kind else {
@@ -241,7 +244,7 @@ fn a_command_knows_its_service() {
 fn faults() {
     let cases: &[(&str, &[(usize, &str)])] = &[
         ("type = \"dns\"", &[(9, "has no \"name\"")]),
-        ("type = \"dns\", name = \"a..b\"", &[(32, "no name that can be asked for")]),
+        ("type = \"dns\", name = \"a..b\"", &[(32, "not a name that can be queried")]),
         (
             "type = \"dns\", name = \"a\", record = \"AAA\"",
             &[(46, "\"AAA\" is unknown; write \"A\", \"AAAA\"")],
@@ -261,8 +264,8 @@ fn faults() {
         ("type = \"http\", connect-timeout = \"2s\"", &[(44, "connect-timeout 2s is above the timeout 1s")]),
         ("type = \"http\", tls-verify = true", &[(26, "no meaning without encryption")]),
         ("type = \"https\", tls = \"starttls\"", &[(33, "write \"none\" or \"direct\"")]),
-        ("type = \"https\", tls-name = \"a_b c\"", &[(38, "no valid host")]),
-        ("type = \"https\", tls-ca = \"ca.pem\"", &[(36, "no absolute path")]),
+        ("type = \"https\", tls-name = \"a_b c\"", &[(38, "not a valid host")]),
+        ("type = \"https\", tls-ca = \"ca.pem\"", &[(36, "not an absolute path")]),
         ("type = \"https\", tls-ca = \"/a\", tls-verify = false", &[(55, "tls-ca has no meaning")]),
         ("type = \"sip\", tls = \"direct\"", &[(9, "no encryption over UDP")]),
         ("type = \"sips\", transport = \"udp\"", &[(38, "no encryption over UDP")]),
@@ -272,22 +275,25 @@ fn faults() {
         ("type = \"http\", method = \"HEAD\", text = \"x\"", &[(35, "a HEAD request has no body")]),
         ("type = \"http\", method = \"POST\"", &[(35, "\"GET\" or \"HEAD\"")]),
         ("type = \"http\", redirects = 11", &[(38, "11 is above 10")]),
-        ("type = \"http\", digest = \"md5:00\"", &[(35, "is no digest")]),
-        ("type = \"http\", status = \"200,\"", &[(35, "no range of status codes")]),
+        ("type = \"http\", digest = \"md5:00\"", &[(35, "is not a digest")]),
+        ("type = \"http\", status = \"200,\"", &[(35, "not a range of status codes")]),
         ("type = \"http\", pages = [{ path = \"x\" }]", &[(44, "does not start with")]),
         ("type = \"http\", pages = [{ pathe = \"/\" }]", &[(37, "did you mean \"path\"?")]),
         ("type = \"http-proxy\"", &[(9, "has no \"path\"")]),
-        ("type = \"http-proxy\", path = \"/x\"", &[(39, "no URL")]),
+        ("type = \"http-proxy\", path = \"/x\"", &[(39, "not a URL")]),
         ("type = \"tcp\", send = \"a\", send-hex = \"00\"", &[(37, "either text or hexadecimal")]),
-        ("type = \"tcp\", send-hex = \"0\"", &[(36, "no even number")]),
+        ("type = \"tcp\", send-hex = \"0\"", &[(36, "not an even number")]),
         ("type = \"udp\", expect = \"a\", reply = false", &[(47, "needs a reply")]),
         ("type = \"ldap\", expect = \"a\"", &[(35, "name it as \"base\"")]),
         ("type = \"command\"", &[(9, "has no \"command\"")]),
         ("type = \"command\", command = \"/bin/x\"", &[(39, "in brackets")]),
-        ("type = \"command\", command = [\"x\"]", &[(39, "no absolute path")]),
+        ("type = \"command\", command = [\"x\"]", &[(39, "not an absolute path")]),
         ("type = \"command\", command = []", &[(39, "has no program")]),
-        ("type = \"file\", file = \"w\"", &[(33, "no absolute path")]),
-        ("type = \"connect\", source = \"x\"", &[(38, "\"x\" is no address")]),
+        ("type = \"file\", file = \"w\"", &[(33, "not an absolute path")]),
+        (
+            "type = \"connect\", source = \"x\"",
+            &[(38, "\"x\" is not a valid address, such as \"192.0.2.10\"")],
+        ),
         ("type = \"connect\", source = \"0.0.0.0\"", &[(38, "can't be the address of one host")]),
         ("type = \"connect\", device = \"an-overlong-name\"", &[(38, "longer than 15 bytes")]),
         ("type = \"connect\", mark = 0", &[(36, "0 is below 1")]),
@@ -306,8 +312,8 @@ fn every_key_is_known_or_refused() {
             let Err(ConfigError::Content(faults)) = config(&format!("type = \"{kind}\", {key} = []")) else {
                 panic!("{kind}: {key} = [] can't be right");
             };
-            let told = faults.to_string();
-            assert!(!told.contains("unknown key"), "{kind}: {key}: {told}");
+            let messages = faults.to_string();
+            assert!(!messages.contains("unknown key"), "{kind}: {key}: {messages}");
         }
     }
 }

@@ -5,11 +5,13 @@ use std::{net::IpAddr, path::PathBuf};
 use hyper::http::uri::Authority;
 use toml::de::DeValue;
 
-use super::value::{self, text};
 use crate::{
     config::{
         diagnostics::{Contradiction, FaultList, ValueFault},
-        native::section::Section,
+        native::{
+            section::Section,
+            value::{self, text},
+        },
     },
     model::{DeviceName, Login, Pattern, Secret, Tls, TlsStart, TlsVerify},
 };
@@ -34,7 +36,7 @@ pub(super) fn line(value: &DeValue<'_>) -> Result<String> {
 }
 
 /// A short text in one line.
-pub(in super::super) fn word(value: &DeValue<'_>) -> Result<String> {
+pub(crate) fn word(value: &DeValue<'_>) -> Result<String> {
     let line = line(value)?;
     if line.len() > MAX_WORD {
         return Err(ValueFault::Text { text: line, problem: "is longer than 200 bytes; shorten it" });
@@ -77,7 +79,7 @@ pub(super) fn bytes(value: &DeValue<'_>) -> Result<Vec<u8>> {
 /// Bytes as hexadecimal digits.
 pub(super) fn hexadecimal(value: &DeValue<'_>) -> Result<Vec<u8>> {
     let text = text(value, "hexadecimal digits in quotes, such as \"0a ff\"")?;
-    let problem = "is no even number of hexadecimal digits, at most 8192; write them like \"0a ff\"";
+    let problem = "is not an even number of hexadecimal digits, at most 8192; write them like \"0a ff\"";
     let fault = || ValueFault::Text { text: text.to_owned(), problem };
     digits(text).filter(|bytes| bytes.len() <= MAX_TEXT).ok_or_else(fault)
 }
@@ -111,10 +113,10 @@ pub(super) fn pattern(value: &DeValue<'_>) -> Result<Pattern> {
 }
 
 /// An absolute path of a file.
-pub(in super::super) fn path(value: &DeValue<'_>) -> Result<PathBuf> {
+pub(crate) fn path(value: &DeValue<'_>) -> Result<PathBuf> {
     let text = line(value)?;
     if !text.starts_with('/') {
-        return Err(ValueFault::Text { text, problem: "is no absolute path; write it from \"/\" on" });
+        return Err(ValueFault::Text { text, problem: "is not an absolute path; write it from \"/\" on" });
     }
     Ok(PathBuf::from(text))
 }
@@ -144,23 +146,23 @@ pub(super) fn host(value: &DeValue<'_>) -> Result<String> {
         _ if host.contains(['\r', '\n']) => fault("has a line break, which would forge headers; remove it"),
         _ if host.contains('@') => fault("has a user name in it; write only the host name"),
         _ if host.parse::<Authority>().is_err() => {
-            fault("is no valid host name; write one like \"www.example.org\"")
+            fault("is not a valid host name; write one like \"www.example.org\"")
         }
         _ => Ok(host.to_owned()),
     }
 }
 
 /// A name that a certificate can be for.
-pub(in super::super) fn tls_name(value: &DeValue<'_>) -> Result<String> {
+pub(crate) fn tls_name(value: &DeValue<'_>) -> Result<String> {
     let host = host(value)?;
     if rustls::pki_types::ServerName::try_from(host.as_str()).is_err() {
-        let problem = "is no name that a certificate can be for; write one like \"www.example.org\"";
+        let problem = "is not a name that a certificate can be for; write one like \"www.example.org\"";
         return Err(ValueFault::Text { text: host, problem });
     }
     Ok(host)
 }
 
-/// The keys of the encryption. `usual` is what the type of the check stands for, `known` what it can be.
+/// The keys of the encryption. `usual` is what the type of the check implies, `known` what it can be.
 pub(super) fn tls(
     section: &mut Section<'_>,
     usual: Option<TlsStart>,

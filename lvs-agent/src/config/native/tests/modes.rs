@@ -34,7 +34,7 @@ fn services_need_no_servers_where_those_are_the_tables() {
 }
 
 #[test]
-fn a_file_is_judged_by_the_mode_that_it_is_read_for() {
+fn a_file_is_validated_for_the_mode_that_it_is_read_for() {
     let read = |text: &str, mode| read_in_mode(text, "test.toml".as_ref(), Some(mode));
     let without = "[[service]]\naddress = \"192.0.2.1:80\"\n";
     for text in ["", without] {

@@ -63,7 +63,7 @@ fn faults_of_a_relay() {
         (relay("tls = \"starttls\", tls-ca = \"/a\""), &[(4, 43, "\"starttls\" is unknown")]),
         (relay("tls = true"), &[(4, 43, "true")]),
         (relay("tls = \"direct\", tls-verify = 1"), &[(4, 66, "true or false")]),
-        (relay("tls = \"direct\", tls-ca = \"ca.pem\""), &[(4, 62, "no absolute path")]),
+        (relay("tls = \"direct\", tls-ca = \"ca.pem\""), &[(4, 62, "not an absolute path")]),
         (relay("tls = \"direct\", tls-name = \"a b\""), &[(4, 64, "a b")]),
         (
             relay("tls = \"direct\", tls-verify = false, tls-ca = \"/a\""),
@@ -85,7 +85,7 @@ fn faults_of_a_relay() {
         (relay("tls = \"direct\", user = \"u\""), &[(4, 8, "has no \"password-file\"")]),
         (relay("tls = \"direct\", password-file = \"/p\""), &[(4, 8, "has no \"user\"")]),
         (relay("tls = \"direct\", user = \"\", password-file = \"/p\""), &[(4, 60, "is empty")]),
-        (relay("tls = \"direct\", user = \"u\", password-file = \"p\""), &[(4, 81, "no absolute path")]),
+        (relay("tls = \"direct\", user = \"u\", password-file = \"p\""), &[(4, 81, "not an absolute path")]),
         (relay("password-unencrypted = true"), &[(4, 60, "has no meaning without \"user\"")]),
         (relay("user = \"u\", password-file = \"/p\""), &[(4, 44, "would be sent unencrypted; write tls =")]),
         (relay("password = \"p\""), &[(4, 37, "unknown key \"password\"")]),

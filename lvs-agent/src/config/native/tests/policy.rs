@@ -129,7 +129,7 @@ fn several_checks() {
 }
 
 #[test]
-fn how_often_a_check_is_asked() {
+fn intervals_of_checks() {
     let check = |lines: &str| service(&format!("check = {{ {lines} }}")).check;
     let ms = Duration::from_millis;
     for (lines, soft) in [
@@ -184,7 +184,7 @@ fn faults() {
         ("quorum = { weight = 2 }", &[(4, 10, "is 2, and all servers' weights are 1")]),
         ("quorum = { hysteresis = -1 }", &[(4, 25, "-1 is below 0")]),
         ("quorum = { up = \"/bin/true\" }", &[(4, 17, "in brackets")]),
-        ("quorum = { up = [\"true\"] }", &[(4, 17, "no absolute path")]),
+        ("quorum = { up = [\"true\"] }", &[(4, 17, "not an absolute path")]),
         ("quorum = { wait = 1 }", &[(4, 12, "unknown key \"wait\" in quorum")]),
         ("slow-start = 30", &[(4, 14, "30 has no unit")]),
         ("start = \"maybe\"", &[(4, 9, "\"in\"")]),

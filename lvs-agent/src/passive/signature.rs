@@ -1,8 +1,11 @@
-//! What packets to one server look like as far as the table of services says. Pure.
+//! What tells the packets of one server from those of another, as far as the services say. Pure.
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::{Mac, NoSignal, Sight, WireKey};
+use super::{
+    visibility::{NoSignal, Visibility},
+    wire_key::{Mac, WireKey},
+};
 use crate::model::{
     AddressFamily, DestinationKey, ForwardingMethod, Protocol, ServiceKey, Tunnel, VirtualService,
 };
@@ -27,37 +30,37 @@ pub fn forwardings(service: &VirtualService) -> impl Iterator<Item = Forwarding>
     })
 }
 
-/// What makes one endpoint on the wire: destinations of the same shape can't be told apart and needn't be, because they
-/// are the same socket on the same server.
+/// What makes one endpoint on the wire: destinations of the same signature can't be distinguished and needn't be,
+/// because they are the same socket on the same server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Shape {
+pub(super) struct EndpointSignature {
     pub(super) protocol: Protocol,
-    pub(super) form: Form,
+    pub(super) form: PacketForm,
 }
 
 /// What packets show of the service and the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Form {
+pub(super) enum PacketForm {
     /// Masquerade: the server's address and port, whatever the service's are; port 0 stands for every port.
     Address(SocketAddr),
     /// Masquerade by firewall mark, with the port left alone.
     AddressMark { server: IpAddr, mark: u32 },
     /// Direct route: what the client wrote, on the way to the server's MAC address.
-    Link { front: Front, server: IpAddr },
+    Link { service: ServiceMatch, server: IpAddr },
     /// Tunnel: what the client wrote, wrapped up for the server's address.
-    Tunnel { front: Front, end: IpAddr, gue: Option<u16> },
+    Tunnel { service: ServiceMatch, end: IpAddr, gue: Option<u16> },
 }
 
 /// What a client's packet shows of the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Front {
+pub(super) enum ServiceMatch {
     /// VIP and port; port 0 stands for every port.
     Address(SocketAddr),
     /// A firewall mark.
     Mark { mark: u32, family: AddressFamily },
 }
 
-impl Form {
+impl PacketForm {
     /// The real server's address.
     pub(super) fn server(&self) -> IpAddr {
         match self {
@@ -68,8 +71,8 @@ impl Form {
     }
 }
 
-impl Shape {
-    /// All shapes of a destination's packets: one for each protocol.
+impl EndpointSignature {
+    /// All signatures of a destination: one for each protocol.
     pub(super) fn of(forwarding: &Forwarding) -> Result<Vec<Self>, NoSignal> {
         let form = form(forwarding)?;
         let protocols: &[Protocol] = match forwarding.destination.service {
@@ -79,16 +82,16 @@ impl Shape {
         Ok(protocols.iter().map(|&protocol| Self { protocol, form }).collect())
     }
 
-    /// How much is seen of it.
-    pub(super) fn sight(&self) -> Sight {
-        let whole = matches!(self.form, Form::Address(_) | Form::AddressMark { .. });
-        match (self.protocol, whole) {
-            (Protocol::Tcp | Protocol::Udp, true) => Sight::Whole,
-            (Protocol::Tcp, false) => Sight::Half,
-            (Protocol::Udp, false) => Sight::CountedOnly(
+    /// How much of its traffic is seen.
+    pub(super) fn visibility(&self) -> Visibility {
+        let both_ways = matches!(self.form, PacketForm::Address(_) | PacketForm::AddressMark { .. });
+        match (self.protocol, both_ways) {
+            (Protocol::Tcp | Protocol::Udp, true) => Visibility::Both,
+            (Protocol::Tcp, false) => Visibility::ClientOnly,
+            (Protocol::Udp, false) => Visibility::CountersOnly(
                 "UDP answers bypass the director, so the traffic says nothing about the server",
             ),
-            (Protocol::Sctp, _) => Sight::CountedOnly("SCTP handshakes are not tracked"),
+            (Protocol::Sctp, _) => Visibility::CountersOnly("SCTP handshakes are not tracked"),
         }
     }
 
@@ -97,70 +100,74 @@ impl Shape {
         let protocol = self.protocol;
         let mac = mac.ok_or(NoSignal::NeighbourUnknown);
         Ok(match self.form {
-            Form::Address(server) => WireKey::address(protocol, server),
-            Form::AddressMark { server, mark } => WireKey::address_mark(protocol, server, mark),
-            Form::Link { front: Front::Address(vip), .. } => WireKey::link(protocol, vip, mac?),
-            Form::Link { front: Front::Mark { mark, family }, .. } => {
+            PacketForm::Address(server) => WireKey::address(protocol, server),
+            PacketForm::AddressMark { server, mark } => WireKey::address_mark(protocol, server, mark),
+            PacketForm::Link { service: ServiceMatch::Address(vip), .. } => {
+                WireKey::link(protocol, vip, mac?)
+            }
+            PacketForm::Link { service: ServiceMatch::Mark { mark, family }, .. } => {
                 WireKey::link_mark(protocol, mark, family, mac?)
             }
-            Form::Tunnel { front: Front::Address(vip), end, .. } => WireKey::tunnel(protocol, vip, end),
-            Form::Tunnel { front: Front::Mark { mark, family }, end, .. } => {
+            PacketForm::Tunnel { service: ServiceMatch::Address(vip), end, .. } => {
+                WireKey::tunnel(protocol, vip, end)
+            }
+            PacketForm::Tunnel { service: ServiceMatch::Mark { mark, family }, end, .. } => {
                 WireKey::tunnel_mark(protocol, mark, family, end)
             }
         })
     }
 
-    /// Whose answers its own look like: those from the same address, where neither a port nor a mark tells them apart.
+    /// What its answers look like where neither a port nor a mark tells them from others: their protocol and address.
     pub(super) fn answers(&self) -> Option<(Protocol, IpAddr)> {
         match self.form {
-            Form::Address(server) if server.port() == 0 => Some((self.protocol, server.ip())),
-            Form::AddressMark { server, .. } => Some((self.protocol, server)),
+            PacketForm::Address(server) if server.port() == 0 => Some((self.protocol, server.ip())),
+            PacketForm::AddressMark { server, .. } => Some((self.protocol, server)),
             _ => None,
         }
     }
 
-    /// The second key of one in a service by firewall mark, for its answers: they bear no mark.
+    /// The second key of a destination by firewall mark, for its answers: they bear no mark.
     pub(super) fn answer_key(&self) -> Option<WireKey> {
         match self.form {
-            Form::AddressMark { server, .. } => Some(WireKey::address_mark(self.protocol, server, 0)),
+            PacketForm::AddressMark { server, .. } => Some(WireKey::address_mark(self.protocol, server, 0)),
             _ => None,
         }
     }
 
-    /// The key that lets its tunnel be recognised, where it needs one.
+    /// The key of its tunnel's end, where the programs need one.
     pub(super) fn gue_key(&self) -> Option<WireKey> {
         match self.form {
-            Form::Tunnel { end, gue: Some(port), .. } => Some(WireKey::gue(SocketAddr::new(end, port))),
+            PacketForm::Tunnel { end, gue: Some(port), .. } => Some(WireKey::gue(SocketAddr::new(end, port))),
             _ => None,
         }
     }
 
     /// Whether its key needs the MAC address of the next hop.
     pub(super) fn needs_mac(&self) -> bool {
-        matches!(self.form, Form::Link { .. })
+        matches!(self.form, PacketForm::Link { .. })
     }
 }
 
-fn form(forwarding: &Forwarding) -> Result<Form, NoSignal> {
+fn form(forwarding: &Forwarding) -> Result<PacketForm, NoSignal> {
     let DestinationKey { service, server } = forwarding.destination;
-    let front = match service {
-        ServiceKey::Address { address, .. } => Front::Address(address),
-        ServiceKey::Mark { mark, family } => Front::Mark { mark, family },
+    let service = match service {
+        ServiceKey::Address { address, .. } => ServiceMatch::Address(address),
+        ServiceKey::Mark { mark, family } => ServiceMatch::Mark { mark, family },
     };
-    match (forwarding.method, front) {
+    match (forwarding.method, service) {
         // The kernel leaves the port alone if the destination has none (`ip_vs_schedule`, `ip_vs_sched_persist`).
-        (ForwardingMethod::Masquerade, Front::Mark { mark, .. }) if server.port() == 0 => {
-            Ok(Form::AddressMark { server: server.ip(), mark })
+        (ForwardingMethod::Masquerade, ServiceMatch::Mark { mark, .. }) if server.port() == 0 => {
+            Ok(PacketForm::AddressMark { server: server.ip(), mark })
         }
-        (ForwardingMethod::Masquerade, _) => Ok(Form::Address(server)),
-        (ForwardingMethod::DirectRoute, front) => Ok(Form::Link { front, server: server.ip() }),
-        (ForwardingMethod::Tunnel, front) => {
+        (ForwardingMethod::Masquerade, _) => Ok(PacketForm::Address(server)),
+        (ForwardingMethod::DirectRoute, service) => Ok(PacketForm::Link { service, server: server.ip() }),
+        (ForwardingMethod::Tunnel, service) => {
             let gue = match forwarding.tunnel {
                 Tunnel::Ipip | Tunnel::Gre { .. } => None,
                 Tunnel::Gue { port, .. } => Some(port),
                 Tunnel::Other { kind, .. } => return Err(NoSignal::UnknownTunnel(kind)),
             };
-            Ok(Form::Tunnel { front, end: server.ip(), gue })
+            Ok(PacketForm::Tunnel { service, end: server.ip(), gue })
         }
         (ForwardingMethod::Local, _) => Err(NoSignal::Local),
         (ForwardingMethod::Bypass, _) => Err(NoSignal::Bypass),

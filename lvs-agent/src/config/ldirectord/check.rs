@@ -1,4 +1,4 @@
-//! What the servers of a virtual service are asked.
+//! The check of the servers of a virtual service.
 
 use std::{
     env,
@@ -9,12 +9,12 @@ use std::{
 };
 
 use super::{
+    context::ServiceContext,
+    entry::Entry,
     findings::{Findings, Noted},
     kind::Kind,
-    layout::Entry,
     perl::{self, Ends},
     server::Real,
-    service::Surroundings,
     settings::CheckType,
 };
 use crate::{
@@ -23,9 +23,8 @@ use crate::{
         Check, CheckKind, CommandCheck, CommandConvention, Database, DnsCheck, DnsType, GreetingCheck,
         GreetingProtocol, HttpCheck, HttpMethod, HttpPage, HttpVersion, LdapCheck, Login, OracleCheck,
         Pattern, Protocol, RadiusCheck, Secret, ServiceKey, SipCheck, SqlCheck, StatusCodes, TcpCheck, Tls,
-        TlsStart, TlsVerify, Transport, UdpCheck,
+        TlsStart, TlsVerify, Transport, UdpCheck, is_dns_name,
     },
-    probe,
 };
 
 const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -39,44 +38,44 @@ const MAX_TEXT: usize = 4096;
 const MAX_WORD: usize = 200;
 
 /// The check of one server that stands at `address` in the table; `None` if something is wrong, which is noted.
-pub(super) fn check(
-    around: &Surroundings<'_>,
+pub(super) fn read(
+    context: &ServiceContext<'_>,
     real: Option<&Real>,
     address: SocketAddr,
     findings: &mut Findings,
 ) -> Option<Check> {
-    let draft = around.draft;
+    let draft = context.draft;
     let checktype = draft.checktype.unwrap_or(CheckType::Negotiate);
-    let is_udp = matches!(around.key, ServiceKey::Address { protocol: Protocol::Udp, .. });
-    let asker = Asker { around, real, is_udp };
-    let (question, connects_between) = match checktype {
+    let is_udp = matches!(context.key, ServiceKey::Address { protocol: Protocol::Udp, .. });
+    let reader = CheckReader { context, real, is_udp };
+    let (kind, connects_between) = match checktype {
         CheckType::Ping => (CheckKind::Ping, 0),
         CheckType::Connect if is_udp => (CheckKind::Ping, 0),
         CheckType::Connect => (CheckKind::Connect, 0),
         CheckType::On => (CheckKind::On, 0),
         CheckType::Off => (CheckKind::Off, 0),
-        CheckType::External => (asker.command(false, findings)?, 0),
-        CheckType::ExternalPerl => (asker.command(true, findings)?, 0),
-        CheckType::Negotiate => (asker.negotiate(findings)?, 0),
+        CheckType::External => (reader.command(false, findings)?, 0),
+        CheckType::ExternalPerl => (reader.command(true, findings)?, 0),
+        CheckType::Negotiate => (reader.negotiate(findings)?, 0),
         CheckType::Combined(connects) => {
-            let question = asker.negotiate(findings)?;
+            let kind = reader.negotiate(findings)?;
             // Only where there is a connection can there be one alone.
-            let connects = if question.transport() == Some(Transport::Tcp) { connects } else { 0 };
-            (question, connects)
+            let connects = if kind.transport() == Some(Transport::Tcp) { connects } else { 0 };
+            (kind, connects)
         }
     };
     let written = real.map(|real| real.port).filter(|port| *port != 0);
-    let port = match question.transport() {
-        // A command is told the port that is written.
-        None if matches!(question, CheckKind::Command(_)) => written.filter(|port| *port != address.port()),
+    let port = match kind.transport() {
+        // A command gets the port that is written.
+        None if matches!(kind, CheckKind::Command(_)) => written.filter(|port| *port != address.port()),
         None => None,
-        Some(transport) => asker.port(address, transport, findings).ok()?,
+        Some(transport) => reader.port(address, transport, findings).ok()?,
     };
-    let (own, all) = (&draft.shared, &around.globals.shared);
+    let (service, global) = (&draft.shared, &context.globals.shared);
     Some(Check {
-        interval: own.checkinterval.or(all.checkinterval).unwrap_or(CHECK_INTERVAL),
-        timeout: asker.timeout(checktype, &question),
-        kind: question,
+        interval: service.checkinterval.or(global.checkinterval).unwrap_or(CHECK_INTERVAL),
+        timeout: reader.timeout(checktype, &kind),
+        kind,
         port,
         connects_between,
         ..Check::default()
@@ -84,23 +83,30 @@ pub(super) fn check(
 }
 
 /// One server and its service.
-struct Asker<'a> {
-    around: &'a Surroundings<'a>,
+struct CheckReader<'a> {
+    context: &'a ServiceContext<'a>,
     real: Option<&'a Real>,
     is_udp: bool,
 }
 
-impl Asker<'_> {
+impl CheckReader<'_> {
     /// `checktimeout` and `negotiatetimeout` stand in for one another.
-    fn timeout(&self, checktype: CheckType, question: &CheckKind) -> Duration {
-        let (own, all) = (&self.around.draft.shared, &self.around.globals.shared);
-        let check = own.checktimeout.or(own.negotiatetimeout).or(all.checktimeout).or(all.negotiatetimeout);
-        let negotiate =
-            own.negotiatetimeout.or(own.checktimeout).or(all.negotiatetimeout).or(all.checktimeout);
+    fn timeout(&self, checktype: CheckType, kind: &CheckKind) -> Duration {
+        let (service, global) = (&self.context.draft.shared, &self.context.globals.shared);
+        let check = service
+            .checktimeout
+            .or(service.negotiatetimeout)
+            .or(global.checktimeout)
+            .or(global.negotiatetimeout);
+        let negotiate = service
+            .negotiatetimeout
+            .or(service.checktimeout)
+            .or(global.negotiatetimeout)
+            .or(global.checktimeout);
         let (check, negotiate) = (check.unwrap_or(CHECK_TIMEOUT), negotiate.unwrap_or(NEGOTIATE_TIMEOUT));
-        match (checktype, question) {
+        match (checktype, kind) {
             (_, CheckKind::Ping) => {
-                let count = own.checkcount.or(all.checkcount).map_or(1, std::num::NonZeroU32::get);
+                let count = service.checkcount.or(global.checkcount).map_or(1, std::num::NonZeroU32::get);
                 check.saturating_mul(count).min(Duration::from_hours(24))
             }
             // There ldirectord has an alarm after the shorter one.
@@ -112,25 +118,26 @@ impl Asker<'_> {
         }
     }
 
-    /// The port that is asked, where it isn't the one in the table.
+    /// The port that is checked, where it isn't the one in the table.
     fn port(
         &self,
         address: SocketAddr,
         transport: Transport,
         findings: &mut Findings,
     ) -> Result<Option<u16>, Noted> {
-        if let Some(port) = self.around.draft.checkport {
+        if let Some(port) = self.context.draft.checkport {
             return Ok(Some(port));
         }
-        let own = self.real.map(|real| real.port).filter(|port| *port != 0);
-        let Some(port) = own.or(self.around.kind.port()).or(Some(address.port()).filter(|port| *port != 0))
+        let written = self.real.map(|real| real.port).filter(|port| *port != 0);
+        let Some(port) =
+            written.or(self.context.kind.port()).or(Some(address.port()).filter(|port| *port != 0))
         else {
             let server = address.ip().to_string();
-            let place = self.real.map_or(&self.around.draft.head.place, |real| &real.entry.place);
+            let place = self.real.map_or(&self.context.draft.head.place, |real| &real.entry.place);
             findings.fault(place, DirectiveFault::NoCheckPort { server });
             return Err(Noted);
         };
-        let comes = match self.around.key {
+        let comes = match self.context.key {
             ServiceKey::Address { protocol, .. } => protocol == transport.protocol(),
             // A server of it may have no port.
             ServiceKey::Mark { .. } => false,
@@ -141,8 +148,8 @@ impl Asker<'_> {
     /// The request and where it is written.
     fn request(&self) -> Option<(&Entry, &str)> {
         match self.real.and_then(|real| real.request.as_ref().map(|texts| (&real.entry, texts.0.as_str()))) {
-            Some(own) => Some(own),
-            None => self.around.draft.request.as_ref().map(|(entry, text)| (entry, text.as_str())),
+            Some(text_of_server) => Some(text_of_server),
+            None => self.context.draft.request.as_ref().map(|(entry, text)| (entry, text.as_str())),
         }
     }
 
@@ -155,8 +162,8 @@ impl Asker<'_> {
     /// What must be received.
     fn receive(&self) -> Option<(&Entry, &str)> {
         match self.real.and_then(|real| real.request.as_ref().map(|texts| (&real.entry, texts.1.as_str()))) {
-            Some(own) => Some(own),
-            None => self.around.draft.receive.as_ref().map(|(entry, text)| (entry, text.as_str())),
+            Some(text_of_server) => Some(text_of_server),
+            None => self.context.draft.receive.as_ref().map(|(entry, text)| (entry, text.as_str())),
         }
         .filter(|(_, text)| !text.is_empty())
     }
@@ -171,16 +178,17 @@ impl Asker<'_> {
         match perl::pattern(text, ends) {
             Ok(pattern) => Ok(Some(pattern)),
             Err(error) => {
-                findings.value(entry, format!("is no regular expression that is understood here: {error}"));
+                findings
+                    .value(entry, format!("is not a regular expression that the agent supports: {error}"));
                 Err(Noted)
             }
         }
     }
 
     fn note(&self, note: Note, findings: &mut Findings) {
-        let place = match &self.around.draft.request {
+        let place = match &self.context.draft.request {
             Some((entry, _)) => entry.place.clone(),
-            None => self.around.draft.head.place.clone(),
+            None => self.context.draft.head.place.clone(),
         };
         findings.note(&place, note);
     }
@@ -191,17 +199,17 @@ impl Asker<'_> {
     }
 
     fn login(&self) -> Option<Login> {
-        let user = self.around.draft.login.clone()?;
+        let user = self.context.draft.login.clone()?;
         Some(Login { user, password: self.password() })
     }
 
     fn password(&self) -> Secret {
-        Secret::new(self.around.draft.passwd.clone().unwrap_or_default())
+        Secret::new(self.context.draft.passwd.clone().unwrap_or_default())
     }
 
     /// Whether the words of a login fit into a check; notes if not.
     fn words_fit(&self, findings: &mut Findings) -> bool {
-        let draft = self.around.draft;
+        let draft = self.context.draft;
         let words = [&draft.login, &draft.passwd, &draft.database, &draft.secret];
         let fits = words.into_iter().flatten().all(|word| word.len() <= MAX_WORD && !word.contains('\t'));
         if !fits {
@@ -213,13 +221,13 @@ impl Asker<'_> {
         fits
     }
 
-    /// The question of the service's protocol.
+    /// The check of the service's protocol.
     fn negotiate(&self, findings: &mut Findings) -> Option<CheckKind> {
         if !self.words_fit(findings) {
             return None;
         }
-        let (draft, kind) = (self.around.draft, self.around.kind);
-        let question = match kind {
+        let (draft, kind) = (self.context.draft, self.context.kind);
+        let check = match kind {
             Kind::None => {
                 findings.note(&draft.head.place, Note::NeverChecked);
                 CheckKind::On
@@ -255,7 +263,7 @@ impl Asker<'_> {
             }),
             Kind::Simpletcp => return self.simpletcp(findings),
         };
-        Some(question)
+        Some(check)
     }
 
     fn ftp(&self, findings: &mut Findings) -> CheckKind {
@@ -266,7 +274,7 @@ impl Asker<'_> {
         let host = env::var("HOSTNAME").unwrap_or_else(|_| "localhost".to_owned());
         let anonymous =
             Login { user: "anonymous".to_owned(), password: Secret::new(format!("ldirectord@{host}")) };
-        let login = self.login().map(|login| match &self.around.draft.passwd {
+        let login = self.login().map(|login| match &self.context.draft.passwd {
             Some(_) => login,
             None => Login { password: anonymous.password.clone(), ..login },
         });
@@ -274,7 +282,7 @@ impl Asker<'_> {
     }
 
     fn http(&self, findings: &mut Findings) -> Option<CheckKind> {
-        let (draft, kind) = (self.around.draft, self.around.kind);
+        let (draft, kind) = (self.context.draft, self.context.kind);
         let pattern = self.expression(Ends::Text, findings).ok()?;
         if let (Some(_), HttpMethod::Head, Some((entry, _))) = (&pattern, draft.httpmethod, self.receive()) {
             findings.fault(&entry.place, DirectiveFault::HeadWithReceive);
@@ -294,9 +302,9 @@ impl Asker<'_> {
         };
         if !is_good || path.len() > MAX_TEXT {
             let problem = if proxy {
-                "has no request that a proxy can be asked for; write request=\"http://www.example.org/\""
+                "has no request that a proxy can fetch; write request=\"http://www.example.org/\""
             } else {
-                "has a request that is no path; write one like request=\"/health\""
+                "has a request that is not a path; write one like request=\"/health\""
             };
             findings.value(entry, problem);
             return None;
@@ -329,20 +337,22 @@ impl Asker<'_> {
                 ),
             );
         };
-        if !probe::is_dns_name(&name, record) {
-            let place = self.request().map_or(&self.around.draft.head, |(entry, _)| entry);
-            findings.value(place, "has no name that can be asked for; write request=\"www.example.org\"");
+        if !is_dns_name(&name, record) {
+            let place = self.request().map_or(&self.context.draft.head, |(entry, _)| entry);
+            findings.value(place, "has no name that can be queried; write request=\"www.example.org\"");
             return None;
         }
         // A literal address or name is compared as such; what only an expression can say isn't known here.
         let literal = expect.trim_start_matches('^').trim_end_matches('$').replace("\\.", ".");
         if literal.contains(|c: char| !c.is_ascii_alphanumeric() && !".-_:".contains(c)) || literal.is_empty()
         {
-            findings
-                .value(entry, "is no address or name; write the whole of it, such as receive=\"192.0.2.1\"");
+            findings.value(
+                entry,
+                "is neither an address nor a name; write the whole of it, such as receive=\"192.0.2.1\"",
+            );
             return None;
         }
-        let transport = if self.is_udp || !matches!(self.around.key, ServiceKey::Address { .. }) {
+        let transport = if self.is_udp || !matches!(self.context.key, ServiceKey::Address { .. }) {
             Transport::Udp
         } else {
             Transport::Tcp
@@ -368,7 +378,7 @@ impl Asker<'_> {
         let (Some(login), false) = (self.login(), query.trim().is_empty()) else {
             return self.never_up("a check of a database needs login and request (a query)", findings);
         };
-        let database = self.around.draft.database.clone();
+        let database = self.context.draft.database.clone();
         if kind == Kind::Oracle {
             let what =
                 "the listener is asked for the service in database; ldirectord logs in and makes a query";
@@ -394,7 +404,7 @@ impl Asker<'_> {
     }
 
     fn command(&self, perl: bool, findings: &mut Findings) -> Option<CheckKind> {
-        let Some((entry, text)) = &self.around.draft.checkcommand else {
+        let Some((entry, text)) = &self.context.draft.checkcommand else {
             return Some(CheckKind::Command(command(vec!["/bin/true".to_owned()])));
         };
         if text.contains(char::is_whitespace) {

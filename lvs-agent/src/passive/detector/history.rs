@@ -1,49 +1,52 @@
-//! What the detector remembers of one server.
+//! The history of each server: its models, and when a suspicion may be raised.
 
 use std::time::Duration;
 
 use lvs_common::{ServerCounters, ServerId, ServerState};
 
 use super::{
-    Layer, Sight, Strength, nanos,
-    waits::{Assumption, Totals, Waits},
+    super::visibility::Visibility,
+    finding::{Layer, Strength},
+    snapshot::Totals,
+    time::nanos,
+    wait_model::{Assumption, WaitModel},
 };
-use crate::model::DetectorSettings;
+use crate::{backoff::Backoff, model::DetectorSettings};
 
-/// The past of all servers. Ids are small numbers that are given again, so that each is a place.
+/// The histories of all servers. Ids are small numbers that are reused, so that each is an index.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Memories(Vec<Option<Memory>>);
+pub(super) struct Histories(Vec<Option<ServerHistory>>);
 
-impl Memories {
-    /// A server's past, from now on if there was none.
-    pub(super) fn of(&mut self, id: ServerId) -> &mut Memory {
-        let place = id.0 as usize;
-        if self.0.len() <= place {
-            self.0.resize(place + 1, None);
+impl Histories {
+    /// A server's history; a new one if there was none.
+    pub(super) fn of(&mut self, id: ServerId) -> &mut ServerHistory {
+        let index = id.0 as usize;
+        if self.0.len() <= index {
+            self.0.resize(index + 1, None);
         }
-        self.0[place].get_or_insert_with(Memory::new)
+        self.0[index].get_or_insert_with(ServerHistory::new)
     }
 
-    pub(super) fn get(&self, id: ServerId) -> Option<&Memory> {
+    pub(super) fn get(&self, id: ServerId) -> Option<&ServerHistory> {
         self.0.get(id.0 as usize)?.as_ref()
     }
 
-    pub(super) fn get_mut(&mut self, id: ServerId) -> Option<&mut Memory> {
+    pub(super) fn get_mut(&mut self, id: ServerId) -> Option<&mut ServerHistory> {
         self.0.get_mut(id.0 as usize)?.as_mut()
     }
 
     pub(super) fn forget(&mut self, id: ServerId) {
-        if let Some(memory) = self.0.get_mut(id.0 as usize) {
-            *memory = None;
+        if let Some(history) = self.0.get_mut(id.0 as usize) {
+            *history = None;
         }
     }
 }
 
-/// One server's past.
+/// One server's history.
 #[derive(Clone, Debug)]
-pub(super) struct Memory {
-    pub(super) listener: Waits,
-    pub(super) application: Waits,
+pub(super) struct ServerHistory {
+    pub(super) listener: WaitModel,
+    pub(super) application: WaitModel,
     pub(super) sent_again: SentAgain,
     /// The suspicion of the host or its socket.
     pub(super) host_pause: Pause,
@@ -52,26 +55,26 @@ pub(super) struct Memory {
     /// No report of overload before.
     pub(super) overload_quiet_until_ns: u64,
     /// No alarm for what most of the service shows before.
-    pub(super) common_quiet_until_ns: u64,
+    pub(super) correlated_quiet_until_ns: u64,
     pub(super) down: bool,
 }
 
-impl Memory {
+impl ServerHistory {
     pub(super) fn new() -> Self {
         Self {
-            listener: Waits::new(Assumption::Kernel),
-            application: Waits::new(Assumption::Siblings),
+            listener: WaitModel::new(Assumption::Kernel),
+            application: WaitModel::new(Assumption::Siblings),
             sent_again: SentAgain::default(),
             host_pause: Pause::default(),
             application_pause: Pause::default(),
             overload_quiet_until_ns: 0,
-            common_quiet_until_ns: 0,
+            correlated_quiet_until_ns: 0,
             down: false,
         }
     }
 
-    /// Takes in the counters; returns how many handshakes were answered since the last time, `None` if none was though
-    /// some were begun.
+    /// Learns from the counters; returns the number of handshakes answered since the last time, `None` if there was
+    /// demand and no answer.
     pub(super) fn learn(
         &mut self,
         counters: &ServerCounters,
@@ -91,8 +94,8 @@ impl Memory {
         self.listener.learn(&listener, settings.memory, now_ns)
     }
 
-    /// What is usual on a layer.
-    pub(super) fn waits(&self, layer: Layer) -> &Waits {
+    /// The model of a layer.
+    pub(super) fn wait_model(&self, layer: Layer) -> &WaitModel {
         match layer {
             Layer::Host => &self.listener,
             Layer::Application => &self.application,
@@ -111,8 +114,8 @@ impl Memory {
         self.application_pause.clear(settings, now_ns);
     }
 
-    /// For how long the application hardly ever shows no progress while it is used: many times the usual gap, as some of
-    /// its clients may be those who get no connection.
+    /// The longest time that the application hardly ever is without progress while it is used: many times the usual
+    /// gap, as some of its clients may be those without a connection.
     pub(super) fn longest_gap(&self) -> Duration {
         const TIMES: f64 = 20.0;
         const LONGEST: f64 = 1.0;
@@ -120,17 +123,17 @@ impl Memory {
         Duration::from_secs_f64((TIMES / rate.max(TIMES / LONGEST)).min(LONGEST))
     }
 
-    /// The newest sign that the host lives, other than by its listening socket. Where its own packets are seen, what its
-    /// clients acknowledge is old news.
-    pub(super) fn other_life_ns(state: &ServerState, sight: Sight) -> u64 {
-        match sight {
-            Sight::Whole => state.reply_ns,
-            Sight::Half | Sight::CountedOnly(_) => state.application.progress_ns,
+    /// The newest sign of life of the host other than its listening socket's. Where its own packets are seen, what
+    /// clients acknowledge is older.
+    pub(super) fn other_life_ns(state: &ServerState, visibility: Visibility) -> u64 {
+        match visibility {
+            Visibility::Both => state.reply_ns,
+            Visibility::ClientOnly | Visibility::CountersOnly(_) => state.application.progress_ns,
         }
     }
 }
 
-/// What is counted of a layer.
+/// The totals of a layer.
 pub(super) fn totals(layer: Layer, counters: &ServerCounters) -> Totals {
     match layer {
         // UDP has no SYNs: there each datagram may want an answer.
@@ -142,7 +145,7 @@ pub(super) fn totals(layer: Layer, counters: &ServerCounters) -> Totals {
     }
 }
 
-/// Which share of requests is sent again, by loss alone.
+/// The share of requests that is sent again, by loss alone.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct SentAgain {
     last: Option<(u64, u64)>,
@@ -158,7 +161,7 @@ impl SentAgain {
         self.last = Some((counters.sent_again, counters.requests));
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "counts between two looks are far below 2^52")]
+    #[expect(clippy::cast_precision_loss, reason = "counts between two samples are far below 2^52")]
     fn learn(&mut self, counters: &ServerCounters) {
         let now = (counters.sent_again, counters.requests);
         let Some((again, requests)) = self.last.replace(now) else { return };
@@ -175,17 +178,18 @@ impl SentAgain {
     }
 }
 
-/// When a suspicion of one kind may be raised.
+/// When the next suspicion of one layer may be raised.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Pause {
     /// The strength of the suspicion that is being probed.
     pub(super) pending: Option<Strength>,
-    /// How many client networks waited when it was raised.
+    /// The number of waiting client networks when it was raised.
     waiting: u32,
-    /// Evidence from before does not count.
+    /// Older evidence does not count.
     pub(super) cleared_ns: u64,
     quiet_until_ns: u64,
-    length_ns: u64,
+    /// How many suspicions in a row were wrong.
+    false_alarms: u32,
 }
 
 impl Pause {
@@ -194,33 +198,32 @@ impl Pause {
         now_ns >= self.quiet_until_ns
     }
 
-    /// Takes note of a suspicion; whether it is news.
+    /// Notes a suspicion; whether it is new.
     pub(super) fn raise(&mut self, strength: Strength, waiting: u32) -> bool {
-        let news = self.pending < Some(strength);
-        if news {
+        let is_new = self.pending < Some(strength);
+        if is_new {
             self.pending = Some(strength);
             self.waiting = waiting;
         }
-        news
+        is_new
     }
 
     /// The suspicion was wrong: the next pause is twice as long. A pause that has been over for as long as the longest
     /// one lasts is forgotten.
     pub(super) fn clear(&mut self, settings: &DetectorSettings, now_ns: u64) {
-        let (shortest, longest) = (nanos(settings.backoff), nanos(settings.backoff_max));
-        let forgotten = now_ns > self.quiet_until_ns.saturating_add(longest);
-        let next = if forgotten { 0 } else { self.length_ns.saturating_mul(2) };
-        let length_ns = next.max(shortest).min(longest);
+        let forgotten = now_ns > self.quiet_until_ns.saturating_add(nanos(settings.backoff_max));
+        let before = if forgotten { 0 } else { self.false_alarms };
+        let pause = Backoff::new(settings.backoff, settings.backoff_max).delay(before);
         *self = Self {
             pending: None,
             waiting: 0,
             cleared_ns: now_ns,
-            quiet_until_ns: now_ns.saturating_add(length_ns),
-            length_ns,
+            quiet_until_ns: now_ns.saturating_add(nanos(pause)),
+            false_alarms: before.saturating_add(1),
         };
     }
 
-    /// The server has come up: nothing from before counts, and nothing was wrong.
+    /// The server has come up: older evidence does not count, and no suspicion was wrong.
     pub(super) fn restart(&mut self, now_ns: u64) {
         *self = Self { cleared_ns: now_ns, ..Self::default() };
     }

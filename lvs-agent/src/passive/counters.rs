@@ -1,19 +1,19 @@
-//! What the kernel side has counted, as values.
+//! What the eBPF programs have counted, as values.
 
 use std::{io, ops::Range};
 
 use aya::maps::MapData;
 use bytemuck::Zeroable as _;
-use lvs_common::{Doubts, Flow, ServerCounters, ServerId, ServerState};
+use lvs_common::{Flow, ServerCounters, ServerId, ServerState, UnattributedCounters};
 
-use super::mapped::MappedArray;
+use super::mmap_array::MmapArray;
 
 /// Reads counters and signs of life. Cheap: memory of the kernel, mapped into this process.
 pub struct Signals {
-    counters: MappedArray<ServerCounters>,
-    states: MappedArray<ServerState>,
-    flows: MappedArray<Flow>,
-    doubts: MappedArray<Doubts>,
+    counters: MmapArray<ServerCounters>,
+    states: MmapArray<ServerState>,
+    flows: MmapArray<Flow>,
+    unattributed: MmapArray<UnattributedCounters>,
     cpus: usize,
     servers: usize,
 }
@@ -23,17 +23,17 @@ pub(super) struct SignalMaps {
     pub(super) counters: MapData,
     pub(super) states: MapData,
     pub(super) flows: MapData,
-    pub(super) doubts: MapData,
+    pub(super) unattributed: MapData,
 }
 
 impl Signals {
     /// Views of the maps, for `servers` ids on `cpus` possible CPUs.
     pub(super) fn new(maps: &SignalMaps, cpus: usize, servers: usize) -> io::Result<Self> {
         Ok(Self {
-            counters: MappedArray::new(maps.counters.fd(), cpus * servers)?,
-            states: MappedArray::new(maps.states.fd(), servers)?,
-            flows: MappedArray::new(maps.flows.fd(), servers * Flow::EACH)?,
-            doubts: MappedArray::new(maps.doubts.fd(), cpus)?,
+            counters: MmapArray::new(maps.counters.fd(), cpus * servers)?,
+            states: MmapArray::new(maps.states.fd(), servers)?,
+            flows: MmapArray::new(maps.flows.fd(), servers * Flow::EACH)?,
+            unattributed: MmapArray::new(maps.unattributed.fd(), cpus)?,
             cpus,
             servers,
         })
@@ -70,15 +70,15 @@ impl Signals {
         slots(id).filter_map(|slot| self.flows.get(slot)).filter(|flow| flow.tag != 0)
     }
 
-    /// What could not be attributed, summed over CPUs.
+    /// What was not attributed to a server, summed over CPUs.
     #[must_use]
-    pub fn doubts(&self) -> Doubts {
+    pub fn unattributed(&self) -> UnattributedCounters {
         (0..self.cpus)
-            .filter_map(|cpu| self.doubts.get(cpu))
-            .fold(Doubts::zeroed(), |sum, one| sum.plus(&one))
+            .filter_map(|cpu| self.unattributed.get(cpu))
+            .fold(UnattributedCounters::zeroed(), |sum, one| sum.plus(&one))
     }
 
-    /// Forgets all that was counted and seen of an id, before it is given to another server. No key may lead to it.
+    /// Clears all values of an id before it is reused for another server. No key may lead to it.
     pub fn reset(&mut self, id: ServerId) {
         for entry in self.entries(id) {
             self.counters.set(entry, ServerCounters::zeroed());
@@ -92,7 +92,7 @@ impl Signals {
     /// Where an id's counters are, one entry for each CPU.
     fn entries(&self, id: ServerId) -> impl Iterator<Item = usize> + use<> {
         let (server, servers) = (id.0 as usize, self.servers);
-        // An id that isn't there would be another one's on the next CPU.
+        // The index of an id that isn't there would be another id's on the next CPU.
         let cpus = if server < servers { self.cpus } else { 0 };
         (0..cpus).map(move |cpu| cpu * servers + server)
     }

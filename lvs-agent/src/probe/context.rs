@@ -1,4 +1,5 @@
-//! The times that a check has: one deadline for the whole, and a limit for each wait.
+//! What one run of a probe works with: target, deadline and TLS. One deadline bounds the whole run; each step may have
+//! a timeout of its own.
 
 use std::time::Duration;
 
@@ -7,52 +8,54 @@ use tokio::time::{self, Instant};
 use super::{FailureReason, Phase, ProbeTarget};
 use crate::model::Via;
 
-/// The times that one run of a check has.
+/// The deadline of one run, and the timeouts of its steps.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Pace {
+pub(super) struct Deadline {
     started: Instant,
-    deadline: Instant,
+    end: Instant,
+    /// For connecting and for the TLS handshake.
     connect: Option<Duration>,
+    /// For each wait for a reply.
     read: Option<Duration>,
 }
 
-impl Pace {
-    /// A run that starts now and takes no longer than `timeout`.
+impl Deadline {
+    /// For a run that starts now and takes no longer than `timeout`.
     pub(super) fn new(timeout: Duration, via: &Via) -> Self {
         let started = Instant::now();
-        Self { started, deadline: started + timeout, connect: via.connect_timeout, read: via.read_timeout }
+        Self { started, end: started + timeout, connect: via.connect_timeout, read: via.read_timeout }
     }
 
-    /// How long ago it started.
+    /// The time since the run started.
     pub(super) fn elapsed(&self) -> Duration {
         self.started.elapsed()
     }
 
-    /// What `work` gives, unless the deadline or the limit for such a wait comes first.
+    /// Waits for `work`, no longer than the deadline and the timeout for `phase`; then [`FailureReason::TimedOut`].
     pub(super) async fn within<T>(
         &self,
         phase: Phase,
         work: impl Future<Output = Result<T, FailureReason>>,
     ) -> Result<T, FailureReason> {
         let limit = if matches!(phase, Phase::Connect | Phase::Tls) { self.connect } else { self.read };
-        let until = limit.map_or(self.deadline, |limit| self.deadline.min(Instant::now() + limit));
+        let until = limit.map_or(self.end, |limit| self.end.min(Instant::now() + limit));
         time::timeout_at(until, work).await.unwrap_or(Err(FailureReason::TimedOut { phase }))
     }
 
-    /// The same with the deadline alone.
-    pub(super) async fn whole<T>(
+    /// Waits for `work`, no longer than the deadline.
+    pub(super) async fn until_end<T>(
         &self,
         phase: Phase,
         work: impl Future<Output = Result<T, FailureReason>>,
     ) -> Result<T, FailureReason> {
-        time::timeout_at(self.deadline, work).await.unwrap_or(Err(FailureReason::TimedOut { phase }))
+        time::timeout_at(self.end, work).await.unwrap_or(Err(FailureReason::TimedOut { phase }))
     }
 }
 
-/// One run of a check: who is asked, in which time, and by whose means.
+/// One run of a probe.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Run<'a> {
+pub(super) struct ProbeContext<'a> {
     pub(super) target: ProbeTarget,
-    pub(super) pace: Pace,
+    pub(super) deadline: Deadline,
     pub(super) tls: &'a super::tls::TlsClients,
 }

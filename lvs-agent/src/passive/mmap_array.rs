@@ -9,13 +9,13 @@ use memmap2::{MmapOptions, MmapRaw};
 ///
 /// The kernel's programs go on writing while it is read: a value is a snapshot of words, each of them whole.
 #[derive(Debug)]
-pub(super) struct MappedArray<T> {
+pub(super) struct MmapArray<T> {
     memory: MmapRaw,
     len: usize,
     entry: PhantomData<T>,
 }
 
-impl<T: Pod> MappedArray<T> {
+impl<T: Pod> MmapArray<T> {
     /// Maps the array behind `map`, which must have at least `len` entries of `T`; or, if `T` is a byte, one entry of
     /// `len` bytes.
     pub(super) fn new(map: impl AsFd, len: usize) -> io::Result<Self> {

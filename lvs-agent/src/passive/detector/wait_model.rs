@@ -1,35 +1,35 @@
-//! What is usual on one layer of a server: how often it is asked, how often it answers, how long that takes.
+//! What is usual on one layer of a server: the rates of demand and of answers, and how long answers take.
 
 use std::time::Duration;
 
-use lvs_common::{Latencies, Layer};
+use lvs_common::{Latencies, LayerState};
 
 use super::{
     finding::Usual,
-    onset::{Course, Glance},
+    snapshot::{LayerSnapshot, RecentTotals, Totals},
 };
 
 /// How fast a change of the share of the unanswered is noticed: a flood must be known for what it is within seconds.
 const QUICK: Duration = Duration::from_secs(1);
 
-/// How many observations what is assumed beforehand weighs as much as.
+/// How many samples an assumption weighs as much as.
 const ASSUMED: f64 = 4.0;
 
-/// What is assumed of a server before it has shown how it answers.
+/// What is assumed of a server without samples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Assumption {
     /// Within a second or so, as a kernel anywhere in the world does.
     Kernel,
-    /// Probably as its siblings do, as far as they have shown that; without any, whenever it likes.
+    /// Probably as its siblings do, as far as they have samples; without siblings, at any time.
     Siblings,
 }
 
 impl Assumption {
     /// The share of answers that take longer than `age`.
-    fn survival(self, age: Duration, siblings: &[&Waits]) -> f64 {
-        /// Nothing is expected of a stranger's kernel sooner.
+    fn survival(self, age: Duration, siblings: &[&WaitModel]) -> f64 {
+        /// No answer is expected from a new server's kernel sooner.
         const PATIENCE: f64 = 0.25;
-        /// How likely a stranger is unlike its siblings: answers that are slower by nature, another machine.
+        /// How likely a new server is unlike its siblings: slower answers by nature, another machine.
         const UNLIKE: f64 = 0.05;
         match self {
             Self::Kernel => {
@@ -37,35 +37,26 @@ impl Assumption {
                 (share * share.sqrt()).min(1.0)
             }
             Self::Siblings => {
-                let all: f64 = siblings.iter().map(|waits| waits.known()).sum();
-                let later: f64 = siblings.iter().map(|waits| waits.later_than(age)).sum();
-                UNLIKE + (1.0 - UNLIKE) * (later + ASSUMED) / (all + ASSUMED)
+                let samples: f64 = siblings.iter().map(|model| model.samples()).sum();
+                let later: f64 = siblings.iter().map(|model| model.later_than(age)).sum();
+                UNLIKE + (1.0 - UNLIKE) * (later + ASSUMED) / (samples + ASSUMED)
             }
         }
     }
 }
 
-/// Totals, as counted since the programs were loaded.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Totals {
-    /// How many asked.
-    pub(super) demands: u64,
-    /// How long each of those waited who got an answer.
-    pub(super) answers: Latencies,
-}
-
-/// Up to where something was learned.
+/// The totals that were last learned from.
 #[derive(Clone, Copy, Debug)]
 struct Learned {
     totals: Totals,
-    /// Demands without those that had begun to wait since the last proof of life: what becomes of them isn't known yet.
+    /// Demands, without those since the last proof of life: whether they get an answer isn't known yet.
     settled: u64,
     at_ns: u64,
 }
 
-/// One layer of one server.
+/// The model of one layer of one server.
 #[derive(Clone, Debug)]
-pub(super) struct Waits {
+pub(super) struct WaitModel {
     assumption: Assumption,
     last: Option<Learned>,
     slow: Window,
@@ -76,8 +67,8 @@ pub(super) struct Waits {
     later: [f64; Latencies::BUCKETS],
     /// Squares of the differences from the expected number of answers, and the sum of those numbers.
     scatter: (f64, f64),
-    course: Course,
-    glance: Glance,
+    recent: RecentTotals,
+    snapshot: LayerSnapshot,
 }
 
 /// Sums that forget exponentially.
@@ -104,7 +95,7 @@ impl Window {
     }
 }
 
-impl Waits {
+impl WaitModel {
     pub(super) fn new(assumption: Assumption) -> Self {
         Self {
             assumption,
@@ -114,17 +105,17 @@ impl Waits {
             buckets: [0.0; Latencies::BUCKETS],
             later: [0.0; Latencies::BUCKETS],
             scatter: (0.0, 0.0),
-            course: Course::default(),
-            glance: Glance::default(),
+            recent: RecentTotals::default(),
+            snapshot: LayerSnapshot::default(),
         }
     }
 
-    /// Takes in what was counted up to `now_ns`; returns how many answers there were since the last time.
+    /// Learns from the totals at `now_ns`; returns the number of answers since the last time.
     ///
-    /// A time in which some ask and nobody is answered is left open (`None`) until somebody is: if the server is dead, its
+    /// A time with demand and without any answer is left open (`None`) until there is one: if the server is dead, its
     /// death must not become what is usual.
     pub(super) fn learn(&mut self, totals: &Totals, memory: Duration, now_ns: u64) -> Option<u64> {
-        self.course.note(totals, now_ns);
+        self.recent.note(totals, now_ns);
         let Some(last) = self.last else {
             self.skip(totals, now_ns);
             return Some(0);
@@ -134,7 +125,7 @@ impl Waits {
         if answers == 0 && totals.demands != last.totals.demands {
             return None;
         }
-        let settled = totals.demands.saturating_sub(self.glance.attempts()).max(last.settled);
+        let settled = totals.demands.saturating_sub(self.snapshot.attempts()).max(last.settled);
         let seconds = Duration::from_nanos(now_ns.saturating_sub(last.at_ns)).as_secs_f64();
         self.last = Some(Learned { totals: *totals, settled, at_ns: now_ns });
         self.fold(real(settled - last.settled), real(answers), seconds, memory);
@@ -149,24 +140,24 @@ impl Waits {
         Some(answers)
     }
 
-    /// Lets the counters run on without learning from them.
+    /// Takes the totals as learned without learning from them.
     pub(super) fn skip(&mut self, totals: &Totals, now_ns: u64) {
         self.last = Some(Learned { totals: *totals, settled: totals.demands, at_ns: now_ns });
     }
 
-    /// Takes note of how the layer looks now.
-    pub(super) fn glance(&mut self, layer: &Layer) {
-        self.glance = Glance::of(layer);
+    /// Keeps the layer's state as it is now.
+    pub(super) fn note_snapshot(&mut self, layer: &LayerState) {
+        self.snapshot = LayerSnapshot::new(layer);
     }
 
-    /// How the layer looked last.
-    pub(super) fn glanced(&self) -> &Glance {
-        &self.glance
+    /// The layer's last state.
+    pub(super) fn snapshot(&self) -> &LayerSnapshot {
+        &self.snapshot
     }
 
-    /// The latest totals.
-    pub(super) fn course(&self) -> &Course {
-        &self.course
+    /// The totals of the last seconds.
+    pub(super) fn recent(&self) -> &RecentTotals {
+        &self.recent
     }
 
     fn fold(&mut self, demands: f64, answers: f64, seconds: f64, memory: Duration) {
@@ -183,13 +174,13 @@ impl Waits {
         }
     }
 
-    /// A suspicion was wrong: these waited without reason to be alarmed.
+    /// A suspicion was wrong: so many clients waited though the server lives.
     pub(super) fn forgive(&mut self, waiting: u32) {
         self.slow.demands += f64::from(waiting);
         self.quick.demands += f64::from(waiting);
     }
 
-    /// The share of demands that never get an answer, as far as can be told now: spoofed SYNs, clients that give up.
+    /// The share of demands that never get an answer, as known so far: spoofed SYNs, clients that give up.
     pub(super) fn unanswered(&self) -> f64 {
         self.slow.unanswered().max(self.quick.unanswered())
     }
@@ -217,37 +208,38 @@ impl Waits {
     }
 
     /// The share of answers that take longer than `age`, of all that come at all. Never below the truth by the width of
-    /// a bucket. What `siblings` have shown counts where the layer itself has shown little.
-    pub(super) fn survival(&self, age: Duration, siblings: &[&Waits]) -> f64 {
-        (self.later_than(age) + ASSUMED * self.assumption.survival(age, siblings)) / (self.known() + ASSUMED)
+    /// a bucket. The samples of `siblings` count where the layer itself has few.
+    pub(super) fn survival(&self, age: Duration, siblings: &[&WaitModel]) -> f64 {
+        (self.later_than(age) + ASSUMED * self.assumption.survival(age, siblings))
+            / (self.samples() + ASSUMED)
     }
 
     fn later_than(&self, age: Duration) -> f64 {
         self.later[Latencies::bucket_of(u64::try_from(age.as_nanos()).unwrap_or(u64::MAX))]
     }
 
-    fn known(&self) -> f64 {
+    fn samples(&self) -> f64 {
         self.later[0]
     }
 
-    /// Whether it has shown too little for its own rate to be known.
-    pub(super) fn is_strange(&self) -> bool {
+    /// Whether there are too few samples for a rate.
+    pub(super) fn is_new(&self) -> bool {
         const FEW: f64 = 50.0;
-        self.known() < FEW
+        self.samples() < FEW
     }
 
-    /// The usual wait, once a few were seen.
+    /// The usual wait, once there are a few samples.
     pub(super) fn usual(&self) -> Option<Usual> {
         const ENOUGH: f64 = 3.0;
-        let all = self.known();
-        if all < ENOUGH {
+        let samples = self.samples();
+        if samples < ENOUGH {
             return None;
         }
         let below = |share: f64| {
             let mut sum = 0.0;
             let reaches = |count: &f64| {
                 sum += count;
-                sum >= all * share
+                sum >= samples * share
             };
             let bucket = self.buckets.iter().position(reaches)?;
             Latencies::upper_bound_ns(bucket).map(Duration::from_nanos)
@@ -271,38 +263,38 @@ mod tests {
     const MS: u64 = 1_000_000;
 
     /// Learns for `seconds`, ten times each: `demands` and `answers` that took `ns`, each time.
-    fn steady(waits: &mut Waits, totals: &mut Totals, seconds: u64, demands: u64, answers: u32, ns: u64) {
-        let start = waits.last.map_or(0, |last| last.at_ns);
+    fn steady(model: &mut WaitModel, totals: &mut Totals, seconds: u64, demands: u64, answers: u32, ns: u64) {
+        let start = model.last.map_or(0, |last| last.at_ns);
         for step in 1..=seconds * 10 {
             totals.demands += demands;
             totals.answers.buckets[Latencies::bucket_of(ns)] += answers;
-            waits.learn(totals, MEMORY, start + step * 100 * MS);
+            model.learn(totals, MEMORY, start + step * 100 * MS);
         }
     }
 
-    fn known(demands: u64, answers: u32, ns: u64) -> (Waits, Totals) {
-        let mut waits = Waits::new(Assumption::Kernel);
+    fn known(demands: u64, answers: u32, ns: u64) -> (WaitModel, Totals) {
+        let mut model = WaitModel::new(Assumption::Kernel);
         let mut totals = Totals { demands: 0, answers: Latencies::zeroed() };
-        waits.learn(&totals, MEMORY, 0);
-        steady(&mut waits, &mut totals, 60, demands, answers, ns);
-        (waits, totals)
+        model.learn(&totals, MEMORY, 0);
+        steady(&mut model, &mut totals, 60, demands, answers, ns);
+        (model, totals)
     }
 
     #[test]
     fn rates_and_times_are_learned() {
-        let (waits, _) = known(5, 5, MS);
-        assert!((waits.answers_per_second() - 50.0).abs() < 0.1, "{}", waits.answers_per_second());
-        assert!(waits.unanswered() < 0.001);
-        assert!(waits.burstiness() < 1.01);
-        assert!(waits.survival(Duration::from_micros(900), &[]) > 0.99);
-        assert!(waits.survival(Duration::from_millis(2), &[]) < 0.01);
-        let usual = waits.usual().expect("three thousand were seen");
+        let (model, _) = known(5, 5, MS);
+        assert!((model.answers_per_second() - 50.0).abs() < 0.1, "{}", model.answers_per_second());
+        assert!(model.unanswered() < 0.001);
+        assert!(model.burstiness() < 1.01);
+        assert!(model.survival(Duration::from_micros(900), &[]) > 0.99);
+        assert!(model.survival(Duration::from_millis(2), &[]) < 0.01);
+        let usual = model.usual().expect("three thousand samples");
         assert!((1_000..2_000).contains(&usual.half.as_micros()), "{usual:?}");
     }
 
     #[test]
-    fn of_a_stranger_nothing_is_expected_soon() {
-        let (kernel, alone) = (Waits::new(Assumption::Kernel), Waits::new(Assumption::Siblings));
+    fn no_answer_is_expected_soon_from_a_server_without_samples() {
+        let (kernel, alone) = (WaitModel::new(Assumption::Kernel), WaitModel::new(Assumption::Siblings));
         for (ms, at_most, at_least) in [(200, 1.0, 1.0), (1_000, 0.2, 0.05), (4_000, 0.02, 0.0)] {
             let survival = kernel.survival(Duration::from_millis(ms), &[]);
             assert!((at_least..=at_most).contains(&survival), "{ms} ms: {survival}");
@@ -312,65 +304,65 @@ mod tests {
     }
 
     #[test]
-    fn a_stranger_is_expected_to_be_like_its_siblings_until_it_shows_otherwise() {
+    fn a_server_without_samples_is_expected_to_be_like_its_siblings() {
         let (quick, _) = known(5, 5, MS);
         let late = Duration::from_millis(200);
-        let mut stranger = Waits::new(Assumption::Siblings);
+        let mut newcomer = WaitModel::new(Assumption::Siblings);
         assert!(
-            (0.05..0.06).contains(&stranger.survival(late, &[&quick])),
+            (0.05..0.06).contains(&newcomer.survival(late, &[&quick])),
             "{}",
-            stranger.survival(late, &[&quick])
+            newcomer.survival(late, &[&quick])
         );
         let mut totals = Totals { demands: 0, answers: Latencies::zeroed() };
-        stranger.learn(&totals, MEMORY, 0);
-        steady(&mut stranger, &mut totals, 1, 1, 1, 300 * MS);
-        assert!(stranger.survival(late, &[&quick]) > 0.7, "{}", stranger.survival(late, &[&quick]));
+        newcomer.learn(&totals, MEMORY, 0);
+        steady(&mut newcomer, &mut totals, 1, 1, 1, 300 * MS);
+        assert!(newcomer.survival(late, &[&quick]) > 0.7, "{}", newcomer.survival(late, &[&quick]));
         let (slow, _) = known(5, 5, 300 * MS);
-        assert!(Waits::new(Assumption::Siblings).survival(late, &[&slow]) > 0.99);
+        assert!(WaitModel::new(Assumption::Siblings).survival(late, &[&slow]) > 0.99);
     }
 
     #[test]
-    fn silence_is_not_learned_but_a_flood_is_within_seconds() {
-        let (mut waits, mut totals) = known(5, 5, MS);
-        steady(&mut waits, &mut totals, 10, 5, 0, MS);
-        assert!(waits.unanswered() < 0.001, "nobody was answered: that is left open");
-        let (mut waits, mut totals) = known(5, 5, MS);
-        steady(&mut waits, &mut totals, 2, 500, 5, MS);
-        assert!(waits.unanswered() > 0.9, "{}", waits.unanswered());
-        assert!((waits.answers_per_second() - 50.0).abs() < 0.1);
+    fn a_silence_is_not_learned_but_a_flood_is_within_seconds() {
+        let (mut model, mut totals) = known(5, 5, MS);
+        steady(&mut model, &mut totals, 10, 5, 0, MS);
+        assert!(model.unanswered() < 0.001, "no answer at all: left open");
+        let (mut model, mut totals) = known(5, 5, MS);
+        steady(&mut model, &mut totals, 2, 500, 5, MS);
+        assert!(model.unanswered() > 0.9, "{}", model.unanswered());
+        assert!((model.answers_per_second() - 50.0).abs() < 0.1);
     }
 
     #[test]
-    fn those_who_wait_still_are_not_unanswered() {
-        let (mut waits, mut totals) = known(5, 5, MS);
-        // Five are answered, then it hangs, and five more have asked by the time of the next look.
-        waits.glance(&Layer { attempts: 5, ..Layer::zeroed() });
+    fn clients_that_still_wait_do_not_count_as_unanswered() {
+        let (mut model, mut totals) = known(5, 5, MS);
+        // Five are answered, then it hangs, and five more have asked by the next sample.
+        model.note_snapshot(&LayerState { attempts: 5, ..LayerState::zeroed() });
         totals.demands += 10;
         totals.answers.buckets[Latencies::bucket_of(MS)] += 5;
-        waits.learn(&totals, MEMORY, 60_100 * MS);
-        assert!(waits.unanswered() < 0.001, "{}", waits.unanswered());
+        model.learn(&totals, MEMORY, 60_100 * MS);
+        assert!(model.unanswered() < 0.001, "{}", model.unanswered());
         // They are, once others who came later have been answered.
-        waits.glance(&Layer::zeroed());
-        steady(&mut waits, &mut totals, 1, 1, 1, MS);
-        assert!(waits.unanswered() > 0.01, "{}", waits.unanswered());
+        model.note_snapshot(&LayerState::zeroed());
+        steady(&mut model, &mut totals, 1, 1, 1, MS);
+        assert!(model.unanswered() > 0.01, "{}", model.unanswered());
     }
 
     #[test]
-    fn what_was_skipped_is_never_learned() {
-        let (mut waits, mut totals) = known(5, 5, MS);
+    fn skipped_totals_are_never_learned() {
+        let (mut model, mut totals) = known(5, 5, MS);
         totals.demands += 100_000;
-        waits.skip(&totals, 70_000 * MS);
-        steady(&mut waits, &mut totals, 1, 5, 5, MS);
-        assert!(waits.unanswered() < 0.001);
+        model.skip(&totals, 70_000 * MS);
+        steady(&mut model, &mut totals, 1, 5, 5, MS);
+        assert!(model.unanswered() < 0.001);
     }
 
     #[test]
-    fn bursts_scatter() {
-        let (mut waits, mut totals) = known(5, 5, MS);
+    fn bursts_raise_burstiness() {
+        let (mut model, mut totals) = known(5, 5, MS);
         for _ in 0..30 {
-            steady(&mut waits, &mut totals, 1, 50, 50, MS);
-            steady(&mut waits, &mut totals, 9, 1, 1, MS);
+            steady(&mut model, &mut totals, 1, 50, 50, MS);
+            steady(&mut model, &mut totals, 9, 1, 1, MS);
         }
-        assert!(waits.burstiness() > 10.0, "{}", waits.burstiness());
+        assert!(model.burstiness() > 10.0, "{}", model.burstiness());
     }
 }

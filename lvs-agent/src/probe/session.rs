@@ -1,4 +1,4 @@
-//! A conversation: text or messages, one after the other, with bounds on what is read and for how long.
+//! A session over TCP: lines or messages, one after the other, with limits on how much is read and for how long.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -9,60 +9,64 @@ use tokio::{
     time,
 };
 
-use super::{FailureReason, Phase, pace::Run, stream::Stream};
+use super::{FailureReason, Phase, context::ProbeContext, stream::Stream};
 use crate::model::{Tls, TlsStart};
 
-/// The longest line; the protocols here allow 512 to 1024 bytes, and servers are known to send more.
+/// The longest line in bytes; the protocols here allow 512 to 1024 bytes, and servers are known to send more.
 const MAX_LINE: usize = 8 << 10;
-/// How much a server may send in the whole conversation.
-const MAX_TALK: usize = 256 << 10;
-/// How long a server may take to close the connection after the goodbye.
-const FAREWELL: Duration = Duration::from_millis(100);
+/// How much a server may send in a session, in bytes.
+const MAX_SESSION: usize = 256 << 10;
+/// How long a server may take to close the connection after QUIT.
+const QUIT_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// A conversation with the server.
+/// A session with the server.
 #[derive(Debug)]
-pub(super) struct Talk<'a> {
-    run: &'a Run<'a>,
+pub(super) struct Session<'a> {
+    context: &'a ProbeContext<'a>,
     stream: Stream,
     read: BytesMut,
+    /// How many more bytes the server may send.
     left: usize,
     connect: Duration,
 }
 
-impl<'a> Talk<'a> {
-    /// Connects, and encrypts the connection if that is to be done at once.
-    pub(super) async fn open(run: &'a Run<'a>, tls: Option<&Tls>) -> Result<Self, FailureReason> {
-        let stream = Stream::open(run).await?;
-        let connect = run.pace.elapsed();
-        let talk = Self { run, stream, read: BytesMut::new(), left: MAX_TALK, connect };
+impl<'a> Session<'a> {
+    /// Connects; with [`TlsStart::Direct`] the TLS handshake follows at once.
+    pub(super) async fn open(
+        context: &'a ProbeContext<'a>,
+        tls: Option<&Tls>,
+    ) -> Result<Self, FailureReason> {
+        let stream = Stream::open(context).await?;
+        let connect = context.deadline.elapsed();
+        let session = Self { context, stream, read: BytesMut::new(), left: MAX_SESSION, connect };
         match tls {
-            Some(tls) if tls.start == TlsStart::Direct => talk.encrypted(tls).await,
-            _ => Ok(talk),
+            Some(tls) if tls.start == TlsStart::Direct => session.encrypted(tls).await,
+            _ => Ok(session),
         }
     }
 
-    /// How long the connection took.
+    /// From the start of the probe to the connection.
     pub(super) fn connect_time(&self) -> Duration {
         self.connect
     }
 
-    /// The address that the server sees.
+    /// The local address of the connection.
     pub(super) fn own_address(&self) -> Result<SocketAddr, FailureReason> {
         self.stream.own_address().map_err(|error| failed(&error, Phase::Connect))
     }
 
-    /// Encrypts the connection. What came before that is not to be taken for encrypted.
+    /// Makes the TLS handshake. Data that came before it is an error: it would pass for encrypted.
     pub(super) async fn encrypted(self, tls: &Tls) -> Result<Self, FailureReason> {
         if !self.read.is_empty() {
             return Err(FailureReason::Protocol("data before the TLS handshake".to_owned()));
         }
-        let stream = self.stream.encrypted(self.run, tls, None).await?;
+        let stream = self.stream.encrypted(self.context, tls, None).await?;
         Ok(Self { stream, ..self })
     }
 
     /// Sends `bytes`.
     pub(super) async fn send(&mut self, bytes: impl AsRef<[u8]>, phase: Phase) -> Result<(), FailureReason> {
-        let Self { run, stream, .. } = self;
+        let Self { context, stream, .. } = self;
         let sending = async {
             let sent = async {
                 stream.write_all(bytes.as_ref()).await?;
@@ -70,41 +74,41 @@ impl<'a> Talk<'a> {
             };
             sent.await.map_err(|error| failed(&error, phase))
         };
-        run.pace.within(phase, sending).await
+        context.deadline.within(phase, sending).await
     }
 
-    /// Says goodbye, and lets the server close the connection. The answer is known by then, so what comes of this makes
-    /// no difference; a server that is left without a goodbye may complain in its log.
-    pub(super) async fn farewell(mut self, bytes: impl AsRef<[u8]>) {
-        let leaving = async {
+    /// Sends `bytes`, the protocol's QUIT, and lets the server close the connection. The result of the check is known
+    /// by then, so failures are ignored; a server whose client just leaves may complain in its log.
+    pub(super) async fn quit(mut self, bytes: impl AsRef<[u8]>) {
+        let quitting = async {
             self.send(bytes, Phase::Reply).await?;
             while self.more(Phase::Reply).await? {
                 self.read.clear();
             }
             Ok::<(), FailureReason>(())
         };
-        if let Ok(Err(error)) = time::timeout(FAREWELL, leaving).await {
-            tracing::trace!(address = %self.run.target.address, %error, "a server went before the goodbye");
+        if let Ok(Err(error)) = time::timeout(QUIT_TIMEOUT, quitting).await {
+            tracing::trace!(address = %self.context.target.address, %error, "a server closed the connection before QUIT");
         }
     }
 
-    /// Waits for more, and adds it to what wasn't taken yet. `false` at the end of the stream.
+    /// Reads more into the buffer. `false` at the end of the stream.
     async fn more(&mut self, phase: Phase) -> Result<bool, FailureReason> {
-        let Self { run, stream, read, left, .. } = self;
+        let Self { context, stream, read, left, .. } = self;
         if *left == 0 {
-            return Err(FailureReason::Protocol(format!("more than {MAX_TALK} bytes")));
+            return Err(FailureReason::Protocol(format!("more than {MAX_SESSION} bytes")));
         }
         read.reserve((*left).min(2048));
         let reading = async {
             let mut limited = stream.take(*left as u64);
             limited.read_buf(read).await.map_err(|error| failed(&error, phase))
         };
-        let length = run.pace.within(phase, reading).await?;
+        let length = context.deadline.within(phase, reading).await?;
         *left -= length;
         Ok(length > 0)
     }
 
-    /// All that came and wasn't taken yet, after one more wait if there is nothing. Empty at the end.
+    /// The whole buffer, after one read if it is empty. Empty at the end of the stream.
     pub(super) async fn some(&mut self, phase: Phase) -> Result<BytesMut, FailureReason> {
         if self.read.is_empty() {
             self.more(phase).await?;
@@ -112,7 +116,7 @@ impl<'a> Talk<'a> {
         Ok(self.read.split())
     }
 
-    /// The next line, without its end.
+    /// The next line, without its LF or CRLF.
     pub(super) async fn line(&mut self, phase: Phase) -> Result<Bytes, FailureReason> {
         let mut searched = 0;
         loop {

@@ -1,0 +1,47 @@
+//! Exit codes, as numbers and as each command's help has them. Arguments that clap refuses are [`UNUSABLE`], too.
+
+/// The command could not be carried out.
+pub(super) const FAILED: u8 = 1;
+/// It was done, and there are warnings (`check-config`, `reload`).
+pub(super) const WARNINGS: u8 = 1;
+/// The configuration can't be used, or no answer says that it is in force (`run`, `check-config`, `reload`).
+pub(super) const UNUSABLE: u8 = 2;
+/// Connections were left when the time to wait was over (`drain`).
+pub(super) const CONNECTIONS_LEFT: u8 = 2;
+/// Another agent runs in this network namespace (`run`).
+pub(super) const ALREADY_RUNNING: u8 = 3;
+
+/// The codes of `run`.
+pub(super) const OF_RUN: &str = "\
+Exit codes:
+  0  The agent was stopped, or stopped itself (the log says why)
+  1  The agent could not start
+  2  The configuration cannot be used
+  3  Another agent runs in this network namespace";
+
+/// The codes of `check-config`.
+pub(super) const OF_CHECK_CONFIG: &str = "\
+Exit codes:
+  0  The configuration is valid
+  1  The configuration is valid, with warnings
+  2  The configuration cannot be used";
+
+/// The codes of `reload`.
+pub(super) const OF_RELOAD: &str = "\
+Exit codes:
+  0  The new configuration is in force
+  1  The new configuration is in force, with warnings
+  2  The old configuration stays in force, or no agent answers";
+
+/// The codes of `drain`.
+pub(super) const OF_DRAIN: &str = "\
+Exit codes:
+  0  The server is drained; after waiting, it has no active connections
+  1  The server could not be drained
+  2  Connections were left at the timeout; the server stays drained";
+
+/// The codes of the commands that are done or not: `status`, `undrain`, `maintenance`.
+pub(super) const OF_OTHERS: &str = "\
+Exit codes:
+  0  Done
+  1  Failed";

@@ -1,0 +1,260 @@
+//! What is wrong with values that could each be used.
+
+use std::net::IpAddr;
+
+use thiserror::Error;
+
+use crate::model::{ForwardingMethod, Transport};
+
+/// Each value could be used, but not all of them together.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Contradiction {
+    /// A step that may take longer than the whole check.
+    #[error("{key} {limit} is above the timeout {timeout} of the whole check; lower it, or leave it out")]
+    StepAboveTimeout {
+        /// The key's name.
+        key: &'static str,
+        /// The step's limit with its unit, such as `2s`.
+        limit: String,
+        /// The whole check's timeout with its unit.
+        timeout: String,
+    },
+    /// A key about encryption where there is none.
+    #[error(
+        "{key:?} has no meaning without encryption; write tls = \"direct\" or \"starttls\", or remove it"
+    )]
+    NoTls {
+        /// The key's name.
+        key: &'static str,
+    },
+    /// An authority where certificates are not verified.
+    #[error("tls-ca has no meaning with tls-verify = false; remove one of the two")]
+    CaWithoutVerify,
+    /// A key about a relay where there is none.
+    #[error(
+        "{key:?} has no meaning without a mail server; write smtp = \"mail.example.org\" (or whichever takes the mails), \
+         or remove it"
+    )]
+    NoRelay {
+        /// The key's name.
+        key: &'static str,
+    },
+    /// A key about the encryption to a relay where there is none.
+    #[error(
+        "{key:?} has no meaning without encryption; write tls = \"required\", \"direct\" or \"opportunistic\", or \
+         remove it"
+    )]
+    NoRelayTls {
+        /// The key's name.
+        key: &'static str,
+    },
+    /// A permission for a password that there is none of.
+    #[error("\"password-unencrypted\" has no meaning without \"user\" and \"password-file\"; remove it")]
+    NoPassword,
+    /// A password that everybody on the way could read.
+    #[error(
+        "the password of this user would be sent unencrypted; write tls = \"required\" or \"direct\", or \
+         password-unencrypted = true if that is wanted"
+    )]
+    PasswordUnencrypted,
+    /// Encryption that there is none of.
+    #[error("there is no encryption over UDP; write transport = \"tcp\"")]
+    TlsOverUdp,
+    /// A page without a body from which something is expected.
+    #[error("a HEAD request has no body to search; write method = \"GET\"")]
+    HeadWithBody,
+    /// More pages than one check asks for.
+    #[error("a check requests at most {most} pages; remove some")]
+    TooManyPages {
+        /// The most pages of one check.
+        most: usize,
+    },
+    /// A list of pages with nothing in it.
+    #[error("there is no page in \"pages\"; write at least one {{ path = \"/\" }}, or leave it out")]
+    NoPages,
+    /// Two ways of saying the same.
+    #[error("what is sent is either text or hexadecimal; remove \"send\" or \"send-hex\"")]
+    SendTwice,
+    /// A reply that is judged and not awaited.
+    #[error("\"expect\" needs a reply; remove \"expect\" or \"reply\"")]
+    ExpectWithoutReply,
+    /// An entry that is judged and not looked for.
+    #[error("\"expect\" needs an entry to search; name it as \"base\"")]
+    ExpectWithoutBase,
+    /// The first pause is longer than the longest.
+    #[error("backoff {backoff} is above backoff-max {max}; raise backoff-max or lower backoff")]
+    BackoffAboveMax {
+        /// The first pause with its unit.
+        backoff: String,
+        /// The longest one with its unit.
+        max: String,
+    },
+    /// Two keys of which only one can be.
+    #[error("a service has either an address or a firewall mark; remove \"address\" or \"mark\"")]
+    AddressAndMark,
+    /// An IP version where the address says it.
+    #[error("\"family\" is only for a service by firewall mark; remove it, the address says it")]
+    FamilyWithoutMark,
+    /// A protocol where the mark means all.
+    #[error("a service by firewall mark takes packets of every protocol; remove \"protocol\"")]
+    MarkWithProtocol,
+    /// A service for every port that isn't persistent.
+    #[error(
+        "the address has no port; add one, such as \":80\", or make the service persistent \
+         (persistent = \"300s\"): only a persistent service can be for every port"
+    )]
+    EveryPort,
+    /// A netmask for a persistence that isn't there.
+    #[error(
+        "\"persistent-netmask\" has no meaning without \"persistent\"; add persistent = \"300s\", or remove it"
+    )]
+    NetmaskWithoutPersistence,
+    /// One-packet scheduling of what isn't UDP.
+    #[error("\"one-packet\" is for UDP only; remove it, or add protocol = \"udp\"")]
+    OnePacketWithoutUdp,
+    /// A tunnel for a server that is reached otherwise.
+    #[error("\"tunnel\" has no meaning here; remove it, or add forward = \"tunnel\"")]
+    TunnelWithoutForward,
+    /// A server of another IP version than its clients.
+    #[error(
+        "{method} can't reach {address}: the service's clients have the other IP version; write an address of theirs, \
+         or use \"tunnel\""
+    )]
+    OtherFamily {
+        /// The server's address.
+        address: String,
+        /// How it should be reached.
+        method: ForwardingMethod,
+    },
+    /// A server's port that nobody would ever be sent to.
+    #[error(
+        "the clients' port is kept in this service, so that the server's ({server}) has no effect; leave it out"
+    )]
+    UnusedPort {
+        /// The server's port.
+        server: u16,
+    },
+    /// A check with a longer interval while a state is soft.
+    #[error("soft-interval {soft} is above the interval {interval}; lower it, or leave it out")]
+    SoftAboveInterval {
+        /// The interval while a state is soft, with its unit.
+        soft: String,
+        /// The usual interval with its unit.
+        interval: String,
+    },
+    /// A list of checks with nothing in it.
+    #[error("there is no check in \"check\"; write at least one {{ type = \"connect\" }}, or leave it out")]
+    NoChecks,
+    /// Several checks of a backup.
+    #[error("a backup has one check; remove the others, or put what they do into a command")]
+    BackupWithChecks,
+    /// A backup with a check that isn't made.
+    #[error("\"check\" has no meaning with checked = false; remove one of the two")]
+    UncheckedWithCheck,
+    /// The first penalty is longer than the longest.
+    #[error("penalty {penalty} is above penalty-max {max}; raise penalty-max or lower penalty")]
+    PenaltyAboveMax {
+        /// The first penalty with its unit.
+        penalty: String,
+        /// The longest one with its unit.
+        max: String,
+    },
+    /// A quorum that can't be had.
+    #[error(
+        "the quorum with its hysteresis is {wanted}, and all servers' weights are {sum} together; lower it, or raise the \
+         weights"
+    )]
+    QuorumTooHigh {
+        /// The sum of weights at which the quorum is back: its weight and its hysteresis.
+        wanted: u64,
+        /// The sum of all servers' weights.
+        sum: u64,
+    },
+    /// A lower threshold above the upper one.
+    #[error(
+        "lower-threshold {lower} is above upper-threshold, which the kernel refuses; raise upper-threshold, or lower it"
+    )]
+    ThresholdsCrossed {
+        /// The lower threshold, in connections.
+        lower: u32,
+    },
+    /// A check that doesn't know which port to ask.
+    #[error(
+        "the check has no {transport} port in service {service}; add port = 80 (or the one that answers), choose \
+         type = \"ping\", or give that service a check of its own"
+    )]
+    CheckWithoutPort {
+        /// What carries the check.
+        transport: Transport,
+        /// The service's key, such as `tcp 192.0.2.80:80` or `mark 3`.
+        service: String,
+    },
+    /// A check that can't come from where it is said to.
+    #[error(
+        "the check can't come from {source_address} to {server}, which has the other IP version; remove \"source\", or \
+         give that service a check of its own"
+    )]
+    OtherSource {
+        /// The `source` of the check.
+        source_address: IpAddr,
+        /// The server's address.
+        server: IpAddr,
+    },
+    /// A device named twice.
+    #[error("device {device:?} is in the list twice; remove one")]
+    DeviceTwice {
+        /// The device's name.
+        device: String,
+    },
+    /// Two services under the same key.
+    #[error("service {key} is already at line {line}; put the servers of both into one")]
+    ServiceTwice {
+        /// The service's key, such as `tcp 192.0.2.80:80` or `mark 3`.
+        key: String,
+        /// The line of the first one, from 1.
+        line: usize,
+    },
+    /// Two services with the same name.
+    #[error("the name {name:?} is already used at line {line}; give one of the services another name")]
+    NameTwice {
+        /// The name that both have.
+        name: String,
+        /// The line of the first one, from 1.
+        line: usize,
+    },
+    /// Two servers of one service with the same address and port.
+    #[error("server {server} is already in this service, at line {line}; remove one, and add up the weights")]
+    ServerTwice {
+        /// The server's `ADDRESS:PORT`.
+        server: String,
+        /// The line of the first one, from 1.
+        line: usize,
+    },
+    /// A server with a port of its own that the forwarding method can't translate to.
+    #[error(
+        "{method} can't change the port: the server's is {server}, the service's {service}; leave out the server's \
+         port, or use \"masquerade\""
+    )]
+    KeptPort {
+        /// The forwarding method.
+        method: ForwardingMethod,
+        /// The server's port.
+        server: u16,
+        /// The service's.
+        service: u16,
+    },
+    /// A real server that has a VIP as its address.
+    #[error("{address} is the VIP of the service at line {line}; write the real server's own address")]
+    ServerIsVip {
+        /// The address, without a port.
+        address: String,
+        /// The line of the service, from 1.
+        line: usize,
+    },
+    /// The file has no service.
+    #[error("there is no service; add a [[service]] with an address and at least one [[service.server]]")]
+    NoServices,
+    /// A service without servers.
+    #[error("this service has no servers; add at least one [[service.server]] below it")]
+    NoServers,
+}

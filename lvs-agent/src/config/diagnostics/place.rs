@@ -1,0 +1,99 @@
+//! A place in a text, and how it is shown.
+
+use std::{fmt, ops::Range};
+
+/// How many characters of a source line are shown around the fault.
+const SHOWN_CHARACTERS: usize = 100;
+
+/// A place in a configuration. Displayed as the source line with carets under the place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Line, from 1.
+    pub line: usize,
+    /// Column in characters, from 1.
+    pub column: usize,
+    /// How many characters from there on are meant, at least 1.
+    pub width: usize,
+    /// The whole source line, without its end.
+    pub source: String,
+}
+
+impl Place {
+    /// The place of the bytes `span` in `text`.
+    #[must_use]
+    pub fn new(text: &str, span: &Range<usize>) -> Self {
+        let start = text.floor_char_boundary(span.start);
+        let line_start = text[..start].rfind('\n').map_or(0, |end| end + 1);
+        let line_end = text[start..].find('\n').map_or(text.len(), |length| start + length);
+        let end = text.floor_char_boundary(span.end).clamp(start, line_end);
+        Self {
+            line: text[..line_start].matches('\n').count() + 1,
+            column: text[line_start..start].chars().count() + 1,
+            width: text[start..end].chars().count().max(1),
+            source: text[line_start..line_end].trim_end_matches('\r').to_owned(),
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let skipped = if self.column > SHOWN_CHARACTERS { self.column - SHOWN_CHARACTERS / 2 } else { 0 };
+        // One character each, so that the carets stay where they belong; nothing that a terminal would obey.
+        let shown: String = self
+            .source
+            .chars()
+            .skip(skipped)
+            .take(SHOWN_CHARACTERS)
+            .map(|c| match c {
+                '\t' => ' ',
+                c if c.is_control() => '\u{fffd}',
+                c => c,
+            })
+            .collect();
+        let indent = self.column - 1 - skipped;
+        let width = self.width.min((SHOWN_CHARACTERS - indent).max(1));
+        writeln!(f, "{:5} | {}", self.line, shown.trim_end())?;
+        write!(f, "      | {:indent$}{:^<width$}", "", "")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn place_counts_lines_and_characters() {
+        let text = "eins\nzwäi = 'ü'\r\ndrei";
+        let start = text.find('\'').unwrap();
+        let place = Place::new(text, &(start..start + 4));
+        assert_eq!((place.line, place.column, place.width), (2, 8, 3));
+        assert_eq!(place.source, "zwäi = 'ü'");
+        assert_eq!(place.to_string(), "    2 | zwäi = 'ü'\n      |        ^^^");
+    }
+
+    #[test]
+    fn long_lines_are_cut_around_the_place() {
+        let text = format!("{}X{}", "a".repeat(500), "b".repeat(500));
+        let shown = Place::new(&text, &(500..501)).to_string();
+        let (source, carets) = shown.split_once('\n').unwrap();
+        assert_eq!(source.find('X'), carets.find('^'));
+        assert!(source.len() < 120, "{source}");
+    }
+
+    #[test]
+    fn control_characters_are_not_shown() {
+        let shown = Place::new("a\u{1b}[31mb", &(0..1)).to_string();
+        assert!(!shown.contains('\u{1b}'), "{shown:?}");
+    }
+
+    proptest! {
+        #[test]
+        fn any_span_has_a_place(text in "\\PC*[\n\r\tä]*\\PC*", start in 0_usize..80, length in 0_usize..200) {
+            let place = Place::new(&text, &(start..start + length));
+            prop_assert!(place.line >= 1 && place.column >= 1 && place.width >= 1);
+            prop_assert!(place.to_string().contains('^'));
+        }
+    }
+}

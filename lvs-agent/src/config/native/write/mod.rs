@@ -1,0 +1,158 @@
+//! A configuration written down in the native format: read again it means the same.
+//!
+//! Everything that holds without being written is left out; checks are written whole.
+
+mod check;
+mod notify;
+mod policy;
+mod settings;
+mod table;
+
+use std::net::SocketAddr;
+
+use self::{
+    check::{check, checks, interval_only},
+    table::{Table, text, texts, time, word},
+};
+use super::notify::ON_EXIT;
+use crate::model::{
+    AddressFamily, Combine, Config, ForwardingMethod, Netmask, OnFailure, Persistence, RealServer,
+    SchedulerFlags, ServiceKey, Tunnel, TunnelFlags, Unlisted, VirtualService, Weight,
+};
+
+/// Writes a configuration down.
+#[must_use]
+pub fn to_toml(config: &Config) -> String {
+    let Config { agent, passive, services, unlisted } = config;
+    let mut written = settings::agent(agent) + &settings::passive(passive) + &defaults(unlisted);
+    for service in services {
+        written += &self::service(service, unlisted);
+    }
+    written.trim_end().to_owned() + "\n"
+}
+
+/// What services say that aren't written, and all others take over where they don't say something else.
+fn defaults(unlisted: &Unlisted) -> String {
+    let Unlisted { fall, rise, on_failure, check: first, asks, further, policy } = unlisted;
+    let default = Unlisted::default();
+    let mut table = Table::default();
+    table.unless("fall", fall, &default.fall, ToString::to_string);
+    table.unless("rise", rise, &default.rise, ToString::to_string);
+    table.unless("on-failure", on_failure, &default.on_failure, |action| self::on_failure(*action));
+    if (first, asks, further) != (&default.check, &default.asks, &default.further) {
+        let first = if *asks { check(first) } else { interval_only(first) };
+        checks(first, further, Combine::All, &mut table);
+    }
+    policy::policy(policy, &default.policy, &mut table);
+    table.under("[defaults]", false)
+}
+
+fn on_failure(action: OnFailure) -> String {
+    text(if action == OnFailure::Quiesce { "quiesce" } else { "remove" })
+}
+
+fn service(service: &VirtualService, usual: &Unlisted) -> String {
+    let mut table = Table::default();
+    if service.name != service.key.to_string() {
+        table.add("name", text(&service.name));
+    }
+    key(&service.key, &mut table);
+    table.add("scheduler", text(service.scheduler.name()));
+    table.maybe("scheduler-flags", service.scheduler_flags.map(scheduler_flags));
+    if let Some(persistence) = service.persistence {
+        self::persistence(persistence, service.key.family(), &mut table);
+    }
+    table.maybe("one-packet", service.one_packet.map(|on| on.to_string()));
+    table.add("fall", service.fall.to_string());
+    table.add("rise", service.rise.to_string());
+    table.add("on-failure", on_failure(service.on_failure));
+    checks(check(&service.check), &service.further, usual.further.combine, &mut table);
+    policy::policy(&service.policy, &usual.policy, &mut table);
+    notify::notifications(&service.notify, &mut table);
+    table.maybe("on-exit", service.on_exit.map(|on_exit| word(&on_exit, &ON_EXIT)));
+    let servers = service.servers.iter().map(|server| self::server(server).under("[[service.server]]", true));
+    let backups = service.policy.backups.iter().map(|backup| {
+        let mut table = server(&backup.server);
+        match &backup.check {
+            Some(one) => table.add("check", check(one)),
+            None => table.add("checked", "false"),
+        }
+        table.under("[[service.backup]]", true)
+    });
+    table.under("[[service]]", true) + &servers.chain(backups).collect::<String>()
+}
+
+fn key(key: &ServiceKey, table: &mut Table) {
+    match key {
+        ServiceKey::Address { protocol, address } => {
+            table.add("address", self::address(*address));
+            table.add("protocol", text(protocol.to_string()));
+        }
+        ServiceKey::Mark { mark, family } => {
+            table.add("mark", mark.to_string());
+            table.add("family", text(if *family == AddressFamily::V6 { "ipv6" } else { "ipv4" }));
+        }
+    }
+}
+
+fn scheduler_flags(flags: SchedulerFlags) -> String {
+    let flags = [("flag-1", flags.flag_1), ("flag-2", flags.flag_2), ("flag-3", flags.flag_3)];
+    texts(flags.into_iter().filter(|(_, on)| *on).map(|(name, _)| name))
+}
+
+fn persistence(persistence: Persistence, family: AddressFamily, table: &mut Table) {
+    table.add("persistent", time(&persistence.timeout()));
+    if persistence.netmask() != Netmask::whole_address(family) {
+        let netmask = match persistence.netmask() {
+            Netmask::V4(mask) => text(mask.to_string()),
+            Netmask::V6(length) => length.to_string(),
+        };
+        table.add("persistent-netmask", netmask);
+    }
+}
+
+/// An address with its port, or without where that is 0.
+fn address(address: SocketAddr) -> String {
+    text(if address.port() == 0 { address.ip().to_string() } else { address.to_string() })
+}
+
+fn server(server: &RealServer) -> Table {
+    let mut table = Table::default();
+    table.add("address", address(server.address));
+    table.add("forward", text(server.method.to_string()));
+    if server.method == ForwardingMethod::Tunnel && server.tunnel != Tunnel::Ipip {
+        table.add("tunnel", tunnel(server.tunnel));
+    }
+    table.unless("weight", &server.weight, &Weight(1), ToString::to_string);
+    table.maybe("upper-threshold", server.upper_threshold.map(|number| number.to_string()));
+    table.maybe("lower-threshold", server.lower_threshold.map(|number| number.to_string()));
+    if let Some(first) = &server.check {
+        checks(check(first), &server.further, Combine::All, &mut table);
+    }
+    table
+}
+
+fn tunnel(tunnel: Tunnel) -> String {
+    let checksum = |flags| {
+        text(match flags {
+            TunnelFlags::CHECKSUM => "full",
+            TunnelFlags::REMOTE_CHECKSUM => "remote",
+            _ => "none",
+        })
+    };
+    let mut table = Table::default();
+    match tunnel {
+        Tunnel::Gue { port, flags } => {
+            table.add("type", text("gue"));
+            table.add("port", port.to_string());
+            table.add("checksum", checksum(flags));
+        }
+        Tunnel::Gre { flags } => {
+            table.add("type", text("gre"));
+            table.add("checksum", checksum(flags));
+        }
+        // No reader makes another one.
+        Tunnel::Ipip | Tunnel::Other { .. } => table.add("type", text("ipip")),
+    }
+    table.inline()
+}

@@ -1,0 +1,133 @@
+//! Who is asked what to settle a suspicion.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use lvs_common::ServerId;
+
+use crate::{
+    model::{Check, CheckKind, DestinationKey, Protocol},
+    passive::Layer,
+    probe::ProbeTarget,
+};
+
+/// One question, and the destinations that the answer is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ProbeRequest {
+    /// Who is asked.
+    pub(crate) target: ProbeTarget,
+    /// What.
+    pub(crate) question: Arc<CheckKind>,
+    /// How long each probe may take.
+    pub(crate) timeout: Duration,
+    pub(crate) purpose: Purpose,
+    pub(crate) destinations: Arc<[DestinationKey]>,
+}
+
+/// What the answer is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To settle a suspicion.
+    Suspicion {
+        /// Of which server.
+        server: ServerId,
+        /// What is suspected of having failed.
+        layer: Layer,
+    },
+    /// In place of a regular ping, which can't know that the server's UDP port is closed.
+    RegularCheck,
+}
+
+/// The question that the signal has doubted, as far as `check` asks it too, and whom to ask; `None` where it doesn't.
+///
+/// Where clients come over TCP, a host is asked what [`CheckKind::confirming`] says; a connection only where there is a port
+/// to connect to. Where they come by another protocol, what the check asks is all there is. An application is only asked by
+/// a check of its own.
+pub(super) fn question(
+    layer: Layer,
+    protocol: Protocol,
+    server: SocketAddr,
+    check: &Check,
+) -> Option<(ProbeTarget, CheckKind)> {
+    let (own, target) = (&check.kind, ProbeTarget::of_check(server, check));
+    let asked = match layer {
+        Layer::Application => own.asks_application().then(|| own.clone()),
+        Layer::Host if protocol != Protocol::Tcp || target.address.port() == 0 => Some(own.clone()),
+        Layer::Host => Some(own.confirming()),
+    };
+    asked.map(|asked| (target, asked))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{
+        CommandCheck, CommandConvention, DnsCheck, DnsType, GreetingCheck, GreetingProtocol, HttpCheck,
+        Transport,
+    };
+
+    fn dns(transport: Transport) -> CheckKind {
+        let name = "example.org".to_owned();
+        CheckKind::Dns(DnsCheck { name, record: DnsType::A, transport, expect: None })
+    }
+
+    fn mail() -> CheckKind {
+        let protocol = GreetingProtocol::Smtp;
+        CheckKind::Greeting(GreetingCheck { protocol, tls: None, login: None, helo: None })
+    }
+
+    fn command() -> CheckKind {
+        let argv = vec!["/bin/true".to_owned()];
+        CheckKind::Command(CommandCheck { argv, convention: CommandConvention::default(), service: None })
+    }
+
+    #[test]
+    fn what_is_doubted_is_asked_as_far_as_the_check_asks_it() {
+        use CheckKind::{Connect, File, Off, On, Ping};
+        use Layer::{Application, Host};
+        use Protocol::{Sctp, Tcp, Udp};
+        let page = || CheckKind::Http(HttpCheck::get("/"));
+        let file = || File("/run/weight".into());
+        let (udp, tcp) = (Transport::Udp, Transport::Tcp);
+        let cases = [
+            (Host, Tcp, Ping, Some(Ping)),
+            (Host, Tcp, Connect, Some(Connect)),
+            (Host, Tcp, page(), Some(Connect)),
+            (Host, Tcp, mail(), Some(Connect)),
+            (Host, Tcp, dns(tcp), Some(Connect)),
+            (Host, Tcp, dns(udp), Some(dns(udp))),
+            (Host, Tcp, command(), Some(Connect)),
+            (Host, Tcp, file(), Some(Connect)),
+            (Host, Tcp, On, Some(On)),
+            (Host, Tcp, Off, Some(Off)),
+            (Host, Udp, Ping, Some(Ping)),
+            (Host, Udp, page(), Some(page())),
+            (Host, Udp, dns(udp), Some(dns(udp))),
+            (Host, Udp, command(), Some(command())),
+            (Host, Sctp, Ping, Some(Ping)),
+            (Application, Tcp, Ping, None),
+            (Application, Tcp, Connect, None),
+            (Application, Tcp, On, None),
+            (Application, Tcp, Off, None),
+            (Application, Tcp, file(), None),
+            (Application, Tcp, page(), Some(page())),
+            (Application, Tcp, mail(), Some(mail())),
+            (Application, Tcp, command(), Some(command())),
+            (Application, Udp, dns(udp), Some(dns(udp))),
+        ];
+        for (layer, protocol, question, expected) in cases {
+            let check = Check { kind: question, ..Check::default() };
+            let asked = super::question(layer, protocol, ([10, 0, 0, 1], 80).into(), &check);
+            assert_eq!(asked.map(|(_, asked)| asked), expected, "{layer} {protocol} {:?}", check.kind);
+        }
+    }
+
+    #[test]
+    fn without_a_port_there_is_no_connection_to_ask_for() {
+        for question in [command(), CheckKind::File("/run/weight".into()), CheckKind::Ping] {
+            let check = Check { kind: question, ..Check::default() };
+            let server = ([10, 0, 0, 1], 0).into();
+            let asked = super::question(Layer::Host, Protocol::Tcp, server, &check);
+            assert_eq!(asked.as_ref().map(|(_, question)| question), Some(&check.kind));
+        }
+    }
+}

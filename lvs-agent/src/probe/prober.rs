@@ -1,0 +1,72 @@
+//! One probe, whatever its kind.
+
+use std::{future::Future, time::Duration};
+
+use tokio::time::Instant;
+
+use super::{
+    command, connect,
+    context::{Deadline, ProbeContext},
+    database, datagram, dns, greeting, http, ldap, oracle,
+    outcome::{self, Answer, FailureReason, Outcome},
+    ping::Pingers,
+    radius, sip,
+    target::ProbeTarget,
+    tcp,
+    tls::TlsClients,
+};
+use crate::model::CheckKind;
+
+/// Something that can probe a server: [`Prober`] over the network, or a test's fake.
+pub trait Probe: Clone + Send + Sync + 'static {
+    /// Probes `target` once. Ends within `timeout`, give or take the timer's millisecond, whatever the server does.
+    /// Dropping the future ends the probe.
+    fn probe(
+        &self,
+        target: ProbeTarget,
+        kind: &CheckKind,
+        timeout: Duration,
+    ) -> impl Future<Output = Outcome> + Send;
+}
+
+/// Probes over the network. Clones share the sockets for pings and the TLS configurations.
+#[derive(Clone, Debug, Default)]
+pub struct Prober {
+    pingers: Pingers,
+    tls: TlsClients,
+}
+
+impl Prober {
+    /// A prober without open sockets: they are opened when they are needed. A ping needs `CAP_NET_RAW`.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl Probe for Prober {
+    async fn probe(&self, target: ProbeTarget, kind: &CheckKind, timeout: Duration) -> Outcome {
+        let started = Instant::now();
+        let context = ProbeContext { target, deadline: Deadline::new(timeout, &target.via), tls: &self.tls };
+        let result = match kind {
+            CheckKind::Ping => self.pingers.probe(target, timeout).await,
+            CheckKind::Connect => connect::probe(&context).await,
+            CheckKind::On => Ok(Answer::default()),
+            CheckKind::Off => Err(FailureReason::Off),
+            // The rest is boxed: a check by connect is not to take the memory of the largest.
+            CheckKind::Http(check) => Box::pin(http::probe(&context, check)).await,
+            CheckKind::Tcp(check) => Box::pin(tcp::probe(&context, check)).await,
+            CheckKind::Udp(check) => Box::pin(datagram::probe(&context, check)).await,
+            CheckKind::Greeting(check) => Box::pin(greeting::probe(&context, check)).await,
+            CheckKind::Dns(check) => Box::pin(dns::probe(&context, check)).await,
+            CheckKind::Radius(check) => Box::pin(radius::probe(&context, check)).await,
+            CheckKind::Sip(check) => Box::pin(sip::probe(&context, check)).await,
+            CheckKind::Ldap(check) => Box::pin(ldap::probe(&context, check)).await,
+            CheckKind::Sql(check) => Box::pin(database::probe(&context, check)).await,
+            CheckKind::Oracle(check) => Box::pin(oracle::probe(&context, check)).await,
+            CheckKind::Command(check) => Box::pin(command::probe(&context, check)).await,
+            CheckKind::File(path) => Box::pin(command::read_weight(&context, path)).await,
+        };
+        outcome::timed(started.into_std(), Instant::now().into_std(), result)
+    }
+}
