@@ -33,7 +33,12 @@ fn text(agent: &str, weights: [u16; 2]) -> String {
     format!("[agent]\n{agent}\n{service}{servers}")
 }
 
+/// SIGHUP reaches all tests in the process: only its own test listens to it, the others to a signal that is never raised.
 fn start(text: &str) -> Running {
+    start_with(text, SignalKind::user_defined1())
+}
+
+fn start_with(text: &str, reload_signal: SignalKind) -> Running {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("agent.toml");
     fs::write(&file, text).unwrap();
@@ -52,7 +57,7 @@ fn start(text: &str) -> Running {
     };
     let (requests, requests_rx) = mpsc::channel(1);
     let shutdown = CancellationToken::new();
-    let hangups = signal(SignalKind::hangup()).unwrap();
+    let hangups = signal(reload_signal).unwrap();
     let inputs = Inputs { hangups, requests: requests_rx };
     tokio::spawn(Reload::new(Some(source), config, outputs).run(inputs, shutdown.clone()));
     Running {
@@ -134,7 +139,7 @@ async fn each_reload_warns_of_settings_that_need_a_restart() {
 
 #[tokio::test]
 async fn sighup_reloads() {
-    let mut running = start(&text("", [1, 1]));
+    let mut running = start_with(&text("", [1, 1]), SignalKind::hangup());
     fs::write(&running.file, text("", [1, 3])).unwrap();
     raise(Number::SIGHUP).unwrap();
     assert_eq!(running.next_weights().await, [1, 3]);
