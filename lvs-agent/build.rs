@@ -1,5 +1,6 @@
-//! Puts the kernel side's object file into the agent, where `cargo xtask build` has said with `LVS_EBPF_OBJECT` where it
-//! lies. Without it the agent is built all the same, for editors and tests: it then has active checks only, and says so.
+//! Puts the kernel side's object file into the agent, where `cargo xtask build` has said with `LVS_EBPF_OBJECT` where
+//! it lies. Without it the agent is built all the same, for editors and tests: it then has active checks only, and says
+//! so.
 
 use std::{env, error::Error, fs, path::PathBuf};
 

@@ -1,8 +1,8 @@
 //! A health checker for LVS directors: a passive signal raises a suspicion, active probes confirm it, and only then
 //! the kernel's IPVS table is changed.
 //!
-//! The way of the data, one direction only: `passive` and `probe` → `health` → `pool` → `ipvs`, decided in `engine`, written
-//! by `reconcile`, wired in `agent`.
+//! The way of the data, one direction only: `passive` and `probe` → `health` → `pool` → `ipvs`, decided in `engine`,
+//! written by `reconcile`, wired in `agent`.
 #![deny(unsafe_code)]
 
 pub mod agent;

@@ -59,8 +59,9 @@ impl LatencyHistory {
         self.latencies.retain(|subscriber, _| keep(subscriber));
     }
 
-    /// How long a probe with this question may take. `usually` is what the operator gives a confirming connection or ping
-    /// of a server that isn't known yet; nobody is given more than the baseline check is, or `usually` where that is more.
+    /// How long a probe with this question may take. `usually` is what the operator gives a confirming connection or
+    /// ping of a server that isn't known yet; nobody is given more than the baseline check is, or `usually` where that
+    /// is more.
     pub(crate) fn timeout(
         &self,
         of: Subscriber,

@@ -1,8 +1,8 @@
 //! The confirming burst: a suspicion is followed by a few probes in quick succession.
 //!
 //! The probes start a gap apart and don't wait for each other, so a dead server is known after the gaps and one
-//! timeout. The first that succeeds ends the burst. They ask what the passive signal doubts: for a TCP connection, for a
-//! page, or by ping. Beside connections one ping runs along, to tell a host that is down from one whose port is.
+//! timeout. The first that succeeds ends the burst. They ask what the passive signal doubts: for a TCP connection, for
+//! a page, or by ping. Beside connections one ping runs along, to tell a host that is down from one whose port is.
 
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 

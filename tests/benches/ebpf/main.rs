@@ -1,5 +1,5 @@
-//! What one packet costs: the eBPF programs by `BPF_PROG_TEST_RUN`, against two references in the same run. Needs root and
-//! the object files that `LVS_EBPF_OBJECT` and `LVS_REFERENCE_OBJECT` name (`cargo xtask bench ebpf` sets them).
+//! What one packet costs: the eBPF programs by `BPF_PROG_TEST_RUN`, against two references in the same run. Needs root
+//! and the object files that `LVS_EBPF_OBJECT` and `LVS_REFERENCE_OBJECT` name (`cargo xtask bench ebpf` sets them).
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,

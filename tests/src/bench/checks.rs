@@ -1,5 +1,5 @@
-//! What baseline checks cost a director in processor time: this project's agent and keepalived, the same checks of the same
-//! servers, one after the other in one run. `cargo xtask bench checks` runs it in a VM.
+//! What baseline checks cost a director in processor time: this project's agent and keepalived, the same checks of the
+//! same servers, one after the other in one run. `cargo xtask bench checks` runs it in a VM.
 
 use std::{
     fmt::Write as _,

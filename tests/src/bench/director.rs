@@ -1,4 +1,5 @@
-//! Throughput of a director with the eBPF programs on its device, without them, and with programs that do nothing, in turn.
+//! Throughput of a director with the eBPF programs on its device, without them, and with programs that do nothing, in
+//! turn.
 
 use std::{
     fmt::Write as _,

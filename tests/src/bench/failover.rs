@@ -1,5 +1,5 @@
-//! How fast a checker takes a failed server out of the table, and how much it asks for that: this project's agent, with a
-//! check of the application and with keepalived's question, and keepalived at its fastest setting, in the same lab.
+//! How fast a checker takes a failed server out of the table, and how much it asks for that: this project's agent, with
+//! a check of the application and with keepalived's question, and keepalived at its fastest setting, in the same lab.
 
 use std::{
     fmt::Write as _,
@@ -210,8 +210,8 @@ impl Run {
     }
 }
 
-/// Fits what the director itself, not a client through it, sends to the servers. A tunnel's packets are the director's own
-/// as well, but neither TCP nor ICMP.
+/// Fits what the director itself, not a client through it, sends to the servers. A tunnel's packets are the director's
+/// own as well, but neither TCP nor ICMP.
 fn probes_to(servers: &[SocketAddr]) -> String {
     let own = AddressPlan::of(Family::V4).director;
     let servers = servers.iter().map(|server| server.ip().to_string()).collect::<Vec<_>>().join(", ");

@@ -1,4 +1,5 @@
-//! A classifier that does nothing, on the hooks on which the agent's programs hang: what being attached costs by itself.
+//! A classifier that does nothing, on the hooks on which the agent's programs hang: what being attached costs by
+//! itself.
 
 use std::{env, fs};
 

@@ -133,8 +133,8 @@ impl Ldirectord {
         lines[lines.len().saturating_sub(QUOTED_LINES)..].join("\n")
     }
 
-    /// Ends its pause between two rounds of checks, if that is where it is: by a signal that it takes for the end of one of
-    /// its own children.
+    /// Ends its pause between two rounds of checks, if that is where it is: by a signal that it takes for the end of
+    /// one of its own children.
     pub fn wake(&mut self) -> Result<()> {
         let place = fs::read_to_string(format!("/proc/{}/wchan", self.process.pid())).unwrap_or_default();
         if place.contains("nanosleep") { self.process.signal(Signal::SIGCHLD) } else { Ok(()) }

@@ -1,5 +1,6 @@
 //! Each check against a real server of its protocol: Debian's packages, unpacked and mounted where their files belong,
-//! in a mount namespace of their own. Needs root, and `$LVS_CHECK_SERVERS` (which `cargo xtask test --only checks` sets).
+//! in a mount namespace of their own. Needs root, and `$LVS_CHECK_SERVERS` (which `cargo xtask test --only checks`
+//! sets).
 #![cfg(test)]
 
 mod certificates;

@@ -28,8 +28,8 @@ const ROUND: Duration = Duration::from_secs(1);
 /// Which hosts are down at the start, after the failures, and after the return.
 pub(crate) type Outages = [BTreeSet<u8>; 3];
 
-/// Lets agent and ldirectord run through the same outages, and compares their tables after each of them and after the end,
-/// and how they have called the commands of checks.
+/// Lets agent and ldirectord run through the same outages, and compares their tables after each of them and after the
+/// end, and how they have called the commands of checks.
 pub(crate) async fn compare_runs(
     fixture: &mut Fixture,
     package: &LdirectordPackage,
@@ -70,8 +70,8 @@ fn same(agent: &Table, ldirectord: &Table, when: &str) -> Result<()> {
     Ok(())
 }
 
-/// The same where ldirectord leaves a masqueraded server without a port: the kernel sends its clients to the service's, which
-/// the agent writes.
+/// The same where ldirectord leaves a masqueraded server without a port: the kernel sends its clients to the service's,
+/// which the agent writes.
 fn with_ports(table: &Table) -> Table {
     let mut table = table.clone();
     for (key, entry) in &mut table.services {

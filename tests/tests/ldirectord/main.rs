@@ -1,7 +1,7 @@
-//! Debian's ldirectord as the reference, on handwritten and on random files: its own program, with a stand-in for ipvsadm,
-//! beside the agent's reader, checks and decisions, in a network namespace where both check the same servers. (With the
-//! kernel's IPVS and the whole agent a few of the files are run in the VM, among the scenarios.) Needs root, and
-//! `$LVS_LDIRECTORD`, which `cargo xtask test --only ldirectord` sets.
+//! Debian's ldirectord as the reference, on handwritten and on random files: its own program, with a stand-in for
+//! ipvsadm, beside the agent's reader, checks and decisions, in a network namespace where both check the same servers.
+//! (With the kernel's IPVS and the whole agent a few of the files are run in the VM, among the scenarios.) Needs root,
+//! and `$LVS_LDIRECTORD`, which `cargo xtask test --only ldirectord` sets.
 #![cfg(test)]
 
 mod compare_runs;

@@ -1,5 +1,5 @@
-//! Random configuration files: valid ones, over ldirectord's directives and the odd layouts that it takes. What it has faults
-//! with is left out and has a test of its own: see [`crate::faults`].
+//! Random configuration files: valid ones, over ldirectord's directives and the odd layouts that it takes. What it has
+//! faults with is left out and has a test of its own: see [`crate::faults`].
 
 use std::{collections::BTreeSet, env, fmt::Write as _};
 

@@ -1,4 +1,5 @@
-//! Attribution of packets to servers: firewall marks, persistence, servers in several services, servers behind one address.
+//! Attribution of packets to servers: firewall marks, persistence, servers in several services, servers behind one
+//! address.
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
-//! Debian's ldirectord as the reference, with the kernel's IPVS and the whole agent: on the same file the table is the same
-//! after the start, after a failure, after the return, and after the end. Many more files are run natively, with a stand-in
-//! for ipvsadm, which is compared with the real one here.
+//! Debian's ldirectord as the reference, with the kernel's IPVS and the whole agent: on the same file the table is the
+//! same after the start, after a failure, after the return, and after the end. Many more files are run natively, with a
+//! stand-in for ipvsadm, which is compared with the real one here.
 
 use std::{
     collections::BTreeSet,
@@ -32,8 +32,8 @@ use tempfile::TempDir;
 const CHANGE: Duration = Duration::from_secs(40);
 /// How long the table must stay as it must be: some checks.
 const SAME: Duration = Duration::from_secs(2);
-/// After how many rounds of checks ldirectord's table has settled: one more than the most failures in a row that count, and
-/// the one in which something happens.
+/// After how many rounds of checks ldirectord's table has settled: one more than the most failures in a row that count,
+/// and the one in which something happens.
 const ROUNDS: u64 = 4;
 
 type Rules = BTreeSet<String>;
@@ -107,7 +107,8 @@ fn the_stand_in_for_ipvsadm_answers_like_ipvsadm() -> Result<()> {
     Ok(())
 }
 
-/// The services of a list, each with its servers, in no order. (The first line has the size of the kernel's hash table.)
+/// The services of a list, each with its servers, in no order. (The first line has the size of the kernel's hash
+/// table.)
 fn blocks(list: &str) -> BTreeSet<BTreeSet<&str>> {
     let mut blocks: Vec<BTreeSet<&str>> = Vec::new();
     for line in list.lines().skip(1) {

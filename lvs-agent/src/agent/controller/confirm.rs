@@ -61,7 +61,7 @@ impl Controller {
         for step in steps {
             match step {
                 Step::Probe { request, number_from, count } => self.bursts.start(request, number_from, count),
-                Step::Feedback(feedback) => self.tell(feedback),
+                Step::Feedback(feedback) => self.feed_back(feedback),
                 Step::Publish(event) => self.events.publish(event),
             }
         }

@@ -1,5 +1,6 @@
-//! The task that decides: it alone owns the health of all destinations. Results of checks and suspicions come in; wanted
-//! tables, confirming bursts and feedback to the detector go out. Nothing here waits for anything but its own inputs.
+//! The task that decides: it alone owns the health of all destinations. Results of checks and suspicions come in;
+//! wanted tables, confirming bursts and feedback to the detector go out. Nothing here waits for anything but its own
+//! inputs.
 
 pub(super) mod bursts;
 mod confirm;
@@ -36,19 +37,19 @@ use crate::{
     telemetry::metrics::StateGauges,
 };
 
-/// Everything that the controller hears.
+/// Everything that the controller receives.
 pub(crate) struct Inputs {
     /// Results of baseline checks.
     pub(crate) checks: mpsc::Receiver<CheckResult>,
-    /// What the passive side has found.
+    /// Findings of passive detection.
     pub(crate) findings: mpsc::Receiver<Finding>,
     /// Results of confirming bursts.
     pub(crate) reports: mpsc::Receiver<Report>,
-    /// Questions about how everything stands.
+    /// Status requests.
     pub(crate) requests: mpsc::Receiver<StatusRequest>,
     /// Other lists of services.
     pub(crate) updates: mpsc::Receiver<ServiceUpdate>,
-    /// What people order about servers.
+    /// Admin commands.
     pub(crate) orders: mpsc::Receiver<AdminRequest>,
     /// The servers that files in the maintenance folder name; closed where there is no folder.
     pub(crate) maintained: watch::Receiver<MaintenanceSet>,
@@ -57,45 +58,45 @@ pub(crate) struct Inputs {
 /// The owner of the engine: the one task that decides.
 pub(crate) struct Controller {
     engine: Engine,
-    /// Who asked for each baseline check.
+    /// The destinations that each baseline check is for.
     checks: Subscriptions,
-    /// Lets checks be asked more often while a state is soft, and others instead.
+    /// Changes intervals of checks, and the list of checks.
     scheduler: SchedulerHandle,
-    /// The checks that are.
+    /// The checks that are made more often because a state is soft.
     accelerated: KeySet<CheckId>,
     /// The endpoints that suspicions are about.
     targets: watch::Receiver<Arc<Targets>>,
     bursts: Bursts,
-    /// What becomes of suspicions.
+    /// From suspicions to the probes that settle them.
     confirmations: Confirmations,
     /// What happens is published here.
     events: Publisher,
     desired: DesiredTable,
-    /// Services that are to go, and until when they are looked for.
+    /// Services that are to be deleted, and until when the table is searched for them.
     leaving: BTreeMap<ServiceKey, Instant>,
-    /// To the passive side: whom to watch.
+    /// To the monitor: the services to watch.
     watched: watch::Sender<WatchedServices>,
-    /// To the passive side; full or closed where there is none, which is no harm.
+    /// To the monitor; full or closed where there is none, which does no harm.
     feedback: mpsc::Sender<DetectorFeedback>,
-    /// Where it is written down what people have ordered, …
+    /// Saves the admin commands, …
     state_writer: Option<StateWriter<SavedCommands>>,
-    /// … and what was, last.
+    /// … and those that were saved last.
     kept: SavedCommands,
     /// What metrics show of destinations and services.
     shown: StateGauges,
 }
 
-/// What a controller is made of; all else it starts with follows from that.
+/// What a controller is made of.
 pub(crate) struct Parts {
     pub(crate) engine: Engine,
     pub(crate) checks: Subscriptions,
     pub(crate) scheduler: SchedulerHandle,
     pub(crate) targets: watch::Receiver<Arc<Targets>>,
-    /// How a suspicion is probed, …
+    /// How a suspicion is probed.
     pub(crate) burst: BurstSettings,
-    /// … who asks, …
+    /// Makes the probes.
     pub(crate) prober: Prober,
-    /// … and where what comes of it goes.
+    /// Where results of confirming probes go.
     pub(crate) reports: mpsc::Sender<Report>,
     pub(crate) events: Publisher,
     pub(crate) desired: DesiredTable,
@@ -105,7 +106,7 @@ pub(crate) struct Parts {
 }
 
 impl Controller {
-    /// One that has heard nothing yet.
+    /// A controller before its first input.
     pub(crate) fn new(parts: Parts) -> Self {
         let Parts {
             engine,
@@ -168,32 +169,32 @@ impl Controller {
         self.events.publish(Event::Stopping);
     }
 
-    /// Others are in maintenance now.
+    /// The maintenance folder names other servers now.
     fn maintain(&mut self, maintained: MaintenanceSet) {
         let effects = self.engine.set_maintenance(maintained, Instant::now());
         self.apply(effects, Cause::Other);
-        // Of one that was out already, no weight has changed.
+        // No weight has changed of a server that was out already.
         self.shown.show_all(&self.engine);
     }
 
-    /// People have ordered something about servers, or want to know of it. Whoever asked may have gone.
+    /// Applies an admin command and replies; the caller may have gone.
     fn order(&mut self, request: AdminRequest) {
         let AdminRequest { command: order, selector, reply } = request;
-        let carried_out = admin::apply(&mut self.engine, order, &selector, Instant::now());
-        let told = carried_out.map(|(ordered, effects)| {
+        let applied = admin::apply(&mut self.engine, order, &selector, Instant::now());
+        let outcome = applied.map(|(ordered, effects)| {
             self.apply(effects, Cause::Other);
             for one in &ordered {
                 let subject = Subject { service: one.service.clone(), destination: one.destination };
                 self.events.publish_all(order.action().map(|action| Event::Admin { subject, action }));
-                // Of one that was out already, no weight has changed.
+                // No weight has changed of a server that was out already.
                 self.shown.show_destination(&self.engine, &one.destination);
             }
             CommandReply { results: ordered, saved: self.keep_orders() }
         });
-        reply.send(told).ok();
+        reply.send(outcome).ok();
     }
 
-    /// Has what people have ordered written down, if that is news.
+    /// Saves the admin commands, if they are others than those that were saved last.
     pub(crate) fn keep_orders(&mut self) -> Option<WriteReceipt> {
         let orders = self.engine.commands();
         if orders == self.kept {
@@ -204,7 +205,7 @@ impl Controller {
         receipt
     }
 
-    /// Some weights were to change by now.
+    /// Weights that change with time are due.
     fn passed(&mut self) {
         let now = Instant::now();
         let effects = self.engine.advance(now);
@@ -235,12 +236,12 @@ impl Controller {
         }
     }
 
-    /// Whoever asked may have gone.
+    /// The caller may have gone.
     fn answer(&self, request: StatusRequest) {
         request.send(statuses(&self.engine, Instant::now())).ok();
     }
 
-    /// The result of a baseline check: of every destination that asked for it.
+    /// The result of a baseline check, for each destination that it is for.
     fn baseline(&mut self, result: &CheckResult) {
         let subscribers = self.checks.subscribers(result.id).to_vec();
         let verdict = Verdict::of(&result.outcome);
@@ -268,8 +269,8 @@ impl Controller {
         });
     }
 
-    /// One result of one destination, and all that follows from it. `check` is the one of the destination's checks that it
-    /// answers; `None`: it is about the host, and so about all of them.
+    /// Counts one result of one destination and acts on the effects. `check` is the index of the destination's check;
+    /// `None`: the result is about the host, and so about all of them.
     fn observe(
         &mut self,
         destination: &DestinationKey,
@@ -285,19 +286,19 @@ impl Controller {
             Verdict::Unknown => return,
         };
         let sample = Sample { check, success, source };
-        let asked = outcome.as_ref().ok().and_then(|success| success.weight);
-        let effects = self.engine.observe(destination, sample, asked, Instant::now());
+        let requested = outcome.as_ref().ok().and_then(|success| success.weight);
+        let effects = self.engine.observe(destination, sample, requested, Instant::now());
         let transition = effects.transition;
         self.apply(effects, Cause::Result(destination, outcome));
         if let Some(transition) = transition {
             self.shown.show_destination(&self.engine, destination);
-            self.tell_passive(destination, transition);
+            self.feed_back_transition(destination, transition);
         }
     }
 
-    /// Lets a check be asked more often while the state of someone who asked for it is soft, and no longer. Not where most of
-    /// a service fails: then the director's own network is likelier at fault, and nothing is to be gained by haste. If the
-    /// scheduler has no room for that now, its next result brings us here again.
+    /// Makes a check more often while the state of one of its destinations is soft, and at its usual interval otherwise.
+    /// Not where most of a service fails: then the director's own network is likelier at fault, and haste gains nothing.
+    /// If the scheduler has no room for the command now, the next result of the check comes here again.
     fn accelerate(&mut self, check: CheckId) {
         let Some(Intervals { usual, soft }) = self.checks.intervals(check) else { return };
         let is_soft = |subscriber: &Subscriber| {
@@ -318,20 +319,20 @@ impl Controller {
         }
     }
 
-    /// Lets the detector know which servers there is nothing left to suspect of.
-    fn tell_passive(&self, destination: &DestinationKey, transition: Transition) {
+    /// Tells the detector which servers are down or up again.
+    fn feed_back_transition(&self, destination: &DestinationKey, transition: Transition) {
         let Transition { from, to } = transition;
         let is_down = |one: &DestinationKey| self.engine.state(one).is_some_and(State::is_down);
         for target in self.targets.borrow().of(destination) {
             if to.is_down() && target.destinations.iter().all(is_down) {
-                self.tell(DetectorFeedback::Observed(target.id, Observation::Down));
+                self.feed_back(DetectorFeedback::Observed(target.id, Observation::Down));
             } else if to.is_up() && !from.is_up() {
-                self.tell(DetectorFeedback::Observed(target.id, Observation::Up));
+                self.feed_back(DetectorFeedback::Observed(target.id, Observation::Up));
             }
         }
     }
 
-    fn tell(&self, feedback: DetectorFeedback) {
+    fn feed_back(&self, feedback: DetectorFeedback) {
         if self.feedback.try_send(feedback).is_err() {
             debug!("the passive side doesn't listen");
         }

@@ -1,8 +1,8 @@
 //! UDP servers that a ping checks, and whose port is closed: no ping knows of ports.
 //!
-//! Once ICMP has called such a server's port unreachable, an empty datagram asks the port itself. If that fails, too, the
-//! port is known to be closed, and from then on each answer to a regular ping leads to another such datagram, whose answer
-//! counts in its place: else the next ping would bring the server back. That ends when the server is up.
+//! Once ICMP has called such a server's port unreachable, an empty datagram asks the port itself. If that fails, too,
+//! the port is known to be closed, and from then on each answer to a regular ping leads to another such datagram, whose
+//! answer counts in its place: else the next ping would bring the server back. That ends when the server is up.
 
 use std::{collections::BTreeSet, net::SocketAddr};
 
@@ -46,8 +46,8 @@ fn is_pinged(engine: &Engine, destination: &DestinationKey) -> bool {
     engine.check(destination).is_some_and(|check| check.kind == CheckKind::Ping)
 }
 
-/// What tells whether the port of a UDP server is open, where `check` is a ping and there is a port: an empty datagram that
-/// nobody need answer. Only a closed port does, with ICMP.
+/// What tells whether the port of a UDP server is open, where `check` is a ping and there is a port: an empty datagram
+/// that nobody need answer. Only a closed port does, with ICMP.
 ///
 /// A server may not expect one, so that it is only sent where ICMP has shown that nobody listens.
 pub(super) fn question(server: SocketAddr, check: &Check) -> Option<(ProbeTarget, CheckKind)> {

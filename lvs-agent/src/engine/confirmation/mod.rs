@@ -1,24 +1,25 @@
-//! From a suspicion to the probes that settle it. Pure: the time is an argument, what is to be done comes out as [`Step`]s.
+//! From a suspicion to the probes that settle it. Pure: the time is an argument, what is to be done comes out as
+//! [`Step`]s.
 //!
 //! Each layer of each server has at most one confirmation in progress. It goes through these states:
 //!
-//! 1. **None.** A suspicion takes a token of the probe budget. Without one it is not probed, and the detector may raise it
-//!    again.
-//! 2. **Probing.** A weak suspicion starts one probe, a strong one as many as are lacking until its server falls, less those
-//!    in flight. A further suspicion that comes meanwhile costs nothing: it only adds the probes that it needs more. A
-//!    suspicion of an application that no check asks starts one probe of the host instead. If there is nothing to ask
-//!    (the server is down already, or nothing is known of it yet) the confirmation ends as not probed.
+//! 1. **None.** A suspicion takes a token of the probe budget. Without one it is not probed, and the detector may raise
+//!    it again.
+//! 2. **Probing.** A weak suspicion starts one probe, a strong one as many as are lacking until its server falls, less
+//!    those in flight. A further suspicion that comes meanwhile costs nothing: it only adds the probes that it needs
+//!    more. A suspicion of an application that no check asks starts one probe of the host instead. If there is nothing
+//!    to ask (the server is down already, or nothing is known of it yet) the confirmation ends as not probed.
 //! 3. **Settled**, once all of its bursts have ended:
 //!    - A probe has succeeded: the suspicion is cleared.
-//!    - The server is still up and most of its service is suspected with it: the suspicion counts as cleared, so that the
-//!      detector pauses; an event says so, and the regular checks decide.
-//!    - The server is still up and a probe has failed: back to probing with all probes that are lacking. If the one that
-//!      failed was the host's in place of an application's, the suspicion goes on as one of the host.
-//!    - Otherwise it ends as not probed: the server is down, so that there is nothing left to confirm, or no probe could be
-//!      sent.
+//!    - The server is still up and most of its service is suspected with it: the suspicion counts as cleared, so that
+//!      the detector pauses; an event says so, and the regular checks decide.
+//!    - The server is still up and a probe has failed: back to probing with all probes that are lacking. If the one
+//!      that failed was the host's in place of an application's, the suspicion goes on as one of the host.
+//!    - Otherwise it ends as not probed: the server is down, so that there is nothing left to confirm, or no probe
+//!      could be sent.
 //!
-//! Each confirmation that ends gives the detector exactly one feedback. What the probes have found goes to the engine as
-//! samples; no step edits the table.
+//! Each confirmation that ends gives the detector exactly one feedback. What the probes have found goes to the engine
+//! as samples; no step edits the table.
 
 mod closed_ports;
 mod request;
@@ -288,7 +289,8 @@ impl Confirmations {
         }
         let answered = |destination: &DestinationKey| {
             let check = answered(engine, destination, key.1, request);
-            // An application's answer to its own question is worth as much as to the baseline check, which asks the same.
+            // An application's answer to its own question is worth as much as to the baseline check, which asks the
+            // same.
             let is_whole = verdict == Verdict::Alive && check.is_some();
             let source = if is_whole { Source::Baseline } else { Source::Confirm };
             AnsweredCheck { destination: *destination, check, source }
@@ -296,7 +298,8 @@ impl Confirmations {
         request.destinations.iter().map(answered).collect()
     }
 
-    /// The engine has taken in what a probe has said: no port of a server that is up again is asked in place of its check.
+    /// The engine has taken in what a probe has said: no port of a server that is up again is asked in place of its
+    /// check.
     pub(crate) fn taken_in(&mut self, request: &ProbeRequest, engine: &Engine) {
         if request.purpose == Purpose::RegularCheck {
             for destination in request.destinations.iter().filter(|destination| is_up(engine, destination)) {

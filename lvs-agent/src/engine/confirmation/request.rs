@@ -39,9 +39,9 @@ pub(crate) enum Purpose {
 
 /// The question that the signal has doubted, as far as `check` asks it too, and whom to ask; `None` where it doesn't.
 ///
-/// Where clients come over TCP, a host is asked what [`CheckKind::confirming`] says; a connection only where there is a port
-/// to connect to. Where they come by another protocol, what the check asks is all there is. An application is only asked by
-/// a check of its own.
+/// Where clients come over TCP, a host is asked what [`CheckKind::confirming`] says; a connection only where there is a
+/// port to connect to. Where they come by another protocol, what the check asks is all there is. An application is only
+/// asked by a check of its own.
 pub(super) fn question(
     layer: Layer,
     protocol: Protocol,

@@ -31,7 +31,8 @@ const VICTIMS: u16 = 20;
 const LIMIT: Duration = Duration::from_secs(20);
 const PORT: u16 = 80;
 
-/// Measures and prints; returns whether it is soon enough, both with a table of the agent's own and with an adopted one.
+/// Measures and prints; returns whether it is soon enough, both with a table of the agent's own and with an adopted
+/// one.
 pub(super) fn measure(director: &Namespace, options: &TableCostOptions) -> Result<bool> {
     ip(director, "link set lo up\n")?;
     let victims = VICTIMS.min(options.services);
@@ -141,7 +142,8 @@ fn listen(director: &Namespace, server: SocketAddr) -> Result<TcpListener> {
     director.run(|| TcpListener::bind(server).with_context(|| format!("listening on {server}")))
 }
 
-/// Services of which the first ones are asked for often. The servers of the others, the same for all of them, are not there.
+/// Services of which the first ones are asked for often. The servers of the others, the same for all of them, are not
+/// there.
 fn managing(options: &TableCostOptions, victims: u16) -> String {
     let mut text = agent("manage");
     for number in 0..options.services {
@@ -156,8 +158,8 @@ fn managing(options: &TableCostOptions, victims: u16) -> String {
     text
 }
 
-/// The table that such an agent has left, as if it were an administrator's: without its state file. All other services are
-/// always well.
+/// The table that such an agent has left, as if it were an administrator's: without its state file. All other services
+/// are always well.
 fn adopting(victims: u16) -> String {
     let others = "[defaults]\ncheck = { type = \"on\", interval = \"10m\" }\n".to_owned();
     let services: String = (0..victims).map(|number| service(number, "100ms")).collect();

@@ -1,5 +1,5 @@
-//! What it takes to make, read and keep a large IPVS table, beside what ipvsadm(8) takes for the same, and how soon a hard
-//! state is in it. `cargo xtask bench table` runs it in a VM.
+//! What it takes to make, read and keep a large IPVS table, beside what ipvsadm(8) takes for the same, and how soon a
+//! hard state is in it. `cargo xtask bench table` runs it in a VM.
 
 mod delay;
 

@@ -26,8 +26,8 @@ pub fn has_ipvs(director: &Namespace) -> Result<bool> {
 }
 
 /// Loads IPVS and sets it as the agent's documentation asks for: a client whose server was taken out is given another
-/// one with its next packet. An agent that is started there knows nothing of earlier ones: the number of a network namespace
-/// is given anew as soon as it is free.
+/// one with its next packet. An agent that is started there knows nothing of earlier ones: the number of a network
+/// namespace is given anew as soon as it is free.
 pub fn prepare_ipvs(director: &Namespace) -> Result<()> {
     if !has_ipvs(director)? {
         load_module("ip_vs").context("this kernel has no IPVS")?;

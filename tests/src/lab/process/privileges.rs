@@ -1,7 +1,7 @@
 //! Takes a running process its privileges, and gives them back.
 //!
-//! Only a thread itself can change its capabilities (capabilities(7)), so each is stopped where it waits in a system call and
-//! made to call capset(2): with ptrace(2), on `x86_64`.
+//! Only a thread itself can change its capabilities (capabilities(7)), so each is stopped where it waits in a system
+//! call and made to call capset(2): with ptrace(2), on `x86_64`.
 
 use std::{fs, mem::size_of};
 

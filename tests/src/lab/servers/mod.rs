@@ -90,7 +90,8 @@ impl RealServer {
     }
 }
 
-/// Where the server listens: TCP at every address; UDP at each of its own, for an answer comes from the socket's address.
+/// Where the server listens: TCP at every address; UDP at each of its own, for an answer comes from the socket's
+/// address.
 fn arguments(layout: Layout, number: u8, name: &str) -> Vec<String> {
     let mut arguments = vec!["--name".to_owned(), name.to_owned()];
     for port in [PORT, SECOND_PORT] {

@@ -86,8 +86,8 @@ fn destination_line(destination: &Destination, thresholds: bool) -> String {
     format!("  -> {server:28} {method:7} {:<6} {:<10} {:<10}", destination.weight.0, 0, 0)
 }
 
-/// The table as lines in no order, each of which names its service. Thresholds of servers at weight 0 are not among them:
-/// such a server gets no new connections, however many it has.
+/// The table as lines in no order, each of which names its service. Thresholds of servers at weight 0 are not among
+/// them: such a server gets no new connections, however many it has.
 #[must_use]
 pub fn rules(table: &Table) -> BTreeSet<String> {
     let mut rules = BTreeSet::new();

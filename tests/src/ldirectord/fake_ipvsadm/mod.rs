@@ -1,5 +1,5 @@
-//! A stand-in for ipvsadm where the kernel has no IPVS: a log of its calls, the table that follows from them, and the answers
-//! that ipvsadm would print. It knows what ldirectord asks for.
+//! A stand-in for ipvsadm where the kernel has no IPVS: a log of its calls, the table that follows from them, and the
+//! answers that ipvsadm would print. It knows what ldirectord asks for.
 
 mod command;
 mod listing;

@@ -1,5 +1,5 @@
-//! A second implementation of how packets are attributed to servers: the kernel side's rules, written plainly and on their
-//! own, so that each can be tested against the other.
+//! A second implementation of how packets are attributed to servers: the kernel side's rules, written plainly and on
+//! their own, so that each can be tested against the other.
 
 mod headers;
 

@@ -88,7 +88,7 @@ fn a_strong_suspicion_adds_what_a_weak_one_has_not_started() {
 }
 
 #[test]
-fn the_services_of_a_server_are_asked_together_where_they_ask_the_same() {
+fn services_with_the_same_check_share_a_probe() {
     let mut case = case();
     case.suspect(SHARED, Layer::Host, Strength::Strong, refused());
     assert_eq!(case.asked(), [(CheckKind::Connect, vec![1, 2, 3])], "as many as the slower of them needs");
@@ -98,7 +98,7 @@ fn the_services_of_a_server_are_asked_together_where_they_ask_the_same() {
 }
 
 #[test]
-fn an_application_is_asked_by_its_own_check_whose_answer_counts_in_full() {
+fn an_application_is_probed_by_its_own_check_whose_answer_counts_in_full() {
     let mut case = case();
     let done = case.suspect(PAGES[0], Layer::Application, Strength::Weak, refused());
     assert_eq!(done.events.len(), 1, "there is a check that can confirm it");
@@ -115,7 +115,7 @@ fn an_application_is_asked_by_its_own_check_whose_answer_counts_in_full() {
 }
 
 #[test]
-fn without_a_check_of_the_application_the_host_is_asked_once() {
+fn without_an_application_check_the_host_is_probed_once() {
     for (came, expected, goes_on) in [
         (Came::Answered, vec![Event::Cleared { subjects: case().subjects(CONNECTIONS) }], None),
         (Came::Refused, vec![], Some((CheckKind::Connect, vec![1]))),
@@ -145,7 +145,7 @@ fn without_a_check_of_the_application_the_host_is_asked_once() {
 }
 
 #[test]
-fn of_a_shared_server_only_the_service_without_a_check_of_its_application_is_told_of() {
+fn of_a_shared_server_only_the_service_without_an_application_check_is_reported() {
     let mut case = case();
     let done = case.suspect(SHARED, Layer::Application, Strength::Weak, refused());
     let [_, Event::Reported { subject, .. }] = &done.events[..] else { panic!("{done:?}") };
@@ -217,7 +217,7 @@ fn a_port_is_no_longer_asked_of_a_server_that_is_gone() {
 }
 
 #[test]
-fn what_is_no_suspicion_is_only_told() {
+fn other_findings_are_only_published() {
     let mut case = case();
     let evidence = refused();
     let subjects = case.subjects(SHARED);
@@ -288,7 +288,7 @@ fn while_most_of_a_service_is_suspected_no_failure_counts() {
 }
 
 #[test]
-fn where_there_is_nothing_to_ask_nothing_is_probed() {
+fn without_a_check_nothing_is_probed() {
     let mut case = case();
     for _ in 0..3 {
         case.check(NAMES, false);

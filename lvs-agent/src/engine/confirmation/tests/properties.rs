@@ -239,8 +239,8 @@ impl Watched {
         self.only(before, &[host])
     }
 
-    /// Whether more than half of the servers of one of a server's services, two at least, were suspected within the last
-    /// 300 ms.
+    /// Whether more than half of the servers of one of a server's services, two at least, were suspected within the
+    /// last 300 ms.
     fn is_correlated(&self, server: ServerId) -> bool {
         let lately = |one: &ServerId| {
             self.suspected.get(one).is_some_and(|at| self.case.now - *at <= Duration::from_millis(300))
