@@ -11,7 +11,9 @@ pub mod ldirectord;
 mod load;
 pub mod native;
 mod reading;
+mod restart;
 
+pub(crate) use self::restart::without_restart;
 pub use self::{
     diagnostics::{
         ConfigError, Contradiction, DirectiveFault, Fault, FaultKind, Faults, FileError, FileErrorKind,

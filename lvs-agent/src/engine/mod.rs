@@ -240,18 +240,6 @@ impl Engine {
         gone
     }
 
-    /// Overrides a destination's configured weight until the next list of services; `None` if there is no such
-    /// destination.
-    #[cfg_attr(not(test), expect(dead_code, reason = "no command changes a weight yet"))]
-    pub(crate) fn set_weight(
-        &mut self,
-        destination: &DestinationKey,
-        weight: Weight,
-        now: Instant,
-    ) -> Option<Effects> {
-        self.change(destination, now, |service, role| service.pool.set_weight(role, weight))
-    }
-
     /// Sets the servers that files in the maintenance directory name; they are out until others are set.
     pub(crate) fn set_maintenance(&mut self, maintained: MaintenanceSet, now: Instant) -> Effects {
         self.maintained = maintained;

@@ -10,6 +10,7 @@
 //! | `neighbour/` | the neighbour table: reading, resolving, watching |
 //! | `change.rs` | notifications that devices, addresses, routes or rules have changed |
 //! | `survey.rs` | all devices and the routes to all servers at one time |
+//! | `survey_task.rs` | the task that takes such a snapshot whenever something has changed |
 //! | `topology.rs` | the route to each server and what changes about it; pure |
 //! | `attributes.rs`, `netlink.rs` | rtnetlink messages and the socket for them |
 //! | `error.rs` | what can go wrong |
@@ -22,6 +23,7 @@ pub mod neighbour;
 mod netlink;
 pub mod route;
 mod survey;
+mod survey_task;
 mod topology;
 
 pub use change::NetworkChanges;
@@ -30,6 +32,7 @@ pub use link::{Link, Links};
 pub use neighbour::{NeighbourChange, NeighbourState, NeighbourWatch, Neighbours};
 pub use route::{NextHop, Route, RouteLookup, RouteQuery};
 pub use survey::{Device, RouteSnapshot, ServerNextHop, Surveyor};
+pub(crate) use survey_task::SurveyTask;
 pub use topology::{DevicePlan, ServerRoute, Topology};
 
 /// A MAC address.

@@ -350,8 +350,9 @@ impl Pool {
         .for_each(|known| *known = admin_state);
     }
 
-    /// Replaces a server's weight by the configuration or the kernel's table.
-    pub fn set_weight(&mut self, role: Role, weight: Weight) {
+    /// Gives a server another weight, as another configuration may.
+    #[cfg(test)]
+    fn set_weight(&mut self, role: Role, weight: Weight) {
         match role {
             Role::Server(index) => self.members.get_mut(index).map(|member| &mut member.base),
             Role::Backup(index) => self.backups.get_mut(index).map(|backup| &mut backup.base),

@@ -31,6 +31,7 @@ const CRATES: &[Crate] =
 const LVS_AGENT: &[Room] = &[
     room("backoff", 0, &[]),
     room("clock", 0, &[]),
+    room("file_watch", 0, &[]),
     room("keyed", 0, &[]),
     room("netlink", 0, &[]),
     room("process", 0, &[]),
@@ -57,7 +58,7 @@ const LVS_AGENT: &[Room] = &[
     room("telemetry", 5, &["clock", "keyed", "model", "config", "ipvs", "health", "passive", "pool", "probe", "event", "engine"]),
 
     room("agent", 6, &[
-        "clock", "keyed", "netlink", "process", "model", "config", "control", "ipvs", "network", "health", "passive",
+        "clock", "file_watch", "keyed", "netlink", "process", "model", "config", "control", "ipvs", "network", "health", "passive",
         "pool", "probe", "event", "engine", "state_file", "notify", "reconcile", "telemetry",
     ]),
 

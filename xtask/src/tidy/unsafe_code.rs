@@ -13,7 +13,7 @@ const ALLOWED: &[(&str, &str)] = &[
         "waits for a ring buffer: tokio cannot know that its descriptor stays the same",
     ),
     (
-        "lvs-agent/src/agent/reload/file.rs",
+        "lvs-agent/src/file_watch.rs",
         "waits for inotify: tokio cannot know that its descriptor stays the same",
     ),
     ("lvs-agent/src/passive/attach.rs", "asks for a device's hardware type, an ioctl that no crate here has"),

@@ -296,9 +296,9 @@ impl Controller {
         }
     }
 
-    /// Makes a check more often while the state of one of its destinations is soft, and at its usual interval otherwise.
-    /// Not where most of a service fails: then the director's own network is likelier at fault, and haste gains nothing.
-    /// If the scheduler has no room for the command now, the next result of the check comes here again.
+    /// Makes a check more often while the state of one of its destinations is soft, and at its usual interval
+    /// otherwise. Not where most of a service fails: then the director's own network is likelier at fault, and haste
+    /// gains nothing. If the scheduler has no room for the command now, the next result of the check comes here again.
     fn accelerate(&mut self, check: CheckId) {
         let Some(Intervals { usual, soft }) = self.checks.intervals(check) else { return };
         let is_soft = |subscriber: &Subscriber| {

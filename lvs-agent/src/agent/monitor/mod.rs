@@ -5,7 +5,6 @@ mod devices;
 mod recorder;
 pub(super) mod setup;
 mod status;
-mod survey;
 mod topology;
 
 use std::{

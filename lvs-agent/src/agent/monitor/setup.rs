@@ -7,13 +7,13 @@ use anyhow::Context as _;
 use tokio::sync::{mpsc, watch as latest};
 use tracing::warn;
 
-use super::{Inputs, Monitor, MonitorParts, Outputs, Recording, devices::Devices, survey::SurveyTask};
+use super::{Inputs, Monitor, MonitorParts, Outputs, Recording, devices::Devices};
 use crate::{
     agent::messages::{SignalRequest, WatchedServices},
     engine::confirmation::DetectorFeedback,
     model::{Config, PassiveSettings},
     netlink::DEFAULT_TIMEOUT,
-    network::{Links, NeighbourWatch, NetworkError},
+    network::{Links, NeighbourWatch, NetworkError, SurveyTask},
     passive::{Detector, Finding, PassiveError, Programs, Signals, Sizes, Targets},
     telemetry::metrics,
 };

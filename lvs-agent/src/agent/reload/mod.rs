@@ -1,9 +1,6 @@
 //! Reloads the configuration: on SIGHUP, on a request over the control socket, and when the file changes
 //! (`autoreload`). A file with faults must never change anything.
 
-mod file;
-mod restart;
-
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use tokio::{
@@ -15,12 +12,12 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use self::file::FileWatch;
 use super::messages::{NotReloaded, ReloadRequest, RemovedServices, ServiceUpdate, UpdateSummary};
 use crate::{
-    config::{Fingerprint, Reading, Source},
+    config::{Fingerprint, Reading, Source, without_restart},
     control::Reloaded,
     event::{ConfigNotice, Event, Publisher, ReloadCause},
+    file_watch::FileWatch,
     ipvs::{IpvsError, Operation, Table, TableReader},
     model::{Config, DestinationKey, VirtualService},
     netlink::DEFAULT_TIMEOUT,
@@ -119,8 +116,7 @@ impl Reload {
         self.fingerprint = fingerprint;
         match reading {
             Ok(reading)
-                if !was_read
-                    && restart::without_restart(&self.config, reading.config.clone()).0 == *self.config => {}
+                if !was_read && without_restart(&self.config, reading.config.clone()).0 == *self.config => {}
             reading => drop(self.finish(reading, ReloadCause::FileChanged).await),
         }
     }
@@ -161,7 +157,7 @@ impl Reload {
 
     async fn put_in_force(&mut self, reading: Reading) -> Result<Reloaded, NotReloaded> {
         let mut warnings = self.warnings(&reading);
-        let (config, settings) = restart::without_restart(&self.config, reading.config);
+        let (config, settings) = without_restart(&self.config, reading.config);
         if !settings.is_empty() {
             warnings.push(self.warn(ConfigNotice::NeedsRestart { settings }));
         }

@@ -33,8 +33,8 @@ fn text(agent: &str, weights: [u16; 2]) -> String {
     format!("[agent]\n{agent}\n{service}{servers}")
 }
 
-/// SIGHUP reaches all tests in the process: only its own test listens to it, the others to a signal that is never
-/// raised.
+/// SIGHUP reaches all tests in the process: only its own test listens to it, the others to a signal that
+/// is never raised.
 fn start(text: &str) -> Running {
     start_with(text, SignalKind::user_defined1())
 }

@@ -13,7 +13,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::network::{Neighbours, NetworkChanges, NetworkError, RouteSnapshot, Surveyor};
+use super::{Neighbours, NetworkChanges, NetworkError, RouteSnapshot, Surveyor};
 
 /// Changes come in groups (a device goes, its addresses, its routes): those within this time are looked up together.
 const SETTLE: Duration = Duration::from_millis(20);

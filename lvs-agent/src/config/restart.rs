@@ -3,7 +3,7 @@
 use crate::model::{AgentSettings, Config};
 
 /// `new` with the old values of all settings that need a restart, and the names of those that have changed.
-pub(super) fn without_restart(old: &Config, new: Config) -> (Config, Vec<&'static str>) {
+pub(crate) fn without_restart(old: &Config, new: Config) -> (Config, Vec<&'static str>) {
     let Config { agent, passive, services, unlisted } = new;
     let AgentSettings {
         metrics,

@@ -27,7 +27,7 @@ const SETTLE_MAX: Duration = Duration::from_secs(1);
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Watches the directory that a file is in and, if the file is a link, the directory of its target.
-pub(super) struct FileWatch {
+pub(crate) struct FileWatch {
     path: PathBuf,
     inotify: AsyncFd<Registered>,
     /// The directories, and the names in them that matter.
@@ -56,7 +56,7 @@ struct Names {
 impl FileWatch {
     /// Starts to watch.
     #[expect(unsafe_code, reason = "tokio cannot know that a descriptor stays the same")]
-    pub(super) fn new(path: &Path) -> io::Result<Self> {
+    pub(crate) fn new(path: &Path) -> io::Result<Self> {
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
         // SAFETY: the instance owns its file descriptor, always gives the same one, and closes it only when it is
         // dropped, together with the `AsyncFd` around it.
@@ -69,7 +69,7 @@ impl FileWatch {
 
     /// Waits until the file may have changed and its writer is done. If it is dropped at an await, the change so far
     /// may be lost.
-    pub(super) async fn changed(&mut self) {
+    pub(crate) async fn changed(&mut self) {
         if self.complete {
             self.event().await;
         }
