@@ -213,8 +213,7 @@ mod tests {
 
     #[test]
     fn paths_in_code_are_found_but_not_those_of_visibility() {
-        let code =
-            "pub(in super::super) fn a() -> ::b::C { super::d::<crate::e::F>::g(h.i) + Vec::<u8>::new() }";
+        let code = "pub(crate) fn a() -> ::b::C { super::d::<crate::e::F>::g(h.i) + Vec::<u8>::new() }";
         assert_eq!(written(code), ["b::C", "super::d", "crate::e::F"]);
         assert_eq!(written("impl Trait<use<'a>> + crate::b::C"), ["crate::b::C"]);
     }

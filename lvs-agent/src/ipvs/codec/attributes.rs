@@ -91,7 +91,7 @@ fn first(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
 }
 
 /// The payload of the first of these attributes; empty if there is none. A dump's answers have one each.
-pub(in super::super) fn first_payload(attributes: &[u8]) -> &[u8] {
+pub(crate) fn first_payload(attributes: &[u8]) -> &[u8] {
     first(attributes).map(|(_, payload, _)| payload).unwrap_or_default()
 }
 

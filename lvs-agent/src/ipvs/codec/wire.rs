@@ -6,11 +6,11 @@ use neli::{
 };
 
 /// Version of the family's protocol (`IPVS_GENL_VERSION`).
-pub(in super::super) const VERSION: u8 = 1;
+pub(crate) const VERSION: u8 = 1;
 
 /// `IPVS_CMD_*`: the kind of a request or an answer.
 #[neli_enum(serialized_type = "u8")]
-pub(in super::super) enum Command {
+pub(crate) enum Command {
     NewService = 1,
     SetService = 2,
     DelService = 3,

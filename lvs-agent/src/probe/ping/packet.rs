@@ -166,28 +166,28 @@ pub(super) mod tests {
     }
 
     /// The reply to a request, as a raw ICMPv4 socket receives it.
-    pub(in super::super) fn reply_v4(echo: Echo, cookie: u64) -> Vec<u8> {
+    pub(crate) fn reply_v4(echo: Echo, cookie: u64) -> Vec<u8> {
         let mut message = request(AddressFamily::V4, echo, cookie).to_vec();
         (message[0], message[2], message[3]) = (0, 0, 0);
         [ipv4_header(6), with_checksum(message)].concat()
     }
 
     /// "Unreachable" in answer to a request, as a raw ICMPv4 socket receives it.
-    pub(in super::super) fn unreachable_v4(code: u8, echo: Echo) -> Vec<u8> {
+    pub(crate) fn unreachable_v4(code: u8, echo: Echo) -> Vec<u8> {
         let request = request(AddressFamily::V4, echo, 0);
         let message = [vec![3, code, 0, 0, 0, 0, 0, 0], ipv4_header(7), request.to_vec()].concat();
         [ipv4_header(5), with_checksum(message)].concat()
     }
 
     /// The reply to a request, as a raw ICMPv6 socket receives it.
-    pub(in super::super) fn reply_v6(echo: Echo, cookie: u64) -> Vec<u8> {
+    pub(crate) fn reply_v6(echo: Echo, cookie: u64) -> Vec<u8> {
         let mut message = request(AddressFamily::V6, echo, cookie).to_vec();
         message[0] = 129;
         message
     }
 
     /// "Unreachable" in answer to a request, as a raw ICMPv6 socket receives it.
-    pub(in super::super) fn unreachable_v6(code: u8, echo: Echo) -> Vec<u8> {
+    pub(crate) fn unreachable_v6(code: u8, echo: Echo) -> Vec<u8> {
         let mut header = vec![0; 40];
         header[6] = 58;
         header[24..40].copy_from_slice(&SERVER_V6.octets());
