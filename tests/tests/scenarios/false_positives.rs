@@ -176,6 +176,6 @@ fn fewest_in(testbed: &Testbed) -> Result<usize> {
 /// The agent has said that it is not one server's fault.
 fn assert_alarm(testbed: &Testbed) {
     let events = testbed.agent.events();
-    let alarm = |event: &AgentEvent| matches!(event.kind, EventKind::Common {} | EventKind::Held {});
+    let alarm = |event: &AgentEvent| matches!(event.kind, EventKind::Common {} | EventKind::Retained {});
     assert!(events.iter().any(alarm), "no alarm: {}", testbed.diagnosis());
 }

@@ -57,7 +57,7 @@ pub enum EventKind {
     /// Most of a service is suspected at once.
     Common {},
     /// A server that has failed is held in: too much of its service would be out.
-    Held {},
+    Retained {},
     /// A server that came and went is kept out for a while.
     Damped {},
     /// The kernel's table was edited.
@@ -106,7 +106,7 @@ impl fmt::Display for EventKind {
             Self::Attached {} => f.write_str("programs attached"),
             Self::Ready {} => f.write_str("ready"),
             Self::Common {} => f.write_str("most of the service is suspected at once"),
-            Self::Held {} => f.write_str("held in: too much of the service would be out"),
+            Self::Retained {} => f.write_str("retained: too much of the service would be out"),
             Self::Damped {} => f.write_str("kept out for having come and gone"),
             Self::Suspicion { strength, evidence } => write!(f, "{strength} suspicion: {evidence}"),
             Self::Probe { kind, index, outcome, took_ms } => {
