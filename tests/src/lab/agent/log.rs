@@ -56,7 +56,7 @@ pub enum EventKind {
     },
     /// Most of a service is suspected at once.
     Common {},
-    /// A server that has failed is held in: too much of its service would be out.
+    /// A server that looks dead is retained: too much of its service would be out.
     Retained {},
     /// A server that came and went is kept out for a while.
     Damped {},
