@@ -279,7 +279,7 @@ fn an_empty_table_is_waited_for() -> Result<()> {
     process::run(&director, &["ipvsadm", "-a", "-t", &service, "-r", &server, "-m"], "")?;
     wait::until_true("the new server to be checked", EDIT_LIMIT, || {
         agent.check_running()?;
-        Ok(logged(&agent, "was unknown, is up"))
+        Ok(logged(&agent, "changed from unknown to up"))
     })
     .with_context(|| agent.diagnosis())
 }
