@@ -42,14 +42,14 @@ fn wanted(controller: &Controller) -> Wanted {
 }
 
 /// A controller without a passive side.
-struct Court {
+struct Fixture {
     controller: Controller,
     watched: watch::Receiver<WatchedServices>,
     _results: mpsc::Receiver<CheckResult>,
     _stop: DropGuard,
 }
 
-impl Court {
+impl Fixture {
     fn new(services: &[VirtualService]) -> Self {
         let shutdown = CancellationToken::new();
         let (results, kept) = mpsc::channel(1024);
@@ -96,44 +96,44 @@ impl Court {
 
 #[tokio::test]
 async fn health_stays_and_who_is_gone_leaves() {
-    let mut court = Court::new(&services(&[(1, &[1, 1]), (2, &[1])]));
-    let before = court.table();
-    let sick = court.controller.engine.destinations().next().unwrap().0;
+    let mut fixture = Fixture::new(&services(&[(1, &[1, 1]), (2, &[1])]));
+    let before = fixture.table();
+    let sick = fixture.controller.engine.destinations().next().unwrap().0;
     for _ in 0..3 {
         let sample = Sample { check: Some(0), success: false, source: Source::Baseline };
-        court.controller.engine.observe(&sick, sample, None, Instant::now());
+        fixture.controller.engine.observe(&sick, sample, None, Instant::now());
     }
-    court.watched.borrow_and_update();
+    fixture.watched.borrow_and_update();
 
     // A weight is nothing to the passive side.
-    let replaced = court.replace(services(&[(1, &[4, 5]), (2, &[1])])).await;
+    let replaced = fixture.replace(services(&[(1, &[4, 5]), (2, &[1])])).await;
     let none = Counted::default();
     assert_eq!(replaced, UpdateSummary { table_changed: true, added: none, removed: none });
-    assert!(court.controller.engine.state(&sick).is_some_and(State::is_down), "its health is kept");
-    assert!(!court.watched.has_changed().unwrap());
+    assert!(fixture.controller.engine.state(&sick).is_some_and(State::is_down), "its health is kept");
+    assert!(!fixture.watched.has_changed().unwrap());
 
-    let replaced = court.replace(services(&[(1, &[4, 5, 6])])).await;
+    let replaced = fixture.replace(services(&[(1, &[4, 5, 6])])).await;
     let (added, removed) =
         (Counted { services: 0, destinations: 1 }, Counted { services: 1, destinations: 1 });
     assert_eq!(replaced, UpdateSummary { table_changed: true, added, removed });
-    assert!(court.watched.has_changed().unwrap());
+    assert!(fixture.watched.has_changed().unwrap());
     let deletes = |controller: &Controller, table: &Table| {
         let edits = difference(table, &wanted(controller));
         edits.into_iter().filter(|edit| matches!(edit, Edit::DeleteService(_))).count()
     };
-    assert_eq!(deletes(&court.controller, &before), 1);
-    court.controller.let_go(Instant::now() + 2 * LEAVE);
-    assert_eq!(deletes(&court.controller, &before), 0, "whoever adds it later is left alone");
+    assert_eq!(deletes(&fixture.controller, &before), 1);
+    fixture.controller.let_go(Instant::now() + 2 * LEAVE);
+    assert_eq!(deletes(&fixture.controller, &before), 0, "whoever adds it later is left alone");
 }
 
 #[tokio::test]
 async fn a_service_that_comes_back_no_longer_leaves() {
     let both = services(&[(1, &[1]), (2, &[1])]);
-    let mut court = Court::new(&both);
-    court.replace(services(&[(1, &[1])])).await;
-    assert_eq!(court.controller.leaving.len(), 1);
-    court.replace(both.clone()).await;
-    assert_eq!((court.controller.leaving.len(), wanted(&court.controller).unwanted.len()), (0, 0));
+    let mut fixture = Fixture::new(&both);
+    fixture.replace(services(&[(1, &[1])])).await;
+    assert_eq!(fixture.controller.leaving.len(), 1);
+    fixture.replace(both.clone()).await;
+    assert_eq!((fixture.controller.leaving.len(), wanted(&fixture.controller).unwanted.len()), (0, 0));
 }
 
 #[tokio::test]
@@ -144,13 +144,13 @@ async fn one_weight_of_many_is_one_edit() {
             (0..2000).map(|number| (number, if number == 7 { &other[..] } else { &usual[..] })).collect();
         services(&list)
     };
-    let mut court = Court::new(&all(1));
-    let before = court.table();
+    let mut fixture = Fixture::new(&all(1));
+    let before = fixture.table();
     let (begun, other) = (Instant::now(), all(9));
     let read = begun.elapsed();
-    let replaced = court.replace(other).await;
+    let replaced = fixture.replace(other).await;
     println!("2,000 services of 10: read in {read:?}, in force after {:?}", begun.elapsed());
     assert!(replaced.table_changed);
-    let edits = difference(&before, &wanted(&court.controller));
+    let edits = difference(&before, &wanted(&fixture.controller));
     assert!(matches!(&edits[..], [Edit::SetDestination { .. }]), "{} edits", edits.len());
 }
