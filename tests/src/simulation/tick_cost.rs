@@ -150,7 +150,7 @@ pub fn measure(
             match detector.evaluate(&view, || 0, |id| maps.counters(id), now) {
                 Some(Finding::Suspicion(_)) => ticks.suspicions += 1,
                 Some(Finding::Correlated { .. }) => ticks.common += 1,
-                Some(Finding::Overloaded { .. }) | None => {}
+                Some(Finding::Hint(_) | Finding::Overloaded { .. }) | None => {}
             }
         }
         ticks.times.push(processor_time().saturating_sub(start));

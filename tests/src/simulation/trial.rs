@@ -165,7 +165,7 @@ fn one_fault(mut run: DetectorRun, fault: Fault, patience: Duration) -> Detectio
                     detection.strong.get_or_insert(after);
                 }
             }
-            Finding::Overloaded { .. } | Finding::Correlated { .. } => {}
+            Finding::Hint(_) | Finding::Overloaded { .. } | Finding::Correlated { .. } => {}
             Finding::Suspicion(_) => {
                 detection.wrong += 1;
                 return clear(detector, found);
@@ -190,6 +190,8 @@ pub struct Alarms {
     pub application: u32,
     /// Reports of overload.
     pub overloaded: u32,
+    /// Hints.
+    pub hints: u32,
     /// Alarms for what most of the service showed.
     pub common: u32,
     /// Each kind of reason with how often it was given and, in words, when it was first.
@@ -229,6 +231,10 @@ pub fn false_alarms(scenario: &Scenario, settings: &DetectorSettings, time: Dura
             Finding::Correlated { evidence, .. } => {
                 alarms.common += 1;
                 evidence
+            }
+            Finding::Hint(hint) => {
+                alarms.hints += 1;
+                &hint.evidence
             }
             Finding::Suspicion(Suspicion { strength, layer, evidence, .. }) => {
                 match (layer, strength) {

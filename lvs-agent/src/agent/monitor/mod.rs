@@ -214,6 +214,7 @@ impl Monitor {
     fn report(&mut self, finding: Finding) {
         let (id, evidence) = match &finding {
             Finding::Suspicion(suspicion) => (suspicion.id, &suspicion.evidence),
+            Finding::Hint(hint) => (hint.id, &hint.evidence),
             Finding::Overloaded { id, evidence } | Finding::Correlated { id, evidence } => (*id, evidence),
         };
         self.evidences.note(id, evidence.to_string(), monotonic_ns());

@@ -51,7 +51,7 @@ use crate::{
     event::{Event, ProbeKind, Subject},
     health::{Source, State},
     model::{BurstSettings, Check, DestinationKey, Protocol},
-    passive::{Evidence, Finding, Layer, Observation, Strength, Suspicion, Targets},
+    passive::{Evidence, Finding, Hint, Layer, Observation, Strength, Suspicion, Targets},
     probe::{Outcome, Success, Verdict, budget::Budget},
 };
 
@@ -112,6 +112,7 @@ impl Confirmations {
     pub(crate) fn found(&mut self, finding: &Finding, at: Situation<'_>) -> Vec<Step> {
         match finding {
             Finding::Suspicion(suspicion) => self.suspected(suspicion, at),
+            Finding::Hint(hint) => self.hinted(hint, at),
             Finding::Overloaded { id, evidence } => {
                 let overloaded = |subject| Event::Overloaded { subject, evidence: evidence.clone() };
                 at.subjects(*id).into_iter().map(overloaded).map(Step::Publish).collect()
@@ -149,6 +150,19 @@ impl Confirmations {
             steps.extend(self.confirm(id, layer, strength, at));
         }
         steps
+    }
+
+    /// A hint: at most one probe, from a budget of its own.
+    fn hinted(&mut self, hint: &Hint, at: Situation<'_>) -> Vec<Step> {
+        self.suspected(
+            &Suspicion {
+                id: hint.id,
+                strength: Strength::Weak,
+                layer: hint.layer,
+                evidence: hint.evidence.clone(),
+            },
+            at,
+        )
     }
 
     /// One probe of the host for a suspicion of its application: is it the whole host that is dead?

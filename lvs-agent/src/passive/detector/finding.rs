@@ -9,6 +9,8 @@ use lvs_common::ServerId;
 pub enum Finding {
     /// The server may be dead: it should be probed.
     Suspicion(Suspicion),
+    /// Something is odd, which is less than a suspicion.
+    Hint(Hint),
     /// The server is silent, and so is most of its service: an alarm, and no verdict on one server. Either all is dead
     /// or what leads there; the baseline checks decide.
     Correlated {
@@ -33,6 +35,17 @@ pub struct Suspicion {
     pub id: ServerId,
     /// One probe or the whole burst.
     pub strength: Strength,
+    /// What should be probed.
+    pub layer: Layer,
+    /// Why.
+    pub evidence: Evidence,
+}
+
+/// Something odd about a server: it brings the next check forward, and does no more by itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Hint {
+    /// Which server.
+    pub id: ServerId,
     /// What should be probed.
     pub layer: Layer,
     /// Why.
