@@ -28,4 +28,5 @@ pub mod probe;
 mod process;
 mod reconcile;
 mod state_file;
+mod supervision;
 mod telemetry;

@@ -12,6 +12,7 @@ use crate::{
     event::{Event, Publisher},
     ipvs::Snapshot,
     model::Config,
+    supervision::Restartable,
 };
 
 /// Sends the services of the kernel's table to the controller.
@@ -35,21 +36,6 @@ impl Adoption {
     ) -> Self {
         events.publish(adopted_event(&adopted));
         Self { adopted, snapshots, in_force, updates, events }
-    }
-
-    /// Runs until `shutdown`.
-    pub(crate) async fn run(mut self, shutdown: CancellationToken) {
-        loop {
-            tokio::select! {
-                () = shutdown.cancelled() => return,
-                Ok(()) = self.snapshots.changed() => {}
-                Ok(()) = self.in_force.changed() => {}
-                else => return,
-            }
-            if !self.update().await {
-                return;
-            }
-        }
     }
 
     /// Sends the services to the controller, if they have changed. `false`: the controller has ended.
@@ -78,6 +64,22 @@ impl Adoption {
             self.events.publish(adopted_event(&self.adopted));
         }
         true
+    }
+}
+
+impl Restartable for Adoption {
+    async fn run(&mut self, shutdown: &CancellationToken) {
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                Ok(()) = self.snapshots.changed() => {}
+                Ok(()) = self.in_force.changed() => {}
+                else => return,
+            }
+            if !self.update().await {
+                return;
+            }
+        }
     }
 }
 

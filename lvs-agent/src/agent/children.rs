@@ -7,20 +7,35 @@ use nix::sys::signal::Signal;
 use tokio::{task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::tasks::STOP;
 use crate::{
     event::{Event, InstanceChange, Publisher},
     process::ProcessGroup,
+    supervision::{Restartable, STOP},
 };
 
 /// The option that makes an agent a secondary one.
 const BESIDE: &str = "--beside";
 
-/// Runs an agent for each file until `shutdown`, then stops them. An agent that ends by itself is not restarted.
-pub(crate) async fn run(files: Vec<PathBuf>, events: Publisher, shutdown: CancellationToken) {
-    let mut agents: JoinSet<()> =
-        files.into_iter().map(|file| run_agent(file, events.clone(), shutdown.clone())).collect();
-    while agents.join_next().await.is_some() {}
+/// An agent for each file.
+pub(crate) struct Children {
+    files: Vec<PathBuf>,
+    events: Publisher,
+}
+
+impl Children {
+    pub(crate) fn new(files: Vec<PathBuf>, events: Publisher) -> Self {
+        Self { files, events }
+    }
+}
+
+impl Restartable for Children {
+    /// Runs them until `shutdown`, then stops them. An agent that ends by itself is not restarted.
+    async fn run(&mut self, shutdown: &CancellationToken) {
+        let files = self.files.iter().cloned();
+        let mut agents: JoinSet<()> =
+            files.map(|file| run_agent(file, self.events.clone(), shutdown.clone())).collect();
+        while agents.join_next().await.is_some() {}
+    }
 }
 
 async fn run_agent(file: PathBuf, events: Publisher, shutdown: CancellationToken) {

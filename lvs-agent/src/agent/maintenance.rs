@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::engine::admin::MaintenanceSet;
+use crate::{engine::admin::MaintenanceSet, supervision::Restartable};
 use tokio::{net::lookup_host, sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -58,32 +58,13 @@ pub(crate) struct MaintenanceDirectory {
     failed: bool,
     /// The addresses of hosts, and when they were resolved.
     hosts: HashMap<String, (Instant, Vec<IpAddr>)>,
+    maintained: watch::Sender<MaintenanceSet>,
 }
 
 impl MaintenanceDirectory {
-    pub(crate) fn new(path: &Path) -> Self {
-        Self { path: path.to_owned(), failed: false, hosts: HashMap::new() }
-    }
-
-    /// Runs until `shutdown`, or until the receiver is dropped.
-    pub(crate) async fn run(
-        mut self,
-        maintained: watch::Sender<MaintenanceSet>,
-        shutdown: CancellationToken,
-    ) {
-        let reading = async {
-            while !maintained.is_closed() {
-                if let Some(servers) = self.read().await {
-                    maintained.send_if_modified(|before| {
-                        let changed = *before != servers;
-                        *before = servers;
-                        changed
-                    });
-                }
-                tokio::time::sleep(INTERVAL).await;
-            }
-        };
-        shutdown.run_until_cancelled(reading).await;
+    /// The servers that are named go to `maintained`.
+    pub(crate) fn new(path: &Path, maintained: watch::Sender<MaintenanceSet>) -> Self {
+        Self { path: path.to_owned(), failed: false, hosts: HashMap::new(), maintained }
     }
 
     /// The servers that are named now; `None`: the directory can't be read, and the servers named before stay.
@@ -148,6 +129,25 @@ fn names(path: &Path) -> io::Result<Vec<String>> {
     entries.take(MAX_FILES).map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
 }
 
+impl Restartable for MaintenanceDirectory {
+    /// Reads until `shutdown`, or until the receiver is dropped.
+    async fn run(&mut self, shutdown: &CancellationToken) {
+        let reading = async {
+            while !self.maintained.is_closed() {
+                if let Some(servers) = self.read().await {
+                    self.maintained.send_if_modified(|before| {
+                        let changed = *before != servers;
+                        *before = servers;
+                        changed
+                    });
+                }
+                tokio::time::sleep(INTERVAL).await;
+            }
+        };
+        shutdown.run_until_cancelled(reading).await;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -180,7 +180,8 @@ mod tests {
     async fn servers_are_named_while_their_files_exist() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("maintenance");
-        let mut maintenance = MaintenanceDirectory::new(&path);
+        let (maintained, _) = watch::channel(MaintenanceSet::new());
+        let mut maintenance = MaintenanceDirectory::new(&path, maintained);
         let local = (IpAddr::from([127, 0, 0, 1]), Some(80));
         let other = (IpAddr::from([10, 0, 0, 1]), None);
         assert_eq!(maintenance.read().await, Some(MaintenanceSet::new()), "there is no directory");
@@ -202,10 +203,12 @@ mod tests {
         let (sender, mut receiver) = watch::channel(MaintenanceSet::new());
         let shutdown = CancellationToken::new();
         fs::write(directory.path().join("10.0.0.1"), "").unwrap();
-        let running = tokio::spawn(MaintenanceDirectory::new(directory.path()).run(sender, shutdown.clone()));
-        receiver.changed().await.unwrap();
-        assert_eq!(receiver.borrow().len(), 1);
-        shutdown.cancel();
-        running.await.unwrap();
+        let mut reader = MaintenanceDirectory::new(directory.path(), sender);
+        let changed = async {
+            receiver.changed().await.unwrap();
+            assert_eq!(receiver.borrow().len(), 1);
+            shutdown.cancel();
+        };
+        tokio::join!(reader.run(&shutdown), changed);
     }
 }

@@ -18,6 +18,7 @@
 //!
 //! All of them publish events ([`crate::event`]). One token stops them all. Each can be dropped at any await without
 //! harm; `monitor` detaches the programs and `table` makes its last edits after the token, and both are waited for.
+//! After a panic in one that the agent can't do without, `table` makes no last edits ([`crate::supervision`]).
 
 mod admin;
 mod adoption;
@@ -28,7 +29,6 @@ mod maintenance;
 mod messages;
 mod monitor;
 mod reload;
-mod tasks;
 
 use std::{sync::Arc, time::Instant};
 
@@ -43,18 +43,18 @@ pub use self::instance::{AlreadyRunning, InstanceRole};
 use self::{
     admin::{AdminHandler, MonitorHandle, commands::ControllerHandle},
     adoption::Adoption,
+    children::Children,
     controller::{Controller, Inputs},
     instance::InstanceLock,
     maintenance::MaintenanceDirectory,
     messages::WatchedServices,
     monitor::setup::{self, NoPassiveSide, Wiring},
     reload::Reload,
-    tasks::TaskSet,
 };
 use crate::telemetry::metrics as exposition;
 use crate::{
     config::Source,
-    control::ControlServer,
+    control::{ControlServer, ControlService},
     engine::{
         Engine,
         admin::MaintenanceSet,
@@ -64,13 +64,15 @@ use crate::{
     },
     event::{Event, Publisher},
     ipvs::IpvsClient,
+    log::LostLines,
     model::Config,
     netlink::DEFAULT_TIMEOUT,
     notify::{Notifier, alerts::Alerts},
     passive::Targets,
     probe::{Prober, Scheduler},
     reconcile::{Reconciler, sysctl},
-    state_file::{self, Restored, SavedCommands, StateWriter},
+    state_file::{self, FailureNote, Restored, SavedCommands, StateWriter},
+    supervision::{TaskName, TaskSet},
     telemetry::metrics::EventCounters,
 };
 
@@ -98,6 +100,7 @@ pub(crate) async fn run(
     config: Config,
     source: Option<Source>,
     role: InstanceRole,
+    log: LostLines,
     events: Publisher,
 ) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
@@ -105,14 +108,14 @@ pub(crate) async fn run(
     let _lock = (role == InstanceRole::Primary).then(InstanceLock::claim).transpose()?;
     // From here on SIGHUP no longer ends the process.
     let hangups = signal(SignalKind::hangup()).context("listening for SIGHUP")?;
-    let running = Running::start(config, source, hangups, events).await?;
+    let running = Running::start(config, source, hangups, log, events).await?;
     tokio::select! {
         _ = terminate.recv() => info!("SIGTERM: stopping"),
         _ = interrupt.recv() => info!("SIGINT: stopping"),
-        () = running.tasks.shutdown().cancelled() => error!("a task has ended unexpectedly: stopping"),
+        // Why is in the log already.
+        () = running.tasks.shutdown().cancelled() => {}
     }
-    running.stop().await;
-    Ok(())
+    running.stop().await
 }
 
 /// Inputs from outside the program.
@@ -139,6 +142,7 @@ struct Parts {
 struct Running {
     events: Publisher,
     tasks: TaskSet,
+    failure_note: Option<FailureNote>,
 }
 
 impl Running {
@@ -146,17 +150,17 @@ impl Running {
         config: Config,
         source: Option<Source>,
         hangups: Signal,
+        log: LostLines,
         events: Publisher,
     ) -> anyhow::Result<Self> {
-        let mut running = Self { events: events.clone(), tasks: TaskSet::new() };
+        let failure_note = config.agent.state.as_deref().map(FailureNote::beside);
+        let mut running = Self { events: events.clone(), tasks: TaskSet::new(), failure_note };
         if let Some(address) = config.agent.metrics {
-            let serve = exposition::start(address)?;
+            running.tasks.spawn_restarted(TaskName::Metrics, exposition::start(address, log)?);
             events.subscribe(EventCounters::new());
-            running.tasks.spawn_endless("metrics", async move {
-                if let Err(error) = serve.await {
-                    warn!("metrics are no longer served: {error:?}");
-                }
-            });
+        }
+        if let Some(reason) = running.failure_note.as_ref().and_then(FailureNote::take) {
+            events.publish(Event::AfterFailure { reason });
         }
         // Before anything is changed: another agent that has the socket may manage the same table.
         let control = config.agent.control.as_deref().map(ControlServer::bind).transpose()?;
@@ -168,7 +172,7 @@ impl Running {
         // IPVS is loaded by now, and its settings exist.
         sysctl::apply(&config, &events);
         if let Some(file) = file {
-            running.tasks.spawn("state", file.run());
+            running.tasks.spawn(TaskName::State, file.run());
         }
         let adopted = config.adopts().then(|| table.adopt(&config));
         let services = adopted.as_ref().map_or(&config.services, |adopted| &adopted.services);
@@ -236,7 +240,7 @@ impl Running {
         });
         let inputs =
             Inputs { checks: results, findings, reports, requests, updates, orders: commands, maintained };
-        self.tasks.spawn("controller", controller.run(inputs, shutdown.clone()));
+        self.tasks.spawn(TaskName::Controller, controller.run(inputs, shutdown.clone()));
         if let Some(adopted) = adopted {
             let adoption = Adoption::new(
                 adopted,
@@ -245,12 +249,13 @@ impl Running {
                 updates_tx.clone(),
                 events.clone(),
             );
-            self.tasks.spawn("adoption", adoption.run(shutdown.clone()));
+            self.tasks.spawn_restarted(TaskName::Adoption, adoption);
         }
         let (observed, desired) = (table.dry_run(), table.desired());
-        let config_at_exit = in_force.clone();
-        self.tasks
-            .spawn("table", table.run(shutdown.clone(), move || wanted_at_exit(&config_at_exit.borrow())));
+        let (config_at_exit, failure) = (in_force.clone(), self.tasks.failure());
+        // After a failure the table stays as it is: servers go on serving until the next agent decides.
+        let at_exit = move || failure.get().is_none().then(|| wanted_at_exit(&config_at_exit.borrow()))?;
+        self.tasks.spawn(TaskName::Table, table.run(shutdown.clone(), at_exit));
         let outputs = reload::Outputs {
             updates: updates_tx,
             in_force: in_force_tx,
@@ -259,8 +264,10 @@ impl Running {
             events: events.clone(),
         };
         let reload = Reload::new(source, config.clone(), outputs);
-        self.tasks
-            .spawn("reload", reload.run(reload::Inputs { hangups, requests: reloads }, shutdown.clone()));
+        self.tasks.spawn(
+            TaskName::Reload,
+            reload.run(reload::Inputs { hangups, requests: reloads }, shutdown.clone()),
+        );
         if let Some(control) = control {
             let commands = ControllerHandle { controller: commands_tx };
             let handler = AdminHandler {
@@ -271,9 +278,9 @@ impl Running {
                 commands,
                 in_force,
             };
-            self.tasks.spawn("control", control.run(handler, shutdown));
+            self.tasks.spawn_restarted(TaskName::Control, ControlService::new(control, handler));
         }
-        self.tasks.spawn("checks", async move {
+        self.tasks.spawn(TaskName::Checks, async move {
             if let Err(error) = scheduler.stopped().await {
                 error!("the checks have ended: {error}");
             }
@@ -285,23 +292,19 @@ impl Running {
     fn maintained(&mut self, config: &Config) -> latest::Receiver<MaintenanceSet> {
         let (maintained_tx, maintained) = latest::channel(MaintenanceSet::new());
         if let Some(directory) = config.agent.maintenance.as_deref() {
-            let shutdown = self.tasks.shutdown().clone();
-            self.tasks
-                .spawn("maintenance", MaintenanceDirectory::new(directory).run(maintained_tx, shutdown));
+            let reader = MaintenanceDirectory::new(directory, maintained_tx);
+            self.tasks.spawn_restarted(TaskName::Maintenance, reader);
         }
         maintained
     }
 
     /// Starts notifications, and agents for other configurations.
     fn notifier(&mut self, config: &Config) -> Notifier {
-        let (notifier, notify) = Notifier::new();
-        self.tasks.spawn("notify", notify.run(self.events.clone(), self.tasks.shutdown().clone()));
+        let (notifier, notify) = Notifier::new(self.events.clone());
+        self.tasks.spawn_restarted(TaskName::Notify, notify);
         if !config.agent.execute.is_empty() {
-            let shutdown = self.tasks.shutdown().clone();
-            self.tasks.spawn(
-                "children",
-                children::run(config.agent.execute.clone(), self.events.clone(), shutdown),
-            );
+            let children = Children::new(config.agent.execute.clone(), self.events.clone());
+            self.tasks.spawn_restarted(TaskName::Children, children);
         }
         notifier
     }
@@ -312,7 +315,7 @@ impl Running {
             Ok(monitor) => {
                 let requests = monitor.requests.clone();
                 let shutdown = self.tasks.shutdown().clone();
-                self.tasks.spawn("monitor", monitor.run(shutdown));
+                self.tasks.spawn(TaskName::Monitor, monitor.run(shutdown));
                 MonitorHandle::Monitor(requests)
             }
             Err(reason @ NoPassiveSide::Off) => {
@@ -326,8 +329,19 @@ impl Running {
         }
     }
 
-    async fn stop(self) {
+    /// An error says why the agent could not go on.
+    async fn stop(self) -> anyhow::Result<()> {
+        let failure = self.tasks.failure();
         self.tasks.stop().await;
-        self.events.publish(Event::Stopped);
+        let Some(failure) = failure.get() else {
+            self.events.publish(Event::Stopped);
+            return Ok(());
+        };
+        if let Some(note) = &self.failure_note
+            && let Err(error) = note.write(&failure.to_string())
+        {
+            warn!("cannot leave a note of the failure for the next start: {error}");
+        }
+        Err(failure.clone().into())
     }
 }

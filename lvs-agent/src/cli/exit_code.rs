@@ -11,13 +11,17 @@ pub(super) const CONNECTIONS_LEFT: u8 = 2;
 /// Another agent runs in this network namespace (`run`).
 pub(super) const ALREADY_RUNNING: u8 = 3;
 
+/// A task that the agent can't do without has ended (`run`).
+pub(super) const TASK_ENDED: u8 = 4;
+
 /// The codes of `run`.
 pub(super) const OF_RUN: &str = "\
 Exit codes:
-  0  The agent was stopped, or stopped itself (the log says why)
+  0  The agent was stopped
   1  The agent could not start
   2  The configuration cannot be used
-  3  Another agent runs in this network namespace";
+  3  Another agent runs in this network namespace
+  4  The agent had to end itself: an internal error, told in the log; the kernel's table stays as it was";
 
 /// The codes of `check-config`.
 pub(super) const OF_CHECK_CONFIG: &str = "\

@@ -9,12 +9,15 @@ use std::{
     io::{self, IsTerminal as _, Write as _},
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::mpsc,
+    thread,
+    time::Duration,
 };
 
 use anyhow::{Context as _, bail};
 use clap::{Parser, Subcommand, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::{EnvFilter, fmt::writer::BoxMakeWriter};
+use tracing_subscriber::EnvFilter;
 
 use self::{
     arguments::{ControlArguments, small_runtime},
@@ -30,6 +33,7 @@ use crate::{
         Config, LogTarget, Mode,
         defaults::{CONTROL, METRICS, STATE},
     },
+    supervision::Failure,
     telemetry::log::EventLog,
 };
 
@@ -176,8 +180,8 @@ pub fn main(cli: &Cli) -> ExitCode {
                     exit_code::UNUSABLE,
                 );
             }
-            let target = reading.as_ref().map(|reading| reading.config.agent.log.clone());
-            end(start_log(cli, &target.unwrap_or_default()).and_then(|(log, events)| {
+            let target = reading.as_ref().map(|reading| reading.config.agent.log.clone()).unwrap_or_default();
+            end(start_log(cli, &target).and_then(|(log, events)| {
                 if let (Some(source), Some(reading)) = (&source, &reading) {
                     events.publish_all(ConfigNotice::of_reading(&source.path, reading).map(Event::Config));
                 }
@@ -188,8 +192,8 @@ pub fn main(cli: &Cli) -> ExitCode {
                     stay_beside(&mut config);
                 }
                 // Standard error hears of it at the end.
-                run(config, source, role, log.as_ref(), &events).inspect_err(|error| {
-                    if log.is_some() {
+                run(config, source, role, &log, &events).inspect_err(|error| {
+                    if target != LogTarget::Standard {
                         events.publish(Event::Failed { error: format!("{error:#}") });
                     }
                 })
@@ -222,16 +226,30 @@ fn end(result: anyhow::Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let is_second = error.is::<agent::AlreadyRunning>();
-            let code = if is_second { exit_code::ALREADY_RUNNING } else { exit_code::FAILED };
+            let code = if error.is::<agent::AlreadyRunning>() {
+                exit_code::ALREADY_RUNNING
+            } else if error.is::<Failure>() {
+                exit_code::TASK_ENDED
+            } else {
+                exit_code::FAILED
+            };
             failed(&format_args!("{error:#}"), code)
         }
     }
 }
 
 fn failed(error: &dyn std::fmt::Display, code: u8) -> ExitCode {
-    // Nothing is left to tell it to where standard error is closed.
-    writeln!(io::stderr(), "lvs-agent: {error}").ok();
+    /// How long the end of the program waits for whoever reads standard error.
+    const PATIENCE: Duration = Duration::from_secs(2);
+    let text = format!("lvs-agent: {error}\n");
+    let (said, end) = mpsc::channel();
+    thread::spawn(move || {
+        // Nothing is left to tell it to where standard error is closed.
+        io::stderr().write_all(text.as_bytes()).ok();
+        drop(said);
+    });
+    // Nothing is ever sent: the channel ends with the thread.
+    let _: Result<(), _> = end.recv_timeout(PATIENCE);
     ExitCode::from(code)
 }
 
@@ -247,25 +265,31 @@ fn stay_beside(config: &mut Config) {
 
 /// Starts the log; what it goes to is closed when the thread is dropped. Where it can't be opened, standard error is
 /// used instead.
-fn start_log(cli: &Cli, target: &LogTarget) -> anyhow::Result<(Option<LogThread>, Publisher)> {
+fn start_log(cli: &Cli, target: &LogTarget) -> anyhow::Result<(LogThread, Publisher)> {
     let filter = EnvFilter::try_new(&cli.log)
         .with_context(|| format!("--log {:?} is not a log filter; try \"info\" or \"debug\"", cli.log))?;
     let (opened, problem) = match log::open(target) {
         Ok(opened) => (opened, None),
-        Err(error) => (None, Some(error)),
+        Err(error) => (log::open(&LogTarget::Standard).context("starting the log")?, Some(error)),
     };
-    let (writer, thread) = opened.unzip();
-    let is_terminal = writer.is_none() && io::stderr().is_terminal();
-    let writer = writer.map_or_else(|| BoxMakeWriter::new(io::stderr), BoxMakeWriter::new);
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
+    let (writer, thread) = opened;
+    let is_standard = problem.is_some() || *target == LogTarget::Standard;
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(writer)
+        // They would go to standard error, at once and at any price.
+        .log_internal_errors(false);
     match (cli.log_format, target) {
         (LogFormat::Json, _) => log.json().flatten_event(true).init(),
         // The daemon has a time of its own.
-        (LogFormat::Text, LogTarget::Syslog(_)) if thread.is_some() => {
+        (LogFormat::Text, LogTarget::Syslog(_)) if !is_standard => {
             log.with_target(false).with_ansi(false).without_time().init();
         }
-        (LogFormat::Text, _) => log.with_target(false).with_ansi(is_terminal).init(),
+        (LogFormat::Text, _) => {
+            log.with_target(false).with_ansi(is_standard && io::stderr().is_terminal()).init();
+        }
     }
+    log::log_panics();
     let events = Publisher::default();
     events.subscribe(EventLog);
     if let Some(error) = problem {
@@ -283,22 +307,21 @@ fn run(
     config: Config,
     source: Option<Source>,
     role: InstanceRole,
-    log: Option<&LogThread>,
+    log: &LogThread,
     events: &Publisher,
 ) -> anyhow::Result<()> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
     runtime.block_on(async {
         tokio::select! {
-            ended = agent::run(config, source, role, events.clone()) => ended,
+            ended = agent::run(config, source, role, log.lost(), events.clone()) => ended,
             never = reopen_at_hangup(log) => never,
         }
     })
 }
 
 /// Opens the log's file anew at each SIGHUP; ends only if it can't listen for it.
-async fn reopen_at_hangup(log: Option<&LogThread>) -> anyhow::Result<()> {
-    let Some(log) = log else { return std::future::pending().await };
+async fn reopen_at_hangup(log: &LogThread) -> anyhow::Result<()> {
     let mut hangup = signal(SignalKind::hangup()).context("listening for SIGHUP")?;
     let reopener = log.reopener();
     while hangup.recv().await.is_some() {

@@ -17,7 +17,7 @@ pub use protocol::{
     ServerStatus, ServiceStatus, SignalStatus, Status, Visibility,
 };
 pub use render::table;
-pub use server::{Answer, ControlServer};
+pub use server::{Answer, ControlServer, ControlService};
 pub use server_name::{NoServerName, ServerName};
 
 /// The longest request, in bytes; a reply may be longer.

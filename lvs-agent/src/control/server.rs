@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::{ControlError, MAX_REQUEST, Reply, Request};
+use crate::supervision::Restartable;
 
 /// How long a caller may take for a request, for taking the reply, and to stay connected without another request.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -61,17 +62,32 @@ impl ControlServer {
         fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(failed)?;
         Ok(Self { listener, path: path.to_owned() })
     }
+}
 
+/// A control socket with somebody who knows the answers.
+#[derive(Debug)]
+pub struct ControlService<A> {
+    server: ControlServer,
+    answerer: Arc<A>,
+}
+
+impl<A: Answer> ControlService<A> {
+    /// Nobody is served yet.
+    pub fn new(server: ControlServer, answerer: A) -> Self {
+        Self { server, answerer: Arc::new(answerer) }
+    }
+}
+
+impl<A: Answer> Restartable for ControlService<A> {
     /// Serves callers until `shutdown`.
-    pub async fn run(self, answerer: impl Answer, shutdown: CancellationToken) {
-        let answerer = Arc::new(answerer);
+    async fn run(&mut self, shutdown: &CancellationToken) {
         let slots = Arc::new(Semaphore::new(CALLERS));
         let mut callers = JoinSet::new();
         loop {
             while callers.try_join_next().is_some() {}
             let next = async {
                 let slot = slots.clone().acquire_owned().await;
-                (slot, self.listener.accept().await)
+                (slot, self.server.listener.accept().await)
             };
             let (slot, accepted) = tokio::select! {
                 () = shutdown.cancelled() => return,
@@ -79,7 +95,7 @@ impl ControlServer {
             };
             match accepted {
                 Ok((stream, _)) => {
-                    let answerer = answerer.clone();
+                    let answerer = self.answerer.clone();
                     callers.spawn(async move {
                         if let Err(error) = serve(stream, &*answerer).await {
                             debug!("control socket: {error}");
@@ -176,7 +192,9 @@ mod tests {
 
     fn serve_at(path: &Path) -> CancellationToken {
         let shutdown = CancellationToken::new();
-        tokio::spawn(ControlServer::bind(path).unwrap().run(Fixed, shutdown.clone()));
+        let (mut service, token) =
+            (ControlService::new(ControlServer::bind(path).unwrap(), Fixed), shutdown.clone());
+        tokio::spawn(async move { service.run(&token).await });
         shutdown
     }
 

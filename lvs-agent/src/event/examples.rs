@@ -74,6 +74,9 @@ fn of_agent() -> Vec<Event> {
         Event::Adopted { services: 2, servers: 6, administered: 1 },
         Event::Adopted { services: 0, servers: 0, administered: 0 },
         Event::AdoptedChange { change: ListChange { servers_added: 1, ..ListChange::default() } },
+        Event::AfterFailure {
+            reason: "the task controller has ended: it panicked: index out of bounds".to_owned(),
+        },
         Event::Stopping,
         Event::Stopped,
         Event::Failed { error: "cannot listen on /run/lvs-agent/control".to_owned() },

@@ -37,6 +37,8 @@ pub(crate) enum Event {
     Ready { services: usize, mode: Mode },
     /// The agent could not start, or has ended with an error.
     Failed { error: String },
+    /// The agent before this one had to end itself.
+    AfterFailure { reason: String },
     /// The agent starts to stop: the engine decides nothing from now on.
     Stopping,
     /// The agent has stopped.
@@ -136,6 +138,7 @@ impl Event {
         match self {
             Self::Ready { .. } => "ready",
             Self::Failed { .. } => "failed",
+            Self::AfterFailure { .. } => "after-failure",
             Self::Stopping => "stopping",
             Self::Stopped => "stopped",
             Self::Config(_) => "config",

@@ -1,12 +1,12 @@
-//! Where the log goes: standard error, a file, or the local syslog. Files and syslog are written to by a thread of its
-//! own, and whoever logs never waits for it: what doesn't fit into its queue is counted, and the count is logged as
-//! soon as there is room.
+//! Where the log goes: standard error, a file, or the local syslog. A thread of its own writes, and whoever logs never
+//! waits for it, and never hears of a failure: a terminal may be gone, a pipe full, a disk may hang. What doesn't fit
+//! into its queue is counted, and the count is logged as soon as there is room.
 
 mod file;
 mod syslog;
 
 use std::{
-    io,
+    io, panic,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -35,6 +35,7 @@ struct Line {
 
 /// What the lines are written to.
 enum Sink {
+    Standard,
     File(LogFile),
     Syslog(Syslog),
 }
@@ -43,18 +44,52 @@ enum Sink {
 #[derive(Clone, Debug)]
 pub struct LogWriter {
     lines: SyncSender<Line>,
-    lost: Arc<AtomicU64>,
+    lost: Arc<Lost>,
+}
+
+/// Lines that were lost.
+#[derive(Debug, Default)]
+struct Lost {
+    /// Since the last line that told of it.
+    untold: AtomicU64,
+    total: AtomicU64,
+}
+
+impl Lost {
+    fn count(&self) {
+        self.untold.fetch_add(1, Ordering::Relaxed);
+        self.total.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// How many lines were lost since the start.
+#[derive(Clone, Debug)]
+pub struct LostLines(Arc<Lost>);
+
+impl LostLines {
+    /// Now.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.0.total.load(Ordering::Relaxed)
+    }
 }
 
 /// The thread that writes. Dropping it waits until it has written what waits, for a while.
 #[derive(Debug)]
 pub struct LogThread {
+    lost: Arc<Lost>,
     reopen: Arc<AtomicBool>,
     end: Arc<AtomicBool>,
     ended: Receiver<()>,
 }
 
 impl LogThread {
+    /// The count of lines that were lost.
+    #[must_use]
+    pub fn lost(&self) -> LostLines {
+        LostLines(Arc::clone(&self.lost))
+    }
+
     /// Who has the file opened anew.
     #[must_use]
     pub fn reopener(&self) -> Reopener {
@@ -81,20 +116,21 @@ impl Drop for LogThread {
     }
 }
 
-/// Opens the target and starts the thread. `None` for standard error, which needs none.
-pub fn open(target: &LogTarget) -> io::Result<Option<(LogWriter, LogThread)>> {
+/// Opens the target and starts the thread.
+pub fn open(target: &LogTarget) -> io::Result<(LogWriter, LogThread)> {
     let sink = match target {
-        LogTarget::Standard => return Ok(None),
+        LogTarget::Standard => Sink::Standard,
         LogTarget::File(path) => Sink::File(LogFile::open(path)?),
         LogTarget::Syslog(facility) => Sink::Syslog(Syslog::open(facility)?),
     };
-    start(sink, QUEUE).map(Some)
+    start(sink, QUEUE)
 }
 
 fn start(sink: Sink, queue: usize) -> io::Result<(LogWriter, LogThread)> {
     let (lines, waiting) = mpsc::sync_channel(queue);
     let (ending, ended) = mpsc::channel();
-    let (reopen, end, lost) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default(), Arc::default());
+    let (reopen, end) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
+    let lost = Arc::<Lost>::default();
     let mut work = Work {
         sink,
         waiting,
@@ -105,13 +141,13 @@ fn start(sink: Sink, queue: usize) -> io::Result<(LogWriter, LogThread)> {
         _ending: ending,
     };
     thread::Builder::new().name("log".to_owned()).spawn(move || work.run())?;
-    Ok((LogWriter { lines, lost }, LogThread { reopen, end, ended }))
+    Ok((LogWriter { lines, lost: Arc::clone(&lost) }, LogThread { lost, reopen, end, ended }))
 }
 
 struct Work {
     sink: Sink,
     waiting: Receiver<Line>,
-    lost: Arc<AtomicU64>,
+    lost: Arc<Lost>,
     reopen: Arc<AtomicBool>,
     end: Arc<AtomicBool>,
     /// Whether the last line could not be written.
@@ -135,7 +171,7 @@ impl Work {
     }
 
     fn take(&mut self, line: &Line) {
-        let lost = self.lost.swap(0, Ordering::Relaxed);
+        let lost = self.lost.untold.swap(0, Ordering::Relaxed);
         if lost > 0 {
             let text = format!("{lost} lines of the log were lost: what they went to was too slow\n");
             self.write(&Line { level: Level::WARN, text: text.into_bytes() });
@@ -143,9 +179,15 @@ impl Work {
         self.write(line);
     }
 
-    /// What can't be written goes to standard error, the first of it with the reason.
+    /// What can't be written goes to standard error, the first of it with the reason; what can't go there is lost.
     fn write(&mut self, line: &Line) {
         let written = match &mut self.sink {
+            Sink::Standard => {
+                if io::Write::write_all(&mut io::stderr(), &line.text).is_err() {
+                    self.lost.count();
+                }
+                return;
+            }
             Sink::File(file) => file.write(&line.text, self.reopen.swap(false, Ordering::Relaxed)),
             Sink::Syslog(syslog) => syslog.write(line.level, &line.text),
         };
@@ -159,8 +201,18 @@ impl Work {
             io::Write::write_fmt(&mut stderr, format_args!("cannot write to the log: {error}\n")).ok();
         }
         self.failed = true;
-        io::Write::write_all(&mut stderr, &line.text).ok();
+        if io::Write::write_all(&mut stderr, &line.text).is_err() {
+            self.lost.count();
+        }
     }
+}
+
+/// From now on the log hears of every panic, with its place, and standard error hears of none.
+pub fn log_panics() {
+    panic::set_hook(Box::new(|panic| {
+        let text = panic.to_string().replace('\n', " ");
+        tracing::error!("internal error, please report it: {text}");
+    }));
 }
 
 /// One line on its way.
@@ -175,7 +227,7 @@ impl io::Write for LineWriter<'_> {
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
         let line = Line { level: self.level, text: text.to_vec() };
         if self.to.lines.try_send(line).is_err() {
-            self.to.lost.fetch_add(1, Ordering::Relaxed);
+            self.to.lost.count();
         }
         Ok(text.len())
     }

@@ -83,7 +83,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let output = directory.path().join("output");
         let text = format!("echo begin $* >> {0}; sleep 0.05; echo end $* >> {0}", output.display());
-        let (notifier, mut notify) = Notifier::new();
+        let (notifier, mut notify) = Notifier::new(Publisher::default());
         notifier.run(job(shell(&text), &["start", "192.0.2.1:80", "tcp"]));
         notifier.run(job(CommandLine { program: "/nowhere/at/all".into(), arguments: Vec::new() }, &[]));
         notifier.run(job(shell("exit 3"), &[]));

@@ -84,7 +84,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (good, bad) = (directory.path().join("good"), directory.path().join("none/bad"));
         std::fs::write(&good, "first\n").unwrap();
-        let (notifier, mut notify) = Notifier::new();
+        let (notifier, mut notify) = Notifier::new(Publisher::default());
         for number in 0..1000 {
             notifier.line(bad.clone(), number.to_string());
             notifier.line(good.clone(), number.to_string());

@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     event::{Event, Publisher},
     model::CommandLine,
+    supervision::Restartable,
 };
 
 pub use self::{
@@ -52,8 +53,8 @@ pub struct Notifier {
 }
 
 /// The task that sends the notifications.
-#[derive(Debug)]
 pub struct Notify {
+    events: Publisher,
     mails: mpsc::Receiver<MailCommand>,
     commands: mpsc::Receiver<CommandJob>,
     lines: mpsc::Receiver<Line>,
@@ -63,12 +64,13 @@ pub struct Notify {
 impl Notifier {
     /// The queues and the task that empties them.
     #[must_use]
-    pub fn new() -> (Self, Notify) {
+    pub(crate) fn new(events: Publisher) -> (Self, Notify) {
         let (mails, mails_rx) = mpsc::channel(MAILS);
         let (commands, commands_rx) = mpsc::channel(COMMANDS);
         let (lines, lines_rx) = mpsc::channel(LINES);
         let lost = Arc::new(Lost::default());
-        let notify = Notify { mails: mails_rx, commands: commands_rx, lines: lines_rx, lost: lost.clone() };
+        let notify =
+            Notify { events, mails: mails_rx, commands: commands_rx, lines: lines_rx, lost: lost.clone() };
         (Self { mails, commands, lines, lost }, notify)
     }
 
@@ -119,10 +121,10 @@ impl Lost {
     }
 }
 
-impl Notify {
+impl Restartable for Notify {
     /// Sends notifications until `shutdown`, and then those that wait, within a time limit.
-    pub(crate) async fn run(self, events: Publisher, shutdown: CancellationToken) {
-        let Self { mut mails, mut commands, mut lines, lost } = self;
+    async fn run(&mut self, shutdown: &CancellationToken) {
+        let Self { events, mails, commands, lines, lost } = self;
         let stop = async {
             shutdown.cancelled().await;
             // The last notifications are queued when the controller ends.
@@ -130,9 +132,9 @@ impl Notify {
         };
         let work = async {
             tokio::join!(
-                mail::send_all(&mut mails, &events, &lost.mails),
-                commands::run_all(&mut commands, &events, &lost.commands),
-                lines::write_all(&mut lines, &events, &lost.lines)
+                mail::send_all(mails, events, &lost.mails),
+                commands::run_all(commands, events, &lost.commands),
+                lines::write_all(lines, events, &lost.lines)
             );
         };
         tokio::select! {

@@ -9,13 +9,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::{
-    select,
-    sync::mpsc,
-    task::{JoinError, JoinHandle},
-    time,
+use tokio::{select, sync::mpsc, task::JoinError, time};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{AbortOnDropHandle, JoinMap},
 };
-use tokio_util::{sync::CancellationToken, task::JoinMap};
 
 use super::{
     outcome::{Outcome, Verdict},
@@ -26,6 +24,7 @@ use super::{
 use crate::{
     keyed::KeyMap,
     model::{Check, CheckKind},
+    supervision,
 };
 
 /// How many commands may be queued. The scheduler takes them at once, so this only smooths a burst of changes.
@@ -84,7 +83,7 @@ pub struct Stopped;
 pub struct Scheduler {
     commands: mpsc::Sender<Command>,
     counters: Arc<Counters>,
-    task: JoinHandle<()>,
+    task: AbortOnDropHandle<()>,
 }
 
 impl Scheduler {
@@ -117,7 +116,7 @@ impl Scheduler {
         for check in checks {
             runner.add(check);
         }
-        let task = tokio::spawn(runner.run(receiver, shutdown));
+        let task = supervision::spawn(runner.run(receiver, shutdown));
         Self { commands, counters, task }
     }
 
@@ -137,7 +136,7 @@ impl Scheduler {
         self.send(Command::SetInterval(id, interval)).await
     }
 
-    /// A handle that changes checks without waiting. While one exists, dropping the scheduler doesn't end its task.
+    /// A handle that changes checks without waiting.
     #[must_use]
     pub fn handle(&self) -> SchedulerHandle {
         SchedulerHandle { commands: self.commands.clone() }

@@ -2,11 +2,15 @@
 //! in effect. An unusable file never stops the agent, and no edit waits long for it to be written.
 
 mod entry;
+mod failure_note;
 mod file;
 mod scope;
 mod writer;
 
-pub(crate) use self::writer::{StateFile, StateWriter, WriteReceipt};
+pub(crate) use self::{
+    failure_note::FailureNote,
+    writer::{StateFile, StateWriter, WriteReceipt},
+};
 
 use std::collections::BTreeMap;
 

@@ -45,6 +45,9 @@ impl Line {
         match of {
             Event::Ready { services, mode } => info!(at_ns, event, services, %mode, "ready"),
             Event::Failed { error } => error!(at_ns, event, "{error}"),
+            Event::AfterFailure { reason } => {
+                warn!(at_ns, event, reason, "the agent before this one had to end itself: {reason}");
+            }
             Event::Stopping => debug!(at_ns, event, "stopping"),
             Event::Stopped => info!(at_ns, event, "stopped"),
             Event::Config(notice) => self.config(notice),

@@ -14,6 +14,7 @@ mod paths;
 mod pure;
 mod rooms;
 mod source;
+mod spawns;
 mod tree;
 mod unsafe_code;
 mod words;
@@ -32,6 +33,7 @@ const CHECKS: &[fn(&Tree) -> Vec<Violation>] = &[
     circles::check,
     pure::check,
     unsafe_code::check,
+    spawns::check,
     events::check,
     metrics::check,
     lines::check,

@@ -35,34 +35,35 @@ const LVS_AGENT: &[Room] = &[
     room("keyed", 0, &[]),
     room("netlink", 0, &[]),
     room("process", 0, &[]),
+    room("supervision", 0, &["backoff"]),
 
     room("model", 1, &[]),
 
     room("config", 2, &["model"]),
-    room("control", 2, &["model"]),
+    room("control", 2, &["supervision", "model"]),
     room("ipvs", 2, &["clock", "netlink", "model"]),
     room("log", 2, &["model"]),
-    room("network", 2, &["netlink", "model"]),
+    room("network", 2, &["netlink", "supervision", "model"]),
 
     room("health", 3, &["backoff", "model"]),
     room("passive", 3, &["backoff", "keyed", "model"]),
-    room("probe", 3, &["keyed", "process", "model"]),
+    room("probe", 3, &["keyed", "process", "supervision", "model"]),
     room("pool", 3, &["model", "health"]),
 
     room("event", 4, &["clock", "model", "config", "control", "ipvs", "health", "passive", "pool", "probe"]),
     room("engine", 4, &["keyed", "model", "control", "ipvs", "health", "passive", "pool", "probe", "event"]),
     room("state_file", 4, &["model", "ipvs", "pool", "event"]),
 
-    room("notify", 5, &["keyed", "process", "model", "health", "pool", "probe", "event", "engine"]),
+    room("notify", 5, &["keyed", "process", "supervision", "model", "health", "pool", "probe", "event", "engine"]),
     room("reconcile", 5, &["backoff", "clock", "netlink", "model", "control", "ipvs", "event", "engine", "state_file"]),
-    room("telemetry", 5, &["clock", "keyed", "model", "config", "ipvs", "health", "passive", "pool", "probe", "event", "engine"]),
+    room("telemetry", 5, &["clock", "keyed", "supervision", "model", "config", "ipvs", "log", "health", "passive", "pool", "probe", "event", "engine"]),
 
     room("agent", 6, &[
-        "clock", "file_watch", "keyed", "netlink", "process", "model", "config", "control", "ipvs", "network", "health", "passive",
-        "pool", "probe", "event", "engine", "state_file", "notify", "reconcile", "telemetry",
+        "clock", "file_watch", "keyed", "netlink", "process", "supervision", "model", "config", "control", "ipvs", "log", "network",
+        "health", "passive", "pool", "probe", "event", "engine", "state_file", "notify", "reconcile", "telemetry",
     ]),
 
-    room("cli", 7, &["clock", "model", "config", "control", "log", "event", "telemetry", "agent"]),
+    room("cli", 7, &["clock", "supervision", "model", "config", "control", "log", "event", "telemetry", "agent"]),
 ];
 
 /// Floor 0 is how programs talk to their users.

@@ -11,6 +11,7 @@ use crate::{
         Outcome, Prober,
         burst::{self, Burst},
     },
+    supervision::caught,
 };
 
 /// What a burst reports.
@@ -53,7 +54,14 @@ impl Bursts {
         while self.tasks.try_join_next().is_some() {}
         let ProbeRequest { target, timeout, .. } = request;
         let burst = Burst::new(target, request.question.clone(), count, &self.settings, timeout);
-        self.tasks.spawn(run(self.prober.clone(), burst, request, number_from, self.reports.clone()));
+        let (reports, over) = (self.reports.clone(), Report::Ended { request: request.clone(), host: None });
+        let burst = run(self.prober.clone(), burst, request, number_from, reports.clone());
+        self.tasks.spawn(async move {
+            // Without its report the suspicion would never be settled, and the server never be suspected again.
+            if caught(burst).await.is_err() {
+                reports.send(over).await.ok();
+            }
+        });
     }
 }
 

@@ -53,7 +53,7 @@ fn start_with(text: &str, reload_signal: SignalKind) -> Running {
         updates: updates_tx,
         in_force: in_force_tx,
         desired: DesiredTable::default(),
-        notifier: Notifier::new().0,
+        notifier: Notifier::new(Publisher::default()).0,
         events: events.clone(),
     };
     let (requests, requests_rx) = mpsc::channel(1);

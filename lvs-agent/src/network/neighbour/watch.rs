@@ -12,10 +12,15 @@ use neli::{
     utils::Groups,
 };
 use nix::errno::Errno;
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{NeighbourChange, NeighbourState, Neighbours, mirror::Mirror, read};
-use crate::{netlink::NetlinkError, network::error::NetworkError};
+use crate::{
+    netlink::NetlinkError,
+    network::error::NetworkError,
+    supervision::{self, caught},
+};
 
 /// `RTNLGRP_NEIGH` (`include/uapi/linux/rtnetlink.h`).
 const GROUP: u32 = 3;
@@ -34,7 +39,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// A task that watches the neighbour table; it ends when this is dropped, or the receiver of its changes.
 #[derive(Debug)]
 pub struct NeighbourWatch {
-    task: JoinHandle<()>,
+    _task: AbortOnDropHandle<()>,
 }
 
 impl NeighbourWatch {
@@ -45,14 +50,8 @@ impl NeighbourWatch {
     pub async fn start(timeout: Duration) -> Result<(Self, mpsc::Receiver<NeighbourChange>), NetworkError> {
         let source = Source::open(timeout).await?;
         let (sender, receiver) = mpsc::channel(ROOM);
-        let task = tokio::spawn(watch(source, timeout, sender));
-        Ok((Self { task }, receiver))
-    }
-}
-
-impl Drop for NeighbourWatch {
-    fn drop(&mut self) {
-        self.task.abort();
+        let task = supervision::spawn(watch(source, timeout, sender));
+        Ok((Self { _task: task }, receiver))
     }
 }
 
@@ -114,13 +113,15 @@ impl Source {
 async fn watch(mut source: Source, timeout: Duration, sender: mpsc::Sender<NeighbourChange>) {
     let mut mirror = Mirror::default();
     loop {
-        let pause = match source.run(&mut mirror, &sender).await {
-            End::Closed => return,
-            End::Overrun => {
+        let pause = match caught(source.run(&mut mirror, &sender)).await {
+            // The hook has logged it. What the mirror lacks, the next reading of the table brings.
+            Err(_panicked) => PAUSE,
+            Ok(End::Closed) => return,
+            Ok(End::Overrun) => {
                 tracing::debug!("the neighbour table changes too fast to follow; reading it again");
                 Duration::ZERO
             }
-            End::Failed(error) => {
+            Ok(End::Failed(error)) => {
                 tracing::warn!(%error, "the neighbour table can't be watched; trying again");
                 PAUSE
             }

@@ -31,7 +31,7 @@ impl Fixture {
     fn new(keys: &str, tables: &str, presence: Presence) -> Self {
         let config = config(keys, tables);
         let engine = Engine::new(&config.services, |_| presence);
-        let (notifier, notify) = Notifier::new();
+        let (notifier, notify) = Notifier::new(crate::event::Publisher::default());
         let (in_force, receiver) = watch::channel(Arc::new(config));
         let alerts = Alerts::new(notifier, &in_force.borrow().services, engine.weights(), receiver);
         Self { in_force, engine, alerts, notify, now: Instant::now() }

@@ -91,7 +91,7 @@ async fn reminders_are_sent_until_they_are_stopped() {
     let settings = MailSettings { repeat: Some(Duration::from_millis(20)), ..settings(Some(address)) };
     let service = ServiceKey::Address { protocol: Protocol::Tcp, address: "192.0.2.1:80".parse().unwrap() };
     let key = DestinationKey { service, server: "10.0.0.1:80".parse().unwrap() };
-    let (notifier, mut notify) = Notifier::new();
+    let (notifier, mut notify) = Notifier::new(Publisher::default());
     notifier.mail(MailCommand::Send(mail("Quiescent").into(), settings.clone()));
     notifier.mail(MailCommand::StartReminder(key, mail("Inaccessible").into(), settings.clone()));
     let working = tokio::spawn(async move {

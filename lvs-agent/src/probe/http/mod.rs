@@ -22,7 +22,10 @@ use hyper_util::rt::TokioIo;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{FailureReason, LocalFault, Phase, context::ProbeContext, outcome::Answer, stream::Stream};
-use crate::model::{HttpCheck, HttpMethod, HttpPage, HttpVersion};
+use crate::{
+    model::{HttpCheck, HttpMethod, HttpPage, HttpVersion},
+    supervision,
+};
 
 /// How many bytes the status line and the headers may have together.
 const MAX_HEAD: usize = 64 << 10;
@@ -101,11 +104,11 @@ async fn fetch(
         .map_err(|error| failed(&error, Phase::Reply))?;
     // Ends with this check, however that ends.
     let address = context.target.address;
-    let connection = AbortOnDropHandle::new(tokio::spawn(async move {
+    let connection = supervision::spawn(async move {
         if let Err(error) = connection.await {
             tracing::trace!(%address, %error, "the connection of an HTTP check has ended");
         }
-    }));
+    });
     let response = async { sender.send_request(request).await.map_err(|error| failed(&error, Phase::Reply)) };
     let response = context.deadline.within(Phase::Reply, response).await?;
     Ok(Fetched { response, connected, _connection: connection })

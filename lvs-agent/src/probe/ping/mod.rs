@@ -29,7 +29,10 @@ use tokio_util::task::AbortOnDropHandle;
 
 use self::packet::{Echo, EchoAnswer};
 use super::{FailureReason, LocalFault, Phase, ProbeTarget, Unreachable, connect::prepare, outcome};
-use crate::model::{AddressFamily, Via};
+use crate::{
+    model::{AddressFamily, Via},
+    supervision::{self, caught},
+};
 
 /// What is done when a socket call fails here.
 const DOING: &str = "ping";
@@ -114,7 +117,7 @@ impl EchoSocket {
         // To send and to receive from an address is the same for raw and for UDP sockets, and this type has both.
         let socket = Arc::new(UdpSocket::from_std(socket.into())?);
         let waiters = Arc::new(Waiters::default());
-        let reader = AbortOnDropHandle::new(tokio::spawn(read(socket.clone(), waiters.clone())));
+        let reader = supervision::spawn(read_on(socket.clone(), waiters.clone()));
         let count = AtomicU64::new(0);
         Ok(Self { family, socket, identifier, random, count, waiters, _reader: reader })
     }
@@ -148,6 +151,13 @@ impl EchoSocket {
             }
         }
         Err(LocalFault::new(DOING, &io::Error::other("too many pings of this host are waiting")))
+    }
+}
+
+/// Reads on after a panic: without replies all servers would seem dead.
+async fn read_on(socket: Arc<UdpSocket>, waiters: Arc<Waiters>) {
+    while caught(read(socket.clone(), waiters.clone())).await.is_err() {
+        time::sleep(ERROR_PAUSE).await;
     }
 }
 

@@ -3,6 +3,7 @@
 mod events;
 mod passive;
 mod probes;
+mod server;
 mod state;
 
 use std::net::SocketAddr;
@@ -10,28 +11,33 @@ use std::net::SocketAddr;
 use anyhow::Context as _;
 use lvs_common::UnattributedCounters;
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge};
-use metrics_exporter_prometheus::{BuildError, ExporterFuture, Matcher, PrometheusBuilder};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder};
 
-pub(crate) use self::{events::EventCounters, passive::Passive, state::StateGauges};
+pub(crate) use self::{events::EventCounters, passive::Passive, server::MetricsServer, state::StateGauges};
 
-use crate::{engine::Engine, model::DestinationKey};
+use crate::{engine::Engine, log::LostLines, model::DestinationKey};
 
 /// The buckets for edits, from well below a millisecond to a second.
 const SECONDS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
-/// Opens the port and installs the recorder of all metrics. The future serves them.
-pub(crate) fn start(address: SocketAddr) -> anyhow::Result<ExporterFuture> {
-    let (recorder, serve) = with_buckets(PrometheusBuilder::new().with_http_listener(address))
-        .and_then(PrometheusBuilder::build)
-        .with_context(|| {
-            format!(
-                "can't serve metrics on {address}; is the port in use? Set `metrics` in `[agent]` to another \
-                     address, or to \"off\""
-            )
-        })?;
+/// Opens the port and installs the recorder of all metrics.
+pub(crate) fn start(address: SocketAddr, lost_lines: LostLines) -> anyhow::Result<MetricsServer> {
+    let recorder =
+        with_buckets(PrometheusBuilder::new()).context("the buckets of histograms")?.build_recorder();
+    let server = MetricsServer::open(address, recorder.handle(), lost_lines).with_context(|| {
+        format!(
+            "can't serve metrics on {address}; is the port in use? Set `metrics` in `[agent]` to another \
+             address, or to \"off\""
+        )
+    })?;
     metrics::set_global_recorder(recorder).context("metrics are recorded already")?;
     describe();
-    Ok(serve)
+    Ok(server)
+}
+
+/// Sets the count of lines of the log that were lost.
+fn refresh_log(lost_lines: &LostLines) {
+    counter!("lvs_log_lines_lost_total").absolute(lost_lines.total());
 }
 
 fn with_buckets(builder: PrometheusBuilder) -> Result<PrometheusBuilder, BuildError> {
@@ -106,6 +112,10 @@ fn describe() {
     describe_counter!(
         "lvs_passive_handshakes_lost_total",
         "Handshakes not tracked because the eBPF map was full"
+    );
+    describe_counter!(
+        "lvs_log_lines_lost_total",
+        "Lines of the log that were lost because their target was too slow or gone"
     );
     describe_counter!("lvs_mails_total", "Mails, by result");
     describe_counter!(

@@ -1,0 +1,233 @@
+//! The port that Prometheus scrapes. It has a thread of its own, so that no scraper, however many there are, takes time
+//! from a decision. Connections are few and short, and what cannot be served is closed at once: descriptors and memory
+//! are needed for probes.
+
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    convert::Infallible,
+    io,
+    net::{IpAddr, SocketAddr, TcpListener as BlockingListener},
+    rc::Rc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::Incoming,
+    header::{ALLOW, CONTENT_TYPE, HeaderValue},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::oneshot,
+    task::{JoinSet, LocalSet},
+    time::{interval, sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use super::refresh_log;
+use crate::{log::LostLines, supervision::Restartable};
+
+/// Connections at once: a few Prometheus servers and people with browsers.
+const CONNECTIONS: usize = 64;
+/// Connections of one address at once, so that one cannot keep out the others. Browsers open six.
+const PER_ADDRESS: usize = 16;
+/// How long a client may take for the head of its request.
+const HEAD: Duration = Duration::from_secs(5);
+/// How long a connection may take for all, reading the answer included: Prometheus gives up after 10 s.
+const WHOLE: Duration = Duration::from_secs(15);
+/// The longest head of a request.
+const MAX_HEAD: usize = 16 * 1024;
+/// How old a page may be that several clients share.
+const FRESH: Duration = Duration::from_millis(100);
+/// From a failure to accept (no descriptors left) to the next try.
+const PAUSE: Duration = Duration::from_millis(500);
+/// How often histograms that nobody scrapes are folded; else their samples would pile up.
+const UPKEEP: Duration = Duration::from_secs(5);
+
+/// What Prometheus' text format is called (<https://prometheus.io/docs/instrumenting/exposition_formats/>).
+const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// The port, before and while it is served.
+pub(crate) struct MetricsServer {
+    listener: BlockingListener,
+    handle: PrometheusHandle,
+    lost_lines: LostLines,
+}
+
+impl MetricsServer {
+    /// Opens the port.
+    pub(super) fn open(
+        address: SocketAddr,
+        handle: PrometheusHandle,
+        lost_lines: LostLines,
+    ) -> io::Result<Self> {
+        let listener = BlockingListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        Ok(Self { listener, handle, lost_lines })
+    }
+}
+
+impl Restartable for MetricsServer {
+    async fn run(&mut self, shutdown: &CancellationToken) {
+        match self.serve(shutdown.clone()).await {
+            Ok(()) => {}
+            Err(error) => warn!("metrics are no longer served: {error:#}"),
+        }
+    }
+}
+
+impl MetricsServer {
+    /// Serves in a thread of its own until `shutdown`.
+    async fn serve(&self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        let listener = self.listener.try_clone().context("the listening socket")?;
+        let page = Page { handle: self.handle.clone(), lost_lines: self.lost_lines.clone(), last: None };
+        let (ended, end) = oneshot::channel();
+        let work = move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let served = runtime.block_on(LocalSet::new().run_until(serve(listener, page, shutdown)));
+            // Nobody waits any more only at shutdown.
+            ended.send(served).ok();
+            io::Result::Ok(())
+        };
+        thread::Builder::new().name("metrics".to_owned()).spawn(work).context("starting its thread")?;
+        end.await.context("its thread has ended")?.context("accepting connections")
+    }
+}
+
+/// The page as it was rendered last.
+struct Page {
+    handle: PrometheusHandle,
+    lost_lines: LostLines,
+    last: Option<(Instant, Bytes)>,
+}
+
+impl Page {
+    /// All metrics, at most [`FRESH`] old. Clients that come together share one text.
+    fn text(&mut self) -> Bytes {
+        if let Some((at, text)) = &self.last
+            && at.elapsed() < FRESH
+        {
+            return text.clone();
+        }
+        refresh_log(&self.lost_lines);
+        let text = Bytes::from(self.handle.render());
+        self.last = Some((Instant::now(), text.clone()));
+        text
+    }
+}
+
+async fn serve(listener: BlockingListener, page: Page, shutdown: CancellationToken) -> io::Result<()> {
+    let listener = TcpListener::from_std(listener)?;
+    let page = Rc::new(RefCell::new(page));
+    let mut clients = Clients::default();
+    let mut upkeep = interval(UPKEEP);
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            _ = upkeep.tick() => page.borrow().handle.run_upkeep(),
+            Some(address) = clients.ended() => clients.forget(address),
+            accepted = listener.accept() => match accepted {
+                Ok((stream, client)) => clients.take(stream, client.ip(), &page),
+                Err(error) => {
+                    debug!("metrics port: {error}");
+                    sleep(PAUSE).await;
+                }
+            },
+        }
+    }
+}
+
+/// The connections that are open.
+#[derive(Default)]
+struct Clients {
+    serving: JoinSet<IpAddr>,
+    by_address: HashMap<IpAddr, usize>,
+}
+
+impl Clients {
+    /// Serves a client, or closes its connection if there are too many.
+    fn take(&mut self, stream: TcpStream, address: IpAddr, page: &Rc<RefCell<Page>>) {
+        let of_address = self.by_address.entry(address).or_default();
+        if self.serving.len() >= CONNECTIONS || *of_address >= PER_ADDRESS {
+            if *of_address == 0 {
+                self.by_address.remove(&address);
+            }
+            return;
+        }
+        *of_address += 1;
+        let page = Rc::clone(page);
+        self.serving.spawn_local(async move {
+            if timeout(WHOLE, connection(stream, page)).await.is_err() {
+                debug!("metrics port: {address} was too slow");
+            }
+            address
+        });
+    }
+
+    /// The address of a client whose connection has ended; `None` if there is no connection.
+    async fn ended(&mut self) -> Option<IpAddr> {
+        self.serving.join_next().await?.ok()
+    }
+
+    fn forget(&mut self, address: IpAddr) {
+        let Some(left) = self.by_address.get_mut(&address) else { return };
+        *left -= 1;
+        if *left == 0 {
+            self.by_address.remove(&address);
+        }
+    }
+}
+
+/// Answers one request; the connection is closed after it, as a scraper's next one is seconds away.
+async fn connection(stream: TcpStream, page: Rc<RefCell<Page>>) {
+    let service = service_fn(|request| {
+        let answer = answer(&request, &page);
+        async move { Ok::<_, Infallible>(answer) }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
+        .max_buf_size(MAX_HEAD)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+    if let Err(error) = served {
+        debug!("metrics port: {error}");
+    }
+}
+
+fn answer(request: &Request<Incoming>, page: &RefCell<Page>) -> Response<Full<Bytes>> {
+    let (status, text) = match (request.method(), request.uri().path()) {
+        (&Method::GET | &Method::HEAD, "/metrics") => (StatusCode::OK, page.borrow_mut().text()),
+        (&Method::GET | &Method::HEAD, "/healthz" | "/health") => {
+            (StatusCode::OK, Bytes::from_static(b"OK\n"))
+        }
+        (&Method::GET | &Method::HEAD, "/") => {
+            (StatusCode::OK, Bytes::from_static(b"lvs-agent; its metrics are at /metrics\n"))
+        }
+        (&Method::GET | &Method::HEAD, _) => {
+            (StatusCode::NOT_FOUND, Bytes::from_static(b"not found; the metrics are at /metrics\n"))
+        }
+        _ => (StatusCode::METHOD_NOT_ALLOWED, Bytes::from_static(b"only GET and HEAD\n")),
+    };
+    let mut response = Response::new(Full::new(text));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(TEXT));
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,91 @@
+use std::net::Ipv4Addr;
+
+use metrics_exporter_prometheus::PrometheusBuilder;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use super::*;
+use crate::{log, model::LogTarget};
+
+/// A server on the loopback address that ends with the guard.
+fn start() -> (SocketAddr, tokio_util::sync::DropGuard) {
+    let handle = PrometheusBuilder::new().build_recorder().handle();
+    let (_, thread) = log::open(&LogTarget::Standard).unwrap();
+    let mut server = MetricsServer::open((Ipv4Addr::LOCALHOST, 0).into(), handle, thread.lost()).unwrap();
+    let address = server.listener.local_addr().unwrap();
+    let shutdown = CancellationToken::new();
+    let token = shutdown.clone();
+    tokio::spawn(async move { server.run(&token).await });
+    (address, shutdown.drop_guard())
+}
+
+/// All that the server sends after `text`.
+async fn ask(address: SocketAddr, text: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(text.as_bytes()).await.unwrap();
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).await.unwrap();
+    reply
+}
+
+#[tokio::test]
+async fn each_path_has_its_answer() {
+    let (address, _guard) = start();
+    let cases = [
+        ("GET /metrics", "200 OK"),
+        ("HEAD /metrics", "200 OK"),
+        ("GET /metrics?name[]=lvs_server_up", "200 OK"),
+        ("GET /healthz", "200 OK"),
+        ("GET /", "200 OK"),
+        ("GET /favicon.ico", "404 Not Found"),
+        ("POST /metrics", "405 Method Not Allowed"),
+    ];
+    for (request, expected) in cases {
+        let reply = ask(address, &format!("{request} HTTP/1.1\r\nHost: here\r\n\r\n")).await;
+        assert!(reply.starts_with(&format!("HTTP/1.1 {expected}")), "{request}: {reply}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_request_gets_an_error() {
+    let (address, _guard) = start();
+    for request in ["hello\r\n\r\n".to_owned(), format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(2 * MAX_HEAD))]
+    {
+        let reply = ask(address, &request).await;
+        assert!(reply.starts_with("HTTP/1.1 4"), "{reply}");
+    }
+}
+
+/// As many connections as one address may have, and then one more than all may.
+#[tokio::test]
+async fn idle_clients_do_not_keep_others_out_and_are_few() {
+    let (address, _guard) = start();
+    let mut idle = Vec::new();
+    for _ in 0..2 * CONNECTIONS {
+        idle.push(TcpStream::connect(address).await.unwrap());
+    }
+    let mut closed = 0;
+    for stream in &mut idle {
+        let mut byte = [0];
+        // Those that were refused are at their end soon; those that are served wait.
+        if timeout(Duration::from_millis(20), stream.read(&mut byte)).await.is_ok() {
+            closed += 1;
+        }
+    }
+    assert_eq!(closed, 2 * CONNECTIONS - PER_ADDRESS);
+    let other = tokio::net::TcpSocket::new_v4().unwrap();
+    other.bind((Ipv4Addr::new(127, 0, 0, 2), 0).into()).unwrap();
+    let mut other = other.connect(address).await.unwrap();
+    other.write_all(b"GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n").await.unwrap();
+    let mut reply = String::new();
+    other.read_to_string(&mut reply).await.unwrap();
+    assert!(reply.starts_with("HTTP/1.1 200"), "{reply}");
+}
+
+#[tokio::test]
+async fn clients_that_come_together_share_a_page() {
+    let handle = PrometheusBuilder::new().build_recorder().handle();
+    let (_, thread) = log::open(&LogTarget::Standard).unwrap();
+    let mut page = Page { handle, lost_lines: thread.lost(), last: None };
+    let (first, second) = (page.text(), page.text());
+    assert_eq!(first.as_ptr(), second.as_ptr());
+}
