@@ -1,10 +1,13 @@
 //! Watches a file for changes: written in place, replaced as editors do, or reached by a link that has changed.
 
 use std::{
-    collections::HashMap,
-    ffi::OsString,
+    collections::{HashMap, HashSet},
+    ffi::{OsStr, OsString},
     io,
-    os::fd::{AsFd as _, AsRawFd, RawFd},
+    os::{
+        fd::{AsFd as _, AsRawFd, RawFd},
+        unix::fs::MetadataExt as _,
+    },
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -23,6 +26,8 @@ use tracing::warn;
 const SETTLE: Duration = Duration::from_millis(100);
 /// … and at the latest this long after the first event.
 const SETTLE_MAX: Duration = Duration::from_secs(1);
+/// … but not while somebody has it open who has written to it, for so long at most.
+const UNFINISHED_MAX: Duration = Duration::from_mins(1);
 /// The pause between two tries to watch a directory that doesn't exist.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -34,6 +39,8 @@ pub(crate) struct FileWatch {
     directories: HashMap<WatchDescriptor, Names>,
     /// Whether all of these directories are watched.
     complete: bool,
+    /// Names that somebody is writing to: half a file is no content.
+    written: HashSet<(WatchDescriptor, OsString)>,
 }
 
 /// An inotify instance that tokio can wait for.
@@ -51,6 +58,15 @@ struct Names {
     names: Vec<OsString>,
     /// Every name matters: the file is reached by links, which may be exchanged under any name.
     any: bool,
+    directory: PathBuf,
+}
+
+impl Names {
+    /// Whether it is a file of its own, which whoever has made it will close: no link.
+    fn is_new_file(&self, name: &OsStr) -> bool {
+        let metadata = self.directory.join(name).symlink_metadata();
+        metadata.is_ok_and(|metadata| metadata.is_file() && metadata.nlink() == 1)
+    }
 }
 
 impl FileWatch {
@@ -62,7 +78,13 @@ impl FileWatch {
         // dropped, together with the `AsyncFd` around it.
         let registered = unsafe { AsyncFd::register_with_interest(Registered(inotify), Interest::READABLE) };
         let inotify = registered.map_err(|error| error.into_parts().1)?;
-        let mut watch = Self { path: path.to_owned(), inotify, directories: HashMap::new(), complete: false };
+        let mut watch = Self {
+            path: path.to_owned(),
+            inotify,
+            directories: HashMap::new(),
+            complete: false,
+            written: HashSet::new(),
+        };
         watch.watch_directories();
         Ok(watch)
     }
@@ -79,12 +101,16 @@ impl FileWatch {
             self.watch_directories();
         }
         let latest = Instant::now() + SETTLE_MAX;
-        while Instant::now() < latest {
-            let quiet = (Instant::now() + SETTLE).min(latest);
-            if timeout_at(quiet, self.event()).await.is_err() {
+        let unfinished = Instant::now() + UNFINISHED_MAX;
+        loop {
+            let until = if self.written.is_empty() { latest } else { unfinished };
+            let quiet = if self.written.is_empty() { (Instant::now() + SETTLE).min(until) } else { until };
+            if Instant::now() >= until || timeout_at(quiet, self.event()).await.is_err() {
                 break;
             }
         }
+        // Whoever still writes is not waited for any longer.
+        self.written.clear();
         // Folders and links may have changed.
         self.watch_directories();
     }
@@ -112,7 +138,9 @@ impl FileWatch {
                 self.complete = false;
                 return;
             }
-            if events.iter().any(|event| self.concerns(event)) {
+            // Each of them is noted, also those behind the first that matters.
+            let changes = events.into_iter().filter(|event| self.note(event)).count();
+            if changes > 0 {
                 return;
             }
         }
@@ -126,10 +154,24 @@ impl FileWatch {
             || event.mask.intersects(GONE) && self.directories.contains_key(&event.wd)
     }
 
-    /// Whether the file may have changed.
-    fn concerns(&self, event: &InotifyEvent) -> bool {
+    /// Takes note of an event; whether the file may have another content now, be it a part of it.
+    fn note(&mut self, event: &InotifyEvent) -> bool {
+        const OVER: AddWatchFlags = AddWatchFlags::IN_CLOSE_WRITE
+            .union(AddWatchFlags::IN_MOVED_TO)
+            .union(AddWatchFlags::IN_MOVED_FROM)
+            .union(AddWatchFlags::IN_DELETE);
+        const ABSENT: AddWatchFlags = AddWatchFlags::IN_MOVED_FROM.union(AddWatchFlags::IN_DELETE);
         let (Some(names), Some(name)) = (self.directories.get(&event.wd), &event.name) else { return false };
-        names.any || names.names.contains(name)
+        if !names.any && !names.names.contains(name) {
+            return false;
+        }
+        let key = (event.wd, name.clone());
+        if event.mask.intersects(OVER) {
+            self.written.remove(&key);
+        } else if event.mask.contains(AddWatchFlags::IN_MODIFY) || names.is_new_file(name) {
+            self.written.insert(key);
+        }
+        !event.mask.intersects(ABSENT)
     }
 
     /// Watches the directories that the file is in now.
@@ -143,7 +185,10 @@ impl FileWatch {
             let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
             let flags = AddWatchFlags::IN_CLOSE_WRITE
                 | AddWatchFlags::IN_MOVED_TO
+                | AddWatchFlags::IN_MOVED_FROM
                 | AddWatchFlags::IN_CREATE
+                | AddWatchFlags::IN_DELETE
+                | AddWatchFlags::IN_MODIFY
                 | AddWatchFlags::IN_DELETE_SELF
                 | AddWatchFlags::IN_MOVE_SELF
                 | AddWatchFlags::IN_ONLYDIR;
@@ -152,6 +197,7 @@ impl FileWatch {
                     let names = self.directories.entry(wd).or_default();
                     names.names.push(name.to_owned());
                     names.any |= is_link;
+                    directory.clone_into(&mut names.directory);
                 }
                 Err(_) => self.complete = false,
             }
@@ -199,6 +245,28 @@ mod tests {
         })
         .await;
         assert_noticed(&mut watch, || fs::write(&file, "5").unwrap()).await;
+    }
+
+    /// Somebody deletes the file and writes it anew, part by part: it is read once, when it is closed.
+    #[tokio::test]
+    async fn a_file_that_is_still_written_to_is_not_read() {
+        use std::io::Write as _;
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("a.toml");
+        fs::write(&file, "1").unwrap();
+        for is_new in [true, false] {
+            let mut watch = FileWatch::new(&file).unwrap();
+            if is_new {
+                fs::remove_file(&file).unwrap();
+            }
+            let mut writer = fs::File::create(&file).unwrap();
+            writer.write_all(b"half").unwrap();
+            let noticed = timeout(2 * SETTLE_MAX, watch.changed()).await;
+            assert!(noticed.is_err(), "new {is_new}: it is not whole yet");
+            writer.write_all(b" and half").unwrap();
+            assert_noticed(&mut watch, || drop(writer)).await;
+            assert_eq!(fs::read(&file).unwrap(), b"half and half");
+        }
     }
 
     #[tokio::test]

@@ -13,6 +13,7 @@ mod datagrams;
 mod expect_failover;
 mod failover;
 mod false_positives;
+mod hardening;
 mod healthy;
 mod hung;
 mod interference;

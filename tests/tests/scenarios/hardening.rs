@@ -1,0 +1,212 @@
+//! What surrounds the agent fails or attacks: a lost terminal, a panic, a crowd at the metrics' port. Servers that die
+//! meanwhile are taken out, and traffic goes on.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{BufRead as _, BufReader, Write as _},
+    net::{SocketAddr, TcpStream},
+    path::Path,
+    process::ExitStatus,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use lvs_tests::{
+    lab::{
+        Lab,
+        agent::{
+            Agent,
+            config::{AgentConfig, METRICS},
+            metric,
+        },
+        clock::Moment,
+        director::{prepare_ipvs, table_watcher::TableWatcher},
+        faults::Fault,
+        layout::{Layout, Method},
+        wait,
+    },
+    testbed::{EDIT_LIMIT, Setup, Testbed},
+};
+use nix::sys::signal::Signal;
+
+/// The exit code after the end of a task that the agent can't do without.
+const TASK_ENDED: i32 = 4;
+/// Idle connections to the metrics' port: more than the usual limit of descriptors, with the server's and the clients'
+/// ends in different processes.
+const CROWD: usize = 1_100;
+
+/// A lab with an agent that was started under a wrapper.
+struct Bed {
+    lab: Lab,
+    agent: Agent,
+    watcher: TableWatcher,
+}
+
+impl Bed {
+    fn start(wrapper: &[&str], change: impl FnOnce(AgentConfig) -> AgentConfig) -> Result<Self> {
+        let layout = Layout::new(Method::Masquerade);
+        let lab = Lab::build(&layout)?;
+        prepare_ipvs(&lab.network.director)?;
+        let config = change(AgentConfig::http(&layout, &lab.addresses())).to_toml()?;
+        let agent = Agent::start_under(&lab.network.director, &config, wrapper)?;
+        let watcher = TableWatcher::start(&lab.network.director)?;
+        Ok(Self { lab, agent, watcher })
+    }
+
+    fn wait_until_all_serve(&mut self) -> Result<()> {
+        let servers = self.lab.addresses();
+        let waited = wait::until_true("every server to be in the table", EDIT_LIMIT, || {
+            let table = self.watcher.table()?;
+            self.agent.check_running()?;
+            Ok(servers.iter().all(|server| table.is_in_everywhere(*server)))
+        });
+        waited.with_context(|| self.agent.diagnosis())
+    }
+
+    /// Kills a server's process and waits until it is out.
+    fn lose(&mut self, server: usize) -> Result<()> {
+        let address = self.lab.addresses()[server];
+        Fault::ProcessKilled.arm(&self.lab.network.switch, &self.lab.servers[server])?.inject()?;
+        let waited = wait::until_true("the killed server to be taken out", EDIT_LIMIT, || {
+            self.agent.check_running()?;
+            Ok(self.watcher.table()?.is_out(address))
+        });
+        waited.with_context(|| self.agent.diagnosis())
+    }
+
+    fn lost_lines(&self) -> Result<f64> {
+        metric(&self.agent.metrics()?, "lvs_log_lines_lost_total", &[]).context("the count of lost lines")
+    }
+}
+
+/// A wrapper that lets standard error go to a pipe with a name.
+fn stderr_to(pipe: &Path) -> Result<Vec<String>> {
+    nix::unistd::mkfifo(pipe, nix::sys::stat::Mode::S_IRWXU)?;
+    let script = "pipe=$1; shift; exec \"$@\" 2>\"$pipe\"";
+    Ok(["env", "LVS_LOG=debug", "sh", "-c", script, "sh"]
+        .into_iter()
+        .map(str::to_owned)
+        .chain([pipe.display().to_string()])
+        .collect())
+}
+
+#[test]
+#[ignore = "needs root, IPVS and the agent: cargo xtask test"]
+fn an_agent_whose_standard_error_is_lost_or_hangs_goes_on_deciding() -> Result<()> {
+    for is_lost in [true, false] {
+        let folder = tempfile::tempdir()?;
+        let pipe = folder.path().join("stderr");
+        let wrapper = stderr_to(&pipe)?;
+        let wrapper: Vec<&str> = wrapper.iter().map(String::as_str).collect();
+        let mut bed = Bed::start(&wrapper, |config| config)?;
+        let mut lines = BufReader::new(File::open(&pipe)?).lines();
+        while !lines.next().context("the agent's log has ended")??.contains("\"event\":\"ready\"") {}
+        bed.wait_until_all_serve()?;
+        // From now on nobody reads: either nobody can, or the pipe fills up.
+        let reader = (!is_lost).then_some(lines);
+        wait::until_true("lines of the log to be lost", Duration::from_mins(2), || {
+            Ok(bed.lost_lines()? > 0.0)
+        })?;
+        bed.lose(1)?;
+        let begin = Moment::now();
+        let status = bed.agent.stop()?;
+        assert!(status.success(), "lost {is_lost}: {status}");
+        assert!(Moment::now().since(begin) < Duration::from_secs(10), "lost {is_lost}");
+        drop(reader);
+    }
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs root, IPVS and the agent: cargo xtask test"]
+fn a_panic_in_a_task_that_all_depends_on_leaves_the_table_and_is_told_at_the_next_start() -> Result<()> {
+    for task in ["checks", "monitor", "controller", "table", "state", "reload"] {
+        let variable = format!("LVS_PANIC={task}");
+        // The end would remove all services if it were a clean one.
+        let mut bed = Bed::start(&["env", &variable], |config| config.on_exit("remove"))?;
+        let status = bed.agent.wait_for_end()?;
+        assert_eq!(status.code(), Some(TASK_ENDED), "{task}: {}", bed.agent.diagnosis());
+        let table = bed.watcher.table()?;
+        let servers = bed.lab.addresses();
+        assert!(servers.iter().all(|server| table.is_in_everywhere(*server)), "{task}: {table:?}");
+        let log = bed.agent.lines().join("\n");
+        assert!(log.contains(&format!("the task {task} has ended")), "{task}: {log}");
+
+        bed.agent = Agent::start(
+            &bed.lab.network.director,
+            &AgentConfig::http(&Layout::new(Method::Masquerade), &servers).to_toml()?,
+        )?;
+        bed.agent.wait_until_ready()?;
+        let log = bed.agent.lines().join("\n");
+        assert!(log.contains("\"event\":\"after-failure\"") && log.contains(task), "{task}: {log}");
+        let status: ExitStatus = bed.agent.stop()?;
+        assert!(status.success(), "{task}: {status}");
+    }
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs root, IPVS and the agent: cargo xtask test"]
+fn a_panic_in_a_task_beside_is_told_and_the_task_starts_again() -> Result<()> {
+    for task in ["metrics", "control", "notify"] {
+        let variable = format!("LVS_PANIC={task}");
+        let mut bed = Bed::start(&["env", &variable], |config| config)?;
+        bed.wait_until_all_serve()?;
+        wait::until_true("the panic", EDIT_LIMIT, || {
+            Ok(bed.agent.lines().iter().any(|line| line.contains("it starts again in")))
+        })?;
+        bed.lose(0)?;
+        wait::until_true("metrics", EDIT_LIMIT, || Ok(bed.agent.metrics().is_ok()))?;
+        let answered = || Ok(bed.agent.command(&["status"])?.code == Some(0));
+        wait::until_true("an answer", EDIT_LIMIT, answered)?;
+        let status = bed.agent.stop()?;
+        assert!(status.success(), "{task}: {status}");
+    }
+    Ok(())
+}
+
+/// Connections that say nothing, and scrapes at once, while a server dies.
+#[test]
+#[ignore = "needs root, IPVS and the agent: cargo xtask test"]
+fn a_crowd_at_the_metrics_port_takes_nothing_from_the_checks() -> Result<()> {
+    let mut testbed = Testbed::start(&Setup::new(Method::Masquerade).rate(100.0))?;
+    let director = testbed.lab.network.director.clone();
+    let address: SocketAddr = METRICS.parse()?;
+    let descriptors = |pid| -> Result<usize> { Ok(fs::read_dir(format!("/proc/{pid}/fd"))?.count()) };
+    let pid = testbed.agent.pid();
+    let before = descriptors(pid)?;
+    let crowd = director.run(|| {
+        let mut crowd = Vec::new();
+        for _ in 0..CROWD {
+            // Those that the agent closes make room for further ones.
+            let mut stream = TcpStream::connect(address)?;
+            stream.write_all(b"GET /metrics HTTP/1.1\r\n").ok();
+            crowd.push(stream);
+            if crowd.len() > 300 {
+                crowd.remove(0);
+            }
+        }
+        Ok(crowd)
+    })?;
+    assert!(descriptors(pid)? < before + 100, "{} descriptors", descriptors(pid)?);
+    let (seen, _) = testbed.failover(Fault::ProcessKilled, 1, Duration::from_secs(1))?;
+    assert_eq!(seen.violations(), [] as [&str; 0]);
+    drop(crowd);
+    wait::until_true("metrics", EDIT_LIMIT, || Ok(testbed.agent.metrics().is_ok()))?;
+    testbed.agent.signal(Signal::SIGTERM)?;
+    assert!(testbed.agent.wait_for_end()?.success());
+    Ok(())
+}
+
+/// A file that can always be opened, and never be written to.
+#[test]
+#[ignore = "needs root, IPVS and the agent: cargo xtask test"]
+fn a_log_that_cannot_be_written_is_no_reason_to_end() -> Result<()> {
+    assert!(OpenOptions::new().write(true).open("/dev/full").is_ok());
+    let mut bed = Bed::start(&["sh", "-c", "exec \"$@\" 2>/dev/full", "sh"], |config| config)?;
+    bed.wait_until_all_serve()?;
+    bed.lose(2)?;
+    assert!(bed.lost_lines()? > 0.0);
+    assert!(bed.agent.stop()?.success());
+    Ok(())
+}
