@@ -55,16 +55,16 @@ impl AsRawFd for Registered {
 /// Which names in a directory matter.
 #[derive(Debug, Default)]
 struct Names {
-    names: Vec<OsString>,
+    exact: Vec<OsString>,
     /// Every name matters: the file is reached by links, which may be exchanged under any name.
     any: bool,
-    directory: PathBuf,
+    path: PathBuf,
 }
 
 impl Names {
     /// Whether it is a file of its own, which whoever has made it will close: no link.
     fn is_new_file(&self, name: &OsStr) -> bool {
-        let metadata = self.directory.join(name).symlink_metadata();
+        let metadata = self.path.join(name).symlink_metadata();
         metadata.is_ok_and(|metadata| metadata.is_file() && metadata.nlink() == 1)
     }
 }
@@ -162,7 +162,7 @@ impl FileWatch {
             .union(AddWatchFlags::IN_DELETE);
         const ABSENT: AddWatchFlags = AddWatchFlags::IN_MOVED_FROM.union(AddWatchFlags::IN_DELETE);
         let (Some(names), Some(name)) = (self.directories.get(&event.wd), &event.name) else { return false };
-        if !names.any && !names.names.contains(name) {
+        if !names.any && !names.exact.contains(name) {
             return false;
         }
         let key = (event.wd, name.clone());
@@ -195,9 +195,9 @@ impl FileWatch {
             match self.inotify.get_ref().0.add_watch(directory, flags) {
                 Ok(wd) => {
                     let names = self.directories.entry(wd).or_default();
-                    names.names.push(name.to_owned());
+                    names.exact.push(name.to_owned());
                     names.any |= is_link;
-                    directory.clone_into(&mut names.directory);
+                    directory.clone_into(&mut names.path);
                 }
                 Err(_) => self.complete = false,
             }

@@ -246,10 +246,9 @@ fn failed(error: &dyn std::fmt::Display, code: u8) -> ExitCode {
     thread::spawn(move || {
         // Nothing is left to tell it to where standard error is closed.
         io::stderr().write_all(text.as_bytes()).ok();
-        drop(said);
+        said.send(()).ok();
     });
-    // Nothing is ever sent: the channel ends with the thread.
-    let _: Result<(), _> = end.recv_timeout(PATIENCE);
+    end.recv_timeout(PATIENCE).ok();
     ExitCode::from(code)
 }
 

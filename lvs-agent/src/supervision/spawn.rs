@@ -12,7 +12,6 @@ pub(crate) fn spawn<T: Send + 'static>(
 }
 
 /// Starts a task that outlives its handle.
-#[expect(clippy::disallowed_methods, reason = "all others go through here")]
 pub(super) fn detached<T: Send + 'static>(task: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
     tokio::spawn(task)
 }
