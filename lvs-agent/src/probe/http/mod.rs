@@ -21,7 +21,13 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{FailureReason, LocalFault, Phase, context::ProbeContext, outcome::Answer, stream::Stream};
+use super::{
+    FailureReason, LocalFault, Phase,
+    context::ProbeContext,
+    errno::{self, Call},
+    outcome::Answer,
+    stream::Stream,
+};
 use crate::model::{HttpCheck, HttpMethod, HttpPage, HttpVersion};
 
 /// How many bytes the status line and the headers may have together.
@@ -66,8 +72,7 @@ async fn probe_page(
             return Err(refuse("and no more redirects are followed"));
         }
         let host = host(context.target.address, check, page);
-        path = redirect::target(&path, location, &host, context.target.address, check)
-            .ok_or_else(|| refuse("which is not this server"))?;
+        path = redirect::target(&path, &location, &host, context.target.address, check).map_err(refuse)?;
     }
     Err(FailureReason::Protocol("redirects without end".to_owned()))
 }
@@ -112,7 +117,7 @@ async fn fetch(
 }
 
 /// Where a response leads, if it is a redirect.
-fn location(response: &Response<Incoming>) -> Option<&str> {
+fn location(response: &Response<Incoming>) -> Option<String> {
     let is_redirect = matches!(
         response.status(),
         StatusCode::MOVED_PERMANENTLY
@@ -121,7 +126,7 @@ fn location(response: &Response<Incoming>) -> Option<&str> {
             | StatusCode::TEMPORARY_REDIRECT
             | StatusCode::PERMANENT_REDIRECT
     );
-    response.headers().get(header::LOCATION).filter(|_| is_redirect)?.to_str().ok()
+    is_redirect.then(|| redirect::location(response.headers())).flatten()
 }
 
 /// Whether a response is as it should be.
@@ -199,7 +204,7 @@ fn failed(error: &hyper::Error, phase: Phase) -> FailureReason {
             || io_error.kind() == io::ErrorKind::UnexpectedEof
             || io_error.get_ref().is_some_and(<dyn Error + Send + Sync>::is::<rustls::Error>))
     {
-        return FailureReason::from_io(io_error, "use the connection", phase);
+        return errno::of(io_error, (Call::Transfer, "use the connection"), phase);
     }
     if error.is_incomplete_message() || error.is_closed() || error.is_canceled() {
         return FailureReason::Closed { phase };

@@ -323,6 +323,9 @@ async fn redirects_are_followed_on_the_same_server() {
         ("GET /c?x ", OK),
         ("GET /loop ", "HTTP/1.1 302 Found\r\nLocation: /loop\r\nContent-Length: 0\r\n\r\n"),
         ("GET /out ", "HTTP/1.1 302 Found\r\nLocation: http://192.0.2.9/\r\nContent-Length: 0\r\n\r\n"),
+        ("GET /broken ", "HTTP/1.1 302 Found\r\nLocation: http://[::1/\r\nContent-Length: 0\r\n\r\n"),
+        ("GET /latin ", "HTTP/1.1 302 Found\r\nLocation: /caf\u{e9} b\r\nContent-Length: 0\r\n\r\n"),
+        ("GET /caf%C3%A9%20b ", OK),
     ])
     .await;
     let check = |path, redirects| {
@@ -341,4 +344,8 @@ async fn redirects_are_followed_on_the_same_server() {
     assert_eq!(probe(address, check("/loop", 10), LONG).await, refused(302, "/loop", many));
     let out = refused(302, "http://192.0.2.9/", "which is not this server");
     assert_eq!(probe(address, check("/out", 10), LONG).await, out);
+    // A Location that can't be requested is the server's fault.
+    let broken = refused(302, "http://[::1/", "which is no valid URL");
+    assert_eq!(probe(address, check("/broken", 10), LONG).await, broken);
+    assert_eq!(probe(address, check("/latin", 10), LONG).await, Ok(()));
 }

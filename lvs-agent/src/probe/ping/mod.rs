@@ -28,7 +28,12 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 
 use self::packet::{Echo, EchoAnswer};
-use super::{FailureReason, LocalFault, Phase, ProbeTarget, Unreachable, connect::prepare, outcome};
+use super::{
+    FailureReason, LocalFault, Phase, ProbeTarget, Unreachable,
+    connect::prepare,
+    errno::{self, Call},
+    outcome,
+};
 use crate::model::{AddressFamily, Via};
 
 /// What is done when a socket call fails here.
@@ -123,8 +128,9 @@ impl EchoSocket {
     async fn probe(&self, host: IpAddr) -> Result<(), FailureReason> {
         let (waiting, answer) = self.register(host)?;
         let request = packet::request(self.family, waiting.key.echo, waiting.cookie);
-        let sent = self.socket.send_to(&request, SocketAddr::new(host, 0)).await;
-        sent.map_err(|error| FailureReason::from_io(&error, DOING, Phase::Reply))?;
+        let server = SocketAddr::new(host, 0);
+        let sent = self.socket.send_to(&request, server).await;
+        sent.map_err(|error| errno::of_call(&error, (Call::Transfer, DOING), Phase::Reply, server))?;
         match answer.await {
             Ok(EchoResult::Reply) => Ok(()),
             Ok(EchoResult::Unreachable(what)) => Err(FailureReason::Unreachable(what)),

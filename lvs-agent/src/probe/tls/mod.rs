@@ -24,7 +24,10 @@ use rustls::{
 use tokio::{io::AsyncRead, io::AsyncWrite};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use super::{FailureReason, LocalFault, Phase};
+use super::{
+    FailureReason, LocalFault, Phase,
+    errno::{self, Call},
+};
 use crate::model::{Tls, TlsVerify};
 
 /// Where Debian and most others keep the authorities that the system trusts.
@@ -46,7 +49,7 @@ impl TlsClients {
         let name = server_name(tls.name.as_deref().or(host), ip)?;
         let config = self.config(&tls.verify)?;
         let connected = TlsConnector::from(config).connect(name, stream).await;
-        connected.map_err(|error| FailureReason::from_io(&error, "encrypt a connection", Phase::Tls))
+        connected.map_err(|error| errno::of(&error, (Call::Transfer, "encrypt a connection"), Phase::Tls))
     }
 
     fn config(&self, verify: &TlsVerify) -> Result<Arc<ClientConfig>, LocalFault> {
