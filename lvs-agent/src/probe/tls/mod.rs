@@ -28,10 +28,7 @@ use super::{
     FailureReason, LocalFault, Phase,
     errno::{self, Call},
 };
-use crate::model::{Tls, TlsVerify};
-
-/// Where Debian and most others keep the authorities that the system trusts.
-pub(crate) const SYSTEM: &str = "/etc/ssl/certs/ca-certificates.crt";
+use crate::model::{SYSTEM_AUTHORITIES, Tls, TlsVerify};
 
 /// The TLS library's configurations, made when they are first needed. Clones share them.
 #[derive(Clone, Debug, Default)]
@@ -83,7 +80,7 @@ fn make(verify: &TlsVerify) -> io::Result<ClientConfig> {
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(Anyone(provider)))
             .with_no_client_auth(),
-        TlsVerify::System => builder.with_root_certificates(roots(Path::new(SYSTEM))?).with_no_client_auth(),
+        TlsVerify::System => builder.with_root_certificates(roots(Path::new(SYSTEM_AUTHORITIES))?).with_no_client_auth(),
         TlsVerify::File(path) => builder.with_root_certificates(roots(path)?).with_no_client_auth(),
     };
     config.resumption = Resumption::disabled();
