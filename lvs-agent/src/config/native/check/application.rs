@@ -180,6 +180,7 @@ pub(super) fn sql(section: &mut Section<'_>, kind: Kind, faults: &mut FaultList)
         database: section.plain("database", faults, values::word),
         query: section.plain("query", faults, query),
         tls: values::tls(section, None, &LATER, faults),
+        password_unencrypted: section.plain("password-unencrypted", faults, value::flag).unwrap_or_default(),
     }
 }
 

@@ -63,6 +63,7 @@ const KEYS: &[&str] = &[
     "base",
     "database",
     "query",
+    "password-unencrypted",
     "command",
     "convention",
     "file",
