@@ -1,8 +1,8 @@
 //! HTTP: does the service answer as it should?
 //!
 //! The whole check has one deadline, whatever the server does: it may send its head byte by byte, headers or a body
-//! without end, or anything but HTTP. Memory is bounded by [`MAX_HEAD`] and [`body::MAX_SEARCHED`]. Where nothing is
-//! wanted of the body, it is not waited for.
+//! without end, or anything but HTTP. Memory is bounded by [`MAX_HEAD`] and [`body::MAX_SEARCHED`]. What isn't needed
+//! of the body is read within reason, lest the server finds its connection reset.
 
 mod body;
 mod redirect;
@@ -101,6 +101,10 @@ async fn fetch(
     let (mut sender, connection) = http1::Builder::new()
         .max_buf_size(MAX_HEAD)
         .max_headers(MAX_HEADERS)
+        // Clients are as lenient: folded lines, blanks before the colon, lines without one.
+        .allow_obsolete_multiline_headers_in_responses(true)
+        .allow_spaces_after_header_name_in_responses(true)
+        .ignore_invalid_headers_in_responses(true)
         .handshake(TokioIo::new(stream))
         .await
         .map_err(|error| failed(&error, Phase::Reply))?;
