@@ -74,22 +74,22 @@ fn socket(target: &ProbeTarget, handshake: Handshake) -> io::Result<TcpSocket> {
 /// Sets the mark, device and source address that `via` asks for; without a mark, the agent's own.
 pub(super) fn prepare(socket: &Socket, via: &Via) -> io::Result<()> {
     match via.mark {
-        Some(mark) => socket.set_mark(mark)?,
+        Some(mark) => socket.set_mark(mark).map_err(|error| named(&format!("mark {mark}"), &error))?,
         None => own_mark(socket)?,
     }
     if let Some(device) = &via.device {
         let name = || format!("device {}", String::from_utf8_lossy(device.as_bytes()));
-        socket.bind_device(Some(device.as_bytes())).map_err(|error| named(name(), &error))?;
+        socket.bind_device(Some(device.as_bytes())).map_err(|error| named(&name(), &error))?;
     }
     if let Some(source) = via.source {
         let bound = socket.bind(&SocketAddr::new(source, 0).into());
-        bound.map_err(|error| named(format!("source {source}"), &error))?;
+        bound.map_err(|error| named(&format!("source {source}"), &error))?;
     }
     Ok(())
 }
 
 /// An error with the setting that it is about.
-fn named(setting: String, error: &io::Error) -> io::Error {
+fn named(setting: &str, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{setting}: {error}"))
 }
 
@@ -147,7 +147,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_of_a_socket_to_itself_is_a_refusal() {
-        let address = closed_port();
+        let address = std::net::TcpListener::bind(testing::any_port()).unwrap().local_addr().unwrap();
         let socket = socket(&ProbeTarget::at(address), Handshake::HalfOpen).unwrap();
         socket.bind(address).unwrap();
         assert_eq!(connect(socket, address).await.map(drop), Err(FailureReason::Refused));

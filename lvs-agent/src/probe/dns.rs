@@ -212,6 +212,9 @@ mod tests {
         packet.build_bytes_vec().unwrap()
     }
 
+    /// What a server makes of a query.
+    type Answer = fn(&[u8]) -> Option<Vec<u8>>;
+
     fn address(ip: [u8; 4]) -> RData<'static> {
         RData::A(rdata::A { address: u32::from_be_bytes(ip) })
     }
@@ -239,7 +242,7 @@ mod tests {
                 "{check:?}"
             );
         }
-        let codes: [(fn(&[u8]) -> Option<Vec<u8>>, _); 3] = [
+        let codes: [(Answer, _); 3] = [
             (|query| Some(reply(query, vec![], RCODE::NameError)), "NXDOMAIN"),
             (|query| Some(reply(query, vec![], RCODE::ServerFailure)), "SERVFAIL"),
             (|query| Some(reply(query, vec![], RCODE::Refused)), "REFUSED"),
@@ -251,8 +254,10 @@ mod tests {
         }
     }
 
-    /// The same port over UDP, where each reply is truncated, and over TCP, where it is `whole` or nobody listens.
+    /// The same port over UDP, where each reply is truncated, and over TCP, where it is `whole` or nobody listens. The
+    /// port over TCP is taken in any case.
     async fn truncating(records: &'static [[u8; 4]], cut: usize, whole: Option<[u8; 4]>) -> SocketAddr {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
         let truncated = move |query: &[u8]| {
             let records = records.iter().map(|ip| address(*ip)).collect();
             let mut reply = reply(query, records, RCODE::NoError);
@@ -260,9 +265,16 @@ mod tests {
             reply.truncate(reply.len() - cut);
             Some(reply)
         };
-        let udp = udp_server(truncated).await;
+        let udp = loop {
+            let udp = udp_server(truncated).await;
+            if socket.bind(&udp.into()).is_ok() {
+                break udp;
+            }
+        };
         if let Some(ip) = whole {
-            let listener = tokio::net::TcpListener::bind(udp).await.unwrap();
+            socket.listen(8).unwrap();
+            socket.set_nonblocking(true).unwrap();
+            let listener = tokio::net::TcpListener::from_std(socket.into()).unwrap();
             tokio::spawn(async move {
                 while let Ok((mut stream, _)) = listener.accept().await {
                     let mut query = vec![0; usize::from(stream.read_u16().await.unwrap())];
@@ -273,6 +285,8 @@ mod tests {
                     stream.read_u8().await.unwrap_or_default();
                 }
             });
+        } else {
+            Box::leak(Box::new(socket));
         }
         udp
     }
@@ -296,7 +310,6 @@ mod tests {
 
     #[tokio::test]
     async fn replies_to_other_queries_are_ignored() {
-        type Answer = fn(&[u8]) -> Option<Vec<u8>>;
         let cases: [(Answer, &str); 4] = [
             (|query| Some(query.to_vec()), "another query"),
             (

@@ -269,6 +269,42 @@ async fn a_director_out_of_file_descriptors_blames_no_server() {
     assert!(Prober::new().probe(target, &CheckKind::Connect, LONG).await.is_ok(), "it recovers");
 }
 
+/// A device that has gone, and one of the same name that was made later.
+#[tokio::test]
+async fn a_device_that_is_made_anew_is_used_again() {
+    let setup = "
+        ip link set lo up
+        ip link add d0 type dummy
+        ip link set d0 up
+        ip address add 192.0.2.1/24 dev d0
+    ";
+    if !is_in_namespace("probe::tests::a_device_that_is_made_anew_is_used_again", setup) {
+        return;
+    }
+    let ip = |arguments: &str| {
+        let status = std::process::Command::new("ip").args(arguments.split(' ')).status().unwrap();
+        assert!(status.success(), "ip {arguments}");
+    };
+    let prober = Prober::new();
+    let via = Via { device: DeviceName::new("d0"), ..Via::default() };
+    for check in [CheckKind::Ping, CheckKind::Connect] {
+        let target = ProbeTarget { via, ..ProbeTarget::at("192.0.2.9:80".parse().unwrap()) };
+        // A dummy device swallows everything.
+        let ask = async || prober.probe(target, &check, SHORT).await.unwrap_err().reason;
+        assert!(matches!(ask().await, FailureReason::TimedOut { .. }), "{check:?}");
+        ip("link del d0");
+        for _ in 0..2 {
+            let reason = ask().await;
+            assert!(matches!(reason, FailureReason::Local(_)), "{check:?}: {reason}");
+        }
+        ip("link add d0 type dummy");
+        ip("link set d0 up");
+        ip("address add 192.0.2.1/24 dev d0");
+        let reason = ask().await;
+        assert!(matches!(reason, FailureReason::TimedOut { .. }), "{check:?}: {reason}");
+    }
+}
+
 /// After thousands of checks there is nothing left: no connection waits in TIME-WAIT, on either side.
 #[tokio::test]
 async fn checks_leave_no_connections_behind() {

@@ -60,7 +60,12 @@ impl Pingers {
         // The times are the caller's affair, and make no other socket.
         let via = Via { connect_timeout: None, read_timeout: None, ..target.via };
         let pinger = self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(via).or_default().clone();
-        pinger.probe(target.address.ip(), &via, timeout).await.map(|()| outcome::Answer::default())
+        let result = pinger.probe(target.address.ip(), &via, timeout).await;
+        if via.device.is_some() && matches!(result, Err(FailureReason::Local(_))) {
+            // A socket is bound to the device's index: one of that name that was made anew has another.
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&via);
+        }
+        result.map(|()| outcome::Answer::default())
     }
 }
 
