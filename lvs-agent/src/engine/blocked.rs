@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// A reason that comes and goes is reported once in so long.
-const AGAIN: Duration = Duration::from_secs(60);
+const AGAIN: Duration = Duration::from_mins(1);
 
 /// The checks that can't be made now, and why.
 #[derive(Debug, Default)]
@@ -114,9 +114,7 @@ mod tests {
         Err(Failure { reason: FailureReason::Refused, after: Duration::ZERO })
     }
 
-    fn answered() -> Outcome {
-        Ok(Success { latency: Duration::ZERO, connect: None, weight: None })
-    }
+    const ANSWERED: Outcome = Ok(Success { latency: Duration::ZERO, connect: None, weight: None });
 
     #[test]
     fn a_reason_is_reported_once_in_each_service_and_so_is_its_end() {
@@ -132,7 +130,7 @@ mod tests {
         assert!(blocked.reason(&destination(1, 1)).is_some_and(|reason| reason.contains("os error 24")));
         assert_eq!(blocked.reason(&destination(1, 3)), None);
 
-        assert_eq!(blocked.note(destination(1, 1), 0, &answered(), now), None, "others are blocked");
+        assert_eq!(blocked.note(destination(1, 1), 0, &ANSWERED, now), None, "others are blocked");
         assert_eq!(blocked.note(destination(1, 2), 0, &refused(), now), None);
         assert_eq!(blocked.note(destination(1, 1), 1, &refused(), now), Some(Change::Unblocked));
         assert_eq!(blocked.note(destination(1, 1), 1, &refused(), now), None);
@@ -144,7 +142,7 @@ mod tests {
         let (mut reports, mut ends) = (0, 0);
         for second in 0..180 {
             let now = start + Duration::from_secs(second);
-            let outcome = if second % 2 == 0 { local(24) } else { answered() };
+            let outcome = if second % 2 == 0 { local(24) } else { ANSWERED };
             let change = blocked.note(destination(1, 1), 0, &outcome, now);
             reports += usize::from(matches!(change, Some(Change::Blocked(_))));
             ends += usize::from(change == Some(Change::Unblocked));
@@ -161,6 +159,6 @@ mod tests {
         assert!(blocked.reason(&destination(1, 1)).is_some_and(|reason| reason.contains("os error 24")));
         blocked.retain(|_, _| false);
         assert_eq!(blocked.reason(&destination(1, 1)), None);
-        assert_eq!(blocked.note(destination(1, 1), 0, &answered(), now), None);
+        assert_eq!(blocked.note(destination(1, 1), 0, &ANSWERED, now), None);
     }
 }

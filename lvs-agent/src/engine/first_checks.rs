@@ -9,7 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::model::{Check, Role};
+use crate::{
+    model::{Check, Role},
+    pool::FirstCheck,
+};
 
 /// How much later than due a first result may come: timers, and a scheduler with other checks to start.
 const SLACK: Duration = Duration::from_millis(100);
@@ -39,9 +42,12 @@ impl FirstChecks {
             .collect();
     }
 
-    /// Whether a server has been unknown for longer than that.
-    pub(super) fn is_overdue(&self, address: SocketAddr, role: Role, now: Instant) -> bool {
-        self.0.get(&key(address, role)).is_some_and(|until| *until <= now)
+    /// Whether a server has still time for its first result.
+    pub(super) fn of(&self, address: SocketAddr, role: Role, now: Instant) -> FirstCheck {
+        match self.0.get(&key(address, role)) {
+            Some(until) if *until <= now => FirstCheck::Overdue,
+            _ => FirstCheck::InTime,
+        }
     }
 
     /// When the next one is overdue.

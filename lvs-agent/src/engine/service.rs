@@ -105,15 +105,15 @@ impl Service {
     }
 
     pub(super) fn decide(&mut self, now: Instant) -> Decision {
-        self.note_overdue(now);
+        self.note_first_checks(now);
         let states: Vec<State> = self.servers.iter().map(Health::state).collect();
         let backups: Vec<Option<State>> =
             self.backups.iter().map(|health| health.as_ref().map(Health::state)).collect();
         self.pool.decide(&states, &backups, now)
     }
 
-    /// Tells the pool whose first check should have had a result by now.
-    fn note_overdue(&mut self, now: Instant) {
+    /// Tells the pool who has still time for its first result.
+    fn note_first_checks(&mut self, now: Instant) {
         let mut first_checks = std::mem::take(&mut self.first_checks);
         let is_unknown =
             |role| self.health(role).is_some_and(|health| matches!(health.state(), State::Unknown { .. }));
@@ -121,11 +121,9 @@ impl Service {
         let unknown = unknown.filter_map(|role| Some((self.server(role)?.address, role, self.checks(role))));
         first_checks.note(unknown, now);
         for role in self.config.roles() {
-            let overdue = self
-                .config
-                .server_of(role)
-                .is_some_and(|server| first_checks.is_overdue(server.address, role, now));
-            self.pool.set_overdue(role, overdue);
+            if let Some(server) = self.config.server_of(role) {
+                self.pool.set_first_check(role, first_checks.of(server.address, role, now));
+            }
         }
         self.first_checks = first_checks;
     }

@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 pub use self::{
     admin::{AdminAction, AdminCommands, AdminState, Drain},
     quorum::QuorumState,
+    unasked::FirstCheck,
 };
 use self::{
     quorum::{Marks, Sums},
@@ -111,8 +112,7 @@ struct Member {
     serves: bool,
     /// Whether it gets a slow start the next time that it comes in.
     slow_start: bool,
-    /// Whether its first check should have had a result by now.
-    overdue: bool,
+    first_check: FirstCheck,
     ramp: Option<Ramp>,
     /// Its weight in the table; `None`: it isn't there.
     weight: Option<Weight>,
@@ -130,7 +130,7 @@ impl Member {
             retained: false,
             serves: current == Presence::In,
             slow_start: false,
-            overdue: false,
+            first_check: FirstCheck::default(),
             ramp: None,
             weight: weight_in(presence, base),
         }
@@ -174,15 +174,15 @@ struct Backup {
     base: Weight,
     reported: Option<Weight>,
     admin_state: AdminState,
-    /// Whether its first check should have had a result by now.
-    overdue: bool,
+    first_check: FirstCheck,
     /// Its weight in the table; `None`: it isn't there.
     weight: Option<Weight>,
 }
 
 impl Backup {
     fn new(base: Weight) -> Self {
-        Self { base, reported: None, admin_state: AdminState::default(), overdue: false, weight: None }
+        let (admin_state, first_check) = (AdminState::default(), FirstCheck::default());
+        Self { base, reported: None, admin_state, first_check, weight: None }
     }
 
     fn full_weight(&self) -> Weight {
@@ -449,8 +449,9 @@ impl Pool {
         let mut sums = Sums { healthy: 0, possible: 0 };
         for (member, state) in self.members.iter().zip(states) {
             let weight = u64::from(member.full_weight().0);
-            let is_unknown =
-                matches!(state, State::Unknown { .. }) && member.admin_state.is_enabled() && !member.overdue;
+            let is_unknown = matches!(state, State::Unknown { .. })
+                && member.first_check == FirstCheck::InTime
+                && member.admin_state.is_enabled();
             if member.takes_connections() && state.is_up() {
                 sums.healthy += weight;
             }

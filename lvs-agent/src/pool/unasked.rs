@@ -5,16 +5,25 @@
 use super::{Backup, Member, Pool};
 use crate::{health::State, model::Role};
 
+/// Whether a server that nothing is known of has still time for its first result.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FirstCheck {
+    /// It has, or there was one.
+    #[default]
+    InTime,
+    /// There should have been one by now.
+    Overdue,
+}
+
 impl Pool {
-    /// Sets whether a server's first check should have had a result by now. It holds up the quorum's decision no longer
-    /// then.
-    pub fn set_overdue(&mut self, role: Role, overdue: bool) {
+    /// Sets whether a server has still time for its first result. If not, it holds up the quorum's decision no longer.
+    pub fn set_first_check(&mut self, role: Role, first_check: FirstCheck) {
         match role {
-            Role::Server(index) => self.members.get_mut(index).map(|member| &mut member.overdue),
-            Role::Backup(index) => self.backups.get_mut(index).map(|backup| &mut backup.overdue),
+            Role::Server(index) => self.members.get_mut(index).map(|member| &mut member.first_check),
+            Role::Backup(index) => self.backups.get_mut(index).map(|backup| &mut backup.first_check),
         }
         .into_iter()
-        .for_each(|known| *known = overdue);
+        .for_each(|known| *known = first_check);
     }
 
     /// Whether only a backup that can't be asked is left: no other one is usable, and no member takes connections or is
@@ -32,7 +41,7 @@ impl Pool {
 impl Member {
     /// Whether it is used where nobody else is.
     pub(super) fn is_used_anyway(&self, state: State) -> bool {
-        matches!(state, State::Damped { .. }) || is_unasked(state, self.overdue)
+        matches!(state, State::Damped { .. }) || is_unasked(state, self.first_check)
     }
 }
 
@@ -41,11 +50,11 @@ impl Backup {
     pub(super) fn is_last_resort(&self, state: Option<State>) -> bool {
         self.admin_state.is_enabled()
             && !self.full_weight().is_quiescent()
-            && state.is_some_and(|state| is_unasked(state, self.overdue))
+            && state.is_some_and(|state| is_unasked(state, self.first_check))
     }
 }
 
 /// Whether a server can't be asked.
-fn is_unasked(state: State, overdue: bool) -> bool {
-    overdue && matches!(state, State::Unknown { failures: 0 })
+fn is_unasked(state: State, first_check: FirstCheck) -> bool {
+    first_check == FirstCheck::Overdue && matches!(state, State::Unknown { failures: 0 })
 }
