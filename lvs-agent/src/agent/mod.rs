@@ -28,6 +28,7 @@ mod instance;
 mod maintenance;
 mod messages;
 mod monitor;
+mod open_files;
 mod reload;
 
 use std::{sync::Arc, time::Instant};
@@ -49,6 +50,7 @@ use self::{
     maintenance::MaintenanceDirectory,
     messages::WatchedServices,
     monitor::setup::{self, NoPassiveSide, Wiring},
+    open_files::{checks_at_once, raise_limit},
     reload::Reload,
 };
 use crate::telemetry::metrics as exposition;
@@ -136,6 +138,8 @@ struct Parts {
     /// Saves the admin commands in effect.
     command_writer: Option<StateWriter<SavedCommands>>,
     external: ExternalInputs,
+    /// How many files may be open, where that is known.
+    open_files: Option<usize>,
 }
 
 /// A running agent.
@@ -155,6 +159,7 @@ impl Running {
     ) -> anyhow::Result<Self> {
         let failure_note = config.agent.state.as_deref().map(FailureNote::beside);
         let mut running = Self { events: events.clone(), tasks: TaskSet::new(), failure_note };
+        let open_files = raise_limit();
         if let Some(address) = config.agent.metrics {
             running.tasks.spawn_restarted(TaskName::Metrics, exposition::start(address, log)?);
             events.subscribe(EventCounters::new());
@@ -189,13 +194,15 @@ impl Running {
         }
         let external = ExternalInputs { control, source, hangups };
         let config = Arc::new(config);
-        running.start_tasks(Parts { config, adopted, engine, table, command_writer, external }).await;
+        let parts = Parts { config, adopted, engine, table, command_writer, external, open_files };
+        running.start_tasks(parts).await;
         Ok(running)
     }
 
     /// Can't fail: the agent logs what isn't available and runs without it.
     async fn start_tasks(&mut self, parts: Parts) {
-        let Parts { config, adopted, engine, mut table, command_writer: state_writer, external } = parts;
+        let Parts { config, adopted, engine, mut table, command_writer: state_writer, external, open_files } =
+            parts;
         let ExternalInputs { control, source, hangups } = external;
         let services = adopted.as_ref().map_or(&config.services, |adopted| &adopted.services).clone();
         let (shutdown, events) = (self.tasks.shutdown().clone(), self.events.clone());
@@ -220,7 +227,7 @@ impl Running {
         let mut checks = Subscriptions::default();
         let ScheduleChange { added, removed: _ } = checks.replace(&services);
         let prober = Prober::new();
-        let limit = Scheduler::DEFAULT_LIMIT;
+        let limit = checks_at_once(open_files, Scheduler::DEFAULT_LIMIT);
         let scheduler = Scheduler::spawn(added, prober.clone(), limit, results_tx, shutdown.clone());
         let alerts = Alerts::new(notifier.clone(), &services, engine.weights(), in_force.clone());
         events.subscribe(alerts);

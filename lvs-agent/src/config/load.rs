@@ -33,7 +33,7 @@ pub struct Source {
 pub struct Fingerprint(u64);
 
 impl Source {
-    /// Reads and validates the file, whole.
+    /// Reads and validates the file, whole, and warns of what its checks need and this director hasn't.
     pub fn read(&self) -> Result<Reading, ConfigError> {
         self.read_with_fingerprint().1
     }
@@ -47,14 +47,15 @@ impl Source {
         let mut hasher = DefaultHasher::new();
         bytes.hash(&mut hasher);
         let reading = read_bytes_in_mode(&bytes, &self.path, self.strictness, self.mode);
-        (Some(Fingerprint(hasher.finish())), reading)
+        (Some(Fingerprint(hasher.finish())), reading.map(Reading::on_this_director))
     }
 }
 
-/// Reads and validates the file at `path`, whole. The format is recognised by the content.
+/// Reads and validates the file at `path`, whole, and warns of what its checks need and this director hasn't. The
+/// format is recognised by the content.
 pub fn read_file(path: &Path, strictness: Strictness) -> Result<Reading, ConfigError> {
     let bytes = content(path).map_err(|kind| FileError { path: path.to_owned(), kind })?;
-    read_bytes(&bytes, path, strictness)
+    read_bytes(&bytes, path, strictness).map(Reading::on_this_director)
 }
 
 /// Reads and validates the content of a file. `origin` names it in messages.

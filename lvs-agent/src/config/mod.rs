@@ -10,6 +10,7 @@ mod fuzz;
 pub mod ldirectord;
 mod load;
 pub mod native;
+mod prerequisites;
 mod reading;
 mod restart;
 
@@ -17,7 +18,8 @@ pub(crate) use self::restart::without_restart;
 pub use self::{
     diagnostics::{
         ConfigError, Contradiction, DirectiveFault, Fault, FaultKind, Faults, FileError, FileErrorKind,
-        KeyFault, Leniency, NameFault, Note, Place, PortUse, Strictness, ValueFault, Warning, WarningKind,
+        KeyFault, Leniency, NameFault, Need, Note, Place, PortUse, Prerequisite, Strictness, ValueFault,
+        Warning, WarningKind,
     },
     load::{Fingerprint, Source, read_bytes, read_file},
     reading::{Format, Reading},

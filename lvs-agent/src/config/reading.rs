@@ -2,7 +2,10 @@
 
 use std::{fmt, path::Path};
 
-use super::diagnostics::{ConfigError, Warning};
+use super::{
+    diagnostics::{ConfigError, Need, Warning},
+    prerequisites,
+};
 use crate::model::{Config, Mode};
 
 /// The result of reading a configuration.
@@ -14,6 +17,8 @@ pub struct Reading {
     pub format: Format,
     /// What its author should know, in the order of the file.
     pub warnings: Vec<Warning>,
+    /// What its checks need on the director, in the order of the file.
+    pub needs: Vec<Need>,
 }
 
 impl Reading {
@@ -21,6 +26,14 @@ impl Reading {
     #[must_use]
     pub fn warnings_of(&self, file: &Path) -> Vec<String> {
         self.warnings.iter().map(|warning| format!("{}:{warning}", file.display())).collect()
+    }
+
+    /// The same with a warning for each need that this director doesn't meet now.
+    #[must_use]
+    pub(super) fn on_this_director(mut self) -> Self {
+        self.warnings.extend(prerequisites::warnings(&self.needs));
+        self.warnings.sort_by_key(|warning| (warning.place.line, warning.place.column));
+        self
     }
 
     /// The same in another mode, if there is to be one.

@@ -3,11 +3,13 @@
 //! argument.
 
 pub(crate) mod admin;
+mod blocked;
 pub(crate) mod confirmation;
 pub(crate) mod correlation;
 pub(crate) mod discovery;
 mod dry_run;
 mod effects;
+mod first_checks;
 pub(crate) mod probe_timeout;
 mod service;
 pub(crate) mod status;
@@ -27,6 +29,7 @@ use std::{
 
 use self::{
     admin::{MaintenanceSet, is_maintained},
+    blocked::{BlockedChecks, Change},
     service::Service,
 };
 use crate::{
@@ -71,6 +74,8 @@ pub(crate) struct Engine {
     disabled_since: HashMap<DestinationKey, Instant>,
     /// When weights of a service change with time.
     due: BTreeSet<(Instant, usize)>,
+    /// The checks that can't be made, by a fault of this director's own.
+    blocked: BlockedChecks,
 }
 
 impl Engine {
@@ -88,6 +93,7 @@ impl Engine {
             administered: BTreeSet::new(),
             disabled_since: HashMap::new(),
             due: BTreeSet::new(),
+            blocked: BlockedChecks::default(),
         }
     }
 
@@ -111,6 +117,7 @@ impl Engine {
         });
         self.services = replaced.collect();
         (self.places, self.by_key) = (places(&self.services), by_key(&self.services));
+        self.forget_blocked();
         self.apply_admin_states(now);
         let effects = self.decide_all(now);
         let changed = Some(self.wanted()).filter(|wanted| *wanted != before);
@@ -183,6 +190,40 @@ impl Engine {
             self.decide(index, now, &mut effects);
         }
         effects
+    }
+
+    /// Takes in whether a check of a destination could be made; the event, if that is new of its service.
+    pub(crate) fn note_check(
+        &mut self,
+        destination: &DestinationKey,
+        check: usize,
+        outcome: &Outcome,
+        now: Instant,
+    ) -> Option<Event> {
+        let change = self.blocked.note(*destination, check, outcome, now)?;
+        Some(match change {
+            Change::Blocked(reason) => Event::CheckBlocked {
+                subject: self.subject(destination),
+                state: self.state(destination),
+                reason: reason.to_string(),
+            },
+            Change::Unblocked => Event::CheckUnblocked { service: self.service_name(destination) },
+        })
+    }
+
+    /// Why a check of a destination can't be made; `None`: all can.
+    #[must_use]
+    pub(crate) fn blocked(&self, destination: &DestinationKey) -> Option<&str> {
+        self.blocked.reason(destination)
+    }
+
+    /// Forgets blocked checks that are gone.
+    fn forget_blocked(&mut self) {
+        let mut blocked = std::mem::take(&mut self.blocked);
+        blocked.retain(|destination, check| {
+            self.at(destination).is_some_and(|(service, role)| service.checks(role).nth(check).is_some())
+        });
+        self.blocked = blocked;
     }
 
     /// The administrative state of a destination.
@@ -311,7 +352,7 @@ impl Engine {
         let (name, key) = (&service.name, service.config.key);
         let pool_event = |change| Event::Pool { service: name.clone(), key, change };
         effects.events.extend(events.into_iter().map(pool_event));
-        let next = service.pool.next_change(now);
+        let next = service.next_change(now);
         self.due.retain(|(_, other)| *other != index);
         self.due.extend(next.map(|at| (at, index)));
     }

@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Instant};
 
+use super::first_checks::FirstChecks;
 use crate::{
     event::Subject,
     health::{Health, Rules, State, Thresholds},
@@ -22,6 +23,7 @@ pub(super) struct Service {
     servers: Vec<Health>,
     /// `None`: it isn't checked.
     backups: Vec<Option<Health>>,
+    first_checks: FirstChecks,
     pub(super) pool: Pool,
 }
 
@@ -36,6 +38,7 @@ impl Service {
         Self {
             servers: config.servers.iter().map(|server| new_server(config, server)).collect(),
             backups: config.policy.backups.iter().map(|backup| new_backup(config, backup)).collect(),
+            first_checks: FirstChecks::default(),
             pool: Pool::new(pool::Rules::new(config.on_failure, &config.policy), servers, backups),
             name: config.name.as_str().into(),
             config: config.clone(),
@@ -102,10 +105,32 @@ impl Service {
     }
 
     pub(super) fn decide(&mut self, now: Instant) -> Decision {
+        self.note_first_checks(now);
         let states: Vec<State> = self.servers.iter().map(Health::state).collect();
         let backups: Vec<Option<State>> =
             self.backups.iter().map(|health| health.as_ref().map(Health::state)).collect();
         self.pool.decide(&states, &backups, now)
+    }
+
+    /// Tells the pool who has still time for its first result.
+    fn note_first_checks(&mut self, now: Instant) {
+        let mut first_checks = std::mem::take(&mut self.first_checks);
+        let is_unknown =
+            |role| self.health(role).is_some_and(|health| matches!(health.state(), State::Unknown { .. }));
+        let unknown = self.config.roles().filter(|role| is_unknown(*role));
+        let unknown = unknown.filter_map(|role| Some((self.server(role)?.address, role, self.checks(role))));
+        first_checks.note(unknown, now);
+        for role in self.config.roles() {
+            if let Some(server) = self.config.server_of(role) {
+                self.pool.set_first_check(role, first_checks.of(server.address, role, now));
+            }
+        }
+        self.first_checks = first_checks;
+    }
+
+    /// When the next decision is due by time alone.
+    pub(super) fn next_change(&self, now: Instant) -> Option<Instant> {
+        self.pool.next_change(now).into_iter().chain(self.first_checks.next(now)).min()
     }
 
     /// Whether more than half of the servers, two at least, fail now or are down.

@@ -41,7 +41,7 @@ pub(crate) fn statuses(engine: &Engine, now: Instant) -> Vec<DestinationStatus> 
     statuses.collect()
 }
 
-/// The administrative state first, then other reasons for the weight.
+/// The administrative state first, then why it can't be checked, then other reasons for the weight.
 fn note(engine: &Engine, destination: &DestinationKey, now: Instant) -> Option<String> {
     if let Some(reason) = engine.admin_state(destination).reason() {
         let disabled = engine.disabled_since(destination).map(|since| now.saturating_duration_since(since));
@@ -49,6 +49,13 @@ fn note(engine: &Engine, destination: &DestinationKey, now: Instant) -> Option<S
         return Some(
             duration.map_or_else(|| reason.to_owned(), |duration| format!("{reason}, for {duration}")),
         );
+    }
+    if let Some(reason) = engine.blocked(destination) {
+        let last = match engine.state(destination) {
+            None | Some(State::Unknown { .. }) => String::new(),
+            Some(state) => format!(", was {state} by its last check"),
+        };
+        return Some(format!("cannot be asked{last}: {reason}"));
     }
     if let Some(State::Damped { until }) = engine.state(destination) {
         let seconds = until.saturating_duration_since(now).as_secs() + 1;

@@ -1,3 +1,5 @@
+mod unasked;
+
 use std::time::Duration;
 
 use super::*;

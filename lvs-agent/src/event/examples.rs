@@ -137,6 +137,13 @@ fn of_servers() -> Vec<Event> {
     };
     let damped = State::Damped { until: std::time::Instant::now() };
     vec![
+        Event::CheckBlocked {
+            subject: subject(),
+            state: Some(State::Unknown { failures: 0 }),
+            reason: "this director could not run the command: No such file or directory (os error 2)"
+                .to_owned(),
+        },
+        Event::CheckUnblocked { service: "web".into() },
         probe(ProbeKind::Baseline { is_new_failure: true }, refused()),
         probe(ProbeKind::Baseline { is_new_failure: false }, Ok(answered())),
         probe(ProbeKind::Confirm { number: 1 }, refused()),

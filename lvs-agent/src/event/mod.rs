@@ -72,6 +72,11 @@ pub(crate) enum Event {
     Probe { kind: ProbeKind, subjects: Vec<Subject>, outcome: Outcome, verdict: Verdict },
     /// A server's state has changed. `relapses`: how often it went down soon after it had come back.
     Transition { subject: Subject, transition: Transition, outcome: Outcome, relapses: u32 },
+    /// A check of a service can't be made, by a fault of this director's own. The first server of those whose check it
+    /// is, and its state, which stays; `None`: a backup that isn't checked.
+    CheckBlocked { subject: Subject, state: Option<State>, reason: String },
+    /// All checks of a service can be made again.
+    CheckUnblocked { service: Arc<str> },
     /// A server seems dead, but stays in the table: the fast path may not take out so many.
     Retained { subject: Subject },
     /// A server's weight in the desired table has changed; `None`: it is not to be there.
@@ -159,6 +164,8 @@ impl Event {
                 Transition { to: State::Damped { .. }, .. } => "damped",
                 Transition { .. } => "state",
             },
+            Self::CheckBlocked { .. } => "check-blocked",
+            Self::CheckUnblocked { .. } => "check-unblocked",
             Self::Retained { .. } => "retained",
             Self::Weight { .. } => "weight",
             Self::Pool { change, .. } => match change {

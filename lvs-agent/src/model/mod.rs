@@ -16,8 +16,8 @@ pub use self::{
     check::{
         BodyDigest, Check, CheckKind, CommandCheck, CommandConvention, Database, DnsCheck, DnsType,
         GreetingCheck, GreetingProtocol, HttpCheck, HttpMethod, HttpPage, HttpVersion, LdapCheck, Login,
-        OracleCheck, Pattern, PatternError, RadiusCheck, Secret, SipCheck, SqlCheck, StatusCodes, TcpCheck,
-        Tls, TlsStart, TlsVerify, Transport, UdpCheck, dns_name, is_dns_name,
+        OracleCheck, Pattern, PatternError, RadiusCheck, SYSTEM_AUTHORITIES, Secret, SipCheck, SqlCheck,
+        StatusCodes, TcpCheck, Tls, TlsStart, TlsVerify, Transport, UdpCheck, dns_name, is_dns_name,
     },
     lvs::*,
     notify::{

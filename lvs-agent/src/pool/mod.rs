@@ -13,12 +13,14 @@ mod quorum;
 mod ramp;
 #[cfg(test)]
 mod tests;
+mod unasked;
 
 use std::time::{Duration, Instant};
 
 pub use self::{
     admin::{AdminAction, AdminCommands, AdminState, Drain},
     quorum::QuorumState,
+    unasked::FirstCheck,
 };
 use self::{
     quorum::{Marks, Sums},
@@ -110,6 +112,7 @@ struct Member {
     serves: bool,
     /// Whether it gets a slow start the next time that it comes in.
     slow_start: bool,
+    first_check: FirstCheck,
     ramp: Option<Ramp>,
     /// Its weight in the table; `None`: it isn't there.
     weight: Option<Weight>,
@@ -127,6 +130,7 @@ impl Member {
             retained: false,
             serves: current == Presence::In,
             slow_start: false,
+            first_check: FirstCheck::default(),
             ramp: None,
             weight: weight_in(presence, base),
         }
@@ -170,13 +174,15 @@ struct Backup {
     base: Weight,
     reported: Option<Weight>,
     admin_state: AdminState,
+    first_check: FirstCheck,
     /// Its weight in the table; `None`: it isn't there.
     weight: Option<Weight>,
 }
 
 impl Backup {
     fn new(base: Weight) -> Self {
-        Self { base, reported: None, admin_state: AdminState::default(), weight: None }
+        let (admin_state, first_check) = (AdminState::default(), FirstCheck::default());
+        Self { base, reported: None, admin_state, first_check, weight: None }
     }
 
     fn full_weight(&self) -> Weight {
@@ -377,7 +383,7 @@ impl Pool {
         let mut decision = Decision::default();
         self.move_members(states, &mut decision);
         self.update_quorum(states, &mut decision);
-        let backups = self.move_backups(backups, &mut decision);
+        let backups = self.move_backups(states, backups, &mut decision);
         self.set_weights(states, now, &mut decision);
         decision.moved.extend(backups);
         decision
@@ -443,7 +449,9 @@ impl Pool {
         let mut sums = Sums { healthy: 0, possible: 0 };
         for (member, state) in self.members.iter().zip(states) {
             let weight = u64::from(member.full_weight().0);
-            let is_unknown = matches!(state, State::Unknown { .. }) && member.admin_state.is_enabled();
+            let is_unknown = matches!(state, State::Unknown { .. })
+                && member.first_check == FirstCheck::InTime
+                && member.admin_state.is_enabled();
             if member.takes_connections() && state.is_up() {
                 sums.healthy += weight;
             }
@@ -463,15 +471,22 @@ impl Pool {
     }
 
     /// Puts the backups into the table or takes them out; returns those whose weight changes.
-    fn move_backups(&mut self, states: &[Option<State>], decision: &mut Decision) -> Vec<Role> {
+    fn move_backups(
+        &mut self,
+        members: &[State],
+        states: &[Option<State>],
+        decision: &mut Decision,
+    ) -> Vec<Role> {
         let before = self.backups_in();
         let lost = self.quorum == QuorumState::Lost;
         let unchecked = std::iter::repeat(&None);
+        let last_resort = lost && self.needs_last_resort(members, states);
         let mut moved = Vec::new();
         for (index, (backup, state)) in
             self.backups.iter_mut().zip(states.iter().chain(unchecked)).enumerate()
         {
-            let weight = (lost && backup.is_usable(*state)).then(|| backup.full_weight());
+            let usable = backup.is_usable(*state) || (last_resort && backup.is_last_resort(*state));
+            let weight = (lost && usable).then(|| backup.full_weight());
             if weight != backup.weight {
                 moved.push(Role::Backup(index));
             }
@@ -489,7 +504,7 @@ impl Pool {
     /// Sets the weights of the members.
     fn set_weights(&mut self, states: &[State], now: Instant, decision: &mut Decision) {
         let Rules { on_failure, slow_start, .. } = self.rules;
-        // Rather a server that flaps than none at all.
+        // Rather a server that flaps or can't be asked than none at all.
         let none_serves = !self.members.iter().any(Member::takes_connections) && self.backups_in() == 0;
         for (index, (member, state)) in self.members.iter_mut().zip(states).enumerate() {
             let serves = member.presence == Presence::In && member.admin_state.is_enabled();
@@ -501,7 +516,7 @@ impl Pool {
             member.slow_start =
                 !serves && (member.slow_start || state.is_down() || !member.admin_state.is_enabled());
             member.serves = serves;
-            let used_anyway = none_serves && matches!(state, State::Damped { .. });
+            let used_anyway = none_serves && member.is_used_anyway(*state);
             let presence = match member.ordered_presence(on_failure) {
                 Some(ordered) => ordered,
                 None if used_anyway => Presence::In,

@@ -14,8 +14,16 @@ use lvs_common::PROBE_MARK;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpSocket, TcpStream};
 
-use super::{FailureReason, Phase, ProbeTarget, context::ProbeContext, outcome::Answer};
+use super::{
+    FailureReason, LocalFault, Phase, ProbeTarget,
+    context::ProbeContext,
+    errno::{self, Call},
+    outcome::Answer,
+};
 use crate::model::Via;
+
+/// What is done when a socket call fails here.
+const DOING: &str = "open a connection";
 
 /// What becomes of the ACK that completes the handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,21 +44,18 @@ pub(super) async fn probe(context: &ProbeContext<'_>) -> Result<Answer, FailureR
 
 /// A connection to `target` that a RST ends when it is dropped.
 pub(super) async fn open(target: ProbeTarget, handshake: Handshake) -> Result<TcpStream, FailureReason> {
-    let socket = socket(&target, handshake).map_err(|error| fail(&error))?;
+    let socket = socket(&target, handshake).map_err(|error| LocalFault::new(DOING, &error))?;
     connect(socket, target.address).await
 }
 
 /// Connects `socket` to `address`.
 async fn connect(socket: TcpSocket, address: SocketAddr) -> Result<TcpStream, FailureReason> {
-    let stream = socket.connect(address).await.map_err(|error| fail(&error))?;
+    let connected = socket.connect(address).await;
+    let stream =
+        connected.map_err(|error| errno::of_call(&error, (Call::Connect, DOING), Phase::Connect, address))?;
     // A socket that connects to a closed port of its own host may be given that very port, and connects to itself.
-    let local = stream.local_addr().map_err(|error| fail(&error))?;
+    let local = stream.local_addr().map_err(|error| LocalFault::new(DOING, &error))?;
     if local == address { Err(FailureReason::Refused) } else { Ok(stream) }
-}
-
-/// The reason behind an error of a socket call here.
-fn fail(error: &io::Error) -> FailureReason {
-    FailureReason::from_io(error, "open a connection", Phase::Connect)
 }
 
 /// A socket for a connection to `target`.
@@ -69,16 +74,23 @@ fn socket(target: &ProbeTarget, handshake: Handshake) -> io::Result<TcpSocket> {
 /// Sets the mark, device and source address that `via` asks for; without a mark, the agent's own.
 pub(super) fn prepare(socket: &Socket, via: &Via) -> io::Result<()> {
     match via.mark {
-        Some(mark) => socket.set_mark(mark)?,
+        Some(mark) => socket.set_mark(mark).map_err(|error| named(&format!("mark {mark}"), &error))?,
         None => own_mark(socket)?,
     }
     if let Some(device) = &via.device {
-        socket.bind_device(Some(device.as_bytes()))?;
+        let name = || format!("device {}", String::from_utf8_lossy(device.as_bytes()));
+        socket.bind_device(Some(device.as_bytes())).map_err(|error| named(&name(), &error))?;
     }
     if let Some(source) = via.source {
-        socket.bind(&SocketAddr::new(source, 0).into())?;
+        let bound = socket.bind(&SocketAddr::new(source, 0).into());
+        bound.map_err(|error| named(&format!("source {source}"), &error))?;
     }
     Ok(())
+}
+
+/// An error with the setting that it is about.
+fn named(setting: &str, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{setting}: {error}"))
 }
 
 /// Marks the packets, so that the eBPF programs don't take them for a client's. Without the privilege for it
@@ -135,7 +147,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_of_a_socket_to_itself_is_a_refusal() {
-        let address = closed_port();
+        let address = std::net::TcpListener::bind(testing::any_port()).unwrap().local_addr().unwrap();
         let socket = socket(&ProbeTarget::at(address), Handshake::HalfOpen).unwrap();
         socket.bind(address).unwrap();
         assert_eq!(connect(socket, address).await.map(drop), Err(FailureReason::Refused));

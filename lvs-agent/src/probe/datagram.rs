@@ -3,11 +3,21 @@
 
 use std::{io, net::SocketAddr};
 
+use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
 
-use super::{FailureReason, Phase, connect::prepare, context::ProbeContext, outcome::Answer};
+use super::{
+    FailureReason, LocalFault, Phase,
+    connect::prepare,
+    context::ProbeContext,
+    errno::{self, Call},
+    outcome::Answer,
+};
 use crate::model::UdpCheck;
+
+/// What is done when a socket call fails here.
+const DOING: &str = "use a socket for datagrams";
 
 /// How much of a reply is read, in bytes.
 pub(super) const MAX_REPLY: usize = 4096;
@@ -21,17 +31,21 @@ pub(super) struct Datagrams<'a> {
 
 impl<'a> Datagrams<'a> {
     pub(super) fn open(context: &'a ProbeContext<'a>) -> Result<Self, FailureReason> {
-        let socket = socket(context).map_err(|error| failed(&error))?;
+        let socket = socket(context).map_err(|error| LocalFault::new(DOING, &error))?;
+        let server = context.target.address;
+        let connected = socket.connect(&server.into());
+        connected.map_err(|error| errno::of_call(&error, (Call::Connect, DOING), Phase::Reply, server))?;
+        let socket = UdpSocket::from_std(socket.into()).map_err(|error| LocalFault::new(DOING, &error))?;
         Ok(Self { context, socket })
     }
 
     /// The local address of the socket.
     pub(super) fn own_address(&self) -> Result<SocketAddr, FailureReason> {
-        self.socket.local_addr().map_err(|error| failed(&error))
+        self.socket.local_addr().map_err(|error| LocalFault::new(DOING, &error).into())
     }
 
     pub(super) async fn send(&self, payload: &[u8]) -> Result<(), FailureReason> {
-        self.socket.send(payload).await.map(drop).map_err(|error| failed(&error))
+        self.socket.send(payload).await.map(drop).map_err(|error| self.failed(&error))
     }
 
     /// What `accept` makes of the first datagram that it doesn't refuse. Others may be late or forged and are ignored;
@@ -44,7 +58,7 @@ impl<'a> Datagrams<'a> {
         let mut wrong = None;
         let receiving = async {
             loop {
-                let length = self.socket.recv(&mut buffer).await.map_err(|error| failed(&error))?;
+                let length = self.socket.recv(&mut buffer).await.map_err(|error| self.failed(&error))?;
                 match accept(&buffer[..length]) {
                     Ok(accepted) => return Ok(accepted),
                     Err(problem) => wrong = Some(problem),
@@ -58,19 +72,26 @@ impl<'a> Datagrams<'a> {
             (result, _) => result,
         }
     }
+
+    /// What an error of a send or a receive means.
+    fn failed(&self, error: &io::Error) -> FailureReason {
+        errno::of_call(error, (Call::Transfer, DOING), Phase::Reply, self.context.target.address)
+    }
 }
 
-fn socket(context: &ProbeContext<'_>) -> io::Result<UdpSocket> {
+/// A socket that reports every ICMP error. Without `IP_RECVERR` the kernel keeps those that may pass to itself, "host
+/// unreachable" among them (`__udp4_lib_err` in `net/ipv4/udp.c`), and a check that takes silence for an answer would
+/// pass.
+fn socket(context: &ProbeContext<'_>) -> io::Result<Socket> {
     let address = context.target.address;
     let kind = Type::DGRAM.nonblocking().cloexec();
     let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::UDP))?;
     prepare(&socket, &context.target.via)?;
-    socket.connect(&address.into())?;
-    UdpSocket::from_std(socket.into())
-}
-
-fn failed(error: &io::Error) -> FailureReason {
-    FailureReason::from_io(error, "use a socket for datagrams", Phase::Reply)
+    match address {
+        SocketAddr::V4(_) => setsockopt(&socket, sockopt::Ipv4RecvErr, &true)?,
+        SocketAddr::V6(_) => setsockopt(&socket, sockopt::Ipv6RecvErr, &true)?,
+    }
+    Ok(socket)
 }
 
 /// Sends the datagram, and waits for the reply. Where none is required, a timeout is a success.

@@ -22,22 +22,54 @@ pub(super) async fn probe(context: &ProbeContext<'_>, check: &DnsCheck) -> Resul
         Transport::Udp => {
             let socket = Datagrams::open(context)?;
             socket.send(&query).await?;
-            socket.receive(|reply| read(reply, check, id)).await??;
-            Ok(Answer::default())
+            match socket.receive(|reply| read(reply, check, id)).await? {
+                Reply::Whole(evaluated) => evaluated.map(|()| Answer::default()),
+                // As every resolver does (RFC 7766, 5).
+                Reply::Truncated => over_tcp(context, check, &query, id).await.map_err(after_truncation),
+            }
         }
-        Transport::Tcp => {
-            let mut session = Session::open(context, None).await?;
-            let answer = Answer::connected(session.connect_time());
-            let length = u16::try_from(query.len()).unwrap_or(u16::MAX).to_be_bytes();
-            session.send([&length[..], &query].concat(), Phase::Reply).await?;
-            let length = session.exactly(2, Phase::Reply).await?;
-            let length = usize::from(u16::from_be_bytes([length[0], length[1]]));
-            let reply = session.exactly(length, Phase::Reply).await?;
-            let evaluated = read(&reply, check, id);
-            evaluated.map_err(|problem| FailureReason::Protocol(problem.to_owned()))??;
-            Ok(answer)
+        Transport::Tcp => over_tcp(context, check, &query, id).await,
+    }
+}
+
+/// Sends the query over a connection, and waits for the reply.
+async fn over_tcp(
+    context: &ProbeContext<'_>,
+    check: &DnsCheck,
+    query: &[u8],
+    id: u16,
+) -> Result<Answer, FailureReason> {
+    let mut session = Session::open(context, None).await?;
+    let answer = Answer::connected(session.connect_time());
+    let length = u16::try_from(query.len()).unwrap_or(u16::MAX).to_be_bytes();
+    session.send([&length[..], query].concat(), Phase::Reply).await?;
+    let length = session.exactly(2, Phase::Reply).await?;
+    let length = usize::from(u16::from_be_bytes([length[0], length[1]]));
+    let reply = session.exactly(length, Phase::Reply).await?;
+    let evaluated = read(&reply, check, id);
+    match evaluated.map_err(|problem| FailureReason::Protocol(problem.to_owned()))? {
+        Reply::Whole(evaluated) => evaluated.map(|()| answer),
+        Reply::Truncated => Err(FailureReason::wrong_answer("a truncated reply over TCP", "a whole one")),
+    }
+}
+
+/// A failure over TCP, where the reply over UDP was truncated.
+fn after_truncation(reason: FailureReason) -> FailureReason {
+    match reason {
+        FailureReason::Local(_) => reason,
+        reason => {
+            FailureReason::Protocol(format!("the reply over UDP was truncated, and over TCP: {reason}"))
         }
     }
+}
+
+/// A reply to the query.
+#[derive(Debug)]
+enum Reply {
+    /// It is whole, or enough of it; whether it is as it should be.
+    Whole(Result<(), FailureReason>),
+    /// It is not, and doesn't have what is wanted.
+    Truncated,
 }
 
 fn kind(record: DnsType) -> TYPE {
@@ -65,8 +97,13 @@ fn query(check: &DnsCheck, id: u16) -> Result<Vec<u8>, FailureReason> {
 }
 
 /// Evaluates a reply; `Err`: it is no reply to this query, and is ignored unless nothing better comes.
-fn read(reply: &[u8], check: &DnsCheck, id: u16) -> Result<Result<(), FailureReason>, &'static str> {
-    let packet = Packet::parse(reply).map_err(|_| "a reply that is no DNS")?;
+fn read(reply: &[u8], check: &DnsCheck, id: u16) -> Result<Reply, &'static str> {
+    let packet = match Packet::parse(reply) {
+        Ok(packet) => packet,
+        // It may end in the middle of a record.
+        Err(_) if is_truncated(reply, id) => return Ok(Reply::Truncated),
+        Err(_) => return Err("a reply that is no DNS"),
+    };
     if packet.id() != id || !packet.has_flags(PacketFlag::RESPONSE) {
         return Err("a reply to another query");
     }
@@ -74,12 +111,43 @@ fn read(reply: &[u8], check: &DnsCheck, id: u16) -> Result<Result<(), FailureRea
     if packet.questions.iter().any(|query| !query.qname.to_string().eq_ignore_ascii_case(&name)) {
         return Err("a reply to another query");
     }
-    Ok(evaluate(&packet, check))
+    match evaluate(&packet, check) {
+        Err(_) if packet.has_flags(PacketFlag::TRUNCATION) => Ok(Reply::Truncated),
+        evaluated => Ok(Reply::Whole(evaluated)),
+    }
+}
+
+/// Whether these bytes begin like a truncated reply to the query: its number, the flags QR and TC (RFC 1035, 4.1.1).
+fn is_truncated(reply: &[u8], id: u16) -> bool {
+    const HEADER: usize = 12;
+    const RESPONSE_TRUNCATED: u8 = 0x82;
+    reply.len() >= HEADER
+        && reply.starts_with(&id.to_be_bytes())
+        && reply[2] & RESPONSE_TRUNCATED == RESPONSE_TRUNCATED
+}
+
+/// A code of a reply by the name that resolvers use (RFC 1035, 4.1.1; RFC 2136, 2.2).
+fn code_name(code: RCODE) -> &'static str {
+    match code {
+        RCODE::NoError => "NOERROR",
+        RCODE::FormatError => "FORMERR",
+        RCODE::ServerFailure => "SERVFAIL",
+        RCODE::NameError => "NXDOMAIN",
+        RCODE::NotImplemented => "NOTIMP",
+        RCODE::Refused => "REFUSED",
+        RCODE::YXDOMAIN => "YXDOMAIN",
+        RCODE::YXRRSET => "YXRRSET",
+        RCODE::NXRRSET => "NXRRSET",
+        RCODE::NOTAUTH => "NOTAUTH",
+        RCODE::NOTZONE => "NOTZONE",
+        RCODE::BADVERS => "BADVERS",
+        RCODE::Reserved => "an error without a name",
+    }
 }
 
 fn evaluate(packet: &Packet<'_>, check: &DnsCheck) -> Result<(), FailureReason> {
     if packet.rcode() != RCODE::NoError {
-        return Err(FailureReason::wrong_answer(format!("{:?}", packet.rcode()), "an answer without error"));
+        return Err(FailureReason::wrong_answer(code_name(packet.rcode()), "an answer without error"));
     }
     let records: Vec<String> =
         packet.answers.iter().filter_map(|record| shown(record, check.record)).collect();
@@ -116,8 +184,11 @@ fn shown(record: &ResourceRecord<'_>, wanted: DnsType) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use proptest::prelude::*;
     use simple_dns::rdata;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
     use crate::{
@@ -140,6 +211,9 @@ mod tests {
         }
         packet.build_bytes_vec().unwrap()
     }
+
+    /// What a server makes of a query.
+    type Answer = fn(&[u8]) -> Option<Vec<u8>>;
 
     fn address(ip: [u8; 4]) -> RData<'static> {
         RData::A(rdata::A { address: u32::from_be_bytes(ip) })
@@ -168,14 +242,74 @@ mod tests {
                 "{check:?}"
             );
         }
-        let missing = udp_server(|query| Some(reply(query, vec![], RCODE::NameError))).await;
-        let result = testing::probe(missing, CheckKind::Dns(check(DnsType::A, "x", None)), LONG).await;
-        assert_eq!(result, wrong("NameError", "an answer without error"));
+        let codes: [(Answer, _); 3] = [
+            (|query| Some(reply(query, vec![], RCODE::NameError)), "NXDOMAIN"),
+            (|query| Some(reply(query, vec![], RCODE::ServerFailure)), "SERVFAIL"),
+            (|query| Some(reply(query, vec![], RCODE::Refused)), "REFUSED"),
+        ];
+        for (answer, name) in codes {
+            let server = udp_server(answer).await;
+            let result = testing::probe(server, CheckKind::Dns(check(DnsType::A, "x", None)), LONG).await;
+            assert_eq!(result, wrong(name, "an answer without error"));
+        }
+    }
+
+    /// The same port over UDP, where each reply is truncated, and over TCP, where it is `whole` or nobody listens. The
+    /// port over TCP is taken in any case.
+    async fn truncating(records: &'static [[u8; 4]], cut: usize, whole: Option<[u8; 4]>) -> SocketAddr {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        let truncated = move |query: &[u8]| {
+            let records = records.iter().map(|ip| address(*ip)).collect();
+            let mut reply = reply(query, records, RCODE::NoError);
+            reply[2] |= 2;
+            reply.truncate(reply.len() - cut);
+            Some(reply)
+        };
+        let udp = loop {
+            let udp = udp_server(truncated).await;
+            if socket.bind(&udp.into()).is_ok() {
+                break udp;
+            }
+        };
+        if let Some(ip) = whole {
+            socket.listen(8).unwrap();
+            socket.set_nonblocking(true).unwrap();
+            let listener = tokio::net::TcpListener::from_std(socket.into()).unwrap();
+            tokio::spawn(async move {
+                while let Ok((mut stream, _)) = listener.accept().await {
+                    let mut query = vec![0; usize::from(stream.read_u16().await.unwrap())];
+                    stream.read_exact(&mut query).await.unwrap();
+                    let reply = reply(&query, vec![address(ip)], RCODE::NoError);
+                    stream.write_u16(u16::try_from(reply.len()).unwrap()).await.unwrap();
+                    stream.write_all(&reply).await.unwrap();
+                    stream.read_u8().await.unwrap_or_default();
+                }
+            });
+        } else {
+            Box::leak(Box::new(socket));
+        }
+        udp
+    }
+
+    #[tokio::test]
+    async fn a_truncated_reply_is_asked_for_again_over_tcp() {
+        let wanted = [192, 0, 2, 7];
+        let check = CheckKind::Dns(check(DnsType::A, "www.example.org", Some("192.0.2.7")));
+        // Without records, with others, cut in the middle of one; with the one that is wanted.
+        for (records, cut) in [(&[][..], 0), (&[[192, 0, 2, 1]], 0), (&[[192, 0, 2, 1]], 3)] {
+            let server = truncating(records, cut, Some(wanted)).await;
+            assert_eq!(testing::probe(server, check.clone(), LONG).await, Ok(()), "{records:?} {cut}");
+        }
+        let enough = truncating(&[[192, 0, 2, 7]], 0, None).await;
+        assert_eq!(testing::probe(enough, check.clone(), LONG).await, Ok(()));
+        let said = "the reply over UDP was truncated, and over TCP: connection refused";
+        let alone = truncating(&[], 0, None).await;
+        let result = testing::probe(alone, check, LONG).await;
+        assert_eq!(result, Err(FailureReason::Protocol(said.to_owned())));
     }
 
     #[tokio::test]
     async fn replies_to_other_queries_are_ignored() {
-        type Answer = fn(&[u8]) -> Option<Vec<u8>>;
         let cases: [(Answer, &str); 4] = [
             (|query| Some(query.to_vec()), "another query"),
             (

@@ -10,6 +10,7 @@ mod context;
 mod database;
 mod datagram;
 mod dns;
+mod errno;
 mod greeting;
 mod http;
 mod ldap;
@@ -31,6 +32,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 pub(crate) mod tls;
+mod tls_failure;
 
 pub use self::{
     outcome::{

@@ -63,8 +63,8 @@ pub enum FailureReason {
         phase: Phase,
     },
     /// A router, or the director itself, says that the server can't be reached.
-    #[error("{0} unreachable")]
-    Unreachable(Unreachable),
+    #[error(transparent)]
+    Unreachable(#[from] Unreachable),
     /// A RST on an established connection.
     #[error("connection reset")]
     Reset,
@@ -190,22 +190,30 @@ impl fmt::Display for CommandEnd {
     }
 }
 
-/// What can't be reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Why a server can't be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Unreachable {
     /// There is no route to the server's network. If all servers have this, the director lost its own.
+    #[error("network unreachable")]
     Network,
     /// Its network is there, the host isn't: no answer to ARP, or a router or firewall says so.
+    #[error("host unreachable")]
     Host,
-}
-
-impl fmt::Display for Unreachable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Network => "network",
-            Self::Host => "host",
-        })
-    }
+    /// The host is there and takes nothing of this protocol.
+    #[error("protocol unreachable")]
+    Protocol,
+    /// A router or firewall forbids it (ICMPv6; over IPv4 the kernel calls that an unreachable host).
+    #[error("administratively prohibited on the way to the server")]
+    Prohibited,
+    /// A route or a rule of this director's drops what goes there, the clients' packets as well.
+    #[error("a blackhole route of this director leads there (EINVAL)")]
+    BlackholeRoute,
+    /// A route or a rule of this director's forbids what goes there, the clients' packets as well.
+    #[error("a prohibit route of this director leads there (EACCES)")]
+    ProhibitRoute,
+    /// A packet filter of this director's drops what goes there.
+    #[error("a packet filter of this director drops what goes there (EPERM)")]
+    Filtered,
 }
 
 /// Something that the director itself could not do: no file descriptors, no ports, no permission, …
@@ -261,43 +269,6 @@ pub(super) fn timed(started: Instant, ended: Instant, result: Result<Answer, Fai
 }
 
 impl FailureReason {
-    /// What an error of a socket call means for the server.
-    ///
-    /// Only errors that a packet from outside, or the lack of one, has caused are the server's failures. `ENETUNREACH`
-    /// and `ENETDOWN` are counted as such, too: where the director has no way to the server, neither have the clients'
-    /// packets. Everything else (`EMFILE`, `EADDRNOTAVAIL`, `EPERM`, `ENOBUFS`, …) is the director's own fault; so is
-    /// what isn't known here, as a wrong alarm is worse than a late one that the next probe corrects.
-    pub(super) fn from_io(error: &io::Error, doing: &'static str, phase: Phase) -> Self {
-        if let Some(error) = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>()) {
-            return Self::from_tls(error);
-        }
-        match error.kind() {
-            io::ErrorKind::ConnectionRefused => Self::Refused,
-            io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe => {
-                Self::Reset
-            }
-            io::ErrorKind::UnexpectedEof => Self::Closed { phase },
-            io::ErrorKind::TimedOut => Self::TimedOut { phase },
-            io::ErrorKind::HostUnreachable => Self::Unreachable(Unreachable::Host),
-            io::ErrorKind::NetworkUnreachable | io::ErrorKind::NetworkDown => {
-                Self::Unreachable(Unreachable::Network)
-            }
-            _ => Self::Local(LocalFault::new(doing, error)),
-        }
-    }
-}
-
-impl FailureReason {
-    /// What an error of the TLS library means for the server.
-    fn from_tls(error: &rustls::Error) -> Self {
-        match error {
-            rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented => {
-                Self::Certificate(error.to_string())
-            }
-            _ => Self::Protocol(format!("TLS: {error}")),
-        }
-    }
-
     /// An answer that isn't the one that is wanted.
     pub(super) fn wrong_answer(got: impl AsRef<[u8]>, wanted: &'static str) -> Self {
         Self::WrongAnswer { got: shown(got.as_ref()), wanted }
@@ -314,32 +285,6 @@ fn shown(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Numbers from Linux's `asm-generic/errno-base.h` and `errno.h`.
-    #[test]
-    fn socket_errors_are_the_servers_or_the_directors() {
-        let cases = [
-            (111, FailureReason::Refused),
-            (104, FailureReason::Reset),
-            (103, FailureReason::Reset),
-            (32, FailureReason::Reset),
-            (110, FailureReason::TimedOut { phase: Phase::Connect }),
-            (113, FailureReason::Unreachable(Unreachable::Host)),
-            (101, FailureReason::Unreachable(Unreachable::Network)),
-            (100, FailureReason::Unreachable(Unreachable::Network)),
-        ];
-        for (number, reason) in cases {
-            let error = io::Error::from_raw_os_error(number);
-            assert_eq!(FailureReason::from_io(&error, "connect", Phase::Connect), reason, "{error}");
-        }
-        // EPERM, EAGAIN, ENOMEM, EACCES, EINVAL, ENFILE, EMFILE, EADDRINUSE, EADDRNOTAVAIL, ENOBUFS.
-        for number in [1, 11, 12, 13, 22, 23, 24, 98, 99, 105] {
-            let error = io::Error::from_raw_os_error(number);
-            let reason = FailureReason::from_io(&error, "connect", Phase::Connect);
-            let outcome = Err(Failure { reason, after: Duration::ZERO });
-            assert_eq!(Verdict::of(&outcome), Verdict::Unknown, "{error}");
-        }
-    }
 
     #[test]
     fn an_outcome_gives_a_verdict() {

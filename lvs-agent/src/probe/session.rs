@@ -9,7 +9,12 @@ use tokio::{
     time,
 };
 
-use super::{FailureReason, Phase, context::ProbeContext, stream::Stream};
+use super::{
+    FailureReason, Phase,
+    context::ProbeContext,
+    errno::{self, Call},
+    stream::Stream,
+};
 use crate::model::{Tls, TlsStart};
 
 /// The longest line in bytes; the protocols here allow 512 to 1024 bytes, and servers are known to send more.
@@ -154,5 +159,5 @@ impl<'a> Session<'a> {
 
 /// What an error on the connection means.
 fn failed(error: &std::io::Error, phase: Phase) -> FailureReason {
-    FailureReason::from_io(error, "use the connection", phase)
+    errno::of(error, (Call::Transfer, "use the connection"), phase)
 }

@@ -78,9 +78,11 @@ pub(super) fn any_port() -> SocketAddr {
     (Ipv4Addr::LOCALHOST, 0).into()
 }
 
-/// An address on which nothing listens.
+/// An address on which nothing listens. It stays taken, so that no other test listens there, either.
 pub(super) fn closed_port() -> SocketAddr {
-    std::net::TcpListener::bind(any_port()).unwrap().local_addr().unwrap()
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&any_port().into()).unwrap();
+    Box::leak(Box::new(socket)).local_addr().unwrap().as_socket().unwrap()
 }
 
 /// A port that doesn't answer SYNs while this value lives.

@@ -14,7 +14,9 @@ use super::{
     testing::{LONG, SHORT, any_port, closed_port, is_in_namespace, silent_port},
     *,
 };
-use crate::model::{BurstSettings, Check, CheckKind, DeviceName, HttpCheck, Pattern, TcpCheck, Via};
+use crate::model::{
+    BurstSettings, Check, CheckKind, DeviceName, HttpCheck, Pattern, TcpCheck, UdpCheck, Via,
+};
 
 fn http() -> CheckKind {
     CheckKind::Http(HttpCheck::get("/"))
@@ -119,6 +121,14 @@ async fn silent_and_missing_hosts_have_their_failures() {
         sysctl -q net.ipv6.neigh.v0.mcast_solicit=1 net.ipv6.neigh.v0.retrans_time_ms=50
         ip route add unreachable fd01::/64
         ip route add prohibit fd02::/64
+        ip route add blackhole 203.0.114.0/24
+        ip route add throw 203.0.115.0/24
+        ip rule add to 203.0.116.0/24 prohibit
+        ip rule add to 203.0.117.0/24 blackhole
+        ip route add blackhole fd03::/64
+        ip route add throw fd04::/64
+        ip -6 rule add to fd05::/64 prohibit
+        ip -6 rule add to fd06::/64 blackhole
     ";
     if !is_in_namespace("probe::tests::silent_and_missing_hosts_have_their_failures", setup) {
         return;
@@ -127,19 +137,89 @@ async fn silent_and_missing_hosts_have_their_failures() {
     assert_eq!(silent, FailureReason::TimedOut { phase: Phase::Reply });
     // No route, none by decree, nobody who answers ARP or neighbour discovery, forbidden. Of a missing neighbour the
     // kernel tells the raw socket by ICMP from the director's own address.
-    let four = ["198.18.0.1:80", "198.51.100.1:80", "192.0.2.9:80", "203.0.113.1:80"];
-    let six = ["[fd99::1]:80", "[fd01::1]:80", "[fd00::9]:80", "[fd02::1]:80"];
-    for [no_route, by_decree, no_neighbour, prohibited] in [four, six] {
-        for check in [CheckKind::Ping, CheckKind::Connect, http()] {
-            let network = FailureReason::Unreachable(Unreachable::Network);
-            assert_eq!(failure(no_route, check.clone(), LONG).await, network, "{check:?} {no_route}");
-            let host = FailureReason::Unreachable(Unreachable::Host);
-            assert_eq!(failure(by_decree, check.clone(), LONG).await, host, "{check:?} {by_decree}");
-            assert_eq!(failure(no_neighbour, check.clone(), LONG).await, host, "{check:?} {no_neighbour}");
-            let forbidden = failure(prohibited, check.clone(), LONG).await;
-            assert!(matches!(forbidden, FailureReason::Local(_)), "{check:?} {prohibited}: {forbidden}");
+    let cases = [
+        (["198.18.0.1:80", "[fd99::1]:80"], Unreachable::Network),
+        (["198.51.100.1:80", "[fd01::1]:80"], Unreachable::Host),
+        (["192.0.2.9:80", "[fd00::9]:80"], Unreachable::Host),
+        (["203.0.113.1:80", "[fd02::1]:80"], Unreachable::ProhibitRoute),
+        (["203.0.114.1:80", "[fd03::1]:80"], Unreachable::BlackholeRoute),
+        (["203.0.115.1:80", "[fd04::1]:80"], Unreachable::Network),
+        (["203.0.116.1:80", "[fd05::1]:80"], Unreachable::ProhibitRoute),
+        (["203.0.117.1:80", "[fd06::1]:80"], Unreachable::BlackholeRoute),
+    ];
+    for (servers, reason) in cases {
+        for server in servers {
+            // Silence is no answer where the kernel has said something else.
+            let datagram = CheckKind::Udp(UdpCheck { send: b"x".to_vec(), expect: None, reply: false });
+            for check in [CheckKind::Ping, CheckKind::Connect, http(), datagram] {
+                let found = failure(server, check.clone(), LONG).await;
+                assert_eq!(found, FailureReason::Unreachable(reason), "{check:?} {server}");
+            }
         }
     }
+    // Where only the check's own way is closed, it says nothing about the server.
+    let via = Via { source: Some("127.0.0.1".parse().unwrap()), ..Via::default() };
+    let target = ProbeTarget { via, ..ProbeTarget::at("192.0.2.9:80".parse().unwrap()) };
+    let outcome = Prober::new().probe(target, &CheckKind::Connect, LONG).await;
+    assert_eq!(Verdict::of(&outcome), Verdict::Unknown, "{outcome:?}");
+}
+
+/// Each way in which a packet filter rejects, at the server and at this director.
+#[tokio::test]
+async fn rejected_packets_count_against_the_server() {
+    if std::process::Command::new("nft").arg("--version").output().is_err() {
+        println!("skipped, as it needs nft(8)");
+        return;
+    }
+    // Ports 101 and on: what their packets are rejected with, over IPv4 and IPv6.
+    let rejected = [
+        (101, "icmp type port-unreachable", FailureReason::Refused),
+        (102, "icmp type host-unreachable", FailureReason::Unreachable(Unreachable::Host)),
+        (103, "icmp type net-unreachable", FailureReason::Unreachable(Unreachable::Network)),
+        (104, "icmp type prot-unreachable", FailureReason::Unreachable(Unreachable::Protocol)),
+        (105, "icmp type net-prohibited", FailureReason::Unreachable(Unreachable::Network)),
+        (106, "icmp type host-prohibited", FailureReason::Unreachable(Unreachable::Host)),
+        (107, "icmp type admin-prohibited", FailureReason::Unreachable(Unreachable::Host)),
+        (108, "icmpv6 type port-unreachable", FailureReason::Refused),
+        (109, "icmpv6 type no-route", FailureReason::Unreachable(Unreachable::Network)),
+        (110, "icmpv6 type addr-unreachable", FailureReason::Unreachable(Unreachable::Host)),
+        (111, "icmpv6 type admin-prohibited", FailureReason::Unreachable(Unreachable::Prohibited)),
+        (112, "icmpv6 type policy-fail", FailureReason::Unreachable(Unreachable::Prohibited)),
+        (113, "icmpv6 type reject-route", FailureReason::Unreachable(Unreachable::Prohibited)),
+    ];
+    let rules = rejected
+        .iter()
+        .map(|(port, with, _)| format!("nft add rule inet t input th dport {port} reject with {with}\n"));
+    let setup = format!(
+        "
+        ip link set lo up
+        nft add table inet t
+        nft 'add chain inet t input {{ type filter hook input priority 0; }}'
+        nft 'add chain inet t output {{ type filter hook output priority 0; }}'
+        nft add rule inet t output udp dport 201 drop
+        nft add rule inet t output ip daddr 127.0.0.2 icmp type echo-request drop
+        nft add rule inet t input tcp dport 202 reject with tcp reset
+        {}",
+        rules.collect::<String>()
+    );
+    if !is_in_namespace("probe::tests::rejected_packets_count_against_the_server", &setup) {
+        return;
+    }
+    let datagram = || CheckKind::Udp(UdpCheck { send: b"x".to_vec(), expect: None, reply: false });
+    for (port, with, reason) in rejected {
+        let host = if with.starts_with("icmpv6") { "[::1]" } else { "127.0.0.1" };
+        for check in [CheckKind::Connect, http(), datagram()] {
+            let found = failure(&format!("{host}:{port}"), check.clone(), LONG).await;
+            assert_eq!(found, reason, "{check:?}, {with}");
+        }
+    }
+    for host in ["127.0.0.1", "[::1]"] {
+        assert_eq!(failure(&format!("{host}:202"), http(), LONG).await, FailureReason::Refused);
+        let dropped = failure(&format!("{host}:201"), datagram(), LONG).await;
+        assert_eq!(dropped, FailureReason::Unreachable(Unreachable::Filtered));
+    }
+    let dropped = failure("127.0.0.2:0", CheckKind::Ping, LONG).await;
+    assert_eq!(dropped, FailureReason::Unreachable(Unreachable::Filtered));
 }
 
 #[tokio::test]
@@ -187,6 +267,42 @@ async fn a_director_out_of_file_descriptors_blames_no_server() {
     drop(open);
     let target = ProbeTarget::at(address.parse().unwrap());
     assert!(Prober::new().probe(target, &CheckKind::Connect, LONG).await.is_ok(), "it recovers");
+}
+
+/// A device that has gone, and one of the same name that was made later.
+#[tokio::test]
+async fn a_device_that_is_made_anew_is_used_again() {
+    let setup = "
+        ip link set lo up
+        ip link add d0 type dummy
+        ip link set d0 up
+        ip address add 192.0.2.1/24 dev d0
+    ";
+    if !is_in_namespace("probe::tests::a_device_that_is_made_anew_is_used_again", setup) {
+        return;
+    }
+    let ip = |arguments: &str| {
+        let status = std::process::Command::new("ip").args(arguments.split(' ')).status().unwrap();
+        assert!(status.success(), "ip {arguments}");
+    };
+    let prober = Prober::new();
+    let via = Via { device: DeviceName::new("d0"), ..Via::default() };
+    for check in [CheckKind::Ping, CheckKind::Connect] {
+        let target = ProbeTarget { via, ..ProbeTarget::at("192.0.2.9:80".parse().unwrap()) };
+        // A dummy device swallows everything.
+        let ask = async || prober.probe(target, &check, SHORT).await.unwrap_err().reason;
+        assert!(matches!(ask().await, FailureReason::TimedOut { .. }), "{check:?}");
+        ip("link del d0");
+        for _ in 0..2 {
+            let reason = ask().await;
+            assert!(matches!(reason, FailureReason::Local(_)), "{check:?}: {reason}");
+        }
+        ip("link add d0 type dummy");
+        ip("link set d0 up");
+        ip("address add 192.0.2.1/24 dev d0");
+        let reason = ask().await;
+        assert!(matches!(reason, FailureReason::TimedOut { .. }), "{check:?}: {reason}");
+    }
 }
 
 /// After thousands of checks there is nothing left: no connection waits in TIME-WAIT, on either side.

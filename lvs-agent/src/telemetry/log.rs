@@ -169,6 +169,17 @@ impl Line {
             Event::Transition { subject, transition, outcome, relapses } => {
                 self.transition(subject, *transition, outcome, *relapses);
             }
+            Event::CheckBlocked { subject: Subject { service, destination }, state, reason } => {
+                let (server, state) = (destination.server, state.as_ref().map(ToString::to_string));
+                warn!(
+                    at_ns, event, service = &**service, %server, state, reason,
+                    "{service}: {server} cannot be checked, nor can others with this check: {reason}; their states stay \
+                     as they are"
+                );
+            }
+            Event::CheckUnblocked { service } => {
+                info!(at_ns, event, service = &**service, "{service}: its checks can be made again");
+            }
             Event::Retained { subject: Subject { service, destination } } => {
                 let server = destination.server;
                 warn!(

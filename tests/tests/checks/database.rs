@@ -85,7 +85,12 @@ async fn postgresql() {
     let ca =
         format!("tls-name = \"www.example.org\", tls-ca = \"{}\"", server.files().join("ca.pem").display());
     let db = "database = \"postgres\"";
-    for user in ["plain", "old", "me"] {
+    // The server asks this one for the password itself.
+    let plain = "user = \"plain\", password = \"secret\"";
+    assert_fails(port, &format!("type = \"postgresql\", {db}, {plain}"), "only sent encrypted").await;
+    assert_passes(port, &format!("type = \"postgresql\", {db}, {plain}, tls = \"starttls\", {ca}")).await;
+    assert_passes(port, &format!("type = \"postgresql\", {db}, {plain}, password-unencrypted = true")).await;
+    for user in ["old", "me"] {
         let login = format!("user = \"{user}\", password = \"secret\"");
         assert_passes(port, &format!("type = \"postgresql\", {db}, {login}, query = \"SELECT 1\"")).await;
         let wrong = format!("user = \"{user}\", password = \"x\"");

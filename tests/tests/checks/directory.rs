@@ -45,7 +45,7 @@ directory /run/ldap
         "result 49",
     )
     .await;
-    assert_fails(port, "type = \"ldap\", base = \"dc=none,dc=org\"", "result 32").await;
+    assert_fails(port, "type = \"ldap\", base = \"dc=none,dc=org\"", "noSuchObject (32)").await;
     assert_fails(port, &format!("type = \"ldap\", {base}, expect = \"Other\""), "text not found").await;
     assert_fails(tls, "type = \"ldaps\", tls-verify = true, tls-name = \"www.example.org\"", "certificate")
         .await;

@@ -56,7 +56,7 @@ remote-control:
             assert_passes(port, &dns(&format!("{keys}, expect = \"{expect}\""))).await;
             assert_fails(port, &dns(&format!("{keys}, expect = \"192.0.2.99\"")), "wanted the record").await;
         }
-        assert_fails(port, &dns("name = \"none.example.org\""), "NameError").await;
+        assert_fails(port, &dns("name = \"none.example.org\""), "NXDOMAIN").await;
         assert_fails(port, &dns("record = \"AAAA\", name = \"example.org\""), "no records").await;
     }
     assert_passes(port, "type = \"udp\", send-hex = \"1234 0100 0001 0000 0000 0000 076578616d706c65036f726700 0002 0001\", expect = \"^.4\"")

@@ -14,6 +14,7 @@ mod mail;
 mod news_and_files;
 mod server;
 mod telephony_and_access;
+mod tls;
 
 use std::net::SocketAddr;
 

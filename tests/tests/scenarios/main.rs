@@ -8,6 +8,7 @@ mod admin_commands;
 mod attribution;
 mod bad_input;
 mod clean_stop;
+mod closed_ways;
 mod connections;
 mod datagrams;
 mod expect_failover;

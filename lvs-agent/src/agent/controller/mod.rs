@@ -248,6 +248,8 @@ impl Controller {
         for subscriber in subscribers {
             let Subscriber { destination, check } = subscriber;
             self.publish_check(&destination, &result.outcome, verdict);
+            let noted = self.engine.note_check(&destination, check, &result.outcome, Instant::now());
+            self.events.publish_all(noted);
             if let Ok(success) = &result.outcome {
                 self.confirmations.note_latency(subscriber, success, result.whole);
             }
@@ -260,7 +262,8 @@ impl Controller {
     }
 
     fn publish_check(&self, destination: &DestinationKey, outcome: &Outcome, verdict: Verdict) {
-        let is_new_failure = outcome.is_err() && !self.engine.state(destination).is_some_and(State::is_down);
+        let is_new_failure =
+            verdict == Verdict::Dead && !self.engine.state(destination).is_some_and(State::is_down);
         self.events.publish(Event::Probe {
             kind: ProbeKind::Baseline { is_new_failure },
             subjects: vec![self.engine.subject(destination)],

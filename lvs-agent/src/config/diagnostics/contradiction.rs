@@ -230,6 +230,17 @@ pub enum Contradiction {
         /// The line of the first one, from 1.
         line: usize,
     },
+    /// A backup that is a server of its own service.
+    #[error(
+        "{server} is a server of this service, at line {line}, and can't take over from itself; name another backup, or \
+         remove this one"
+    )]
+    BackupIsServer {
+        /// The server's `ADDRESS:PORT`.
+        server: String,
+        /// The line of the server, from 1.
+        line: usize,
+    },
     /// A server with a port of its own that the forwarding method can't translate to.
     #[error(
         "{method} can't change the port: the server's is {server}, the service's {service}; leave out the server's \

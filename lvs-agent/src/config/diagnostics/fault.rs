@@ -8,7 +8,9 @@ use std::{
 
 use thiserror::Error;
 
-use super::{Contradiction, DirectiveFault, KeyFault, Place, ValueFault, Warning, WarningKind};
+use super::{
+    Contradiction, DirectiveFault, KeyFault, Need, Place, Prerequisite, ValueFault, Warning, WarningKind,
+};
 
 /// How many faults are kept: a person mends a screen of them at a time, and a wrong default may fault every server.
 const KEPT_FAULTS: usize = 20;
@@ -92,6 +94,7 @@ fn tripped_over(text: &str) -> String {
 pub(crate) struct FaultList {
     faults: Vec<(Range<usize>, FaultKind)>,
     warnings: Vec<(Range<usize>, WarningKind)>,
+    needs: Vec<(Range<usize>, Prerequisite)>,
 }
 
 impl FaultList {
@@ -103,6 +106,18 @@ impl FaultList {
     /// Notes what is no fault and should be known all the same.
     pub(crate) fn warn(&mut self, span: Range<usize>, kind: impl Into<WarningKind>) {
         self.warnings.push((span, kind.into()));
+    }
+
+    /// Notes what a value needs outside of the file.
+    pub(crate) fn need(&mut self, span: Range<usize>, prerequisite: Prerequisite) {
+        self.needs.push((span, prerequisite));
+    }
+
+    /// What the values need outside of the file, in its order.
+    pub(crate) fn take_needs(&mut self, text: &str) -> Vec<Need> {
+        let mut needs = std::mem::take(&mut self.needs);
+        needs.sort_by_key(|(span, _)| (span.start, span.end));
+        needs.into_iter().map(|(span, prerequisite)| Need::new(prerequisite, text, &span)).collect()
     }
 
     /// How many faults were noted.

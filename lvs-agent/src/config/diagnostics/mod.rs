@@ -8,6 +8,7 @@ mod fault;
 mod key;
 mod ldirectord;
 mod place;
+mod prerequisite;
 mod value;
 mod warning;
 
@@ -18,6 +19,7 @@ pub use self::{
     key::KeyFault,
     ldirectord::{DirectiveFault, Leniency, NameFault, Note, PortUse},
     place::Place,
+    prerequisite::{Need, Prerequisite},
     value::ValueFault,
     warning::{Strictness, Warning, WarningKind},
 };

@@ -52,6 +52,16 @@ pub enum WarningKind {
         /// The interval with its unit.
         interval: String,
     },
+    /// Something that a check needs isn't there.
+    #[error(
+        "{need}: {problem}; until that is mended the check can't be made, and says nothing about its servers"
+    )]
+    Unmet {
+        /// The key that asks for it, with its value.
+        need: String,
+        /// Why it can't be used.
+        problem: String,
+    },
     /// In [`Mode::Adopt`] servers are the table's.
     #[error(
         "in mode adopt there are no backups, because the agent adds nothing new to the table; this one is ignored"

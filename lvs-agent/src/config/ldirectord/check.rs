@@ -386,7 +386,10 @@ impl CheckReader<'_> {
             return CheckKind::Oracle(OracleCheck { service: database });
         }
         let server = if kind == Kind::Mysql { Database::Mysql } else { Database::Postgresql };
-        CheckKind::Sql(SqlCheck { server, login, database, query: Some(query.to_owned()), tls: None })
+        // libpq sends the password in whatever way the server asks for it; MySQL's library doesn't.
+        let password_unencrypted = server == Database::Postgresql;
+        let query = Some(query.to_owned());
+        CheckKind::Sql(SqlCheck { server, login, database, query, tls: None, password_unencrypted })
     }
 
     fn simpletcp(&self, findings: &mut Findings) -> Option<CheckKind> {

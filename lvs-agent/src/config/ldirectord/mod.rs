@@ -95,7 +95,7 @@ fn read_with(
     let (passive, unlisted) = (PassiveSettings::default(), Unlisted::default());
     let config = Config { agent: agent(globals), passive, services, unlisted };
     let (config, warnings) = findings.finish(config, text, origin)?;
-    Ok(Reading { config, format: Format::Ldirectord, warnings })
+    Ok(Reading { config, format: Format::Ldirectord, warnings, needs: Vec::new() })
 }
 
 /// Services have the names that `servicename` gives them, where that is a name and no other service's.

@@ -41,8 +41,12 @@ pub(super) fn services(services: &[ReadService], text: &str, faults: &mut FaultL
                 faults.add(place.clone(), Contradiction::ServerTwice { server, line: line(other) });
             }
         }
+        let mut backups = HashMap::new();
         for (backup, place) in read.service.policy.backups.iter().zip(&read.backups) {
-            if let Some(other) = addresses.insert(backup.server.address, place) {
+            if let Some(other) = addresses.get(&backup.server.address) {
+                let server = backup.server.address.to_string();
+                faults.add(place.clone(), Contradiction::BackupIsServer { server, line: line(other) });
+            } else if let Some(other) = backups.insert(backup.server.address, place) {
                 let server = backup.server.address.to_string();
                 faults.add(place.clone(), Contradiction::ServerTwice { server, line: line(other) });
             }

@@ -75,9 +75,9 @@ pub(super) fn read_in_mode(text: &str, origin: &Path, mode: Option<Mode>) -> Res
     let document = parse(text, origin)?;
     let mut faults = FaultList::default();
     let config = document_to_config(document, text, mode, &mut faults);
-    let warnings = faults.take_warnings(text);
+    let (warnings, needs) = (faults.take_warnings(text), faults.take_needs(text));
     let config = faults.finish(config, text, origin)?;
-    Reading { config, format: Format::Native, warnings }.in_mode(mode)
+    Reading { config, format: Format::Native, warnings, needs }.in_mode(mode)
 }
 
 /// The grammar. If it isn't followed, only the first fault is reported: the others may only come from that one.

@@ -75,7 +75,7 @@ pub struct GreetingCheck {
     pub tls: Option<Tls>,
     /// Who logs in; `None`: nobody.
     pub login: Option<Login>,
-    /// The name by which an SMTP server is greeted; `None`: the director's address.
+    /// The name by which an SMTP server is greeted; `None`: the check's source address, or that of loopback.
     pub helo: Option<String>,
 }
 

@@ -19,7 +19,7 @@ pub use dns::{DnsCheck, DnsType, dns_name, is_dns_name};
 pub use http::{BodyDigest, HttpCheck, HttpMethod, HttpPage, HttpVersion, StatusCodes};
 pub use login::{Login, Secret};
 pub use pattern::{Pattern, PatternError};
-pub use tls::{Tls, TlsStart, TlsVerify};
+pub use tls::{SYSTEM_AUTHORITIES, Tls, TlsStart, TlsVerify};
 
 use super::{ServiceKey, Via, defaults};
 

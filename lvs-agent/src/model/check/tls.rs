@@ -2,6 +2,9 @@
 
 use std::path::PathBuf;
 
+/// Where Debian and most others keep the authorities that the system trusts.
+pub const SYSTEM_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
+
 /// How the connection is encrypted.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Tls {

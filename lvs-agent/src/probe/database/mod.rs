@@ -35,6 +35,7 @@ mod testing {
             database: database.map(str::to_owned),
             query: query.map(str::to_owned),
             tls: None,
+            password_unencrypted: false,
         })
     }
 }

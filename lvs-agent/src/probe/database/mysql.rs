@@ -157,6 +157,7 @@ async fn log_in<'a>(
     }
     let proof = scramble(&method, password, &salt).unwrap_or_default();
     packets.send(&response(flags, check, &proof, &method), Phase::Login).await?;
+    let sends_whole = packets.is_private || check.password_unencrypted;
     for _ in 0..MAX_STEPS {
         let packet = packets.receive(Phase::Login).await?;
         match (packet[0], packet.get(1)) {
@@ -165,7 +166,7 @@ async fn log_in<'a>(
                 let mut rest = packet.get(1..).unwrap_or_default();
                 method = zero_ended(&mut rest).unwrap_or(NATIVE).to_vec();
                 salt = rest.strip_suffix(b"\0").unwrap_or(rest).to_vec();
-                let proof = if method == CLEAR && packets.is_private {
+                let proof = if method == CLEAR && sends_whole {
                     Some([password, b"\0"].concat())
                 } else {
                     scramble(&method, password, &salt)
@@ -177,12 +178,14 @@ async fn log_in<'a>(
                 packets.send(&proof.ok_or_else(unknown)?, Phase::Login).await?;
             }
             (MORE_DATA, Some(&FAST_OK)) => {}
-            (MORE_DATA, Some(&SEND_PASSWORD)) if packets.is_private => {
+            (MORE_DATA, Some(&SEND_PASSWORD)) if sends_whole => {
                 packets.send(&[password, b"\0"].concat(), Phase::Login).await?;
             }
             (MORE_DATA, Some(&SEND_PASSWORD)) => {
                 return Err(FailureReason::Protocol(
-                    "the server wants the password itself, which is only sent encrypted".to_owned(),
+                    "the server wants the password itself, which is only sent encrypted; write tls = \"starttls\", or \
+                     password-unencrypted = true"
+                        .to_owned(),
                 ));
             }
             _ => return Err(FailureReason::Protocol("no answer to a login".to_owned())),
@@ -342,7 +345,10 @@ mod tests {
             (
                 None,
                 vec![says(0, &[&caching]), wait(), says(2, &[b"\x01\x04"])],
-                protocol("the server wants the password itself, which is only sent encrypted"),
+                protocol(
+                    "the server wants the password itself, which is only sent encrypted; write tls = \"starttls\", or \
+                     password-unencrypted = true",
+                ),
             ),
             (
                 None,

@@ -113,6 +113,13 @@ async fn log_in(session: &mut Session<'_>, check: &SqlCheck) -> Result<(), Failu
     let mut answer = BytesMut::new();
     match (method, <[u8; 4]>::try_from(&data[..])) {
         (0, _) => return Ok(()),
+        (3, _) if check.tls.is_none() && !check.password_unencrypted => {
+            return Err(FailureReason::Protocol(
+                "the server wants the password itself, which is only sent encrypted; write tls = \"starttls\", or \
+                 password-unencrypted = true"
+                    .to_owned(),
+            ));
+        }
         (3, _) => {
             frontend::password_message(password.as_bytes(), &mut answer).map_err(|error| fault(&error))?;
         }
@@ -192,7 +199,15 @@ mod tests {
         let cases: Vec<(Option<&str>, Vec<Script>, _)> = vec![
             (None, vec![says(IN)], Ok(())),
             (None, vec![says(&[(b'E', b"SFATAL\0Mgo away\0\0")])], wrong("go away", "no error")),
-            (None, vec![says(&[(b'R', &[0, 0, 0, 3])]), Script::Bytes(55), says(IN)], Ok(())),
+            (
+                None,
+                vec![says(&[(b'R', &[0, 0, 0, 3])])],
+                Err(FailureReason::Protocol(
+                    "the server wants the password itself, which is only sent encrypted; write tls = \"starttls\", or \
+                     password-unencrypted = true"
+                        .to_owned(),
+                )),
+            ),
             (None, vec![says(&[(b'R', &[0, 0, 0, 5, 1, 2, 3, 4])]), Script::Bytes(80), says(IN)], Ok(())),
             (
                 None,
@@ -214,6 +229,16 @@ mod tests {
                 "case {number}"
             );
         }
+    }
+
+    #[tokio::test]
+    async fn the_password_itself_is_sent_unencrypted_only_where_that_is_allowed() {
+        let CheckKind::Sql(mut allowed) = check(None) else { unreachable!() };
+        allowed.password_unencrypted = true;
+        // The start and the message with the password have 55 bytes.
+        let script = vec![says(&[(b'R', &[0, 0, 0, 3])]), Script::Bytes(55), says(IN)];
+        let address = scripted(script).await;
+        assert_eq!(testing::probe(address, CheckKind::Sql(allowed), LONG).await, Ok(()));
     }
 
     #[tokio::test]

@@ -1,8 +1,8 @@
 //! HTTP: does the service answer as it should?
 //!
 //! The whole check has one deadline, whatever the server does: it may send its head byte by byte, headers or a body
-//! without end, or anything but HTTP. Memory is bounded by [`MAX_HEAD`] and [`body::MAX_SEARCHED`]. Where nothing is
-//! wanted of the body, it is not waited for.
+//! without end, or anything but HTTP. Memory is bounded by [`MAX_HEAD`] and [`body::MAX_SEARCHED`]. What isn't needed
+//! of the body is read within reason, lest the server finds its connection reset.
 
 mod body;
 mod redirect;
@@ -21,7 +21,13 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{FailureReason, LocalFault, Phase, context::ProbeContext, outcome::Answer, stream::Stream};
+use super::{
+    FailureReason, LocalFault, Phase,
+    context::ProbeContext,
+    errno::{self, Call},
+    outcome::Answer,
+    stream::Stream,
+};
 use crate::{
     model::{HttpCheck, HttpMethod, HttpPage, HttpVersion},
     supervision,
@@ -69,8 +75,7 @@ async fn probe_page(
             return Err(refuse("and no more redirects are followed"));
         }
         let host = host(context.target.address, check, page);
-        path = redirect::target(&path, location, &host, context.target.address, check)
-            .ok_or_else(|| refuse("which is not this server"))?;
+        path = redirect::target(&path, &location, &host, context.target.address, check).map_err(refuse)?;
     }
     Err(FailureReason::Protocol("redirects without end".to_owned()))
 }
@@ -99,6 +104,10 @@ async fn fetch(
     let (mut sender, connection) = http1::Builder::new()
         .max_buf_size(MAX_HEAD)
         .max_headers(MAX_HEADERS)
+        // Clients are as lenient: folded lines, blanks before the colon, lines without one.
+        .allow_obsolete_multiline_headers_in_responses(true)
+        .allow_spaces_after_header_name_in_responses(true)
+        .ignore_invalid_headers_in_responses(true)
         .handshake(TokioIo::new(stream))
         .await
         .map_err(|error| failed(&error, Phase::Reply))?;
@@ -115,7 +124,7 @@ async fn fetch(
 }
 
 /// Where a response leads, if it is a redirect.
-fn location(response: &Response<Incoming>) -> Option<&str> {
+fn location(response: &Response<Incoming>) -> Option<String> {
     let is_redirect = matches!(
         response.status(),
         StatusCode::MOVED_PERMANENTLY
@@ -124,7 +133,7 @@ fn location(response: &Response<Incoming>) -> Option<&str> {
             | StatusCode::TEMPORARY_REDIRECT
             | StatusCode::PERMANENT_REDIRECT
     );
-    response.headers().get(header::LOCATION).filter(|_| is_redirect)?.to_str().ok()
+    is_redirect.then(|| redirect::location(response.headers())).flatten()
 }
 
 /// Whether a response is as it should be.
@@ -202,7 +211,7 @@ fn failed(error: &hyper::Error, phase: Phase) -> FailureReason {
             || io_error.kind() == io::ErrorKind::UnexpectedEof
             || io_error.get_ref().is_some_and(<dyn Error + Send + Sync>::is::<rustls::Error>))
     {
-        return FailureReason::from_io(io_error, "use the connection", phase);
+        return errno::of(io_error, (Call::Transfer, "use the connection"), phase);
     }
     if error.is_incomplete_message() || error.is_closed() || error.is_canceled() {
         return FailureReason::Closed { phase };

@@ -157,9 +157,57 @@ async fn replies_pass_or_fail_the_check() {
 }
 
 #[tokio::test]
-async fn without_a_body_condition_the_body_is_not_read() {
-    let address = dripping("HTTP/1.1 200 OK\r\n\r\n", "x", SHORT).await;
-    assert_eq!(page(address, None, LONG).await, Ok(()));
+async fn without_a_body_condition_the_body_is_not_waited_for() {
+    let slow = dripping("HTTP/1.1 200 OK\r\n\r\n", "x", SHORT).await;
+    let endless = dripping("HTTP/1.1 200 OK\r\n\r\n", vec![b'n'; 1 << 16], Duration::ZERO).await;
+    let broken = answering("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nx").await;
+    for address in [slow, endless, broken] {
+        assert_eq!(page(address, None, LONG).await, Ok(()));
+    }
+}
+
+/// A server that sends a page, and says whether the client has taken all of it: without a reset.
+async fn taken_whole(length: usize) -> (SocketAddr, mpsc::Receiver<bool>) {
+    let (sender, taken) = mpsc::channel(1);
+    let address = server(move |mut stream| {
+        let sender = sender.clone();
+        async move {
+            read_request(&mut stream).await;
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\nhello");
+            let sent = stream.write_all(head.as_bytes()).await.is_ok()
+                && stream.write_all(&vec![b'x'; length - 5]).await.is_ok();
+            sender.send(sent).await.unwrap();
+        }
+    })
+    .await;
+    (address, taken)
+}
+
+#[tokio::test]
+async fn the_rest_of_a_page_is_read_within_reason() {
+    for (text, length, expected) in
+        [(None, 1 << 20, true), (Some("hello"), 1 << 20, true), (None, 64 << 20, false)]
+    {
+        let (address, mut taken) = taken_whole(length).await;
+        assert_eq!(page(address, text, LONG).await, Ok(()));
+        assert_eq!(taken.recv().await, Some(expected), "{text:?} {length}");
+    }
+}
+
+/// What clients take although it isn't quite HTTP.
+#[tokio::test]
+async fn heads_are_read_as_leniently_as_clients_do() {
+    for header in
+        ["a: b\r\n c\r\n", "a : b\r\n", "a line without a colon\r\n", "a\tb: c\r\n", ": b\r\n", "a:\r\n"]
+    {
+        let address =
+            answering(format!("HTTP/1.1 200 OK\r\n{header}Content-Length: 2\r\nb: c\r\n\r\nok")).await;
+        assert_eq!(page(address, Some("ok"), LONG).await, Ok(()), "{header:?}");
+    }
+    for head in ["HTTP/1.1 200\r\n\r\n", "HTTP/1.1 200 \r\n\r\n", "HTTP/1.1 200 OK\n\n"] {
+        let address = answering(format!("{head}ok")).await;
+        assert_eq!(page(address, Some("ok"), LONG).await, Ok(()), "{head:?}");
+    }
 }
 
 #[tokio::test]
@@ -323,6 +371,9 @@ async fn redirects_are_followed_on_the_same_server() {
         ("GET /c?x ", OK),
         ("GET /loop ", "HTTP/1.1 302 Found\r\nLocation: /loop\r\nContent-Length: 0\r\n\r\n"),
         ("GET /out ", "HTTP/1.1 302 Found\r\nLocation: http://192.0.2.9/\r\nContent-Length: 0\r\n\r\n"),
+        ("GET /broken ", "HTTP/1.1 302 Found\r\nLocation: http://[::1/\r\nContent-Length: 0\r\n\r\n"),
+        ("GET /latin ", "HTTP/1.1 302 Found\r\nLocation: /caf\u{e9} b\r\nContent-Length: 0\r\n\r\n"),
+        ("GET /caf%C3%A9%20b ", OK),
     ])
     .await;
     let check = |path, redirects| {
@@ -341,4 +392,8 @@ async fn redirects_are_followed_on_the_same_server() {
     assert_eq!(probe(address, check("/loop", 10), LONG).await, refused(302, "/loop", many));
     let out = refused(302, "http://192.0.2.9/", "which is not this server");
     assert_eq!(probe(address, check("/out", 10), LONG).await, out);
+    // A Location that can't be requested is the server's fault.
+    let broken = refused(302, "http://[::1/", "which is no valid URL");
+    assert_eq!(probe(address, check("/broken", 10), LONG).await, broken);
+    assert_eq!(probe(address, check("/latin", 10), LONG).await, Ok(()));
 }

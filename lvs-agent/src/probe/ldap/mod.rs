@@ -155,8 +155,56 @@ fn must_succeed(response: &Response, tag: u8, wanted: &'static str) -> Result<()
     // Then come the name that was matched, and the server's words.
     let words =
         ber::read(rest).and_then(|(_, rest)| ber::read(rest)).map_or(&[][..], |(words, _)| words.content);
-    let got = format!("result {code} {}", String::from_utf8_lossy(words));
+    let got = match result_name(code) {
+        Some(name) => format!("{name} ({code}) {}", String::from_utf8_lossy(words)),
+        None => format!("result {code} {}", String::from_utf8_lossy(words)),
+    };
     Err(FailureReason::wrong_answer(got, wanted))
+}
+
+/// The name of a result (RFC 4511, appendix A.2).
+fn result_name(code: u32) -> Option<&'static str> {
+    let names = [
+        (1, "operationsError"),
+        (2, "protocolError"),
+        (3, "timeLimitExceeded"),
+        (4, "sizeLimitExceeded"),
+        (5, "compareFalse"),
+        (6, "compareTrue"),
+        (7, "authMethodNotSupported"),
+        (8, "strongerAuthRequired"),
+        (10, "referral"),
+        (11, "adminLimitExceeded"),
+        (12, "unavailableCriticalExtension"),
+        (13, "confidentialityRequired"),
+        (14, "saslBindInProgress"),
+        (16, "noSuchAttribute"),
+        (17, "undefinedAttributeType"),
+        (18, "inappropriateMatching"),
+        (19, "constraintViolation"),
+        (20, "attributeOrValueExists"),
+        (21, "invalidAttributeSyntax"),
+        (32, "noSuchObject"),
+        (33, "aliasProblem"),
+        (34, "invalidDNSyntax"),
+        (36, "aliasDereferencingProblem"),
+        (48, "inappropriateAuthentication"),
+        (49, "invalidCredentials"),
+        (50, "insufficientAccessRights"),
+        (51, "busy"),
+        (52, "unavailable"),
+        (53, "unwillingToPerform"),
+        (54, "loopDetect"),
+        (64, "namingViolation"),
+        (65, "objectClassViolation"),
+        (66, "notAllowedOnNonLeaf"),
+        (67, "notAllowedOnRDN"),
+        (68, "entryAlreadyExists"),
+        (69, "objectClassModsProhibited"),
+        (71, "affectsMultipleDSAs"),
+        (80, "other"),
+    ];
+    names.into_iter().find(|(known, _)| *known == code).map(|(_, name)| name)
 }
 
 #[cfg(test)]
@@ -205,8 +253,9 @@ mod tests {
             (
                 none.clone(),
                 vec![result(2, BIND_RESPONSE, 49, "who?")],
-                wrong("result 49 who?", "success of the bind"),
+                wrong("invalidCredentials (49) who?", "success of the bind"),
             ),
+            (none.clone(), vec![result(2, BIND_RESPONSE, 99, "")], wrong("result 99", "success of the bind")),
             (none.clone(), vec![result(9, BIND_RESPONSE, 0, "")], protocol("a message that answers nothing")),
             (none.clone(), vec![result(2, SEARCH_DONE, 0, "")], protocol("a message of kind 0x65")),
             (
@@ -218,7 +267,11 @@ mod tests {
             (none, vec![Script::send([0x30, 2, 5, 0])], protocol("a message that is no LDAP")),
             (base.clone(), then(vec![entry("v"), result(3, SEARCH_DONE, 0, "")]), Ok(())),
             (base.clone(), then(vec![result(3, SEARCH_DONE, 0, "")]), wrong("no entry", "the entry")),
-            (base, then(vec![result(3, SEARCH_DONE, 32, "")]), wrong("result 32", "success of the search")),
+            (
+                base,
+                then(vec![result(3, SEARCH_DONE, 32, "")]),
+                wrong("noSuchObject (32)", "success of the search"),
+            ),
             (
                 check(Some("dc=x"), Some("^.*v$")),
                 then(vec![entry("v"), result(3, SEARCH_DONE, 0, "")]),

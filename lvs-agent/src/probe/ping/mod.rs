@@ -28,7 +28,12 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 
 use self::packet::{Echo, EchoAnswer};
-use super::{FailureReason, LocalFault, Phase, ProbeTarget, Unreachable, connect::prepare, outcome};
+use super::{
+    FailureReason, LocalFault, Phase, ProbeTarget, Unreachable,
+    connect::prepare,
+    errno::{self, Call},
+    outcome,
+};
 use crate::{
     model::{AddressFamily, Via},
     supervision::{self, caught},
@@ -58,7 +63,12 @@ impl Pingers {
         // The times are the caller's affair, and make no other socket.
         let via = Via { connect_timeout: None, read_timeout: None, ..target.via };
         let pinger = self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(via).or_default().clone();
-        pinger.probe(target.address.ip(), &via, timeout).await.map(|()| outcome::Answer::default())
+        let result = pinger.probe(target.address.ip(), &via, timeout).await;
+        if via.device.is_some() && matches!(result, Err(FailureReason::Local(_))) {
+            // A socket is bound to the device's index: one of that name that was made anew has another.
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&via);
+        }
+        result.map(|()| outcome::Answer::default())
     }
 }
 
@@ -126,8 +136,9 @@ impl EchoSocket {
     async fn probe(&self, host: IpAddr) -> Result<(), FailureReason> {
         let (waiting, answer) = self.register(host)?;
         let request = packet::request(self.family, waiting.key.echo, waiting.cookie);
-        let sent = self.socket.send_to(&request, SocketAddr::new(host, 0)).await;
-        sent.map_err(|error| FailureReason::from_io(&error, DOING, Phase::Reply))?;
+        let server = SocketAddr::new(host, 0);
+        let sent = self.socket.send_to(&request, server).await;
+        sent.map_err(|error| errno::of_call(&error, (Call::Transfer, DOING), Phase::Reply, server))?;
         match answer.await {
             Ok(EchoResult::Reply) => Ok(()),
             Ok(EchoResult::Unreachable(what)) => Err(FailureReason::Unreachable(what)),

@@ -90,8 +90,11 @@ pub(super) fn parse_v4(packet: &[u8], from: Ipv4Addr) -> Option<EchoAnswer> {
     let request = behind_ipv4_header(original)?;
     let is_request = is_icmp && *request.first()? == types.request;
     // Codes 0, 6, 9 and 11 speak of the network, as `icmp_err_convert` in the kernel's `net/ipv4/icmp.c` has it.
-    let network = matches!(message[1], 0 | 6 | 9 | 11);
-    let what = if network { Unreachable::Network } else { Unreachable::Host };
+    let what = match message[1] {
+        0 | 6 | 9 | 11 => Unreachable::Network,
+        2 => Unreachable::Protocol,
+        _ => Unreachable::Host,
+    };
     is_request.then_some(EchoAnswer::Unreachable { to: to.into(), echo: echo(request)?, what })
 }
 
@@ -108,8 +111,12 @@ pub(super) fn parse_v6(message: &[u8], from: Ipv6Addr) -> Option<EchoAnswer> {
     let to = Ipv6Addr::from(<[u8; 16]>::try_from(original.get(24..40)?).ok()?);
     let request = original.get(40..)?;
     let is_request = *original.get(6)? == 58 && *request.first()? == types.request;
-    // Code 0: no route to the destination.
-    let what = if message[1] == 0 { Unreachable::Network } else { Unreachable::Host };
+    // Code 0: no route to the destination; 1, 5 and 6: prohibited, as `icmpv6_err_convert` in `net/ipv6/icmp.c` has it.
+    let what = match message[1] {
+        0 => Unreachable::Network,
+        1 | 5 | 6 => Unreachable::Prohibited,
+        _ => Unreachable::Host,
+    };
     is_request.then_some(EchoAnswer::Unreachable { to: to.into(), echo: echo(request)?, what })
 }
 
@@ -203,11 +210,21 @@ pub(super) mod tests {
         assert_eq!(parse_v4(&reply_v4(ECHO, 77), SERVER), reply(SERVER.into()));
         assert_eq!(parse_v6(&reply_v6(ECHO, 77), SERVER_V6), reply(SERVER_V6.into()));
         let router = Ipv4Addr::new(192, 0, 2, 1);
-        for (code, what) in [(0, Unreachable::Network), (1, Unreachable::Host), (13, Unreachable::Host)] {
+        for (code, what) in [
+            (0, Unreachable::Network),
+            (1, Unreachable::Host),
+            (2, Unreachable::Protocol),
+            (13, Unreachable::Host),
+        ] {
             let expected = Some(EchoAnswer::Unreachable { to: SERVER.into(), echo: ECHO, what });
             assert_eq!(parse_v4(&unreachable_v4(code, ECHO), router), expected);
         }
-        for (code, what) in [(0, Unreachable::Network), (3, Unreachable::Host)] {
+        for (code, what) in [
+            (0, Unreachable::Network),
+            (1, Unreachable::Prohibited),
+            (3, Unreachable::Host),
+            (5, Unreachable::Prohibited),
+        ] {
             let expected = Some(EchoAnswer::Unreachable { to: SERVER_V6.into(), echo: ECHO, what });
             assert_eq!(parse_v6(&unreachable_v6(code, ECHO), Ipv6Addr::LOCALHOST), expected);
         }

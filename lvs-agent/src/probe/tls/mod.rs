@@ -1,8 +1,9 @@
-//! TLS on top of a connection. The certificate's chain and name are only verified on request, as a check is about
-//! whether the service answers; that the server has the certificate's key is always verified.
+//! TLS on top of a connection. The certificate is only verified on request, as a check is about whether the service
+//! answers, and not who it is.
 
 #[cfg(test)]
 mod tests;
+mod verifier;
 
 use std::{
     collections::HashMap,
@@ -13,22 +14,23 @@ use std::{
 };
 
 use rustls::{
-    ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
-    client::{
-        Resumption,
-        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    ClientConfig, RootCertStore,
+    client::Resumption,
+    crypto::ring,
+    pki_types::{
+        CertificateDer, ServerName,
+        pem::{self, PemObject},
     },
-    crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
-    pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject},
 };
 use tokio::{io::AsyncRead, io::AsyncWrite};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use super::{FailureReason, LocalFault, Phase};
-use crate::model::{Tls, TlsVerify};
-
-/// Where Debian and most others keep the authorities that the system trusts.
-pub(crate) const SYSTEM: &str = "/etc/ssl/certs/ca-certificates.crt";
+use self::verifier::{Anyone, FromFile};
+use super::{
+    FailureReason, LocalFault, Phase,
+    errno::{self, Call},
+};
+use crate::model::{SYSTEM_AUTHORITIES, Tls, TlsVerify};
 
 /// The TLS library's configurations, made when they are first needed. Clones share them.
 #[derive(Clone, Debug, Default)]
@@ -43,10 +45,12 @@ impl TlsClients {
         host: Option<&str>,
         ip: IpAddr,
     ) -> Result<TlsStream<S>, FailureReason> {
+        // Where nothing is verified, a host that no certificate could be for is no name to send, either.
+        let host = host.filter(|host| tls.verify != TlsVerify::No || ServerName::try_from(*host).is_ok());
         let name = server_name(tls.name.as_deref().or(host), ip)?;
         let config = self.config(&tls.verify)?;
         let connected = TlsConnector::from(config).connect(name, stream).await;
-        connected.map_err(|error| FailureReason::from_io(&error, "encrypt a connection", Phase::Tls))
+        connected.map_err(|error| errno::of(&error, (Call::Transfer, "encrypt a connection"), Phase::Tls))
     }
 
     fn config(&self, verify: &TlsVerify) -> Result<Arc<ClientConfig>, LocalFault> {
@@ -76,12 +80,16 @@ fn make(verify: &TlsVerify) -> io::Result<ClientConfig> {
         .with_safe_default_protocol_versions()
         .map_err(io::Error::other)?;
     let mut config = match verify {
-        TlsVerify::No => builder
+        TlsVerify::No => {
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(Anyone)).with_no_client_auth()
+        }
+        TlsVerify::System => {
+            builder.with_root_certificates(roots(Path::new(SYSTEM_AUTHORITIES))?).with_no_client_auth()
+        }
+        TlsVerify::File(path) => builder
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Anyone(provider)))
+            .with_custom_certificate_verifier(Arc::new(FromFile::new(path, provider)?))
             .with_no_client_auth(),
-        TlsVerify::System => builder.with_root_certificates(roots(Path::new(SYSTEM))?).with_no_client_auth(),
-        TlsVerify::File(path) => builder.with_root_certificates(roots(path)?).with_no_client_auth(),
     };
     config.resumption = Resumption::disabled();
     Ok(config)
@@ -95,52 +103,28 @@ fn roots(path: &Path) -> io::Result<RootCertStore> {
 
 /// The authorities in a file of PEM blocks. Those that the library can't use are left out, as others may do.
 pub(crate) fn authorities(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
-    let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
-    let certificates =
-        CertificateDer::pem_file_iter(PathBuf::from(path)).map_err(io::Error::other).map_err(named)?;
     let is_usable = |one: &CertificateDer<'static>| RootCertStore::empty().add(one.clone()).is_ok();
-    let usable: Vec<_> = certificates.filter_map(Result::ok).filter(is_usable).collect();
-    if usable.is_empty() {
-        return Err(named(io::Error::new(io::ErrorKind::InvalidData, "no certificate that could be used")));
-    }
-    Ok(usable)
+    some(path, certificates(path)?.into_iter().filter(is_usable).collect())
 }
 
-/// Accepts every certificate, whoever it is from.
-#[derive(Debug)]
-struct Anyone(Arc<CryptoProvider>);
+/// The certificates in a file of PEM blocks, whatever they are; at least one.
+fn certificates(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
+    let certificates = CertificateDer::pem_file_iter(PathBuf::from(path)).map_err(|error| match error {
+        pem::Error::Io(error) => named(path, &error),
+        error => named(path, &io::Error::other(error)),
+    })?;
+    some(path, certificates.filter_map(Result::ok).collect())
+}
 
-impl ServerCertVerifier for Anyone {
-    fn verify_server_cert(
-        &self,
-        _certificate: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _name: &ServerName<'_>,
-        _ocsp: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
+/// Certificates from a file, unless there is none.
+fn some(path: &Path, found: Vec<CertificateDer<'static>>) -> io::Result<Vec<CertificateDer<'static>>> {
+    if found.is_empty() {
+        let none = io::Error::new(io::ErrorKind::InvalidData, "no certificate that could be used");
+        return Err(named(path, &none));
     }
+    Ok(found)
+}
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
+fn named(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }

@@ -2,8 +2,10 @@ use std::{fs, net::SocketAddr, sync::Arc, time::Duration};
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::{
-    ServerConfig,
+    ServerConfig, SupportedProtocolVersion,
     pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
+    sign::{CertifiedKey, SingleCertAndKey},
+    version,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::TlsAcceptor;
@@ -31,31 +33,49 @@ impl Authority {
 
     /// A server with a certificate for `name` that is valid or has been, and which greets whoever comes.
     async fn server(&self, name: &str, is_valid: bool) -> SocketAddr {
+        let (certificate, key) = self.issue(name, is_valid);
+        greeting(vec![certificate], key, TLS).await
+    }
+
+    fn issue(&self, name: &str, is_valid: bool) -> (CertificateDer<'static>, KeyPair) {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         if !is_valid {
             params.not_after = rcgen::date_time_ymd(2001, 1, 1);
         }
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], key)
-            .unwrap();
-        let acceptor = TlsAcceptor::from(Arc::new(config));
-        server(move |stream| {
-            let acceptor = acceptor.clone();
-            async move {
-                if let Ok(mut stream) = acceptor.accept(stream).await {
-                    stream.write_all(b"* OK hello\r\n").await.unwrap_or_default();
-                    stream.read_u8().await.unwrap_or_default();
-                }
-            }
-        })
-        .await
+        (certificate.der().clone(), key)
     }
+}
+
+/// All versions.
+const TLS: &[&SupportedProtocolVersion] = &[&version::TLS12, &version::TLS13];
+
+/// A server that has these certificates, whatever they are, signs with this key, and greets whoever comes.
+async fn greeting(
+    certificates: Vec<CertificateDer<'static>>,
+    key: KeyPair,
+    versions: &[&'static SupportedProtocolVersion],
+) -> SocketAddr {
+    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let key = ring::sign::any_supported_type(&key).unwrap();
+    let certified = SingleCertAndKey::from(CertifiedKey::new(certificates, key));
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_protocol_versions(versions)
+        .unwrap()
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(certified));
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    server(move |stream| {
+        let acceptor = acceptor.clone();
+        async move {
+            if let Ok(mut stream) = acceptor.accept(stream).await {
+                stream.write_all(b"* OK hello\r\n").await.unwrap_or_default();
+                stream.read_u8().await.unwrap_or_default();
+            }
+        }
+    })
+    .await
 }
 
 fn check(name: Option<&str>, verify: TlsVerify) -> CheckKind {
@@ -104,6 +124,102 @@ async fn certificates_are_verified_only_on_request() {
             Err(FailureReason::Local(_)) if *verify == TlsVerify::System => {}
             other => panic!("{words}: {other:?}"),
         }
+    }
+}
+
+#[tokio::test]
+async fn without_verification_any_certificate_and_key_will_do() {
+    let authority = Authority::new();
+    for versions in [&TLS[..1], &TLS[1..]] {
+        // One that no library could read, and one of which the server has not the key.
+        let unreadable = CertificateDer::from(b"no certificate".to_vec());
+        let (foreign, _) = authority.issue("www.example.org", true);
+        for certificate in [unreadable, foreign] {
+            let address = greeting(vec![certificate.clone()], KeyPair::generate().unwrap(), versions).await;
+            for name in [None, Some("www.example.org")] {
+                assert_eq!(testing::probe(address, check(name, TlsVerify::No), LONG).await, Ok(()));
+            }
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("ours.pem");
+            fs::write(&path, &authority.pem).unwrap();
+            let verified = check(Some("www.example.org"), TlsVerify::File(path));
+            let result = testing::probe(address, verified, LONG).await;
+            assert!(matches!(result, Err(FailureReason::Certificate(_))), "{result:?}");
+        }
+    }
+}
+
+/// A certificate of its own that may be an authority, as the tools of many appliances make it.
+fn self_signed(
+    is_authority: bool,
+    change: impl FnOnce(&mut CertificateParams),
+) -> (rcgen::Certificate, KeyPair) {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(vec!["www.example.org".to_owned()]).unwrap();
+    if is_authority {
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    }
+    change(&mut params);
+    let certificate = params.self_signed(&key).unwrap();
+    (certificate, key)
+}
+
+#[tokio::test]
+async fn the_servers_own_certificate_may_be_pinned() {
+    let directory = tempfile::tempdir().unwrap();
+    let pin = |certificate: &rcgen::Certificate| {
+        let path = directory.path().join("pinned.pem");
+        fs::write(&path, certificate.pem()).unwrap();
+        TlsVerify::File(path)
+    };
+    let name = Some("www.example.org");
+    for is_authority in [true, false] {
+        let (own, key) = self_signed(is_authority, |_| {});
+        let der = own.der().clone();
+        let address = greeting(vec![der.clone()], key, TLS).await;
+        for name in [name, Some("other.example.org"), None] {
+            assert_eq!(testing::probe(address, check(name, pin(&own)), LONG).await, Ok(()), "{is_authority}");
+        }
+        // Another one that says the same of itself, and a thief of the certificate who hasn't the key.
+        let (other, _) = self_signed(is_authority, |_| {});
+        let thief = greeting(vec![der], KeyPair::generate().unwrap(), TLS).await;
+        for (address, pinned) in [(address, &other), (thief, &own)] {
+            let result = testing::probe(address, check(name, pin(pinned)), LONG).await;
+            assert!(matches!(result, Err(FailureReason::Certificate(_))), "{result:?}");
+        }
+        // Its dates must be right.
+        let expired = self_signed(is_authority, |params| params.not_after = rcgen::date_time_ymd(2001, 1, 1));
+        let future = self_signed(is_authority, |params| {
+            params.not_before = rcgen::date_time_ymd(2900, 1, 1);
+            params.not_after = rcgen::date_time_ymd(2901, 1, 1);
+        });
+        for (own, key) in [expired, future] {
+            let address = greeting(vec![own.der().clone()], key, TLS).await;
+            let result = testing::probe(address, check(name, pin(&own)), LONG).await;
+            assert!(matches!(result, Err(FailureReason::Certificate(_))), "{result:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_server_with_old_ciphers_or_versions_only_is_told_apart() {
+    let alert = |description| Script::send([0x15, 3, 3, 0, 2, 2, description]);
+    // A hello of TLS 1.0: version, random, no session, a suite with CBC, no compression.
+    let hello = [&[0x16, 3, 1, 0, 42, 2, 0, 0, 38, 3, 1][..], &[7; 32], &[0, 0, 0x2f, 0]].concat();
+    let cases = [
+        (alert(40), "the server may offer only old cipher suites (RSA key exchange"),
+        (alert(70), "the server speaks only TLS 1.1 or older"),
+        (Script::send(hello), "the server speaks only TLS 1.1 or older"),
+        (alert(112), "set tls-name"),
+    ];
+    for (answer, words) in cases {
+        // The beginning of the client's hello, so that it isn't refused before it has come.
+        let address = scripted(vec![Script::Bytes(50), answer]).await;
+        let result = testing::probe(address, check(None, TlsVerify::No), LONG).await;
+        assert!(
+            matches!(&result, Err(FailureReason::Protocol(said)) if said.contains(words)),
+            "{words}: {result:?}"
+        );
     }
 }
 

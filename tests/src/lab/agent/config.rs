@@ -102,6 +102,9 @@ pub struct CheckSection {
     /// For `http`: the status that counts as well.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<String>,
+    /// For `https`: the file with the authorities.
+    #[serde(rename = "tls-ca", skip_serializing_if = "Option::is_none")]
+    pub tls_ca: Option<PathBuf>,
     /// Another port than the server's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
@@ -174,6 +177,7 @@ impl AgentConfig {
                 kind: "http".to_owned(),
                 path: Some("/".to_owned()),
                 status: Some("200".to_owned()),
+                tls_ca: None,
                 port: None,
                 interval: "1s".to_owned(),
                 timeout: "1s".to_owned(),
@@ -194,6 +198,7 @@ impl AgentConfig {
                 kind: "connect".to_owned(),
                 path: None,
                 status: None,
+                tls_ca: None,
                 port,
                 interval,
                 timeout,

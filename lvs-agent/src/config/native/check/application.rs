@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     config::{
-        diagnostics::{Contradiction, FaultList, ValueFault},
+        diagnostics::{Contradiction, FaultList, Prerequisite, ValueFault},
         native::{
             section::Section,
             value::{self, text},
@@ -180,6 +180,7 @@ pub(super) fn sql(section: &mut Section<'_>, kind: Kind, faults: &mut FaultList)
         database: section.plain("database", faults, values::word),
         query: section.plain("query", faults, query),
         tls: values::tls(section, None, &LATER, faults),
+        password_unencrypted: section.plain("password-unencrypted", faults, value::flag).unwrap_or_default(),
     }
 }
 
@@ -204,8 +205,13 @@ pub(super) fn command(section: &mut Section<'_>, faults: &mut FaultList) -> Comm
     }
     let convention =
         section.plain("convention", faults, |value| value::word(value, &CONVENTIONS)).unwrap_or_default();
-    let argv = section.plain("command", faults, argv).unwrap_or_default();
-    CommandCheck { argv, convention, service: None }
+    let argv = section.read("command", faults, argv);
+    if let Some(argv) = &argv
+        && let Some(program) = argv.get_ref().first()
+    {
+        faults.need(argv.span(), Prerequisite::Program(program.into()));
+    }
+    CommandCheck { argv: argv.map(Spanned::into_inner).unwrap_or_default(), convention, service: None }
 }
 
 /// A program and its arguments; no shell reads them.
@@ -234,5 +240,9 @@ pub(super) fn file(section: &mut Section<'_>, faults: &mut FaultList) -> PathBuf
     if !section.has("file") {
         section.missing("file", "file = \"/run/weight\"", faults);
     }
-    section.plain("file", faults, values::path).unwrap_or_default()
+    let file = section.read("file", faults, values::path);
+    if let Some(file) = &file {
+        faults.need(file.span(), Prerequisite::WeightFile(file.get_ref().clone()));
+    }
+    file.map(Spanned::into_inner).unwrap_or_default()
 }

@@ -10,13 +10,14 @@ mod values;
 use std::{ops::Range, time::Duration};
 
 use humantime::format_duration;
+use toml::Spanned;
 
 pub(super) use self::application::argv;
 use self::kind::{KINDS, Kind};
 pub(super) use self::values::{path, tls_name, word};
 use super::{section::Section, value};
 use crate::{
-    config::diagnostics::{Contradiction, FaultList, WarningKind},
+    config::diagnostics::{Contradiction, FaultList, Prerequisite, WarningKind},
     model::{
         AddressFamily, Check, CheckKind, Combine, FurtherChecks, RealServer, ServiceKey, Transport, Via,
         defaults::{CHECK_INTERVAL, CHECK_TIMEOUT},
@@ -62,6 +63,7 @@ const KEYS: &[&str] = &[
     "base",
     "database",
     "query",
+    "password-unencrypted",
     "command",
     "convention",
     "file",
@@ -282,9 +284,18 @@ fn via(section: &mut Section<'_>, kind: Option<Kind>, timeout: Duration, faults:
     };
     let connect_timeout = if kind.is_none_or(Kind::connects) { step("connect-timeout") } else { None };
     let read_timeout = if kind.is_none_or(Kind::reads) { step("read-timeout") } else { None };
+    let source = section.read("source", faults, values::address);
+    if let Some(source) = &source {
+        faults.need(source.span(), Prerequisite::Source(*source.get_ref()));
+    }
+    let device = section.read("device", faults, values::device);
+    if let Some(device) = &device {
+        let name = String::from_utf8_lossy(device.get_ref().as_bytes()).into_owned();
+        faults.need(device.span(), Prerequisite::Device(name));
+    }
     Via {
-        source: section.plain("source", faults, values::address),
-        device: section.plain("device", faults, values::device),
+        source: source.map(Spanned::into_inner),
+        device: device.map(Spanned::into_inner),
         mark: section.plain("mark", faults, value::any_mark),
         connect_timeout,
         read_timeout,

@@ -1,19 +1,22 @@
 //! One reader for each kind of value that only checks have.
 
-use std::{net::IpAddr, path::PathBuf};
+use std::{
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
 
 use hyper::http::uri::Authority;
-use toml::de::DeValue;
+use toml::{Spanned, de::DeValue};
 
 use crate::{
     config::{
-        diagnostics::{Contradiction, FaultList, ValueFault},
+        diagnostics::{Contradiction, FaultList, Prerequisite, ValueFault},
         native::{
             section::Section,
             value::{self, text},
         },
     },
-    model::{DeviceName, Login, Pattern, Secret, Tls, TlsStart, TlsVerify},
+    model::{DeviceName, Login, Pattern, SYSTEM_AUTHORITIES, Secret, Tls, TlsStart, TlsVerify},
 };
 
 type Result<T> = std::result::Result<T, ValueFault>;
@@ -180,8 +183,16 @@ pub(super) fn tls(
     };
     let name = section.plain("tls-name", faults, tls_name);
     let verify = section.read("tls-verify", faults, value::flag);
-    let file = section.plain("tls-ca", faults, path);
-    let verify = match (verify, file) {
+    let file = section.read("tls-ca", faults, path);
+    let need = |key, path: &Path| Prerequisite::Certificates { key, path: path.to_owned() };
+    match (&verify, &file) {
+        (_, Some(file)) => faults.need(file.span(), need("tls-ca", file.get_ref())),
+        (Some(verify), None) if *verify.get_ref() => {
+            faults.need(verify.span(), need("tls-verify", Path::new(SYSTEM_AUTHORITIES)));
+        }
+        _ => {}
+    }
+    let verify = match (verify, file.map(Spanned::into_inner)) {
         (Some(verify), Some(_)) if !*verify.get_ref() => {
             faults.add(verify.span(), Contradiction::CaWithoutVerify);
             TlsVerify::No

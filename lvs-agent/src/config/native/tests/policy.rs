@@ -215,7 +215,10 @@ fn faults() {
     }
     let cases: [(&str, Places); 4] = [
         ("", &[(7, 1, "[[service.backup]] has no \"address\"")]),
-        ("address = \"10.0.0.1\"", &[(8, 11, "server 10.0.0.1:80 is already in this service, at line 6")]),
+        (
+            "address = \"10.0.0.1\"",
+            &[(8, 11, "10.0.0.1:80 is a server of this service, at line 6, and can't take over")],
+        ),
         ("address = \"10.0.0.9\"\nchecked = false\ncheck = {}", &[(7, 1, "no meaning with checked = false")]),
         ("address = \"10.0.0.9\"\ncheck = [{}, {}]", &[(7, 1, "a backup has one check")]),
     ];

@@ -156,6 +156,7 @@ fn sql(sql: &SqlCheck, table: &mut Table) {
     login(Some(&sql.login), table);
     table.maybe("database", sql.database.as_ref().map(text));
     table.maybe("query", sql.query.as_ref().map(text));
+    table.unless("password-unencrypted", &sql.password_unencrypted, &false, ToString::to_string);
     tls(sql.tls.as_ref(), None, table);
 }
 

@@ -5,8 +5,8 @@ use std::{io, path::Path};
 use lettre::transport::smtp::client::{Certificate, CertificateStore, TlsParameters};
 
 use crate::{
-    model::TlsVerify,
-    probe::tls::{SYSTEM, authorities},
+    model::{SYSTEM_AUTHORITIES, TlsVerify},
+    probe::tls::authorities,
 };
 
 /// The relay must have a certificate for `name`, as far as `verify` demands.
@@ -17,7 +17,7 @@ pub(super) fn parameters(name: String, verify: &TlsVerify) -> io::Result<TlsPara
             builder = builder.dangerous_accept_invalid_certs(true).dangerous_accept_invalid_hostnames(true);
             Vec::new()
         }
-        TlsVerify::System => authorities(Path::new(SYSTEM))?,
+        TlsVerify::System => authorities(Path::new(SYSTEM_AUTHORITIES))?,
         TlsVerify::File(path) => authorities(path)?,
     };
     for authority in trusted {

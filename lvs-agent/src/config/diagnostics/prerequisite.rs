@@ -1,0 +1,53 @@
+//! What a check needs outside of the file that describes it.
+
+use std::{fmt, net::IpAddr, ops::Range, path::PathBuf};
+
+use super::Place;
+
+/// What a check needs on this director. Displayed as the key that names it, with its value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Prerequisite {
+    /// A file with certificates, as PEM: `tls-ca`, or the system's with `tls-verify`.
+    Certificates {
+        /// The key that asks for it.
+        key: &'static str,
+        /// The file's path.
+        path: PathBuf,
+    },
+    /// A program that can be started.
+    Program(PathBuf),
+    /// A file with a weight.
+    WeightFile(PathBuf),
+    /// An address of this director's.
+    Source(IpAddr),
+    /// A network device.
+    Device(String),
+}
+
+impl fmt::Display for Prerequisite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Certificates { key, path } => write!(f, "{key}: {}", path.display()),
+            Self::Program(path) => write!(f, "command: {}", path.display()),
+            Self::WeightFile(path) => write!(f, "file: {}", path.display()),
+            Self::Source(address) => write!(f, "source: {address}"),
+            Self::Device(name) => write!(f, "device: {name}"),
+        }
+    }
+}
+
+/// A prerequisite, and where the file asks for it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Need {
+    /// What is needed.
+    pub prerequisite: Prerequisite,
+    /// The value that names it.
+    pub place: Place,
+}
+
+impl Need {
+    /// What the value at the bytes `span` of `text` needs.
+    pub(super) fn new(prerequisite: Prerequisite, text: &str, span: &Range<usize>) -> Self {
+        Self { prerequisite, place: Place::new(text, span) }
+    }
+}
