@@ -27,7 +27,7 @@ fn setup(method: Method) -> Setup {
     let service = &mut setup.config.service[0];
     // A slow start would show.
     service.slow_start = Some("4s".to_owned());
-    service.scheduler = "wrr".to_owned();
+    "wrr".clone_into(&mut service.scheduler);
     service.server.iter_mut().for_each(|server| server.weight = 10);
     setup
 }
