@@ -9,7 +9,7 @@ use lvs_common::ServerId;
 
 use crate::probe::{Failure, FailureReason, Outcome, Verdict};
 
-/// Suspicions within this time of each other are together.
+/// Doubts that begin within this time of each other are together.
 const TOGETHER: Duration = Duration::from_millis(300);
 
 /// What a confirming probe says about the server, where it was to take no longer than `timeout`.
@@ -24,25 +24,35 @@ pub(crate) fn verdict(outcome: &Outcome, timeout: Duration) -> Verdict {
     }
 }
 
-/// Which servers were suspected lately. If it is most of a service, the director's own network comes first.
+/// Which servers are doubted, and since when. If it is most of a service, the director's own network comes first.
 #[derive(Debug, Default)]
 pub(crate) struct Correlation {
-    at: BTreeMap<ServerId, Instant>,
+    since: BTreeMap<ServerId, Instant>,
 }
 
 impl Correlation {
-    /// Takes note of a suspicion.
+    /// Takes note of a doubt.
     pub(crate) fn note(&mut self, server: ServerId, now: Instant) {
-        self.at.insert(server, now);
+        self.since.insert(server, now);
     }
 
-    /// Whether more than half of `siblings`, two at least, were suspected at about this time.
-    pub(crate) fn is_correlated(&self, siblings: &BTreeSet<ServerId>, now: Instant) -> bool {
-        let lately = |server: &&ServerId| {
-            self.at.get(server).is_some_and(|at| now.saturating_duration_since(*at) <= TOGETHER)
+    /// The server has answered: it has no part in what befalls the others.
+    pub(crate) fn answered(&mut self, server: ServerId) {
+        self.since.remove(&server);
+    }
+
+    /// Whether more than half of `siblings`, two at least, came into doubt at about the same time as this one. An
+    /// application's probes may take long; what counts is when the doubts began.
+    pub(crate) fn is_correlated(&self, server: ServerId, siblings: &BTreeSet<ServerId>) -> bool {
+        let Some(own) = self.since.get(&server) else { return false };
+        let together = |server: &&ServerId| {
+            let apart = |other: &Instant| {
+                other.saturating_duration_since(*own).max(own.saturating_duration_since(*other))
+            };
+            self.since.get(server).is_some_and(|other| apart(other) <= TOGETHER)
         };
-        let suspected = siblings.iter().filter(lately).count();
-        suspected >= 2 && suspected * 2 > siblings.len()
+        let doubted = siblings.iter().filter(together).count();
+        doubted >= 2 && doubted * 2 > siblings.len()
     }
 }
 
@@ -76,7 +86,7 @@ mod tests {
     fn most_of_a_service_at_once_is_common() {
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
-        let cases: [(&str, &[u64], u32, bool); 7] = [
+        let cases: [(&str, &[u64], u32, bool); 8] = [
             ("one of one", &[0], 1, false),
             ("one of two", &[0], 2, false),
             ("both of two", &[0, 200], 2, true),
@@ -84,15 +94,17 @@ mod tests {
             ("two of three", &[0, 300], 3, true),
             ("two of three, one after the other", &[0, 301], 3, false),
             ("two of four", &[0, 0], 4, false),
+            ("three of four around the first", &[300, 0, 600], 4, true),
         ];
         for (name, times, servers, expected) in cases {
-            let mut suspected = Correlation::default();
+            let mut doubted = Correlation::default();
             for (server, ms) in (0..).zip(times) {
-                suspected.note(ServerId(server), at(*ms));
+                doubted.note(ServerId(server), at(*ms));
             }
             let siblings = (0..servers).map(ServerId).collect();
-            let last = times.iter().max().copied().unwrap_or(0);
-            assert_eq!(suspected.is_correlated(&siblings, at(last)), expected, "{name}");
+            assert_eq!(doubted.is_correlated(ServerId(0), &siblings), expected, "{name}");
+            doubted.answered(ServerId(0));
+            assert!(!doubted.is_correlated(ServerId(0), &siblings), "{name}, answered");
         }
     }
 }

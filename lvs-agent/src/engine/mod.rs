@@ -24,7 +24,7 @@ pub(crate) use self::effects::{Cause, Effects, Move};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use self::{
@@ -437,6 +437,20 @@ impl Engine {
     pub(crate) fn check(&self, destination: &DestinationKey) -> Option<&Check> {
         let (service, role) = self.at(destination)?;
         service.checks(role).next()
+    }
+
+    /// All checks of a destination, and their indices.
+    pub(crate) fn checks(
+        &self,
+        destination: &DestinationKey,
+    ) -> impl Iterator<Item = (usize, &Check)> + use<'_> {
+        self.at(destination).into_iter().flat_map(|(service, role)| service.checks(role).enumerate())
+    }
+
+    /// How long an application may take to refute a suspicion, where that isn't its check's timeout.
+    #[must_use]
+    pub(crate) fn confirm_timeout(&self, destination: &DestinationKey) -> Option<Duration> {
+        self.at(destination)?.0.config.policy.confirm_timeout
     }
 
     /// The first of a destination's checks that tests the application, and its index; `None` where one failed check

@@ -1,12 +1,20 @@
-//! How long a confirming probe may take, from how long the server's checks have taken lately. Pure.
+//! How patient a confirming burst is, from how long the server's checks have taken lately. Pure.
+//!
+//! The kernel's own answers (SYN-ACK, RST, ICMP echo) take what they usually take, within narrow bounds. An application
+//! is given the time that the operator gave it: slowness within its check's timeout is no failure.
+//!
+//! A host may stall as a whole, by a live migration or an overcommitted hypervisor, and answers all at once when it
+//! goes on. A burst whose answers count for [`BurstSettings::timeout`] and [`BurstSettings::gap`] from its first probe on
+//! (120 ms) outlasts a stall of 100 ms, as no suspicion comes before the stall; a longer one can't be told from a lost
+//! power in time.
 
 use std::time::Duration;
 
 use super::subscriptions::Subscriber;
 use crate::{
     keyed::KeyMap,
-    model::{Check, CheckKind},
-    probe::Success,
+    model::{BurstSettings, Check, CheckKind},
+    probe::{Patience, Success},
 };
 
 /// Times longer than nearly all that a kernel took for a handshake: it was not the network's whim.
@@ -17,6 +25,13 @@ const ANSWER_FACTOR: u32 = 5;
 const CONNECT_LEAST: Duration = Duration::from_millis(50);
 /// Nobody is given less for an answer.
 const ANSWER_LEAST: Duration = Duration::from_millis(100);
+/// Times longer than nearly all answers took: this one is late, and it is worth asking again beside it.
+const LATE_FACTOR: u32 = 2;
+/// No answer is called late sooner: ten milliseconds are a scheduler's whim.
+const LATE_LEAST: Duration = Duration::from_millis(10);
+/// However slow a server usually is, it is asked again after this time, so that a dead one is known in little more than
+/// one timeout.
+const LATE_MOST: Duration = Duration::from_millis(100);
 /// Checks that must have been answered before less than the default is given.
 const ENOUGH: usize = 8;
 /// Checks that are remembered: at one a second, the last half minute.
@@ -59,16 +74,19 @@ impl LatencyHistory {
         self.latencies.retain(|subscriber, _| keep(subscriber));
     }
 
-    /// How long a probe with this question may take. `usually` is what the operator gives a confirming connection or
-    /// ping of a server that isn't known yet; nobody is given more than the baseline check is, or `usually` where that
-    /// is more.
-    pub(crate) fn timeout(
+    /// How patient to be with a probe with this question, for a suspicion that `check` settles.
+    ///
+    /// `settings` has what the operator gives a confirming connection or ping of a server that isn't known yet; nobody
+    /// is given more than the baseline check is, or than that where that is more. An application that is asked by
+    /// `check` itself is given `own`, or the check's own timeout.
+    pub(crate) fn patience(
         &self,
         of: Subscriber,
         check: &Check,
         question: &CheckKind,
-        usually: Duration,
-    ) -> Duration {
+        own: Option<Duration>,
+        settings: &BurstSettings,
+    ) -> Patience {
         let pace = self.latencies.get(&of);
         match question {
             CheckKind::Connect | CheckKind::Ping => {
@@ -76,17 +94,32 @@ impl LatencyHistory {
                     (CheckKind::Ping, CheckKind::Ping) => pace.answer.nearly_all(),
                     _ => pace.connect.nearly_all(),
                 };
-                let Some((longest, answers)) = pace.and_then(of_kind) else { return usually };
-                let least = if answers < ENOUGH { usually } else { CONNECT_LEAST.min(usually) };
-                (longest * CONNECT_FACTOR).max(least).min(check.timeout.max(usually))
+                let known = pace.and_then(of_kind);
+                let usually = settings.timeout;
+                let probe = known.map_or(usually, |(longest, answers)| {
+                    let least = if answers < ENOUGH { usually } else { CONNECT_LEAST.min(usually) };
+                    (longest * CONNECT_FACTOR).max(least).min(check.timeout.max(usually))
+                });
+                Patience { usual: late(known), probe, burst: usually + settings.gap }
             }
+            own_question if *own_question == check.kind => {
+                let known = pace.and_then(|pace| pace.answer.nearly_all());
+                Patience { usual: late(known), probe: own.unwrap_or(check.timeout), burst: Duration::ZERO }
+            }
+            // A port whose silence is its answer: asking again sooner tells nothing.
             _ => {
                 let known = pace.and_then(|pace| pace.answer.nearly_all());
                 let wanted = known.map_or(check.timeout, |(longest, _)| longest * ANSWER_FACTOR);
-                wanted.max(ANSWER_LEAST).min(check.timeout)
+                let probe = wanted.max(ANSWER_LEAST).min(check.timeout);
+                Patience { usual: probe, probe, burst: Duration::ZERO }
             }
         }
     }
+}
+
+/// After how long an answer is late, where nearly all took so long.
+fn late(known: Option<(Duration, usize)>) -> Duration {
+    known.map_or(LATE_MOST, |(longest, _)| (longest * LATE_FACTOR).clamp(LATE_LEAST, LATE_MOST))
 }
 
 impl Lately {
@@ -113,8 +146,13 @@ impl Lately {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU32;
+
     use super::*;
-    use crate::model::{DestinationKey, HttpCheck, Protocol, ServiceKey, UdpCheck};
+    use crate::{
+        model::{DestinationKey, HttpCheck, Protocol, ServiceKey, UdpCheck},
+        probe::Rhythm,
+    };
 
     fn subscriber() -> Subscriber {
         let service =
@@ -131,7 +169,7 @@ mod tests {
         CheckKind::Http(HttpCheck::get("/"))
     }
 
-    /// The timeout in ms of a probe with `asked` after checks with `question` that took so many ms.
+    /// The time in ms of a probe with `asked` after checks with `question` that took so many ms.
     fn timeout(kind: CheckKind, asked: &CheckKind, took: &[u64]) -> u128 {
         let check = Check { kind, timeout: Duration::from_millis(800), ..Check::default() };
         let mut latencies = LatencyHistory::default();
@@ -140,7 +178,7 @@ mod tests {
             let connect = (check.kind != CheckKind::Ping).then_some(latency / 10);
             latencies.note(subscriber(), &Success { latency, connect, weight: None }, true);
         }
-        latencies.timeout(subscriber(), &check, asked, Duration::from_millis(100)).as_millis()
+        latencies.patience(subscriber(), &check, asked, None, &BurstSettings::default()).probe.as_millis()
     }
 
     #[test]
@@ -165,14 +203,53 @@ mod tests {
             ("ping by ping", Ping, Ping, many(30), 300),
             ("connection of a page", page(), Connect, many(150), 150),
             ("page, nothing known", page(), page(), vec![], 800),
-            ("page, fast", page(), page(), many(5), 100),
-            ("page, slow", page(), page(), many(100), 500),
-            ("page, slower", page(), page(), many(400), 800),
-            ("datagram, fast", datagram(), datagram(), many(5), 100),
-            ("datagram, slow", datagram(), datagram(), many(100), 500),
+            ("page, fast", page(), page(), many(5), 800),
+            ("page, slow", page(), page(), many(400), 800),
+            ("datagram, as its own check", datagram(), datagram(), many(5), 800),
+            ("datagram to a pinged server, fast", Ping, datagram(), many(5), 100),
+            ("datagram to a pinged server, slow", Ping, datagram(), many(100), 500),
+            ("datagram to a pinged server, slower", Ping, datagram(), many(400), 800),
         ];
         for (name, question, asked, took, expected) in cases {
             assert_eq!(timeout(question, &asked, &took), expected, "{name}");
         }
+    }
+
+    #[test]
+    fn an_application_has_the_time_that_the_operator_gave_it() {
+        let check = Check { kind: page(), timeout: Duration::from_millis(800), ..Check::default() };
+        let latencies = LatencyHistory::default();
+        for (own, expected) in [(None, 800), (Some(Duration::from_millis(300)), 300)] {
+            let settings = BurstSettings::default();
+            let patience = |asked| latencies.patience(subscriber(), &check, asked, own, &settings);
+            assert_eq!(patience(&check.kind).probe.as_millis(), expected);
+            assert_eq!(patience(&CheckKind::Connect).probe, settings.timeout, "its kernel has less");
+        }
+    }
+
+    /// No suspicion comes before the stall, so that a burst begins with it at the earliest.
+    #[test]
+    fn the_bursts_of_a_fast_host_outlast_a_stall_of_100_ms() {
+        let check = Check::default();
+        let mut latencies = LatencyHistory::default();
+        let latency = Duration::from_micros(200);
+        for _ in 0..REMEMBERED {
+            latencies.note(subscriber(), &Success { latency, connect: Some(latency), weight: None }, true);
+        }
+        let settings = BurstSettings::default();
+        let patience = latencies.patience(subscriber(), &check, &CheckKind::Connect, None, &settings);
+        assert_eq!((patience.usual, patience.probe), (LATE_LEAST, CONNECT_LEAST));
+        for count in 1..=3 {
+            let count = NonZeroU32::new(count).unwrap();
+            let lasts = Rhythm::new(count, patience.usual, settings.gap, patience).lasts;
+            assert_eq!(lasts, Duration::from_millis(120));
+        }
+    }
+
+    #[test]
+    fn an_answer_is_late_after_twice_what_nearly_all_took() {
+        let late_of = |ms: u64| late(Some((Duration::from_millis(ms), REMEMBERED))).as_millis();
+        assert_eq!((late_of(1), late_of(30), late_of(400)), (10, 60, 100));
+        assert_eq!(late(None), LATE_MOST);
     }
 }

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use lvs_common::ServerId;
 
 use super::{
-    CommandRun, ConfigNotice, Event, InstanceChange, LineFile, ListChange, MailResult, ProbeKind,
+    CommandRun, ConfigNotice, Event, HintFate, InstanceChange, LineFile, ListChange, MailResult, ProbeKind,
     ReloadCause, StateFileChange, Subject, WeightOccasion,
 };
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
     health::{Cause, State, Transition},
     ipvs::{Edit, Sysctl},
     model::{DestinationKey, Mode, Protocol, Role, ServiceKey, Weight},
-    passive::{Evidence, Layer, Strength, Suspicion},
+    passive::{Evidence, Hint, Layer, Strength, Suspicion},
     pool::{AdminAction, Drain, PoolEvent},
     probe::{Failure, FailureReason, Outcome, Success, Verdict},
 };
@@ -104,7 +104,15 @@ fn of_suspicions() -> Vec<Event> {
         attempts: 12,
         answered: Duration::from_millis(2),
     };
+    let hint = |fate| {
+        let hint = Hint { id: ServerId(1), layer: Layer::Application, evidence: hung.clone() };
+        Event::Hint { subjects: vec![subject()], hint, fate }
+    };
     vec![
+        hint(HintFate::Asked),
+        hint(HintFate::InProgress),
+        hint(HintFate::NothingToAsk),
+        hint(HintFate::Withheld { reason: "such a hint was refuted lately".to_owned() }),
         Event::Suspicion { subjects: vec![subject()], suspicion },
         Event::Reported { subject: subject(), evidence: hung },
         Event::Overloaded { subject: subject(), evidence: overloaded },
@@ -147,6 +155,9 @@ fn of_servers() -> Vec<Event> {
         probe(ProbeKind::Baseline { is_new_failure: true }, refused()),
         probe(ProbeKind::Baseline { is_new_failure: false }, Ok(answered())),
         probe(ProbeKind::Confirm { number: 1 }, refused()),
+        probe(ProbeKind::Hint, Ok(answered())),
+        probe(ProbeKind::Hint, refused()),
+        probe(ProbeKind::Return, refused()),
         probe(ProbeKind::Ping, Ok(answered())),
         probe(ProbeKind::Port, Ok(answered())),
         transition(State::Suspect { baseline: 0, confirm: 2 }, down(Cause::Fast), refused()),

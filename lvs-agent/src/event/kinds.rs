@@ -28,10 +28,38 @@ pub(crate) enum ProbeKind {
     Baseline { is_new_failure: bool },
     /// A probe that is to confirm a suspicion; its number, from 1.
     Confirm { number: u32 },
+    /// The probe that a hint asked for.
+    Hint,
+    /// A question to a server that only the fast path has taken out: whether it is back.
+    Return,
     /// The ping alongside confirming probes.
     Ping,
     /// An empty datagram to the port of a UDP server, in place of a regular ping, which tests no port.
     Port,
+}
+
+/// What becomes of a hint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum HintFate {
+    /// It is probed.
+    Asked,
+    /// What it is about is being probed already.
+    InProgress,
+    /// The server is down, or no check of it could tell.
+    NothingToAsk,
+    /// There is no probe left for it.
+    Withheld { reason: String },
+}
+
+impl fmt::Display for HintFate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Asked => "asked",
+            Self::InProgress => "in-progress",
+            Self::NothingToAsk => "nothing-to-ask",
+            Self::Withheld { .. } => "withheld",
+        })
+    }
 }
 
 /// The cause of a reload.

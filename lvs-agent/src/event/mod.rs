@@ -12,8 +12,8 @@ mod publisher;
 pub(crate) use self::{examples::examples, publisher::Recorded};
 pub(crate) use self::{
     kinds::{
-        CommandRun, ConfigNotice, InstanceChange, LineFile, ListChange, MailResult, ProbeKind, ReloadCause,
-        StateFileChange, Subject, WeightOccasion,
+        CommandRun, ConfigNotice, HintFate, InstanceChange, LineFile, ListChange, MailResult, ProbeKind,
+        ReloadCause, StateFileChange, Subject, WeightOccasion,
     },
     publisher::{Publisher, Record, Subscriber},
 };
@@ -25,7 +25,7 @@ use crate::{
     health::{State, Transition},
     ipvs::{Edit, Sysctl},
     model::{DestinationKey, Mode, Role, ServiceKey, VirtualService, Weight},
-    passive::{Evidence, Suspicion},
+    passive::{Evidence, Hint, Suspicion},
     pool::{AdminAction, PoolEvent},
     probe::{Outcome, Verdict},
 };
@@ -56,6 +56,8 @@ pub(crate) enum Event {
     /// Others have changed the list of services or servers in the kernel's table.
     AdoptedChange { change: ListChange },
 
+    /// Something is odd about a server; it is no suspicion.
+    Hint { subjects: Vec<Subject>, hint: Hint, fate: HintFate },
     /// The detector suspects a server.
     Suspicion { subjects: Vec<Subject>, suspicion: Suspicion },
     /// An application may hang, and no check of the service can confirm that.
@@ -152,6 +154,7 @@ impl Event {
             Self::Services { .. } => "services",
             Self::Adopted { .. } => "adopted",
             Self::AdoptedChange { .. } => "adopted-change",
+            Self::Hint { .. } => "hint",
             Self::Suspicion { .. } => "suspicion",
             Self::Reported { .. } => "reported",
             Self::Overloaded { .. } => "overloaded",

@@ -43,19 +43,33 @@ impl Count {
 
     /// Counts one result.
     pub(super) fn observe(&mut self, success: bool, source: Source) {
+        if source == Source::Partial {
+            // What it doesn't undo it leaves as it is; in all else it counts like the whole check.
+            if !success || !self.state.is_provisional() {
+                self.observe(success, Source::Baseline);
+            }
+            return;
+        }
         self.state = if success { self.after_success(source) } else { self.after_failure(source) };
     }
 
     fn after_success(&self, source: Source) -> State {
         match (self.state, source) {
-            (State::Unknown { .. } | State::Up | State::Suspect { .. }, Source::Baseline)
+            // Where only the fast path has taken it down and the baseline check doesn't agree, it was a stall.
+            (
+                State::Unknown { .. }
+                | State::Up
+                | State::Suspect { .. }
+                | State::Down { cause: Cause::Fast, .. },
+                Source::Baseline,
+            )
             | (State::Up | State::Suspect { baseline: 0, .. }, Source::Confirm) => State::Up,
             (State::Suspect { baseline, .. }, Source::Confirm) => State::Suspect { baseline, confirm: 0 },
             (State::Down { .. }, Source::Baseline) => self.recovering(1),
             (State::Recovering { successes }, Source::Baseline) => self.recovering(successes + 1),
             // A confirming probe says too little to make a server known or to bring it back. Damping is not a check's
             // affair.
-            (state, Source::Confirm) | (state @ State::Damped { .. }, _) => state,
+            (state, Source::Confirm | Source::Partial) | (state @ State::Damped { .. }, _) => state,
         }
     }
 
@@ -66,18 +80,20 @@ impl Count {
     fn after_failure(&self, source: Source) -> State {
         let fall = self.thresholds.fall.get();
         let (baseline, confirm) = match (self.state, source) {
-            (State::Unknown { failures }, Source::Baseline) if failures + 1 < fall => {
+            (State::Unknown { failures }, Source::Baseline | Source::Partial) if failures + 1 < fall => {
                 return State::Unknown { failures: failures + 1 };
             }
-            (State::Unknown { .. }, Source::Baseline) => (fall, 0),
-            (State::Up, Source::Baseline) => (1, 0),
+            (State::Unknown { .. }, Source::Baseline | Source::Partial) => (fall, 0),
+            (State::Up, Source::Baseline | Source::Partial) => (1, 0),
             (State::Up, Source::Confirm) => (0, 1),
-            (State::Suspect { baseline, confirm }, Source::Baseline) => (baseline + 1, confirm),
+            (State::Suspect { baseline, confirm }, Source::Baseline | Source::Partial) => {
+                (baseline + 1, confirm)
+            }
             (State::Suspect { baseline, confirm }, Source::Confirm) => (baseline, confirm + 1),
-            (State::Down { cause, baseline }, Source::Baseline) => {
+            (State::Down { cause, baseline }, Source::Baseline | Source::Partial) => {
                 return self.still_down(cause, baseline + 1);
             }
-            (State::Recovering { .. }, Source::Baseline) => {
+            (State::Recovering { .. }, Source::Baseline | Source::Partial) => {
                 return State::Down { cause: Cause::Baseline, baseline: fall };
             }
             (
@@ -115,7 +131,8 @@ mod tests {
         Count::new(Thresholds { fall: number(fall), rise: number(rise) })
     }
 
-    /// `+`/`-`: success or failure of the baseline check, `c`/`x`: of a confirming probe. Returns the states' names.
+    /// `+`/`-`: success or failure of the baseline check, `c`/`x`: of a confirming probe, `p`/`q`: of a connection in
+    /// place of the check. Returns the states' names.
     fn states(health: &mut Count, results: &str) -> Vec<String> {
         results
             .chars()
@@ -124,6 +141,8 @@ mod tests {
                     '+' => (true, Source::Baseline),
                     '-' => (false, Source::Baseline),
                     'c' => (true, Source::Confirm),
+                    'p' => (true, Source::Partial),
+                    'q' => (false, Source::Partial),
                     _ => (false, Source::Confirm),
                 };
                 health.observe(success, source);
@@ -134,7 +153,7 @@ mod tests {
 
     #[test]
     fn results_lead_to_states() {
-        let cases: [(&str, &str, &[&str]); 9] = [
+        let cases: [(&str, &str, &[&str]); 15] = [
             ("one success makes it known", "+", &["up"]),
             ("fall failures make it known as well", "---", &["unknown", "unknown", "down"]),
             ("fall failures take it down", "+---", &["up", "suspect", "suspect", "down"]),
@@ -155,6 +174,32 @@ mod tests {
                 "rise successes bring it back, a failure between starts again",
                 "+---+-++",
                 &["up", "suspect", "suspect", "down", "recovering", "down", "recovering", "up"],
+            ),
+            (
+                "one success undoes what only a burst has found",
+                "+xxx+",
+                &["up", "suspect", "suspect", "down", "up"],
+            ),
+            (
+                "and what the baseline doesn't agree to yet",
+                "+xxx--+",
+                &["up", "suspect", "suspect", "down", "down", "down", "up"],
+            ),
+            (
+                "but not what it has agreed to",
+                "+xxx---++",
+                &["up", "suspect", "suspect", "down", "down", "down", "down", "recovering", "up"],
+            ),
+            ("a mere connection doesn't undo it", "+xxxp", &["up", "suspect", "suspect", "down", "down"]),
+            (
+                "but it agrees to it",
+                "+xxxqqqpp",
+                &["up", "suspect", "suspect", "down", "down", "down", "down", "recovering", "up"],
+            ),
+            (
+                "a mere connection counts as the check",
+                "p-pqqqpp",
+                &["up", "suspect", "up", "suspect", "suspect", "down", "recovering", "up"],
             ),
         ];
         for (name, results, expected) in cases {
@@ -182,8 +227,8 @@ mod tests {
     }
 
     proptest! {
-        /// From up to down takes exactly `fall` failures in a row, from down to up exactly `rise` successes; and
-        /// `failures_to_fall` is how many are missing.
+        /// From up to down takes exactly `fall` failures in a row, from down to up exactly `rise` successes, or one
+        /// where only the fast path has taken it down; and `failures_to_fall` is how many are missing.
         #[test]
         fn a_hard_state_takes_fall_failures_or_rise_successes(
             fall in 1_u32..6,
@@ -207,7 +252,8 @@ mod tests {
                 }
                 if to.is_up() && from.is_down() {
                     prop_assert!(!confirming);
-                    prop_assert!(successes >= rise);
+                    let needed = if from.is_provisional() { 1 } else { rise };
+                    prop_assert!(successes >= needed);
                 }
             }
         }

@@ -1,9 +1,18 @@
 //! Flap damping: a server that goes down again and again must stay healthy for longer before it is up. Pure.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
-use super::state::State;
+use super::state::{Cause, State};
 use crate::{backoff::Backoff, model::FlapDamping};
+
+/// So often within a [`MINUTE`] a server may go down without a penalty, as long as only the fast path takes it down: a
+/// host that stalls that often stays out for a while, all the same.
+const MOST_SPARED: usize = 5;
+/// See [`MOST_SPARED`].
+const MINUTE: Duration = Duration::from_mins(1);
 
 /// A server's recent relapses, and how long it must be healthy because of them.
 #[derive(Clone, Debug)]
@@ -17,12 +26,32 @@ pub(super) struct Damping {
     relapses: u32,
     /// Since when it has had no failure that counts; only while it is down.
     healthy_since: Option<Instant>,
+    /// How long it had been up when the fast path took it down, as long as the baseline check doesn't agree.
+    provisional: Option<Duration>,
+    /// When it went down within the last minute.
+    falls: VecDeque<Fall>,
+}
+
+/// A time when a server went down.
+#[derive(Clone, Copy, Debug)]
+struct Fall {
+    at: Instant,
+    /// It was the fast path's doing alone, and has cost nothing.
+    spared: bool,
 }
 
 impl Damping {
     /// A server without a past.
     pub(super) fn new(rules: FlapDamping) -> Self {
-        Self { rules, up_since: None, has_fallen: false, relapses: 0, healthy_since: None }
+        Self {
+            rules,
+            up_since: None,
+            has_fallen: false,
+            relapses: 0,
+            healthy_since: None,
+            provisional: None,
+            falls: VecDeque::new(),
+        }
     }
 
     /// Replaces the rules; the past is kept.
@@ -45,9 +74,11 @@ impl Damping {
             State::Recovering { .. } => {
                 self.healthy_since.get_or_insert(now);
             }
-            State::Down { .. } => {
+            State::Down { cause, .. } => {
                 if before.is_up() {
-                    self.fall(now);
+                    self.go_down(cause, now);
+                } else if cause == Cause::Baseline {
+                    self.agree();
                 }
                 self.healthy_since = None;
             }
@@ -58,6 +89,11 @@ impl Damping {
 
     /// Its checks have brought it back: up, or damped for the rest of its penalty.
     fn recovered(&mut self, checked: State, now: Instant) -> State {
+        if self.provisional.take().is_some() {
+            // It never was down, as far as its baseline check knows.
+            self.healthy_since = None;
+            return checked;
+        }
         // `Suspect` is not healthy: the penalty starts anew.
         let known = self.healthy_since.filter(|_| matches!(checked, State::Up));
         let since = *self.healthy_since.insert(known.unwrap_or(now));
@@ -70,8 +106,36 @@ impl Damping {
     }
 
     /// It was up and has gone down.
-    fn fall(&mut self, now: Instant) {
+    fn go_down(&mut self, cause: Cause, now: Instant) {
+        let is_old = |fall: &Fall| now.saturating_duration_since(fall.at) >= MINUTE;
+        while self.falls.front().is_some_and(is_old) {
+            self.falls.pop_front();
+        }
         let up_for = self.up_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        let spared = cause == Cause::Fast && self.falls.len() < MOST_SPARED;
+        self.provisional = spared.then_some(up_for);
+        if !spared {
+            self.count_fall(up_for);
+            if self.falls.iter().any(|fall| fall.spared) && self.falls.len() >= MOST_SPARED {
+                // Those that were spared count after all.
+                let falls = u32::try_from(self.falls.len()).unwrap_or(u32::MAX);
+                self.relapses = self.relapses.max(falls.saturating_add(1));
+            }
+        }
+        self.falls.push_back(Fall { at: now, spared });
+    }
+
+    /// The baseline check agrees that it is down.
+    fn agree(&mut self) {
+        if let Some(up_for) = self.provisional.take() {
+            self.count_fall(up_for);
+            if let Some(last) = self.falls.back_mut() {
+                last.spared = false;
+            }
+        }
+    }
+
+    fn count_fall(&mut self, up_for: Duration) {
         let is_relapse = self.has_fallen && up_for < self.rules.memory;
         self.relapses = if is_relapse { self.relapses.saturating_add(1) } else { 0 };
         self.has_fallen = true;

@@ -3,9 +3,10 @@
 //! ```text
 //! Unknown ─success─▶ Up ─failure─▶ Suspect ─fall failures in a row─▶ Down ─success─▶ Recovering ─rise in a row─▶ Up
 //! ```
-//! Any success in `Suspect` leads back to `Up`, any failure in `Recovering` back to `Down`. A server of which nothing
-//! is known yet needs one success, or `fall` failures, to be known. One that flaps is `Damped` between `Recovering` and
-//! `Up`: the time that it has to be healthy for doubles with each relapse.
+//! Any success in `Suspect` leads back to `Up`, any failure in `Recovering` back to `Down`. As long as only confirming
+//! probes have found it `Down`, one success of the baseline check leads back to `Up`, and is no return. A server of
+//! which nothing is known yet needs one success, or `fall` failures, to be known. One that flaps is `Damped` between
+//! `Recovering` and `Up`: the time that it has to be healthy for doubles with each relapse.
 //!
 //! Where a destination has several checks, each counts its own results; the destination's state is the worst of theirs,
 //! or the best where one healthy check is enough.

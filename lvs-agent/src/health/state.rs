@@ -16,6 +16,11 @@ pub struct Thresholds {
 pub enum Source {
     /// The configured check, which always runs.
     Baseline,
+    /// A connection in place of the configured check ([`Check::connects_between`]). It counts like that, but doesn't
+    /// undo what the fast path has found, which may be more than a connection tells.
+    ///
+    /// [`Check::connects_between`]: crate::model::Check::connects_between
+    Partial,
     /// A probe that follows a passive suspicion. It may test less than the baseline (a TCP connect where the baseline
     /// fetches a page), so its success clears only failures of its own kind.
     Confirm,
@@ -77,6 +82,13 @@ impl State {
     #[must_use]
     pub fn is_hard_down(self) -> bool {
         matches!(self, Self::Down { .. })
+    }
+
+    /// Whether the server is out by the fast path alone. A host that stalls looks like one that lost its power, so that
+    /// this is undone by the first success of the baseline check, and costs the server nothing else.
+    #[must_use]
+    pub fn is_provisional(self) -> bool {
+        matches!(self, Self::Down { cause: Cause::Fast, .. })
     }
 
     /// Whether the server should get no traffic.

@@ -152,7 +152,111 @@ fn a_penalty_of_zero_damps_nothing() {
     }
 }
 
+/// A failed burst takes a server down, and after `out` its baseline check answers.
+fn stall(health: &mut Health, now: Instant, out: Duration) {
+    for _ in 0..3 {
+        health.observe(Sample { check: None, success: false, source: Source::Confirm }, now);
+    }
+    assert!(health.state().is_provisional());
+    health.observe(baseline(0, true), now + out);
+}
+
+#[test]
+fn a_stall_costs_nothing_even_a_server_that_has_relapsed() {
+    let start = Instant::now();
+    let mut health = Health::new(&rules(Combine::All), 1);
+    let mut now = start;
+    let mut results = |health: &mut Health, successes: u32, failures: u32| {
+        for success in (0..successes).map(|_| true).chain((0..failures).map(|_| false)) {
+            now += SECOND;
+            health.observe(baseline(0, success), now);
+        }
+        now
+    };
+    results(&mut health, 1, 3);
+    results(&mut health, 2, 3);
+    assert_eq!((health.relapses(), health.state().is_hard_down()), (1, true));
+    let mut now = results(&mut health, 20, 0);
+    assert_eq!(health.state(), State::Up);
+    for _ in 0..10 {
+        now += 20 * SECOND;
+        stall(&mut health, now, SECOND / 3);
+        assert_eq!((health.state(), health.relapses()), (State::Up, 1));
+    }
+}
+
+#[test]
+fn the_sixth_stall_within_a_minute_counts_and_so_do_the_others() {
+    let (start, mut health) = (Instant::now(), Health::new(&rules(Combine::All), 1));
+    health.observe(baseline(0, true), start);
+    for second in 1..=5 {
+        stall(&mut health, start + second * SECOND, SECOND / 3);
+        assert_eq!((health.state(), health.relapses()), (State::Up, 0));
+    }
+    let sixth = start + 6 * SECOND;
+    stall(&mut health, sixth, SECOND / 3);
+    assert_eq!(health.relapses(), 6);
+    assert_eq!(health.state(), State::Damped { until: sixth + SECOND / 3 + 60 * SECOND });
+}
+
+#[test]
+fn a_removal_to_which_the_baseline_check_agrees_counts_as_any() {
+    let (start, mut health) = (Instant::now(), Health::new(&rules(Combine::All), 1));
+    health.observe(baseline(0, true), start);
+    for (round, expected) in [(1, 0), (2, 1)] {
+        let now = start + 10 * round * SECOND;
+        for source in [Source::Confirm, Source::Baseline] {
+            for _ in 0..3 {
+                health.observe(Sample { check: Some(0), success: false, source }, now);
+            }
+        }
+        assert_eq!((health.relapses(), health.state().is_provisional()), (expected, false));
+        health.observe(baseline(0, true), now + SECOND);
+        health.observe(baseline(0, true), now + 2 * SECOND);
+    }
+    assert!(matches!(health.state(), State::Damped { .. }), "{:?}", health.state());
+}
+
+#[test]
+fn all_checks_that_the_fast_path_has_failed_must_answer() {
+    let now = Instant::now();
+    let mut health = Health::new(&rules(Combine::All), 2);
+    for check in 0..2 {
+        health.observe(baseline(check, true), now);
+    }
+    for _ in 0..3 {
+        health.observe(Sample { check: None, success: false, source: Source::Confirm }, now);
+    }
+    health.observe(baseline(0, true), now);
+    assert!(health.state().is_provisional());
+    health.observe(baseline(1, true), now);
+    assert_eq!(health.state(), State::Up);
+}
+
 proptest! {
+    /// However the fast path and the baseline checks take it out, and however it comes back.
+    #[test]
+    fn a_server_goes_down_at_most_six_times_in_a_minute(
+        spells in proptest::collection::vec((any::<bool>(), 1_u32..40, 1_u32..12), 1..150),
+    ) {
+        let (start, mut health) = (Instant::now(), Health::new(&rules(Combine::All), 1));
+        let (mut now, mut down_at) = (start, Vec::new());
+        for (fast, healthy, failing) in spells {
+            let source = if fast { Source::Confirm } else { Source::Baseline };
+            let healthy = (0..healthy).map(|_| (true, Source::Baseline));
+            for (success, source) in healthy.chain((0..failing).map(|_| (false, source))) {
+                now += SECOND / 4;
+                let was_up = health.state().is_up();
+                health.observe(Sample { check: Some(0), success, source }, now);
+                if was_up && health.state().is_down() { down_at.push(now) }
+            }
+        }
+        for (index, first) in down_at.iter().enumerate() {
+            let within = down_at[index..].iter().take_while(|at| **at - *first < 60 * SECOND).count();
+            prop_assert!(within <= 6, "{within} times down in a minute");
+        }
+    }
+
     /// Whatever a server does, it goes up and down a bounded number of times a minute once it is known to flap; and it
     /// has no failure within its penalty before it is up.
     #[test]

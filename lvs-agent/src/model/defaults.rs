@@ -51,12 +51,15 @@ pub const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
 /// Long enough that one short stall doesn't swallow all confirming probes.
 pub const BURST_GAP: Duration = Duration::from_millis(20);
-/// Generous for a LAN, and well below the client's first retransmission after a second.
+/// Generous for a LAN, and well below the client's first retransmission after a second. A live migration or an
+/// overcommitted hypervisor stops a host for so long now and then: that is to cost a suspicion at most.
 pub const BURST_TIMEOUT: Duration = Duration::from_millis(100);
 /// Bursts a second for one server: no stream of forged packets can make the director flood its own server.
 pub const SERVER_RATE: NonZeroU32 = NonZeroU32::new(5).unwrap();
 /// Bursts a second in all.
 pub const TOTAL_RATE: NonZeroU32 = NonZeroU32::new(200).unwrap();
+/// Hints a second in all: healthy servers give a few an hour each, so that 10,000 of them stay below a fifth of it.
+pub const HINT_RATE: NonZeroU32 = NonZeroU32::new(100).unwrap();
 
 /// From one baseline check to the next.
 pub const CHECK_INTERVAL: Duration = Duration::from_secs(1);

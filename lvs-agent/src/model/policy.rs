@@ -20,6 +20,8 @@ pub struct PoolPolicy {
     pub fast_share: f64,
     /// How a server that flaps is held back.
     pub flap: FlapDamping,
+    /// How long a probe may take that is to refute the suspicion of an application; `None`: its check's timeout.
+    pub confirm_timeout: Option<Duration>,
 }
 
 impl Default for PoolPolicy {
@@ -31,6 +33,7 @@ impl Default for PoolPolicy {
             start: StartPolicy::default(),
             fast_share: defaults::FAST_SHARE,
             flap: FlapDamping::default(),
+            confirm_timeout: None,
         }
     }
 }

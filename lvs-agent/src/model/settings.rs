@@ -267,12 +267,15 @@ impl Default for DetectorSettings {
 pub struct BurstSettings {
     /// From the start of one confirming probe to the start of the next.
     pub gap: Duration,
-    /// How long one confirming probe may take.
+    /// How long one confirming connection or ping of a server may take that isn't known yet. A burst of them goes on
+    /// for this time and [`Self::gap`] at least, so that a host may stall for so long.
     pub timeout: Duration,
     /// Bursts a second for one server.
     pub server_rate: NonZeroU32,
     /// Bursts a second in all.
     pub total_rate: NonZeroU32,
+    /// Hints a second in all that are followed by a probe; the bursts are counted apart.
+    pub hint_rate: NonZeroU32,
 }
 
 impl Default for BurstSettings {
@@ -282,6 +285,7 @@ impl Default for BurstSettings {
             timeout: defaults::BURST_TIMEOUT,
             server_rate: defaults::SERVER_RATE,
             total_rate: defaults::TOTAL_RATE,
+            hint_rate: defaults::HINT_RATE,
         }
     }
 }

@@ -512,9 +512,11 @@ impl Pool {
                 member.ramp = slow_start.map(|time| Ramp { since: now, time });
             }
             member.ramp = member.ramp.filter(|ramp| serves && slow_start.is_some() && !ramp.is_over(now));
-            // A server that comes in for the first time after the agent's start is as warm as all the others.
+            // A server that comes in for the first time after the agent's start is as warm as all the others, and so is
+            // one whose removal the baseline check has not agreed to.
+            let was_down = state.is_down() && !state.is_provisional();
             member.slow_start =
-                !serves && (member.slow_start || state.is_down() || !member.admin_state.is_enabled());
+                !serves && (member.slow_start || was_down || !member.admin_state.is_enabled());
             member.serves = serves;
             let used_anyway = none_serves && member.is_used_anyway(*state);
             let presence = match member.ordered_presence(on_failure) {

@@ -307,6 +307,20 @@ fn a_server_that_comes_back_gets_a_slow_start() {
 }
 
 #[test]
+fn a_provisional_removal_costs_no_slow_start_unless_the_baseline_check_agrees_to_it() {
+    let rules = policy(|policy| policy.slow_start = Some(10 * SECOND));
+    for (last, expected) in [(FAST, 5), (DEAD, 1)] {
+        let mut pool = pool(rules, &[Presence::In; 2]);
+        decide(&mut pool, &[UP, UP]);
+        decide(&mut pool, &[FAST, UP]);
+        decide(&mut pool, &[last, UP]);
+        assert_eq!(weights(&pool), [Some(0), Some(5)]);
+        decide(&mut pool, &[UP, UP]);
+        assert_eq!(weights(&pool), [Some(expected), Some(5)], "after {last:?}");
+    }
+}
+
+#[test]
 fn an_undrained_server_and_a_new_one_get_a_slow_start() {
     let rules = policy(|policy| policy.slow_start = Some(10 * SECOND));
     let mut pool = Pool::new(rules, vec![(Weight(100), Presence::In); 2], []);

@@ -1,15 +1,17 @@
 //! The confirming burst: a suspicion is followed by a few probes in quick succession.
 //!
-//! The probes start a gap apart and don't wait for each other, so a dead server is known after the gaps and one
-//! timeout. The first that succeeds ends the burst. They ask what the passive signal doubts: for a TCP connection, for
-//! a page, or by ping. Beside connections one ping runs along, to tell a host that is down from one whose port is.
+//! The probes start as their [`Rhythm`] says and don't wait for each other: against a silent server they overlap. After
+//! a RST the next one starts at once: that is an answer, not a loss, and there is nothing to wait for. The first that
+//! succeeds ends the burst; until then those that are unanswered wait for its end, as a late answer is one. They ask
+//! what the passive signal doubts: for a TCP connection, for a page, or by ping. When the second connection is due, one
+//! ping runs along, to tell a host that is down from one whose port is.
 
-use std::{num::NonZeroU32, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::mpsc, task::JoinSet, time};
 
-use super::{Outcome, Probe, ProbeTarget};
-use crate::model::{BurstSettings, CheckKind};
+use super::{Failure, FailureReason, Outcome, Probe, ProbeTarget, Rhythm};
+use crate::model::CheckKind;
 
 /// What is to be confirmed.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,26 +20,8 @@ pub struct Burst {
     pub target: ProbeTarget,
     /// What.
     pub question: Arc<CheckKind>,
-    /// How many probes, as long as none succeeds.
-    pub count: NonZeroU32,
-    /// From the start of one probe to the start of the next.
-    pub gap: Duration,
-    /// How long one probe may take.
-    pub timeout: Duration,
-}
-
-impl Burst {
-    /// A burst of `count` probes with the operator's gap, and with the time that this server may take.
-    #[must_use]
-    pub fn new(
-        target: ProbeTarget,
-        question: Arc<CheckKind>,
-        count: NonZeroU32,
-        settings: &BurstSettings,
-        timeout: Duration,
-    ) -> Self {
-        Self { target, question, count, gap: settings.gap, timeout }
-    }
+    /// How often, and when.
+    pub rhythm: Rhythm,
 }
 
 /// What came of one of the probes.
@@ -47,6 +31,8 @@ pub struct BurstProbe {
     pub index: u32,
     /// What came of it.
     pub outcome: Outcome,
+    /// How long it was allowed to take.
+    pub allowed: Duration,
 }
 
 /// What a task of the burst has found.
@@ -56,27 +42,23 @@ enum Found {
 }
 
 /// Runs a burst. Each probe's result is sent to `reports` as it comes. Gives what came of the ping that ran along, if
-/// there was one and it ended in time. Takes no longer than the gaps and one timeout, as long as the reports are taken;
-/// room for `count` of them makes sure of that. Dropping the future ends the probes.
+/// there was one and it ended in time. Takes no longer than its rhythm says, as long as the reports are taken; room for
+/// all of them makes sure of that. Dropping the future ends the probes.
 pub async fn run<A: Probe>(asker: &A, burst: &Burst, reports: &mpsc::Sender<BurstProbe>) -> Option<Outcome> {
-    let mut tasks = start(asker, burst);
+    let mut course = Course::begin(asker, burst);
     let mut host = None;
-    let mut ended = 0;
-    while ended < burst.count.get() {
-        let probe = match tasks.join_next().await {
-            Some(Ok(Found::Probe(probe))) => probe,
-            Some(Ok(Found::Host(outcome))) => {
+    while let Some(found) = course.next().await {
+        let probe = match found {
+            Found::Probe(probe) => probe,
+            Found::Host(outcome) => {
                 host = Some(outcome);
                 continue;
             }
-            Some(Err(error)) => {
-                tracing::error!(server = %burst.target.address, %error, "a confirming probe panicked");
-                continue;
-            }
-            None => break,
         };
-        ended += 1;
         let is_answered = probe.outcome.is_ok();
+        if is_refusal(&probe.outcome) {
+            course.start_next();
+        }
         if reports.send(probe).await.is_err() {
             tracing::debug!(server = %burst.target.address, "nobody takes the results of confirming probes any more");
         }
@@ -87,37 +69,109 @@ pub async fn run<A: Probe>(asker: &A, burst: &Burst, reports: &mpsc::Sender<Burs
     host
 }
 
-/// Starts the probes, and the ping that runs along; they end when the set is dropped.
-fn start<A: Probe>(asker: &A, burst: &Burst) -> JoinSet<Found> {
-    let begin = time::Instant::now();
-    let mut tasks = JoinSet::new();
-    for index in 0..burst.count.get() {
-        let (asker, question) = (asker.clone(), burst.question.clone());
-        let Burst { target, gap, timeout, .. } = *burst;
-        tasks.spawn(async move {
-            // A timer is only precise to the next millisecond: the first one waits for none.
-            if index > 0 {
-                time::sleep_until(begin + gap * index).await;
+/// Whether the server's kernel has answered that nobody takes the connection.
+fn is_refusal(outcome: &Outcome) -> bool {
+    let reason = outcome.as_ref().err().map(|Failure { reason, .. }| reason);
+    matches!(reason, Some(FailureReason::Refused | FailureReason::Reset))
+}
+
+/// A burst that is under way; its probes end when it is dropped.
+struct Course<'a, A> {
+    asker: &'a A,
+    burst: &'a Burst,
+    begin: time::Instant,
+    tasks: JoinSet<Found>,
+    /// How many probes have started.
+    started: u32,
+    /// How many have not ended.
+    unanswered: u32,
+    /// Whether the ping has yet to start.
+    ping_is_due: bool,
+}
+
+impl<'a, A: Probe> Course<'a, A> {
+    /// Starts the first probe.
+    fn begin(asker: &'a A, burst: &'a Burst) -> Self {
+        let mut course = Self {
+            asker,
+            burst,
+            begin: time::Instant::now(),
+            tasks: JoinSet::new(),
+            started: 0,
+            unanswered: 0,
+            ping_is_due: *burst.question == CheckKind::Connect,
+        };
+        // A timer is only precise to the next millisecond: the first one waits for none.
+        course.start_next();
+        course
+    }
+
+    /// The next thing that is found; `None` once all probes have ended.
+    async fn next(&mut self) -> Option<Found> {
+        // A probe that panicked never ends.
+        while (self.unanswered > 0 && !self.tasks.is_empty()) || self.has_more() {
+            let second = self.begin + self.burst.rhythm.start_of(1);
+            let due = self.begin + self.burst.rhythm.start_of(self.started);
+            tokio::select! {
+                Some(ended) = self.tasks.join_next() => match ended {
+                    Ok(found) => {
+                        self.unanswered -= u32::from(matches!(found, Found::Probe(_)));
+                        return Some(found);
+                    }
+                    Err(error) => {
+                        let server = self.burst.target.address;
+                        tracing::error!(%server, %error, "a confirming probe panicked");
+                    }
+                },
+                () = time::sleep_until(due), if self.has_more() => self.start_next(),
+                () = time::sleep_until(second), if self.ping_is_due => self.start_ping(),
             }
-            let outcome = asker.probe(target, &question, timeout).await;
-            Found::Probe(BurstProbe { index, outcome })
+        }
+        None
+    }
+
+    fn has_more(&self) -> bool {
+        self.started < self.burst.rhythm.count.get()
+    }
+
+    /// Starts the next probe, if there is one to start.
+    fn start_next(&mut self) {
+        if !self.has_more() {
+            return;
+        }
+        let (index, allowed) = (self.started, self.left());
+        self.started += 1;
+        self.unanswered += 1;
+        let (asker, question, target) = (self.asker.clone(), self.burst.question.clone(), self.burst.target);
+        self.tasks.spawn(async move {
+            let outcome = asker.probe(target, &question, allowed).await;
+            Found::Probe(BurstProbe { index, outcome, allowed })
         });
+        if index > 0 && self.ping_is_due {
+            self.start_ping();
+        }
     }
-    if *burst.question == CheckKind::Connect {
-        let (asker, target, timeout) = (asker.clone(), burst.target, burst.timeout);
-        tasks.spawn(async move { Found::Host(asker.probe(target, &CheckKind::Ping, timeout).await) });
+
+    fn start_ping(&mut self) {
+        self.ping_is_due = false;
+        let (asker, target, allowed) = (self.asker.clone(), self.burst.target, self.left());
+        self.tasks.spawn(async move { Found::Host(asker.probe(target, &CheckKind::Ping, allowed).await) });
     }
-    tasks
+
+    /// How long answers still count.
+    fn left(&self) -> Duration {
+        (self.begin + self.burst.rhythm.lasts).saturating_duration_since(time::Instant::now())
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{net::Ipv4Addr, sync::Mutex, time::Instant};
+    use std::{net::Ipv4Addr, num::NonZeroU32, sync::Mutex, time::Instant};
 
     use super::*;
     use crate::{
         model::HttpCheck,
-        probe::{Failure, FailureReason, LocalFault, Phase, Success, Verdict},
+        probe::{LocalFault, Patience, Phase, Success, Verdict},
     };
 
     /// What a probe is to come to, and after how many milliseconds; beyond the timeout it times out.
@@ -172,7 +226,7 @@ mod tests {
     }
 
     /// What a burst came to, with times in ms since its start.
-    struct Course {
+    struct Came {
         /// The outcome of the ping that ran along.
         host: Option<Outcome>,
         /// The verdicts of the probes that were reported, in that order.
@@ -183,8 +237,9 @@ mod tests {
         took: u128,
     }
 
-    /// Runs a burst of as many probes as are planned.
-    async fn burst(kind: CheckKind, count: u32, plans: Vec<Plan>, ping: Plan) -> Course {
+    /// Runs a burst of so many probes: the second 10 ms after the first, 20 ms from each of the others to the next;
+    /// each has 100 ms, and all of them at least 120 ms.
+    async fn burst(kind: CheckKind, count: u32, plans: Vec<Plan>, ping: Plan) -> Came {
         let (connects, pages) =
             if matches!(kind, CheckKind::Http(_)) { (vec![], plans) } else { (plans, vec![]) };
         let (connects, pages) = (Arc::new(Mutex::new(connects)), Arc::new(Mutex::new(pages)));
@@ -193,8 +248,10 @@ mod tests {
         let asker = Planned { connects, pages, ping, asks, started };
         let target = ProbeTarget::at((Ipv4Addr::LOCALHOST, 80).into());
         let count = NonZeroU32::new(count).unwrap();
-        let settings = BurstSettings::default();
-        let burst = Burst::new(target, kind.into(), count, &settings, settings.timeout);
+        let ms = Duration::from_millis;
+        let patience = Patience { usual: ms(10), probe: ms(100), burst: ms(120) };
+        let rhythm = Rhythm::new(count, patience.usual, ms(20), patience);
+        let burst = Burst { target, question: kind.into(), rhythm };
         let (reports, mut received) = mpsc::channel(16);
         let begin = now();
         let since = |at: Instant| (at - begin).as_millis();
@@ -215,36 +272,65 @@ mod tests {
         let times =
             |(probe, ended): &(BurstProbe, u128)| (probe.index, since(started[probe.index as usize]), *ended);
         let verdicts = probes.iter().map(|(probe, _)| Verdict::of(&probe.outcome)).collect();
-        Course { host, verdicts, times: probes.iter().map(times).collect(), took }
+        Came { host, verdicts, times: probes.iter().map(times).collect(), took }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_silent_server_is_known_after_the_gaps_and_one_timeout() {
+    async fn the_probes_of_a_silent_server_overlap_and_end_together() {
         let silent = vec![(1000, Ok(())); 3];
-        let course = burst(CheckKind::Connect, 3, silent, (1, Ok(()))).await;
-        assert_eq!(course.verdicts, [Verdict::Dead; 3], "the host answers, which is no veto");
+        let came = burst(CheckKind::Connect, 3, silent, (1, Ok(()))).await;
+        assert_eq!(came.verdicts, [Verdict::Dead; 3], "the host answers, which is no veto");
         let latency = Duration::from_millis(1);
-        assert_eq!(course.host, Some(Ok(Success { latency, connect: None, weight: None })));
-        assert_eq!(course.times, [(0, 0, 100), (1, 20, 120), (2, 40, 140)]);
-        assert_eq!(course.took, 140);
+        assert_eq!(came.host, Some(Ok(Success { latency, connect: None, weight: None })));
+        let mut times = came.times;
+        times.sort_unstable();
+        assert_eq!(times, [(0, 0, 130), (1, 10, 130), (2, 30, 130)], "two gaps and one timeout");
+        assert_eq!(came.took, 130);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_refusing_server_is_known_after_the_gaps() {
+    async fn an_answer_that_is_later_than_usual_still_counts() {
+        for (late, answered) in [(119, true), (120, false)] {
+            let came = burst(CheckKind::Connect, 1, vec![(late, Ok(()))], (1000, Ok(()))).await;
+            assert_eq!((came.verdicts[0] == Verdict::Alive, came.took), (answered, u128::from(late)));
+        }
+        // The first one's answer, after the others have started.
+        let plans = vec![(110, Ok(())), (1000, Ok(())), (1000, Ok(()))];
+        let came = burst(CheckKind::Connect, 3, plans, (1000, Ok(()))).await;
+        assert_eq!((came.verdicts, came.took), (vec![Verdict::Alive], 110));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_a_refusal_the_next_probe_starts_at_once() {
         let refusals = vec![(1, refused()); 3];
-        let course = burst(CheckKind::Connect, 3, refusals, (1000, Ok(()))).await;
-        assert_eq!((course.verdicts, course.host), (vec![Verdict::Dead; 3], None), "waits for no ping");
-        assert_eq!(course.times, [(0, 0, 1), (1, 20, 21), (2, 40, 41)]);
-        assert_eq!(course.took, 41);
+        let came = burst(CheckKind::Connect, 3, refusals, (1000, Ok(()))).await;
+        assert_eq!((came.verdicts, came.host), (vec![Verdict::Dead; 3], None), "waits for no ping");
+        assert_eq!(came.times, [(0, 0, 1), (1, 1, 2), (2, 2, 3)]);
+        assert_eq!(came.took, 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_another_failure_the_next_probe_waits_for_its_time() {
+        let failing = || Err(FailureReason::Protocol("no HTTP".to_owned()));
+        let page = CheckKind::Http(HttpCheck::get("/"));
+        let came = burst(page, 3, vec![(1, failing()); 3], (1000, Ok(()))).await;
+        assert_eq!(came.times, [(0, 0, 1), (1, 10, 11), (2, 30, 31)]);
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_first_success_ends_it() {
         let plans = vec![(1000, Ok(())), (5, Ok(())), (1, refused())];
-        let course = burst(CheckKind::Connect, 3, plans, (1000, Ok(()))).await;
-        assert_eq!(course.verdicts, [Verdict::Alive]);
-        assert_eq!(course.times, [(1, 20, 25)], "neither the first, which is still waiting, nor the third");
-        assert_eq!(course.took, 25);
+        let came = burst(CheckKind::Connect, 3, plans, (1000, Ok(()))).await;
+        assert_eq!(came.verdicts, [Verdict::Alive]);
+        assert_eq!(came.times, [(1, 10, 15)], "neither the first, which is still waiting, nor the third");
+        assert_eq!(came.took, 15);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_answers_is_sent_one_probe_and_no_ping() {
+        // Nothing more is planned: a second connection would panic.
+        let came = burst(CheckKind::Connect, 3, vec![(1, Ok(()))], (0, Ok(()))).await;
+        assert_eq!((came.verdicts, came.host, came.took), (vec![Verdict::Alive], None, 1));
     }
 
     #[tokio::test(start_paused = true)]
@@ -264,11 +350,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_question_decides_what_is_asked() {
         let page = CheckKind::Http(HttpCheck::get("/"));
-        let course = burst(page, 1, vec![(1, refused())], (0, Ok(()))).await;
-        assert_eq!((course.verdicts, course.host), (vec![Verdict::Dead], None), "no ping beside a page");
+        let came = burst(page, 1, vec![(20, refused())], (0, Ok(()))).await;
+        assert_eq!((came.verdicts, came.host), (vec![Verdict::Dead], None), "no ping beside a page");
         // Nothing is planned for connects: one would panic.
-        let course = burst(CheckKind::Ping, 2, vec![], (1000, Ok(()))).await;
-        assert_eq!((course.verdicts, course.host), (vec![Verdict::Dead; 2], None));
-        assert_eq!(course.times, [(0, 0, 100), (1, 20, 120)]);
+        let came = burst(CheckKind::Ping, 2, vec![], (1000, Ok(()))).await;
+        assert_eq!((came.verdicts, came.host), (vec![Verdict::Dead; 2], None));
+        assert_eq!(came.took, 120);
     }
 }

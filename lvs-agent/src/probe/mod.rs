@@ -4,6 +4,7 @@
 
 pub mod budget;
 pub mod burst;
+pub(crate) mod bursts;
 mod command;
 mod connect;
 mod context;
@@ -20,6 +21,7 @@ mod ping;
 mod prober;
 mod radius;
 mod random;
+mod rhythm;
 mod schedule;
 mod scheduler;
 mod session;
@@ -40,6 +42,7 @@ pub use self::{
     },
     ping::Pingers,
     prober::{Probe, Prober},
+    rhythm::{Patience, Rhythm},
     schedule::CheckId,
     scheduler::{BaselineCheck, CheckResult, Counts, Scheduler, SchedulerHandle, Stopped},
     target::ProbeTarget,

@@ -14,9 +14,7 @@ use super::{
     testing::{LONG, SHORT, any_port, closed_port, is_in_namespace, silent_port},
     *,
 };
-use crate::model::{
-    BurstSettings, Check, CheckKind, DeviceName, HttpCheck, Pattern, TcpCheck, UdpCheck, Via,
-};
+use crate::model::{Check, CheckKind, DeviceName, HttpCheck, Pattern, TcpCheck, UdpCheck, Via};
 
 fn http() -> CheckKind {
     CheckKind::Http(HttpCheck::get("/"))
@@ -75,8 +73,10 @@ async fn burst(address: SocketAddr) -> (Vec<Verdict>, Vec<(Instant, Instant)>) {
     let (reports, mut received) = mpsc::channel(3);
     let count = NonZeroU32::new(3).unwrap();
     let target = ProbeTarget::at(address);
-    let settings = BurstSettings::default();
-    let burst = burst::Burst::new(target, CheckKind::Connect.into(), count, &settings, settings.timeout);
+    let ms = Duration::from_millis;
+    let patience = Patience { usual: ms(10), probe: ms(100), burst: ms(120) };
+    let rhythm = Rhythm::new(count, patience.usual, ms(20), patience);
+    let burst = burst::Burst { target, question: CheckKind::Connect.into(), rhythm };
     let asker = Timed::default();
     burst::run(&asker, &burst, &reports).await;
     drop(reports);

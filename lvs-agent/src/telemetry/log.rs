@@ -7,11 +7,12 @@ use tracing::{debug, error, info, warn};
 
 use crate::{
     event::{
-        CommandRun, ConfigNotice, Event, InstanceChange, LineFile, ListChange, MailResult, ProbeKind, Record,
-        StateFileChange, Subject, Subscriber,
+        CommandRun, ConfigNotice, Event, HintFate, InstanceChange, LineFile, ListChange, MailResult,
+        ProbeKind, Record, StateFileChange, Subject, Subscriber,
     },
     health::{State, Transition},
     ipvs::Edit,
+    passive::Hint,
     pool::{AdminAction, Drain, PoolEvent},
     probe::Outcome,
 };
@@ -110,6 +111,7 @@ impl Line {
     fn of_suspicion(self, of: &Event) {
         let Self { at_ns, event } = self;
         match of {
+            Event::Hint { subjects, hint, fate } => self.hint(subjects, hint, fate),
             Event::Suspicion { subjects, suspicion } => {
                 for Subject { service, destination } in subjects {
                     let server = destination.server;
@@ -158,6 +160,23 @@ impl Line {
                 }
             }
             _ => {}
+        }
+    }
+
+    fn hint(self, subjects: &[Subject], hint: &Hint, fate: &HintFate) {
+        let Self { at_ns, event } = self;
+        let then = match fate {
+            HintFate::Asked => "it is asked",
+            HintFate::InProgress => "it is being asked already",
+            HintFate::NothingToAsk => "nothing can tell",
+            HintFate::Withheld { reason } => reason,
+        };
+        for Subject { service, destination } in subjects {
+            let server = destination.server;
+            debug!(
+                at_ns, event, service = &**service, %server, layer = %hint.layer, evidence = %hint.evidence,
+                result = %fate, "{server}, hint: {}; {then}", hint.evidence
+            );
         }
     }
 
@@ -239,6 +258,21 @@ impl Line {
                 ProbeKind::Port => debug!(
                     at_ns, event, kind = "port", service, %server, outcome = words(outcome), took_ms,
                     "{server}: port: {}", words(outcome)
+                ),
+                ProbeKind::Hint if outcome.is_ok() => debug!(
+                    at_ns, event, kind = "hint", service, %server, outcome = words(outcome), took_ms,
+                    "{server}: probe for a hint: {}", words(outcome)
+                ),
+                ProbeKind::Hint => {
+                    let outcome = words(outcome);
+                    info!(
+                        at_ns, event, kind = "hint", service, %server, outcome, took_ms,
+                        "{server}: probe for a hint: {outcome}"
+                    );
+                }
+                ProbeKind::Return => debug!(
+                    at_ns, event, kind = "return", service, %server, outcome = words(outcome), took_ms,
+                    "{server}: asked whether it is back: {}", words(outcome)
                 ),
                 ProbeKind::Confirm { number } => {
                     let outcome = words(outcome);

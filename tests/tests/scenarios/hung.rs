@@ -18,8 +18,9 @@ use lvs_tests::{
 
 use crate::expect_failover::{Limits, expect_failovers, ms};
 
-/// To the suspicion of a hung process; the HTTP checks that confirm it take their time.
-const HUNG: Limits = Limits::ms(500, 2000);
+/// To the suspicion of a hung process; the HTTP checks that confirm it have a second each, and overlap. The doubt that
+/// brings them comes after 200 ms at the earliest, until a hint comes before it.
+const HUNG: Limits = Limits::ms(500, 1500);
 /// How long a trouble lasts that must not take a server out.
 const TROUBLE: Duration = Duration::from_secs(6);
 

@@ -27,3 +27,4 @@ mod policy;
 mod record_traces;
 mod reload;
 mod slow;
+mod stalls;

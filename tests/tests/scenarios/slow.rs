@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use lvs_tests::{
     lab::{
         Lab,
-        agent::metric,
+        agent::{log::EventKind, metric},
         director::{prepare_ipvs, table_watcher::changes},
         faults::Fault,
         layout::Method,
@@ -14,6 +14,8 @@ use lvs_tests::{
     say,
     testbed::{Setup, Testbed},
 };
+
+use crate::expect_failover::HEALTHY;
 
 /// Long enough for several suspicions, if there were any.
 const TIME: Duration = Duration::from_secs(8);
@@ -49,6 +51,24 @@ fn a_slow_server_stays_and_its_slowness_is_in_the_metrics() -> Result<()> {
         say(&format!("{method}: mean handshake of the slow server {slow:.3} s, of another {other:.3} s"));
         // The histogram's buckets are a third wide.
         assert!(slow > 0.3 && other < 0.1, "{slow} s and {other} s");
+    }
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs root, IPVS and the agent: cargo xtask test"]
+fn an_application_that_becomes_slow_at_once_has_the_time_of_its_check() -> Result<()> {
+    for method in Method::ALL {
+        let mut testbed = Testbed::start(&Setup::new(method).rate(200.0).distance(Duration::from_millis(1)))?;
+        testbed.run_for(HEALTHY)?;
+        testbed.reset_healthy_since();
+        testbed.inject(Fault::AnswersSlow, 0)?;
+        testbed.run_for(TIME)?;
+        assert_eq!(changes(&testbed.history_since_healthy()?), [], "{}", testbed.diagnosis());
+        let events = testbed.agent.events();
+        let suspected =
+            events.iter().filter(|event| matches!(event.kind, EventKind::Suspicion { .. })).count();
+        say(&format!("{method}: slow by 500 ms at one blow, {suspected} suspicions, nobody was taken out"));
     }
     Ok(())
 }

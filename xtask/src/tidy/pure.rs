@@ -22,6 +22,7 @@ const PURE: &[&str] = &[
     "lvs-agent/src/passive/targets.rs",
     "lvs-agent/src/pool",
     "lvs-agent/src/probe/budget.rs",
+    "lvs-agent/src/probe/rhythm.rs",
     "lvs-agent/src/probe/schedule.rs",
     "lvs-agent/src/reconcile/adopted.rs",
     "lvs-agent/src/reconcile/backoff.rs",

@@ -2,7 +2,6 @@
 //! wanted tables, confirming bursts and feedback to the detector go out. Nothing here waits for anything but its own
 //! inputs.
 
-pub(super) mod bursts;
 mod confirm;
 mod services;
 
@@ -16,13 +15,12 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use self::bursts::{Bursts, Report};
 use super::messages::{AdminRequest, CommandReply, ServiceUpdate, StatusRequest, WatchedServices};
 use crate::{
     engine::{
         Cause, Effects, Engine,
         admin::{self, MaintenanceSet},
-        confirmation::{Confirmations, DetectorFeedback},
+        confirmation::{Confirmations, DetectorFeedback, ProbeRequest},
         status::statuses,
         subscriptions::{Intervals, Subscriber, Subscriptions},
     },
@@ -31,7 +29,10 @@ use crate::{
     keyed::KeySet,
     model::{BurstSettings, DestinationKey, ServiceKey},
     passive::{Finding, Observation, Targets},
-    probe::{CheckId, CheckResult, Outcome, Prober, SchedulerHandle, Verdict},
+    probe::{
+        CheckId, CheckResult, Outcome, Prober, SchedulerHandle, Verdict,
+        bursts::{Bursts, Report},
+    },
     reconcile::DesiredTable,
     state_file::{SavedCommands, StateWriter, WriteReceipt},
     telemetry::metrics::StateGauges,
@@ -44,7 +45,7 @@ pub(crate) struct Inputs {
     /// Findings of passive detection.
     pub(crate) findings: mpsc::Receiver<Finding>,
     /// Results of confirming bursts.
-    pub(crate) reports: mpsc::Receiver<Report>,
+    pub(crate) reports: mpsc::Receiver<Report<ProbeRequest>>,
     /// Status requests.
     pub(crate) requests: mpsc::Receiver<StatusRequest>,
     /// Other lists of services.
@@ -66,7 +67,7 @@ pub(crate) struct Controller {
     accelerated: KeySet<CheckId>,
     /// The endpoints that suspicions are about.
     targets: watch::Receiver<Arc<Targets>>,
-    bursts: Bursts,
+    bursts: Bursts<Prober, ProbeRequest>,
     /// From suspicions to the probes that settle them.
     confirmations: Confirmations,
     /// What happens is published here.
@@ -97,7 +98,7 @@ pub(crate) struct Parts {
     /// Makes the probes.
     pub(crate) prober: Prober,
     /// Where results of confirming probes go.
-    pub(crate) reports: mpsc::Sender<Report>,
+    pub(crate) reports: mpsc::Sender<Report<ProbeRequest>>,
     pub(crate) events: Publisher,
     pub(crate) desired: DesiredTable,
     pub(crate) watched: watch::Sender<WatchedServices>,
@@ -132,7 +133,7 @@ impl Controller {
             accelerated: KeySet::default(),
             targets,
             confirmations: Confirmations::new(&burst),
-            bursts: Bursts::new(prober, burst, reports),
+            bursts: Bursts::new(prober, reports),
             events,
             desired,
             leaving: BTreeMap::new(),
@@ -149,7 +150,8 @@ impl Controller {
         self.apply(effects, Cause::Other);
         loop {
             let leaving = self.leaving.values().min().copied();
-            let next_change = self.engine.next_change().into_iter().chain(leaving).min();
+            let (changes, due) = (self.engine.next_change(), self.confirmations.next_due());
+            let next_change = changes.into_iter().chain(leaving).chain(due).min();
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 Some(result) = inputs.checks.recv() => self.baseline(&result),
@@ -210,6 +212,7 @@ impl Controller {
         let now = Instant::now();
         let effects = self.engine.advance(now);
         self.apply(effects, Cause::Other);
+        self.ask_the_removed();
         self.let_go(now);
     }
 
@@ -256,7 +259,8 @@ impl Controller {
             if verdict == Verdict::Alive && self.check_in_place(&destination) {
                 continue;
             }
-            self.observe(&destination, Some(check), &result.outcome, verdict, Source::Baseline);
+            let source = if result.whole { Source::Baseline } else { Source::Partial };
+            self.observe(&destination, Some(check), &result.outcome, verdict, source);
         }
         self.accelerate(result.id);
     }

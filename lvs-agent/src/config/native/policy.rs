@@ -35,6 +35,9 @@ impl ReadPolicy {
                 .plain("fast-share", faults, |value| value::number(value, &(0.0..=1.0)))
                 .unwrap_or(before.fast_share),
             flap: flap.map_or(before.flap, |section| read_flap(section, faults)),
+            confirm_timeout: section
+                .plain("confirm-timeout", faults, duration_or_check)
+                .unwrap_or(before.confirm_timeout),
             backups: before.backups,
         };
         Self { policy, quorum: quorum_place }
@@ -87,6 +90,11 @@ fn read_flap(mut section: Section<'_>, faults: &mut FaultList) -> FlapDamping {
     }
     section.finish(faults);
     damping
+}
+
+/// A duration; `None` for `"check"`.
+fn duration_or_check(value: &DeValue<'_>) -> Result<Option<Duration>, ValueFault> {
+    if value.as_str() == Some("check") { Ok(None) } else { value::duration(value).map(Some) }
 }
 
 /// A duration; `None` for `"off"`.

@@ -162,6 +162,7 @@ fn burst(mut section: Section<'_>, faults: &mut FaultList) -> BurstSettings {
         timeout: section.plain("timeout", faults, value::duration).unwrap_or(default.timeout),
         server_rate: section.plain("server-rate", faults, value::rate).unwrap_or(default.server_rate),
         total_rate: section.plain("total-rate", faults, value::rate).unwrap_or(default.total_rate),
+        hint_rate: section.plain("hint-rate", faults, value::rate).unwrap_or(default.hint_rate),
     };
     section.finish(faults);
     settings

@@ -178,6 +178,7 @@ fn the_smallest_file_has_the_defaults() {
             timeout: Duration::from_millis(100),
             server_rate: 5.try_into().unwrap(),
             total_rate: 200.try_into().unwrap(),
+            hint_rate: 100.try_into().unwrap(),
         },
     };
     let agent = AgentSettings {

@@ -1,16 +1,18 @@
-//! From a suspicion to the probes that settle it. Pure: the time is an argument, what is to be done comes out as
-//! [`Step`]s.
+//! From a suspicion or a hint to the probes that settle it, and from a removal to the probes that undo it. Pure: the
+//! time is an argument, what is to be done comes out as [`Step`]s.
 //!
 //! Each layer of each server has at most one confirmation in progress. It goes through these states:
 //!
-//! 1. **None.** A suspicion takes a token of the probe budget. Without one it is not probed, and the detector may raise
-//!    it again.
-//! 2. **Probing.** A weak suspicion starts one probe, a strong one as many as are lacking until its server falls, less
-//!    those in flight. A further suspicion that comes meanwhile costs nothing: it only adds the probes that it needs
-//!    more. A suspicion of an application that no check asks starts one probe of the host instead. If there is nothing
-//!    to ask (the server is down already, or nothing is known of it yet) the confirmation ends as not probed.
+//! 1. **None.** A suspicion takes a token of the probe budget, a hint what its probe takes of the hints' budget.
+//!    Without that it is not probed, and the detector may raise it again.
+//! 2. **Probing**, with as many probes as are lacking until the server falls, less those in flight. A hint or a weak
+//!    suspicion starts one, and the others as soon as that one is later than usual: who answers is asked once. A strong
+//!    one starts them one gap after the other. After a refusal the next follows at once. A further suspicion that comes
+//!    meanwhile costs nothing: it only adds the probes that it needs more. A suspicion of an application that no check
+//!    asks starts one probe of the host instead. If there is nothing to ask (the server is down already, or nothing is
+//!    known of it yet) the confirmation ends as not probed. A hint becomes a suspicion with the first probe that fails.
 //! 3. **Settled**, once all of its bursts have ended:
-//!    - A probe has succeeded: the suspicion is cleared.
+//!    - A probe has succeeded: the suspicion is cleared, or the hint refuted.
 //!    - The server is still up and most of its service is suspected with it: the suspicion counts as cleared, so that
 //!      the detector pauses; an event says so, and the regular checks decide.
 //!    - The server is still up and a probe has failed: back to probing with all probes that are lacking. If the one
@@ -18,10 +20,14 @@
 //!    - Otherwise it ends as not probed: the server is down, so that there is nothing left to confirm, or no probe
 //!      could be sent.
 //!
-//! Each confirmation that ends gives the detector exactly one feedback. What the probes have found goes to the engine
-//! as samples; no step edits the table.
+//! Each suspicion that ends gives the detector exactly one feedback, a hint that has not become one at most one. What
+//! the probes have found goes to the engine as samples; no step edits the table. What the fast path alone has taken out
+//! is asked again and again for a while (`provisional.rs`).
 
 mod closed_ports;
+mod hint_budget;
+mod hinted;
+mod provisional;
 mod request;
 mod step;
 #[cfg(test)]
@@ -30,13 +36,17 @@ mod tests;
 use std::{
     collections::{BTreeMap, BTreeSet},
     num::NonZeroU32,
-    sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use lvs_common::ServerId;
 
-use self::{closed_ports::ClosedPorts, request::question};
+use self::{
+    closed_ports::ClosedPorts,
+    hint_budget::HintBudget,
+    provisional::Rechecks,
+    request::{Requests, question},
+};
 pub(crate) use self::{
     request::{ProbeRequest, Purpose},
     step::{Answer, AnsweredCheck, DetectorFeedback, Step},
@@ -50,9 +60,9 @@ use super::{
 use crate::{
     event::{Event, ProbeKind, Subject},
     health::{Source, State},
-    model::{BurstSettings, Check, DestinationKey, Protocol},
+    model::{BurstSettings, Check, CheckKind, DestinationKey, Protocol},
     passive::{Evidence, Finding, Hint, Layer, Observation, Strength, Suspicion, Targets},
-    probe::{Outcome, Success, Verdict, budget::Budget},
+    probe::{Outcome, Patience, Rhythm, Success, Verdict, budget::Budget, burst::BurstProbe},
 };
 
 /// What is known at the moment of a call.
@@ -70,16 +80,18 @@ pub(crate) struct Situation<'a> {
 pub(crate) struct Confirmations {
     in_progress: BTreeMap<(ServerId, Layer), Confirmation>,
     budget: Budget<ServerId>,
+    hint_budget: HintBudget,
     correlation: Correlation,
     closed_ports: ClosedPorts,
+    /// Who is asked whether it is back.
+    rechecks: Rechecks,
     /// How long the servers take to answer.
     latencies: LatencyHistory,
-    /// How long a probe may take while that isn't known.
-    probe_timeout: Duration,
+    settings: BurstSettings,
 }
 
 /// The bursts for one layer of one server that are in progress.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Confirmation {
     /// How many bursts have not ended yet.
     running: u32,
@@ -93,6 +105,12 @@ struct Confirmation {
     failed: bool,
     /// ICMP has called the server's port unreachable.
     port_closed: bool,
+    /// The hint that it began with, as long as nothing else speaks against the server.
+    hint: Option<Hint>,
+    /// When the probes of the last bursts start.
+    rhythm: Option<Rhythm>,
+    /// How many probes of a hint had started, beyond the first, when the answer came.
+    beyond_first: u32,
 }
 
 impl Confirmations {
@@ -101,14 +119,16 @@ impl Confirmations {
         Self {
             in_progress: BTreeMap::new(),
             budget: Budget::new(settings),
+            hint_budget: HintBudget::new(settings),
             correlation: Correlation::default(),
             closed_ports: ClosedPorts::default(),
+            rechecks: Rechecks::default(),
             latencies: LatencyHistory::default(),
-            probe_timeout: settings.timeout,
+            settings: settings.clone(),
         }
     }
 
-    /// What the detector has found: only a suspicion is probed.
+    /// What the detector has found: only suspicions and hints are probed.
     pub(crate) fn found(&mut self, finding: &Finding, at: Situation<'_>) -> Vec<Step> {
         match finding {
             Finding::Suspicion(suspicion) => self.suspected(suspicion, at),
@@ -124,7 +144,8 @@ impl Confirmations {
         }
     }
 
-    /// A suspicion: one probe if it is weak, the whole burst if it is strong, nothing if the budget is spent.
+    /// A suspicion: one probe after the other if it is weak, the whole burst if it is strong, nothing if the budget is
+    /// spent.
     pub(crate) fn suspected(&mut self, suspicion: &Suspicion, at: Situation<'_>) -> Vec<Step> {
         let Suspicion { id, layer, strength, .. } = *suspicion;
         let suspected = Event::Suspicion { subjects: at.subjects(id), suspicion: suspicion.clone() };
@@ -141,9 +162,10 @@ impl Confirmations {
             steps.push(Step::Feedback(DetectorFeedback::NotProbed(id)));
             return steps;
         }
-        if matches!(suspicion.evidence, Evidence::Unreachable { .. }) {
-            self.in_progress.entry((id, layer)).or_default().port_closed = true;
+        if let Some(confirmation) = self.in_progress.get_mut(&(id, layer)) {
+            confirmation.hint = None;
         }
+        self.note_closed_port(id, layer, &suspicion.evidence);
         if layer == Layer::Application && self.requests(id, layer, at).is_empty() {
             steps.extend(self.ask_host_once(id, at));
         } else {
@@ -152,17 +174,11 @@ impl Confirmations {
         steps
     }
 
-    /// A hint: at most one probe, from a budget of its own.
-    fn hinted(&mut self, hint: &Hint, at: Situation<'_>) -> Vec<Step> {
-        self.suspected(
-            &Suspicion {
-                id: hint.id,
-                strength: Strength::Weak,
-                layer: hint.layer,
-                evidence: hint.evidence.clone(),
-            },
-            at,
-        )
+    /// From now on the port itself is asked, where ICMP has called it unreachable.
+    fn note_closed_port(&mut self, server: ServerId, layer: Layer, evidence: &Evidence) {
+        if matches!(evidence, Evidence::Unreachable { .. }) {
+            self.in_progress.entry((server, layer)).or_default().port_closed = true;
+        }
     }
 
     /// One probe of the host for a suspicion of its application: is it the whole host that is dead?
@@ -171,10 +187,11 @@ impl Confirmations {
         let requests = self.requests(server, Layer::Host, at).into_iter();
         let purpose = Purpose::Suspicion { server, layer };
         let requests = requests.map(|request| ProbeRequest { purpose, ..request }).collect();
-        self.start(server, layer, requests, 1)
+        self.start((server, layer), requests, 1, Strength::Weak)
     }
 
-    /// Starts as many probes as it takes, less those in flight.
+    /// Starts as many probes as it takes, less those in flight; of a weak suspicion or a hint, the second one only when
+    /// the first is late.
     fn confirm(
         &mut self,
         server: ServerId,
@@ -186,28 +203,30 @@ impl Confirmations {
         let needed = |request: &ProbeRequest| {
             request.destinations.iter().map(|destination| at.engine.failures_to_fall(destination)).max()
         };
-        let count = match strength {
-            Strength::Weak => 1,
-            Strength::Strong => requests.iter().filter_map(needed).max().unwrap_or(0),
-        };
-        self.start(server, layer, requests, count)
+        let count = requests.iter().filter_map(needed).max().unwrap_or(0);
+        self.start((server, layer), requests, count, strength)
     }
 
     /// Starts probes so that `count` are in flight for each of `requests`.
     fn start(
         &mut self,
-        server: ServerId,
-        layer: Layer,
+        (server, layer): (ServerId, Layer),
         requests: Vec<ProbeRequest>,
         count: u32,
+        strength: Strength,
     ) -> Vec<Step> {
         let confirmation = self.in_progress.entry((server, layer)).or_default();
+        let gap = self.settings.gap;
         let mut steps = Vec::new();
         if let Some(count) = NonZeroU32::new(count.saturating_sub(confirmation.in_flight)) {
             let number_from = confirmation.started + 1;
             for request in requests {
+                let patience = request.patience;
+                let first_gap = if strength == Strength::Weak { patience.usual } else { gap };
+                let rhythm = Rhythm::new(count, first_gap, gap, patience);
                 confirmation.running += 1;
-                steps.push(Step::Probe { request, number_from, count });
+                confirmation.rhythm = Some(rhythm);
+                steps.push(Step::Probe { request, number_from, rhythm });
             }
             confirmation.in_flight += count.get();
             confirmation.started += count.get();
@@ -227,30 +246,23 @@ impl Confirmations {
         let in_progress = self.in_progress.get(&(server, layer));
         let port_closed = in_progress.is_some_and(|confirmation| confirmation.port_closed)
             && (layer, protocol) == (Layer::Host, Protocol::Udp);
-        let mut requests: Vec<(ProbeRequest, Vec<DestinationKey>)> = Vec::new();
+        let mut requests = Requests::default();
         for destination in target.destinations.iter().filter(|destination| at.is_up(destination)) {
             let Some((index, check)) = settling(at.engine, destination, layer) else { continue };
             let of_port = port_closed.then(|| closed_ports::question(destination.server, check)).flatten();
             let asked = of_port.or_else(|| question(layer, protocol, destination.server, check));
-            let Some((target, question)) = asked else { continue };
+            let Some(asked) = asked else { continue };
             let subscriber = Subscriber { destination: *destination, check: index };
-            let timeout = self.latencies.timeout(subscriber, check, &question, self.probe_timeout);
-            let same = |(one, _): &&mut (ProbeRequest, _)| one.target == target && *one.question == question;
-            if let Some((request, destinations)) = requests.iter_mut().find(same) {
-                request.timeout = request.timeout.max(timeout);
-                destinations.push(*destination);
-            } else {
-                let (question, destinations) = (question.into(), Arc::default());
-                let purpose = Purpose::Suspicion { server, layer };
-                let request = ProbeRequest { target, question, timeout, purpose, destinations };
-                requests.push((request, vec![*destination]));
-            }
+            let patience = self.patience(subscriber, check, &asked.1, at.engine);
+            requests.add(asked, patience, Purpose::Suspicion { server, layer }, *destination);
         }
-        let complete = |(request, destinations): (ProbeRequest, Vec<_>)| ProbeRequest {
-            destinations: destinations.into(),
-            ..request
-        };
-        requests.into_iter().map(complete).collect()
+        requests.finish()
+    }
+
+    /// How long an answer to this question is waited for.
+    fn patience(&self, of: Subscriber, check: &Check, question: &CheckKind, engine: &Engine) -> Patience {
+        let own = engine.confirm_timeout(&of.destination);
+        self.latencies.patience(of, check, question, own, &self.settings)
     }
 
     /// The probe with this number has ended: what it says, and of which checks.
@@ -258,29 +270,47 @@ impl Confirmations {
         &mut self,
         request: &ProbeRequest,
         number: u32,
-        outcome: &Outcome,
+        probe: &BurstProbe,
         at: Situation<'_>,
     ) -> (Answer, Vec<Step>) {
-        let verdict = correlation::verdict(outcome, request.timeout);
+        let outcome = &probe.outcome;
+        let verdict = correlation::verdict(outcome, probe.allowed);
         let (kind, verdict, checks) = match request.purpose {
             Purpose::Suspicion { server, layer } => {
-                // A failure says nothing about the server while most of its service is suspected.
-                let is_void = verdict == Verdict::Dead && self.is_correlated(server, at);
-                let verdict = if is_void { Verdict::Unknown } else { verdict };
-                let checks = self.suspicion_answered((server, layer), request, verdict, at.engine);
-                (ProbeKind::Confirm { number }, verdict, checks)
+                return self.suspicion_probed((server, layer), request, number, (outcome, verdict), at);
             }
-            Purpose::RegularCheck => {
-                let answered = |destination: &DestinationKey| AnsweredCheck {
-                    destination: *destination,
-                    check: Some(0),
-                    source: Source::Baseline,
-                };
-                (ProbeKind::Port, verdict, request.destinations.iter().map(answered).collect())
+            Purpose::RegularCheck => (ProbeKind::Port, verdict, whole(request, Some(0))),
+            Purpose::Return | Purpose::WholeCheck => {
+                (ProbeKind::Return, verdict, provisional::answered(request, verdict, at.engine))
             }
         };
         let ended = probe_event(kind, request, outcome, verdict, at.engine);
         (Answer { verdict, checks }, vec![ended])
+    }
+
+    /// A probe for a suspicion or a hint has ended.
+    fn suspicion_probed(
+        &mut self,
+        key @ (server, layer): (ServerId, Layer),
+        request: &ProbeRequest,
+        number: u32,
+        (outcome, verdict): (&Outcome, Verdict),
+        at: Situation<'_>,
+    ) -> (Answer, Vec<Step>) {
+        // A failure says nothing about the server while most of its service is suspected.
+        let is_void = verdict == Verdict::Dead && self.is_correlated(server, at);
+        let verdict = if is_void { Verdict::Unknown } else { verdict };
+        let is_hint = self.in_progress.get(&key).is_some_and(|confirmation| confirmation.hint.is_some());
+        let kind = if is_hint { ProbeKind::Hint } else { ProbeKind::Confirm { number } };
+        let mut steps = vec![probe_event(kind, request, outcome, verdict, at.engine)];
+        if let (true, Ok(success)) = (is_hint, outcome) {
+            self.note_answer_to_hint(key, number, success.latency);
+        }
+        if verdict == Verdict::Dead {
+            steps.extend(self.hint_confirmed(server, layer, at));
+        }
+        let checks = self.suspicion_answered(key, request, verdict, at.engine);
+        (Answer { verdict, checks }, steps)
     }
 
     /// Takes note of what a probe says for a suspicion; the checks that it is an answer of.
@@ -312,14 +342,26 @@ impl Confirmations {
         request.destinations.iter().map(answered).collect()
     }
 
-    /// The engine has taken in what a probe has said: no port of a server that is up again is asked in place of its
-    /// check.
-    pub(crate) fn taken_in(&mut self, request: &ProbeRequest, engine: &Engine) {
-        if request.purpose == Purpose::RegularCheck {
-            for destination in request.destinations.iter().filter(|destination| is_up(engine, destination)) {
-                self.closed_ports.remove(destination);
+    /// The engine has taken in what a probe has said: what is to be asked of servers that are out by it, or answer
+    /// again. No port of a server that is up again is asked in place of its check.
+    pub(crate) fn taken_in(
+        &mut self,
+        request: &ProbeRequest,
+        verdict: Verdict,
+        at: Situation<'_>,
+    ) -> Vec<Step> {
+        match request.purpose {
+            Purpose::Suspicion { .. } => {
+                self.note_removals(&request.destinations, at);
+                return Vec::new();
             }
+            Purpose::RegularCheck | Purpose::Return | Purpose::WholeCheck => {}
         }
+        for destination in request.destinations.iter().filter(|destination| at.is_up(destination)) {
+            self.closed_ports.remove(destination);
+        }
+        let answers_again = request.purpose == Purpose::Return && verdict == Verdict::Alive;
+        if answers_again { self.ask_whole(&request.destinations, at) } else { Vec::new() }
     }
 
     /// A burst has ended: what remains to be done about the suspicion?
@@ -331,7 +373,10 @@ impl Confirmations {
         host: Option<&Outcome>,
         at: Situation<'_>,
     ) -> Vec<Step> {
-        let Purpose::Suspicion { server, layer } = request.purpose else { return Vec::new() };
+        let Purpose::Suspicion { server, layer } = request.purpose else {
+            self.rechecks.ended(request);
+            return Vec::new();
+        };
         let pinged =
             |outcome| probe_event(ProbeKind::Ping, request, outcome, Verdict::of(outcome), at.engine);
         let mut steps: Vec<Step> = host.map(pinged).into_iter().collect();
@@ -339,8 +384,8 @@ impl Confirmations {
             confirmation.running = confirmation.running.saturating_sub(1);
             if confirmation.running == 0 {
                 confirmation.in_flight = 0;
-                let confirmation = *confirmation;
-                steps.extend(self.settled(server, layer, confirmation, &request.destinations, at));
+                let confirmation = confirmation.clone();
+                steps.extend(self.settled(server, layer, &confirmation, &request.destinations, at));
             }
         }
         steps
@@ -351,11 +396,11 @@ impl Confirmations {
         &mut self,
         server: ServerId,
         layer: Layer,
-        confirmation: Confirmation,
+        confirmation: &Confirmation,
         destinations: &[DestinationKey],
         at: Situation<'_>,
     ) -> Vec<Step> {
-        let Confirmation { cleared, failed, .. } = confirmation;
+        let Confirmation { cleared, failed, .. } = *confirmation;
         let is_undecided = !self.requests(server, Layer::Host, at).is_empty();
         let is_correlated = !cleared && is_undecided && self.is_correlated(server, at);
         if !cleared && !is_correlated && failed && is_undecided {
@@ -366,13 +411,22 @@ impl Confirmations {
             return self.probe_on(server, layer, at);
         }
         self.in_progress.remove(&(server, layer));
-        let cleared_feedback = DetectorFeedback::Observed(server, Observation::Cleared(layer));
+        if cleared {
+            self.correlation.answered(server);
+        }
         let subjects = at.engine.subjects(destinations);
+        // Faster probing goes on after the detector's pause, and the baseline checks have the last word.
+        let correlated = |subjects| Event::Correlated { subjects, evidence: None };
+        if let Some(hint) = &confirmation.hint {
+            let event = is_correlated.then(|| correlated(subjects));
+            let feedback = (cleared || is_correlated).then(|| self.hint_refuted(hint, confirmation, at));
+            return event.map(Step::Publish).into_iter().chain(feedback).collect();
+        }
+        let cleared_feedback = DetectorFeedback::Observed(server, Observation::Cleared(layer));
         let (event, feedback) = if cleared {
             (Some(Event::Cleared { subjects }), cleared_feedback)
         } else if is_correlated {
-            // Faster probing goes on after the detector's pause, and the baseline checks have the last word.
-            (Some(Event::Correlated { subjects, evidence: None }), cleared_feedback)
+            (Some(correlated(subjects)), cleared_feedback)
         } else {
             (None, DetectorFeedback::NotProbed(server))
         };
@@ -398,7 +452,7 @@ impl Confirmations {
         target.destinations.iter().any(|destination| {
             let siblings: BTreeSet<ServerId> =
                 at.targets.of_service(&destination.service, target.protocol()).map(|one| one.id).collect();
-            self.correlation.is_correlated(&siblings, at.now)
+            self.correlation.is_correlated(server, &siblings)
         })
     }
 
@@ -413,15 +467,15 @@ impl Confirmations {
         let check = at.engine.check(destination)?;
         let (target, question) = closed_ports::question(destination.server, check)?;
         let subscriber = Subscriber { destination: *destination, check: 0 };
-        let timeout = self.latencies.timeout(subscriber, check, &question, self.probe_timeout);
+        let patience = self.patience(subscriber, check, &question, at.engine);
         let request = ProbeRequest {
             target,
             question: question.into(),
-            timeout,
+            patience,
             purpose: Purpose::RegularCheck,
             destinations: [*destination].into(),
         };
-        Some(Step::Probe { request, number_from: 1, count: NonZeroU32::MIN })
+        Some(Step::Probe { request, number_from: 1, rhythm: Rhythm::once(patience.probe) })
     }
 
     /// Takes in how long a regular check took that was answered; `whole`: its question was asked, and not only for a
@@ -435,7 +489,9 @@ impl Confirmations {
         self.closed_ports.retain_pinged(engine);
         self.latencies
             .retain(|subscriber| engine.state_of_check(&subscriber.destination, subscriber.check).is_some());
+        self.rechecks.retain(|destination| engine.state(destination).is_some());
         self.budget.forget_full(now);
+        self.hint_budget.forget_full(now);
     }
 }
 
@@ -467,6 +523,16 @@ fn unconfirmable(suspicion: &Suspicion, at: Situation<'_>) -> impl Iterator<Item
         let (subject, evidence) = (at.engine.subject(destination), suspicion.evidence.clone());
         Step::Publish(Event::Reported { subject, evidence })
     })
+}
+
+/// A whole answer to a request, for all of its destinations.
+fn whole(request: &ProbeRequest, check: Option<usize>) -> Vec<AnsweredCheck> {
+    let answered = |destination: &DestinationKey| AnsweredCheck {
+        destination: *destination,
+        check,
+        source: Source::Baseline,
+    };
+    request.destinations.iter().map(answered).collect()
 }
 
 fn probe_event(

@@ -1,13 +1,13 @@
 //! Who is asked what to settle a suspicion.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc};
 
 use lvs_common::ServerId;
 
 use crate::{
     model::{Check, CheckKind, DestinationKey, Protocol},
     passive::Layer,
-    probe::ProbeTarget,
+    probe::{Patience, ProbeTarget},
 };
 
 /// One question, and the destinations that the answer is about.
@@ -17,8 +17,8 @@ pub(crate) struct ProbeRequest {
     pub(crate) target: ProbeTarget,
     /// What.
     pub(crate) question: Arc<CheckKind>,
-    /// How long each probe may take.
-    pub(crate) timeout: Duration,
+    /// How long an answer is waited for.
+    pub(crate) patience: Patience,
     pub(crate) purpose: Purpose,
     pub(crate) destinations: Arc<[DestinationKey]>,
 }
@@ -26,15 +26,53 @@ pub(crate) struct ProbeRequest {
 /// What the answer is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// To settle a suspicion.
+    /// To settle a suspicion, or a hint.
     Suspicion {
         /// Of which server.
         server: ServerId,
         /// What is suspected of having failed.
         layer: Layer,
     },
+    /// To notice that a server that the fast path alone has taken out answers again.
+    Return,
+    /// To let such a server in again: its whole check, in place of the regular one.
+    WholeCheck,
     /// In place of a regular ping, which can't know that the server's UDP port is closed.
     RegularCheck,
+}
+
+/// Requests in the making: each question is asked once, for all destinations that want to know.
+#[derive(Debug, Default)]
+pub(super) struct Requests(Vec<(ProbeRequest, Vec<DestinationKey>)>);
+
+impl Requests {
+    /// Asks `target` for `destination`.
+    pub(super) fn add(
+        &mut self,
+        (target, question): (ProbeTarget, CheckKind),
+        patience: Patience,
+        purpose: Purpose,
+        destination: DestinationKey,
+    ) {
+        let same = |(one, _): &&mut (ProbeRequest, _)| one.target == target && *one.question == question;
+        if let Some((request, destinations)) = self.0.iter_mut().find(same) {
+            request.patience = request.patience.max(patience);
+            destinations.push(destination);
+        } else {
+            let (question, destinations) = (question.into(), Arc::default());
+            let request = ProbeRequest { target, question, patience, purpose, destinations };
+            self.0.push((request, vec![destination]));
+        }
+    }
+
+    /// All of them.
+    pub(super) fn finish(self) -> Vec<ProbeRequest> {
+        let complete = |(request, destinations): (ProbeRequest, Vec<_>)| ProbeRequest {
+            destinations: destinations.into(),
+            ..request
+        };
+        self.0.into_iter().map(complete).collect()
+    }
 }
 
 /// The question that the signal has doubted, as far as `check` asks it too, and whom to ask; `None` where it doesn't.

@@ -1,23 +1,27 @@
 //! What a confirmation wants done, as values.
 
-use std::num::NonZeroU32;
-
 use lvs_common::ServerId;
 
 use super::ProbeRequest;
-use crate::{event::Event, health::Source, model::DestinationKey, passive::Observation, probe::Verdict};
+use crate::{
+    event::Event,
+    health::Source,
+    model::DestinationKey,
+    passive::Observation,
+    probe::{Rhythm, Verdict},
+};
 
 /// Something to be done. None of it edits the table.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Step {
-    /// Ask `count` times, or until there is an answer.
+    /// Ask until there is an answer.
     Probe {
         /// Whom, and what.
         request: ProbeRequest,
         /// Which probe for this suspicion the first of them is, from 1.
         number_from: u32,
-        /// How often.
-        count: NonZeroU32,
+        /// How often, and when.
+        rhythm: Rhythm,
     },
     /// Let the detector know.
     Feedback(DetectorFeedback),

@@ -71,7 +71,7 @@ impl fmt::Display for Strength {
 }
 
 /// What is suspected of having failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Layer {
     /// The host or its listening socket: a TCP connection tells.
     Host,

@@ -65,6 +65,9 @@ pub enum Observation {
     /// A probe for a suspicion of this layer succeeded: the suspicion was false, and no other is raised for a while. An
     /// application that answers clears its host as well; a host that answers is no evidence for its application.
     Cleared(Layer),
+    /// The probe for a hint about this layer succeeded: no other hint is raised for a while. It says nothing about
+    /// suspicions. A hint that could not be probed has no such answer.
+    HintRefuted(Layer),
     /// The server is down: there is nothing to suspect.
     Down,
     /// The server is up again.
@@ -214,6 +217,8 @@ impl Detector {
                 history.application_pause.restart(now_ns);
                 self.siblings.restart(id);
             }
+            // Hints have no pause here.
+            Observation::HintRefuted(_) => {}
             Observation::Cleared(Layer::Host) => {
                 history.clear_host(settings, now_ns);
                 self.siblings.restart(id);

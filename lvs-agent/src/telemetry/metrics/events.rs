@@ -4,8 +4,8 @@ use metrics::{counter, gauge, histogram};
 
 use super::probes::Probes;
 use crate::{
-    event::{Event, MailResult, Record, Subject, Subscriber},
-    passive::{Evidence, Suspicion},
+    event::{Event, HintFate, MailResult, Record, Subject, Subscriber},
+    passive::{Evidence, Hint, Suspicion},
 };
 
 /// Counts events.
@@ -50,6 +50,7 @@ impl EventCounters {
 
     fn suspicions(&self, event: &Event) {
         match event {
+            Event::Hint { hint, fate, .. } => count_hint(hint, fate),
             Event::Suspicion { suspicion, .. } => count_suspicion(suspicion),
             Event::Reported { subject, .. } => of_server("lvs_suspicions_reported_total", subject),
             Event::Overloaded { subject, .. } => of_server("lvs_overloaded_total", subject),
@@ -99,6 +100,15 @@ fn of_server(name: &'static str, subject: &Subject) {
     let labels =
         [("service", subject.service.to_string()), ("server", subject.destination.server.to_string())];
     counter!(name, &labels).increment(1);
+}
+
+fn count_hint(hint: &Hint, fate: &HintFate) {
+    let labels = [
+        ("kind", kind(&hint.evidence).to_owned()),
+        ("layer", hint.layer.to_string()),
+        ("result", fate.to_string()),
+    ];
+    counter!("lvs_hints_total", &labels).increment(1);
 }
 
 fn count_suspicion(suspicion: &Suspicion) {

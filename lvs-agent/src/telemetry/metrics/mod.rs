@@ -71,6 +71,7 @@ fn describe() {
     );
     describe_gauge!("lvs_service_backups", "Backup servers that should be in the table");
     describe_counter!("lvs_suspicions_total", "Passive suspicions raised, by kind, layer and strength");
+    describe_counter!("lvs_hints_total", "Hints that a server may have failed, by kind, layer and result");
     describe_counter!("lvs_suspicions_cleared_total", "Passive suspicions that a probe has cleared");
     describe_counter!(
         "lvs_suspicions_reported_total",
@@ -84,7 +85,10 @@ fn describe() {
         "lvs_common_suspicions_total",
         "Suspicions without consequence because most of a service was suspected at once"
     );
-    describe_counter!("lvs_probes_total", "Probes sent, by kind (baseline, confirm, ping) and outcome");
+    describe_counter!(
+        "lvs_probes_total",
+        "Probes sent, by kind (baseline, confirm, hint, return, ping) and outcome"
+    );
     describe_counter!(
         "lvs_probes_withheld_total",
         "Suspicions not probed because the probe budget was exhausted"

@@ -8,6 +8,8 @@ use crate::{event::ProbeKind, probe::Verdict};
 pub(crate) struct Probes {
     baseline: Outcomes,
     confirm: Outcomes,
+    hint: Outcomes,
+    back: Outcomes,
     ping: Outcomes,
 }
 
@@ -20,8 +22,9 @@ struct Outcomes {
 impl Probes {
     /// Starts at zero.
     pub(crate) fn new() -> Self {
-        let [baseline, confirm, ping] = ["baseline", "confirm", "ping"].map(Outcomes::new);
-        Self { baseline, confirm, ping }
+        let [baseline, confirm, hint, back, ping] =
+            ["baseline", "confirm", "hint", "return", "ping"].map(Outcomes::new);
+        Self { baseline, confirm, hint, back, ping }
     }
 
     /// Counts a probe.
@@ -29,6 +32,8 @@ impl Probes {
         let outcomes = match kind {
             ProbeKind::Baseline { .. } => &self.baseline,
             ProbeKind::Confirm { .. } | ProbeKind::Port => &self.confirm,
+            ProbeKind::Hint => &self.hint,
+            ProbeKind::Return => &self.back,
             ProbeKind::Ping => &self.ping,
         };
         let counter = match verdict {

@@ -2,6 +2,7 @@
 
 pub mod disturbance;
 pub mod flood;
+pub mod stall;
 
 use std::fmt;
 
@@ -29,6 +30,8 @@ pub enum Fault {
     ProcessHung,
     /// The server answers every request with status 500.
     ProcessFailing,
+    /// From one moment on the server's application takes half a second for each answer; its host is as fast as ever.
+    AnswersSlow,
     /// The server accepts no more connections, and its accept queue is short: connections soon fill it.
     AcceptQueueFull,
     /// The server's link goes down (power off): no carrier, no answer to ARP.
@@ -49,6 +52,7 @@ impl fmt::Display for Fault {
             Self::ProcessKilled => "process killed",
             Self::ProcessHung => "process hung",
             Self::ProcessFailing => "process answers with status 500",
+            Self::AnswersSlow => "answers half a second late",
             Self::AcceptQueueFull => "accept queue full",
             Self::LinkDown => "link lost",
             Self::Unplugged => "unplugged behind the switch",
@@ -86,6 +90,7 @@ impl Fault {
             Self::ProcessKilled => signal(Signal::SIGKILL),
             Self::ProcessHung => signal(Signal::SIGSTOP),
             Self::ProcessFailing => signal(Signal::SIGUSR1),
+            Self::AnswersSlow => signal(Signal::SIGHUP),
             Self::AcceptQueueFull => signal(Signal::SIGUSR2),
             Self::LinkDown => Trigger::Request(ArmedRequest::link_down(switch, &port)?),
             Self::Unplugged => Trigger::Request(ArmedRequest::leave_bridge(switch, &port)?),
@@ -112,6 +117,7 @@ impl Fault {
             Self::ProcessKilled => server.restart()?,
             Self::ProcessHung => server.signal(Signal::SIGCONT)?,
             Self::ProcessFailing => server.signal(Signal::SIGUSR1)?,
+            Self::AnswersSlow => server.signal(Signal::SIGHUP)?,
             Self::AcceptQueueFull => server.signal(Signal::SIGUSR2)?,
             Self::LinkDown => drop(ip(switch, &format!("link set {port} up\n"))?),
             Self::Unplugged => drop(ip(switch, &format!("link set {port} master {bridge}\n"))?),

@@ -18,7 +18,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{Semaphore, watch},
     task::JoinSet,
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 use crate::lab::http::{self, MAX_MESSAGE};
@@ -27,6 +27,8 @@ use crate::lab::http::{self, MAX_MESSAGE};
 const MAX_CONNECTIONS: usize = 4096;
 /// How long a connection may be silent, and how long a client may take to read an answer.
 const PATIENCE: Duration = Duration::from_mins(2);
+/// How much later a slow server answers: as during a garbage collection, or with a cold cache.
+pub const SLOWNESS: Duration = Duration::from_millis(500);
 /// Length of the accept queue.
 const BACKLOG: i32 = 1024;
 /// The same of a server that doesn't accept: soon full.
@@ -46,7 +48,8 @@ pub struct ServeOptions {
     pub datagrams: Vec<SocketAddr>,
 }
 
-/// Serves until it is killed. SIGUSR1 turns its answers into status 500, and back. SIGUSR2 lets it accept no more
+/// Serves until it is killed. SIGHUP lets it answer half a second later, and back. SIGUSR1 turns its answers into
+/// status 500, and back. SIGUSR2 lets it accept no more
 /// connections and have a short accept queue, and back; connections that it has accepted go on.
 pub fn serve(options: &ServeOptions) -> Result<()> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(run(options))
@@ -56,6 +59,7 @@ async fn run(options: &ServeOptions) -> Result<()> {
     let server = Arc::new(Server {
         name: options.name.clone(),
         failing: AtomicBool::new(false),
+        slow: AtomicBool::new(false),
         slots: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
     });
     let (accepting, _) = watch::channel(true);
@@ -71,10 +75,12 @@ async fn run(options: &ServeOptions) -> Result<()> {
         let (server, accepting) = (Arc::clone(&server), accepting.subscribe());
         tasks.spawn(async move { server.accept(listener, accepting).await });
     }
+    let mut slow = signal(SignalKind::hangup())?;
     let mut failing = signal(SignalKind::user_defined1())?;
     let mut full = signal(SignalKind::user_defined2())?;
     loop {
         tokio::select! {
+            _ = slow.recv() => { server.slow.fetch_xor(true, Ordering::Relaxed); }
             _ = failing.recv() => { server.failing.fetch_xor(true, Ordering::Relaxed); }
             _ = full.recv() => { accepting.send_modify(|accepting| *accepting = !*accepting); }
             Some(ended) = tasks.join_next() => return ended?,
@@ -99,6 +105,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 struct Server {
     name: String,
     failing: AtomicBool,
+    slow: AtomicBool,
     slots: Arc<Semaphore>,
 }
 
@@ -132,6 +139,9 @@ impl Server {
     async fn serve_connection(&self, mut stream: TcpStream) {
         let mut bytes = Vec::with_capacity(MAX_MESSAGE);
         while let Ok(Some(request)) = next_request(&mut stream, &mut bytes).await {
+            if self.slow.load(Ordering::Relaxed) {
+                sleep(SLOWNESS).await;
+            }
             let status = if self.failing.load(Ordering::Relaxed) { 500 } else { 200 };
             let answer = http::answer(&self.name, status, request.close);
             let sent = timeout(PATIENCE, stream.write_all(answer.as_bytes())).await;

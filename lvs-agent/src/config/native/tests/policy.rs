@@ -5,7 +5,7 @@ use crate::model::{Backup, Combine, CommandLine, FlapDamping, Quorum, StartPolic
 
 /// Writes a policy down, but for its backups.
 pub(super) fn write_policy(text: &mut String, policy: &PoolPolicy) {
-    let PoolPolicy { backups: _, quorum, slow_start, start, fast_share, flap } = policy;
+    let PoolPolicy { backups: _, quorum, slow_start, start, fast_share, flap, confirm_timeout } = policy;
     let d = |duration: &Duration| format!("\"{}\"", format_duration(*duration));
     if *quorum != PoolPolicy::default().quorum {
         let (weight, hysteresis) = (quorum.weight, quorum.hysteresis);
@@ -21,6 +21,8 @@ pub(super) fn write_policy(text: &mut String, policy: &PoolPolicy) {
     let slow_start = slow_start.as_ref().map_or("\"off\"".to_owned(), d);
     let start = if *start == StartPolicy::In { "in" } else { "out" };
     writeln!(text, "slow-start = {slow_start}\nstart = \"{start}\"\nfast-share = {fast_share:?}").unwrap();
+    let confirm_timeout = confirm_timeout.as_ref().map_or("\"check\"".to_owned(), d);
+    writeln!(text, "confirm-timeout = {confirm_timeout}").unwrap();
     let penalty = if flap.penalty.is_zero() { "\"off\"".to_owned() } else { d(&flap.penalty) };
     let (penalty_max, memory) = (d(&flap.penalty_max), d(&flap.memory));
     writeln!(text, "flap = {{ penalty = {penalty}, penalty-max = {penalty_max}, memory = {memory} }}")
@@ -40,12 +42,13 @@ prop_compose! {
         slow_start in option::of(duration(1..=86_400_000)),
         start in select(&[StartPolicy::Out, StartPolicy::In][..]),
         fast_share in 0.0..=1.0,
+        confirm_timeout in option::of(duration(1..=86_400_000)),
         (penalty, longer, memory) in (duration(0..=1000), duration(1..=1000), duration(1..=86_400_000)),
     ) -> PoolPolicy {
         let quorum = Quorum { weight: weight.try_into().unwrap(), hysteresis, up, down };
         let quorum = if sum == 0 { PoolPolicy::default().quorum } else { quorum };
         let flap = FlapDamping { penalty, penalty_max: penalty + longer, memory };
-        PoolPolicy { backups: vec![], quorum, slow_start, start, fast_share, flap }
+        PoolPolicy { backups: vec![], quorum, slow_start, start, fast_share, flap, confirm_timeout }
     }
 }
 
@@ -69,6 +72,7 @@ fn everything_about_a_pool() {
         slow-start = "30s"
         start = "in"
         fast-share = 0.25
+        confirm-timeout = "300ms"
         flap = { penalty = "3s", penalty-max = "30s", memory = "10m" }
         "#,
     )
@@ -93,6 +97,7 @@ fn everything_about_a_pool() {
             penalty_max: Duration::from_secs(30),
             memory: Duration::from_mins(10),
         },
+        confirm_timeout: Some(Duration::from_millis(300)),
     };
     assert_eq!(policy, expected);
     assert_eq!(service("flap = { penalty = \"off\" }").policy.flap.penalty, Duration::ZERO);

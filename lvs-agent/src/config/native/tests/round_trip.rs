@@ -28,6 +28,7 @@ fn write(config: &Config) -> String {
     writeln!(text, "backoff-max = {}", d(&detector.backoff_max)).unwrap();
     writeln!(text, "[passive.burst]\ngap = {}\ntimeout = {}", d(&burst.gap), d(&burst.timeout)).unwrap();
     writeln!(text, "server-rate = {}\ntotal-rate = {}", burst.server_rate, burst.total_rate).unwrap();
+    writeln!(text, "hint-rate = {}", burst.hint_rate).unwrap();
     config.services.iter().for_each(|service| write_service(&mut text, service));
     text
 }
@@ -244,7 +245,7 @@ prop_compose! {
         (clients, resent_clients, refusals) in (1_u32..=32, 1_u32..=32, 1_u32..=100),
         (false_alarms, phi) in (0.001..=1000.0, 1.0..=100.0),
         (loss, resent_share) in (0.0001..=0.5, 0.1..=1.0),
-        (server_rate, total_rate) in (1_u32..=1_000_000, 1_u32..=1_000_000),
+        (server_rate, total_rate, hint_rate) in (1_u32..=1_000_000, 1_u32..=1_000_000, 1_u32..=1_000_000),
     ) -> PassiveSettings {
         let detector = DetectorSettings {
             silence_masquerade: durations[0],
@@ -261,6 +262,7 @@ prop_compose! {
             timeout: durations[5],
             server_rate: server_rate.try_into().unwrap(),
             total_rate: total_rate.try_into().unwrap(),
+            hint_rate: hint_rate.try_into().unwrap(),
         };
         let devices = devices.into_iter().collect();
         let record = record.map(Into::into);

@@ -20,6 +20,9 @@ pub(super) fn policy(policy: &PoolPolicy, usual: &PoolPolicy, table: &mut Table)
         text(if *start == StartPolicy::In { "in" } else { "out" })
     });
     table.unless("fast-share", &policy.fast_share, &usual.fast_share, float);
+    table.unless("confirm-timeout", &policy.confirm_timeout, &usual.confirm_timeout, |time| {
+        time.as_ref().map_or_else(|| text("check"), table::time)
+    });
     table.unless("flap", &policy.flap, &usual.flap, |flap| {
         let mut inner = Table::default();
         inner.add("penalty", if flap.penalty.is_zero() { text("off") } else { time(&flap.penalty) });

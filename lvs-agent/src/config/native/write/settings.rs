@@ -97,5 +97,6 @@ fn burst(settings: &BurstSettings) -> String {
     table.unless("timeout", &settings.timeout, &default.timeout, time);
     table.unless("server-rate", &settings.server_rate, &default.server_rate, ToString::to_string);
     table.unless("total-rate", &settings.total_rate, &default.total_rate, ToString::to_string);
+    table.unless("hint-rate", &settings.hint_rate, &default.hint_rate, ToString::to_string);
     table.under("[passive.burst]", false)
 }

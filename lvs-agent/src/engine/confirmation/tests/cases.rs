@@ -24,18 +24,32 @@ fn datagram() -> CheckKind {
 }
 
 #[test]
-fn a_weak_suspicion_is_one_probe_and_the_rest_if_that_fails() {
+fn the_second_probe_of_a_weak_suspicion_waits_for_a_late_first_one_and_that_of_a_strong_one_for_the_gap() {
+    let ms = Duration::from_millis;
+    let check = |case: &mut Case, latency| {
+        let success = Success { latency, connect: None, weight: None };
+        let of = Subscriber { destination: case.destinations(NAMES)[0], check: 0 };
+        (0..8).for_each(|_| case.confirmations.note_latency(of, &success, true));
+    };
+    for (strength, usual, first_gap) in [
+        (Strength::Weak, ms(1), ms(10)),
+        (Strength::Weak, ms(30), ms(60)),
+        (Strength::Strong, ms(30), ms(20)),
+    ] {
+        let mut case = case();
+        check(&mut case, usual);
+        case.suspect(NAMES, Layer::Host, strength, refused());
+        let Rhythm { count, first_gap: planned, gap, .. } = case.bursts[0].rhythm;
+        assert_eq!((count.get(), planned, gap), (3, first_gap, ms(20)), "{strength}, {usual:?}");
+    }
+}
+
+#[test]
+fn a_weak_suspicion_asks_until_the_server_falls() {
     let mut case = case();
     let done = case.suspect(NAMES, Layer::Host, Strength::Weak, refused());
     assert!(matches!(&done.events[..], [Event::Suspicion { .. }]), "{done:?}");
-    assert_eq!(case.asked(), [(CheckKind::Ping, vec![1])]);
-    let done = case.all_end(Came::TimedOut);
-    assert_eq!(done, Done::default(), "it goes on");
-    assert_eq!(
-        case.asked(),
-        [(CheckKind::Ping, vec![2, 3])],
-        "it takes three failures, of which one is there"
-    );
+    assert_eq!(case.asked(), [(CheckKind::Ping, vec![1, 2, 3])], "it takes three failures");
     let done = case.all_end(Came::TimedOut);
     assert_eq!(
         done,
@@ -75,14 +89,32 @@ fn an_answer_after_failures_clears_it_too() {
 }
 
 #[test]
-fn a_strong_suspicion_adds_what_a_weak_one_has_not_started() {
+fn a_further_suspicion_adds_only_what_is_lacking() {
     let mut case = case();
+    case.check(NAMES, false);
     case.suspect(NAMES, Layer::Host, Strength::Weak, refused());
+    assert_eq!(case.asked(), [(CheckKind::Ping, vec![1, 2])], "the check has failed once");
     case.suspect(NAMES, Layer::Host, Strength::Strong, refused());
+    assert_eq!(case.asked(), [(CheckKind::Ping, vec![1, 2])]);
+    // An answer to the check: from now on it takes three failures again.
+    case.check(NAMES, true);
     case.suspect(NAMES, Layer::Host, Strength::Strong, refused());
-    assert_eq!(case.asked(), [(CheckKind::Ping, vec![1]), (CheckKind::Ping, vec![2, 3])]);
+    assert_eq!(case.asked(), [(CheckKind::Ping, vec![1, 2]), (CheckKind::Ping, vec![3])]);
+    case.probe_ends(0, Came::TimedOut);
     case.probe_ends(0, Came::TimedOut);
     assert_eq!(case.burst_ends(0), Done::default(), "another burst is not over");
+    assert_eq!(case.all_end(Came::TimedOut).feedback, not_probed(NAMES));
+    assert!(!case.is_up(NAMES));
+}
+
+#[test]
+fn an_answer_to_the_check_in_between_leads_to_a_further_round() {
+    let mut case = case();
+    case.suspect(NAMES, Layer::Host, Strength::Weak, refused());
+    case.probe_ends(0, Came::TimedOut);
+    case.check(NAMES, true);
+    assert_eq!(case.all_end(Came::TimedOut), Done::default(), "it goes on");
+    assert_eq!(case.asked(), [(CheckKind::Ping, vec![4])], "of three failures two are there");
     assert_eq!(case.all_end(Came::TimedOut).feedback, not_probed(NAMES));
     assert!(!case.is_up(NAMES));
 }
@@ -102,13 +134,13 @@ fn an_application_is_probed_by_its_own_check_whose_answer_counts_in_full() {
     let mut case = case();
     let done = case.suspect(PAGES[0], Layer::Application, Strength::Weak, refused());
     assert_eq!(done.events.len(), 1, "there is a check that can confirm it");
-    assert!(matches!(&case.asked()[..], [(CheckKind::Http(_), left)] if *left == [1]));
+    assert!(matches!(&case.asked()[..], [(CheckKind::Http(_), left)] if *left == [1, 2, 3]));
+    assert_eq!(case.bursts[0].request.patience.probe, Check::default().timeout, "the operator's word");
     let of_check =
         |source| AnsweredCheck { destination: case.destinations(PAGES[0])[0], check: Some(0), source };
     let (failed, answered) = (of_check(Source::Confirm), of_check(Source::Baseline));
     let (answer, _) = case.probe_ends(0, Came::TimedOut);
     assert_eq!(answer, Answer { verdict: Verdict::Dead, checks: vec![failed] });
-    assert_eq!(case.burst_ends(0), Done::default(), "it goes on");
     let (answer, _) = case.probe_ends(0, Came::Answered);
     assert_eq!(answer, Answer { verdict: Verdict::Alive, checks: vec![answered] });
     assert_eq!(case.burst_ends(0).feedback, cleared(PAGES[0], Layer::Application));
@@ -195,9 +227,8 @@ fn a_port_is_only_asked_where_icmp_has_called_it_closed_and_a_ping_leaves_it_una
     ] {
         let mut case = case();
         case.suspect(server, Layer::Host, Strength::Weak, evidence);
-        assert_eq!(case.asked(), [(expected, vec![1])]);
-        assert_eq!(case.all_end(Came::TimedOut), Done::default());
-        case.bursts.clear();
+        assert_eq!(*case.bursts[0].request.question, expected);
+        assert_eq!(case.all_end(Came::TimedOut).feedback, not_probed(server));
         case.check(server, true);
         assert_eq!(case.asked(), []);
     }
@@ -257,7 +288,9 @@ fn a_failure_leads_to_one_further_round_and_not_to_endless_ones() {
     for came in [Came::NotSent, Came::TimedOutLate] {
         let mut case = case();
         case.suspect(NAMES, Layer::Host, Strength::Weak, refused());
-        assert_eq!(case.all_end(Came::TimedOut), Done::default(), "the rest follows");
+        case.probe_ends(0, Came::TimedOut);
+        assert_eq!(case.all_end(came), Done::default(), "two are lacking");
+        assert_eq!(case.asked(), [(CheckKind::Ping, vec![4, 5])]);
         let done = case.all_end(came);
         assert_eq!(done, Done { feedback: not_probed(NAMES), events: vec![] }, "{came:?}");
         assert!(case.is_up(NAMES) && case.bursts.is_empty());
@@ -306,15 +339,10 @@ fn without_a_budget_nothing_is_probed_until_there_is_one_again() {
     let one = NonZeroU32::MIN;
     let mut case = Case::new(&BurstSettings { server_rate: one, ..BurstSettings::default() });
     case.suspect(NAMES, Layer::Host, Strength::Weak, refused());
-    case.suspect(NAMES, Layer::Host, Strength::Strong, refused());
-    assert_eq!(case.bursts.len(), 2, "what is in progress needs no other token");
-    for _ in 0..2 {
-        while let Some(0) = case.bursts[0].left.len().checked_sub(1) {
-            case.probe_ends(0, Came::Answered);
-        }
-        case.bursts[0].left.clear();
-        case.burst_ends(0);
-    }
+    let done = case.suspect(NAMES, Layer::Host, Strength::Strong, refused());
+    assert!(matches!(done.events[..], [Event::Suspicion { .. }]), "what is in progress needs no other token");
+    case.probe_ends(0, Came::Answered);
+    case.burst_ends(0);
     let done = case.suspect(NAMES, Layer::Host, Strength::Strong, refused());
     assert_eq!(done.feedback, not_probed(NAMES));
     assert!(matches!(done.events[..], [Event::Suspicion { .. }, Event::ProbeWithheld { .. }]));
@@ -329,8 +357,9 @@ fn the_ping_beside_a_burst_decides_nothing() {
     let mut case = case();
     case.suspect(CONNECTIONS, Layer::Host, Strength::Weak, refused());
     case.probe_ends(0, Came::Refused);
+    case.probe_ends(0, Came::NotSent);
     let Burst { request, .. } = case.bursts.remove(0);
-    let ping = Came::Answered.outcome(request.timeout);
+    let ping = Came::Answered.outcome(request.patience.probe);
     let (confirmations, at) = case.split();
     let steps = confirmations.burst_ended(&request, Some(&ping), at);
     let pinged = Event::Probe {
@@ -340,5 +369,5 @@ fn the_ping_beside_a_burst_decides_nothing() {
         verdict: Verdict::Alive,
     };
     assert_eq!(case.carry_out(steps), Done { feedback: vec![], events: vec![pinged] });
-    assert_eq!(case.asked(), [(CheckKind::Connect, vec![2])], "it goes on all the same");
+    assert_eq!(case.asked(), [(CheckKind::Connect, vec![3])], "it goes on all the same");
 }

@@ -1,5 +1,9 @@
 mod cases;
+mod hints;
 mod properties;
+mod provisional;
+
+use std::time::Duration;
 
 use super::*;
 use crate::{
@@ -88,6 +92,8 @@ struct Burst {
     request: ProbeRequest,
     /// The numbers of the probes that have not ended.
     left: Vec<u32>,
+    /// When they start.
+    rhythm: Rhythm,
 }
 
 /// What some steps were, but for the bursts that they started.
@@ -95,6 +101,13 @@ struct Burst {
 struct Done {
     feedback: Vec<DetectorFeedback>,
     events: Vec<Event>,
+}
+
+impl Done {
+    fn extend(&mut self, further: Self) {
+        self.feedback.extend(further.feedback);
+        self.events.extend(further.events);
+    }
 }
 
 /// Confirmations, the engine, and a time that passes. The bursts only end when they are told to.
@@ -155,6 +168,13 @@ impl Case {
         }
     }
 
+    /// The detector has found something.
+    fn find(&mut self, finding: &Finding) -> Done {
+        let (confirmations, at) = self.split();
+        let steps = confirmations.found(finding, at);
+        self.carry_out(steps)
+    }
+
     fn suspect(&mut self, server: ServerId, layer: Layer, strength: Strength, evidence: Evidence) -> Done {
         let suspicion = Suspicion { id: server, strength, layer, evidence };
         let (confirmations, at) = self.split();
@@ -166,26 +186,29 @@ impl Case {
     fn probe_ends(&mut self, burst: usize, came: Came) -> (Answer, Done) {
         let number = self.bursts[burst].left.remove(0);
         let request = self.bursts[burst].request.clone();
-        let outcome = came.outcome(request.timeout);
-        if outcome.is_ok() {
+        let allowed = request.patience.probe;
+        let probe = BurstProbe { index: number - 1, outcome: came.outcome(allowed), allowed };
+        if probe.outcome.is_ok() {
             self.bursts[burst].left.clear();
         }
         let (confirmations, at) = self.split();
-        let (answer, steps) = confirmations.probe_ended(&request, number, &outcome, at);
-        let done = self.carry_out(steps);
+        let (answer, steps) = confirmations.probe_ended(&request, number, &probe, at);
+        let mut done = self.carry_out(steps);
         for AnsweredCheck { destination, check, source } in &answer.checks {
             let sample = Sample { check: *check, success: answer.verdict == Verdict::Alive, source: *source };
             if answer.verdict != Verdict::Unknown {
                 self.engine.observe(destination, sample, None, self.now);
             }
         }
-        self.confirmations.taken_in(&request, &self.engine);
+        let (confirmations, at) = self.split();
+        let steps = confirmations.taken_in(&request, answer.verdict, at);
+        done.extend(self.carry_out(steps));
         (answer, done)
     }
 
     /// A burst whose probes have all ended is over.
     fn burst_ends(&mut self, burst: usize) -> Done {
-        let Burst { request, left } = self.bursts.remove(burst);
+        let Burst { request, left, .. } = self.bursts.remove(burst);
         assert_eq!(left, [0; 0], "no burst ends before its probes");
         let (confirmations, at) = self.split();
         let steps = confirmations.burst_ended(&request, None, at);
@@ -205,9 +228,9 @@ impl Case {
         let mut done = Done::default();
         for step in steps {
             match step {
-                Step::Probe { request, number_from, count } => {
-                    let left = (number_from..number_from + count.get()).collect();
-                    self.bursts.push(Burst { request, left });
+                Step::Probe { request, number_from, rhythm } => {
+                    let left = (number_from..number_from + rhythm.count.get()).collect();
+                    self.bursts.push(Burst { request, left, rhythm });
                 }
                 Step::Feedback(feedback) => done.feedback.push(feedback),
                 Step::Publish(event) => done.events.push(event),

@@ -30,14 +30,22 @@ enum Happens {
     Passes {
         ms: u64,
     },
+    /// Something is odd.
+    Hinted {
+        server: ServerId,
+        layer: Layer,
+        unreachable: bool,
+    },
+    /// Servers that are out provisionally are asked, as far as they are due.
+    Due,
 }
 
 fn happens() -> impl Strategy<Value = Happens> {
     let server = || (0..SERVERS).prop_map(ServerId);
-    let layer = select(&[Layer::Host, Layer::Application]);
+    let layer = || select(&[Layer::Host, Layer::Application]);
     let strength = select(&[Strength::Weak, Strength::Strong]);
     let came = select(&[Came::Answered, Came::Refused, Came::TimedOut, Came::TimedOutLate, Came::NotSent]);
-    let suspected = (server(), layer, strength, any::<bool>());
+    let suspected = (server(), layer(), strength, any::<bool>());
     prop_oneof![
         4 => suspected.prop_map(|(server, layer, strength, unreachable)| {
             Happens::Suspected { server, layer, strength, unreachable }
@@ -46,18 +54,22 @@ fn happens() -> impl Strategy<Value = Happens> {
         4 => any::<usize>().prop_map(|burst| Happens::BurstEnds { burst }),
         2 => (server(), any::<bool>()).prop_map(|(server, success)| Happens::Checked { server, success }),
         2 => (0_u64..400).prop_map(|ms| Happens::Passes { ms }),
+        3 => (server(), layer(), any::<bool>()).prop_map(|(server, layer, unreachable)| {
+            Happens::Hinted { server, layer, unreachable }
+        }),
+        1 => Just(Happens::Due),
     ]
 }
 
 /// What is known of a confirmation in progress without looking into it.
 #[derive(Debug, Default)]
 struct Open {
-    /// It had nothing but weak suspicions, …
-    strong: bool,
-    /// … and none of its probes has failed, …
+    /// One of its probes has failed, …
     failed: bool,
     /// … or succeeded.
     answered: bool,
+    /// It began with a hint, about this layer, and is no suspicion yet.
+    hint: Option<Layer>,
 }
 
 /// A case, and what must be true of it.
@@ -66,15 +78,15 @@ struct Watched {
     open: BTreeMap<(ServerId, Layer), Open>,
     /// What the budget must have left.
     budget: Budget<ServerId>,
-    /// When each server was last suspected.
-    suspected: BTreeMap<ServerId, Instant>,
+    /// When each server was last suspected, or a hint about it probed, as long as it has not answered.
+    doubted: BTreeMap<ServerId, Instant>,
 }
 
 /// Which confirmation a burst belongs to.
 fn subject(burst: &Burst) -> Option<(ServerId, Layer)> {
     match burst.request.purpose {
         Purpose::Suspicion { server, layer } => Some((server, layer)),
-        Purpose::RegularCheck => None,
+        Purpose::RegularCheck | Purpose::Return | Purpose::WholeCheck => None,
     }
 }
 
@@ -84,7 +96,7 @@ impl Watched {
             case: Case::new(settings),
             open: BTreeMap::new(),
             budget: Budget::new(settings),
-            suspected: BTreeMap::new(),
+            doubted: BTreeMap::new(),
         }
     }
 
@@ -115,6 +127,20 @@ impl Watched {
                 self.case.now += Duration::from_millis(ms);
                 Ok(())
             }
+            Happens::Hinted { server, layer, unreachable } => self.hinted(server, layer, unreachable),
+            Happens::Due => {
+                let before = self.case.bursts.len();
+                let (confirmations, at) = self.case.split();
+                let steps = confirmations.due(at);
+                prop_assert_eq!(self.case.carry_out(steps), Done::default());
+                for burst in &self.case.bursts[before..] {
+                    prop_assert_eq!(burst.request.purpose, Purpose::Return);
+                    for destination in burst.request.destinations.iter() {
+                        prop_assert!(self.case.engine.state(destination).is_some_and(State::is_provisional));
+                    }
+                }
+                Ok(())
+            }
         }
     }
 
@@ -135,7 +161,7 @@ impl Watched {
         let key = (server, layer);
         let is_open = self.open.contains_key(&key);
         let has_token = is_open || self.budget.take(server, self.case.now).is_ok();
-        self.suspected.insert(server, self.case.now);
+        self.doubted.insert(server, self.case.now);
         let evidence =
             if unreachable { Evidence::Unreachable { messages: 1 } } else { Evidence::NeighbourFailed };
         let before = self.case.bursts.len();
@@ -156,9 +182,31 @@ impl Watched {
             prop_assert_eq!(feedback, [DetectorFeedback::NotProbed(server)]);
         }
         if let Some(open) = self.open.get_mut(&key) {
-            open.strong |= strength == Strength::Strong;
+            open.hint = None;
         }
         self.only(before, &[key])
+    }
+
+    /// A hint is told of once, and starts one confirmation at most; that costs no token.
+    fn hinted(&mut self, id: ServerId, layer: Layer, unreachable: bool) -> Result<(), TestCaseError> {
+        let evidence =
+            if unreachable { Evidence::Unreachable { messages: 1 } } else { Evidence::NeighbourFailed };
+        let before = self.case.bursts.len();
+        let done = self.case.find(&Finding::Hint(Hint { id, layer, evidence }));
+        prop_assert_eq!(done.feedback, []);
+        let [Event::Hint { fate, .. }] = &done.events[..] else {
+            return Err(TestCaseError::fail(format!("{:?}", done.events)));
+        };
+        let keys: BTreeSet<_> = self.case.bursts[before..].iter().filter_map(subject).collect();
+        prop_assert_eq!(keys.len(), usize::from(*fate == crate::event::HintFate::Asked));
+        for key in keys {
+            prop_assert!(!self.open.contains_key(&key), "that is in progress");
+            prop_assert_eq!(key.0, id);
+            self.doubted.insert(id, self.case.now);
+            self.open.insert(key, Open { hint: Some(layer), ..Open::default() });
+            self.only(before, &[key])?;
+        }
+        Ok(())
     }
 
     /// All bursts from that one on are for these confirmations, and ask no more than they should.
@@ -177,10 +225,7 @@ impl Watched {
             let destinations = self.case.destinations(key.0);
             let fall = destinations.iter().map(|one| self.case.engine.failures_to_fall(one)).max();
             prop_assert!(in_flight <= fall.unwrap_or(0) as usize, "{in_flight} of {fall:?} for {key:?}");
-            let open = self.open.get(&key).expect("it is in progress");
-            if !open.strong && !open.failed {
-                prop_assert_eq!(&burst.left, &[1], "a weak suspicion is one probe");
-            }
+            prop_assert!(self.open.contains_key(&key), "it is in progress");
         }
         Ok(())
     }
@@ -189,13 +234,23 @@ impl Watched {
         let key = subject(&self.case.bursts[burst]);
         let before = self.case.bursts.len();
         let (answer, done) = self.case.probe_ends(burst, came);
-        prop_assert_eq!(self.case.bursts.len(), before, "only its end leads to another");
         prop_assert_eq!(done.feedback, []);
-        let Some(key) = key else { return Ok(()) };
+        let Some(key) = key else {
+            // Who answers again is asked the whole check.
+            let further = self.case.bursts[before..].iter();
+            prop_assert!(
+                further.map(|burst| burst.request.purpose).all(|purpose| purpose == Purpose::WholeCheck)
+            );
+            return Ok(());
+        };
+        prop_assert_eq!(self.case.bursts.len(), before, "only its end leads to another");
         if self.is_correlated(key.0) {
             prop_assert_ne!(answer.verdict, Verdict::Dead, "nothing dead is concluded");
         }
         let open = self.open.get_mut(&key).expect("it is in progress");
+        let is_suspicion = |event: &Event| matches!(event, Event::Suspicion { .. });
+        let becomes_suspicion = answer.verdict == Verdict::Dead && open.hint.take().is_some();
+        prop_assert_eq!(done.events.iter().any(is_suspicion), becomes_suspicion);
         open.failed |= answer.verdict == Verdict::Dead;
         open.answered |= answer.verdict == Verdict::Alive;
         Ok(())
@@ -222,6 +277,17 @@ impl Watched {
         let open = self.open.remove(&key).expect("it was in progress");
         let cleared = DetectorFeedback::Observed(server, Observation::Cleared(layer));
         if open.answered {
+            self.doubted.remove(&server);
+        }
+        if let Some(layer) = open.hint {
+            prop_assert!(!open.failed);
+            let refuted = DetectorFeedback::Observed(server, Observation::HintRefuted(layer));
+            let is_refuted = open.answered || done.events.iter().any(|event| event.name() == "common");
+            prop_assert_eq!(done.feedback, Vec::from_iter(is_refuted.then_some(refuted)));
+            prop_assert_eq!(self.case.bursts.len(), before, "a hint alone leads to nothing else");
+            return Ok(());
+        }
+        if open.answered {
             prop_assert_eq!(done.feedback, [cleared]);
         } else if let [feedback] = done.feedback[..] {
             prop_assert!(feedback == cleared || feedback == DetectorFeedback::NotProbed(server));
@@ -233,25 +299,26 @@ impl Watched {
         if self.case.bursts.len() > before {
             prop_assert_eq!(layer, Layer::Application);
             prop_assert!(open.failed);
-            let strong = Open { strong: true, ..Open::default() };
-            self.open.entry(host).or_insert(strong).strong = true;
+            self.open.entry(host).or_default();
         }
         self.only(before, &[host])
     }
 
-    /// Whether more than half of the servers of one of a server's services, two at least, were suspected within the
-    /// last 300 ms.
+    /// Whether more than half of the servers of one of a server's services, two at least, came into doubt within 300 ms
+    /// of this one.
     fn is_correlated(&self, server: ServerId) -> bool {
+        let Some(own) = self.doubted.get(&server) else { return false };
         let lately = |one: &ServerId| {
-            self.suspected.get(one).is_some_and(|at| self.case.now - *at <= Duration::from_millis(300))
+            let apart = |at: &Instant| (*at.max(own)).duration_since(*at.min(own));
+            self.doubted.get(one).is_some_and(|at| apart(at) <= Duration::from_millis(300))
         };
         self.case.services.iter().any(|service| {
             let servers: BTreeSet<ServerId> = (0..SERVERS)
                 .map(ServerId)
                 .filter(|one| self.case.destinations(*one).iter().any(|key| key.service == service.key))
                 .collect();
-            let suspected = servers.iter().filter(|one| lately(one)).count();
-            servers.contains(&server) && suspected >= 2 && 2 * suspected > servers.len()
+            let doubted = servers.iter().filter(|one| lately(one)).count();
+            servers.contains(&server) && doubted >= 2 && 2 * doubted > servers.len()
         })
     }
 

@@ -1,61 +1,52 @@
 //! The tasks that ask, each a burst of confirming probes.
 
-use std::num::NonZeroU32;
-
 use tokio::{sync::mpsc, task::JoinSet};
 
-use crate::{
-    engine::confirmation::ProbeRequest,
-    model::BurstSettings,
-    probe::{
-        Outcome, Prober,
-        burst::{self, Burst},
-    },
-    supervision::caught,
+use super::{
+    Outcome, Probe,
+    burst::{self, Burst, BurstProbe},
 };
+use crate::supervision::caught;
 
-/// What a burst reports.
+/// What a burst reports. `R` is what it was started for, as the caller named it.
 #[derive(Debug)]
-pub(crate) enum Report {
+pub(crate) enum Report<R> {
     /// One of its probes has ended.
     Probe {
         /// What was asked.
-        request: ProbeRequest,
-        /// Which probe for this suspicion, from 1.
+        request: R,
+        /// Which probe for this request, counted from the number that the burst was given.
         number: u32,
         /// What came of it.
-        outcome: Outcome,
+        probe: BurstProbe,
     },
     /// It is over.
     Ended {
         /// What was asked.
-        request: ProbeRequest,
+        request: R,
         /// What the ping beside it has shown, if it came to anything.
         host: Option<Outcome>,
     },
 }
 
 /// Starts bursts, each a task of its own, and ends them all when it is dropped.
-pub(crate) struct Bursts {
-    prober: Prober,
-    settings: BurstSettings,
-    reports: mpsc::Sender<Report>,
+pub(crate) struct Bursts<A, R> {
+    asker: A,
+    reports: mpsc::Sender<Report<R>>,
     tasks: JoinSet<()>,
 }
 
-impl Bursts {
-    pub(crate) fn new(prober: Prober, settings: BurstSettings, reports: mpsc::Sender<Report>) -> Self {
-        Self { prober, settings, reports, tasks: JoinSet::new() }
+impl<A: Probe, R: Clone + Send + Sync + 'static> Bursts<A, R> {
+    pub(crate) fn new(asker: A, reports: mpsc::Sender<Report<R>>) -> Self {
+        Self { asker, reports, tasks: JoinSet::new() }
     }
 
-    /// Asks `count` times, or until there is an answer. The first of the probes has the number `number_from`.
-    pub(super) fn start(&mut self, request: ProbeRequest, number_from: u32, count: NonZeroU32) {
+    /// Starts a burst. The first of its probes has the number `number_from`.
+    pub(crate) fn start(&mut self, burst: Burst, request: R, number_from: u32) {
         // Finished tasks are only kept until they are looked at.
         while self.tasks.try_join_next().is_some() {}
-        let ProbeRequest { target, timeout, .. } = request;
-        let burst = Burst::new(target, request.question.clone(), count, &self.settings, timeout);
         let (reports, over) = (self.reports.clone(), Report::Ended { request: request.clone(), host: None });
-        let burst = run(self.prober.clone(), burst, request, number_from, reports.clone());
+        let burst = run(self.asker.clone(), burst, request, number_from, reports.clone());
         self.tasks.spawn(async move {
             // Without its report the suspicion would never be settled, and the server never be suspected again.
             if caught(burst).await.is_err() {
@@ -65,17 +56,17 @@ impl Bursts {
     }
 }
 
-async fn run(
-    prober: Prober,
+async fn run<A: Probe, R: Clone>(
+    asker: A,
     burst: Burst,
-    request: ProbeRequest,
+    request: R,
     number_from: u32,
-    reports: mpsc::Sender<Report>,
+    reports: mpsc::Sender<Report<R>>,
 ) {
     // Room for all of them: the burst never waits for whoever reads.
-    let (sender, mut ended) = mpsc::channel(burst.count.get() as usize);
+    let (sender, mut ended) = mpsc::channel(burst.rhythm.count.get() as usize);
     let asking = async {
-        let host = burst::run(&prober, &burst, &sender).await;
+        let host = burst::run(&asker, &burst, &sender).await;
         drop(sender);
         host
     };
@@ -83,7 +74,7 @@ async fn run(
         while let Some(probe) = ended.recv().await {
             let (request, number) = (request.clone(), number_from + probe.index);
             // Nobody listens any more only at shutdown.
-            reports.send(Report::Probe { request, number, outcome: probe.outcome }).await.ok();
+            reports.send(Report::Probe { request, number, probe }).await.ok();
         }
     };
     let (host, ()) = tokio::join!(asking, forwarding);
