@@ -51,7 +51,8 @@ pub(super) fn read(
     let one_packet = one_packet(&mut section, address.as_ref(), protocol, faults);
     let settings = defaults.overridden_by(&mut section, faults);
     let notify = notify::service(&mut section, faults);
-    let scheduler_flags = section.plain("scheduler-flags", faults, notify::scheduler_flags);
+    let scheduler_flags =
+        section.plain("scheduler-flags", faults, |value| notify::scheduler_flags(value, &settings.scheduler));
     let on_exit = section.plain("on-exit", faults, |value| value::word(value, &notify::ON_EXIT));
     let before = faults.len();
     let server_sections = section.tables("server", "[[service.server]]", faults);

@@ -26,8 +26,8 @@ use crate::{
         AddressFamily, AgentSettings, BurstSettings, Check, CheckKind, Config, ConnectionSettings,
         DetectorSettings, ForwardingMethod, FurtherChecks, HttpCheck, HttpPage, MailAbout, MailRelay,
         MailSettings, Netmask, Notifications, OnExit, OnFailure, PassiveSettings, Persistence, PoolPolicy,
-        Protocol, RealServer, Scheduler, ServiceKey, StatusCodes, Tunnel, TunnelFlags, Unlisted, Via,
-        VirtualService, Weight,
+        Protocol, RealServer, Scheduler, SchedulerFlags, ServiceKey, StatusCodes, Tunnel, TunnelFlags,
+        Unlisted, Via, VirtualService, Weight,
     },
 };
 

@@ -14,7 +14,7 @@ use self::{
     check::{check, checks, interval_only},
     table::{Table, text, texts, time, word},
 };
-use super::notify::ON_EXIT;
+use super::notify::{ON_EXIT, SCHEDULER_FLAGS};
 use crate::model::{
     AddressFamily, Combine, Config, ForwardingMethod, Netmask, OnFailure, Persistence, RealServer,
     SchedulerFlags, ServiceKey, Tunnel, TunnelFlags, Unlisted, VirtualService, Weight,
@@ -58,7 +58,10 @@ fn service(service: &VirtualService, usual: &Unlisted) -> String {
     }
     key(&service.key, &mut table);
     table.add("scheduler", text(service.scheduler.name()));
-    table.maybe("scheduler-flags", service.scheduler_flags.map(scheduler_flags));
+    table.maybe(
+        "scheduler-flags",
+        service.scheduler_flags.map(|flags| scheduler_flags(flags, &service.scheduler)),
+    );
     if let Some(persistence) = service.persistence {
         self::persistence(persistence, service.key.family(), &mut table);
     }
@@ -95,9 +98,16 @@ fn key(key: &ServiceKey, table: &mut Table) {
     }
 }
 
-fn scheduler_flags(flags: SchedulerFlags) -> String {
-    let flags = [("flag-1", flags.flag_1), ("flag-2", flags.flag_2), ("flag-3", flags.flag_3)];
-    texts(flags.into_iter().filter(|(_, on)| *on).map(|(name, _)| name))
+/// The flags by the names that ipvsadm lists them under: the scheduler's own where it has some.
+fn scheduler_flags(flags: SchedulerFlags, scheduler: &Scheduler) -> String {
+    let flags = [(1, flags.flag_1), (2, flags.flag_2), (3, flags.flag_3)];
+    let set = flags.into_iter().filter(|(_, on)| *on);
+    texts(set.filter_map(|(number, _)| {
+        let is_it = |(_, only_for, its): &&(&str, Option<&str>, u8)| {
+            *its == number && only_for.is_none_or(|name| name == scheduler.name())
+        };
+        SCHEDULER_FLAGS.iter().find(is_it).map(|(name, ..)| *name)
+    }))
 }
 
 fn persistence(persistence: Persistence, family: AddressFamily, table: &mut Table) {
