@@ -3,6 +3,7 @@
 use std::{
     fmt::Write as _,
     io::{self, Write as _},
+    net::SocketAddr,
     path::Path,
     process::ExitCode,
 };
@@ -86,7 +87,12 @@ fn server(server: &RealServer) -> String {
 }
 
 fn check(check: &Check) -> String {
-    let port = check.port.map_or(String::new(), |port| format!(" at port {port}"));
+    let port = match (check.connect_to, check.port) {
+        (Some(ip), Some(port)) => format!(" at {}", SocketAddr::new(ip, port)),
+        (Some(ip), None) => format!(" at {ip}"),
+        (None, Some(port)) => format!(" at port {port}"),
+        (None, None) => String::new(),
+    };
     let (interval, timeout) = (format_duration(check.interval), format_duration(check.timeout));
     format!("{}{port}, every {interval}, timeout {timeout}", kind(&check.kind))
 }
@@ -111,6 +117,7 @@ fn kind(kind: &CheckKind) -> String {
         CheckKind::Ldap(_) => "ldap".to_owned(),
         CheckKind::Sql(sql) => format!("{:?}", sql.server).to_lowercase(),
         CheckKind::Oracle(_) => "oracle".to_owned(),
+        CheckKind::Agent(_) => "agent".to_owned(),
         CheckKind::Command(command) => format!("command {}", command.argv.join(" ")),
         CheckKind::File(file) => format!("file {}", file.display()),
     }

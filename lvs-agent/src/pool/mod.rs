@@ -26,7 +26,7 @@ use self::{
 };
 use crate::{
     health::{Cause, State},
-    model::{OnFailure, PoolPolicy, Role, StartPolicy, Weight},
+    model::{AgentOrder, OnFailure, PoolPolicy, Role, StartPolicy, Weight},
 };
 
 /// Whether a destination is in the table, and whether it takes new connections there.
@@ -144,13 +144,16 @@ impl Member {
 
     /// Its presence by its administrative state; `None`: it is enabled.
     fn ordered_presence(&self, on_failure: OnFailure) -> Option<Presence> {
-        let AdminState { commands: AdminCommands { drain, maintenance }, folder, administrator } =
+        let AdminState { commands: AdminCommands { drain, maintenance }, folder, administrator, agent } =
             self.admin_state;
         match drain {
             Some(Drain::Remove) => Some(Presence::Absent),
             Some(Drain::Quiesce) => Some(Presence::Quiesced),
             None if administrator => Some(Presence::Quiesced),
-            None => (maintenance || folder).then(|| on_failure.into()),
+            None if maintenance || folder || agent == Some(AgentOrder::Maintenance) => {
+                Some(on_failure.into())
+            }
+            None => agent.is_some_and(|order| order == AgentOrder::Drain).then_some(Presence::Quiesced),
         }
     }
 }
@@ -369,6 +372,16 @@ impl Pool {
             Role::Backup(index) => self.backups.get_mut(index).map(|backup| &mut backup.reported),
         };
         reported.is_some_and(|reported| reported.replace(weight) != Some(weight))
+    }
+
+    /// Forgets the weight that a server's check has reported: its own counts again.
+    pub fn forget_reported_weight(&mut self, role: Role) {
+        match role {
+            Role::Server(index) => self.members.get_mut(index).map(|member| &mut member.reported),
+            Role::Backup(index) => self.backups.get_mut(index).map(|backup| &mut backup.reported),
+        }
+        .into_iter()
+        .for_each(|reported| *reported = None);
     }
 
     /// Sets the weights of all servers by the states of the members and the backups, in their order (`None`: not

@@ -2,6 +2,7 @@
 //!
 //! Nothing here decides about a server: the outcome of each probe is handed on.
 
+mod agent;
 pub mod budget;
 pub mod burst;
 mod command;
@@ -35,6 +36,7 @@ pub(crate) mod tls;
 pub use self::{
     outcome::{
         CommandEnd, Failure, FailureReason, LocalFault, Outcome, Phase, Success, Unreachable, Verdict,
+        reported,
     },
     ping::Pingers,
     prober::{Probe, Prober},

@@ -32,9 +32,9 @@ pub(super) struct ReadService {
 }
 
 /// `[[service]]`; `None` if it can't be named, which is noted.
-pub(super) fn read(
-    mut section: Section<'_>,
-    defaults: ServiceSettings,
+pub(super) fn read<'i>(
+    mut section: Section<'i>,
+    defaults: ServiceSettings<'i>,
     mode: Mode,
     faults: &mut FaultList,
 ) -> Option<ReadService> {
@@ -66,12 +66,13 @@ pub(super) fn read(
         persistent: says_persistent,
         forward: settings.forward,
         tunnel: settings.tunnel,
+        check: settings.check.as_ref(),
     };
-    let servers: Vec<ReadServer> = server_sections
+    let servers: Vec<ReadServer<'_>> = server_sections
         .into_iter()
         .filter_map(|section| server::read(section, &server_defaults, faults))
         .collect();
-    let backups: Vec<ReadBackup> = section
+    let backups: Vec<ReadBackup<'_>> = section
         .tables("backup", "[[service.backup]]", faults)
         .into_iter()
         .filter_map(|section| server::read_backup(section, &server_defaults, faults))

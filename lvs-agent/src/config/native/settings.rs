@@ -5,7 +5,13 @@ use std::{num::NonZeroU32, ops::RangeInclusive};
 use humantime::format_duration;
 use toml::{Spanned, de::DeValue};
 
-use super::{check::ReadChecks, notify, policy::ReadPolicy, section::Section, tunnel, value};
+use super::{
+    check::{Extent, ReadChecks},
+    notify,
+    policy::ReadPolicy,
+    section::Section,
+    tunnel, value,
+};
 use crate::{
     config::diagnostics::{Contradiction, FaultKind, FaultList, ValueFault},
     model::{
@@ -169,13 +175,13 @@ fn burst(mut section: Section<'_>, faults: &mut FaultList) -> BurstSettings {
 
 /// What can be said once for all services, and again in each.
 #[derive(Clone)]
-pub(super) struct ServiceSettings {
+pub(super) struct ServiceSettings<'i> {
     pub(super) scheduler: Scheduler,
     pub(super) fall: NonZeroU32,
     pub(super) rise: NonZeroU32,
     pub(super) on_failure: OnFailure,
     /// `None`: what suits the service.
-    pub(super) check: Option<ReadChecks>,
+    pub(super) check: Option<ReadChecks<'i>>,
     pub(super) combine: Combine,
     pub(super) policy: ReadPolicy,
     /// `None`: each server must say it.
@@ -184,7 +190,7 @@ pub(super) struct ServiceSettings {
     pub(super) tunnel: Option<Tunnel>,
 }
 
-impl Default for ServiceSettings {
+impl Default for ServiceSettings<'_> {
     fn default() -> Self {
         Self {
             scheduler: Scheduler::default(),
@@ -200,13 +206,13 @@ impl Default for ServiceSettings {
     }
 }
 
-impl ServiceSettings {
+impl<'i> ServiceSettings<'i> {
     /// Takes these keys out of a section; what isn't there stays as it is in `self`.
-    pub(super) fn overridden_by(self, section: &mut Section<'_>, faults: &mut FaultList) -> Self {
+    pub(super) fn overridden_by(self, section: &mut Section<'i>, faults: &mut FaultList) -> Self {
         const ON_FAILURE: [(&str, OnFailure); 2] =
             [("quiesce", OnFailure::Quiesce), ("remove", OnFailure::Remove)];
         let on_failure = |value: &DeValue<'_>| value::word(value, &ON_FAILURE);
-        let check = ReadChecks::of(section, faults);
+        let check = ReadChecks::of(section, self.check.as_ref(), Extent::Whole, faults);
         let tunnel = section.table("tunnel", "tunnel", faults);
         Self {
             scheduler: section.plain("scheduler", faults, value::scheduler).unwrap_or(self.scheduler),
@@ -222,7 +228,7 @@ impl ServiceSettings {
     }
 }
 
-impl ServiceSettings {
+impl ServiceSettings<'_> {
     /// The same for services that are in the kernel's table only.
     pub(super) fn into_unlisted(self) -> Unlisted {
         let Self { fall, rise, on_failure, check, combine, policy, .. } = self;

@@ -1,6 +1,8 @@
 //! The native format: each key, each fault with its place, and what is written is read.
 
+mod client;
 mod faults;
+mod inheritance;
 mod modes;
 mod notify;
 mod policy;
@@ -132,6 +134,7 @@ fn the_smallest_file_has_the_defaults() {
             interval: Duration::from_secs(1),
             timeout: Duration::from_secs(1),
             port: None,
+            connect_to: None,
             via: Via::default(),
             soft_interval: None,
             connects_between: 0,
@@ -200,7 +203,8 @@ fn the_example_says_what_holds_anyway() {
     let service = &config.services[0];
     let policy = PoolPolicy { backups: service.policy.backups.clone(), ..PoolPolicy::default() };
     assert_eq!((&service.policy, policy.backups.len()), (&policy, 1));
-    assert_eq!(policy.backups[0].check, Some(Check::default()));
+    let Check { timeout, soft_interval, .. } = service.check;
+    assert_eq!(policy.backups[0].check, Some(Check { timeout, soft_interval, ..Check::default() }));
     assert_eq!(
         service.check.soft_interval(),
         Check { soft_interval: None, ..service.check.clone() }.soft_interval()
@@ -255,7 +259,7 @@ fn a_service_overrides_the_defaults() {
     assert_eq!(service.scheduler.name(), "rr");
     assert_eq!(service.on_failure, OnFailure::Remove);
     assert!(matches!(service.check.kind, CheckKind::Http(_)));
-    assert_eq!(service.check.interval, Duration::from_secs(1), "a check replaces the default one whole");
+    assert_eq!(service.check.interval, Duration::from_secs(2), "what a check doesn't say holds as above");
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::{net::IpAddr, path::PathBuf};
 use hyper::http::uri::Authority;
 use toml::de::DeValue;
 
+use super::files;
 use crate::{
     config::{
         diagnostics::{Contradiction, FaultList, ValueFault},
@@ -130,6 +131,11 @@ pub(super) fn address(value: &DeValue<'_>) -> Result<IpAddr> {
     Ok(ip)
 }
 
+/// An address to ask, and its port if it is written.
+pub(super) fn address_and_port(value: &DeValue<'_>) -> Result<(IpAddr, Option<u16>)> {
+    value::address_and_port(value, "an address in quotes, such as \"192.0.2.80:80\" or \"192.0.2.80\"")
+}
+
 /// The device of a check.
 pub(super) fn device(value: &DeValue<'_>) -> Result<DeviceName> {
     let name = value::device(value)?;
@@ -171,7 +177,7 @@ pub(super) fn tls(
 ) -> Option<Tls> {
     let start = section.plain("tls", faults, |value| value::word(value, known)).unwrap_or(usual);
     let Some(start) = start else {
-        for key in ["tls-name", "tls-verify", "tls-ca"] {
+        for key in ["tls-name", "tls-verify", "tls-ca", "tls-cert", "tls-key"] {
             if let Some(place) = section.drop_key(key) {
                 faults.add(place, Contradiction::NoTls { key });
             }
@@ -190,7 +196,7 @@ pub(super) fn tls(
         (Some(verify), None) if *verify.get_ref() => TlsVerify::System,
         _ => TlsVerify::No,
     };
-    Some(Tls { start, name, verify })
+    Some(Tls { start, name, verify, identity: files::identity(section, faults) })
 }
 
 /// The keys of a login; `None` if nobody is to log in.

@@ -11,12 +11,12 @@ mod table;
 use std::net::SocketAddr;
 
 use self::{
-    check::{check, checks, interval_only},
+    check::{check, checks, interval_only, of_backup, tables},
     table::{Table, text, texts, time, word},
 };
 use super::notify::{ON_EXIT, SCHEDULER_FLAGS};
 use crate::model::{
-    AddressFamily, Combine, Config, ForwardingMethod, Netmask, OnFailure, Persistence, RealServer,
+    AddressFamily, Combine, Config, ForwardingMethod, Netmask, OnFailure, Persistence, RealServer, Scheduler,
     SchedulerFlags, ServiceKey, Tunnel, TunnelFlags, Unlisted, VirtualService, Weight,
 };
 
@@ -24,34 +24,45 @@ use crate::model::{
 #[must_use]
 pub fn to_toml(config: &Config) -> String {
     let Config { agent, passive, services, unlisted } = config;
+    let usual = usual_checks(unlisted);
     let mut written = settings::agent(agent) + &settings::passive(passive) + &defaults(unlisted);
     for service in services {
-        written += &self::service(service, unlisted);
+        written += &self::service(service, unlisted, &usual);
     }
     written.trim_end().to_owned() + "\n"
 }
 
 /// What services say that aren't written, and all others take over where they don't say something else.
 fn defaults(unlisted: &Unlisted) -> String {
-    let Unlisted { fall, rise, on_failure, check: first, asks, further, policy } = unlisted;
+    let Unlisted { fall, rise, on_failure, check: _, asks: _, further, policy } = unlisted;
     let default = Unlisted::default();
     let mut table = Table::default();
     table.unless("fall", fall, &default.fall, ToString::to_string);
     table.unless("rise", rise, &default.rise, ToString::to_string);
     table.unless("on-failure", on_failure, &default.on_failure, |action| self::on_failure(*action));
-    if (first, asks, further) != (&default.check, &default.asks, &default.further) {
-        let first = if *asks { check(first) } else { interval_only(first) };
-        checks(first, further, Combine::All, &mut table);
+    let usual = usual_checks(unlisted);
+    if !usual.is_empty() {
+        checks(usual, &[], further, Combine::All, &mut table);
     }
     policy::policy(policy, &default.policy, &mut table);
     table.under("[defaults]", false)
+}
+
+/// The tables of the checks in `[defaults]`; none where they needn't be written.
+fn usual_checks(unlisted: &Unlisted) -> Vec<Table> {
+    let Unlisted { check: first, asks, further, .. } = unlisted;
+    let default = Unlisted::default();
+    if (first, asks, further) == (&default.check, &default.asks, &default.further) {
+        return Vec::new();
+    }
+    tables(if *asks { check(first) } else { interval_only(first) }, further)
 }
 
 fn on_failure(action: OnFailure) -> String {
     text(if action == OnFailure::Quiesce { "quiesce" } else { "remove" })
 }
 
-fn service(service: &VirtualService, usual: &Unlisted) -> String {
+fn service(service: &VirtualService, usual: &Unlisted, usual_checks: &[Table]) -> String {
     let mut table = Table::default();
     if service.name != service.key.to_string() {
         table.add("name", text(&service.name));
@@ -69,15 +80,18 @@ fn service(service: &VirtualService, usual: &Unlisted) -> String {
     table.add("fall", service.fall.to_string());
     table.add("rise", service.rise.to_string());
     table.add("on-failure", on_failure(service.on_failure));
-    checks(check(&service.check), &service.further, usual.further.combine, &mut table);
+    let own_checks = || tables(check(&service.check), &service.further);
+    checks(own_checks(), usual_checks, &service.further, usual.further.combine, &mut table);
     policy::policy(&service.policy, &usual.policy, &mut table);
     notify::notifications(&service.notify, &mut table);
     table.maybe("on-exit", service.on_exit.map(|on_exit| word(&on_exit, &ON_EXIT)));
-    let servers = service.servers.iter().map(|server| self::server(server).under("[[service.server]]", true));
+    let above = own_checks();
+    let servers =
+        service.servers.iter().map(|server| self::server(server, &above).under("[[service.server]]", true));
     let backups = service.policy.backups.iter().map(|backup| {
-        let mut table = server(&backup.server);
+        let mut table = server(&backup.server, &above);
         match &backup.check {
-            Some(one) => table.add("check", check(one)),
+            Some(one) => table.add("check", of_backup(one, &above)),
             None => table.add("checked", "false"),
         }
         table.under("[[service.backup]]", true)
@@ -126,7 +140,7 @@ fn address(address: SocketAddr) -> String {
     text(if address.port() == 0 { address.ip().to_string() } else { address.to_string() })
 }
 
-fn server(server: &RealServer) -> Table {
+fn server(server: &RealServer, above: &[Table]) -> Table {
     let mut table = Table::default();
     table.add("address", address(server.address));
     table.add("forward", text(server.method.to_string()));
@@ -137,7 +151,8 @@ fn server(server: &RealServer) -> Table {
     table.maybe("upper-threshold", server.upper_threshold.map(|number| number.to_string()));
     table.maybe("lower-threshold", server.lower_threshold.map(|number| number.to_string()));
     if let Some(first) = &server.check {
-        checks(check(first), &server.further, Combine::All, &mut table);
+        let own = tables(check(first), &server.further);
+        checks(own, above, &server.further, Combine::All, &mut table);
     }
     table
 }
