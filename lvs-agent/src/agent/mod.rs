@@ -66,7 +66,7 @@ use crate::{
     ipvs::IpvsClient,
     model::Config,
     netlink::DEFAULT_TIMEOUT,
-    notify::{Notifier, alerts::Alerts},
+    notify::{self, Notifier, alerts::Alerts},
     passive::Targets,
     probe::{Prober, Scheduler},
     reconcile::{Reconciler, sysctl},
@@ -139,6 +139,7 @@ struct Parts {
 struct Running {
     events: Publisher,
     tasks: TaskSet,
+    in_force: Option<latest::Receiver<Arc<Config>>>,
 }
 
 impl Running {
@@ -148,7 +149,7 @@ impl Running {
         hangups: Signal,
         events: Publisher,
     ) -> anyhow::Result<Self> {
-        let mut running = Self { events: events.clone(), tasks: TaskSet::new() };
+        let mut running = Self { events: events.clone(), tasks: TaskSet::new(), in_force: None };
         if let Some(address) = config.agent.metrics {
             let serve = exposition::start(address)?;
             events.subscribe(EventCounters::new());
@@ -211,6 +212,7 @@ impl Running {
         let (commands_tx, commands) = mpsc::channel(COMMANDS);
         let (reloads_tx, reloads) = mpsc::channel(RELOADS);
         let (in_force_tx, in_force) = latest::channel(config.clone());
+        self.in_force = Some(in_force.clone());
         let maintained = self.maintained(&config);
         let notifier = self.notifier(&config);
         let mut checks = Subscriptions::default();
@@ -327,7 +329,10 @@ impl Running {
     }
 
     async fn stop(self) {
+        let in_force = self.in_force.as_ref();
+        let command = in_force.and_then(|config| config.borrow().agent.on_shutdown.clone());
         self.tasks.stop().await;
+        notify::at_shutdown(command, &self.events).await;
         self.events.publish(Event::Stopped);
     }
 }

@@ -15,7 +15,7 @@ use humantime::format_duration;
 use super::exit_code;
 use crate::{
     config::{Reading, Strictness, native, read_file},
-    model::{Check, CheckKind, Mode, RealServer, VirtualService},
+    model::{Check, CheckKind, Mode, OnFailure, RealServer, VirtualService},
 };
 
 /// A format that a configuration can be written in.
@@ -66,7 +66,11 @@ fn service(service: &VirtualService) -> String {
     let persistent = service.persistence.map_or(String::new(), |persistence| {
         format!("  persistent {}", format_duration(persistence.timeout()))
     });
-    let on_failure = format!("{:?}", service.on_failure).to_lowercase();
+    let on_failure = match service.on_failure {
+        OnFailure::Quiesce => "quiesce".to_owned(),
+        OnFailure::Remove => "remove".to_owned(),
+        OnFailure::Lower(weight) => format!("weight {weight}"),
+    };
     let mut lines = vec![format!(
         "{name}{}  {}{persistent}  fall {}  rise {}  on failure {on_failure}",
         service.key, service.scheduler, service.fall, service.rise

@@ -360,3 +360,4 @@ fn configured_thresholds_are_desired() {
 }
 
 mod agents;
+mod lowered;

@@ -27,6 +27,7 @@ use crate::{
     model::CommandLine,
 };
 
+pub(crate) use self::commands::at_shutdown;
 pub use self::{
     commands::{COMMAND_LIMIT, CommandJob},
     lines::Line,

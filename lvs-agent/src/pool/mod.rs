@@ -36,6 +36,8 @@ pub enum Presence {
     In,
     /// In the table with weight 0.
     Quiesced,
+    /// In the table with a lower weight than its own, as a server that is down.
+    Lowered(Weight),
     /// Not in the table.
     Absent,
 }
@@ -55,7 +57,18 @@ impl Presence {
 impl From<OnFailure> for Presence {
     fn from(on_failure: OnFailure) -> Self {
         match on_failure {
-            OnFailure::Quiesce => Self::Quiesced,
+            OnFailure::Lower(weight) => Self::Lowered(weight),
+            OnFailure::Quiesce | OnFailure::Remove => Self::out(on_failure),
+        }
+    }
+}
+
+impl Presence {
+    /// The presence of a server that is to get no new connections: one that nobody has asked yet, or one in
+    /// maintenance.
+    fn out(on_failure: OnFailure) -> Self {
+        match on_failure {
+            OnFailure::Quiesce | OnFailure::Lower(_) => Self::Quiesced,
             OnFailure::Remove => Self::Absent,
         }
     }
@@ -151,7 +164,7 @@ impl Member {
             Some(Drain::Quiesce) => Some(Presence::Quiesced),
             None if administrator => Some(Presence::Quiesced),
             None if maintenance || folder || agent == Some(AgentOrder::Maintenance) => {
-                Some(on_failure.into())
+                Some(Presence::out(on_failure))
             }
             None => agent.is_some_and(|order| order == AgentOrder::Drain).then_some(Presence::Quiesced),
         }
@@ -163,6 +176,7 @@ fn weight_in(presence: Presence, full_weight: Weight) -> Option<Weight> {
     match presence {
         Presence::In => Some(full_weight),
         Presence::Quiesced => Some(Weight::QUIESCENT),
+        Presence::Lowered(weight) => Some(weight.min(full_weight)),
         Presence::Absent => None,
     }
 }
@@ -269,7 +283,7 @@ impl Pool {
             Origin::New(current) => new(base, current),
             Origin::Kept(index) => match old_members.get(index) {
                 Some(member) if other_way_out && member.presence != Presence::In => {
-                    Member { base, presence: rules.on_failure.into(), ..*member }
+                    Member { base, presence: Presence::out(rules.on_failure), ..*member }
                 }
                 Some(member) => Member { base, ..*member },
                 None => new(base, Presence::Absent),
@@ -533,7 +547,7 @@ impl Pool {
 /// The presence of a new server before its first result.
 fn before_first_result(rules: &Rules, current: Presence) -> Presence {
     match (current, rules.start) {
-        (Presence::Absent, StartPolicy::Out) => rules.on_failure.into(),
+        (Presence::Absent, StartPolicy::Out) => Presence::out(rules.on_failure),
         (Presence::Absent, StartPolicy::In) => Presence::In,
         (current, _) => current,
     }

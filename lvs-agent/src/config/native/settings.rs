@@ -43,6 +43,7 @@ pub(super) fn agent(mut section: Section<'_>, faults: &mut FaultList) -> AgentSe
             .unwrap_or(default.foreign),
         autoreload: section.plain("autoreload", faults, value::flag).unwrap_or(default.autoreload),
         callback: section.plain("callback", faults, notify::command_line),
+        on_shutdown: section.plain("on-shutdown", faults, notify::command_line),
         execute: section.plain("execute", faults, notify::files).unwrap_or_default(),
         log: section.plain("log", faults, notify::log).unwrap_or(default.log.clone()),
         maintenance: section
@@ -209,9 +210,6 @@ impl Default for ServiceSettings<'_> {
 impl<'i> ServiceSettings<'i> {
     /// Takes these keys out of a section; what isn't there stays as it is in `self`.
     pub(super) fn overridden_by(self, section: &mut Section<'i>, faults: &mut FaultList) -> Self {
-        const ON_FAILURE: [(&str, OnFailure); 2] =
-            [("quiesce", OnFailure::Quiesce), ("remove", OnFailure::Remove)];
-        let on_failure = |value: &DeValue<'_>| value::word(value, &ON_FAILURE);
         let check = ReadChecks::of(section, self.check.as_ref(), Extent::Whole, faults);
         let tunnel = section.table("tunnel", "tunnel", faults);
         Self {
@@ -234,6 +232,21 @@ impl ServiceSettings<'_> {
         let Self { fall, rise, on_failure, check, combine, policy, .. } = self;
         let (check, asks, further) = ReadChecks::unresolved(check, combine);
         Unlisted { fall, rise, on_failure, check, asks, further, policy: policy.policy }
+    }
+}
+
+/// What is done to a server that is down: a word, or the weight that it keeps.
+fn on_failure(value: &DeValue<'_>) -> Result<OnFailure, ValueFault> {
+    const WORDS: [(&str, OnFailure); 2] = [("quiesce", OnFailure::Quiesce), ("remove", OnFailure::Remove)];
+    let problem = "has other keys than \"weight\"; write { weight = 1 }";
+    match value {
+        DeValue::Table(table) => match table.get("weight") {
+            Some(weight) if table.len() == 1 => value::weight(weight.get_ref()).map(|weight| {
+                if weight.is_quiescent() { OnFailure::Quiesce } else { OnFailure::Lower(weight) }
+            }),
+            _ => Err(ValueFault::Text { text: "the table".to_owned(), problem }),
+        },
+        word => value::word(word, &WORDS),
     }
 }
 

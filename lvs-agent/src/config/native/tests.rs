@@ -5,6 +5,7 @@ mod faults;
 mod inheritance;
 mod modes;
 mod notify;
+mod on_failure;
 mod policy;
 mod round_trip;
 mod services;
@@ -197,7 +198,11 @@ fn the_example_says_what_holds_anyway() {
     let config = good(include_str!("example.toml"));
     assert_eq!(
         config.agent,
-        AgentSettings { callback: config.agent.callback.clone(), ..AgentSettings::default() }
+        AgentSettings {
+            callback: config.agent.callback.clone(),
+            on_shutdown: config.agent.on_shutdown.clone(),
+            ..AgentSettings::default()
+        }
     );
     assert_eq!(config.passive, PassiveSettings::default());
     let service = &config.services[0];

@@ -59,7 +59,11 @@ fn usual_checks(unlisted: &Unlisted) -> Vec<Table> {
 }
 
 fn on_failure(action: OnFailure) -> String {
-    text(if action == OnFailure::Quiesce { "quiesce" } else { "remove" })
+    match action {
+        OnFailure::Quiesce => text("quiesce"),
+        OnFailure::Remove => text("remove"),
+        OnFailure::Lower(weight) => format!("{{ weight = {weight} }}"),
+    }
 }
 
 fn service(service: &VirtualService, usual: &Unlisted, usual_checks: &[Table]) -> String {
