@@ -8,7 +8,7 @@ use toml::{Spanned, de::DeValue};
 use super::{
     check::{Extent, ReadChecks},
     notify,
-    policy::ReadPolicy,
+    policy::{self, ReadPolicy},
     section::Section,
     tunnel, value,
 };
@@ -43,7 +43,7 @@ pub(super) fn agent(mut section: Section<'_>, faults: &mut FaultList) -> AgentSe
             .unwrap_or(default.foreign),
         autoreload: section.plain("autoreload", faults, value::flag).unwrap_or(default.autoreload),
         callback: section.plain("callback", faults, notify::command_line),
-        on_shutdown: section.plain("on-shutdown", faults, notify::command_line),
+        on_shutdown: section.plain("on-shutdown", faults, policy::command),
         execute: section.plain("execute", faults, notify::files).unwrap_or_default(),
         log: section.plain("log", faults, notify::log).unwrap_or(default.log.clone()),
         maintenance: section

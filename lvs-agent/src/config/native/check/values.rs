@@ -8,13 +8,13 @@ use toml::de::DeValue;
 use super::files;
 use crate::{
     config::{
-        diagnostics::{Contradiction, FaultList, ValueFault},
+        diagnostics::{Contradiction, FaultList, ValueFault, WarningKind},
         native::{
             section::Section,
             value::{self, text},
         },
     },
-    model::{DeviceName, Login, Pattern, Secret, Tls, TlsStart, TlsVerify},
+    model::{DeviceName, Login, Pattern, Secret, Tls, TlsIdentity, TlsStart, TlsVerify},
 };
 
 type Result<T> = std::result::Result<T, ValueFault>;
@@ -196,7 +196,38 @@ pub(super) fn tls(
         (Some(verify), None) if *verify.get_ref() => TlsVerify::System,
         _ => TlsVerify::No,
     };
-    Some(Tls { start, name, verify, identity: files::identity(section, faults) })
+    Some(Tls { start, name, verify, identity: identity(section, faults) })
+}
+
+/// The agent's own certificate: `tls-cert`, and `tls-key` where the key is in a file of its own.
+fn identity(section: &mut Section<'_>, faults: &mut FaultList) -> Option<TlsIdentity> {
+    if section.has("tls-key") && !section.has("tls-cert") {
+        section.missing("tls-cert", "tls-cert = \"/etc/lvs-agent/client.pem\" for the key", faults);
+    }
+    let has_key = section.has("tls-key");
+    let certificate = file(section, "tls-cert", faults, |pem| {
+        files::has_certificate(pem)?;
+        if has_key { Ok(()) } else { files::has_private_key(pem) }
+    });
+    let key = file(section, "tls-key", faults, files::has_private_key);
+    let certificate = certificate?;
+    let key = if has_key { key? } else { certificate.clone() };
+    Some(TlsIdentity { certificate, key })
+}
+
+/// The path of a file. That its content isn't as it should be now is a warning: it may be right when it is needed.
+pub(super) fn file(
+    section: &mut Section<'_>,
+    key: &'static str,
+    faults: &mut FaultList,
+    check: impl FnOnce(&[u8]) -> std::result::Result<(), &'static str>,
+) -> Option<PathBuf> {
+    let path = section.read(key, faults, path)?;
+    if let Some(problem) = files::problem(path.get_ref(), check) {
+        let file = path.get_ref().clone();
+        faults.warn(path.span(), WarningKind::UnusableFile { key, file, problem });
+    }
+    Some(path.into_inner())
 }
 
 /// The keys of a login; `None` if nobody is to log in.

@@ -6,7 +6,7 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::super::{files, values};
+use super::super::values;
 use crate::{
     config::{
         diagnostics::{Contradiction, FaultKind, FaultList, ValueFault},
@@ -15,7 +15,7 @@ use crate::{
             value::{self, text},
         },
     },
-    model::{HttpHeader, HttpHeaders, Secret},
+    model::{HttpAuthorization, HttpHeader, HttpHeaders, Secret},
 };
 
 /// The most headers of the operator's own; servers commonly take a hundred.
@@ -50,8 +50,17 @@ pub(super) fn read(section: &mut Section<'_>, faults: &mut FaultList) -> HttpHea
     HttpHeaders {
         own,
         user_agent: section.plain("user-agent", faults, user_agent),
-        authorization: files::authorization(section, faults),
+        authorization: authorization(section, faults),
     }
+}
+
+/// How the check proves who it is: `basic-auth-file` or `bearer-token-file`.
+fn authorization(section: &mut Section<'_>, faults: &mut FaultList) -> Option<HttpAuthorization> {
+    let basic =
+        values::file(section, "basic-auth-file", faults, |text| HttpAuthorization::basic(text).map(drop));
+    let bearer =
+        values::file(section, "bearer-token-file", faults, |text| HttpAuthorization::bearer(text).map(drop));
+    basic.map(HttpAuthorization::Basic).or(bearer.map(HttpAuthorization::Bearer))
 }
 
 /// `headers`: a table of names and values.
