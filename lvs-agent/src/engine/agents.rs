@@ -91,8 +91,8 @@ fn order(said: AgentReport) -> Option<AgentOrder> {
     said.order.filter(|order| *order != AgentOrder::Ready)
 }
 
-/// The weight of a server whose agent asks for so many percent of its own, rounded down, but not to 0: a weight of 1 has
-/// no half, and only 0 % is meant to stop new connections.
+/// The weight of a server whose agent asks for so many percent of its own, rounded down, but not to 0: a weight of 1
+/// has no half, and only 0 % is meant to stop new connections.
 fn weight(own: Weight, percent: u16) -> Weight {
     let share = u32::from(own.0) * u32::from(percent) / 100;
     let least = u16::from(percent > 0 && !own.is_quiescent());

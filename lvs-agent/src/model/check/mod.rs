@@ -77,8 +77,8 @@ impl Check {
         self.soft_interval.unwrap_or(usual).min(self.interval)
     }
 
-    /// Where the check of the real server at `server` goes: to the server itself, or where the check says. A ping has no
-    /// port (0).
+    /// Where the check of the real server at `server` goes: to the server itself, or where the check says. A ping has
+    /// no port (0).
     #[must_use]
     pub fn asked(&self, server: SocketAddr) -> SocketAddr {
         let port = match self.kind {
