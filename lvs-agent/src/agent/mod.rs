@@ -69,7 +69,7 @@ use crate::{
     log::LostLines,
     model::Config,
     netlink::DEFAULT_TIMEOUT,
-    notify::{Notifier, alerts::Alerts},
+    notify::{self, Notifier, alerts::Alerts},
     passive::Targets,
     probe::{Prober, Scheduler},
     reconcile::{Reconciler, sysctl},
@@ -147,6 +147,7 @@ struct Running {
     events: Publisher,
     tasks: TaskSet,
     failure_note: Option<FailureNote>,
+    in_force: Option<latest::Receiver<Arc<Config>>>,
 }
 
 impl Running {
@@ -158,7 +159,8 @@ impl Running {
         events: Publisher,
     ) -> anyhow::Result<Self> {
         let failure_note = config.agent.state.as_deref().map(FailureNote::beside);
-        let mut running = Self { events: events.clone(), tasks: TaskSet::new(), failure_note };
+        let mut running =
+            Self { events: events.clone(), tasks: TaskSet::new(), in_force: None, failure_note };
         let open_files = raise_limit();
         if let Some(address) = config.agent.metrics {
             running.tasks.spawn_restarted(TaskName::Metrics, exposition::start(address, log)?);
@@ -222,6 +224,7 @@ impl Running {
         let (commands_tx, commands) = mpsc::channel(COMMANDS);
         let (reloads_tx, reloads) = mpsc::channel(RELOADS);
         let (in_force_tx, in_force) = latest::channel(config.clone());
+        self.in_force = Some(in_force.clone());
         let maintained = self.maintained(&config);
         let notifier = self.notifier(&config);
         let mut checks = Subscriptions::default();
@@ -338,9 +341,12 @@ impl Running {
 
     /// An error says why the agent could not go on.
     async fn stop(self) -> anyhow::Result<()> {
+        let in_force = self.in_force.as_ref();
+        let command = in_force.and_then(|config| config.borrow().agent.on_shutdown.clone());
         let failure = self.tasks.failure();
         self.tasks.stop().await;
         let Some(failure) = failure.get() else {
+            notify::at_shutdown(command, &self.events).await;
             self.events.publish(Event::Stopped);
             return Ok(());
         };

@@ -3,6 +3,7 @@
 use std::{
     fmt::Write as _,
     io::{self, Write as _},
+    net::SocketAddr,
     path::Path,
     process::ExitCode,
 };
@@ -14,7 +15,7 @@ use humantime::format_duration;
 use super::exit_code;
 use crate::{
     config::{Reading, Strictness, native, read_file},
-    model::{Check, CheckKind, Mode, RealServer, VirtualService},
+    model::{Check, CheckKind, Mode, OnFailure, RealServer, VirtualService},
 };
 
 /// A format that a configuration can be written in.
@@ -65,7 +66,11 @@ fn service(service: &VirtualService) -> String {
     let persistent = service.persistence.map_or(String::new(), |persistence| {
         format!("  persistent {}", format_duration(persistence.timeout()))
     });
-    let on_failure = format!("{:?}", service.on_failure).to_lowercase();
+    let on_failure = match service.on_failure {
+        OnFailure::Quiesce => "quiesce".to_owned(),
+        OnFailure::Remove => "remove".to_owned(),
+        OnFailure::Lower(weight) => format!("weight {weight}"),
+    };
     let mut lines = vec![format!(
         "{name}{}  {}{persistent}  fall {}  rise {}  on failure {on_failure}",
         service.key, service.scheduler, service.fall, service.rise
@@ -86,7 +91,12 @@ fn server(server: &RealServer) -> String {
 }
 
 fn check(check: &Check) -> String {
-    let port = check.port.map_or(String::new(), |port| format!(" at port {port}"));
+    let port = match (check.connect_to, check.port) {
+        (Some(ip), Some(port)) => format!(" at {}", SocketAddr::new(ip, port)),
+        (Some(ip), None) => format!(" at {ip}"),
+        (None, Some(port)) => format!(" at port {port}"),
+        (None, None) => String::new(),
+    };
     let (interval, timeout) = (format_duration(check.interval), format_duration(check.timeout));
     format!("{}{port}, every {interval}, timeout {timeout}", kind(&check.kind))
 }
@@ -111,6 +121,7 @@ fn kind(kind: &CheckKind) -> String {
         CheckKind::Ldap(_) => "ldap".to_owned(),
         CheckKind::Sql(sql) => format!("{:?}", sql.server).to_lowercase(),
         CheckKind::Oracle(_) => "oracle".to_owned(),
+        CheckKind::Agent(_) => "agent".to_owned(),
         CheckKind::Command(command) => format!("command {}", command.argv.join(" ")),
         CheckKind::File(file) => format!("file {}", file.display()),
     }

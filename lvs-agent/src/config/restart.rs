@@ -16,6 +16,7 @@ pub(crate) fn without_restart(old: &Config, new: Config) -> (Config, Vec<&'stati
         connections,
         maintenance,
         callback,
+        on_shutdown,
         execute,
         log,
     } = agent;
@@ -31,7 +32,7 @@ pub(crate) fn without_restart(old: &Config, new: Config) -> (Config, Vec<&'stati
         ("`log` in `[agent]`", log != before.log),
         ("`[passive]`", passive != old.passive),
     ];
-    let agent = AgentSettings { on_exit, autoreload, connections, callback, ..before.clone() };
+    let agent = AgentSettings { on_exit, autoreload, connections, callback, on_shutdown, ..before.clone() };
     let changed = settings.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name).collect();
     (Config { agent, passive: old.passive.clone(), services, unlisted }, changed)
 }
@@ -55,6 +56,7 @@ mod tests {
             ("", "", &[][..]),
             ("autoreload = true", "", &[]),
             ("on-exit = \"remove\"", "", &[]),
+            ("on-shutdown = [\"/bin/true\"]", "", &[]),
             ("metrics = \"off\"", "", &["`metrics` in `[agent]`"]),
             ("control = \"off\"", "[passive]\ntick = \"7ms\"", &["`control` in `[agent]`", "`[passive]`"]),
         ];

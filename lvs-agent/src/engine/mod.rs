@@ -3,6 +3,7 @@
 //! argument.
 
 pub(crate) mod admin;
+mod agents;
 mod blocked;
 pub(crate) mod confirmation;
 pub(crate) mod correlation;
@@ -29,6 +30,7 @@ use std::{
 
 use self::{
     admin::{MaintenanceSet, is_maintained},
+    agents::Agents,
     blocked::{BlockedChecks, Change},
     service::Service,
 };
@@ -37,7 +39,7 @@ use crate::{
     health::{Health, Sample, State, Transition},
     ipvs::{Wanted, WantedService},
     keyed::KeyMap,
-    model::{Check, DestinationKey, RealServer, Role, ServiceKey, VirtualService, Weight},
+    model::{Check, DestinationKey, RealServer, Reported, Role, ServiceKey, VirtualService, Weight},
     pool::{AdminCommands, AdminState, Decision, Presence, QuorumState},
     probe::Outcome,
 };
@@ -70,6 +72,8 @@ pub(crate) struct Engine {
     administered: BTreeSet<DestinationKey>,
     /// The weights in the desired table; no entry: the destination is not to be there.
     weights: KeyMap<DestinationKey, Weight>,
+    /// What the agents on servers have said.
+    agents: Agents,
     /// Destinations that are out by an administrative state, and since when.
     disabled_since: HashMap<DestinationKey, Instant>,
     /// When weights of a service change with time.
@@ -91,6 +95,7 @@ impl Engine {
             services,
             maintained: MaintenanceSet::new(),
             administered: BTreeSet::new(),
+            agents: Agents::default(),
             disabled_since: HashMap::new(),
             due: BTreeSet::new(),
             blocked: BlockedChecks::default(),
@@ -118,6 +123,7 @@ impl Engine {
         self.services = replaced.collect();
         (self.places, self.by_key) = (places(&self.services), by_key(&self.services));
         self.forget_blocked();
+        self.forget_agents();
         self.apply_admin_states(now);
         let effects = self.decide_all(now);
         let changed = Some(self.wanted()).filter(|wanted| *wanted != before);
@@ -169,25 +175,29 @@ impl Engine {
         self.due.first().map(|(at, _)| *at)
     }
 
-    /// Counts one result of one destination, and the weight that the server requests, if any.
+    /// Counts one result of one destination, and what the check reports besides, if anything.
     pub(crate) fn observe(
         &mut self,
         destination: &DestinationKey,
         sample: Sample,
-        requested: Option<Weight>,
+        requested: Option<Reported>,
         now: Instant,
     ) -> Effects {
         let mut effects = Effects::default();
         let Some(Place { service: index, role }) = self.places.get(destination).copied() else {
             return effects;
         };
+        let (sample, requested, ordered) = self.heed(destination, sample, requested);
         let Some(service) = self.services.get_mut(index) else { return effects };
         let transition = service.health_mut(role).and_then(|health| health.observe(sample, now));
         let weight_changed = requested.is_some_and(|weight| service.pool.set_reported_weight(role, weight));
-        if transition.is_some() || weight_changed {
+        if transition.is_some() || weight_changed || ordered {
             // A destination that an administrator has set to weight 0 is never reported as failed.
             effects.transition = transition.filter(|_| !service.pool.admin_state(role).administrator);
             self.decide(index, now, &mut effects);
+        }
+        if ordered {
+            self.update_disabled_since(now);
         }
         effects
     }

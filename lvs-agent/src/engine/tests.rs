@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::{
     ipvs::{ServiceFlags, WantedService, Wish},
-    model::{ForwardingMethod, Netmask, Persistence, Tunnel, TunnelFlags},
+    model::{AgentOrder, AgentReport, ForwardingMethod, Netmask, Persistence, Tunnel, TunnelFlags},
     pool::{Drain, PoolEvent},
 };
 
@@ -215,10 +215,11 @@ fn a_check_may_request_a_weight() {
     let mut case = Case::new(&web("check = { type = \"file\", file = \"/weight\" }", 2));
     let sample = Sample { check: Some(0), success: true, source: crate::health::Source::Baseline };
     for (requested, weight) in [(Some(3), 3), (Some(3), 3), (None, 3), (Some(0), 0), (Some(20), 20)] {
-        let effects = case.engine.observe(&key(1), sample, requested.map(Weight), case.now);
+        let reported = requested.map(|weight| Reported::Weight(Weight(weight)));
+        let effects = case.engine.observe(&key(1), sample, reported, case.now);
         let before = effects.table_changed;
         assert_eq!(case.weights(), [weight, 0], "{requested:?}");
-        let again = case.engine.observe(&key(1), sample, requested.map(Weight), case.now);
+        let again = case.engine.observe(&key(1), sample, reported, case.now);
         assert_eq!(again, Effects::default(), "{before}");
     }
 }
@@ -359,3 +360,6 @@ fn configured_thresholds_are_desired() {
     let destination = service.destinations[&key(1).server];
     assert_eq!((destination.upper_threshold, destination.lower_threshold), (Wish::Set(9), Wish::Keep));
 }
+
+mod agents;
+mod lowered;

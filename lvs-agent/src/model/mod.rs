@@ -14,10 +14,11 @@ mod via;
 
 pub use self::{
     check::{
-        BodyDigest, Check, CheckKind, CommandCheck, CommandConvention, Database, DnsCheck, DnsType,
-        GreetingCheck, GreetingProtocol, HttpCheck, HttpMethod, HttpPage, HttpVersion, LdapCheck, Login,
-        OracleCheck, Pattern, PatternError, RadiusCheck, SYSTEM_AUTHORITIES, Secret, SipCheck, SqlCheck,
-        StatusCodes, TcpCheck, Tls, TlsStart, TlsVerify, Transport, UdpCheck, dns_name, is_dns_name,
+        AgentCheck, AgentOrder, AgentReport, BodyDigest, Check, CheckKind, CommandCheck, CommandConvention,
+        Database, DnsCheck, DnsType, GreetingCheck, GreetingProtocol, HttpAuthorization, HttpCheck,
+        HttpHeader, HttpHeaders, HttpMethod, HttpPage, HttpVersion, LdapCheck, Login, OracleCheck, Pattern,
+        PatternError, RadiusCheck, Reported, SYSTEM_AUTHORITIES, Secret, SipCheck, SqlCheck, StatusCodes,
+        TcpCheck, Tls, TlsIdentity, TlsStart, TlsVerify, Transport, UdpCheck, dns_name, is_dns_name,
     },
     lvs::*,
     notify::{

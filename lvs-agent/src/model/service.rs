@@ -4,7 +4,7 @@ use std::{iter, num::NonZeroU32};
 
 use super::{
     Check, DestinationKey, FurtherChecks, Notifications, Persistence, PoolPolicy, RealServer, Scheduler,
-    ServiceKey,
+    ServiceKey, Weight,
 };
 
 /// A virtual service: what clients connect to.
@@ -153,6 +153,8 @@ pub enum OnFailure {
     Quiesce,
     /// The destination is removed from the kernel's table; its connections end.
     Remove,
+    /// It keeps this weight, above 0 and at most its own: it gets fewer new connections.
+    Lower(Weight),
 }
 
 /// What becomes of the configured services at a clean stop.

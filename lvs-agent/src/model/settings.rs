@@ -97,6 +97,8 @@ pub struct AgentSettings {
     pub maintenance: Option<PathBuf>,
     /// Run with the configuration file's path after a change of it was read again.
     pub callback: Option<CommandLine>,
+    /// Run at a clean stop, after the last edit of the table.
+    pub on_shutdown: Option<CommandLine>,
     /// Other configuration files for which a second agent is started and stopped along with this one.
     pub execute: Vec<PathBuf>,
     /// Standard error, a file, or syslog.
@@ -116,6 +118,7 @@ impl Default for AgentSettings {
             connections: ConnectionSettings::default(),
             maintenance: None,
             callback: None,
+            on_shutdown: None,
             execute: Vec::new(),
             log: LogTarget::default(),
         }

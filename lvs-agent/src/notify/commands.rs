@@ -19,6 +19,10 @@ use crate::{
 /// How long a command may take before its whole process group is killed.
 pub const COMMAND_LIMIT: Duration = Duration::from_mins(1);
 
+/// How long the command of a clean stop may take: service managers give a service some 90 s to stop, and restarts wait
+/// for it.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
+
 /// A command to be run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommandJob {
@@ -38,6 +42,14 @@ pub(super) async fn run_all(jobs: &mut Receiver<CommandJob>, events: &Publisher,
         Lost::publish("command", lost, events);
         events.publish(run_one(&job, COMMAND_LIMIT).await);
     }
+}
+
+/// Runs the command of a clean stop.
+pub(crate) async fn at_shutdown(line: Option<CommandLine>, events: &Publisher) {
+    let Some(line) = line else { return };
+    let (what, about) = ("the command of on-shutdown", "shutdown".to_owned());
+    let job = CommandJob { what, about, line, extra: Vec::new() };
+    events.publish(run_one(&job, SHUTDOWN_LIMIT).await);
 }
 
 async fn run_one(job: &CommandJob, limit: Duration) -> Event {
@@ -94,6 +106,16 @@ mod tests {
             .map(|words| format!("{words} 192.0.2.1:80 tcp\n"))
             .concat();
         assert_eq!(fs::read_to_string(output).unwrap(), expected);
+    }
+
+    #[tokio::test]
+    async fn a_command_runs_at_a_clean_stop_and_is_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let output = directory.path().join("output");
+        let line = shell(&format!("sleep 0.05; echo stopped > {}", output.display()));
+        at_shutdown(Some(line), &Publisher::default()).await;
+        assert_eq!(fs::read_to_string(output).unwrap(), "stopped\n");
+        at_shutdown(None, &Publisher::default()).await;
     }
 
     #[tokio::test]

@@ -28,6 +28,7 @@ use crate::{
     supervision::Restartable,
 };
 
+pub(crate) use self::commands::at_shutdown;
 pub use self::{
     commands::{COMMAND_LIMIT, CommandJob},
     lines::Line,

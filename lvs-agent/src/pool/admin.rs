@@ -1,5 +1,7 @@
 //! The administrative state of a server: what an operator has ordered, whatever its health.
 
+use crate::model::AgentOrder;
+
 /// What an operator has ordered about one server; by default nothing, and its health decides. Its checks go on in any
 /// case, so that its health is known when the order ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -11,6 +13,8 @@ pub struct AdminState {
     /// An administrator has set its weight in the kernel's table to 0: it is never raised, and never reported as
     /// failed.
     pub administrator: bool,
+    /// Ordered by the server's own agent, which alone takes it back.
+    pub agent: Option<AgentOrder>,
 }
 
 /// What was ordered by command.
@@ -66,14 +70,18 @@ impl AdminState {
     /// Why the server is not enabled, in words for people: of several orders the one that counts.
     #[must_use]
     pub fn reason(self) -> Option<&'static str> {
-        let Self { commands: AdminCommands { drain, maintenance }, folder, administrator } = self;
+        let Self { commands: AdminCommands { drain, maintenance }, folder, administrator, agent } = self;
         match drain {
             _ if administrator => Some("an administrator holds it at weight 0"),
             Some(Drain::Quiesce) => Some("it is being drained"),
             Some(Drain::Remove) => Some("it is drained and removed from the table"),
             None if maintenance => Some("it is in maintenance"),
             None if folder => Some("it is in maintenance, by a file in the maintenance directory"),
-            None => None,
+            None => match agent? {
+                AgentOrder::Drain => Some("its agent drains it"),
+                AgentOrder::Maintenance => Some("its agent has put it into maintenance"),
+                AgentOrder::Ready => None,
+            },
         }
     }
 }

@@ -28,7 +28,7 @@ use self::{
 };
 use crate::{
     health::{Cause, State},
-    model::{OnFailure, PoolPolicy, Role, StartPolicy, Weight},
+    model::{AgentOrder, OnFailure, PoolPolicy, Role, StartPolicy, Weight},
 };
 
 /// Whether a destination is in the table, and whether it takes new connections there.
@@ -38,6 +38,8 @@ pub enum Presence {
     In,
     /// In the table with weight 0.
     Quiesced,
+    /// In the table with a lower weight than its own, as a server that is down.
+    Lowered(Weight),
     /// Not in the table.
     Absent,
 }
@@ -57,7 +59,18 @@ impl Presence {
 impl From<OnFailure> for Presence {
     fn from(on_failure: OnFailure) -> Self {
         match on_failure {
-            OnFailure::Quiesce => Self::Quiesced,
+            OnFailure::Lower(weight) => Self::Lowered(weight),
+            OnFailure::Quiesce | OnFailure::Remove => Self::out(on_failure),
+        }
+    }
+}
+
+impl Presence {
+    /// The presence of a server that is to get no new connections: one that nobody has asked yet, or one in
+    /// maintenance.
+    fn out(on_failure: OnFailure) -> Self {
+        match on_failure {
+            OnFailure::Quiesce | OnFailure::Lower(_) => Self::Quiesced,
             OnFailure::Remove => Self::Absent,
         }
     }
@@ -148,13 +161,16 @@ impl Member {
 
     /// Its presence by its administrative state; `None`: it is enabled.
     fn ordered_presence(&self, on_failure: OnFailure) -> Option<Presence> {
-        let AdminState { commands: AdminCommands { drain, maintenance }, folder, administrator } =
+        let AdminState { commands: AdminCommands { drain, maintenance }, folder, administrator, agent } =
             self.admin_state;
         match drain {
             Some(Drain::Remove) => Some(Presence::Absent),
             Some(Drain::Quiesce) => Some(Presence::Quiesced),
             None if administrator => Some(Presence::Quiesced),
-            None => (maintenance || folder).then(|| on_failure.into()),
+            None if maintenance || folder || agent == Some(AgentOrder::Maintenance) => {
+                Some(Presence::out(on_failure))
+            }
+            None => agent.is_some_and(|order| order == AgentOrder::Drain).then_some(Presence::Quiesced),
         }
     }
 }
@@ -164,6 +180,7 @@ fn weight_in(presence: Presence, full_weight: Weight) -> Option<Weight> {
     match presence {
         Presence::In => Some(full_weight),
         Presence::Quiesced => Some(Weight::QUIESCENT),
+        Presence::Lowered(weight) => Some(weight.min(full_weight)),
         Presence::Absent => None,
     }
 }
@@ -272,7 +289,7 @@ impl Pool {
             Origin::New(current) => new(base, current),
             Origin::Kept(index) => match old_members.get(index) {
                 Some(member) if other_way_out && member.presence != Presence::In => {
-                    Member { base, presence: rules.on_failure.into(), ..*member }
+                    Member { base, presence: Presence::out(rules.on_failure), ..*member }
                 }
                 Some(member) => Member { base, ..*member },
                 None => new(base, Presence::Absent),
@@ -375,6 +392,16 @@ impl Pool {
             Role::Backup(index) => self.backups.get_mut(index).map(|backup| &mut backup.reported),
         };
         reported.is_some_and(|reported| reported.replace(weight) != Some(weight))
+    }
+
+    /// Forgets the weight that a server's check has reported: its own counts again.
+    pub fn forget_reported_weight(&mut self, role: Role) {
+        match role {
+            Role::Server(index) => self.members.get_mut(index).map(|member| &mut member.reported),
+            Role::Backup(index) => self.backups.get_mut(index).map(|backup| &mut backup.reported),
+        }
+        .into_iter()
+        .for_each(|reported| *reported = None);
     }
 
     /// Sets the weights of all servers by the states of the members and the backups, in their order (`None`: not
@@ -537,7 +564,7 @@ impl Pool {
 /// The presence of a new server before its first result.
 fn before_first_result(rules: &Rules, current: Presence) -> Presence {
     match (current, rules.start) {
-        (Presence::Absent, StartPolicy::Out) => rules.on_failure.into(),
+        (Presence::Absent, StartPolicy::Out) => Presence::out(rules.on_failure),
         (Presence::Absent, StartPolicy::In) => Presence::In,
         (current, _) => current,
     }

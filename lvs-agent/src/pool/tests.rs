@@ -371,7 +371,7 @@ fn any_state() -> impl Strategy<Value = State> {
 fn any_admin_state() -> impl Strategy<Value = AdminState> {
     let drain = prop_oneof![Just(None), Just(Some(Drain::Quiesce)), Just(Some(Drain::Remove))];
     (drain, any::<(bool, bool, bool)>()).prop_map(|(drain, (maintenance, folder, administrator))| {
-        AdminState { commands: AdminCommands { drain, maintenance }, folder, administrator }
+        AdminState { commands: AdminCommands { drain, maintenance }, folder, administrator, agent: None }
     })
 }
 

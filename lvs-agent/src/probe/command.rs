@@ -8,7 +8,7 @@ use super::{
     CommandEnd, FailureReason, LocalFault, Phase, ProbeTarget, context::ProbeContext, outcome::Answer,
 };
 use crate::{
-    model::{CommandCheck, CommandConvention, ServiceKey, Weight},
+    model::{CommandCheck, CommandConvention, Reported, ServiceKey, Weight},
     process::ProcessGroup,
 };
 
@@ -51,7 +51,7 @@ fn evaluate(status: ExitStatus, convention: CommandConvention) -> Result<Answer,
         (Some(0), _) => return Ok(Answer::default()),
         (Some(code @ 2..=255), _) if convention == CommandConvention::KeepalivedDynamic => {
             let weight = Weight(u16::try_from(code - 2).unwrap_or_default());
-            return Ok(Answer { weight: Some(weight), connect: None });
+            return Ok(Answer { weight: Some(Reported::Weight(weight)), connect: None });
         }
         (Some(code), _) => CommandEnd::Exit(code),
         (None, signal) => CommandEnd::Signal(signal.unwrap_or_default()),
@@ -64,7 +64,7 @@ pub(super) async fn read_weight(context: &ProbeContext<'_>, path: &Path) -> Resu
     let reading = async {
         let weight =
             weight(path).await.map_err(|error| LocalFault::new("read the file with the weight", &error))?;
-        Ok(Answer { weight: Some(weight), connect: None })
+        Ok(Answer { weight: Some(Reported::Weight(weight)), connect: None })
     };
     context.deadline.until_end(Phase::Reply, reading).await
 }
@@ -98,11 +98,11 @@ mod tests {
         CommandCheck { argv, convention, service: None }
     }
 
-    async fn probe(check: CommandCheck) -> Result<Option<Weight>, FailureReason> {
+    async fn probe(check: CommandCheck) -> Result<Option<Reported>, FailureReason> {
         probe_about("10.0.0.1:80", check).await
     }
 
-    async fn probe_about(server: &str, check: CommandCheck) -> Result<Option<Weight>, FailureReason> {
+    async fn probe_about(server: &str, check: CommandCheck) -> Result<Option<Reported>, FailureReason> {
         let target = ProbeTarget::at(server.parse().unwrap());
         let outcome = Prober::new().probe(target, &CheckKind::Command(check), LONG).await;
         outcome.map(|success| success.weight).map_err(|failure| failure.reason)
@@ -118,8 +118,8 @@ mod tests {
             ("exit 3", Keepalived, failed(3)),
             ("exit 0", KeepalivedDynamic, Ok(None)),
             ("exit 1", KeepalivedDynamic, failed(1)),
-            ("exit 2", KeepalivedDynamic, Ok(Some(Weight(0)))),
-            ("exit 255", KeepalivedDynamic, Ok(Some(Weight(253)))),
+            ("exit 2", KeepalivedDynamic, Ok(Some(Reported::Weight(Weight(0))))),
+            ("exit 255", KeepalivedDynamic, Ok(Some(Reported::Weight(Weight(253))))),
             ("kill -9 $$", KeepalivedDynamic, Err(FailureReason::Command(CommandEnd::Signal(9)))),
         ];
         for (text, convention, expected) in cases {
@@ -194,7 +194,8 @@ mod tests {
         };
         for (content, weight) in [("5\n", 5), ("0", 0), (" 65535 \n", 65535)] {
             fs::write(&path, content).unwrap();
-            assert_eq!(probe(&path).await, Ok(Some(Weight(weight))), "{content:?}");
+            let reported = Some(Reported::Weight(Weight(weight)));
+            assert_eq!(probe(&path).await, Ok(reported), "{content:?}");
         }
         for content in ["", "-1", "65536", "x", "1 2"] {
             fs::write(&path, content).unwrap();

@@ -2,6 +2,7 @@
 //!
 //! Nothing here decides about a server: the outcome of each probe is handed on.
 
+mod agent;
 pub mod budget;
 pub mod burst;
 pub(crate) mod bursts;
@@ -39,6 +40,7 @@ mod tls_failure;
 pub use self::{
     outcome::{
         CommandEnd, Failure, FailureReason, LocalFault, Outcome, Phase, Success, Unreachable, Verdict,
+        reported,
     },
     ping::Pingers,
     prober::{Probe, Prober},

@@ -7,7 +7,7 @@ use std::{
 
 use thiserror::Error;
 
-use crate::model::{StatusCodes, Weight};
+use crate::model::{AgentReport, Reported, StatusCodes};
 
 /// The outcome of one probe.
 pub type Outcome = Result<Success, Failure>;
@@ -19,8 +19,8 @@ pub struct Success {
     pub latency: Duration,
     /// From the start of the probe to the connection, where one was made.
     pub connect: Option<Duration>,
-    /// The weight that the check reports for the server; only checks by command and file do.
-    pub weight: Option<Weight>,
+    /// The weight or more that the check reports for the server; only checks by command, file and agent do.
+    pub weight: Option<Reported>,
 }
 
 /// A success as the protocols report it, without the latency.
@@ -28,8 +28,8 @@ pub struct Success {
 pub(super) struct Answer {
     /// From the start of the probe to the connection, where one was made.
     pub(super) connect: Option<Duration>,
-    /// The weight that the check reports.
-    pub(super) weight: Option<Weight>,
+    /// The weight or more that the check reports.
+    pub(super) weight: Option<Reported>,
 }
 
 impl Answer {
@@ -128,6 +128,16 @@ pub enum FailureReason {
     /// A command ended with another exit status than one that is wanted.
     #[error("the command ended with {0}")]
     Command(CommandEnd),
+    /// The server's agent says that it is down.
+    #[error("the agent says {word:?}{}", if description.is_empty() { String::new() } else { format!(": {description}") })]
+    Agent {
+        /// All that it says.
+        report: AgentReport,
+        /// Its word for it.
+        word: String,
+        /// Its description, if there is one.
+        description: String,
+    },
     /// The check is `off`: the server counts as down without a probe.
     #[error("the check is \"off\"")]
     Off,
@@ -245,6 +255,16 @@ pub enum Verdict {
     Dead,
     /// Nothing: it could not be probed.
     Unknown,
+}
+
+/// What a check has reported about the server besides its health.
+#[must_use]
+pub fn reported(outcome: &Outcome) -> Option<Reported> {
+    match outcome {
+        Ok(success) => success.weight,
+        Err(Failure { reason: FailureReason::Agent { report, .. }, .. }) => Some(Reported::Agent(*report)),
+        Err(_) => None,
+    }
 }
 
 impl Verdict {

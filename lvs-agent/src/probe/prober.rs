@@ -5,7 +5,7 @@ use std::{future::Future, time::Duration};
 use tokio::time::Instant;
 
 use super::{
-    command, connect,
+    agent, command, connect,
     context::{Deadline, ProbeContext},
     database, datagram, dns, greeting, http, ldap, oracle,
     outcome::{self, Answer, FailureReason, Outcome},
@@ -64,6 +64,7 @@ impl Probe for Prober {
             CheckKind::Ldap(check) => Box::pin(ldap::probe(&context, check)).await,
             CheckKind::Sql(check) => Box::pin(database::probe(&context, check)).await,
             CheckKind::Oracle(check) => Box::pin(oracle::probe(&context, check)).await,
+            CheckKind::Agent(check) => Box::pin(agent::probe(&context, check)).await,
             CheckKind::Command(check) => Box::pin(command::probe(&context, check)).await,
             CheckKind::File(path) => Box::pin(command::read_weight(&context, path)).await,
         };

@@ -82,6 +82,17 @@ impl<'a> Session<'a> {
         context.deadline.within(phase, sending).await
     }
 
+    /// Waits until a server that has asked who the client is has accepted or refused it; see [`Stream::accepted`].
+    pub(super) async fn accepted(&mut self) -> Result<(), FailureReason> {
+        let Self { context, stream, .. } = self;
+        let waiting = async { stream.accepted().await.map_err(|error| failed(&error, Phase::Tls)) };
+        match context.deadline.within(Phase::Tls, waiting).await {
+            // The handshake is over, and nothing speaks against it.
+            Err(FailureReason::TimedOut { .. }) => Ok(()),
+            accepted => accepted,
+        }
+    }
+
     /// Sends `bytes`, the protocol's QUIT, and lets the server close the connection. The result of the check is known
     /// by then, so failures are ignored; a server whose client just leaves may complain in its log.
     pub(super) async fn quit(mut self, bytes: impl AsRef<[u8]>) {

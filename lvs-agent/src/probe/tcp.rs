@@ -13,7 +13,10 @@ pub(super) async fn probe(context: &ProbeContext<'_>, check: &TcpCheck) -> Resul
     if !check.send.is_empty() {
         session.send(&check.send, Phase::Reply).await?;
     }
-    let Some(expect) = &check.expect else { return Ok(answer) };
+    let Some(expect) = &check.expect else {
+        session.accepted().await?;
+        return Ok(answer);
+    };
     let mut read = Vec::new();
     // Each piece is searched together with what came before it; room that doubles keeps that from adding up.
     let mut next_search = 1;

@@ -279,5 +279,5 @@ pub(super) async fn udp_server(answer: impl Fn(&[u8]) -> Option<Vec<u8>> + Send 
 
 /// TLS without verification of the server's certificate.
 pub(super) fn any_tls(start: TlsStart) -> Tls {
-    Tls { start, name: None, verify: TlsVerify::No }
+    Tls { start, name: None, verify: TlsVerify::No, identity: None }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     num::NonZeroU32,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
@@ -46,6 +46,15 @@ fn a_check_may_use_another_port() {
     assert_eq!(ProbeTarget::of_check(server, &check).address, server);
     check.port = Some(8080);
     assert_eq!(ProbeTarget::of_check(server, &check).address, SocketAddr::from(([10, 0, 0, 1], 8080)));
+    for asked in ["192.0.2.80", "2001:db8::80"] {
+        let ip: IpAddr = asked.parse().unwrap();
+        let check = Check { connect_to: Some(ip), ..Check::default() };
+        assert_eq!(ProbeTarget::of_check(server, &check).address, SocketAddr::new(ip, server.port()));
+        let check = Check { port: Some(8080), ..check };
+        assert_eq!(ProbeTarget::of_check(server, &check).address, SocketAddr::new(ip, 8080));
+        let ping = Check { kind: CheckKind::Ping, ..check };
+        assert_eq!(ProbeTarget::of_check(server, &ping).address, SocketAddr::new(ip, 0));
+    }
     let ping = Check { kind: CheckKind::Ping, ..Check::default() };
     assert_eq!(ProbeTarget::of_check(server, &ping).address, SocketAddr::from(([10, 0, 0, 1], 0)));
 }

@@ -4,6 +4,7 @@
 #![cfg(test)]
 
 mod certificates;
+mod client;
 mod database;
 mod directory;
 mod dns;

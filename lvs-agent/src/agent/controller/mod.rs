@@ -30,7 +30,7 @@ use crate::{
     model::{BurstSettings, DestinationKey, ServiceKey},
     passive::{Finding, Observation, Targets},
     probe::{
-        CheckId, CheckResult, Outcome, Prober, SchedulerHandle, Verdict,
+        self, CheckId, CheckResult, Outcome, Prober, SchedulerHandle, Verdict,
         bursts::{Bursts, Report},
     },
     reconcile::DesiredTable,
@@ -293,8 +293,7 @@ impl Controller {
             Verdict::Unknown => return,
         };
         let sample = Sample { check, success, source };
-        let requested = outcome.as_ref().ok().and_then(|success| success.weight);
-        let effects = self.engine.observe(destination, sample, requested, Instant::now());
+        let effects = self.engine.observe(destination, sample, probe::reported(outcome), Instant::now());
         let transition = effects.transition;
         self.apply(effects, Cause::Result(destination, outcome));
         if let Some(transition) = transition {

@@ -142,6 +142,21 @@ pub enum Contradiction {
         /// The usual interval with its unit.
         interval: String,
     },
+    /// A port for a check that has none.
+    #[error("a check of type {kind:?} asks no port; write only the address in connect-to")]
+    ConnectToWithPort {
+        /// The value of `type` in the check's table.
+        kind: &'static str,
+    },
+    /// Two proofs of who asks.
+    #[error(
+        "the Authorization header is written twice; keep one of \"basic-auth-file\", \"bearer-token-file\", and one in \
+         \"headers\""
+    )]
+    AuthorizationTwice,
+    /// Two ports for one check.
+    #[error("the port to check is written twice; leave it out of connect-to, or remove \"port\"")]
+    PortTwice,
     /// A list of checks with nothing in it.
     #[error("there is no check in \"check\"; write at least one {{ type = \"connect\" }}, or leave it out")]
     NoChecks,

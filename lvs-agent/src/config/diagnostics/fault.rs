@@ -129,12 +129,16 @@ impl FaultList {
     pub(crate) fn take_warnings(&mut self, text: &str) -> Vec<Warning> {
         let mut warnings = std::mem::take(&mut self.warnings);
         warnings.sort_by_key(|(span, _)| (span.start, span.end));
-        warnings.into_iter().map(|(span, kind)| Warning { kind, place: Place::new(text, &span) }).collect()
+        without_copies(warnings)
+            .into_iter()
+            .map(|(span, kind)| Warning { kind, place: Place::new(text, &span) })
+            .collect()
     }
 
     /// `value`, unless a fault was noted.
     pub(crate) fn finish<T>(mut self, value: T, text: &str, origin: &Path) -> Result<T, Faults> {
         self.faults.sort_by_key(|(span, _)| (span.start, span.end));
+        self.faults = without_copies(self.faults);
         if self.faults.is_empty() {
             return Ok(value);
         }
@@ -144,4 +148,16 @@ impl FaultList {
         let first = faults.map(|(span, kind)| Fault { kind, place: Place::new(text, &span) }).collect();
         Err(Faults { origin: origin.to_owned(), first, more })
     }
+}
+
+/// Each of them once: what `[defaults]` says is read again for each service that takes it over.
+fn without_copies<T: PartialEq>(sorted: Vec<(Range<usize>, T)>) -> Vec<(Range<usize>, T)> {
+    let mut kept: Vec<(Range<usize>, T)> = Vec::with_capacity(sorted.len());
+    for one in sorted {
+        let mut of_place = kept.iter().rev().take_while(|other| other.0 == one.0);
+        if !of_place.any(|other| other.1 == one.1) {
+            kept.push(one);
+        }
+    }
+    kept
 }

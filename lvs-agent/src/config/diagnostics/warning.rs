@@ -1,6 +1,6 @@
 //! What is valid, or was accepted all the same, and its author should know about.
 
-use std::fmt;
+use std::{fmt, net::IpAddr, path::PathBuf};
 
 use thiserror::Error;
 
@@ -62,9 +62,48 @@ pub enum WarningKind {
         /// Why it can't be used.
         problem: String,
     },
+    /// A check above has keys that could be meant for this one as well.
+    #[error(
+        "{}: not taken over from the check of the service or of [defaults], which has another type than {kind:?}; write \
+         it here too if it is meant, or inherit = false if it isn't",
+        quoted(keys)
+    )]
+    NotTakenOver {
+        /// The names of the keys.
+        keys: Vec<&'static str>,
+        /// The value of `type` of this check.
+        kind: &'static str,
+    },
+    /// One answer that counts for several servers.
+    #[error(
+        "all {servers} servers without a check of their own are asked at {address}: they will be up or down together; \
+         write connect-to in each [[service.server]] instead"
+    )]
+    OneAddressForAll {
+        /// How many servers.
+        servers: usize,
+        /// The address in `connect-to`.
+        address: IpAddr,
+    },
+    /// A file that a check needs is not as it should be now.
+    #[error("{key}: {}: {problem}; no check that needs it can be made until that is mended", file.display())]
+    UnusableFile {
+        /// The key's name.
+        key: &'static str,
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// In [`Mode::Adopt`] servers are the table's.
     #[error(
         "in mode adopt there are no backups, because the agent adds nothing new to the table; this one is ignored"
     )]
     BackupInAdopt,
+}
+
+/// The keys in quotes.
+fn quoted(keys: &[&str]) -> String {
+    let quoted: Vec<_> = keys.iter().map(|key| format!("{key:?}")).collect();
+    quoted.join(", ")
 }

@@ -21,9 +21,9 @@ use crate::{
     config::diagnostics::{DirectiveFault, Note},
     model::{
         Check, CheckKind, CommandCheck, CommandConvention, Database, DnsCheck, DnsType, GreetingCheck,
-        GreetingProtocol, HttpCheck, HttpMethod, HttpPage, HttpVersion, LdapCheck, Login, OracleCheck,
-        Pattern, Protocol, RadiusCheck, Secret, ServiceKey, SipCheck, SqlCheck, StatusCodes, TcpCheck, Tls,
-        TlsStart, TlsVerify, Transport, UdpCheck, is_dns_name,
+        GreetingProtocol, HttpCheck, HttpHeaders, HttpMethod, HttpPage, HttpVersion, LdapCheck, Login,
+        OracleCheck, Pattern, Protocol, RadiusCheck, Secret, ServiceKey, SipCheck, SqlCheck, StatusCodes,
+        TcpCheck, Tls, TlsStart, TlsVerify, Transport, UdpCheck, is_dns_name,
     },
 };
 
@@ -323,6 +323,7 @@ impl CheckReader<'_> {
             tls: (kind == Kind::Https).then(direct),
             proxy,
             redirects: REDIRECTS,
+            headers: HttpHeaders::default(),
         }))
     }
 
@@ -452,7 +453,7 @@ fn on_path(program: &str) -> Option<PathBuf> {
 }
 
 fn direct() -> Tls {
-    Tls { start: TlsStart::Direct, name: None, verify: TlsVerify::No }
+    Tls { start: TlsStart::Direct, name: None, verify: TlsVerify::No, identity: None }
 }
 
 /// A path with what can't stand in a request line percent-encoded.

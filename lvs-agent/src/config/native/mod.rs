@@ -16,7 +16,9 @@
 //!   unless it is written.
 //! - A `check` is one table, or several in an array: then `combine` says whether all of them must be well or any. A
 //!   server may have a `check` and a `combine` of its own.
-//! - A service's `check` replaces that of `[defaults]` whole; nothing of the two is mixed.
+//! - What a service's `check` doesn't say holds as the one in `[defaults]` says, key by key; so does what a server's
+//!   doesn't say, as its service's says. What is asked (`type`, its keys, `port`) only goes on to a check of the same
+//!   type; a key that could be meant for another type as well is a warning. `inherit = false` takes nothing over.
 //! - A check's timeout should not be above its interval: a check doesn't overlap itself, so a silent server is checked
 //!   less often than written, which is a warning. Where only the interval is written, the timeout follows it down.
 //! - A real server's forwarding method must be written: in the server, the service, or `[defaults]`. A wrong guess
@@ -33,7 +35,8 @@
 //!   server's own address, whatever the forwarding method.
 //! - The `source` of a check must be of the same IP version as each of the servers.
 //! - A `[[service.backup]]` is written like a server. Without a `check` it is checked by TCP connect, or by ping where
-//!   it has no port; `checked = false` takes it to be well.
+//!   it has no port; `checked = false` takes it to be well. Its check takes over how the service's is made (intervals,
+//!   timeouts, source), and not what it asks.
 //! - Unknown keys are faults: a misspelt `fall` must not become the default.
 
 mod check;

@@ -12,7 +12,7 @@ use crate::{
     },
     model::{
         CommandLine, LogTarget, MailAbout, MailRelay, MailSettings, Notifications, OnExit, RelayLogin,
-        RelayTls, RelayTlsStart, SchedulerFlags, TlsVerify,
+        RelayTls, RelayTlsStart, Scheduler, SchedulerFlags, TlsVerify,
     },
 };
 
@@ -213,15 +213,35 @@ pub(super) fn log(value: &DeValue<'_>) -> Result<LogTarget> {
     }
 }
 
-/// The scheduler's flags.
-pub(super) fn scheduler_flags(value: &DeValue<'_>) -> Result<SchedulerFlags> {
+/// The names of the schedulers' flags, as ipvsadm has them: each with the scheduler that it is for, if it is only for
+/// one, and its number (`parse_sched_flags` in ipvsadm.c).
+pub(super) const SCHEDULER_FLAGS: [(&str, Option<&str>, u8); 7] = [
+    ("sh-fallback", Some("sh"), 1),
+    ("sh-port", Some("sh"), 2),
+    ("mh-fallback", Some("mh"), 1),
+    ("mh-port", Some("mh"), 2),
+    ("flag-1", None, 1),
+    ("flag-2", None, 2),
+    ("flag-3", None, 3),
+];
+
+/// The flags of a service with this scheduler.
+pub(super) fn scheduler_flags(value: &DeValue<'_>, scheduler: &Scheduler) -> Result<SchedulerFlags> {
     let mut flags = SchedulerFlags::default();
-    for word in texts(value, "flags in brackets, such as [\"flag-1\"]")? {
-        match word.as_str() {
-            "flag-1" => flags.flag_1 = true,
-            "flag-2" => flags.flag_2 = true,
-            "flag-3" => flags.flag_3 = true,
-            _ => return Err(ValueFault::Word { word, known: vec!["flag-1", "flag-2", "flag-3"] }),
+    for word in texts(value, "flags in brackets, such as [\"sh-fallback\"]")? {
+        let Some((_, only_for, number)) = SCHEDULER_FLAGS.iter().find(|(name, ..)| *name == word) else {
+            let known = SCHEDULER_FLAGS.iter().map(|(name, ..)| *name).collect();
+            return Err(ValueFault::Word { word, known });
+        };
+        if only_for.is_some_and(|name| name != scheduler.name()) {
+            let problem =
+                "is a flag of another scheduler than the service's; remove it, or change \"scheduler\"";
+            return Err(ValueFault::Text { text: word, problem });
+        }
+        match number {
+            1 => flags.flag_1 = true,
+            2 => flags.flag_2 = true,
+            _ => flags.flag_3 = true,
         }
     }
     Ok(flags)

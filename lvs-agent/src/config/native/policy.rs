@@ -102,7 +102,8 @@ fn duration_or_off(value: &DeValue<'_>) -> Result<Option<Duration>, ValueFault> 
     if value.as_str() == Some("off") { Ok(None) } else { value::duration(value).map(Some) }
 }
 
-fn command(value: &DeValue<'_>) -> Result<CommandLine, ValueFault> {
+/// A program and its arguments.
+pub(super) fn command(value: &DeValue<'_>) -> Result<CommandLine, ValueFault> {
     let mut words = argv(value)?.into_iter();
     let program = words.next().unwrap_or_default().into();
     Ok(CommandLine { program, arguments: words.collect() })

@@ -1,6 +1,6 @@
 //! A table of the file, from which keys are taken one by one; what is left over at the end is unknown.
 
-use std::ops::Range;
+use std::{borrow::Cow, ops::Range};
 
 use toml::{
     Spanned,
@@ -16,12 +16,14 @@ pub(super) struct Section<'i> {
     span: Range<usize>,
     values: DeTable<'i>,
     taken: Vec<&'static str>,
+    /// The keys that another table has lent.
+    inherited: Vec<&'static str>,
 }
 
 impl<'i> Section<'i> {
     /// The table at `span`, called `title` in messages.
     pub(super) fn new(title: &'static str, span: Range<usize>, values: DeTable<'i>) -> Self {
-        Self { title, span, values, taken: Vec::new() }
+        Self { title, span, values, taken: Vec::new(), inherited: Vec::new() }
     }
 
     /// The place of the table, or of its header.
@@ -65,6 +67,44 @@ impl<'i> Section<'i> {
     /// Whether the key was written and not taken yet.
     pub(super) fn has(&self, key: &str) -> bool {
         self.values.contains_key(key)
+    }
+
+    /// Adds a key that another table lends to this one, unless it is written here.
+    pub(super) fn inherit(&mut self, key: &'static str, value: Spanned<DeValue<'i>>) {
+        if !self.values.contains_key(key) {
+            self.values.insert(Spanned::new(value.span(), Cow::Borrowed(key)), value);
+            self.inherited.push(key);
+        }
+    }
+
+    /// Whether another table has lent this key.
+    pub(super) fn is_inherited(&self, key: &str) -> bool {
+        self.inherited.contains(&key)
+    }
+
+    /// Whether the key is written in the table itself, and was not taken yet.
+    pub(super) fn is_written(&self, key: &str) -> bool {
+        self.has(key) && !self.is_inherited(key)
+    }
+
+    /// Whether somebody has asked for the key.
+    pub(super) fn takes(&self, key: &str) -> bool {
+        self.taken.contains(&key)
+    }
+
+    /// The place of a key that was not taken yet.
+    pub(super) fn place(&self, key: &str) -> Option<Range<usize>> {
+        self.values.get_key_value(key).map(|(key, _)| key.span())
+    }
+
+    /// A text that was not taken yet, without taking it.
+    pub(super) fn text(&self, key: &str) -> Option<&str> {
+        self.values.get(key)?.get_ref().as_str()
+    }
+
+    /// The keys and values that were not taken yet.
+    pub(super) fn values(&self) -> &DeTable<'i> {
+        &self.values
     }
 
     /// Removes a key whatever its value, and returns its place.

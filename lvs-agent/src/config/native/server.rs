@@ -8,22 +8,27 @@ use std::{
 
 use toml::Spanned;
 
-use super::{check::ReadChecks, section::Section, settings, tunnel, value, virtual_address::VirtualAddress};
+use super::{
+    check::{Extent, ReadChecks},
+    section::Section,
+    settings, tunnel, value,
+    virtual_address::VirtualAddress,
+};
 use crate::{
     config::diagnostics::{Contradiction, FaultList},
     model::{AddressFamily, Backup, Combine, ForwardingMethod, RealServer, ServiceKey, Tunnel, Weight},
 };
 
 /// A server that was read, and the place of its address.
-pub(super) struct ReadServer {
+pub(super) struct ReadServer<'i> {
     pub(super) server: RealServer,
     pub(super) place: Range<usize>,
     /// Its own checks, where it has some.
-    check: Option<ReadChecks>,
+    check: Option<ReadChecks<'i>>,
     combine: Combine,
 }
 
-impl ReadServer {
+impl ReadServer<'_> {
     /// The server in the service `key`; notes if it can't be checked there.
     pub(super) fn resolve(self, key: &ServiceKey, faults: &mut FaultList) -> RealServer {
         let Self { mut server, check, combine, .. } = self;
@@ -45,12 +50,12 @@ impl ReadServer {
 }
 
 /// A backup that was read, and the place of its address.
-pub(super) struct ReadBackup {
-    read: ReadServer,
+pub(super) struct ReadBackup<'i> {
+    read: ReadServer<'i>,
     is_checked: bool,
 }
 
-impl ReadBackup {
+impl ReadBackup<'_> {
     pub(super) fn place(&self) -> Range<usize> {
         self.read.place.clone()
     }
@@ -61,26 +66,31 @@ impl ReadBackup {
 }
 
 /// What a server takes over from its defaults.
-pub(super) struct ServerDefaults {
+pub(super) struct ServerDefaults<'a, 'i> {
     /// `None`: it is wrong, and noted.
     pub(super) virtual_address: Option<VirtualAddress>,
     pub(super) persistent: bool,
     pub(super) forward: Option<ForwardingMethod>,
     pub(super) tunnel: Option<Tunnel>,
+    /// The checks of the service.
+    pub(super) check: Option<&'a ReadChecks<'i>>,
 }
 
 /// `[[defaults.backup]]`; `None` if it has no address or forwarding method, which is noted.
-pub(super) fn read_backup(
-    mut section: Section<'_>,
-    defaults: &ServerDefaults,
+pub(super) fn read_backup<'i>(
+    mut section: Section<'i>,
+    defaults: &ServerDefaults<'_, 'i>,
     faults: &mut FaultList,
-) -> Option<ReadBackup> {
+) -> Option<ReadBackup<'i>> {
     let (has_check, place) = (section.has("check"), section.span());
     let is_checked = section.plain("checked", faults, value::flag).unwrap_or(true);
     if has_check && !is_checked {
         faults.add(place.clone(), Contradiction::UncheckedWithCheck);
     }
-    let read = read(section, defaults, faults)?;
+    let mut read = read_with(section, defaults, Extent::Manner, faults)?;
+    if read.check.is_none() {
+        read.check = Some(ReadChecks::unsaid(place.clone(), defaults.check, faults));
+    }
     if read.check.as_ref().is_some_and(|check| check.len() > 1) {
         faults.add(place, Contradiction::BackupWithChecks);
     }
@@ -88,11 +98,21 @@ pub(super) fn read_backup(
 }
 
 /// `[[defaults.server]]`; `None` if it has no address or forwarding method, which is noted.
-pub(super) fn read(
-    mut section: Section<'_>,
-    defaults: &ServerDefaults,
+pub(super) fn read<'i>(
+    section: Section<'i>,
+    defaults: &ServerDefaults<'_, 'i>,
     faults: &mut FaultList,
-) -> Option<ReadServer> {
+) -> Option<ReadServer<'i>> {
+    read_with(section, defaults, Extent::Whole, faults)
+}
+
+/// The same, where a check takes over so much of the service's.
+fn read_with<'i>(
+    mut section: Section<'i>,
+    defaults: &ServerDefaults<'_, 'i>,
+    extent: Extent,
+    faults: &mut FaultList,
+) -> Option<ReadServer<'i>> {
     if !section.has("address") {
         section.missing("address", "address = \"10.0.0.1:80\"", faults);
     }
@@ -111,7 +131,7 @@ pub(super) fn read(
     let tunnel = tunnel.map_or(defaults.tunnel, |section| tunnel::read(section, faults));
     let weight = section.plain("weight", faults, value::weight).unwrap_or(Weight(1));
     let (upper_threshold, lower_threshold) = thresholds(&mut section, faults);
-    let check = ReadChecks::of(&mut section, faults);
+    let check = ReadChecks::of(&mut section, defaults.check, extent, faults);
     let combine = section.plain("combine", faults, settings::combine).unwrap_or_default();
     section.finish(faults);
 

@@ -32,9 +32,9 @@ pub(super) struct ReadService {
 }
 
 /// `[[service]]`; `None` if it can't be named, which is noted.
-pub(super) fn read(
-    mut section: Section<'_>,
-    defaults: ServiceSettings,
+pub(super) fn read<'i>(
+    mut section: Section<'i>,
+    defaults: ServiceSettings<'i>,
     mode: Mode,
     faults: &mut FaultList,
 ) -> Option<ReadService> {
@@ -51,7 +51,8 @@ pub(super) fn read(
     let one_packet = one_packet(&mut section, address.as_ref(), protocol, faults);
     let settings = defaults.overridden_by(&mut section, faults);
     let notify = notify::service(&mut section, faults);
-    let scheduler_flags = section.plain("scheduler-flags", faults, notify::scheduler_flags);
+    let scheduler_flags =
+        section.plain("scheduler-flags", faults, |value| notify::scheduler_flags(value, &settings.scheduler));
     let on_exit = section.plain("on-exit", faults, |value| value::word(value, &notify::ON_EXIT));
     let before = faults.len();
     let server_sections = section.tables("server", "[[service.server]]", faults);
@@ -65,12 +66,13 @@ pub(super) fn read(
         persistent: says_persistent,
         forward: settings.forward,
         tunnel: settings.tunnel,
+        check: settings.check.as_ref(),
     };
-    let servers: Vec<ReadServer> = server_sections
+    let servers: Vec<ReadServer<'_>> = server_sections
         .into_iter()
         .filter_map(|section| server::read(section, &server_defaults, faults))
         .collect();
-    let backups: Vec<ReadBackup> = section
+    let backups: Vec<ReadBackup<'_>> = section
         .tables("backup", "[[service.backup]]", faults)
         .into_iter()
         .filter_map(|section| server::read_backup(section, &server_defaults, faults))

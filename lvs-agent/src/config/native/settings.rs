@@ -5,7 +5,13 @@ use std::{num::NonZeroU32, ops::RangeInclusive};
 use humantime::format_duration;
 use toml::{Spanned, de::DeValue};
 
-use super::{check::ReadChecks, notify, policy::ReadPolicy, section::Section, tunnel, value};
+use super::{
+    check::{Extent, ReadChecks},
+    notify,
+    policy::{self, ReadPolicy},
+    section::Section,
+    tunnel, value,
+};
 use crate::{
     config::diagnostics::{Contradiction, FaultKind, FaultList, ValueFault},
     model::{
@@ -37,6 +43,7 @@ pub(super) fn agent(mut section: Section<'_>, faults: &mut FaultList) -> AgentSe
             .unwrap_or(default.foreign),
         autoreload: section.plain("autoreload", faults, value::flag).unwrap_or(default.autoreload),
         callback: section.plain("callback", faults, notify::command_line),
+        on_shutdown: section.plain("on-shutdown", faults, policy::command),
         execute: section.plain("execute", faults, notify::files).unwrap_or_default(),
         log: section.plain("log", faults, notify::log).unwrap_or(default.log.clone()),
         maintenance: section
@@ -170,13 +177,13 @@ fn burst(mut section: Section<'_>, faults: &mut FaultList) -> BurstSettings {
 
 /// What can be said once for all services, and again in each.
 #[derive(Clone)]
-pub(super) struct ServiceSettings {
+pub(super) struct ServiceSettings<'i> {
     pub(super) scheduler: Scheduler,
     pub(super) fall: NonZeroU32,
     pub(super) rise: NonZeroU32,
     pub(super) on_failure: OnFailure,
     /// `None`: what suits the service.
-    pub(super) check: Option<ReadChecks>,
+    pub(super) check: Option<ReadChecks<'i>>,
     pub(super) combine: Combine,
     pub(super) policy: ReadPolicy,
     /// `None`: each server must say it.
@@ -185,7 +192,7 @@ pub(super) struct ServiceSettings {
     pub(super) tunnel: Option<Tunnel>,
 }
 
-impl Default for ServiceSettings {
+impl Default for ServiceSettings<'_> {
     fn default() -> Self {
         Self {
             scheduler: Scheduler::default(),
@@ -201,13 +208,10 @@ impl Default for ServiceSettings {
     }
 }
 
-impl ServiceSettings {
+impl<'i> ServiceSettings<'i> {
     /// Takes these keys out of a section; what isn't there stays as it is in `self`.
-    pub(super) fn overridden_by(self, section: &mut Section<'_>, faults: &mut FaultList) -> Self {
-        const ON_FAILURE: [(&str, OnFailure); 2] =
-            [("quiesce", OnFailure::Quiesce), ("remove", OnFailure::Remove)];
-        let on_failure = |value: &DeValue<'_>| value::word(value, &ON_FAILURE);
-        let check = ReadChecks::of(section, faults);
+    pub(super) fn overridden_by(self, section: &mut Section<'i>, faults: &mut FaultList) -> Self {
+        let check = ReadChecks::of(section, self.check.as_ref(), Extent::Whole, faults);
         let tunnel = section.table("tunnel", "tunnel", faults);
         Self {
             scheduler: section.plain("scheduler", faults, value::scheduler).unwrap_or(self.scheduler),
@@ -223,12 +227,27 @@ impl ServiceSettings {
     }
 }
 
-impl ServiceSettings {
+impl ServiceSettings<'_> {
     /// The same for services that are in the kernel's table only.
     pub(super) fn into_unlisted(self) -> Unlisted {
         let Self { fall, rise, on_failure, check, combine, policy, .. } = self;
         let (check, asks, further) = ReadChecks::unresolved(check, combine);
         Unlisted { fall, rise, on_failure, check, asks, further, policy: policy.policy }
+    }
+}
+
+/// What is done to a server that is down: a word, or the weight that it keeps.
+fn on_failure(value: &DeValue<'_>) -> Result<OnFailure, ValueFault> {
+    const WORDS: [(&str, OnFailure); 2] = [("quiesce", OnFailure::Quiesce), ("remove", OnFailure::Remove)];
+    let problem = "has other keys than \"weight\"; write { weight = 1 }";
+    match value {
+        DeValue::Table(table) => match table.get("weight") {
+            Some(weight) if table.len() == 1 => value::weight(weight.get_ref()).map(|weight| {
+                if weight.is_quiescent() { OnFailure::Quiesce } else { OnFailure::Lower(weight) }
+            }),
+            _ => Err(ValueFault::Text { text: "the table".to_owned(), problem }),
+        },
+        word => value::word(word, &WORDS),
     }
 }
 

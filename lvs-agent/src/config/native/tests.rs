@@ -1,8 +1,11 @@
 //! The native format: each key, each fault with its place, and what is written is read.
 
+mod client;
 mod faults;
+mod inheritance;
 mod modes;
 mod notify;
+mod on_failure;
 mod policy;
 mod round_trip;
 mod services;
@@ -26,8 +29,8 @@ use crate::{
         AddressFamily, AgentSettings, BurstSettings, Check, CheckKind, Config, ConnectionSettings,
         DetectorSettings, ForwardingMethod, FurtherChecks, HttpCheck, HttpPage, MailAbout, MailRelay,
         MailSettings, Netmask, Notifications, OnExit, OnFailure, PassiveSettings, Persistence, PoolPolicy,
-        Protocol, RealServer, Scheduler, ServiceKey, StatusCodes, Tunnel, TunnelFlags, Unlisted, Via,
-        VirtualService, Weight,
+        Protocol, RealServer, Scheduler, SchedulerFlags, ServiceKey, StatusCodes, Tunnel, TunnelFlags,
+        Unlisted, Via, VirtualService, Weight,
     },
 };
 
@@ -132,6 +135,7 @@ fn the_smallest_file_has_the_defaults() {
             interval: Duration::from_secs(1),
             timeout: Duration::from_secs(1),
             port: None,
+            connect_to: None,
             via: Via::default(),
             soft_interval: None,
             connects_between: 0,
@@ -195,13 +199,18 @@ fn the_example_says_what_holds_anyway() {
     let config = good(include_str!("example.toml"));
     assert_eq!(
         config.agent,
-        AgentSettings { callback: config.agent.callback.clone(), ..AgentSettings::default() }
+        AgentSettings {
+            callback: config.agent.callback.clone(),
+            on_shutdown: config.agent.on_shutdown.clone(),
+            ..AgentSettings::default()
+        }
     );
     assert_eq!(config.passive, PassiveSettings::default());
     let service = &config.services[0];
     let policy = PoolPolicy { backups: service.policy.backups.clone(), ..PoolPolicy::default() };
     assert_eq!((&service.policy, policy.backups.len()), (&policy, 1));
-    assert_eq!(policy.backups[0].check, Some(Check::default()));
+    let Check { timeout, soft_interval, .. } = service.check;
+    assert_eq!(policy.backups[0].check, Some(Check { timeout, soft_interval, ..Check::default() }));
     assert_eq!(
         service.check.soft_interval(),
         Check { soft_interval: None, ..service.check.clone() }.soft_interval()
@@ -256,7 +265,7 @@ fn a_service_overrides_the_defaults() {
     assert_eq!(service.scheduler.name(), "rr");
     assert_eq!(service.on_failure, OnFailure::Remove);
     assert!(matches!(service.check.kind, CheckKind::Http(_)));
-    assert_eq!(service.check.interval, Duration::from_secs(1), "a check replaces the default one whole");
+    assert_eq!(service.check.interval, Duration::from_secs(2), "what a check doesn't say holds as above");
 }
 
 #[test]

@@ -377,7 +377,12 @@ pub(super) fn vip(value: &DeValue<'_>) -> Result<(IpAddr, Option<u16>)> {
 
 /// A real server's address, and its port if it is written.
 pub(super) fn server(value: &DeValue<'_>) -> Result<(IpAddr, Option<u16>)> {
-    let text = text(value, "the server's address in quotes, such as \"10.0.0.1:80\" or \"10.0.0.1\"")?;
+    address_and_port(value, "the server's address in quotes, such as \"10.0.0.1:80\" or \"10.0.0.1\"")
+}
+
+/// An address, and its port if it is written.
+pub(super) fn address_and_port(value: &DeValue<'_>, wanted: &'static str) -> Result<(IpAddr, Option<u16>)> {
+    let text = text(value, wanted)?;
     let (ip, port) = split(text)?;
     Ok((ip, port_of(port, text)?))
 }

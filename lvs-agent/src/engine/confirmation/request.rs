@@ -86,7 +86,12 @@ pub(super) fn question(
     server: SocketAddr,
     check: &Check,
 ) -> Option<(ProbeTarget, CheckKind)> {
-    let (own, target) = (&check.kind, ProbeTarget::of_check(server, check));
+    let own = &check.kind;
+    let target = match own {
+        // An agent's port says nothing about the port that clients come to.
+        CheckKind::Agent(_) => ProbeTarget { address: server, via: check.via },
+        _ => ProbeTarget::of_check(server, check),
+    };
     let asked = match layer {
         Layer::Application => own.asks_application().then(|| own.clone()),
         Layer::Host if protocol != Protocol::Tcp || target.address.port() == 0 => Some(own.clone()),
@@ -99,8 +104,8 @@ pub(super) fn question(
 mod tests {
     use super::*;
     use crate::model::{
-        CommandCheck, CommandConvention, DnsCheck, DnsType, GreetingCheck, GreetingProtocol, HttpCheck,
-        Transport,
+        AgentCheck, CommandCheck, CommandConvention, DnsCheck, DnsType, GreetingCheck, GreetingProtocol,
+        HttpCheck, Transport,
     };
 
     fn dns(transport: Transport) -> CheckKind {
@@ -156,6 +161,28 @@ mod tests {
             let check = Check { kind: question, ..Check::default() };
             let asked = super::question(layer, protocol, ([10, 0, 0, 1], 80).into(), &check);
             assert_eq!(asked.map(|(_, asked)| asked), expected, "{layer} {protocol} {:?}", check.kind);
+        }
+    }
+
+    #[test]
+    fn beside_an_agent_the_server_itself_is_asked_for_a_connection() {
+        let kind = CheckKind::Agent(AgentCheck { send: Vec::new() });
+        let check = Check { kind, port: Some(9000), ..Check::default() };
+        let server = ([10, 0, 0, 1], 80).into();
+        let asked = question(Layer::Host, Protocol::Tcp, server, &check);
+        assert_eq!(asked, Some((ProbeTarget::at(server), CheckKind::Connect)));
+        assert_eq!(question(Layer::Application, Protocol::Tcp, server, &check), None);
+    }
+
+    /// What the check asks elsewhere settles the suspicion: at its own address the server doesn't answer.
+    #[test]
+    fn a_check_of_another_address_is_asked_there() {
+        let connect_to = "192.0.2.80".parse().ok();
+        let check = Check { kind: CheckKind::Http(HttpCheck::get("/")), connect_to, ..Check::default() };
+        let asked = |layer| question(layer, Protocol::Tcp, ([10, 0, 0, 1], 80).into(), &check);
+        for layer in [Layer::Host, Layer::Application] {
+            let target = asked(layer).expect("it is asked").0;
+            assert_eq!(target, ProbeTarget::at(([192, 0, 2, 80], 80).into()), "{layer}");
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::{fmt, ops::RangeInclusive};
 
-use super::{Pattern, Tls};
+use super::{HttpHeaders, Pattern, Tls};
 
 /// What an HTTP check requests and what it expects.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -17,6 +17,8 @@ pub struct HttpCheck {
     pub proxy: bool,
     /// How many redirects to the same server are followed for each page.
     pub redirects: u8,
+    /// The headers of the requests.
+    pub headers: HttpHeaders,
 }
 
 impl HttpCheck {
@@ -24,7 +26,8 @@ impl HttpCheck {
     #[must_use]
     pub fn get(path: &str) -> Self {
         let page = HttpPage { path: path.to_owned(), ..HttpPage::default() };
-        Self { pages: vec![page], version: HttpVersion::Http11, tls: None, proxy: false, redirects: 0 }
+        let (version, headers) = (HttpVersion::Http11, HttpHeaders::default());
+        Self { pages: vec![page], version, tls: None, proxy: false, redirects: 0, headers }
     }
 }
 

@@ -1,15 +1,22 @@
 //! Checks of real servers, one type for each protocol.
 
+mod agent;
 mod application;
 mod database;
 mod dns;
 mod http;
+mod http_headers;
 mod login;
 mod pattern;
 mod tls;
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
+pub use agent::{AgentCheck, AgentOrder, AgentReport, Reported};
 pub use application::{
     CommandCheck, CommandConvention, GreetingCheck, GreetingProtocol, LdapCheck, RadiusCheck, SipCheck,
     TcpCheck, Transport, UdpCheck,
@@ -17,9 +24,10 @@ pub use application::{
 pub use database::{Database, OracleCheck, SqlCheck};
 pub use dns::{DnsCheck, DnsType, dns_name, is_dns_name};
 pub use http::{BodyDigest, HttpCheck, HttpMethod, HttpPage, HttpVersion, StatusCodes};
+pub use http_headers::{HttpAuthorization, HttpHeader, HttpHeaders};
 pub use login::{Login, Secret};
 pub use pattern::{Pattern, PatternError};
-pub use tls::{SYSTEM_AUTHORITIES, Tls, TlsStart, TlsVerify};
+pub use tls::{SYSTEM_AUTHORITIES, Tls, TlsIdentity, TlsStart, TlsVerify};
 
 use super::{ServiceKey, Via, defaults};
 
@@ -34,6 +42,8 @@ pub struct Check {
     pub timeout: Duration,
     /// The port that is checked, where it isn't the real server's own.
     pub port: Option<u16>,
+    /// The address that is asked, where it isn't the real server's own (keepalived's `connect_ip`).
+    pub connect_to: Option<IpAddr>,
     /// From where it is made, and how long its steps may take.
     pub via: Via,
     /// The interval while the server's state is soft; `None`: [`Check::soft_interval`] says.
@@ -51,6 +61,7 @@ impl Default for Check {
             interval: defaults::CHECK_INTERVAL,
             timeout: defaults::CHECK_TIMEOUT,
             port: None,
+            connect_to: None,
             via: Via::default(),
             soft_interval: None,
             connects_between: 0,
@@ -64,6 +75,17 @@ impl Check {
     pub fn soft_interval(&self) -> Duration {
         let usual = (self.interval / defaults::SOFT_PART).max(defaults::SOFT_LEAST);
         self.soft_interval.unwrap_or(usual).min(self.interval)
+    }
+
+    /// Where the check of the real server at `server` goes: to the server itself, or where the check says. A ping has
+    /// no port (0).
+    #[must_use]
+    pub fn asked(&self, server: SocketAddr) -> SocketAddr {
+        let port = match self.kind {
+            CheckKind::Ping => 0,
+            _ => self.port.unwrap_or(server.port()),
+        };
+        SocketAddr::new(self.connect_to.unwrap_or(server.ip()), port)
     }
 
     /// The same check for a server of the virtual service `key`, which a command may want to know.
@@ -107,6 +129,8 @@ pub enum CheckKind {
     Sql(SqlCheck),
     /// Oracle: the listener's answer to a connect.
     Oracle(OracleCheck),
+    /// A line from an agent on the server: its state and its weight.
+    Agent(AgentCheck),
     /// A command's exit status.
     Command(CommandCheck),
     /// A file whose content is the server's weight.
@@ -128,14 +152,15 @@ impl CheckKind {
             | Self::Greeting(_)
             | Self::Ldap(_)
             | Self::Sql(_)
-            | Self::Oracle(_) => Some(Transport::Tcp),
+            | Self::Oracle(_)
+            | Self::Agent(_) => Some(Transport::Tcp),
         }
     }
 
-    /// Whether the answer is an application's, and not its kernel's or the operator's own.
+    /// Whether the answer is an application's, and not its kernel's, the operator's own, or an agent's beside it.
     #[must_use]
     pub fn asks_application(&self) -> bool {
-        !matches!(self, Self::Ping | Self::Connect | Self::On | Self::Off | Self::File(_))
+        !matches!(self, Self::Ping | Self::Connect | Self::On | Self::Off | Self::File(_) | Self::Agent(_))
     }
 
     /// What settles a suspicion that the traffic has raised: the part of the check that the signal has put in doubt.

@@ -14,6 +14,17 @@ pub struct Tls {
     pub name: Option<String>,
     /// What the certificate must be like.
     pub verify: TlsVerify,
+    /// What the agent shows to a server that asks who it is; `None`: nothing.
+    pub identity: Option<TlsIdentity>,
+}
+
+/// The agent's own certificate, in PEM files.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TlsIdentity {
+    /// The file with the certificate, and after it those that lead to its authority.
+    pub certificate: PathBuf,
+    /// The file with its private key; may be the same one.
+    pub key: PathBuf,
 }
 
 /// When encryption begins.

@@ -5,6 +5,7 @@
 //! of the body is read within reason, lest the server finds its connection reset.
 
 mod body;
+mod headers;
 mod redirect;
 #[cfg(test)]
 mod tests;
@@ -95,7 +96,8 @@ async fn fetch(
     path: &str,
 ) -> Result<Fetched, FailureReason> {
     let host = host(context.target.address, check, page);
-    let request = request(&host, check, page, path)?;
+    let mut request = request(&host, check, page, path)?;
+    headers::add(context, &check.headers, request.headers_mut()).await?;
     let mut stream = Stream::open(context).await?;
     let connected = context.deadline.elapsed();
     if let Some(tls) = &check.tls {

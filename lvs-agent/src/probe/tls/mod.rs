@@ -1,6 +1,7 @@
 //! TLS on top of a connection. The certificate is only verified on request, as a check is about whether the service
 //! answers, and not who it is.
 
+mod identity;
 #[cfg(test)]
 mod tests;
 mod verifier;
@@ -10,11 +11,14 @@ use std::{
     io,
     net::IpAddr,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use rustls::{
-    ClientConfig, RootCertStore,
+    ClientConfig, ProtocolVersion, RootCertStore,
     client::Resumption,
     crypto::ring,
     pki_types::{
@@ -25,7 +29,10 @@ use rustls::{
 use tokio::{io::AsyncRead, io::AsyncWrite};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use self::verifier::{Anyone, FromFile};
+use self::{
+    identity::{Identities, Shown},
+    verifier::{Anyone, FromFile},
+};
 use super::{
     FailureReason, LocalFault, Phase,
     errno::{self, Call},
@@ -34,23 +41,33 @@ use crate::model::{SYSTEM_AUTHORITIES, Tls, TlsVerify};
 
 /// The TLS library's configurations, made when they are first needed. Clones share them.
 #[derive(Clone, Debug, Default)]
-pub(super) struct TlsClients(Arc<Mutex<HashMap<TlsVerify, Arc<ClientConfig>>>>);
+pub(super) struct TlsClients(Arc<Mutex<HashMap<TlsVerify, Arc<ClientConfig>>>>, Identities);
 
 impl TlsClients {
-    /// Encrypts a connection to `ip`, where `host` is the name that the check itself has for the server.
+    /// Encrypts a connection to `ip`, where `host` is the name that the check itself has for the server. Also gives
+    /// whether the server may still refuse the certificate that it has asked for, or that there is none.
     pub(super) async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
         stream: S,
         tls: &Tls,
         host: Option<&str>,
         ip: IpAddr,
-    ) -> Result<TlsStream<S>, FailureReason> {
+    ) -> Result<(TlsStream<S>, bool), FailureReason> {
         // Where nothing is verified, a host that no certificate could be for is no name to send, either.
         let host = host.filter(|host| tls.verify != TlsVerify::No || ServerName::try_from(*host).is_ok());
         let name = server_name(tls.name.as_deref().or(host), ip)?;
-        let config = self.config(&tls.verify)?;
-        let connected = TlsConnector::from(config).connect(name, stream).await;
-        connected.map_err(|error| errno::of(&error, (Call::Transfer, "encrypt a connection"), Phase::Tls))
+        let key = match &tls.identity {
+            Some(identity) => Some(self.1.get(identity).await?),
+            None => None,
+        };
+        let shown = Arc::new(Shown { key, was_asked: AtomicBool::new(false) });
+        let mut config = ClientConfig::clone(&*self.config(&tls.verify)?);
+        config.client_auth_cert_resolver = shown.clone();
+        let connected = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
+        let failed = |error| errno::of(&error, (Call::Transfer, "encrypt a connection"), Phase::Tls);
+        let stream = connected.map_err(failed)?;
+        let is_early = stream.get_ref().1.protocol_version() == Some(ProtocolVersion::TLSv1_3);
+        Ok((stream, is_early && shown.was_asked.load(Ordering::Relaxed)))
     }
 
     fn config(&self, verify: &TlsVerify) -> Result<Arc<ClientConfig>, LocalFault> {

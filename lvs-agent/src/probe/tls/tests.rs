@@ -79,7 +79,8 @@ async fn greeting(
 }
 
 fn check(name: Option<&str>, verify: TlsVerify) -> CheckKind {
-    let tls = Tls { start: TlsStart::Direct, name: name.map(str::to_owned), verify };
+    let name = name.map(str::to_owned);
+    let tls = Tls { start: TlsStart::Direct, name, verify, identity: None };
     let expect = Some(Pattern::new("hello").unwrap());
     CheckKind::Tcp(TcpCheck { send: vec![], expect, tls: Some(tls) })
 }

@@ -17,9 +17,9 @@ use crate::{
         },
     },
     model::{
-        CommandCheck, CommandConvention, Database, DnsCheck, DnsType, GreetingCheck, GreetingProtocol,
-        LdapCheck, Login, OracleCheck, RadiusCheck, Secret, SipCheck, SqlCheck, TcpCheck, TlsStart,
-        Transport, UdpCheck, is_dns_name,
+        AgentCheck, CommandCheck, CommandConvention, Database, DnsCheck, DnsType, GreetingCheck,
+        GreetingProtocol, LdapCheck, Login, OracleCheck, RadiusCheck, Secret, SipCheck, SqlCheck, TcpCheck,
+        TlsStart, Transport, UdpCheck, is_dns_name,
     },
 };
 
@@ -54,6 +54,10 @@ pub(super) fn tcp(section: &mut Section<'_>, faults: &mut FaultList) -> TcpCheck
         expect: section.plain("expect", faults, values::pattern),
         tls: values::tls(section, None, &DIRECT, faults),
     }
+}
+
+pub(super) fn agent(section: &mut Section<'_>, faults: &mut FaultList) -> AgentCheck {
+    AgentCheck { send: send(section, faults).unwrap_or_default() }
 }
 
 pub(super) fn udp(section: &mut Section<'_>, faults: &mut FaultList) -> UdpCheck {

@@ -1,5 +1,7 @@
 //! The keys of an HTTP check.
 
+mod headers;
+
 use std::ops::RangeInclusive;
 
 use hyper::{Uri, http::uri::PathAndQuery};
@@ -67,6 +69,7 @@ pub(super) fn read(
         tls: values::tls(section, tls, &TLS, faults),
         proxy,
         redirects: section.plain("redirects", faults, redirects).unwrap_or_default(),
+        headers: headers::read(section, faults),
     }
 }
 

@@ -34,6 +34,7 @@ pub(super) enum Kind {
     Mysql,
     Postgresql,
     Oracle,
+    Agent,
     Command,
     File,
 }
@@ -67,6 +68,7 @@ pub(super) const KINDS: &[(&str, Kind)] = &[
     ("mysql", Kind::Mysql),
     ("postgresql", Kind::Postgresql),
     ("oracle", Kind::Oracle),
+    ("agent", Kind::Agent),
     ("command", Kind::Command),
     ("file", Kind::File),
     ("on", Kind::On),
@@ -113,6 +115,11 @@ impl Kind {
     /// Whether there may be a connection.
     pub(super) fn connects(self) -> bool {
         self.has_port() && !matches!(self, Self::Udp | Self::Radius)
+    }
+
+    /// Whether a connection alone can stand in for the check now and then: not for one that tells more.
+    pub(super) fn alternates(self) -> bool {
+        self.connects() && !matches!(self, Self::Connect | Self::Agent)
     }
 
     /// Whether an answer is waited for after that.

@@ -1,20 +1,25 @@
 //! A check: its type, interval and timeouts. One file for the keys of each family of types.
 
 mod application;
+mod files;
 mod http;
+mod inherit;
 mod kind;
 #[cfg(test)]
 mod tests;
 mod values;
 
-use std::{ops::Range, time::Duration};
+use std::{net::IpAddr, ops::Range, time::Duration};
 
 use humantime::format_duration;
-use toml::Spanned;
+use toml::{Spanned, de::DeTable};
 
 pub(super) use self::application::argv;
 use self::kind::{KINDS, Kind};
-pub(super) use self::values::{path, tls_name, word};
+pub(super) use self::{
+    inherit::{Extent, MANNER},
+    values::{path, tls_name, word},
+};
 use super::{section::Section, value};
 use crate::{
     config::diagnostics::{Contradiction, FaultList, Prerequisite, WarningKind},
@@ -27,6 +32,7 @@ use crate::{
 /// Every key that some type of check has, and not all.
 const KEYS: &[&str] = &[
     "port",
+    "connect-to",
     "connects-between",
     "source",
     "device",
@@ -37,6 +43,8 @@ const KEYS: &[&str] = &[
     "tls-name",
     "tls-verify",
     "tls-ca",
+    "tls-cert",
+    "tls-key",
     "user",
     "password",
     "path",
@@ -49,6 +57,10 @@ const KEYS: &[&str] = &[
     "digest",
     "version",
     "redirects",
+    "headers",
+    "user-agent",
+    "basic-auth-file",
+    "bearer-token-file",
     "pages",
     "send",
     "send-hex",
@@ -71,18 +83,32 @@ const KEYS: &[&str] = &[
 
 /// The checks of a service or a server, before it is known what services they are for.
 #[derive(Clone)]
-pub(super) struct ReadChecks(Vec<ReadCheck>);
+pub(super) struct ReadChecks<'i>(Vec<ReadCheck<'i>>);
 
-impl ReadChecks {
-    /// Takes `check` out of a section: one table, or several.
-    pub(super) fn of(section: &mut Section<'_>, faults: &mut FaultList) -> Option<Self> {
+impl<'i> ReadChecks<'i> {
+    /// Takes `check` out of a section: one table, or several. What isn't said there holds as `above` says.
+    pub(super) fn of(
+        section: &mut Section<'i>,
+        above: Option<&Self>,
+        extent: Extent,
+        faults: &mut FaultList,
+    ) -> Option<Self> {
         let (place, before) = (section.span(), faults.len());
         let sections = section.one_or_more("check", "check", faults)?;
         if sections.is_empty() && faults.len() == before {
             faults.add(place, Contradiction::NoChecks);
         }
-        let checks: Vec<_> = sections.into_iter().map(|section| read(section, faults)).collect();
+        let above = above.map_or(&[][..], |above| &above.0);
+        let checks: Vec<_> =
+            sections.into_iter().map(|section| read(section, above, extent, faults)).collect();
         (!checks.is_empty()).then_some(Self(checks))
+    }
+
+    /// The check of a backup that says nothing of its own: it is made as `above` says.
+    pub(super) fn unsaid(place: Range<usize>, above: Option<&Self>, faults: &mut FaultList) -> Self {
+        let section = Section::new("check", place, DeTable::new());
+        let above = above.map_or(&[][..], |above| &above.0);
+        Self(vec![read(section, above, Extent::Manner, faults)])
     }
 
     /// The checks of services that aren't known; whether it was said what the first one asks.
@@ -117,14 +143,18 @@ impl ReadChecks {
 
 /// A check that was read, before it is known what services it is for.
 #[derive(Clone)]
-pub(super) struct ReadCheck {
+pub(super) struct ReadCheck<'i> {
     check: Check,
     /// Whether it says its type; if not, the type is the one that suits the service.
     has_type: bool,
+    /// Whether `source` was taken over from a check above.
+    lent_source: bool,
     place: Range<usize>,
+    /// All that is written in it or above it.
+    written: DeTable<'i>,
 }
 
-impl ReadCheck {
+impl ReadCheck<'_> {
     /// The check of the service `key` with these servers; notes if it can't be made there.
     pub(super) fn resolve(
         read: Option<Self>,
@@ -132,8 +162,14 @@ impl ReadCheck {
         servers: &[RealServer],
         faults: &mut FaultList,
     ) -> Check {
-        let usual = || Self { check: Check::default(), has_type: false, place: 0..0 };
-        let Self { mut check, has_type, place } = read.unwrap_or_else(usual);
+        let usual = || Self {
+            check: Check::default(),
+            has_type: false,
+            lent_source: false,
+            place: 0..0,
+            written: DeTable::new(),
+        };
+        let Self { mut check, has_type, lent_source, place, .. } = read.unwrap_or_else(usual);
         let has_port = |transport| check.port.is_some() || have_ports(key, servers, transport);
         if !has_type && !has_port(Transport::Tcp) {
             check.kind = CheckKind::Ping;
@@ -144,14 +180,22 @@ impl ReadCheck {
             faults
                 .add(place.clone(), Contradiction::CheckWithoutPort { transport, service: key.to_string() });
         }
-        let other_family = |source| {
-            let of_server = |server: &&RealServer| AddressFamily::from(server.address.ip());
-            servers.iter().find(|server| of_server(server) != AddressFamily::from(source))
-        };
+        if let Some(address) = check.connect_to.filter(|_| servers.len() > 1) {
+            faults.warn(place.clone(), WarningKind::OneAddressForAll { servers: servers.len(), address });
+        }
+        let asked = |server: &RealServer| check.connect_to.unwrap_or(server.address.ip());
+        let of_server = |server: &&RealServer| AddressFamily::from(asked(server));
+        let other_family =
+            |source| servers.iter().find(|server| of_server(server) != AddressFamily::from(source));
         if let Some(source) = check.via.source
             && let Some(server) = other_family(source)
         {
-            let server = server.address.ip();
+            if lent_source && servers.iter().all(|server| of_server(&server) != AddressFamily::from(source)) {
+                // It was not written with these servers in mind.
+                check.via.source = None;
+                return check;
+            }
+            let server = asked(server);
             faults.add(place, Contradiction::OtherSource { source_address: source, server });
         }
         check
@@ -163,8 +207,16 @@ fn have_ports(key: &ServiceKey, servers: &[RealServer], transport: Transport) ->
     transport.comes_to(key) && servers.iter().all(|server| server.address.port() != 0)
 }
 
-/// Reads the table of a check.
-pub(super) fn read(mut section: Section<'_>, faults: &mut FaultList) -> ReadCheck {
+/// Reads the table of a check. What isn't said there holds as `above` says.
+fn read<'i>(
+    mut section: Section<'i>,
+    above: &[ReadCheck<'i>],
+    extent: Extent,
+    faults: &mut FaultList,
+) -> ReadCheck<'i> {
+    let inherits = section.plain("inherit", faults, value::flag).unwrap_or(true);
+    let mut left = if inherits { inherit::inherit(&mut section, above, extent) } else { Vec::new() };
+    let (all, lent_source) = (section.values().clone(), section.is_inherited("source"));
     // `None`: the type is wrong, and noted; what else is written may be right for the one that was meant.
     let written = section.has("type");
     let place = section.span();
@@ -172,14 +224,13 @@ pub(super) fn read(mut section: Section<'_>, faults: &mut FaultList) -> ReadChec
     let kind = if written { read } else { Some(Kind::Connect) };
     let (interval, timeout) = times(&mut section, faults);
     let soft_interval = soft_interval(&mut section, interval, faults);
-    let connects_between = if kind.is_none_or(|kind| kind.connects() && kind != Kind::Connect) {
+    let connects_between = if kind.is_none_or(Kind::alternates) {
         section.plain("connects-between", faults, value::connects).unwrap_or(0)
     } else {
         0
     };
     let asks = kind.is_none_or(Kind::asks_over_network);
-    let port =
-        if kind.is_none_or(Kind::takes_port) { section.plain("port", faults, value::port) } else { None };
+    let (connect_to, port) = asked(&mut section, kind, faults);
     let via = if asks { via(&mut section, kind, timeout, faults) } else { Via::default() };
     let check_kind = if let Some(kind) = kind {
         check_kind(kind, &mut section, faults)
@@ -191,14 +242,51 @@ pub(super) fn read(mut section: Section<'_>, faults: &mut FaultList) -> ReadChec
     for key in KEYS {
         match kind {
             // What has been read is not there any more.
+            _ if section.is_inherited(key) => drop(section.drop_key(key)),
             Some(kind) if section.has(key) => section.refuse_for_check(key, kind.name(), faults),
             Some(_) => {}
             None => drop(section.drop_key(key)),
         }
     }
+    left.retain(|key| section.takes(key));
+    if let Some(kind) = kind.filter(|_| !left.is_empty()) {
+        faults.warn(place.clone(), WarningKind::NotTakenOver { keys: left, kind: kind.name() });
+    }
     section.finish(faults);
-    let check = Check { kind: check_kind, interval, timeout, port, via, soft_interval, connects_between };
-    ReadCheck { check, has_type: written, place }
+    let check =
+        Check { kind: check_kind, interval, timeout, port, connect_to, via, soft_interval, connects_between };
+    ReadCheck { check, has_type: written, lent_source, place, written: all }
+}
+
+/// The address and the port that are asked, where they aren't the server's own. Of a port in `connect-to` and one in
+/// `port` the one that is written in this check counts.
+fn asked(
+    section: &mut Section<'_>,
+    kind: Option<Kind>,
+    faults: &mut FaultList,
+) -> (Option<IpAddr>, Option<u16>) {
+    let is_lent = section.is_inherited("connect-to");
+    let address = if kind.is_none_or(Kind::asks_over_network) {
+        section.read("connect-to", faults, values::address_and_port)
+    } else {
+        None
+    };
+    let (mut ip, mut its_port) = (None, None);
+    if let Some(address) = address {
+        let place = address.span();
+        (ip, its_port) = (Some(address.get_ref().0), address.into_inner().1);
+        let ambiguity = match kind {
+            Some(kind) if !kind.takes_port() => Some(Contradiction::ConnectToWithPort { kind: kind.name() }),
+            _ => section.is_written("port").then_some(Contradiction::PortTwice),
+        };
+        if let Some(contradiction) = ambiguity.filter(|_| its_port.is_some() && !is_lent) {
+            faults.add(place, contradiction);
+        }
+    }
+    let takes_port = kind.is_none_or(Kind::takes_port);
+    its_port = its_port.filter(|_| takes_port && !(is_lent && section.is_written("port")));
+    let port = if takes_port { section.plain("port", faults, value::port) } else { None };
+    (ip, its_port.or(port))
 }
 
 /// The keys that only this type of check has.
@@ -219,6 +307,7 @@ fn check_kind(kind: Kind, section: &mut Section<'_>, faults: &mut FaultList) -> 
         Kind::Ldap | Kind::Ldaps => CheckKind::Ldap(application::ldap(section, tls, faults)),
         Kind::Mysql | Kind::Postgresql => CheckKind::Sql(application::sql(section, kind, faults)),
         Kind::Oracle => CheckKind::Oracle(application::oracle(section, faults)),
+        Kind::Agent => CheckKind::Agent(application::agent(section, faults)),
         Kind::Command => CheckKind::Command(application::command(section, faults)),
         Kind::File => CheckKind::File(application::file(section, faults)),
         Kind::Smtp
@@ -238,10 +327,11 @@ fn check_kind(kind: Kind, section: &mut Section<'_>, faults: &mut FaultList) -> 
 /// The interval and the timeout. Where only the interval is written and is below the usual timeout, it is the timeout.
 fn times(section: &mut Section<'_>, faults: &mut FaultList) -> (Duration, Duration) {
     let written = section.has("interval");
-    let interval = section.plain("interval", faults, value::duration);
+    let interval = section.read("interval", faults, value::duration);
     let interval_is_sure = interval.is_some() || !written;
     let timeout = section.read("timeout", faults, value::duration);
-    let interval = interval.unwrap_or(CHECK_INTERVAL);
+    let place = interval.as_ref().map(Spanned::span).filter(|_| section.is_inherited("timeout"));
+    let interval = interval.map_or(CHECK_INTERVAL, Spanned::into_inner);
     let Some(timeout) = timeout else {
         return (interval, CHECK_TIMEOUT.min(interval));
     };
@@ -250,7 +340,7 @@ fn times(section: &mut Section<'_>, faults: &mut FaultList) -> (Duration, Durati
             timeout: format_duration(*timeout.get_ref()).to_string(),
             interval: format_duration(interval).to_string(),
         };
-        faults.warn(timeout.span(), warning);
+        faults.warn(place.unwrap_or_else(|| timeout.span()), warning);
     }
     (interval, timeout.into_inner())
 }
@@ -258,6 +348,9 @@ fn times(section: &mut Section<'_>, faults: &mut FaultList) -> (Duration, Durati
 /// The interval while a state is soft.
 fn soft_interval(section: &mut Section<'_>, interval: Duration, faults: &mut FaultList) -> Option<Duration> {
     let soft = section.read("soft-interval", faults, value::duration)?;
+    if *soft.get_ref() > interval && section.is_inherited("soft-interval") {
+        return Some(interval);
+    }
     if *soft.get_ref() > interval {
         let contradiction = Contradiction::SoftAboveInterval {
             soft: format_duration(*soft.get_ref()).to_string(),
@@ -272,6 +365,9 @@ fn soft_interval(section: &mut Section<'_>, interval: Duration, faults: &mut Fau
 fn via(section: &mut Section<'_>, kind: Option<Kind>, timeout: Duration, faults: &mut FaultList) -> Via {
     let mut step = |key| {
         let limit = section.read(key, faults, value::duration)?;
+        if *limit.get_ref() > timeout && section.is_inherited(key) {
+            return None;
+        }
         if *limit.get_ref() > timeout {
             let contradiction = Contradiction::StepAboveTimeout {
                 key,

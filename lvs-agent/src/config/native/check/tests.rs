@@ -59,6 +59,34 @@ fn where_a_check_comes_from() {
     bad(from_six, &[(9, "can't come from 2001:db8::1 to 10.0.0.1, which has the other IP version")]);
 }
 
+#[test]
+fn a_check_may_ask_another_address() {
+    let asked = |keys: &str| good(keys).asked(([10, 0, 0, 1], 80).into()).to_string();
+    for (keys, expected) in [
+        ("connect-to = \"192.0.2.80\"", "192.0.2.80:80"),
+        ("connect-to = \"192.0.2.80:8080\"", "192.0.2.80:8080"),
+        ("type = \"http\", connect-to = \"192.0.2.80\", port = 8080", "192.0.2.80:8080"),
+        ("type = \"ping\", connect-to = \"192.0.2.80\"", "192.0.2.80:0"),
+        ("connect-to = \"127.0.0.1:8080\"", "127.0.0.1:8080"),
+        ("connect-to = \"[2001:db8::80]:8080\"", "[2001:db8::80]:8080"),
+        ("connect-to = \"2001:db8::80\", source = \"2001:db8::1\"", "[2001:db8::80]:80"),
+    ] {
+        assert_eq!(asked(keys), expected, "{keys}");
+    }
+    let cases: &[(&str, &[(usize, &str)])] = &[
+        ("connect-to = \"192.0.2.80:8080\", port = 80", &[(24, "the port to check is written twice")]),
+        ("type = \"ping\", connect-to = \"192.0.2.80:80\"", &[(39, "\"ping\" asks no port")]),
+        ("type = \"on\", connect-to = \"192.0.2.80\"", &[(24, "no meaning for a check of type \"on\"")]),
+        ("connect-to = \"web1\"", &[(24, "names are not resolved")]),
+        ("connect-to = \"224.0.0.1\"", &[(24, "unicast")]),
+        ("connect-to = \"192.0.2.80:0\"", &[(24, "port \"0\"")]),
+        ("connect-to = \"2001:db8::80\", source = \"192.0.2.9\"", &[(9, "to 2001:db8::80")]),
+    ];
+    for (check, expected) in cases {
+        bad(check, expected);
+    }
+}
+
 /// Whether a check of this type is accepted in a service and with a server like these.
 #[test]
 fn which_checks_need_a_port() {

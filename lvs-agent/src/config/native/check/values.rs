@@ -8,15 +8,16 @@ use std::{
 use hyper::http::uri::Authority;
 use toml::{Spanned, de::DeValue};
 
+use super::files;
 use crate::{
     config::{
-        diagnostics::{Contradiction, FaultList, Prerequisite, ValueFault},
+        diagnostics::{Contradiction, FaultList, Prerequisite, ValueFault, WarningKind},
         native::{
             section::Section,
             value::{self, text},
         },
     },
-    model::{DeviceName, Login, Pattern, SYSTEM_AUTHORITIES, Secret, Tls, TlsStart, TlsVerify},
+    model::{DeviceName, Login, Pattern, SYSTEM_AUTHORITIES, Secret, Tls, TlsIdentity, TlsStart, TlsVerify},
 };
 
 type Result<T> = std::result::Result<T, ValueFault>;
@@ -133,6 +134,11 @@ pub(super) fn address(value: &DeValue<'_>) -> Result<IpAddr> {
     Ok(ip)
 }
 
+/// An address to ask, and its port if it is written.
+pub(super) fn address_and_port(value: &DeValue<'_>) -> Result<(IpAddr, Option<u16>)> {
+    value::address_and_port(value, "an address in quotes, such as \"192.0.2.80:80\" or \"192.0.2.80\"")
+}
+
 /// The device of a check.
 pub(super) fn device(value: &DeValue<'_>) -> Result<DeviceName> {
     let name = value::device(value)?;
@@ -174,7 +180,7 @@ pub(super) fn tls(
 ) -> Option<Tls> {
     let start = section.plain("tls", faults, |value| value::word(value, known)).unwrap_or(usual);
     let Some(start) = start else {
-        for key in ["tls-name", "tls-verify", "tls-ca"] {
+        for key in ["tls-name", "tls-verify", "tls-ca", "tls-cert", "tls-key"] {
             if let Some(place) = section.drop_key(key) {
                 faults.add(place, Contradiction::NoTls { key });
             }
@@ -201,7 +207,38 @@ pub(super) fn tls(
         (Some(verify), None) if *verify.get_ref() => TlsVerify::System,
         _ => TlsVerify::No,
     };
-    Some(Tls { start, name, verify })
+    Some(Tls { start, name, verify, identity: identity(section, faults) })
+}
+
+/// The agent's own certificate: `tls-cert`, and `tls-key` where the key is in a file of its own.
+fn identity(section: &mut Section<'_>, faults: &mut FaultList) -> Option<TlsIdentity> {
+    if section.has("tls-key") && !section.has("tls-cert") {
+        section.missing("tls-cert", "tls-cert = \"/etc/lvs-agent/client.pem\" for the key", faults);
+    }
+    let has_key = section.has("tls-key");
+    let certificate = file(section, "tls-cert", faults, |pem| {
+        files::has_certificate(pem)?;
+        if has_key { Ok(()) } else { files::has_private_key(pem) }
+    });
+    let key = file(section, "tls-key", faults, files::has_private_key);
+    let certificate = certificate?;
+    let key = if has_key { key? } else { certificate.clone() };
+    Some(TlsIdentity { certificate, key })
+}
+
+/// The path of a file. That its content isn't as it should be now is a warning: it may be right when it is needed.
+pub(super) fn file(
+    section: &mut Section<'_>,
+    key: &'static str,
+    faults: &mut FaultList,
+    check: impl FnOnce(&[u8]) -> std::result::Result<(), &'static str>,
+) -> Option<PathBuf> {
+    let path = section.read(key, faults, path)?;
+    if let Some(problem) = files::problem(path.get_ref(), check) {
+        let file = path.get_ref().clone();
+        faults.warn(path.span(), WarningKind::UnusableFile { key, file, problem });
+    }
+    Some(path.into_inner())
 }
 
 /// The keys of a login; `None` if nobody is to log in.

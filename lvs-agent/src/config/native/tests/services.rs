@@ -120,3 +120,30 @@ fn persistence_and_its_netmask() {
     assert_faults(&six.replace("= 64", "= 129"), &[(5, 22, "129 is above 128")]);
     assert_eq!(good(&in_service("protocol = \"udp\"\none-packet = true")).services[0].one_packet, Some(true));
 }
+
+#[test]
+fn scheduler_flags_have_the_names_of_ipvsadm() {
+    let read = |scheduler: &str, flags: &str| {
+        let text = in_service(&format!("scheduler = \"{scheduler}\"\nscheduler-flags = {flags}"));
+        let config = good(&text);
+        let written = to_toml(&config);
+        assert_eq!(good(&written), config, "written and read again");
+        let SchedulerFlags { flag_1, flag_2, flag_3 } = config.services[0].scheduler_flags.unwrap();
+        let line = written.lines().find_map(|line| line.strip_prefix("scheduler-flags = ")).unwrap();
+        ((flag_1, flag_2, flag_3), line.to_owned())
+    };
+    let cases = [
+        ("sh", "['sh-fallback']", (true, false, false), "[\"sh-fallback\"]"),
+        ("sh", "['sh-port', 'flag-1']", (true, true, false), "[\"sh-fallback\", \"sh-port\"]"),
+        ("mh", "['mh-fallback', 'mh-port']", (true, true, false), "[\"mh-fallback\", \"mh-port\"]"),
+        ("mh", "['mh-port', 'flag-3']", (false, true, true), "[\"mh-port\", \"flag-3\"]"),
+        ("rr", "['flag-1', 'flag-2']", (true, true, false), "[\"flag-1\", \"flag-2\"]"),
+        ("sh", "[]", (false, false, false), "[]"),
+    ];
+    for (scheduler, flags, expected, line) in cases {
+        assert_eq!(read(scheduler, flags), (expected, line.to_owned()), "{scheduler} {flags}");
+    }
+    let faulty = |flag: &str| in_service(&format!("scheduler = \"mh\"\nscheduler-flags = [\"{flag}\"]"));
+    assert_faults(&faulty("sh-port"), &[(5, 19, "is a flag of another scheduler")]);
+    assert_faults(&faulty("fallback"), &[(5, 19, "write \"sh-fallback\", \"sh-port\"")]);
+}

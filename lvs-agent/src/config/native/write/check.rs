@@ -2,41 +2,71 @@
 
 use std::fmt::Write as _;
 
-use super::table::{Table, path, text, texts, time};
+use super::{
+    super::check::MANNER,
+    table::{Table, path, text, texts, time},
+};
 use crate::model::{
     BodyDigest, Check, CheckKind, Combine, CommandCheck, CommandConvention, Database, DnsCheck, DnsType,
-    FurtherChecks, GreetingCheck, GreetingProtocol, HttpCheck, HttpMethod, HttpPage, HttpVersion, LdapCheck,
-    Login, OracleCheck, Pattern, RadiusCheck, SipCheck, SqlCheck, TcpCheck, Tls, TlsStart, TlsVerify,
-    Transport, UdpCheck,
+    FurtherChecks, GreetingCheck, GreetingProtocol, HttpAuthorization, HttpCheck, HttpHeaders, HttpMethod,
+    HttpPage, HttpVersion, LdapCheck, Login, OracleCheck, Pattern, RadiusCheck, SipCheck, SqlCheck, TcpCheck,
+    Tls, TlsIdentity, TlsStart, TlsVerify, Transport, UdpCheck,
 };
 
-/// The keys of all checks of a service or a server; `first` is the table of the first one.
-pub(super) fn checks(first: String, further: &FurtherChecks, usual: Combine, table: &mut Table) {
-    if further.checks.is_empty() {
-        table.add("check", first);
-    } else {
-        let further = further.checks.iter().map(check);
-        let tables: Vec<_> = std::iter::once(first).chain(further).collect();
-        table.add("check", format!("[{}]", tables.join(", ")));
+/// The checks of a service or a server; `first` is the table of the first one.
+pub(super) fn tables(first: Table, further: &FurtherChecks) -> Vec<Table> {
+    std::iter::once(first).chain(further.checks.iter().map(check)).collect()
+}
+
+/// The keys of all checks of a service or a server, below checks with the tables `above`.
+pub(super) fn checks(
+    mut checks: Vec<Table>,
+    above: &[Table],
+    further: &FurtherChecks,
+    usual: Combine,
+    table: &mut Table,
+) {
+    for check in &mut checks {
+        take_nothing_over(check, above, |_| true);
     }
+    let mut tables: Vec<_> = checks.iter().map(Table::inline).collect();
+    let value = match tables.len() {
+        1 => tables.remove(0),
+        _ => format!("[{}]", tables.join(", ")),
+    };
+    table.add("check", value);
     table.unless("combine", &further.combine, &usual, |combine| {
         text(if *combine == Combine::Any { "any" } else { "all" })
     });
 }
 
-/// A check whole.
-pub(super) fn check(check: &Check) -> String {
-    let mut table = Table::default();
-    kind(&check.kind, &mut table);
-    common(check, &mut table);
+/// The check of a backup, below checks of its service with the tables `above`.
+pub(super) fn of_backup(check: &Check, above: &[Table]) -> String {
+    let mut table = self::check(check);
+    take_nothing_over(&mut table, above, |key| MANNER.contains(&key));
     table.inline()
 }
 
+/// Keeps a check from taking over what it doesn't say, if there is any such key above that could be.
+fn take_nothing_over(check: &mut Table, above: &[Table], is_taken_over: impl Fn(&str) -> bool) {
+    if above.iter().flat_map(Table::keys).any(|key| is_taken_over(key) && !check.has(key)) {
+        check.add("inherit", "false");
+    }
+}
+
+/// A check whole.
+pub(super) fn check(check: &Check) -> Table {
+    let mut table = Table::default();
+    kind(&check.kind, &mut table);
+    common(check, &mut table);
+    table
+}
+
 /// A check but for what it asks, which is left to each service.
-pub(super) fn interval_only(check: &Check) -> String {
+pub(super) fn interval_only(check: &Check) -> Table {
     let mut table = Table::default();
     common(check, &mut table);
-    table.inline()
+    table
 }
 
 /// The keys that all checks have.
@@ -46,6 +76,7 @@ fn common(check: &Check, table: &mut Table) {
     table.maybe("soft-interval", check.soft_interval.as_ref().map(time));
     table.unless("connects-between", &check.connects_between, &0, ToString::to_string);
     table.maybe("port", check.port.map(|port| port.to_string()));
+    table.maybe("connect-to", check.connect_to.map(|address| text(address.to_string())));
     let via = &check.via;
     table.maybe("source", via.source.map(|source| text(source.to_string())));
     table.maybe("device", via.device.map(|device| text(String::from_utf8_lossy(device.as_bytes()))));
@@ -71,6 +102,10 @@ fn kind(kind: &CheckKind, table: &mut Table) {
         CheckKind::Ldap(ldap) => self::ldap(ldap, table),
         CheckKind::Sql(sql) => self::sql(sql, table),
         CheckKind::Oracle(oracle) => self::oracle(oracle, table),
+        CheckKind::Agent(agent) => {
+            type_of("agent", table);
+            send(&agent.send, table);
+        }
         CheckKind::Command(command) => self::command(command, table),
         CheckKind::File(file) => {
             type_of("file", table);
@@ -204,7 +239,25 @@ fn http(http: &HttpCheck, table: &mut Table) {
     }
     table.unless("version", &http.version, &HttpVersion::Http11, |_| text("1.0"));
     table.unless("redirects", &http.redirects, &0, ToString::to_string);
+    headers(&http.headers, table);
     tls(http.tls.as_ref(), usual_tls, table);
+}
+
+fn headers(headers: &HttpHeaders, table: &mut Table) {
+    if !headers.own.is_empty() {
+        let own: Vec<_> = headers
+            .own
+            .iter()
+            .map(|header| format!("{} = {}", text(&header.name), text(header.value.reveal())))
+            .collect();
+        table.add("headers", format!("{{ {} }}", own.join(", ")));
+    }
+    table.maybe("user-agent", headers.user_agent.as_ref().map(text));
+    match &headers.authorization {
+        Some(HttpAuthorization::Basic(file)) => table.add("basic-auth-file", path(file)),
+        Some(HttpAuthorization::Bearer(file)) => table.add("bearer-token-file", path(file)),
+        None => {}
+    }
 }
 
 fn page(page: &HttpPage, table: &mut Table) {
@@ -266,5 +319,9 @@ fn tls(tls: Option<&Tls>, usual: Option<TlsStart>, table: &mut Table) {
         TlsVerify::No => {}
         TlsVerify::System => table.add("tls-verify", "true"),
         TlsVerify::File(file) => table.add("tls-ca", path(file)),
+    }
+    if let Some(TlsIdentity { certificate, key }) = &tls.identity {
+        table.add("tls-cert", path(certificate));
+        table.unless("tls-key", key, certificate, |key| path(key));
     }
 }

@@ -11,12 +11,12 @@ mod table;
 use std::net::SocketAddr;
 
 use self::{
-    check::{check, checks, interval_only},
+    check::{check, checks, interval_only, of_backup, tables},
     table::{Table, text, texts, time, word},
 };
-use super::notify::ON_EXIT;
+use super::notify::{ON_EXIT, SCHEDULER_FLAGS};
 use crate::model::{
-    AddressFamily, Combine, Config, ForwardingMethod, Netmask, OnFailure, Persistence, RealServer,
+    AddressFamily, Combine, Config, ForwardingMethod, Netmask, OnFailure, Persistence, RealServer, Scheduler,
     SchedulerFlags, ServiceKey, Tunnel, TunnelFlags, Unlisted, VirtualService, Weight,
 };
 
@@ -24,41 +24,59 @@ use crate::model::{
 #[must_use]
 pub fn to_toml(config: &Config) -> String {
     let Config { agent, passive, services, unlisted } = config;
+    let usual = usual_checks(unlisted);
     let mut written = settings::agent(agent) + &settings::passive(passive) + &defaults(unlisted);
     for service in services {
-        written += &self::service(service, unlisted);
+        written += &self::service(service, unlisted, &usual);
     }
     written.trim_end().to_owned() + "\n"
 }
 
 /// What services say that aren't written, and all others take over where they don't say something else.
 fn defaults(unlisted: &Unlisted) -> String {
-    let Unlisted { fall, rise, on_failure, check: first, asks, further, policy } = unlisted;
+    let Unlisted { fall, rise, on_failure, check: _, asks: _, further, policy } = unlisted;
     let default = Unlisted::default();
     let mut table = Table::default();
     table.unless("fall", fall, &default.fall, ToString::to_string);
     table.unless("rise", rise, &default.rise, ToString::to_string);
     table.unless("on-failure", on_failure, &default.on_failure, |action| self::on_failure(*action));
-    if (first, asks, further) != (&default.check, &default.asks, &default.further) {
-        let first = if *asks { check(first) } else { interval_only(first) };
-        checks(first, further, Combine::All, &mut table);
+    let usual = usual_checks(unlisted);
+    if !usual.is_empty() {
+        checks(usual, &[], further, Combine::All, &mut table);
     }
     policy::policy(policy, &default.policy, &mut table);
     table.under("[defaults]", false)
 }
 
-fn on_failure(action: OnFailure) -> String {
-    text(if action == OnFailure::Quiesce { "quiesce" } else { "remove" })
+/// The tables of the checks in `[defaults]`; none where they needn't be written.
+fn usual_checks(unlisted: &Unlisted) -> Vec<Table> {
+    let Unlisted { check: first, asks, further, .. } = unlisted;
+    let default = Unlisted::default();
+    if (first, asks, further) == (&default.check, &default.asks, &default.further) {
+        return Vec::new();
+    }
+    tables(if *asks { check(first) } else { interval_only(first) }, further)
 }
 
-fn service(service: &VirtualService, usual: &Unlisted) -> String {
+fn on_failure(action: OnFailure) -> String {
+    match action {
+        OnFailure::Quiesce => text("quiesce"),
+        OnFailure::Remove => text("remove"),
+        OnFailure::Lower(weight) => format!("{{ weight = {weight} }}"),
+    }
+}
+
+fn service(service: &VirtualService, usual: &Unlisted, usual_checks: &[Table]) -> String {
     let mut table = Table::default();
     if service.name != service.key.to_string() {
         table.add("name", text(&service.name));
     }
     key(&service.key, &mut table);
     table.add("scheduler", text(service.scheduler.name()));
-    table.maybe("scheduler-flags", service.scheduler_flags.map(scheduler_flags));
+    table.maybe(
+        "scheduler-flags",
+        service.scheduler_flags.map(|flags| scheduler_flags(flags, &service.scheduler)),
+    );
     if let Some(persistence) = service.persistence {
         self::persistence(persistence, service.key.family(), &mut table);
     }
@@ -66,15 +84,18 @@ fn service(service: &VirtualService, usual: &Unlisted) -> String {
     table.add("fall", service.fall.to_string());
     table.add("rise", service.rise.to_string());
     table.add("on-failure", on_failure(service.on_failure));
-    checks(check(&service.check), &service.further, usual.further.combine, &mut table);
+    let own_checks = || tables(check(&service.check), &service.further);
+    checks(own_checks(), usual_checks, &service.further, usual.further.combine, &mut table);
     policy::policy(&service.policy, &usual.policy, &mut table);
     notify::notifications(&service.notify, &mut table);
     table.maybe("on-exit", service.on_exit.map(|on_exit| word(&on_exit, &ON_EXIT)));
-    let servers = service.servers.iter().map(|server| self::server(server).under("[[service.server]]", true));
+    let above = own_checks();
+    let servers =
+        service.servers.iter().map(|server| self::server(server, &above).under("[[service.server]]", true));
     let backups = service.policy.backups.iter().map(|backup| {
-        let mut table = server(&backup.server);
+        let mut table = server(&backup.server, &above);
         match &backup.check {
-            Some(one) => table.add("check", check(one)),
+            Some(one) => table.add("check", of_backup(one, &above)),
             None => table.add("checked", "false"),
         }
         table.under("[[service.backup]]", true)
@@ -95,9 +116,16 @@ fn key(key: &ServiceKey, table: &mut Table) {
     }
 }
 
-fn scheduler_flags(flags: SchedulerFlags) -> String {
-    let flags = [("flag-1", flags.flag_1), ("flag-2", flags.flag_2), ("flag-3", flags.flag_3)];
-    texts(flags.into_iter().filter(|(_, on)| *on).map(|(name, _)| name))
+/// The flags by the names that ipvsadm lists them under: the scheduler's own where it has some.
+fn scheduler_flags(flags: SchedulerFlags, scheduler: &Scheduler) -> String {
+    let flags = [(1, flags.flag_1), (2, flags.flag_2), (3, flags.flag_3)];
+    let set = flags.into_iter().filter(|(_, on)| *on);
+    texts(set.filter_map(|(number, _)| {
+        let is_it = |(_, only_for, its): &&(&str, Option<&str>, u8)| {
+            *its == number && only_for.is_none_or(|name| name == scheduler.name())
+        };
+        SCHEDULER_FLAGS.iter().find(is_it).map(|(name, ..)| *name)
+    }))
 }
 
 fn persistence(persistence: Persistence, family: AddressFamily, table: &mut Table) {
@@ -116,7 +144,7 @@ fn address(address: SocketAddr) -> String {
     text(if address.port() == 0 { address.ip().to_string() } else { address.to_string() })
 }
 
-fn server(server: &RealServer) -> Table {
+fn server(server: &RealServer, above: &[Table]) -> Table {
     let mut table = Table::default();
     table.add("address", address(server.address));
     table.add("forward", text(server.method.to_string()));
@@ -127,7 +155,8 @@ fn server(server: &RealServer) -> Table {
     table.maybe("upper-threshold", server.upper_threshold.map(|number| number.to_string()));
     table.maybe("lower-threshold", server.lower_threshold.map(|number| number.to_string()));
     if let Some(first) = &server.check {
-        checks(check(first), &server.further, Combine::All, &mut table);
+        let own = tables(check(first), &server.further);
+        checks(own, above, &server.further, Combine::All, &mut table);
     }
     table
 }

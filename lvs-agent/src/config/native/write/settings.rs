@@ -29,6 +29,7 @@ pub(super) fn agent(settings: &AgentSettings) -> String {
     table.unless("autoreload", &settings.autoreload, &default.autoreload, ToString::to_string);
     table.maybe("maintenance", settings.maintenance.as_deref().map(path));
     table.maybe("callback", settings.callback.as_ref().map(command_line));
+    table.maybe("on-shutdown", settings.on_shutdown.as_ref().map(command_line));
     if !settings.execute.is_empty() {
         table.add("execute", texts(settings.execute.iter().map(|path| path.to_string_lossy())));
     }

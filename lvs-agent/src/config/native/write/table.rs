@@ -36,6 +36,16 @@ impl Table {
         }
     }
 
+    /// The keys that were added.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &'static str> {
+        self.0.iter().map(|(key, _)| *key)
+    }
+
+    /// Whether a key was added.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.keys().any(|one| one == key)
+    }
+
     /// In one line, as the value of another key.
     pub(super) fn inline(&self) -> String {
         let pairs: Vec<_> = self.0.iter().map(|(key, value)| format!("{key} = {value}")).collect();
