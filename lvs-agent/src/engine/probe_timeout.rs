@@ -1,7 +1,9 @@
 //! How patient a confirming burst is, from how long the server's checks have taken lately. Pure.
 //!
 //! The kernel's own answers (SYN-ACK, RST, ICMP echo) take what they usually take, within narrow bounds. An application
-//! is given the time that the operator gave it: slowness within its check's timeout is no failure.
+//! is given the time that the operator gave it: the first probe has its check's whole timeout, and the others what is
+//! left of it, but no less than they usually take. Slowness within the timeout is no failure, and a hung application is
+//! known after one timeout.
 //!
 //! A host may stall as a whole, by a live migration or an overcommitted hypervisor, and answers all at once when it
 //! goes on. A burst whose answers count for [`BurstSettings::timeout`] and [`BurstSettings::gap`] from its first probe on
@@ -78,7 +80,7 @@ impl LatencyHistory {
     ///
     /// `settings` has what the operator gives a confirming connection or ping of a server that isn't known yet; nobody
     /// is given more than the baseline check is, or than that where that is more. An application that is asked by
-    /// `check` itself is given `own`, or the check's own timeout.
+    /// `check` itself is given `own`, or the check's own timeout, from the first probe on.
     pub(crate) fn patience(
         &self,
         of: Subscriber,
@@ -102,16 +104,18 @@ impl LatencyHistory {
                 });
                 Patience { usual: late(known), probe, burst: usually + settings.gap }
             }
-            own_question if *own_question == check.kind => {
-                let known = pace.and_then(|pace| pace.answer.nearly_all());
-                Patience { usual: late(known), probe: own.unwrap_or(check.timeout), burst: Duration::ZERO }
-            }
-            // A port whose silence is its answer: asking again sooner tells nothing.
             _ => {
                 let known = pace.and_then(|pace| pace.answer.nearly_all());
-                let wanted = known.map_or(check.timeout, |(longest, _)| longest * ANSWER_FACTOR);
-                let probe = wanted.max(ANSWER_LEAST).min(check.timeout);
-                Patience { usual: probe, probe, burst: Duration::ZERO }
+                let is_own = *question == check.kind;
+                let limit = own.filter(|_| is_own).unwrap_or(check.timeout);
+                let wanted = known.map_or(limit, |(longest, _)| longest * ANSWER_FACTOR);
+                let probe = wanted.max(ANSWER_LEAST).min(limit);
+                if is_own {
+                    Patience { usual: late(known), probe, burst: limit }
+                } else {
+                    // A port whose silence is its answer: asking again sooner tells nothing.
+                    Patience { usual: probe, probe, burst: Duration::ZERO }
+                }
             }
         }
     }
@@ -203,9 +207,11 @@ mod tests {
             ("ping by ping", Ping, Ping, many(30), 300),
             ("connection of a page", page(), Connect, many(150), 150),
             ("page, nothing known", page(), page(), vec![], 800),
-            ("page, fast", page(), page(), many(5), 800),
-            ("page, slow", page(), page(), many(400), 800),
-            ("datagram, as its own check", datagram(), datagram(), many(5), 800),
+            ("page, fast", page(), page(), many(5), 100),
+            ("page, slow", page(), page(), many(100), 500),
+            ("page, slower", page(), page(), many(400), 800),
+            ("datagram, fast", datagram(), datagram(), many(5), 100),
+            ("datagram, slow", datagram(), datagram(), many(100), 500),
             ("datagram to a pinged server, fast", Ping, datagram(), many(5), 100),
             ("datagram to a pinged server, slow", Ping, datagram(), many(100), 500),
             ("datagram to a pinged server, slower", Ping, datagram(), many(400), 800),
@@ -222,7 +228,7 @@ mod tests {
         for (own, expected) in [(None, 800), (Some(Duration::from_millis(300)), 300)] {
             let settings = BurstSettings::default();
             let patience = |asked| latencies.patience(subscriber(), &check, asked, own, &settings);
-            assert_eq!(patience(&check.kind).probe.as_millis(), expected);
+            assert_eq!(patience(&check.kind).burst.as_millis(), expected, "from the first probe on");
             assert_eq!(patience(&CheckKind::Connect).probe, settings.timeout, "its kernel has less");
         }
     }

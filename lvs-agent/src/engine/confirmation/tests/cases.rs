@@ -135,7 +135,7 @@ fn an_application_is_probed_by_its_own_check_whose_answer_counts_in_full() {
     let done = case.suspect(PAGES[0], Layer::Application, Strength::Weak, refused());
     assert_eq!(done.events.len(), 1, "there is a check that can confirm it");
     assert!(matches!(&case.asked()[..], [(CheckKind::Http(_), left)] if *left == [1, 2, 3]));
-    assert_eq!(case.bursts[0].request.patience.probe, Check::default().timeout, "the operator's word");
+    assert_eq!(case.bursts[0].rhythm.lasts, Check::default().timeout, "the operator's word");
     let of_check =
         |source| AnsweredCheck { destination: case.destinations(PAGES[0])[0], check: Some(0), source };
     let (failed, answered) = (of_check(Source::Confirm), of_check(Source::Baseline));

@@ -89,7 +89,7 @@ fn an_application_is_asked_by_its_check_and_its_host_where_there_is_none() {
     let mut case = case();
     case.find(&hint(PAGES[0], Layer::Application));
     assert!(matches!(&case.asked()[..], [(CheckKind::Http(_), _)]));
-    assert_eq!(case.bursts[0].request.patience.probe, Check::default().timeout);
+    assert_eq!(case.bursts[0].request.patience.burst, Check::default().timeout);
     case.probe_ends(0, Came::Answered);
     assert_eq!(case.burst_ends(0).feedback, refuted(PAGES[0], Layer::Application));
 
