@@ -8,6 +8,7 @@ pub(crate) mod correlation;
 pub(crate) mod discovery;
 mod dry_run;
 mod effects;
+pub(crate) mod idle;
 pub(crate) mod probe_timeout;
 mod service;
 pub(crate) mod status;

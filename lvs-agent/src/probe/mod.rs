@@ -12,6 +12,7 @@ mod datagram;
 mod dns;
 mod greeting;
 mod http;
+pub mod idle;
 mod ldap;
 mod oracle;
 mod outcome;
@@ -33,6 +34,7 @@ mod tests;
 pub(crate) mod tls;
 
 pub use self::{
+    idle::{IdleConnections, IdleHandle, IdleReport},
     outcome::{
         CommandEnd, Failure, FailureReason, LocalFault, Outcome, Phase, Success, Unreachable, Verdict,
     },

@@ -15,6 +15,7 @@ mod failover;
 mod false_positives;
 mod healthy;
 mod hung;
+mod idle_connection;
 mod interference;
 mod ipvs_table;
 mod ldirectord;

@@ -10,7 +10,8 @@ use crate::{
     config::diagnostics::{Contradiction, FaultKind, FaultList, ValueFault},
     model::{
         AgentSettings, BurstSettings, Combine, ConnectionSettings, DetectorSettings, Foreign,
-        ForwardingMethod, Mode, OnFailure, PassiveSettings, Scheduler, Tunnel, Unlisted, defaults,
+        ForwardingMethod, IdleConnection, Mode, OnFailure, PassiveSettings, Scheduler, Tunnel, Unlisted,
+        defaults,
     },
 };
 
@@ -20,6 +21,10 @@ pub(super) const MODE: [(&str, Mode); 3] =
 
 /// What becomes of services that are not in the configuration, by its name.
 pub(super) const FOREIGN: [(&str, Foreign); 2] = [("keep", Foreign::Keep), ("remove", Foreign::Remove)];
+
+/// Whether an idle connection is kept, by its name.
+pub(super) const IDLE_CONNECTION: [(&str, IdleConnection); 3] =
+    [("auto", IdleConnection::Auto), ("on", IdleConnection::On), ("off", IdleConnection::Off)];
 
 /// `[agent]`.
 pub(super) fn agent(mut section: Section<'_>, faults: &mut FaultList) -> AgentSettings {
@@ -177,6 +182,7 @@ pub(super) struct ServiceSettings {
     /// `None`: what suits the service.
     pub(super) check: Option<ReadChecks>,
     pub(super) combine: Combine,
+    pub(super) idle_connection: IdleConnection,
     pub(super) policy: ReadPolicy,
     /// `None`: each server must say it.
     pub(super) forward: Option<ForwardingMethod>,
@@ -193,6 +199,7 @@ impl Default for ServiceSettings {
             on_failure: OnFailure::default(),
             check: None,
             combine: Combine::default(),
+            idle_connection: IdleConnection::default(),
             policy: ReadPolicy::default(),
             forward: None,
             tunnel: None,
@@ -206,6 +213,7 @@ impl ServiceSettings {
         const ON_FAILURE: [(&str, OnFailure); 2] =
             [("quiesce", OnFailure::Quiesce), ("remove", OnFailure::Remove)];
         let on_failure = |value: &DeValue<'_>| value::word(value, &ON_FAILURE);
+        let idle_connection = |value: &DeValue<'_>| value::word(value, &IDLE_CONNECTION);
         let check = ReadChecks::of(section, faults);
         let tunnel = section.table("tunnel", "tunnel", faults);
         Self {
@@ -215,6 +223,9 @@ impl ServiceSettings {
             on_failure: section.plain("on-failure", faults, on_failure).unwrap_or(self.on_failure),
             check: check.or(self.check),
             combine: section.plain("combine", faults, combine).unwrap_or(self.combine),
+            idle_connection: section
+                .plain("idle-connection", faults, idle_connection)
+                .unwrap_or(self.idle_connection),
             policy: self.policy.overridden_by(section, faults),
             forward: section.plain("forward", faults, forward).or(self.forward),
             tunnel: tunnel.map_or(self.tunnel, |section| tunnel::read(section, faults)),
@@ -225,9 +236,10 @@ impl ServiceSettings {
 impl ServiceSettings {
     /// The same for services that are in the kernel's table only.
     pub(super) fn into_unlisted(self) -> Unlisted {
-        let Self { fall, rise, on_failure, check, combine, policy, .. } = self;
+        let Self { fall, rise, on_failure, check, combine, idle_connection, policy, .. } = self;
         let (check, asks, further) = ReadChecks::unresolved(check, combine);
-        Unlisted { fall, rise, on_failure, check, asks, further, policy: policy.policy }
+        let policy = policy.policy;
+        Unlisted { fall, rise, on_failure, check, asks, further, idle_connection, policy }
     }
 }
 

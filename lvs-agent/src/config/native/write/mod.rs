@@ -14,10 +14,10 @@ use self::{
     check::{check, checks, interval_only},
     table::{Table, text, texts, time, word},
 };
-use super::notify::ON_EXIT;
+use super::{notify::ON_EXIT, settings::IDLE_CONNECTION};
 use crate::model::{
-    AddressFamily, Combine, Config, ForwardingMethod, Netmask, OnFailure, Persistence, RealServer,
-    SchedulerFlags, ServiceKey, Tunnel, TunnelFlags, Unlisted, VirtualService, Weight,
+    AddressFamily, Combine, Config, ForwardingMethod, IdleConnection, Netmask, OnFailure, Persistence,
+    RealServer, SchedulerFlags, ServiceKey, Tunnel, TunnelFlags, Unlisted, VirtualService, Weight,
 };
 
 /// Writes a configuration down.
@@ -33,7 +33,7 @@ pub fn to_toml(config: &Config) -> String {
 
 /// What services say that aren't written, and all others take over where they don't say something else.
 fn defaults(unlisted: &Unlisted) -> String {
-    let Unlisted { fall, rise, on_failure, check: first, asks, further, policy } = unlisted;
+    let Unlisted { fall, rise, on_failure, check: first, asks, further, idle_connection, policy } = unlisted;
     let default = Unlisted::default();
     let mut table = Table::default();
     table.unless("fall", fall, &default.fall, ToString::to_string);
@@ -43,12 +43,18 @@ fn defaults(unlisted: &Unlisted) -> String {
         let first = if *asks { check(first) } else { interval_only(first) };
         checks(first, further, Combine::All, &mut table);
     }
+    table.unless("idle-connection", idle_connection, &default.idle_connection, self::idle_connection);
     policy::policy(policy, &default.policy, &mut table);
     table.under("[defaults]", false)
 }
 
 fn on_failure(action: OnFailure) -> String {
     text(if action == OnFailure::Quiesce { "quiesce" } else { "remove" })
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "it is called like all that show a value")]
+fn idle_connection(idle_connection: &IdleConnection) -> String {
+    word(idle_connection, &IDLE_CONNECTION)
 }
 
 fn service(service: &VirtualService, usual: &Unlisted) -> String {
@@ -67,6 +73,7 @@ fn service(service: &VirtualService, usual: &Unlisted) -> String {
     table.add("rise", service.rise.to_string());
     table.add("on-failure", on_failure(service.on_failure));
     checks(check(&service.check), &service.further, usual.further.combine, &mut table);
+    table.unless("idle-connection", &service.idle_connection, &usual.idle_connection, idle_connection);
     policy::policy(&service.policy, &usual.policy, &mut table);
     notify::notifications(&service.notify, &mut table);
     table.maybe("on-exit", service.on_exit.map(|on_exit| word(&on_exit, &ON_EXIT)));
