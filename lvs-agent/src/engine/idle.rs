@@ -5,10 +5,13 @@ use std::collections::BTreeSet;
 use super::Engine;
 use crate::{
     event::Event,
-    health::State,
+    health::{Source, State},
     model::{DestinationKey, Protocol},
     passive::{self, Evidence, Finding, Hint, Layer, Strength, Suspicion, Targets},
-    probe::idle::{Condition, IdleChange, IdleEnd, IdleReport, IdleSign, IdleWish, idle_target},
+    probe::{
+        Failure, FailureReason, Outcome,
+        idle::{Condition, IdleChange, IdleEnd, IdleReport, IdleSign, IdleWish, idle_target},
+    },
 };
 
 /// What the end of an idle connection raises.
@@ -24,18 +27,25 @@ pub(crate) struct Raised {
 pub(crate) fn wishes(engine: &Engine) -> Vec<IdleWish> {
     let wishes = engine.destinations().filter_map(|(destination, service, role, _)| {
         let (target, unasked) = idle_target(service, role)?;
-        let condition = condition(engine.state(&destination));
+        let condition = engine.state(&destination).map_or(Condition::Down, condition);
         Some(IdleWish { destination, target, unasked, condition })
     });
     wishes.collect()
 }
 
 /// How a server in this state is, as far as idle connections care.
-pub(crate) fn condition(state: Option<State>) -> Condition {
+fn condition(state: State) -> Condition {
+    if state.is_up() { Condition::Up } else { Condition::Down }
+}
+
+/// The same for a server that a result has just brought into this state: an idle connection may be in the way of its
+/// regular check, if that gets no answer.
+pub(crate) fn condition_after(state: State, outcome: &Outcome, source: Source) -> Condition {
+    let timed_out = matches!(outcome, Err(Failure { reason: FailureReason::TimedOut { .. }, .. }));
     match state {
-        Some(State::Up) => Condition::Up,
-        Some(State::Suspect { .. }) => Condition::Suspect,
-        _ => Condition::Down,
+        State::Suspect { .. } if timed_out && source == Source::Baseline => Condition::Suspect,
+        State::Down { .. } if timed_out && source == Source::Baseline => Condition::Silent,
+        _ => condition(state),
     }
 }
 
@@ -89,10 +99,14 @@ mod tests {
     use super::*;
     use crate::{
         config::native,
+        health::Cause,
         model::VirtualService,
         passive::{Target, forwardings},
         pool::Presence,
-        probe::idle::{IdleOff, Unasked},
+        probe::{
+            Phase,
+            idle::{IdleOff, Unasked},
+        },
     };
 
     fn services() -> Vec<VirtualService> {
@@ -144,14 +158,29 @@ mod tests {
         assert_eq!(wanted, expected.map(|(address, unasked)| (address.to_owned(), unasked)));
         assert_eq!(wishes[0].target, wishes[3].target, "one connection for both services");
         assert!(wishes.iter().all(|wish| wish.condition == Condition::Down), "nothing is known yet");
-        let conditions = [
-            (State::Up, Condition::Up),
-            (State::Suspect { baseline: 1, confirm: 0 }, Condition::Suspect),
-            (State::Recovering { successes: 1 }, Condition::Down),
-            (State::Unknown { failures: 0 }, Condition::Down),
+    }
+
+    #[test]
+    fn a_regular_check_without_an_answer_may_be_the_idle_connections_fault() {
+        let failed = |reason| Err(Failure { reason, after: Duration::from_secs(1) });
+        let timed_out = failed(FailureReason::TimedOut { phase: Phase::Reply });
+        let refused = failed(FailureReason::Refused);
+        let (suspect, down) =
+            (State::Suspect { baseline: 1, confirm: 0 }, State::Down { cause: Cause::Baseline, baseline: 3 });
+        let (baseline, confirm) = (Source::Baseline, Source::Confirm);
+        let cases = [
+            (State::Up, &refused, baseline, Condition::Up),
+            (suspect, &timed_out, baseline, Condition::Suspect),
+            (suspect, &timed_out, confirm, Condition::Up),
+            (suspect, &refused, baseline, Condition::Up),
+            (down, &timed_out, baseline, Condition::Silent),
+            (down, &timed_out, confirm, Condition::Down),
+            (down, &refused, baseline, Condition::Down),
+            (State::Recovering { successes: 1 }, &timed_out, baseline, Condition::Down),
+            (State::Unknown { failures: 1 }, &timed_out, baseline, Condition::Down),
         ];
-        for (state, expected) in conditions {
-            assert_eq!(condition(Some(state)), expected, "{state}");
+        for (state, outcome, source, expected) in cases {
+            assert_eq!(condition_after(state, outcome, source), expected, "{state} {source:?}");
         }
     }
 

@@ -173,7 +173,7 @@ impl Line {
                         IdleChange::Ended { end, after, usual, sign: _ } => debug!(
                             at_ns, event, service, %server, end = end.word(), after_ms = milliseconds(*after),
                             usual_ms = usual.map(milliseconds),
-                            "{server}: the idle connection was {end} after {after:.1?}"
+                            "{server}: the idle connection was {end}, after {after:.1?}"
                         ),
                         IdleChange::Off(why) => warn!(
                             at_ns, event, service, %server, reason = %why,

@@ -287,7 +287,7 @@ impl Controller {
         self.apply(effects, Cause::Result(destination, outcome));
         if let Some(transition) = transition {
             self.shown.show_destination(&self.engine, destination);
-            self.idle.set(*destination, idle::condition(Some(transition.to)));
+            self.idle.set(*destination, idle::condition_after(transition.to, outcome, source));
             self.feed_back_transition(destination, transition);
         }
     }

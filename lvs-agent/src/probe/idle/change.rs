@@ -88,7 +88,7 @@ pub enum IdleOff {
     Refused,
     /// It leaves them unanswered, while its checks are well.
     Unanswered,
-    /// Its checks fail while one is open.
+    /// Its checks get no answer while one is open.
     Harmed,
     /// It speaks first: its protocol may punish a silent client.
     Greets,
@@ -102,9 +102,9 @@ impl fmt::Display for IdleOff {
             Self::Cut { after } => write!(f, "the server ends silent connections after {after:.1?}"),
             Self::Refused => f.write_str("the server refuses them, though its checks are well"),
             Self::Unanswered => f.write_str("the server does not answer them, though its checks are well"),
-            Self::Harmed => {
-                f.write_str("the server's checks fail while one is open; it may serve one client at a time")
-            }
+            Self::Harmed => f.write_str(
+                "the server answers no check while one is open; it may serve one client at a time",
+            ),
             Self::Greets => f.write_str("the server speaks first, so its protocol may punish silent clients"),
             Self::Talks => f.write_str("the server never stops sending"),
         }

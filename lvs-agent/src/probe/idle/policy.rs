@@ -7,8 +7,8 @@
 //! backwards), so that the probe of a hint may still be accepted. If the next connection is refused, that is a probe
 //! that has failed.
 //!
-//! A server that ends, refuses or ignores several in a row is left alone for an hour, and so is one whose checks fail
-//! while a connection is young: it may serve one client at a time.
+//! A server that ends, refuses or ignores several in a row is left alone for an hour. So is one whose check gets no
+//! answer while a connection is young, and is answered as soon as that is closed: it may serve one client at a time.
 
 use std::{
     collections::VecDeque,
@@ -22,11 +22,13 @@ use super::change::{IdleChange, IdleEnd, IdleOff, IdleSign};
 const START_JITTER: Duration = Duration::from_millis(500);
 /// A connection that has lived so long was worth its packets: 4 of them in 10 s are no burden.
 const WORTHWHILE: Duration = Duration::from_secs(10);
-/// So long after a first connection a failure of the checks may be its fault. Longer than `fall` checks usually take.
+/// So long after a first connection a check that gets no answer may be its fault. Longer than a check usually takes.
 const TRIAL: Duration = Duration::from_secs(30);
 /// How often in a row connections may fail: then they are given up.
 const MAX_FAILURES: u32 = 4;
-/// How much a failure of the checks weighs while a first connection is young: at the second one it is given up.
+/// If the server is up again so soon after a young connection was closed, that was in its way: `rise` checks.
+const FREED: Duration = Duration::from_secs(3);
+/// How much that weighs: at the second time the connection is given up.
 const HARM: u32 = 2;
 /// The wait after the first failure; it doubles with each further one.
 const FIRST_BACKOFF: Duration = Duration::from_secs(1);
@@ -62,7 +64,9 @@ const PARTING: Duration = Duration::from_secs(1);
 pub enum Condition {
     /// Down, or nothing is known.
     Down,
-    /// Up, but its last check has failed.
+    /// Down, as its check got no answer in time.
+    Silent,
+    /// Up, but its check got no answer in time.
     Suspect,
     /// Up.
     Up,
@@ -137,6 +141,8 @@ pub(super) struct Policy {
     failures: u32,
     incident: Option<Incident>,
     quiet_until: Option<Instant>,
+    /// When a connection was closed because it may have been in the server's way.
+    freed: Option<Instant>,
     /// Whether a connection has lived through its trial.
     is_proven: bool,
     /// It is given up, and that was told; it is only tried from time to time.
@@ -156,6 +162,7 @@ impl Policy {
             failures: 0,
             incident: None,
             quiet_until: None,
+            freed: None,
             is_proven: false,
             off: None,
             seed,
@@ -202,20 +209,33 @@ impl Policy {
     pub(super) fn is_now(&mut self, condition: Condition, now: Instant) -> Vec<Action> {
         self.condition = condition;
         match (condition, self.phase) {
-            (Condition::Up, Phase::Paused) => {
-                self.phase = self.resting(now);
-                Vec::new()
-            }
-            (Condition::Down, Phase::Waiting { .. } | Phase::Connecting | Phase::Open { .. }) => {
-                self.died(now)
-            }
+            (Condition::Up, _) => self.recovered(now),
+            (
+                Condition::Down | Condition::Silent,
+                Phase::Waiting { .. } | Phase::Connecting | Phase::Open { .. },
+            ) => self.died(now),
             (Condition::Suspect, Phase::Open { since, .. })
                 if self.is_in_trial(since, now) && !self.has_incident(now) =>
             {
+                self.freed = Some(now);
+                self.phase = self.resting(now);
+                vec![Action::Close, closed(now - since)]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// The server is up: if the connection was in its way, it is so soon after that was closed.
+    fn recovered(&mut self, now: Instant) -> Vec<Action> {
+        let was_in_the_way = self.freed.take().is_some_and(|at| now <= at + FREED);
+        match self.phase {
+            Phase::Paused | Phase::Waiting { .. } if was_in_the_way => {
                 self.failures += HARM;
-                let mut actions = vec![Action::Close, closed(now - since)];
-                actions.extend(self.go_on(IdleOff::Harmed, now));
-                actions
+                self.go_on(IdleOff::Harmed, now)
+            }
+            Phase::Paused => {
+                self.phase = self.resting(now);
+                Vec::new()
             }
             _ => Vec::new(),
         }
@@ -224,8 +244,8 @@ impl Policy {
     /// The server is down: no connection until it is up again.
     fn died(&mut self, now: Instant) -> Vec<Action> {
         let (phase, incident) = (std::mem::replace(&mut self.phase, Phase::Paused), self.incident.take());
-        // What it ended before its death was no idle timeout.
-        self.unproven = None;
+        // What it ended before its death was no idle timeout, and a connection that was closed before was no harm.
+        (self.unproven, self.freed) = (None, None);
         match (incident.filter(|incident| now <= incident.began + DEATH), phase) {
             (Some(incident), _) => {
                 self.failures = incident.failures_before;
@@ -235,8 +255,11 @@ impl Policy {
                     self.known.pop_front();
                 }
             }
-            // Nothing has announced it.
-            (None, Phase::Open { since, .. }) if self.is_in_trial(since, now) => self.failures += HARM,
+            (None, Phase::Open { since, .. })
+                if self.condition == Condition::Silent && self.is_in_trial(since, now) =>
+            {
+                self.freed = Some(now);
+            }
             _ => {}
         }
         match phase {

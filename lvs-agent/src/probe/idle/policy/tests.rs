@@ -244,17 +244,45 @@ fn parting_words_are_no_greeting() {
 
 #[test]
 fn a_server_of_one_client_at_a_time_is_freed_at_its_first_failure() {
-    let mut world = World::up(Unasked::GiveUp);
-    for round in 1..=2 {
-        world.pass(10 * SECOND, || Keeps);
-        assert_eq!(world.connects.len(), round);
-        world.condition(Condition::Suspect);
-        assert!(!world.policy.is_open(), "the connection is out of the server's way");
-        world.condition(Condition::Up);
+    // With `fall` above 1, and with 1.
+    for failing in [Condition::Suspect, Condition::Silent] {
+        let mut world = World::up(Unasked::GiveUp);
+        for round in 1..=2 {
+            world.pass(10 * SECOND, || Keeps);
+            assert_eq!(world.connects.len(), round);
+            world.condition(failing);
+            assert!(!world.policy.is_open(), "the connection is out of the server's way");
+            world.pass(SECOND, || Keeps);
+            world.condition(Condition::Up);
+        }
+        assert_eq!(world.offs(), [IdleOff::Harmed]);
+        world.pass(600 * SECOND, || Keeps);
+        assert_eq!(world.connects.len(), 2);
     }
-    assert_eq!(world.offs(), [IdleOff::Harmed]);
-    world.pass(600 * SECOND, || Keeps);
-    assert_eq!(world.connects.len(), 2);
+}
+
+#[test]
+fn a_server_that_dies_soon_after_its_first_connection_is_no_victim_of_it() {
+    let ways = [
+        // Closing it did not help.
+        &[Condition::Suspect, Condition::Down][..],
+        &[Condition::Suspect, Condition::Silent],
+        &[Condition::Silent],
+        &[Condition::Down],
+    ];
+    for way in ways {
+        let mut world = World::up(Unasked::GiveUp);
+        for _ in 0..4 {
+            world.pass(5 * SECOND, || Keeps);
+            assert!(world.policy.is_open(), "{way:?}");
+            for condition in way {
+                world.condition(*condition);
+            }
+            world.pass(4 * SECOND, || Keeps);
+            world.condition(Condition::Up);
+        }
+        assert_eq!(world.offs(), [], "{way:?}");
+    }
 }
 
 #[test]
@@ -263,7 +291,7 @@ fn a_connection_that_has_done_no_harm_for_long_is_kept_in_doubt() {
     world.pass(60 * SECOND, || Keeps);
     world.condition(Condition::Suspect);
     assert!(world.policy.is_open());
-    world.condition(Condition::Down);
+    world.condition(Condition::Silent);
     assert!(!world.policy.is_open());
     world.pass(60 * SECOND, || Keeps);
     assert_eq!(world.connects.len(), 1);
