@@ -1,20 +1,7 @@
 //! Tasks and channels, start and stop: the one place that wires the parts of the agent together. It must never decide
 //! anything about a server.
 //!
-//! | task | owns | receives | sends |
-//! |---|---|---|---|
-//! | `checks` | the schedule of the baseline checks | – | results → controller |
-//! | `monitor` | eBPF programs and detector | edges, routes, neighbours, feedback | findings → controller |
-//! | `controller` | the engine | results, findings, bursts | desired services → table, feedback → monitor |
-//! | `table` | the kernel's table | desired services, the table itself | – |
-//! | `adoption` | the list of services, if it is the kernel's | the table as others change it | services → controller |
-//! | `state` | the state file | overrides from table, admin commands from controller | – |
-//! | `reload` | the configuration in force | SIGHUP, the file, requests | services → controller |
-//! | `maintenance` | the maintenance directory | – | servers that its files name → controller |
-//! | `notify` | mails, commands, lines in files | what to send, from the alerts | – |
-//! | `children` | agents for other configurations | – | – |
-//! | `metrics` | the listening port | – | – |
-//! | `control` | the control socket | – | admin commands → controller, requests → controller, monitor, reload |
+//! Which task owns, receives and sends what is the table "Tasks and channels" in `docs/architecture.md`.
 //!
 //! All of them publish events ([`crate::event`]). One token stops them all. Each can be dropped at any await without
 //! harm; `monitor` detaches the programs and `table` makes its last edits after the token, and both are waited for.
@@ -71,7 +58,7 @@ use crate::{
     netlink::DEFAULT_TIMEOUT,
     notify::{self, Notifier, alerts::Alerts},
     passive::Targets,
-    probe::{Prober, Scheduler},
+    probe::{IdleConnections, Prober, Scheduler},
     reconcile::{Reconciler, sysctl},
     state_file::{self, FailureNote, Restored, SavedCommands, StateWriter},
     supervision::{TaskName, TaskSet},
@@ -219,9 +206,11 @@ impl Running {
         table.write(engine.wanted()).await;
         let (results_tx, results) = mpsc::channel(RESULTS);
         let (reports_tx, reports) = mpsc::channel(REPORTS);
+        let (connections, idle_handle, idle) = IdleConnections::new();
+        self.tasks.spawn(TaskName::Idle, connections.run(shutdown.clone()));
         let (requests_tx, requests) = mpsc::channel(REQUESTS);
         let (updates_tx, updates) = mpsc::channel(UPDATES);
-        let (commands_tx, commands) = mpsc::channel(COMMANDS);
+        let (commands_tx, orders) = mpsc::channel(COMMANDS);
         let (reloads_tx, reloads) = mpsc::channel(RELOADS);
         let (in_force_tx, in_force) = latest::channel(config.clone());
         self.in_force = Some(in_force.clone());
@@ -239,6 +228,7 @@ impl Running {
             engine,
             checks,
             scheduler: scheduler.handle(),
+            idle: idle_handle,
             targets,
             burst: config.passive.burst.clone(),
             prober,
@@ -249,7 +239,7 @@ impl Running {
             state_writer,
         });
         let inputs =
-            Inputs { checks: results, findings, reports, requests, updates, orders: commands, maintained };
+            Inputs { checks: results, findings, reports, idle, requests, updates, orders, maintained };
         self.tasks.spawn(TaskName::Controller, controller.run(inputs, shutdown.clone()));
         if let Some(adopted) = adopted {
             let adoption = Adoption::new(

@@ -215,6 +215,9 @@ pub struct ServerStatus {
     /// Why its weight is as it is, where the state doesn't say it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+    /// `open`, `not open`, or `off: ` and why; none where no idle connection is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_connection: Option<String>,
     /// What the passive signal says about it.
     pub signal: SignalStatus,
 }
@@ -301,13 +304,16 @@ mod tests {
             state: "down".to_owned(),
             backup: false,
             note: None,
+            idle_connection: None,
             signal,
         };
         let service = ServiceStatus {
             name: "web".to_owned(),
             key: "tcp 192.0.2.1:80".to_owned(),
-            servers: vec![server],
+            servers: vec![server.clone()],
         };
+        let silent = ServerStatus { idle_connection: Some("open".to_owned()), ..server };
+        assert!(serde_json::to_string(&silent).unwrap().contains(r#""idle_connection":"open","signal""#));
         let reply = Reply::Status(Status { services: vec![service], ..Status::default() });
         let line = r#"{"status":{"services":[{"name":"web","key":"tcp 192.0.2.1:80","servers":[{"address":"10.0.0.1:80","method":"direct-route","weight":null,"state":"down","signal":{"seen":"half","reason":"answers bypass the director","usual_wait_ms":1.5,"evidence":{"text":"3 refused","age_ms":20}}}]}]}}"#;
         assert_eq!(serde_json::to_string(&reply).unwrap(), line);

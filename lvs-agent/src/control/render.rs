@@ -58,7 +58,8 @@ fn row(server: &ServerStatus) -> [String; 6] {
         format!("{seconds} s ago: {}", evidence.text)
     });
     let note = server.note.clone();
-    let words: Vec<String> = [note, reason, usual, evidence].into_iter().flatten().collect();
+    let idle = server.idle_connection.as_ref().map(|state| format!("idle connection {state}"));
+    let words: Vec<String> = [note, reason, usual, idle, evidence].into_iter().flatten().collect();
     let backup = if server.backup { " (backup)" } else { "" };
     [
         server.address.to_string(),
@@ -90,6 +91,7 @@ mod tests {
             state: "up".to_owned(),
             backup: false,
             note: None,
+            idle_connection: weight.map(|_| "open".to_owned()),
             signal,
         };
         let servers = vec![
@@ -109,7 +111,7 @@ mod tests {
         };
         let wanted = "\
 web  tcp 192.0.2.80:80
-  10.0.0.1:80     masquerade  weight 2  up  signal whole  usual wait 0.2 ms; 12 s ago: 3 refused
+  10.0.0.1:80     masquerade  weight 2  up  signal whole  usual wait 0.2 ms; idle connection open; 12 s ago: 3 refused
   10.0.0.12:8080  masquerade  out       up  signal none   its MAC address is not known
 tcp 192.0.2.80:80
 net.ipv4.vs: conn_reuse_mode = 1, expire_nodest_conn = 0

@@ -97,6 +97,7 @@ fn unlisted(entry: &Service, settings: &Unlisted) -> VirtualService {
         on_failure: settings.on_failure,
         check,
         further,
+        idle_connection: settings.idle_connection,
         servers: Vec::new(),
         policy: settings.policy.clone(),
         notify: Notifications::default(),

@@ -11,6 +11,7 @@ pub(crate) mod discovery;
 mod dry_run;
 mod effects;
 mod first_checks;
+pub(crate) mod idle;
 pub(crate) mod probe_timeout;
 mod service;
 pub(crate) mod status;

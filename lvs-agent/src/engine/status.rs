@@ -25,10 +25,18 @@ pub(crate) struct DestinationStatus {
     pub(crate) is_backup: bool,
     /// The reason for its weight, where its state doesn't say it.
     pub(crate) note: Option<String>,
+    /// How the idle connection to it is; `None`: none is wanted.
+    pub(crate) idle: Option<String>,
 }
 
 /// The status of all destinations, in the order of the configuration.
-pub(crate) fn statuses(engine: &Engine, now: Instant) -> Vec<DestinationStatus> {
+///
+/// `idle` says how the idle connection of each is, if it is to have one.
+pub(crate) fn statuses(
+    engine: &Engine,
+    idle: impl Fn(&DestinationKey) -> Option<String>,
+    now: Instant,
+) -> Vec<DestinationStatus> {
     let statuses = engine.destinations().map(|(destination, service, role, server)| DestinationStatus {
         destination,
         service: service.name.clone(),
@@ -37,6 +45,7 @@ pub(crate) fn statuses(engine: &Engine, now: Instant) -> Vec<DestinationStatus> 
         state: engine.state(&destination),
         is_backup: matches!(role, Role::Backup(_)),
         note: note(engine, &destination, now),
+        idle: idle(&destination),
     });
     statuses.collect()
 }

@@ -15,12 +15,24 @@ use crate::{
     model::{DestinationKey, Mode, Protocol, Role, ServiceKey, Weight},
     passive::{Evidence, Hint, Layer, Strength, Suspicion},
     pool::{AdminAction, Drain, PoolEvent},
-    probe::{Failure, FailureReason, Outcome, Success, Verdict},
+    probe::{
+        Failure, FailureReason, Outcome, Success, Verdict,
+        idle::{IdleChange, IdleEnd, IdleOff, IdleSign},
+    },
 };
 
 /// At least one example of each event.
 pub(crate) fn examples() -> Vec<Event> {
-    [of_agent(), of_suspicions(), of_servers(), of_services(), of_table(), of_outside()].concat()
+    [
+        of_agent(),
+        of_suspicions(),
+        of_idle_connections(),
+        of_servers(),
+        of_services(),
+        of_table(),
+        of_outside(),
+    ]
+    .concat()
 }
 
 fn service() -> ServiceKey {
@@ -121,6 +133,21 @@ fn of_suspicions() -> Vec<Event> {
         Event::Cleared { subjects: vec![subject()] },
         Event::ProbeWithheld { subjects: vec![subject()], reason: "no probe left".to_owned() },
     ]
+}
+
+fn of_idle_connections() -> Vec<Event> {
+    let (after, usual) = (Duration::from_millis(12_340), Some(Duration::from_mins(1)));
+    let ended = |end, usual, sign| IdleChange::Ended { end, after, usual, sign };
+    let changes = [
+        IdleChange::Opened,
+        ended(IdleEnd::Finished, usual, IdleSign::Hint),
+        ended(IdleEnd::Reset, None, IdleSign::Hint),
+        ended(IdleEnd::Closed, None, IdleSign::Nothing),
+        IdleChange::Off(IdleOff::Cut { after: Duration::from_millis(250) }),
+        IdleChange::On,
+    ];
+    let events = changes.map(|change| Event::IdleConnection { subjects: vec![subject()], change });
+    events.into_iter().chain([Event::IdleLimit { wanted: 10_000, limit: 2560 }]).collect()
 }
 
 fn of_servers() -> Vec<Event> {

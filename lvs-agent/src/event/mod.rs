@@ -27,7 +27,7 @@ use crate::{
     model::{DestinationKey, Mode, Role, ServiceKey, VirtualService, Weight},
     passive::{Evidence, Hint, Suspicion},
     pool::{AdminAction, PoolEvent},
-    probe::{Outcome, Verdict},
+    probe::{Outcome, Verdict, idle::IdleChange},
 };
 
 /// Something that has happened. Its name for programs is [`Event::name`]; `docs/events.md` lists all of them.
@@ -70,6 +70,10 @@ pub(crate) enum Event {
     Cleared { subjects: Vec<Subject> },
     /// A suspicion was not probed because the probe budget is exhausted.
     ProbeWithheld { subjects: Vec<Subject>, reason: String },
+    /// Something has become of the idle connection to a server.
+    IdleConnection { subjects: Vec<Subject>, change: IdleChange },
+    /// Not all servers have an idle connection: the process may open too few files.
+    IdleLimit { wanted: usize, limit: usize },
     /// A probe has ended.
     Probe { kind: ProbeKind, subjects: Vec<Subject>, outcome: Outcome, verdict: Verdict },
     /// A server's state has changed. `relapses`: how often it went down soon after it had come back.
@@ -161,6 +165,13 @@ impl Event {
             Self::Correlated { .. } => "common",
             Self::Cleared { .. } => "cleared",
             Self::ProbeWithheld { .. } => "probe-withheld",
+            Self::IdleConnection { change, .. } => match change {
+                IdleChange::Opened => "idle-open",
+                IdleChange::Ended { .. } => "idle-closed",
+                IdleChange::Off(_) => "idle-off",
+                IdleChange::On => "idle-on",
+            },
+            Self::IdleLimit { .. } => "idle-limit",
             Self::Probe { .. } => "probe",
             Self::Transition { transition, .. } => match transition {
                 Transition { from, to } if from.is_hard_down() && to.is_hard_down() => "agreed",

@@ -3,6 +3,7 @@
 
 mod check;
 pub mod defaults;
+mod idle_connection;
 mod lvs;
 mod notify;
 mod policy;
@@ -20,6 +21,7 @@ pub use self::{
         PatternError, RadiusCheck, Reported, SYSTEM_AUTHORITIES, Secret, SipCheck, SqlCheck, StatusCodes,
         TcpCheck, Tls, TlsIdentity, TlsStart, TlsVerify, Transport, UdpCheck, dns_name, is_dns_name,
     },
+    idle_connection::IdleConnection,
     lvs::*,
     notify::{
         LogTarget, MailAbout, MailRelay, MailSettings, Notifications, RelayLogin, RelayTls, RelayTlsStart,

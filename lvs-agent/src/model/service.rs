@@ -3,8 +3,8 @@
 use std::{iter, num::NonZeroU32};
 
 use super::{
-    Check, DestinationKey, FurtherChecks, Notifications, Persistence, PoolPolicy, RealServer, Scheduler,
-    ServiceKey, Weight,
+    Check, DestinationKey, FurtherChecks, IdleConnection, Notifications, Persistence, PoolPolicy, RealServer,
+    Scheduler, ServiceKey, Weight,
 };
 
 /// A virtual service: what clients connect to.
@@ -34,6 +34,8 @@ pub struct VirtualService {
     pub check: Check,
     /// Further checks of each server, and what their results together mean.
     pub further: FurtherChecks,
+    /// Whether an idle connection to each server is kept.
+    pub idle_connection: IdleConnection,
     /// The real servers, no two with the same address and port. There is at least one unless there are backups, or the
     /// mode is not [`Mode::Manage`].
     pub servers: Vec<RealServer>,

@@ -2,7 +2,9 @@
 
 use std::num::NonZeroU32;
 
-use super::{Check, CheckKind, FurtherChecks, OnFailure, PoolPolicy, ServiceKey, Transport, defaults};
+use super::{
+    Check, CheckKind, FurtherChecks, IdleConnection, OnFailure, PoolPolicy, ServiceKey, Transport, defaults,
+};
 
 /// Settings of services that are in the kernel's table and not listed, where those are checked as well.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,6 +21,8 @@ pub struct Unlisted {
     pub asks: bool,
     /// Further checks of each server.
     pub further: FurtherChecks,
+    /// Whether an idle connection to each server is kept.
+    pub idle_connection: IdleConnection,
     /// How the pool is run. It has no backups.
     pub policy: PoolPolicy,
 }
@@ -32,6 +36,7 @@ impl Default for Unlisted {
             check: Check::default(),
             asks: false,
             further: FurtherChecks::default(),
+            idle_connection: IdleConnection::default(),
             policy: PoolPolicy::default(),
         }
     }

@@ -11,6 +11,7 @@
 use std::{io, net::SocketAddr, time::Duration};
 
 use lvs_common::PROBE_MARK;
+use nix::sys::socket::{setsockopt, sockopt::IpBindAddressNoPort};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpSocket, TcpStream};
 
@@ -32,6 +33,8 @@ pub(super) enum Handshake {
     Full,
     /// It is never sent.
     HalfOpen,
+    /// It is sent, and nothing will follow; the end of the connection is a FIN.
+    Kept,
 }
 
 /// Whether the target accepts connections.
@@ -48,6 +51,16 @@ pub(super) async fn open(target: ProbeTarget, handshake: Handshake) -> Result<Tc
     connect(socket, target.address).await
 }
 
+/// A connection to `target` on which nothing will be sent. A FIN ends it when it is dropped. No keepalive and no
+/// `TCP_USER_TIMEOUT`: an idle connection costs no packets.
+pub(super) async fn open_kept(target: ProbeTarget) -> io::Result<TcpStream> {
+    let stream = socket(&target, Handshake::Kept)?.connect(target.address).await?;
+    if stream.local_addr()? == target.address {
+        return Err(io::ErrorKind::ConnectionRefused.into());
+    }
+    Ok(stream)
+}
+
 /// Connects `socket` to `address`.
 async fn connect(socket: TcpSocket, address: SocketAddr) -> Result<TcpStream, FailureReason> {
     let connected = socket.connect(address).await;
@@ -62,11 +75,17 @@ async fn connect(socket: TcpSocket, address: SocketAddr) -> Result<TcpStream, Fa
 fn socket(target: &ProbeTarget, handshake: Handshake) -> io::Result<TcpSocket> {
     let kind = Type::STREAM.nonblocking().cloexec();
     let socket = Socket::new(Domain::for_address(target.address), kind, Some(Protocol::TCP))?;
-    socket.set_linger(Some(Duration::ZERO))?;
+    if handshake == Handshake::Kept {
+        // With a source address of its own, a port would be taken from all destinations for as long as it lives.
+        setsockopt(&socket, IpBindAddressNoPort, &true)?;
+    } else {
+        socket.set_linger(Some(Duration::ZERO))?;
+    }
     prepare(&socket, &target.via)?;
     match handshake {
         Handshake::HalfOpen => socket.set_tcp_quickack(false)?,
         Handshake::Full => socket.set_tcp_nodelay(true)?,
+        Handshake::Kept => {}
     }
     Ok(TcpSocket::from_std_stream(socket.into()))
 }

@@ -15,6 +15,7 @@ mod dns;
 mod errno;
 mod greeting;
 mod http;
+pub mod idle;
 mod ldap;
 mod oracle;
 mod outcome;
@@ -38,6 +39,7 @@ pub(crate) mod tls;
 mod tls_failure;
 
 pub use self::{
+    idle::{IdleConnections, IdleHandle, IdleReport},
     outcome::{
         CommandEnd, Failure, FailureReason, LocalFault, Outcome, Phase, Success, Unreachable, Verdict,
         reported,

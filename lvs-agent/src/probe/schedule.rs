@@ -90,6 +90,17 @@ impl Schedule {
         (entry.interval, entry.due) = (interval, due);
     }
 
+    /// Makes a check due now, if it is there. One that is running started before whatever speaks for haste: it runs
+    /// again when it ends.
+    pub(super) fn bring_forward(&mut self, id: CheckId, now: Instant) {
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        if !entry.running {
+            self.queue.remove(&(entry.due, id));
+            self.queue.insert((entry.due.min(now), id));
+        }
+        entry.due = entry.due.min(now);
+    }
+
     /// When the next check is due that isn't running.
     pub(super) fn next(&self) -> Option<Instant> {
         self.queue.first().map(|(due, _)| *due)
@@ -281,8 +292,29 @@ mod tests {
         }
 
         #[test]
+        fn a_check_that_is_brought_forward_runs_now_and_then_on_its_grid(after in 0_u64..=3000, takes in 0_u64..=900) {
+            let id = CheckId(7);
+            let origin = Instant::now();
+            let mut schedule = Schedule::new(origin);
+            schedule.add(id, SECOND, origin);
+            let now = origin + ms(after);
+            run(&mut schedule, now, |_, _| ms(takes));
+            schedule.bring_forward(id, now);
+            let starts = run(&mut schedule, now + 10 * SECOND, |_, _| ms(takes));
+            prop_assert!(starts[0].1 <= now);
+            prop_assert!(starts[1].1 - starts[0].1 >= SECOND / 2 && starts.len() <= 11, "the grid goes on");
+            // One that runs already runs again when it ends.
+            let due = schedule.next().unwrap();
+            schedule.start(due);
+            schedule.bring_forward(id, due + ms(1));
+            prop_assert_eq!(schedule.next(), None);
+            schedule.finished(id, due + ms(2));
+            prop_assert_eq!(schedule.next(), Some(due + ms(2)));
+        }
+
+        #[test]
         fn each_check_is_always_due_or_running(
-            steps in proptest::collection::vec((0_u8..6, 0_u32..4, 1_u64..300), 1..200),
+            steps in proptest::collection::vec((0_u8..7, 0_u32..4, 1_u64..300), 1..200),
         ) {
             let origin = Instant::now();
             let (mut schedule, mut now) = (Schedule::new(origin), origin);
@@ -295,6 +327,7 @@ mod tests {
                     1 => { schedule.remove(id); known.remove(&id); running.remove(&id); }
                     2 => schedule.set_interval(id, ms(time), now),
                     3 => { schedule.finished(id, now); running.remove(&id); }
+                    4 => schedule.bring_forward(id, now),
                     _ => if let Some(due) = schedule.start(now) {
                         prop_assert!(known.contains(&due.id), "not there any more");
                         prop_assert!(running.insert(due.id), "overlaps itself");

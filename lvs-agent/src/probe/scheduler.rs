@@ -174,6 +174,14 @@ impl SchedulerHandle {
         self.commands.try_send(Command::SetInterval(id, interval)).is_ok()
     }
 
+    /// Makes checks now rather than when they are due next, without waiting. If the queue of commands is full they come
+    /// when they are due.
+    pub fn check_now(&self, ids: Vec<CheckId>) {
+        if !ids.is_empty() && self.commands.try_send(Command::CheckNow(ids)).is_err() {
+            tracing::debug!("checks are not brought forward: the queue of commands is full");
+        }
+    }
+
     /// Removes and adds checks in one step. Waits only for room in the queue of commands, which the scheduler makes
     /// even while its results aren't received.
     pub async fn exchange(&self, added: Vec<BaselineCheck>, removed: Vec<CheckId>) -> Result<(), Stopped> {
@@ -188,6 +196,7 @@ enum Command {
     Remove(CheckId),
     Exchange { added: Vec<BaselineCheck>, removed: Vec<CheckId> },
     SetInterval(CheckId, Duration),
+    CheckNow(Vec<CheckId>),
 }
 
 #[derive(Debug, Default)]
@@ -261,6 +270,7 @@ impl<P: Probe> Runner<P> {
                 }
             }
             Command::SetInterval(id, interval) => self.schedule.set_interval(id, interval, now()),
+            Command::CheckNow(ids) => ids.into_iter().for_each(|id| self.schedule.bring_forward(id, now())),
         }
     }
 

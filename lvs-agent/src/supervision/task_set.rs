@@ -30,6 +30,8 @@ const WELL: Duration = Duration::from_mins(1);
 pub(crate) enum TaskName {
     /// The baseline checks.
     Checks,
+    /// Idle connections.
+    Idle,
     /// The passive signal.
     Monitor,
     /// Decisions.
@@ -58,6 +60,7 @@ impl fmt::Display for TaskName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Checks => "checks",
+            Self::Idle => "idle",
             Self::Monitor => "monitor",
             Self::Controller => "controller",
             Self::Table => "table",

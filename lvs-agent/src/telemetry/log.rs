@@ -14,7 +14,7 @@ use crate::{
     ipvs::Edit,
     passive::Hint,
     pool::{AdminAction, Drain, PoolEvent},
-    probe::Outcome,
+    probe::{Outcome, idle::IdleChange},
 };
 
 /// Writes every event to the log.
@@ -26,6 +26,7 @@ impl Subscriber for EventLog {
         let line = Line { at_ns: record.at_ns, event: record.event.name() };
         line.of_agent(&record.event);
         line.of_suspicion(&record.event);
+        line.of_idle_connection(&record.event);
         line.of_server(&record.event);
         line.of_table(&record.event);
         line.of_outside(&record.event);
@@ -177,6 +178,45 @@ impl Line {
                 at_ns, event, service = &**service, %server, layer = %hint.layer, evidence = %hint.evidence,
                 result = %fate, "{server}, hint: {}; {then}", hint.evidence
             );
+        }
+    }
+
+    /// Events of idle connections.
+    fn of_idle_connection(self, of: &Event) {
+        let Self { at_ns, event } = self;
+        match of {
+            Event::IdleConnection { subjects, change } => {
+                for Subject { service, destination } in subjects {
+                    let (service, server) = (&**service, destination.server);
+                    match change {
+                        IdleChange::Opened => {
+                            debug!(at_ns, event, service, %server, "{server}: an idle connection is open");
+                        }
+                        IdleChange::Ended { end, after, usual, sign: _ } => debug!(
+                            at_ns, event, service, %server, end = end.word(), after_ms = milliseconds(*after),
+                            usual_ms = usual.map(milliseconds),
+                            "{server}: the idle connection was {end}, after {after:.1?}"
+                        ),
+                        IdleChange::Off(why) => warn!(
+                            at_ns, event, service, %server, reason = %why,
+                            "{server}: no idle connection is kept any more: {why}; set `idle-connection = \"off\"` \
+                             for {service}, or see docs/idle-connection.md"
+                        ),
+                        IdleChange::On => {
+                            info!(at_ns, event, service, %server, "{server}: an idle connection is kept again");
+                        }
+                    }
+                }
+            }
+            Event::IdleLimit { wanted, limit } => warn!(
+                at_ns,
+                event,
+                wanted,
+                limit,
+                "only {limit} of {wanted} servers have an idle connection, as the agent may open too few files: raise \
+                 LimitNOFILE of its unit to 4096 more than there are servers"
+            ),
+            _ => {}
         }
     }
 

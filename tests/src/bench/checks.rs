@@ -109,7 +109,7 @@ impl CheckedServers {
     fn agent(&self, options: &CheckCostOptions) -> Result<Cost> {
         let mut text = format!(
             "[agent]\non-exit = \"remove\"\n[passive]\nenabled = false\n[[service]]\naddress = \"{VIP}:{PORT}\"\n\
-             forward = \"masquerade\"\ncheck = {{ type = \"connect\", interval = \"1s\", timeout = \"1s\" }}\n"
+             forward = \"masquerade\"\nidle-connection = \"off\"\ncheck = {{ type = \"connect\", interval = \"1s\", timeout = \"1s\" }}\n"
         );
         for server in addresses(options) {
             writeln!(text, "[[service.server]]\naddress = \"{server}\"")?;

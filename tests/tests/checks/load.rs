@@ -8,8 +8,11 @@ use std::{
 };
 
 use lvs_agent::{
-    model::Check,
-    probe::{BaselineCheck, CheckId, ProbeTarget, Prober, Scheduler, Verdict},
+    model::{Check, DestinationKey, Protocol, ServiceKey},
+    probe::{
+        BaselineCheck, CheckId, IdleConnections, IdleReport, ProbeTarget, Prober, Scheduler, Verdict,
+        idle::{Condition, IdleChange, IdleWish, Unasked},
+    },
 };
 use lvs_tests::say;
 use nix::sys::{
@@ -132,6 +135,79 @@ async fn a_thousand_pages_a_second() {
     assert!(share < 0.5, "half of a core is what it may take");
     let encrypted = measured(&format!("type = \"https\", {host}, text = \"hello\""));
     run("https", 200, None, tls, &encrypted).await;
+}
+
+/// Opens an idle connection to each of as many addresses on loopback, and then does nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_idle_connections() {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).expect("there is a limit");
+    setrlimit(Resource::RLIMIT_NOFILE, most, most).expect("up to the most");
+    let listener = std::net::TcpListener::bind("0.0.0.0:0").expect("a port");
+    let port = listener.local_addr().expect("it is bound").port();
+    std::thread::spawn(move || {
+        let mut accepted = Vec::new();
+        while let Ok((stream, _)) = listener.accept() {
+            accepted.push(stream);
+        }
+    });
+    let wishes = (0..IDLE).map(|number| {
+        let [_, a, b, c] = number.to_be_bytes();
+        let server = SocketAddr::from(([127, 1 + a, b, c.max(1)], port));
+        let address = SocketAddr::from(([192, 0, 2, 80], u16::try_from(1 + number).expect("so few")));
+        let service = ServiceKey::Address { protocol: Protocol::Tcp, address };
+        IdleWish {
+            destination: DestinationKey { service, server },
+            target: ProbeTarget::at(server),
+            unasked: Unasked::GiveUp,
+            condition: Condition::Up,
+        }
+    });
+    let (before, slab, began, used) = (memory("VmRSS"), slab(), Instant::now(), cpu());
+    let (connections, handle, mut reports) = IdleConnections::new();
+    let shutdown = CancellationToken::new();
+    let task = tokio::spawn(connections.run(shutdown.clone()));
+    handle.replace(wishes.collect());
+    let mut servers = std::collections::HashSet::new();
+    while servers.len() + DOUBLES < usize::try_from(IDLE).expect("so few") {
+        match reports.recv().await.expect("it runs") {
+            IdleReport::Server { destinations, change: IdleChange::Opened } => {
+                servers.extend(destinations.iter().map(|one| one.server))
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    let (opened, opening) = (began.elapsed(), cpu().saturating_sub(used));
+    let (resident, kernel) = (memory("VmRSS").saturating_sub(before), slab_since(slab));
+    let used = cpu();
+    tokio::time::sleep(MEASURED).await;
+    let idle = cpu().saturating_sub(used);
+    let each = |kib: u64| f64::from(u32::try_from(kib).expect("not so much")) * 1024.0 / f64::from(IDLE);
+    say(&format!(
+        "{IDLE} idle connections: open after {opened:.1?} with {opening:.0?} of a core for both ends; {:.0} bytes each of \
+         this process, {:.0} of the kernel's slabs for both ends; {idle:.1?} of a core in {MEASURED:?} of silence",
+        each(resident),
+        each(kernel),
+    ));
+    assert!(idle < MEASURED / 100, "{idle:?}: silence costs nothing");
+    assert!(each(resident) <= 4096.0, "{resident} KiB");
+    assert!(reports.is_empty(), "{:?}", reports.try_recv());
+    shutdown.cancel();
+    task.await.expect("it ends");
+}
+
+/// How many idle connections are measured; a few of their addresses are the same.
+const IDLE: u32 = 10_000;
+const DOUBLES: usize = 40;
+
+/// The kernel's slabs, in KiB.
+fn slab() -> u64 {
+    let text = fs::read_to_string("/proc/meminfo").expect("it is there");
+    let line = text.lines().find(|line| line.starts_with("Slab:")).expect("it is there");
+    line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number")
+}
+
+fn slab_since(before: u64) -> u64 {
+    slab().saturating_sub(before)
 }
 
 /// A port whose queue of connections is full: SYNs to it are dropped.

@@ -120,7 +120,7 @@ fn an_agent_whose_standard_error_is_lost_or_hangs_goes_on_deciding() -> Result<(
 #[test]
 #[ignore = "needs root, IPVS and the agent: cargo xtask test"]
 fn a_panic_in_a_task_that_all_depends_on_leaves_the_table_and_is_told_at_the_next_start() -> Result<()> {
-    for task in ["checks", "monitor", "controller", "table", "state", "reload"] {
+    for task in ["checks", "idle", "monitor", "controller", "table", "state", "reload"] {
         let variable = format!("LVS_PANIC={task}");
         // The end would remove all services if it were a clean one.
         let mut bed = Bed::start(&["env", &variable], |config| config.on_exit("remove"))?;

@@ -70,6 +70,8 @@ fn assert_watched_as(testbed: &Testbed, method: Method) -> Result<()> {
         Method::DirectRoute | Method::Tunnel(_) => assert!(answers.abs() < 0.5, "{text}"),
     }
     assert!((sum("lvs_server_up") - 3.0).abs() < 0.5, "{text}");
+    // These are in none of the numbers above.
+    assert!((sum("lvs_idle_connections") - 3.0).abs() < 0.5, "{text}");
     assert!(sum("lvs_passive_refused_total").abs() < 0.5, "{text}");
     Ok(())
 }

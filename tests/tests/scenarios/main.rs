@@ -17,6 +17,7 @@ mod false_positives;
 mod hardening;
 mod healthy;
 mod hung;
+mod idle_connection;
 mod interference;
 mod ipvs_table;
 mod ldirectord;

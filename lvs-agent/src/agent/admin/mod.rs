@@ -6,6 +6,7 @@ mod request;
 
 use std::{
     collections::HashMap,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -26,7 +27,6 @@ use crate::{
     pool::Drain,
     reconcile::{DryRunLog, sysctl},
 };
-use std::sync::Arc;
 
 /// How long a reload may take, with a long configuration and the kernel's table.
 const RELOAD_TIMEOUT: Duration = Duration::from_mins(1);
@@ -120,7 +120,7 @@ async fn ask<T>(requests: &mpsc::Sender<oneshot::Sender<T>>, limit: Duration) ->
 fn compose(statuses: Vec<DestinationStatus>, signals: &Signals) -> Vec<ServiceStatus> {
     let mut services: Vec<ServiceStatus> = Vec::new();
     for status in statuses {
-        let DestinationStatus { destination, service, method, weight, state, is_backup, note } = status;
+        let DestinationStatus { destination, service, method, weight, state, is_backup, note, idle } = status;
         let signal = match signals {
             _ if is_backup => SignalStatus::none("backups have no passive detection"),
             Signals::None(reason) => SignalStatus::none(reason.clone()),
@@ -136,6 +136,7 @@ fn compose(statuses: Vec<DestinationStatus>, signals: &Signals) -> Vec<ServiceSt
             state: state.map_or_else(|| "unchecked".to_owned(), |state| state.to_string()),
             backup: is_backup,
             note,
+            idle_connection: idle,
             signal,
         };
         let key = destination.service.to_string();
@@ -149,8 +150,6 @@ fn compose(statuses: Vec<DestinationStatus>, signals: &Signals) -> Vec<ServiceSt
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::{
         config::native,
@@ -172,6 +171,7 @@ mod tests {
             state: Some(State::Up),
             is_backup: false,
             note: None,
+            idle: None,
         }
     }
 

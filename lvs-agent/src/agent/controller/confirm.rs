@@ -4,10 +4,14 @@ use std::time::Instant;
 
 use super::Controller;
 use crate::{
-    engine::confirmation::{AnsweredCheck, Confirmations, ProbeRequest, Purpose, Situation, Step},
+    engine::{
+        confirmation::{AnsweredCheck, Confirmations, ProbeRequest, Purpose, Situation, Step},
+        idle,
+    },
     model::DestinationKey,
     passive::Finding,
     probe::{
+        IdleReport,
         burst::{Burst, BurstProbe},
         bursts::Report,
     },
@@ -24,6 +28,17 @@ impl Controller {
     pub(super) fn ask_the_removed(&mut self) {
         let steps = self.confirm(Confirmations::due);
         self.carry_out(steps);
+    }
+
+    /// What has become of an idle connection. What it raises comes first: it cannot wait.
+    pub(super) fn idle_reported(&mut self, report: &IdleReport) {
+        let raised = idle::raised(report, &self.targets.borrow());
+        for finding in &raised.findings {
+            self.found(finding);
+        }
+        let checks = raised.check_now.iter().flat_map(|destination| self.checks.of(destination)).copied();
+        self.scheduler.check_now(checks.collect());
+        self.events.publish(idle::event(report, &self.engine));
     }
 
     /// Asks a port in place of the regular check of a destination that has just been answered; whether that is needed.

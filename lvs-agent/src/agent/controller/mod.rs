@@ -21,6 +21,7 @@ use crate::{
         Cause, Effects, Engine,
         admin::{self, MaintenanceSet},
         confirmation::{Confirmations, DetectorFeedback, ProbeRequest},
+        idle,
         status::statuses,
         subscriptions::{Intervals, Subscriber, Subscriptions},
     },
@@ -30,7 +31,7 @@ use crate::{
     model::{BurstSettings, DestinationKey, ServiceKey},
     passive::{Finding, Observation, Targets},
     probe::{
-        self, CheckId, CheckResult, Outcome, Prober, SchedulerHandle, Verdict,
+        self, CheckId, CheckResult, IdleHandle, IdleReport, Outcome, Prober, SchedulerHandle, Verdict,
         bursts::{Bursts, Report},
     },
     reconcile::DesiredTable,
@@ -46,6 +47,8 @@ pub(crate) struct Inputs {
     pub(crate) findings: mpsc::Receiver<Finding>,
     /// Results of confirming bursts.
     pub(crate) reports: mpsc::Receiver<Report<ProbeRequest>>,
+    /// What becomes of idle connections.
+    pub(crate) idle: mpsc::Receiver<IdleReport>,
     /// Status requests.
     pub(crate) requests: mpsc::Receiver<StatusRequest>,
     /// Other lists of services.
@@ -65,6 +68,8 @@ pub(crate) struct Controller {
     scheduler: SchedulerHandle,
     /// The checks that are made more often because a state is soft.
     accelerated: KeySet<CheckId>,
+    /// Which idle connections are wanted.
+    idle: IdleHandle,
     /// The endpoints that suspicions are about.
     targets: watch::Receiver<Arc<Targets>>,
     bursts: Bursts<Prober, ProbeRequest>,
@@ -92,6 +97,7 @@ pub(crate) struct Parts {
     pub(crate) engine: Engine,
     pub(crate) checks: Subscriptions,
     pub(crate) scheduler: SchedulerHandle,
+    pub(crate) idle: IdleHandle,
     pub(crate) targets: watch::Receiver<Arc<Targets>>,
     /// How a suspicion is probed.
     pub(crate) burst: BurstSettings,
@@ -109,37 +115,25 @@ pub(crate) struct Parts {
 impl Controller {
     /// A controller before its first input.
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts {
-            engine,
-            checks,
-            scheduler,
-            targets,
-            burst,
-            prober,
-            reports,
-            events,
-            desired,
-            watched,
-            feedback,
-            state_writer,
-        } = parts;
         let mut shown = StateGauges::default();
-        shown.show_all(&engine);
+        shown.show_all(&parts.engine);
+        parts.idle.replace(idle::wishes(&parts.engine));
         Self {
-            kept: engine.commands(),
-            engine,
-            checks,
-            scheduler,
+            kept: parts.engine.commands(),
+            engine: parts.engine,
+            checks: parts.checks,
+            scheduler: parts.scheduler,
             accelerated: KeySet::default(),
-            targets,
-            confirmations: Confirmations::new(&burst),
-            bursts: Bursts::new(prober, reports),
-            events,
-            desired,
+            idle: parts.idle,
+            targets: parts.targets,
+            confirmations: Confirmations::new(&parts.burst),
+            bursts: Bursts::new(parts.prober, parts.reports),
+            events: parts.events,
+            desired: parts.desired,
             leaving: BTreeMap::new(),
-            watched,
-            feedback,
-            state_writer,
+            watched: parts.watched,
+            feedback: parts.feedback,
+            state_writer: parts.state_writer,
             shown,
         }
     }
@@ -157,6 +151,7 @@ impl Controller {
                 Some(result) = inputs.checks.recv() => self.baseline(&result),
                 Some(finding) = inputs.findings.recv() => self.found(&finding),
                 Some(report) = inputs.reports.recv() => self.report(report),
+                Some(report) = inputs.idle.recv() => self.idle_reported(&report),
                 Some(update) = inputs.updates.recv() => self.replace(update).await,
                 Some(order) = inputs.orders.recv() => self.order(order),
                 Some(request) = inputs.requests.recv() => self.answer(request),
@@ -241,7 +236,7 @@ impl Controller {
 
     /// The caller may have gone.
     fn answer(&self, request: StatusRequest) {
-        request.send(statuses(&self.engine, Instant::now())).ok();
+        request.send(statuses(&self.engine, |destination| self.idle.state(destination), Instant::now())).ok();
     }
 
     /// The result of a baseline check, for each destination that it is for.
@@ -298,6 +293,7 @@ impl Controller {
         self.apply(effects, Cause::Result(destination, outcome));
         if let Some(transition) = transition {
             self.shown.show_destination(&self.engine, destination);
+            self.idle.set(*destination, idle::condition_after(transition.to, outcome, source));
             self.feed_back_transition(destination, transition);
         }
     }

@@ -1,16 +1,16 @@
 //! Another list of services, while the agent runs.
 
-use crate::{engine::Cause, event::Event};
-use std::sync::Arc;
 use std::{
     collections::BTreeSet,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use super::Controller;
 use crate::{
     agent::messages::{Counted, RemovedServices, ServiceUpdate, UpdateSummary, WatchedServices},
-    engine::{subscriptions::ScheduleChange, table::presence},
+    engine::{Cause, idle, subscriptions::ScheduleChange, table::presence},
+    event::Event,
     ipvs::Wanted,
     model::{DestinationKey, ServiceKey, VirtualService},
 };
@@ -50,6 +50,7 @@ impl Controller {
         self.scheduler.exchange(added, removed).await.ok();
         let services: WatchedServices = services.into();
         self.set_services(services.clone());
+        self.idle.replace(idle::wishes(&self.engine));
         self.events.publish(Event::Services { services: services.clone() });
         let table_changed = effects.table_changed;
         self.apply(effects, Cause::Reload);

@@ -17,9 +17,9 @@ use super::{
 use crate::{
     config::diagnostics::{Contradiction, DirectiveFault, Note, PortUse},
     model::{
-        AddressFamily, Backup, Check, CheckKind, FlapDamping, FurtherChecks, MailAbout, MailRelay,
-        MailSettings, Netmask, Notifications, OnExit, OnFailure, Persistence, PoolPolicy, Protocol,
-        RealServer, Scheduler, ServiceKey, VirtualService,
+        AddressFamily, Backup, Check, CheckKind, FlapDamping, FurtherChecks, IdleConnection, MailAbout,
+        MailRelay, MailSettings, Netmask, Notifications, OnExit, OnFailure, Persistence, PoolPolicy,
+        Protocol, RealServer, Scheduler, ServiceKey, VirtualService,
     },
 };
 
@@ -78,6 +78,7 @@ pub(super) fn read(
         on_failure: if quiescent { OnFailure::Quiesce } else { OnFailure::Remove },
         check: check?.of_service(key),
         further: FurtherChecks::default(),
+        idle_connection: IdleConnection::default(),
         servers,
         policy: PoolPolicy {
             backups,

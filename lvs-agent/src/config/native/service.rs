@@ -106,6 +106,7 @@ pub(super) fn read<'i>(
         on_failure: settings.on_failure,
         check,
         further,
+        idle_connection: settings.idle_connection,
         servers,
         policy: PoolPolicy { backups, ..settings.policy.policy },
         notify,

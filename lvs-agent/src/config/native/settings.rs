@@ -16,7 +16,8 @@ use crate::{
     config::diagnostics::{Contradiction, FaultKind, FaultList, ValueFault},
     model::{
         AgentSettings, BurstSettings, Combine, ConnectionSettings, DetectorSettings, Foreign,
-        ForwardingMethod, Mode, OnFailure, PassiveSettings, Scheduler, Tunnel, Unlisted, defaults,
+        ForwardingMethod, IdleConnection, Mode, OnFailure, PassiveSettings, Scheduler, Tunnel, Unlisted,
+        defaults,
     },
 };
 
@@ -26,6 +27,10 @@ pub(super) const MODE: [(&str, Mode); 3] =
 
 /// What becomes of services that are not in the configuration, by its name.
 pub(super) const FOREIGN: [(&str, Foreign); 2] = [("keep", Foreign::Keep), ("remove", Foreign::Remove)];
+
+/// Whether an idle connection is kept, by its name.
+pub(super) const IDLE_CONNECTION: [(&str, IdleConnection); 3] =
+    [("auto", IdleConnection::Auto), ("on", IdleConnection::On), ("off", IdleConnection::Off)];
 
 /// `[agent]`.
 pub(super) fn agent(mut section: Section<'_>, faults: &mut FaultList) -> AgentSettings {
@@ -185,6 +190,7 @@ pub(super) struct ServiceSettings<'i> {
     /// `None`: what suits the service.
     pub(super) check: Option<ReadChecks<'i>>,
     pub(super) combine: Combine,
+    pub(super) idle_connection: IdleConnection,
     pub(super) policy: ReadPolicy,
     /// `None`: each server must say it.
     pub(super) forward: Option<ForwardingMethod>,
@@ -201,6 +207,7 @@ impl Default for ServiceSettings<'_> {
             on_failure: OnFailure::default(),
             check: None,
             combine: Combine::default(),
+            idle_connection: IdleConnection::default(),
             policy: ReadPolicy::default(),
             forward: None,
             tunnel: None,
@@ -211,6 +218,7 @@ impl Default for ServiceSettings<'_> {
 impl<'i> ServiceSettings<'i> {
     /// Takes these keys out of a section; what isn't there stays as it is in `self`.
     pub(super) fn overridden_by(self, section: &mut Section<'i>, faults: &mut FaultList) -> Self {
+        let idle_connection = |value: &DeValue<'_>| value::word(value, &IDLE_CONNECTION);
         let check = ReadChecks::of(section, self.check.as_ref(), Extent::Whole, faults);
         let tunnel = section.table("tunnel", "tunnel", faults);
         Self {
@@ -220,6 +228,9 @@ impl<'i> ServiceSettings<'i> {
             on_failure: section.plain("on-failure", faults, on_failure).unwrap_or(self.on_failure),
             check: check.or(self.check),
             combine: section.plain("combine", faults, combine).unwrap_or(self.combine),
+            idle_connection: section
+                .plain("idle-connection", faults, idle_connection)
+                .unwrap_or(self.idle_connection),
             policy: self.policy.overridden_by(section, faults),
             forward: section.plain("forward", faults, forward).or(self.forward),
             tunnel: tunnel.map_or(self.tunnel, |section| tunnel::read(section, faults)),
@@ -230,9 +241,10 @@ impl<'i> ServiceSettings<'i> {
 impl ServiceSettings<'_> {
     /// The same for services that are in the kernel's table only.
     pub(super) fn into_unlisted(self) -> Unlisted {
-        let Self { fall, rise, on_failure, check, combine, policy, .. } = self;
+        let Self { fall, rise, on_failure, check, combine, idle_connection, policy, .. } = self;
         let (check, asks, further) = ReadChecks::unresolved(check, combine);
-        Unlisted { fall, rise, on_failure, check, asks, further, policy: policy.policy }
+        let policy = policy.policy;
+        Unlisted { fall, rise, on_failure, check, asks, further, idle_connection, policy }
     }
 }
 

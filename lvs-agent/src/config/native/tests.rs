@@ -27,10 +27,10 @@ use crate::{
     config::diagnostics::{ConfigError, FileErrorKind},
     model::{
         AddressFamily, AgentSettings, BurstSettings, Check, CheckKind, Config, ConnectionSettings,
-        DetectorSettings, ForwardingMethod, FurtherChecks, HttpCheck, HttpPage, MailAbout, MailRelay,
-        MailSettings, Netmask, Notifications, OnExit, OnFailure, PassiveSettings, Persistence, PoolPolicy,
-        Protocol, RealServer, Scheduler, SchedulerFlags, ServiceKey, StatusCodes, Tunnel, TunnelFlags,
-        Unlisted, Via, VirtualService, Weight,
+        DetectorSettings, ForwardingMethod, FurtherChecks, HttpCheck, HttpPage, IdleConnection, MailAbout,
+        MailRelay, MailSettings, Netmask, Notifications, OnExit, OnFailure, PassiveSettings, Persistence,
+        PoolPolicy, Protocol, RealServer, Scheduler, SchedulerFlags, ServiceKey, StatusCodes, Tunnel,
+        TunnelFlags, Unlisted, Via, VirtualService, Weight,
     },
 };
 
@@ -141,6 +141,7 @@ fn the_smallest_file_has_the_defaults() {
             connects_between: 0,
         },
         further: FurtherChecks::default(),
+        idle_connection: IdleConnection::Auto,
         servers: vec![RealServer {
             address: "10.0.0.1:80".parse().unwrap(),
             method: ForwardingMethod::Masquerade,

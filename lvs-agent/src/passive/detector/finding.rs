@@ -136,6 +136,15 @@ pub enum Evidence {
         /// Its usual share of all, from 0 to 1.
         share: f64,
     },
+    /// The idle connection to it, on which nothing is sent, has ended.
+    IdleClosed {
+        /// How.
+        end: IdleEnd,
+        /// How long it was established.
+        after: Duration,
+        /// How long it usually is, if that is known.
+        usual: Option<Duration>,
+    },
     /// New connections fail, but established ones are answered.
     Overloaded {
         /// Since the first of those who wait began to.
@@ -147,6 +156,17 @@ pub enum Evidence {
         /// How long ago an established flow was answered.
         answered: Duration,
     },
+}
+
+/// How an idle connection has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IdleEnd {
+    /// By a FIN of the server.
+    Finished,
+    /// By a RST of the server.
+    Reset,
+    /// The next one was refused.
+    Refused,
 }
 
 /// What clients of a server usually wait.
@@ -199,6 +219,12 @@ impl fmt::Display for Evidence {
                 silence.as_millis(),
                 share * 100.0,
             ),
+            Self::IdleClosed { end: IdleEnd::Refused, .. } => f.write_str("it refused a new idle connection"),
+            Self::IdleClosed { end, after, usual } => {
+                let by = if *end == IdleEnd::Reset { "reset" } else { "closed" };
+                write!(f, "it {by} the idle connection after {after:.1?}")?;
+                usual.map_or(Ok(()), |usual| write!(f, ", usually after {usual:.1?}"))
+            }
             Self::Overloaded { silence, clients, attempts, answered } => write!(
                 f,
                 "no new connection for {} ms while {} sent {}, but established flows were answered {} ms ago",
@@ -271,6 +297,18 @@ mod tests {
             (
                 Evidence::Outpaced { silence: ms(700), siblings: 105, share: 0.25 },
                 "no progress for 700 ms while its siblings completed 105 handshakes; usual share 25 %",
+            ),
+            (
+                Evidence::IdleClosed { end: IdleEnd::Reset, after: ms(12_340), usual: None },
+                "it reset the idle connection after 12.3s",
+            ),
+            (
+                Evidence::IdleClosed { end: IdleEnd::Finished, after: ms(12_340), usual: Some(ms(60_000)) },
+                "it closed the idle connection after 12.3s, usually after 60.0s",
+            ),
+            (
+                Evidence::IdleClosed { end: IdleEnd::Refused, after: ms(0), usual: None },
+                "it refused a new idle connection",
             ),
             (
                 Evidence::Overloaded { silence: ms(300), clients: 5, attempts: 6, answered: ms(4) },

@@ -32,7 +32,7 @@ use std::time::Duration;
 
 use lvs_common::{ServerCounters, ServerId, ServerState};
 
-pub use finding::{Evidence, Finding, Hint, Layer, Strength, Suspicion, Usual};
+pub use finding::{Evidence, Finding, Hint, IdleEnd, Layer, Strength, Suspicion, Usual};
 
 use self::{
     history::{Histories, ServerHistory, totals},

@@ -6,6 +6,7 @@ use super::probes::Probes;
 use crate::{
     event::{Event, HintFate, MailResult, Record, Subject, Subscriber},
     passive::{Evidence, Hint, Suspicion},
+    probe::idle::IdleChange,
 };
 
 /// Counts events.
@@ -13,12 +14,14 @@ pub(crate) struct EventCounters {
     probes: Probes,
     /// Whether the last event about it said that the kernel's table is unreachable.
     is_unreachable: bool,
+    /// How many idle connections are established.
+    idle_connections: u32,
 }
 
 impl EventCounters {
     /// Starts at zero.
     pub(crate) fn new() -> Self {
-        Self { probes: Probes::new(), is_unreachable: false }
+        Self { probes: Probes::new(), is_unreachable: false, idle_connections: 0 }
     }
 
     fn table(&mut self, event: &Event) {
@@ -48,6 +51,20 @@ impl EventCounters {
         }
     }
 
+    fn idle_connections(&mut self, event: &Event) {
+        let Event::IdleConnection { change, .. } = event else { return };
+        match *change {
+            IdleChange::Opened => self.idle_connections += 1,
+            IdleChange::Ended { end, after, .. } => {
+                counter!("lvs_idle_connection_ends_total", "end" => end.word()).increment(1);
+                // One that was never established is none.
+                self.idle_connections -= u32::from(!after.is_zero()).min(self.idle_connections);
+            }
+            IdleChange::Off(_) | IdleChange::On => {}
+        }
+        gauge!("lvs_idle_connections").set(self.idle_connections);
+    }
+
     fn suspicions(&self, event: &Event) {
         match event {
             Event::Hint { hint, fate, .. } => count_hint(hint, fate),
@@ -66,6 +83,7 @@ impl EventCounters {
 impl Subscriber for EventCounters {
     fn on_event(&mut self, record: &Record) {
         self.suspicions(&record.event);
+        self.idle_connections(&record.event);
         self.table(&record.event);
         notifications(&record.event);
     }
@@ -128,6 +146,7 @@ fn kind(evidence: &Evidence) -> &'static str {
         Evidence::Silent { .. } => "silent",
         Evidence::SentAgain { .. } => "sent-again",
         Evidence::Outpaced { .. } => "outpaced",
+        Evidence::IdleClosed { .. } => "idle-closed",
         Evidence::Overloaded { .. } => "overloaded",
     }
 }

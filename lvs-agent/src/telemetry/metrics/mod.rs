@@ -93,6 +93,11 @@ fn describe() {
         "lvs_probes_withheld_total",
         "Suspicions not probed because the probe budget was exhausted"
     );
+    describe_gauge!("lvs_idle_connections", "Idle connections that are established");
+    describe_counter!(
+        "lvs_idle_connection_ends_total",
+        "Idle connections that have ended or could not be established, by how (fin, rst, refused, unanswered, closed)"
+    );
     describe_counter!("lvs_table_edits_total", "Edits of the kernel's table, by result");
     describe_histogram!("lvs_table_edit_seconds", Unit::Seconds, "Time the kernel took for an edit");
     describe_gauge!("lvs_table_reachable", "1 if the kernel's table can be read and edited, 0 if not");

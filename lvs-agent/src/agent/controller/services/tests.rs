@@ -64,6 +64,7 @@ impl Fixture {
             events: Publisher::default(),
             checks,
             scheduler: scheduler.handle(),
+            idle: crate::probe::IdleHandle::default(),
             targets: watch::channel(Arc::new(Targets::new([]))).1,
             burst: BurstSettings::default(),
             prober: Prober::new(),

@@ -56,6 +56,12 @@ fn write_service(text: &mut String, service: &VirtualService) {
     }
     let on_failure = if service.on_failure == OnFailure::Quiesce { "quiesce" } else { "remove" };
     writeln!(text, "fall = {}\nrise = {}\non-failure = {on_failure:?}", service.fall, service.rise).unwrap();
+    let idle_connection = match service.idle_connection {
+        IdleConnection::Auto => "auto",
+        IdleConnection::On => "on",
+        IdleConnection::Off => "off",
+    };
+    writeln!(text, "idle-connection = {idle_connection:?}").unwrap();
     policy::write_policy(text, &service.policy);
     let Check { kind: question, interval, timeout, port, soft_interval, .. } = &service.check;
     writeln!(text, "[service.check]\ninterval = \"{}\"", format_duration(*interval)).unwrap();
@@ -213,6 +219,7 @@ prop_compose! {
             (Just(front), policy::policy(sum))
         }),
         one_packet in option::of(any::<bool>()),
+        idle_connection in select(&[IdleConnection::Auto, IdleConnection::On, IdleConnection::Off][..]),
     ) -> VirtualService {
         let udp = matches!(key, ServiceKey::Address { protocol: Protocol::Udp, .. } | ServiceKey::Mark { .. });
         VirtualService {
@@ -228,6 +235,7 @@ prop_compose! {
             on_failure,
             check,
             further: FurtherChecks::default(),
+            idle_connection,
             servers,
             policy,
             notify: Notifications::default(),
@@ -273,9 +281,9 @@ prop_compose! {
 /// What a service says, all others may say as well.
 fn unlisted() -> impl Strategy<Value = Unlisted> {
     service().prop_map(|usual| {
-        let VirtualService { fall, rise, on_failure, check, further, policy, .. } = usual;
+        let VirtualService { fall, rise, on_failure, check, further, idle_connection, policy, .. } = usual;
         let policy = PoolPolicy { backups: Vec::new(), ..policy };
-        Unlisted { fall, rise, on_failure, check, asks: true, further, policy }
+        Unlisted { fall, rise, on_failure, check, asks: true, further, idle_connection, policy }
     })
 }
 

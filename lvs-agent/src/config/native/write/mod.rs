@@ -14,10 +14,13 @@ use self::{
     check::{check, checks, interval_only, of_backup, tables},
     table::{Table, text, texts, time, word},
 };
-use super::notify::{ON_EXIT, SCHEDULER_FLAGS};
+use super::{
+    notify::{ON_EXIT, SCHEDULER_FLAGS},
+    settings::IDLE_CONNECTION,
+};
 use crate::model::{
-    AddressFamily, Combine, Config, ForwardingMethod, Netmask, OnFailure, Persistence, RealServer, Scheduler,
-    SchedulerFlags, ServiceKey, Tunnel, TunnelFlags, Unlisted, VirtualService, Weight,
+    AddressFamily, Combine, Config, ForwardingMethod, IdleConnection, Netmask, OnFailure, Persistence,
+    RealServer, Scheduler, SchedulerFlags, ServiceKey, Tunnel, TunnelFlags, Unlisted, VirtualService, Weight,
 };
 
 /// Writes a configuration down.
@@ -34,7 +37,7 @@ pub fn to_toml(config: &Config) -> String {
 
 /// What services say that aren't written, and all others take over where they don't say something else.
 fn defaults(unlisted: &Unlisted) -> String {
-    let Unlisted { fall, rise, on_failure, check: _, asks: _, further, policy } = unlisted;
+    let Unlisted { fall, rise, on_failure, check: _, asks: _, further, idle_connection, policy } = unlisted;
     let default = Unlisted::default();
     let mut table = Table::default();
     table.unless("fall", fall, &default.fall, ToString::to_string);
@@ -44,6 +47,7 @@ fn defaults(unlisted: &Unlisted) -> String {
     if !usual.is_empty() {
         checks(usual, &[], further, Combine::All, &mut table);
     }
+    table.unless("idle-connection", idle_connection, &default.idle_connection, self::idle_connection);
     policy::policy(policy, &default.policy, &mut table);
     table.under("[defaults]", false)
 }
@@ -66,6 +70,11 @@ fn on_failure(action: OnFailure) -> String {
     }
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "it is called like all that show a value")]
+fn idle_connection(idle_connection: &IdleConnection) -> String {
+    word(idle_connection, &IDLE_CONNECTION)
+}
+
 fn service(service: &VirtualService, usual: &Unlisted, usual_checks: &[Table]) -> String {
     let mut table = Table::default();
     if service.name != service.key.to_string() {
@@ -86,6 +95,7 @@ fn service(service: &VirtualService, usual: &Unlisted, usual_checks: &[Table]) -
     table.add("on-failure", on_failure(service.on_failure));
     let own_checks = || tables(check(&service.check), &service.further);
     checks(own_checks(), usual_checks, &service.further, usual.further.combine, &mut table);
+    table.unless("idle-connection", &service.idle_connection, &usual.idle_connection, idle_connection);
     policy::policy(&service.policy, &usual.policy, &mut table);
     notify::notifications(&service.notify, &mut table);
     table.maybe("on-exit", service.on_exit.map(|on_exit| word(&on_exit, &ON_EXIT)));
