@@ -215,6 +215,9 @@ pub struct ServerStatus {
     /// Why its weight is as it is, where the state doesn't say it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+    /// For how long its clients have failed while its checks succeed, what they lack, and the likely causes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contradiction: Option<String>,
     /// What the passive signal says about it.
     pub signal: SignalStatus,
 }
@@ -301,6 +304,7 @@ mod tests {
             state: "down".to_owned(),
             backup: false,
             note: None,
+            contradiction: None,
             signal,
         };
         let service = ServiceStatus {

@@ -4,10 +4,12 @@
 
 pub(crate) mod admin;
 pub(crate) mod confirmation;
+pub(crate) mod contradiction;
 pub(crate) mod correlation;
 pub(crate) mod discovery;
 mod dry_run;
 mod effects;
+pub(crate) mod file_name;
 pub(crate) mod probe_timeout;
 mod service;
 pub(crate) mod status;
@@ -27,6 +29,7 @@ use std::{
 
 use self::{
     admin::{MaintenanceSet, is_maintained},
+    contradiction::Contradictions,
     service::Service,
 };
 use crate::{
@@ -71,6 +74,8 @@ pub(crate) struct Engine {
     disabled_since: HashMap<DestinationKey, Instant>,
     /// When weights of a service change with time.
     due: BTreeSet<(Instant, usize)>,
+    /// Servers whose clients fail while their probes succeed.
+    contradictions: Contradictions,
 }
 
 impl Engine {
@@ -88,6 +93,7 @@ impl Engine {
             administered: BTreeSet::new(),
             disabled_since: HashMap::new(),
             due: BTreeSet::new(),
+            contradictions: Contradictions::default(),
         }
     }
 
@@ -112,7 +118,8 @@ impl Engine {
         self.services = replaced.collect();
         (self.places, self.by_key) = (places(&self.services), by_key(&self.services));
         self.apply_admin_states(now);
-        let effects = self.decide_all(now);
+        let mut effects = Effects { events: self.retain_contradictions(now), ..Effects::default() };
+        effects.extend(self.decide_all(now));
         let changed = Some(self.wanted()).filter(|wanted| *wanted != before);
         let moved = self.moves_since(&weights_before);
         Effects { table_changed: changed.is_some(), whole_table: changed, moved, ..effects }
@@ -138,6 +145,7 @@ impl Engine {
             }
             self.decide(index, now, &mut effects);
         }
+        self.start_trials(now, &mut effects);
         effects
     }
 
@@ -159,7 +167,7 @@ impl Engine {
     /// When [`Engine::advance`] is to be called next.
     #[must_use]
     pub(crate) fn next_change(&self) -> Option<Instant> {
-        self.due.first().map(|(at, _)| *at)
+        self.due.first().map(|(at, _)| *at).into_iter().chain(self.contradictions.next_trial()).min()
     }
 
     /// Counts one result of one destination, and the weight that the server requests, if any.
@@ -177,7 +185,10 @@ impl Engine {
         let Some(service) = self.services.get_mut(index) else { return effects };
         let transition = service.health_mut(role).and_then(|health| health.observe(sample, now));
         let weight_changed = requested.is_some_and(|weight| service.pool.set_reported_weight(role, weight));
-        if transition.is_some() || weight_changed {
+        let contradiction_over = self.note_probe(destination, sample, now);
+        if transition.is_some() || weight_changed || contradiction_over.is_some() {
+            effects.events.extend(contradiction_over);
+            let Some(service) = self.services.get(index) else { return effects };
             // A destination that an administrator has set to weight 0 is never reported as failed.
             effects.transition = transition.filter(|_| !service.pool.admin_state(role).administrator);
             self.decide(index, now, &mut effects);

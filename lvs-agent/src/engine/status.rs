@@ -25,6 +25,8 @@ pub(crate) struct DestinationStatus {
     pub(crate) is_backup: bool,
     /// The reason for its weight, where its state doesn't say it.
     pub(crate) note: Option<String>,
+    /// What clients and probes say, where they contradict each other.
+    pub(crate) contradiction: Option<String>,
 }
 
 /// The status of all destinations, in the order of the configuration.
@@ -37,6 +39,7 @@ pub(crate) fn statuses(engine: &Engine, now: Instant) -> Vec<DestinationStatus> 
         state: engine.state(&destination),
         is_backup: matches!(role, Role::Backup(_)),
         note: note(engine, &destination, now),
+        contradiction: engine.contradiction(&destination).map(|one| one.words(now)),
     });
     statuses.collect()
 }

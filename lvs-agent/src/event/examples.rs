@@ -5,22 +5,23 @@ use std::{net::SocketAddr, time::Duration};
 use lvs_common::ServerId;
 
 use super::{
-    CommandRun, ConfigNotice, Event, InstanceChange, LineFile, ListChange, MailResult, ProbeKind,
-    ReloadCause, StateFileChange, Subject, WeightOccasion,
+    CommandRun, ConfigNotice, Consequence, ContradictionChange, ContradictionEnd, Event, InstanceChange,
+    LineFile, ListChange, MailResult, ProbeKind, ReloadCause, StateFileChange, Subject, WeightOccasion,
 };
 use crate::{
     control::Reloaded,
     health::{Cause, State, Transition},
     ipvs::{Edit, Sysctl},
-    model::{DestinationKey, Mode, Protocol, Role, ServiceKey, Weight},
-    passive::{Evidence, Layer, Strength, Suspicion},
+    model::{DestinationKey, ForwardingMethod, Mode, Protocol, Role, ServiceKey, Weight},
+    passive::{Comparison, Complaint, Evidence, Layer, Missing, Strength, Suspicion},
     pool::{AdminAction, Drain, PoolEvent},
     probe::{Failure, FailureReason, Outcome, Success, Verdict},
 };
 
 /// At least one example of each event.
 pub(crate) fn examples() -> Vec<Event> {
-    [of_agent(), of_suspicions(), of_servers(), of_services(), of_table(), of_outside()].concat()
+    [of_agent(), of_suspicions(), of_contradictions(), of_servers(), of_services(), of_table(), of_outside()]
+        .concat()
 }
 
 fn service() -> ServiceKey {
@@ -109,6 +110,31 @@ fn of_suspicions() -> Vec<Event> {
         Event::Correlated { subjects: vec![subject()], evidence: None },
         Event::Cleared { subjects: vec![subject()] },
         Event::ProbeWithheld { subjects: vec![subject()], reason: "no probe left".to_owned() },
+    ]
+}
+
+fn of_contradictions() -> Vec<Event> {
+    let of =
+        |change| Event::Contradiction { subject: subject(), method: ForwardingMethod::DirectRoute, change };
+    let complaint = Complaint {
+        missing: Missing::Handshake,
+        attempts: 375,
+        answered: 0,
+        networks: 12,
+        lasted: Duration::from_secs(10),
+        siblings: Comparison::Answer(0.994),
+    };
+    let begun = |consequence| of(ContradictionChange::Begun { complaint: complaint.clone(), consequence });
+    let retry_in = Duration::from_mins(1);
+    let lasted = Duration::from_secs(312);
+    vec![
+        begun(Consequence::Excluded { retry_in }),
+        begun(Consequence::Reported),
+        begun(Consequence::Kept),
+        of(ContradictionChange::Trial),
+        of(ContradictionChange::Out { retry_in: retry_in * 2 }),
+        of(ContradictionChange::Over { end: ContradictionEnd::Served, lasted }),
+        of(ContradictionChange::Over { end: ContradictionEnd::Down, lasted }),
     ]
 }
 

@@ -20,6 +20,8 @@ pub struct PoolPolicy {
     pub fast_share: f64,
     /// How a server that flaps is held back.
     pub flap: FlapDamping,
+    /// What is done about a server whose clients fail while its checks succeed.
+    pub on_contradiction: OnContradiction,
 }
 
 impl Default for PoolPolicy {
@@ -31,6 +33,7 @@ impl Default for PoolPolicy {
             start: StartPolicy::default(),
             fast_share: defaults::FAST_SHARE,
             flap: FlapDamping::default(),
+            on_contradiction: OnContradiction::default(),
         }
     }
 }
@@ -65,6 +68,16 @@ pub enum StartPolicy {
     Out,
     /// It gets its share at once, until it has failed.
     In,
+}
+
+/// What is done about a server whose clients fail while its checks succeed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnContradiction {
+    /// People are told.
+    #[default]
+    Report,
+    /// It is also taken out, as `on-failure` says, where its siblings serve, and tried again after a while.
+    Remove,
 }
 
 /// How a server that comes and goes is held back: each time it goes down within the memory of the last time it must be

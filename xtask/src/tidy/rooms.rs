@@ -50,7 +50,7 @@ const LVS_AGENT: &[Room] = &[
     room("pool", 3, &["model", "health"]),
 
     room("event", 4, &["clock", "model", "config", "control", "ipvs", "health", "passive", "pool", "probe"]),
-    room("engine", 4, &["keyed", "model", "control", "ipvs", "health", "passive", "pool", "probe", "event"]),
+    room("engine", 4, &["backoff", "keyed", "model", "control", "ipvs", "health", "passive", "pool", "probe", "event"]),
     room("state_file", 4, &["model", "ipvs", "pool", "event"]),
 
     room("notify", 5, &["keyed", "process", "model", "health", "pool", "probe", "event", "engine"]),

@@ -120,7 +120,8 @@ async fn ask<T>(requests: &mpsc::Sender<oneshot::Sender<T>>, limit: Duration) ->
 fn compose(statuses: Vec<DestinationStatus>, signals: &Signals) -> Vec<ServiceStatus> {
     let mut services: Vec<ServiceStatus> = Vec::new();
     for status in statuses {
-        let DestinationStatus { destination, service, method, weight, state, is_backup, note } = status;
+        let DestinationStatus { destination, service, method, weight, state, is_backup, note, contradiction } =
+            status;
         let signal = match signals {
             _ if is_backup => SignalStatus::none("backups have no passive detection"),
             Signals::None(reason) => SignalStatus::none(reason.clone()),
@@ -136,6 +137,7 @@ fn compose(statuses: Vec<DestinationStatus>, signals: &Signals) -> Vec<ServiceSt
             state: state.map_or_else(|| "unchecked".to_owned(), |state| state.to_string()),
             backup: is_backup,
             note,
+            contradiction,
             signal,
         };
         let key = destination.service.to_string();
@@ -172,6 +174,7 @@ mod tests {
             state: Some(State::Up),
             is_backup: false,
             note: None,
+            contradiction: None,
         }
     }
 

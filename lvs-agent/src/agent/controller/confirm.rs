@@ -4,9 +4,12 @@ use std::time::Instant;
 
 use super::{Controller, bursts::Report};
 use crate::{
-    engine::confirmation::{AnsweredCheck, ProbeRequest, Purpose, Situation, Step},
+    engine::{
+        Cause,
+        confirmation::{AnsweredCheck, ProbeRequest, Purpose, Situation, Step},
+    },
     model::DestinationKey,
-    passive::Finding,
+    passive::{ClientReport, Finding},
     probe::Outcome,
 };
 
@@ -17,6 +20,16 @@ impl Controller {
         let at = Situation { engine: &self.engine, targets: &targets, now: Instant::now() };
         let steps = self.confirmations.found(finding, at);
         self.carry_out(steps);
+    }
+
+    /// What the clients of a server say, for each destination that it serves.
+    pub(super) fn clients_say(&mut self, report: &ClientReport) {
+        let targets = self.targets.borrow().clone();
+        for destination in targets.get(report.id).iter().flat_map(|target| &target.destinations) {
+            let effects = self.engine.clients_say(destination, report, Instant::now());
+            self.apply(effects, Cause::Other);
+            self.shown.show_destination(&self.engine, destination);
+        }
     }
 
     /// Asks a port in place of the regular check of a destination that has just been answered; whether that is needed.

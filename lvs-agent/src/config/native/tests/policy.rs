@@ -1,11 +1,11 @@
 //! Pools: quorum, backups, slow start, damping, several checks.
 
 use super::*;
-use crate::model::{Backup, Combine, CommandLine, FlapDamping, Quorum, StartPolicy};
+use crate::model::{Backup, Combine, CommandLine, FlapDamping, OnContradiction, Quorum, StartPolicy};
 
 /// Writes a policy down, but for its backups.
 pub(super) fn write_policy(text: &mut String, policy: &PoolPolicy) {
-    let PoolPolicy { backups: _, quorum, slow_start, start, fast_share, flap } = policy;
+    let PoolPolicy { backups: _, quorum, slow_start, start, fast_share, flap, on_contradiction } = policy;
     let d = |duration: &Duration| format!("\"{}\"", format_duration(*duration));
     if *quorum != PoolPolicy::default().quorum {
         let (weight, hysteresis) = (quorum.weight, quorum.hysteresis);
@@ -25,6 +25,8 @@ pub(super) fn write_policy(text: &mut String, policy: &PoolPolicy) {
     let (penalty_max, memory) = (d(&flap.penalty_max), d(&flap.memory));
     writeln!(text, "flap = {{ penalty = {penalty}, penalty-max = {penalty_max}, memory = {memory} }}")
         .unwrap();
+    let on_contradiction = if *on_contradiction == OnContradiction::Remove { "remove" } else { "report" };
+    writeln!(text, "on-contradiction = \"{on_contradiction}\"").unwrap();
 }
 
 fn command() -> impl Strategy<Value = Option<CommandLine>> {
@@ -40,12 +42,13 @@ prop_compose! {
         slow_start in option::of(duration(1..=86_400_000)),
         start in select(&[StartPolicy::Out, StartPolicy::In][..]),
         fast_share in 0.0..=1.0,
+        on_contradiction in select(&[OnContradiction::Report, OnContradiction::Remove][..]),
         (penalty, longer, memory) in (duration(0..=1000), duration(1..=1000), duration(1..=86_400_000)),
     ) -> PoolPolicy {
         let quorum = Quorum { weight: weight.try_into().unwrap(), hysteresis, up, down };
         let quorum = if sum == 0 { PoolPolicy::default().quorum } else { quorum };
         let flap = FlapDamping { penalty, penalty_max: penalty + longer, memory };
-        PoolPolicy { backups: vec![], quorum, slow_start, start, fast_share, flap }
+        PoolPolicy { backups: vec![], quorum, slow_start, start, fast_share, flap, on_contradiction }
     }
 }
 
@@ -70,6 +73,7 @@ fn everything_about_a_pool() {
         start = "in"
         fast-share = 0.25
         flap = { penalty = "3s", penalty-max = "30s", memory = "10m" }
+        on-contradiction = "remove"
         "#,
     )
     .policy;
@@ -93,6 +97,7 @@ fn everything_about_a_pool() {
             penalty_max: Duration::from_secs(30),
             memory: Duration::from_mins(10),
         },
+        on_contradiction: OnContradiction::Remove,
     };
     assert_eq!(policy, expected);
     assert_eq!(service("flap = { penalty = \"off\" }").policy.flap.penalty, Duration::ZERO);
