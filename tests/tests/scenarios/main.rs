@@ -9,6 +9,7 @@ mod attribution;
 mod bad_input;
 mod clean_stop;
 mod connections;
+mod contradiction;
 mod datagrams;
 mod expect_failover;
 mod failover;
