@@ -162,7 +162,7 @@ impl Engine {
             ClientsSay::Failing(complaint) => self.clients_fail(destination, report.id, complaint, now),
         };
         if !changes.is_empty() {
-            effects.events.extend(changes.into_iter().filter_map(|change| self.event(destination, change)));
+            effects.events.extend(changes.into_iter().map(|change| self.event(destination, change)));
             self.decide(index, now, &mut effects);
         }
         effects
@@ -178,7 +178,7 @@ impl Engine {
         self.contradictions.note_probe(*destination, sample.success, now);
         let is_up = self.state(destination).is_some_and(State::is_up);
         let change = if is_up { None } else { self.end(destination, ContradictionEnd::Down, now) };
-        self.event(destination, change?)
+        change.map(|change| self.event(destination, change))
     }
 
     /// Lets in whom it is time to try.
@@ -192,7 +192,7 @@ impl Engine {
             let attempts = contradiction.complaint.attempts;
             contradiction.treatment = Treatment::OnTrial { since: now, attempts };
             self.set_client_state(&destination, ClientState::OnTrial);
-            effects.events.extend(self.event(&destination, ContradictionChange::Trial));
+            effects.events.push(self.event(&destination, ContradictionChange::Trial));
             if let Some(place) = self.places.get(&destination).copied() {
                 self.decide(place.service, now, effects);
             }
@@ -207,7 +207,7 @@ impl Engine {
         for (destination, method) in known {
             if self.method(&destination) != Some(method) {
                 let ended = self.end(&destination, ContradictionEnd::Gone, now);
-                events.extend(ended.and_then(|change| self.event(&destination, change)));
+                events.extend(ended.map(|change| self.event(&destination, change)));
             } else if self.wish(&destination) == OnContradiction::Report {
                 self.readmit(&destination);
             }
@@ -325,8 +325,9 @@ impl Engine {
         self.at(destination).map(|(service, _)| service.config.policy.on_contradiction).unwrap_or_default()
     }
 
-    fn event(&self, destination: &DestinationKey, change: ContradictionChange) -> Option<Event> {
+    fn event(&self, destination: &DestinationKey, change: ContradictionChange) -> Event {
+        // One that is gone has no method; the event that it is over says nothing of it.
         let method = self.method(destination).unwrap_or(ForwardingMethod::Masquerade);
-        Some(Event::Contradiction { subject: self.subject(destination), method, change })
+        Event::Contradiction { subject: self.subject(destination), method, change }
     }
 }

@@ -39,6 +39,8 @@ pub(super) struct Details {
     pub(super) syn_acks: u64,
     /// RSTs in answer to SYNs.
     pub(super) refused: u64,
+    /// Handshakes completed.
+    pub(super) handshakes: u64,
 }
 
 impl Details {
@@ -46,6 +48,7 @@ impl Details {
         self.again += other.again;
         self.syn_acks += other.syn_acks;
         self.refused += other.refused;
+        self.handshakes += other.handshakes;
     }
 }
 

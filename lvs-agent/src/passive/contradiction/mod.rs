@@ -16,7 +16,8 @@
 //!
 //! | file | what is in it |
 //! |---|---|
-//! | `mod.rs` | the record of each server, and when its clients have something to say |
+//! | `mod.rs` | when the clients of a server have something to say |
+//! | `record.rs` | what is known of one server's clients, from one look to the next |
 //! | `layer.rs` | a layer's run and its latest share of answers |
 //! | `groups.rs` | which servers are siblings, and how their clients are spread |
 //! | `complaint.rs` | what clients say, in types and in words |
@@ -24,6 +25,7 @@
 mod complaint;
 mod groups;
 mod layer;
+mod record;
 #[cfg(test)]
 mod tests;
 
@@ -37,9 +39,9 @@ pub use self::{
 };
 use self::{
     groups::Group,
-    layer::{Details, Exchange, LayerRecord, Look, Recent, Run, is_within, real, union},
+    layer::{Exchange, Recent, Run, is_within, real, union},
+    record::{Lacking, Record, Told},
 };
-use super::visibility::Visibility;
 use crate::model::Protocol;
 
 /// Less is a restart or a moment of overload. The detector's suspicions and the regular checks have settled a failure
@@ -77,70 +79,8 @@ const SERVED_SHARE: f64 = 0.8;
 const REPEAT_NS: u64 = 10_000_000_000;
 /// How often a record is judged.
 const JUDGE_NS: u64 = 1_000_000_000;
-/// For how long a network is remembered as one that has asked a server, twice.
-const ASKED_NS: u64 = 10_000_000_000;
 /// How many siblings are compared with at most.
 const COMPARED: usize = 32;
-
-/// What is known of one server's clients.
-#[derive(Clone, Debug)]
-struct Record {
-    visibility: Visibility,
-    protocol: Protocol,
-    /// Its groups, by index.
-    groups: Vec<usize>,
-    last: Option<Totals>,
-    listener: LayerRecord,
-    application: LayerRecord,
-    /// The networks that were seen to ask it of late: in this span of time, and in the one before.
-    asked: [Networks; 2],
-    asked_from_ns: u64,
-    judged_ns: u64,
-    /// Since when a share of requests has failed, and what was exchanged since.
-    lacking: Option<Lacking>,
-    told: Told,
-}
-
-/// What was counted when a record was looked at last.
-#[derive(Clone, Copy, Debug)]
-struct Totals {
-    at_ns: u64,
-    packets_in: u64,
-    syns: u64,
-    again: u64,
-    syn_acks: u64,
-    refused: u64,
-    handshakes: u64,
-    /// Handshakes or datagrams whose answer took a known time.
-    timed: u64,
-    requests: u64,
-    responses: u64,
-    /// The last proof of life of the listening socket.
-    alive_ns: u64,
-}
-
-/// A share of requests fails.
-#[derive(Clone, Copy, Debug)]
-struct Lacking {
-    since_ns: u64,
-    exchange: Exchange,
-    /// The networks of flows whose requests are overdue.
-    networks: Networks,
-}
-
-/// What was said of a server's clients last.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Told {
-    Nothing,
-    Failing {
-        at_ns: u64,
-        missing: Missing,
-        /// What was exchanged since the first answer after it.
-        recovery: Exchange,
-    },
-    /// That they are served again, and nobody heard it.
-    Recovered,
-}
 
 /// Watches the clients of all servers.
 #[derive(Clone, Debug, Default)]
@@ -255,7 +195,7 @@ impl ClientWatch {
             .listener_complaint(id, record, now_ns)
             .or_else(|| self.silence_complaint(id, record, now_ns))
             .or_else(|| self.share_complaint(id, record, now_ns));
-        let is_served = complaint.is_none() && self.is_served(id, record);
+        let is_served = if complaint.is_none() { self.is_served(id, record) } else { None };
         let record = self.record_mut(id)?;
         if let Some(complaint) = complaint {
             let is_new = match record.told {
@@ -270,10 +210,16 @@ impl ClientWatch {
             }
             return is_new.then_some(ClientsSay::Failing(complaint));
         }
-        is_served.then(|| {
-            record.told = Told::Nothing;
-            ClientsSay::Served
-        })
+        match (is_served?, &mut record.told) {
+            (true, told) => {
+                *told = Told::Nothing;
+                return Some(ClientsSay::Served);
+            }
+            // The next ones may fare better.
+            (false, Told::Failing { recovery, .. }) => *recovery = Exchange::default(),
+            (false, _) => {}
+        }
+        None
     }
 
     /// SYNs or datagrams that nobody got an answer to.
@@ -297,9 +243,11 @@ impl ClientWatch {
     fn silence_complaint(&self, id: ServerId, record: &Record, now_ns: u64) -> Option<Complaint> {
         let run = record.application.run.as_ref()?;
         let (siblings, is_lasting) = self.compare(id, record, run, |group| group.application, now_ns)?;
-        // Some protocols never answer.
-        let can_tell =
-            matches!(siblings, Comparison::Answer(_)) || real(record.application.answers) >= ENOUGH;
+        // Some protocols never answer, others only at the beginning of a connection: where no sibling answers, half of
+        // the requests must be the first ones of theirs.
+        let speaks_alone =
+            real(record.application.answers) >= ENOUGH && run.details.handshakes * 2 >= run.attempts;
+        let can_tell = matches!(siblings, Comparison::Answer(_)) || speaks_alone;
         (is_lasting && can_tell).then(|| complaint(run, Missing::Response, siblings, now_ns))
     }
 
@@ -374,19 +322,22 @@ impl ClientWatch {
         id: ServerId,
         flows: impl FnOnce() -> F,
         now_ns: u64,
-    ) -> Option<()> {
-        let record = self.record(id)?;
+    ) {
+        let Some(record) = self.record(id) else { return };
         let own = record.application.recent;
-        let lacks = self.siblings_recent(id, record).is_some_and(|(_, siblings)| {
-            let expected = own.demands * siblings.share();
-            let lacking = expected - own.answers;
-            // Forgotten exponentially, half as many as elsewhere are left.
-            lacking >= LACKS * expected && lacking >= ENOUGH / 2.0
-        });
-        let record = self.record_mut(id)?;
+        // Forgotten exponentially, half as many as elsewhere are left.
+        let is_enough = |lacking: f64| lacking >= ENOUGH / 2.0;
+        // Most servers end here, without a look at their siblings.
+        let lacks = is_enough(own.demands - own.answers)
+            && self.siblings_recent(id, record).is_some_and(|(_, siblings)| {
+                let expected = own.demands * siblings.share();
+                let lacking = expected - own.answers;
+                lacking >= LACKS * expected && is_enough(lacking)
+            });
+        let Some(record) = self.record_mut(id) else { return };
         if !lacks {
             record.lacking = None;
-            return None;
+            return;
         }
         let new = Lacking { since_ns: now_ns, exchange: Exchange::default(), networks: Networks::NONE };
         let lacking = record.lacking.get_or_insert(new);
@@ -395,7 +346,6 @@ impl ClientWatch {
                 lacking.networks.add(flow.network);
             }
         }
-        Some(())
     }
 
     /// A share of the requests that fails for long.
@@ -416,18 +366,16 @@ impl ClientWatch {
         })
     }
 
-    /// Whether clients that have failed are served again.
-    fn is_served(&self, id: ServerId, record: &Record) -> bool {
+    /// Whether clients that have failed are served again; `None`: too few of them have been answered to tell.
+    fn is_served(&self, id: ServerId, record: &Record) -> Option<bool> {
         let (recovery, missing) = match record.told {
             Told::Failing { recovery, missing, .. } => (recovery, missing),
-            Told::Nothing => return false,
-            Told::Recovered => return true,
+            Told::Nothing => return None,
+            Told::Recovered => return Some(true),
         };
         let layer = if missing == Missing::Response { &record.application } else { &record.listener };
-        layer.run.is_none()
-            && record.lacking.is_none()
-            && recovery.answers >= SERVED
-            && recovery.share() >= SERVED_SHARE * self.usual_share(id, record, missing)
+        let can_tell = layer.run.is_none() && record.lacking.is_none() && recovery.answers >= SERVED;
+        can_tell.then(|| recovery.share() >= SERVED_SHARE * self.usual_share(id, record, missing))
     }
 
     /// The share that siblings answer, 1 where there is none to compare with.
@@ -459,138 +407,5 @@ fn complaint(run: &Run, missing: Missing, siblings: Comparison, now_ns: u64) -> 
         networks: run.networks.count(),
         lasted: Duration::from_nanos(now_ns.saturating_sub(run.since_ns)),
         siblings,
-    }
-}
-
-impl Record {
-    fn new(visibility: Visibility, protocol: Protocol) -> Self {
-        Self {
-            visibility,
-            protocol,
-            groups: Vec::new(),
-            last: None,
-            listener: LayerRecord::default(),
-            application: LayerRecord::default(),
-            asked: [Networks::NONE; 2],
-            asked_from_ns: 0,
-            judged_ns: 0,
-            lacking: None,
-            told: Told::Nothing,
-        }
-    }
-
-    /// The same in other groups.
-    fn without_groups(mut self) -> Self {
-        self.groups.clear();
-        self.restart();
-        self
-    }
-
-    fn restart(&mut self) {
-        self.listener.restart();
-        self.application.restart();
-        self.lacking = None;
-    }
-
-    /// What was exchanged since the last time, on both layers; `None` the first time.
-    fn looks(&mut self, counters: &ServerCounters, state: &ServerState, now_ns: u64) -> Option<(Look, Look)> {
-        let now = Totals::of(counters, state, now_ns);
-        let last = self.last.replace(now)?;
-        let more = |of: fn(&Totals) -> u64| of(&now).saturating_sub(of(&last));
-        let is_tcp = self.protocol == Protocol::Tcp;
-        let exchange = if is_tcp {
-            Exchange { demands: more(|totals| totals.syns), answers: more(|totals| totals.handshakes) }
-        } else {
-            // The answer to a client that has asked twice has no known time.
-            let answers = more(|totals| totals.timed).max(u64::from(now.alive_ns > last.alive_ns));
-            Exchange { demands: more(|totals| totals.packets_in), answers }
-        };
-        let details = Details {
-            again: more(|totals| totals.again),
-            syn_acks: more(|totals| totals.syn_acks),
-            refused: more(|totals| totals.refused),
-        };
-        let listener = Look {
-            exchange,
-            // The agent's own probes are among the datagrams.
-            waiting: (!is_tcp).then(|| state.listener.attempts.into()),
-            details,
-            networks: state.listener.networks,
-            now_ns,
-            elapsed_ns: more(|totals| totals.at_ns),
-        };
-        let application = Look {
-            exchange: Exchange {
-                demands: more(|totals| totals.requests),
-                answers: more(|totals| totals.responses),
-            },
-            waiting: None,
-            details: Details::default(),
-            networks: state.application.networks,
-            ..listener
-        };
-        Some((listener, application))
-    }
-
-    /// The networks that ask now are remembered for a while.
-    fn note_asked(&mut self, state: &ServerState, now_ns: u64) {
-        if now_ns.saturating_sub(self.asked_from_ns) >= ASKED_NS {
-            self.asked = [Networks::NONE, self.asked[0]];
-            self.asked_from_ns = now_ns;
-        }
-        let asks = union(state.listener.networks, state.application.networks);
-        self.asked[0] = union(self.asked[0], asks);
-    }
-
-    /// What was exchanged since the first answer after a complaint. A new run begins it anew.
-    fn note_recovery(&mut self, listener: &Look, application: &Look) {
-        if let Some(lacking) = &mut self.lacking {
-            lacking.exchange.add(application.exchange);
-        }
-        let Told::Failing { recovery, missing, .. } = &mut self.told else { return };
-        let (look, layer) = if *missing == Missing::Response {
-            (application, &self.application)
-        } else {
-            (listener, &self.listener)
-        };
-        let is_silent = layer
-            .run
-            .as_ref()
-            .is_some_and(|run| Duration::from_nanos(look.now_ns.saturating_sub(run.since_ns)) >= LASTING / 2);
-        if is_silent {
-            *recovery = Exchange::default();
-        } else if look.exchange.answers > 0 || *recovery != Exchange::default() {
-            recovery.add(look.exchange);
-        }
-    }
-
-    /// What clients lack who get no handshake.
-    fn missing_at_listener(&self, run: &Run) -> Missing {
-        let Details { syn_acks, refused, .. } = run.details;
-        match (self.protocol, self.visibility) {
-            (Protocol::Tcp, Visibility::Both) if syn_acks * 2 >= run.attempts => Missing::Handshake,
-            (Protocol::Tcp, Visibility::Both) if refused * 2 >= run.attempts => Missing::Acceptance,
-            (Protocol::Tcp, Visibility::Both) => Missing::SynAck,
-            (Protocol::Tcp, _) => Missing::Handshake,
-            _ => Missing::Datagram,
-        }
-    }
-}
-
-impl Totals {
-    fn of(counters: &ServerCounters, state: &ServerState, at_ns: u64) -> Self {
-        Self {
-            at_ns,
-            packets_in: counters.packets_in,
-            syns: counters.syn,
-            again: counters.syn_again,
-            syn_acks: counters.syn_ack,
-            refused: counters.refused,
-            handshakes: counters.handshakes,
-            timed: counters.handshake.total(),
-            requests: counters.requests,
-            responses: counters.responses,
-            alive_ns: state.listener.progress_ns,
-        }
     }
 }

@@ -2,6 +2,7 @@ use bytemuck::Zeroable as _;
 use proptest::prelude::*;
 
 use super::*;
+use crate::passive::visibility::Visibility;
 
 /// From one look to the next.
 const LOOK_NS: u64 = 100_000_000;
@@ -357,7 +358,7 @@ fn a_server_without_siblings_to_compare_with_needs_more_evidence() {
 
 #[test]
 fn responses_that_are_missing_are_a_complaint_unless_the_protocol_has_none() {
-    let cases: [Case; 7] = [
+    let cases: [Case; 8] = [
         (
             "none at one server",
             3,
@@ -412,6 +413,20 @@ fn responses_that_are_missing_are_a_complaint_unless_the_protocol_has_none() {
             Spread::Even,
             HALF,
             |_, look| Traffic { responses: 0, ..served(look, 12) },
+            &[],
+        ),
+        (
+            "alone, and its clients only push once they are connected",
+            1,
+            Spread::Even,
+            HALF,
+            |_, look| {
+                if look < 300 {
+                    served(look, 12)
+                } else {
+                    Traffic { requests: 1, networks: vec![7, 14, 21, 28], ..Traffic::default() }
+                }
+            },
             &[],
         ),
         (
@@ -476,6 +491,35 @@ fn a_complaint_is_repeated_with_new_numbers_and_ends_once_when_clients_are_serve
     assert!(attempts.is_sorted_by(|one, next| one < next), "{attempts:?}");
     world.said.clear();
     world.run(30, |_, look| served(look, 12));
+    assert!(matches!(&world.said[..], [(_, ServerId(0), ClientsSay::Served)]), "{:?}", world.said);
+}
+
+#[test]
+fn what_failed_before_does_not_delay_the_end() {
+    let mut world = World::new(&groups(3, Protocol::Tcp, Spread::Even, HALF), 3);
+    let stuck = vec![7, 14, 21];
+    world.run(900, |server, look| {
+        let responses = if server == 0 { look % 2 } else { 1 };
+        Traffic { responses, stuck: stuck.clone(), ..served(look, 12) }
+    });
+    assert_eq!(world.complaints().len(), 1);
+    world.said.clear();
+    world.run(60, |_, look| served(look, 12));
+    let ends = world.said.iter().filter(|(.., say)| *say == ClientsSay::Served);
+    let seconds: Vec<_> = ends.map(|(second, ..)| *second).collect();
+    assert!(matches!(seconds[..], [second] if second <= 930), "{:?}", world.said);
+    // A share of the handshakes that goes on failing is no end.
+    let mut world = World::new(&groups(3, Protocol::Tcp, Spread::Even, HALF), 3);
+    world.run(30, |server, look| if server == 0 { connection(look, 12) } else { served(look, 12) });
+    world.said.clear();
+    world.run(
+        300,
+        |server, look| {
+            if server == 0 && look % 2 == 0 { connection(look, 12) } else { served(look, 12) }
+        },
+    );
+    assert_eq!(world.said, []);
+    world.run(10, |_, look| served(look, 12));
     assert!(matches!(&world.said[..], [(_, ServerId(0), ClientsSay::Served)]), "{:?}", world.said);
 }
 
