@@ -70,6 +70,8 @@ use crate::{
 const RESULTS: usize = 1024;
 /// Findings that may wait. The detector raises those that don't fit again at the next tick.
 const FINDINGS: usize = 256;
+/// What clients say of servers that may wait: the same.
+const CLIENTS: usize = 256;
 /// Reports of bursts that may wait; their senders wait if there is no room.
 const REPORTS: usize = 256;
 /// Feedback that may wait for the monitor, which takes it between two ticks: one for each suspicion in the meantime,
@@ -198,9 +200,13 @@ impl Running {
         let (watched_tx, watched) = latest::channel(WatchedServices::from(services.clone()));
         let (targets_tx, targets) = latest::channel(Arc::new(Targets::new([])));
         let (findings_tx, findings) = mpsc::channel(FINDINGS);
+        let (clients_tx, clients) = mpsc::channel(CLIENTS);
         let (feedback_tx, feedback) = mpsc::channel(FEEDBACK);
         let passive = self
-            .monitor(&config, Wiring { findings: findings_tx, feedback, targets: targets_tx, watched })
+            .monitor(
+                &config,
+                Wiring { findings: findings_tx, clients: clients_tx, feedback, targets: targets_tx, watched },
+            )
             .await;
         // A failure has been logged; the task retries.
         table.write(engine.wanted()).await;
@@ -238,8 +244,17 @@ impl Running {
             feedback: feedback_tx,
             state_writer,
         });
-        let inputs =
-            Inputs { checks: results, findings, reports, idle, requests, updates, orders, maintained };
+        let inputs = Inputs {
+            checks: results,
+            findings,
+            clients,
+            reports,
+            idle,
+            requests,
+            updates,
+            orders,
+            maintained,
+        };
         self.tasks.spawn(TaskName::Controller, controller.run(inputs, shutdown.clone()));
         if let Some(adopted) = adopted {
             let adoption = Adoption::new(

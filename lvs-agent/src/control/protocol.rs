@@ -218,6 +218,9 @@ pub struct ServerStatus {
     /// `open`, `not open`, or `off: ` and why; none where no idle connection is kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idle_connection: Option<String>,
+    /// For how long its clients have failed while its checks succeed, what they lack, and the likely causes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contradiction: Option<String>,
     /// What the passive signal says about it.
     pub signal: SignalStatus,
 }
@@ -305,6 +308,7 @@ mod tests {
             backup: false,
             note: None,
             idle_connection: None,
+            contradiction: None,
             signal,
         };
         let service = ServiceStatus {

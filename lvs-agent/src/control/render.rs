@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use super::{ObservedStatus, ServerStatus, Status};
 
-/// One line a server, aligned, under a line for each service; what is said of a signal follows in words. At the end
-/// what concerns all of them.
+/// One line a server, aligned, under a line for each service; what is said of a signal follows in words, and on a line
+/// of its own a contradiction between its clients and its checks. At the end what concerns all of them.
 #[must_use]
 pub fn table(status: &Status) -> String {
     let mut text = String::new();
@@ -16,10 +16,13 @@ pub fn table(status: &Status) -> String {
         let rows: Vec<[String; 6]> = service.servers.iter().map(row).collect();
         let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
         let widths: [usize; 6] = std::array::from_fn(width);
-        for row in &rows {
+        for (row, server) in rows.iter().zip(&service.servers) {
             let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
             let line = cells.collect::<Vec<_>>().join("  ");
             writeln!(text, "  {}", line.trim_end()).ok();
+            if let Some(contradiction) = &server.contradiction {
+                writeln!(text, "    contradiction: {contradiction}").ok();
+            }
         }
     }
     if !status.connections.is_empty() {
@@ -92,6 +95,7 @@ mod tests {
             backup: false,
             note: None,
             idle_connection: weight.map(|_| "open".to_owned()),
+            contradiction: weight.is_none().then(|| "for 2m its clients fail".to_owned()),
             signal,
         };
         let servers = vec![
@@ -113,6 +117,7 @@ mod tests {
 web  tcp 192.0.2.80:80
   10.0.0.1:80     masquerade  weight 2  up  signal whole  usual wait 0.2 ms; idle connection open; 12 s ago: 3 refused
   10.0.0.12:8080  masquerade  out       up  signal none   its MAC address is not known
+    contradiction: for 2m its clients fail
 tcp 192.0.2.80:80
 net.ipv4.vs: conn_reuse_mode = 1, expire_nodest_conn = 0
 warning: web: beware

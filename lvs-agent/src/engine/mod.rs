@@ -6,10 +6,12 @@ pub(crate) mod admin;
 mod agents;
 mod blocked;
 pub(crate) mod confirmation;
+pub(crate) mod contradiction;
 pub(crate) mod correlation;
 pub(crate) mod discovery;
 mod dry_run;
 mod effects;
+pub(crate) mod file_name;
 mod first_checks;
 pub(crate) mod idle;
 pub(crate) mod probe_timeout;
@@ -33,6 +35,7 @@ use self::{
     admin::{MaintenanceSet, is_maintained},
     agents::Agents,
     blocked::{BlockedChecks, Change},
+    contradiction::Contradictions,
     service::Service,
 };
 use crate::{
@@ -81,6 +84,8 @@ pub(crate) struct Engine {
     due: BTreeSet<(Instant, usize)>,
     /// The checks that can't be made, by a fault of this director's own.
     blocked: BlockedChecks,
+    /// Servers whose clients fail while their probes succeed.
+    contradictions: Contradictions,
 }
 
 impl Engine {
@@ -100,6 +105,7 @@ impl Engine {
             disabled_since: HashMap::new(),
             due: BTreeSet::new(),
             blocked: BlockedChecks::default(),
+            contradictions: Contradictions::default(),
         }
     }
 
@@ -126,7 +132,8 @@ impl Engine {
         self.forget_blocked();
         self.forget_agents();
         self.apply_admin_states(now);
-        let effects = self.decide_all(now);
+        let mut effects = Effects { events: self.retain_contradictions(now), ..Effects::default() };
+        effects.extend(self.decide_all(now));
         let changed = Some(self.wanted()).filter(|wanted| *wanted != before);
         let moved = self.moves_since(&weights_before);
         Effects { table_changed: changed.is_some(), whole_table: changed, moved, ..effects }
@@ -152,6 +159,7 @@ impl Engine {
             }
             self.decide(index, now, &mut effects);
         }
+        self.start_trials(now, &mut effects);
         effects
     }
 
@@ -173,7 +181,7 @@ impl Engine {
     /// When [`Engine::advance`] is to be called next.
     #[must_use]
     pub(crate) fn next_change(&self) -> Option<Instant> {
-        self.due.first().map(|(at, _)| *at)
+        self.due.first().map(|(at, _)| *at).into_iter().chain(self.contradictions.next_trial()).min()
     }
 
     /// Counts one result of one destination, and what the check reports besides, if anything.
@@ -192,7 +200,10 @@ impl Engine {
         let Some(service) = self.services.get_mut(index) else { return effects };
         let transition = service.health_mut(role).and_then(|health| health.observe(sample, now));
         let weight_changed = requested.is_some_and(|weight| service.pool.set_reported_weight(role, weight));
-        if transition.is_some() || weight_changed || ordered {
+        let contradiction_over = self.note_probe(destination, sample, now);
+        if transition.is_some() || weight_changed || ordered || contradiction_over.is_some() {
+            effects.events.extend(contradiction_over);
+            let Some(service) = self.services.get(index) else { return effects };
             // A destination that an administrator has set to weight 0 is never reported as failed.
             effects.transition = transition.filter(|_| !service.pool.admin_state(role).administrator);
             self.decide(index, now, &mut effects);

@@ -133,6 +133,12 @@ impl Service {
         self.pool.next_change(now).into_iter().chain(self.first_checks.next(now)).min()
     }
 
+    /// Whether a server may be excluded because of what its clients say.
+    pub(super) fn may_exclude(&self, role: Role) -> bool {
+        let states: Vec<State> = self.servers.iter().map(Health::state).collect();
+        self.pool.may_exclude(role, &states)
+    }
+
     /// Whether more than half of the servers, two at least, fail now or are down.
     pub(super) fn most_fail(&self) -> bool {
         let fails = |health: &&Health| match health.state() {

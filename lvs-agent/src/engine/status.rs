@@ -27,6 +27,8 @@ pub(crate) struct DestinationStatus {
     pub(crate) note: Option<String>,
     /// How the idle connection to it is; `None`: none is wanted.
     pub(crate) idle: Option<String>,
+    /// What clients and probes say, where they contradict each other.
+    pub(crate) contradiction: Option<String>,
 }
 
 /// The status of all destinations, in the order of the configuration.
@@ -46,6 +48,7 @@ pub(crate) fn statuses(
         is_backup: matches!(role, Role::Backup(_)),
         note: note(engine, &destination, now),
         idle: idle(&destination),
+        contradiction: engine.contradiction(&destination).map(|one| one.words(now)),
     });
     statuses.collect()
 }

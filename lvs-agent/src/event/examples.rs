@@ -5,15 +5,16 @@ use std::{net::SocketAddr, time::Duration};
 use lvs_common::ServerId;
 
 use super::{
-    CommandRun, ConfigNotice, Event, HintFate, InstanceChange, LineFile, ListChange, MailResult, ProbeKind,
-    ReloadCause, StateFileChange, Subject, WeightOccasion,
+    CommandRun, ConfigNotice, Consequence, ContradictionChange, ContradictionEnd, Event, HintFate,
+    InstanceChange, LineFile, ListChange, MailResult, ProbeKind, ReloadCause, StateFileChange, Subject,
+    WeightOccasion,
 };
 use crate::{
     control::Reloaded,
     health::{Cause, State, Transition},
     ipvs::{Edit, Sysctl},
-    model::{DestinationKey, Mode, Protocol, Role, ServiceKey, Weight},
-    passive::{Evidence, Hint, Layer, Strength, Suspicion},
+    model::{DestinationKey, ForwardingMethod, Mode, Protocol, Role, ServiceKey, Weight},
+    passive::{Comparison, Complaint, Evidence, Hint, Layer, Missing, Strength, Suspicion},
     pool::{AdminAction, Drain, PoolEvent},
     probe::{
         Failure, FailureReason, Outcome, Success, Verdict,
@@ -27,6 +28,7 @@ pub(crate) fn examples() -> Vec<Event> {
         of_agent(),
         of_suspicions(),
         of_idle_connections(),
+        of_contradictions(),
         of_servers(),
         of_services(),
         of_table(),
@@ -148,6 +150,31 @@ fn of_idle_connections() -> Vec<Event> {
     ];
     let events = changes.map(|change| Event::IdleConnection { subjects: vec![subject()], change });
     events.into_iter().chain([Event::IdleLimit { wanted: 10_000, limit: 2560 }]).collect()
+}
+
+fn of_contradictions() -> Vec<Event> {
+    let of =
+        |change| Event::Contradiction { subject: subject(), method: ForwardingMethod::DirectRoute, change };
+    let complaint = Complaint {
+        missing: Missing::Handshake,
+        attempts: 375,
+        answered: 0,
+        networks: 12,
+        lasted: Duration::from_secs(10),
+        siblings: Comparison::Answer(0.994),
+    };
+    let begun = |consequence| of(ContradictionChange::Begun { complaint: complaint.clone(), consequence });
+    let retry_in = Duration::from_mins(1);
+    let lasted = Duration::from_secs(312);
+    vec![
+        begun(Consequence::Excluded { retry_in }),
+        begun(Consequence::Reported),
+        begun(Consequence::Kept),
+        of(ContradictionChange::Trial),
+        of(ContradictionChange::Out { retry_in: retry_in * 2 }),
+        of(ContradictionChange::Over { end: ContradictionEnd::Served, lasted }),
+        of(ContradictionChange::Over { end: ContradictionEnd::Down, lasted }),
+    ]
 }
 
 fn of_servers() -> Vec<Event> {

@@ -10,6 +10,7 @@ use std::{
 use crate::{
     config::{Reading, Warning},
     model::DestinationKey,
+    passive::Complaint,
 };
 
 /// The subject of an event: a real server in a service.
@@ -59,6 +60,63 @@ impl fmt::Display for HintFate {
             Self::NothingToAsk => "nothing-to-ask",
             Self::Withheld { .. } => "withheld",
         })
+    }
+}
+
+/// A change of the contradiction between a server's clients and its probes.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum ContradictionChange {
+    /// Clients fail while probes succeed, for long enough.
+    Begun { complaint: Complaint, consequence: Consequence },
+    /// The server is excluded after all, or again: it is tried in `retry_in`.
+    Out { retry_in: Duration },
+    /// The server is let in to see whether its clients are served.
+    Trial,
+    /// It is over after `lasted`.
+    Over { end: ContradictionEnd, lasted: Duration },
+}
+
+/// What follows from a contradiction for the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Consequence {
+    /// Nothing: the service wants to be told.
+    Reported,
+    /// It is excluded, and tried in `retry_in`.
+    Excluded { retry_in: Duration },
+    /// Nothing, though the service wants it out: too much of it would be out, or its siblings fare no better.
+    Kept,
+}
+
+impl Consequence {
+    /// Its name for programs.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Reported => "reported",
+            Self::Excluded { .. } => "removed",
+            Self::Kept => "kept",
+        }
+    }
+}
+
+/// How a contradiction has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ContradictionEnd {
+    /// Clients are served.
+    Served,
+    /// The probes fail as well.
+    Down,
+    /// The server is gone from the configuration, or is reached in another way.
+    Gone,
+}
+
+impl ContradictionEnd {
+    /// Its name for programs.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Served => "served",
+            Self::Down => "down",
+            Self::Gone => "gone",
+        }
     }
 }
 

@@ -12,8 +12,9 @@ mod publisher;
 pub(crate) use self::{examples::examples, publisher::Recorded};
 pub(crate) use self::{
     kinds::{
-        CommandRun, ConfigNotice, HintFate, InstanceChange, LineFile, ListChange, MailResult, ProbeKind,
-        ReloadCause, StateFileChange, Subject, WeightOccasion,
+        CommandRun, ConfigNotice, Consequence, ContradictionChange, ContradictionEnd, HintFate,
+        InstanceChange, LineFile, ListChange, MailResult, ProbeKind, ReloadCause, StateFileChange, Subject,
+        WeightOccasion,
     },
     publisher::{Publisher, Record, Subscriber},
 };
@@ -24,7 +25,7 @@ use crate::{
     control::Reloaded,
     health::{State, Transition},
     ipvs::{Edit, Sysctl},
-    model::{DestinationKey, Mode, Role, ServiceKey, VirtualService, Weight},
+    model::{DestinationKey, ForwardingMethod, Mode, Role, ServiceKey, VirtualService, Weight},
     passive::{Evidence, Hint, Suspicion},
     pool::{AdminAction, PoolEvent},
     probe::{Outcome, Verdict, idle::IdleChange},
@@ -64,6 +65,8 @@ pub(crate) enum Event {
     Reported { subject: Subject, evidence: Evidence },
     /// A server is alive, but accepts no new connections.
     Overloaded { subject: Subject, evidence: Evidence },
+    /// The clients of a server fail while its probes succeed, or no longer. `method`: how packets reach it.
+    Contradiction { subject: Subject, method: ForwardingMethod, change: ContradictionChange },
     /// Most of a service is suspected at once.
     Correlated { subjects: Vec<Subject>, evidence: Option<Evidence> },
     /// A probe has cleared a suspicion.
@@ -162,6 +165,12 @@ impl Event {
             Self::Suspicion { .. } => "suspicion",
             Self::Reported { .. } => "reported",
             Self::Overloaded { .. } => "overloaded",
+            Self::Contradiction { change, .. } => match change {
+                ContradictionChange::Begun { .. } => "contradiction",
+                ContradictionChange::Out { .. } => "contradiction-out",
+                ContradictionChange::Trial => "contradiction-trial",
+                ContradictionChange::Over { .. } => "contradiction-over",
+            },
             Self::Correlated { .. } => "common",
             Self::Cleared { .. } => "cleared",
             Self::ProbeWithheld { .. } => "probe-withheld",

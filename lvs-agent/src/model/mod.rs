@@ -26,7 +26,7 @@ pub use self::{
     notify::{
         LogTarget, MailAbout, MailRelay, MailSettings, Notifications, RelayLogin, RelayTls, RelayTlsStart,
     },
-    policy::{CommandLine, FlapDamping, PoolPolicy, Quorum, StartPolicy},
+    policy::{CommandLine, FlapDamping, OnContradiction, PoolPolicy, Quorum, StartPolicy},
     server::{Backup, Combine, FurtherChecks, RealServer},
     service::{OnExit, OnFailure, Role, SchedulerFlags, VirtualService},
     settings::{

@@ -22,6 +22,8 @@ pub struct PoolPolicy {
     pub flap: FlapDamping,
     /// How long a probe may take that is to refute the suspicion of an application; `None`: its check's timeout.
     pub confirm_timeout: Option<Duration>,
+    /// What is done about a server whose clients fail while its checks succeed.
+    pub on_contradiction: OnContradiction,
 }
 
 impl Default for PoolPolicy {
@@ -34,6 +36,7 @@ impl Default for PoolPolicy {
             fast_share: defaults::FAST_SHARE,
             flap: FlapDamping::default(),
             confirm_timeout: None,
+            on_contradiction: OnContradiction::default(),
         }
     }
 }
@@ -68,6 +71,16 @@ pub enum StartPolicy {
     Out,
     /// It gets its share at once, until it has failed.
     In,
+}
+
+/// What is done about a server whose clients fail while its checks succeed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnContradiction {
+    /// People are told.
+    #[default]
+    Report,
+    /// It is also taken out, as `on-failure` says, where its siblings serve, and tried again after a while.
+    Remove,
 }
 
 /// How a server that comes and goes is held back: each time it goes down within the memory of the last time it must be

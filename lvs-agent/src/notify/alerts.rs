@@ -6,9 +6,9 @@ use tokio::sync::watch;
 
 use super::{CommandJob, Mail, MailCommand, Notifier};
 use crate::{
-    event::{Event, ProbeKind, Record, Subscriber, WeightOccasion},
+    event::{ContradictionChange, Event, ProbeKind, Record, Subscriber, WeightOccasion},
     keyed::KeyMap,
-    model::{Config, DestinationKey, OnExit, Role, ServiceKey, VirtualService, Weight},
+    model::{Config, DestinationKey, ForwardingMethod, OnExit, Role, ServiceKey, VirtualService, Weight},
     pool::PoolEvent,
     probe::Outcome,
 };
@@ -75,6 +75,9 @@ impl Subscriber for Alerts {
                 occasion: (*occasion).into(),
                 reason: reason.as_deref(),
             }),
+            Event::Contradiction { subject, method, change } => {
+                self.contradiction(&subject.destination, *method, change);
+            }
             Event::Pool { key, change, .. } => {
                 if let Some(service) = self.services.get(key) {
                     self.command(service, *change);
@@ -181,6 +184,28 @@ impl Alerts {
             self.mail_command(MailCommand::StopReminder(*destination));
             self.reminded.remove(destination);
         }
+    }
+
+    /// Sends mails about the beginning and the end of a contradiction; trials in between are in the log.
+    fn contradiction(
+        &self,
+        destination: &DestinationKey,
+        method: ForwardingMethod,
+        change: &ContradictionChange,
+    ) {
+        let (what, details) = match change {
+            ContradictionChange::Begun { complaint, .. } => (
+                "Contradiction, clients fail while checks succeed",
+                format!("Reason: {complaint}\nLikely causes: {}\n", complaint.likely_causes(method)),
+            ),
+            ContradictionChange::Over { end, .. } => {
+                ("Contradiction over", format!("Reason: {}\n", end.name()))
+            }
+            ContradictionChange::Out { .. } | ContradictionChange::Trial => return,
+        };
+        let Some(service) = self.services.get(&destination.service) else { return };
+        let message = format!("{what}: {} ({})", destination.server, address_of(&service.key));
+        self.mail(service, Occasion::Running, &message, &details);
     }
 
     fn mail_command(&self, command: MailCommand) {

@@ -16,11 +16,13 @@
 //! | `interest.rs` | the filter before the endpoint maps; pure |
 //! | `shortcuts.rs` | the table of shortcuts beside them; pure |
 //! | `visibility.rs` | how much of a server's traffic is seen, and why a destination has no signal |
+//! | `contradiction/` | clients that fail at a server whose probes may be well; pure |
 //! | `detector/` | from signs of life to suspicions; pure |
 //! | `trace.rs` | recordings of the detector's input |
 //! | `error.rs` | what can go wrong with programs and maps |
 
 mod attach;
+mod contradiction;
 mod counters;
 mod detector;
 mod error;
@@ -35,6 +37,9 @@ pub mod trace;
 mod visibility;
 mod wire_key;
 
+pub use contradiction::{
+    ClientReport, ClientWatch, ClientsSay, Comparison, Complaint, Missing, SiblingGroup, Spread,
+};
 pub use counters::Signals;
 pub use detector::{
     Detector, Evidence, Finding, Hint, IdleEnd, Layer, Observation, Strength, Suspicion, Usual, View,

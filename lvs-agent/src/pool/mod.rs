@@ -109,6 +109,21 @@ pub enum Origin {
     Kept(usize),
 }
 
+/// What clients say of a server whose checks succeed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClientState {
+    /// Nothing against it.
+    #[default]
+    Served,
+    /// They fail there: it is out, as if it had failed.
+    Excluded,
+    /// It was excluded, and gets clients again, as few as a weight of 1 brings.
+    OnTrial,
+}
+
+/// The share of a service's servers that may be out by what clients say and by failures, for one more to be excluded.
+const MOST_EXCLUDED: f64 = 0.5;
+
 /// One server of the service.
 #[derive(Clone, Copy, Debug)]
 struct Member {
@@ -119,6 +134,7 @@ struct Member {
     /// Its presence by its health alone.
     presence: Presence,
     admin_state: AdminState,
+    client_state: ClientState,
     /// Down by the fast path, but kept in the table.
     retained: bool,
     /// Whether it is in the table by its health and enabled by its administrative state.
@@ -140,6 +156,7 @@ impl Member {
             reported: None,
             presence,
             admin_state: AdminState::default(),
+            client_state: ClientState::Served,
             retained: false,
             serves: current == Presence::In,
             slow_start: false,
@@ -156,7 +173,12 @@ impl Member {
 
     /// Whether it gets new connections.
     fn takes_connections(&self) -> bool {
-        self.presence == Presence::In && self.admin_state.is_enabled() && !self.full_weight().is_quiescent()
+        self.is_in() && self.admin_state.is_enabled() && !self.full_weight().is_quiescent()
+    }
+
+    /// Whether it is in by its health and by what clients say.
+    fn is_in(&self) -> bool {
+        self.presence == Presence::In && self.client_state != ClientState::Excluded
     }
 
     /// Its presence by its administrative state; `None`: it is enabled.
@@ -460,16 +482,38 @@ impl Pool {
         self.alarm = alarm;
     }
 
-    /// Whether the fast path may take out this one: a healthy server must remain, and no more than the share be out.
-    /// Servers that are not enabled count neither way.
+    /// Sets what clients say of a server; backups have none. Weights change at the next [`Pool::decide`].
+    pub fn set_client_state(&mut self, role: Role, client_state: ClientState) {
+        if let Role::Server(index) = role
+            && let Some(member) = self.members.get_mut(index)
+        {
+            member.client_state = client_state;
+        }
+    }
+
+    /// Whether a server that is in by its health may be excluded: another one must take connections and be healthy, and
+    /// no more than half be out.
+    #[must_use]
+    pub fn may_exclude(&self, role: Role, states: &[State]) -> bool {
+        let Role::Server(index) = role else { return false };
+        self.members.get(index).is_some_and(Member::is_in) && self.may_be_out(index, states, MOST_EXCLUDED)
+    }
+
+    /// Whether the fast path may take out this one.
     fn may_take_out(&self, index: usize, states: &[State]) -> bool {
+        self.may_be_out(index, states, self.rules.fast_share)
+    }
+
+    /// Whether one more server may be out: a healthy server must remain, and no more than the share be out. Servers
+    /// that are not enabled count neither way.
+    fn may_be_out(&self, index: usize, states: &[State], share: f64) -> bool {
         let survivor =
             self.members.iter().zip(states).enumerate().any(|(other, (member, state))| {
                 other != index && member.takes_connections() && state.is_up()
             });
         let enabled = self.members.iter().filter(|member| member.admin_state.is_enabled());
-        let out = enabled.clone().filter(|member| member.presence != Presence::In).count();
-        survivor && out < most(enabled.count(), self.rules.fast_share)
+        let out = enabled.clone().filter(|member| !member.is_in()).count();
+        survivor && out < most(enabled.count(), share)
     }
 
     fn update_quorum(&mut self, states: &[State], decision: &mut Decision) {
@@ -545,13 +589,18 @@ impl Pool {
             member.slow_start =
                 !serves && (member.slow_start || was_down || !member.admin_state.is_enabled());
             member.serves = serves;
-            let used_anyway = none_serves && member.is_used_anyway(*state);
+            let is_excluded = member.client_state == ClientState::Excluded && member.presence == Presence::In;
+            let used_anyway = none_serves && (is_excluded || member.is_used_anyway(*state));
             let presence = match member.ordered_presence(on_failure) {
                 Some(ordered) => ordered,
                 None if used_anyway => Presence::In,
+                None if is_excluded => on_failure.into(),
                 None => member.presence,
             };
-            let full = member.full_weight();
+            let full = match member.client_state {
+                ClientState::OnTrial => member.full_weight().min(Weight(1)),
+                ClientState::Served | ClientState::Excluded => member.full_weight(),
+            };
             let weight = weight_in(presence, member.ramp.map_or(full, |ramp| ramp.weight(full, now)));
             if weight != member.weight {
                 decision.moved.push(Role::Server(index));

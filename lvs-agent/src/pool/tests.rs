@@ -382,6 +382,7 @@ enum Step {
     AdminState(usize, AdminState),
     Weight(usize, u16),
     ReportedWeight(usize, u16),
+    ClientState(usize, ClientState),
     Time(u64),
 }
 
@@ -392,7 +393,9 @@ fn any_step() -> impl Strategy<Value = Step> {
         1 => (server.clone(), prop_oneof![3 => Just(AdminState::default()), 1 => any_admin_state()])
             .prop_map(|(index, admin_state)| Step::AdminState(index, admin_state)),
         1 => (server.clone(), 0_u16..40).prop_map(|(index, weight)| Step::Weight(index, weight)),
-        1 => (server, 0_u16..40).prop_map(|(index, weight)| Step::ReportedWeight(index, weight)),
+        1 => (server.clone(), 0_u16..40).prop_map(|(index, weight)| Step::ReportedWeight(index, weight)),
+        1 => (server, prop_oneof![Just(ClientState::Served), Just(ClientState::Excluded), Just(ClientState::OnTrial)])
+            .prop_map(|(index, client_state)| Step::ClientState(index, client_state)),
         2 => (0_u64..8000).prop_map(Step::Time),
     ]
 }
@@ -442,10 +445,12 @@ proptest! {
                 Step::AdminState(index, admin_state) => pool.set_admin_state(Role::Server(index), admin_state),
                 Step::Weight(index, weight) => pool.set_weight(Role::Server(index), Weight(weight)),
                 Step::ReportedWeight(index, weight) => drop(pool.set_reported_weight(Role::Server(index), Weight(weight))),
+                Step::ClientState(index, client_state) => pool.set_client_state(Role::Server(index), client_state),
                 Step::Time(ms) => now += Duration::from_millis(ms),
             }
             let before: Vec<_> = (0..servers).map(|index| pool.weight(Role::Server(index))).collect();
             let was_in: Vec<_> = pool.members.iter().map(Member::takes_connections).collect();
+            let client_states: Vec<_> = pool.members.iter().map(|member| member.client_state).collect();
             let ramps: Vec<_> = pool.members.iter().map(|member| member.ramp).collect();
             let decision = pool.decide(&states, &backup_states, now);
             let after: Vec<_> = (0..servers).map(|index| pool.weight(Role::Server(index))).collect();
@@ -467,9 +472,12 @@ proptest! {
                     if admin_state.commands.drain == Some(Drain::Quiesce) { prop_assert_eq!(after[index], Some(Weight(0))) }
                     continue;
                 }
+                let excluded = client_states[index] == ClientState::Excluded;
+                let others = serving.iter().any(|other| *other != index) || pool.backups_in() > 0;
+                if excluded && others && !takes_connections(after[index]) { continue }
                 if states[index].is_up() && full > Weight(0) { prop_assert!(takes_connections(after[index]), "up is in") }
                 if states[index] == DEAD { prop_assert!(!takes_connections(after[index]), "dead is out") }
-                let same_ramp = ramps[index].is_some() && ramps[index] == pool.members[index].ramp;
+                let same_ramp = client_states[index] == ClientState::Served && ramps[index].is_some() && ramps[index] == pool.members[index].ramp;
                 if same_ramp && full_weights[index] == full { prop_assert!(after[index] >= before[index], "slow start") }
             }
             // The fast path: never the last healthy one, and never more than its share.

@@ -1,4 +1,4 @@
-//! keepalived, as a peer to compare with: only its checkers.
+//! keepalived, as a peer to compare with: its checkers, and its BFD sessions where its configuration has some.
 
 use std::{
     env, fs,
@@ -44,6 +44,7 @@ impl Keepalived {
         command.args(["--dont-fork", "--log-console", "--check"]);
         command.arg("--use-file").arg(at("keepalived.conf"));
         command.arg("--pid").arg(at("pid")).arg("--checkers_pid").arg(at("checkers_pid"));
+        command.arg("--bfd_pid").arg(at("bfd_pid"));
         if let Some(libraries) = env::var_os(LIBRARIES) {
             command.env("LD_LIBRARY_PATH", libraries);
         }

@@ -12,6 +12,7 @@
 //! what differs from lab to lab.
 
 pub mod agent;
+pub mod bird;
 pub mod clients;
 pub mod clock;
 pub mod director;

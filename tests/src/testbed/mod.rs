@@ -117,6 +117,14 @@ impl Testbed {
 
     /// The same in a lab that is there.
     pub fn in_lab(lab: Lab, setup: &Setup) -> Result<Self> {
+        let mut testbed = Self::in_lab_unserved(lab, setup)?;
+        testbed.wait_until_serving()?;
+        testbed.healthy_since = Moment::now();
+        Ok(testbed)
+    }
+
+    /// The same where not every server serves: waits until all of them are in the table.
+    pub fn in_lab_unserved(lab: Lab, setup: &Setup) -> Result<Self> {
         let config = setup.config.to_toml()?;
         let backups: usize = setup.config.service.iter().map(|service| service.backup.len()).sum();
         let regular = lab.servers.len() - backups;
@@ -135,11 +143,7 @@ impl Testbed {
         .with_context(|| agent.diagnosis())?;
         let load = Load::start(&lab.network.clients, setup.load.clone())?;
         let is_long_lived = matches!(setup.load.pattern, Pattern::LongLived { .. });
-        let mut testbed =
-            Self { load, watcher, agent, lab, healthy_since: Moment::now(), config, is_long_lived, regular };
-        testbed.wait_until_serving()?;
-        testbed.healthy_since = Moment::now();
-        Ok(testbed)
+        Ok(Self { load, watcher, agent, lab, healthy_since: Moment::now(), config, is_long_lived, regular })
     }
 
     /// Starts the agent anew with the same configuration, after its end.

@@ -10,6 +10,7 @@ mod bad_input;
 mod clean_stop;
 mod closed_ways;
 mod connections;
+mod contradiction;
 mod datagrams;
 mod expect_failover;
 mod failover;

@@ -16,7 +16,7 @@ const LIMIT: Duration = Duration::from_hours(1);
 /// Builds and measures; returns the exit status, 0 if the checks take no more than they may.
 pub(super) fn measure(cache: &Cache) -> Result<i32> {
     let on_loopback = on_loopback(cache)?;
-    let beside_keepalived = keepalived::compare(cache, "lvs-bench-checks", &[], LIMIT)?;
+    let beside_keepalived = keepalived::compare(cache, "lvs-bench-checks", &[], LIMIT, None)?;
     Ok(if on_loopback == 0 { beside_keepalived } else { on_loopback })
 }
 

@@ -120,7 +120,17 @@ async fn ask<T>(requests: &mpsc::Sender<oneshot::Sender<T>>, limit: Duration) ->
 fn compose(statuses: Vec<DestinationStatus>, signals: &Signals) -> Vec<ServiceStatus> {
     let mut services: Vec<ServiceStatus> = Vec::new();
     for status in statuses {
-        let DestinationStatus { destination, service, method, weight, state, is_backup, note, idle } = status;
+        let DestinationStatus {
+            destination,
+            service,
+            method,
+            weight,
+            state,
+            is_backup,
+            note,
+            idle,
+            contradiction,
+        } = status;
         let signal = match signals {
             _ if is_backup => SignalStatus::none("backups have no passive detection"),
             Signals::None(reason) => SignalStatus::none(reason.clone()),
@@ -137,6 +147,7 @@ fn compose(statuses: Vec<DestinationStatus>, signals: &Signals) -> Vec<ServiceSt
             backup: is_backup,
             note,
             idle_connection: idle,
+            contradiction,
             signal,
         };
         let key = destination.service.to_string();
@@ -172,6 +183,7 @@ mod tests {
             is_backup: false,
             note: None,
             idle: None,
+            contradiction: None,
         }
     }
 

@@ -5,11 +5,12 @@ use std::time::Instant;
 use super::Controller;
 use crate::{
     engine::{
+        Cause,
         confirmation::{AnsweredCheck, Confirmations, ProbeRequest, Purpose, Situation, Step},
         idle,
     },
     model::DestinationKey,
-    passive::Finding,
+    passive::{ClientReport, Finding},
     probe::{
         IdleReport,
         burst::{Burst, BurstProbe},
@@ -39,6 +40,16 @@ impl Controller {
         let checks = raised.check_now.iter().flat_map(|destination| self.checks.of(destination)).copied();
         self.scheduler.check_now(checks.collect());
         self.events.publish(idle::event(report, &self.engine));
+    }
+
+    /// What the clients of a server say, for each destination that it serves.
+    pub(super) fn clients_say(&mut self, report: &ClientReport) {
+        let targets = self.targets.borrow().clone();
+        for destination in targets.get(report.id).iter().flat_map(|target| &target.destinations) {
+            let effects = self.engine.clients_say(destination, report, Instant::now());
+            self.apply(effects, Cause::Other);
+            self.shown.show_destination(&self.engine, destination);
+        }
     }
 
     /// Asks a port in place of the regular check of a destination that has just been answered; whether that is needed.

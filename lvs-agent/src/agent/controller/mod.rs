@@ -29,7 +29,7 @@ use crate::{
     health::{Sample, Source, State, Transition},
     keyed::KeySet,
     model::{BurstSettings, DestinationKey, ServiceKey},
-    passive::{Finding, Observation, Targets},
+    passive::{ClientReport, Finding, Observation, Targets},
     probe::{
         self, CheckId, CheckResult, IdleHandle, IdleReport, Outcome, Prober, SchedulerHandle, Verdict,
         bursts::{Bursts, Report},
@@ -45,6 +45,8 @@ pub(crate) struct Inputs {
     pub(crate) checks: mpsc::Receiver<CheckResult>,
     /// Findings of passive detection.
     pub(crate) findings: mpsc::Receiver<Finding>,
+    /// What clients say of servers.
+    pub(crate) clients: mpsc::Receiver<ClientReport>,
     /// Results of confirming bursts.
     pub(crate) reports: mpsc::Receiver<Report<ProbeRequest>>,
     /// What becomes of idle connections.
@@ -150,6 +152,7 @@ impl Controller {
                 () = shutdown.cancelled() => break,
                 Some(result) = inputs.checks.recv() => self.baseline(&result),
                 Some(finding) = inputs.findings.recv() => self.found(&finding),
+                Some(report) = inputs.clients.recv() => self.clients_say(&report),
                 Some(report) = inputs.reports.recv() => self.report(report),
                 Some(report) = inputs.idle.recv() => self.idle_reported(&report),
                 Some(update) = inputs.updates.recv() => self.replace(update).await,

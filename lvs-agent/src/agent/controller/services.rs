@@ -13,6 +13,7 @@ use crate::{
     event::Event,
     ipvs::Wanted,
     model::{DestinationKey, ServiceKey, VirtualService},
+    passive::Spread,
 };
 
 /// How long a service that is no longer wanted is looked for in the kernel's table. Whoever adds it again later is left
@@ -142,7 +143,7 @@ impl Controller {
 fn watched_by(services: &[VirtualService]) -> impl Iterator<Item = impl PartialEq> {
     services.iter().map(|service| {
         let servers = service.servers.iter().map(|server| (server.address, server.method, server.tunnel));
-        (service.key, service.name.clone(), servers.collect::<Vec<_>>())
+        (service.key, service.name.clone(), Spread::of(service), servers.collect::<Vec<_>>())
     })
 }
 

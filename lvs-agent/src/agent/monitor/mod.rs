@@ -34,7 +34,10 @@ use crate::{
     clock::monotonic_ns,
     engine::confirmation::DetectorFeedback,
     network::{NeighbourChange, RouteSnapshot, Topology},
-    passive::{Detector, Finding, Programs, Signals, Targets, View, Visibility},
+    passive::{
+        ClientReport, ClientWatch, Detector, Finding, Observation, Programs, Signals, Targets, View,
+        Visibility,
+    },
     telemetry::metrics,
 };
 
@@ -71,6 +74,8 @@ pub(crate) struct Inputs {
 pub(crate) struct Outputs {
     /// Evidence against servers.
     pub(crate) findings: mpsc::Sender<Finding>,
+    /// What clients say of servers.
+    pub(crate) clients: mpsc::Sender<ClientReport>,
     /// The endpoints as they are now, whose ids the findings have.
     pub(crate) targets: latest::Sender<Arc<Targets>>,
     /// The addresses whose routes matter.
@@ -83,6 +88,7 @@ pub(crate) struct Monitor {
     signals: Signals,
     targets: Targets,
     detector: Detector,
+    clients: ClientWatch,
     /// The recording of the detector's input, if the operator wants one.
     recording: Option<Recording>,
     exposition: metrics::Passive,
@@ -181,13 +187,17 @@ impl Monitor {
         for _ in 0..due.min(most) {
             let Some(&id) = self.learn_queue.get(self.learn_next % servers) else { return };
             self.learn_next = (self.learn_next + 1) % servers;
-            let counters = self.signals.counters(id);
+            let (counters, state) = (self.signals.counters(id), self.signals.state(id));
             let now_ns = monotonic_ns();
             if let Some(recording) = &mut self.recording {
                 recording.counters(now_ns, id, &counters);
             }
             self.detector.learn(id, &counters, now_ns);
-            self.exposition.counted(id, &counters, &self.signals.state(id));
+            self.exposition.counted(id, &counters, &state);
+            let report = self.clients.learn(id, &counters, &state, || self.signals.flows(id), now_ns);
+            if let Some(Err(unsent)) = report.map(|report| self.outputs.clients.try_send(report)) {
+                self.clients.unheard(&unsent.into_inner());
+            }
         }
     }
 
@@ -229,6 +239,9 @@ impl Monitor {
         match feedback {
             DetectorFeedback::Observed(id, observation) => {
                 self.detector.observe(id, observation, monotonic_ns());
+                if let Observation::Down | Observation::Up = observation {
+                    self.clients.restart(id);
+                }
             }
             DetectorFeedback::NotProbed(id) => self.detector.not_probed(id),
         }

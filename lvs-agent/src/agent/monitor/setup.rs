@@ -14,7 +14,7 @@ use crate::{
     model::{Config, PassiveSettings},
     netlink::DEFAULT_TIMEOUT,
     network::{Links, NeighbourWatch, NetworkError, SurveyTask},
-    passive::{Detector, Finding, PassiveError, Programs, Signals, Sizes, Targets},
+    passive::{ClientReport, Detector, Finding, PassiveError, Programs, Signals, Sizes, Targets},
     telemetry::metrics,
 };
 
@@ -41,6 +41,7 @@ pub(crate) struct PassiveSide {
 /// What links the monitor with the controller.
 pub(crate) struct Wiring {
     pub(crate) findings: mpsc::Sender<Finding>,
+    pub(crate) clients: mpsc::Sender<ClientReport>,
     pub(crate) feedback: mpsc::Receiver<DetectorFeedback>,
     pub(crate) targets: latest::Sender<Arc<Targets>>,
     pub(crate) watched: latest::Receiver<WatchedServices>,
@@ -76,7 +77,7 @@ pub(crate) async fn set_up(config: &Config, wiring: Wiring) -> Result<PassiveSid
     if !config.passive.enabled {
         return Err(NoPassiveSide::Off);
     }
-    let Wiring { findings, feedback, targets: targets_tx, mut watched } = wiring;
+    let Wiring { findings, clients, feedback, targets: targets_tx, mut watched } = wiring;
     let services = watched.borrow_and_update().clone();
     let (mut programs, signals) = load(config, &services)?;
     metrics::publish_maps(programs.memory()?);
@@ -90,7 +91,7 @@ pub(crate) async fn set_up(config: &Config, wiring: Wiring) -> Result<PassiveSid
         detector: Detector::new(config.passive.detector.clone()),
         recording: config.passive.record.as_deref().and_then(record),
         devices: Devices::new(config.passive.devices.clone()),
-        outputs: Outputs { findings, targets: targets_tx, servers: servers_tx },
+        outputs: Outputs { findings, clients, targets: targets_tx, servers: servers_tx },
         tick: config.passive.tick,
     };
     let mut monitor = Monitor::new(parts, &services);

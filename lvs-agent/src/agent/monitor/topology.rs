@@ -16,7 +16,8 @@ use crate::{
     model::VirtualService,
     network::{NeighbourChange, RouteSnapshot, ServerNextHop, ServerRoute, Topology},
     passive::{
-        self, Change, Detector, Forwarding, PacketPath, PassiveError, Programs, Signals, Targets, Visibility,
+        self, Change, ClientWatch, Detector, Forwarding, PacketPath, PassiveError, Programs, SiblingGroup,
+        Signals, Targets, Visibility,
     },
     telemetry::metrics,
 };
@@ -47,6 +48,7 @@ impl Monitor {
             signals,
             targets,
             detector,
+            clients: ClientWatch::default(),
             recording,
             exposition: metrics::Passive::default(),
             devices,
@@ -84,7 +86,9 @@ impl Monitor {
             self.evidences.forget(*gone);
         }
         self.failed.retain(|id| stay.contains(id));
-        self.detector.set_services(siblings(&self.targets, watched));
+        let groups = SiblingGroup::all(&self.targets, watched);
+        self.detector.set_services(groups.iter().map(SiblingGroup::ids));
+        self.clients.set_groups(&groups);
         self.exposition.follow(&self.targets, watched);
         self.services = watched.iter().map(|service| (service.key, service.name.clone())).collect();
         self.signals_changed = true;
@@ -180,6 +184,7 @@ impl Monitor {
             Change::Reset(id) => {
                 self.signals.reset(*id);
                 self.detector.forget(*id);
+                self.clients.forget(*id);
                 self.evidences.forget(*id);
                 self.exposition.reset(*id);
                 Ok(())
@@ -196,18 +201,4 @@ fn path(next_hop: &ServerNextHop) -> Option<PacketPath> {
         ServerNextHop::Local => Some(PacketPath::Local),
         ServerNextHop::Unreachable(_) => None,
     }
-}
-
-/// The endpoints of each service, which see the same clients; for each protocol by themselves.
-fn siblings(targets: &Targets, services: &[VirtualService]) -> Vec<Vec<ServerId>> {
-    let mut siblings: BTreeMap<_, Vec<ServerId>> = BTreeMap::new();
-    for target in targets.all().filter(|target| !matches!(target.visibility(), Visibility::CountersOnly(_))) {
-        let services: BTreeSet<_> =
-            target.destinations.iter().map(|destination| destination.service).collect();
-        for service in services {
-            siblings.entry((service, target.protocol())).or_default().push(target.id);
-        }
-    }
-    siblings.retain(|(service, _), _| services.iter().any(|one| one.key == *service));
-    siblings.into_values().collect()
 }

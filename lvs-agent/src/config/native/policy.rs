@@ -8,7 +8,7 @@ use toml::{Spanned, de::DeValue};
 use super::{check::argv, section::Section, value};
 use crate::{
     config::diagnostics::{Contradiction, FaultList, ValueFault},
-    model::{CommandLine, FlapDamping, PoolPolicy, Quorum, RealServer, StartPolicy},
+    model::{CommandLine, FlapDamping, OnContradiction, PoolPolicy, Quorum, RealServer, StartPolicy},
 };
 
 /// A policy that was read, and where.
@@ -23,6 +23,8 @@ impl ReadPolicy {
     /// Takes these keys out of a section; what isn't there stays as it is in `self`.
     pub(super) fn overridden_by(self, section: &mut Section<'_>, faults: &mut FaultList) -> Self {
         const START: [(&str, StartPolicy); 2] = [("out", StartPolicy::Out), ("in", StartPolicy::In)];
+        const ON_CONTRADICTION: [(&str, OnContradiction); 2] =
+            [("report", OnContradiction::Report), ("remove", OnContradiction::Remove)];
         let Self { policy: before, quorum: quorum_place } = self;
         let quorum = section.table("quorum", "quorum", faults);
         let quorum_place = quorum.as_ref().map(Section::span).or(quorum_place);
@@ -38,6 +40,9 @@ impl ReadPolicy {
             confirm_timeout: section
                 .plain("confirm-timeout", faults, duration_or_check)
                 .unwrap_or(before.confirm_timeout),
+            on_contradiction: section
+                .plain("on-contradiction", faults, |value| value::word(value, &ON_CONTRADICTION))
+                .unwrap_or(before.on_contradiction),
             backups: before.backups,
         };
         Self { policy, quorum: quorum_place }

@@ -101,6 +101,32 @@ fn mails_say_what_those_of_ldirectord_say() {
 }
 
 #[test]
+fn a_contradiction_is_mailed_when_it_begins_and_when_it_is_over() {
+    let mut fixture = Fixture::new(MAIL, "", Presence::In);
+    fixture.publish(crate::event::examples().into_iter().filter_map(|event| match event {
+        Event::Contradiction { subject, method, change } => {
+            let service = config(MAIL, "").services.remove(0).key;
+            let server = "10.0.0.1:80".parse().unwrap();
+            let subject =
+                crate::event::Subject { destination: DestinationKey { service, server }, ..subject };
+            Some(Event::Contradiction { subject, method, change })
+        }
+        _ => None,
+    }));
+    let queued = fixture.notify.take_queued();
+    let subject = "mail [web] Contradiction, clients fail while checks succeed: 10.0.0.1:80 (192.0.2.1:80)\n";
+    let begun: Vec<_> = queued.iter().filter(|mail| mail.starts_with(subject)).collect();
+    assert_eq!(begun.len(), 3, "{queued:?}");
+    assert!(
+        begun[0].contains("Reason: none of 375 SYNs") && begun[0].contains("Likely causes: the VIP"),
+        "{begun:?}"
+    );
+    let over = "mail [web] Contradiction over: 10.0.0.1:80 (192.0.2.1:80)\n";
+    assert_eq!(queued.iter().filter(|mail| mail.starts_with(over)).count(), 2, "{queued:?}");
+    assert_eq!(queued.len(), 5, "trials are in the log: {queued:?}");
+}
+
+#[test]
 fn mails_call_backups_fallback_servers() {
     let backup = "[[service.backup]]\naddress = \"10.0.0.9:80\"\nchecked = false\n";
     let mut fixture = Fixture::new(MAIL, backup, Presence::In);

@@ -4,7 +4,7 @@ use metrics::{counter, gauge, histogram};
 
 use super::probes::Probes;
 use crate::{
-    event::{Event, HintFate, MailResult, Record, Subject, Subscriber},
+    event::{ContradictionChange, Event, HintFate, MailResult, Record, Subject, Subscriber},
     passive::{Evidence, Hint, Suspicion},
     probe::idle::IdleChange,
 };
@@ -71,6 +71,9 @@ impl EventCounters {
             Event::Suspicion { suspicion, .. } => count_suspicion(suspicion),
             Event::Reported { subject, .. } => of_server("lvs_suspicions_reported_total", subject),
             Event::Overloaded { subject, .. } => of_server("lvs_overloaded_total", subject),
+            Event::Contradiction { subject, change: ContradictionChange::Begun { .. }, .. } => {
+                of_server("lvs_contradictions_total", subject);
+            }
             Event::Correlated { .. } => counter!("lvs_common_suspicions_total").increment(1),
             Event::Cleared { .. } => counter!("lvs_suspicions_cleared_total").increment(1),
             Event::ProbeWithheld { .. } => counter!("lvs_probes_withheld_total").increment(1),

@@ -63,6 +63,10 @@ fn describe() {
         "1 while the server is out by a command, a maintenance file or an \
          administrator's weight 0, whatever its health"
     );
+    describe_gauge!(
+        "lvs_server_contradiction",
+        "1 while the server's clients fail and its checks succeed, 0 otherwise"
+    );
     describe_gauge!("lvs_server_held", "Deprecated, removed in the next version: use lvs_server_admin_out");
     describe_gauge!("lvs_service_quorum", "1 if enough servers are healthy, 0 if not, NaN if unknown");
     describe_gauge!(
@@ -80,6 +84,10 @@ fn describe() {
     describe_counter!(
         "lvs_overloaded_total",
         "Times that a server accepted no new connections while it answered established ones"
+    );
+    describe_counter!(
+        "lvs_contradictions_total",
+        "Times that a server's clients began to fail while its checks succeeded"
     );
     describe_counter!(
         "lvs_common_suspicions_total",

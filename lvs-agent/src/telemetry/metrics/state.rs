@@ -25,6 +25,7 @@ struct DestinationGauges {
     admin_out: Gauge,
     /// The old name of `admin_out`.
     held: Gauge,
+    contradiction: Gauge,
 }
 
 /// The gauges of a service.
@@ -65,6 +66,7 @@ impl StateGauges {
         let admin_out = if admin_state.is_enabled() { 0.0 } else { 1.0 };
         gauges.admin_out.set(admin_out);
         gauges.held.set(admin_out);
+        gauges.contradiction.set(if engine.contradiction(destination).is_some() { 1.0 } else { 0.0 });
     }
 
     /// Sets the gauges of one service.
@@ -82,10 +84,10 @@ impl StateGauges {
 
     /// Sets the gauges of a destination that is gone, or whose service has another name, to NaN.
     pub(crate) fn retire_destination(&mut self, destination: &DestinationKey) {
-        if let Some(DestinationGauges { up, weight, relapses, admin_out, held }) =
+        if let Some(DestinationGauges { up, weight, relapses, admin_out, held, contradiction }) =
             self.destinations.remove(destination)
         {
-            retire([up, weight, relapses, admin_out, held]);
+            retire([up, weight, relapses, admin_out, held, contradiction]);
         }
     }
 
@@ -105,6 +107,7 @@ impl DestinationGauges {
             relapses: gauge!("lvs_server_relapses", labels),
             admin_out: gauge!("lvs_server_admin_out", labels),
             held: gauge!("lvs_server_held", labels),
+            contradiction: gauge!("lvs_server_contradiction", labels),
         }
     }
 }

@@ -81,6 +81,9 @@ pub struct ServiceSection {
     /// Over how long a time the weight of a server that comes back rises.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slow_start: Option<String>,
+    /// `report` or `remove`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_contradiction: Option<String>,
     /// What each server is asked.
     pub check: CheckSection,
     /// The real servers.
@@ -173,6 +176,7 @@ impl AgentConfig {
             fall: 3,
             rise: 2,
             slow_start: None,
+            on_contradiction: None,
             check: CheckSection {
                 kind: "http".to_owned(),
                 path: Some("/".to_owned()),
@@ -261,6 +265,15 @@ impl AgentConfig {
     pub fn on_failure(mut self, action: &str) -> Self {
         for service in &mut self.service {
             action.clone_into(&mut service.on_failure);
+        }
+        self
+    }
+
+    /// The same, but with another action on a server whose clients fail: `report` or `remove`.
+    #[must_use]
+    pub fn on_contradiction(mut self, action: &str) -> Self {
+        for service in &mut self.service {
+            service.on_contradiction = Some(action.to_owned());
         }
         self
     }

@@ -58,6 +58,24 @@ pub enum EventKind {
     Common {},
     /// A server that looks dead is retained: too much of its service would be out.
     Retained {},
+    /// Clients of a server fail while its checks succeed.
+    Contradiction {
+        /// What clients don't get.
+        missing: String,
+        /// How many there were.
+        attempts: u64,
+        /// `reported`, `removed` or `kept`.
+        action: String,
+    },
+    /// A server is taken out because of that, after all or again.
+    ContradictionOut {},
+    /// It gets a few clients again.
+    ContradictionTrial {},
+    /// A contradiction is over.
+    ContradictionOver {
+        /// `served`, `down` or `gone`.
+        reason: String,
+    },
     /// A server that came and went is kept out for a while.
     Damped {},
     /// The kernel's table was edited.
@@ -107,6 +125,12 @@ impl fmt::Display for EventKind {
             Self::Ready {} => f.write_str("ready"),
             Self::Common {} => f.write_str("most of the service is suspected at once"),
             Self::Retained {} => f.write_str("retained: too much of the service would be out"),
+            Self::Contradiction { missing, attempts, action } => {
+                write!(f, "clients miss {missing} in {attempts} attempts while checks succeed: {action}")
+            }
+            Self::ContradictionOut {} => f.write_str("taken out because its clients fail"),
+            Self::ContradictionTrial {} => f.write_str("gets a few clients again"),
+            Self::ContradictionOver { reason } => write!(f, "contradiction over: {reason}"),
             Self::Damped {} => f.write_str("kept out for having come and gone"),
             Self::Suspicion { strength, evidence } => write!(f, "{strength} suspicion: {evidence}"),
             Self::Probe { kind, index, outcome, took_ms } => {

@@ -39,6 +39,8 @@ pub struct LoadPlan {
     pub transport: Transport,
     /// How many client addresses there are: the next one asks with each request, and then the first again.
     pub clients: u32,
+    /// From one client's number to the next's: 1 for networks of their own, 256 for one network.
+    pub step: u32,
     /// The pattern of their requests.
     pub pattern: Pattern,
     /// How long a client waits for its answer.
@@ -81,6 +83,7 @@ impl LoadPlan {
             targets: vec![Layout::new(Method::Masquerade).service()],
             transport: Transport::Tcp,
             clients: u32::MAX,
+            step: 1,
             pattern: Pattern::Paced(rate),
             patience: Duration::from_secs(3),
             limit: 1_000_000,
@@ -94,9 +97,9 @@ impl LoadPlan {
     }
 
     /// The requests in turn: who asks whom.
-    fn pairs(&self) -> impl Iterator<Item = (IpAddr, SocketAddr)> {
+    pub(crate) fn pairs(&self) -> impl Iterator<Item = (IpAddr, SocketAddr)> {
         let targets = self.targets.iter().cycle().copied();
-        let numbers = (0..self.clients).cycle();
+        let numbers = (0..self.clients).map(|number| number.wrapping_mul(self.step)).cycle();
         numbers.zip(targets).take(self.limit).map(|(number, target)| {
             let family = if target.is_ipv4() { Family::V4 } else { Family::V6 };
             (client_address(family, number), target)

@@ -4,7 +4,7 @@ pub mod disturbance;
 pub mod flood;
 pub mod stall;
 
-use std::fmt;
+use std::{fmt, net::IpAddr};
 
 use anyhow::{Context as _, Result};
 use nix::{
@@ -14,7 +14,7 @@ use nix::{
 
 use crate::lab::{
     clock::Moment,
-    layout::{PORT, SECOND_PORT},
+    layout::{AddressPlan, Family, PORT, SECOND_PORT},
     namespace::Namespace,
     network::{ip, netlink::ArmedRequest},
     process::{self, ArmedScript},
@@ -40,6 +40,13 @@ pub enum Fault {
     Unplugged,
     /// The server's packet filter drops what comes for the services' ports; ping and ARP are answered.
     PortFiltered,
+    /// The VIP is none of the server's addresses any more. Only where it answers for the VIP itself: direct
+    /// route, tunnel.
+    VipLost,
+    /// The server's answers to clients bypass the director. Only where they must not: masquerade.
+    RouteElsewhere,
+    /// What the server sends of its services is dropped, unless the packet is small: handshakes go on.
+    LargePacketsLost,
     /// What is sent to the server takes half a second longer.
     Slow,
     /// One of ten packets to the server is lost.
@@ -57,6 +64,9 @@ impl fmt::Display for Fault {
             Self::LinkDown => "link lost",
             Self::Unplugged => "unplugged behind the switch",
             Self::PortFiltered => "port filtered",
+            Self::VipLost => "VIP lost",
+            Self::RouteElsewhere => "default route past the director",
+            Self::LargePacketsLost => "large packets lost",
             Self::Slow => "slow by 500 ms",
             Self::Lossy => "one of ten packets lost",
         })
@@ -104,6 +114,21 @@ impl Fault {
                 process::run(server.namespace(), &["nft", "-f", "-"], &script)?;
                 Trigger::Request(ArmedRequest::wake_table(server.namespace(), FILTER)?)
             }
+            Self::VipLost => Trigger::Script(in_server(&vip("addr del", server), server)?),
+            Self::RouteElsewhere => {
+                let clients = AddressPlan::of(family_of(server)).client_leg;
+                Trigger::Script(in_server(&default_route(clients), server)?)
+            }
+            Self::LargePacketsLost => {
+                // A packet of the handshake has 60 bytes at most, an answer over 100.
+                let script = format!(
+                    "table inet {FILTER} {{ flags dormant; chain output {{ \
+                     type filter hook output priority 0; \
+                     tcp sport {{ {PORT}, {SECOND_PORT} }} meta length > 90 drop; }}; }}\n"
+                );
+                process::run(server.namespace(), &["nft", "-f", "-"], &script)?;
+                Trigger::Request(ArmedRequest::wake_table(server.namespace(), FILTER)?)
+            }
             Self::Slow => delay("delay 500ms limit 100000")?,
             Self::Lossy => delay("loss 10%")?,
         };
@@ -121,7 +146,12 @@ impl Fault {
             Self::AcceptQueueFull => server.signal(Signal::SIGUSR2)?,
             Self::LinkDown => drop(ip(switch, &format!("link set {port} up\n"))?),
             Self::Unplugged => drop(ip(switch, &format!("link set {port} master {bridge}\n"))?),
-            Self::PortFiltered => {
+            Self::VipLost => drop(in_server(&vip("addr add", server), server)?.fire()?),
+            Self::RouteElsewhere => {
+                let director = AddressPlan::of(family_of(server)).director;
+                drop(in_server(&default_route(director), server)?.fire()?);
+            }
+            Self::PortFiltered | Self::LargePacketsLost => {
                 let script = format!("delete table inet {FILTER}\n");
                 process::run(server.namespace(), &["nft", "-f", "-"], &script)?;
             }
@@ -131,6 +161,26 @@ impl Fault {
         }
         Ok(Moment::now())
     }
+}
+
+fn family_of(server: &RealServer) -> Family {
+    if server.address().is_ipv4() { Family::V4 } else { Family::V6 }
+}
+
+/// A change of the VIP among the server's own addresses.
+fn vip(change: &str, server: &RealServer) -> String {
+    let AddressPlan { vip, host, .. } = AddressPlan::of(family_of(server));
+    format!("{change} {vip}/{host} dev lo\n")
+}
+
+/// Another default route.
+fn default_route(via: IpAddr) -> String {
+    format!("route replace default via {via}\n")
+}
+
+/// A batch for `ip` at the server, ready to be run.
+fn in_server(script: &str, server: &RealServer) -> Result<ArmedScript> {
+    ArmedScript::arm(server.namespace(), &["ip", "-batch", "-"], script)
 }
 
 impl ArmedFault {

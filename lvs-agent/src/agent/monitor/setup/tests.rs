@@ -123,8 +123,13 @@ impl Running {
         let (targets_tx, targets) = latest::channel(Arc::new(Targets::new([])));
         let (findings_tx, findings) = mpsc::channel(64);
         let (feedback, feedback_rx) = mpsc::channel(64);
-        let wiring =
-            Wiring { findings: findings_tx, feedback: feedback_rx, targets: targets_tx, watched: watched_rx };
+        let wiring = Wiring {
+            findings: findings_tx,
+            clients: mpsc::channel(1).0,
+            feedback: feedback_rx,
+            targets: targets_tx,
+            watched: watched_rx,
+        };
         let side = set_up(config, wiring).await.unwrap();
         let (requests, shutdown) = (side.requests.clone(), CancellationToken::new());
         let task = tokio::spawn(side.run(shutdown.clone()));

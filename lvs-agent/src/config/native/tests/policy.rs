@@ -1,11 +1,20 @@
 //! Pools: quorum, backups, slow start, damping, several checks.
 
 use super::*;
-use crate::model::{Backup, Combine, CommandLine, FlapDamping, Quorum, StartPolicy};
+use crate::model::{Backup, Combine, CommandLine, FlapDamping, OnContradiction, Quorum, StartPolicy};
 
 /// Writes a policy down, but for its backups.
 pub(super) fn write_policy(text: &mut String, policy: &PoolPolicy) {
-    let PoolPolicy { backups: _, quorum, slow_start, start, fast_share, flap, confirm_timeout } = policy;
+    let PoolPolicy {
+        backups: _,
+        quorum,
+        slow_start,
+        start,
+        fast_share,
+        flap,
+        confirm_timeout,
+        on_contradiction,
+    } = policy;
     let d = |duration: &Duration| format!("\"{}\"", format_duration(*duration));
     if *quorum != PoolPolicy::default().quorum {
         let (weight, hysteresis) = (quorum.weight, quorum.hysteresis);
@@ -27,6 +36,8 @@ pub(super) fn write_policy(text: &mut String, policy: &PoolPolicy) {
     let (penalty_max, memory) = (d(&flap.penalty_max), d(&flap.memory));
     writeln!(text, "flap = {{ penalty = {penalty}, penalty-max = {penalty_max}, memory = {memory} }}")
         .unwrap();
+    let on_contradiction = if *on_contradiction == OnContradiction::Remove { "remove" } else { "report" };
+    writeln!(text, "on-contradiction = \"{on_contradiction}\"").unwrap();
 }
 
 fn command() -> impl Strategy<Value = Option<CommandLine>> {
@@ -43,12 +54,13 @@ prop_compose! {
         start in select(&[StartPolicy::Out, StartPolicy::In][..]),
         fast_share in 0.0..=1.0,
         confirm_timeout in option::of(duration(1..=86_400_000)),
+        on_contradiction in select(&[OnContradiction::Report, OnContradiction::Remove][..]),
         (penalty, longer, memory) in (duration(0..=1000), duration(1..=1000), duration(1..=86_400_000)),
     ) -> PoolPolicy {
         let quorum = Quorum { weight: weight.try_into().unwrap(), hysteresis, up, down };
         let quorum = if sum == 0 { PoolPolicy::default().quorum } else { quorum };
         let flap = FlapDamping { penalty, penalty_max: penalty + longer, memory };
-        PoolPolicy { backups: vec![], quorum, slow_start, start, fast_share, flap, confirm_timeout }
+        PoolPolicy { backups: vec![], quorum, slow_start, start, fast_share, flap, confirm_timeout, on_contradiction }
     }
 }
 
@@ -74,6 +86,7 @@ fn everything_about_a_pool() {
         fast-share = 0.25
         confirm-timeout = "300ms"
         flap = { penalty = "3s", penalty-max = "30s", memory = "10m" }
+        on-contradiction = "remove"
         "#,
     )
     .policy;
@@ -98,6 +111,7 @@ fn everything_about_a_pool() {
             memory: Duration::from_mins(10),
         },
         confirm_timeout: Some(Duration::from_millis(300)),
+        on_contradiction: OnContradiction::Remove,
     };
     assert_eq!(policy, expected);
     assert_eq!(service("flap = { penalty = \"off\" }").policy.flap.penalty, Duration::ZERO);

@@ -1,7 +1,7 @@
 //! How a service's pool is run.
 
 use super::table::{self, Table, command_line, float, text, time};
-use crate::model::{PoolPolicy, StartPolicy};
+use crate::model::{OnContradiction, PoolPolicy, StartPolicy};
 
 /// The keys of a policy that differ from `usual`.
 pub(super) fn policy(policy: &PoolPolicy, usual: &PoolPolicy, table: &mut Table) {
@@ -29,5 +29,8 @@ pub(super) fn policy(policy: &PoolPolicy, usual: &PoolPolicy, table: &mut Table)
         inner.add("penalty-max", time(&flap.penalty_max));
         inner.add("memory", time(&flap.memory));
         inner.inline()
+    });
+    table.unless("on-contradiction", &policy.on_contradiction, &usual.on_contradiction, |on_contradiction| {
+        text(if *on_contradiction == OnContradiction::Remove { "remove" } else { "report" })
     });
 }
