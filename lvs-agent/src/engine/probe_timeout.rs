@@ -108,7 +108,9 @@ impl LatencyHistory {
                 let known = pace.and_then(|pace| pace.answer.nearly_all());
                 let is_own = *question == check.kind;
                 let limit = own.filter(|_| is_own).unwrap_or(check.timeout);
-                let wanted = known.map_or(limit, |(longest, _)| longest * ANSWER_FACTOR);
+                // The first probe of a burst has all of it, so that the last one needs no more while nothing is known.
+                let unknown = if is_own { ANSWER_LEAST } else { limit };
+                let wanted = known.map_or(unknown, |(longest, _)| longest * ANSWER_FACTOR);
                 let probe = wanted.max(ANSWER_LEAST).min(limit);
                 if is_own {
                     Patience { usual: late(known), probe, burst: limit }
@@ -206,7 +208,7 @@ mod tests {
             ("slow, fast for half a minute", Connect, Connect, with(many(5000), &[5; REMEMBERED]), 50),
             ("ping by ping", Ping, Ping, many(30), 300),
             ("connection of a page", page(), Connect, many(150), 150),
-            ("page, nothing known", page(), page(), vec![], 800),
+            ("page, nothing known", page(), page(), vec![], 100),
             ("page, fast", page(), page(), many(5), 100),
             ("page, slow", page(), page(), many(100), 500),
             ("page, slower", page(), page(), many(400), 800),
