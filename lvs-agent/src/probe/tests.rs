@@ -281,24 +281,26 @@ async fn a_director_out_of_file_descriptors_blames_no_server() {
 /// A device that has gone, and one of the same name that was made later.
 #[tokio::test]
 async fn a_device_that_is_made_anew_is_used_again() {
-    let setup = "
-        ip link set lo up
-        ip link add d0 type dummy
-        ip link set d0 up
-        ip address add 192.0.2.1/24 dev d0
-    ";
-    if !is_in_namespace("probe::tests::a_device_that_is_made_anew_is_used_again", setup) {
+    if !is_in_namespace("probe::tests::a_device_that_is_made_anew_is_used_again", "ip link set lo up") {
         return;
     }
     let ip = |arguments: &str| {
         let status = std::process::Command::new("ip").args(arguments.split(' ')).status().unwrap();
         assert!(status.success(), "ip {arguments}");
     };
+    // What is sent there is lost behind the other end.
+    let make = || {
+        ip("link add d0 type veth peer name e0");
+        ip("link set e0 up");
+        ip("link set d0 up");
+        ip("address add 192.0.2.1/24 dev d0");
+        ip("neigh add 192.0.2.9 lladdr 02:00:00:00:00:09 dev d0");
+    };
     let prober = Prober::new();
     let via = Via { device: DeviceName::new("d0"), ..Via::default() };
     for check in [CheckKind::Ping, CheckKind::Connect] {
+        make();
         let target = ProbeTarget { via, ..ProbeTarget::at("192.0.2.9:80".parse().unwrap()) };
-        // A dummy device swallows everything.
         let ask = async || prober.probe(target, &check, SHORT).await.unwrap_err().reason;
         assert!(matches!(ask().await, FailureReason::TimedOut { .. }), "{check:?}");
         ip("link del d0");
@@ -306,11 +308,10 @@ async fn a_device_that_is_made_anew_is_used_again() {
             let reason = ask().await;
             assert!(matches!(reason, FailureReason::Local(_)), "{check:?}: {reason}");
         }
-        ip("link add d0 type dummy");
-        ip("link set d0 up");
-        ip("address add 192.0.2.1/24 dev d0");
+        make();
         let reason = ask().await;
         assert!(matches!(reason, FailureReason::TimedOut { .. }), "{check:?}: {reason}");
+        ip("link del d0");
     }
 }
 
