@@ -171,7 +171,7 @@ async fn ten_thousand_idle_connections() {
     while servers.len() + DOUBLES < usize::try_from(IDLE).expect("so few") {
         match reports.recv().await.expect("it runs") {
             IdleReport::Server { destinations, change: IdleChange::Opened } => {
-                servers.extend(destinations.iter().map(|one| one.server))
+                servers.extend(destinations.iter().map(|one| one.server));
             }
             other => panic!("{other:?}"),
         }
