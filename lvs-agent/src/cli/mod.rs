@@ -2,10 +2,13 @@
 
 mod arguments;
 mod check_config;
+mod details;
 mod exit_code;
+mod names_at_start;
 mod servers;
 
 use std::{
+    collections::BTreeSet,
     io::{self, IsTerminal as _, Write as _},
     path::{Path, PathBuf},
     process::ExitCode,
@@ -166,7 +169,7 @@ pub fn main(cli: &Cli) -> ExitCode {
     match &cli.command {
         Command::Run(arguments) => {
             let source = source(arguments);
-            let reading = match source.as_ref().map(Source::read).transpose() {
+            let reading = match source.as_ref().map(names_at_start::read).transpose() {
                 Ok(reading) => reading,
                 Err(error) => return failed(&error, exit_code::UNUSABLE),
             };
@@ -182,13 +185,15 @@ pub fn main(cli: &Cli) -> ExitCode {
                     events.publish_all(ConfigNotice::of_reading(&source.path, reading).map(Event::Config));
                 }
                 let mode = arguments.mode.map_or(Mode::Observe, Mode::from);
+                let unresolved = reading.as_ref().map(|reading| reading.unresolved.names.clone());
                 let mut config = reading.map_or_else(|| Config::of_table(mode), |reading| reading.config);
                 let role = if arguments.beside { InstanceRole::Secondary } else { InstanceRole::Primary };
                 if role == InstanceRole::Secondary {
                     stay_beside(&mut config);
                 }
                 // Standard error hears of it at the end.
-                run(config, source, role, log.as_ref(), &events).inspect_err(|error| {
+                let names = source.clone().zip(unresolved);
+                run(config, source, names, role, log.as_ref(), &events).inspect_err(|error| {
                     if log.is_some() {
                         events.publish(Event::Failed { error: format!("{error:#}") });
                     }
@@ -215,7 +220,7 @@ pub fn main(cli: &Cli) -> ExitCode {
 fn source(arguments: &RunArguments) -> Option<Source> {
     let path = arguments.config.clone()?;
     let mode = arguments.mode.map(Mode::from);
-    Some(Source { path, strictness: strictness(arguments.strict), mode })
+    Some(Source::new(path, strictness(arguments.strict), mode).at_start())
 }
 
 fn end(result: anyhow::Result<()>) -> ExitCode {
@@ -282,6 +287,7 @@ fn start_log(cli: &Cli, target: &LogTarget) -> anyhow::Result<(Option<LogThread>
 fn run(
     config: Config,
     source: Option<Source>,
+    unresolved: Option<(Source, BTreeSet<String>)>,
     role: InstanceRole,
     log: Option<&LogThread>,
     events: &Publisher,
@@ -292,6 +298,7 @@ fn run(
         tokio::select! {
             ended = agent::run(config, source, role, events.clone()) => ended,
             never = reopen_at_hangup(log) => never,
+            never = names_at_start::follow(unresolved) => never,
         }
     })
 }

@@ -7,8 +7,10 @@ mod common;
 mod diagnostics;
 #[cfg(test)]
 mod fuzz;
+mod guess;
 pub mod ldirectord;
 mod load;
+mod name_grace;
 pub mod native;
 mod reading;
 mod restart;
@@ -20,5 +22,6 @@ pub use self::{
         KeyFault, Leniency, NameFault, Note, Place, PortUse, Strictness, ValueFault, Warning, WarningKind,
     },
     load::{Fingerprint, Source, read_bytes, read_file},
+    name_grace::{NameGrace, NamePolicy, Unresolved},
     reading::{Format, Reading},
 };

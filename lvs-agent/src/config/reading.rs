@@ -2,8 +2,11 @@
 
 use std::{fmt, path::Path};
 
-use super::diagnostics::{ConfigError, Warning};
-use crate::model::{Config, Mode};
+use super::{
+    diagnostics::{ConfigError, Warning},
+    name_grace::Unresolved,
+};
+use crate::model::{AgentSettings, Config, Mode};
 
 /// The result of reading a configuration.
 #[derive(Clone, Debug, PartialEq)]
@@ -14,6 +17,8 @@ pub struct Reading {
     pub format: Format,
     /// What its author should know, in the order of the file.
     pub warnings: Vec<Warning>,
+    /// What was left out for lack of an address; nothing unless names may be missing.
+    pub unresolved: Unresolved,
 }
 
 impl Reading {
@@ -26,6 +31,11 @@ impl Reading {
     /// The same in another mode, if there is to be one.
     pub(super) fn in_mode(self, mode: Option<Mode>) -> Result<Self, ConfigError> {
         let Some(mode) = mode else { return Ok(self) };
+        if !self.unresolved.names.is_empty() {
+            // What is missing will come.
+            let agent = AgentSettings { mode, ..self.config.agent };
+            return Ok(Self { config: Config { agent, ..self.config }, ..self });
+        }
         Ok(Self { config: self.config.in_mode(mode)?, ..self })
     }
 }

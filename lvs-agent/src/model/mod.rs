@@ -14,10 +14,10 @@ mod via;
 
 pub use self::{
     check::{
-        BodyDigest, Check, CheckKind, CommandCheck, CommandConvention, Database, DnsCheck, DnsType,
-        GreetingCheck, GreetingProtocol, HttpCheck, HttpMethod, HttpPage, HttpVersion, LdapCheck, Login,
-        OracleCheck, Pattern, PatternError, RadiusCheck, Secret, SipCheck, SqlCheck, StatusCodes, TcpCheck,
-        Tls, TlsStart, TlsVerify, Transport, UdpCheck, dns_name, is_dns_name,
+        BodyDigest, Check, CheckKind, CommandCheck, CommandConvention, Database, DnsCheck, DnsExpect,
+        DnsType, GreetingCheck, GreetingProtocol, HttpCheck, HttpMethod, HttpPage, HttpVersion, LdapCheck,
+        Login, OracleCheck, Pattern, PatternError, RadiusCheck, Secret, SipCheck, SqlCheck, StatusCodes,
+        TcpCheck, Tls, TlsStart, TlsVerify, Transport, UdpCheck, dns_name, is_dns_name,
     },
     lvs::*,
     notify::{

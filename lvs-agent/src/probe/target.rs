@@ -2,9 +2,9 @@
 
 use std::net::SocketAddr;
 
-use crate::model::{Check, CheckKind, Via};
+use crate::model::{Check, Via};
 
-/// The server that a probe is sent to.
+/// Where a probe is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ProbeTarget {
     /// Address and port; port 0 where there is none, as for a ping.
@@ -20,14 +20,10 @@ impl ProbeTarget {
         Self { address, via: Via::default() }
     }
 
-    /// The target of `check` for the real server at `server`: the server itself, or another port of it. A ping has no
-    /// port, so that one check serves all services of a server.
+    /// The target of `check` for the real server at `server`: the server itself, or another port or address that the
+    /// check names. A ping has no port, so that one check serves all services of a server.
     #[must_use]
     pub fn of_check(server: SocketAddr, check: &Check) -> Self {
-        let port = match check.kind {
-            CheckKind::Ping => 0,
-            _ => check.port.unwrap_or(server.port()),
-        };
-        Self { address: SocketAddr::new(server.ip(), port), via: check.via }
+        Self { address: check.asked(server), via: check.via }
     }
 }

@@ -20,7 +20,7 @@ use crate::lab::{namespace::Namespace, process::Process, wait};
 
 /// Where ldirectord's package is unpacked, with the Perl modules that it needs.
 pub const PACKAGE_VARIABLE: &str = "LVS_LDIRECTORD";
-/// Perl's own modules, on a machine that has more of Perl than its interpreter. Elsewhere those of the package are used.
+/// Perl's own modules, on a machine that has more of Perl than its interpreter. Elsewhere the package's are used.
 const OWN_MODULES: &str = "/usr/share/perl";
 /// How long it may take to stop.
 const STOP: Duration = Duration::from_mins(1);

@@ -132,6 +132,7 @@ fn the_smallest_file_has_the_defaults() {
             interval: Duration::from_secs(1),
             timeout: Duration::from_secs(1),
             port: None,
+            connect_to: None,
             via: Via::default(),
             soft_interval: None,
             connects_between: 0,

@@ -8,14 +8,18 @@ mod login;
 mod pattern;
 mod tls;
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 pub use application::{
     CommandCheck, CommandConvention, GreetingCheck, GreetingProtocol, LdapCheck, RadiusCheck, SipCheck,
     TcpCheck, Transport, UdpCheck,
 };
 pub use database::{Database, OracleCheck, SqlCheck};
-pub use dns::{DnsCheck, DnsType, dns_name, is_dns_name};
+pub use dns::{DnsCheck, DnsExpect, DnsType, dns_name, is_dns_name};
 pub use http::{BodyDigest, HttpCheck, HttpMethod, HttpPage, HttpVersion, StatusCodes};
 pub use login::{Login, Secret};
 pub use pattern::{Pattern, PatternError};
@@ -34,6 +38,8 @@ pub struct Check {
     pub timeout: Duration,
     /// The port that is checked, where it isn't the real server's own.
     pub port: Option<u16>,
+    /// The address that is asked, where it isn't the real server's own (keepalived's `connect_ip`).
+    pub connect_to: Option<IpAddr>,
     /// From where it is made, and how long its steps may take.
     pub via: Via,
     /// The interval while the server's state is soft; `None`: [`Check::soft_interval`] says.
@@ -51,6 +57,7 @@ impl Default for Check {
             interval: defaults::CHECK_INTERVAL,
             timeout: defaults::CHECK_TIMEOUT,
             port: None,
+            connect_to: None,
             via: Via::default(),
             soft_interval: None,
             connects_between: 0,
@@ -64,6 +71,17 @@ impl Check {
     pub fn soft_interval(&self) -> Duration {
         let usual = (self.interval / defaults::SOFT_PART).max(defaults::SOFT_LEAST);
         self.soft_interval.unwrap_or(usual).min(self.interval)
+    }
+
+    /// Where the check of the real server at `server` goes: to the server itself, or where the check says. A ping has
+    /// no port (0).
+    #[must_use]
+    pub fn asked(&self, server: SocketAddr) -> SocketAddr {
+        let port = match self.kind {
+            CheckKind::Ping => 0,
+            _ => self.port.unwrap_or(server.port()),
+        };
+        SocketAddr::new(self.connect_to.unwrap_or(server.ip()), port)
     }
 
     /// The same check for a server of the virtual service `key`, which a command may want to know.

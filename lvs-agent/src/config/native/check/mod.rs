@@ -195,7 +195,16 @@ pub(super) fn read(mut section: Section<'_>, faults: &mut FaultList) -> ReadChec
         }
     }
     section.finish(faults);
-    let check = Check { kind: check_kind, interval, timeout, port, via, soft_interval, connects_between };
+    let check = Check {
+        kind: check_kind,
+        interval,
+        timeout,
+        port,
+        connect_to: None,
+        via,
+        soft_interval,
+        connects_between,
+    };
     ReadCheck { check, has_type: written, place }
 }
 

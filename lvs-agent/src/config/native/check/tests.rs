@@ -7,8 +7,8 @@ use crate::{
     config::{diagnostics::ConfigError, native::read},
     model::{
         AddressFamily, BodyDigest, Check, CheckKind, CommandConvention, Config, Database, DeviceName,
-        DnsType, GreetingProtocol, HttpMethod, HttpVersion, ServiceKey, StatusCodes, TlsStart, TlsVerify,
-        Transport,
+        DnsExpect, DnsType, GreetingProtocol, HttpMethod, HttpVersion, ServiceKey, StatusCodes, TlsStart,
+        TlsVerify, Transport,
     },
 };
 
@@ -208,7 +208,10 @@ fn other_protocols() {
     }
     let dns = "type = \"dns\", name = \"a.example\", record = \"MX\", transport = \"tcp\", expect = \"b\"";
     let CheckKind::Dns(dns) = good(dns).kind else { panic!() };
-    assert_eq!((dns.record, dns.transport, dns.expect.as_deref()), (DnsType::Mx, Transport::Tcp, Some("b")));
+    assert_eq!(
+        (dns.record, dns.transport, dns.expect),
+        (DnsType::Mx, Transport::Tcp, Some(DnsExpect::Is("b".to_owned())))
+    );
     let radius = "type = \"radius\", user = \"u\", password = \"p\", secret = \"s\", reject-is-alive = true";
     let CheckKind::Radius(radius) = good(radius).kind else { panic!() };
     assert!(radius.secret.reveal() == "s" && radius.login.password.reveal() == "p" && radius.reject_is_alive);
