@@ -30,31 +30,31 @@ pub(super) fn agent(agent: &AgentSettings) -> Vec<String> {
 
 /// What a service has beside its name, scheduler and states.
 pub(super) fn service(service: &VirtualService) -> String {
-    let mut text = String::new();
+    let mut parts = Vec::new();
     match service.persistence.as_ref().map(crate::model::Persistence::netmask) {
-        Some(Netmask::V4(mask)) if !mask.is_broadcast() => text += &format!(" netmask {mask}"),
-        Some(Netmask::V6(length)) if length < 128 => text += &format!(" netmask /{length}"),
+        Some(Netmask::V4(mask)) if !mask.is_broadcast() => parts.push(format!(" netmask {mask}")),
+        Some(Netmask::V6(length)) if length < 128 => parts.push(format!(" netmask /{length}")),
         _ => {}
     }
     if let Some(engine) = &service.persistence_engine {
-        text += &format!(" by {engine}");
+        parts.push(format!(" by {engine}"));
     }
     if let Some(SchedulerFlags { flag_1, flag_2, flag_3 }) = service.scheduler_flags {
         let flags = [(flag_1, "flag-1"), (flag_2, "flag-2"), (flag_3, "flag-3")];
         let set: Vec<_> = flags.into_iter().filter(|(set, _)| *set).map(|(_, name)| name).collect();
         if !set.is_empty() {
-            text += &format!("  {}", set.join(","));
+            parts.push(format!("  {}", set.join(",")));
         }
     }
     if service.one_packet == Some(true) {
-        text += "  one packet";
+        parts.push("  one packet".to_owned());
     }
     match service.on_exit {
-        Some(OnExit::Remove) => text += "  removed at a clean stop",
-        Some(OnExit::Keep) => text += "  kept at a clean stop",
+        Some(OnExit::Remove) => parts.push("  removed at a clean stop".to_owned()),
+        Some(OnExit::Keep) => parts.push("  kept at a clean stop".to_owned()),
         None => {}
     }
-    text
+    parts.concat()
 }
 
 /// The thresholds of a server.
@@ -84,25 +84,26 @@ pub(super) fn notifications(notify: &Notifications, policy: &PoolPolicy) -> Vec<
 }
 
 fn mail(mail: &MailSettings) -> String {
-    let mut text = mail.to.join(", ");
+    let mut parts = vec![mail.to.join(", ")];
     if let Some(from) = &mail.from {
-        text += &format!("  from {from}");
+        parts.push(format!("  from {from}"));
     }
     if let Some(relay) = &mail.relay {
-        text += &format!("  by {}", relay.address);
+        parts.push(format!("  by {}", relay.address));
     }
     if let Some(pause) = mail.repeat {
-        text += &format!("  again every {}", format_duration(pause));
+        parts.push(format!("  again every {}", format_duration(pause)));
     }
     let MailAbout { starting, running, stopping, reloading } = mail.about;
     let about =
         [(starting, "starting"), (running, "running"), (stopping, "stopping"), (reloading, "reloading")];
     let named: Vec<_> = about.into_iter().filter(|(named, _)| *named).map(|(_, name)| name).collect();
     match named.len() {
-        0 => text + "  about nothing",
-        4 => text,
-        _ => format!("{text}  about {}", named.join(", ")),
+        0 => parts.push("  about nothing".to_owned()),
+        4 => {}
+        _ => parts.push(format!("  about {}", named.join(", "))),
     }
+    parts.concat()
 }
 
 fn command(line: &CommandLine) -> String {
@@ -130,22 +131,23 @@ pub(super) fn http(http: &HttpCheck) -> String {
 }
 
 fn page(page: &HttpPage) -> String {
-    let mut text =
-        if page.method == HttpMethod::Head { format!("HEAD {}", page.path) } else { page.path.clone() };
+    let mut parts =
+        vec![if page.method == HttpMethod::Head { format!("HEAD {}", page.path) } else { page.path.clone() }];
     if let Some(host) = &page.host {
-        text += &format!(", host {host}");
+        parts.push(format!(", host {host}"));
     }
-    text += &format!(", status {}", page.status);
+    parts.push(format!(", status {}", page.status));
     if let Some(wanted) = &page.text {
-        text += &format!(", body contains {wanted:?}");
+        parts.push(format!(", body contains {wanted:?}"));
     }
-    text += &matches("body matches", page.pattern.as_ref());
-    text += &matches("body does not match", page.unwanted.as_ref());
+    parts.push(matches("body matches", page.pattern.as_ref()));
+    parts.push(matches("body does not match", page.unwanted.as_ref()));
     match page.digest {
-        Some(BodyDigest::Md5(_)) => text + ", body has an MD5 digest",
-        Some(BodyDigest::Sha256(_)) => text + ", body has a SHA-256 digest",
-        None => text,
+        Some(BodyDigest::Md5(_)) => parts.push(", body has an MD5 digest".to_owned()),
+        Some(BodyDigest::Sha256(_)) => parts.push(", body has a SHA-256 digest".to_owned()),
+        None => {}
     }
+    parts.concat()
 }
 
 /// An expression after some words, without the flags that the reader of ldirectord's format puts before it.

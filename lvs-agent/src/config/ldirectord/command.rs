@@ -45,14 +45,13 @@ fn words(text: &str) -> Option<Vec<String>> {
             Some(open) if c == open => quote = None,
             // Within double quotes these are still the shell's.
             Some('"') if matches!(c, '$' | '`' | '\\') => return None,
-            Some(_) => word.get_or_insert_default().push(c),
             None if matches!(c, '"' | '\'') => {
                 word.get_or_insert_default();
                 quote = Some(c);
             }
             None if is_blank(c) => words.extend(word.take()),
             None if SHELL.contains(c) || (c == '#' && word.is_none()) => return None,
-            None => word.get_or_insert_default().push(c),
+            _ => word.get_or_insert_default().push(c),
         }
     }
     words.extend(word);

@@ -438,14 +438,13 @@ fn httpmethod(entry: &Entry, findings: &mut Findings) -> Option<HttpMethod> {
 /// A quote at the beginning may be there or not, the next one ends it. What can't be a host's name is left out, so that
 /// the real server's own address is sent, and that is noted: ldirectord sends whatever is written.
 fn virtualhost(entry: &Entry, findings: &mut Findings) -> Option<String> {
-    let text = match quotes::around(&entry.value) {
-        Around::Foreign { .. } => value::optionally_quoted(entry, findings)?,
-        _ => {
-            let bare = entry.value.strip_prefix('"').unwrap_or(&entry.value);
-            let (host, rest) = bare.split_once('"').unwrap_or((bare, ""));
-            findings.rest(entry, rest);
-            host.to_owned()
-        }
+    let text = if let Around::Foreign { .. } = quotes::around(&entry.value) {
+        value::optionally_quoted(entry, findings)?
+    } else {
+        let bare = entry.value.strip_prefix('"').unwrap_or(&entry.value);
+        let (host, rest) = bare.split_once('"').unwrap_or((bare, ""));
+        findings.rest(entry, rest);
+        host.to_owned()
     };
     let host = text.trim_matches(is_blank);
     let is_host = |host: &str| {
