@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
 
 use crate::cache::Cache;
+use crate::dpkg;
 use crate::process::{self, output, run};
 
 /// Where apt finds Debian's signing keys, from the package `debian-archive-keyring`.
@@ -23,8 +24,8 @@ const MIRROR_VARIABLE: &str = "LVS_DEBIAN_MIRROR";
 #[derive(Debug)]
 pub(crate) struct Apt {
     options: Vec<OsString>,
-    /// Where the lists of a suite are, as long as they are used.
-    _lists: Option<TempDir>,
+    /// Files that the options name, as long as they are used.
+    files: Vec<TempDir>,
 }
 
 /// Whether this machine has apt at all.
@@ -42,9 +43,9 @@ impl Apt {
     pub(crate) fn system(cache: &Cache) -> Result<Self> {
         ensure!(available(), "apt-get isn't here: this part of set-up works on Debian only");
         if is_root() {
-            return Ok(Self { options: unsandboxed(), _lists: None });
+            return Ok(Self { options: unsandboxed(), files: Vec::new() });
         }
-        Ok(Self { options: private(&cache.entry("apt"))?, _lists: None })
+        Ok(Self { options: private(&cache.entry("apt"))?, files: Vec::new() })
     }
 
     /// One suite of Debian from the mirror that this machine uses, with lists of its own: apt itself stays as it is.
@@ -59,9 +60,28 @@ impl Apt {
             .with_context(|| format!("cannot write {}", sources.display()))?;
         options.extend(option("Dir::Etc::sourcelist", &sources));
         options.extend(option("Dir::Etc::sourceparts", Path::new("-")));
-        let apt = Self { options, _lists: Some(lists) };
+        let apt = Self { options, files: vec![lists] }.as_if_bare()?;
         apt.update()?;
         Ok(apt)
+    }
+
+    /// The same on a machine with nothing but what every Debian has. What is unpacked must not depend on what is
+    /// installed: that would be left out, though it isn't found from elsewhere, or be offered in its own version only.
+    /// Nothing can be installed this way.
+    pub(crate) fn as_if_bare(mut self) -> Result<Self> {
+        let directory = tempfile::tempdir().context("cannot make a temporary directory")?;
+        let status = directory.path().join("status");
+        let installed = fs::read_to_string(dpkg::STATUS);
+        let installed = installed.with_context(|| format!("cannot read {}", dpkg::STATUS))?;
+        fs::write(&status, dpkg::minimal(&installed))
+            .with_context(|| format!("cannot write {}", status.display()))?;
+        self.options.extend(option("Dir::State::status", &status));
+        // What apt remembers between two calls is about the whole list.
+        for cache in ["Dir::Cache::pkgcache", "Dir::Cache::srcpkgcache"] {
+            self.options.extend(option(cache, Path::new("")));
+        }
+        self.files.push(directory);
+        Ok(self)
     }
 
     fn command(&self, program: &str) -> Command {
@@ -118,7 +138,7 @@ impl Apt {
         Ok(parse_depends(&listing))
     }
 
-    /// The packages themselves and what they need that this machine doesn't have.
+    /// The packages themselves and what they need beyond what counts as installed.
     pub(crate) fn closure(&self, packages: &[&str]) -> Result<Vec<String>> {
         let mut simulation = self.command("apt-get");
         simulation.args(["install", "--simulate", "--no-install-recommends", "--reinstall"]);

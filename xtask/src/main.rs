@@ -7,6 +7,7 @@ mod build;
 mod cache;
 mod demo;
 mod doctor;
+mod dpkg;
 mod linker;
 mod packages;
 mod paths;

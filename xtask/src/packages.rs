@@ -16,7 +16,7 @@ use crate::process::{self, output, users_libraries};
 /// A list, beside the unpacked files, of the machine's own libraries that the tools are linked against.
 const LIBRARIES: &str = "libraries-outside";
 
-/// Packages unpacked below one root, with those of their libraries that the machine lacks.
+/// Packages unpacked below one root, with all that they need beyond what every Debian has.
 #[derive(Debug, Clone)]
 pub(crate) struct Unpacked {
     root: PathBuf,
@@ -26,7 +26,7 @@ impl Cache {
     /// The packages, downloaded and unpacked unless they are there already.
     pub(crate) fn packages(&self, names: &[&str]) -> Result<Unpacked> {
         let root = self.get_or_fill(&entry(names), sound, |root| {
-            let apt = Apt::system(self)?;
+            let apt = Apt::system(self)?.as_if_bare()?;
             apt.require(names)?;
             apt.unpack(&apt.closure(names)?, root)?;
             record_libraries(&Unpacked { root: root.to_owned() }, Lack::Fatal)
@@ -38,7 +38,7 @@ impl Cache {
     /// directories of their own, are only found there.
     pub(crate) fn servers(&self, names: &[&str]) -> Result<Unpacked> {
         let root = self.get_or_fill(&entry(names), sound, |root| {
-            let apt = Apt::system(self)?;
+            let apt = Apt::system(self)?.as_if_bare()?;
             apt.require(names)?;
             apt.unpack(&apt.closure(names)?, root)?;
             record_libraries(&Unpacked { root: root.to_owned() }, Lack::Tolerated)
@@ -92,11 +92,12 @@ impl Unpacked {
     }
 }
 
-/// The name of the cache's entry for a set of packages, whatever their order.
+/// The name of the cache's entry for a set of packages, whatever their order. Earlier versions left out what was
+/// installed at the time; theirs have another name.
 fn entry(names: &[&str]) -> String {
     let names: BTreeSet<&str> = names.iter().copied().collect();
     let names: Vec<&str> = names.into_iter().collect();
-    format!("packages/{}", names.join("+"))
+    format!("unpacked/{}", names.join("+"))
 }
 
 /// Whether the machine still has the libraries that were there when the packages were unpacked.
@@ -161,7 +162,7 @@ mod tests {
 
     #[test]
     fn entry_does_not_depend_on_order() {
-        assert_eq!(entry(&["nftables", "ipvsadm"]), "packages/ipvsadm+nftables");
+        assert_eq!(entry(&["nftables", "ipvsadm"]), "unpacked/ipvsadm+nftables");
         assert_eq!(entry(&["ipvsadm", "nftables", "ipvsadm"]), entry(&["nftables", "ipvsadm"]));
     }
 

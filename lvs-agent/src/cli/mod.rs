@@ -2,10 +2,13 @@
 
 mod arguments;
 mod check_config;
+mod details;
 mod exit_code;
+mod names_at_start;
 mod servers;
 
 use std::{
+    collections::BTreeSet,
     io::{self, IsTerminal as _, Write as _},
     path::{Path, PathBuf},
     process::ExitCode,
@@ -170,7 +173,7 @@ pub fn main(cli: &Cli) -> ExitCode {
     match &cli.command {
         Command::Run(arguments) => {
             let source = source(arguments);
-            let reading = match source.as_ref().map(Source::read).transpose() {
+            let reading = match source.as_ref().map(names_at_start::read).transpose() {
                 Ok(reading) => reading,
                 Err(error) => return failed(&error, exit_code::UNUSABLE),
             };
@@ -186,13 +189,15 @@ pub fn main(cli: &Cli) -> ExitCode {
                     events.publish_all(ConfigNotice::of_reading(&source.path, reading).map(Event::Config));
                 }
                 let mode = arguments.mode.map_or(Mode::Observe, Mode::from);
+                let unresolved = reading.as_ref().map(|reading| reading.unresolved.names.clone());
                 let mut config = reading.map_or_else(|| Config::of_table(mode), |reading| reading.config);
                 let role = if arguments.beside { InstanceRole::Secondary } else { InstanceRole::Primary };
                 if role == InstanceRole::Secondary {
                     stay_beside(&mut config);
                 }
                 // Standard error hears of it at the end.
-                run(config, source, role, &log, &events).inspect_err(|error| {
+                let names = source.clone().zip(unresolved);
+                run(config, source, names, role, &log, &events).inspect_err(|error| {
                     if target != LogTarget::Standard {
                         events.publish(Event::Failed { error: format!("{error:#}") });
                     }
@@ -219,7 +224,7 @@ pub fn main(cli: &Cli) -> ExitCode {
 fn source(arguments: &RunArguments) -> Option<Source> {
     let path = arguments.config.clone()?;
     let mode = arguments.mode.map(Mode::from);
-    Some(Source { path, strictness: strictness(arguments.strict), mode })
+    Some(Source::new(path, strictness(arguments.strict), mode).at_start())
 }
 
 fn end(result: anyhow::Result<()>) -> ExitCode {
@@ -305,6 +310,7 @@ fn start_log(cli: &Cli, target: &LogTarget) -> anyhow::Result<(LogThread, Publis
 fn run(
     config: Config,
     source: Option<Source>,
+    unresolved: Option<(Source, BTreeSet<String>)>,
     role: InstanceRole,
     log: &LogThread,
     events: &Publisher,
@@ -315,6 +321,7 @@ fn run(
         tokio::select! {
             ended = agent::run(config, source, role, log.lost(), events.clone()) => ended,
             never = reopen_at_hangup(log) => never,
+            never = names_at_start::follow(unresolved) => never,
         }
     })
 }

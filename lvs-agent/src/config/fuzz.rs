@@ -13,7 +13,7 @@ use std::{
 use crate::model::{Config, ForwardingMethod, Tunnel};
 
 use super::{
-    diagnostics::{ConfigError, Strictness},
+    diagnostics::{ConfigError, FileErrorKind, Strictness},
     ldirectord, native,
     reading::Format,
 };
@@ -150,7 +150,11 @@ fn read(bytes: &[u8]) -> bool {
                 assert!(!faults.first.is_empty() && faults.to_string().contains('^'));
             }
             Err(ConfigError::Mode(_)) => panic!("no mode was asked for"),
-            Err(ConfigError::File(fault)) => assert!(fault.to_string().contains("line"), "{fault}"),
+            Err(ConfigError::File(fault)) => match fault.kind {
+                FileErrorKind::NotText { line, column, .. } => assert!(line >= 1 && column >= 1, "{fault}"),
+                FileErrorKind::OtherFormat { .. } => assert!(str::from_utf8(bytes).is_ok(), "{fault}"),
+                _ => panic!("nothing was read from a disk: {fault}"),
+            },
         }
     }
     false

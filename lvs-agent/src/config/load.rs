@@ -8,8 +8,10 @@ use std::{
 };
 
 use super::{
-    diagnostics::{ConfigError, FileError, FileErrorKind, Place, Strictness},
-    ldirectord, native,
+    diagnostics::{ConfigError, Fault, FaultKind, FileError, FileErrorKind, Place, Strictness},
+    guess, ldirectord,
+    name_grace::{NameGrace, NamePolicy},
+    native,
     reading::Reading,
 };
 use crate::model::Mode;
@@ -18,7 +20,7 @@ use crate::model::Mode;
 const MAX_FILE_BYTES: u64 = 16 << 20;
 
 /// The file that a configuration is read from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Source {
     /// The file's path; messages name it as it is given here.
     pub path: PathBuf,
@@ -26,6 +28,8 @@ pub struct Source {
     pub strictness: Strictness,
     /// What may be done to the kernel's table, whatever the file says; `None`: what it says.
     pub mode: Option<Mode>,
+    /// Whether host names may have no address yet.
+    pub names: NameGrace,
 }
 
 /// Distinguishes contents of a file, within one process.
@@ -33,6 +37,26 @@ pub struct Source {
 pub struct Fingerprint(u64);
 
 impl Source {
+    /// A file whose host names must all have addresses.
+    #[must_use]
+    pub fn new(path: PathBuf, strictness: Strictness, mode: Option<Mode>) -> Self {
+        Self { path, strictness, mode, names: NameGrace::default() }
+    }
+
+    /// The same at a start, where names may have none yet.
+    #[must_use]
+    pub fn at_start(self) -> Self {
+        Self { names: NameGrace::begun(), ..self }
+    }
+
+    /// Leaves services out that stay as they are in the kernel's table, until all their names have addresses.
+    pub fn leave_out_kept(&self, reading: &mut Reading) {
+        let Reading { config, unresolved, .. } = reading;
+        config
+            .services
+            .retain(|service| !(unresolved.partial.contains(&service.key) && self.names.keeps(&service.key)));
+    }
+
     /// Reads and validates the file, whole, and warns of what its checks need and this director hasn't.
     pub fn read(&self) -> Result<Reading, ConfigError> {
         self.read_with_fingerprint().1
@@ -46,7 +70,12 @@ impl Source {
         };
         let mut hasher = DefaultHasher::new();
         bytes.hash(&mut hasher);
-        let reading = read_bytes_in_mode(&bytes, &self.path, self.strictness, self.mode);
+        let names = self.names.policy();
+        let reading = read_bytes_in_mode(&bytes, &self.path, self.strictness, self.mode, names);
+        let reading = reading.map(|mut reading| {
+            self.leave_out_kept(&mut reading);
+            reading
+        });
         (Some(Fingerprint(hasher.finish())), reading.map(Reading::on_this_director))
     }
 }
@@ -60,7 +89,7 @@ pub fn read_file(path: &Path, strictness: Strictness) -> Result<Reading, ConfigE
 
 /// Reads and validates the content of a file. `origin` names it in messages.
 pub fn read_bytes(bytes: &[u8], origin: &Path, strictness: Strictness) -> Result<Reading, ConfigError> {
-    read_bytes_in_mode(bytes, origin, strictness, None)
+    read_bytes_in_mode(bytes, origin, strictness, None, NamePolicy::Needed)
 }
 
 /// The same for another mode than the one that is written.
@@ -69,11 +98,12 @@ fn read_bytes_in_mode(
     origin: &Path,
     strictness: Strictness,
     mode: Option<Mode>,
+    names: NamePolicy,
 ) -> Result<Reading, ConfigError> {
     // Comments of files from before UTF-8 do no harm in ldirectord's format.
     let lossy = String::from_utf8_lossy(bytes);
     if ldirectord::is_ldirectord(&lossy) {
-        let reading = ldirectord::read(&lossy, origin, strictness)?;
+        let reading = ldirectord::read(&lossy, origin, strictness, names)?;
         return reading.in_mode(mode);
     }
     let text = str::from_utf8(bytes).map_err(|error| {
@@ -83,7 +113,23 @@ fn read_bytes_in_mode(
         let kind = FileErrorKind::NotText { offset: error.valid_up_to(), line, column };
         FileError { path: origin.to_owned(), kind }
     })?;
-    native::read_in_mode(text, origin, mode)
+    native::read_in_mode(text, origin, mode).map_err(|error| unless_other_format(error, text, origin))
+}
+
+/// The error, or what the file looks like if it isn't even TOML.
+fn unless_other_format(error: ConfigError, text: &str, origin: &Path) -> ConfigError {
+    let is_syntax = |fault: &Fault| matches!(fault.kind, FaultKind::Syntax { .. });
+    match &error {
+        ConfigError::Content(faults) if faults.first.iter().any(is_syntax) => match guess::other_format(text)
+        {
+            Some(looks_like) => {
+                let kind = FileErrorKind::OtherFormat { looks_like };
+                FileError { path: origin.to_owned(), kind }.into()
+            }
+            None => error,
+        },
+        _ => error,
+    }
 }
 
 /// The file's content.

@@ -7,8 +7,10 @@ mod common;
 mod diagnostics;
 #[cfg(test)]
 mod fuzz;
+mod guess;
 pub mod ldirectord;
 mod load;
+mod name_grace;
 pub mod native;
 mod prerequisites;
 mod reading;
@@ -22,5 +24,6 @@ pub use self::{
         Warning, WarningKind,
     },
     load::{Fingerprint, Source, read_bytes, read_file},
+    name_grace::{NameGrace, NamePolicy, Unresolved},
     reading::{Format, Reading},
 };

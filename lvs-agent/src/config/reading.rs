@@ -4,9 +4,10 @@ use std::{fmt, path::Path};
 
 use super::{
     diagnostics::{ConfigError, Need, Warning},
+    name_grace::Unresolved,
     prerequisites,
 };
-use crate::model::{Config, Mode};
+use crate::model::{AgentSettings, Config, Mode};
 
 /// The result of reading a configuration.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,6 +20,8 @@ pub struct Reading {
     pub warnings: Vec<Warning>,
     /// What its checks need on the director, in the order of the file.
     pub needs: Vec<Need>,
+    /// What was left out for lack of an address; nothing unless names may be missing.
+    pub unresolved: Unresolved,
 }
 
 impl Reading {
@@ -39,6 +42,11 @@ impl Reading {
     /// The same in another mode, if there is to be one.
     pub(super) fn in_mode(self, mode: Option<Mode>) -> Result<Self, ConfigError> {
         let Some(mode) = mode else { return Ok(self) };
+        if !self.unresolved.names.is_empty() {
+            // What is missing will come.
+            let agent = AgentSettings { mode, ..self.config.agent };
+            return Ok(Self { config: Config { agent, ..self.config }, ..self });
+        }
         Ok(Self { config: self.config.in_mode(mode)?, ..self })
     }
 }

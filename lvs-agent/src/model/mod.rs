@@ -16,10 +16,11 @@ mod via;
 pub use self::{
     check::{
         AgentCheck, AgentOrder, AgentReport, BodyDigest, Check, CheckKind, CommandCheck, CommandConvention,
-        Database, DnsCheck, DnsType, GreetingCheck, GreetingProtocol, HttpAuthorization, HttpCheck,
-        HttpHeader, HttpHeaders, HttpMethod, HttpPage, HttpVersion, LdapCheck, Login, OracleCheck, Pattern,
-        PatternError, RadiusCheck, Reported, SYSTEM_AUTHORITIES, Secret, SipCheck, SqlCheck, StatusCodes,
-        TcpCheck, Tls, TlsIdentity, TlsStart, TlsVerify, Transport, UdpCheck, dns_name, is_dns_name,
+        Database, DnsCheck, DnsExpect, DnsType, GreetingCheck, GreetingProtocol, HttpAuthorization,
+        HttpCheck, HttpHeader, HttpHeaders, HttpMethod, HttpPage, HttpVersion, LdapCheck, Login, OracleCheck,
+        Pattern, PatternError, RadiusCheck, Reported, SYSTEM_AUTHORITIES, Secret, SipCheck, SqlCheck,
+        StatusCodes, TcpCheck, Tls, TlsIdentity, TlsStart, TlsVerify, Transport, UdpCheck, dns_name,
+        is_dns_name,
     },
     idle_connection::IdleConnection,
     lvs::*,

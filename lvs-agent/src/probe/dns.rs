@@ -11,7 +11,7 @@ use super::{
     FailureReason, LocalFault, Phase, context::ProbeContext, datagram::Datagrams, outcome::Answer, random,
     session::Session,
 };
-use crate::model::{DnsCheck, DnsType, Transport, dns_name};
+use crate::model::{DnsCheck, DnsExpect, DnsType, Transport, dns_name};
 
 /// Sends the query, and waits for the reply.
 pub(super) async fn probe(context: &ProbeContext<'_>, check: &DnsCheck) -> Result<Answer, FailureReason> {
@@ -154,8 +154,15 @@ fn evaluate(packet: &Packet<'_>, check: &DnsCheck) -> Result<(), FailureReason> 
     match &check.expect {
         None if records.is_empty() => Err(FailureReason::wrong_answer("no records", "a record of that type")),
         None => Ok(()),
-        Some(expect) if records.iter().any(|record| is_same(record, expect)) => Ok(()),
+        Some(expect) if records.iter().any(|record| is_as_expected(record, expect)) => Ok(()),
         Some(_) => Err(FailureReason::wrong_answer(records.join(" "), "the record that is expected")),
+    }
+}
+
+fn is_as_expected(record: &str, expect: &DnsExpect) -> bool {
+    match expect {
+        DnsExpect::Is(expect) => is_same(record, expect),
+        DnsExpect::Matches(pattern) => pattern.is_in(record.as_bytes()),
     }
 }
 
@@ -197,8 +204,13 @@ mod tests {
     };
 
     fn check(record: DnsType, name: &str, expect: Option<&str>) -> DnsCheck {
-        let expect = expect.map(str::to_owned);
+        let expect = expect.map(|expect| DnsExpect::Is(expect.to_owned()));
         DnsCheck { name: name.to_owned(), record, transport: Transport::Udp, expect }
+    }
+
+    fn matching(pattern: &str) -> DnsCheck {
+        let expect = Some(DnsExpect::Matches(crate::model::Pattern::new(pattern).unwrap()));
+        DnsCheck { expect, ..check(DnsType::A, "www.example.org", None) }
     }
 
     /// A reply to `query` with these records, or this error.
@@ -233,6 +245,9 @@ mod tests {
                 check(DnsType::A, "www.example.org", Some("192.0.2.3")),
                 wrong("192.0.2.1 192.0.2.2", "the record that is expected"),
             ),
+            (matching("^192\\.0\\.2\\.2$"), Ok(())),
+            (matching("192.0.2."), Ok(())),
+            (matching("^0"), wrong("192.0.2.1 192.0.2.2", "the record that is expected")),
             (check(DnsType::Aaaa, "www.example.org", None), wrong("no records", "a record of that type")),
         ];
         for (check, expected) in cases {

@@ -20,6 +20,8 @@ use crate::lab::{namespace::Namespace, process::Process, wait};
 
 /// Where ldirectord's package is unpacked, with the Perl modules that it needs.
 pub const PACKAGE_VARIABLE: &str = "LVS_LDIRECTORD";
+/// Perl's own modules, on a machine that has more of Perl than its interpreter. Elsewhere the package's are used.
+const OWN_MODULES: &str = "/usr/share/perl";
 /// How long it may take to stop.
 const STOP: Duration = Duration::from_mins(1);
 /// Lines of its log that an error quotes.
@@ -77,9 +79,17 @@ impl LdirectordPackage {
     pub fn find() -> Result<Option<Self>> {
         let Some(root) = env::var_os(PACKAGE_VARIABLE).map(PathBuf::from) else { return Ok(None) };
         let library = root.join("usr/lib").join(format!("{}-linux-gnu", env::consts::ARCH));
-        let versions = fs::read_dir(library.join("perl5")).with_context(|| root.display().to_string())?;
-        let versions = versions.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
-        let modules = env::join_paths(versions.into_iter().chain([root.join("usr/share/perl5")]))?;
+        let versions = |folder: &Path| {
+            let versions = fs::read_dir(folder).with_context(|| folder.display().to_string())?;
+            versions.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()
+        };
+        let mut modules = versions(&library.join("perl5"))?;
+        modules.push(root.join("usr/share/perl5"));
+        if !Path::new(OWN_MODULES).exists() {
+            modules.extend(versions(&library.join("perl"))?);
+            modules.extend(versions(&root.join("usr/share/perl"))?);
+        }
+        let modules = env::join_paths(modules)?;
         Ok(Some(Self { program: root.join("usr/sbin/ldirectord"), modules }))
     }
 

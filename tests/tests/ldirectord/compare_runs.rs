@@ -28,6 +28,13 @@ const ROUND: Duration = Duration::from_secs(1);
 /// Which hosts are down at the start, after the failures, and after the return.
 pub(crate) type Outages = [BTreeSet<u8>; 3];
 
+/// The agent's file, if it is another one than ldirectord's.
+pub(crate) struct Files<'t> {
+    pub(crate) ldirectord: &'t str,
+    /// What ldirectord refuses in it, the agent must take.
+    pub(crate) sloppy: Option<&'t str>,
+}
+
 /// Lets agent and ldirectord run through the same outages, and compares their tables after each of them and after the
 /// end, and how they have called the commands of checks.
 pub(crate) async fn compare_runs(
@@ -36,9 +43,22 @@ pub(crate) async fn compare_runs(
     text: &str,
     outages: &Outages,
 ) -> Result<()> {
-    let mut agent = AgentRun::start(&fixture.counted(text))?;
+    compare_runs_of(fixture, package, &Files { ldirectord: text, sloppy: None }, outages).await
+}
+
+/// The same, where the agent may have a file of its own.
+pub(crate) async fn compare_runs_of(
+    fixture: &mut Fixture,
+    package: &LdirectordPackage,
+    files: &Files<'_>,
+    outages: &Outages,
+) -> Result<()> {
+    let mut agent = match files.sloppy {
+        Some(sloppy) => AgentRun::start_as(&fixture.counted(sloppy), Strictness::Lenient)?,
+        None => AgentRun::start(&fixture.counted(files.ldirectord))?,
+    };
     fixture.set_down(&outages[0])?;
-    let mut ldirectord = fixture.start_ldirectord(package, text)?;
+    let mut ldirectord = fixture.start_ldirectord(package, files.ldirectord)?;
     for (outage, when) in outages.iter().zip(["start", "failure", "return"]) {
         fixture.set_down(outage)?;
         // The round in which the change came doesn't count.
@@ -99,9 +119,12 @@ pub(crate) struct AgentRun {
 impl AgentRun {
     /// What ldirectord takes must be taken without a fault, even strictly.
     pub(crate) fn start(text: &str) -> Result<Self> {
-        let config =
-            lvs_agent::config::read_bytes(text.as_bytes(), Path::new("ldirectord.cf"), Strictness::Strict)?
-                .config;
+        Self::start_as(text, Strictness::Strict)
+    }
+
+    fn start_as(text: &str, strictness: Strictness) -> Result<Self> {
+        let path = Path::new("ldirectord.cf");
+        let config = lvs_agent::config::read_bytes(text.as_bytes(), path, strictness)?.config;
         let now = Instant::now();
         Ok(Self { dry_run: DryRun::new(config, now)?, prober: Prober::new(), now })
     }

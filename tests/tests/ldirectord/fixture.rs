@@ -23,10 +23,12 @@ use lvs_tests::{
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpStream, UdpSocket},
     task::JoinSet,
     time::{sleep, timeout},
 };
+
+use crate::dns_server;
 
 /// The servers: 10.0.0.1 and `fd00::1`, and so on.
 pub(crate) const HOSTS: u8 = 6;
@@ -36,6 +38,8 @@ pub(crate) const WEB: std::ops::RangeInclusive<u16> = 8000..=8031;
 pub(crate) const PONG: u16 = 7000;
 /// Where a server listens on each that says nothing.
 pub(crate) const HUNG: u16 = 7001;
+/// Where a name server answers on each, over UDP.
+pub(crate) const DNS: u16 = 5300;
 /// Between two polls.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -82,6 +86,8 @@ impl Fixture {
             let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).await?;
             servers.spawn(listen(listener, port));
         }
+        let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, DNS)).await?;
+        servers.spawn(dns_server::serve(socket));
         Ok(Self { namespace, folder, counter, down: BTreeSet::new(), _servers: servers })
     }
 

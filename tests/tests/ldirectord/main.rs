@@ -5,8 +5,10 @@
 #![cfg(test)]
 
 mod compare_runs;
+mod dns_server;
 mod faults;
 mod fixture;
+mod odd_lines;
 mod random_configs;
 
 use std::{collections::BTreeSet, fs, path::Path, thread};

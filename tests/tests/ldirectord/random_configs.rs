@@ -7,9 +7,11 @@ use anyhow::{Context as _, Result};
 use fastrand::Rng;
 
 use crate::{
-    compare_runs::{MOST_FAILURES, Outages, compare_runs},
-    fixture::{HOSTS, PONG, WEB, with_fixture},
-    for_each_in_parallel, package,
+    compare_runs::{Files, MOST_FAILURES, Outages, compare_runs, compare_runs_of},
+    fixture::{DNS, HOSTS, PONG, WEB, with_fixture},
+    for_each_in_parallel,
+    odd_lines::OddLines,
+    package,
 };
 
 /// How many files are made, each with several services, and with `LVS_LONG`.
@@ -29,6 +31,28 @@ fn random_configs_make_the_same_tables() -> Result<()> {
             let (text, outages) = file(*seed, &paths);
             let compared = compare_runs(fixture, &package, &text, &outages).await;
             compared.with_context(|| format!("file {seed}, hosts that are down: {outages:?}:\n{text}"))
+        })
+    })
+}
+
+/// Lines without indentation and foreign quotes: ldirectord refuses such files, and the agent takes them like the ones
+/// that are written as ldirectord wants it.
+#[test]
+fn sloppy_configs_make_the_same_tables() -> Result<()> {
+    let Some(package) = package() else { return Ok(()) };
+    let files = if env::var_os("LVS_LONG").is_some() { MORE_FILES } else { FILES } / 4;
+    for_each_in_parallel(&(0..files).collect::<Vec<_>>(), |number| {
+        with_fixture(async |fixture| {
+            let seed = 1000 + number;
+            let paths = Paths {
+                command: fixture.path("check").display().to_string(),
+                maintenance: fixture.path("maintenance").display().to_string(),
+            };
+            let (text, outages) = file(seed, &paths);
+            let sloppy = OddLines::new(seed).sloppy(&text);
+            let files = Files { ldirectord: &text, sloppy: Some(&sloppy) };
+            let compared = compare_runs_of(fixture, &package, &files, &outages).await;
+            compared.with_context(|| format!("file {seed}, hosts that are down: {outages:?}:\n{sloppy}"))
         })
     })
 }
@@ -94,6 +118,13 @@ const DIRECTIVES: &[&str] = &[
     "gate",
     "masq",
     "ipip",
+    "service=dns",
+    "\"http://10.0.0.",
+    "/tcp",
+    "weight ",
+    "emailalert=Ops",
+    "fallbackcommand=\"\"",
+    "callback=\"\"",
 ];
 
 /// What files name that is elsewhere in each run.
@@ -104,13 +135,20 @@ struct Paths {
 
 /// A file and what becomes of the hosts while it is used.
 fn file(seed: u64, paths: &Paths) -> (String, Outages) {
-    let mut generator =
-        Generator { rng: Rng::with_seed(seed), paths, marks: false, fallback: false, counts: false };
+    let mut generator = Generator {
+        rng: Rng::with_seed(seed),
+        odd: OddLines::new(seed),
+        paths,
+        marks: false,
+        fallback: false,
+        counts: false,
+    };
     (generator.file(), generator.outages())
 }
 
 struct Generator<'a> {
     rng: Rng,
+    odd: OddLines,
     paths: &'a Paths,
     /// Whether there are services by firewall mark. ldirectord's global fallback breaks them.
     marks: bool,
@@ -153,6 +191,7 @@ enum CheckKind {
     Off,
     Command,
     Combined,
+    Dns,
 }
 
 impl Generator<'_> {
@@ -209,6 +248,8 @@ impl Generator<'_> {
             "autoreload=no".to_owned(),
             "emailalertfreq=60".to_owned(),
             "checkcount=1".to_owned(),
+            "fallbackcommand=\"\"".to_owned(),
+            "callback=\"\"".to_owned(),
         ] {
             if self.happens(4) {
                 text += &line;
@@ -260,11 +301,15 @@ impl Generator<'_> {
         let family = if v6 { "6" } else { "" };
         let equals = self.one(&["=", " = ", "= "]);
         let mut text = match (mark, v6) {
-            (true, _) => format!("virtual{family}={}\n", number + 1),
-            (false, false) => format!("virtual{family}=192.0.2.{}:{port}\n", 80 + number),
-            (false, true) => format!("virtual{family}=[2001:db8::{}]:{port}\n", 80 + number),
+            (true, _) => format!("virtual{family}={}{}\n", number + 1, self.odd.behind_mark()),
+            (false, false) => {
+                format!("virtual{family}=192.0.2.{}:{port}{}\n", 80 + number, self.odd.behind_head())
+            }
+            (false, true) => {
+                format!("virtual{family}=[2001:db8::{}]:{port}{}\n", 80 + number, self.odd.behind_head())
+            }
         };
-        for line in &lines {
+        for line in lines.into_iter().map(|line| self.odd.line(line)).collect::<Vec<_>>() {
             let indent = self.one(&["    ", "\t", "        ", "     "]);
             writeln!(text, "{indent}{}", line.replacen('=', equals, 1)).ok();
             if self.happens(1) {
@@ -284,6 +329,8 @@ impl Generator<'_> {
                 CheckKind::Off,
                 CheckKind::Command,
                 CheckKind::Nothing,
+                CheckKind::Dns,
+                CheckKind::Dns,
             ]),
             (true, true) => {
                 self.one(&[CheckKind::On, CheckKind::Off, CheckKind::Command, CheckKind::Nothing])
@@ -340,6 +387,15 @@ impl Generator<'_> {
                 }
                 lines.push(format!("checkport={PONG}"));
             }
+            CheckKind::Dns => {
+                add("service=dns");
+                add("request=\"www.example.org\"");
+                lines.push(format!("checkport={DNS}"));
+                // The answer is 192.0.2.77.
+                let never = if self.counts || !draft.quiescent { "^10" } else { "\\.77$" };
+                let receive = self.one(&["192.0.2.77", "192.0.2.", "^192\\.0\\.2\\.(1|77)$", "0.2", never]);
+                lines.push(format!("receive=\"{receive}\""));
+            }
             CheckKind::Http | CheckKind::Combined => {
                 add("service=http");
                 match draft.check {
@@ -359,6 +415,8 @@ impl Generator<'_> {
                     "httpmethod=GET",
                     "virtualhost=www.example.org",
                     "virtualhost=\"a.example\"",
+                    "virtualhost=",
+                    "virtualhost=http://www.example.org/x",
                 ];
                 let first = self.rng.usize(..others.len());
                 lines.push(others[first].to_owned());
@@ -416,6 +474,10 @@ impl Generator<'_> {
             "load=\"1\"".to_owned(),
             "emailalertstatus=none".to_owned(),
         ];
+        if self.happens(2) {
+            lines.push("emailalertstatus=none".to_owned());
+            lines.push("emailalert=Ops <ops@example.org>, root admin@example.org".to_owned());
+        }
         if self.counts {
             all.push(format!("failurecount={count}"));
         }
@@ -473,9 +535,15 @@ impl Generator<'_> {
         // ldirectord leaves the fallback out while a server of weight 0 is up.
         let least = if draft.fallback { " 2" } else { " 0" };
         let weight = self.one(&["", " 1", " 5", least, " 100"]);
-        let asks = matches!(draft.check, CheckKind::Http) && self.happens(2);
-        let asked = if asks { " \"own\", \"well\"" } else { "" };
+        let asks = matches!(draft.check, CheckKind::Http) && self.happens(4);
+        let asked = match self.rng.u8(..2) {
+            _ if !asks => String::new(),
+            // Another server is asked instead.
+            0 => format!(" \"http://10.0.0.{}:{}/own\", \"well\"", self.rng.u8(1..=HOSTS), WEB.start()),
+            _ => " \"own\", \"well\"".to_owned(),
+        };
         let limits = self.one(&["", "", " l:5 u:10", " u:7"]);
-        format!("real{family}={address}{port} {method}{weight}{asked}{limits}")
+        let line = self.odd.real(format!("{address}{port} {method}{weight}{asked}{limits}"));
+        format!("real{family}={line}")
     }
 }

@@ -63,7 +63,7 @@ const LVS_AGENT: &[Room] = &[
         "health", "passive", "pool", "probe", "event", "engine", "state_file", "notify", "reconcile", "telemetry",
     ]),
 
-    room("cli", 7, &["clock", "supervision", "model", "config", "control", "log", "event", "telemetry", "agent"]),
+    room("cli", 7, &["clock", "supervision", "model", "config", "control", "ipvs", "log", "event", "telemetry", "agent"]),
 ];
 
 /// Floor 0 is how programs talk to their users.

@@ -1,7 +1,7 @@
 //! QEMU: the machine's own, or one that is unpacked into the cache. It is not installed: a machine with QEMU's tools of
 //! another version would have to give those up.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -37,8 +37,18 @@ pub(crate) fn get(cache: &Cache) -> Result<Emulator> {
 
 /// The emulator, if this machine or the cache has one.
 pub(crate) fn find(cache: &Cache) -> Option<Emulator> {
-    let installed = process::find(PROGRAM).map(Emulator::Installed);
+    let installed = process::find(PROGRAM).filter(|program| has_9p(program)).map(Emulator::Installed);
     installed.or_else(|| cache.packages_if_there(PACKAGES).map(Emulator::Unpacked))
+}
+
+/// Whether an installed emulator can share a folder with its guest: some are built without.
+fn has_9p(program: &Path) -> bool {
+    process::output(process::command(program).args(["-device", "help"]))
+        .is_ok_and(|devices| lists_9p(&devices))
+}
+
+fn lists_9p(devices: &str) -> bool {
+    devices.contains("\"virtio-9p-pci\"")
 }
 
 impl Emulator {
@@ -64,5 +74,18 @@ impl Emulator {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_emulator_without_9p_is_passed_over() {
+        let whole =
+            "Storage devices:\nname \"virtio-9p-device\", bus virtio-bus\nname \"virtio-9p-pci\", bus PCI\n";
+        assert!(lists_9p(whole));
+        assert!(!lists_9p("Storage devices:\nname \"virtio-blk-pci\", bus PCI\n"));
     }
 }

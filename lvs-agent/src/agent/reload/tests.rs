@@ -43,7 +43,7 @@ fn start_with(text: &str, reload_signal: SignalKind) -> Running {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("agent.toml");
     fs::write(&file, text).unwrap();
-    let source = Source { path: file.clone(), strictness: Strictness::Lenient, mode: None };
+    let source = Source::new(file.clone(), Strictness::Lenient, None);
     let config = Arc::new(source.read().unwrap().config);
     let (updates_tx, updates) = mpsc::channel(1);
     let (in_force_tx, in_force) = latest::channel(config.clone());

@@ -75,6 +75,11 @@ pub enum Contradiction {
     /// Two ways of saying the same.
     #[error("what is sent is either text or hexadecimal; remove \"send\" or \"send-hex\"")]
     SendTwice,
+    /// Two ways of saying which record is expected.
+    #[error(
+        "the record is either the one in \"expect\" or one that \"pattern\" matches; remove one of the two"
+    )]
+    RecordTwice,
     /// A reply that is judged and not awaited.
     #[error("\"expect\" needs a reply; remove \"expect\" or \"reply\"")]
     ExpectWithoutReply,

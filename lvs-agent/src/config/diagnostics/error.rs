@@ -62,6 +62,15 @@ pub enum FileErrorKind {
         /// Its column in characters, from 1.
         column: usize,
     },
+    /// It is a file of another program's, or none.
+    #[error(
+        "this looks like {looks_like}; the agent reads its own format (TOML, with [[service]]) and ldirectord's (with \
+         virtual=…); name another file"
+    )]
+    OtherFormat {
+        /// What the file looks like.
+        looks_like: &'static str,
+    },
     /// Anything else that the operating system has to say.
     #[error("can't be read: {0}")]
     Io(io::Error),
@@ -84,6 +93,7 @@ mod tests {
             file(FileErrorKind::Directory),
             file(FileErrorKind::TooLarge { limit: 1 }),
             file(FileErrorKind::NotText { offset: 0, line: 1, column: 1 }),
+            file(FileErrorKind::OtherFormat { looks_like: "JSON" }),
             file(FileErrorKind::Io(io::Error::other("the disk is broken"))),
             faults.into(),
             NotManageable::NoServices.into(),

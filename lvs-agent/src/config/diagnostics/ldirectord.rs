@@ -1,6 +1,6 @@
 //! What is wrong with a directive, what is read though ldirectord would not, and what should be known.
 
-use std::fmt;
+use std::{fmt, net::IpAddr};
 
 use thiserror::Error;
 
@@ -132,6 +132,11 @@ pub enum DirectiveFault {
         /// The line of the first one, from 1.
         line: usize,
     },
+    /// A virtual service without servers.
+    #[error(
+        "this virtual service has no servers; write a line such as real=10.0.0.1:80 masq below it, or a fallback"
+    )]
+    NoServers,
     /// A check that can't know which port to ask.
     #[error(
         "no port is known to check {server}; write checkport=80 (or another one), or the port after the \
@@ -176,6 +181,16 @@ pub enum Leniency {
         /// How many there are.
         columns: usize,
     },
+    /// A line of a virtual service that ldirectord takes for a global one.
+    #[error(
+        "taken as a line of the virtual service above, whose other lines are written like this one or follow it; \
+         ldirectord takes {directive} at the beginning of a line for all services, and refuses the file; put 4 blanks \
+         before it, or write it above the first virtual service if it is meant for all"
+    )]
+    FlushLeft {
+        /// The directive's name.
+        directive: &'static str,
+    },
     /// A line of a virtual service after a blank one.
     #[error(
         "taken as a line of the virtual service above; for ldirectord the blank line before it ends the service, and \
@@ -207,11 +222,59 @@ pub enum Leniency {
         /// The directive's name.
         directive: &'static str,
     },
+    /// Quotes that ldirectord doesn't know.
+    #[error(
+        "the quotes {quotes} are taken as if they were \" characters; ldirectord knows only those, and refuses {directive} \
+         like this or takes the quotes as part of its value"
+    )]
+    ForeignQuotes {
+        /// The directive's name.
+        directive: &'static str,
+        /// The first and the last of them.
+        quotes: String,
+    },
+    /// Quotes where none belong.
+    #[error(
+        "the quotes {quotes} are ignored here; leave the quotes away: ldirectord takes them as part of {directive}, and {}",
+        outcome(*refused)
+    )]
+    NeedlessQuotes {
+        /// The directive's name.
+        directive: &'static str,
+        /// The first and the last of them.
+        quotes: String,
+        /// Whether ldirectord refuses the file; otherwise it uses the wrong value.
+        refused: bool,
+    },
     /// A word in other letters.
     #[error("taken as {word:?}; ldirectord wants exactly that, and refuses the file")]
     OtherLetters {
         /// The word in the letters that ldirectord wants.
         word: &'static str,
+    },
+    /// Thresholds in the order in which ldirectord doesn't find both.
+    #[error(
+        "both thresholds are taken here; ldirectord loses u: before l:, and the kernel then refuses the server; write \
+         l: before u:"
+    )]
+    ThresholdOrder,
+    /// A command of a virtual service that there is none of.
+    #[error("{directive} runs nothing here, as no program is named; ldirectord refuses the file")]
+    NoCommand {
+        /// The directive's name.
+        directive: &'static str,
+    },
+    /// Two texts with something else between them than ldirectord wants.
+    #[error("taken as request and receive; ldirectord wants one comma between them, and refuses the file")]
+    Between,
+    /// A URL within a request.
+    #[error(
+        "taken as a path of the real server; ldirectord takes a request with {scheme:?} in it for a URL, which this is \
+         not, and never finds the server up"
+    )]
+    UrlWithin {
+        /// The scheme that ldirectord looks for, such as `http://`.
+        scheme: &'static str,
     },
     /// Lines that end as on other systems.
     #[error(
@@ -261,6 +324,37 @@ pub enum Note {
         /// What is written there.
         rest: String,
     },
+    /// Quotes where none belong, which do no harm.
+    #[error(
+        "the quotes {quotes} have no effect, neither here nor with ldirectord; leave the quotes away: {directive} needs none"
+    )]
+    NeedlessQuotes {
+        /// The directive's name.
+        directive: &'static str,
+        /// The first and the last of them.
+        quotes: String,
+    },
+    /// Quotes within ldirectord's own.
+    #[error(
+        "the quotes {quotes} within \" characters are part of the text, here as with ldirectord; leave these quotes away"
+    )]
+    QuotesInQuotes {
+        /// The first and the last of them.
+        quotes: String,
+    },
+    /// A word of which ldirectord reads a part.
+    #[error(
+        "{directive} is {taken:?} here as with ldirectord, which takes only small letters out of {text:?}; write small \
+         letters only"
+    )]
+    PartOfWord {
+        /// The directive's name.
+        directive: &'static str,
+        /// What is taken.
+        taken: String,
+        /// The value as it is written.
+        text: String,
+    },
     /// A number that comes out of a comment or a longer word.
     #[error(
         "{directive} is {number} here as with ldirectord, which takes the first digits of {text:?}; write whole numbers only"
@@ -272,6 +366,14 @@ pub enum Note {
         number: String,
         /// The value as it is written; secrets are left out.
         text: String,
+    },
+    /// A number above the most that there is.
+    #[error("{directive} is {most} here, which is the most; ldirectord takes more")]
+    TooMuch {
+        /// The directive's name.
+        directive: &'static str,
+        /// The number that is used.
+        most: u64,
     },
     /// A server's port where the kernel keeps the clients'.
     #[error(
@@ -328,11 +430,83 @@ pub enum Note {
     OpsWithoutUdp,
     /// A command with blanks in it.
     #[error(
-        "checkcommand: the whole of {text:?} is the path of the program, here as with ldirectord; arguments are not possible"
+        "{directive}: the whole of {text:?} is the path of the program, here as with ldirectord{}",
+        if *directive == "checkcommand" { "; arguments are not possible" } else { ": a shell takes quotes away last" }
     )]
     CommandWithBlanks {
+        /// The directive's name.
+        directive: &'static str,
         /// The value, which is taken as one path.
         text: String,
+    },
+    /// A command that there is none of.
+    #[error("{directive} runs nothing, here as with ldirectord: {why}")]
+    RunsNothing {
+        /// The directive's name.
+        directive: &'static str,
+        /// The reason, as a clause for the message.
+        why: &'static str,
+    },
+    /// A path that doesn't begin at the root.
+    #[error(
+        "{directive} is taken from the root, as ldirectord takes it while it runs: {path}; write the whole path"
+    )]
+    FromRoot {
+        /// The directive's name.
+        directive: &'static str,
+        /// The path that is used.
+        path: String,
+    },
+    /// Nobody to send mails to.
+    #[error(
+        "emailalert: {text:?} is no mail address, so that no mails are sent; write one like admin@example.org"
+    )]
+    NoMailAddress {
+        /// The value, which is ignored.
+        text: String,
+    },
+    /// Something beside mail addresses.
+    #[error("emailalert: {rest:?} is no mail address and is left out; mails go to {addresses}")]
+    NotMailed {
+        /// What is left out.
+        rest: String,
+        /// Where mails go.
+        addresses: String,
+    },
+    /// A virtual host that is no host name.
+    #[error(
+        "virtualhost: {text:?} is not a host name, and ldirectord sends it as it is; {} here; write one like \
+         www.example.org",
+        used.as_ref().map_or_else(
+            || "the real server's address is sent".to_owned(),
+            |used| format!("{used} is sent")
+        )
+    )]
+    NoHostName {
+        /// The value as it is written.
+        text: String,
+        /// The part of it that is sent, if there is one.
+        used: Option<String>,
+    },
+    /// A name that has no address while the network may still be coming up.
+    #[error(
+        "{directive}: {name:?} has no address yet; what has it is left out, and the name is looked up again for 10 \
+         minutes after the start"
+    )]
+    NoAddressYet {
+        /// The directive's name.
+        directive: &'static str,
+        /// The name as it is written.
+        name: String,
+    },
+    /// A server at an address that the kernel doesn't take.
+    #[error(
+        "{address} can't be the address of one server in the kernel's table, which refuses it, with ldirectord as well; \
+         the server is left out; write a unicast address that is valid everywhere"
+    )]
+    NoHost {
+        /// The address.
+        address: IpAddr,
     },
     /// A program or folder that isn't there.
     #[error("{directive}: there is no {path}")]

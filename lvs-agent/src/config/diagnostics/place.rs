@@ -2,6 +2,8 @@
 
 use std::{fmt, ops::Range};
 
+use unicode_width::UnicodeWidthChar as _;
+
 /// How many characters of a source line are shown around the fault.
 const SHOWN_CHARACTERS: usize = 100;
 
@@ -38,8 +40,8 @@ impl Place {
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let skipped = if self.column > SHOWN_CHARACTERS { self.column - SHOWN_CHARACTERS / 2 } else { 0 };
-        // One character each, so that the carets stay where they belong; nothing that a terminal would obey.
-        let shown: String = self
+        // Nothing that a terminal would obey.
+        let shown: Vec<char> = self
             .source
             .chars()
             .skip(skipped)
@@ -50,11 +52,19 @@ impl fmt::Display for Place {
                 c => c,
             })
             .collect();
-        let indent = self.column - 1 - skipped;
-        let width = self.width.min((SHOWN_CHARACTERS - indent).max(1));
+        let (before, rest) = shown.split_at((self.column - 1 - skipped).min(shown.len()));
+        let missing = self.column - 1 - skipped - before.len();
+        let indent = columns(before) + missing;
+        let width = columns(&rest[..self.width.min(rest.len())]).max(1);
+        let shown: String = shown.into_iter().collect();
         writeln!(f, "{:5} | {}", self.line, shown.trim_end())?;
         write!(f, "      | {:indent$}{:^<width$}", "", "")
     }
+}
+
+/// How many columns of a terminal these characters take: some of East Asia take two, and combining ones none.
+fn columns(chars: &[char]) -> usize {
+    chars.iter().map(|c| c.width().unwrap_or(1)).sum()
 }
 
 #[cfg(test)]
@@ -80,6 +90,20 @@ mod tests {
         let (source, carets) = shown.split_once('\n').unwrap();
         assert_eq!(source.find('X'), carets.find('^'));
         assert!(source.len() < 120, "{source}");
+    }
+
+    #[test]
+    fn carets_stand_below_wide_and_combining_characters() {
+        for (before, marked, indent, width) in
+            [("注释 ", "x", 5, 1), ("", "注释", 0, 4), ("u\u{308} ", "y", 2, 1), ("ａ", "ｂc", 2, 3)]
+        {
+            let text = format!("{before}{marked} z");
+            let place = Place::new(&text, &(before.len()..before.len() + marked.len()));
+            let shown = place.to_string();
+            let (source, carets) = shown.split_once('\n').unwrap();
+            assert_eq!(source, format!("    1 | {text}"));
+            assert_eq!(carets, format!("      | {}{}", " ".repeat(indent), "^".repeat(width)), "{text}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::{
     env,
     fmt::Write as _,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -16,14 +16,15 @@ use super::{
     perl::{self, Ends},
     server::Real,
     settings::CheckType,
+    url::{self, Asked, Url},
 };
 use crate::{
-    config::diagnostics::{DirectiveFault, Note},
+    config::diagnostics::{DirectiveFault, Leniency, Note},
     model::{
-        Check, CheckKind, CommandCheck, CommandConvention, Database, DnsCheck, DnsType, GreetingCheck,
-        GreetingProtocol, HttpCheck, HttpHeaders, HttpMethod, HttpPage, HttpVersion, LdapCheck, Login,
-        OracleCheck, Pattern, Protocol, RadiusCheck, Secret, ServiceKey, SipCheck, SqlCheck, StatusCodes,
-        TcpCheck, Tls, TlsStart, TlsVerify, Transport, UdpCheck, is_dns_name,
+        AddressFamily, Check, CheckKind, CommandCheck, CommandConvention, Database, DnsCheck, DnsExpect,
+        DnsType, GreetingCheck, GreetingProtocol, HttpCheck, HttpHeaders, HttpMethod, HttpPage, HttpVersion,
+        LdapCheck, Login, OracleCheck, Pattern, Protocol, RadiusCheck, Secret, ServiceKey, SipCheck,
+        SqlCheck, StatusCodes, TcpCheck, Tls, TlsStart, TlsVerify, Transport, UdpCheck, is_dns_name,
     },
 };
 
@@ -71,12 +72,18 @@ pub(super) fn read(
         None => None,
         Some(transport) => reader.port(address, transport, findings).ok()?,
     };
+    let elsewhere = match (&kind, reader.request_of_url()) {
+        (CheckKind::Http(_), Asked::Url(url)) => Some((reader.resolve(&url, findings)?, url.port)),
+        _ => None,
+    };
+    let (connect_to, port) = elsewhere.map_or((None, port), |(ip, port)| (Some(ip), Some(port)));
     let (service, global) = (&draft.shared, &context.globals.shared);
     Some(Check {
         interval: service.checkinterval.or(global.checkinterval).unwrap_or(CHECK_INTERVAL),
         timeout: reader.timeout(checktype, &kind),
         kind,
         port,
+        connect_to,
         connects_between,
         ..Check::default()
     })
@@ -147,7 +154,10 @@ impl CheckReader<'_> {
 
     /// The request and where it is written.
     fn request(&self) -> Option<(&Entry, &str)> {
-        match self.real.and_then(|real| real.request.as_ref().map(|texts| (&real.entry, texts.0.as_str()))) {
+        match self
+            .real
+            .and_then(|real| real.flags.request.as_ref().map(|texts| (&real.entry, texts.0.as_str())))
+        {
             Some(text_of_server) => Some(text_of_server),
             None => self.context.draft.request.as_ref().map(|(entry, text)| (entry, text.as_str())),
         }
@@ -159,9 +169,32 @@ impl CheckReader<'_> {
         text.strip_prefix('/').unwrap_or(text)
     }
 
+    /// What the request of the real server's own line asks for, where ldirectord looks for a URL in it.
+    fn request_of_url(&self) -> Asked {
+        let scheme = match self.context.kind {
+            Kind::Http => "http://",
+            Kind::Https => "https://",
+            _ => return Asked::Path,
+        };
+        let own = self.real.and_then(|real| real.flags.request.as_ref());
+        own.map_or(Asked::Path, |(request, _)| url::asked(request, scheme))
+    }
+
+    /// The address of a URL's host.
+    fn resolve(&self, url: &Url, findings: &mut Findings) -> Option<IpAddr> {
+        let names = self.context.names;
+        let v4 = names.host(&url.host, AddressFamily::V4);
+        let found = v4.or_else(|fault| names.host(&url.host, AddressFamily::V6).map_err(|_| fault));
+        let entry = self.real.map_or(&self.context.draft.head, |real| &real.entry);
+        found.map_err(|fault| findings.name(entry.directive, &entry.place, fault)).ok()
+    }
+
     /// What must be received.
     fn receive(&self) -> Option<(&Entry, &str)> {
-        match self.real.and_then(|real| real.request.as_ref().map(|texts| (&real.entry, texts.1.as_str()))) {
+        match self
+            .real
+            .and_then(|real| real.flags.request.as_ref().map(|texts| (&real.entry, texts.1.as_str())))
+        {
             Some(text_of_server) => Some(text_of_server),
             None => self.context.draft.receive.as_ref().map(|(entry, text)| (entry, text.as_str())),
         }
@@ -289,8 +322,15 @@ impl CheckReader<'_> {
             return None;
         }
         let proxy = kind == Kind::HttpProxy;
-        let path =
-            if proxy { encoded(self.bare_request()) } else { format!("/{}", encoded(self.bare_request())) };
+        let asked = self.request_of_url();
+        if let (Asked::Within(scheme), Some((entry, _))) = (&asked, self.request()) {
+            findings.lenient(&entry.place, Leniency::UrlWithin { scheme });
+        }
+        let path = match &asked {
+            Asked::Url(url) => encoded(&url.path),
+            Asked::Path | Asked::Within(_) if proxy => encoded(self.bare_request()),
+            Asked::Path | Asked::Within(_) => format!("/{}", encoded(self.bare_request())),
+        };
         let entry = self.request().map_or(&draft.head, |(entry, _)| entry);
         let is_good = if proxy {
             let url = path.parse::<hyper::Uri>().ok();
@@ -312,7 +352,11 @@ impl CheckReader<'_> {
         let page = HttpPage {
             path,
             method: draft.httpmethod,
-            host: draft.virtualhost.as_ref().map(|(_, host)| host.clone()),
+            host: draft
+                .virtualhost
+                .as_ref()
+                .map(|(_, host)| host.clone())
+                .or_else(|| self.host_of_url(&asked)),
             status: StatusCodes::from(200..=299),
             pattern,
             ..HttpPage::default()
@@ -320,37 +364,30 @@ impl CheckReader<'_> {
         Some(CheckKind::Http(HttpCheck {
             pages: vec![page],
             version: HttpVersion::Http11,
-            tls: (kind == Kind::Https).then(direct),
+            tls: (kind == Kind::Https).then(|| Tls { name: name_of_url(&asked), ..direct() }),
             proxy,
             redirects: REDIRECTS,
             headers: HttpHeaders::default(),
         }))
     }
 
+    /// The Host header of a request for a URL: the real server's address all the same.
+    fn host_of_url(&self, asked: &Asked) -> Option<String> {
+        let (Asked::Url(_), Some(real)) = (asked, self.real) else { return None };
+        Some(if real.ip.is_ipv6() { format!("[{}]", real.ip) } else { real.ip.to_string() })
+    }
+
     fn dns(&self, findings: &mut Findings) -> Option<CheckKind> {
         let name = self.bare_request().to_owned();
-        let record = if name.parse::<std::net::IpAddr>().is_ok() { DnsType::Ptr } else { DnsType::A };
-        let Some((entry, expect)) = self.receive() else {
-            return Some(
-                self.never_up(
-                    "a dns check needs receive, the address or name that must be answered",
-                    findings,
-                ),
-            );
-        };
+        let record = if name.parse::<IpAddr>().is_ok() { DnsType::Ptr } else { DnsType::A };
+        if self.receive().is_none() {
+            let why = "a dns check needs receive, the address or name that must be answered";
+            return Some(self.never_up(why, findings));
+        }
+        let expect = self.expression(Ends::Text, findings).ok()?.map(DnsExpect::Matches);
         if !is_dns_name(&name, record) {
             let place = self.request().map_or(&self.context.draft.head, |(entry, _)| entry);
             findings.value(place, "has no name that can be queried; write request=\"www.example.org\"");
-            return None;
-        }
-        // A literal address or name is compared as such; what only an expression can say isn't known here.
-        let literal = expect.trim_start_matches('^').trim_end_matches('$').replace("\\.", ".");
-        if literal.contains(|c: char| !c.is_ascii_alphanumeric() && !".-_:".contains(c)) || literal.is_empty()
-        {
-            findings.value(
-                entry,
-                "is neither an address nor a name; write the whole of it, such as receive=\"192.0.2.1\"",
-            );
             return None;
         }
         let transport = if self.is_udp || !matches!(self.context.key, ServiceKey::Address { .. }) {
@@ -358,7 +395,7 @@ impl CheckReader<'_> {
         } else {
             Transport::Tcp
         };
-        Some(CheckKind::Dns(DnsCheck { name, record, transport, expect: Some(literal) }))
+        Some(CheckKind::Dns(DnsCheck { name, record, transport, expect }))
     }
 
     fn ldap(&self, encrypted: bool, findings: &mut Findings) -> Option<CheckKind> {
@@ -412,7 +449,8 @@ impl CheckReader<'_> {
             return Some(CheckKind::Command(command(vec!["/bin/true".to_owned()])));
         };
         if text.contains(char::is_whitespace) {
-            findings.note(&entry.place, Note::CommandWithBlanks { text: text.clone() });
+            let (directive, text) = ("checkcommand", text.clone());
+            findings.note(&entry.place, Note::CommandWithBlanks { directive, text });
         }
         let program = if perl { "perl" } else { text.as_str() };
         let Some(path) = on_path(program) else {
@@ -450,6 +488,13 @@ fn on_path(program: &str) -> Option<PathBuf> {
         .filter(|folder| folder.is_absolute())
         .map(|folder| folder.join(program))
         .find(|path| path.is_file())
+}
+
+/// The name that is sent in the handshake for a URL.
+fn name_of_url(asked: &Asked) -> Option<String> {
+    let Asked::Url(url) = asked else { return None };
+    let is_address = url.host.starts_with('[') || url.host.parse::<IpAddr>().is_ok();
+    (!is_address).then(|| url.host.clone())
 }
 
 fn direct() -> Tls {

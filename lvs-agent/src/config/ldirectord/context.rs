@@ -2,6 +2,7 @@
 
 use super::{
     kind::Kind,
+    names::Names,
     settings::{Draft, Globals},
 };
 use crate::model::ServiceKey;
@@ -12,6 +13,7 @@ pub(super) struct ServiceContext<'d> {
     pub(super) globals: &'d Globals,
     pub(super) key: ServiceKey,
     pub(super) kind: Kind,
+    pub(super) names: &'d dyn Names,
 }
 
 impl ServiceContext<'_> {

@@ -1,14 +1,18 @@
 //! What is found while a file is read: faults, and what should be known.
 
-use std::{ops::Range, path::Path};
+use std::{collections::BTreeSet, ops::Range, path::Path};
 
 use super::{
     directive::Directive,
     entry::{Entry, is_blank},
+    names,
 };
-use crate::config::diagnostics::{
-    DirectiveFault, FaultKind, FaultList, Faults, Leniency, NameFault, Note, Place, Strictness, Warning,
-    WarningKind,
+use crate::config::{
+    diagnostics::{
+        DirectiveFault, FaultKind, FaultList, Faults, Leniency, NameFault, Note, Place, Strictness, Warning,
+        WarningKind,
+    },
+    name_grace::NamePolicy,
 };
 
 /// Something is wrong, and was noted.
@@ -22,12 +26,25 @@ pub(super) struct Findings {
     strictness: Strictness,
     faults: FaultList,
     warnings: Vec<(Range<usize>, WarningKind)>,
+    policy: NamePolicy,
+    /// Names without an address, for which something was left out.
+    unresolved: BTreeSet<String>,
+    /// How many times something was.
+    left_out: usize,
 }
 
 impl Findings {
-    pub(super) fn new(text: &str, strictness: Strictness) -> Self {
+    pub(super) fn new(text: &str, strictness: Strictness, policy: NamePolicy) -> Self {
         let ends = text.match_indices('\n').map(|(end, _)| end).collect();
-        Self { ends, strictness, faults: FaultList::default(), warnings: Vec::new() }
+        Self {
+            ends,
+            strictness,
+            faults: FaultList::default(),
+            warnings: Vec::new(),
+            policy,
+            unresolved: BTreeSet::new(),
+            left_out: 0,
+        }
     }
 
     /// Notes a fault.
@@ -41,8 +58,17 @@ impl Findings {
         self.fault(&entry.place, DirectiveFault::Value { directive, text, problem: problem.into() });
     }
 
-    /// Notes that a name in an entry can't be resolved.
+    /// Notes that a name in an entry can't be resolved. Where names may have no address yet, what the entry is about is
+    /// left out.
     pub(super) fn name(&mut self, directive: Directive, place: &Range<usize>, fault: NameFault) {
+        if let (NameFault::Host { name, .. }, NamePolicy::MayBeMissing) = (&fault, self.policy)
+            && names::is_name(name)
+        {
+            self.unresolved.insert(name.clone());
+            self.left_out += 1;
+            let (directive, name) = (directive.name(), name.clone());
+            return self.note(place, Note::NoAddressYet { directive, name });
+        }
         self.fault(place, DirectiveFault::Name { directive: directive.name(), fault });
     }
 
@@ -71,6 +97,16 @@ impl Findings {
     /// The line of a byte, from 1.
     pub(super) fn line_of(&self, byte: usize) -> usize {
         self.ends.partition_point(|end| *end < byte) + 1
+    }
+
+    /// The names for which something was left out.
+    pub(super) fn unresolved(&self) -> &BTreeSet<String> {
+        &self.unresolved
+    }
+
+    /// How many times something was left out for lack of an address.
+    pub(super) fn left_out(&self) -> usize {
+        self.left_out
     }
 
     /// How many faults were noted.

@@ -2,12 +2,13 @@
 //!
 //! ldirectord's own rules are followed in parallel, so that it is known what it would have made of each line.
 
-use std::ops::Range;
+use std::{collections::HashSet, ops::Range};
 
 use super::{
     directive::{Directive, Form, Scope},
     entry::{Entry, Home, is_blank},
     findings::Findings,
+    flush_left,
 };
 use crate::config::diagnostics::{DirectiveFault, Leniency};
 
@@ -19,7 +20,8 @@ const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// All directives in the order of the file; what is none is noted.
 pub(super) fn read(text: &str, findings: &mut Findings) -> Vec<Entry> {
-    let mut reader = Reader { findings, entries: Vec::new(), heads: 0, open: Open::Yes };
+    let of_virtuals = flush_left::of_virtuals(text);
+    let mut reader = Reader { findings, entries: Vec::new(), heads: 0, open: Open::Yes, of_virtuals };
     if text.contains("\r\n") {
         let end = text.find('\r').unwrap_or(0);
         reader.findings.lenient(&(end..end + 1), Leniency::CarriageReturn);
@@ -47,6 +49,8 @@ struct Reader<'f> {
     entries: Vec<Entry>,
     heads: usize,
     open: Open,
+    /// Where lines begin that could be global, and are a virtual service's.
+    of_virtuals: HashSet<usize>,
 }
 
 impl Reader<'_> {
@@ -112,6 +116,11 @@ impl Reader<'_> {
     fn home(&mut self, directive: Directive, columns: usize, place: &Range<usize>) -> Option<Home> {
         let scope = directive.scope();
         let last = self.heads.checked_sub(1);
+        if let Some(last) = last.filter(|_| columns == 0 && self.of_virtuals.contains(&place.start)) {
+            self.findings.lenient(place, Leniency::FlushLeft { directive: directive.name() });
+            self.open = Open::Yes;
+            return Some(Home::Virtual(last));
+        }
         if scope == Scope::Head {
             if columns > 0 {
                 self.findings.lenient(place, Leniency::IndentedVirtual);

@@ -117,6 +117,11 @@ pub(super) fn literal(name: &str, family: AddressFamily) -> Option<Result<IpAddr
     }
 }
 
+/// Whether it is a name, which may have an address at another time.
+pub(super) fn is_name(text: &str) -> bool {
+    literal(text, AddressFamily::V4).is_none()
+}
+
 fn no_host(name: &str, family: AddressFamily, reason: &str) -> NameFault {
     let family = match family {
         AddressFamily::V4 => "IPv4",

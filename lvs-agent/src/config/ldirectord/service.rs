@@ -15,7 +15,7 @@ use super::{
     settings::{Draft, Globals, Traffic},
 };
 use crate::{
-    config::diagnostics::{Contradiction, DirectiveFault, Note, PortUse},
+    config::diagnostics::{DirectiveFault, Note, PortUse},
     model::{
         AddressFamily, Backup, Check, CheckKind, FlapDamping, FurtherChecks, IdleConnection, MailAbout,
         MailRelay, MailSettings, Netmask, Notifications, OnExit, OnFailure, Persistence, PoolPolicy,
@@ -27,6 +27,8 @@ use crate::{
 pub(super) struct ReadService {
     pub(super) service: VirtualService,
     pub(super) head: Entry,
+    /// Whether something is missing whose host name has no address yet.
+    pub(super) is_partial: bool,
 }
 
 /// What a head says, before names are resolved.
@@ -42,7 +44,7 @@ pub(super) fn read(
     names: &dyn Names,
     findings: &mut Findings,
 ) -> Option<ReadService> {
-    let before = findings.faults();
+    let (before, unresolved_before) = (findings.faults(), findings.left_out());
     let key = key(draft, names, findings)?;
     let service_port = match key {
         ServiceKey::Address { address, .. } => Some(address.port()),
@@ -56,11 +58,15 @@ pub(super) fn read(
     if service_port == Some(0) && persistence.is_none() {
         findings.value(&draft.head, "is for every port, which only a persistent service can be; add persistent=300, or write the port");
     }
-    let context = ServiceContext { draft, globals, key, kind };
+    let context = ServiceContext { draft, globals, key, kind, names };
     let (check, servers) = servers(&context, &reals, service_port, findings);
     let backups = backups(draft, globals, &key, &servers, names, findings);
     if servers.is_empty() && backups.is_empty() && findings.faults() == before {
-        findings.fault(&draft.head.place, Contradiction::NoServers);
+        if findings.left_out() > unresolved_before {
+            // There will be some.
+            return None;
+        }
+        findings.fault(&draft.head.place, DirectiveFault::NoServers);
     }
     let shared = (&draft.shared, &globals.shared);
     let quiescent = context.is_quiescent();
@@ -89,7 +95,8 @@ pub(super) fn read(
         notify: notifications(draft, globals),
         on_exit: draft.shared.cleanstop.map(|clean| if clean { OnExit::Remove } else { OnExit::Keep }),
     };
-    Some(ReadService { service, head: draft.head.clone() })
+    let is_partial = findings.left_out() > unresolved_before;
+    Some(ReadService { service, head: draft.head.clone(), is_partial })
 }
 
 fn key(draft: &Draft, names: &dyn Names, findings: &mut Findings) -> Option<ServiceKey> {
@@ -129,49 +136,61 @@ fn key(draft: &Draft, names: &dyn Names, findings: &mut Findings) -> Option<Serv
     }
 }
 
-/// Address and port, or a mark.
+/// Address and port, or a mark, at the beginning; what is behind has no effect, as with ldirectord.
 fn head<'d>(draft: &'d Draft, findings: &mut Findings) -> Option<Head<'d>> {
     let entry = &draft.head;
     let text = entry.value.as_str();
-    let word_end = text.find(is_blank).unwrap_or(text.len());
-    let (word, rest) = text.split_at(word_end);
+    let word = &text[..text.find(is_blank).unwrap_or(text.len())];
+    let is_v6 = word.parse::<std::net::Ipv6Addr>().is_ok();
+    if (text.starts_with('[') || is_v6) && !draft.is_v6() {
+        findings.value(
+            entry,
+            "is an IPv6 address; write virtual6 here, and the address in brackets: [2001:db8::1]:80",
+        );
+        return None;
+    }
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    if let Some((host, port, rest)) = host_and_port(text).filter(|_| !is_v6) {
+        ignored(entry, rest, findings);
+        return Some(Head::Address { host, port });
+    }
+    if digits > 0 && text[digits..].starts_with('.') {
+        let (address, mark) = (word.split('/').next().unwrap_or(word), &text[..digits]);
+        let fault = DirectiveFault::MarkOrAddress { text: address.to_owned(), mark: mark.to_owned() };
+        findings.fault(&entry.place, fault);
+        return None;
+    }
+    if digits > 0 && !text[digits..].starts_with(':') {
+        ignored(entry, &text[digits..], findings);
+        return mark(entry, &text[..digits], findings).map(Head::Mark);
+    }
+    findings.value(
+        entry,
+        "is not a virtual service; write an address and port such as 192.0.2.80:80, or a firewall mark",
+    );
+    None
+}
+
+/// Notes what is behind the value, but for a comment.
+fn ignored(entry: &Entry, rest: &str, findings: &mut Findings) {
     let rest = rest.trim_start_matches(is_blank);
     if !rest.starts_with('#') {
         findings.rest(entry, rest);
     }
-    let digits = word.find(|c: char| !c.is_ascii_digit()).unwrap_or(word.len());
-    if digits > 0 && digits == word.len() {
-        return mark(entry, word, findings).map(Head::Mark);
-    }
-    let split = match word.strip_prefix('[') {
-        Some(inner) => inner.split_once("]:"),
-        None => word.rsplit_once(':').filter(|(host, _)| !host.contains(':')),
+}
+
+/// Host and port at the beginning, and what is behind them.
+fn host_and_port(text: &str) -> Option<(&str, &str, &str)> {
+    let run = |text: &str, more: &str| {
+        text.find(|c: char| !(c.is_ascii_alphanumeric() || more.contains(c))).unwrap_or(text.len())
     };
-    if word.starts_with('[') && !draft.is_v6() {
-        findings.value(entry, "is an IPv6 address; write virtual6 here");
-        return None;
-    }
-    let is_word = |text: &str, more: &str| {
-        !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(c))
+    let (host, rest) = match text.strip_prefix('[') {
+        Some(inner) => inner.split_once(']').filter(|(host, _)| run(host, ":") == host.len())?,
+        None => text.split_at(run(text, "._+-")),
     };
-    match split {
-        Some((host, port)) if is_word(host, "._+-:") && is_word(port, "-_") => {
-            Some(Head::Address { host, port })
-        }
-        _ if digits > 0 && word.chars().all(|c| c.is_ascii_digit() || c == '.') => {
-            let fault =
-                DirectiveFault::MarkOrAddress { text: word.to_owned(), mark: word[..digits].to_owned() };
-            findings.fault(&entry.place, fault);
-            None
-        }
-        _ => {
-            findings.value(
-                entry,
-                "is not a virtual service; write an address and port such as 192.0.2.80:80, or a firewall mark",
-            );
-            None
-        }
-    }
+    let rest = rest.strip_prefix(':')?;
+    let (port, rest) = rest.split_at(run(rest, "-_"));
+    (!host.is_empty() && !port.is_empty()).then_some((host, port, rest))
 }
 
 fn mark(entry: &Entry, digits: &str, findings: &mut Findings) -> Option<u32> {
@@ -259,9 +278,9 @@ fn servers(
     let mut usual: Option<Check> = None;
     let mut servers: Vec<(RealServer, &Real)> = Vec::new();
     for real in reals {
-        let address = table_address(real.ip, real.port, real.method, service_port);
+        let address = table_address(real.ip, real.port, real.flags.method, service_port);
         if !is_host(real.ip) {
-            findings.value(&real.entry, "can't be the address of one host; write a unicast address");
+            findings.note(&real.entry.place, Note::NoHost { address: real.ip });
             continue;
         }
         let Some(check) = check::read(context, Some(real), address, findings) else { continue };
@@ -274,16 +293,17 @@ fn servers(
                 _ if check.port == Some(real.port) => PortUse::Checked,
                 _ => PortUse::None,
             };
-            let (port, method, quiescent) = (real.port, method_name(real.method), context.is_quiescent());
+            let (port, method, quiescent) =
+                (real.port, method_name(real.flags.method), context.is_quiescent());
             findings.note(&real.entry.place, Note::KeptPort { port, method, kept, used, quiescent });
         }
         let usual = usual.get_or_insert_with(|| check.clone());
         let server = RealServer {
-            weight: real.weight,
-            upper_threshold: Some(real.upper),
-            lower_threshold: Some(real.lower),
+            weight: real.flags.weight,
+            upper_threshold: Some(real.flags.upper),
+            lower_threshold: Some(real.flags.lower),
             check: (check != *usual).then(|| check.of_service(context.key)),
-            ..RealServer::new(address, real.method)
+            ..RealServer::new(address, real.flags.method)
         };
         match servers.iter().find(|(other, _)| other.address == address) {
             Some((other, first)) => twice(&server, other, real, first, findings),
@@ -327,7 +347,7 @@ fn backups(
     };
     let Fallback { entry, ip, port, method } = fallback;
     if !is_host(ip) {
-        findings.value(&entry, "can't be the address of one host; write a unicast address");
+        findings.note(&entry.place, Note::NoHost { address: ip });
         return Vec::new();
     }
     let address = table_address(ip, port.unwrap_or(0), method, service_port);
@@ -349,10 +369,11 @@ fn notifications(draft: &Draft, globals: &Globals) -> Notifications {
         repeat: service.emailalertfreq.or(global.emailalertfreq).filter(|pause| !pause.is_zero()),
         about: service.emailalertstatus.or(global.emailalertstatus).unwrap_or(MailAbout::ALL),
     });
+    let fallback_command = service.fallbackcommand.as_ref().or(global.fallbackcommand.as_ref());
     Notifications {
         mail,
         monitor_file: draft.monitorfile.clone(),
-        fallback_command: service.fallbackcommand.clone().or_else(|| global.fallbackcommand.clone()),
+        fallback_command: fallback_command.and_then(|command| command.line().cloned()),
         comment: draft.comment.clone(),
     }
 }

@@ -3,10 +3,12 @@
 use std::{num::NonZeroU32, path::PathBuf, time::Duration};
 
 use super::{
+    command::{self, Command},
     directive::Directive,
     entry::{Entry, Home, is_blank},
     findings::Findings,
     kind::Kind,
+    quotes::{self, Around},
     value,
 };
 use crate::{
@@ -27,7 +29,7 @@ pub(super) struct Shared {
     pub(super) failurecount: Option<NonZeroU32>,
     pub(super) quiescent: Option<bool>,
     pub(super) cleanstop: Option<bool>,
-    pub(super) fallbackcommand: Option<CommandLine>,
+    pub(super) fallbackcommand: Option<Command>,
     pub(super) emailalert: Option<Vec<String>>,
     /// Zero: no mail is sent again.
     pub(super) emailalertfreq: Option<Duration>,
@@ -42,7 +44,7 @@ pub(super) struct Globals {
     pub(super) fallback: Option<Entry>,
     pub(super) fallback6: Option<Entry>,
     pub(super) autoreload: bool,
-    pub(super) callback: Option<PathBuf>,
+    pub(super) callback: Option<CommandLine>,
     pub(super) emailalertfrom: Option<String>,
     pub(super) execute: Vec<PathBuf>,
     pub(super) logfile: Option<LogTarget>,
@@ -108,6 +110,7 @@ pub(super) fn read(entries: Vec<Entry>, findings: &mut Findings) -> (Globals, Ve
     let mut globals = Globals::default();
     let mut drafts: Vec<Draft> = Vec::new();
     for entry in entries {
+        let entry = quotes::without_needless(entry, findings);
         match entry.home {
             Home::Global => globals.take(entry, findings),
             Home::Virtual(_) if matches!(entry.directive, Directive::Virtual | Directive::Virtual6) => {
@@ -141,18 +144,7 @@ impl Shared {
             D::Failurecount => set(&mut self.failurecount, value::count(entry, findings)),
             D::Quiescent => set(&mut self.quiescent, value::yes_no(entry, findings)),
             D::Cleanstop => set(&mut self.cleanstop, value::yes_no(entry, findings)),
-            D::Fallbackcommand => {
-                let text = match entry.home {
-                    Home::Global => value::rest(entry, findings),
-                    Home::Virtual(_) => value::maybe_quoted(entry, findings),
-                };
-                // Quotes around the whole of it are the shell's, which would take them away.
-                let bare = |text: String| match value::between_quotes(&text) {
-                    Some((inner, "")) if !inner.contains(['"', ' ']) => inner.to_owned(),
-                    _ => text,
-                };
-                set(&mut self.fallbackcommand, text.map(bare).map(|text| value::command_line(&text)));
-            }
+            D::Fallbackcommand => set(&mut self.fallbackcommand, command::fallback(entry, findings)),
             D::Emailalert => set(&mut self.emailalert, value::addresses(entry, findings)),
             D::Emailalertfreq => set(&mut self.emailalertfreq, value::repeat(entry, findings)),
             D::Emailalertstatus => set(&mut self.emailalertstatus, value::about(entry, findings)),
@@ -193,12 +185,12 @@ impl Globals {
         match entry.directive {
             D::Autoreload => self.autoreload = value::yes_no(&entry, findings).unwrap_or(self.autoreload),
             D::Callback => {
-                let text = value::quoted(&entry, findings);
-                let path = text.and_then(|text| value::path(&entry, text, findings));
-                set(&mut self.callback, path);
+                if let Some(command) = command::callback(&entry, findings) {
+                    self.callback = command.line().cloned();
+                }
             }
             D::Emailalertfrom => set(&mut self.emailalertfrom, value::rest(&entry, findings)),
-            D::Execute => self.execute.extend(value::rest(&entry, findings).map(|name| found_config(&name))),
+            D::Execute => self.execute.extend(command::execute(&entry, findings)),
             D::Fork => {
                 if value::yes_no(&entry, findings) == Some(true) {
                     self.fork = true;
@@ -234,12 +226,6 @@ impl Globals {
     }
 }
 
-/// Where ldirectord would find another configuration.
-fn found_config(name: &str) -> PathBuf {
-    let places = ["/etc/ha.d", "/etc/ha.d/conf"].map(|folder| PathBuf::from(format!("{folder}/{name}")));
-    places.into_iter().find(|path| path.is_file()).unwrap_or_else(|| PathBuf::from(name))
-}
-
 fn logfile(entry: &Entry, findings: &mut Findings) -> Option<LogTarget> {
     let text = value::quoted(entry, findings)?;
     if text.starts_with('/') {
@@ -256,7 +242,7 @@ fn logfile(entry: &Entry, findings: &mut Findings) -> Option<LogTarget> {
 
 fn maintenance(entry: &Entry, findings: &mut Findings) -> Option<PathBuf> {
     let text = value::rest(entry, findings)?;
-    let path = value::path(entry, text, findings)?;
+    let path = value::path(entry, text, findings);
     if !path.is_dir() {
         let path = path.display().to_string();
         findings.note(&entry.place, Note::Missing { directive: "maintenancedir", path });
@@ -342,7 +328,7 @@ impl Draft {
             }
             D::Monitorfile => {
                 let text = value::maybe_quoted(&entry, findings);
-                set(&mut self.monitorfile, text.and_then(|text| value::path(&entry, text, findings)));
+                set(&mut self.monitorfile, text.map(|text| value::path(&entry, text, findings)));
             }
             D::Servicename => self.servicename = Some(entry.value).filter(|text| !text.is_empty()),
             D::Comment => self.comment = Some(entry.value).filter(|text| !text.is_empty()),
@@ -379,10 +365,16 @@ fn is_word(c: char) -> bool {
 
 /// The first run of such characters, in small letters where the value has others; notes what is behind it.
 fn first_word(entry: &Entry, belongs: impl Fn(char) -> bool, findings: &mut Findings) -> Option<String> {
-    let Some((word, rest)) = value::first_run(&entry.value, belongs) else {
-        findings.value(entry, "has no word in it");
+    let Some((before, word, rest)) = value::first_run(&entry.value, belongs) else {
+        let problem = if entry.value.is_empty() {
+            "is empty; write something, or leave the directive out"
+        } else {
+            "has no word in it; write one"
+        };
+        findings.value(entry, problem);
         return None;
     };
+    findings.rest(entry, before);
     findings.rest(entry, rest);
     Some(word.to_owned())
 }
@@ -399,7 +391,7 @@ fn checktype(entry: &Entry, findings: &mut Findings) -> Option<CheckType> {
     ];
     const MOST: u32 = 10_000;
     // A digit anywhere makes a number of it.
-    if let Some((digits, _)) = value::first_run(&entry.value, |c| c.is_ascii_digit()) {
+    if let Some((_, digits, _)) = value::first_run(&entry.value, |c| c.is_ascii_digit()) {
         if digits.len() != entry.value.len() {
             let (number, text) = (digits.to_owned(), entry.value.clone());
             findings.note(&entry.place, Note::FirstDigits { directive: "checktype", number, text });
@@ -443,22 +435,53 @@ fn httpmethod(entry: &Entry, findings: &mut Findings) -> Option<HttpMethod> {
     }
 }
 
-/// A quote at the beginning may be there or not, the next one ends it.
+/// A quote at the beginning may be there or not, the next one ends it. What can't be a host's name is left out, so that
+/// the real server's own address is sent, and that is noted: ldirectord sends whatever is written.
 fn virtualhost(entry: &Entry, findings: &mut Findings) -> Option<String> {
-    let bare = entry.value.strip_prefix('"').unwrap_or(&entry.value);
-    let (host, rest) = bare.split_once('"').unwrap_or((bare, ""));
-    findings.rest(entry, rest);
-    let host = host.trim_matches(is_blank);
-    if host.is_empty() || host.contains('@') || host.parse::<hyper::http::uri::Authority>().is_err() {
-        findings.value(entry, "is not a host name; write one like www.example.org");
-        return None;
+    let text = if let Around::Foreign { .. } = quotes::around(&entry.value) {
+        value::optionally_quoted(entry, findings)?
+    } else {
+        let bare = entry.value.strip_prefix('"').unwrap_or(&entry.value);
+        let (host, rest) = bare.split_once('"').unwrap_or((bare, ""));
+        findings.rest(entry, rest);
+        host.to_owned()
+    };
+    let host = text.trim_matches(is_blank);
+    let is_host = |host: &str| {
+        !host.is_empty() && !host.contains('@') && host.parse::<hyper::http::uri::Authority>().is_ok()
+    };
+    if is_host(host) {
+        return Some(host.to_owned());
     }
-    Some(host.to_owned())
+    let of_url =
+        host.split_once("://").map(|(_, rest)| rest.split(['/', '?', '#']).next().unwrap_or_default());
+    let used = of_url.or_else(|| host.split(['/', '?', '#']).next()).filter(|host| is_host(host));
+    let used = used.map(str::to_owned);
+    findings.note(&entry.place, Note::NoHostName { text: host.to_owned(), used: used.clone() });
+    used
 }
 
+/// ldirectord takes the first run of small letters.
 fn scheduler(entry: &Entry, findings: &mut Findings) -> Option<Scheduler> {
-    let word = first_word(entry, |c| c.is_ascii_lowercase(), findings)?;
-    let scheduler = word.parse().ok();
+    let text = entry.value.as_str();
+    let small = text.to_ascii_lowercase();
+    let word = value::first_run(text, |c| c.is_ascii_lowercase()).map(|(_, word, _)| word);
+    let known = Scheduler::NAMES.iter().find(|name| **name == small);
+    match (word, known) {
+        (None, Some(name)) => {
+            findings.lenient(&entry.place, Leniency::OtherLetters { word: name });
+            return name.parse().ok();
+        }
+        (Some(word), _) if word.len() < text.len() && text.chars().all(|c| c.is_ascii_alphabetic()) => {
+            let (directive, taken, text) = ("scheduler", word.to_owned(), text.to_owned());
+            findings.note(&entry.place, Note::PartOfWord { directive, taken, text });
+        }
+        (None, None) if !text.is_empty() => {}
+        _ => {
+            first_word(entry, |c| c.is_ascii_lowercase(), findings)?;
+        }
+    }
+    let scheduler = word.and_then(|word| word.parse().ok());
     if scheduler.is_none() {
         findings.value(
             entry,

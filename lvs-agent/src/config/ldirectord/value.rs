@@ -5,13 +5,12 @@ use std::{num::NonZeroU32, path::PathBuf, time::Duration};
 use super::{
     entry::{Entry, is_blank},
     findings::Findings,
+    mail,
+    quotes::{self, Around},
 };
 use crate::{
-    config::{
-        common::is_mail_address,
-        diagnostics::{Leniency, Note},
-    },
-    model::{CommandLine, MailAbout},
+    config::diagnostics::{Leniency, Note},
+    model::MailAbout,
 };
 
 /// The most failures in a row, as everywhere.
@@ -20,8 +19,6 @@ const MAX_COUNT: u32 = 100;
 const MAX_SECONDS: u64 = 24 * 3600;
 /// The longest persistence, as ipvsadm has it.
 const MAX_PERSISTENCE: u64 = 31 * 24 * 3600;
-/// Characters for which a shell is needed, by perlfunc(1), `exec`.
-const SHELL: &str = "$&*(){}[]'\";\\|?<>~`\n";
 
 /// The first run of digits, as ldirectord takes it, and where it ends.
 fn first_digits(text: &str) -> Option<(&str, usize)> {
@@ -30,15 +27,15 @@ fn first_digits(text: &str) -> Option<(&str, usize)> {
     Some((&text[start..start + length], start + length))
 }
 
-/// A whole number above 0, up to `max`.
-fn number(entry: &Entry, max: u64, findings: &mut Findings) -> Option<u64> {
+/// A whole number above 0; what is above `u64` is its highest.
+fn positive(entry: &Entry, findings: &mut Findings) -> Option<u64> {
     let Some((digits, end)) = first_digits(&entry.value) else {
         findings.value(entry, "has no number in it; write a whole one");
         return None;
     };
     let number = digits.parse::<u64>().unwrap_or(u64::MAX);
-    if number == 0 || number > max {
-        findings.value(entry, format!("is not a number from 1 to {max}"));
+    if number == 0 {
+        findings.value(entry, "is 0, which has no meaning here; write a number from 1");
         return None;
     }
     if end != entry.value.len() || digits.len() != entry.value.len() {
@@ -48,9 +45,28 @@ fn number(entry: &Entry, max: u64, findings: &mut Findings) -> Option<u64> {
     Some(number)
 }
 
+/// The same, up to `max`, above which the kernel or the protocol has nothing.
+fn number(entry: &Entry, max: u64, findings: &mut Findings) -> Option<u64> {
+    let number = positive(entry, findings)?;
+    if number > max {
+        findings.value(entry, format!("is not a number from 1 to {max}"));
+        return None;
+    }
+    Some(number)
+}
+
+/// The same, up to `most`, which is taken for all that is above it.
+fn at_most(entry: &Entry, most: u64, findings: &mut Findings) -> Option<u64> {
+    let number = positive(entry, findings)?;
+    if number > most {
+        findings.note(&entry.place, Note::TooMuch { directive: entry.directive.name(), most });
+    }
+    Some(number.min(most))
+}
+
 /// Whole seconds.
 pub(super) fn seconds(entry: &Entry, findings: &mut Findings) -> Option<Duration> {
-    number(entry, MAX_SECONDS, findings).map(Duration::from_secs)
+    at_most(entry, MAX_SECONDS, findings).map(Duration::from_secs)
 }
 
 /// Whole seconds of persistence.
@@ -60,7 +76,7 @@ pub(super) fn persistence(entry: &Entry, findings: &mut Findings) -> Option<Dura
 
 /// Failures in a row.
 pub(super) fn count(entry: &Entry, findings: &mut Findings) -> Option<NonZeroU32> {
-    let number = number(entry, MAX_COUNT.into(), findings)?;
+    let number = at_most(entry, MAX_COUNT.into(), findings)?;
     u32::try_from(number).ok().and_then(NonZeroU32::new)
 }
 
@@ -103,35 +119,64 @@ pub(super) fn word<T: Copy>(
     Some(*meaning)
 }
 
-/// The first run of such characters, and what is behind it.
-pub(super) fn first_run(text: &str, belongs: impl Fn(char) -> bool) -> Option<(&str, &str)> {
-    let start = text.find(&belongs)?;
-    let rest = &text[start..];
+/// What is before the first run of such characters, the run, and what is behind it.
+pub(super) fn first_run(text: &str, belongs: impl Fn(char) -> bool) -> Option<(&str, &str, &str)> {
+    let (before, rest) = text.split_at(text.find(&belongs)?);
     let length = rest.find(|c| !belongs(c)).unwrap_or(rest.len());
-    Some(rest.split_at(length))
+    let (run, after) = rest.split_at(length);
+    Some((before, run, after))
 }
 
 /// What is in quotes, up to the last one; without them the whole value. Never empty.
 pub(super) fn quoted(entry: &Entry, findings: &mut Findings) -> Option<String> {
-    let inner = match between_quotes(&entry.value) {
-        Some((inner, rest)) => {
-            findings.rest(entry, rest);
-            inner
-        }
-        None if entry.value.contains('"') => {
-            findings.value(entry, "has one quote only; write the other one");
-            return None;
-        }
-        None => {
-            findings.lenient(&entry.place, Leniency::Unquoted { directive: entry.directive.name() });
-            &entry.value
-        }
-    };
-    if inner.is_empty() {
+    let text = maybe_empty(entry, findings)?;
+    if text.is_empty() {
         findings.value(entry, "is empty; write something, or leave the directive out");
         return None;
     }
-    Some(inner.to_owned())
+    Some(text)
+}
+
+/// The same, which may be empty.
+pub(super) fn maybe_empty(entry: &Entry, findings: &mut Findings) -> Option<String> {
+    if let Some((inner, rest)) = between_quotes(&entry.value) {
+        findings.rest(entry, rest);
+        if let Around::Foreign { first, last, .. } = quotes::around(inner)
+            && !first.is_ascii()
+        {
+            findings.note(&entry.place, Note::QuotesInQuotes { quotes: quotes::pair(first, last) });
+        }
+        return Some(inner.to_owned());
+    }
+    if let Some(inner) = in_foreign(entry, findings)? {
+        return Some(inner);
+    }
+    if entry.value.contains('"') {
+        findings.value(entry, "has one quote only; write the other one");
+        return None;
+    }
+    findings.lenient(&entry.place, Leniency::Unquoted { directive: entry.directive.name() });
+    Some(entry.value.clone())
+}
+
+/// What is in quotes that ldirectord doesn't know, which is noted; `Some(None)` if nothing is.
+#[expect(clippy::option_option, reason = "a fault, which is noted, is another thing than nothing")]
+fn in_foreign(entry: &Entry, findings: &mut Findings) -> Option<Option<String>> {
+    match quotes::around(&entry.value) {
+        Around::Foreign { inner, first, last } => {
+            let (directive, quotes) = (entry.directive.name(), quotes::pair(first, last));
+            findings.lenient(&entry.place, Leniency::ForeignQuotes { directive, quotes });
+            Some(Some(inner.trim_matches(is_blank).to_owned()))
+        }
+        Around::OneEnd(quote) if quotes::is_foreign(quote) => {
+            findings.value(
+                entry,
+                format!("has the quote {quote} at one end only; write the text between two \" characters"),
+            );
+            None
+        }
+        Around::OneEnd(_) | Around::Own(_) | Around::Nothing => Some(None),
+    }
 }
 
 /// What is between the first character, which must be a quote, and the last quote; and what is behind that.
@@ -142,15 +187,21 @@ pub(super) fn between_quotes(text: &str) -> Option<(&str, &str)> {
 
 /// What may be in quotes. Never empty.
 pub(super) fn maybe_quoted(entry: &Entry, findings: &mut Findings) -> Option<String> {
-    let inner = between_quotes(&entry.value).map_or(entry.value.as_str(), |(inner, rest)| {
-        findings.rest(entry, rest);
-        inner
-    });
+    let inner = optionally_quoted(entry, findings)?;
     if inner.trim().is_empty() {
         findings.value(entry, "is empty; write something, or leave the directive out");
         return None;
     }
-    Some(inner.to_owned())
+    Some(inner)
+}
+
+/// The same, which may be empty.
+pub(super) fn optionally_quoted(entry: &Entry, findings: &mut Findings) -> Option<String> {
+    if let Some((inner, rest)) = between_quotes(&entry.value) {
+        findings.rest(entry, rest);
+        return Some(inner.to_owned());
+    }
+    Some(in_foreign(entry, findings)?.unwrap_or_else(|| entry.value.clone()))
 }
 
 /// Any text. Never empty.
@@ -162,40 +213,37 @@ pub(super) fn rest(entry: &Entry, findings: &mut Findings) -> Option<String> {
     Some(entry.value.clone())
 }
 
-/// The path of a file or folder, from the root on.
-pub(super) fn path(entry: &Entry, text: String, findings: &mut Findings) -> Option<PathBuf> {
-    if !text.starts_with('/') {
-        findings.value(entry, "is not an absolute path; let it begin with a slash");
-        return None;
+/// The path of a file or folder. One that doesn't begin at the root is taken from there, as ldirectord takes it while
+/// it runs: its working directory is the root's.
+pub(super) fn path(entry: &Entry, text: String, findings: &mut Findings) -> PathBuf {
+    if text.starts_with('/') {
+        return PathBuf::from(text);
     }
-    Some(PathBuf::from(text))
+    let path = PathBuf::from(format!("/{text}"));
+    let (directive, shown) = (entry.directive.name(), path.display().to_string());
+    findings.note(&entry.place, Note::FromRoot { directive, path: shown });
+    path
 }
 
-/// A command line as a shell would take it: without anything special in it, words between blanks.
-pub(super) fn command_line(text: &str) -> CommandLine {
-    let mut words = text.split(is_blank).filter(|word| !word.is_empty());
-    match words.next() {
-        Some(program) if !text.contains(|c| SHELL.contains(c)) => {
-            CommandLine { program: program.into(), arguments: words.map(str::to_owned).collect() }
-        }
-        _ => CommandLine {
-            program: "/bin/sh".into(),
-            // What is appended are the shell's own arguments then.
-            arguments: vec!["-c".to_owned(), format!("{text} \"$@\""), "ldirectord".to_owned()],
-        },
-    }
-}
-
-/// Mail addresses between commas.
+/// Mail addresses, each alone or in angle brackets behind a name. ldirectord hands the whole of it to the mail program;
+/// parts that are no addresses are left out, which is noted.
 pub(super) fn addresses(entry: &Entry, findings: &mut Findings) -> Option<Vec<String>> {
-    let text = maybe_quoted(entry, findings)?;
-    let addresses: Vec<String> = text.split(',').map(|one| one.trim().to_owned()).collect();
-    if addresses.iter().any(|one| !is_mail_address(one)) {
-        findings.value(
-            entry,
-            "is not a list of mail addresses; write one like admin@example.org,ops@example.org",
-        );
+    // Only quotes around the whole of it are no part of it.
+    let text = match quotes::around(&entry.value) {
+        Around::Own(inner) if !inner.contains('"') => inner.to_owned(),
+        Around::Foreign { inner, .. } if !inner.contains(quotes::is_foreign) => {
+            maybe_quoted(entry, findings)?
+        }
+        _ => rest(entry, findings)?,
+    };
+    let (addresses, left_out) = mail::addresses(&text);
+    if addresses.is_empty() {
+        findings.note(&entry.place, Note::NoMailAddress { text });
         return None;
+    }
+    if !left_out.is_empty() {
+        let rest = left_out.join(" ");
+        findings.note(&entry.place, Note::NotMailed { rest, addresses: addresses.join(", ") });
     }
     Some(addresses)
 }

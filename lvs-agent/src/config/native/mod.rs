@@ -62,6 +62,7 @@ use toml::{Spanned, de::DeTable};
 
 use super::{
     diagnostics::{ConfigError, Contradiction, FaultKind, FaultList, Faults},
+    name_grace::Unresolved,
     reading::{Format, Reading},
 };
 use crate::model::{AgentSettings, Config, Mode, PassiveSettings};
@@ -80,7 +81,8 @@ pub(super) fn read_in_mode(text: &str, origin: &Path, mode: Option<Mode>) -> Res
     let config = document_to_config(document, text, mode, &mut faults);
     let (warnings, needs) = (faults.take_warnings(text), faults.take_needs(text));
     let config = faults.finish(config, text, origin)?;
-    Reading { config, format: Format::Native, warnings, needs }.in_mode(mode)
+    let unresolved = Unresolved::default();
+    Reading { config, format: Format::Native, warnings, needs, unresolved }.in_mode(mode)
 }
 
 /// The grammar. If it isn't followed, only the first fault is reported: the others may only come from that one.

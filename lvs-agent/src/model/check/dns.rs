@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, fmt::Write as _, net::IpAddr};
 
-use super::Transport;
+use super::{Pattern, Transport};
 
 /// The longest label of a name in bytes (RFC 1035, 2.3.4).
 const MAX_LABEL: usize = 63;
@@ -18,8 +18,17 @@ pub struct DnsCheck {
     pub record: DnsType,
     /// What carries the query.
     pub transport: Transport,
-    /// What one of the records must be, as [`DnsType`] says; `None`: any will do.
-    pub expect: Option<String>,
+    /// What one of the records must be; `None`: any will do.
+    pub expect: Option<DnsExpect>,
+}
+
+/// What a record must be, written as [`DnsType`] says.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum DnsExpect {
+    /// This one: addresses by their value, names whatever their case.
+    Is(String),
+    /// An expression that its text matches; names are without a dot at the end.
+    Matches(Pattern),
 }
 
 /// The type of a record, and how it is written as text.

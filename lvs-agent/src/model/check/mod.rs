@@ -22,7 +22,7 @@ pub use application::{
     TcpCheck, Transport, UdpCheck,
 };
 pub use database::{Database, OracleCheck, SqlCheck};
-pub use dns::{DnsCheck, DnsType, dns_name, is_dns_name};
+pub use dns::{DnsCheck, DnsExpect, DnsType, dns_name, is_dns_name};
 pub use http::{BodyDigest, HttpCheck, HttpMethod, HttpPage, HttpVersion, StatusCodes};
 pub use http_headers::{HttpAuthorization, HttpHeader, HttpHeaders};
 pub use login::{Login, Secret};

@@ -17,7 +17,7 @@ use crate::{
         },
     },
     model::{
-        AgentCheck, CommandCheck, CommandConvention, Database, DnsCheck, DnsType, GreetingCheck,
+        AgentCheck, CommandCheck, CommandConvention, Database, DnsCheck, DnsExpect, DnsType, GreetingCheck,
         GreetingProtocol, LdapCheck, Login, OracleCheck, RadiusCheck, Secret, SipCheck, SqlCheck, TcpCheck,
         TlsStart, Transport, UdpCheck, is_dns_name,
     },
@@ -119,8 +119,18 @@ pub(super) fn dns(section: &mut Section<'_>, faults: &mut FaultList) -> DnsCheck
         name: section.plain("name", faults, name).unwrap_or_default(),
         record,
         transport: transport(section, faults),
-        expect: section.plain("expect", faults, values::line),
+        expect: dns_expect(section, faults),
     }
+}
+
+/// A record, or an expression for it.
+fn dns_expect(section: &mut Section<'_>, faults: &mut FaultList) -> Option<DnsExpect> {
+    let record = section.plain("expect", faults, values::line);
+    let pattern = section.read("pattern", faults, values::pattern);
+    if let (Some(_), Some(pattern)) = (&record, &pattern) {
+        faults.add(pattern.span(), Contradiction::RecordTwice);
+    }
+    record.map(DnsExpect::Is).or_else(|| pattern.map(|pattern| DnsExpect::Matches(pattern.into_inner())))
 }
 
 fn transport(section: &mut Section<'_>, faults: &mut FaultList) -> Transport {

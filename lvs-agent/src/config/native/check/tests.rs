@@ -7,8 +7,8 @@ use crate::{
     config::{diagnostics::ConfigError, native::read},
     model::{
         AddressFamily, BodyDigest, Check, CheckKind, CommandConvention, Config, Database, DeviceName,
-        DnsType, GreetingProtocol, HttpMethod, HttpVersion, ServiceKey, StatusCodes, TlsStart, TlsVerify,
-        Transport,
+        DnsExpect, DnsType, GreetingProtocol, HttpMethod, HttpVersion, ServiceKey, StatusCodes, TlsStart,
+        TlsVerify, Transport,
     },
 };
 
@@ -236,7 +236,14 @@ fn other_protocols() {
     }
     let dns = "type = \"dns\", name = \"a.example\", record = \"MX\", transport = \"tcp\", expect = \"b\"";
     let CheckKind::Dns(dns) = good(dns).kind else { panic!() };
-    assert_eq!((dns.record, dns.transport, dns.expect.as_deref()), (DnsType::Mx, Transport::Tcp, Some("b")));
+    assert_eq!(
+        (dns.record, dns.transport, dns.expect),
+        (DnsType::Mx, Transport::Tcp, Some(DnsExpect::Is("b".to_owned())))
+    );
+    let CheckKind::Dns(dns) = good("type = \"dns\", name = \"a.example\", pattern = \"^192\"").kind else {
+        panic!()
+    };
+    assert!(matches!(dns.expect, Some(DnsExpect::Matches(pattern)) if pattern.source() == "^192"));
     let radius = "type = \"radius\", user = \"u\", password = \"p\", secret = \"s\", reject-is-alive = true";
     let CheckKind::Radius(radius) = good(radius).kind else { panic!() };
     assert!(radius.secret.reveal() == "s" && radius.login.password.reveal() == "p" && radius.reject_is_alive);
@@ -272,6 +279,10 @@ fn a_command_knows_its_service() {
 fn faults() {
     let cases: &[(&str, &[(usize, &str)])] = &[
         ("type = \"dns\"", &[(9, "has no \"name\"")]),
+        (
+            "type = \"dns\", name = \"a\", expect = \"b\", pattern = \"c\"",
+            &[(61, "the one in \"expect\" or one that \"pattern\" matches")],
+        ),
         ("type = \"dns\", name = \"a..b\"", &[(32, "not a name that can be queried")]),
         (
             "type = \"dns\", name = \"a\", record = \"AAA\"",

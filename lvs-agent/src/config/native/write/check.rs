@@ -7,10 +7,10 @@ use super::{
     table::{Table, path, text, texts, time},
 };
 use crate::model::{
-    BodyDigest, Check, CheckKind, Combine, CommandCheck, CommandConvention, Database, DnsCheck, DnsType,
-    FurtherChecks, GreetingCheck, GreetingProtocol, HttpAuthorization, HttpCheck, HttpHeaders, HttpMethod,
-    HttpPage, HttpVersion, LdapCheck, Login, OracleCheck, Pattern, RadiusCheck, SipCheck, SqlCheck, TcpCheck,
-    Tls, TlsIdentity, TlsStart, TlsVerify, Transport, UdpCheck,
+    BodyDigest, Check, CheckKind, Combine, CommandCheck, CommandConvention, Database, DnsCheck, DnsExpect,
+    DnsType, FurtherChecks, GreetingCheck, GreetingProtocol, HttpAuthorization, HttpCheck, HttpHeaders,
+    HttpMethod, HttpPage, HttpVersion, LdapCheck, Login, OracleCheck, Pattern, RadiusCheck, SipCheck,
+    SqlCheck, TcpCheck, Tls, TlsIdentity, TlsStart, TlsVerify, Transport, UdpCheck,
 };
 
 /// The checks of a service or a server; `first` is the table of the first one.
@@ -161,7 +161,11 @@ fn dns(dns: &DnsCheck, table: &mut Table) {
     table.add("name", text(&dns.name));
     table.add("record", text(record));
     table.add("transport", transport(dns.transport));
-    table.maybe("expect", dns.expect.as_ref().map(text));
+    match &dns.expect {
+        None => {}
+        Some(DnsExpect::Is(record)) => table.add("expect", text(record)),
+        Some(DnsExpect::Matches(expression)) => table.add("pattern", pattern(expression)),
+    }
 }
 
 fn radius(radius: &RadiusCheck, table: &mut Table) {

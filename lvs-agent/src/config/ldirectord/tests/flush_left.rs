@@ -1,0 +1,111 @@
+//! Lines of a virtual service that could be global, because they stand at the beginning of their lines.
+
+use super::{Config, OnExit, OnFailure, assert_fault, good, reading, warnings};
+use crate::config::{Strictness, ldirectord::read_with};
+
+/// A directive of both scopes with a value for each of two services, and how to see which one holds.
+type Case = (&'static str, [&'static str; 2], fn(&Config, usize) -> String);
+
+const CASES: &[Case] = &[
+    ("checktimeout", ["2", "3"], |config, at| config.services[at].check.timeout.as_secs().to_string()),
+    ("negotiatetimeout", ["2", "3"], |config, at| config.services[at].check.timeout.as_secs().to_string()),
+    ("checkinterval", ["2", "3"], |config, at| config.services[at].check.interval.as_secs().to_string()),
+    ("failurecount", ["2", "3"], |config, at| config.services[at].fall.to_string()),
+    ("quiescent", ["yes", "no"], |config, at| {
+        if config.services[at].on_failure == OnFailure::Quiesce { "yes" } else { "no" }.to_owned()
+    }),
+    ("cleanstop", ["yes", "no"], |config, at| {
+        if config.services[at].on_exit == Some(OnExit::Remove) { "yes" } else { "no" }.to_owned()
+    }),
+    ("fallback", ["127.0.0.1:8001 masq", "127.0.0.1:8002 masq"], |config, at| {
+        format!("{} masq", config.services[at].policy.backups[0].server.address)
+    }),
+    ("fallbackcommand", ["/bin/a", "/bin/b"], |config, at| {
+        let command = config.services[at].notify.fallback_command.as_ref();
+        command.map(|command| command.program.display().to_string()).unwrap_or_default()
+    }),
+    ("emailalert", ["a@example.org", "b@example.org"], |config, at| {
+        config.services[at].notify.mail.as_ref().map(|mail| mail.to.join(",")).unwrap_or_default()
+    }),
+];
+
+/// A service whose lines stand at the beginning, with the directive before or after its server.
+fn flush_left(number: usize, line: &str, after: bool) -> String {
+    let real = "real=10.0.0.1:80 masq\n";
+    let (first, second) = if after { (real, format!("{line}\n")) } else { ("", format!("{line}\n{real}")) };
+    format!("virtual=192.0.2.{}:80\n{first}{second}", number + 1)
+}
+
+#[test]
+fn each_service_keeps_its_own_lines() {
+    for (directive, values, shown) in CASES {
+        for after in [true, false] {
+            for between in ["", "\n", "# a comment\n", "\n   \n"] {
+                let lines = values.map(|value| format!("{directive}={value}"));
+                let text = flush_left(0, &lines[0], after) + between + &flush_left(1, &lines[1], after);
+                let config = good(&text);
+                assert_eq!([shown(&config, 0), shown(&config, 1)], *values, "{text}");
+                for (number, line) in text.lines().enumerate().filter(|(_, line)| line.starts_with(directive))
+                {
+                    let warned = warnings(&text);
+                    let warned = warned.iter().find(|(at, column, what)| {
+                        (*at, *column) == (number + 1, 1)
+                            && what.contains("takes")
+                            && what.contains(directive)
+                    });
+                    assert!(warned.is_some(), "line {number}, {line}:\n{text}\n{:?}", warnings(&text));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_line_between_lines_of_a_service_is_the_services() {
+    let text = "virtual=1.1.1.1:80\n    real=10.0.0.1 masq\nquiescent=yes\n    service=http\nvirtual=1.1.1.2:80\n    \
+                real=10.0.0.1 masq\n";
+    let config = good(text);
+    assert_eq!(config.services[0].on_failure, OnFailure::Quiesce);
+    assert_eq!(config.services[1].on_failure, OnFailure::Remove);
+    let [(3, 1, what)] = &warnings(text)[..] else { panic!("{:?}", warnings(text)) };
+    assert!(what.contains("taken as a line of the virtual service above"), "{what}");
+    assert_fault_if_strict(text, 3);
+}
+
+#[test]
+fn after_a_blank_line_it_still_is_where_the_others_are_written_so() {
+    let text =
+        "virtual=1.1.1.1:80\nreal=10.0.0.1 masq\n\nquiescent=yes\n\nvirtual=1.1.1.2:80\nreal=10.0.0.1 masq\n";
+    let config = good(text);
+    let on_failure = config.services.iter().map(|service| service.on_failure).collect::<Vec<_>>();
+    assert_eq!(on_failure, [OnFailure::Quiesce, OnFailure::Remove]);
+    assert!(warnings(text).iter().any(|(line, ..)| *line == 4), "{:?}", warnings(text));
+}
+
+/// What ldirectord takes for a global directive in a file that it accepts is one here.
+#[test]
+fn what_follows_indented_lines_is_global() {
+    let text = "virtual=1.1.1.1:80\n    real=10.0.0.1 masq\nquiescent=yes\nvirtual=1.1.1.2:80\n    real=10.0.0.1 masq\n";
+    for service in good(text).services {
+        assert_eq!(service.on_failure, OnFailure::Quiesce);
+    }
+    assert_eq!(warnings(text), []);
+    let text = "virtual=1.1.1.1:80\nfallback=127.0.0.1\nvirtual=1.1.1.2:80\n    real=10.0.0.1 masq\n";
+    let config = good(text);
+    assert!(config.services.iter().all(|service| service.policy.backups.len() == 1), "{config:?}");
+}
+
+#[test]
+fn global_directives_stay_global() {
+    let text =
+        "virtual=1.1.1.1:80\nreal=10.0.0.1 masq\nautoreload=yes\nvirtual=1.1.1.2:80\nreal=10.0.0.1 masq\n";
+    assert!(good(text).agent.autoreload);
+    assert_fault("fallback=127.0.0.1\nreal=10.0.0.1 masq\n", 2, "belongs in a virtual service");
+}
+
+fn assert_fault_if_strict(text: &str, line: usize) {
+    let strict = read_with(text, "l.cf".as_ref(), Strictness::Strict, &super::names());
+    let error = strict.expect_err("it must be exact").to_string();
+    assert!(error.contains(&format!("l.cf:{line}:")), "{error}");
+    assert!(reading(text).is_ok());
+}
