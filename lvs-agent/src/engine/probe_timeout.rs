@@ -6,9 +6,9 @@
 //! known after one timeout.
 //!
 //! A host may stall as a whole, by a live migration or an overcommitted hypervisor, and answers all at once when it
-//! goes on. A burst whose answers count for [`BurstSettings::timeout`] and [`BurstSettings::gap`] from its first probe on
-//! (120 ms) outlasts a stall of 100 ms, as no suspicion comes before the stall; a longer one can't be told from a lost
-//! power in time.
+//! goes on. A burst whose answers count for [`BurstSettings::timeout`] and [`BurstSettings::gap`] from its first probe
+//! on (120 ms) outlasts a stall of 100 ms, as no suspicion comes before the stall; a longer one can't be told from a
+//! lost power in time.
 
 use std::time::Duration;
 

@@ -183,7 +183,8 @@ fn kind(hint: &Hint) -> Kind {
 }
 
 /// How many packets the director sends for a probe that is answered. A connection is a SYN and a RST
-/// (`probe/connect.rs`), a page SYN, ACK, request, ACK and RST; other protocols over TCP have a further exchange or two.
+/// (`probe/connect.rs`), a page SYN, ACK, request, ACK and RST; other protocols over TCP have a further exchange or
+/// two.
 pub(super) fn packets(question: &CheckKind) -> u32 {
     match question {
         CheckKind::Ping | CheckKind::Udp(_) => 1,
