@@ -6,7 +6,7 @@ use crate::{
 /// Makes keys and certificates as old tools and appliances do, and starts a server of OpenSSL's for each line of
 /// `servers`: a port, the name of a certificate, and options.
 fn openssl(servers: &[(u16, &str, &str)]) -> Option<Server> {
-    let starts: String = servers
+    let starts: Vec<String> = servers
         .iter()
         .map(|(port, name, options)| {
             format!(
@@ -14,6 +14,7 @@ fn openssl(servers: &[(u16, &str, &str)]) -> Option<Server> {
             )
         })
         .collect();
+    let starts = starts.concat();
     let script = format!(
         "new() {{ openssl req -x509 -nodes -days 9 -subj /CN=appliance -keyout $1.key -out $1.pem -newkey $2 -$3; }}\n\
          new own rsa:2048 sha256\n\

@@ -18,12 +18,10 @@ const ROUTES: [(&str, &str); 2] = [
 
 /// Changes a route of this kind to the servers that are no backups: `add` or `del`.
 fn route(testbed: &Testbed, change: &str, kind: &str) -> Result<()> {
-    let servers = &testbed.lab.servers[..2];
-    let lines: String = servers
-        .iter()
-        .map(|server| format!("route {change} {kind} {}/32\n", server.address().ip()))
-        .collect();
-    ip(&testbed.lab.network.director, &lines).map(drop)
+    let servers = testbed.lab.servers[..2].iter();
+    let lines: Vec<_> =
+        servers.map(|server| format!("route {change} {kind} {}/32\n", server.address().ip())).collect();
+    ip(&testbed.lab.network.director, &lines.concat()).map(drop)
 }
 
 #[test]
