@@ -33,7 +33,7 @@ impl OddLines {
     }
 
     /// A real server's line, from its address on, with words in it that have no effect.
-    pub(crate) fn real(&mut self, line: String) -> String {
+    pub(crate) fn real(&mut self, line: &str) -> String {
         let mut words: Vec<String> = line.split(' ').map(str::to_owned).collect();
         let is_number = |word: &String| word.bytes().all(|byte| byte.is_ascii_digit());
         if self.happens() {

@@ -543,7 +543,7 @@ impl Generator<'_> {
             _ => " \"own\", \"well\"".to_owned(),
         };
         let limits = self.one(&["", "", " l:5 u:10", " u:7"]);
-        let line = self.odd.real(format!("{address}{port} {method}{weight}{asked}{limits}"));
+        let line = self.odd.real(&format!("{address}{port} {method}{weight}{asked}{limits}"));
         format!("real{family}={line}")
     }
 }
