@@ -71,6 +71,8 @@ pub(crate) struct Engine {
     disabled_since: HashMap<DestinationKey, Instant>,
     /// When weights of a service change with time.
     due: BTreeSet<(Instant, usize)>,
+    /// What was decided before the first edit; the next [`Engine::decide_all`] returns it.
+    begun: Effects,
 }
 
 impl Engine {
@@ -88,11 +90,19 @@ impl Engine {
             administered: BTreeSet::new(),
             disabled_since: HashMap::new(),
             due: BTreeSet::new(),
+            begun: Effects::default(),
         }
+    }
+
+    /// Decides before the first edit, so that what people ordered holds from the beginning. The effects are those of the
+    /// next [`Engine::decide_all`].
+    pub(crate) fn begin(&mut self, now: Instant) {
+        self.begun = self.decide_all(now);
     }
 
     /// Replaces the list of services, after a reload or a change of the kernel's table. Destinations that stay keep
     /// their health, their weight and their administrative state; `presence` is that of new ones in the kernel's table.
+    /// A server that becomes a backup, or the other way round, serves on if it did.
     pub(crate) fn replace(
         &mut self,
         services: &[VirtualService],
@@ -100,17 +110,25 @@ impl Engine {
         now: Instant,
     ) -> Effects {
         let (before, weights_before) = (self.wanted(), self.weights.clone());
+        let commands = self.commands();
+        let known = std::mem::take(&mut self.places);
+        let presence = |key: &DestinationKey| {
+            let own = || Presence::in_table(weights_before.get(key).map(|weight| !weight.is_quiescent()));
+            if known.contains_key(key) { own() } else { presence(key) }
+        };
         let mut old: HashMap<ServiceKey, Service> =
             self.services.drain(..).map(|service| (service.config.key, service)).collect();
         let replaced = services.iter().map(|config| match old.remove(&config.key) {
             Some(mut service) => {
-                service.replace(config, &presence);
+                service.replace(config, presence);
                 service
             }
-            None => Service::new(config, &presence),
+            None => Service::new(config, presence),
         });
         self.services = replaced.collect();
         (self.places, self.by_key) = (places(&self.services), by_key(&self.services));
+        // Those of a server in another role have gone with the old one.
+        drop(self.restore_commands(&commands, now));
         self.apply_admin_states(now);
         let effects = self.decide_all(now);
         let changed = Some(self.wanted()).filter(|wanted| *wanted != before);
@@ -121,7 +139,7 @@ impl Engine {
     /// Decides about all services.
     pub(crate) fn decide_all(&mut self, now: Instant) -> Effects {
         self.due.clear();
-        let mut effects = Effects::default();
+        let mut effects = std::mem::take(&mut self.begun);
         for index in 0..self.services.len() {
             self.decide(index, now, &mut effects);
         }

@@ -28,11 +28,16 @@ pub(super) struct Service {
 impl Service {
     /// Nothing is known of the servers yet but their `presence` in the kernel's table.
     pub(super) fn new(config: &VirtualService, presence: impl Fn(&DestinationKey) -> Presence) -> Self {
-        let servers = config.servers.iter().map(|server| {
+        let member = |server: &RealServer| {
             let key = DestinationKey { service: config.key, server: server.address };
             (server.weight, presence(&key))
+        };
+        let servers = config.servers.iter().map(member);
+        // If a server is also a backup, the server counts.
+        let backups = config.policy.backups.iter().map(|backup| {
+            let weight = backup.server.weight;
+            if is_server(config, backup) { (weight, Presence::Absent) } else { member(&backup.server) }
         });
-        let backups = config.policy.backups.iter().map(|backup| backup.server.weight);
         Self {
             servers: config.servers.iter().map(|server| new_server(config, server)).collect(),
             backups: config.policy.backups.iter().map(|backup| new_backup(config, backup)).collect(),
@@ -42,7 +47,8 @@ impl Service {
         }
     }
 
-    /// Replaces the configuration; servers and backups that stay keep their health.
+    /// Replaces the configuration. Servers and backups that stay keep their health, and so does a server that becomes a
+    /// backup or the other way round.
     pub(super) fn replace(
         &mut self,
         config: &VirtualService,
@@ -53,29 +59,34 @@ impl Service {
         let old_backup = |address: SocketAddr| {
             self.config.policy.backups.iter().position(|backup| backup.server.address == address)
         };
+        let known = |address: SocketAddr| {
+            let server = old_server(address).and_then(|index| self.servers.get(index)).cloned();
+            server.or_else(|| self.backups.get(old_backup(address)?)?.clone())
+        };
         let servers = config.servers.iter().map(|server| {
-            let old = old_server(server.address).and_then(|index| self.servers.get(index)).cloned();
-            let mut health = old.unwrap_or_else(|| new_server(config, server));
+            let mut health = known(server.address).unwrap_or_else(|| new_server(config, server));
             health.set_rules(&rules(config, config.further_of(server)), config.checks_of(server).count());
             health
         });
         let backups = config.policy.backups.iter().map(|backup| {
-            let old = old_backup(backup.server.address).and_then(|index| self.backups.get(index)?.clone());
             new_backup(config, backup).map(|new| {
-                let mut health = old.unwrap_or(new);
+                let mut health = known(backup.server.address).unwrap_or(new);
                 health.set_rules(&backup_rules(config), 1);
                 health
             })
         });
         let (servers, backups) = (servers.collect(), backups.collect());
-        let members = config.servers.iter().map(|server| {
+        let origin = |server: &RealServer, old: Option<usize>| {
             let key = DestinationKey { service: config.key, server: server.address };
-            let origin = old_server(server.address).map_or_else(|| Origin::New(presence(&key)), Origin::Kept);
-            (server.weight, origin)
+            (server.weight, old.map_or_else(|| Origin::New(presence(&key)), Origin::Kept))
+        };
+        let members = config.servers.iter().map(|server| origin(server, old_server(server.address)));
+        let backup_members = config.policy.backups.iter().map(|backup| {
+            match (old_backup(backup.server.address), is_server(config, backup)) {
+                (None, true) => (backup.server.weight, Origin::New(Presence::Absent)),
+                (old, _) => origin(&backup.server, old),
+            }
         });
-        let backup_members = config.policy.backups.iter();
-        let backup_members =
-            backup_members.map(|backup| (backup.server.weight, old_backup(backup.server.address)));
         self.pool.replace(pool::Rules::new(config.on_failure, &config.policy), members, backup_members);
         self.name = config.name.as_str().into();
         (self.servers, self.backups, self.config) = (servers, backups, config.clone());
@@ -187,6 +198,11 @@ fn flags(config: &VirtualService) -> Wish<ServiceFlags> {
     ];
     let set = flags.into_iter().filter(|(set, _)| *set);
     Wish::Set(set.fold(ServiceFlags::NONE, |flags, (_, flag)| flags | flag))
+}
+
+/// Whether a backup is also one of the servers.
+fn is_server(config: &VirtualService, backup: &Backup) -> bool {
+    config.servers.iter().any(|server| server.address == backup.server.address)
 }
 
 fn new_server(config: &VirtualService, server: &RealServer) -> Health {

@@ -1,3 +1,5 @@
+mod serving;
+
 use std::time::Duration;
 
 use super::*;

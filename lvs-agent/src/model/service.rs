@@ -105,6 +105,11 @@ impl VirtualService {
         self.servers.iter().map(|server| DestinationKey { service: self.key, server: server.address })
     }
 
+    /// Its servers' destinations, then those of the backups.
+    pub fn all_destinations(&self) -> impl Iterator<Item = DestinationKey> {
+        self.roles().filter_map(|role| self.destination_of(role))
+    }
+
     /// The checks of a server or a backup, in their order.
     pub fn checks_of_role(&self, role: Role) -> impl Iterator<Item = &Check> {
         let (server, backup) = match role {

@@ -5,10 +5,12 @@
 //! takes connections, and never more than a share of them. If all servers look dead at once, the director's own network
 //! is the first suspect; such servers are retained until the baseline checks agree that they are down.
 //!
-//! Backups are in the table while the quorum is lost, and only then. A server's administrative state overrides all of
+//! Backups are in the table while the quorum is lost. What serves in the kernel's table when a pool begins goes on
+//! serving, servers and backups alike, until checks say who should. A server's administrative state overrides all of
 //! that.
 
 mod admin;
+mod backup;
 mod quorum;
 mod ramp;
 #[cfg(test)]
@@ -21,7 +23,8 @@ pub use self::{
     quorum::QuorumState,
 };
 use self::{
-    quorum::{Marks, Sums},
+    backup::Backup,
+    quorum::{Marks, Presumed, Sums},
     ramp::Ramp,
 };
 use crate::{
@@ -38,6 +41,8 @@ pub enum Presence {
     Quiesced,
     /// Not in the table.
     Absent,
+    /// Not in the table, because an earlier agent has taken it out.
+    Removed,
 }
 
 impl Presence {
@@ -160,32 +165,7 @@ fn weight_in(presence: Presence, full_weight: Weight) -> Option<Weight> {
     match presence {
         Presence::In => Some(full_weight),
         Presence::Quiesced => Some(Weight::QUIESCENT),
-        Presence::Absent => None,
-    }
-}
-
-/// A server that is only in the table while the quorum is lost.
-#[derive(Clone, Copy, Debug)]
-struct Backup {
-    base: Weight,
-    reported: Option<Weight>,
-    admin_state: AdminState,
-    /// Its weight in the table; `None`: it isn't there.
-    weight: Option<Weight>,
-}
-
-impl Backup {
-    fn new(base: Weight) -> Self {
-        Self { base, reported: None, admin_state: AdminState::default(), weight: None }
-    }
-
-    fn full_weight(&self) -> Weight {
-        self.reported.unwrap_or(self.base)
-    }
-
-    /// Whether it can take connections; `state` is `None` where it isn't checked.
-    fn is_usable(&self, state: Option<State>) -> bool {
-        self.admin_state.is_enabled() && !self.full_weight().is_quiescent() && state.is_none_or(State::is_up)
+        Presence::Absent | Presence::Removed => None,
     }
 }
 
@@ -196,6 +176,8 @@ pub struct Pool {
     members: Vec<Member>,
     backups: Vec<Backup>,
     quorum: QuorumState,
+    /// Whether the kernel's table looked as with the quorum or without it, until that is known.
+    presumed: Presumed,
     /// Whether any server is retained.
     alarm: bool,
 }
@@ -229,22 +211,29 @@ pub struct Decision {
 }
 
 impl Pool {
-    /// A pool of members, each with its weight and its presence in the kernel's table, and of backups with their
-    /// weights.
+    /// A pool of members and of backups, each with its weight and its presence in the kernel's table.
     ///
     /// A member that is not in the table stays out, or at weight 0, until its first success, unless [`StartPolicy::In`]
-    /// lets it in; one that takes connections goes on doing so until it has been checked.
+    /// lets it in and no earlier agent has taken it out; one that takes connections goes on doing so until it has been checked. A backup that takes
+    /// connections goes on doing so until the quorum is known, or its own health.
     #[must_use]
     pub fn new(
         rules: Rules,
         members: impl IntoIterator<Item = (Weight, Presence)>,
-        backups: impl IntoIterator<Item = Weight>,
+        backups: impl IntoIterator<Item = (Weight, Presence)>,
     ) -> Self {
         let members = members.into_iter().map(|(weight, current)| Member::new(weight, current, &rules));
+        let members: Vec<Member> = members.collect();
+        let backups = backups.into_iter().map(|(weight, current)| Backup::new(weight, current));
+        let backups: Vec<Backup> = backups.collect();
         Self {
             rules,
-            members: members.collect(),
-            backups: backups.into_iter().map(Backup::new).collect(),
+            presumed: Presumed::of(
+                members.iter().any(|member| member.serves),
+                backups.iter().map(Backup::serves),
+            ),
+            members,
+            backups,
             quorum: QuorumState::default(),
             alarm: false,
         }
@@ -256,11 +245,12 @@ impl Pool {
         &mut self,
         rules: Rules,
         members: impl IntoIterator<Item = (Weight, Origin)>,
-        backups: impl IntoIterator<Item = (Weight, Option<usize>)>,
+        backups: impl IntoIterator<Item = (Weight, Origin)>,
     ) {
         let (old_members, old_backups) =
             (std::mem::take(&mut self.members), std::mem::take(&mut self.backups));
-        let new = |weight, current| Member { slow_start: true, ..Member::new(weight, current, &rules) };
+        let new =
+            |weight, current| Member { slow_start: true, ..Member::new(weight, current, &rules) };
         let other_way_out = rules.on_failure != self.rules.on_failure;
         let members = members.into_iter().map(|(base, origin)| match origin {
             Origin::New(current) => new(base, current),
@@ -272,9 +262,11 @@ impl Pool {
                 None => new(base, Presence::Absent),
             },
         });
-        let backups = backups.into_iter().map(|(base, origin)| {
-            let kept = origin.and_then(|index| old_backups.get(index));
-            kept.map_or_else(|| Backup::new(base), |backup| Backup { base, ..*backup })
+        let backups = backups.into_iter().map(|(base, origin)| match origin {
+            Origin::New(current) => Backup::new(base, current),
+            Origin::Kept(index) => old_backups
+                .get(index)
+                .map_or_else(|| Backup::new(base, Presence::Absent), |backup| Backup { base, ..*backup }),
         });
         (self.members, self.backups, self.rules) = (members.collect(), backups.collect(), rules);
     }
@@ -324,10 +316,10 @@ impl Pool {
         self.alarm
     }
 
-    /// How many backups are in the table.
+    /// How many backups serve.
     #[must_use]
     pub fn backups_in(&self) -> usize {
-        self.backups.iter().filter(|backup| backup.weight.is_some()).count()
+        self.backups.iter().filter(|backup| backup.serves()).count()
     }
 
     /// A server's administrative state.
@@ -386,7 +378,10 @@ impl Pool {
     /// When the next weight changes by a slow start; `None`: no server is in one.
     #[must_use]
     pub fn next_change(&self, now: Instant) -> Option<Instant> {
-        self.members.iter().filter_map(|member| member.ramp?.next_change(member.full_weight(), now)).min()
+        self.members
+            .iter()
+            .filter_map(|member| member.ramp?.next_change(member.full_weight(), now))
+            .min()
     }
 
     fn move_members(&mut self, states: &[State], decision: &mut Decision) {
@@ -440,18 +435,21 @@ impl Pool {
     }
 
     fn update_quorum(&mut self, states: &[State], decision: &mut Decision) {
-        let mut sums = Sums { healthy: 0, possible: 0 };
+        let mut sums = Sums { healthy: 0, serving: 0, possible: 0 };
         for (member, state) in self.members.iter().zip(states) {
             let weight = u64::from(member.full_weight().0);
             let is_unknown = matches!(state, State::Unknown { .. }) && member.admin_state.is_enabled();
             if member.takes_connections() && state.is_up() {
                 sums.healthy += weight;
             }
+            if member.takes_connections() {
+                sums.serving += weight;
+            }
             if member.takes_connections() || is_unknown {
                 sums.possible += weight;
             }
         }
-        let quorum = self.quorum.next(sums, self.rules.quorum);
+        let quorum = self.quorum.next(sums, self.rules.quorum, self.presumed);
         if quorum != self.quorum {
             match quorum {
                 QuorumState::Has => decision.events.push(PoolEvent::QuorumBack),
@@ -465,17 +463,14 @@ impl Pool {
     /// Puts the backups into the table or takes them out; returns those whose weight changes.
     fn move_backups(&mut self, states: &[Option<State>], decision: &mut Decision) -> Vec<Role> {
         let before = self.backups_in();
-        let lost = self.quorum == QuorumState::Lost;
         let unchecked = std::iter::repeat(&None);
         let mut moved = Vec::new();
         for (index, (backup, state)) in
             self.backups.iter_mut().zip(states.iter().chain(unchecked)).enumerate()
         {
-            let weight = (lost && backup.is_usable(*state)).then(|| backup.full_weight());
-            if weight != backup.weight {
+            if backup.decide(self.quorum, *state) {
                 moved.push(Role::Backup(index));
             }
-            backup.weight = weight;
         }
         match (before, self.backups_in()) {
             (0, 0) => {}
@@ -520,7 +515,7 @@ impl Pool {
 /// The presence of a new server before its first result.
 fn before_first_result(rules: &Rules, current: Presence) -> Presence {
     match (current, rules.start) {
-        (Presence::Absent, StartPolicy::Out) => rules.on_failure.into(),
+        (Presence::Absent, StartPolicy::Out) | (Presence::Removed, _) => rules.on_failure.into(),
         (Presence::Absent, StartPolicy::In) => Presence::In,
         (current, _) => current,
     }

@@ -38,7 +38,7 @@ fn pool(rules: Rules, current: &[Presence]) -> Pool {
 /// A pool with as many servers, all in, and backups of weight 1.
 fn backed(servers: usize, backups: usize) -> Pool {
     let members = vec![(Weight(5), Presence::In); servers];
-    Pool::new(rules(OnFailure::Quiesce), members, vec![Weight(1); backups])
+    Pool::new(rules(OnFailure::Quiesce), members, vec![(Weight(1), Presence::Absent); backups])
 }
 
 fn weights(pool: &Pool) -> Vec<Option<u16>> {
@@ -68,6 +68,12 @@ fn unchecked_servers_keep_their_presence() {
     assert_eq!(weights(&quiescing), [Some(5), Some(0), Some(0)]);
     assert_eq!(weights(&removing), [Some(5), Some(0), None]);
     assert_eq!(weights(&open), [Some(5), Some(0), Some(5)]);
+    for (on_failure, out) in [(OnFailure::Quiesce, Some(0)), (OnFailure::Remove, None)] {
+        let policy = PoolPolicy { start: StartPolicy::In, ..PoolPolicy::default() };
+        let mut removed = pool(Rules::new(on_failure, &policy), &[Presence::Removed]);
+        assert!(decide(&mut removed, &[UNKNOWN]).moved.is_empty());
+        assert_eq!(weights(&removed), [out], "an earlier agent has found it dead");
+    }
 }
 
 #[test]
@@ -231,7 +237,7 @@ fn the_fast_path_alone_brings_no_backup_in() {
 #[test]
 fn a_quorum_of_weights_with_hysteresis() {
     let rules = policy(|policy| policy.quorum = quorum(10, 5));
-    let mut pool = Pool::new(rules, vec![(Weight(5), Presence::In); 3], [Weight(1)]);
+    let mut pool = Pool::new(rules, vec![(Weight(5), Presence::In); 3], [(Weight(1), Presence::Absent)]);
     let mut quorum = |states: &[State]| {
         decide(&mut pool, states);
         (pool.quorum_state(), pool.backups_in())
@@ -332,7 +338,7 @@ fn a_kept_server_keeps_its_weight_and_admin_state() {
     pool.set_admin_state(Role::Server(2), admin_state);
     pool.set_reported_weight(Role::Server(0), Weight(7));
     let members = [(Weight(1), Origin::Kept(2)), (Weight(2), Origin::Kept(0)), (Weight(3), Origin::Kept(1))];
-    pool.replace(rules(OnFailure::Remove), members, [(Weight(4), Some(1))]);
+    pool.replace(rules(OnFailure::Remove), members, [(Weight(4), Origin::Kept(1))]);
     decide(&mut pool, &[UP, UP, DEAD]);
     assert_eq!(weights(&pool), [Some(0), Some(7), None]);
     assert_eq!(pool.admin_state(Role::Server(0)), admin_state);
@@ -416,7 +422,8 @@ proptest! {
     ) {
         let servers = current.len();
         let members = current.iter().map(|(weight, presence)| (Weight(*weight), *presence));
-        let mut pool = Pool::new(rules, members, backup_weights.iter().map(|weight| Weight(*weight)));
+        let backups = backup_weights.iter().map(|weight| (Weight(*weight), Presence::Absent));
+        let mut pool = Pool::new(rules, members, backups);
         let mut states = vec![UNKNOWN; servers];
         let mut now = Instant::now();
         for step in steps {

@@ -25,3 +25,4 @@ mod policy;
 mod record_traces;
 mod reload;
 mod slow;
+mod who_serves;

@@ -19,7 +19,7 @@ use crate::{
     event::{ConfigNotice, Event, Publisher, ReloadCause},
     file_watch::FileWatch,
     ipvs::{IpvsError, Operation, Table, TableReader},
-    model::{Config, DestinationKey, VirtualService},
+    model::{Config, VirtualService},
     netlink::DEFAULT_TIMEOUT,
     notify::Notifier,
     reconcile::{DesiredTable, sysctl},
@@ -251,8 +251,8 @@ async fn read(source: Source) -> (Option<Fingerprint>, Result<Reading, NotReload
 
 /// Whether a destination is in `new` only: its presence in the table must be known.
 fn has_new_destinations(old: &[VirtualService], new: &[VirtualService]) -> bool {
-    let known: BTreeSet<DestinationKey> = old.iter().flat_map(VirtualService::destinations).collect();
-    new.iter().flat_map(VirtualService::destinations).any(|destination| !known.contains(&destination))
+    let known: BTreeSet<_> = old.iter().flat_map(VirtualService::all_destinations).collect();
+    new.iter().flat_map(VirtualService::all_destinations).any(|destination| !known.contains(&destination))
 }
 
 /// Reads the kernel's table over a socket of its own, so that no edit waits for it.
