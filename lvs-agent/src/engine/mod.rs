@@ -10,6 +10,7 @@ mod dry_run;
 mod effects;
 pub(crate) mod probe_timeout;
 mod service;
+mod shared_failures;
 pub(crate) mod status;
 pub(crate) mod subscriptions;
 pub(crate) mod table;
@@ -28,6 +29,7 @@ use std::{
 use self::{
     admin::{MaintenanceSet, is_maintained},
     service::Service,
+    shared_failures::SharedFailures,
 };
 use crate::{
     event::{Event, Subject},
@@ -60,6 +62,7 @@ pub(crate) struct ServiceState {
 pub(crate) struct Engine {
     services: Vec<Service>,
     places: KeyMap<DestinationKey, Place>,
+    shared_failures: SharedFailures,
     by_key: KeyMap<ServiceKey, usize>,
     /// The servers that files in the maintenance directory name.
     maintained: MaintenanceSet,
@@ -85,6 +88,7 @@ impl Engine {
             weights: weights(&services, &places),
             places,
             by_key: by_key(&services),
+            shared_failures: SharedFailures::of(&services),
             services,
             maintained: MaintenanceSet::new(),
             administered: BTreeSet::new(),
@@ -127,6 +131,7 @@ impl Engine {
         });
         self.services = replaced.collect();
         (self.places, self.by_key) = (places(&self.services), by_key(&self.services));
+        self.shared_failures = SharedFailures::of(&self.services);
         // Those of a server in another role have gone with the old one.
         drop(self.restore_commands(&commands, now));
         self.apply_admin_states(now);
@@ -189,11 +194,19 @@ impl Engine {
         now: Instant,
     ) -> Effects {
         let mut effects = Effects::default();
-        let Some(Place { service: index, role }) = self.places.get(destination).copied() else {
+        let Some(place) = self.places.get(destination).copied() else {
             return effects;
         };
+        let Place { service: index, role } = place;
         let Some(service) = self.services.get_mut(index) else { return effects };
-        let transition = service.health_mut(role).and_then(|health| health.observe(sample, now));
+        let Some(health) = service.health_mut(role) else { return effects };
+        let failed = health.failing_since().is_some();
+        let transition = health.observe(sample, now);
+        let fails = health.failing_since().is_some();
+        if fails != failed {
+            self.share_failure(destination, place, fails, now);
+        }
+        let Some(service) = self.services.get_mut(index) else { return effects };
         let weight_changed = requested.is_some_and(|weight| service.pool.set_reported_weight(role, weight));
         if transition.is_some() || weight_changed {
             // A destination that an administrator has set to weight 0 is never reported as failed.

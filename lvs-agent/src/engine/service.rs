@@ -1,13 +1,17 @@
 //! One service: the health of its servers and backups, its pool, and its desired entry in the table. Pure.
 
-use std::{net::SocketAddr, sync::Arc, time::Instant};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use crate::{
     event::Subject,
     health::{Health, Rules, State, Thresholds},
     ipvs::{ServiceFlags, WantedDestination, WantedService, Wish},
     model::{
-        Backup, Check, Combine, DestinationKey, ForwardingMethod, FurtherChecks, RealServer, Role,
+        Backup, Check, CheckKind, Combine, DestinationKey, ForwardingMethod, FurtherChecks, RealServer, Role,
         SchedulerFlags, VirtualService, Weight,
     },
     pool::{self, Decision, Origin, Pool, Presence},
@@ -114,9 +118,29 @@ impl Service {
 
     pub(super) fn decide(&mut self, now: Instant) -> Decision {
         let states: Vec<State> = self.servers.iter().map(Health::state).collect();
+        for (index, health) in self.servers.iter().enumerate() {
+            self.pool.set_warm(index, health.comes_back_warm());
+        }
         let backups: Vec<Option<State>> =
             self.backups.iter().map(|health| health.as_ref().map(Health::state)).collect();
         self.pool.decide(&states, &backups, now)
+    }
+
+    /// Whether a server is asked anything: `on` and `off` say nothing about the network. Of one that is also a backup, the
+    /// server counts.
+    pub(super) fn is_asked(&self, role: Role) -> bool {
+        let asks = |check: &Check| !matches!(check.kind, CheckKind::On | CheckKind::Off);
+        let backup = match role {
+            Role::Server(_) => None,
+            Role::Backup(index) => self.config.policy.backups.get(index),
+        };
+        !backup.is_some_and(|backup| is_server(&self.config, backup)) && self.checks(role).any(asks)
+    }
+
+    /// How long the regular checks of a server may take to notice an outage: an interval with its jitter, and the check.
+    pub(super) fn notice_time(&self, role: Role) -> Duration {
+        let of_check = |check: &Check| check.interval + check.interval / 8 + check.timeout;
+        self.checks(role).map(of_check).max().unwrap_or_default()
     }
 
     /// Whether more than half of the servers, two at least, fail now or are down.

@@ -1,4 +1,5 @@
 mod serving;
+mod shared_failures;
 
 use std::time::Duration;
 

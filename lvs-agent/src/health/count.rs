@@ -46,6 +46,11 @@ impl Count {
         self.state = if success { self.after_success(source) } else { self.after_failure(source) };
     }
 
+    /// Counts a success after failures that said nothing of the server: it is up as before.
+    pub(super) fn answer(&mut self) {
+        self.state = State::Up;
+    }
+
     fn after_success(&self, source: Source) -> State {
         match (self.state, source) {
             (State::Unknown { .. } | State::Up | State::Suspect { .. }, Source::Baseline)

@@ -99,6 +99,23 @@ pub enum Origin {
     Kept(usize),
 }
 
+/// How a server that is out starts once it comes in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum NextStart {
+    /// With its whole weight.
+    Whole,
+    /// Slowly: it was down. With its whole weight if it comes back warm: after failures that say nothing of it.
+    SlowUnlessWarm,
+    /// Slowly: it is new, or was ordered out.
+    Slow,
+}
+
+impl NextStart {
+    fn is_slow(self, warm: bool) -> bool {
+        self == Self::Slow || self == Self::SlowUnlessWarm && !warm
+    }
+}
+
 /// One server of the service.
 #[derive(Clone, Copy, Debug)]
 struct Member {
@@ -114,7 +131,9 @@ struct Member {
     /// Whether it is in the table by its health and enabled by its administrative state.
     serves: bool,
     /// Whether it gets a slow start the next time that it comes in.
-    slow_start: bool,
+    slow_start: NextStart,
+    /// Whether its last failures say nothing of it.
+    warm: bool,
     ramp: Option<Ramp>,
     /// Its weight in the table; `None`: it isn't there.
     weight: Option<Weight>,
@@ -131,7 +150,8 @@ impl Member {
             admin_state: AdminState::default(),
             retained: false,
             serves: current == Presence::In,
-            slow_start: false,
+            slow_start: NextStart::Whole,
+            warm: false,
             ramp: None,
             weight: weight_in(presence, base),
         }
@@ -140,6 +160,11 @@ impl Member {
     /// The weight that it has when it is healthy and its slow start is over.
     fn full_weight(&self) -> Weight {
         self.reported.unwrap_or(self.base)
+    }
+
+    /// The slow start that it is in.
+    fn current_ramp(&self) -> Option<Ramp> {
+        self.ramp.filter(|_| self.serves)
     }
 
     /// Whether it gets new connections.
@@ -250,7 +275,7 @@ impl Pool {
         let (old_members, old_backups) =
             (std::mem::take(&mut self.members), std::mem::take(&mut self.backups));
         let new =
-            |weight, current| Member { slow_start: true, ..Member::new(weight, current, &rules) };
+            |weight, current| Member { slow_start: NextStart::Slow, ..Member::new(weight, current, &rules) };
         let other_way_out = rules.on_failure != self.rules.on_failure;
         let members = members.into_iter().map(|(base, origin)| match origin {
             Origin::New(current) => new(base, current),
@@ -301,7 +326,8 @@ impl Pool {
     /// Whether a server is in its slow start.
     #[must_use]
     pub fn is_ramping(&self, role: Role) -> bool {
-        matches!(role, Role::Server(index) if self.members.get(index).is_some_and(|member| member.ramp.is_some()))
+        let Role::Server(index) = role else { return false };
+        self.members.get(index).is_some_and(|member| member.current_ramp().is_some())
     }
 
     /// Whether the service has its quorum.
@@ -342,6 +368,13 @@ impl Pool {
         .for_each(|known| *known = admin_state);
     }
 
+    /// Sets whether a member comes back from its last failures as if it had never been away: without a slow start.
+    pub fn set_warm(&mut self, index: usize, warm: bool) {
+        if let Some(member) = self.members.get_mut(index) {
+            member.warm = warm;
+        }
+    }
+
     /// Gives a server another weight, as another configuration may.
     #[cfg(test)]
     fn set_weight(&mut self, role: Role, weight: Weight) {
@@ -380,7 +413,7 @@ impl Pool {
     pub fn next_change(&self, now: Instant) -> Option<Instant> {
         self.members
             .iter()
-            .filter_map(|member| member.ramp?.next_change(member.full_weight(), now))
+            .filter_map(|member| member.current_ramp()?.next_change(member.full_weight(), now))
             .min()
     }
 
@@ -488,13 +521,20 @@ impl Pool {
         let none_serves = !self.members.iter().any(Member::takes_connections) && self.backups_in() == 0;
         for (index, (member, state)) in self.members.iter_mut().zip(states).enumerate() {
             let serves = member.presence == Presence::In && member.admin_state.is_enabled();
-            if serves && !member.serves && member.slow_start {
+            if serves && !member.serves && member.slow_start.is_slow(member.warm) {
                 member.ramp = slow_start.map(|time| Ramp { since: now, time });
             }
-            member.ramp = member.ramp.filter(|ramp| serves && slow_start.is_some() && !ramp.is_over(now));
+            // One that comes back warm goes on with the slow start that it was in.
+            member.ramp = member.ramp.filter(|ramp| slow_start.is_some() && !ramp.is_over(now));
             // A server that comes in for the first time after the agent's start is as warm as all the others.
-            member.slow_start =
-                !serves && (member.slow_start || state.is_down() || !member.admin_state.is_enabled());
+            member.slow_start = match member.slow_start {
+                _ if serves => NextStart::Whole,
+                _ if !member.admin_state.is_enabled() => NextStart::Slow,
+                NextStart::Slow => NextStart::Slow,
+                _ if state.is_down() => NextStart::SlowUnlessWarm,
+                before if before.is_slow(member.warm) => before,
+                _ => NextStart::Whole,
+            };
             member.serves = serves;
             let used_anyway = none_serves && matches!(state, State::Damped { .. });
             let presence = match member.ordered_presence(on_failure) {
@@ -503,7 +543,8 @@ impl Pool {
                 None => member.presence,
             };
             let full = member.full_weight();
-            let weight = weight_in(presence, member.ramp.map_or(full, |ramp| ramp.weight(full, now)));
+            let ramp = member.current_ramp();
+            let weight = weight_in(presence, ramp.map_or(full, |ramp| ramp.weight(full, now)));
             if weight != member.weight {
                 decision.moved.push(Role::Server(index));
             }

@@ -313,6 +313,36 @@ fn a_server_that_comes_back_gets_a_slow_start() {
 }
 
 #[test]
+fn a_server_that_comes_back_warm_gets_no_slow_start() {
+    let rules = policy(|policy| policy.slow_start = Some(10 * SECOND));
+    let mut pool = Pool::new(rules, vec![(Weight(100), Presence::In); 2], []);
+    let start = Instant::now();
+    let weights_at = |pool: &mut Pool, states: [State; 2], warm: [bool; 2], seconds: u32| {
+        for (index, warm) in warm.into_iter().enumerate() {
+            pool.set_warm(index, warm);
+        }
+        pool.decide(&states, &[], start + seconds * SECOND);
+        weights(pool)
+    };
+    weights_at(&mut pool, [UP, UP], [false; 2], 0);
+    // That they fail together is known only after the first is out.
+    weights_at(&mut pool, [DEAD, UP], [false; 2], 1);
+    weights_at(&mut pool, [DEAD, DEAD], [true; 2], 2);
+    assert_eq!(weights_at(&mut pool, [UP, UP], [true; 2], 3), [Some(100); 2]);
+    // One that is in its own slow start goes on with it.
+    weights_at(&mut pool, [DEAD, UP], [false, true], 4);
+    assert_eq!(weights_at(&mut pool, [UP, UP], [false, true], 10), [Some(1), Some(100)]);
+    weights_at(&mut pool, [DEAD, DEAD], [true; 2], 12);
+    assert!(!pool.is_ramping(Role::Server(0)));
+    assert_eq!(weights_at(&mut pool, [UP, UP], [true; 2], 15), [Some(50), Some(100)]);
+    // A drain is no failure.
+    pool.set_admin_state(Role::Server(1), AdminCommands::drain(Drain::Quiesce).into());
+    weights_at(&mut pool, [UP, UP], [true; 2], 40);
+    pool.set_admin_state(Role::Server(1), AdminState::default());
+    assert_eq!(weights_at(&mut pool, [UP, UP], [true; 2], 41), [Some(100), Some(1)]);
+}
+
+#[test]
 fn an_undrained_server_and_a_new_one_get_a_slow_start() {
     let rules = policy(|policy| policy.slow_start = Some(10 * SECOND));
     let mut pool = Pool::new(rules, vec![(Weight(100), Presence::In); 2], []);
@@ -439,7 +469,7 @@ proptest! {
             }
             let before: Vec<_> = (0..servers).map(|index| pool.weight(Role::Server(index))).collect();
             let was_in: Vec<_> = pool.members.iter().map(Member::takes_connections).collect();
-            let ramps: Vec<_> = pool.members.iter().map(|member| member.ramp).collect();
+            let ramps: Vec<_> = pool.members.iter().map(Member::current_ramp).collect();
             let decision = pool.decide(&states, &backup_states, now);
             let after: Vec<_> = (0..servers).map(|index| pool.weight(Role::Server(index))).collect();
 
@@ -462,7 +492,7 @@ proptest! {
                 }
                 if states[index].is_up() && full > Weight(0) { prop_assert!(takes_connections(after[index]), "up is in") }
                 if states[index] == DEAD { prop_assert!(!takes_connections(after[index]), "dead is out") }
-                let same_ramp = ramps[index].is_some() && ramps[index] == pool.members[index].ramp;
+                let same_ramp = ramps[index].is_some() && ramps[index] == pool.members[index].current_ramp();
                 if same_ramp && full_weights[index] == full { prop_assert!(after[index] >= before[index], "slow start") }
             }
             // The fast path: never the last healthy one, and never more than its share.
