@@ -65,9 +65,10 @@ fn service(service: &VirtualService) -> String {
     let persistent = service.persistence.map_or(String::new(), |persistence| {
         format!("  persistent {}", format_duration(persistence.timeout()))
     });
-    let on_failure = format!("{:?}", service.on_failure).to_lowercase();
+    let on_failure = format!("{:?}", service.on_failure()).to_lowercase();
+    let fallback = if service.adds_fallback() { " (with its fallback flag)" } else { "" };
     let mut lines = vec![format!(
-        "{name}{}  {}{persistent}  fall {}  rise {}  on failure {on_failure}",
+        "{name}{}  {}{fallback}{persistent}  fall {}  rise {}  on failure {on_failure}",
         service.key, service.scheduler, service.fall, service.rise
     )];
     let checks = std::iter::once(&service.check).chain(&service.further.checks);

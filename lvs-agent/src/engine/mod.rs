@@ -347,6 +347,13 @@ impl Engine {
         self.due.extend(next.map(|at| (at, index)));
     }
 
+    /// The scheduler of a destination's service, if the kernel refuses the clients of servers at weight 0 under it.
+    #[must_use]
+    pub(crate) fn refused_by(&self, destination: &DestinationKey) -> Option<&'static str> {
+        let (service, _) = self.at(destination)?;
+        service.config.refuses_at_weight_0().then(|| service.config.scheduler.name())
+    }
+
     /// The health of a destination; `None` for a backup that isn't checked.
     #[must_use]
     pub(crate) fn state(&self, destination: &DestinationKey) -> Option<State> {

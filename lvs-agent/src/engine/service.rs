@@ -45,7 +45,7 @@ impl Service {
         Self {
             servers: config.servers.iter().map(|server| new_server(config, server)).collect(),
             backups: config.policy.backups.iter().map(|backup| new_backup(config, backup)).collect(),
-            pool: Pool::new(pool::Rules::new(config.on_failure, &config.policy), servers, backups),
+            pool: Pool::new(pool::Rules::new(config.on_failure(), &config.policy), servers, backups),
             name: config.name.as_str().into(),
             config: config.clone(),
         }
@@ -91,7 +91,7 @@ impl Service {
                 (old, _) => origin(&backup.server, old),
             }
         });
-        self.pool.replace(pool::Rules::new(config.on_failure, &config.policy), members, backup_members);
+        self.pool.replace(pool::Rules::new(config.on_failure(), &config.policy), members, backup_members);
         self.name = config.name.as_str().into();
         (self.servers, self.backups, self.config) = (servers, backups, config.clone());
     }
@@ -178,6 +178,9 @@ impl Service {
         let mut wanted = WantedService::new((&config.scheduler).into());
         wanted.persistence = Wish::Set(config.persistence);
         wanted.flags = flags(config);
+        if config.adds_fallback() {
+            wanted.extra_flags = ServiceFlags::SCHEDULER_1;
+        }
         if let Some(engine) = &config.persistence_engine {
             wanted.persistence_engine = Wish::Set(Some(engine.clone()));
         }
@@ -208,7 +211,7 @@ impl Service {
     }
 }
 
-/// The configured flags; if none is, all stay as they are.
+/// The configured flags; if none is, those that are there stay.
 fn flags(config: &VirtualService) -> Wish<ServiceFlags> {
     if config.one_packet.is_none() && config.scheduler_flags.is_none() {
         return Wish::Keep;

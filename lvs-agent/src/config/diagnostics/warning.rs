@@ -52,6 +52,16 @@ pub enum WarningKind {
         /// The interval with its unit.
         interval: String,
     },
+    /// A scheduler that refuses the clients of a server at weight 0.
+    #[error(
+        "the kernel refuses the clients of a server at weight 0 under scheduler {scheduler}, for as long as it is down: \
+         write on-failure = \"remove\"{}",
+        if *scheduler == "dh" { "" } else { ", or leave scheduler-flags away or give them \"flag-1\" (fallback)" }
+    )]
+    Refuses {
+        /// The scheduler's name.
+        scheduler: &'static str,
+    },
     /// In [`Mode::Adopt`] servers are the table's.
     #[error(
         "in mode adopt there are no backups, because the agent adds nothing new to the table; this one is ignored"

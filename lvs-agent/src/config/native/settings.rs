@@ -173,7 +173,8 @@ pub(super) struct ServiceSettings {
     pub(super) scheduler: Scheduler,
     pub(super) fall: NonZeroU32,
     pub(super) rise: NonZeroU32,
-    pub(super) on_failure: OnFailure,
+    /// `None`: what suits the scheduler.
+    pub(super) on_failure: Option<OnFailure>,
     /// `None`: what suits the service.
     pub(super) check: Option<ReadChecks>,
     pub(super) combine: Combine,
@@ -190,7 +191,7 @@ impl Default for ServiceSettings {
             scheduler: Scheduler::default(),
             fall: defaults::FALL,
             rise: defaults::RISE,
-            on_failure: OnFailure::default(),
+            on_failure: None,
             check: None,
             combine: Combine::default(),
             policy: ReadPolicy::default(),
@@ -203,8 +204,8 @@ impl Default for ServiceSettings {
 impl ServiceSettings {
     /// Takes these keys out of a section; what isn't there stays as it is in `self`.
     pub(super) fn overridden_by(self, section: &mut Section<'_>, faults: &mut FaultList) -> Self {
-        const ON_FAILURE: [(&str, OnFailure); 2] =
-            [("quiesce", OnFailure::Quiesce), ("remove", OnFailure::Remove)];
+        const ON_FAILURE: [(&str, Option<OnFailure>); 3] =
+            [("auto", None), ("quiesce", Some(OnFailure::Quiesce)), ("remove", Some(OnFailure::Remove))];
         let on_failure = |value: &DeValue<'_>| value::word(value, &ON_FAILURE);
         let check = ReadChecks::of(section, faults);
         let tunnel = section.table("tunnel", "tunnel", faults);

@@ -47,8 +47,12 @@ fn defaults(unlisted: &Unlisted) -> String {
     table.under("[defaults]", false)
 }
 
-fn on_failure(action: OnFailure) -> String {
-    text(if action == OnFailure::Quiesce { "quiesce" } else { "remove" })
+fn on_failure(action: Option<OnFailure>) -> String {
+    text(match action {
+        None => "auto",
+        Some(OnFailure::Quiesce) => "quiesce",
+        Some(OnFailure::Remove) => "remove",
+    })
 }
 
 fn service(service: &VirtualService, usual: &Unlisted) -> String {
