@@ -11,6 +11,7 @@ mod effects;
 pub(crate) mod probe_timeout;
 mod service;
 mod shared_failures;
+mod standing;
 pub(crate) mod status;
 pub(crate) mod subscriptions;
 pub(crate) mod table;
@@ -30,6 +31,7 @@ use self::{
     admin::{MaintenanceSet, is_maintained},
     service::Service,
     shared_failures::SharedFailures,
+    standing::Standings,
 };
 use crate::{
     event::{Event, Subject},
@@ -72,6 +74,8 @@ pub(crate) struct Engine {
     weights: KeyMap<DestinationKey, Weight>,
     /// Destinations that are out by an administrative state, and since when.
     disabled_since: HashMap<DestinationKey, Instant>,
+    /// Since when destinations are in their state, and why.
+    standings: Standings,
     /// When weights of a service change with time.
     due: BTreeSet<(Instant, usize)>,
     /// What was decided before the first edit; the next [`Engine::decide_all`] returns it.
@@ -93,6 +97,7 @@ impl Engine {
             maintained: MaintenanceSet::new(),
             administered: BTreeSet::new(),
             disabled_since: HashMap::new(),
+            standings: Standings::default(),
             due: BTreeSet::new(),
             begun: Effects::default(),
         }
@@ -132,6 +137,7 @@ impl Engine {
         self.services = replaced.collect();
         (self.places, self.by_key) = (places(&self.services), by_key(&self.services));
         self.shared_failures = SharedFailures::of(&self.services);
+        self.standings.retain(|destination| self.places.contains_key(destination));
         // Those of a server in another role have gone with the old one.
         drop(self.restore_commands(&commands, now));
         self.apply_admin_states(now);

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use humantime::format_duration;
 
 use super::Engine;
+pub(crate) use super::standing::Age;
 use crate::{
+    control::{EvidenceStatus, ServerStatus, SignalStatus},
     health::State,
     model::{DestinationKey, ForwardingMethod, Role, Weight},
 };
@@ -25,6 +27,27 @@ pub(crate) struct DestinationStatus {
     pub(crate) is_backup: bool,
     /// The reason for its weight, where its state doesn't say it.
     pub(crate) note: Option<String>,
+    /// For how long it has been in its state, and its last failure.
+    pub(crate) age: Age,
+}
+
+impl DestinationStatus {
+    /// As the control socket tells it, with what the passive signal says.
+    pub(crate) fn with_signal(self, signal: SignalStatus) -> ServerStatus {
+        let ms = |age: Duration| u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+        let Age { of_state, of_failure } = self.age;
+        ServerStatus {
+            address: self.destination.server,
+            method: self.method.to_string(),
+            weight: self.weight.map(|weight| weight.0),
+            state: self.state.map_or_else(|| "unchecked".to_owned(), |state| state.to_string()),
+            backup: self.is_backup,
+            note: self.note,
+            state_age_ms: of_state.map(ms),
+            failure: of_failure.map(|(text, age)| EvidenceStatus { text, age_ms: ms(age) }),
+            signal,
+        }
+    }
 }
 
 /// The status of all destinations, in the order of the configuration.
@@ -37,6 +60,7 @@ pub(crate) fn statuses(engine: &Engine, now: Instant) -> Vec<DestinationStatus> 
         state: engine.state(&destination),
         is_backup: matches!(role, Role::Backup(_)),
         note: note(engine, &destination, now),
+        age: engine.age(&destination, now),
     });
     statuses.collect()
 }

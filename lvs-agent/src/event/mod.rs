@@ -70,6 +70,8 @@ pub(crate) enum Event {
     Probe { kind: ProbeKind, subjects: Vec<Subject>, outcome: Outcome, verdict: Verdict },
     /// A server's state has changed. `relapses`: how often it went down soon after it had come back.
     Transition { subject: Subject, transition: Transition, outcome: Outcome, relapses: u32 },
+    /// A server that is down has failed for another reason than `was` for a while.
+    Reason { subject: Subject, was: String, outcome: Outcome },
     /// A server seems dead, but stays in the table: the fast path may not take out so many.
     Retained { subject: Subject },
     /// A server's weight in the desired table has changed; `None`: it is not to be there.
@@ -156,6 +158,7 @@ impl Event {
                 Transition { to: State::Damped { .. }, .. } => "damped",
                 Transition { .. } => "state",
             },
+            Self::Reason { .. } => "reason",
             Self::Retained { .. } => "retained",
             Self::Weight { .. } => "weight",
             Self::Pool { change, .. } => match change {

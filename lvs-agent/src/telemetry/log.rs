@@ -166,6 +166,13 @@ impl Line {
             Event::Transition { subject, transition, outcome, relapses } => {
                 self.transition(subject, *transition, outcome, *relapses);
             }
+            Event::Reason { subject: Subject { service, destination }, was, outcome } => {
+                let (server, reason) = (destination.server, words(outcome));
+                info!(
+                    at_ns, event, service = &**service, %server, reason, was,
+                    "{service}: {server} is still down, for another reason: {reason} (was: {was})"
+                );
+            }
             Event::Retained { subject: Subject { service, destination } } => {
                 let server = destination.server;
                 warn!(

@@ -286,8 +286,7 @@ impl Controller {
             Verdict::Unknown => return,
         };
         let sample = Sample { check, success, source };
-        let requested = outcome.as_ref().ok().and_then(|success| success.weight);
-        let effects = self.engine.observe(destination, sample, requested, Instant::now());
+        let effects = self.engine.observe_outcome(destination, sample, outcome, Instant::now());
         let transition = effects.transition;
         self.apply(effects, Cause::Result(destination, outcome));
         if let Some(transition) = transition {

@@ -14,7 +14,7 @@ use tracing::{debug, warn};
 
 use super::messages::{NotReloaded, ReloadRequest, RemovedServices, ServiceUpdate, UpdateSummary};
 use crate::{
-    config::{Fingerprint, Reading, Source, without_restart},
+    config::{Fingerprint, Reading, Source, changes, without_restart},
     control::Reloaded,
     event::{ConfigNotice, Event, Publisher, ReloadCause},
     file_watch::FileWatch,
@@ -161,6 +161,7 @@ impl Reload {
         if !settings.is_empty() {
             warnings.push(self.warn(ConfigNotice::NeedsRestart { settings }));
         }
+        let taken_over = changes(&self.config, &config);
         let config = Arc::new(config);
         // The adoption task sends adopted services to the controller.
         let is_unchanged = config.services == self.config.services || self.adopts;
@@ -178,6 +179,7 @@ impl Reload {
             services_removed: removed.services,
             servers_added: added.destinations,
             servers_removed: removed.destinations,
+            taken_over,
             warnings,
         })
     }
