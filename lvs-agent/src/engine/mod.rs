@@ -11,7 +11,7 @@ mod effects;
 pub(crate) mod probe_timeout;
 mod service;
 mod shared_failures;
-mod standing;
+mod state_age;
 pub(crate) mod status;
 pub(crate) mod subscriptions;
 pub(crate) mod table;
@@ -31,7 +31,7 @@ use self::{
     admin::{MaintenanceSet, is_maintained},
     service::Service,
     shared_failures::SharedFailures,
-    standing::Standings,
+    state_age::StateAges,
 };
 use crate::{
     event::{Event, Subject},
@@ -75,7 +75,7 @@ pub(crate) struct Engine {
     /// Destinations that are out by an administrative state, and since when.
     disabled_since: HashMap<DestinationKey, Instant>,
     /// Since when destinations are in their state, and why.
-    standings: Standings,
+    state_ages: StateAges,
     /// When weights of a service change with time.
     due: BTreeSet<(Instant, usize)>,
     /// What was decided before the first edit; the next [`Engine::decide_all`] returns it.
@@ -97,14 +97,14 @@ impl Engine {
             maintained: MaintenanceSet::new(),
             administered: BTreeSet::new(),
             disabled_since: HashMap::new(),
-            standings: Standings::default(),
+            state_ages: StateAges::default(),
             due: BTreeSet::new(),
             begun: Effects::default(),
         }
     }
 
-    /// Decides before the first edit, so that what people ordered holds from the beginning. The effects are those of the
-    /// next [`Engine::decide_all`].
+    /// Decides before the first edit, so that what people ordered holds from the beginning. The effects are those of
+    /// the next [`Engine::decide_all`].
     pub(crate) fn begin(&mut self, now: Instant) {
         self.begun = self.decide_all(now);
     }
@@ -137,7 +137,7 @@ impl Engine {
         self.services = replaced.collect();
         (self.places, self.by_key) = (places(&self.services), by_key(&self.services));
         self.shared_failures = SharedFailures::of(&self.services);
-        self.standings.retain(|destination| self.places.contains_key(destination));
+        self.state_ages.retain(|destination| self.places.contains_key(destination));
         // Those of a server in another role have gone with the old one.
         drop(self.restore_commands(&commands, now));
         self.apply_admin_states(now);

@@ -126,8 +126,8 @@ impl Service {
         self.pool.decide(&states, &backups, now)
     }
 
-    /// Whether a server is asked anything: `on` and `off` say nothing about the network. Of one that is also a backup, the
-    /// server counts.
+    /// Whether a server is asked anything: `on` and `off` say nothing about the network. Of one that is also a backup,
+    /// the server counts.
     pub(super) fn is_asked(&self, role: Role) -> bool {
         let asks = |check: &Check| !matches!(check.kind, CheckKind::On | CheckKind::Off);
         let backup = match role {
@@ -137,7 +137,8 @@ impl Service {
         !backup.is_some_and(|backup| is_server(&self.config, backup)) && self.checks(role).any(asks)
     }
 
-    /// How long the regular checks of a server may take to notice an outage: an interval with its jitter, and the check.
+    /// How long the regular checks of a server may take to notice an outage: an interval with its jitter, and the
+    /// check.
     pub(super) fn notice_time(&self, role: Role) -> Duration {
         let of_check = |check: &Check| check.interval + check.interval / 8 + check.timeout;
         self.checks(role).map(of_check).max().unwrap_or_default()

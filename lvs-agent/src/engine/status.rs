@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use humantime::format_duration;
 
 use super::Engine;
-pub(crate) use super::standing::Age;
+pub(crate) use super::state_age::Age;
 use crate::{
     control::{EvidenceStatus, ServerStatus, SignalStatus},
     health::State,

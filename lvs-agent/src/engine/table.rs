@@ -14,8 +14,8 @@ pub(crate) fn presence(table: &Table, key: &DestinationKey) -> Presence {
     Presence::in_table(destination.map(|destination| destination.weight.takes_connections()))
 }
 
-/// The presence of a destination in the kernel's table when the agent starts: whom an earlier agent has taken out of it is
-/// told from whom nobody has put in.
+/// The presence of a destination in the kernel's table when the agent starts: whom an earlier agent has taken out of it
+/// is told from whom nobody has put in.
 pub(crate) fn presence_at_start(snapshot: &Snapshot, key: &DestinationKey) -> Presence {
     match presence(&snapshot.table, key) {
         Presence::Absent if snapshot.overrides.ours(key, None).is_some() => Presence::Removed,

@@ -40,8 +40,8 @@ impl Damping {
         *self = Self { rules: self.rules, ..before };
     }
 
-    /// The destination's state after `before`, where its checks say `checked`, without a fall or a recovery that counts:
-    /// its failures said nothing of it. One that was to be healthy for longer before them still is.
+    /// The destination's state after `before`, where its checks say `checked`, without a fall or a recovery that
+    /// counts: its failures said nothing of it. One that was to be healthy for longer before them still is.
     pub(super) fn excused(&mut self, before: State, checked: State, was_up: bool, now: Instant) -> State {
         match checked {
             State::Down { .. } => checked,

@@ -158,8 +158,8 @@ impl Health {
         self.spell.is_some_and(|spell| spell.lasts && spell.excused)
     }
 
-    /// Whether it comes back, or has come back, as if it had never been away: its last failures were excused, and it was
-    /// up before.
+    /// Whether it comes back, or has come back, as if it had never been away: its last failures were excused, and it
+    /// was up before.
     #[must_use]
     pub fn comes_back_warm(&self) -> bool {
         self.spell.is_some_and(|spell| spell.is_undone())

@@ -71,8 +71,8 @@ impl VirtualService {
         }
     }
 
-    /// Whether the fallback flag of its scheduler is set without being asked for: so that a server at weight 0 leaves its
-    /// clients to the others.
+    /// Whether the fallback flag of its scheduler is set without being asked for: so that a server at weight 0 leaves
+    /// its clients to the others.
     #[must_use]
     pub fn adds_fallback(&self) -> bool {
         self.scheduler.hashing() == Some(Hashing::Fallback) && self.scheduler_flags.is_none()

@@ -239,8 +239,8 @@ impl Pool {
     /// A pool of members and of backups, each with its weight and its presence in the kernel's table.
     ///
     /// A member that is not in the table stays out, or at weight 0, until its first success, unless [`StartPolicy::In`]
-    /// lets it in and no earlier agent has taken it out; one that takes connections goes on doing so until it has been checked. A backup that takes
-    /// connections goes on doing so until the quorum is known, or its own health.
+    /// lets it in and no earlier agent has taken it out; one that takes connections goes on doing so until it has been
+    /// checked. A backup that takes connections goes on doing so until the quorum is known, or its own health.
     #[must_use]
     pub fn new(
         rules: Rules,

@@ -95,8 +95,8 @@ pub(super) fn read(
     Some(ReadService { service, head: draft.head.clone() })
 }
 
-/// A server at weight 0 is to leave its clients to the others: with `quiescent=yes`, schedulers that choose by a hash get
-/// their fallback flag, unless the file has flags of its own. ldirectord leaves such clients refused.
+/// A server at weight 0 is to leave its clients to the others: with `quiescent=yes`, schedulers that choose by a hash
+/// get their fallback flag, unless the file has flags of its own. ldirectord leaves such clients refused.
 fn leave_clients_to_others(service: &mut VirtualService, draft: &Draft, findings: &mut Findings) {
     let scheduler = service.scheduler.name();
     let said = std::mem::take(&mut service.scheduler_flags);

@@ -264,8 +264,8 @@ fn a_shared_failure_outlasts_a_reload() {
 }
 
 proptest! {
-    /// However often and long the link is down, as long as all servers are asked meanwhile: nobody is damped, and who is
-    /// asked after it is up.
+    /// However often and long the link is down, as long as all servers are asked meanwhile: nobody is damped, and who
+    /// is asked after it is up.
     #[test]
     fn an_outage_of_the_link_leaves_nothing_behind(
         servers in 2_u8..7,

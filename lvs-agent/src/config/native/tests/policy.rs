@@ -61,8 +61,8 @@ fn backup(lines: &str) -> Backup {
     good(&with_backup(lines)).services.remove(0).policy.backups.remove(0)
 }
 
-/// The scheduler, its flags, what is said of a failure; what is done then, whether the fallback flag is added, and whether
-/// there is a warning.
+/// The scheduler, its flags, what is said of a failure; what is done then, whether the fallback flag is added, and
+/// whether there is a warning.
 type SchedulerCase = (&'static str, &'static str, &'static str, OnFailure, bool, bool);
 
 #[test]

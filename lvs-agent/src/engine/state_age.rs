@@ -14,15 +14,15 @@ use crate::{
     probe::{Failure, FailureReason, Outcome},
 };
 
-/// How all destinations stand.
+/// Since when all destinations are in their states, and why.
 #[derive(Debug, Default)]
-pub(super) struct Standings {
-    by_destination: KeyMap<DestinationKey, Standing>,
+pub(super) struct StateAges {
+    by_destination: KeyMap<DestinationKey, StateAge>,
 }
 
-/// How one destination stands.
+/// The same of one destination.
 #[derive(Debug, Default)]
-struct Standing {
+struct StateAge {
     /// Since when it is in its state; `None`: since the agent's start.
     since: Option<Instant>,
     /// The last failure of its checks, as long as they haven't brought it back.
@@ -68,18 +68,18 @@ impl Engine {
         let mut effects = self.observe(destination, sample, requested, now);
         let (to, subject) = (self.state(destination), self.subject(destination));
         let observed = Observed { check: sample.check, outcome, from, to };
-        effects.events.extend(self.standings.observed(destination, observed, || subject, now));
+        effects.events.extend(self.state_ages.observed(destination, observed, || subject, now));
         effects
     }
 
     /// For how long a destination has been in its state, and its last failure.
     #[must_use]
     pub(crate) fn age(&self, destination: &DestinationKey, now: Instant) -> Age {
-        self.standings.age(destination, now)
+        self.state_ages.age(destination, now)
     }
 }
 
-impl Standings {
+impl StateAges {
     /// Takes note of a result. Returns an event if the destination stays down, and its check has failed for another
     /// reason than before, twice in a row: an answer that changes from check to check is not told each time.
     fn observed(
@@ -91,21 +91,21 @@ impl Standings {
     ) -> Option<Event> {
         let Observed { check, outcome, from, to } = observed;
         let (from, to) = (from?, to?);
-        let standing = self.by_destination.entry(*destination).or_default();
+        let state_age = self.by_destination.entry(*destination).or_default();
         if discriminant(&from) != discriminant(&to) {
-            standing.since = Some(now);
+            state_age.since = Some(now);
         }
         match outcome {
             Ok(_) => {
-                standing.differs = false;
+                state_age.differs = false;
                 if to == State::Up {
-                    *standing = Standing { since: standing.since, ..Standing::default() };
+                    *state_age = StateAge { since: state_age.since, ..StateAge::default() };
                 }
                 None
             }
             Err(failure) => {
-                standing.failure = Some((failure.reason.clone(), now));
-                let was = standing.told(check, failure, from.is_hard_down() && to.is_hard_down())?;
+                state_age.failure = Some((failure.reason.clone(), now));
+                let was = state_age.told(check, failure, from.is_hard_down() && to.is_hard_down())?;
                 Some(Event::Reason { subject: subject(), was: was.to_string(), outcome: outcome.clone() })
             }
         }
@@ -113,7 +113,7 @@ impl Standings {
 
     /// How long a destination has been in its state, and when it failed last.
     fn age(&self, destination: &DestinationKey, now: Instant) -> Age {
-        let Some(Standing { since, failure, .. }) = self.by_destination.get(destination) else {
+        let Some(StateAge { since, failure, .. }) = self.by_destination.get(destination) else {
             return Age::default();
         };
         let age = |at: Instant| now.saturating_duration_since(at);
@@ -129,7 +129,7 @@ impl Standings {
     }
 }
 
-impl Standing {
+impl StateAge {
     /// A failure while it `stays_down`, or not; the reason before, if this one is to be told.
     fn told(&mut self, check: Option<usize>, failure: &Failure, stays_down: bool) -> Option<FailureReason> {
         let new = &failure.reason;
@@ -185,7 +185,7 @@ mod tests {
         let address = ([192, 0, 2, 80], 80).into();
         let service = ServiceKey::Address { protocol: Protocol::Tcp, address };
         let destination = DestinationKey { service, server: ([10, 0, 0, 1], 80).into() };
-        let (mut standings, mut state) = (Standings::default(), State::Up);
+        let (mut state_ages, mut state) = (StateAges::default(), State::Up);
         let mut events = Vec::new();
         for (index, result) in results.chars().enumerate() {
             let reason = match result {
@@ -203,7 +203,7 @@ mod tests {
             let observed = Observed { check, outcome: &outcome, from: Some(state), to: Some(to) };
             let subject = || Subject { service: "web".into(), destination };
             if let Some(Event::Reason { was, outcome, .. }) =
-                standings.observed(&destination, observed, subject, Instant::now())
+                state_ages.observed(&destination, observed, subject, Instant::now())
             {
                 events.push(format!("{index}: {was} -> {}", outcome.unwrap_err().reason));
             }
