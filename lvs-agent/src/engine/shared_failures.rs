@@ -1,10 +1,10 @@
 //! Failures that most servers share: they say nothing of any one of them. Pure.
 //!
 //! A director whose own link flaps sees all its servers fail together. None of them flaps, and each is as good as
-//! before when it answers again. So a server's failures count as shared if, within the time that regular checks take to notice
-//! an outage, more than half of its service began to fail with it, two hosts at least; or more than half of all hosts
-//! that the director checks, which is what tells for services of one server. Hosts are counted rather than servers: one
-//! machine with several ports is one. One that has failed for longer counts on neither side.
+//! before when it answers again. So a server's failures count as shared if, within the time that regular checks take
+//! to notice an outage, more than half of its service began to fail with it, two hosts at least; or more than half of
+//! all hosts that the director checks, which is what tells for services of one server. Hosts are counted rather than
+//! servers: one machine with several ports is one. One that has failed for longer counts on neither side.
 
 use std::{
     collections::{HashMap, VecDeque},
