@@ -22,7 +22,7 @@ const BETWEEN: Duration = Duration::from_secs(5);
 /// How often it goes.
 const FLAPS: usize = 3;
 /// Until all servers have been asked again, and a slow machine has made the edits.
-const BACK: Duration = Duration::from_secs(4);
+const BACK: Duration = Duration::from_secs(8);
 
 /// Two servers and a backup.
 fn backed() -> Setup {
@@ -45,7 +45,7 @@ fn cut_off(testbed: &Testbed, servers: usize) -> Result<()> {
 fn wait_for_backup(testbed: &mut Testbed) -> Result<()> {
     let since = Moment::now();
     let name = testbed.lab.servers[2].name.clone();
-    testbed.wait("the backup to serve alone", BY_CHECK, |testbed| {
+    testbed.wait("the backup to serve alone", BY_CHECK * 2, |testbed| {
         let (table, servers) = (testbed.watcher.table()?, &testbed.lab.servers);
         Ok(table.is_out(servers[0].address())
             && table.is_out(servers[1].address())
