@@ -49,7 +49,7 @@ use crate::{
         admin::MaintenanceSet,
         discovery::Adopted,
         subscriptions::{ScheduleChange, Subscriptions},
-        table::{presence, wanted_at_exit},
+        table::{presence_at_start, wanted_at_exit},
     },
     event::{Event, Publisher},
     ipvs::IpvsClient,
@@ -172,7 +172,8 @@ impl Running {
         }
         let adopted = config.adopts().then(|| table.adopt(&config));
         let services = adopted.as_ref().map_or(&config.services, |adopted| &adopted.services);
-        let mut engine = Engine::new(services, |key| presence(table.known(), key));
+        let found = table.snapshots().borrow().clone();
+        let mut engine = Engine::new(services, |key| presence_at_start(&found, key));
         if let Some(adopted) = &adopted {
             engine.set_administered(adopted.administered.clone(), Instant::now());
         }
@@ -192,8 +193,15 @@ impl Running {
 
     /// Can't fail: the agent logs what isn't available and runs without it.
     async fn start_tasks(&mut self, parts: Parts) {
-        let Parts { config, adopted, engine, mut table, command_writer: state_writer, external, open_files } =
-            parts;
+        let Parts {
+            config,
+            adopted,
+            mut engine,
+            mut table,
+            command_writer: state_writer,
+            external,
+            open_files,
+        } = parts;
         let ExternalInputs { control, source, hangups } = external;
         let services = adopted.as_ref().map_or(&config.services, |adopted| &adopted.services).clone();
         let (shutdown, events) = (self.tasks.shutdown().clone(), self.events.clone());
@@ -208,7 +216,9 @@ impl Running {
                 Wiring { findings: findings_tx, clients: clients_tx, feedback, targets: targets_tx, watched },
             )
             .await;
-        // A failure has been logged; the task retries.
+        // Admin commands hold before the first edit. A failure has been logged; the task retries.
+        let weights: Vec<_> = engine.weights().collect();
+        engine.begin(Instant::now());
         table.write(engine.wanted()).await;
         let (results_tx, results) = mpsc::channel(RESULTS);
         let (reports_tx, reports) = mpsc::channel(REPORTS);
@@ -227,7 +237,7 @@ impl Running {
         let prober = Prober::new();
         let limit = checks_at_once(open_files, Scheduler::DEFAULT_LIMIT);
         let scheduler = Scheduler::spawn(added, prober.clone(), limit, results_tx, shutdown.clone());
-        let alerts = Alerts::new(notifier.clone(), &services, engine.weights(), in_force.clone());
+        let alerts = Alerts::new(notifier.clone(), &services, weights, in_force.clone());
         events.subscribe(alerts);
         let controller = Controller::new(controller::Parts {
             events: events.clone(),

@@ -73,13 +73,14 @@ fn service(service: &VirtualService) -> String {
     let persistent = service.persistence.map_or(String::new(), |persistence| {
         format!("  persistent {}", format_duration(persistence.timeout()))
     });
-    let on_failure = match service.on_failure {
+    let on_failure = match service.on_failure() {
         OnFailure::Quiesce => "quiesce".to_owned(),
         OnFailure::Remove => "remove".to_owned(),
         OnFailure::Lower(weight) => format!("weight {weight}"),
     };
+    let fallback = if service.adds_fallback() { " (with its fallback flag)" } else { "" };
     let mut lines = vec![format!(
-        "{name}{}  {}{persistent}{}  fall {}  rise {}  on failure {on_failure}",
+        "{name}{}  {}{fallback}{persistent}{}  fall {}  rise {}  on failure {on_failure}",
         service.key,
         service.scheduler,
         details::service(service),

@@ -3,6 +3,7 @@
 //! A configuration that was read has been validated whole: nothing in it contradicts itself, and the rest of the agent
 //! doesn't check again.
 
+mod changes;
 mod common;
 mod diagnostics;
 #[cfg(test)]
@@ -16,7 +17,7 @@ mod prerequisites;
 mod reading;
 mod restart;
 
-pub(crate) use self::restart::without_restart;
+pub(crate) use self::{changes::changes, restart::without_restart};
 pub use self::{
     diagnostics::{
         ConfigError, Contradiction, DirectiveFault, Fault, FaultKind, Faults, FileError, FileErrorKind,

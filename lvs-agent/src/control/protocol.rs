@@ -82,6 +82,9 @@ pub struct Reloaded {
     pub servers_added: usize,
     /// Servers that are no longer there.
     pub servers_removed: usize,
+    /// Settings that have changed, in words, each with its services.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub taken_over: Vec<String>,
     /// What the file's author should know, for people; some of it on several lines.
     #[serde(default)]
     pub warnings: Vec<String>,
@@ -105,7 +108,10 @@ impl fmt::Display for Reloaded {
             })
             .collect();
         if parts.is_empty() {
-            parts.push("services and servers are unchanged".to_owned());
+            parts.push("the list of services and servers is unchanged".to_owned());
+        }
+        if !self.taken_over.is_empty() {
+            parts.push(format!("taken over: {}", self.taken_over.join(", ")));
         }
         let table = if self.table_changed { "the table changes" } else { "the table stays as it is" };
         write!(f, "{}; {table}", parts.join(", "))
@@ -215,6 +221,12 @@ pub struct ServerStatus {
     /// Why its weight is as it is, where the state doesn't say it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+    /// For how long it has been in this state, in ms; not there: since the agent's start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state_age_ms: Option<u64>,
+    /// The last failure of its checks, as long as they haven't brought it back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<EvidenceStatus>,
     /// `open`, `not open`, or `off: ` and why; none where no idle connection is kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idle_connection: Option<String>,
@@ -307,6 +319,8 @@ mod tests {
             state: "down".to_owned(),
             backup: false,
             note: None,
+            state_age_ms: Some(81_000),
+            failure: Some(EvidenceStatus { text: "connection refused".to_owned(), age_ms: 900 }),
             idle_connection: None,
             contradiction: None,
             signal,
@@ -319,7 +333,7 @@ mod tests {
         let silent = ServerStatus { idle_connection: Some("open".to_owned()), ..server };
         assert!(serde_json::to_string(&silent).unwrap().contains(r#""idle_connection":"open","signal""#));
         let reply = Reply::Status(Status { services: vec![service], ..Status::default() });
-        let line = r#"{"status":{"services":[{"name":"web","key":"tcp 192.0.2.1:80","servers":[{"address":"10.0.0.1:80","method":"direct-route","weight":null,"state":"down","signal":{"seen":"half","reason":"answers bypass the director","usual_wait_ms":1.5,"evidence":{"text":"3 refused","age_ms":20}}}]}]}}"#;
+        let line = r#"{"status":{"services":[{"name":"web","key":"tcp 192.0.2.1:80","servers":[{"address":"10.0.0.1:80","method":"direct-route","weight":null,"state":"down","state_age_ms":81000,"failure":{"text":"connection refused","age_ms":900},"signal":{"seen":"half","reason":"answers bypass the director","usual_wait_ms":1.5,"evidence":{"text":"3 refused","age_ms":20}}}]}]}}"#;
         assert_eq!(serde_json::to_string(&reply).unwrap(), line);
         assert_eq!(serde_json::from_str::<Reply>(line).unwrap(), reply);
         assert_eq!(

@@ -62,7 +62,11 @@ fn row(server: &ServerStatus) -> [String; 6] {
     });
     let note = server.note.clone();
     let idle = server.idle_connection.as_ref().map(|state| format!("idle connection {state}"));
-    let words: Vec<String> = [note, reason, usual, idle, evidence].into_iter().flatten().collect();
+    let age = server.state_age_ms.map(|ms| format!("for {}", duration(ms)));
+    let failure = server.failure.as_ref();
+    let failure = failure.map(|one| format!("last failure {} ago: {}", duration(one.age_ms), one.text));
+    let words: Vec<String> =
+        [age, failure, note, reason, usual, idle, evidence].into_iter().flatten().collect();
     let backup = if server.backup { " (backup)" } else { "" };
     [
         server.address.to_string(),
@@ -72,6 +76,11 @@ fn row(server: &ServerStatus) -> [String; 6] {
         format!("signal {}", signal.seen),
         words.join("; "),
     ]
+}
+
+/// Whole seconds, in words.
+fn duration(ms: u64) -> String {
+    humantime::format_duration(std::time::Duration::from_secs(ms / 1000)).to_string()
 }
 
 #[cfg(test)]
@@ -96,12 +105,16 @@ mod tests {
             note: None,
             idle_connection: weight.map(|_| "open".to_owned()),
             contradiction: weight.is_none().then(|| "for 2m its clients fail".to_owned()),
+            state_age_ms: None,
+            failure: None,
             signal,
         };
-        let servers = vec![
-            server("10.0.0.1:80", Some(2), whole),
-            server("10.0.0.12:8080", None, SignalStatus::none("its MAC address is not known")),
-        ];
+        let dead = ServerStatus {
+            state_age_ms: Some(81_200),
+            failure: Some(EvidenceStatus { text: "status 503, wanted 200-399".to_owned(), age_ms: 999 }),
+            ..server("10.0.0.12:8080", None, SignalStatus::none("its MAC address is not known"))
+        };
+        let servers = vec![server("10.0.0.1:80", Some(2), whole), dead];
         let service = |name: &str, servers| ServiceStatus {
             name: name.to_owned(),
             key: "tcp 192.0.2.80:80".to_owned(),
@@ -116,7 +129,7 @@ mod tests {
         let wanted = "\
 web  tcp 192.0.2.80:80
   10.0.0.1:80     masquerade  weight 2  up  signal whole  usual wait 0.2 ms; idle connection open; 12 s ago: 3 refused
-  10.0.0.12:8080  masquerade  out       up  signal none   its MAC address is not known
+  10.0.0.12:8080  masquerade  out       up  signal none   for 1m 21s; last failure 0s ago: status 503, wanted 200-399; its MAC address is not known
     contradiction: for 2m its clients fail
 tcp 192.0.2.80:80
 net.ipv4.vs: conn_reuse_mode = 1, expire_nodest_conn = 0

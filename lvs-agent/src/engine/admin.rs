@@ -77,6 +77,25 @@ pub(crate) struct CommandResult {
     /// `None`: it is not to be in the table.
     pub(crate) weight: Option<Weight>,
     pub(crate) admin_state: AdminState,
+    /// The scheduler under which the kernel refuses the clients of a server at weight 0, if this one is.
+    pub(crate) refused_by: Option<&'static str>,
+}
+
+impl CommandResult {
+    /// Why the server is not enabled, in words for people, and what its clients find.
+    pub(crate) fn held(&self) -> Option<String> {
+        let reason = self.admin_state.reason()?;
+        let refused = self.refused_by.filter(|_| self.weight == Some(Weight::QUIESCENT));
+        Some(refused.map_or_else(
+            || reason.to_owned(),
+            |scheduler| {
+                format!(
+                    "{reason}; scheduler {scheduler} without a fallback refuses its clients meanwhile: --remove gives \
+                     them to the others"
+                )
+            },
+        ))
+    }
 }
 
 /// There is no such server or service.
@@ -115,6 +134,7 @@ pub(crate) fn apply(
         service: engine.service_name(&destination),
         weight: engine.weight(&destination),
         admin_state: engine.admin_state(&destination),
+        refused_by: engine.refused_by(&destination),
     });
     Ok((results.collect(), effects))
 }
@@ -232,6 +252,28 @@ mod tests {
             let selected = selected.map_err(|unknown| unknown.to_string());
             assert_eq!(selected, expected.map(str::to_owned).map_err(str::to_owned), "{server} {service:?}");
         }
+    }
+
+    #[test]
+    fn a_drain_that_refuses_clients_says_so() {
+        let held = |lines: &str, command| {
+            let text = format!(
+                "[[service]]\naddress = \"192.0.2.1:80\"\nforward = \"masquerade\"\n{lines}\n\
+                 [[service.server]]\naddress = \"10.0.0.1:80\"\n"
+            );
+            let config = native::read(&text, "test.toml".as_ref()).expect("it is a configuration");
+            let mut engine = Engine::new(&config.services, |_| Presence::In);
+            let (results, _) =
+                apply(&mut engine, command, &selector("10.0.0.1", None), Instant::now()).unwrap();
+            results[0].held().unwrap_or_default()
+        };
+        let refuses = "scheduler = \"sh\"\nscheduler-flags = []";
+        let (quiesce, remove) = (AdminCommand::Drain(Drain::Quiesce), AdminCommand::Drain(Drain::Remove));
+        assert_eq!(held("scheduler = \"sh\"", quiesce), "it is being drained");
+        let warned = held(refuses, quiesce);
+        assert!(warned.contains("scheduler sh without a fallback refuses its clients"), "{warned}");
+        assert!(!held(refuses, remove).contains("refuses"));
+        assert_eq!(held(refuses, AdminCommand::Query), "");
     }
 
     #[test]

@@ -7,12 +7,12 @@ use std::{
 
 use crate::{
     ipvs::{
-        Destination, Service, ServiceEntry, Table,
+        Destination, Service, ServiceEntry, ServiceFlags, Table,
         overrides::{Overrides, weight_of},
     },
     model::{
-        Check, CheckKind, Config, DestinationKey, FurtherChecks, Notifications, RealServer, ServiceKey,
-        Unlisted, VirtualService,
+        Check, CheckKind, Config, DestinationKey, FurtherChecks, Notifications, RealServer, Scheduler,
+        SchedulerFlags, ServiceKey, Unlisted, VirtualService,
     },
 };
 
@@ -33,6 +33,7 @@ pub(crate) fn adopt(table: &Table, overrides: &Overrides, config: &Config) -> Ad
         let configured = listed.get(key).copied();
         let mut service =
             configured.map_or_else(|| unlisted(&entry.service, &config.unlisted), without_servers);
+        (service.scheduler, service.scheduler_flags) = scheduler(&entry.service);
         let removed =
             overrides.removed(*key).filter(|removed| !entry.destinations.contains_key(&removed.server));
         let mut servers: Vec<_> = destinations(*key, entry, overrides).chain(removed.copied()).collect();
@@ -57,6 +58,17 @@ fn destinations(
         let weight = ours.map_or(destination.weight, |ours| ours.original.weight);
         Destination { weight, ..*destination }
     })
+}
+
+/// The scheduler and its flags, which are the table's whatever the configuration says: they tell what weight 0 does.
+fn scheduler(service: &Service) -> (Scheduler, Option<SchedulerFlags>) {
+    let flag = |flag| service.flags.contains(flag);
+    let flags = SchedulerFlags {
+        flag_1: flag(ServiceFlags::SCHEDULER_1),
+        flag_2: flag(ServiceFlags::SCHEDULER_2),
+        flag_3: flag(ServiceFlags::SCHEDULER_3),
+    };
+    (service.scheduler.as_str().parse().unwrap_or_default(), Some(flags))
 }
 
 fn administered(
@@ -87,7 +99,7 @@ fn unlisted(entry: &Service, settings: &Unlisted) -> VirtualService {
     VirtualService {
         name: entry.key.to_string(),
         key: entry.key,
-        scheduler: entry.scheduler.as_str().parse().unwrap_or_default(),
+        scheduler: Scheduler::default(),
         persistence: entry.persistence,
         one_packet: None,
         scheduler_flags: None,

@@ -16,6 +16,8 @@ mod first_checks;
 pub(crate) mod idle;
 pub(crate) mod probe_timeout;
 mod service;
+mod shared_failures;
+mod state_age;
 pub(crate) mod status;
 pub(crate) mod subscriptions;
 pub(crate) mod table;
@@ -37,6 +39,8 @@ use self::{
     blocked::{BlockedChecks, Change},
     contradiction::Contradictions,
     service::Service,
+    shared_failures::SharedFailures,
+    state_age::StateAges,
 };
 use crate::{
     event::{Event, Subject},
@@ -69,6 +73,7 @@ pub(crate) struct ServiceState {
 pub(crate) struct Engine {
     services: Vec<Service>,
     places: KeyMap<DestinationKey, Place>,
+    shared_failures: SharedFailures,
     by_key: KeyMap<ServiceKey, usize>,
     /// The servers that files in the maintenance directory name.
     maintained: MaintenanceSet,
@@ -80,12 +85,16 @@ pub(crate) struct Engine {
     agents: Agents,
     /// Destinations that are out by an administrative state, and since when.
     disabled_since: HashMap<DestinationKey, Instant>,
+    /// Since when destinations are in their state, and why.
+    state_ages: StateAges,
     /// When weights of a service change with time.
     due: BTreeSet<(Instant, usize)>,
     /// The checks that can't be made, by a fault of this director's own.
     blocked: BlockedChecks,
     /// Servers whose clients fail while their probes succeed.
     contradictions: Contradictions,
+    /// What was decided before the first edit; the next [`Engine::decide_all`] returns it.
+    begun: Effects,
 }
 
 impl Engine {
@@ -98,19 +107,29 @@ impl Engine {
             weights: weights(&services, &places),
             places,
             by_key: by_key(&services),
+            shared_failures: SharedFailures::of(&services),
             services,
             maintained: MaintenanceSet::new(),
             administered: BTreeSet::new(),
             agents: Agents::default(),
             disabled_since: HashMap::new(),
+            state_ages: StateAges::default(),
             due: BTreeSet::new(),
             blocked: BlockedChecks::default(),
             contradictions: Contradictions::default(),
+            begun: Effects::default(),
         }
+    }
+
+    /// Decides before the first edit, so that what people ordered holds from the beginning. The effects are those of
+    /// the next [`Engine::decide_all`].
+    pub(crate) fn begin(&mut self, now: Instant) {
+        self.begun = self.decide_all(now);
     }
 
     /// Replaces the list of services, after a reload or a change of the kernel's table. Destinations that stay keep
     /// their health, their weight and their administrative state; `presence` is that of new ones in the kernel's table.
+    /// A server that becomes a backup, or the other way round, serves on if it did.
     pub(crate) fn replace(
         &mut self,
         services: &[VirtualService],
@@ -118,19 +137,29 @@ impl Engine {
         now: Instant,
     ) -> Effects {
         let (before, weights_before) = (self.wanted(), self.weights.clone());
+        let commands = self.commands();
+        let known = std::mem::take(&mut self.places);
+        let presence = |key: &DestinationKey| {
+            let own = || Presence::in_table(weights_before.get(key).map(|weight| !weight.is_quiescent()));
+            if known.contains_key(key) { own() } else { presence(key) }
+        };
         let mut old: HashMap<ServiceKey, Service> =
             self.services.drain(..).map(|service| (service.config.key, service)).collect();
         let replaced = services.iter().map(|config| match old.remove(&config.key) {
             Some(mut service) => {
-                service.replace(config, &presence);
+                service.replace(config, presence);
                 service
             }
-            None => Service::new(config, &presence),
+            None => Service::new(config, presence),
         });
         self.services = replaced.collect();
         (self.places, self.by_key) = (places(&self.services), by_key(&self.services));
         self.forget_blocked();
         self.forget_agents();
+        self.shared_failures = SharedFailures::of(&self.services);
+        self.state_ages.retain(|destination| self.places.contains_key(destination));
+        // Those of a server in another role have gone with the old one.
+        drop(self.restore_commands(&commands, now));
         self.apply_admin_states(now);
         let mut effects = Effects { events: self.retain_contradictions(now), ..Effects::default() };
         effects.extend(self.decide_all(now));
@@ -142,7 +171,7 @@ impl Engine {
     /// Decides about all services.
     pub(crate) fn decide_all(&mut self, now: Instant) -> Effects {
         self.due.clear();
-        let mut effects = Effects::default();
+        let mut effects = std::mem::take(&mut self.begun);
         for index in 0..self.services.len() {
             self.decide(index, now, &mut effects);
         }
@@ -193,12 +222,20 @@ impl Engine {
         now: Instant,
     ) -> Effects {
         let mut effects = Effects::default();
-        let Some(Place { service: index, role }) = self.places.get(destination).copied() else {
+        let Some(place) = self.places.get(destination).copied() else {
             return effects;
         };
+        let Place { service: index, role } = place;
         let (sample, requested, ordered) = self.heed(destination, sample, requested);
         let Some(service) = self.services.get_mut(index) else { return effects };
-        let transition = service.health_mut(role).and_then(|health| health.observe(sample, now));
+        let Some(health) = service.health_mut(role) else { return effects };
+        let failed = health.failing_since().is_some();
+        let transition = health.observe(sample, now);
+        let fails = health.failing_since().is_some();
+        if fails != failed {
+            self.share_failure(destination, place, fails, now);
+        }
+        let Some(service) = self.services.get_mut(index) else { return effects };
         let weight_changed = requested.is_some_and(|weight| service.pool.set_reported_weight(role, weight));
         let contradiction_over = self.note_probe(destination, sample, now);
         if transition.is_some() || weight_changed || ordered || contradiction_over.is_some() {
@@ -377,6 +414,13 @@ impl Engine {
         let next = service.next_change(now);
         self.due.retain(|(_, other)| *other != index);
         self.due.extend(next.map(|at| (at, index)));
+    }
+
+    /// The scheduler of a destination's service, if the kernel refuses the clients of servers at weight 0 under it.
+    #[must_use]
+    pub(crate) fn refused_by(&self, destination: &DestinationKey) -> Option<&'static str> {
+        let (service, _) = self.at(destination)?;
+        service.config.refuses_at_weight_0().then(|| service.config.scheduler.name())
     }
 
     /// The health of a destination; `None` for a backup that isn't checked.

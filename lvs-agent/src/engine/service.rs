@@ -1,6 +1,10 @@
 //! One service: the health of its servers and backups, its pool, and its desired entry in the table. Pure.
 
-use std::{net::SocketAddr, sync::Arc, time::Instant};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::first_checks::FirstChecks;
 use crate::{
@@ -8,7 +12,7 @@ use crate::{
     health::{Health, Rules, State, Thresholds},
     ipvs::{ServiceFlags, WantedDestination, WantedService, Wish},
     model::{
-        Backup, Check, Combine, DestinationKey, ForwardingMethod, FurtherChecks, RealServer, Role,
+        Backup, Check, CheckKind, Combine, DestinationKey, ForwardingMethod, FurtherChecks, RealServer, Role,
         SchedulerFlags, VirtualService, Weight,
     },
     pool::{self, Decision, Origin, Pool, Presence},
@@ -30,22 +34,28 @@ pub(super) struct Service {
 impl Service {
     /// Nothing is known of the servers yet but their `presence` in the kernel's table.
     pub(super) fn new(config: &VirtualService, presence: impl Fn(&DestinationKey) -> Presence) -> Self {
-        let servers = config.servers.iter().map(|server| {
+        let member = |server: &RealServer| {
             let key = DestinationKey { service: config.key, server: server.address };
             (server.weight, presence(&key))
+        };
+        let servers = config.servers.iter().map(member);
+        // If a server is also a backup, the server counts.
+        let backups = config.policy.backups.iter().map(|backup| {
+            let weight = backup.server.weight;
+            if is_server(config, backup) { (weight, Presence::Absent) } else { member(&backup.server) }
         });
-        let backups = config.policy.backups.iter().map(|backup| backup.server.weight);
         Self {
             servers: config.servers.iter().map(|server| new_server(config, server)).collect(),
             backups: config.policy.backups.iter().map(|backup| new_backup(config, backup)).collect(),
             first_checks: FirstChecks::default(),
-            pool: Pool::new(pool::Rules::new(config.on_failure, &config.policy), servers, backups),
+            pool: Pool::new(pool::Rules::new(config.on_failure(), &config.policy), servers, backups),
             name: config.name.as_str().into(),
             config: config.clone(),
         }
     }
 
-    /// Replaces the configuration; servers and backups that stay keep their health.
+    /// Replaces the configuration. Servers and backups that stay keep their health, and so does a server that becomes a
+    /// backup or the other way round.
     pub(super) fn replace(
         &mut self,
         config: &VirtualService,
@@ -56,30 +66,35 @@ impl Service {
         let old_backup = |address: SocketAddr| {
             self.config.policy.backups.iter().position(|backup| backup.server.address == address)
         };
+        let known = |address: SocketAddr| {
+            let server = old_server(address).and_then(|index| self.servers.get(index)).cloned();
+            server.or_else(|| self.backups.get(old_backup(address)?)?.clone())
+        };
         let servers = config.servers.iter().map(|server| {
-            let old = old_server(server.address).and_then(|index| self.servers.get(index)).cloned();
-            let mut health = old.unwrap_or_else(|| new_server(config, server));
+            let mut health = known(server.address).unwrap_or_else(|| new_server(config, server));
             health.set_rules(&rules(config, config.further_of(server)), config.checks_of(server).count());
             health
         });
         let backups = config.policy.backups.iter().map(|backup| {
-            let old = old_backup(backup.server.address).and_then(|index| self.backups.get(index)?.clone());
             new_backup(config, backup).map(|new| {
-                let mut health = old.unwrap_or(new);
+                let mut health = known(backup.server.address).unwrap_or(new);
                 health.set_rules(&backup_rules(config), 1);
                 health
             })
         });
         let (servers, backups) = (servers.collect(), backups.collect());
-        let members = config.servers.iter().map(|server| {
+        let origin = |server: &RealServer, old: Option<usize>| {
             let key = DestinationKey { service: config.key, server: server.address };
-            let origin = old_server(server.address).map_or_else(|| Origin::New(presence(&key)), Origin::Kept);
-            (server.weight, origin)
+            (server.weight, old.map_or_else(|| Origin::New(presence(&key)), Origin::Kept))
+        };
+        let members = config.servers.iter().map(|server| origin(server, old_server(server.address)));
+        let backup_members = config.policy.backups.iter().map(|backup| {
+            match (old_backup(backup.server.address), is_server(config, backup)) {
+                (None, true) => (backup.server.weight, Origin::New(Presence::Absent)),
+                (old, _) => origin(&backup.server, old),
+            }
         });
-        let backup_members = config.policy.backups.iter();
-        let backup_members =
-            backup_members.map(|backup| (backup.server.weight, old_backup(backup.server.address)));
-        self.pool.replace(pool::Rules::new(config.on_failure, &config.policy), members, backup_members);
+        self.pool.replace(pool::Rules::new(config.on_failure(), &config.policy), members, backup_members);
         self.name = config.name.as_str().into();
         (self.servers, self.backups, self.config) = (servers, backups, config.clone());
     }
@@ -107,6 +122,9 @@ impl Service {
     pub(super) fn decide(&mut self, now: Instant) -> Decision {
         self.note_first_checks(now);
         let states: Vec<State> = self.servers.iter().map(Health::state).collect();
+        for (index, health) in self.servers.iter().enumerate() {
+            self.pool.set_warm(index, health.comes_back_warm());
+        }
         let backups: Vec<Option<State>> =
             self.backups.iter().map(|health| health.as_ref().map(Health::state)).collect();
         self.pool.decide(&states, &backups, now)
@@ -137,6 +155,24 @@ impl Service {
     pub(super) fn may_exclude(&self, role: Role) -> bool {
         let states: Vec<State> = self.servers.iter().map(Health::state).collect();
         self.pool.may_exclude(role, &states)
+    }
+
+    /// Whether a server is asked anything: `on` and `off` say nothing about the network. Of one that is also a backup,
+    /// the server counts.
+    pub(super) fn is_asked(&self, role: Role) -> bool {
+        let asks = |check: &Check| !matches!(check.kind, CheckKind::On | CheckKind::Off);
+        let backup = match role {
+            Role::Server(_) => None,
+            Role::Backup(index) => self.config.policy.backups.get(index),
+        };
+        !backup.is_some_and(|backup| is_server(&self.config, backup)) && self.checks(role).any(asks)
+    }
+
+    /// How long the regular checks of a server may take to notice an outage: an interval with its jitter, and the
+    /// check.
+    pub(super) fn notice_time(&self, role: Role) -> Duration {
+        let of_check = |check: &Check| check.interval + check.interval / 8 + check.timeout;
+        self.checks(role).map(of_check).max().unwrap_or_default()
     }
 
     /// Whether more than half of the servers, two at least, fail now or are down.
@@ -174,6 +210,9 @@ impl Service {
         let mut wanted = WantedService::new((&config.scheduler).into());
         wanted.persistence = Wish::Set(config.persistence);
         wanted.flags = flags(config);
+        if config.adds_fallback() {
+            wanted.extra_flags = ServiceFlags::SCHEDULER_1;
+        }
         if let Some(engine) = &config.persistence_engine {
             wanted.persistence_engine = Wish::Set(Some(engine.clone()));
         }
@@ -204,7 +243,7 @@ impl Service {
     }
 }
 
-/// The configured flags; if none is, all stay as they are.
+/// The configured flags; if none is, those that are there stay.
 fn flags(config: &VirtualService) -> Wish<ServiceFlags> {
     if config.one_packet.is_none() && config.scheduler_flags.is_none() {
         return Wish::Keep;
@@ -218,6 +257,11 @@ fn flags(config: &VirtualService) -> Wish<ServiceFlags> {
     ];
     let set = flags.into_iter().filter(|(set, _)| *set);
     Wish::Set(set.fold(ServiceFlags::NONE, |flags, (_, flag)| flags | flag))
+}
+
+/// Whether a backup is also one of the servers.
+fn is_server(config: &VirtualService, backup: &Backup) -> bool {
+    config.servers.iter().any(|server| server.address == backup.server.address)
 }
 
 fn new_server(config: &VirtualService, server: &RealServer) -> Health {

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use humantime::format_duration;
 
 use super::Engine;
+pub(crate) use super::state_age::Age;
 use crate::{
+    control::{EvidenceStatus, ServerStatus, SignalStatus},
     health::State,
     model::{DestinationKey, ForwardingMethod, Role, Weight},
 };
@@ -29,6 +31,29 @@ pub(crate) struct DestinationStatus {
     pub(crate) idle: Option<String>,
     /// What clients and probes say, where they contradict each other.
     pub(crate) contradiction: Option<String>,
+    /// For how long it has been in its state, and its last failure.
+    pub(crate) age: Age,
+}
+
+impl DestinationStatus {
+    /// As the control socket tells it, with what the passive signal says.
+    pub(crate) fn with_signal(self, signal: SignalStatus) -> ServerStatus {
+        let ms = |age: Duration| u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+        let Age { of_state, of_failure } = self.age;
+        ServerStatus {
+            address: self.destination.server,
+            method: self.method.to_string(),
+            weight: self.weight.map(|weight| weight.0),
+            state: self.state.map_or_else(|| "unchecked".to_owned(), |state| state.to_string()),
+            backup: self.is_backup,
+            note: self.note,
+            idle_connection: self.idle,
+            contradiction: self.contradiction,
+            state_age_ms: of_state.map(ms),
+            failure: of_failure.map(|(text, age)| EvidenceStatus { text, age_ms: ms(age) }),
+            signal,
+        }
+    }
 }
 
 /// The status of all destinations, in the order of the configuration.
@@ -49,6 +74,7 @@ pub(crate) fn statuses(
         note: note(engine, &destination, now),
         idle: idle(&destination),
         contradiction: engine.contradiction(&destination).map(|one| one.words(now)),
+        age: engine.age(&destination, now),
     });
     statuses.collect()
 }

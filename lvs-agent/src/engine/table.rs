@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::{
-    ipvs::{Table, Wanted},
+    ipvs::{Table, Wanted, overrides::Snapshot},
     model::{Config, DestinationKey, OnExit, VirtualService},
     pool::Presence,
 };
@@ -12,6 +12,15 @@ use crate::{
 pub(crate) fn presence(table: &Table, key: &DestinationKey) -> Presence {
     let destination = table.services.get(&key.service).and_then(|entry| entry.destinations.get(&key.server));
     Presence::in_table(destination.map(|destination| destination.weight.takes_connections()))
+}
+
+/// The presence of a destination in the kernel's table when the agent starts: whom an earlier agent has taken out of it
+/// is told from whom nobody has put in.
+pub(crate) fn presence_at_start(snapshot: &Snapshot, key: &DestinationKey) -> Presence {
+    match presence(&snapshot.table, key) {
+        Presence::Absent if snapshot.overrides.ours(key, None).is_some() => Presence::Removed,
+        presence => presence,
+    }
 }
 
 /// The table desired when the agent exits; `None`: it stays as it is.
@@ -25,6 +34,32 @@ pub(crate) fn wanted_at_exit(config: &Config) -> Option<Wanted> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        ipvs::{
+            Destination, KernelWeight,
+            overrides::{Override, Overrides},
+        },
+        model::{ForwardingMethod, Protocol, ServiceKey, Tunnel},
+    };
+
+    #[test]
+    fn whom_an_earlier_agent_has_removed_is_told_from_whom_nobody_has_put_in() {
+        let address = ([192, 0, 2, 1], 80).into();
+        let service = ServiceKey::Address { protocol: Protocol::Tcp, address };
+        let key = |host| DestinationKey { service, server: ([10, 0, 0, host], 80).into() };
+        let original = Destination {
+            server: key(1).server,
+            method: ForwardingMethod::Masquerade,
+            tunnel: Tunnel::Ipip,
+            weight: KernelWeight(1),
+            upper_threshold: 0,
+            lower_threshold: 0,
+        };
+        let removed = Override { original, current: None, previous: None };
+        let snapshot = Snapshot { table: Table::default(), overrides: Overrides::new([(key(1), removed)]) };
+        let presence = |host| presence_at_start(&snapshot, &key(host));
+        assert_eq!([presence(1), presence(2)], [Presence::Removed, Presence::Absent]);
+    }
 
     #[test]
     fn at_exit_each_service_is_removed_or_kept_as_configured() {

@@ -1,3 +1,5 @@
+mod serving;
+mod shared_failures;
 mod unasked;
 
 use std::time::Duration;
@@ -349,8 +351,27 @@ fn configured_flags_are_desired() {
     let mut config = services(&web("", 1)).remove(0);
     let flags = |config: &VirtualService| Service::new(config, |_| Presence::Absent).wanted().flags;
     assert_eq!(flags(&config), Wish::Keep);
+    let extra = |config: &VirtualService| Service::new(config, |_| Presence::Absent).wanted().extra_flags;
+    assert_eq!(extra(&config), ServiceFlags::NONE);
+    config.scheduler = "mh".parse().expect("it is one");
+    assert_eq!((flags(&config), extra(&config)), (Wish::Keep, ServiceFlags::SCHEDULER_1));
+    config.scheduler_flags = Some(crate::model::SchedulerFlags::default());
+    assert_eq!(extra(&config), ServiceFlags::NONE, "the file has said otherwise");
     config.scheduler_flags = Some(crate::model::SchedulerFlags { flag_1: true, flag_2: false, flag_3: true });
     assert_eq!(flags(&config), Wish::Set(ServiceFlags::SCHEDULER_1 | ServiceFlags::SCHEDULER_3));
+}
+
+#[test]
+fn a_scheduler_that_refuses_clients_at_weight_0_has_its_servers_removed() {
+    let mut case = Case::new(&web("scheduler = \"dh\"", 2));
+    case.becomes(1, true);
+    case.becomes(2, true);
+    case.becomes(2, false);
+    assert_eq!(case.weights(), [10, -1]);
+    case.replace(&web("scheduler = \"sh\"", 2));
+    assert_eq!(case.weights(), [10, 0], "with the fallback flag");
+    case.replace(&web("scheduler = \"sh\"\nscheduler-flags = []", 2));
+    assert_eq!(case.weights(), [10, -1]);
 }
 
 #[test]

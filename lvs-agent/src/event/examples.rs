@@ -65,6 +65,7 @@ fn of_agent() -> Vec<Event> {
         services_removed: 0,
         servers_added: 2,
         servers_removed: 0,
+        taken_over: vec!["checks of web".to_owned()],
         warnings: Vec::new(),
     };
     let error = "/etc/lvs-agent.toml:3:1: unknown key \"servise\"".to_owned();
@@ -217,6 +218,11 @@ fn of_servers() -> Vec<Event> {
         transition(State::Suspect { baseline: 0, confirm: 2 }, down(Cause::Fast), refused()),
         transition(down(Cause::Fast), down(Cause::Baseline), refused()),
         transition(down(Cause::Baseline), damped, Ok(answered())),
+        Event::Reason {
+            subject: subject(),
+            was: "status 503, wanted 200-399".to_owned(),
+            outcome: refused(),
+        },
         Event::Retained { subject: subject() },
         weight(Some(Weight(0)), Some("connection refused")),
         weight(None, None),

@@ -86,6 +86,8 @@ pub(crate) enum Event {
     CheckBlocked { subject: Subject, state: Option<State>, reason: String },
     /// All checks of a service can be made again.
     CheckUnblocked { service: Arc<str> },
+    /// A server that is down has failed for another reason than `was` for a while.
+    Reason { subject: Subject, was: String, outcome: Outcome },
     /// A server seems dead, but stays in the table: the fast path may not take out so many.
     Retained { subject: Subject },
     /// A server's weight in the desired table has changed; `None`: it is not to be there.
@@ -189,6 +191,7 @@ impl Event {
             },
             Self::CheckBlocked { .. } => "check-blocked",
             Self::CheckUnblocked { .. } => "check-unblocked",
+            Self::Reason { .. } => "reason",
             Self::Retained { .. } => "retained",
             Self::Weight { .. } => "weight",
             Self::Pool { change, .. } => match change {

@@ -53,6 +53,11 @@ impl Count {
         self.state = if success { self.after_success(source) } else { self.after_failure(source) };
     }
 
+    /// Counts a success after failures that said nothing of the server: it is up as before.
+    pub(super) fn answer(&mut self) {
+        self.state = State::Up;
+    }
+
     fn after_success(&self, source: Source) -> State {
         match (self.state, source) {
             // Where only the fast path has taken it down and the baseline check doesn't agree, it was a stall.

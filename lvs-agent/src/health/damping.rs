@@ -15,7 +15,7 @@ const MOST_SPARED: usize = 5;
 const MINUTE: Duration = Duration::from_mins(1);
 
 /// A server's recent relapses, and how long it must be healthy because of them.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Damping {
     rules: FlapDamping,
     /// Since when it is up, or when it last came up.
@@ -62,6 +62,28 @@ impl Damping {
     /// How often the server went down again soon after it had come up.
     pub(super) fn relapses(&self) -> u32 {
         self.relapses
+    }
+
+    /// The past of `before`, with the rules of `self`: what happened since is not counted.
+    pub(super) fn forget_since(&mut self, before: Self) {
+        *self = Self { rules: self.rules, ..before };
+    }
+
+    /// The destination's state after `before`, where its checks say `checked`, without a fall or a recovery that
+    /// counts: its failures said nothing of it. One that was to be healthy for longer before them still is.
+    pub(super) fn excused(&mut self, before: State, checked: State, was_up: bool, now: Instant) -> State {
+        match checked {
+            State::Down { .. } => checked,
+            State::Up | State::Suspect { .. } if was_up => {
+                self.up_since.get_or_insert(now);
+                checked
+            }
+            State::Suspect { .. } => {
+                let since = *self.healthy_since.get_or_insert(now);
+                State::Damped { until: since + self.penalty() }
+            }
+            _ => self.damped(before, checked, now),
+        }
     }
 
     /// The destination's state after `before`, where its checks say `checked`.

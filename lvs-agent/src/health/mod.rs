@@ -10,9 +10,13 @@
 //!
 //! Where a destination has several checks, each counts its own results; the destination's state is the worst of theirs,
 //! or the best where one healthy check is enough.
+//!
+//! Failures that most servers share are excused ([`Health::excuse`]): a server that was up before is up again at its
+//! first success, and nothing of it counts as flapping.
 
 mod count;
 mod damping;
+mod spell;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -20,7 +24,7 @@ mod tests;
 use std::time::Instant;
 
 pub use self::state::{Cause, Source, State, Thresholds, Transition};
-use self::{count::Count, damping::Damping};
+use self::{count::Count, damping::Damping, spell::Spell};
 use crate::model::{Combine, FlapDamping};
 
 /// How results become states.
@@ -53,6 +57,8 @@ pub struct Health {
     counts: Vec<Count>,
     damping: Damping,
     state: State,
+    /// Its failures in a row, now or the last time.
+    spell: Option<Spell>,
 }
 
 impl Health {
@@ -64,6 +70,7 @@ impl Health {
             counts: vec![Count::new(rules.thresholds); checks.max(1)],
             damping: Damping::new(rules.damping),
             state: State::Unknown { failures: 0 },
+            spell: None,
         }
     }
 
@@ -114,14 +121,60 @@ impl Health {
 
     /// Counts one result. `None`: no transition, or there is no such check.
     pub fn observe(&mut self, sample: Sample, now: Instant) -> Option<Transition> {
+        let spell = self.spell.filter(|spell| spell.lasts);
+        let undone =
+            sample.success && sample.source == Source::Baseline && spell.is_some_and(|one| one.is_undone());
+        let observe = |count: &mut Count| {
+            if undone { count.answer() } else { count.observe(sample.success, sample.source) }
+        };
         match sample.check {
-            None => self.counts.iter_mut().for_each(|count| count.observe(sample.success, sample.source)),
-            Some(check) => self.counts.get_mut(check)?.observe(sample.success, sample.source),
+            None => self.counts.iter_mut().for_each(observe),
+            Some(check) => observe(self.counts.get_mut(check)?),
         }
-        let from = self.state;
-        let to = self.damping.damped(from, self.combined(), now);
+        let (from, checked) = (self.state, self.combined());
+        if spell.is_none() && checked.is_failing() {
+            self.spell = Some(Spell::begin(from, self.damping, now));
+        }
+        let to = match spell {
+            Some(Spell { excused: true, was_up, .. }) => self.damping.excused(from, checked, was_up, now),
+            _ => self.damping.damped(from, checked, now),
+        };
+        if let Some(spell) = &mut self.spell {
+            spell.lasts &= checked.is_failing();
+        }
         self.state = to;
         Transition::between(from, to)
+    }
+
+    /// Since when it has had failures that count, with no success in between; `None`: the last result was a success, or
+    /// there is none.
+    #[must_use]
+    pub fn failing_since(&self) -> Option<Instant> {
+        self.spell.filter(|spell| spell.lasts).map(|spell| spell.since)
+    }
+
+    /// Whether the failures that it has now are excused.
+    #[must_use]
+    pub fn is_excused(&self) -> bool {
+        self.spell.is_some_and(|spell| spell.lasts && spell.excused)
+    }
+
+    /// Whether it comes back, or has come back, as if it had never been away: its last failures were excused, and it
+    /// was up before.
+    #[must_use]
+    pub fn comes_back_warm(&self) -> bool {
+        self.spell.is_some_and(|spell| spell.is_undone())
+    }
+
+    /// Most servers fail together: its failures say nothing of this one, if they began at `from` or later. They are
+    /// undone with its next success.
+    pub fn excuse(&mut self, from: Instant) {
+        if let Some(spell) =
+            self.spell.as_mut().filter(|spell| spell.lasts && !spell.excused && spell.since >= from)
+        {
+            spell.excused = true;
+            self.damping.forget_since(spell.past);
+        }
     }
 
     /// The state by all checks together, without damping.

@@ -184,15 +184,18 @@ fn wanted_destination() -> impl Strategy<Value = WantedDestination> {
 
 fn wanted_service(family: AddressFamily) -> impl Strategy<Value = WantedService> {
     let destinations = collection::btree_map(server_of_few(), wanted_destination(), 0..4);
-    (scheduler(), wish(flags()), wish(option::of(persistence(family))), wish(engine()), destinations)
-        .prop_map(|(scheduler, flags, persistence, persistence_engine, destinations)| WantedService {
+    let flags = (wish(flags()), flags());
+    (scheduler(), flags, wish(option::of(persistence(family))), wish(engine()), destinations).prop_map(
+        |(scheduler, (flags, extra_flags), persistence, persistence_engine, destinations)| WantedService {
             scheduler,
             flags,
+            extra_flags,
             persistence,
             persistence_engine,
             destinations,
             absent: BTreeMap::new(),
-        })
+        },
+    )
 }
 
 /// A wish that agrees with part of the table, as one does that was fulfilled once.

@@ -131,6 +131,16 @@ mod tests {
         }
 
         #[test]
+        fn extra_flags_are_set_beside_those_that_are_kept((before, mut wanted) in arbitrary::table_and_wanted()) {
+            for (key, service) in &mut wanted.services {
+                service.flags = super::super::Wish::Keep;
+                let Some(entry) = before.services.get(key) else { continue };
+                let found = service.resolve(*key, Some(&entry.service)).flags;
+                prop_assert_eq!(found, entry.service.flags | service.extra_flags);
+            }
+        }
+
+        #[test]
         fn settings_without_a_wish_are_kept((before, wanted) in arbitrary::table_and_wanted()) {
             for edit in difference(&before, &wanted) {
                 let Edit::SetDestination { service, destination } = edit else { continue };

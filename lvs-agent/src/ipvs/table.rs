@@ -125,6 +125,12 @@ impl ServiceFlags {
     pub fn bits(self) -> u32 {
         self.0
     }
+
+    /// Whether all flags of `other` are among these.
+    #[must_use]
+    pub fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
 }
 
 impl BitOr for ServiceFlags {

@@ -44,6 +44,8 @@ pub struct WantedService {
     pub scheduler: SchedulerName,
     /// One-packet scheduling and the scheduler's own flags.
     pub flags: Wish<ServiceFlags>,
+    /// Flags that are set in any case, beside those that are wished for or kept.
+    pub extra_flags: ServiceFlags,
     /// Whether and for how long a client stays with its server.
     pub persistence: Wish<Option<Persistence>>,
     /// What tells clients apart.
@@ -61,6 +63,7 @@ impl WantedService {
         Self {
             scheduler,
             flags: Wish::Keep,
+            extra_flags: ServiceFlags::NONE,
             persistence: Wish::Keep,
             persistence_engine: Wish::Keep,
             destinations: BTreeMap::new(),
@@ -76,7 +79,7 @@ impl WantedService {
         Service {
             key,
             scheduler: self.scheduler.clone(),
-            flags: self.flags.or(flags),
+            flags: self.flags.or(flags) | self.extra_flags,
             persistence: self.persistence.or(persistence),
             persistence_engine: self.persistence_engine.clone().or(engine),
         }

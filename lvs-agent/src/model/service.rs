@@ -3,8 +3,8 @@
 use std::{iter, num::NonZeroU32};
 
 use super::{
-    Check, DestinationKey, FurtherChecks, IdleConnection, Notifications, Persistence, PoolPolicy, RealServer,
-    Scheduler, ServiceKey, Weight,
+    Check, DestinationKey, FurtherChecks, Hashing, IdleConnection, Notifications, Persistence, PoolPolicy,
+    RealServer, Scheduler, ServiceKey, Weight,
 };
 
 /// A virtual service: what clients connect to.
@@ -20,7 +20,7 @@ pub struct VirtualService {
     pub persistence: Option<Persistence>,
     /// UDP only: whether every packet is scheduled on its own. `None`: as it is found in the kernel's table.
     pub one_packet: Option<bool>,
-    /// The scheduler's own flags. `None`: as they are found in the kernel's table.
+    /// The scheduler's own flags. `None`: as they are found in the kernel's table, and with the fallback flag.
     pub scheduler_flags: Option<SchedulerFlags>,
     /// What identifies persistent clients where it isn't the address: `sip`.
     pub persistence_engine: Option<String>,
@@ -28,8 +28,8 @@ pub struct VirtualService {
     pub fall: NonZeroU32,
     /// Successes in a row that bring it back.
     pub rise: NonZeroU32,
-    /// What is done to a server in hard state.
-    pub on_failure: OnFailure,
+    /// What is done to a server in hard state; `None`: what suits the scheduler, see [`Self::on_failure`].
+    pub on_failure: Option<OnFailure>,
     /// The check of each server.
     pub check: Check,
     /// Further checks of each server, and what their results together mean.
@@ -52,6 +52,32 @@ impl VirtualService {
     #[must_use]
     pub fn has_servers(&self) -> bool {
         !self.servers.is_empty() || !self.policy.backups.is_empty()
+    }
+
+    /// What is done to a server in hard state: weight 0, unless its clients would be refused then.
+    #[must_use]
+    pub fn on_failure(&self) -> OnFailure {
+        let usual = if self.refuses_at_weight_0() { OnFailure::Remove } else { OnFailure::Quiesce };
+        self.on_failure.unwrap_or(usual)
+    }
+
+    /// Whether the kernel refuses the clients of a server at weight 0, rather than giving them to another: the
+    /// schedulers that choose by a hash do, without their fallback flag (`ip_vs_dh_schedule` in
+    /// `net/netfilter/ipvs/ip_vs_dh.c`, `ip_vs_sh_get` in `ip_vs_sh.c`, `ip_vs_mh_get` in `ip_vs_mh.c`).
+    #[must_use]
+    pub fn refuses_at_weight_0(&self) -> bool {
+        match self.scheduler.hashing() {
+            Some(Hashing::Fallback) => self.scheduler_flags.is_some_and(|flags| !flags.flag_1),
+            Some(Hashing::NoFallback) => true,
+            None => false,
+        }
+    }
+
+    /// Whether the fallback flag of its scheduler is set without being asked for: so that a server at weight 0 leaves
+    /// its clients to the others.
+    #[must_use]
+    pub fn adds_fallback(&self) -> bool {
+        self.scheduler.hashing() == Some(Hashing::Fallback) && self.scheduler_flags.is_none()
     }
 
     /// The first check of one of its servers.
@@ -105,6 +131,11 @@ impl VirtualService {
     /// Its servers' destinations, in their order; without the backups.
     pub fn destinations(&self) -> impl Iterator<Item = DestinationKey> {
         self.servers.iter().map(|server| DestinationKey { service: self.key, server: server.address })
+    }
+
+    /// Its servers' destinations, then those of the backups.
+    pub fn all_destinations(&self) -> impl Iterator<Item = DestinationKey> {
+        self.roles().filter_map(|role| self.destination_of(role))
     }
 
     /// The checks of a server or a backup, in their order.

@@ -13,8 +13,8 @@ pub struct Unlisted {
     pub fall: NonZeroU32,
     /// Successes in a row that bring it back.
     pub rise: NonZeroU32,
-    /// What is done to a server in hard state.
-    pub on_failure: OnFailure,
+    /// What is done to a server in hard state; `None`: what suits the scheduler.
+    pub on_failure: Option<OnFailure>,
     /// The check of each server.
     pub check: Check,
     /// Whether the kind of that check is used; if not, it is the one that suits the service.
@@ -32,7 +32,7 @@ impl Default for Unlisted {
         Self {
             fall: defaults::FALL,
             rise: defaults::RISE,
-            on_failure: OnFailure::default(),
+            on_failure: None,
             check: Check::default(),
             asks: false,
             further: FurtherChecks::default(),

@@ -5,10 +5,12 @@
 //! takes connections, and never more than a share of them. If all servers look dead at once, the director's own network
 //! is the first suspect; such servers are retained until the baseline checks agree that they are down.
 //!
-//! Backups are in the table while the quorum is lost, and only then. A server's administrative state overrides all of
+//! Backups are in the table while the quorum is lost. What serves in the kernel's table when a pool begins goes on
+//! serving, servers and backups alike, until checks say who should. A server's administrative state overrides all of
 //! that.
 
 mod admin;
+mod backup;
 mod quorum;
 mod ramp;
 #[cfg(test)]
@@ -23,7 +25,8 @@ pub use self::{
     unasked::FirstCheck,
 };
 use self::{
-    quorum::{Marks, Sums},
+    backup::Backup,
+    quorum::{Marks, Presumed, Sums},
     ramp::Ramp,
 };
 use crate::{
@@ -42,6 +45,8 @@ pub enum Presence {
     Lowered(Weight),
     /// Not in the table.
     Absent,
+    /// Not in the table, because an earlier agent has taken it out.
+    Removed,
 }
 
 impl Presence {
@@ -123,6 +128,22 @@ pub enum ClientState {
 
 /// The share of a service's servers that may be out by what clients say and by failures, for one more to be excluded.
 const MOST_EXCLUDED: f64 = 0.5;
+/// How a server that is out starts once it comes in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum NextStart {
+    /// With its whole weight.
+    Whole,
+    /// Slowly: it was down. With its whole weight if it comes back warm: after failures that say nothing of it.
+    SlowUnlessWarm,
+    /// Slowly: it is new, or was ordered out.
+    Slow,
+}
+
+impl NextStart {
+    fn is_slow(self, warm: bool) -> bool {
+        self == Self::Slow || self == Self::SlowUnlessWarm && !warm
+    }
+}
 
 /// One server of the service.
 #[derive(Clone, Copy, Debug)]
@@ -140,7 +161,9 @@ struct Member {
     /// Whether it is in the table by its health and enabled by its administrative state.
     serves: bool,
     /// Whether it gets a slow start the next time that it comes in.
-    slow_start: bool,
+    slow_start: NextStart,
+    /// Whether its last failures say nothing of it.
+    warm: bool,
     first_check: FirstCheck,
     ramp: Option<Ramp>,
     /// Its weight in the table; `None`: it isn't there.
@@ -159,7 +182,8 @@ impl Member {
             client_state: ClientState::Served,
             retained: false,
             serves: current == Presence::In,
-            slow_start: false,
+            slow_start: NextStart::Whole,
+            warm: false,
             first_check: FirstCheck::default(),
             ramp: None,
             weight: weight_in(presence, base),
@@ -169,6 +193,11 @@ impl Member {
     /// The weight that it has when it is healthy and its slow start is over.
     fn full_weight(&self) -> Weight {
         self.reported.unwrap_or(self.base)
+    }
+
+    /// The slow start that it is in.
+    fn current_ramp(&self) -> Option<Ramp> {
+        self.ramp.filter(|_| self.serves)
     }
 
     /// Whether it gets new connections.
@@ -203,34 +232,7 @@ fn weight_in(presence: Presence, full_weight: Weight) -> Option<Weight> {
         Presence::In => Some(full_weight),
         Presence::Quiesced => Some(Weight::QUIESCENT),
         Presence::Lowered(weight) => Some(weight.min(full_weight)),
-        Presence::Absent => None,
-    }
-}
-
-/// A server that is only in the table while the quorum is lost.
-#[derive(Clone, Copy, Debug)]
-struct Backup {
-    base: Weight,
-    reported: Option<Weight>,
-    admin_state: AdminState,
-    first_check: FirstCheck,
-    /// Its weight in the table; `None`: it isn't there.
-    weight: Option<Weight>,
-}
-
-impl Backup {
-    fn new(base: Weight) -> Self {
-        let (admin_state, first_check) = (AdminState::default(), FirstCheck::default());
-        Self { base, reported: None, admin_state, first_check, weight: None }
-    }
-
-    fn full_weight(&self) -> Weight {
-        self.reported.unwrap_or(self.base)
-    }
-
-    /// Whether it can take connections; `state` is `None` where it isn't checked.
-    fn is_usable(&self, state: Option<State>) -> bool {
-        self.admin_state.is_enabled() && !self.full_weight().is_quiescent() && state.is_none_or(State::is_up)
+        Presence::Absent | Presence::Removed => None,
     }
 }
 
@@ -241,6 +243,8 @@ pub struct Pool {
     members: Vec<Member>,
     backups: Vec<Backup>,
     quorum: QuorumState,
+    /// Whether the kernel's table looked as with the quorum or without it, until that is known.
+    presumed: Presumed,
     /// Whether any server is retained.
     alarm: bool,
 }
@@ -274,22 +278,29 @@ pub struct Decision {
 }
 
 impl Pool {
-    /// A pool of members, each with its weight and its presence in the kernel's table, and of backups with their
-    /// weights.
+    /// A pool of members and of backups, each with its weight and its presence in the kernel's table.
     ///
     /// A member that is not in the table stays out, or at weight 0, until its first success, unless [`StartPolicy::In`]
-    /// lets it in; one that takes connections goes on doing so until it has been checked.
+    /// lets it in and no earlier agent has taken it out; one that takes connections goes on doing so until it has been
+    /// checked. A backup that takes connections goes on doing so until the quorum is known, or its own health.
     #[must_use]
     pub fn new(
         rules: Rules,
         members: impl IntoIterator<Item = (Weight, Presence)>,
-        backups: impl IntoIterator<Item = Weight>,
+        backups: impl IntoIterator<Item = (Weight, Presence)>,
     ) -> Self {
         let members = members.into_iter().map(|(weight, current)| Member::new(weight, current, &rules));
+        let members: Vec<Member> = members.collect();
+        let backups = backups.into_iter().map(|(weight, current)| Backup::new(weight, current));
+        let backups: Vec<Backup> = backups.collect();
         Self {
             rules,
-            members: members.collect(),
-            backups: backups.into_iter().map(Backup::new).collect(),
+            presumed: Presumed::of(
+                members.iter().any(|member| member.serves),
+                backups.iter().map(Backup::serves),
+            ),
+            members,
+            backups,
             quorum: QuorumState::default(),
             alarm: false,
         }
@@ -301,11 +312,12 @@ impl Pool {
         &mut self,
         rules: Rules,
         members: impl IntoIterator<Item = (Weight, Origin)>,
-        backups: impl IntoIterator<Item = (Weight, Option<usize>)>,
+        backups: impl IntoIterator<Item = (Weight, Origin)>,
     ) {
         let (old_members, old_backups) =
             (std::mem::take(&mut self.members), std::mem::take(&mut self.backups));
-        let new = |weight, current| Member { slow_start: true, ..Member::new(weight, current, &rules) };
+        let new =
+            |weight, current| Member { slow_start: NextStart::Slow, ..Member::new(weight, current, &rules) };
         let other_way_out = rules.on_failure != self.rules.on_failure;
         let members = members.into_iter().map(|(base, origin)| match origin {
             Origin::New(current) => new(base, current),
@@ -317,9 +329,11 @@ impl Pool {
                 None => new(base, Presence::Absent),
             },
         });
-        let backups = backups.into_iter().map(|(base, origin)| {
-            let kept = origin.and_then(|index| old_backups.get(index));
-            kept.map_or_else(|| Backup::new(base), |backup| Backup { base, ..*backup })
+        let backups = backups.into_iter().map(|(base, origin)| match origin {
+            Origin::New(current) => Backup::new(base, current),
+            Origin::Kept(index) => old_backups
+                .get(index)
+                .map_or_else(|| Backup::new(base, Presence::Absent), |backup| Backup { base, ..*backup }),
         });
         (self.members, self.backups, self.rules) = (members.collect(), backups.collect(), rules);
     }
@@ -354,7 +368,8 @@ impl Pool {
     /// Whether a server is in its slow start.
     #[must_use]
     pub fn is_ramping(&self, role: Role) -> bool {
-        matches!(role, Role::Server(index) if self.members.get(index).is_some_and(|member| member.ramp.is_some()))
+        let Role::Server(index) = role else { return false };
+        self.members.get(index).is_some_and(|member| member.current_ramp().is_some())
     }
 
     /// Whether the service has its quorum.
@@ -369,10 +384,10 @@ impl Pool {
         self.alarm
     }
 
-    /// How many backups are in the table.
+    /// How many backups serve.
     #[must_use]
     pub fn backups_in(&self) -> usize {
-        self.backups.iter().filter(|backup| backup.weight.is_some()).count()
+        self.backups.iter().filter(|backup| backup.serves()).count()
     }
 
     /// A server's administrative state.
@@ -393,6 +408,13 @@ impl Pool {
         }
         .into_iter()
         .for_each(|known| *known = admin_state);
+    }
+
+    /// Sets whether a member comes back from its last failures as if it had never been away: without a slow start.
+    pub fn set_warm(&mut self, index: usize, warm: bool) {
+        if let Some(member) = self.members.get_mut(index) {
+            member.warm = warm;
+        }
     }
 
     /// Gives a server another weight, as another configuration may.
@@ -441,7 +463,10 @@ impl Pool {
     /// When the next weight changes by a slow start; `None`: no server is in one.
     #[must_use]
     pub fn next_change(&self, now: Instant) -> Option<Instant> {
-        self.members.iter().filter_map(|member| member.ramp?.next_change(member.full_weight(), now)).min()
+        self.members
+            .iter()
+            .filter_map(|member| member.current_ramp()?.next_change(member.full_weight(), now))
+            .min()
     }
 
     fn move_members(&mut self, states: &[State], decision: &mut Decision) {
@@ -517,7 +542,7 @@ impl Pool {
     }
 
     fn update_quorum(&mut self, states: &[State], decision: &mut Decision) {
-        let mut sums = Sums { healthy: 0, possible: 0 };
+        let mut sums = Sums { healthy: 0, serving: 0, possible: 0 };
         for (member, state) in self.members.iter().zip(states) {
             let weight = u64::from(member.full_weight().0);
             let is_unknown = matches!(state, State::Unknown { .. })
@@ -526,11 +551,14 @@ impl Pool {
             if member.takes_connections() && state.is_up() {
                 sums.healthy += weight;
             }
+            if member.takes_connections() {
+                sums.serving += weight;
+            }
             if member.takes_connections() || is_unknown {
                 sums.possible += weight;
             }
         }
-        let quorum = self.quorum.next(sums, self.rules.quorum);
+        let quorum = self.quorum.next(sums, self.rules.quorum, self.presumed);
         if quorum != self.quorum {
             match quorum {
                 QuorumState::Has => decision.events.push(PoolEvent::QuorumBack),
@@ -549,19 +577,15 @@ impl Pool {
         decision: &mut Decision,
     ) -> Vec<Role> {
         let before = self.backups_in();
-        let lost = self.quorum == QuorumState::Lost;
         let unchecked = std::iter::repeat(&None);
-        let last_resort = lost && self.needs_last_resort(members, states);
+        let last_resort = self.quorum == QuorumState::Lost && self.needs_last_resort(members, states);
         let mut moved = Vec::new();
         for (index, (backup, state)) in
             self.backups.iter_mut().zip(states.iter().chain(unchecked)).enumerate()
         {
-            let usable = backup.is_usable(*state) || (last_resort && backup.is_last_resort(*state));
-            let weight = (lost && usable).then(|| backup.full_weight());
-            if weight != backup.weight {
+            if backup.decide(self.quorum, *state, last_resort) {
                 moved.push(Role::Backup(index));
             }
-            backup.weight = weight;
         }
         match (before, self.backups_in()) {
             (0, 0) => {}
@@ -579,15 +603,21 @@ impl Pool {
         let none_serves = !self.members.iter().any(Member::takes_connections) && self.backups_in() == 0;
         for (index, (member, state)) in self.members.iter_mut().zip(states).enumerate() {
             let serves = member.presence == Presence::In && member.admin_state.is_enabled();
-            if serves && !member.serves && member.slow_start {
+            if serves && !member.serves && member.slow_start.is_slow(member.warm) {
                 member.ramp = slow_start.map(|time| Ramp { since: now, time });
             }
-            member.ramp = member.ramp.filter(|ramp| serves && slow_start.is_some() && !ramp.is_over(now));
+            // One that comes back warm goes on with the slow start that it was in.
+            member.ramp = member.ramp.filter(|ramp| slow_start.is_some() && !ramp.is_over(now));
             // A server that comes in for the first time after the agent's start is as warm as all the others, and so is
             // one whose removal the baseline check has not agreed to.
-            let was_down = state.is_down() && !state.is_provisional();
-            member.slow_start =
-                !serves && (member.slow_start || was_down || !member.admin_state.is_enabled());
+            member.slow_start = match member.slow_start {
+                _ if serves => NextStart::Whole,
+                _ if !member.admin_state.is_enabled() => NextStart::Slow,
+                NextStart::Slow => NextStart::Slow,
+                _ if state.is_down() && !state.is_provisional() => NextStart::SlowUnlessWarm,
+                before if before.is_slow(member.warm) => before,
+                _ => NextStart::Whole,
+            };
             member.serves = serves;
             let is_excluded = member.client_state == ClientState::Excluded && member.presence == Presence::In;
             let used_anyway = none_serves && (is_excluded || member.is_used_anyway(*state));
@@ -601,7 +631,8 @@ impl Pool {
                 ClientState::OnTrial => member.full_weight().min(Weight(1)),
                 ClientState::Served | ClientState::Excluded => member.full_weight(),
             };
-            let weight = weight_in(presence, member.ramp.map_or(full, |ramp| ramp.weight(full, now)));
+            let ramp = member.current_ramp();
+            let weight = weight_in(presence, ramp.map_or(full, |ramp| ramp.weight(full, now)));
             if weight != member.weight {
                 decision.moved.push(Role::Server(index));
             }
@@ -613,7 +644,7 @@ impl Pool {
 /// The presence of a new server before its first result.
 fn before_first_result(rules: &Rules, current: Presence) -> Presence {
     match (current, rules.start) {
-        (Presence::Absent, StartPolicy::Out) => Presence::out(rules.on_failure),
+        (Presence::Absent, StartPolicy::Out) | (Presence::Removed, _) => Presence::out(rules.on_failure),
         (Presence::Absent, StartPolicy::In) => Presence::In,
         (current, _) => current,
     }

@@ -38,7 +38,7 @@ fn pool(rules: Rules, current: &[Presence]) -> Pool {
 /// A pool with as many servers, all in, and backups of weight 1.
 fn backed(servers: usize, backups: usize) -> Pool {
     let members = vec![(Weight(5), Presence::In); servers];
-    Pool::new(rules(OnFailure::Quiesce), members, vec![Weight(1); backups])
+    Pool::new(rules(OnFailure::Quiesce), members, vec![(Weight(1), Presence::Absent); backups])
 }
 
 fn weights(pool: &Pool) -> Vec<Option<u16>> {
@@ -68,6 +68,12 @@ fn unchecked_servers_keep_their_presence() {
     assert_eq!(weights(&quiescing), [Some(5), Some(0), Some(0)]);
     assert_eq!(weights(&removing), [Some(5), Some(0), None]);
     assert_eq!(weights(&open), [Some(5), Some(0), Some(5)]);
+    for (on_failure, out) in [(OnFailure::Quiesce, Some(0)), (OnFailure::Remove, None)] {
+        let policy = PoolPolicy { start: StartPolicy::In, ..PoolPolicy::default() };
+        let mut removed = pool(Rules::new(on_failure, &policy), &[Presence::Removed]);
+        assert!(decide(&mut removed, &[UNKNOWN]).moved.is_empty());
+        assert_eq!(weights(&removed), [out], "an earlier agent has found it dead");
+    }
 }
 
 #[test]
@@ -231,7 +237,7 @@ fn the_fast_path_alone_brings_no_backup_in() {
 #[test]
 fn a_quorum_of_weights_with_hysteresis() {
     let rules = policy(|policy| policy.quorum = quorum(10, 5));
-    let mut pool = Pool::new(rules, vec![(Weight(5), Presence::In); 3], [Weight(1)]);
+    let mut pool = Pool::new(rules, vec![(Weight(5), Presence::In); 3], [(Weight(1), Presence::Absent)]);
     let mut quorum = |states: &[State]| {
         decide(&mut pool, states);
         (pool.quorum_state(), pool.backups_in())
@@ -321,6 +327,36 @@ fn a_provisional_removal_costs_no_slow_start_unless_the_baseline_check_agrees_to
 }
 
 #[test]
+fn a_server_that_comes_back_warm_gets_no_slow_start() {
+    let rules = policy(|policy| policy.slow_start = Some(10 * SECOND));
+    let mut pool = Pool::new(rules, vec![(Weight(100), Presence::In); 2], []);
+    let start = Instant::now();
+    let weights_at = |pool: &mut Pool, states: [State; 2], warm: [bool; 2], seconds: u32| {
+        for (index, warm) in warm.into_iter().enumerate() {
+            pool.set_warm(index, warm);
+        }
+        pool.decide(&states, &[], start + seconds * SECOND);
+        weights(pool)
+    };
+    weights_at(&mut pool, [UP, UP], [false; 2], 0);
+    // That they fail together is known only after the first is out.
+    weights_at(&mut pool, [DEAD, UP], [false; 2], 1);
+    weights_at(&mut pool, [DEAD, DEAD], [true; 2], 2);
+    assert_eq!(weights_at(&mut pool, [UP, UP], [true; 2], 3), [Some(100); 2]);
+    // One that is in its own slow start goes on with it.
+    weights_at(&mut pool, [DEAD, UP], [false, true], 4);
+    assert_eq!(weights_at(&mut pool, [UP, UP], [false, true], 10), [Some(1), Some(100)]);
+    weights_at(&mut pool, [DEAD, DEAD], [true; 2], 12);
+    assert!(!pool.is_ramping(Role::Server(0)));
+    assert_eq!(weights_at(&mut pool, [UP, UP], [true; 2], 15), [Some(50), Some(100)]);
+    // A drain is no failure.
+    pool.set_admin_state(Role::Server(1), AdminCommands::drain(Drain::Quiesce).into());
+    weights_at(&mut pool, [UP, UP], [true; 2], 40);
+    pool.set_admin_state(Role::Server(1), AdminState::default());
+    assert_eq!(weights_at(&mut pool, [UP, UP], [true; 2], 41), [Some(100), Some(1)]);
+}
+
+#[test]
 fn an_undrained_server_and_a_new_one_get_a_slow_start() {
     let rules = policy(|policy| policy.slow_start = Some(10 * SECOND));
     let mut pool = Pool::new(rules, vec![(Weight(100), Presence::In); 2], []);
@@ -346,7 +382,7 @@ fn a_kept_server_keeps_its_weight_and_admin_state() {
     pool.set_admin_state(Role::Server(2), admin_state);
     pool.set_reported_weight(Role::Server(0), Weight(7));
     let members = [(Weight(1), Origin::Kept(2)), (Weight(2), Origin::Kept(0)), (Weight(3), Origin::Kept(1))];
-    pool.replace(rules(OnFailure::Remove), members, [(Weight(4), Some(1))]);
+    pool.replace(rules(OnFailure::Remove), members, [(Weight(4), Origin::Kept(1))]);
     decide(&mut pool, &[UP, UP, DEAD]);
     assert_eq!(weights(&pool), [Some(0), Some(7), None]);
     assert_eq!(pool.admin_state(Role::Server(0)), admin_state);
@@ -433,7 +469,8 @@ proptest! {
     ) {
         let servers = current.len();
         let members = current.iter().map(|(weight, presence)| (Weight(*weight), *presence));
-        let mut pool = Pool::new(rules, members, backup_weights.iter().map(|weight| Weight(*weight)));
+        let backups = backup_weights.iter().map(|weight| (Weight(*weight), Presence::Absent));
+        let mut pool = Pool::new(rules, members, backups);
         let mut states = vec![UNKNOWN; servers];
         let mut now = Instant::now();
         for step in steps {
@@ -451,7 +488,7 @@ proptest! {
             let before: Vec<_> = (0..servers).map(|index| pool.weight(Role::Server(index))).collect();
             let was_in: Vec<_> = pool.members.iter().map(Member::takes_connections).collect();
             let client_states: Vec<_> = pool.members.iter().map(|member| member.client_state).collect();
-            let ramps: Vec<_> = pool.members.iter().map(|member| member.ramp).collect();
+            let ramps: Vec<_> = pool.members.iter().map(Member::current_ramp).collect();
             let decision = pool.decide(&states, &backup_states, now);
             let after: Vec<_> = (0..servers).map(|index| pool.weight(Role::Server(index))).collect();
 
@@ -477,7 +514,9 @@ proptest! {
                 if excluded && others && !takes_connections(after[index]) { continue }
                 if states[index].is_up() && full > Weight(0) { prop_assert!(takes_connections(after[index]), "up is in") }
                 if states[index] == DEAD { prop_assert!(!takes_connections(after[index]), "dead is out") }
-                let same_ramp = client_states[index] == ClientState::Served && ramps[index].is_some() && ramps[index] == pool.members[index].ramp;
+                let same_ramp = client_states[index] == ClientState::Served
+                    && ramps[index].is_some()
+                    && ramps[index] == pool.members[index].current_ramp();
                 if same_ramp && full_weights[index] == full { prop_assert!(after[index] >= before[index], "slow start") }
             }
             // The fast path: never the last healthy one, and never more than its share.

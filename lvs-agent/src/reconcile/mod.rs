@@ -36,7 +36,7 @@ pub(crate) use self::{desired::DesiredTable, executor::DryRunLog};
 use crate::{
     engine::discovery::{Adopted, adopt},
     ipvs::{
-        AppliedEdit, IpvsClient, IpvsError, Table, Wanted,
+        AppliedEdit, IpvsClient, IpvsError, Wanted,
         overrides::{Overrides, Snapshot},
     },
     model::{Config, Mode},
@@ -120,11 +120,6 @@ impl Reconciler {
     /// The edits of a dry run; `None` where edits are made.
     pub(crate) fn dry_run(&self) -> Option<DryRunLog> {
         self.executor.dry_run()
-    }
-
-    /// The table as it was last read, with the edits since.
-    pub(crate) fn known(&self) -> &Table {
-        self.planner.known()
     }
 
     /// Where the controller writes the desired state.

@@ -106,10 +106,6 @@ impl Planner {
         }
     }
 
-    pub(super) fn known(&self) -> &Table {
-        &self.known
-    }
-
     /// The weights that this agent has set, and the originals.
     pub(super) fn overrides(&self) -> &Overrides {
         &self.overrides

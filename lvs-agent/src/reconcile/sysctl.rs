@@ -58,19 +58,15 @@ fn wanted(settings: ConnectionSettings) -> impl Iterator<Item = (Sysctl, i32)> +
 /// What would leave clients with a dead server, as texts; from `ip_vs_in` and `ip_vs_check_template` of Linux 6.1.
 pub(crate) fn risks(values: &Values, services: &[VirtualService]) -> Vec<String> {
     let is_off = |sysctl| values.get(&sysctl) == Some(&0);
-    let quiesces = |service: &&VirtualService| service.on_failure == OnFailure::Quiesce;
-    let removes = |service: &&VirtualService| service.on_failure == OnFailure::Remove;
+    let quiesces = |service: &&VirtualService| service.on_failure() == OnFailure::Quiesce;
+    let removes = |service: &&VirtualService| service.on_failure() == OnFailure::Remove;
     let sends_datagrams = |service: &&VirtualService| protocol(service) == Some(Protocol::Udp);
-    let (nodest, reuse) = (is_off(Sysctl::ExpireNodestConn), is_off(Sysctl::ConnReuseMode));
+    let nodest = is_off(Sysctl::ExpireNodestConn);
     let quiescent = is_off(Sysctl::ExpireQuiescentTemplate);
     let risks = [
         risk(
-            services.iter().filter(quiesces).filter(|service| !sends_datagrams(service) && (nodest || reuse)),
-            if nodest {
-                "a client's retried SYN stays with its dead server: net.ipv4.vs.expire_nodest_conn is 0"
-            } else {
-                "a client's retried SYN stays with its dead server: net.ipv4.vs.conn_reuse_mode is 0"
-            },
+            services.iter().filter(quiesces).filter(|service| !sends_datagrams(service) && nodest),
+            "a client's retried SYN stays with its dead server: net.ipv4.vs.expire_nodest_conn is 0",
         ),
         risk(
             services.iter().filter(removes).filter(|_| nodest),
@@ -87,6 +83,11 @@ pub(crate) fn risks(values: &Values, services: &[VirtualService]) -> Vec<String>
                 .filter(|service| sends_datagrams(service) && service.one_packet != Some(true)),
             "a client that keeps sending datagrams stays with its dead server: set on-failure = \"remove\" or \
              one-packet to move it",
+        ),
+        risk(
+            services.iter().filter(quiesces).filter(|service| service.refuses_at_weight_0()),
+            "the kernel refuses the clients of a server at weight 0, as the scheduler chooses by a hash and has no \
+             fallback: set on-failure = \"remove\", or the scheduler's fallback flag",
         ),
     ];
     risks.into_iter().flatten().collect()
@@ -156,8 +157,25 @@ mod tests {
             expected(&[("q, ppp", "expire_nodest_conn is 0"), ("rr", "expire_nodest_conn is 0"), udp])
         );
         assert_eq!(about(1, 0, 1), expected(&[("ppp", "expire_quiescent_template is 0"), udp]));
-        assert_eq!(about(1, 1, 0), expected(&[("q, ppp", "conn_reuse_mode is 0"), udp]));
+        assert_eq!(about(1, 1, 0), expected(&[udp]), "expire_nodest_conn counts at weight 0 all the same");
         assert_eq!(risks(&Values::new(), &services).len(), 1, "a setting that can't be read is no risk");
+    }
+
+    #[test]
+    fn a_scheduler_that_refuses_clients_at_weight_0_is_a_risk() {
+        let service = |number: u8, lines: &str| {
+            format!(
+                "[[service]]\nname = \"s{number}\"\naddress = \"192.0.2.{number}:80\"\nforward = \"masquerade\"\n{lines}\n\
+                 [[service.server]]\naddress = \"10.0.0.1:80\"\n"
+            )
+        };
+        let text = service(1, "scheduler = \"sh\"")
+            + &service(2, "scheduler = \"sh\"\nscheduler-flags = []\non-failure = \"quiesce\"")
+            + &service(3, "scheduler = \"dh\"")
+            + &service(4, "scheduler = \"dh\"\non-failure = \"quiesce\"");
+        let services = native::read(&text, "test.toml".as_ref()).expect("it is a configuration").services;
+        let risks = risks(&Values::new(), &services);
+        assert!(risks.len() == 1 && risks[0].starts_with("s2, s4: the kernel refuses"), "{risks:?}");
     }
 
     #[test]

@@ -283,6 +283,13 @@ impl Line {
             Event::CheckUnblocked { service } => {
                 info!(at_ns, event, service = &**service, "{service}: its checks can be made again");
             }
+            Event::Reason { subject: Subject { service, destination }, was, outcome } => {
+                let (server, reason) = (destination.server, words(outcome));
+                info!(
+                    at_ns, event, service = &**service, %server, reason, was,
+                    "{service}: {server} is still down, for another reason: {reason} (was: {was})"
+                );
+            }
             Event::Retained { subject: Subject { service, destination } } => {
                 let server = destination.server;
                 warn!(

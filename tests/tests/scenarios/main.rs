@@ -30,3 +30,4 @@ mod record_traces;
 mod reload;
 mod slow;
 mod stalls;
+mod who_serves;

@@ -74,7 +74,7 @@ fn row(result: &CommandResult, statistics: Option<DestinationStatistics>) -> Aff
         service: result.service.to_string(),
         address: result.destination.server,
         weight: result.weight.map(|weight| weight.0),
-        held: result.admin_state.reason().map(str::to_owned),
+        held: result.held(),
         connections: statistics.is_some().then_some(Connections { active, inactive, persistent }),
     }
 }

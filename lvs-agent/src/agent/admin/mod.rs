@@ -18,7 +18,7 @@ use self::{
 };
 use super::messages::{ReloadRequest, SignalRequest, StatusRequest};
 use crate::{
-    control::{Answer, Reply, Request, ServerStatus, ServiceStatus, SignalStatus, Status},
+    control::{Answer, Reply, Request, ServiceStatus, SignalStatus, Status},
     engine::{
         admin::{AdminCommand, ServerSelector},
         status::DestinationStatus,
@@ -120,36 +120,16 @@ async fn ask<T>(requests: &mpsc::Sender<oneshot::Sender<T>>, limit: Duration) ->
 fn compose(statuses: Vec<DestinationStatus>, signals: &Signals) -> Vec<ServiceStatus> {
     let mut services: Vec<ServiceStatus> = Vec::new();
     for status in statuses {
-        let DestinationStatus {
-            destination,
-            service,
-            method,
-            weight,
-            state,
-            is_backup,
-            note,
-            idle,
-            contradiction,
-        } = status;
+        let (destination, service) = (status.destination, status.service.clone());
         let signal = match signals {
-            _ if is_backup => SignalStatus::none("backups have no passive detection"),
+            _ if status.is_backup => SignalStatus::none("backups have no passive detection"),
             Signals::None(reason) => SignalStatus::none(reason.clone()),
             Signals::Known(known) => known
                 .get(&destination)
                 .cloned()
                 .unwrap_or_else(|| SignalStatus::none("passive detection does not watch it (yet)")),
         };
-        let server = ServerStatus {
-            address: destination.server,
-            method: method.to_string(),
-            weight: weight.map(|weight| weight.0),
-            state: state.map_or_else(|| "unchecked".to_owned(), |state| state.to_string()),
-            backup: is_backup,
-            note,
-            idle_connection: idle,
-            contradiction,
-            signal,
-        };
+        let server = status.with_signal(signal);
         let key = destination.service.to_string();
         match services.last_mut().filter(|last| last.key == key) {
             Some(last) => last.servers.push(server),
@@ -168,6 +148,7 @@ mod tests {
         model::{Protocol, ServiceKey},
     };
     use crate::{
+        engine::status::Age,
         health::State,
         model::{ForwardingMethod, Weight},
     };
@@ -182,6 +163,7 @@ mod tests {
             state: Some(State::Up),
             is_backup: false,
             note: None,
+            age: Age::default(),
             idle: None,
             contradiction: None,
         }

@@ -291,7 +291,7 @@ impl Controller {
             Verdict::Unknown => return,
         };
         let sample = Sample { check, success, source };
-        let effects = self.engine.observe(destination, sample, probe::reported(outcome), Instant::now());
+        let effects = self.engine.observe_outcome(destination, sample, outcome, Instant::now());
         let transition = effects.transition;
         self.apply(effects, Cause::Result(destination, outcome));
         if let Some(transition) = transition {

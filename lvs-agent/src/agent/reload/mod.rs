@@ -14,12 +14,12 @@ use tracing::{debug, warn};
 
 use super::messages::{NotReloaded, ReloadRequest, RemovedServices, ServiceUpdate, UpdateSummary};
 use crate::{
-    config::{Fingerprint, Reading, Source, without_restart},
+    config::{Fingerprint, Reading, Source, changes, without_restart},
     control::Reloaded,
     event::{ConfigNotice, Event, Publisher, ReloadCause},
     file_watch::FileWatch,
     ipvs::{IpvsError, Operation, Table, TableReader},
-    model::{Config, DestinationKey, VirtualService},
+    model::{Config, VirtualService},
     netlink::DEFAULT_TIMEOUT,
     notify::Notifier,
     reconcile::{DesiredTable, sysctl},
@@ -161,6 +161,7 @@ impl Reload {
         if !settings.is_empty() {
             warnings.push(self.warn(ConfigNotice::NeedsRestart { settings }));
         }
+        let taken_over = changes(&self.config, &config);
         let config = Arc::new(config);
         // The adoption task sends adopted services to the controller.
         let is_unchanged = config.services == self.config.services || self.adopts;
@@ -178,6 +179,7 @@ impl Reload {
             services_removed: removed.services,
             servers_added: added.destinations,
             servers_removed: removed.destinations,
+            taken_over,
             warnings,
         })
     }
@@ -251,8 +253,8 @@ async fn read(source: Source) -> (Option<Fingerprint>, Result<Reading, NotReload
 
 /// Whether a destination is in `new` only: its presence in the table must be known.
 fn has_new_destinations(old: &[VirtualService], new: &[VirtualService]) -> bool {
-    let known: BTreeSet<DestinationKey> = old.iter().flat_map(VirtualService::destinations).collect();
-    new.iter().flat_map(VirtualService::destinations).any(|destination| !known.contains(&destination))
+    let known: BTreeSet<_> = old.iter().flat_map(VirtualService::all_destinations).collect();
+    new.iter().flat_map(VirtualService::all_destinations).any(|destination| !known.contains(&destination))
 }
 
 /// Reads the kernel's table over a socket of its own, so that no edit waits for it.

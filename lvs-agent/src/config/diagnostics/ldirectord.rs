@@ -307,6 +307,26 @@ pub enum Note {
     /// The interval of one virtual service.
     #[error("checkinterval of a virtual service is used here; ldirectord uses it only with fork=yes")]
     OwnInterval,
+    /// A flag that ldirectord leaves away.
+    #[error(
+        "with quiescent=yes scheduler {scheduler} gets its fallback flag here: without it the kernel refuses the clients \
+         of a server at weight 0, as with ldirectord; write schedflags={scheduler}-fallback to say so yourself, or \
+         quiescent=no"
+    )]
+    FallbackAdded {
+        /// The scheduler's name.
+        scheduler: &'static str,
+    },
+    /// A scheduler that refuses the clients of a server at weight 0.
+    #[error(
+        "the kernel refuses the clients of a server at weight 0 under scheduler {scheduler}, for as long as it is down: \
+         write quiescent=no{}",
+        if *scheduler == "dh" { String::new() } else { format!(", or add {scheduler}-fallback to schedflags") }
+    )]
+    Refuses {
+        /// The scheduler's name.
+        scheduler: &'static str,
+    },
     /// An old directive.
     #[error(
         "checkcount is obsolete: as with ldirectord, it only multiplies the timeout of a ping by {count}; write \

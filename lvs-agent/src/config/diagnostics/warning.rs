@@ -95,6 +95,16 @@ pub enum WarningKind {
         /// What is wrong with it.
         problem: String,
     },
+    /// A scheduler that refuses the clients of a server at weight 0.
+    #[error(
+        "the kernel refuses the clients of a server at weight 0 under scheduler {scheduler}, for as long as it is down: \
+         write on-failure = \"remove\"{}",
+        if *scheduler == "dh" { "" } else { ", or leave scheduler-flags away or add \"{scheduler}-fallback\" to them" }
+    )]
+    Refuses {
+        /// The scheduler's name.
+        scheduler: &'static str,
+    },
     /// In [`Mode::Adopt`] servers are the table's.
     #[error(
         "in mode adopt there are no backups, because the agent adds nothing new to the table; this one is ignored"

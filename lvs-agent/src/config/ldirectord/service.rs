@@ -19,7 +19,7 @@ use crate::{
     model::{
         AddressFamily, Backup, Check, CheckKind, FlapDamping, FurtherChecks, IdleConnection, MailAbout,
         MailRelay, MailSettings, Netmask, Notifications, OnExit, OnFailure, Persistence, PoolPolicy,
-        Protocol, RealServer, Scheduler, ServiceKey, VirtualService,
+        Protocol, RealServer, Scheduler, SchedulerFlags, ServiceKey, VirtualService,
     },
 };
 
@@ -70,10 +70,11 @@ pub(super) fn read(
     }
     let shared = (&draft.shared, &globals.shared);
     let quiescent = context.is_quiescent();
-    let service = VirtualService {
+    let scheduler = draft.scheduler.clone().or_else(|| "wrr".parse::<Scheduler>().ok()).unwrap_or_default();
+    let mut service = VirtualService {
         name: key.to_string(),
         key,
-        scheduler: draft.scheduler.clone().or_else(|| "wrr".parse::<Scheduler>().ok()).unwrap_or_default(),
+        scheduler,
         persistence,
         one_packet: one_packet(draft, &key, findings),
         // What isn't written is taken away by ldirectord as well.
@@ -81,7 +82,7 @@ pub(super) fn read(
         persistence_engine: None,
         fall: shared.0.failurecount.or(shared.1.failurecount).unwrap_or(std::num::NonZeroU32::MIN),
         rise: std::num::NonZeroU32::MIN,
-        on_failure: if quiescent { OnFailure::Quiesce } else { OnFailure::Remove },
+        on_failure: Some(if quiescent { OnFailure::Quiesce } else { OnFailure::Remove }),
         check: check?.of_service(key),
         further: FurtherChecks::default(),
         idle_connection: IdleConnection::default(),
@@ -96,7 +97,25 @@ pub(super) fn read(
         on_exit: draft.shared.cleanstop.map(|clean| if clean { OnExit::Remove } else { OnExit::Keep }),
     };
     let is_partial = findings.left_out() > unresolved_before;
+    if quiescent {
+        leave_clients_to_others(&mut service, draft, findings);
+    }
     Some(ReadService { service, head: draft.head.clone(), is_partial })
+}
+
+/// A server at weight 0 is to leave its clients to the others: with `quiescent=yes`, schedulers that choose by a hash
+/// get their fallback flag, unless the file has flags of its own. ldirectord leaves such clients refused.
+fn leave_clients_to_others(service: &mut VirtualService, draft: &Draft, findings: &mut Findings) {
+    let scheduler = service.scheduler.name();
+    let said = std::mem::take(&mut service.scheduler_flags);
+    if draft.schedflags.is_none() && service.adds_fallback() {
+        service.scheduler_flags = Some(SchedulerFlags { flag_1: true, ..SchedulerFlags::default() });
+        return findings.note(&draft.head.place, Note::FallbackAdded { scheduler });
+    }
+    service.scheduler_flags = said;
+    if service.refuses_at_weight_0() {
+        findings.note(&draft.head.place, Note::Refuses { scheduler });
+    }
 }
 
 fn key(draft: &Draft, names: &dyn Names, findings: &mut Findings) -> Option<ServiceKey> {

@@ -78,7 +78,7 @@ fn the_published_example_loads_as_published() {
     assert_eq!(service.key.to_string(), "mark 3");
     assert_eq!(service.scheduler.name(), "wrr");
     assert_eq!((service.fall.get(), service.rise.get()), (1, 1));
-    assert_eq!(service.on_failure, OnFailure::Remove);
+    assert_eq!(service.on_failure, Some(OnFailure::Remove));
     let servers: Vec<_> =
         service.servers.iter().map(|s| (s.address.to_string(), s.method, s.weight.0)).collect();
     let gate = ForwardingMethod::DirectRoute;
@@ -199,6 +199,24 @@ fn odd_layouts() {
             "at line 2; the second one",
         ),
         ("virtual=1.1.1.1:81\n    real=10.0.0.1 masq\n", 1, 9, "service is \"none\""),
+        (
+            "quiescent=yes\nvirtual=1.1.1.1:80\n    real=10.0.0.1 masq\n    scheduler=sh\n",
+            2,
+            9,
+            "scheduler sh gets its fallback flag here",
+        ),
+        (
+            "quiescent=yes\nvirtual=1.1.1.1:80\n    real=10.0.0.1 masq\n    scheduler=mh\n    schedflags=mh-port\n",
+            2,
+            9,
+            "or add mh-fallback to schedflags",
+        ),
+        (
+            "quiescent=yes\nvirtual=1.1.1.1:80\n    real=10.0.0.1 masq\n    scheduler=dh\n",
+            2,
+            9,
+            "under scheduler dh, for as long as it is down: write quiescent=no",
+        ),
         ("virtual=1.1.1.1:80\n    real=10.0.0.1 masq\n    checkinterval=3\n", 3, 19, "is used here"),
         ("virtual=1.1.1.1:80\n    real=10.0.0.1 masq\n    load=\"x\"\n", 3, 10, "load has no effect"),
         (
@@ -505,7 +523,7 @@ virtual=vip:domain
     assert_eq!((service.name.as_str(), service.key.to_string().as_str()), ("the names", "udp 192.0.2.80:53"));
     assert_eq!(
         (service.fall.get(), service.on_failure, service.on_exit),
-        (2, OnFailure::Remove, Some(OnExit::Remove))
+        (2, Some(OnFailure::Remove), Some(OnExit::Remove))
     );
     assert_eq!(service.one_packet, Some(true));
     assert!(service.scheduler_flags.unwrap().flag_2);

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     config::diagnostics::{Contradiction, FaultList, WarningKind},
-    model::{Mode, Netmask, Persistence, PoolPolicy, Protocol, VirtualService},
+    model::{Mode, Netmask, OnFailure, Persistence, PoolPolicy, Protocol, VirtualService},
 };
 
 /// A service that was read, and where.
@@ -112,6 +112,9 @@ pub(super) fn read<'i>(
         notify,
         on_exit,
     };
+    if service.refuses_at_weight_0() && service.on_failure() == OnFailure::Quiesce {
+        faults.warn(address.span(), WarningKind::Refuses { scheduler: service.scheduler.name() });
+    }
     let name = name.map_or_else(|| address.span(), |name| name.span());
     Some(ReadService { service, address: address.span(), name, servers: places, backups: backup_places })
 }

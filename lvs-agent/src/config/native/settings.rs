@@ -186,7 +186,8 @@ pub(super) struct ServiceSettings<'i> {
     pub(super) scheduler: Scheduler,
     pub(super) fall: NonZeroU32,
     pub(super) rise: NonZeroU32,
-    pub(super) on_failure: OnFailure,
+    /// `None`: what suits the scheduler.
+    pub(super) on_failure: Option<OnFailure>,
     /// `None`: what suits the service.
     pub(super) check: Option<ReadChecks<'i>>,
     pub(super) combine: Combine,
@@ -204,7 +205,7 @@ impl Default for ServiceSettings<'_> {
             scheduler: Scheduler::default(),
             fall: defaults::FALL,
             rise: defaults::RISE,
-            on_failure: OnFailure::default(),
+            on_failure: None,
             check: None,
             combine: Combine::default(),
             idle_connection: IdleConnection::default(),
@@ -248,14 +249,15 @@ impl ServiceSettings<'_> {
     }
 }
 
-/// What is done to a server that is down: a word, or the weight that it keeps.
-fn on_failure(value: &DeValue<'_>) -> Result<OnFailure, ValueFault> {
-    const WORDS: [(&str, OnFailure); 2] = [("quiesce", OnFailure::Quiesce), ("remove", OnFailure::Remove)];
+/// What is done to a server that is down: a word, or the weight that it keeps; `None`: what suits the scheduler.
+fn on_failure(value: &DeValue<'_>) -> Result<Option<OnFailure>, ValueFault> {
+    const WORDS: [(&str, Option<OnFailure>); 3] =
+        [("auto", None), ("quiesce", Some(OnFailure::Quiesce)), ("remove", Some(OnFailure::Remove))];
     let problem = "has other keys than \"weight\"; write { weight = 1 }";
     match value {
         DeValue::Table(table) => match table.get("weight") {
             Some(weight) if table.len() == 1 => value::weight(weight.get_ref()).map(|weight| {
-                if weight.is_quiescent() { OnFailure::Quiesce } else { OnFailure::Lower(weight) }
+                Some(if weight.is_quiescent() { OnFailure::Quiesce } else { OnFailure::Lower(weight) })
             }),
             _ => Err(ValueFault::Text { text: "the table".to_owned(), problem }),
         },

@@ -129,7 +129,7 @@ fn the_smallest_file_has_the_defaults() {
         persistence_engine: None,
         fall: 3.try_into().unwrap(),
         rise: 2.try_into().unwrap(),
-        on_failure: OnFailure::Quiesce,
+        on_failure: None,
         check: Check {
             kind: CheckKind::Connect,
             interval: Duration::from_secs(1),
@@ -264,7 +264,7 @@ fn a_service_overrides_the_defaults() {
     let service = good(&text).services.remove(0);
     assert_eq!((service.fall.get(), service.rise.get()), (1, 7));
     assert_eq!(service.scheduler.name(), "rr");
-    assert_eq!(service.on_failure, OnFailure::Remove);
+    assert_eq!(service.on_failure, Some(OnFailure::Remove));
     assert!(matches!(service.check.kind, CheckKind::Http(_)));
     assert_eq!(service.check.interval, Duration::from_secs(2), "what a check doesn't say holds as above");
 }

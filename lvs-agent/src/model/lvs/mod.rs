@@ -188,6 +188,24 @@ impl Scheduler {
     pub fn name(&self) -> &'static str {
         self.0
     }
+
+    /// Whether it chooses a server by a hash, and what it does if that one takes no connections.
+    pub(crate) fn hashing(&self) -> Option<Hashing> {
+        match self.0 {
+            "sh" | "mh" => Some(Hashing::Fallback),
+            "dh" => Some(Hashing::NoFallback),
+            _ => None,
+        }
+    }
+}
+
+/// What a scheduler that chooses by a hash does about a server that takes no connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hashing {
+    /// It refuses the client, or chooses another server if its fallback flag is set.
+    Fallback,
+    /// It refuses the client.
+    NoFallback,
 }
 
 impl Default for Scheduler {

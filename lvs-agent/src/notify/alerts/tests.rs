@@ -30,7 +30,10 @@ struct Fixture {
 impl Fixture {
     fn new(keys: &str, tables: &str, presence: Presence) -> Self {
         let config = config(keys, tables);
-        let engine = Engine::new(&config.services, |_| presence);
+        // Backups are not in the table.
+        let servers: Vec<_> = config.services.iter().flat_map(VirtualService::destinations).collect();
+        let presence = |key: &DestinationKey| if servers.contains(key) { presence } else { Presence::Absent };
+        let engine = Engine::new(&config.services, presence);
         let (notifier, notify) = Notifier::new(crate::event::Publisher::default());
         let (in_force, receiver) = watch::channel(Arc::new(config));
         let alerts = Alerts::new(notifier, &in_force.borrow().services, engine.weights(), receiver);

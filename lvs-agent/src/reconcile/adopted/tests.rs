@@ -80,6 +80,27 @@ fn apply(table: &mut Table, overrides: &mut Overrides, wanted: &WantedService) -
     edits.iter().map(ToString::to_string).collect()
 }
 
+#[test]
+fn what_weight_0_does_is_the_tables_scheduler() {
+    let adopted = |scheduler: &str, flags, text: &str| {
+        let mut table = table(&[destination(A, 1)]);
+        let service = &mut table.services.get_mut(&tcp()).unwrap().service;
+        (service.scheduler, service.flags) = (scheduler.try_into().unwrap(), flags);
+        let settings =
+            config::native::read(&format!("[agent]\nmode = \"adopt\"\n{text}"), "test.toml".as_ref());
+        adopt(&table, &Overrides::default(), &settings.unwrap()).services[0].on_failure()
+    };
+    let (none, fallback) = (ServiceFlags::NONE, ServiceFlags::SCHEDULER_1);
+    let listed = "[[service]]\naddress = \"192.0.2.1:80\"\nscheduler = \"rr\"\n";
+    for text in ["", listed] {
+        assert_eq!(adopted("wlc", none, text), OnFailure::Quiesce, "{text}");
+        assert_eq!(adopted("sh", fallback, text), OnFailure::Quiesce, "{text}");
+        assert_eq!(adopted("sh", none, text), OnFailure::Remove, "{text}");
+        assert_eq!(adopted("dh", none, text), OnFailure::Remove, "{text}");
+    }
+    assert_eq!(adopted("sh", none, "[defaults]\non-failure = \"quiesce\"\n"), OnFailure::Quiesce);
+}
+
 const A: &str = "10.0.0.1:80";
 const B: &str = "10.0.0.2:80";
 
@@ -229,7 +250,7 @@ fn services_have_configured_checks_or_those_that_their_protocol_allows() {
     let adopted = adopt(&table, &Overrides::default(), &settings).services;
     assert_eq!(adopted.len(), 3, "a service that isn't there is none");
     let web = adopted.iter().find(|service| service.key == tcp()).unwrap();
-    assert_eq!((web.name.as_str(), web.fall.get(), web.on_failure), ("web", 7, OnFailure::Remove));
+    assert_eq!((web.name.as_str(), web.fall.get(), web.on_failure()), ("web", 7, OnFailure::Remove));
     assert_eq!(checks(&adopted, tcp()), "Http");
     assert!(!matches!(web.check.kind, CheckKind::Connect));
 

@@ -83,7 +83,7 @@ fn faults_in_a_service() {
         ("rise = \"2\"", &[(4, 8, "text (\"2\") is not allowed here; write a whole number")]),
         ("fall = 1979-05-27", &[(4, 8, "a whole number")]),
         ("scheduler = \"wcl\"", &[(4, 13, "\"wcl\" is unknown; write \"rr\", \"wrr\"")]),
-        ("on-failure = \"weight 0\"", &[(4, 14, "write \"quiesce\" or \"remove\"")]),
+        ("on-failure = \"weight 0\"", &[(4, 14, "write \"auto\", \"quiesce\" or \"remove\"")]),
         ("persistent = 300", &[(4, 14, "300 has no unit")]),
         ("persistent = \"1500ms\"", &[(4, 14, "not whole seconds")]),
         ("persistent-netmask = 24", &[(4, 1, "no meaning without \"persistent\"")]),

@@ -76,6 +76,47 @@ fn backup(lines: &str) -> Backup {
     good(&with_backup(lines)).services.remove(0).policy.backups.remove(0)
 }
 
+/// The scheduler, its flags, what is said of a failure; what is done then, whether the fallback flag is added, and
+/// whether there is a warning.
+type SchedulerCase = (&'static str, &'static str, &'static str, OnFailure, bool, bool);
+
+#[test]
+fn schedulers_that_choose_by_a_hash_refuse_no_clients_unless_the_file_says_so() {
+    use OnFailure::{Quiesce, Remove};
+    let cases: [SchedulerCase; 12] = [
+        ("wlc", "", "", Quiesce, false, false),
+        ("wlc", "[]", "auto", Quiesce, false, false),
+        ("sh", "", "", Quiesce, true, false),
+        ("mh", "", "quiesce", Quiesce, true, false),
+        ("sh", "", "remove", Remove, true, false),
+        ("sh", "[\"flag-1\", \"flag-2\"]", "", Quiesce, false, false),
+        ("mh", "[\"flag-2\"]", "", Remove, false, false),
+        ("mh", "[\"flag-2\"]", "auto", Remove, false, false),
+        ("sh", "[]", "quiesce", Quiesce, false, true),
+        ("mh", "[\"flag-2\"]", "quiesce", Quiesce, false, true),
+        ("dh", "", "", Remove, false, false),
+        ("dh", "[\"flag-1\"]", "quiesce", Quiesce, false, true),
+    ];
+    for (scheduler, flags, on_failure, expected, added, warned) in cases {
+        let mut line = format!("scheduler = \"{scheduler}\"");
+        if !flags.is_empty() {
+            write!(line, "\nscheduler-flags = {flags}").unwrap();
+        }
+        if !on_failure.is_empty() {
+            write!(line, "\non-failure = \"{on_failure}\"").unwrap();
+        }
+        let reading = read_in_mode(&in_service(&line), "test.toml".as_ref(), None).unwrap();
+        let service = &reading.config.services[0];
+        assert_eq!((service.on_failure(), service.adds_fallback()), (expected, added), "{line}");
+        let warnings: Vec<_> = reading.warnings.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            warnings.iter().any(|warning| warning.contains("refuses")),
+            warned,
+            "{line}: {warnings:?}"
+        );
+    }
+}
+
 #[test]
 fn everything_about_a_pool() {
     let policy = service(

@@ -54,7 +54,11 @@ fn write_service(text: &mut String, service: &VirtualService) {
     if let Some(one_packet) = service.one_packet {
         writeln!(text, "one-packet = {one_packet}").unwrap();
     }
-    let on_failure = if service.on_failure == OnFailure::Quiesce { "quiesce" } else { "remove" };
+    let on_failure = match service.on_failure {
+        None => "auto",
+        Some(OnFailure::Quiesce) => "quiesce",
+        Some(OnFailure::Remove) => "remove",
+    };
     writeln!(text, "fall = {}\nrise = {}\non-failure = {on_failure:?}", service.fall, service.rise).unwrap();
     let idle_connection = match service.idle_connection {
         IdleConnection::Auto => "auto",
@@ -212,7 +216,7 @@ prop_compose! {
         fall in 1_u32..=100,
         rise in 1_u32..=100,
         scheduler in select(&Scheduler::NAMES[..]),
-        on_failure in select(&[OnFailure::Quiesce, OnFailure::Remove][..]),
+        on_failure in option::of(select(&[OnFailure::Quiesce, OnFailure::Remove][..])),
         check in check(),
         ((key, persistence, servers), policy) in front().prop_flat_map(|front| {
             let sum = front.2.iter().map(|server| u32::from(server.weight.0)).sum();

@@ -62,11 +62,12 @@ fn usual_checks(unlisted: &Unlisted) -> Vec<Table> {
     tables(if *asks { check(first) } else { interval_only(first) }, further)
 }
 
-fn on_failure(action: OnFailure) -> String {
+fn on_failure(action: Option<OnFailure>) -> String {
     match action {
-        OnFailure::Quiesce => text("quiesce"),
-        OnFailure::Remove => text("remove"),
-        OnFailure::Lower(weight) => format!("{{ weight = {weight} }}"),
+        None => text("auto"),
+        Some(OnFailure::Quiesce) => text("quiesce"),
+        Some(OnFailure::Remove) => text("remove"),
+        Some(OnFailure::Lower(weight)) => format!("{{ weight = {weight} }}"),
     }
 }
 
