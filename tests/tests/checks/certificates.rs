@@ -2,13 +2,15 @@
 
 use std::{fs, path::Path};
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 
 /// Writes `ca.pem`, `cert.pem` and `key.pem`.
 pub(crate) fn write(directory: &Path) {
     let ca_key = KeyPair::generate().expect("a key");
     let mut ca = CertificateParams::new(Vec::<String>::new()).expect("no names");
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    // With the name of the certificate OpenSSL would take that for its own issuer.
+    ca.distinguished_name.push(DnType::CommonName, "the authority");
     let ca_certificate = ca.self_signed(&ca_key).expect("signed");
     let issuer = Issuer::new(ca, ca_key);
     let key = KeyPair::generate().expect("a key");
