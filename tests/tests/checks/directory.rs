@@ -42,7 +42,7 @@ directory /run/ldap
     assert_fails(
         port,
         "type = \"ldap\", user = \"cn=admin,dc=example,dc=org\", password = \"x\"",
-        "result 49",
+        "invalidCredentials (49)",
     )
     .await;
     assert_fails(port, "type = \"ldap\", base = \"dc=none,dc=org\"", "noSuchObject (32)").await;
