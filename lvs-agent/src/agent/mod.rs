@@ -202,12 +202,9 @@ impl Running {
         let (findings_tx, findings) = mpsc::channel(FINDINGS);
         let (clients_tx, clients) = mpsc::channel(CLIENTS);
         let (feedback_tx, feedback) = mpsc::channel(FEEDBACK);
-        let passive = self
-            .monitor(
-                &config,
-                Wiring { findings: findings_tx, clients: clients_tx, feedback, targets: targets_tx, watched },
-            )
-            .await;
+        let wiring =
+            Wiring { findings: findings_tx, clients: clients_tx, feedback, targets: targets_tx, watched };
+        let passive = self.monitor(&config, wiring).await;
         // A failure has been logged; the task retries.
         table.write(engine.wanted()).await;
         let (results_tx, results) = mpsc::channel(RESULTS);
