@@ -210,12 +210,9 @@ impl Running {
         let (findings_tx, findings) = mpsc::channel(FINDINGS);
         let (clients_tx, clients) = mpsc::channel(CLIENTS);
         let (feedback_tx, feedback) = mpsc::channel(FEEDBACK);
-        let passive = self
-            .monitor(
-                &config,
-                Wiring { findings: findings_tx, clients: clients_tx, feedback, targets: targets_tx, watched },
-            )
-            .await;
+        let wiring =
+            Wiring { findings: findings_tx, clients: clients_tx, feedback, targets: targets_tx, watched };
+        let passive = self.monitor(&config, wiring).await;
         // Admin commands hold before the first edit. A failure has been logged; the task retries.
         let weights: Vec<_> = engine.weights().collect();
         engine.begin(Instant::now());

@@ -51,12 +51,22 @@ fn of_service(old: &VirtualService, new: &VirtualService) -> Vec<Option<&'static
         on_failure,
         check: _,
         further: _,
+        idle_connection,
         servers: _,
         policy,
         notify,
         on_exit,
     } = new;
-    let PoolPolicy { backups: _, quorum, slow_start, start, fast_share, flap } = policy;
+    let PoolPolicy {
+        backups: _,
+        quorum,
+        slow_start,
+        start,
+        fast_share,
+        flap,
+        confirm_timeout,
+        on_contradiction,
+    } = policy;
     let kinds = [
         ("name", *name != old.name),
         ("checks", checks_differ(old, new)),
@@ -72,6 +82,9 @@ fn of_service(old: &VirtualService, new: &VirtualService) -> Vec<Option<&'static
         ("slow-start", *slow_start != old.policy.slow_start),
         ("start", *start != old.policy.start),
         ("fast-share", fast_share.to_bits() != old.policy.fast_share.to_bits()),
+        ("confirm-timeout", *confirm_timeout != old.policy.confirm_timeout),
+        ("on-contradiction", *on_contradiction != old.policy.on_contradiction),
+        ("idle-connection", *idle_connection != old.idle_connection),
         ("flap", *flap != old.policy.flap),
         ("mails and commands", *notify != old.notify),
         ("on-exit", *on_exit != old.on_exit),

@@ -78,7 +78,7 @@ impl Effects {
             Cause::Result(about, Err(failure)) if *about == destination && self.transition.is_some() => {
                 Some(failure.reason.to_string())
             }
-            _ => engine.contradiction(&destination).and_then(|one| one.reason_for_exclusion()),
+            _ => engine.reason_for_exclusion(&destination),
         };
         Event::Weight { subject: engine.subject(&destination), role, from, to, occasion, reason }
     }

@@ -11,7 +11,7 @@ use crate::{
     health::{Sample, State},
     keyed::KeyMap,
     model::DestinationKey,
-    probe::{Failure, FailureReason, Outcome},
+    probe::{self, Failure, FailureReason, Outcome},
 };
 
 /// Since when all destinations are in their states, and why.
@@ -64,8 +64,7 @@ impl Engine {
         now: Instant,
     ) -> Effects {
         let from = self.state(destination);
-        let requested = outcome.as_ref().ok().and_then(|success| success.weight);
-        let mut effects = self.observe(destination, sample, requested, now);
+        let mut effects = self.observe(destination, sample, probe::reported(outcome), now);
         let (to, subject) = (self.state(destination), self.subject(destination));
         let observed = Observed { check: sample.check, outcome, from, to };
         effects.events.extend(self.state_ages.observed(destination, observed, || subject, now));

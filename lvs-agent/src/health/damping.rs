@@ -15,7 +15,7 @@ const MOST_SPARED: usize = 5;
 const MINUTE: Duration = Duration::from_mins(1);
 
 /// A server's recent relapses, and how long it must be healthy because of them.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Damping {
     rules: FlapDamping,
     /// Since when it is up, or when it last came up.

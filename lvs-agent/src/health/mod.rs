@@ -121,9 +121,11 @@ impl Health {
 
     /// Counts one result. `None`: no transition, or there is no such check.
     pub fn observe(&mut self, sample: Sample, now: Instant) -> Option<Transition> {
-        let spell = self.spell.filter(|spell| spell.lasts);
+        let spell = self.spell.as_ref().filter(|spell| spell.lasts);
+        let (goes_on, excused) = (spell.is_some(), spell.filter(|spell| spell.excused));
+        let was_up = excused.map(|spell| spell.was_up);
         let undone =
-            sample.success && sample.source == Source::Baseline && spell.is_some_and(|one| one.is_undone());
+            sample.success && sample.source == Source::Baseline && spell.is_some_and(Spell::is_undone);
         let observe = |count: &mut Count| {
             if undone { count.answer() } else { count.observe(sample.success, sample.source) }
         };
@@ -132,12 +134,12 @@ impl Health {
             Some(check) => observe(self.counts.get_mut(check)?),
         }
         let (from, checked) = (self.state, self.combined());
-        if spell.is_none() && checked.is_failing() {
-            self.spell = Some(Spell::begin(from, self.damping, now));
+        if !goes_on && checked.is_failing() {
+            self.spell = Some(Spell::begin(from, self.damping.clone(), now));
         }
-        let to = match spell {
-            Some(Spell { excused: true, was_up, .. }) => self.damping.excused(from, checked, was_up, now),
-            _ => self.damping.damped(from, checked, now),
+        let to = match was_up {
+            Some(was_up) => self.damping.excused(from, checked, was_up, now),
+            None => self.damping.damped(from, checked, now),
         };
         if let Some(spell) = &mut self.spell {
             spell.lasts &= checked.is_failing();
@@ -150,20 +152,20 @@ impl Health {
     /// there is none.
     #[must_use]
     pub fn failing_since(&self) -> Option<Instant> {
-        self.spell.filter(|spell| spell.lasts).map(|spell| spell.since)
+        self.spell.as_ref().filter(|spell| spell.lasts).map(|spell| spell.since)
     }
 
     /// Whether the failures that it has now are excused.
     #[must_use]
     pub fn is_excused(&self) -> bool {
-        self.spell.is_some_and(|spell| spell.lasts && spell.excused)
+        self.spell.as_ref().is_some_and(|spell| spell.lasts && spell.excused)
     }
 
     /// Whether it comes back, or has come back, as if it had never been away: its last failures were excused, and it
     /// was up before.
     #[must_use]
     pub fn comes_back_warm(&self) -> bool {
-        self.spell.is_some_and(|spell| spell.is_undone())
+        self.spell.as_ref().is_some_and(Spell::is_undone)
     }
 
     /// Most servers fail together: its failures say nothing of this one, if they began at `from` or later. They are
@@ -173,7 +175,7 @@ impl Health {
             self.spell.as_mut().filter(|spell| spell.lasts && !spell.excused && spell.since >= from)
         {
             spell.excused = true;
-            self.damping.forget_since(spell.past);
+            self.damping.forget_since(spell.past.clone());
         }
     }
 

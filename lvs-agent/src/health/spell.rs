@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::{damping::Damping, state::State};
 
 /// The failures that a destination has in a row, now or the last time.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Spell {
     /// When it began.
     pub(super) since: Instant,

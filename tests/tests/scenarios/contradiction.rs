@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use lvs_tests::{
     lab::{
         Lab,
@@ -62,7 +62,7 @@ fn expect_report(setup: &Setup, fault: Fault, missing: &str, cause: &str) -> Res
     let told = contradictions(&testbed, 0, at);
     say(&format!("{method}, {fault}: {} after {:.1} s", told[0].kind, told[0].at.ms_after(at) / 1000.0));
     let EventKind::Contradiction { missing: found, action, .. } = &told[0].kind else {
-        panic!("not its beginning: {told:?}");
+        bail!("not its beginning: {told:?}");
     };
     assert_eq!((found.as_str(), action.as_str()), (missing, "reported"));
     let status = testbed.agent.command(&["status"])?.stdout;
@@ -133,7 +133,7 @@ fn a_server_that_never_had_the_vip_is_taken_out_and_tried_again_where_that_is_wa
     let address = testbed.lab.servers[0].address();
     testbed.wait("it to be taken out", TOLD, |testbed| Ok(testbed.watcher.table()?.is_out(address)))?;
     let EventKind::Contradiction { action, .. } = &contradictions(&testbed, 0, since)[0].kind else {
-        panic!("not its beginning: {}", testbed.diagnosis());
+        bail!("not its beginning: {}", testbed.diagnosis());
     };
     assert_eq!(action, "removed");
     for other in 1..testbed.lab.servers.len() {

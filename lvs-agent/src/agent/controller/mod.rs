@@ -31,7 +31,7 @@ use crate::{
     model::{BurstSettings, DestinationKey, ServiceKey},
     passive::{ClientReport, Finding, Observation, Targets},
     probe::{
-        self, CheckId, CheckResult, IdleHandle, IdleReport, Outcome, Prober, SchedulerHandle, Verdict,
+        CheckId, CheckResult, IdleHandle, IdleReport, Outcome, Prober, SchedulerHandle, Verdict,
         bursts::{Bursts, Report},
     },
     reconcile::DesiredTable,

@@ -77,12 +77,6 @@ pub(crate) struct Contradiction {
 }
 
 impl Contradiction {
-    /// Why the server is out, if it is because of that.
-    pub(super) fn reason_for_exclusion(&self) -> Option<String> {
-        let is_excluded = matches!(self.treatment, Treatment::Excluded { .. });
-        is_excluded.then(|| format!("its checks succeed, but its clients fail: {}", self.complaint))
-    }
-
     /// The contradiction in words for people, at this time.
     pub(super) fn words(&self, now: Instant) -> String {
         let Self { since, complaint, method, treatment, .. } = self;
@@ -221,6 +215,13 @@ impl Engine {
     /// The contradiction of a destination.
     pub(crate) fn contradiction(&self, destination: &DestinationKey) -> Option<&Contradiction> {
         self.contradictions.of.get(destination)
+    }
+
+    /// Why a server is out, if it is because its clients fail.
+    pub(super) fn reason_for_exclusion(&self, destination: &DestinationKey) -> Option<String> {
+        let Contradiction { treatment, complaint, .. } = self.contradiction(destination)?;
+        let is_excluded = matches!(treatment, Treatment::Excluded { .. });
+        is_excluded.then(|| format!("its checks succeed, but its clients fail: {complaint}"))
     }
 
     fn clients_fail(

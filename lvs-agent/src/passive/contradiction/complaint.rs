@@ -211,8 +211,8 @@ mod tests {
             (Missing::Response, Tunnel, "clamp the MSS"),
         ];
         for (missing, method, words) in cases {
-            let causes = complaint(missing, 0, 3, Comparison::Answer(1.0)).likely_causes(method);
-            assert!(causes.contains(words), "{missing:?} {method:?}: {causes}");
+            let likely = complaint(missing, 0, 3, Comparison::Answer(1.0)).likely_causes(method);
+            assert!(likely.contains(words), "{missing:?} {method:?}: {likely}");
         }
         let alike = complaint(Missing::Handshake, 0, 3, Comparison::Alike).likely_causes(DirectRoute);
         assert!(alike.contains("all of them"), "{alike}");

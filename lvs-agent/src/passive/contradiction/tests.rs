@@ -139,11 +139,11 @@ fn check(protocol: Protocol, cases: &[Case]) {
         let mut world = World::new(&groups, *servers as usize);
         world.run(150, traffic);
         let complaints = world.complaints();
-        let fits = |((server, missing, from, to), (who, what, second)): (
-            &(u32, Missing, u64, u64),
-            &(u32, Missing, u64),
-        )| { server == who && missing == what && (from..=to).contains(&second) };
-        let all_fit = expected.len() == complaints.len() && expected.iter().zip(&complaints).all(fits);
+        let all_fit = expected.len() == complaints.len()
+            && expected.iter().zip(&complaints).all(|(wanted, (who, what, second))| {
+                let (server, missing, from, to) = wanted;
+                server == who && missing == what && (from..=to).contains(&second)
+            });
         assert!(all_fit, "{name}: {complaints:?}");
     }
 }

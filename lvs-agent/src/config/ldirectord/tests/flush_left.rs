@@ -1,7 +1,10 @@
 //! Lines of a virtual service that could be global, because they stand at the beginning of their lines.
 
 use super::{Config, OnExit, OnFailure, assert_fault, good, reading, warnings};
-use crate::config::{Strictness, ldirectord::read_with};
+use crate::{
+    config::{Strictness, ldirectord::read_with},
+    model::VirtualService,
+};
 
 /// A directive of both scopes with a value for each of two services, and how to see which one holds.
 type Case = (&'static str, [&'static str; 2], fn(&Config, usize) -> String);
@@ -12,7 +15,7 @@ const CASES: &[Case] = &[
     ("checkinterval", ["2", "3"], |config, at| config.services[at].check.interval.as_secs().to_string()),
     ("failurecount", ["2", "3"], |config, at| config.services[at].fall.to_string()),
     ("quiescent", ["yes", "no"], |config, at| {
-        if config.services[at].on_failure == OnFailure::Quiesce { "yes" } else { "no" }.to_owned()
+        if config.services[at].on_failure() == OnFailure::Quiesce { "yes" } else { "no" }.to_owned()
     }),
     ("cleanstop", ["yes", "no"], |config, at| {
         if config.services[at].on_exit == Some(OnExit::Remove) { "yes" } else { "no" }.to_owned()
@@ -65,8 +68,8 @@ fn a_line_between_lines_of_a_service_is_the_services() {
     let text = "virtual=1.1.1.1:80\n    real=10.0.0.1 masq\nquiescent=yes\n    service=http\nvirtual=1.1.1.2:80\n    \
                 real=10.0.0.1 masq\n";
     let config = good(text);
-    assert_eq!(config.services[0].on_failure, OnFailure::Quiesce);
-    assert_eq!(config.services[1].on_failure, OnFailure::Remove);
+    assert_eq!(config.services[0].on_failure(), OnFailure::Quiesce);
+    assert_eq!(config.services[1].on_failure(), OnFailure::Remove);
     let [(3, 1, what)] = &warnings(text)[..] else { panic!("{:?}", warnings(text)) };
     assert!(what.contains("taken as a line of the virtual service above"), "{what}");
     assert_fault_if_strict(text, 3);
@@ -77,7 +80,7 @@ fn after_a_blank_line_it_still_is_where_the_others_are_written_so() {
     let text =
         "virtual=1.1.1.1:80\nreal=10.0.0.1 masq\n\nquiescent=yes\n\nvirtual=1.1.1.2:80\nreal=10.0.0.1 masq\n";
     let config = good(text);
-    let on_failure = config.services.iter().map(|service| service.on_failure).collect::<Vec<_>>();
+    let on_failure = config.services.iter().map(VirtualService::on_failure).collect::<Vec<_>>();
     assert_eq!(on_failure, [OnFailure::Quiesce, OnFailure::Remove]);
     assert!(warnings(text).iter().any(|(line, ..)| *line == 4), "{:?}", warnings(text));
 }
@@ -87,7 +90,7 @@ fn after_a_blank_line_it_still_is_where_the_others_are_written_so() {
 fn what_follows_indented_lines_is_global() {
     let text = "virtual=1.1.1.1:80\n    real=10.0.0.1 masq\nquiescent=yes\nvirtual=1.1.1.2:80\n    real=10.0.0.1 masq\n";
     for service in good(text).services {
-        assert_eq!(service.on_failure, OnFailure::Quiesce);
+        assert_eq!(service.on_failure(), OnFailure::Quiesce);
     }
     assert_eq!(warnings(text), []);
     let text = "virtual=1.1.1.1:80\nfallback=127.0.0.1\nvirtual=1.1.1.2:80\n    real=10.0.0.1 masq\n";

@@ -10,10 +10,10 @@ fn a_server_that_is_down_may_keep_a_weight() {
         assert_eq!(good(&to_toml(&config)), config, "written and read again: {value}");
         config.services[0].on_failure
     };
-    assert_eq!(on_failure("{ weight = 3 }"), OnFailure::Lower(Weight(3)));
-    assert_eq!(on_failure("{ weight = 0 }"), OnFailure::Quiesce);
+    assert_eq!(on_failure("{ weight = 3 }"), Some(OnFailure::Lower(Weight(3))));
+    assert_eq!(on_failure("{ weight = 0 }"), Some(OnFailure::Quiesce));
     let inherited = good(&in_front("[defaults]\non-failure = { weight = 3 }"));
-    assert_eq!(inherited.services[0].on_failure, OnFailure::Lower(Weight(3)));
+    assert_eq!(inherited.services[0].on_failure, Some(OnFailure::Lower(Weight(3))));
     assert_eq!(good(&to_toml(&inherited)), inherited);
     for (value, words) in [
         ("{ weight = 70000 }", "70000 is above 65535"),

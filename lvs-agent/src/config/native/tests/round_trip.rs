@@ -55,11 +55,12 @@ fn write_service(text: &mut String, service: &VirtualService) {
         writeln!(text, "one-packet = {one_packet}").unwrap();
     }
     let on_failure = match service.on_failure {
-        None => "auto",
-        Some(OnFailure::Quiesce) => "quiesce",
-        Some(OnFailure::Remove) => "remove",
+        None => "\"auto\"".to_owned(),
+        Some(OnFailure::Quiesce) => "\"quiesce\"".to_owned(),
+        Some(OnFailure::Remove) => "\"remove\"".to_owned(),
+        Some(OnFailure::Lower(weight)) => format!("{{ weight = {weight} }}"),
     };
-    writeln!(text, "fall = {}\nrise = {}\non-failure = {on_failure:?}", service.fall, service.rise).unwrap();
+    writeln!(text, "fall = {}\nrise = {}\non-failure = {on_failure}", service.fall, service.rise).unwrap();
     let idle_connection = match service.idle_connection {
         IdleConnection::Auto => "auto",
         IdleConnection::On => "on",
