@@ -36,7 +36,9 @@ mod visibility;
 mod wire_key;
 
 pub use counters::Signals;
-pub use detector::{Detector, Evidence, Finding, Hint, Layer, Observation, Strength, Suspicion, Usual, View};
+pub use detector::{
+    Detector, Evidence, Finding, Hint, Layer, Observation, Readings, Strength, Suspicion, Usual, View,
+};
 pub use error::PassiveError;
 pub use programs::Programs;
 pub use signature::{Forwarding, forwardings};
