@@ -2,8 +2,8 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::{LayerState, Sketch};
 
-/// Which clients of one server wait, connection by connection: beside [`ServerState`](crate::ServerState), and read only
-/// where that shows that somebody waits for long. Shared by all CPUs, with the same races.
+/// Which clients of one server wait, connection by connection: beside [`ServerState`](crate::ServerState), and read
+/// only where that shows that somebody waits for long. Shared by all CPUs, with the same races.
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct ServerWaiting {

@@ -62,8 +62,8 @@ fn faults_are_found_in_time() {
     }
 }
 
-/// The same with a single client network, whose clients' packets are hardly ever lost: hints make up for what a suspicion
-/// waits for. The bounds leave 140 ms of 200 for the probes, and 150 ms of 700 where connections are few.
+/// The same with a single client network, whose clients' packets are hardly ever lost: hints make up for what a
+/// suspicion waits for. The bounds leave 140 ms of 200 for the probes, and 150 ms of 700 where connections are few.
 #[test]
 fn faults_are_asked_about_in_time_with_one_client_network() {
     let ms = Duration::from_millis;

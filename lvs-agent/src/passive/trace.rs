@@ -1,11 +1,12 @@
 //! Recordings of the detector's input, to replay it later.
 //!
-//! A line for each change: `state AT ID VISIBILITY BYTES`, `waiting AT ID BYTES`, `answered AT ID BYTES` or `counters AT
-//! ID BYTES`; and `fault AT ID`, written by the test that made the server fail. Connections that wait and answered
-//! networks come before the state of the same time; recordings from before they were written have none. `AT` is in ns of `CLOCK_MONOTONIC`, `VISIBILITY` is `whole` (both ways) or `half`
-//! (client only). `BYTES` are in the machine's own order, each by exclusive or with its value in the server's line of
-//! the same kind before, or with zero in the first one; hexadecimal, without the zeros at their end, `.NN` for so many
-//! zeros (hexadecimal as well).
+//! A line for each change: `state AT ID VISIBILITY BYTES`, `waiting AT ID BYTES`, `answered AT ID BYTES` or
+//! `counters AT ID BYTES`; and `fault AT ID`, written by the test that made the server fail. Connections that wait and
+//! answered networks come before the state of the same time; older recordings have neither.
+//!
+//! `AT` is in ns of `CLOCK_MONOTONIC`, `VISIBILITY` is `whole` (both ways) or `half` (client only). `BYTES` are in the
+//! machine's own order, each by exclusive or with its value in the server's line of the same kind before, or with zero
+//! in the first one; hexadecimal, without the zeros at their end, `.NN` for so many zeros (hexadecimal as well).
 
 use std::{
     collections::BTreeMap,

@@ -46,8 +46,8 @@ impl KernelModel {
         }
     }
 
-    /// The listener's proof of life to a client of `network`. Its time counts if the SYN of `since` was sent only once and
-    /// not answered before.
+    /// The listener's proof of life to a client of `network`. Its time counts if the SYN of `since` was sent only once
+    /// and not answered before.
     pub fn accepted(&mut self, network: u32, since: Option<u64>, now: u64) {
         self.answered.listener[usize::from(bit(network))] = ServerAnswered::time_of(now);
         if let Some(since) = since {
@@ -193,7 +193,6 @@ fn demand(layer: &mut LayerState, waiting: &mut WaitingConnections, network: u8,
     }
     layer.last_ns = now;
     layer.attempts += 1;
-    #[expect(clippy::cast_possible_truncation, reason = "some of its bits")]
     let is_new = waiting.connections.add((tag >> 32) as u32);
     if layer.networks.add(network.into()) {
         if let Some(since_ns) = layer.since_ns.get_mut(layer.waiting as usize) {

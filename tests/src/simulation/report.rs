@@ -142,7 +142,7 @@ struct Row {
     fault: Fault,
     what: &'static str,
     clients: String,
-    /// What must be reached, in ms, if anything must.
+    /// What must be reached, in ms, if anything must; for rows of few clients by "asked".
     bound: Option<u32>,
     scenario: Scenario,
 }
@@ -204,12 +204,12 @@ fn few_clients() -> Vec<Row> {
             Scenario { visibility, networks: 1, client_loss: 0.0, server_loss: 0.0, ..Scenario::default() };
         for (rate, host, application) in [(200.0, 60, 130), (8.0, 550, 620)] {
             let scenario = Scenario { rate, ..base.clone() };
-            row(Fault::Silent, "silent", "1 ms, one network", Some(host), scenario.clone());
-            row(Fault::Hung, "hung", "1 ms, one network", Some(application), scenario);
+            row(Fault::Silent, "silent, one client network", "1 ms", Some(host), scenario.clone());
+            row(Fault::Hung, "hung, one client network", "1 ms", Some(application), scenario);
         }
-        row(Fault::Silent, "silent", "1 ms, a proxy", None, Scenario { visibility, ..proxy() });
+        row(Fault::Silent, "silent, one proxy before", "1 ms", None, Scenario { visibility, ..proxy() });
         let lossy = Scenario { client_loss: 0.01, server_loss: 0.001, ..base };
-        row(Fault::Silent, "silent, 1 % client loss", "1 ms, one network", None, lossy);
+        row(Fault::Silent, "silent, one network, 1 % loss", "1 ms", None, lossy);
     }
     rows
 }

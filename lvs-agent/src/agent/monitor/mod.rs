@@ -203,7 +203,7 @@ impl Monitor {
         // The state first, then the clock: what was read can't be younger than now.
         let now_ns = monotonic_ns();
         if let Some(recording) = &mut self.recording {
-            recording.state(now_ns, &view, self.signals.waiting(id), self.signals.answered(id));
+            recording.state(now_ns, &view, &self.signals.waiting(id), &self.signals.answered(id));
         }
         if let Some(finding) = self.detector.evaluate(&view, &self.signals, now_ns) {
             self.report(finding);

@@ -50,10 +50,10 @@ impl Recording {
         &mut self,
         at_ns: u64,
         view: &View,
-        waiting: ServerWaiting,
-        answered: ServerAnswered,
+        waiting: &ServerWaiting,
+        answered: &ServerAnswered,
     ) {
-        self.send(Entry::State(at_ns, Box::new((*view, waiting, answered))));
+        self.send(Entry::State(at_ns, Box::new((*view, *waiting, *answered))));
     }
 
     /// The same for a server's counters.
@@ -115,7 +115,7 @@ mod tests {
 
     fn show(recording: &mut Recording, at_ns: u64, progress_ns: u64) {
         let view = View { id: ID, visibility: Visibility::ClientOnly, state: state(progress_ns) };
-        recording.state(at_ns, &view, ServerWaiting::zeroed(), ServerAnswered::zeroed());
+        recording.state(at_ns, &view, &ServerWaiting::zeroed(), &ServerAnswered::zeroed());
     }
 
     fn state(progress_ns: u64) -> ServerState {

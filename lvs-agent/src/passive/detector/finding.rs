@@ -118,7 +118,7 @@ pub enum Evidence {
         /// What this server's clients usually wait, if that is known.
         usual: Option<Usual>,
     },
-    /// The same, where fewer networks wait, but siblings have answered these networks meanwhile: each connection counts.
+    /// The same, where few networks wait, but siblings have answered them meanwhile: each connection counts.
     Witnessed {
         /// What the clients wait for.
         layer: Layer,

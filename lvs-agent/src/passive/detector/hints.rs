@@ -5,33 +5,27 @@
 //!
 //! - **Unlikely**: so many connections wait for so long that a healthy server would look like this less than
 //!   [`UNLIKELY_AN_HOUR`] times an hour (the same test as for suspicions, of independent connections).
-//! - **Odd**: one connection has waited for longer than the server has made anybody wait in the last minutes, and hardly
-//!   any has been lost. That is no more than a guess, so that few of them are allowed.
-//!
-//! Each hint that a probe has refuted makes the next one harder to get for an hour: first for the network whose clients
-//! waited. A client network that waits in vain, or only pretends to, soon counts for nothing, and the others still do.
+//! - **Odd**: one connection has waited for longer than the server has made anybody wait in the last minutes, and
+//!   hardly any has been lost. That is no more than a guess, so that few of them are allowed.
 
-use std::{collections::VecDeque, time::Duration};
+use std::time::Duration;
 
 use lvs_common::{LayerState, ServerId};
 
 use super::{
     Detector, View,
     finding::{Evidence, Finding, Hint, Layer},
+    hint_history::{HintHistory, Source},
     history::ServerHistory,
     readings::Readings,
     siblings,
     silence::{self, Expected, Measure, Scale},
-    time::nanos,
     wait_model::WaitModel,
     witnesses::of_layer,
 };
-use crate::backoff::Backoff;
 
-/// How often an hour a healthy server's clients may wait so by chance: a tenth of what the odd ones may cost.
+/// How often an hour a healthy server's clients may wait so by chance: a small part of what the odd ones may cost.
 const UNLIKELY_AN_HOUR: f64 = 0.5;
-/// How many hints an hour may be refuted before a single connection that waits is no reason any more.
-const ODD_AN_HOUR: u32 = 3;
 /// A hint comes after this part of the shortest silence that is a suspicion.
 const FLOOR: f64 = 0.4;
 /// A single connection must have waited for so many times as long as anybody lately.
@@ -40,116 +34,6 @@ const MARGIN: f64 = 1.5;
 const HARDLY_LOST: f64 = 1.5;
 /// What counts as lost anyway, as a part of what counts for a suspicion.
 const LOSS: f64 = 0.2;
-/// How long a refuted hint is held against the next ones.
-const HELD: Duration = Duration::from_hours(1);
-/// How many refuted hints are remembered: as many connections as are remembered of one layer.
-const REMEMBERED: usize = LayerState::REMEMBERED;
-/// The pause after a refuted hint, and the longest one: each further one doubles it.
-const PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_mins(1);
-/// After this nobody answers any more whether the hint was true.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// Whose connections were the reason for a hint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Source {
-    /// One client network's, by its bit number.
-    Network(u8),
-    /// Those of several.
-    Several,
-}
-
-/// The hints of one layer of one server.
-#[derive(Clone, Debug, Default)]
-pub(super) struct HintHistory {
-    /// The hint that is being probed: until when an outcome is waited for.
-    pending: Option<(u64, Source)>,
-    quiet_until_ns: u64,
-    /// Whoever began to wait before counts no more.
-    cleared_ns: u64,
-    /// How many were refuted in a row.
-    in_a_row: u32,
-    refuted: VecDeque<(u64, Source)>,
-}
-
-impl HintHistory {
-    fn may_be_raised(&self, now_ns: u64) -> bool {
-        now_ns >= self.quiet_until_ns && self.pending.is_none_or(|(until_ns, _)| now_ns >= until_ns)
-    }
-
-    fn raise(&mut self, source: Source, now_ns: u64) {
-        self.pending = Some((now_ns.saturating_add(nanos(PATIENCE)), source));
-    }
-
-    /// A probe has been answered: if there was a hint, it is refuted.
-    pub(super) fn refute(&mut self, now_ns: u64) {
-        self.cleared_ns = now_ns;
-        let Some((_, source)) = self.pending.take() else { return };
-        if now_ns > self.quiet_until_ns.saturating_add(nanos(LONGEST_PAUSE)) {
-            self.in_a_row = 0;
-        }
-        let pause = Backoff::new(PAUSE, LONGEST_PAUSE).delay(self.in_a_row);
-        self.quiet_until_ns = now_ns.saturating_add(nanos(pause));
-        self.in_a_row = self.in_a_row.saturating_add(1);
-        if self.refuted.len() == REMEMBERED {
-            self.refuted.pop_front();
-        }
-        self.refuted.push_back((now_ns, source));
-    }
-
-    /// Nobody has asked the server: not before a while.
-    pub(super) fn not_probed(&mut self, now_ns: u64) {
-        if self.pending.take().is_some() {
-            self.quiet_until_ns = now_ns.saturating_add(nanos(PAUSE));
-        }
-    }
-
-    /// The server is down or up again: what was before doesn't count.
-    pub(super) fn restart(&mut self, now_ns: u64) {
-        self.pending = None;
-        self.cleared_ns = now_ns;
-        self.quiet_until_ns = now_ns;
-        self.in_a_row = 0;
-    }
-
-    fn held(&self, now_ns: u64) -> impl Iterator<Item = Source> + '_ {
-        let from_ns = now_ns.saturating_sub(nanos(HELD));
-        self.refuted.iter().filter(move |(at_ns, _)| *at_ns >= from_ns).map(|(_, source)| *source)
-    }
-
-    /// How many of a network's connections count for nothing: one for each hint that it was wrong about.
-    fn discount(&self, network: u8, now_ns: u64) -> u32 {
-        count(self.held(now_ns).filter(|source| *source == Source::Network(network)))
-    }
-
-    /// How many connections more it takes, whose ever they are.
-    fn surcharge(&self, now_ns: u64) -> u32 {
-        count(self.held(now_ns).filter(|source| *source == Source::Several))
-    }
-
-    /// Whether a single connection of this network may still be a reason: all that were refuted for this network count,
-    /// and of those for any other one the first.
-    fn trusts(&self, network: u8, now_ns: u64) -> bool {
-        let (mut others, mut refuted) = (Vec::new(), 0);
-        for source in self.held(now_ns) {
-            match source {
-                Source::Network(other) if other != network => {
-                    if others.contains(&other) {
-                        continue;
-                    }
-                    others.push(other);
-                }
-                Source::Network(_) | Source::Several => {}
-            }
-            refuted += 1;
-        }
-        refuted < ODD_AN_HOUR
-    }
-}
-
-fn count(items: impl Iterator) -> u32 {
-    u32::try_from(items.count()).unwrap_or(u32::MAX)
-}
 
 /// The connections that wait, as far as they count.
 #[derive(Clone, Debug, Default)]
@@ -164,15 +48,12 @@ impl Waiting {
     /// Adds a connection, unless its network's first so many count for nothing.
     fn add(&mut self, since_ns: u64, network: u8, discount: u32) {
         let known = self.networks.iter_mut().find(|(known, _)| *known == network);
-        let before = match known {
-            Some((_, known)) => {
-                *known += 1;
-                *known - 1
-            }
-            None => {
-                self.networks.push((network, 1));
-                0
-            }
+        let before = if let Some((_, known)) = known {
+            *known += 1;
+            *known - 1
+        } else {
+            self.networks.push((network, 1));
+            0
         };
         if before >= discount {
             self.connections.push((since_ns, network));
@@ -234,7 +115,7 @@ impl Detector {
             return None;
         }
         let model = history.wait_model(layer);
-        let is_hint = self.is_odd(hints, model, &waiting, waited, now_ns)
+        let is_hint = is_odd(hints, model, &waiting, waited, now_ns)
             || self.is_unlikely(view.id, layer, state, &waiting, now_ns);
         let evidence = Evidence::Waiting {
             layer,
@@ -244,21 +125,6 @@ impl Detector {
             longest: model.longest(),
         };
         is_hint.then_some((waiting.source()?, evidence))
-    }
-
-    /// Whether the one that waits longest has waited for longer than anybody lately.
-    fn is_odd(
-        &self,
-        hints: &HintHistory,
-        model: &WaitModel,
-        waiting: &Waiting,
-        waited: Duration,
-        now_ns: u64,
-    ) -> bool {
-        let is_long = model.longest().is_some_and(|longest| waited >= longest.mul_f64(MARGIN));
-        is_long
-            && model.lost() <= HARDLY_LOST
-            && waiting.connections.iter().any(|(_, network)| hints.trusts(*network, now_ns))
     }
 
     /// Whether chance leaves so many connections waiting for so long less than [`UNLIKELY_AN_HOUR`] times an hour.
@@ -284,6 +150,14 @@ impl Detector {
     }
 }
 
+/// Whether the one that waits longest has waited for longer than anybody lately.
+fn is_odd(hints: &HintHistory, model: &WaitModel, waiting: &Waiting, waited: Duration, now_ns: u64) -> bool {
+    let is_long = model.longest().is_some_and(|longest| waited >= longest.mul_f64(MARGIN));
+    is_long
+        && model.lost() <= HARDLY_LOST
+        && waiting.connections.iter().any(|(_, network)| hints.trusts(*network, now_ns))
+}
+
 /// The connections that wait and count: not those that waited already when a probe was answered.
 fn waiting(
     id: ServerId,
@@ -307,4 +181,8 @@ fn waiting(
         }
     }
     waiting
+}
+
+fn count(items: impl Iterator) -> u32 {
+    u32::try_from(items.count()).unwrap_or(u32::MAX)
 }

@@ -7,7 +7,7 @@ use lvs_common::{ServerCounters, ServerId, ServerState};
 use super::{
     super::visibility::Visibility,
     finding::{Layer, Strength},
-    hints::HintHistory,
+    hint_history::HintHistory,
     snapshot::Totals,
     time::nanos,
     wait_model::{Assumption, WaitModel},

@@ -13,7 +13,7 @@
 //! | `wait_model.rs` | what is usual on a layer: rates, waiting times, the share without an answer |
 //! | `snapshot.rs` | a layer's last state and its totals of the last seconds |
 //! | `reports.rs` | what is reported and not suspected: overload, a silence of most of a service |
-//! | `hints.rs` | what is odd, and how often that may be said |
+//! | `hints.rs`, `hint_history.rs` | what is odd; how often that may be said |
 //! | `silence.rs` | the weight of a silence, and the thresholds |
 //! | `witnesses.rs` | whose connections count, because siblings have answered their network |
 //! | `readings.rs` | what is read of the kernel side when it is needed |
@@ -22,6 +22,7 @@
 //! | `time.rs` | nanoseconds and windows |
 
 mod finding;
+mod hint_history;
 mod hints;
 mod history;
 mod onset;

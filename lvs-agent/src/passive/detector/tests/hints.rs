@@ -189,6 +189,17 @@ fn those_that_waited_already_when_a_probe_was_answered_are_no_reason_again() {
 }
 
 #[test]
+fn a_hint_without_an_outcome_is_raised_again_ever_more_rarely() {
+    let mut detector = one_of_three(50, Duration::from_millis(1));
+    let (layer, shown) = connections(START + MS, 3, MS);
+    let raised = |&tick: &u64| {
+        hint(look(&mut detector, listener(layer), &shown, START + 30 * MS + tick * 100 * MS)).is_some()
+    };
+    let times: Vec<u64> = (0..200).filter(raised).collect();
+    assert_eq!(times, [0, 10, 30, 70, 150], "in tenths of a second");
+}
+
+#[test]
 fn a_hint_is_followed_by_a_suspicion_where_there_is_more_evidence() {
     let mut detector = one_of_three(50, Duration::from_millis(1));
     let shown = connections(START + MS, 1, MS).1;
