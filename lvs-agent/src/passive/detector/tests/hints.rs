@@ -24,7 +24,7 @@ impl Readings for Connections {
     }
 
     fn waiting(&self, _: ServerId) -> ServerWaiting {
-        ServerWaiting { listener: self.waiting, application: self.waiting, ..ServerWaiting::zeroed() }
+        ServerWaiting { listener: self.waiting, application: self.waiting }
     }
 
     fn answered(&self, id: ServerId, _: Layer, network: u8) -> u32 {
