@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `key.rs` | map keys: endpoints and handshakes; server ids |
 //! | `state.rs` | map values: a server's signs of life by layer, handshakes, sampled flows |
+//! | `waiting.rs` | map values: connections that wait for a server, and when each client network was answered |
 //! | `counters.rs` | map values: counters of each server, and of packets attributed to none |
 //! | `latency.rs` | a histogram of latencies |
 //! | `edge.rs` | records of the ring buffer |
@@ -24,6 +25,7 @@ mod latency;
 mod names;
 mod shortcut;
 mod state;
+mod waiting;
 
 pub use counters::{ServerCounters, UnattributedCounters};
 pub use edge::{Edge, EdgeKind};
@@ -31,4 +33,5 @@ pub use key::{EndpointKey4, EndpointKey6, EndpointKind, HandshakeKey, ServerId, 
 pub use latency::Latencies;
 pub use names::{COARSE_CLOCK, EGRESS, INGRESS, MAX_SERVERS, PROBE_MARK, map};
 pub use shortcut::Shortcut;
-pub use state::{Again, Flow, Handshake, LayerState, Networks, ServerState};
+pub use state::{Again, Flow, Handshake, LayerState, ServerState, Sketch};
+pub use waiting::{ServerAnswered, ServerWaiting, WaitingConnections};

@@ -30,6 +30,10 @@ pub mod map {
     pub const COUNTERS: &str = "COUNTERS";
     /// Memory-mapped array of [`ServerState`](crate::ServerState), by id.
     pub const STATES: &str = "STATES";
+    /// Memory-mapped array of [`ServerWaiting`](crate::ServerWaiting), by id.
+    pub const WAITING: &str = "WAITING";
+    /// Memory-mapped array of [`ServerAnswered`](crate::ServerAnswered), by id.
+    pub const ANSWERED: &str = "ANSWERED";
     /// LRU hash: [`HandshakeKey`](crate::HandshakeKey) to [`Handshake`](crate::Handshake).
     pub const HANDSHAKES: &str = "HANDSHAKES";
     /// Memory-mapped array of [`Flow`](crate::Flow): entry `id * Flow::EACH + slot`.

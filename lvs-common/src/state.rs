@@ -42,7 +42,7 @@ pub struct LayerState {
     /// The last proof of life; 0: never.
     pub progress_ns: u64,
     /// The networks that have waited since then.
-    pub networks: Networks,
+    pub networks: Sketch,
     /// When the newest demand was seen.
     pub last_ns: u64,
     /// How many demands there were since the proof, repeated ones included.
@@ -71,19 +71,21 @@ impl LayerState {
     }
 }
 
-/// A sketch of client networks: bit `hash % 256` for each.
+/// A sketch of client networks, or of connections: bit `hash % 256` for each.
 ///
 /// Two that share a bit count as one. Of four that wait, two do in one case of 43; with 64 bits it would be one of 11,
 /// and a fifth would have to be waited for.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
-pub struct Networks(pub [u64; 4]);
+pub struct Sketch(pub [u64; 4]);
 
-impl Networks {
+impl Sketch {
+    /// How many bits there are.
+    pub const BITS: usize = 256;
     /// None.
     pub const NONE: Self = Self([0; 4]);
 
-    /// Adds the network of this hash; whether its bit was not set before.
+    /// Adds what has this hash; whether its bit was not set before.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "the programs want one function of what most packets need")]
     pub const fn add(&mut self, hash: u32) -> bool {
@@ -92,6 +94,12 @@ impl Networks {
         let is_new = self.0[word] & bit == 0;
         self.0[word] |= bit;
         is_new
+    }
+
+    /// Whether a bit is set.
+    #[must_use]
+    pub const fn has(&self, bit: u8) -> bool {
+        self.0[(bit >> 6) as usize] & 1 << (bit & 63) != 0
     }
 
     /// How many bits are set.
@@ -163,7 +171,7 @@ pub struct Flow {
     pub sent: u32,
     /// How many segments were sent again since the last progress.
     pub again: u32,
-    /// The client's network, as a bit number of [`Networks`].
+    /// The client's network, as a bit number of [`LayerState::networks`].
     pub network: u32,
     /// Not used.
     pub spare: u64,
@@ -183,11 +191,12 @@ mod tests {
 
     #[test]
     fn each_hash_has_one_of_256_bits() {
-        let mut networks = Networks::NONE;
+        let mut networks = Sketch::NONE;
         for hash in 0..256 {
             assert!(networks.add(hash), "{hash}");
             assert!(!networks.add(hash + 256), "{hash}");
             assert_eq!(networks.count(), hash + 1);
+            assert!(networks.has(hash as u8) && (hash == 255 || !networks.has(hash as u8 + 1)), "{hash}");
         }
     }
 }

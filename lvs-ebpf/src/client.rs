@@ -2,7 +2,10 @@
 
 use lvs_common::{HandshakeKey, ServerId};
 
-use crate::packet::{self, Address, Ip};
+use crate::{
+    packet::{self, Address, Ip},
+    signal::Origin,
+};
 
 /// A client's end of a flow.
 #[derive(Clone, Copy)]
@@ -52,6 +55,14 @@ impl Client {
         let lower = u64::from(c) << 32 | u64::from(d);
         let mixed = (upper ^ lower ^ u64::from(self.port) << 32).wrapping_mul(SPREAD);
         (mixed ^ mixed >> 32).wrapping_mul(SPREAD) ^ mixed >> 29
+    }
+
+    /// As demand is counted.
+    #[inline(always)]
+    pub(crate) fn origin(&self) -> Origin {
+        // Of the other half the lowest bits choose a sampled flow's slot.
+        let connection = (self.hash() >> 32) as u32;
+        Origin { network: self.network(), connection }
     }
 
     /// The key of a handshake with a server.

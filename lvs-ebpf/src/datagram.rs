@@ -2,12 +2,7 @@
 
 use lvs_common::Handshake;
 
-use crate::{
-    client::Client,
-    clock, handshake,
-    maps::HANDSHAKES,
-    signal::{self, Signal},
-};
+use crate::{client::Client, clock, handshake, maps::HANDSHAKES, signal::Signal};
 
 /// A client, or the agent itself, has sent a datagram.
 #[inline(never)]
@@ -16,7 +11,7 @@ pub(crate) fn sent(signal: &mut Signal, client: &Client, probe: bool) {
     let key = &client.handshake(signal.id);
     let flags = if probe { Handshake::PROBE } else { 0 };
     if !probe {
-        signal::demand(&mut signal.state.listener, client.network(), now);
+        signal.wants_listener(client.origin(), now);
     }
     if let Some(open) = HANDSHAKES.get_ptr_mut(key) {
         // SAFETY: the entry is a plain value in a preallocated map; if it is reused meanwhile, one time is not counted.
@@ -36,8 +31,12 @@ pub(crate) fn answered(signal: &mut Signal, client: &Client) {
     }
     match open {
         Some(open) if open.flags & Handshake::PROBE != 0 => return,
-        Some(open) => handshake::listener_answered(signal, &open),
-        None => signal.listener_alive(clock::exact()),
+        Some(open) => handshake::listener_answered(signal, client, &open),
+        None => {
+            let now = clock::exact();
+            signal.listener_answered(client.network(), now);
+            signal.listener_alive(now);
+        }
     }
     signal.replied(clock::coarse());
 }

@@ -30,7 +30,7 @@ pub(crate) enum AckOutcome {
 pub(crate) fn began(signal: &mut Signal, client: &Client, segment: &Transport, now: u64) -> bool {
     let key = &client.handshake(signal.id);
     let new = Handshake { since_ns: now, sequence: segment.sequence, flags: 0 };
-    signal::demand(&mut signal.state.listener, client.network(), now);
+    signal.wants_listener(client.origin(), now);
     if let Some(open) = HANDSHAKES.get_ptr_mut(key) {
         // SAFETY: the entry is a plain value in a preallocated map; if it is reused meanwhile, one SYN is counted as
         // the wrong kind, or one handshake is not seen to be completed.
@@ -69,7 +69,7 @@ pub(crate) fn acknowledged(signal: &mut Signal, client: &Client, segment: &Trans
     signal.counters.handshakes += 1;
     if open.flags & Handshake::ANSWERED == 0 {
         // Half-seen: this ACK is the proof. Where the SYN-ACK was seen it was the proof, a client's round trip ago.
-        listener_answered(signal, &open);
+        listener_answered(signal, client, &open);
     } else {
         signal.host_alive();
     }
@@ -90,12 +90,18 @@ pub(crate) fn reset(signal: &mut Signal, client: &Client) {
 
 /// The server accepts: proof of life of its listening socket.
 #[inline(always)]
-pub(crate) fn answered(signal: &mut Signal, key: &HandshakeKey, open: &Handshake, segment: &Transport) {
+pub(crate) fn answered(
+    signal: &mut Signal,
+    client: &Client,
+    key: &HandshakeKey,
+    open: &Handshake,
+    segment: &Transport,
+) {
     if !segment.has(ACK) || segment.acknowledgement == open.sequence {
         return;
     }
     signal.counters.syn_ack += 1;
-    listener_answered(signal, open);
+    listener_answered(signal, client, open);
     if let Some(entry) = HANDSHAKES.get_ptr_mut(key) {
         // SAFETY: as in `began`; the flag only decides which of two proofs of life counts.
         unsafe { (*entry).flags |= Handshake::ANSWERED };
@@ -116,13 +122,14 @@ pub(crate) fn is_refused(key: &HandshakeKey, open: &Handshake, segment: &Transpo
     refused
 }
 
-/// The listening socket has answered.
+/// The listening socket has answered a client.
 #[inline(always)]
-pub(crate) fn listener_answered(signal: &mut Signal, open: &Handshake) {
+pub(crate) fn listener_answered(signal: &mut Signal, client: &Client, open: &Handshake) {
     let now = clock::exact();
     if open.flags & (Handshake::AGAIN | Handshake::ANSWERED) == 0 {
         signal::record_latency(&mut signal.counters.handshake, open.since_ns, now);
     }
+    signal.listener_answered(client.network(), now);
     signal.listener_alive(now);
 }
 

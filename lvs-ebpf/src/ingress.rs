@@ -104,7 +104,7 @@ fn observe_beginning_or_end(signal: &mut Signal, client: &Client, segment: &Tran
     if segment.has(FIN) {
         signal.counters.server_fin += 1;
     } else if let Some(open) = open {
-        handshake::answered(signal, &key, &open, segment);
+        handshake::answered(signal, client, &key, &open, segment);
     }
     signal.replied(clock::coarse());
 }

@@ -6,8 +6,8 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, RingBuf},
 };
 use lvs_common::{
-    EndpointKey4, EndpointKey6, Flow, Handshake, HandshakeKey, ServerCounters, ServerId, ServerState,
-    Shortcut, UnattributedCounters, interest::INTERESTS,
+    EndpointKey4, EndpointKey6, Flow, Handshake, HandshakeKey, ServerAnswered, ServerCounters, ServerId,
+    ServerState, ServerWaiting, Shortcut, UnattributedCounters, interest::INTERESTS,
 };
 
 /// Lets user space map an array into its memory and read or write it without system calls
@@ -42,6 +42,12 @@ pub(crate) static COUNTERS: Array<ServerCounters> = Array::with_max_entries(1, M
 
 #[map]
 pub(crate) static STATES: Array<ServerState> = Array::with_max_entries(1, MAPPABLE);
+
+#[map]
+pub(crate) static WAITING: Array<ServerWaiting> = Array::with_max_entries(1, MAPPABLE);
+
+#[map]
+pub(crate) static ANSWERED: Array<ServerAnswered> = Array::with_max_entries(1, MAPPABLE);
 
 #[map]
 pub(crate) static HANDSHAKES: LruHashMap<HandshakeKey, Handshake> = LruHashMap::with_max_entries(1, 0);

@@ -6,7 +6,7 @@ use crate::{
     client::Client,
     maps::FLOWS,
     packet::Transport,
-    signal::{self, Signal},
+    signal::{self, Origin, Signal},
 };
 
 /// The place of one client's flow among the samples of its server, whoever holds it now.
@@ -101,6 +101,7 @@ impl Slot {
             signal.counters.responses += 1;
             signal::record_latency(&mut signal.counters.response, self.flow.request_ns, now);
             self.flow.request_ns = 0;
+            signal.application_answered(self.flow.network, now);
         }
         signal.application_alive(now);
     }
@@ -111,8 +112,16 @@ impl Slot {
         if self.flow.request_ns == 0 {
             self.flow.request_ns = now;
             signal.counters.requests += 1;
-            signal::demand(&mut signal.state.application, self.flow.network, now);
+            signal
+                .wants_application(Origin { network: self.flow.network, connection: self.connection() }, now);
         }
+    }
+
+    /// The flow as one connection among others: bits of its hash that have not chosen the slot.
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "32 bits of it")]
+    fn connection(&self) -> u32 {
+        (self.tag >> 26) as u32
     }
 
     /// A keep-alive that sends the last byte again on an idle connection (RFC 9293, section 3.8.4).

@@ -2,16 +2,26 @@
 
 use aya_ebpf::{helpers::bpf_get_smp_processor_id, programs::TcContext};
 use lvs_common::{
-    Again, Edge, EdgeKind, Latencies, LayerState, Networks, ServerCounters, ServerId, ServerState,
+    Again, Edge, EdgeKind, Latencies, LayerState, ServerAnswered, ServerCounters, ServerId, ServerState,
+    Sketch, WaitingConnections,
 };
 
 use crate::{
-    maps::{COUNTERS, EDGES, MAX_SERVERS, STATES},
+    maps::{ANSWERED, COUNTERS, EDGES, MAX_SERVERS, STATES, WAITING},
     unattributed::{Unattributed, count},
 };
 
 /// How stale a time that every packet would renew may be, in ns: the cache line with it is shared by all CPUs.
 const STALE: u64 = 1_000_000;
+
+/// Whose demand it is, as sketches count it.
+#[derive(Clone, Copy)]
+pub(crate) struct Origin {
+    /// One of the 256 bits that stand for networks.
+    pub(crate) network: u32,
+    /// A hash of the client's address and port.
+    pub(crate) connection: u32,
+}
 
 /// One server's values while one packet is looked at.
 pub(crate) struct Signal {
@@ -51,6 +61,42 @@ impl Signal {
     pub(crate) fn received(&mut self, ctx: &TcContext) {
         self.counters.packets_out += segments(ctx);
         self.counters.bytes_out += u64::from(ctx.len());
+    }
+
+    /// A client waits for the listening socket.
+    #[inline(always)]
+    pub(crate) fn wants_listener(&mut self, client: Origin, now: u64) {
+        let Some(waiting) = WAITING.get_ptr_mut(self.id.0) else { return };
+        // SAFETY: as for the state.
+        demand(&mut self.state.listener, unsafe { &mut (*waiting).listener }, client, now);
+    }
+
+    /// A client waits for a response.
+    #[inline(always)]
+    pub(crate) fn wants_application(&mut self, client: Origin, now: u64) {
+        let Some(waiting) = WAITING.get_ptr_mut(self.id.0) else { return };
+        // SAFETY: as for the state.
+        demand(&mut self.state.application, unsafe { &mut (*waiting).application }, client, now);
+    }
+
+    /// The listening socket has answered a client of this network.
+    #[inline(always)]
+    pub(crate) fn listener_answered(&self, network: u32, now: u64) {
+        if let Some(answered) = ANSWERED.get_ptr_mut(self.id.0) {
+            // SAFETY: as for the state.
+            let times = unsafe { &mut (*answered).listener };
+            times[network as usize & (Sketch::BITS - 1)] = ServerAnswered::time_of(now);
+        }
+    }
+
+    /// The application has answered a client of this network.
+    #[inline(always)]
+    pub(crate) fn application_answered(&self, network: u32, now: u64) {
+        if let Some(answered) = ANSWERED.get_ptr_mut(self.id.0) {
+            // SAFETY: as for the state.
+            let times = unsafe { &mut (*answered).application };
+            times[network as usize & (Sketch::BITS - 1)] = ServerAnswered::time_of(now);
+        }
     }
 
     /// Proof of life of the listening socket.
@@ -137,18 +183,33 @@ impl Signal {
     }
 }
 
-/// Demand: a client in `network` waits for a layer.
+/// Demand: a client waits for a layer.
 #[inline(always)]
-pub(crate) fn demand(layer: &mut LayerState, network: u32, now: u64) {
+fn demand(layer: &mut LayerState, waiting: &mut WaitingConnections, client: Origin, now: u64) {
+    const MASK: usize = LayerState::REMEMBERED - 1;
+    if layer.attempts == 0 {
+        waiting.connections = Sketch::NONE;
+        waiting.waiting = 0;
+    }
     layer.last_ns = now;
     layer.attempts += 1;
-    if !layer.networks.add(network) {
+    let is_new = waiting.connections.add(client.connection);
+    #[expect(clippy::cast_possible_truncation, reason = "one of 256")]
+    let network = client.network as u8;
+    if layer.networks.add(client.network) {
+        let place = layer.waiting as usize;
+        if place < LayerState::REMEMBERED {
+            layer.since_ns[place & MASK] = now;
+            waiting.first[place & MASK] = network;
+            layer.waiting += 1;
+        }
         return;
     }
-    let waiting = layer.waiting as usize;
-    if waiting < LayerState::REMEMBERED {
-        layer.since_ns[waiting & (LayerState::REMEMBERED - 1)] = now;
-        layer.waiting += 1;
+    let place = waiting.waiting as usize;
+    if is_new && place < LayerState::REMEMBERED {
+        waiting.since_ns[place & MASK] = now;
+        waiting.networks[place & MASK] = network;
+        waiting.waiting += 1;
     }
 }
 
@@ -158,7 +219,7 @@ fn reset(layer: &mut LayerState) {
     if layer.attempts != 0 {
         layer.attempts = 0;
         layer.waiting = 0;
-        layer.networks = Networks::NONE;
+        layer.networks = Sketch::NONE;
     }
 }
 

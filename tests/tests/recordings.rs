@@ -12,11 +12,11 @@ use bytemuck::Zeroable as _;
 use lvs_agent::{
     model::{DetectorSettings, defaults},
     passive::{
-        Detector, Finding, Layer, View, Visibility,
+        Detector, Finding, Layer, Observation, Readings, View, Visibility,
         trace::{Player, Recorded, Recorder},
     },
 };
-use lvs_common::{ServerCounters, ServerId};
+use lvs_common::{ServerAnswered, ServerCounters, ServerId, ServerWaiting};
 use lvs_tests::{say, simulation::KernelModel};
 
 /// How soon after the fault of each recording there must be a suspicion.
@@ -44,6 +44,8 @@ struct Replay {
     fault: Option<(ServerId, u64)>,
     /// Each suspicion.
     suspicions: Vec<(u64, ServerId, Layer)>,
+    /// Each hint.
+    hints: Vec<(u64, ServerId, Layer)>,
 }
 
 #[test]
@@ -88,19 +90,54 @@ fn check(replay: &Replay, stem: &str, within: Option<Duration>) -> Result<()> {
 /// A detector that is shown a recording, as the agent did: each server at each tick, and at each edge.
 struct ReplayRun {
     detector: Detector,
-    counters: BTreeMap<ServerId, ServerCounters>,
+    shown: Shown,
     views: BTreeMap<ServerId, View>,
     found: Replay,
+}
+
+/// What was shown last of each server, beside its state.
+#[derive(Default)]
+struct Shown {
+    counters: BTreeMap<ServerId, ServerCounters>,
+    waiting: BTreeMap<ServerId, ServerWaiting>,
+    answered: BTreeMap<ServerId, ServerAnswered>,
+}
+
+impl Readings for Shown {
+    fn counters(&self, id: ServerId) -> ServerCounters {
+        self.counters.get(&id).copied().unwrap_or_else(ServerCounters::zeroed)
+    }
+
+    /// Not recorded: as many as there can be.
+    fn active_flows(&self, _: ServerId, _: u64) -> u32 {
+        u32::MAX
+    }
+
+    fn waiting(&self, id: ServerId) -> ServerWaiting {
+        self.waiting.get(&id).copied().unwrap_or_else(ServerWaiting::zeroed)
+    }
+
+    fn answered(&self, id: ServerId, layer: Layer, network: u8) -> u32 {
+        self.answered.get(&id).map_or(0, |answered| match layer {
+            Layer::Host => answered.listener[usize::from(network)],
+            Layer::Application => answered.application[usize::from(network)],
+        })
+    }
 }
 
 impl ReplayRun {
     fn look(&mut self, id: ServerId, now_ns: u64) {
         let Some(view) = self.views.get(&id) else { return };
-        let counters = &self.counters;
-        let counted = |id: ServerId| counters.get(&id).copied().unwrap_or_else(ServerCounters::zeroed);
-        // How many flows are active is not recorded: as many as there can be.
-        if let Some(Finding::Suspicion(one)) = self.detector.evaluate(view, || u32::MAX, counted, now_ns) {
-            self.found.suspicions.push((now_ns, one.id, one.layer));
+        match self.detector.evaluate(view, &self.shown, now_ns) {
+            Some(Finding::Suspicion(one)) => self.found.suspicions.push((now_ns, one.id, one.layer)),
+            Some(Finding::Hint(hint)) => {
+                self.found.hints.push((now_ns, hint.id, hint.layer));
+                // Whoever is not at fault answers the probe.
+                if self.found.fault.is_none_or(|(faulty, _)| faulty != id) {
+                    self.detector.observe(id, Observation::HintRefuted(hint.layer), now_ns);
+                }
+            }
+            Some(Finding::Overloaded { .. } | Finding::Correlated { .. }) | None => {}
         }
     }
 }
@@ -110,7 +147,7 @@ fn replay(text: &str) -> Result<Replay> {
     let tick = u64::try_from(defaults::TICK.as_nanos())?;
     let mut run = ReplayRun {
         detector: Detector::new(DetectorSettings::default()),
-        counters: BTreeMap::new(),
+        shown: Shown::default(),
         views: BTreeMap::new(),
         found: Replay::default(),
     };
@@ -130,7 +167,13 @@ fn replay(text: &str) -> Result<Replay> {
         match record.recorded {
             Recorded::Counters(recorded) => {
                 run.detector.learn(record.id, &recorded, record.at_ns);
-                run.counters.insert(record.id, *recorded);
+                run.shown.counters.insert(record.id, *recorded);
+            }
+            Recorded::Waiting(waiting) => {
+                run.shown.waiting.insert(record.id, *waiting);
+            }
+            Recorded::Answered(answered) => {
+                run.shown.answered.insert(record.id, *answered);
             }
             Recorded::State(visibility, state) => {
                 run.views.insert(record.id, View { id: record.id, visibility, state: *state });
@@ -143,8 +186,8 @@ fn replay(text: &str) -> Result<Replay> {
 }
 
 /// A recording of three half-seen servers with 50 clients a second each, the first of which dies after 20 s of 22 if it
-/// `dies`.
-fn invented_recording(dies: bool) -> Result<String> {
+/// `dies`. `networks` says from which client network that of a millisecond comes.
+fn invented_recording(dies: bool, networks: impl Fn(u64) -> u32) -> Result<String> {
     const MS: u64 = 1_000_000;
     let mut servers = [KernelModel::default(), KernelModel::default(), KernelModel::default()];
     let mut text = Vec::new();
@@ -157,11 +200,13 @@ fn invented_recording(dies: bool) -> Result<String> {
         for (number, kernel) in (0..).zip(&mut servers) {
             let is_dead = dies && number == 0 && ms >= 21_000;
             match (ms + u64::from(number) * 7) % 20 {
-                3 => kernel.syn(u32::try_from(ms / 20 * 11 % 64)?, false, now_ns),
-                5 if !is_dead => kernel.accepted(Some(now_ns - 2 * MS), now_ns),
+                3 => kernel.syn(networks(ms), ms << 32, false, now_ns),
+                5 if !is_dead => kernel.accepted(networks(ms), Some(now_ns - 2 * MS), now_ns),
                 _ => {}
             }
             if ms % 10 == 9 {
+                recorder.waiting(now_ns, ServerId(number), &kernel.waiting)?;
+                recorder.answered(now_ns, ServerId(number), &kernel.answered)?;
                 recorder.state(now_ns, ServerId(number), Visibility::ClientOnly, &kernel.state)?;
             }
             if ms % 100 == 99 {
@@ -178,10 +223,16 @@ fn invented_recording(dies: bool) -> Result<String> {
 #[test]
 fn a_replay_finds_what_was_recorded_and_nothing_else() -> Result<()> {
     let (ms, stem) = (Duration::from_millis, "invented.0.host");
-    let healthy = replay(&invented_recording(false)?)?;
+    let many = |ms: u64| u32::try_from(ms / 20 * 11 % 64).unwrap_or(0);
+    let healthy = replay(&invented_recording(false, many)?)?;
     check(&healthy, "invented.none", None)?;
     assert!(check(&healthy, stem, Some(ms(150))).is_err());
-    let dead = replay(&invented_recording(true)?)?;
+    // With a single client network its connections count, and siblings vouch for it.
+    let one = replay(&invented_recording(true, |_| 7)?)?;
+    check(&one, stem, Some(ms(150)))?;
+    let (fault_ns, hint) = (one.fault.context("a fault")?.1, one.hints.first().context("a hint")?);
+    assert!(hint.0 - fault_ns <= 60_000_000, "{one:?}");
+    let dead = replay(&invented_recording(true, many)?)?;
     check(&dead, stem, Some(ms(150)))?;
     for (name, within) in [("invented.none", None), (stem, Some(ms(5))), ("invented.1.host", Some(ms(150)))] {
         assert!(check(&dead, name, within).is_err(), "{name}");

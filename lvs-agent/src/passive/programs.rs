@@ -70,6 +70,8 @@ impl Programs {
             .map_max_entries(map::DOUBTS, cpus32)
             .map_max_entries(map::EDGES, sizes.edge_bytes())
             .map_max_entries(map::STATES, sizes.servers)
+            .map_max_entries(map::WAITING, sizes.servers)
+            .map_max_entries(map::ANSWERED, sizes.servers)
             .map_max_entries(map::COUNTERS, sizes.counters(cpus32))
             .map_max_entries(map::HANDSHAKES, sizes.handshakes)
             .load(object)
@@ -217,6 +219,8 @@ fn signals(ebpf: &mut Ebpf, cpus: usize, servers: usize) -> Result<Signals, Pass
     let maps = SignalMaps {
         counters: array(ebpf, map::COUNTERS)?,
         states: array(ebpf, map::STATES)?,
+        waiting: array(ebpf, map::WAITING)?,
+        answered: array(ebpf, map::ANSWERED)?,
         flows: array(ebpf, map::FLOWS)?,
         unattributed: array(ebpf, map::DOUBTS)?,
     };

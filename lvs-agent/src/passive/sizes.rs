@@ -1,8 +1,8 @@
 //! How large the eBPF maps are made, and what memory they take.
 
 use lvs_common::{
-    EndpointKey4, EndpointKey6, Flow, Handshake, HandshakeKey, ServerCounters, ServerId, ServerState,
-    Shortcut, UnattributedCounters, interest::INTERESTS,
+    EndpointKey4, EndpointKey6, Flow, Handshake, HandshakeKey, ServerAnswered, ServerCounters, ServerId,
+    ServerState, ServerWaiting, Shortcut, UnattributedCounters, interest::INTERESTS,
 };
 
 /// Open handshakes remembered for each server: at 1,000 new connections a second and a client RTT of 200 ms, all of
@@ -66,7 +66,7 @@ impl Sizes {
 
     /// What the maps take in bytes on a machine with so many possible CPUs, by what Linux 6.18 allocates
     /// (`array_map_mem_usage`, `htab_map_mem_usage`, `ringbuf_map_mem_usage`). Most of it is for each server
-    /// (4 KiB of flows), and for each server and CPU (the counters).
+    /// (4 KiB of flows, 2 KiB of when networks were answered), and for each server and CPU (the counters).
     #[must_use]
     pub fn memory(self, cpus: u32) -> u64 {
         let keys = u64::from(self.keys());
@@ -77,6 +77,8 @@ impl Sizes {
             + array(Shortcut::PLACES as u64, size_of::<Shortcut>())
             + array(self.counters(cpus).into(), size_of::<ServerCounters>())
             + array(self.servers.into(), size_of::<ServerState>())
+            + array(self.servers.into(), size_of::<ServerWaiting>())
+            + array(self.servers.into(), size_of::<ServerAnswered>())
             + array(self.flows().into(), size_of::<Flow>())
             + array(cpus.into(), size_of::<UnattributedCounters>())
             + ring(self.edge_bytes())

@@ -1,10 +1,12 @@
 //! Recordings of the detector's input, to replay it later.
 //!
-//! A line for each change: `state AT ID VISIBILITY BYTES` or `counters AT ID BYTES`; and `fault AT ID`, written by the
-//! test that made the server fail. `AT` is in ns of `CLOCK_MONOTONIC`, `VISIBILITY` is `whole` (both ways) or `half`
-//! (client only). `BYTES` are in the machine's own order, each by exclusive or with its value in the server's line of
-//! the same kind before, or with zero in the first one; hexadecimal, without the zeros at their end, `.NN` for so many
-//! zeros (hexadecimal as well).
+//! A line for each change: `state AT ID VISIBILITY BYTES`, `waiting AT ID BYTES`, `answered AT ID BYTES` or
+//! `counters AT ID BYTES`; and `fault AT ID`, written by the test that made the server fail. Connections that wait and
+//! answered networks come before the state of the same time; older recordings have neither.
+//!
+//! `AT` is in ns of `CLOCK_MONOTONIC`, `VISIBILITY` is `whole` (both ways) or `half` (client only). `BYTES` are in the
+//! machine's own order, each by exclusive or with its value in the server's line of the same kind before, or with zero
+//! in the first one; hexadecimal, without the zeros at their end, `.NN` for so many zeros (hexadecimal as well).
 
 use std::{
     collections::BTreeMap,
@@ -13,7 +15,7 @@ use std::{
 };
 
 use bytemuck::{Pod, Zeroable as _, bytes_of, bytes_of_mut};
-use lvs_common::{ServerCounters, ServerId, ServerState};
+use lvs_common::{ServerAnswered, ServerCounters, ServerId, ServerState, ServerWaiting};
 use thiserror::Error;
 
 use super::visibility::Visibility;
@@ -26,13 +28,17 @@ const MOST_ZEROS: usize = 0xff;
 pub struct Recorder<W> {
     out: W,
     states: BTreeMap<ServerId, ServerState>,
+    waiting: BTreeMap<ServerId, ServerWaiting>,
+    answered: BTreeMap<ServerId, ServerAnswered>,
     counters: BTreeMap<ServerId, ServerCounters>,
 }
 
 impl<W: Write> Recorder<W> {
     /// Records into `out`, which should be buffered.
     pub fn new(out: W) -> Self {
-        Self { out, states: BTreeMap::new(), counters: BTreeMap::new() }
+        let (states, waiting) = (BTreeMap::new(), BTreeMap::new());
+        let (answered, counters) = (BTreeMap::new(), BTreeMap::new());
+        Self { out, states, waiting, answered, counters }
     }
 
     /// A server's state at `at_ns`.
@@ -65,12 +71,17 @@ impl<W: Write> Recorder<W> {
 
     /// A server's counters at `at_ns`.
     pub fn counters(&mut self, at_ns: u64, id: ServerId, counters: &ServerCounters) -> io::Result<()> {
-        let before = self.counters.insert(id, *counters);
-        if before == Some(*counters) {
-            return Ok(());
-        }
-        let before = before.unwrap_or_else(ServerCounters::zeroed);
-        writeln!(self.out, "counters {at_ns} {} {}", id.0, hexadecimal(&difference(&before, counters)))
+        write_change(&mut self.out, "counters", at_ns, id, &mut self.counters, counters)
+    }
+
+    /// The connections that wait for a server at `at_ns`.
+    pub fn waiting(&mut self, at_ns: u64, id: ServerId, waiting: &ServerWaiting) -> io::Result<()> {
+        write_change(&mut self.out, "waiting", at_ns, id, &mut self.waiting, waiting)
+    }
+
+    /// When a server has answered each client network, at `at_ns`.
+    pub fn answered(&mut self, at_ns: u64, id: ServerId, answered: &ServerAnswered) -> io::Result<()> {
+        write_change(&mut self.out, "answered", at_ns, id, &mut self.answered, answered)
     }
 
     /// A server was made to fail at `at_ns`.
@@ -100,6 +111,10 @@ pub struct Record {
 pub enum Recorded {
     /// Signs of life.
     State(Visibility, Box<ServerState>),
+    /// Connections that wait.
+    Waiting(Box<ServerWaiting>),
+    /// When client networks were answered.
+    Answered(Box<ServerAnswered>),
     /// Counters.
     Counters(Box<ServerCounters>),
     /// Nothing: from then on the server was at fault.
@@ -115,6 +130,8 @@ pub struct TraceError(&'static str);
 #[derive(Clone, Debug, Default)]
 pub struct Player {
     states: BTreeMap<ServerId, ServerState>,
+    waiting: BTreeMap<ServerId, ServerWaiting>,
+    answered: BTreeMap<ServerId, ServerAnswered>,
     counters: BTreeMap<ServerId, ServerCounters>,
 }
 
@@ -143,16 +160,43 @@ impl Player {
                 read(words.next().unwrap_or_default(), state)?;
                 Recorded::State(visibility, Box::new(*state))
             }
+            "waiting" => {
+                let waiting = self.waiting.entry(id).or_insert_with(ServerWaiting::zeroed);
+                read(words.next().unwrap_or_default(), waiting)?;
+                Recorded::Waiting(Box::new(*waiting))
+            }
+            "answered" => {
+                let answered = self.answered.entry(id).or_insert_with(ServerAnswered::zeroed);
+                read(words.next().unwrap_or_default(), answered)?;
+                Recorded::Answered(Box::new(*answered))
+            }
             "counters" => {
                 let counters = self.counters.entry(id).or_insert_with(ServerCounters::zeroed);
                 read(words.next().unwrap_or_default(), counters)?;
                 Recorded::Counters(Box::new(*counters))
             }
             "fault" => Recorded::Fault,
-            _ => return Err(TraceError("it is neither state nor counters nor fault")),
+            _ => return Err(TraceError("it is none of state, waiting, answered, counters and fault")),
         };
         Ok(Record { at_ns, id, recorded })
     }
+}
+
+/// Writes a value, unless it is the one before.
+fn write_change<T: Pod + PartialEq>(
+    out: &mut impl Write,
+    kind: &str,
+    at_ns: u64,
+    id: ServerId,
+    known: &mut BTreeMap<ServerId, T>,
+    value: &T,
+) -> io::Result<()> {
+    let before = known.insert(id, *value);
+    if before == Some(*value) {
+        return Ok(());
+    }
+    let before = before.unwrap_or_else(T::zeroed);
+    writeln!(out, "{kind} {at_ns} {} {}", id.0, hexadecimal(&difference(&before, value)))
 }
 
 /// Where the bits differ.
@@ -250,6 +294,8 @@ mod tests {
             "state 1 1 half .0",
             "state 1 1 half .ff.ff.ff01",
             "counters 1",
+            "waiting 1 x",
+            &format!("answered 1 1 {}", "00".repeat(size_of::<ServerAnswered>() + 1)),
             &format!("state 1 1 half {}", "00".repeat(size_of::<ServerState>() + 1)),
         ] {
             assert!(Player::default().read(line).is_err(), "{line}");

@@ -1,7 +1,10 @@
 //! The kernel side's rules, as plain Rust: what a server's packets make of its state, counters and flows.
 
 use bytemuck::Zeroable as _;
-use lvs_common::{Again, Flow, Latencies, LayerState, Networks, ServerCounters, ServerState};
+use lvs_common::{
+    Again, Flow, Latencies, LayerState, ServerAnswered, ServerCounters, ServerState, ServerWaiting, Sketch,
+    WaitingConnections,
+};
 
 /// A later time of progress than this makes a flow's renewal worth writing, in ns.
 const STALE_NS: u64 = 1_000_000;
@@ -13,6 +16,10 @@ pub struct KernelModel {
     pub state: ServerState,
     /// Counters.
     pub counters: ServerCounters,
+    /// Connections that wait.
+    pub waiting: ServerWaiting,
+    /// When client networks were answered.
+    pub answered: ServerAnswered,
     flows: Vec<Flow>,
 }
 
@@ -21,15 +28,17 @@ impl Default for KernelModel {
         Self {
             state: ServerState::zeroed(),
             counters: ServerCounters::zeroed(),
+            waiting: ServerWaiting::zeroed(),
+            answered: ServerAnswered::zeroed(),
             flows: vec![Flow::zeroed(); Flow::EACH],
         }
     }
 }
 
 impl KernelModel {
-    /// A SYN; `again` if it was sent before.
-    pub fn syn(&mut self, network: u32, again: bool, now: u64) {
-        demand(&mut self.state.listener, hashed(network), now);
+    /// A SYN of the connection `tag`; `again` if it was sent before.
+    pub fn syn(&mut self, network: u32, tag: u64, again: bool, now: u64) {
+        demand(&mut self.state.listener, &mut self.waiting.listener, bit(network), tag, now);
         if again {
             self.counters.syn_again += 1;
         } else {
@@ -37,8 +46,10 @@ impl KernelModel {
         }
     }
 
-    /// The listener's proof of life. Its time counts if the SYN of `since` was sent only once and not answered before.
-    pub fn accepted(&mut self, since: Option<u64>, now: u64) {
+    /// The listener's proof of life to a client of `network`. Its time counts if the SYN of `since` was sent only once
+    /// and not answered before.
+    pub fn accepted(&mut self, network: u32, since: Option<u64>, now: u64) {
+        self.answered.listener[usize::from(bit(network))] = ServerAnswered::time_of(now);
         if let Some(since) = since {
             took(&mut self.counters.handshake, since, now);
         }
@@ -75,7 +86,7 @@ impl KernelModel {
         if flow.tag != 0 && now.saturating_sub(flow.seen_ns) <= Flow::IDLE_NS {
             return false;
         }
-        *flow = Flow { tag, seen_ns: now, progress_ns: now, network: hashed(network), ..Flow::zeroed() };
+        *flow = Flow { tag, seen_ns: now, progress_ns: now, network: bit(network).into(), ..Flow::zeroed() };
         true
     }
 
@@ -98,9 +109,9 @@ impl KernelModel {
             return;
         }
         flow.request_ns = now;
-        let network = flow.network;
+        let network = flow.network.to_le_bytes()[0];
         self.counters.requests += 1;
-        demand(&mut self.state.application, network, now);
+        demand(&mut self.state.application, &mut self.waiting.application, network, tag, now);
     }
 
     /// The client acknowledges new data; returns whether the flow is sampled.
@@ -109,11 +120,12 @@ impl KernelModel {
         if flow.tag != tag {
             return false;
         }
-        let since = flow.request_ns;
+        let (since, network) = (flow.request_ns, flow.network as usize);
         *flow = Flow { seen_ns: now, progress_ns: now, request_ns: 0, again_ns: 0, again: 0, ..*flow };
         if since != 0 {
             self.counters.responses += 1;
             took(&mut self.counters.response, since, now);
+            self.answered.application[network] = ServerAnswered::time_of(now);
         }
         renew(&mut self.state.application.progress_ns, now);
         reset(&mut self.state.application);
@@ -167,29 +179,38 @@ impl KernelModel {
     }
 }
 
-/// A hash of a network, so that two share a bit as often as random ones would (`MurmurHash3`'s end).
-fn hashed(network: u32) -> u32 {
+/// The bit of a network: two share one as often as random ones would (`MurmurHash3`'s end).
+fn bit(network: u32) -> u8 {
     let mixed = (network ^ network >> 16).wrapping_mul(0x85eb_ca6b);
     let mixed = (mixed ^ mixed >> 13).wrapping_mul(0xc2b2_ae35);
-    mixed ^ mixed >> 16
+    (mixed ^ mixed >> 16).to_le_bytes()[0]
 }
 
-fn demand(layer: &mut LayerState, network: u32, now: u64) {
+fn demand(layer: &mut LayerState, waiting: &mut WaitingConnections, network: u8, tag: u64, now: u64) {
+    if layer.attempts == 0 {
+        waiting.connections = Sketch::NONE;
+        waiting.waiting = 0;
+    }
     layer.last_ns = now;
     layer.attempts += 1;
-    if !layer.networks.add(network) {
-        return;
-    }
-    if let Some(since_ns) = layer.since_ns.get_mut(layer.waiting as usize) {
+    let is_new = waiting.connections.add((tag >> 32) as u32);
+    if layer.networks.add(network.into()) {
+        if let Some(since_ns) = layer.since_ns.get_mut(layer.waiting as usize) {
+            *since_ns = now;
+            waiting.first[layer.waiting as usize] = network;
+            layer.waiting += 1;
+        }
+    } else if is_new && let Some(since_ns) = waiting.since_ns.get_mut(waiting.waiting as usize) {
         *since_ns = now;
-        layer.waiting += 1;
+        waiting.networks[waiting.waiting as usize] = network;
+        waiting.waiting += 1;
     }
 }
 
 fn reset(layer: &mut LayerState) {
     layer.attempts = 0;
     layer.waiting = 0;
-    layer.networks = Networks::NONE;
+    layer.networks = Sketch::NONE;
 }
 
 fn renew(time: &mut u64, now: u64) {

@@ -49,9 +49,12 @@ pub fn print(wanted: &[Table], long: bool, seed: u64, named: &str) {
             "Time from the fault to the suspicion in ms: median / 99 % / longest. Clients: round trip time, arrivals.",
         );
         say(&format!("{TRIALS} trials a row. Bound: what should be reached with clients that come evenly."));
+        say("Asked: to the first hint or suspicion, which is when the first probe is sent.");
         say("");
-        say("| fault | suspected | seen | clients | rate | first | strong | host | not found | bound |");
-        say("|---|---|---|---|---|---|---|---|---|---|");
+        say(
+            "| fault | suspected | seen | clients | rate | asked | first | strong | host | not found | bound |",
+        );
+        say("|---|---|---|---|---|---|---|---|---|---|---|");
         for row in &results {
             say(row);
         }
@@ -62,16 +65,18 @@ pub fn print(wanted: &[Table], long: bool, seed: u64, named: &str) {
         rows.retain(|row| row.what.contains(named));
         let results =
             in_parallel(rows.len(), |row| alarm_row(&rows[row], &settings, long, seed + 1_000 + row as u64));
-        say("Suspicions of healthy servers, all four of the service together, each cleared by a probe.");
+        say(
+            "Suspicions of healthy servers, all four of the service together, each cleared by a probe; hints as well.",
+        );
         say("Time is that of the service. Below: with a confidence of 95 %, by the simulation alone.");
         say(
             "Gaps: how many an hour chance leaves without a proof of life for as long as a suspicion needs (exact).",
         );
         say("");
         say(
-            "| traffic | seen | rate | simulated | weak | strong | application | overload | common | an hour | below | gaps |",
+            "| traffic | seen | rate | simulated | weak | strong | application | overload | common | an hour | below | gaps | hints an hour and server |",
         );
-        say("|---|---|---|---|---|---|---|---|---|---|---|---|");
+        say("|---|---|---|---|---|---|---|---|---|---|---|---|---|");
         for row in &results {
             say(row);
         }
@@ -85,22 +90,22 @@ fn print_ticks(settings: &DetectorSettings) {
         "What a tick takes with {SERVERS} servers, in ms of one processor: median / 99 % / longest of {COUNT}."
     ));
     say("");
-    say("| servers look | in services of | median / 99 % / longest | suspicions | alarms |");
-    say("|---|---|---|---|---|");
+    say("| servers look | in services of | median / 99 % / longest | suspicions | alarms | hints |");
+    say("|---|---|---|---|---|---|");
     for (condition, words) in [
         (Condition::Calm, "calm"),
         (Condition::Flooded, "flooded"),
         (Condition::Silent, "all silent at once"),
     ] {
         for each in [4, 100, SERVERS] {
-            let Ticks { times, suspicions, common } =
+            let Ticks { times, suspicions, common, hints } =
                 tick_cost::measure(settings, SERVERS, each, condition, COUNT);
             let at = |percent: usize| {
                 let time = times.get((times.len() * percent / 100).min(times.len().saturating_sub(1)));
                 time.map_or(f64::NAN, |time| time.as_secs_f64() * 1e3)
             };
             say(&format!(
-                "| {words} | {each} | {:.1} / {:.1} / {:.1} | {suspicions} | {common} |",
+                "| {words} | {each} | {:.1} / {:.1} / {:.1} | {suspicions} | {common} | {hints} |",
                 at(50),
                 at(99),
                 at(100)
@@ -137,7 +142,7 @@ struct Row {
     fault: Fault,
     what: &'static str,
     clients: String,
-    /// What must be reached, in ms, if anything must.
+    /// What must be reached, in ms, if anything must; for rows of few clients by "asked".
     bound: Option<u32>,
     scenario: Scenario,
 }
@@ -180,7 +185,38 @@ fn detections() -> Vec<Row> {
     let lossy = Scenario { visibility: Visibility::ClientOnly, client_loss: 0.3, ..Scenario::default() };
     both(Fault::Silent, "silent, 30 % client loss", "1 ms", 0, lossy);
     rows.extend(established());
+    rows.extend(few_clients());
     rows
+}
+
+/// All clients in one network, as in front of an internal service or behind a proxy.
+fn few_clients() -> Vec<Row> {
+    let mut rows = Vec::new();
+    let mut row = |fault, what, clients: &str, bound, scenario: Scenario| {
+        let even = Scenario { arrivals: Arrivals::Regular, round_robin: true, ..scenario.clone() };
+        for (arrivals, scenario) in [("even", even), ("random", scenario)] {
+            rows.push(Row { fault, what, clients: format!("{clients}, {arrivals}"), bound, scenario });
+        }
+    };
+    for visibility in [Visibility::Both, Visibility::ClientOnly] {
+        // Without the losses that the other rows have: in front of an internal service there are hardly any.
+        let base =
+            Scenario { visibility, networks: 1, client_loss: 0.0, server_loss: 0.0, ..Scenario::default() };
+        for (rate, host, application) in [(200.0, 60, 130), (8.0, 550, 620)] {
+            let scenario = Scenario { rate, ..base.clone() };
+            row(Fault::Silent, "silent, one client network", "1 ms", Some(host), scenario.clone());
+            row(Fault::Hung, "hung, one client network", "1 ms", Some(application), scenario);
+        }
+        row(Fault::Silent, "silent, one proxy before", "1 ms", None, Scenario { visibility, ..proxy() });
+        let lossy = Scenario { client_loss: 0.01, server_loss: 0.001, ..base };
+        row(Fault::Silent, "silent, one network, 1 % loss", "1 ms", None, lossy);
+    }
+    rows
+}
+
+/// A proxy of four addresses in one network: few new connections, and requests on those that it keeps.
+fn proxy() -> Scenario {
+    Scenario { networks: 1, rate: 4.0, long_flows: (8, 3.0), ..Scenario::default() }
 }
 
 /// Faults that show on established flows.
@@ -268,6 +304,7 @@ fn flood(rate: f64, lasts: Duration) -> Disturbance {
 fn detection_row(row: &Row, settings: &DetectorSettings, seed: u64) -> String {
     const PATIENCE: Duration = Duration::from_secs(5);
     let found = detect(&row.scenario, settings, row.fault, TRIALS, PATIENCE, seed);
+    let asked = spread(&found, |one| one.asked);
     let first = spread(&found, |one| if row.fault == Fault::Overloaded { one.overloaded } else { one.first });
     let strong = spread(&found, |one| one.strong);
     let host = spread(&found, |one| one.host);
@@ -277,7 +314,7 @@ fn detection_row(row: &Row, settings: &DetectorSettings, seed: u64) -> String {
         found.iter().find_map(|one| one.layer).map_or("overloaded".to_owned(), |layer| layer.to_string());
     let bound = row.bound.map_or("-".to_owned(), |bound| bound.to_string());
     format!(
-        "| {} | {layers} | {} | {} | {} | {first} | {strong} | {host} | {missed}{} | {bound} |",
+        "| {} | {layers} | {} | {} | {} | {asked} | {first} | {strong} | {host} | {missed}{} | {bound} |",
         row.what,
         visibility(row.scenario.visibility),
         row.clients,
@@ -330,8 +367,27 @@ fn alarms() -> Vec<Healthy> {
             rows.push(Healthy { what: "Poisson", hours, scenario });
         }
         rows.extend(disturbed(visibility));
+        rows.extend(healthy_few(visibility));
     }
     rows
+}
+
+/// All clients in one network.
+fn healthy_few(visibility: Visibility) -> impl Iterator<Item = Healthy> {
+    let base = Scenario { visibility, networks: 1, ..Scenario::default() };
+    let loss =
+        |share| Disturbance::Loss { share, lasts: Duration::from_mins(5), pause: Duration::from_mins(5) };
+    let bursts = Arrivals::Bursts(Duration::from_secs(1));
+    [
+        ("one client network", 10.0, Scenario { rate: 8.0, ..base.clone() }),
+        ("one client network", 5.0, base.clone()),
+        ("one client network, 1 % loss", 5.0, Scenario { client_loss: 0.01, ..base.clone() }),
+        ("one client network, bursts of 1 s", 5.0, Scenario { arrivals: bursts, ..base.clone() }),
+        ("one network, 30 % loss, 5 of 10 min", 5.0, Scenario { disturbance: loss(0.3), ..base }),
+        ("a proxy of four addresses", 10.0, Scenario { visibility, ..proxy() }),
+    ]
+    .into_iter()
+    .map(|(what, hours, scenario)| Healthy { what, hours: (hours, 10.0 * hours), scenario })
 }
 
 fn disturbed(visibility: Visibility) -> Vec<Healthy> {
@@ -421,7 +477,7 @@ fn alarm_row(row: &Healthy, settings: &DetectorSettings, long: bool, seed: u64) 
         .iter()
         .fold(String::new(), |all, (_, times, first)| format!("{all}\n<!-- {times} like this: {first} -->"));
     format!(
-        "| {} | {} | {} | {hours} h | {} | {} | {} | {} | {} | {:.3} | {:.3} | {gaps} |{reasons}",
+        "| {} | {} | {} | {hours} h | {} | {} | {} | {} | {} | {:.3} | {:.3} | {gaps} | {:.2} |{reasons}",
         row.what,
         visibility(row.scenario.visibility),
         row.scenario.rate,
@@ -432,6 +488,7 @@ fn alarm_row(row: &Healthy, settings: &DetectorSettings, long: bool, seed: u64) 
         alarms.common,
         f64::from(alarms.all()) / hours,
         upper_bound(alarms.all()) / hours,
+        alarms.hints_an_hour_and_server(row.scenario.servers),
     )
 }
 

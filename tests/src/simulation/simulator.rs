@@ -50,6 +50,7 @@ pub(super) struct Exchange {
     pub(super) tag: u64,
     pub(super) rtt: u64,
     pub(super) server: u16,
+    pub(super) network: u32,
     /// It stays open after a response.
     pub(super) long: bool,
 }
@@ -79,8 +80,8 @@ pub(super) enum Event {
     Response(Exchange),
     /// A request passes again; the time to the next one, in ns.
     RequestAgain(Exchange, u64),
-    /// A spoofed SYN, sent at this time, is answered by a masqueraded server.
-    FloodAnswer(u16, u64),
+    /// A spoofed SYN of a network, sent at this time, is answered by a masqueraded server.
+    FloodAnswer(u16, u32, u64),
 }
 
 /// Everything that is simulated.

@@ -8,9 +8,11 @@ use std::{hint::black_box, time::Duration};
 use bytemuck::Zeroable as _;
 use lvs_agent::{
     model::{DetectorSettings, defaults},
-    passive::{Detector, Finding, View, Visibility},
+    passive::{Detector, Finding, Layer, Readings, View, Visibility},
 };
-use lvs_common::{Latencies, LayerState, ServerCounters, ServerId, ServerState};
+use lvs_common::{
+    Latencies, LayerState, ServerAnswered, ServerCounters, ServerId, ServerState, ServerWaiting,
+};
 use nix::time::ClockId;
 
 const MS: u64 = 1_000_000;
@@ -41,6 +43,8 @@ pub struct Ticks {
     pub suspicions: usize,
     /// Alarms for what most of a service shows.
     pub common: usize,
+    /// Hints.
+    pub hints: usize,
 }
 
 /// Servers as the agent sees them.
@@ -50,13 +54,39 @@ struct Maps {
     states: Vec<ServerState>,
     /// All servers of the first CPU, then all of the next one.
     counters: Vec<ServerCounters>,
+    waiting: Vec<ServerWaiting>,
+    answered: Vec<ServerAnswered>,
+}
+
+impl Readings for Maps {
+    fn counters(&self, id: ServerId) -> ServerCounters {
+        self.counters(id)
+    }
+
+    fn active_flows(&self, _: ServerId, _: u64) -> u32 {
+        0
+    }
+
+    fn waiting(&self, id: ServerId) -> ServerWaiting {
+        self.waiting[id.0 as usize]
+    }
+
+    fn answered(&self, id: ServerId, layer: Layer, network: u8) -> u32 {
+        let answered = &self.answered[id.0 as usize];
+        match layer {
+            Layer::Host => answered.listener[usize::from(network)],
+            Layer::Application => answered.application[usize::from(network)],
+        }
+    }
 }
 
 impl Maps {
     fn new(servers: usize, cpus: usize) -> Self {
         let (states, counters) =
             (vec![ServerState::zeroed(); servers], vec![ServerCounters::zeroed(); servers * cpus]);
-        Self { servers, cpus, states, counters }
+        let waiting = vec![ServerWaiting::zeroed(); servers];
+        let answered = vec![ServerAnswered::zeroed(); servers];
+        Self { servers, cpus, states, counters, waiting, answered }
     }
 
     fn counters(&self, id: ServerId) -> ServerCounters {
@@ -147,10 +177,11 @@ pub fn measure(
                 visibility: Visibility::ClientOnly,
                 state: black_box(&maps.states)[id.0 as usize],
             };
-            match detector.evaluate(&view, || 0, |id| maps.counters(id), now) {
+            match detector.evaluate(&view, &maps, now) {
                 Some(Finding::Suspicion(_)) => ticks.suspicions += 1,
                 Some(Finding::Correlated { .. }) => ticks.common += 1,
-                Some(Finding::Hint(_) | Finding::Overloaded { .. }) | None => {}
+                Some(Finding::Hint(_)) => ticks.hints += 1,
+                Some(Finding::Overloaded { .. }) | None => {}
             }
         }
         ticks.times.push(processor_time().saturating_sub(start));

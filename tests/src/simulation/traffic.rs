@@ -44,7 +44,7 @@ impl Simulator {
                 self.servers[server].kernel.sample(tag, network, now);
                 let server = u16::try_from(server).unwrap_or(0);
                 let delay = self.exponential(rate);
-                self.after(delay, Event::Request(Exchange { tag, rtt, server, long: true }));
+                self.after(delay, Event::Request(Exchange { tag, rtt, server, network, long: true }));
             }
         }
     }
@@ -54,10 +54,10 @@ impl Simulator {
             Event::Connect(rates) if rates == self.rates => self.connect(),
             Event::Connect(_) => {}
             Event::Flood => self.flood(),
-            Event::FloodAnswer(server, since) => {
+            Event::FloodAnswer(server, network, since) => {
                 let now = self.now;
                 let server = &mut self.servers[usize::from(server)];
-                server.kernel.accepted(Some(since), now);
+                server.kernel.accepted(network, Some(since), now);
                 server.kernel.replied(now);
             }
             Event::Turn => self.turn(),
@@ -183,12 +183,12 @@ impl Simulator {
         if !self.disturbed {
             return;
         }
-        let (now, server, network) = (self.now, self.next_server(), self.rng.u32(..));
+        let (now, server, network, tag) = (self.now, self.next_server(), self.rng.u32(..), self.rng.u64(..));
         let target = &mut self.servers[usize::from(server)];
-        target.kernel.syn(network, false, now);
+        target.kernel.syn(network, tag, false, now);
         if self.scenario.visibility == Visibility::Both && !target.is_dead(now) {
             let delay = self.about(LAN, LAN_SIGMA);
-            self.after(delay, Event::FloodAnswer(server, now));
+            self.after(delay, Event::FloodAnswer(server, network, now));
         }
         let delay = self.exponential(rate);
         self.after(delay, Event::Flood);
@@ -199,7 +199,7 @@ impl Simulator {
         let now = self.now;
         let connection = Connection { tries: connection.tries + 1, ..connection };
         let server = &mut self.servers[usize::from(connection.server)];
-        server.kernel.syn(connection.network, connection.tries > 1, now);
+        server.kernel.syn(connection.network, connection.tag, connection.tries > 1, now);
         let refuses = server.has(Fault::Killed, now);
         let full = server.has(Fault::Overloaded, now) || server.backlog >= BACKLOG;
         let bad = matches!(self.scenario.disturbance, Disturbance::BadNetwork(_)) && connection.network == 0;
@@ -242,7 +242,8 @@ impl Simulator {
     fn syn_ack(&mut self, connection: Connection) {
         let now = self.now;
         let server = &mut self.servers[usize::from(connection.server)];
-        server.kernel.accepted((connection.tries == 1).then_some(connection.since), now);
+        let since = (connection.tries == 1).then_some(connection.since);
+        server.kernel.accepted(connection.network, since, now);
         server.kernel.replied(now);
     }
 
@@ -250,7 +251,8 @@ impl Simulator {
         let now = self.now;
         let server = &mut self.servers[usize::from(connection.server)];
         if !connection.answered {
-            server.kernel.accepted((connection.tries == 1).then_some(connection.since), now);
+            let since = (connection.tries == 1).then_some(connection.since);
+            server.kernel.accepted(connection.network, since, now);
         }
         server.kernel.counters.handshakes += 1;
         if server.has(Fault::Hung, now) {
@@ -258,8 +260,8 @@ impl Simulator {
         }
         // The others are not sampled: nothing that they do changes anything.
         if server.kernel.sample(connection.tag, connection.network, now) {
-            let Connection { tag, rtt, server, .. } = connection;
-            self.request(Exchange { tag, rtt, server, long: false });
+            let Connection { tag, rtt, server, network, .. } = connection;
+            self.request(Exchange { tag, rtt, server, network, long: false });
         }
     }
 
@@ -268,8 +270,7 @@ impl Simulator {
         let server = &mut self.servers[usize::from(exchange.server)];
         if exchange.long {
             // A long-lived flow that was idle for too long may have lost its slot, and takes it again.
-            let network = u32::try_from(exchange.tag >> 8 & 0xffff).unwrap_or(0);
-            server.kernel.sample(exchange.tag, network, now);
+            server.kernel.sample(exchange.tag, exchange.network, now);
         }
         server.kernel.request(exchange.tag, now);
         if server.is_dead(now) {

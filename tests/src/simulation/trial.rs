@@ -8,11 +8,14 @@ use std::{
 use bytemuck::Zeroable as _;
 use lvs_agent::{
     model::{DetectorSettings, defaults},
-    passive::{Detector, Evidence, Finding, Layer, Observation, Strength, Suspicion, View},
+    passive::{Detector, Evidence, Finding, Layer, Observation, Readings, Strength, Suspicion, View},
 };
-use lvs_common::{ServerCounters, ServerId};
+use lvs_common::{ServerCounters, ServerId, ServerWaiting};
 
-use super::{Fault, Scenario, simulator::Simulator};
+use super::{
+    Fault, KernelModel, Scenario,
+    simulator::{Server, Simulator},
+};
 
 /// How long the agent's probe takes to clear a suspicion, in ns.
 const CLEARED_AFTER: u64 = 2_000_000;
@@ -87,11 +90,39 @@ impl DetectorRun {
         let kernel = &self.simulator.servers[server].kernel;
         let view =
             View { id: id(server), visibility: self.simulator.scenario.visibility, state: kernel.state };
-        let servers = &self.simulator.servers;
-        let counters = |id: ServerId| {
-            servers.get(id.0 as usize).map_or_else(ServerCounters::zeroed, |server| server.kernel.counters)
+        self.detector.evaluate(&view, &Kernels(&self.simulator.servers), now)
+    }
+}
+
+/// What the kernel side keeps of all servers.
+struct Kernels<'a>(&'a [Server]);
+
+impl Kernels<'_> {
+    fn of(&self, id: ServerId) -> Option<&KernelModel> {
+        self.0.get(id.0 as usize).map(|server| &server.kernel)
+    }
+}
+
+impl Readings for Kernels<'_> {
+    fn counters(&self, id: ServerId) -> ServerCounters {
+        self.of(id).map_or_else(ServerCounters::zeroed, |kernel| kernel.counters)
+    }
+
+    fn active_flows(&self, id: ServerId, now_ns: u64) -> u32 {
+        self.of(id).map_or(0, |kernel| kernel.active_flows(now_ns))
+    }
+
+    fn waiting(&self, id: ServerId) -> ServerWaiting {
+        self.of(id).map_or_else(ServerWaiting::zeroed, |kernel| kernel.waiting)
+    }
+
+    fn answered(&self, id: ServerId, layer: Layer, network: u8) -> u32 {
+        let Some(kernel) = self.of(id) else { return 0 };
+        let times = match layer {
+            Layer::Host => &kernel.answered.listener,
+            Layer::Application => &kernel.answered.application,
         };
-        self.detector.evaluate(&view, || kernel.active_flows(now), counters, now)
+        times[usize::from(network)]
     }
 }
 
@@ -102,6 +133,8 @@ fn id(server: usize) -> ServerId {
 /// When a fault was found, counted from its beginning.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Detection {
+    /// The first hint or suspicion of the server: when it is asked.
+    pub asked: Option<Duration>,
     /// The first suspicion of the server, of either strength.
     pub first: Option<Duration>,
     /// The first strong one.
@@ -155,7 +188,11 @@ fn one_fault(mut run: DetectorRun, fault: Fault, patience: Duration) -> Detectio
             Finding::Overloaded { .. } if found.server == 0 => {
                 detection.overloaded.get_or_insert(after);
             }
+            Finding::Hint(_) if found.server == 0 => {
+                detection.asked.get_or_insert(after);
+            }
             Finding::Suspicion(ref suspicion) if found.server == 0 => {
+                detection.asked.get_or_insert(after);
                 detection.first.get_or_insert(after);
                 detection.layer.get_or_insert(suspicion.layer);
                 if suspicion.layer == Layer::Host {
@@ -165,7 +202,8 @@ fn one_fault(mut run: DetectorRun, fault: Fault, patience: Duration) -> Detectio
                     detection.strong.get_or_insert(after);
                 }
             }
-            Finding::Hint(_) | Finding::Overloaded { .. } | Finding::Correlated { .. } => {}
+            Finding::Hint(_) => return clear(detector, found),
+            Finding::Overloaded { .. } | Finding::Correlated { .. } => {}
             Finding::Suspicion(_) => {
                 detection.wrong += 1;
                 return clear(detector, found);
@@ -203,6 +241,14 @@ impl Alarms {
     #[must_use]
     pub fn all(&self) -> u32 {
         self.weak + self.strong + self.application
+    }
+
+    /// How many hints one of `servers` servers has got an hour.
+    #[must_use]
+    pub fn hints_an_hour_and_server(&self, servers: usize) -> f64 {
+        #[expect(clippy::cast_precision_loss, reason = "a handful")]
+        let servers = servers as f64;
+        f64::from(self.hints) / servers * 3600.0 / self.watched.as_secs_f64()
     }
 
     fn note(&mut self, evidence: &Evidence) {
@@ -254,9 +300,11 @@ pub fn false_alarms(scenario: &Scenario, settings: &DetectorSettings, time: Dura
 /// The probe succeeds.
 #[expect(clippy::needless_pass_by_value, reason = "it is one of the ways to take a finding")]
 fn clear(detector: &mut Detector, found: Found) -> bool {
-    if let Finding::Suspicion(suspicion) = &found.finding {
-        let layer = suspicion.layer;
-        detector.observe(suspicion.id, Observation::Cleared(layer), found.at + CLEARED_AFTER);
+    let at = found.at + CLEARED_AFTER;
+    match &found.finding {
+        Finding::Suspicion(one) => detector.observe(one.id, Observation::Cleared(one.layer), at),
+        Finding::Hint(hint) => detector.observe(hint.id, Observation::HintRefuted(hint.layer), at),
+        Finding::Overloaded { .. } | Finding::Correlated { .. } => {}
     }
     true
 }

@@ -8,8 +8,8 @@ use aya::{
 };
 use lvs_agent::passive::{Programs, Signals, Sizes};
 use lvs_common::{
-    EGRESS, Edge, EdgeKind, Handshake, HandshakeKey, INGRESS, ServerCounters, ServerId, ServerState,
-    UnattributedCounters, map,
+    EGRESS, Edge, EdgeKind, Handshake, HandshakeKey, INGRESS, ServerAnswered, ServerCounters, ServerId,
+    ServerState, ServerWaiting, UnattributedCounters, map,
 };
 use lvs_tests::packets::{attribution::Direction, builder::Frame};
 
@@ -97,6 +97,14 @@ impl Harness {
 
     pub(crate) fn state(&self, id: u32) -> ServerState {
         self.signals.state(ServerId(id))
+    }
+
+    pub(crate) fn waiting(&self, id: u32) -> ServerWaiting {
+        self.signals.waiting(ServerId(id))
+    }
+
+    pub(crate) fn answered(&self, id: u32) -> ServerAnswered {
+        self.signals.answered(ServerId(id))
     }
 
     pub(crate) fn counters(&self, id: u32) -> ServerCounters {

@@ -5,6 +5,7 @@
 
 mod attribution;
 mod case;
+mod connections;
 mod datagrams;
 mod edges;
 mod fixture;

@@ -108,6 +108,8 @@ fn cut(records: &[Record], fault_ns: Option<u64>) -> Result<String> {
             Recorded::State(visibility, state) => {
                 recorder.state(record.at_ns, record.id, *visibility, state)?;
             }
+            Recorded::Waiting(waiting) => recorder.waiting(record.at_ns, record.id, waiting)?,
+            Recorded::Answered(answered) => recorder.answered(record.at_ns, record.id, answered)?,
             Recorded::Counters(counters) => recorder.counters(record.at_ns, record.id, counters)?,
             Recorded::Fault => {}
         }

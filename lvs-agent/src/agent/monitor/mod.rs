@@ -15,7 +15,7 @@ use std::{
 
 use aya::maps::{MapData, RingBuf};
 use bytemuck::try_pod_read_unaligned;
-use lvs_common::{Edge, EdgeKind, Flow, ServerId};
+use lvs_common::{Edge, EdgeKind, ServerId};
 use tokio::{
     io::{Interest, unix::AsyncFd},
     sync::{mpsc, watch as latest},
@@ -213,10 +213,9 @@ impl Monitor {
         // The state first, then the clock: what was read can't be younger than now.
         let now_ns = monotonic_ns();
         if let Some(recording) = &mut self.recording {
-            recording.state(now_ns, id, visibility, &view.state);
+            recording.state(now_ns, &view, &self.signals.waiting(id), &self.signals.answered(id));
         }
-        let active = || active(self.signals.flows(id), now_ns);
-        if let Some(finding) = self.detector.evaluate(&view, active, |id| self.signals.counters(id), now_ns) {
+        if let Some(finding) = self.detector.evaluate(&view, &self.signals, now_ns) {
             self.report(finding);
         }
     }
@@ -231,7 +230,7 @@ impl Monitor {
         if self.outputs.findings.try_send(finding).is_err() {
             // The controller is behind by a whole channel; the next tick raises it again.
             debug!("finding dropped: the channel is full");
-            self.detector.not_probed(id);
+            self.detector.not_probed(id, monotonic_ns());
         }
     }
 
@@ -243,15 +242,9 @@ impl Monitor {
                     self.clients.restart(id);
                 }
             }
-            DetectorFeedback::NotProbed(id) => self.detector.not_probed(id),
+            DetectorFeedback::NotProbed(id) => self.detector.not_probed(id, monotonic_ns()),
         }
     }
-}
-
-/// How many of a server's sampled flows are active.
-fn active(flows: impl Iterator<Item = Flow>, now_ns: u64) -> u32 {
-    let active = flows.filter(|flow| now_ns.saturating_sub(flow.seen_ns) < Flow::IDLE_NS).count();
-    u32::try_from(active).unwrap_or(u32::MAX)
 }
 
 #[expect(unsafe_code, reason = "tokio cannot know that a descriptor stays the same")]

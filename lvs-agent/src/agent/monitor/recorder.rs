@@ -8,17 +8,17 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use lvs_common::{ServerCounters, ServerId, ServerState};
+use lvs_common::{ServerAnswered, ServerCounters, ServerId, ServerWaiting};
 use tracing::warn;
 
-use crate::passive::{Visibility, trace::Recorder};
+use crate::passive::{View, trace::Recorder};
 
-/// How much may wait for the disk: some 5 MB.
-const WAITING: usize = 8_192;
+/// How much may wait for the disk: some 6 MB.
+const WAITING: usize = 2_048;
 
 /// One thing that the detector was shown.
 enum Entry {
-    State(u64, ServerId, Visibility, Box<ServerState>),
+    State(u64, Box<(View, ServerWaiting, ServerAnswered)>),
     Counters(u64, ServerId, Box<ServerCounters>),
 }
 
@@ -46,8 +46,14 @@ impl Recording {
     }
 
     /// Writes down a server's state. Never waits: what the writer has no room for is left out and counted.
-    pub(super) fn state(&mut self, at_ns: u64, id: ServerId, visibility: Visibility, state: &ServerState) {
-        self.send(Entry::State(at_ns, id, visibility, Box::new(*state)));
+    pub(super) fn state(
+        &mut self,
+        at_ns: u64,
+        view: &View,
+        waiting: &ServerWaiting,
+        answered: &ServerAnswered,
+    ) {
+        self.send(Entry::State(at_ns, Box::new((*view, *waiting, *answered))));
     }
 
     /// The same for a server's counters.
@@ -80,7 +86,12 @@ fn write(out: impl Write, waiting: &Receiver<Entry>) -> io::Result<()> {
     let mut recorder = Recorder::new(BufWriter::new(out));
     for entry in waiting {
         match entry {
-            Entry::State(at_ns, id, visibility, state) => recorder.state(at_ns, id, visibility, &state)?,
+            Entry::State(at_ns, shown) => {
+                let (View { id, visibility, state }, waiting, answered) = *shown;
+                recorder.waiting(at_ns, id, &waiting)?;
+                recorder.answered(at_ns, id, &answered)?;
+                recorder.state(at_ns, id, visibility, &state)?;
+            }
             Entry::Counters(at_ns, id, counters) => recorder.counters(at_ns, id, &counters)?,
         }
     }
@@ -92,11 +103,20 @@ mod tests {
     use std::sync::{Arc, Barrier, Mutex};
 
     use bytemuck::Zeroable as _;
+    use lvs_common::ServerState;
 
     use super::*;
-    use crate::passive::trace::{Player, Recorded};
+    use crate::passive::{
+        Visibility,
+        trace::{Player, Recorded},
+    };
 
     const ID: ServerId = ServerId(3);
+
+    fn show(recording: &mut Recording, at_ns: u64, progress_ns: u64) {
+        let view = View { id: ID, visibility: Visibility::ClientOnly, state: state(progress_ns) };
+        recording.state(at_ns, &view, &ServerWaiting::zeroed(), &ServerAnswered::zeroed());
+    }
 
     fn state(progress_ns: u64) -> ServerState {
         let mut state = ServerState::zeroed();
@@ -125,15 +145,15 @@ mod tests {
     fn what_was_shown_is_written_before_the_end() {
         let out = Out::default();
         let mut recording = Recording::to(out.clone()).unwrap();
-        recording.state(7, ID, Visibility::ClientOnly, &state(5));
+        show(&mut recording, 7, 5);
         recording.counters(8, ID, &ServerCounters::zeroed());
-        recording.state(9, ID, Visibility::ClientOnly, &state(5));
+        show(&mut recording, 9, 5);
         drop(recording);
         let text = String::from_utf8(out.0.lock().unwrap().clone()).unwrap();
         let records = Player::records(&text).unwrap();
-        assert_eq!(records.len(), 2, "no change, no line");
-        assert_eq!(records[0].recorded, Recorded::State(Visibility::ClientOnly, Box::new(state(5))));
-        assert_eq!((records[0].at_ns, records[1].at_ns), (7, 8));
+        let at: Vec<u64> = records.iter().map(|record| record.at_ns).collect();
+        assert_eq!(at, [7, 7, 7, 8], "no change, no line");
+        assert_eq!(records[2].recorded, Recorded::State(Visibility::ClientOnly, Box::new(state(5))));
     }
 
     #[test]
@@ -144,7 +164,7 @@ mod tests {
         // Comes to its end though nothing can be written.
         let all = 3 * WAITING as u64;
         for at_ns in 1..=all {
-            recording.state(at_ns, ID, Visibility::ClientOnly, &state(at_ns));
+            show(&mut recording, at_ns, at_ns);
         }
         barrier.wait();
         drop(recording);

@@ -1,6 +1,6 @@
 //! One layer of one server: how long its clients have failed without exception, and which share fails lately.
 
-use lvs_common::Networks;
+use lvs_common::Sketch;
 
 /// What was asked of a layer and what was answered, since the time before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,7 +61,7 @@ pub(super) struct Run {
     /// How much of it was surely the clients'.
     pub(super) attempts: u64,
     pub(super) details: Details,
-    pub(super) networks: Networks,
+    pub(super) networks: Sketch,
     /// What each of the server's services had exchanged when it began.
     pub(super) marks: Vec<Exchange>,
 }
@@ -110,7 +110,7 @@ pub(super) struct Look {
     pub(super) waiting: Option<u64>,
     pub(super) details: Details,
     /// The networks that wait now.
-    pub(super) networks: Networks,
+    pub(super) networks: Sketch,
     pub(super) now_ns: u64,
     /// Since the look before.
     pub(super) elapsed_ns: u64,
@@ -135,7 +135,7 @@ impl LayerRecord {
             own: Exchange::default(),
             attempts: 0,
             details: Details::default(),
-            networks: Networks::NONE,
+            networks: Sketch::NONE,
             marks: marks(),
         });
         run.own.add(exchange);
@@ -151,13 +151,13 @@ impl LayerRecord {
 }
 
 /// The networks of both.
-pub(super) fn union(one: Networks, other: Networks) -> Networks {
-    let (Networks(one), Networks(other)) = (one, other);
-    Networks(std::array::from_fn(|word| one[word] | other[word]))
+pub(super) fn union(one: Sketch, other: Sketch) -> Sketch {
+    let (Sketch(one), Sketch(other)) = (one, other);
+    Sketch(std::array::from_fn(|word| one[word] | other[word]))
 }
 
 /// Whether all networks of `some` are among `all`.
-pub(super) fn is_within(some: Networks, all: Networks) -> bool {
+pub(super) fn is_within(some: Sketch, all: Sketch) -> bool {
     union(some, all) == all
 }
 

@@ -31,7 +31,7 @@ mod tests;
 
 use std::time::Duration;
 
-use lvs_common::{Flow, Networks, ServerCounters, ServerId, ServerState};
+use lvs_common::{Flow, Sketch, ServerCounters, ServerId, ServerState};
 
 pub use self::{
     complaint::{ClientReport, ClientsSay, Comparison, Complaint, Missing},
@@ -291,13 +291,13 @@ impl ClientWatch {
     }
 
     /// Whether siblings, which answer this share, answer these very networks.
-    fn is_witnessed(&self, id: ServerId, group: &Group, networks: Networks, share: f64) -> bool {
-        if share < WELL || group.spread == Spread::Pinned || networks == Networks::NONE {
+    fn is_witnessed(&self, id: ServerId, group: &Group, networks: Sketch, share: f64) -> bool {
+        if share < WELL || group.spread == Spread::Pinned || networks == Sketch::NONE {
             return false;
         }
         let siblings = group.members.iter().filter(|&&one| one != id).filter_map(|one| self.record(*one));
         let well = siblings.filter(|one| one.listener.run.is_none());
-        let asked = well.take(COMPARED).fold(Networks::NONE, |all, one| {
+        let asked = well.take(COMPARED).fold(Sketch::NONE, |all, one| {
             let [now, before] = one.asked;
             union(all, union(now, before))
         });
@@ -339,7 +339,7 @@ impl ClientWatch {
             record.lacking = None;
             return;
         }
-        let new = Lacking { since_ns: now_ns, exchange: Exchange::default(), networks: Networks::NONE };
+        let new = Lacking { since_ns: now_ns, exchange: Exchange::default(), networks: Sketch::NONE };
         let lacking = record.lacking.get_or_insert(new);
         for flow in flows() {
             if flow.request_ns != 0 && now_ns.saturating_sub(flow.request_ns) >= OVERDUE_NS {

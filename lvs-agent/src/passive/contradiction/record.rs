@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lvs_common::{Networks, ServerCounters, ServerState};
+use lvs_common::{Sketch, ServerCounters, ServerState};
 
 use super::{
     LASTING,
@@ -25,7 +25,7 @@ pub(super) struct Record {
     pub(super) listener: LayerRecord,
     pub(super) application: LayerRecord,
     /// The networks that were seen to ask it of late: in this span of time, and in the one before.
-    pub(super) asked: [Networks; 2],
+    pub(super) asked: [Sketch; 2],
     pub(super) asked_from_ns: u64,
     pub(super) judged_ns: u64,
     /// Since when a share of requests has failed, and what was exchanged since.
@@ -57,7 +57,7 @@ pub(super) struct Lacking {
     pub(super) since_ns: u64,
     pub(super) exchange: Exchange,
     /// The networks of flows whose requests are overdue.
-    pub(super) networks: Networks,
+    pub(super) networks: Sketch,
 }
 
 /// What was said of a server's clients last.
@@ -83,7 +83,7 @@ impl Record {
             last: None,
             listener: LayerRecord::default(),
             application: LayerRecord::default(),
-            asked: [Networks::NONE; 2],
+            asked: [Sketch::NONE; 2],
             asked_from_ns: 0,
             judged_ns: 0,
             lacking: None,
@@ -152,7 +152,7 @@ impl Record {
     /// The networks that ask now are remembered for a while.
     pub(super) fn note_asked(&mut self, state: &ServerState, now_ns: u64) {
         if now_ns.saturating_sub(self.asked_from_ns) >= ASKED_NS {
-            self.asked = [Networks::NONE, self.asked[0]];
+            self.asked = [Sketch::NONE, self.asked[0]];
             self.asked_from_ns = now_ns;
         }
         let asks = union(state.listener.networks, state.application.networks);

@@ -105,7 +105,7 @@ impl World {
 
 fn note(layer: &mut lvs_common::LayerState, alive: bool, demands: u64, networks: &[u32], now_ns: u64) {
     if alive {
-        (layer.progress_ns, layer.networks, layer.attempts) = (now_ns, Networks::NONE, 0);
+        (layer.progress_ns, layer.networks, layer.attempts) = (now_ns, Sketch::NONE, 0);
     }
     if demands > 0 {
         layer.attempts += u32::try_from(demands).unwrap();

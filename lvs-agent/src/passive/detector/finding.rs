@@ -118,6 +118,32 @@ pub enum Evidence {
         /// What this server's clients usually wait, if that is known.
         usual: Option<Usual>,
     },
+    /// The same, where few networks wait, but siblings have answered them meanwhile: each connection counts.
+    Witnessed {
+        /// What the clients wait for.
+        layer: Layer,
+        /// Since the first of those who wait began to, or since this silence is measured.
+        silence: Duration,
+        /// How many connections wait.
+        connections: u32,
+        /// Of how many client networks.
+        clients: u32,
+        /// What this server's clients usually wait, if that is known.
+        usual: Option<Usual>,
+    },
+    /// Connections wait for longer than is usual: a hint, whatever their networks.
+    Waiting {
+        /// What they wait for.
+        layer: Layer,
+        /// How long the first of them has waited.
+        waited: Duration,
+        /// How many wait.
+        connections: u32,
+        /// Of how many client networks.
+        clients: u32,
+        /// Nobody has waited for longer in the last minutes, if that is known.
+        longest: Option<Duration>,
+    },
     /// Data is sent again on established flows, and none of them moves.
     SentAgain {
         /// How many flows.
@@ -206,6 +232,34 @@ impl fmt::Display for Evidence {
                     None => f.write_str("not known yet"),
                 }
             }
+            Self::Witnessed { layer, silence, connections, clients, usual } => {
+                let sign = if *layer == Layer::Host { "progress" } else { "response" };
+                write!(
+                    f,
+                    "no {sign} for {} ms while {} of {} waited, which siblings answered meanwhile; usual wait ",
+                    silence.as_millis(),
+                    counted(*connections, "connection"),
+                    counted(*clients, "client network"),
+                )?;
+                match usual {
+                    Some(usual) => usual.fmt(f),
+                    None => f.write_str("not known yet"),
+                }
+            }
+            Self::Waiting { layer, waited, connections, clients, longest } => {
+                let answer = if *layer == Layer::Host { "SYN-ACK" } else { "response" };
+                write!(
+                    f,
+                    "{} of {} waited for a {answer}, the first for {} ms; longest wait lately ",
+                    counted(*connections, "connection"),
+                    counted(*clients, "client network"),
+                    waited.as_millis(),
+                )?;
+                match longest {
+                    Some(longest) => write!(f, "{}", milliseconds(*longest)),
+                    None => f.write_str("not known"),
+                }
+            }
             Self::SentAgain { flows, clients, within } => write!(
                 f,
                 "{} of {} retransmitted data within {} ms, none made progress",
@@ -284,6 +338,28 @@ mod tests {
                 silent(Layer::Application, 2, 3, Some(Usual { half: ms(25), nearly_all: None })),
                 "no response for 212 ms while 2 client networks sent 3 requests; usual wait 25 ms, 1 % beyond the \
                  measured range",
+            ),
+            (
+                Evidence::Witnessed {
+                    layer: Layer::Host,
+                    silence: ms(64),
+                    connections: 4,
+                    clients: 1,
+                    usual: Some(usual),
+                },
+                "no progress for 64 ms while 4 connections of 1 client network waited, which siblings answered \
+                 meanwhile; usual wait 1.2 ms, 99 % below 6.0 ms",
+            ),
+            (
+                Evidence::Waiting {
+                    layer: Layer::Application,
+                    waited: ms(84),
+                    connections: 1,
+                    clients: 1,
+                    longest: Some(ms(31)),
+                },
+                "1 connection of 1 client network waited for a response, the first for 84 ms; longest wait lately \
+                 31 ms",
             ),
             (Evidence::Refused { refusals: 3, within: ms(9) }, "3 SYNs refused within 9 ms, none accepted"),
             (

@@ -7,6 +7,7 @@ use lvs_common::{ServerCounters, ServerId, ServerState};
 use super::{
     super::visibility::Visibility,
     finding::{Layer, Strength},
+    hint_history::HintHistory,
     snapshot::Totals,
     time::nanos,
     wait_model::{Assumption, WaitModel},
@@ -52,6 +53,10 @@ pub(super) struct ServerHistory {
     pub(super) host_pause: Pause,
     /// The suspicion of the application.
     pub(super) application_pause: Pause,
+    /// Hints about the host or its socket.
+    pub(super) host_hints: HintHistory,
+    /// Hints about the application.
+    pub(super) application_hints: HintHistory,
     /// No report of overload before.
     pub(super) overload_quiet_until_ns: u64,
     /// No alarm for what most of the service shows before.
@@ -67,6 +72,8 @@ impl ServerHistory {
             sent_again: SentAgain::default(),
             host_pause: Pause::default(),
             application_pause: Pause::default(),
+            host_hints: HintHistory::default(),
+            application_hints: HintHistory::default(),
             overload_quiet_until_ns: 0,
             correlated_quiet_until_ns: 0,
             down: false,
@@ -102,16 +109,42 @@ impl ServerHistory {
         }
     }
 
+    /// When a suspicion of a layer may be raised.
+    pub(super) fn pause(&self, layer: Layer) -> &Pause {
+        match layer {
+            Layer::Host => &self.host_pause,
+            Layer::Application => &self.application_pause,
+        }
+    }
+
+    /// The hints about a layer.
+    pub(super) fn hints(&self, layer: Layer) -> &HintHistory {
+        match layer {
+            Layer::Host => &self.host_hints,
+            Layer::Application => &self.application_hints,
+        }
+    }
+
+    /// The same, to change them.
+    pub(super) fn hints_mut(&mut self, layer: Layer) -> &mut HintHistory {
+        match layer {
+            Layer::Host => &mut self.host_hints,
+            Layer::Application => &mut self.application_hints,
+        }
+    }
+
     /// The host was suspected without reason.
     pub(super) fn clear_host(&mut self, settings: &DetectorSettings, now_ns: u64) {
         self.listener.forgive(self.host_pause.waiting);
         self.host_pause.clear(settings, now_ns);
+        self.host_hints.refute(now_ns);
     }
 
     /// The application was suspected without reason.
     pub(super) fn clear_application(&mut self, settings: &DetectorSettings, now_ns: u64) {
         self.application.forgive(self.application_pause.waiting);
         self.application_pause.clear(settings, now_ns);
+        self.application_hints.refute(now_ns);
     }
 
     /// The longest time that the application hardly ever is without progress while it is used: many times the usual

@@ -12,14 +12,22 @@
 //! | `history.rs` | what it keeps of each server: models, pauses after a false suspicion |
 //! | `wait_model.rs` | what is usual on a layer: rates, waiting times, the share without an answer |
 //! | `snapshot.rs` | a layer's last state and its totals of the last seconds |
+//! | `reports.rs` | what is reported and not suspected: overload, a silence of most of a service |
+//! | `hints.rs`, `hint_history.rs` | what is odd; how often that may be said |
 //! | `silence.rs` | the weight of a silence, and the thresholds |
+//! | `witnesses.rs` | whose connections count, because siblings have answered their network |
+//! | `readings.rs` | what is read of the kernel side when it is needed |
 //! | `onset.rs` | whether siblings show the same onset of unanswered demand |
 //! | `siblings.rs` | which servers are siblings, and how many handshakes they complete |
 //! | `time.rs` | nanoseconds and windows |
 
 mod finding;
+mod hint_history;
+mod hints;
 mod history;
 mod onset;
+mod readings;
+mod reports;
 mod siblings;
 mod silence;
 mod snapshot;
@@ -27,18 +35,21 @@ mod snapshot;
 mod tests;
 mod time;
 mod wait_model;
+mod witnesses;
 
 use std::time::Duration;
 
-use lvs_common::{ServerCounters, ServerId, ServerState};
+use lvs_common::{LayerState, ServerCounters, ServerId, ServerState};
 
 pub use finding::{Evidence, Finding, Hint, IdleEnd, Layer, Strength, Suspicion, Usual};
+pub use readings::Readings;
 
 use self::{
     history::{Histories, ServerHistory, totals},
     onset::Exchanged,
     siblings::Siblings,
     silence::{Expected, Measure, Silence},
+    snapshot::Asked,
     time::nanos,
     wait_model::WaitModel,
 };
@@ -65,8 +76,8 @@ pub enum Observation {
     /// A probe for a suspicion of this layer succeeded: the suspicion was false, and no other is raised for a while. An
     /// application that answers clears its host as well; a host that answers is no evidence for its application.
     Cleared(Layer),
-    /// The probe for a hint about this layer succeeded: no other hint is raised for a while. It says nothing about
-    /// suspicions. A hint that could not be probed has no such answer.
+    /// A probe for a hint about this layer succeeded: nothing was the matter. Hints about it become rarer. It says
+    /// nothing about suspicions. A hint that could not be probed has no such answer.
     HintRefuted(Layer),
     /// The server is down: there is nothing to suspect.
     Down,
@@ -90,7 +101,7 @@ pub struct Detector {
 struct SilentLayer<'a> {
     id: ServerId,
     layer: Layer,
-    state: &'a lvs_common::LayerState,
+    state: &'a LayerState,
     measure: Measure,
     silence: Silence,
 }
@@ -103,8 +114,21 @@ impl SilentLayer<'_> {
 
     /// The silence as evidence, with what is usual.
     fn evidence(&self, model: &WaitModel) -> Evidence {
-        let Silence { lasted: silence, clients, attempts } = self.silence;
-        Evidence::Silent { layer: self.layer, silence, clients, attempts, usual: model.usual() }
+        let Silence { lasted: silence, clients, attempts, .. } = self.silence;
+        let (layer, usual) = (self.layer, model.usual());
+        if self.silence.witnessed.is_empty() {
+            return Evidence::Silent { layer, silence, clients, attempts, usual };
+        }
+        Evidence::Witnessed { layer, silence, connections: self.silence.independent(), clients, usual }
+    }
+
+    /// As how much demand a sibling must have without an answer to be as silent.
+    fn asked(&self, settings: &DetectorSettings) -> Asked {
+        if self.silence.clients >= settings.clients {
+            Asked::ByNetworks(settings.clients)
+        } else {
+            Asked::Times(settings.clients)
+        }
     }
 }
 
@@ -157,17 +181,10 @@ impl Detector {
 
     /// Evaluates one server at `now_ns` (`CLOCK_MONOTONIC`, as the eBPF programs' times). A suspicion is returned once;
     /// a weak one may be followed by a strong one, and one of the application by one of the host, while it is being
-    /// probed.
+    /// probed. A hint is returned once as well, before any suspicion of its layer.
     ///
-    /// `active_flows` counts the sampled flows that are active; it is called only where data was sent again. `counters`
-    /// reads the counters of any server as they are now; it is called for a few siblings of a server with a candidate.
-    pub fn evaluate(
-        &mut self,
-        view: &View,
-        active_flows: impl FnOnce() -> u32,
-        counters: impl Fn(ServerId) -> ServerCounters,
-        now_ns: u64,
-    ) -> Option<Finding> {
+    /// `readings` are made only where somebody waits for long, and of a few siblings of a server with a candidate.
+    pub fn evaluate(&mut self, view: &View, readings: &impl Readings, now_ns: u64) -> Option<Finding> {
         let history = self.histories.of(view.id);
         history.listener.note_snapshot(&view.state.listener);
         history.application.note_snapshot(&view.state.application);
@@ -176,11 +193,11 @@ impl Detector {
         }
         let history = self.histories.get(view.id).filter(|history| !history.down)?;
         let host = if history.host_pause.is_over(now_ns) {
-            self.host_candidate(history, view, active_flows, &counters, now_ns)
+            self.host_candidate(history, view, readings, now_ns)
         } else {
             None
         };
-        let application = || self.application_candidate(history, view, &counters, now_ns);
+        let application = || self.application_candidate(history, view, readings, now_ns);
         let (layer, candidate) = match host {
             Some(candidate) => (Layer::Host, Some(candidate)),
             None if history.host_pause.pending.is_none() => (Layer::Application, application()),
@@ -188,7 +205,10 @@ impl Detector {
         };
         match candidate {
             Some((strength, evidence)) => self.raise(view.id, layer, strength, evidence),
-            None => self.overload(view, now_ns).or_else(|| self.correlated(view, now_ns)),
+            None => self
+                .overload(view, readings, now_ns)
+                .or_else(|| self.correlated(view, readings, now_ns))
+                .or_else(|| self.hint(view, readings, now_ns)),
         }
     }
 
@@ -210,15 +230,17 @@ impl Detector {
                 history.down = true;
                 history.host_pause.pending = None;
                 history.application_pause.pending = None;
+                history.host_hints.restart(now_ns);
+                history.application_hints.restart(now_ns);
             }
             Observation::Up => {
                 history.down = false;
                 history.host_pause.restart(now_ns);
                 history.application_pause.restart(now_ns);
+                history.host_hints.restart(now_ns);
+                history.application_hints.restart(now_ns);
                 self.siblings.restart(id);
             }
-            // Hints have no pause here.
-            Observation::HintRefuted(_) => {}
             Observation::Cleared(Layer::Host) => {
                 history.clear_host(settings, now_ns);
                 self.siblings.restart(id);
@@ -229,15 +251,23 @@ impl Detector {
                     history.clear_host(settings, now_ns);
                     self.siblings.restart(id);
                 }
+                history.host_hints.refute(now_ns);
+            }
+            Observation::HintRefuted(Layer::Host) => history.host_hints.refute(now_ns),
+            Observation::HintRefuted(Layer::Application) => {
+                history.application_hints.refute(now_ns);
+                history.host_hints.refute(now_ns);
             }
         }
     }
 
-    /// A suspicion could not be probed (no budget left): it may be raised again.
-    pub fn not_probed(&mut self, id: ServerId) {
+    /// A suspicion could not be probed (no budget left): it may be raised again; so may a hint, after a while.
+    pub fn not_probed(&mut self, id: ServerId, now_ns: u64) {
         if let Some(history) = self.histories.get_mut(id) {
             history.host_pause.pending = None;
             history.application_pause.pending = None;
+            history.host_hints.not_probed(now_ns);
+            history.application_hints.not_probed(now_ns);
         }
     }
 
@@ -257,6 +287,7 @@ impl Detector {
         let history = self.histories.get_mut(id)?;
         let waiting = match evidence {
             Evidence::Silent { clients, .. } => clients,
+            Evidence::Witnessed { connections, .. } => connections,
             _ => 0,
         };
         let pause = match layer {
@@ -275,50 +306,63 @@ impl Detector {
         &self,
         history: &ServerHistory,
         view: &View,
-        active_flows: impl FnOnce() -> u32,
-        counters: &impl Fn(ServerId) -> ServerCounters,
+        readings: &impl Readings,
         now_ns: u64,
     ) -> Option<Candidate> {
         let cleared_ns = history.host_pause.cleared_ns;
         refusal(&self.settings, &view.state, cleared_ns)
             .into_iter()
             .chain(unreachable(&view.state, cleared_ns))
-            .chain(self.host_silence(history, view, counters, now_ns))
-            .chain(self.sent_again(history, &view.state, active_flows, now_ns))
+            .chain(self.host_silence(history, view, readings, now_ns))
+            .chain(self.sent_again(history, view, readings, now_ns))
             .max_by_key(|(strength, _)| *strength)
     }
 
-    /// The host's listening socket, if it is silent for long enough and enough clients wait.
-    fn silent_host<'a>(
-        &self,
-        history: &ServerHistory,
-        view: &'a View,
-        now_ns: u64,
-    ) -> Option<SilentLayer<'a>> {
-        let cleared_ns = history.host_pause.cleared_ns;
-        let measure = Measure {
-            since_ns: cleared_ns.max(self.awake_ns),
-            alive_ns: ServerHistory::other_life_ns(&view.state, view.visibility),
-            alive_gap: history.longest_gap(),
-            demand_since_ns: cleared_ns,
-            floor: self.floor(view.visibility),
+    /// The window in which a layer's silence is measured. Whatever else shows that the host lives stops its clock.
+    fn measure(&self, history: &ServerHistory, view: &View, layer: Layer) -> Measure {
+        let cleared_ns = history.pause(layer).cleared_ns;
+        let (alive_ns, alive_gap, floor) = match layer {
+            Layer::Host => (
+                ServerHistory::other_life_ns(&view.state, view.visibility),
+                history.longest_gap(),
+                self.floor(view.visibility),
+            ),
+            Layer::Application => (0, Duration::ZERO, self.settings.silence_application),
         };
-        let layer = &view.state.listener;
-        let silence = silence::observed(&self.settings, layer, &measure, now_ns)?;
-        Some(SilentLayer { id: view.id, layer: Layer::Host, state: layer, measure, silence })
+        let since_ns = cleared_ns.max(self.awake_ns);
+        Measure { since_ns, alive_ns, alive_gap, demand_since_ns: cleared_ns, floor }
     }
 
-    /// SYNs without an answer. Whatever else shows that the host lives stops the clock.
+    /// A layer, if it is silent for long enough and enough clients wait.
+    fn silent_layer<'a>(
+        &self,
+        view: &'a View,
+        layer: Layer,
+        measure: Measure,
+        readings: &impl Readings,
+        now_ns: u64,
+    ) -> Option<SilentLayer<'a>> {
+        let state = match layer {
+            Layer::Host => &view.state.listener,
+            Layer::Application => &view.state.application,
+        };
+        let witnessed = |first_ns| self.witnessed(view.id, layer, state, first_ns, readings);
+        let silence = silence::observed(&self.settings, state, &measure, witnessed, now_ns)?;
+        Some(SilentLayer { id: view.id, layer, state, measure, silence })
+    }
+
+    /// SYNs without an answer.
     fn host_silence(
         &self,
         history: &ServerHistory,
         view: &View,
-        counters: &impl Fn(ServerId) -> ServerCounters,
+        readings: &impl Readings,
         now_ns: u64,
     ) -> Option<Candidate> {
-        let silent = self.silent_host(history, view, now_ns)?;
-        self.silence_candidate(&silent, counters, now_ns)
-            .or_else(|| self.outpaced_candidate(&silent, history, counters, now_ns))
+        let measure = self.measure(history, view, Layer::Host);
+        let silent = self.silent_layer(view, Layer::Host, measure, readings, now_ns)?;
+        self.silence_candidate(&silent, readings, now_ns)
+            .or_else(|| self.outpaced_candidate(&silent, history, readings, now_ns))
     }
 
     /// Requests without a response.
@@ -326,24 +370,21 @@ impl Detector {
         &self,
         history: &ServerHistory,
         view: &View,
-        counters: &impl Fn(ServerId) -> ServerCounters,
+        readings: &impl Readings,
         now_ns: u64,
     ) -> Option<Candidate> {
         if !history.application_pause.is_over(now_ns) {
             return None;
         }
-        let cleared_ns = history.application_pause.cleared_ns;
-        let measure = Measure {
-            since_ns: cleared_ns.max(self.awake_ns),
-            alive_ns: 0,
-            alive_gap: Duration::ZERO,
-            demand_since_ns: cleared_ns,
-            floor: self.settings.silence_application,
-        };
-        let layer = &view.state.application;
-        let silence = silence::observed(&self.settings, layer, &measure, now_ns)?;
-        let silent = SilentLayer { id: view.id, layer: Layer::Application, state: layer, measure, silence };
-        self.silence_candidate(&silent, counters, now_ns)
+        let measure = self.measure(history, view, Layer::Application);
+        let silent = self.silent_layer(view, Layer::Application, measure, readings, now_ns)?;
+        self.silence_candidate(&silent, readings, now_ns)
+    }
+
+    /// The models of a layer of a server's siblings.
+    fn sibling_models(&self, id: ServerId, layer: Layer) -> Vec<&WaitModel> {
+        let others = self.siblings.of(id).filter_map(|sibling| self.histories.get(sibling));
+        others.map(|history| history.wait_model(layer)).collect()
     }
 
     /// The weight of a silence, with the share of unanswered demands that this server or most of its siblings have, and
@@ -356,21 +397,21 @@ impl Detector {
         // In a flood most evaluations end here: what siblings show can only lower the weight.
         let (weak, strong) = silence::thresholds(&self.settings, model.most_answers_per_second());
         let unanswered = model.unanswered().max(onset);
-        if silence::most(&self.settings, silent.state, unanswered) < weak {
+        let further = &silent.silence.witnessed;
+        if silence::most(&self.settings, silent.state, further, unanswered) < weak {
             return 0.0;
         }
-        let others = self.siblings.of(silent.id).filter_map(|sibling| self.histories.get(sibling));
-        let others: Vec<&WaitModel> = others.map(|history| history.wait_model(silent.layer)).collect();
+        let others = self.sibling_models(silent.id, silent.layer);
         let usual = siblings::median(others.iter().map(|model| model.unanswered())).unwrap_or(0.0);
         let expected = Expected { model, siblings: &others, unanswered: unanswered.max(usual) };
-        silence::weigh(&self.settings, silent.state, &expected, &silent.measure, strong, now_ns)
+        silence::weigh(&self.settings, silent.state, further, &expected, &silent.measure, strong, now_ns)
     }
 
     /// A silence that reaches a threshold by itself, and still does with what its siblings show.
     fn silence_candidate(
         &self,
         silent: &SilentLayer<'_>,
-        counters: &impl Fn(ServerId) -> ServerCounters,
+        readings: &impl Readings,
         now_ns: u64,
     ) -> Option<Candidate> {
         let model = self.histories.get(silent.id)?.wait_model(silent.layer);
@@ -380,61 +421,39 @@ impl Detector {
         if self.is_correlated(silent, silent.first_ns(now_ns), now_ns) {
             return None;
         }
-        let strength = grade(self.onset(silent, counters, now_ns))?;
+        let strength = grade(self.onset(silent, readings, now_ns))?;
         Some((strength, silent.evidence(model)))
-    }
-
-    /// A silence that most of the service shares, reported once in a while.
-    fn correlated(&mut self, view: &View, now_ns: u64) -> Option<Finding> {
-        let history = self.histories.get(view.id)?;
-        if now_ns < history.correlated_quiet_until_ns || history.host_pause.pending.is_some() {
-            return None;
-        }
-        let silent = self.silent_host(history, view, now_ns)?;
-        let rate = history.listener.most_answers_per_second();
-        let strength = grade(&self.settings, self.weigh(&silent, 0.0, now_ns), rate)?;
-        if strength < Strength::Strong || !self.is_correlated(&silent, silent.first_ns(now_ns), now_ns) {
-            return None;
-        }
-        let evidence = silent.evidence(&history.listener);
-        let quiet_until_ns = now_ns.saturating_add(nanos(self.settings.backoff_max));
-        self.histories.get_mut(view.id)?.correlated_quiet_until_ns = quiet_until_ns;
-        Some(Finding::Correlated { id: view.id, evidence })
     }
 
     /// Whether more than half of a service, two servers at least, have been silent in the same way since `first_ns`.
     /// Either all demand is a flood or all servers are dead at once; then the director's own network is suspect first,
     /// and the baseline checks decide.
     fn is_correlated(&self, silent: &SilentLayer<'_>, first_ns: u64, now_ns: u64) -> bool {
+        let asked = silent.asked(&self.settings);
         let (mut servers, mut silent_servers) = (1, 1);
         for (_, history) in self.siblings_up(silent.id) {
             let snapshot = history.wait_model(silent.layer).snapshot();
             servers += 1;
-            silent_servers += u32::from(snapshot.is_silent_too(self.settings.clients, first_ns, now_ns));
+            silent_servers += u32::from(snapshot.is_silent_too(asked, first_ns, now_ns));
         }
         silent_servers >= 2 && silent_servers * 2 > servers
     }
 
     /// The share of demands that siblings leave without an answer since this silence began, if that is new.
-    fn onset(
-        &self,
-        silent: &SilentLayer<'_>,
-        counters: impl Fn(ServerId) -> ServerCounters,
-        now_ns: u64,
-    ) -> f64 {
+    fn onset(&self, silent: &SilentLayer<'_>, readings: &impl Readings, now_ns: u64) -> f64 {
         /// Siblings that are compared with: reading counters of all CPUs costs more than all else here.
         const COMPARED: usize = 8;
-        let first_ns = silent.first_ns(now_ns);
+        let (asked, first_ns) = (silent.asked(&self.settings), silent.first_ns(now_ns));
         let is_silent = |history: &ServerHistory| {
             let snapshot = history.wait_model(silent.layer).snapshot();
-            snapshot.is_silent_too(self.settings.clients, first_ns, now_ns)
+            snapshot.is_silent_too(asked, first_ns, now_ns)
         };
         let mut exchanged = Exchanged::default();
         // A sibling that is silent as well may be dead as well.
         for (id, history) in
             self.siblings_up(silent.id).filter(|(_, history)| !is_silent(history)).take(COMPARED)
         {
-            let totals = totals(silent.layer, &counters(id));
+            let totals = totals(silent.layer, &readings.counters(id));
             exchanged.add(history.wait_model(silent.layer), &totals, first_ns, now_ns);
         }
         exchanged.onset()
@@ -450,7 +469,7 @@ impl Detector {
         &self,
         silent: &SilentLayer<'_>,
         history: &ServerHistory,
-        counters: &impl Fn(ServerId) -> ServerCounters,
+        readings: &impl Readings,
         now_ns: u64,
     ) -> Option<Candidate> {
         /// Clients come in groups, and schedulers have habits: each handshake counts less than independent ones would.
@@ -473,7 +492,12 @@ impl Detector {
         }
         let within = |id: ServerId| {
             let sibling = self.histories.get(id).filter(|sibling| !sibling.down)?;
-            Some(sibling.listener.recent().answers_within(from_ns, &totals(Layer::Host, &counters(id))))
+            Some(
+                sibling
+                    .listener
+                    .recent()
+                    .answers_within(from_ns, &totals(Layer::Host, &readings.counters(id))),
+            )
         };
         let others = self.siblings.members(outpaced.service).filter(|&id| id != silent.id);
         let siblings = others.filter_map(within).sum::<u64>().min(outpaced.answers);
@@ -486,12 +510,12 @@ impl Detector {
     fn sent_again(
         &self,
         history: &ServerHistory,
-        state: &ServerState,
-        active_flows: impl FnOnce() -> u32,
+        view: &View,
+        readings: &impl Readings,
         now_ns: u64,
     ) -> Option<Candidate> {
         let settings = &self.settings;
-        let again = &state.again;
+        let again = &view.state.again;
         let from_ns = history.host_pause.cleared_ns.max(self.awake_ns);
         let is_recent = time::is_within(again.last_ns, settings.resent_within, now_ns);
         if again.flows == 0 || again.last_ns <= from_ns || !is_recent {
@@ -502,47 +526,11 @@ impl Detector {
         let weight = -loss.ln() * f64::from(clients);
         grade(settings, weight, history.application.most_answers_per_second())?;
         let is_strong = clients >= settings.resent_clients
-            || f64::from(again.flows) >= settings.resent_share * f64::from(active_flows());
+            || f64::from(again.flows)
+                >= settings.resent_share * f64::from(readings.active_flows(view.id, now_ns));
         let strength = if is_strong { Strength::Strong } else { Strength::Weak };
         let within = Duration::from_nanos(now_ns.saturating_sub(again.since_ns.max(from_ns)));
         Some((strength, Evidence::SentAgain { flows: again.flows, clients, within }))
-    }
-
-    /// SYNs without an answer while established flows are answered.
-    fn overload(&mut self, view: &View, now_ns: u64) -> Option<Finding> {
-        let history = self.histories.get(view.id)?;
-        let floor = self.floor(view.visibility);
-        let answered_ns = ServerHistory::other_life_ns(&view.state, view.visibility);
-        let busy = history.host_pause.pending.is_some() || now_ns < history.overload_quiet_until_ns;
-        if busy || !time::is_within(answered_ns, floor, now_ns) {
-            return None;
-        }
-        let layer = &view.state.listener;
-        let since_ns = history.host_pause.cleared_ns.max(self.awake_ns);
-        let measure =
-            Measure { since_ns, alive_ns: 0, alive_gap: Duration::ZERO, demand_since_ns: since_ns, floor };
-        let silence = silence::observed(&self.settings, layer, &measure, now_ns)?;
-        // An answer that was under way when the host died is no proof of life.
-        let first_ns = now_ns.saturating_sub(nanos(silence.lasted));
-        if answered_ns < first_ns.saturating_add(nanos(floor)) {
-            return None;
-        }
-        let silent = SilentLayer { id: view.id, layer: Layer::Host, state: layer, measure, silence };
-        let weight = self.weigh(&silent, 0.0, now_ns);
-        let strength = grade(&self.settings, weight, history.listener.most_answers_per_second())?;
-        if strength < Strength::Strong {
-            return None;
-        }
-        let pause = nanos(self.settings.backoff_max);
-        let history = self.histories.get_mut(view.id)?;
-        history.overload_quiet_until_ns = now_ns.saturating_add(pause);
-        let evidence = Evidence::Overloaded {
-            silence: silence.lasted,
-            clients: silence.clients,
-            attempts: silence.attempts,
-            answered: Duration::from_nanos(now_ns.saturating_sub(answered_ns)),
-        };
-        Some(Finding::Overloaded { id: view.id, evidence })
     }
 
     fn floor(&self, visibility: Visibility) -> Duration {

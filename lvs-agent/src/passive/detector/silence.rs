@@ -11,11 +11,15 @@ use std::time::Duration;
 
 use lvs_common::LayerState;
 
-use super::{siblings, time::is_within, wait_model::WaitModel};
+use super::{
+    siblings,
+    time::{is_within, nanos},
+    wait_model::WaitModel,
+};
 use crate::model::DetectorSettings;
 
 /// A silence of one layer.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Silence {
     /// Since the first waiting client began to wait.
     pub(super) lasted: Duration,
@@ -23,6 +27,15 @@ pub(super) struct Silence {
     pub(super) clients: u32,
     /// SYNs or requests they sent.
     pub(super) attempts: u32,
+    /// When further connections of these networks began to wait, where siblings vouch for the network.
+    pub(super) witnessed: Vec<u64>,
+}
+
+impl Silence {
+    /// Those that wait independently of each other: networks, and connections of networks that are fine.
+    pub(super) fn independent(&self) -> u32 {
+        self.clients.saturating_add(u32::try_from(self.witnessed.len()).unwrap_or(u32::MAX))
+    }
 }
 
 /// The window in which a silence is measured.
@@ -41,31 +54,54 @@ pub(super) struct Measure {
 }
 
 /// The silence, if enough clients wait for long enough to weigh it at all. Cheap, and seldom so for a living server.
+///
+/// `witnessed` finds the connections that siblings vouch for, by the beginning of the silence.
 pub(super) fn observed(
     settings: &DetectorSettings,
     layer: &LayerState,
     measure: &Measure,
+    witnessed: impl FnOnce(u64) -> Vec<u64>,
     now_ns: u64,
 ) -> Option<Silence> {
+    let first_ns = first(layer, measure, measure.floor, now_ns)?;
+    let (clients, attempts) = (layer.networks.count(), layer.attempts);
+    if clients.max(attempts) < settings.clients {
+        return None;
+    }
+    let lasted = Duration::from_nanos(now_ns.saturating_sub(first_ns));
+    let silence = Silence { lasted, clients, attempts, witnessed: witnessed(first_ns) };
+    (silence.independent() >= settings.clients).then_some(silence)
+}
+
+/// The beginning of a silence that has lasted for `floor` at least.
+pub(super) fn first(layer: &LayerState, measure: &Measure, floor: Duration, now_ns: u64) -> Option<u64> {
     // A layer that has never shown life says nothing by being silent: it may not be its way to answer (one-way UDP).
     if layer.progress_ns == 0 || layer.last_ns <= measure.demand_since_ns {
         return None;
     }
-    let first_ns = begun(layer, measure, now_ns).next()?;
-    let lasted = Duration::from_nanos(now_ns.saturating_sub(first_ns));
-    let clients = layer.networks.count();
-    let enough = lasted >= measure.floor && clients >= settings.clients;
-    enough.then_some(Silence { lasted, clients, attempts: layer.attempts })
+    let first_ns = begun(layer, &[], measure, now_ns).next()?;
+    (now_ns.saturating_sub(first_ns) >= nanos(floor)).then_some(first_ns)
 }
 
-/// When the clients that count began to wait. A time before the last proof of life is left from an update under way.
-fn begun(layer: &LayerState, measure: &Measure, now_ns: u64) -> impl Iterator<Item = u64> {
-    let Measure { since_ns: start_ns, alive_ns, alive_gap, .. } = *measure;
-    let silent = !is_within(alive_ns, alive_gap, now_ns);
-    let begun = layer.beginnings().iter().copied().filter(|&since_ns| since_ns >= layer.progress_ns);
-    begun
-        .filter(move |&since_ns| silent || since_ns > alive_ns)
-        .map(move |since_ns| since_ns.max(alive_ns).max(start_ns))
+/// When the clients that count began to wait: the first ones of their networks, and `further` ones.
+fn begun<'a>(
+    layer: &'a LayerState,
+    further: &'a [u64],
+    measure: &'a Measure,
+    now_ns: u64,
+) -> impl Iterator<Item = u64> + 'a {
+    let all = layer.beginnings().iter().chain(further);
+    all.filter_map(move |&since_ns| measure.counted(layer, since_ns, now_ns))
+}
+
+impl Measure {
+    /// From when the wait of a client counts that began at `since_ns`, if it does at all. A time before the last proof
+    /// of life is left from an update under way.
+    pub(super) fn counted(&self, layer: &LayerState, since_ns: u64, now_ns: u64) -> Option<u64> {
+        let is_silent = !is_within(self.alive_ns, self.alive_gap, now_ns);
+        let counts = since_ns >= layer.progress_ns && (is_silent || since_ns > self.alive_ns);
+        counts.then(|| since_ns.max(self.alive_ns).max(self.since_ns))
+    }
 }
 
 /// What is expected of a layer whose server lives.
@@ -95,24 +131,16 @@ impl Expected<'_> {
 pub(super) fn weigh(
     settings: &DetectorSettings,
     layer: &LayerState,
+    further: &[u64],
     expected: &Expected<'_>,
     measure: &Measure,
     enough: f64,
     now_ns: u64,
 ) -> f64 {
-    let Expected { model, siblings, unanswered } = *expected;
-    let time = Duration::from_nanos(now_ns.saturating_sub(layer.progress_ns)).as_secs_f64();
-    let real = believable(expected, layer.attempts, time);
-    let thinned = thinned(model, layer.attempts, time);
-    let one = |since_ns: u64| {
-        let age = Duration::from_nanos(now_ns.saturating_sub(since_ns));
-        let unanswered = unanswered + (1.0 - unanswered) * model.survival(age, siblings);
-        let alive = (unanswered / thinned).clamp(settings.loss, 1.0);
-        -(1.0 - real + real * alive).ln()
-    };
+    let scale = Scale::new(settings.loss, layer, expected, now_ns);
     let mut weight = 0.0;
-    for since_ns in begun(layer, measure, now_ns) {
-        weight += one(since_ns);
+    for since_ns in begun(layer, further, measure, now_ns) {
+        weight += scale.weigh(since_ns);
         if weight >= enough {
             break;
         }
@@ -120,10 +148,41 @@ pub(super) fn weigh(
     weight
 }
 
+/// Weighs clients that wait, one by one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Scale<'a> {
+    expected: &'a Expected<'a>,
+    /// The share of demand that may be from real clients.
+    real: f64,
+    /// The share of the usual demand that is left.
+    thinned: f64,
+    /// A healthy server leaves at least this share waiting.
+    loss: f64,
+    now_ns: u64,
+}
+
+impl<'a> Scale<'a> {
+    pub(super) fn new(loss: f64, layer: &LayerState, expected: &'a Expected<'a>, now_ns: u64) -> Self {
+        let time = Duration::from_nanos(now_ns.saturating_sub(layer.progress_ns)).as_secs_f64();
+        let real = believable(expected, layer.attempts, time);
+        let thinned = thinned(expected.model, layer.attempts, time);
+        Self { expected, real, thinned, loss, now_ns }
+    }
+
+    /// The weight of a client that has waited since then.
+    pub(super) fn weigh(&self, since_ns: u64) -> f64 {
+        let Expected { model, siblings, unanswered } = *self.expected;
+        let age = Duration::from_nanos(self.now_ns.saturating_sub(since_ns));
+        let unanswered = unanswered + (1.0 - unanswered) * model.survival(age, siblings);
+        let alive = (unanswered / self.thinned).clamp(self.loss, 1.0);
+        -(1.0 - self.real + self.real * alive).ln()
+    }
+}
+
 /// An upper bound of [`weigh`], with at least this share of demands that never get an answer.
-pub(super) fn most(settings: &DetectorSettings, layer: &LayerState, unanswered: f64) -> f64 {
+pub(super) fn most(settings: &DetectorSettings, layer: &LayerState, further: &[u64], unanswered: f64) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "a handful")]
-    let waiting = layer.beginnings().len() as f64;
+    let waiting = (layer.beginnings().len() + further.len()) as f64;
     -unanswered.clamp(settings.loss, 1.0).ln() * waiting
 }
 
@@ -148,7 +207,12 @@ fn thinned(model: &WaitModel, attempts: u32, time: f64) -> f64 {
 /// A server starts a new test with every answer at most. With `rate` answers a second the weak threshold leaves
 /// `false_alarms` suspicions an hour (Ville's bound times the number of tests).
 pub(super) fn thresholds(settings: &DetectorSettings, rate: f64) -> (f64, f64) {
-    const HOUR: f64 = 3600.0;
-    let weak = (HOUR * rate.max(1.0) / settings.false_alarms).ln();
+    let weak = threshold(rate, settings.false_alarms);
     (weak, (settings.phi * std::f64::consts::LN_10).max(weak))
+}
+
+/// The threshold that chance exceeds `an_hour` times an hour at most.
+pub(super) fn threshold(rate: f64, an_hour: f64) -> f64 {
+    const HOUR: f64 = 3600.0;
+    (HOUR * rate.max(1.0) / an_hour).ln()
 }

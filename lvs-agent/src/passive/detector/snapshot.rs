@@ -21,6 +21,15 @@ const REMEMBERED: usize = 40;
 /// Points are no closer, however often totals are noted, so that they always reach back as far.
 const SPACING: Duration = Duration::from_millis(90);
 
+/// How much demand a silence needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// So many client networks wait.
+    ByNetworks(u32),
+    /// So many demands, whosoever.
+    Times(u32),
+}
+
 /// One layer of a server as it was when it was last evaluated.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct LayerSnapshot {
@@ -41,14 +50,15 @@ impl LayerSnapshot {
         self.attempts.into()
     }
 
-    /// Whether the layer is as silent as a sibling's that has been silent since `first_ns`: `clients` networks wait,
-    /// there was no proof of life in the later half of that time, and there was demand in it.
-    pub(super) fn is_silent_too(&self, clients: u32, first_ns: u64, now_ns: u64) -> bool {
+    /// Whether the layer is as silent as a sibling's that has been silent since `first_ns`: as much waits, there was no
+    /// proof of life in the later half of that time, and there was demand in it.
+    pub(super) fn is_silent_too(&self, asked: Asked, first_ns: u64, now_ns: u64) -> bool {
         let middle_ns = u64::midpoint(first_ns, now_ns);
-        self.progress_ns != 0
-            && self.clients >= clients
-            && self.progress_ns <= middle_ns
-            && self.last_ns >= first_ns
+        let is_asked = match asked {
+            Asked::ByNetworks(networks) => self.clients >= networks,
+            Asked::Times(attempts) => self.attempts >= attempts,
+        };
+        self.progress_ns != 0 && is_asked && self.progress_ns <= middle_ns && self.last_ns >= first_ns
     }
 }
 
@@ -147,7 +157,10 @@ mod tests {
             ("it has never shown life", layer(0, 190, 9), false),
         ];
         for (name, snapshot, expected) in cases {
-            assert_eq!(snapshot.is_silent_too(3, 100, 200), expected, "{name}");
+            assert_eq!(snapshot.is_silent_too(Asked::ByNetworks(3), 100, 200), expected, "{name}");
         }
+        let one_network = LayerSnapshot { clients: 1, ..layer(90, 190, 3) };
+        assert!(one_network.is_silent_too(Asked::Times(3), 100, 200));
+        assert!(!one_network.is_silent_too(Asked::Times(4), 100, 200));
     }
 }

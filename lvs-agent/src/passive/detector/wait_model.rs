@@ -214,6 +214,25 @@ impl WaitModel {
             / (self.samples() + ASSUMED)
     }
 
+    /// The longest wait of the last minutes, as a bound; `None` if there are too few samples, or it is longer than is
+    /// measured.
+    pub(super) fn longest(&self) -> Option<Duration> {
+        /// With fewer samples nobody knows how long clients wait.
+        const ENOUGH: f64 = 8.0;
+        /// Of one sample so much is left after twice the memory.
+        const FORGOTTEN: f64 = 0.13;
+        if self.samples() < ENOUGH {
+            return None;
+        }
+        let bucket = self.buckets.iter().rposition(|&count| count >= FORGOTTEN)?;
+        Latencies::upper_bound_ns(bucket).map(Duration::from_nanos)
+    }
+
+    /// How many demands of the last minutes never got an answer.
+    pub(super) fn lost(&self) -> f64 {
+        (self.slow.demands - self.slow.answers).max(0.0)
+    }
+
     fn later_than(&self, age: Duration) -> f64 {
         self.later[Latencies::bucket_of(u64::try_from(age.as_nanos()).unwrap_or(u64::MAX))]
     }

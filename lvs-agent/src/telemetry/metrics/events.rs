@@ -147,6 +147,8 @@ fn kind(evidence: &Evidence) -> &'static str {
         Evidence::Unreachable { .. } => "unreachable",
         Evidence::NeighbourFailed => "neighbour-failed",
         Evidence::Silent { .. } => "silent",
+        Evidence::Witnessed { .. } => "witnessed",
+        Evidence::Waiting { .. } => "waiting",
         Evidence::SentAgain { .. } => "sent-again",
         Evidence::Outpaced { .. } => "outpaced",
         Evidence::IdleClosed { .. } => "idle-closed",

@@ -2,11 +2,12 @@
 #![expect(clippy::large_types_passed_by_value, reason = "tables of states read better so")]
 
 use bytemuck::Zeroable as _;
-use lvs_common::{Again, Latencies, LayerState};
+use lvs_common::{Again, Latencies, LayerState, ServerWaiting};
 use proptest::prelude::*;
 
 use super::*;
 
+mod hints;
 mod properties;
 
 const ID: ServerId = ServerId(3);
@@ -46,7 +47,7 @@ fn train(detector: &mut Detector, ids: &[ServerId], demands: u32, answers: u32, 
 }
 
 /// What a flood makes of the sketch.
-const ALL_NETWORKS: lvs_common::Networks = lvs_common::Networks([u64::MAX; 4]);
+const ALL_NETWORKS: lvs_common::Sketch = lvs_common::Sketch([u64::MAX; 4]);
 
 /// `count` networks begin to wait, the first `gap` after the last proof of life, then one every `gap`.
 fn waiting(count: u32, gap: u64) -> LayerState {
@@ -90,8 +91,40 @@ fn again(flows: u32, clients: u32, since: u64, last: u64) -> ServerState {
     ServerState { again, ..ServerState::zeroed() }
 }
 
+/// A kernel side that knows counters, 64 active flows for each server, and nothing of single connections.
+struct Counting<F>(F);
+
+impl<F: Fn(ServerId) -> ServerCounters> Readings for Counting<F> {
+    fn counters(&self, id: ServerId) -> ServerCounters {
+        (self.0)(id)
+    }
+
+    fn active_flows(&self, _: ServerId, _: u64) -> u32 {
+        64
+    }
+
+    fn waiting(&self, _: ServerId) -> ServerWaiting {
+        ServerWaiting::zeroed()
+    }
+
+    fn answered(&self, _: ServerId, _: Layer, _: u8) -> u32 {
+        0
+    }
+}
+
+/// What is found beside hints, which have tests of their own.
+fn found(
+    detector: &mut Detector,
+    view: &View,
+    counters: impl Fn(ServerId) -> ServerCounters,
+    now_ns: u64,
+) -> Option<Finding> {
+    let finding = detector.evaluate(view, &Counting(counters), now_ns);
+    finding.filter(|finding| !matches!(finding, Finding::Hint(_)))
+}
+
 fn evaluate(detector: &mut Detector, state: ServerState, now_ns: u64) -> Option<Finding> {
-    detector.evaluate(&view(state), || 64, |_| ServerCounters::zeroed(), now_ns)
+    found(detector, &view(state), |_| ServerCounters::zeroed(), now_ns)
 }
 
 /// Strength and layer of a suspicion.
@@ -182,7 +215,7 @@ fn a_silence_that_most_of_a_service_shares_is_correlated_and_no_suspicion() {
                 let alive = LayerState { progress_ns: now_ns.max(1), ..LayerState::zeroed() };
                 let layer = if index < silent { waiting(asked.min(16), 20 * MS) } else { alive };
                 let view = View { id, visibility: Visibility::Both, state: listener(layer) };
-                findings.extend(detector.evaluate(&view, || 0, |_| ServerCounters::zeroed(), now_ns));
+                findings.extend(found(&mut detector, &view, |_| ServerCounters::zeroed(), now_ns));
             }
         }
         let correlated =
@@ -207,7 +240,7 @@ fn a_flood_is_no_silence_but_a_server_that_lags_behind_its_siblings_is_suspected
         ..ServerState::zeroed()
     };
     let view = View { id: ids[3], visibility: Visibility::ClientOnly, state: flooded };
-    assert_eq!(detector.evaluate(&view, || 0, |_| ServerCounters::zeroed(), START + 400 * MS), None);
+    assert_eq!(found(&mut detector, &view, |_| ServerCounters::zeroed(), START + 400 * MS), None);
     // The others go on.
     let counted = |seconds_in_tenths: u32| {
         let mut counters = ServerCounters::zeroed();
@@ -222,9 +255,8 @@ fn a_flood_is_no_silence_but_a_server_that_lags_behind_its_siblings_is_suspected
     }
     // Handshakes from before the silence are no evidence, though they are known only now.
     let then = |_| counted(1);
-    assert_eq!(detector.evaluate(&view, || 0, then, START + 810 * MS), None);
-    let Some(Finding::Suspicion(suspicion)) =
-        detector.evaluate(&view, || 0, |_| counted(9), START + 900 * MS)
+    assert_eq!(found(&mut detector, &view, then, START + 810 * MS), None);
+    let Some(Finding::Suspicion(suspicion)) = found(&mut detector, &view, |_| counted(9), START + 900 * MS)
     else {
         panic!("120 handshakes of its siblings and none here");
     };
@@ -270,7 +302,7 @@ fn outpaced_after(read: u64, stalls: Option<u64>) -> Option<u64> {
             ..waiting(u32::try_from(ms).unwrap().min(16), MS)
         };
         let view = View { id: ids[0], visibility: Visibility::ClientOnly, state: listener(layer) };
-        let finding = detector.evaluate(&view, || 0, |id| counted(id, ms), now_ns);
+        let finding = found(&mut detector, &view, |id| counted(id, ms), now_ns);
         if let Some(Finding::Suspicion(suspicion)) = finding {
             assert!(matches!(suspicion.evidence, Evidence::Outpaced { .. }), "{:?}", suspicion.evidence);
             return Some(ms);
@@ -316,13 +348,14 @@ proptest! {
             demand_since_ns: 0,
             floor: Duration::ZERO,
         };
+        let further: Vec<u64> = (0..u64::from(count) / 2).map(|number| START + number * MS).collect();
         let model = &detector.histories.get(ID).unwrap().listener;
         let expected = Expected { model, siblings: &[], unanswered };
         let weigh = |enough| {
-            silence::weigh(&detector.settings, &layer, &expected, &measure, enough, now_ns)
+            silence::weigh(&detector.settings, &layer, &further, &expected, &measure, enough, now_ns)
         };
         let weight = weigh(f64::INFINITY);
-        prop_assert!(weight <= silence::most(&detector.settings, &layer, unanswered) + 1e-9);
+        prop_assert!(weight <= silence::most(&detector.settings, &layer, &further, unanswered) + 1e-9);
         // Ending at a threshold doesn't change the result.
         prop_assert_eq!(weigh(13.0) >= 13.0, weight >= 13.0);
     }
@@ -358,7 +391,7 @@ fn unanswered_demand_that_siblings_have_as_well_is_no_evidence() {
     ];
     for (name, counted, is_suspected) in cases {
         let (mut detector, _, view) = one_of_four();
-        assert_eq!(detector.evaluate(&view, || 0, |_| counted, at).is_some(), is_suspected, "{name}");
+        assert_eq!(found(&mut detector, &view, |_| counted, at).is_some(), is_suspected, "{name}");
     }
 }
 
@@ -369,9 +402,9 @@ fn silence_of_most_of_a_service_suspects_no_single_server() {
         let (mut detector, ids, view) = one_of_four();
         for &id in &ids[1..dead] {
             // Evaluated before enough clients wait for it to be suspected itself.
-            detector.evaluate(
+            found(
+                &mut detector,
                 &View { id, state: listener(waiting(3, 10 * MS)), ..view },
-                || 0,
                 |_| since_training(0, 0),
                 at,
             );
@@ -379,7 +412,7 @@ fn silence_of_most_of_a_service_suspects_no_single_server() {
         let counted = |id: ServerId| {
             if ids[..dead].contains(&id) { since_training(7, 0) } else { since_training(7, 7) }
         };
-        let suspected = suspicion(detector.evaluate(&view, || 0, counted, at)).is_some();
+        let suspected = suspicion(found(&mut detector, &view, counted, at)).is_some();
         assert_eq!(suspected, is_suspected, "{dead} dead");
     }
 }
@@ -516,7 +549,7 @@ fn a_suspicion_that_was_not_probed_may_be_raised_again() {
     let mut detector = Detector::new(settings());
     assert!(evaluate(&mut detector, refused(3, START, START), START).is_some());
     assert_eq!(evaluate(&mut detector, refused(3, START, START), START + MS), None);
-    detector.not_probed(ID);
+    detector.not_probed(ID, START + MS);
     assert!(evaluate(&mut detector, refused(3, START, START), START + 2 * MS).is_some());
 }
 

@@ -20,9 +20,9 @@ prop_compose! {
             layer.last_ns = at_ns;
             layer.waiting += 1;
         }
-        layer.networks = lvs_common::Networks(networks);
+        layer.networks = lvs_common::Sketch(networks);
         if gaps.is_empty() {
-            layer.networks = lvs_common::Networks::NONE;
+            layer.networks = lvs_common::Sketch::NONE;
         } else {
             layer.networks.add(0);
         }
@@ -43,7 +43,7 @@ proptest! {
         let mut detector = trained(rate, Duration::from_millis(1));
         let visibility = if half { Visibility::ClientOnly } else { Visibility::Both };
         let view = View { id: ID, visibility, state: listener(layer) };
-        if detector.evaluate(&view, || 64, |_| ServerCounters::zeroed(), START + after).is_some() {
+        if found(&mut detector, &view, |_| ServerCounters::zeroed(), START + after).is_some() {
             prop_assert!(layer.progress_ns > 0);
             prop_assert!(layer.networks.count() >= settings().clients);
             prop_assert!(START + after >= layer.since_ns[0] + 50 * MS);
@@ -57,7 +57,7 @@ proptest! {
         for state in [listener(proved), application(proved)] {
             let mut detector = trained(rate, Duration::from_millis(1));
             evaluate(&mut detector, listener(layer), START + after);
-            detector.not_probed(ID);
+            detector.not_probed(ID, START + after);
             prop_assert_eq!(evaluate(&mut detector, state, START + after), None);
         }
     }
@@ -88,7 +88,8 @@ proptest! {
         prop_assert!(strength(more, now) >= before, "one more");
     }
 
-        #[test]
+    /// Whenever the machine was started.
+    #[test]
     fn only_differences_of_times_matter(layer in states(), after in 0..5 * SECOND, shift in 0..1_000_000 * SECOND) {
         let outcome = |shift: u64| {
             let mut detector = Detector::new(settings());
