@@ -60,7 +60,7 @@ impl Apt {
             .with_context(|| format!("cannot write {}", sources.display()))?;
         options.extend(option("Dir::Etc::sourcelist", &sources));
         options.extend(option("Dir::Etc::sourceparts", Path::new("-")));
-        let apt = Self { options, files: vec![lists] }.as_if_bare()?;
+        let apt = Self { options, files: vec![lists] }.on_bare_system()?;
         apt.update()?;
         Ok(apt)
     }
@@ -68,7 +68,7 @@ impl Apt {
     /// The same on a machine with nothing but what every Debian has. What is unpacked must not depend on what is
     /// installed: that would be left out, though it isn't found from elsewhere, or be offered in its own version only.
     /// Nothing can be installed this way.
-    pub(crate) fn as_if_bare(mut self) -> Result<Self> {
+    pub(crate) fn on_bare_system(mut self) -> Result<Self> {
         let directory = tempfile::tempdir().context("cannot make a temporary directory")?;
         let status = directory.path().join("status");
         let installed = fs::read_to_string(dpkg::STATUS);

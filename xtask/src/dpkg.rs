@@ -24,7 +24,12 @@ pub(crate) fn minimal(status: &str) -> String {
             waiting.extend(needed.flatten());
         }
     }
-    kept.into_iter().map(|number| format!("{}\n\n", stanzas[number].text)).collect()
+    let mut status = String::new();
+    for number in kept {
+        status.push_str(stanzas[number].text);
+        status.push_str("\n\n");
+    }
+    status
 }
 
 /// What is said about an installed package.

@@ -26,7 +26,7 @@ impl Cache {
     /// The packages, downloaded and unpacked unless they are there already.
     pub(crate) fn packages(&self, names: &[&str]) -> Result<Unpacked> {
         let root = self.get_or_fill(&entry(names), sound, |root| {
-            let apt = Apt::system(self)?.as_if_bare()?;
+            let apt = Apt::system(self)?.on_bare_system()?;
             apt.require(names)?;
             apt.unpack(&apt.closure(names)?, root)?;
             record_libraries(&Unpacked { root: root.to_owned() }, Lack::Fatal)
@@ -38,7 +38,7 @@ impl Cache {
     /// directories of their own, are only found there.
     pub(crate) fn servers(&self, names: &[&str]) -> Result<Unpacked> {
         let root = self.get_or_fill(&entry(names), sound, |root| {
-            let apt = Apt::system(self)?.as_if_bare()?;
+            let apt = Apt::system(self)?.on_bare_system()?;
             apt.require(names)?;
             apt.unpack(&apt.closure(names)?, root)?;
             record_libraries(&Unpacked { root: root.to_owned() }, Lack::Tolerated)

@@ -35,7 +35,7 @@ use self::{
     controller::{Controller, Inputs},
     instance::InstanceLock,
     maintenance::MaintenanceDirectory,
-    messages::WatchedServices,
+    messages::{ServiceUpdate, WatchedServices},
     monitor::setup::{self, NoPassiveSide, Wiring},
     open_files::{checks_at_once, raise_limit},
     reload::Reload,
@@ -263,21 +263,8 @@ impl Running {
             maintained,
         };
         self.tasks.spawn(TaskName::Controller, controller.run(inputs, shutdown.clone()));
-        if let Some(adopted) = adopted {
-            let adoption = Adoption::new(
-                adopted,
-                table.snapshots(),
-                in_force.clone(),
-                updates_tx.clone(),
-                events.clone(),
-            );
-            self.tasks.spawn_restarted(TaskName::Adoption, adoption);
-        }
         let (observed, desired) = (table.dry_run(), table.desired());
-        let (config_at_exit, failure) = (in_force.clone(), self.tasks.failure());
-        // After a failure the table stays as it is: servers go on serving until the next agent decides.
-        let at_exit = move || failure.get().is_none().then(|| wanted_at_exit(&config_at_exit.borrow()))?;
-        self.tasks.spawn(TaskName::Table, table.run(shutdown.clone(), at_exit));
+        self.keep_table(table, adopted, in_force.clone(), updates_tx.clone());
         let outputs = reload::Outputs {
             updates: updates_tx,
             in_force: in_force_tx,
@@ -302,12 +289,27 @@ impl Running {
             };
             self.tasks.spawn_restarted(TaskName::Control, ControlService::new(control, handler));
         }
-        self.tasks.spawn(TaskName::Checks, async move {
-            if let Err(error) = scheduler.stopped().await {
-                error!("the checks have ended: {error}");
-            }
-        });
+        self.tasks.spawn(TaskName::Checks, checks_until_stopped(scheduler));
         events.publish(Event::Ready { services: services.len(), mode: config.agent.mode });
+    }
+
+    /// Starts to keep the kernel's table, and to follow its services where they are adopted.
+    fn keep_table(
+        &mut self,
+        table: Reconciler,
+        adopted: Option<Adopted>,
+        in_force: latest::Receiver<Arc<Config>>,
+        updates: mpsc::Sender<ServiceUpdate>,
+    ) {
+        if let Some(adopted) = adopted {
+            let snapshots = table.snapshots();
+            let adoption = Adoption::new(adopted, snapshots, in_force.clone(), updates, self.events.clone());
+            self.tasks.spawn_restarted(TaskName::Adoption, adoption);
+        }
+        let failure = self.tasks.failure();
+        // After a failure the table stays as it is: servers go on serving until the next agent decides.
+        let at_exit = move || failure.get().is_none().then(|| wanted_at_exit(&in_force.borrow()))?;
+        self.tasks.spawn(TaskName::Table, table.run(self.tasks.shutdown().clone(), at_exit));
     }
 
     /// The servers that files in the maintenance directory name, from now on.
@@ -368,5 +370,11 @@ impl Running {
             warn!("cannot leave a note of the failure for the next start: {error}");
         }
         Err(failure.clone().into())
+    }
+}
+
+async fn checks_until_stopped(scheduler: Scheduler) {
+    if let Err(error) = scheduler.stopped().await {
+        error!("the checks have ended: {error}");
     }
 }

@@ -7,7 +7,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::Engine;
 use crate::{
+    event::Event,
     model::{DestinationKey, ServiceKey},
     probe::{Failure, FailureReason, Outcome},
 };
@@ -89,6 +91,42 @@ impl BlockedChecks {
     fn unblocked(&mut self, service: &ServiceKey) -> Option<Change> {
         let is_last = self.of_service(service).next().is_none();
         (is_last && self.open.remove(service)).then_some(Change::Unblocked)
+    }
+}
+
+impl Engine {
+    /// Takes in whether a check of a destination could be made; the event, if that is new of its service.
+    pub(crate) fn note_check(
+        &mut self,
+        destination: &DestinationKey,
+        check: usize,
+        outcome: &Outcome,
+        now: Instant,
+    ) -> Option<Event> {
+        let change = self.blocked.note(*destination, check, outcome, now)?;
+        Some(match change {
+            Change::Blocked(reason) => Event::CheckBlocked {
+                subject: self.subject(destination),
+                state: self.state(destination),
+                reason: reason.to_string(),
+            },
+            Change::Unblocked => Event::CheckUnblocked { service: self.service_name(destination) },
+        })
+    }
+
+    /// Why a check of a destination can't be made; `None`: all can.
+    #[must_use]
+    pub(crate) fn blocked(&self, destination: &DestinationKey) -> Option<&str> {
+        self.blocked.reason(destination)
+    }
+
+    /// Forgets blocked checks that are gone.
+    pub(super) fn forget_blocked(&mut self) {
+        let mut blocked = std::mem::take(&mut self.blocked);
+        blocked.retain(|destination, check| {
+            self.at(destination).is_some_and(|(service, role)| service.checks(role).nth(check).is_some())
+        });
+        self.blocked = blocked;
     }
 }
 

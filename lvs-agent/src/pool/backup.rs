@@ -1,6 +1,10 @@
 //! A backup: in the table while the quorum is lost. Pure.
 
-use super::{AdminState, Drain, FirstCheck, Presence, QuorumState};
+use super::{
+    AdminState, Drain, QuorumState,
+    first_check::FirstCheck,
+    presence::{Presence, weight_in},
+};
 use crate::{health::State, model::Weight};
 
 /// A server that is only in the table while the quorum is lost.
@@ -20,7 +24,7 @@ impl Backup {
     /// A backup with this presence in the kernel's table. One that serves there was put in because the quorum was lost,
     /// and goes on serving until it is known who should.
     pub(super) fn new(base: Weight, current: Presence) -> Self {
-        let weight = super::weight_in(current, base);
+        let weight = weight_in(current, base);
         let inherited = weight.is_some();
         let (admin_state, first_check) = (AdminState::default(), FirstCheck::default());
         Self { base, reported: None, admin_state, first_check, inherited, weight }

@@ -11,6 +11,9 @@
 
 mod admin;
 mod backup;
+mod clients;
+mod first_check;
+mod presence;
 mod quorum;
 mod ramp;
 #[cfg(test)]
@@ -21,11 +24,14 @@ use std::time::{Duration, Instant};
 
 pub use self::{
     admin::{AdminAction, AdminCommands, AdminState, Drain},
+    clients::ClientState,
+    first_check::FirstCheck,
+    presence::Presence,
     quorum::QuorumState,
-    unasked::FirstCheck,
 };
 use self::{
     backup::Backup,
+    presence::weight_in,
     quorum::{Marks, Presumed, Sums},
     ramp::Ramp,
 };
@@ -33,53 +39,6 @@ use crate::{
     health::{Cause, State},
     model::{AgentOrder, OnFailure, PoolPolicy, Role, StartPolicy, Weight},
 };
-
-/// Whether a destination is in the table, and whether it takes new connections there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Presence {
-    /// In the table with its configured weight.
-    In,
-    /// In the table with weight 0.
-    Quiesced,
-    /// In the table with a lower weight than its own, as a server that is down.
-    Lowered(Weight),
-    /// Not in the table.
-    Absent,
-    /// Not in the table, because an earlier agent has taken it out.
-    Removed,
-}
-
-impl Presence {
-    /// The presence of a destination in the kernel's table, where it takes connections or not; `None`: it isn't there.
-    #[must_use]
-    pub fn in_table(takes_connections: Option<bool>) -> Self {
-        match takes_connections {
-            Some(true) => Self::In,
-            Some(false) => Self::Quiesced,
-            None => Self::Absent,
-        }
-    }
-}
-
-impl From<OnFailure> for Presence {
-    fn from(on_failure: OnFailure) -> Self {
-        match on_failure {
-            OnFailure::Lower(weight) => Self::Lowered(weight),
-            OnFailure::Quiesce | OnFailure::Remove => Self::out(on_failure),
-        }
-    }
-}
-
-impl Presence {
-    /// The presence of a server that is to get no new connections: one that nobody has asked yet, or one in
-    /// maintenance.
-    fn out(on_failure: OnFailure) -> Self {
-        match on_failure {
-            OnFailure::Quiesce | OnFailure::Lower(_) => Self::Quiesced,
-            OnFailure::Remove => Self::Absent,
-        }
-    }
-}
 
 /// A service's policy, as the pool needs it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -114,20 +73,6 @@ pub enum Origin {
     Kept(usize),
 }
 
-/// What clients say of a server whose checks succeed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ClientState {
-    /// Nothing against it.
-    #[default]
-    Served,
-    /// They fail there: it is out, as if it had failed.
-    Excluded,
-    /// It was excluded, and gets clients again, as few as a weight of 1 brings.
-    OnTrial,
-}
-
-/// The share of a service's servers that may be out by what clients say and by failures, for one more to be excluded.
-const MOST_EXCLUDED: f64 = 0.5;
 /// How a server that is out starts once it comes in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum NextStart {
@@ -223,16 +168,6 @@ impl Member {
             }
             None => agent.is_some_and(|order| order == AgentOrder::Drain).then_some(Presence::Quiesced),
         }
-    }
-}
-
-/// The weight in the table of a server with this presence.
-fn weight_in(presence: Presence, full_weight: Weight) -> Option<Weight> {
-    match presence {
-        Presence::In => Some(full_weight),
-        Presence::Quiesced => Some(Weight::QUIESCENT),
-        Presence::Lowered(weight) => Some(weight.min(full_weight)),
-        Presence::Absent | Presence::Removed => None,
     }
 }
 
@@ -505,23 +440,6 @@ impl Pool {
             decision.events.push(if alarm { PoolEvent::AlarmRaised } else { PoolEvent::AlarmOver });
         }
         self.alarm = alarm;
-    }
-
-    /// Sets what clients say of a server; backups have none. Weights change at the next [`Pool::decide`].
-    pub fn set_client_state(&mut self, role: Role, client_state: ClientState) {
-        if let Role::Server(index) = role
-            && let Some(member) = self.members.get_mut(index)
-        {
-            member.client_state = client_state;
-        }
-    }
-
-    /// Whether a server that is in by its health may be excluded: another one must take connections and be healthy, and
-    /// no more than half be out.
-    #[must_use]
-    pub fn may_exclude(&self, role: Role, states: &[State]) -> bool {
-        let Role::Server(index) = role else { return false };
-        self.members.get(index).is_some_and(Member::is_in) && self.may_be_out(index, states, MOST_EXCLUDED)
     }
 
     /// Whether the fast path may take out this one.

@@ -2,18 +2,12 @@
 //! for them as little as against them. They hold up the quorum's decision no longer, and are used where nobody else
 //! can be. Pure.
 
-use super::{Backup, Member, Pool};
+use super::{
+    Member, Pool,
+    backup::Backup,
+    first_check::{FirstCheck, is_unasked},
+};
 use crate::{health::State, model::Role};
-
-/// Whether a server that nothing is known of has still time for its first result.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum FirstCheck {
-    /// It has, or there was one.
-    #[default]
-    InTime,
-    /// There should have been one by now.
-    Overdue,
-}
 
 impl Pool {
     /// Sets whether a server has still time for its first result. If not, it holds up the quorum's decision no longer.
@@ -52,9 +46,4 @@ impl Backup {
             && !self.full_weight().is_quiescent()
             && state.is_some_and(|state| is_unasked(state, self.first_check))
     }
-}
-
-/// Whether a server can't be asked.
-fn is_unasked(state: State, first_check: FirstCheck) -> bool {
-    first_check == FirstCheck::Overdue && matches!(state, State::Unknown { failures: 0 })
 }

@@ -34,7 +34,7 @@ pub(crate) enum TaskName {
     Idle,
     /// The passive signal.
     Monitor,
-    /// Decisions.
+    /// The engine.
     Controller,
     /// The kernel's table.
     Table,

@@ -1,23 +1,23 @@
 //! The log of events. Every line has the time in `at_ns` (`CLOCK_MONOTONIC`), the `event`, and the fields that
 //! `docs/events.md` lists, so that a program can follow it as well as a person.
 
+mod contradiction;
+mod idle;
+
 use std::time::{Duration, Instant};
 
-use humantime::format_duration;
 use tracing::{debug, error, info, warn};
 
 use crate::{
     event::{
-        CommandRun, ConfigNotice, Consequence, ContradictionChange, ContradictionEnd, Event, HintFate,
-        InstanceChange, LineFile, ListChange, MailResult, ProbeKind, Record, StateFileChange, Subject,
-        Subscriber,
+        CommandRun, ConfigNotice, Event, HintFate, InstanceChange, LineFile, ListChange, MailResult,
+        ProbeKind, Record, StateFileChange, Subject, Subscriber,
     },
     health::{State, Transition},
     ipvs::Edit,
-    model::ForwardingMethod,
-    passive::{Comparison, Complaint, Hint},
+    passive::Hint,
     pool::{AdminAction, Drain, PoolEvent},
-    probe::{Outcome, idle::IdleChange},
+    probe::Outcome,
 };
 
 /// Writes every event to the log.
@@ -182,85 +182,6 @@ impl Line {
                 at_ns, event, service = &**service, %server, layer = %hint.layer, evidence = %hint.evidence,
                 result = %fate, "{server}, hint: {}; {then}", hint.evidence
             );
-        }
-    }
-
-    /// Events of idle connections.
-    fn of_idle_connection(self, of: &Event) {
-        let Self { at_ns, event } = self;
-        match of {
-            Event::IdleConnection { subjects, change } => {
-                for Subject { service, destination } in subjects {
-                    let (service, server) = (&**service, destination.server);
-                    match change {
-                        IdleChange::Opened => {
-                            debug!(at_ns, event, service, %server, "{server}: an idle connection is open");
-                        }
-                        IdleChange::Ended { end, after, usual, sign: _ } => debug!(
-                            at_ns, event, service, %server, end = end.word(), after_ms = milliseconds(*after),
-                            usual_ms = usual.map(milliseconds),
-                            "{server}: the idle connection was {end}, after {after:.1?}"
-                        ),
-                        IdleChange::Off(why) => warn!(
-                            at_ns, event, service, %server, reason = %why,
-                            "{server}: no idle connection is kept any more: {why}; set `idle-connection = \"off\"` \
-                             for {service}, or see docs/idle-connection.md"
-                        ),
-                        IdleChange::On => {
-                            info!(at_ns, event, service, %server, "{server}: an idle connection is kept again");
-                        }
-                    }
-                }
-            }
-            Event::IdleLimit { wanted, limit } => warn!(
-                at_ns,
-                event,
-                wanted,
-                limit,
-                "only {limit} of {wanted} servers have an idle connection, as the agent may open too few files: raise \
-                 LimitNOFILE of its unit to 4096 more than there are servers"
-            ),
-            _ => {}
-        }
-    }
-
-    fn contradiction(self, subject: &Subject, method: ForwardingMethod, change: &ContradictionChange) {
-        let Self { at_ns, event } = self;
-        let (service, server) = (&*subject.service, subject.destination.server);
-        match change {
-            ContradictionChange::Begun { complaint, consequence } => {
-                let Complaint { missing, attempts, answered, networks, lasted, .. } = complaint;
-                let siblings_percent = match complaint.siblings {
-                    Comparison::Answer(share) => Some((share * 100.0).round()),
-                    Comparison::Alike | Comparison::Alone => None,
-                };
-                warn!(
-                    at_ns, event, service, %server, %method, missing = missing.name(), attempts, answered, networks,
-                    lasted_s = lasted.as_secs(), siblings_percent, action = consequence.name(),
-                    "{service}: the checks of {server} succeed, but its clients fail: {complaint}; likely causes: {}; {}",
-                    complaint.likely_causes(method), what_follows(*consequence)
-                );
-            }
-            ContradictionChange::Out { retry_in } => warn!(
-                at_ns, event, service, %server, retry_s = retry_in.as_secs(),
-                "{service}: {server} is taken out because its clients fail; it is tried again in {}",
-                format_duration(*retry_in)
-            ),
-            ContradictionChange::Trial => info!(
-                at_ns, event, service, %server,
-                "{service}: {server} gets a few clients again, to see whether they are served"
-            ),
-            ContradictionChange::Over { end, lasted } => {
-                let words = match end {
-                    ContradictionEnd::Served => "are served again",
-                    ContradictionEnd::Down => "and its checks agree that it fails",
-                    ContradictionEnd::Gone => "are no longer compared with its checks",
-                };
-                info!(
-                    at_ns, event, service, %server, reason = end.name(), lasted_s = lasted.as_secs(),
-                    "{service}: the clients of {server} {words}"
-                );
-            }
         }
     }
 
@@ -578,18 +499,6 @@ fn done(action: AdminAction) -> &'static str {
         AdminAction::Undrain => "no longer drained",
         AdminAction::Maintenance(true) => "put in maintenance",
         AdminAction::Maintenance(false) => "no longer in maintenance",
-    }
-}
-
-fn what_follows(consequence: Consequence) -> String {
-    match consequence {
-        Consequence::Reported => "it stays in (on-contradiction)".to_owned(),
-        Consequence::Excluded { retry_in } => {
-            format!("it is taken out, and tried again in {}", format_duration(retry_in))
-        }
-        Consequence::Kept => {
-            "it stays in: too much of the service would be out, or its siblings fare no better".to_owned()
-        }
     }
 }
 

@@ -85,7 +85,7 @@ impl Reload {
                 }
             }
         };
-        shutdown.run_until_cancelled(reading).await;
+        Box::pin(shutdown.run_until_cancelled(reading)).await;
     }
 
     /// Starts or stops watching the file, as the configuration says.

@@ -31,7 +31,7 @@ mod tests;
 
 use std::time::Duration;
 
-use lvs_common::{Flow, Sketch, ServerCounters, ServerId, ServerState};
+use lvs_common::{Flow, ServerCounters, ServerId, ServerState, Sketch};
 
 pub use self::{
     complaint::{ClientReport, ClientsSay, Comparison, Complaint, Missing},

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lvs_common::{Sketch, ServerCounters, ServerState};
+use lvs_common::{ServerCounters, ServerState, Sketch};
 
 use super::{
     LASTING,
