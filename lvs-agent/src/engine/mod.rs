@@ -222,13 +222,13 @@ impl Engine {
         now: Instant,
     ) -> Effects {
         let mut effects = Effects::default();
-        let Some(place) = self.places.get(destination).copied() else {
-            return effects;
-        };
+        let Some(place) = self.places.get(destination).copied() else { return effects };
         let Place { service: index, role } = place;
         let (sample, requested, ordered) = self.heed(destination, sample, requested);
         let Some(service) = self.services.get_mut(index) else { return effects };
         let Some(health) = service.health_mut(role) else { return effects };
+        // Its first results may end what was done for want of any.
+        let was_unknown = matches!(health.state(), State::Unknown { .. });
         let failed = health.failing_since().is_some();
         let transition = health.observe(sample, now);
         let fails = health.failing_since().is_some();
@@ -238,7 +238,7 @@ impl Engine {
         let Some(service) = self.services.get_mut(index) else { return effects };
         let weight_changed = requested.is_some_and(|weight| service.pool.set_reported_weight(role, weight));
         let contradiction_over = self.note_probe(destination, sample, now);
-        if transition.is_some() || weight_changed || ordered || contradiction_over.is_some() {
+        if was_unknown || transition.is_some() || weight_changed || ordered || contradiction_over.is_some() {
             effects.events.extend(contradiction_over);
             let Some(service) = self.services.get(index) else { return effects };
             // A destination that an administrator has set to weight 0 is never reported as failed.

@@ -477,6 +477,9 @@ impl Pool {
             }
         }
         let quorum = self.quorum.next(sums, self.rules.quorum, self.presumed);
+        if (self.quorum, quorum) == (QuorumState::Has, QuorumState::Unknown) {
+            self.presumed = Presumed::Had;
+        }
         if quorum != self.quorum {
             match quorum {
                 QuorumState::Has => decision.events.push(PoolEvent::QuorumBack),
