@@ -1,4 +1,4 @@
-//! A panic on purpose, for tests: `LVS_PANIC=TASK` makes that task panic once, a second after its start.
+//! A panic on purpose, for tests: `LVS_PANIC=TASK` makes that task panic once, some seconds after its start.
 
 use std::{
     env,
@@ -9,7 +9,7 @@ use std::{
 /// The name of a task, as [`super::TaskName`] displays it.
 const VARIABLE: &str = "LVS_PANIC";
 /// Long enough for the agent to be at work.
-const AFTER: Duration = Duration::from_secs(1);
+const AFTER: Duration = Duration::from_secs(4);
 
 /// Whether the panic is still to come.
 static ARMED: AtomicBool = AtomicBool::new(true);

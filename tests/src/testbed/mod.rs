@@ -47,6 +47,8 @@ pub struct Testbed {
     /// Since when everything is as it should be.
     pub healthy_since: Moment,
     config: String,
+    /// Time from a client to the director and back.
+    distance: Duration,
     is_long_lived: bool,
     /// How many of the servers, the first ones, are no backups.
     regular: usize,
@@ -143,7 +145,9 @@ impl Testbed {
         .with_context(|| agent.diagnosis())?;
         let load = Load::start(&lab.network.clients, setup.load.clone())?;
         let is_long_lived = matches!(setup.load.pattern, Pattern::LongLived { .. });
-        Ok(Self { load, watcher, agent, lab, healthy_since: Moment::now(), config, is_long_lived, regular })
+        let distance = setup.distance.unwrap_or_default();
+        let healthy_since = Moment::now();
+        Ok(Self { load, watcher, agent, lab, healthy_since, config, distance, is_long_lived, regular })
     }
 
     /// Starts the agent anew with the same configuration, after its end.
@@ -236,6 +240,8 @@ impl Testbed {
         self.wait_until_out(server)?;
         self.run_for(after)?;
         let watched_until = Moment::now();
+        // What distant clients have sent by now is still on its way, and must not meet the server when it is back.
+        self.run_for(self.distance)?;
         let texts = TableTexts { before, after: self.table_text()? };
         let healed = self.repair(fault, server)?;
         self.wait_until_back(server)?;

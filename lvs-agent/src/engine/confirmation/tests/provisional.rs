@@ -142,3 +142,16 @@ fn with_many_of_them_each_is_asked_less_often() {
     }
     assert_eq!(rechecks.every(), 200 * MS);
 }
+
+#[test]
+fn one_that_is_back_has_no_part_in_what_befalls_the_next() {
+    let mut case = removed(NAMES);
+    case.passes(50 * MS);
+    case.probe_ends(0, Came::Answered);
+    case.burst_ends(0);
+    assert!(case.is_up(NAMES));
+    let next = ServerId(NAMES.0 + 1);
+    case.suspect(next, Layer::Host, Strength::Strong, Evidence::NeighbourFailed);
+    case.all_end(Came::TimedOut);
+    assert!(!case.is_up(next), "one of three is not most of them");
+}
