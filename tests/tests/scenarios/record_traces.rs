@@ -24,7 +24,7 @@ use crate::expect_failover::HEALTHY;
 /// How much is kept of the time before a fault, or of a time without any, and of the time after it.
 const KEPT: (Duration, Duration) = (Duration::from_millis(2500), Duration::from_millis(1200));
 /// No recording takes more, in bytes.
-const MOST: usize = 100_000;
+const MOST: usize = 200_000;
 
 /// What is recorded. The first server fails, if any does.
 struct Case {
