@@ -359,8 +359,10 @@ impl Confirmations {
         }
         for destination in request.destinations.iter().filter(|destination| at.is_up(destination)) {
             self.closed_ports.remove(destination);
-            // What befalls others from now on it has no part in.
-            at.targets.of(destination).for_each(|target| self.correlation.answered(target.id));
+            if verdict == Verdict::Alive {
+                // What befalls others from now on it has no part in.
+                at.targets.of(destination).for_each(|target| self.correlation.answered(target.id));
+            }
         }
         let answers_again = request.purpose == Purpose::Return && verdict == Verdict::Alive;
         if answers_again { self.ask_whole(&request.destinations, at) } else { Vec::new() }

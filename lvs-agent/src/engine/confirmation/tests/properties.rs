@@ -232,10 +232,18 @@ impl Watched {
 
     fn probe_ends(&mut self, burst: usize, came: Came) -> Result<(), TestCaseError> {
         let key = subject(&self.case.bursts[burst]);
+        let asked = self.case.bursts[burst].request.destinations.clone();
         let before = self.case.bursts.len();
         let (answer, done) = self.case.probe_ends(burst, came);
         prop_assert_eq!(done.feedback, []);
         let Some(key) = key else {
+            let is_back = |key: &DestinationKey| {
+                asked.contains(key) && self.case.engine.state(key).is_some_and(State::is_up)
+            };
+            if answer.verdict == Verdict::Alive {
+                let case = &self.case;
+                self.doubted.retain(|server, _| !case.destinations(*server).iter().any(is_back));
+            }
             // Who answers again is asked the whole check.
             let further = self.case.bursts[before..].iter();
             prop_assert!(
