@@ -20,7 +20,7 @@ use lvs_tests::{
 };
 
 /// A contradiction lasts for 10 s before it is one; here until it must be told of.
-const TOLD: Duration = Duration::from_secs(25);
+const TOLD: Duration = Duration::from_mins(1);
 /// Until it is over once clients are served.
 const OVER: Duration = Duration::from_secs(25);
 /// How long a trouble lasts that must not be called a contradiction: well above the time that one takes.

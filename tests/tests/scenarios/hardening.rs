@@ -27,7 +27,11 @@ use lvs_tests::{
     },
     testbed::{EDIT_LIMIT, Setup, Testbed},
 };
-use nix::sys::signal::Signal;
+use nix::{
+    fcntl::{FcntlArg, fcntl},
+    sys::signal::Signal,
+    unistd::Pid,
+};
 
 /// The exit code after the end of a task that the agent can't do without.
 const TASK_ENDED: i32 = 4;
@@ -91,6 +95,17 @@ fn stderr_to(pipe: &Path) -> Result<Vec<String>> {
         .collect())
 }
 
+/// Whether the thread that writes the log is in the middle of that: `write` is system call 1 on x86-64 (proc(5)).
+fn is_writing(agent: Pid) -> Result<bool> {
+    for thread in fs::read_dir(format!("/proc/{agent}/task"))? {
+        let thread = thread?.path();
+        if fs::read_to_string(thread.join("comm"))?.trim() == "log" {
+            return Ok(fs::read_to_string(thread.join("syscall"))?.starts_with("1 "));
+        }
+    }
+    Ok(false)
+}
+
 #[test]
 #[ignore = "needs root, IPVS and the agent: cargo xtask test"]
 fn an_agent_whose_standard_error_is_lost_or_hangs_goes_on_deciding() -> Result<()> {
@@ -100,13 +115,15 @@ fn an_agent_whose_standard_error_is_lost_or_hangs_goes_on_deciding() -> Result<(
         let wrapper = stderr_to(&pipe)?;
         let wrapper: Vec<&str> = wrapper.iter().map(String::as_str).collect();
         let mut bed = Bed::start(&wrapper, |config| config)?;
-        let mut lines = BufReader::new(File::open(&pipe)?).lines();
+        let reader = File::open(&pipe)?;
+        fcntl(&reader, FcntlArg::F_SETPIPE_SZ(4096))?;
+        let mut lines = BufReader::new(reader).lines();
         while !lines.next().context("the agent's log has ended")??.contains("\"event\":\"ready\"") {}
         bed.wait_until_all_serve()?;
         // From now on nobody reads: either nobody can, or the pipe fills up.
         let reader = (!is_lost).then_some(lines);
-        wait::until_true("lines of the log to be lost", Duration::from_mins(2), || {
-            Ok(bed.lost_lines()? > 0.0)
+        wait::until_true("the log to be lost or to hang", Duration::from_mins(2), || {
+            if is_lost { Ok(bed.lost_lines()? > 0.0) } else { is_writing(bed.agent.pid()) }
         })?;
         bed.lose(1)?;
         let begin = Moment::now();

@@ -124,6 +124,10 @@ fn the_weight_of_a_server_that_comes_back_rises_slowly() -> Result<()> {
     testbed.reset_healthy_since();
     testbed.inject(Fault::ProcessKilled, 0)?;
     testbed.wait_until_out(0)?;
+    // As long as the regular checks don't agree, its removal is provisional, and costs no slow start.
+    testbed.wait("the regular checks to agree", BY_CHECK, |testbed| {
+        Ok(testbed.agent.lines().iter().any(|line| line.contains("\"event\":\"agreed\"")))
+    })?;
     testbed.repair(Fault::ProcessKilled, 0)?;
     testbed.wait("its whole weight", BY_CHECK, |testbed| {
         Ok(testbed.watcher.table()?.weight(server) == Some(10))
