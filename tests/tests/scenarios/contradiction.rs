@@ -20,7 +20,7 @@ use lvs_tests::{
 };
 
 /// A contradiction lasts for 10 s before it is one; here until it must be told of.
-const TOLD: Duration = Duration::from_mins(1);
+const TOLD: Duration = Duration::from_secs(25);
 /// Until it is over once clients are served.
 const OVER: Duration = Duration::from_secs(25);
 /// How long a trouble lasts that must not be called a contradiction: well above the time that one takes.
@@ -90,14 +90,6 @@ fn a_server_that_loses_the_vip_is_told_of() -> Result<()> {
     expect_report(&setup, Fault::VipLost, "handshake", "the VIP is not on the server's loopback")?;
     let setup = Setup::new(Method::Tunnel(Encapsulation::Ipip));
     expect_report(&setup, Fault::VipLost, "handshake", "tunnel device")
-}
-
-#[test]
-#[ignore = "needs root, IPVS and the agent: cargo xtask test"]
-fn a_server_that_loses_the_vip_is_told_of_with_one_client_network() -> Result<()> {
-    let mut setup = Setup::new(Method::DirectRoute);
-    setup.load.clients = 1;
-    expect_report(&setup, Fault::VipLost, "handshake", "the VIP is not on the server's loopback")
 }
 
 #[test]
