@@ -241,8 +241,8 @@ impl Watched {
                 asked.contains(key) && self.case.engine.state(key).is_some_and(State::is_up)
             };
             if answer.verdict == Verdict::Alive {
-                let case = &self.case;
-                self.doubted.retain(|server, _| !case.destinations(*server).iter().any(is_back));
+                let of_server = |server: ServerId| self.case.destinations(server);
+                self.doubted.retain(|server, _| !of_server(*server).iter().any(is_back));
             }
             // Who answers again is asked the whole check.
             let further = self.case.bursts[before..].iter();
