@@ -35,6 +35,7 @@ mod tcp;
 mod testing;
 #[cfg(test)]
 mod tests;
+pub(crate) mod timer;
 pub(crate) mod tls;
 mod tls_failure;
 

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::{select, sync::mpsc, task::JoinError, time};
+use tokio::{select, sync::mpsc, task::JoinError};
 use tokio_util::{
     sync::CancellationToken,
     task::{AbortOnDropHandle, JoinMap},
@@ -20,6 +20,7 @@ use super::{
     prober::Probe,
     schedule::{CheckId, Schedule},
     target::ProbeTarget,
+    timer::{now, sleep_until},
 };
 use crate::{
     keyed::KeyMap,
@@ -348,19 +349,6 @@ async fn run_once<P: Probe>(
     let id = check.check.id;
     if results.send(CheckResult { id, started, late, whole, outcome }).await.is_err() {
         tracing::debug!(check = id.0, "the results of checks are no longer received");
-    }
-}
-
-/// Now, by tokio's clock, which tests can stop.
-fn now() -> Instant {
-    time::Instant::now().into_std()
-}
-
-/// Waits until `at`, or for ever.
-async fn sleep_until(at: Option<Instant>) {
-    match at {
-        Some(at) => time::sleep_until(at.into()).await,
-        None => std::future::pending().await,
     }
 }
 

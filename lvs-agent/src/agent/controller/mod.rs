@@ -33,6 +33,7 @@ use crate::{
     probe::{
         CheckId, CheckResult, IdleHandle, IdleReport, Outcome, Prober, SchedulerHandle, Verdict,
         bursts::{Bursts, Report},
+        timer::sleep_until,
     },
     reconcile::DesiredTable,
     state_file::{SavedCommands, StateWriter, WriteReceipt},
@@ -341,13 +342,5 @@ impl Controller {
         if self.feedback.try_send(feedback).is_err() {
             debug!("the passive side doesn't listen");
         }
-    }
-}
-
-/// Waits until then, or for ever.
-async fn sleep_until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at.into()).await,
-        None => std::future::pending().await,
     }
 }

@@ -12,7 +12,6 @@ use tokio::{
     select,
     sync::mpsc,
     task::{AbortHandle, JoinSet},
-    time,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +25,7 @@ use super::{
 use crate::{
     keyed::KeyMap,
     model::DestinationKey,
+    probe::timer::{now, sleep_until},
     probe::{random, target::ProbeTarget},
 };
 
@@ -392,19 +392,6 @@ impl IdleConnections {
                 states.insert(*destination, state.clone());
             }
         }
-    }
-}
-
-/// Now, by tokio's clock.
-fn now() -> Instant {
-    time::Instant::now().into_std()
-}
-
-/// Waits until `at`, or for ever.
-async fn sleep_until(at: Option<Instant>) {
-    match at {
-        Some(at) => time::sleep_until(at.into()).await,
-        None => std::future::pending().await,
     }
 }
 

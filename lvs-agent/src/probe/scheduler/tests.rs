@@ -7,6 +7,8 @@ use std::{
     },
 };
 
+use tokio::time;
+
 use super::*;
 use crate::{
     model::CheckKind,

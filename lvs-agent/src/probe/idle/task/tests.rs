@@ -7,6 +7,8 @@ use tokio::{
     net::TcpListener,
 };
 
+use tokio::time;
+
 use super::*;
 use crate::{
     model::{Protocol, ServiceKey},
