@@ -51,6 +51,8 @@ const MAX_HEAD: usize = 16 * 1024;
 const FRESH: Duration = Duration::from_millis(100);
 /// From a failure to accept (no descriptors left) to the next try.
 const PAUSE: Duration = Duration::from_millis(500);
+/// From the end of the thread that serves to the next one.
+const AGAIN: Duration = Duration::from_secs(1);
 /// How often histograms that nobody scrapes are folded; else their samples would pile up.
 const UPKEEP: Duration = Duration::from_secs(5);
 
@@ -79,9 +81,10 @@ impl MetricsServer {
 
 impl Restartable for MetricsServer {
     async fn run(&mut self, shutdown: &CancellationToken) {
-        match self.serve(shutdown.clone()).await {
-            Ok(()) => {}
-            Err(error) => warn!("metrics are no longer served: {error:#}"),
+        // A panic ends the thread, and not this task.
+        while let Err(error) = self.serve(shutdown.clone()).await {
+            warn!("metrics are not served for {} s: {error:#}", AGAIN.as_secs());
+            sleep(AGAIN).await;
         }
     }
 }
