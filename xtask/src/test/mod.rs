@@ -1,5 +1,7 @@
 //! `cargo xtask test`: everything that must hold, step by step, and one line with the sum.
 
+mod durations;
+mod shares;
 mod steps;
 mod summary;
 mod tee;
