@@ -306,13 +306,6 @@ impl Engine {
         gone
     }
 
-    /// Sets the servers that files in the maintenance directory name; they are out until others are set.
-    pub(crate) fn set_maintenance(&mut self, maintained: MaintenanceSet, now: Instant) -> Effects {
-        self.maintained = maintained;
-        self.apply_admin_states(now);
-        self.decide_all(now)
-    }
-
     /// Sets the servers that an administrator has set to weight 0; [`Engine::decide_all`] applies it.
     pub(crate) fn set_administered(&mut self, administered: BTreeSet<DestinationKey>, now: Instant) {
         self.administered = administered;
