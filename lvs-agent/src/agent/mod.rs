@@ -225,7 +225,7 @@ impl Running {
         self.tasks.spawn(TaskName::Idle, connections.run(shutdown.clone()));
         let (requests_tx, requests) = mpsc::channel(REQUESTS);
         let (updates_tx, updates) = mpsc::channel(UPDATES);
-        let (commands_tx, orders) = mpsc::channel(COMMANDS);
+        let (commands_tx, commands) = mpsc::channel(COMMANDS);
         let (reloads_tx, reloads) = mpsc::channel(RELOADS);
         let (in_force_tx, in_force) = latest::channel(config.clone());
         self.in_force = Some(in_force.clone());
@@ -260,7 +260,7 @@ impl Running {
             idle,
             requests,
             updates,
-            orders,
+            commands,
             maintained,
         };
         self.tasks.spawn(TaskName::Controller, controller.run(inputs, shutdown.clone()));
