@@ -33,5 +33,5 @@ pub use key::{EndpointKey4, EndpointKey6, EndpointKind, HandshakeKey, ServerId, 
 pub use latency::Latencies;
 pub use names::{COARSE_CLOCK, EGRESS, INGRESS, MAX_SERVERS, PROBE_MARK, map};
 pub use shortcut::Shortcut;
-pub use state::{Again, Flow, Handshake, LayerState, ServerState, Sketch};
+pub use state::{Flow, Handshake, LayerState, Retransmissions, ServerState, Sketch};
 pub use waiting::{ServerAnswered, ServerWaiting, WaitingConnections};

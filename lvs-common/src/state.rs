@@ -16,7 +16,7 @@ pub struct ServerState {
     pub application: LayerState,
     /// Data sent again while the acknowledgement number stood still, since the last proof of life of any kind (of those
     /// above, or under masquerade any packet from the server). Sampled flows only. By the coarse clock.
-    pub again: Again,
+    pub again: Retransmissions,
     /// The newest packet from the server, whatever it is but RST (masquerade only). By the coarse clock.
     pub reply_ns: u64,
     /// RSTs in answer to SYNs since the listener's last proof of life.
@@ -113,7 +113,7 @@ impl Sketch {
 /// Data that clients had to send again.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
-pub struct Again {
+pub struct Retransmissions {
     /// The client networks: bit `hash % 64` for each.
     pub networks: u64,
     /// The first time; 0: none.

@@ -213,8 +213,10 @@ impl Running {
         let wiring =
             Wiring { findings: findings_tx, clients: clients_tx, feedback, targets: targets_tx, watched };
         let passive = self.monitor(&config, wiring).await;
-        // Admin commands hold before the first edit. A failure has been logged; the task retries.
+        // What people ordered holds before the first edit. A failure has been logged; the task retries.
         let weights: Vec<_> = engine.weights().collect();
+        let maintained = self.maintained(&config).await;
+        engine.restore_maintenance(maintained.borrow().clone(), Instant::now());
         engine.begin(Instant::now());
         table.write(engine.wanted()).await;
         let (results_tx, results) = mpsc::channel(RESULTS);
@@ -223,11 +225,10 @@ impl Running {
         self.tasks.spawn(TaskName::Idle, connections.run(shutdown.clone()));
         let (requests_tx, requests) = mpsc::channel(REQUESTS);
         let (updates_tx, updates) = mpsc::channel(UPDATES);
-        let (commands_tx, orders) = mpsc::channel(COMMANDS);
+        let (commands_tx, commands) = mpsc::channel(COMMANDS);
         let (reloads_tx, reloads) = mpsc::channel(RELOADS);
         let (in_force_tx, in_force) = latest::channel(config.clone());
         self.in_force = Some(in_force.clone());
-        let maintained = self.maintained(&config);
         let notifier = self.notifier(&config);
         let mut checks = Subscriptions::default();
         let ScheduleChange { added, removed: _ } = checks.replace(&services);
@@ -259,7 +260,7 @@ impl Running {
             idle,
             requests,
             updates,
-            orders,
+            commands,
             maintained,
         };
         self.tasks.spawn(TaskName::Controller, controller.run(inputs, shutdown.clone()));
@@ -312,13 +313,13 @@ impl Running {
         self.tasks.spawn(TaskName::Table, table.run(self.tasks.shutdown().clone(), at_exit));
     }
 
-    /// The servers that files in the maintenance directory name, from now on.
-    fn maintained(&mut self, config: &Config) -> latest::Receiver<MaintenanceSet> {
-        let (maintained_tx, maintained) = latest::channel(MaintenanceSet::new());
-        if let Some(directory) = config.agent.maintenance.as_deref() {
-            let reader = MaintenanceDirectory::new(directory, maintained_tx);
-            self.tasks.spawn_restarted(TaskName::Maintenance, reader);
-        }
+    /// The servers that files in the maintenance directory name, now and from now on.
+    async fn maintained(&mut self, config: &Config) -> latest::Receiver<MaintenanceSet> {
+        let Some(directory) = config.agent.maintenance.as_deref() else {
+            return latest::channel(MaintenanceSet::new()).1;
+        };
+        let (reader, maintained) = MaintenanceDirectory::open(directory).await;
+        self.tasks.spawn_restarted(TaskName::Maintenance, reader);
         maintained
     }
 

@@ -20,9 +20,9 @@ mod restart;
 pub(crate) use self::{changes::changes, restart::without_restart};
 pub use self::{
     diagnostics::{
-        ConfigError, Contradiction, DirectiveFault, Fault, FaultKind, Faults, FileError, FileErrorKind,
-        KeyFault, Leniency, NameFault, Need, Note, Place, PortUse, Prerequisite, Strictness, ValueFault,
-        Warning, WarningKind,
+        ConfigError, Contradiction, DirectiveFault, Fault, FaultKind, Faults, FileContent, FileError,
+        FileErrorKind, KeyFault, Leniency, NameFault, Need, Note, Place, PortUse, Prerequisite, Strictness,
+        ValueFault, Warning, WarningKind,
     },
     load::{Fingerprint, Source, read_bytes, read_file},
     name_grace::{NameGrace, NamePolicy, Unresolved},

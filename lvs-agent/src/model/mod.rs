@@ -3,6 +3,7 @@
 
 mod check;
 pub mod defaults;
+mod facility;
 mod idle_connection;
 mod lvs;
 mod notify;
@@ -22,6 +23,7 @@ pub use self::{
         StatusCodes, TcpCheck, Tls, TlsIdentity, TlsStart, TlsVerify, Transport, UdpCheck, dns_name,
         is_dns_name,
     },
+    facility::Facility,
     idle_connection::IdleConnection,
     lvs::*,
     notify::{
@@ -37,3 +39,6 @@ pub use self::{
     unlisted::Unlisted,
     via::{DeviceName, Via},
 };
+
+/// A MAC address.
+pub type Mac = [u8; 6];

@@ -26,6 +26,7 @@ mod survey;
 mod survey_task;
 mod topology;
 
+pub use crate::model::Mac;
 pub use change::NetworkChanges;
 pub use error::NetworkError;
 pub use link::{Link, Links};
@@ -34,6 +35,3 @@ pub use route::{NextHop, Route, RouteLookup, RouteQuery};
 pub use survey::{Device, RouteSnapshot, ServerNextHop, Surveyor};
 pub(crate) use survey_task::SurveyTask;
 pub use topology::{DevicePlan, ServerRoute, Topology};
-
-/// A MAC address.
-pub type Mac = [u8; 6];

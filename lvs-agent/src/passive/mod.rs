@@ -51,4 +51,4 @@ pub use signature::{Forwarding, forwardings};
 pub use sizes::Sizes;
 pub use targets::{Change, PacketPath, Target, Targets};
 pub use visibility::{NoSignal, Visibility};
-pub use wire_key::{Mac, WireKey};
+pub use wire_key::WireKey;

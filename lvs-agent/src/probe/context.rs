@@ -58,4 +58,5 @@ pub(super) struct ProbeContext<'a> {
     pub(super) target: ProbeTarget,
     pub(super) deadline: Deadline,
     pub(super) tls: &'a super::tls::TlsClients,
+    pub(super) rests: &'a super::http::Rests,
 }

@@ -153,6 +153,7 @@ mod tests {
             target,
             deadline: crate::probe::context::Deadline::new(LONG, &target.via),
             tls: &tls,
+            rests: &crate::probe::http::Rests::default(),
         };
         let socket = Datagrams::open(&context).unwrap();
         let stranger = UdpSocket::bind(testing::any_port()).await.unwrap();

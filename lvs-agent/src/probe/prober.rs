@@ -29,11 +29,13 @@ pub trait Probe: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Outcome> + Send;
 }
 
-/// Probes over the network. Clones share the sockets for pings and the TLS configurations.
+/// Probes over the network. Clones share the sockets for pings, the TLS configurations, and pages that are read to
+/// their end.
 #[derive(Clone, Debug, Default)]
 pub struct Prober {
     pingers: Pingers,
     tls: TlsClients,
+    rests: http::Rests,
 }
 
 impl Prober {
@@ -47,7 +49,8 @@ impl Prober {
 impl Probe for Prober {
     async fn probe(&self, target: ProbeTarget, kind: &CheckKind, timeout: Duration) -> Outcome {
         let started = Instant::now();
-        let context = ProbeContext { target, deadline: Deadline::new(timeout, &target.via), tls: &self.tls };
+        let deadline = Deadline::new(timeout, &target.via);
+        let context = ProbeContext { target, deadline, tls: &self.tls, rests: &self.rests };
         let result = match kind {
             CheckKind::Ping => self.pingers.probe(target, timeout).await,
             CheckKind::Connect => connect::probe(&context).await,

@@ -11,8 +11,8 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use lvs_agent::{
-    model::Protocol,
-    passive::{Mac, Programs, Signals, Sizes, WireKey},
+    model::{Mac, Protocol},
+    passive::{Programs, Signals, Sizes, WireKey},
 };
 use lvs_common::ServerId;
 

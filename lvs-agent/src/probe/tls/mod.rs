@@ -2,6 +2,7 @@
 //! answers, and not who it is.
 
 mod identity;
+mod pinned;
 #[cfg(test)]
 mod tests;
 mod verifier;

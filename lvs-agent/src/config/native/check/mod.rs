@@ -1,7 +1,6 @@
 //! A check: its type, interval and timeouts. One file for the keys of each family of types.
 
 mod application;
-mod files;
 mod http;
 mod inherit;
 mod kind;

@@ -8,10 +8,9 @@ use std::{
 use hyper::http::uri::Authority;
 use toml::{Spanned, de::DeValue};
 
-use super::files;
 use crate::{
     config::{
-        diagnostics::{Contradiction, FaultList, Prerequisite, ValueFault, WarningKind},
+        diagnostics::{Contradiction, FaultList, FileContent, Prerequisite, ValueFault},
         native::{
             section::Section,
             value::{self, text},
@@ -190,7 +189,11 @@ pub(super) fn tls(
     let name = section.plain("tls-name", faults, tls_name);
     let verify = section.read("tls-verify", faults, value::flag);
     let file = section.read("tls-ca", faults, path);
-    let need = |key, path: &Path| Prerequisite::Certificates { key, path: path.to_owned() };
+    let need = |key, path: &Path| Prerequisite::File {
+        key,
+        path: path.to_owned(),
+        content: FileContent::Certificate,
+    };
     match (&verify, &file) {
         (_, Some(file)) => faults.need(file.span(), need("tls-ca", file.get_ref())),
         (Some(verify), None) if *verify.get_ref() => {
@@ -216,28 +219,23 @@ fn identity(section: &mut Section<'_>, faults: &mut FaultList) -> Option<TlsIden
         section.missing("tls-cert", "tls-cert = \"/etc/lvs-agent/client.pem\" for the key", faults);
     }
     let has_key = section.has("tls-key");
-    let certificate = file(section, "tls-cert", faults, |pem| {
-        files::has_certificate(pem)?;
-        if has_key { Ok(()) } else { files::has_private_key(pem) }
-    });
-    let key = file(section, "tls-key", faults, files::has_private_key);
+    let content = if has_key { FileContent::Certificate } else { FileContent::CertificateAndKey };
+    let certificate = file(section, "tls-cert", faults, content);
+    let key = file(section, "tls-key", faults, FileContent::PrivateKey);
     let certificate = certificate?;
     let key = if has_key { key? } else { certificate.clone() };
     Some(TlsIdentity { certificate, key })
 }
 
-/// The path of a file. That its content isn't as it should be now is a warning: it may be right when it is needed.
+/// The path of a file that must have some content when the check is made.
 pub(super) fn file(
     section: &mut Section<'_>,
     key: &'static str,
     faults: &mut FaultList,
-    check: impl FnOnce(&[u8]) -> std::result::Result<(), &'static str>,
+    content: FileContent,
 ) -> Option<PathBuf> {
     let path = section.read(key, faults, path)?;
-    if let Some(problem) = files::problem(path.get_ref(), check) {
-        let file = path.get_ref().clone();
-        faults.warn(path.span(), WarningKind::UnusableFile { key, file, problem });
-    }
+    faults.need(path.span(), Prerequisite::File { key, path: path.get_ref().clone(), content });
     Some(path.into_inner())
 }
 
