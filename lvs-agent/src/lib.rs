@@ -13,6 +13,7 @@ pub mod config;
 pub mod control;
 pub mod engine;
 mod event;
+mod file_lock;
 mod file_watch;
 pub mod health;
 pub mod ipvs;
