@@ -15,6 +15,7 @@ pub mod engine;
 mod event;
 mod file_lock;
 mod file_watch;
+mod file_work;
 pub mod health;
 pub mod ipvs;
 mod keyed;

@@ -160,6 +160,9 @@ struct StatusArguments {
     control: ControlArguments,
 }
 
+/// How long blocking threads may take to end after all tasks have: for what is in memory, they need milliseconds.
+const LAST: Duration = Duration::from_secs(1);
+
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum LogFormat {
     Text,
@@ -317,13 +320,16 @@ fn run(
 ) -> anyhow::Result<()> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         tokio::select! {
             ended = agent::run(config, source, role, log.lost(), events.clone()) => ended,
             never = reopen_at_hangup(log) => never,
             never = names_at_start::follow(unresolved) => never,
         }
-    })
+    });
+    // A thread that hangs on a file ends with the process.
+    runtime.shutdown_timeout(LAST);
+    ended
 }
 
 /// Opens the log's file anew at each SIGHUP; ends only if it can't listen for it.
