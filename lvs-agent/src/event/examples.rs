@@ -79,6 +79,8 @@ fn of_agent() -> Vec<Event> {
         }),
         Event::Config(ConfigNotice::NeedsRestart { settings: vec!["`metrics` in `[agent]`"] }),
         Event::Config(ConfigNotice::EditsPending { reason: "the kernel's table is still being edited" }),
+        Event::Config(ConfigNotice::Doubt { missing: 3, patience: Duration::from_secs(5) }),
+        Event::Config(ConfigNotice::Doubt { missing: 0, patience: Duration::from_secs(5) }),
         Event::Config(ConfigNotice::NoLog {
             target: "/var/log/lvs.log".to_owned(),
             error: "Permission denied (os error 13)".to_owned(),
