@@ -32,3 +32,5 @@ mod reconcile;
 mod state_file;
 mod supervision;
 mod telemetry;
+
+pub use self::supervision::{TaskKind, TaskName};
