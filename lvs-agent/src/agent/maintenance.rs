@@ -12,6 +12,7 @@ use std::{
 
 use crate::{
     engine::{admin::MaintenanceSet, file_name::FileName},
+    model::PeerText,
     supervision::Restartable,
 };
 use tokio::{net::lookup_host, sync::watch, time::timeout};
@@ -86,9 +87,10 @@ impl MaintenanceDirectory {
             match timeout(RESOLVE_TIMEOUT, lookup_host((host, 0))).await {
                 Ok(Ok(addresses)) => known.1 = addresses.map(|address| address.ip()).collect(),
                 Ok(Err(error)) => {
+                    let host = PeerText::new(host);
                     warn!("maintenance: {host} is not an address, and can't be resolved as a name: {error}");
                 }
-                Err(_) => warn!("maintenance: resolving {host} took longer than {RESOLVE_TIMEOUT:?}"),
+                Err(_) => warn!("maintenance: resolving {host:?} took longer than {RESOLVE_TIMEOUT:?}"),
             }
         }
         self.hosts.get(host).map_or(&[], |(_, addresses)| addresses)

@@ -296,10 +296,7 @@ fn of_outside() -> Vec<Event> {
             reason: "it is from before the machine was started".to_owned(),
         }),
         mail(MailResult::Sent),
-        mail(MailResult::Failed {
-            by: "mail.example.org:25".to_owned(),
-            error: "connection refused".to_owned(),
-        }),
+        mail(MailResult::Failed { by: "mail.example.org:25".to_owned(), error: "connection refused".into() }),
         command(CommandRun::Done { took: Duration::from_micros(12_500) }),
         command(CommandRun::Failed { error: "exit status 1".to_owned() }),
         line_file(LineFile::Fails { error: error() }),

@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     config::{Reading, Warning},
-    model::DestinationKey,
+    model::{DestinationKey, PeerText},
     passive::Complaint,
 };
 
@@ -240,7 +240,7 @@ pub(crate) enum MailResult {
     /// The relay or the program has accepted it.
     Sent,
     /// It was not sent; `by` names the relay or the program.
-    Failed { by: String, error: String },
+    Failed { by: String, error: PeerText },
 }
 
 /// The result of a command.

@@ -20,7 +20,7 @@ use lettre::transport::smtp::{
 use super::message::{bare_address, host, sender};
 use crate::{
     file_work::on_file,
-    model::{MailRelay, MailSettings, RelayTls, RelayTlsStart, SYSTEM_AUTHORITIES, TlsVerify},
+    model::{MailRelay, MailSettings, PeerText, RelayTls, RelayTlsStart, SYSTEM_AUTHORITIES, TlsVerify},
     notify::within,
 };
 
@@ -162,10 +162,11 @@ fn failed(what: impl Display, error: &Error) -> io::Error {
         cause = source;
     }
     if let Some(code) = error.status() {
-        return io::Error::other(format!("{what}: the relay says \"{code} {cause}\""));
+        let said = PeerText::new(format!("{code} {cause}"));
+        return io::Error::other(format!("{what}: the relay says \"{said}\""));
     }
     let kind = cause.downcast_ref::<io::Error>().map_or(io::ErrorKind::InvalidData, io::Error::kind);
-    io::Error::new(kind, format!("{what}: {cause}"))
+    io::Error::new(kind, format!("{what}: {}", PeerText::new(cause.to_string())))
 }
 
 #[cfg(test)]

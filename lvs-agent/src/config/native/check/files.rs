@@ -8,6 +8,7 @@ use std::{
 };
 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
+use zeroize::Zeroizing;
 
 /// The most of a file that is looked at; certificates of a long chain take some 10 kB.
 const MOST: u64 = 1 << 20;
@@ -17,6 +18,22 @@ pub(super) fn problem(path: &Path, check: impl FnOnce(&[u8]) -> Result<(), &'sta
     match content(path) {
         Ok(content) => check(&content).err().map(str::to_owned),
         Err(error) => Some(error.to_string()),
+    }
+}
+
+/// The first line of a file with a secret, which must not be empty.
+pub(super) fn first_line(path: &Path) -> Result<Zeroizing<String>, &'static str> {
+    let content = Zeroizing::new(content(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => {
+            "is to have the secret, but there is no such file; make it, for this user alone"
+        }
+        io::ErrorKind::PermissionDenied => "is to have the secret, but can't be read by this user",
+        _ => "is to have the secret, but can't be read",
+    })?);
+    let text = str::from_utf8(&content).map_err(|_| "is to have the secret, but is not UTF-8")?;
+    match text.lines().next() {
+        None | Some("") => Err("is to have the secret, but there is none in its first line"),
+        Some(line) => Ok(Zeroizing::new(line.to_owned())),
     }
 }
 
