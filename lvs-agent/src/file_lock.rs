@@ -95,8 +95,8 @@ impl Drop for FileLock {
     }
 }
 
-/// Makes the folder at `path` for this user alone, if only that is missing, and makes sure that nobody else but root can
-/// put anything into it.
+/// Makes the folder at `path` for this user alone, if only that is missing, and makes sure that nobody else but root
+/// can put anything into it.
 pub(crate) fn private_folder(path: &Path) -> Result<(), LockError> {
     let failed = |error| LockError::Io { path: path.to_owned(), error };
     match DirBuilder::new().mode(0o700).create(path) {

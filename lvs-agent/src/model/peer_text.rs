@@ -1,5 +1,5 @@
-//! Text that somebody else has sent: a server, a relay, a certificate's owner. It is shown to people, in the log, mails, the
-//! status and on terminals, where it must not make lines, colours or directions of its own.
+//! Text that somebody else has sent: a server, a relay, a certificate's owner. It is shown to people, in the log,
+//! mails, the status and on terminals, where it must not make lines, colours or directions of its own.
 
 use std::{fmt, ops::Deref};
 

@@ -37,8 +37,8 @@ pub struct Line {
     pub text: String,
 }
 
-/// Writes lines in their order, until all senders are dropped. A file that can't be written to is reported once; one that
-/// hangs holds up no other. `lost` counts the lines for which there was no room.
+/// Writes lines in their order, until all senders are dropped. A file that can't be written to is reported once; one
+/// that hangs holds up no other. `lost` counts the lines for which there was no room.
 pub(super) async fn write_all(lines: &mut Receiver<Line>, events: &Publisher, lost: &AtomicU64) {
     write_by(append, lines, events, lost).await;
 }
@@ -81,7 +81,8 @@ async fn write_by(append: Append, lines: &mut Receiver<Line>, events: &Publisher
 /// Adds text to a file.
 type Append = fn(&Path, &[u8]) -> io::Result<()>;
 
-/// All files that have had lines. What is written to one file at a time is one batch, in a thread that nobody waits for.
+/// All files that have had lines. What is written to one file at a time is one batch, in a thread that nobody waits
+/// for.
 struct Files {
     append: Append,
     known: HashMap<PathBuf, LineQueue>,

@@ -25,7 +25,8 @@ use crate::ipvs::overrides::Overrides;
 
 /// Up to so many overrides are written at once: some 40 KiB, which take a tenth of a millisecond.
 const SHORT: usize = 256;
-/// From a write that has failed to the next try: what people have ordered is to be in the file soon after there is room.
+/// From a write that has failed to the next try: what people have ordered is to be in the file soon after there is
+/// room.
 const RETRY: Duration = Duration::from_secs(5);
 /// How many wake-ups of the task may wait: it writes the latest state, so one is enough.
 const WAKE_UPS: usize = 1;

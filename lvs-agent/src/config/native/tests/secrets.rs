@@ -60,7 +60,7 @@ fn no_secret_is_left_where_they_are_hidden() {
             text(check),
             of_server,
             of_backup,
-            text(check).replace("check = {", "checks = [{").replace("}\n", "}]\n"),
+            text("FIRST").replace("{ FIRST }", &format!("[{{ type = \"ping\" }}, {{ {check} }}]")),
         ] {
             let mut config =
                 read(&text, Path::new("lvs.toml")).unwrap_or_else(|error| panic!("{text}: {error}"));
