@@ -44,28 +44,25 @@ mod tests {
     use super::*;
     use crate::config::native;
 
-    /// Services with the last parts of their addresses, and those of their servers.
-    fn services(list: &[(u8, &[u8])]) -> Vec<VirtualService> {
-        let text: String = list
-            .iter()
-            .map(|(service, servers)| {
-                let servers: String = servers
-                    .iter()
-                    .map(|server| format!("[[service.server]]\naddress = \"10.0.0.{server}\"\n"))
-                    .collect();
-                format!(
-                    "[[service]]\naddress = \"192.0.2.{service}:80\"\nforward = \"masquerade\"\n{servers}"
-                )
-            })
-            .collect();
-        let text = format!("[agent]\nmode = \"adopt\"\n{text}");
-        native::read(&text, "test.toml".as_ref()).expect("it is a configuration").services
+    /// The last part of a service's address, and those of its servers'.
+    type Short<'a> = (u8, &'a [u8]);
+
+    fn services(list: &[Short<'_>]) -> Vec<VirtualService> {
+        let mut lines = vec!["[agent]".to_owned(), "mode = \"adopt\"".to_owned()];
+        for (service, servers) in list {
+            lines.extend(["[[service]]".to_owned(), format!("address = \"192.0.2.{service}:80\"")]);
+            lines.push("forward = \"masquerade\"".to_owned());
+            for server in *servers {
+                lines.extend(["[[service.server]]".to_owned(), format!("address = \"10.0.0.{server}\"")]);
+            }
+        }
+        native::read(&lines.join("\n"), "test.toml".as_ref()).expect("it is a configuration").services
     }
 
     #[test]
     fn what_is_missing_at_the_end_is_told_from_what_is_missing_elsewhere() {
         let old = services(&[(1, &[1, 2]), (2, &[1, 2])]);
-        let cases: [(&[(u8, &[u8])], Loss); 9] = [
+        let cases: [(&[Short<'_>], Loss); 9] = [
             (&[(1, &[1, 2]), (2, &[1, 2])], Loss::Nothing),
             (&[(1, &[1, 2]), (2, &[1, 2, 3])], Loss::Nothing),
             (&[(2, &[2, 1]), (1, &[2, 1])], Loss::Nothing),

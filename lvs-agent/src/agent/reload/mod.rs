@@ -156,20 +156,18 @@ impl Reload {
     /// Whether the file may be half of what it is to be. It is looked at again then.
     fn is_doubtful(&mut self, content: &Content, reading: &Reading) -> bool {
         let now = Instant::now();
-        match self.doubt.as_ref().and_then(|doubt| doubt.is_over(content, now)) {
-            Some(is_over) => !is_over,
-            None => {
-                let (patience, missing) = self.patience(content, reading);
-                if patience.is_zero() {
-                    return false;
-                }
-                if self.doubt.is_none() {
-                    self.publish(Event::Config(ConfigNotice::Doubt { missing, patience }));
-                }
-                self.doubt = Some(Doubt::new(content.clone(), patience, now));
-                true
-            }
+        if let Some(is_over) = self.doubt.as_ref().and_then(|doubt| doubt.is_over(content, now)) {
+            return !is_over;
         }
+        let (patience, missing) = self.patience(content, reading);
+        if patience.is_zero() {
+            return false;
+        }
+        if self.doubt.is_none() {
+            self.publish(Event::Config(ConfigNotice::Doubt { missing, patience }));
+        }
+        self.doubt = Some(Doubt::new(content.clone(), patience, now));
+        true
     }
 
     /// How long the file must stay as it is before it is believed, and how much it lacks.

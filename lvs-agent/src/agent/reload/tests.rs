@@ -209,10 +209,13 @@ impl Running {
     }
 }
 
+/// Puts a text in place of the file.
+type Write = fn(&Path, &str);
+
 /// Each way to put half a file in place that tells nobody that more will come.
 #[tokio::test]
 async fn half_a_file_deletes_nothing_and_the_whole_is_taken_over() {
-    let ways: [(&str, fn(&Path, &str)); 4] = [
+    let ways: [(&str, Write); 4] = [
         ("deleted and written anew", |file, text| {
             fs::remove_file(file).unwrap();
             fs::write(file, text).unwrap();

@@ -55,7 +55,7 @@ async fn sessions_pass_or_fail_the_check() {
         match result {
             Ok(()) => assert_eq!(*wrong, "", "{protocol:?} {lines:?}"),
             Err(FailureReason::WrongAnswer { got, .. }) => {
-                assert_eq!(&*got, *wrong, "{protocol:?} {lines:?}")
+                assert_eq!(&*got, *wrong, "{protocol:?} {lines:?}");
             }
             Err(reason) => panic!("{protocol:?} {lines:?}: {reason}"),
         }

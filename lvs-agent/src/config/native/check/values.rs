@@ -66,22 +66,19 @@ pub(super) fn secret(value: &DeValue<'_>) -> Result<Secret> {
         _ if text.len() > MAX_WORD => Some("is longer than 200 bytes; shorten it"),
         _ => None,
     };
-    match value {
-        DeValue::Table(table) => {
-            let file = table.get("file").filter(|_| table.len() == 1);
-            let Some(file) = file else { return Err(value::wrong_type(value, WANTED)) };
-            let file = path(file.get_ref())?;
-            let text = match files::first_line(&file) {
-                Ok(text) => text,
-                Err(problem) => return Err(ValueFault::Text { text: file.display().to_string(), problem }),
-            };
-            checked(&text).map_or_else(|| Ok(Secret::from_file(text.as_str(), file)), fault)
-        }
-        _ => {
-            let text = text(value, WANTED)?;
-            checked(text).map_or_else(|| Ok(Secret::new(text)), fault)
-        }
-    }
+    let DeValue::Table(table) = value else {
+        let text = text(value, WANTED)?;
+        return checked(text).map_or_else(|| Ok(Secret::new(text)), fault);
+    };
+    let Some(file) = table.get("file").filter(|_| table.len() == 1) else {
+        return Err(value::wrong_type(value, WANTED));
+    };
+    let file = path(file.get_ref())?;
+    let text = match files::first_line(&file) {
+        Ok(text) => text,
+        Err(problem) => return Err(ValueFault::Text { text: file.display().to_string(), problem }),
+    };
+    checked(&text).map_or_else(|| Ok(Secret::from_file(text.as_str(), file)), fault)
 }
 
 /// Text that is sent, with whatever line breaks it has.
