@@ -132,7 +132,7 @@ fn of_package(package: &Package) -> Vec<String> {
     match license {
         Some(license) if is_allowed(license) => {}
         Some(license) => {
-            problems.push(format!("{name} {version} has a licence that {TABLE} doesn't allow: {license}"))
+            problems.push(format!("{name} {version} has a licence that {TABLE} doesn't allow: {license}"));
         }
         None => problems.push(format!("{name} {version} doesn't say its licence")),
     }
