@@ -13,7 +13,9 @@ pub mod config;
 pub mod control;
 pub mod engine;
 mod event;
+mod file_lock;
 mod file_watch;
+mod file_work;
 pub mod health;
 pub mod ipvs;
 mod keyed;
@@ -30,3 +32,5 @@ mod reconcile;
 mod state_file;
 mod supervision;
 mod telemetry;
+
+pub use self::supervision::{TaskKind, TaskName};

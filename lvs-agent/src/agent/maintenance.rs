@@ -12,6 +12,7 @@ use std::{
 
 use crate::{
     engine::{admin::MaintenanceSet, file_name::FileName},
+    model::PeerText,
     supervision::Restartable,
 };
 use tokio::{net::lookup_host, sync::watch, time::timeout};
@@ -116,9 +117,10 @@ impl MaintenanceDirectory {
                     None
                 }
                 Ok(Err(error)) => {
+                    let host = PeerText::new(host);
                     Some(format!("{host} is not an address, and can't be resolved as a name: {error}"))
                 }
-                Err(_) => Some(format!("resolving {host} took longer than {RESOLVE_TIMEOUT:?}")),
+                Err(_) => Some(format!("resolving {host:?} took longer than {RESOLVE_TIMEOUT:?}")),
             };
             known.due = Some(Instant::now() + if problem.is_some() { RETRY_TIME } else { CACHE_TIME });
             let has_failed = problem.is_some();

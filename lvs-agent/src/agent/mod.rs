@@ -24,6 +24,7 @@ use anyhow::Context as _;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, watch as latest},
+    time::timeout,
 };
 use tracing::{error, info, warn};
 
@@ -52,6 +53,7 @@ use crate::{
         table::{presence_at_start, wanted_at_exit},
     },
     event::{Event, Publisher},
+    file_lock::FileLock,
     ipvs::IpvsClient,
     log::LostLines,
     model::Config,
@@ -61,7 +63,7 @@ use crate::{
     probe::{IdleConnections, Prober, Scheduler},
     reconcile::{Reconciler, sysctl},
     state_file::{self, FailureNote, Restored, SavedCommands, StateWriter},
-    supervision::{TaskName, TaskSet},
+    supervision::{STOP, TaskName, TaskSet},
     telemetry::metrics::EventCounters,
 };
 
@@ -99,7 +101,12 @@ pub(crate) async fn run(
     let _lock = (role == InstanceRole::Primary).then(InstanceLock::claim).transpose()?;
     // From here on SIGHUP no longer ends the process.
     let hangups = signal(SignalKind::hangup()).context("listening for SIGHUP")?;
-    let running = Running::start(config, source, hangups, log, events).await?;
+    let mut starting = Box::pin(Running::start(config, source, hangups, log, events));
+    let running = tokio::select! {
+        started = &mut starting => started?,
+        _ = terminate.recv() => return stop_at_start(starting).await,
+        _ = interrupt.recv() => return stop_at_start(starting).await,
+    };
     tokio::select! {
         _ = terminate.recv() => info!("SIGTERM: stopping"),
         _ = interrupt.recv() => info!("SIGINT: stopping"),
@@ -107,6 +114,18 @@ pub(crate) async fn run(
         () = running.tasks.shutdown().cancelled() => {}
     }
     running.stop().await
+}
+
+/// Stops an agent that is still starting, once it has started. What hangs is not waited for.
+async fn stop_at_start(starting: impl Future<Output = anyhow::Result<Running>>) -> anyhow::Result<()> {
+    info!("asked to stop while starting");
+    match timeout(STOP, starting).await {
+        Ok(started) => started?.stop().await,
+        Err(_late) => {
+            warn!("the start takes longer than {STOP:?}, and is left");
+            Ok(())
+        }
+    }
 }
 
 /// Inputs from outside the program.
@@ -136,6 +155,8 @@ struct Running {
     events: Publisher,
     tasks: TaskSet,
     failure_note: Option<FailureNote>,
+    /// Held until the last word is in the file.
+    state_lock: Option<FileLock>,
     in_force: Option<latest::Receiver<Arc<Config>>>,
 }
 
@@ -148,8 +169,13 @@ impl Running {
         events: Publisher,
     ) -> anyhow::Result<Self> {
         let failure_note = config.agent.state.as_deref().map(FailureNote::beside);
-        let mut running =
-            Self { events: events.clone(), tasks: TaskSet::new(), in_force: None, failure_note };
+        let mut running = Self {
+            events: events.clone(),
+            tasks: TaskSet::new(),
+            in_force: None,
+            failure_note,
+            state_lock: None,
+        };
         let open_files = raise_limit();
         if let Some(address) = config.agent.metrics {
             running.tasks.spawn_restarted(TaskName::Metrics, exposition::start(address, log)?);
@@ -162,8 +188,9 @@ impl Running {
         let control = config.agent.control.as_deref().map(ControlServer::bind).transpose()?;
         setup::check_devices(&config.passive).await?;
         let client = IpvsClient::connect(DEFAULT_TIMEOUT).await?;
-        let Restored { saved, overrides, commands: command_writer, file } =
-            state_file::restore(&config, &events);
+        let Restored { saved, overrides, commands: command_writer, file, lock } =
+            state_file::restore(&config, &events).await?;
+        running.state_lock = lock;
         let table = Reconciler::new(client, &config, saved.overrides, overrides, events.clone()).await?;
         // IPVS is loaded by now, and its settings exist.
         sysctl::apply(&config, &events);
@@ -360,6 +387,7 @@ impl Running {
         let command = in_force.and_then(|config| config.borrow().agent.on_shutdown.clone());
         let failure = self.tasks.failure();
         self.tasks.stop().await;
+        drop(self.state_lock);
         let Some(failure) = failure.get() else {
             notify::at_shutdown(command, &self.events).await;
             self.events.publish(Event::Stopped);

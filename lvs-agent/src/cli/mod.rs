@@ -19,11 +19,13 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use clap::{Parser, Subcommand, ValueEnum};
+use nix::sys::resource::{Resource, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use self::{
     arguments::{ControlArguments, small_runtime},
+    check_config::Secrets,
     servers::{DrainArguments, MaintenanceArguments, ServerArguments},
 };
 use crate::{
@@ -144,6 +146,9 @@ struct CheckArguments {
     /// Print the equivalent configuration in this format instead of a summary.
     #[arg(long, value_enum, value_name = "FORMAT")]
     to: Option<check_config::Target>,
+    /// Print passwords and other secrets with it; otherwise "(hidden)" stands in their place.
+    #[arg(long, requires = "to")]
+    with_secrets: bool,
 }
 
 /// How exact a file must be.
@@ -160,6 +165,9 @@ struct StatusArguments {
     control: ControlArguments,
 }
 
+/// How long blocking threads may take to end after all tasks have: for what is in memory, they need milliseconds.
+const LAST: Duration = Duration::from_secs(1);
+
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum LogFormat {
     Text,
@@ -170,6 +178,7 @@ enum LogFormat {
 /// command.
 #[must_use]
 pub fn main(cli: &Cli) -> ExitCode {
+    without_core_dumps();
     match &cli.command {
         Command::Run(arguments) => {
             let source = source(arguments);
@@ -206,7 +215,8 @@ pub fn main(cli: &Cli) -> ExitCode {
         }
         Command::CheckConfig(arguments) => {
             let strictness = strictness(arguments.strict);
-            check_config::run(&arguments.file, strictness, arguments.to)
+            let secrets = if arguments.with_secrets { Secrets::Shown } else { Secrets::Hidden };
+            check_config::run(&arguments.file, strictness, arguments.to, secrets)
                 .unwrap_or_else(|error| failed(&format_args!("{error:#}"), exit_code::UNUSABLE))
         }
         Command::Status(arguments) => end(status(arguments)),
@@ -218,6 +228,13 @@ pub fn main(cli: &Cli) -> ExitCode {
         Command::Undrain(arguments) => run_client(servers::undrain(arguments)),
         Command::Maintenance(arguments) => run_client(servers::maintenance(arguments)),
     }
+}
+
+/// Keeps passwords out of core dumps, those of programs that are started from here included. A limit of 1 byte, because
+/// 0 is no limit where a program takes the dumps (core(5); `do_coredump` in Linux' `fs/coredump.c`).
+fn without_core_dumps() {
+    // It can't fail: everybody may lower his limits.
+    setrlimit(Resource::RLIMIT_CORE, 1, 1).ok();
 }
 
 /// Where the configuration comes from, if from anywhere.
@@ -317,13 +334,16 @@ fn run(
 ) -> anyhow::Result<()> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         tokio::select! {
             ended = agent::run(config, source, role, log.lost(), events.clone()) => ended,
             never = reopen_at_hangup(log) => never,
             never = names_at_start::follow(unresolved) => never,
         }
-    })
+    });
+    // A thread that hangs on a file ends with the process.
+    runtime.shutdown_timeout(LAST);
+    ended
 }
 
 /// Opens the log's file anew at each SIGHUP; ends only if it can't listen for it.

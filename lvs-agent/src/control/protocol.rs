@@ -130,6 +130,9 @@ pub struct AffectedServer {
     /// Who has taken it out, if anyone has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<String>,
+    /// Why the next agent will know nothing of the command, if so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_kept: Option<String>,
     /// Its connections, where they were requested and it is in the kernel's table.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connections: Option<Connections>,

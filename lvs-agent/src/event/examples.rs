@@ -79,6 +79,8 @@ fn of_agent() -> Vec<Event> {
         }),
         Event::Config(ConfigNotice::NeedsRestart { settings: vec!["`metrics` in `[agent]`"] }),
         Event::Config(ConfigNotice::EditsPending { reason: "the kernel's table is still being edited" }),
+        Event::Config(ConfigNotice::Doubt { missing: 3, patience: Duration::from_secs(5) }),
+        Event::Config(ConfigNotice::Doubt { missing: 0, patience: Duration::from_secs(5) }),
         Event::Config(ConfigNotice::NoLog {
             target: "/var/log/lvs.log".to_owned(),
             error: "Permission denied (os error 13)".to_owned(),
@@ -294,10 +296,7 @@ fn of_outside() -> Vec<Event> {
             reason: "it is from before the machine was started".to_owned(),
         }),
         mail(MailResult::Sent),
-        mail(MailResult::Failed {
-            by: "mail.example.org:25".to_owned(),
-            error: "connection refused".to_owned(),
-        }),
+        mail(MailResult::Failed { by: "mail.example.org:25".to_owned(), error: "connection refused".into() }),
         command(CommandRun::Done { took: Duration::from_micros(12_500) }),
         command(CommandRun::Failed { error: "exit status 1".to_owned() }),
         line_file(LineFile::Fails { error: error() }),

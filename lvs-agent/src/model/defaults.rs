@@ -9,6 +9,9 @@ use std::{
 /// Metrics are served, but only to the director itself: they would show strangers what is behind the VIP.
 pub const METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9747);
 
+/// Made for the agent's user alone, who is also the only one that can lock anything in it.
+pub const RUNTIME: &str = "/run/lvs-agent";
+
 /// In the folder for what lasts as long as the machine is up (file-hierarchy(7)), where only root can write.
 pub const CONTROL: &str = "/run/lvs-agent/control";
 

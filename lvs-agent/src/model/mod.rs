@@ -7,7 +7,9 @@ mod facility;
 mod idle_connection;
 mod lvs;
 mod notify;
+mod peer_text;
 mod policy;
+mod secrets;
 mod server;
 mod service;
 mod settings;
@@ -29,6 +31,7 @@ pub use self::{
     notify::{
         LogTarget, MailAbout, MailRelay, MailSettings, Notifications, RelayLogin, RelayTls, RelayTlsStart,
     },
+    peer_text::PeerText,
     policy::{CommandLine, FlapDamping, OnContradiction, PoolPolicy, Quorum, StartPolicy},
     server::{Backup, Combine, FurtherChecks, RealServer},
     service::{OnExit, OnFailure, Role, SchedulerFlags, VirtualService},

@@ -67,7 +67,7 @@ impl<'a> Datagrams<'a> {
         };
         match (self.context.deadline.within(Phase::Reply, receiving).await, wrong) {
             (Err(FailureReason::TimedOut { .. }), Some(problem)) => {
-                Err(FailureReason::Protocol(problem.to_owned()))
+                Err(FailureReason::Protocol(problem.into()))
             }
             (result, _) => result,
         }

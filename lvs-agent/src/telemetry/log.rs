@@ -90,6 +90,7 @@ impl Line {
             }
             ConfigNotice::NeedsRestart { .. }
             | ConfigNotice::EditsPending { .. }
+            | ConfigNotice::Doubt { .. }
             | ConfigNotice::NoLog { .. } => {
                 warn!(at_ns, event, "{notice}");
             }

@@ -19,7 +19,7 @@ use super::tee::Tee;
 use crate::build::{self, AGENT_VARIABLE, OBJECT_VARIABLE};
 use crate::cache::Cache;
 use crate::vm::{self, Clock, Streams, VmOptions, kernel};
-use crate::{apt, paths, process, tidy, tools};
+use crate::{apt, paths, process, supply, tidy, tools};
 
 /// The package with the tests that need more than one process.
 const TESTS: &str = "lvs-tests";
@@ -53,6 +53,8 @@ pub(crate) enum Step {
     Fmt,
     /// The habits of the code base are kept
     Tidy,
+    /// The crates' sources and licences are those that may be, and none is there that must not
+    Supply,
     /// Both halves build
     Build,
     /// No lint has anything to say
@@ -76,6 +78,7 @@ pub(crate) enum Step {
 pub(super) enum Run {
     Fmt,
     Tidy,
+    Supply,
     Build,
     Clippy { package: &'static [&'static str] },
     Unit,
@@ -96,7 +99,7 @@ pub(super) fn chosen(only: &[Step]) -> Vec<Step> {
 impl Step {
     /// Whether the step needs more than the Rust toolchain that runs this.
     pub(super) fn needs_setup(self) -> bool {
-        !matches!(self, Self::Fmt | Self::Tidy | Self::Clippy)
+        !matches!(self, Self::Fmt | Self::Tidy | Self::Supply | Self::Clippy)
     }
 
     fn needs_build(self) -> bool {
@@ -137,6 +140,7 @@ impl<'a> Session<'a> {
         match step {
             Step::Fmt => named("fmt", Run::Fmt),
             Step::Tidy => named("tidy", Run::Tidy),
+            Step::Supply => named("supply", Run::Supply),
             Step::Build => named("build", Run::Build),
             Step::Clippy => vec![
                 ("clippy".to_owned(), Run::Clippy { package: &["--all-targets"] }),
@@ -163,6 +167,7 @@ impl<'a> Session<'a> {
         match run {
             Run::Fmt => plain(process::cargo().args(["fmt", "--all", "--check"])),
             Run::Tidy => Ok(Counts::one(tidy::tidy(paths::repository())?)),
+            Run::Supply => Ok(Counts::one(supply::check()?)),
             Run::Build => self.build(),
             Run::Clippy { package } => {
                 plain(process::cargo().arg("clippy").args(package).args(["--", "--deny", "warnings"]))

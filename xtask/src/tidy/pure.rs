@@ -9,6 +9,7 @@ const TABLE: &str = "xtask/src/tidy/pure.rs";
 /// What is pure: files, and folders with all that is in them.
 const PURE: &[&str] = &[
     "lvs-agent/src/backoff.rs",
+    "lvs-agent/src/config/loss.rs",
     "lvs-agent/src/config/restart.rs",
     "lvs-agent/src/engine",
     "lvs-agent/src/health",

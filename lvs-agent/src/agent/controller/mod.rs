@@ -190,7 +190,9 @@ impl Controller {
                 // No weight has changed of a server that was out already.
                 self.shown.show_destination(&self.engine, &one.destination);
             }
-            CommandReply { results: ordered, saved: self.save_commands() }
+            // A command that was given before may still not be in the file.
+            let saved = self.save_commands().or_else(|| self.state_writer.as_ref().map(StateWriter::latest));
+            CommandReply { results: ordered, saved }
         });
         reply.send(outcome).ok();
     }

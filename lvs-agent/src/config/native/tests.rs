@@ -8,6 +8,7 @@ mod notify;
 mod on_failure;
 mod policy;
 mod round_trip;
+mod secrets;
 mod services;
 
 use std::{

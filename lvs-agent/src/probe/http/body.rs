@@ -80,7 +80,9 @@ async fn evaluate_whole(reader: &mut Reader<'_>, page: &HttpPage) -> Result<(), 
         cut = length > MAX_SEARCHED;
         match &mut hash {
             Some(_) if length > MAX_DIGESTED => {
-                return Err(FailureReason::Protocol(format!("a body of more than {MAX_DIGESTED} bytes")));
+                return Err(FailureReason::Protocol(
+                    format!("a body of more than {MAX_DIGESTED} bytes").into(),
+                ));
             }
             Some(hash) => hash.update(&data),
             None if cut => break,

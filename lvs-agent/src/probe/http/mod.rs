@@ -32,7 +32,7 @@ use super::{
     stream::Stream,
 };
 use crate::{
-    model::{HttpCheck, HttpMethod, HttpPage, HttpVersion},
+    model::{HttpCheck, HttpMethod, HttpPage, HttpVersion, PeerText},
     supervision,
 };
 
@@ -78,7 +78,7 @@ async fn probe_page(
         let Some(location) = location else { return Ok(connected) };
         let refuse = |problem| FailureReason::Redirect {
             status,
-            location: location.chars().take(200).collect(),
+            location: PeerText::beginning(&location, 200),
             problem,
         };
         if followed == check.redirects {
@@ -87,7 +87,7 @@ async fn probe_page(
         let host = host(context.target.address, check, page);
         path = redirect::target(&path, &location, &host, context.target.address, check).map_err(refuse)?;
     }
-    Err(FailureReason::Protocol("redirects without end".to_owned()))
+    Err(FailureReason::Protocol("redirects without end".into()))
 }
 
 /// A response, the connection that it comes over, and when that was made.
@@ -228,11 +228,13 @@ fn failed(error: &hyper::Error, phase: Phase) -> FailureReason {
         return FailureReason::Closed { phase };
     }
     if error.is_parse_too_large() {
-        return FailureReason::Protocol(format!("more than {MAX_HEAD} bytes or {MAX_HEADERS} headers"));
+        return FailureReason::Protocol(
+            format!("more than {MAX_HEAD} bytes or {MAX_HEADERS} headers").into(),
+        );
     }
     // The library's own words for what came, with the cause if it knows one.
     match error.source() {
-        Some(source) => FailureReason::Protocol(format!("{error}: {source}")),
-        None => FailureReason::Protocol(error.to_string()),
+        Some(source) => FailureReason::Protocol(format!("{error}: {source}").into()),
+        None => FailureReason::Protocol(error.to_string().into()),
     }
 }

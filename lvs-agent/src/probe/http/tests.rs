@@ -421,7 +421,7 @@ async fn redirects_are_followed_on_the_same_server() {
         check
     };
     let refused = |status, location: &str, problem| {
-        Err(FailureReason::Redirect { status, location: location.to_owned(), problem })
+        Err(FailureReason::Redirect { status, location: location.into(), problem })
     };
     assert_eq!(probe(address, check("/a", 2), LONG).await, Ok(()));
     let wrong = Err(FailureReason::WrongStatus { got: 302, wanted: (200..=299).into() });

@@ -4,6 +4,7 @@ mod application;
 mod http;
 mod inherit;
 mod kind;
+mod secret_file;
 #[cfg(test)]
 mod tests;
 mod values;

@@ -8,6 +8,7 @@ use std::{
 use hyper::http::uri::Authority;
 use toml::{Spanned, de::DeValue};
 
+use super::secret_file;
 use crate::{
     config::{
         diagnostics::{Contradiction, FaultList, FileContent, Prerequisite, ValueFault},
@@ -56,15 +57,28 @@ pub(super) fn name(value: &DeValue<'_>) -> Result<String> {
     Ok(word)
 }
 
-/// A secret, which may be empty, and which no message shows.
+/// A secret, which may be empty, and which no message shows: text, or a table with the file that has it.
 pub(super) fn secret(value: &DeValue<'_>) -> Result<Secret> {
-    let text = text(value, "a secret in quotes")?;
+    const WANTED: &str = "a secret in quotes, or { file = \"/…\" } with a file that has it in its first line";
     let fault = |problem| Err(ValueFault::Text { text: "the secret".to_owned(), problem });
-    match text {
-        _ if text.chars().any(char::is_control) => fault("has control characters; remove them"),
-        _ if text.len() > MAX_WORD => fault("is longer than 200 bytes; shorten it"),
-        _ => Ok(Secret::new(text)),
-    }
+    let checked = |text: &str| match text {
+        _ if text.chars().any(char::is_control) => Some("has control characters; remove them"),
+        _ if text.len() > MAX_WORD => Some("is longer than 200 bytes; shorten it"),
+        _ => None,
+    };
+    let DeValue::Table(table) = value else {
+        let text = text(value, WANTED)?;
+        return checked(text).map_or_else(|| Ok(Secret::new(text)), fault);
+    };
+    let Some(file) = table.get("file").filter(|_| table.len() == 1) else {
+        return Err(value::wrong_type(value, WANTED));
+    };
+    let file = path(file.get_ref())?;
+    let text = match secret_file::first_line(&file) {
+        Ok(text) => text,
+        Err(problem) => return Err(ValueFault::Text { text: file.display().to_string(), problem }),
+    };
+    checked(&text).map_or_else(|| Ok(Secret::from_file(text.as_str(), file)), fault)
 }
 
 /// Text that is sent, with whatever line breaks it has.
