@@ -76,6 +76,14 @@ pub(super) fn describe() {
     for (name, help, _) in COUNTERS {
         describe_counter!(name, help);
     }
+    describe_gauge!(
+        "lvs_passive_blind",
+        "1 while the eBPF programs see nothing of what IPVS balances on a device in a direction"
+    );
+    describe_gauge!(
+        "lvs_passive_in_front",
+        "Programs and filters of others that come before the agent's on a device in a direction"
+    );
     describe_histogram!(
         HANDSHAKE,
         Unit::Seconds,
