@@ -23,8 +23,8 @@ const ICMP: usize = 8;
 const NO_LIMIT: usize = u32::MAX as usize;
 /// The ports that TCP's header begins with.
 const PORTS: usize = 4;
-/// Stands for a sequence number that was not quoted. (Of an `Option` the compiler leaves the number undefined, which the
-/// verifier doesn't let pass.)
+/// Stands for a sequence number that was not quoted. (Of an `Option` the compiler leaves the number undefined, which
+/// the verifier doesn't let pass.)
 const NO_NUMBER: u64 = u64::MAX;
 
 #[repr(C)]

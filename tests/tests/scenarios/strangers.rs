@@ -1,5 +1,5 @@
-//! Strangers: forged messages about servers while one of them dies, and a program of somebody else that hides all packets
-//! from the agent's.
+//! Strangers: forged messages about servers while one of them dies, and a program of somebody else that hides all
+//! packets from the agent's.
 
 use std::{
     io,
