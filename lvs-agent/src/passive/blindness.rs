@@ -187,12 +187,15 @@ mod tests {
         Look { kernel: [(destination(80), packets(kernel))].into(), seen: [(ID, packets(seen))].into() }
     }
 
+    /// What IPVS and the programs count between two looks, each out and in.
+    type Step = ((u64, u64), (u64, u64));
+
     /// The changes of a sequence of counts between two looks: IPVS's and the programs', out and in.
-    fn changes(steps: &[((u64, u64), (u64, u64))]) -> Vec<Vec<(Way, bool)>> {
+    fn changes(steps: &[Step]) -> Vec<Vec<(Way, bool)>> {
         let mut blindness = Blindness::default();
         let (mut kernel, mut seen) = ((1000, 1000), (7, 7));
         assert_eq!(blindness.compare(look(kernel, seen)), [], "one look says nothing");
-        let step = |step: &((u64, u64), (u64, u64))| {
+        let step = |step: &Step| {
             kernel = (kernel.0 + step.0.0, kernel.1 + step.0.1);
             seen = (seen.0 + step.1.0, seen.1 + step.1.1);
             let changes = blindness.compare(look(kernel, seen));

@@ -2,11 +2,14 @@
 
 use super::*;
 
+/// A state with evidence of one kind, the newest of it at a time.
+type State = fn(u64) -> ServerState;
+
 /// Whoever forges one kind of evidence must not mute the others.
 #[test]
 fn only_the_kind_of_evidence_that_was_refuted_pauses() {
-    let silent: fn(u64) -> ServerState = |at| listener(waiting_after(at - 120 * MS, 12, 10 * MS));
-    let kinds: [(&str, fn(u64) -> ServerState); 3] = [
+    let silent: State = |at| listener(waiting_after(at - 120 * MS, 12, 10 * MS));
+    let kinds: [(&str, State); 3] = [
         ("refused", |at| refused(3, at, at)),
         ("unreachable", |at| unreachable(2, at)),
         ("sent again", |at| again(9, 9, at, at)),
