@@ -1,8 +1,8 @@
-//! What the monitor makes of its surroundings: devices that it is blind on, and programs of others before its own.
+//! What the monitor makes of its hooks on devices: where it is blind, and programs of others before its own.
 
 use std::collections::BTreeMap;
 
-use super::{Monitor, surroundings::Surroundings};
+use super::{Monitor, hooks::HookReport};
 use crate::{
     event::Event,
     model::DestinationKey,
@@ -51,7 +51,7 @@ impl Blind {
 
 impl Monitor {
     /// Takes in a look at what surrounds the programs.
-    pub(super) fn look_around(&mut self, found: Surroundings) {
+    pub(super) fn look_around(&mut self, found: HookReport) {
         for ((device, way), names) in found.in_front {
             let before = self.blind.in_front.insert((device.clone(), way), names.clone()).unwrap_or_default();
             if before != names {

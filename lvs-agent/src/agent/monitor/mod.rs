@@ -3,10 +3,10 @@
 
 mod blind;
 mod devices;
+mod hooks;
 mod recorder;
 pub(super) mod setup;
 mod status;
-mod surroundings;
 mod topology;
 
 use std::{
@@ -29,8 +29,8 @@ use tracing::{debug, error};
 use self::{
     blind::Blind,
     devices::Devices,
+    hooks::HookReport,
     status::{EvidenceLog, WithoutSignal},
-    surroundings::Surroundings,
 };
 pub(crate) use self::{recorder::Recording, topology::MonitorParts};
 pub(crate) use super::messages::{SignalRequest, WatchedServices};
@@ -75,7 +75,7 @@ pub(crate) struct Inputs {
     /// Requests for the state of the signal.
     pub(crate) requests: mpsc::Receiver<SignalRequest>,
     /// What surrounds the programs.
-    pub(crate) surroundings: mpsc::Receiver<Surroundings>,
+    pub(crate) hooks: mpsc::Receiver<HookReport>,
 }
 
 /// What the task sends.
@@ -170,7 +170,7 @@ impl Monitor {
                     self.set_services(&watched);
                 }
                 Some(request) = inputs.requests.recv() => self.answer(request),
-                Some(found) = inputs.surroundings.recv() => self.look_around(found),
+                Some(found) = inputs.hooks.recv() => self.look_around(found),
             }
         }
     }

@@ -7,9 +7,7 @@ use anyhow::Context as _;
 use tokio::sync::{mpsc, watch as latest};
 use tracing::warn;
 
-use super::{
-    Inputs, Monitor, MonitorParts, Outputs, Recording, devices::Devices, surroundings::SurroundingsTask,
-};
+use super::{Inputs, Monitor, MonitorParts, Outputs, Recording, devices::Devices, hooks::HookWatch};
 use crate::{
     agent::messages::{SignalRequest, WatchedServices},
     engine::confirmation::DetectorFeedback,
@@ -30,7 +28,7 @@ const LOG_WARNINGS: u8 = 2;
 const SNAPSHOTS: usize = 4;
 /// Questions about the signal that may wait.
 const REQUESTS: usize = 8;
-/// Looks at the surroundings that may wait: the next one comes soon.
+/// Looks at the hooks that may wait: the next one comes soon.
 const LOOKS: usize = 1;
 
 /// Everything that watches, ready to run.
@@ -39,7 +37,7 @@ pub(crate) struct PassiveSide {
     pub(crate) inputs: Inputs,
     pub(crate) survey_task: SurveyTask,
     pub(crate) neighbours: NeighbourWatch,
-    pub(crate) surroundings: SurroundingsTask,
+    pub(crate) hooks: HookWatch,
     /// Whom to ask about the signal.
     pub(crate) requests: mpsc::Sender<SignalRequest>,
 }
@@ -114,16 +112,16 @@ pub(crate) async fn set_up(
     monitor.update_routes(survey_task.survey().await?);
     let (neighbour_watch, neighbours) = NeighbourWatch::start(DEFAULT_TIMEOUT).await?;
     let (requests_tx, requests) = mpsc::channel(REQUESTS);
-    let (found, surroundings) = mpsc::channel(LOOKS);
+    let (found, hooks) = mpsc::channel(LOOKS);
     let order = config.passive.order.clone();
-    let looks = SurroundingsTask { devices, programs: program_ids, order, found };
-    let inputs = Inputs { snapshots, neighbours, feedback, watched, requests, surroundings };
+    let looks = HookWatch { devices, programs: program_ids, order, found };
+    let inputs = Inputs { snapshots, neighbours, feedback, watched, requests, hooks };
     Ok(PassiveSide {
         monitor,
         inputs,
         survey_task,
         neighbours: neighbour_watch,
-        surroundings: looks,
+        hooks: looks,
         requests: requests_tx,
     })
 }
@@ -152,11 +150,11 @@ fn load(config: &Config, services: &WatchedServices) -> Result<(Programs, Signal
 impl PassiveSide {
     /// Watches until `shutdown`.
     pub(crate) async fn run(self, shutdown: tokio_util::sync::CancellationToken) {
-        let Self { monitor, inputs, survey_task, neighbours, surroundings, requests: _ } = self;
+        let Self { monitor, inputs, survey_task, neighbours, hooks, requests: _ } = self;
         tokio::join!(
             monitor.run(inputs, shutdown.clone()),
             survey_task.run(shutdown.clone()),
-            surroundings.run(shutdown)
+            hooks.run(shutdown)
         );
         drop(neighbours);
     }

@@ -32,7 +32,7 @@ const PAUSE_FACTOR: u32 = 20;
 
 /// What one look has found.
 #[derive(Debug, Default)]
-pub(crate) struct Surroundings {
+pub(crate) struct HookReport {
     /// What IPVS has counted; `None`: its table can't be read.
     pub(super) counted: Option<BTreeMap<DestinationKey, Packets>>,
     /// Programs and filters of others that come first, by device; a device of which that is not known is missing.
@@ -40,16 +40,16 @@ pub(crate) struct Surroundings {
 }
 
 /// Who looks.
-pub(crate) struct SurroundingsTask {
+pub(crate) struct HookWatch {
     /// The devices that are watched.
     pub(super) devices: latest::Receiver<Vec<Device>>,
     /// The kernel's numbers for the programs, if they are known.
     pub(super) programs: Option<[u32; 2]>,
     pub(super) order: AttachOrder,
-    pub(super) found: mpsc::Sender<Surroundings>,
+    pub(super) found: mpsc::Sender<HookReport>,
 }
 
-impl SurroundingsTask {
+impl HookWatch {
     /// Looks until `shutdown`.
     pub(super) async fn run(self, shutdown: CancellationToken) {
         let mut pause = Duration::ZERO;
@@ -63,15 +63,15 @@ impl SurroundingsTask {
             let started = Instant::now();
             let look = async {
                 let counted = counted(&mut reader).await;
-                Surroundings { counted, in_front: self.in_front(&mut filters).await }
+                HookReport { counted, in_front: self.in_front(&mut filters).await }
             };
-            let surroundings = tokio::select! {
+            let report = tokio::select! {
                 () = shutdown.cancelled() => return,
-                surroundings = look => surroundings,
+                report = look => report,
             };
             pause = EVERY.max(PAUSE_FACTOR * started.elapsed());
             // Where the last one still waits the monitor is busy, and the next comes soon.
-            self.found.try_send(surroundings).ok();
+            self.found.try_send(report).ok();
         }
     }
 
