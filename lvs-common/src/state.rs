@@ -134,7 +134,8 @@ pub struct Handshake {
     pub since_ns: u64,
     /// The client's initial sequence number, host byte order; 0 for UDP.
     pub sequence: u32,
-    /// How far it got and whose it is: [`Handshake::ANSWERED`], [`Handshake::PROBE`], [`Handshake::AGAIN`].
+    /// How far it got and whose it is: [`Handshake::ANSWERED`], [`Handshake::PROBE`], [`Handshake::AGAIN`],
+    /// [`Handshake::REPORTED`].
     pub flags: u32,
 }
 
@@ -146,6 +147,8 @@ impl Handshake {
     /// The SYN, or another datagram, was sent since: the answer may be to either, and its time means nothing (Karn's
     /// algorithm, RFC 6298, section 3).
     pub const AGAIN: u32 = 4;
+    /// ICMP has called the server unreachable for the newest SYN or datagram. Each is believed once.
+    pub const REPORTED: u32 = 8;
 }
 
 /// One sampled established flow, in a slot of its server's. A flow whose slot is taken by one that is still active is
@@ -173,8 +176,9 @@ pub struct Flow {
     pub again: u32,
     /// The client's network, as a bit number of [`LayerState::networks`].
     pub network: u32,
-    /// Not used.
-    pub spare: u64,
+    /// When ICMP last called the server unreachable for this flow; 0: never. Each of the client's packets is believed
+    /// once.
+    pub reported_ns: u64,
 }
 
 impl Flow {

@@ -363,7 +363,7 @@ impl Running {
 
     /// Starts passive detection, if it is available. Returns the handle that answers requests about it.
     async fn monitor(&mut self, config: &Config, wiring: Wiring) -> MonitorHandle {
-        match setup::set_up(config, wiring).await {
+        match setup::set_up(config, wiring, self.events.clone()).await {
             Ok(monitor) => {
                 let requests = monitor.requests.clone();
                 let shutdown = self.tasks.shutdown().clone();

@@ -14,7 +14,10 @@ use crate::{
     health::{Cause, State, Transition},
     ipvs::{Edit, Sysctl},
     model::{DestinationKey, ForwardingMethod, Mode, Protocol, Role, ServiceKey, Weight},
-    passive::{Comparison, Complaint, Evidence, Hint, Layer, Missing, Strength, Suspicion},
+    passive::{
+        Comparison, Complaint, Evidence, Hint, Layer, Missing, Strength, Suspicion,
+        blindness::{BlindnessChange, Counted, Way},
+    },
     pool::{AdminAction, Drain, PoolEvent},
     probe::{
         Failure, FailureReason, Outcome, Success, Verdict,
@@ -27,6 +30,7 @@ pub(crate) fn examples() -> Vec<Event> {
     [
         of_agent(),
         of_suspicions(),
+        of_blindness(),
         of_idle_connections(),
         of_contradictions(),
         of_servers(),
@@ -137,6 +141,21 @@ fn of_suspicions() -> Vec<Event> {
         Event::Correlated { subjects: vec![subject()], evidence: None },
         Event::Cleared { subjects: vec![subject()] },
         Event::ProbeWithheld { subjects: vec![subject()], reason: "no probe left".to_owned() },
+    ]
+}
+
+fn of_blindness() -> Vec<Event> {
+    let names = vec!["cil_from_netdev".to_owned()];
+    let blind = |is_blind, seen| {
+        let (device, counted) = ("eth1".to_owned(), Counted { kernel: 512, seen });
+        BlindnessChange { device, way: Way::Out, is_blind, counted }
+    };
+    let in_front = |names| Event::InFront { device: "eth1".to_owned(), way: Way::Out, names };
+    vec![
+        in_front(names.clone()),
+        Event::Blind { change: blind(true, 0), in_front: names },
+        Event::Blind { change: blind(false, 520), in_front: Vec::new() },
+        in_front(Vec::new()),
     ]
 }
 

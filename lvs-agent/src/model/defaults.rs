@@ -2,7 +2,7 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    num::NonZeroU32,
+    num::{NonZeroU16, NonZeroU32},
     time::Duration,
 };
 
@@ -20,6 +20,9 @@ pub const STATE: &str = "/run/lvs-agent/state.json";
 
 /// How often the counters are evaluated: well below [`SILENCE`], so that the tick adds little to it.
 pub const TICK: Duration = Duration::from_millis(10);
+
+/// Before those whose priority the kernel chooses (from 49152 down). The bytes spell `LV`.
+pub const CLSACT_PRIORITY: NonZeroU16 = NonZeroU16::new(0x4c56).unwrap();
 
 /// A server may be busy or its host preempted for some tens of milliseconds, all its clients wait then. At 50 SYNs a
 /// second it takes longer than this anyway until [`CLIENTS`] networks wait.

@@ -36,8 +36,8 @@ pub use self::{
     server::{Backup, Combine, FurtherChecks, RealServer},
     service::{OnExit, OnFailure, Role, SchedulerFlags, VirtualService},
     settings::{
-        AgentSettings, BurstSettings, Config, ConnectionSettings, DetectorSettings, Foreign, Mode,
-        NotManageable, PassiveSettings,
+        AgentSettings, AttachOrder, BurstSettings, Config, ConnectionSettings, DetectorSettings, Foreign,
+        Mode, NotManageable, PassiveSettings, TcxOrder,
     },
     unlisted::Unlisted,
     via::{DeviceName, Via},

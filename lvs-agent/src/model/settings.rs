@@ -1,6 +1,12 @@
 //! Settings of the agent as a whole.
 
-use std::{fmt, net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
+use std::{
+    fmt,
+    net::SocketAddr,
+    num::{NonZeroU16, NonZeroU32},
+    path::PathBuf,
+    time::Duration,
+};
 
 use super::{CommandLine, LogTarget, OnExit, Unlisted, VirtualService, defaults};
 
@@ -191,6 +197,8 @@ pub struct PassiveSettings {
     pub record: Option<PathBuf>,
     /// How often the counters are evaluated; edges are evaluated at once.
     pub tick: Duration,
+    /// Where the programs are put among those of others.
+    pub order: AttachOrder,
     /// The detector's thresholds.
     pub detector: DetectorSettings,
     /// How many probes a suspicion may start, and how fast.
@@ -205,8 +213,49 @@ impl Default for PassiveSettings {
             log_faults: false,
             record: None,
             tick: defaults::TICK,
+            order: AttachOrder::default(),
             detector: DetectorSettings::default(),
             burst: BurstSettings::default(),
+        }
+    }
+}
+
+/// Where the eBPF programs are put among those of others on the same device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttachOrder {
+    /// From Linux 6.6 on.
+    pub tcx: TcxOrder,
+    /// Before that: the priority of the filters on the clsact qdisc. Lower ones come first.
+    pub clsact_priority: NonZeroU16,
+}
+
+impl Default for AttachOrder {
+    fn default() -> Self {
+        Self { tcx: TcxOrder::First, clsact_priority: defaults::CLSACT_PRIORITY }
+    }
+}
+
+/// A place among the programs on a device's tcx hook (`BPF_F_BEFORE`, `BPF_F_AFTER`; `kernel/bpf/mprog.c`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum TcxOrder {
+    /// Before all others.
+    #[default]
+    First,
+    /// After all others.
+    Last,
+    /// Right before the program of that name; first where there is none.
+    Before(String),
+    /// Right after the program of that name; last where there is none.
+    After(String),
+}
+
+impl fmt::Display for TcxOrder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::First => f.write_str("first"),
+            Self::Last => f.write_str("last"),
+            Self::Before(name) => write!(f, "before {name}"),
+            Self::After(name) => write!(f, "after {name}"),
         }
     }
 }

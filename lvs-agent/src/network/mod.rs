@@ -6,6 +6,7 @@
 //! | file | what is in it |
 //! |---|---|
 //! | `link.rs` | network devices |
+//! | `filters.rs` | filters on a device's clsact qdisc |
 //! | `route.rs` | the route to an address |
 //! | `neighbour/` | the neighbour table: reading, resolving, watching |
 //! | `change.rs` | notifications that devices, addresses, routes or rules have changed |
@@ -18,6 +19,7 @@
 mod attributes;
 mod change;
 mod error;
+mod filters;
 pub mod link;
 pub mod neighbour;
 mod netlink;
@@ -29,6 +31,7 @@ mod topology;
 pub use crate::model::Mac;
 pub use change::NetworkChanges;
 pub use error::NetworkError;
+pub use filters::Filters;
 pub use link::{Link, Links};
 pub use neighbour::{NeighbourChange, NeighbourState, NeighbourWatch, Neighbours};
 pub use route::{NextHop, Route, RouteLookup, RouteQuery};

@@ -9,14 +9,15 @@
 //! priority and a handle that nobody else uses, and is replaced in place: at any moment either the old program or the
 //! new one sees a packet.
 //!
-//! Programs are put before those of others, which may end the chain with a verdict of their own.
+//! Programs are put before those of others, which may end the chain with a verdict of their own, unless the operator
+//! wants another order.
 
 use std::{collections::BTreeMap, io, mem, os::fd::AsRawFd as _};
 
 use aya::{
     Ebpf,
     programs::{
-        LinkOrder, ProgramError, SchedClassifier, TcAttachType,
+        LinkOrder, ProgramError, ProgramId, ProgramInfo, SchedClassifier, TcAttachType,
         tc::{self, NlOptions, SchedClassifierLink, SchedClassifierLinkId, TcAttachOptions, TcHandle},
     },
     util::KernelVersion,
@@ -25,20 +26,20 @@ use lvs_common::{EGRESS, INGRESS};
 use nix::{errno::Errno, libc};
 
 use super::error::{PassiveError, program};
+use crate::model::{AttachOrder, TcxOrder};
 
 /// Both programs and their hooks.
 const PROGRAMS: [(&str, TcAttachType); 2] =
     [(EGRESS, TcAttachType::Egress), (INGRESS, TcAttachType::Ingress)];
 
-/// Priority of the filters on a clsact qdisc, before those whose priority the kernel chooses (from 49152 down). The
-/// bytes spell `LV`.
-const PRIORITY: u16 = 0x4c56;
-/// Their handle, which with the priority says whose they are. The bytes spell `LVSp`.
+/// The handle of the filters on a clsact qdisc, which with their priority says whose they are. The bytes spell `LVSp`.
 const HANDLE: TcHandle = TcHandle::new(0x4c56, 0x5370);
 
 /// The devices that programs are attached to.
 #[derive(Debug, Default)]
 pub(super) struct Attachments {
+    /// Where the programs are put among others.
+    pub(super) order: AttachOrder,
     devices: BTreeMap<String, Attachment>,
 }
 
@@ -71,7 +72,7 @@ impl Attachments {
         }
         let mut links = Vec::new();
         for (name, direction) in PROGRAMS {
-            match attach(program(ebpf, name)?, device, direction) {
+            match attach(program(ebpf, name)?, device, direction, &self.order) {
                 Ok(link) => links.push((name, link)),
                 Err(error) => {
                     detach(ebpf, device, links)?;
@@ -92,8 +93,9 @@ impl Attachments {
     }
 }
 
-/// `SchedClassifier::attach` has the same rule.
-fn uses_tcx() -> bool {
+/// Whether programs are attached by tcx links. `SchedClassifier::attach` has the same rule.
+#[must_use]
+pub fn uses_tcx() -> bool {
     KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(6, 6, 0))
 }
 
@@ -101,22 +103,59 @@ fn attach(
     program: &mut SchedClassifier,
     device: &str,
     direction: TcAttachType,
+    order: &AttachOrder,
 ) -> Result<SchedClassifierLinkId, PassiveError> {
     let failed = |error| PassiveError::Attach { device: device.to_owned(), source: Box::new(error) };
     if uses_tcx() {
-        let first = TcAttachOptions::TcxOrder(LinkOrder::first());
-        return program.attach_with_options(device, direction, first).map_err(failed);
+        let place = TcAttachOptions::TcxOrder(place(&order.tcx, device, direction).map_err(failed)?);
+        return program.attach_with_options(device, direction, place).map_err(failed);
     }
     prepare_clsact(device)?;
-    let options = NlOptions { priority: PRIORITY, handle: HANDLE, classid: None };
+    let priority = order.clsact_priority.get();
+    let options = NlOptions { priority, handle: HANDLE, classid: None };
     match program.attach_with_options(device, direction, TcAttachOptions::Netlink(options)) {
         Err(error) if errno(&error) == Some(Errno::EEXIST) => {
-            let left = SchedClassifierLink::attached(device, direction, PRIORITY, HANDLE, None)
+            let left = SchedClassifierLink::attached(device, direction, priority, HANDLE, None)
                 .map_err(|source| PassiveError::Device { device: device.to_owned(), source })?;
             program.attach_to_link(left).map_err(failed)
         }
         other => other.map_err(failed),
     }
+}
+
+/// The place on a device's tcx hook.
+#[expect(unsafe_code, reason = "the kernel's own number for a program")]
+fn place(order: &TcxOrder, device: &str, direction: TcAttachType) -> Result<LinkOrder, ProgramError> {
+    let named = |name: &str| -> Result<Option<ProgramId>, ProgramError> {
+        let (_, present) = SchedClassifier::query_tcx(device, direction)?;
+        let named = present.iter().find(|program| program.name_as_str() == Some(name));
+        // SAFETY: the kernel has just given the id; of a program that is gone by now it refuses the order.
+        Ok(named.map(|program| unsafe { ProgramId::new(program.id()) }))
+    };
+    Ok(match order {
+        TcxOrder::First => LinkOrder::first(),
+        TcxOrder::Last => LinkOrder::last(),
+        TcxOrder::Before(name) => named(name)?.map_or(LinkOrder::first(), LinkOrder::before_program_id),
+        TcxOrder::After(name) => named(name)?.map_or(LinkOrder::last(), LinkOrder::after_program_id),
+    })
+}
+
+/// The names of the programs of others before those with these ids on a device's tcx hooks: of which direction, and
+/// which. `None`: the kernel has no tcx, or doesn't tell; asking takes `CAP_SYS_ADMIN`.
+#[must_use]
+pub fn in_front_on_tcx(device: &str, ours: [u32; 2]) -> Option<[Vec<String>; 2]> {
+    if !uses_tcx() {
+        return None;
+    }
+    let in_front = |(_, direction), own| {
+        let (_, present) = SchedClassifier::query_tcx(device, direction).ok()?;
+        let before = present.iter().take_while(|program| program.id() != own);
+        let name =
+            |program: &ProgramInfo| program.name_as_str().unwrap_or("a program without a name").to_owned();
+        Some(before.map(name).collect())
+    };
+    let [out, into] = PROGRAMS;
+    Some([in_front(out, ours[0])?, in_front(into, ours[1])?])
 }
 
 /// Whether both programs are attached to a device's tcx hooks.

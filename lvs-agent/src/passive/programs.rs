@@ -28,6 +28,7 @@ use super::{
     sizes::Sizes,
     wire_key::WireKey,
 };
+use crate::model::AttachOrder;
 
 /// The object file, put here by the build script; empty where the agent was built without it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lvs-ebpf.o"));
@@ -170,6 +171,20 @@ impl Programs {
         self.places.set(place, shortcut);
         shortcut.key[0] = first;
         self.places.set(place, shortcut);
+    }
+
+    /// Where the programs are put among those of others, from the next attachment on.
+    pub fn set_order(&mut self, order: &AttachOrder) {
+        self.attachments.order = order.clone();
+    }
+
+    /// The kernel's numbers for the programs, out of the director and into it; `None` where it doesn't tell.
+    pub fn ids(&mut self) -> Option<[u32; 2]> {
+        let [mut out, mut into] = [0; 2];
+        for (name, id) in [(EGRESS, &mut out), (INGRESS, &mut into)] {
+            *id = program(&mut self.ebpf, name).ok()?.info().ok()?.id();
+        }
+        Some([out, into])
     }
 
     /// Attaches both programs to a device, in place of those that a killed agent may have left there. If they are

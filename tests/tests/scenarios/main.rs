@@ -30,4 +30,5 @@ mod record_traces;
 mod reload;
 mod slow;
 mod stalls;
+mod strangers;
 mod who_serves;

@@ -19,6 +19,7 @@ const PURE: &[&str] = &[
     "lvs-agent/src/ipvs/table.rs",
     "lvs-agent/src/ipvs/wanted.rs",
     "lvs-agent/src/model",
+    "lvs-agent/src/passive/blindness.rs",
     "lvs-agent/src/passive/contradiction",
     "lvs-agent/src/passive/detector",
     "lvs-agent/src/passive/targets.rs",

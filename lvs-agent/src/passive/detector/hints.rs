@@ -14,7 +14,7 @@ use lvs_common::{LayerState, ServerId};
 
 use super::{
     Detector, View,
-    finding::{Evidence, Finding, Hint, Layer},
+    finding::{Evidence, EvidenceKind, Finding, Hint, Layer},
     hint_history::{HintHistory, Source},
     history::ServerHistory,
     readings::Readings,
@@ -97,7 +97,10 @@ impl Detector {
     ) -> Option<(Source, Evidence)> {
         let hints = history.hints(layer);
         let pause = history.pause(layer);
-        if !hints.may_be_raised(now_ns) || pause.pending.is_some() || !pause.is_over(now_ns) {
+        if !hints.may_be_raised(now_ns)
+            || pause.pending.is_some()
+            || !pause.is_over(EvidenceKind::Silence, now_ns)
+        {
             return None;
         }
         let state = match layer {

@@ -130,7 +130,7 @@ impl Running {
             targets: targets_tx,
             watched: watched_rx,
         };
-        let side = set_up(config, wiring).await.unwrap();
+        let side = set_up(config, wiring, Publisher::default()).await.unwrap();
         let (requests, shutdown) = (side.requests.clone(), CancellationToken::new());
         let task = tokio::spawn(side.run(shutdown.clone()));
         Self { findings, feedback, targets, watched, requests, shutdown, task }

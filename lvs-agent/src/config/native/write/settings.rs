@@ -63,6 +63,9 @@ pub(super) fn passive(settings: &PassiveSettings) -> String {
     table.unless("log-faults", &settings.log_faults, &default.log_faults, ToString::to_string);
     table.maybe("record", settings.record.as_deref().map(path));
     table.unless("tick", &settings.tick, &default.tick, time);
+    let (order, usual) = (&settings.order, &default.order);
+    table.unless("tcx-order", &order.tcx, &usual.tcx, |order| text(order.to_string()));
+    table.unless("clsact-priority", &order.clsact_priority, &usual.clsact_priority, ToString::to_string);
     table.under("[passive]", false) + &detector(&settings.detector) + &burst(&settings.burst)
 }
 

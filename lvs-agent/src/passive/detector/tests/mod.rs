@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use super::*;
 
 mod hints;
+mod pauses;
 mod properties;
 
 const ID: ServerId = ServerId(3);
