@@ -79,8 +79,11 @@ pub(crate) async fn set_up(config: &Config, wiring: Wiring) -> Result<PassiveSid
     }
     let Wiring { findings, clients, feedback, targets: targets_tx, mut watched } = wiring;
     let services = watched.borrow_and_update().clone();
-    let (mut programs, signals) = load(config, &services)?;
-    metrics::publish_maps(programs.memory()?);
+    let (programs, signals) = load(config, &services)?;
+    match programs.memory() {
+        Ok(bytes) => metrics::publish_maps(bytes),
+        Err(error) => warn!("the metric lvs_passive_maps_bytes is missing: {error}"),
+    }
     let mut targets = Targets::new([]);
     targets.limit(u32::try_from(signals.capacity()).unwrap_or(u32::MAX));
     let (servers_tx, servers) = latest::channel(BTreeSet::<IpAddr>::new());
