@@ -58,6 +58,7 @@ use crate::{
     netlink::DEFAULT_TIMEOUT,
     notify::{self, Notifier, alerts::Alerts},
     passive::Targets,
+    privileges::{self, RunAs},
     probe::{IdleConnections, Prober, Scheduler},
     reconcile::{Reconciler, sysctl},
     state_file::{self, FailureNote, Restored, SavedCommands, StateWriter},
@@ -86,20 +87,29 @@ const RELOADS: usize = 8;
 /// Admin commands that may wait: as many as clients of the control socket.
 const COMMANDS: usize = 8;
 
+/// Which agent it is, and whom commands of its checks run as.
+pub(crate) struct Part {
+    /// Which of the agents of its network namespace.
+    pub(crate) role: InstanceRole,
+    /// Whom commands run as.
+    pub(crate) run_as: RunAs,
+}
+
 /// Runs until SIGTERM or SIGINT. If it fails to start, it has changed nothing in the kernel's table.
 pub(crate) async fn run(
     config: Config,
     source: Option<Source>,
-    role: InstanceRole,
+    part: Part,
     log: LostLines,
     events: Publisher,
 ) -> anyhow::Result<()> {
+    let Part { role, run_as } = part;
     let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
     let _lock = (role == InstanceRole::Primary).then(InstanceLock::claim).transpose()?;
     // From here on SIGHUP no longer ends the process.
     let hangups = signal(SignalKind::hangup()).context("listening for SIGHUP")?;
-    let running = Running::start(config, source, hangups, log, events).await?;
+    let running = Running::start(config, source, run_as, hangups, log, events).await?;
     tokio::select! {
         _ = terminate.recv() => info!("SIGTERM: stopping"),
         _ = interrupt.recv() => info!("SIGINT: stopping"),
@@ -129,6 +139,7 @@ struct Parts {
     external: ExternalInputs,
     /// How many files may be open, where that is known.
     open_files: Option<usize>,
+    run_as: RunAs,
 }
 
 /// A running agent.
@@ -143,6 +154,7 @@ impl Running {
     async fn start(
         config: Config,
         source: Option<Source>,
+        run_as: RunAs,
         hangups: Signal,
         log: LostLines,
         events: Publisher,
@@ -186,7 +198,7 @@ impl Running {
         }
         let external = ExternalInputs { control, source, hangups };
         let config = Arc::new(config);
-        let parts = Parts { config, adopted, engine, table, command_writer, external, open_files };
+        let parts = Parts { config, adopted, engine, table, command_writer, external, open_files, run_as };
         running.start_tasks(parts).await;
         Ok(running)
     }
@@ -201,6 +213,7 @@ impl Running {
             command_writer: state_writer,
             external,
             open_files,
+            run_as,
         } = parts;
         let ExternalInputs { control, source, hangups } = external;
         let services = adopted.as_ref().map_or(&config.services, |adopted| &adopted.services).clone();
@@ -220,6 +233,7 @@ impl Running {
         let (results_tx, results) = mpsc::channel(RESULTS);
         let (reports_tx, reports) = mpsc::channel(REPORTS);
         let (connections, idle_handle, idle) = IdleConnections::new();
+        let connections = connections.marked(config.agent.probe_mark);
         self.tasks.spawn(TaskName::Idle, connections.run(shutdown.clone()));
         let (requests_tx, requests) = mpsc::channel(REQUESTS);
         let (updates_tx, updates) = mpsc::channel(UPDATES);
@@ -231,7 +245,7 @@ impl Running {
         let notifier = self.notifier(&config);
         let mut checks = Subscriptions::default();
         let ScheduleChange { added, removed: _ } = checks.replace(&services);
-        let prober = Prober::new();
+        let prober = Prober::new().marked(config.agent.probe_mark).with_commands_as(run_as);
         let limit = checks_at_once(open_files, Scheduler::DEFAULT_LIMIT);
         let scheduler = Scheduler::spawn(added, prober.clone(), limit, results_tx, shutdown.clone());
         let alerts = Alerts::new(notifier.clone(), &services, weights, in_force.clone());
@@ -347,7 +361,9 @@ impl Running {
                 MonitorHandle::None(reason.to_string())
             }
             Err(reason) => {
-                warn!("no passive detection, active checks only: {reason}");
+                let lacking = privileges::lacking_for_signal();
+                let lacking = lacking.map_or_else(String::new, |names| format!("; it takes {names} as well"));
+                warn!("no passive detection, active checks only: {reason}{lacking}");
                 MonitorHandle::None(reason.to_string())
             }
         }

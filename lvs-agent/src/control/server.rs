@@ -54,7 +54,8 @@ impl ControlServer {
         if let Some(folder) =
             path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.exists())
         {
-            DirBuilder::new().mode(0o700).create(folder).map_err(failed)?;
+            let not_made = |error| ControlError::Folder { path: folder.to_owned(), error };
+            DirBuilder::new().mode(0o700).create(folder).map_err(not_made)?;
         }
         clear(path)?;
         let listener = UnixListener::bind(path).map_err(failed)?;

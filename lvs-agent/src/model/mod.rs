@@ -7,6 +7,7 @@ mod idle_connection;
 mod lvs;
 mod notify;
 mod policy;
+mod script_user;
 mod server;
 mod service;
 mod settings;
@@ -28,6 +29,7 @@ pub use self::{
         LogTarget, MailAbout, MailRelay, MailSettings, Notifications, RelayLogin, RelayTls, RelayTlsStart,
     },
     policy::{CommandLine, FlapDamping, OnContradiction, PoolPolicy, Quorum, StartPolicy},
+    script_user::ScriptUser,
     server::{Backup, Combine, FurtherChecks, RealServer},
     service::{OnExit, OnFailure, Role, SchedulerFlags, VirtualService},
     settings::{

@@ -13,8 +13,8 @@ use aya::{
 };
 use bytemuck::Zeroable as _;
 use lvs_common::{
-    COARSE_CLOCK, EGRESS, EndpointKey4, EndpointKey6, INGRESS, MAX_SERVERS, ServerId, Shortcut,
-    interest::INTERESTS, map,
+    COARSE_CLOCK, EGRESS, EndpointKey4, EndpointKey6, INGRESS, MAX_SERVERS, PROBE_MARK, PROBE_MARK_NAME,
+    ServerId, Shortcut, interest::INTERESTS, map,
 };
 
 use super::{
@@ -48,21 +48,32 @@ impl Programs {
     /// Loads the programs that this agent was built with; nothing is attached yet.
     ///
     /// `log_level` is what the programs may log through aya-log: 0 nothing, 2 warnings (`aya_log::Level`).
-    pub fn load(sizes: Sizes, log_level: u8) -> Result<(Self, Signals), PassiveError> {
+    /// `own_mark` is the firewall mark of the agent's own packets.
+    pub fn load(sizes: Sizes, own_mark: u32, log_level: u8) -> Result<(Self, Signals), PassiveError> {
         if OBJECT.is_empty() {
             return Err(PassiveError::NotBuilt);
         }
-        Self::load_object(OBJECT, sizes, log_level)
+        Self::load_marked(OBJECT, sizes, own_mark, log_level)
     }
 
-    /// As [`Programs::load`], from an object file's bytes.
+    /// As [`Programs::load`], from an object file's bytes and with the usual mark.
     pub fn load_object(object: &[u8], sizes: Sizes, log_level: u8) -> Result<(Self, Signals), PassiveError> {
+        Self::load_marked(object, sizes, PROBE_MARK, log_level)
+    }
+
+    fn load_marked(
+        object: &[u8],
+        sizes: Sizes,
+        own_mark: u32,
+        log_level: u8,
+    ) -> Result<(Self, Signals), PassiveError> {
         let cpus = nr_cpus()
             .map_err(|(_, source)| PassiveError::System { what: "number of possible CPUs", source })?;
         let cpus32 = u32::try_from(cpus).unwrap_or(u32::MAX);
         let mut ebpf = EbpfLoader::new()
             .override_global(MAX_SERVERS, &sizes.servers, true)
             .override_global(COARSE_CLOCK, &u8::from(has_coarse_clock()), true)
+            .override_global(PROBE_MARK_NAME, &own_mark, true)
             .override_global(aya_log::LEVEL, &log_level, false)
             .map_max_entries(map::ENDPOINTS4, sizes.keys())
             .map_max_entries(map::ENDPOINTS6, sizes.keys())

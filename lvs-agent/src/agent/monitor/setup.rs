@@ -125,7 +125,7 @@ fn load(config: &Config, services: &WatchedServices) -> Result<(Programs, Signal
     let expected = if endpoints == 0 { EXPECTED } else { endpoints };
     let sizes = Sizes::for_endpoints(expected);
     let log_level = if config.passive.log_faults { LOG_WARNINGS } else { LOG_NOTHING };
-    Programs::load(sizes, log_level)
+    Programs::load(sizes, config.agent.probe_mark, log_level)
 }
 
 impl PassiveSide {

@@ -29,8 +29,8 @@ use crate::{
         AddressFamily, AgentSettings, BurstSettings, Check, CheckKind, Config, ConnectionSettings,
         DetectorSettings, ForwardingMethod, FurtherChecks, HttpCheck, HttpPage, IdleConnection, MailAbout,
         MailRelay, MailSettings, Netmask, Notifications, OnExit, OnFailure, PassiveSettings, Persistence,
-        PoolPolicy, Protocol, RealServer, Scheduler, SchedulerFlags, ServiceKey, StatusCodes, Tunnel,
-        TunnelFlags, Unlisted, Via, VirtualService, Weight,
+        PoolPolicy, Protocol, RealServer, Scheduler, SchedulerFlags, ScriptUser, ServiceKey, StatusCodes,
+        Tunnel, TunnelFlags, Unlisted, Via, VirtualService, Weight,
     },
 };
 
@@ -203,6 +203,7 @@ fn the_example_says_what_holds_anyway() {
         AgentSettings {
             callback: config.agent.callback.clone(),
             on_shutdown: config.agent.on_shutdown.clone(),
+            script_user: ScriptUser::parse("nobody"),
             ..AgentSettings::default()
         }
     );
