@@ -16,6 +16,7 @@ mod maintenance;
 mod messages;
 mod monitor;
 mod open_files;
+mod probe_mark;
 mod reload;
 
 use std::{sync::Arc, time::Instant};
@@ -196,6 +197,7 @@ impl Running {
             let reason = engine.admin_state(destination).reason().unwrap_or_default();
             events.publish(Event::AdminRestored { subject: engine.subject(destination), reason });
         }
+        probe_mark::warn_of_others(config.agent.probe_mark, &found).await;
         let external = ExternalInputs { control, source, hangups };
         let config = Arc::new(config);
         let parts = Parts { config, adopted, engine, table, command_writer, external, open_files, run_as };

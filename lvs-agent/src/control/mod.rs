@@ -35,6 +35,13 @@ pub enum ControlError {
     /// Something that is no socket is in its place.
     #[error("{path} is not a socket; remove it, or set `control` in `[agent]` to another path", path = .0.display())]
     NotASocket(PathBuf),
+    /// Another user's socket is in its place, and whether an agent listens there can't be asked.
+    #[error(
+        "{path} is another user's socket; remove it if no agent runs as that user any more, or set `control` in \
+         `[agent]` to another path",
+        path = .0.display()
+    )]
+    OtherUsers(PathBuf),
     /// The socket's folder can't be made.
     #[error(
         "can't make the folder {path} for the control socket: {error}; make it for the agent's user (systemd: \

@@ -138,6 +138,9 @@ fn clear(path: &Path) -> Result<(), ControlError> {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
             fs::remove_file(path).map_err(failed)
         }
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            Err(ControlError::OtherUsers(path.to_owned()))
+        }
         Err(error) => Err(failed(error)),
     }
 }

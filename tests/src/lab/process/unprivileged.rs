@@ -65,12 +65,16 @@ impl Account {
         words.map(OsString::from).to_vec()
     }
 
-    /// Makes the agent's runtime directory its own, as a service manager does, and these files as well.
+    /// Makes the agent's runtime directory its own with what is left there, as a service manager does, and these files
+    /// as well.
     pub fn own(self, files: &[&Path]) -> Result<()> {
         fs::create_dir_all(RUNTIME_DIRECTORY).context(RUNTIME_DIRECTORY)?;
         fs::set_permissions(RUNTIME_DIRECTORY, fs::Permissions::from_mode(0o700))?;
         let user = if self == Self::Root { 0 } else { USER };
-        for file in [Path::new(RUNTIME_DIRECTORY)].iter().chain(files) {
+        let left =
+            fs::read_dir(RUNTIME_DIRECTORY)?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+        let directory = Path::new(RUNTIME_DIRECTORY);
+        for file in left.iter().map(PathBuf::as_path).chain([directory]).chain(files.iter().copied()) {
             chown(file, Some(user), Some(user)).with_context(|| file.display().to_string())?;
         }
         Ok(())
