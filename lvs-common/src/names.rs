@@ -13,8 +13,8 @@ pub const PROBE_MARK_NAME: &str = "OWN_MARK";
 /// packets and handshakes with this mark.
 ///
 /// Bits 6 and 12, which few others use: not Kubernetes (`0xc000`), Cilium (`0x0f00` and the upper half), Calico
-/// (`0xffff0000`), container networks' port mappings (`0x2000`), Amazon's (`0x80`), Tailscale (`0xff0000`). Two of them,
-/// because a mark that somebody else has thought of is more likely a round number.
+/// (`0xffff0000`), container networks' port mappings (`0x2000`), Amazon's (`0x80`), Tailscale (`0xff0000`). Two of
+/// them, because a mark that somebody else has thought of is more likely a round number.
 pub const PROBE_MARK: u32 = 0x1040;
 
 /// Load-time constant (`u8`): not 0 where the kernel has `bpf_ktime_get_coarse_ns` (Linux 5.11 and later), whose time

@@ -14,7 +14,8 @@ const NOBODY_ID: u32 = 65534;
 /// Where programs are looked for, as a login shell of root's has it.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Whom a program runs as. Its environment has `PATH`, `HOME`, `USER`, `LOGNAME` and `SHELL`, and nothing of the agent's.
+/// Whom a program runs as. Its environment has `PATH`, `HOME`, `USER`, `LOGNAME` and `SHELL`, and nothing of the
+/// agent's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RunAs {
     name: String,

@@ -1,5 +1,5 @@
-//! What one run of a probe works with: target, deadline, TLS, and whom commands run as. One deadline bounds the whole run; each step may have
-//! a timeout of its own.
+//! What one run of a probe works with: target, deadline, TLS, and whom commands run as. One deadline bounds the whole
+//! run; each step may have a timeout of its own.
 
 use std::time::Duration;
 
