@@ -234,9 +234,8 @@ impl Running {
         table.write(engine.wanted()).await;
         let (results_tx, results) = mpsc::channel(RESULTS);
         let (reports_tx, reports) = mpsc::channel(REPORTS);
-        let (connections, idle_handle, idle) = IdleConnections::new();
-        let connections = connections.marked(config.agent.probe_mark);
-        self.tasks.spawn(TaskName::Idle, connections.run(shutdown.clone()));
+        let (idle, idle_handle, idle_reports) = IdleConnections::new();
+        self.tasks.spawn(TaskName::Idle, idle.marked(config.agent.probe_mark).run(shutdown.clone()));
         let (requests_tx, requests) = mpsc::channel(REQUESTS);
         let (updates_tx, updates) = mpsc::channel(UPDATES);
         let (commands_tx, orders) = mpsc::channel(COMMANDS);
@@ -245,9 +244,9 @@ impl Running {
         self.in_force = Some(in_force.clone());
         let maintained = self.maintained(&config);
         let notifier = self.notifier(&config);
+        let prober = Prober::new().marked(config.agent.probe_mark).with_commands_as(run_as);
         let mut checks = Subscriptions::default();
         let ScheduleChange { added, removed: _ } = checks.replace(&services);
-        let prober = Prober::new().marked(config.agent.probe_mark).with_commands_as(run_as);
         let limit = checks_at_once(open_files, Scheduler::DEFAULT_LIMIT);
         let scheduler = Scheduler::spawn(added, prober.clone(), limit, results_tx, shutdown.clone());
         let alerts = Alerts::new(notifier.clone(), &services, weights, in_force.clone());
@@ -272,7 +271,7 @@ impl Running {
             findings,
             clients,
             reports,
-            idle,
+            idle: idle_reports,
             requests,
             updates,
             orders,

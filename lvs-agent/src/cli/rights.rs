@@ -7,7 +7,7 @@ use tracing::warn;
 
 use crate::{
     config::Format,
-    model::{CheckKind, Config},
+    model::{CheckKind, Config, VirtualService},
     privileges::{self, AccountError, Needs, RunAs},
 };
 
@@ -90,7 +90,7 @@ impl Rights {
 
 /// Whether a check of any server runs a command. Those that a reload adds are not known yet.
 fn has_commands(config: &Config) -> bool {
-    let mut checks = config.services.iter().flat_map(|service| service.all_checks());
+    let mut checks = config.services.iter().flat_map(VirtualService::all_checks);
     checks.any(|(_, _, check)| matches!(check.kind, CheckKind::Command(_)))
         || matches!(config.unlisted.check.kind, CheckKind::Command(_))
 }

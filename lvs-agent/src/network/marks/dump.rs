@@ -48,8 +48,7 @@ pub(super) fn dump(
 
 fn request(kind: u16, question: &[u8]) -> Vec<u8> {
     let length = u32::try_from(HEADER + question.len()).unwrap_or(u32::MAX);
-    #[expect(clippy::cast_sign_loss, clippy::cast_possible_truncation, reason = "flags of 16 bits")]
-    let flags = (NLM_F_REQUEST | NLM_F_DUMP) as u16;
+    let flags = u16::try_from(NLM_F_REQUEST | NLM_F_DUMP).unwrap_or_default();
     let mut bytes = length.to_ne_bytes().to_vec();
     bytes.extend([kind.to_ne_bytes(), flags.to_ne_bytes()].concat());
     // Sequence number and port, which one question on one socket doesn't need.

@@ -2,10 +2,7 @@
 
 use std::io;
 
-use nix::{
-    libc::{AF_UNSPEC, RTM_GETRULE},
-    sys::socket::SockProtocol,
-};
+use nix::{libc::RTM_GETRULE, sys::socket::SockProtocol};
 
 use super::{MarkCondition, MarkRule, attributes::number, dump::dump};
 
@@ -22,9 +19,8 @@ const MASK: u16 = 16;
 /// All rules that look at marks.
 pub(super) fn rules() -> io::Result<Vec<MarkRule>> {
     let mut rules = Vec::new();
-    #[expect(clippy::cast_sign_loss, clippy::cast_possible_truncation, reason = "0")]
-    let question = [[AF_UNSPEC as u8; 1].as_slice(), &[0; HEADER - 1]].concat();
-    dump(SockProtocol::NetlinkRoute, RTM_GETRULE, &question, |payload| rules.extend(rule(payload)))?;
+    // All zero: of any family (`AF_UNSPEC`).
+    dump(SockProtocol::NetlinkRoute, RTM_GETRULE, &[0; HEADER], |payload| rules.extend(rule(payload)))?;
     Ok(rules)
 }
 
