@@ -26,6 +26,7 @@ pub mod network;
 pub mod notify;
 pub mod passive;
 pub mod pool;
+mod privileges;
 pub mod probe;
 mod process;
 mod reconcile;

@@ -31,7 +31,7 @@ pub use counters::{ServerCounters, UnattributedCounters};
 pub use edge::{Edge, EdgeKind};
 pub use key::{EndpointKey4, EndpointKey6, EndpointKind, HandshakeKey, ServerId, mapped};
 pub use latency::Latencies;
-pub use names::{COARSE_CLOCK, EGRESS, INGRESS, MAX_SERVERS, PROBE_MARK, map};
+pub use names::{COARSE_CLOCK, EGRESS, INGRESS, MAX_SERVERS, PROBE_MARK, PROBE_MARK_NAME, map};
 pub use shortcut::Shortcut;
 pub use state::{Flow, Handshake, LayerState, Retransmissions, ServerState, Sketch};
 pub use waiting::{ServerAnswered, ServerWaiting, WaitingConnections};

@@ -16,6 +16,7 @@ mod maintenance;
 mod messages;
 mod monitor;
 mod open_files;
+mod probe_mark;
 mod reload;
 
 use std::{sync::Arc, time::Instant};
@@ -60,6 +61,7 @@ use crate::{
     netlink::DEFAULT_TIMEOUT,
     notify::{self, Notifier, alerts::Alerts},
     passive::Targets,
+    privileges::{self, RunAs},
     probe::{IdleConnections, Prober, Scheduler},
     reconcile::{Reconciler, sysctl},
     state_file::{self, FailureNote, Restored, SavedCommands, StateWriter},
@@ -88,20 +90,29 @@ const RELOADS: usize = 8;
 /// Admin commands that may wait: as many as clients of the control socket.
 const COMMANDS: usize = 8;
 
+/// Which agent it is, and whom commands of its checks run as.
+pub(crate) struct Part {
+    /// Which of the agents of its network namespace.
+    pub(crate) role: InstanceRole,
+    /// Whom commands run as.
+    pub(crate) run_as: RunAs,
+}
+
 /// Runs until SIGTERM or SIGINT. If it fails to start, it has changed nothing in the kernel's table.
 pub(crate) async fn run(
     config: Config,
     source: Option<Source>,
-    role: InstanceRole,
+    part: Part,
     log: LostLines,
     events: Publisher,
 ) -> anyhow::Result<()> {
+    let Part { role, run_as } = part;
     let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
     let _lock = (role == InstanceRole::Primary).then(InstanceLock::claim).transpose()?;
     // From here on SIGHUP no longer ends the process.
     let hangups = signal(SignalKind::hangup()).context("listening for SIGHUP")?;
-    let mut starting = Box::pin(Running::start(config, source, hangups, log, events));
+    let mut starting = Box::pin(Running::start(config, source, run_as, hangups, log, events));
     let running = tokio::select! {
         started = &mut starting => started?,
         _ = terminate.recv() => return stop_at_start(starting).await,
@@ -148,6 +159,7 @@ struct Parts {
     external: ExternalInputs,
     /// How many files may be open, where that is known.
     open_files: Option<usize>,
+    run_as: RunAs,
 }
 
 /// A running agent.
@@ -164,6 +176,7 @@ impl Running {
     async fn start(
         config: Config,
         source: Option<Source>,
+        run_as: RunAs,
         hangups: Signal,
         log: LostLines,
         events: Publisher,
@@ -211,9 +224,10 @@ impl Running {
             let reason = engine.admin_state(destination).reason().unwrap_or_default();
             events.publish(Event::AdminRestored { subject: engine.subject(destination), reason });
         }
+        probe_mark::warn_of_others(config.agent.probe_mark, &found).await;
         let external = ExternalInputs { control, source, hangups };
         let config = Arc::new(config);
-        let parts = Parts { config, adopted, engine, table, command_writer, external, open_files };
+        let parts = Parts { config, adopted, engine, table, command_writer, external, open_files, run_as };
         running.start_tasks(parts).await;
         Ok(running)
     }
@@ -228,6 +242,7 @@ impl Running {
             command_writer: state_writer,
             external,
             open_files,
+            run_as,
         } = parts;
         let ExternalInputs { control, source, hangups } = external;
         let services = adopted.as_ref().map_or(&config.services, |adopted| &adopted.services).clone();
@@ -248,8 +263,8 @@ impl Running {
         table.write(engine.wanted()).await;
         let (results_tx, results) = mpsc::channel(RESULTS);
         let (reports_tx, reports) = mpsc::channel(REPORTS);
-        let (connections, idle_handle, idle) = IdleConnections::new();
-        self.tasks.spawn(TaskName::Idle, connections.run(shutdown.clone()));
+        let (idle, idle_handle, idle_reports) = IdleConnections::new();
+        self.tasks.spawn(TaskName::Idle, idle.marked(config.agent.probe_mark).run(shutdown.clone()));
         let (requests_tx, requests) = mpsc::channel(REQUESTS);
         let (updates_tx, updates) = mpsc::channel(UPDATES);
         let (commands_tx, commands) = mpsc::channel(COMMANDS);
@@ -257,9 +272,9 @@ impl Running {
         let (in_force_tx, in_force) = latest::channel(config.clone());
         self.in_force = Some(in_force.clone());
         let notifier = self.notifier(&config);
+        let prober = Prober::new().marked(config.agent.probe_mark).with_commands_as(run_as);
         let mut checks = Subscriptions::default();
         let ScheduleChange { added, removed: _ } = checks.replace(&services);
-        let prober = Prober::new();
         let limit = checks_at_once(open_files, Scheduler::DEFAULT_LIMIT);
         let scheduler = Scheduler::spawn(added, prober.clone(), limit, results_tx, shutdown.clone());
         let alerts = Alerts::new(notifier.clone(), &services, weights, in_force.clone());
@@ -284,7 +299,7 @@ impl Running {
             findings,
             clients,
             reports,
-            idle,
+            idle: idle_reports,
             requests,
             updates,
             commands,
@@ -375,7 +390,9 @@ impl Running {
                 MonitorHandle::None(reason.to_string())
             }
             Err(reason) => {
-                warn!("no passive detection, active checks only: {reason}");
+                let lacking = privileges::lacking_for_signal();
+                let lacking = lacking.map_or_else(String::new, |names| format!("; it takes {names} as well"));
+                warn!("no passive detection, active checks only: {reason}{lacking}");
                 MonitorHandle::None(reason.to_string())
             }
         }

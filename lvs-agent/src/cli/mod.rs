@@ -5,6 +5,7 @@ mod check_config;
 mod details;
 mod exit_code;
 mod names_at_start;
+mod rights;
 mod servers;
 
 use std::{
@@ -26,10 +27,11 @@ use tracing_subscriber::EnvFilter;
 use self::{
     arguments::{ControlArguments, small_runtime},
     check_config::Secrets,
+    rights::Privileges,
     servers::{DrainArguments, MaintenanceArguments, ServerArguments},
 };
 use crate::{
-    agent::{self, InstanceRole},
+    agent::{self, InstanceRole, Part},
     config::{Source, Strictness},
     control::{self, Reply, Request},
     event::{ConfigNotice, Event, Publisher},
@@ -108,6 +110,14 @@ struct RunArguments {
     /// Refuse a configuration in ldirectord's format that ldirectord itself would refuse.
     #[arg(long, requires = "config")]
     strict: bool,
+    /// Keep all capabilities instead of dropping what is not needed: for files that only the rights to read and write
+    /// everybody's files reach.
+    #[arg(long)]
+    keep_capabilities: bool,
+    /// Folder of the control socket and the state file, where the configuration names no others; the agent's user must
+    /// be able to write to it.
+    #[arg(long, env = "RUNTIME_DIRECTORY", value_name = "DIR")]
+    runtime_dir: Option<PathBuf>,
     /// Another agent has started this one for its `execute`: it has no control socket, metrics or state file where
     /// these are the default ones, which belong to that agent.
     #[arg(long, hide = true)]
@@ -180,39 +190,7 @@ enum LogFormat {
 pub fn main(cli: &Cli) -> ExitCode {
     without_core_dumps();
     match &cli.command {
-        Command::Run(arguments) => {
-            let source = source(arguments);
-            let reading = match source.as_ref().map(names_at_start::read).transpose() {
-                Ok(reading) => reading,
-                Err(error) => return failed(&error, exit_code::UNUSABLE),
-            };
-            if reading.is_none() && arguments.mode == Some(ModeArgument::Manage) {
-                return failed(
-                    &"--mode manage needs a configuration; add --config FILE",
-                    exit_code::UNUSABLE,
-                );
-            }
-            let target = reading.as_ref().map(|reading| reading.config.agent.log.clone()).unwrap_or_default();
-            end(start_log(cli, &target).and_then(|(log, events)| {
-                if let (Some(source), Some(reading)) = (&source, &reading) {
-                    events.publish_all(ConfigNotice::of_reading(&source.path, reading).map(Event::Config));
-                }
-                let mode = arguments.mode.map_or(Mode::Observe, Mode::from);
-                let unresolved = reading.as_ref().map(|reading| reading.unresolved.names.clone());
-                let mut config = reading.map_or_else(|| Config::of_table(mode), |reading| reading.config);
-                let role = if arguments.beside { InstanceRole::Secondary } else { InstanceRole::Primary };
-                if role == InstanceRole::Secondary {
-                    stay_beside(&mut config);
-                }
-                // Standard error hears of it at the end.
-                let names = source.clone().zip(unresolved);
-                run(config, source, names, role, &log, &events).inspect_err(|error| {
-                    if target != LogTarget::Standard {
-                        events.publish(Event::Failed { error: format!("{error:#}") });
-                    }
-                })
-            }))
-        }
+        Command::Run(arguments) => start(cli, arguments),
         Command::CheckConfig(arguments) => {
             let strictness = strictness(arguments.strict);
             let secrets = if arguments.with_secrets { Secrets::Shown } else { Secrets::Hidden };
@@ -237,11 +215,72 @@ fn without_core_dumps() {
     setrlimit(Resource::RLIMIT_CORE, 1, 1).ok();
 }
 
+/// Reads the configuration, drops what it doesn't need, and runs the agent.
+fn start(cli: &Cli, arguments: &RunArguments) -> ExitCode {
+    let privileges = if arguments.keep_capabilities { Privileges::Kept } else { Privileges::Needed };
+    let dropped = rights::at_start(privileges);
+    let source = source(arguments);
+    let reading = match source.as_ref().map(names_at_start::read).transpose() {
+        Ok(reading) => reading,
+        Err(error) => return failed(&error, exit_code::UNUSABLE),
+    };
+    if reading.is_none() && arguments.mode == Some(ModeArgument::Manage) {
+        return failed(&"--mode manage needs a configuration; add --config FILE", exit_code::UNUSABLE);
+    }
+    let target = reading.as_ref().map(|reading| reading.config.agent.log.clone()).unwrap_or_default();
+    let mut config = reading.as_ref().map_or_else(|| of_table(arguments), |reading| reading.config.clone());
+    let format = reading.as_ref().map(|reading| reading.format);
+    let rights = match rights::settle(&config, format, privileges, dropped) {
+        Ok(rights) => rights,
+        Err(error) => {
+            return failed(&format_args!("`script-user` in `[agent]`: {error}"), exit_code::UNUSABLE);
+        }
+    };
+    end(start_log(cli, &target).and_then(|(log, events)| {
+        if let (Some(source), Some(reading)) = (&source, &reading) {
+            events.publish_all(ConfigNotice::of_reading(&source.path, reading).map(Event::Config));
+        }
+        rights.warn();
+        let role = if arguments.beside { InstanceRole::Secondary } else { InstanceRole::Primary };
+        if role == InstanceRole::Secondary {
+            stay_beside(&mut config);
+        }
+        // Standard error hears of it at the end.
+        let names = source.clone().zip(reading.map(|reading| reading.unresolved.names));
+        let part = Part { role, run_as: rights.run_as };
+        run(config, source, names, part, &log, &events).inspect_err(|error| {
+            if target != LogTarget::Standard {
+                events.publish(Event::Failed { error: format!("{error:#}") });
+            }
+        })
+    }))
+}
+
+/// What holds without a configuration.
+fn of_table(arguments: &RunArguments) -> Config {
+    let mut config = Config::of_table(arguments.mode.map_or(Mode::Observe, Mode::from));
+    if let Some(folder) = runtime_directory(arguments) {
+        config.agent.place_in(&folder);
+    }
+    config
+}
+
+/// The folder for the control socket and the state file; `None`: the usual one. An agent that another one has started
+/// has neither there. systemd.exec(5) separates several by colons.
+fn runtime_directory(arguments: &RunArguments) -> Option<PathBuf> {
+    let folders = arguments.runtime_dir.as_ref().filter(|_| !arguments.beside)?.to_str()?;
+    folders.split(':').next().filter(|first| !first.is_empty()).map(PathBuf::from)
+}
+
 /// Where the configuration comes from, if from anywhere.
 fn source(arguments: &RunArguments) -> Option<Source> {
     let path = arguments.config.clone()?;
     let mode = arguments.mode.map(Mode::from);
-    Some(Source::new(path, strictness(arguments.strict), mode).at_start())
+    Some(
+        Source::new(path, strictness(arguments.strict), mode)
+            .placed_in(runtime_directory(arguments))
+            .at_start(),
+    )
 }
 
 fn end(result: anyhow::Result<()>) -> ExitCode {
@@ -328,7 +367,7 @@ fn run(
     config: Config,
     source: Option<Source>,
     unresolved: Option<(Source, BTreeSet<String>)>,
-    role: InstanceRole,
+    part: Part,
     log: &LogThread,
     events: &Publisher,
 ) -> anyhow::Result<()> {
@@ -336,7 +375,7 @@ fn run(
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
     let ended = runtime.block_on(async {
         tokio::select! {
-            ended = agent::run(config, source, role, log.lost(), events.clone()) => ended,
+            ended = agent::run(config, source, part, log.lost(), events.clone()) => ended,
             never = reopen_at_hangup(log) => never,
             never = names_at_start::follow(unresolved) => never,
         }

@@ -29,6 +29,8 @@ pub struct Source {
     pub strictness: Strictness,
     /// What may be done to the kernel's table, whatever the file says; `None`: what it says.
     pub mode: Option<Mode>,
+    /// The folder of the control socket and the state file where the file names no others; `None`: the usual one.
+    pub runtime_directory: Option<PathBuf>,
     /// Whether host names may have no address yet.
     pub names: NameGrace,
 }
@@ -57,7 +59,13 @@ impl Source {
     /// A file whose host names must all have addresses.
     #[must_use]
     pub fn new(path: PathBuf, strictness: Strictness, mode: Option<Mode>) -> Self {
-        Self { path, strictness, mode, names: NameGrace::default() }
+        Self { path, strictness, mode, runtime_directory: None, names: NameGrace::default() }
+    }
+
+    /// The same with another folder for the control socket and the state file.
+    #[must_use]
+    pub fn placed_in(self, runtime_directory: Option<PathBuf>) -> Self {
+        Self { runtime_directory, ..self }
     }
 
     /// The same at a start, where names may have none yet.
@@ -88,6 +96,9 @@ impl Source {
         let names = self.names.policy();
         let reading = read_bytes_in_mode(&bytes, &self.path, self.strictness, self.mode, names);
         let reading = reading.map(|mut reading| {
+            if let Some(folder) = &self.runtime_directory {
+                reading.config.agent.place_in(folder);
+            }
             self.leave_out_kept(&mut reading);
             reading
         });

@@ -52,7 +52,8 @@ impl ControlServer {
         if let Some(folder) =
             path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.exists())
         {
-            DirBuilder::new().mode(0o700).create(folder).map_err(failed)?;
+            let not_made = |error| ControlError::Folder { path: folder.to_owned(), error };
+            DirBuilder::new().mode(0o700).create(folder).map_err(not_made)?;
         }
         clear(path)?;
         let listener = UnixListener::bind(path).map_err(failed)?;
@@ -136,6 +137,9 @@ fn clear(path: &Path) -> Result<(), ControlError> {
         // Nobody listens any more.
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
             fs::remove_file(path).map_err(failed)
+        }
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            Err(ControlError::OtherUsers(path.to_owned()))
         }
         Err(error) => Err(failed(error)),
     }

@@ -9,6 +9,7 @@ mod lvs;
 mod notify;
 mod peer_text;
 mod policy;
+mod script_user;
 mod secrets;
 mod server;
 mod service;
@@ -33,6 +34,7 @@ pub use self::{
     },
     peer_text::PeerText,
     policy::{CommandLine, FlapDamping, OnContradiction, PoolPolicy, Quorum, StartPolicy},
+    script_user::ScriptUser,
     server::{Backup, Combine, FurtherChecks, RealServer},
     service::{OnExit, OnFailure, Role, SchedulerFlags, VirtualService},
     settings::{

@@ -4,11 +4,13 @@ use std::{
     fmt,
     net::SocketAddr,
     num::{NonZeroU16, NonZeroU32},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
-use super::{CommandLine, LogTarget, OnExit, Unlisted, VirtualService, defaults};
+use lvs_common::PROBE_MARK;
+
+use super::{CommandLine, LogTarget, OnExit, ScriptUser, Unlisted, VirtualService, defaults};
 
 /// Everything an operator can say.
 #[derive(Clone, Debug, PartialEq)]
@@ -109,6 +111,10 @@ pub struct AgentSettings {
     pub execute: Vec<PathBuf>,
     /// Standard error, a file, or syslog.
     pub log: LogTarget,
+    /// Whom the commands of checks run as; `None`: `nobody`, or the agent's own user where that isn't root.
+    pub script_user: Option<ScriptUser>,
+    /// The firewall mark of the agent's own probes, never 0: by it the eBPF programs tell them from clients' packets.
+    pub probe_mark: u32,
 }
 
 impl Default for AgentSettings {
@@ -127,6 +133,20 @@ impl Default for AgentSettings {
             on_shutdown: None,
             execute: Vec::new(),
             log: LogTarget::default(),
+            script_user: None,
+            probe_mark: PROBE_MARK,
+        }
+    }
+}
+
+impl AgentSettings {
+    /// Has the control socket and the state file in another folder, where they are at their usual places.
+    pub fn place_in(&mut self, folder: &Path) {
+        let usual = [(&mut self.control, defaults::CONTROL), (&mut self.state, defaults::STATE)];
+        for (path, usual) in usual {
+            if path.as_deref() == Some(Path::new(usual)) {
+                *path = Path::new(usual).file_name().map(|name| folder.join(name));
+            }
         }
     }
 }

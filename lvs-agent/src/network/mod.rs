@@ -12,6 +12,7 @@
 //! | `change.rs` | notifications that devices, addresses, routes or rules have changed |
 //! | `survey.rs` | all devices and the routes to all servers at one time |
 //! | `survey_task.rs` | the task that takes such a snapshot whenever something has changed |
+//! | `marks/` | which rules of the director look at a mark |
 //! | `topology.rs` | the route to each server and what changes about it; pure |
 //! | `attributes.rs`, `netlink.rs` | rtnetlink messages and the socket for them |
 //! | `error.rs` | what can go wrong |
@@ -21,6 +22,7 @@ mod change;
 mod error;
 mod filters;
 pub mod link;
+pub mod marks;
 pub mod neighbour;
 mod netlink;
 pub mod route;

@@ -48,8 +48,11 @@ pub(super) struct Attachments {
 struct Attachment {
     /// A device that was made anew has another one under the old name.
     index: u32,
-    links: Vec<(&'static str, SchedClassifierLinkId)>,
+    links: Links,
 }
+
+/// The program and the link of each hook.
+type Links = Vec<(&'static str, SchedClassifierLinkId)>;
 
 impl Attachments {
     /// The devices by name.
@@ -64,11 +67,14 @@ impl Attachments {
         let old = self.devices.remove(device);
         let is_same = old.as_ref().is_some_and(|old| old.index == index);
         if let Some(old) = old {
-            if uses_tcx() && is_same && are_attached(ebpf, device)? {
-                self.devices.insert(device.to_owned(), old);
-                return Ok(());
+            if uses_tcx() && is_same {
+                if let Some(links) = still_attached(ebpf, device, old.links)? {
+                    self.devices.insert(device.to_owned(), Attachment { index, links });
+                    return Ok(());
+                }
+            } else {
+                release(ebpf, old.links, is_same)?;
             }
-            release(ebpf, old.links, is_same)?;
         }
         let mut links = Vec::new();
         for (name, direction) in PROGRAMS {
@@ -158,25 +164,34 @@ pub fn in_front_on_tcx(device: &str, ours: [u32; 2]) -> Option<[Vec<String>; 2]>
     Some([in_front(out, ours[0])?, in_front(into, ours[1])?])
 }
 
-/// Whether both programs are attached to a device's tcx hooks.
-fn are_attached(ebpf: &mut Ebpf, device: &str) -> Result<bool, PassiveError> {
+/// The tcx links of a device, if both are in place still; else none of them is left.
+///
+/// Updating a link with the program that it has changes nothing, and fails with `ENOLINK` where the link has no device
+/// any more (`tcx_link_update` in `kernel/bpf/tcx.c`). Asking which programs a device has would take `CAP_SYS_ADMIN`.
+fn still_attached(ebpf: &mut Ebpf, device: &str, links: Links) -> Result<Option<Links>, PassiveError> {
     let failed = |error| PassiveError::Attach { device: device.to_owned(), source: Box::new(error) };
-    for (name, direction) in PROGRAMS {
-        let id = program(ebpf, name)?.info().map_err(failed)?.id();
-        let (_, present) = SchedClassifier::query_tcx(device, direction).map_err(failed)?;
-        if !present.iter().any(|program| program.id() == id) {
-            return Ok(false);
+    let mut left = Links::new();
+    for (name, id) in links {
+        let program = program(ebpf, name)?;
+        let link = program.take_link(id).map_err(failed)?;
+        match program.attach_to_link(link) {
+            Ok(link) => left.push((name, link)),
+            Err(error) if errno(&error) == Some(Errno::ENOLINK) => {}
+            Err(error) => {
+                detach(ebpf, device, left)?;
+                return Err(failed(error));
+            }
         }
     }
-    Ok(true)
+    if left.len() == PROGRAMS.len() {
+        return Ok(Some(left));
+    }
+    detach(ebpf, device, left)?;
+    Ok(None)
 }
 
 /// Releases links that are to be made anew. Filters of a device that is still there stay, to be replaced.
-fn release(
-    ebpf: &mut Ebpf,
-    links: Vec<(&'static str, SchedClassifierLinkId)>,
-    keep_filters: bool,
-) -> Result<(), PassiveError> {
+fn release(ebpf: &mut Ebpf, links: Links, keep_filters: bool) -> Result<(), PassiveError> {
     for (name, id) in links {
         let link = program(ebpf, name)?
             .take_link(id)
@@ -189,11 +204,7 @@ fn release(
     Ok(())
 }
 
-fn detach(
-    ebpf: &mut Ebpf,
-    device: &str,
-    links: Vec<(&'static str, SchedClassifierLinkId)>,
-) -> Result<(), PassiveError> {
+fn detach(ebpf: &mut Ebpf, device: &str, links: Links) -> Result<(), PassiveError> {
     for (name, link) in links {
         match program(ebpf, name)?.detach(link) {
             Ok(()) => {}
@@ -220,13 +231,16 @@ fn prepare_clsact(device: &str) -> Result<(), PassiveError> {
     }
 }
 
-/// The kernel's error number in a netlink answer.
+/// The kernel's error number, in a netlink answer or of a system call.
 fn errno(error: &ProgramError) -> Option<Errno> {
-    let (ProgramError::NetlinkError(error) | ProgramError::TcError(tc::TcError::NetlinkError(error))) = error
-    else {
-        return None;
+    let error = match error {
+        ProgramError::NetlinkError(error) | ProgramError::TcError(tc::TcError::NetlinkError(error)) => {
+            error.raw_os_error()
+        }
+        ProgramError::SyscallError(error) => error.io_error.raw_os_error(),
+        _ => None,
     };
-    error.raw_os_error().map(Errno::from_raw)
+    error.map(Errno::from_raw)
 }
 
 /// The index of a device whose frames are Ethernet's: the programs read no others.

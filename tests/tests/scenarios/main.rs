@@ -26,6 +26,7 @@ mod modes;
 mod network_variants;
 mod notifications;
 mod policy;
+mod privileges;
 mod record_traces;
 mod reload;
 mod slow;

@@ -42,6 +42,7 @@ const IMPURE: &[(&[&str], &str)] = &[
     (&["aya"], "loads and reads eBPF programs"),
     (&["crate", "clock"], "reads a clock"),
     (&["crate", "netlink"], "asks the kernel"),
+    (&["crate", "privileges"], "asks the kernel"),
     (&["crate", "process"], "starts programs"),
     (&["libc"], "asks the kernel"),
     (&["log"], "logs"),

@@ -36,7 +36,8 @@ const LVS_AGENT: &[Room] = &[
     room("file_work", 0, &[]),
     room("keyed", 0, &[]),
     room("netlink", 0, &[]),
-    room("process", 0, &[]),
+    room("privileges", 0, &[]),
+    room("process", 0, &["privileges"]),
     room("supervision", 0, &["backoff"]),
 
     room("model", 1, &[]),
@@ -49,7 +50,7 @@ const LVS_AGENT: &[Room] = &[
 
     room("health", 3, &["backoff", "model"]),
     room("passive", 3, &["backoff", "keyed", "model"]),
-    room("probe", 3, &["file_work", "keyed", "process", "supervision", "model"]),
+    room("probe", 3, &["file_work", "keyed", "privileges", "process", "supervision", "model"]),
     room("pool", 3, &["model", "health"]),
 
     room("event", 4, &["clock", "model", "config", "control", "ipvs", "health", "passive", "pool", "probe"]),
@@ -61,11 +62,11 @@ const LVS_AGENT: &[Room] = &[
     room("telemetry", 5, &["clock", "keyed", "supervision", "model", "config", "ipvs", "log", "health", "passive", "pool", "probe", "event", "engine"]),
 
     room("agent", 6, &[
-        "clock", "file_lock", "file_watch", "keyed", "netlink", "process", "supervision", "model", "config", "control", "ipvs", "log", "network",
+        "clock", "file_lock", "file_watch", "keyed", "netlink", "privileges", "process", "supervision", "model", "config", "control", "ipvs", "log", "network",
         "health", "passive", "pool", "probe", "event", "engine", "state_file", "notify", "reconcile", "telemetry",
     ]),
 
-    room("cli", 7, &["clock", "supervision", "model", "config", "control", "ipvs", "log", "event", "telemetry", "agent"]),
+    room("cli", 7, &["clock", "privileges", "supervision", "model", "config", "control", "ipvs", "log", "event", "telemetry", "agent"]),
 ];
 
 /// Floor 0 is how programs talk to their users.

@@ -88,7 +88,10 @@ pub(crate) async fn set_up(
     let Wiring { findings, clients, feedback, targets: targets_tx, mut watched } = wiring;
     let services = watched.borrow_and_update().clone();
     let (mut programs, signals) = load(config, &services)?;
-    metrics::publish_maps(programs.memory()?);
+    match programs.memory() {
+        Ok(bytes) => metrics::publish_maps(bytes),
+        Err(error) => warn!("the metric lvs_passive_maps_bytes is missing: {error}"),
+    }
     programs.set_order(&config.passive.order);
     let program_ids = programs.ids();
     let (devices_tx, devices) = latest::channel(Vec::new());
@@ -144,7 +147,7 @@ fn load(config: &Config, services: &WatchedServices) -> Result<(Programs, Signal
     let expected = if endpoints == 0 { EXPECTED } else { endpoints };
     let sizes = Sizes::for_endpoints(expected);
     let log_level = if config.passive.log_faults { LOG_WARNINGS } else { LOG_NOTHING };
-    Programs::load(sizes, log_level)
+    Programs::load(sizes, config.agent.probe_mark, log_level)
 }
 
 impl PassiveSide {

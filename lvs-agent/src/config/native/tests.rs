@@ -31,7 +31,8 @@ use crate::{
         ConnectionSettings, DetectorSettings, ForwardingMethod, FurtherChecks, HttpCheck, HttpPage,
         IdleConnection, MailAbout, MailRelay, MailSettings, Netmask, Notifications, OnExit, OnFailure,
         PassiveSettings, Persistence, PoolPolicy, Protocol, RealServer, Scheduler, SchedulerFlags,
-        ServiceKey, StatusCodes, TcxOrder, Tunnel, TunnelFlags, Unlisted, Via, VirtualService, Weight,
+        ScriptUser, ServiceKey, StatusCodes, TcxOrder, Tunnel, TunnelFlags, Unlisted, Via, VirtualService,
+        Weight,
     },
 };
 
@@ -205,6 +206,7 @@ fn the_example_says_what_holds_anyway() {
         AgentSettings {
             callback: config.agent.callback.clone(),
             on_shutdown: config.agent.on_shutdown.clone(),
+            script_user: ScriptUser::parse("nobody"),
             ..AgentSettings::default()
         }
     );

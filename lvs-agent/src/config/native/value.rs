@@ -9,12 +9,11 @@ use std::{
 };
 
 use humantime::parse_duration;
-use lvs_common::PROBE_MARK;
 use toml::de::DeValue;
 
 use crate::{
     config::diagnostics::ValueFault,
-    model::{AddressFamily, Netmask, Scheduler, TcxOrder, Weight},
+    model::{AddressFamily, Netmask, Scheduler, ScriptUser, TcxOrder, Weight},
 };
 
 /// The shortest duration: timers have no finer resolution.
@@ -223,15 +222,16 @@ pub(super) fn tcx_order(value: &DeValue<'_>) -> Result<TcxOrder> {
 }
 
 /// A firewall mark.
-pub(super) fn any_mark(value: &DeValue<'_>) -> Result<u32> {
+pub(super) fn mark(value: &DeValue<'_>) -> Result<u32> {
     let number = whole(value, 1, u32::MAX.into(), ", which stands for no mark at all")?;
     Ok(u32::try_from(number).unwrap_or(u32::MAX))
 }
 
-/// A firewall mark of clients' packets.
-pub(super) fn mark(value: &DeValue<'_>) -> Result<u32> {
-    let mark = any_mark(value)?;
-    if mark == PROBE_MARK { Err(ValueFault::ProbeMark { mark }) } else { Ok(mark) }
+/// Whom the commands of checks run as.
+pub(super) fn script_user(value: &DeValue<'_>) -> Result<ScriptUser> {
+    let text = text(value, "a user, such as \"nobody\", or with a group \"nobody:nogroup\"")?;
+    let problem = "is not a user; write a name or number, and its group after a colon if it is to be another";
+    ScriptUser::parse(text).ok_or_else(|| ValueFault::Text { text: text.to_owned(), problem })
 }
 
 /// A duration of whole seconds, up to what ipvsadm takes.

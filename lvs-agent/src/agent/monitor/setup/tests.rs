@@ -32,7 +32,9 @@ fn in_namespace<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'stati
         if unshare(CloneFlags::CLONE_NEWNET).is_err() {
             return println!("skipped: it needs root");
         }
-        if let Err(PassiveError::NotBuilt) = Programs::load(Sizes::for_endpoints(1), LOG_NOTHING) {
+        if let Err(PassiveError::NotBuilt) =
+            Programs::load(Sizes::for_endpoints(1), lvs_common::PROBE_MARK, LOG_NOTHING)
+        {
             return println!("skipped: built without LVS_EBPF_OBJECT");
         }
         ip("link set lo up");

@@ -11,6 +11,10 @@ fn write(config: &Config) -> String {
     let on_exit = if config.agent.on_exit == OnExit::Keep { "keep" } else { "remove" };
     let control = config.agent.control.as_deref().map_or("off", |path| path.to_str().unwrap());
     writeln!(text, "[agent]\nmaintenance = {maintenance:?}\nmetrics = {metrics:?}\non-exit = {on_exit:?}\ncontrol = {control:?}").unwrap();
+    writeln!(text, "probe-mark = {}", config.agent.probe_mark).unwrap();
+    if let Some(user) = &config.agent.script_user {
+        writeln!(text, "script-user = \"{user}\"").unwrap();
+    }
     let PassiveSettings { enabled, devices, log_faults, record, tick, order, detector, burst } =
         &config.passive;
     writeln!(text, "[passive]\nenabled = {enabled}\ndevices = {devices:?}\nlog-faults = {log_faults}")
@@ -309,6 +313,9 @@ prop_compose! {
         on_exit in select(&[OnExit::Keep, OnExit::Remove][..]),
         control in option::of("/[a-z/]{1,30}".prop_map(PathBuf::from)),
         maintenance in option::of("/[a-z/]{1,30}".prop_map(PathBuf::from)),
+        script_user in option::of("[a-z]{1,8}(:[0-9]{1,5})?".prop_map(|text| ScriptUser::parse(&text).unwrap())),
+        // Above the services' marks.
+        probe_mark in 100_u32..,
         passive in passive(),
         mut services in proptest::collection::vec(service(), 1..4),
     ) -> Config {
@@ -324,7 +331,7 @@ prop_compose! {
             }
             service.name = format!("service {number} \"ä\\");
         }
-        Config { agent: AgentSettings { metrics, on_exit, control, maintenance, ..AgentSettings::default() }, passive, services, unlisted: Unlisted::default() }
+        Config { agent: AgentSettings { metrics, on_exit, control, maintenance, script_user, probe_mark, ..AgentSettings::default() }, passive, services, unlisted: Unlisted::default() }
     }
 }
 

@@ -38,6 +38,8 @@ pub(super) fn agent(settings: &AgentSettings) -> String {
         LogTarget::File(file) => path(file),
         LogTarget::Syslog(facility) => text(format!("syslog:{facility}")),
     });
+    table.maybe("script-user", settings.script_user.as_ref().map(|user| text(user.to_string())));
+    table.unless("probe-mark", &settings.probe_mark, &default.probe_mark, |mark| format!("{mark:#x}"));
     table.under("[agent]", false) + &connections(settings.connections)
 }
 
