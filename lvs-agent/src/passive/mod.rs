@@ -42,8 +42,8 @@ pub use contradiction::{
 };
 pub use counters::Signals;
 pub use detector::{
-    Detector, Evidence, Finding, Hint, IdleEnd, Layer, Observation, Readings, Strength, Suspicion, Usual,
-    View,
+    Detector, Evidence, Finding, Hint, HintSource, IdleEnd, Layer, Observation, Readings, Strength,
+    Suspicion, Usual, View,
 };
 pub use error::PassiveError;
 pub use programs::Programs;
