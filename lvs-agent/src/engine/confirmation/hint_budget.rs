@@ -13,7 +13,7 @@
 //! - **Each service, and each client network** whose connections are the reason: once that half is used, its share.
 //!
 //! Attackers choose whose address they forge, and whom they send to, but not who was left in peace. So of the second
-//! half, and of its service's share of that, the more is a hint's the better its [`Standing`]: whether its server was
+//! half, and of its service's share of that, the more is a hint's the higher its [`Priority`]: whether its server was
 //! asked because of a hint lately, and whether its client network has used its share. One network alone, whatever
 //! servers it plays with, leaves an eighth of all to the hints of others; and whoever is forged, servers that are asked
 //! again and again leave a quarter to those that are not. All of that is counted in places that are there from the
@@ -131,14 +131,14 @@ impl Sources {
 
 /// What a hint may use of the budget beyond the part that is [`ANYBODYS`].
 #[derive(Clone, Copy, Debug)]
-struct Standing {
+struct Priority {
     /// Its server was not asked because of a hint lately.
     is_rested: bool,
     /// Its client network has not used its share. So has no network that it isn't about.
     is_within_share: bool,
 }
 
-impl Standing {
+impl Priority {
     /// The part of all, and of its service's share, that may be used when it is followed.
     fn part(self) -> f64 {
         match (self.is_rested, self.is_within_share) {
@@ -233,7 +233,7 @@ impl HintBudget {
         let source = hint.source.map(|source| self.sources.of(source));
         let has_left = |allowance: &Allowance| allowance.used(source_share, now) + 1.0 <= source_share;
         let is_within_share = source.as_deref().is_none_or(has_left);
-        let part = Standing { is_rested: server.is_rested(now), is_within_share }.part();
+        let part = Priority { is_rested: server.is_rested(now), is_within_share }.part();
         let used = self.total.used(rate, now) + 1.0;
         let of_service = at_least_one(share * part);
         if used > rate {

@@ -273,8 +273,8 @@ impl ClientWatch {
         (is_lasting && can_tell).then(|| silence.complaint(networks, siblings))
     }
 
-    /// The networks that a run has, what the siblings show since it began, and whether it has lasted and is broad enough
-    /// for that. `None`: there is too little of it.
+    /// The networks of a run, what the siblings show since it began, and whether it has lasted and is broad enough for
+    /// that. `None`: there is too little of it.
     fn compare<R: Readings>(
         &self,
         silence: &Silence<'_, R>,
