@@ -126,7 +126,7 @@ fn of_suspicions() -> Vec<Event> {
         answered: Duration::from_millis(2),
     };
     let hint = |fate| {
-        let hint = Hint { id: ServerId(1), layer: Layer::Application, evidence: hung.clone() };
+        let hint = Hint { id: ServerId(1), layer: Layer::Application, source: None, evidence: hung.clone() };
         Event::Hint { subjects: vec![subject()], hint, fate }
     };
     vec![

@@ -45,8 +45,8 @@ pub use contradiction::{
 };
 pub use counters::Signals;
 pub use detector::{
-    Detector, Evidence, EvidenceKind, Finding, Hint, IdleEnd, Layer, Observation, Readings, Strength,
-    Suspicion, Usual, View,
+    Detector, Evidence, EvidenceKind, Finding, Hint, HintSource, IdleEnd, Layer, Observation, Readings,
+    Strength, Suspicion, Usual, View,
 };
 pub use error::PassiveError;
 pub use programs::Programs;

@@ -211,7 +211,8 @@ impl Monitor {
             self.counted.insert(id, (counters.packets_in, counters.packets_out));
             self.detector.learn(id, &counters, now_ns);
             self.exposition.counted(id, &counters, &state);
-            let report = self.clients.learn(id, &counters, &state, || self.signals.flows(id), now_ns);
+            let flows = || self.signals.flows(id);
+            let report = self.clients.learn(id, &counters, &state, flows, &self.signals, now_ns);
             if let Some(Err(unsent)) = report.map(|report| self.outputs.clients.try_send(report)) {
                 self.clients.unheard(&unsent.into_inner());
             }

@@ -48,8 +48,19 @@ pub struct Hint {
     pub id: ServerId,
     /// What should be probed.
     pub layer: Layer,
+    /// Whose connections are the reason; `None`: it is no client's.
+    pub source: Option<HintSource>,
     /// Why.
     pub evidence: Evidence,
+}
+
+/// Whose connections are the reason for a hint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HintSource {
+    /// One client network's, by its bit number in a [`Sketch`](lvs_common::Sketch).
+    Network(u8),
+    /// Those of several.
+    Several,
 }
 
 /// How much a suspicion is worth.

@@ -41,7 +41,9 @@ use std::time::Duration;
 
 use lvs_common::{LayerState, ServerCounters, ServerId, ServerState};
 
-pub use finding::{Evidence, EvidenceKind, Finding, Hint, IdleEnd, Layer, Strength, Suspicion, Usual};
+pub use finding::{
+    Evidence, EvidenceKind, Finding, Hint, HintSource, IdleEnd, Layer, Strength, Suspicion, Usual,
+};
 pub use readings::Readings;
 
 use self::{

@@ -198,7 +198,7 @@ impl Watched {
         let evidence =
             if unreachable { Evidence::Unreachable { messages: 1 } } else { Evidence::NeighbourFailed };
         let before = self.case.bursts.len();
-        let done = self.case.find(&Finding::Hint(Hint { id, layer, evidence }));
+        let done = self.case.find(&Finding::Hint(Hint { id, layer, source: None, evidence }));
         prop_assert_eq!(done.feedback, []);
         let [Event::Hint { fate, .. }] = &done.events[..] else {
             return Err(TestCaseError::fail(format!("{:?}", done.events)));
