@@ -14,7 +14,7 @@ use crate::{
     server::{self, ANSWERS, Endpoint},
     signal::Signal,
     unattributed::Unattributed,
-    unreachable,
+    unreachable::{self, Message},
 };
 
 /// Watches one packet.
@@ -32,19 +32,26 @@ pub(crate) fn observe(ctx: &TcContext) -> Result<(), Unattributed> {
             observe_segment(&mut signal, &client, transport);
             Ok(())
         }
-        Attribution::Undecided => observe_any(ctx),
+        Attribution::Undecided => {
+            let mut message = Message::NONE;
+            observe_any(ctx, &mut message)?;
+            if message.is_some() { unreachable::observe(ctx, &message) } else { Ok(()) }
+        }
     }
 }
 
+/// Watches what is no message about servers, and says where such a message begins, if it is one: it is looked at
+/// after this function's share of the stack is free again.
 #[inline(never)]
-fn observe_any(ctx: &TcContext) -> Result<(), Unattributed> {
+fn observe_any(ctx: &TcContext, message: &mut Message) -> Result<(), Unattributed> {
     let frame = packet::frame(ctx)?;
     let mut ip = MaybeUninit::uninit();
     packet::network(ctx, &frame, &mut ip)?;
     // SAFETY: written, because it has not failed.
     let ip = unsafe { ip.assume_init_ref() };
     if ip.protocol == if ip.six { protocol::ICMPV6 } else { protocol::ICMP } {
-        return unreachable::observe(ctx, ip);
+        *message = Message::of(ip);
+        return Ok(());
     }
     observe_answer(ctx, ip)
 }

@@ -56,18 +56,42 @@ impl Icmp {
     }
 }
 
+/// Where an ICMP or ICMPv6 message begins in its packet.
+pub(crate) struct Message {
+    /// 0: there is none.
+    offset: u32,
+    six: bool,
+}
+
+impl Message {
+    pub(crate) const NONE: Self = Self { offset: 0, six: false };
+
+    /// The message in a packet of that protocol.
+    #[inline(always)]
+    pub(crate) fn of(ip: &Ip) -> Self {
+        #[expect(clippy::cast_possible_truncation, reason = "no packet is as long")]
+        Self { offset: ip.transport() as u32, six: ip.six }
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_some(&self) -> bool {
+        self.offset != 0
+    }
+}
+
 /// Watches an ICMP or ICMPv6 message into the director.
 #[inline(never)]
-pub(crate) fn observe(ctx: &TcContext, ip: &Ip) -> Result<(), Unattributed> {
-    let icmp: Icmp = header(ctx, ip.transport())?;
-    if !icmp.is_unreachable(ip.six) {
+pub(crate) fn observe(ctx: &TcContext, message: &Message) -> Result<(), Unattributed> {
+    let offset = message.offset as usize;
+    let icmp: Icmp = header(ctx, offset)?;
+    if !icmp.is_unreachable(message.six) {
         return Err(Unattributed::OtherProtocol);
     }
     let mut quoted = MaybeUninit::uninit();
-    if ip.six {
-        packet::ipv6(ctx, ip.transport() + ICMP, NO_LIMIT, &mut quoted)?;
+    if message.six {
+        packet::ipv6(ctx, offset + ICMP, NO_LIMIT, &mut quoted)?;
     } else {
-        packet::inner_ipv4(ctx, ip.transport() + ICMP, NO_LIMIT, &mut quoted)?;
+        packet::inner_ipv4(ctx, offset + ICMP, NO_LIMIT, &mut quoted)?;
     }
     // SAFETY: written, because it has not failed.
     let quoted = unsafe { quoted.assume_init_ref() };
