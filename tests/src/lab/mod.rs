@@ -16,6 +16,7 @@ pub mod bird;
 pub mod clients;
 pub mod clock;
 pub mod director;
+pub mod dns_server;
 pub mod faults;
 pub mod http;
 pub mod keepalived;

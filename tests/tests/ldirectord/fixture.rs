@@ -12,6 +12,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use lvs_tests::{
     lab::{
+        dns_server,
         namespace::Namespace,
         process::{self, programs},
     },
@@ -28,8 +29,6 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::dns_server;
-
 /// The servers: 10.0.0.1 and `fd00::1`, and so on.
 pub(crate) const HOSTS: u8 = 6;
 /// Where web servers listen on each, and at the ports 80 and 81.
@@ -40,6 +39,8 @@ pub(crate) const PONG: u16 = 7000;
 pub(crate) const HUNG: u16 = 7001;
 /// Where a name server answers on each, over UDP.
 pub(crate) const DNS: u16 = 5300;
+/// The address that every name has there.
+const ADDRESS_OF_NAMES: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 77);
 /// Between two polls.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -87,7 +88,7 @@ impl Fixture {
             servers.spawn(listen(listener, port));
         }
         let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, DNS)).await?;
-        servers.spawn(dns_server::serve(socket));
+        servers.spawn(serve_names(socket));
         Ok(Self { namespace, folder, counter, down: BTreeSet::new(), _servers: servers })
     }
 
@@ -170,6 +171,17 @@ pub(crate) fn v6(host: u8) -> IpAddr {
 
 fn addresses(host: u8, verb: &str) -> String {
     format!("addr {verb} {}/32 dev lo\naddr {verb} {}/128 dev lo\n", v4(host), v6(host))
+}
+
+/// Answers until the socket fails.
+async fn serve_names(socket: UdpSocket) {
+    let mut buffer = [0; 512];
+    while let Ok((length, client)) = socket.recv_from(&mut buffer).await {
+        if let Some(reply) = dns_server::reply(&buffer[..length], ADDRESS_OF_NAMES) {
+            // Who goes away early is no fault here.
+            socket.send_to(&reply, client).await.ok();
+        }
+    }
 }
 
 async fn listen(listener: TcpListener, port: u16) {

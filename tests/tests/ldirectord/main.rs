@@ -5,7 +5,6 @@
 #![cfg(test)]
 
 mod compare_runs;
-mod dns_server;
 mod faults;
 mod fixture;
 mod odd_lines;

@@ -23,6 +23,7 @@ mod interference;
 mod ipvs_table;
 mod ldirectord;
 mod modes;
+mod names_at_start;
 mod network_variants;
 mod notifications;
 mod policy;

@@ -38,6 +38,7 @@ const ON_DEFAULT_KERNEL_ONLY: &[&str] = &[
     "ipvs_table::random_edits::",
     "ldirectord::",
     "modes::",
+    "names_at_start::",
     "notifications::",
     "policy::a_server_that_comes_and_goes_is_kept_out",
     "policy::the_weight_of_a_server_that_comes_back_rises_slowly",
