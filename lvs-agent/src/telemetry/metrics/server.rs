@@ -93,8 +93,11 @@ impl Restartable for MetricsServer {
 }
 
 impl MetricsServer {
-    /// Serves in a thread of its own until `shutdown`.
+    /// Serves in a thread of its own until `shutdown`, or until this future is dropped: a task that panics leaves no
+    /// thread to the one that takes its place.
     async fn serve(&self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        let shutdown = shutdown.child_token();
+        let _stop = shutdown.clone().drop_guard();
         let listener = self.listener.try_clone().context("the listening socket")?;
         let page = Page { handle: self.handle.clone(), lost_lines: self.lost_lines.clone(), last: None };
         let serving = move || unless_wanted("metrics-thread", serve(listener, page, shutdown));
