@@ -29,7 +29,7 @@ use tracing::{error, info, warn};
 
 pub use self::instance::{AlreadyRunning, InstanceRole};
 use self::{
-    admin::{AdminHandler, MonitorHandle, commands::ControllerHandle},
+    admin::{AdminHandler, MonitorHandle, OwnState, commands::ControllerHandle},
     adoption::Adoption,
     children::Children,
     controller::{Controller, Inputs},
@@ -53,7 +53,7 @@ use crate::{
     },
     event::{Event, Publisher},
     ipvs::IpvsClient,
-    log::LostLines,
+    log::{LogFilter, LostLines},
     model::Config,
     netlink::DEFAULT_TIMEOUT,
     notify::{self, Notifier, alerts::Alerts},
@@ -92,6 +92,7 @@ pub(crate) async fn run(
     source: Option<Source>,
     role: InstanceRole,
     log: LostLines,
+    filter: LogFilter,
     events: Publisher,
 ) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
@@ -99,7 +100,7 @@ pub(crate) async fn run(
     let _lock = (role == InstanceRole::Primary).then(InstanceLock::claim).transpose()?;
     // From here on SIGHUP no longer ends the process.
     let hangups = signal(SignalKind::hangup()).context("listening for SIGHUP")?;
-    let running = Running::start(config, source, hangups, log, events).await?;
+    let running = Running::start(config, source, hangups, (log, filter), events).await?;
     tokio::select! {
         _ = terminate.recv() => info!("SIGTERM: stopping"),
         _ = interrupt.recv() => info!("SIGINT: stopping"),
@@ -137,6 +138,7 @@ struct Running {
     tasks: TaskSet,
     failure_note: Option<FailureNote>,
     in_force: Option<latest::Receiver<Arc<Config>>>,
+    own: OwnState,
 }
 
 impl Running {
@@ -144,12 +146,14 @@ impl Running {
         config: Config,
         source: Option<Source>,
         hangups: Signal,
-        log: LostLines,
+        (log, filter): (LostLines, LogFilter),
         events: Publisher,
     ) -> anyhow::Result<Self> {
         let failure_note = config.agent.state.as_deref().map(FailureNote::beside);
+        let own = OwnState::new(filter);
+        events.subscribe(own.history.clone());
         let mut running =
-            Self { events: events.clone(), tasks: TaskSet::new(), in_force: None, failure_note };
+            Self { own, events: events.clone(), tasks: TaskSet::new(), in_force: None, failure_note };
         let open_files = raise_limit();
         if let Some(address) = config.agent.metrics {
             running.tasks.spawn_restarted(TaskName::Metrics, exposition::start(address, log)?);
@@ -199,10 +203,9 @@ impl Running {
             mut engine,
             mut table,
             command_writer: state_writer,
-            external,
+            external: ExternalInputs { control, source, hangups },
             open_files,
         } = parts;
-        let ExternalInputs { control, source, hangups } = external;
         let services = adopted.as_ref().map_or(&config.services, |adopted| &adopted.services).clone();
         let (shutdown, events) = (self.tasks.shutdown().clone(), self.events.clone());
         let (watched_tx, watched) = latest::channel(WatchedServices::from(services.clone()));
@@ -210,6 +213,7 @@ impl Running {
         let (findings_tx, findings) = mpsc::channel(FINDINGS);
         let (clients_tx, clients) = mpsc::channel(CLIENTS);
         let (feedback_tx, feedback) = mpsc::channel(FEEDBACK);
+        let watched_services = watched.clone();
         let wiring =
             Wiring { findings: findings_tx, clients: clients_tx, feedback, targets: targets_tx, watched };
         let passive = self.monitor(&config, wiring).await;
@@ -234,8 +238,7 @@ impl Running {
         let prober = Prober::new();
         let limit = checks_at_once(open_files, Scheduler::DEFAULT_LIMIT);
         let scheduler = Scheduler::spawn(added, prober.clone(), limit, results_tx, shutdown.clone());
-        let alerts = Alerts::new(notifier.clone(), &services, weights, in_force.clone());
-        events.subscribe(alerts);
+        events.subscribe(Alerts::new(notifier.clone(), &services, weights, in_force.clone()));
         let controller = Controller::new(controller::Parts {
             events: events.clone(),
             engine,
@@ -278,7 +281,7 @@ impl Running {
             reload.run(reload::Inputs { hangups, requests: reloads }, shutdown.clone()),
         );
         if let Some(control) = control {
-            let commands = ControllerHandle { controller: commands_tx };
+            let commands = ControllerHandle { controller: commands_tx, is_observing: observed.is_some() };
             let handler = AdminHandler {
                 controller: requests_tx,
                 passive,
@@ -286,6 +289,8 @@ impl Running {
                 reload: reloads_tx,
                 commands,
                 in_force,
+                services: watched_services,
+                own: self.own.clone(),
             };
             self.tasks.spawn_restarted(TaskName::Control, ControlService::new(control, handler));
         }

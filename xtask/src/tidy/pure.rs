@@ -11,6 +11,7 @@ const PURE: &[&str] = &[
     "lvs-agent/src/backoff.rs",
     "lvs-agent/src/config/restart.rs",
     "lvs-agent/src/engine",
+    "lvs-agent/src/event/timeline.rs",
     "lvs-agent/src/health",
     "lvs-agent/src/ipvs/difference.rs",
     "lvs-agent/src/ipvs/edit.rs",

@@ -22,7 +22,7 @@ use crate::{
         admin::{self, MaintenanceSet},
         confirmation::{Confirmations, DetectorFeedback, ProbeRequest},
         idle,
-        status::statuses,
+        status::service_statuses,
         subscriptions::{Intervals, Subscriber, Subscriptions},
     },
     event::{Event, ProbeKind, Publisher, Subject},
@@ -240,7 +240,9 @@ impl Controller {
 
     /// The caller may have gone.
     fn answer(&self, request: StatusRequest) {
-        request.send(statuses(&self.engine, |destination| self.idle.state(destination), Instant::now())).ok();
+        let StatusRequest { service, reply } = request;
+        let idle = |destination: &DestinationKey| self.idle.state(destination);
+        reply.send(service_statuses(&self.engine, idle, service.as_deref(), Instant::now())).ok();
     }
 
     /// The result of a baseline check, for each destination that it is for.
