@@ -156,8 +156,9 @@ impl Running {
             Self { own, events: events.clone(), tasks: TaskSet::new(), in_force: None, failure_note };
         let open_files = raise_limit();
         if let Some(address) = config.agent.metrics {
-            running.tasks.spawn_restarted(TaskName::Metrics, exposition::start(address, log)?);
-            events.subscribe(EventCounters::new());
+            let server = exposition::start(address, log)?;
+            events.subscribe(EventCounters::new(server.ready()));
+            running.tasks.spawn_restarted(TaskName::Metrics, server);
         }
         if let Some(reason) = running.failure_note.as_ref().and_then(FailureNote::take) {
             events.publish(Event::AfterFailure { reason });

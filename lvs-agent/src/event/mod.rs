@@ -20,6 +20,7 @@ pub(crate) use self::{
         WeightOccasion,
     },
     publisher::{Publisher, Record, Subscriber},
+    timeline::Timelines,
 };
 
 use std::{path::PathBuf, sync::Arc, time::Duration};

@@ -20,7 +20,7 @@ const STALE: Duration = Duration::from_mins(10);
 
 /// What has happened to servers that may be about to fail.
 #[derive(Debug, Default)]
-pub(super) struct Timelines {
+pub(crate) struct Timelines {
     by_destination: KeyMap<DestinationKey, Progress>,
 }
 
@@ -42,7 +42,7 @@ struct Step {
 
 impl Timelines {
     /// Takes in an event; the timeline, if it is the edit that takes a failed server out.
-    pub(super) fn follow(&mut self, record: &Record) -> Option<Timeline> {
+    pub(crate) fn follow(&mut self, record: &Record) -> Option<Timeline> {
         let at_ns = record.at_ns;
         match &record.event {
             Event::Hint { subjects, hint, fate: HintFate::Asked } => {

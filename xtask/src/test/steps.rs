@@ -206,6 +206,7 @@ impl<'a> Session<'a> {
     /// All tests that need no other kernel than this machine's.
     fn unit(&self) -> Result<Counts> {
         let mut most = self.cargo_test()?;
+        most.env(tools::PROMTOOL_VARIABLE, tools::promtool(self.cache)?);
         most.args(["--no-fail-fast", "--workspace", "--exclude", build::KERNEL_SIDE, "--exclude", TESTS]);
         let mut rest = self.cargo_test()?;
         rest.args(["--no-fail-fast", "--package", TESTS, "--lib", "--bins", "--test", "command_line"]);

@@ -252,6 +252,7 @@ impl Controller {
         for subscriber in subscribers {
             let Subscriber { destination, check } = subscriber;
             self.publish_check(&destination, &result.outcome, verdict);
+            self.shown.show_check(&self.engine, &destination, check, &result.outcome);
             let noted = self.engine.note_check(&destination, check, &result.outcome, Instant::now());
             self.events.publish_all(noted);
             if let Ok(success) = &result.outcome {
