@@ -78,9 +78,10 @@ impl History {
     /// At most `limit` events after the one with the number `after`, none from before `since_ns` of `CLOCK_MONOTONIC`.
     pub(crate) fn after(&self, after: u64, since_ns: u64, limit: usize) -> Excerpt {
         let shared = self.lock();
+        let first = after.saturating_add(1);
         let oldest = shared.entries.front().map_or(shared.published + 1, |entry| entry.number);
-        let lost = if since_ns == 0 { oldest.saturating_sub(after + 1) } else { 0 };
-        let skipped = usize::try_from((after + 1).saturating_sub(oldest)).unwrap_or(usize::MAX);
+        let lost = if since_ns == 0 { oldest.saturating_sub(first) } else { 0 };
+        let skipped = usize::try_from(first.saturating_sub(oldest)).unwrap_or(usize::MAX);
         let mut later = shared.entries.iter().skip(skipped).filter(|entry| entry.record.at_ns >= since_ns);
         let entries: Vec<_> = later.by_ref().take(limit).cloned().collect();
         let more = later.next().is_some();
@@ -173,7 +174,7 @@ mod tests {
         assert_eq!((numbers(&rest), rest.lost, rest.more, rest.last), (vec![newest], 0, false, newest));
         let nothing = history.after(newest, 0, 3);
         assert_eq!((numbers(&nothing), nothing.lost, nothing.last), (vec![], 0, newest));
-        let ahead = history.after(u64::MAX - 1, 0, 3);
+        let ahead = history.after(u64::MAX, 0, 3);
         assert_eq!((numbers(&ahead), ahead.last), (vec![], newest), "a number that was never given");
         let late = history.after(0, newest - 1, 9);
         assert_eq!((numbers(&late), late.lost), (vec![newest - 1, newest], 0));

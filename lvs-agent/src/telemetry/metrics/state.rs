@@ -249,7 +249,7 @@ mod tests {
         let text = "[[service]]\nname = \"web\"\naddress = \"192.0.2.80:80\"\nforward = \"masquerade\"\n\
                     check = { type = \"http\" }\n[[service.server]]\naddress = \"10.0.0.2:8080\"\n\
                     [[service]]\nmark = 26\nforward = \"masquerade\"\ncheck = { type = \"ping\" }\n\
-                    [[service.server]]\naddress = \"10.0.0.3:0\"\n";
+                    [[service.server]]\naddress = \"10.0.0.3:80\"\n";
         let services = native::read(text, "test.toml".as_ref()).expect("it is a configuration").services;
         let engine = Engine::new(&services, |_| Presence::In);
         let (recorder, exposition) = recorder().unwrap();
@@ -263,8 +263,8 @@ mod tests {
             for line in [
                 "lvs_server_info{service=\"web\",server=\"10.0.0.2:8080\",local_address=\"192.0.2.80\",local_port=\"80\",\
                  remote_address=\"10.0.0.2\",remote_port=\"8080\",proto=\"TCP\",local_mark=\"\"} 1",
-                "lvs_server_info{service=\"mark 26\",server=\"10.0.0.3:0\",local_address=\"\",local_port=\"0\",\
-                 remote_address=\"10.0.0.3\",remote_port=\"0\",proto=\"FWM\",local_mark=\"0000001A\"} 1",
+                "lvs_server_info{service=\"mark 26\",server=\"10.0.0.3:80\",local_address=\"\",local_port=\"0\",\
+                 remote_address=\"10.0.0.3\",remote_port=\"80\",proto=\"FWM\",local_mark=\"0000001A\"} 1",
                 "lvs_check_success{service=\"web\",server=\"10.0.0.2:8080\",check=\"http\",index=\"0\"} 0",
                 "lvs_check_seconds_bucket{check=\"http\",le=\"0.0025\"} 1",
                 "lvs_server_weight{service=\"web\",server=\"10.0.0.2:8080\"} 1",
