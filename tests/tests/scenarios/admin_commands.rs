@@ -102,6 +102,8 @@ fn a_failover_is_seen_with_its_reason_and_its_timeline() -> Result<()> {
     assert_eq!(healthy.code, Some(0), "{healthy}");
     testbed.inject(Fault::ProcessKilled, 0)?;
     testbed.wait_until_out(0)?;
+    // What the kernel counts may be half a second old in a status.
+    testbed.run_for(Duration::from_secs(1))?;
 
     let status = testbed.agent.command(&["status"])?;
     let line = status.stdout.lines().find(|line| line.contains(&server)).unwrap_or_default();

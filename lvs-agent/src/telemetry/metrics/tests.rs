@@ -13,6 +13,7 @@ use super::{exposition::open_metrics, *};
 use crate::{
     config::native,
     event::{Record, Subscriber as _, examples},
+    model::VirtualService,
     pool::Presence,
 };
 
@@ -34,7 +35,7 @@ fn everything() -> String {
         let mut passive = Passive::default();
         let targets = crate::passive::Targets::new(services.iter().flat_map(crate::passive::forwardings));
         passive.follow(&targets, &services);
-        let destinations = services.iter().flat_map(|service| service.destinations());
+        let destinations = services.iter().flat_map(VirtualService::destinations);
         passive.signals(destinations.map(|destination| (destination, "web", Some("no-route"))));
         publish_maps(1);
         count_stall();
