@@ -71,7 +71,7 @@ impl EventCounters {
             services.iter().map(|service| (service.key, service)).collect();
         self.of_servers.retain(|(_, destination), _| {
             let service = keys.get(&destination.service);
-            service.is_some_and(|service| service.destinations().any(|one| one == *destination))
+            service.is_some_and(|service| service.all_destinations().any(|one| one == *destination))
         });
         self.contended.retain(|key, _| keys.contains_key(key));
     }
