@@ -81,7 +81,8 @@ counters! {
         client_fin: u64,
         /// FINs from the server (masquerade only).
         server_fin: u64,
-        /// ICMP or ICMPv6 messages that call the server or its port unreachable.
+        /// ICMP or ICMPv6 messages that call the server or its port unreachable, and quote a handshake, a datagram or
+        /// a sampled flow that is open.
         unreachable: u64,
         /// Requests on sampled flows: data that a client sent while it waited for nothing.
         requests: u64,
@@ -93,8 +94,11 @@ counters! {
         handshake: Latencies,
         /// How long requests on sampled flows wait for their response, the client's way included.
         response: Latencies,
+        /// Such messages that quote nothing that is open: about flows that aren't sampled, or forged. They are no
+        /// evidence.
+        unreachable_doubted: u64,
         /// Not used: the value fills whole cache lines.
-        spare: [u64; 6],
+        spare: [u64; 5],
     }
 }
 

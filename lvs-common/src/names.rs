@@ -7,10 +7,15 @@ pub const INGRESS: &str = "lvs_ingress";
 
 /// Load-time constant (`u32`): how many server ids there are; the arrays hold this many for each CPU.
 pub const MAX_SERVERS: &str = "MAX_SERVERS";
-/// Mark on the agent's own probes: what they send is no client's traffic and must not look like it.
+/// Load-time constant (`u32`): the mark on the agent's own probes, [`PROBE_MARK`] unless it is set.
+pub const PROBE_MARK_NAME: &str = "OWN_MARK";
+/// Mark on the agent's own probes: what they send is no client's traffic and must not look like it. The programs skip
+/// packets and handshakes with this mark.
 ///
-/// The bytes spell `LVSp`. The programs skip packets and handshakes with this mark.
-pub const PROBE_MARK: u32 = 0x4c56_5370;
+/// Bits 6 and 12, which few others use: not Kubernetes (`0xc000`), Cilium (`0x0f00` and the upper half), Calico
+/// (`0xffff0000`), container networks' port mappings (`0x2000`), Amazon's (`0x80`), Tailscale (`0xff0000`). Two of
+/// them, because a mark that somebody else has thought of is more likely a round number.
+pub const PROBE_MARK: u32 = 0x1040;
 
 /// Load-time constant (`u8`): not 0 where the kernel has `bpf_ktime_get_coarse_ns` (Linux 5.11 and later), whose time
 /// is the last timer tick's, for what needs no better.

@@ -16,7 +16,7 @@ pub struct ServerState {
     pub application: LayerState,
     /// Data sent again while the acknowledgement number stood still, since the last proof of life of any kind (of those
     /// above, or under masquerade any packet from the server). Sampled flows only. By the coarse clock.
-    pub again: Again,
+    pub again: Retransmissions,
     /// The newest packet from the server, whatever it is but RST (masquerade only). By the coarse clock.
     pub reply_ns: u64,
     /// RSTs in answer to SYNs since the listener's last proof of life.
@@ -113,7 +113,7 @@ impl Sketch {
 /// Data that clients had to send again.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
-pub struct Again {
+pub struct Retransmissions {
     /// The client networks: bit `hash % 64` for each.
     pub networks: u64,
     /// The first time; 0: none.
@@ -134,7 +134,8 @@ pub struct Handshake {
     pub since_ns: u64,
     /// The client's initial sequence number, host byte order; 0 for UDP.
     pub sequence: u32,
-    /// How far it got and whose it is: [`Handshake::ANSWERED`], [`Handshake::PROBE`], [`Handshake::AGAIN`].
+    /// How far it got and whose it is: [`Handshake::ANSWERED`], [`Handshake::PROBE`], [`Handshake::AGAIN`],
+    /// [`Handshake::REPORTED`].
     pub flags: u32,
 }
 
@@ -146,6 +147,8 @@ impl Handshake {
     /// The SYN, or another datagram, was sent since: the answer may be to either, and its time means nothing (Karn's
     /// algorithm, RFC 6298, section 3).
     pub const AGAIN: u32 = 4;
+    /// ICMP has called the server unreachable for the newest SYN or datagram. Each is believed once.
+    pub const REPORTED: u32 = 8;
 }
 
 /// One sampled established flow, in a slot of its server's. A flow whose slot is taken by one that is still active is
@@ -173,8 +176,9 @@ pub struct Flow {
     pub again: u32,
     /// The client's network, as a bit number of [`LayerState::networks`].
     pub network: u32,
-    /// Not used.
-    pub spare: u64,
+    /// When ICMP last called the server unreachable for this flow; 0: never. Each of the client's packets is believed
+    /// once.
+    pub reported_ns: u64,
 }
 
 impl Flow {

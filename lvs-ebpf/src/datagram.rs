@@ -15,7 +15,7 @@ pub(crate) fn sent(signal: &mut Signal, client: &Client, probe: bool) {
     }
     if let Some(open) = HANDSHAKES.get_ptr_mut(key) {
         // SAFETY: the entry is a plain value in a preallocated map; if it is reused meanwhile, one time is not counted.
-        unsafe { (*open).flags |= Handshake::AGAIN | flags };
+        unsafe { (*open).flags = (*open).flags & !Handshake::REPORTED | Handshake::AGAIN | flags };
     } else {
         handshake::store(key, Handshake { since_ns: now, sequence: 0, flags });
     }

@@ -3,7 +3,7 @@
 use core::mem::MaybeUninit;
 
 use aya_ebpf::programs::TcContext;
-use lvs_common::{Handshake, PROBE_MARK, interest};
+use lvs_common::{Handshake, interest};
 
 use crate::{
     client::Client,
@@ -108,7 +108,7 @@ fn attribute_tunnel(
     unsafe {
         (*attributed).server = Server { id, answers: false };
         (*attributed).client = Client::of(ip, from);
-        (*attributed).probe = mark == PROBE_MARK;
+        (*attributed).probe = server::is_own(mark);
     }
     Ok(())
 }

@@ -37,7 +37,7 @@ pub(crate) fn began(signal: &mut Signal, client: &Client, segment: &Transport, n
         let open = unsafe { &mut *open };
         if open.sequence == segment.sequence {
             signal.counters.syn_again += 1;
-            open.flags |= Handshake::AGAIN;
+            open.flags = open.flags & !Handshake::REPORTED | Handshake::AGAIN;
             return false;
         }
         // The port is used anew. In its place, which is cheaper than an entry of its own.
@@ -97,7 +97,8 @@ pub(crate) fn answered(
     open: &Handshake,
     segment: &Transport,
 ) {
-    if !segment.has(ACK) || segment.acknowledgement == open.sequence {
+    // A SYN-ACK acknowledges the SYN, and data in it at most; anything else is not believed.
+    if !segment.has(ACK) || !is_first_ack(segment.acknowledgement, open.sequence) {
         return;
     }
     signal.counters.syn_ack += 1;
@@ -138,6 +139,36 @@ pub(crate) fn listener_answered(signal: &mut Signal, client: &Client, open: &Han
 pub(crate) fn lookup(key: &HandshakeKey) -> Option<Handshake> {
     // SAFETY: as in `began`; a reused entry fails the comparison of sequence numbers.
     HANDSHAKES.get_ptr(key).map(|open| unsafe { *open })
+}
+
+/// What an ICMP message quotes.
+pub(crate) enum Quoted {
+    /// One of the agent's own probes.
+    Probe,
+    /// An open handshake, or a datagram that waits.
+    Open,
+    /// Neither.
+    Nothing,
+}
+
+/// What an ICMP message that quotes a packet of the client is about. UDP has sequence number 0, and what
+/// is no number of 32 bits is none.
+///
+/// Whoever forges it has to know the client's address and port, and of TCP the sequence number of its SYN (RFC 5927,
+/// section 4.1). Each SYN and each datagram is believed once, and none after the server's SYN-ACK.
+#[inline(always)]
+pub(crate) fn quoted(key: &HandshakeKey, sequence: u64) -> Quoted {
+    let Some(open) = HANDSHAKES.get_ptr_mut(key) else { return Quoted::Nothing };
+    // SAFETY: as in `began`; a reused entry fails the comparison of sequence numbers, or one message counts too many.
+    let open = unsafe { &mut *open };
+    if open.flags & Handshake::PROBE != 0 {
+        return Quoted::Probe;
+    }
+    if open.flags & (Handshake::ANSWERED | Handshake::REPORTED) != 0 || sequence != u64::from(open.sequence) {
+        return Quoted::Nothing;
+    }
+    open.flags |= Handshake::REPORTED;
+    Quoted::Open
 }
 
 /// Whether the client is no client but one of the agent's probes.

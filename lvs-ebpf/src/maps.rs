@@ -6,8 +6,8 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, RingBuf},
 };
 use lvs_common::{
-    EndpointKey4, EndpointKey6, Flow, Handshake, HandshakeKey, ServerAnswered, ServerCounters, ServerId,
-    ServerState, ServerWaiting, Shortcut, UnattributedCounters, interest::INTERESTS,
+    EndpointKey4, EndpointKey6, Flow, Handshake, HandshakeKey, PROBE_MARK, ServerAnswered, ServerCounters,
+    ServerId, ServerState, ServerWaiting, Shortcut, UnattributedCounters, interest::INTERESTS,
 };
 
 /// Lets user space map an array into its memory and read or write it without system calls
@@ -21,6 +21,10 @@ pub(crate) static MAX_SERVERS: Global<u32> = Global::new(1);
 /// Not 0 where the kernel has `bpf_ktime_get_coarse_ns`; the agent overrides it at load time.
 #[unsafe(no_mangle)]
 pub(crate) static COARSE_CLOCK: Global<u8> = Global::new(0);
+
+/// The mark on the agent's own probes; the agent overrides it at load time.
+#[unsafe(no_mangle)]
+pub(crate) static OWN_MARK: Global<u32> = Global::new(PROBE_MARK);
 
 #[map]
 pub(crate) static ENDPOINTS4: HashMap<EndpointKey4, ServerId> = HashMap::with_max_entries(1, 0);

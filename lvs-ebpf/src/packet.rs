@@ -521,6 +521,12 @@ fn without_connections(ctx: &TcContext, ip: &Ip) -> Result<Transport, Unattribut
     })
 }
 
+/// Two halves in the order of the wire as a number.
+#[inline(always)]
+pub(crate) fn number(halves: [u16; 2]) -> u32 {
+    u32::from_be(word(halves))
+}
+
 /// Two halves in the order of the wire as one word.
 #[inline(always)]
 fn word([first, second]: [u16; 2]) -> u32 {

@@ -44,6 +44,7 @@ impl Slot {
         self.flow.progress_ns = now;
         self.flow.request_ns = 0;
         self.flow.again_ns = 0;
+        self.flow.reported_ns = 0;
         self.flow.acknowledged = segment.acknowledgement;
         self.flow.sent = segment.sequence;
         self.flow.again = 0;
@@ -66,6 +67,19 @@ impl Slot {
         if self.flow.request_ns == 0 {
             self.free();
         }
+    }
+
+    /// Whether an ICMP message that quotes a segment of the client's with this sequence number is about this flow and
+    /// what was sent on it of late (RFC 5927, section 4.1). Each of the client's packets is believed once.
+    #[inline(always)]
+    pub(crate) fn is_reported(&mut self, sequence: u32, now: u64) -> bool {
+        let is_about = self.is_held()
+            && self.flow.sent.wrapping_sub(sequence) <= QUOTED_WINDOW
+            && self.flow.reported_ns < self.flow.seen_ns;
+        if is_about {
+            self.flow.reported_ns = now;
+        }
+        is_about
     }
 
     /// The client has sent a segment.
@@ -149,6 +163,10 @@ impl Slot {
         self.flow.again_ns = now;
     }
 }
+
+/// How far behind the newest byte a quoted segment may begin: a request of usual size. Of longer ones the last segments
+/// are believed.
+const QUOTED_WINDOW: u32 = 1 << 16;
 
 #[expect(clippy::cast_possible_truncation, reason = "64")]
 const EACH: u32 = Flow::EACH as u32;

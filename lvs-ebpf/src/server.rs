@@ -1,12 +1,12 @@
 //! Which server a packet belongs to: an exact entry in a map, or none. Never a guess.
 
 use lvs_common::{
-    EndpointKey4, EndpointKey6, EndpointKind, PROBE_MARK, ServerId, Shortcut,
+    EndpointKey4, EndpointKey6, EndpointKind, ServerId, Shortcut,
     interest::{self, INTERESTS},
 };
 
 use crate::{
-    maps::{ENDPOINTS4, ENDPOINTS6, INTEREST, SHORTCUTS},
+    maps::{ENDPOINTS4, ENDPOINTS6, INTEREST, OWN_MARK, SHORTCUTS},
     packet::{Address, Ip, protocol},
 };
 
@@ -34,7 +34,7 @@ impl Link {
     /// Whether the agent itself sent the packet.
     #[inline(always)]
     pub(crate) fn probe(&self) -> bool {
-        self.mark == PROBE_MARK
+        is_own(self.mark)
     }
 
     /// The mark in a masqueraded server's key, if there can be one. A probe's own mark hides the service's.
@@ -42,10 +42,16 @@ impl Link {
     fn service_mark(&self) -> Option<u32> {
         match self.mark {
             0 => None,
-            PROBE_MARK => Some(0),
+            mark if is_own(mark) => Some(0),
             mark => Some(mark),
         }
     }
+}
+
+/// Whether a mark is that of the agent's own probes.
+#[inline(always)]
+pub(crate) fn is_own(mark: u32) -> bool {
+    mark == OWN_MARK.load()
 }
 
 /// Which kinds of keys are worth looking up for an address.

@@ -2,8 +2,8 @@
 
 use aya_ebpf::{helpers::bpf_get_smp_processor_id, programs::TcContext};
 use lvs_common::{
-    Again, Edge, EdgeKind, Latencies, LayerState, ServerAnswered, ServerCounters, ServerId, ServerState,
-    Sketch, WaitingConnections,
+    Edge, EdgeKind, Latencies, LayerState, Retransmissions, ServerAnswered, ServerCounters, ServerId,
+    ServerState, Sketch, WaitingConnections,
 };
 
 use crate::{
@@ -137,7 +137,8 @@ impl Signal {
     #[inline(always)]
     pub(crate) fn host_alive(&mut self) {
         if self.has_evidence() {
-            self.state.again = Again { networks: 0, since_ns: 0, last_ns: 0, segments: 0, flows: 0 };
+            self.state.again =
+                Retransmissions { networks: 0, since_ns: 0, last_ns: 0, segments: 0, flows: 0 };
             self.state.unreachables = 0;
         }
     }

@@ -7,8 +7,10 @@ use lvs_common::{ServerId, interest};
 
 use crate::{
     client::Client,
-    clock, handshake,
+    clock,
+    handshake::{self, Quoted},
     packet::{self, Ip, Ports, header, headers, protocol},
+    sample::Slot,
     server::{self, ANSWERS, Endpoint},
     signal::Signal,
     tunnel,
@@ -19,6 +21,11 @@ use crate::{
 const ICMP: usize = 8;
 /// The quoted packet is cut off anywhere: what its length claims means nothing.
 const NO_LIMIT: usize = u32::MAX as usize;
+/// The ports that TCP's header begins with.
+const PORTS: usize = 4;
+/// Stands for a sequence number that was not quoted. (Of an `Option` the compiler leaves the number undefined, which
+/// the verifier doesn't let pass.)
+const NO_NUMBER: u64 = u64::MAX;
 
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -27,7 +34,12 @@ struct Icmp {
     code: u8,
 }
 
-headers!(Icmp);
+/// What follows the ports in a TCP header: with them the 8 bytes that each message quotes at least (RFC 792).
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Sequence([u16; 2]);
+
+headers!(Icmp, Sequence);
 
 impl Icmp {
     /// Whether a host or port can't be reached, or not by order of an administrator. Not that a packet was too big,
@@ -71,7 +83,7 @@ pub(crate) fn observe(ctx: &TcContext, ip: &Ip) -> Result<(), Unattributed> {
     if !(tunnels && tunnel::is_tunnel(quoted.protocol)) {
         let ports = ports(ctx, quoted)?;
         if let Some(id) = server::answering(interest, &Endpoint::at_destination(quoted, ports.destination)) {
-            return blame(id, &Client::of(quoted, ports.source));
+            return blame(ctx, id, quoted, ports.source);
         }
         if !(tunnels && quoted.protocol == protocol::UDP && server::is_gue(quoted, ports.destination)) {
             return Err(Unattributed::NoServer);
@@ -83,15 +95,38 @@ pub(crate) fn observe(ctx: &TcContext, ip: &Ip) -> Result<(), Unattributed> {
     let inner = unsafe { inner.assume_init_ref() };
     let ports = ports(ctx, inner).map_err(Unattributed::in_tunnel)?;
     let id = server::tunnelled(quoted, inner, ports.destination, 0).ok_or(Unattributed::UnknownTunnel)?;
-    blame(id, &Client::of(inner, ports.source))
+    blame(ctx, id, inner, ports.source)
 }
 
 /// Counts a message about what a client had sent to a server. Probes are answered by it, and are no clients.
+// One function, and one key in it: of the stack there is little left here.
 #[inline(never)]
-fn blame(id: ServerId, client: &Client) -> Result<(), Unattributed> {
+fn blame(ctx: &TcContext, id: ServerId, quoted: &Ip, port: u16) -> Result<(), Unattributed> {
     let Some(mut signal) = Signal::of(id) else { return Err(Unattributed::BadServerId) };
-    if !handshake::is_probe(&signal, client) {
+    let client = Client::of(quoted, port);
+    let is_tcp = client.protocol == protocol::TCP;
+    let mut sequence = 0;
+    if is_tcp {
+        sequence = match header::<Sequence>(ctx, quoted.transport() + PORTS) {
+            Ok(Sequence(halves)) => u64::from(packet::number(halves)),
+            Err(_) => NO_NUMBER,
+        };
+    }
+    // Anybody can send such a message from anywhere: it counts only if it quotes what is under way.
+    let is_about_something_open = match handshake::quoted(&client.handshake(id), sequence) {
+        Quoted::Probe => return Ok(()),
+        Quoted::Open => true,
+        Quoted::Nothing if is_tcp && sequence != NO_NUMBER => match Slot::of(&signal, &client) {
+            #[expect(clippy::cast_possible_truncation, reason = "it was one of 32 bits")]
+            Some(mut slot) => slot.is_reported(sequence as u32, clock::coarse()),
+            None => false,
+        },
+        Quoted::Nothing => false,
+    };
+    if is_about_something_open {
         signal.unreachable(clock::exact());
+    } else {
+        signal.counters.unreachable_doubted += 1;
     }
     Ok(())
 }

@@ -62,19 +62,22 @@ fn faults_are_found_in_time() {
     }
 }
 
-/// The same with a single client network, whose clients' packets are hardly ever lost: hints make up for what a
-/// suspicion waits for. The bounds leave 140 ms of 200 for the probes, and 150 ms of 700 where connections are few.
+/// The same with a single client network, or a single address, whose packets are hardly ever lost: hints make up for
+/// what a suspicion waits for. The bounds leave 140 ms of 200 for the probes, and 150 ms of 700 where few connect.
 #[test]
 fn faults_are_asked_about_in_time_with_one_client_network() {
     let ms = Duration::from_millis;
-    for visibility in [Visibility::Both, Visibility::ClientOnly] {
+    for (visibility, addresses) in
+        [(Visibility::Both, 250), (Visibility::ClientOnly, 250), (Visibility::ClientOnly, 1)]
+    {
         for (fault, rate, layer, bound) in [
             (Fault::Silent, 200.0, Layer::Host, 60),
             (Fault::Silent, 8.0, Layer::Host, 550),
             (Fault::Hung, 200.0, Layer::Application, 130),
             (Fault::Hung, 8.0, Layer::Application, 620),
         ] {
-            let scenario = Scenario { networks: 1, rate, client_loss: 0.0, ..even(visibility, ms(1)) };
+            let base = even(visibility, ms(1));
+            let scenario = Scenario { networks: 1, addresses, rate, client_loss: 0.0, ..base };
             let found = detect(&scenario, &DetectorSettings::default(), fault, 41, PATIENCE, 31);
             let mut asked: Vec<Duration> = found.iter().filter_map(|one| one.asked).collect();
             asked.sort_unstable();
@@ -99,7 +102,8 @@ fn healthy_servers_with_one_client_network_are_seldom_asked() {
             ("200/s", base.clone()),
             ("1 % loss", Scenario { client_loss: 0.01, server_loss: 0.01, ..base.clone() }),
             ("30 % loss", Scenario { disturbance: loss, ..base.clone() }),
-            ("a proxy", Scenario { rate: 4.0, long_flows: (8, 3.0), ..base }),
+            ("one address", Scenario { addresses: 1, ..base.clone() }),
+            ("a proxy of four addresses", Scenario { addresses: 4, rate: 4.0, long_flows: (8, 3.0), ..base }),
         ] {
             let time = Duration::from_mins(10);
             let alarms = false_alarms(&scenario, &DetectorSettings::default(), time, 37);

@@ -18,7 +18,11 @@ use aya::{
     programs::{SchedClassifier, TcAttachType},
     util::{KernelVersion, nr_cpus},
 };
-use lvs_agent::passive::{PassiveError, Programs, Signals, Sizes};
+use lvs_agent::{
+    model::{AttachOrder, TcxOrder},
+    network::Filters,
+    passive::{PassiveError, Programs, Signals, Sizes, in_front_on_tcx},
+};
 use lvs_common::{EGRESS, INGRESS, UnattributedCounters};
 use lvs_tests::lab::{namespace::Namespace, wait};
 
@@ -285,6 +289,84 @@ fn a_qdisc_that_was_taken_away_comes_back() {
         ensure!(hanging()? == [1, 1]);
         run(&format!("tc qdisc del dev {DEVICE} clsact"))?;
         kernel.detach(DEVICE)?;
+        Ok(())
+    });
+}
+
+/// Whose programs come before these on the device, out and in.
+fn in_front(programs: &mut Programs) -> Result<[Vec<String>; 2]> {
+    let ids = programs.ids().context("the programs have numbers")?;
+    in_front_on_tcx(DEVICE, ids).context("who may load programs may also ask for them")
+}
+
+#[test]
+fn programs_on_tcx_take_the_place_that_was_asked_for_and_those_before_them_are_named() {
+    if !uses_tcx() {
+        return;
+    }
+    with_device(|| {
+        let attached = |tcx| -> Result<Programs> {
+            let (mut programs, _) = small();
+            programs.set_order(&AttachOrder { tcx, ..AttachOrder::default() });
+            programs.attach(DEVICE)?;
+            Ok(programs)
+        };
+        let others = |count: [usize; 2]| -> [Vec<String>; 2] {
+            [vec![EGRESS.to_owned(); count[0]], vec![INGRESS.to_owned(); count[1]]]
+        };
+        let mut first = attached(TcxOrder::First)?;
+        ensure!(in_front(&mut first)? == others([0, 0]));
+        // Somebody else comes, and goes first as well.
+        let other = attached(TcxOrder::First)?;
+        ensure!(in_front(&mut first)? == others([1, 1]), "{:?}", in_front(&mut first)?);
+        for (order, before) in [
+            (TcxOrder::First, [0, 0]),
+            (TcxOrder::Last, [2, 2]),
+            // Of that name there are programs out alone.
+            (TcxOrder::Before(EGRESS.to_owned()), [0, 0]),
+            (TcxOrder::After(EGRESS.to_owned()), [1, 2]),
+            (TcxOrder::After("nobody".to_owned()), [2, 2]),
+        ] {
+            let mut own = attached(order.clone())?;
+            ensure!(in_front(&mut own)? == others(before), "{order:?}: {:?}", in_front(&mut own)?);
+            drop(own);
+            wait::until_true("the last to be gone", Duration::from_secs(10), || Ok(hanging()? == [2, 2]))?;
+        }
+        drop(other);
+        wait::until_true("the other to be gone", Duration::from_secs(10), || {
+            Ok(in_front(&mut first)? == others([0, 0]))
+        })
+    });
+}
+
+#[test]
+fn a_filter_with_a_lower_priority_hides_packets_and_is_named() {
+    if uses_tcx() {
+        return;
+    }
+    with_device(|| {
+        run(&format!("tc qdisc add dev {DEVICE} clsact"))?;
+        run(&format!("tc filter add dev {DEVICE} egress protocol all prio 50 matchall action ok"))?;
+        let index = nix::net::if_::if_nametoindex(DEVICE)?;
+        let before = |priority: u16| -> Result<[Vec<String>; 2]> {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            Ok(runtime.block_on(async {
+                Filters::connect(Duration::from_secs(10)).await?.before(index, priority).await
+            })?)
+        };
+        for (priority, hidden, others) in
+            [(40, false, vec![]), (60, true, vec!["filter \"matchall\" with priority 50".to_owned()])]
+        {
+            let (mut programs, signals) = small();
+            let clsact_priority = priority.try_into()?;
+            programs.set_order(&AttachOrder { clsact_priority, ..AttachOrder::default() });
+            programs.attach(DEVICE)?;
+            let begin = seen(&signals);
+            send(10)?;
+            let seen = seen(&signals) - begin;
+            ensure!(seen == if hidden { 0 } else { 10 }, "{priority}: {seen} seen");
+            ensure!(before(priority)? == [others, vec![]], "{priority}: {:?}", before(priority)?);
+        }
         Ok(())
     });
 }

@@ -14,6 +14,7 @@ mod paths;
 mod process;
 mod run;
 mod setup;
+mod supply;
 mod test;
 mod tidy;
 mod toolchain;

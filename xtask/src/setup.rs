@@ -4,6 +4,7 @@
 //! into the cache.
 
 use std::fmt;
+use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -24,6 +25,9 @@ pub(crate) enum Piece {
     Tools,
     Servers,
     Ldirectord,
+    /// The files that say which numbers ports and protocols have. Programs read them where they are: unpacked ones are
+    /// no use.
+    PortNames,
 }
 
 /// What building takes.
@@ -36,6 +40,12 @@ pub(crate) const FOR_VM: &[Piece] =
 /// What the tests of checks take.
 pub(crate) const FOR_CHECKS: &[Piece] = &[Piece::Servers, Piece::Ldirectord];
 
+/// What tests take of the machine itself.
+pub(crate) const FOR_TESTS: &[Piece] = &[Piece::PortNames];
+
+/// The files of [`Piece::PortNames`], from Debian's package `netbase`, which a minimal system hasn't.
+const PORT_NAMES: [&str; 2] = ["/etc/services", "/etc/protocols"];
+
 /// How a missing piece is got.
 enum Remedy {
     /// Install Debian packages.
@@ -46,7 +56,7 @@ enum Remedy {
 
 /// `cargo xtask setup`.
 pub(crate) fn setup(cache: &Cache) -> Result<()> {
-    if ensure_all(cache, &[TO_BUILD, FOR_VM, FOR_CHECKS].concat())? {
+    if ensure_all(cache, &[TO_BUILD, FOR_VM, FOR_TESTS, FOR_CHECKS].concat())? {
         println!("Set-up is complete.");
     } else {
         println!("Everything is there.");
@@ -135,6 +145,9 @@ impl Piece {
             Self::Tools => tools::are_there(cache).then(|| "in the cache".to_owned()),
             Self::Servers => tools::servers_are_there(cache).then(|| "in the cache".to_owned()),
             Self::Ldirectord => tools::ldirectord_is_there(cache).then(|| "in the cache".to_owned()),
+            Self::PortNames => {
+                PORT_NAMES.iter().all(|file| Path::new(file).exists()).then(|| PORT_NAMES.join(", "))
+            }
         }
     }
 
@@ -142,6 +155,7 @@ impl Piece {
         let install = |names: &[&str]| Remedy::Install(names.iter().map(|&name| name.to_owned()).collect());
         Ok(match self {
             Self::CCompiler => install(&["gcc", "libc6-dev"]),
+            Self::PortNames => install(&["netbase"]),
             Self::BpfCompiler => Remedy::Install(toolchain::packages(&Apt::system(cache)?)?),
             Self::BpfLinker
             | Self::Qemu
@@ -165,7 +179,9 @@ impl Piece {
             Self::Tools => tools::for_tests(cache).map(drop),
             Self::Servers => tools::servers(cache).map(drop),
             Self::Ldirectord => tools::ldirectord(cache).map(drop),
-            Self::CCompiler | Self::BpfCompiler => bail!("{self} is installed, not unpacked"),
+            Self::CCompiler | Self::BpfCompiler | Self::PortNames => {
+                bail!("{self} is installed, not unpacked")
+            }
         }
     }
 
@@ -183,6 +199,7 @@ impl Piece {
             ),
             Self::BpfLinker => format!("cargo install bpf-linker --version {}", linker::VERSION),
             Self::Qemu => "QEMU for x86-64 with 9p".to_owned(),
+            Self::PortNames => PORT_NAMES.join(" and "),
             Self::Busybox | Self::Kernel(_) | Self::Tools | Self::Servers | Self::Ldirectord => {
                 "comes from Debian's packages".to_owned()
             }
@@ -208,6 +225,7 @@ impl fmt::Display for Piece {
             Self::Tools => f.write_str("the tools for tests"),
             Self::Servers => f.write_str("the servers for tests of checks"),
             Self::Ldirectord => f.write_str("ldirectord to compare with"),
+            Self::PortNames => f.write_str("names of ports and protocols"),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Runs an agent of its own for each further configuration, as ldirectord's `execute` does. A child that ends is never
 //! restarted.
 
-use std::{path::PathBuf, process::Stdio};
+use std::path::PathBuf;
 
 use nix::sys::signal::Signal;
 use tokio::{task::JoinSet, time::timeout};
@@ -42,7 +42,7 @@ async fn run_agent(file: PathBuf, events: Publisher, shutdown: CancellationToken
     let publish = |change| events.publish(Event::Instance { name: file.display().to_string(), change });
     let started = std::env::current_exe().and_then(|program| {
         let arguments = ["run".as_ref(), BESIDE.as_ref(), "--config".as_ref(), file.as_os_str()];
-        ProcessGroup::start_with(program, arguments, Stdio::null(), Stdio::inherit())
+        ProcessGroup::start_agent(program, arguments)
     });
     let mut agent = match started {
         Ok(agent) => agent,

@@ -2,18 +2,20 @@
 //! programs on the devices.
 
 use std::{
-    io,
-    os::{
-        linux::net::SocketAddrExt as _,
-        unix::net::{SocketAddr, UnixListener, UnixStream},
-    },
+    env, fs, io,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
 };
 
-use anyhow::Context as _;
-use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use anyhow::{Context as _, anyhow};
 
-/// Abstract names of Unix sockets belong to a network namespace (unix(7), `network_namespaces(7)`), as IPVS tables do.
-const NAME: &str = "lvs-agent";
+use crate::{
+    file_lock::{FileLock, LockError, private_folder},
+    model::defaults::RUNTIME,
+};
+
+/// Where systemd says which folder it has made for the service (`RuntimeDirectory=`, systemd.exec(5)).
+const RUNTIME_DIRECTORY: &str = "RUNTIME_DIRECTORY";
 
 /// Which of the agents of a network namespace this is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +29,7 @@ pub enum InstanceRole {
 /// Held while the agent runs; the kernel releases it however the agent ends.
 #[derive(Debug)]
 pub(crate) struct InstanceLock {
-    _listener: UnixListener,
+    _lock: FileLock,
 }
 
 /// Another agent runs in this network namespace.
@@ -37,31 +39,48 @@ pub(crate) struct InstanceLock {
      attaches its own programs to the devices)",
     .0.map_or_else(String::new, |pid| format!(" (process {pid})"))
 )]
-pub struct AlreadyRunning(Option<i32>);
+pub struct AlreadyRunning(Option<u32>);
 
 impl InstanceLock {
     /// Claims the network namespace, unless another agent has it.
     pub(crate) fn claim() -> anyhow::Result<Self> {
-        Self::claim_as(NAME)
+        let namespace =
+            fs::metadata("/proc/self/ns/net").context("asking which network namespace this is")?.ino();
+        let usual = Path::new(RUNTIME);
+        match claim_in(usual, namespace) {
+            // Somebody without the right to write there may have a folder of its own.
+            Err(LockError::Io { error, .. }) if error.kind() == io::ErrorKind::PermissionDenied => {
+                let own = env::var_os(RUNTIME_DIRECTORY)
+                    .and_then(|folders| env::split_paths(&folders).next())
+                    .with_context(|| {
+                        format!(
+                            "{RUNTIME}, which has the lock of this network namespace, can't be written to; make it for \
+                             this user, or have systemd do it (`RuntimeDirectory=lvs-agent`)"
+                        )
+                    })?;
+                Self::of(claim_in(&own, namespace))
+            }
+            claimed => Self::of(claimed),
+        }
     }
 
-    fn claim_as(name: &str) -> anyhow::Result<Self> {
-        let address = SocketAddr::from_abstract_name(name).context("the name of the instance lock")?;
-        match UnixListener::bind_addr(&address) {
-            Ok(listener) => Ok(Self { _listener: listener }),
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-                Err(AlreadyRunning(holder(&address)).into())
-            }
-            Err(error) => Err(error).with_context(|| format!("making the abstract socket \"{name}\"")),
+    fn of(claimed: Result<FileLock, LockError>) -> anyhow::Result<Self> {
+        match claimed {
+            Ok(lock) => Ok(Self { _lock: lock }),
+            Err(LockError::Held { process, .. }) => Err(AlreadyRunning(process).into()),
+            Err(error) => Err(anyhow!("{error}")).context("locking this network namespace"),
         }
     }
 }
 
-/// The process that has the name, if it is known.
-fn holder(address: &SocketAddr) -> Option<i32> {
-    let stream = UnixStream::connect_addr(address).ok()?;
-    // 0: its PID namespace isn't visible from here.
-    getsockopt(&stream, PeerCredentials).ok().map(|credentials| credentials.pid()).filter(|pid| *pid != 0)
+/// Locks the file of a network namespace, by the inode of the namespace (namespaces(7)).
+fn claim_in(folder: &Path, namespace: u64) -> Result<FileLock, LockError> {
+    private_folder(folder)?;
+    FileLock::claim(&lock_file(folder, namespace))
+}
+
+fn lock_file(folder: &Path, namespace: u64) -> PathBuf {
+    folder.join(format!("netns-{namespace}.lock"))
 }
 
 #[cfg(test)]
@@ -70,13 +89,16 @@ mod tests {
 
     #[test]
     fn a_second_agent_is_refused_while_the_first_one_runs() {
-        let name = format!("lvs-agent-test-{}", std::process::id());
-        let first = InstanceLock::claim_as(&name).unwrap();
-        let refused = InstanceLock::claim_as(&name).unwrap_err();
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("lvs-agent");
+        let claim = |namespace| InstanceLock::of(claim_in(&folder, namespace));
+        let first = claim(7).unwrap();
+        let refused = claim(7).unwrap_err();
         assert!(refused.is::<AlreadyRunning>());
         let expected = format!("another lvs-agent (process {}) is running", std::process::id());
         assert!(refused.to_string().starts_with(&expected), "{refused}");
+        let _elsewhere = claim(8).expect("another network namespace has another table");
         drop(first);
-        InstanceLock::claim_as(&name).unwrap();
+        claim(7).unwrap();
     }
 }

@@ -12,6 +12,7 @@ use std::{
 
 use crate::{
     engine::{admin::MaintenanceSet, file_name::FileName},
+    model::PeerText,
     supervision::Restartable,
 };
 use tokio::{net::lookup_host, sync::watch, time::timeout};
@@ -20,31 +21,60 @@ use tracing::{info, warn};
 
 /// How often the directory is read.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// How long it may take to resolve a name; it is retried.
+/// How long the start of the agent waits for the directory and its names, which take milliseconds: who serves meanwhile
+/// goes on serving, but nobody is checked.
+const START_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long it may take to resolve a name …
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// … and how soon it is tried again if that fails: after a boot names come with the network.
+const RETRY_TIME: Duration = Duration::from_secs(5);
 /// How long the addresses of a name are used before it is resolved again.
 const CACHE_TIME: Duration = Duration::from_mins(1);
 /// The most files that are read: more than any director has servers.
 const MAX_FILES: usize = 20_000;
+
+/// What is known of a host.
+#[derive(Default)]
+struct Host {
+    addresses: Vec<IpAddr>,
+    /// When its name is resolved again; `None`: it has not been yet.
+    due: Option<Instant>,
+    /// Whether the last attempt has failed.
+    failed: bool,
+}
 
 /// Reads the directory again and again.
 pub(crate) struct MaintenanceDirectory {
     path: PathBuf,
     /// Whether the directory could not be read the last time, which is logged once.
     failed: bool,
-    /// The addresses of hosts, and when they were resolved.
-    hosts: HashMap<String, (Instant, Vec<IpAddr>)>,
+    /// What is known of hosts by their names.
+    hosts: HashMap<String, Host>,
     maintained: watch::Sender<MaintenanceSet>,
 }
 
 impl MaintenanceDirectory {
-    /// The servers that are named go to `maintained`.
-    pub(crate) fn new(path: &Path, maintained: watch::Sender<MaintenanceSet>) -> Self {
-        Self { path: path.to_owned(), failed: false, hosts: HashMap::new(), maintained }
+    /// Reads the directory for the first time, so that its servers are out from the first edit on. Further ones go to
+    /// the receiver. Of a directory or a name server that hangs nothing is known yet.
+    pub(crate) async fn open(path: &Path) -> (Self, watch::Receiver<MaintenanceSet>) {
+        let (maintained, mut receiver) = watch::channel(MaintenanceSet::new());
+        let mut directory = Self { path: path.to_owned(), failed: false, hosts: HashMap::new(), maintained };
+        let mut servers = MaintenanceSet::new();
+        if timeout(START_TIMEOUT, directory.read(&mut servers)).await.is_err() {
+            let path = directory.path.display();
+            warn!(
+                "the maintenance directory {path}, or a name in it, takes longer than {START_TIMEOUT:?}: what is not \
+                 known yet is not in maintenance until it is"
+            );
+        }
+        directory.maintained.send_replace(servers);
+        receiver.mark_unchanged();
+        (directory, receiver)
     }
 
-    /// The servers that are named now; `None`: the directory can't be read, and the servers named before stay.
-    async fn read(&mut self) -> Option<MaintenanceSet> {
+    /// Puts the servers that are named now into `servers`, addresses first. Whether the directory could be read: else
+    /// the servers named before stay.
+    async fn read(&mut self, servers: &mut MaintenanceSet) -> bool {
         let path = self.path.clone();
         let listing = tokio::task::spawn_blocking(move || names(&path)).await;
         let names = match listing.unwrap_or_else(|error| Err(io::Error::other(error))) {
@@ -58,40 +88,48 @@ impl MaintenanceDirectory {
                     );
                 }
                 self.failed = true;
-                return None;
+                return false;
             }
         };
         if std::mem::take(&mut self.failed) {
             info!("the maintenance directory {} can be read again", self.path.display());
         }
-        let mut servers = MaintenanceSet::new();
+        let mut hosts = Vec::new();
         for name in names.iter().filter_map(|name| FileName::parse(name)) {
             match name {
                 FileName::Address(ip, port) => drop(servers.insert((ip, port))),
-                FileName::Host(host, port) => {
-                    servers.extend(self.addresses(&host).await.iter().map(|ip| (*ip, port)));
-                }
+                FileName::Host(host, port) => hosts.push((host, port)),
             }
         }
-        Some(servers)
+        for (host, port) in hosts {
+            servers.extend(self.addresses(&host).await.iter().map(|ip| (*ip, port)));
+        }
+        true
     }
 
-    /// A host's addresses from the system's resolver; the previous ones if it doesn't answer.
+    /// A host's addresses from the system's resolver; the previous ones if it doesn't answer. That is logged once.
     async fn addresses(&mut self, host: &str) -> &[IpAddr] {
-        let now = Instant::now();
-        let is_fresh = |at: Instant| now.saturating_duration_since(at) < CACHE_TIME;
-        if !self.hosts.get(host).is_some_and(|(at, _)| is_fresh(*at)) {
-            let known = self.hosts.entry(host.to_owned()).or_insert_with(|| (now, Vec::new()));
-            known.0 = now;
-            match timeout(RESOLVE_TIMEOUT, lookup_host((host, 0))).await {
-                Ok(Ok(addresses)) => known.1 = addresses.map(|address| address.ip()).collect(),
-                Ok(Err(error)) => {
-                    warn!("maintenance: {host} is not an address, and can't be resolved as a name: {error}");
+        let known = self.hosts.entry(host.to_owned()).or_default();
+        if known.due.is_none_or(|due| due <= Instant::now()) {
+            let problem = match timeout(RESOLVE_TIMEOUT, lookup_host((host, 0))).await {
+                Ok(Ok(addresses)) => {
+                    known.addresses = addresses.map(|address| address.ip()).collect();
+                    None
                 }
-                Err(_) => warn!("maintenance: resolving {host} took longer than {RESOLVE_TIMEOUT:?}"),
+                Ok(Err(error)) => {
+                    let host = PeerText::new(host);
+                    Some(format!("{host} is not an address, and can't be resolved as a name: {error}"))
+                }
+                Err(_) => Some(format!("resolving {host:?} took longer than {RESOLVE_TIMEOUT:?}")),
+            };
+            known.due = Some(Instant::now() + if problem.is_some() { RETRY_TIME } else { CACHE_TIME });
+            let has_failed = problem.is_some();
+            if let Some(problem) = problem.filter(|_| !known.failed) {
+                warn!("maintenance: {problem}; it is tried again every {RETRY_TIME:?}");
             }
+            known.failed = has_failed;
         }
-        self.hosts.get(host).map_or(&[], |(_, addresses)| addresses)
+        &known.addresses
     }
 }
 
@@ -110,7 +148,8 @@ impl Restartable for MaintenanceDirectory {
     async fn run(&mut self, shutdown: &CancellationToken) {
         let reading = async {
             while !self.maintained.is_closed() {
-                if let Some(servers) = self.read().await {
+                let mut servers = MaintenanceSet::new();
+                if self.read(&mut servers).await {
                     self.maintained.send_if_modified(|before| {
                         let changed = *before != servers;
                         *before = servers;
@@ -130,34 +169,62 @@ mod tests {
 
     use super::*;
 
+    async fn read(directory: &mut MaintenanceDirectory) -> Option<MaintenanceSet> {
+        let mut servers = MaintenanceSet::new();
+        directory.read(&mut servers).await.then_some(servers)
+    }
+
     #[tokio::test]
     async fn servers_are_named_while_their_files_exist() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("maintenance");
-        let (maintained, _) = watch::channel(MaintenanceSet::new());
-        let mut maintenance = MaintenanceDirectory::new(&path, maintained);
+        let (mut maintenance, first) = MaintenanceDirectory::open(&path).await;
         let local = (IpAddr::from([127, 0, 0, 1]), Some(80));
         let other = (IpAddr::from([10, 0, 0, 1]), None);
-        assert_eq!(maintenance.read().await, Some(MaintenanceSet::new()), "there is no directory");
+        assert_eq!(*first.borrow(), MaintenanceSet::new(), "there is no directory");
         fs::create_dir(&path).unwrap();
         fs::write(path.join("10.0.0.1"), "").unwrap();
-        assert_eq!(maintenance.read().await, Some(MaintenanceSet::from([other])));
+        assert_eq!(read(&mut maintenance).await, Some(MaintenanceSet::from([other])));
         fs::write(path.join("localhost:80"), "").unwrap();
-        assert!(maintenance.read().await.unwrap().contains(&local));
+        assert!(read(&mut maintenance).await.unwrap().contains(&local));
         fs::remove_file(path.join("localhost:80")).unwrap();
-        assert_eq!(maintenance.read().await, Some(MaintenanceSet::from([other])));
+        assert_eq!(read(&mut maintenance).await, Some(MaintenanceSet::from([other])));
         fs::remove_dir_all(&path).unwrap();
         fs::write(&path, "").unwrap();
-        assert_eq!(maintenance.read().await, None, "it is no directory: the servers named before stay");
+        assert_eq!(read(&mut maintenance).await, None, "it is no directory: the servers named before stay");
+    }
+
+    #[tokio::test]
+    async fn the_servers_that_are_named_at_the_start_are_known_before_the_task_runs() {
+        let directory = tempfile::tempdir().unwrap();
+        for name in ["10.0.0.1", "localhost:80"] {
+            fs::write(directory.path().join(name), "").unwrap();
+        }
+        let (_directory, first) = MaintenanceDirectory::open(directory.path()).await;
+        assert!(first.borrow().contains(&(IpAddr::from([10, 0, 0, 1]), None)));
+        assert!(first.borrow().contains(&(IpAddr::from([127, 0, 0, 1]), Some(80))));
+        assert!(!first.has_changed().unwrap(), "they are no news");
+    }
+
+    #[tokio::test]
+    async fn a_host_that_is_not_known_yet_is_asked_for_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut maintenance, _) = MaintenanceDirectory::open(directory.path()).await;
+        // An end of the start before the name server has answered.
+        maintenance.hosts.insert("localhost".to_owned(), Host::default());
+        assert!(maintenance.addresses("localhost").await.contains(&IpAddr::from([127, 0, 0, 1])));
+        // One that has failed is due long before one that has an address.
+        assert_eq!(maintenance.addresses("no..name").await, &[] as &[IpAddr]);
+        let due = |host| maintenance.hosts[host].due.unwrap();
+        assert!(due("no..name") + Duration::from_secs(30) < due("localhost"));
     }
 
     #[tokio::test]
     async fn the_task_ends_at_shutdown() {
         let directory = tempfile::tempdir().unwrap();
-        let (sender, mut receiver) = watch::channel(MaintenanceSet::new());
         let shutdown = CancellationToken::new();
+        let (mut reader, mut receiver) = MaintenanceDirectory::open(directory.path()).await;
         fs::write(directory.path().join("10.0.0.1"), "").unwrap();
-        let mut reader = MaintenanceDirectory::new(directory.path(), sender);
         let changed = async {
             receiver.changed().await.unwrap();
             assert_eq!(receiver.borrow().len(), 1);

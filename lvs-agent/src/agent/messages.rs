@@ -98,7 +98,7 @@ pub(crate) struct AdminRequest {
 #[derive(Debug)]
 pub(crate) struct CommandReply {
     pub(crate) results: Vec<CommandResult>,
-    /// Says when the command is in the state file; `None`: there is nothing to save.
+    /// Says when the command is in the state file; `None`: there is no such file.
     pub(crate) saved: Option<WriteReceipt>,
 }
 
@@ -111,6 +111,9 @@ pub(crate) enum NotReloaded {
     /// The configuration has faults; the text is the same as when the agent starts.
     #[error("{0}")]
     Faulty(String),
+    /// The file may be half of what it is to be.
+    #[error("the file lacks what was at its end, and changes all the time; reload when its writer is done")]
+    Unfinished,
     #[error("the agent was started without a configuration file, so there is none to reload")]
     NoFile,
     #[error("the kernel's table can't be read: {0}")]

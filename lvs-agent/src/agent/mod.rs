@@ -16,6 +16,7 @@ mod maintenance;
 mod messages;
 mod monitor;
 mod open_files;
+mod probe_mark;
 mod reload;
 
 use std::{sync::Arc, time::Instant};
@@ -24,6 +25,7 @@ use anyhow::Context as _;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, watch as latest},
+    time::timeout,
 };
 use tracing::{error, info, warn};
 
@@ -52,16 +54,18 @@ use crate::{
         table::{presence_at_start, wanted_at_exit},
     },
     event::{Event, Publisher},
+    file_lock::FileLock,
     ipvs::IpvsClient,
     log::{LogFilter, LostLines},
     model::Config,
     netlink::DEFAULT_TIMEOUT,
     notify::{self, Notifier, alerts::Alerts},
     passive::Targets,
+    privileges::{self, RunAs},
     probe::{IdleConnections, Prober, Scheduler},
     reconcile::{Reconciler, sysctl},
     state_file::{self, FailureNote, Restored, SavedCommands, StateWriter},
-    supervision::{TaskName, TaskSet},
+    supervision::{STOP, TaskName, TaskSet},
     telemetry::metrics::EventCounters,
 };
 
@@ -86,21 +90,35 @@ const RELOADS: usize = 8;
 /// Admin commands that may wait: as many as clients of the control socket.
 const COMMANDS: usize = 8;
 
+/// Which agent it is, and whom commands of its checks run as.
+pub(crate) struct Part {
+    /// Which of the agents of its network namespace.
+    pub(crate) role: InstanceRole,
+    /// Whom commands run as.
+    pub(crate) run_as: RunAs,
+}
+
 /// Runs until SIGTERM or SIGINT. If it fails to start, it has changed nothing in the kernel's table.
 pub(crate) async fn run(
     config: Config,
     source: Option<Source>,
-    role: InstanceRole,
+    part: Part,
     log: LostLines,
     filter: LogFilter,
     events: Publisher,
 ) -> anyhow::Result<()> {
+    let Part { role, run_as } = part;
     let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
     let _lock = (role == InstanceRole::Primary).then(InstanceLock::claim).transpose()?;
     // From here on SIGHUP no longer ends the process.
     let hangups = signal(SignalKind::hangup()).context("listening for SIGHUP")?;
-    let running = Running::start(config, source, hangups, (log, filter), events).await?;
+    let mut starting = Box::pin(Running::start(config, source, run_as, hangups, (log, filter), events));
+    let running = tokio::select! {
+        started = &mut starting => started?,
+        _ = terminate.recv() => return stop_at_start(starting).await,
+        _ = interrupt.recv() => return stop_at_start(starting).await,
+    };
     tokio::select! {
         _ = terminate.recv() => info!("SIGTERM: stopping"),
         _ = interrupt.recv() => info!("SIGINT: stopping"),
@@ -108,6 +126,18 @@ pub(crate) async fn run(
         () = running.tasks.shutdown().cancelled() => {}
     }
     running.stop().await
+}
+
+/// Stops an agent that is still starting, once it has started. What hangs is not waited for.
+async fn stop_at_start(starting: impl Future<Output = anyhow::Result<Running>>) -> anyhow::Result<()> {
+    info!("asked to stop while starting");
+    match timeout(STOP, starting).await {
+        Ok(started) => started?.stop().await,
+        Err(_late) => {
+            warn!("the start takes longer than {STOP:?}, and is left");
+            Ok(())
+        }
+    }
 }
 
 /// Inputs from outside the program.
@@ -130,6 +160,7 @@ struct Parts {
     external: ExternalInputs,
     /// How many files may be open, where that is known.
     open_files: Option<usize>,
+    run_as: RunAs,
 }
 
 /// A running agent.
@@ -137,6 +168,8 @@ struct Running {
     events: Publisher,
     tasks: TaskSet,
     failure_note: Option<FailureNote>,
+    /// Held until the last word is in the file.
+    state_lock: Option<FileLock>,
     in_force: Option<latest::Receiver<Arc<Config>>>,
     own: OwnState,
 }
@@ -145,6 +178,7 @@ impl Running {
     async fn start(
         config: Config,
         source: Option<Source>,
+        run_as: RunAs,
         hangups: Signal,
         (log, filter): (LostLines, LogFilter),
         events: Publisher,
@@ -152,8 +186,14 @@ impl Running {
         let failure_note = config.agent.state.as_deref().map(FailureNote::beside);
         let own = OwnState::new(filter);
         events.subscribe(own.history.clone());
-        let mut running =
-            Self { own, events: events.clone(), tasks: TaskSet::new(), in_force: None, failure_note };
+        let mut running = Self {
+            own,
+            events: events.clone(),
+            tasks: TaskSet::new(),
+            in_force: None,
+            failure_note,
+            state_lock: None,
+        };
         let open_files = raise_limit();
         if let Some(address) = config.agent.metrics {
             let server = exposition::start(address, log)?;
@@ -167,8 +207,9 @@ impl Running {
         let control = config.agent.control.as_deref().map(ControlServer::bind).transpose()?;
         setup::check_devices(&config.passive).await?;
         let client = IpvsClient::connect(DEFAULT_TIMEOUT).await?;
-        let Restored { saved, overrides, commands: command_writer, file } =
-            state_file::restore(&config, &events);
+        let Restored { saved, overrides, commands: command_writer, file, lock } =
+            state_file::restore(&config, &events).await?;
+        running.state_lock = lock;
         let table = Reconciler::new(client, &config, saved.overrides, overrides, events.clone()).await?;
         // IPVS is loaded by now, and its settings exist.
         sysctl::apply(&config, &events);
@@ -189,9 +230,10 @@ impl Running {
             let reason = engine.admin_state(destination).reason().unwrap_or_default();
             events.publish(Event::AdminRestored { subject: engine.subject(destination), reason });
         }
+        probe_mark::warn_of_others(config.agent.probe_mark, &found).await;
         let external = ExternalInputs { control, source, hangups };
         let config = Arc::new(config);
-        let parts = Parts { config, adopted, engine, table, command_writer, external, open_files };
+        let parts = Parts { config, adopted, engine, table, command_writer, external, open_files, run_as };
         running.start_tasks(parts).await;
         Ok(running)
     }
@@ -206,6 +248,7 @@ impl Running {
             command_writer: state_writer,
             external: ExternalInputs { control, source, hangups },
             open_files,
+            run_as,
         } = parts;
         let services = adopted.as_ref().map_or(&config.services, |adopted| &adopted.services).clone();
         let (shutdown, events) = (self.tasks.shutdown().clone(), self.events.clone());
@@ -218,25 +261,26 @@ impl Running {
         let wiring =
             Wiring { findings: findings_tx, clients: clients_tx, feedback, targets: targets_tx, watched };
         let passive = self.monitor(&config, wiring).await;
-        // Admin commands hold before the first edit. A failure has been logged; the task retries.
+        // What people ordered holds before the first edit. A failure has been logged; the task retries.
         let weights: Vec<_> = engine.weights().collect();
+        let maintained = self.maintained(&config).await;
+        engine.restore_maintenance(maintained.borrow().clone(), Instant::now());
         engine.begin(Instant::now());
         table.write(engine.wanted()).await;
         let (results_tx, results) = mpsc::channel(RESULTS);
         let (reports_tx, reports) = mpsc::channel(REPORTS);
-        let (connections, idle_handle, idle) = IdleConnections::new();
-        self.tasks.spawn(TaskName::Idle, connections.run(shutdown.clone()));
+        let (idle, idle_handle, idle_reports) = IdleConnections::new();
+        self.tasks.spawn(TaskName::Idle, idle.marked(config.agent.probe_mark).run(shutdown.clone()));
         let (requests_tx, requests) = mpsc::channel(REQUESTS);
         let (updates_tx, updates) = mpsc::channel(UPDATES);
-        let (commands_tx, orders) = mpsc::channel(COMMANDS);
+        let (commands_tx, commands) = mpsc::channel(COMMANDS);
         let (reloads_tx, reloads) = mpsc::channel(RELOADS);
         let (in_force_tx, in_force) = latest::channel(config.clone());
         self.in_force = Some(in_force.clone());
-        let maintained = self.maintained(&config);
         let notifier = self.notifier(&config);
+        let prober = Prober::new().marked(config.agent.probe_mark).with_commands_as(run_as);
         let mut checks = Subscriptions::default();
         let ScheduleChange { added, removed: _ } = checks.replace(&services);
-        let prober = Prober::new();
         let limit = checks_at_once(open_files, Scheduler::DEFAULT_LIMIT);
         let scheduler = Scheduler::spawn(added, prober.clone(), limit, results_tx, shutdown.clone());
         events.subscribe(Alerts::new(notifier.clone(), &services, weights, in_force.clone()));
@@ -260,10 +304,10 @@ impl Running {
             findings,
             clients,
             reports,
-            idle,
+            idle: idle_reports,
             requests,
             updates,
-            orders,
+            commands,
             maintained,
         };
         self.tasks.spawn(TaskName::Controller, controller.run(inputs, shutdown.clone()));
@@ -318,13 +362,13 @@ impl Running {
         self.tasks.spawn(TaskName::Table, table.run(self.tasks.shutdown().clone(), at_exit));
     }
 
-    /// The servers that files in the maintenance directory name, from now on.
-    fn maintained(&mut self, config: &Config) -> latest::Receiver<MaintenanceSet> {
-        let (maintained_tx, maintained) = latest::channel(MaintenanceSet::new());
-        if let Some(directory) = config.agent.maintenance.as_deref() {
-            let reader = MaintenanceDirectory::new(directory, maintained_tx);
-            self.tasks.spawn_restarted(TaskName::Maintenance, reader);
-        }
+    /// The servers that files in the maintenance directory name, now and from now on.
+    async fn maintained(&mut self, config: &Config) -> latest::Receiver<MaintenanceSet> {
+        let Some(directory) = config.agent.maintenance.as_deref() else {
+            return latest::channel(MaintenanceSet::new()).1;
+        };
+        let (reader, maintained) = MaintenanceDirectory::open(directory).await;
+        self.tasks.spawn_restarted(TaskName::Maintenance, reader);
         maintained
     }
 
@@ -341,7 +385,7 @@ impl Running {
 
     /// Starts passive detection, if it is available. Returns the handle that answers requests about it.
     async fn monitor(&mut self, config: &Config, wiring: Wiring) -> MonitorHandle {
-        match setup::set_up(config, wiring).await {
+        match setup::set_up(config, wiring, self.events.clone()).await {
             Ok(monitor) => {
                 let requests = monitor.requests.clone();
                 let shutdown = self.tasks.shutdown().clone();
@@ -353,7 +397,9 @@ impl Running {
                 MonitorHandle::None(reason.to_string())
             }
             Err(reason) => {
-                warn!("no passive detection, active checks only: {reason}");
+                let lacking = privileges::lacking_for_signal();
+                let lacking = lacking.map_or_else(String::new, |names| format!("; it takes {names} as well"));
+                warn!("no passive detection, active checks only: {reason}{lacking}");
                 MonitorHandle::None(reason.to_string())
             }
         }
@@ -365,6 +411,7 @@ impl Running {
         let command = in_force.and_then(|config| config.borrow().agent.on_shutdown.clone());
         let failure = self.tasks.failure();
         self.tasks.stop().await;
+        drop(self.state_lock);
         let Some(failure) = failure.get() else {
             notify::at_shutdown(command, &self.events).await;
             self.events.publish(Event::Stopped);

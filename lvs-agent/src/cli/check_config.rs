@@ -28,10 +28,34 @@ pub(super) enum Target {
     Toml,
 }
 
+/// Whether passwords and the like are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Secrets {
+    /// Something stands in their place.
+    Hidden,
+    /// Somebody has asked for them.
+    Shown,
+}
+
 /// Reads `file`, prints a summary (or the file in another format) on standard output and the warnings on standard
 /// error.
-pub(super) fn run(file: &Path, strictness: Strictness, to: Option<Target>) -> anyhow::Result<ExitCode> {
-    let reading = read_file(file, strictness)?;
+pub(super) fn run(
+    file: &Path,
+    strictness: Strictness,
+    to: Option<Target>,
+    secrets: Secrets,
+) -> anyhow::Result<ExitCode> {
+    let mut reading = read_file(file, strictness)?;
+    let hidden = if secrets == Secrets::Hidden { reading.config.hide_secrets() } else { 0 };
+    if to.is_some() && hidden > 0 {
+        let plural = if hidden == 1 { " is" } else { "s are" };
+        writeln!(
+            io::stderr(),
+            "{hidden} secret{plural} left out: \"(hidden)\" stands for each; --with-secrets writes them. A secret can \
+             stand in a file of its own: password = {{ file = \"/…\" }}"
+        )
+        .context("writing to standard error")?;
+    }
     let output = match to {
         Some(Target::Toml) => native::to_toml(&reading.config),
         None => summary(&reading),

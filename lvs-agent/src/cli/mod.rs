@@ -6,6 +6,7 @@ mod details;
 mod events;
 mod exit_code;
 mod names_at_start;
+mod rights;
 mod servers;
 mod start_log;
 mod status;
@@ -23,17 +24,20 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use clap::{Parser, Subcommand, ValueEnum};
+use nix::sys::resource::{Resource, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::{
     arguments::{ControlArguments, small_runtime},
+    check_config::Secrets,
     events::EventsArguments,
+    rights::Privileges,
     servers::{DrainArguments, MaintenanceArguments, ServerArguments},
     start_log::{LogFormat, StartedLog},
     status::StatusArguments,
 };
 use crate::{
-    agent::{self, InstanceRole},
+    agent::{self, InstanceRole, Part},
     config::{Source, Strictness},
     control::{Reply, Request, escaped_json},
     event::{ConfigNotice, Event},
@@ -112,6 +116,14 @@ struct RunArguments {
     /// Refuse a configuration in ldirectord's format that ldirectord itself would refuse.
     #[arg(long, requires = "config")]
     strict: bool,
+    /// Keep all capabilities instead of dropping what is not needed: for files that only the rights to read and write
+    /// everybody's files reach.
+    #[arg(long)]
+    keep_capabilities: bool,
+    /// Folder of the control socket and the state file, where the configuration names no others; the agent's user must
+    /// be able to write to it.
+    #[arg(long, env = "RUNTIME_DIRECTORY", value_name = "DIR")]
+    runtime_dir: Option<PathBuf>,
     /// Another agent has started this one for its `execute`: it has no control socket, metrics or state file where
     /// these are the default ones, which belong to that agent.
     #[arg(long, hide = true)]
@@ -159,6 +171,9 @@ struct CheckArguments {
     /// Print the equivalent configuration in this format instead of a summary.
     #[arg(long, value_enum, value_name = "FORMAT")]
     to: Option<check_config::Target>,
+    /// Print passwords and other secrets with it; otherwise "(hidden)" stands in their place.
+    #[arg(long, requires = "to")]
+    with_secrets: bool,
 }
 
 /// How exact a file must be.
@@ -166,48 +181,20 @@ fn strictness(strict: bool) -> Strictness {
     if strict { Strictness::Strict } else { Strictness::Lenient }
 }
 
+/// How long blocking threads may take to end after all tasks have: for what is in memory, they need milliseconds.
+const LAST: Duration = Duration::from_secs(1);
+
 /// Does what the command line says. An error is one message on standard error; the exit codes are in the help of each
 /// command.
 #[must_use]
 pub fn main(cli: &Cli) -> ExitCode {
+    without_core_dumps();
     match &cli.command {
-        Command::Run(arguments) => {
-            let source = source(arguments);
-            let reading = match source.as_ref().map(names_at_start::read).transpose() {
-                Ok(reading) => reading,
-                Err(error) => return failed(&error, exit_code::UNUSABLE),
-            };
-            if reading.is_none() && arguments.mode == Some(ModeArgument::Manage) {
-                return failed(
-                    &"--mode manage needs a configuration; add --config FILE",
-                    exit_code::UNUSABLE,
-                );
-            }
-            let target = reading.as_ref().map(|reading| reading.config.agent.log.clone()).unwrap_or_default();
-            end(start_log::start(cli.log_format, &cli.log, &target).and_then(|log| {
-                let events = log.events.clone();
-                if let (Some(source), Some(reading)) = (&source, &reading) {
-                    events.publish_all(ConfigNotice::of_reading(&source.path, reading).map(Event::Config));
-                }
-                let mode = arguments.mode.map_or(Mode::Observe, Mode::from);
-                let unresolved = reading.as_ref().map(|reading| reading.unresolved.names.clone());
-                let mut config = reading.map_or_else(|| Config::of_table(mode), |reading| reading.config);
-                let role = if arguments.beside { InstanceRole::Secondary } else { InstanceRole::Primary };
-                if role == InstanceRole::Secondary {
-                    stay_beside(&mut config);
-                }
-                // Standard error hears of it at the end.
-                let names = source.clone().zip(unresolved);
-                run(config, source, names, role, &log).inspect_err(|error| {
-                    if target != LogTarget::Standard {
-                        events.publish(Event::Failed { error: format!("{error:#}") });
-                    }
-                })
-            }))
-        }
+        Command::Run(arguments) => start(cli, arguments),
         Command::CheckConfig(arguments) => {
             let strictness = strictness(arguments.strict);
-            check_config::run(&arguments.file, strictness, arguments.to)
+            let secrets = if arguments.with_secrets { Secrets::Shown } else { Secrets::Hidden };
+            check_config::run(&arguments.file, strictness, arguments.to, secrets)
                 .unwrap_or_else(|error| failed(&format_args!("{error:#}"), exit_code::UNUSABLE))
         }
         Command::Status(arguments) => run_client(async { Ok(status::status(arguments).await) }),
@@ -223,11 +210,80 @@ pub fn main(cli: &Cli) -> ExitCode {
     }
 }
 
+/// Keeps passwords out of core dumps, those of programs that are started from here included. A limit of 1 byte, because
+/// 0 is no limit where a program takes the dumps (core(5); `do_coredump` in Linux' `fs/coredump.c`).
+fn without_core_dumps() {
+    // It can't fail: everybody may lower his limits.
+    setrlimit(Resource::RLIMIT_CORE, 1, 1).ok();
+}
+
+/// Reads the configuration, drops what it doesn't need, and runs the agent.
+fn start(cli: &Cli, arguments: &RunArguments) -> ExitCode {
+    let privileges = if arguments.keep_capabilities { Privileges::Kept } else { Privileges::Needed };
+    let dropped = rights::at_start(privileges);
+    let source = source(arguments);
+    let reading = match source.as_ref().map(names_at_start::read).transpose() {
+        Ok(reading) => reading,
+        Err(error) => return failed(&error, exit_code::UNUSABLE),
+    };
+    if reading.is_none() && arguments.mode == Some(ModeArgument::Manage) {
+        return failed(&"--mode manage needs a configuration; add --config FILE", exit_code::UNUSABLE);
+    }
+    let target = reading.as_ref().map(|reading| reading.config.agent.log.clone()).unwrap_or_default();
+    let mut config = reading.as_ref().map_or_else(|| of_table(arguments), |reading| reading.config.clone());
+    let format = reading.as_ref().map(|reading| reading.format);
+    let rights = match rights::settle(&config, format, privileges, dropped) {
+        Ok(rights) => rights,
+        Err(error) => {
+            return failed(&format_args!("`script-user` in `[agent]`: {error}"), exit_code::UNUSABLE);
+        }
+    };
+    end(start_log::start(cli.log_format, &cli.log, &target).and_then(|log| {
+        let events = log.events.clone();
+        if let (Some(source), Some(reading)) = (&source, &reading) {
+            events.publish_all(ConfigNotice::of_reading(&source.path, reading).map(Event::Config));
+        }
+        rights.warn();
+        let role = if arguments.beside { InstanceRole::Secondary } else { InstanceRole::Primary };
+        if role == InstanceRole::Secondary {
+            stay_beside(&mut config);
+        }
+        // Standard error hears of it at the end.
+        let names = source.clone().zip(reading.map(|reading| reading.unresolved.names));
+        let part = Part { role, run_as: rights.run_as };
+        run(config, source, names, part, &log).inspect_err(|error| {
+            if target != LogTarget::Standard {
+                events.publish(Event::Failed { error: format!("{error:#}") });
+            }
+        })
+    }))
+}
+
+/// What holds without a configuration.
+fn of_table(arguments: &RunArguments) -> Config {
+    let mut config = Config::of_table(arguments.mode.map_or(Mode::Observe, Mode::from));
+    if let Some(folder) = runtime_directory(arguments) {
+        config.agent.place_in(&folder);
+    }
+    config
+}
+
+/// The folder for the control socket and the state file; `None`: the usual one. An agent that another one has started
+/// has neither there. systemd.exec(5) separates several by colons.
+fn runtime_directory(arguments: &RunArguments) -> Option<PathBuf> {
+    let folders = arguments.runtime_dir.as_ref().filter(|_| !arguments.beside)?.to_str()?;
+    folders.split(':').next().filter(|first| !first.is_empty()).map(PathBuf::from)
+}
+
 /// Where the configuration comes from, if from anywhere.
 fn source(arguments: &RunArguments) -> Option<Source> {
     let path = arguments.config.clone()?;
     let mode = arguments.mode.map(Mode::from);
-    Some(Source::new(path, strictness(arguments.strict), mode).at_start())
+    Some(
+        Source::new(path, strictness(arguments.strict), mode)
+            .placed_in(runtime_directory(arguments))
+            .at_start(),
+    )
 }
 
 fn end(result: anyhow::Result<()>) -> ExitCode {
@@ -279,18 +335,21 @@ fn run(
     config: Config,
     source: Option<Source>,
     unresolved: Option<(Source, BTreeSet<String>)>,
-    role: InstanceRole,
+    part: Part,
     log: &StartedLog,
 ) -> anyhow::Result<()> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         tokio::select! {
-            ended = agent::run(config, source, role, log.thread.lost(), log.filter.clone(), log.events.clone()) => ended,
+            ended = agent::run(config, source, part, log.thread.lost(), log.filter.clone(), log.events.clone()) => ended,
             never = reopen_at_hangup(&log.thread) => never,
             never = names_at_start::follow(unresolved) => never,
         }
-    })
+    });
+    // A thread that hangs on a file ends with the process.
+    runtime.shutdown_timeout(LAST);
+    ended
 }
 
 /// Opens the log's file anew at each SIGHUP; ends only if it can't listen for it.

@@ -1,10 +1,11 @@
 //! Files of configurations, in any format, read and read again.
 
 use std::{
+    fmt,
     fs::File,
-    hash::{DefaultHasher, Hash as _, Hasher as _},
     io::{self, Read as _},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use super::{
@@ -28,19 +29,43 @@ pub struct Source {
     pub strictness: Strictness,
     /// What may be done to the kernel's table, whatever the file says; `None`: what it says.
     pub mode: Option<Mode>,
+    /// The folder of the control socket and the state file where the file names no others; `None`: the usual one.
+    pub runtime_directory: Option<PathBuf>,
     /// Whether host names may have no address yet.
     pub names: NameGrace,
 }
 
-/// Distinguishes contents of a file, within one process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fingerprint(u64);
+/// A file as it was read.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Content(Arc<[u8]>);
+
+/// It may hold passwords.
+impl fmt::Debug for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Content({} bytes)", self.0.len())
+    }
+}
+
+impl Content {
+    /// Whether this is the beginning of `whole`, which goes on with more than blanks.
+    #[must_use]
+    pub fn is_beginning_of(&self, whole: &Self) -> bool {
+        let rest = whole.0.strip_prefix(self.0.trim_ascii_end());
+        rest.is_some_and(|rest| !rest.trim_ascii().is_empty())
+    }
+}
 
 impl Source {
     /// A file whose host names must all have addresses.
     #[must_use]
     pub fn new(path: PathBuf, strictness: Strictness, mode: Option<Mode>) -> Self {
-        Self { path, strictness, mode, names: NameGrace::default() }
+        Self { path, strictness, mode, runtime_directory: None, names: NameGrace::default() }
+    }
+
+    /// The same with another folder for the control socket and the state file.
+    #[must_use]
+    pub fn placed_in(self, runtime_directory: Option<PathBuf>) -> Self {
+        Self { runtime_directory, ..self }
     }
 
     /// The same at a start, where names may have none yet.
@@ -59,24 +84,25 @@ impl Source {
 
     /// Reads and validates the file, whole, and warns of what its checks need and this director hasn't.
     pub fn read(&self) -> Result<Reading, ConfigError> {
-        self.read_with_fingerprint().1
+        self.read_with_content().1
     }
 
-    /// The same, with the content's fingerprint; none where the file can't be read at all.
-    pub fn read_with_fingerprint(&self) -> (Option<Fingerprint>, Result<Reading, ConfigError>) {
+    /// The same, with the content; none where the file can't be read at all.
+    pub fn read_with_content(&self) -> (Option<Content>, Result<Reading, ConfigError>) {
         let bytes = match content(&self.path) {
             Ok(bytes) => bytes,
             Err(kind) => return (None, Err(FileError { path: self.path.clone(), kind }.into())),
         };
-        let mut hasher = DefaultHasher::new();
-        bytes.hash(&mut hasher);
         let names = self.names.policy();
         let reading = read_bytes_in_mode(&bytes, &self.path, self.strictness, self.mode, names);
         let reading = reading.map(|mut reading| {
+            if let Some(folder) = &self.runtime_directory {
+                reading.config.agent.place_in(folder);
+            }
             self.leave_out_kept(&mut reading);
             reading
         });
-        (Some(Fingerprint(hasher.finish())), reading.map(Reading::on_this_director))
+        (Some(Content(bytes.into())), reading.map(Reading::on_this_director))
     }
 }
 
@@ -147,4 +173,28 @@ fn content(path: &Path) -> Result<Vec<u8>, FileErrorKind> {
         return Err(FileErrorKind::TooLarge { limit: MAX_FILE_BYTES });
     }
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_beginning_of_a_content_is_recognised() {
+        let content = |text: &str| Content(text.as_bytes().into());
+        let whole = content("a = 1\nb = 2\n");
+        for (text, expected) in [
+            ("", true),
+            ("a = 1\n", true),
+            ("a = 1\n\n", true),
+            ("a = 1\nb", true),
+            ("a = 1\nb = 2", false),
+            ("a = 1\nb = 2\n", false),
+            ("a = 1\nb = 2\nc = 3\n", false),
+            ("a = 2\n", false),
+        ] {
+            assert_eq!(content(text).is_beginning_of(&whole), expected, "{text:?}");
+        }
+        assert_eq!(format!("{:?}", content("secret")), "Content(6 bytes)");
+    }
 }

@@ -11,20 +11,25 @@ mod fuzz;
 mod guess;
 pub mod ldirectord;
 mod load;
+mod loss;
 mod name_grace;
 pub mod native;
 mod prerequisites;
 mod reading;
 mod restart;
 
-pub(crate) use self::{changes::changes, restart::without_restart};
+pub(crate) use self::{
+    changes::changes,
+    loss::{Loss, loss},
+    restart::without_restart,
+};
 pub use self::{
     diagnostics::{
-        ConfigError, Contradiction, DirectiveFault, Fault, FaultKind, Faults, FileError, FileErrorKind,
-        KeyFault, Leniency, NameFault, Need, Note, Place, PortUse, Prerequisite, Strictness, ValueFault,
-        Warning, WarningKind,
+        ConfigError, Contradiction, DirectiveFault, Fault, FaultKind, Faults, FileContent, FileError,
+        FileErrorKind, KeyFault, Leniency, NameFault, Need, Note, Place, PortUse, Prerequisite, Strictness,
+        ValueFault, Warning, WarningKind,
     },
-    load::{Fingerprint, Source, read_bytes, read_file},
+    load::{Content, Source, read_bytes, read_file},
     name_grace::{NameGrace, NamePolicy, Unresolved},
     reading::{Format, Reading},
 };

@@ -2,7 +2,8 @@
 //! may come later, and the services are better served without the check than not at all.
 
 use std::{
-    io,
+    fs::File,
+    io::{self, Read as _},
     net::{SocketAddr, UdpSocket},
     path::Path,
 };
@@ -11,41 +12,68 @@ use nix::{
     net::if_::if_nametoindex,
     unistd::{AccessFlags, access},
 };
-use rustls::pki_types::{CertificateDer, pem::PemObject as _};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 
-use super::diagnostics::{Need, Prerequisite, Warning, WarningKind};
+use super::diagnostics::{FileContent, Need, Prerequisite, Warning, WarningKind};
+use crate::model::HttpAuthorization;
+
+/// The most of a file that is read; all authorities of a system take a quarter of it.
+const MOST: u64 = 1 << 20;
 
 /// A warning for each need that isn't met.
 pub(super) fn warnings(needs: &[Need]) -> Vec<Warning> {
     let unmet = needs.iter().filter_map(|Need { prerequisite, place }| {
         let problem = problem(prerequisite)?;
-        let (need, problem) = (prerequisite.to_string(), problem.to_string());
+        let need = prerequisite.to_string();
         Some(Warning { kind: WarningKind::Unmet { need, problem }, place: place.clone() })
     });
     unmet.collect()
 }
 
 /// Why a prerequisite isn't met; `None`: it is.
-fn problem(prerequisite: &Prerequisite) -> Option<io::Error> {
+fn problem(prerequisite: &Prerequisite) -> Option<String> {
     let met = match prerequisite {
-        Prerequisite::Certificates { path, .. } => certificates(path),
+        Prerequisite::File { path, content: FileContent::Any, .. } => {
+            access(path, AccessFlags::R_OK).map_err(io::Error::from)
+        }
+        Prerequisite::File { path, content, .. } => file(path, *content),
         Prerequisite::Program(path) => program(path),
-        Prerequisite::WeightFile(path) => access(path, AccessFlags::R_OK).map_err(io::Error::from),
         // What the check itself will do.
         Prerequisite::Source(address) => UdpSocket::bind(SocketAddr::new(*address, 0)).map(drop),
         Prerequisite::Device(name) => if_nametoindex(name.as_str()).map(drop).map_err(io::Error::from),
     };
-    met.err()
+    met.err().map(|error| error.to_string())
 }
 
-fn certificates(path: &Path) -> io::Result<()> {
+fn file(path: &Path, content: FileContent) -> io::Result<()> {
     // Whoever opens a pipe waits for its other end.
     if !path.metadata()?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "this is not a file"));
     }
-    let mut blocks = CertificateDer::pem_file_iter(path).map_err(io::Error::other)?;
-    let none = || io::Error::new(io::ErrorKind::InvalidData, "there is no certificate in it (PEM)");
-    blocks.any(|block| block.is_ok()).then_some(()).ok_or_else(none)
+    let mut bytes = Vec::new();
+    File::open(path)?.take(MOST).read_to_end(&mut bytes)?;
+    contains(&bytes, content).map_err(|problem| io::Error::new(io::ErrorKind::InvalidData, problem))
+}
+
+/// Whether these bytes are what must be in a file; else what is wrong with them, without a word of what they are.
+fn contains(bytes: &[u8], content: FileContent) -> Result<(), &'static str> {
+    match content {
+        FileContent::Certificate => certificate(bytes),
+        FileContent::CertificateAndKey => certificate(bytes).and_then(|()| private_key(bytes)),
+        FileContent::PrivateKey => private_key(bytes),
+        FileContent::BasicAuthorization => HttpAuthorization::basic(bytes).map(drop),
+        FileContent::BearerToken => HttpAuthorization::bearer(bytes).map(drop),
+        FileContent::Any => Ok(()),
+    }
+}
+
+fn certificate(pem: &[u8]) -> Result<(), &'static str> {
+    let is_there = CertificateDer::pem_slice_iter(pem).any(|block| block.is_ok());
+    is_there.then_some(()).ok_or("there is no certificate in it (PEM)")
+}
+
+fn private_key(pem: &[u8]) -> Result<(), &'static str> {
+    PrivateKeyDer::from_pem_slice(pem).map(drop).map_err(|_| "there is no private key in it (PEM)")
 }
 
 fn program(path: &Path) -> io::Result<()> {
@@ -73,6 +101,24 @@ mod tests {
         let reading = read_file(&path, Strictness::Lenient).unwrap();
         let warnings = reading.warnings.iter();
         warnings.map(|warning| (warning.place.line, warning.place.column, warning.kind.to_string())).collect()
+    }
+
+    #[test]
+    fn what_many_services_take_over_is_warned_of_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("lvs.toml");
+        let service = |port| {
+            format!(
+                "[[service]]\naddress = \"192.0.2.1:{port}\"\nforward = \"masquerade\"\n[[service.server]]\n\
+                 address = \"127.0.0.1\"\n"
+            )
+        };
+        let check =
+            "[defaults]\ncheck = { type = \"https\", tls-ca = \"/nowhere/ca\", tls-cert = \"/nowhere/c\" }\n";
+        fs::write(&path, check.to_owned() + &service(80) + &service(81) + &service(82)).unwrap();
+        let reading = read_file(&path, Strictness::Lenient).unwrap();
+        let places: Vec<_> = reading.warnings.iter().map(|one| (one.place.line, one.place.column)).collect();
+        assert_eq!(places, [(2, 36), (2, 62)], "{:?}", reading.warnings);
     }
 
     #[test]

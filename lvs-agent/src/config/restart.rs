@@ -19,6 +19,8 @@ pub(crate) fn without_restart(old: &Config, new: Config) -> (Config, Vec<&'stati
         on_shutdown,
         execute,
         log,
+        script_user,
+        probe_mark,
     } = agent;
     let before = &old.agent;
     let settings = [
@@ -30,6 +32,8 @@ pub(crate) fn without_restart(old: &Config, new: Config) -> (Config, Vec<&'stati
         ("`maintenance` in `[agent]`", maintenance != before.maintenance),
         ("`execute` in `[agent]`", execute != before.execute),
         ("`log` in `[agent]`", log != before.log),
+        ("`script-user` in `[agent]`", script_user != before.script_user),
+        ("`probe-mark` in `[agent]`", probe_mark != before.probe_mark),
         ("`[passive]`", passive != old.passive),
     ];
     let agent = AgentSettings { on_exit, autoreload, connections, callback, on_shutdown, ..before.clone() };
@@ -58,6 +62,8 @@ mod tests {
             ("on-exit = \"remove\"", "", &[]),
             ("on-shutdown = [\"/bin/true\"]", "", &[]),
             ("metrics = \"off\"", "", &["`metrics` in `[agent]`"]),
+            ("script-user = \"daemon\"", "", &["`script-user` in `[agent]`"]),
+            ("probe-mark = 7", "", &["`probe-mark` in `[agent]`"]),
             ("control = \"off\"", "[passive]\ntick = \"7ms\"", &["`control` in `[agent]`", "`[passive]`"]),
         ];
         for (agent, tables, expected) in cases {

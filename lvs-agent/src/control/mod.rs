@@ -43,6 +43,25 @@ pub enum ControlError {
     /// Something that is no socket is in its place.
     #[error("{path} is not a socket; remove it, or set `control` in `[agent]` to another path", path = .0.display())]
     NotASocket(PathBuf),
+    /// Another user's socket is in its place, and whether an agent listens there can't be asked.
+    #[error(
+        "{path} is another user's socket; remove it if no agent runs as that user any more, or set `control` in \
+         `[agent]` to another path",
+        path = .0.display()
+    )]
+    OtherUsers(PathBuf),
+    /// The socket's folder can't be made.
+    #[error(
+        "can't make the folder {path} for the control socket: {error}; make it for the agent's user (systemd: \
+         RuntimeDirectory=lvs-agent), or name another folder with --runtime-dir",
+        path = .path.display()
+    )]
+    Folder {
+        /// The folder's path.
+        path: PathBuf,
+        /// What the kernel said.
+        error: io::Error,
+    },
     /// The socket can't be made.
     #[error("can't listen at {path}: {error}; set `control` in `[agent]` to another path, or to \"off\"", path = .path.display())]
     Listen {

@@ -198,6 +198,9 @@ pub struct AffectedServer {
     /// Who has taken it out, if anyone has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<String>,
+    /// Why the next agent will know nothing of the command, if so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_kept: Option<String>,
     /// Its connections, where they were requested and it is in the kernel's table.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connections: Option<Connections>,
@@ -248,6 +251,7 @@ mod tests {
             weight: Some(0),
             held: Some("it is being drained".to_owned()),
             connections: None,
+            not_kept: None,
             observed: false,
         };
         let observed = |weight| AffectedServer { observed: true, weight, ..server.clone() };

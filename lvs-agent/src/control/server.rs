@@ -3,16 +3,14 @@
 use std::{
     fs::{self, DirBuilder, Permissions},
     io,
-    os::unix::{
-        fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as _},
-        net::UnixStream as BlockingStream,
-    },
+    os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
 use nix::unistd::geteuid;
+use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::{UnixListener, UnixStream},
@@ -57,7 +55,8 @@ impl ControlServer {
         if let Some(folder) =
             path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.exists())
         {
-            DirBuilder::new().mode(0o700).create(folder).map_err(failed)?;
+            let not_made = |error| ControlError::Folder { path: folder.to_owned(), error };
+            DirBuilder::new().mode(0o700).create(folder).map_err(not_made)?;
         }
         clear(path)?;
         let listener = UnixListener::bind(path).map_err(failed)?;
@@ -134,14 +133,26 @@ fn clear(path: &Path) -> Result<(), ControlError> {
     if !metadata.file_type().is_socket() {
         return Err(ControlError::NotASocket(path.to_owned()));
     }
-    match BlockingStream::connect(path) {
-        Ok(_) => Err(ControlError::InUse(path.to_owned())),
+    match knock(path) {
+        Ok(()) => Err(ControlError::InUse(path.to_owned())),
+        // Its queue is full: somebody listens who doesn't get round to it.
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(ControlError::InUse(path.to_owned())),
         // Nobody listens any more.
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
             fs::remove_file(path).map_err(failed)
         }
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            Err(ControlError::OtherUsers(path.to_owned()))
+        }
         Err(error) => Err(failed(error)),
     }
+}
+
+/// Connects, and waits for nothing: a listener that accepts nobody must not hold up the start (connect(2), `EAGAIN`).
+fn knock(path: &Path) -> io::Result<()> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.connect(&SockAddr::unix(path)?)
 }
 
 /// Answers one caller's requests, one after the other.
@@ -275,6 +286,22 @@ mod tests {
         assert!(matches!(second, ControlError::InUse(_)), "{second}");
         assert!(second.to_string().contains(&path.display().to_string()), "{second}");
         ask(&path, &Request::Status { service: None }).await.expect("the first one still listens");
+    }
+
+    #[test]
+    fn a_listener_that_accepts_nobody_does_not_hang_the_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("control");
+        let listener = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        listener.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+        listener.listen(0).unwrap();
+        let mut waiting = Vec::new();
+        while let Ok(()) = knock(&path) {
+            // Its queue fills up.
+            waiting.push(());
+            assert!(waiting.len() < 100, "a knock leaves at once, and the queue keeps it");
+        }
+        assert!(matches!(ControlServer::bind(&path), Err(ControlError::InUse(_))));
     }
 
     #[tokio::test]

@@ -22,6 +22,20 @@ pub(crate) fn is_maintained(maintained: &MaintenanceSet, server: SocketAddr) -> 
     maintained.contains(&(server.ip(), None)) || maintained.contains(&(server.ip(), Some(server.port())))
 }
 
+impl Engine {
+    /// Sets the servers that files in the maintenance directory name; they are out until others are set.
+    pub(crate) fn set_maintenance(&mut self, maintained: MaintenanceSet, now: Instant) -> Effects {
+        self.restore_maintenance(maintained, now);
+        self.decide_all(now)
+    }
+
+    /// The same at the start; [`Engine::begin`] applies it.
+    pub(crate) fn restore_maintenance(&mut self, maintained: MaintenanceSet, now: Instant) {
+        self.maintained = maintained;
+        self.apply_admin_states(now);
+    }
+}
+
 /// How many similar names an error proposes.
 const PROPOSED: usize = 3;
 

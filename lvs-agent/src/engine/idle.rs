@@ -76,7 +76,7 @@ pub(crate) fn raised(report: &IdleReport, targets: &Targets) -> Raised {
             IdleSign::Suspicion => {
                 Finding::Suspicion(Suspicion { id, strength: Strength::Strong, layer, evidence })
             }
-            IdleSign::Hint | IdleSign::Nothing => Finding::Hint(Hint { id, layer, evidence }),
+            IdleSign::Hint | IdleSign::Nothing => Finding::Hint(Hint { id, layer, source: None, evidence }),
         }
     }));
     raised
@@ -193,8 +193,14 @@ mod tests {
         let (first, backup, other) = (wishes[0].destination, wishes[2].destination, wishes[3].destination);
         let found = raised(&ended(&[first, other], IdleEnd::Finished, IdleSign::Hint), &targets);
         // Both services share the endpoint.
-        let [Finding::Hint(Hint { id, layer: Layer::Host, evidence: Evidence::IdleClosed { .. } })] =
-            &found.findings[..]
+        let [
+            Finding::Hint(Hint {
+                id,
+                layer: Layer::Host,
+                source: None,
+                evidence: Evidence::IdleClosed { .. },
+            }),
+        ] = &found.findings[..]
         else {
             panic!("{found:?}")
         };

@@ -306,13 +306,6 @@ impl Engine {
         gone
     }
 
-    /// Sets the servers that files in the maintenance directory name; they are out until others are set.
-    pub(crate) fn set_maintenance(&mut self, maintained: MaintenanceSet, now: Instant) -> Effects {
-        self.maintained = maintained;
-        self.apply_admin_states(now);
-        self.decide_all(now)
-    }
-
     /// Sets the servers that an administrator has set to weight 0; [`Engine::decide_all`] applies it.
     pub(crate) fn set_administered(&mut self, administered: BTreeSet<DestinationKey>, now: Instant) {
         self.administered = administered;
@@ -323,11 +316,13 @@ impl Engine {
         for service in &mut self.services {
             for role in service.config.roles() {
                 let Some(server) = service.server(role).map(|server| server.address) else { continue };
-                let folder = is_maintained(&self.maintained, server);
+                let maintenance_file = is_maintained(&self.maintained, server);
                 let key = DestinationKey { service: service.config.key, server };
                 let administrator = self.administered.contains(&key);
                 let admin_state = service.pool.admin_state(role);
-                service.pool.set_admin_state(role, AdminState { folder, administrator, ..admin_state });
+                service
+                    .pool
+                    .set_admin_state(role, AdminState { maintenance_file, administrator, ..admin_state });
             }
         }
         self.update_disabled_since(now);

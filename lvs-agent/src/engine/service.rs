@@ -9,13 +9,13 @@ use std::{
 use super::first_checks::FirstChecks;
 use crate::{
     event::Subject,
-    health::{Health, Rules, State, Thresholds},
+    health::{Health, HealthRules, State, Thresholds},
     ipvs::{ServiceFlags, WantedDestination, WantedService, Wish},
     model::{
         Backup, Check, CheckKind, Combine, DestinationKey, ForwardingMethod, FurtherChecks, RealServer, Role,
         SchedulerFlags, VirtualService, Weight,
     },
-    pool::{self, Decision, Origin, Pool, Presence},
+    pool::{Decision, Origin, Pool, PoolRules, Presence},
 };
 
 /// One service, the health of its servers, and its pool.
@@ -48,7 +48,7 @@ impl Service {
             servers: config.servers.iter().map(|server| new_server(config, server)).collect(),
             backups: config.policy.backups.iter().map(|backup| new_backup(config, backup)).collect(),
             first_checks: FirstChecks::default(),
-            pool: Pool::new(pool::Rules::new(config.on_failure(), &config.policy), servers, backups),
+            pool: Pool::new(PoolRules::new(config.on_failure(), &config.policy), servers, backups),
             name: config.name.as_str().into(),
             config: config.clone(),
         }
@@ -94,7 +94,7 @@ impl Service {
                 (old, _) => origin(&backup.server, old),
             }
         });
-        self.pool.replace(pool::Rules::new(config.on_failure(), &config.policy), members, backup_members);
+        self.pool.replace(PoolRules::new(config.on_failure(), &config.policy), members, backup_members);
         self.name = config.name.as_str().into();
         (self.servers, self.backups, self.config) = (servers, backups, config.clone());
     }
@@ -272,8 +272,8 @@ fn new_backup(config: &VirtualService, backup: &Backup) -> Option<Health> {
     backup.check.is_some().then(|| Health::new(&backup_rules(config), 1))
 }
 
-fn rules(config: &VirtualService, further: &FurtherChecks) -> Rules {
-    Rules {
+fn rules(config: &VirtualService, further: &FurtherChecks) -> HealthRules {
+    HealthRules {
         thresholds: Thresholds { fall: config.fall, rise: config.rise },
         combine: further.combine,
         damping: config.policy.flap,
@@ -281,6 +281,6 @@ fn rules(config: &VirtualService, further: &FurtherChecks) -> Rules {
 }
 
 /// A backup has one check.
-fn backup_rules(config: &VirtualService) -> Rules {
+fn backup_rules(config: &VirtualService) -> HealthRules {
     rules(config, &FurtherChecks::default())
 }

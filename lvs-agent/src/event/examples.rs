@@ -14,7 +14,10 @@ use crate::{
     health::{Cause, State, Transition},
     ipvs::{Edit, Sysctl},
     model::{DestinationKey, ForwardingMethod, Mode, Protocol, Role, ServiceKey, Weight},
-    passive::{Comparison, Complaint, Evidence, Hint, Layer, Missing, Strength, Suspicion},
+    passive::{
+        Comparison, Complaint, Evidence, Hint, Layer, Missing, Strength, Suspicion,
+        blindness::{BlindnessChange, Counted, Way},
+    },
     pool::{AdminAction, Drain, PoolEvent},
     probe::{
         Failure, FailureReason, Outcome, Success, Verdict,
@@ -27,6 +30,7 @@ pub(crate) fn examples() -> Vec<Event> {
     [
         of_agent(),
         of_suspicions(),
+        of_blindness(),
         of_idle_connections(),
         of_contradictions(),
         of_servers(),
@@ -79,6 +83,8 @@ fn of_agent() -> Vec<Event> {
         }),
         Event::Config(ConfigNotice::NeedsRestart { settings: vec!["`metrics` in `[agent]`"] }),
         Event::Config(ConfigNotice::EditsPending { reason: "the kernel's table is still being edited" }),
+        Event::Config(ConfigNotice::Doubt { missing: 3, patience: Duration::from_secs(5) }),
+        Event::Config(ConfigNotice::Doubt { missing: 0, patience: Duration::from_secs(5) }),
         Event::Config(ConfigNotice::NoLog {
             target: "/var/log/lvs.log".to_owned(),
             error: "Permission denied (os error 13)".to_owned(),
@@ -120,7 +126,7 @@ fn of_suspicions() -> Vec<Event> {
         answered: Duration::from_millis(2),
     };
     let hint = |fate| {
-        let hint = Hint { id: ServerId(1), layer: Layer::Application, evidence: hung.clone() };
+        let hint = Hint { id: ServerId(1), layer: Layer::Application, source: None, evidence: hung.clone() };
         Event::Hint { subjects: vec![subject()], hint, fate }
     };
     vec![
@@ -135,6 +141,21 @@ fn of_suspicions() -> Vec<Event> {
         Event::Correlated { subjects: vec![subject()], evidence: None },
         Event::Cleared { subjects: vec![subject()] },
         Event::ProbeWithheld { subjects: vec![subject()], reason: "no probe left".to_owned() },
+    ]
+}
+
+fn of_blindness() -> Vec<Event> {
+    let names = vec!["cil_from_netdev".to_owned()];
+    let blind = |is_blind, seen| {
+        let (device, counted) = ("eth1".to_owned(), Counted { kernel: 512, seen });
+        BlindnessChange { device, way: Way::Out, is_blind, counted }
+    };
+    let in_front = |names| Event::InFront { device: "eth1".to_owned(), way: Way::Out, names };
+    vec![
+        in_front(names.clone()),
+        Event::Blind { change: blind(true, 0), in_front: names },
+        Event::Blind { change: blind(false, 520), in_front: Vec::new() },
+        in_front(Vec::new()),
     ]
 }
 
@@ -294,10 +315,7 @@ fn of_outside() -> Vec<Event> {
             reason: "it is from before the machine was started".to_owned(),
         }),
         mail(MailResult::Sent),
-        mail(MailResult::Failed {
-            by: "mail.example.org:25".to_owned(),
-            error: "connection refused".to_owned(),
-        }),
+        mail(MailResult::Failed { by: "mail.example.org:25".to_owned(), error: "connection refused".into() }),
         command(CommandRun::Done { took: Duration::from_micros(12_500) }),
         command(CommandRun::Failed { error: "exit status 1".to_owned() }),
         line_file(LineFile::Fails { error: error() }),

@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     config::{Reading, Warning},
-    model::DestinationKey,
+    model::{DestinationKey, PeerText},
     passive::Complaint,
 };
 
@@ -150,6 +150,9 @@ pub(crate) enum ConfigNotice {
     NeedsRestart { settings: Vec<&'static str> },
     /// Not all edits of a reload are made yet, for this reason.
     EditsPending { reason: &'static str },
+    /// The file may be half of what it is to be: it lacks so many services and servers, and is believed once it has
+    /// stayed as it is for so long.
+    Doubt { missing: usize, patience: Duration },
     /// The log can't be written to the configured target.
     NoLog { target: String, error: String },
 }
@@ -177,6 +180,18 @@ impl fmt::Display for ConfigNotice {
                 settings.join(", ")
             ),
             Self::EditsPending { reason } => f.write_str(reason),
+            Self::Doubt { missing: 0, patience } => write!(
+                f,
+                "the configuration file ends sooner than the one in force; it is taken over once it has stayed as it is \
+                 for {} s",
+                patience.as_secs()
+            ),
+            Self::Doubt { missing, patience } => write!(
+                f,
+                "the configuration file lacks {missing} services and servers that are in force, and may not be whole yet; \
+                 it is taken over once it has stayed as it is for {} s, or by `lvs-agent reload`",
+                patience.as_secs()
+            ),
             Self::NoLog { target, error } => {
                 write!(f, "cannot log to {target}: {error}; logging to standard error instead")
             }
@@ -225,7 +240,7 @@ pub(crate) enum MailResult {
     /// The relay or the program has accepted it.
     Sent,
     /// It was not sent; `by` names the relay or the program.
-    Failed { by: String, error: String },
+    Failed { by: String, error: PeerText },
 }
 
 /// The result of a command.

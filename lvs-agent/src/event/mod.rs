@@ -30,7 +30,10 @@ use crate::{
     health::{State, Transition},
     ipvs::{Edit, Sysctl},
     model::{DestinationKey, ForwardingMethod, Mode, Role, ServiceKey, VirtualService, Weight},
-    passive::{Evidence, Hint, Suspicion},
+    passive::{
+        Evidence, Hint, Suspicion,
+        blindness::{BlindnessChange, Way},
+    },
     pool::{AdminAction, PoolEvent},
     probe::{Outcome, Verdict, idle::IdleChange},
 };
@@ -77,6 +80,11 @@ pub(crate) enum Event {
     Cleared { subjects: Vec<Subject> },
     /// A suspicion was not probed because the probe budget is exhausted.
     ProbeWithheld { subjects: Vec<Subject>, reason: String },
+    /// The programs see nothing, or again something, of what IPVS balances on a device. `in_front`: whose programs come
+    /// before them there.
+    Blind { change: BlindnessChange, in_front: Vec<String> },
+    /// Programs or filters of others come before the agent's on a device; none: no longer.
+    InFront { device: String, way: Way, names: Vec<String> },
     /// Something has become of the idle connection to a server.
     IdleConnection { subjects: Vec<Subject>, change: IdleChange },
     /// Not all servers have an idle connection: the process may open too few files.
@@ -180,6 +188,9 @@ impl Event {
             Self::Correlated { .. } => "common",
             Self::Cleared { .. } => "cleared",
             Self::ProbeWithheld { .. } => "probe-withheld",
+            Self::Blind { change, .. } if change.is_blind => "signal-blind",
+            Self::Blind { .. } => "signal-back",
+            Self::InFront { .. } => "signal-behind",
             Self::IdleConnection { change, .. } => match change {
                 IdleChange::Opened => "idle-open",
                 IdleChange::Ended { .. } => "idle-closed",

@@ -29,7 +29,7 @@ use crate::model::{Combine, FlapDamping};
 
 /// How results become states.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rules {
+pub struct HealthRules {
     /// `fall` and `rise` of each check.
     pub thresholds: Thresholds,
     /// How several checks are combined.
@@ -64,7 +64,7 @@ pub struct Health {
 impl Health {
     /// A destination in [`State::Unknown`] with this number of checks, at least one.
     #[must_use]
-    pub fn new(rules: &Rules, checks: usize) -> Self {
+    pub fn new(rules: &HealthRules, checks: usize) -> Self {
         Self {
             combine: rules.combine,
             counts: vec![Count::new(rules.thresholds); checks.max(1)],
@@ -76,7 +76,7 @@ impl Health {
 
     /// Replaces the rules. The state is kept; if the number of checks changes, each starts from the destination's
     /// state.
-    pub fn set_rules(&mut self, rules: &Rules, checks: usize) {
+    pub fn set_rules(&mut self, rules: &HealthRules, checks: usize) {
         self.combine = rules.combine;
         self.damping.set_rules(rules.damping);
         if self.counts.len() == checks.max(1) {

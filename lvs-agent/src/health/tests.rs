@@ -6,9 +6,9 @@ use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn rules(combine: Combine) -> Rules {
+fn rules(combine: Combine) -> HealthRules {
     let number = |n| NonZeroU32::new(n).unwrap();
-    Rules {
+    HealthRules {
         thresholds: Thresholds { fall: number(3), rise: number(2) },
         combine,
         damping: FlapDamping::default(),

@@ -7,6 +7,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use nix::{
+    fcntl::{FcntlArg, OFlag, fcntl},
+    libc,
+};
+
 /// Others than the owner's group have no business with it.
 const MODE: u32 = 0o640;
 
@@ -19,7 +24,10 @@ pub(super) struct LogFile {
 
 impl LogFile {
     pub(super) fn open(path: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new().create(true).append(true).mode(MODE).open(path)?;
+        // A pipe without a reader is refused at once. Written to is one that has a reader as any file.
+        let mut options = OpenOptions::new();
+        let file = options.create(true).append(true).mode(MODE).custom_flags(libc::O_NONBLOCK).open(path)?;
+        fcntl(&file, FcntlArg::F_SETFL(OFlag::O_APPEND)).map_err(io::Error::from)?;
         let metadata = file.metadata()?;
         Ok(Self { path: path.to_owned(), file, identity: (metadata.dev(), metadata.ino()) })
     }

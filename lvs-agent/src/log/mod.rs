@@ -123,7 +123,7 @@ pub fn open(target: &LogTarget) -> io::Result<(LogWriter, LogThread)> {
     let sink = match target {
         LogTarget::Standard => Sink::Standard,
         LogTarget::File(path) => Sink::File(LogFile::open(path)?),
-        LogTarget::Syslog(facility) => Sink::Syslog(Syslog::open(facility)?),
+        LogTarget::Syslog(facility) => Sink::Syslog(Syslog::open(*facility)?),
     };
     start(sink, QUEUE)
 }

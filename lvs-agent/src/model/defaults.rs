@@ -2,12 +2,15 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    num::NonZeroU32,
+    num::{NonZeroU16, NonZeroU32},
     time::Duration,
 };
 
 /// Metrics are served, but only to the director itself: they would show strangers what is behind the VIP.
 pub const METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9747);
+
+/// Made for the agent's user alone, who is also the only one that can lock anything in it.
+pub const RUNTIME: &str = "/run/lvs-agent";
 
 /// In the folder for what lasts as long as the machine is up (file-hierarchy(7)), where only root can write.
 pub const CONTROL: &str = "/run/lvs-agent/control";
@@ -17,6 +20,9 @@ pub const STATE: &str = "/run/lvs-agent/state.json";
 
 /// How often the counters are evaluated: well below [`SILENCE`], so that the tick adds little to it.
 pub const TICK: Duration = Duration::from_millis(10);
+
+/// Before those whose priority the kernel chooses (from 49152 down). The bytes spell `LV`.
+pub const CLSACT_PRIORITY: NonZeroU16 = NonZeroU16::new(0x4c56).unwrap();
 
 /// A server may be busy or its host preempted for some tens of milliseconds, all its clients wait then. At 50 SYNs a
 /// second it takes longer than this anyway until [`CLIENTS`] networks wait.

@@ -3,10 +3,14 @@
 
 mod check;
 pub mod defaults;
+mod facility;
 mod idle_connection;
 mod lvs;
 mod notify;
+mod peer_text;
 mod policy;
+mod script_user;
+mod secrets;
 mod server;
 mod service;
 mod settings;
@@ -22,18 +26,24 @@ pub use self::{
         StatusCodes, TcpCheck, Tls, TlsIdentity, TlsStart, TlsVerify, Transport, UdpCheck, dns_name,
         is_dns_name,
     },
+    facility::Facility,
     idle_connection::IdleConnection,
     lvs::*,
     notify::{
         LogTarget, MailAbout, MailRelay, MailSettings, Notifications, RelayLogin, RelayTls, RelayTlsStart,
     },
+    peer_text::PeerText,
     policy::{CommandLine, FlapDamping, OnContradiction, PoolPolicy, Quorum, StartPolicy},
+    script_user::ScriptUser,
     server::{Backup, Combine, FurtherChecks, RealServer},
     service::{OnExit, OnFailure, Role, SchedulerFlags, VirtualService},
     settings::{
-        AgentSettings, BurstSettings, Config, ConnectionSettings, DetectorSettings, Foreign, Mode,
-        NotManageable, PassiveSettings,
+        AgentSettings, AttachOrder, BurstSettings, Config, ConnectionSettings, DetectorSettings, Foreign,
+        Mode, NotManageable, PassiveSettings, TcxOrder,
     },
     unlisted::Unlisted,
     via::{DeviceName, Via},
 };
+
+/// A MAC address.
+pub type Mac = [u8; 6];

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use super::{CommandLine, TlsVerify};
+use super::{CommandLine, Facility, TlsVerify};
 
 /// Who is notified of changes of a service's servers. None of them can delay a check or an edit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -114,5 +114,5 @@ pub enum LogTarget {
     /// To the end of a file.
     File(PathBuf),
     /// To the local syslog, with this facility.
-    Syslog(String),
+    Syslog(Facility),
 }

@@ -1,8 +1,16 @@
 //! Settings of the agent as a whole.
 
-use std::{fmt, net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
+use std::{
+    fmt,
+    net::SocketAddr,
+    num::{NonZeroU16, NonZeroU32},
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use super::{CommandLine, LogTarget, OnExit, Unlisted, VirtualService, defaults};
+use lvs_common::PROBE_MARK;
+
+use super::{CommandLine, LogTarget, OnExit, ScriptUser, Unlisted, VirtualService, defaults};
 
 /// Everything an operator can say.
 #[derive(Clone, Debug, PartialEq)]
@@ -103,6 +111,10 @@ pub struct AgentSettings {
     pub execute: Vec<PathBuf>,
     /// Standard error, a file, or syslog.
     pub log: LogTarget,
+    /// Whom the commands of checks run as; `None`: `nobody`, or the agent's own user where that isn't root.
+    pub script_user: Option<ScriptUser>,
+    /// The firewall mark of the agent's own probes, never 0: by it the eBPF programs tell them from clients' packets.
+    pub probe_mark: u32,
 }
 
 impl Default for AgentSettings {
@@ -121,6 +133,20 @@ impl Default for AgentSettings {
             on_shutdown: None,
             execute: Vec::new(),
             log: LogTarget::default(),
+            script_user: None,
+            probe_mark: PROBE_MARK,
+        }
+    }
+}
+
+impl AgentSettings {
+    /// Has the control socket and the state file in another folder, where they are at their usual places.
+    pub fn place_in(&mut self, folder: &Path) {
+        let usual = [(&mut self.control, defaults::CONTROL), (&mut self.state, defaults::STATE)];
+        for (path, usual) in usual {
+            if path.as_deref() == Some(Path::new(usual)) {
+                *path = Path::new(usual).file_name().map(|name| folder.join(name));
+            }
         }
     }
 }
@@ -191,6 +217,8 @@ pub struct PassiveSettings {
     pub record: Option<PathBuf>,
     /// How often the counters are evaluated; edges are evaluated at once.
     pub tick: Duration,
+    /// Where the programs are put among those of others.
+    pub order: AttachOrder,
     /// The detector's thresholds.
     pub detector: DetectorSettings,
     /// How many probes a suspicion may start, and how fast.
@@ -205,8 +233,49 @@ impl Default for PassiveSettings {
             log_faults: false,
             record: None,
             tick: defaults::TICK,
+            order: AttachOrder::default(),
             detector: DetectorSettings::default(),
             burst: BurstSettings::default(),
+        }
+    }
+}
+
+/// Where the eBPF programs are put among those of others on the same device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttachOrder {
+    /// From Linux 6.6 on.
+    pub tcx: TcxOrder,
+    /// Before that: the priority of the filters on the clsact qdisc. Lower ones come first.
+    pub clsact_priority: NonZeroU16,
+}
+
+impl Default for AttachOrder {
+    fn default() -> Self {
+        Self { tcx: TcxOrder::First, clsact_priority: defaults::CLSACT_PRIORITY }
+    }
+}
+
+/// A place among the programs on a device's tcx hook (`BPF_F_BEFORE`, `BPF_F_AFTER`; `kernel/bpf/mprog.c`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum TcxOrder {
+    /// Before all others.
+    #[default]
+    First,
+    /// After all others.
+    Last,
+    /// Right before the program of that name; first where there is none.
+    Before(String),
+    /// Right after the program of that name; last where there is none.
+    After(String),
+}
+
+impl fmt::Display for TcxOrder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::First => f.write_str("first"),
+            Self::Last => f.write_str("last"),
+            Self::Before(name) => write!(f, "before {name}"),
+            Self::After(name) => write!(f, "after {name}"),
         }
     }
 }

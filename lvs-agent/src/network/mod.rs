@@ -6,11 +6,13 @@
 //! | file | what is in it |
 //! |---|---|
 //! | `link.rs` | network devices |
+//! | `filters.rs` | filters on a device's clsact qdisc |
 //! | `route.rs` | the route to an address |
 //! | `neighbour/` | the neighbour table: reading, resolving, watching |
 //! | `change.rs` | notifications that devices, addresses, routes or rules have changed |
 //! | `survey.rs` | all devices and the routes to all servers at one time |
 //! | `survey_task.rs` | the task that takes such a snapshot whenever something has changed |
+//! | `marks/` | which rules of the director look at a mark |
 //! | `topology.rs` | the route to each server and what changes about it; pure |
 //! | `attributes.rs`, `netlink.rs` | rtnetlink messages and the socket for them |
 //! | `error.rs` | what can go wrong |
@@ -18,7 +20,9 @@
 mod attributes;
 mod change;
 mod error;
+mod filters;
 pub mod link;
+pub mod marks;
 pub mod neighbour;
 mod netlink;
 pub mod route;
@@ -26,14 +30,13 @@ mod survey;
 mod survey_task;
 mod topology;
 
+pub use crate::model::Mac;
 pub use change::NetworkChanges;
 pub use error::NetworkError;
+pub use filters::Filters;
 pub use link::{Link, Links};
 pub use neighbour::{NeighbourChange, NeighbourState, NeighbourWatch, Neighbours};
 pub use route::{NextHop, Route, RouteLookup, RouteQuery};
 pub use survey::{Device, RouteSnapshot, ServerNextHop, Surveyor};
 pub(crate) use survey_task::SurveyTask;
 pub use topology::{DevicePlan, ServerRoute, Topology};
-
-/// A MAC address.
-pub type Mac = [u8; 6];

@@ -9,14 +9,15 @@
 //! priority and a handle that nobody else uses, and is replaced in place: at any moment either the old program or the
 //! new one sees a packet.
 //!
-//! Programs are put before those of others, which may end the chain with a verdict of their own.
+//! Programs are put before those of others, which may end the chain with a verdict of their own, unless the operator
+//! wants another order.
 
 use std::{collections::BTreeMap, io, mem, os::fd::AsRawFd as _};
 
 use aya::{
     Ebpf,
     programs::{
-        LinkOrder, ProgramError, SchedClassifier, TcAttachType,
+        LinkOrder, ProgramError, ProgramId, ProgramInfo, SchedClassifier, TcAttachType,
         tc::{self, NlOptions, SchedClassifierLink, SchedClassifierLinkId, TcAttachOptions, TcHandle},
     },
     util::KernelVersion,
@@ -25,20 +26,20 @@ use lvs_common::{EGRESS, INGRESS};
 use nix::{errno::Errno, libc};
 
 use super::error::{PassiveError, program};
+use crate::model::{AttachOrder, TcxOrder};
 
 /// Both programs and their hooks.
 const PROGRAMS: [(&str, TcAttachType); 2] =
     [(EGRESS, TcAttachType::Egress), (INGRESS, TcAttachType::Ingress)];
 
-/// Priority of the filters on a clsact qdisc, before those whose priority the kernel chooses (from 49152 down). The
-/// bytes spell `LV`.
-const PRIORITY: u16 = 0x4c56;
-/// Their handle, which with the priority says whose they are. The bytes spell `LVSp`.
+/// The handle of the filters on a clsact qdisc, which with their priority says whose they are. The bytes spell `LVSp`.
 const HANDLE: TcHandle = TcHandle::new(0x4c56, 0x5370);
 
 /// The devices that programs are attached to.
 #[derive(Debug, Default)]
 pub(super) struct Attachments {
+    /// Where the programs are put among others.
+    pub(super) order: AttachOrder,
     devices: BTreeMap<String, Attachment>,
 }
 
@@ -47,8 +48,11 @@ pub(super) struct Attachments {
 struct Attachment {
     /// A device that was made anew has another one under the old name.
     index: u32,
-    links: Vec<(&'static str, SchedClassifierLinkId)>,
+    links: Links,
 }
+
+/// The program and the link of each hook.
+type Links = Vec<(&'static str, SchedClassifierLinkId)>;
 
 impl Attachments {
     /// The devices by name.
@@ -63,15 +67,18 @@ impl Attachments {
         let old = self.devices.remove(device);
         let is_same = old.as_ref().is_some_and(|old| old.index == index);
         if let Some(old) = old {
-            if uses_tcx() && is_same && are_attached(ebpf, device)? {
-                self.devices.insert(device.to_owned(), old);
-                return Ok(());
+            if uses_tcx() && is_same {
+                if let Some(links) = still_attached(ebpf, device, old.links)? {
+                    self.devices.insert(device.to_owned(), Attachment { index, links });
+                    return Ok(());
+                }
+            } else {
+                release(ebpf, old.links, is_same)?;
             }
-            release(ebpf, old.links, is_same)?;
         }
         let mut links = Vec::new();
         for (name, direction) in PROGRAMS {
-            match attach(program(ebpf, name)?, device, direction) {
+            match attach(program(ebpf, name)?, device, direction, &self.order) {
                 Ok(link) => links.push((name, link)),
                 Err(error) => {
                     detach(ebpf, device, links)?;
@@ -92,8 +99,9 @@ impl Attachments {
     }
 }
 
-/// `SchedClassifier::attach` has the same rule.
-fn uses_tcx() -> bool {
+/// Whether programs are attached by tcx links. `SchedClassifier::attach` has the same rule.
+#[must_use]
+pub fn uses_tcx() -> bool {
     KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(6, 6, 0))
 }
 
@@ -101,17 +109,19 @@ fn attach(
     program: &mut SchedClassifier,
     device: &str,
     direction: TcAttachType,
+    order: &AttachOrder,
 ) -> Result<SchedClassifierLinkId, PassiveError> {
     let failed = |error| PassiveError::Attach { device: device.to_owned(), source: Box::new(error) };
     if uses_tcx() {
-        let first = TcAttachOptions::TcxOrder(LinkOrder::first());
-        return program.attach_with_options(device, direction, first).map_err(failed);
+        let place = TcAttachOptions::TcxOrder(place(&order.tcx, device, direction).map_err(failed)?);
+        return program.attach_with_options(device, direction, place).map_err(failed);
     }
     prepare_clsact(device)?;
-    let options = NlOptions { priority: PRIORITY, handle: HANDLE, classid: None };
+    let priority = order.clsact_priority.get();
+    let options = NlOptions { priority, handle: HANDLE, classid: None };
     match program.attach_with_options(device, direction, TcAttachOptions::Netlink(options)) {
         Err(error) if errno(&error) == Some(Errno::EEXIST) => {
-            let left = SchedClassifierLink::attached(device, direction, PRIORITY, HANDLE, None)
+            let left = SchedClassifierLink::attached(device, direction, priority, HANDLE, None)
                 .map_err(|source| PassiveError::Device { device: device.to_owned(), source })?;
             program.attach_to_link(left).map_err(failed)
         }
@@ -119,25 +129,69 @@ fn attach(
     }
 }
 
-/// Whether both programs are attached to a device's tcx hooks.
-fn are_attached(ebpf: &mut Ebpf, device: &str) -> Result<bool, PassiveError> {
+/// The place on a device's tcx hook.
+#[expect(unsafe_code, reason = "the kernel's own number for a program")]
+fn place(order: &TcxOrder, device: &str, direction: TcAttachType) -> Result<LinkOrder, ProgramError> {
+    let named = |name: &str| -> Result<Option<ProgramId>, ProgramError> {
+        let (_, present) = SchedClassifier::query_tcx(device, direction)?;
+        let named = present.iter().find(|program| program.name_as_str() == Some(name));
+        // SAFETY: the kernel has just given the id; of a program that is gone by now it refuses the order.
+        Ok(named.map(|program| unsafe { ProgramId::new(program.id()) }))
+    };
+    Ok(match order {
+        TcxOrder::First => LinkOrder::first(),
+        TcxOrder::Last => LinkOrder::last(),
+        TcxOrder::Before(name) => named(name)?.map_or(LinkOrder::first(), LinkOrder::before_program_id),
+        TcxOrder::After(name) => named(name)?.map_or(LinkOrder::last(), LinkOrder::after_program_id),
+    })
+}
+
+/// The names of the programs of others before those with these ids on a device's tcx hooks: of which direction, and
+/// which. `None`: the kernel has no tcx, or doesn't tell; asking takes `CAP_SYS_ADMIN`.
+#[must_use]
+pub fn in_front_on_tcx(device: &str, ours: [u32; 2]) -> Option<[Vec<String>; 2]> {
+    if !uses_tcx() {
+        return None;
+    }
+    let in_front = |(_, direction), own| {
+        let (_, present) = SchedClassifier::query_tcx(device, direction).ok()?;
+        let before = present.iter().take_while(|program| program.id() != own);
+        let name =
+            |program: &ProgramInfo| program.name_as_str().unwrap_or("a program without a name").to_owned();
+        Some(before.map(name).collect())
+    };
+    let [out, into] = PROGRAMS;
+    Some([in_front(out, ours[0])?, in_front(into, ours[1])?])
+}
+
+/// The tcx links of a device, if both are in place still; else none of them is left.
+///
+/// Updating a link with the program that it has changes nothing, and fails with `ENOLINK` where the link has no device
+/// any more (`tcx_link_update` in `kernel/bpf/tcx.c`). Asking which programs a device has would take `CAP_SYS_ADMIN`.
+fn still_attached(ebpf: &mut Ebpf, device: &str, links: Links) -> Result<Option<Links>, PassiveError> {
     let failed = |error| PassiveError::Attach { device: device.to_owned(), source: Box::new(error) };
-    for (name, direction) in PROGRAMS {
-        let id = program(ebpf, name)?.info().map_err(failed)?.id();
-        let (_, present) = SchedClassifier::query_tcx(device, direction).map_err(failed)?;
-        if !present.iter().any(|program| program.id() == id) {
-            return Ok(false);
+    let mut left = Links::new();
+    for (name, id) in links {
+        let program = program(ebpf, name)?;
+        let link = program.take_link(id).map_err(failed)?;
+        match program.attach_to_link(link) {
+            Ok(link) => left.push((name, link)),
+            Err(error) if errno(&error) == Some(Errno::ENOLINK) => {}
+            Err(error) => {
+                detach(ebpf, device, left)?;
+                return Err(failed(error));
+            }
         }
     }
-    Ok(true)
+    if left.len() == PROGRAMS.len() {
+        return Ok(Some(left));
+    }
+    detach(ebpf, device, left)?;
+    Ok(None)
 }
 
 /// Releases links that are to be made anew. Filters of a device that is still there stay, to be replaced.
-fn release(
-    ebpf: &mut Ebpf,
-    links: Vec<(&'static str, SchedClassifierLinkId)>,
-    keep_filters: bool,
-) -> Result<(), PassiveError> {
+fn release(ebpf: &mut Ebpf, links: Links, keep_filters: bool) -> Result<(), PassiveError> {
     for (name, id) in links {
         let link = program(ebpf, name)?
             .take_link(id)
@@ -150,11 +204,7 @@ fn release(
     Ok(())
 }
 
-fn detach(
-    ebpf: &mut Ebpf,
-    device: &str,
-    links: Vec<(&'static str, SchedClassifierLinkId)>,
-) -> Result<(), PassiveError> {
+fn detach(ebpf: &mut Ebpf, device: &str, links: Links) -> Result<(), PassiveError> {
     for (name, link) in links {
         match program(ebpf, name)?.detach(link) {
             Ok(()) => {}
@@ -181,13 +231,16 @@ fn prepare_clsact(device: &str) -> Result<(), PassiveError> {
     }
 }
 
-/// The kernel's error number in a netlink answer.
+/// The kernel's error number, in a netlink answer or of a system call.
 fn errno(error: &ProgramError) -> Option<Errno> {
-    let (ProgramError::NetlinkError(error) | ProgramError::TcError(tc::TcError::NetlinkError(error))) = error
-    else {
-        return None;
+    let error = match error {
+        ProgramError::NetlinkError(error) | ProgramError::TcError(tc::TcError::NetlinkError(error)) => {
+            error.raw_os_error()
+        }
+        ProgramError::SyscallError(error) => error.io_error.raw_os_error(),
+        _ => None,
     };
-    error.raw_os_error().map(Errno::from_raw)
+    error.map(Errno::from_raw)
 }
 
 /// The index of a device whose frames are Ethernet's: the programs read no others.

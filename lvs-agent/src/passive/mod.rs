@@ -15,6 +15,7 @@
 //! | `wire_key.rs` | the keys of the endpoint maps; pure |
 //! | `interest.rs` | the filter before the endpoint maps; pure |
 //! | `shortcuts.rs` | the table of shortcuts beside them; pure |
+//! | `blindness.rs` | whether the programs see what IPVS balances; pure |
 //! | `visibility.rs` | how much of a server's traffic is seen, and why a destination has no signal |
 //! | `contradiction/` | clients that fail at a server whose probes may be well; pure |
 //! | `detector/` | from signs of life to suspicions; pure |
@@ -22,6 +23,7 @@
 //! | `error.rs` | what can go wrong with programs and maps |
 
 mod attach;
+pub mod blindness;
 mod contradiction;
 mod counters;
 mod detector;
@@ -37,13 +39,14 @@ pub mod trace;
 mod visibility;
 mod wire_key;
 
+pub use attach::{in_front_on_tcx, uses_tcx};
 pub use contradiction::{
     ClientReport, ClientWatch, ClientsSay, Comparison, Complaint, Missing, SiblingGroup, Spread,
 };
 pub use counters::Signals;
 pub use detector::{
-    Detector, Evidence, Finding, Hint, IdleEnd, Layer, Observation, Readings, Strength, Suspicion, Usual,
-    View,
+    Detector, Evidence, EvidenceKind, Finding, Hint, HintSource, IdleEnd, Layer, Observation, Readings,
+    Strength, Suspicion, Usual, View,
 };
 pub use error::PassiveError;
 pub use programs::Programs;
@@ -51,4 +54,4 @@ pub use signature::{Forwarding, forwardings};
 pub use sizes::Sizes;
 pub use targets::{Change, PacketPath, Target, Targets};
 pub use visibility::{NoSignal, Visibility};
-pub use wire_key::{Mac, WireKey};
+pub use wire_key::WireKey;

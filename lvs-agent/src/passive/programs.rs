@@ -1,21 +1,20 @@
 //! The eBPF programs and their maps: loading, attaching, and which packets count for which server.
 
 use std::{
-    collections::BTreeSet,
     fs, io,
     os::fd::{AsFd as _, AsRawFd as _},
 };
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{HashMap, Map, MapData, MapError, MapInfo, RingBuf},
+    maps::{HashMap, Map, MapData, MapError, RingBuf},
     programs::SchedClassifier,
     util::{KernelVersion, nr_cpus},
 };
 use bytemuck::Zeroable as _;
 use lvs_common::{
-    COARSE_CLOCK, EGRESS, EndpointKey4, EndpointKey6, INGRESS, MAX_SERVERS, ServerId, Shortcut,
-    interest::INTERESTS, map,
+    COARSE_CLOCK, EGRESS, EndpointKey4, EndpointKey6, INGRESS, MAX_SERVERS, PROBE_MARK, PROBE_MARK_NAME,
+    ServerId, Shortcut, interest::INTERESTS, map,
 };
 
 use super::{
@@ -28,6 +27,7 @@ use super::{
     sizes::Sizes,
     wire_key::WireKey,
 };
+use crate::model::AttachOrder;
 
 /// The object file, put here by the build script; empty where the agent was built without it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lvs-ebpf.o"));
@@ -42,27 +42,39 @@ pub struct Programs {
     shortcuts: Shortcuts,
     places: MmapArray<Shortcut>,
     attachments: Attachments,
+    memory: Result<u64, PassiveError>,
 }
 
 impl Programs {
     /// Loads the programs that this agent was built with; nothing is attached yet.
     ///
     /// `log_level` is what the programs may log through aya-log: 0 nothing, 2 warnings (`aya_log::Level`).
-    pub fn load(sizes: Sizes, log_level: u8) -> Result<(Self, Signals), PassiveError> {
+    /// `own_mark` is the firewall mark of the agent's own packets.
+    pub fn load(sizes: Sizes, own_mark: u32, log_level: u8) -> Result<(Self, Signals), PassiveError> {
         if OBJECT.is_empty() {
             return Err(PassiveError::NotBuilt);
         }
-        Self::load_object(OBJECT, sizes, log_level)
+        Self::load_marked(OBJECT, sizes, own_mark, log_level)
     }
 
-    /// As [`Programs::load`], from an object file's bytes.
+    /// As [`Programs::load`], from an object file's bytes and with the usual mark.
     pub fn load_object(object: &[u8], sizes: Sizes, log_level: u8) -> Result<(Self, Signals), PassiveError> {
+        Self::load_marked(object, sizes, PROBE_MARK, log_level)
+    }
+
+    fn load_marked(
+        object: &[u8],
+        sizes: Sizes,
+        own_mark: u32,
+        log_level: u8,
+    ) -> Result<(Self, Signals), PassiveError> {
         let cpus = nr_cpus()
             .map_err(|(_, source)| PassiveError::System { what: "number of possible CPUs", source })?;
         let cpus32 = u32::try_from(cpus).unwrap_or(u32::MAX);
         let mut ebpf = EbpfLoader::new()
             .override_global(MAX_SERVERS, &sizes.servers, true)
             .override_global(COARSE_CLOCK, &u8::from(has_coarse_clock()), true)
+            .override_global(PROBE_MARK_NAME, &own_mark, true)
             .override_global(aya_log::LEVEL, &log_level, false)
             .map_max_entries(map::ENDPOINTS4, sizes.keys())
             .map_max_entries(map::ENDPOINTS6, sizes.keys())
@@ -76,7 +88,8 @@ impl Programs {
             .map_max_entries(map::HANDSHAKES, sizes.handshakes)
             .load(object)
             .map_err(|error| PassiveError::Refused(Box::new(error)))?;
-        // Before any map is taken out: loading looks their file descriptors up.
+        // Before any map is taken out: they are all here still, and loading looks their file descriptors up.
+        let memory = ebpf.maps().map(|(_, map)| locked_bytes(map)).sum();
         for name in [EGRESS, INGRESS] {
             program(&mut ebpf, name)?
                 .load()
@@ -93,7 +106,7 @@ impl Programs {
         let shortcuts = Shortcuts::default();
         let attachments = Attachments::default();
         let programs =
-            Self { ebpf, endpoints4, endpoints6, interest, filter, shortcuts, places, attachments };
+            Self { ebpf, endpoints4, endpoints6, interest, filter, shortcuts, places, attachments, memory };
         Ok((programs, signals))
     }
 
@@ -172,6 +185,20 @@ impl Programs {
         self.places.set(place, shortcut);
     }
 
+    /// Where the programs are put among those of others, from the next attachment on.
+    pub fn set_order(&mut self, order: &AttachOrder) {
+        self.attachments.order = order.clone();
+    }
+
+    /// The kernel's numbers for the programs, out of the director and into it; `None` where it doesn't tell.
+    pub fn ids(&mut self) -> Option<[u32; 2]> {
+        let [mut out, mut into] = [0; 2];
+        for (name, id) in [(EGRESS, &mut out), (INGRESS, &mut into)] {
+            *id = program(&mut self.ebpf, name).ok()?.info().ok()?.id();
+        }
+        Some([out, into])
+    }
+
     /// Attaches both programs to a device, in place of those that a killed agent may have left there. If they are
     /// attached already, they still are afterwards: what was removed in the meantime is put back.
     pub fn attach(&mut self, device: &str) -> Result<(), PassiveError> {
@@ -188,26 +215,25 @@ impl Programs {
         self.attachments.detach(&mut self.ebpf, device)
     }
 
-    /// The memory of all maps of the programs in bytes, as the kernel counts it.
-    pub fn memory(&mut self) -> Result<u64, PassiveError> {
-        let mut maps = BTreeSet::new();
-        for name in [EGRESS, INGRESS] {
-            let failed = |error| PassiveError::Program { program: name, source: Box::new(error) };
-            let info = program(&mut self.ebpf, name)?.info().map_err(failed)?;
-            maps.extend(info.map_ids().map_err(failed)?.unwrap_or_default());
-        }
-        maps.into_iter().map(locked_bytes).sum()
+    /// The memory of all maps of the programs in bytes, as the kernel counts it. An error where `/proc/self/fdinfo`
+    /// can't be read: where `/proc` isn't mounted, or belongs to another user than the process has.
+    pub fn memory(&self) -> Result<u64, &PassiveError> {
+        self.memory.as_ref().copied()
     }
 }
 
-/// The memory of a map in bytes: `memlock` in the information about its file descriptor (proc(5)).
-fn locked_bytes(map: u32) -> Result<u64, PassiveError> {
-    let fd = MapInfo::from_id(map).and_then(|info| info.fd()).map_err(map_error("by id"))?;
-    let what = "reading what a map takes";
-    let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd()))
+/// The memory of a map in bytes: `memlock` in the information about its file descriptor (proc(5)). The descriptor is
+/// the one at hand: asking for a map by its id would take `CAP_SYS_ADMIN`.
+fn locked_bytes(map: &Map) -> Result<u64, PassiveError> {
+    let what = "reading what the maps take";
+    let invalid = || PassiveError::System { what, source: io::Error::from(io::ErrorKind::InvalidData) };
+    let (Map::Array(data) | Map::HashMap(data) | Map::LruHashMap(data) | Map::RingBuf(data)) = map else {
+        return Err(invalid());
+    };
+    let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", data.fd().as_fd().as_raw_fd()))
         .map_err(|source| PassiveError::System { what, source })?;
     let value = text.lines().find_map(|line| line.strip_prefix("memlock:")?.trim().parse().ok());
-    value.ok_or_else(|| PassiveError::System { what, source: io::Error::from(io::ErrorKind::InvalidData) })
+    value.ok_or_else(invalid)
 }
 
 /// `bpf_ktime_get_coarse_ns` came with Linux 5.11 (commit d05512618056).

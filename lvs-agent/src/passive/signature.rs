@@ -4,10 +4,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::{
     visibility::{NoSignal, Visibility},
-    wire_key::{Mac, WireKey},
+    wire_key::WireKey,
 };
 use crate::model::{
-    AddressFamily, DestinationKey, ForwardingMethod, Protocol, ServiceKey, Tunnel, VirtualService,
+    AddressFamily, DestinationKey, ForwardingMethod, Mac, Protocol, ServiceKey, Tunnel, VirtualService,
 };
 
 /// A destination and how packets get there.

@@ -11,11 +11,11 @@ use lvs_common::ServerId;
 use super::{
     signature::{EndpointSignature, Forwarding},
     visibility::{NoSignal, Visibility},
-    wire_key::{Mac, WireKey},
+    wire_key::WireKey,
 };
 use crate::{
     keyed::KeyMap,
-    model::{DestinationKey, ForwardingMethod, Protocol, ServiceKey},
+    model::{DestinationKey, ForwardingMethod, Mac, Protocol, ServiceKey},
 };
 
 /// A change to make in the eBPF maps, in the order given.

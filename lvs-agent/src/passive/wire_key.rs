@@ -4,10 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use lvs_common::{EndpointKey4, EndpointKey6, EndpointKind, mapped};
 
-use crate::model::{AddressFamily, Protocol};
-
-/// A link-layer address.
-pub type Mac = [u8; 6];
+use crate::model::{AddressFamily, Mac, Protocol};
 
 /// The key that the packets of one server have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

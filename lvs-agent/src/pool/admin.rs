@@ -9,7 +9,7 @@ pub struct AdminState {
     /// Ordered by command; it lasts until another command.
     pub commands: AdminCommands,
     /// In maintenance because of a file in the maintenance directory: out as if it had failed.
-    pub folder: bool,
+    pub maintenance_file: bool,
     /// An administrator has set its weight in the kernel's table to 0: it is never raised, and never reported as
     /// failed.
     pub administrator: bool,
@@ -70,13 +70,14 @@ impl AdminState {
     /// Why the server is not enabled, in words for people: of several orders the one that counts.
     #[must_use]
     pub fn reason(self) -> Option<&'static str> {
-        let Self { commands: AdminCommands { drain, maintenance }, folder, administrator, agent } = self;
+        let Self { commands: AdminCommands { drain, maintenance }, maintenance_file, administrator, agent } =
+            self;
         match drain {
             _ if administrator => Some("an administrator holds it at weight 0"),
             Some(Drain::Quiesce) => Some("it is being drained"),
             Some(Drain::Remove) => Some("it is drained and removed from the table"),
             None if maintenance => Some("it is in maintenance"),
-            None if folder => Some("it is in maintenance, by a file in the maintenance directory"),
+            None if maintenance_file => Some("it is in maintenance, by a file in the maintenance directory"),
             None => match agent? {
                 AgentOrder::Drain => Some("its agent drains it"),
                 AgentOrder::Maintenance => Some("its agent has put it into maintenance"),

@@ -42,7 +42,7 @@ use crate::{
 
 /// A service's policy, as the pool needs it.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Rules {
+pub struct PoolRules {
     on_failure: OnFailure,
     start: StartPolicy,
     fast_share: f64,
@@ -50,7 +50,7 @@ pub struct Rules {
     quorum: Marks,
 }
 
-impl Rules {
+impl PoolRules {
     /// The rules of a service with this policy.
     #[must_use]
     pub fn new(on_failure: OnFailure, policy: &PoolPolicy) -> Self {
@@ -117,7 +117,7 @@ struct Member {
 
 impl Member {
     /// A server without results that has the presence `current` in the kernel's table.
-    fn new(base: Weight, current: Presence, rules: &Rules) -> Self {
+    fn new(base: Weight, current: Presence, rules: &PoolRules) -> Self {
         let presence = before_first_result(rules, current);
         Self {
             base,
@@ -157,13 +157,17 @@ impl Member {
 
     /// Its presence by its administrative state; `None`: it is enabled.
     fn ordered_presence(&self, on_failure: OnFailure) -> Option<Presence> {
-        let AdminState { commands: AdminCommands { drain, maintenance }, folder, administrator, agent } =
-            self.admin_state;
+        let AdminState {
+            commands: AdminCommands { drain, maintenance },
+            maintenance_file,
+            administrator,
+            agent,
+        } = self.admin_state;
         match drain {
             Some(Drain::Remove) => Some(Presence::Absent),
             Some(Drain::Quiesce) => Some(Presence::Quiesced),
             None if administrator => Some(Presence::Quiesced),
-            None if maintenance || folder || agent == Some(AgentOrder::Maintenance) => {
+            None if maintenance || maintenance_file || agent == Some(AgentOrder::Maintenance) => {
                 Some(Presence::out(on_failure))
             }
             None => agent.is_some_and(|order| order == AgentOrder::Drain).then_some(Presence::Quiesced),
@@ -174,7 +178,7 @@ impl Member {
 /// The servers of one service, with their weights.
 #[derive(Clone, Debug)]
 pub struct Pool {
-    rules: Rules,
+    rules: PoolRules,
     members: Vec<Member>,
     backups: Vec<Backup>,
     quorum: QuorumState,
@@ -220,7 +224,7 @@ impl Pool {
     /// checked. A backup that takes connections goes on doing so until the quorum is known, or its own health.
     #[must_use]
     pub fn new(
-        rules: Rules,
+        rules: PoolRules,
         members: impl IntoIterator<Item = (Weight, Presence)>,
         backups: impl IntoIterator<Item = (Weight, Presence)>,
     ) -> Self {
@@ -245,7 +249,7 @@ impl Pool {
     /// change at the next [`Pool::decide`].
     pub fn replace(
         &mut self,
-        rules: Rules,
+        rules: PoolRules,
         members: impl IntoIterator<Item = (Weight, Origin)>,
         backups: impl IntoIterator<Item = (Weight, Origin)>,
     ) {
@@ -519,7 +523,7 @@ impl Pool {
 
     /// Sets the weights of the members.
     fn set_weights(&mut self, states: &[State], now: Instant, decision: &mut Decision) {
-        let Rules { on_failure, slow_start, .. } = self.rules;
+        let PoolRules { on_failure, slow_start, .. } = self.rules;
         // Rather a server that flaps or can't be asked than none at all.
         let none_serves = !self.members.iter().any(Member::takes_connections) && self.backups_in() == 0;
         for (index, (member, state)) in self.members.iter_mut().zip(states).enumerate() {
@@ -563,7 +567,7 @@ impl Pool {
 }
 
 /// The presence of a new server before its first result.
-fn before_first_result(rules: &Rules, current: Presence) -> Presence {
+fn before_first_result(rules: &PoolRules, current: Presence) -> Presence {
     match (current, rules.start) {
         (Presence::Absent, StartPolicy::Out) | (Presence::Removed, _) => Presence::out(rules.on_failure),
         (Presence::Absent, StartPolicy::In) => Presence::In,

@@ -17,21 +17,21 @@ fn damped() -> State {
     State::Damped { until: Instant::now() }
 }
 
-fn rules(on_failure: OnFailure) -> Rules {
-    Rules::new(on_failure, &PoolPolicy::default())
+fn rules(on_failure: OnFailure) -> PoolRules {
+    PoolRules::new(on_failure, &PoolPolicy::default())
 }
 
-fn policy(change: impl FnOnce(&mut PoolPolicy)) -> Rules {
+fn policy(change: impl FnOnce(&mut PoolPolicy)) -> PoolRules {
     let mut policy = PoolPolicy::default();
     change(&mut policy);
-    Rules::new(OnFailure::Quiesce, &policy)
+    PoolRules::new(OnFailure::Quiesce, &policy)
 }
 
 fn quorum(weight: u32, hysteresis: u32) -> Quorum {
     Quorum { weight: NonZeroU32::new(weight).unwrap(), hysteresis, up: None, down: None }
 }
 
-fn pool(rules: Rules, current: &[Presence]) -> Pool {
+fn pool(rules: PoolRules, current: &[Presence]) -> Pool {
     Pool::new(rules, current.iter().map(|presence| (Weight(5), *presence)), [])
 }
 
@@ -70,7 +70,7 @@ fn unchecked_servers_keep_their_presence() {
     assert_eq!(weights(&open), [Some(5), Some(0), Some(5)]);
     for (on_failure, out) in [(OnFailure::Quiesce, Some(0)), (OnFailure::Remove, None)] {
         let policy = PoolPolicy { start: StartPolicy::In, ..PoolPolicy::default() };
-        let mut removed = pool(Rules::new(on_failure, &policy), &[Presence::Removed]);
+        let mut removed = pool(PoolRules::new(on_failure, &policy), &[Presence::Removed]);
         assert!(decide(&mut removed, &[UNKNOWN]).moved.is_empty());
         assert_eq!(weights(&removed), [out], "an earlier agent has found it dead");
     }
@@ -140,7 +140,7 @@ fn the_admin_state_overrides_health() {
         (OnFailure::Quiesce, drained(Drain::Remove), None),
         (OnFailure::Quiesce, maintenance, Some(0)),
         (OnFailure::Remove, maintenance, None),
-        (OnFailure::Remove, AdminState { folder: true, ..AdminState::default() }, None),
+        (OnFailure::Remove, AdminState { maintenance_file: true, ..AdminState::default() }, None),
         (OnFailure::Remove, administrator, Some(0)),
     ];
     for (on_failure, admin_state, expected) in cases {
@@ -406,9 +406,14 @@ fn any_state() -> impl Strategy<Value = State> {
 
 fn any_admin_state() -> impl Strategy<Value = AdminState> {
     let drain = prop_oneof![Just(None), Just(Some(Drain::Quiesce)), Just(Some(Drain::Remove))];
-    (drain, any::<(bool, bool, bool)>()).prop_map(|(drain, (maintenance, folder, administrator))| {
-        AdminState { commands: AdminCommands { drain, maintenance }, folder, administrator, agent: None }
-    })
+    (drain, any::<(bool, bool, bool)>()).prop_map(
+        |(drain, (maintenance, maintenance_file, administrator))| AdminState {
+            commands: AdminCommands { drain, maintenance },
+            maintenance_file,
+            administrator,
+            agent: None,
+        },
+    )
 }
 
 /// What may happen between two decisions.
@@ -443,9 +448,9 @@ prop_compose! {
         fast_share in 0.0..=1.0,
         slow_start in proptest::option::of((1_u64..20_000).prop_map(Duration::from_millis)),
         (weight, hysteresis) in (1_u32..30, 0_u32..10),
-    ) -> Rules {
+    ) -> PoolRules {
         let policy = PoolPolicy { start, fast_share, slow_start, quorum: quorum(weight, hysteresis), ..PoolPolicy::default() };
-        Rules::new(on_failure, &policy)
+        PoolRules::new(on_failure, &policy)
     }
 }
 

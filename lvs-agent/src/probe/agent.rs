@@ -3,7 +3,7 @@
 //! the end of the line, or of what is sent. A description may follow after `#`.
 
 use super::{FailureReason, Phase, context::ProbeContext, outcome::Answer, session::Session};
-use crate::model::{AgentCheck, AgentOrder, AgentReport, Reported};
+use crate::model::{AgentCheck, AgentOrder, AgentReport, PeerText, Reported};
 
 /// The longest line in bytes.
 const MAX_LINE: usize = 1024;
@@ -37,7 +37,7 @@ async fn line(session: &mut Session<'_>) -> Result<Vec<u8>, FailureReason> {
             (true, true) => return Err(FailureReason::Closed { phase: Phase::Reply }),
             (true, false) => return Ok(line),
             _ if line.len() > MAX_LINE => {
-                return Err(FailureReason::Protocol(format!("a line of more than {MAX_LINE} bytes")));
+                return Err(FailureReason::Protocol(format!("a line of more than {MAX_LINE} bytes").into()));
             }
             _ => {}
         }
@@ -74,7 +74,10 @@ fn evaluate(line: &[u8]) -> Result<AgentReport, FailureReason> {
         return Err(FailureReason::wrong_answer(line, wanted));
     }
     match down {
-        Some(word) => Err(FailureReason::Agent { report, word, description: shown(description) }),
+        Some(word) => {
+            let description = PeerText::beginning(description.trim(), MAX_DESCRIPTION);
+            Err(FailureReason::Agent { report, word: word.into(), description })
+        }
         None => Ok(report),
     }
 }
@@ -84,12 +87,6 @@ fn percent(word: &str) -> Option<u16> {
     let digits = word.strip_suffix('%').filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))?;
     // Digits alone that don't fit are a number beyond it.
     (!digits.is_empty()).then(|| digits.parse().unwrap_or(MAX_PERCENT))
-}
-
-/// A description that can be shown in one line.
-fn shown(description: &str) -> String {
-    let printable = |c: char| if c.is_control() { ' ' } else { c };
-    description.trim().chars().take(MAX_DESCRIPTION).map(printable).collect()
 }
 
 #[cfg(test)]
@@ -143,8 +140,8 @@ mod tests {
         ] {
             let failure = FailureReason::Agent {
                 report: report(None, order, Some(false)),
-                word: word.to_owned(),
-                description: description.to_owned(),
+                word: word.into(),
+                description: description.into(),
             };
             assert_eq!(evaluate(line.as_bytes()), Err(failure), "{line:?}");
         }

@@ -14,11 +14,19 @@ use crate::model::BurstSettings;
 /// A token bucket for each server `S`, and one for all.
 ///
 /// Each bucket holds the tokens of one second: in any time `t` it gives at most `rate * (t + 1 s)`, and it starts full.
+///
+/// What brings about a suspicion may be forged, but not by everybody in every way. So no kind of evidence `K` gets any
+/// token while more than a third of a second's tokens were spent on suspicions of that kind that were refuted, of this
+/// server or of all: the other kinds have the rest.
 #[derive(Clone, Debug)]
-pub struct Budget<S> {
+pub struct Budget<S, K> {
     server_rate: NonZeroU32,
+    total_rate: NonZeroU32,
     total: Bucket,
     servers: HashMap<S, Bucket>,
+    /// What refuted suspicions have cost, by kind, of each server and of all.
+    refuted: HashMap<(S, K), Bucket>,
+    refuted_in_all: HashMap<K, Bucket>,
 }
 
 /// Why a suspicion may not be probed now.
@@ -30,21 +38,32 @@ pub enum Exhausted {
     /// All servers together have.
     #[error("the budget of probes for all servers is used up")]
     Total,
+    /// Too many suspicions by this kind of evidence were refuted.
+    #[error("this kind of evidence was refuted too often lately")]
+    Refuted,
 }
 
-impl<S: Eq + Hash> Budget<S> {
+impl<S: Copy + Eq + Hash, K: Copy + Eq + Hash> Budget<S, K> {
     /// Full buckets with these rates.
     #[must_use]
     pub fn new(settings: &BurstSettings) -> Self {
         Self {
             server_rate: settings.server_rate,
+            total_rate: settings.total_rate,
             total: Bucket::new(settings.total_rate),
             servers: HashMap::new(),
+            refuted: HashMap::new(),
+            refuted_in_all: HashMap::new(),
         }
     }
 
-    /// Takes a token for `server` out of both buckets, or out of none. Time that goes back counts as standing still.
-    pub fn take(&mut self, server: S, now: Instant) -> Result<(), Exhausted> {
+    /// Takes a token for a suspicion of `server` by a kind of evidence out of both buckets, or out of none. Time that
+    /// goes back counts as standing still.
+    pub fn take(&mut self, server: S, kind: K, now: Instant) -> Result<(), Exhausted> {
+        let has_share = |bucket: Option<&Bucket>| bucket.is_none_or(|bucket| bucket.has_token(now));
+        if !has_share(self.refuted.get(&(server, kind))) || !has_share(self.refuted_in_all.get(&kind)) {
+            return Err(Exhausted::Refuted);
+        }
         let bucket = self.servers.entry(server).or_insert_with(|| Bucket::new(self.server_rate));
         if !bucket.has_token(now) {
             return Err(Exhausted::Server);
@@ -57,11 +76,25 @@ impl<S: Eq + Hash> Budget<S> {
         Ok(())
     }
 
+    /// A suspicion that has taken a token was refuted.
+    pub fn refuted(&mut self, server: S, kind: K, now: Instant) {
+        let (own, all) = (share(self.server_rate), share(self.total_rate));
+        self.refuted.entry((server, kind)).or_insert_with(|| Bucket::new(own)).take(now);
+        self.refuted_in_all.entry(kind).or_insert_with(|| Bucket::new(all)).take(now);
+    }
+
     /// Forgets the servers whose buckets are full again: they are as good as new. Worth calling now and then where
     /// servers come and go.
     pub fn forget_full(&mut self, now: Instant) {
-        self.servers.retain(|_, bucket| bucket.full_at.is_some_and(|full_at| full_at > now));
+        self.servers.retain(|_, bucket| !bucket.is_full(now));
+        self.refuted.retain(|_, bucket| !bucket.is_full(now));
+        self.refuted_in_all.retain(|_, bucket| !bucket.is_full(now));
     }
+}
+
+/// A third, at least one.
+fn share(rate: NonZeroU32) -> NonZeroU32 {
+    NonZeroU32::new(rate.get().div_ceil(3)).unwrap_or(NonZeroU32::MIN)
 }
 
 /// A token bucket that holds the tokens of one second, kept as the time when it will be full again.
@@ -85,7 +118,11 @@ impl Bucket {
         missing + self.interval <= Duration::from_secs(1)
     }
 
-    /// Takes a token, which must be there.
+    fn is_full(&self, now: Instant) -> bool {
+        self.full_at.is_none_or(|full_at| full_at <= now)
+    }
+
+    /// Takes a token; one that isn't there is owed.
     fn take(&mut self, now: Instant) {
         self.full_at = Some(self.full_at.map_or(now, |full_at| full_at.max(now)) + self.interval);
     }
@@ -97,7 +134,10 @@ mod tests {
 
     use super::*;
 
-    fn budget(server_rate: u32, total_rate: u32) -> Budget<u32> {
+    /// A kind of evidence.
+    const KIND: char = 'k';
+
+    fn budget(server_rate: u32, total_rate: u32) -> Budget<u32, char> {
         Budget::new(&BurstSettings {
             server_rate: server_rate.try_into().unwrap(),
             total_rate: total_rate.try_into().unwrap(),
@@ -111,27 +151,62 @@ mod tests {
         let mut budget = budget(5, 200);
         let at = |milliseconds| start + Duration::from_millis(milliseconds);
         for _ in 0..5 {
-            assert_eq!(budget.take(1, at(0)), Ok(()));
+            assert_eq!(budget.take(1, KIND, at(0)), Ok(()));
         }
-        assert_eq!(budget.take(1, at(0)), Err(Exhausted::Server));
-        assert_eq!(budget.take(1, at(199)), Err(Exhausted::Server));
-        assert_eq!(budget.take(2, at(199)), Ok(()), "another server has its own");
-        assert_eq!(budget.take(1, at(200)), Ok(()));
-        assert_eq!(budget.take(1, at(200)), Err(Exhausted::Server));
+        assert_eq!(budget.take(1, KIND, at(0)), Err(Exhausted::Server));
+        assert_eq!(budget.take(1, KIND, at(199)), Err(Exhausted::Server));
+        assert_eq!(budget.take(2, KIND, at(199)), Ok(()), "another server has its own");
+        assert_eq!(budget.take(1, KIND, at(200)), Ok(()));
+        assert_eq!(budget.take(1, KIND, at(200)), Err(Exhausted::Server));
         // An hour of rest fills it, and no more.
-        let given = (0..100).filter(|_| budget.take(1, at(3_600_000)).is_ok()).count();
+        let given = (0..100).filter(|_| budget.take(1, KIND, at(3_600_000)).is_ok()).count();
         assert_eq!(given, 5);
+    }
+
+    #[test]
+    fn a_kind_that_is_refuted_has_a_third_and_leaves_the_others_theirs() {
+        let start = Instant::now();
+        let at = |milliseconds| start + Duration::from_millis(milliseconds);
+        // Of one server, …
+        let mut one = budget(6, 600);
+        for _ in 0..2 {
+            assert_eq!(one.take(1, KIND, at(0)), Ok(()));
+            one.refuted(1, KIND, at(0));
+        }
+        assert_eq!(one.take(1, KIND, at(0)), Err(Exhausted::Refuted));
+        assert_eq!(one.take(1, 'o', at(0)), Ok(()), "another kind has its own");
+        assert_eq!(one.take(2, KIND, at(0)), Ok(()), "and so has another server");
+        assert_eq!(one.take(1, KIND, at(500)), Ok(()), "half a second is one of two");
+        // … and of all: what was under way when the first ones were refuted is owed.
+        let mut all = budget(6, 50);
+        for server in 0..50 {
+            assert_eq!(all.take(server, KIND, at(0)), Ok(()), "none is refuted yet");
+        }
+        for server in 0..50 {
+            all.refuted(server, KIND, at(1));
+        }
+        assert_eq!(all.take(99, 'o', at(20)), Ok(()), "the first token that comes back");
+        assert_eq!(all.take(99, KIND, at(1_900)), Err(Exhausted::Refuted));
+        assert_eq!(all.take(99, KIND, at(2_100)), Ok(()));
+    }
+
+    #[test]
+    fn a_kind_that_is_confirmed_has_all() {
+        let start = Instant::now();
+        let mut budget = budget(6, 50);
+        let given = (0..100).filter(|server| budget.take(*server, KIND, start).is_ok()).count();
+        assert_eq!(given, 50);
     }
 
     #[test]
     fn the_total_costs_the_server_nothing() {
         let start = Instant::now();
         let mut budget = budget(1, 2);
-        assert_eq!(budget.take(1, start), Ok(()));
-        assert_eq!(budget.take(2, start), Ok(()));
-        assert_eq!(budget.take(3, start), Err(Exhausted::Total));
+        assert_eq!(budget.take(1, KIND, start), Ok(()));
+        assert_eq!(budget.take(2, KIND, start), Ok(()));
+        assert_eq!(budget.take(3, KIND, start), Err(Exhausted::Total));
         let later = start + Duration::from_millis(500);
-        assert_eq!(budget.take(3, later), Ok(()), "its own token was not taken");
+        assert_eq!(budget.take(3, KIND, later), Ok(()), "its own token was not taken");
     }
 
     #[test]
@@ -139,7 +214,7 @@ mod tests {
         for rate in [1, 3, 7, 1_000_000] {
             let mut budget = budget(rate, rate);
             let now = Instant::now();
-            let given = (0..2 * rate).filter(|_| budget.take(0, now).is_ok()).count();
+            let given = (0..2 * rate).filter(|_| budget.take(0, KIND, now).is_ok()).count();
             assert!(given <= rate as usize && given + 1 >= rate as usize, "{given} for {rate}");
         }
     }
@@ -148,8 +223,8 @@ mod tests {
     fn full_buckets_are_forgotten() {
         let start = Instant::now();
         let mut budget = budget(5, 200);
-        budget.take(1, start).unwrap();
-        budget.take(2, start + Duration::from_millis(100)).unwrap();
+        budget.take(1, KIND, start).unwrap();
+        budget.take(2, KIND, start + Duration::from_millis(100)).unwrap();
         budget.forget_full(start + Duration::from_millis(200));
         assert_eq!(budget.servers.keys().collect::<Vec<_>>(), [&2]);
     }
@@ -166,7 +241,7 @@ mod tests {
             let mut given: Vec<(u32, Instant)> = Vec::new();
             for (server, wait) in asks {
                 now += Duration::from_millis(wait);
-                if budget.take(server, now).is_ok() {
+                if budget.take(server, KIND, now).is_ok() {
                     given.push((server, now));
                 }
             }
@@ -188,7 +263,7 @@ mod tests {
             let mut budget = budget(rate, rate);
             let mut now = Instant::now();
             for _ in 0..asks {
-                prop_assert_eq!(budget.take(0, now), Ok(()));
+                prop_assert_eq!(budget.take(0, KIND, now), Ok(()));
                 now += Duration::from_nanos(1_000_000_000_u64.div_ceil(rate.into()));
             }
         }

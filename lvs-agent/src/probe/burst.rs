@@ -311,7 +311,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn after_another_failure_the_next_probe_waits_for_its_time() {
-        let failing = || Err(FailureReason::Protocol("no HTTP".to_owned()));
+        let failing = || Err(FailureReason::Protocol("no HTTP".into()));
         let page = CheckKind::Http(HttpCheck::get("/"));
         let came = burst(page, 3, vec![(1, failing()); 3], (1000, Ok(()))).await;
         assert_eq!(came.times, [(0, 0, 1), (1, 10, 11), (2, 30, 31)]);

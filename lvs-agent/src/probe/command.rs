@@ -26,7 +26,7 @@ pub(super) async fn probe(context: &ProbeContext<'_>, check: &CommandCheck) -> R
         CommandConvention::Ldirectord => added_arguments(&context.target, check.service).to_vec(),
         _ => Vec::new(),
     };
-    let started = ProcessGroup::start(program, arguments.iter().chain(&added));
+    let started = ProcessGroup::start_as(context.run_as, program, arguments.iter().chain(&added));
     let mut group = started.map_err(|error| LocalFault::new("run the command", &error))?;
     let waiting =
         async { group.wait().await.map_err(|error| LocalFault::new("wait for the command", &error).into()) };
@@ -87,6 +87,7 @@ mod tests {
     use super::*;
     use crate::{
         model::{CheckKind, Protocol},
+        privileges::RunAs,
         probe::{
             Probe, Prober,
             testing::{self, LONG, closed_port},
@@ -145,6 +146,41 @@ mod tests {
         let service = Some(ServiceKey::Address { protocol: Protocol::Tcp, address });
         let check = script("test \"$*\" = '[2001:db8::1] 443 [fd00::1] 80'", CommandConvention::Ldirectord);
         assert_eq!(probe_about("[fd00::1]:80", CommandCheck { service, ..check }).await, Ok(None));
+    }
+
+    /// None of root's rights, none of the agent's groups, and nothing of its environment.
+    #[tokio::test]
+    async fn a_command_runs_as_its_user_alone() {
+        let (run_as, _) = RunAs::for_commands(None).unwrap();
+        if run_as.is_root() {
+            eprintln!("not tested: commands can't run as nobody here");
+            return;
+        }
+        let (user, group) = run_as
+            .ids()
+            .unwrap_or_else(|| (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw()));
+        let words = ["HOME", "LOGNAME", "OLDPWD", "PATH", "PWD", "SHELL", "SHLVL", "USER", "_"].join("\\|");
+        let conditions = [
+            format!("test $(id -u) = {user}"),
+            format!("test $(id -g) = {group}"),
+            format!("! env | grep -v '^\\({words}\\)='"),
+            "grep -q 'CapEff:[[:space:]]*0*$' /proc/self/status".to_owned(),
+            "grep -q 'CapAmb:[[:space:]]*0*$' /proc/self/status".to_owned(),
+        ];
+        let target = ProbeTarget::at("10.0.0.1:80".parse().unwrap());
+        let prober = Prober::new().with_commands_as(run_as.clone());
+        for condition in conditions {
+            let check = CheckKind::Command(script(&condition, CommandConvention::Keepalived));
+            let outcome = prober.probe(target, &check, LONG).await.map_err(|failure| failure.reason);
+            assert!(outcome.is_ok(), "{condition}: {outcome:?}");
+        }
+        if run_as.is_other_user() {
+            let check = script(&format!("test \"$(id -G)\" = {group}"), CommandConvention::Keepalived);
+            assert!(
+                prober.probe(target, &CheckKind::Command(check), LONG).await.is_ok(),
+                "other groups are left"
+            );
+        }
     }
 
     #[tokio::test]

@@ -10,7 +10,6 @@
 
 use std::{io, net::SocketAddr, time::Duration};
 
-use lvs_common::PROBE_MARK;
 use nix::sys::socket::{setsockopt, sockopt::IpBindAddressNoPort};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpSocket, TcpStream};
@@ -21,7 +20,6 @@ use super::{
     errno::{self, Call},
     outcome::Answer,
 };
-use crate::model::Via;
 
 /// What is done when a socket call fails here.
 const DOING: &str = "open a connection";
@@ -81,7 +79,7 @@ fn socket(target: &ProbeTarget, handshake: Handshake) -> io::Result<TcpSocket> {
     } else {
         socket.set_linger(Some(Duration::ZERO))?;
     }
-    prepare(&socket, &target.via)?;
+    prepare(&socket, target)?;
     match handshake {
         Handshake::HalfOpen => socket.set_tcp_quickack(false)?,
         Handshake::Full => socket.set_tcp_nodelay(true)?,
@@ -90,11 +88,12 @@ fn socket(target: &ProbeTarget, handshake: Handshake) -> io::Result<TcpSocket> {
     Ok(TcpSocket::from_std_stream(socket.into()))
 }
 
-/// Sets the mark, device and source address that `via` asks for; without a mark, the agent's own.
-pub(super) fn prepare(socket: &Socket, via: &Via) -> io::Result<()> {
+/// Sets the mark, device and source address that the target asks for; without a mark, the agent's own.
+pub(super) fn prepare(socket: &Socket, target: &ProbeTarget) -> io::Result<()> {
+    let via = &target.via;
     match via.mark {
         Some(mark) => socket.set_mark(mark).map_err(|error| named(&format!("mark {mark}"), &error))?,
-        None => own_mark(socket)?,
+        None => set_own_mark(socket, target.own_mark)?,
     }
     if let Some(device) = &via.device {
         let name = || format!("device {}", String::from_utf8_lossy(device.as_bytes()));
@@ -114,8 +113,8 @@ fn named(setting: &str, error: &io::Error) -> io::Error {
 
 /// Marks the packets, so that the eBPF programs don't take them for a client's. Without the privilege for it
 /// (`CAP_NET_ADMIN`) there are no programs either.
-fn own_mark(socket: &Socket) -> io::Result<()> {
-    match socket.set_mark(PROBE_MARK) {
+fn set_own_mark(socket: &Socket, mark: u32) -> io::Result<()> {
+    match socket.set_mark(mark) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
         marked => marked,
     }

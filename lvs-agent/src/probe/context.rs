@@ -1,12 +1,12 @@
-//! What one run of a probe works with: target, deadline and TLS. One deadline bounds the whole run; each step may have
-//! a timeout of its own.
+//! What one run of a probe works with: target, deadline, TLS, and whom commands run as. One deadline bounds the whole
+//! run; each step may have a timeout of its own.
 
 use std::time::Duration;
 
 use tokio::time::{self, Instant};
 
 use super::{FailureReason, Phase, ProbeTarget};
-use crate::model::Via;
+use crate::{model::Via, privileges::RunAs};
 
 /// The deadline of one run, and the timeouts of its steps.
 #[derive(Clone, Copy, Debug)]
@@ -58,4 +58,7 @@ pub(super) struct ProbeContext<'a> {
     pub(super) target: ProbeTarget,
     pub(super) deadline: Deadline,
     pub(super) tls: &'a super::tls::TlsClients,
+    pub(super) rests: &'a super::http::Rests,
+    /// Whom commands run as.
+    pub(super) run_as: &'a RunAs,
 }

@@ -67,7 +67,7 @@ impl<'a> Datagrams<'a> {
         };
         match (self.context.deadline.within(Phase::Reply, receiving).await, wrong) {
             (Err(FailureReason::TimedOut { .. }), Some(problem)) => {
-                Err(FailureReason::Protocol(problem.to_owned()))
+                Err(FailureReason::Protocol(problem.into()))
             }
             (result, _) => result,
         }
@@ -86,7 +86,7 @@ fn socket(context: &ProbeContext<'_>) -> io::Result<Socket> {
     let address = context.target.address;
     let kind = Type::DGRAM.nonblocking().cloexec();
     let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::UDP))?;
-    prepare(&socket, &context.target.via)?;
+    prepare(&socket, &context.target)?;
     match address {
         SocketAddr::V4(_) => setsockopt(&socket, sockopt::Ipv4RecvErr, &true)?,
         SocketAddr::V6(_) => setsockopt(&socket, sockopt::Ipv6RecvErr, &true)?,
@@ -153,6 +153,8 @@ mod tests {
             target,
             deadline: crate::probe::context::Deadline::new(LONG, &target.via),
             tls: &tls,
+            rests: &crate::probe::http::Rests::default(),
+            run_as: &crate::privileges::RunAs::default(),
         };
         let socket = Datagrams::open(&context).unwrap();
         let stranger = UdpSocket::bind(testing::any_port()).await.unwrap();

@@ -47,7 +47,7 @@ async fn over_tcp(
     let length = usize::from(u16::from_be_bytes([length[0], length[1]]));
     let reply = session.exactly(length, Phase::Reply).await?;
     let evaluated = read(&reply, check, id);
-    match evaluated.map_err(|problem| FailureReason::Protocol(problem.to_owned()))? {
+    match evaluated.map_err(|problem| FailureReason::Protocol(problem.into()))? {
         Reply::Whole(evaluated) => evaluated.map(|()| answer),
         Reply::Truncated => Err(FailureReason::wrong_answer("a truncated reply over TCP", "a whole one")),
     }
@@ -57,9 +57,9 @@ async fn over_tcp(
 fn after_truncation(reason: FailureReason) -> FailureReason {
     match reason {
         FailureReason::Local(_) => reason,
-        reason => {
-            FailureReason::Protocol(format!("the reply over UDP was truncated, and over TCP: {reason}"))
-        }
+        reason => FailureReason::Protocol(
+            format!("the reply over UDP was truncated, and over TCP: {reason}").into(),
+        ),
     }
 }
 
@@ -320,7 +320,7 @@ mod tests {
         let said = "the reply over UDP was truncated, and over TCP: connection refused";
         let alone = truncating(&[], 0, None).await;
         let result = testing::probe(alone, check, LONG).await;
-        assert_eq!(result, Err(FailureReason::Protocol(said.to_owned())));
+        assert_eq!(result, Err(FailureReason::Protocol(said.into())));
     }
 
     #[tokio::test]
@@ -358,7 +358,7 @@ mod tests {
         testing::common_failures(&check, Phase::Reply, true).await;
         let empty = scripted(vec![Script::send([0, 0])]).await;
         let result = testing::probe(empty, check, LONG).await;
-        assert_eq!(result, Err(FailureReason::Protocol("a reply that is no DNS".to_owned())));
+        assert_eq!(result, Err(FailureReason::Protocol("a reply that is no DNS".into())));
     }
 
     proptest! {

@@ -67,7 +67,7 @@ pub(super) fn of(error: &io::Error, (call, doing): (Call, &'static str), phase: 
     }
     let advice = errno.and_then(advice);
     let message = advice.map_or_else(|| error.to_string(), |advice| format!("{error}; {advice}"));
-    LocalFault { doing, kind: error.kind(), message }.into()
+    LocalFault { doing, kind: error.kind(), message: message.into() }.into()
 }
 
 /// The failure of the server that an errno stands for; `None`: it is the director's own fault, or isn't known here. A

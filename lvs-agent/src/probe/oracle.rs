@@ -24,7 +24,7 @@ pub(super) async fn probe(context: &ProbeContext<'_>, check: &OracleCheck) -> Re
     let header = session.exactly(HEADER, Phase::Reply).await?;
     let length = usize::from(u16::from_be_bytes([header[0], header[1]]));
     let Some(length) = length.checked_sub(HEADER) else {
-        return Err(FailureReason::Protocol("a packet that is no TNS".to_owned()));
+        return Err(FailureReason::Protocol("a packet that is no TNS".into()));
     };
     match header[4] {
         ACCEPT | REDIRECT | RESEND => Ok(answer),
@@ -36,7 +36,7 @@ pub(super) async fn probe(context: &ProbeContext<'_>, check: &OracleCheck) -> Re
             let is_pong = check.service.is_none() && memchr::memmem::find(text, b"(ERR=0)").is_some();
             if is_pong { Ok(answer) } else { Err(FailureReason::wrong_answer(text, "no refusal")) }
         }
-        kind => Err(FailureReason::Protocol(format!("a packet of kind {kind}, which is no answer"))),
+        kind => Err(FailureReason::Protocol(format!("a packet of kind {kind}, which is no answer").into())),
     }
 }
 
@@ -105,9 +105,9 @@ mod tests {
             (
                 None,
                 packet(9, ""),
-                Err(FailureReason::Protocol("a packet of kind 9, which is no answer".to_owned())),
+                Err(FailureReason::Protocol("a packet of kind 9, which is no answer".into())),
             ),
-            (None, Script::send([0; 8]), Err(FailureReason::Protocol("a packet that is no TNS".to_owned()))),
+            (None, Script::send([0; 8]), Err(FailureReason::Protocol("a packet that is no TNS".into()))),
         ];
         for (number, (service, answer, expected)) in cases.into_iter().enumerate() {
             let address = scripted(vec![Script::Bytes(60), answer]).await;

@@ -7,7 +7,7 @@ use std::{
 
 use thiserror::Error;
 
-use crate::model::{AgentReport, Reported, StatusCodes};
+use crate::model::{AgentReport, PeerText, Reported, StatusCodes};
 
 /// The outcome of one probe.
 pub type Outcome = Result<Success, Failure>;
@@ -88,7 +88,7 @@ pub enum FailureReason {
         /// The status that came.
         status: u16,
         /// Where it leads.
-        location: String,
+        location: PeerText,
         /// Why it is not followed.
         problem: &'static str,
     },
@@ -118,13 +118,13 @@ pub enum FailureReason {
     #[error("answered {got:?}, wanted {wanted}")]
     WrongAnswer {
         /// The answer, or its beginning.
-        got: String,
+        got: PeerText,
         /// What would do.
         wanted: &'static str,
     },
     /// The server's certificate is not as it should be.
     #[error("certificate: {0}")]
-    Certificate(String),
+    Certificate(PeerText),
     /// A command ended with another exit status than one that is wanted.
     #[error("the command ended with {0}")]
     Command(CommandEnd),
@@ -134,16 +134,16 @@ pub enum FailureReason {
         /// All that it says.
         report: AgentReport,
         /// Its word for it.
-        word: String,
+        word: PeerText,
         /// Its description, if there is one.
-        description: String,
+        description: PeerText,
     },
     /// The check is `off`: the server counts as down without a probe.
     #[error("the check is \"off\"")]
     Off,
     /// What came was not in the protocol that is spoken.
     #[error("protocol violated: {0}")]
-    Protocol(String),
+    Protocol(PeerText),
     /// The director's own fault: the probe was never made, and says nothing about the server.
     #[error(transparent)]
     Local(#[from] LocalFault),
@@ -235,14 +235,14 @@ pub struct LocalFault {
     /// The kind of the error.
     pub kind: io::ErrorKind,
     /// The error as text.
-    pub message: String,
+    pub message: PeerText,
 }
 
 impl LocalFault {
     /// The fault of `doing` what ended in `error`.
     #[must_use]
     pub fn new(doing: &'static str, error: &io::Error) -> Self {
-        Self { doing, kind: error.kind(), message: error.to_string() }
+        Self { doing, kind: error.kind(), message: error.to_string().into() }
     }
 }
 
@@ -291,15 +291,10 @@ pub(super) fn timed(started: Instant, ended: Instant, result: Result<Answer, Fai
 impl FailureReason {
     /// An answer that isn't the one that is wanted.
     pub(super) fn wrong_answer(got: impl AsRef<[u8]>, wanted: &'static str) -> Self {
-        Self::WrongAnswer { got: shown(got.as_ref()), wanted }
+        /// Of an answer, in bytes.
+        const MOST: usize = 120;
+        Self::WrongAnswer { got: PeerText::beginning(got, MOST), wanted }
     }
-}
-
-/// The beginning of what a server sent, as text that can be shown.
-fn shown(bytes: &[u8]) -> String {
-    const MOST: usize = 120;
-    let text = String::from_utf8_lossy(bytes.get(..MOST).unwrap_or(bytes));
-    text.trim_end().chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 #[cfg(test)]
@@ -318,5 +313,24 @@ mod tests {
             Verdict::of(&failed(FailureReason::TextNotFound { searched: 0, cut: false })),
             Verdict::Dead
         );
+    }
+
+    #[test]
+    fn no_reason_makes_lines_of_its_own() {
+        let text = "no\nforged: line\u{1b}[2J\u{202e}";
+        let reasons = [
+            FailureReason::wrong_answer(text, "yes"),
+            FailureReason::Protocol(text.into()),
+            FailureReason::Certificate(text.into()),
+            FailureReason::Redirect { status: 302, location: text.into(), problem: "no" },
+            LocalFault::new("do", &io::Error::other(text)).into(),
+        ];
+        for reason in reasons {
+            let (shown, debug) = (reason.to_string(), format!("{reason:?}"));
+            assert!(shown.contains("forged: line"), "{shown}");
+            for text in [shown, debug] {
+                assert!(!text.contains(['\n', '\u{1b}', '\u{202e}']), "{text:?}");
+            }
+        }
     }
 }

@@ -1,7 +1,8 @@
 //! One probe, whatever its kind.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
+use lvs_common::PROBE_MARK;
 use tokio::time::Instant;
 
 use super::{
@@ -15,7 +16,7 @@ use super::{
     tcp,
     tls::TlsClients,
 };
-use crate::model::CheckKind;
+use crate::{model::CheckKind, privileges::RunAs};
 
 /// Something that can probe a server: [`Prober`] over the network, or a test's fake.
 pub trait Probe: Clone + Send + Sync + 'static {
@@ -29,11 +30,27 @@ pub trait Probe: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Outcome> + Send;
 }
 
-/// Probes over the network. Clones share the sockets for pings and the TLS configurations.
-#[derive(Clone, Debug, Default)]
+/// Probes over the network. Clones share the sockets for pings, the TLS configurations, and pages that are read to
+/// their end.
+#[derive(Clone, Debug)]
 pub struct Prober {
     pingers: Pingers,
     tls: TlsClients,
+    rests: http::Rests,
+    own_mark: u32,
+    run_as: Arc<RunAs>,
+}
+
+impl Default for Prober {
+    fn default() -> Self {
+        Self {
+            pingers: Pingers::default(),
+            tls: TlsClients::default(),
+            rests: http::Rests::default(),
+            own_mark: PROBE_MARK,
+            run_as: Arc::default(),
+        }
+    }
 }
 
 impl Prober {
@@ -42,12 +59,27 @@ impl Prober {
     pub fn new() -> Self {
         Self::default()
     }
+
+    /// The same with this firewall mark where a check names none.
+    #[must_use]
+    pub fn marked(self, own_mark: u32) -> Self {
+        Self { own_mark, ..self }
+    }
+
+    /// The same with commands that run as somebody else.
+    #[must_use]
+    pub(crate) fn with_commands_as(self, run_as: RunAs) -> Self {
+        Self { run_as: Arc::new(run_as), ..self }
+    }
 }
 
 impl Probe for Prober {
     async fn probe(&self, target: ProbeTarget, kind: &CheckKind, timeout: Duration) -> Outcome {
         let started = Instant::now();
-        let context = ProbeContext { target, deadline: Deadline::new(timeout, &target.via), tls: &self.tls };
+        let target = ProbeTarget { own_mark: self.own_mark, ..target };
+        let deadline = Deadline::new(timeout, &target.via);
+        let (tls, rests, run_as) = (&self.tls, &self.rests, &*self.run_as);
+        let context = ProbeContext { target, deadline, tls, rests, run_as };
         let result = match kind {
             CheckKind::Ping => self.pingers.probe(target, timeout).await,
             CheckKind::Connect => connect::probe(&context).await,

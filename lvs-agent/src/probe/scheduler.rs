@@ -59,7 +59,7 @@ pub struct CheckResult {
     /// How long after it was due it started.
     pub late: Duration,
     /// Whether the full check ran, not only a connect in between ([`Check::connects_between`]).
-    pub whole: bool,
+    pub is_full: bool,
     /// Success, or the reason of the failure.
     pub outcome: Outcome,
 }
@@ -345,9 +345,9 @@ async fn run_once<P: Probe>(
     results: mpsc::Sender<CheckResult>,
 ) {
     let started = now();
-    let (whole, outcome) = check.run(&prober, started).await;
+    let (is_full, outcome) = check.run(&prober, started).await;
     let id = check.check.id;
-    if results.send(CheckResult { id, started, late, whole, outcome }).await.is_err() {
+    if results.send(CheckResult { id, started, late, is_full, outcome }).await.is_err() {
         tracing::debug!(check = id.0, "the results of checks are no longer received");
     }
 }

@@ -63,7 +63,7 @@ impl<'a> Session<'a> {
     /// Makes the TLS handshake. Data that came before it is an error: it would pass for encrypted.
     pub(super) async fn encrypted(self, tls: &Tls) -> Result<Self, FailureReason> {
         if !self.read.is_empty() {
-            return Err(FailureReason::Protocol("data before the TLS handshake".to_owned()));
+            return Err(FailureReason::Protocol("data before the TLS handshake".into()));
         }
         let stream = self.stream.encrypted(self.context, tls, None).await?;
         Ok(Self { stream, ..self })
@@ -112,7 +112,7 @@ impl<'a> Session<'a> {
     async fn more(&mut self, phase: Phase) -> Result<bool, FailureReason> {
         let Self { context, stream, read, left, .. } = self;
         if *left == 0 {
-            return Err(FailureReason::Protocol(format!("more than {MAX_SESSION} bytes")));
+            return Err(FailureReason::Protocol(format!("more than {MAX_SESSION} bytes").into()));
         }
         read.reserve((*left).min(2048));
         let reading = async {
@@ -146,7 +146,7 @@ impl<'a> Session<'a> {
             }
             searched = self.read.len();
             if searched > MAX_LINE {
-                return Err(FailureReason::Protocol(format!("a line of more than {MAX_LINE} bytes")));
+                return Err(FailureReason::Protocol(format!("a line of more than {MAX_LINE} bytes").into()));
             }
             if !self.more(phase).await? {
                 return Err(FailureReason::Closed { phase });
@@ -157,7 +157,7 @@ impl<'a> Session<'a> {
     /// The next `count` bytes.
     pub(super) async fn exactly(&mut self, count: usize, phase: Phase) -> Result<Bytes, FailureReason> {
         if count > self.read.len() + self.left {
-            return Err(FailureReason::Protocol(format!("a message of {count} bytes")));
+            return Err(FailureReason::Protocol(format!("a message of {count} bytes").into()));
         }
         while self.read.len() < count {
             if !self.more(phase).await? {

@@ -54,7 +54,7 @@ async fn over_tcp(context: &ProbeContext<'_>, check: &SipCheck) -> Result<Answer
         }
         skip_head(&mut session).await?;
     }
-    Err(FailureReason::Protocol("only provisional responses".to_owned()))
+    Err(FailureReason::Protocol("only provisional responses".into()))
 }
 
 /// Reads to the empty line. Provisional responses to OPTIONS have no body.
@@ -64,7 +64,7 @@ async fn skip_head(session: &mut Session<'_>) -> Result<(), FailureReason> {
             return Ok(());
         }
     }
-    Err(FailureReason::Protocol(format!("more than {MAX_LINES} lines")))
+    Err(FailureReason::Protocol(format!("more than {MAX_LINES} lines").into()))
 }
 
 /// The status code of a status line.
@@ -130,10 +130,10 @@ mod tests {
         assert_eq!(testing::probe(busy, check(Transport::Udp), LONG).await, wrong);
         let other = udp_server(|_| Some(b"SIP/2.0 200 OK\r\nCall-ID: other\r\n\r\n".to_vec())).await;
         let result = testing::probe_ignored(other, &check(Transport::Udp)).await;
-        assert_eq!(result, Err(FailureReason::Protocol("a reply to another request".to_owned())));
+        assert_eq!(result, Err(FailureReason::Protocol("a reply to another request".into())));
         let garbage = udp_server(|_| Some(b"\0\x01".to_vec())).await;
         let result = testing::probe_ignored(garbage, &check(Transport::Udp)).await;
-        assert_eq!(result, Err(FailureReason::Protocol("a reply that is no SIP".to_owned())));
+        assert_eq!(result, Err(FailureReason::Protocol("a reply that is no SIP".into())));
         let mute = udp_server(|_| None).await;
         let result = testing::probe(mute, check(Transport::Udp), SHORT).await;
         assert_eq!(result, Err(FailureReason::TimedOut { phase: Phase::Reply }));

@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use lvs_common::PROBE_MARK;
+
 use crate::model::{Check, Via};
 
 /// Where a probe is sent.
@@ -11,19 +13,27 @@ pub struct ProbeTarget {
     pub address: SocketAddr,
     /// Source, device and mark of the packets, and how long each step may take.
     pub via: Via,
+    /// The firewall mark of the packets where `via` names none: the agent's own.
+    pub own_mark: u32,
 }
 
 impl ProbeTarget {
     /// The server at `address`, by the routing tables.
     #[must_use]
     pub fn at(address: SocketAddr) -> Self {
-        Self { address, via: Via::default() }
+        Self::by(address, Via::default())
     }
 
     /// The target of `check` for the real server at `server`: the server itself, or another port or address that the
     /// check names. A ping has no port, so that one check serves all services of a server.
     #[must_use]
     pub fn of_check(server: SocketAddr, check: &Check) -> Self {
-        Self { address: check.asked(server), via: check.via }
+        Self::by(check.asked(server), check.via)
+    }
+
+    /// The server at `address`, asked by that way.
+    #[must_use]
+    pub fn by(address: SocketAddr, via: Via) -> Self {
+        Self { address, via, own_mark: PROBE_MARK }
     }
 }

@@ -7,12 +7,13 @@ use super::FailureReason;
 /// What an error of the TLS library means for the server.
 pub(super) fn of(error: &Error) -> FailureReason {
     if let Error::InvalidCertificate(_) | Error::NoCertificatesPresented = error {
-        return FailureReason::Certificate(error.to_string());
+        return FailureReason::Certificate(error.to_string().into());
     }
-    FailureReason::Protocol(match explanation(error) {
+    let text = match explanation(error) {
         Some(explanation) => format!("TLS: {error}: {explanation}"),
         None => format!("TLS: {error}"),
-    })
+    };
+    FailureReason::Protocol(text.into())
 }
 
 /// What is likely behind an error that says little, and what to do.

@@ -182,7 +182,7 @@ impl Reconciler {
         }
         match &self.state_writer {
             Some(state_writer) if self.planner.adopts() => {
-                state_writer.save(self.planner.overrides()).written(PATIENCE).await;
+                drop(state_writer.save(self.planner.overrides()).written(PATIENCE).await);
             }
             _ => self.unsaved = true,
         }

@@ -5,6 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::model::PeerText;
+
 /// The longest note that is read.
 const MAX: usize = 1000;
 
@@ -31,9 +33,8 @@ impl FailureNote {
         if let Err(error) = fs::remove_file(&self.0) {
             tracing::warn!("{} can't be removed: {error}", self.0.display());
         }
-        let text = String::from_utf8_lossy(&text[..text.len().min(MAX)]).into_owned();
-        // It goes to logs and terminals.
-        Some(text.chars().filter(|c| !c.is_control()).collect())
+        // It goes to logs and terminals, and may quote anything.
+        Some(PeerText::beginning(text, MAX).to_string())
     }
 }
 
@@ -48,7 +49,7 @@ mod tests {
         assert_eq!(note.take(), None);
         note.write("the task controller\nhas ended").unwrap();
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
-        assert_eq!(note.take().as_deref(), Some("the task controllerhas ended"));
+        assert_eq!(note.take().as_deref(), Some("the task controller has ended"));
         assert_eq!(note.take(), None);
     }
 }

@@ -8,6 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use nix::libc;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -38,7 +39,7 @@ pub(super) enum Ignored {
     #[error("it is from before the machine was started")]
     OtherBoot,
     #[error("it is about another network namespace")]
-    OtherNamespace,
+    OtherNamespace(Scope),
 }
 
 /// The fields that are checked before all others are read.
@@ -60,6 +61,14 @@ struct Content {
     commands: Vec<CommandEntry>,
 }
 
+/// Makes the folder of the file at `path` for this user alone, if only that is missing.
+pub(super) fn make_folder(path: &Path) -> io::Result<()> {
+    match path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.exists()) {
+        Some(folder) => DirBuilder::new().mode(0o700).create(folder),
+        None => Ok(()),
+    }
+}
+
 /// Saves the state for the next agent in `scope`; the old file stays until the new one is complete.
 pub(super) fn write(
     path: &Path,
@@ -67,22 +76,43 @@ pub(super) fn write(
     overrides: &Overrides,
     commands: &SavedCommands,
 ) -> io::Result<()> {
-    if let Some(directory) = path.parent().filter(|directory| !directory.exists()) {
-        DirBuilder::new().mode(0o700).create(directory)?;
-    }
-    let next = next_to(path);
+    make_folder(path)?;
+    let next = beside(path, ".new");
+    let bytes = to_json(scope, overrides, commands)?;
     // Not synchronised to the disk: after a crash of the machine the file isn't valid.
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&next)?;
-    file.write_all(&to_json(scope, overrides, commands)?)?;
-    drop(file);
-    fs::rename(&next, path)
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+    let written = options.open(&next)?.write_all(&bytes);
+    let replaced = written.and_then(|()| fs::rename(&next, path));
+    if replaced.is_err() {
+        // Half of it would only keep others from writing to a full disk.
+        fs::remove_file(&next).ok();
+    }
+    replaced
 }
 
-/// Where a new file is written before it replaces the old one.
-fn next_to(path: &Path) -> PathBuf {
+/// The path with `suffix` at its end.
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
-    name.push(".new");
+    name.push(suffix);
     name.into()
+}
+
+/// The state that the previous agent in `scope` has saved. What the file says of another network namespace is moved
+/// aside, where an agent of that namespace finds it again.
+pub(super) fn take_over(path: &Path, scope: &Scope) -> Result<SavedState, Ignored> {
+    if let Err(Ignored::OtherNamespace(other)) = read(path, scope)
+        && let Some(suffix) = other.suffix()
+    {
+        fs::rename(path, beside(path, &suffix))?;
+    }
+    if let Some(own) = scope.suffix().map(|suffix| beside(path, &suffix))
+        && !path.exists()
+        && own.exists()
+    {
+        fs::rename(own, path)?;
+    }
+    read(path, scope)
 }
 
 fn to_json(scope: &Scope, overrides: &Overrides, commands: &SavedCommands) -> serde_json::Result<Vec<u8>> {
@@ -94,7 +124,7 @@ fn to_json(scope: &Scope, overrides: &Overrides, commands: &SavedCommands) -> se
 /// The state that the previous agent has saved in `scope`; nothing if there is no file.
 pub(super) fn read(path: &Path, scope: &Scope) -> Result<SavedState, Ignored> {
     let mut bytes = Vec::new();
-    match fs::File::open(path) {
+    match OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path) {
         Ok(file) => file.take(MAX_BYTES + 1).read_to_end(&mut bytes)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(SavedState::default()),
         Err(error) => return Err(error.into()),
@@ -114,7 +144,7 @@ fn from_json(bytes: &[u8], scope: &Scope) -> Result<SavedState, Ignored> {
         return Err(Ignored::OtherBoot);
     }
     if head.scope != *scope {
-        return Err(Ignored::OtherNamespace);
+        return Err(Ignored::OtherNamespace(head.scope));
     }
     let content: Content = serde_json::from_slice(bytes)?;
     let overrides: Result<Vec<_>, _> = content
@@ -196,6 +226,28 @@ mod tests {
             SavedState { commands: commands(), ..SavedState::default() }
         );
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    }
+
+    /// Two agents of two network namespaces, one after the other and in turns, with the same file.
+    #[test]
+    fn what_belongs_to_another_network_namespace_is_kept_for_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("state.json");
+        let scope = |namespace: &str| Scope { boot: "b".to_owned(), network_namespace: namespace.to_owned() };
+        let (blue, green) = (scope("4:1"), scope("4:2"));
+        let own = |count| SavedState { commands: commands().into_iter().take(count).collect(), ..state() };
+        for round in 0..3 {
+            for (scope, count) in [(&blue, 1), (&green, 2)] {
+                let expected = if round == 0 { SavedState::default() } else { own(count) };
+                assert_eq!(take_over(&path, scope).unwrap(), expected, "{round} {scope:?}");
+                write(&path, scope, &overrides(), &own(count).commands).unwrap();
+            }
+        }
+        // The file's own words make no path.
+        let strange = Scope { boot: "b".to_owned(), network_namespace: "../../x:1".to_owned() };
+        write(&path, &strange, &overrides(), &commands()).unwrap();
+        assert!(matches!(take_over(&path, &blue), Err(Ignored::OtherNamespace(_))));
+        assert_eq!(fs::read_dir(&directory).unwrap().count(), 2);
     }
 
     /// The names in the file are those of the first version, so that an agent of another version finds its weights.

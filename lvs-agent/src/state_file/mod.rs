@@ -9,14 +9,21 @@ mod writer;
 
 pub(crate) use self::{
     failure_note::FailureNote,
-    writer::{StateFile, StateWriter, WriteReceipt},
+    writer::{Kept, StateFile, StateWriter, WriteReceipt},
 };
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use tokio::{task::spawn_blocking, time::timeout};
 
 use self::writer::Opened;
-use crate::event::Publisher;
 use crate::{
+    event::{Event, Publisher, StateFileChange},
+    file_lock::{FileLock, LockError},
     ipvs::overrides::Overrides,
     model::{Config, DestinationKey, Mode},
     pool::AdminCommands,
@@ -40,15 +47,86 @@ pub(crate) struct Restored {
     pub(crate) commands: Option<StateWriter<SavedCommands>>,
     /// The task that writes the file.
     pub(crate) file: Option<StateFile>,
+    /// Keeps others from writing to it.
+    pub(crate) lock: Option<FileLock>,
 }
 
+/// Another agent writes to the state file: the last one to write would undo what people have told the other.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "another lvs-agent{} uses the state file {path}: that of another network namespace, or one that `execute` has \
+     started; give each a file of its own (`state` in `[agent]`), and a control socket (`control`)",
+    .process.map_or_else(String::new, |process| format!(" (process {process})")),
+    path = .path.display()
+)]
+pub(crate) struct StateInUse {
+    path: PathBuf,
+    process: Option<u32>,
+}
+
+/// How long the file system may take for the state file at the start; from then on the agent does without.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// Reads the state file, if the agent is to have one.
-pub(crate) fn restore(config: &Config, events: &Publisher) -> Restored {
-    let path = config.agent.state.clone().filter(|_| config.agent.mode != Mode::Observe);
-    let Some(Opened { saved, overrides, commands, file }) =
-        path.and_then(|path| StateFile::open(path, events.clone()))
-    else {
-        return Restored::default();
+pub(crate) async fn restore(config: &Config, events: &Publisher) -> Result<Restored, StateInUse> {
+    let Some(path) = config.agent.state.clone().filter(|_| config.agent.mode != Mode::Observe) else {
+        return Ok(Restored::default());
     };
-    Restored { saved, overrides: Some(overrides), commands: Some(commands), file: Some(file) }
+    let (file, theirs) = (path.clone(), events.clone());
+    let error = match timeout(PATIENCE, spawn_blocking(move || open(file, &theirs))).await {
+        Ok(Ok(restored)) => return restored,
+        Ok(Err(error)) => error.to_string(),
+        Err(_late) => format!("its file system takes longer than {} s", PATIENCE.as_secs()),
+    };
+    events.publish(Event::StateFile { path: Some(path), change: StateFileChange::Unavailable { error } });
+    Ok(Restored::default())
+}
+
+/// Locks and reads the file. May take long.
+fn open(path: PathBuf, events: &Publisher) -> Result<Restored, StateInUse> {
+    let lock = lock(&path)?;
+    let Some(Opened { saved, overrides, commands, file }) = StateFile::open(path, events.clone()) else {
+        return Ok(Restored::default());
+    };
+    Ok(Restored { saved, overrides: Some(overrides), commands: Some(commands), file: Some(file), lock })
+}
+
+/// Locks the state file. Where that can't be done for another reason than that somebody has it, there is no lock: the
+/// agent is needed more than its state file.
+fn lock(path: &Path) -> Result<Option<FileLock>, StateInUse> {
+    let made = file::make_folder(path).map_err(|error| LockError::Io { path: path.to_owned(), error });
+    match made.and_then(|()| FileLock::claim(&file::beside(path, ".lock"))) {
+        Ok(lock) => Ok(Some(lock)),
+        Err(LockError::Held { process, .. }) => Err(StateInUse { path: path.to_owned(), process }),
+        Err(error) => {
+            tracing::warn!("the state file {} can't be locked: {error}", path.display());
+            Ok(None)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::AgentSettings;
+
+    #[tokio::test]
+    async fn two_agents_do_not_share_a_state_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run/state.json");
+        let config = |state: &Path| Config {
+            agent: AgentSettings { state: Some(state.to_owned()), ..AgentSettings::default() },
+            ..Config::of_table(Mode::Manage)
+        };
+        let restore = async |state: &Path| restore(&config(state), &Publisher::default()).await;
+        let first = restore(&path).await.unwrap();
+        let refused = restore(&path).await.map(drop).unwrap_err().to_string();
+        let process = format!("(process {})", std::process::id());
+        assert!(refused.contains(&process) && refused.contains("`state` in `[agent]`"), "{refused}");
+        let _other = restore(&folder.path().join("run/other.json")).await.unwrap();
+        drop(first);
+        restore(&path).await.unwrap();
+        let nowhere = restore(&folder.path().join("a/b/state.json")).await.unwrap();
+        assert!(nowhere.lock.is_none() && nowhere.file.is_some(), "it is no reason not to start");
+    }
 }

@@ -20,4 +20,11 @@ impl Scope {
         let namespace = fs::metadata("/proc/self/ns/net")?;
         Ok(Self { boot, network_namespace: format!("{}:{}", namespace.dev(), namespace.ino()) })
     }
+
+    /// Distinguishes files of network namespaces; `None`: it has none that this program has given it.
+    pub(super) fn suffix(&self) -> Option<String> {
+        let (device, inode) = self.network_namespace.split_once(':')?;
+        let (device, inode): (u64, u64) = (device.parse().ok()?, inode.parse().ok()?);
+        Some(format!(".netns-{device}-{inode}"))
+    }
 }

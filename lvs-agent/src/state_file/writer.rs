@@ -17,7 +17,7 @@ use tracing::debug;
 
 use super::{
     SavedCommands, SavedState,
-    file::{read, write},
+    file::{take_over, write},
     scope::Scope,
 };
 use crate::event::{Event, Publisher, StateFileChange};
@@ -25,6 +25,9 @@ use crate::ipvs::overrides::Overrides;
 
 /// Up to so many overrides are written at once: some 40 KiB, which take a tenth of a millisecond.
 const SHORT: usize = 256;
+/// From a write that has failed to the next try: what people have ordered is to be in the file soon after there is
+/// room.
+const RETRY: Duration = Duration::from_secs(5);
 /// How many wake-ups of the task may wait: it writes the latest state, so one is enough.
 const WAKE_UPS: usize = 1;
 
@@ -40,7 +43,27 @@ struct Shared {
     /// Locked while the file is written.
     file: Mutex<Condition>,
     /// The last revision that was written, or could not be.
-    written: watch::Sender<u64>,
+    written: watch::Sender<Attempt>,
+}
+
+/// The last try to write.
+#[derive(Clone, Debug, Default)]
+struct Attempt {
+    /// Which revision.
+    number: u64,
+    /// Why it is not in the file.
+    failed: Option<Arc<str>>,
+}
+
+/// Whether what was saved is there for the next agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Kept {
+    /// It is in the file.
+    Written,
+    /// The file can't be written, for this reason. It is tried again.
+    Failed(String),
+    /// The file system hasn't answered yet.
+    Pending,
 }
 
 /// The content of the file, with a number that grows.
@@ -74,7 +97,7 @@ pub(crate) struct StateWriter<T> {
 #[derive(Debug)]
 pub(crate) struct WriteReceipt {
     number: u64,
-    written: watch::Receiver<u64>,
+    written: watch::Receiver<Attempt>,
 }
 
 /// The state that the previous agent has saved, and the writers of the new one.
@@ -96,7 +119,7 @@ impl StateFile {
                 return None;
             }
         };
-        let saved = read(&path, &scope).unwrap_or_else(|ignored| {
+        let saved = take_over(&path, &scope).unwrap_or_else(|ignored| {
             let change = StateFileChange::Ignored { reason: ignored.to_string() };
             events.publish(Event::StateFile { path: Some(path.clone()), change });
             SavedState::default()
@@ -113,7 +136,7 @@ impl StateFile {
             events,
             wanted: Mutex::new(wanted),
             file: Mutex::new(Condition::Works),
-            written: watch::channel(0).0,
+            written: watch::channel(Attempt::default()).0,
         });
         let (wake, wake_ups) = mpsc::channel(WAKE_UPS);
         let overrides = StateWriter {
@@ -128,7 +151,7 @@ impl StateFile {
 
     /// Runs until all writers are dropped.
     pub(crate) async fn run(mut self) {
-        while self.wake_ups.recv().await.is_some() {
+        while self.is_due().await {
             let shared = self.shared.clone();
             let written = spawn_blocking(move || {
                 let file = shared.file.lock().unwrap_or_else(PoisonError::into_inner);
@@ -137,6 +160,17 @@ impl StateFile {
             if let Err(error) = written.await {
                 self.shared.publish(StateFileChange::NotWritten { error: error.to_string() });
             }
+        }
+    }
+
+    /// Waits until there is something to write: anew, or again after a failure. `false`: all writers are dropped.
+    async fn is_due(&mut self) -> bool {
+        let failing = self.shared.written.borrow().failed.is_some();
+        let woken = self.wake_ups.recv();
+        if failing {
+            timeout(RETRY, woken).await.map_or(true, |woken| woken.is_some())
+        } else {
+            woken.await.is_some()
         }
     }
 }
@@ -153,13 +187,18 @@ impl Shared {
     /// Writes the latest revision, unless it was written already.
     fn write(&self, mut file: MutexGuard<'_, Condition>) {
         let Revision { number, overrides, commands } = self.wanted().clone();
-        if *self.written.borrow() >= number {
+        let is_written = {
+            let last = self.written.borrow();
+            last.number >= number && last.failed.is_none()
+        };
+        if is_written {
             return;
         }
         let failed = write(&self.path, &self.scope, &overrides, &commands).err();
         self.report(&file, failed.as_ref());
         *file = if failed.is_none() { Condition::Works } else { Condition::Fails };
-        self.written.send_replace(number);
+        let failed = failed.map(|error| error.to_string().into());
+        self.written.send_replace(Attempt { number, failed });
     }
 
     fn wanted(&self) -> MutexGuard<'_, Revision> {
@@ -192,22 +231,38 @@ impl<T: Clone> StateWriter<T> {
         let (number, is_short) = (wanted.number, wanted.overrides.len() <= SHORT);
         drop(wanted);
         let file = self.shared.file.try_lock().ok().filter(|_| self.shared.in_memory && is_short);
-        match file {
-            Some(file) => self.shared.write(file),
+        let is_done = file.is_some_and(|file| {
+            self.shared.write(file);
+            self.shared.written.borrow().failed.is_none()
+        });
+        if !is_done {
             // If a wake-up waits already, the task will write this revision, too.
-            None => drop(self.wake.try_send(())),
+            self.wake.try_send(()).ok();
         }
         WriteReceipt { number, written: self.shared.written.subscribe() }
+    }
+
+    /// Tells what becomes of all that was saved so far.
+    pub(crate) fn latest(&self) -> WriteReceipt {
+        WriteReceipt { number: self.shared.wanted().number, written: self.shared.written.subscribe() }
     }
 }
 
 impl WriteReceipt {
     /// Waits until the revision is written or could not be, but for at most `patience`.
-    pub(crate) async fn written(mut self, patience: Duration) {
+    pub(crate) async fn written(mut self, patience: Duration) -> Kept {
         let number = self.number;
-        let done = timeout(patience, self.written.wait_for(|written| *written >= number)).await;
-        if done.is_err() {
-            debug!("the state file takes longer than {patience:?}; it isn't waited for");
+        match timeout(patience, self.written.wait_for(|written| written.number >= number)).await {
+            Ok(Ok(attempt)) => match &attempt.failed {
+                None => Kept::Written,
+                Some(reason) => Kept::Failed(reason.to_string()),
+            },
+            // The task has ended: the agent is about to, and writes nothing any more.
+            Ok(Err(_ended)) => Kept::Pending,
+            Err(_late) => {
+                debug!("the state file takes longer than {patience:?}; it isn't waited for");
+                Kept::Pending
+            }
         }
     }
 }
@@ -237,7 +292,7 @@ mod tests {
         assert_eq!(saved, SavedState::default());
         let task = tokio::spawn(file.run());
         for mark in 1..20 {
-            writer.save(&commands(mark)).written(LONG).await;
+            assert_eq!(writer.save(&commands(mark)).written(LONG).await, Kept::Written);
             assert_eq!(
                 StateFile::open(path.clone(), Publisher::default()).unwrap().saved.commands,
                 commands(mark)
@@ -274,8 +329,36 @@ mod tests {
         let Opened { overrides, commands: writer, file, .. } =
             StateFile::open(path, Publisher::default()).unwrap();
         let task = tokio::spawn(file.run());
-        writer.save(&commands(1)).written(LONG).await;
+        let kept = writer.save(&commands(1)).written(LONG).await;
+        assert!(matches!(&kept, Kept::Failed(reason) if reason.contains("No such file")), "{kept:?}");
+        assert_eq!(writer.latest().written(LONG).await, kept, "who asks again is told again");
         drop((overrides, writer));
         task.await.unwrap();
+    }
+
+    /// Both ways to write: at once, and by the task.
+    #[tokio::test]
+    async fn what_could_not_be_written_is_written_once_it_can_be() {
+        tokio::time::pause();
+        for memory in ["/dev/shm", "/var/tmp"] {
+            let directory = tempfile::tempdir_in(memory).unwrap();
+            let path = directory.path().join("run/state.json");
+            // In the place of the folder.
+            let obstacle = directory.path().join("run");
+            std::fs::write(&obstacle, "").unwrap();
+            let Opened { overrides, commands: writer, file, .. } =
+                StateFile::open(path.clone(), Publisher::default()).unwrap();
+            let task = tokio::spawn(file.run());
+            let kept = writer.save(&commands(1)).written(LONG).await;
+            assert!(matches!(kept, Kept::Failed(_)), "{memory}: {kept:?}");
+            std::fs::remove_file(&obstacle).unwrap();
+            // Nothing new is saved.
+            while writer.latest().written(LONG).await != Kept::Written {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            assert_eq!(StateFile::open(path, Publisher::default()).unwrap().saved.commands, commands(1));
+            drop((overrides, writer));
+            task.await.unwrap();
+        }
     }
 }

@@ -1,32 +1,40 @@
-//! A panic on purpose, for tests: `LVS_PANIC=TASK` makes that task panic once, some seconds after its start.
+//! A panic on purpose, for tests: `LVS_PANIC=TASK` makes that task panic once, some seconds after its start. Several
+//! tasks may be named, with commas between them.
 
 use std::{
     env,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{LazyLock, Mutex, PoisonError},
     time::Duration,
 };
 
-/// The name of a task, as [`super::TaskName`] displays it.
+/// The names of tasks, as [`super::TaskName`] displays them.
 const VARIABLE: &str = "LVS_PANIC";
 /// Long enough for the agent to be at work.
 const AFTER: Duration = Duration::from_secs(4);
 
-/// Whether the panic is still to come.
-static ARMED: AtomicBool = AtomicBool::new(true);
+/// The tasks whose panic is still to come.
+static WANTED: LazyLock<Mutex<Vec<String>>> = LazyLock::new(|| {
+    let names = env::var(VARIABLE).unwrap_or_default();
+    Mutex::new(names.split(',').map(str::to_owned).collect())
+});
 
 /// Runs `task`, unless a test wants the task of this name to panic.
-pub(super) async fn unless_wanted<T>(name: &str, task: impl Future<Output = T>) -> T {
-    if env::var(VARIABLE).as_deref() != Ok(name) || !ARMED.load(Ordering::Relaxed) {
+pub(crate) async fn unless_wanted<T>(name: &str, task: impl Future<Output = T>) -> T {
+    if !wanted().iter().any(|wanted| wanted == name) {
         return task.await;
     }
     tokio::select! {
         ended = task => ended,
-        () = tokio::time::sleep(AFTER) => panic_once(name, &ARMED),
+        () = tokio::time::sleep(AFTER) => panic_once(name),
     }
 }
 
+fn wanted() -> std::sync::MutexGuard<'static, Vec<String>> {
+    WANTED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[expect(clippy::panic, reason = "somebody has asked for it")]
-fn panic_once(name: &str, armed: &AtomicBool) -> ! {
-    armed.store(false, Ordering::Relaxed);
+fn panic_once(name: &str) -> ! {
+    wanted().retain(|wanted| wanted != name);
     panic!("{VARIABLE}={name}");
 }

@@ -8,8 +8,10 @@ mod fault;
 mod spawn;
 mod task_set;
 
+pub use self::task_set::{TaskKind, TaskName};
 pub(crate) use self::{
     caught::caught,
+    fault::unless_wanted,
     spawn::spawn,
-    task_set::{Failure, Restartable, STOP, TaskName, TaskSet},
+    task_set::{Failure, Restartable, STOP, TaskSet},
 };

@@ -25,55 +25,68 @@ const RESTART: Backoff = Backoff::new(Duration::from_millis(100), Duration::from
 /// A task that has worked for so long is started again as after its first panic.
 const WELL: Duration = Duration::from_mins(1);
 
-/// All tasks.
+/// What the end of a task means for the agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum TaskName {
-    /// The baseline checks.
-    Checks,
-    /// Idle connections.
-    Idle,
-    /// The passive signal.
-    Monitor,
-    /// The engine.
-    Controller,
-    /// The kernel's table.
-    Table,
-    /// The services of the kernel's table, where they are adopted.
-    Adoption,
-    /// The state file.
-    State,
-    /// The configuration in force.
-    Reload,
-    /// The maintenance directory.
-    Maintenance,
-    /// Mails, commands and lines in files.
-    Notify,
-    /// Agents for other configurations.
-    Children,
-    /// The metrics' port.
-    Metrics,
-    /// The control socket.
-    Control,
+pub enum TaskKind {
+    /// The agent can't do without it, and ends.
+    Needed,
+    /// After a panic it is started again.
+    Restarted,
 }
 
-impl fmt::Display for TaskName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Checks => "checks",
-            Self::Idle => "idle",
-            Self::Monitor => "monitor",
-            Self::Controller => "controller",
-            Self::Table => "table",
-            Self::Adoption => "adoption",
-            Self::State => "state",
-            Self::Reload => "reload",
-            Self::Maintenance => "maintenance",
-            Self::Notify => "notify",
-            Self::Children => "children",
-            Self::Metrics => "metrics",
-            Self::Control => "control",
-        })
-    }
+/// Makes [`TaskName`], so that no list of tasks is without one.
+macro_rules! tasks {
+    ($($(#[$doc:meta])* $name:ident $text:literal $kind:ident,)+) => {
+        /// All tasks.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum TaskName { $($(#[$doc])* $name,)+ }
+
+        impl TaskName {
+            /// Each of them.
+            pub const ALL: &[Self] = &[$(Self::$name,)+];
+
+            /// What its end means.
+            #[must_use]
+            pub fn kind(self) -> TaskKind {
+                match self { $(Self::$name => TaskKind::$kind,)+ }
+            }
+        }
+
+        impl fmt::Display for TaskName {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(match self { $(Self::$name => $text,)+ })
+            }
+        }
+    };
+}
+
+tasks! {
+    /// The baseline checks.
+    Checks "checks" Needed,
+    /// Idle connections.
+    Idle "idle" Needed,
+    /// The passive signal.
+    Monitor "monitor" Needed,
+    /// The engine.
+    Controller "controller" Needed,
+    /// The kernel's table.
+    Table "table" Needed,
+    /// The services of the kernel's table, where they are adopted.
+    Adoption "adoption" Restarted,
+    /// The state file.
+    State "state" Needed,
+    /// The configuration in force.
+    Reload "reload" Needed,
+    /// The maintenance directory.
+    Maintenance "maintenance" Restarted,
+    /// Mails, commands and lines in files.
+    Notify "notify" Restarted,
+    /// Agents for other configurations.
+    Children "children" Restarted,
+    /// The metrics' port.
+    Metrics "metrics" Restarted,
+    /// The control socket.
+    Control "control" Restarted,
 }
 
 /// Why the agent can't go on: a task that it can't do without has ended.
@@ -120,6 +133,7 @@ impl TaskSet {
     /// Starts a task that the agent can't do without. It ends by itself once the token is cancelled; if it panics or
     /// ends sooner, the agent fails.
     pub(crate) fn spawn(&mut self, name: TaskName, task: impl Future<Output = ()> + Send + 'static) {
+        debug_assert_eq!(name.kind(), TaskKind::Needed, "{name}");
         let (shutdown, failure) = (self.shutdown.clone(), self.failure.clone());
         self.start(name, async move {
             let reason = match caught(fault::unless_wanted(&name.to_string(), task)).await {
@@ -137,6 +151,7 @@ impl TaskSet {
     /// Starts a task whose end changes nothing for the others. If it panics, it is started again after a pause, which
     /// doubles each time.
     pub(crate) fn spawn_restarted(&mut self, name: TaskName, mut work: impl Restartable) {
+        debug_assert_eq!(name.kind(), TaskKind::Restarted, "{name}");
         let shutdown = self.shutdown.clone();
         self.start(name, async move {
             let mut attempt = 0;

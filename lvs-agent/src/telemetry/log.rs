@@ -1,6 +1,7 @@
 //! The log of events. Every line has the time in `at_ns` (`CLOCK_MONOTONIC`), the `event`, and the fields that
 //! `docs/events.md` lists, so that a program can follow it as well as a person.
 
+mod blind;
 mod contradiction;
 mod idle;
 
@@ -30,6 +31,7 @@ impl Subscriber for EventLog {
         line.of_agent(&record.event);
         line.of_suspicion(&record.event);
         line.of_idle_connection(&record.event);
+        line.of_blindness(&record.event);
         line.of_server(&record.event);
         line.of_table(&record.event);
         line.of_outside(&record.event);
@@ -90,6 +92,7 @@ impl Line {
             }
             ConfigNotice::NeedsRestart { .. }
             | ConfigNotice::EditsPending { .. }
+            | ConfigNotice::Doubt { .. }
             | ConfigNotice::NoLog { .. } => {
                 warn!(at_ns, event, "{notice}");
             }

@@ -2,8 +2,8 @@
 
 use bytemuck::Zeroable as _;
 use lvs_common::{
-    Again, Flow, Latencies, LayerState, ServerAnswered, ServerCounters, ServerState, ServerWaiting, Sketch,
-    WaitingConnections,
+    Flow, Latencies, LayerState, Retransmissions, ServerAnswered, ServerCounters, ServerState, ServerWaiting,
+    Sketch, WaitingConnections,
 };
 
 /// A later time of progress than this makes a flow's renewal worth writing, in ns.
@@ -173,7 +173,7 @@ impl KernelModel {
 
     fn lives(&mut self) {
         if self.state.again.segments != 0 || self.state.unreachables != 0 {
-            self.state.again = Again::zeroed();
+            self.state.again = Retransmissions::zeroed();
             self.state.unreachables = 0;
         }
     }

@@ -3,6 +3,7 @@
 //!
 //! Time is the simulation's own; the same seed gives the same events.
 
+mod clients;
 mod gaps;
 mod kernel_model;
 mod random;

@@ -31,10 +31,27 @@ pub enum Table {
     Tick,
 }
 
-/// Prints the wanted tables, all if none is named. `long` simulates healthy servers for longer: half an hour and more.
+/// For how long healthy servers are simulated.
+#[derive(Clone, Copy, Debug)]
+pub enum Simulated {
+    /// As long as each row needs for a bound below one suspicion an hour.
+    AsNeeded,
+    /// Ten times as long: half an hour of processor time and more.
+    Long,
+    /// So many hours each, those with up to 2,000 connections a second; the others as long as needed.
+    Hours(f64),
+}
+
+/// False suspicions an hour that all four servers of a service may have together, and hints an hour and server.
+const MOST: (f64, f64) = (1.0, 6.0);
+
+/// Prints the wanted tables, all if none is named; whether healthy servers were suspected and asked no more often than
+/// they may be.
 ///
 /// Only rows whose name contains `named` are calculated.
-pub fn print(wanted: &[Table], long: bool, seed: u64, named: &str) {
+#[must_use]
+pub fn print(wanted: &[Table], simulated: Simulated, seed: u64, named: &str) -> bool {
+    let mut is_kept = true;
     let settings = DetectorSettings::default();
     let is_wanted = |table| wanted.is_empty() || wanted.contains(&table);
     // Alone, before all processors are busy.
@@ -63,8 +80,9 @@ pub fn print(wanted: &[Table], long: bool, seed: u64, named: &str) {
     if is_wanted(Table::Healthy) {
         let mut rows = alarms();
         rows.retain(|row| row.what.contains(named));
-        let results =
-            in_parallel(rows.len(), |row| alarm_row(&rows[row], &settings, long, seed + 1_000 + row as u64));
+        let results = in_parallel(rows.len(), |row| {
+            alarm_row(&rows[row], &settings, simulated, seed + 1_000 + row as u64)
+        });
         say(
             "Suspicions of healthy servers, all four of the service together, each cleared by a probe; hints as well.",
         );
@@ -77,10 +95,19 @@ pub fn print(wanted: &[Table], long: bool, seed: u64, named: &str) {
             "| traffic | seen | rate | simulated | weak | strong | application | overload | common | an hour | below | gaps | hints an hour and server |",
         );
         say("|---|---|---|---|---|---|---|---|---|---|---|---|---|");
-        for row in &results {
+        for (row, _) in &results {
             say(row);
         }
+        is_kept = results.iter().all(|(_, is_kept)| *is_kept);
+        say("");
+        say(&format!(
+            "Limits, fewer than {} suspicions an hour and at most {} hints an hour and server in each row: {}",
+            MOST.0,
+            MOST.1,
+            if is_kept { "kept" } else { "NOT kept" }
+        ));
     }
+    is_kept
 }
 
 fn print_ticks(settings: &DetectorSettings) {
@@ -116,7 +143,7 @@ fn print_ticks(settings: &DetectorSettings) {
 }
 
 /// Calculates rows on as many threads as there are processors, and returns them in order.
-fn in_parallel(rows: usize, calculate: impl Fn(usize) -> String + Sync) -> Vec<String> {
+fn in_parallel<R: Send>(rows: usize, calculate: impl Fn(usize) -> R + Sync) -> Vec<R> {
     let next = AtomicUsize::new(0);
     let work = || {
         let mut done = Vec::new();
@@ -128,12 +155,12 @@ fn in_parallel(rows: usize, calculate: impl Fn(usize) -> String + Sync) -> Vec<S
             done.push((row, calculate(row)));
         }
     };
-    let mut all: Vec<(usize, String)> = thread::scope(|scope| {
+    let mut all: Vec<(usize, R)> = thread::scope(|scope| {
         let threads = thread::available_parallelism().map_or(1, usize::from);
         let handles: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
         handles.into_iter().flat_map(|handle| handle.join().unwrap_or_default()).collect()
     });
-    all.sort_unstable();
+    all.sort_unstable_by_key(|(row, _)| *row);
     all.into_iter().map(|(_, row)| row).collect()
 }
 
@@ -189,7 +216,7 @@ fn detections() -> Vec<Row> {
     rows
 }
 
-/// All clients in one network, as in front of an internal service or behind a proxy.
+/// All clients in one network, as in front of an internal service, or a single one, as behind a proxy.
 fn few_clients() -> Vec<Row> {
     let mut rows = Vec::new();
     let mut row = |fault, what, clients: &str, bound, scenario: Scenario| {
@@ -205,7 +232,10 @@ fn few_clients() -> Vec<Row> {
         for (rate, host, application) in [(200.0, 60, 130), (8.0, 550, 620)] {
             let scenario = Scenario { rate, ..base.clone() };
             row(Fault::Silent, "silent, one client network", "1 ms", Some(host), scenario.clone());
-            row(Fault::Hung, "hung, one client network", "1 ms", Some(application), scenario);
+            row(Fault::Hung, "hung, one client network", "1 ms", Some(application), scenario.clone());
+            let scenario = Scenario { addresses: 1, ..scenario };
+            row(Fault::Silent, "silent, one client address", "1 ms", Some(host), scenario.clone());
+            row(Fault::Hung, "hung, one client address", "1 ms", Some(application), scenario);
         }
         row(Fault::Silent, "silent, one proxy before", "1 ms", None, Scenario { visibility, ..proxy() });
         let lossy = Scenario { client_loss: 0.01, server_loss: 0.001, ..base };
@@ -216,7 +246,7 @@ fn few_clients() -> Vec<Row> {
 
 /// A proxy of four addresses in one network: few new connections, and requests on those that it keeps.
 fn proxy() -> Scenario {
-    Scenario { networks: 1, rate: 4.0, long_flows: (8, 3.0), ..Scenario::default() }
+    Scenario { networks: 1, addresses: 4, rate: 4.0, long_flows: (8, 3.0), ..Scenario::default() }
 }
 
 /// Faults that show on established flows.
@@ -381,10 +411,14 @@ fn healthy_few(visibility: Visibility) -> impl Iterator<Item = Healthy> {
     [
         ("one client network", 10.0, Scenario { rate: 8.0, ..base.clone() }),
         ("one client network", 5.0, base.clone()),
+        ("one client address", 10.0, Scenario { addresses: 1, rate: 8.0, ..base.clone() }),
+        ("one client address", 5.0, Scenario { addresses: 1, ..base.clone() }),
+        ("one client address, 1 % loss", 5.0, Scenario { addresses: 1, client_loss: 0.01, ..base.clone() }),
         ("one client network, 1 % loss", 5.0, Scenario { client_loss: 0.01, ..base.clone() }),
         ("one client network, bursts of 1 s", 5.0, Scenario { arrivals: bursts, ..base.clone() }),
         ("one network, 30 % loss, 5 of 10 min", 5.0, Scenario { disturbance: loss(0.3), ..base }),
         ("a proxy of four addresses", 10.0, Scenario { visibility, ..proxy() }),
+        ("a proxy of four addresses, 200/s", 5.0, Scenario { visibility, rate: 200.0, ..proxy() }),
     ]
     .into_iter()
     .map(|(what, hours, scenario)| Healthy { what, hours: (hours, 10.0 * hours), scenario })
@@ -463,8 +497,14 @@ fn disturbed(visibility: Visibility) -> Vec<Healthy> {
         .collect()
 }
 
-fn alarm_row(row: &Healthy, settings: &DetectorSettings, long: bool, seed: u64) -> String {
-    let hours = if long { row.hours.1 } else { row.hours.0 };
+/// A row, and whether it is within the limits.
+fn alarm_row(row: &Healthy, settings: &DetectorSettings, simulated: Simulated, seed: u64) -> (String, bool) {
+    let hours = match simulated {
+        Simulated::AsNeeded => row.hours.0,
+        Simulated::Long => row.hours.1,
+        Simulated::Hours(hours) if row.scenario.rate <= 2_000.0 => hours,
+        Simulated::Hours(_) => row.hours.0,
+    };
     let alarms = false_alarms(&row.scenario, settings, Duration::from_secs_f64(hours * 3600.0), seed);
     let gaps = match (row.scenario.arrivals, row.scenario.disturbance) {
         (Arrivals::Poisson, Disturbance::None) if row.scenario.rate >= 1.0 => {
@@ -476,7 +516,9 @@ fn alarm_row(row: &Healthy, settings: &DetectorSettings, long: bool, seed: u64) 
         .reasons
         .iter()
         .fold(String::new(), |all, (_, times, first)| format!("{all}\n<!-- {times} like this: {first} -->"));
-    format!(
+    let (suspicions, hints) =
+        (f64::from(alarms.all()) / hours, alarms.hints_an_hour_and_server(row.scenario.servers));
+    let text = format!(
         "| {} | {} | {} | {hours} h | {} | {} | {} | {} | {} | {:.3} | {:.3} | {gaps} | {:.2} |{reasons}",
         row.what,
         visibility(row.scenario.visibility),
@@ -486,10 +528,11 @@ fn alarm_row(row: &Healthy, settings: &DetectorSettings, long: bool, seed: u64) 
         alarms.application,
         alarms.overloaded,
         alarms.common,
-        f64::from(alarms.all()) / hours,
+        suspicions,
         upper_bound(alarms.all()) / hours,
-        alarms.hints_an_hour_and_server(row.scenario.servers),
-    )
+        hints,
+    );
+    (text, suspicions < MOST.0 && hints <= MOST.1)
 }
 
 /// How many gaps an hour all servers together may have that are long enough for a suspicion of silence.

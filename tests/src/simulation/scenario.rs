@@ -19,6 +19,8 @@ pub struct Scenario {
     pub round_robin: bool,
     /// Client networks.
     pub networks: u32,
+    /// Client addresses in each of them, at most 254; connections of one address differ by port.
+    pub addresses: u32,
     /// Round trip times between clients and director, each with its share of the clients.
     pub distances: Vec<(f64, Duration)>,
     /// The share of packets that are lost between clients and director, each way.
@@ -119,6 +121,7 @@ impl Default for Scenario {
             arrivals: Arrivals::Poisson,
             round_robin: false,
             networks: 250,
+            addresses: 250,
             distances: vec![(1.0, Duration::from_millis(1))],
             client_loss: 0.002,
             server_loss: 0.0001,

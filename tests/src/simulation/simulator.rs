@@ -4,7 +4,7 @@ use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
 
 use fastrand::Rng;
 
-use super::{Fault, KernelModel, Scenario, random};
+use super::{Fault, KernelModel, Scenario, clients::Clients, random};
 
 /// One server: what the kernel side knows of it, and how it really is.
 #[derive(Clone, Debug, Default)]
@@ -93,7 +93,7 @@ pub(super) struct Simulator {
     pub(super) now: u64,
     events: BinaryHeap<Reverse<(u64, u64, Event)>>,
     sequence: u64,
-    pub(super) tags: u64,
+    pub(super) clients: Clients,
     pub(super) next_server: usize,
     pub(super) in_burst: bool,
     /// How often the rate has changed suddenly.
@@ -113,7 +113,7 @@ impl Simulator {
             now: 1_000_000_000,
             events: BinaryHeap::new(),
             sequence: 0,
-            tags: 0,
+            clients: Clients::default(),
             next_server: 0,
             in_burst: false,
             rates: 0,

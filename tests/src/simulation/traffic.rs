@@ -6,6 +6,7 @@ use lvs_agent::passive::Visibility;
 
 use super::{
     Arrivals, Disturbance, Fault,
+    clients::Client,
     simulator::{Connection, Event, Exchange, Simulator},
 };
 
@@ -38,8 +39,8 @@ impl Simulator {
         let (flows, rate) = self.scenario.long_flows;
         for server in 0..self.servers.len() {
             for _ in 0..flows {
-                let (network, rtt) = (self.network(), self.distance());
-                let tag = self.tag();
+                let (client, rtt) = (self.client(), self.distance());
+                let (tag, network) = (client.tag(), client.network());
                 let now = self.now;
                 self.servers[server].kernel.sample(tag, network, now);
                 let server = u16::try_from(server).unwrap_or(0);
@@ -126,18 +127,14 @@ impl Simulator {
         }
     }
 
-    fn tag(&mut self) -> u64 {
-        self.tags += 1;
-        // Scattered over the slots, and never 0.
-        self.tags.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(24) | (1 << 63)
-    }
-
-    fn network(&mut self) -> u32 {
+    /// Who connects next.
+    fn client(&mut self) -> Client {
         let disturbance = self.scenario.disturbance;
-        match disturbance {
+        let network = match disturbance {
             Disturbance::BadNetwork(share) if self.happens(share) => 0,
             _ => self.rng.u32(1..=self.scenario.networks),
-        }
+        };
+        self.clients.connect(&mut self.rng, network, self.scenario.addresses)
     }
 
     fn distance(&mut self) -> u64 {
@@ -166,12 +163,13 @@ impl Simulator {
             _ => self.exponential(rate),
         };
         self.after(delay, Event::Connect(self.rates));
+        let client = self.client();
         let connection = Connection {
-            tag: self.tag(),
+            tag: client.tag(),
             since: self.now,
             rtt: self.distance(),
             server: self.next_server(),
-            network: self.network(),
+            network: client.network(),
             tries: 0,
             answered: false,
         };

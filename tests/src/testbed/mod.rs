@@ -19,6 +19,7 @@ use crate::{
         },
         faults::Fault,
         layout::{Layout, Method, PORT},
+        process::unprivileged::Account,
         wait,
     },
     testbed::failover::{Failover, Server},
@@ -47,6 +48,7 @@ pub struct Testbed {
     /// Since when everything is as it should be.
     pub healthy_since: Moment,
     config: String,
+    account: Account,
     /// Time from a client to the director and back.
     distance: Duration,
     is_long_lived: bool,
@@ -65,6 +67,8 @@ pub struct Setup {
     pub distance: Option<Duration>,
     /// The agent's configuration.
     pub config: AgentConfig,
+    /// What the agent runs as.
+    pub account: Account,
 }
 
 impl Setup {
@@ -80,7 +84,13 @@ impl Setup {
         let load = LoadPlan::paced(100.0).to(&[layout.service()]);
         let servers: Vec<_> =
             (0..layout.servers).map(|number| SocketAddr::new(layout.server_address(number), PORT)).collect();
-        Self { layout, load, distance: None, config: AgentConfig::http(&layout, &servers) }
+        Self {
+            layout,
+            load,
+            distance: None,
+            config: AgentConfig::http(&layout, &servers),
+            account: Account::usual(),
+        }
     }
 
     /// The same with another rate of new connections a second.
@@ -134,7 +144,7 @@ impl Testbed {
         if let Some(distance) = setup.distance {
             lab.network.set_distance(distance)?;
         }
-        let mut agent = Agent::start(director, &config)?;
+        let mut agent = Agent::start_as(setup.account, director, &config)?;
         agent.wait_until_ready()?;
         let watcher = TableWatcher::start(director)?;
         // Long-lived flows spread over the servers that are there when they begin.
@@ -147,12 +157,24 @@ impl Testbed {
         let is_long_lived = matches!(setup.load.pattern, Pattern::LongLived { .. });
         let distance = setup.distance.unwrap_or_default();
         let healthy_since = Moment::now();
-        Ok(Self { load, watcher, agent, lab, healthy_since, config, distance, is_long_lived, regular })
+        let account = setup.account;
+        Ok(Self {
+            load,
+            watcher,
+            agent,
+            lab,
+            healthy_since,
+            config,
+            account,
+            distance,
+            is_long_lived,
+            regular,
+        })
     }
 
     /// Starts the agent anew with the same configuration, after its end.
     pub fn restart_agent(&mut self) -> Result<()> {
-        self.agent = Agent::start(&self.lab.network.director, &self.config)?;
+        self.agent = Agent::start_as(self.account, &self.lab.network.director, &self.config)?;
         self.agent.wait_until_ready()
     }
 

@@ -107,6 +107,11 @@ fn handshakes() {
             vec![syn(), (Direction::In, answer(SYN | ACK).acknowledging(100).frame())],
             ServerCounters { syn: 1, ..base },
         ),
+        row(
+            "nor is one that acknowledges what was never sent",
+            vec![syn(), (Direction::In, answer(SYN | ACK).acknowledging(101 + (1 << 16)).frame())],
+            ServerCounters { syn: 1, ..base },
+        ),
         row("a client that sends SYN-ACK begins nothing", vec![(OUT, request(SYN | ACK).frame())], base),
     ]);
 }

@@ -134,7 +134,7 @@ fn what_was_sent_again_is_remembered_until_any_proof_of_life() {
         for (direction, frame) in proof {
             harness.run(direction, &frame);
         }
-        assert_eq!(harness.state(MASQUERADED).again, lvs_common::Again::default(), "{name}");
+        assert_eq!(harness.state(MASQUERADED).again, lvs_common::Retransmissions::default(), "{name}");
     }
     // Counted anew after the proof.
     harness.run(OUT, &data(100, 1, 10).1);

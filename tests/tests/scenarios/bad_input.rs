@@ -13,6 +13,7 @@ use lvs_tests::{
         director::{edit_table, prepare_ipvs, service_lines, service_option, table_text},
         layout::{Layout, Method, PORT},
         network::Network,
+        process,
     },
     say,
 };
@@ -112,5 +113,47 @@ fn a_second_signal_to_stop_is_harmless() -> Result<()> {
     let status = agent.wait_for_end()?;
     assert!(status.code().is_some(), "ended by a signal instead of on its own: {status}");
     assert!(!agent.lines().join("\n").contains("panicked"), "{}", agent.diagnosis());
+    Ok(())
+}
+
+/// Rules that tell the agent's own packets from others are named once, in policy routing and in nftables; those that
+/// treat them as everybody's are not.
+#[test]
+#[ignore = "needs root, IPVS and the agent: cargo xtask test"]
+fn rules_about_the_probes_mark_are_named() -> Result<()> {
+    let network = director()?;
+    let director = &network.director;
+    for rule in [
+        "fwmark 0x1000/0x1000 priority 77",
+        "fwmark 0x4000/0x4000 priority 78",
+        "not fwmark 51820 priority 79",
+    ] {
+        let words: Vec<&str> =
+            ["ip", "rule", "add"].into_iter().chain(rule.split(' ')).chain(["lookup", "main"]).collect();
+        process::run(director, &words, "")?;
+    }
+    let nft = "add table ip shaping\n\
+               add chain ip shaping out { type route hook output priority 0; }\n\
+               add rule ip shaping out meta mark and 0x40 == 0x40 counter\n\
+               add chain ip shaping other\n\
+               add rule ip shaping other meta mark 0x4000 counter\n";
+    process::run(director, &["nft", "-f", "-"], nft)?;
+    for (mark, named) in [(0x1040, true), (0x20, false)] {
+        let config = format!("[agent]\nprobe-mark = {mark}\n{}", good_config()?.replacen("[agent]\n", "", 1));
+        let mut agent = Agent::start(director, &config)?;
+        agent.wait_until_ready()?;
+        let lines = agent.lines();
+        let warnings: Vec<_> = lines.iter().filter(|line| line.contains("rules of this director")).collect();
+        assert_eq!(warnings.len(), usize::from(named), "{mark:#x}: {}", agent.diagnosis());
+        for line in warnings {
+            for part in ["ip rule 77 to table 254 (0x1000/0x1000)", "nft ip shaping out (0x40/0x40)"] {
+                assert!(line.contains(part), "{part}: {line}");
+            }
+            for part in ["ip rule 78", "ip rule 79", "shaping other"] {
+                assert!(!line.contains(part), "{part}: {line}");
+            }
+        }
+        agent.stop()?;
+    }
     Ok(())
 }

@@ -25,6 +25,9 @@ const TOLD: Duration = Duration::from_secs(25);
 const OVER: Duration = Duration::from_secs(25);
 /// How long a trouble lasts that must not be called a contradiction: well above the time that one takes.
 const TROUBLE: Duration = Duration::from_secs(40);
+/// Connections a second, to three servers. A contradiction takes 20 attempts in 10 s; what more of them would cost is
+/// time of the machine, as the guest's clock counts instructions.
+const RATE: f64 = 30.0;
 
 /// All events about a contradiction at the server with this number, since then.
 fn contradictions(testbed: &Testbed, server: usize, since: Moment) -> Vec<AgentEvent> {
@@ -86,16 +89,25 @@ fn expect_report(setup: &Setup, fault: Fault, missing: &str, cause: &str) -> Res
 #[test]
 #[ignore = "needs root, IPVS and the agent: cargo xtask test"]
 fn a_server_that_loses_the_vip_is_told_of() -> Result<()> {
-    let setup = Setup::new(Method::DirectRoute);
+    let setup = Setup::new(Method::DirectRoute).rate(RATE);
     expect_report(&setup, Fault::VipLost, "handshake", "the VIP is not on the server's loopback")?;
-    let setup = Setup::new(Method::Tunnel(Encapsulation::Ipip));
+    let setup = Setup::new(Method::Tunnel(Encapsulation::Ipip)).rate(RATE);
     expect_report(&setup, Fault::VipLost, "handshake", "tunnel device")
+}
+
+/// Its siblings answer within milliseconds: hardly ever does a look at them see anybody wait.
+#[test]
+#[ignore = "needs root, IPVS and the agent: cargo xtask test"]
+fn a_server_that_loses_the_vip_is_told_of_with_one_client_network() -> Result<()> {
+    let mut setup = Setup::new(Method::DirectRoute).rate(RATE);
+    setup.load.clients = 1;
+    expect_report(&setup, Fault::VipLost, "handshake", "the VIP is not on the server's loopback")
 }
 
 #[test]
 #[ignore = "needs root, IPVS and the agent: cargo xtask test"]
 fn a_masqueraded_server_whose_answers_bypass_the_director_is_told_of() -> Result<()> {
-    let setup = Setup::new(Method::Masquerade);
+    let setup = Setup::new(Method::Masquerade).rate(RATE);
     expect_report(&setup, Fault::RouteElsewhere, "syn-ack", "default route leads past this director")
 }
 
@@ -103,7 +115,7 @@ fn a_masqueraded_server_whose_answers_bypass_the_director_is_told_of() -> Result
 #[ignore = "needs root, IPVS and the agent: cargo xtask test"]
 fn a_server_whose_large_packets_are_lost_is_told_of() -> Result<()> {
     for method in [Method::Masquerade, Method::DirectRoute] {
-        let mut setup = Setup::new(method);
+        let mut setup = Setup::new(method).rate(RATE);
         // A check whose packets are all small.
         setup.config = setup.config.check_by_connect();
         expect_report(&setup, Fault::LargePacketsLost, "response", "large packets are dropped")?;
@@ -114,7 +126,7 @@ fn a_server_whose_large_packets_are_lost_is_told_of() -> Result<()> {
 #[test]
 #[ignore = "needs root, IPVS and the agent: cargo xtask test"]
 fn a_server_that_never_had_the_vip_is_taken_out_and_tried_again_where_that_is_wanted() -> Result<()> {
-    let mut setup = Setup::of(Layout::new(Method::DirectRoute));
+    let mut setup = Setup::of(Layout::new(Method::DirectRoute)).rate(RATE);
     setup.config = setup.config.on_contradiction("remove");
     let lab = Lab::build(&setup.layout)?;
     prepare_ipvs(&lab.network.director)?;
@@ -156,12 +168,11 @@ fn expect_nothing(testbed: &mut Testbed) -> Result<()> {
 #[test]
 #[ignore = "needs root, IPVS and the agent: cargo xtask test"]
 fn one_bad_client_network_is_no_contradiction() -> Result<()> {
-    for (method, clients) in
-        [(Method::Masquerade, u32::MAX), (Method::DirectRoute, u32::MAX), (Method::DirectRoute, 9)]
-    {
-        let mut setup = Setup::new(method);
+    for method in [Method::Masquerade, Method::DirectRoute] {
+        let mut setup = Setup::new(method).rate(RATE);
         setup.config = setup.config.on_contradiction("remove");
-        setup.load.clients = clients;
+        // Of nine networks it is a ninth of all clients.
+        setup.load.clients = 9;
         let mut testbed = Testbed::start(&setup)?;
         let disturbed = Disturbance::BlackHole.begin(&testbed.lab.network.clients, Family::V4)?;
         expect_nothing(&mut testbed)?;
@@ -174,10 +185,11 @@ fn one_bad_client_network_is_no_contradiction() -> Result<()> {
 #[ignore = "needs root, IPVS and the agent: cargo xtask test"]
 fn a_flood_is_no_contradiction() -> Result<()> {
     for method in [Method::Masquerade, Method::DirectRoute] {
-        let mut setup = Setup::new(method).rate(50.0);
+        let mut setup = Setup::new(method).rate(RATE);
         setup.config = setup.config.on_contradiction("remove");
         let mut testbed = Testbed::start(&setup)?;
-        let mut flood = Flood::start(&testbed.lab.network.clients, 300.0)?;
+        // Six times as much as clients ask.
+        let mut flood = Flood::start(&testbed.lab.network.clients, 6.0 * RATE)?;
         expect_nothing(&mut testbed)?;
         flood.stop()?;
     }

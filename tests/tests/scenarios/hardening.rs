@@ -11,6 +11,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use lvs_agent::{TaskKind, TaskName};
 use lvs_tests::{
     lab::{
         Lab,
@@ -135,10 +136,15 @@ fn an_agent_whose_standard_error_is_lost_or_hangs_goes_on_deciding() -> Result<(
     Ok(())
 }
 
+/// All tasks whose end means this, by name.
+fn tasks(kind: TaskKind) -> impl Iterator<Item = String> {
+    TaskName::ALL.iter().filter(move |task| task.kind() == kind).map(ToString::to_string)
+}
+
 #[test]
 #[ignore = "needs root, IPVS and the agent: cargo xtask test"]
 fn a_panic_in_a_task_that_all_depends_on_leaves_the_table_and_is_told_at_the_next_start() -> Result<()> {
-    for task in ["checks", "idle", "monitor", "controller", "table", "state", "reload"] {
+    for task in tasks(TaskKind::Needed) {
         let variable = format!("LVS_PANIC={task}");
         // The end would remove all services if it were a clean one.
         let mut bed = Bed::start(&["env", &variable], |config| config.on_exit("remove"))?;
@@ -157,30 +163,123 @@ fn a_panic_in_a_task_that_all_depends_on_leaves_the_table_and_is_told_at_the_nex
         )?;
         bed.agent.wait_until_ready()?;
         let log = bed.agent.lines().join("\n");
-        assert!(log.contains("\"event\":\"after-failure\"") && log.contains(task), "{task}: {log}");
+        assert!(log.contains("\"event\":\"after-failure\"") && log.contains(&task), "{task}: {log}");
         let status: ExitStatus = bed.agent.stop()?;
         assert!(status.success(), "{task}: {status}");
     }
     Ok(())
 }
 
+/// All of them in one agent; the adoption of a table in another, as only one that adopts has it.
 #[test]
 #[ignore = "needs root, IPVS and the agent: cargo xtask test"]
 fn a_panic_in_a_task_beside_is_told_and_the_task_starts_again() -> Result<()> {
-    for task in ["metrics", "control", "notify"] {
-        let variable = format!("LVS_PANIC={task}");
-        let mut bed = Bed::start(&["env", &variable], |config| config)?;
+    let folder = tempfile::tempdir()?;
+    let child = folder.path().join("child.toml");
+    fs::write(&child, "[agent]\nmode = \"observe\"\nmetrics = \"off\"\ncontrol = \"off\"\n")?;
+    let needed = [
+        format!(
+            "[agent]\nexecute = [\"{}\"]\nmaintenance = \"{}\"\n",
+            child.display(),
+            folder.path().join("maintenance").display()
+        ),
+        "[agent]\nmode = \"adopt\"\n".to_owned(),
+    ];
+    for (agent, is_adopting) in needed.iter().zip([false, true]) {
+        let wanted: Vec<_> =
+            tasks(TaskKind::Restarted).filter(|task| (task == "adoption") == is_adopting).collect();
+        // The thread of the port is nobody's task.
+        let variable = format!("LVS_PANIC={},metrics-thread", wanted.join(","));
+        let mut bed = Bed::start(&[], |config| config)?;
         bed.wait_until_all_serve()?;
-        wait::until_true("the panic", EDIT_LIMIT, || {
-            Ok(bed.agent.lines().iter().any(|line| line.contains("it starts again in")))
-        })?;
+        let text = AgentConfig::http(&Layout::new(Method::Masquerade), &bed.lab.addresses()).to_toml()?;
+        assert!(bed.agent.stop()?.success());
+        let text = text.replacen("[agent]\n", agent, 1);
+        bed.agent = Agent::start_under(&bed.lab.network.director, &text, &["env", &variable])?;
+        for task in wanted
+            .iter()
+            .map(|task| format!("the task {task} has ended"))
+            .chain(["metrics are not served".into()])
+        {
+            wait::until_true(&task, EDIT_LIMIT, || {
+                bed.agent.check_running()?;
+                Ok(bed.agent.lines().iter().any(|line| line.contains(&task)))
+            })
+            .with_context(|| bed.agent.diagnosis())?;
+        }
         bed.lose(0)?;
         wait::until_true("metrics", EDIT_LIMIT, || Ok(bed.agent.metrics().is_ok()))?;
         let answered = || Ok(bed.agent.command(&["status"])?.code == Some(0));
         wait::until_true("an answer", EDIT_LIMIT, answered)?;
         let status = bed.agent.stop()?;
-        assert!(status.success(), "{task}: {status}");
+        assert!(status.success(), "{agent}: {status}");
     }
+    Ok(())
+}
+
+/// A pipe that nobody reads, a disk without room, and an agent in another network namespace.
+#[test]
+#[ignore = "needs root, IPVS and the agent: cargo xtask test"]
+fn what_hangs_or_is_full_holds_up_nothing_and_is_said() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (pipe, disk) = (folder.path().join("monitor"), folder.path().join("disk"));
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU)?;
+    fs::create_dir(&disk)?;
+    let state = disk.join("state.json");
+    let text = |control: &str, servers: &[SocketAddr]| -> Result<String> {
+        let agent = format!("[agent]\nstate = \"{}\"\ncontrol = \"{control}\"\n", state.display());
+        let text = AgentConfig::http(&Layout::new(Method::Masquerade), servers).to_toml()?;
+        let monitored = format!("[[service]]\nmonitor-file = \"{}\"\n", pipe.display());
+        Ok(text.replacen("[agent]\n", &agent, 1).replacen("[[service]]\n", &monitored, 1))
+    };
+    let mut bed = Bed::start(&[], |config| config)?;
+    bed.wait_until_all_serve()?;
+    assert!(bed.agent.stop()?.success());
+    let servers = bed.lab.addresses();
+    // In the VM nothing outlasts it; what is mounted here goes with it.
+    let disk_name = disk.display().to_string();
+    let script = format!("mount -t tmpfs -o size=64k,mode=700 tmpfs {disk_name} && exec \"$@\"");
+    let wrapper = ["unshare", "--mount", "sh", "-c", &script, "sh"];
+    bed.agent =
+        Agent::start_under(&bed.lab.network.director, &text("/run/lvs-agent/control", &servers)?, &wrapper)?;
+    bed.wait_until_all_serve()?;
+    let pid = bed.agent.pid();
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits"))?;
+    let cores = limits
+        .lines()
+        .find(|line| line.starts_with("Max core file size"))
+        .context("a limit of core dumps")?;
+    assert_eq!(cores.split_whitespace().skip(4).take(2).collect::<Vec<_>>(), ["1", "1"], "{cores}");
+    let threads = || -> Result<usize> { Ok(fs::read_dir(format!("/proc/{pid}/task"))?.count()) };
+    let before = threads()?;
+
+    // The disk as the agent sees it.
+    let filler = format!("/proc/{pid}/root{disk_name}/filler");
+    let mut file = File::create(filler)?;
+    while file.write_all(&[0; 4096]).is_ok() {}
+    let server = servers[1].to_string();
+    for _ in 0..2 {
+        let output = bed.agent.command(&["drain", &server])?;
+        assert!(output.code == Some(0) && output.stderr.contains("not kept"), "{output}");
+        assert!(output.stderr.contains("No space left"), "{output}");
+    }
+    bed.lose(0)?;
+    assert!(threads()? <= before + 4, "{} threads, {before} before", threads()?);
+
+    // The same network namespace, then another one, with the state file of the first.
+    let mut second = Agent::start(&bed.lab.network.director, &text("/run/lvs-agent/second", &servers)?)?;
+    assert_eq!(second.wait_for_end()?.code(), Some(3), "{}", second.diagnosis());
+    let begin = Moment::now();
+    assert!(bed.agent.stop()?.success());
+    assert!(Moment::now().since(begin) < Duration::from_secs(10));
+    bed.agent = Agent::start(&bed.lab.network.director, &text("/run/lvs-agent/control", &servers)?)?;
+    bed.agent.wait_until_ready()?;
+    let there = text("/run/lvs-agent/second", &servers)?.replace(&format!("{METRICS:?}"), "\"off\"");
+    let mut elsewhere = Agent::start(&bed.lab.network.switch, &there)?;
+    assert_eq!(elsewhere.wait_for_end()?.code(), Some(1), "{}", elsewhere.diagnosis());
+    let log = elsewhere.lines().join("\n");
+    assert!(log.contains("uses the state file") && log.contains("`state` in `[agent]`"), "{log}");
+    assert!(bed.agent.stop()?.success());
     Ok(())
 }
 

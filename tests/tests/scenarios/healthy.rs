@@ -1,6 +1,6 @@
 //! Nothing fails: the agent must leave the table alone.
 
-use std::time::Duration;
+use std::{fs, time::Duration};
 
 use anyhow::{Context as _, Result};
 use lvs_tests::{
@@ -8,7 +8,7 @@ use lvs_tests::{
         agent::{log::AgentEvent, metric},
         clients::requests::{Request, Summary},
         clock::Moment,
-        director::table_watcher::changes,
+        director::{packet_counter::PacketCounter, table_watcher::changes},
         layout::Method,
         wait,
     },
@@ -16,8 +16,12 @@ use lvs_tests::{
     testbed::{Setup, Testbed},
 };
 
-/// Traffic without a fault.
-const HEALTHY: Duration = Duration::from_mins(1);
+/// Traffic without a fault, with either check.
+const HEALTHY: Duration = Duration::from_secs(30);
+/// Packets a second from the director to a server, idle connection and hints included, at most: with an HTTP check each
+/// second, and with a connection each second.
+const PAGES: f64 = 6.0;
+const CONNECTIONS: f64 = 4.0;
 
 /// How long the metrics may lag behind.
 const COUNTING: Duration = Duration::from_secs(15);
@@ -26,8 +30,18 @@ const COUNTING: Duration = Duration::from_secs(15);
 #[ignore = "needs root, IPVS and the agent: cargo xtask test"]
 fn healthy_traffic_changes_nothing() -> Result<()> {
     for method in Method::ALL {
-        let mut testbed = Testbed::start(&Setup::new(method))?;
-        testbed.run_for(HEALTHY)?;
+        let setup = Setup::new(method);
+        let mut testbed = Testbed::start(&setup)?;
+        let servers = testbed.lab.servers.iter();
+        let counters: Vec<PacketCounter> =
+            servers.map(|server| PacketCounter::from_director(server.namespace())).collect::<Result<_>>()?;
+        assert_few_packets(&mut testbed, &counters, PAGES)?;
+        // The same servers are asked for less.
+        let config = setup.config.clone().check_by_connect();
+        fs::write(testbed.agent.config_file(), config.to_toml()?)?;
+        let output = testbed.agent.command(&["reload"])?;
+        assert_eq!(output.code, Some(0), "{output}");
+        assert_few_packets(&mut testbed, &counters, CONNECTIONS)?;
         assert_eq!(changes(&testbed.history_since_healthy()?), []);
         let edits = testbed.agent.events().into_iter().filter(|event| event.at >= testbed.healthy_since);
         assert_eq!(edits.filter(AgentEvent::is_edit).collect::<Vec<_>>(), []);
@@ -38,6 +52,22 @@ fn healthy_traffic_changes_nothing() -> Result<()> {
         assert_eq!(summary.failed(), 0);
         assert_counted(&testbed, &requests)?;
         assert_watched_as(&testbed, method)?;
+    }
+    Ok(())
+}
+
+/// While all is well, each server gets at least a packet a second from the director, and at most so many.
+fn assert_few_packets(testbed: &mut Testbed, counters: &[PacketCounter], most: f64) -> Result<()> {
+    let read = || counters.iter().map(PacketCounter::read).collect::<Result<Vec<_>>>();
+    let (before, since) = (read()?, Moment::now());
+    testbed.run_for(HEALTHY)?;
+    let (after, seconds) = (read()?, Moment::now().since(since).as_secs_f64());
+    let rates: Vec<f64> =
+        before.iter().zip(after).map(|(before, after)| (after - before) / seconds).collect();
+    let method = testbed.lab.network.layout.method;
+    say(&format!("{method}: {rates:.2?} packets a second from the director to each server, at most {most}"));
+    for rate in rates {
+        assert!((1.0..=most).contains(&rate), "{rate} packets a second: {}", testbed.diagnosis());
     }
     Ok(())
 }

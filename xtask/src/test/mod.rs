@@ -1,5 +1,7 @@
 //! `cargo xtask test`: everything that must hold, step by step, and one line with the sum.
 
+mod durations;
+mod shares;
 mod steps;
 mod summary;
 mod tee;
@@ -11,7 +13,7 @@ use anyhow::Result;
 use self::steps::Session;
 use self::summary::Counts;
 use crate::cache::Cache;
-use crate::setup::{FOR_CHECKS, FOR_VM, TO_BUILD, ensure_all};
+use crate::setup::{FOR_CHECKS, FOR_TESTS, FOR_VM, TO_BUILD, ensure_all};
 use crate::vm::kernel;
 
 pub(crate) use self::steps::Step;
@@ -38,7 +40,7 @@ struct Report {
 pub(crate) fn test(cache: &Cache, options: &TestOptions) -> Result<bool> {
     let steps = steps::chosen(&options.only);
     if steps.iter().any(|step| step.needs_setup()) {
-        ensure_all(cache, &[TO_BUILD, FOR_VM].concat())?;
+        ensure_all(cache, &[TO_BUILD, FOR_VM, FOR_TESTS].concat())?;
     }
     if steps.contains(&Step::Checks) {
         ensure_all(cache, FOR_CHECKS)?;

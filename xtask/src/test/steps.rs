@@ -13,12 +13,13 @@ use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 
 use super::TestOptions;
+use super::shares;
 use super::summary::Counts;
 use super::tee::Tee;
 use crate::build::{self, AGENT_VARIABLE, OBJECT_VARIABLE};
 use crate::cache::Cache;
 use crate::vm::{self, Clock, Streams, VmOptions, kernel};
-use crate::{apt, paths, process, tidy, tools};
+use crate::{apt, paths, process, supply, tidy, tools};
 
 /// The package with the tests that need more than one process.
 const TESTS: &str = "lvs-tests";
@@ -52,6 +53,8 @@ pub(crate) enum Step {
     Fmt,
     /// The habits of the code base are kept
     Tidy,
+    /// The crates' sources and licences are those that may be, and none is there that must not
+    Supply,
     /// Both halves build
     Build,
     /// No lint has anything to say
@@ -75,6 +78,7 @@ pub(crate) enum Step {
 pub(super) enum Run {
     Fmt,
     Tidy,
+    Supply,
     Build,
     Clippy { package: &'static [&'static str] },
     Unit,
@@ -95,7 +99,7 @@ pub(super) fn chosen(only: &[Step]) -> Vec<Step> {
 impl Step {
     /// Whether the step needs more than the Rust toolchain that runs this.
     pub(super) fn needs_setup(self) -> bool {
-        !matches!(self, Self::Fmt | Self::Tidy | Self::Clippy)
+        !matches!(self, Self::Fmt | Self::Tidy | Self::Supply | Self::Clippy)
     }
 
     fn needs_build(self) -> bool {
@@ -136,6 +140,7 @@ impl<'a> Session<'a> {
         match step {
             Step::Fmt => named("fmt", Run::Fmt),
             Step::Tidy => named("tidy", Run::Tidy),
+            Step::Supply => named("supply", Run::Supply),
             Step::Build => named("build", Run::Build),
             Step::Clippy => vec![
                 ("clippy".to_owned(), Run::Clippy { package: &["--all-targets"] }),
@@ -162,6 +167,7 @@ impl<'a> Session<'a> {
         match run {
             Run::Fmt => plain(process::cargo().args(["fmt", "--all", "--check"])),
             Run::Tidy => Ok(Counts::one(tidy::tidy(paths::repository())?)),
+            Run::Supply => Ok(Counts::one(supply::check()?)),
             Run::Build => self.build(),
             Run::Clippy { package } => {
                 plain(process::cargo().arg("clippy").args(package).args(["--", "--deny", "warnings"]))
@@ -278,9 +284,9 @@ impl<'a> Session<'a> {
         for test in &left_out {
             println!("skipped on {kernel}, because it is the same on every kernel: {test}");
         }
-        let shares = dealt(&tests, thread::available_parallelism().map_or(1, NonZero::get));
+        let shares = shares::dealt(&tests, thread::available_parallelism().map_or(1, NonZero::get));
         let skipped = Counts::skipped(left_out.len());
-        Ok(side_by_side(&shares, run).into_iter().chain([skipped]).sum())
+        Ok(shares::side_by_side(&shares, run).into_iter().chain([skipped]).sum())
     }
 
     /// Builds a test program of `lvs-tests` and returns its path. With optimisation: clients and servers share the
@@ -303,42 +309,6 @@ impl<'a> Session<'a> {
     }
 }
 
-/// Runs each share at the same time. The first one's output is shown as it comes, that of the others when it has ended.
-fn side_by_side(
-    shares: &[Vec<String>],
-    run: impl Fn(&[String], Streams<'_>) -> Result<i32> + Sync,
-) -> Vec<Counts> {
-    let counted = |text: &str, ended: Result<i32>| {
-        if let Err(error) = &ended {
-            println!("{error:#}");
-        }
-        Counts::of_tests(text, ended.is_ok_and(|status| status == 0))
-    };
-    let Some((first, others)) = shares.split_first() else { return Vec::new() };
-    let run = &run;
-    thread::scope(|scope| {
-        let begin = |share: &[String]| {
-            let (mut out, mut err) = (Vec::new(), Vec::new());
-            let ended = run(share, Streams { out: &mut out, err: &mut err });
-            (out, err, ended)
-        };
-        let others: Vec<_> = others.iter().map(|share| scope.spawn(move || begin(share))).collect();
-        let mut out = Tee::new(io::stdout());
-        let ended = run(first, Streams { out: &mut out, err: &mut io::stderr() });
-        let mut counts = vec![counted(&out.into_text(), ended)];
-        for other in others {
-            let Ok((out, err, ended)) = other.join() else {
-                counts.push(Counts::one(false));
-                continue;
-            };
-            let text = String::from_utf8_lossy(&out);
-            println!("{text}{}", String::from_utf8_lossy(&err));
-            counts.push(counted(&text, ended));
-        }
-        counts
-    })
-}
-
 /// The names of a test program's tests.
 fn listed(program: &Path) -> Result<Vec<String>> {
     let mut list = process::command(program);
@@ -351,14 +321,6 @@ fn listed(program: &Path) -> Result<Vec<String>> {
 fn of_kernel(tests: Vec<String>, kernel: kernel::Line) -> (Vec<String>, Vec<String>) {
     let is_everywhere = |test: &String| !ON_DEFAULT_KERNEL_ONLY.iter().any(|name| test.starts_with(name));
     tests.into_iter().partition(|test| kernel == kernel::DEFAULT || is_everywhere(test))
-}
-
-/// Tests dealt out into at most so many shares, like cards: neighbours are about the same subject and take as long. A
-/// few are not worth a second VM.
-fn dealt(tests: &[String], shares: usize) -> Vec<Vec<String>> {
-    const WORTH_A_VM: usize = 5;
-    let shares = shares.min(tests.len() / WORTH_A_VM).max(1);
-    (0..shares).map(|share| tests.iter().skip(share).step_by(shares).cloned().collect()).collect()
 }
 
 /// Runs a command that is one test itself.
@@ -401,20 +363,6 @@ not json
 {"reason":"build-finished","success":true}"#;
         assert_eq!(executable(messages, "scenarios"), Some("/t/scenarios-2".into()));
         assert_eq!(executable(messages, "kernel_side"), None);
-    }
-
-    #[test]
-    fn every_test_is_in_one_share() {
-        let names = |count: usize| (0..count).map(|number| number.to_string()).collect::<Vec<_>>();
-        for (tests, shares, expected) in
-            [(0, 2, 1), (9, 2, 1), (10, 2, 2), (64, 2, 2), (64, 1, 1), (17, 8, 3)]
-        {
-            let dealt = dealt(&names(tests), shares);
-            assert_eq!(dealt.len(), expected, "{tests} in {shares}");
-            let mut all: Vec<String> = dealt.concat();
-            all.sort_by_key(|name| name.parse::<usize>().ok());
-            assert_eq!(all, names(tests));
-        }
     }
 
     #[test]

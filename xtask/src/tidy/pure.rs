@@ -9,6 +9,7 @@ const TABLE: &str = "xtask/src/tidy/pure.rs";
 /// What is pure: files, and folders with all that is in them.
 const PURE: &[&str] = &[
     "lvs-agent/src/backoff.rs",
+    "lvs-agent/src/config/loss.rs",
     "lvs-agent/src/config/restart.rs",
     "lvs-agent/src/engine",
     "lvs-agent/src/event/timeline.rs",
@@ -19,6 +20,7 @@ const PURE: &[&str] = &[
     "lvs-agent/src/ipvs/table.rs",
     "lvs-agent/src/ipvs/wanted.rs",
     "lvs-agent/src/model",
+    "lvs-agent/src/passive/blindness.rs",
     "lvs-agent/src/passive/contradiction",
     "lvs-agent/src/passive/detector",
     "lvs-agent/src/passive/targets.rs",
@@ -41,6 +43,7 @@ const IMPURE: &[(&[&str], &str)] = &[
     (&["aya"], "loads and reads eBPF programs"),
     (&["crate", "clock"], "reads a clock"),
     (&["crate", "netlink"], "asks the kernel"),
+    (&["crate", "privileges"], "asks the kernel"),
     (&["crate", "process"], "starts programs"),
     (&["libc"], "asks the kernel"),
     (&["log"], "logs"),

@@ -31,10 +31,13 @@ const CRATES: &[Crate] =
 const LVS_AGENT: &[Room] = &[
     room("backoff", 0, &[]),
     room("clock", 0, &[]),
+    room("file_lock", 0, &[]),
     room("file_watch", 0, &[]),
+    room("file_work", 0, &[]),
     room("keyed", 0, &[]),
     room("netlink", 0, &[]),
-    room("process", 0, &[]),
+    room("privileges", 0, &[]),
+    room("process", 0, &["privileges"]),
     room("supervision", 0, &["backoff"]),
 
     room("model", 1, &[]),
@@ -47,23 +50,23 @@ const LVS_AGENT: &[Room] = &[
 
     room("health", 3, &["backoff", "model"]),
     room("passive", 3, &["backoff", "keyed", "model"]),
-    room("probe", 3, &["keyed", "process", "supervision", "model"]),
+    room("probe", 3, &["file_work", "keyed", "privileges", "process", "supervision", "model"]),
     room("pool", 3, &["model", "health"]),
 
     room("event", 4, &["clock", "keyed", "model", "config", "control", "ipvs", "health", "passive", "pool", "probe"]),
     room("engine", 4, &["backoff", "keyed", "model", "control", "ipvs", "health", "passive", "pool", "probe", "event"]),
-    room("state_file", 4, &["model", "ipvs", "pool", "event"]),
+    room("state_file", 4, &["file_lock", "model", "ipvs", "pool", "event"]),
 
-    room("notify", 5, &["keyed", "process", "supervision", "model", "health", "pool", "probe", "event", "engine"]),
+    room("notify", 5, &["file_work", "keyed", "process", "supervision", "model", "health", "pool", "probe", "event", "engine"]),
     room("reconcile", 5, &["backoff", "clock", "netlink", "model", "control", "ipvs", "event", "engine", "state_file"]),
     room("telemetry", 5, &["clock", "keyed", "supervision", "model", "config", "ipvs", "log", "health", "passive", "pool", "probe", "event", "engine"]),
 
     room("agent", 6, &[
-        "clock", "file_watch", "keyed", "netlink", "process", "supervision", "model", "config", "control", "ipvs", "log", "network",
+        "clock", "file_lock", "file_watch", "keyed", "netlink", "privileges", "process", "supervision", "model", "config", "control", "ipvs", "log", "network",
         "health", "passive", "pool", "probe", "event", "engine", "state_file", "notify", "reconcile", "telemetry",
     ]),
 
-    room("cli", 7, &["clock", "supervision", "model", "config", "control", "ipvs", "log", "event", "telemetry", "agent"]),
+    room("cli", 7, &["clock", "privileges", "supervision", "model", "config", "control", "ipvs", "log", "event", "telemetry", "agent"]),
 ];
 
 /// Floor 0 is how programs talk to their users.

@@ -27,9 +27,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A log on the serial port; the machine ends when the kernel fails; and less work at boot: no self-tests of ciphers,
 /// no defences that an emulated CPU doesn't need. Without `tsc=reliable` the kernel mistrusts the time-stamp counter
-/// and reads the time from an emulated timer, which costs microseconds each time.
+/// and reads the time from an emulated timer, which costs microseconds each time. Without `no_timer_check` it tests its
+/// timer, and may miss the ticks on a busy machine, which ends in a panic.
 const KERNEL_ARGUMENTS: &str = "console=ttyS0 panic=-1 oops=panic \
-    cryptomgr.notests=1 mitigations=off nokaslr audit=0 tsc=reliable";
+    cryptomgr.notests=1 mitigations=off nokaslr audit=0 tsc=reliable no_timer_check";
 
 /// A machine that is ready to run.
 pub(super) struct Machine<'a> {

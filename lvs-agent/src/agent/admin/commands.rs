@@ -12,6 +12,7 @@ use crate::{
     ipvs::{DestinationStatistics, IpvsError, TableReader},
     model::DestinationKey,
     netlink::DEFAULT_TIMEOUT,
+    state_file::Kept,
 };
 
 /// How long a reply waits until the command is saved.
@@ -29,7 +30,10 @@ impl ControllerHandle {
     /// Runs a command; the reply has its servers.
     pub(crate) async fn run(&self, command: AdminCommand, selector: ServerSelector) -> Reply {
         match self.send(command, selector).await {
-            Ok(results) => Reply::Servers(results.iter().map(|result| self.row(result, None)).collect()),
+            Ok((results, not_kept)) => {
+                let row = |result| AffectedServer { not_kept: not_kept.clone(), ..self.row(result, None) };
+                Reply::Servers(results.iter().map(row).collect())
+            }
             Err(message) => Reply::Error(message),
         }
     }
@@ -37,7 +41,7 @@ impl ControllerHandle {
     /// The numbers of connections of servers.
     pub(crate) async fn connections(&self, selector: ServerSelector) -> Reply {
         let reply = async {
-            let results = self.send(AdminCommand::Query, selector).await?;
+            let (results, _) = self.send(AdminCommand::Query, selector).await?;
             let keys: Vec<_> = results.iter().map(|result| result.destination).collect();
             // The kernel takes its time over a long table.
             let counting = spawn_blocking(move || statistics(&keys)).await;
@@ -60,22 +64,31 @@ impl ControllerHandle {
             weight: result.weight.map(|weight| weight.0),
             held: result.held(),
             observed: self.is_observing,
+            not_kept: None,
             connections: statistics.is_some().then_some(Connections { active, inactive, persistent }),
         }
     }
 
+    /// The servers, and why the next agent will know nothing of the command, if so.
     async fn send(
         &self,
         command: AdminCommand,
         selector: ServerSelector,
-    ) -> Result<Vec<CommandResult>, String> {
+    ) -> Result<(Vec<CommandResult>, Option<String>), String> {
         let compose = |reply| AdminRequest { command, selector, reply };
         let answer = request(&self.controller, TIMEOUT, compose).await?;
         let CommandReply { results, saved } = answer.map_err(|unknown| unknown.to_string())?;
-        if let Some(receipt) = saved {
-            receipt.written(SAVE_TIMEOUT).await;
-        }
-        Ok(results)
+        let not_kept = match saved {
+            None => Some("there is no state file".to_owned()),
+            Some(receipt) => match receipt.written(SAVE_TIMEOUT).await {
+                Kept::Written => None,
+                Kept::Failed(reason) => Some(format!("the state file can't be written: {reason}")),
+                Kept::Pending => {
+                    Some(format!("the state file took longer than {} s", SAVE_TIMEOUT.as_secs()))
+                }
+            },
+        };
+        Ok((results, not_kept))
     }
 }
 

@@ -57,7 +57,7 @@ pub(crate) struct Inputs {
     /// Other lists of services.
     pub(crate) updates: mpsc::Receiver<ServiceUpdate>,
     /// Admin commands.
-    pub(crate) orders: mpsc::Receiver<AdminRequest>,
+    pub(crate) commands: mpsc::Receiver<AdminRequest>,
     /// The servers that files in the maintenance folder name; closed where there is no folder.
     pub(crate) maintained: watch::Receiver<MaintenanceSet>,
 }
@@ -90,7 +90,7 @@ pub(crate) struct Controller {
     /// Saves the admin commands, …
     state_writer: Option<StateWriter<SavedCommands>>,
     /// … and those that were saved last.
-    kept: SavedCommands,
+    saved: SavedCommands,
     /// What metrics show of destinations and services.
     shown: StateGauges,
 }
@@ -122,7 +122,7 @@ impl Controller {
         shown.show_all(&parts.engine);
         parts.idle.replace(idle::wishes(&parts.engine));
         Self {
-            kept: parts.engine.commands(),
+            saved: parts.engine.commands(),
             engine: parts.engine,
             checks: parts.checks,
             scheduler: parts.scheduler,
@@ -157,7 +157,7 @@ impl Controller {
                 Some(report) = inputs.reports.recv() => self.report(report),
                 Some(report) = inputs.idle.recv() => self.idle_reported(&report),
                 Some(update) = inputs.updates.recv() => self.replace(update).await,
-                Some(order) = inputs.orders.recv() => self.order(order),
+                Some(request) = inputs.commands.recv() => self.command(request),
                 Some(request) = inputs.requests.recv() => self.answer(request),
                 Ok(()) = inputs.maintained.changed() => {
                     let maintained = inputs.maintained.borrow_and_update().clone();
@@ -179,7 +179,7 @@ impl Controller {
     }
 
     /// Applies an admin command and replies; the caller may have gone.
-    fn order(&mut self, request: AdminRequest) {
+    fn command(&mut self, request: AdminRequest) {
         let AdminRequest { command: order, selector, reply } = request;
         let applied = admin::apply(&mut self.engine, order, &selector, Instant::now());
         let outcome = applied.map(|(ordered, effects)| {
@@ -190,19 +190,21 @@ impl Controller {
                 // No weight has changed of a server that was out already.
                 self.shown.show_destination(&self.engine, &one.destination);
             }
-            CommandReply { results: ordered, saved: self.keep_orders() }
+            // A command that was given before may still not be in the file.
+            let saved = self.save_commands().or_else(|| self.state_writer.as_ref().map(StateWriter::latest));
+            CommandReply { results: ordered, saved }
         });
         reply.send(outcome).ok();
     }
 
     /// Saves the admin commands, if they are others than those that were saved last.
-    pub(crate) fn keep_orders(&mut self) -> Option<WriteReceipt> {
-        let orders = self.engine.commands();
-        if orders == self.kept {
+    pub(crate) fn save_commands(&mut self) -> Option<WriteReceipt> {
+        let commands = self.engine.commands();
+        if commands == self.saved {
             return None;
         }
-        let receipt = self.state_writer.as_ref().map(|state_writer| state_writer.save(&orders));
-        self.kept = orders;
+        let receipt = self.state_writer.as_ref().map(|state_writer| state_writer.save(&commands));
+        self.saved = commands;
         receipt
     }
 
@@ -256,12 +258,12 @@ impl Controller {
             let noted = self.engine.note_check(&destination, check, &result.outcome, Instant::now());
             self.events.publish_all(noted);
             if let Ok(success) = &result.outcome {
-                self.confirmations.note_latency(subscriber, success, result.whole);
+                self.confirmations.note_latency(subscriber, success, result.is_full);
             }
             if verdict == Verdict::Alive && self.check_in_place(&destination) {
                 continue;
             }
-            let source = if result.whole { Source::Baseline } else { Source::Partial };
+            let source = if result.is_full { Source::Baseline } else { Source::Partial };
             self.observe(&destination, Some(check), &result.outcome, verdict, source);
         }
         self.accelerate(result.id);

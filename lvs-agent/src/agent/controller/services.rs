@@ -46,7 +46,7 @@ impl Controller {
         }
         self.confirmations.forget_removed(&self.engine, now);
         // Nobody waits for that.
-        drop(self.keep_orders());
+        drop(self.save_commands());
         // The scheduler takes commands whatever else it does. Once it has ended the agent ends, too.
         self.scheduler.exchange(added, removed).await.ok();
         let services: WatchedServices = services.into();

@@ -91,6 +91,11 @@ impl Devices {
         if self.refused.is_empty() { Vec::new() } else { self.follow(watcher, snapshot) }
     }
 
+    /// Those that are watched.
+    pub(crate) fn watched(&self) -> impl Iterator<Item = &Device> {
+        self.watched.iter()
+    }
+
     /// Watches none any more.
     pub(crate) fn clear(&mut self, watcher: &mut impl Watcher) {
         for device in std::mem::take(&mut self.watched) {

@@ -1,7 +1,9 @@
 //! The task around the eBPF programs and the detector: on every tick and at every edge it evaluates the signs of life,
 //! and reports findings to the controller. Between two ticks it takes in changes of servers, routes and neighbours.
 
+mod blind;
 mod devices;
+mod hooks;
 mod recorder;
 pub(super) mod setup;
 mod status;
@@ -25,7 +27,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error};
 
 use self::{
+    blind::Blind,
     devices::Devices,
+    hooks::HookReport,
     status::{EvidenceLog, WithoutSignal},
 };
 pub(crate) use self::{recorder::Recording, topology::MonitorParts};
@@ -33,7 +37,9 @@ pub(crate) use super::messages::{SignalRequest, WatchedServices};
 use crate::{
     clock::monotonic_ns,
     engine::confirmation::DetectorFeedback,
-    network::{NeighbourChange, RouteSnapshot, Topology},
+    event::Publisher,
+    keyed::KeyMap,
+    network::{Device, NeighbourChange, RouteSnapshot, Topology},
     passive::{
         ClientReport, ClientWatch, Detector, Finding, Observation, Programs, Signals, Targets, View,
         Visibility,
@@ -68,6 +74,8 @@ pub(crate) struct Inputs {
     pub(crate) watched: latest::Receiver<WatchedServices>,
     /// Requests for the state of the signal.
     pub(crate) requests: mpsc::Receiver<SignalRequest>,
+    /// What surrounds the programs.
+    pub(crate) hooks: mpsc::Receiver<HookReport>,
 }
 
 /// What the task sends.
@@ -80,6 +88,8 @@ pub(crate) struct Outputs {
     pub(crate) targets: latest::Sender<Arc<Targets>>,
     /// The addresses whose routes matter.
     pub(crate) servers: latest::Sender<BTreeSet<std::net::IpAddr>>,
+    /// The devices that are watched.
+    pub(crate) devices: latest::Sender<Vec<Device>>,
 }
 
 /// The passive side while the agent runs.
@@ -106,6 +116,11 @@ pub(crate) struct Monitor {
     /// Servers whose neighbour entry has failed.
     failed: BTreeSet<ServerId>,
     evidences: EvidenceLog,
+    /// Where the programs are blind.
+    blind: Blind,
+    /// The packets to and from each server when its counters were last read.
+    counted: KeyMap<ServerId, (u64, u64)>,
+    events: Publisher,
     /// The destinations without a signal, as last published.
     without_signal: WithoutSignal,
     /// Whether that may have changed.
@@ -155,6 +170,7 @@ impl Monitor {
                     self.set_services(&watched);
                 }
                 Some(request) = inputs.requests.recv() => self.answer(request),
+                Some(found) = inputs.hooks.recv() => self.look_around(found),
             }
         }
     }
@@ -192,9 +208,11 @@ impl Monitor {
             if let Some(recording) = &mut self.recording {
                 recording.counters(now_ns, id, &counters);
             }
+            self.counted.insert(id, (counters.packets_in, counters.packets_out));
             self.detector.learn(id, &counters, now_ns);
             self.exposition.counted(id, &counters, &state);
-            let report = self.clients.learn(id, &counters, &state, || self.signals.flows(id), now_ns);
+            let flows = || self.signals.flows(id);
+            let report = self.clients.learn(id, &counters, &state, flows, &self.signals, now_ns);
             if let Some(Err(unsent)) = report.map(|report| self.outputs.clients.try_send(report)) {
                 self.clients.unheard(&unsent.into_inner());
             }

@@ -1,20 +1,25 @@
 //! Writing down what the detector is shown, beside the task that shows it: the disk may be slow, the next tick is not.
 
 use std::{
-    fs::File,
+    fs::OpenOptions,
     io::{self, BufWriter, Write},
+    os::unix::fs::OpenOptionsExt as _,
     path::Path,
-    sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
-    thread::{self, JoinHandle},
+    sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError, channel, sync_channel},
+    thread,
+    time::Duration,
 };
 
 use lvs_common::{ServerAnswered, ServerCounters, ServerId, ServerWaiting};
+use nix::libc;
 use tracing::warn;
 
 use crate::passive::{View, trace::Recorder};
 
 /// How much may wait for the disk: some 6 MB.
 const WAITING: usize = 2_048;
+/// How long the end of the agent waits for the disk to take what waits: a part of what a task has to stop.
+const LAST: Duration = Duration::from_secs(2);
 
 /// One thing that the detector was shown.
 enum Entry {
@@ -26,23 +31,34 @@ enum Entry {
 pub(crate) struct Recording {
     /// `None` once the writer has ended.
     entries: Option<SyncSender<Entry>>,
-    writer: Option<JoinHandle<()>>,
+    /// Closed by the writer's end.
+    ended: Receiver<()>,
 }
 
 impl Recording {
     /// Begins a recording in a new file at `path`; one that is there is replaced.
     pub(crate) fn start(path: &Path) -> io::Result<Self> {
-        Self::to(File::create(path)?)
+        // A pipe without a reader is refused at once.
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open(path)?;
+        Self::to(file)
     }
 
     fn to(out: impl Write + Send + 'static) -> io::Result<Self> {
         let (entries, waiting) = sync_channel(WAITING);
-        let writer = thread::Builder::new().name("recording".to_owned()).spawn(move || {
+        let (ending, ended) = channel();
+        thread::Builder::new().name("recording".to_owned()).spawn(move || {
+            // Dropped at the end, which may be a panic: the hook has logged it then.
+            let _ending: Sender<()> = ending;
             if let Err(error) = write(out, &waiting) {
                 warn!("the recording of passive detection has ended: {error}");
             }
         })?;
-        Ok(Self { entries: Some(entries), writer: Some(writer) })
+        Ok(Self { entries: Some(entries), ended })
     }
 
     /// Writes down a server's state. Never waits: what the writer has no room for is left out and counted.
@@ -76,8 +92,10 @@ impl Recording {
 impl Drop for Recording {
     fn drop(&mut self) {
         self.entries = None;
-        if let Some(Err(_)) = self.writer.take().map(JoinHandle::join) {
-            warn!("the recording of passive detection has ended with a panic");
+        if self.ended.recv_timeout(LAST) == Err(RecvTimeoutError::Timeout) {
+            warn!(
+                "the recording of passive detection lacks its end: the disk did not take it within {LAST:?}"
+            );
         }
     }
 }

@@ -7,10 +7,11 @@ use anyhow::Context as _;
 use tokio::sync::{mpsc, watch as latest};
 use tracing::warn;
 
-use super::{Inputs, Monitor, MonitorParts, Outputs, Recording, devices::Devices};
+use super::{Inputs, Monitor, MonitorParts, Outputs, Recording, devices::Devices, hooks::HookWatch};
 use crate::{
     agent::messages::{SignalRequest, WatchedServices},
     engine::confirmation::DetectorFeedback,
+    event::Publisher,
     model::{Config, PassiveSettings},
     netlink::DEFAULT_TIMEOUT,
     network::{Links, NeighbourWatch, NetworkError, SurveyTask},
@@ -27,6 +28,8 @@ const LOG_WARNINGS: u8 = 2;
 const SNAPSHOTS: usize = 4;
 /// Questions about the signal that may wait.
 const REQUESTS: usize = 8;
+/// Looks at the hooks that may wait: the next one comes soon.
+const LOOKS: usize = 1;
 
 /// Everything that watches, ready to run.
 pub(crate) struct PassiveSide {
@@ -34,6 +37,7 @@ pub(crate) struct PassiveSide {
     pub(crate) inputs: Inputs,
     pub(crate) survey_task: SurveyTask,
     pub(crate) neighbours: NeighbourWatch,
+    pub(crate) hooks: HookWatch,
     /// Whom to ask about the signal.
     pub(crate) requests: mpsc::Sender<SignalRequest>,
 }
@@ -73,14 +77,24 @@ pub(crate) async fn check_devices(settings: &PassiveSettings) -> anyhow::Result<
 }
 
 /// Loads the programs, looks where packets to the servers go and attaches there.
-pub(crate) async fn set_up(config: &Config, wiring: Wiring) -> Result<PassiveSide, NoPassiveSide> {
+pub(crate) async fn set_up(
+    config: &Config,
+    wiring: Wiring,
+    events: Publisher,
+) -> Result<PassiveSide, NoPassiveSide> {
     if !config.passive.enabled {
         return Err(NoPassiveSide::Off);
     }
     let Wiring { findings, clients, feedback, targets: targets_tx, mut watched } = wiring;
     let services = watched.borrow_and_update().clone();
     let (mut programs, signals) = load(config, &services)?;
-    metrics::publish_maps(programs.memory()?);
+    match programs.memory() {
+        Ok(bytes) => metrics::publish_maps(bytes),
+        Err(error) => warn!("the metric lvs_passive_maps_bytes is missing: {error}"),
+    }
+    programs.set_order(&config.passive.order);
+    let program_ids = programs.ids();
+    let (devices_tx, devices) = latest::channel(Vec::new());
     let mut targets = Targets::new([]);
     targets.limit(u32::try_from(signals.capacity()).unwrap_or(u32::MAX));
     let (servers_tx, servers) = latest::channel(BTreeSet::<IpAddr>::new());
@@ -91,8 +105,9 @@ pub(crate) async fn set_up(config: &Config, wiring: Wiring) -> Result<PassiveSid
         detector: Detector::new(config.passive.detector.clone()),
         recording: config.passive.record.as_deref().and_then(record),
         devices: Devices::new(config.passive.devices.clone()),
-        outputs: Outputs { findings, clients, targets: targets_tx, servers: servers_tx },
+        outputs: Outputs { findings, clients, targets: targets_tx, servers: servers_tx, devices: devices_tx },
         tick: config.passive.tick,
+        events,
     };
     let mut monitor = Monitor::new(parts, &services);
     let (snapshots_tx, snapshots) = mpsc::channel(SNAPSHOTS);
@@ -100,8 +115,18 @@ pub(crate) async fn set_up(config: &Config, wiring: Wiring) -> Result<PassiveSid
     monitor.update_routes(survey_task.survey().await?);
     let (neighbour_watch, neighbours) = NeighbourWatch::start(DEFAULT_TIMEOUT).await?;
     let (requests_tx, requests) = mpsc::channel(REQUESTS);
-    let inputs = Inputs { snapshots, neighbours, feedback, watched, requests };
-    Ok(PassiveSide { monitor, inputs, survey_task, neighbours: neighbour_watch, requests: requests_tx })
+    let (found, hooks) = mpsc::channel(LOOKS);
+    let order = config.passive.order.clone();
+    let looks = HookWatch { devices, programs: program_ids, order, found };
+    let inputs = Inputs { snapshots, neighbours, feedback, watched, requests, hooks };
+    Ok(PassiveSide {
+        monitor,
+        inputs,
+        survey_task,
+        neighbours: neighbour_watch,
+        hooks: looks,
+        requests: requests_tx,
+    })
 }
 
 /// A recording that can't be had is no reason to do without the signal.
@@ -122,14 +147,18 @@ fn load(config: &Config, services: &WatchedServices) -> Result<(Programs, Signal
     let expected = if endpoints == 0 { EXPECTED } else { endpoints };
     let sizes = Sizes::for_endpoints(expected);
     let log_level = if config.passive.log_faults { LOG_WARNINGS } else { LOG_NOTHING };
-    Programs::load(sizes, log_level)
+    Programs::load(sizes, config.agent.probe_mark, log_level)
 }
 
 impl PassiveSide {
     /// Watches until `shutdown`.
     pub(crate) async fn run(self, shutdown: tokio_util::sync::CancellationToken) {
-        let Self { monitor, inputs, survey_task, neighbours, requests: _ } = self;
-        tokio::join!(monitor.run(inputs, shutdown.clone()), survey_task.run(shutdown));
+        let Self { monitor, inputs, survey_task, neighbours, hooks, requests: _ } = self;
+        tokio::join!(
+            monitor.run(inputs, shutdown.clone()),
+            survey_task.run(shutdown.clone()),
+            hooks.run(shutdown)
+        );
         drop(neighbours);
     }
 }

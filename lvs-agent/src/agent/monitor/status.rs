@@ -82,14 +82,17 @@ impl Monitor {
             (None, passive::Visibility::Both) => Visibility::Both,
             (None, passive::Visibility::ClientOnly) => Visibility::ClientOnly,
         };
+        let reason = match (none, seen) {
+            (Some(reason), _) => Some(self.reason(destination, reason)),
+            (None, Visibility::ClientOnly) => Some("answers bypass the director".to_owned()),
+            (None, _) => None,
+        };
+        let (seen, less) = self.seen_by_programs(destination.server.ip(), seen);
+        let reasons: Vec<String> = less.into_iter().chain(reason).collect();
         let usual = self.detector.usual_wait(target.id);
         SignalStatus {
             seen,
-            reason: match (none, seen) {
-                (Some(reason), _) => Some(self.reason(destination, reason)),
-                (None, Visibility::ClientOnly) => Some("answers bypass the director".to_owned()),
-                (None, _) => None,
-            },
+            reason: (!reasons.is_empty()).then(|| reasons.join("; ")),
             usual_wait_ms: usual.map(|usual: Duration| usual.as_secs_f64() * 1000.0),
             evidence: self.evidences.status(target.id, now_ns),
         }

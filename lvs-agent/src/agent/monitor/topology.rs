@@ -13,6 +13,8 @@ use tracing::{error, info, warn};
 use super::{Monitor, Outputs, Recording, devices::Devices};
 use crate::{
     agent::messages::WatchedServices,
+    event::Publisher,
+    keyed::KeyMap,
     model::VirtualService,
     network::{NeighbourChange, RouteSnapshot, ServerNextHop, ServerRoute, Topology},
     passive::{
@@ -32,6 +34,7 @@ pub(crate) struct MonitorParts {
     pub(crate) devices: Devices,
     pub(crate) outputs: Outputs,
     pub(crate) tick: Duration,
+    pub(crate) events: Publisher,
 }
 
 /// How packets get to all servers of all services.
@@ -42,7 +45,8 @@ pub(crate) fn forwardings(services: &[VirtualService]) -> impl Iterator<Item = F
 impl Monitor {
     /// Watches the servers of `watched`. Nothing is attached before the first snapshot.
     pub(crate) fn new(parts: MonitorParts, watched: &WatchedServices) -> Self {
-        let MonitorParts { programs, signals, targets, detector, recording, devices, outputs, tick } = parts;
+        let MonitorParts { programs, signals, targets, detector, recording, devices, outputs, tick, events } =
+            parts;
         let mut monitor = Self {
             programs,
             signals,
@@ -61,6 +65,9 @@ impl Monitor {
             learn_due: 0,
             failed: BTreeSet::new(),
             evidences: super::EvidenceLog::default(),
+            blind: super::Blind::default(),
+            counted: KeyMap::default(),
+            events,
             without_signal: super::WithoutSignal::default(),
             signals_changed: true,
             services: BTreeMap::new(),
@@ -84,6 +91,7 @@ impl Monitor {
         for gone in before.iter().filter(|id| !stay.contains(id)) {
             self.detector.forget(*gone);
             self.evidences.forget(*gone);
+            self.counted.remove(gone);
         }
         self.failed.retain(|id| stay.contains(id));
         let groups = SiblingGroup::all(&self.targets, watched);
@@ -106,6 +114,7 @@ impl Monitor {
         for (device, reason) in self.devices.follow(&mut self.programs, &snapshot) {
             self.targets.device(device, reason);
         }
+        self.name_devices();
         let routes = self.topology.update_routes(snapshot);
         for ServerRoute { server, next_hop, .. } in &routes {
             match next_hop {
@@ -133,6 +142,7 @@ impl Monitor {
             self.targets.device(device, reason);
             self.signals_changed = true;
         }
+        self.name_devices();
     }
 
     /// Takes in changes of neighbours.

@@ -1,20 +1,29 @@
 //! Reloads the configuration: on SIGHUP, on a request over the control socket, and when the file changes
 //! (`autoreload`). A file with faults must never change anything.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+mod doubt;
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use tokio::{
     signal::unix::Signal,
     sync::{mpsc, oneshot, watch as latest},
     task::spawn_blocking,
-    time::timeout,
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use self::doubt::{Doubt, LOOKS, ON_DEMAND, due, patience};
 use super::messages::{NotReloaded, ReloadRequest, RemovedServices, ServiceUpdate, UpdateSummary};
 use crate::{
-    config::{Fingerprint, Reading, Source, changes, without_restart},
+    config::{Content, Loss, Reading, Source, changes, loss, without_restart},
     control::Reloaded,
     event::{ConfigNotice, Event, Publisher, ReloadCause},
     file_watch::FileWatch,
@@ -55,8 +64,12 @@ pub(crate) struct Reload {
     source: Option<Source>,
     /// The configuration in force.
     config: Arc<Config>,
-    /// The fingerprint of the file as it was last read.
-    fingerprint: Option<Fingerprint>,
+    /// The file as it was last read.
+    content: Option<Content>,
+    /// The file that is in force, if it was read here.
+    content_in_force: Option<Content>,
+    /// The file as it was last looked at, if that isn't believed yet.
+    doubt: Option<Doubt>,
     /// Whether the services and servers are those of the kernel's table.
     adopts: bool,
     outputs: Outputs,
@@ -65,7 +78,15 @@ pub(crate) struct Reload {
 impl Reload {
     /// `config` is in force; `source` is its file, if any.
     pub(crate) fn new(source: Option<Source>, config: Arc<Config>, outputs: Outputs) -> Self {
-        Self { source, adopts: config.adopts(), config, fingerprint: None, outputs }
+        Self {
+            source,
+            adopts: config.adopts(),
+            config,
+            content: None,
+            content_in_force: None,
+            doubt: None,
+            outputs,
+        }
     }
 
     /// Runs until `shutdown`.
@@ -82,6 +103,7 @@ impl Reload {
                         request.send(outcome).ok();
                     }
                     () = changed(&mut watch) => self.file_changed().await,
+                    () = due(self.doubt.as_ref()) => self.file_changed().await,
                 }
             }
         };
@@ -108,17 +130,79 @@ impl Reload {
     /// Reloads if the file's content has changed.
     async fn file_changed(&mut self) {
         let Some(source) = self.source.clone() else { return };
-        let (fingerprint, reading) = read(source).await;
-        if fingerprint.is_some() && fingerprint == self.fingerprint {
+        let Look { content, reading, .. } = read(source).await;
+        if content.is_some() && content == self.content {
+            self.doubt = None;
             return debug!("autoreload: the file's content is the same");
         }
-        let was_read = self.fingerprint.is_some();
-        self.fingerprint = fingerprint;
+        if let (Some(content), Ok(reading)) = (&content, &reading)
+            && self.is_doubtful(content, reading)
+        {
+            return;
+        }
+        self.doubt = None;
+        let was_read = self.content.is_some();
+        self.content = content;
         match reading {
             Ok(reading)
-                if !was_read && without_restart(&self.config, reading.config.clone()).0 == *self.config => {}
+                if !was_read && without_restart(&self.config, reading.config.clone()).0 == *self.config =>
+            {
+                self.content_in_force.clone_from(&self.content);
+            }
             reading => drop(self.finish(reading, ReloadCause::FileChanged).await),
         }
+    }
+
+    /// Whether the file may be half of what it is to be. It is looked at again then.
+    fn is_doubtful(&mut self, content: &Content, reading: &Reading) -> bool {
+        let now = Instant::now();
+        if let Some(is_over) = self.doubt.as_ref().and_then(|doubt| doubt.is_over(content, now)) {
+            return !is_over;
+        }
+        let (patience, missing) = self.patience(content, reading);
+        if patience.is_zero() {
+            return false;
+        }
+        if self.doubt.is_none() {
+            self.publish(Event::Config(ConfigNotice::Doubt { missing, patience }));
+        }
+        self.doubt = Some(Doubt::new(content.clone(), patience, now));
+        true
+    }
+
+    /// How long the file must stay as it is before it is believed, and how much it lacks.
+    fn patience(&self, content: &Content, reading: &Reading) -> (Duration, usize) {
+        if self.adopts {
+            // Nothing is deleted with it.
+            return (Duration::ZERO, 0);
+        }
+        let loss = loss(&self.config.services, &reading.config.services);
+        let missing = match loss {
+            Loss::Nothing => 0,
+            Loss::Some(missing) | Loss::End(missing) => missing,
+        };
+        let is_beginning =
+            self.content_in_force.as_ref().is_some_and(|in_force| content.is_beginning_of(in_force));
+        (patience(loss, is_beginning), missing)
+    }
+
+    /// Reads the file on demand. A new file that lacks its end is looked at until it stays as it is.
+    async fn read_on_demand(&self, source: &Source) -> Result<Look, NotReloaded> {
+        let mut look = read(source.clone()).await;
+        for _ in 0..LOOKS {
+            let (Some(content), Ok(reading)) = (&look.content, &look.reading) else { return Ok(look) };
+            let is_settled = look.age.is_none_or(|age| age >= ON_DEMAND);
+            if is_settled || self.patience(content, reading).0 <= ON_DEMAND {
+                return Ok(look);
+            }
+            sleep(ON_DEMAND).await;
+            let next = read(source.clone()).await;
+            if next.content == look.content {
+                return Ok(next);
+            }
+            look = next;
+        }
+        Err(NotReloaded::Unfinished)
     }
 
     /// Reloads in any case.
@@ -128,8 +212,14 @@ impl Reload {
             self.publish(Event::ReloadFailed { cause, error: error.to_string() });
             return Err(error);
         };
-        let (fingerprint, reading) = read(source).await;
-        self.fingerprint = fingerprint;
+        let reading = match self.read_on_demand(&source).await {
+            Ok(Look { content, reading, .. }) => {
+                self.content = content;
+                reading
+            }
+            Err(error) => Err(error),
+        };
+        self.doubt = None;
         self.finish(reading, cause).await
     }
 
@@ -169,6 +259,7 @@ impl Reload {
             if is_unchanged { UpdateSummary::default() } else { self.replace(&config.services).await? };
         sysctl::apply(&config, &self.outputs.events);
         self.config = config.clone();
+        self.content_in_force.clone_from(&self.content);
         self.outputs.in_force.send_replace(config);
         if table_changed {
             warnings.extend(self.await_edits().await);
@@ -240,15 +331,32 @@ async fn changed(watch: &mut Option<FileWatch>) {
     }
 }
 
+/// The file at one time.
+struct Look {
+    /// `None`: it can't be read at all.
+    content: Option<Content>,
+    reading: Result<Reading, NotReloaded>,
+    /// How long ago it was written to; `None`: unknown.
+    age: Option<Duration>,
+}
+
 /// Reads the file in a thread of its own: it may be long, or on a disk that hangs.
-async fn read(source: Source) -> (Option<Fingerprint>, Result<Reading, NotReloaded>) {
-    let reading = spawn_blocking(move || source.read_with_fingerprint());
+async fn read(source: Source) -> Look {
+    let reading = spawn_blocking(move || {
+        let (content, reading) = source.read_with_content();
+        (content, reading, age(&source.path))
+    });
     match reading.await {
-        Ok((fingerprint, reading)) => {
-            (fingerprint, reading.map_err(|error| NotReloaded::Faulty(error.to_string())))
+        Ok((content, reading, age)) => {
+            Look { content, reading: reading.map_err(|error| NotReloaded::Faulty(error.to_string())), age }
         }
-        Err(error) => (None, Err(NotReloaded::Faulty(error.to_string()))),
+        Err(error) => Look { content: None, reading: Err(NotReloaded::Faulty(error.to_string())), age: None },
     }
+}
+
+/// How long ago a file was written to; `None` also where it was in the future, by another machine's clock.
+fn age(path: &Path) -> Option<Duration> {
+    SystemTime::now().duration_since(fs::metadata(path).ok()?.modified().ok()?).ok()
 }
 
 /// Whether a destination is in `new` only: its presence in the table must be known.

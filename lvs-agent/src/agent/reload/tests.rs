@@ -1,4 +1,10 @@
-use std::{fs, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    io::Write as _,
+    path::PathBuf,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use nix::sys::signal::{Signal as Number, raise};
 use tempfile::TempDir;
@@ -177,4 +183,109 @@ fn cause_of(record: &Record) -> Option<ReloadCause> {
         &Event::Reloaded { cause, .. } | &Event::ReloadFailed { cause, .. } => Some(cause),
         _ => None,
     }
+}
+
+/// The file without its last server.
+fn cut(whole: &str) -> &str {
+    &whole[..whole.rfind("[[service.server]]").unwrap()]
+}
+
+impl Running {
+    /// Waits until the task has looked at half a file.
+    async fn doubts(&mut self) {
+        let looked = async {
+            loop {
+                let records = self.recorded.take();
+                if records
+                    .iter()
+                    .any(|record| matches!(record.event, Event::Config(ConfigNotice::Doubt { .. })))
+                {
+                    return;
+                }
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(PATIENCE, looked).await.expect("a doubt");
+    }
+}
+
+/// Puts a text in place of the file.
+type Write = fn(&Path, &str);
+
+/// Each way to put half a file in place that tells nobody that more will come.
+#[tokio::test]
+async fn half_a_file_deletes_nothing_and_the_whole_is_taken_over() {
+    let ways: [(&str, Write); 4] = [
+        ("deleted and written anew", |file, text| {
+            fs::remove_file(file).unwrap();
+            fs::write(file, text).unwrap();
+        }),
+        ("renamed", |file, text| {
+            fs::write(file.with_extension("new"), text).unwrap();
+            fs::rename(file.with_extension("new"), file).unwrap();
+        }),
+        ("truncated and written", |file, text| fs::write(file, text).unwrap()),
+        ("emptied, then appended to line by line", |file, text| {
+            fs::write(file, "").unwrap();
+            for line in text.split_inclusive('\n') {
+                fs::OpenOptions::new().append(true).open(file).unwrap().write_all(line.as_bytes()).unwrap();
+            }
+        }),
+    ];
+    for (way, write) in ways {
+        let mut running = start(&text("autoreload = true", [1, 1]));
+        // It is watched from then on.
+        fs::write(&running.file, text("autoreload = true", [1, 2])).unwrap();
+        assert_eq!(running.next_weights().await, [1, 2], "{way}");
+        let whole = text("autoreload = true", [1, 7]);
+        write(&running.file, cut(&whole));
+        running.doubts().await;
+        assert!(running.updates.try_recv().is_err(), "{way}");
+        fs::write(&running.file, &whole).unwrap();
+        assert_eq!(running.next_weights().await, [1, 7], "{way}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_deleted_on_purpose_goes_after_a_while() {
+    let mut running = start(&text("autoreload = true", [1, 1]));
+    fs::write(&running.file, cut(&text("autoreload = true", [3, 1]))).unwrap();
+    running.doubts().await;
+    tokio::time::pause();
+    let begun = Instant::now();
+    assert_eq!(running.next_weights().await, [3]);
+    assert!(begun.elapsed() > Duration::from_secs(4), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn half_a_file_is_looked_at_twice_on_demand() {
+    tokio::time::pause();
+    let mut running = start(&text("", [1, 1]));
+    fs::write(&running.file, cut(&text("", [4, 1]))).unwrap();
+    let begun = Instant::now();
+    assert_eq!(running.reload().await.1, Some(vec![4]));
+    assert!(begun.elapsed() >= Duration::from_secs(1), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn a_file_that_lacks_its_end_and_changes_all_the_time_is_refused() {
+    let mut running = start(&text("", [1, 1]));
+    fs::write(&running.file, cut(&text("", [9, 1]))).unwrap();
+    let (file, stop) = (running.file.clone(), Arc::new(AtomicBool::new(false)));
+    let end = stop.clone();
+    let writer = std::thread::spawn(move || {
+        for weight in (1..60_000).cycle() {
+            // Never half of that: it is another that is renamed.
+            fs::write(file.with_extension("new"), cut(&text("", [weight, 1]))).unwrap();
+            fs::rename(file.with_extension("new"), &file).unwrap();
+            if end.load(Ordering::Relaxed) {
+                return;
+            }
+        }
+    });
+    let (outcome, weights) = running.reload().await;
+    stop.store(true, Ordering::Relaxed);
+    writer.join().unwrap();
+    assert!(matches!(outcome, Err(NotReloaded::Unfinished)), "{outcome:?}");
+    assert_eq!(weights, None);
 }

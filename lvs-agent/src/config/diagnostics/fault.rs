@@ -117,7 +117,8 @@ impl FaultList {
     pub(crate) fn take_needs(&mut self, text: &str) -> Vec<Need> {
         let mut needs = std::mem::take(&mut self.needs);
         needs.sort_by_key(|(span, _)| (span.start, span.end));
-        needs.into_iter().map(|(span, prerequisite)| Need::new(prerequisite, text, &span)).collect()
+        let needs = without_copies(needs).into_iter();
+        needs.map(|(span, prerequisite)| Need::new(prerequisite, text, &span)).collect()
     }
 
     /// How many faults were noted.

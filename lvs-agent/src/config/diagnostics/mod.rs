@@ -19,7 +19,7 @@ pub use self::{
     key::KeyFault,
     ldirectord::{DirectiveFault, Leniency, NameFault, Note, PortUse},
     place::Place,
-    prerequisite::{Need, Prerequisite},
+    prerequisite::{FileContent, Need, Prerequisite},
     value::ValueFault,
     warning::{Strictness, Warning, WarningKind},
 };

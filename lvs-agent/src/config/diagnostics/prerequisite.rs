@@ -7,29 +7,45 @@ use super::Place;
 /// What a check needs on this director. Displayed as the key that names it, with its value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Prerequisite {
-    /// A file with certificates, as PEM: `tls-ca`, or the system's with `tls-verify`.
-    Certificates {
+    /// A file that can be read.
+    File {
         /// The key that asks for it.
         key: &'static str,
         /// The file's path.
         path: PathBuf,
+        /// What must be in it.
+        content: FileContent,
     },
     /// A program that can be started.
     Program(PathBuf),
-    /// A file with a weight.
-    WeightFile(PathBuf),
     /// An address of this director's.
     Source(IpAddr),
     /// A network device.
     Device(String),
 }
 
+/// What must be in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileContent {
+    /// A certificate, as PEM: of authorities, of the server itself, or the agent's own, whose key is in another file.
+    Certificate,
+    /// The agent's own certificate and its private key, as PEM.
+    CertificateAndKey,
+    /// A private key, as PEM.
+    PrivateKey,
+    /// A user and a password.
+    BasicAuthorization,
+    /// A token.
+    BearerToken,
+    /// A weight, or whatever is there when it is read: it is only to be readable.
+    Any,
+}
+
 impl fmt::Display for Prerequisite {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Certificates { key, path } => write!(f, "{key}: {}", path.display()),
+            Self::File { key, path, .. } => write!(f, "{key}: {}", path.display()),
             Self::Program(path) => write!(f, "command: {}", path.display()),
-            Self::WeightFile(path) => write!(f, "file: {}", path.display()),
             Self::Source(address) => write!(f, "source: {address}"),
             Self::Device(name) => write!(f, "device: {name}"),
         }

@@ -51,7 +51,8 @@ pub enum ValueFault {
     },
     /// The mark that the agent's own probes carry.
     #[error(
-        "{mark} ({mark:#x}) is the mark of this agent's own probes, which would go to the VIP; choose another"
+        "{mark} ({mark:#x}) is the mark of this agent's own probes, which would go to the VIP; choose another, or another \
+         `probe-mark` in `[agent]`"
     )]
     ProbeMark {
         /// The firewall mark, as the kernel has it.

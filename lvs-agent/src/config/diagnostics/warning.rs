@@ -1,6 +1,6 @@
 //! What is valid, or was accepted all the same, and its author should know about.
 
-use std::{fmt, net::IpAddr, path::PathBuf};
+use std::{fmt, net::IpAddr};
 
 use thiserror::Error;
 
@@ -84,16 +84,6 @@ pub enum WarningKind {
         servers: usize,
         /// The address in `connect-to`.
         address: IpAddr,
-    },
-    /// A file that a check needs is not as it should be now.
-    #[error("{key}: {}: {problem}; no check that needs it can be made until that is mended", file.display())]
-    UnusableFile {
-        /// The key's name.
-        key: &'static str,
-        /// The file.
-        file: PathBuf,
-        /// What is wrong with it.
-        problem: String,
     },
     /// A scheduler that refuses the clients of a server at weight 0.
     #[error(

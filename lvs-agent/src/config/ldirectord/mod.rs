@@ -42,7 +42,9 @@ use super::{
     name_grace::{NamePolicy, Unresolved},
     reading::{Format, Reading},
 };
-use crate::model::{AgentSettings, Config, LogTarget, OnExit, PassiveSettings, Unlisted, VirtualService};
+use crate::model::{
+    AgentSettings, Config, LogTarget, OnExit, PassiveSettings, ScriptUser, Unlisted, VirtualService,
+};
 
 /// Whether `text` is a configuration of ldirectord's: the first line that says so decides.
 #[must_use]
@@ -155,6 +157,8 @@ fn agent(globals: Globals) -> AgentSettings {
         callback: globals.callback,
         execute: globals.execute,
         log: log.unwrap_or(LogTarget::Standard),
+        // As ldirectord runs them.
+        script_user: Some(ScriptUser::root()),
         ..AgentSettings::default()
     }
 }

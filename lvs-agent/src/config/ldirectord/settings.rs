@@ -12,11 +12,8 @@ use super::{
     value,
 };
 use crate::{
-    config::{
-        common::is_facility,
-        diagnostics::{DirectiveFault, Leniency, Note},
-    },
-    model::{CommandLine, HttpMethod, LogTarget, MailAbout, Protocol, Scheduler, SchedulerFlags},
+    config::diagnostics::{DirectiveFault, Leniency, Note},
+    model::{CommandLine, Facility, HttpMethod, LogTarget, MailAbout, Protocol, Scheduler, SchedulerFlags},
 };
 
 /// What can be said for all virtual services, and again in each.
@@ -233,8 +230,8 @@ fn logfile(entry: &Entry, findings: &mut Findings) -> Option<LogTarget> {
     }
     let facility = text.to_ascii_lowercase();
     let facility = facility.strip_prefix("log_").unwrap_or(&facility);
-    if is_facility(facility) {
-        return Some(LogTarget::Syslog(facility.to_owned()));
+    if let Some(facility) = Facility::named(facility) {
+        return Some(LogTarget::Syslog(facility));
     }
     findings.value(entry, "is neither a path from the root nor a facility of syslog, such as \"local0\"");
     None

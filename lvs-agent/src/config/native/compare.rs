@@ -4,17 +4,24 @@ use std::{collections::HashMap, net::IpAddr, ops::Range};
 
 use super::service::ReadService;
 use crate::{
-    config::diagnostics::{Contradiction, FaultList},
+    config::diagnostics::{Contradiction, FaultKind, FaultList, ValueFault},
     model::ServiceKey,
 };
 
-/// Notes services that are there twice, servers that are twice in a service, and servers that are VIPs.
-pub(super) fn services(services: &[ReadService], text: &str, faults: &mut FaultList) {
+/// Notes services that are there twice or have the mark of the agent's own probes, servers that are twice in a service,
+/// and servers that are VIPs.
+pub(super) fn services(services: &[ReadService], probe_mark: u32, text: &str, faults: &mut FaultList) {
     let ends: Vec<usize> = text.match_indices('\n').map(|(end, _)| end).collect();
     let line = |place: &Range<usize>| ends.partition_point(|end| *end < place.start) + 1;
     let mut keys = HashMap::new();
     let mut names = HashMap::new();
     for read in services {
+        if let ServiceKey::Mark { mark, .. } = read.service.key
+            && mark == probe_mark
+        {
+            let fault = ValueFault::ProbeMark { mark };
+            faults.add(read.address.clone(), FaultKind::Value { key: "mark", fault });
+        }
         if let Some(other) = keys.insert(read.service.key, &read.address) {
             let key = read.service.key.to_string();
             faults.add(read.address.clone(), Contradiction::ServiceTwice { key, line: line(other) });

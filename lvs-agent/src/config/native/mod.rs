@@ -129,7 +129,7 @@ fn document_to_config(
         .into_iter()
         .filter_map(|section| service::read(section, defaults.clone(), mode, faults))
         .collect();
-    compare::services(&services, text, faults);
+    compare::services(&services, agent.probe_mark, text, faults);
     let services = services.into_iter().map(|read| read.service).collect();
     Config { agent, passive, services, unlisted: defaults.into_unlisted() }
 }

@@ -7,12 +7,12 @@ use toml::de::DeValue;
 use super::{check, section::Section, value};
 use crate::{
     config::{
-        common::{is_facility, is_mail_address},
+        common::is_mail_address,
         diagnostics::{Contradiction, FaultList, ValueFault},
     },
     model::{
-        CommandLine, LogTarget, MailAbout, MailRelay, MailSettings, Notifications, OnExit, RelayLogin,
-        RelayTls, RelayTlsStart, Scheduler, SchedulerFlags, TlsVerify,
+        CommandLine, Facility, LogTarget, MailAbout, MailRelay, MailSettings, Notifications, OnExit,
+        RelayLogin, RelayTls, RelayTlsStart, Scheduler, SchedulerFlags, TlsVerify,
     },
 };
 
@@ -205,11 +205,12 @@ pub(super) fn log(value: &DeValue<'_>) -> Result<LogTarget> {
     let text = value::text(value, "\"standard\", a path, or a facility such as \"syslog:local0\"")?;
     let problem =
         "is neither \"standard\", nor a path from the root, nor a facility such as \"syslog:local0\"";
+    let fault = || ValueFault::Text { text: text.to_owned(), problem };
     match text.strip_prefix("syslog:") {
-        Some(facility) if is_facility(facility) => Ok(LogTarget::Syslog(facility.to_owned())),
+        Some(name) => Facility::named(name).map(LogTarget::Syslog).ok_or_else(fault),
         None if text == "standard" => Ok(LogTarget::Standard),
         None if text.starts_with('/') && !text.contains('\0') => Ok(LogTarget::File(text.into())),
-        _ => Err(ValueFault::Text { text: text.to_owned(), problem }),
+        None => Err(fault()),
     }
 }
 

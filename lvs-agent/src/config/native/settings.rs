@@ -15,7 +15,7 @@ use super::{
 use crate::{
     config::diagnostics::{Contradiction, FaultKind, FaultList, ValueFault},
     model::{
-        AgentSettings, BurstSettings, Combine, ConnectionSettings, DetectorSettings, Foreign,
+        AgentSettings, AttachOrder, BurstSettings, Combine, ConnectionSettings, DetectorSettings, Foreign,
         ForwardingMethod, IdleConnection, Mode, OnFailure, PassiveSettings, Scheduler, Tunnel, Unlisted,
         defaults,
     },
@@ -51,6 +51,8 @@ pub(super) fn agent(mut section: Section<'_>, faults: &mut FaultList) -> AgentSe
         on_shutdown: section.plain("on-shutdown", faults, policy::command),
         execute: section.plain("execute", faults, notify::files).unwrap_or_default(),
         log: section.plain("log", faults, notify::log).unwrap_or(default.log.clone()),
+        script_user: section.plain("script-user", faults, value::script_user),
+        probe_mark: section.plain("probe-mark", faults, value::mark).unwrap_or(default.probe_mark),
         maintenance: section
             .plain("maintenance", faults, value::folder)
             .unwrap_or(default.maintenance.clone()),
@@ -89,6 +91,12 @@ pub(super) fn passive(mut section: Section<'_>, faults: &mut FaultList) -> Passi
         log_faults: section.plain("log-faults", faults, value::flag).unwrap_or(default.log_faults),
         record: section.plain("record", faults, value::file).unwrap_or(default.record),
         tick: section.plain("tick", faults, value::duration).unwrap_or(default.tick),
+        order: AttachOrder {
+            tcx: section.plain("tcx-order", faults, value::tcx_order).unwrap_or(default.order.tcx),
+            clsact_priority: section
+                .plain("clsact-priority", faults, value::clsact_priority)
+                .unwrap_or(default.order.clsact_priority),
+        },
         detector: detector_section.map_or(default.detector, |section| detector(section, faults)),
         burst: burst_section.map_or(default.burst, |section| burst(section, faults)),
     };

@@ -8,6 +8,7 @@ mod notify;
 mod on_failure;
 mod policy;
 mod round_trip;
+mod secrets;
 mod services;
 
 use std::{
@@ -26,11 +27,12 @@ use super::{read, read_in_mode, to_toml};
 use crate::{
     config::diagnostics::{ConfigError, FileErrorKind},
     model::{
-        AddressFamily, AgentSettings, BurstSettings, Check, CheckKind, Config, ConnectionSettings,
-        DetectorSettings, ForwardingMethod, FurtherChecks, HttpCheck, HttpPage, IdleConnection, MailAbout,
-        MailRelay, MailSettings, Netmask, Notifications, OnExit, OnFailure, PassiveSettings, Persistence,
-        PoolPolicy, Protocol, RealServer, Scheduler, SchedulerFlags, ServiceKey, StatusCodes, Tunnel,
-        TunnelFlags, Unlisted, Via, VirtualService, Weight,
+        AddressFamily, AgentSettings, AttachOrder, BurstSettings, Check, CheckKind, Config,
+        ConnectionSettings, DetectorSettings, ForwardingMethod, FurtherChecks, HttpCheck, HttpPage,
+        IdleConnection, MailAbout, MailRelay, MailSettings, Netmask, Notifications, OnExit, OnFailure,
+        PassiveSettings, Persistence, PoolPolicy, Protocol, RealServer, Scheduler, SchedulerFlags,
+        ScriptUser, ServiceKey, StatusCodes, TcxOrder, Tunnel, TunnelFlags, Unlisted, Via, VirtualService,
+        Weight,
     },
 };
 
@@ -162,6 +164,7 @@ fn the_smallest_file_has_the_defaults() {
         log_faults: false,
         record: None,
         tick: Duration::from_millis(10),
+        order: AttachOrder { tcx: TcxOrder::First, clsact_priority: 19_542.try_into().unwrap() },
         detector: DetectorSettings {
             silence_masquerade: Duration::from_millis(50),
             silence_half_seen: Duration::from_millis(50),
@@ -203,6 +206,7 @@ fn the_example_says_what_holds_anyway() {
         AgentSettings {
             callback: config.agent.callback.clone(),
             on_shutdown: config.agent.on_shutdown.clone(),
+            script_user: ScriptUser::parse("nobody"),
             ..AgentSettings::default()
         }
     );

@@ -2,19 +2,18 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    num::NonZeroU32,
+    num::{NonZeroU16, NonZeroU32},
     ops::RangeInclusive,
     path::PathBuf,
     time::Duration,
 };
 
 use humantime::parse_duration;
-use lvs_common::PROBE_MARK;
 use toml::de::DeValue;
 
 use crate::{
     config::diagnostics::ValueFault,
-    model::{AddressFamily, Netmask, Scheduler, Weight},
+    model::{AddressFamily, Netmask, Scheduler, ScriptUser, TcxOrder, Weight},
 };
 
 /// The shortest duration: timers have no finer resolution.
@@ -192,16 +191,47 @@ pub(super) fn port(value: &DeValue<'_>) -> Result<u16> {
     Ok(u16::try_from(number).unwrap_or(u16::MAX))
 }
 
+/// The priority of a tc filter.
+pub(super) fn clsact_priority(value: &DeValue<'_>) -> Result<NonZeroU16> {
+    let priority = whole(value, 1, u16::MAX.into(), ", which stands for one that the kernel chooses")?;
+    Ok(u16::try_from(priority).ok().and_then(NonZeroU16::new).unwrap_or(NonZeroU16::MAX))
+}
+
+/// A place among the programs of others.
+pub(super) fn tcx_order(value: &DeValue<'_>) -> Result<TcxOrder> {
+    /// `BPF_OBJ_NAME_LEN`, less the final zero (`linux/bpf.h`).
+    const MAX_PROGRAM: usize = 15;
+    let text = text(value, "\"first\", \"last\", \"before NAME\" or \"after NAME\"")?;
+    let fault = |problem| Err(ValueFault::Text { text: text.to_owned(), problem });
+    let named: fn(String) -> TcxOrder = match text.split_once(' ') {
+        None if text == "first" => return Ok(TcxOrder::First),
+        None if text == "last" => return Ok(TcxOrder::Last),
+        Some(("before", _)) => TcxOrder::Before,
+        Some(("after", _)) => TcxOrder::After,
+        _ => return fault("is no place; write \"first\", \"last\", \"before NAME\" or \"after NAME\""),
+    };
+    let name = text.split_once(' ').map_or("", |(_, name)| name.trim());
+    match name {
+        "" => fault("names no program; `bpftool net` shows those that are attached"),
+        _ if name.len() > MAX_PROGRAM => fault("names a program longer than 15 bytes, as none is called"),
+        _ if name.contains(|c: char| c.is_whitespace() || c.is_control()) => {
+            fault("names more than one program; write one name")
+        }
+        _ => Ok(named(name.to_owned())),
+    }
+}
+
 /// A firewall mark.
-pub(super) fn any_mark(value: &DeValue<'_>) -> Result<u32> {
+pub(super) fn mark(value: &DeValue<'_>) -> Result<u32> {
     let number = whole(value, 1, u32::MAX.into(), ", which stands for no mark at all")?;
     Ok(u32::try_from(number).unwrap_or(u32::MAX))
 }
 
-/// A firewall mark of clients' packets.
-pub(super) fn mark(value: &DeValue<'_>) -> Result<u32> {
-    let mark = any_mark(value)?;
-    if mark == PROBE_MARK { Err(ValueFault::ProbeMark { mark }) } else { Ok(mark) }
+/// Whom the commands of checks run as.
+pub(super) fn script_user(value: &DeValue<'_>) -> Result<ScriptUser> {
+    let text = text(value, "a user, such as \"nobody\", or with a group \"nobody:nogroup\"")?;
+    let problem = "is not a user; write a name or number, and its group after a colon if it is to be another";
+    ScriptUser::parse(text).ok_or_else(|| ValueFault::Text { text: text.to_owned(), problem })
 }
 
 /// A duration of whole seconds, up to what ipvsadm takes.

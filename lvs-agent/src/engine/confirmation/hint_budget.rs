@@ -1,7 +1,7 @@
 //! How often hints may ask. Pure: the time is an argument.
 //!
 //! Hints are cheap to bring about, by misfortune and by forged packets, so they have a budget of their own, counted in
-//! packets that the director sends. Three bounds:
+//! packets that the director sends. Four bounds:
 //!
 //! - **Each kind of evidence** against a layer of a server: after a hint that was refuted the next one waits for a
 //!   second, and twice as long each time; each half minute without one is one doubling less, so that it comes to two a
@@ -9,8 +9,15 @@
 //!   forged SYNs are made to look like doesn't mute what an idle connection shows.
 //! - **Each real server**, whatever its services and layers: [`SERVER_RATE`] packets a second. With an HTTP check each
 //!   second (SYN, ACK, request, ACK, RST) that makes 6, with a connection each second (SYN, RST) 3.
-//! - **All servers together**: `hint-rate` a second. Once half of the second's are used, each service has only its
-//!   [`SHARE`] of them: spoofed traffic to one service leaves the others theirs.
+//! - **All servers together**: `hint-rate` a second. The first half of it is anybody's.
+//! - **Each service, and each client network** whose connections are the reason: once that half is used, its share.
+//!
+//! Attackers choose whose address they forge, and whom they send to, but not who was left in peace. So of the second
+//! half, and of its service's share of that, the more is a hint's the higher its [`Priority`]: whether its server was
+//! asked because of a hint lately, and whether its client network has used its share. One network alone, whatever
+//! servers it plays with, leaves an eighth of all to the hints of others; and whoever is forged, servers that are asked
+//! again and again leave a quarter to those that are not. All of that is counted in places that are there from the
+//! beginning, or go with the servers and services of the configuration.
 
 use std::{
     mem::{self, Discriminant},
@@ -18,13 +25,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lvs_common::ServerId;
+use lvs_common::{ServerId, Sketch};
 
 use crate::{
     backoff::Backoff,
     keyed::KeyMap,
     model::{BurstSettings, CheckKind, ServiceKey},
-    passive::{Evidence, Hint, Layer},
+    passive::{Evidence, Hint, HintSource, Layer},
 };
 
 /// Packets a second to one real server, for hints alone.
@@ -33,6 +40,14 @@ const SERVER_RATE: f64 = 1.0;
 const SERVER_MOST: f64 = 6.0;
 /// The part of all that one service has for itself, an eighth.
 const SHARE: f64 = 0.125;
+/// The same of one client network, or of all hints that connections of several networks are the reason for: less, so
+/// that no network uses up the share of a service.
+const SOURCE_SHARE: f64 = 0.031_25;
+/// The part of all that is anybody's.
+const ANYBODYS: f64 = 0.5;
+/// A server that no hint has asked for so long is rested. As long as the longest pause after refuted hints: who is
+/// played with can't be so much longer than that.
+const RESTED: Duration = Duration::from_secs(32);
 /// The pauses after hints that were refuted.
 const PAUSES: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(32));
 /// A calm that makes up for one refuted hint.
@@ -52,6 +67,9 @@ pub(crate) enum Exhausted {
     /// This service has used its share.
     #[error("the service's share of the probes for hints is used up")]
     Service,
+    /// The client network has used its share.
+    #[error("the client network's share of the probes for hints is used up")]
+    Source,
     /// All servers together were.
     #[error("the budget of probes for hints is used up")]
     Total,
@@ -73,9 +91,63 @@ pub(super) struct HintBudget {
     /// Hints a second in all.
     rate: f64,
     kinds: KeyMap<Kind, Refuted>,
-    servers: KeyMap<SocketAddr, Allowance>,
+    servers: KeyMap<SocketAddr, ServerAllowance>,
     services: KeyMap<ServiceKey, Allowance>,
+    sources: Sources,
     total: Allowance,
+}
+
+/// What one real server may be sent.
+#[derive(Clone, Copy, Debug, Default)]
+struct ServerAllowance {
+    packets: Allowance,
+    /// The last hint that was followed.
+    asked: Option<Instant>,
+}
+
+impl ServerAllowance {
+    fn is_rested(&self, now: Instant) -> bool {
+        self.asked.is_none_or(|asked| now.saturating_duration_since(asked) >= RESTED)
+    }
+}
+
+/// What client networks have used of their shares.
+#[derive(Debug)]
+struct Sources {
+    /// By the networks' bit numbers.
+    networks: Box<[Allowance; Sketch::BITS]>,
+    /// Hints of several networks' connections.
+    several: Allowance,
+}
+
+impl Sources {
+    fn of(&mut self, source: HintSource) -> &mut Allowance {
+        match source {
+            HintSource::Network(network) => &mut self.networks[usize::from(network)],
+            HintSource::Several => &mut self.several,
+        }
+    }
+}
+
+/// What a hint may use of the budget beyond the part that is [`ANYBODYS`].
+#[derive(Clone, Copy, Debug)]
+struct Priority {
+    /// Its server was not asked because of a hint lately.
+    is_rested: bool,
+    /// Its client network has not used its share. So has no network that it isn't about.
+    is_within_share: bool,
+}
+
+impl Priority {
+    /// The part of all, and of its service's share, that may be used when it is followed.
+    fn part(self) -> f64 {
+        match (self.is_rested, self.is_within_share) {
+            (true, true) => 1.0,
+            (true, false) => 0.875,
+            (false, true) => 0.75,
+            (false, false) => ANYBODYS,
+        }
+    }
 }
 
 /// How often hints of one kind were refuted lately.
@@ -115,6 +187,12 @@ impl Allowance {
     fn take(&mut self, amount: f64, rate: f64, now: Instant) {
         self.used = Some((self.used(rate, now) + amount, now));
     }
+
+    /// Takes one, where no more than `most` counts: what was taken beyond it is not to be made up for.
+    fn take_up_to(&mut self, most: f64, rate: f64, now: Instant) {
+        let used = self.used(rate, now);
+        self.used = Some((used.max((used + 1.0).min(most)), now));
+    }
 }
 
 impl HintBudget {
@@ -125,6 +203,10 @@ impl HintBudget {
             kinds: KeyMap::default(),
             servers: KeyMap::default(),
             services: KeyMap::default(),
+            sources: Sources {
+                networks: Box::new([Allowance::default(); Sketch::BITS]),
+                several: Allowance::default(),
+            },
             total: Allowance::default(),
         }
     }
@@ -142,20 +224,36 @@ impl HintBudget {
         }
         let packets = f64::from(packets);
         let server = self.servers.entry(of.server).or_default();
-        if server.used(SERVER_RATE, now) + packets.min(SERVER_MOST) > SERVER_MOST {
+        if server.packets.used(SERVER_RATE, now) + packets.min(SERVER_MOST) > SERVER_MOST {
             return Err(Exhausted::Server);
         }
-        let used = self.total.used(self.rate, now) + 1.0;
-        if used > self.rate {
+        let at_least_one = |hints: f64| hints.max(1.0);
+        let (rate, service) = (self.rate, self.services.entry(of.service).or_default());
+        let (share, source_share) = (at_least_one(rate * SHARE), at_least_one(rate * SOURCE_SHARE));
+        let source = hint.source.map(|source| self.sources.of(source));
+        let has_left = |allowance: &Allowance| allowance.used(source_share, now) + 1.0 <= source_share;
+        let is_within_share = source.as_deref().is_none_or(has_left);
+        let part = Priority { is_rested: server.is_rested(now), is_within_share }.part();
+        let used = self.total.used(rate, now) + 1.0;
+        let of_service = at_least_one(share * part);
+        if used > rate {
             return Err(Exhausted::Total);
         }
-        let (share, service) = ((self.rate * SHARE).max(1.0), self.services.entry(of.service).or_default());
-        if used * 2.0 > self.rate && service.used(share, now) + 1.0 > share {
-            return Err(Exhausted::Service);
+        if used > at_least_one(rate * ANYBODYS) {
+            if service.used(share, now) + 1.0 > of_service {
+                return Err(Exhausted::Service);
+            }
+            if used > rate * part {
+                return Err(if is_within_share { Exhausted::Total } else { Exhausted::Source });
+            }
         }
-        server.take(packets, SERVER_RATE, now);
-        service.take(1.0, share, now);
-        self.total.take(1.0, self.rate, now);
+        server.packets.take(packets, SERVER_RATE, now);
+        server.asked = Some(now);
+        service.take_up_to(of_service, share, now);
+        if let Some(source) = source {
+            source.take_up_to(source_share, source_share, now);
+        }
+        self.total.take(1.0, rate, now);
         Ok(())
     }
 
@@ -165,16 +263,17 @@ impl HintBudget {
         let times = before.saturating_add(1).min(MOST_REFUTED + 1);
         self.kinds.insert(kind(hint), Refuted { times, last: now });
         if let Some(server) = of.and_then(|of| self.servers.get_mut(&of.server)) {
-            server.take(more.into(), SERVER_RATE, now);
+            server.packets.take(more.into(), SERVER_RATE, now);
         }
     }
 
     /// Forgets what is as good as new. Worth calling now and then where servers come and go.
     pub(super) fn forget_full(&mut self, now: Instant) {
-        let rate = self.rate * SHARE;
+        let share = (self.rate * SHARE).max(1.0);
         self.kinds.retain(|_, refuted| refuted.remembered(now) > 0);
-        self.servers.retain(|_, allowance| allowance.used(SERVER_RATE, now) > 0.0);
-        self.services.retain(|_, allowance| allowance.used(rate, now) > 0.0);
+        self.servers
+            .retain(|_, server| !server.is_rested(now) || server.packets.used(SERVER_RATE, now) > 0.0);
+        self.services.retain(|_, allowance| allowance.used(share, now) > 0.0);
     }
 }
 
@@ -195,131 +294,4 @@ pub(super) fn packets(question: &CheckKind) -> u32 {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const SECOND: Duration = Duration::from_secs(1);
-
-    fn hint(server: u32, evidence: Evidence) -> Hint {
-        Hint { id: ServerId(server), layer: Layer::Host, evidence }
-    }
-
-    fn neighbour(server: u32) -> Hint {
-        hint(server, Evidence::NeighbourFailed)
-    }
-
-    fn doubted(server: u32, service: u16) -> Doubted {
-        let [_, a, b, c] = server.to_be_bytes();
-        let address = ([192, 0, 2, 1], service).into();
-        let service = ServiceKey::Address { protocol: crate::model::Protocol::Tcp, address };
-        Doubted { server: ([10, a, b, c], 80).into(), service }
-    }
-
-    fn budget(rate: u32) -> HintBudget {
-        HintBudget::new(&BurstSettings { hint_rate: rate.try_into().unwrap(), ..BurstSettings::default() })
-    }
-
-    /// When hints are followed that come all the time and are all refuted.
-    fn followed(budget: &mut HintBudget, start: Instant, seconds: u32, packets: u32) -> Vec<Duration> {
-        let mut followed = Vec::new();
-        for tick in 0..seconds * 10 {
-            let at = tick * SECOND / 10;
-            if budget.take(&neighbour(1), doubted(1, 80), packets, start + at).is_ok() {
-                budget.refuted(&neighbour(1), Some(doubted(1, 80)), 0, start + at);
-                followed.push(at);
-            }
-        }
-        followed
-    }
-
-    #[test]
-    fn hints_that_are_refuted_are_followed_ever_more_rarely() {
-        let (mut budget, start) = (budget(100), Instant::now());
-        let seconds: Vec<_> = followed(&mut budget, start, 300, 2).iter().map(Duration::as_secs).collect();
-        assert_eq!(seconds[..7], [0, 1, 3, 7, 15, 31, 61], "{seconds:?}");
-        assert!(seconds.len() <= 16, "{seconds:?}");
-        // After a calm it is as at the beginning.
-        let later = start + 300 * SECOND + 7 * FORGIVEN_AFTER;
-        let seconds: Vec<_> = followed(&mut budget, later, 8, 2).iter().map(Duration::as_secs).collect();
-        assert_eq!(seconds, [0, 1, 3, 7]);
-    }
-
-    #[test]
-    fn one_kind_of_evidence_does_not_mute_another() {
-        let (mut budget, now) = (budget(100), Instant::now());
-        budget.refuted(&neighbour(1), None, 0, now);
-        assert_eq!(budget.take(&neighbour(1), doubted(1, 80), 2, now), Err(Exhausted::Refuted));
-        let other = hint(1, Evidence::Unreachable { messages: 1 });
-        assert_eq!(budget.take(&other, doubted(1, 80), 2, now), Ok(()));
-        assert_eq!(budget.take(&neighbour(2), doubted(2, 80), 2, now), Ok(()), "nor another server");
-    }
-
-    #[test]
-    fn what_a_refuted_hint_took_beyond_its_probe_is_paid_for() {
-        let (mut budget, now) = (budget(100), Instant::now());
-        budget.take(&neighbour(1), doubted(1, 80), 2, now).unwrap();
-        budget.refuted(&neighbour(1), Some(doubted(1, 80)), 5, now);
-        let other = hint(1, Evidence::Unreachable { messages: 1 });
-        assert_eq!(budget.take(&other, doubted(1, 80), 2, now + 2 * SECOND), Err(Exhausted::Server));
-        assert_eq!(budget.take(&other, doubted(1, 80), 2, now + 3 * SECOND), Ok(()));
-    }
-
-    #[test]
-    fn a_service_under_attack_leaves_the_others_their_share() {
-        let (mut budget, now) = (budget(80), Instant::now());
-        let attacked = |budget: &mut HintBudget, server| {
-            budget.take(&neighbour(server), doubted(server, 1), 2, now).is_ok()
-        };
-        let given = (0..1000).filter(|server| attacked(&mut budget, *server)).count();
-        assert_eq!(given, 40, "half of all, while nobody else wants any");
-        for service in 2..6 {
-            let mut take = |server| budget.take(&neighbour(server), doubted(server, service), 2, now).is_ok();
-            let given = (0..10).filter(|server| take(1000 + 10 * u32::from(service) + server)).count();
-            assert_eq!(given, 10, "an eighth each");
-        }
-        assert_eq!(budget.take(&neighbour(9000), doubted(9000, 7), 2, now), Err(Exhausted::Total));
-    }
-
-    proptest! {
-        /// Whatever hints come, refuted or not: within any ten seconds a server is sent a packet a second and what it
-        /// may be sent at once, and all servers are asked no more often than the rate and one second's worth.
-        #[test]
-        fn never_more_than_the_rates(
-            rate in 1_u32..20,
-            hints in proptest::collection::vec((0_u32..4, 0_u32..3, 1_u32..6, any::<bool>(), 0_u64..400), 1..300),
-        ) {
-            let start = Instant::now();
-            let (mut budget, mut now) = (budget(rate), start);
-            let mut sent: Vec<(u32, u32, Instant)> = Vec::new();
-            for (server, evidence, packets, is_refuted, wait) in hints {
-                now += Duration::from_millis(wait);
-                let evidence = match evidence {
-                    0 => Evidence::NeighbourFailed,
-                    1 => Evidence::Unreachable { messages: 1 },
-                    _ => Evidence::Refused { refusals: 1, within: Duration::ZERO },
-                };
-                let hint = hint(server, evidence);
-                if budget.take(&hint, doubted(server, 80), packets, now).is_ok() {
-                    sent.push((server, packets, now));
-                    if is_refuted {
-                        budget.refuted(&hint, Some(doubted(server, 80)), 0, now);
-                    }
-                }
-            }
-            for (first, (server, _, from)) in sent.iter().enumerate() {
-                let (mut own, mut all) = (0.0, 0.0);
-                for (other, packets, at) in &sent[first..] {
-                    let seconds = (*at - *from).as_secs_f64();
-                    all += 1.0;
-                    if other == server {
-                        own += f64::from(*packets);
-                    }
-                    prop_assert!(own <= SERVER_MOST + SERVER_RATE * seconds + 1e-6, "{own} packets in {seconds} s");
-                    prop_assert!(all <= f64::from(rate) * (1.0 + seconds) + 1e-6, "{all} hints in {seconds} s");
-                }
-            }
-        }
-    }
-}
+mod tests;

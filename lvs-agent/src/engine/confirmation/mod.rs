@@ -61,8 +61,12 @@ use crate::{
     event::{Event, ProbeKind, Subject},
     health::{Source, State},
     model::{BurstSettings, Check, CheckKind, DestinationKey, Protocol},
-    passive::{Evidence, Finding, Hint, Layer, Observation, Strength, Suspicion, Targets},
-    probe::{Outcome, Patience, Rhythm, Success, Verdict, budget::Budget, burst::BurstProbe},
+    passive::{Evidence, EvidenceKind, Finding, Hint, Layer, Observation, Strength, Suspicion, Targets},
+    probe::{
+        Outcome, Patience, Rhythm, Success, Verdict,
+        budget::{Budget, Exhausted},
+        burst::BurstProbe,
+    },
 };
 
 /// What is known at the moment of a call.
@@ -75,11 +79,14 @@ pub(crate) struct Situation<'a> {
     pub(crate) now: Instant,
 }
 
+/// What speaks against what.
+type Kind = (Layer, EvidenceKind);
+
 /// All confirmations in progress, and what decides how they go.
 #[derive(Debug)]
 pub(crate) struct Confirmations {
     in_progress: BTreeMap<(ServerId, Layer), Confirmation>,
-    budget: Budget<ServerId>,
+    budget: Budget<ServerId, Kind>,
     hint_budget: HintBudget,
     correlation: Correlation,
     closed_ports: ClosedPorts,
@@ -95,6 +102,8 @@ pub(crate) struct Confirmations {
 struct Confirmation {
     /// How many bursts have not ended yet.
     running: u32,
+    /// The evidence whose share of the budget pays if the suspicion is refuted.
+    charged: Option<EvidenceKind>,
     /// How many probes may still fail, of each request.
     in_flight: u32,
     /// How many probes were started in all, of each request.
@@ -148,22 +157,22 @@ impl Confirmations {
     /// spent.
     pub(crate) fn suspected(&mut self, suspicion: &Suspicion, at: Situation<'_>) -> Vec<Step> {
         let Suspicion { id, layer, strength, .. } = *suspicion;
+        let kind = suspicion.evidence.kind();
+        let is_new = !self.in_progress.contains_key(&(id, layer));
+        // First of all: what is forged faster than it may be asked leaves no trace but a count.
+        if is_new && let Err(exhausted) = self.budget.take(id, (layer, kind), at.now) {
+            return self.withheld(id, exhausted, at);
+        }
         let suspected = Event::Suspicion { subjects: at.subjects(id), suspicion: suspicion.clone() };
         let mut steps = vec![Step::Publish(suspected)];
         if layer == Layer::Application {
             steps.extend(unconfirmable(suspicion, at));
         }
         self.correlation.note(id, at.now);
-        if !self.in_progress.contains_key(&(id, layer))
-            && let Err(exhausted) = self.budget.take(id, at.now)
-        {
-            let (subjects, reason) = (at.subjects(id), exhausted.to_string());
-            steps.push(Step::Publish(Event::ProbeWithheld { subjects, reason }));
-            steps.push(Step::Feedback(DetectorFeedback::NotProbed(id)));
-            return steps;
-        }
-        if let Some(confirmation) = self.in_progress.get_mut(&(id, layer)) {
-            confirmation.hint = None;
+        let confirmation = self.in_progress.entry((id, layer)).or_default();
+        confirmation.hint = None;
+        if is_new {
+            confirmation.charged = Some(kind);
         }
         self.note_closed_port(id, layer, &suspicion.evidence);
         if layer == Layer::Application && self.requests(id, layer, at).is_empty() {
@@ -172,6 +181,17 @@ impl Confirmations {
             steps.extend(self.confirm(id, layer, strength, at));
         }
         steps
+    }
+
+    /// A suspicion that is not probed now. What most of a service shows at once still counts, unless its kind is
+    /// refuted again and again.
+    fn withheld(&mut self, id: ServerId, exhausted: Exhausted, at: Situation<'_>) -> Vec<Step> {
+        if exhausted != Exhausted::Refuted {
+            self.correlation.note(id, at.now);
+        }
+        let (subjects, reason) = (at.subjects(id), exhausted.to_string());
+        let withheld = Step::Publish(Event::ProbeWithheld { subjects, reason });
+        vec![withheld, Step::Feedback(DetectorFeedback::NotProbed(id))]
     }
 
     /// From now on the port itself is asked, where ICMP has called it unreachable.
@@ -417,6 +437,9 @@ impl Confirmations {
         self.in_progress.remove(&(server, layer));
         if cleared {
             self.correlation.answered(server);
+            if let Some(kind) = confirmation.charged {
+                self.budget.refuted(server, (layer, kind), at.now);
+            }
         }
         let subjects = at.engine.subjects(destinations);
         // Faster probing goes on after the detector's pause, and the baseline checks have the last word.

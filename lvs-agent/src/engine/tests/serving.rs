@@ -241,3 +241,21 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_server_in_maintenance_at_the_start_never_serves() {
+    for on_failure in ["quiesce", "remove"] {
+        let now = Instant::now();
+        let text = web(&format!("on-failure = \"{on_failure}\""), 2);
+        let mut engine = Engine::new(&services(&text), presence_of("II"));
+        engine.restore_maintenance([(key(1).server.ip(), None)].into(), now);
+        engine.begin(now);
+        let mut case = Case { engine, now };
+        assert_eq!(serving(&case.engine), set(&[2]), "{on_failure}: the first edit");
+        case.becomes(1, true);
+        assert_eq!(serving(&case.engine), set(&[2]), "{on_failure}: its health changes nothing");
+        // The end of its maintenance.
+        case.engine.set_maintenance([].into(), case.now);
+        assert_eq!(serving(&case.engine), set(&[1, 2]), "{on_failure}");
+    }
+}

@@ -1,22 +1,61 @@
 //! Who logs in, and with what secret.
 
-use std::fmt;
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
 
-/// A password or shared secret, which is never shown.
+use zeroize::Zeroize as _;
+
+/// A password or shared secret, which is never shown. Its memory is overwritten in the end.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Secret(String);
+pub struct Secret {
+    text: String,
+    /// The file that it was read from, if it doesn't stand in the configuration itself.
+    file: Option<PathBuf>,
+}
 
 impl Secret {
     /// Keeps `text`.
     #[must_use]
     pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
+        Self { text: text.into(), file: None }
+    }
+
+    /// Keeps `text`, which is the first line of `file`.
+    #[must_use]
+    pub fn from_file(text: impl Into<String>, file: PathBuf) -> Self {
+        Self { text: text.into(), file: Some(file) }
     }
 
     /// The secret itself, for sending it.
     #[must_use]
     pub fn reveal(&self) -> &str {
-        &self.0
+        &self.text
+    }
+
+    /// The file that it was read from.
+    #[must_use]
+    pub fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
+    }
+
+    /// Puts something in the place of a secret that stands in the configuration; whether there was one.
+    pub(super) fn hide(&mut self) -> bool {
+        /// It is no password anywhere, and still one that can be read again.
+        const HIDDEN: &str = "(hidden)";
+        let is_shown = self.file.is_none() && !self.text.is_empty();
+        if is_shown {
+            self.text.zeroize();
+            self.text.push_str(HIDDEN);
+        }
+        is_shown
+    }
+}
+
+impl Drop for Secret {
+    fn drop(&mut self) {
+        self.text.zeroize();
     }
 }
 

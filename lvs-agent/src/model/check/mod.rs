@@ -166,6 +166,31 @@ impl CheckKind {
         }
     }
 
+    /// Hides all secrets that stand in the configuration; how many there were.
+    pub(super) fn hide_secrets(&mut self) -> usize {
+        let secrets: Vec<&mut Secret> = match self {
+            Self::Http(http) => http.headers.own.iter_mut().map(|header| &mut header.value).collect(),
+            Self::Greeting(GreetingCheck { login, .. }) | Self::Ldap(LdapCheck { login, .. }) => {
+                login.iter_mut().map(|login| &mut login.password).collect()
+            }
+            Self::Radius(RadiusCheck { login, secret, .. }) => vec![&mut login.password, secret],
+            Self::Sql(SqlCheck { login, .. }) => vec![&mut login.password],
+            Self::Ping
+            | Self::Connect
+            | Self::On
+            | Self::Off
+            | Self::Tcp(_)
+            | Self::Udp(_)
+            | Self::Dns(_)
+            | Self::Sip(_)
+            | Self::Oracle(_)
+            | Self::Agent(_)
+            | Self::Command(_)
+            | Self::File(_) => Vec::new(),
+        };
+        secrets.into_iter().map(|secret| usize::from(secret.hide())).sum()
+    }
+
     /// The transport to the port that is checked; `None` where there is none: with ping, a command or a file, and where
     /// nothing is checked.
     #[must_use]

@@ -93,7 +93,7 @@ async fn send(mail: &Mail, settings: &MailSettings) -> Event {
         Ok(()) => MailResult::Sent,
         Err(error) => {
             let by = settings.relay.as_ref().map_or(sendmail::PROGRAM, |relay| &relay.address);
-            MailResult::Failed { by: by.to_owned(), error: error.to_string() }
+            MailResult::Failed { by: by.to_owned(), error: error.to_string().into() }
         }
     };
     Event::Mail { to: settings.to.join(", "), subject: mail.subject.clone(), result }

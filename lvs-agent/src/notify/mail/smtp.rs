@@ -19,7 +19,8 @@ use lettre::transport::smtp::{
 
 use super::message::{bare_address, host, sender};
 use crate::{
-    model::{MailRelay, MailSettings, RelayTls, RelayTlsStart},
+    file_work::on_file,
+    model::{MailRelay, MailSettings, PeerText, RelayTls, RelayTlsStart, SYSTEM_AUTHORITIES, TlsVerify},
     notify::within,
 };
 
@@ -147,7 +148,11 @@ fn destination(relay: &MailRelay) -> io::Result<(String, u16)> {
 /// Files of authorities are read for each mail, so that new ones need no reload.
 async fn parameters(tls: &RelayTls, relay: &str) -> io::Result<TlsParameters> {
     let (name, verify) = (tls.name.clone().unwrap_or_else(|| relay.to_owned()), tls.verify.clone());
-    tokio::task::spawn_blocking(move || tls::parameters(name, &verify)).await.map_err(io::Error::other)?
+    let path = match &verify {
+        TlsVerify::File(path) => path.clone(),
+        TlsVerify::No | TlsVerify::System => SYSTEM_AUTHORITIES.into(),
+    };
+    on_file(&path, move || tls::parameters(name, &verify)).await
 }
 
 /// The error, with the relay's text if it has answered.
@@ -157,10 +162,11 @@ fn failed(what: impl Display, error: &Error) -> io::Error {
         cause = source;
     }
     if let Some(code) = error.status() {
-        return io::Error::other(format!("{what}: the relay says \"{code} {cause}\""));
+        let said = PeerText::new(format!("{code} {cause}"));
+        return io::Error::other(format!("{what}: the relay says \"{said}\""));
     }
     let kind = cause.downcast_ref::<io::Error>().map_or(io::ErrorKind::InvalidData, io::Error::kind);
-    io::Error::new(kind, format!("{what}: {cause}"))
+    io::Error::new(kind, format!("{what}: {}", PeerText::new(cause.to_string())))
 }
 
 #[cfg(test)]

@@ -72,3 +72,12 @@ pub(super) struct Group {
     pub(super) listener: Exchange,
     pub(super) application: Exchange,
 }
+
+impl Group {
+    /// The siblings of a server, as many as are compared with at most.
+    pub(super) fn compared(&self, with: ServerId) -> impl Iterator<Item = ServerId> + '_ {
+        /// In most services that is all of them.
+        const COMPARED: usize = 32;
+        self.members.iter().copied().filter(move |one| *one != with).take(COMPARED)
+    }
+}

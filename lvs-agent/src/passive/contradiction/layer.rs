@@ -151,14 +151,9 @@ impl LayerRecord {
 }
 
 /// The networks of both.
-pub(super) fn union(one: Sketch, other: Sketch) -> Sketch {
+fn union(one: Sketch, other: Sketch) -> Sketch {
     let (Sketch(one), Sketch(other)) = (one, other);
     Sketch(std::array::from_fn(|word| one[word] | other[word]))
-}
-
-/// Whether all networks of `some` are among `all`.
-pub(super) fn is_within(some: Sketch, all: Sketch) -> bool {
-    union(some, all) == all
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts and times of minutes are far below 2^52")]

@@ -19,6 +19,7 @@
 //! | `mod.rs` | when the clients of a server have something to say |
 //! | `record.rs` | what is known of one server's clients, from one look to the next |
 //! | `layer.rs` | a layer's run and its latest share of answers |
+//! | `witnesses.rs` | whether siblings have answered the client networks that fail at a server |
 //! | `groups.rs` | which servers are siblings, and how their clients are spread |
 //! | `complaint.rs` | what clients say, in types and in words |
 
@@ -28,6 +29,7 @@ mod layer;
 mod record;
 #[cfg(test)]
 mod tests;
+mod witnesses;
 
 use std::time::Duration;
 
@@ -39,10 +41,17 @@ pub use self::{
 };
 use self::{
     groups::Group,
-    layer::{Exchange, Recent, Run, is_within, real, union},
+    layer::{Exchange, Recent, Run, real},
     record::{Lacking, Record, Told},
+    witnesses::{Witnesses, answered_after},
 };
-use crate::model::Protocol;
+use crate::{
+    model::Protocol,
+    passive::{
+        detector::{Layer, Readings},
+        visibility::Visibility,
+    },
+};
 
 /// Less is a restart or a moment of overload. The detector's suspicions and the regular checks have settled a failure
 /// of the server by then.
@@ -79,8 +88,6 @@ const SERVED_SHARE: f64 = 0.8;
 const REPEAT_NS: u64 = 10_000_000_000;
 /// How often a record is judged.
 const JUDGE_NS: u64 = 1_000_000_000;
-/// How many siblings are compared with at most.
-const COMPARED: usize = 32;
 
 /// Watches the clients of all servers.
 #[derive(Clone, Debug, Default)]
@@ -147,13 +154,14 @@ impl ClientWatch {
 
     /// Takes in a server's counters, summed over CPUs, and its signs of life; says what its clients say, if that is
     /// new. Call it about ten times a second. `flows` gives its sampled flows; it is called only where a share of its
-    /// requests fails.
+    /// requests fails. `readings` are asked only where clients have failed for long.
     pub fn learn<F: Iterator<Item = Flow>>(
         &mut self,
         id: ServerId,
         counters: &ServerCounters,
         state: &ServerState,
         flows: impl FnOnce() -> F,
+        readings: &impl Readings,
         now_ns: u64,
     ) -> Option<ClientReport> {
         let record = self.records.get_mut(id.0 as usize)?.as_mut()?;
@@ -174,27 +182,27 @@ impl ClientWatch {
         };
         record.listener.note(&listener, || marks(|group| group.listener, listener.exchange));
         record.application.note(&application, || marks(|group| group.application, application.exchange));
-        record.note_asked(state, now_ns);
         record.note_recovery(&listener, &application);
         if now_ns.saturating_sub(record.judged_ns) < JUDGE_NS {
             return None;
         }
         record.judged_ns = now_ns;
-        self.judge(id, flows, now_ns).map(|say| ClientReport { id, say })
+        self.judge(id, flows, readings, now_ns).map(|say| ClientReport { id, say })
     }
 
     fn judge<F: Iterator<Item = Flow>>(
         &mut self,
         id: ServerId,
         flows: impl FnOnce() -> F,
+        readings: &impl Readings,
         now_ns: u64,
     ) -> Option<ClientsSay> {
         self.follow_share(id, flows, now_ns);
         let record = self.record(id)?;
         let complaint = self
-            .listener_complaint(id, record, now_ns)
-            .or_else(|| self.silence_complaint(id, record, now_ns))
-            .or_else(|| self.share_complaint(id, record, now_ns));
+            .listener_complaint(id, record, readings, now_ns)
+            .or_else(|| self.silence_complaint(id, record, readings, now_ns))
+            .or_else(|| self.share_complaint(id, record, readings, now_ns));
         let is_served = if complaint.is_none() { self.is_served(id, record) } else { None };
         let record = self.record_mut(id)?;
         if let Some(complaint) = complaint {
@@ -223,11 +231,18 @@ impl ClientWatch {
     }
 
     /// SYNs or datagrams that nobody got an answer to.
-    fn listener_complaint(&self, id: ServerId, record: &Record, now_ns: u64) -> Option<Complaint> {
+    fn listener_complaint(
+        &self,
+        id: ServerId,
+        record: &Record,
+        readings: &impl Readings,
+        now_ns: u64,
+    ) -> Option<Complaint> {
         let run = record.listener.run.as_ref()?;
-        let (siblings, is_lasting) = self.compare(id, record, run, |group| group.listener, now_ns)?;
-        let is_tcp = record.protocol == Protocol::Tcp;
         let missing = record.missing_at_listener(run);
+        let silence = Silence { id, record, run, missing, readings, now_ns };
+        let (networks, siblings, is_lasting) = self.compare(&silence, |group| group.listener)?;
+        let is_tcp = record.protocol == Protocol::Tcp;
         let speaks_alone = || match missing {
             // What answers no SYN at all is no living server under a flood.
             Missing::SynAck | Missing::Acceptance => true,
@@ -236,32 +251,37 @@ impl ClientWatch {
             _ => real(record.listener.answers) >= ENOUGH,
         };
         let can_tell = matches!(siblings, Comparison::Answer(_)) || speaks_alone();
-        (is_lasting && can_tell).then(|| complaint(run, missing, siblings, now_ns))
+        (is_lasting && can_tell).then(|| silence.complaint(networks, siblings))
     }
 
     /// Requests that nobody got a response to.
-    fn silence_complaint(&self, id: ServerId, record: &Record, now_ns: u64) -> Option<Complaint> {
+    fn silence_complaint(
+        &self,
+        id: ServerId,
+        record: &Record,
+        readings: &impl Readings,
+        now_ns: u64,
+    ) -> Option<Complaint> {
         let run = record.application.run.as_ref()?;
-        let (siblings, is_lasting) = self.compare(id, record, run, |group| group.application, now_ns)?;
+        let silence = Silence { id, record, run, missing: Missing::Response, readings, now_ns };
+        let (networks, siblings, is_lasting) = self.compare(&silence, |group| group.application)?;
         // Some protocols never answer, others only at the beginning of a connection: where no sibling answers, half of
         // the requests must be the first ones of theirs.
         let speaks_alone =
             real(record.application.answers) >= ENOUGH && run.details.handshakes * 2 >= run.attempts;
         let can_tell = matches!(siblings, Comparison::Answer(_)) || speaks_alone;
-        (is_lasting && can_tell).then(|| complaint(run, Missing::Response, siblings, now_ns))
+        (is_lasting && can_tell).then(|| silence.complaint(networks, siblings))
     }
 
-    /// What the siblings show since a run began, and whether it has lasted and is broad enough for that. `None`: there
-    /// is too little of it.
-    fn compare(
+    /// The networks of a run, what the siblings show since it began, and whether it has lasted and is broad enough for
+    /// that. `None`: there is too little of it.
+    fn compare<R: Readings>(
         &self,
-        id: ServerId,
-        record: &Record,
-        run: &Run,
+        silence: &Silence<'_, R>,
         of: fn(&Group) -> Exchange,
-        now_ns: u64,
-    ) -> Option<(Comparison, bool)> {
-        let lasted = Duration::from_nanos(now_ns.saturating_sub(run.since_ns));
+    ) -> Option<(Sketch, Comparison, bool)> {
+        let Silence { record, run, .. } = silence;
+        let lasted = silence.lasted();
         if lasted < LASTING || real(run.attempts) < ENOUGH {
             return None;
         }
@@ -271,45 +291,29 @@ impl ClientWatch {
             Some((group, of(group).since(*mark, run.own)))
         });
         let best = others.max_by(|(_, one), (_, other)| one.share().total_cmp(&other.share()));
-        let networks = run.networks.count();
+        let networks = silence.networks();
         if let Some((group, siblings)) = best {
             let expected = real(run.attempts) * siblings.share();
             if real(siblings.answers) >= ENOUGH && expected >= ENOUGH {
-                let is_lasting = if networks >= NETWORKS {
-                    true
-                } else {
-                    lasted >= LASTING_FEW && self.is_witnessed(id, group, run.networks, siblings.share())
-                };
-                return Some((Comparison::Answer(siblings.share()), is_lasting));
+                let is_lasting = networks.count() >= NETWORKS
+                    || lasted >= LASTING_FEW
+                        && siblings.share() >= WELL
+                        && group.has_answered(silence.witnesses(), networks, silence.readings);
+                return Some((networks, Comparison::Answer(siblings.share()), is_lasting));
             }
         }
         let had_clients = best.is_some_and(|(_, siblings)| real(siblings.demands) >= ENOUGH);
         let comparison = if had_clients { Comparison::Alike } else { Comparison::Alone };
         let is_lasting =
-            lasted >= LASTING_ALONE && run.attempts >= ENOUGH_ALONE && networks >= NETWORKS_ALONE;
-        Some((comparison, is_lasting))
-    }
-
-    /// Whether siblings, which answer this share, answer these very networks.
-    fn is_witnessed(&self, id: ServerId, group: &Group, networks: Sketch, share: f64) -> bool {
-        if share < WELL || group.spread == Spread::Pinned || networks == Sketch::NONE {
-            return false;
-        }
-        let siblings = group.members.iter().filter(|&&one| one != id).filter_map(|one| self.record(*one));
-        let well = siblings.filter(|one| one.listener.run.is_none());
-        let asked = well.take(COMPARED).fold(Sketch::NONE, |all, one| {
-            let [now, before] = one.asked;
-            union(all, union(now, before))
-        });
-        is_within(networks, asked)
+            lasted >= LASTING_ALONE && run.attempts >= ENOUGH_ALONE && networks.count() >= NETWORKS_ALONE;
+        Some((networks, comparison, is_lasting))
     }
 
     /// The share of the siblings' requests that is answered lately; `None`: too few to tell.
     fn siblings_recent(&self, id: ServerId, record: &Record) -> Option<(usize, Recent)> {
         let of = |index: &usize| {
-            let members = &self.groups.get(*index)?.members;
-            let siblings = members.iter().filter(|&&one| one != id).take(COMPARED);
-            let recents = siblings.filter_map(|one| Some(self.record(*one)?.application.recent));
+            let siblings = self.groups.get(*index)?.compared(id);
+            let recents = siblings.filter_map(|one| Some(self.record(one)?.application.recent));
             Some((*index, recents.fold(Recent::default(), Recent::plus)))
         };
         let recents = record.groups.iter().filter_map(of).filter(|(_, recent)| recent.answers >= ENOUGH);
@@ -349,13 +353,20 @@ impl ClientWatch {
     }
 
     /// A share of the requests that fails for long.
-    fn share_complaint(&self, id: ServerId, record: &Record, now_ns: u64) -> Option<Complaint> {
+    fn share_complaint(
+        &self,
+        id: ServerId,
+        record: &Record,
+        readings: &impl Readings,
+        now_ns: u64,
+    ) -> Option<Complaint> {
         let Lacking { since_ns, exchange, networks } = record.lacking?;
         let lasted = Duration::from_nanos(now_ns.saturating_sub(since_ns));
         let (index, siblings) = self.siblings_recent(id, record)?;
         let group = self.groups.get(index)?;
-        let is_broad =
-            networks.count() >= NETWORKS || self.is_witnessed(id, group, networks, siblings.share());
+        let witnesses = Witnesses::since(id, Layer::Application, since_ns, now_ns);
+        let is_broad = networks.count() >= NETWORKS
+            || siblings.share() >= WELL && group.has_answered(witnesses, networks, readings);
         (lasted >= LASTING_SHARE && is_broad && real(exchange.demands) >= ENOUGH).then(|| Complaint {
             missing: Missing::Response,
             attempts: exchange.demands,
@@ -384,8 +395,8 @@ impl ClientWatch {
             if missing == Missing::Response { record.application.recent } else { record.listener.recent }
         };
         let groups = record.groups.iter().filter_map(|index| self.groups.get(*index));
-        let siblings = groups.flat_map(|group| group.members.iter().take(COMPARED)).filter(|&&one| one != id);
-        let recents = siblings.filter_map(|one| self.record(*one)).map(of);
+        let siblings = groups.flat_map(|group| group.compared(id));
+        let recents = siblings.filter_map(|one| self.record(one)).map(of);
         let recent = recents.fold(Recent::default(), Recent::plus);
         if recent.answers >= ENOUGH { recent.share() } else { 1.0 }
     }
@@ -399,13 +410,57 @@ impl ClientWatch {
     }
 }
 
-fn complaint(run: &Run, missing: Missing, siblings: Comparison, now_ns: u64) -> Complaint {
-    Complaint {
-        missing,
-        attempts: run.attempts,
-        answered: 0,
-        networks: run.networks.count(),
-        lasted: Duration::from_nanos(now_ns.saturating_sub(run.since_ns)),
-        siblings,
+/// A run of one server that is judged.
+struct Silence<'a, R> {
+    id: ServerId,
+    record: &'a Record,
+    run: &'a Run,
+    missing: Missing,
+    readings: &'a R,
+    now_ns: u64,
+}
+
+impl<R: Readings> Silence<'_, R> {
+    fn lasted(&self) -> Duration {
+        Duration::from_nanos(self.now_ns.saturating_sub(self.run.since_ns))
+    }
+
+    /// Whether the server answers SYNs, and nobody takes the answers.
+    fn is_of_answers_that_are_lost(&self) -> bool {
+        (self.missing, self.record.visibility) == (Missing::Handshake, Visibility::Both)
+    }
+
+    /// The networks that fail.
+    fn networks(&self) -> Sketch {
+        let mut networks = self.run.networks;
+        if self.is_of_answers_that_are_lost() {
+            // Whom it has answered waits no more, as far as the listening socket knows.
+            let answered = |network: &u8| {
+                answered_after(self.readings, self.id, Layer::Host, *network, self.run.since_ns)
+            };
+            (0..=u8::MAX).filter(answered).for_each(|network| {
+                networks.add(network.into());
+            });
+        }
+        networks
+    }
+
+    /// What siblings must have answered to be witnesses.
+    fn witnesses(&self) -> Witnesses {
+        // A SYN-ACK that passes the director may be lost behind it; a response that a client acknowledges is not.
+        let is_seen_from_clients = self.missing == Missing::Response || self.is_of_answers_that_are_lost();
+        let layer = if is_seen_from_clients { Layer::Application } else { Layer::Host };
+        Witnesses::since(self.id, layer, self.run.since_ns, self.now_ns)
+    }
+
+    fn complaint(&self, networks: Sketch, siblings: Comparison) -> Complaint {
+        Complaint {
+            missing: self.missing,
+            attempts: self.run.attempts,
+            answered: 0,
+            networks: networks.count(),
+            lasted: self.lasted(),
+            siblings,
+        }
     }
 }

@@ -7,12 +7,9 @@ use lvs_common::{ServerCounters, ServerState, Sketch};
 use super::{
     LASTING,
     complaint::Missing,
-    layer::{Details, Exchange, LayerRecord, Look, Run, union},
+    layer::{Details, Exchange, LayerRecord, Look, Run},
 };
 use crate::{model::Protocol, passive::visibility::Visibility};
-
-/// For how long a network is remembered as one that has asked a server, twice.
-const ASKED_NS: u64 = 10_000_000_000;
 
 /// What is known of one server's clients.
 #[derive(Clone, Debug)]
@@ -24,9 +21,6 @@ pub(super) struct Record {
     pub(super) last: Option<Totals>,
     pub(super) listener: LayerRecord,
     pub(super) application: LayerRecord,
-    /// The networks that were seen to ask it of late: in this span of time, and in the one before.
-    pub(super) asked: [Sketch; 2],
-    pub(super) asked_from_ns: u64,
     pub(super) judged_ns: u64,
     /// Since when a share of requests has failed, and what was exchanged since.
     pub(super) lacking: Option<Lacking>,
@@ -83,8 +77,6 @@ impl Record {
             last: None,
             listener: LayerRecord::default(),
             application: LayerRecord::default(),
-            asked: [Sketch::NONE; 2],
-            asked_from_ns: 0,
             judged_ns: 0,
             lacking: None,
             told: Told::Nothing,
@@ -147,16 +139,6 @@ impl Record {
             ..listener
         };
         Some((listener, application))
-    }
-
-    /// The networks that ask now are remembered for a while.
-    pub(super) fn note_asked(&mut self, state: &ServerState, now_ns: u64) {
-        if now_ns.saturating_sub(self.asked_from_ns) >= ASKED_NS {
-            self.asked = [Sketch::NONE, self.asked[0]];
-            self.asked_from_ns = now_ns;
-        }
-        let asks = union(state.listener.networks, state.application.networks);
-        self.asked[0] = union(self.asked[0], asks);
     }
 
     /// What was exchanged since the first answer after a complaint. A new run begins it anew.

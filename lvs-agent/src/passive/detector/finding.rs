@@ -48,8 +48,19 @@ pub struct Hint {
     pub id: ServerId,
     /// What should be probed.
     pub layer: Layer,
+    /// Whose connections are the reason; `None`: it is no client's.
+    pub source: Option<HintSource>,
     /// Why.
     pub evidence: Evidence,
+}
+
+/// Whose connections are the reason for a hint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HintSource {
+    /// One client network's, by its bit number in a [`Sketch`](lvs_common::Sketch).
+    Network(u8),
+    /// Those of several.
+    Several,
 }
 
 /// How much a suspicion is worth.
@@ -182,6 +193,48 @@ pub enum Evidence {
         /// How long ago an established flow was answered.
         answered: Duration,
     },
+}
+
+/// What evidence is made of. Whoever can forge the one kind can't forge another, so that what was wrong about one says
+/// nothing about another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum EvidenceKind {
+    /// RSTs in answer to SYNs.
+    Refusals,
+    /// ICMP messages.
+    Unreachable,
+    /// The director's own neighbour table.
+    Neighbour,
+    /// Clients that wait.
+    Silence,
+    /// Data that is sent again.
+    SentAgain,
+    /// The agent's own idle connection.
+    IdleConnection,
+}
+
+impl EvidenceKind {
+    /// How many there are.
+    pub(super) const COUNT: usize = 6;
+}
+
+impl Evidence {
+    /// What it is made of.
+    #[must_use]
+    pub fn kind(&self) -> EvidenceKind {
+        match self {
+            Self::Refused { .. } => EvidenceKind::Refusals,
+            Self::Unreachable { .. } => EvidenceKind::Unreachable,
+            Self::NeighbourFailed => EvidenceKind::Neighbour,
+            Self::Silent { .. }
+            | Self::Witnessed { .. }
+            | Self::Waiting { .. }
+            | Self::Outpaced { .. }
+            | Self::Overloaded { .. } => EvidenceKind::Silence,
+            Self::SentAgain { .. } => EvidenceKind::SentAgain,
+            Self::IdleClosed { .. } => EvidenceKind::IdleConnection,
+        }
+    }
 }
 
 /// How an idle connection has ended.

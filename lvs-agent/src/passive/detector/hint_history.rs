@@ -7,7 +7,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use lvs_common::LayerState;
 
-use super::time::nanos;
+use super::{finding::HintSource, time::nanos};
 use crate::backoff::Backoff;
 
 /// How many hints an hour may be refuted before a single connection that waits is no reason any more.
@@ -21,20 +21,11 @@ const REMEMBERED: usize = 2 * LayerState::REMEMBERED;
 const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
-/// Whose connections were the reason for a hint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Source {
-    /// One client network's, by its bit number.
-    Network(u8),
-    /// Those of several.
-    Several,
-}
-
 /// The hints of one layer of one server.
 #[derive(Clone, Debug, Default)]
 pub(super) struct HintHistory {
     /// The hint that is being probed: until when an outcome is waited for.
-    pending: Option<(u64, Source)>,
+    pending: Option<(u64, HintSource)>,
     quiet_until_ns: u64,
     /// Whoever began to wait before counts no more.
     pub(super) cleared_ns: u64,
@@ -42,7 +33,7 @@ pub(super) struct HintHistory {
     unsettled: u32,
     /// How many were refuted in a row.
     in_a_row: u32,
-    refuted: VecDeque<(u64, Source)>,
+    refuted: VecDeque<(u64, HintSource)>,
 }
 
 impl HintHistory {
@@ -52,7 +43,7 @@ impl HintHistory {
     }
 
     /// Notes a hint.
-    pub(super) fn raise(&mut self, source: Source, now_ns: u64) {
+    pub(super) fn raise(&mut self, source: HintSource, now_ns: u64) {
         let patience = Backoff::new(PAUSE, LONGEST_PAUSE).delay(self.unsettled);
         self.pending = Some((now_ns.saturating_add(nanos(patience)), source));
         self.unsettled = self.unsettled.saturating_add(1);
@@ -91,19 +82,19 @@ impl HintHistory {
         self.unsettled = 0;
     }
 
-    fn held(&self, now_ns: u64) -> impl Iterator<Item = Source> + '_ {
+    fn held(&self, now_ns: u64) -> impl Iterator<Item = HintSource> + '_ {
         let from_ns = now_ns.saturating_sub(nanos(HELD));
         self.refuted.iter().filter(move |(at_ns, _)| *at_ns >= from_ns).map(|(_, source)| *source)
     }
 
     /// How many of a network's connections count for nothing: one for each hint that it was wrong about.
     pub(super) fn discount(&self, network: u8, now_ns: u64) -> u32 {
-        count(self.held(now_ns).filter(|source| *source == Source::Network(network)))
+        count(self.held(now_ns).filter(|source| *source == HintSource::Network(network)))
     }
 
     /// How many connections more it takes, whose ever they are.
     pub(super) fn surcharge(&self, now_ns: u64) -> u32 {
-        count(self.held(now_ns).filter(|source| *source == Source::Several))
+        count(self.held(now_ns).filter(|source| *source == HintSource::Several))
     }
 
     /// Whether a single connection of this network may still be a reason: all that were refuted for this network count,
@@ -112,13 +103,13 @@ impl HintHistory {
         let (mut others, mut refuted) = (Vec::new(), 0);
         for source in self.held(now_ns) {
             match source {
-                Source::Network(other) if other != network => {
+                HintSource::Network(other) if other != network => {
                     if others.contains(&other) {
                         continue;
                     }
                     others.push(other);
                 }
-                Source::Network(_) | Source::Several => {}
+                HintSource::Network(_) | HintSource::Several => {}
             }
             refuted += 1;
         }

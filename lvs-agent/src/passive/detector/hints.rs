@@ -14,8 +14,8 @@ use lvs_common::{LayerState, ServerId};
 
 use super::{
     Detector, View,
-    finding::{Evidence, Finding, Hint, Layer},
-    hint_history::{HintHistory, Source},
+    finding::{Evidence, EvidenceKind, Finding, Hint, HintSource, Layer},
+    hint_history::HintHistory,
     history::ServerHistory,
     readings::Readings,
     siblings,
@@ -60,10 +60,10 @@ impl Waiting {
         }
     }
 
-    fn source(&self) -> Option<Source> {
+    fn source(&self) -> Option<HintSource> {
         let (_, first) = self.connections.first()?;
         let is_one = self.connections.iter().all(|(_, network)| network == first);
-        Some(if is_one { Source::Network(*first) } else { Source::Several })
+        Some(if is_one { HintSource::Network(*first) } else { HintSource::Several })
     }
 
     /// How many networks the connections that count come from.
@@ -82,7 +82,7 @@ impl Detector {
                 continue;
             };
             self.histories.get_mut(id)?.hints_mut(layer).raise(source, now_ns);
-            return Some(Finding::Hint(Hint { id, layer, evidence }));
+            return Some(Finding::Hint(Hint { id, layer, source: Some(source), evidence }));
         }
         None
     }
@@ -94,10 +94,13 @@ impl Detector {
         layer: Layer,
         readings: &impl Readings,
         now_ns: u64,
-    ) -> Option<(Source, Evidence)> {
+    ) -> Option<(HintSource, Evidence)> {
         let hints = history.hints(layer);
         let pause = history.pause(layer);
-        if !hints.may_be_raised(now_ns) || pause.pending.is_some() || !pause.is_over(now_ns) {
+        if !hints.may_be_raised(now_ns)
+            || pause.pending.is_some()
+            || !pause.is_over(EvidenceKind::Silence, now_ns)
+        {
             return None;
         }
         let state = match layer {

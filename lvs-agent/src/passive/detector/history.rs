@@ -6,7 +6,7 @@ use lvs_common::{ServerCounters, ServerId, ServerState};
 
 use super::{
     super::visibility::Visibility,
-    finding::{Layer, Strength},
+    finding::{EvidenceKind, Layer, Strength},
     hint_history::HintHistory,
     snapshot::Totals,
     time::nanos,
@@ -220,40 +220,69 @@ pub(super) struct Pause {
     waiting: u32,
     /// Older evidence does not count.
     pub(super) cleared_ns: u64,
+    kinds: [KindPause; EvidenceKind::COUNT],
+}
+
+/// The same for one kind of evidence.
+#[derive(Clone, Copy, Debug, Default)]
+struct KindPause {
+    /// It speaks for the suspicion that is being probed.
+    raised: bool,
     quiet_until_ns: u64,
     /// How many suspicions in a row were wrong.
     false_alarms: u32,
 }
 
+impl KindPause {
+    /// The suspicion was wrong: the next pause is twice as long. A pause that has been over for as long as the longest
+    /// one lasts is forgotten.
+    fn clear(&mut self, settings: &DetectorSettings, now_ns: u64) {
+        let forgotten = now_ns > self.quiet_until_ns.saturating_add(nanos(settings.backoff_max));
+        let before = if forgotten { 0 } else { self.false_alarms };
+        let pause = Backoff::new(settings.backoff, settings.backoff_max).delay(before);
+        self.quiet_until_ns = now_ns.saturating_add(nanos(pause));
+        self.false_alarms = before.saturating_add(1);
+    }
+}
+
 impl Pause {
-    /// Whether any suspicion may be raised at `now_ns`.
-    pub(super) fn is_over(&self, now_ns: u64) -> bool {
-        now_ns >= self.quiet_until_ns
+    /// Whether a suspicion may be raised by this kind of evidence at `now_ns`.
+    pub(super) fn is_over(&self, kind: EvidenceKind, now_ns: u64) -> bool {
+        now_ns >= self.kinds[kind as usize].quiet_until_ns
     }
 
     /// Notes a suspicion; whether it is new.
-    pub(super) fn raise(&mut self, strength: Strength, waiting: u32) -> bool {
+    pub(super) fn raise(&mut self, strength: Strength, kind: EvidenceKind, waiting: u32) -> bool {
         let is_new = self.pending < Some(strength);
         if is_new {
             self.pending = Some(strength);
             self.waiting = waiting;
+            self.kinds[kind as usize].raised = true;
         }
         is_new
     }
 
-    /// The suspicion was wrong: the next pause is twice as long. A pause that has been over for as long as the longest
-    /// one lasts is forgotten.
+    /// The suspicion was wrong: the evidence of the kinds that spoke for it pauses. One that wasn't raised here began
+    /// with a hint, which is of clients that wait.
     pub(super) fn clear(&mut self, settings: &DetectorSettings, now_ns: u64) {
-        let forgotten = now_ns > self.quiet_until_ns.saturating_add(nanos(settings.backoff_max));
-        let before = if forgotten { 0 } else { self.false_alarms };
-        let pause = Backoff::new(settings.backoff, settings.backoff_max).delay(before);
-        *self = Self {
-            pending: None,
-            waiting: 0,
-            cleared_ns: now_ns,
-            quiet_until_ns: now_ns.saturating_add(nanos(pause)),
-            false_alarms: before.saturating_add(1),
-        };
+        if self.pending.is_none() {
+            self.kinds[EvidenceKind::Silence as usize].raised = true;
+        }
+        self.pending = None;
+        self.waiting = 0;
+        self.cleared_ns = now_ns;
+        for kind in self.kinds.iter_mut().filter(|kind| kind.raised) {
+            kind.raised = false;
+            kind.clear(settings, now_ns);
+        }
+    }
+
+    /// It was not probed, and may be raised again.
+    pub(super) fn not_probed(&mut self) {
+        self.pending = None;
+        for kind in &mut self.kinds {
+            kind.raised = false;
+        }
     }
 
     /// The server has come up: older evidence does not count, and no suspicion was wrong.

@@ -41,7 +41,9 @@ use std::time::Duration;
 
 use lvs_common::{LayerState, ServerCounters, ServerId, ServerState};
 
-pub use finding::{Evidence, Finding, Hint, IdleEnd, Layer, Strength, Suspicion, Usual};
+pub use finding::{
+    Evidence, EvidenceKind, Finding, Hint, HintSource, IdleEnd, Layer, Strength, Suspicion, Usual,
+};
 pub use readings::Readings;
 
 use self::{
@@ -192,11 +194,7 @@ impl Detector {
             return None;
         }
         let history = self.histories.get(view.id).filter(|history| !history.down)?;
-        let host = if history.host_pause.is_over(now_ns) {
-            self.host_candidate(history, view, readings, now_ns)
-        } else {
-            None
-        };
+        let host = self.host_candidate(history, view, readings, now_ns);
         let application = || self.application_candidate(history, view, readings, now_ns);
         let (layer, candidate) = match host {
             Some(candidate) => (Layer::Host, Some(candidate)),
@@ -215,7 +213,7 @@ impl Detector {
     /// The director's neighbour entry for a server has failed: nothing can be sent to it.
     pub fn neighbour_failed(&mut self, id: ServerId, now_ns: u64) -> Option<Finding> {
         let history = self.histories.of(id);
-        if history.down || !history.host_pause.is_over(now_ns) {
+        if history.down || !history.host_pause.is_over(EvidenceKind::Neighbour, now_ns) {
             return None;
         }
         self.raise(id, Layer::Host, Strength::Strong, Evidence::NeighbourFailed)
@@ -228,8 +226,8 @@ impl Detector {
         match observation {
             Observation::Down => {
                 history.down = true;
-                history.host_pause.pending = None;
-                history.application_pause.pending = None;
+                history.host_pause.not_probed();
+                history.application_pause.not_probed();
                 history.host_hints.restart(now_ns);
                 history.application_hints.restart(now_ns);
             }
@@ -264,8 +262,8 @@ impl Detector {
     /// A suspicion could not be probed (no budget left): it may be raised again; so may a hint, after a while.
     pub fn not_probed(&mut self, id: ServerId, now_ns: u64) {
         if let Some(history) = self.histories.get_mut(id) {
-            history.host_pause.pending = None;
-            history.application_pause.pending = None;
+            history.host_pause.not_probed();
+            history.application_pause.not_probed();
             history.host_hints.not_probed(now_ns);
             history.application_hints.not_probed(now_ns);
         }
@@ -294,7 +292,7 @@ impl Detector {
             Layer::Host => &mut history.host_pause,
             Layer::Application => &mut history.application_pause,
         };
-        pause.raise(strength, waiting).then_some(Finding::Suspicion(Suspicion {
+        pause.raise(strength, evidence.kind(), waiting).then_some(Finding::Suspicion(Suspicion {
             id,
             strength,
             layer,
@@ -309,13 +307,20 @@ impl Detector {
         readings: &impl Readings,
         now_ns: u64,
     ) -> Option<Candidate> {
-        let cleared_ns = history.host_pause.cleared_ns;
-        refusal(&self.settings, &view.state, cleared_ns)
-            .into_iter()
-            .chain(unreachable(&view.state, cleared_ns))
-            .chain(self.host_silence(history, view, readings, now_ns))
-            .chain(self.sent_again(history, view, readings, now_ns))
-            .max_by_key(|(strength, _)| *strength)
+        let pause = &history.host_pause;
+        // What was refuted of one kind says nothing about the others.
+        let may_be = |kind| pause.is_over(kind, now_ns);
+        let refusal = || refusal(&self.settings, &view.state, pause.cleared_ns);
+        let unreachable = || unreachable(&view.state, pause.cleared_ns);
+        let silence = || self.host_silence(history, view, readings, now_ns);
+        let sent_again = || self.sent_again(history, view, readings, now_ns);
+        let candidates = [
+            may_be(EvidenceKind::Refusals).then(refusal),
+            may_be(EvidenceKind::Unreachable).then(unreachable),
+            may_be(EvidenceKind::Silence).then(silence),
+            may_be(EvidenceKind::SentAgain).then(sent_again),
+        ];
+        candidates.into_iter().flatten().flatten().max_by_key(|(strength, _)| *strength)
     }
 
     /// The window in which a layer's silence is measured. Whatever else shows that the host lives stops its clock.
@@ -373,7 +378,7 @@ impl Detector {
         readings: &impl Readings,
         now_ns: u64,
     ) -> Option<Candidate> {
-        if !history.application_pause.is_over(now_ns) {
+        if !history.application_pause.is_over(EvidenceKind::Silence, now_ns) {
             return None;
         }
         let measure = self.measure(history, view, Layer::Application);

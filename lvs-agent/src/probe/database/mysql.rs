@@ -47,12 +47,12 @@ impl Packets<'_> {
         let head = self.session.exactly(4, phase).await?;
         let length = usize::from(head[0]) | usize::from(head[1]) << 8 | usize::from(head[2]) << 16;
         if head[3] != self.number {
-            return Err(FailureReason::Protocol("a packet out of turn".to_owned()));
+            return Err(FailureReason::Protocol("a packet out of turn".into()));
         }
         self.number = self.number.wrapping_add(1);
         let packet = self.session.exactly(length, phase).await?;
         match packet.first() {
-            None => Err(FailureReason::Protocol("an empty packet".to_owned())),
+            None => Err(FailureReason::Protocol("an empty packet".into())),
             Some(&ERROR) => Err(FailureReason::wrong_answer(words(&packet), "no error")),
             Some(_) => Ok(packet),
         }
@@ -77,7 +77,7 @@ pub(super) async fn probe(session: Session<'_>, check: &SqlCheck) -> Result<(), 
     let mut packets = Packets { session, number: 0, is_private: false };
     let greeting = packets.receive(Phase::Greeting).await?;
     let greeting = Greeting::read(&greeting)
-        .ok_or_else(|| FailureReason::Protocol("a greeting that is none of MySQL's".to_owned()))?;
+        .ok_or_else(|| FailureReason::Protocol("a greeting that is none of MySQL's".into()))?;
     let mut packets = log_in(packets, check, greeting).await?;
     if let Some(query) = &check.query {
         packets.number = 0;
@@ -173,7 +173,7 @@ async fn log_in<'a>(
                 };
                 let unknown = || {
                     let name = String::from_utf8_lossy(method.get(..60).unwrap_or(&method));
-                    FailureReason::Protocol(format!("login by {name:?}, which is not known here"))
+                    FailureReason::Protocol(format!("login by {name:?}, which is not known here").into())
                 };
                 packets.send(&proof.ok_or_else(unknown)?, Phase::Login).await?;
             }
@@ -185,13 +185,13 @@ async fn log_in<'a>(
                 return Err(FailureReason::Protocol(
                     "the server wants the password itself, which is only sent encrypted; write tls = \"starttls\", or \
                      password-unencrypted = true"
-                        .to_owned(),
+                        .into(),
                 ));
             }
-            _ => return Err(FailureReason::Protocol("no answer to a login".to_owned())),
+            _ => return Err(FailureReason::Protocol("no answer to a login".into())),
         }
     }
-    Err(FailureReason::Protocol("a login without end".to_owned()))
+    Err(FailureReason::Protocol("a login without end".into()))
 }
 
 /// What a client says first: with encryption, all of what it says before that.
@@ -250,7 +250,7 @@ async fn first_row(packets: &mut Packets<'_>) -> Result<(), FailureReason> {
             (true, false) => return Ok(()),
         }
     }
-    Err(FailureReason::Protocol(format!("more than {MAX_PACKETS} packets before a row")))
+    Err(FailureReason::Protocol(format!("more than {MAX_PACKETS} packets before a row").into()))
 }
 
 #[cfg(test)]
@@ -325,7 +325,7 @@ mod tests {
         let ok: &[u8] = &[0, 0, 0, 2, 0, 0, 0];
         let end: &[u8] = &[0xfe, 0, 0, 2, 0];
         let wrong = |got: &str, wanted| Err(FailureReason::wrong_answer(got, wanted));
-        let protocol = |text: &str| Err(FailureReason::Protocol(text.to_owned()));
+        let protocol = |text: &str| Err(FailureReason::Protocol(text.into()));
         let wait = || Script::Bytes(60);
         let rows = |more: &[&[u8]]| {
             let all = [&[&b"\x01"[..], b"\x03def", end], more].concat();

@@ -71,7 +71,7 @@ async fn message(session: &mut Session<'_>, phase: Phase) -> Result<(u8, Bytes),
     let kind = head.get_u8();
     let length = usize::try_from(head.get_u32()).unwrap_or(usize::MAX);
     let Some(length) = length.checked_sub(4).filter(|_| kind.is_ascii_alphanumeric()) else {
-        return Err(FailureReason::Protocol("a message that is none of PostgreSQL's".to_owned()));
+        return Err(FailureReason::Protocol("a message that is none of PostgreSQL's".into()));
     };
     let content = session.exactly(length, phase).await?;
     if kind == ERROR {
@@ -94,14 +94,14 @@ async fn until(session: &mut Session<'_>, kind: u8, phase: Phase) -> Result<u8, 
             return Ok(next);
         }
     }
-    Err(FailureReason::Protocol(format!("more than {MAX_MESSAGES} messages before an answer")))
+    Err(FailureReason::Protocol(format!("more than {MAX_MESSAGES} messages before an answer").into()))
 }
 
 /// What the server asks for in an authentication, and the data with it.
 async fn authentication(session: &mut Session<'_>) -> Result<(u32, Bytes), FailureReason> {
     let (kind, mut content) = message(session, Phase::Login).await?;
     if kind != AUTHENTICATION || content.len() < 4 {
-        return Err(FailureReason::Protocol("no request for a password".to_owned()));
+        return Err(FailureReason::Protocol("no request for a password".into()));
     }
     let method = content.get_u32();
     Ok((method, content))
@@ -117,7 +117,7 @@ async fn log_in(session: &mut Session<'_>, check: &SqlCheck) -> Result<(), Failu
             return Err(FailureReason::Protocol(
                 "the server wants the password itself, which is only sent encrypted; write tls = \"starttls\", or \
                  password-unencrypted = true"
-                    .to_owned(),
+                    .into(),
             ));
         }
         (3, _) => {
@@ -131,40 +131,40 @@ async fn log_in(session: &mut Session<'_>, check: &SqlCheck) -> Result<(), Failu
             return scram(session, password).await;
         }
         _ => {
-            return Err(FailureReason::Protocol(format!(
-                "login by method {method}, which is not known here"
-            )));
+            return Err(FailureReason::Protocol(
+                format!("login by method {method}, which is not known here").into(),
+            ));
         }
     }
     session.send(answer, Phase::Login).await?;
     match authentication(session).await? {
         (0, _) => Ok(()),
-        (method, _) => Err(FailureReason::Protocol(format!("another login, by method {method}"))),
+        (method, _) => Err(FailureReason::Protocol(format!("another login, by method {method}").into())),
     }
 }
 
 /// SCRAM (RFC 5802), in which the server proves that it knows the password, too.
 async fn scram(session: &mut Session<'_>, password: &str) -> Result<(), FailureReason> {
-    let wrong = |error: std::io::Error| FailureReason::Protocol(format!("login by SCRAM: {error}"));
+    let wrong = |error: std::io::Error| FailureReason::Protocol(format!("login by SCRAM: {error}").into());
     let mut scram = ScramSha256::new(password.as_bytes(), ChannelBinding::unsupported());
     let mut message = BytesMut::new();
     frontend::sasl_initial_response(SCRAM_SHA_256, scram.message(), &mut message)
         .map_err(|error| fault(&error))?;
     session.send(message, Phase::Login).await?;
     let (11, data) = authentication(session).await? else {
-        return Err(FailureReason::Protocol("no challenge in a login by SCRAM".to_owned()));
+        return Err(FailureReason::Protocol("no challenge in a login by SCRAM".into()));
     };
     scram.update(&data).map_err(wrong)?;
     let mut message = BytesMut::new();
     frontend::sasl_response(scram.message(), &mut message).map_err(|error| fault(&error))?;
     session.send(message, Phase::Login).await?;
     let (12, data) = authentication(session).await? else {
-        return Err(FailureReason::Protocol("no proof in a login by SCRAM".to_owned()));
+        return Err(FailureReason::Protocol("no proof in a login by SCRAM".into()));
     };
     scram.finish(&data).map_err(wrong)?;
     match authentication(session).await? {
         (0, _) => Ok(()),
-        (method, _) => Err(FailureReason::Protocol(format!("another login, by method {method}"))),
+        (method, _) => Err(FailureReason::Protocol(format!("another login, by method {method}").into())),
     }
 }
 
@@ -205,14 +205,14 @@ mod tests {
                 Err(FailureReason::Protocol(
                     "the server wants the password itself, which is only sent encrypted; write tls = \"starttls\", or \
                      password-unencrypted = true"
-                        .to_owned(),
+                        .into(),
                 )),
             ),
             (None, vec![says(&[(b'R', &[0, 0, 0, 5, 1, 2, 3, 4])]), Script::Bytes(80), says(IN)], Ok(())),
             (
                 None,
                 vec![says(&[(b'R', &[0, 0, 0, 7])])],
-                Err(FailureReason::Protocol("login by method 7, which is not known here".to_owned())),
+                Err(FailureReason::Protocol("login by method 7, which is not known here".into())),
             ),
             (Some("q"), vec![says(IN), says(&[(b'T', b""), (b'D', b""), (b'Z', b"I")])], Ok(())),
             (

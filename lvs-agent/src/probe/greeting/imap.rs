@@ -51,7 +51,7 @@ async fn ok(
             return Err(FailureReason::wrong_answer(line, wanted));
         }
     }
-    Err(FailureReason::Protocol(format!("more than {MAX_LINES} lines before an answer")))
+    Err(FailureReason::Protocol(format!("more than {MAX_LINES} lines before an answer").into()))
 }
 
 /// A quoted string (RFC 9051, 4.3).

@@ -53,7 +53,7 @@ async fn reply(session: &mut Session<'_>, phase: Phase) -> Result<Reply, Failure
         more = !matches!(code(&line), Some((again, separator)) if again == number && separator != Some(b'-'));
         lines += 1;
         if lines > MAX_LINES {
-            return Err(FailureReason::Protocol(format!("an answer of more than {MAX_LINES} lines")));
+            return Err(FailureReason::Protocol(format!("an answer of more than {MAX_LINES} lines").into()));
         }
     }
     Ok(Reply { code: number, line })

@@ -54,7 +54,9 @@ async fn sessions_pass_or_fail_the_check() {
         let result = testing::probe(server(lines).await, check(*protocol, *login), LONG).await;
         match result {
             Ok(()) => assert_eq!(*wrong, "", "{protocol:?} {lines:?}"),
-            Err(FailureReason::WrongAnswer { got, .. }) => assert_eq!(got, *wrong, "{protocol:?} {lines:?}"),
+            Err(FailureReason::WrongAnswer { got, .. }) => {
+                assert_eq!(&*got, *wrong, "{protocol:?} {lines:?}");
+            }
             Err(reason) => panic!("{protocol:?} {lines:?}: {reason}"),
         }
     }
@@ -90,5 +92,5 @@ async fn data_before_the_tls_handshake_is_refused() {
     let result =
         testing::probe(scripted(script).await, CheckKind::Greeting(GreetingCheck { tls, ..plain }), LONG)
             .await;
-    assert_eq!(result, Err(FailureReason::Protocol("data before the TLS handshake".to_owned())));
+    assert_eq!(result, Err(FailureReason::Protocol("data before the TLS handshake".into())));
 }

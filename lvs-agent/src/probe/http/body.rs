@@ -1,13 +1,10 @@
 //! Whether a body is as it should be.
 
-use std::time::Duration;
-
 use http_body_util::BodyExt;
-use hyper::body::{Body as _, Bytes, Incoming};
+use hyper::body::{Bytes, Incoming};
 use md5::{Digest, Md5};
 use memchr::memmem;
 use sha2::Sha256;
-use tokio::time;
 
 use super::{FailureReason, Phase, ProbeContext, failed};
 use crate::model::{BodyDigest, HttpPage};
@@ -17,32 +14,25 @@ pub(super) const MAX_SEARCHED: usize = 256 << 10;
 /// How many bytes go into a digest; they are not kept.
 const MAX_DIGESTED: usize = 16 << 20;
 
-/// How much of a body is read though nothing depends on it. More would be a load, where a reset is none.
-const MAX_DRAINED: usize = 1 << 20;
-/// How long that may take.
-const DRAIN_TIMEOUT: Duration = Duration::from_millis(100);
-
 /// Judges a body.
 pub(super) async fn evaluate(
     context: &ProbeContext<'_>,
     page: &HttpPage,
-    body: Incoming,
+    body: &mut Incoming,
 ) -> Result<(), FailureReason> {
     let HttpPage { text, pattern, unwanted, digest, .. } = page;
     let mut reader = Reader { context, body };
     match (text, pattern, unwanted, digest) {
-        (None, None, None, None) => {}
-        (Some(text), None, None, None) => search(&mut reader, text.as_bytes()).await?,
-        _ => evaluate_whole(&mut reader, page).await?,
+        (None, None, None, None) => Ok(()),
+        (Some(text), None, None, None) => search(&mut reader, text.as_bytes()).await,
+        _ => evaluate_whole(&mut reader, page).await,
     }
-    reader.drain().await;
-    Ok(())
 }
 
 /// Reads a body piece by piece.
 struct Reader<'a> {
     context: &'a ProbeContext<'a>,
-    body: Incoming,
+    body: &'a mut Incoming,
 }
 
 impl Reader<'_> {
@@ -56,29 +46,6 @@ impl Reader<'_> {
             if let Ok(data) = frame.map_err(|error| failed(&error, Phase::Body))?.into_data() {
                 return Ok(Some(data));
             }
-        }
-    }
-}
-
-impl Reader<'_> {
-    /// Reads the rest of a body that is as it should be, so that the connection isn't reset in the middle: servers log
-    /// that. Not what is too long or too slow; what goes wrong here doesn't matter any more.
-    async fn drain(&mut self) {
-        if self.body.size_hint().lower() > MAX_DRAINED as u64 {
-            return;
-        }
-        let draining = async {
-            let mut left = MAX_DRAINED;
-            while let Some(data) = self.next().await? {
-                left = left.saturating_sub(data.len());
-                if left == 0 {
-                    break;
-                }
-            }
-            Ok::<(), FailureReason>(())
-        };
-        if let Ok(Err(error)) = time::timeout(DRAIN_TIMEOUT, draining).await {
-            tracing::trace!(%error, "the rest of a page that is well did not come");
         }
     }
 }
@@ -113,7 +80,9 @@ async fn evaluate_whole(reader: &mut Reader<'_>, page: &HttpPage) -> Result<(), 
         cut = length > MAX_SEARCHED;
         match &mut hash {
             Some(_) if length > MAX_DIGESTED => {
-                return Err(FailureReason::Protocol(format!("a body of more than {MAX_DIGESTED} bytes")));
+                return Err(FailureReason::Protocol(
+                    format!("a body of more than {MAX_DIGESTED} bytes").into(),
+                ));
             }
             Some(hash) => hash.update(&data),
             None if cut => break,

@@ -10,9 +10,9 @@ use hyper::{
     HeaderMap,
     header::{self, HeaderName, HeaderValue, InvalidHeaderName, InvalidHeaderValue},
 };
-use tokio::io::AsyncReadExt as _;
 
 use crate::{
+    file_work,
     model::{HttpAuthorization, HttpHeaders},
     probe::{FailureReason, LocalFault, Phase, context::ProbeContext},
 };
@@ -61,14 +61,7 @@ async fn read(authorization: &HttpAuthorization) -> Result<String, LocalFault> {
         let error = io::Error::new(kind, format!("{}: {problem}", path.display()));
         LocalFault::new("read the secret of the check", &error)
     };
-    let reading = async {
-        let flags = nix::fcntl::OFlag::O_NONBLOCK.bits();
-        let file = tokio::fs::OpenOptions::new().read(true).custom_flags(flags).open(path).await?;
-        let mut content = Vec::new();
-        file.take(MAX_FILE).read_to_end(&mut content).await?;
-        io::Result::Ok(content)
-    };
-    let content = reading.await.map_err(|error| fault(error.kind(), &error))?;
+    let content = file_work::read(path, MAX_FILE).await.map_err(|error| fault(error.kind(), &error))?;
     let proof = match authorization {
         HttpAuthorization::Basic(_) => HttpAuthorization::basic(&content)
             .map(|secret| format!("Basic {}", STANDARD.encode(secret.reveal()))),

@@ -2,11 +2,12 @@
 //!
 //! The whole check has one deadline, whatever the server does: it may send its head byte by byte, headers or a body
 //! without end, or anything but HTTP. Memory is bounded by [`MAX_HEAD`] and [`body::MAX_SEARCHED`]. What isn't needed
-//! of the body is read within reason, lest the server finds its connection reset.
+//! of the body is read within reason behind the verdict, lest the server finds its connection reset ([`Rests`]).
 
 mod body;
 mod headers;
 mod redirect;
+mod rest;
 #[cfg(test)]
 mod tests;
 
@@ -22,6 +23,7 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio_util::task::AbortOnDropHandle;
 
+pub(super) use self::rest::Rests;
 use super::{
     FailureReason, LocalFault, Phase,
     context::ProbeContext,
@@ -30,7 +32,7 @@ use super::{
     stream::Stream,
 };
 use crate::{
-    model::{HttpCheck, HttpMethod, HttpPage, HttpVersion},
+    model::{HttpCheck, HttpMethod, HttpPage, HttpVersion, PeerText},
     supervision,
 };
 
@@ -60,16 +62,23 @@ async fn probe_page(
     let mut path = page.path.clone();
     let mut connect = None;
     for followed in 0_u8.. {
-        let fetched = fetch(context, check, page, &path).await?;
-        let connected = *connect.get_or_insert(fetched.connected);
-        let Some(location) = location(&fetched.response).filter(|_| check.redirects > 0) else {
-            evaluate(context, page, fetched.response).await?;
-            return Ok(connected);
+        let Fetched { mut response, connected, connection } = fetch(context, check, page, &path).await?;
+        let connected = *connect.get_or_insert(connected);
+        let location = location(&response).filter(|_| check.redirects > 0);
+        let verdict = match location {
+            Some(_) => Ok(()),
+            None => evaluate(context, page, &mut response).await,
         };
-        let status = fetched.response.status().as_u16();
+        let status = response.status().as_u16();
+        // A server that has been too slow already is not waited for.
+        if !matches!(verdict, Err(FailureReason::TimedOut { .. })) {
+            context.rests.read(response.into_body(), connection).await;
+        }
+        verdict?;
+        let Some(location) = location else { return Ok(connected) };
         let refuse = |problem| FailureReason::Redirect {
             status,
-            location: location.chars().take(200).collect(),
+            location: PeerText::beginning(&location, 200),
             problem,
         };
         if followed == check.redirects {
@@ -78,14 +87,14 @@ async fn probe_page(
         let host = host(context.target.address, check, page);
         path = redirect::target(&path, &location, &host, context.target.address, check).map_err(refuse)?;
     }
-    Err(FailureReason::Protocol("redirects without end".to_owned()))
+    Err(FailureReason::Protocol("redirects without end".into()))
 }
 
 /// A response, the connection that it comes over, and when that was made.
 struct Fetched {
     response: Response<Incoming>,
     connected: Duration,
-    _connection: AbortOnDropHandle<()>,
+    connection: AbortOnDropHandle<()>,
 }
 
 /// Sends one request, and waits for the head of the response.
@@ -122,7 +131,7 @@ async fn fetch(
     });
     let response = async { sender.send_request(request).await.map_err(|error| failed(&error, Phase::Reply)) };
     let response = context.deadline.within(Phase::Reply, response).await?;
-    Ok(Fetched { response, connected, _connection: connection })
+    Ok(Fetched { response, connected, connection })
 }
 
 /// Where a response leads, if it is a redirect.
@@ -142,13 +151,13 @@ fn location(response: &Response<Incoming>) -> Option<String> {
 async fn evaluate(
     context: &ProbeContext<'_>,
     page: &HttpPage,
-    response: Response<Incoming>,
+    response: &mut Response<Incoming>,
 ) -> Result<(), FailureReason> {
     let got = response.status().as_u16();
     if !page.status.contains(got) {
         return Err(FailureReason::WrongStatus { got, wanted: page.status.clone() });
     }
-    body::evaluate(context, page, response.into_body()).await
+    body::evaluate(context, page, response.body_mut()).await
 }
 
 /// The Host header: the configured name; the host of the URL for a proxy; else the server's address.
@@ -219,11 +228,13 @@ fn failed(error: &hyper::Error, phase: Phase) -> FailureReason {
         return FailureReason::Closed { phase };
     }
     if error.is_parse_too_large() {
-        return FailureReason::Protocol(format!("more than {MAX_HEAD} bytes or {MAX_HEADERS} headers"));
+        return FailureReason::Protocol(
+            format!("more than {MAX_HEAD} bytes or {MAX_HEADERS} headers").into(),
+        );
     }
     // The library's own words for what came, with the cause if it knows one.
     match error.source() {
-        Some(source) => FailureReason::Protocol(format!("{error}: {source}")),
-        None => FailureReason::Protocol(error.to_string()),
+        Some(source) => FailureReason::Protocol(format!("{error}: {source}").into()),
+        None => FailureReason::Protocol(error.to_string().into()),
     }
 }

@@ -1,14 +1,19 @@
+use std::sync::Arc;
+
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    sync::mpsc,
+    sync::{Notify, mpsc},
     time::{self, Instant},
 };
 
 use super::{body::MAX_SEARCHED, *};
 use crate::{
     model::{BodyDigest, CheckKind, Pattern},
-    probe::testing::{self, LONG, SHORT, closed_port, server, silent_port},
+    probe::{
+        Probe, ProbeTarget, Prober,
+        testing::{self, LONG, SHORT, closed_port, server, silent_port},
+    },
 };
 
 /// Reads a request to its end.
@@ -185,13 +190,47 @@ async fn taken_whole(length: usize) -> (SocketAddr, mpsc::Receiver<bool>) {
 
 #[tokio::test]
 async fn the_rest_of_a_page_is_read_within_reason() {
-    for (text, length, expected) in
-        [(None, 1 << 20, true), (Some("hello"), 1 << 20, true), (None, 64 << 20, false)]
-    {
+    let cases = [
+        (None, 1 << 20, true),
+        (Some("hello"), 1 << 20, true),
+        (None, 15 << 20, true),
+        (Some("hello"), 15 << 20, true),
+        // The verdict is against it, and the page is taken all the same.
+        (Some("bye"), 4 << 20, true),
+        (None, 64 << 20, false),
+    ];
+    for (text, length, expected) in cases {
         let (address, mut taken) = taken_whole(length).await;
-        assert_eq!(page(address, text, LONG).await, Ok(()));
+        // It owns what is read behind the verdict.
+        let prober = Prober::new();
+        let outcome = prober.probe(ProbeTarget::at(address), &CheckKind::Http(check(text)), LONG).await;
+        assert_eq!(outcome.is_ok(), text != Some("bye"), "{text:?} {length}");
         assert_eq!(taken.recv().await, Some(expected), "{text:?} {length}");
     }
+}
+
+#[tokio::test]
+async fn a_slow_rest_holds_up_no_verdict_and_ends_with_the_prober() {
+    let closed = Arc::new(Notify::new());
+    let notified = closed.clone();
+    let address = server(move |mut stream| {
+        let closed = closed.clone();
+        async move {
+            read_request(&mut stream).await;
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nx").await.unwrap();
+            // The client closes the connection before the rest has come.
+            assert_eq!(stream.read(&mut [0]).await.unwrap_or_default(), 0);
+            closed.notify_one();
+        }
+    })
+    .await;
+    let prober = Prober::new();
+    // The server waits for its client without end.
+    assert!(prober.probe(ProbeTarget::at(address), &CheckKind::Http(check(None)), LONG).await.is_ok());
+    let waiting = time::timeout(SHORT, notified.notified()).await;
+    assert!(waiting.is_err(), "the rest is waited for, behind the verdict");
+    drop(prober);
+    time::timeout(LONG, notified.notified()).await.expect("nobody waits for it any more");
 }
 
 /// What clients take although it isn't quite HTTP.
@@ -382,7 +421,7 @@ async fn redirects_are_followed_on_the_same_server() {
         check
     };
     let refused = |status, location: &str, problem| {
-        Err(FailureReason::Redirect { status, location: location.to_owned(), problem })
+        Err(FailureReason::Redirect { status, location: location.into(), problem })
     };
     assert_eq!(probe(address, check("/a", 2), LONG).await, Ok(()));
     let wrong = Err(FailureReason::WrongStatus { got: 302, wanted: (200..=299).into() });

@@ -55,14 +55,15 @@ pub fn idle_target(service: &VirtualService, role: Role) -> Option<(ProbeTarget,
         }),
         IdleConnection::On => service.checks_of_role(role).next().map(|check| {
             let goes_there = check.kind.transport() == Some(Transport::Tcp);
-            let own = ProbeTarget { address: server, via: check.via };
+            let own = ProbeTarget::by(server, check.via);
             (if goes_there { ProbeTarget::of_check(server, check) } else { own }, Unasked::Discard)
         }),
     };
-    let (ProbeTarget { address, via }, unasked) = found.filter(|(target, _)| target.address.port() != 0)?;
+    let (ProbeTarget { address, via, .. }, unasked) =
+        found.filter(|(target, _)| target.address.port() != 0)?;
     // Checks of the same server with other limits to their steps share a connection.
     let via = Via { connect_timeout: None, read_timeout: None, ..via };
-    Some((ProbeTarget { address, via }, unasked))
+    Some((ProbeTarget::by(address, via), unasked))
 }
 
 /// Whether a protocol that is checked like this lets a client be silent.
@@ -90,7 +91,7 @@ mod tests {
         );
         let config =
             native::read(&text, "test.toml".as_ref()).unwrap_or_else(|error| panic!("{error}\n{text}"));
-        let (ProbeTarget { address, via }, unasked) = idle_target(&config.services[0], Role::Server(0))?;
+        let (ProbeTarget { address, via, .. }, unasked) = idle_target(&config.services[0], Role::Server(0))?;
         assert_eq!((via.connect_timeout, via.read_timeout), (None, None));
         Some((address.to_string(), unasked))
     }

@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use lvs_common::PROBE_MARK;
 use tokio::{
     net::TcpStream,
     select,
@@ -100,6 +101,8 @@ pub struct IdleConnections {
     notices: mpsc::Sender<(Attempt, Notice)>,
     noticed: mpsc::Receiver<(Attempt, Notice)>,
     capacity: usize,
+    /// The firewall mark of connections whose check names none.
+    own_mark: u32,
     /// Whether it was told that there are too few descriptors.
     is_limited: bool,
     next_server: u32,
@@ -133,11 +136,18 @@ impl IdleConnections {
             notices,
             noticed: arriving,
             capacity,
+            own_mark: PROBE_MARK,
             is_limited: false,
             next_server: 0,
             next_attempt: 0,
         };
         (connections, handle, reported)
+    }
+
+    /// The same with this firewall mark where a check names none.
+    #[must_use]
+    pub fn marked(self, own_mark: u32) -> Self {
+        Self { own_mark, ..self }
     }
 
     /// Keeps the connections until `shutdown`, and closes them quietly then.
@@ -208,7 +218,9 @@ impl IdleConnections {
         let number = ServerNumber(self.next_server);
         self.next_server = self.next_server.wrapping_add(1);
         let policy = Policy::new(unasked, random::number());
-        let server = Server { target, destinations: [].into(), policy, connection: None, queued: None };
+        let marked = ProbeTarget { own_mark: self.own_mark, ..target };
+        let server =
+            Server { target: marked, destinations: [].into(), policy, connection: None, queued: None };
         self.servers.insert(number, server);
         self.by_target.insert(target, number);
         number

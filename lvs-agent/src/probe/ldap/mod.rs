@@ -114,7 +114,7 @@ struct Response {
 
 /// The next message, which must be the answer to the one with this number.
 async fn receive(session: &mut Session<'_>, id: u8, phase: Phase) -> Result<Response, FailureReason> {
-    let no_ldap = || FailureReason::Protocol("a message that is no LDAP".to_owned());
+    let no_ldap = || FailureReason::Protocol("a message that is no LDAP".into());
     let head = session.exactly(2, phase).await?;
     if head[0] != ber::SEQUENCE {
         return Err(no_ldap());
@@ -129,23 +129,23 @@ async fn receive(session: &mut Session<'_>, id: u8, phase: Phase) -> Result<Resp
         length = digits.iter().fold(0, |length, digit| length << 8 | usize::from(*digit));
     }
     if length > MAX_MESSAGE {
-        return Err(FailureReason::Protocol(format!("a message of {length} bytes")));
+        return Err(FailureReason::Protocol(format!("a message of {length} bytes").into()));
     }
     let message = session.exactly(length, phase).await?;
     let (number, rest) = ber::read(&message).ok_or_else(no_ldap)?;
     let (operation, _) = ber::read(rest).ok_or_else(no_ldap)?;
     if number.tag != ber::INTEGER || number.number() != Some(id.into()) {
         // 0 is the server's own notice, that it closes the connection (RFC 4511, 4.4.1).
-        return Err(FailureReason::Protocol("a message that answers nothing".to_owned()));
+        return Err(FailureReason::Protocol("a message that answers nothing".into()));
     }
     Ok(Response { tag: operation.tag, content: message.slice_ref(operation.content) })
 }
 
 /// Whether a response is of this kind and has the result "success".
 fn must_succeed(response: &Response, tag: u8, wanted: &'static str) -> Result<(), FailureReason> {
-    let no_result = || FailureReason::Protocol("a message without a result".to_owned());
+    let no_result = || FailureReason::Protocol("a message without a result".into());
     if response.tag != tag {
-        return Err(FailureReason::Protocol(format!("a message of kind {:#x}", response.tag)));
+        return Err(FailureReason::Protocol(format!("a message of kind {:#x}", response.tag).into()));
     }
     let (result, rest) = ber::read(&response.content).ok_or_else(no_result)?;
     let code = result.number().filter(|_| result.tag == ber::ENUMERATED).ok_or_else(no_result)?;
@@ -245,7 +245,7 @@ mod tests {
         let bound = || vec![Script::Bytes(17), result(2, BIND_RESPONSE, 0, "")];
         let then = |more: Vec<Script>| [bound(), vec![Script::Bytes(37)], more].concat();
         let wrong = |got: &str, wanted| Err(FailureReason::wrong_answer(got, wanted));
-        let protocol = |text: &str| Err(FailureReason::Protocol(text.to_owned()));
+        let protocol = |text: &str| Err(FailureReason::Protocol(text.into()));
         let none = check(None, None);
         let base = check(Some("dc=x"), None);
         let cases = [

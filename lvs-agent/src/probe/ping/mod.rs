@@ -63,7 +63,7 @@ impl Pingers {
         // The times are the caller's affair, and make no other socket.
         let via = Via { connect_timeout: None, read_timeout: None, ..target.via };
         let pinger = self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(via).or_default().clone();
-        let result = pinger.probe(target.address.ip(), &via, timeout).await;
+        let result = pinger.probe(&ProbeTarget { via, ..target }, timeout).await;
         if via.device.is_some() && matches!(result, Err(FailureReason::Local(_))) {
             // A socket is bound to the device's index: one of that name that was made anew has another.
             self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&via);
@@ -80,14 +80,15 @@ struct Pinger {
 }
 
 impl Pinger {
-    async fn probe(&self, host: IpAddr, via: &Via, timeout: Duration) -> Result<(), FailureReason> {
+    async fn probe(&self, target: &ProbeTarget, timeout: Duration) -> Result<(), FailureReason> {
+        let host = target.address.ip();
         let family = AddressFamily::from(host);
         let cell = match family {
             AddressFamily::V4 => &self.v4,
             AddressFamily::V6 => &self.v6,
         };
         let socket = cell
-            .get_or_try_init(|| async { EchoSocket::open(family, via) })
+            .get_or_try_init(|| async { EchoSocket::open(family, target) })
             .await
             .map_err(|error| LocalFault::new("open a raw socket for pings (CAP_NET_RAW)", &error))?;
         let answer = time::timeout(timeout, socket.probe(host)).await;
@@ -109,7 +110,7 @@ struct EchoSocket {
 
 impl EchoSocket {
     /// Opens the socket and starts its task.
-    fn open(family: AddressFamily, via: &Via) -> io::Result<Self> {
+    fn open(family: AddressFamily, target: &ProbeTarget) -> io::Result<Self> {
         let random = RandomState::new();
         // The low 16 bits of a hash with random keys.
         let identifier = u16::try_from(random.hash_one("identifier") & 0xffff).unwrap_or_default();
@@ -122,7 +123,7 @@ impl EchoSocket {
             AddressFamily::V4 => socket.attach_filter(&filter::for_v4(identifier))?,
             AddressFamily::V6 => socket.attach_filter(&filter::for_v6(identifier))?,
         }
-        prepare(&socket, via)?;
+        prepare(&socket, target)?;
         socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
         // To send and to receive from an address is the same for raw and for UDP sockets, and this type has both.
         let socket = Arc::new(UdpSocket::from_std(socket.into())?);
@@ -320,9 +321,13 @@ mod tests {
         assert!(waiters.lock().is_empty());
     }
 
+    fn host(address: IpAddr) -> ProbeTarget {
+        ProbeTarget::at(SocketAddr::new(address, 0))
+    }
+
     /// Whether this test may open raw sockets. If not, a ping is a local fault and says nothing about the server.
     async fn has_permission() -> bool {
-        match Pinger::default().probe(Ipv4Addr::LOCALHOST.into(), &Via::default(), LONG).await {
+        match Pinger::default().probe(&host(Ipv4Addr::LOCALHOST.into()), LONG).await {
             Err(FailureReason::Local(fault)) => {
                 assert_eq!(fault.kind, io::ErrorKind::PermissionDenied, "{fault}");
                 false
@@ -345,12 +350,12 @@ mod tests {
         for number in 0..1000_u16 {
             let [high, low] = number.to_be_bytes();
             let pinger = pinger.clone();
-            pings.spawn(async move {
-                pinger.probe(Ipv4Addr::new(127, 9, high, low).into(), &Via::default(), LONG).await
-            });
+            pings.spawn(
+                async move { pinger.probe(&host(Ipv4Addr::new(127, 9, high, low).into()), LONG).await },
+            );
         }
         assert_eq!(pings.join_all().await, vec![Ok(()); 1000]);
-        assert_eq!(pinger.probe(Ipv6Addr::LOCALHOST.into(), &Via::default(), LONG).await, Ok(()));
+        assert_eq!(pinger.probe(&host(Ipv6Addr::LOCALHOST.into()), LONG).await, Ok(()));
         for cell in [pinger.v4, pinger.v6] {
             assert!(cell.get().unwrap().waiters.lock().is_empty());
         }

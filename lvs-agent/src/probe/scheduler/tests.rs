@@ -200,7 +200,7 @@ async fn connects_run_between_full_checks() {
     let limit = NonZeroUsize::MIN;
     let shutdown = CancellationToken::new();
     let _scheduler = Scheduler::spawn(vec![check], server.clone(), limit, sender, shutdown);
-    let mut next = async || results.recv().await.map(|result| (result.whole, result.outcome.is_ok()));
+    let mut next = async || results.recv().await.map(|result| (result.is_full, result.outcome.is_ok()));
     for _ in 0..2 {
         assert_eq!(next().await, Some((true, true)), "the check comes first, and again");
         for _ in 0..3 {

@@ -22,9 +22,8 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     sign::CertifiedKey,
 };
-use tokio::task;
 
-use crate::{model::TlsIdentity, probe::LocalFault};
+use crate::{file_work::on_file, model::TlsIdentity, probe::LocalFault};
 
 /// The certificates that have been read. Clones share them.
 #[derive(Clone, Debug, Default)]
@@ -45,8 +44,7 @@ impl Identities {
     pub(super) async fn get(&self, identity: &TlsIdentity) -> Result<Arc<CertifiedKey>, LocalFault> {
         let (known, wanted) = (self.clone(), identity.clone());
         // A disk that hangs holds up this check alone: its deadline ends the wait.
-        let read = task::spawn_blocking(move || known.read(&wanted)).await;
-        let read = read.unwrap_or_else(|error| Err(io::Error::other(error)));
+        let read = on_file(&identity.certificate, move || known.read(&wanted)).await;
         read.map_err(|error| LocalFault::new("show its certificate", &error))
     }
 

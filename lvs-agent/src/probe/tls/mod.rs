@@ -2,6 +2,7 @@
 //! answers, and not who it is.
 
 mod identity;
+mod pinned;
 #[cfg(test)]
 mod tests;
 mod verifier;
@@ -37,7 +38,10 @@ use super::{
     FailureReason, LocalFault, Phase,
     errno::{self, Call},
 };
-use crate::model::{SYSTEM_AUTHORITIES, Tls, TlsVerify};
+use crate::{
+    file_work::on_file,
+    model::{SYSTEM_AUTHORITIES, Tls, TlsVerify},
+};
 
 /// The TLS library's configurations, made when they are first needed. Clones share them.
 #[derive(Clone, Debug, Default)]
@@ -61,7 +65,7 @@ impl TlsClients {
             None => None,
         };
         let shown = Arc::new(Shown { key, was_asked: AtomicBool::new(false) });
-        let mut config = ClientConfig::clone(&*self.config(&tls.verify)?);
+        let mut config = ClientConfig::clone(&*self.config(&tls.verify).await?);
         config.client_auth_cert_resolver = shown.clone();
         let connected = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
         let failed = |error| errno::of(&error, (Call::Transfer, "encrypt a connection"), Phase::Tls);
@@ -70,14 +74,21 @@ impl TlsClients {
         Ok((stream, is_early && shown.was_asked.load(Ordering::Relaxed)))
     }
 
-    fn config(&self, verify: &TlsVerify) -> Result<Arc<ClientConfig>, LocalFault> {
+    /// A disk that hangs holds up this check alone: its deadline ends the wait.
+    async fn config(&self, verify: &TlsVerify) -> Result<Arc<ClientConfig>, LocalFault> {
         // The map is whole even after a panic: entries are inserted in one step.
-        let mut configs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(config) = configs.get(verify) {
-            return Ok(config.clone());
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(verify).cloned();
+        if let Some(config) = known {
+            return Ok(config);
         }
-        let config = Arc::new(make(verify).map_err(|error| LocalFault::new("set up TLS", &error))?);
-        configs.insert(verify.clone(), config.clone());
+        let wanted = verify.clone();
+        let made = match verify {
+            TlsVerify::No => make(verify),
+            TlsVerify::System => on_file(Path::new(SYSTEM_AUTHORITIES), move || make(&wanted)).await,
+            TlsVerify::File(path) => on_file(path, move || make(&wanted)).await,
+        };
+        let config = Arc::new(made.map_err(|error| LocalFault::new("set up TLS", &error))?);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(verify.clone(), config.clone());
         Ok(config)
     }
 }

@@ -202,6 +202,90 @@ async fn the_servers_own_certificate_may_be_pinned() {
     }
 }
 
+/// One element of DER, which has less than 64 KiB.
+fn element(tag: u8, content: &[u8]) -> Vec<u8> {
+    let [high, low] = u16::try_from(content.len()).unwrap().to_be_bytes();
+    let length = match (high, low) {
+        (0, 0..=0x7f) => vec![low],
+        (0, _) => vec![0x81, low],
+        _ => vec![0x82, high, low],
+    };
+    [&[tag], &length[..], content].concat()
+}
+
+/// The contents of the elements in DER, one after the other, each with its tag.
+fn elements(mut bytes: &[u8]) -> Vec<(u8, &[u8])> {
+    let mut elements = Vec::new();
+    while let [tag, first, rest @ ..] = bytes {
+        let (length, rest) = match usize::from(*first) {
+            short @ ..0x80 => (short, rest),
+            long => {
+                let (digits, rest) = rest.split_at(long - 0x80);
+                (digits.iter().fold(0, |length, digit| length << 8 | usize::from(*digit)), rest)
+            }
+        };
+        let (content, rest) = rest.split_at(length);
+        elements.push((*tag, content));
+        bytes = rest;
+    }
+    elements
+}
+
+/// The same certificate in another form: the fields of its body are changed. Its own signature is wrong then, which
+/// doesn't matter to whoever has pinned it.
+fn with_fields(certificate: &[u8], change: impl FnOnce(&mut Vec<(u8, Vec<u8>)>)) -> CertificateDer<'static> {
+    let parts = elements(elements(certificate)[0].1);
+    let mut fields = elements(parts[0].1).into_iter().map(|(tag, content)| (tag, content.to_vec())).collect();
+    change(&mut fields);
+    let body: Vec<u8> = fields.iter().flat_map(|(tag, content)| element(*tag, content)).collect();
+    let rest = parts[1..].iter().flat_map(|(tag, content)| element(*tag, content));
+    element(0x30, &element(0x30, &body).into_iter().chain(rest).collect::<Vec<u8>>()).into()
+}
+
+#[tokio::test]
+async fn a_pinned_certificate_may_be_of_any_version_and_have_any_extension() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("pinned.pem");
+    let pin = |certificate: &CertificateDer<'_>| {
+        let text = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, certificate);
+        let text = format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n");
+        fs::write(&path, text).unwrap();
+        TlsVerify::File(path.clone())
+    };
+    let first_version =
+        |fields: &mut Vec<(u8, Vec<u8>)>| fields.retain(|(tag, _)| ![0xa0, 0xa3].contains(tag));
+    // Critical, and of a kind that nobody knows: 1.3.6.1.5.
+    let unknown =
+        element(0x30, &[&element(6, &[0x2b, 6, 1, 5])[..], &[1, 1, 0xff], &element(4, b"x")].concat());
+    let unknown_extension = |fields: &mut Vec<(u8, Vec<u8>)>| {
+        fields.retain(|(tag, _)| *tag != 0xa3);
+        fields.push((0xa3, element(0x30, &unknown)));
+    };
+    let changes: [&dyn Fn(&mut Vec<(u8, Vec<u8>)>); 2] = [&first_version, &unknown_extension];
+    for versions in [&TLS[..1], &TLS[1..]] {
+        for change in changes {
+            let (own, key) = self_signed(false, |_| {});
+            let own = with_fields(own.der(), change);
+            let address = greeting(vec![own.clone()], key, versions).await;
+            let name = Some("www.example.org");
+            assert_eq!(testing::probe(address, check(name, pin(&own)), LONG).await, Ok(()));
+            // A thief of the certificate, who hasn't the key; one that has expired; and another than the pinned one.
+            let thief = greeting(vec![own.clone()], KeyPair::generate().unwrap(), versions).await;
+            let result = testing::probe(thief, check(name, pin(&own)), LONG).await;
+            assert!(matches!(result, Err(FailureReason::Certificate(_))), "{result:?}");
+            let (old, key) = self_signed(false, |params| params.not_after = rcgen::date_time_ymd(2001, 1, 1));
+            let old = with_fields(old.der(), change);
+            let expired = greeting(vec![old.clone()], key, versions).await;
+            for (pinned, words) in [(&old, "expired"), (&own, "invalid peer certificate")] {
+                match testing::probe(expired, check(name, pin(pinned)), LONG).await {
+                    Err(FailureReason::Certificate(problem)) => assert!(problem.contains(words), "{problem}"),
+                    other => panic!("{words}: {other:?}"),
+                }
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_server_with_old_ciphers_or_versions_only_is_told_apart() {
     let alert = |description| Script::send([0x15, 3, 3, 0, 2, 2, description]);

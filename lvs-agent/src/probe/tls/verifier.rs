@@ -12,7 +12,7 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
 
-use super::certificates;
+use super::{certificates, pinned::Pinned};
 
 /// Accepts every certificate and every key: X.509 of any version, short keys, SHA-1, expired, for another name. Nor is
 /// it verified that the server has the key: whoever the server is, nothing that it says is proven without a certificate
@@ -98,6 +98,13 @@ impl FromFile {
     }
 }
 
+impl FromFile {
+    /// What is read of a certificate that is in the file itself; `None`: it isn't.
+    fn pinned<'a>(&self, certificate: &'a CertificateDer<'_>) -> Option<Result<Pinned<'a>, Error>> {
+        self.pinned.contains(certificate).then(|| Pinned::read(certificate))
+    }
+}
+
 impl ServerCertVerifier for FromFile {
     /// A certificate that is in the file is the server's own, pinned: it may be an authority as well, and for any name.
     /// Only its dates must be right.
@@ -109,16 +116,12 @@ impl ServerCertVerifier for FromFile {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let verified = match &self.authorities {
-            Some(authorities) => authorities.verify_server_cert(certificate, intermediates, name, ocsp, now),
-            None => Err(CertificateError::UnknownIssuer.into()),
-        };
-        match verified {
-            // The dates are verified before anything else that may be wrong with such a certificate.
-            Err(error) if !is_about_dates(&error) && self.pinned.contains(certificate) => {
-                Ok(ServerCertVerified::assertion())
+        match (self.pinned(certificate), &self.authorities) {
+            (Some(pinned), _) => pinned?.verify_dates(now),
+            (None, Some(authorities)) => {
+                authorities.verify_server_cert(certificate, intermediates, name, ocsp, now)
             }
-            verified => verified,
+            (None, None) => Err(CertificateError::UnknownIssuer.into()),
         }
     }
 
@@ -129,7 +132,10 @@ impl ServerCertVerifier for FromFile {
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signature, algorithms)
+        match self.pinned(certificate) {
+            Some(pinned) => pinned?.verify_tls12(message, signature, algorithms),
+            None => verify_tls12_signature(message, certificate, signature, algorithms),
+        }
     }
 
     fn verify_tls13_signature(
@@ -139,22 +145,13 @@ impl ServerCertVerifier for FromFile {
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signature, algorithms)
+        match self.pinned(certificate) {
+            Some(pinned) => pinned?.verify_tls13(message, signature, algorithms),
+            None => verify_tls13_signature(message, certificate, signature, algorithms),
+        }
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.provider.signature_verification_algorithms.supported_schemes()
     }
-}
-
-fn is_about_dates(error: &Error) -> bool {
-    matches!(
-        error,
-        Error::InvalidCertificate(
-            CertificateError::Expired
-                | CertificateError::ExpiredContext { .. }
-                | CertificateError::NotValidYet
-                | CertificateError::NotValidYetContext { .. }
-        )
-    )
 }

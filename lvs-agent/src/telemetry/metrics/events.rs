@@ -15,7 +15,7 @@ use super::probes::Probes;
 use crate::{
     event::{ContradictionChange, Event, HintFate, MailResult, Record, Subject, Subscriber, Timelines},
     model::{DestinationKey, ServiceKey, VirtualService},
-    passive::{Evidence, Hint, Suspicion},
+    passive::{Evidence, Hint, Suspicion, blindness::Way},
     probe::idle::IdleChange,
 };
 
@@ -148,6 +148,14 @@ impl EventCounters {
             Event::Cleared { .. } => counter!("lvs_suspicions_cleared_total").increment(1),
             Event::ProbeWithheld { .. } => counter!("lvs_probes_withheld_total").increment(1),
             Event::Probe { kind, verdict, .. } => self.probes.count(*kind, *verdict),
+            Event::Blind { change, .. } => {
+                let value = if change.is_blind { 1.0 } else { 0.0 };
+                of_device("lvs_passive_blind", &change.device, change.way, value);
+            }
+            Event::InFront { device, way, names } => {
+                let count = u32::try_from(names.len()).unwrap_or(u32::MAX);
+                of_device("lvs_passive_in_front", device, *way, count.into());
+            }
             _ => {}
         }
     }
@@ -189,6 +197,10 @@ fn reachable(is_reachable: bool) {
 
 fn edits(result: &'static str) {
     counter!("lvs_table_edits_total", "result" => result).increment(1);
+}
+
+fn of_device(name: &'static str, device: &str, way: Way, value: f64) {
+    gauge!(name, "device" => device.to_owned(), "direction" => way.to_string()).set(value);
 }
 
 fn count_hint(hint: &Hint, fate: &HintFate) {

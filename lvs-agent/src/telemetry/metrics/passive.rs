@@ -26,7 +26,7 @@ pub(super) const HISTOGRAMS: [&str; 2] = [HANDSHAKE, RESPONSE];
 /// A counter of a server: its name, its description, and its value.
 type Shown = (&'static str, &'static str, fn(&ServerCounters) -> u64);
 
-const COUNTERS: [Shown; 18] = [
+const COUNTERS: [Shown; 19] = [
     ("lvs_passive_client_packets_total", "Packets from clients to the server", |c| c.packets_in),
     ("lvs_passive_client_bytes_total", "Bytes from clients to the server", |c| c.bytes_in),
     ("lvs_passive_server_packets_total", "Packets from the server (masquerade only)", |c| c.packets_out),
@@ -50,6 +50,11 @@ const COUNTERS: [Shown; 18] = [
         "ICMP messages that report the server or its port as unreachable",
         |c| c.unreachable,
     ),
+    (
+        "lvs_passive_unreachable_doubted_total",
+        "Such ICMP messages that quote nothing that is open: forged, or of flows that aren't sampled",
+        |c| c.unreachable_doubted,
+    ),
     ("lvs_passive_requests_total", "Requests on sampled flows", |c| c.requests),
     ("lvs_passive_responses_total", "Responses on sampled flows", |c| c.responses),
     (
@@ -71,6 +76,14 @@ pub(super) fn describe() {
     for (name, help, _) in COUNTERS {
         describe_counter!(name, help);
     }
+    describe_gauge!(
+        "lvs_passive_blind",
+        "1 while the eBPF programs see nothing of what IPVS balances on a device in a direction"
+    );
+    describe_gauge!(
+        "lvs_passive_in_front",
+        "Programs and filters of others that come before the agent's on a device in a direction"
+    );
     describe_histogram!(
         HANDSHAKE,
         Unit::Seconds,

@@ -41,7 +41,10 @@ use super::{
     exposition::{Exposition, open_metrics},
     refresh_log,
 };
-use crate::{log::LostLines, supervision::Restartable};
+use crate::{
+    log::LostLines,
+    supervision::{Restartable, unless_wanted},
+};
 
 /// Connections at once: a few Prometheus servers and people with browsers.
 const CONNECTIONS: usize = 64;
@@ -115,17 +118,24 @@ impl MetricsServer {
             ready: self.ready.clone(),
             last: None,
         };
-        let (ended, end) = oneshot::channel();
-        let work = move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            let served = runtime.block_on(LocalSet::new().run_until(serve(listener, page, shutdown)));
-            // Nobody waits any more only at shutdown.
-            ended.send(served).ok();
-            io::Result::Ok(())
-        };
-        thread::Builder::new().name("metrics".to_owned()).spawn(work).context("starting its thread")?;
-        end.await.context("its thread has ended")?.context("accepting connections")
+        let serving = move || unless_wanted("metrics-thread", serve(listener, page, shutdown));
+        in_thread(serving).await?.context("accepting connections")
     }
+}
+
+/// Runs `work` in a thread with a runtime of its own. A panic is an error.
+async fn in_thread<T: Send + 'static, F: Future<Output = T>>(
+    work: impl FnOnce() -> F + Send + 'static,
+) -> anyhow::Result<T> {
+    let (ended, end) = oneshot::channel();
+    let work = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        // Nobody waits any more only at shutdown.
+        ended.send(runtime.block_on(LocalSet::new().run_until(work()))).ok();
+        io::Result::Ok(())
+    };
+    thread::Builder::new().name("metrics".to_owned()).spawn(work).context("starting its thread")?;
+    end.await.context("its thread has ended")
 }
 
 /// The page as it was rendered last.

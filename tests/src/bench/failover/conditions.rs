@@ -152,6 +152,20 @@ impl Only {
         Clients::all().into_iter().filter(is_chosen).collect()
     }
 
+    /// The clients with which a checker is measured. For one that does not see them one kind is enough; with the second
+    /// check the agent is measured only at both ends, as it looks at clients in the same way.
+    pub(super) fn clients_of(&self, checker: Checker) -> Vec<Clients> {
+        let all = Clients::all();
+        match checker {
+            Checker::Agent => self.clients(),
+            Checker::AgentConnects => {
+                let ends = [all[0], Clients::None];
+                self.clients().into_iter().filter(|clients| ends.contains(clients)).collect()
+            }
+            Checker::Keepalived | Checker::KeepalivedBfd => vec![all[0]],
+        }
+    }
+
     fn chosen<T, const N: usize>(&self, words: &[&str; N], all: [T; N]) -> Vec<T> {
         let named = words.iter().zip(all).filter(|(word, _)| self.is_chosen(words, word));
         named.map(|(_, one)| one).collect()
@@ -181,6 +195,11 @@ mod tests {
         assert_eq!(some.faults(), [Fault::ProcessKilled, Fault::ProcessHung]);
         assert_eq!(some.checkers(), [Checker::KeepalivedBfd]);
         assert_eq!(some.clients(), [Clients::OneNetwork { rate: 8 }, Clients::None]);
+        assert_eq!(all.clients_of(Checker::Agent).len(), 7);
+        let ends = [Clients::ManyNetworks { rate: 200 }, Clients::None];
+        assert_eq!(all.clients_of(Checker::AgentConnects), ends);
+        assert_eq!(some.clients_of(Checker::AgentConnects), [Clients::None]);
+        assert_eq!(some.clients_of(Checker::KeepalivedBfd), ends[..1]);
         assert!(only(&["hanged"]).unwrap_err().to_string().contains("hung"));
     }
 

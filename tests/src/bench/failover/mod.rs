@@ -79,9 +79,7 @@ pub fn compare(options: &FailoverOptions) -> Result<()> {
         Conditions { runs: if options.quick { 1 } else { options.runs }, servers: options.servers };
     let mut measured = Measured::default();
     for checker in only.checkers().into_iter().filter(|checker| is_there(*checker)) {
-        // Who doesn't see clients is measured with one kind of them.
-        let kinds = if checker.sees_clients() { only.clients() } else { Clients::all()[..1].to_vec() };
-        for clients in kinds {
+        for clients in only.clients_of(checker) {
             for method in only.methods() {
                 measure(checker, clients, method, &only.faults(), conditions, &mut measured)?;
             }

@@ -4,7 +4,7 @@ pub mod config;
 pub mod log;
 
 use std::{
-    ffi::OsStr,
+    ffi::{OsStr, OsString},
     fmt, fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpStream,
@@ -25,7 +25,7 @@ use crate::lab::{
         log::{AgentEvent, EventKind},
     },
     namespace::Namespace,
-    process::{Process, programs},
+    process::{Process, programs, unprivileged::Account},
     wait,
 };
 
@@ -77,20 +77,33 @@ impl Agent {
 
     /// The same without a configuration file.
     pub fn start_without_config(director: &Namespace) -> Result<Self> {
-        Self::start_with(director, None, &[] as &[&str])
+        Self::start_with(director, None, &[] as &[&str], Account::usual())
+    }
+
+    /// The same as an account.
+    pub fn start_as(account: Account, director: &Namespace, config: &str) -> Result<Self> {
+        Self::start_with(director, Some(config), &[] as &[&str], account)
     }
 
     /// The same under a wrapper such as `setpriv …`.
     pub fn start_under(director: &Namespace, config: &str, wrapper: &[impl AsRef<OsStr>]) -> Result<Self> {
-        Self::start_with(director, Some(config), wrapper)
+        Self::start_with(director, Some(config), wrapper, Account::usual())
     }
 
-    fn start_with(director: &Namespace, config: Option<&str>, wrapper: &[impl AsRef<OsStr>]) -> Result<Self> {
+    fn start_with(
+        director: &Namespace,
+        config: Option<&str>,
+        wrapper: &[impl AsRef<OsStr>],
+        account: Account,
+    ) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("lvs-lab-").tempdir()?;
         let file = folder.path().join(CONFIG);
         fs::write(&file, config.unwrap_or_default())?;
-        let agent = programs::agent()?;
-        let mut words = wrapper.iter().map(AsRef::as_ref).chain([agent.as_os_str()]);
+        let agent = account.reach(programs::agent()?, &folder)?;
+        account.own(&[folder.path(), &file])?;
+        let account = account.wrapper();
+        let wrapper = account.iter().map(OsString::as_os_str).chain(wrapper.iter().map(AsRef::as_ref));
+        let mut words = wrapper.chain([agent.as_os_str()]);
         let mut command = Command::new(words.next().context("a program")?);
         command.args(words).args(["--log-format", "json", "run"]);
         if config.is_some() {

@@ -32,7 +32,8 @@ impl Tally {
     fn of(harness: &Harness) -> Self {
         let servers = array::from_fn(|id| {
             let counters = harness.counters(u32::try_from(id).unwrap());
-            [counters.packets_in, counters.packets_out, counters.unreachable]
+            let messages = counters.unreachable + counters.unreachable_doubted;
+            [counters.packets_in, counters.packets_out, messages]
         });
         Self { servers, unattributed: unattributed(&harness.unattributed()) }
     }

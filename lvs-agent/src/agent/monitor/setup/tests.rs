@@ -32,7 +32,9 @@ fn in_namespace<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'stati
         if unshare(CloneFlags::CLONE_NEWNET).is_err() {
             return println!("skipped: it needs root");
         }
-        if let Err(PassiveError::NotBuilt) = Programs::load(Sizes::for_endpoints(1), LOG_NOTHING) {
+        if let Err(PassiveError::NotBuilt) =
+            Programs::load(Sizes::for_endpoints(1), lvs_common::PROBE_MARK, LOG_NOTHING)
+        {
             return println!("skipped: built without LVS_EBPF_OBJECT");
         }
         ip("link set lo up");
@@ -130,7 +132,7 @@ impl Running {
             targets: targets_tx,
             watched: watched_rx,
         };
-        let side = set_up(config, wiring).await.unwrap();
+        let side = set_up(config, wiring, Publisher::default()).await.unwrap();
         let (requests, shutdown) = (side.requests.clone(), CancellationToken::new());
         let task = tokio::spawn(side.run(shutdown.clone()));
         Self { findings, feedback, targets, watched, requests, shutdown, task }

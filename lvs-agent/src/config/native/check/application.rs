@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     config::{
-        diagnostics::{Contradiction, FaultList, Prerequisite, ValueFault},
+        diagnostics::{Contradiction, FaultList, FileContent, Prerequisite, ValueFault},
         native::{
             section::Section,
             value::{self, text},
@@ -254,9 +254,5 @@ pub(super) fn file(section: &mut Section<'_>, faults: &mut FaultList) -> PathBuf
     if !section.has("file") {
         section.missing("file", "file = \"/run/weight\"", faults);
     }
-    let file = section.read("file", faults, values::path);
-    if let Some(file) = &file {
-        faults.need(file.span(), Prerequisite::WeightFile(file.get_ref().clone()));
-    }
-    file.map(Spanned::into_inner).unwrap_or_default()
+    values::file(section, "file", faults, FileContent::Any).unwrap_or_default()
 }

@@ -1,10 +1,10 @@
 //! A check: its type, interval and timeouts. One file for the keys of each family of types.
 
 mod application;
-mod files;
 mod http;
 mod inherit;
 mod kind;
+mod secret_file;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -392,7 +392,7 @@ fn via(section: &mut Section<'_>, kind: Option<Kind>, timeout: Duration, faults:
     Via {
         source: source.map(Spanned::into_inner),
         device: device.map(Spanned::into_inner),
-        mark: section.plain("mark", faults, value::any_mark),
+        mark: section.plain("mark", faults, value::mark),
         connect_timeout,
         read_timeout,
     }

@@ -8,10 +8,10 @@ use std::{
 use hyper::http::uri::Authority;
 use toml::{Spanned, de::DeValue};
 
-use super::files;
+use super::secret_file;
 use crate::{
     config::{
-        diagnostics::{Contradiction, FaultList, Prerequisite, ValueFault, WarningKind},
+        diagnostics::{Contradiction, FaultList, FileContent, Prerequisite, ValueFault},
         native::{
             section::Section,
             value::{self, text},
@@ -57,15 +57,28 @@ pub(super) fn name(value: &DeValue<'_>) -> Result<String> {
     Ok(word)
 }
 
-/// A secret, which may be empty, and which no message shows.
+/// A secret, which may be empty, and which no message shows: text, or a table with the file that has it.
 pub(super) fn secret(value: &DeValue<'_>) -> Result<Secret> {
-    let text = text(value, "a secret in quotes")?;
+    const WANTED: &str = "a secret in quotes, or { file = \"/…\" } with a file that has it in its first line";
     let fault = |problem| Err(ValueFault::Text { text: "the secret".to_owned(), problem });
-    match text {
-        _ if text.chars().any(char::is_control) => fault("has control characters; remove them"),
-        _ if text.len() > MAX_WORD => fault("is longer than 200 bytes; shorten it"),
-        _ => Ok(Secret::new(text)),
-    }
+    let checked = |text: &str| match text {
+        _ if text.chars().any(char::is_control) => Some("has control characters; remove them"),
+        _ if text.len() > MAX_WORD => Some("is longer than 200 bytes; shorten it"),
+        _ => None,
+    };
+    let DeValue::Table(table) = value else {
+        let text = text(value, WANTED)?;
+        return checked(text).map_or_else(|| Ok(Secret::new(text)), fault);
+    };
+    let Some(file) = table.get("file").filter(|_| table.len() == 1) else {
+        return Err(value::wrong_type(value, WANTED));
+    };
+    let file = path(file.get_ref())?;
+    let text = match secret_file::first_line(&file) {
+        Ok(text) => text,
+        Err(problem) => return Err(ValueFault::Text { text: file.display().to_string(), problem }),
+    };
+    checked(&text).map_or_else(|| Ok(Secret::from_file(text.as_str(), file)), fault)
 }
 
 /// Text that is sent, with whatever line breaks it has.
@@ -190,7 +203,11 @@ pub(super) fn tls(
     let name = section.plain("tls-name", faults, tls_name);
     let verify = section.read("tls-verify", faults, value::flag);
     let file = section.read("tls-ca", faults, path);
-    let need = |key, path: &Path| Prerequisite::Certificates { key, path: path.to_owned() };
+    let need = |key, path: &Path| Prerequisite::File {
+        key,
+        path: path.to_owned(),
+        content: FileContent::Certificate,
+    };
     match (&verify, &file) {
         (_, Some(file)) => faults.need(file.span(), need("tls-ca", file.get_ref())),
         (Some(verify), None) if *verify.get_ref() => {
@@ -216,28 +233,23 @@ fn identity(section: &mut Section<'_>, faults: &mut FaultList) -> Option<TlsIden
         section.missing("tls-cert", "tls-cert = \"/etc/lvs-agent/client.pem\" for the key", faults);
     }
     let has_key = section.has("tls-key");
-    let certificate = file(section, "tls-cert", faults, |pem| {
-        files::has_certificate(pem)?;
-        if has_key { Ok(()) } else { files::has_private_key(pem) }
-    });
-    let key = file(section, "tls-key", faults, files::has_private_key);
+    let content = if has_key { FileContent::Certificate } else { FileContent::CertificateAndKey };
+    let certificate = file(section, "tls-cert", faults, content);
+    let key = file(section, "tls-key", faults, FileContent::PrivateKey);
     let certificate = certificate?;
     let key = if has_key { key? } else { certificate.clone() };
     Some(TlsIdentity { certificate, key })
 }
 
-/// The path of a file. That its content isn't as it should be now is a warning: it may be right when it is needed.
+/// The path of a file that must have some content when the check is made.
 pub(super) fn file(
     section: &mut Section<'_>,
     key: &'static str,
     faults: &mut FaultList,
-    check: impl FnOnce(&[u8]) -> std::result::Result<(), &'static str>,
+    content: FileContent,
 ) -> Option<PathBuf> {
     let path = section.read(key, faults, path)?;
-    if let Some(problem) = files::problem(path.get_ref(), check) {
-        let file = path.get_ref().clone();
-        faults.warn(path.span(), WarningKind::UnusableFile { key, file, problem });
-    }
+    faults.need(path.span(), Prerequisite::File { key, path: path.get_ref().clone(), content });
     Some(path.into_inner())
 }
 

@@ -20,9 +20,11 @@ fn page(keys: &str) -> HttpCheck {
     }
 }
 
-/// Line, column and message of each warning.
+/// Line, column and message of each warning on this director.
 fn warnings(keys: &str) -> Vec<(usize, usize, String)> {
     let reading = read_in_mode(&check(keys), Path::new(ORIGIN), None).unwrap();
+    assert_eq!(reading.warnings, [], "reading looks at no file");
+    let reading = reading.on_this_director();
     let warnings = reading.warnings.iter();
     warnings.map(|one| (one.place.line, one.place.column, one.kind.to_string())).collect()
 }
@@ -118,7 +120,7 @@ fn a_file_that_is_not_as_it_should_be_is_a_warning_at_its_place() {
     assert_eq!(warnings(&format!("type = 'http', bearer-token-file = '{token}'")), []);
     let cases = [
         ("tls-cert", "/nowhere/at/all", 38, "No such file"),
-        ("tls-cert", folder, 38, "directory"),
+        ("tls-cert", folder, 38, "not a file"),
         ("tls-cert", &key, 38, "no certificate"),
         ("basic-auth-file", &token, 45, "not USER:PASSWORD"),
         ("basic-auth-file", &empty, 45, "is empty"),

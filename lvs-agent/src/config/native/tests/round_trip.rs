@@ -11,11 +11,18 @@ fn write(config: &Config) -> String {
     let on_exit = if config.agent.on_exit == OnExit::Keep { "keep" } else { "remove" };
     let control = config.agent.control.as_deref().map_or("off", |path| path.to_str().unwrap());
     writeln!(text, "[agent]\nmaintenance = {maintenance:?}\nmetrics = {metrics:?}\non-exit = {on_exit:?}\ncontrol = {control:?}").unwrap();
-    let PassiveSettings { enabled, devices, log_faults, record, tick, detector, burst } = &config.passive;
+    writeln!(text, "probe-mark = {}", config.agent.probe_mark).unwrap();
+    if let Some(user) = &config.agent.script_user {
+        writeln!(text, "script-user = \"{user}\"").unwrap();
+    }
+    let PassiveSettings { enabled, devices, log_faults, record, tick, order, detector, burst } =
+        &config.passive;
     writeln!(text, "[passive]\nenabled = {enabled}\ndevices = {devices:?}\nlog-faults = {log_faults}")
         .unwrap();
     let record = record.as_deref().map_or("off", |path| path.to_str().unwrap());
     writeln!(text, "record = {record:?}\ntick = {}", d(tick)).unwrap();
+    let AttachOrder { tcx, clsact_priority } = order;
+    writeln!(text, "tcx-order = \"{tcx}\"\nclsact-priority = {clsact_priority}").unwrap();
     writeln!(text, "[passive.detector]\nsilence-masquerade = {}", d(&detector.silence_masquerade)).unwrap();
     writeln!(text, "silence-half-seen = {}", d(&detector.silence_half_seen)).unwrap();
     writeln!(text, "silence-application = {}", d(&detector.silence_application)).unwrap();
@@ -258,6 +265,7 @@ prop_compose! {
         (clients, resent_clients, refusals) in (1_u32..=32, 1_u32..=32, 1_u32..=100),
         (false_alarms, phi) in (0.001..=1000.0, 1.0..=100.0),
         (loss, resent_share) in (0.0001..=0.5, 0.1..=1.0),
+        (place, name, priority) in (0_u8..4, "[a-z_]{1,15}", 1_u16..),
         (server_rate, total_rate, hint_rate) in (1_u32..=1_000_000, 1_u32..=1_000_000, 1_u32..=1_000_000),
     ) -> PassiveSettings {
         let detector = DetectorSettings {
@@ -279,7 +287,14 @@ prop_compose! {
         };
         let devices = devices.into_iter().collect();
         let record = record.map(Into::into);
-        PassiveSettings { enabled, devices, log_faults, record, tick: durations[5], detector, burst }
+        let tcx = match place {
+            0 => TcxOrder::First,
+            1 => TcxOrder::Last,
+            2 => TcxOrder::Before(name),
+            _ => TcxOrder::After(name),
+        };
+        let order = AttachOrder { tcx, clsact_priority: priority.try_into().unwrap() };
+        PassiveSettings { enabled, devices, log_faults, record, tick: durations[5], order, detector, burst }
     }
 }
 
@@ -298,6 +313,9 @@ prop_compose! {
         on_exit in select(&[OnExit::Keep, OnExit::Remove][..]),
         control in option::of("/[a-z/]{1,30}".prop_map(PathBuf::from)),
         maintenance in option::of("/[a-z/]{1,30}".prop_map(PathBuf::from)),
+        script_user in option::of("[a-z]{1,8}(:[0-9]{1,5})?".prop_map(|text| ScriptUser::parse(&text).unwrap())),
+        // Above the services' marks.
+        probe_mark in 100_u32..,
         passive in passive(),
         mut services in proptest::collection::vec(service(), 1..4),
     ) -> Config {
@@ -313,7 +331,7 @@ prop_compose! {
             }
             service.name = format!("service {number} \"ä\\");
         }
-        Config { agent: AgentSettings { metrics, on_exit, control, maintenance, ..AgentSettings::default() }, passive, services, unlisted: Unlisted::default() }
+        Config { agent: AgentSettings { metrics, on_exit, control, maintenance, script_user, probe_mark, ..AgentSettings::default() }, passive, services, unlisted: Unlisted::default() }
     }
 }
 

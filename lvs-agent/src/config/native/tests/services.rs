@@ -47,7 +47,11 @@ fn services_without_an_address_or_a_port() {
         ),
         (by_mark("", masquerade).replace("= 3", "= 4294967296"), &[(2, 8, "above 4294967295")]),
         (by_mark("", masquerade).replace("= 3", "= \"3\""), &[(2, 8, "a whole number")]),
-        (by_mark("", masquerade).replace("= 3", "= 0x4c565370"), &[(2, 8, "this agent's own probes")]),
+        (by_mark("", masquerade).replace("= 3", "= 0x1040"), &[(2, 8, "this agent's own probes")]),
+        (
+            format!("[agent]\nprobe-mark = 3\n{}", by_mark("", masquerade)),
+            &[(4, 8, "another `probe-mark` in `[agent]`")],
+        ),
         (format!("{0}{0}", by_mark("", masquerade)), &[(8, 8, "service mark 3 is already at line 2")]),
         (in_service("").replace(":80\"", "\""), &[(2, 11, "or make the service persistent")]),
         (in_service("").replace(":80\"", ":0\""), &[(2, 11, "has no port")]),

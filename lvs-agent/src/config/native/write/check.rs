@@ -9,7 +9,7 @@ use super::{
 use crate::model::{
     BodyDigest, Check, CheckKind, Combine, CommandCheck, CommandConvention, Database, DnsCheck, DnsExpect,
     DnsType, FurtherChecks, GreetingCheck, GreetingProtocol, HttpAuthorization, HttpCheck, HttpHeaders,
-    HttpMethod, HttpPage, HttpVersion, LdapCheck, Login, OracleCheck, Pattern, RadiusCheck, SipCheck,
+    HttpMethod, HttpPage, HttpVersion, LdapCheck, Login, OracleCheck, Pattern, RadiusCheck, Secret, SipCheck,
     SqlCheck, TcpCheck, Tls, TlsIdentity, TlsStart, TlsVerify, Transport, UdpCheck,
 };
 
@@ -171,7 +171,7 @@ fn dns(dns: &DnsCheck, table: &mut Table) {
 fn radius(radius: &RadiusCheck, table: &mut Table) {
     type_of("radius", table);
     login(Some(&radius.login), table);
-    table.add("secret", text(radius.secret.reveal()));
+    table.add("secret", secret(&radius.secret));
     table.add("reject-is-alive", radius.reject_is_alive.to_string());
 }
 
@@ -304,11 +304,15 @@ fn transport(transport: Transport) -> String {
     text(if transport == Transport::Tcp { "tcp" } else { "udp" })
 }
 
+fn secret(secret: &Secret) -> String {
+    secret.file().map_or_else(|| text(secret.reveal()), |file| format!("{{ file = {} }}", path(file)))
+}
+
 fn login(login: Option<&Login>, table: &mut Table) {
     if let Some(login) = login {
         // A user without a name is one that only has a password.
         table.maybe("user", Some(&login.user).filter(|user| !user.is_empty()).map(text));
-        table.add("password", text(login.password.reveal()));
+        table.add("password", secret(&login.password));
     }
 }
 

@@ -38,6 +38,8 @@ pub(super) fn agent(settings: &AgentSettings) -> String {
         LogTarget::File(file) => path(file),
         LogTarget::Syslog(facility) => text(format!("syslog:{facility}")),
     });
+    table.maybe("script-user", settings.script_user.as_ref().map(|user| text(user.to_string())));
+    table.unless("probe-mark", &settings.probe_mark, &default.probe_mark, |mark| format!("{mark:#x}"));
     table.under("[agent]", false) + &connections(settings.connections)
 }
 
@@ -63,6 +65,9 @@ pub(super) fn passive(settings: &PassiveSettings) -> String {
     table.unless("log-faults", &settings.log_faults, &default.log_faults, ToString::to_string);
     table.maybe("record", settings.record.as_deref().map(path));
     table.unless("tick", &settings.tick, &default.tick, time);
+    let (order, usual) = (&settings.order, &default.order);
+    table.unless("tcx-order", &order.tcx, &usual.tcx, |order| text(order.to_string()));
+    table.unless("clsact-priority", &order.clsact_priority, &usual.clsact_priority, ToString::to_string);
     table.under("[passive]", false) + &detector(&settings.detector) + &burst(&settings.burst)
 }
 

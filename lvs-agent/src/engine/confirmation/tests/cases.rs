@@ -345,11 +345,38 @@ fn without_a_budget_nothing_is_probed_until_there_is_one_again() {
     case.burst_ends(0);
     let done = case.suspect(NAMES, Layer::Host, Strength::Strong, refused());
     assert_eq!(done.feedback, not_probed(NAMES));
-    assert!(matches!(done.events[..], [Event::Suspicion { .. }, Event::ProbeWithheld { .. }]));
+    assert!(
+        matches!(done.events[..], [Event::ProbeWithheld { .. }]),
+        "what is withheld is no line of its own"
+    );
     assert_eq!(case.asked(), []);
     case.now += Duration::from_secs(1);
     assert_eq!(case.suspect(NAMES, Layer::Host, Strength::Strong, refused()).feedback, []);
     assert_eq!(case.bursts.len(), 1);
+}
+
+/// Four refuted suspicions a second of one kind leave the others of that server their probes.
+#[test]
+fn evidence_that_is_refuted_again_and_again_is_asked_less_and_other_evidence_at_once() {
+    let mut case = case();
+    let forged = || Evidence::Unreachable { messages: 2 };
+    let (mut asked, mut withheld) = (0, 0);
+    for _ in 0..40 {
+        case.now += Duration::from_millis(25);
+        let done = case.suspect(CONNECTIONS, Layer::Host, Strength::Weak, forged());
+        if case.bursts.is_empty() {
+            withheld += 1;
+            assert!(matches!(done.events[..], [Event::ProbeWithheld { .. }]), "{:?}", done.events);
+            continue;
+        }
+        asked += 1;
+        case.probe_ends(0, Came::Answered);
+        case.burst_ends(0);
+    }
+    // A third of five a second, rounded up, and what a second holds.
+    assert_eq!((asked, withheld), (3, 37));
+    case.suspect(CONNECTIONS, Layer::Host, Strength::Weak, refused());
+    assert_eq!(case.bursts.len(), 1, "another kind is asked at once");
 }
 
 #[test]

@@ -8,7 +8,7 @@ fn case() -> Case {
 }
 
 fn hint(id: ServerId, layer: Layer) -> Finding {
-    Finding::Hint(Hint { id, layer, evidence: Evidence::NeighbourFailed })
+    Finding::Hint(Hint { id, layer, source: None, evidence: Evidence::NeighbourFailed })
 }
 
 /// What became of the hint, which is the only thing told.

@@ -70,6 +70,8 @@ struct Open {
     answered: bool,
     /// It began with a hint, about this layer, and is no suspicion yet.
     hint: Option<Layer>,
+    /// It has taken a token for this evidence.
+    charged: Option<EvidenceKind>,
 }
 
 /// A case, and what must be true of it.
@@ -77,7 +79,7 @@ struct Watched {
     case: Case,
     open: BTreeMap<(ServerId, Layer), Open>,
     /// What the budget must have left.
-    budget: Budget<ServerId>,
+    budget: Budget<ServerId, (Layer, EvidenceKind)>,
     /// When each server was last suspected, or a hint about it probed, as long as it has not answered.
     doubted: BTreeMap<ServerId, Instant>,
 }
@@ -160,10 +162,14 @@ impl Watched {
     ) -> Result<(), TestCaseError> {
         let key = (server, layer);
         let is_open = self.open.contains_key(&key);
-        let has_token = is_open || self.budget.take(server, self.case.now).is_ok();
-        self.doubted.insert(server, self.case.now);
         let evidence =
             if unreachable { Evidence::Unreachable { messages: 1 } } else { Evidence::NeighbourFailed };
+        let kind = evidence.kind();
+        let taken = if is_open { Ok(()) } else { self.budget.take(server, (layer, kind), self.case.now) };
+        let has_token = taken.is_ok();
+        if taken != Err(Exhausted::Refuted) {
+            self.doubted.insert(server, self.case.now);
+        }
         let before = self.case.bursts.len();
         let Done { feedback, events } = self.case.suspect(server, layer, strength, evidence);
         let is_withheld = |event: &Event| matches!(event, Event::ProbeWithheld { .. });
@@ -177,7 +183,7 @@ impl Watched {
             prop_assert_eq!(feedback, [], "it is answered with the one in progress");
         } else if is_started {
             prop_assert_eq!(feedback, []);
-            self.open.insert(key, Open::default());
+            self.open.insert(key, Open { charged: Some(kind), ..Open::default() });
         } else {
             prop_assert_eq!(feedback, [DetectorFeedback::NotProbed(server)]);
         }
@@ -192,7 +198,7 @@ impl Watched {
         let evidence =
             if unreachable { Evidence::Unreachable { messages: 1 } } else { Evidence::NeighbourFailed };
         let before = self.case.bursts.len();
-        let done = self.case.find(&Finding::Hint(Hint { id, layer, evidence }));
+        let done = self.case.find(&Finding::Hint(Hint { id, layer, source: None, evidence }));
         prop_assert_eq!(done.feedback, []);
         let [Event::Hint { fate, .. }] = &done.events[..] else {
             return Err(TestCaseError::fail(format!("{:?}", done.events)));
@@ -286,6 +292,9 @@ impl Watched {
         let cleared = DetectorFeedback::Observed(server, Observation::Cleared(layer));
         if open.answered {
             self.doubted.remove(&server);
+            if let Some(kind) = open.charged {
+                self.budget.refuted(server, (layer, kind), self.case.now);
+            }
         }
         if let Some(layer) = open.hint {
             prop_assert!(!open.failed);

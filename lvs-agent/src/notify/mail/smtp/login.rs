@@ -3,10 +3,12 @@
 use std::{io, path::Path};
 
 use lettre::transport::smtp::authentication::{Credentials, DEFAULT_MECHANISMS};
-use tokio::{fs::File, io::AsyncReadExt as _};
 
 use super::Session;
-use crate::model::{RelayLogin, Secret};
+use crate::{
+    file_work,
+    model::{RelayLogin, Secret},
+};
 
 /// The longest password file: longer than any password.
 const MAX_PASSWORD: u64 = 1024;
@@ -30,9 +32,8 @@ impl Session {
 /// Reads the password, the first line of a file. No error shows any of it.
 async fn password(path: &Path) -> io::Result<Secret> {
     let fault = |kind, problem: &str| io::Error::new(kind, format!("{}: {problem}", path.display()));
-    let mut text = Vec::new();
-    let reading = async { File::open(path).await?.take(MAX_PASSWORD + 1).read_to_end(&mut text).await };
-    reading.await.map_err(|error| fault(error.kind(), &error.to_string()))?;
+    let text = file_work::read(path, MAX_PASSWORD + 1).await;
+    let text = text.map_err(|error| fault(error.kind(), &error.to_string()))?;
     let line = str::from_utf8(&text).ok().map(|text| text.lines().next().unwrap_or_default());
     match line {
         _ if text.len() as u64 > MAX_PASSWORD => {

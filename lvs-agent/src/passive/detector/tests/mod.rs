@@ -2,12 +2,13 @@
 #![expect(clippy::large_types_passed_by_value, reason = "tables of states read better so")]
 
 use bytemuck::Zeroable as _;
-use lvs_common::{Again, Latencies, LayerState, ServerWaiting};
+use lvs_common::{Latencies, LayerState, Retransmissions, ServerWaiting};
 use proptest::prelude::*;
 
 use super::*;
 
 mod hints;
+mod pauses;
 mod properties;
 
 const ID: ServerId = ServerId(3);
@@ -87,7 +88,7 @@ fn unreachable(unreachables: u32, last: u64) -> ServerState {
 
 fn again(flows: u32, clients: u32, since: u64, last: u64) -> ServerState {
     let networks = (1_u64 << clients) - 1;
-    let again = Again { networks, since_ns: since, last_ns: last, segments: flows, flows };
+    let again = Retransmissions { networks, since_ns: since, last_ns: last, segments: flows, flows };
     ServerState { again, ..ServerState::zeroed() }
 }
 

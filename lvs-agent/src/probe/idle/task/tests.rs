@@ -1,5 +1,7 @@
 //! The task with real sockets, on loopback.
 
+mod odd_servers;
+
 use std::{net::SocketAddr, num::NonZeroU16};
 
 use tokio::{

@@ -133,3 +133,11 @@ fn the_format_is_the_one_that_a_client_prefers() {
         assert_eq!(wants_open_metrics(&headers), expected, "{accept}");
     }
 }
+
+#[tokio::test]
+async fn a_panic_in_the_thread_is_an_error_and_another_thread_serves() {
+    let panics = in_thread(|| async { assert!(thread::current().name().is_none(), "as a test") });
+    let ended = timeout(Duration::from_secs(20), panics).await.expect("it isn't waited for in vain");
+    assert_eq!(ended.unwrap_err().to_string(), "its thread has ended");
+    assert_eq!(in_thread(|| async { 7 }).await.unwrap(), 7);
+}

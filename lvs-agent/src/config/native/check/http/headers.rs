@@ -9,7 +9,7 @@ use toml::{
 use super::super::values;
 use crate::{
     config::{
-        diagnostics::{Contradiction, FaultKind, FaultList, ValueFault},
+        diagnostics::{Contradiction, FaultKind, FaultList, FileContent, ValueFault},
         native::{
             section::Section,
             value::{self, text},
@@ -56,10 +56,8 @@ pub(super) fn read(section: &mut Section<'_>, faults: &mut FaultList) -> HttpHea
 
 /// How the check proves who it is: `basic-auth-file` or `bearer-token-file`.
 fn authorization(section: &mut Section<'_>, faults: &mut FaultList) -> Option<HttpAuthorization> {
-    let basic =
-        values::file(section, "basic-auth-file", faults, |text| HttpAuthorization::basic(text).map(drop));
-    let bearer =
-        values::file(section, "bearer-token-file", faults, |text| HttpAuthorization::bearer(text).map(drop));
+    let basic = values::file(section, "basic-auth-file", faults, FileContent::BasicAuthorization);
+    let bearer = values::file(section, "bearer-token-file", faults, FileContent::BearerToken);
     basic.map(HttpAuthorization::Basic).or(bearer.map(HttpAuthorization::Bearer))
 }
 

@@ -1,0 +1,204 @@
+//! Strangers: forged messages about servers while one of them dies, and a program of somebody else that hides all
+//! packets from the agent's.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, anyhow};
+use aya::util::KernelVersion;
+use lvs_tests::{
+    lab::{
+        agent::metric,
+        clock::Moment,
+        faults::Fault,
+        layout::{Layout, Method},
+        namespace::Namespace,
+        process,
+    },
+    packets::builder::{SYN, icmp, tcp},
+    say,
+    testbed::{Setup, Testbed},
+};
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// Forged messages a second: enough to have every server suspected all the time, if they were believed.
+const RATE: f64 = 600.0;
+/// No attack lasts longer than this many messages.
+const LIMIT: u32 = 20_000;
+/// How long an attack goes on before a server dies.
+const ATTACK: Duration = Duration::from_secs(3);
+/// Lines of the log a second that an attack may cause.
+const LINES: f64 = 10.0;
+/// What a run without an attack may be lucky by.
+const LUCK: f64 = 100.0;
+/// Two looks at what the kernel has counted, and one that may have just been, on a slow machine.
+const BLIND_LIMIT: Duration = Duration::from_secs(40);
+
+/// ICMP messages from nowhere that call servers unreachable. Dropping it ends the attack.
+struct ForgedMessages {
+    stop: Arc<AtomicBool>,
+    sent: Arc<AtomicU32>,
+    thread: Option<JoinHandle<Result<()>>>,
+}
+
+impl ForgedMessages {
+    /// From where the clients are to the service's address, about SYNs that nobody has sent.
+    fn start(clients: &Namespace, servers: Vec<SocketAddr>) -> Result<Self> {
+        let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
+        let (stopped, counted) = (Arc::clone(&stop), Arc::clone(&sent));
+        let thread = clients.thread("strangers", move || forge(&servers, &stopped, &counted))?;
+        Ok(Self { stop, sent, thread: Some(thread) })
+    }
+
+    fn stop(&mut self) -> Result<()> {
+        self.stop.store(true, Ordering::Relaxed);
+        match self.thread.take() {
+            Some(thread) => thread.join().map_err(|_panic| anyhow!("the attack panicked"))?,
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for ForgedMessages {
+    fn drop(&mut self) {
+        if let Err(error) = self.stop() {
+            say(&format!("the attack has failed: {error:#}"));
+        }
+    }
+}
+
+/// Sends what is due since the start, again and again.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "far below the limit")]
+fn forge(servers: &[SocketAddr], stop: &AtomicBool, sent: &AtomicU32) -> Result<()> {
+    let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(nix::libc::IPPROTO_RAW)))?;
+    let start = Moment::now();
+    while !stop.load(Ordering::Relaxed) {
+        let due = (Moment::now().since(start).as_secs_f64() * RATE) as u32;
+        for number in sent.load(Ordering::Relaxed)..due.min(LIMIT) {
+            message(&socket, servers, number).with_context(|| format!("cannot send message {number}"))?;
+            sent.store(number + 1, Ordering::Relaxed);
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
+}
+
+/// Quotes a client whose port and number are guessed.
+fn message(socket: &Socket, servers: &[SocketAddr], number: u32) -> io::Result<()> {
+    let service = Layout::new(Method::Masquerade).service();
+    let server = servers[number as usize % servers.len()];
+    let guessed = number.wrapping_mul(0x9e37_79b9);
+    let [high, low, ..] = guessed.to_be_bytes();
+    let client = SocketAddr::from((forged_address(number), u16::from_be_bytes([high, low])));
+    let quoted = tcp(client, server, SYN).sequence(guessed).packet();
+    let router: IpAddr = forged_address(7).into();
+    let message = icmp(router, service.ip(), 3, 1, &quoted.bytes()[..28]);
+    socket.send_to(message.bytes(), &service.into()).map(drop)
+}
+
+/// An address where nobody is.
+fn forged_address(number: u32) -> Ipv4Addr {
+    let [_, _, network, host] = number.to_be_bytes();
+    Ipv4Addr::new(10, 21, network, host)
+}
+
+/// How many lines the agent has logged that are seen without looking for them.
+fn lines(testbed: &Testbed) -> usize {
+    testbed.agent.lines().iter().filter(|line| !line.contains("\"level\":\"DEBUG\"")).count()
+}
+
+fn count(testbed: &Testbed, name: &str) -> Result<f64> {
+    Ok(metric(&testbed.agent.metrics()?, name, &[]).unwrap_or(0.0))
+}
+
+#[test]
+#[ignore = "needs root, IPVS and the agent: cargo xtask test"]
+fn forged_messages_neither_take_a_server_out_nor_keep_a_dead_one_in() -> Result<()> {
+    let mut testbed = Testbed::start(&Setup::new(Method::Masquerade).rate(100.0))?;
+    let (calm, _) = testbed.failover(Fault::ProcessKilled, 0, Duration::from_millis(500))?;
+    let calm = calm.milestones().table.context("a killed server is taken out")?;
+    testbed.reset_healthy_since();
+
+    let servers = testbed.lab.addresses();
+    let (before, begin) = (lines(&testbed), Moment::now());
+    let mut attack = ForgedMessages::start(&testbed.lab.network.clients, servers)?;
+    testbed.run_for(ATTACK)?;
+    #[expect(clippy::cast_precision_loss, reason = "small numbers")]
+    let logged = (lines(&testbed) - before) as f64 / Moment::now().since(begin).as_secs_f64();
+    assert!(logged <= LINES, "{logged:.1} lines a second: {}", testbed.diagnosis());
+    let doubted = count(&testbed, "lvs_passive_unreachable_doubted_total")?;
+    let believed = count(&testbed, "lvs_passive_unreachable_total")?;
+    let sent = attack.sent.load(Ordering::Relaxed);
+    say(&format!(
+        "{sent} forged messages: {doubted} doubted, {believed} believed, {logged:.1} lines a second"
+    ));
+    assert!(doubted * 2.0 > f64::from(sent), "they don't arrive: {doubted} of {sent}");
+    assert!(believed <= 0.0, "{believed} believed");
+
+    let (attacked, _) = testbed.failover(Fault::ProcessKilled, 1, Duration::from_millis(500))?;
+    attack.stop()?;
+    assert_eq!(attacked.unexpected_changes(), []);
+    let out = attacked.milestones().table.context("a killed server is taken out under attack")?;
+    say(&format!("out after {calm:.0} ms without an attack, {out:.0} ms with it"));
+    assert!(out <= 2.0 * calm.max(LUCK), "out after {out:.0} ms, {calm:.0} ms without an attack");
+    Ok(())
+}
+
+/// What the agent says of the first server's signal.
+fn status(testbed: &Testbed) -> Result<String> {
+    Ok(testbed.agent.command(&["status"])?.stdout)
+}
+
+#[test]
+#[ignore = "needs root, IPVS and the agent: cargo xtask test"]
+fn programs_that_others_keep_all_packets_from_say_that_they_are_blind() -> Result<()> {
+    // On tcx they come before all filters: there `loading` tests what comes first.
+    if KernelVersion::current()? >= KernelVersion::new(6, 6, 0) {
+        return Ok(());
+    }
+    let mut testbed = Testbed::start(&Setup::new(Method::Masquerade).rate(100.0))?;
+    assert!(status(&testbed)?.contains("signal whole"), "{}", status(&testbed)?);
+    let director = testbed.lab.network.director.clone();
+    let tc = |words: &str| {
+        let words: Vec<&str> = std::iter::once("tc").chain(words.split(' ')).collect();
+        process::run(&director, &words, "")
+    };
+    // It lets all packets pass, and no other filter see them.
+    tc("filter add dev director egress protocol all prio 1 matchall action ok")?;
+    let blind = |text: &str| text.contains("signal none") && text.contains("blind on director");
+    testbed
+        .wait("the agent to notice that it is blind", BLIND_LIMIT, |testbed| Ok(blind(&status(testbed)?)))?;
+    let text = status(&testbed)?;
+    assert!(text.contains("matchall") && text.contains("clsact-priority"), "{text}");
+    let labels = ["device=\"director\"", "direction=\"egress\""];
+    let gauge = |testbed: &Testbed, name: &str| -> Result<Option<f64>> {
+        Ok(metric(&testbed.agent.metrics()?, name, &labels))
+    };
+    assert_eq!(gauge(&testbed, "lvs_passive_blind")?, Some(1.0));
+    assert_eq!(gauge(&testbed, "lvs_passive_in_front")?, Some(1.0));
+    let told = |testbed: &Testbed, event: &str| {
+        let wanted = format!("\"event\":\"{event}\"");
+        testbed.agent.lines().iter().filter(|line| line.contains(&wanted)).count()
+    };
+    assert_eq!((told(&testbed, "signal-blind"), told(&testbed, "signal-behind")), (1, 1));
+    // The regular checks go on.
+    testbed.inject(Fault::ProcessKilled, 1)?;
+    testbed.wait_until_out(1)?;
+
+    tc("filter del dev director egress prio 1")?;
+    testbed.wait("the agent to see again", BLIND_LIMIT, |testbed| {
+        let text = status(testbed)?;
+        Ok(text.contains("signal whole") && !text.contains("blind"))
+    })?;
+    assert_eq!(gauge(&testbed, "lvs_passive_blind")?, Some(0.0));
+    assert_eq!(told(&testbed, "signal-back"), 1);
+    Ok(())
+}
