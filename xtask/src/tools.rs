@@ -80,3 +80,8 @@ pub(crate) const PROMTOOL_VARIABLE: &str = "LVS_PROMTOOL";
 pub(crate) fn promtool(cache: &Cache) -> Result<PathBuf> {
     Ok(cache.packages(PROMETHEUS)?.root().join("usr/bin/promtool"))
 }
+
+/// Whether it is there already.
+pub(crate) fn promtool_is_there(cache: &Cache) -> bool {
+    cache.packages_if_there(PROMETHEUS).is_some()
+}

@@ -320,11 +320,9 @@ impl Running {
             notifier,
             events: events.clone(),
         };
-        let reload = Reload::new(source, config.clone(), outputs);
-        self.tasks.spawn(
-            TaskName::Reload,
-            reload.run(reload::Inputs { hangups, requests: reloads }, shutdown.clone()),
-        );
+        let inputs = reload::Inputs { hangups, requests: reloads };
+        let reload = Reload::new(source, config.clone(), outputs).run(inputs, shutdown.clone());
+        self.tasks.spawn(TaskName::Reload, reload);
         if let Some(control) = control {
             let commands = ControllerHandle { controller: commands_tx, is_observing: observed.is_some() };
             let handler = AdminHandler {

@@ -154,8 +154,9 @@ fn print(servers: &[AffectedServer]) -> anyhow::Result<()> {
     for server in servers {
         writeln!(io::stdout(), "{}", escaped(&server.to_string())).context("writing to standard output")?;
     }
-    // It is the same for all.
-    if let Some(reason) = servers.iter().find_map(|server| server.not_kept.as_ref()) {
+    // It is the same for all. In `observe` nothing is in effect that could be kept.
+    let mut in_effect = servers.iter().filter(|server| !server.observed);
+    if let Some(reason) = in_effect.find_map(|server| server.not_kept.as_ref()) {
         writeln!(
             io::stderr(),
             "lvs-agent: this is in effect, but not kept: {reason}; it is lost when the agent stops, unless it can be \

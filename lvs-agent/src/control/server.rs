@@ -312,6 +312,9 @@ mod tests {
         assert!(matches!(ControlServer::bind(&path), Err(ControlError::NotASocket(_))));
         assert_eq!(fs::read(&path).unwrap(), b"mine");
         let nowhere = folder.path().join("a/b/control");
-        assert!(matches!(ControlServer::bind(&nowhere), Err(ControlError::Listen { .. })));
+        assert!(matches!(ControlServer::bind(&nowhere), Err(ControlError::Folder { .. })));
+        // Longer than unix(7) allows.
+        let too_long = folder.path().join("x".repeat(200));
+        assert!(matches!(ControlServer::bind(&too_long), Err(ControlError::Listen { .. })));
     }
 }
