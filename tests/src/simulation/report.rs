@@ -500,10 +500,9 @@ fn disturbed(visibility: Visibility) -> Vec<Healthy> {
 /// A row, and whether it is within the limits.
 fn alarm_row(row: &Healthy, settings: &DetectorSettings, simulated: Simulated, seed: u64) -> (String, bool) {
     let hours = match simulated {
-        Simulated::AsNeeded => row.hours.0,
         Simulated::Long => row.hours.1,
         Simulated::Hours(hours) if row.scenario.rate <= 2_000.0 => hours,
-        Simulated::Hours(_) => row.hours.0,
+        Simulated::AsNeeded | Simulated::Hours(_) => row.hours.0,
     };
     let alarms = false_alarms(&row.scenario, settings, Duration::from_secs_f64(hours * 3600.0), seed);
     let gaps = match (row.scenario.arrivals, row.scenario.disturbance) {

@@ -115,7 +115,7 @@ fn a_message_that_quotes_nothing_that_is_open_is_doubted() {
             "another client's port",
             MASQUERADED_UDP,
             after(&query),
-            { about(&udp(other_port, socket("10.0.0.1:53"), b"?"), 3, 3, whole) },
+            about(&udp(other_port, socket("10.0.0.1:53"), b"?"), 3, 3, whole),
             Doubted,
         ),
         row("one-way UDP", TUNNELLED_UDP, after(&tunnelled), about(&tunnelled, 3, 1, whole), Doubted),

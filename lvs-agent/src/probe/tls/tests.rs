@@ -231,9 +231,12 @@ fn elements(mut bytes: &[u8]) -> Vec<(u8, &[u8])> {
     elements
 }
 
+/// Fields of a certificate: their tags and contents.
+type Fields = Vec<(u8, Vec<u8>)>;
+
 /// The same certificate in another form: the fields of its body are changed. Its own signature is wrong then, which
 /// doesn't matter to whoever has pinned it.
-fn with_fields(certificate: &[u8], change: impl FnOnce(&mut Vec<(u8, Vec<u8>)>)) -> CertificateDer<'static> {
+fn with_fields(certificate: &[u8], change: impl FnOnce(&mut Fields)) -> CertificateDer<'static> {
     let parts = elements(elements(certificate)[0].1);
     let mut fields = elements(parts[0].1).into_iter().map(|(tag, content)| (tag, content.to_vec())).collect();
     change(&mut fields);
@@ -252,16 +255,15 @@ async fn a_pinned_certificate_may_be_of_any_version_and_have_any_extension() {
         fs::write(&path, text).unwrap();
         TlsVerify::File(path.clone())
     };
-    let first_version =
-        |fields: &mut Vec<(u8, Vec<u8>)>| fields.retain(|(tag, _)| ![0xa0, 0xa3].contains(tag));
+    let first_version = |fields: &mut Fields| fields.retain(|(tag, _)| ![0xa0, 0xa3].contains(tag));
     // Critical, and of a kind that nobody knows: 1.3.6.1.5.
     let unknown =
         element(0x30, &[&element(6, &[0x2b, 6, 1, 5])[..], &[1, 1, 0xff], &element(4, b"x")].concat());
-    let unknown_extension = |fields: &mut Vec<(u8, Vec<u8>)>| {
+    let unknown_extension = |fields: &mut Fields| {
         fields.retain(|(tag, _)| *tag != 0xa3);
         fields.push((0xa3, element(0x30, &unknown)));
     };
-    let changes: [&dyn Fn(&mut Vec<(u8, Vec<u8>)>); 2] = [&first_version, &unknown_extension];
+    let changes: [&dyn Fn(&mut Fields); 2] = [&first_version, &unknown_extension];
     for versions in [&TLS[..1], &TLS[1..]] {
         for change in changes {
             let (own, key) = self_signed(false, |_| {});

@@ -99,7 +99,7 @@ impl Agent {
         let folder = tempfile::Builder::new().prefix("lvs-lab-").tempdir()?;
         let file = folder.path().join(CONFIG);
         fs::write(&file, config.unwrap_or_default())?;
-        let agent = account.reach(programs::agent()?, &folder)?;
+        let agent = account.reach(&programs::agent()?, &folder)?;
         account.own(&[folder.path(), &file])?;
         let account = account.wrapper();
         let wrapper = account.iter().map(OsString::as_os_str).chain(wrapper.iter().map(AsRef::as_ref));

@@ -81,11 +81,11 @@ impl Account {
     }
 
     /// The program, where this account can start it: a copy in `folder` if the way to it is closed to others.
-    pub fn reach(self, program: PathBuf, folder: &TempDir) -> Result<PathBuf> {
+    pub fn reach(self, program: &Path, folder: &TempDir) -> Result<PathBuf> {
         let is_open = |folder: &Path| {
             fs::metadata(folder).is_ok_and(|metadata| metadata.permissions().mode() & 0o001 != 0)
         };
-        let program = fs::canonicalize(&program).with_context(|| program.display().to_string())?;
+        let program = fs::canonicalize(program).with_context(|| program.display().to_string())?;
         if self == Self::Root || program.ancestors().skip(1).all(is_open) {
             return Ok(program);
         }

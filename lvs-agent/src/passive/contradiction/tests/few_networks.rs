@@ -2,25 +2,30 @@
 
 use super::*;
 
+fn of(network: u32, traffic: Traffic) -> Traffic {
+    Traffic { networks: vec![network], ..traffic }
+}
+
+fn unanswered(network: u32) -> Traffic {
+    of(network, connection(0, 1))
+}
+
+fn answered(network: u32) -> Traffic {
+    of(network, served(0, 1))
+}
+
+fn lost(network: u32) -> Traffic {
+    Traffic { syn_acks: 1, ..unanswered(network) }
+}
+
+/// Of another network than the first one.
+fn other(look: u64) -> u32 {
+    7 + u32::try_from(look % 11).unwrap()
+}
+
 /// Whose answers are witnesses of a single client network: those that siblings have given since, and that have arrived.
 #[test]
 fn few_client_networks_fail_where_siblings_answer_them_meanwhile() {
-    fn of(network: u32, traffic: Traffic) -> Traffic {
-        Traffic { networks: vec![network], ..traffic }
-    }
-    fn unanswered(network: u32) -> Traffic {
-        of(network, connection(0, 1))
-    }
-    fn answered(network: u32) -> Traffic {
-        of(network, served(0, 1))
-    }
-    fn lost(network: u32) -> Traffic {
-        Traffic { syn_acks: 1, ..unanswered(network) }
-    }
-    /// Of another network than the first one.
-    fn other(look: u64) -> u32 {
-        7 + u32::try_from(look % 11).unwrap()
-    }
     let cases: [Case; 9] = [
         (
             "one network",

@@ -33,8 +33,8 @@ async fn ending(end: IdleEnd) -> (SocketAddr, Arc<AtomicUsize>, tokio::task::Joi
 
 #[tokio::test]
 async fn who_accepts_and_ends_it_at_once_is_given_up_after_four_and_told_once() {
-    let (closing, closed, closer) = ending(IdleEnd::Finished).await;
-    let (proxy, reset, resetter) = ending(IdleEnd::Reset).await;
+    let (closing, closed, server) = ending(IdleEnd::Finished).await;
+    let (proxy, reset, other_server) = ending(IdleEnd::Reset).await;
     let mut running = Running::start(8);
     running.handle.replace(vec![wish(0, closing), wish(1, proxy)]);
     let mut told: BTreeMap<SocketAddr, usize> = BTreeMap::new();
@@ -62,8 +62,8 @@ async fn who_accepts_and_ends_it_at_once_is_given_up_after_four_and_told_once() 
     assert_eq!(running.change().await, IdleChange::Opened);
     assert_eq!((closed.load(Ordering::Relaxed), reset.load(Ordering::Relaxed)), (4, 4));
     running.stop().await;
-    closer.abort();
-    resetter.abort();
+    server.abort();
+    other_server.abort();
 }
 
 /// A SYN proxy answers for a server that says nothing, and a backlog holds what the server has not accepted: either is
