@@ -102,12 +102,24 @@ fn a_configuration_that_is_not_there_is_named_once() -> Result<()> {
 
 #[test]
 fn each_command_has_help_with_its_exit_codes() -> Result<()> {
-    for command in ["run", "check-config", "status", "reload", "drain", "undrain", "maintenance"] {
+    for command in
+        ["run", "check-config", "status", "events", "log-level", "reload", "drain", "undrain", "maintenance"]
+    {
         let output = run(&[command, "--help"])?;
         let text = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success() && text.contains("Exit codes:\n  0  "), "{command}: {text}");
     }
     Ok(())
+}
+
+#[test]
+fn a_status_without_an_agent_has_an_exit_code_of_its_own() -> Result<()> {
+    for arguments in [&["status"][..], &["status", "web", "--json"]] {
+        let arguments = [arguments, &["--control", "/nowhere/control"]].concat();
+        assert_refused(&arguments, &["no agent answers at /nowhere/control"])?;
+        assert_eq!(run(&arguments)?.status.code(), Some(3), "{arguments:?}");
+    }
+    assert_refused(&["events", "--since", "soon"], &["--since"])
 }
 
 #[test]

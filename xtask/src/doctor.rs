@@ -7,7 +7,7 @@ use std::thread;
 use crate::apt;
 use crate::cache::Cache;
 use crate::process::{self, succeeds};
-use crate::setup::{FOR_CHECKS, FOR_TESTS, FOR_VM, Piece, TO_BUILD};
+use crate::setup::{FOR_CHECKS, FOR_METRICS, FOR_TESTS, FOR_VM, Piece, TO_BUILD};
 use crate::toolchain::numbers;
 
 /// The first kernel with tcx, the newer way to attach classifiers (`kernel/bpf/tcx.c`).
@@ -52,7 +52,7 @@ fn needs(cache: &Cache) -> Vec<(String, Option<String>, String)> {
         let component = if subcommand == "fmt" { "rustfmt" } else { subcommand };
         needs.push((format!("cargo {subcommand}"), found, format!("rustup component add {component}")));
     }
-    for piece in [TO_BUILD, FOR_VM, FOR_TESTS, FOR_CHECKS].concat() {
+    for piece in [TO_BUILD, FOR_VM, FOR_TESTS, FOR_CHECKS, FOR_METRICS].concat() {
         needs.push((piece.to_string(), piece.found(cache), remedy(piece)));
     }
     needs

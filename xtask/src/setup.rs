@@ -25,6 +25,7 @@ pub(crate) enum Piece {
     Tools,
     Servers,
     Ldirectord,
+    Promtool,
     /// The files that say which numbers ports and protocols have. Programs read them where they are: unpacked ones are
     /// no use.
     PortNames,
@@ -39,6 +40,9 @@ pub(crate) const FOR_VM: &[Piece] =
 
 /// What the tests of checks take.
 pub(crate) const FOR_CHECKS: &[Piece] = &[Piece::Servers, Piece::Ldirectord];
+
+/// What one of the unit tests takes, which is skipped without it.
+pub(crate) const FOR_METRICS: &[Piece] = &[Piece::Promtool];
 
 /// What tests take of the machine itself.
 pub(crate) const FOR_TESTS: &[Piece] = &[Piece::PortNames];
@@ -56,7 +60,7 @@ enum Remedy {
 
 /// `cargo xtask setup`.
 pub(crate) fn setup(cache: &Cache) -> Result<()> {
-    if ensure_all(cache, &[TO_BUILD, FOR_VM, FOR_TESTS, FOR_CHECKS].concat())? {
+    if ensure_all(cache, &[TO_BUILD, FOR_VM, FOR_TESTS, FOR_CHECKS, FOR_METRICS].concat())? {
         println!("Set-up is complete.");
     } else {
         println!("Everything is there.");
@@ -145,6 +149,7 @@ impl Piece {
             Self::Tools => tools::are_there(cache).then(|| "in the cache".to_owned()),
             Self::Servers => tools::servers_are_there(cache).then(|| "in the cache".to_owned()),
             Self::Ldirectord => tools::ldirectord_is_there(cache).then(|| "in the cache".to_owned()),
+            Self::Promtool => tools::promtool_is_there(cache).then(|| "in the cache".to_owned()),
             Self::PortNames => {
                 PORT_NAMES.iter().all(|file| Path::new(file).exists()).then(|| PORT_NAMES.join(", "))
             }
@@ -163,7 +168,8 @@ impl Piece {
             | Self::Kernel(_)
             | Self::Tools
             | Self::Servers
-            | Self::Ldirectord => Remedy::Fill,
+            | Self::Ldirectord
+            | Self::Promtool => Remedy::Fill,
         })
     }
 
@@ -179,6 +185,7 @@ impl Piece {
             Self::Tools => tools::for_tests(cache).map(drop),
             Self::Servers => tools::servers(cache).map(drop),
             Self::Ldirectord => tools::ldirectord(cache).map(drop),
+            Self::Promtool => tools::promtool(cache).map(drop),
             Self::CCompiler | Self::BpfCompiler | Self::PortNames => {
                 bail!("{self} is installed, not unpacked")
             }
@@ -200,9 +207,12 @@ impl Piece {
             Self::BpfLinker => format!("cargo install bpf-linker --version {}", linker::VERSION),
             Self::Qemu => "QEMU for x86-64 with 9p".to_owned(),
             Self::PortNames => PORT_NAMES.join(" and "),
-            Self::Busybox | Self::Kernel(_) | Self::Tools | Self::Servers | Self::Ldirectord => {
-                "comes from Debian's packages".to_owned()
-            }
+            Self::Busybox
+            | Self::Kernel(_)
+            | Self::Tools
+            | Self::Servers
+            | Self::Ldirectord
+            | Self::Promtool => "comes from Debian's packages".to_owned(),
         }
     }
 }
@@ -225,6 +235,7 @@ impl fmt::Display for Piece {
             Self::Tools => f.write_str("the tools for tests"),
             Self::Servers => f.write_str("the servers for tests of checks"),
             Self::Ldirectord => f.write_str("ldirectord to compare with"),
+            Self::Promtool => f.write_str("Prometheus' promtool"),
             Self::PortNames => f.write_str("names of ports and protocols"),
         }
     }

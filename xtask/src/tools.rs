@@ -1,6 +1,8 @@
 //! The tools that tests and the demo call, and the servers that checks are tested against: unpacked into the cache, not
 //! installed.
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 
 use crate::cache::Cache;
@@ -66,4 +68,20 @@ pub(crate) fn servers(cache: &Cache) -> Result<Unpacked> {
 /// Whether they are there already.
 pub(crate) fn servers_are_there(cache: &Cache) -> bool {
     cache.packages_if_there(SERVERS).is_some()
+}
+
+/// Debian's package with Prometheus and its `promtool`.
+const PROMETHEUS: &[&str] = &["prometheus"];
+
+/// Tells the unit tests where `promtool` is.
+pub(crate) const PROMTOOL_VARIABLE: &str = "LVS_PROMTOOL";
+
+/// `promtool`, downloaded unless it is there already.
+pub(crate) fn promtool(cache: &Cache) -> Result<PathBuf> {
+    Ok(cache.packages(PROMETHEUS)?.root().join("usr/bin/promtool"))
+}
+
+/// Whether it is there already.
+pub(crate) fn promtool_is_there(cache: &Cache) -> bool {
+    cache.packages_if_there(PROMETHEUS).is_some()
 }

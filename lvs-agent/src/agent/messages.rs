@@ -11,7 +11,7 @@ use crate::{
     control::{Reloaded, SignalStatus},
     engine::{
         admin::{AdminCommand, CommandResult, ServerSelector, Unknown},
-        status::DestinationStatus,
+        status::ServiceSummary,
     },
     event::ListChange,
     ipvs::{IpvsError, Table},
@@ -78,8 +78,13 @@ pub(crate) type WatchedServices = Arc<[VirtualService]>;
 /// A request for the passive signal of all destinations.
 pub(crate) type SignalRequest = oneshot::Sender<HashMap<DestinationKey, SignalStatus>>;
 
-/// A request for the status of all destinations, in the order of the configuration.
-pub(crate) type StatusRequest = oneshot::Sender<Vec<DestinationStatus>>;
+/// A request for the status of all services, or of one, in the order of the configuration.
+#[derive(Debug)]
+pub(crate) struct StatusRequest {
+    /// The name, key or address of the only one.
+    pub(crate) service: Option<String>,
+    pub(crate) reply: oneshot::Sender<Result<Vec<ServiceSummary>, Unknown>>,
+}
 
 /// An admin command, and where its result goes.
 #[derive(Debug)]

@@ -31,7 +31,7 @@ use tracing::{error, info, warn};
 
 pub use self::instance::{AlreadyRunning, InstanceRole};
 use self::{
-    admin::{AdminHandler, MonitorHandle, commands::ControllerHandle},
+    admin::{AdminHandler, MonitorHandle, OwnState, commands::ControllerHandle},
     adoption::Adoption,
     children::Children,
     controller::{Controller, Inputs},
@@ -56,7 +56,7 @@ use crate::{
     event::{Event, Publisher},
     file_lock::FileLock,
     ipvs::IpvsClient,
-    log::LostLines,
+    log::{LogFilter, LostLines},
     model::Config,
     netlink::DEFAULT_TIMEOUT,
     notify::{self, Notifier, alerts::Alerts},
@@ -104,6 +104,7 @@ pub(crate) async fn run(
     source: Option<Source>,
     part: Part,
     log: LostLines,
+    filter: LogFilter,
     events: Publisher,
 ) -> anyhow::Result<()> {
     let Part { role, run_as } = part;
@@ -112,7 +113,7 @@ pub(crate) async fn run(
     let _lock = (role == InstanceRole::Primary).then(InstanceLock::claim).transpose()?;
     // From here on SIGHUP no longer ends the process.
     let hangups = signal(SignalKind::hangup()).context("listening for SIGHUP")?;
-    let mut starting = Box::pin(Running::start(config, source, run_as, hangups, log, events));
+    let mut starting = Box::pin(Running::start(config, source, run_as, hangups, (log, filter), events));
     let running = tokio::select! {
         started = &mut starting => started?,
         _ = terminate.recv() => return stop_at_start(starting).await,
@@ -170,6 +171,7 @@ struct Running {
     /// Held until the last word is in the file.
     state_lock: Option<FileLock>,
     in_force: Option<latest::Receiver<Arc<Config>>>,
+    own: OwnState,
 }
 
 impl Running {
@@ -178,11 +180,14 @@ impl Running {
         source: Option<Source>,
         run_as: RunAs,
         hangups: Signal,
-        log: LostLines,
+        (log, filter): (LostLines, LogFilter),
         events: Publisher,
     ) -> anyhow::Result<Self> {
         let failure_note = config.agent.state.as_deref().map(FailureNote::beside);
+        let own = OwnState::new(filter);
+        events.subscribe(own.history.clone());
         let mut running = Self {
+            own,
             events: events.clone(),
             tasks: TaskSet::new(),
             in_force: None,
@@ -191,8 +196,9 @@ impl Running {
         };
         let open_files = raise_limit();
         if let Some(address) = config.agent.metrics {
-            running.tasks.spawn_restarted(TaskName::Metrics, exposition::start(address, log)?);
-            events.subscribe(EventCounters::new());
+            let server = exposition::start(address, log)?;
+            events.subscribe(EventCounters::new(server.ready()));
+            running.tasks.spawn_restarted(TaskName::Metrics, server);
         }
         if let Some(reason) = running.failure_note.as_ref().and_then(FailureNote::take) {
             events.publish(Event::AfterFailure { reason });
@@ -240,11 +246,10 @@ impl Running {
             mut engine,
             mut table,
             command_writer: state_writer,
-            external,
+            external: ExternalInputs { control, source, hangups },
             open_files,
             run_as,
         } = parts;
-        let ExternalInputs { control, source, hangups } = external;
         let services = adopted.as_ref().map_or(&config.services, |adopted| &adopted.services).clone();
         let (shutdown, events) = (self.tasks.shutdown().clone(), self.events.clone());
         let (watched_tx, watched) = latest::channel(WatchedServices::from(services.clone()));
@@ -252,6 +257,7 @@ impl Running {
         let (findings_tx, findings) = mpsc::channel(FINDINGS);
         let (clients_tx, clients) = mpsc::channel(CLIENTS);
         let (feedback_tx, feedback) = mpsc::channel(FEEDBACK);
+        let watched_services = watched.clone();
         let wiring =
             Wiring { findings: findings_tx, clients: clients_tx, feedback, targets: targets_tx, watched };
         let passive = self.monitor(&config, wiring).await;
@@ -277,8 +283,7 @@ impl Running {
         let ScheduleChange { added, removed: _ } = checks.replace(&services);
         let limit = checks_at_once(open_files, Scheduler::DEFAULT_LIMIT);
         let scheduler = Scheduler::spawn(added, prober.clone(), limit, results_tx, shutdown.clone());
-        let alerts = Alerts::new(notifier.clone(), &services, weights, in_force.clone());
-        events.subscribe(alerts);
+        events.subscribe(Alerts::new(notifier.clone(), &services, weights, in_force.clone()));
         let controller = Controller::new(controller::Parts {
             events: events.clone(),
             engine,
@@ -319,7 +324,7 @@ impl Running {
         let reload = Reload::new(source, config.clone(), outputs).run(inputs, shutdown.clone());
         self.tasks.spawn(TaskName::Reload, reload);
         if let Some(control) = control {
-            let commands = ControllerHandle { controller: commands_tx };
+            let commands = ControllerHandle { controller: commands_tx, is_observing: observed.is_some() };
             let handler = AdminHandler {
                 controller: requests_tx,
                 passive,
@@ -327,6 +332,8 @@ impl Running {
                 reload: reloads_tx,
                 commands,
                 in_force,
+                services: watched_services,
+                own: self.own.clone(),
             };
             self.tasks.spawn_restarted(TaskName::Control, ControlService::new(control, handler));
         }

@@ -44,7 +44,22 @@ Exit codes:
   1  The server could not be drained
   2  Connections were left at the timeout; the server stays drained";
 
-/// The codes of the commands that are done or not: `status`, `undrain`, `maintenance`.
+/// A server is not up, or its clients fail (`status`).
+pub(super) const DEGRADED: u8 = 1;
+/// A service has no server (`status`).
+pub(super) const NO_SERVER: u8 = 2;
+/// No agent answers, or it doesn't know (`status`).
+pub(super) const NO_STATUS: u8 = 3;
+
+/// The codes of `status`.
+pub(super) const OF_STATUS: &str = "\
+Exit codes:
+  0  All servers are up, but those that people hold out
+  1  Degraded: a server is not up, or its clients fail, or the quorum is lost
+  2  A service has no server (or the arguments are wrong)
+  3  No agent answers, or it has no such service";
+
+/// The codes of the commands that are done or not: `events`, `undrain`, `maintenance`.
 pub(super) const OF_OTHERS: &str = "\
 Exit codes:
   0  Done

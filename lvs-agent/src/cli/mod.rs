@@ -3,14 +3,18 @@
 mod arguments;
 mod check_config;
 mod details;
+mod events;
 mod exit_code;
 mod names_at_start;
 mod rights;
 mod servers;
+mod start_log;
+mod status;
+mod terminal;
 
 use std::{
     collections::BTreeSet,
-    io::{self, IsTerminal as _, Write as _},
+    io::{self, Write as _},
     path::{Path, PathBuf},
     process::ExitCode,
     sync::mpsc,
@@ -22,26 +26,27 @@ use anyhow::{Context as _, bail};
 use clap::{Parser, Subcommand, ValueEnum};
 use nix::sys::resource::{Resource, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
 use self::{
     arguments::{ControlArguments, small_runtime},
     check_config::Secrets,
+    events::EventsArguments,
     rights::Privileges,
     servers::{DrainArguments, MaintenanceArguments, ServerArguments},
+    start_log::{LogFormat, StartedLog},
+    status::StatusArguments,
 };
 use crate::{
     agent::{self, InstanceRole, Part},
     config::{Source, Strictness},
-    control::{self, Reply, Request},
-    event::{ConfigNotice, Event, Publisher},
-    log::{self, LogThread},
+    control::{Reply, Request, escaped_json},
+    event::{ConfigNotice, Event},
+    log::LogThread,
     model::{
         Config, LogTarget, Mode,
         defaults::{CONTROL, METRICS, STATE},
     },
     supervision::Failure,
-    telemetry::log::EventLog,
 };
 
 /// Health checker for LVS directors: a server's own traffic raises a suspicion, active probes confirm it, and only then
@@ -49,16 +54,9 @@ use crate::{
 #[derive(Debug, Parser)]
 #[command(version)]
 pub struct Cli {
-    /// Format of the log lines; `json` is one object per line.
-    #[arg(
-        long,
-        global = true,
-        value_enum,
-        value_name = "FORMAT",
-        default_value_t = LogFormat::Text,
-        help_heading = "Log options"
-    )]
-    log_format: LogFormat,
+    /// Format of the log lines; without it, `short` on a terminal and `text` elsewhere.
+    #[arg(long, global = true, value_enum, value_name = "FORMAT", help_heading = "Log options")]
+    log_format: Option<LogFormat>,
     /// What is logged, as `LEVEL` or `TARGET=LEVEL,…` with a level of error, warn, info, debug or trace.
     #[arg(
         long,
@@ -81,9 +79,17 @@ enum Command {
     /// Validate a configuration file and print a summary of its services and checks; nothing is changed.
     #[command(after_help = exit_code::OF_CHECK_CONFIG)]
     CheckConfig(CheckArguments),
-    /// Show the services and servers of a running agent, and how much of their traffic it sees.
-    #[command(after_help = exit_code::OF_OTHERS)]
+    /// Show the services and servers of a running agent, their states and why they are so; the exit code says how it
+    /// goes.
+    #[command(after_help = exit_code::OF_STATUS)]
     Status(StatusArguments),
+    /// Show what has happened and what happens: the events that a running agent remembers, each failover with its
+    /// timeline.
+    #[command(after_help = exit_code::OF_OTHERS)]
+    Events(EventsArguments),
+    /// Show what a running agent logs, or have it log something else until it ends.
+    #[command(after_help = exit_code::OF_OTHERS)]
+    LogLevel(LogLevelArguments),
     /// Make a running agent reload its configuration, and print what has changed.
     #[command(after_help = exit_code::OF_RELOAD)]
     Reload(ControlArguments),
@@ -146,6 +152,15 @@ impl From<ModeArgument> for Mode {
 }
 
 #[derive(Debug, clap::Args)]
+struct LogLevelArguments {
+    /// `LEVEL` or `TARGET=LEVEL,…`, as for --log; without it the present one is printed.
+    #[arg(value_name = "FILTER")]
+    filter: Option<String>,
+    #[command(flatten)]
+    control: ControlArguments,
+}
+
+#[derive(Debug, clap::Args)]
 struct CheckArguments {
     /// Configuration file, in the agent's own format (TOML) or ldirectord's.
     #[arg(value_name = "FILE")]
@@ -166,23 +181,8 @@ fn strictness(strict: bool) -> Strictness {
     if strict { Strictness::Strict } else { Strictness::Lenient }
 }
 
-#[derive(Debug, clap::Args)]
-struct StatusArguments {
-    /// Print the status as one JSON object.
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    control: ControlArguments,
-}
-
 /// How long blocking threads may take to end after all tasks have: for what is in memory, they need milliseconds.
 const LAST: Duration = Duration::from_secs(1);
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum LogFormat {
-    Text,
-    Json,
-}
 
 /// Does what the command line says. An error is one message on standard error; the exit codes are in the help of each
 /// command.
@@ -197,7 +197,9 @@ pub fn main(cli: &Cli) -> ExitCode {
             check_config::run(&arguments.file, strictness, arguments.to, secrets)
                 .unwrap_or_else(|error| failed(&format_args!("{error:#}"), exit_code::UNUSABLE))
         }
-        Command::Status(arguments) => end(status(arguments)),
+        Command::Status(arguments) => run_client(async { Ok(status::status(arguments).await) }),
+        Command::LogLevel(arguments) => end(log_level(arguments)),
+        Command::Events(arguments) => run_client(events::events(arguments)),
         Command::Reload(arguments) => {
             let failed = |error| failed(&format_args!("{error:#}"), exit_code::UNUSABLE);
             reload(arguments).unwrap_or_else(failed)
@@ -236,7 +238,8 @@ fn start(cli: &Cli, arguments: &RunArguments) -> ExitCode {
             return failed(&format_args!("`script-user` in `[agent]`: {error}"), exit_code::UNUSABLE);
         }
     };
-    end(start_log(cli, &target).and_then(|(log, events)| {
+    end(start_log::start(cli.log_format, &cli.log, &target).and_then(|log| {
+        let events = log.events.clone();
         if let (Some(source), Some(reading)) = (&source, &reading) {
             events.publish_all(ConfigNotice::of_reading(&source.path, reading).map(Event::Config));
         }
@@ -248,7 +251,7 @@ fn start(cli: &Cli, arguments: &RunArguments) -> ExitCode {
         // Standard error hears of it at the end.
         let names = source.clone().zip(reading.map(|reading| reading.unresolved.names));
         let part = Part { role, run_as: rights.run_as };
-        run(config, source, names, part, &log, &events).inspect_err(|error| {
+        run(config, source, names, part, &log).inspect_err(|error| {
             if target != LogTarget::Standard {
                 events.publish(Event::Failed { error: format!("{error:#}") });
             }
@@ -300,9 +303,15 @@ fn end(result: anyhow::Result<()>) -> ExitCode {
 }
 
 fn failed(error: &dyn std::fmt::Display, code: u8) -> ExitCode {
+    complain(&error.to_string());
+    ExitCode::from(code)
+}
+
+/// Says what is wrong on standard error. Names and answers in it are other people's texts.
+fn complain(error: &str) {
     /// How long the end of the program waits for whoever reads standard error.
     const PATIENCE: Duration = Duration::from_secs(2);
-    let text = format!("lvs-agent: {error}\n");
+    let text = format!("lvs-agent: {}\n", escaped_json(error));
     let (said, end) = mpsc::channel();
     thread::spawn(move || {
         // Nothing is left to tell it to where standard error is closed.
@@ -310,7 +319,6 @@ fn failed(error: &dyn std::fmt::Display, code: u8) -> ExitCode {
         said.send(()).ok();
     });
     end.recv_timeout(PATIENCE).ok();
-    ExitCode::from(code)
 }
 
 /// Leaves to the first agent what only one can have.
@@ -323,60 +331,19 @@ fn stay_beside(config: &mut Config) {
     config.passive.enabled = false;
 }
 
-/// Starts the log; what it goes to is closed when the thread is dropped. Where it can't be opened, standard error is
-/// used instead.
-fn start_log(cli: &Cli, target: &LogTarget) -> anyhow::Result<(LogThread, Publisher)> {
-    let filter = EnvFilter::try_new(&cli.log)
-        .with_context(|| format!("--log {:?} is not a log filter; try \"info\" or \"debug\"", cli.log))?;
-    let (opened, problem) = match log::open(target) {
-        Ok(opened) => (opened, None),
-        Err(error) => (log::open(&LogTarget::Standard).context("starting the log")?, Some(error)),
-    };
-    let (writer, thread) = opened;
-    let is_standard = problem.is_some() || *target == LogTarget::Standard;
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(writer)
-        // They would go to standard error, at once and at any price.
-        .log_internal_errors(false);
-    match (cli.log_format, target) {
-        (LogFormat::Json, _) => log.json().flatten_event(true).init(),
-        // The daemon has a time of its own.
-        (LogFormat::Text, LogTarget::Syslog(_)) if !is_standard => {
-            log.with_target(false).with_ansi(false).without_time().init();
-        }
-        (LogFormat::Text, _) => {
-            log.with_target(false).with_ansi(is_standard && io::stderr().is_terminal()).init();
-        }
-    }
-    log::log_panics();
-    let events = Publisher::default();
-    events.subscribe(EventLog);
-    if let Some(error) = problem {
-        let target = match target {
-            LogTarget::Standard => "standard error".to_owned(),
-            LogTarget::File(path) => path.display().to_string(),
-            LogTarget::Syslog(facility) => format!("syslog ({facility})"),
-        };
-        events.publish(Event::Config(ConfigNotice::NoLog { target, error: error.to_string() }));
-    }
-    Ok((thread, events))
-}
-
 fn run(
     config: Config,
     source: Option<Source>,
     unresolved: Option<(Source, BTreeSet<String>)>,
     part: Part,
-    log: &LogThread,
-    events: &Publisher,
+    log: &StartedLog,
 ) -> anyhow::Result<()> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
     let ended = runtime.block_on(async {
         tokio::select! {
-            ended = agent::run(config, source, part, log.lost(), events.clone()) => ended,
-            never = reopen_at_hangup(log) => never,
+            ended = agent::run(config, source, part, log.thread.lost(), log.filter.clone(), log.events.clone()) => ended,
+            never = reopen_at_hangup(&log.thread) => never,
             never = names_at_start::follow(unresolved) => never,
         }
     });
@@ -395,17 +362,13 @@ async fn reopen_at_hangup(log: &LogThread) -> anyhow::Result<()> {
     std::future::pending().await
 }
 
-fn status(arguments: &StatusArguments) -> anyhow::Result<()> {
-    let reply = arguments.control.ask(&Request::Status {})?;
-    let Reply::Status(status) = reply else {
+/// Prints what is logged now.
+fn log_level(arguments: &LogLevelArguments) -> anyhow::Result<()> {
+    let request = Request::LogLevel { filter: arguments.filter.clone() };
+    let Reply::LogLevel(filter) = arguments.control.ask(&request)? else {
         bail!("the agent sent an unexpected answer; is it of another version?")
     };
-    let text = if arguments.json {
-        serde_json::to_string(&status).context("writing JSON")? + "\n"
-    } else {
-        control::table(&status)
-    };
-    io::stdout().write_all(text.as_bytes()).context("writing to standard output")
+    writeln!(io::stdout(), "{}", escaped_json(&filter)).context("writing to standard output")
 }
 
 /// Prints what has changed on standard output and the warnings on standard error.
@@ -415,9 +378,10 @@ fn reload(arguments: &ControlArguments) -> anyhow::Result<ExitCode> {
         Reply::NotReloaded(reason) => bail!("the old configuration stays in force: {reason}"),
         _ => bail!("the agent sent an unexpected answer; is it of another version?"),
     };
-    writeln!(io::stdout(), "{reloaded}").context("writing to standard output")?;
+    writeln!(io::stdout(), "{}", escaped_json(&reloaded.to_string()))
+        .context("writing to standard output")?;
     for warning in &reloaded.warnings {
-        writeln!(io::stderr(), "{warning}").context("writing to standard error")?;
+        writeln!(io::stderr(), "{}", escaped_json(warning)).context("writing to standard error")?;
     }
     Ok(if reloaded.warnings.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(exit_code::WARNINGS) })
 }

@@ -13,7 +13,7 @@ use humantime::{format_duration, parse_duration};
 use tokio::time::{Instant, sleep};
 
 use super::{arguments::ControlArguments, exit_code};
-use crate::control::{self, AffectedServer, Reply, Request, ServerName};
+use crate::control::{self, AffectedServer, Reply, Request, ServerName, escaped};
 
 /// How often the agent is asked how many connections are left, …
 const EVERY: Duration = Duration::from_secs(1);
@@ -72,9 +72,13 @@ pub(super) async fn drain(arguments: &DrainArguments) -> anyhow::Result<ExitCode
         let ServerArguments { server, service, .. } = servers.clone();
         Request::Drain { server, service, remove }
     };
-    print(&servers.ask(&drain(false)).await?)?;
+    let drained = servers.ask(&drain(false)).await?;
+    print(&drained)?;
     if !(*until_empty || *remove || timeout.is_some()) {
         return Ok(ExitCode::SUCCESS);
+    }
+    if drained.iter().all(|server| server.observed) {
+        bail!("not waiting: in mode observe the kernel goes on giving it connections");
     }
     if !servers.wait_until_empty(*timeout).await? {
         return Ok(ExitCode::from(exit_code::CONNECTIONS_LEFT));
@@ -148,10 +152,11 @@ impl ServerArguments {
 
 fn print(servers: &[AffectedServer]) -> anyhow::Result<()> {
     for server in servers {
-        writeln!(io::stdout(), "{server}").context("writing to standard output")?;
+        writeln!(io::stdout(), "{}", escaped(&server.to_string())).context("writing to standard output")?;
     }
-    // It is the same for all.
-    if let Some(reason) = servers.iter().find_map(|server| server.not_kept.as_ref()) {
+    // It is the same for all. In `observe` nothing is in effect that could be kept.
+    let mut in_effect = servers.iter().filter(|server| !server.observed);
+    if let Some(reason) = in_effect.find_map(|server| server.not_kept.as_ref()) {
         writeln!(
             io::stderr(),
             "lvs-agent: this is in effect, but not kept: {reason}; it is lost when the agent stops, unless it can be \

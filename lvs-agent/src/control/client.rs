@@ -8,21 +8,21 @@ use tokio::{
     time::timeout,
 };
 
-use super::{ControlError, Reply, Request};
+use super::{ControlError, PROTOCOL_VERSION, Reply, Request, protocol::Versioned};
 
 /// How long the agent may take for its answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long it may take to read its configuration again, which is longer than it gives itself.
 const RELOAD_PATIENCE: Duration = Duration::from_secs(90);
 /// The longest answer, in bytes: the status of 100,000 servers takes about a third of it.
-const MAX_REPLY: u64 = 64 << 20;
+const MAX_REPLY: u64 = 256 << 20;
 
 /// Asks the agent that listens at `path`.
 pub async fn ask(path: &Path, request: &Request) -> Result<Reply, ControlError> {
     let broken = |message: String| ControlError::Exchange { path: path.to_owned(), message };
     let connected = UnixStream::connect(path).await;
     let mut stream = connected.map_err(|error| ControlError::Connect { path: path.to_owned(), error })?;
-    let mut line = serde_json::to_vec(request).map_err(|error| broken(error.to_string()))?;
+    let mut line = serde_json::to_vec(&Versioned::new(request)).map_err(|error| broken(error.to_string()))?;
     line.push(b'\n');
     let exchange = async {
         stream.write_all(&line).await?;
@@ -36,9 +36,13 @@ pub async fn ask(path: &Path, request: &Request) -> Result<Reply, ControlError> 
         Ok(Err(error)) => return Err(broken(error.to_string())),
         Err(_elapsed) => return Err(broken(format!("no answer within {patience:?}"))),
     };
-    match serde_json::from_str(&reply) {
-        Ok(Reply::Error(message)) => Err(ControlError::Refused(message)),
-        Ok(reply) => Ok(reply),
+    match serde_json::from_str::<Versioned<Reply>>(&reply) {
+        Ok(Versioned { reply: Reply::Error(message), .. }) => Err(ControlError::Refused(message)),
+        Ok(Versioned { version, .. }) if version > PROTOCOL_VERSION => Err(broken(format!(
+            "it speaks version {version} of the control protocol, this program version {PROTOCOL_VERSION}; use a program \
+             of the agent's version"
+        ))),
+        Ok(Versioned { reply, .. }) => Ok(reply),
         Err(error) => Err(broken(format!("{error}; is it of another version?"))),
     }
 }

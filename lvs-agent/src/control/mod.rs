@@ -1,24 +1,32 @@
 //! The control socket: requests to a running agent on the same machine.
 //!
 //! A Unix stream socket that takes one JSON object a line and answers each with one line. Only root and the agent's own
-//! user may ask.
+//! user may ask. What people see of it is escaped: names and answers are other people's texts.
 
 mod client;
+mod event_text;
+mod events;
 mod protocol;
 mod render;
 mod server;
 mod server_name;
+mod status;
+mod terminal;
 
 use std::{io, path::PathBuf};
 
 pub use client::ask;
-pub use protocol::{
-    AffectedServer, Connections, EvidenceStatus, ObservedEdit, ObservedStatus, Reloaded, Reply, Request,
-    ServerStatus, ServiceStatus, SignalStatus, Status, Visibility,
-};
+pub use event_text::event_text;
+pub use events::{EventLine, Events, StepKind, Timeline, TimelineStep};
+pub use protocol::{AffectedServer, Connections, PROTOCOL_VERSION, Reloaded, Reply, Request};
 pub use render::table;
 pub use server::{Answer, ControlServer, ControlService};
 pub use server_name::{NoServerName, ServerName};
+pub use status::{
+    AgentStatus, CheckOutcome, CheckStatus, EvidenceStatus, Health, ObservedEdit, ObservedStatus,
+    STATUS_VERSION, ServerStatus, ServiceStatus, SignalStatus, Status, Traffic, Visibility,
+};
+pub use terminal::{Style, escaped, escaped_json, shown_width};
 
 /// The longest request, in bytes; a reply may be longer.
 const MAX_REQUEST: usize = 4096;

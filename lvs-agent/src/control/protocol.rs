@@ -1,17 +1,46 @@
 //! Requests and replies.
 
-use std::{collections::BTreeMap, fmt, net::SocketAddr};
+use std::{fmt, net::SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use super::ServerName;
+use super::{Events, ServerName, Status};
+
+/// The version of this protocol. Another one has requests or replies that older programs would misunderstand; fields
+/// and commands that are only added leave it as it is.
+pub const PROTOCOL_VERSION: u32 = 1;
 
 /// A request to the agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Request {
-    /// The state of all services and servers.
-    Status {},
+    /// The state of all services and servers, or of one service.
+    Status {
+        /// Of this service only: its name, key or address.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        service: Option<String>,
+    },
+    /// Events that the agent remembers, the oldest first.
+    Events {
+        /// After the one with this number, of this `instance`; else all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        after: Option<u64>,
+        /// The agent that `after` is a number of.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        instance: Option<u64>,
+        /// Not older than this, in ms.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        since_ms: Option<u64>,
+        /// Of this service only: its name, key or address.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        service: Option<String>,
+    },
+    /// What is logged, and from now on something else.
+    LogLevel {
+        /// `LEVEL` or `TARGET=LEVEL,…`; not there: it stays as it is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        filter: Option<String>,
+    },
     /// Read the configuration again.
     Reload {},
     /// Give a server no new connections.
@@ -53,12 +82,48 @@ pub enum Request {
     },
 }
 
+/// A reply as it is sent: with the version of the protocol.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Versioned<R> {
+    /// [`PROTOCOL_VERSION`]; 0 of agents from before there were versions.
+    #[serde(default)]
+    pub(super) version: u32,
+    #[serde(flatten)]
+    pub(super) reply: R,
+}
+
+impl<R> Versioned<R> {
+    /// In this program's version.
+    pub(super) fn new(reply: R) -> Self {
+        Self { version: PROTOCOL_VERSION, reply }
+    }
+}
+
+/// Reads a request: one JSON object, which may name the version of the protocol. The error is for people.
+pub(super) fn read_request(line: &[u8]) -> Result<Request, String> {
+    let invalid = |error: serde_json::Error| format!("invalid request: {error}");
+    let mut fields: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_slice(line).map_err(invalid)?;
+    match fields.remove("version") {
+        Some(version) if version != PROTOCOL_VERSION => Err(format!(
+            "version {version} of the control protocol is not spoken here: this agent ({}) speaks version \
+             {PROTOCOL_VERSION}; use a program of the agent's version",
+            env!("CARGO_PKG_VERSION")
+        )),
+        _ => serde_json::from_value(fields.into()).map_err(invalid),
+    }
+}
+
 /// The agent's reply.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reply {
     /// To [`Request::Status`].
     Status(Status),
+    /// To [`Request::Events`].
+    Events(Events),
+    /// To [`Request::LogLevel`]: what is logged now.
+    LogLevel(String),
     /// To [`Request::Reload`]: the file was read and is in force.
     Reloaded(Reloaded),
     /// To [`Request::Reload`]: the old configuration stays in force, for this reason.
@@ -118,6 +183,9 @@ impl fmt::Display for Reloaded {
     }
 }
 
+/// What a command does in mode `observe`.
+const NOT_WRITTEN: &str = "nothing is written to the kernel's table (mode observe)";
+
 /// A server of a service that a command was about.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AffectedServer {
@@ -136,16 +204,21 @@ pub struct AffectedServer {
     /// Its connections, where they were requested and it is in the kernel's table.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connections: Option<Connections>,
+    /// Nothing is written to the kernel's table (mode `observe`): the weight is what it would get.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub observed: bool,
 }
 
 /// One line for people.
 impl fmt::Display for AffectedServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { service, address, weight, held, .. } = self;
+        let Self { service, address, weight, held, observed, .. } = self;
         write!(f, "{service} {address}: ")?;
-        match weight {
-            Some(weight) => write!(f, "weight {weight}")?,
-            None => f.write_str("out of the table")?,
+        match (weight, observed) {
+            (Some(weight), false) => write!(f, "weight {weight}")?,
+            (None, false) => f.write_str("out of the table")?,
+            (Some(weight), true) => write!(f, "{NOT_WRITTEN}; it would have weight {weight}")?,
+            (None, true) => write!(f, "{NOT_WRITTEN}; it would be out of the table")?,
         }
         held.as_ref().map_or(Ok(()), |held| write!(f, "; {held}"))
     }
@@ -162,167 +235,70 @@ pub struct Connections {
     pub persistent: u32,
 }
 
-/// The state of everything.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Status {
-    /// All services, in the order of the configuration.
-    pub services: Vec<ServiceStatus>,
-    /// Where nothing is written to the kernel's table: what would have been.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub observed: Option<ObservedStatus>,
-    /// Sysctls of `net.ipv4.vs` that decide what becomes of connections whose server is out.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub connections: BTreeMap<String, i32>,
-    /// What people should know, for people.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub warnings: Vec<String>,
-}
-
-/// Edits of the kernel's table that would have been made.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ObservedStatus {
-    /// How many of them since the agent started.
-    pub total: u64,
-    /// The latest of them, the oldest first.
-    pub latest: Vec<ObservedEdit>,
-}
-
-/// An edit that would have been made.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ObservedEdit {
-    /// The edit or the evidence as a phrase for people.
-    pub text: String,
-    /// How long ago, in ms.
-    pub age_ms: u64,
-}
-
-/// The state of one service.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ServiceStatus {
-    /// The operator's name for it.
-    pub name: String,
-    /// What names it in the kernel's table, as `tcp 192.0.2.80:80` or `mark 7`.
-    pub key: String,
-    /// Its servers, in the order of the configuration.
-    pub servers: Vec<ServerStatus>,
-}
-
-/// The state of one real server in a service.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ServerStatus {
-    /// Its address and port.
-    pub address: SocketAddr,
-    /// How packets reach it.
-    pub method: String,
-    /// Its weight in the wanted table; `None` if it shall not be there.
-    pub weight: Option<u16>,
-    /// `up`, `suspect`, `down`, `recovering`, `damped` or `unknown`; `unchecked` of a backup without a check.
-    pub state: String,
-    /// Whether it is a backup, in the table only while too few others are healthy.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub backup: bool,
-    /// Why its weight is as it is, where the state doesn't say it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub note: Option<String>,
-    /// For how long it has been in this state, in ms; not there: since the agent's start.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub state_age_ms: Option<u64>,
-    /// The last failure of its checks, as long as they haven't brought it back.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub failure: Option<EvidenceStatus>,
-    /// `open`, `not open`, or `off: ` and why; none where no idle connection is kept.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub idle_connection: Option<String>,
-    /// For how long its clients have failed while its checks succeed, what they lack, and the likely causes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub contradiction: Option<String>,
-    /// What the passive signal says about it.
-    pub signal: SignalStatus,
-}
-
-/// The passive signal of one server in a service.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct SignalStatus {
-    /// How much of its traffic is seen.
-    pub seen: Visibility,
-    /// Why it is no more than that, where it isn't whole.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-    /// How long its clients usually wait for an answer, in ms, once that is known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub usual_wait_ms: Option<f64>,
-    /// The latest evidence against it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub evidence: Option<EvidenceStatus>,
-}
-
-impl SignalStatus {
-    /// None at all, for this reason.
-    #[must_use]
-    pub fn none(reason: impl Into<String>) -> Self {
-        Self { seen: Visibility::None, reason: Some(reason.into()), usual_wait_ms: None, evidence: None }
-    }
-}
-
-/// How much of a server's traffic the passive signal sees.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Visibility {
-    /// Both directions.
-    #[serde(rename = "whole")]
-    Both,
-    /// What clients send.
-    #[serde(rename = "half")]
-    ClientOnly,
-    /// Packets are counted, and say nothing about its health.
-    #[serde(rename = "counted")]
-    CountersOnly,
-    /// Nothing: no packet can be attributed to this server.
-    None,
-}
-
-impl fmt::Display for Visibility {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Both => "whole",
-            Self::ClientOnly => "half",
-            Self::CountersOnly => "counted",
-            Self::None => "none",
-        })
-    }
-}
-
-/// Evidence against a server.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct EvidenceStatus {
-    /// The edit or the evidence as a phrase for people.
-    pub text: String,
-    /// How long ago, in ms.
-    pub age_ms: u64,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::{
+        AgentStatus, CheckOutcome, CheckStatus, EvidenceStatus, Health, ServerStatus, ServiceStatus,
+        SignalStatus, Traffic, Visibility,
+    };
+
+    #[test]
+    fn a_command_in_observe_says_that_nothing_is_written() {
+        let server = AffectedServer {
+            service: "web".to_owned(),
+            address: "10.0.0.1:80".parse().unwrap(),
+            weight: Some(0),
+            held: Some("it is being drained".to_owned()),
+            connections: None,
+            not_kept: None,
+            observed: false,
+        };
+        let observed = |weight| AffectedServer { observed: true, weight, ..server.clone() };
+        let nothing = "web 10.0.0.1:80: nothing is written to the kernel's table (mode observe)";
+        let cases = [
+            (server.clone(), "web 10.0.0.1:80: weight 0; it is being drained".to_owned()),
+            (observed(Some(0)), format!("{nothing}; it would have weight 0; it is being drained")),
+            (observed(None), format!("{nothing}; it would be out of the table; it is being drained")),
+        ];
+        for (server, expected) in cases {
+            assert_eq!(server.to_string(), expected);
+        }
+    }
 
     /// Programs read these lines: what they look like is a promise.
     #[test]
     fn requests_and_replies_as_json() {
-        assert_eq!(serde_json::to_string(&Request::Status {}).unwrap(), r#"{"command":"status"}"#);
+        assert_eq!(
+            serde_json::to_string(&Request::Status { service: None }).unwrap(),
+            r#"{"command":"status"}"#
+        );
         let signal = SignalStatus {
             seen: Visibility::ClientOnly,
             reason: Some("answers bypass the director".to_owned()),
             usual_wait_ms: Some(1.5),
             evidence: Some(EvidenceStatus { text: "3 refused".to_owned(), age_ms: 20 }),
         };
+        let check = CheckStatus {
+            check: "http".to_owned(),
+            result: CheckOutcome::Failure,
+            text: "connection refused".to_owned(),
+            took_ms: 0.25,
+            age_ms: 900,
+        };
+        let traffic = Traffic { active: 3, connections: 70, ..Traffic::default() };
         let server = ServerStatus {
             address: "10.0.0.1:80".parse().unwrap(),
             method: "direct-route".to_owned(),
             weight: None,
+            table_weight: Some(0),
             state: "down".to_owned(),
             backup: false,
+            held: false,
             note: None,
             state_age_ms: Some(81_000),
+            checks: vec![check],
+            traffic: Some(traffic),
             failure: Some(EvidenceStatus { text: "connection refused".to_owned(), age_ms: 900 }),
             idle_connection: None,
             contradiction: None,
@@ -331,19 +307,32 @@ mod tests {
         let service = ServiceStatus {
             name: "web".to_owned(),
             key: "tcp 192.0.2.1:80".to_owned(),
+            scheduler: "wlc".to_owned(),
+            persistent_s: Some(300),
+            health: Health::NoServer,
+            alarm: false,
+            quorum: None,
+            traffic: None,
             servers: vec![server.clone()],
         };
         let silent = ServerStatus { idle_connection: Some("open".to_owned()), ..server };
         assert!(serde_json::to_string(&silent).unwrap().contains(r#""idle_connection":"open","signal""#));
-        let reply = Reply::Status(Status { services: vec![service], ..Status::default() });
-        let line = r#"{"status":{"services":[{"name":"web","key":"tcp 192.0.2.1:80","servers":[{"address":"10.0.0.1:80","method":"direct-route","weight":null,"state":"down","state_age_ms":81000,"failure":{"text":"connection refused","age_ms":900},"signal":{"seen":"half","reason":"answers bypass the director","usual_wait_ms":1.5,"evidence":{"text":"3 refused","age_ms":20}}}]}]}}"#;
+        let agent = AgentStatus { version: "0.1.0".to_owned(), mode: "manage".to_owned(), uptime_ms: 1000 };
+        let status = Status { services: vec![service], health: Health::NoServer, agent, ..Status::default() };
+        let reply = Versioned::new(Reply::Status(status));
+        let line = r#"{"version":1,"status":{"version":1,"agent":{"version":"0.1.0","mode":"manage","uptime_ms":1000},"health":"no-server","services":[{"name":"web","key":"tcp 192.0.2.1:80","scheduler":"wlc","persistent_s":300,"health":"no-server","servers":[{"address":"10.0.0.1:80","method":"direct-route","weight":null,"table_weight":0,"state":"down","state_age_ms":81000,"checks":[{"check":"http","result":"failure","text":"connection refused","took_ms":0.25,"age_ms":900}],"traffic":{"active":3,"inactive":0,"persistent":0,"connections":70,"connections_per_s":0,"packets_in_per_s":0,"packets_out_per_s":0,"bytes_in_per_s":0,"bytes_out_per_s":0},"failure":{"text":"connection refused","age_ms":900},"signal":{"seen":"half","reason":"answers bypass the director","usual_wait_ms":1.5,"evidence":{"text":"3 refused","age_ms":20}}}]}]}}"#;
         assert_eq!(serde_json::to_string(&reply).unwrap(), line);
-        assert_eq!(serde_json::from_str::<Reply>(line).unwrap(), reply);
+        assert_eq!(serde_json::from_str::<Versioned<Reply>>(line).unwrap(), reply);
         assert_eq!(
             serde_json::to_string(&SignalStatus::none("why")).unwrap(),
             r#"{"seen":"none","reason":"why"}"#
         );
         let commands = [
+            r#"{"command":"status","service":"web"}"#,
+            r#"{"command":"events"}"#,
+            r#"{"command":"events","after":7,"instance":1,"since_ms":600000,"service":"web"}"#,
+            r#"{"command":"log-level"}"#,
+            r#"{"command":"log-level","filter":"debug"}"#,
             r#"{"command":"reload"}"#,
             r#"{"command":"drain","server":"10.0.0.1:80"}"#,
             r#"{"command":"drain","server":"10.0.0.1","service":"web","remove":true}"#,
@@ -354,6 +343,11 @@ mod tests {
         for line in commands {
             let request: Request = serde_json::from_str(line).unwrap();
             assert_eq!(serde_json::to_string(&request).unwrap(), line);
+            let versioned = line.replacen('{', "{\"version\":1,", 1);
+            assert_eq!(read_request(versioned.as_bytes()), Ok(request));
+            let other = line.replacen('{', "{\"version\":2,", 1);
+            let refused = read_request(other.as_bytes()).unwrap_err();
+            assert!(refused.starts_with("version 2 of the control protocol"), "{refused}");
         }
         for visibility in
             [Visibility::Both, Visibility::ClientOnly, Visibility::CountersOnly, Visibility::None]
@@ -362,6 +356,9 @@ mod tests {
         }
         let wrong = r#"{"command":"undrain","server":"web1"}"#;
         assert!(serde_json::from_str::<Request>(wrong).unwrap_err().to_string().contains("ADDRESS:PORT"));
+        let old = r#"{"error":"no"}"#;
+        let versioned: Versioned<Reply> = serde_json::from_str(old).expect("an agent from before versions");
+        assert_eq!(versioned.version, 0);
         let refused = Reply::Error("no".to_owned());
         assert_eq!(serde_json::to_string(&refused).unwrap(), r#"{"error":"no"}"#);
     }

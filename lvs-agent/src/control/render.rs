@@ -1,140 +1,277 @@
 //! A status for people to read.
 
-use std::fmt::Write as _;
+mod columns;
 
-use super::{ObservedStatus, ServerStatus, Status};
+use std::time::Duration;
 
-/// One line a server, aligned, under a line for each service; what is said of a signal follows in words, and on a line
-/// of its own a contradiction between its clients and its checks. At the end what concerns all of them.
+use self::columns::{Cell, Column, Row};
+use super::{
+    CheckOutcome, CheckStatus, EvidenceStatus, Health, ObservedStatus, ServerStatus, ServiceStatus, Status,
+    Style, Traffic,
+    terminal::{Colour, escaped, shown_width},
+};
+
+/// Evidence of so long ago is no news any more where the server is well.
+const OLD: Duration = Duration::from_mins(10);
+
+/// A line about the agent, then a line for each service and below it one for each server: how `ipvsadm -Ln` would show
+/// it, its state, and why. At the end what concerns all of them.
+///
+/// Where the columns don't fit into the width, the less important ones are left out, and reasons come on lines of their
+/// own, those of servers that are well not at all.
 #[must_use]
-pub fn table(status: &Status) -> String {
-    let mut text = String::new();
-    for service in &status.services {
-        let title = if service.name == service.key { String::new() } else { format!("  {}", service.key) };
-        // Writing into a string can't fail.
-        writeln!(text, "{}{title}", service.name).ok();
-        let rows: Vec<[String; 6]> = service.servers.iter().map(row).collect();
-        let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-        let widths: [usize; 6] = std::array::from_fn(width);
-        for (row, server) in rows.iter().zip(&service.servers) {
-            let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
-            let line = cells.collect::<Vec<_>>().join("  ");
-            writeln!(text, "  {}", line.trim_end()).ok();
-            if let Some(contradiction) = &server.contradiction {
-                writeln!(text, "    contradiction: {contradiction}").ok();
-            }
+pub fn table(status: &Status, style: Style) -> String {
+    let mut lines = vec![summary(status, style)];
+    let rows: Vec<Vec<Row>> =
+        status.services.iter().map(|service| service.servers.iter().map(row).collect()).collect();
+    let columns = columns::fitting(rows.iter().flatten(), style.width);
+    if rows.iter().any(|rows| !rows.is_empty()) {
+        lines.push(columns::header(&columns, style));
+    }
+    for (service, rows) in status.services.iter().zip(&rows) {
+        lines.push(title(service, style));
+        for (server, row) in service.servers.iter().zip(rows) {
+            lines.extend(columns::lines(row, &columns, is_news(server), style));
+            lines.extend(server.contradiction.as_ref().map(|contradiction| {
+                let text = format!("contradiction: {}", escaped(contradiction));
+                format!("       {}", style.paint(Colour::Bad, &text))
+            }));
         }
     }
+    lines.extend(around(status, style));
+    lines.join("\n") + "\n"
+}
+
+/// The agent and how it goes, in a line.
+fn summary(status: &Status, style: Style) -> String {
+    let servers = || status.services.iter().flat_map(|service| &service.servers);
+    let up = servers().filter(|server| is_up(server)).count();
+    let verdict = match status.health {
+        Health::Up => "all is up",
+        Health::Degraded => "degraded",
+        Health::NoServer => "a service has no server",
+    };
+    let agent = &status.agent;
+    format!(
+        "lvs-agent {}, {}, up for {}: {} of {} servers up, {}",
+        escaped(&agent.version),
+        escaped(&agent.mode),
+        age(agent.uptime_ms),
+        up,
+        servers().count(),
+        style.paint(colour_of(status.health), verdict),
+    )
+}
+
+/// The line of a service, such as `TCP 192.0.2.80:80 wlc persistent 300`, and how it goes.
+fn title(service: &ServiceStatus, style: Style) -> String {
+    let ServiceStatus { name, key, scheduler, persistent_s, health, alarm, quorum, traffic, servers } =
+        service;
+    let (protocol, address) = key.split_once(' ').unwrap_or(("", key));
+    let mut parts = vec![format!(
+        "{} {}",
+        escaped(&protocol.to_uppercase()),
+        style.paint(Colour::Strong, &escaped(address))
+    )];
+    parts.push(escaped(scheduler).into_owned());
+    parts.extend(persistent_s.map(|seconds| format!("persistent {seconds}")));
+    if name != key {
+        parts.push(style.paint(Colour::Strong, &escaped(name)));
+    }
+    let up = servers.iter().filter(|server| is_up(server)).count();
+    let verdict = if *health == Health::NoServer {
+        format!("no server ({up} of {} up)", servers.len())
+    } else {
+        format!("{up} of {} up", servers.len())
+    };
+    parts.push(style.paint(colour_of(*health), &verdict));
+    parts.extend((*quorum == Some(false)).then(|| style.paint(Colour::Bad, "quorum lost")));
+    parts.extend(alarm.then(|| style.paint(Colour::Bad, "alarm: servers that look dead are retained")));
+    parts.extend(traffic.as_ref().map(|traffic| {
+        let Traffic { connections_per_s, bytes_in_per_s, bytes_out_per_s, .. } = traffic;
+        let rates = format!(
+            "{connections_per_s} conn/s, {} in, {} out",
+            bytes_per_s(*bytes_in_per_s),
+            bytes_per_s(*bytes_out_per_s)
+        );
+        style.paint(Colour::Faint, &rates)
+    }));
+    parts.join("  ")
+}
+
+/// What concerns all services.
+fn around(status: &Status, style: Style) -> Vec<String> {
+    let mut lines = Vec::new();
+    if status.services.is_empty() {
+        lines.push("there are no services".to_owned());
+    }
     if !status.connections.is_empty() {
-        let values = status.connections.iter().map(|(name, value)| format!("{name} = {value}"));
-        writeln!(text, "net.ipv4.vs: {}", values.collect::<Vec<_>>().join(", ")).ok();
+        let values = status.connections.iter().map(|(name, value)| format!("{} = {value}", escaped(name)));
+        lines.push(format!("net.ipv4.vs: {}", values.collect::<Vec<_>>().join(", ")));
     }
     for warning in &status.warnings {
-        writeln!(text, "warning: {warning}").ok();
+        lines.push(style.paint(Colour::Warning, &format!("warning: {}", escaped(warning))));
     }
-    if let Some(observed) = &status.observed {
-        text += &self::observed(observed);
-    }
-    text
+    lines.extend(status.observed.iter().flat_map(observed));
+    lines
 }
 
 /// What would have been written.
-fn observed(observed: &ObservedStatus) -> String {
+fn observed(observed: &ObservedStatus) -> Vec<String> {
     let ObservedStatus { total, latest } = observed;
-    let mut text = format!(
-        "observing: nothing is written to the kernel's table; edits that would have been made: {total}\n"
+    let first = format!(
+        "observing: nothing is written to the kernel's table; edits that would have been made: {total}"
     );
-    for edit in latest {
-        // Writing into a string can't fail.
-        writeln!(text, "  {} s ago: {}", edit.age_ms / 1000, edit.text).ok();
+    let edits = latest.iter().map(|edit| format!("  {} ago: {}", age(edit.age_ms), escaped(&edit.text)));
+    std::iter::once(first).chain(edits).collect()
+}
+
+fn row(server: &ServerStatus) -> Row {
+    let traffic = |number: fn(&Traffic) -> u64| {
+        server.traffic.as_ref().map_or_else(|| "-".to_owned(), |traffic| number(traffic).to_string())
+    };
+    let cells = vec![
+        (Column::Server, Cell::plain(&server.address.to_string())),
+        (Column::Forward, Cell::plain(forward(&server.method))),
+        (Column::Weight, Cell::plain(&weight(server))),
+        (Column::Active, Cell::plain(&traffic(|traffic| traffic.active.into()))),
+        (Column::Inactive, Cell::plain(&traffic(|traffic| traffic.inactive.into()))),
+        (Column::Rate, Cell::plain(&traffic(|traffic| traffic.connections_per_s))),
+        (Column::State, state(server)),
+        (Column::Since, Cell::plain(&server.state_age_ms.map_or_else(|| "start".to_owned(), age))),
+        (Column::Signal, Cell::plain(&signal(server))),
+    ];
+    Row { cells, why: why(server) }
+}
+
+/// How packets reach it, in ipvsadm's words.
+fn forward(method: &str) -> &str {
+    match method {
+        "masquerade" => "Masq",
+        "direct-route" => "Route",
+        "tunnel" => "Tunnel",
+        "local" => "Local",
+        "bypass" => "Bypass",
+        other => other,
     }
-    text
 }
 
-fn row(server: &ServerStatus) -> [String; 6] {
-    let signal = &server.signal;
-    let weight = server.weight.map_or_else(|| "out".to_owned(), |weight| format!("weight {weight}"));
-    let reason = signal.reason.as_deref().map(str::to_owned);
-    let usual = signal.usual_wait_ms.map(|ms| format!("usual wait {ms:.1} ms"));
-    let evidence = signal.evidence.as_ref().map(|evidence| {
-        let seconds = evidence.age_ms / 1000;
-        format!("{seconds} s ago: {}", evidence.text)
-    });
-    let note = server.note.clone();
-    let idle = server.idle_connection.as_ref().map(|state| format!("idle connection {state}"));
-    let age = server.state_age_ms.map(|ms| format!("for {}", duration(ms)));
-    let failure = server.failure.as_ref();
-    let failure = failure.map(|one| format!("last failure {} ago: {}", duration(one.age_ms), one.text));
-    let words: Vec<String> =
-        [age, failure, note, reason, usual, idle, evidence].into_iter().flatten().collect();
+/// The weight that it shall have, and the one that it has, if that is another.
+fn weight(server: &ServerStatus) -> String {
+    let wanted = server.weight.map_or_else(|| "out".to_owned(), |weight| weight.to_string());
+    match server.table_weight {
+        Some(is) if server.weight.map(i32::from) != Some(is) => format!("{wanted} (is {is})"),
+        _ => wanted,
+    }
+}
+
+fn state(server: &ServerStatus) -> Cell {
+    let colour = match server.state.as_str() {
+        _ if server.held => Colour::Warning,
+        "up" => Colour::Good,
+        "down" => Colour::Bad,
+        "unknown" | "unchecked" => Colour::Faint,
+        _ => Colour::Warning,
+    };
     let backup = if server.backup { " (backup)" } else { "" };
-    [
-        server.address.to_string(),
-        server.method.clone(),
-        weight,
-        format!("{}{backup}", server.state),
-        format!("signal {}", signal.seen),
-        words.join("; "),
-    ]
+    Cell::new(&format!("{}{backup}", server.state), Some(colour))
 }
 
-/// Whole seconds, in words.
-fn duration(ms: u64) -> String {
-    humantime::format_duration(std::time::Duration::from_secs(ms / 1000)).to_string()
+/// How much of its traffic is seen, and how long its clients usually wait.
+fn signal(server: &ServerStatus) -> String {
+    let signal = &server.signal;
+    let usual = signal.usual_wait_ms.map_or_else(String::new, |ms| format!(" {ms:.1} ms"));
+    format!("{}{usual}", signal.seen)
+}
+
+/// Why it is in its state and has its weight: the last check and what it answered, and what the traffic said.
+fn why(server: &ServerStatus) -> String {
+    let mut words: Vec<String> = server.note.iter().map(|note| escaped(note).into_owned()).collect();
+    words.extend(server.checks.iter().filter(|one| is_shown(one, server)).map(check));
+    let is_told = |failure: &&EvidenceStatus| {
+        !server.checks.iter().any(|one| one.result == CheckOutcome::Failure && one.text == failure.text)
+    };
+    words.extend(
+        server
+            .failure
+            .as_ref()
+            .filter(is_told)
+            .map(|failure| format!("last failure {} ago: {}", age(failure.age_ms), escaped(&failure.text))),
+    );
+    let is_news =
+        |evidence: &&EvidenceStatus| !is_up(server) || u128::from(evidence.age_ms) < OLD.as_millis();
+    words.extend(
+        server
+            .signal
+            .evidence
+            .as_ref()
+            .filter(is_news)
+            .map(|evidence| format!("traffic {} ago: {}", age(evidence.age_ms), escaped(&evidence.text))),
+    );
+    words.extend(server.signal.reason.as_ref().map(|reason| escaped(reason).into_owned()));
+    words.extend(server.idle_connection.as_ref().map(|state| format!("idle connection {}", escaped(state))));
+    words.join("; ")
+}
+
+/// A failed check is shown always; of others the first one, where none has failed.
+fn is_shown(check: &CheckStatus, server: &ServerStatus) -> bool {
+    let any_failed = server.checks.iter().any(|one| one.result != CheckOutcome::Success);
+    if any_failed { check.result != CheckOutcome::Success } else { server.checks.first() == Some(check) }
+}
+
+/// The check and its result, such as `http answered in 0.4 ms, 2s ago`.
+fn check(last: &CheckStatus) -> String {
+    let CheckStatus { check, result, text, took_ms, age_ms } = last;
+    let ago = age(*age_ms);
+    match result {
+        CheckOutcome::Success => format!("{} answered in {took_ms:.1} ms, {ago} ago", escaped(check)),
+        CheckOutcome::Failure | CheckOutcome::Inconclusive => {
+            format!("{}: {}, after {took_ms:.1} ms, {ago} ago", escaped(check), escaped(text))
+        }
+    }
+}
+
+fn is_up(server: &ServerStatus) -> bool {
+    matches!(server.state.as_str(), "up" | "suspect")
+}
+
+/// Whether there is more to say of it than that it is well.
+fn is_news(server: &ServerStatus) -> bool {
+    let is_well = server.state == "up" || server.state == "unchecked";
+    !is_well || server.held || server.note.is_some() || server.contradiction.is_some()
+}
+
+fn colour_of(health: Health) -> Colour {
+    match health {
+        Health::Up => Colour::Good,
+        Health::Degraded => Colour::Warning,
+        Health::NoServer => Colour::Bad,
+    }
+}
+
+/// An age in its two greatest units; below ten seconds with a tenth.
+pub(super) fn age(ms: u64) -> String {
+    let seconds = ms / 1000;
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    match seconds {
+        0..10 => format!("{seconds}.{}s", ms % 1000 / 100),
+        10..60 => format!("{seconds}s"),
+        60..3600 => format!("{minutes}m{:02}s", seconds % 60),
+        3600..86_400 => format!("{hours}h{:02}m", minutes % 60),
+        _ => format!("{days}d{:02}h", hours % 24),
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
+fn bytes_per_s(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["B/s", "kB/s", "MB/s", "GB/s", "TB/s"];
+    let (mut value, mut unit) = (bytes as f64, 0);
+    while value >= 999.5 && unit + 1 < UNITS.len() {
+        (value, unit) = (value / 1000.0, unit + 1);
+    }
+    let digits = usize::from(unit > 0 && value < 9.95);
+    format!("{value:.digits$} {}", UNITS.get(unit).unwrap_or(&""))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::control::{EvidenceStatus, ServiceStatus, SignalStatus, Visibility};
-
-    #[test]
-    fn columns_are_aligned_and_words_follow() {
-        let whole = SignalStatus {
-            seen: Visibility::Both,
-            reason: None,
-            usual_wait_ms: Some(0.25),
-            evidence: Some(EvidenceStatus { text: "3 refused".to_owned(), age_ms: 12_345 }),
-        };
-        let server = |address: &str, weight, signal| ServerStatus {
-            address: address.parse().unwrap(),
-            method: "masquerade".to_owned(),
-            weight,
-            state: "up".to_owned(),
-            backup: false,
-            note: None,
-            idle_connection: weight.map(|_| "open".to_owned()),
-            contradiction: weight.is_none().then(|| "for 2m its clients fail".to_owned()),
-            state_age_ms: None,
-            failure: None,
-            signal,
-        };
-        let dead = ServerStatus {
-            state_age_ms: Some(81_200),
-            failure: Some(EvidenceStatus { text: "status 503, wanted 200-399".to_owned(), age_ms: 999 }),
-            ..server("10.0.0.12:8080", None, SignalStatus::none("its MAC address is not known"))
-        };
-        let servers = vec![server("10.0.0.1:80", Some(2), whole), dead];
-        let service = |name: &str, servers| ServiceStatus {
-            name: name.to_owned(),
-            key: "tcp 192.0.2.80:80".to_owned(),
-            servers,
-        };
-        let status = Status {
-            services: vec![service("web", servers), service("tcp 192.0.2.80:80", vec![])],
-            observed: None,
-            connections: [("conn_reuse_mode".to_owned(), 1), ("expire_nodest_conn".to_owned(), 0)].into(),
-            warnings: vec!["web: beware".to_owned()],
-        };
-        let wanted = "\
-web  tcp 192.0.2.80:80
-  10.0.0.1:80     masquerade  weight 2  up  signal whole  usual wait 0.2 ms; idle connection open; 12 s ago: 3 refused
-  10.0.0.12:8080  masquerade  out       up  signal none   for 1m 21s; last failure 0s ago: status 503, wanted 200-399; its MAC address is not known
-    contradiction: for 2m its clients fail
-tcp 192.0.2.80:80
-net.ipv4.vs: conn_reuse_mode = 1, expire_nodest_conn = 0
-warning: web: beware
-";
-        assert_eq!(table(&status), wanted);
-    }
-}
+mod tests;

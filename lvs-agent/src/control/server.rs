@@ -21,7 +21,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::{ControlError, MAX_REQUEST, Reply, Request};
+use super::{
+    ControlError, MAX_REQUEST, Reply, Request,
+    protocol::{Versioned, read_request},
+};
 use crate::supervision::Restartable;
 
 /// How long a caller may take for a request, for taking the reply, and to stay connected without another request.
@@ -171,12 +174,12 @@ async fn serve(mut stream: UnixStream, answerer: &impl Answer) -> io::Result<()>
             return Ok(());
         }
         let whole = line.len() <= MAX_REQUEST && line.last() == Some(&b'\n');
-        let reply = match serde_json::from_slice(&line) {
+        let reply = match read_request(&line) {
             _ if !whole => Reply::Error(format!("a request is one line of at most {MAX_REQUEST} bytes")),
             Ok(request) => answerer.answer(request).await,
-            Err(error) => Reply::Error(format!("invalid request: {error}")),
+            Err(message) => Reply::Error(message),
         };
-        let mut text = serde_json::to_vec(&reply)?;
+        let mut text = serde_json::to_vec(&Versioned::new(reply))?;
         text.push(b'\n');
         timeout(PATIENCE, write.write_all(&text)).await??;
         if !whole {
@@ -195,7 +198,7 @@ mod tests {
     impl Answer for Fixed {
         async fn answer(&self, request: Request) -> Reply {
             match request {
-                Request::Status {} => Reply::Status(Status::default()),
+                Request::Status { .. } => Reply::Status(Status::default()),
                 _ => Reply::Error("not here".to_owned()),
             }
         }
@@ -226,14 +229,17 @@ mod tests {
         let shutdown = serve_at(&path);
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::metadata(path.parent().unwrap()).unwrap().permissions().mode() & 0o777, 0o700);
-        assert_eq!(ask(&path, &Request::Status {}).await.unwrap(), Reply::Status(Status::default()));
+        assert_eq!(
+            ask(&path, &Request::Status { service: None }).await.unwrap(),
+            Reply::Status(Status::default())
+        );
         let twice = talk(&path, b"{\"command\":\"status\"}\n{\"command\":\"status\"}\n").await;
         assert_eq!(twice.lines().count(), 2);
         shutdown.cancel();
         while path.exists() {
             tokio::task::yield_now().await;
         }
-        let error = ask(&path, &Request::Status {}).await.unwrap_err();
+        let error = ask(&path, &Request::Status { service: None }).await.unwrap_err();
         assert!(matches!(error, ControlError::Connect { .. }), "{error}");
     }
 
@@ -243,9 +249,12 @@ mod tests {
         let path = folder.path().join("control");
         let _running = serve_at(&path);
         let too_long = vec![b'x'; 3 * MAX_REQUEST];
-        let cases: [(&[u8], &str); 5] = [
+        let cases: [(&[u8], &str); 8] = [
             (b"hello\n", "invalid request"),
             (b"{\"command\":\"fly\"}\n", "invalid request"),
+            (b"[{\"command\":\"status\"}]\n", "invalid request"),
+            (b"\xff\xfe{}\n", "invalid request"),
+            (b"{\"version\":7,\"command\":\"status\"}\n", "version 7 of the control protocol"),
             (b"{\"command\":\"status\",\"more\":1}\n", "invalid request"),
             (b"{\"command\":\"status\"}", "one line"),
             (&too_long, "one line"),
@@ -258,7 +267,10 @@ mod tests {
             let mut reply = String::new();
             BufReader::new(&mut stream).read_line(&mut reply).await.unwrap();
             let shown = String::from_utf8_lossy(&request[..request.len().min(40)]).into_owned();
-            assert!(reply.starts_with("{\"error\"") && reply.contains(expected), "{shown}: {reply}");
+            assert!(
+                reply.starts_with("{\"version\":1,\"error\"") && reply.contains(expected),
+                "{shown}: {reply}"
+            );
         }
     }
 
@@ -273,7 +285,7 @@ mod tests {
         let second = ControlServer::bind(&path).unwrap_err();
         assert!(matches!(second, ControlError::InUse(_)), "{second}");
         assert!(second.to_string().contains(&path.display().to_string()), "{second}");
-        ask(&path, &Request::Status {}).await.expect("the first one still listens");
+        ask(&path, &Request::Status { service: None }).await.expect("the first one still listens");
     }
 
     #[test]

@@ -164,8 +164,7 @@ fn find(engine: &Engine, selector: &ServerSelector) -> Result<Vec<DestinationKey
         return if destinations.is_empty() { Err(no_server(engine, *server)) } else { Ok(destinations) };
     };
     if !engine.services().any(|(service, _)| is_named(service, wanted)) {
-        let names = engine.services().map(|(service, _)| service.name.clone());
-        return Err(Unknown::Service { service: wanted.clone(), near: nearest(names, wanted) });
+        return Err(no_service(engine, wanted));
     }
     let of_service = matching.iter().filter(|(_, service, ..)| is_named(service, wanted));
     let mut destinations: Vec<_> = of_service.map(|(destination, ..)| *destination).collect();
@@ -182,10 +181,17 @@ fn find(engine: &Engine, selector: &ServerSelector) -> Result<Vec<DestinationKey
     }
 }
 
-fn is_named(service: &VirtualService, wanted: &str) -> bool {
+/// Whether this is the service's name, key or address.
+pub(super) fn is_named(service: &VirtualService, wanted: &str) -> bool {
     let key = service.key.to_string();
     let address = key.split_once(' ').map_or("", |(_, address)| address);
     service.name == wanted || key == wanted || address == wanted
+}
+
+/// That no service has this name, with the most similar names.
+pub(super) fn no_service(engine: &Engine, wanted: &str) -> Unknown {
+    let names = engine.services().map(|(service, _)| service.name.clone());
+    Unknown::Service { service: wanted.to_owned(), near: nearest(names, wanted) }
 }
 
 fn no_server(engine: &Engine, server: ServerName) -> Unknown {

@@ -95,7 +95,8 @@ impl BlockedChecks {
 }
 
 impl Engine {
-    /// Takes in whether a check of a destination could be made; the event, if that is new of its service.
+    /// Takes in the result of a check of a destination, and whether it could be made; the event, if that is new of its
+    /// service.
     pub(crate) fn note_check(
         &mut self,
         destination: &DestinationKey,
@@ -103,6 +104,10 @@ impl Engine {
         outcome: &Outcome,
         now: Instant,
     ) -> Option<Event> {
+        let kind = self.checks(destination).nth(check).map(|(_, check)| check.kind.name());
+        if let Some(kind) = kind {
+            self.state_ages.note_result(destination, (check, kind), outcome, now);
+        }
         let change = self.blocked.note(*destination, check, outcome, now)?;
         Some(match change {
             Change::Blocked(reason) => Event::CheckBlocked {

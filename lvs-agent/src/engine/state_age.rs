@@ -1,10 +1,14 @@
 //! Since when a destination is in its state, and why. Pure.
 
+mod last_results;
+
 use std::{
     mem::discriminant,
     time::{Duration, Instant},
 };
 
+pub(crate) use self::last_results::CheckAge;
+use self::last_results::LastResults;
 use super::{Effects, Engine};
 use crate::{
     event::{Event, Subject},
@@ -18,6 +22,7 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct StateAges {
     by_destination: KeyMap<DestinationKey, StateAge>,
+    last_results: LastResults,
 }
 
 /// The same of one destination.
@@ -76,6 +81,13 @@ impl Engine {
     pub(crate) fn age(&self, destination: &DestinationKey, now: Instant) -> Age {
         self.state_ages.age(destination, now)
     }
+
+    /// The last result of each check of a destination.
+    #[must_use]
+    pub(crate) fn check_ages(&self, destination: &DestinationKey, now: Instant) -> Vec<CheckAge> {
+        let kinds = self.checks(destination).map(|(_, check)| check.kind.name());
+        self.state_ages.last_results.ages(destination, kinds, now)
+    }
 }
 
 impl StateAges {
@@ -122,8 +134,20 @@ impl StateAges {
         }
     }
 
+    /// Takes note of the result of a check, its index and its kind, whatever it says.
+    pub(super) fn note_result(
+        &mut self,
+        destination: &DestinationKey,
+        check: (usize, &'static str),
+        outcome: &Outcome,
+        now: Instant,
+    ) {
+        self.last_results.note(destination, check, outcome, now);
+    }
+
     /// Forgets all but these destinations.
     pub(super) fn retain(&mut self, kept: impl Fn(&DestinationKey) -> bool) {
+        self.last_results.retain(&kept);
         self.by_destination.retain(|destination, _| kept(destination));
     }
 }

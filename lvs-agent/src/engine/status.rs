@@ -4,20 +4,32 @@ use std::time::{Duration, Instant};
 
 use humantime::format_duration;
 
-use super::Engine;
-pub(crate) use super::state_age::Age;
-use crate::{
-    control::{EvidenceStatus, ServerStatus, SignalStatus},
-    health::State,
-    model::{DestinationKey, ForwardingMethod, Role, Weight},
+pub(crate) use super::state_age::{Age, CheckAge};
+use super::{
+    Engine, ServiceState,
+    admin::{self, Unknown},
 };
+use crate::{
+    control::{CheckOutcome, CheckStatus, EvidenceStatus, Health, ServerStatus, ServiceStatus, SignalStatus},
+    health::State,
+    model::{DestinationKey, ForwardingMethod, RealServer, Role, ServiceKey, VirtualService, Weight},
+    pool::QuorumState,
+    probe::Verdict,
+};
+
+/// The status of one service.
+#[derive(Clone, Debug)]
+pub(crate) struct ServiceSummary {
+    pub(crate) key: ServiceKey,
+    /// All of it but what the kernel and the passive signal know.
+    pub(crate) status: ServiceStatus,
+    pub(crate) destinations: Vec<DestinationStatus>,
+}
 
 /// The status of one destination.
 #[derive(Clone, Debug)]
 pub(crate) struct DestinationStatus {
     pub(crate) destination: DestinationKey,
-    /// The name of its service.
-    pub(crate) service: String,
     pub(crate) method: ForwardingMethod,
     /// `None`: it is not to be in the table.
     pub(crate) weight: Option<Weight>,
@@ -25,6 +37,8 @@ pub(crate) struct DestinationStatus {
     pub(crate) state: Option<State>,
     /// Whether it is a backup of its service.
     pub(crate) is_backup: bool,
+    /// Whether people hold it out.
+    pub(crate) is_held: bool,
     /// The reason for its weight, where its state doesn't say it.
     pub(crate) note: Option<String>,
     /// How the idle connection to it is; `None`: none is wanted.
@@ -33,50 +47,152 @@ pub(crate) struct DestinationStatus {
     pub(crate) contradiction: Option<String>,
     /// For how long it has been in its state, and its last failure.
     pub(crate) age: Age,
+    /// The last result of each of its checks.
+    pub(crate) checks: Vec<CheckAge>,
 }
 
 impl DestinationStatus {
     /// As the control socket tells it, with what the passive signal says.
     pub(crate) fn with_signal(self, signal: SignalStatus) -> ServerStatus {
-        let ms = |age: Duration| u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
         let Age { of_state, of_failure } = self.age;
         ServerStatus {
             address: self.destination.server,
             method: self.method.to_string(),
             weight: self.weight.map(|weight| weight.0),
+            table_weight: None,
             state: self.state.map_or_else(|| "unchecked".to_owned(), |state| state.to_string()),
             backup: self.is_backup,
+            held: self.is_held,
             note: self.note,
             idle_connection: self.idle,
             contradiction: self.contradiction,
             state_age_ms: of_state.map(ms),
+            checks: self.checks.into_iter().map(check_status).collect(),
+            traffic: None,
             failure: of_failure.map(|(text, age)| EvidenceStatus { text, age_ms: ms(age) }),
             signal,
         }
     }
+
+    /// Whether it gets connections and may be alive: nothing is known yet of one that has not been asked.
+    fn serves(&self) -> bool {
+        self.weight.is_some_and(|weight| !weight.is_quiescent()) && !self.state.is_some_and(State::is_down)
+    }
+
+    /// Whether nothing is wrong with it. That people hold a server out is no fault of it.
+    fn is_well(&self) -> bool {
+        self.is_held || self.contradiction.is_none() && self.state.map_or(self.is_backup, State::is_up)
+    }
+}
+
+fn ms(age: Duration) -> u64 {
+    u64::try_from(age.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn check_status(last: CheckAge) -> CheckStatus {
+    let CheckAge { kind, verdict, text, took, age } = last;
+    let result = match verdict {
+        Verdict::Alive => CheckOutcome::Success,
+        Verdict::Dead => CheckOutcome::Failure,
+        Verdict::Unknown => CheckOutcome::Inconclusive,
+    };
+    let took_ms = took.as_secs_f64() * 1000.0;
+    CheckStatus { check: kind.to_owned(), result, text, took_ms, age_ms: ms(age) }
+}
+
+/// The status of all services, or of the one with this name, key or address, in the order of the configuration.
+///
+/// `idle` says how the idle connection of each destination is, if it is to have one.
+pub(crate) fn service_statuses(
+    engine: &Engine,
+    idle: impl Fn(&DestinationKey) -> Option<String>,
+    service: Option<&str>,
+    now: Instant,
+) -> Result<Vec<ServiceSummary>, Unknown> {
+    let is_wanted = |config: &VirtualService| service.is_none_or(|name| admin::is_named(config, name));
+    let wanted = engine.services().filter(|(config, _)| is_wanted(config));
+    let summaries: Vec<_> =
+        wanted.map(|(config, state)| summary(engine, config, state, &idle, now)).collect();
+    match service {
+        Some(name) if summaries.is_empty() => Err(admin::no_service(engine, name)),
+        _ => Ok(summaries),
+    }
+}
+
+fn summary(
+    engine: &Engine,
+    config: &VirtualService,
+    state: ServiceState,
+    idle: impl Fn(&DestinationKey) -> Option<String>,
+    now: Instant,
+) -> ServiceSummary {
+    let destinations: Vec<_> = config
+        .roles()
+        .filter_map(|role| {
+            let (destination, server) = (config.destination_of(role)?, config.server_of(role)?);
+            Some(status(engine, destination, role, server, idle(&destination), now))
+        })
+        .collect();
+    let status = ServiceStatus {
+        name: config.name.clone(),
+        key: config.key.to_string(),
+        scheduler: config.scheduler.name().to_owned(),
+        persistent_s: config.persistence.as_ref().map(|persistence| persistence.timeout().as_secs()),
+        health: health(&destinations, state),
+        alarm: state.alarm,
+        quorum: match state.quorum {
+            QuorumState::Unknown => None,
+            QuorumState::Has => Some(true),
+            QuorumState::Lost => Some(false),
+        },
+        traffic: None,
+        servers: Vec::new(),
+    };
+    ServiceSummary { key: config.key, status, destinations }
+}
+
+/// How well a service is served.
+fn health(destinations: &[DestinationStatus], state: ServiceState) -> Health {
+    if !destinations.iter().any(DestinationStatus::serves) {
+        Health::NoServer
+    } else if state.alarm
+        || state.quorum == QuorumState::Lost
+        || !destinations.iter().all(DestinationStatus::is_well)
+    {
+        Health::Degraded
+    } else {
+        Health::Up
+    }
 }
 
 /// The status of all destinations, in the order of the configuration.
-///
-/// `idle` says how the idle connection of each is, if it is to have one.
-pub(crate) fn statuses(
+#[cfg(test)]
+pub(crate) fn statuses(engine: &Engine, now: Instant) -> Vec<DestinationStatus> {
+    let services = service_statuses(engine, |_| None, None, now).unwrap_or_default();
+    services.into_iter().flat_map(|service| service.destinations).collect()
+}
+
+fn status(
     engine: &Engine,
-    idle: impl Fn(&DestinationKey) -> Option<String>,
+    destination: DestinationKey,
+    role: Role,
+    server: &RealServer,
+    idle: Option<String>,
     now: Instant,
-) -> Vec<DestinationStatus> {
-    let statuses = engine.destinations().map(|(destination, service, role, server)| DestinationStatus {
+) -> DestinationStatus {
+    DestinationStatus {
         destination,
-        service: service.name.clone(),
         method: server.method,
         weight: engine.weight(&destination),
         state: engine.state(&destination),
         is_backup: matches!(role, Role::Backup(_)),
+        is_held: !engine.admin_state(&destination).is_enabled(),
         note: note(engine, &destination, now),
-        idle: idle(&destination),
+        idle,
         contradiction: engine.contradiction(&destination).map(|one| one.words(now)),
         age: engine.age(&destination, now),
-    });
-    statuses.collect()
+        checks: engine.check_ages(&destination, now),
+    }
 }
 
 /// The administrative state first, then why it can't be checked, then other reasons for the weight.
@@ -101,3 +217,6 @@ fn note(engine: &Engine, destination: &DestinationKey, now: Instant) -> Option<S
     }
     engine.rises_to(destination).map(|weight| format!("slow start: its weight rises to {weight}"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,18 +5,22 @@
 
 #[cfg(test)]
 mod examples;
+mod history;
 mod kinds;
 mod publisher;
+mod timeline;
 
 #[cfg(test)]
 pub(crate) use self::{examples::examples, publisher::Recorded};
 pub(crate) use self::{
+    history::{Entry, Excerpt, History},
     kinds::{
         CommandRun, ConfigNotice, Consequence, ContradictionChange, ContradictionEnd, HintFate,
         InstanceChange, LineFile, ListChange, MailResult, ProbeKind, ReloadCause, StateFileChange, Subject,
         WeightOccasion,
     },
     publisher::{Publisher, Record, Subscriber},
+    timeline::Timelines,
 };
 
 use std::{path::PathBuf, sync::Arc, time::Duration};

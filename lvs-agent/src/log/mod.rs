@@ -3,6 +3,7 @@
 //! into its queue is counted, and the count is logged as soon as there is room.
 
 mod file;
+mod filter;
 mod syslog;
 
 use std::{
@@ -19,6 +20,7 @@ use std::{
 use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
 
+pub use self::filter::{LogFilter, parse};
 use self::{file::LogFile, syslog::Syslog};
 use crate::model::LogTarget;
 

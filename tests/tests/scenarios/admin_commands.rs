@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use lvs_tests::{
-    lab::{agent::log::EventKind, clients::Pattern, layout::Method},
+    lab::{agent::log::EventKind, clients::Pattern, faults::Fault, layout::Method},
     testbed::{Setup, Testbed},
 };
 
@@ -33,7 +33,10 @@ fn a_drain_waits_for_the_last_connection() -> Result<()> {
     assert_eq!(testbed.watcher.table()?.weight(server), Some(0));
     let status = testbed.agent.command(&["status"])?;
     let line = status.stdout.lines().find(|line| line.contains(&name)).unwrap_or_default();
-    assert!(line.contains("weight 0  up") && line.contains("it is being drained, for"), "{line}");
+    let words: Vec<&str> = line.split_whitespace().collect();
+    assert_eq!(words.get(..4), Some(&["->", &name, "Masq", "0"][..]), "{line}");
+    assert!(words.contains(&"up") && line.contains("it is being drained, for"), "{line}");
+    assert_eq!(status.code, Some(0), "what people ordered is no fault: {status}");
     let failed = testbed.load.count(|request| !request.outcome.is_success());
     assert_eq!(failed, 0, "connections outlive the drain: {}", testbed.diagnosis());
 
@@ -73,6 +76,7 @@ fn maintenance_is_switched_on_and_off_and_unknown_names_are_reported() -> Result
     testbed.wait_until_out(0)?;
     let status = testbed.agent.command(&["status"])?;
     assert!(status.stdout.contains("it is in maintenance, for"), "{status}");
+    assert_eq!(testbed.agent.command(&["status", "wbe"])?.code, Some(3), "there is no such service");
     survives_the_agent(&mut testbed)?;
     assert_eq!(testbed.agent.command(&["maintenance", &name, "off"])?.code, Some(0));
     testbed.wait_until_back(0)?;
@@ -84,6 +88,50 @@ fn maintenance_is_switched_on_and_off_and_unknown_names_are_reported() -> Result
         assert_eq!(output.code, Some(1), "{output}");
         assert!(output.stderr.contains(expected), "{output}");
     }
+    Ok(())
+}
+
+/// What people and programs see of a failover: the status with its exit code, and the events with the timeline.
+#[test]
+#[ignore = "needs root, IPVS and the agent: cargo xtask test"]
+fn a_failover_is_seen_with_its_reason_and_its_timeline() -> Result<()> {
+    let mut testbed = Testbed::start(&Setup::new(Method::Masquerade))?;
+    testbed.run_for(HEALTHY)?;
+    let server = testbed.lab.servers[0].address().to_string();
+    let healthy = testbed.agent.command(&["status", "web"])?;
+    assert_eq!(healthy.code, Some(0), "{healthy}");
+    testbed.inject(Fault::ProcessKilled, 0)?;
+    testbed.wait_until_out(0)?;
+    // What the kernel counts may be half a second old in a status.
+    testbed.run_for(Duration::from_secs(1))?;
+
+    let status = testbed.agent.command(&["status"])?;
+    let line = status.stdout.lines().find(|line| line.contains(&server)).unwrap_or_default();
+    assert!(line.contains(" down ") && line.contains("connection refused"), "{status}");
+    assert_eq!(status.code, Some(1), "{status}");
+    let json: serde_json::Value =
+        serde_json::from_str(&testbed.agent.command(&["status", "--json"])?.stdout)?;
+    let seen = &json["services"][0]["servers"][0];
+    assert_eq!((&json["version"], &json["health"]), (&1.into(), &"degraded".into()), "{json}");
+    assert_eq!((&seen["table_weight"], &seen["state"]), (&0.into(), &"down".into()), "{json}");
+    assert!(seen["traffic"]["connections"].as_u64().is_some_and(|count| count > 0), "{json}");
+
+    let events = testbed.agent.command(&["events", "--json", "--since", "1m", "--service", "web"])?;
+    let lines: Vec<serde_json::Value> =
+        events.stdout.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    let timelines: Vec<_> = lines.iter().filter_map(|line| line.get("timeline")).collect();
+    let [timeline] = timelines[..] else { anyhow::bail!("not one failover: {events}") };
+    assert_eq!(timeline["server"], server.as_str());
+    assert!(timeline["total_ms"].as_f64().is_some_and(|ms| ms > 0.0 && ms < 1000.0), "{timeline}");
+    let steps: Vec<_> = timeline["steps"].as_array().into_iter().flatten().collect();
+    let kinds: Vec<_> = steps.iter().filter_map(|step| step["step"].as_str()).collect();
+    assert_eq!((kinds.first(), kinds.last()), (Some(&"evidence"), Some(&"edit")), "{timeline}");
+    assert!(kinds.contains(&"probe") && kinds.contains(&"state"), "{timeline}");
+    let text = testbed.agent.command(&["events"])?;
+    assert!(text.stdout.contains(&format!("failover of {server} in web, ")), "{text}");
+
+    assert_eq!(testbed.agent.command(&["log-level", "debug"])?.stdout, "debug\n");
+    assert_eq!(testbed.agent.command(&["log-level", "loud"])?.code, Some(1));
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use std::{fmt::Write as _, fs, net::SocketAddr, time::Duration};
 use anyhow::Result;
 use lvs_tests::{
     lab::{
-        agent::{Agent, config::AgentConfig, metric},
+        agent::{Agent, config::AgentConfig},
         clients::Transport,
         clock::Moment,
         director::{edit_table, prepare_ipvs, service_option, table::ChangeKind, table_watcher::changes},
@@ -112,8 +112,10 @@ fn a_reload_touches_only_what_has_changed() -> Result<()> {
     testbed.run_for(HEALTHY)?;
     assert_eq!(moves(&testbed)?, [(servers[2], ChangeKind::Removed)], "{}", testbed.diagnosis());
     let label = format!("server=\"{}\"", servers[2]);
-    let up = metric(&testbed.agent.metrics()?, "lvs_server_up", &[&label]);
-    assert!(up.is_none_or(f64::is_nan), "{up:?}");
+    let metrics = testbed.agent.metrics()?;
+    let left: Vec<&str> =
+        metrics.lines().filter(|line| line.contains(&label) && line.contains("service=\"web\"")).collect();
+    assert!(left.is_empty() && !metrics.contains("NaN"), "its series have gone with it: {left:?}");
     let name = testbed.lab.servers[2].name.clone();
     assert_eq!(testbed.served_since(&name, gone), 0);
 

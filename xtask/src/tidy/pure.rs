@@ -12,6 +12,7 @@ const PURE: &[&str] = &[
     "lvs-agent/src/config/loss.rs",
     "lvs-agent/src/config/restart.rs",
     "lvs-agent/src/engine",
+    "lvs-agent/src/event/timeline.rs",
     "lvs-agent/src/health",
     "lvs-agent/src/ipvs/difference.rs",
     "lvs-agent/src/ipvs/edit.rs",

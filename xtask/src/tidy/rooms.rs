@@ -53,7 +53,7 @@ const LVS_AGENT: &[Room] = &[
     room("probe", 3, &["file_work", "keyed", "privileges", "process", "supervision", "model"]),
     room("pool", 3, &["model", "health"]),
 
-    room("event", 4, &["clock", "model", "config", "control", "ipvs", "health", "passive", "pool", "probe"]),
+    room("event", 4, &["clock", "keyed", "model", "config", "control", "ipvs", "health", "passive", "pool", "probe"]),
     room("engine", 4, &["backoff", "keyed", "model", "control", "ipvs", "health", "passive", "pool", "probe", "event"]),
     room("state_file", 4, &["file_lock", "model", "ipvs", "pool", "event"]),
 

@@ -22,6 +22,8 @@ const SAVE_TIMEOUT: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub(crate) struct ControllerHandle {
     pub(crate) controller: mpsc::Sender<AdminRequest>,
+    /// Nothing is written to the kernel's table.
+    pub(crate) is_observing: bool,
 }
 
 impl ControllerHandle {
@@ -29,7 +31,7 @@ impl ControllerHandle {
     pub(crate) async fn run(&self, command: AdminCommand, selector: ServerSelector) -> Reply {
         match self.send(command, selector).await {
             Ok((results, not_kept)) => {
-                let row = |result| AffectedServer { not_kept: not_kept.clone(), ..row(result, None) };
+                let row = |result| AffectedServer { not_kept: not_kept.clone(), ..self.row(result, None) };
                 Reply::Servers(results.iter().map(row).collect())
             }
             Err(message) => Reply::Error(message),
@@ -46,9 +48,25 @@ impl ControllerHandle {
             let statistics = counting.map_err(|error| error.to_string())?;
             let statistics =
                 statistics.map_err(|error| format!("the kernel's table can't be read: {error}"))?;
-            Ok(results.iter().zip(statistics).map(|(result, statistics)| row(result, statistics)).collect())
+            let rows =
+                results.iter().zip(statistics).map(|(result, statistics)| self.row(result, statistics));
+            Ok(rows.collect())
         };
         reply.await.map_or_else(Reply::Error, Reply::Servers)
+    }
+
+    /// A server in the reply.
+    fn row(&self, result: &CommandResult, statistics: Option<DestinationStatistics>) -> AffectedServer {
+        let DestinationStatistics { active, inactive, persistent, .. } = statistics.unwrap_or_default();
+        AffectedServer {
+            service: result.service.to_string(),
+            address: result.destination.server,
+            weight: result.weight.map(|weight| weight.0),
+            held: result.held(),
+            observed: self.is_observing,
+            not_kept: None,
+            connections: statistics.is_some().then_some(Connections { active, inactive, persistent }),
+        }
     }
 
     /// The servers, and why the next agent will know nothing of the command, if so.
@@ -77,17 +95,4 @@ impl ControllerHandle {
 fn statistics(keys: &[DestinationKey]) -> Result<Vec<Option<DestinationStatistics>>, IpvsError> {
     let mut reader = TableReader::new(DEFAULT_TIMEOUT);
     keys.iter().map(|key| reader.counted(key)).collect()
-}
-
-/// A server in the reply.
-fn row(result: &CommandResult, statistics: Option<DestinationStatistics>) -> AffectedServer {
-    let DestinationStatistics { active, inactive, persistent, .. } = statistics.unwrap_or_default();
-    AffectedServer {
-        service: result.service.to_string(),
-        address: result.destination.server,
-        weight: result.weight.map(|weight| weight.0),
-        held: result.held(),
-        not_kept: None,
-        connections: statistics.is_some().then_some(Connections { active, inactive, persistent }),
-    }
 }

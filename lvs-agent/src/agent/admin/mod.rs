@@ -2,28 +2,36 @@
 //! never decide anything, and every request is answered within a limited time.
 
 pub(crate) mod commands;
+mod counters;
+mod events;
 mod request;
+mod status;
 
 use std::{
-    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use tokio::sync::{mpsc, oneshot, watch as latest};
+use tokio::{
+    sync::{mpsc, oneshot, watch as latest},
+    task::spawn_blocking,
+};
+use tracing::info;
 
 use self::{
     commands::ControllerHandle,
+    counters::KernelCounters,
+    events::Query,
     request::{TIMEOUT, request},
+    status::{Signals, compose, worst},
 };
-use super::messages::{ReloadRequest, SignalRequest, StatusRequest};
+use super::messages::{ReloadRequest, SignalRequest, StatusRequest, WatchedServices};
 use crate::{
-    control::{Answer, Reply, Request, ServiceStatus, SignalStatus, Status},
-    engine::{
-        admin::{AdminCommand, ServerSelector},
-        status::DestinationStatus,
-    },
-    model::{Config, DestinationKey},
+    control::{AgentStatus, Answer, Reply, Request, ServiceStatus, Status},
+    engine::admin::{AdminCommand, ServerSelector},
+    event::History,
+    log::LogFilter,
+    model::Config,
     pool::Drain,
     reconcile::{DryRunLog, sysctl},
 };
@@ -41,6 +49,29 @@ pub(crate) struct AdminHandler {
     pub(crate) reload: mpsc::Sender<ReloadRequest>,
     pub(crate) commands: ControllerHandle,
     pub(crate) in_force: latest::Receiver<Arc<Config>>,
+    /// The services in force.
+    pub(crate) services: latest::Receiver<WatchedServices>,
+    pub(crate) own: OwnState,
+}
+
+/// What is known of the agent without asking a task.
+#[derive(Clone, Debug)]
+pub(crate) struct OwnState {
+    /// When it was started.
+    started: Instant,
+    /// What is logged.
+    log: LogFilter,
+    /// The latest events.
+    pub(crate) history: History,
+    counters: KernelCounters,
+}
+
+impl OwnState {
+    /// Of an agent that starts now; its history is to be subscribed to the events.
+    pub(crate) fn new(log: LogFilter) -> Self {
+        let (history, counters) = (History::new(), KernelCounters::default());
+        Self { started: Instant::now(), log, history, counters }
+    }
 }
 
 /// Where the passive signals come from.
@@ -55,13 +86,14 @@ pub(crate) enum MonitorHandle {
 impl Answer for AdminHandler {
     async fn answer(&self, request: Request) -> Reply {
         match request {
-            Request::Status {} => match ask(&self.controller, TIMEOUT).await {
-                Ok(statuses) => {
-                    let services = compose(statuses, &self.passive.signals().await);
-                    Reply::Status(self.status(services))
-                }
-                Err(message) => Reply::Error(message),
-            },
+            Request::Status { service } => {
+                self.status(service).await.map_or_else(Reply::Error, Reply::Status)
+            }
+            Request::Events { after, instance, since_ms, service } => {
+                let since = since_ms.map(Duration::from_millis);
+                self.events(Query { after, instance, since, service: None }, service).await
+            }
+            Request::LogLevel { filter } => self.log_level(filter.as_deref()),
             Request::Reload {} => match ask(&self.reload, RELOAD_TIMEOUT).await {
                 Ok(Ok(reloaded)) => Reply::Reloaded(reloaded),
                 Ok(Err(error)) => Reply::NotReloaded(error.to_string()),
@@ -85,22 +117,68 @@ impl Answer for AdminHandler {
 }
 
 impl AdminHandler {
-    /// The status with these services; everything else is read now.
-    fn status(&self, services: Vec<ServiceStatus>) -> Status {
+    /// The status of all services, or of one; everything is read now.
+    async fn status(&self, service: Option<String>) -> Result<Status, String> {
+        let summaries = request(&self.controller, TIMEOUT, |reply| StatusRequest { service, reply }).await?;
+        let summaries = summaries.map_err(|unknown| unknown.to_string())?;
+        let (signals, table) = tokio::join!(self.passive.signals(), self.own.counters.read());
+        let services = compose(summaries, &signals, table.as_deref().ok());
+        let mut status = self.around(services);
+        if let Err(reason) = table {
+            status.warnings.push(format!("what the kernel counts is not known: {reason}"));
+        }
+        Ok(status)
+    }
+
+    /// The events that are kept, or those of one service.
+    async fn events(&self, mut query: Query, service: Option<String>) -> Reply {
+        let known = service.as_ref().and_then(|name| events::names(&self.services.borrow(), name));
+        let is_unknown = service.is_some() && known.is_none() && query.after.is_none();
+        // It may have been there once.
+        query.service = known.or_else(|| service.clone().map(|name| [name].into()));
+        let history = self.own.history.clone();
+        let answered = spawn_blocking(move || events::answer(&history, &query)).await;
+        match answered {
+            Ok(events) if is_unknown && events.lines.is_empty() && !events.more => {
+                let name = service.unwrap_or_default();
+                Reply::Error(format!(
+                    "there is no service {name:?}, and no event of one; see lvs-agent status"
+                ))
+            }
+            Ok(events) => Reply::Events(events),
+            Err(error) => Reply::Error(error.to_string()),
+        }
+    }
+
+    fn log_level(&self, filter: Option<&str>) -> Reply {
+        if let Some(filter) = filter {
+            let before = self.own.log.current();
+            if let Err(message) = self.own.log.set(filter) {
+                return Reply::Error(message);
+            }
+            info!("the log's filter is {filter:?} from now on, by command (was: {before:?})");
+        }
+        Reply::LogLevel(self.own.log.current())
+    }
+
+    /// What a status has beside its services.
+    fn around(&self, services: Vec<ServiceStatus>) -> Status {
         let values = sysctl::values();
         let config = self.in_force.borrow().clone();
         let warnings = sysctl::risks(&values, &config.services);
         let connections =
             values.into_iter().map(|(sysctl, value)| (sysctl.name().to_owned(), value)).collect();
-        let observed = self.observed.as_ref().map(|observed| observed.status(Instant::now()));
-        Status { services, observed, connections, warnings }
+        let now = Instant::now();
+        let observed = self.observed.as_ref().map(|observed| observed.status(now));
+        let uptime = now.saturating_duration_since(self.own.started);
+        let agent = AgentStatus {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            mode: config.agent.mode.to_string(),
+            uptime_ms: u64::try_from(uptime.as_millis()).unwrap_or(u64::MAX),
+        };
+        let health = worst(&services);
+        Status { agent, health, services, observed, connections, warnings, ..Status::default() }
     }
-}
-
-/// The passive signals of the destinations.
-enum Signals {
-    Known(HashMap<DestinationKey, SignalStatus>),
-    None(String),
 }
 
 impl MonitorHandle {
@@ -117,69 +195,56 @@ async fn ask<T>(requests: &mpsc::Sender<oneshot::Sender<T>>, limit: Duration) ->
     request(requests, limit, |reply| reply).await
 }
 
-fn compose(statuses: Vec<DestinationStatus>, signals: &Signals) -> Vec<ServiceStatus> {
-    let mut services: Vec<ServiceStatus> = Vec::new();
-    for status in statuses {
-        let (destination, service) = (status.destination, status.service.clone());
-        let signal = match signals {
-            _ if status.is_backup => SignalStatus::none("backups have no passive detection"),
-            Signals::None(reason) => SignalStatus::none(reason.clone()),
-            Signals::Known(known) => known
-                .get(&destination)
-                .cloned()
-                .unwrap_or_else(|| SignalStatus::none("passive detection does not watch it (yet)")),
-        };
-        let server = status.with_signal(signal);
-        let key = destination.service.to_string();
-        match services.last_mut().filter(|last| last.key == key) {
-            Some(last) => last.servers.push(server),
-            None => services.push(ServiceStatus { name: service, key, servers: vec![server] }),
-        }
-    }
-    services
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use super::*;
     use crate::{
         config::native,
-        control::Visibility,
-        model::{Protocol, ServiceKey},
-    };
-    use crate::{
-        engine::status::Age,
+        control::{SignalStatus, Visibility},
+        engine::status::{Age, DestinationStatus, ServiceSummary},
         health::State,
-        model::{ForwardingMethod, Weight},
+        model::{DestinationKey, ForwardingMethod, Protocol, ServiceKey, Weight},
     };
 
-    fn status(vip: &str, server: &str) -> DestinationStatus {
-        let service = ServiceKey::Address { protocol: Protocol::Tcp, address: vip.parse().unwrap() };
-        DestinationStatus {
-            destination: DestinationKey { service, server: server.parse().unwrap() },
-            service: "web".to_owned(),
+    fn summary(vip: &str, servers: &[&str]) -> ServiceSummary {
+        let key = ServiceKey::Address { protocol: Protocol::Tcp, address: vip.parse().unwrap() };
+        let destination = |server: &&str| DestinationStatus {
+            destination: DestinationKey { service: key, server: server.parse().unwrap() },
             method: ForwardingMethod::Masquerade,
             weight: Some(Weight(3)),
             state: Some(State::Up),
             is_backup: false,
+            is_held: false,
             note: None,
             age: Age::default(),
+            checks: Vec::new(),
             idle: None,
             contradiction: None,
-        }
+        };
+        let status = ServiceStatus { key: key.to_string(), ..ServiceStatus::default() };
+        ServiceSummary { key, status, destinations: servers.iter().map(destination).collect() }
     }
 
     #[tokio::test]
     async fn the_status_combines_the_controller_and_the_monitor() {
         let (controller, mut requests) = mpsc::channel::<StatusRequest>(1);
         let (monitor, mut signals) = mpsc::channel::<SignalRequest>(1);
-        let first = status("192.0.2.1:80", "10.0.0.1:80");
-        let statuses =
-            vec![first.clone(), status("192.0.2.1:80", "10.0.0.2:80"), status("192.0.2.2:80", "10.0.0.1:80")];
-        tokio::spawn(async move { requests.recv().await.unwrap().send(statuses).unwrap() });
+        let summaries = vec![
+            summary("192.0.2.1:80", &["10.0.0.1:80", "10.0.0.2:80"]),
+            summary("192.0.2.2:80", &["10.0.0.1:80"]),
+            summary("192.0.2.3:80", &[]),
+        ];
+        let first = summaries[0].destinations[0].destination;
+        tokio::spawn(async move {
+            let StatusRequest { service, reply } = requests.recv().await.unwrap();
+            assert_eq!(service, None);
+            reply.send(Ok(summaries)).unwrap();
+        });
         let whole =
             SignalStatus { seen: Visibility::Both, reason: None, usual_wait_ms: Some(1.0), evidence: None };
-        let known = HashMap::from([(first.destination, whole.clone())]);
+        let known = HashMap::from([(first, whole.clone())]);
         tokio::spawn(async move { signals.recv().await.unwrap().send(known).unwrap() });
         let text = "[[service]]\naddress = \"192.0.2.1:80\"\nforward = \"masquerade\"\n\
                      [[service.server]]\naddress = \"10.0.0.1\"\n";
@@ -189,13 +254,18 @@ mod tests {
             passive: MonitorHandle::Monitor(monitor),
             observed: None,
             reload: mpsc::channel(1).0,
-            commands: ControllerHandle { controller: mpsc::channel(1).0 },
+            commands: ControllerHandle { controller: mpsc::channel(1).0, is_observing: false },
             in_force: latest::channel(Arc::new(config)).1,
+            services: latest::channel(WatchedServices::from([])).1,
+            own: OwnState::new(LogFilter::new("info", |_| Ok(()))),
         };
-        let Reply::Status(status) = handler.answer(Request::Status {}).await else { panic!("no status") };
+        let Reply::Status(status) = handler.answer(Request::Status { service: None }).await else {
+            panic!("no status")
+        };
         let counts: Vec<_> =
             status.services.iter().map(|service| (service.key.as_str(), service.servers.len())).collect();
-        assert_eq!(counts, [("tcp 192.0.2.1:80", 2), ("tcp 192.0.2.2:80", 1)]);
+        let expected = [("tcp 192.0.2.1:80", 2), ("tcp 192.0.2.2:80", 1), ("tcp 192.0.2.3:80", 0)];
+        assert_eq!(counts, expected, "a service without a server stands there, too");
         let servers = &status.services[0].servers;
         assert_eq!(
             (&servers[0].signal, servers[0].weight, servers[0].state.as_str()),
@@ -203,7 +273,7 @@ mod tests {
         );
         assert_eq!(servers[1].signal.seen, Visibility::None);
         // Both tasks have ended now.
-        let reply = handler.answer(Request::Status {}).await;
+        let reply = handler.answer(Request::Status { service: None }).await;
         assert!(matches!(&reply, Reply::Error(message) if message.contains("is stopping")), "{reply:?}");
     }
 }

@@ -22,7 +22,7 @@ use crate::{
         admin::{self, MaintenanceSet},
         confirmation::{Confirmations, DetectorFeedback, ProbeRequest},
         idle,
-        status::statuses,
+        status::service_statuses,
         subscriptions::{Intervals, Subscriber, Subscriptions},
     },
     event::{Event, ProbeKind, Publisher, Subject},
@@ -242,7 +242,9 @@ impl Controller {
 
     /// The caller may have gone.
     fn answer(&self, request: StatusRequest) {
-        request.send(statuses(&self.engine, |destination| self.idle.state(destination), Instant::now())).ok();
+        let StatusRequest { service, reply } = request;
+        let idle = |destination: &DestinationKey| self.idle.state(destination);
+        reply.send(service_statuses(&self.engine, idle, service.as_deref(), Instant::now())).ok();
     }
 
     /// The result of a baseline check, for each destination that it is for.
@@ -252,6 +254,7 @@ impl Controller {
         for subscriber in subscribers {
             let Subscriber { destination, check } = subscriber;
             self.publish_check(&destination, &result.outcome, verdict);
+            self.shown.show_check(&self.engine, &destination, check, &result.outcome);
             let noted = self.engine.note_check(&destination, check, &result.outcome, Instant::now());
             self.events.publish_all(noted);
             if let Ok(success) = &result.outcome {

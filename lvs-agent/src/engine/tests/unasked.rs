@@ -89,7 +89,7 @@ fn a_check_that_cannot_be_made_is_an_event_and_stands_in_the_status() {
     let outcome = Err(Failure { reason: fault.into(), after: Duration::ZERO });
     let reason = "this director could not run the command: No such file or directory (os error 2)";
     let note = |case: &Case, host| {
-        let statuses = status::statuses(&case.engine, |_| None, case.now);
+        let statuses = status::statuses(&case.engine, case.now);
         statuses.into_iter().find(|status| status.destination == key(host)).and_then(|status| status.note)
     };
     case.becomes(2, true);

@@ -94,6 +94,20 @@ pub enum GreetingProtocol {
     Ftp,
 }
 
+impl GreetingProtocol {
+    /// Its name in a word, lower case.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Smtp => "smtp",
+            Self::Pop3 => "pop3",
+            Self::Imap => "imap",
+            Self::Nntp => "nntp",
+            Self::Ftp => "ftp",
+        }
+    }
+}
+
 /// RADIUS: may this user in?
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RadiusCheck {

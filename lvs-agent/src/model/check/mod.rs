@@ -138,6 +138,34 @@ pub enum CheckKind {
 }
 
 impl CheckKind {
+    /// Its name in a word, for status and metrics: the `type` of the configuration, or the protocol that several types
+    /// share.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Ping => "ping",
+            Self::Connect => "connect",
+            Self::On => "on",
+            Self::Off => "off",
+            Self::Http(HttpCheck { proxy: true, .. }) => "http-proxy",
+            Self::Http(HttpCheck { tls: Some(_), .. }) => "https",
+            Self::Http(_) => "http",
+            Self::Tcp(_) => "tcp",
+            Self::Udp(_) => "udp",
+            Self::Greeting(greeting) => greeting.protocol.name(),
+            Self::Dns(_) => "dns",
+            Self::Radius(_) => "radius",
+            Self::Sip(_) => "sip",
+            Self::Ldap(_) => "ldap",
+            Self::Sql(SqlCheck { server: Database::Mysql, .. }) => "mysql",
+            Self::Sql(SqlCheck { server: Database::Postgresql, .. }) => "postgresql",
+            Self::Oracle(_) => "oracle",
+            Self::Agent(_) => "agent",
+            Self::Command(_) => "command",
+            Self::File(_) => "file",
+        }
+    }
+
     /// Hides all secrets that stand in the configuration; how many there were.
     pub(super) fn hide_secrets(&mut self) -> usize {
         let secrets: Vec<&mut Secret> = match self {

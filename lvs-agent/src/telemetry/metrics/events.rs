@@ -1,10 +1,20 @@
 //! The metrics that count events.
 
-use metrics::{counter, gauge, histogram};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use metrics::{Counter, Gauge, counter, gauge, histogram};
 
 use super::probes::Probes;
 use crate::{
-    event::{ContradictionChange, Event, HintFate, MailResult, Record, Subject, Subscriber},
+    event::{ContradictionChange, Event, HintFate, MailResult, Record, Subject, Subscriber, Timelines},
+    model::{DestinationKey, ServiceKey, VirtualService},
     passive::{Evidence, Hint, Suspicion, blindness::Way},
     probe::idle::IdleChange,
 };
@@ -16,12 +26,72 @@ pub(crate) struct EventCounters {
     is_unreachable: bool,
     /// How many idle connections are established.
     idle_connections: u32,
+    /// Counters of servers, by their names; they go with their services.
+    of_servers: HashMap<(&'static str, DestinationKey), Counter>,
+    contended: HashMap<ServiceKey, Gauge>,
+    timelines: Timelines,
+    /// Whether the agent has started and does not stop yet.
+    ready: Arc<AtomicBool>,
 }
 
 impl EventCounters {
-    /// Starts at zero.
-    pub(crate) fn new() -> Self {
-        Self { probes: Probes::new(), is_unreachable: false, idle_connections: 0 }
+    /// Starts at zero. `ready` becomes whether the agent has started.
+    pub(crate) fn new(ready: Arc<AtomicBool>) -> Self {
+        Self {
+            probes: Probes::new(),
+            is_unreachable: false,
+            idle_connections: 0,
+            of_servers: HashMap::new(),
+            contended: HashMap::new(),
+            timelines: Timelines::default(),
+            ready,
+        }
+    }
+
+    fn agent(&mut self, record: &Record) {
+        match &record.event {
+            Event::Ready { .. } => {
+                reloaded(record.time);
+                self.ready.store(true, Ordering::Relaxed);
+            }
+            Event::Stopping => self.ready.store(false, Ordering::Relaxed),
+            Event::Reloaded { .. } => reloaded(record.time),
+            Event::ReloadFailed { .. } => gauge!("lvs_config_last_reload_successful").set(0.0),
+            Event::Services { services } => self.keep(services),
+            _ => {}
+        }
+        if let Some(timeline) = self.timelines.follow(record) {
+            histogram!("lvs_failover_seconds").record(timeline.total_ms / 1000.0);
+        }
+    }
+
+    /// Forgets the servers and services that are gone.
+    fn keep(&mut self, services: &[VirtualService]) {
+        let keys: HashMap<ServiceKey, &VirtualService> =
+            services.iter().map(|service| (service.key, service)).collect();
+        self.of_servers.retain(|(_, destination), _| {
+            let service = keys.get(&destination.service);
+            service.is_some_and(|service| service.all_destinations().any(|one| one == *destination))
+        });
+        self.contended.retain(|key, _| keys.contains_key(key));
+    }
+
+    fn of_server(&mut self, name: &'static str, subject: &Subject) {
+        let counter = self.of_servers.entry((name, subject.destination));
+        counter
+            .or_insert_with(|| {
+                let labels = [
+                    ("service", subject.service.to_string()),
+                    ("server", subject.destination.server.to_string()),
+                ];
+                counter!(name, &labels)
+            })
+            .increment(1);
+    }
+
+    fn contended(&mut self, service: &ServiceKey, value: f64) {
+        let gauge = self.contended.entry(*service);
+        gauge.or_insert_with(|| gauge!("lvs_table_contended", "service" => service.to_string())).set(value);
     }
 
     fn table(&mut self, event: &Event) {
@@ -45,8 +115,8 @@ impl EventCounters {
             Event::Interferences { services, .. } => {
                 counter!("lvs_table_interferences_total").increment(*services as u64);
             }
-            Event::Contended { service } => contended(service, 1.0),
-            Event::ContentionOver { service } => contended(service, 0.0),
+            Event::Contended { service } => self.contended(service, 1.0),
+            Event::ContentionOver { service } => self.contended(service, 0.0),
             _ => {}
         }
     }
@@ -65,14 +135,14 @@ impl EventCounters {
         gauge!("lvs_idle_connections").set(self.idle_connections);
     }
 
-    fn suspicions(&self, event: &Event) {
+    fn suspicions(&mut self, event: &Event) {
         match event {
             Event::Hint { hint, fate, .. } => count_hint(hint, fate),
             Event::Suspicion { suspicion, .. } => count_suspicion(suspicion),
-            Event::Reported { subject, .. } => of_server("lvs_suspicions_reported_total", subject),
-            Event::Overloaded { subject, .. } => of_server("lvs_overloaded_total", subject),
+            Event::Reported { subject, .. } => self.of_server("lvs_suspicions_reported_total", subject),
+            Event::Overloaded { subject, .. } => self.of_server("lvs_overloaded_total", subject),
             Event::Contradiction { subject, change: ContradictionChange::Begun { .. }, .. } => {
-                of_server("lvs_contradictions_total", subject);
+                self.of_server("lvs_contradictions_total", subject);
             }
             Event::Correlated { .. } => counter!("lvs_common_suspicions_total").increment(1),
             Event::Cleared { .. } => counter!("lvs_suspicions_cleared_total").increment(1),
@@ -93,6 +163,7 @@ impl EventCounters {
 
 impl Subscriber for EventCounters {
     fn on_event(&mut self, record: &Record) {
+        self.agent(record);
         self.suspicions(&record.event);
         self.idle_connections(&record.event);
         self.table(&record.event);
@@ -113,6 +184,13 @@ fn notifications(event: &Event) {
     }
 }
 
+/// The configuration in force is of this time.
+fn reloaded(at: SystemTime) {
+    gauge!("lvs_config_last_reload_successful").set(1.0);
+    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    gauge!("lvs_config_last_reload_success_timestamp_seconds").set(since.as_secs_f64());
+}
+
 fn reachable(is_reachable: bool) {
     gauge!("lvs_table_reachable").set(if is_reachable { 1.0 } else { 0.0 });
 }
@@ -121,18 +199,8 @@ fn edits(result: &'static str) {
     counter!("lvs_table_edits_total", "result" => result).increment(1);
 }
 
-fn contended(service: &crate::model::ServiceKey, value: f64) {
-    gauge!("lvs_table_contended", "service" => service.to_string()).set(value);
-}
-
 fn of_device(name: &'static str, device: &str, way: Way, value: f64) {
     gauge!(name, "device" => device.to_owned(), "direction" => way.to_string()).set(value);
-}
-
-fn of_server(name: &'static str, subject: &Subject) {
-    let labels =
-        [("service", subject.service.to_string()), ("server", subject.destination.server.to_string())];
-    counter!(name, &labels).increment(1);
 }
 
 fn count_hint(hint: &Hint, fate: &HintFate) {

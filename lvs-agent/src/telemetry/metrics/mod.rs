@@ -1,8 +1,11 @@
 //! The metrics under `/metrics`. Names follow Prometheus' rules: base units, `_total` for counters.
 
 mod events;
+mod exposition;
 mod passive;
 mod probes;
+mod process;
+mod series;
 mod server;
 mod state;
 
@@ -15,16 +18,23 @@ use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder};
 
 pub(crate) use self::{events::EventCounters, passive::Passive, server::MetricsServer, state::StateGauges};
 
+use self::{
+    exposition::Exposition,
+    series::{Series, SeriesRecorder},
+};
 use crate::{engine::Engine, log::LostLines, model::DestinationKey};
 
 /// The buckets for edits, from well below a millisecond to a second.
 const SECONDS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
+/// The buckets for failovers, from the first evidence to the edit.
+const FAILOVER_SECONDS: [f64; 13] =
+    [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+
 /// Opens the port and installs the recorder of all metrics.
 pub(crate) fn start(address: SocketAddr, lost_lines: LostLines) -> anyhow::Result<MetricsServer> {
-    let recorder =
-        with_buckets(PrometheusBuilder::new()).context("the buckets of histograms")?.build_recorder();
-    let server = MetricsServer::open(address, recorder.handle(), lost_lines).with_context(|| {
+    let (recorder, exposition) = recorder().context("the buckets of histograms")?;
+    let server = MetricsServer::open(address, exposition, lost_lines).with_context(|| {
         format!(
             "can't serve metrics on {address}; is the port in use? Set `metrics` in `[agent]` to another \
              address, or to \"off\""
@@ -32,7 +42,19 @@ pub(crate) fn start(address: SocketAddr, lost_lines: LostLines) -> anyhow::Resul
     })?;
     metrics::set_global_recorder(recorder).context("metrics are recorded already")?;
     describe();
+    gauge!("lvs_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1);
     Ok(server)
+}
+
+/// What records all metrics, and what shows them.
+fn recorder() -> Result<(SeriesRecorder, Exposition), BuildError> {
+    let exporter = with_buckets(PrometheusBuilder::new())?.build_recorder();
+    let series = Series::default();
+    for name in passive::HISTOGRAMS {
+        series.set_bounds(name, &passive::bounds());
+    }
+    let exposition = Exposition::new(&exporter, series.clone());
+    Ok((SeriesRecorder { exporter, series }, exposition))
 }
 
 /// Sets the count of lines of the log that were lost.
@@ -41,19 +63,48 @@ fn refresh_log(lost_lines: &LostLines) {
 }
 
 fn with_buckets(builder: PrometheusBuilder) -> Result<PrometheusBuilder, BuildError> {
-    let mut builder = builder.set_buckets(&SECONDS)?;
-    for name in passive::HISTOGRAMS {
-        builder = builder.set_buckets_for_metric(Matcher::Full(name.to_owned()), &passive::bounds())?;
-    }
-    Ok(builder)
+    let failover = Matcher::Full("lvs_failover_seconds".to_owned());
+    builder.set_buckets(&SECONDS)?.set_buckets_for_metric(failover, &FAILOVER_SECONDS)
 }
 
 fn describe() {
-    describe_gauge!("lvs_server_up", "1 if the server is up (hard state), 0 if it is down, NaN if unknown");
+    describe_state();
+    describe_suspicions();
+    describe_others();
+    passive::describe();
+}
+
+/// The agent, its servers and services.
+fn describe_state() {
+    describe_gauge!("lvs_build_info", "1, with the version of the program");
     describe_gauge!(
-        "lvs_server_weight",
-        "Desired weight of the server in the kernel's table; NaN if it should not be in the table"
+        "lvs_config_last_reload_successful",
+        "1 if the last reading of the configuration succeeded"
     );
+    describe_gauge!(
+        "lvs_config_last_reload_success_timestamp_seconds",
+        Unit::Seconds,
+        "When the configuration in force was read"
+    );
+    describe_gauge!(
+        "lvs_server_info",
+        "1, with the labels of node_exporter's node_ipvs_* series of the same server"
+    );
+    describe_gauge!(
+        "lvs_server_state_since_timestamp_seconds",
+        Unit::Seconds,
+        "Since when the server is in its state"
+    );
+    describe_gauge!("lvs_check_success", "1 if the last result of the check was a success, 0 if a failure");
+    describe_gauge!("lvs_check_timestamp_seconds", Unit::Seconds, "When the check had its last result");
+    describe_histogram!("lvs_check_seconds", Unit::Seconds, "How long regular checks took, by kind of check");
+    describe_histogram!(
+        "lvs_failover_seconds",
+        Unit::Seconds,
+        "Time from the first evidence against a server that has failed to the edit that took it out"
+    );
+    describe_gauge!("lvs_server_up", "1 if the server is up (hard state), 0 if it is down");
+    describe_gauge!("lvs_server_weight", "Desired weight of the server in the kernel's table");
     describe_gauge!(
         "lvs_server_relapses",
         "Times that the server went down again soon after it had come back"
@@ -68,12 +119,16 @@ fn describe() {
         "1 while the server's clients fail and its checks succeed, 0 otherwise"
     );
     describe_gauge!("lvs_server_held", "Deprecated, removed in the next version: use lvs_server_admin_out");
-    describe_gauge!("lvs_service_quorum", "1 if enough servers are healthy, 0 if not, NaN if unknown");
+    describe_gauge!("lvs_service_quorum", "1 if enough servers are healthy, 0 if not");
     describe_gauge!(
         "lvs_service_alarm",
         "1 while servers that look dead are retained because too much of the service would be out"
     );
     describe_gauge!("lvs_service_backups", "Backup servers that should be in the table");
+}
+
+/// Suspicions and probes.
+fn describe_suspicions() {
     describe_counter!("lvs_suspicions_total", "Passive suspicions raised, by kind, layer and strength");
     describe_counter!("lvs_hints_total", "Hints that a server may have failed, by kind, layer and result");
     describe_counter!("lvs_suspicions_cleared_total", "Passive suspicions that a probe has cleared");
@@ -106,6 +161,10 @@ fn describe() {
         "lvs_idle_connection_ends_total",
         "Idle connections that have ended or could not be established, by how (fin, rst, refused, unanswered, closed)"
     );
+}
+
+/// The kernel's table, notifications, and the eBPF programs as a whole.
+fn describe_others() {
     describe_counter!("lvs_table_edits_total", "Edits of the kernel's table, by result");
     describe_histogram!("lvs_table_edit_seconds", Unit::Seconds, "Time the kernel took for an edit");
     describe_gauge!("lvs_table_reachable", "1 if the kernel's table can be read and edited, 0 if not");
@@ -147,7 +206,6 @@ fn describe() {
         "lvs_passive_unattributed_total",
         "Packets that the eBPF programs did not attribute to a server, by reason"
     );
-    passive::describe();
 }
 
 /// Sets the counters of packets that were not attributed, and of what was lost.
@@ -200,3 +258,6 @@ pub(crate) fn publish_maps(bytes: u64) {
 fn labels(engine: &Engine, destination: &DestinationKey) -> [(&'static str, String); 2] {
     [("service", engine.service_name(destination).to_string()), ("server", destination.server.to_string())]
 }
+
+#[cfg(test)]
+mod tests;

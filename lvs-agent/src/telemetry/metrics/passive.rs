@@ -1,7 +1,7 @@
 //! The counters of the eBPF programs for each server.
 //!
 //! The kernel's counters restart at zero when an id is given to another server, those of `/metrics` never go back: each
-//! reading adds the difference from the one before. A server that leaves and comes back continues where it was.
+//! reading adds the difference from the one before. The series of a server that leaves go with it.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -98,18 +98,22 @@ pub(super) fn describe() {
         "lvs_passive_waiting_client_networks",
         "Client networks (/24, /64) waiting since the server's last proof of life, by what they wait for"
     );
-    describe_gauge!(
-        "lvs_passive_signal",
-        "1 if the server has a passive signal, 0 if not, with the reason; NaN for a reason that no longer applies"
-    );
+    describe_gauge!("lvs_passive_signal", "1 if the server has a passive signal, 0 if not, with the reason");
 }
 
 /// The passive metrics of all servers.
 #[derive(Default)]
 pub(crate) struct Passive {
     servers: BTreeMap<ServerId, Server>,
-    /// The service and reason with which each destination's signal was last set.
-    signals: HashMap<DestinationKey, (String, &'static str)>,
+    /// Whether each destination has a signal, and why not.
+    signals: HashMap<DestinationKey, Signal>,
+}
+
+/// Whether a destination has a signal: the name of its service, the reason, and the gauge that shows it.
+struct Signal {
+    service: String,
+    reason: &'static str,
+    shown: Gauge,
 }
 
 /// The metrics of one server. Handles are looked up once.
@@ -164,17 +168,18 @@ impl Passive {
         &mut self,
         reasons: impl IntoIterator<Item = (DestinationKey, &'a str, Option<&'static str>)>,
     ) {
-        let before = std::mem::take(&mut self.signals);
+        let mut before = std::mem::take(&mut self.signals);
         for (destination, service, reason) in reasons {
-            self.signals.insert(destination, (service.to_owned(), reason.unwrap_or("")));
-        }
-        for (destination, (service, reason)) in &before {
-            if self.signals.get(destination).is_none_or(|now| now != &(service.clone(), *reason)) {
-                signal(destination, service, reason).set(f64::NAN);
-            }
-        }
-        for (destination, (service, reason)) in &self.signals {
-            signal(destination, service, reason).set(if reason.is_empty() { 1.0 } else { 0.0 });
+            let reason = reason.unwrap_or("");
+            let known =
+                before.remove(&destination).filter(|one| one.service == service && one.reason == reason);
+            let signal = known.unwrap_or_else(|| Signal {
+                service: service.to_owned(),
+                reason,
+                shown: signal(&destination, service, reason),
+            });
+            signal.shown.set(if reason.is_empty() { 1.0 } else { 0.0 });
+            self.signals.insert(destination, signal);
         }
     }
 }
@@ -233,10 +238,8 @@ fn labels(target: &Target, services: &[VirtualService]) -> Labels {
 
 #[cfg(test)]
 mod tests {
-    use metrics_exporter_prometheus::PrometheusBuilder;
-
     use super::*;
-    use crate::{config::native, telemetry::metrics::with_buckets};
+    use crate::{config::native, telemetry::metrics::recorder};
 
     fn services(servers: &[&str]) -> Vec<VirtualService> {
         let table = |server: &&str| format!("[[service.server]]\naddress = \"{server}\"\n");
@@ -253,9 +256,8 @@ mod tests {
     }
 
     #[test]
-    fn counters_go_on_when_servers_leave_and_return() {
-        let recorder = with_buckets(PrometheusBuilder::new()).unwrap().build_recorder();
-        let handle = recorder.handle();
+    fn the_series_of_a_server_go_and_come_with_it() {
+        let (recorder, handle) = recorder().unwrap();
         let shown = |server: &str| {
             line(
                 &handle.render(),
@@ -279,30 +281,33 @@ mod tests {
             let fewer = services(&["10.0.0.1:80"]);
             targets.update(fewer.iter().flat_map(crate::passive::forwardings));
             passive.follow(&targets, &fewer);
-            assert_eq!(shown("10.0.0.2:80"), Some(9.0), "it stays where it was");
+            assert_eq!(shown("10.0.0.2:80"), None, "it is gone");
+            assert!(!handle.render().contains("10.0.0.2:80"));
             targets.limit(2);
             targets.update(two.iter().flat_map(crate::passive::forwardings));
             passive.reset(ids[1]);
             passive.follow(&targets, &two);
             passive.counted(ids[0], &syns(6), &state);
             passive.counted(ids[1], &syns(1), &state);
-            assert_eq!((shown("10.0.0.1:80"), shown("10.0.0.2:80")), (Some(6.0), Some(10.0)));
+            assert_eq!((shown("10.0.0.1:80"), shown("10.0.0.2:80")), (Some(6.0), Some(1.0)));
         });
     }
 
     #[test]
     fn latencies_are_on_the_right_side_of_every_bound() {
-        let recorder = with_buckets(PrometheusBuilder::new()).unwrap().build_recorder();
-        let handle = recorder.handle();
+        let (recorder, handle) = recorder().unwrap();
         let mut new = Latencies::zeroed();
         for (bucket, count) in new.buckets.iter_mut().enumerate() {
             *count = u32::try_from(bucket + 1).unwrap();
         }
-        metrics::with_local_recorder(&recorder, || record(&histogram!(HANDSHAKE), &new));
-        let text = handle.render();
+        let text = metrics::with_local_recorder(&recorder, || {
+            let histogram = histogram!(HANDSHAKE, "server" => "10.0.0.1:80");
+            record(&histogram, &new);
+            handle.render()
+        });
         for (bound, last) in bounds().into_iter().zip((0..).step_by(2)) {
             let below: u32 = new.buckets[..=last].iter().sum();
-            let shown = line(&text, &format!("{HANDSHAKE}_bucket{{le=\"{bound}\"}}"));
+            let shown = line(&text, &format!("{HANDSHAKE}_bucket{{server=\"10.0.0.1:80\",le=\"{bound}\"}}"));
             assert_eq!(shown, Some(f64::from(below)), "{bound}: {text}");
         }
         assert_eq!(line(&text, &format!("{HANDSHAKE}_count")), Some(f64::from(32 * 33 / 2)));
@@ -310,8 +315,7 @@ mod tests {
 
     #[test]
     fn a_signal_has_one_reason_at_a_time() {
-        let recorder = PrometheusBuilder::new().build_recorder();
-        let handle = recorder.handle();
+        let (recorder, handle) = recorder().unwrap();
         let services = services(&["10.0.0.1:80"]);
         let destination = services[0].destinations().next().unwrap();
         let shown = |reason: &str| {
@@ -326,10 +330,10 @@ mod tests {
             passive.signals([(destination, "web", Some("no-neighbour"))]);
             assert_eq!(shown("no-neighbour"), Some(0.0));
             passive.signals([(destination, "web", None)]);
-            assert!(shown("no-neighbour").unwrap().is_nan());
+            assert_eq!(shown("no-neighbour"), None);
             assert_eq!(shown(""), Some(1.0));
             passive.signals([]);
-            assert!(shown("").unwrap().is_nan(), "it is no destination any more");
+            assert_eq!(shown(""), None, "it is no destination any more");
         });
     }
 }

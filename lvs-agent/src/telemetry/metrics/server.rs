@@ -9,6 +9,10 @@ use std::{
     io,
     net::{IpAddr, SocketAddr, TcpListener as BlockingListener},
     rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -19,12 +23,11 @@ use http_body_util::Full;
 use hyper::{
     Method, Request, Response, StatusCode,
     body::Incoming,
-    header::{ALLOW, CONTENT_TYPE, HeaderValue},
+    header::{ACCEPT, ALLOW, CONTENT_TYPE, HeaderMap, HeaderValue, VARY},
     server::conn::http1,
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::oneshot,
@@ -34,7 +37,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::refresh_log;
+use super::{
+    exposition::{Exposition, open_metrics},
+    refresh_log,
+};
 use crate::{
     log::LostLines,
     supervision::{Restartable, unless_wanted},
@@ -61,24 +67,34 @@ const UPKEEP: Duration = Duration::from_secs(5);
 
 /// What Prometheus' text format is called (<https://prometheus.io/docs/instrumenting/exposition_formats/>).
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+/// And OpenMetrics' (RFC draft-richih-opsawg-openmetrics, 5).
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// And what else is answered.
+const PLAIN: &str = "text/plain; charset=utf-8";
 
 /// The port, before and while it is served.
 pub(crate) struct MetricsServer {
     listener: BlockingListener,
-    handle: PrometheusHandle,
+    exposition: Exposition,
     lost_lines: LostLines,
+    ready: Arc<AtomicBool>,
 }
 
 impl MetricsServer {
     /// Opens the port.
     pub(super) fn open(
         address: SocketAddr,
-        handle: PrometheusHandle,
+        exposition: Exposition,
         lost_lines: LostLines,
     ) -> io::Result<Self> {
         let listener = BlockingListener::bind(address)?;
         listener.set_nonblocking(true)?;
-        Ok(Self { listener, handle, lost_lines })
+        Ok(Self { listener, exposition, lost_lines, ready: Arc::default() })
+    }
+
+    /// What `/readyz` says; false at first.
+    pub(crate) fn ready(&self) -> Arc<AtomicBool> {
+        self.ready.clone()
     }
 }
 
@@ -99,7 +115,12 @@ impl MetricsServer {
         let shutdown = shutdown.child_token();
         let _stop = shutdown.clone().drop_guard();
         let listener = self.listener.try_clone().context("the listening socket")?;
-        let page = Page { handle: self.handle.clone(), lost_lines: self.lost_lines.clone(), last: None };
+        let page = Page {
+            exposition: self.exposition.clone(),
+            lost_lines: self.lost_lines.clone(),
+            ready: self.ready.clone(),
+            last: None,
+        };
         let serving = move || unless_wanted("metrics-thread", serve(listener, page, shutdown));
         in_thread(serving).await?.context("accepting connections")
     }
@@ -122,8 +143,9 @@ async fn in_thread<T: Send + 'static, F: Future<Output = T>>(
 
 /// The page as it was rendered last.
 struct Page {
-    handle: PrometheusHandle,
+    exposition: Exposition,
     lost_lines: LostLines,
+    ready: Arc<AtomicBool>,
     last: Option<(Instant, Bytes)>,
 }
 
@@ -136,7 +158,7 @@ impl Page {
             return text.clone();
         }
         refresh_log(&self.lost_lines);
-        let text = Bytes::from(self.handle.render());
+        let text = Bytes::from(self.exposition.render());
         self.last = Some((Instant::now(), text.clone()));
         text
     }
@@ -150,7 +172,7 @@ async fn serve(listener: BlockingListener, page: Page, shutdown: CancellationTok
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
-            _ = upkeep.tick() => page.borrow().handle.run_upkeep(),
+            _ = upkeep.tick() => page.borrow().exposition.run_upkeep(),
             Some(address) = clients.ended() => clients.forget(address),
             accepted = listener.accept() => match accepted {
                 Ok((stream, client)) => clients.take(stream, client.ip(), &page),
@@ -223,26 +245,67 @@ async fn connection(stream: TcpStream, page: Rc<RefCell<Page>>) {
 }
 
 fn answer(request: &Request<Incoming>, page: &RefCell<Page>) -> Response<Full<Bytes>> {
-    let (status, text) = match (request.method(), request.uri().path()) {
-        (&Method::GET | &Method::HEAD, "/metrics") => (StatusCode::OK, page.borrow_mut().text()),
-        (&Method::GET | &Method::HEAD, "/healthz" | "/health") => {
-            (StatusCode::OK, Bytes::from_static(b"OK\n"))
+    let (status, kind, text) = match (request.method(), request.uri().path()) {
+        (&Method::GET | &Method::HEAD, "/metrics") => {
+            let text = page.borrow_mut().text();
+            if wants_open_metrics(request.headers()) {
+                let open = std::str::from_utf8(&text).map(open_metrics).unwrap_or_default();
+                (StatusCode::OK, OPEN_METRICS, Bytes::from(open))
+            } else {
+                (StatusCode::OK, TEXT, text)
+            }
+        }
+        (&Method::GET | &Method::HEAD, "/healthz" | "/health") => (StatusCode::OK, PLAIN, "OK\n".into()),
+        (&Method::GET | &Method::HEAD, "/readyz") if page.borrow().ready.load(Ordering::Relaxed) => {
+            (StatusCode::OK, PLAIN, "OK\n".into())
+        }
+        (&Method::GET | &Method::HEAD, "/readyz") => {
+            (StatusCode::SERVICE_UNAVAILABLE, PLAIN, "the agent starts or stops\n".into())
         }
         (&Method::GET | &Method::HEAD, "/") => {
-            (StatusCode::OK, Bytes::from_static(b"lvs-agent; its metrics are at /metrics\n"))
+            (StatusCode::OK, PLAIN, "lvs-agent; its metrics are at /metrics\n".into())
         }
         (&Method::GET | &Method::HEAD, _) => {
-            (StatusCode::NOT_FOUND, Bytes::from_static(b"not found; the metrics are at /metrics\n"))
+            (StatusCode::NOT_FOUND, PLAIN, "not found; the metrics are at /metrics\n".into())
         }
-        _ => (StatusCode::METHOD_NOT_ALLOWED, Bytes::from_static(b"only GET and HEAD\n")),
+        _ => (StatusCode::METHOD_NOT_ALLOWED, PLAIN, "only GET and HEAD\n".into()),
     };
     let mut response = Response::new(Full::new(text));
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(TEXT));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
     if status == StatusCode::METHOD_NOT_ALLOWED {
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
     }
     response
+}
+
+/// Whether a client would rather have OpenMetrics than Prometheus' older format (RFC 9110, 12.5.1). Prometheus says so;
+/// browsers and scripts take what comes.
+fn wants_open_metrics(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let (mut open, mut older) = (0.0, 0.0);
+    for range in accepted.flat_map(|value| value.split(',')) {
+        let mut parts = range.split(';').map(str::trim);
+        let kind = parts.next().unwrap_or_default().to_ascii_lowercase();
+        let (mut quality, mut is_known) = (1.0_f64, true);
+        for part in parts {
+            match part.split_once('=') {
+                Some(("q", value)) => quality = value.trim().parse().unwrap_or(0.0),
+                Some(("version", version)) => {
+                    is_known = ["1.0.0", "0.0.4"].contains(&version.trim_matches('"'));
+                }
+                _ => {}
+            }
+        }
+        let best = match kind.as_str() {
+            "application/openmetrics-text" if is_known => &mut open,
+            "text/plain" | "text/*" | "*/*" if is_known => &mut older,
+            _ => continue,
+        };
+        *best = quality.max(*best);
+    }
+    open > 0.0 && open >= older
 }
 
 #[cfg(test)]

@@ -1,21 +1,26 @@
 use std::net::Ipv4Addr;
 
-use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::*;
-use crate::{log, model::LogTarget};
+use crate::{log, model::LogTarget, telemetry::metrics::recorder};
 
 /// A server on the loopback address that ends with the guard.
 fn start() -> (SocketAddr, tokio_util::sync::DropGuard) {
-    let handle = PrometheusBuilder::new().build_recorder().handle();
+    let (address, _, guard) = start_not_ready();
+    (address, guard)
+}
+
+/// The same, and what it takes to be ready.
+fn start_not_ready() -> (SocketAddr, Arc<AtomicBool>, tokio_util::sync::DropGuard) {
+    let (_, exposition) = recorder().unwrap();
     let (_, thread) = log::open(&LogTarget::Standard).unwrap();
-    let mut server = MetricsServer::open((Ipv4Addr::LOCALHOST, 0).into(), handle, thread.lost()).unwrap();
+    let mut server = MetricsServer::open((Ipv4Addr::LOCALHOST, 0).into(), exposition, thread.lost()).unwrap();
     let address = server.listener.local_addr().unwrap();
-    let shutdown = CancellationToken::new();
+    let (shutdown, ready) = (CancellationToken::new(), server.ready());
     let token = shutdown.clone();
     tokio::spawn(async move { server.run(&token).await });
-    (address, shutdown.drop_guard())
+    (address, ready, shutdown.drop_guard())
 }
 
 /// All that the server sends after `text`.
@@ -83,11 +88,50 @@ async fn idle_clients_do_not_keep_others_out_and_are_few() {
 
 #[tokio::test]
 async fn clients_that_come_together_share_a_page() {
-    let handle = PrometheusBuilder::new().build_recorder().handle();
+    let (_, exposition) = recorder().unwrap();
     let (_, thread) = log::open(&LogTarget::Standard).unwrap();
-    let mut page = Page { handle, lost_lines: thread.lost(), last: None };
+    let mut page = Page { exposition, lost_lines: thread.lost(), ready: Arc::default(), last: None };
     let (first, second) = (page.text(), page.text());
     assert_eq!(first.as_ptr(), second.as_ptr());
+}
+
+#[tokio::test]
+async fn it_is_ready_once_the_agent_is() {
+    let (address, ready, _guard) = start_not_ready();
+    let request = "GET /readyz HTTP/1.1\r\nHost: here\r\n\r\n";
+    let before = ask(address, request).await;
+    assert!(before.starts_with("HTTP/1.1 503"), "{before}");
+    ready.store(true, Ordering::Relaxed);
+    let after = ask(address, request).await;
+    assert!(after.starts_with("HTTP/1.1 200"), "{after}");
+}
+
+#[tokio::test]
+async fn who_asks_for_open_metrics_gets_it() {
+    let (address, _guard) = start();
+    let request = "GET /metrics HTTP/1.1\r\nHost: here\r\nAccept: application/openmetrics-text\r\n\r\n";
+    let reply = ask(address, request).await;
+    assert!(reply.contains("content-type: application/openmetrics-text; version=1.0.0"), "{reply}");
+    assert!(reply.ends_with("# EOF\n"), "{reply}");
+}
+
+#[test]
+fn the_format_is_the_one_that_a_client_prefers() {
+    let cases = [
+        ("", false),
+        ("*/*", false),
+        ("text/html,application/xhtml+xml,*/*;q=0.8", false),
+        ("application/openmetrics-text", true),
+        ("application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.2,*/*;q=0.1", true),
+        ("application/openmetrics-text;version=1.0.0;q=0.1,text/plain;version=0.0.4;q=0.2", false),
+        ("application/openmetrics-text;version=9.0.0;q=0.9,text/plain;q=0.2", false),
+        ("application/openmetrics-text;q=0", false),
+    ];
+    for (accept, expected) in cases {
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT, HeaderValue::from_static(accept));
+        assert_eq!(wants_open_metrics(&headers), expected, "{accept}");
+    }
 }
 
 #[tokio::test]

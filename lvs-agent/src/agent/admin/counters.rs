@@ -1,0 +1,62 @@
+//! What the kernel counts, for the status: read when somebody asks, and shared by those who ask at about the same time.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::{sync::Mutex, task::spawn_blocking, time::timeout};
+
+use crate::{
+    ipvs::{CountedTable, TableReader},
+    netlink::DEFAULT_TIMEOUT,
+};
+
+/// How old a reading may be: the kernel makes its estimates anew every two seconds.
+const FRESH: Duration = Duration::from_millis(500);
+/// How long a status waits for it. The kernel takes some milliseconds for a thousand servers.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Reads the kernel's table with its counters. Clones share one reader.
+#[derive(Clone, Default)]
+pub(super) struct KernelCounters(Arc<Mutex<Kept>>);
+
+#[derive(Default)]
+struct Kept {
+    reader: Option<TableReader>,
+    last: Option<(Instant, Arc<CountedTable>)>,
+}
+
+impl std::fmt::Debug for KernelCounters {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("KernelCounters")
+    }
+}
+
+impl KernelCounters {
+    /// The table as it is. The error is for people.
+    pub(super) async fn read(&self) -> Result<Arc<CountedTable>, String> {
+        let read = async {
+            let mut kept = self.0.clone().lock_owned().await;
+            if let Some((at, table)) = &kept.last
+                && at.elapsed() < FRESH
+            {
+                return Ok(table.clone());
+            }
+            // The lock goes along: a kernel that takes longer than anybody waits is asked once at a time.
+            let reading = spawn_blocking(move || kept.refresh()).await;
+            reading.map_err(|error| error.to_string())?
+        };
+        let late = |_| Err(format!("the kernel took longer than {} s", PATIENCE.as_secs()));
+        timeout(PATIENCE, read).await.unwrap_or_else(late)
+    }
+}
+
+impl Kept {
+    fn refresh(&mut self) -> Result<Arc<CountedTable>, String> {
+        let reader = self.reader.get_or_insert_with(|| TableReader::new(DEFAULT_TIMEOUT));
+        let table = Arc::new(reader.counted_table().map_err(|error| error.to_string())?);
+        self.last = Some((Instant::now(), table.clone()));
+        Ok(table)
+    }
+}

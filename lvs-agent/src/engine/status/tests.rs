@@ -1,0 +1,110 @@
+use super::*;
+use crate::{
+    config::native,
+    engine::admin::{AdminCommand, ServerSelector, apply},
+    health::{Sample, Source},
+    pool::Presence,
+    probe::{Failure, FailureReason, Outcome, Success},
+};
+
+/// Two services: `web` with three servers, `mail` with one.
+fn engine() -> Engine {
+    let text = r#"
+        [defaults]
+        forward = "masquerade"
+        fall = 1
+        rise = 1
+        check = { type = "http" }
+        [[service]]
+        name = "web"
+        address = "192.0.2.1:80"
+        scheduler = "wrr"
+        persistent = "5m"
+        [[service.server]]
+        address = "10.0.0.1:80"
+        [[service.server]]
+        address = "10.0.0.2:80"
+        [[service.server]]
+        address = "10.0.0.3:80"
+        [[service]]
+        name = "mail"
+        address = "192.0.2.1:25"
+        [[service.server]]
+        address = "10.0.0.1:25"
+    "#;
+    let config = native::read(text, "test.toml".as_ref()).expect("it is a configuration");
+    Engine::new(&config.services, |_| Presence::In)
+}
+
+fn observe(engine: &mut Engine, server: &str, success: bool, now: Instant) {
+    let server = server.parse().unwrap();
+    let (destination, ..) = engine.destinations().find(|(key, ..)| key.server == server).unwrap();
+    let after = Duration::from_millis(3);
+    let outcome: Outcome = if success {
+        Ok(Success { latency: after, connect: None, weight: None })
+    } else {
+        Err(Failure { reason: FailureReason::Refused, after })
+    };
+    assert_eq!(engine.note_check(&destination, 0, &outcome, now), None);
+    let sample = Sample { check: Some(0), success, source: Source::Baseline };
+    engine.observe_outcome(&destination, sample, &outcome, now);
+}
+
+fn healths(engine: &Engine, now: Instant) -> Vec<Health> {
+    let services = service_statuses(engine, |_| None, None, now).unwrap();
+    services.iter().map(|service| service.status.health).collect()
+}
+
+#[test]
+fn a_service_is_up_degraded_or_without_a_server() {
+    let (mut engine, now) = (engine(), Instant::now());
+    let all = ["10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80"];
+    assert_eq!(healths(&engine, now), [Health::Degraded; 2], "nothing is known yet");
+    for server in all.into_iter().chain(["10.0.0.1:25"]) {
+        observe(&mut engine, server, true, now);
+    }
+    assert_eq!(healths(&engine, now), [Health::Up; 2]);
+    observe(&mut engine, all[0], false, now);
+    assert_eq!(healths(&engine, now), [Health::Degraded, Health::Up]);
+    observe(&mut engine, all[1], false, now);
+    observe(&mut engine, all[2], false, now);
+    observe(&mut engine, "10.0.0.1:25", false, now);
+    assert_eq!(healths(&engine, now), [Health::NoServer; 2]);
+}
+
+#[test]
+fn a_server_that_people_hold_out_is_no_fault_unless_it_was_the_last() {
+    let (mut engine, now) = (engine(), Instant::now());
+    for server in ["10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80", "10.0.0.1:25"] {
+        observe(&mut engine, server, true, now);
+    }
+    let selector = ServerSelector { server: "10.0.0.1".parse().unwrap(), service: None };
+    apply(&mut engine, AdminCommand::Maintenance(true), &selector, now).unwrap();
+    assert_eq!(healths(&engine, now), [Health::Up, Health::NoServer]);
+    let services = service_statuses(&engine, |_| None, None, now).unwrap();
+    assert!(services[0].destinations[0].is_held && !services[0].destinations[1].is_held);
+}
+
+#[test]
+fn a_service_is_found_by_name_key_and_address_and_its_checks_say_what_they_found() {
+    let (mut engine, start) = (engine(), Instant::now());
+    observe(&mut engine, "10.0.0.2:80", false, start);
+    let now = start + Duration::from_millis(70);
+    for name in ["web", "tcp 192.0.2.1:80", "192.0.2.1:80"] {
+        let services = service_statuses(&engine, |_| None, Some(name), now).unwrap();
+        let [service] = &services[..] else { panic!("{name}: {services:?}") };
+        let ServiceStatus { name, scheduler, persistent_s, .. } = &service.status;
+        assert_eq!((name.as_str(), scheduler.as_str(), *persistent_s), ("web", "wrr", Some(300)));
+        let server = service.destinations[1].clone().with_signal(SignalStatus::none("no"));
+        let expected = CheckStatus {
+            check: "http".to_owned(),
+            result: CheckOutcome::Failure,
+            text: "connection refused".to_owned(),
+            took_ms: 3.0,
+            age_ms: 70,
+        };
+        assert_eq!(server.checks, [expected]);
+    }
+    let unknown = service_statuses(&engine, |_| None, Some("wbe"), now).unwrap_err();
+    assert_eq!(unknown.to_string(), "there is no service \"wbe\"; there are web, mail, …");
+}
