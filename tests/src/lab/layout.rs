@@ -173,6 +173,12 @@ impl Layout {
         SocketAddr::new(AddressPlan::of(self.family).vip, PORT)
     }
 
+    /// The director's address on the servers' side.
+    #[must_use]
+    pub fn director(&self) -> IpAddr {
+        AddressPlan::of(self.server_family).director
+    }
+
     /// VIP and port of the second service.
     #[must_use]
     pub fn second_service(&self) -> SocketAddr {
