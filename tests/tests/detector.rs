@@ -139,7 +139,7 @@ fn a_server_that_dies_in_a_flood_is_found() {
 }
 
 /// Few clients among spoofed ones, seen one way: only its siblings give a dead server away, and they do whether or not
-/// the director has time for every tick.
+/// the director has time for every tick. With the longest stalls some five in a hundred take more than 1.75 s.
 #[test]
 fn a_server_that_dies_in_a_flood_is_found_by_a_director_without_time() {
     let disturbance =
@@ -148,11 +148,11 @@ fn a_server_that_dies_in_a_flood_is_found_by_a_director_without_time() {
     for stalls in [None, Some((ms(130), ms(40))), Some((ms(500), ms(40))), Some((ms(900), ms(200)))] {
         let scenario =
             Scenario { servers: 3, rate: 50.0, disturbance, stalls, ..even(Visibility::ClientOnly, ms(1)) };
-        let found = detect(&scenario, &DetectorSettings::default(), Fault::Killed, 20, PATIENCE, 23);
-        for one in found {
-            assert!(one.first.is_some_and(|took| took <= ms(1900)), "{stalls:?}: {one:?}");
-            assert_eq!(one.wrong, 0, "{stalls:?}: {one:?}");
-        }
+        let found = detect(&scenario, &DetectorSettings::default(), Fault::Killed, 100, PATIENCE, 23);
+        let took = |bound| found.iter().filter(|one| one.first.is_some_and(|took| took <= bound)).count();
+        assert!(took(ms(1900)) >= 95, "{stalls:?}: {found:?}");
+        assert_eq!(took(ms(2500)), found.len(), "{stalls:?}: {found:?}");
+        assert!(found.iter().all(|one| one.wrong == 0), "{stalls:?}: {found:?}");
     }
 }
 
