@@ -4,6 +4,8 @@ use std::{borrow::Cow, fmt::Write as _};
 
 use unicode_width::UnicodeWidthStr as _;
 
+use crate::model::is_shown;
+
 /// How a text is laid out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Style {
@@ -37,12 +39,9 @@ impl Style {
     }
 }
 
-/// Whether a terminal would do something else with a character than show it: control characters, and those that are
-/// invisible or change the order of what is shown (Unicode's bidirectional formatting, UAX 9).
+/// Whether a terminal would do something else with a character than show it.
 fn is_unsafe(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
-            | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+    !is_shown(c)
 }
 
 /// A text that others chose, in one line and without anything that a terminal would obey.

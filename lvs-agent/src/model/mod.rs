@@ -32,7 +32,7 @@ pub use self::{
     notify::{
         LogTarget, MailAbout, MailRelay, MailSettings, Notifications, RelayLogin, RelayTls, RelayTlsStart,
     },
-    peer_text::PeerText,
+    peer_text::{PeerText, is_shown},
     policy::{CommandLine, FlapDamping, OnContradiction, PoolPolicy, Quorum, StartPolicy},
     script_user::ScriptUser,
     server::{Backup, Combine, FurtherChecks, RealServer},

@@ -28,8 +28,9 @@ impl PeerText {
     }
 }
 
-/// Whether a character stays in its place and is seen there.
-fn is_shown(c: char) -> bool {
+/// Whether a character stays in its place and is seen there. A terminal obeys none that does.
+#[must_use]
+pub fn is_shown(c: char) -> bool {
     // C0, DEL and C1 (U+0000 to U+001F, U+007F to U+009F), among them the beginnings of all escape sequences.
     let is_control = c.is_control();
     // Default_Ignorable_Code_Point of Unicode's DerivedCoreProperties.txt, which has the directions (Bidi_Control), and
