@@ -2,7 +2,7 @@
 //! programs on the devices.
 
 use std::{
-    env, fs, io,
+    fs, io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
@@ -13,9 +13,6 @@ use crate::{
     file_lock::{FileLock, LockError, private_folder},
     model::defaults::RUNTIME,
 };
-
-/// Where systemd says which folder it has made for the service (`RuntimeDirectory=`, systemd.exec(5)).
-const RUNTIME_DIRECTORY: &str = "RUNTIME_DIRECTORY";
 
 /// Which of the agents of a network namespace this is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,23 +39,22 @@ pub(crate) struct InstanceLock {
 pub struct AlreadyRunning(Option<u32>);
 
 impl InstanceLock {
-    /// Claims the network namespace, unless another agent has it.
-    pub(crate) fn claim() -> anyhow::Result<Self> {
+    /// Claims the network namespace, unless another agent has it. `own`: the folder of an agent that may not write to
+    /// the usual one.
+    pub(crate) fn claim(own: Option<&Path>) -> anyhow::Result<Self> {
         let namespace =
             fs::metadata("/proc/self/ns/net").context("asking which network namespace this is")?.ino();
         let usual = Path::new(RUNTIME);
         match claim_in(usual, namespace) {
             // Somebody without the right to write there may have a folder of its own.
             Err(LockError::Io { error, .. }) if error.kind() == io::ErrorKind::PermissionDenied => {
-                let own = env::var_os(RUNTIME_DIRECTORY)
-                    .and_then(|folders| env::split_paths(&folders).next())
-                    .with_context(|| {
-                        format!(
-                            "{RUNTIME}, which has the lock of this network namespace, can't be written to; make it for \
-                             this user, or have systemd do it (`RuntimeDirectory=lvs-agent`)"
-                        )
-                    })?;
-                Self::of(claim_in(&own, namespace))
+                let own = own.with_context(|| {
+                    format!(
+                        "{RUNTIME}, which has the lock of this network namespace, can't be written to; make it for this \
+                         user, or have systemd do it (`RuntimeDirectory=lvs-agent`)"
+                    )
+                })?;
+                Self::of(claim_in(own, namespace))
             }
             claimed => Self::of(claimed),
         }

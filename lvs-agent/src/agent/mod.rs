@@ -19,7 +19,7 @@ mod open_files;
 mod probe_mark;
 mod reload;
 
-use std::{sync::Arc, time::Instant};
+use std::{path::PathBuf, sync::Arc, time::Instant};
 
 use anyhow::Context as _;
 use tokio::{
@@ -94,6 +94,8 @@ const COMMANDS: usize = 8;
 pub(crate) struct Part {
     /// Which of the agents of its network namespace.
     pub(crate) role: InstanceRole,
+    /// The folder for what the usual one is not there for; `None`: there is no other.
+    pub(crate) runtime_directory: Option<PathBuf>,
     /// Whom commands run as.
     pub(crate) run_as: RunAs,
 }
@@ -107,10 +109,11 @@ pub(crate) async fn run(
     filter: LogFilter,
     events: Publisher,
 ) -> anyhow::Result<()> {
-    let Part { role, run_as } = part;
+    let Part { role, runtime_directory, run_as } = part;
     let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
-    let _lock = (role == InstanceRole::Primary).then(InstanceLock::claim).transpose()?;
+    let claim = || InstanceLock::claim(runtime_directory.as_deref());
+    let _lock = (role == InstanceRole::Primary).then(claim).transpose()?;
     // From here on SIGHUP no longer ends the process.
     let hangups = signal(SignalKind::hangup()).context("listening for SIGHUP")?;
     let mut starting = Box::pin(Running::start(config, source, run_as, hangups, (log, filter), events));

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 
 use crate::{
     control::{self, Reply, Request},
@@ -20,6 +20,11 @@ pub(super) struct ControlArguments {
 /// A runtime of one thread, for a command that asks and ends.
 pub(super) fn small_runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting")
+}
+
+/// The error of an answer that is to another question.
+pub(super) fn unexpected() -> anyhow::Error {
+    anyhow!("the agent sent an unexpected answer; is it of another version?")
 }
 
 impl ControlArguments {

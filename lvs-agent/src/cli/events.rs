@@ -3,12 +3,11 @@
 
 use std::{collections::VecDeque, process::ExitCode, time::Duration};
 
-use anyhow::bail;
 use humantime::parse_duration;
 use tokio::time::sleep;
 
 use super::{
-    arguments::ControlArguments,
+    arguments::{ControlArguments, unexpected},
     status::{Reader, print},
     terminal::Terminal,
 };
@@ -108,7 +107,7 @@ impl EventsArguments {
         let request = Request::Events { after, instance, since_ms, service: self.service.clone() };
         match control::ask(self.control.path(), &request).await? {
             Reply::Events(events) => Ok(events),
-            _ => bail!("the agent sent an unexpected answer; is it of another version?"),
+            _ => Err(unexpected()),
         }
     }
 

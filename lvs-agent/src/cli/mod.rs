@@ -14,6 +14,7 @@ mod terminal;
 
 use std::{
     collections::BTreeSet,
+    env,
     io::{self, Write as _},
     path::{Path, PathBuf},
     process::ExitCode,
@@ -28,7 +29,7 @@ use nix::sys::resource::{Resource, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::{
-    arguments::{ControlArguments, small_runtime},
+    arguments::{ControlArguments, small_runtime, unexpected},
     check_config::Secrets,
     events::EventsArguments,
     rights::Privileges,
@@ -120,8 +121,8 @@ struct RunArguments {
     /// everybody's files reach.
     #[arg(long)]
     keep_capabilities: bool,
-    /// Folder of the control socket and the state file, where the configuration names no others; the agent's user must
-    /// be able to write to it.
+    /// Folder of the control socket and the state file, where the configuration names no others, and of the lock, where
+    /// the usual folder can't be written to; the agent's user must be able to write to it.
     #[arg(long, env = "RUNTIME_DIRECTORY", value_name = "DIR")]
     runtime_dir: Option<PathBuf>,
     /// Another agent has started this one for its `execute`: it has no control socket, metrics or state file where
@@ -250,7 +251,7 @@ fn start(cli: &Cli, arguments: &RunArguments) -> ExitCode {
         }
         // Standard error hears of it at the end.
         let names = source.clone().zip(reading.map(|reading| reading.unresolved.names));
-        let part = Part { role, run_as: rights.run_as };
+        let part = Part { role, runtime_directory: runtime_directory(arguments), run_as: rights.run_as };
         run(config, source, names, part, &log).inspect_err(|error| {
             if target != LogTarget::Standard {
                 events.publish(Event::Failed { error: format!("{error:#}") });
@@ -271,8 +272,8 @@ fn of_table(arguments: &RunArguments) -> Config {
 /// The folder for the control socket and the state file; `None`: the usual one. An agent that another one has started
 /// has neither there. systemd.exec(5) separates several by colons.
 fn runtime_directory(arguments: &RunArguments) -> Option<PathBuf> {
-    let folders = arguments.runtime_dir.as_ref().filter(|_| !arguments.beside)?.to_str()?;
-    folders.split(':').next().filter(|first| !first.is_empty()).map(PathBuf::from)
+    let folders = arguments.runtime_dir.as_ref().filter(|_| !arguments.beside)?;
+    env::split_paths(folders).next().filter(|first| !first.as_os_str().is_empty())
 }
 
 /// Where the configuration comes from, if from anywhere.
@@ -365,9 +366,7 @@ async fn reopen_at_hangup(log: &LogThread) -> anyhow::Result<()> {
 /// Prints what is logged now.
 fn log_level(arguments: &LogLevelArguments) -> anyhow::Result<()> {
     let request = Request::LogLevel { filter: arguments.filter.clone() };
-    let Reply::LogLevel(filter) = arguments.control.ask(&request)? else {
-        bail!("the agent sent an unexpected answer; is it of another version?")
-    };
+    let Reply::LogLevel(filter) = arguments.control.ask(&request)? else { return Err(unexpected()) };
     writeln!(io::stdout(), "{}", escaped_json(&filter)).context("writing to standard output")
 }
 
@@ -376,7 +375,7 @@ fn reload(arguments: &ControlArguments) -> anyhow::Result<ExitCode> {
     let reloaded = match arguments.ask(&Request::Reload {})? {
         Reply::Reloaded(reloaded) => reloaded,
         Reply::NotReloaded(reason) => bail!("the old configuration stays in force: {reason}"),
-        _ => bail!("the agent sent an unexpected answer; is it of another version?"),
+        _ => return Err(unexpected()),
     };
     writeln!(io::stdout(), "{}", escaped_json(&reloaded.to_string()))
         .context("writing to standard output")?;

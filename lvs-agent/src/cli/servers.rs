@@ -12,7 +12,10 @@ use clap::ValueEnum;
 use humantime::{format_duration, parse_duration};
 use tokio::time::{Instant, sleep};
 
-use super::{arguments::ControlArguments, exit_code};
+use super::{
+    arguments::{ControlArguments, unexpected},
+    exit_code,
+};
 use crate::control::{self, AffectedServer, Reply, Request, ServerName, escaped};
 
 /// How often the agent is asked how many connections are left, …
@@ -108,7 +111,7 @@ impl ServerArguments {
     async fn ask(&self, request: &Request) -> anyhow::Result<Vec<AffectedServer>> {
         match control::ask(self.control.path(), request).await? {
             Reply::Servers(servers) => Ok(servers),
-            _ => bail!("the agent sent an unexpected answer; is it of another version?"),
+            _ => Err(unexpected()),
         }
     }
 

@@ -6,11 +6,11 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::{
-    arguments::ControlArguments,
+    arguments::{ControlArguments, unexpected},
     exit_code,
     terminal::{Terminal, parse_pause},
 };
@@ -101,7 +101,7 @@ impl StatusArguments {
         let request = Request::Status { service: self.service.clone() };
         match control::ask(self.control.path(), &request).await? {
             Reply::Status(status) => Ok(status),
-            _ => bail!("the agent sent an unexpected answer; is it of another version?"),
+            _ => Err(unexpected()),
         }
     }
 
