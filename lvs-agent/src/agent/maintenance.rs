@@ -12,6 +12,7 @@ use std::{
 
 use crate::{
     engine::{admin::MaintenanceSet, file_name::FileName},
+    file_work::on_file,
     model::PeerText,
     supervision::Restartable,
 };
@@ -76,8 +77,7 @@ impl MaintenanceDirectory {
     /// the servers named before stay.
     async fn read(&mut self, servers: &mut MaintenanceSet) -> bool {
         let path = self.path.clone();
-        let listing = tokio::task::spawn_blocking(move || names(&path)).await;
-        let names = match listing.unwrap_or_else(|error| Err(io::Error::other(error))) {
+        let names = match on_file(&self.path, move || names(&path)).await {
             Ok(names) => names,
             Err(error) => {
                 if !self.failed {

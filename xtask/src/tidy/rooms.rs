@@ -62,7 +62,7 @@ const LVS_AGENT: &[Room] = &[
     room("telemetry", 5, &["clock", "keyed", "supervision", "model", "config", "ipvs", "log", "health", "passive", "pool", "probe", "event", "engine"]),
 
     room("agent", 6, &[
-        "clock", "file_lock", "file_watch", "keyed", "netlink", "privileges", "process", "supervision", "model", "config", "control", "ipvs", "log", "network",
+        "clock", "file_lock", "file_watch", "file_work", "keyed", "netlink", "privileges", "process", "supervision", "model", "config", "control", "ipvs", "log", "network",
         "health", "passive", "pool", "probe", "event", "engine", "state_file", "notify", "reconcile", "telemetry",
     ]),
 
