@@ -241,7 +241,6 @@ impl ClientWatch {
         let run = record.listener.run.as_ref()?;
         let missing = record.missing_at_listener(run);
         let silence = Silence { id, record, run, missing, readings, now_ns };
-        let (networks, siblings, is_lasting) = self.compare(&silence, |group| group.listener)?;
         let is_tcp = record.protocol == Protocol::Tcp;
         let speaks_alone = || match missing {
             // What answers no SYN at all is no living server under a flood.
@@ -250,8 +249,7 @@ impl ClientWatch {
             // Some services never answer.
             _ => real(record.listener.answers) >= ENOUGH,
         };
-        let can_tell = matches!(siblings, Comparison::Answer(_)) || speaks_alone();
-        (is_lasting && can_tell).then(|| silence.complaint(networks, siblings))
+        self.complaint(&silence, |group| group.listener, speaks_alone)
     }
 
     /// Requests that nobody got a response to.
@@ -264,12 +262,23 @@ impl ClientWatch {
     ) -> Option<Complaint> {
         let run = record.application.run.as_ref()?;
         let silence = Silence { id, record, run, missing: Missing::Response, readings, now_ns };
-        let (networks, siblings, is_lasting) = self.compare(&silence, |group| group.application)?;
         // Some protocols never answer, others only at the beginning of a connection: where no sibling answers, half of
         // the requests must be the first ones of theirs.
         let speaks_alone =
-            real(record.application.answers) >= ENOUGH && run.details.handshakes * 2 >= run.attempts;
-        let can_tell = matches!(siblings, Comparison::Answer(_)) || speaks_alone;
+            || real(record.application.answers) >= ENOUGH && run.details.handshakes * 2 >= run.attempts;
+        self.complaint(&silence, |group| group.application, speaks_alone)
+    }
+
+    /// What is to be said of a run that lasts: siblings show that it is none of the clients' doing, or it speaks for
+    /// itself.
+    fn complaint<R: Readings>(
+        &self,
+        silence: &Silence<'_, R>,
+        of: fn(&Group) -> Exchange,
+        speaks_alone: impl FnOnce() -> bool,
+    ) -> Option<Complaint> {
+        let (networks, siblings, is_lasting) = self.compare(silence, of)?;
+        let can_tell = matches!(siblings, Comparison::Answer(_)) || speaks_alone();
         (is_lasting && can_tell).then(|| silence.complaint(networks, siblings))
     }
 
