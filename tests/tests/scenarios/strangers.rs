@@ -4,21 +4,16 @@
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU32, Ordering},
-    },
-    thread::{self, JoinHandle},
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result};
 use aya::util::KernelVersion;
 use lvs_tests::{
     lab::{
         agent::metric,
         clock::Moment,
-        faults::Fault,
+        faults::{Fault, flood::Flood},
         layout::{Layout, Method},
         namespace::Namespace,
         process,
@@ -31,8 +26,6 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 /// Forged messages a second: enough to have every server suspected all the time, if they were believed.
 const RATE: f64 = 600.0;
-/// No attack lasts longer than this many messages.
-const LIMIT: u32 = 20_000;
 /// How long an attack goes on before a server dies.
 const ATTACK: Duration = Duration::from_secs(3);
 /// Lines of the log a second that an attack may cause.
@@ -42,54 +35,13 @@ const LUCK: f64 = 100.0;
 /// Two looks at what the kernel has counted, and one that may have just been, on a slow machine.
 const BLIND_LIMIT: Duration = Duration::from_secs(40);
 
-/// ICMP messages from nowhere that call servers unreachable. Dropping it ends the attack.
-struct ForgedMessages {
-    stop: Arc<AtomicBool>,
-    sent: Arc<AtomicU32>,
-    thread: Option<JoinHandle<Result<()>>>,
-}
-
-impl ForgedMessages {
-    /// To the director, about SYNs that nobody has sent. From beside the servers: only what comes from there is looked
-    /// at, as answers of servers do, which is everything where a director has one device.
-    fn start(from: &Namespace, servers: Vec<SocketAddr>) -> Result<Self> {
-        let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
-        let (stopped, counted) = (Arc::clone(&stop), Arc::clone(&sent));
-        let thread = from.thread("strangers", move || forge(&servers, &stopped, &counted))?;
-        Ok(Self { stop, sent, thread: Some(thread) })
-    }
-
-    fn stop(&mut self) -> Result<()> {
-        self.stop.store(true, Ordering::Relaxed);
-        match self.thread.take() {
-            Some(thread) => thread.join().map_err(|_panic| anyhow!("the attack panicked"))?,
-            None => Ok(()),
-        }
-    }
-}
-
-impl Drop for ForgedMessages {
-    fn drop(&mut self) {
-        if let Err(error) = self.stop() {
-            say(&format!("the attack has failed: {error:#}"));
-        }
-    }
-}
-
-/// Sends what is due since the start, again and again.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "far below the limit")]
-fn forge(servers: &[SocketAddr], stop: &AtomicBool, sent: &AtomicU32) -> Result<()> {
-    let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(nix::libc::IPPROTO_RAW)))?;
-    let start = Moment::now();
-    while !stop.load(Ordering::Relaxed) {
-        let due = (Moment::now().since(start).as_secs_f64() * RATE) as u32;
-        for number in sent.load(Ordering::Relaxed)..due.min(LIMIT) {
-            message(&socket, servers, number).with_context(|| format!("cannot send message {number}"))?;
-            sent.store(number + 1, Ordering::Relaxed);
-        }
-        thread::sleep(Duration::from_millis(5));
-    }
-    Ok(())
+/// ICMP messages from nowhere to the director that call servers unreachable, about SYNs that nobody has sent. From
+/// beside the servers: only what comes from there is looked at, as answers of servers do, which is everything where a
+/// director has one device.
+fn forge(from: &Namespace, servers: Vec<SocketAddr>) -> Result<Flood> {
+    let socket =
+        from.run(|| Ok(Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(nix::libc::IPPROTO_RAW)))?))?;
+    Flood::of(from, RATE, move |number| message(&socket, &servers, number))
 }
 
 /// Quotes a client whose port and number are guessed.
@@ -130,14 +82,14 @@ fn forged_messages_neither_take_a_server_out_nor_keep_a_dead_one_in() -> Result<
 
     let servers = testbed.lab.addresses();
     let (before, begin) = (lines(&testbed), Moment::now());
-    let mut attack = ForgedMessages::start(testbed.lab.servers[2].namespace(), servers)?;
+    let mut attack = forge(testbed.lab.servers[2].namespace(), servers)?;
     testbed.run_for(ATTACK)?;
     #[expect(clippy::cast_precision_loss, reason = "small numbers")]
     let logged = (lines(&testbed) - before) as f64 / Moment::now().since(begin).as_secs_f64();
     assert!(logged <= LINES, "{logged:.1} lines a second: {}", testbed.diagnosis());
     let doubted = count(&testbed, "lvs_passive_unreachable_doubted_total")?;
     let believed = count(&testbed, "lvs_passive_unreachable_total")?;
-    let sent = attack.sent.load(Ordering::Relaxed);
+    let sent = attack.sent();
     say(&format!(
         "{sent} forged messages: {doubted} doubted, {believed} believed, {logged:.1} lines a second"
     ));

@@ -1,4 +1,4 @@
-//! A flood of SYNs from addresses where nobody answers.
+//! Floods: of SYNs from addresses where nobody answers, and of anything else.
 
 use std::{
     io,
@@ -21,9 +21,9 @@ use crate::lab::{
     process,
 };
 
-/// No flood lasts longer than this many SYNs.
+/// No flood lasts longer than this many packets.
 const LIMIT: u32 = 100_000;
-/// SYNs are sent in small volleys: a thread sleeps no shorter.
+/// They are sent in small volleys: a thread sleeps no shorter.
 const VOLLEY: Duration = Duration::from_millis(5);
 
 /// A flood that goes on. Dropping it ends it.
@@ -42,13 +42,22 @@ impl Flood {
             "table ip flood {{ chain input {{ type filter hook input priority 0; ip daddr {forged} drop; }}; }}\n"
         );
         process::run(clients, &["nft", "-f", "-"], &silence)?;
+        Self::of(clients, rate, syn)
+    }
+
+    /// Sends `rate` packets a second from a namespace: `packet` sends the one with this number.
+    pub fn of(
+        from: &Namespace,
+        rate: f64,
+        packet: impl Fn(u32) -> io::Result<()> + Send + 'static,
+    ) -> Result<Self> {
         let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
         let (stopped, counted) = (Arc::clone(&stop), Arc::clone(&sent));
-        let thread = clients.thread("flood", move || flood(rate, &stopped, &counted))?;
+        let thread = from.thread("flood", move || flood(rate, packet, &stopped, &counted))?;
         Ok(Self { stop, sent, thread: Some(thread) })
     }
 
-    /// How many SYNs have been sent.
+    /// How many packets have been sent.
     #[must_use]
     pub fn sent(&self) -> u32 {
         self.sent.load(Ordering::Relaxed)
@@ -73,13 +82,18 @@ impl Drop for Flood {
 }
 
 /// Sends what is due since the start, again and again.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "far below the limit of SYNs")]
-fn flood(rate: f64, stop: &AtomicBool, sent: &AtomicU32) -> Result<()> {
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "far below the limit")]
+fn flood(
+    rate: f64,
+    packet: impl Fn(u32) -> io::Result<()>,
+    stop: &AtomicBool,
+    sent: &AtomicU32,
+) -> Result<()> {
     let start = Moment::now();
     while !stop.load(Ordering::Relaxed) {
         let due = (Moment::now().since(start).as_secs_f64() * rate) as u32;
         for number in sent.load(Ordering::Relaxed)..due.min(LIMIT) {
-            syn(number).with_context(|| format!("cannot send SYN number {number}"))?;
+            packet(number).with_context(|| format!("cannot send packet number {number}"))?;
             sent.store(number + 1, Ordering::Relaxed);
         }
         thread::sleep(VOLLEY);
