@@ -5,6 +5,7 @@
 //! written by `reconcile`, wired in `agent`.
 #![deny(unsafe_code)]
 
+mod admin;
 pub mod agent;
 mod backoff;
 pub mod cli;
@@ -20,7 +21,9 @@ pub mod health;
 pub mod ipvs;
 mod keyed;
 pub mod log;
+mod messages;
 pub mod model;
+mod monitor;
 pub mod netlink;
 pub mod network;
 pub mod notify;

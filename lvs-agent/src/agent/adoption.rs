@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch as latest};
 use tokio_util::sync::CancellationToken;
 
-use super::messages::{RemovedServices, ServiceUpdate};
+use crate::messages::{RemovedServices, ServiceUpdate};
 use crate::{
     engine::discovery::{Adopted, adopt},
     event::{Event, Publisher},

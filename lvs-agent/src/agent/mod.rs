@@ -7,14 +7,11 @@
 //! harm; `monitor` detaches the programs and `table` makes its last edits after the token, and both are waited for.
 //! After a panic in one that the agent can't do without, `table` makes no last edits ([`crate::supervision`]).
 
-mod admin;
 mod adoption;
 mod children;
 mod controller;
 mod instance;
 mod maintenance;
-mod messages;
-mod monitor;
 mod open_files;
 mod probe_mark;
 mod reload;
@@ -31,19 +28,17 @@ use tracing::{error, info, warn};
 
 pub use self::instance::{AlreadyRunning, InstanceRole};
 use self::{
-    admin::{AdminHandler, MonitorHandle, OwnState, commands::ControllerHandle},
     adoption::Adoption,
     children::Children,
     controller::{Controller, Inputs},
     instance::InstanceLock,
     maintenance::MaintenanceDirectory,
-    messages::{ServiceUpdate, WatchedServices},
-    monitor::setup::{self, NoPassiveSide, Wiring},
     open_files::{checks_at_once, raise_limit},
     reload::Reload,
 };
 use crate::telemetry::metrics as exposition;
 use crate::{
+    admin::{AdminHandler, MonitorHandle, OwnState, commands::ControllerHandle},
     config::Source,
     control::{ControlServer, ControlService},
     engine::{
@@ -57,7 +52,9 @@ use crate::{
     file_lock::FileLock,
     ipvs::IpvsClient,
     log::{LogFilter, LostLines},
+    messages::{ServiceUpdate, WatchedServices},
     model::Config,
+    monitor::setup::{self, NoPassiveSide, Wiring},
     netlink::DEFAULT_TIMEOUT,
     notify::{self, Notifier, alerts::Alerts},
     passive::Targets,

@@ -56,17 +56,21 @@ const LVS_AGENT: &[Room] = &[
     room("event", 4, &["clock", "keyed", "model", "config", "control", "ipvs", "health", "passive", "pool", "probe"]),
     room("engine", 4, &["backoff", "keyed", "model", "control", "ipvs", "health", "passive", "pool", "probe", "event"]),
     room("state_file", 4, &["file_lock", "model", "ipvs", "pool", "event"]),
+    room("messages", 4, &["model", "control", "ipvs", "event", "engine", "state_file"]),
 
     room("notify", 5, &["file_work", "keyed", "process", "supervision", "model", "health", "pool", "probe", "event", "engine"]),
     room("reconcile", 5, &["backoff", "clock", "netlink", "model", "control", "ipvs", "event", "engine", "state_file"]),
     room("telemetry", 5, &["clock", "keyed", "supervision", "model", "config", "ipvs", "log", "health", "passive", "pool", "probe", "event", "engine"]),
 
-    room("agent", 6, &[
-        "clock", "file_lock", "file_watch", "file_work", "keyed", "netlink", "privileges", "process", "supervision", "model", "config", "control", "ipvs", "log", "network",
-        "health", "passive", "pool", "probe", "event", "engine", "state_file", "notify", "reconcile", "telemetry",
+    room("monitor", 6, &["clock", "keyed", "netlink", "model", "control", "ipvs", "network", "passive", "event", "engine", "messages", "telemetry"]),
+    room("admin", 6, &["clock", "netlink", "model", "control", "ipvs", "log", "pool", "event", "engine", "state_file", "messages", "reconcile", "telemetry"]),
+
+    room("agent", 7, &[
+        "file_lock", "file_watch", "file_work", "keyed", "netlink", "privileges", "process", "supervision", "model", "config", "control", "ipvs", "log", "network",
+        "health", "passive", "pool", "probe", "event", "engine", "state_file", "messages", "notify", "reconcile", "telemetry", "monitor", "admin",
     ]),
 
-    room("cli", 7, &["clock", "privileges", "supervision", "model", "config", "control", "ipvs", "log", "event", "telemetry", "agent"]),
+    room("cli", 8, &["clock", "privileges", "supervision", "model", "config", "control", "ipvs", "log", "event", "telemetry", "agent"]),
 ];
 
 /// Floor 0 is how programs talk to their users.

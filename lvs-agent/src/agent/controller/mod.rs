@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::messages::{AdminRequest, CommandReply, ServiceUpdate, StatusRequest, WatchedServices};
+use crate::messages::{AdminRequest, CommandReply, ServiceUpdate, StatusRequest, WatchedServices};
 use crate::{
     engine::{
         Cause, Effects, Engine,

@@ -8,10 +8,10 @@ use std::{
 
 use super::Controller;
 use crate::{
-    agent::messages::{Counted, RemovedServices, ServiceUpdate, UpdateSummary, WatchedServices},
     engine::{Cause, idle, subscriptions::ScheduleChange, table::presence},
     event::Event,
     ipvs::Wanted,
+    messages::{Counted, RemovedServices, ServiceUpdate, UpdateSummary, WatchedServices},
     model::{DestinationKey, ServiceKey, VirtualService},
     passive::Spread,
 };

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use self::doubt::{Doubt, LOOKS, ON_DEMAND, due, patience};
-use super::messages::{NotReloaded, ReloadRequest, RemovedServices, ServiceUpdate, UpdateSummary};
+use crate::messages::{NotReloaded, ReloadRequest, RemovedServices, ServiceUpdate, UpdateSummary};
 use crate::{
     config::{Content, Loss, Reading, Source, changes, loss, without_restart},
     control::Reloaded,

@@ -25,7 +25,7 @@ use self::{
     request::{TIMEOUT, request},
     status::{Signals, compose, worst},
 };
-use super::messages::{ReloadRequest, SignalRequest, StatusRequest, WatchedServices};
+use crate::messages::{ReloadRequest, SignalRequest, StatusRequest, WatchedServices};
 use crate::{
     control::{AgentStatus, Answer, Reply, Request, ServiceStatus, Status},
     engine::admin::{AdminCommand, ServerSelector},

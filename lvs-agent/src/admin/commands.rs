@@ -6,10 +6,10 @@ use tokio::{sync::mpsc, task::spawn_blocking};
 
 use super::request::{TIMEOUT, request};
 use crate::{
-    agent::messages::{AdminRequest, CommandReply},
     control::{AffectedServer, Connections, Reply},
     engine::admin::{AdminCommand, CommandResult, ServerSelector},
     ipvs::{DestinationStatistics, IpvsError, TableReader},
+    messages::{AdminRequest, CommandReply},
     model::DestinationKey,
     netlink::DEFAULT_TIMEOUT,
     state_file::Kept,

@@ -9,9 +9,9 @@ use tracing::warn;
 
 use super::{Inputs, Monitor, MonitorParts, Outputs, Recording, devices::Devices, hooks::HookWatch};
 use crate::{
-    agent::messages::{SignalRequest, WatchedServices},
     engine::confirmation::DetectorFeedback,
     event::Publisher,
+    messages::{SignalRequest, WatchedServices},
     model::{Config, PassiveSettings},
     netlink::DEFAULT_TIMEOUT,
     network::{Links, NeighbourWatch, NetworkError, SurveyTask},

@@ -12,9 +12,9 @@ use tracing::{error, info, warn};
 
 use super::{Monitor, Outputs, Recording, devices::Devices};
 use crate::{
-    agent::messages::WatchedServices,
     event::Publisher,
     keyed::KeyMap,
+    messages::WatchedServices,
     model::VirtualService,
     network::{NeighbourChange, RouteSnapshot, ServerNextHop, ServerRoute, Topology},
     passive::{

@@ -10,9 +10,9 @@ use tracing::info;
 
 use super::Monitor;
 use crate::{
-    agent::messages::SignalRequest,
     clock::monotonic_ns,
     control::{EvidenceStatus, SignalStatus, Visibility},
+    messages::SignalRequest,
     model::DestinationKey,
     network::ServerNextHop,
     passive::{self, NoSignal, Target},

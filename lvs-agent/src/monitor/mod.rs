@@ -5,7 +5,7 @@ mod blind;
 mod devices;
 mod hooks;
 mod recorder;
-pub(super) mod setup;
+pub(crate) mod setup;
 mod status;
 mod topology;
 
@@ -33,7 +33,7 @@ use self::{
     status::{EvidenceLog, WithoutSignal},
 };
 pub(crate) use self::{recorder::Recording, topology::MonitorParts};
-pub(crate) use super::messages::{SignalRequest, WatchedServices};
+pub(crate) use crate::messages::{SignalRequest, WatchedServices};
 use crate::{
     clock::monotonic_ns,
     engine::confirmation::DetectorFeedback,
