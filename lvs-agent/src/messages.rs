@@ -10,7 +10,8 @@ use tokio::sync::oneshot;
 use crate::{
     control::{Reloaded, SignalStatus},
     engine::{
-        admin::{AdminCommand, CommandResult, ServerSelector, Unknown},
+        admin::{AdminCommand, CommandResult},
+        selection::{ServerSelector, Unknown},
         status::ServiceSummary,
     },
     event::ListChange,

@@ -7,7 +7,10 @@ use tokio::{sync::mpsc, task::spawn_blocking};
 use super::request::{TIMEOUT, request};
 use crate::{
     control::{AffectedServer, Connections, Reply},
-    engine::admin::{AdminCommand, CommandResult, ServerSelector},
+    engine::{
+        admin::{AdminCommand, CommandResult},
+        selection::ServerSelector,
+    },
     ipvs::{DestinationStatistics, IpvsError, TableReader},
     messages::{AdminRequest, CommandReply},
     model::DestinationKey,

@@ -28,7 +28,7 @@ use self::{
 use crate::messages::{ReloadRequest, SignalRequest, StatusRequest, WatchedServices};
 use crate::{
     control::{AgentStatus, Answer, Reply, Request, ServiceStatus, Status},
-    engine::admin::{AdminCommand, ServerSelector},
+    engine::{admin::AdminCommand, selection::ServerSelector},
     event::History,
     log::LogFilter,
     model::Config,

@@ -1,4 +1,4 @@
-//! Admin commands, and the servers that they select. Pure.
+//! Admin commands, and what they do to servers. Pure.
 
 use std::{
     collections::BTreeSet,
@@ -7,10 +7,12 @@ use std::{
     time::Instant,
 };
 
-use super::{Effects, Engine};
+use super::{
+    Effects, Engine,
+    selection::{ServerSelector, Unknown, select},
+};
 use crate::{
-    control::ServerName,
-    model::{DestinationKey, VirtualService, Weight},
+    model::{DestinationKey, Weight},
     pool::{AdminAction, AdminCommands, AdminState, Drain},
 };
 
@@ -35,9 +37,6 @@ impl Engine {
         self.apply_admin_states(now);
     }
 }
-
-/// How many similar names an error proposes.
-const PROPOSED: usize = 3;
 
 /// A command about servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,14 +73,6 @@ impl AdminCommand {
     }
 }
 
-/// Which servers a command is about.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ServerSelector {
-    pub(crate) server: ServerName,
-    /// Only in this service: its name, its key, or its address.
-    pub(crate) service: Option<String>,
-}
-
 /// A server that a command was about, and its state after it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CommandResult {
@@ -112,21 +103,6 @@ impl CommandResult {
     }
 }
 
-/// There is no such server or service.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Unknown {
-    #[error("no service has a server {server}{}", instead(.near))]
-    Server { server: ServerName, near: Vec<String> },
-    #[error("there is no service {service:?}{}", instead(.near))]
-    Service { service: String, near: Vec<String> },
-    #[error("service {service:?} has no server {server}; it belongs to {}", .has_it.join(", "))]
-    NotInService { server: ServerName, service: String, has_it: Vec<String> },
-}
-
-fn instead(near: &[String]) -> String {
-    if near.is_empty() { String::new() } else { format!("; there are {}, …", near.join(", ")) }
-}
-
 /// Applies a command. Returns the servers that it was about, and its effects.
 pub(crate) fn apply(
     engine: &mut Engine,
@@ -134,7 +110,8 @@ pub(crate) fn apply(
     selector: &ServerSelector,
     now: Instant,
 ) -> Result<(Vec<CommandResult>, Effects), Unknown> {
-    let destinations = find(engine, selector)?;
+    let services: Vec<_> = engine.services().map(|(service, _)| service).collect();
+    let destinations = select(&services, selector)?;
     let mut effects = Effects::default();
     if command != AdminCommand::Query {
         for destination in &destinations {
@@ -151,64 +128,6 @@ pub(crate) fn apply(
         refused_by: engine.refused_by(&destination),
     });
     Ok((results.collect(), effects))
-}
-
-/// The selected destinations, at least one.
-fn find(engine: &Engine, selector: &ServerSelector) -> Result<Vec<DestinationKey>, Unknown> {
-    let ServerSelector { server, service } = selector;
-    let matching: Vec<_> =
-        engine.destinations().filter(|(destination, ..)| server.is(destination.server)).collect();
-    let Some(wanted) = service else {
-        let mut destinations: Vec<_> = matching.iter().map(|(destination, ..)| *destination).collect();
-        destinations.dedup();
-        return if destinations.is_empty() { Err(no_server(engine, *server)) } else { Ok(destinations) };
-    };
-    if !engine.services().any(|(service, _)| is_named(service, wanted)) {
-        return Err(no_service(engine, wanted));
-    }
-    let of_service = matching.iter().filter(|(_, service, ..)| is_named(service, wanted));
-    let mut destinations: Vec<_> = of_service.map(|(destination, ..)| *destination).collect();
-    destinations.dedup();
-    if !destinations.is_empty() {
-        Ok(destinations)
-    } else if matching.is_empty() {
-        Err(no_server(engine, *server))
-    } else {
-        let mut has_it: Vec<String> =
-            matching.iter().map(|(_, service, ..)| format!("{:?}", service.name)).collect();
-        has_it.dedup();
-        Err(Unknown::NotInService { server: *server, service: wanted.clone(), has_it })
-    }
-}
-
-/// Whether this is the service's name, key or address.
-pub(super) fn is_named(service: &VirtualService, wanted: &str) -> bool {
-    let key = service.key.to_string();
-    let address = key.split_once(' ').map_or("", |(_, address)| address);
-    service.name == wanted || key == wanted || address == wanted
-}
-
-/// That no service has this name, with the most similar names.
-pub(super) fn no_service(engine: &Engine, wanted: &str) -> Unknown {
-    let names = engine.services().map(|(service, _)| service.name.clone());
-    Unknown::Service { service: wanted.to_owned(), near: nearest(names, wanted) }
-}
-
-fn no_server(engine: &Engine, server: ServerName) -> Unknown {
-    let servers = engine.destinations().map(|(destination, ..)| destination.server);
-    let mut servers: Vec<SocketAddr> = servers.collect();
-    servers.sort_unstable();
-    servers.dedup();
-    let near = nearest(servers.into_iter().map(|server| server.to_string()), &server.to_string());
-    Unknown::Server { server, near }
-}
-
-/// The names most similar to what was written.
-fn nearest(names: impl Iterator<Item = String>, wanted: &str) -> Vec<String> {
-    let mut scored: Vec<(f64, String)> =
-        names.map(|name| (strsim::normalized_damerau_levenshtein(&name, wanted), name)).collect();
-    scored.sort_by(|(first, _), (second, _)| second.total_cmp(first));
-    scored.into_iter().take(PROPOSED).map(|(_, name)| name).collect()
 }
 
 #[cfg(test)]
@@ -239,39 +158,6 @@ mod tests {
 
     fn selector(server: &str, service: Option<&str>) -> ServerSelector {
         ServerSelector { server: server.parse().unwrap(), service: service.map(str::to_owned) }
-    }
-
-    #[test]
-    fn servers_are_selected_by_address_port_and_service() {
-        let mut engine = engine();
-        let cases = [
-            ("10.0.0.1", None, Ok("web 10.0.0.1:80, mail 10.0.0.1:25")),
-            ("10.0.0.1:25", None, Ok("mail 10.0.0.1:25")),
-            ("10.0.0.1", Some("web"), Ok("web 10.0.0.1:80")),
-            ("10.0.0.1", Some("tcp 192.0.2.1:25"), Ok("mail 10.0.0.1:25")),
-            ("10.0.0.1", Some("192.0.2.1:25"), Ok("mail 10.0.0.1:25")),
-            (
-                "10.0.0.3:80",
-                None,
-                Err(
-                    "no service has a server 10.0.0.3:80; there are 10.0.0.1:80, 10.0.0.2:80, 10.0.0.1:25, …",
-                ),
-            ),
-            ("10.0.0.1", Some("wbe"), Err("there is no service \"wbe\"; there are web, mail, …")),
-            ("10.0.0.2", Some("mail"), Err("service \"mail\" has no server 10.0.0.2; it belongs to \"web\"")),
-        ];
-        for (server, service, expected) in cases {
-            let selected =
-                apply(&mut engine, AdminCommand::Query, &selector(server, service), Instant::now());
-            let selected = selected.map(|(results, effects)| {
-                assert_eq!(effects, Effects::default());
-                let servers =
-                    results.iter().map(|result| format!("{} {}", result.service, result.destination.server));
-                servers.collect::<Vec<_>>().join(", ")
-            });
-            let selected = selected.map_err(|unknown| unknown.to_string());
-            assert_eq!(selected, expected.map(str::to_owned).map_err(str::to_owned), "{server} {service:?}");
-        }
     }
 
     #[test]
@@ -330,6 +216,7 @@ mod tests {
         assert_eq!(run(AdminCommand::Drain(Drain::Remove)), (None, remove, true, true));
         assert_eq!(run(AdminCommand::Undrain), (Some(0), None, true, true));
         assert_eq!(run(AdminCommand::Maintenance(false)), (Some(1), None, false, true));
-        assert_eq!(engine.disabled_since(&find(&engine, &server).unwrap()[0]), None);
+        let destination = engine.destinations().next().unwrap().0;
+        assert_eq!(engine.disabled_since(&destination), None);
     }
 }

@@ -15,6 +15,7 @@ pub(crate) mod file_name;
 mod first_checks;
 pub(crate) mod idle;
 pub(crate) mod probe_timeout;
+pub(crate) mod selection;
 mod service;
 mod shared_failures;
 mod state_age;

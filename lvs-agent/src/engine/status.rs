@@ -7,7 +7,7 @@ use humantime::format_duration;
 pub(crate) use super::state_age::{Age, CheckAge};
 use super::{
     Engine, ServiceState,
-    admin::{self, Unknown},
+    selection::{Unknown, is_named},
 };
 use crate::{
     control::{CheckOutcome, CheckStatus, EvidenceStatus, Health, ServerStatus, ServiceStatus, SignalStatus},
@@ -109,12 +109,12 @@ pub(crate) fn service_statuses(
     service: Option<&str>,
     now: Instant,
 ) -> Result<Vec<ServiceSummary>, Unknown> {
-    let is_wanted = |config: &VirtualService| service.is_none_or(|name| admin::is_named(config, name));
+    let is_wanted = |config: &VirtualService| service.is_none_or(|name| is_named(config, name));
     let wanted = engine.services().filter(|(config, _)| is_wanted(config));
     let summaries: Vec<_> =
         wanted.map(|(config, state)| summary(engine, config, state, &idle, now)).collect();
     match service {
-        Some(name) if summaries.is_empty() => Err(admin::no_service(engine, name)),
+        Some(name) if summaries.is_empty() => Err(Unknown::service(engine.services().map(|(service, _)| service), name)),
         _ => Ok(summaries),
     }
 }

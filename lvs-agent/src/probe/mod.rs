@@ -28,6 +28,7 @@ mod schedule;
 mod scheduler;
 mod session;
 mod sip;
+mod steps;
 mod stream;
 mod target;
 mod tcp;
@@ -50,5 +51,6 @@ pub use self::{
     rhythm::{Patience, Rhythm},
     schedule::CheckId,
     scheduler::{BaselineCheck, CheckResult, Counts, Scheduler, SchedulerHandle, Stopped},
+    steps::{Inspection, Step},
     target::ProbeTarget,
 };

@@ -9,9 +9,10 @@ use super::{
     agent, command, connect,
     context::{Deadline, ProbeContext},
     database, datagram, dns, greeting, http, ldap, oracle,
-    outcome::{self, Answer, FailureReason, Outcome},
+    outcome::{self, Answer, FailureReason, Outcome, Phase},
     ping::Pingers,
     radius, sip,
+    steps::{Inspection, StepLog},
     target::ProbeTarget,
     tcp,
     tls::TlsClients,
@@ -71,17 +72,28 @@ impl Prober {
     pub(crate) fn with_commands_as(self, run_as: RunAs) -> Self {
         Self { run_as: Arc::new(run_as), ..self }
     }
-}
 
-impl Probe for Prober {
-    async fn probe(&self, target: ProbeTarget, kind: &CheckKind, timeout: Duration) -> Outcome {
+    /// Probes `target` once, as [`Probe::probe`] does, and notes the steps.
+    pub async fn inspect(&self, target: ProbeTarget, kind: &CheckKind, timeout: Duration) -> Inspection {
+        let steps = StepLog::default();
+        let outcome = self.run(target, kind, timeout, Some(&steps)).await;
+        Inspection { steps: steps.into_steps(), outcome }
+    }
+
+    async fn run(
+        &self,
+        target: ProbeTarget,
+        kind: &CheckKind,
+        timeout: Duration,
+        steps: Option<&StepLog>,
+    ) -> Outcome {
         let started = Instant::now();
         let target = ProbeTarget { own_mark: self.own_mark, ..target };
-        let deadline = Deadline::new(timeout, &target.via);
+        let deadline = Deadline::new(timeout, &target.via).noted_in(steps);
         let (tls, rests, run_as) = (&self.tls, &self.rests, &*self.run_as);
         let context = ProbeContext { target, deadline, tls, rests, run_as };
         let result = match kind {
-            CheckKind::Ping => self.pingers.probe(target, timeout).await,
+            CheckKind::Ping => deadline.noted(Phase::Reply, self.pingers.probe(target, timeout)).await,
             CheckKind::Connect => connect::probe(&context).await,
             CheckKind::On => Ok(Answer::default()),
             CheckKind::Off => Err(FailureReason::Off),
@@ -101,5 +113,11 @@ impl Probe for Prober {
             CheckKind::File(path) => Box::pin(command::read_weight(&context, path)).await,
         };
         outcome::timed(started.into_std(), Instant::now().into_std(), result)
+    }
+}
+
+impl Probe for Prober {
+    async fn probe(&self, target: ProbeTarget, kind: &CheckKind, timeout: Duration) -> Outcome {
+        self.run(target, kind, timeout, None).await
     }
 }

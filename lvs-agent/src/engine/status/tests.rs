@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     config::native,
-    engine::admin::{AdminCommand, ServerSelector, apply},
+    engine::{admin::{AdminCommand, apply}, selection::ServerSelector},
     health::{Sample, Source},
     pool::Presence,
     probe::{Failure, FailureReason, Outcome, Success},
