@@ -1,6 +1,7 @@
 //! Answers the requests of the control socket, with what the controller, the monitor and the reload task reply. It must
 //! never decide anything, and every request is answered within a limited time.
 
+pub(crate) mod check;
 pub(crate) mod commands;
 mod counters;
 mod events;
@@ -19,6 +20,7 @@ use tokio::{
 use tracing::info;
 
 use self::{
+    check::check_now,
     commands::ControllerHandle,
     counters::KernelCounters,
     events::Query,
@@ -33,6 +35,7 @@ use crate::{
     log::LogFilter,
     model::Config,
     pool::Drain,
+    probe::Prober,
     reconcile::{DryRunLog, sysctl},
 };
 
@@ -51,6 +54,8 @@ pub(crate) struct AdminHandler {
     pub(crate) in_force: latest::Receiver<Arc<Config>>,
     /// The services in force.
     pub(crate) services: latest::Receiver<WatchedServices>,
+    /// Probes on request.
+    pub(crate) prober: Prober,
     pub(crate) own: OwnState,
 }
 
@@ -108,6 +113,11 @@ impl Answer for AdminHandler {
             }
             Request::Maintenance { server, service, on } => {
                 self.commands.run(AdminCommand::Maintenance(on), ServerSelector { server, service }).await
+            }
+            Request::Check { server, service } => {
+                let services = self.services.borrow().clone();
+                let checked = check_now(&services, &ServerSelector { server, service }, &self.prober).await;
+                checked.map_or_else(|error| Reply::Error(error.to_string()), Reply::Checked)
             }
             Request::Connections { server, service } => {
                 self.commands.connections(ServerSelector { server, service }).await
@@ -257,6 +267,7 @@ mod tests {
             commands: ControllerHandle { controller: mpsc::channel(1).0, is_observing: false },
             in_force: latest::channel(Arc::new(config)).1,
             services: latest::channel(WatchedServices::from([])).1,
+            prober: Prober::new(),
             own: OwnState::new(LogFilter::new("info", |_| Ok(()))),
         };
         let Reply::Status(status) = handler.answer(Request::Status { service: None }).await else {

@@ -53,13 +53,13 @@ use crate::{
     ipvs::IpvsClient,
     log::{LogFilter, LostLines},
     messages::{ServiceUpdate, WatchedServices},
-    model::Config,
+    model::{Config, VirtualService},
     monitor::setup::{self, NoPassiveSide, Wiring},
     netlink::DEFAULT_TIMEOUT,
     notify::{self, Notifier, alerts::Alerts},
     passive::Targets,
     privileges::{self, RunAs},
-    probe::{IdleConnections, Prober, Scheduler},
+    probe::{BaselineCheck, IdleConnections, Prober, Scheduler},
     reconcile::{Reconciler, sysctl},
     state_file::{self, FailureNote, Restored, SavedCommands, StateWriter},
     supervision::{STOP, TaskName, TaskSet},
@@ -279,8 +279,7 @@ impl Running {
         self.in_force = Some(in_force.clone());
         let notifier = self.notifier(&config);
         let prober = Prober::new().marked(config.agent.probe_mark).with_commands_as(run_as);
-        let mut checks = Subscriptions::default();
-        let ScheduleChange { added, removed: _ } = checks.replace(&services);
+        let (checks, added) = baseline_checks(&services);
         let limit = checks_at_once(open_files, Scheduler::DEFAULT_LIMIT);
         let scheduler = Scheduler::spawn(added, prober.clone(), limit, results_tx, shutdown.clone());
         events.subscribe(Alerts::new(notifier.clone(), &services, weights, in_force.clone()));
@@ -292,7 +291,7 @@ impl Running {
             idle: idle_handle,
             targets,
             burst: config.passive.burst.clone(),
-            prober,
+            prober: prober.clone(),
             reports: reports_tx,
             desired: table.desired(),
             watched: watched_tx,
@@ -333,6 +332,7 @@ impl Running {
                 commands,
                 in_force,
                 services: watched_services,
+                prober,
                 own: self.own.clone(),
             };
             self.tasks.spawn_restarted(TaskName::Control, ControlService::new(control, handler));
@@ -422,6 +422,13 @@ impl Running {
         }
         Err(failure.clone().into())
     }
+}
+
+/// The checks of these services, and what the schedule begins with.
+fn baseline_checks(services: &[VirtualService]) -> (Subscriptions, Vec<BaselineCheck>) {
+    let mut checks = Subscriptions::default();
+    let ScheduleChange { added, removed: _ } = checks.replace(services);
+    (checks, added)
 }
 
 async fn checks_until_stopped(scheduler: Scheduler) {

@@ -59,8 +59,45 @@ Exit codes:
   2  A service has no server (or the arguments are wrong)
   3  No agent answers, or it has no such service";
 
+/// A check failed or could not be made (`check`).
+pub(super) const CHECK_FAILED: u8 = 1;
+/// There is no such server, no agent answers, or the configuration can't be used (`check`).
+pub(super) const NOT_CHECKED: u8 = 2;
+
+/// The codes of `check`.
+pub(super) const OF_CHECK: &str = "\
+Exit codes:
+  0  All checks succeeded
+  1  A check failed, or could not be made
+  2  There is no such server, no agent answers, or the configuration cannot be used";
+
 /// The codes of the commands that are done or not: `events`, `undrain`, `maintenance`.
 pub(super) const OF_OTHERS: &str = "\
 Exit codes:
   0  Done
   1  Failed";
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use crate::cli::Cli;
+
+    /// The table of all codes.
+    const DOCUMENT: &str = include_str!("../../../docs/troubleshooting.md");
+
+    #[test]
+    fn the_document_has_the_codes_of_every_command() {
+        for command in Cli::command().get_subcommands() {
+            let name = format!("`{}`", command.get_name());
+            let mut rows = DOCUMENT.lines().map(|line| line.split('|').map(str::trim).collect::<Vec<_>>());
+            let row = rows.find(|row| row.get(1).is_some_and(|commands| commands.contains(&name)));
+            let row = row.unwrap_or_else(|| panic!("{name} has no row"));
+            let documented: Vec<_> = (0..5).filter(|code| !row[code + 2].is_empty()).collect();
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let code = |line: &str| line.split_once("  ")?.0.parse().ok();
+            let told: Vec<usize> = help.lines().filter_map(|line| code(line.trim_start())).collect();
+            assert_eq!(documented, told, "{name}");
+        }
+    }
+}

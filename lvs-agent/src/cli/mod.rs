@@ -1,6 +1,7 @@
 //! The command line, and what stands around a run: the log and the runtime.
 
 mod arguments;
+mod check;
 mod check_config;
 mod details;
 mod events;
@@ -30,6 +31,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use self::{
     arguments::{ControlArguments, small_runtime, unexpected},
+    check::CheckArguments,
     check_config::Secrets,
     events::EventsArguments,
     rights::Privileges,
@@ -79,11 +81,14 @@ enum Command {
     Run(RunArguments),
     /// Validate a configuration file and print a summary of its services and checks; nothing is changed.
     #[command(after_help = exit_code::OF_CHECK_CONFIG)]
-    CheckConfig(CheckArguments),
+    CheckConfig(CheckConfigArguments),
     /// Show the services and servers of a running agent, their states and why they are so; the exit code says how it
     /// goes.
     #[command(after_help = exit_code::OF_STATUS)]
     Status(StatusArguments),
+    /// Probe a server now, and show each step with its time; nothing changes by it.
+    #[command(after_help = exit_code::OF_CHECK)]
+    Check(CheckArguments),
     /// Show what has happened and what happens: the events that a running agent remembers, each failover with its
     /// timeline.
     #[command(after_help = exit_code::OF_OTHERS)]
@@ -162,7 +167,7 @@ struct LogLevelArguments {
 }
 
 #[derive(Debug, clap::Args)]
-struct CheckArguments {
+struct CheckConfigArguments {
     /// Configuration file, in the agent's own format (TOML) or ldirectord's.
     #[arg(value_name = "FILE")]
     file: PathBuf,
@@ -199,6 +204,7 @@ pub fn main(cli: &Cli) -> ExitCode {
                 .unwrap_or_else(|error| failed(&format_args!("{error:#}"), exit_code::UNUSABLE))
         }
         Command::Status(arguments) => run_client(async { Ok(status::status(arguments).await) }),
+        Command::Check(arguments) => run_client(async { Ok(check::check(arguments).await) }),
         Command::LogLevel(arguments) => end(log_level(arguments)),
         Command::Events(arguments) => run_client(events::events(arguments)),
         Command::Reload(arguments) => {

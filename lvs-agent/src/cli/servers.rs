@@ -28,12 +28,12 @@ const SHARE: u32 = 10;
 pub(super) struct ServerArguments {
     /// The real server; without a port, all its ports.
     #[arg(value_name = "ADDRESS[:PORT]")]
-    server: ServerName,
+    pub(super) server: ServerName,
     /// Only in this service, given by name or address.
     #[arg(long, value_name = "SERVICE")]
-    service: Option<String>,
+    pub(super) service: Option<String>,
     #[command(flatten)]
-    control: ControlArguments,
+    pub(super) control: ControlArguments,
 }
 
 /// Which servers are drained, and whether their connections are waited for.

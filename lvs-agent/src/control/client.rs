@@ -12,8 +12,8 @@ use super::{ControlError, PROTOCOL_VERSION, Reply, Request, protocol::Versioned}
 
 /// How long the agent may take for its answer.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long it may take to read its configuration again, which is longer than it gives itself.
-const RELOAD_PATIENCE: Duration = Duration::from_secs(90);
+/// How long it may take to read its configuration again, or for probes, which is longer than it gives itself.
+const LONG_PATIENCE: Duration = Duration::from_secs(90);
 /// The longest answer, in bytes: the status of 100,000 servers takes about a third of it.
 const MAX_REPLY: u64 = 256 << 20;
 
@@ -30,7 +30,8 @@ pub async fn ask(path: &Path, request: &Request) -> Result<Reply, ControlError> 
         BufReader::new((&mut stream).take(MAX_REPLY)).read_line(&mut reply).await?;
         Ok::<_, std::io::Error>(reply)
     };
-    let patience = if matches!(request, Request::Reload {}) { RELOAD_PATIENCE } else { PATIENCE };
+    let is_long = matches!(request, Request::Reload {} | Request::Check { .. });
+    let patience = if is_long { LONG_PATIENCE } else { PATIENCE };
     let reply = match timeout(patience, exchange).await {
         Ok(Ok(reply)) => reply,
         Ok(Err(error)) => return Err(broken(error.to_string())),

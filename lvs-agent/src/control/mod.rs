@@ -3,6 +3,7 @@
 //! A Unix stream socket that takes one JSON object a line and answers each with one line. Only root and the agent's own
 //! user may ask. What people see of it is escaped: names and answers are other people's texts.
 
+mod checked;
 mod client;
 mod event_text;
 mod events;
@@ -15,6 +16,7 @@ mod terminal;
 
 use std::{io, path::PathBuf};
 
+pub use checked::{CHECKED_VERSION, CheckReport, CheckStep, Checked, CheckedServer};
 pub use client::ask;
 pub use event_text::event_text;
 pub use events::{EventLine, Events, StepKind, Timeline, TimelineStep};

@@ -4,7 +4,7 @@ use std::{fmt, net::SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Events, ServerName, Status};
+use super::{Checked, Events, ServerName, Status};
 
 /// The version of this protocol. Another one has requests or replies that older programs would misunderstand; fields
 /// and commands that are only added leave it as it is.
@@ -72,6 +72,14 @@ pub enum Request {
         /// Whether it is in maintenance.
         on: bool,
     },
+    /// Probe a server now, and show each step; nothing changes by it.
+    Check {
+        /// The server; without a port at all of its ports.
+        server: ServerName,
+        /// In this service only.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        service: Option<String>,
+    },
     /// How many connections a server has.
     Connections {
         /// The server; without a port at all of its ports.
@@ -128,6 +136,8 @@ pub enum Reply {
     Reloaded(Reloaded),
     /// To [`Request::Reload`]: the old configuration stays in force, for this reason.
     NotReloaded(String),
+    /// To [`Request::Check`].
+    Checked(Checked),
     /// To the other requests: the servers that are meant, in each of their services, and their state now.
     Servers(Vec<AffectedServer>),
     /// Why the request is invalid or could not be fulfilled.
@@ -338,6 +348,7 @@ mod tests {
             r#"{"command":"drain","server":"10.0.0.1","service":"web","remove":true}"#,
             r#"{"command":"undrain","server":"2001:db8::1"}"#,
             r#"{"command":"maintenance","server":"[2001:db8::1]:80","on":false}"#,
+            r#"{"command":"check","server":"10.0.0.1:80","service":"web"}"#,
             r#"{"command":"connections","server":"10.0.0.1"}"#,
         ];
         for line in commands {

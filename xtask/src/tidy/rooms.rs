@@ -63,14 +63,14 @@ const LVS_AGENT: &[Room] = &[
     room("telemetry", 5, &["clock", "keyed", "supervision", "model", "config", "ipvs", "log", "health", "passive", "pool", "probe", "event", "engine"]),
 
     room("monitor", 6, &["clock", "keyed", "netlink", "model", "control", "ipvs", "network", "passive", "event", "engine", "messages", "telemetry"]),
-    room("admin", 6, &["clock", "netlink", "model", "control", "ipvs", "log", "pool", "event", "engine", "state_file", "messages", "reconcile", "telemetry"]),
+    room("admin", 6, &["clock", "netlink", "model", "control", "ipvs", "log", "pool", "probe", "event", "engine", "state_file", "messages", "reconcile", "telemetry"]),
 
     room("agent", 7, &[
         "file_lock", "file_watch", "file_work", "keyed", "netlink", "privileges", "process", "supervision", "model", "config", "control", "ipvs", "log", "network",
         "health", "passive", "pool", "probe", "event", "engine", "state_file", "messages", "notify", "reconcile", "telemetry", "monitor", "admin",
     ]),
 
-    room("cli", 8, &["clock", "privileges", "supervision", "model", "config", "control", "ipvs", "log", "event", "telemetry", "agent"]),
+    room("cli", 8, &["clock", "privileges", "supervision", "model", "config", "control", "ipvs", "log", "probe", "event", "engine", "telemetry", "admin", "agent"]),
 ];
 
 /// Floor 0 is how programs talk to their users.

@@ -1,5 +1,7 @@
 //! What an agent on a server says about it, in the words that `HAProxy` knows.
 
+use std::fmt;
+
 use crate::model::Weight;
 
 /// A port on the server tells its state and weight in one line.
@@ -50,4 +52,23 @@ pub enum Reported {
     Weight(Weight),
     /// What its agent says.
     Agent(AgentReport),
+}
+
+/// In the words of the protocol, as `weight 3` or `75%, drain, up`.
+impl fmt::Display for Reported {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let AgentReport { percent, order, is_up } = match self {
+            Self::Weight(weight) => return write!(f, "weight {}", weight.0),
+            Self::Agent(report) => report,
+        };
+        let order = order.map(|order| match order {
+            AgentOrder::Ready => "ready",
+            AgentOrder::Drain => "drain",
+            AgentOrder::Maintenance => "maint",
+        });
+        let state = is_up.map(|is_up| if is_up { "up" } else { "down" });
+        let words = percent.map(|percent| format!("{percent}%")).into_iter();
+        let words = words.chain(order.into_iter().chain(state).map(str::to_owned));
+        f.write_str(&words.collect::<Vec<_>>().join(", "))
+    }
 }
