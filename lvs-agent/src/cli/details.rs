@@ -15,6 +15,7 @@ pub(super) fn agent(agent: &AgentSettings) -> Vec<String> {
     match &agent.log {
         LogTarget::Standard => {}
         LogTarget::File(path) => lines.push(format!("log {}", path.display())),
+        LogTarget::Journal => lines.push("log to the systemd journal".to_owned()),
         LogTarget::Syslog(facility) => lines.push(format!("log to syslog, {facility}")),
     }
     let at_exit = if agent.on_exit == OnExit::Remove { "removed" } else { "kept" };

@@ -36,29 +36,27 @@ pub(super) struct StartedLog {
 }
 
 /// Starts the log. Where its target can't be opened, standard error is used instead. Without a format, lines are short
-/// on a terminal.
+/// on a terminal, and fields of the journal where that reads standard error.
 pub(super) fn start(
     format: Option<LogFormat>,
     filter: &str,
     target: &LogTarget,
 ) -> anyhow::Result<StartedLog> {
     let parsed = log::parse(filter).map_err(|message| anyhow!("--log: {message}"))?;
-    let (opened, problem) = match log::open(target) {
-        Ok(opened) => (opened, None),
-        Err(error) => (log::open(&LogTarget::Standard).context("starting the log")?, Some(error)),
-    };
-    let (writer, thread) = opened;
-    let is_standard = problem.is_some() || *target == LogTarget::Standard;
+    let Opened { writer, thread, target: opened, problem } = open(target, format)?;
+    let is_standard = opened == LogTarget::Standard;
     let is_terminal = is_standard && io::stderr().is_terminal();
     let usual = if is_terminal { LogFormat::Short } else { LogFormat::Text };
     // The daemon has a time of its own.
-    let has_time = is_standard || !matches!(target, LogTarget::Syslog(_));
+    let has_time = !matches!(opened, LogTarget::Syslog(_));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(parsed)
         .with_writer(writer)
         // They would go to standard error, at once and at any price.
         .log_internal_errors(false);
-    let filter = match (format.unwrap_or(usual), has_time) {
+    // The journal has a field for each of the object's.
+    let format = if opened == LogTarget::Journal { LogFormat::Json } else { format.unwrap_or(usual) };
+    let filter = match (format, has_time) {
         (LogFormat::Json, _) => install(builder.json().flatten_event(true), filter),
         (LogFormat::Text, true) => install(builder.with_target(false).with_ansi(is_terminal), filter),
         (LogFormat::Text, false) => {
@@ -79,10 +77,36 @@ pub(super) fn start(
             LogTarget::Standard => "standard error".to_owned(),
             LogTarget::File(path) => path.display().to_string(),
             LogTarget::Syslog(facility) => format!("syslog ({facility})"),
+            LogTarget::Journal => "the journal".to_owned(),
         };
         events.publish(Event::Config(ConfigNotice::NoLog { target, error: error.to_string() }));
     }
     Ok(StartedLog { thread, filter, events })
+}
+
+/// The log's target, open.
+struct Opened {
+    writer: LogWriter,
+    thread: LogThread,
+    /// What it is: the one that was wanted, or another in its place.
+    target: LogTarget,
+    /// Why it isn't the one that the configuration names.
+    problem: Option<io::Error>,
+}
+
+fn open(target: &LogTarget, format: Option<LogFormat>) -> anyhow::Result<Opened> {
+    let opened = |target: LogTarget, problem| -> io::Result<_> {
+        let (writer, thread) = log::open(&target)?;
+        Ok(Opened { writer, thread, target, problem })
+    };
+    // A format that was asked for is what standard error gets.
+    let goes_to_journal = *target == LogTarget::Standard && format.is_none() && log::stderr_is_journal();
+    if goes_to_journal && let Ok(journal) = opened(LogTarget::Journal, None) {
+        return Ok(journal);
+    }
+    opened(target.clone(), None)
+        .or_else(|error| opened(LogTarget::Standard, Some(error)))
+        .context("starting the log")
 }
 
 /// From now on this is the program's log, with this filter.

@@ -146,10 +146,8 @@ mod tests {
             ("10.0.0.2", Some("mail"), Err("service \"mail\" has no server 10.0.0.2; it belongs to \"web\"")),
         ];
         for (server, service, expected) in cases {
-            let selector = ServerSelector {
-                server: server.parse().unwrap(),
-                service: service.map(str::to_owned),
-            };
+            let selector =
+                ServerSelector { server: server.parse().unwrap(), service: service.map(str::to_owned) };
             let selected = select(&services, &selector).map(|keys| {
                 let name = |key: &DestinationKey| {
                     let service = key.service.to_string();

@@ -114,7 +114,9 @@ pub(crate) fn service_statuses(
     let summaries: Vec<_> =
         wanted.map(|(config, state)| summary(engine, config, state, &idle, now)).collect();
     match service {
-        Some(name) if summaries.is_empty() => Err(Unknown::service(engine.services().map(|(service, _)| service), name)),
+        Some(name) if summaries.is_empty() => {
+            Err(Unknown::service(engine.services().map(|(service, _)| service), name))
+        }
         _ => Ok(summaries),
     }
 }

@@ -1,9 +1,10 @@
-//! Where the log goes: standard error, a file, or the local syslog. A thread of its own writes, and whoever logs never
-//! waits for it, and never hears of a failure: a terminal may be gone, a pipe full, a disk may hang. What doesn't fit
-//! into its queue is counted, and the count is logged as soon as there is room.
+//! Where the log goes: standard error, a file, the local syslog, or the systemd journal. A thread of its own writes,
+//! and whoever logs never waits for it, and never hears of a failure: a terminal may be gone, a pipe full, a disk may
+//! hang. What doesn't fit into its queue is counted, and the count is logged as soon as there is room.
 
 mod file;
 mod filter;
+mod journal;
 mod syslog;
 
 use std::{
@@ -20,8 +21,11 @@ use std::{
 use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
 
-pub use self::filter::{LogFilter, parse};
-use self::{file::LogFile, syslog::Syslog};
+use self::{file::LogFile, journal::Journal, syslog::Syslog};
+pub use self::{
+    filter::{LogFilter, parse},
+    journal::stderr_is_journal,
+};
 use crate::model::LogTarget;
 
 /// Lines that may wait: what a director with thousands of servers says while a disk hangs for some seconds.
@@ -40,6 +44,7 @@ enum Sink {
     Standard,
     File(LogFile),
     Syslog(Syslog),
+    Journal(Journal),
 }
 
 /// Where the lines of the log go in.
@@ -124,6 +129,7 @@ pub fn open(target: &LogTarget) -> io::Result<(LogWriter, LogThread)> {
         LogTarget::Standard => Sink::Standard,
         LogTarget::File(path) => Sink::File(LogFile::open(path)?),
         LogTarget::Syslog(facility) => Sink::Syslog(Syslog::open(*facility)?),
+        LogTarget::Journal => Sink::Journal(Journal::open()?),
     };
     start(sink, QUEUE)
 }
@@ -192,6 +198,7 @@ impl Work {
             }
             Sink::File(file) => file.write(&line.text, self.reopen.swap(false, Ordering::Relaxed)),
             Sink::Syslog(syslog) => syslog.write(line.level, &line.text),
+            Sink::Journal(journal) => journal.write(line.level, &line.text),
         };
         let Err(error) = &written else {
             self.failed = false;
@@ -206,6 +213,16 @@ impl Work {
         if io::Write::write_all(&mut stderr, &line.text).is_err() {
             self.lost.count();
         }
+    }
+}
+
+/// The severity of RFC 5424, 6.2.1.
+fn severity(level: Level) -> u8 {
+    match level {
+        Level::ERROR => 3,
+        Level::WARN => 4,
+        Level::INFO => 6,
+        _ => 7,
     }
 }
 

@@ -4,6 +4,7 @@ use std::{io, os::unix::net::UnixDatagram, path::PathBuf, process};
 
 use tracing::Level;
 
+use super::severity;
 use crate::model::Facility;
 
 /// Where the daemon listens.
@@ -31,13 +32,7 @@ impl Syslog {
     }
 
     pub(super) fn write(&mut self, level: Level, text: &[u8]) -> io::Result<()> {
-        let severity = match level {
-            Level::ERROR => 3,
-            Level::WARN => 4,
-            Level::INFO => 6,
-            _ => 7,
-        };
-        let priority = self.facility.code() * 8 + severity;
+        let priority = self.facility.code() * 8 + severity(level);
         let mut message = format!("<{priority}>lvs-agent[{}]: ", process::id()).into_bytes();
         message.extend(text.trim_ascii_end());
         message.truncate(MAX);

@@ -115,4 +115,6 @@ pub enum LogTarget {
     File(PathBuf),
     /// To the local syslog, with this facility.
     Syslog(Facility),
+    /// To the systemd journal, with all fields.
+    Journal,
 }

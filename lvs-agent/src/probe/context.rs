@@ -52,7 +52,9 @@ impl<'a> Deadline<'a> {
     ) -> Result<T, FailureReason> {
         let limit = if matches!(phase, Phase::Connect | Phase::Tls) { self.connect } else { self.read };
         let until = limit.map_or(self.end, |limit| self.end.min(Instant::now() + limit));
-        self.noted(phase, time::timeout_at(until, work)).await.unwrap_or(Err(FailureReason::TimedOut { phase }))
+        self.noted(phase, time::timeout_at(until, work))
+            .await
+            .unwrap_or(Err(FailureReason::TimedOut { phase }))
     }
 
     /// Waits for `work`, no longer than the deadline.

@@ -67,13 +67,9 @@ mod tests {
         log.add(Phase::Reply, ms(2), ms(3));
         log.add(Phase::Reply, ms(4), ms(9));
         log.add(Phase::Connect, ms(9), ms(10));
-        let steps: Vec<_> =
-            log.into_steps().iter().map(|step| (step.phase, step.from, step.took)).collect();
-        let expected = [
-            (Phase::Connect, ms(0), ms(2)),
-            (Phase::Reply, ms(2), ms(7)),
-            (Phase::Connect, ms(9), ms(1)),
-        ];
+        let steps: Vec<_> = log.into_steps().iter().map(|step| (step.phase, step.from, step.took)).collect();
+        let expected =
+            [(Phase::Connect, ms(0), ms(2)), (Phase::Reply, ms(2), ms(7)), (Phase::Connect, ms(9), ms(1))];
         assert_eq!(steps, expected);
     }
 

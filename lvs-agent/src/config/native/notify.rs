@@ -200,15 +200,16 @@ pub(super) fn files(value: &DeValue<'_>) -> Result<Vec<PathBuf>> {
     Ok(files.into_iter().map(PathBuf::from).collect())
 }
 
-/// Where the log goes: standard error, a file, or a facility of syslog.
+/// Where the log goes: standard error, a file, the systemd journal, or a facility of syslog.
 pub(super) fn log(value: &DeValue<'_>) -> Result<LogTarget> {
-    let text = value::text(value, "\"standard\", a path, or a facility such as \"syslog:local0\"")?;
-    let problem =
-        "is neither \"standard\", nor a path from the root, nor a facility such as \"syslog:local0\"";
+    let text =
+        value::text(value, "\"standard\", \"journal\", a path, or a facility such as \"syslog:local0\"")?;
+    let problem = "is neither \"standard\" or \"journal\", nor a path from the root, nor a facility such as \"syslog:local0\"";
     let fault = || ValueFault::Text { text: text.to_owned(), problem };
     match text.strip_prefix("syslog:") {
         Some(name) => Facility::named(name).map(LogTarget::Syslog).ok_or_else(fault),
         None if text == "standard" => Ok(LogTarget::Standard),
+        None if text == "journal" => Ok(LogTarget::Journal),
         None if text.starts_with('/') && !text.contains('\0') => Ok(LogTarget::File(text.into())),
         None => Err(fault()),
     }

@@ -1,7 +1,10 @@
 use super::*;
 use crate::{
     config::native,
-    engine::{admin::{AdminCommand, apply}, selection::ServerSelector},
+    engine::{
+        admin::{AdminCommand, apply},
+        selection::ServerSelector,
+    },
     health::{Sample, Source},
     pool::Presence,
     probe::{Failure, FailureReason, Outcome, Success},

@@ -36,6 +36,7 @@ pub(super) fn agent(settings: &AgentSettings) -> String {
     table.unless("log", &settings.log, &default.log, |log| match log {
         LogTarget::Standard => text("standard"),
         LogTarget::File(file) => path(file),
+        LogTarget::Journal => text("journal"),
         LogTarget::Syslog(facility) => text(format!("syslog:{facility}")),
     });
     table.maybe("script-user", settings.script_user.as_ref().map(|user| text(user.to_string())));
