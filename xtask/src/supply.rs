@@ -31,6 +31,9 @@ const BANNED: &[(&str, &str)] = &[
 /// Crates that are there in several versions, and whose wish that is.
 const DUPLICATES: &[(&str, &str)] = &[
     ("base64", "lettre, and rcgen in tests, have 0.23; the metrics exporter and postgres-protocol 0.22"),
+    ("darling", "at build time only: the derive macros of neli and of ratatui"),
+    ("darling_core", "as darling"),
+    ("darling_macro", "as darling"),
     ("bit-vec", "tests only: yasna (of rcgen) and proptest"),
     ("getrandom", "ring has 0.2, metrics-util's rand 0.3, the newest rand 0.4"),
     ("hashbrown", "tokio-util, metrics-util and aya have one each"),

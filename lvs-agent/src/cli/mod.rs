@@ -12,6 +12,7 @@ mod servers;
 mod start_log;
 mod status;
 mod terminal;
+mod top;
 
 use std::{
     collections::BTreeSet,
@@ -38,6 +39,7 @@ use self::{
     servers::{DrainArguments, MaintenanceArguments, ServerArguments},
     start_log::{LogFormat, StartedLog},
     status::StatusArguments,
+    top::TopArguments,
 };
 use crate::{
     agent::{self, InstanceRole, Part},
@@ -86,6 +88,9 @@ enum Command {
     /// goes.
     #[command(after_help = exit_code::OF_STATUS)]
     Status(StatusArguments),
+    /// Show services and servers on the terminal, with keys for what an operator does.
+    #[command(after_help = exit_code::OF_OTHERS)]
+    Top(TopArguments),
     /// Probe a server now, and show each step with its time; nothing changes by it.
     #[command(after_help = exit_code::OF_CHECK)]
     Check(CheckArguments),
@@ -205,6 +210,7 @@ pub fn main(cli: &Cli) -> ExitCode {
         }
         Command::Status(arguments) => run_client(async { Ok(status::status(arguments).await) }),
         Command::Check(arguments) => run_client(async { Ok(check::check(arguments).await) }),
+        Command::Top(arguments) => run_client(top::top(arguments)),
         Command::LogLevel(arguments) => end(log_level(arguments)),
         Command::Events(arguments) => run_client(events::events(arguments)),
         Command::Reload(arguments) => {

@@ -145,7 +145,7 @@ fn row(server: &ServerStatus) -> Row {
 }
 
 /// How packets reach it, in ipvsadm's words.
-fn forward(method: &str) -> &str {
+pub(crate) fn forward(method: &str) -> &str {
     match method {
         "masquerade" => "Masq",
         "direct-route" => "Route",
@@ -157,7 +157,7 @@ fn forward(method: &str) -> &str {
 }
 
 /// The weight that it shall have, and the one that it has, if that is another.
-fn weight(server: &ServerStatus) -> String {
+pub(crate) fn weight(server: &ServerStatus) -> String {
     let wanted = server.weight.map_or_else(|| "out".to_owned(), |weight| weight.to_string());
     match server.table_weight {
         Some(is) if server.weight.map(i32::from) != Some(is) => format!("{wanted} (is {is})"),
@@ -185,7 +185,7 @@ fn signal(server: &ServerStatus) -> String {
 }
 
 /// Why it is in its state and has its weight: the last check and what it answered, and what the traffic said.
-fn why(server: &ServerStatus) -> String {
+pub(crate) fn why(server: &ServerStatus) -> String {
     let mut words: Vec<String> = server.note.iter().map(|note| escaped(note).into_owned()).collect();
     words.extend(server.checks.iter().filter(|one| is_shown(one, server)).map(check));
     let is_told = |failure: &&EvidenceStatus| {
@@ -220,7 +220,7 @@ fn is_shown(check: &CheckStatus, server: &ServerStatus) -> bool {
 }
 
 /// The check and its result, such as `http answered in 0.4 ms, 2s ago`.
-fn check(last: &CheckStatus) -> String {
+pub(crate) fn check(last: &CheckStatus) -> String {
     let CheckStatus { check, result, text, took_ms, age_ms } = last;
     let ago = age(*age_ms);
     match result {
@@ -231,12 +231,12 @@ fn check(last: &CheckStatus) -> String {
     }
 }
 
-fn is_up(server: &ServerStatus) -> bool {
+pub(crate) fn is_up(server: &ServerStatus) -> bool {
     matches!(server.state.as_str(), "up" | "suspect")
 }
 
 /// Whether there is more to say of it than that it is well.
-fn is_news(server: &ServerStatus) -> bool {
+pub(crate) fn is_news(server: &ServerStatus) -> bool {
     let is_well = server.state == "up" || server.state == "unchecked";
     !is_well || server.held || server.note.is_some() || server.contradiction.is_some()
 }
@@ -250,7 +250,7 @@ fn colour_of(health: Health) -> Colour {
 }
 
 /// An age in its two greatest units; below ten seconds with a tenth.
-pub(super) fn age(ms: u64) -> String {
+pub(crate) fn age(ms: u64) -> String {
     let seconds = ms / 1000;
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
     match seconds {
@@ -263,7 +263,7 @@ pub(super) fn age(ms: u64) -> String {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
-fn bytes_per_s(bytes: u64) -> String {
+pub(crate) fn bytes_per_s(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B/s", "kB/s", "MB/s", "GB/s", "TB/s"];
     let (mut value, mut unit) = (bytes as f64, 0);
     while value >= 999.5 && unit + 1 < UNITS.len() {
