@@ -2,17 +2,18 @@
 
 use std::{
     env, fs,
-    net::SocketAddr,
+    net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::{Command, Output},
     sync::OnceLock,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
 use lvs_tests::lab::{
     agent::config::AgentConfig,
     layout::{Layout, Method},
-    process::programs,
+    process::{programs, terminal::OnTerminal},
 };
 
 /// The agent's program; built first, where nobody has said which it is.
@@ -102,9 +103,19 @@ fn a_configuration_that_is_not_there_is_named_once() -> Result<()> {
 
 #[test]
 fn each_command_has_help_with_its_exit_codes() -> Result<()> {
-    for command in
-        ["run", "check-config", "status", "events", "log-level", "reload", "drain", "undrain", "maintenance"]
-    {
+    for command in [
+        "run",
+        "check-config",
+        "status",
+        "top",
+        "check",
+        "events",
+        "log-level",
+        "reload",
+        "drain",
+        "undrain",
+        "maintenance",
+    ] {
         let output = run(&[command, "--help"])?;
         let text = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success() && text.contains("Exit codes:\n  0  "), "{command}: {text}");
@@ -120,6 +131,50 @@ fn a_status_without_an_agent_has_an_exit_code_of_its_own() -> Result<()> {
         assert_eq!(run(&arguments)?.status.code(), Some(3), "{arguments:?}");
     }
     assert_refused(&["events", "--since", "soon"], &["--since"])
+}
+
+#[test]
+fn a_check_without_an_agent_takes_a_configuration() -> Result<()> {
+    let asked = ["check", "10.0.0.1", "--control", "/nowhere/control"];
+    assert_refused(&asked, &["no agent answers at /nowhere/control", "--config"])?;
+    assert_eq!(run(&asked)?.status.code(), Some(2));
+    // A port of the loopback that nobody listens at, once this listener is gone.
+    let server = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let (_folder, file) = configured(&format!(
+        "[[service]]\naddress = \"192.0.2.1:80\"\nforward = \"masquerade\"\n\
+         [[service.server]]\naddress = \"{server}\"\n"
+    ))?;
+    let output = run(&["check", &server.to_string(), "--config", &file])?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    for line in
+        [&format!("  connect of {server}, timeout "), "    connection ", "    failed: connection refused"]
+    {
+        assert!(text.contains(line), "{line:?} is missing in: {text}");
+    }
+    assert_refused(&["check", "10.9.9.9", "--config", &file], &["no service has a server 10.9.9.9"])
+}
+
+#[test]
+fn top_goes_on_without_an_agent_and_gives_the_terminal_back() -> Result<()> {
+    /// As long as a loaded machine may take.
+    const LIMIT: Duration = Duration::from_secs(30);
+    assert_refused(&["top"], &["needs a terminal", "status --watch"])?;
+    let mut command = Command::new(agent()?);
+    command.args(["top", "--control", "/nowhere/control"]).env("RUST_BACKTRACE", "0");
+    let mut top = OnTerminal::spawn(command)?;
+    top.wait_for("no agent answers at /nowhere/control", LIMIT)?;
+    top.press("?")?;
+    // Only what changes is written, word by word.
+    top.wait_for("configuration,", LIMIT)?;
+    top.press("q")?;
+    let (status, written) = top.wait_for_end(LIMIT)?;
+    assert!(status.success(), "{status}: {written:?}");
+    // The other screen of xterm, there and back.
+    let (there, back) = (written.find("\x1b[?1049h"), written.rfind("\x1b[?1049l"));
+    assert!(there.is_some() && there < back, "{written:?}");
+    assert!(!written.contains("panicked"), "{written:?}");
+    Ok(())
 }
 
 #[test]

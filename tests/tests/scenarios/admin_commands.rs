@@ -100,8 +100,15 @@ fn a_failover_is_seen_with_its_reason_and_its_timeline() -> Result<()> {
     let server = testbed.lab.servers[0].address().to_string();
     let healthy = testbed.agent.command(&["status", "web"])?;
     assert_eq!(healthy.code, Some(0), "{healthy}");
+    let answered = testbed.agent.command(&["check", &server])?;
+    assert_eq!(answered.code, Some(0), "{answered}");
     testbed.inject(Fault::ProcessKilled, 0)?;
     testbed.wait_until_out(0)?;
+    let refused = testbed.agent.command(&["check", &server, "--service", "web", "--json"])?;
+    let checked: serde_json::Value = serde_json::from_str(&refused.stdout)?;
+    let check = &checked["servers"][0]["checks"][0];
+    assert_eq!((refused.code, &check["text"]), (Some(1), &"connection refused".into()), "{refused}");
+    assert_eq!(check["steps"][0]["step"], "connection", "{refused}");
     // What the kernel counts may be half a second old in a status.
     testbed.run_for(Duration::from_secs(1))?;
 

@@ -2,6 +2,7 @@
 
 pub mod privileges;
 pub mod programs;
+pub mod terminal;
 pub mod unprivileged;
 
 use std::{
