@@ -6,6 +6,7 @@ mod bench;
 mod build;
 mod cache;
 mod demo;
+mod dist;
 mod doctor;
 mod dpkg;
 mod linker;
@@ -33,6 +34,7 @@ use crate::bench::Bench;
 use crate::build::Profile;
 use crate::cache::Cache;
 use crate::demo::Place;
+use crate::dist::DistOptions;
 use crate::test::{Step, TestOptions};
 use crate::vm::{Clock, VmOptions, kernel};
 
@@ -55,6 +57,15 @@ enum Task {
         /// Build the agent without optimisation
         #[arg(long)]
         debug: bool,
+    },
+    /// Build the Debian package and the tarball
+    Dist {
+        /// The folder for the files
+        #[arg(long, default_value = "target/dist-files", value_name = "DIR")]
+        out: PathBuf,
+        /// Another version than the workspace's, for tests of upgrades
+        #[arg(long, value_name = "VERSION")]
+        version: Option<String>,
     },
     /// Build, then start the agent
     Run {
@@ -163,6 +174,10 @@ fn perform(task: Task) -> Result<ExitCode> {
             return Ok(succeeded(doctor::doctor(&cache)));
         }
         Task::Build { debug } => build::build(&cache, if debug { Profile::Debug } else { Profile::Release })?,
+        Task::Dist { out, version } => {
+            let out = std::path::absolute(out)?;
+            dist::dist(&cache, &DistOptions { out, version })?;
+        }
         Task::Run { arguments } => run::run(&cache, &arguments)?,
         Task::Demo { native, machine, arguments } => {
             // What is shown are times: they must be the guest's, whatever else this machine does meanwhile.
