@@ -18,9 +18,7 @@ pub(crate) fn pages(mut command: Command) -> Result<Vec<(String, String)>> {
 }
 
 fn page(command: &Command, name: &str) -> Result<(String, String)> {
-    // The page of a subcommand names it as it is called, and its version is the program's.
-    let command = command.clone().name(name.to_owned()).version(env!("CARGO_PKG_VERSION"));
-    let man = Man::new(command)
+    let man = Man::new(command.clone())
         .title(name.to_uppercase())
         .section(COMMANDS)
         .source(concat!("lvs-agent ", env!("CARGO_PKG_VERSION")))

@@ -60,12 +60,18 @@ enum Task {
     },
     /// Build the Debian package and the tarball
     Dist {
-        /// The folder for the files
-        #[arg(long, default_value = "target/dist-files", value_name = "DIR")]
-        out: PathBuf,
-        /// Another version than the workspace's, for tests of upgrades
-        #[arg(long, value_name = "VERSION")]
-        version: Option<String>,
+        /// The folder for the files; without it: dist-files in cargo's target directory
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+        /// Pack this program, which has lvs-manual beside it, instead of building both
+        #[arg(long, value_name = "FILE")]
+        agent: Option<PathBuf>,
+        /// Then build the commit again in another folder, and compare the bytes
+        #[arg(long, conflicts_with = "agent")]
+        verify: bool,
+        /// Then try the package: install it in a bare Debian under systemd, in the VM, upgrade and purge it
+        #[arg(long)]
+        trial: bool,
     },
     /// Build, then start the agent
     Run {
@@ -174,9 +180,9 @@ fn perform(task: Task) -> Result<ExitCode> {
             return Ok(succeeded(doctor::doctor(&cache)));
         }
         Task::Build { debug } => build::build(&cache, if debug { Profile::Debug } else { Profile::Release })?,
-        Task::Dist { out, version } => {
-            let out = std::path::absolute(out)?;
-            dist::dist(&cache, &DistOptions { out, version })?;
+        Task::Dist { out, agent, verify, trial } => {
+            let out = out.map_or_else(|| Ok(paths::target().join("dist-files")), std::path::absolute)?;
+            return dist::dist(&cache, &DistOptions { out, agent, verify, trial }).map(succeeded);
         }
         Task::Run { arguments } => run::run(&cache, &arguments)?,
         Task::Demo { native, machine, arguments } => {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::{PROFILE, Release, sbom};
+use super::{MANUAL, Release, sbom};
 use crate::paths;
 use crate::process::{self, run};
 
@@ -61,7 +61,7 @@ impl Tree {
                 install_folder(&from, &root.join(to))?;
             }
         }
-        manual(stage, &root)?;
+        manual(&agent.with_file_name(MANUAL), stage, &root)?;
         sbom::write(&root.join(DOCUMENTS).join("sbom.cdx.json"), release)?;
         set_modes(&root)?;
         Ok(Self { root, agent: program })
@@ -69,9 +69,9 @@ impl Tree {
 }
 
 /// The manual pages and completions.
-fn manual(stage: &Path, root: &Path) -> Result<()> {
+fn manual(writer: &Path, stage: &Path, root: &Path) -> Result<()> {
     let written = stage.join("manual");
-    run(process::command(paths::target().join(PROFILE).join("lvs-manual")).arg(&written))?;
+    run(process::command(writer).arg(&written))?;
     for page in fs::read_dir(written.join("man"))? {
         let page = page?.path();
         let section = page.extension().unwrap_or_default().to_string_lossy().into_owned();

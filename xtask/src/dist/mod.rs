@@ -7,9 +7,11 @@
 mod changelog;
 mod debian;
 mod layout;
+mod reproduce;
 mod sbom;
 mod shared;
 mod tarball;
+mod trial;
 
 use std::env;
 use std::ffi::OsString;
@@ -34,9 +36,16 @@ const PROFILE: &str = "dist";
 pub(crate) struct DistOptions {
     /// Where the files go.
     pub(crate) out: PathBuf,
-    /// Another version than the workspace's, for tests of upgrades.
-    pub(crate) version: Option<String>,
+    /// A program that is there already, with `lvs-manual` beside it; without it both are built.
+    pub(crate) agent: Option<PathBuf>,
+    /// Whether all is built again elsewhere, and compared.
+    pub(crate) verify: bool,
+    /// Whether the package is tried in a bare Debian.
+    pub(crate) trial: bool,
 }
+
+/// A version before any that there has been, for the trial of an upgrade.
+const EARLIER: &str = "0.0.1";
 
 /// What all files have in common.
 #[derive(Debug, Clone)]
@@ -46,24 +55,35 @@ struct Release {
     epoch: u64,
 }
 
-/// Builds, lays out, and packs; prints where the files are.
-pub(crate) fn dist(cache: &Cache, options: &DistOptions) -> Result<()> {
+/// The program that writes the manual.
+const MANUAL: &str = "lvs-manual";
+
+/// Builds, lays out, and packs; prints where the files are. Returns whether the trial went well, if there was one.
+pub(crate) fn dist(cache: &Cache, options: &DistOptions) -> Result<bool> {
     ensure_all(cache, TO_BUILD)?;
-    let release = Release {
-        version: options.version.clone().unwrap_or_else(|| env!("CARGO_PKG_VERSION").to_owned()),
-        epoch: epoch()?,
-    };
-    let agent = built(cache)?;
-    let stage = tempfile::tempdir().context("cannot make a temporary directory")?;
-    let tree = Tree::lay_out(stage.path(), &agent, &release)?;
+    let release = Release { version: env!("CARGO_PKG_VERSION").to_owned(), epoch: epoch()? };
+    let agent = options.agent.clone().map_or_else(|| built(cache), Ok)?;
     fs::create_dir_all(&options.out).with_context(|| format!("cannot make {}", options.out.display()))?;
-    let files = [debian::pack(&tree, &release, &options.out)?, tarball::pack(&tree, &release, &options.out)?];
-    tarball::sums(&options.out, &files)?;
-    for file in files {
-        println!("{}", file.display());
+    let [deb, tarball] = packed(&agent, &release, &options.out)?;
+    tarball::sums(&options.out, &[&deb, &tarball])?;
+    println!("{}\n{}\nneeds {}", deb.display(), tarball.display(), shared::needs(&agent)?);
+    if options.verify {
+        reproduce::compare(&release, &[&deb, &tarball])?;
     }
-    println!("needs {}", shared::needs(&agent)?);
-    Ok(())
+    if !options.trial {
+        return Ok(true);
+    }
+    let earlier = tempfile::tempdir().context("cannot make a temporary directory")?;
+    let release = Release { version: EARLIER.to_owned(), ..release };
+    let [old, _] = packed(&agent, &release, earlier.path())?;
+    trial::trial(cache, &old, &deb)
+}
+
+/// The package and the tarball.
+fn packed(agent: &Path, release: &Release, out: &Path) -> Result<[PathBuf; 2]> {
+    let stage = tempfile::tempdir().context("cannot make a temporary directory")?;
+    let tree = Tree::lay_out(stage.path(), agent, release)?;
+    Ok([debian::pack(&tree, release, out)?, tarball::pack(&tree, release, out)?])
 }
 
 /// When what is built was written, for all times in what is handed out.
@@ -83,7 +103,7 @@ fn built(cache: &Cache) -> Result<PathBuf> {
     let remap = remapped_paths()?;
     let object = build::kernel_side_with(cache, &remap)?;
     let target = paths::target();
-    for package in ["lvs-agent", "lvs-manual"] {
+    for package in ["lvs-agent", MANUAL] {
         let mut cargo = process::cargo();
         cargo.args([
             "build",
@@ -143,4 +163,36 @@ fn sysroot() -> Result<PathBuf> {
     let rustc = Path::new(&rustc).with_file_name("rustc");
     let root = output(Command::new(rustc).args(["--print", "sysroot"]))?;
     Ok(PathBuf::from(root.trim()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    /// What a build leaves, as far as packing goes.
+    fn built_in(folder: &Path) -> PathBuf {
+        let agent = folder.join("lvs-agent");
+        fs::copy("/bin/true", &agent).expect("copied");
+        let manual = folder.join(MANUAL);
+        let script = "#!/bin/sh\nmkdir -p $1/man $1/bash $1/zsh $1/fish\necho .TH X 8 >$1/man/lvs-agent.8\n";
+        fs::write(&manual, script).expect("written");
+        fs::set_permissions(&manual, fs::Permissions::from_mode(0o755)).expect("may be run");
+        agent
+    }
+
+    #[test]
+    fn the_same_files_give_the_same_bytes() {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let agent = built_in(folder.path());
+        let release = Release { version: "0.1.0".into(), epoch: 1_700_000_000 };
+        let bytes = |name: &str| {
+            let out = folder.path().join(name);
+            fs::create_dir(&out).expect("made");
+            let files = packed(&agent, &release, &out).expect("packed");
+            files.map(|file| fs::read(file).expect("read"))
+        };
+        assert!(bytes("a") == bytes("b"));
+    }
 }

@@ -28,7 +28,7 @@ pub(super) fn pack(tree: &Tree, release: &Release, out: &Path) -> Result<PathBuf
 }
 
 /// Writes the checksums of the files, as `sha256sum --check` reads them.
-pub(super) fn sums(out: &Path, files: &[PathBuf]) -> Result<()> {
+pub(super) fn sums(out: &Path, files: &[&PathBuf]) -> Result<()> {
     let names = files.iter().filter_map(|file| file.file_name());
     let sums = output(process::command("sha256sum").args(names).current_dir(out))?;
     let path = out.join(SUMS);
