@@ -33,6 +33,7 @@ mod privileges;
 pub mod probe;
 mod process;
 mod reconcile;
+mod service_manager;
 mod state_file;
 mod supervision;
 mod telemetry;

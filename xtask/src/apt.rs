@@ -180,7 +180,7 @@ impl Apt {
     }
 
     /// The Debian mirror in this machine's sources.
-    fn mirror(&self) -> Result<String> {
+    pub(crate) fn mirror(&self) -> Result<String> {
         if let Ok(mirror) = std::env::var(MIRROR_VARIABLE) {
             return Ok(mirror);
         }

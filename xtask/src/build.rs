@@ -58,11 +58,19 @@ pub(crate) fn build(cache: &Cache, profile: Profile) -> Result<()> {
 
 /// Builds the kernel side and returns the object's path.
 pub(crate) fn kernel_side(cache: &Cache) -> Result<PathBuf> {
+    kernel_side_in(cache, &paths::target().join("bpf"), &[])
+}
+
+/// The same with further flags for the compiler, in a folder of its own.
+pub(crate) fn kernel_side_with(cache: &Cache, flags: &[String]) -> Result<PathBuf> {
+    kernel_side_in(cache, &paths::target().join("bpf-dist"), flags)
+}
+
+fn kernel_side_in(cache: &Cache, target: &Path, flags: &[String]) -> Result<PathBuf> {
     let toolchain = toolchain::ready(cache)?;
-    let target = paths::target().join("bpf");
-    let mut cargo = kernel_side_cargo(cache, &toolchain)?;
+    let mut cargo = kernel_side_cargo(cache, &toolchain, flags)?;
     cargo.args(["build", "--release", "--package", KERNEL_SIDE]).args(CORE).args(["--target", BPF_TARGET]);
-    run(cargo.arg("--target-dir").arg(&target)).context("cannot build the kernel side")?;
+    run(cargo.arg("--target-dir").arg(target)).context("cannot build the kernel side")?;
     built(target.join(BPF_TARGET).join("release").join(KERNEL_SIDE))
 }
 
@@ -98,13 +106,14 @@ pub(crate) fn package(package: &str, binary: &str, object: &Path, profile: Profi
 const CORE: [&str; 2] = ["-Z", "build-std=core"];
 
 /// The BPF toolchain's cargo, with the matching linker and with BTF in what it links.
-fn kernel_side_cargo(cache: &Cache, toolchain: &BpfToolchain) -> Result<Command> {
+fn kernel_side_cargo(cache: &Cache, toolchain: &BpfToolchain, flags: &[String]) -> Result<Command> {
     let linker = linker::directory(cache, toolchain.version.llvm);
     let path = env::var_os("PATH").unwrap_or_default();
     let path = env::join_paths(std::iter::once(linker).chain(env::split_paths(&path)))?;
     let mut cargo = process::foreign_cargo(&toolchain.cargo);
     cargo.env("PATH", path).env("RUSTC", &toolchain.rustc).env("RUSTC_BOOTSTRAP", "1");
-    cargo.env("RUSTFLAGS", "-Cdebuginfo=2 -Clink-arg=--btf");
+    let flags = [&["-Cdebuginfo=2 -Clink-arg=--btf".to_owned()], flags].concat();
+    cargo.env("RUSTFLAGS", flags.join(" "));
     Ok(cargo)
 }
 

@@ -6,6 +6,7 @@ mod bench;
 mod build;
 mod cache;
 mod demo;
+mod dist;
 mod doctor;
 mod dpkg;
 mod linker;
@@ -33,6 +34,7 @@ use crate::bench::Bench;
 use crate::build::Profile;
 use crate::cache::Cache;
 use crate::demo::Place;
+use crate::dist::DistOptions;
 use crate::test::{Step, TestOptions};
 use crate::vm::{Clock, VmOptions, kernel};
 
@@ -55,6 +57,21 @@ enum Task {
         /// Build the agent without optimisation
         #[arg(long)]
         debug: bool,
+    },
+    /// Build the Debian package and the tarball
+    Dist {
+        /// The folder for the files; without it: dist-files in cargo's target directory
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+        /// Pack this program, which has lvs-manual beside it, instead of building both
+        #[arg(long, value_name = "FILE")]
+        agent: Option<PathBuf>,
+        /// Then build the commit again in another folder, and compare the bytes
+        #[arg(long, conflicts_with = "agent")]
+        verify: bool,
+        /// Then try the package: install it in a bare Debian under systemd, in the VM, upgrade and purge it
+        #[arg(long)]
+        trial: bool,
     },
     /// Build, then start the agent
     Run {
@@ -163,6 +180,10 @@ fn perform(task: Task) -> Result<ExitCode> {
             return Ok(succeeded(doctor::doctor(&cache)));
         }
         Task::Build { debug } => build::build(&cache, if debug { Profile::Debug } else { Profile::Release })?,
+        Task::Dist { out, agent, verify, trial } => {
+            let out = out.map_or_else(|| Ok(paths::target().join("dist-files")), std::path::absolute)?;
+            return dist::dist(&cache, &DistOptions { out, agent, verify, trial }).map(succeeded);
+        }
         Task::Run { arguments } => run::run(&cache, &arguments)?,
         Task::Demo { native, machine, arguments } => {
             // What is shown are times: they must be the guest's, whatever else this machine does meanwhile.

@@ -53,7 +53,7 @@ use crate::{
     ipvs::IpvsClient,
     log::{LogFilter, LostLines},
     messages::{ServiceUpdate, WatchedServices},
-    model::{Config, VirtualService},
+    model::{Config, VirtualService, defaults::OPERATORS},
     monitor::setup::{self, NoPassiveSide, Wiring},
     netlink::DEFAULT_TIMEOUT,
     notify::{self, Notifier, alerts::Alerts},
@@ -61,6 +61,7 @@ use crate::{
     privileges::{self, RunAs},
     probe::{BaselineCheck, IdleConnections, Prober, Scheduler},
     reconcile::{Reconciler, sysctl},
+    service_manager::{self, PhaseHandle, ServiceManager, TurnRequest},
     state_file::{self, FailureNote, Restored, SavedCommands, StateWriter},
     supervision::{STOP, TaskName, TaskSet},
     telemetry::metrics::EventCounters,
@@ -107,13 +108,20 @@ pub(crate) async fn run(
     events: Publisher,
 ) -> anyhow::Result<()> {
     let Part { role, runtime_directory, run_as } = part;
+    // Agents that this one starts are no concern of the service manager.
+    let manager = (role == InstanceRole::Primary).then(ServiceManager::of_environment).transpose();
+    let manager = manager.unwrap_or_else(|error| {
+        warn!("{error}");
+        None
+    });
     let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
     let claim = || InstanceLock::claim(runtime_directory.as_deref());
     let _lock = (role == InstanceRole::Primary).then(claim).transpose()?;
     // From here on SIGHUP no longer ends the process.
     let hangups = signal(SignalKind::hangup()).context("listening for SIGHUP")?;
-    let mut starting = Box::pin(Running::start(config, source, run_as, hangups, (log, filter), events));
+    let external = ExternalInputs { source, hangups, manager: manager.unwrap_or_default() };
+    let mut starting = Box::pin(Running::start(config, external, run_as, (log, filter), events));
     let running = tokio::select! {
         started = &mut starting => started?,
         _ = terminate.recv() => return stop_at_start(starting).await,
@@ -142,11 +150,25 @@ async fn stop_at_start(starting: impl Future<Output = anyhow::Result<Running>>) 
 
 /// Inputs from outside the program.
 struct ExternalInputs {
+    /// The configuration's file.
+    source: Option<Source>,
+    /// SIGHUP.
+    hangups: Signal,
+    /// Whoever has started the agent.
+    manager: ServiceManager,
+}
+
+/// What is opened before anything is changed.
+struct Opened {
     control: Option<ControlServer>,
     /// The configuration's file.
     source: Option<Source>,
     /// SIGHUP.
     hangups: Signal,
+    /// Where the service manager is told how far the agent is, …
+    phase: PhaseHandle,
+    /// … and its questions to the controller.
+    turns: mpsc::Receiver<TurnRequest>,
 }
 
 /// The parts that the tasks are made of.
@@ -157,7 +179,7 @@ struct Parts {
     table: Reconciler,
     /// Saves the admin commands in effect.
     command_writer: Option<StateWriter<SavedCommands>>,
-    external: ExternalInputs,
+    external: Opened,
     /// How many files may be open, where that is known.
     open_files: Option<usize>,
     run_as: RunAs,
@@ -177,9 +199,8 @@ struct Running {
 impl Running {
     async fn start(
         config: Config,
-        source: Option<Source>,
+        ExternalInputs { source, hangups, manager }: ExternalInputs,
         run_as: RunAs,
-        hangups: Signal,
         (log, filter): (LostLines, LogFilter),
         events: Publisher,
     ) -> anyhow::Result<Self> {
@@ -194,6 +215,8 @@ impl Running {
             failure_note,
             state_lock: None,
         };
+        let (notices, phase, turns) = service_manager::notices(manager);
+        running.tasks.spawn_restarted(TaskName::ServiceManager, notices);
         let open_files = raise_limit();
         if let Some(address) = config.agent.metrics {
             let server = exposition::start(address, log)?;
@@ -204,7 +227,9 @@ impl Running {
             events.publish(Event::AfterFailure { reason });
         }
         // Before anything is changed: another agent that has the socket may manage the same table.
-        let control = config.agent.control.as_deref().map(ControlServer::bind).transpose()?;
+        let operators = operators(config.agent.operators.as_deref())?;
+        let control = config.agent.control.as_deref();
+        let control = control.map(|path| ControlServer::bind(path, operators)).transpose()?;
         setup::check_devices(&config.passive).await?;
         let client = IpvsClient::connect(DEFAULT_TIMEOUT).await?;
         let Restored { saved, overrides, commands: command_writer, file, lock } =
@@ -231,7 +256,7 @@ impl Running {
             events.publish(Event::AdminRestored { subject: engine.subject(destination), reason });
         }
         probe_mark::warn_of_others(config.agent.probe_mark, &found).await;
-        let external = ExternalInputs { control, source, hangups };
+        let external = Opened { control, source, hangups, phase, turns };
         let config = Arc::new(config);
         let parts = Parts { config, adopted, engine, table, command_writer, external, open_files, run_as };
         running.start_tasks(parts).await;
@@ -246,7 +271,7 @@ impl Running {
             mut engine,
             mut table,
             command_writer: state_writer,
-            external: ExternalInputs { control, source, hangups },
+            external: Opened { control, source, hangups, phase, turns },
             open_files,
             run_as,
         } = parts;
@@ -307,6 +332,7 @@ impl Running {
             requests,
             updates,
             commands,
+            turns,
             maintained,
         };
         self.tasks.spawn(TaskName::Controller, controller.run(inputs, shutdown.clone()));
@@ -318,6 +344,7 @@ impl Running {
             desired,
             notifier,
             events: events.clone(),
+            phase: phase.clone(),
         };
         let inputs = reload::Inputs { hangups, requests: reloads };
         let reload = Reload::new(source, config.clone(), outputs).run(inputs, shutdown.clone());
@@ -338,6 +365,7 @@ impl Running {
             self.tasks.spawn_restarted(TaskName::Control, ControlService::new(control, handler));
         }
         self.tasks.spawn(TaskName::Checks, checks_until_stopped(scheduler));
+        phase.ready();
         events.publish(Event::Ready { services: services.len(), mode: config.agent.mode });
     }
 
@@ -429,6 +457,16 @@ fn baseline_checks(services: &[VirtualService]) -> (Subscriptions, Vec<BaselineC
     let mut checks = Subscriptions::default();
     let ScheduleChange { added, removed: _ } = checks.replace(services);
     (checks, added)
+}
+
+/// The number of the group of operators. The usual one needs not be there, nor does the agent need to be in it.
+fn operators(group: Option<&str>) -> anyhow::Result<Option<u32>> {
+    match group.map(|name| (name, privileges::own_group(name))) {
+        None => Ok(None),
+        Some((_, Ok(number))) => Ok(Some(number)),
+        Some((OPERATORS, Err(_))) => Ok(None),
+        Some((_, Err(error))) => Err(error).context("`operators` in `[agent]`"),
+    }
 }
 
 async fn checks_until_stopped(scheduler: Scheduler) {

@@ -20,6 +20,7 @@ pub(crate) fn without_restart(old: &Config, new: Config) -> (Config, Vec<&'stati
         execute,
         log,
         script_user,
+        operators,
         probe_mark,
     } = agent;
     let before = &old.agent;
@@ -33,6 +34,7 @@ pub(crate) fn without_restart(old: &Config, new: Config) -> (Config, Vec<&'stati
         ("`execute` in `[agent]`", execute != before.execute),
         ("`log` in `[agent]`", log != before.log),
         ("`script-user` in `[agent]`", script_user != before.script_user),
+        ("`operators` in `[agent]`", operators != before.operators),
         ("`probe-mark` in `[agent]`", probe_mark != before.probe_mark),
         ("`[passive]`", passive != old.passive),
     ];
@@ -63,6 +65,7 @@ mod tests {
             ("on-shutdown = [\"/bin/true\"]", "", &[]),
             ("metrics = \"off\"", "", &["`metrics` in `[agent]`"]),
             ("script-user = \"daemon\"", "", &["`script-user` in `[agent]`"]),
+            ("operators = \"adm\"", "", &["`operators` in `[agent]`"]),
             ("probe-mark = 7", "", &["`probe-mark` in `[agent]`"]),
             ("control = \"off\"", "[passive]\ntick = \"7ms\"", &["`control` in `[agent]`", "`[passive]`"]),
         ];

@@ -1,6 +1,6 @@
 //! The client: sends one request and waits for the reply.
 
-use std::{path::Path, time::Duration};
+use std::{io, path::Path, time::Duration};
 
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
@@ -8,7 +8,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{ControlError, PROTOCOL_VERSION, Reply, Request, protocol::Versioned};
+use super::{ControlError, PROTOCOL_VERSION, Reply, Request, access::who_may, protocol::Versioned};
 
 /// How long the agent may take for its answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -21,14 +21,20 @@ const MAX_REPLY: u64 = 256 << 20;
 pub async fn ask(path: &Path, request: &Request) -> Result<Reply, ControlError> {
     let broken = |message: String| ControlError::Exchange { path: path.to_owned(), message };
     let connected = UnixStream::connect(path).await;
-    let mut stream = connected.map_err(|error| ControlError::Connect { path: path.to_owned(), error })?;
+    let mut stream = match connected {
+        Ok(stream) => stream,
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            return Err(ControlError::NotAllowed { path: path.to_owned(), who: who_may(path) });
+        }
+        Err(error) => return Err(ControlError::Connect { path: path.to_owned(), error }),
+    };
     let mut line = serde_json::to_vec(&Versioned::new(request)).map_err(|error| broken(error.to_string()))?;
     line.push(b'\n');
     let exchange = async {
         stream.write_all(&line).await?;
         let mut reply = String::new();
         BufReader::new((&mut stream).take(MAX_REPLY)).read_line(&mut reply).await?;
-        Ok::<_, std::io::Error>(reply)
+        Ok::<_, io::Error>(reply)
     };
     let is_long = matches!(request, Request::Reload {} | Request::Check { .. });
     let patience = if is_long { LONG_PATIENCE } else { PATIENCE };

@@ -1,8 +1,9 @@
 //! The control socket: requests to a running agent on the same machine.
 //!
-//! A Unix stream socket that takes one JSON object a line and answers each with one line. Only root and the agent's own
-//! user may ask. What people see of it is escaped: names and answers are other people's texts.
+//! A Unix stream socket that takes one JSON object a line and answers each with one line. Only root, the agent's own
+//! user and a group of operators may ask. What people see of it is escaped: names and answers are other people's texts.
 
+mod access;
 mod checked;
 mod client;
 mod event_text;
@@ -72,6 +73,14 @@ pub enum ControlError {
         path: PathBuf,
         /// What the kernel said.
         error: io::Error,
+    },
+    /// The caller isn't one of those who may ask.
+    #[error("you may not use {path}: {who}", path = .path.display())]
+    NotAllowed {
+        /// The socket's path.
+        path: PathBuf,
+        /// Who may, and how to become one of them.
+        who: String,
     },
     /// No agent answers.
     #[error("no agent answers at {path}: {error}; is it running, with this `control` in `[agent]`?", path = .path.display())]

@@ -3,13 +3,22 @@
 use std::{
     fs::{self, DirBuilder, Permissions},
     io,
-    os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as _},
+    os::{
+        fd::OwnedFd,
+        unix::{
+            fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _, chown},
+            net::UnixListener as StdListener,
+        },
+    },
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
-use nix::unistd::geteuid;
+use nix::{
+    sys::stat::{Mode, fchmod},
+    unistd::geteuid,
+};
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
@@ -25,12 +34,14 @@ use super::{
     ControlError, MAX_REQUEST, Reply, Request,
     protocol::{Versioned, read_request},
 };
-use crate::supervision::Restartable;
+use crate::{model::defaults::RUNTIME, supervision::Restartable};
 
 /// How long a caller may take for a request, for taking the reply, and to stay connected without another request.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How many callers there may be at once; others wait in the socket's queue.
 const CALLERS: usize = 8;
+/// How many may wait there: as many as the kernel takes by default (`SOMAXCONN` before Linux 5.4).
+const QUEUE: i32 = 128;
 /// From a failure to accept a caller (no file descriptors, …) to the next try.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -45,25 +56,54 @@ pub trait Answer: Send + Sync + 'static {
 pub struct ControlServer {
     listener: UnixListener,
     path: PathBuf,
+    /// The group whose members may connect, besides root and the agent's own user.
+    operators: Option<u32>,
 }
 
 impl ControlServer {
-    /// Listens at `path`, in place of the socket that a killed agent may have left there. The folder is made, for the
-    /// agent's user alone, if only that is missing.
-    pub fn bind(path: &Path) -> Result<Self, ControlError> {
+    /// Listens at `path`, in place of the socket that a killed agent may have left there, for the agent's own user and
+    /// for the group `operators`. The folder is made for the same people, if only that is missing.
+    pub fn bind(path: &Path, operators: Option<u32>) -> Result<Self, ControlError> {
         let failed = |error| ControlError::Listen { path: path.to_owned(), error };
-        if let Some(folder) =
-            path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.exists())
-        {
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             let not_made = |error| ControlError::Folder { path: folder.to_owned(), error };
-            DirBuilder::new().mode(0o700).create(folder).map_err(not_made)?;
+            make_folder(folder, operators).map_err(not_made)?;
         }
         clear(path)?;
-        let listener = UnixListener::bind(path).map_err(failed)?;
-        // Until this is done others could connect; `serve` checks who they are.
-        fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(failed)?;
-        Ok(Self { listener, path: path.to_owned() })
+        let listener = listen(path, operators).map_err(failed)?;
+        Ok(Self { listener, path: path.to_owned(), operators })
     }
+}
+
+/// Makes the folder of the socket, unless it is there. The usual one may have been made before, for the lock in it:
+/// that is opened for the operators as well.
+fn make_folder(folder: &Path, operators: Option<u32>) -> io::Result<()> {
+    let is_made = !folder.exists();
+    if is_made {
+        DirBuilder::new().mode(0o700).create(folder)?;
+    }
+    let Some(group) = operators else { return Ok(()) };
+    let is_ours = folder == Path::new(RUNTIME) && fs::metadata(folder)?.uid() == geteuid().as_raw();
+    if is_made || is_ours {
+        chown(folder, None, Some(group))?;
+        fs::set_permissions(folder, Permissions::from_mode(0o750))?;
+    }
+    Ok(())
+}
+
+/// Makes the socket. At no time can anybody connect who may not.
+fn listen(path: &Path, operators: Option<u32>) -> io::Result<UnixListener> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    // The file gets the socket's own mode when it is made (`unix_bind_bsd` in Linux' `net/unix/af_unix.c`).
+    fchmod(&socket, Mode::S_IRUSR | Mode::S_IWUSR)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    if let Some(group) = operators {
+        chown(path, None, Some(group))?;
+        fs::set_permissions(path, Permissions::from_mode(0o660))?;
+    }
+    socket.listen(QUEUE)?;
+    UnixListener::from_std(StdListener::from(OwnedFd::from(socket)))
 }
 
 /// A control socket with somebody who knows the answers.
@@ -97,9 +137,9 @@ impl<A: Answer> Restartable for ControlService<A> {
             };
             match accepted {
                 Ok((stream, _)) => {
-                    let answerer = self.answerer.clone();
+                    let (answerer, operators) = (self.answerer.clone(), self.server.operators);
                     callers.spawn(async move {
-                        if let Err(error) = serve(stream, &*answerer).await {
+                        if let Err(error) = serve(stream, &*answerer, operators).await {
                             debug!("control socket: {error}");
                         }
                         drop(slot);
@@ -156,9 +196,10 @@ fn knock(path: &Path) -> io::Result<()> {
 }
 
 /// Answers one caller's requests, one after the other.
-async fn serve(mut stream: UnixStream, answerer: &impl Answer) -> io::Result<()> {
+async fn serve(mut stream: UnixStream, answerer: &impl Answer, operators: Option<u32>) -> io::Result<()> {
     let caller = stream.peer_cred()?.uid();
-    if caller != 0 && caller != geteuid().as_raw() {
+    // Operators are whom the kernel lets through to the socket: it knows all groups of a caller, which aren't told here.
+    if operators.is_none() && caller != 0 && caller != geteuid().as_raw() {
         return Err(io::Error::new(
             io::ErrorKind::PermissionDenied,
             format!("user {caller} has no permission"),
@@ -190,6 +231,8 @@ async fn serve(mut stream: UnixStream, answerer: &impl Answer) -> io::Result<()>
 
 #[cfg(test)]
 mod tests {
+    use nix::unistd::getegid;
+
     use super::*;
     use crate::control::{Status, ask};
 
@@ -207,7 +250,7 @@ mod tests {
     fn serve_at(path: &Path) -> CancellationToken {
         let shutdown = CancellationToken::new();
         let (mut service, token) =
-            (ControlService::new(ControlServer::bind(path).unwrap(), Fixed), shutdown.clone());
+            (ControlService::new(ControlServer::bind(path, None).unwrap(), Fixed), shutdown.clone());
         tokio::spawn(async move { service.run(&token).await });
         shutdown
     }
@@ -241,6 +284,23 @@ mod tests {
         }
         let error = ask(&path, &Request::Status { service: None }).await.unwrap_err();
         assert!(matches!(error, ControlError::Connect { .. }), "{error}");
+    }
+
+    /// The test's own group stands for the operators'.
+    #[tokio::test]
+    async fn operators_reach_the_socket_by_their_group() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, group) = (folder.path().join("run/control"), getegid().as_raw());
+        let _server = ControlServer::bind(&path, Some(group)).unwrap();
+        let of =
+            |path: &Path| fs::metadata(path).map(|data| (data.gid(), data.permissions().mode() & 0o7777));
+        assert_eq!(of(&path).unwrap(), (group, 0o660));
+        assert_eq!(of(path.parent().unwrap()).unwrap(), (group, 0o750));
+        // A folder that was there is somebody's.
+        let theirs = folder.path().join("theirs");
+        DirBuilder::new().mode(0o700).create(&theirs).unwrap();
+        let _server = ControlServer::bind(&theirs.join("control"), Some(group)).unwrap();
+        assert_eq!(of(&theirs).unwrap(), (group, 0o700));
     }
 
     #[tokio::test]
@@ -282,7 +342,7 @@ mod tests {
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         assert!(path.exists());
         let _running = serve_at(&path);
-        let second = ControlServer::bind(&path).unwrap_err();
+        let second = ControlServer::bind(&path, None).unwrap_err();
         assert!(matches!(second, ControlError::InUse(_)), "{second}");
         assert!(second.to_string().contains(&path.display().to_string()), "{second}");
         ask(&path, &Request::Status { service: None }).await.expect("the first one still listens");
@@ -301,7 +361,7 @@ mod tests {
             waiting.push(());
             assert!(waiting.len() < 100, "a knock leaves at once, and the queue keeps it");
         }
-        assert!(matches!(ControlServer::bind(&path), Err(ControlError::InUse(_))));
+        assert!(matches!(ControlServer::bind(&path, None), Err(ControlError::InUse(_))));
     }
 
     #[tokio::test]
@@ -309,12 +369,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("control");
         fs::write(&path, "mine").unwrap();
-        assert!(matches!(ControlServer::bind(&path), Err(ControlError::NotASocket(_))));
+        assert!(matches!(ControlServer::bind(&path, None), Err(ControlError::NotASocket(_))));
         assert_eq!(fs::read(&path).unwrap(), b"mine");
         let nowhere = folder.path().join("a/b/control");
-        assert!(matches!(ControlServer::bind(&nowhere), Err(ControlError::Folder { .. })));
+        assert!(matches!(ControlServer::bind(&nowhere, None), Err(ControlError::Folder { .. })));
         // Longer than unix(7) allows.
         let too_long = folder.path().join("x".repeat(200));
-        assert!(matches!(ControlServer::bind(&too_long), Err(ControlError::Listen { .. })));
+        assert!(matches!(ControlServer::bind(&too_long, None), Err(ControlError::Listen { .. })));
     }
 }

@@ -153,6 +153,20 @@ fn summary(
     ServiceSummary { key: config.key, status, destinations }
 }
 
+/// How it goes, in a line: what of `lvs-agent status` fits into the one that a service manager shows.
+pub(crate) fn one_line(engine: &Engine, now: Instant) -> String {
+    let services = service_statuses(engine, |_| None, None, now).unwrap_or_default();
+    let destinations = || services.iter().flat_map(|service| &service.destinations);
+    let up = destinations().filter(|one| one.state.is_some_and(State::is_up)).count();
+    let verdict = match services.iter().map(|service| service.status.health).max() {
+        None => return "there are no services".to_owned(),
+        Some(Health::Up) => "all is up",
+        Some(Health::Degraded) => "degraded",
+        Some(Health::NoServer) => "a service has no server",
+    };
+    format!("{up} of {} servers up, {verdict}", destinations().count())
+}
+
 /// How well a service is served.
 fn health(destinations: &[DestinationStatus], state: ServiceState) -> Health {
     if !destinations.iter().any(DestinationStatus::serves) {

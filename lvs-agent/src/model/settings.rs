@@ -113,6 +113,8 @@ pub struct AgentSettings {
     pub log: LogTarget,
     /// Whom the commands of checks run as; `None`: `nobody`, or the agent's own user where that isn't root.
     pub script_user: Option<ScriptUser>,
+    /// The group whose members may use the control socket, besides root and the agent's own user; `None`: nobody else.
+    pub operators: Option<String>,
     /// The firewall mark of the agent's own probes, never 0: by it the eBPF programs tell them from clients' packets.
     pub probe_mark: u32,
 }
@@ -134,6 +136,7 @@ impl Default for AgentSettings {
             execute: Vec::new(),
             log: LogTarget::default(),
             script_user: None,
+            operators: Some(defaults::OPERATORS.to_owned()),
             probe_mark: PROBE_MARK,
         }
     }

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use nix::{
     errno::Errno,
-    unistd::{Gid, Group, Uid, User, getegid, geteuid},
+    unistd::{Gid, Group, Uid, User, getegid, geteuid, getgroups},
 };
+use rustix::thread::CapabilitySet;
 
 /// The account for what needs none of its own (passwd(5)), where the configuration names nobody else.
 const NOBODY: &str = "nobody";
@@ -34,6 +35,12 @@ pub(crate) enum AccountError {
     /// The list of accounts can't be read.
     #[error("looking {name:?} up: {}", .errno.desc())]
     Lookup { name: String, errno: Errno },
+    /// The agent can't give a file to this group.
+    #[error(
+        "the agent isn't in the group \"{name}\", so it can't let that group in; run it with the group (systemd: \
+         `Group={name}`, or `SupplementaryGroups={name}`)"
+    )]
+    NotMember { name: String },
     /// The agent can't become another user.
     #[error(
         "the agent can't run commands as \"{name}\": that takes root with CAP_SETUID and CAP_SETGID; leave it out, and \
@@ -142,6 +149,19 @@ impl From<User> for RunAs {
     }
 }
 
+/// The number of a group that the agent can give files to: one that it is in itself.
+///
+/// Looks it up, which may take as long as a name service takes.
+pub(crate) fn own_group(name: &str) -> Result<u32, AccountError> {
+    let group = look_up("group", name, Group::from_name, |id| Group::from_gid(Gid::from_raw(id)))?.gid;
+    let is_member = getegid() == group || getgroups().is_ok_and(|groups| groups.contains(&group));
+    if is_member || super::has(CapabilitySet::CHOWN) {
+        Ok(group.as_raw())
+    } else {
+        Err(AccountError::NotMember { name: name.to_owned() })
+    }
+}
+
 fn nobody() -> RunAs {
     match User::from_name(NOBODY) {
         Ok(Some(account)) => account.into(),
@@ -178,6 +198,22 @@ mod tests {
         } else {
             assert_eq!(run_as, RunAs::default());
         }
+    }
+
+    #[test]
+    fn operators_are_a_group_of_the_agents_own() {
+        let own = Group::from_gid(getegid()).unwrap().unwrap();
+        assert_eq!(own_group(&own.name), Ok(own.gid.as_raw()));
+        assert_eq!(own_group(&own.gid.to_string()), Ok(own.gid.as_raw()));
+        let unknown = AccountError::Unknown { what: "group", name: "nosuchgroup".to_owned() };
+        assert_eq!(own_group("nosuchgroup"), Err(unknown));
+        let in_no_other = std::thread::spawn(|| {
+            super::super::keep(CapabilitySet::empty()).unwrap();
+            own_group("daemon")
+        });
+        let is_member = getgroups().unwrap().iter().any(|group| group.as_raw() == 1);
+        let expected = AccountError::NotMember { name: "daemon".to_owned() };
+        assert_eq!(in_no_other.join().unwrap().err(), (!is_member).then_some(expected));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use rustix::thread::{
     CapabilitySet, CapabilitySets, capabilities, configure_capability_in_ambient_set, set_capabilities,
 };
 
-pub(crate) use self::account::{AccountError, RunAs};
+pub(crate) use self::account::{AccountError, RunAs, own_group};
 
 /// What the agent does itself: IPVS, attaching programs and marking probes; pings; eBPF.
 const OWN: CapabilitySet = CapabilitySet::NET_ADMIN

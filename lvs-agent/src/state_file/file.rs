@@ -4,7 +4,7 @@
 use std::{
     fs::{self, DirBuilder, OpenOptions},
     io::{self, Read as _, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -69,6 +69,15 @@ pub(super) fn make_folder(path: &Path) -> io::Result<()> {
     }
 }
 
+/// The mode of the file: where its folder is for a group and nobody else, as the usual one is for operators, that group
+/// may read it.
+fn mode_in(path: &Path) -> u32 {
+    const FOR_A_GROUP: u32 = 0o050;
+    let folder = path.parent().and_then(|folder| folder.metadata().ok());
+    let is_for_group = folder.is_some_and(|folder| folder.permissions().mode() & 0o077 == FOR_A_GROUP);
+    if is_for_group { 0o640 } else { 0o600 }
+}
+
 /// Saves the state for the next agent in `scope`; the old file stays until the new one is complete.
 pub(super) fn write(
     path: &Path,
@@ -81,7 +90,7 @@ pub(super) fn write(
     let bytes = to_json(scope, overrides, commands)?;
     // Not synchronised to the disk: after a crash of the machine the file isn't valid.
     let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+    options.write(true).create(true).truncate(true).mode(mode_in(path)).custom_flags(libc::O_NOFOLLOW);
     let written = options.open(&next)?.write_all(&bytes);
     let replaced = written.and_then(|()| fs::rename(&next, path));
     if replaced.is_err() {

@@ -1,27 +1,43 @@
-//! A panic on purpose, for tests: `LVS_PANIC=TASK` makes that task panic once, some seconds after its start. Several
-//! tasks may be named, with commas between them.
+//! A fault on purpose, for tests: `LVS_PANIC=TASK` makes that task panic once, some seconds after its start, and
+//! `LVS_HANG=TASK` has it do nothing more from then on. Several tasks may be named, with commas between them.
 
 use std::{
     env,
+    pin::pin,
     sync::{LazyLock, Mutex, PoisonError},
     time::Duration,
 };
 
-/// The names of tasks, as [`super::TaskName`] displays them.
+/// The names of tasks that panic, as [`super::TaskName`] displays them.
 const VARIABLE: &str = "LVS_PANIC";
+/// The names of tasks that hang.
+const HANG: &str = "LVS_HANG";
 /// Long enough for the agent to be at work.
 const AFTER: Duration = Duration::from_secs(4);
 
 /// The tasks whose panic is still to come.
-static WANTED: LazyLock<Mutex<Vec<String>>> = LazyLock::new(|| {
-    let names = env::var(VARIABLE).unwrap_or_default();
-    Mutex::new(names.split(',').map(str::to_owned).collect())
-});
+static WANTED: LazyLock<Mutex<Vec<String>>> = LazyLock::new(|| Mutex::new(names(VARIABLE)));
 
-/// Runs `task`, unless a test wants the task of this name to panic.
+/// The tasks that hang, however often they are started.
+static HANGING: LazyLock<Vec<String>> = LazyLock::new(|| names(HANG));
+
+fn names(variable: &str) -> Vec<String> {
+    env::var(variable).unwrap_or_default().split(',').map(str::to_owned).collect()
+}
+
+/// Runs `task`, unless a test wants the task of this name to panic or to hang.
 pub(crate) async fn unless_wanted<T>(name: &str, task: impl Future<Output = T>) -> T {
-    if !wanted().iter().any(|wanted| wanted == name) {
+    let hangs = HANGING.iter().any(|hanging| hanging == name);
+    if !hangs && !wanted().iter().any(|wanted| wanted == name) {
         return task.await;
+    }
+    let mut task = pin!(task);
+    if hangs {
+        return tokio::select! {
+            ended = &mut task => ended,
+            // It keeps what it has, its channels among them.
+            () = tokio::time::sleep(AFTER) => std::future::pending().await,
+        };
     }
     tokio::select! {
         ended = task => ended,

@@ -87,6 +87,8 @@ tasks! {
     Metrics "metrics" Restarted,
     /// The control socket.
     Control "control" Restarted,
+    /// What the service manager is told.
+    ServiceManager "service-manager" Restarted,
 }
 
 /// Why the agent can't go on: a task that it can't do without has ended.

@@ -46,6 +46,7 @@ const LVS_AGENT: &[Room] = &[
     room("control", 2, &["supervision", "model"]),
     room("ipvs", 2, &["clock", "netlink", "model"]),
     room("log", 2, &["model"]),
+    room("service_manager", 2, &["clock", "supervision"]),
     room("network", 2, &["netlink", "supervision", "model"]),
 
     room("health", 3, &["backoff", "model"]),
@@ -67,7 +68,7 @@ const LVS_AGENT: &[Room] = &[
 
     room("agent", 7, &[
         "file_lock", "file_watch", "file_work", "keyed", "netlink", "privileges", "process", "supervision", "model", "config", "control", "ipvs", "log", "network",
-        "health", "passive", "pool", "probe", "event", "engine", "state_file", "messages", "notify", "reconcile", "telemetry", "monitor", "admin",
+        "health", "passive", "pool", "probe", "event", "engine", "state_file", "messages", "notify", "reconcile", "telemetry", "monitor", "admin", "service_manager",
     ]),
 
     room("cli", 8, &["clock", "privileges", "supervision", "model", "config", "control", "ipvs", "log", "probe", "event", "engine", "telemetry", "admin", "agent"]),

@@ -22,7 +22,7 @@ use crate::{
         admin::{self, MaintenanceSet},
         confirmation::{Confirmations, DetectorFeedback, ProbeRequest},
         idle,
-        status::service_statuses,
+        status::{one_line, service_statuses},
         subscriptions::{Intervals, Subscriber, Subscriptions},
     },
     event::{Event, ProbeKind, Publisher, Subject},
@@ -36,6 +36,7 @@ use crate::{
         timer::sleep_until,
     },
     reconcile::DesiredTable,
+    service_manager::TurnRequest,
     state_file::{SavedCommands, StateWriter, WriteReceipt},
     telemetry::metrics::StateGauges,
 };
@@ -58,6 +59,8 @@ pub(crate) struct Inputs {
     pub(crate) updates: mpsc::Receiver<ServiceUpdate>,
     /// Admin commands.
     pub(crate) commands: mpsc::Receiver<AdminRequest>,
+    /// Questions of the service manager's task, which feeds the watchdog with the answers; never where there is none.
+    pub(crate) turns: mpsc::Receiver<TurnRequest>,
     /// The servers that files in the maintenance folder name; closed where there is no folder.
     pub(crate) maintained: watch::Receiver<MaintenanceSet>,
 }
@@ -159,6 +162,8 @@ impl Controller {
                 Some(update) = inputs.updates.recv() => self.replace(update).await,
                 Some(request) = inputs.commands.recv() => self.command(request),
                 Some(request) = inputs.requests.recv() => self.answer(request),
+                // Whoever asked may have been started anew.
+                Some(turn) = inputs.turns.recv() => drop(turn.send(one_line(&self.engine, Instant::now()))),
                 Ok(()) = inputs.maintained.changed() => {
                     let maintained = inputs.maintained.borrow_and_update().clone();
                     self.maintain(maintained);

@@ -32,6 +32,7 @@ use crate::{
     netlink::DEFAULT_TIMEOUT,
     notify::Notifier,
     reconcile::{DesiredTable, sysctl},
+    service_manager::PhaseHandle,
 };
 
 /// What causes a reload.
@@ -54,6 +55,8 @@ pub(crate) struct Outputs {
     pub(crate) notifier: Notifier,
     /// Publishes the results.
     pub(crate) events: Publisher,
+    /// Tells the service manager.
+    pub(crate) phase: PhaseHandle,
 }
 
 /// How long a reload waits for its edits, which are made in any case.
@@ -149,7 +152,10 @@ impl Reload {
             {
                 self.content_in_force.clone_from(&self.content);
             }
-            reading => drop(self.finish(reading, ReloadCause::FileChanged).await),
+            reading => {
+                let _reloading = self.outputs.phase.reloading();
+                drop(self.finish(reading, ReloadCause::FileChanged).await);
+            }
         }
     }
 
@@ -207,6 +213,7 @@ impl Reload {
 
     /// Reloads in any case.
     async fn reload(&mut self, cause: ReloadCause) -> Result<Reloaded, NotReloaded> {
+        let _reloading = self.outputs.phase.reloading();
         let Some(source) = self.source.clone() else {
             let error = NotReloaded::NoFile;
             self.publish(Event::ReloadFailed { cause, error: error.to_string() });

@@ -61,6 +61,7 @@ fn start_with(text: &str, reload_signal: SignalKind) -> Running {
         desired: DesiredTable::default(),
         notifier: Notifier::new(Publisher::default()).0,
         events: events.clone(),
+        phase: PhaseHandle::unheard(),
     };
     let (requests, requests_rx) = mpsc::channel(1);
     let shutdown = CancellationToken::new();

@@ -52,6 +52,7 @@ pub(super) fn agent(mut section: Section<'_>, faults: &mut FaultList) -> AgentSe
         execute: section.plain("execute", faults, notify::files).unwrap_or_default(),
         log: section.plain("log", faults, notify::log).unwrap_or(default.log.clone()),
         script_user: section.plain("script-user", faults, value::script_user),
+        operators: section.plain("operators", faults, value::operators).unwrap_or(default.operators.clone()),
         probe_mark: section.plain("probe-mark", faults, value::mark).unwrap_or(default.probe_mark),
         maintenance: section
             .plain("maintenance", faults, value::folder)

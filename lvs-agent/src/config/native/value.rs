@@ -234,6 +234,17 @@ pub(super) fn script_user(value: &DeValue<'_>) -> Result<ScriptUser> {
     ScriptUser::parse(text).ok_or_else(|| ValueFault::Text { text: text.to_owned(), problem })
 }
 
+/// The group that may use the control socket; `None` for `"off"`.
+pub(super) fn operators(value: &DeValue<'_>) -> Result<Option<String>> {
+    let name = text(value, "a group, such as \"lvs-agent\", or \"off\"")?;
+    let problem = "is not a group; write a name or number";
+    match name {
+        "off" => Ok(None),
+        _ if ScriptUser::parse(name).is_some_and(|user| user.group.is_none()) => Ok(Some(name.to_owned())),
+        _ => Err(ValueFault::Text { text: name.to_owned(), problem }),
+    }
+}
+
 /// A duration of whole seconds, up to what ipvsadm takes.
 pub(super) fn whole_seconds(value: &DeValue<'_>) -> Result<Duration> {
     let duration = duration_up_to(value, MAX_PERSISTENCE, "31days")?;

@@ -67,12 +67,15 @@ fn a_service_is_up_degraded_or_without_a_server() {
         observe(&mut engine, server, true, now);
     }
     assert_eq!(healths(&engine, now), [Health::Up; 2]);
+    assert_eq!(one_line(&engine, now), "4 of 4 servers up, all is up");
     observe(&mut engine, all[0], false, now);
     assert_eq!(healths(&engine, now), [Health::Degraded, Health::Up]);
+    assert_eq!(one_line(&engine, now), "3 of 4 servers up, degraded");
     observe(&mut engine, all[1], false, now);
     observe(&mut engine, all[2], false, now);
     observe(&mut engine, "10.0.0.1:25", false, now);
     assert_eq!(healths(&engine, now), [Health::NoServer; 2]);
+    assert!(one_line(&engine, now).ends_with("servers up, a service has no server"));
 }
 
 #[test]

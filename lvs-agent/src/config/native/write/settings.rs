@@ -40,6 +40,9 @@ pub(super) fn agent(settings: &AgentSettings) -> String {
         LogTarget::Syslog(facility) => text(format!("syslog:{facility}")),
     });
     table.maybe("script-user", settings.script_user.as_ref().map(|user| text(user.to_string())));
+    table.unless("operators", &settings.operators, &default.operators, |group| {
+        group.as_ref().map_or_else(off, text)
+    });
     table.unless("probe-mark", &settings.probe_mark, &default.probe_mark, |mark| format!("{mark:#x}"));
     table.under("[agent]", false) + &connections(settings.connections)
 }
