@@ -5,6 +5,8 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
+use serde::{Deserialize, Serialize};
+
 /// The port of the first service and of the real servers.
 pub const PORT: u16 = 80;
 /// The port of a second service; the real servers listen there too.
@@ -13,7 +15,8 @@ pub const SECOND_PORT: u16 = 81;
 pub const GUE_PORT: u16 = 6080;
 
 /// How packets reach the real servers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Method {
     /// Address translation.
     Masquerade,
@@ -24,7 +27,8 @@ pub enum Method {
 }
 
 /// What a tunnelled packet is wrapped in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Encapsulation {
     /// An IP header alone (RFC 2003, 2473, 4213).
     Ipip,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::keepalived;
+use super::keepalived::Comparison;
 use crate::cache::Cache;
 use crate::process;
 use crate::setup::{FOR_CHECKS, ensure_all};
@@ -16,7 +16,8 @@ const LIMIT: Duration = Duration::from_hours(1);
 /// Builds and measures; returns the exit status, 0 if the checks take no more than they may.
 pub(super) fn measure(cache: &Cache) -> Result<i32> {
     let on_loopback = on_loopback(cache)?;
-    let beside_keepalived = keepalived::compare(cache, "lvs-bench-checks", &[], LIMIT, None)?;
+    let beside_keepalived =
+        Comparison::prepare(cache, "lvs-bench-checks")?.run(cache, &[], LIMIT, None, &[])?;
     Ok(if on_loopback == 0 { beside_keepalived } else { on_loopback })
 }
 

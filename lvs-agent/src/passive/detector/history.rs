@@ -62,6 +62,10 @@ pub(super) struct ServerHistory {
     /// No alarm for what most of the service shows before.
     pub(super) correlated_quiet_until_ns: u64,
     pub(super) down: bool,
+    /// When it came up for the last time.
+    up_ns: u64,
+    /// Nothing has been learned since: what was asked of it before is in the next totals.
+    has_come_up: bool,
 }
 
 impl ServerHistory {
@@ -77,6 +81,8 @@ impl ServerHistory {
             overload_quiet_until_ns: 0,
             correlated_quiet_until_ns: 0,
             down: false,
+            up_ns: 0,
+            has_come_up: false,
         }
     }
 
@@ -89,16 +95,28 @@ impl ServerHistory {
         now_ns: u64,
     ) -> Option<u64> {
         let (listener, application) = (totals(Layer::Host, counters), totals(Layer::Application, counters));
-        if self.down {
+        // An outage may be shorter than the time between two calls.
+        if self.down || std::mem::take(&mut self.has_come_up) {
             self.listener.skip(&listener, now_ns);
             self.application.skip(&application, now_ns);
             self.sent_again.skip(counters);
             return Some(0);
         }
-        if self.application.learn(&application, settings.memory, now_ns).is_some() {
+        if self.application.learn(&application, settings.memory, self.up_ns, now_ns).is_some() {
             self.sent_again.learn(counters);
         }
-        self.listener.learn(&listener, settings.memory, now_ns)
+        self.listener.learn(&listener, settings.memory, self.up_ns, now_ns)
+    }
+
+    /// It is up again: no suspicion was wrong, and what clients waited for until now is no sign of anything.
+    pub(super) fn come_up(&mut self, now_ns: u64) {
+        self.down = false;
+        self.up_ns = now_ns;
+        self.has_come_up = true;
+        self.host_pause.restart(now_ns);
+        self.application_pause.restart(now_ns);
+        self.host_hints.restart(now_ns);
+        self.application_hints.restart(now_ns);
     }
 
     /// The model of a layer.

@@ -232,11 +232,7 @@ impl Detector {
                 history.application_hints.restart(now_ns);
             }
             Observation::Up => {
-                history.down = false;
-                history.host_pause.restart(now_ns);
-                history.application_pause.restart(now_ns);
-                history.host_hints.restart(now_ns);
-                history.application_hints.restart(now_ns);
+                history.come_up(now_ns);
                 self.siblings.restart(id);
             }
             Observation::Cleared(Layer::Host) => {

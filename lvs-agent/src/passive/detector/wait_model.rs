@@ -7,10 +7,15 @@ use lvs_common::{Latencies, LayerState};
 use super::{
     finding::Usual,
     snapshot::{LayerSnapshot, RecentTotals, Totals},
+    time::nanos,
 };
 
 /// How fast a change of the share of the unanswered is noticed: a flood must be known for what it is within seconds.
 const QUICK: Duration = Duration::from_secs(1);
+
+/// No wait is longer, of those without a bound: Linux sends a SYN again after 1, 3, 7 and 15 s (RFC 6298 and
+/// `tcp_syn_retries`), and few clients wait for the last one.
+const LONGEST: Duration = Duration::from_secs(15);
 
 /// How many samples an assumption weighs as much as.
 const ASSUMED: f64 = 4.0;
@@ -113,8 +118,15 @@ impl WaitModel {
     /// Learns from the totals at `now_ns`; returns the number of answers since the last time.
     ///
     /// A time with demand and without any answer is left open (`None`) until there is one: if the server is dead, its
-    /// death must not become what is usual.
-    pub(super) fn learn(&mut self, totals: &Totals, memory: Duration, now_ns: u64) -> Option<u64> {
+    /// death must not become what is usual. Nor must the waits of those who asked before it came up, at `up_ns`: SYNs
+    /// that are sent again, a second later or three, are answered once it is back.
+    pub(super) fn learn(
+        &mut self,
+        totals: &Totals,
+        memory: Duration,
+        up_ns: u64,
+        now_ns: u64,
+    ) -> Option<u64> {
         self.recent.note(totals, now_ns);
         let Some(last) = self.last else {
             self.skip(totals, now_ns);
@@ -129,8 +141,11 @@ impl WaitModel {
         let seconds = Duration::from_nanos(now_ns.saturating_sub(last.at_ns)).as_secs_f64();
         self.last = Some(Learned { totals: *totals, settled, at_ns: now_ns });
         self.fold(real(settled - last.settled), real(answers), seconds, memory);
-        for (bucket, count) in self.buckets.iter_mut().zip(fresh.buckets) {
-            *bucket += f64::from(count);
+        let up_for_ns = now_ns.saturating_sub(up_ns);
+        for (bucket, (known, count)) in self.buckets.iter_mut().zip(fresh.buckets).enumerate() {
+            if Latencies::upper_bound_ns(bucket).unwrap_or(nanos(LONGEST)) <= up_for_ns {
+                *known += f64::from(count);
+            }
         }
         let mut sum = 0.0;
         for (later, bucket) in self.later.iter_mut().zip(&self.buckets).rev() {
@@ -287,14 +302,14 @@ mod tests {
         for step in 1..=seconds * 10 {
             totals.demands += demands;
             totals.answers.buckets[Latencies::bucket_of(ns)] += answers;
-            model.learn(totals, MEMORY, start + step * 100 * MS);
+            model.learn(totals, MEMORY, 0, start + step * 100 * MS);
         }
     }
 
     fn known(demands: u64, answers: u32, ns: u64) -> (WaitModel, Totals) {
         let mut model = WaitModel::new(Assumption::Kernel);
         let mut totals = Totals { demands: 0, answers: Latencies::zeroed() };
-        model.learn(&totals, MEMORY, 0);
+        model.learn(&totals, MEMORY, 0, 0);
         steady(&mut model, &mut totals, 60, demands, answers, ns);
         (model, totals)
     }
@@ -333,7 +348,7 @@ mod tests {
             newcomer.survival(late, &[&quick])
         );
         let mut totals = Totals { demands: 0, answers: Latencies::zeroed() };
-        newcomer.learn(&totals, MEMORY, 0);
+        newcomer.learn(&totals, MEMORY, 0, 60_000 * MS);
         steady(&mut newcomer, &mut totals, 1, 1, 1, 300 * MS);
         assert!(newcomer.survival(late, &[&quick]) > 0.7, "{}", newcomer.survival(late, &[&quick]));
         let (slow, _) = known(5, 5, 300 * MS);
@@ -358,12 +373,38 @@ mod tests {
         model.note_snapshot(&LayerState { attempts: 5, ..LayerState::zeroed() });
         totals.demands += 10;
         totals.answers.buckets[Latencies::bucket_of(MS)] += 5;
-        model.learn(&totals, MEMORY, 60_100 * MS);
+        model.learn(&totals, MEMORY, 0, 60_100 * MS);
         assert!(model.unanswered() < 0.001, "{}", model.unanswered());
         // They are, once others who came later have been answered.
         model.note_snapshot(&LayerState::zeroed());
         steady(&mut model, &mut totals, 1, 1, 1, MS);
         assert!(model.unanswered() > 0.01, "{}", model.unanswered());
+    }
+
+    /// Clients that asked it while it was down send their SYNs again after a second, and are answered when it is back.
+    #[test]
+    fn waits_that_began_before_the_server_came_up_are_not_learned() {
+        let longest = |waited_ms: u64, after_ms: u64| {
+            let (mut model, mut totals) = known(5, 5, MS);
+            let up_ns = 70_000 * MS;
+            model.skip(&totals, up_ns);
+            totals.demands += 8;
+            totals.answers.buckets[Latencies::bucket_of(waited_ms * MS)] += 8;
+            model.learn(&totals, MEMORY, up_ns, up_ns + after_ms * MS);
+            assert!(model.lost() < 1.0, "they were answered");
+            model.longest().expect("many samples").as_millis()
+        };
+        let usual = longest(1, 100);
+        for (waited_ms, after_ms, is_learned) in [
+            (1_000, 700, false),
+            (3_000, 2_500, false),
+            (20, 10, false),
+            (1_000, 1_100, true),
+            (300, 700, true),
+        ] {
+            let learned = longest(waited_ms, after_ms) > usual;
+            assert_eq!(learned, is_learned, "{waited_ms} ms, {after_ms} ms after it came up");
+        }
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! What was measured, as a picture (SVG 1.1): a panel for each fault, a bar for each checker with its clients. A bar is
-//! as long as the logarithm of the time in the forwarding method that takes longest.
+//! as long as the logarithm of the time in the forwarding method that takes longest. Its colours follow the reader's
+//! light or dark scheme.
 
 use std::fmt::Write as _;
 
 use super::{
     conditions::{Checker, Clients, FAULTS},
-    report::{Measured, title},
+    report::{self, Measured, title},
 };
 use crate::lab::{faults::Fault, layout::Method};
 
@@ -19,10 +20,20 @@ const BAR: f64 = 14.0;
 const TITLE: f64 = 34.0;
 const MARGIN: f64 = 12.0;
 /// The axis, in ms.
-const FROM: f64 = 5.0;
+const FROM: f64 = 0.5;
 const TO: f64 = 10_000.0;
 /// The lines across all bars, in ms.
-const MARKS: [(f64, &str); 4] = [(10.0, "10 ms"), (100.0, "100 ms"), (1000.0, "1 s"), (10_000.0, "10 s")];
+const MARKS: [(f64, &str); 5] =
+    [(1.0, "1 ms"), (10.0, "10 ms"), (100.0, "100 ms"), (1000.0, "1 s"), (10_000.0, "10 s")];
+/// The colours: text, background and lines, and three for bars that people who are colour-blind tell apart.
+const STYLE: &str = "\
+    .ground { fill: #ffffff } .text { fill: #202020 } .small { fill: #606060; font-size: 10px }\n\
+    .title { font-size: 14px; font-weight: bold } .mark { stroke: #d0d0d0 }\n\
+    .agent { fill: #0072b2 } .probes { fill: #e69f00 } .bfd { fill: #999999 } .never { fill: #e8e8e8 }\n\
+    @media (prefers-color-scheme: dark) {\n  \
+    .ground { fill: #0d1117 } .text { fill: #e6edf3 } .small { fill: #9198a1 } .mark { stroke: #3d444d }\n  \
+    .agent { fill: #4aa3df } .probes { fill: #e69f00 } .bfd { fill: #8c8c8c } .never { fill: #262c36 }\n\
+    }\n";
 
 /// The bars of each panel.
 const BARS: [(Checker, Clients, &str); 7] = [
@@ -60,7 +71,7 @@ fn x(ms: f64) -> f64 {
 
 /// The picture.
 pub(super) fn svg(measured: &Measured) -> String {
-    let mut body = String::new();
+    let (mut body, mut told) = (String::new(), Vec::new());
     let mut y = MARGIN;
     for fault in FAULTS {
         let bars: Vec<_> = BARS
@@ -73,14 +84,29 @@ pub(super) fn svg(measured: &Measured) -> String {
             continue;
         }
         y = panel(&mut body, fault, &bars, y);
+        let words: Vec<_> =
+            bars.iter().map(|(_, name, length)| format!("{name}: {}", length.words())).collect();
+        told.push(format!("{}. {}.", title(fault), words.join("; ")));
     }
     let height = y + MARGIN;
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH:.0}\" height=\"{height:.0}\" \
-         viewBox=\"0 0 {WIDTH:.0} {height:.0}\" font-family=\"sans-serif\" font-size=\"12\">\n\
-         <title>Time from a fault until the server is out of the kernel's table</title>\n\
-         <rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n{body}</svg>\n"
+         viewBox=\"0 0 {WIDTH:.0} {height:.0}\" font-family=\"sans-serif\" font-size=\"12\" role=\"img\" \
+         aria-labelledby=\"title told\">\n\
+         <title id=\"title\">Time from a fault until the server is out of the kernel's table</title>\n\
+         <desc id=\"told\">{}</desc>\n<style>\n{STYLE}</style>\n\
+         <rect class=\"ground\" width=\"100%\" height=\"100%\"/>\n{body}</svg>\n",
+        told.join("\n")
     )
+}
+
+impl Length {
+    fn words(self) -> String {
+        match self {
+            Self::Ms(ms) => format!("{} ms", report::ms(ms)),
+            Self::Never => "never".to_owned(),
+        }
+    }
 }
 
 /// Draws a panel from `y` on; returns where it ends.
@@ -89,19 +115,14 @@ fn panel(body: &mut String, fault: Fault, bars: &[(Checker, &str, Length)], y: f
     #[expect(clippy::cast_precision_loss, reason = "a few bars")]
     let bottom = top + bars.len() as f64 * ROW;
     // Writing to a string can't fail.
-    writeln!(
-        body,
-        "<text x=\"{MARGIN}\" y=\"{:.0}\" font-size=\"14\" font-weight=\"bold\" fill=\"#202020\">{}</text>",
-        y + 18.0,
-        title(fault)
-    )
-    .unwrap_or_default();
+    writeln!(body, "<text x=\"{MARGIN}\" y=\"{:.0}\" class=\"text title\">{}</text>", y + 18.0, title(fault))
+        .unwrap_or_default();
     for (ms, name) in MARKS {
         let x = x(ms);
         writeln!(
             body,
-            "<line x1=\"{x:.1}\" y1=\"{top:.0}\" x2=\"{x:.1}\" y2=\"{bottom:.0}\" stroke=\"#d0d0d0\"/>\n\
-             <text x=\"{x:.1}\" y=\"{:.0}\" text-anchor=\"middle\" font-size=\"10\" fill=\"#606060\">{name}</text>",
+            "<line x1=\"{x:.1}\" y1=\"{top:.0}\" x2=\"{x:.1}\" y2=\"{bottom:.0}\" class=\"mark\"/>\n\
+             <text x=\"{x:.1}\" y=\"{:.0}\" text-anchor=\"middle\" class=\"small\">{name}</text>",
             top - 4.0
         )
         .unwrap_or_default();
@@ -115,29 +136,30 @@ fn panel(body: &mut String, fault: Fault, bars: &[(Checker, &str, Length)], y: f
 }
 
 fn bar(body: &mut String, checker: Checker, name: &str, length: Length, y: f64) {
-    let (end, text, fill) = match length {
-        Length::Ms(ms) => (x(ms), format!("{ms:.0} ms"), colour(checker)),
-        Length::Never => (x(TO), "never".to_owned(), "#e8e8e8"),
+    let (end, class) = match length {
+        Length::Ms(ms) => (x(ms), class(checker)),
+        Length::Never => (x(TO), "never"),
     };
     let (top, line) = (y + (ROW - BAR) / 2.0, y + ROW - 6.0);
     writeln!(
         body,
-        "<text x=\"{:.0}\" y=\"{line:.0}\" text-anchor=\"end\" fill=\"#202020\">{name}</text>\n\
-         <rect x=\"{LEFT:.0}\" y=\"{top:.0}\" width=\"{:.1}\" height=\"{BAR:.0}\" fill=\"{fill}\"/>\n\
-         <text x=\"{:.1}\" y=\"{line:.0}\" fill=\"#202020\">{text}</text>",
+        "<text x=\"{:.0}\" y=\"{line:.0}\" text-anchor=\"end\" class=\"text\">{name}</text>\n\
+         <rect x=\"{LEFT:.0}\" y=\"{top:.0}\" width=\"{:.1}\" height=\"{BAR:.0}\" class=\"{class}\"/>\n\
+         <text x=\"{:.1}\" y=\"{line:.0}\" class=\"text\">{}</text>",
         LEFT - 8.0,
         end - LEFT,
-        end + 5.0
+        end + 5.0,
+        length.words()
     )
     .unwrap_or_default();
 }
 
-/// Two colours that people who are colour-blind tell apart, and a third.
-fn colour(checker: Checker) -> &'static str {
+/// The class of a checker's bars.
+fn class(checker: Checker) -> &'static str {
     match checker {
-        Checker::Agent | Checker::AgentConnects => "#0072b2",
-        Checker::Keepalived => "#e69f00",
-        Checker::KeepalivedBfd => "#999999",
+        Checker::Agent | Checker::AgentConnects => "agent",
+        Checker::Keepalived => "probes",
+        Checker::KeepalivedBfd => "bfd",
     }
 }
 
@@ -150,7 +172,7 @@ mod tests {
     fn bars_are_as_long_as_the_logarithm_of_their_times() {
         let step = x(100.0) - x(10.0);
         assert!((x(1000.0) - x(100.0) - step).abs() < 1e-6 && step > 50.0);
-        assert!((x(FROM) - LEFT).abs() < 1e-6 && (x(1.0) - LEFT).abs() < 1e-6, "nothing is left of the axis");
+        assert!((x(FROM) - LEFT).abs() < 1e-6 && (x(0.1) - LEFT).abs() < 1e-6, "nothing is left of the axis");
         assert!((x(1e9) - (WIDTH - RIGHT)).abs() < 1e-6, "nor right of it");
     }
 
@@ -173,6 +195,14 @@ mod tests {
             assert_eq!(svg.matches(text).count(), times, "{text}");
         }
         assert_eq!(svg.matches("<text").count(), svg.matches("</text>").count());
+        assert!(
+            svg.contains("Powered off. ") && svg.contains("lvs-agent, no traffic: 2900 ms"),
+            "in words, too"
+        );
+        assert!(
+            svg.contains("prefers-color-scheme: dark") && !svg.contains(" fill=\""),
+            "colours are the reader's"
+        );
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use anyhow::{Result, bail};
+use serde::{Deserialize, Serialize};
 
 use crate::lab::{clients::LoadPlan, faults::Fault, layout::Method};
 
@@ -14,7 +15,8 @@ pub(super) const FAULTS: [Fault; 4] =
 const RATES: [u32; 2] = [200, 8];
 
 /// A health checker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(super) enum Checker {
     /// The agent, which asks for a page each second.
     Agent,
@@ -48,7 +50,8 @@ impl fmt::Display for Checker {
 }
 
 /// Who the clients are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(super) enum Clients {
     /// From 32 networks.
     ManyNetworks { rate: u32 },

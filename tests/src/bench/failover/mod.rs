@@ -4,12 +4,13 @@
 mod chart;
 mod conditions;
 mod report;
+mod results;
 
 use std::{
     env, fs,
     io::{self, Write as _},
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     thread,
     time::Duration,
 };
@@ -22,7 +23,7 @@ use self::{
 };
 use crate::lab::{
     Lab,
-    agent::{Agent, config::AgentConfig},
+    agent::{Agent, config::AgentConfig, log::EventKind},
     bird::{self, Bird},
     clients::Load,
     clock::Moment,
@@ -43,6 +44,10 @@ const HEALTHY: Duration = Duration::from_secs(5);
 const PHASE: Duration = Duration::from_millis(137);
 /// Answers of each server that show that it serves.
 const SERVED: usize = 2;
+/// The variable that names the revision of the repository that the agent is built of.
+const REVISION: &str = "LVS_REVISION";
+/// The file of the results, where they are published and in `$LVS_OUT`.
+const RESULTS: &str = "failover.jsonl";
 
 /// What is compared
 #[derive(Clone, Debug, clap::Args)]
@@ -60,16 +65,39 @@ pub struct FailoverOptions {
     /// One run of each fault, with many client networks at 200/s and with none
     #[arg(long)]
     pub quick: bool,
+    /// Measure nothing: merge these results into those in this folder, and make page and chart of them
+    #[arg(long, value_name = "FOLDER", requires = "results")]
+    pub publish: Option<PathBuf>,
+    /// A file of results to publish; later ones take the place of earlier ones with as many runs
+    #[arg(long, value_name = "FILE")]
+    pub results: Vec<PathBuf>,
 }
 
-impl FailoverOptions {
-    fn is_whole(&self) -> bool {
-        self.only.is_empty() && !self.quick
+/// Takes in results, and writes all of them, the page and the chart below the folder of documents.
+fn publish(documents: &Path, results: &[PathBuf]) -> Result<()> {
+    let (measurements, images) = (documents.join("measurements"), documents.join("images"));
+    let place = measurements.join(RESULTS);
+    let mut measured = results::read(&place)?;
+    for file in results {
+        measured.merge(results::read(file)?);
     }
+    fs::create_dir_all(&images).with_context(|| images.display().to_string())?;
+    results::write(&measured, &place)?;
+    for (path, text) in [
+        (measurements.join("failover.md"), measured.page()),
+        (images.join("failover.svg"), chart::svg(&measured)),
+    ] {
+        fs::write(&path, text).with_context(|| path.display().to_string())?;
+        print(&format!("written: {}", path.display()))?;
+    }
+    Ok(())
 }
 
-/// Runs all of it and prints the tables. If it is the whole comparison, page and chart are also written to `$LVS_OUT`.
+/// Runs all of it and prints the tables. Each result is also written to `$LVS_OUT` at once.
 pub fn compare(options: &FailoverOptions) -> Result<()> {
+    if let Some(documents) = &options.publish {
+        return publish(documents, &options.results);
+    }
     let mut words = options.only.clone();
     if options.quick {
         words.extend(["many", "none", "200"].map(str::to_owned));
@@ -78,19 +106,20 @@ pub fn compare(options: &FailoverOptions) -> Result<()> {
     let conditions =
         Conditions { runs: if options.quick { 1 } else { options.runs }, servers: options.servers };
     let mut measured = Measured::default();
+    let out = env::var_os("LVS_OUT").map(|folder| PathBuf::from(folder).join(RESULTS));
     for checker in only.checkers().into_iter().filter(|checker| is_there(*checker)) {
         for clients in only.clients_of(checker) {
             for method in only.methods() {
-                measure(checker, clients, method, &only.faults(), conditions, &mut measured)?;
+                let (cells, cost) = measure(checker, clients, method, &only.faults(), conditions)?;
+                if let Some(out) = &out {
+                    cells.iter().try_for_each(|cell| results::append_cell(out, cell))?;
+                    results::append_cost(out, &cost)?;
+                }
+                measured.merge(Measured { cells, costs: vec![cost] });
             }
         }
     }
-    print(&format!("\n{}", measured.tables()))?;
-    if let Some(out) = env::var_os("LVS_OUT").map(PathBuf::from).filter(|_| options.is_whole()) {
-        fs::write(out.join("failover.md"), measured.page(conditions))?;
-        fs::write(out.join("failover.svg"), chart::svg(&measured))?;
-    }
-    Ok(())
+    print(&format!("\n{}", measured.tables()))
 }
 
 fn is_there(checker: Checker) -> bool {
@@ -108,24 +137,24 @@ fn measure(
     method: Method,
     faults: &[Fault],
     conditions: Conditions,
-    measured: &mut Measured,
-) -> Result<()> {
+) -> Result<(Vec<Cell>, Cost)> {
     let layout = Layout::new(method).servers(conditions.servers);
     let mut run = Run::start(checker, layout, clients)?;
     let packets = run.probes.per_second(HEALTHY)?;
-    measured.costs.push(Cost { checker, clients, method, packets });
-    let mut injections = 0..;
+    let revision = env::var(REVISION).ok().filter(|_| checker.sees_clients());
+    let servers = conditions.servers;
+    let (mut injections, mut cells) = (0.., Vec::new());
     for &fault in faults {
         let mut times = Vec::new();
         for number in (0..conditions.runs).filter_map(|_| injections.next()) {
-            let time = run.inject(fault, number)?;
+            let (time, why) = run.inject(fault, number)?;
             let words = time.map_or_else(|| "never".to_owned(), |ms| format!("after {ms:.1} ms"));
-            print(&format!("{checker}; {clients}; {method}; {fault}: out {words}"))?;
+            print(&format!("{checker}; {clients}; {method}; {fault}: out {words}{why}"))?;
             times.push(time);
         }
-        measured.cells.push(Cell { checker, clients, method, fault, times });
+        cells.push(Cell { checker, clients, method, fault, times, servers, revision: revision.clone() });
     }
-    Ok(())
+    Ok((cells, Cost { checker, clients, method, packets }))
 }
 
 /// A running checker. Dropping it ends it.
@@ -196,8 +225,21 @@ impl Run {
         }
     }
 
-    /// The fault at one server, and its repair; how long it took until the server was out of the table, in ms.
-    fn inject(&mut self, fault: Fault, number: u32) -> Result<Option<f64>> {
+    /// What the agent first said against a server after a fault, in words.
+    fn first_suspicion(&self, server: SocketAddr, at: Moment) -> String {
+        let Running::Agent(agent) = &self.checker else { return String::new() };
+        let events = agent.events().into_iter();
+        let mut later = events.filter(|event| event.at >= at && event.server == Some(server));
+        let words = later.find_map(|event| match event.kind {
+            EventKind::Suspicion { evidence, .. } => Some(format!(" ({evidence})")),
+            _ => None,
+        });
+        words.unwrap_or_default()
+    }
+
+    /// The fault at one server, and its repair; how long it took until the server was out of the table, in ms, and what
+    /// the checker saw.
+    fn inject(&mut self, fault: Fault, number: u32) -> Result<(Option<f64>, String)> {
         let server = number as usize % self.lab.servers.len();
         let armed = fault.arm(&self.lab.network.switch, &self.lab.servers[server])?;
         self.wait_until_serving()?;
@@ -212,9 +254,10 @@ impl Run {
             thread::sleep(Duration::from_millis(20));
         }
         let table = out(&self.watcher)?.map(|seen| seen.at.ms_after(at));
+        let why = self.first_suspicion(address, at);
         fault.repair(&self.lab.network.switch, &mut self.lab.servers[server])?;
         self.wait_until_serving()?;
-        Ok(table)
+        Ok((table, why))
     }
 }
 

@@ -1,12 +1,17 @@
 //! What was measured, as a table.
 
-use std::fmt::Write as _;
+use std::{
+    collections::BTreeMap,
+    fmt::{self, Write as _},
+};
+
+use serde::{Deserialize, Serialize};
 
 use super::conditions::{Checker, Clients};
 use crate::lab::{faults::Fault, layout::Method};
 
 /// What came of the injections of one fault, under the same conditions.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Cell {
     pub(super) checker: Checker,
     pub(super) clients: Clients,
@@ -14,10 +19,14 @@ pub(super) struct Cell {
     pub(super) fault: Fault,
     /// From the fault to the kernel's table in ms, of each injection; `None`: never.
     pub(super) times: Vec<Option<f64>>,
+    /// How many servers there were.
+    pub(super) servers: u8,
+    /// Of which revision of this repository the checker was, where it is the agent.
+    pub(super) revision: Option<String>,
 }
 
 /// A checker's packets a second to all servers while all is well.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Cost {
     pub(super) checker: Checker,
     pub(super) clients: Clients,
@@ -26,7 +35,7 @@ pub(super) struct Cost {
 }
 
 /// All that was measured.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Measured {
     pub(super) cells: Vec<Cell>,
     pub(super) costs: Vec<Cost>,
@@ -47,7 +56,7 @@ impl Cell {
         times.get(times.len() / 2).copied().flatten()
     }
 
-    /// `median (least–greatest)` in whole ms.
+    /// `median (least–greatest)` in ms.
     fn text(&self) -> String {
         let Some(median) = self.median() else { return "never".to_owned() };
         let known = || self.times.iter().flatten().copied();
@@ -55,7 +64,7 @@ impl Cell {
         let greatest = known().fold(0.0, f64::max);
         let missing = self.times.iter().filter(|time| time.is_none()).count();
         let never = if missing > 0 { format!(", {missing} × never") } else { String::new() };
-        format!("{median:.0} ({least:.0}–{greatest:.0}{never})")
+        format!("{} ({}–{}{never})", ms(median), ms(least), ms(greatest))
     }
 }
 
@@ -120,24 +129,64 @@ impl Measured {
     }
 
     /// The whole page.
-    pub(super) fn page(&self, conditions: Conditions) -> String {
-        let Conditions { runs, servers } = conditions;
+    pub(super) fn page(&self) -> String {
+        let (runs, servers) = (
+            span(self.cells.iter().map(|cell| cell.times.len())),
+            span(self.cells.iter().map(|cell| cell.servers)),
+        );
         format!(
-            "# Who notices what, how soon\n\n\
+            "# Measurements: who notices what, how soon\n\n\
              Made by `cargo xtask bench failover`: do not edit.\n\n\
              From a fault of one of {servers} servers until the kernel's table gives it no new connections, in ms: median \
-             (least–greatest)\nof {runs} injections at different phases. One VM with real IPVS and real TCP, whose clock \
-             counts instructions; round robin.\n\n\
-             - **lvs-agent**: default settings, a check each second, by HTTP or by connecting.\n\
+             (least–greatest)\nof {runs} injections at different phases. A VM with Linux 6.1, real IPVS and real TCP, \
+             whose clock counts instructions;\nround robin, clients 1 ms away.\n\n\
+             - **lvs-agent**: default settings, a check each second with a timeout of 1 s, by HTTP or by `connect`.\n\
              - **keepalived, TCP_CHECK**: at its shortest: `delay_loop 0.1`, `connect_timeout 0.1`, `retry 1` after \
              0.05 s.\n\
              - **keepalived, BFD_CHECK**: 10 ms × 5, with bird on each server.\n\n\
              Whom clients are does not matter to keepalived, which is measured with those of the first row. *never*: not \
              within 6 s.\n\n\
-             ![Chart of the worst forwarding method](../images/failover.svg)\n\n{}",
-            self.tables()
+             ![Time from a fault until the server is out of the table, in the worst forwarding method, of lvs-agent and \
+             keepalived](../images/failover.svg)\n\n\
+             - **Process hung**: the application is given the whole timeout of its check, so that a slow answer is no \
+             failure. Who asks\n  for connections alone never sees it.\n\
+             - **No traffic**: a killed process is seen by its end of the idle connection. All else waits for the regular \
+             check, which takes\n  `fall` failures a second apart.\n\
+             - **At 8 connections a second** a server has two of them a second: what is silent is seen with the next one \
+             or two.\n\
+             - **BFD** tells whether the host and the way to it live. It sees no process and no port.\n\n{}{}",
+            self.tables(),
+            self.revisions()
         )
     }
+
+    /// Which revisions of the agent the rows are of.
+    fn revisions(&self) -> String {
+        let mut cells: BTreeMap<&str, usize> = BTreeMap::new();
+        for revision in self.cells.iter().filter_map(|cell| cell.revision.as_deref()) {
+            *cells.entry(revision).or_default() += 1;
+        }
+        let words: Vec<_> = cells.iter().map(|(revision, count)| format!("{revision} ({count})")).collect();
+        if words.is_empty() {
+            String::new()
+        } else {
+            format!("\nRevisions of the agent (cells): {}.\n", words.join(", "))
+        }
+    }
+}
+
+/// A number, or the least and the greatest of several.
+fn span<T: Copy + Ord + fmt::Display>(numbers: impl Iterator<Item = T> + Clone) -> String {
+    match (numbers.clone().min(), numbers.max()) {
+        (Some(least), Some(most)) if least == most => least.to_string(),
+        (Some(least), Some(most)) => format!("{least} to {most}"),
+        _ => "no".to_owned(),
+    }
+}
+
+/// A time in ms, to two or more digits.
+pub(super) fn ms(ms: f64) -> String {
+    if ms < 10.0 { format!("{ms:.1}") } else { format!("{ms:.0}") }
 }
 
 fn head(methods: &[Method]) -> String {
@@ -171,6 +220,8 @@ pub(super) mod tests {
             method: Method::Masquerade,
             fault,
             times: times.to_vec(),
+            servers: 4,
+            revision: checker.sees_clients().then(|| "1234567".to_owned()),
         };
         let many = Clients::ManyNetworks { rate: 200 };
         let (killed, off) = (Fault::ProcessKilled, Fault::LinkDown);

@@ -101,6 +101,35 @@ fn application_of(layer: LayerState) -> ServerState {
     application(layer)
 }
 
+/// What clients waited for while it was down says nothing of how long a living server lets them wait: the second fault
+/// within minutes is noticed as soon as the first.
+#[test]
+fn a_server_that_was_down_is_asked_as_soon_as_before() {
+    for (name, down_for_ms) in [("for longer than anything is left to be learned", 400), ("for a moment", 50)]
+    {
+        let mut detector = one_of_three(50, Duration::from_millis(1));
+        let mut counters = since_training(0, 0);
+        (counters.requests, counters.response) = (counters.syn, counters.handshake);
+        counters.syn += 8;
+        detector.learn(ID, &counters, START + 100 * MS);
+        detector.observe(ID, Observation::Down, START + 150 * MS);
+        let up_ns = START + (150 + down_for_ms) * MS;
+        if down_for_ms > 100 {
+            detector.learn(ID, &counters, START + 250 * MS);
+        }
+        detector.observe(ID, Observation::Up, up_ns);
+        detector.learn(ID, &counters, up_ns + 20 * MS);
+        // The SYNs of those eight, a second after the first ones.
+        counters.syn += 8;
+        counters.handshake.buckets[Latencies::bucket_of(SECOND)] += 8;
+        detector.learn(ID, &counters, START + 1_100 * MS);
+        let from_ns = START + 10 * SECOND;
+        let (layer, shown) = connections(from_ns, 1, MS);
+        let asked = hint(look(&mut detector, listener(layer), &shown, from_ns + 21 * MS));
+        assert_eq!(asked, Some(Layer::Host), "{name}");
+    }
+}
+
 #[test]
 fn a_server_that_nothing_is_known_of_gets_no_hint() {
     let (layer, shown) = connections(START + MS, 3, 20 * MS);
