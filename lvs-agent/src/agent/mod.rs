@@ -286,12 +286,8 @@ impl Running {
         let wiring =
             Wiring { findings: findings_tx, clients: clients_tx, feedback, targets: targets_tx, watched };
         let passive = self.monitor(&config, wiring).await;
-        // What people ordered holds before the first edit. A failure has been logged; the task retries.
         let weights: Vec<_> = engine.weights().collect();
-        let maintained = self.maintained(&config).await;
-        engine.restore_maintenance(maintained.borrow().clone(), Instant::now());
-        engine.begin(Instant::now());
-        table.write(engine.wanted()).await;
+        let maintained = self.make_first_edits(&config, &mut engine, &mut table).await;
         let (results_tx, results) = mpsc::channel(RESULTS);
         let (reports_tx, reports) = mpsc::channel(REPORTS);
         let (idle, idle_handle, idle_reports) = IdleConnections::new();
@@ -367,6 +363,22 @@ impl Running {
         self.tasks.spawn(TaskName::Checks, checks_until_stopped(scheduler));
         phase.ready();
         events.publish(Event::Ready { services: services.len(), mode: config.agent.mode });
+    }
+
+    /// Makes the first edits. What people ordered holds before them, and from now on: the servers that files in the
+    /// maintenance directory name.
+    async fn make_first_edits(
+        &mut self,
+        config: &Config,
+        engine: &mut Engine,
+        table: &mut Reconciler,
+    ) -> latest::Receiver<MaintenanceSet> {
+        let maintained = self.maintained(config).await;
+        engine.restore_maintenance(maintained.borrow().clone(), Instant::now());
+        engine.begin(Instant::now());
+        // A failure has been logged; the task retries.
+        table.write(engine.wanted()).await;
+        maintained
     }
 
     /// Starts to keep the kernel's table, and to follow its services where they are adopted.
@@ -462,9 +474,8 @@ fn baseline_checks(services: &[VirtualService]) -> (Subscriptions, Vec<BaselineC
 /// The number of the group of operators. The usual one needs not be there, nor does the agent need to be in it.
 fn operators(group: Option<&str>) -> anyhow::Result<Option<u32>> {
     match group.map(|name| (name, privileges::own_group(name))) {
-        None => Ok(None),
         Some((_, Ok(number))) => Ok(Some(number)),
-        Some((OPERATORS, Err(_))) => Ok(None),
+        None | Some((OPERATORS, Err(_))) => Ok(None),
         Some((_, Err(error))) => Err(error).context("`operators` in `[agent]`"),
     }
 }

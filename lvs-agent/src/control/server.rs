@@ -198,7 +198,7 @@ fn knock(path: &Path) -> io::Result<()> {
 /// Answers one caller's requests, one after the other.
 async fn serve(mut stream: UnixStream, answerer: &impl Answer, operators: Option<u32>) -> io::Result<()> {
     let caller = stream.peer_cred()?.uid();
-    // Operators are whom the kernel lets through to the socket: it knows all groups of a caller, which aren't told here.
+    // Operators are whom the kernel lets through to the socket: it knows all groups of a caller, not told here.
     if operators.is_none() && caller != 0 && caller != geteuid().as_raw() {
         return Err(io::Error::new(
             io::ErrorKind::PermissionDenied,

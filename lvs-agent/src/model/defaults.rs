@@ -12,8 +12,8 @@ pub const METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST),
 /// Made for the agent's user alone, who is also the only one that can lock anything in it.
 pub const RUNTIME: &str = "/run/lvs-agent";
 
-/// The group of the package's own user: whoever is in it was put there to operate the agent. Where the agent doesn't run
-/// with it, there are no operators but root.
+/// The group of the package's own user: whoever is in it was put there to operate the agent. Where the agent doesn't
+/// run with it, there are no operators but root.
 pub const OPERATORS: &str = "lvs-agent";
 
 /// In the folder for what lasts as long as the machine is up (file-hierarchy(7)), where only root can write.

@@ -7,12 +7,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use super::layout::{DOCUMENTS, Tree, compress, set_modes, write};
-use super::{Release, changelog, shared};
+use super::{MAINTAINER, Release, changelog, shared};
 use crate::paths;
 use crate::process::{self, output, run};
-
-/// Whom the package names for questions.
-pub(super) const MAINTAINER: &str = "The lvs-agent authors <lvs-agent@localhost.localdomain>";
 
 /// Debian's name for x86-64, which is what the agent is for.
 const ARCHITECTURE: &str = "amd64";

@@ -62,7 +62,7 @@ impl Tree {
             }
         }
         manual(&agent.with_file_name(MANUAL), stage, &root)?;
-        sbom::write(&root.join(DOCUMENTS).join("sbom.cdx.json"), release)?;
+        write(&root.join(DOCUMENTS).join("sbom.cdx.json"), sbom::text(release)?.as_bytes())?;
         set_modes(&root)?;
         Ok(Self { root, agent: program })
     }

@@ -55,6 +55,9 @@ struct Release {
     epoch: u64,
 }
 
+/// Whom the package names for questions.
+const MAINTAINER: &str = "The lvs-agent authors <lvs-agent@lvs-agent.invalid>";
+
 /// The program that writes the manual.
 const MANUAL: &str = "lvs-manual";
 

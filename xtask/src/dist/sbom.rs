@@ -2,13 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::Release;
-use super::layout::write as write_file;
 use crate::process::{self, output};
 use crate::{build, paths};
 
@@ -20,8 +18,8 @@ struct Component {
     licence: String,
 }
 
-/// Writes the list for both halves.
-pub(super) fn write(to: &Path, release: &Release) -> Result<()> {
+/// The list for both halves, as JSON.
+pub(super) fn text(release: &Release) -> Result<String> {
     let mut components = Vec::new();
     for package in ["lvs-agent", build::KERNEL_SIDE] {
         // Without what only builds and tests take: none of that is in the program.
@@ -35,7 +33,7 @@ pub(super) fn write(to: &Path, release: &Release) -> Result<()> {
     let lock = paths::repository().join("Cargo.lock");
     let lock = fs::read_to_string(&lock).with_context(|| format!("cannot read {}", lock.display()))?;
     let bill = bill(&components, &checksums(&lock), release);
-    write_file(to, format!("{bill:#}\n").as_bytes())
+    Ok(format!("{bill:#}\n"))
 }
 
 /// A line such as `tokio v1.54.1|MIT`; the workspace's own have their path behind the version.
