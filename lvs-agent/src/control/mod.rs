@@ -19,7 +19,7 @@ pub use client::ask;
 pub use event_text::event_text;
 pub use events::{EventLine, Events, StepKind, Timeline, TimelineStep};
 pub use protocol::{AffectedServer, Connections, PROTOCOL_VERSION, Reloaded, Reply, Request};
-pub use render::table;
+pub use render::{Reason, forward, is_up, reasons, table};
 pub use server::{Answer, ControlServer, ControlService};
 pub use server_name::{NoServerName, ServerName};
 pub use status::{
