@@ -10,6 +10,7 @@ mod dist;
 mod doctor;
 mod dpkg;
 mod linker;
+mod mixin;
 mod packages;
 mod paths;
 mod process;
@@ -105,6 +106,8 @@ enum Task {
     },
     /// Check the habits of the code base: who imports whom, what is pure, what is documented, how wide lines are
     Tidy,
+    /// Make the mixin's rules and dashboards anew from its sources
+    Mixin,
     /// Run all checks and tests; the last line is a summary
     Test {
         /// Run more cases of each property test and scenario
@@ -195,6 +198,7 @@ fn perform(task: Task) -> Result<ExitCode> {
             return vm::run_on_terminal(&cache, &machine.options()?, &command).map(exit_code);
         }
         Task::Bench { bench } => return bench::bench(&cache, &bench).map(exit_code),
+        Task::Mixin => mixin::generate(&cache)?,
         Task::Tidy => return tidy::tidy(paths::repository()).map(succeeded),
         Task::Test { long, kernels, only } => {
             let kernels = kernel::list(&kernels)?;

@@ -25,7 +25,8 @@ pub(crate) enum Piece {
     Tools,
     Servers,
     Ldirectord,
-    Promtool,
+    Monitoring,
+    Browser,
     /// The files that say which numbers ports and protocols have. Programs read them where they are: unpacked ones are
     /// no use.
     PortNames,
@@ -41,8 +42,8 @@ pub(crate) const FOR_VM: &[Piece] =
 /// What the tests of checks take.
 pub(crate) const FOR_CHECKS: &[Piece] = &[Piece::Servers, Piece::Ldirectord];
 
-/// What one of the unit tests takes, which is skipped without it.
-pub(crate) const FOR_METRICS: &[Piece] = &[Piece::Promtool];
+/// What some of the unit tests take, which are skipped without it.
+pub(crate) const FOR_METRICS: &[Piece] = &[Piece::Monitoring, Piece::Browser];
 
 /// What tests take of the machine itself.
 pub(crate) const FOR_TESTS: &[Piece] = &[Piece::PortNames];
@@ -149,7 +150,8 @@ impl Piece {
             Self::Tools => tools::are_there(cache).then(|| "in the cache".to_owned()),
             Self::Servers => tools::servers_are_there(cache).then(|| "in the cache".to_owned()),
             Self::Ldirectord => tools::ldirectord_is_there(cache).then(|| "in the cache".to_owned()),
-            Self::Promtool => tools::promtool_is_there(cache).then(|| "in the cache".to_owned()),
+            Self::Browser => tools::browser_is_there(cache).then(|| "in the cache".to_owned()),
+            Self::Monitoring => tools::monitoring_is_there(cache).then(|| "in the cache".to_owned()),
             Self::PortNames => {
                 PORT_NAMES.iter().all(|file| Path::new(file).exists()).then(|| PORT_NAMES.join(", "))
             }
@@ -169,7 +171,8 @@ impl Piece {
             | Self::Tools
             | Self::Servers
             | Self::Ldirectord
-            | Self::Promtool => Remedy::Fill,
+            | Self::Monitoring
+            | Self::Browser => Remedy::Fill,
         })
     }
 
@@ -185,7 +188,8 @@ impl Piece {
             Self::Tools => tools::for_tests(cache).map(drop),
             Self::Servers => tools::servers(cache).map(drop),
             Self::Ldirectord => tools::ldirectord(cache).map(drop),
-            Self::Promtool => tools::promtool(cache).map(drop),
+            Self::Browser => tools::browser(cache).map(drop),
+            Self::Monitoring => tools::monitoring(cache).map(drop),
             Self::CCompiler | Self::BpfCompiler | Self::PortNames => {
                 bail!("{self} is installed, not unpacked")
             }
@@ -212,7 +216,8 @@ impl Piece {
             | Self::Tools
             | Self::Servers
             | Self::Ldirectord
-            | Self::Promtool => "comes from Debian's packages".to_owned(),
+            | Self::Monitoring
+            | Self::Browser => "comes from Debian's packages".to_owned(),
         }
     }
 }
@@ -235,7 +240,8 @@ impl fmt::Display for Piece {
             Self::Tools => f.write_str("the tools for tests"),
             Self::Servers => f.write_str("the servers for tests of checks"),
             Self::Ldirectord => f.write_str("ldirectord to compare with"),
-            Self::Promtool => f.write_str("Prometheus' promtool"),
+            Self::Browser => f.write_str("a browser without a window"),
+            Self::Monitoring => f.write_str("Prometheus, node_exporter and jsonnet"),
             Self::PortNames => f.write_str("names of ports and protocols"),
         }
     }

@@ -70,18 +70,48 @@ pub(crate) fn servers_are_there(cache: &Cache) -> bool {
     cache.packages_if_there(SERVERS).is_some()
 }
 
-/// Debian's package with Prometheus and its `promtool`.
-const PROMETHEUS: &[&str] = &["prometheus"];
+/// Debian's packages with what watches the agent from outside: Prometheus and its `promtool`, node_exporter, and
+/// jsonnet, which makes the mixin.
+const MONITORING: &[&str] = &["jsonnet", "prometheus", "prometheus-node-exporter"];
+
+/// Tells the scenarios where they are unpacked.
+pub(crate) const MONITORING_VARIABLE: &str = "LVS_MONITORING";
+
+/// Debian's packages with a browser without a window, and letters for it.
+const BROWSER: &[&str] = &["chromium-headless-shell", "fonts-dejavu-core"];
+
+/// Tells the unit tests where the browser is unpacked.
+pub(crate) const BROWSER_VARIABLE: &str = "LVS_BROWSER";
+
+/// The browser, downloaded unless it is there already.
+pub(crate) fn browser(cache: &Cache) -> Result<Unpacked> {
+    cache.servers(BROWSER)
+}
+
+/// Whether it is there already.
+pub(crate) fn browser_is_there(cache: &Cache) -> bool {
+    cache.packages_if_there(BROWSER).is_some()
+}
 
 /// Tells the unit tests where `promtool` is.
 pub(crate) const PROMTOOL_VARIABLE: &str = "LVS_PROMTOOL";
 
-/// `promtool`, downloaded unless it is there already.
-pub(crate) fn promtool(cache: &Cache) -> Result<PathBuf> {
-    Ok(cache.packages(PROMETHEUS)?.root().join("usr/bin/promtool"))
+/// All of them, downloaded unless they are there already.
+pub(crate) fn monitoring(cache: &Cache) -> Result<Unpacked> {
+    cache.packages(MONITORING)
 }
 
-/// Whether it is there already.
-pub(crate) fn promtool_is_there(cache: &Cache) -> bool {
-    cache.packages_if_there(PROMETHEUS).is_some()
+/// Whether they are there already.
+pub(crate) fn monitoring_is_there(cache: &Cache) -> bool {
+    cache.packages_if_there(MONITORING).is_some()
+}
+
+/// `promtool`, downloaded unless it is there already.
+pub(crate) fn promtool(cache: &Cache) -> Result<PathBuf> {
+    Ok(monitoring(cache)?.root().join("usr/bin/promtool"))
+}
+
+/// The same for `jsonnet`.
+pub(crate) fn jsonnet(cache: &Cache) -> Result<PathBuf> {
+    Ok(monitoring(cache)?.root().join("usr/bin/jsonnet"))
 }

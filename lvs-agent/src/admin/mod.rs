@@ -7,6 +7,7 @@ mod counters;
 mod events;
 mod request;
 mod status;
+mod visits;
 
 use std::{
     sync::Arc,

@@ -64,7 +64,7 @@ use crate::{
     service_manager::{self, PhaseHandle, ServiceManager, TurnRequest},
     state_file::{self, FailureNote, Restored, SavedCommands, StateWriter},
     supervision::{STOP, TaskName, TaskSet},
-    telemetry::metrics::EventCounters,
+    telemetry::{metrics::EventCounters, source::SourceSlot},
 };
 
 /// Results that may wait for the controller, which takes microseconds for each: enough for all checks of 10,000 servers
@@ -194,6 +194,8 @@ struct Running {
     state_lock: Option<FileLock>,
     in_force: Option<latest::Receiver<Arc<Config>>>,
     own: OwnState,
+    /// Where the metrics' port finds what it tells its visitors.
+    visits: Option<SourceSlot>,
 }
 
 impl Running {
@@ -214,12 +216,14 @@ impl Running {
             in_force: None,
             failure_note,
             state_lock: None,
+            visits: None,
         };
         let (notices, phase, turns) = service_manager::notices(manager);
         running.tasks.spawn_restarted(TaskName::ServiceManager, notices);
         let open_files = raise_limit();
         if let Some(address) = config.agent.metrics {
-            let server = exposition::start(address, log)?;
+            let server = exposition::start(address, config.agent.mode, log)?;
+            running.visits = Some(server.source());
             events.subscribe(EventCounters::new(server.ready()));
             running.tasks.spawn_restarted(TaskName::Metrics, server);
         }
@@ -345,19 +349,23 @@ impl Running {
         let inputs = reload::Inputs { hangups, requests: reloads };
         let reload = Reload::new(source, config.clone(), outputs).run(inputs, shutdown.clone());
         self.tasks.spawn(TaskName::Reload, reload);
+        let commands = ControllerHandle { controller: commands_tx, is_observing: observed.is_some() };
+        let handler = AdminHandler {
+            controller: requests_tx,
+            passive,
+            observed,
+            reload: reloads_tx,
+            commands,
+            in_force,
+            services: watched_services,
+            prober,
+            own: self.own.clone(),
+        };
+        if let Some(visits) = &self.visits {
+            // It is set once, here.
+            visits.set(Arc::new(handler.clone())).ok();
+        }
         if let Some(control) = control {
-            let commands = ControllerHandle { controller: commands_tx, is_observing: observed.is_some() };
-            let handler = AdminHandler {
-                controller: requests_tx,
-                passive,
-                observed,
-                reload: reloads_tx,
-                commands,
-                in_force,
-                services: watched_services,
-                prober,
-                own: self.own.clone(),
-            };
             self.tasks.spawn_restarted(TaskName::Control, ControlService::new(control, handler));
         }
         self.tasks.spawn(TaskName::Checks, checks_until_stopped(scheduler));

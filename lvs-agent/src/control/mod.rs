@@ -22,8 +22,8 @@ pub use client::ask;
 pub use event_text::event_text;
 pub use events::{EventLine, Events, StepKind, Timeline, TimelineStep};
 pub use protocol::{AffectedServer, Connections, PROTOCOL_VERSION, Reloaded, Reply, Request};
-pub use render::table;
-pub(crate) use render::{age, bytes_per_s, check as check_text, forward, is_news, is_up, weight, why};
+pub use render::{Reason, forward, is_up, reasons, table};
+pub(crate) use render::{age, bytes_per_s, check as check_text, is_news, weight, why};
 pub use server::{Answer, ControlServer, ControlService};
 pub use server_name::{NoServerName, ServerName};
 pub use status::{

@@ -145,7 +145,8 @@ fn row(server: &ServerStatus) -> Row {
 }
 
 /// How packets reach it, in ipvsadm's words.
-pub(crate) fn forward(method: &str) -> &str {
+#[must_use]
+pub fn forward(method: &str) -> &str {
     match method {
         "masquerade" => "Masq",
         "direct-route" => "Route",
@@ -184,33 +185,50 @@ fn signal(server: &ServerStatus) -> String {
     format!("{}{usual}", signal.seen)
 }
 
+/// One of the reasons why a server is in its state and has its weight.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Reason<'a> {
+    /// Of its weight, where the state doesn't say it.
+    Note(&'a str),
+    /// The last result of a check.
+    Check(&'a CheckStatus),
+    /// An older failure.
+    Failure(&'a EvidenceStatus),
+    /// What the traffic said.
+    Traffic(&'a EvidenceStatus),
+    /// Why not all of its traffic is seen.
+    Signal(&'a str),
+    /// How its idle connection is.
+    IdleConnection(&'a str),
+}
+
 /// Why it is in its state and has its weight: the last check and what it answered, and what the traffic said.
-pub(crate) fn why(server: &ServerStatus) -> String {
-    let mut words: Vec<String> = server.note.iter().map(|note| escaped(note).into_owned()).collect();
-    words.extend(server.checks.iter().filter(|one| is_shown(one, server)).map(check));
-    let is_told = |failure: &&EvidenceStatus| {
+#[must_use]
+pub fn reasons(server: &ServerStatus) -> Vec<Reason<'_>> {
+    let mut all: Vec<Reason<'_>> = server.note.as_deref().map(Reason::Note).into_iter().collect();
+    all.extend(server.checks.iter().filter(|one| is_shown(one, server)).map(Reason::Check));
+    let is_untold = |failure: &&EvidenceStatus| {
         !server.checks.iter().any(|one| one.result == CheckOutcome::Failure && one.text == failure.text)
     };
-    words.extend(
-        server
-            .failure
-            .as_ref()
-            .filter(is_told)
-            .map(|failure| format!("last failure {} ago: {}", age(failure.age_ms), escaped(&failure.text))),
-    );
+    all.extend(server.failure.as_ref().filter(is_untold).map(Reason::Failure));
     let is_news =
         |evidence: &&EvidenceStatus| !is_up(server) || u128::from(evidence.age_ms) < OLD.as_millis();
-    words.extend(
-        server
-            .signal
-            .evidence
-            .as_ref()
-            .filter(is_news)
-            .map(|evidence| format!("traffic {} ago: {}", age(evidence.age_ms), escaped(&evidence.text))),
-    );
-    words.extend(server.signal.reason.as_ref().map(|reason| escaped(reason).into_owned()));
-    words.extend(server.idle_connection.as_ref().map(|state| format!("idle connection {}", escaped(state))));
-    words.join("; ")
+    all.extend(server.signal.evidence.as_ref().filter(is_news).map(Reason::Traffic));
+    all.extend(server.signal.reason.as_deref().map(Reason::Signal));
+    all.extend(server.idle_connection.as_deref().map(Reason::IdleConnection));
+    all
+}
+
+/// The reasons as a phrase.
+pub(crate) fn why(server: &ServerStatus) -> String {
+    let word = |reason| match reason {
+        Reason::Note(text) | Reason::Signal(text) => escaped(text).into_owned(),
+        Reason::Check(last) => check(last),
+        Reason::Failure(last) => format!("last failure {} ago: {}", age(last.age_ms), escaped(&last.text)),
+        Reason::Traffic(last) => format!("traffic {} ago: {}", age(last.age_ms), escaped(&last.text)),
+        Reason::IdleConnection(state) => format!("idle connection {}", escaped(state)),
+    };
+    reasons(server).into_iter().map(word).collect::<Vec<_>>().join("; ")
 }
 
 /// A failed check is shown always; of others the first one, where none has failed.
@@ -231,7 +249,9 @@ pub(crate) fn check(last: &CheckStatus) -> String {
     }
 }
 
-pub(crate) fn is_up(server: &ServerStatus) -> bool {
+/// Whether it takes connections as far as is known.
+#[must_use]
+pub fn is_up(server: &ServerStatus) -> bool {
     matches!(server.state.as_str(), "up" | "suspect")
 }
 

@@ -75,6 +75,11 @@ impl History {
         self.instance
     }
 
+    /// The number of the last event; 0 before the first.
+    pub(crate) fn newest(&self) -> u64 {
+        self.lock().published
+    }
+
     /// At most `limit` events after the one with the number `after`, none from before `since_ns` of `CLOCK_MONOTONIC`.
     pub(crate) fn after(&self, after: u64, since_ns: u64, limit: usize) -> Excerpt {
         let shared = self.lock();

@@ -4,6 +4,7 @@
 mod blind;
 mod devices;
 mod hooks;
+mod map_watch;
 mod recorder;
 pub(crate) mod setup;
 mod status;

@@ -7,7 +7,10 @@ use anyhow::Context as _;
 use tokio::sync::{mpsc, watch as latest};
 use tracing::warn;
 
-use super::{Inputs, Monitor, MonitorParts, Outputs, Recording, devices::Devices, hooks::HookWatch};
+use super::{
+    Inputs, Monitor, MonitorParts, Outputs, Recording, devices::Devices, hooks::HookWatch,
+    map_watch::MapWatch,
+};
 use crate::{
     engine::confirmation::DetectorFeedback,
     event::Publisher,
@@ -38,6 +41,7 @@ pub(crate) struct PassiveSide {
     pub(crate) survey_task: SurveyTask,
     pub(crate) neighbours: NeighbourWatch,
     pub(crate) hooks: HookWatch,
+    pub(crate) maps: MapWatch,
     /// Whom to ask about the signal.
     pub(crate) requests: mpsc::Sender<SignalRequest>,
 }
@@ -92,6 +96,9 @@ pub(crate) async fn set_up(
         Ok(bytes) => metrics::publish_maps(bytes),
         Err(error) => warn!("the metric lvs_passive_maps_bytes is missing: {error}"),
     }
+    let handshakes =
+        programs.take_handshakes().inspect_err(|error| warn!("open handshakes aren't counted: {error}"));
+    let maps = MapWatch { handshakes: handshakes.ok().map(Arc::new) };
     programs.set_order(&config.passive.order);
     let program_ids = programs.ids();
     let (devices_tx, devices) = latest::channel(Vec::new());
@@ -125,6 +132,7 @@ pub(crate) async fn set_up(
         survey_task,
         neighbours: neighbour_watch,
         hooks: looks,
+        maps,
         requests: requests_tx,
     })
 }
@@ -153,11 +161,12 @@ fn load(config: &Config, services: &WatchedServices) -> Result<(Programs, Signal
 impl PassiveSide {
     /// Watches until `shutdown`.
     pub(crate) async fn run(self, shutdown: tokio_util::sync::CancellationToken) {
-        let Self { monitor, inputs, survey_task, neighbours, hooks, requests: _ } = self;
+        let Self { monitor, inputs, survey_task, neighbours, hooks, maps, requests: _ } = self;
         tokio::join!(
             monitor.run(inputs, shutdown.clone()),
             survey_task.run(shutdown.clone()),
-            hooks.run(shutdown)
+            hooks.run(shutdown.clone()),
+            maps.run(shutdown)
         );
         drop(neighbours);
     }

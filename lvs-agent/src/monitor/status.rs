@@ -48,6 +48,7 @@ impl Monitor {
     pub(super) fn publish(&mut self) {
         metrics::publish_unattributed(&self.signals.unattributed());
         if std::mem::take(&mut self.signals_changed) {
+            self.publish_fill();
             self.publish_signals();
         }
     }
@@ -110,6 +111,18 @@ impl Monitor {
     }
 
     /// Logs and publishes which signals have come or gone since the last time.
+    /// The fill of the maps that the agent fills.
+    fn publish_fill(&self) {
+        let keys = self.programs.key_capacity();
+        let [v4, v6] = self.targets.watched_keys();
+        let servers = (self.targets.all().len(), u32::try_from(self.signals.capacity()).unwrap_or(u32::MAX));
+        for (map, (entries, capacity)) in
+            [("servers", servers), ("endpoints-ipv4", (v4, keys)), ("endpoints-ipv6", (v6, keys))]
+        {
+            metrics::publish_map_fill(map, u32::try_from(entries).unwrap_or(u32::MAX), capacity);
+        }
+    }
+
     fn publish_signals(&mut self) {
         let without_signal: WithoutSignal = self.targets.without_signal().into_iter().collect();
         for destination in self.targets.all().flat_map(|target| &target.destinations) {

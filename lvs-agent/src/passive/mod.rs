@@ -9,6 +9,7 @@
 //! | `attach.rs` | attaching to devices: tcx links, or filters on a clsact qdisc |
 //! | `sizes.rs` | how large the maps are, and what memory they take |
 //! | `mmap_array.rs` | an eBPF array mapped into this process's memory |
+//! | `open_handshakes.rs` | how many handshakes are open |
 //! | `counters.rs` | counters, signs of life and sampled flows of each server, read from the maps |
 //! | `targets.rs` | destinations, routes and neighbours → keys in the endpoint maps; pure |
 //! | `signature.rs` | what tells one server's packets from another's, as far as services say; pure |
@@ -30,6 +31,7 @@ mod detector;
 mod error;
 mod interest;
 mod mmap_array;
+mod open_handshakes;
 mod programs;
 mod shortcuts;
 mod signature;
@@ -49,6 +51,7 @@ pub use detector::{
     Strength, Suspicion, Usual, View,
 };
 pub use error::PassiveError;
+pub use open_handshakes::OpenHandshakes;
 pub use programs::Programs;
 pub use signature::{Forwarding, forwardings};
 pub use sizes::Sizes;

@@ -23,6 +23,7 @@ use super::{
     error::{PassiveError, map_error, program},
     interest::Interest,
     mmap_array::MmapArray,
+    open_handshakes::OpenHandshakes,
     shortcuts::Shortcuts,
     sizes::Sizes,
     wire_key::WireKey,
@@ -43,6 +44,7 @@ pub struct Programs {
     places: MmapArray<Shortcut>,
     attachments: Attachments,
     memory: Result<u64, PassiveError>,
+    sizes: Sizes,
 }
 
 impl Programs {
@@ -105,14 +107,34 @@ impl Programs {
         let interest = Interest::default();
         let shortcuts = Shortcuts::default();
         let attachments = Attachments::default();
-        let programs =
-            Self { ebpf, endpoints4, endpoints6, interest, filter, shortcuts, places, attachments, memory };
+        let programs = Self {
+            ebpf,
+            endpoints4,
+            endpoints6,
+            interest,
+            filter,
+            shortcuts,
+            places,
+            attachments,
+            memory,
+            sizes,
+        };
         Ok((programs, signals))
     }
 
     /// The stream of edges; `None` when it was taken before.
     pub fn take_edges(&mut self) -> Result<RingBuf<MapData>, PassiveError> {
         take(&mut self.ebpf, map::EDGES)?.try_into().map_err(map_error(map::EDGES))
+    }
+
+    /// The map of open handshakes, to be counted; once.
+    pub fn take_handshakes(&mut self) -> Result<OpenHandshakes, PassiveError> {
+        OpenHandshakes::new(take(&mut self.ebpf, map::HANDSHAKES)?, self.sizes.handshakes)
+    }
+
+    /// How many keys there is room for in each of the maps that lead to a server.
+    pub fn key_capacity(&self) -> u32 {
+        self.sizes.keys()
     }
 
     /// One of the loaded programs, by name: for tests that run it on built packets.

@@ -134,6 +134,13 @@ impl Targets {
         targets
     }
 
+    /// How many keys are watched, of IPv4 and of IPv6.
+    #[must_use]
+    pub fn watched_keys(&self) -> [usize; 2] {
+        let v4 = self.watched.keys().filter(|key| matches!(key, WireKey::V4(_))).count();
+        [v4, self.watched.len() - v4]
+    }
+
     /// From now on only ids below `capacity` are given: the eBPF maps have room for no more.
     pub fn limit(&mut self, capacity: u32) {
         self.capacity = capacity;

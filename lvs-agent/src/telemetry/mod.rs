@@ -3,3 +3,5 @@
 pub(crate) mod lines;
 pub(crate) mod log;
 pub(crate) mod metrics;
+pub(crate) mod page;
+pub(crate) mod source;

@@ -5,3 +5,4 @@ pub mod director;
 pub mod failover;
 pub mod noop;
 pub mod table;
+pub mod visitors;

@@ -28,6 +28,7 @@ mod network_variants;
 mod notifications;
 mod policy;
 mod privileges;
+mod prometheus;
 mod record_traces;
 mod reload;
 mod slow;

@@ -7,6 +7,7 @@ mod ebpf;
 mod failover;
 mod keepalived;
 mod table;
+mod visitors;
 
 use std::ffi::OsString;
 
@@ -41,6 +42,12 @@ pub(crate) enum Bench {
         #[arg(last = true)]
         arguments: Vec<OsString>,
     },
+    /// Measure how long a scrape takes with 1,000 servers, and what open status pages cost the agent, in the VM
+    Visitors {
+        /// Arguments for the measurement; list them with `-- --help`
+        #[arg(last = true)]
+        arguments: Vec<OsString>,
+    },
     /// Compare the agent with keepalived in the VM: how fast a failed server is out, and how many probes that takes
     Failover {
         /// Arguments for the comparison; list them with `-- --help`
@@ -57,6 +64,7 @@ pub(crate) fn bench(cache: &Cache, bench: &Bench) -> Result<i32> {
         Bench::Checks => checks::measure(cache),
         Bench::Detector { arguments } => detector::simulate(arguments),
         Bench::Table { arguments } => table::measure(cache, arguments),
+        Bench::Visitors { arguments } => visitors::measure(cache, arguments),
         Bench::Failover { arguments } => failover::compare(cache, arguments),
     }
 }

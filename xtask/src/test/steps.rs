@@ -19,7 +19,7 @@ use super::tee::Tee;
 use crate::build::{self, AGENT_VARIABLE, OBJECT_VARIABLE};
 use crate::cache::Cache;
 use crate::vm::{self, Clock, Streams, VmOptions, kernel};
-use crate::{apt, paths, process, supply, tidy, tools};
+use crate::{apt, mixin, paths, process, supply, tidy, tools};
 
 /// The package with the tests that need more than one process.
 const TESTS: &str = "lvs-tests";
@@ -42,6 +42,7 @@ const ON_DEFAULT_KERNEL_ONLY: &[&str] = &[
     "notifications::",
     "policy::a_server_that_comes_and_goes_is_kept_out",
     "policy::the_weight_of_a_server_that_comes_back_rises_slowly",
+    "prometheus::",
     // Writes traces for the detector's tests.
     "record_traces::",
     "reload::",
@@ -60,6 +61,8 @@ pub(crate) enum Step {
     Build,
     /// No lint has anything to say
     Clippy,
+    /// The mixin's alerts fire when they should, and what is made of it is up to date
+    Mixin,
     /// Unit and property tests, and tests of the command line
     Unit,
     /// Each check against a real server of its protocol
@@ -82,6 +85,7 @@ pub(super) enum Run {
     Supply,
     Build,
     Clippy { package: &'static [&'static str] },
+    Mixin,
     Unit,
     Checks,
     Ldirectord,
@@ -150,6 +154,7 @@ impl<'a> Session<'a> {
                     Run::Clippy { package: &["--package", build::KERNEL_SIDE] },
                 ),
             ],
+            Step::Mixin => named("mixin", Run::Mixin),
             Step::Unit => named("unit", Run::Unit),
             Step::Checks => named("checks", Run::Checks),
             Step::Ldirectord => named("ldirectord", Run::Ldirectord),
@@ -173,6 +178,7 @@ impl<'a> Session<'a> {
             Run::Clippy { package } => {
                 plain(process::cargo().arg("clippy").args(package).args(["--", "--deny", "warnings"]))
             }
+            Run::Mixin => Ok(mixin::check(self.cache)?.into_iter().map(Counts::one).sum()),
             Run::Unit => self.unit(),
             Run::Checks => self.checks(),
             Run::Ldirectord => self.ldirectord(),
@@ -214,14 +220,17 @@ impl<'a> Session<'a> {
     fn unit(&self) -> Result<Counts> {
         let mut most = self.cargo_test()?;
         most.args(["--no-fail-fast", "--workspace", "--exclude", build::KERNEL_SIDE, "--exclude", TESTS]);
-        match tools::promtool(self.cache) {
-            // The one test that is ignored elsewhere.
-            Ok(promtool) => {
-                most.env(tools::PROMTOOL_VARIABLE, promtool).args(["--", "--include-ignored"]);
+        let promtool = tools::promtool(self.cache).context("promtool is not there to check the metrics");
+        let browser = tools::browser(self.cache).context("no browser is there to look at the status page");
+        match promtool.and_then(|promtool| Ok((promtool, browser?))) {
+            // The tests that are ignored elsewhere.
+            Ok((promtool, browser)) => {
+                most.env(tools::PROMTOOL_VARIABLE, promtool).env(tools::BROWSER_VARIABLE, browser.root());
+                most.args(["--", "--include-ignored"]);
             }
-            Err(error) if is_continuous_integration() => return Err(error.context("promtool is not there")),
-            // The test is counted as ignored.
-            Err(error) => println!("skipped: promtool is not there to check the metrics: {error:#}"),
+            Err(error) if is_continuous_integration() => return Err(error),
+            // The tests are counted as ignored.
+            Err(error) => println!("skipped: {error:#}"),
         }
         let mut rest = self.cargo_test()?;
         rest.args(["--no-fail-fast", "--package", TESTS, "--lib", "--bins", "--test", "command_line"]);
@@ -277,6 +286,8 @@ impl<'a> Session<'a> {
         if test == "scenarios" {
             let oracle = tools::ldirectord(self.cache)?;
             environment.push((tools::LDIRECTORD_VARIABLE.into(), oracle.root().into()));
+            let monitoring = tools::monitoring(self.cache)?;
+            environment.push((tools::MONITORING_VARIABLE.into(), monitoring.root().into()));
         }
         environment.extend(self.long().into_iter().map(|(name, value)| (name.into(), value)));
         // Times in these tests are those of the guest, which must not depend on what else the host does.

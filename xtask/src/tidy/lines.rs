@@ -46,6 +46,8 @@ fn is_prose(file: &File, at: usize, line: &str, is_fenced: bool) -> bool {
             !is_code && !line.starts_with('|') && line.trim_start().contains(' ')
         }
         Kind::Toml => line.contains('#'),
+        // Queries and texts stand in one line each.
+        Kind::Mixin => false,
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::Violation;
 use super::tree::{Tree, is_under};
 
-const DOCUMENT: &str = "docs/metrics.md";
+pub(super) const DOCUMENT: &str = "docs/metrics.md";
 
 /// Where metrics are described.
 const DESCRIBED: &str = "lvs-agent/src/telemetry/metrics";
@@ -17,15 +17,11 @@ const PREFIX: &str = "lvs_";
 const MACROS: [&str; 3] = ["counter!", "gauge!", "histogram!"];
 
 pub(super) fn check(tree: &Tree) -> Vec<Violation> {
-    let Some(document) = tree.files.iter().find(|file| file.path == DOCUMENT) else { return Vec::new() };
+    if !tree.paths.contains(DOCUMENT) {
+        return Vec::new();
+    }
     let used = used(tree);
-    let documented: BTreeMap<_, _> = document
-        .text
-        .lines()
-        .zip(1..)
-        .filter_map(|(line, number)| Some((line.strip_prefix("| `")?.split_once('`')?.0, number)))
-        .filter(|(name, _)| is_name(name))
-        .collect();
+    let documented: BTreeMap<_, _> = documented(tree).into_iter().collect();
     let mut violations = Vec::new();
     for (name, places) in &used {
         let Some(first) = places.first() else { continue };
@@ -45,6 +41,16 @@ pub(super) fn check(tree: &Tree) -> Vec<Violation> {
     violations
 }
 
+/// The metrics that the document has, with their lines.
+pub(super) fn documented(tree: &Tree) -> Vec<(&str, usize)> {
+    let document = tree.files.iter().find(|file| file.path == DOCUMENT);
+    let lines = document.map_or("", |document| &document.text).lines().zip(1..);
+    lines
+        .filter_map(|(line, number)| Some((line.strip_prefix("| `")?.split_once('`')?.0, number)))
+        .filter(|(name, _)| is_name(name))
+        .collect()
+}
+
 /// The names that the agent's code has, each with its places.
 fn used(tree: &Tree) -> BTreeMap<String, Vec<Violation>> {
     let mut used: BTreeMap<String, Vec<_>> = BTreeMap::new();
@@ -61,7 +67,7 @@ fn used(tree: &Tree) -> BTreeMap<String, Vec<Violation>> {
     used
 }
 
-fn is_name(text: &str) -> bool {
+pub(super) fn is_name(text: &str) -> bool {
     text.starts_with(PREFIX)
         && text.chars().all(|char| char.is_ascii_lowercase() || char.is_ascii_digit() || char == '_')
 }

@@ -8,6 +8,7 @@ mod length;
 mod lines;
 mod links;
 mod metrics;
+mod mixin;
 mod modules;
 mod orphans;
 mod paths;
@@ -36,6 +37,7 @@ const CHECKS: &[fn(&Tree) -> Vec<Violation>] = &[
     spawns::check,
     events::check,
     metrics::check,
+    mixin::check,
     lines::check,
     links::check,
     length::check,

@@ -36,6 +36,7 @@ const PURE: &[&str] = &[
     "lvs-agent/src/reconcile/contention.rs",
     "lvs-agent/src/reconcile/interference.rs",
     "lvs-agent/src/reconcile/planner.rs",
+    "lvs-agent/src/telemetry/page/view.rs",
 ];
 
 /// What pure code must not name, and why.

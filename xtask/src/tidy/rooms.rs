@@ -61,7 +61,7 @@ const LVS_AGENT: &[Room] = &[
 
     room("notify", 5, &["file_work", "keyed", "process", "supervision", "model", "health", "pool", "probe", "event", "engine"]),
     room("reconcile", 5, &["backoff", "clock", "netlink", "model", "control", "ipvs", "event", "engine", "state_file"]),
-    room("telemetry", 5, &["clock", "keyed", "supervision", "model", "config", "ipvs", "log", "health", "passive", "pool", "probe", "event", "engine"]),
+    room("telemetry", 5, &["clock", "keyed", "supervision", "model", "config", "control", "ipvs", "log", "health", "passive", "pool", "probe", "event", "engine"]),
 
     room("monitor", 6, &["clock", "keyed", "netlink", "model", "control", "ipvs", "network", "passive", "event", "engine", "messages", "telemetry"]),
     room("admin", 6, &["clock", "netlink", "model", "control", "ipvs", "log", "pool", "probe", "event", "engine", "state_file", "messages", "reconcile", "telemetry"]),

@@ -31,6 +31,8 @@ enum Language {
     Rust,
     Markdown,
     Toml,
+    /// Jsonnet and YAML of the mixin.
+    Mixin,
 }
 
 /// What a file is written in.
@@ -39,6 +41,8 @@ pub(super) enum Kind {
     Rust(Source),
     Markdown,
     Toml,
+    /// Jsonnet and YAML of the mixin, but for what is made of it.
+    Mixin,
 }
 
 impl Tree {
@@ -94,6 +98,8 @@ impl Language {
             "rs" => Some(Self::Rust),
             "md" => Some(Self::Markdown),
             "toml" => Some(Self::Toml),
+            "libsonnet" | "jsonnet" => Some(Self::Mixin),
+            "yaml" if is_under(path, "contrib/mixin/tests") => Some(Self::Mixin),
             _ => None,
         }
     }
@@ -105,6 +111,7 @@ impl File {
             Language::Rust => Kind::Rust(Source::parse(&text)),
             Language::Markdown => Kind::Markdown,
             Language::Toml => Kind::Toml,
+            Language::Mixin => Kind::Mixin,
         };
         Self { path, text, kind }
     }
@@ -112,7 +119,7 @@ impl File {
     pub(super) fn rust(&self) -> Option<&Source> {
         match &self.kind {
             Kind::Rust(source) => Some(source),
-            Kind::Markdown | Kind::Toml => None,
+            Kind::Markdown | Kind::Toml | Kind::Mixin => None,
         }
     }
 

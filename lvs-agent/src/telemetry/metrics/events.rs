@@ -37,6 +37,7 @@ pub(crate) struct EventCounters {
 impl EventCounters {
     /// Starts at zero. `ready` becomes whether the agent has started.
     pub(crate) fn new(ready: Arc<AtomicBool>) -> Self {
+        count_from_zero();
         Self {
             probes: Probes::new(),
             is_unreachable: false,
@@ -168,6 +169,21 @@ impl Subscriber for EventCounters {
         self.idle_connections(&record.event);
         self.table(&record.event);
         notifications(&record.event);
+    }
+}
+
+/// What has not happened yet has been counted 0 times: a counter that begins with its first event hides that one from
+/// `increase()`.
+fn count_from_zero() {
+    for name in ["lvs_probes_withheld_total", "lvs_suspicions_cleared_total", "lvs_common_suspicions_total"] {
+        counter!(name).absolute(0);
+    }
+    counter!("lvs_table_interferences_total").absolute(0);
+    for result in ["done", "failed", "observed"] {
+        counter!("lvs_table_edits_total", "result" => result).absolute(0);
+    }
+    for kind in ["mail", "command", "line"] {
+        counter!("lvs_notifications_lost_total", "kind" => kind).absolute(0);
     }
 }
 

@@ -26,9 +26,11 @@ impl Exposition {
         text
     }
 
-    /// Folds histograms that nobody scrapes; else their samples would pile up.
+    /// Folds histograms that nobody scrapes, and forgets series of servers that are gone; else samples and names would
+    /// pile up.
     pub(super) fn run_upkeep(&self) {
         self.handle.run_upkeep();
+        self.series.forget_the_gone();
     }
 }
 

@@ -8,6 +8,7 @@ mod process;
 mod series;
 mod server;
 mod state;
+mod table;
 
 use std::net::SocketAddr;
 
@@ -22,7 +23,11 @@ use self::{
     exposition::Exposition,
     series::{Series, SeriesRecorder},
 };
-use crate::{engine::Engine, log::LostLines, model::DestinationKey};
+use crate::{
+    engine::Engine,
+    log::LostLines,
+    model::{DestinationKey, Mode},
+};
 
 /// The buckets for edits, from well below a millisecond to a second.
 const SECONDS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
@@ -32,7 +37,7 @@ const FAILOVER_SECONDS: [f64; 13] =
     [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 
 /// Opens the port and installs the recorder of all metrics.
-pub(crate) fn start(address: SocketAddr, lost_lines: LostLines) -> anyhow::Result<MetricsServer> {
+pub(crate) fn start(address: SocketAddr, mode: Mode, lost_lines: LostLines) -> anyhow::Result<MetricsServer> {
     let (recorder, exposition) = recorder().context("the buckets of histograms")?;
     let server = MetricsServer::open(address, exposition, lost_lines).with_context(|| {
         format!(
@@ -43,6 +48,7 @@ pub(crate) fn start(address: SocketAddr, lost_lines: LostLines) -> anyhow::Resul
     metrics::set_global_recorder(recorder).context("metrics are recorded already")?;
     describe();
     gauge!("lvs_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1);
+    gauge!("lvs_agent_info", "mode" => mode.to_string()).set(1);
     Ok(server)
 }
 
@@ -77,6 +83,7 @@ fn describe() {
 /// The agent, its servers and services.
 fn describe_state() {
     describe_gauge!("lvs_build_info", "1, with the version of the program");
+    describe_gauge!("lvs_agent_info", "1, with the mode that the agent runs in");
     describe_gauge!(
         "lvs_config_last_reload_successful",
         "1 if the last reading of the configuration succeeded"
@@ -105,6 +112,7 @@ fn describe_state() {
     );
     describe_gauge!("lvs_server_up", "1 if the server is up (hard state), 0 if it is down");
     describe_gauge!("lvs_server_weight", "Desired weight of the server in the kernel's table");
+    describe_gauge!("lvs_server_table_weight", "Weight of the server in the kernel's table as it is");
     describe_gauge!(
         "lvs_server_relapses",
         "Times that the server went down again soon after it had come back"
@@ -181,6 +189,8 @@ fn describe_others() {
         "Times that the director was starved of CPU, so that a tick came at least 20 ms late"
     );
     describe_gauge!("lvs_passive_maps_bytes", Unit::Bytes, "Memory of the eBPF maps");
+    describe_gauge!("lvs_passive_map_entries", "Entries of an eBPF map");
+    describe_gauge!("lvs_passive_map_max_entries", "Entries that an eBPF map has room for");
     describe_counter!(
         "lvs_passive_edges_lost_total",
         "Urgent events of the eBPF programs that were lost because the ring buffer was full"
@@ -237,6 +247,12 @@ pub(crate) fn publish_unattributed(counters: &UnattributedCounters) {
     }
     counter!("lvs_passive_edges_lost_total").absolute(edge_lost);
     counter!("lvs_passive_handshakes_lost_total").absolute(handshake_lost);
+}
+
+/// Sets how many entries a map has, and how many there is room for.
+pub(crate) fn publish_map_fill(map: &'static str, entries: u32, capacity: u32) {
+    gauge!("lvs_passive_map_entries", "map" => map).set(entries);
+    gauge!("lvs_passive_map_max_entries", "map" => map).set(capacity);
 }
 
 /// Counts a tick that came late because the director was starved of CPU.

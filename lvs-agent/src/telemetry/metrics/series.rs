@@ -142,6 +142,23 @@ impl Series {
         (all, families.help.clone())
     }
 
+    /// Forgets the series of which nobody has the handle any more.
+    pub(super) fn forget_the_gone(&self) {
+        self.lock().by_name.retain(|_, family| {
+            family.series.retain(|_, value| match value {
+                Value::Number(number) => number.strong_count() > 0,
+                Value::Histogram(buckets) => buckets.strong_count() > 0,
+            });
+            !family.series.is_empty()
+        });
+    }
+
+    /// How many series are remembered, those of which nobody has the handle any more included.
+    #[cfg(test)]
+    pub(super) fn remembered(&self) -> usize {
+        self.lock().by_name.values().map(|family| family.series.len()).sum()
+    }
+
     fn number(&self, key: &Key, kind: Kind) -> Arc<AtomicU64> {
         let mut families = self.lock();
         let place = families.family(key.name(), kind).series.entry(labels(key.labels()));

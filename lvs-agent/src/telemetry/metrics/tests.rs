@@ -9,12 +9,14 @@ use std::{
     time::SystemTime,
 };
 
-use super::{exposition::open_metrics, *};
+use super::{exposition::open_metrics, table::TableGauges, *};
 use crate::{
     config::native,
-    event::{Record, Subscriber as _, examples},
+    event::{Event, Record, Subscriber as _, examples},
     model::VirtualService,
+    passive::Evidence,
     pool::Presence,
+    telemetry::source::TableWeight,
 };
 
 /// Everything that there is: each event has happened, and a service has names that others chose.
@@ -38,6 +40,8 @@ fn everything() -> String {
         let destinations = services.iter().flat_map(VirtualService::destinations);
         passive.signals(destinations.map(|destination| (destination, "web", Some("no-route"))));
         publish_maps(1);
+        publish_map_fill("servers", 1, 68);
+        gauge!("lvs_agent_info", "mode" => "manage").set(1);
         count_stall();
         publish_unattributed(&bytemuck::Zeroable::zeroed());
         exposition.render()
@@ -85,6 +89,67 @@ fn open_metrics_has_the_same_series() {
         open.ends_with("\n# EOF\n") && !open.contains("\n\n") && !open.contains("_total counter"),
         "{open}"
     );
+}
+
+/// A configuration whose servers are other ones each time.
+fn round(number: u8) -> Vec<VirtualService> {
+    let servers: String =
+        (1..=20).map(|host| format!("[[service.server]]\naddress = \"10.0.{number}.{host}:80\"\n")).collect();
+    let text = format!(
+        "[[service]]\nname = \"web {number}\"\naddress = \"192.0.2.{number}:80\"\nforward = \"masquerade\"\n\
+         check = {{ type = \"http\" }}\n{servers}"
+    );
+    native::read(&text, "test.toml".as_ref()).expect("it is a configuration").services
+}
+
+/// Nobody scrapes meanwhile: what nobody counts for any more must go all the same.
+#[test]
+fn servers_that_come_and_go_leave_nothing_behind() {
+    let (recorder, exposition) = recorder().unwrap();
+    metrics::with_local_recorder(&recorder, || {
+        let mut counters = EventCounters::new(Arc::default());
+        let (mut gauges, mut passive, mut table) =
+            (StateGauges::default(), Passive::default(), TableGauges::default());
+        let mut targets = crate::passive::Targets::new([]);
+        let (mut sequence, mut most, mut first) = (0, 0, 0);
+        for number in 1..=200 {
+            let services = round(number);
+            let engine = Engine::new(&services, |_| Presence::In);
+            gauges.show_all(&engine);
+            targets.update(services.iter().flat_map(crate::passive::forwardings));
+            passive.follow(&targets, &services);
+            let destinations: Vec<DestinationKey> = engine.destinations().map(|(key, ..)| key).collect();
+            passive.signals(destinations.iter().map(|destination| (*destination, "web", Some("no-route"))));
+            let weight = |destination: &DestinationKey| TableWeight {
+                service: format!("web {number}"),
+                destination: *destination,
+                weight: 1,
+            };
+            table.show(destinations.iter().map(weight).collect());
+            let overloaded = destinations.iter().map(|destination| Event::Overloaded {
+                subject: engine.subject(destination),
+                evidence: Evidence::NeighbourFailed,
+            });
+            for event in [Event::Services { services: services.clone().into() }].into_iter().chain(overloaded)
+            {
+                sequence += 1;
+                counters.on_event(&Record { sequence, at_ns: sequence, time: SystemTime::now(), event });
+            }
+            exposition.run_upkeep();
+            let remembered = exposition.series.remembered();
+            most = most.max(remembered);
+            if number == 1 {
+                first = remembered;
+            }
+            for destination in &destinations {
+                gauges.retire_destination(destination);
+            }
+            gauges.retire_service(&services[0].key);
+        }
+        assert!(first > 20 * 25 && most == first, "{most} series, {first} at first");
+        let text = exposition.render();
+        assert!(text.contains("10.0.200.20:80") && !text.contains("10.0.199."), "{text}");
+    });
 }
 
 #[test]

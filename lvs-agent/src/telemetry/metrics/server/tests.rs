@@ -1,36 +1,22 @@
-use std::net::Ipv4Addr;
+mod browser;
+mod hostile;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use std::{net::Ipv4Addr, sync::atomic::Ordering};
 
-use super::*;
+use hyper::header::{ACCEPT, HeaderMap, HeaderValue};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::timeout,
+};
+
+use super::{
+    answers::wants_open_metrics,
+    clients::{CONNECTIONS, MAX_HEAD, PER_ADDRESS},
+    testing::{ask, closed, serve as served, start},
+    *,
+};
 use crate::{log, model::LogTarget, telemetry::metrics::recorder};
-
-/// A server on the loopback address that ends with the guard.
-fn start() -> (SocketAddr, tokio_util::sync::DropGuard) {
-    let (address, _, guard) = start_not_ready();
-    (address, guard)
-}
-
-/// The same, and what it takes to be ready.
-fn start_not_ready() -> (SocketAddr, Arc<AtomicBool>, tokio_util::sync::DropGuard) {
-    let (_, exposition) = recorder().unwrap();
-    let (_, thread) = log::open(&LogTarget::Standard).unwrap();
-    let mut server = MetricsServer::open((Ipv4Addr::LOCALHOST, 0).into(), exposition, thread.lost()).unwrap();
-    let address = server.listener.local_addr().unwrap();
-    let (shutdown, ready) = (CancellationToken::new(), server.ready());
-    let token = shutdown.clone();
-    tokio::spawn(async move { server.run(&token).await });
-    (address, ready, shutdown.drop_guard())
-}
-
-/// All that the server sends after `text`.
-async fn ask(address: SocketAddr, text: &str) -> String {
-    let mut stream = TcpStream::connect(address).await.unwrap();
-    stream.write_all(text.as_bytes()).await.unwrap();
-    let mut reply = String::new();
-    stream.read_to_string(&mut reply).await.unwrap();
-    reply
-}
 
 #[tokio::test]
 async fn each_path_has_its_answer() {
@@ -41,7 +27,11 @@ async fn each_path_has_its_answer() {
         ("GET /metrics?name[]=lvs_server_up", "200 OK"),
         ("GET /healthz", "200 OK"),
         ("GET /", "200 OK"),
+        ("HEAD /", "200 OK"),
+        ("HEAD /events", "200 OK"),
         ("GET /favicon.ico", "404 Not Found"),
+        ("GET /../etc/passwd", "404 Not Found"),
+        ("DELETE /", "405 Method Not Allowed"),
         ("POST /metrics", "405 Method Not Allowed"),
     ];
     for (request, expected) in cases {
@@ -71,7 +61,7 @@ async fn idle_clients_do_not_keep_others_out_and_are_few() {
     let mut closed = 0;
     for stream in &mut idle {
         let mut byte = [0];
-        // Those that were refused are at their end soon; those that are served wait.
+        // Those that were refused are told so and are at their end soon; those that are served wait.
         if timeout(Duration::from_millis(20), stream.read(&mut byte)).await.is_ok() {
             closed += 1;
         }
@@ -90,14 +80,17 @@ async fn idle_clients_do_not_keep_others_out_and_are_few() {
 async fn clients_that_come_together_share_a_page() {
     let (_, exposition) = recorder().unwrap();
     let (_, thread) = log::open(&LogTarget::Standard).unwrap();
-    let mut page = Page { exposition, lost_lines: thread.lost(), ready: Arc::default(), last: None };
-    let (first, second) = (page.text(), page.text());
+    let (table, source) = (TableGauges::default(), SourceSlot::default());
+    let mut scrapes = Scrapes { exposition, lost_lines: thread.lost(), table, source, last: None };
+    let (first, second) = (scrapes.text().await, scrapes.text().await);
     assert_eq!(first.as_ptr(), second.as_ptr());
 }
 
 #[tokio::test]
 async fn it_is_ready_once_the_agent_is() {
-    let (address, ready, _guard) = start_not_ready();
+    let (server, address) = closed();
+    let ready = server.ready();
+    let _guard = served(server);
     let request = "GET /readyz HTTP/1.1\r\nHost: here\r\n\r\n";
     let before = ask(address, request).await;
     assert!(before.starts_with("HTTP/1.1 503"), "{before}");

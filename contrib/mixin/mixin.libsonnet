@@ -1,0 +1,5 @@
+(import 'config.libsonnet')
++ (import 'alerts.libsonnet')
++ (import 'rules.libsonnet')
++ (import 'dashboards/services.libsonnet')
++ (import 'dashboards/agent.libsonnet')
