@@ -361,13 +361,7 @@ impl Running {
             prober,
             own: self.own.clone(),
         };
-        if let Some(visits) = &self.visits {
-            // It is set once, here.
-            visits.set(Arc::new(handler.clone())).ok();
-        }
-        if let Some(control) = control {
-            self.tasks.spawn_restarted(TaskName::Control, ControlService::new(control, handler));
-        }
+        self.answer(control, handler);
         self.tasks.spawn(TaskName::Checks, checks_until_stopped(scheduler));
         phase.ready();
         events.publish(Event::Ready { services: services.len(), mode: config.agent.mode });
@@ -387,6 +381,17 @@ impl Running {
         // A failure has been logged; the task retries.
         table.write(engine.wanted()).await;
         maintained
+    }
+
+    /// Starts to answer questions: of visitors of the status page, and over the control socket.
+    fn answer(&mut self, control: Option<ControlServer>, handler: AdminHandler) {
+        if let Some(visits) = &self.visits {
+            // It is set once, here.
+            visits.set(Arc::new(handler.clone())).ok();
+        }
+        if let Some(control) = control {
+            self.tasks.spawn_restarted(TaskName::Control, ControlService::new(control, handler));
+        }
     }
 
     /// Starts to keep the kernel's table, and to follow its services where they are adopted.

@@ -1,5 +1,5 @@
 //! The service manager that has started the agent, if one has: it hears when the agent is at work, that it reloads,
-//! that it stops, how it goes, and as long as the controller makes its turns (sd_notify(3)).
+//! that it stops, how it goes, and as long as the controller makes its turns (`sd_notify(3)`).
 //!
 //! Written here rather than taken from a crate: a datagram to a manager that doesn't read must never hold anything up,
 //! and what crates offer waits.

@@ -48,7 +48,7 @@ pub(crate) enum NoServiceManager {
 }
 
 impl ServiceManager {
-    /// The one that has started this process, by the variables that it sets (sd_notify(3), sd_watchdog_enabled(3)).
+    /// The one that has started this process, by its variables (`sd_notify(3)`, `sd_watchdog_enabled(3)`).
     pub(crate) fn of_environment() -> Result<Self, NoServiceManager> {
         Self::of(|name| env::var_os(name), std::process::id())
     }

@@ -168,7 +168,7 @@ impl App {
                 return self.about_server(|server, service| Request::Check { server, service });
             }
             KeyCode::Char('d') => {
-                self.confirm("drain", |server, service| Request::Drain { server, service, remove: false })
+                self.confirm("drain", |server, service| Request::Drain { server, service, remove: false });
             }
             KeyCode::Char('u') => {
                 self.confirm("end the drain of", |server, service| Request::Undrain { server, service });
