@@ -118,7 +118,7 @@ pub(crate) enum NotReloaded {
     #[error("the agent was started without a configuration file, so there is none to reload")]
     NoFile,
     #[error("the kernel's table can't be read: {0}")]
-    Table(#[from] IpvsError),
+    Table(IpvsError),
     #[error("the agent is stopping")]
     Stopping,
 }

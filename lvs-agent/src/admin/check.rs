@@ -30,7 +30,7 @@ pub(crate) enum NotChecked {
     TooMany(usize),
     /// A probe ended in a panic.
     #[error("a probe has ended by an internal error: {0}")]
-    Broken(#[from] tokio::task::JoinError),
+    Broken(tokio::task::JoinError),
 }
 
 /// A probe that several services may ask for.
@@ -95,7 +95,7 @@ async fn make(jobs: Vec<Job>, prober: &Prober) -> Result<HashMap<usize, CheckRep
     }
     let mut reports = HashMap::new();
     while let Some(ended) = running.join_next().await {
-        let (number, report) = ended?;
+        let (number, report) = ended.map_err(NotChecked::Broken)?;
         reports.insert(number, report);
     }
     Ok(reports)

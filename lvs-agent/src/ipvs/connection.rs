@@ -86,7 +86,7 @@ impl Connection {
             })
             .map_err(|failure| failure.of(operation.clone()))?;
         match fault {
-            Some(source) => Err(IpvsError::Answer { operation: operation.clone(), source }),
+            Some(error) => Err(IpvsError::Answer { operation: operation.clone(), error }),
             None => Ok(List { entries, datagrams }),
         }
     }
@@ -139,7 +139,7 @@ impl Failure {
         match self {
             Self::NoIpvs => IpvsError::NoIpvs,
             Self::Netlink(error) => IpvsError::new(operation, error),
-            Self::Encode(source) => IpvsError::Encode { operation, source },
+            Self::Encode(error) => IpvsError::Encode { operation, error },
         }
     }
 }
@@ -147,5 +147,5 @@ impl Failure {
 /// The error of an operation whose request couldn't be built.
 pub(super) fn unbuilt(operation: &Operation) -> impl FnOnce(EncodeError) -> IpvsError {
     let operation = operation.clone();
-    move |source| IpvsError::Encode { operation, source }
+    move |error| IpvsError::Encode { operation, error }
 }

@@ -108,23 +108,23 @@ pub enum IpvsError {
     #[error("can't {0}: the table kept changing while it was read; try again")]
     Unsteady(Operation),
     /// The kernel's answer can't be understood.
-    #[error("can't {operation}: the kernel's answer makes no sense: {source}")]
+    #[error("can't {operation}: the kernel's answer makes no sense: {error}")]
     Answer {
         /// The operation that was answered.
         operation: Operation,
         /// What is wrong with the answer.
-        source: DecodeError,
+        error: DecodeError,
     },
     /// The kernel gave no answer to a request that has one.
     #[error("can't {0}: the kernel's answer is empty")]
     NoAnswer(Operation),
     /// The request couldn't be built.
-    #[error("can't {operation}: {source}")]
+    #[error("can't {operation}: {error}")]
     Encode {
         /// The operation that it was part of.
         operation: Operation,
         /// Why it couldn't be built.
-        source: EncodeError,
+        error: EncodeError,
     },
     /// The netlink socket failed.
     #[error("can't {operation}: netlink socket: {reason}")]

@@ -62,6 +62,6 @@ impl Settings {
             })
             .map_err(|failure| failure.of(operation.clone()))?;
         let answer = answer.ok_or_else(|| IpvsError::NoAnswer(operation.clone()))?;
-        answer.map_err(|source| IpvsError::Answer { operation: operation.clone(), source })
+        answer.map_err(|error| IpvsError::Answer { operation: operation.clone(), error })
     }
 }

@@ -139,7 +139,7 @@ mod tests {
             self.calls.push(format!("+{device}"));
             match self.refuses {
                 Some(refused) if refused == device => {
-                    Err(PassiveError::System { what: "attaching", source: io::Error::other("no") })
+                    Err(PassiveError::System { what: "attaching", error: io::Error::other("no") })
                 }
                 _ => Ok(()),
             }

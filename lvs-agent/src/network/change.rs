@@ -43,6 +43,6 @@ impl NetworkChanges {
 }
 
 fn failed(error: &SocketError) -> NetworkError {
-    let source = NetlinkError::Socket(error.to_string());
-    NetworkError::Netlink { doing: "watch devices and routes".to_owned(), source }
+    let error = NetlinkError::Socket(error.to_string());
+    NetworkError::Netlink { doing: "watch devices and routes".to_owned(), error }
 }

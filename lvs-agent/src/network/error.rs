@@ -43,19 +43,19 @@ pub enum NetworkError {
         doing: String,
     },
     /// Talking to the kernel failed.
-    #[error("can't {doing}: {source}{hint}", hint = hint(.source))]
+    #[error("can't {doing}: {error}{hint}", hint = hint(.error))]
     Netlink {
         /// What was being done.
         doing: String,
         /// What went wrong.
-        source: NetlinkError,
+        error: NetlinkError,
     },
 }
 
 impl NetworkError {
     pub(super) fn netlink(doing: impl Into<String>) -> impl FnOnce(NetlinkError) -> Self {
         let doing = doing.into();
-        move |source| Self::Netlink { doing, source }
+        move |error| Self::Netlink { doing, error }
     }
 
     pub(super) fn answer(doing: impl Into<String>) -> Self {

@@ -111,7 +111,7 @@ fn attach(
     direction: TcAttachType,
     order: &AttachOrder,
 ) -> Result<SchedClassifierLinkId, PassiveError> {
-    let failed = |error| PassiveError::Attach { device: device.to_owned(), source: Box::new(error) };
+    let failed = |error| PassiveError::Attach { device: device.to_owned(), error: Box::new(error) };
     if uses_tcx() {
         let place = TcAttachOptions::TcxOrder(place(&order.tcx, device, direction).map_err(failed)?);
         return program.attach_with_options(device, direction, place).map_err(failed);
@@ -122,7 +122,7 @@ fn attach(
     match program.attach_with_options(device, direction, TcAttachOptions::Netlink(options)) {
         Err(error) if errno(&error) == Some(Errno::EEXIST) => {
             let left = SchedClassifierLink::attached(device, direction, priority, HANDLE, None)
-                .map_err(|source| PassiveError::Device { device: device.to_owned(), source })?;
+                .map_err(|error| PassiveError::Device { device: device.to_owned(), error })?;
             program.attach_to_link(left).map_err(failed)
         }
         other => other.map_err(failed),
@@ -169,7 +169,7 @@ pub fn in_front_on_tcx(device: &str, ours: [u32; 2]) -> Option<[Vec<String>; 2]>
 /// Updating a link with the program that it has changes nothing, and fails with `ENOLINK` where the link has no device
 /// any more (`tcx_link_update` in `kernel/bpf/tcx.c`). Asking which programs a device has would take `CAP_SYS_ADMIN`.
 fn still_attached(ebpf: &mut Ebpf, device: &str, links: Links) -> Result<Option<Links>, PassiveError> {
-    let failed = |error| PassiveError::Attach { device: device.to_owned(), source: Box::new(error) };
+    let failed = |error| PassiveError::Attach { device: device.to_owned(), error: Box::new(error) };
     let mut left = Links::new();
     for (name, id) in links {
         let program = program(ebpf, name)?;
@@ -195,7 +195,7 @@ fn release(ebpf: &mut Ebpf, links: Links, keep_filters: bool) -> Result<(), Pass
     for (name, id) in links {
         let link = program(ebpf, name)?
             .take_link(id)
-            .map_err(|error| PassiveError::Program { program: name, source: Box::new(error) })?;
+            .map_err(|error| PassiveError::Program { program: name, error: Box::new(error) })?;
         if keep_filters && !uses_tcx() {
             // It owns nothing but numbers, and dropping it would remove the filter.
             mem::forget(link);
@@ -211,7 +211,7 @@ fn detach(ebpf: &mut Ebpf, device: &str, links: Links) -> Result<(), PassiveErro
             // The device, its qdisc or the filter is gone.
             Err(error) if matches!(errno(&error), Some(Errno::ENODEV | Errno::EINVAL | Errno::ENOENT)) => {}
             Err(source) => {
-                return Err(PassiveError::Attach { device: device.to_owned(), source: Box::new(source) });
+                return Err(PassiveError::Attach { device: device.to_owned(), error: Box::new(source) });
             }
         }
     }
@@ -227,7 +227,7 @@ fn prepare_clsact(device: &str) -> Result<(), PassiveError> {
         {
             Ok(())
         }
-        Err(source) => Err(PassiveError::Qdisc { device: device.to_owned(), source: Box::new(source) }),
+        Err(error) => Err(PassiveError::Qdisc { device: device.to_owned(), error: Box::new(error) }),
     }
 }
 
@@ -245,7 +245,7 @@ fn errno(error: &ProgramError) -> Option<Errno> {
 
 /// The index of a device whose frames are Ethernet's: the programs read no others.
 fn ethernet(device: &str) -> Result<u32, PassiveError> {
-    let failed = |source| PassiveError::Device { device: device.to_owned(), source };
+    let failed = |error| PassiveError::Device { device: device.to_owned(), error };
     let kind = hardware_type(device).map_err(failed)?;
     if kind != libc::ARPHRD_ETHER {
         return Err(PassiveError::NotEthernet { device: device.to_owned(), kind });

@@ -16,44 +16,41 @@ pub enum PassiveError {
     NotBuilt,
     /// The kernel refused the programs or maps.
     #[error("the kernel refuses the eBPF programs: {}", chain(.0))]
-    Refused(#[source] Box<EbpfError>),
+    Refused(Box<EbpfError>),
     /// A program or map is missing in the object file.
     #[error("the eBPF object file has no {0}: it is of another version than the agent")]
     Missing(&'static str),
     /// A program could not be loaded.
-    #[error("the kernel refuses the program {program}: {}", chain(.source))]
+    #[error("the kernel refuses the program {program}: {}", chain(.error))]
     Program {
         /// Which one.
         program: &'static str,
         /// What the kernel said.
-        #[source]
-        source: Box<ProgramError>,
+        error: Box<ProgramError>,
     },
     /// A program could not be attached.
-    #[error("can't watch device {device}: {}", chain(.source))]
+    #[error("can't watch device {device}: {}", chain(.error))]
     Attach {
         /// Where.
         device: String,
         /// What the kernel said.
-        #[source]
-        source: Box<ProgramError>,
+        error: Box<ProgramError>,
     },
     /// The qdisc that carries the programs on older kernels could not be added.
-    #[error("can't prepare the clsact qdisc of device {device}: {}", chain(.source))]
+    #[error("can't prepare the clsact qdisc of device {device}: {}", chain(.error))]
     Qdisc {
         /// Where.
         device: String,
         /// What the kernel said.
-        #[source]
-        source: Box<tc::TcError>,
+        error: Box<tc::TcError>,
     },
     /// A device can't be asked about.
-    #[error("can't inspect device {device}: {source}")]
+    #[error("can't inspect device {device}: {error}")]
     Device {
         /// Which one.
         device: String,
         /// What the kernel said.
-        source: io::Error,
+        error: io::Error,
     },
     /// A device whose frames the programs can't read.
     #[error("device {device} is not an Ethernet device (hardware type {kind}): its packets can't be watched")]
@@ -64,21 +61,20 @@ pub enum PassiveError {
         kind: u16,
     },
     /// A map can't be read, written or mapped.
-    #[error("map {map}: {source}")]
+    #[error("map {map}: {error}")]
     Map {
         /// Which one.
         map: &'static str,
         /// What the kernel said.
-        #[source]
-        source: Box<MapError>,
+        error: Box<MapError>,
     },
     /// The number of CPUs or a mapping can't be had.
-    #[error("{what}: {source}")]
+    #[error("{what}: {error}")]
     System {
         /// What was tried.
         what: &'static str,
         /// What the kernel said.
-        source: io::Error,
+        error: io::Error,
     },
 }
 
@@ -104,10 +100,10 @@ pub(super) fn program<'a>(
     ebpf.program_mut(name)
         .ok_or(PassiveError::Missing(name))?
         .try_into()
-        .map_err(|error| PassiveError::Program { program: name, source: Box::new(error) })
+        .map_err(|error| PassiveError::Program { program: name, error: Box::new(error) })
 }
 
 /// Makes an error of a map operation that failed.
 pub(super) fn map_error(map: &'static str) -> impl FnOnce(MapError) -> PassiveError {
-    move |source| PassiveError::Map { map, source: Box::new(source) }
+    move |error| PassiveError::Map { map, error: Box::new(error) }
 }

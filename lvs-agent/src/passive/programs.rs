@@ -71,7 +71,7 @@ impl Programs {
         log_level: u8,
     ) -> Result<(Self, Signals), PassiveError> {
         let cpus = nr_cpus()
-            .map_err(|(_, source)| PassiveError::System { what: "number of possible CPUs", source })?;
+            .map_err(|(_, error)| PassiveError::System { what: "number of possible CPUs", error })?;
         let cpus32 = u32::try_from(cpus).unwrap_or(u32::MAX);
         let mut ebpf = EbpfLoader::new()
             .override_global(MAX_SERVERS, &sizes.servers, true)
@@ -95,15 +95,15 @@ impl Programs {
         for name in [EGRESS, INGRESS] {
             program(&mut ebpf, name)?
                 .load()
-                .map_err(|error| PassiveError::Program { program: name, source: Box::new(error) })?;
+                .map_err(|error| PassiveError::Program { program: name, error: Box::new(error) })?;
         }
         let signals = signals(&mut ebpf, cpus, sizes.servers as usize)?;
         let endpoints4 = writable(&mut ebpf, map::ENDPOINTS4)?;
         let endpoints6 = writable(&mut ebpf, map::ENDPOINTS6)?;
         let filter = MmapArray::new(array(&mut ebpf, map::INTEREST)?.fd(), INTERESTS)
-            .map_err(|source| PassiveError::System { what: "mapping the filter into memory", source })?;
+            .map_err(|error| PassiveError::System { what: "mapping the filter into memory", error })?;
         let places = MmapArray::new(array(&mut ebpf, map::SHORTCUTS)?.fd(), Shortcut::PLACES)
-            .map_err(|source| PassiveError::System { what: "mapping the shortcuts into memory", source })?;
+            .map_err(|error| PassiveError::System { what: "mapping the shortcuts into memory", error })?;
         let interest = Interest::default();
         let shortcuts = Shortcuts::default();
         let attachments = Attachments::default();
@@ -248,12 +248,12 @@ impl Programs {
 /// the one at hand: asking for a map by its id would take `CAP_SYS_ADMIN`.
 fn locked_bytes(map: &Map) -> Result<u64, PassiveError> {
     let what = "reading what the maps take";
-    let invalid = || PassiveError::System { what, source: io::Error::from(io::ErrorKind::InvalidData) };
+    let invalid = || PassiveError::System { what, error: io::Error::from(io::ErrorKind::InvalidData) };
     let (Map::Array(data) | Map::HashMap(data) | Map::LruHashMap(data) | Map::RingBuf(data)) = map else {
         return Err(invalid());
     };
     let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", data.fd().as_fd().as_raw_fd()))
-        .map_err(|source| PassiveError::System { what, source })?;
+        .map_err(|error| PassiveError::System { what, error })?;
     let value = text.lines().find_map(|line| line.strip_prefix("memlock:")?.trim().parse().ok());
     value.ok_or_else(invalid)
 }
@@ -273,7 +273,7 @@ fn signals(ebpf: &mut Ebpf, cpus: usize, servers: usize) -> Result<Signals, Pass
         unattributed: array(ebpf, map::DOUBTS)?,
     };
     Signals::new(&maps, cpus, servers)
-        .map_err(|source| PassiveError::System { what: "mapping the kernel's counters into memory", source })
+        .map_err(|error| PassiveError::System { what: "mapping the kernel's counters into memory", error })
 }
 
 fn array(ebpf: &mut Ebpf, name: &'static str) -> Result<MapData, PassiveError> {

@@ -44,7 +44,6 @@ impl Answer {
 #[error("{reason}, after {after:.1?}")]
 pub struct Failure {
     /// Why.
-    #[source]
     pub reason: FailureReason,
     /// From the start of the probe to its end.
     pub after: Duration,

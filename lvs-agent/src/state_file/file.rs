@@ -27,9 +27,9 @@ const MAX_BYTES: u64 = 16 << 20;
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Ignored {
     #[error("it can't be read: {0}")]
-    Io(#[from] io::Error),
+    Io(io::Error),
     #[error("it is damaged: {0}")]
-    Damaged(#[from] serde_json::Error),
+    Damaged(serde_json::Error),
     #[error("it is damaged: {0} is not an IPVS entry")]
     Entry(String),
     #[error("it is larger than any that this program writes")]
@@ -40,6 +40,18 @@ pub(super) enum Ignored {
     OtherBoot,
     #[error("it is about another network namespace")]
     OtherNamespace(Scope),
+}
+
+impl From<io::Error> for Ignored {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl From<serde_json::Error> for Ignored {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Damaged(error)
+    }
 }
 
 /// The fields that are checked before all others are read.

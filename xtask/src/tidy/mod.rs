@@ -3,6 +3,7 @@
 //! Each check is a function of the repository's texts, with its table beside it.
 
 mod circles;
+mod error_sources;
 mod events;
 mod length;
 mod lines;
@@ -35,6 +36,7 @@ const CHECKS: &[fn(&Tree) -> Vec<Violation>] = &[
     pure::check,
     unsafe_code::check,
     spawns::check,
+    error_sources::check,
     events::check,
     metrics::check,
     mixin::check,

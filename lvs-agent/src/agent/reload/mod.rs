@@ -311,7 +311,7 @@ impl Reload {
 
     async fn replace(&self, services: &[VirtualService]) -> Result<UpdateSummary, NotReloaded> {
         let table = if has_new_destinations(&self.config.services, services) {
-            read_table().await?
+            read_table().await.map_err(NotReloaded::Table)?
         } else {
             Table::default()
         };

@@ -77,7 +77,7 @@ impl Source {
     async fn open(timeout: Duration) -> Result<Self, NetworkError> {
         let failed = |error: SocketError| {
             let source = NetlinkError::Socket(error.to_string());
-            NetworkError::Netlink { doing: "watch the neighbour table".to_owned(), source }
+            NetworkError::Netlink { doing: "watch the neighbour table".to_owned(), error: source }
         };
         let notifications =
             NlSocketHandle::connect(NlFamily::Route, None, Groups::new_groups(&[GROUP])).map_err(failed)?;
@@ -179,7 +179,10 @@ fn failure(error: SocketError) -> End {
         SocketError::Io(error) if error.raw_os_error() == Some(Errno::ENOBUFS as i32) => End::Overrun,
         error => {
             let source = NetlinkError::Socket(error.to_string());
-            End::Failed(NetworkError::Netlink { doing: "watch the neighbour table".to_owned(), source })
+            End::Failed(NetworkError::Netlink {
+                doing: "watch the neighbour table".to_owned(),
+                error: source,
+            })
         }
     }
 }
