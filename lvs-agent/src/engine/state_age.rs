@@ -76,6 +76,15 @@ impl Engine {
         effects
     }
 
+    /// Whether a failure of a check that began then says nothing any more: the server has answered since. What it was
+    /// asked while it was out of reach may go without an answer for ever.
+    #[must_use]
+    pub(crate) fn is_outdated(&self, destination: &DestinationKey, began: Instant) -> bool {
+        let known = self.state_ages.by_destination.get(destination);
+        let since = known.and_then(|state_age| state_age.since);
+        self.state(destination) == Some(State::Up) && since.is_some_and(|since| began < since)
+    }
+
     /// For how long a destination has been in its state, and its last failure.
     #[must_use]
     pub(crate) fn age(&self, destination: &DestinationKey, now: Instant) -> Age {

@@ -26,6 +26,7 @@ mod modes;
 mod names_at_start;
 mod network_variants;
 mod notifications;
+mod odd_servers;
 mod policy;
 mod privileges;
 mod prometheus;

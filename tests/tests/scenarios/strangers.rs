@@ -14,7 +14,7 @@ use lvs_tests::{
         agent::metric,
         clock::Moment,
         faults::{Fault, flood::Flood},
-        layout::{Layout, Method},
+        layout::{Layout, Method, PORT, SECOND_PORT},
         namespace::Namespace,
         process,
     },
@@ -158,5 +158,77 @@ fn programs_that_others_keep_all_packets_from_say_that_they_are_blind() -> Resul
     })?;
     assert_eq!(gauge(&testbed, "lvs_passive_blind")?, Some(0.0));
     assert_eq!(told(&testbed, "signal-back"), 1);
+    Ok(())
+}
+
+/// Whose addresses forged SYNs bear.
+#[derive(Clone, Copy, Debug)]
+enum Forged {
+    Anybody,
+    OneNetwork,
+    OneAddress,
+}
+
+/// SYNs to the first service that nobody stands behind, from beside the clients.
+fn forge_syns(from: &Namespace, service: SocketAddr, whose: Forged) -> Result<Flood> {
+    let socket =
+        from.run(|| Ok(Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(nix::libc::IPPROTO_RAW)))?))?;
+    Flood::of(from, RATE, move |number| {
+        let address = match whose {
+            Forged::Anybody => forged_address(number),
+            Forged::OneNetwork => forged_address(number % 256),
+            Forged::OneAddress => forged_address(1),
+        };
+        let [.., high, low] = number.to_be_bytes();
+        let client = SocketAddr::from((address, u16::from_be_bytes([high, low]) | 1024));
+        let syn = tcp(client, service, SYN).sequence(number).packet();
+        socket.send_to(syn.bytes(), &SocketAddr::new(service.ip(), 0).into()).map(drop)
+    })
+}
+
+/// When a server that accepts nothing any more was taken out of the second service, in ms.
+fn out_of_shop(testbed: &mut Testbed, server: usize) -> Result<f64> {
+    testbed.reset_healthy_since();
+    let (seen, _) = testbed.failover(Fault::PortFiltered, server, Duration::from_millis(500))?;
+    assert_eq!(seen.unexpected_changes(), []);
+    let events = testbed.agent.events().into_iter();
+    let mut edits = events.filter(|event| event.is_edit() && event.service.as_deref() == Some("shop"));
+    let out = edits.find(|event| event.at >= seen.fault).context("it is taken out of the shop")?;
+    Ok(out.at.ms_after(seen.fault))
+}
+
+/// Whoever floods one service, the servers of the other are as soon out of it as ever.
+#[test]
+#[ignore = "needs root, IPVS and the agent: cargo xtask test"]
+fn forged_syns_to_one_service_leave_the_other_its_hints() -> Result<()> {
+    let layout = Layout::new(Method::DirectRoute);
+    let mut setup = Setup::of(layout).rate(200.0);
+    setup.load = setup.load.to(&[layout.service(), layout.second_service()]);
+    let mut second = setup.config.service[0].clone();
+    "shop".clone_into(&mut second.name);
+    second.address = Some(layout.second_service().to_string());
+    for server in &mut second.server {
+        // A directly routed packet keeps its port.
+        server.address = server.address.replace(&format!(":{PORT}"), &format!(":{SECOND_PORT}"));
+    }
+    setup.config.service.push(second);
+    let mut testbed = Testbed::start(&setup)?;
+    let calm = out_of_shop(&mut testbed, 0)?;
+    for (server, whose) in [Forged::Anybody, Forged::OneNetwork, Forged::OneAddress].into_iter().enumerate() {
+        testbed.reset_healthy_since();
+        let mut flood = forge_syns(&testbed.lab.network.clients, layout.service(), whose)?;
+        testbed.run_for(ATTACK)?;
+        let out = out_of_shop(&mut testbed, server)?;
+        let sent = flood.sent();
+        flood.stop()?;
+        let metrics = testbed.agent.metrics()?;
+        let hints = |result: &str| metric(&metrics, "lvs_hints_total", &[result]).unwrap_or(0.0);
+        let (asked, withheld) = (hints("asked"), hints("withheld"));
+        say(&format!(
+            "{whose:?}, {sent} SYNs: out after {calm:.0} ms without them, {out:.0} ms with them; so far {asked} hints were \
+             followed, {withheld} were not"
+        ));
+        assert!(out <= 2.0 * calm.max(LUCK), "{whose:?}: out after {out:.0} ms, {calm:.0} ms in calm");
+    }
     Ok(())
 }

@@ -258,6 +258,9 @@ impl Controller {
         let verdict = Verdict::of(&result.outcome);
         for subscriber in subscribers {
             let Subscriber { destination, check } = subscriber;
+            let is_outdated =
+                verdict == Verdict::Dead && self.engine.is_outdated(&destination, result.started);
+            let verdict = if is_outdated { Verdict::Unknown } else { verdict };
             self.publish_check(&destination, &result.outcome, verdict);
             self.shown.show_check(&self.engine, &destination, check, &result.outcome);
             let noted = self.engine.note_check(&destination, check, &result.outcome, Instant::now());

@@ -1,7 +1,10 @@
 //! Servers that can't be asked.
 
 use super::*;
-use crate::probe::{Failure, LocalFault};
+use crate::{
+    health::Source,
+    probe::{Failure, FailureReason, LocalFault, Outcome, Success},
+};
 
 const BACKUP: &str = "[[service.backup]]\naddress = \"10.0.0.3\"\nchecked = false\n";
 /// An interval and a timeout, and the time that the scheduler may take.
@@ -105,8 +108,35 @@ fn a_check_that_cannot_be_made_is_an_event_and_stands_in_the_status() {
     assert_eq!(note(&case, 2), Some(format!("cannot be asked, was up by its last check: {reason}")));
     assert_eq!(case.engine.state(&key(2)), Some(State::Up));
     case.replace(&web("", 1));
-    let answered = Err(Failure { reason: crate::probe::FailureReason::Refused, after: Duration::ZERO });
+    let answered = Err(Failure { reason: FailureReason::Refused, after: Duration::ZERO });
     let event = case.engine.note_check(&key(1), 0, &answered, case.now);
     assert_eq!(event, Some(Event::CheckUnblocked { service: "web".into() }));
     assert_eq!(note(&case, 1), None);
+}
+
+/// Checks that were under way when a server came back, as after a stall, fail late.
+#[test]
+fn a_failure_of_a_check_that_began_before_the_last_answer_is_outdated() {
+    let mut case = Case::new(&web("", 1));
+    let ok = || Ok(Success { latency: Duration::ZERO, connect: None, weight: None });
+    let failed = || Err(Failure { reason: FailureReason::Refused, after: Duration::ZERO });
+    let result = |case: &mut Case, outcome: Outcome| {
+        let sample = Sample { check: Some(0), success: outcome.is_ok(), source: Source::Baseline };
+        case.engine.observe_outcome(&key(1), sample, &outcome, case.now);
+    };
+    let begin = case.now;
+    let is_outdated = |case: &Case, began| case.engine.is_outdated(&key(1), began);
+    assert!(!is_outdated(&case, begin), "nothing is known");
+    case.now += Duration::from_secs(1);
+    result(&mut case, ok());
+    let up = case.now;
+    assert!(is_outdated(&case, begin) && !is_outdated(&case, up));
+    case.now += Duration::from_secs(1);
+    result(&mut case, failed());
+    assert!(!is_outdated(&case, begin), "while it is suspected all failures count");
+    case.now += Duration::from_secs(1);
+    let before = case.now;
+    case.now += Duration::from_secs(1);
+    result(&mut case, ok());
+    assert!(is_outdated(&case, before) && !is_outdated(&case, case.now));
 }

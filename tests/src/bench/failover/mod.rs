@@ -19,7 +19,8 @@ use anyhow::{Context as _, Result};
 
 use self::{
     conditions::{Checker, Clients, Only},
-    report::{Cell, Conditions, Cost, Measured},
+    report::{Cell, Conditions, Cost},
+    results::Results,
 };
 use crate::lab::{
     Lab,
@@ -105,21 +106,15 @@ pub fn compare(options: &FailoverOptions) -> Result<()> {
     let only = Only::of(&words)?;
     let conditions =
         Conditions { runs: if options.quick { 1 } else { options.runs }, servers: options.servers };
-    let mut measured = Measured::default();
-    let out = env::var_os("LVS_OUT").map(|folder| PathBuf::from(folder).join(RESULTS));
+    let mut results = Results::new(env::var_os("LVS_OUT").map(|folder| PathBuf::from(folder).join(RESULTS)));
     for checker in only.checkers().into_iter().filter(|checker| is_there(*checker)) {
         for clients in only.clients_of(checker) {
             for method in only.methods() {
-                let (cells, cost) = measure(checker, clients, method, &only.faults(), conditions)?;
-                if let Some(out) = &out {
-                    cells.iter().try_for_each(|cell| results::append_cell(out, cell))?;
-                    results::append_cost(out, &cost)?;
-                }
-                measured.merge(Measured { cells, costs: vec![cost] });
+                measure(checker, clients, method, &only.faults(), conditions, &mut results)?;
             }
         }
     }
-    print(&format!("\n{}", measured.tables()))
+    print(&format!("\n{}", results.measured().tables()))
 }
 
 fn is_there(checker: Checker) -> bool {
@@ -137,13 +132,15 @@ fn measure(
     method: Method,
     faults: &[Fault],
     conditions: Conditions,
-) -> Result<(Vec<Cell>, Cost)> {
+    results: &mut Results,
+) -> Result<()> {
     let layout = Layout::new(method).servers(conditions.servers);
     let mut run = Run::start(checker, layout, clients)?;
     let packets = run.probes.per_second(HEALTHY)?;
+    results.add_cost(Cost { checker, clients, method, packets })?;
     let revision = env::var(REVISION).ok().filter(|_| checker.sees_clients());
     let servers = conditions.servers;
-    let (mut injections, mut cells) = (0.., Vec::new());
+    let mut injections = 0..;
     for &fault in faults {
         let mut times = Vec::new();
         for number in (0..conditions.runs).filter_map(|_| injections.next()) {
@@ -152,9 +149,10 @@ fn measure(
             print(&format!("{checker}; {clients}; {method}; {fault}: out {words}{why}"))?;
             times.push(time);
         }
-        cells.push(Cell { checker, clients, method, fault, times, servers, revision: revision.clone() });
+        let revision = revision.clone();
+        results.add_cell(Cell { checker, clients, method, fault, times, servers, revision })?;
     }
-    Ok((cells, Cost { checker, clients, method, packets }))
+    Ok(())
 }
 
 /// A running checker. Dropping it ends it.

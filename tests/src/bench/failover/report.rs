@@ -146,12 +146,12 @@ impl Measured {
              - **keepalived, BFD_CHECK**: 10 ms × 5, with bird on each server.\n\n\
              Whom clients are does not matter to keepalived, which is measured with those of the first row. *never*: not \
              within 6 s.\n\n\
-             ![Time from a fault until the server is out of the table, in the worst forwarding method, of lvs-agent and \
-             keepalived](../images/failover.svg)\n\n\
+             ![Time from a fault until the server is out of the table, in the worst forwarding method, of lvs-agent \
+             and\nkeepalived](../images/failover.svg)\n\n\
              - **Process hung**: the application is given the whole timeout of its check, so that a slow answer is no \
-             failure. Who asks\n  for connections alone never sees it.\n\
+             failure.\n  Who asks for connections alone never sees it.\n\
              - **No traffic**: a killed process is seen by its end of the idle connection. All else waits for the regular \
-             check, which takes\n  `fall` failures a second apart.\n\
+             check,\n  which takes `fall` failures a second apart.\n\
              - **At 8 connections a second** a server has two of them a second: what is silent is seen with the next one \
              or two.\n\
              - **BFD** tells whether the host and the way to it live. It sees no process and no port.\n\n{}{}",

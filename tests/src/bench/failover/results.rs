@@ -4,7 +4,7 @@
 use std::{
     fs::{self, OpenOptions},
     io::{ErrorKind, Write as _},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use anyhow::{Context as _, Result};
@@ -24,14 +24,42 @@ enum Line {
     Cost(Cost),
 }
 
-/// Writes a cell behind those that are there.
-pub(super) fn append_cell(to: &Path, cell: &Cell) -> Result<()> {
-    append(to, &Line::Cell(cell.clone()))
+/// The results of a run, written to a file as they come.
+#[derive(Debug)]
+pub(super) struct Results {
+    measured: Measured,
+    /// `None`: nowhere.
+    file: Option<PathBuf>,
 }
 
-/// The same of a cost.
-pub(super) fn append_cost(to: &Path, cost: &Cost) -> Result<()> {
-    append(to, &Line::Cost(cost.clone()))
+impl Results {
+    /// None yet.
+    pub(super) fn new(file: Option<PathBuf>) -> Self {
+        Self { measured: Measured::default(), file }
+    }
+
+    /// All of them.
+    pub(super) fn measured(&self) -> &Measured {
+        &self.measured
+    }
+
+    /// Takes in a cell.
+    pub(super) fn add_cell(&mut self, cell: Cell) -> Result<()> {
+        self.write(&Line::Cell(cell.clone()))?;
+        self.measured.put_cell(cell);
+        Ok(())
+    }
+
+    /// Takes in a cost.
+    pub(super) fn add_cost(&mut self, cost: Cost) -> Result<()> {
+        self.write(&Line::Cost(cost.clone()))?;
+        self.measured.put_cost(cost);
+        Ok(())
+    }
+
+    fn write(&self, line: &Line) -> Result<()> {
+        self.file.as_deref().map_or(Ok(()), |file| append(file, line))
+    }
 }
 
 fn append(to: &Path, line: &Line) -> Result<()> {
@@ -123,12 +151,10 @@ mod tests {
         let file = folder.path().join("results");
         assert!(read(&file).unwrap().cells.is_empty(), "no file");
         let measured = measured();
-        for cell in &measured.cells {
-            append_cell(&file, cell).unwrap();
-        }
-        for cost in &measured.costs {
-            append_cost(&file, cost).unwrap();
-        }
+        let mut results = Results::new(Some(file.clone()));
+        measured.cells.iter().for_each(|cell| results.add_cell(cell.clone()).unwrap());
+        measured.costs.iter().for_each(|cost| results.add_cost(cost.clone()).unwrap());
+        assert_eq!(*results.measured(), measured);
         let mut again = read(&file).unwrap();
         assert_eq!(again, measured);
         again.merge(Measured::default());
