@@ -11,7 +11,8 @@ fn write(config: &Config) -> String {
     let on_exit = if config.agent.on_exit == OnExit::Keep { "keep" } else { "remove" };
     let control = config.agent.control.as_deref().map_or("off", |path| path.to_str().unwrap());
     writeln!(text, "[agent]\nmaintenance = {maintenance:?}\nmetrics = {metrics:?}\non-exit = {on_exit:?}\ncontrol = {control:?}").unwrap();
-    writeln!(text, "probe-mark = {}", config.agent.probe_mark).unwrap();
+    let operators = config.agent.operators.as_deref().unwrap_or("off");
+    writeln!(text, "probe-mark = {}\noperators = {operators:?}", config.agent.probe_mark).unwrap();
     if let Some(user) = &config.agent.script_user {
         writeln!(text, "script-user = \"{user}\"").unwrap();
     }
@@ -314,6 +315,8 @@ prop_compose! {
         control in option::of("/[a-z/]{1,30}".prop_map(PathBuf::from)),
         maintenance in option::of("/[a-z/]{1,30}".prop_map(PathBuf::from)),
         script_user in option::of("[a-z]{1,8}(:[0-9]{1,5})?".prop_map(|text| ScriptUser::parse(&text).unwrap())),
+        // Long enough to be none of the words that stand for nobody.
+        operators in option::of("[a-z]{4,8}"),
         // Above the services' marks.
         probe_mark in 100_u32..,
         passive in passive(),
@@ -331,7 +334,7 @@ prop_compose! {
             }
             service.name = format!("service {number} \"ä\\");
         }
-        Config { agent: AgentSettings { metrics, on_exit, control, maintenance, script_user, probe_mark, ..AgentSettings::default() }, passive, services, unlisted: Unlisted::default() }
+        Config { agent: AgentSettings { metrics, on_exit, control, maintenance, script_user, operators, probe_mark, ..AgentSettings::default() }, passive, services, unlisted: Unlisted::default() }
     }
 }
 
