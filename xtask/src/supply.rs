@@ -1,6 +1,6 @@
 //! Where the crates come from, under which licences, and which must not come in: what `cargo deny` checks, from
-//! `cargo metadata`. cargo-deny itself would be some four hundred crates to build before each fresh run, more than the
-//! agent has; where it is installed, it is asked for advisories, too.
+//! `cargo metadata`. cargo-deny itself would have to be built before each fresh run; where it is installed, it is asked
+//! for advisories, too.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Stdio;

@@ -19,12 +19,12 @@ mod via;
 
 pub use self::{
     check::{
-        AgentCheck, AgentOrder, AgentReport, BodyDigest, Check, CheckKind, CommandCheck, CommandConvention,
-        Database, DnsCheck, DnsExpect, DnsType, GreetingCheck, GreetingProtocol, HttpAuthorization,
-        HttpCheck, HttpHeader, HttpHeaders, HttpMethod, HttpPage, HttpVersion, LdapCheck, Login, OracleCheck,
-        Pattern, PatternError, RadiusCheck, Reported, SYSTEM_AUTHORITIES, Secret, SipCheck, SqlCheck,
-        StatusCodes, TcpCheck, Tls, TlsIdentity, TlsStart, TlsVerify, Transport, UdpCheck, dns_name,
-        is_dns_name,
+        AgentCheck, AgentOrder, AgentReport, BodyDigest, Check, CheckKind, ClearSecret, CommandCheck,
+        CommandConvention, Database, DnsCheck, DnsExpect, DnsType, GreetingCheck, GreetingProtocol,
+        HttpAuthorization, HttpCheck, HttpHeader, HttpHeaders, HttpMethod, HttpPage, HttpVersion, LdapCheck,
+        Login, OracleCheck, Pattern, PatternError, RadiusCheck, Reported, SYSTEM_AUTHORITIES, Secret,
+        SipCheck, SqlCheck, StatusCodes, TcpCheck, Tls, TlsIdentity, TlsStart, TlsVerify, Transport,
+        UdpCheck, dns_name, is_dns_name,
     },
     facility::Facility,
     idle_connection::IdleConnection,

@@ -29,6 +29,11 @@ const OWN: CapabilitySet = CapabilitySet::NET_ADMIN
 const OTHER_USERS: CapabilitySet =
     CapabilitySet::SETUID.union(CapabilitySet::SETGID).union(CapabilitySet::KILL);
 
+/// What it takes to read files of others, which root always could: a configuration that another user keeps to itself,
+/// or a password beside it, was read by ldirectord as well, and which one a reload will name nobody knows. Others'
+/// files are not written, and what is not root's has it only if somebody gave it.
+const FILES: CapabilitySet = CapabilitySet::DAC_READ_SEARCH;
+
 /// The first port that needs no privilege, unless `net.ipv4.ip_unprivileged_port_start` says otherwise.
 const FIRST_FREE_PORT: u16 = 1024;
 
@@ -45,7 +50,7 @@ pub(crate) struct Needs {
 
 impl Needs {
     fn capabilities(self) -> CapabilitySet {
-        let mut needed = CapabilitySet::NET_ADMIN | CapabilitySet::NET_RAW;
+        let mut needed = CapabilitySet::NET_ADMIN | CapabilitySet::NET_RAW | FILES;
         needed.set(CapabilitySet::BPF | CapabilitySet::PERFMON, self.passive);
         needed
             .set(CapabilitySet::NET_BIND_SERVICE, self.listens_on.is_some_and(|port| port < FIRST_FREE_PORT));
@@ -54,8 +59,8 @@ impl Needs {
     }
 }
 
-/// Drops what no configuration of this agent needs, such as the right to read everybody's files. Before that the limit
-/// of locked memory is lifted, which kernels before 5.11 count the maps of eBPF programs against.
+/// Drops what no configuration of this agent needs, such as the right to write to everybody's files. Before that the
+/// limit of locked memory is lifted, which kernels before 5.11 count the maps of eBPF programs against.
 ///
 /// Programs that the agent starts inherit nothing: only those that run as root get capabilities, by being root's.
 ///
@@ -65,7 +70,7 @@ pub(crate) fn drop_at_start() -> io::Result<()> {
         // Without the privilege for it: what the service manager has set must do (`LimitMEMLOCK`).
         setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY).ok();
     }
-    keep(OWN | OTHER_USERS | CapabilitySet::NET_BIND_SERVICE)
+    keep(OWN | OTHER_USERS | FILES | CapabilitySet::NET_BIND_SERVICE)
 }
 
 /// Drops what this configuration does not need. Must be called before the threads that are to have no more.
@@ -137,8 +142,8 @@ mod tests {
     fn a_configuration_keeps_what_it_needs() {
         let needs = Needs { passive: true, listens_on: Some(9747), other_users: true };
         let none = Needs { passive: false, listens_on: None, other_users: false };
-        let plain = CapabilitySet::NET_ADMIN | CapabilitySet::NET_RAW;
-        assert_eq!(needs.capabilities(), OWN | OTHER_USERS);
+        let plain = CapabilitySet::NET_ADMIN | CapabilitySet::NET_RAW | FILES;
+        assert_eq!(needs.capabilities(), OWN | OTHER_USERS | FILES);
         assert_eq!(none.capabilities(), plain);
         let listening = |port| Needs { listens_on: Some(port), ..none }.capabilities();
         assert_eq!(listening(80), plain | CapabilitySet::NET_BIND_SERVICE);

@@ -149,7 +149,8 @@ mod tests {
     const SECRET: &[u8] = b"xyzzy5461";
 
     fn check(reject_is_alive: bool) -> RadiusCheck {
-        let login = Login { user: "nemo".to_owned(), password: Secret::new("arctangent") };
+        let login =
+            Login { user: "nemo".to_owned(), password: Secret::new("arctangent"), unencrypted: false };
         RadiusCheck { login, secret: Secret::new("xyzzy5461"), reject_is_alive }
     }
 

@@ -1,5 +1,6 @@
 //! A fault on purpose, for tests: `LVS_PANIC=TASK` makes that task panic once, some seconds after its start, and
-//! `LVS_HANG=TASK` has it do nothing more from then on. Several tasks may be named, with commas between them.
+//! `LVS_HANG=TASK` has it do nothing more from then on. Several tasks may be named, with commas between them; one that is
+//! to panic and is named several times panics again after each new start.
 
 use std::{
     env,
@@ -51,6 +52,10 @@ fn wanted() -> std::sync::MutexGuard<'static, Vec<String>> {
 
 #[expect(clippy::panic, reason = "somebody has asked for it")]
 fn panic_once(name: &str) -> ! {
-    wanted().retain(|wanted| wanted != name);
+    let mut wanted = wanted();
+    if let Some(place) = wanted.iter().position(|wanted| wanted == name) {
+        wanted.swap_remove(place);
+    }
+    drop(wanted);
     panic!("{VARIABLE}={name}");
 }

@@ -1,5 +1,6 @@
 //! What `cargo xtask bench` measures in the VM: one module a subcommand, one program (`lvs-bench-…`) each.
 
+pub mod attacks;
 pub mod checks;
 pub mod director;
 pub mod failover;

@@ -15,6 +15,7 @@ pub mod agent;
 pub mod bird;
 pub mod clients;
 pub mod clock;
+pub mod crowd;
 pub mod director;
 pub mod dns_server;
 pub mod faults;

@@ -69,6 +69,8 @@ pub struct Setup {
     pub config: AgentConfig,
     /// What the agent runs as.
     pub account: Account,
+    /// The words before the agent's, such as `env NAME=VALUE`.
+    pub wrapper: Vec<String>,
 }
 
 impl Setup {
@@ -90,6 +92,7 @@ impl Setup {
             distance: None,
             config: AgentConfig::http(&layout, &servers),
             account: Account::usual(),
+            wrapper: Vec::new(),
         }
     }
 
@@ -144,7 +147,7 @@ impl Testbed {
         if let Some(distance) = setup.distance {
             lab.network.set_distance(distance)?;
         }
-        let mut agent = Agent::start_as(setup.account, director, &config)?;
+        let mut agent = Agent::start_with(director, Some(&config), &setup.wrapper, setup.account)?;
         agent.wait_until_ready()?;
         let watcher = TableWatcher::start(director)?;
         // Long-lived flows spread over the servers that are there when they begin.

@@ -75,9 +75,22 @@ async fn headers_and_secrets() {
     assert_fails(port, &page("/header", "headers = { X-Check = \"a\" }"), "status 403").await;
     assert_passes(port, &page("/agent", "user-agent = \"probe/1\"")).await;
     assert_fails(port, &page("/agent", "status = 200"), "status 403").await;
-    assert_passes(port, &page("/token", &format!("bearer-token-file = {}", file("token")))).await;
+    assert_passes(
+        port,
+        &page("/token", &format!("password-unencrypted = true, bearer-token-file = {}", file("token"))),
+    )
+    .await;
     assert_fails(port, &page("/token", "status = 200"), "status 401").await;
-    assert_passes(port, &page("/basic", &format!("basic-auth-file = {}", file("basic")))).await;
-    assert_fails(port, &page("/basic", &format!("basic-auth-file = {}", file("wrong"))), "status 401").await;
+    assert_passes(
+        port,
+        &page("/basic", &format!("password-unencrypted = true, basic-auth-file = {}", file("basic"))),
+    )
+    .await;
+    assert_fails(
+        port,
+        &page("/basic", &format!("password-unencrypted = true, basic-auth-file = {}", file("wrong"))),
+        "status 401",
+    )
+    .await;
     assert_fails(port, &page("/basic", "status = 200"), "status 401").await;
 }

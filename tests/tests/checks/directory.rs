@@ -35,13 +35,17 @@ directory /run/ldap
         format!("tls-name = \"www.example.org\", tls-ca = \"{}\"", server.files().join("ca.pem").display());
     assert_passes(port, "type = \"ldap\"").await;
     assert_passes(port, &format!("type = \"ldap\", {base}")).await;
-    assert_passes(port, &format!("type = \"ldap\", {login}, {base}, expect = \"Exam.le\"")).await;
+    assert_passes(
+        port,
+        &format!("type = \"ldap\", password-unencrypted = true, {login}, {base}, expect = \"Exam.le\""),
+    )
+    .await;
     assert_passes(port, &format!("type = \"ldap\", tls = \"starttls\", {login}, {ca}")).await;
     assert_passes(tls, &format!("type = \"ldaps\", {login}, {base}")).await;
     assert_passes(tls, &format!("type = \"ldaps\", {ca}")).await;
     assert_fails(
         port,
-        "type = \"ldap\", user = \"cn=admin,dc=example,dc=org\", password = \"x\"",
+        "type = \"ldap\", user = \"cn=admin,dc=example,dc=org\", password = \"x\", password-unencrypted = true",
         "invalidCredentials (49)",
     )
     .await;

@@ -51,7 +51,7 @@ plain:
     assert_fails(port, "type = \"smtp\", helo = \"stranger.example.org\"", "550 go away").await;
     assert_fails(port, "type = \"submission\", tls = \"starttls\", user = \"me\", password = \"x\"", "535")
         .await;
-    assert_fails(port, &format!("type = \"submission\", {login}"), "503").await;
+    assert_fails(port, &format!("type = \"submission\", password-unencrypted = true, {login}"), "503").await;
     assert_fails(tls, "type = \"smtps\", tls-verify = true, tls-name = \"www.example.org\"", "certificate")
         .await;
     assert_fails(port, "type = \"pop3\"", "220").await;
@@ -111,10 +111,11 @@ service pop3-login {{
     let login = "user = \"me\", password = \"secret\"";
     for (kind, plain, wrapped) in [("imap", imap, imaps), ("pop3", pop3, pop3s)] {
         assert_passes(plain, &format!("type = \"{kind}\"")).await;
-        assert_passes(plain, &format!("type = \"{kind}\", {login}")).await;
+        assert_passes(plain, &format!("type = \"{kind}\", password-unencrypted = true, {login}")).await;
         assert_passes(plain, &format!("type = \"{kind}\", tls = \"starttls\", {login}")).await;
         assert_passes(wrapped, &format!("type = \"{kind}s\", {login}")).await;
-        assert_fails(plain, &format!("type = \"{kind}\", user = \"me\", password = \"x\""), "answered").await;
+        let wrong = "user = \"me\", password = \"x\", password-unencrypted = true";
+        assert_fails(plain, &format!("type = \"{kind}\", {wrong}"), "answered").await;
         assert_fails(
             wrapped,
             &format!("type = \"{kind}s\", tls-verify = true, tls-name = \"www.example.org\""),

@@ -30,7 +30,12 @@ async fn nntp() {
     assert_passes(port, "type = \"nntp\"").await;
     assert_fails(port, "type = \"imap\"", "20").await;
     assert_fails(port, "type = \"nntp\", tls = \"starttls\"", "wanted 382").await;
-    assert_fails(port, "type = \"nntp\", user = \"me\", password = \"x\"", "answered").await;
+    assert_fails(
+        port,
+        "type = \"nntp\", user = \"me\", password = \"x\", password-unencrypted = true",
+        "answered",
+    )
+    .await;
 }
 
 /// vsftpd with anonymous users, and TLS after a command or from the start.
@@ -56,7 +61,12 @@ async fn ftp() {
     assert_passes(port, &format!("type = \"ftp\", {login}")).await;
     assert_passes(port, &format!("type = \"ftp\", tls = \"starttls\", {login}")).await;
     assert_passes(implicit, &format!("type = \"ftps\", {login}")).await;
-    assert_fails(port, "type = \"ftp\", user = \"nobody\", password = \"x\"", "530").await;
+    assert_fails(
+        port,
+        "type = \"ftp\", user = \"nobody\", password = \"x\", password-unencrypted = true",
+        "530",
+    )
+    .await;
     assert_fails(port, "type = \"ftps\"", "TLS").await;
     assert_fails(
         implicit,

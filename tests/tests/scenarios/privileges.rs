@@ -1,7 +1,13 @@
 //! The agent with no more rights than it needs: as an ordinary user with four capabilities, and as root without those
 //! that it has no use for.
 
-use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt as _, time::Duration};
+use std::{
+    fs,
+    net::TcpListener,
+    os::unix::fs::{PermissionsExt as _, chown},
+    path::Path,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use lvs_tests::{
@@ -12,7 +18,7 @@ use lvs_tests::{
             config::{AgentConfig, METRICS},
             metric,
         },
-        director::prepare_ipvs,
+        director::{prepare_ipvs, table_watcher::TableWatcher},
         faults::Fault,
         layout::{Layout, Method},
         process::unprivileged::{Account, CAPABILITY_BITS, USER},
@@ -26,6 +32,8 @@ use crate::expect_failover::{AFTER, Limits, violations_of};
 
 /// `CAP_DAC_OVERRIDE`, `CAP_SYS_PTRACE`, `CAP_SYS_ADMIN` and `CAP_SYS_MODULE` (`linux/capability.h`).
 const OF_NO_USE: u64 = 1 << 1 | 1 << 19 | 1 << 21 | 1 << 16;
+/// `CAP_DAC_READ_SEARCH`: to read what another user keeps to itself.
+const FOR_FILES: u64 = 1 << 2;
 /// `CAP_SETUID`, `CAP_SETGID` and `CAP_KILL`: for commands of checks.
 const FOR_COMMANDS: u64 = 1 << 7 | 1 << 6 | 1 << 5;
 
@@ -118,9 +126,73 @@ fn root_drops_what_it_does_not_need_and_runs_commands_as_nobody() -> Result<()> 
     let threads = capabilities(agent.pid(), "CapPrm")?;
     assert!(threads.len() > 2, "{threads:x?}");
     for kept in threads {
-        assert_eq!(kept, CAPABILITY_BITS | FOR_COMMANDS, "{kept:x}");
+        assert_eq!(kept, CAPABILITY_BITS | FOR_COMMANDS | FOR_FILES, "{kept:x}");
         assert_eq!(kept & OF_NO_USE, 0, "{kept:x}");
     }
+    Ok(())
+}
+
+/// As ldirectord's, a configuration may be another user's who keeps it to itself: it is read at the start, when it is
+/// reloaded, and where it names a password in a file.
+#[test]
+#[ignore = "needs root, IPVS and the agent: cargo xtask test"]
+fn root_reads_a_configuration_that_another_user_keeps_to_itself() -> Result<()> {
+    let layout = Layout::new(Method::Masquerade);
+    let lab = Lab::build(&layout)?;
+    let director = &lab.network.director;
+    prepare_ipvs(director)?;
+    let folder = tempfile::tempdir()?;
+    let (file, password) = (folder.path().join("ldirectord.cf"), folder.path().join("password"));
+    let own = |path: &Path, mode: u32| -> Result<()> {
+        chown(path, Some(USER), Some(USER))?;
+        Ok(fs::set_permissions(path, fs::Permissions::from_mode(mode))?)
+    };
+    let text = |weight: u16| {
+        format!(
+            "checkinterval=1\nvirtual={}\n    real={} masq {weight}\n    checktype=connect\n",
+            layout.service(),
+            lab.addresses()[0]
+        )
+    };
+    fs::write(&file, text(3))?;
+    own(&file, 0o600)?;
+    own(folder.path(), 0o700)?;
+    // In place of the lab's own file.
+    let script = format!("exec \"$1\" --log-format json run --config {}", file.display());
+    let wrapper = ["sh", "-c", &script, "sh"];
+    let mut agent = Agent::start_with(director, Some(""), &wrapper, Account::Root)?;
+    agent.wait_until_ready()?;
+    let watcher = TableWatcher::start(director)?;
+    let weight = |agent: &mut Agent, expected: u32| {
+        wait::until_true("the weight of the configuration", EDIT_LIMIT, || {
+            agent.check_running()?;
+            Ok(watcher.table()?.weight(lab.addresses()[0]) == Some(expected))
+        })
+        .with_context(|| agent.diagnosis())
+    };
+    weight(&mut agent, 3)?;
+    fs::write(&file, text(5))?;
+    let reloaded = agent.command(&["reload"])?;
+    assert_eq!(reloaded.code, Some(0), "{reloaded}");
+    weight(&mut agent, 5)?;
+
+    // The same for a secret in a file: that of a check which nobody has to answer.
+    fs::write(&password, "hidden\n")?;
+    own(&password, 0o600)?;
+    let native = format!(
+        "[[service]]\naddress = \"{}\"\nforward = \"masquerade\"\n[[service.server]]\naddress = \"{}\"\ncheck = {{ type = \
+         \"imaps\", user = \"u\", password = {{ file = \"{}\" }} }}\n",
+        layout.service(),
+        lab.addresses()[1],
+        password.display()
+    );
+    agent.stop()?;
+    let mut agent = Agent::start_as(Account::Root, director, &native)?;
+    agent.wait_until_ready()?;
+    // To write to others' files is another thing.
+    let threads = capabilities(agent.pid(), "CapEff")?;
+    assert!(threads.iter().all(|one| one & (1 << 1) == 0), "{threads:x?}");
+    agent.stop()?;
     Ok(())
 }
 

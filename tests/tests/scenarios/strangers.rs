@@ -1,24 +1,21 @@
 //! Strangers: forged messages about servers while one of them dies, and a program of somebody else that hides all
 //! packets from the agent's.
 
-use std::{
-    io,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
-    time::Duration,
-};
+use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context as _, Result};
 use aya::util::KernelVersion;
 use lvs_tests::{
+    forged::Forged,
     lab::{
         agent::metric,
         clock::Moment,
         faults::{Fault, flood::Flood},
-        layout::{Layout, Method, PORT, SECOND_PORT},
+        layout::{Layout, Method, PORT, SECOND_PORT, forged_address},
         namespace::Namespace,
         process,
     },
-    packets::builder::{SYN, icmp, tcp},
+    packets::builder::{SYN, tcp},
     say,
     testbed::{Setup, Testbed},
 };
@@ -34,34 +31,6 @@ const LINES: f64 = 10.0;
 const LUCK: f64 = 100.0;
 /// Two looks at what the kernel has counted, and one that may have just been, on a slow machine.
 const BLIND_LIMIT: Duration = Duration::from_secs(40);
-
-/// ICMP messages from nowhere to the director that call servers unreachable, about SYNs that nobody has sent. From
-/// beside the servers: only what comes from there is looked at, as answers of servers do, which is everything where a
-/// director has one device.
-fn forge(from: &Namespace, servers: Vec<SocketAddr>) -> Result<Flood> {
-    let socket =
-        from.run(|| Ok(Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(nix::libc::IPPROTO_RAW)))?))?;
-    Flood::of(from, RATE, move |number| message(&socket, &servers, number))
-}
-
-/// Quotes a client whose port and number are guessed.
-fn message(socket: &Socket, servers: &[SocketAddr], number: u32) -> io::Result<()> {
-    let director = Layout::new(Method::Masquerade).director();
-    let server = servers[number as usize % servers.len()];
-    let guessed = number.wrapping_mul(0x9e37_79b9);
-    let [high, low, ..] = guessed.to_be_bytes();
-    let client = SocketAddr::from((forged_address(number), u16::from_be_bytes([high, low])));
-    let quoted = tcp(client, server, SYN).sequence(guessed).packet();
-    let router: IpAddr = forged_address(7).into();
-    let message = icmp(router, director, 3, 1, &quoted.bytes()[..28]);
-    socket.send_to(message.bytes(), &SocketAddr::new(director, 0).into()).map(drop)
-}
-
-/// An address where nobody is.
-fn forged_address(number: u32) -> Ipv4Addr {
-    let [_, _, network, host] = number.to_be_bytes();
-    Ipv4Addr::new(10, 21, network, host)
-}
 
 /// How many lines the agent has logged that are seen without looking for them.
 fn lines(testbed: &Testbed) -> usize {
@@ -80,9 +49,8 @@ fn forged_messages_neither_take_a_server_out_nor_keep_a_dead_one_in() -> Result<
     let calm = calm.milestones().table.context("a killed server is taken out")?;
     testbed.reset_healthy_since();
 
-    let servers = testbed.lab.addresses();
     let (before, begin) = (lines(&testbed), Moment::now());
-    let mut attack = forge(testbed.lab.servers[2].namespace(), servers)?;
+    let mut attack = Forged::Unreachable.flood(&testbed.lab, RATE)?;
     testbed.run_for(ATTACK)?;
     #[expect(clippy::cast_precision_loss, reason = "small numbers")]
     let logged = (lines(&testbed) - before) as f64 / Moment::now().since(begin).as_secs_f64();
@@ -163,21 +131,21 @@ fn programs_that_others_keep_all_packets_from_say_that_they_are_blind() -> Resul
 
 /// Whose addresses forged SYNs bear.
 #[derive(Clone, Copy, Debug)]
-enum Forged {
+enum Whose {
     Anybody,
     OneNetwork,
     OneAddress,
 }
 
 /// SYNs to the first service that nobody stands behind, from beside the clients.
-fn forge_syns(from: &Namespace, service: SocketAddr, whose: Forged) -> Result<Flood> {
+fn forge_syns(from: &Namespace, service: SocketAddr, whose: Whose) -> Result<Flood> {
     let socket =
         from.run(|| Ok(Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(nix::libc::IPPROTO_RAW)))?))?;
     Flood::of(from, RATE, move |number| {
         let address = match whose {
-            Forged::Anybody => forged_address(number),
-            Forged::OneNetwork => forged_address(number % 256),
-            Forged::OneAddress => forged_address(1),
+            Whose::Anybody => forged_address(number),
+            Whose::OneNetwork => forged_address(number % 256),
+            Whose::OneAddress => forged_address(1),
         };
         let [.., high, low] = number.to_be_bytes();
         let client = SocketAddr::from((address, u16::from_be_bytes([high, low]) | 1024));
@@ -214,7 +182,7 @@ fn forged_syns_to_one_service_leave_the_other_its_hints() -> Result<()> {
     setup.config.service.push(second);
     let mut testbed = Testbed::start(&setup)?;
     let calm = out_of_shop(&mut testbed, 0)?;
-    for (server, whose) in [Forged::Anybody, Forged::OneNetwork, Forged::OneAddress].into_iter().enumerate() {
+    for (server, whose) in [Whose::Anybody, Whose::OneNetwork, Whose::OneAddress].into_iter().enumerate() {
         testbed.reset_healthy_since();
         let mut flood = forge_syns(&testbed.lab.network.clients, layout.service(), whose)?;
         testbed.run_for(ATTACK)?;

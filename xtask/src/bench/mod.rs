@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: measurements, as tables.
 
+mod attacks;
 mod checks;
 mod detector;
 mod director;
@@ -36,6 +37,12 @@ pub(crate) enum Bench {
         #[arg(last = true)]
         arguments: Vec<OsString>,
     },
+    /// Attack the agent in the VM, one way after another, while servers fail
+    Attacks {
+        /// Arguments for the attacks; list them with `-- --help`
+        #[arg(last = true)]
+        arguments: Vec<OsString>,
+    },
     /// Measure how fast a large IPVS table is written, read and repaired, and a hard state applied, in the VM
     Table {
         /// Arguments for the measurement; list them with `-- --help`
@@ -63,6 +70,7 @@ pub(crate) fn bench(cache: &Cache, bench: &Bench) -> Result<i32> {
         Bench::Director { arguments } => director::measure(cache, arguments),
         Bench::Checks => checks::measure(cache),
         Bench::Detector { arguments } => detector::simulate(arguments),
+        Bench::Attacks { arguments } => attacks::measure(cache, arguments),
         Bench::Table { arguments } => table::measure(cache, arguments),
         Bench::Visitors { arguments } => visitors::measure(cache, arguments),
         Bench::Failover { arguments } => failover::compare(cache, arguments),

@@ -84,9 +84,10 @@ const TESTS: &[Room] = &[
     room("simulation", 1, &["output"]),
 
     room("ldirectord", 2, &["lab"]),
+    room("forged", 2, &["lab", "packets"]),
     room("testbed", 2, &["output", "lab"]),
 
-    room("bench", 3, &["output", "lab", "testbed"]),
+    room("bench", 3, &["output", "lab", "testbed", "forged"]),
     room("demo", 3, &["output", "lab", "testbed"]),
 ];
 

@@ -133,6 +133,19 @@ async fn a_changed_weight_reaches_the_controller_and_a_faulty_file_does_not() {
 }
 
 #[tokio::test]
+async fn a_password_in_the_clear_is_refused_and_what_is_in_force_stays() {
+    let mut running = start(&text("", [1, 5]));
+    let check = "check = { type = \"imap\", user = \"u\", password = \"PRIVATE\", port = 143 }\n";
+    fs::write(&running.file, text("", [1, 7]) + check).unwrap();
+    let (outcome, weights) = running.reload().await;
+    let error = outcome.unwrap_err().to_string();
+    assert!(error.contains("agent.toml:12:38") && error.contains("password-unencrypted = true"), "{error}");
+    assert!(!error.contains("PRIVATE"), "{error}");
+    assert_eq!(weights, None);
+    assert_eq!(running.in_force.borrow().services[0].servers[1].weight.0, 5);
+}
+
+#[tokio::test]
 async fn each_reload_warns_of_settings_that_need_a_restart() {
     let mut running = start(&text("", [1, 1]));
     fs::write(&running.file, text("metrics = \"off\"\non-exit = \"remove\"", [1, 1])).unwrap();

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use thiserror::Error;
 
-use crate::model::{ForwardingMethod, Transport};
+use crate::model::{ClearSecret, ForwardingMethod, Transport};
 
 /// Each value could be used, but not all of them together.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -57,6 +57,17 @@ pub enum Contradiction {
          password-unencrypted = true if that is wanted"
     )]
     PasswordUnencrypted,
+    /// A secret of a check that everybody on the way could read.
+    #[error(
+        "{secret} would be sent unencrypted, for everybody on the way to read; write {encryption}, or \
+         password-unencrypted = true if that is wanted"
+    )]
+    SecretUnencrypted {
+        /// What would be sent.
+        secret: ClearSecret,
+        /// What to write instead.
+        encryption: &'static str,
+    },
     /// Encryption that there is none of.
     #[error("there is no encryption over UDP; write transport = \"tcp\"")]
     TlsOverUdp,

@@ -4,6 +4,8 @@ use std::{fmt, net::IpAddr};
 
 use thiserror::Error;
 
+use crate::model::ClearSecret;
+
 /// Where services have their ports.
 pub(crate) const SERVICES: &str = "/etc/services";
 
@@ -436,6 +438,16 @@ pub enum Note {
              checktype=connect, or a service"
     )]
     NeverChecked,
+    /// A secret that everybody on the way can read.
+    #[error(
+        "{secret} is sent to the servers of this virtual service unencrypted, as with ldirectord: everybody on the way \
+         can read it; write service=imaps, pops or ldaps where that is what it could be, or give this agent a file of \
+         its own format (check-config --to toml) with tls = \"starttls\""
+    )]
+    SecretUnencrypted {
+        /// What is sent.
+        secret: ClearSecret,
+    },
     /// A check that differs from ldirectord's.
     #[error("{what}")]
     AsksOther {

@@ -7,6 +7,7 @@ mod error;
 mod fault;
 mod key;
 mod ldirectord;
+mod masked;
 mod place;
 mod prerequisite;
 mod value;

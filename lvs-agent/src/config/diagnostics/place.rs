@@ -4,6 +4,8 @@ use std::{fmt, ops::Range};
 
 use unicode_width::UnicodeWidthChar as _;
 
+use super::masked::masked;
+
 /// How many characters of a source line are shown around the fault.
 const SHOWN_CHARACTERS: usize = 100;
 
@@ -16,7 +18,7 @@ pub struct Place {
     pub column: usize,
     /// How many characters from there on are meant, at least 1.
     pub width: usize,
-    /// The whole source line, without its end.
+    /// The whole source line, without its end, and without secrets: messages go to the log, too.
     pub source: String,
 }
 
@@ -32,7 +34,7 @@ impl Place {
             line: text[..line_start].matches('\n').count() + 1,
             column: text[line_start..start].chars().count() + 1,
             width: text[start..end].chars().count().max(1),
-            source: text[line_start..line_end].trim_end_matches('\r').to_owned(),
+            source: masked(text[line_start..line_end].trim_end_matches('\r')),
         }
     }
 }

@@ -49,7 +49,7 @@ pub(super) fn read(
     let checktype = draft.checktype.unwrap_or(CheckType::Negotiate);
     let is_udp = matches!(context.key, ServiceKey::Address { protocol: Protocol::Udp, .. });
     let reader = CheckReader { context, real, is_udp };
-    let (kind, connects_between) = match checktype {
+    let (mut kind, connects_between) = match checktype {
         CheckType::Ping => (CheckKind::Ping, 0),
         CheckType::Connect if is_udp => (CheckKind::Ping, 0),
         CheckType::Connect => (CheckKind::Connect, 0),
@@ -65,6 +65,7 @@ pub(super) fn read(
             (kind, connects)
         }
     };
+    reader.allow_clear_secret(&mut kind, findings);
     let written = real.map(|real| real.port).filter(|port| *port != 0);
     let port = match kind.transport() {
         // A command gets the port that is written.
@@ -231,9 +232,21 @@ impl CheckReader<'_> {
         CheckKind::Off
     }
 
+    /// What ldirectord sends in the clear goes on to be: its format has no word for anything else. MySQL's library,
+    /// which it uses, never sends the password itself; PostgreSQL's sends it in whatever way the server asks for.
+    fn allow_clear_secret(&self, kind: &mut CheckKind, findings: &mut Findings) {
+        let is_mysql = matches!(kind, CheckKind::Sql(SqlCheck { server: Database::Mysql, .. }));
+        let Some(secret) = kind.clear_secret().filter(|_| !is_mysql) else { return };
+        kind.allow_clear_secret();
+        // Without a password of its own there may be one that is none.
+        if self.context.draft.passwd.as_deref().is_some_and(|passwd| !passwd.is_empty()) {
+            findings.note(&self.context.draft.head.place, Note::SecretUnencrypted { secret });
+        }
+    }
+
     fn login(&self) -> Option<Login> {
         let user = self.context.draft.login.clone()?;
-        Some(Login { user, password: self.password() })
+        Some(Login { user, password: self.password(), unencrypted: false })
     }
 
     fn password(&self) -> Secret {
@@ -276,7 +289,11 @@ impl CheckReader<'_> {
             Kind::Dns => return self.dns(findings),
             Kind::Ldap | Kind::Ldaps => return self.ldap(kind == Kind::Ldaps, findings),
             Kind::Radius => CheckKind::Radius(RadiusCheck {
-                login: Login { user: draft.login.clone().unwrap_or_default(), password: self.password() },
+                login: Login {
+                    user: draft.login.clone().unwrap_or_default(),
+                    password: self.password(),
+                    unencrypted: false,
+                },
                 secret: Secret::new(draft.secret.clone().unwrap_or_default()),
                 reject_is_alive: false,
             }),
@@ -305,8 +322,8 @@ impl CheckReader<'_> {
             self.note(Note::AsksOther { what }, findings);
         }
         let host = env::var("HOSTNAME").unwrap_or_else(|_| "localhost".to_owned());
-        let anonymous =
-            Login { user: "anonymous".to_owned(), password: Secret::new(format!("ldirectord@{host}")) };
+        let password = Secret::new(format!("ldirectord@{host}"));
+        let anonymous = Login { user: "anonymous".to_owned(), password, unencrypted: false };
         let login = self.login().map(|login| match &self.context.draft.passwd {
             Some(_) => login,
             None => Login { password: anonymous.password.clone(), ..login },
@@ -424,10 +441,8 @@ impl CheckReader<'_> {
             return CheckKind::Oracle(OracleCheck { service: database });
         }
         let server = if kind == Kind::Mysql { Database::Mysql } else { Database::Postgresql };
-        // libpq sends the password in whatever way the server asks for it; MySQL's library doesn't.
-        let password_unencrypted = server == Database::Postgresql;
         let query = Some(query.to_owned());
-        CheckKind::Sql(SqlCheck { server, login, database, query, tls: None, password_unencrypted })
+        CheckKind::Sql(SqlCheck { server, login, database, query, tls: None })
     }
 
     fn simpletcp(&self, findings: &mut Findings) -> Option<CheckKind> {

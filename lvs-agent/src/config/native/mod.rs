@@ -61,7 +61,7 @@ pub use write::to_toml;
 use toml::{Spanned, de::DeTable};
 
 use super::{
-    diagnostics::{ConfigError, Contradiction, FaultKind, FaultList, Faults},
+    diagnostics::{ConfigError, Contradiction, FaultKind, FaultList, Faults, Place},
     name_grace::Unresolved,
     reading::{Format, Reading},
 };
@@ -91,8 +91,11 @@ fn parse<'i>(text: &'i str, origin: &Path) -> Result<Spanned<DeTable<'i>>, Fault
     let (document, errors) = DeTable::parse_recoverable(text);
     if let Some(error) = errors.into_iter().min_by_key(|error| error.span().map_or(0, |span| span.start)) {
         let span = error.span().unwrap_or(0..0);
-        let line = text.get(span.clone()).and_then(|rest| rest.lines().next()).unwrap_or_default();
-        let kind = FaultKind::Syntax { message: error.message().to_owned(), text: line.to_owned() };
+        // As the line is shown: without secrets.
+        let Place { column, width, source, .. } = Place::new(text, &span);
+        let width = if span.is_empty() { 0 } else { width };
+        let tripped_over = source.chars().skip(column - 1).take(width).collect();
+        let kind = FaultKind::Syntax { message: error.message().to_owned(), text: tripped_over };
         faults.add(span, kind);
     }
     faults.finish(document, text, origin)
@@ -130,6 +133,10 @@ fn document_to_config(
         .filter_map(|section| service::read(section, defaults.clone(), mode, faults))
         .collect();
     compare::services(&services, agent.probe_mark, text, faults);
-    let services = services.into_iter().map(|read| read.service).collect();
-    Config { agent, passive, services, unlisted: defaults.into_unlisted() }
+    let services: Vec<_> = services.into_iter().map(|read| read.service).collect();
+    // What nobody asks needs to be nothing that can be asked.
+    let mut unused = FaultList::default();
+    let is_used = mode == Mode::Adopt || services.is_empty();
+    let unlisted = defaults.into_unlisted(if is_used { faults } else { &mut unused });
+    Config { agent, passive, services, unlisted }
 }

@@ -250,9 +250,9 @@ impl<'i> ServiceSettings<'i> {
 
 impl ServiceSettings<'_> {
     /// The same for services that are in the kernel's table only.
-    pub(super) fn into_unlisted(self) -> Unlisted {
+    pub(super) fn into_unlisted(self, faults: &mut FaultList) -> Unlisted {
         let Self { fall, rise, on_failure, check, combine, idle_connection, policy, .. } = self;
-        let (check, asks, further) = ReadChecks::unresolved(check, combine);
+        let (check, asks, further) = ReadChecks::unresolved(check, combine, faults);
         let policy = policy.policy;
         Unlisted { fall, rise, on_failure, check, asks, further, idle_connection, policy }
     }

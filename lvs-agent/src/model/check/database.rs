@@ -15,8 +15,6 @@ pub struct SqlCheck {
     pub query: Option<String>,
     /// Whether the connection is encrypted, after the protocol's own request for it.
     pub tls: Option<Tls>,
-    /// Whether a server that asks for the password itself gets it over a connection that isn't encrypted.
-    pub password_unencrypted: bool,
 }
 
 /// Which database's protocol is spoken.

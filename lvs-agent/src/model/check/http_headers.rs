@@ -13,6 +13,8 @@ pub struct HttpHeaders {
     pub user_agent: Option<String>,
     /// How it proves who it is.
     pub authorization: Option<HttpAuthorization>,
+    /// Whether secrets in them may be sent over a connection that isn't encrypted.
+    pub unencrypted: bool,
 }
 
 /// A header of the operator's own.

@@ -72,4 +72,6 @@ pub struct Login {
     pub user: String,
     /// The password; may be empty.
     pub password: Secret,
+    /// Whether the password may be sent over a connection that isn't encrypted.
+    pub unencrypted: bool,
 }

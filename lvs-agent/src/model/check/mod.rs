@@ -2,6 +2,7 @@
 
 mod agent;
 mod application;
+mod clear_secret;
 mod database;
 mod dns;
 mod http;
@@ -21,6 +22,7 @@ pub use application::{
     CommandCheck, CommandConvention, GreetingCheck, GreetingProtocol, LdapCheck, RadiusCheck, SipCheck,
     TcpCheck, Transport, UdpCheck,
 };
+pub use clear_secret::ClearSecret;
 pub use database::{Database, OracleCheck, SqlCheck};
 pub use dns::{DnsCheck, DnsExpect, DnsType, dns_name, is_dns_name};
 pub use http::{BodyDigest, HttpCheck, HttpMethod, HttpPage, HttpVersion, StatusCodes};

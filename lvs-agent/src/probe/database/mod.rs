@@ -31,11 +31,10 @@ mod testing {
     pub(super) fn check(server: Database, database: Option<&str>, query: Option<&str>) -> CheckKind {
         CheckKind::Sql(SqlCheck {
             server,
-            login: Login { user: "u".to_owned(), password: Secret::new("p") },
+            login: Login { user: "u".to_owned(), password: Secret::new("p"), unencrypted: false },
             database: database.map(str::to_owned),
             query: query.map(str::to_owned),
             tls: None,
-            password_unencrypted: false,
         })
     }
 }

@@ -157,7 +157,7 @@ async fn log_in<'a>(
     }
     let proof = scramble(&method, password, &salt).unwrap_or_default();
     packets.send(&response(flags, check, &proof, &method), Phase::Login).await?;
-    let sends_whole = packets.is_private || check.password_unencrypted;
+    let sends_whole = packets.is_private || check.login.unencrypted;
     for _ in 0..MAX_STEPS {
         let packet = packets.receive(Phase::Login).await?;
         match (packet[0], packet.get(1)) {

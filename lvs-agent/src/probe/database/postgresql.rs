@@ -113,7 +113,7 @@ async fn log_in(session: &mut Session<'_>, check: &SqlCheck) -> Result<(), Failu
     let mut answer = BytesMut::new();
     match (method, <[u8; 4]>::try_from(&data[..])) {
         (0, _) => return Ok(()),
-        (3, _) if check.tls.is_none() && !check.password_unencrypted => {
+        (3, _) if check.tls.is_none() && !check.login.unencrypted => {
             return Err(FailureReason::Protocol(
                 "the server wants the password itself, which is only sent encrypted; write tls = \"starttls\", or \
                  password-unencrypted = true"
@@ -234,7 +234,7 @@ mod tests {
     #[tokio::test]
     async fn the_password_itself_is_sent_unencrypted_only_where_that_is_allowed() {
         let CheckKind::Sql(mut allowed) = check(None) else { unreachable!() };
-        allowed.password_unencrypted = true;
+        allowed.login.unencrypted = true;
         // The start and the message with the password have 55 bytes.
         let script = vec![says(&[(b'R', &[0, 0, 0, 3])]), Script::Bytes(55), says(IN)];
         let address = scripted(script).await;

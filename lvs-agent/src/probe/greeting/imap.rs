@@ -21,7 +21,7 @@ pub(super) async fn probe<'a>(
         ok(&mut session, "a", Phase::Tls, "OK to STARTTLS").await?;
         session = session.encrypted(tls).await?;
     }
-    if let Some(Login { user, password }) = &check.login {
+    if let Some(Login { user, password, .. }) = &check.login {
         let line = format!("b LOGIN {} {}\r\n", quoted(user), quoted(password.reveal()));
         session.send(line, Phase::Login).await?;
         ok(&mut session, "b", Phase::Login, "OK to LOGIN").await?;

@@ -79,7 +79,7 @@ pub(super) async fn smtp<'a>(
         session = session.encrypted(tls).await?;
         hello(&mut session, &name).await?;
     }
-    if let Some(Login { user, password }) = &check.login {
+    if let Some(Login { user, password, .. }) = &check.login {
         let token = STANDARD.encode(format!("\0{user}\0{}", password.reveal()));
         let reply = command(&mut session, &format!("AUTH PLAIN {token}"), Phase::Login).await?;
         reply.must_be(&[235], "235 to AUTH")?;
@@ -120,7 +120,7 @@ pub(super) async fn nntp<'a>(
         line_reply(&mut session, Phase::Tls).await?.must_be(&[382], "382 to STARTTLS")?;
         session = session.encrypted(tls).await?;
     }
-    if let Some(Login { user, password }) = &check.login {
+    if let Some(Login { user, password, .. }) = &check.login {
         session.send(format!("AUTHINFO USER {user}\r\n"), Phase::Login).await?;
         let reply = line_reply(&mut session, Phase::Login).await?;
         if reply.code == 281 {
@@ -152,7 +152,7 @@ pub(super) async fn ftp<'a>(
         command(&mut session, "AUTH TLS", Phase::Tls).await?.must_be(&[234], "234 to AUTH TLS")?;
         session = session.encrypted(tls).await?;
     }
-    if let Some(Login { user, password }) = &check.login {
+    if let Some(Login { user, password, .. }) = &check.login {
         let reply = command(&mut session, &format!("USER {user}"), Phase::Login).await?;
         if reply.code != 230 {
             reply.must_be(&[331], "331 to USER")?;

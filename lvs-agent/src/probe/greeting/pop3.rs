@@ -14,7 +14,7 @@ pub(super) async fn probe<'a>(
         ok(&mut session, Phase::Tls, "+OK to STLS").await?;
         session = session.encrypted(tls).await?;
     }
-    if let Some(Login { user, password }) = &check.login {
+    if let Some(Login { user, password, .. }) = &check.login {
         session.send(format!("USER {user}\r\n"), Phase::Login).await?;
         ok(&mut session, Phase::Login, "+OK to USER").await?;
         session.send(format!("PASS {}\r\n", password.reveal()), Phase::Login).await?;

@@ -5,7 +5,7 @@ use crate::{
 };
 
 fn check(protocol: GreetingProtocol, login: bool) -> CheckKind {
-    let login = login.then(|| Login { user: "u".to_owned(), password: Secret::new("p") });
+    let login = login.then(|| Login { user: "u".to_owned(), password: Secret::new("p"), unencrypted: true });
     CheckKind::Greeting(GreetingCheck { protocol, tls: None, login, helo: Some("h".to_owned()) })
 }
 

@@ -217,7 +217,7 @@ mod tests {
 
     fn check(base: Option<&str>, expect: Option<&str>) -> CheckKind {
         CheckKind::Ldap(LdapCheck {
-            login: Some(Login { user: "cn=a".to_owned(), password: Secret::new("p") }),
+            login: Some(Login { user: "cn=a".to_owned(), password: Secret::new("p"), unencrypted: true }),
             base: base.map(str::to_owned),
             expect: expect.map(|expect| Pattern::new(expect).unwrap()),
             tls: None,

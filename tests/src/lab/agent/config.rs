@@ -22,6 +22,7 @@ pub struct AgentConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub passive: Option<PassiveSection>,
     /// The virtual services.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub service: Vec<ServiceSection>,
 }
 
@@ -37,6 +38,9 @@ pub struct AgentSection {
     /// Whether a changed file is read again by itself.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub autoreload: bool,
+    /// What else is written there.
+    #[serde(flatten)]
+    pub other: toml::Table,
 }
 
 /// `[passive]`
@@ -84,6 +88,9 @@ pub struct ServiceSection {
     /// `report` or `remove`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on_contradiction: Option<String>,
+    /// Where its changes are written to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub monitor_file: Option<PathBuf>,
     /// What each server is asked.
     pub check: CheckSection,
     /// The real servers.
@@ -115,6 +122,26 @@ pub struct CheckSection {
     pub interval: String,
     /// The longest that one check may take.
     pub timeout: String,
+    /// What else is written there.
+    #[serde(flatten)]
+    pub other: toml::Table,
+}
+
+impl CheckSection {
+    /// A check of this type every second.
+    #[must_use]
+    pub fn of_type(kind: &str) -> Self {
+        Self {
+            kind: kind.to_owned(),
+            path: None,
+            status: None,
+            tls_ca: None,
+            port: None,
+            interval: "1s".to_owned(),
+            timeout: "1s".to_owned(),
+            other: toml::Table::new(),
+        }
+    }
 }
 
 /// `[[service.server]]`
@@ -177,19 +204,21 @@ impl AgentConfig {
             rise: 2,
             slow_start: None,
             on_contradiction: None,
+            monitor_file: None,
             check: CheckSection {
-                kind: "http".to_owned(),
                 path: Some("/".to_owned()),
                 status: Some("200".to_owned()),
-                tls_ca: None,
-                port: None,
-                interval: "1s".to_owned(),
-                timeout: "1s".to_owned(),
+                ..CheckSection::of_type("http")
             },
             server: servers.iter().map(server).collect(),
             backup: Vec::new(),
         };
-        let agent = AgentSection { metrics: METRICS.to_owned(), on_exit: None, autoreload: false };
+        let agent = AgentSection {
+            metrics: METRICS.to_owned(),
+            on_exit: None,
+            autoreload: false,
+            other: toml::Table::new(),
+        };
         Self { agent, passive: None, service: vec![service] }
     }
 
@@ -198,15 +227,7 @@ impl AgentConfig {
     pub fn check_by_connect(mut self) -> Self {
         for service in &mut self.service {
             let CheckSection { interval, timeout, port, .. } = service.check.clone();
-            service.check = CheckSection {
-                kind: "connect".to_owned(),
-                path: None,
-                status: None,
-                tls_ca: None,
-                port,
-                interval,
-                timeout,
-            };
+            service.check = CheckSection { port, interval, timeout, ..CheckSection::of_type("connect") };
         }
         self
     }
@@ -290,6 +311,13 @@ impl AgentConfig {
     #[must_use]
     pub fn on_exit(mut self, end: &str) -> Self {
         self.agent.on_exit = Some(end.to_owned());
+        self
+    }
+
+    /// The same, but with this key in `[agent]` as well.
+    #[must_use]
+    pub fn with(mut self, key: &str, value: impl Into<toml::Value>) -> Self {
+        self.agent.other.insert(key.to_owned(), value.into());
         self
     }
 

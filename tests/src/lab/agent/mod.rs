@@ -8,15 +8,20 @@ use std::{
     fmt, fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpStream,
+    os::fd::AsFd as _,
     path::PathBuf,
-    process::{Command, ExitStatus, Stdio},
+    process::{ChildStderr, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex, PoisonError},
     thread::JoinHandle,
     time::Duration,
 };
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use nix::{sys::signal::Signal, unistd::Pid};
+use nix::{
+    fcntl::{FcntlArg, fcntl},
+    sys::signal::Signal,
+    unistd::Pid,
+};
 use tempfile::TempDir;
 
 use crate::lab::{
@@ -57,12 +62,32 @@ impl fmt::Display for CommandOutput {
     }
 }
 
+/// What becomes of the reader of the agent's standard error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogReader {
+    /// It reads each line.
+    Reads,
+    /// It is gone after the next line.
+    Leaves,
+    /// It reads no more after the next line, and the pipe holds no more than a page.
+    Hangs,
+}
+
+/// What the agent has logged, and who reads it.
+#[derive(Debug)]
+struct Log {
+    lines: Vec<String>,
+    reader: LogReader,
+    /// The end of the pipe that nobody reads any more.
+    held: Option<BufReader<ChildStderr>>,
+}
+
 /// A running (or ended) agent. Dropping it kills it.
 #[derive(Debug)]
 pub struct Agent {
     process: Process,
     director: Namespace,
-    lines: Arc<Mutex<Vec<String>>>,
+    log: Arc<Mutex<Log>>,
     reader: Option<JoinHandle<Result<()>>>,
     /// Holds the configuration file.
     folder: TempDir,
@@ -90,7 +115,8 @@ impl Agent {
         Self::start_with(director, Some(config), wrapper, Account::usual())
     }
 
-    fn start_with(
+    /// The same with all that can be said: under a wrapper, as an account.
+    pub fn start_with(
         director: &Namespace,
         config: Option<&str>,
         wrapper: &[impl AsRef<OsStr>],
@@ -111,16 +137,23 @@ impl Agent {
         }
         command.env_remove("LVS_LOG").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut process = Process::start(director, "the agent", &mut command)?;
-        let log = process.take_stderr().context("a piped standard error")?;
-        let lines = Arc::default();
-        let theirs: Arc<Mutex<Vec<String>>> = Arc::clone(&lines);
-        let reader = director.thread("agent log", move || {
-            for line in BufReader::new(log).lines() {
-                theirs.lock().unwrap_or_else(PoisonError::into_inner).push(line?);
-            }
-            Ok(())
-        })?;
-        Ok(Self { process, director: director.clone(), lines, reader: Some(reader), folder })
+        let pipe = BufReader::new(process.take_stderr().context("a piped standard error")?);
+        let log = Log { lines: Vec::new(), reader: LogReader::Reads, held: None };
+        let log = Arc::new(Mutex::new(log));
+        let theirs = Arc::clone(&log);
+        let reader = director.thread("agent log", move || read_log(pipe, &theirs))?;
+        Ok(Self { process, director: director.clone(), log, reader: Some(reader), folder })
+    }
+
+    /// From the next line of its log on, the reader of its standard error does this.
+    pub fn set_log_reader(&self, reader: LogReader) {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).reader = reader;
+    }
+
+    /// Whether the reader of its standard error reads no more.
+    #[must_use]
+    pub fn is_unread(&self) -> bool {
+        self.reader.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
     /// Its configuration file.
@@ -151,7 +184,7 @@ impl Agent {
     /// Every line of its log so far.
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).lines.clone()
     }
 
     /// Every event in its log so far.
@@ -163,9 +196,9 @@ impl Agent {
     /// The events in its log after so many lines, which is then how many there are.
     #[must_use]
     pub fn events_since(&self, lines: &mut usize) -> Vec<AgentEvent> {
-        let all = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = all.get(*lines..).unwrap_or_default();
-        *lines = all.len();
+        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = log.lines.get(*lines..).unwrap_or_default();
+        *lines = log.lines.len();
         new.iter().filter_map(|line| AgentEvent::parse(line)).collect()
     }
 
@@ -218,6 +251,29 @@ impl Agent {
         let from = lines.len().saturating_sub(QUOTED_LINES);
         format!("the agent's log ended with:\n{}", lines[from..].join("\n"))
     }
+}
+
+/// Reads the log until it ends, or until its reader is to do something else.
+fn read_log(mut pipe: BufReader<ChildStderr>, log: &Mutex<Log>) -> Result<()> {
+    /// The least that a pipe can hold on x86-64 (pipe(7)).
+    const PAGE: i32 = 4096;
+    let mut line = String::new();
+    while pipe.read_line(&mut line)? > 0 {
+        let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
+        log.lines.push(line.trim_end_matches('\n').to_owned());
+        line.clear();
+        match log.reader {
+            LogReader::Reads => {}
+            LogReader::Leaves => return Ok(()),
+            LogReader::Hangs => {
+                // One that is fuller than that stays as it is.
+                fcntl(pipe.get_ref().as_fd(), FcntlArg::F_SETPIPE_SZ(PAGE)).ok();
+                log.held = Some(pipe);
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
 }
 
 fn get_metrics() -> Result<String> {

@@ -21,6 +21,11 @@ pub fn server() -> Result<PathBuf> {
     beside("lvs-lab-server").context("build it: cargo build -p lvs-tests")
 }
 
+/// The crowd's program.
+pub fn crowd() -> Result<PathBuf> {
+    beside("lvs-lab-crowd").context("build it: cargo build -p lvs-tests")
+}
+
 /// The stand-in for ipvsadm.
 pub fn fake_ipvsadm() -> Result<PathBuf> {
     beside("lvs-lab-ipvsadm").context("build it: cargo build -p lvs-tests")

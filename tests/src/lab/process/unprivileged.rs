@@ -89,7 +89,7 @@ impl Account {
         if self == Self::Root || program.ancestors().skip(1).all(is_open) {
             return Ok(program);
         }
-        let copy = folder.path().join("lvs-agent");
+        let copy = folder.path().join(program.file_name().context("a program's name")?);
         fs::copy(&program, &copy).with_context(|| copy.display().to_string())?;
         Ok(copy)
     }

@@ -66,3 +66,45 @@ fn no_message_has_words_of_the_other_format() {
         }
     }
 }
+
+#[test]
+fn a_password_in_the_clear_is_warned_of_once_for_each_check() {
+    let service = |vip: u8, service: &str, login: &str| {
+        format!(
+            "virtual=1.1.1.{vip}:99\n    real=10.0.0.1:99 masq\n    real=10.0.0.2:99 masq\n    service={service}\n    \
+             request=\"select 1\"\n    {login}\n"
+        )
+    };
+    let password = "login=\"u\"\n    passwd=\"PRIVATE\"";
+    for (name, login, warned) in [
+        ("pop", password, true),
+        ("imap", password, true),
+        ("ftp", password, true),
+        ("ldap", password, true),
+        ("pgsql", password, true),
+        ("pops", password, false),
+        ("imaps", password, false),
+        ("ldaps", password, false),
+        // Its library never sends the password itself.
+        ("mysql", password, false),
+        ("radius", password, false),
+        ("smtp", password, false),
+        ("ftp", "comment=x", false),
+        ("imap", "login=\"u\"", false),
+    ] {
+        let text = service(1, name, login) + &service(2, name, login);
+        let found = warnings(&text);
+        let lines: Vec<_> = found
+            .iter()
+            .filter(|(_, _, what)| what.contains("unencrypted"))
+            .map(|(line, ..)| *line)
+            .collect();
+        let second = service(1, name, login).lines().count() + 1;
+        assert_eq!(lines, if warned { vec![1, second] } else { Vec::new() }, "{name}: {found:?}");
+        assert!(found.iter().all(|(_, _, what)| !what.contains("PRIVATE")), "{found:?}");
+        // What it says can be said in the other format.
+        let config = reading(&text).unwrap().config;
+        let written = crate::config::native::to_toml(&config);
+        assert_eq!(written.matches("password-unencrypted = true").count() > 0, warned, "{written}");
+    }
+}

@@ -151,6 +151,7 @@ pub(super) fn radius(section: &mut Section<'_>, faults: &mut FaultList) -> Radiu
         }
     };
     let password = section.has("user").then(|| section.plain("password", faults, password)).flatten();
+    section.refuse_for_check(values::UNENCRYPTED, Kind::Radius.name(), faults);
     let login = values::needed_login(section, faults);
     RadiusCheck {
         login: Login { password: password.unwrap_or(login.password), ..login },
@@ -194,7 +195,6 @@ pub(super) fn sql(section: &mut Section<'_>, kind: Kind, faults: &mut FaultList)
         database: section.plain("database", faults, values::word),
         query: section.plain("query", faults, query),
         tls: values::tls(section, None, &LATER, faults),
-        password_unencrypted: section.plain("password-unencrypted", faults, value::flag).unwrap_or_default(),
     }
 }
 

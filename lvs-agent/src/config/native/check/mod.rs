@@ -24,7 +24,8 @@ use super::{section::Section, value};
 use crate::{
     config::diagnostics::{Contradiction, FaultList, Prerequisite, WarningKind},
     model::{
-        AddressFamily, Check, CheckKind, Combine, FurtherChecks, RealServer, ServiceKey, Transport, Via,
+        AddressFamily, Check, CheckKind, ClearSecret, Combine, FurtherChecks, RealServer, ServiceKey,
+        Transport, Via,
         defaults::{CHECK_INTERVAL, CHECK_TIMEOUT},
     },
 };
@@ -75,7 +76,7 @@ const KEYS: &[&str] = &[
     "base",
     "database",
     "query",
-    "password-unencrypted",
+    values::UNENCRYPTED,
     "command",
     "convention",
     "file",
@@ -112,8 +113,13 @@ impl<'i> ReadChecks<'i> {
     }
 
     /// The checks of services that aren't known; whether it was said what the first one asks.
-    pub(super) fn unresolved(read: Option<Self>, combine: Combine) -> (Check, bool, FurtherChecks) {
-        let mut checks = read.into_iter().flat_map(|read| read.0);
+    pub(super) fn unresolved(
+        read: Option<Self>,
+        combine: Combine,
+        faults: &mut FaultList,
+    ) -> (Check, bool, FurtherChecks) {
+        let mut checks =
+            read.into_iter().flat_map(|read| read.0).inspect(|read| read.refuse_clear_secret(faults));
         let first = checks.next();
         let asks = first.as_ref().is_some_and(|first| first.has_type);
         let checks = checks.map(|read| read.check).collect();
@@ -169,7 +175,9 @@ impl ReadCheck<'_> {
             place: 0..0,
             written: DeTable::new(),
         };
-        let Self { mut check, has_type, lent_source, place, .. } = read.unwrap_or_else(usual);
+        let read = read.unwrap_or_else(usual);
+        read.refuse_clear_secret(faults);
+        let Self { mut check, has_type, lent_source, place, .. } = read;
         let has_port = |transport| check.port.is_some() || have_ports(key, servers, transport);
         if !has_type && !has_port(Transport::Tcp) {
             check.kind = CheckKind::Ping;
@@ -199,6 +207,29 @@ impl ReadCheck<'_> {
             faults.add(place, Contradiction::OtherSource { source_address: source, server });
         }
         check
+    }
+
+    /// Notes a secret that everybody on the way could read, unless that is allowed. Not before the check is whole: the
+    /// one above it may leave the encryption to it.
+    fn refuse_clear_secret(&self, faults: &mut FaultList) {
+        let kind = &self.check.kind;
+        let Some(secret) = kind.clear_secret().filter(|secret| !secret.is_up_to_the_server()) else { return };
+        if kind.may_be_clear() {
+            return;
+        }
+        let key = match &secret {
+            ClearSecret::Password | ClearSecret::PasswordIfAsked => "password",
+            ClearSecret::BasicAuthorization => "basic-auth-file",
+            ClearSecret::BearerToken => "bearer-token-file",
+            ClearSecret::Header(_) => "headers",
+        };
+        let place = self.written.get_key_value(key).map_or_else(|| self.place.clone(), |(key, _)| key.span());
+        let encryption = match kind {
+            CheckKind::Http(http) if http.proxy => "tls = \"direct\"",
+            CheckKind::Http(_) => "type = \"https\"",
+            _ => "tls = \"starttls\" or \"direct\"",
+        };
+        faults.add(place, Contradiction::SecretUnencrypted { secret, encryption });
     }
 }
 

@@ -227,7 +227,8 @@ fn other_protocols() {
         ("nntp", GreetingProtocol::Nntp),
         ("ftps", GreetingProtocol::Ftp),
     ] {
-        let check = good(&format!("type = \"{kind}\", user = \"u\", password = \"p\""));
+        let login = "user = \"u\", password = \"p\", password-unencrypted = true";
+        let check = good(&format!("type = \"{kind}\", {login}"));
         let CheckKind::Greeting(question) = check.kind else { panic!() };
         assert_eq!(question.protocol, protocol);
         let login = question.login.unwrap();

@@ -24,6 +24,8 @@ type Result<T> = std::result::Result<T, ValueFault>;
 
 /// The longest text that is sent or searched for.
 pub(super) const MAX_TEXT: usize = 4096;
+/// The key that lets secrets be sent without encryption.
+pub(super) const UNENCRYPTED: &str = "password-unencrypted";
 /// The longest name or password.
 const MAX_WORD: usize = 200;
 
@@ -259,8 +261,9 @@ pub(super) fn login(section: &mut Section<'_>, faults: &mut FaultList) -> Option
         section.missing("user", "user = \"…\" for the password", faults);
     }
     let password = section.plain("password", faults, secret);
+    let unencrypted = section.plain(UNENCRYPTED, faults, value::flag).unwrap_or_default();
     let user = section.plain("user", faults, word)?;
-    Some(Login { user, password: password.unwrap_or_else(|| Secret::new("")) })
+    Some(Login { user, password: password.unwrap_or_else(|| Secret::new("")), unencrypted })
 }
 
 /// The keys of a login that must be there.
@@ -268,5 +271,6 @@ pub(super) fn needed_login(section: &mut Section<'_>, faults: &mut FaultList) ->
     if !section.has("user") && !section.has("password") {
         section.missing("user", "user = \"…\" and password = \"…\"", faults);
     }
-    login(section, faults).unwrap_or_else(|| Login { user: String::new(), password: Secret::new("") })
+    let nobody = || Login { user: String::new(), password: Secret::new(""), unencrypted: false };
+    login(section, faults).unwrap_or_else(nobody)
 }

@@ -60,7 +60,7 @@ fn headers_of_the_operators_own() {
         (own, headers.user_agent.as_deref()),
         (vec![("accept", ""), ("x-check", "a, b")], Some("a/1"))
     );
-    let secret = page("type = 'http', headers = { authorization = 'Token hidden' }");
+    let secret = page("type = 'https', headers = { authorization = 'Token hidden' }");
     assert!(!format!("{secret:?}").contains("hidden"), "a header may be a secret: {secret:?}");
     let cases: &[(&str, Places)] = &[
         ("headers = { X-A = \"a\\r\\nX-B: c\" }", &[(4, 44, "would forge headers")]),
@@ -86,16 +86,16 @@ fn headers_of_the_operators_own() {
 #[test]
 fn secrets_come_from_files() {
     let authorization = |keys: &str| page(keys).headers.authorization;
-    let basic = authorization("type = 'http', basic-auth-file = '/b'");
+    let basic = authorization("type = 'https', basic-auth-file = '/b'");
     assert_eq!(basic, Some(HttpAuthorization::Basic("/b".into())));
     let bearer = authorization("type = 'https', bearer-token-file = '/b'");
     assert_eq!(bearer, Some(HttpAuthorization::Bearer("/b".into())));
     for (keys, column) in [
-        ("basic-auth-file = '/b', bearer-token-file = '/b'", 26),
-        ("bearer-token-file = '/b', headers = { Authorization = 'x' }", 26),
-        ("basic-auth-file = '/b', headers = { authorization = 'x' }", 26),
+        ("basic-auth-file = '/b', bearer-token-file = '/b'", 27),
+        ("bearer-token-file = '/b', headers = { Authorization = 'x' }", 27),
+        ("basic-auth-file = '/b', headers = { authorization = 'x' }", 27),
     ] {
-        let faulty = check(&format!("type = 'http', {keys}"));
+        let faulty = check(&format!("type = 'https', {keys}"));
         assert_faults(&faulty, &[(4, column, "the Authorization header is written twice")]);
     }
 }
@@ -117,7 +117,7 @@ fn a_file_that_is_not_as_it_should_be_is_a_warning_at_its_place() {
     let well =
         format!("type = 'https', tls-cert = '{certificate}', tls-key = '{key}', basic-auth-file = '{basic}'");
     assert_eq!(warnings(&well), []);
-    assert_eq!(warnings(&format!("type = 'http', bearer-token-file = '{token}'")), []);
+    assert_eq!(warnings(&format!("type = 'https', bearer-token-file = '{token}'")), []);
     let cases = [
         ("tls-cert", "/nowhere/at/all", 38, "No such file"),
         ("tls-cert", folder, 38, "not a file"),

@@ -104,15 +104,20 @@ const CASES: &[(&str, &str, &str)] = &[
     ),
     ("type = 'http', headers = { a = 'b' }", "headers = { c = 'd' }", "type = 'http', headers = { c = 'd' }"),
     (
-        "type = 'http', user-agent = 'a', basic-auth-file = '/b'",
+        "type = 'https', user-agent = 'a', basic-auth-file = '/b'",
         "bearer-token-file = '/t'",
-        "type = 'http', user-agent = 'a', bearer-token-file = '/t'",
+        "type = 'https', user-agent = 'a', bearer-token-file = '/t'",
     ),
-    ("type = 'imap', user = 'u', password = 'p'", "user = 'v'", "type = 'imap', user = 'v'"),
+    ("type = 'imaps', user = 'u', password = 'p'", "user = 'v'", "type = 'imaps', user = 'v'"),
     (
-        "type = 'imap', user = 'u', password = 'p'",
+        "type = 'imaps', user = 'u', password = 'p'",
         "password = 'q'",
-        "type = 'imap', user = 'u', password = 'q'",
+        "type = 'imaps', user = 'u', password = 'q'",
+    ),
+    (
+        "type = 'imap', user = 'u', password = 'p', password-unencrypted = true",
+        "user = 'v', password = 'q'",
+        "type = 'imap', user = 'v', password = 'q', password-unencrypted = true",
     ),
     // … and to no other.
     (

@@ -195,7 +195,6 @@ fn sql(sql: &SqlCheck, table: &mut Table) {
     login(Some(&sql.login), table);
     table.maybe("database", sql.database.as_ref().map(text));
     table.maybe("query", sql.query.as_ref().map(text));
-    table.unless("password-unencrypted", &sql.password_unencrypted, &false, ToString::to_string);
     tls(sql.tls.as_ref(), None, table);
 }
 
@@ -257,6 +256,7 @@ fn headers(headers: &HttpHeaders, table: &mut Table) {
         table.add("headers", format!("{{ {} }}", own.join(", ")));
     }
     table.maybe("user-agent", headers.user_agent.as_ref().map(text));
+    unencrypted(headers.unencrypted, table);
     match &headers.authorization {
         Some(HttpAuthorization::Basic(file)) => table.add("basic-auth-file", path(file)),
         Some(HttpAuthorization::Bearer(file)) => table.add("bearer-token-file", path(file)),
@@ -313,7 +313,13 @@ fn login(login: Option<&Login>, table: &mut Table) {
         // A user without a name is one that only has a password.
         table.maybe("user", Some(&login.user).filter(|user| !user.is_empty()).map(text));
         table.add("password", secret(&login.password));
+        unencrypted(login.unencrypted, table);
     }
+}
+
+/// Whether secrets may be sent without encryption.
+fn unencrypted(allowed: bool, table: &mut Table) {
+    table.unless("password-unencrypted", &allowed, &false, ToString::to_string);
 }
 
 /// The encryption, where the type of the check doesn't imply it.

@@ -53,7 +53,7 @@ async fn headers_are_added_or_take_the_place_of_the_usual_ones() {
     let headers = HttpHeaders {
         own: vec![own("accept", "text/plain"), own("x-check", "a, b")],
         user_agent: Some("probe 1.0".to_owned()),
-        authorization: None,
+        ..HttpHeaders::default()
     };
     let expected = ["accept: text/plain", "connection: close", "user-agent: probe 1.0", "x-check: a, b"];
     assert_eq!(sent(headers).await, expected);

@@ -51,6 +51,7 @@ pub(super) fn read(section: &mut Section<'_>, faults: &mut FaultList) -> HttpHea
         own,
         user_agent: section.plain("user-agent", faults, user_agent),
         authorization: authorization(section, faults),
+        unencrypted: section.plain(values::UNENCRYPTED, faults, value::flag).unwrap_or_default(),
     }
 }
 
