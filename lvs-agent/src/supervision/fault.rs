@@ -1,6 +1,6 @@
 //! A fault on purpose, for tests: `LVS_PANIC=TASK` makes that task panic once, some seconds after its start, and
-//! `LVS_HANG=TASK` has it do nothing more from then on. Several tasks may be named, with commas between them; one that is
-//! to panic and is named several times panics again after each new start.
+//! `LVS_HANG=TASK` has it do nothing more from then on. Several tasks may be named, with commas between them; one that
+//! is to panic and is named several times panics again after each new start.
 
 use std::{
     env,

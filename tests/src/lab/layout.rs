@@ -324,7 +324,7 @@ pub fn network_of(client: IpAddr) -> String {
 
 /// An address that a forged SYN claims to be from.
 #[must_use]
-pub(crate) fn forged_address(number: u32) -> Ipv4Addr {
+pub fn forged_address(number: u32) -> Ipv4Addr {
     let [_, _, network, host] = number.to_be_bytes();
     Ipv4Addr::new(10, 21, network, host)
 }
