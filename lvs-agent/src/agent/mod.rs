@@ -338,6 +338,13 @@ impl Running {
             services: watched_services,
             own: self.own.clone(),
         };
+        self.answer_people(control, handler);
+        self.tasks.spawn(TaskName::Checks, checks_until_stopped(scheduler));
+        events.publish(Event::Ready { services: services.len(), mode: config.agent.mode });
+    }
+
+    /// Starts to answer at the control socket, and to tell the visitors of the metrics' port.
+    fn answer_people(&mut self, control: Option<ControlServer>, handler: AdminHandler) {
         if let Some(visits) = &self.visits {
             // It is set once, here.
             visits.set(Arc::new(handler.clone())).ok();
@@ -345,8 +352,6 @@ impl Running {
         if let Some(control) = control {
             self.tasks.spawn_restarted(TaskName::Control, ControlService::new(control, handler));
         }
-        self.tasks.spawn(TaskName::Checks, checks_until_stopped(scheduler));
-        events.publish(Event::Ready { services: services.len(), mode: config.agent.mode });
     }
 
     /// Starts to keep the kernel's table, and to follow its services where they are adopted.
