@@ -70,7 +70,7 @@ pub(crate) fn servers_are_there(cache: &Cache) -> bool {
     cache.packages_if_there(SERVERS).is_some()
 }
 
-/// Debian's packages with what watches the agent from outside: Prometheus and its `promtool`, node_exporter, and
+/// Debian's packages with what watches the agent from outside: Prometheus and its `promtool`, `node_exporter`, and
 /// jsonnet, which makes the mixin.
 const MONITORING: &[&str] = &["jsonnet", "prometheus", "prometheus-node-exporter"];
 

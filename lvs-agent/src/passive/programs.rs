@@ -133,6 +133,7 @@ impl Programs {
     }
 
     /// How many keys there is room for in each of the maps that lead to a server.
+    #[must_use]
     pub fn key_capacity(&self) -> u32 {
         self.sizes.keys()
     }

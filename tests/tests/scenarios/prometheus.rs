@@ -1,7 +1,9 @@
-//! Debian's Prometheus scrapes the agent and Debian's node_exporter, and what both say of a server is joined.
+//! Debian's Prometheus scrapes the agent and Debian's `node_exporter`, and what both say of a server is joined.
 
 use std::{
-    env, fs,
+    env,
+    fmt::Write as _,
+    fs,
     io::{Read as _, Write as _},
     net::TcpStream,
     path::PathBuf,
@@ -35,7 +37,7 @@ const NODE_EXPORTER: &str = "127.0.0.1:9100";
 /// Programs of many megabytes start in an emulated machine.
 const LIMIT: Duration = Duration::from_mins(3);
 
-/// The labels by which node_exporter names a server.
+/// The labels by which `node_exporter` names a server.
 const SERVER: &str = "host, local_address, local_port, remote_address, remote_port, proto, local_mark";
 
 fn program(name: &str) -> Result<PathBuf> {
@@ -59,7 +61,10 @@ fn config(rules: &str) -> String {
 
 /// The samples that a query has now: labels and value of each.
 fn query(director: &Namespace, query: &str) -> Result<Vec<(Value, f64)>> {
-    let encoded: String = query.bytes().map(|byte| format!("%{byte:02x}")).collect();
+    let mut encoded = String::new();
+    for byte in query.bytes() {
+        write!(encoded, "%{byte:02x}")?;
+    }
     let text = director.run(|| {
         let mut stream = TcpStream::connect(PROMETHEUS)?;
         stream.set_read_timeout(Some(Duration::from_secs(20)))?;
@@ -98,15 +103,15 @@ fn a_hundred_servers_that_are_replaced_again_and_again_take_no_more_memory() -> 
             layout.service()
         );
         for host in 1..=100 {
-            text += &format!("[[service.server]]\naddress = \"10.{}.0.{host}:80\"\n", 100 + round);
+            writeln!(text, "[[service.server]]\naddress = \"10.{}.0.{host}:80\"", 100 + round)?;
         }
-        text
+        anyhow::Ok(text)
     };
-    let mut agent = Agent::start(director, &config(0))?;
+    let mut agent = Agent::start(director, &config(0)?)?;
     agent.wait_until_ready()?;
     let mut resident = Vec::new();
     for round in 1..=ROUNDS {
-        fs::write(agent.config_file(), config(round))?;
+        fs::write(agent.config_file(), config(round)?)?;
         let reloaded = agent.command(&["reload"])?;
         ensure!(reloaded.code == Some(0), "{reloaded}\n{}", agent.diagnosis());
         let metrics = agent.metrics()?;

@@ -93,8 +93,8 @@ fn open_metrics_has_the_same_series() {
 
 /// A configuration whose servers are other ones each time.
 fn round(number: u8) -> Vec<VirtualService> {
-    let servers: String =
-        (1..=20).map(|host| format!("[[service.server]]\naddress = \"10.0.{number}.{host}:80\"\n")).collect();
+    let server = |host: u8| format!("[[service.server]]\naddress = \"10.0.{number}.{host}:80\"\n");
+    let servers = (1..=20).map(server).collect::<Vec<_>>().concat();
     let text = format!(
         "[[service]]\nname = \"web {number}\"\naddress = \"192.0.2.{number}:80\"\nforward = \"masquerade\"\n\
          check = {{ type = \"http\" }}\n{servers}"

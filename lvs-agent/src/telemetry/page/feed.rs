@@ -69,8 +69,9 @@ struct Seen {
 /// What a look has brought.
 #[derive(Default)]
 struct News {
-    /// The view before, if there is a new one.
-    before: Option<Option<View>>,
+    /// Whether there is a new view, and the one before.
+    is_new: bool,
+    before: Option<View>,
     events: Vec<EventView>,
     trouble: Option<String>,
 }
@@ -171,7 +172,7 @@ impl Seen {
                     let before = self.view.take().map(|(_, view)| view);
                     let view = View::of(&status, now_s(), before.as_ref());
                     self.view = Some((Instant::now(), view));
-                    news.before = Some(before);
+                    (news.is_new, news.before) = (true, before);
                 }
                 Err(trouble) => news.trouble = Some(trouble),
             }
@@ -190,7 +191,7 @@ impl Seen {
     /// For pages that know what was before.
     fn since(&self, news: &News) -> Option<Bytes> {
         let changes = match (&self.view, &news.before) {
-            (Some((_, view)), Some(Some(before))) => Some(view.since(before)),
+            (Some((_, view)), Some(before)) => Some(view.since(before)),
             _ => None,
         };
         if changes.is_none() && news.events.is_empty() {
@@ -205,9 +206,9 @@ impl News {
     /// Whether services or servers have come or gone.
     fn has_moved(&self, seen: &Seen) -> bool {
         match (&seen.view, &self.before) {
-            (Some((_, view)), Some(Some(before))) => !view.has_places_of(before),
-            (Some(_), Some(None)) => true,
-            _ => false,
+            (Some((_, view)), Some(before)) => !view.has_places_of(before),
+            (Some(_), None) => self.is_new,
+            (None, _) => false,
         }
     }
 }

@@ -295,16 +295,10 @@ impl EventView {
     /// A line, if it is for people: those on level debug are many.
     pub(super) fn of(line: EventLine) -> Option<Self> {
         let text = |field: &str| line.text(field).map(str::to_owned);
-        (line.level != "debug").then(|| Self {
-            number: line.number,
-            event: text("event").unwrap_or_default(),
-            service: text("service"),
-            server: text("server"),
-            took_ms: line.timeline.as_ref().map(|timeline| timeline.total_ms),
-            time: line.timestamp.clone(),
-            level: line.level.clone(),
-            message: line.message.clone(),
-        })
+        let (event, service, server) = (text("event").unwrap_or_default(), text("service"), text("server"));
+        let EventLine { number, timestamp: time, level, message, timeline, .. } = line;
+        let took_ms = timeline.map(|timeline| timeline.total_ms);
+        (level != "debug").then_some(Self { number, time, level, event, service, server, message, took_ms })
     }
 }
 

@@ -64,18 +64,18 @@ impl Browser {
         let (to, from) = (process.stdin.take().unwrap(), BufReader::new(process.stdout.take().unwrap()));
         let complaints = Vec::new();
         let mut browser = Self { process, to, from, session: None, asked: 0, complaints, _folder: folder };
-        let target = browser.ask("Target.createTarget", json!({ "url": "about:blank" }));
+        let target = browser.ask("Target.createTarget", &json!({ "url": "about:blank" }));
         let attached =
-            browser.ask("Target.attachToTarget", json!({ "targetId": target["targetId"], "flatten": true }));
+            browser.ask("Target.attachToTarget", &json!({ "targetId": target["targetId"], "flatten": true }));
         browser.session = attached["sessionId"].as_str().map(str::to_owned);
         for domain in ["Page", "Runtime", "Log", "Network"] {
-            browser.ask(&format!("{domain}.enable"), json!({}));
+            browser.ask(&format!("{domain}.enable"), &json!({}));
         }
         browser
     }
 
     /// The answer to a command; what is told meanwhile is noted.
-    fn ask(&mut self, method: &str, parameters: Value) -> Value {
+    fn ask(&mut self, method: &str, parameters: &Value) -> Value {
         self.asked += 1;
         let mut command = json!({ "id": self.asked, "method": method, "params": parameters });
         if let Some(session) = &self.session {
@@ -105,7 +105,7 @@ impl Browser {
     fn evaluate(&mut self, expression: &str) -> Value {
         let result = self.ask(
             "Runtime.evaluate",
-            json!({ "expression": expression, "returnByValue": true, "awaitPromise": true }),
+            &json!({ "expression": expression, "returnByValue": true, "awaitPromise": true }),
         );
         assert!(result["exceptionDetails"].is_null(), "{expression}: {result}");
         result["result"]["value"].clone()
@@ -124,18 +124,18 @@ impl Browser {
     /// As on a screen of this width, in a colour scheme.
     fn look(&mut self, width: u32, height: u32, scheme: &str, motion: &str) {
         let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 700 });
-        self.ask("Emulation.setDeviceMetricsOverride", size);
+        self.ask("Emulation.setDeviceMetricsOverride", &size);
         let features = json!({ "features": [
             { "name": "prefers-color-scheme", "value": scheme },
             { "name": "prefers-reduced-motion", "value": motion },
         ] });
-        self.ask("Emulation.setEmulatedMedia", features);
+        self.ask("Emulation.setEmulatedMedia", &features);
     }
 
     /// A picture in the folder that `LVS_SCREENSHOTS` names.
     fn picture(&mut self, name: &str) {
         let Some(folder) = env::var_os("LVS_SCREENSHOTS") else { return };
-        let picture = self.ask("Page.captureScreenshot", json!({ "format": "png" }));
+        let picture = self.ask("Page.captureScreenshot", &json!({ "format": "png" }));
         let png = STANDARD.decode(picture["data"].as_str().unwrap()).unwrap();
         fs::create_dir_all(&folder).unwrap();
         fs::write(Path::new(&folder).join(format!("{name}.png")), png).unwrap();
@@ -144,7 +144,7 @@ impl Browser {
     fn press_tab(&mut self) {
         for kind in ["keyDown", "keyUp"] {
             let key = json!({ "type": kind, "key": "Tab", "code": "Tab", "windowsVirtualKeyCode": 9 });
-            self.ask("Input.dispatchKeyEvent", key);
+            self.ask("Input.dispatchKeyEvent", &key);
         }
     }
 }
@@ -294,7 +294,7 @@ async fn the_page_shows_the_status_to_everybody_and_finds_its_agent_again() {
     tokio::task::spawn_blocking(move || {
         let mut browser = Browser::start();
         browser.look(1280, 900, "light", "no-preference");
-        browser.ask("Page.navigate", json!({ "url": format!("http://{address}/") }));
+        browser.ask("Page.navigate", &json!({ "url": format!("http://{address}/") }));
         browser.wait_for("document.querySelectorAll('tbody').length === 4");
         is_text(&mut browser);
         follows(&mut browser, &agent);
@@ -373,7 +373,7 @@ fn fits_and_can_be_read(browser: &mut Browser) {
 fn has_meaning(browser: &mut Browser) {
     for width in [1280, 320] {
         browser.look(width, 1400, "light", "reduce");
-        let tree = browser.ask("Accessibility.getFullAXTree", json!({}));
+        let tree = browser.ask("Accessibility.getFullAXTree", &json!({}));
         let nodes = tree["nodes"].as_array().unwrap();
         let count = |role: &str| {
             nodes.iter().filter(|node| node["role"]["value"] == role && node["ignored"] == false).count()
@@ -411,12 +411,12 @@ fn takes_keys(browser: &mut Browser) {
 /// A machine that slept: the page goes on by itself.
 fn wakes_up(browser: &mut Browser, agent: &Told) {
     browser.wait_for("document.querySelectorAll('tbody').length === 4");
-    browser.ask("Page.setWebLifecycleState", json!({ "state": "frozen" }));
+    browser.ask("Page.setWebLifecycleState", &json!({ "state": "frozen" }));
     let mut changed = status(8);
     changed.services[1].name = "after the night".to_owned();
     *agent.status.lock().unwrap() = changed;
     std::thread::sleep(Duration::from_secs(3));
-    browser.ask("Page.setWebLifecycleState", json!({ "state": "active" }));
+    browser.ask("Page.setWebLifecycleState", &json!({ "state": "active" }));
     browser.wait_for("document.querySelector('main').textContent.includes('after the night')");
     assert_eq!(browser.complaints, Vec::<String>::new());
 }
