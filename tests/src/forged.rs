@@ -102,8 +102,13 @@ fn raw(from: &Namespace) -> Result<Socket> {
 
 /// Where an IPv4 packet goes.
 fn destination(packet: &Packet) -> IpAddr {
+    address_at(packet, 16)
+}
+
+/// The address that is there in an IPv4 packet.
+fn address_at(packet: &Packet, offset: usize) -> IpAddr {
     let bytes = packet.bytes();
-    IpAddr::from([bytes[16], bytes[17], bytes[18], bytes[19]])
+    IpAddr::from([0, 1, 2, 3].map(|at| bytes[offset + at]))
 }
 
 /// A TCP segment in IPv4 with a right checksum (RFC 9293, 3.1): others drop what has none.
@@ -119,8 +124,7 @@ fn signed(packet: &Packet) -> Packet {
     let sum = u16::try_from((folded & 0xffff) + (folded >> 16)).unwrap_or_default();
     let mut segment = segment.to_vec();
     segment[16..18].copy_from_slice(&(!sum).to_be_bytes());
-    let [a, b, c, d, e, f, g, h] = [0, 1, 2, 3, 4, 5, 6, 7].map(|at| addresses[at]);
-    Packet::new(IpAddr::from([a, b, c, d]), IpAddr::from([e, f, g, h]), protocol::TCP, &segment)
+    Packet::new(address_at(packet, 12), address_at(packet, 16), protocol::TCP, &segment)
 }
 
 #[cfg(test)]

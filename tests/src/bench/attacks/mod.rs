@@ -24,7 +24,11 @@ use self::{
 };
 use crate::{
     lab::{
-        Lab, clock::Moment, director::prepare_ipvs, director::table_watcher::TableState, faults::Fault, wait,
+        Lab,
+        clock::Moment,
+        director::{prepare_ipvs, table_watcher::TableState},
+        faults::Fault,
+        wait,
     },
     say,
     testbed::{RETURN_LIMIT, Testbed},
