@@ -126,7 +126,8 @@ mod tests {
     fn the_variables_are_read() {
         const PATH: (&str, &str) = ("NOTIFY_SOCKET", "/run/systemd/notify");
         let period = Some(Duration::from_secs(30));
-        let cases: [(&[(&str, &str)], bool, Option<Duration>); 9] = [
+        type Case = (&'static [(&'static str, &'static str)], bool, Option<Duration>);
+        let cases: [Case; 9] = [
             (&[], false, None),
             (&[("NOTIFY_SOCKET", "")], false, None),
             (&[("WATCHDOG_USEC", "30000000")], false, None),

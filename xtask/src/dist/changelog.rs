@@ -41,7 +41,7 @@ fn wrapped(item: &str) -> String {
         if line.chars().count() + 1 + word.chars().count() > WIDTH {
             text += &line;
             text.push('\n');
-            line = "   ".to_owned();
+            "   ".clone_into(&mut line);
         }
         line.push(' ');
         line += word;

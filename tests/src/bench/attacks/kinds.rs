@@ -205,8 +205,8 @@ impl Attack {
         let mut setup = Setup::of(layout);
         match self.ground() {
             Ground::Usual | Ground::DirectRoute => {}
-            Ground::Many => setup.config.service.extend(further(&setup.config, &layout)),
-            Ground::Names => add_names(&mut setup.config, &layout),
+            Ground::Many => setup.config.service.extend(further(&setup.config, layout)),
+            Ground::Names => add_names(&mut setup.config, layout),
         }
         match self {
             Self::SlowConfig => setup.config.agent.autoreload = true,
@@ -217,7 +217,7 @@ impl Attack {
                 let script = format!("mount -t tmpfs -o size=64k,mode=700 tmpfs {disk} && exec \"$@\"");
                 setup.wrapper = words(&["unshare", "--mount", "sh", "-c", &script, "sh"]);
             }
-            Self::ControlCharacters => add_hostile(&mut setup.config, &layout),
+            Self::ControlCharacters => add_hostile(&mut setup.config, layout),
             Self::FewFiles => {
                 setup.wrapper = words(&["prlimit", &format!("--nofile={FEW_FILES}:{FEW_FILES}")]);
             }
@@ -288,7 +288,7 @@ fn panicking(wanted: impl Fn(TaskName) -> bool) -> Vec<String> {
 /// The first service once more at another port, with these servers.
 fn like_first(
     config: &AgentConfig,
-    layout: &Layout,
+    layout: Layout,
     name: &str,
     port: u16,
     servers: &[SocketAddr],
@@ -309,12 +309,12 @@ fn like_first(
 }
 
 /// The lab's servers at another port.
-fn servers_at(layout: &Layout, port: u16) -> Vec<SocketAddr> {
+fn servers_at(layout: Layout, port: u16) -> Vec<SocketAddr> {
     (0..layout.servers).map(|number| SocketAddr::new(layout.server_address(number), port)).collect()
 }
 
 /// Fifteen services with a hundred servers each, of which nothing is asked.
-fn further(config: &AgentConfig, layout: &Layout) -> Vec<ServiceSection> {
+fn further(config: &AgentConfig, layout: Layout) -> Vec<ServiceSection> {
     const SERVICES: u16 = 15;
     const EACH: u16 = 100;
     let here = usize::from(layout.servers);
@@ -331,7 +331,7 @@ fn further(config: &AgentConfig, layout: &Layout) -> Vec<ServiceSection> {
 }
 
 /// The servers are only pinged, and asked for a name beside that.
-fn add_names(config: &mut AgentConfig, layout: &Layout) {
+fn add_names(config: &mut AgentConfig, layout: Layout) {
     let mut names = like_first(config, layout, "names", 81, &servers_at(layout, 81));
     names.check = CheckSection { port: Some(DNS_PORT), ..CheckSection::of_type("dns") };
     names.check.other.insert("name".to_owned(), "lab.example".into());
@@ -340,7 +340,7 @@ fn add_names(config: &mut AgentConfig, layout: &Layout) {
 }
 
 /// A service whose servers' answers are hostile.
-fn add_hostile(config: &mut AgentConfig, layout: &Layout) {
+fn add_hostile(config: &mut AgentConfig, layout: Layout) {
     let mut hostile = like_first(config, layout, "hostile", 82, &servers_at(layout, HOSTILE_PORT));
     hostile.check = CheckSection::of_type("tcp");
     hostile.check.other.insert("expect".to_owned(), "well".into());

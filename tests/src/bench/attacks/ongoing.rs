@@ -69,7 +69,7 @@ impl Props {
         let path = props.folder.path();
         match attack {
             Attack::MonitorHangs => {
-                nix::unistd::mkfifo(&path.join("monitor"), nix::sys::stat::Mode::S_IRWXU)?
+                nix::unistd::mkfifo(&path.join("monitor"), nix::sys::stat::Mode::S_IRWXU)?;
             }
             Attack::Panics => fs::write(
                 path.join("child.toml"),
@@ -119,7 +119,7 @@ fn answer_hostilely(server: &Namespace, hostile: Arc<AtomicBool>) -> Result<()> 
     server.thread("hostile server", move || {
         for (number, stream) in (0_u32..).zip(listener.incoming()) {
             let Ok(mut stream) = stream else { continue };
-            let is_hostile = hostile.load(Ordering::Relaxed) && number / MIND % 2 == 0;
+            let is_hostile = hostile.load(Ordering::Relaxed) && (number / MIND).is_multiple_of(2);
             let text = if is_hostile { hostile_text(number) } else { "well\n".to_owned() };
             stream.write_all(text.as_bytes()).ok();
         }
