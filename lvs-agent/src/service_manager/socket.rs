@@ -124,9 +124,9 @@ mod tests {
 
     #[test]
     fn the_variables_are_read() {
+        type Case = (&'static [(&'static str, &'static str)], bool, Option<Duration>);
         const PATH: (&str, &str) = ("NOTIFY_SOCKET", "/run/systemd/notify");
         let period = Some(Duration::from_secs(30));
-        type Case = (&'static [(&'static str, &'static str)], bool, Option<Duration>);
         let cases: [Case; 9] = [
             (&[], false, None),
             (&[("NOTIFY_SOCKET", "")], false, None),
