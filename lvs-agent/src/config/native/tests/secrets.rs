@@ -112,7 +112,8 @@ fn secrets_are_sent_unencrypted_only_where_that_is_allowed() {
         assert!(!told.contains("PRIVATE"), "{check}: {told}");
         assert_eq!(self::told(&format!("{check}, password-unencrypted = true")), "", "{check}");
         assert!(
-            self::told(&format!("{check}, password-unencrypted = false")).contains("unencrypted;"),
+            self::told(&format!("{check}, password-unencrypted = false"))
+                .contains("would be sent unencrypted"),
             "{check}"
         );
         if !check.contains("tls =") {
@@ -164,7 +165,10 @@ fn a_check_is_judged_when_it_is_whole() {
     // Where the password is written, once for all services.
     let twice = service("") + &service("").replace(defaults, "").replace("2.1:143", "2.2:143");
     let told = read(&twice).unwrap_err().to_string();
-    assert!(told.starts_with("lvs.toml:2:38: ") && told.matches("unencrypted;").count() == 1, "{told}");
+    assert!(
+        told.starts_with("lvs.toml:2:38: ") && told.matches("would be sent unencrypted").count() == 1,
+        "{told}"
+    );
     let adopting = format!("[agent]\nmode = \"adopt\"\n{defaults}");
     assert!(read(&adopting).unwrap_err().to_string().starts_with("lvs.toml:4:38: "));
 }
