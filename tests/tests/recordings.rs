@@ -20,7 +20,7 @@ use lvs_common::{ServerAnswered, ServerCounters, ServerId, ServerWaiting};
 use lvs_tests::{say, simulation::KernelModel};
 
 /// How soon after the fault of each recording there must be a suspicion.
-const EXPECTED: [(&str, Option<Duration>); 9] = {
+const EXPECTED: [(&str, Option<Duration>); 11] = {
     const fn within(ms: u64) -> Duration {
         Duration::from_millis(ms)
     }
@@ -34,6 +34,8 @@ const EXPECTED: [(&str, Option<Duration>); 9] = {
         ("filtered-half-seen.0.host", Some(within(100))),
         ("hung-half-seen.0.application", Some(within(500))),
         ("killed-in-a-flood.0.host", Some(within(2000))),
+        ("healthy-proxy.none", None),
+        ("filtered-proxy.0.host", Some(within(100))),
     ]
 };
 

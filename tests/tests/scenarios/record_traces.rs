@@ -26,6 +26,9 @@ const KEPT: (Duration, Duration) = (Duration::from_millis(2500), Duration::from_
 /// No recording takes more, in bytes.
 const MOST: usize = 200_000;
 
+/// Client numbers that are so far apart are in one network.
+const SAME_NETWORK: u32 = 256;
+
 /// What is recorded. The first server fails, if any does.
 struct Case {
     /// With the server and the layer that must be suspected (`traces/README.md`).
@@ -34,12 +37,14 @@ struct Case {
     fault: Option<Fault>,
     /// Real and spoofed SYNs a second.
     rates: (f64, f64),
+    /// All clients come through a proxy of four addresses in one network.
+    proxy: bool,
 }
 
-const CASES: [Case; 9] = {
+const CASES: [Case; 11] = {
     use Method::{DirectRoute, Masquerade};
     const fn case(name: &'static str, method: Method, fault: Option<Fault>) -> Case {
-        Case { name, method, fault, rates: (200.0, 0.0) }
+        Case { name, method, fault, rates: (200.0, 0.0), proxy: false }
     }
     [
         case("healthy-masquerade.none", Masquerade, None),
@@ -54,6 +59,8 @@ const CASES: [Case; 9] = {
             rates: (100.0, 150.0),
             ..case("killed-in-a-flood.0.host", DirectRoute, Some(Fault::ProcessKilled))
         },
+        Case { proxy: true, ..case("healthy-proxy.none", DirectRoute, None) },
+        Case { proxy: true, ..case("filtered-proxy.0.host", DirectRoute, Some(Fault::PortFiltered)) },
     ]
 };
 
@@ -62,6 +69,9 @@ fn played(case: &Case, file: &Path) -> Result<(String, Option<u64>)> {
     let (real, spoofed) = case.rates;
     let mut setup = Setup::new(case.method).rate(real).distance(Duration::from_millis(1));
     setup.config = setup.config.record(file);
+    if case.proxy {
+        (setup.load.clients, setup.load.step) = (4, SAME_NETWORK);
+    }
     let from_the_start = case.fault == Some(Fault::Slow);
     if from_the_start {
         // A check of HTTP of such a server takes longer than it may.

@@ -162,7 +162,8 @@ fn out_of_shop(testbed: &mut Testbed, server: usize) -> Result<f64> {
     let others = seen.unexpected_changes().into_iter().filter(|seen| seen.change.server.ip() != faulty);
     assert_eq!(others.collect::<Vec<_>>(), []);
     let events = testbed.agent.events().into_iter();
-    let mut edits = events.filter(|event| event.is_edit() && event.service.as_deref() == Some("shop"));
+    let of_shop = |service: &str| service.ends_with(&format!(":{SECOND_PORT}"));
+    let mut edits = events.filter(|event| event.is_edit() && event.service.as_deref().is_some_and(of_shop));
     let out = edits.find(|event| event.at >= seen.fault).context("it is taken out of the shop")?;
     Ok(out.at.ms_after(seen.fault))
 }
