@@ -92,6 +92,7 @@ fn a_hundred_servers_that_are_replaced_again_and_again_take_no_more_memory() -> 
     const ROUNDS: u16 = 30;
     /// After these the allocator has what it needs.
     const WARM: u16 = 8;
+    const SOON: Duration = Duration::from_secs(10);
     let layout = Layout::new(Method::Masquerade);
     let lab = Lab::build(&layout)?;
     let director = &lab.network.director;
@@ -114,16 +115,14 @@ fn a_hundred_servers_that_are_replaced_again_and_again_take_no_more_memory() -> 
         fs::write(agent.config_file(), config(round)?)?;
         let reloaded = agent.command(&["reload"])?;
         ensure!(reloaded.code == Some(0), "{reloaded}\n{}", agent.diagnosis());
-        let metrics = agent.metrics()?;
-        let of = |round: u16| {
+        let of = |metrics: &str, round: u16| {
             metrics.lines().filter(|line| line.contains(&format!("10.{}.0.", 100 + round))).count()
         };
-        ensure!(
-            of(round) >= 100 && of(round - 1) == 0,
-            "{} series of now, {} of before",
-            of(round),
-            of(round - 1)
-        );
+        // The passive side is told of the change a moment later.
+        let metrics = wait::until("the series of the servers before to go", SOON, || {
+            let metrics = agent.metrics()?;
+            Ok((of(&metrics, round) >= 100 && of(&metrics, round - 1) == 0).then_some(metrics))
+        })?;
         resident.push(metric(&metrics, "process_resident_memory_bytes", &[]).context("its memory")?);
     }
     let (warm, end) = (resident[usize::from(WARM)], resident[usize::from(ROUNDS) - 1]);
