@@ -112,7 +112,7 @@ echo "        from apt to the status: $(($(date +%s) - begin)) s, no file edited
 agent status
 check "the service is enabled" contains enabled inside systemctl is-enabled lvs-agent
 check "it observes" contains observe agent status
-check "systemd shows how it goes" contains "2 of 2 servers up" inside systemctl show --property StatusText lvs-agent
+check "systemd shows how it goes" within 20 contains "2 of 2 servers up" inside systemctl show --property StatusText lvs-agent
 main() { inside systemctl show --property MainPID --value lvs-agent; }
 inside grep -E '^(Uid|Gid|CapEff|CapBnd|CapAmb|NoNewPrivs|Seccomp):' "/proc/$(main)/status"
 check "it runs as its own user" contains lvs-agent inside ps -o user:12= -p "$(main)"
