@@ -4,23 +4,26 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use lvs_tests::{
-    lab::{agent::metric, clock::Moment, layout::Method},
+    lab::{clock::Moment, layout::Method},
     say,
     testbed::{EDIT_LIMIT, RETURN_LIMIT, Setup, Testbed},
 };
 use nix::sys::signal::Signal;
+use serde_json::Value;
 
 use crate::expect_failover::ms;
 
 /// From the end of the process to the kernel's table.
 const OUT: Duration = Duration::from_millis(25);
 
-/// Waits until each server has its idle connection.
+/// Waits until each server has its idle connection. The status is as of now; metrics may be of a moment before.
 fn wait_until_kept(testbed: &mut Testbed) -> Result<()> {
     testbed.wait("every server to have an idle connection", EDIT_LIMIT, |testbed| {
-        let open = metric(&testbed.agent.metrics()?, "lvs_idle_connections", &[]);
-        let servers = u32::try_from(testbed.lab.servers.len())?;
-        Ok(open.is_some_and(|open| (open - f64::from(servers)).abs() < 0.5))
+        let status = testbed.agent.command(&["status", "--json"])?;
+        let status: Value = serde_json::from_str(&status.stdout)?;
+        let services = status["services"].as_array().into_iter().flatten();
+        let mut servers = services.flat_map(|service| service["servers"].as_array().into_iter().flatten());
+        Ok(servers.all(|server| server["idle_connection"] == "open"))
     })
 }
 
