@@ -6,8 +6,11 @@ use std::{collections::HashMap, net::SocketAddr, time::Duration};
 use tokio::task::JoinSet;
 
 use crate::{
-    control::{CheckOutcome, CheckReport, CheckStep, Checked, CheckedServer},
-    engine::selection::{ServerSelector, Unknown, select},
+    control::{CheckReport, CheckStep, Checked, CheckedServer},
+    engine::{
+        selection::{ServerSelector, Unknown, select},
+        status::check_outcome,
+    },
     model::{Check, CheckKind, DestinationKey, Role, VirtualService},
     probe::{Inspection, ProbeTarget, Prober, Step, Verdict, reported},
 };
@@ -103,11 +106,7 @@ async fn make(jobs: Vec<Job>, prober: &Prober) -> Result<HashMap<usize, CheckRep
 
 fn report(target: &ProbeTarget, kind: &CheckKind, timeout: Duration, inspection: Inspection) -> CheckReport {
     let Inspection { steps, outcome } = inspection;
-    let result = match Verdict::of(&outcome) {
-        Verdict::Alive => CheckOutcome::Success,
-        Verdict::Dead => CheckOutcome::Failure,
-        Verdict::Unknown => CheckOutcome::Inconclusive,
-    };
+    let result = check_outcome(Verdict::of(&outcome));
     let says = reported(&outcome).map(|reported| format!(", {reported}")).unwrap_or_default();
     let (text, took) = match outcome {
         Ok(success) => (format!("answered{says}"), success.latency),
@@ -146,7 +145,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::config::native;
+    use crate::{config::native, control::CheckOutcome};
 
     fn services(text: &str) -> Vec<VirtualService> {
         let text = format!("[defaults]\nforward = \"masquerade\"\n{text}");

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use self::columns::{Cell, Column, Row};
 use super::{
-    CheckOutcome, CheckStatus, EvidenceStatus, Health, ObservedStatus, ServerStatus, ServiceStatus, Status,
-    Style, Traffic,
+    AgentStatus, CheckOutcome, CheckStatus, EvidenceStatus, Health, ObservedStatus, ServerStatus,
+    ServiceStatus, Status, Style, Traffic,
     terminal::{Colour, escaped, shown_width},
 };
 
@@ -44,23 +44,31 @@ pub fn table(status: &Status, style: Style) -> String {
 
 /// The agent and how it goes, in a line.
 fn summary(status: &Status, style: Style) -> String {
+    let agent = agent(&status.agent);
+    let verdict = style.paint(colour_of(status.health), verdict(status.health));
+    format!("lvs-agent {agent}: {}, {verdict}", servers_up(status))
+}
+
+/// The agent's version and mode, and how long it has run.
+pub(crate) fn agent(agent: &AgentStatus) -> String {
+    let AgentStatus { version, mode, uptime_ms } = agent;
+    format!("{}, {}, up for {}", escaped(version), escaped(mode), age(*uptime_ms))
+}
+
+/// How many servers are up, such as `3 of 4 servers up`.
+pub(crate) fn servers_up(status: &Status) -> String {
     let servers = || status.services.iter().flat_map(|service| &service.servers);
     let up = servers().filter(|server| is_up(server)).count();
-    let verdict = match status.health {
+    format!("{up} of {} servers up", servers().count())
+}
+
+/// How it goes, in words.
+pub(crate) fn verdict(health: Health) -> &'static str {
+    match health {
         Health::Up => "all is up",
         Health::Degraded => "degraded",
         Health::NoServer => "a service has no server",
-    };
-    let agent = &status.agent;
-    format!(
-        "lvs-agent {}, {}, up for {}: {} of {} servers up, {}",
-        escaped(&agent.version),
-        escaped(&agent.mode),
-        age(agent.uptime_ms),
-        up,
-        servers().count(),
-        style.paint(colour_of(status.health), verdict),
-    )
+    }
 }
 
 /// The line of a service, such as `TCP 192.0.2.80:80 wlc persistent 300`, and how it goes.

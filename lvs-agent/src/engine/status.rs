@@ -89,13 +89,18 @@ fn ms(age: Duration) -> u64 {
     u64::try_from(age.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn check_status(last: CheckAge) -> CheckStatus {
-    let CheckAge { kind, verdict, text, took, age } = last;
-    let result = match verdict {
+/// What a check says, in the status' words.
+pub(crate) fn check_outcome(verdict: Verdict) -> CheckOutcome {
+    match verdict {
         Verdict::Alive => CheckOutcome::Success,
         Verdict::Dead => CheckOutcome::Failure,
         Verdict::Unknown => CheckOutcome::Inconclusive,
-    };
+    }
+}
+
+fn check_status(last: CheckAge) -> CheckStatus {
+    let CheckAge { kind, verdict, text, took, age } = last;
+    let result = check_outcome(verdict);
     let took_ms = took.as_secs_f64() * 1000.0;
     CheckStatus { check: kind.to_owned(), result, text, took_ms, age_ms: ms(age) }
 }

@@ -1,17 +1,13 @@
 //! The systemd journal, in its own protocol: one datagram a line, with a journal field for each field of the line
 //! (systemd's "Native Journal Protocol").
 
-use std::{
-    env, io,
-    os::{fd::AsFd as _, unix::net::UnixDatagram},
-    path::PathBuf,
-};
+use std::{env, io, os::fd::AsFd as _, path::PathBuf};
 
 use nix::sys::stat::fstat;
 use serde_json::{Map, Value};
 use tracing::Level;
 
-use super::severity;
+use super::{daemon::DaemonSocket, severity};
 
 /// Where the journal listens.
 const SOCKET: &str = "/run/systemd/journal/socket";
@@ -19,10 +15,7 @@ const SOCKET: &str = "/run/systemd/journal/socket";
 /// 200 KiB (`net.core.wmem_default`).
 const MAX: usize = 16 << 10;
 
-pub(super) struct Journal {
-    socket: UnixDatagram,
-    path: PathBuf,
-}
+pub(super) struct Journal(DaemonSocket);
 
 impl Journal {
     pub(super) fn open() -> io::Result<Self> {
@@ -30,21 +23,11 @@ impl Journal {
     }
 
     pub(super) fn open_at(path: PathBuf) -> io::Result<Self> {
-        let socket = UnixDatagram::unbound()?;
-        // A daemon that hangs must not hang the log.
-        socket.set_nonblocking(true)?;
-        socket.connect(&path)?;
-        Ok(Self { socket, path })
+        DaemonSocket::open(path).map(Self)
     }
 
     pub(super) fn write(&mut self, level: Level, line: &[u8]) -> io::Result<()> {
-        let entry = entry(level, line);
-        if self.socket.send(&entry).is_ok() {
-            return Ok(());
-        }
-        // The daemon may have been started anew.
-        self.socket.connect(&self.path)?;
-        self.socket.send(&entry).map(drop)
+        self.0.send(&entry(level, line))
     }
 }
 
@@ -102,6 +85,8 @@ fn add(entry: &mut Vec<u8>, name: &str, text: &str) {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::UnixDatagram;
+
     use proptest::prelude::*;
 
     use super::*;

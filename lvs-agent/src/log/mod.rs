@@ -2,6 +2,7 @@
 //! and whoever logs never waits for it, and never hears of a failure: a terminal may be gone, a pipe full, a disk may
 //! hang. What doesn't fit into its queue is counted, and the count is logged as soon as there is room.
 
+mod daemon;
 mod file;
 mod filter;
 mod journal;

@@ -1,10 +1,10 @@
 //! The local syslog: one datagram a line (RFC 3164), without a time, which the daemon adds.
 
-use std::{io, os::unix::net::UnixDatagram, path::PathBuf, process};
+use std::{io, path::PathBuf, process};
 
 use tracing::Level;
 
-use super::severity;
+use super::{daemon::DaemonSocket, severity};
 use crate::model::Facility;
 
 /// Where the daemon listens.
@@ -13,8 +13,7 @@ const SOCKET: &str = "/dev/log";
 const MAX: usize = 8192;
 
 pub(super) struct Syslog {
-    socket: UnixDatagram,
-    path: PathBuf,
+    socket: DaemonSocket,
     facility: Facility,
 }
 
@@ -24,11 +23,7 @@ impl Syslog {
     }
 
     pub(super) fn open_at(path: PathBuf, facility: Facility) -> io::Result<Self> {
-        let socket = UnixDatagram::unbound()?;
-        // A daemon that hangs must not hang the log.
-        socket.set_nonblocking(true)?;
-        socket.connect(&path)?;
-        Ok(Self { socket, path, facility })
+        Ok(Self { socket: DaemonSocket::open(path)?, facility })
     }
 
     pub(super) fn write(&mut self, level: Level, text: &[u8]) -> io::Result<()> {
@@ -36,11 +31,6 @@ impl Syslog {
         let mut message = format!("<{priority}>lvs-agent[{}]: ", process::id()).into_bytes();
         message.extend(text.trim_ascii_end());
         message.truncate(MAX);
-        if self.socket.send(&message).is_ok() {
-            return Ok(());
-        }
-        // The daemon may have been started anew.
-        self.socket.connect(&self.path)?;
-        self.socket.send(&message).map(drop)
+        self.socket.send(&message)
     }
 }

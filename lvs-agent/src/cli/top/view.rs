@@ -16,7 +16,7 @@ use super::{
     app::{App, Input, Panel},
     rows::Row,
 };
-use crate::control::{Health, ServiceStatus, Status, age, escaped, is_up};
+use crate::control::{Health, ServiceStatus, Status, agent_text, escaped, is_up, servers_up, verdict};
 
 /// Below so many lines there is no room for a panel.
 const LEAST_LINES: u16 = 14;
@@ -93,23 +93,9 @@ fn title_line(app: &App, palette: Palette) -> Line<'static> {
 }
 
 fn summary(status: &Status, palette: Palette) -> [Span<'static>; 2] {
-    let servers = || status.services.iter().flat_map(|service| &service.servers);
-    let up = servers().filter(|server| is_up(server)).count();
-    let verdict = match status.health {
-        Health::Up => "all is up",
-        Health::Degraded => "degraded",
-        Health::NoServer => "a service has no server",
-    };
-    let agent = &status.agent;
-    let text = format!(
-        " {}, {}, up for {}: {} services, {up} of {} servers up, ",
-        escaped(&agent.version),
-        escaped(&agent.mode),
-        age(agent.uptime_ms),
-        status.services.len(),
-        servers().count(),
-    );
-    [Span::raw(text), Span::styled(verdict, palette.health(status.health))]
+    let (agent, services) = (agent_text(&status.agent), status.services.len());
+    let text = format!(" {agent}: {services} services, {}, ", servers_up(status));
+    [Span::raw(text), Span::styled(verdict(status.health), palette.health(status.health))]
 }
 
 /// The rows around the selected one.
