@@ -1,6 +1,12 @@
 //! The text that is scraped: what the exporter has, the series of servers and services, and the process itself.
 
-use std::fmt::Write as _;
+use std::{
+    fmt::Write as _,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use metrics_exporter_prometheus::{PrometheusHandle, PrometheusRecorder};
 
@@ -11,18 +17,22 @@ use super::{process, series::Series};
 pub(super) struct Exposition {
     handle: PrometheusHandle,
     pub(super) series: Series,
+    /// The room that the next text will need: it is long, and would be copied each time that it grows.
+    length: Arc<AtomicUsize>,
 }
 
 impl Exposition {
     pub(super) fn new(exporter: &PrometheusRecorder, series: Series) -> Self {
-        Self { handle: exporter.handle(), series }
+        Self { handle: exporter.handle(), series, length: Arc::default() }
     }
 
     /// All metrics in Prometheus' text format.
     pub(super) fn render(&self) -> String {
         let mut text = self.handle.render();
-        text += &self.series.render();
+        text.reserve(self.length.load(Ordering::Relaxed).saturating_sub(text.len()));
+        self.series.render(&mut text);
         text += &process::render();
+        self.length.store(text.len() + text.len() / 8, Ordering::Relaxed);
         text
     }
 
@@ -37,26 +47,26 @@ impl Exposition {
 /// The same in OpenMetrics' format (<https://prometheus.io/docs/specs/om/open_metrics_spec/>): a counter's family is
 /// named without `_total`, there are no empty lines, quotes in a help are escaped, and the end is marked.
 pub(super) fn open_metrics(text: &str) -> String {
-    let mut open = String::with_capacity(text.len());
+    // Some bytes more for its end, and for quotes that are escaped.
+    let mut open = String::with_capacity(text.len() + 256);
     for line in text.lines().filter(|line| !line.is_empty()) {
         let described = line.strip_prefix("# ").and_then(|rest| {
             let (word, rest) = rest.split_once(' ')?;
             let (name, rest) = rest.split_once(' ')?;
             Some((word, name, rest))
         });
-        // Writing into a string can't fail.
-        match described {
-            Some((word, name, rest)) => {
-                let name = name.strip_suffix("_total").unwrap_or(name);
-                let rest = if word == "HELP" { rest.replace('"', "\\\"") } else { rest.to_owned() };
-                writeln!(open, "# {word} {name} {rest}").ok();
-            }
-            None => {
-                writeln!(open, "{line}").ok();
-            }
+        if let Some((word, name, rest)) = described {
+            let name = name.strip_suffix("_total").unwrap_or(name);
+            let rest = if word == "HELP" { rest.replace('"', "\\\"") } else { rest.to_owned() };
+            // Writing into a string can't fail.
+            writeln!(open, "# {word} {name} {rest}").ok();
+        } else {
+            open.push_str(line);
+            open.push('\n');
         }
     }
-    open + "# EOF\n"
+    open.push_str("# EOF\n");
+    open
 }
 
 #[cfg(test)]

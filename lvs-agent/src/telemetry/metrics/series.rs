@@ -8,7 +8,7 @@ use std::{
     collections::BTreeMap,
     fmt::Write as _,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -30,13 +30,13 @@ struct Families {
     by_name: BTreeMap<String, Family>,
     help: BTreeMap<String, String>,
     /// The upper bounds of a histogram's buckets.
-    bounds: BTreeMap<String, Arc<[f64]>>,
+    bounds: BTreeMap<String, Arc<[Bound]>>,
 }
 
 /// All series of one name: their labels as text, and their values.
 struct Family {
     kind: Kind,
-    series: BTreeMap<Arc<str>, Value<Weak<AtomicU64>, Weak<Buckets>>>,
+    series: BTreeMap<Box<str>, Value>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -46,17 +46,22 @@ enum Kind {
     Histogram,
 }
 
-enum Value<N, H> {
+enum Value {
     /// A count, or the bits of a gauge.
-    Number(N),
-    Histogram(H),
+    Number(Arc<AtomicU64>),
+    Histogram(Arc<Buckets>),
 }
 
-type Shown = (String, Kind, Vec<(Arc<str>, Value<Arc<AtomicU64>, Arc<Buckets>>)>);
+/// The upper bound of a bucket.
+struct Bound {
+    value: f64,
+    /// The same as it is shown.
+    text: String,
+}
 
 /// A histogram.
 struct Buckets {
-    bounds: Arc<[f64]>,
+    bounds: Arc<[Bound]>,
     /// One for each bound, and one above all of them.
     counts: Vec<AtomicU64>,
     /// The bits of the sum.
@@ -69,7 +74,7 @@ impl HistogramFn for Buckets {
     }
 
     fn record_many(&self, value: f64, count: usize) {
-        let bucket = self.bounds.partition_point(|bound| *bound < value);
+        let bucket = self.bounds.partition_point(|bound| bound.value < value);
         if let Some(counted) = self.counts.get(bucket) {
             counted.fetch_add(count as u64, Ordering::Relaxed);
         }
@@ -84,71 +89,29 @@ impl HistogramFn for Buckets {
 impl Series {
     /// Sets the bounds of a histogram, before it is first recorded.
     pub(super) fn set_bounds(&self, name: &str, bounds: &[f64]) {
-        self.lock().bounds.insert(name.to_owned(), bounds.into());
+        self.lock().bounds.insert(name.to_owned(), shown(bounds));
     }
 
-    /// All series in Prometheus' text format.
-    pub(super) fn render(&self) -> String {
-        let (shown, help) = self.shown();
-        let mut text = String::new();
-        for (name, kind, series) in shown {
-            let word = match kind {
-                Kind::Counter => "counter",
-                Kind::Gauge => "gauge",
-                Kind::Histogram => "histogram",
-            };
-            let mut lines = String::new();
-            for (labels, value) in series {
-                match value {
-                    Value::Number(number) => {
-                        line(&mut lines, &name, &labels, kind, number.load(Ordering::Relaxed));
-                    }
-                    Value::Histogram(buckets) => histogram(&mut lines, &name, &labels, &buckets),
-                }
-            }
-            if !lines.is_empty() {
-                // Writing into a string can't fail.
-                if let Some(help) = help.get(&name) {
-                    writeln!(text, "# HELP {name} {}", escaped(help, &[])).ok();
-                }
-                writeln!(text, "# TYPE {name} {word}").ok();
-                text += &lines;
+    /// Appends all series in Prometheus' text format. Those of which nobody has the handle any more are forgotten.
+    ///
+    /// The lock is taken for one family at a time: whoever begins to count never waits for a whole text.
+    pub(super) fn render(&self, text: &mut String) {
+        let names: Vec<_> = self.lock().by_name.keys().cloned().collect();
+        for name in names {
+            let mut families = self.lock();
+            let Families { by_name, help, .. } = &mut *families;
+            if let Some(family) = by_name.get_mut(&name) {
+                family.forget_the_gone();
+                family.render(&name, help.get(&name).map(String::as_str), text);
             }
         }
-        text
-    }
-
-    /// The series that are alive; the others are forgotten. Texts are made later, without the lock.
-    fn shown(&self) -> (Vec<Shown>, BTreeMap<String, String>) {
-        let mut families = self.lock();
-        let mut all = Vec::new();
-        families.by_name.retain(|name, family| {
-            let mut series = Vec::with_capacity(family.series.len());
-            family.series.retain(|labels, value| {
-                let alive = match value {
-                    Value::Number(number) => number.upgrade().map(Value::Number),
-                    Value::Histogram(buckets) => buckets.upgrade().map(Value::Histogram),
-                };
-                let is_alive = alive.is_some();
-                series.extend(alive.map(|value| (labels.clone(), value)));
-                is_alive
-            });
-            let any = !series.is_empty();
-            if any {
-                all.push((name.clone(), family.kind, series));
-            }
-            any
-        });
-        (all, families.help.clone())
+        self.lock().by_name.retain(|_, family| !family.series.is_empty());
     }
 
     /// Forgets the series of which nobody has the handle any more.
     pub(super) fn forget_the_gone(&self) {
         self.lock().by_name.retain(|_, family| {
-            family.series.retain(|_, value| match value {
-                Value::Number(number) => number.strong_count() > 0,
-                Value::Histogram(buckets) => buckets.strong_count() > 0,
-            });
+            family.forget_the_gone();
             !family.series.is_empty()
         });
     }
@@ -161,33 +124,33 @@ impl Series {
 
     fn number(&self, key: &Key, kind: Kind) -> Arc<AtomicU64> {
         let mut families = self.lock();
-        let place = families.family(key.name(), kind).series.entry(labels(key.labels()));
-        let value = place.or_insert(Value::Number(Weak::new()));
-        if let Value::Number(known) = value
-            && let Some(known) = known.upgrade()
+        let series = &mut families.family(key.name(), kind).series;
+        let labels = labels(key.labels());
+        if let Some(Value::Number(known)) = series.get(&labels)
+            && Arc::strong_count(known) > 1
         {
-            return known;
+            return known.clone();
         }
         // A gauge is not known until it is set.
         let start = if kind == Kind::Gauge { f64::NAN.to_bits() } else { 0 };
         let number = Arc::new(AtomicU64::new(start));
-        *value = Value::Number(Arc::downgrade(&number));
+        series.insert(labels, Value::Number(number.clone()));
         number
     }
 
     fn histogram(&self, key: &Key) -> Arc<Buckets> {
         let mut families = self.lock();
-        let bounds = families.bounds.get(key.name()).cloned().unwrap_or_else(|| super::SECONDS.into());
-        let place = families.family(key.name(), Kind::Histogram).series.entry(labels(key.labels()));
-        let value = place.or_insert(Value::Histogram(Weak::new()));
-        if let Value::Histogram(known) = value
-            && let Some(known) = known.upgrade()
+        let bounds = families.bounds.get(key.name()).cloned().unwrap_or_else(|| shown(&super::SECONDS));
+        let series = &mut families.family(key.name(), Kind::Histogram).series;
+        let labels = labels(key.labels());
+        if let Some(Value::Histogram(known)) = series.get(&labels)
+            && Arc::strong_count(known) > 1
         {
-            return known;
+            return known.clone();
         }
         let counts = (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect();
         let buckets = Arc::new(Buckets { bounds, counts, sum: AtomicU64::new(0) });
-        *value = Value::Histogram(Arc::downgrade(&buckets));
+        series.insert(labels, Value::Histogram(buckets.clone()));
         buckets
     }
 
@@ -207,31 +170,113 @@ impl Families {
     }
 }
 
-fn line(text: &mut String, name: &str, labels: &str, kind: Kind, number: u64) {
-    if kind == Kind::Counter {
-        writeln!(text, "{name}{{{labels}}} {number}").ok();
-        return;
+impl Family {
+    fn forget_the_gone(&mut self) {
+        self.series.retain(|_, value| match value {
+            Value::Number(number) => Arc::strong_count(number) > 1,
+            Value::Histogram(buckets) => Arc::strong_count(buckets) > 1,
+        });
     }
-    let value = f64::from_bits(number);
-    if !value.is_nan() {
-        writeln!(text, "{name}{{{labels}}} {value}").ok();
+
+    /// A family of which nothing is known has no lines.
+    fn render(&self, name: &str, help: Option<&str>, text: &mut String) {
+        let begin = text.len();
+        // Writing into a string can't fail.
+        if let Some(help) = help {
+            writeln!(text, "# HELP {name} {}", escaped(help, &[])).ok();
+        }
+        writeln!(text, "# TYPE {name} {}", self.kind.word()).ok();
+        let lines = text.len();
+        for (labels, value) in &self.series {
+            match value {
+                Value::Number(number) => self.kind.line(text, name, labels, number.load(Ordering::Relaxed)),
+                Value::Histogram(buckets) => buckets.lines(text, name, labels),
+            }
+        }
+        if text.len() == lines {
+            text.truncate(begin);
+        }
     }
 }
 
-fn histogram(text: &mut String, name: &str, labels: &str, buckets: &Buckets) {
-    let gap = if labels.is_empty() { "" } else { "," };
-    let bounds = buckets.bounds.iter().map(ToString::to_string).chain(["+Inf".to_owned()]);
-    let mut below = 0;
-    for (bound, count) in bounds.zip(&buckets.counts) {
-        below += count.load(Ordering::Relaxed);
-        writeln!(text, "{name}_bucket{{{labels}{gap}le=\"{bound}\"}} {below}").ok();
+impl Kind {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+        }
     }
-    let sum = f64::from_bits(buckets.sum.load(Ordering::Relaxed));
-    writeln!(text, "{name}_sum{{{labels}}} {sum}\n{name}_count{{{labels}}} {below}").ok();
+
+    /// The line of a count, or of the bits of a gauge.
+    fn line(self, text: &mut String, name: &str, labels: &str, number: u64) {
+        let value = f64::from_bits(number);
+        if self != Self::Counter && value.is_nan() {
+            return;
+        }
+        push_all(text, [name, "{", labels, "} "]);
+        if self == Self::Counter {
+            push_integer(text, number);
+        } else {
+            push_value(text, value);
+        }
+        text.push('\n');
+    }
+}
+
+impl Buckets {
+    fn lines(&self, text: &mut String, name: &str, labels: &str) {
+        let gap = if labels.is_empty() { "" } else { "," };
+        let bounds = self.bounds.iter().map(|bound| bound.text.as_str()).chain(["+Inf"]);
+        let mut below = 0;
+        for (bound, count) in bounds.zip(&self.counts) {
+            below += count.load(Ordering::Relaxed);
+            push_all(text, [name, "_bucket{", labels, gap, "le=\"", bound, "\"} "]);
+            push_integer(text, below);
+            text.push('\n');
+        }
+        push_all(text, [name, "_sum{", labels, "} "]);
+        push_value(text, f64::from_bits(self.sum.load(Ordering::Relaxed)));
+        push_all(text, ["\n", name, "_count{", labels, "} "]);
+        push_integer(text, below);
+        text.push('\n');
+    }
+}
+
+fn shown(bounds: &[f64]) -> Arc<[Bound]> {
+    bounds.iter().map(|value| Bound { value: *value, text: value.to_string() }).collect()
+}
+
+fn push_all<const N: usize>(text: &mut String, parts: [&str; N]) {
+    for part in parts {
+        text.push_str(part);
+    }
+}
+
+/// Tens of thousands of lines have a whole number: the way of `format!` takes several times as long.
+fn push_integer(text: &mut String, number: u64) {
+    text.push_str(itoa::Buffer::new().format(number));
+}
+
+fn push_value(text: &mut String, value: f64) {
+    /// All integers up to here are exact (2^53).
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    if value.trunc().to_bits() == value.to_bits() && (0.0..EXACT).contains(&value) && value.is_sign_positive()
+    {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a whole number within them"
+        )]
+        push_integer(text, value as u64);
+    } else {
+        // Writing into a string can't fail.
+        write!(text, "{value}").ok();
+    }
 }
 
 /// Labels as they stand between the braces.
-fn labels<'a>(labels: impl Iterator<Item = &'a Label>) -> Arc<str> {
+fn labels<'a>(labels: impl Iterator<Item = &'a Label>) -> Box<str> {
     let shown = labels.map(|label| format!("{}=\"{}\"", label.key(), escaped(label.value(), &['"'])));
     shown.collect::<Vec<_>>().join(",").into()
 }
@@ -332,6 +377,15 @@ mod tests {
                 "no memory is left behind"
             );
         });
+    }
+
+    #[test]
+    fn values_are_written_as_numbers_are_displayed() {
+        for value in [0.0, -0.0, 1.0, 0.5, -3.0, 1e-7, 1.5e9, 9_007_199_254_740_992.0, 1e300, f64::INFINITY] {
+            let mut text = String::new();
+            super::push_value(&mut text, value);
+            assert_eq!(text, value.to_string());
+        }
     }
 
     #[test]

@@ -17,6 +17,7 @@ use std::{
 
 use anyhow::Context as _;
 use bytes::Bytes;
+use rustix::process::setpriority_process;
 use tokio::{
     net::TcpListener,
     sync::{Mutex, oneshot},
@@ -40,6 +41,9 @@ const FRESH: Duration = Duration::from_millis(100);
 const PAUSE: Duration = Duration::from_millis(500);
 /// From the end of the thread that serves to the next one.
 const AGAIN: Duration = Duration::from_secs(1);
+/// Of the thread (nice(1)): where the processors are busy, it gets a tenth of the time of one that decides
+/// (`sched_prio_to_weight` in the kernel's `kernel/sched/core.c`).
+const NICENESS: i32 = 10;
 /// How often histograms that nobody scrapes are folded; else their samples would pile up.
 const UPKEEP: Duration = Duration::from_secs(5);
 
@@ -106,12 +110,16 @@ impl MetricsServer {
     }
 }
 
-/// Runs `work` in a thread with a runtime of its own. A panic is an error.
+/// Runs `work` in a thread with a runtime of its own, which gives way to those that decide. A panic is an error.
 async fn in_thread<T: Send + 'static, F: Future<Output = T>>(
     work: impl FnOnce() -> F + Send + 'static,
 ) -> anyhow::Result<T> {
     let (ended, end) = oneshot::channel();
     let work = move || {
+        // On Linux this is the thread's, not the process's (setpriority(2), "C library/kernel differences").
+        if let Err(error) = setpriority_process(None, NICENESS) {
+            debug!("metrics port: its thread keeps the usual priority: {error}");
+        }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         // Nobody waits any more only at shutdown.
         ended.send(runtime.block_on(LocalSet::new().run_until(work()))).ok();
