@@ -15,10 +15,13 @@ use crate::{
         status::ServiceSummary,
     },
     event::ListChange,
-    ipvs::{IpvsError, Table},
+    ipvs::{IpvsError, KernelWeight, Table},
     model::{DestinationKey, VirtualService},
     state_file::WriteReceipt,
 };
+
+/// Asks the reconciler for the weights in the kernel's table.
+pub(crate) type WeightsRequest = oneshot::Sender<HashMap<DestinationKey, KernelWeight>>;
 
 /// A new list of services for the controller.
 pub(crate) struct ServiceUpdate {

@@ -12,8 +12,8 @@ use crate::{
     netlink::DEFAULT_TIMEOUT,
 };
 
-/// How old a reading may be: the kernel makes its estimates anew every two seconds.
-const FRESH: Duration = Duration::from_millis(500);
+/// How old a reading may be if nothing has happened since: the kernel makes its estimates anew every two seconds.
+const FRESH: Duration = Duration::from_millis(1900);
 /// How long a status waits for it. The kernel takes some milliseconds for a thousand servers.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -24,7 +24,14 @@ pub(super) struct KernelCounters(Arc<Mutex<Kept>>);
 #[derive(Default)]
 struct Kept {
     reader: Option<TableReader>,
-    last: Option<(Instant, Arc<CountedTable>)>,
+    last: Option<Reading>,
+}
+
+struct Reading {
+    at: Instant,
+    /// The number of the last event before it.
+    event: u64,
+    table: Arc<CountedTable>,
 }
 
 impl std::fmt::Debug for KernelCounters {
@@ -34,17 +41,18 @@ impl std::fmt::Debug for KernelCounters {
 }
 
 impl KernelCounters {
-    /// The table as it is. The error is for people.
-    pub(super) async fn read(&self) -> Result<Arc<CountedTable>, String> {
+    /// The table as it is, where `event` is the number of the last event. The error is for people.
+    pub(super) async fn read(&self, event: u64) -> Result<Arc<CountedTable>, String> {
         let read = async {
             let mut kept = self.0.clone().lock_owned().await;
-            if let Some((at, table)) = &kept.last
-                && at.elapsed() < FRESH
+            if let Some(last) = &kept.last
+                && last.event == event
+                && last.at.elapsed() < FRESH
             {
-                return Ok(table.clone());
+                return Ok(last.table.clone());
             }
             // The lock goes along: a kernel that takes longer than anybody waits is asked once at a time.
-            let reading = spawn_blocking(move || kept.refresh()).await;
+            let reading = spawn_blocking(move || kept.refresh(event)).await;
             reading.map_err(|error| error.to_string())?
         };
         let late = |_| Err(format!("the kernel took longer than {} s", PATIENCE.as_secs()));
@@ -53,10 +61,10 @@ impl KernelCounters {
 }
 
 impl Kept {
-    fn refresh(&mut self) -> Result<Arc<CountedTable>, String> {
+    fn refresh(&mut self, event: u64) -> Result<Arc<CountedTable>, String> {
         let reader = self.reader.get_or_insert_with(|| TableReader::new(DEFAULT_TIMEOUT));
         let table = Arc::new(reader.counted_table().map_err(|error| error.to_string())?);
-        self.last = Some((Instant::now(), table.clone()));
+        self.last = Some(Reading { at: Instant::now(), event, table: table.clone() });
         Ok(table)
     }
 }

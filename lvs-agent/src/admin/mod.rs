@@ -28,7 +28,7 @@ use self::{
     request::{TIMEOUT, request},
     status::{Signals, compose, worst},
 };
-use crate::messages::{ReloadRequest, SignalRequest, StatusRequest, WatchedServices};
+use crate::messages::{ReloadRequest, SignalRequest, StatusRequest, WatchedServices, WeightsRequest};
 use crate::{
     control::{AgentStatus, Answer, Reply, Request, ServiceStatus, Status},
     engine::{admin::AdminCommand, selection::ServerSelector},
@@ -52,6 +52,8 @@ pub(crate) struct AdminHandler {
     pub(crate) observed: Option<DryRunLog>,
     pub(crate) reload: mpsc::Sender<ReloadRequest>,
     pub(crate) commands: ControllerHandle,
+    /// The weights in the kernel's table.
+    pub(crate) weights: mpsc::Sender<WeightsRequest>,
     pub(crate) in_force: latest::Receiver<Arc<Config>>,
     /// The services in force.
     pub(crate) services: latest::Receiver<WatchedServices>,
@@ -132,7 +134,8 @@ impl AdminHandler {
     async fn status(&self, service: Option<String>) -> Result<Status, String> {
         let summaries = request(&self.controller, TIMEOUT, |reply| StatusRequest { service, reply }).await?;
         let summaries = summaries.map_err(|unknown| unknown.to_string())?;
-        let (signals, table) = tokio::join!(self.passive.signals(), self.own.counters.read());
+        let (signals, table) =
+            tokio::join!(self.passive.signals(), self.own.counters.read(self.own.history.newest()));
         let services = compose(summaries, &signals, table.as_deref().ok());
         let mut status = self.around(services);
         if let Err(reason) = table {
@@ -266,6 +269,7 @@ mod tests {
             observed: None,
             reload: mpsc::channel(1).0,
             commands: ControllerHandle { controller: mpsc::channel(1).0, is_observing: false },
+            weights: mpsc::channel(1).0,
             in_force: latest::channel(Arc::new(config)).1,
             services: latest::channel(WatchedServices::from([])).1,
             prober: Prober::new(),

@@ -3,7 +3,7 @@
 use tokio::task::spawn_blocking;
 
 use super::{
-    AdminHandler,
+    AdminHandler, TIMEOUT, ask,
     events::{self, Query},
 };
 use crate::{
@@ -15,19 +15,20 @@ use crate::{
 impl StatusSource for AdminHandler {
     fn table_weights(&self) -> Asked<'_, Vec<TableWeight>> {
         Box::pin(async {
-            let counted = self.own.counters.read().await?;
+            let found = ask(&self.weights, TIMEOUT).await?;
             let services = self.services.borrow().clone();
             let mut weights = Vec::new();
             for service in services.iter() {
-                let Some(entry) = counted.table.services.get(&service.key) else { continue };
                 // A backup is in the table only while it is needed; then it is shown like any other.
-                let own = service.all_destinations().map(|destination| destination.server);
-                let found = own.filter_map(|server| entry.destinations.get(&server));
-                weights.extend(found.map(|found| TableWeight {
-                    service: service.name.clone(),
-                    destination: DestinationKey { service: service.key, server: found.server },
-                    weight: found.weight.0,
-                }));
+                for destination in service.all_destinations() {
+                    let destination = DestinationKey { service: service.key, server: destination.server };
+                    let Some(weight) = found.get(&destination) else { continue };
+                    weights.push(TableWeight {
+                        service: service.name.clone(),
+                        destination,
+                        weight: weight.0,
+                    });
+                }
             }
             Ok(weights)
         })

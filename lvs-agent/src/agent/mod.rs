@@ -336,7 +336,7 @@ impl Running {
             maintained,
         };
         self.tasks.spawn(TaskName::Controller, controller.run(inputs, shutdown.clone()));
-        let (observed, desired) = (table.dry_run(), table.desired());
+        let (observed, desired, weights) = (table.dry_run(), table.desired(), table.weights());
         self.keep_table(table, adopted, in_force.clone(), updates_tx.clone());
         let outputs = reload::Outputs {
             updates: updates_tx,
@@ -356,6 +356,7 @@ impl Running {
             observed,
             reload: reloads_tx,
             commands,
+            weights,
             in_force,
             services: watched_services,
             prober,

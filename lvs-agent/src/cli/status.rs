@@ -25,13 +25,13 @@ pub(super) struct StatusArguments {
     /// Print the status as one JSON object a line; its schema is docs/status.schema.json.
     #[arg(long)]
     json: bool,
-    /// Print it again and again, once a second or after this pause, such as --watch=5s.
+    /// Print it again and again, every two seconds or after this pause, such as --watch=5s.
     #[arg(
         long,
         value_name = "PAUSE",
         num_args = 0..=1,
         require_equals = true,
-        default_missing_value = "1s",
+        default_missing_value = "2s",
         value_parser = parse_pause
     )]
     watch: Option<Duration>,

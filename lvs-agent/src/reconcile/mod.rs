@@ -14,13 +14,14 @@ pub(crate) mod sysctl;
 
 use crate::event::{Event, Publisher};
 use std::{
+    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
 use tracing::warn;
 
 use tokio::{
-    sync::watch,
+    sync::{mpsc, watch},
     task::{JoinError, JoinHandle, spawn_blocking},
 };
 use tokio_util::sync::CancellationToken;
@@ -39,6 +40,7 @@ use crate::{
         AppliedEdit, IpvsClient, IpvsError, Wanted,
         overrides::{Overrides, Snapshot},
     },
+    messages::WeightsRequest,
     model::{Config, Mode},
     netlink::DEFAULT_TIMEOUT,
     state_file::StateWriter,
@@ -46,6 +48,9 @@ use crate::{
 
 /// How long an edit waits until the overrides before it are saved, where that isn't done at once.
 const PATIENCE: Duration = Duration::from_millis(2);
+
+/// Who may wait for the weights: those who come together share one answer.
+const ASKING: usize = 4;
 
 /// Keeps the kernel's table as desired.
 pub(crate) struct Reconciler {
@@ -63,6 +68,8 @@ pub(crate) struct Reconciler {
     next_poll: Instant,
     /// Set while the table can't be read or edited.
     outage: Option<Outage>,
+    asked: mpsc::Sender<WeightsRequest>,
+    asking: mpsc::Receiver<WeightsRequest>,
 }
 
 /// The table can't be read or edited.
@@ -91,6 +98,7 @@ impl Reconciler {
         };
         let planner = Planner::new(known, config.agent.foreign, rights, overrides);
         let (snapshots, _) = watch::channel(Arc::new(planner.snapshot()));
+        let (asked, asking) = mpsc::channel(ASKING);
         Ok(Self {
             executor,
             planner,
@@ -103,6 +111,8 @@ impl Reconciler {
             poll_in_progress: None,
             next_poll: Instant::now(),
             outage: None,
+            asked,
+            asking,
         })
     }
 
@@ -120,6 +130,11 @@ impl Reconciler {
     /// The edits of a dry run; `None` where edits are made.
     pub(crate) fn dry_run(&self) -> Option<DryRunLog> {
         self.executor.dry_run()
+    }
+
+    /// Where the weights in the kernel's table can be asked for: as of the last look, and of the edits since.
+    pub(crate) fn weights(&self) -> mpsc::Sender<WeightsRequest> {
+        self.asked.clone()
     }
 
     /// Where the controller writes the desired state.
@@ -155,6 +170,8 @@ impl Reconciler {
                     self.poll_ended(ended),
                 () = tokio::time::sleep_until(self.next_poll.into()), if self.poll_in_progress.is_none() =>
                     self.start_poll(),
+                // Never none: this task has a sender itself.
+                Some(reply) = self.asking.recv() => self.tell_weights(reply),
             }
         }
         if let Some(last) = last() {
@@ -163,6 +180,13 @@ impl Reconciler {
             self.write(last).await;
         }
         self.save_overrides();
+    }
+
+    /// Nothing is known of a table that can't be read.
+    fn tell_weights(&self, reply: WeightsRequest) {
+        let weights = if self.outage.is_none() { self.planner.weights() } else { HashMap::new() };
+        // Who asked may have given up.
+        reply.send(weights).ok();
     }
 
     /// Saves the overrides, if they have changed.

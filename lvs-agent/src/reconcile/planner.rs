@@ -2,7 +2,7 @@
 //! outcomes of edits and the time go in, edits come out.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     time::Instant,
 };
 
@@ -15,11 +15,11 @@ use super::{
 };
 use crate::{
     ipvs::{
-        Edit, IpvsError, ServiceEntry, Table, Wanted,
+        Destination, Edit, IpvsError, KernelWeight, ServiceEntry, Table, Wanted,
         overrides::{Overrides, Snapshot},
         service_difference,
     },
-    model::{Foreign, ServiceKey},
+    model::{DestinationKey, Foreign, ServiceKey},
 };
 
 /// Plans the edits that make the table as desired.
@@ -128,6 +128,18 @@ impl Planner {
             Some(table) => Snapshot { table: table.clone(), overrides: Overrides::default() },
             None => Snapshot { table: self.known.clone(), overrides: self.overrides.clone() },
         }
+    }
+
+    /// The weights in the table now.
+    pub(super) fn weights(&self) -> HashMap<DestinationKey, KernelWeight> {
+        let table = self.rights.dry_run.as_ref().unwrap_or(&self.known);
+        let of_service = |(key, entry): (&ServiceKey, &ServiceEntry)| {
+            let service = *key;
+            let weight =
+                move |found: &Destination| (DestinationKey { service, server: found.server }, found.weight);
+            entry.destinations.values().map(weight).collect::<Vec<_>>()
+        };
+        table.services.iter().flat_map(of_service).collect()
     }
 
     /// Records that the edits of a plan are about to be made. Returns whether that has changed the overrides.

@@ -48,7 +48,7 @@ const SINCE: Duration = Duration::from_mins(10);
 #[derive(Debug, clap::Args)]
 pub(super) struct TopArguments {
     /// The pause between two readings.
-    #[arg(long, value_name = "PAUSE", default_value = "1s", value_parser = parse_pause)]
+    #[arg(long, value_name = "PAUSE", default_value = "2s", value_parser = parse_pause)]
     every: Duration,
     #[command(flatten)]
     control: ControlArguments,
