@@ -377,11 +377,13 @@ impl Confirmations {
             }
             Purpose::RegularCheck | Purpose::Return | Purpose::WholeCheck => {}
         }
-        for destination in request.destinations.iter().filter(|destination| at.is_up(destination)) {
-            self.closed_ports.remove(destination);
+        for destination in request.destinations.iter() {
             if verdict == Verdict::Alive {
-                // What befalls others from now on it has no part in.
+                // What befalls others from now on it has no part in, even before it is up again.
                 at.targets.of(destination).for_each(|target| self.correlation.answered(target.id));
+            }
+            if at.is_up(destination) {
+                self.closed_ports.remove(destination);
             }
         }
         let answers_again = request.purpose == Purpose::Return && verdict == Verdict::Alive;

@@ -243,12 +243,10 @@ impl Watched {
         let (answer, done) = self.case.probe_ends(burst, came);
         prop_assert_eq!(done.feedback, []);
         let Some(key) = key else {
-            let is_back = |key: &DestinationKey| {
-                asked.contains(key) && self.case.engine.state(key).is_some_and(State::is_up)
-            };
+            let is_asked = |key: &DestinationKey| asked.contains(key);
             if answer.verdict == Verdict::Alive {
                 let of_server = |server: ServerId| self.case.destinations(server);
-                self.doubted.retain(|server, _| !of_server(*server).iter().any(is_back));
+                self.doubted.retain(|server, _| !of_server(*server).iter().any(is_asked));
             }
             // Who answers again is asked the whole check.
             let further = self.case.bursts[before..].iter();

@@ -59,6 +59,21 @@ fn whoever_takes_a_connection_is_asked_the_whole_check_which_brings_it_back_at_o
 }
 
 #[test]
+fn whoever_takes_connections_again_has_no_part_in_what_befalls_the_next_one() {
+    let mut case = removed(PAGES[0]);
+    case.passes(50 * MS);
+    case.probe_ends(0, Came::Answered);
+    case.burst_ends(0);
+    case.suspect(PAGES[1], Layer::Host, Strength::Strong, Evidence::NeighbourFailed);
+    while !case.bursts[1].left.is_empty() {
+        let (answer, _) = case.probe_ends(1, Came::TimedOut);
+        assert_eq!(answer.verdict, Verdict::Dead, "its failures count");
+    }
+    let done = case.burst_ends(1);
+    assert!(done.events.iter().all(|event| event.name() != "common"), "{:?}", done.events);
+}
+
+#[test]
 fn whoever_takes_connections_and_fails_the_check_stays_out_and_is_asked_on() {
     let mut case = removed(PAGES[0]);
     case.passes(50 * MS);
