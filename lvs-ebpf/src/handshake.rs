@@ -88,7 +88,7 @@ pub(crate) fn reset(signal: &mut Signal, client: &Client) {
     }
 }
 
-/// The server accepts: proof of life of its listening socket.
+/// The server accepts: proof of life of its listening socket. Returns whether it is believed.
 #[inline(always)]
 pub(crate) fn answered(
     signal: &mut Signal,
@@ -96,10 +96,10 @@ pub(crate) fn answered(
     key: &HandshakeKey,
     open: &Handshake,
     segment: &Transport,
-) {
+) -> bool {
     // A SYN-ACK acknowledges the SYN, and data in it at most; anything else is not believed.
     if !segment.has(ACK) || !is_first_ack(segment.acknowledgement, open.sequence) {
-        return;
+        return false;
     }
     signal.counters.syn_ack += 1;
     listener_answered(signal, client, open);
@@ -107,6 +107,7 @@ pub(crate) fn answered(
         // SAFETY: as in `began`; the flag only decides which of two proofs of life counts.
         unsafe { (*entry).flags |= Handshake::ANSWERED };
     }
+    true
 }
 
 /// Whether the server's RST answers the SYN of an open handshake, which then is over.

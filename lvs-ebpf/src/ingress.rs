@@ -108,10 +108,14 @@ fn observe_beginning_or_end(signal: &mut Signal, client: &Client, segment: &Tran
         }
         return;
     }
-    if segment.has(FIN) {
+    let is_believed = if segment.has(FIN) {
         signal.counters.server_fin += 1;
-    } else if let Some(open) = open {
-        handshake::answered(signal, client, &key, &open, segment);
+        true
+    } else {
+        // Without an open handshake anybody may have guessed it.
+        open.is_some_and(|open| handshake::answered(signal, client, &key, &open, segment))
+    };
+    if is_believed {
+        signal.replied(clock::coarse());
     }
-    signal.replied(clock::coarse());
 }

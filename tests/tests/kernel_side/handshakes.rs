@@ -250,6 +250,20 @@ fn waiting_networks_are_remembered_until_there_is_proof_of_life() {
 }
 
 #[test]
+fn a_forged_syn_ack_is_no_sign_of_life() {
+    let mut harness = harness();
+    harness.run(OUT, &tcp(socket("203.0.113.1:1000"), server(), SYN).sequence(1).frame());
+    let before = harness.state(MASQUERADED);
+    for (client, acknowledged) in
+        [("203.0.113.1:1000", 1), ("203.0.113.1:1000", 0x2_0000), ("203.0.113.1:1001", 2)]
+    {
+        let forged = tcp(server(), socket(client), SYN | ACK).acknowledging(acknowledged);
+        harness.run(Direction::In, &forged.frame());
+        assert_eq!(harness.state(MASQUERADED), before, "{client} {acknowledged}");
+    }
+}
+
+#[test]
 fn more_networks_than_are_remembered_are_only_in_the_sketch() {
     let mut harness = Harness::new();
     for network in 0..200 {
