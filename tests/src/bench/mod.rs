@@ -3,6 +3,7 @@
 pub mod attacks;
 pub mod checks;
 pub mod director;
+mod failing;
 pub mod failover;
 pub mod noop;
 pub mod table;

@@ -8,7 +8,7 @@ use lvs_tests::{
     exit_code,
 };
 
-/// Measures how long a scrape takes with many servers, and what open status pages take of a processor
+/// Measures what those cost who look at the agent, and whether decisions come later while they are there
 #[derive(Debug, Parser)]
 struct Arguments {
     #[command(flatten)]

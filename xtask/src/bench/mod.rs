@@ -49,7 +49,7 @@ pub(crate) enum Bench {
         #[arg(last = true)]
         arguments: Vec<OsString>,
     },
-    /// Measure how long a scrape takes with 1,000 servers, and what open status pages cost the agent, in the VM
+    /// Measure what a scrape, open status pages, `top` and an idle agent cost, and what they do to decisions, in the VM
     Visitors {
         /// Arguments for the measurement; list them with `-- --help`
         #[arg(last = true)]

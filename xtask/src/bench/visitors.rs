@@ -1,4 +1,4 @@
-//! What visitors of the metrics' port cost the agent, in the VM.
+//! What those cost who look at the agent, in the VM.
 
 use std::ffi::OsString;
 use std::time::Duration;

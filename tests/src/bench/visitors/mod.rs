@@ -1,19 +1,20 @@
-//! What visitors of the metrics' port cost the agent: how long a scrape takes with many servers, and what open status
-//! pages take of a processor. `cargo xtask bench visitors` runs it in a VM.
+//! What those who look at the agent cost it: how long a scrape takes with many servers, what open status pages, `top`
+//! and `status --watch` take of a processor, and whether decisions come later while they are there. Beside that, what an
+//! agent costs at whom nobody looks. `cargo xtask bench visitors` runs it in a VM.
+
+mod crowd;
+mod latency;
 
 use std::{
     fmt::Write as _,
-    io::{Read as _, Write as _},
-    net::{TcpListener, TcpStream},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    fs,
+    net::TcpListener,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 
+use self::crowd::{Pages, Watchers};
 use crate::{
     lab::{
         agent::{Agent, config::METRICS, metric},
@@ -26,8 +27,13 @@ use crate::{
 
 /// What a scrape may take.
 const SCRAPE: Duration = Duration::from_millis(30);
-/// What open pages may take of a processor altogether.
-const PAGES: f64 = 0.03;
+/// What open pages, `top` and `status --watch` may take of a processor in the agent altogether.
+const WATCHED: f64 = 0.03;
+/// What an agent may take of a processor at whom nobody looks, and of memory.
+const IDLE: f64 = 0.01;
+const IDLE_MIB: f64 = 30.0;
+/// How many servers it has then.
+const IDLE_SERVERS: u16 = 100;
 /// How long the agent may take until it has an answer of every server.
 const START: Duration = Duration::from_mins(5);
 /// Servers of each service.
@@ -42,15 +48,34 @@ pub struct VisitorOptions {
     /// How many status pages are open
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u8).range(1..=12))]
     pub pages: u8,
-    /// How often the metrics are scraped
+    /// How often the metrics are scraped, to see how long it takes
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..))]
     pub scrapes: u16,
-    /// For how long the processor's time is measured, in seconds, with and without pages in turn
+    /// For how long the processor's time is measured, in seconds, with and without visitors in turn
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..))]
     pub seconds: u16,
     /// How often that is
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
     pub rounds: u16,
+    /// How many hard states are timed in each round with and in each without visitors
+    #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u16).range(2..))]
+    pub states: u16,
+    /// Only these: scrapes, watched, idle or latency; may be given several times
+    #[arg(long)]
+    pub only: Vec<Part>,
+}
+
+/// A part of the measurement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Part {
+    /// How long a scrape takes.
+    Scrapes,
+    /// What pages, `top` and `status --watch` cost.
+    Watched,
+    /// What an agent costs at whom nobody looks.
+    Idle,
+    /// How soon decisions are in the table.
+    Latency,
 }
 
 /// Measures, prints, and returns whether all of it is within its limits.
@@ -71,24 +96,47 @@ pub fn measure(options: &VisitorOptions) -> Result<bool> {
         }
         Ok(())
     })?;
-    let mut agent = Agent::start(&director, &config(options.servers))?;
+    let wants = |part| options.only.is_empty() || options.only.contains(&part);
+    let mut is_well = true;
+    if wants(Part::Scrapes) || wants(Part::Watched) {
+        let mut agent = start(&director, options.servers, &config(options.servers))?;
+        is_well &= !wants(Part::Scrapes) || scrapes(&agent, options)?;
+        is_well &= !wants(Part::Watched) || watched(&director, &agent, options)?;
+        agent.stop()?;
+    }
+    if wants(Part::Idle) {
+        // With the passive signal and everything else that is usual.
+        let mut agent = start(&director, IDLE_SERVERS, &config(IDLE_SERVERS).replace(NO_SIGNAL, ""))?;
+        is_well &= idle(&agent, options)?;
+        agent.stop()?;
+    }
+    if wants(Part::Latency) {
+        is_well &= latency::measure(&director, options)?;
+    }
+    // It waits for connections as long as the namespace is there.
+    drop(answering);
+    Ok(is_well)
+}
+
+/// Starts an agent, and waits until so many servers are well.
+fn start(director: &Namespace, servers: u16, config: &str) -> Result<Agent> {
+    let mut agent = Agent::start(director, config)?;
     agent.wait_until_ready()?;
-    let wanted = f64::from(options.servers);
+    let wanted = f64::from(servers);
     wait::until_true("an answer of every server", START, || {
         agent.check_running()?;
         Ok(metric(&agent.metrics()?, "lvs_server_up", &[]) == Some(wanted))
     })
     .with_context(|| agent.diagnosis())?;
-    let fast = scrapes(&agent, options)?;
-    let cheap = pages(&director, &agent, options)?;
-    // It waits for connections as long as the namespace is there.
-    drop(answering);
-    Ok(fast && cheap)
+    Ok(agent)
 }
+
+/// No packet of these servers passes a device where the signal would be.
+const NO_SIGNAL: &str = "[passive]\nenabled = false\n";
 
 /// Each server is asked once a second, so that on a page every line changes all the time.
 fn config(servers: u16) -> String {
-    let mut text = format!("[agent]\nmetrics = \"{METRICS}\"\n[passive]\nenabled = false\n");
+    let mut text = format!("[agent]\nmetrics = \"{METRICS}\"\n{NO_SIGNAL}");
     for number in 0..servers {
         // Writing into a string can't fail.
         if number % EACH == 0 {
@@ -134,87 +182,76 @@ fn scrapes(agent: &Agent, options: &VisitorOptions) -> Result<bool> {
     Ok(is_fast)
 }
 
-fn pages(director: &Namespace, agent: &Agent, options: &VisitorOptions) -> Result<bool> {
-    let time = Duration::from_secs(options.seconds.into());
-    let share = || -> Result<f64> {
-        let (begun, before) = (Instant::now(), process::processor_time(agent.pid())?);
-        std::thread::sleep(time);
-        let used = process::processor_time(agent.pid())?.saturating_sub(before);
-        Ok(used.as_secs_f64() / begun.elapsed().as_secs_f64())
-    };
+fn watched(director: &Namespace, agent: &Agent, options: &VisitorOptions) -> Result<bool> {
     let mut costs = Vec::new();
     for _ in 0..options.rounds {
-        let without = share()?;
-        let opened = Pages::open(director, options.pages)?;
+        let without = share(agent, options)?;
+        let pages = Pages::open(director, options.pages)?;
         // The whole table is sent first, which is not what a page costs while it is open.
         std::thread::sleep(Duration::from_secs(3));
-        let with = share()?;
-        let bytes = opened.close()?;
-        ensure!(bytes > 0, "the pages were told nothing");
+        let with_pages = share(agent, options)?;
+        let watchers = Watchers::start(director)?;
+        std::thread::sleep(Duration::from_secs(3));
+        let with_all = share(agent, options)?;
+        watchers.end()?;
+        let bytes = pages.close()?;
         say(&format!(
-            "{} pages: {:.2} % of a processor with, {:.2} % without; {} kB to all",
+            "{} pages: {:.2} % of a processor; with top and status --watch {:.2} %; without {:.2} %; {} kB to the pages",
             options.pages,
-            100.0 * with,
+            100.0 * with_pages,
+            100.0 * with_all,
             100.0 * without,
             bytes / 1000
         ));
-        costs.push(with - without);
+        costs.push(with_all - without);
     }
-    costs.sort_unstable_by(f64::total_cmp);
-    let median = costs[costs.len() / 2];
-    let is_cheap = median <= PAGES;
+    let cost = median(&mut costs);
+    let is_cheap = cost <= WATCHED;
     let words = if is_cheap { "" } else { ": TOO MUCH" };
     say(&format!(
-        "{} pages with {} servers: {:.2} % of a processor, at most {:.0} %{words}",
+        "{} pages, top and status --watch with {} servers: {:.2} % of a processor, at most {:.0} %{words}",
         options.pages,
         options.servers,
-        100.0 * median,
-        100.0 * PAGES
+        100.0 * cost,
+        100.0 * WATCHED
     ));
     Ok(is_cheap)
 }
 
-/// Readers of the page's messages.
-struct Pages {
-    streams: Vec<TcpStream>,
-    readers: Vec<std::thread::JoinHandle<Result<()>>>,
-    closed: Arc<AtomicBool>,
-    bytes: Arc<AtomicU64>,
+fn idle(agent: &Agent, options: &VisitorOptions) -> Result<bool> {
+    let mut costs = Vec::new();
+    for _ in 0..options.rounds {
+        costs.push(share(agent, options)?);
+    }
+    let mib = resident_mib(agent)?;
+    let cost = median(&mut costs);
+    let is_cheap = cost <= IDLE && mib <= IDLE_MIB;
+    let words = if is_cheap { "" } else { ": TOO MUCH" };
+    say(&format!(
+        "an agent with {IDLE_SERVERS} servers: {:.2} % of a processor, at most {:.0} %; {mib:.1} MiB, at most \
+         {IDLE_MIB:.0}{words}",
+        100.0 * cost,
+        100.0 * IDLE
+    ));
+    Ok(is_cheap)
 }
 
-impl Pages {
-    fn open(director: &Namespace, count: u8) -> Result<Self> {
-        let (closed, bytes) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let (mut streams, mut readers) = (Vec::new(), Vec::new());
-        for _ in 0..count {
-            let mut stream = director.run(|| Ok(TcpStream::connect(METRICS)?))?;
-            write!(stream, "GET /events HTTP/1.1\r\nHost: {METRICS}\r\n\r\n")?;
-            streams.push(stream.try_clone()?);
-            let (closed, bytes) = (closed.clone(), bytes.clone());
-            readers.push(director.thread("page", move || {
-                let mut buffer = vec![0; 1 << 20];
-                loop {
-                    let read = stream.read(&mut buffer)?;
-                    if read == 0 {
-                        ensure!(closed.load(Ordering::Relaxed), "the agent has closed a page that reads");
-                        return Ok(());
-                    }
-                    bytes.fetch_add(read as u64, Ordering::Relaxed);
-                }
-            })?);
-        }
-        Ok(Self { streams, readers, closed, bytes })
-    }
+/// What the agent takes of a processor.
+fn share(agent: &Agent, options: &VisitorOptions) -> Result<f64> {
+    let (begun, before) = (Instant::now(), process::processor_time(agent.pid())?);
+    std::thread::sleep(Duration::from_secs(options.seconds.into()));
+    let used = process::processor_time(agent.pid())?.saturating_sub(before);
+    Ok(used.as_secs_f64() / begun.elapsed().as_secs_f64())
+}
 
-    /// Closes all; how many bytes they were told.
-    fn close(self) -> Result<u64> {
-        self.closed.store(true, Ordering::Relaxed);
-        for stream in &self.streams {
-            stream.shutdown(std::net::Shutdown::Both)?;
-        }
-        for reader in self.readers {
-            reader.join().map_err(|_panic| anyhow::anyhow!("a page's reader panicked"))??;
-        }
-        Ok(self.bytes.load(Ordering::Relaxed))
-    }
+fn resident_mib(agent: &Agent) -> Result<f64> {
+    let status = fs::read_to_string(format!("/proc/{}/status", agent.pid()))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+    let kib: f64 = line.trim().trim_end_matches(" kB").parse()?;
+    Ok(kib / 1024.0)
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or_default()
 }

@@ -64,6 +64,13 @@ impl OnTerminal {
         Ok((status, std::mem::take(&mut self.written)))
     }
 
+    /// Reads what it has written so far, and forgets it.
+    pub fn drain(&mut self) -> Result<()> {
+        self.read()?;
+        self.written.clear();
+        Ok(())
+    }
+
     fn read(&mut self) -> Result<()> {
         let mut bytes = [0; 4096];
         loop {
