@@ -5,6 +5,7 @@ use std::{
     fs::{self, File},
     io::{self, BufRead as _, BufReader, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::Command,
     sync::{
@@ -37,6 +38,8 @@ use crate::{
 
 /// How long a log may take to be lost.
 const LOST_LIMIT: Duration = Duration::from_mins(2);
+/// Lines that are caused at a time, so that it is soon.
+const LINES: usize = 1000;
 /// Files that a crowd may have open.
 const FILES: u32 = 20_000;
 /// How often the control socket is called a second, and how many callers stay.
@@ -226,10 +229,23 @@ impl Ongoing {
 /// Lets the reader of standard error stop, and the log come to know of it.
 fn lose_log(bed: &Testbed, reader: LogReader) -> Result<()> {
     bed.agent.set_log_reader(reader);
-    // More lines, so that it is soon.
-    bed.agent.command(&["log-level", "debug"])?;
-    wait::until_true("the log to be lost", LOST_LIMIT, || Ok(lost_lines(bed)? > 0.0))?;
-    bed.agent.command(&["log-level", "info"])?;
+    wait::until_true("the log to be lost", LOST_LIMIT, || {
+        cause_lines(LINES)?;
+        Ok(lost_lines(bed)? > 0.0)
+    })
+}
+
+/// Lets the agent log so many lines: each time that the log's filter is set. Else a queue of thousands would be filled
+/// no sooner than the attack is over.
+fn cause_lines(lines: usize) -> Result<()> {
+    let stream = UnixStream::connect(CONTROL).context("the control socket")?;
+    let mut replies = BufReader::new(stream.try_clone()?);
+    let mut reply = String::new();
+    for _ in 0..lines {
+        (&stream).write_all(b"{\"command\":\"log-level\",\"filter\":\"info\"}\n")?;
+        reply.clear();
+        replies.read_line(&mut reply)?;
+    }
     Ok(())
 }
 
