@@ -33,6 +33,7 @@ mod privileges;
 pub mod probe;
 mod process;
 mod reconcile;
+mod second_chance;
 mod service_manager;
 mod state_file;
 mod supervision;

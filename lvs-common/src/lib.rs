@@ -10,6 +10,7 @@
 //! | `latency.rs` | a histogram of latencies |
 //! | `edge.rs` | records of the ring buffer |
 //! | `interest.rs` | the filter before the endpoint maps |
+//! | `second_chance.rs` | map values: SYNs that may be sent again, and what may be held back |
 //! | `shortcut.rs` | the table of shortcuts beside them |
 //! | `names.rs` | names of programs, maps and constants |
 //!
@@ -23,6 +24,7 @@ pub mod interest;
 mod key;
 mod latency;
 mod names;
+mod second_chance;
 mod shortcut;
 mod state;
 mod waiting;
@@ -31,7 +33,11 @@ pub use counters::{ServerCounters, UnattributedCounters};
 pub use edge::{Edge, EdgeKind};
 pub use key::{EndpointKey4, EndpointKey6, EndpointKind, HandshakeKey, ServerId, mapped};
 pub use latency::Latencies;
-pub use names::{COARSE_CLOCK, EGRESS, INGRESS, MAX_SERVERS, PROBE_MARK, PROBE_MARK_NAME, map};
+pub use names::{
+    COARSE_CLOCK, EGRESS, EGRESS_CHANCE, INGRESS, INGRESS_CHANCE, INJECT, MAX_SERVERS, PROBE_MARK,
+    PROBE_MARK_NAME, map,
+};
+pub use second_chance::{HoldBack, KeptSyn, chance};
 pub use shortcut::Shortcut;
 pub use state::{Flow, Handshake, LayerState, Retransmissions, ServerState, Sketch};
 pub use waiting::{ServerAnswered, ServerWaiting, WaitingConnections};

@@ -4,6 +4,12 @@
 pub const EGRESS: &str = "lvs_egress";
 /// The classifier on the way in, for what masqueraded servers answer.
 pub const INGRESS: &str = "lvs_ingress";
+/// [`EGRESS`] with second chance: it also keeps SYNs. (Names have at most 15 characters in the kernel.)
+pub const EGRESS_CHANCE: &str = "lvs_egress_2nd";
+/// [`INGRESS`] with second chance: it may hold back RSTs that answer SYNs.
+pub const INGRESS_CHANCE: &str = "lvs_ingress_2nd";
+/// Never attached: run once for each packet that the agent puts into a device's ingress.
+pub const INJECT: &str = "lvs_inject";
 
 /// Load-time constant (`u32`): how many server ids there are; the arrays hold this many for each CPU.
 pub const MAX_SERVERS: &str = "MAX_SERVERS";
@@ -45,6 +51,14 @@ pub mod map {
     pub const FLOWS: &str = "FLOWS";
     /// Memory-mapped array of [`UnattributedCounters`](crate::UnattributedCounters), by CPU.
     pub const DOUBTS: &str = "DOUBTS";
+    /// Memory-mapped array of [`KeptSyn`](crate::KeptSyn), by place.
+    pub const KEPT_SYNS: &str = "KEPT_SYNS";
+    /// Memory-mapped array of `u64`, by place: when the agent has sent the kept SYN again; 0 once that has passed.
+    pub const RETRIED: &str = "RETRIED";
+    /// Memory-mapped array of `u64`, by id: see [`chance`](crate::chance).
+    pub const CHANCES: &str = "CHANCES";
+    /// Memory-mapped array with one [`HoldBack`](crate::HoldBack).
+    pub const HOLD_BACK: &str = "HOLD_BACK";
     /// Ring buffer of [`Edge`](crate::Edge).
     pub const EDGES: &str = "EDGES";
 }

@@ -3,7 +3,7 @@
 use core::mem::MaybeUninit;
 
 use aya_ebpf::programs::TcContext;
-use lvs_common::{Handshake, interest};
+use lvs_common::{Handshake, ServerId, interest};
 
 use crate::{
     client::Client,
@@ -27,9 +27,34 @@ struct AttributedPacket {
     probe: bool,
 }
 
+/// What else is done with a client's segments.
+pub(crate) trait Further {
+    /// Whether anything is.
+    const IS_ANYTHING: bool;
+    /// Whether the segment is the agent's doing, so that it is not to be taken in.
+    fn is_own(id: ServerId, client: &Client, segment: &Transport) -> bool;
+    /// Takes in a segment that is not a probe's.
+    fn sent(ctx: &TcContext, id: ServerId, client: &Client, segment: &Transport);
+}
+
+/// Nothing else is done.
+pub(crate) enum Nothing {}
+
+impl Further for Nothing {
+    const IS_ANYTHING: bool = false;
+
+    #[inline(always)]
+    fn is_own(_: ServerId, _: &Client, _: &Transport) -> bool {
+        false
+    }
+
+    #[inline(always)]
+    fn sent(_: &TcContext, _: ServerId, _: &Client, _: &Transport) {}
+}
+
 /// Watches one packet.
 #[inline(always)]
-pub(crate) fn observe(ctx: &TcContext) -> Result<(), Unattributed> {
+pub(crate) fn observe<F: Further>(ctx: &TcContext) -> Result<(), Unattributed> {
     let mut attributed = MaybeUninit::<AttributedPacket>::uninit();
     let room = attributed.as_mut_ptr();
     // SAFETY: room for an `AttributedPacket`, into whose place each part is written: the stack is too small for copies.
@@ -44,7 +69,19 @@ pub(crate) fn observe(ctx: &TcContext) -> Result<(), Unattributed> {
         Attribution::Undecided => attribute(ctx, &mut attributed)?,
     }
     // SAFETY: written, because it has not failed.
-    observe_packet(ctx, unsafe { attributed.assume_init_ref() })
+    let packet = unsafe { attributed.assume_init_ref() };
+    if !F::IS_ANYTHING {
+        return observe_packet(ctx, packet);
+    }
+    let AttributedPacket { server, client, transport, probe } = packet;
+    if F::is_own(server.id, client, transport) {
+        return Ok(());
+    }
+    observe_packet(ctx, packet)?;
+    if client.protocol == protocol::TCP && !probe {
+        F::sent(ctx, server.id, client, transport);
+    }
+    Ok(())
 }
 
 /// Attributes a packet on the full path; written unless this fails.

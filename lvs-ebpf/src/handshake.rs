@@ -186,6 +186,6 @@ pub(crate) fn remove(key: &HandshakeKey) {
 }
 
 #[inline(always)]
-fn is_first_ack(acknowledgement: u32, sequence: u32) -> bool {
+pub(crate) fn is_first_ack(acknowledgement: u32, sequence: u32) -> bool {
     (1..=FIRST_ACK_WINDOW).contains(&acknowledgement.wrapping_sub(sequence))
 }

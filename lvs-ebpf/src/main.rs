@@ -1,7 +1,8 @@
 //! The eBPF programs: two tc classifiers that watch the traffic to and from the real servers.
 //!
 //! They only watch. Neither drops, redirects or changes a packet: both return `TC_ACT_UNSPEC`, which leaves the verdict
-//! to whatever else is attached. Work is bounded: no loops but over a fixed number of headers, a fixed number of map
+//! to whatever else is attached. (Where a service has a second chance, those of `with_second_chance.rs` are loaded in
+//! their place.) Work is bounded: no loops but over a fixed number of headers, a fixed number of map
 //! look-ups. A packet that can't be attributed to a server is counted as such, by reason, and nothing else happens.
 //!
 //! | file | what is in it |
@@ -58,7 +59,7 @@ use crate::unattributed::Unattributed;
 #[expect(clippy::needless_pass_by_value, reason = "the macro hands the context over")]
 #[classifier]
 pub(crate) fn lvs_egress(ctx: TcContext) -> i32 {
-    conclude(&ctx, egress::observe(&ctx))
+    conclude(&ctx, egress::observe::<egress::Nothing>(&ctx))
 }
 
 /// Watches packets into the director, replies of masqueraded servers among them.

@@ -12,7 +12,7 @@ use lvs_common::{
 
 /// Lets user space map an array into its memory and read or write it without system calls
 /// (`BPF_F_MMAPABLE`, `include/uapi/linux/bpf.h`).
-const MAPPABLE: u32 = 1 << 10;
+pub(crate) const MAPPABLE: u32 = 1 << 10;
 
 /// How many server ids there are; the agent overrides it at load time.
 #[unsafe(no_mangle)]

@@ -61,6 +61,7 @@ use crate::{
     privileges::{self, RunAs},
     probe::{BaselineCheck, IdleConnections, Prober, Scheduler},
     reconcile::{Reconciler, sysctl},
+    second_chance::{self, SecondChanceTask},
     service_manager::{self, PhaseHandle, ServiceManager, TurnRequest},
     state_file::{self, FailureNote, Restored, SavedCommands, StateWriter},
     supervision::{STOP, TaskName, TaskSet},
@@ -289,7 +290,7 @@ impl Running {
         let watched_services = watched.clone();
         let wiring =
             Wiring { findings: findings_tx, clients: clients_tx, feedback, targets: targets_tx, watched };
-        let passive = self.monitor(&config, wiring).await;
+        let passive = self.monitor(&config, wiring, &watched_services, &targets).await;
         let weights: Vec<_> = engine.weights().collect();
         let maintained = self.make_first_edits(&config, &mut engine, &mut table).await;
         let (results_tx, results) = mpsc::channel(RESULTS);
@@ -436,9 +437,20 @@ impl Running {
     }
 
     /// Starts passive detection, if it is available. Returns the handle that answers requests about it.
-    async fn monitor(&mut self, config: &Config, wiring: Wiring) -> MonitorHandle {
+    async fn monitor(
+        &mut self,
+        config: &Config,
+        wiring: Wiring,
+        services: &latest::Receiver<WatchedServices>,
+        targets: &latest::Receiver<Arc<Targets>>,
+    ) -> MonitorHandle {
         match setup::set_up(config, wiring, self.events.clone()).await {
-            Ok(monitor) => {
+            Ok(mut monitor) => {
+                if let Some(kept) = monitor.kept.take() {
+                    let (services, targets) = (services.clone(), targets.clone());
+                    let parts = second_chance::Parts { kept, targets, services, events: self.events.clone() };
+                    self.tasks.spawn_restarted(TaskName::SecondChance, SecondChanceTask::new(parts));
+                }
                 let requests = monitor.requests.clone();
                 let shutdown = self.tasks.shutdown().clone();
                 self.tasks.spawn(TaskName::Monitor, monitor.run(shutdown));
@@ -446,12 +458,14 @@ impl Running {
             }
             Err(reason @ NoPassiveSide::Off) => {
                 info!("{reason}");
+                second_chance::refuse_all(&services.borrow(), &self.events);
                 MonitorHandle::None(reason.to_string())
             }
             Err(reason) => {
                 let lacking = privileges::lacking_for_signal();
                 let lacking = lacking.map_or_else(String::new, |names| format!("; it takes {names} as well"));
                 warn!("no passive detection, active checks only: {reason}{lacking}");
+                second_chance::refuse_all(&services.borrow(), &self.events);
                 MonitorHandle::None(reason.to_string())
             }
         }

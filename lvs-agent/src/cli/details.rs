@@ -50,6 +50,9 @@ pub(super) fn service(service: &VirtualService) -> String {
     if service.one_packet == Some(true) {
         parts.push("  one packet".to_owned());
     }
+    if service.second_chance.is_on() {
+        parts.push("  second chance".to_owned());
+    }
     match service.on_exit {
         Some(OnExit::Remove) => parts.push("  removed at a clean stop".to_owned()),
         Some(OnExit::Keep) => parts.push("  kept at a clean stop".to_owned()),

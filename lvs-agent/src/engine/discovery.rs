@@ -110,6 +110,7 @@ fn unlisted(entry: &Service, settings: &Unlisted) -> VirtualService {
         check,
         further,
         idle_connection: settings.idle_connection,
+        second_chance: settings.second_chance,
         servers: Vec::new(),
         policy: settings.policy.clone(),
         notify: Notifications::default(),

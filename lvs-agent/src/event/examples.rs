@@ -5,9 +5,9 @@ use std::{net::SocketAddr, time::Duration};
 use lvs_common::ServerId;
 
 use super::{
-    CommandRun, ConfigNotice, Consequence, ContradictionChange, ContradictionEnd, Event, HintFate,
-    InstanceChange, LineFile, ListChange, MailResult, ProbeKind, ReloadCause, StateFileChange, Subject,
-    WeightOccasion,
+    ChanceCause, ChanceResult, CommandRun, ConfigNotice, Consequence, ContradictionChange, ContradictionEnd,
+    Event, GivenUp, HintFate, InstanceChange, LineFile, ListChange, MailResult, ProbeKind, ReloadCause,
+    StateFileChange, Subject, WeightOccasion,
 };
 use crate::{
     control::Reloaded,
@@ -32,6 +32,7 @@ pub(crate) fn examples() -> Vec<Event> {
         of_suspicions(),
         of_blindness(),
         of_idle_connections(),
+        of_second_chances(),
         of_contradictions(),
         of_servers(),
         of_services(),
@@ -172,6 +173,30 @@ fn of_idle_connections() -> Vec<Event> {
     ];
     let events = changes.map(|change| Event::IdleConnection { subjects: vec![subject()], change });
     events.into_iter().chain([Event::IdleLimit { wanted: 10_000, limit: 2560 }]).collect()
+}
+
+fn of_second_chances() -> Vec<Event> {
+    let result = ChanceResult {
+        cause: ChanceCause::Out,
+        retried: 11,
+        completed: 9,
+        median: Some(Duration::from_millis(74)),
+        longest: Some(Duration::from_millis(131)),
+        given_up: vec![(GivenUp::Reset, 1), (GivenUp::Unanswered, 1)],
+    };
+    let cleared = ChanceResult {
+        cause: ChanceCause::Cleared,
+        retried: 2,
+        completed: 2,
+        given_up: vec![],
+        ..result.clone()
+    };
+    let reason = "it is not TCP".to_owned();
+    vec![
+        Event::SecondChance { subject: subject(), result },
+        Event::SecondChance { subject: subject(), result: cleared },
+        Event::NoSecondChance { service: "dns".to_owned(), reason },
+    ]
 }
 
 fn of_contradictions() -> Vec<Event> {

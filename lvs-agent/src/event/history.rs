@@ -144,6 +144,8 @@ fn length(event: &Event) -> usize {
             Event::Config(ConfigNotice::Warning { text, .. }) => text.len(),
             Event::Command { command, about, .. } => command.len() + about.len(),
             Event::Mail { to, subject, .. } => to.len() + subject.len(),
+            Event::NoSecondChance { service, reason } => service.len() + reason.len(),
+            Event::SecondChance { result, .. } => size_of_val(result.given_up.as_slice()),
             Event::Suspicion { subjects, .. }
             | Event::Hint { subjects, .. }
             | Event::Correlated { subjects, .. }

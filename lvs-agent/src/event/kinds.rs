@@ -261,6 +261,83 @@ pub(crate) enum LineFile {
     Works,
 }
 
+/// Why the SYNs of a server were sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ChanceCause {
+    /// It is dead, and out of the kernel's table.
+    Out,
+    /// It lives, and had answered with RSTs that were held back.
+    Cleared,
+}
+
+impl ChanceCause {
+    /// Its name for programs.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Out => "out",
+            Self::Cleared => "cleared",
+        }
+    }
+}
+
+/// Why a handshake got no second chance, or why it was of no use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum GivenUp {
+    /// Too many within a second.
+    Cap,
+    /// Most handshakes are forged.
+    Flood,
+    /// The client is the director itself.
+    Local,
+    /// The client began it long ago.
+    Old,
+    /// It had its second chance already.
+    Repeated,
+    /// The packet could not be sent.
+    NotSent,
+    /// A younger handshake has taken its place before its end was seen.
+    Overwritten,
+    /// Another server has refused it.
+    Refused,
+    /// The client has given up.
+    Reset,
+    /// The client has not completed it.
+    Unanswered,
+}
+
+impl GivenUp {
+    /// Its name for programs.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Cap => "cap",
+            Self::Flood => "flood",
+            Self::Local => "local",
+            Self::Old => "old",
+            Self::Repeated => "repeated",
+            Self::NotSent => "not-sent",
+            Self::Overwritten => "overwritten",
+            Self::Refused => "refused",
+            Self::Reset => "reset",
+            Self::Unanswered => "unanswered",
+        }
+    }
+}
+
+/// What became of the handshakes that were open with a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ChanceResult {
+    pub(crate) cause: ChanceCause,
+    /// SYNs that were sent again.
+    pub(crate) retried: usize,
+    /// Of these, those whose clients have completed the handshake, …
+    pub(crate) completed: usize,
+    /// … and how long after their first SYN: the median, and the last one.
+    pub(crate) median: Option<Duration>,
+    pub(crate) longest: Option<Duration>,
+    /// The others, and those that weren't sent again, by reason.
+    pub(crate) given_up: Vec<(GivenUp, usize)>,
+}
+
 /// A change of an agent that was started for `execute`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum InstanceChange {

@@ -15,9 +15,9 @@ pub(crate) use self::{examples::examples, publisher::Recorded};
 pub(crate) use self::{
     history::{Entry, Excerpt, History},
     kinds::{
-        CommandRun, ConfigNotice, Consequence, ContradictionChange, ContradictionEnd, HintFate,
-        InstanceChange, LineFile, ListChange, MailResult, ProbeKind, ReloadCause, StateFileChange, Subject,
-        WeightOccasion,
+        ChanceCause, ChanceResult, CommandRun, ConfigNotice, Consequence, ContradictionChange,
+        ContradictionEnd, GivenUp, HintFate, InstanceChange, LineFile, ListChange, MailResult, ProbeKind,
+        ReloadCause, StateFileChange, Subject, WeightOccasion,
     },
     publisher::{Publisher, Record, Subscriber},
     timeline::Timelines,
@@ -89,6 +89,10 @@ pub(crate) enum Event {
     IdleConnection { subjects: Vec<Subject>, change: IdleChange },
     /// Not all servers have an idle connection: the process may open too few files.
     IdleLimit { wanted: usize, limit: usize },
+    /// Handshakes that were open with a server were begun anew, and what became of them.
+    SecondChance { subject: Subject, result: ChanceResult },
+    /// A service that is to have a second chance has none.
+    NoSecondChance { service: String, reason: String },
     /// A probe has ended.
     Probe { kind: ProbeKind, subjects: Vec<Subject>, outcome: Outcome, verdict: Verdict },
     /// A server's state has changed. `relapses`: how often it went down soon after it had come back.
@@ -198,6 +202,8 @@ impl Event {
                 IdleChange::On => "idle-on",
             },
             Self::IdleLimit { .. } => "idle-limit",
+            Self::SecondChance { .. } => "second-chance",
+            Self::NoSecondChance { .. } => "no-second-chance",
             Self::Probe { .. } => "probe",
             Self::Transition { transition, .. } => match transition {
                 Transition { from, to } if from.is_hard_down() && to.is_hard_down() => "agreed",

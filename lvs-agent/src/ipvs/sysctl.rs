@@ -13,10 +13,12 @@ pub enum Sysctl {
     /// Whether a SYN on a known connection may be scheduled anew: 0 never, bit 0 where that is safe, bit 1 in FIN-WAIT,
     /// too.
     ConnReuseMode,
+    /// Whether connections have conntrack entries as well. It is only read.
+    Conntrack,
 }
 
 impl Sysctl {
-    /// All of them.
+    /// Those that decide what becomes of connections, which the agent may set.
     pub const ALL: [Self; 3] = [Self::ExpireNodestConn, Self::ExpireQuiescentTemplate, Self::ConnReuseMode];
 
     /// Its name below `net.ipv4.vs`.
@@ -26,6 +28,7 @@ impl Sysctl {
             Self::ExpireNodestConn => "expire_nodest_conn",
             Self::ExpireQuiescentTemplate => "expire_quiescent_template",
             Self::ConnReuseMode => "conn_reuse_mode",
+            Self::Conntrack => "conntrack",
         }
     }
 

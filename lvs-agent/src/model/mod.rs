@@ -10,6 +10,7 @@ mod notify;
 mod peer_text;
 mod policy;
 mod script_user;
+mod second_chance;
 mod secrets;
 mod server;
 mod service;
@@ -35,6 +36,7 @@ pub use self::{
     peer_text::{PeerText, is_shown},
     policy::{CommandLine, FlapDamping, OnContradiction, PoolPolicy, Quorum, StartPolicy},
     script_user::ScriptUser,
+    second_chance::SecondChance,
     server::{Backup, Combine, FurtherChecks, RealServer},
     service::{OnExit, OnFailure, Role, SchedulerFlags, VirtualService},
     settings::{

@@ -4,7 +4,7 @@ use std::{iter, num::NonZeroU32};
 
 use super::{
     Check, DestinationKey, FurtherChecks, Hashing, IdleConnection, Notifications, Persistence, PoolPolicy,
-    RealServer, Scheduler, ServiceKey, Weight,
+    RealServer, Scheduler, SecondChance, ServiceKey, Weight,
 };
 
 /// A virtual service: what clients connect to.
@@ -36,6 +36,8 @@ pub struct VirtualService {
     pub further: FurtherChecks,
     /// Whether an idle connection to each server is kept.
     pub idle_connection: IdleConnection,
+    /// Whether connections that have just begun get a second chance.
+    pub second_chance: SecondChance,
     /// The real servers, no two with the same address and port. There is at least one unless there are backups, or the
     /// mode is not [`Mode::Manage`].
     pub servers: Vec<RealServer>,

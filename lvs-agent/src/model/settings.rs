@@ -10,7 +10,7 @@ use std::{
 
 use lvs_common::PROBE_MARK;
 
-use super::{CommandLine, LogTarget, OnExit, ScriptUser, Unlisted, VirtualService, defaults};
+use super::{CommandLine, LogTarget, OnExit, ScriptUser, SecondChance, Unlisted, VirtualService, defaults};
 
 /// Everything an operator can say.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,6 +65,14 @@ impl Config {
         }
         self.agent.mode = mode;
         Ok(self)
+    }
+
+    /// Whether any service may have a second chance. Where nothing is edited nobody can have one.
+    #[must_use]
+    pub fn second_chance(&self) -> SecondChance {
+        let listed = self.services.iter().any(|service| service.second_chance.is_on());
+        let unlisted = self.adopts() && self.unlisted.second_chance.is_on();
+        SecondChance::from(self.agent.mode != Mode::Observe && (listed || unlisted))
     }
 
     /// Whether services and servers are those of the kernel's table: [`Mode::Observe`] does as [`Mode::Adopt`] would

@@ -3,7 +3,8 @@
 use std::num::NonZeroU32;
 
 use super::{
-    Check, CheckKind, FurtherChecks, IdleConnection, OnFailure, PoolPolicy, ServiceKey, Transport, defaults,
+    Check, CheckKind, FurtherChecks, IdleConnection, OnFailure, PoolPolicy, SecondChance, ServiceKey,
+    Transport, defaults,
 };
 
 /// Settings of services that are in the kernel's table and not listed, where those are checked as well.
@@ -23,6 +24,8 @@ pub struct Unlisted {
     pub further: FurtherChecks,
     /// Whether an idle connection to each server is kept.
     pub idle_connection: IdleConnection,
+    /// Whether connections that have just begun get a second chance.
+    pub second_chance: SecondChance,
     /// How the pool is run. It has no backups.
     pub policy: PoolPolicy,
 }
@@ -37,6 +40,7 @@ impl Default for Unlisted {
             asks: false,
             further: FurtherChecks::default(),
             idle_connection: IdleConnection::default(),
+            second_chance: SecondChance::default(),
             policy: PoolPolicy::default(),
         }
     }

@@ -15,10 +15,10 @@ use crate::{
     engine::confirmation::DetectorFeedback,
     event::Publisher,
     messages::{SignalRequest, WatchedServices},
-    model::{Config, PassiveSettings},
+    model::{Config, PassiveSettings, SecondChance},
     netlink::DEFAULT_TIMEOUT,
     network::{Links, NeighbourWatch, NetworkError, SurveyTask},
-    passive::{ClientReport, Detector, Finding, PassiveError, Programs, Signals, Sizes, Targets},
+    passive::{ClientReport, Detector, Finding, KeptSyns, PassiveError, Programs, Signals, Sizes, Targets},
     telemetry::metrics,
 };
 
@@ -42,6 +42,8 @@ pub(crate) struct PassiveSide {
     pub(crate) neighbours: NeighbourWatch,
     pub(crate) hooks: HookWatch,
     pub(crate) maps: MapWatch,
+    /// The SYNs that are kept, where a service has a second chance.
+    pub(crate) kept: Option<KeptSyns>,
     /// Whom to ask about the signal.
     pub(crate) requests: mpsc::Sender<SignalRequest>,
 }
@@ -99,6 +101,10 @@ pub(crate) async fn set_up(
     let handshakes =
         programs.take_handshakes().inspect_err(|error| warn!("open handshakes aren't counted: {error}"));
     let maps = MapWatch { handshakes: handshakes.ok().map(Arc::new) };
+    let kept = programs.take_kept_syns().unwrap_or_else(|error| {
+        warn!("there is no second chance: {error}");
+        None
+    });
     programs.set_order(&config.passive.order);
     let program_ids = programs.ids();
     let (devices_tx, devices) = latest::channel(Vec::new());
@@ -133,6 +139,7 @@ pub(crate) async fn set_up(
         neighbours: neighbour_watch,
         hooks: looks,
         maps,
+        kept,
         requests: requests_tx,
     })
 }
@@ -153,15 +160,22 @@ fn load(config: &Config, services: &WatchedServices) -> Result<(Programs, Signal
     let endpoints = Targets::new(super::topology::forwardings(services)).all().len();
     // The size of a table that is still empty is unknown.
     let expected = if endpoints == 0 { EXPECTED } else { endpoints };
-    let sizes = Sizes::for_endpoints(expected);
+    let sizes = Sizes::for_endpoints(expected).with(config.second_chance());
     let log_level = if config.passive.log_faults { LOG_WARNINGS } else { LOG_NOTHING };
-    Programs::load(sizes, config.agent.probe_mark, log_level)
+    let load = |sizes| Programs::load(sizes, config.agent.probe_mark, log_level);
+    load(sizes).or_else(|error| match sizes.second_chance {
+        SecondChance::Off => Err(error),
+        SecondChance::On => {
+            warn!("there is no second chance: {error}");
+            load(sizes.with(SecondChance::Off))
+        }
+    })
 }
 
 impl PassiveSide {
     /// Watches until `shutdown`.
     pub(crate) async fn run(self, shutdown: tokio_util::sync::CancellationToken) {
-        let Self { monitor, inputs, survey_task, neighbours, hooks, maps, requests: _ } = self;
+        let Self { monitor, inputs, survey_task, neighbours, hooks, maps, kept: _, requests: _ } = self;
         tokio::join!(
             monitor.run(inputs, shutdown.clone()),
             survey_task.run(shutdown.clone()),

@@ -22,22 +22,22 @@ use aya::{
     },
     util::KernelVersion,
 };
-use lvs_common::{EGRESS, INGRESS};
 use nix::{errno::Errno, libc};
 
 use super::error::{PassiveError, program};
 use crate::model::{AttachOrder, TcxOrder};
 
-/// Both programs and their hooks.
-const PROGRAMS: [(&str, TcAttachType); 2] =
-    [(EGRESS, TcAttachType::Egress), (INGRESS, TcAttachType::Ingress)];
+/// The hooks: out of the machine and into it.
+const HOOKS: [TcAttachType; 2] = [TcAttachType::Egress, TcAttachType::Ingress];
 
 /// The handle of the filters on a clsact qdisc, which with their priority says whose they are. The bytes spell `LVSp`.
 const HANDLE: TcHandle = TcHandle::new(0x4c56, 0x5370);
 
 /// The devices that programs are attached to.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Attachments {
+    /// The programs by hook.
+    programs: [&'static str; 2],
     /// Where the programs are put among others.
     pub(super) order: AttachOrder,
     devices: BTreeMap<String, Attachment>,
@@ -55,6 +55,11 @@ struct Attachment {
 type Links = Vec<(&'static str, SchedClassifierLinkId)>;
 
 impl Attachments {
+    /// None yet, of these programs: out of the machine and into it.
+    pub(super) fn of(programs: [&'static str; 2]) -> Self {
+        Self { programs, order: AttachOrder::default(), devices: BTreeMap::new() }
+    }
+
     /// The devices by name.
     pub(super) fn devices(&self) -> impl Iterator<Item = &str> {
         self.devices.keys().map(String::as_str)
@@ -77,7 +82,7 @@ impl Attachments {
             }
         }
         let mut links = Vec::new();
-        for (name, direction) in PROGRAMS {
+        for (name, direction) in self.programs.into_iter().zip(HOOKS) {
             match attach(program(ebpf, name)?, device, direction, &self.order) {
                 Ok(link) => links.push((name, link)),
                 Err(error) => {
@@ -153,14 +158,14 @@ pub fn in_front_on_tcx(device: &str, ours: [u32; 2]) -> Option<[Vec<String>; 2]>
     if !uses_tcx() {
         return None;
     }
-    let in_front = |(_, direction), own| {
+    let in_front = |direction, own| {
         let (_, present) = SchedClassifier::query_tcx(device, direction).ok()?;
         let before = present.iter().take_while(|program| program.id() != own);
         let name =
             |program: &ProgramInfo| program.name_as_str().unwrap_or("a program without a name").to_owned();
         Some(before.map(name).collect())
     };
-    let [out, into] = PROGRAMS;
+    let [out, into] = HOOKS;
     Some([in_front(out, ours[0])?, in_front(into, ours[1])?])
 }
 
@@ -183,7 +188,7 @@ fn still_attached(ebpf: &mut Ebpf, device: &str, links: Links) -> Result<Option<
             }
         }
     }
-    if left.len() == PROGRAMS.len() {
+    if left.len() == HOOKS.len() {
         return Ok(Some(left));
     }
     detach(ebpf, device, left)?;

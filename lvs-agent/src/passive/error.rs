@@ -60,6 +60,12 @@ pub enum PassiveError {
         /// `ARPHRD_*` in `linux/if_arp.h`.
         kind: u16,
     },
+    /// A packet could not be put into a device's ingress.
+    #[error("the kernel takes no packet for the ingress of device {device}")]
+    NotInjected {
+        /// The device's index.
+        device: u32,
+    },
     /// A map can't be read, written or mapped.
     #[error("map {map}: {error}")]
     Map {

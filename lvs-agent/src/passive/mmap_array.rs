@@ -35,6 +35,15 @@ impl<T: Pod> MmapArray<T> {
         })
     }
 
+    /// The first eight bytes of entry `index`, or `None` past the end.
+    #[expect(unsafe_code, reason = "memory that the kernel writes at the same time")]
+    pub(super) fn first_word(&self, index: usize) -> Option<u64> {
+        (index < self.len && size_of::<T>() >= 8).then(|| {
+            // SAFETY: as in `get`; an entry has at least eight bytes, and starts at a multiple of eight.
+            unsafe { self.memory.as_ptr().cast::<T>().add(index).cast::<u64>().read_volatile() }
+        })
+    }
+
     /// Writes entry `index`; nothing happens past the end. A program that writes it at the same time may win.
     #[expect(unsafe_code, reason = "memory that the kernel reads at the same time")]
     pub(super) fn set(&mut self, index: usize, value: T) {

@@ -9,6 +9,8 @@
 //! | `attach.rs` | attaching to devices: tcx links, or filters on a clsact qdisc |
 //! | `sizes.rs` | how large the maps are, and what memory they take |
 //! | `mmap_array.rs` | an eBPF array mapped into this process's memory |
+//! | `kept_syns.rs` | SYNs that may be sent again, and what may be held back |
+//! | `injector.rs` | puts packets into the ingress of a device |
 //! | `open_handshakes.rs` | how many handshakes are open |
 //! | `counters.rs` | counters, signs of life and sampled flows of each server, read from the maps |
 //! | `targets.rs` | destinations, routes and neighbours → keys in the endpoint maps; pure |
@@ -29,7 +31,9 @@ mod contradiction;
 mod counters;
 mod detector;
 mod error;
+mod injector;
 mod interest;
+mod kept_syns;
 mod mmap_array;
 mod open_handshakes;
 mod programs;
@@ -51,6 +55,8 @@ pub use detector::{
     Strength, Suspicion, Usual, View,
 };
 pub use error::PassiveError;
+pub use injector::Injector;
+pub use kept_syns::KeptSyns;
 pub use open_handshakes::OpenHandshakes;
 pub use programs::Programs;
 pub use signature::{Forwarding, forwardings};

@@ -13,8 +13,8 @@ use aya::{
 };
 use bytemuck::Zeroable as _;
 use lvs_common::{
-    COARSE_CLOCK, EGRESS, EndpointKey4, EndpointKey6, INGRESS, MAX_SERVERS, PROBE_MARK, PROBE_MARK_NAME,
-    ServerId, Shortcut, interest::INTERESTS, map,
+    COARSE_CLOCK, EGRESS, EGRESS_CHANCE, EndpointKey4, EndpointKey6, INGRESS, INGRESS_CHANCE, MAX_SERVERS,
+    PROBE_MARK, PROBE_MARK_NAME, ServerId, Shortcut, interest::INTERESTS, map,
 };
 
 use super::{
@@ -22,16 +22,21 @@ use super::{
     counters::{SignalMaps, Signals},
     error::{PassiveError, map_error, program},
     interest::Interest,
+    kept_syns::{KeptSynMaps, KeptSyns},
     mmap_array::MmapArray,
     open_handshakes::OpenHandshakes,
     shortcuts::Shortcuts,
     sizes::Sizes,
     wire_key::WireKey,
 };
-use crate::model::AttachOrder;
+use crate::model::{AttachOrder, SecondChance};
 
 /// The object file, put here by the build script; empty where the agent was built without it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lvs-ebpf.o"));
+
+/// The same programs with second chance.
+pub(super) static SECOND_CHANCE: &[u8] =
+    aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lvs-second-chance.o"));
 
 /// The loaded programs and the maps that the agent writes. Dropping it detaches everything.
 pub struct Programs {
@@ -53,10 +58,14 @@ impl Programs {
     /// `log_level` is what the programs may log through aya-log: 0 nothing, 2 warnings (`aya_log::Level`).
     /// `own_mark` is the firewall mark of the agent's own packets.
     pub fn load(sizes: Sizes, own_mark: u32, log_level: u8) -> Result<(Self, Signals), PassiveError> {
-        if OBJECT.is_empty() {
+        let object = match sizes.second_chance {
+            SecondChance::Off => OBJECT,
+            SecondChance::On => SECOND_CHANCE,
+        };
+        if object.is_empty() {
             return Err(PassiveError::NotBuilt);
         }
-        Self::load_marked(OBJECT, sizes, own_mark, log_level)
+        Self::load_marked(object, sizes, own_mark, log_level)
     }
 
     /// As [`Programs::load`], from an object file's bytes and with the usual mark.
@@ -88,11 +97,13 @@ impl Programs {
             .map_max_entries(map::ANSWERED, sizes.servers)
             .map_max_entries(map::COUNTERS, sizes.counters(cpus32))
             .map_max_entries(map::HANDSHAKES, sizes.handshakes)
+            .map_max_entries(map::CHANCES, sizes.servers)
             .load(object)
             .map_err(|error| PassiveError::Refused(Box::new(error)))?;
         // Before any map is taken out: they are all here still, and loading looks their file descriptors up.
         let memory = ebpf.maps().map(|(_, map)| locked_bytes(map)).sum();
-        for name in [EGRESS, INGRESS] {
+        let names = names(sizes.second_chance);
+        for name in names {
             program(&mut ebpf, name)?
                 .load()
                 .map_err(|error| PassiveError::Program { program: name, error: Box::new(error) })?;
@@ -106,7 +117,7 @@ impl Programs {
             .map_err(|error| PassiveError::System { what: "mapping the shortcuts into memory", error })?;
         let interest = Interest::default();
         let shortcuts = Shortcuts::default();
-        let attachments = Attachments::default();
+        let attachments = Attachments::of(names);
         let programs = Self {
             ebpf,
             endpoints4,
@@ -130,6 +141,22 @@ impl Programs {
     /// The map of open handshakes, to be counted; once.
     pub fn take_handshakes(&mut self) -> Result<OpenHandshakes, PassiveError> {
         OpenHandshakes::new(take(&mut self.ebpf, map::HANDSHAKES)?, self.sizes.handshakes)
+    }
+
+    /// What second chance takes of the maps; once. `None`: the programs were loaded without.
+    pub fn take_kept_syns(&mut self) -> Result<Option<KeptSyns>, PassiveError> {
+        if self.sizes.second_chance == SecondChance::Off {
+            return Ok(None);
+        }
+        let maps = KeptSynMaps {
+            syns: array(&mut self.ebpf, map::KEPT_SYNS)?,
+            retried: array(&mut self.ebpf, map::RETRIED)?,
+            chances: array(&mut self.ebpf, map::CHANCES)?,
+            hold_back: array(&mut self.ebpf, map::HOLD_BACK)?,
+        };
+        KeptSyns::new(&maps, self.sizes.servers as usize)
+            .map(Some)
+            .map_err(|error| PassiveError::System { what: "mapping the kept SYNs into memory", error })
     }
 
     /// How many keys there is room for in each of the maps that lead to a server.
@@ -216,7 +243,8 @@ impl Programs {
     /// The kernel's numbers for the programs, out of the director and into it; `None` where it doesn't tell.
     pub fn ids(&mut self) -> Option<[u32; 2]> {
         let [mut out, mut into] = [0; 2];
-        for (name, id) in [(EGRESS, &mut out), (INGRESS, &mut into)] {
+        let [egress, ingress] = names(self.sizes.second_chance);
+        for (name, id) in [(egress, &mut out), (ingress, &mut into)] {
             *id = program(&mut self.ebpf, name).ok()?.info().ok()?.id();
         }
         Some([out, into])
@@ -242,6 +270,14 @@ impl Programs {
     /// can't be read: where `/proc` isn't mounted, or belongs to another user than the process has.
     pub fn memory(&self) -> Result<u64, &PassiveError> {
         self.memory.as_ref().copied()
+    }
+}
+
+/// The programs that are attached, out of the director and into it.
+fn names(second_chance: SecondChance) -> [&'static str; 2] {
+    match second_chance {
+        SecondChance::Off => [EGRESS, INGRESS],
+        SecondChance::On => [EGRESS_CHANCE, INGRESS_CHANCE],
     }
 }
 

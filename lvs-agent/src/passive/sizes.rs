@@ -1,9 +1,12 @@
 //! How large the eBPF maps are made, and what memory they take.
 
 use lvs_common::{
-    EndpointKey4, EndpointKey6, Flow, Handshake, HandshakeKey, ServerAnswered, ServerCounters, ServerId,
-    ServerState, ServerWaiting, Shortcut, UnattributedCounters, interest::INTERESTS,
+    EndpointKey4, EndpointKey6, Flow, Handshake, HandshakeKey, HoldBack, KeptSyn, ServerAnswered,
+    ServerCounters, ServerId, ServerState, ServerWaiting, Shortcut, UnattributedCounters,
+    interest::INTERESTS,
 };
+
+use crate::model::SecondChance;
 
 /// Open handshakes remembered for each server: at 1,000 new connections a second and a client RTT of 200 ms, all of
 /// them.
@@ -30,6 +33,8 @@ pub struct Sizes {
     pub servers: u32,
     /// Open handshakes that are remembered; the least recently used one gives way.
     pub handshakes: u32,
+    /// Whether SYNs are kept for a second chance.
+    pub second_chance: SecondChance,
 }
 
 impl Sizes {
@@ -40,7 +45,26 @@ impl Sizes {
         let servers = endpoints.saturating_add(SPARE.max(endpoints / SPARE_EACH));
         let handshakes =
             servers.saturating_mul(HANDSHAKES_EACH).clamp(*HANDSHAKES.start(), *HANDSHAKES.end());
-        Self { servers, handshakes }
+        Self { servers, handshakes, second_chance: SecondChance::Off }
+    }
+
+    /// The same with second chance.
+    #[must_use]
+    pub fn with(self, second_chance: SecondChance) -> Self {
+        Self { second_chance, ..self }
+    }
+
+    /// What second chance takes beside that.
+    fn second_chance_memory(self) -> u64 {
+        match self.second_chance {
+            SecondChance::Off => 0,
+            SecondChance::On => {
+                array(KeptSyn::PLACES as u64, size_of::<KeptSyn>())
+                    + array(KeptSyn::PLACES as u64, size_of::<u64>())
+                    + array(self.servers.into(), size_of::<u64>())
+                    + array(1, size_of::<HoldBack>())
+            }
+        }
     }
 
     /// Entries in each of the maps that lead to a server.
@@ -81,6 +105,7 @@ impl Sizes {
             + array(self.servers.into(), size_of::<ServerAnswered>())
             + array(self.flows().into(), size_of::<Flow>())
             + array(cpus.into(), size_of::<UnattributedCounters>())
+            + self.second_chance_memory()
             + ring(self.edge_bytes())
             + ring(LOG_BYTES)
     }
@@ -133,10 +158,12 @@ mod tests {
     #[test]
     fn sizes_follow_the_number_of_servers() {
         let few = Sizes::for_endpoints(4);
-        assert_eq!(few, Sizes { servers: 68, handshakes: 1 << 15 });
+        assert_eq!(few, Sizes { servers: 68, handshakes: 1 << 15, second_chance: SecondChance::Off });
         assert!(few.memory(2) < 6 << 20, "{}", few.memory(2));
         let many = Sizes::for_endpoints(10_000);
-        assert_eq!(many, Sizes { servers: 12_500, handshakes: 1 << 17 });
+        assert_eq!(many, Sizes { servers: 12_500, handshakes: 1 << 17, second_chance: SecondChance::Off });
+        let chance = few.with(SecondChance::On).memory(2) - few.memory(2);
+        assert!((5 << 20..6 << 20).contains(&chance), "{chance}");
         assert!(many.memory(2) > Sizes::for_endpoints(1000).memory(2));
     }
 

@@ -75,6 +75,8 @@ tasks! {
     Adoption "adoption" Restarted,
     /// The state file.
     State "state" Needed,
+    /// Connections that have just begun, where they get a second chance.
+    SecondChance "second-chance" Restarted,
     /// The configuration in force.
     Reload "reload" Needed,
     /// The maintenance directory.

@@ -4,6 +4,7 @@
 mod blind;
 mod contradiction;
 mod idle;
+mod second_chance;
 
 use std::time::{Duration, Instant};
 
@@ -31,6 +32,7 @@ impl Subscriber for EventLog {
         line.of_agent(&record.event);
         line.of_suspicion(&record.event);
         line.of_idle_connection(&record.event);
+        line.of_second_chance(&record.event);
         line.of_blindness(&record.event);
         line.of_server(&record.event);
         line.of_table(&record.event);

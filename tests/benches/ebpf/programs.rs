@@ -7,7 +7,10 @@ use aya::{
     maps::HashMap,
     programs::{ProgramInfo, SchedClassifier, TestRun as _, TestRunOptions},
 };
-use lvs_agent::passive::{self, Signals, Sizes, WireKey};
+use lvs_agent::{
+    model::SecondChance,
+    passive::{self, Signals, Sizes, WireKey},
+};
 use lvs_common::{EGRESS, EndpointKey4, EndpointKey6, EndpointKind, INGRESS, ServerId, mapped};
 use lvs_tests::packets::builder::{Frame, protocol};
 
@@ -39,7 +42,7 @@ pub(crate) struct ProgramSize {
 
 impl Programs {
     pub(crate) fn load() -> Self {
-        let sizes = Sizes { servers: SERVERS, handshakes: 65_536 };
+        let sizes = Sizes { servers: SERVERS, handshakes: 65_536, second_chance: SecondChance::Off };
         let (mut kernel, signals) =
             passive::Programs::load_object(&object("LVS_EBPF_OBJECT"), sizes, 0).expect("programs load");
         for (id, key) in (0..).zip(keys()) {

@@ -1,22 +1,25 @@
 //! Freshly loaded programs, run on one frame after another.
 
-use std::{array, env, fs};
+use std::{array, env, fs, path::PathBuf};
 
 use aya::{
     maps::{HashMap, MapData, RingBuf},
     programs::{TestRun as _, TestRunOptions},
 };
-use lvs_agent::passive::{Programs, Signals, Sizes};
+use lvs_agent::{
+    model::SecondChance,
+    passive::{Programs, Signals, Sizes},
+};
 use lvs_common::{
-    EGRESS, Edge, EdgeKind, Handshake, HandshakeKey, INGRESS, ServerAnswered, ServerCounters, ServerId,
-    ServerState, ServerWaiting, UnattributedCounters, map,
+    EGRESS, EGRESS_CHANCE, Edge, EdgeKind, Handshake, HandshakeKey, INGRESS, INGRESS_CHANCE, ServerAnswered,
+    ServerCounters, ServerId, ServerState, ServerWaiting, UnattributedCounters, map,
 };
 use lvs_tests::packets::{attribution::Direction, builder::Frame};
 
 use crate::fixture::{Fixture, SERVERS};
 
 /// `TC_ACT_UNSPEC`: the verdict is left to others.
-const PASS: u32 = u32::MAX;
+pub(crate) const PASS: u32 = u32::MAX;
 
 type RawHandshakeKey = [u8; size_of::<HandshakeKey>()];
 type RawHandshake = [u8; size_of::<Handshake>()];
@@ -27,6 +30,8 @@ pub(crate) const OUT: Direction = Direction::Out(0);
 /// The programs, which know the servers of a fixture.
 pub(crate) struct Harness {
     pub(crate) kernel: Programs,
+    /// The programs' names, out of the director and into it.
+    names: [&'static str; 2],
     pub(crate) signals: Signals,
     edges: RingBuf<MapData>,
     after: Vec<u8>,
@@ -40,23 +45,48 @@ impl Harness {
     }
 
     pub(crate) fn of(fixture: &Fixture) -> Self {
+        Self::with(fixture, SecondChance::Off)
+    }
+
+    pub(crate) fn with(fixture: &Fixture, second_chance: SecondChance) -> Self {
         let object = env::var_os("LVS_EBPF_OBJECT").expect("LVS_EBPF_OBJECT names the eBPF object file");
+        let object = match second_chance {
+            SecondChance::Off => PathBuf::from(object),
+            // It lies beside the other one.
+            SecondChance::On => PathBuf::from(object).with_file_name("lvs-second-chance"),
+        };
         let object = fs::read(object).expect("the object file can be read");
-        let sizes = Sizes { servers: SERVERS, handshakes: 1024 };
+        let sizes = Sizes { servers: SERVERS, handshakes: 1024, second_chance };
         let (mut kernel, signals) =
             Programs::load_object(&object, sizes, 0).expect("programs load; that needs root");
         for (key, id) in fixture.keys() {
             kernel.watch(&key, ServerId(id)).unwrap();
         }
         let edges = kernel.take_edges().unwrap();
-        Self { kernel, signals, edges, after: Vec::new(), unattributed: UnattributedCounters::default() }
+        let names = match second_chance {
+            SecondChance::Off => [EGRESS, INGRESS],
+            SecondChance::On => [EGRESS_CHANCE, INGRESS_CHANCE],
+        };
+        Self {
+            kernel,
+            names,
+            signals,
+            edges,
+            after: Vec::new(),
+            unattributed: UnattributedCounters::default(),
+        }
     }
 
     /// Runs one program on one frame. It must leave the verdict and every byte alone.
     pub(crate) fn run(&mut self, direction: Direction, frame: &Frame) {
+        assert_eq!(self.verdict(direction, frame), PASS, "the programs only watch");
+    }
+
+    /// The same, of a program that may hold a packet back; what it says.
+    pub(crate) fn verdict(&mut self, direction: Direction, frame: &Frame) -> u32 {
         let (program, mark) = match direction {
-            Direction::Out(mark) => (EGRESS, mark),
-            Direction::In => (INGRESS, 0),
+            Direction::Out(mark) => (self.names[0], mark),
+            Direction::In => (self.names[1], 0),
         };
         let bytes = &frame.bytes;
         self.after.resize(bytes.len() + 64, 0);
@@ -68,9 +98,9 @@ impl Harness {
             ..TestRunOptions::new()
         };
         let result = self.kernel.program(program).unwrap().test_run(options).expect("BPF_PROG_TEST_RUN");
-        assert_eq!(result.return_value, PASS, "the programs only watch");
         let length = usize::try_from(result.data_size_out).unwrap();
         assert_eq!(&self.after[..length], bytes, "the programs change nothing");
+        result.return_value
     }
 
     /// Forgets everything but the servers: loading the programs anew takes far longer.

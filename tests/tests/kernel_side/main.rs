@@ -13,5 +13,6 @@ mod handshakes;
 mod harness;
 mod hostile;
 mod requests;
+mod second_chance;
 mod unattributed;
 mod unreachable;

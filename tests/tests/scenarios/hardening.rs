@@ -197,6 +197,7 @@ fn a_panic_in_a_task_beside_is_told_and_the_task_starts_again() -> Result<()> {
         let text = AgentConfig::http(&Layout::new(Method::Masquerade), &bed.lab.addresses()).to_toml()?;
         assert!(bed.agent.stop()?.success());
         let text = text.replacen("[agent]\n", agent, 1);
+        let text = text.replacen("[[service]]\n", "[[service]]\nsecond-chance = true\n", 1);
         bed.agent = Agent::start_under(&bed.lab.network.director, &text, &["env", &variable])?;
         for task in wanted
             .iter()

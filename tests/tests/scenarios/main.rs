@@ -32,6 +32,7 @@ mod privileges;
 mod prometheus;
 mod record_traces;
 mod reload;
+mod second_chance;
 mod slow;
 mod stalls;
 mod strangers;

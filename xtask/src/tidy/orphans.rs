@@ -15,7 +15,11 @@ fn of_file(tree: &Tree, file: &File) -> Option<Violation> {
     // A folder's module is declared by the folder above.
     let (directory, name) = if stem == "mod" { directory.rsplit_once('/')? } else { (directory, stem) };
     let parents = ["mod", "lib", "main"].map(|parent| format!("{directory}/{parent}.rs"));
-    let mut parents = parents.into_iter().chain([format!("{directory}.rs")]);
+    // A package may have several crates whose modules are the same files.
+    let beside = |path: &str| path.rsplit_once('/').is_some_and(|(folder, _)| folder == directory);
+    let roots = tree.files.iter().map(|file| file.path.clone());
+    let roots = roots.filter(|path| beside(path) && is_root(tree, path));
+    let mut parents = parents.into_iter().chain([format!("{directory}.rs")]).chain(roots);
     let is_declared = parents.any(|parent| {
         let parent = tree.files.iter().find(|file| file.path == parent).and_then(File::as_rust);
         parent.is_some_and(|(_, rust)| declared_modules(&rust.code).any(|declared| declared == name))

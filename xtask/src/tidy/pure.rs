@@ -36,6 +36,12 @@ const PURE: &[&str] = &[
     "lvs-agent/src/reconcile/contention.rs",
     "lvs-agent/src/reconcile/interference.rs",
     "lvs-agent/src/reconcile/planner.rs",
+    "lvs-agent/src/second_chance/book.rs",
+    "lvs-agent/src/second_chance/failover.rs",
+    "lvs-agent/src/second_chance/limits.rs",
+    "lvs-agent/src/second_chance/packet.rs",
+    "lvs-agent/src/second_chance/servers.rs",
+    "lvs-agent/src/second_chance/ways.rs",
     "lvs-agent/src/telemetry/page/view.rs",
 ];
 

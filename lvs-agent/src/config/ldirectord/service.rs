@@ -19,7 +19,7 @@ use crate::{
     model::{
         AddressFamily, Backup, Check, CheckKind, FlapDamping, FurtherChecks, IdleConnection, MailAbout,
         MailRelay, MailSettings, Netmask, Notifications, OnExit, OnFailure, Persistence, PoolPolicy,
-        Protocol, RealServer, Scheduler, SchedulerFlags, ServiceKey, VirtualService,
+        Protocol, RealServer, Scheduler, SchedulerFlags, SecondChance, ServiceKey, VirtualService,
     },
 };
 
@@ -86,6 +86,7 @@ pub(super) fn read(
         check: check?.of_service(key),
         further: FurtherChecks::default(),
         idle_connection: IdleConnection::default(),
+        second_chance: SecondChance::default(),
         servers,
         policy: PoolPolicy {
             backups,

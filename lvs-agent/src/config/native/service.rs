@@ -107,6 +107,7 @@ pub(super) fn read<'i>(
         check,
         further,
         idle_connection: settings.idle_connection,
+        second_chance: settings.second_chance,
         servers,
         policy: PoolPolicy { backups, ..settings.policy.policy },
         notify,

@@ -16,8 +16,8 @@ use crate::{
     config::diagnostics::{Contradiction, FaultKind, FaultList, ValueFault},
     model::{
         AgentSettings, AttachOrder, BurstSettings, Combine, ConnectionSettings, DetectorSettings, Foreign,
-        ForwardingMethod, IdleConnection, Mode, OnFailure, PassiveSettings, Scheduler, Tunnel, Unlisted,
-        defaults,
+        ForwardingMethod, IdleConnection, Mode, OnFailure, PassiveSettings, Scheduler, SecondChance, Tunnel,
+        Unlisted, defaults,
     },
 };
 
@@ -201,6 +201,7 @@ pub(super) struct ServiceSettings<'i> {
     pub(super) check: Option<ReadChecks<'i>>,
     pub(super) combine: Combine,
     pub(super) idle_connection: IdleConnection,
+    pub(super) second_chance: SecondChance,
     pub(super) policy: ReadPolicy,
     /// `None`: each server must say it.
     pub(super) forward: Option<ForwardingMethod>,
@@ -218,6 +219,7 @@ impl Default for ServiceSettings<'_> {
             check: None,
             combine: Combine::default(),
             idle_connection: IdleConnection::default(),
+            second_chance: SecondChance::default(),
             policy: ReadPolicy::default(),
             forward: None,
             tunnel: None,
@@ -241,6 +243,9 @@ impl<'i> ServiceSettings<'i> {
             idle_connection: section
                 .plain("idle-connection", faults, idle_connection)
                 .unwrap_or(self.idle_connection),
+            second_chance: section
+                .plain("second-chance", faults, value::flag)
+                .map_or(self.second_chance, SecondChance::from),
             policy: self.policy.overridden_by(section, faults),
             forward: section.plain("forward", faults, forward).or(self.forward),
             tunnel: tunnel.map_or(self.tunnel, |section| tunnel::read(section, faults)),
@@ -251,10 +256,11 @@ impl<'i> ServiceSettings<'i> {
 impl ServiceSettings<'_> {
     /// The same for services that are in the kernel's table only.
     pub(super) fn into_unlisted(self, faults: &mut FaultList) -> Unlisted {
-        let Self { fall, rise, on_failure, check, combine, idle_connection, policy, .. } = self;
+        let Self { fall, rise, on_failure, check, combine, idle_connection, second_chance, policy, .. } =
+            self;
         let (check, asks, further) = ReadChecks::unresolved(check, combine, faults);
         let policy = policy.policy;
-        Unlisted { fall, rise, on_failure, check, asks, further, idle_connection, policy }
+        Unlisted { fall, rise, on_failure, check, asks, further, idle_connection, second_chance, policy }
     }
 }
 

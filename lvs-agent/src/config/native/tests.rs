@@ -31,8 +31,8 @@ use crate::{
         ConnectionSettings, DetectorSettings, ForwardingMethod, FurtherChecks, HttpCheck, HttpPage,
         IdleConnection, MailAbout, MailRelay, MailSettings, Netmask, Notifications, OnExit, OnFailure,
         PassiveSettings, Persistence, PoolPolicy, Protocol, RealServer, Scheduler, SchedulerFlags,
-        ScriptUser, ServiceKey, StatusCodes, TcxOrder, Tunnel, TunnelFlags, Unlisted, Via, VirtualService,
-        Weight,
+        ScriptUser, SecondChance, ServiceKey, StatusCodes, TcxOrder, Tunnel, TunnelFlags, Unlisted, Via,
+        VirtualService, Weight,
     },
 };
 
@@ -144,6 +144,7 @@ fn the_smallest_file_has_the_defaults() {
         },
         further: FurtherChecks::default(),
         idle_connection: IdleConnection::Auto,
+        second_chance: SecondChance::Off,
         servers: vec![RealServer {
             address: "10.0.0.1:80".parse().unwrap(),
             method: ForwardingMethod::Masquerade,

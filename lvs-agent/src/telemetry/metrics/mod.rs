@@ -5,6 +5,7 @@ mod exposition;
 mod passive;
 mod probes;
 mod process;
+mod second_chance;
 mod series;
 mod server;
 mod state;
@@ -17,7 +18,13 @@ use lvs_common::UnattributedCounters;
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder};
 
-pub(crate) use self::{events::EventCounters, passive::Passive, server::MetricsServer, state::StateGauges};
+pub(crate) use self::{
+    events::EventCounters,
+    passive::Passive,
+    second_chance::{count_held_back, count_refused_late, count_retried, count_second_chance},
+    server::MetricsServer,
+    state::StateGauges,
+};
 
 use self::{
     exposition::Exposition,
@@ -78,6 +85,7 @@ fn describe() {
     describe_suspicions();
     describe_others();
     passive::describe();
+    second_chance::describe();
 }
 
 /// The agent, its servers and services.

@@ -91,6 +91,9 @@ pub struct ServiceSection {
     /// Where its changes are written to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub monitor_file: Option<PathBuf>,
+    /// Whether connections that have just begun get a second chance.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub second_chance: bool,
     /// What each server is asked.
     pub check: CheckSection,
     /// The real servers.
@@ -205,6 +208,7 @@ impl AgentConfig {
             slow_start: None,
             on_contradiction: None,
             monitor_file: None,
+            second_chance: false,
             check: CheckSection {
                 path: Some("/".to_owned()),
                 status: Some("200".to_owned()),
@@ -286,6 +290,15 @@ impl AgentConfig {
     pub fn on_failure(mut self, action: &str) -> Self {
         for service in &mut self.service {
             action.clone_into(&mut service.on_failure);
+        }
+        self
+    }
+
+    /// The same with a second chance for connections that have just begun.
+    #[must_use]
+    pub fn second_chance(mut self) -> Self {
+        for service in &mut self.service {
+            service.second_chance = true;
         }
         self
     }

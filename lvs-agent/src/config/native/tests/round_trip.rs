@@ -75,6 +75,7 @@ fn write_service(text: &mut String, service: &VirtualService) {
         IdleConnection::Off => "off",
     };
     writeln!(text, "idle-connection = {idle_connection:?}").unwrap();
+    writeln!(text, "second-chance = {}", service.second_chance.is_on()).unwrap();
     policy::write_policy(text, &service.policy);
     let Check { kind: question, interval, timeout, port, soft_interval, .. } = &service.check;
     writeln!(text, "[service.check]\ninterval = \"{}\"", format_duration(*interval)).unwrap();
@@ -232,6 +233,7 @@ prop_compose! {
             (Just(front), policy::policy(sum))
         }),
         one_packet in option::of(any::<bool>()),
+        second_chance in any::<bool>().prop_map(SecondChance::from),
         idle_connection in select(&[IdleConnection::Auto, IdleConnection::On, IdleConnection::Off][..]),
     ) -> VirtualService {
         let udp = matches!(key, ServiceKey::Address { protocol: Protocol::Udp, .. } | ServiceKey::Mark { .. });
@@ -249,6 +251,7 @@ prop_compose! {
             check,
             further: FurtherChecks::default(),
             idle_connection,
+            second_chance,
             servers,
             policy,
             notify: Notifications::default(),
@@ -302,9 +305,29 @@ prop_compose! {
 /// What a service says, all others may say as well.
 fn unlisted() -> impl Strategy<Value = Unlisted> {
     service().prop_map(|usual| {
-        let VirtualService { fall, rise, on_failure, check, further, idle_connection, policy, .. } = usual;
+        let VirtualService {
+            fall,
+            rise,
+            on_failure,
+            check,
+            further,
+            idle_connection,
+            second_chance,
+            policy,
+            ..
+        } = usual;
         let policy = PoolPolicy { backups: Vec::new(), ..policy };
-        Unlisted { fall, rise, on_failure, check, asks: true, further, idle_connection, policy }
+        Unlisted {
+            fall,
+            rise,
+            on_failure,
+            check,
+            asks: true,
+            further,
+            idle_connection,
+            second_chance,
+            policy,
+        }
     })
 }
 

@@ -20,7 +20,8 @@ use super::{
 };
 use crate::model::{
     AddressFamily, Combine, Config, ForwardingMethod, IdleConnection, Netmask, OnFailure, Persistence,
-    RealServer, Scheduler, SchedulerFlags, ServiceKey, Tunnel, TunnelFlags, Unlisted, VirtualService, Weight,
+    RealServer, Scheduler, SchedulerFlags, SecondChance, ServiceKey, Tunnel, TunnelFlags, Unlisted,
+    VirtualService, Weight,
 };
 
 /// Writes a configuration down.
@@ -37,7 +38,17 @@ pub fn to_toml(config: &Config) -> String {
 
 /// What services say that aren't written, and all others take over where they don't say something else.
 fn defaults(unlisted: &Unlisted) -> String {
-    let Unlisted { fall, rise, on_failure, check: _, asks: _, further, idle_connection, policy } = unlisted;
+    let Unlisted {
+        fall,
+        rise,
+        on_failure,
+        check: _,
+        asks: _,
+        further,
+        idle_connection,
+        second_chance,
+        policy,
+    } = unlisted;
     let default = Unlisted::default();
     let mut table = Table::default();
     table.unless("fall", fall, &default.fall, ToString::to_string);
@@ -48,6 +59,7 @@ fn defaults(unlisted: &Unlisted) -> String {
         checks(usual, &[], further, Combine::All, &mut table);
     }
     table.unless("idle-connection", idle_connection, &default.idle_connection, self::idle_connection);
+    table.unless("second-chance", second_chance, &default.second_chance, self::second_chance);
     policy::policy(policy, &default.policy, &mut table);
     table.under("[defaults]", false)
 }
@@ -76,6 +88,11 @@ fn idle_connection(idle_connection: &IdleConnection) -> String {
     word(idle_connection, &IDLE_CONNECTION)
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "it is called like all that show a value")]
+fn second_chance(second_chance: &SecondChance) -> String {
+    second_chance.is_on().to_string()
+}
+
 fn service(service: &VirtualService, usual: &Unlisted, usual_checks: &[Table]) -> String {
     let mut table = Table::default();
     if service.name != service.key.to_string() {
@@ -97,6 +114,7 @@ fn service(service: &VirtualService, usual: &Unlisted, usual_checks: &[Table]) -
     let own_checks = || tables(check(&service.check), &service.further);
     checks(own_checks(), usual_checks, &service.further, usual.further.combine, &mut table);
     table.unless("idle-connection", &service.idle_connection, &usual.idle_connection, idle_connection);
+    table.unless("second-chance", &service.second_chance, &usual.second_chance, second_chance);
     policy::policy(&service.policy, &usual.policy, &mut table);
     notify::notifications(&service.notify, &mut table);
     table.maybe("on-exit", service.on_exit.map(|on_exit| word(&on_exit, &ON_EXIT)));

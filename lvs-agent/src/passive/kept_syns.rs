@@ -1,0 +1,91 @@
+//! SYNs that may be sent again, and what may be held back: the maps of second chance.
+
+use std::{io, mem::offset_of};
+
+use aya::maps::MapData;
+use lvs_common::{HoldBack, KeptSyn, ServerId};
+
+use super::mmap_array::MmapArray;
+
+/// The maps, until they are mapped into memory.
+pub(super) struct KeptSynMaps {
+    pub(super) syns: MapData,
+    pub(super) retried: MapData,
+    pub(super) chances: MapData,
+    pub(super) hold_back: MapData,
+}
+
+/// The maps of second chance in this process's memory.
+#[derive(Debug)]
+pub struct KeptSyns {
+    syns: MmapArray<KeptSyn>,
+    retried: MmapArray<u64>,
+    chances: MmapArray<u64>,
+    /// The words of a [`HoldBack`].
+    hold_back: MmapArray<u64>,
+    servers: usize,
+}
+
+impl KeptSyns {
+    pub(super) fn new(maps: &KeptSynMaps, servers: usize) -> io::Result<Self> {
+        Ok(Self {
+            syns: MmapArray::new(maps.syns.fd(), KeptSyn::PLACES)?,
+            retried: MmapArray::new(maps.retried.fd(), KeptSyn::PLACES)?,
+            chances: MmapArray::new(maps.chances.fd(), servers)?,
+            hold_back: MmapArray::new(maps.hold_back.fd(), size_of::<HoldBack>() / 8)?,
+            servers,
+        })
+    }
+
+    /// The SYN in a place, if there is one and it isn't just being written.
+    #[must_use]
+    pub fn get(&self, place: usize) -> Option<KeptSyn> {
+        let kept = self.syns.get(place)?;
+        // Read twice: what a program has begun to write in between has another time, or none.
+        let after = self.syns.first_word(place)?;
+        (kept.stored_ns != 0 && kept.stored_ns == after).then_some(kept)
+    }
+
+    /// All that were stored since `since_ns`, with their places.
+    pub fn since(&self, since_ns: u64) -> impl Iterator<Item = (usize, KeptSyn)> + '_ {
+        let young = move |place: &usize| self.syns.first_word(*place).is_some_and(|ns| ns > since_ns);
+        (0..KeptSyn::PLACES).filter(young).filter_map(|place| Some((place, self.get(place)?)))
+    }
+
+    /// Says to the programs that the SYN in a place is about to be sent again.
+    pub fn announce(&mut self, place: usize, now_ns: u64) {
+        self.retried.set(place, now_ns);
+    }
+
+    /// Whether the programs haven't seen yet what was announced.
+    #[must_use]
+    pub fn is_announced(&self, place: usize) -> bool {
+        self.retried.get(place).is_some_and(|ns| ns != 0)
+    }
+
+    /// Sets what is done for a server, as [`lvs_common::chance`] has it.
+    pub fn set_chance(&mut self, id: ServerId, chance: u64) {
+        if let Ok(index) = usize::try_from(id.0) {
+            self.chances.set(index, chance);
+        }
+    }
+
+    /// How many ids of servers there is room for.
+    #[must_use]
+    pub fn servers(&self) -> usize {
+        self.servers
+    }
+
+    /// Shows life, and allows so many RSTs to be held back until the next time. Returns how many were so far.
+    pub fn show_life(&mut self, now_ns: u64, left: u64) -> u64 {
+        self.hold_back.set(offset_of!(HoldBack, left) / 8, left);
+        self.hold_back.set(offset_of!(HoldBack, alive_ns) / 8, now_ns);
+        self.held()
+    }
+
+    /// How many RSTs were held back so far.
+    #[must_use]
+    pub fn held(&self) -> u64 {
+        self.hold_back.get(offset_of!(HoldBack, held) / 8).unwrap_or_default()
+    }
+}

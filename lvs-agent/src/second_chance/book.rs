@@ -1,0 +1,220 @@
+//! What is decided about each kept SYN: sent again, refused after all, or left alone. Pure.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::SocketAddr,
+};
+
+use lvs_common::{KeptSyn, ServerId};
+
+use super::{
+    failover::{Cause, Failover, Outcome},
+    limits::{Allowance, FloodGauge},
+    servers::{News, Servers},
+    ways::Way,
+};
+use crate::{event::GivenUp, model::DestinationKey};
+
+/// A SYN that is older is left to its client, which has tried again itself by then; in ns.
+const OLD: u64 = 3_000_000_000;
+/// How long a RST is held back at most, in ns: half of what the client's own retry takes.
+const HELD: u64 = 500_000_000;
+/// How often it is looked at what is held back, in ns.
+const HELD_LOOK: u64 = 25_000_000;
+/// So long after the last RST that was held back nothing can be left, in ns.
+const HELD_LAST: u64 = HELD + 500_000_000;
+
+/// The kept SYNs, as they are now.
+pub(super) trait KeptTable {
+    /// Calls `f` with each that was stored since then, and its place.
+    fn each(&self, since_ns: u64, f: &mut dyn FnMut(usize, &KeptSyn));
+    /// The one in a place.
+    fn get(&self, place: usize) -> Option<KeptSyn>;
+    /// Whether it was announced that it is sent again, and the programs haven't seen it since.
+    fn is_announced(&self, place: usize) -> bool;
+}
+
+/// What is to be done now.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Action {
+    /// Send it again, to there; `None`: to where it went.
+    Retry { place: usize, kept: KeptSyn, to: Option<SocketAddr>, destination: DestinationKey },
+    /// Send its client the RST that was held back.
+    Refuse { kept: KeptSyn },
+}
+
+/// What is known, and what is under way.
+#[derive(Debug, Default)]
+pub(super) struct Book {
+    ways: BTreeMap<ServerId, Way>,
+    /// Whether IPVS has conntrack entries, which cost the first attempt.
+    conntrack: bool,
+    servers: Servers,
+    /// When servers were last shown to live.
+    cleared: HashMap<DestinationKey, u64>,
+    failovers: Vec<Failover>,
+    allowance: Allowance,
+    /// When a RST was last known to be held back.
+    held_ns: Option<u64>,
+    held_look: u64,
+}
+
+impl Book {
+    /// Takes new ways.
+    pub(super) fn set_ways(&mut self, ways: BTreeMap<ServerId, Way>, conntrack: bool) {
+        self.ways = ways;
+        self.conntrack = conntrack;
+    }
+
+    /// Takes news in.
+    pub(super) fn take(&mut self, news: &News, now_ns: u64) {
+        let has_way = |key: &DestinationKey| self.ways.values().any(|way| way.destination == *key);
+        if let News::Cleared(keys) = news {
+            let known = keys.iter().filter(|key| has_way(key));
+            self.cleared.extend(known.map(|key| (*key, now_ns)));
+            self.held_look = self.held_look.min(now_ns);
+        }
+        if let Some(key) = self.servers.take(news).filter(has_way) {
+            self.failovers.push(Failover::new(key, Cause::Out, now_ns));
+        }
+    }
+
+    /// RSTs were held back.
+    pub(super) fn held(&mut self, now_ns: u64) {
+        if self.held_ns.is_none() {
+            self.held_look = now_ns;
+        }
+        self.held_ns = Some(now_ns);
+    }
+
+    /// When to look next, if there is anything to look for.
+    pub(super) fn next_look(&self) -> Option<u64> {
+        let failovers = self.failovers.iter().map(Failover::next_look);
+        failovers.chain(self.held_ns.map(|_| self.held_look)).min()
+    }
+
+    /// Decides about all SYNs.
+    pub(super) fn look(&mut self, table: &impl KeptTable, now_ns: u64) -> (Vec<Action>, Vec<Outcome>) {
+        let (candidates, flood) = self.candidates(table, now_ns);
+        let mut actions = Vec::new();
+        for (place, kept) in candidates {
+            actions.extend(self.decide(table, place, kept, flood, now_ns));
+        }
+        if self.held_ns.is_some_and(|held_ns| now_ns.saturating_sub(held_ns) > HELD_LAST) {
+            self.held_ns = None;
+            self.cleared.clear();
+        }
+        self.held_look = now_ns + HELD_LOOK;
+        let mut outcomes = Vec::new();
+        for failover in &mut self.failovers {
+            if failover.next_look() <= now_ns {
+                failover.looked();
+            }
+            failover.follow(|place| table.get(place), now_ns);
+        }
+        self.failovers.retain(|failover| {
+            let outcome = failover.outcome();
+            let is_over = outcome.is_some();
+            outcomes.extend(outcome);
+            !is_over
+        });
+        (actions, outcomes)
+    }
+
+    /// A SYN could not be sent.
+    pub(super) fn not_sent(&mut self, destination: &DestinationKey, place: usize) {
+        let of = self.failovers.iter_mut().filter(|failover| failover.destination == *destination);
+        of.for_each(|failover| failover.not_sent(place));
+    }
+
+    /// The SYNs of open handshakes with dead servers, and those whose RST is held back; whether there is a flood.
+    fn candidates(&self, table: &impl KeptTable, now_ns: u64) -> (Vec<(usize, KeptSyn)>, bool) {
+        let mut candidates = Vec::new();
+        let mut gauge = FloodGauge::default();
+        table.each(now_ns.saturating_sub(OLD), &mut |place, kept| {
+            let Some(way) = self.ways.get(&kept.server) else { return };
+            let is_dead = self.servers.is_dead(&way.destination);
+            if !is_dead {
+                gauge.add(kept, now_ns);
+            }
+            if is_open(kept) && (is_dead || kept.held_ns != 0) {
+                candidates.push((place, *kept));
+            }
+        });
+        (candidates, gauge.is_flood())
+    }
+
+    fn decide(
+        &mut self,
+        table: &impl KeptTable,
+        place: usize,
+        kept: KeptSyn,
+        flood: bool,
+        now_ns: u64,
+    ) -> Option<Action> {
+        let way = self.ways.get(&kept.server)?;
+        let (destination, to) = (way.destination, way.to);
+        let is_dead = self.servers.is_dead(&destination);
+        let is_held = kept.held_ns != 0;
+        if is_held && now_ns.saturating_sub(kept.held_ns) >= HELD {
+            return Some(Action::Refuse { kept });
+        }
+        let lives = || {
+            let cleared = self.cleared.get(&destination);
+            cleared.is_some_and(|at| *at >= kept.held_ns) && self.servers.is_in(&destination)
+        };
+        let cause = if is_dead {
+            Cause::Out
+        } else if is_held && lives() {
+            Cause::Cleared
+        } else {
+            return None;
+        };
+        let conntrack = self.conntrack;
+        let failover = self.failover(destination, cause, now_ns);
+        if failover.is_fresh(place, &kept, now_ns) || (table.is_announced(place) && !conntrack) {
+            return None;
+        }
+        if let Some(reason) = hindrance(&kept, flood, now_ns) {
+            failover.give_up(place, &kept, reason);
+            return None;
+        }
+        if !self.allowance.take(&destination, now_ns) {
+            self.failover(destination, cause, now_ns).give_up(place, &kept, GivenUp::Cap);
+            return None;
+        }
+        self.failover(destination, cause, now_ns).send(place, &kept, now_ns);
+        Some(Action::Retry { place, kept, to, destination })
+    }
+
+    /// The failover of a destination that is under way.
+    fn failover(&mut self, destination: DestinationKey, cause: Cause, now_ns: u64) -> &mut Failover {
+        let is = |failover: &Failover| failover.destination == destination && failover.cause == cause;
+        let index = self.failovers.iter().position(is).unwrap_or_else(|| {
+            self.failovers.push(Failover::new(destination, cause, now_ns));
+            self.failovers.len() - 1
+        });
+        &mut self.failovers[index]
+    }
+}
+
+/// Why a SYN is not sent again.
+fn hindrance(kept: &KeptSyn, flood: bool, now_ns: u64) -> Option<GivenUp> {
+    if kept.device == 0 {
+        Some(GivenUp::Local)
+    } else if flood {
+        Some(GivenUp::Flood)
+    } else if kept.retries >= KeptSyn::RETRIES {
+        Some(GivenUp::Repeated)
+    } else {
+        (now_ns.saturating_sub(kept.since_ns) > OLD).then_some(GivenUp::Old)
+    }
+}
+
+/// Whether nobody has said anything since the SYN.
+fn is_open(kept: &KeptSyn) -> bool {
+    kept.ended_ns == 0 && kept.flags & (KeptSyn::ANSWERED | KeptSyn::RESET) == 0
+}
+
+#[cfg(test)]
+mod tests;
