@@ -251,7 +251,7 @@ fn waiting_networks_are_remembered_until_there_is_proof_of_life() {
 
 #[test]
 fn a_forged_syn_ack_is_no_sign_of_life() {
-    let mut harness = harness();
+    let mut harness = Harness::new();
     harness.run(OUT, &tcp(socket("203.0.113.1:1000"), server(), SYN).sequence(1).frame());
     let before = harness.state(MASQUERADED);
     for (client, acknowledged) in

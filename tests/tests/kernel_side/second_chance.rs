@@ -1,5 +1,7 @@
 //! SYNs that are kept for a second chance, and RSTs that are held back.
 
+use std::net::{IpAddr, SocketAddr};
+
 use lvs_agent::{clock::monotonic_ns, model::SecondChance, passive::KeptSyns};
 use lvs_common::{KeptSyn, ServerId, chance};
 use lvs_tests::packets::{
@@ -17,6 +19,9 @@ use crate::{
 
 /// `TC_ACT_SHOT`.
 const DROP: u32 = 2;
+
+/// What follows a client's SYN.
+type Next = Box<dyn Fn(SocketAddr) -> (Direction, Frame)>;
 
 struct Bench {
     harness: Harness,
@@ -38,15 +43,39 @@ impl Bench {
         self.kept.since(0).map(|(_, kept)| kept).collect()
     }
 
+    /// Those of one client: loading the programs takes a VM seconds, so that the rows of a table share them.
+    fn of(&self, client: SocketAddr) -> Vec<KeptSyn> {
+        let address = words(client.ip());
+        self.all().into_iter().filter(|kept| kept.client == address).collect()
+    }
+
     fn open(&self) -> usize {
-        let is_open = |kept: &&KeptSyn| kept.ended_ns == 0 && kept.flags & KeptSyn::ANSWERED == 0;
-        self.all().iter().filter(is_open).count()
+        self.all().iter().filter(|kept| is_open(kept)).count()
     }
 
     fn announce(&mut self) {
         let (place, _) = self.kept.since(0).next().expect("a SYN is kept");
         self.kept.announce(place, monotonic_ns());
     }
+}
+
+fn is_open(kept: &KeptSyn) -> bool {
+    kept.ended_ns == 0 && kept.flags & KeptSyn::ANSWERED == 0
+}
+
+/// An address as the programs keep it: in the order of the wire, IPv4 mapped.
+fn words(address: IpAddr) -> [u32; 4] {
+    let bytes = match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+        IpAddr::V6(address) => address.octets(),
+    };
+    bytemuck::cast(bytes)
+}
+
+/// A client of its own for each row of a table.
+fn client_number(number: usize) -> SocketAddr {
+    let host = u8::try_from(number).expect("few rows") + 100;
+    SocketAddr::from(([198, 51, 100, host], 40_000))
 }
 
 fn syn() -> Frame {
@@ -59,46 +88,51 @@ fn refusal() -> Frame {
 
 #[test]
 fn syns_are_kept_as_they_left_whatever_the_way() {
+    let from = [0, 1, 2].map(client_number);
+    let direct = tcp(from[1], vip(), SYN).sequence(100).frame().to_mac(MAC);
+    let tunnelled = tcp(from[2], vip(), SYN).sequence(100).packet().ipip(near(), far()).frame();
     let cases = [
-        ("masquerade", MASQUERADED, syn()),
-        ("IPv6", MASQUERADED6, tcp(client6(), server6(), SYN).sequence(100).frame()),
-        ("direct route", ROUTED, tcp(client(), vip(), SYN).sequence(100).frame().to_mac(MAC)),
-        ("tunnel", TUNNELLED, tcp(client(), vip(), SYN).sequence(100).packet().ipip(near(), far()).frame()),
+        ("masquerade", MASQUERADED, from[0], tcp(from[0], server(), SYN).sequence(100).frame()),
+        ("IPv6", MASQUERADED6, client6(), tcp(client6(), server6(), SYN).sequence(100).frame()),
+        ("direct route", ROUTED, from[1], direct),
+        ("tunnel", TUNNELLED, from[2], tunnelled),
     ];
-    for (name, id, frame) in cases {
-        let mut bench = Bench::new(chance::KEEP);
+    let mut bench = Bench::new(chance::KEEP);
+    for (name, id, from, frame) in cases {
         bench.harness.run(OUT, &frame);
-        let [kept] = bench.all()[..] else { panic!("{name}: not one SYN: {:?}", bench.all()) };
+        let [kept] = bench.of(from)[..] else { panic!("{name}: not one SYN: {:?}", bench.all()) };
         assert_eq!((kept.server.0, kept.sequence, kept.length), (id, 100, 20), "{name}");
         assert_eq!(kept.flags & KeptSyn::IPV6 != 0, name == "IPv6", "{name}");
         let header = usize::from(kept.length);
         assert!(frame.bytes.ends_with(&kept.tcp[..header]), "{name}: the header is the client's");
         bench.harness.run(OUT, &frame);
-        assert_eq!((bench.all(), bench.harness.counters(id).syn_again), (vec![kept], 1), "{name}: again");
+        assert_eq!((bench.of(from), bench.harness.counters(id).syn_again), (vec![kept], 1), "{name}: again");
     }
 }
 
 #[test]
 fn a_handshake_that_goes_on_is_not_open() {
-    let ack = tcp(client(), server(), ACK).sequence(101).frame();
-    let reset = tcp(client(), server(), RST).sequence(101).frame();
-    let accepted = tcp(server(), client(), SYN | ACK).acknowledging(101).frame();
-    let foreign = tcp(server(), client(), SYN | ACK).acknowledging(7).frame();
-    let cases = [
+    let says = |flags| move |from| (OUT, tcp(from, server(), flags).sequence(101).frame());
+    let hears = |flags, acknowledged| {
+        move |from| (Direction::In, tcp(server(), from, flags).acknowledging(acknowledged).frame())
+    };
+    let cases: [(&str, Option<Next>, usize); 6] = [
         ("the SYN alone", None, 1),
-        ("the client's ACK", Some((OUT, ack)), 0),
-        ("the client's RST", Some((OUT, reset)), 0),
-        ("the server's SYN-ACK", Some((Direction::In, accepted)), 0),
-        ("an answer to something else", Some((Direction::In, foreign)), 1),
-        ("a refusal that is not held back", Some((Direction::In, refusal())), 0),
+        ("the client's ACK", Some(Box::new(says(ACK))), 0),
+        ("the client's RST", Some(Box::new(says(RST))), 0),
+        ("the server's SYN-ACK", Some(Box::new(hears(SYN | ACK, 101))), 0),
+        ("an answer to something else", Some(Box::new(hears(SYN | ACK, 7))), 1),
+        ("a refusal that is not held back", Some(Box::new(hears(RST | ACK, 101))), 0),
     ];
-    for (name, next, open) in cases {
-        let mut bench = Bench::new(chance::KEEP);
-        bench.harness.run(OUT, &syn());
-        if let Some((direction, frame)) = next {
+    let mut bench = Bench::new(chance::KEEP);
+    for (number, (name, next, open)) in cases.into_iter().enumerate() {
+        let from = client_number(number);
+        bench.harness.run(OUT, &tcp(from, server(), SYN).sequence(100).frame());
+        if let Some(next) = next {
+            let (direction, frame) = next(from);
             bench.harness.run(direction, &frame);
         }
-        assert_eq!(bench.open(), open, "{name}");
+        assert_eq!(bench.of(from).iter().filter(|kept| is_open(kept)).count(), open, "{name}");
     }
 }
 
@@ -107,7 +141,7 @@ fn data_in_a_syn_and_servers_without_second_chance_are_left_alone() {
     let mut bench = Bench::new(chance::KEEP);
     bench.harness.run(OUT, &tcp(client(), server(), SYN).sequence(100).payload(b"GET /").frame());
     assert_eq!(bench.all(), []);
-    let mut bench = Bench::new(chance::OFF);
+    bench.kept.set_chance(ServerId(MASQUERADED), chance::OFF);
     bench.harness.run(OUT, &syn());
     assert_eq!(bench.all(), []);
 }
@@ -167,20 +201,19 @@ fn a_server_that_refuses_again_and_again_is_believed() {
 
 #[test]
 fn refusals_pass_without_leave_without_life_and_on_open_connections() {
-    let established = tcp(server(), client(), RST | ACK).sequence(1000).acknowledging(200_000).frame();
     let mut bench = Bench::new(chance::HOLD);
-    bench.harness.run(OUT, &syn());
-    assert_eq!(bench.harness.verdict(Direction::In, &established), PASS, "no answer to the SYN");
-
+    let answer = |bench: &mut Bench, number, acknowledged, why: &str| {
+        let from = client_number(number);
+        bench.harness.run(OUT, &tcp(from, server(), SYN).sequence(100).frame());
+        let reset = tcp(server(), from, RST | ACK).sequence(1000).acknowledging(acknowledged).frame();
+        assert_eq!(bench.harness.verdict(Direction::In, &reset), PASS, "{why}");
+    };
+    answer(&mut bench, 0, 200_000, "no answer to the SYN");
     bench.kept.show_life(monotonic_ns(), 0);
-    assert_eq!(bench.harness.verdict(Direction::In, &refusal()), PASS, "no more are allowed");
-
-    let mut bench = Bench::new(chance::HOLD);
-    bench.harness.run(OUT, &syn());
+    answer(&mut bench, 1, 101, "no more are allowed");
     bench.kept.show_life(monotonic_ns().saturating_sub(2_000_000_000), 100);
-    assert_eq!(bench.harness.verdict(Direction::In, &refusal()), PASS, "the agent is gone");
-
-    let mut bench = Bench::new(chance::KEEP);
-    bench.harness.run(OUT, &syn());
-    assert_eq!(bench.harness.verdict(Direction::In, &refusal()), PASS, "the server has no such leave");
+    answer(&mut bench, 2, 101, "the agent is gone");
+    bench.kept.show_life(monotonic_ns(), 100);
+    bench.kept.set_chance(ServerId(MASQUERADED), chance::KEEP);
+    answer(&mut bench, 3, 101, "the server has no such leave");
 }

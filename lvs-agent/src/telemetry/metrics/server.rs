@@ -41,9 +41,9 @@ const FRESH: Duration = Duration::from_millis(100);
 const PAUSE: Duration = Duration::from_millis(500);
 /// From the end of the thread that serves to the next one.
 const AGAIN: Duration = Duration::from_secs(1);
-/// Of the thread (nice(1)): where the processors are busy, it gets a tenth of the time of one that decides
+/// Of the thread (nice(1)): where the processors are busy, it gets a third of the time of one that decides
 /// (`sched_prio_to_weight` in the kernel's `kernel/sched/core.c`).
-const NICENESS: i32 = 10;
+const NICENESS: i32 = 5;
 /// How often histograms that nobody scrapes are folded; else their samples would pile up.
 const UPKEEP: Duration = Duration::from_secs(5);
 

@@ -1,6 +1,6 @@
 //! What those who look at the agent cost it: how long a scrape takes with many servers, what open status pages, `top`
-//! and `status --watch` take of a processor, and whether decisions come later while they are there. Beside that, what an
-//! agent costs at whom nobody looks. `cargo xtask bench visitors` runs it in a VM.
+//! and `status --watch` take of a processor, and whether decisions come later while they are there. Beside that, what
+//! an agent costs at whom nobody looks. `cargo xtask bench visitors` runs it in a VM.
 
 mod crowd;
 mod latency;

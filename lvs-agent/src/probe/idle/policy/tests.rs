@@ -360,11 +360,12 @@ proptest! {
         let told = world.reports.iter().filter(|(_, change)| matches!(change, IdleChange::Off(_) | IdleChange::On));
         let told: Vec<_> = told.map(|(_, change)| matches!(change, IdleChange::Off(_))).collect();
         prop_assert!(told.windows(2).all(|pair| pair[0] != pair[1]), "{:?}", world.reports);
-        // Hints: no more than three for an incident, and one of these in ten minutes, unless it was right.
+        // Hints: no more than three for an incident, and one of these in ten minutes, unless it was right. The last
+        // hint of an incident may come as long after its beginning as that lasts.
         let hints: Vec<_> = world.reports.iter().filter(|(_, change)|
             matches!(change, IdleChange::Ended { sign: IdleSign::Hint, .. })).map(|(at, _)| *at).collect();
         for (index, from) in hints.iter().enumerate() {
-            let within = hints[index..].iter().take_while(|at| **at < *from + 600 * SECOND).count();
+            let within = hints[index..].iter().take_while(|at| **at + INCIDENT < *from + QUIET).count();
             prop_assert!(within <= 3 + 3 * downs, "{within} hints in 10 minutes");
         }
     }
