@@ -139,6 +139,8 @@ impl Scraper {
                     write!(stream, "GET /metrics HTTP/1.1\r\nHost: {METRICS}\r\nConnection: close\r\n\r\n")?;
                     stream.read_to_end(&mut text)?;
                     ensure!(text.starts_with(b"HTTP/1.1 200"), "a scrape was refused");
+                    // The port serves so many connections of an address at once.
+                    drop(stream);
                     count += 1;
                     next += Duration::from_secs(1) / each;
                     std::thread::sleep(next.saturating_duration_since(Instant::now()));

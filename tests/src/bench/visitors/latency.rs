@@ -20,7 +20,7 @@ const LATER: f64 = 1.1;
 /// Servers that fail and come back.
 const FAILING: u16 = 20;
 /// Scrapers, and scrapes a second of each.
-const SCRAPERS: (u32, u32) = (5, 10);
+const SCRAPERS: (u32, u32) = (2, 25);
 
 pub(super) fn measure(director: &Namespace, options: &VisitorOptions) -> Result<bool> {
     let mut failing = FailingServers::listen(director, FAILING)?;
