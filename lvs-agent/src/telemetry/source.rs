@@ -25,7 +25,7 @@ pub(crate) struct TableWeight {
 
 /// Who answers. Each answer has a time limit.
 pub(crate) trait StatusSource: Send + Sync + 'static {
-    /// The weights of the agent's servers in the kernel's table as it is now.
+    /// The weights of the agent's servers in the kernel's table: as it was last read, and of the edits since.
     fn table_weights(&self) -> Asked<'_, Vec<TableWeight>>;
 
     /// The status of all services.

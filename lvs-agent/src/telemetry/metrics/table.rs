@@ -1,4 +1,4 @@
-//! The kernel's table, as it is when somebody scrapes.
+//! The kernel's table, as the agent knows it when somebody scrapes.
 
 use metrics::{Gauge, gauge};
 
