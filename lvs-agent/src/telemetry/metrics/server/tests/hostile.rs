@@ -155,7 +155,7 @@ async fn a_page_that_does_not_read_is_dropped() {
         for number in 0_u64.. {
             let service = |index: u64| ServiceStatus {
                 key: format!("tcp 192.0.2.1:{}", index + 1),
-                name: format!("{number} {}", "x".repeat(1000)),
+                name: format!("{number} {}", "x".repeat(3000)),
                 ..ServiceStatus::default()
             };
             *changing.status.lock().unwrap() =
