@@ -187,12 +187,20 @@ impl Detector {
     ///
     /// `readings` are made only where somebody waits for long, and of a few siblings of a server with a candidate.
     pub fn evaluate(&mut self, view: &View, readings: &impl Readings, now_ns: u64) -> Option<Finding> {
+        if self.is_at_rest(view) { None } else { self.look_closely(view, readings, now_ns) }
+    }
+
+    /// Whether nobody waits for a server and nothing was said against it: most are so at most times, and nothing can
+    /// come of it, whatever the time is. Otherwise it is to be [evaluated](Self::evaluate).
+    pub fn is_at_rest(&mut self, view: &View) -> bool {
         let history = self.histories.of(view.id);
         history.listener.note_snapshot(&view.state.listener);
         history.application.note_snapshot(&view.state.application);
-        if matches!(view.visibility, Visibility::CountersOnly(_)) {
-            return None;
-        }
+        matches!(view.visibility, Visibility::CountersOnly(_)) || rests(&view.state)
+    }
+
+    /// Evaluates a server that somebody waits for, or that something was said against.
+    fn look_closely(&mut self, view: &View, readings: &impl Readings, now_ns: u64) -> Option<Finding> {
         let history = self.histories.get(view.id).filter(|history| !history.down)?;
         let host = self.host_candidate(history, view, readings, now_ns);
         let application = || self.application_candidate(history, view, readings, now_ns);
@@ -540,6 +548,11 @@ impl Detector {
             Visibility::ClientOnly | Visibility::CountersOnly(_) => self.settings.silence_half_seen,
         }
     }
+}
+
+fn rests(state: &ServerState) -> bool {
+    state.listener.waiting | state.application.waiting == 0
+        && state.refusals | state.unreachables | state.again.flows == 0
 }
 
 fn grade(settings: &DetectorSettings, weight: f64, rate: f64) -> Option<Strength> {

@@ -41,8 +41,10 @@ pub(super) struct LayerSnapshot {
 
 impl LayerSnapshot {
     pub(super) fn new(layer: &LayerState) -> Self {
-        let LayerState { progress_ns, networks, last_ns, attempts, .. } = *layer;
-        Self { progress_ns, last_ns, clients: networks.count(), attempts }
+        let LayerState { progress_ns, networks, last_ns, attempts, waiting, .. } = *layer;
+        // Nobody waits: counting the bits of the sketch costs more than all else here.
+        let clients = if waiting == 0 { 0 } else { networks.count() };
+        Self { progress_ns, last_ns, clients, attempts }
     }
 
     /// Demands since the last proof of life.

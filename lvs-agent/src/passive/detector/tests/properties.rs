@@ -32,6 +32,36 @@ prop_compose! {
 }
 
 proptest! {
+    /// A server at rest is not looked at more closely, as nothing would come of that.
+    #[test]
+    fn nothing_comes_of_a_server_at_rest(
+        listener in states(),
+        application in states(),
+        evidence in any::<[u64; 5]>(),
+        after in 0..10 * SECOND,
+        half in any::<bool>(),
+        rate in 1_u32..1_000,
+        before in proptest::option::of(0_u32..3),
+    ) {
+        let rest = |layer| LayerState { waiting: 0, ..layer };
+        let [reply_ns, refused_since_ns, refused_last_ns, unreachable_last_ns, last_ns] =
+            evidence.map(|time| START - SECOND + time % (12 * SECOND));
+        let again = Retransmissions { networks: evidence[0], since_ns: evidence[1], last_ns, segments: 3, flows: 0 };
+        let (listener, application) = (rest(listener), rest(application));
+        let state = ServerState {
+            listener, application, again, reply_ns, refused_since_ns, refused_last_ns, unreachable_last_ns,
+            ..ServerState::zeroed()
+        };
+        let mut detector = trained(rate, Duration::from_millis(1));
+        if let Some(refusals) = before {
+            evaluate(&mut detector, refused(refusals, START, START), START);
+        }
+        let visibility = if half { Visibility::ClientOnly } else { Visibility::Both };
+        let view = View { id: ID, visibility, state };
+        let nothing = Counting(|_| ServerCounters::zeroed());
+        prop_assert_eq!(detector.look_closely(&view, &nothing, START + after), None);
+    }
+
     /// No demand, no suspicion; none within the floor, none of a single network or fewer than asked for.
     #[test]
     fn a_silence_needs_the_shortest_time_and_enough_clients(
