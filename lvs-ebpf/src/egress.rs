@@ -3,7 +3,7 @@
 use core::mem::MaybeUninit;
 
 use aya_ebpf::programs::TcContext;
-use lvs_common::{Handshake, ServerId, interest};
+use lvs_common::{Handshake, interest};
 
 use crate::{
     client::Client,
@@ -19,10 +19,10 @@ use crate::{
 };
 
 /// A packet to a server, with what is known of it.
-struct AttributedPacket {
-    server: Server,
-    client: Client,
-    transport: Transport,
+pub(crate) struct AttributedPacket {
+    pub(crate) server: Server,
+    pub(crate) client: Client,
+    pub(crate) transport: Transport,
     /// Whether the agent itself sent it.
     probe: bool,
 }
@@ -31,25 +31,18 @@ struct AttributedPacket {
 pub(crate) trait Further {
     /// Whether anything is.
     const IS_ANYTHING: bool;
+    /// Where something is kept of the client.
+    fn place(client: &Client) -> u32;
     /// Whether the segment is the agent's doing, so that it is not to be taken in.
-    fn is_own(id: ServerId, client: &Client, segment: &Transport) -> bool;
-    /// Takes in a segment that is not a probe's.
-    fn sent(ctx: &TcContext, id: ServerId, client: &Client, segment: &Transport);
-}
-
-/// Nothing else is done.
-pub(crate) enum Nothing {}
-
-impl Further for Nothing {
-    const IS_ANYTHING: bool = false;
-
-    #[inline(always)]
-    fn is_own(_: ServerId, _: &Client, _: &Transport) -> bool {
-        false
-    }
-
-    #[inline(always)]
-    fn sent(_: &TcContext, _: ServerId, _: &Client, _: &Transport) {}
+    fn is_own(packet: &AttributedPacket, place: u32) -> bool;
+    /// Takes in a segment that is not a probe's. `now` is known of SYNs; `is_plain`: it is in a [`packet::Plain`].
+    fn sent(
+        ctx: &TcContext,
+        packet: &AttributedPacket,
+        is_plain: bool,
+        place: u32,
+        now: u64,
+    ) -> Result<(), Unattributed>;
 }
 
 /// Watches one packet.
@@ -58,30 +51,36 @@ pub(crate) fn observe<F: Further>(ctx: &TcContext) -> Result<(), Unattributed> {
     let mut attributed = MaybeUninit::<AttributedPacket>::uninit();
     let room = attributed.as_mut_ptr();
     // SAFETY: room for an `AttributedPacket`, into whose place each part is written: the stack is too small for copies.
-    match plain::egress(ctx, unsafe { &mut (*room).transport }) {
+    let is_plain = match plain::egress(ctx, unsafe { &mut (*room).transport }) {
         Attribution::NoServer => return Err(Unattributed::NoServer),
         // SAFETY: as above, for the rest of it.
         Attribution::Server(server, client) => unsafe {
             (*room).server = server;
             (*room).client = Client::at_ipv4(client, (*room).transport.source_port, protocol::TCP);
             (*room).probe = false;
+            true
         },
-        Attribution::Undecided => attribute(ctx, &mut attributed)?,
-    }
+        Attribution::Undecided => {
+            attribute(ctx, &mut attributed)?;
+            false
+        }
+    };
     // SAFETY: written, because it has not failed.
     let packet = unsafe { attributed.assume_init_ref() };
     if !F::IS_ANYTHING {
-        return observe_packet(ctx, packet);
+        return observe_packet::<F>(ctx, packet, 0);
     }
-    let AttributedPacket { server, client, transport, probe } = packet;
-    if F::is_own(server.id, client, transport) {
+    let place = F::place(&packet.client);
+    if F::is_own(packet, place) {
         return Ok(());
     }
-    observe_packet(ctx, packet)?;
-    if client.protocol == protocol::TCP && !probe {
-        F::sent(ctx, server.id, client, transport);
+    // Read once for all who need it.
+    let now = if packet.transport.has(SYN) { clock::exact() } else { 0 };
+    observe_packet::<F>(ctx, packet, now)?;
+    if packet.client.protocol != protocol::TCP || packet.probe {
+        return Ok(());
     }
-    Ok(())
+    F::sent(ctx, packet, is_plain, place, now)
 }
 
 /// Attributes a packet on the full path; written unless this fails.
@@ -150,14 +149,18 @@ fn attribute_tunnel(
     Ok(())
 }
 
-/// Counts a packet to a server and takes in what it says.
+/// Counts a packet to a server and takes in what it says. `now` is known where something else is done with SYNs.
 #[inline(never)]
-fn observe_packet(ctx: &TcContext, packet: &AttributedPacket) -> Result<(), Unattributed> {
+fn observe_packet<F: Further>(
+    ctx: &TcContext,
+    packet: &AttributedPacket,
+    now: u64,
+) -> Result<(), Unattributed> {
     let Some(mut signal) = Signal::of(packet.server.id) else { return Err(Unattributed::BadServerId) };
     signal.sent(ctx);
     match packet.client.protocol {
         protocol::TCP if packet.probe => observe_probe(&signal, &packet.client, &packet.transport),
-        protocol::TCP => observe_segment(&mut signal, &packet.client, &packet.transport),
+        protocol::TCP => observe_segment::<F>(&mut signal, &packet.client, &packet.transport, now),
         protocol::UDP if packet.server.answers => datagram::sent(&mut signal, &packet.client, packet.probe),
         _ => {}
     }
@@ -175,13 +178,13 @@ fn observe_probe(signal: &Signal, client: &Client, segment: &Transport) {
 }
 
 #[inline(always)]
-fn observe_segment(signal: &mut Signal, client: &Client, segment: &Transport) {
+fn observe_segment<F: Further>(signal: &mut Signal, client: &Client, segment: &Transport, now: u64) {
     if segment.has(RST) {
         observe_reset(signal, client);
     } else if segment.has(SYN) {
         // A SYN-ACK from a client is no beginning of anything here.
         if !segment.has(ACK) {
-            observe_syn(signal, client, segment);
+            observe_syn(signal, client, segment, if F::IS_ANYTHING { now } else { clock::exact() });
         }
     } else if segment.has(ACK) {
         observe_acknowledgement(signal, client, segment);
@@ -195,9 +198,9 @@ fn observe_reset(signal: &mut Signal, client: &Client) {
 }
 
 #[inline(always)]
-fn observe_syn(signal: &mut Signal, client: &Client, segment: &Transport) {
+fn observe_syn(signal: &mut Signal, client: &Client, segment: &Transport, now: u64) {
     // The same SYN again is nothing new.
-    if handshake::began(signal, client, segment, clock::exact()) {
+    if handshake::began(signal, client, segment, now) {
         free(signal, client);
     }
 }

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `egress.rs` | packets out of the director, requests to real servers among them |
 //! | `ingress.rs` | packets into the director, replies of masqueraded servers among them |
+//! | `nothing_further.rs` | what else is done with packets out of the director: nothing, in these programs |
 //! | `plain.rs` | the quick path: plain IPv4 packets, which are nearly all on a busy director |
 //! | `packet.rs` | headers: Ethernet, VLAN tags, IPv4, IPv6 and its extensions, TCP, UDP, SCTP |
 //! | `tunnel.rs` | the packet inside IPIP, GRE and GUE |
@@ -22,7 +23,7 @@
 //! | `unattributed.rs` | why a packet belongs to no server, and counting that |
 //! | `maps.rs` | all maps and load-time constants |
 //! | `clock.rs` | exact and coarse time |
-//! | `opaque.rs` | what the compiler and the verifier may know about a number |
+//! | `opaque.rs` | what the compiler and the verifier may know about a number, and zeroes |
 #![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
 #![cfg_attr(
     not(target_arch = "bpf"),
@@ -41,6 +42,7 @@ mod egress;
 mod handshake;
 mod ingress;
 mod maps;
+mod nothing_further;
 mod opaque;
 mod packet;
 mod plain;
@@ -53,13 +55,13 @@ mod unreachable;
 
 use aya_ebpf::{bindings::TC_ACT_UNSPEC, macros::classifier, programs::TcContext};
 
-use crate::unattributed::Unattributed;
+use crate::{nothing_further::Nothing, unattributed::Unattributed};
 
 /// Watches packets out of the director, requests to real servers among them.
 #[expect(clippy::needless_pass_by_value, reason = "the macro hands the context over")]
 #[classifier]
 pub(crate) fn lvs_egress(ctx: TcContext) -> i32 {
-    conclude(&ctx, egress::observe::<egress::Nothing>(&ctx))
+    conclude(&ctx, egress::observe::<Nothing>(&ctx))
 }
 
 /// Watches packets into the director, replies of masqueraded servers among them.

@@ -244,6 +244,9 @@ pub(crate) struct Ends {
 }
 
 impl Plain {
+    /// Where the transport layer's header begins.
+    pub(crate) const TRANSPORT: usize = ETHERNET + IPV4;
+
     /// `None` for any other packet, malformed ones among them.
     #[inline(always)]
     pub(crate) fn of(ctx: &TcContext) -> Option<Self> {
@@ -282,7 +285,7 @@ impl Plain {
             return None;
         }
         let end = ETHERNET + usize::from(u16::from_be(ip.total_length));
-        *into = segment(&tcp, ETHERNET + IPV4, end)?;
+        *into = segment(&tcp, Self::TRANSPORT, end)?;
         Some(Ends { source: word(ip.source), destination: word(ip.destination), mac: ethernet.destination })
     }
 }

@@ -9,11 +9,11 @@ use lvs_common::{HoldBack, KeptSyn, ServerId, chance};
 use crate::{
     client::Client,
     clock,
-    egress::Further,
+    egress::{AttributedPacket, Further},
     handshake::is_first_ack,
     maps::MAPPABLE,
-    opaque::opaque,
-    packet::{self, ACK, Ip, Plain, RST, SYN, Transport, header, headers, protocol},
+    opaque::{clear, opaque},
+    packet::{self, ACK, Address, Plain, RST, SYN, Transport, header, headers, protocol},
     server::{self, ANSWERS, Endpoint},
     tunnel,
     unattributed::Unattributed,
@@ -41,7 +41,12 @@ const DATA_OFFSET: usize = 12;
 #[derive(Clone, Copy)]
 struct DataOffset([u8; 2]);
 
-headers!(DataOffset);
+/// An IPv4 address, with which the header of a plain packet ends.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Halves([u16; 2]);
+
+headers!(DataOffset, Halves);
 
 /// What becomes of a packet into the director.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -60,32 +65,59 @@ pub(crate) enum SecondChance {}
 impl Further for SecondChance {
     const IS_ANYTHING: bool = true;
 
+    #[inline(always)]
+    fn place(client: &Client) -> u32 {
+        KeptSyn::place(client.hash())
+    }
+
     /// The agent has sent a kept SYN again, and this is it, to the server that it went to before: no retransmission of
     /// the client's.
     #[inline(always)]
-    fn is_own(id: ServerId, client: &Client, segment: &Transport) -> bool {
-        segment.flags & (SYN | ACK | RST) == SYN
-            && client.protocol == protocol::TCP
-            && is_retried(id, client, segment)
+    fn is_own(packet: &AttributedPacket, place: u32) -> bool {
+        packet.transport.flags & (SYN | ACK | RST) == SYN
+            && packet.client.protocol == protocol::TCP
+            && is_announced(place)
+            && is_retried(packet, place)
     }
 
     /// A SYN is kept, anything else ends the handshake.
     #[inline(always)]
-    fn sent(ctx: &TcContext, id: ServerId, client: &Client, segment: &Transport) {
+    fn sent(
+        ctx: &TcContext,
+        packet: &AttributedPacket,
+        is_plain: bool,
+        place: u32,
+        now: u64,
+    ) -> Result<(), Unattributed> {
+        let AttributedPacket { server, client, transport: segment, .. } = packet;
         if segment.flags & SYN == 0 {
-            end(client, segment);
-        } else if segment.flags & (ACK | RST) == 0 && segment.payload == 0 && chance_of(id) != chance::OFF {
-            // With data in it, it is TCP Fast Open: sent again, the data might be taken twice (RFC 7413, section 2.1).
-            // What can't be read is not kept; it was counted already.
-            keep(ctx, id, client, segment).ok();
+            end(place, client, segment);
+            return Ok(());
         }
+        // With data in it, it is TCP Fast Open: sent again, the data might be taken twice (RFC 7413, section 2.1).
+        if segment.flags & (ACK | RST) != 0 || segment.payload != 0 || chance_of(server.id) == chance::OFF {
+            return Ok(());
+        }
+        if is_plain { keep_plain(ctx, packet, place, now) } else { keep_any(ctx, packet, place, now) }
     }
 }
 
+/// A SYN that was read.
+struct Syn<'a> {
+    packet: &'a AttributedPacket,
+    /// When it came.
+    now: u64,
+    /// Where it went, as it left the director.
+    destination: Address,
+    /// Where its TCP header begins.
+    transport: usize,
+}
+
 #[inline(never)]
-fn is_retried(id: ServerId, client: &Client, segment: &Transport) -> bool {
-    let (place, Some(kept)) = kept(client) else { return false };
-    if !is_of(kept, client) || kept.sequence != segment.sequence || kept.server.0 != id.0 {
+fn is_retried(packet: &AttributedPacket, place: u32) -> bool {
+    let AttributedPacket { server, client, transport: segment, .. } = packet;
+    let Some(kept) = kept(place) else { return false };
+    if !is_of(kept, client) || kept.sequence != segment.sequence || kept.server.0 != server.id.0 {
         return false;
     }
     let is_retry = passes_again(place);
@@ -97,8 +129,8 @@ fn is_retried(id: ServerId, client: &Client, segment: &Transport) -> bool {
 }
 
 #[inline(never)]
-fn end(client: &Client, segment: &Transport) {
-    let (_, Some(kept)) = kept(client) else { return };
+fn end(place: u32, client: &Client, segment: &Transport) {
+    let Some(kept) = kept(place) else { return };
     if kept.ended_ns == 0 && is_of(kept, client) {
         kept.ended_ns = clock::exact();
         if segment.has(RST) {
@@ -107,42 +139,70 @@ fn end(client: &Client, segment: &Transport) {
     }
 }
 
+/// Keeps a SYN in a plain packet, as nearly all are.
 #[inline(never)]
-fn keep(ctx: &TcContext, id: ServerId, client: &Client, segment: &Transport) -> Result<(), Unattributed> {
+fn keep_plain(ctx: &TcContext, packet: &AttributedPacket, place: u32, now: u64) -> Result<(), Unattributed> {
+    let Halves(destination) = header(ctx, Plain::TRANSPORT - size_of::<Halves>())?;
+    let destination = packet::mapped(packet::number(destination).to_be());
+    let syn = Syn { packet, now, destination, transport: Plain::TRANSPORT };
+    store(ctx, place, &syn)
+}
+
+#[inline(never)]
+fn keep_any(ctx: &TcContext, packet: &AttributedPacket, place: u32, now: u64) -> Result<(), Unattributed> {
     let frame = packet::frame(ctx)?;
     let mut ip = MaybeUninit::uninit();
     packet::network(ctx, &frame, &mut ip)?;
     // SAFETY: written, because it has not failed.
     let outer = unsafe { ip.assume_init_ref() };
     if outer.protocol == protocol::TCP {
-        return store(ctx, outer, id, client, segment);
+        let (destination, transport) = (outer.destination, outer.transport());
+        return store(ctx, place, &Syn { packet, now, destination, transport });
     }
     let mut inner = MaybeUninit::uninit();
     tunnel::inner(ctx, outer, &mut inner)?;
     // SAFETY: as above.
-    store(ctx, unsafe { inner.assume_init_ref() }, id, client, segment)
+    let inner = unsafe { inner.assume_init_ref() };
+    let (destination, transport) = (inner.destination, inner.transport());
+    store(ctx, place, &Syn { packet, now, destination, transport })
 }
 
-#[inline(never)]
-fn store(
-    ctx: &TcContext,
-    ip: &Ip,
-    id: ServerId,
-    client: &Client,
-    segment: &Transport,
-) -> Result<(), Unattributed> {
-    let (place, Some(kept)) = kept(client) else { return Ok(()) };
-    let now = clock::exact();
-    let (mut since, mut retries) = (now, 0);
+#[inline(always)]
+fn store(ctx: &TcContext, place: u32, syn: &Syn<'_>) -> Result<(), Unattributed> {
+    let AttributedPacket { server, client, transport: segment, .. } = syn.packet;
+    let Some(kept) = kept(place) else { return Ok(()) };
+    let (mut since, mut retries) = (syn.now, 0);
     if is_of(kept, client) && kept.sequence == segment.sequence {
-        if kept.server.0 == id.0 {
+        if kept.server.0 == server.id.0 {
             return Ok(());
         }
         since = kept.since_ns;
         retries = kept.retries + u8::from(passes_again(place));
     }
     kept.stored_ns = 0;
-    let DataOffset([offset, _]) = header(ctx, ip.transport() + DATA_OFFSET)?;
+    kept.length = copy_header(ctx, syn.transport, &mut kept.tcp)?;
+    kept.since_ns = since;
+    clear(&mut kept.ended_ns);
+    clear(&mut kept.held_ns);
+    kept.client = client.address;
+    kept.destination = syn.destination;
+    kept.server = server.id;
+    kept.sequence = segment.sequence;
+    let skb = ctx.skb.skb;
+    // SAFETY: `skb` is the program's own context.
+    kept.device = unsafe { (*skb).ingress_ifindex };
+    // SAFETY: as above.
+    kept.mark = unsafe { (*skb).mark };
+    kept.retries = retries;
+    kept.flags = if client.six { KeptSyn::IPV6 } else { 0 };
+    kept.stored_ns = syn.now;
+    Ok(())
+}
+
+/// Copies a TCP header with its options; returns how long it is.
+#[inline(always)]
+fn copy_header(ctx: &TcContext, at: usize, into: &mut [u8; 64]) -> Result<u8, Unattributed> {
+    let DataOffset([offset, _]) = header(ctx, at + DATA_OFFSET)?;
     // Both bounds apart: made one comparison, the verifier doesn't see the lower one.
     let length = opaque(usize::from(offset >> 4) * 4);
     if length < KeptSyn::SHORTEST {
@@ -152,33 +212,16 @@ fn store(
     if length > KeptSyn::LONGEST {
         return Err(Unattributed::Malformed);
     }
-    let skb = ctx.skb.skb;
     #[expect(clippy::cast_possible_truncation, reason = "an offset in a packet, and at most 60")]
     // SAFETY: the room is longer than the longest header.
-    let result = unsafe {
-        bpf_skb_load_bytes(skb.cast(), ip.transport() as u32, kept.tcp.as_mut_ptr().cast(), length as u32)
-    };
+    let result =
+        unsafe { bpf_skb_load_bytes(ctx.skb.skb.cast(), at as u32, into.as_mut_ptr().cast(), length as u32) };
     if result != 0 {
         return Err(Unattributed::Malformed);
     }
-    kept.since_ns = since;
-    kept.ended_ns = 0;
-    kept.held_ns = 0;
-    kept.client = ip.source;
-    kept.destination = ip.destination;
-    kept.server = id;
-    kept.sequence = segment.sequence;
-    // SAFETY: `skb` is the program's own context.
-    kept.device = unsafe { (*skb).ingress_ifindex };
-    // SAFETY: as above.
-    kept.mark = unsafe { (*skb).mark };
-    kept.retries = retries;
-    kept.flags = if ip.six { KeptSyn::IPV6 } else { 0 };
     #[expect(clippy::cast_possible_truncation, reason = "at most 60")]
     let length = length as u8;
-    kept.length = length;
-    kept.stored_ns = now;
-    Ok(())
+    Ok(length)
 }
 
 /// Takes in a packet into the director.
@@ -225,7 +268,7 @@ fn received_any(ctx: &TcContext) -> Result<Verdict, Unattributed> {
 /// Takes in a masqueraded server's answer.
 #[inline(never)]
 fn answered(ctx: &TcContext, id: ServerId, client: &Client, segment: &Transport) -> Verdict {
-    let (_, Some(kept)) = kept(client) else { return Verdict::Pass };
+    let Some(kept) = kept(SecondChance::place(client)) else { return Verdict::Pass };
     let is_answer = is_of(kept, client)
         && kept.server.0 == id.0
         && segment.has(ACK)
@@ -278,14 +321,13 @@ fn chance_of(id: ServerId) -> u64 {
     CHANCES.get_ptr(id.0).map_or(chance::OFF, |chance| unsafe { *chance })
 }
 
-/// The place of a client, and what is in it.
+/// What is in a place.
 #[inline(always)]
-fn kept(client: &Client) -> (u32, Option<&'static mut KeptSyn>) {
-    let place = KeptSyn::place(client.hash());
+fn kept(place: u32) -> Option<&'static mut KeptSyn> {
     // SAFETY: the array lives as long as the program. It is shared by all CPUs; one client's packets come by one at a
     // time, and two clients that share a place spoil no more than one SYN's second chance: the agent sends none whose
     // parts don't fit.
-    (place, KEPT_SYNS.get_ptr_mut(place).map(|kept| unsafe { &mut *kept }))
+    KEPT_SYNS.get_ptr_mut(place).map(|kept| unsafe { &mut *kept })
 }
 
 /// Whether a place has a SYN of this client.
@@ -296,6 +338,13 @@ fn is_of(kept: &KeptSyn, client: &Client) -> bool {
     kept.stored_ns != 0
         && u16::from_ne_bytes([kept.tcp[0], kept.tcp[1]]) == client.port
         && (a ^ e) | (b ^ f) | (c ^ g) | (d ^ h) == 0
+}
+
+/// Whether the agent has said that it sends the SYN in a place again.
+#[inline(always)]
+fn is_announced(place: u32) -> bool {
+    // SAFETY: a number that is written whole.
+    RETRIED.get_ptr(place).is_some_and(|retried| unsafe { *retried != 0 })
 }
 
 /// Whether the agent has just sent the SYN in a place again; true once.

@@ -8,6 +8,7 @@ use lvs_common::{
 
 use crate::{
     maps::{ANSWERED, COUNTERS, EDGES, MAX_SERVERS, STATES, WAITING},
+    opaque::clear_all,
     unattributed::{Unattributed, count},
 };
 
@@ -189,7 +190,7 @@ impl Signal {
 fn demand(layer: &mut LayerState, waiting: &mut WaitingConnections, client: Origin, now: u64) {
     const MASK: usize = LayerState::REMEMBERED - 1;
     if layer.attempts == 0 {
-        waiting.connections = Sketch::NONE;
+        clear_all(&mut waiting.connections.0);
         waiting.waiting = 0;
     }
     layer.last_ns = now;
@@ -220,7 +221,7 @@ fn reset(layer: &mut LayerState) {
     if layer.attempts != 0 {
         layer.attempts = 0;
         layer.waiting = 0;
-        layer.networks = Sketch::NONE;
+        clear_all(&mut layer.networks.0);
     }
 }
 

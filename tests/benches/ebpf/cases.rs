@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use lvs_common::{EGRESS, INGRESS};
+use lvs_common::{EGRESS, EGRESS_CHANCE, INGRESS, INGRESS_CHANCE};
 use lvs_tests::packets::builder::{ACK, Frame, RST, SYN, Segment, tcp, udp};
 
 use crate::{
@@ -63,7 +63,7 @@ impl Case {
                 if !ports_known {
                     // All give up, so that in the next round nothing is known of their ports.
                     for port in 0..SINGLE_RUNS {
-                        programs.run(EGRESS, &tcp(client(port), server(), RST).frame(), 1);
+                        programs.run(self.program, &tcp(client(port), server(), RST).frame(), 1);
                     }
                 }
                 times.sort_by(f64::total_cmp);
@@ -140,7 +140,40 @@ pub(crate) fn cases() -> Vec<Case> {
         singly("SYN, new", EGRESS, false, Some((COUNTED_SINGLY, Some(5.0)))),
         singly("SYN, new, from a port that waits", EGRESS, true, Some((COUNTED_SINGLY, Some(5.0)))),
     ]);
+    cases.extend(with_second_chance());
     cases
+}
+
+/// Cases of before, against themselves without second chance.
+fn with_second_chance() -> [Case; 5] {
+    let answer = tcp(server(), client(), ACK).payload(&[0; 512]).frame();
+    [
+        repeated(
+            "second chance: data",
+            EGRESS_CHANCE,
+            data(server()).frame(),
+            Some(("data of an established flow", None)),
+        ),
+        repeated(
+            "second chance: data into the director",
+            INGRESS_CHANCE,
+            answer,
+            Some(("data into the director", None)),
+        ),
+        singly("second chance: SYN, new", EGRESS_CHANCE, false, Some(("SYN, new", Some(1.5)))),
+        singly(
+            "second chance: SYN, new, from a port that waits",
+            EGRESS_CHANCE,
+            true,
+            Some(("SYN, new, from a port that waits", None)),
+        ),
+        repeated(
+            "second chance: none of our business",
+            EGRESS_CHANCE,
+            data(socket("10.9.9.9:80")).frame(),
+            Some(("none of our business", None)),
+        ),
+    ]
 }
 
 type Limit = Option<(&'static str, Option<f64>)>;

@@ -14,23 +14,40 @@ mod programs;
 
 use std::process::ExitCode;
 
+use clap::Parser;
+
 use crate::{
-    cases::{Against, cases},
+    cases::{Against, Case, cases},
     measure::{ROUNDS, RUNS, Times},
     programs::Programs,
 };
 
+/// What is measured
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Only packets whose name has these words, and what they are compared with
+    #[arg(long)]
+    only: Option<String>,
+    /// How often each is measured; where a clock counts instructions once is enough
+    #[arg(long, default_value_t = ROUNDS)]
+    rounds: usize,
+    /// What cargo adds
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
 fn main() -> ExitCode {
+    let Arguments { only, rounds, .. } = Arguments::parse();
     let mut programs = Programs::load();
-    let cases = cases();
+    let cases = chosen(cases(), only.as_deref());
     let mut times = vec![Times::default(); cases.len()];
     // Interleaved, so that what else the machine does meets all of them alike.
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds {
         for (case, times) in cases.iter().zip(&mut times) {
             times.add(case.measure(&mut programs));
         }
     }
-    println!("{ROUNDS} rounds of {RUNS} runs each (new SYNs: as many single runs, all packets different)\n");
+    println!("{rounds} rounds of {RUNS} runs each (new SYNs: as many single runs, all packets different)\n");
     println!("{:46} {:>8} {:>15} {:>7} {:>6}", "packet", "ns", "lowest-highest", "ratio", "limit");
     let mut kept = true;
     for (case, own) in cases.iter().zip(&times) {
@@ -53,4 +70,18 @@ fn main() -> ExitCode {
     }
     println!("\n{}", if kept { "All limits are kept." } else { "A limit is exceeded." });
     if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Those whose names have these words, and what they are compared with.
+fn chosen(cases: Vec<Case>, words: Option<&str>) -> Vec<Case> {
+    let Some(words) = words else { return cases };
+    let mut names: Vec<&str> =
+        cases.iter().map(|case| case.name).filter(|name| name.contains(words)).collect();
+    let of = |name: &str| cases.iter().find(|case| case.name == name)?.against.map(Against::name);
+    let mut next = 0;
+    while let Some(name) = names.get(next) {
+        names.extend(of(name));
+        next += 1;
+    }
+    cases.into_iter().filter(|case| names.contains(&case.name)).collect()
 }

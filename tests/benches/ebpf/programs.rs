@@ -1,6 +1,10 @@
 //! The programs that are measured, and the servers that they know.
 
-use std::{env, fs, net::SocketAddr};
+use std::{
+    env, fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use aya::{
     Ebpf,
@@ -9,9 +13,12 @@ use aya::{
 };
 use lvs_agent::{
     model::SecondChance,
-    passive::{self, Signals, Sizes, WireKey},
+    passive::{self, KeptSyns, Signals, Sizes, WireKey},
 };
-use lvs_common::{EGRESS, EndpointKey4, EndpointKey6, EndpointKind, INGRESS, ServerId, mapped};
+use lvs_common::{
+    EGRESS, EGRESS_CHANCE, EndpointKey4, EndpointKey6, EndpointKind, INGRESS, INGRESS_CHANCE, ServerId,
+    chance, mapped,
+};
 use lvs_tests::packets::builder::{Frame, protocol};
 
 pub(crate) const PARSE: &str = "reference_parse";
@@ -29,8 +36,10 @@ pub(crate) fn socket(text: &str) -> SocketAddr {
 
 pub(crate) struct Programs {
     kernel: passive::Programs,
+    /// The same with second chance for every server.
+    second_chance: passive::Programs,
     reference: Ebpf,
-    _signals: Signals,
+    _maps: (Signals, Signals, KeptSyns),
 }
 
 /// How large a loaded program is.
@@ -42,13 +51,16 @@ pub(crate) struct ProgramSize {
 
 impl Programs {
     pub(crate) fn load() -> Self {
-        let sizes = Sizes { servers: SERVERS, handshakes: 65_536, second_chance: SecondChance::Off };
-        let (mut kernel, signals) =
-            passive::Programs::load_object(&object("LVS_EBPF_OBJECT"), sizes, 0).expect("programs load");
-        for (id, key) in (0..).zip(keys()) {
-            kernel.watch(&key, ServerId(id)).unwrap();
+        let own = path("LVS_EBPF_OBJECT");
+        let (kernel, signals) = kernel_side(&own, SecondChance::Off);
+        let with_chance = own.with_file_name("lvs-second-chance");
+        let (mut second_chance, further_signals) = kernel_side(&with_chance, SecondChance::On);
+        let mut kept =
+            second_chance.take_kept_syns().unwrap().expect("programs with second chance keep SYNs");
+        for id in 0..SERVERS {
+            kept.set_chance(ServerId(id), chance::HOLD);
         }
-        let mut reference = Ebpf::load(&object("LVS_REFERENCE_OBJECT")).expect("references load");
+        let mut reference = Ebpf::load(&read(&path("LVS_REFERENCE_OBJECT"))).expect("references load");
         for name in [PARSE, COUNT] {
             classifier(&mut reference, name).load().expect("a reference loads");
         }
@@ -59,12 +71,13 @@ impl Programs {
                 endpoints.insert(bytemuck::cast::<_, [u8; 16]>(key), id, 0).unwrap();
             }
         }
-        Self { kernel, reference, _signals: signals }
+        Self { kernel, second_chance, reference, _maps: (signals, further_signals, kept) }
     }
 
     fn program(&mut self, name: &'static str) -> &mut SchedClassifier {
         match name {
             PARSE | COUNT => classifier(&mut self.reference, name),
+            EGRESS_CHANCE | INGRESS_CHANCE => self.second_chance.program(name).unwrap(),
             name => self.kernel.program(name).unwrap(),
         }
     }
@@ -90,16 +103,30 @@ impl Programs {
             machine_code: info.size_jitted(),
             verified: info.verified_instruction_count().unwrap_or(0),
         };
-        [PARSE, COUNT, EGRESS, INGRESS]
+        [PARSE, COUNT, EGRESS, INGRESS, EGRESS_CHANCE, INGRESS_CHANCE]
             .into_iter()
             .map(|name| (name, info(self.program(name).info().unwrap())))
             .collect()
     }
 }
 
-fn object(variable: &str) -> Vec<u8> {
-    let path = env::var_os(variable).unwrap_or_else(|| panic!("{variable} names an object file"));
-    fs::read(path).expect("the object file can be read")
+fn path(variable: &str) -> PathBuf {
+    env::var_os(variable).unwrap_or_else(|| panic!("{variable} names an object file")).into()
+}
+
+fn read(object: &Path) -> Vec<u8> {
+    fs::read(object).expect("the object file can be read")
+}
+
+/// The programs, which know all servers.
+fn kernel_side(object: &Path, second_chance: SecondChance) -> (passive::Programs, Signals) {
+    let sizes = Sizes { servers: SERVERS, handshakes: 65_536, second_chance };
+    let (mut programs, signals) =
+        passive::Programs::load_object(&read(object), sizes, 0).expect("programs load");
+    for (id, key) in (0..).zip(keys()) {
+        programs.watch(&key, ServerId(id)).unwrap();
+    }
+    (programs, signals)
 }
 
 fn classifier<'a>(ebpf: &'a mut Ebpf, name: &str) -> &'a mut SchedClassifier {

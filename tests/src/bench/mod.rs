@@ -5,6 +5,8 @@ pub mod checks;
 pub mod director;
 mod failing;
 pub mod failover;
+pub mod harm;
+mod keepalived_peer;
 pub mod noop;
 pub mod table;
 pub mod visitors;

@@ -12,6 +12,7 @@ use crate::build::{self, AGENT_VARIABLE, Profile};
 use crate::cache::Cache;
 use crate::paths;
 use crate::setup::{FOR_VM, TO_BUILD, ensure_all};
+use crate::vm::kernel::{DEFAULT, Line};
 use crate::vm::{self, Clock, VmOptions};
 
 /// All that a comparison needs, built, and out of the way of later builds.
@@ -20,6 +21,7 @@ pub(super) struct Comparison {
     _folder: TempDir,
     program: PathBuf,
     environment: Vec<(OsString, OsString)>,
+    kernel: Line,
 }
 
 /// The programs of the lab that those of the tests start, beside themselves.
@@ -44,7 +46,12 @@ impl Comparison {
         }
         environment.push((AGENT_VARIABLE.into(), copy(&agent)?.into()));
         let program = copy(&program)?;
-        Ok(Self { _folder: folder, program, environment })
+        Ok(Self { _folder: folder, program, environment, kernel: DEFAULT })
+    }
+
+    /// The same on another kernel.
+    pub(super) fn on(self, kernel: Line) -> Self {
+        Self { kernel, ..self }
     }
 
     /// The program, to be run on this machine.
@@ -63,8 +70,14 @@ impl Comparison {
     ) -> Result<i32> {
         let environment = [&self.environment, variables].concat();
         // What is shown are times: they must be the guest's, whatever else this machine does meanwhile.
-        let options =
-            VmOptions { clock: Clock::Instructions, timeout, environment, out, ..VmOptions::default() };
+        let options = VmOptions {
+            kernel: self.kernel,
+            clock: Clock::Instructions,
+            timeout,
+            environment,
+            out,
+            ..VmOptions::default()
+        };
         let program = self.program.clone().into();
         let command: Vec<OsString> = std::iter::once(program).chain(arguments.iter().cloned()).collect();
         vm::run_on_terminal(cache, &options, &command)

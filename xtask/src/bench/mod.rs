@@ -6,6 +6,7 @@ mod detector;
 mod director;
 mod ebpf;
 mod failover;
+mod harm;
 mod keepalived;
 mod table;
 mod visitors;
@@ -16,12 +17,17 @@ use anyhow::Result;
 use clap::Subcommand;
 
 use crate::cache::Cache;
+use crate::vm::kernel;
 
 /// What is measured.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Bench {
     /// Measure the time of one packet in the eBPF programs, against two references; needs root
-    Ebpf,
+    Ebpf {
+        /// Arguments for the measurement; list them with `-- --help`
+        #[arg(last = true)]
+        arguments: Vec<OsString>,
+    },
     /// Measure an IPVS director's throughput with and without the eBPF programs, in the VM
     Director {
         /// Arguments for the measurement; list them with `-- --help`
@@ -61,12 +67,21 @@ pub(crate) enum Bench {
         #[arg(last = true)]
         arguments: Vec<OsString>,
     },
+    /// Count the clients that notice that a server has died, in the VM: with second chance, without, with keepalived
+    Harm {
+        /// The VM's kernel: 6.1, 5.10, 6.12 or 7.2
+        #[arg(long, default_value_t = kernel::DEFAULT)]
+        kernel: kernel::Line,
+        /// Arguments for the count; list them with `-- --help`
+        #[arg(last = true)]
+        arguments: Vec<OsString>,
+    },
 }
 
 /// Measures; returns the exit status, 0 if what must be reached is.
 pub(crate) fn bench(cache: &Cache, bench: &Bench) -> Result<i32> {
     match bench {
-        Bench::Ebpf => Ok(i32::from(!ebpf::ebpf(cache)?)),
+        Bench::Ebpf { arguments } => Ok(i32::from(!ebpf::ebpf(cache, arguments)?)),
         Bench::Director { arguments } => director::measure(cache, arguments),
         Bench::Checks => checks::measure(cache),
         Bench::Detector { arguments } => detector::simulate(arguments),
@@ -74,5 +89,6 @@ pub(crate) fn bench(cache: &Cache, bench: &Bench) -> Result<i32> {
         Bench::Table { arguments } => table::measure(cache, arguments),
         Bench::Visitors { arguments } => visitors::measure(cache, arguments),
         Bench::Failover { arguments } => failover::compare(cache, arguments),
+        Bench::Harm { kernel, arguments } => harm::compare(cache, *kernel, arguments),
     }
 }

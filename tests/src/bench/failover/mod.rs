@@ -22,6 +22,7 @@ use self::{
     report::{Cell, Conditions, Cost},
     results::Results,
 };
+use super::keepalived_peer::{keepalived_config, tcp_check};
 use crate::lab::{
     Lab,
     agent::{Agent, config::AgentConfig, log::EventKind},
@@ -31,7 +32,7 @@ use crate::lab::{
     director::{packet_counter::PacketCounter, prepare_ipvs, table_watcher::TableWatcher},
     faults::Fault,
     keepalived::{self, Keepalived},
-    layout::{AddressPlan, Family, Layout, Method, PORT},
+    layout::{AddressPlan, Family, Layout, Method},
     wait,
 };
 
@@ -265,30 +266,6 @@ fn probes_to(servers: &[SocketAddr]) -> String {
     let own = AddressPlan::of(Family::V4).director;
     let servers = servers.iter().map(|server| server.ip().to_string()).collect::<Vec<_>>().join(", ");
     format!("ip saddr {own} ip daddr {{ {servers} }} meta l4proto {{ tcp, icmp, udp }}")
-}
-
-/// A service of keepalived's, with this check of each server.
-fn keepalived_config(layout: Layout, servers: &[SocketAddr], check: fn(&SocketAddr) -> String) -> String {
-    let kind = match layout.method {
-        Method::Masquerade => "NAT",
-        Method::DirectRoute => "DR",
-        Method::Tunnel(_) => "TUN",
-    };
-    let server = |server: &SocketAddr| {
-        let (ip, check) = (server.ip(), check(server));
-        format!("  real_server {ip} {PORT} {{\n    weight 1\n{check}  }}\n")
-    };
-    let vip = layout.service().ip();
-    let servers = servers.iter().map(server).collect::<Vec<_>>().concat();
-    format!(
-        "virtual_server {vip} {PORT} {{\n  delay_loop 0.1\n  lb_algo rr\n  lb_kind {kind}\n  protocol TCP\n{servers}}}\n"
-    )
-}
-
-/// The shortest times that keepalived takes.
-fn tcp_check(_: &SocketAddr) -> String {
-    "    TCP_CHECK {\n      connect_timeout 0.1\n      retry 1\n      delay_before_retry 0.05\n      warmup 0\n    }\n"
-        .to_owned()
 }
 
 fn bfd_check(server: &SocketAddr) -> String {
