@@ -5,6 +5,7 @@ pub(crate) mod check;
 pub(crate) mod commands;
 mod counters;
 mod events;
+mod kept_status;
 mod request;
 mod status;
 mod visits;
@@ -25,12 +26,13 @@ use self::{
     commands::ControllerHandle,
     counters::KernelCounters,
     events::Query,
+    kept_status::{KeptStatus, SharedStatus},
     request::{TIMEOUT, request},
     status::{Signals, compose, worst},
 };
 use crate::messages::{ReloadRequest, SignalRequest, StatusRequest, WatchedServices, WeightsRequest};
 use crate::{
-    control::{AgentStatus, Answer, Reply, Request, ServiceStatus, Status},
+    control::{AgentStatus, Answer, Answered, Reply, Request, ServiceStatus, Status},
     engine::{admin::AdminCommand, selection::ServerSelector},
     event::History,
     log::LogFilter,
@@ -72,13 +74,15 @@ pub(crate) struct OwnState {
     /// The latest events.
     pub(crate) history: History,
     counters: KernelCounters,
+    /// For those who look again and again.
+    kept: KeptStatus,
 }
 
 impl OwnState {
     /// Of an agent that starts now; its history is to be subscribed to the events.
     pub(crate) fn new(log: LogFilter) -> Self {
         let (history, counters) = (History::new(), KernelCounters::default());
-        Self { started: Instant::now(), log, history, counters }
+        Self { started: Instant::now(), log, history, counters, kept: KeptStatus::default() }
     }
 }
 
@@ -92,9 +96,19 @@ pub(crate) enum MonitorHandle {
 }
 
 impl Answer for AdminHandler {
-    async fn answer(&self, request: Request) -> Reply {
+    async fn answer(&self, request: Request) -> Answered {
+        let Request::Status { service: None, max_age_ms: Some(age) } = request else {
+            return Answered::Reply(self.reply(request).await);
+        };
+        let line = self.shared_status(Duration::from_millis(age)).await.and_then(|shared| shared.line());
+        line.map_or_else(|message| Answered::Reply(Reply::Error(message)), Answered::Line)
+    }
+}
+
+impl AdminHandler {
+    async fn reply(&self, request: Request) -> Reply {
         match request {
-            Request::Status { service } => {
+            Request::Status { service, .. } => {
                 self.status(service).await.map_or_else(Reply::Error, Reply::Status)
             }
             Request::Events { after, instance, since_ms, service } => {
@@ -127,9 +141,12 @@ impl Answer for AdminHandler {
             }
         }
     }
-}
 
-impl AdminHandler {
+    /// The status of all services, as old as `max_age` at most, and not older than the last event.
+    async fn shared_status(&self, max_age: Duration) -> Result<SharedStatus, String> {
+        self.own.kept.get(max_age, self.own.history.newest(), self.status(None)).await
+    }
+
     /// The status of all services, or of one; everything is read now.
     async fn status(&self, service: Option<String>) -> Result<Status, String> {
         let summaries = request(&self.controller, TIMEOUT, |reply| StatusRequest { service, reply }).await?;
@@ -275,9 +292,8 @@ mod tests {
             prober: Prober::new(),
             own: OwnState::new(LogFilter::new("info", |_| Ok(()))),
         };
-        let Reply::Status(status) = handler.answer(Request::Status { service: None }).await else {
-            panic!("no status")
-        };
+        let request = || Request::Status { service: None, max_age_ms: None };
+        let Reply::Status(status) = handler.reply(request()).await else { panic!("no status") };
         let counts: Vec<_> =
             status.services.iter().map(|service| (service.key.as_str(), service.servers.len())).collect();
         let expected = [("tcp 192.0.2.1:80", 2), ("tcp 192.0.2.2:80", 1), ("tcp 192.0.2.3:80", 0)];
@@ -289,7 +305,7 @@ mod tests {
         );
         assert_eq!(servers[1].signal.seen, Visibility::None);
         // Both tasks have ended now.
-        let reply = handler.answer(Request::Status { service: None }).await;
+        let reply = handler.reply(request()).await;
         assert!(matches!(&reply, Reply::Error(message) if message.contains("is stopping")), "{reply:?}");
     }
 }

@@ -1,5 +1,7 @@
 //! What visitors of the metrics' port are told: the same as who asks at the control socket.
 
+use std::{sync::Arc, time::Duration};
+
 use tokio::task::spawn_blocking;
 
 use super::{
@@ -34,8 +36,8 @@ impl StatusSource for AdminHandler {
         })
     }
 
-    fn status(&self) -> Asked<'_, Status> {
-        Box::pin(self.status(None))
+    fn status(&self, max_age: Duration) -> Asked<'_, Arc<Status>> {
+        Box::pin(async move { Ok(self.shared_status(max_age).await?.status) })
     }
 
     fn events(&self, after: Option<(u64, u64)>, few: usize) -> Asked<'_, Events> {

@@ -12,7 +12,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::{
     arguments::{ControlArguments, unexpected},
     exit_code,
-    terminal::{Terminal, parse_pause},
+    terminal::{Terminal, parse_pause, recent},
 };
 use crate::control::{self, Health, Reply, Request, Status, Style, escaped_json};
 
@@ -50,7 +50,7 @@ pub(super) async fn status(arguments: &StatusArguments) -> ExitCode {
 
 impl StatusArguments {
     async fn once(&self) -> anyhow::Result<ExitCode> {
-        let status = self.ask().await?;
+        let status = self.ask(None).await?;
         let terminal = Terminal::of_stdout();
         let text = self.text(&status, terminal.map(Terminal::style).unwrap_or_default())?;
         print(&text)?;
@@ -64,7 +64,7 @@ impl StatusArguments {
         let (mut last_error, mut is_first) = (None, true);
         loop {
             ticks.tick().await;
-            let status = self.ask().await;
+            let status = self.ask(Some(recent(pause))).await;
             // It may have another size by now.
             let terminal = Terminal::of_stdout().filter(|_| !self.json);
             let health = status.as_ref().map_or(Health::NoServer, |status| status.health);
@@ -97,8 +97,8 @@ impl StatusArguments {
         }
     }
 
-    async fn ask(&self) -> anyhow::Result<Status> {
-        let request = Request::Status { service: self.service.clone() };
+    async fn ask(&self, max_age_ms: Option<u64>) -> anyhow::Result<Status> {
+        let request = Request::Status { service: self.service.clone(), max_age_ms };
         match control::ask(self.control.path(), &request).await? {
             Reply::Status(status) => Ok(status),
             _ => Err(unexpected()),

@@ -73,9 +73,23 @@ pub(super) fn parse_pause(text: &str) -> Result<Duration, String> {
     Ok(pause)
 }
 
+/// How old what is shown again after this pause may be, in ms, so that those who look at the same time share one
+/// status. The kernel makes its estimates anew every two seconds.
+pub(super) fn recent(pause: Duration) -> u64 {
+    const MOST: Duration = Duration::from_millis(1900);
+    let recent = pause.saturating_sub(Duration::from_millis(100)).min(MOST);
+    u64::try_from(recent.as_millis()).unwrap_or(u64::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_shown_again_is_younger_than_the_pause() {
+        let of = |millis| recent(Duration::from_millis(millis));
+        assert_eq!([of(50), of(100), of(500), of(2000), of(60_000)], [0, 0, 400, 1900, 1900]);
+    }
 
     #[test]
     fn colours_are_for_terminals_that_want_them() {

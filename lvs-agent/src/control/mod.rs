@@ -21,12 +21,12 @@ pub use checked::{CHECKED_VERSION, CheckReport, CheckStep, Checked, CheckedServe
 pub use client::ask;
 pub use event_text::event_text;
 pub use events::{EventLine, Events, StepKind, Timeline, TimelineStep};
-pub use protocol::{AffectedServer, Connections, PROTOCOL_VERSION, Reloaded, Reply, Request};
+pub use protocol::{AffectedServer, Connections, PROTOCOL_VERSION, Reloaded, Reply, ReplyLine, Request};
 pub use render::{Reason, forward, is_up, reasons, table};
 pub(crate) use render::{
     age, agent as agent_text, bytes_per_s, check as check_text, is_news, servers_up, verdict, weight, why,
 };
-pub use server::{Answer, ControlServer, ControlService};
+pub use server::{Answer, Answered, ControlServer, ControlService};
 pub use server_name::{NoServerName, ServerName};
 pub use status::{
     AgentStatus, CheckOutcome, CheckStatus, EvidenceStatus, Health, ObservedEdit, ObservedStatus,

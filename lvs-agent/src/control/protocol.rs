@@ -2,6 +2,7 @@
 
 use std::{fmt, net::SocketAddr};
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{Checked, Events, ServerName, Status};
@@ -19,6 +20,9 @@ pub enum Request {
         /// Of this service only: its name, key or address.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         service: Option<String>,
+        /// All services' status may be so old, in ms, if nothing has happened since; not there: it is made now.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        max_age_ms: Option<u64>,
     },
     /// Events that the agent remembers, the oldest first.
     Events {
@@ -104,6 +108,38 @@ impl<R> Versioned<R> {
     /// In this program's version.
     pub(super) fn new(reply: R) -> Self {
         Self { version: PROTOCOL_VERSION, reply }
+    }
+}
+
+/// A reply as it goes over the socket: one line of JSON. Clones share it.
+#[derive(Clone, Debug)]
+pub struct ReplyLine(Bytes);
+
+impl ReplyLine {
+    /// The line of a reply.
+    pub fn new(reply: &Reply) -> serde_json::Result<Self> {
+        Self::of(reply)
+    }
+
+    /// As of [`Reply::Status`].
+    pub fn status(status: &Status) -> serde_json::Result<Self> {
+        #[derive(Serialize)]
+        #[serde(rename_all = "kebab-case")]
+        enum Borrowed<'a> {
+            Status(&'a Status),
+        }
+        Self::of(Borrowed::Status(status))
+    }
+
+    fn of(reply: impl Serialize) -> serde_json::Result<Self> {
+        let mut line = serde_json::to_vec(&Versioned::new(reply))?;
+        line.push(b'\n');
+        Ok(Self(line.into()))
+    }
+
+    /// With the line's end.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
     }
 }
 
@@ -280,7 +316,7 @@ mod tests {
     #[test]
     fn requests_and_replies_as_json() {
         assert_eq!(
-            serde_json::to_string(&Request::Status { service: None }).unwrap(),
+            serde_json::to_string(&Request::Status { service: None, max_age_ms: None }).unwrap(),
             r#"{"command":"status"}"#
         );
         let signal = SignalStatus {

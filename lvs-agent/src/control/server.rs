@@ -30,10 +30,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::{
-    ControlError, MAX_REQUEST, Reply, Request,
-    protocol::{Versioned, read_request},
-};
+use super::{ControlError, MAX_REQUEST, Reply, ReplyLine, Request, protocol::read_request};
 use crate::{model::defaults::RUNTIME, supervision::Restartable};
 
 /// How long a caller may take for a request, for taking the reply, and to stay connected without another request.
@@ -45,10 +42,19 @@ const QUEUE: i32 = 128;
 /// From a failure to accept a caller (no file descriptors, …) to the next try.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// An answer.
+#[derive(Debug)]
+pub enum Answered {
+    /// It is to be written.
+    Reply(Reply),
+    /// It was written before, for several callers.
+    Line(ReplyLine),
+}
+
 /// Knows the answers.
 pub trait Answer: Send + Sync + 'static {
     /// Answers a request.
-    fn answer(&self, request: Request) -> impl Future<Output = Reply> + Send;
+    fn answer(&self, request: Request) -> impl Future<Output = Answered> + Send;
 }
 
 /// A control socket that listens. Its file goes when this is dropped.
@@ -215,14 +221,18 @@ async fn serve(mut stream: UnixStream, answerer: &impl Answer, operators: Option
             return Ok(());
         }
         let whole = line.len() <= MAX_REQUEST && line.last() == Some(&b'\n');
-        let reply = match read_request(&line) {
-            _ if !whole => Reply::Error(format!("a request is one line of at most {MAX_REQUEST} bytes")),
+        let answered = match read_request(&line) {
+            _ if !whole => {
+                Answered::Reply(Reply::Error(format!("a request is one line of at most {MAX_REQUEST} bytes")))
+            }
             Ok(request) => answerer.answer(request).await,
-            Err(message) => Reply::Error(message),
+            Err(message) => Answered::Reply(Reply::Error(message)),
         };
-        let mut text = serde_json::to_vec(&Versioned::new(reply))?;
-        text.push(b'\n');
-        timeout(PATIENCE, write.write_all(&text)).await??;
+        let line = match answered {
+            Answered::Reply(reply) => ReplyLine::new(&reply)?,
+            Answered::Line(line) => line,
+        };
+        timeout(PATIENCE, write.write_all(line.bytes())).await??;
         if !whole {
             return Ok(());
         }
@@ -239,11 +249,11 @@ mod tests {
     struct Fixed;
 
     impl Answer for Fixed {
-        async fn answer(&self, request: Request) -> Reply {
-            match request {
+        async fn answer(&self, request: Request) -> Answered {
+            Answered::Reply(match request {
                 Request::Status { .. } => Reply::Status(Status::default()),
                 _ => Reply::Error("not here".to_owned()),
-            }
+            })
         }
     }
 
@@ -273,7 +283,7 @@ mod tests {
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::metadata(path.parent().unwrap()).unwrap().permissions().mode() & 0o777, 0o700);
         assert_eq!(
-            ask(&path, &Request::Status { service: None }).await.unwrap(),
+            ask(&path, &Request::Status { service: None, max_age_ms: None }).await.unwrap(),
             Reply::Status(Status::default())
         );
         let twice = talk(&path, b"{\"command\":\"status\"}\n{\"command\":\"status\"}\n").await;
@@ -282,7 +292,7 @@ mod tests {
         while path.exists() {
             tokio::task::yield_now().await;
         }
-        let error = ask(&path, &Request::Status { service: None }).await.unwrap_err();
+        let error = ask(&path, &Request::Status { service: None, max_age_ms: None }).await.unwrap_err();
         assert!(matches!(error, ControlError::Connect { .. }), "{error}");
     }
 
@@ -345,7 +355,9 @@ mod tests {
         let second = ControlServer::bind(&path, None).unwrap_err();
         assert!(matches!(second, ControlError::InUse(_)), "{second}");
         assert!(second.to_string().contains(&path.display().to_string()), "{second}");
-        ask(&path, &Request::Status { service: None }).await.expect("the first one still listens");
+        ask(&path, &Request::Status { service: None, max_age_ms: None })
+            .await
+            .expect("the first one still listens");
     }
 
     #[test]

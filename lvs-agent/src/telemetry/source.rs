@@ -4,6 +4,7 @@
 use std::{
     pin::Pin,
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 use crate::{
@@ -28,8 +29,8 @@ pub(crate) trait StatusSource: Send + Sync + 'static {
     /// The weights of the agent's servers in the kernel's table: as it was last read, and of the edits since.
     fn table_weights(&self) -> Asked<'_, Vec<TableWeight>>;
 
-    /// The status of all services.
-    fn status(&self) -> Asked<'_, Status>;
+    /// The status of all services: not older than that, and than what has happened last.
+    fn status(&self, max_age: Duration) -> Asked<'_, Arc<Status>>;
 
     /// The events after this number of this history, or the last few if that is not known.
     fn events(&self, after: Option<(u64, u64)>, few: usize) -> Asked<'_, Events>;

@@ -33,7 +33,7 @@ use self::{
 };
 use super::{
     arguments::{ControlArguments, unexpected},
-    terminal::{Terminal, parse_pause},
+    terminal::{Terminal, parse_pause, recent},
 };
 use crate::control::{self, Events, Reply, Request, Status};
 
@@ -87,6 +87,8 @@ impl TopArguments {
         let mut asked: JoinSet<Answer> = JoinSet::new();
         let mut next = Instant::now();
         let mut is_reading = false;
+        // After a command nothing is shown that may be older.
+        let mut max_age = Some(recent(self.every));
         loop {
             screen.draw(|frame| draw(frame, &mut app, palette)).context("drawing")?;
             tokio::select! {
@@ -120,12 +122,12 @@ impl TopArguments {
                     }
                     Answer::Command(reply) => {
                         app.answered(reply);
-                        next = Instant::now();
+                        (next, max_age) = (Instant::now(), None);
                     }
                 },
                 () = sleep_until(next), if !is_reading && !app.is_paused => {
                     is_reading = true;
-                    asked.spawn(self.status());
+                    asked.spawn(self.status(max_age.replace(recent(self.every))));
                     asked.spawn(self.events(app.position));
                 }
             }
@@ -137,8 +139,8 @@ impl TopArguments {
         async move { control::ask(&path, &request).await.map_err(|error| error.to_string()) }
     }
 
-    fn status(&self) -> impl Future<Output = Answer> + use<> {
-        let asking = self.ask(Request::Status { service: None });
+    fn status(&self, max_age_ms: Option<u64>) -> impl Future<Output = Answer> + use<> {
+        let asking = self.ask(Request::Status { service: None, max_age_ms });
         async move {
             let begun = Instant::now();
             let status = asking.await.and_then(|reply| match reply {

@@ -167,7 +167,7 @@ impl Seen {
         }
         let limit = if news.events.is_empty() { FRESH } else { AT_MOST };
         if self.view.as_ref().is_none_or(|(at, _)| at.elapsed() >= limit) {
-            match source.status().await {
+            match source.status(FRESH).await {
                 Ok(status) => {
                     let before = self.view.take().map(|(_, view)| view);
                     let view = View::of(&status, now_s(), before.as_ref());

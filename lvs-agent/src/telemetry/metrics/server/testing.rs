@@ -6,6 +6,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use tokio::{
@@ -85,9 +86,9 @@ impl StatusSource for Told {
         Box::pin(async { Ok(Vec::new()) })
     }
 
-    fn status(&self) -> Asked<'_, Status> {
+    fn status(&self, _: Duration) -> Asked<'_, Arc<Status>> {
         self.asked.fetch_add(1, Ordering::Relaxed);
-        Box::pin(async { Ok(self.status.lock().unwrap().clone()) })
+        Box::pin(async { Ok(Arc::new(self.status.lock().unwrap().clone())) })
     }
 
     fn events(&self, after: Option<(u64, u64)>, _: usize) -> Asked<'_, Events> {

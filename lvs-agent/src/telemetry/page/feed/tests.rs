@@ -26,9 +26,9 @@ impl StatusSource for Counting {
         Box::pin(async { Ok(Vec::new()) })
     }
 
-    fn status(&self) -> Asked<'_, Status> {
+    fn status(&self, _: Duration) -> Asked<'_, Arc<Status>> {
         self.0.fetch_add(1, Ordering::Relaxed);
-        Box::pin(async { Ok(Status::default()) })
+        Box::pin(async { Ok(Arc::default()) })
     }
 
     fn events(&self, _: Option<(u64, u64)>, _: usize) -> Asked<'_, Events> {
