@@ -1,7 +1,7 @@
 //! The messages between the tasks. A leaf: it must never import a task.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -78,6 +78,9 @@ pub(crate) struct Counted {
 
 /// The services whose servers are watched.
 pub(crate) type WatchedServices = Arc<[VirtualService]>;
+
+/// Why services that ask for a second chance have none, by the services' names; `None`: nobody gives one.
+pub(crate) type RefusedChances = Option<Arc<BTreeMap<String, String>>>;
 
 /// A request for the passive signal of all destinations.
 pub(crate) type SignalRequest = oneshot::Sender<HashMap<DestinationKey, SignalStatus>>;

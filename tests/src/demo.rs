@@ -1,7 +1,7 @@
 //! The demonstration: a server fails under load, the table changes, and clients go on.
 
 use std::{
-    fmt::Write as _,
+    fmt::{self, Write as _},
     fs,
     io::{self, Write as _},
     path::PathBuf,
@@ -31,6 +31,10 @@ pub struct DemoOptions {
     /// Show only this failure
     #[arg(long, value_enum)]
     pub only: Option<Show>,
+    /// Show each failure twice, first without and then with a second chance for connections that have just begun, and
+    /// both side by side as the clients saw it
+    #[arg(long)]
+    pub second_chance: bool,
     /// New connections a second
     #[arg(long, default_value_t = 100.0)]
     pub rate: f64,
@@ -76,11 +80,54 @@ impl Show {
     }
 }
 
+/// What became of the requests whose connection was not there yet when the server failed, or that were begun before it
+/// was out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Begun {
+    /// How many there were.
+    pub requests: usize,
+    /// How many failed.
+    pub failed: usize,
+    /// How many were late.
+    pub late: usize,
+    /// How long the slowest took, in ms.
+    pub slowest_ms: f64,
+}
+
+impl Begun {
+    fn of(failover: &Failover) -> Self {
+        let out = failover.table_out().unwrap_or(failover.watched_until);
+        let mut begun = Self::default();
+        for request in failover.requests.iter().filter(|request| {
+            request.ended >= failover.fault
+                && request.started < out
+                && request.connected.is_none_or(|connected| connected > failover.fault)
+        }) {
+            begun.requests += 1;
+            begun.failed += usize::from(!request.outcome.is_success());
+            begun.late += usize::from(request.is_late());
+            begun.slowest_ms = begun.slowest_ms.max(request.ended.ms_after(request.started));
+        }
+        begun
+    }
+}
+
+impl fmt::Display for Begun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { requests, failed, late, slowest_ms } = self;
+        write!(f, "{failed} failed, {late} late of {requests}, slowest {slowest_ms:.0} ms")
+    }
+}
+
 /// The outcome of one run.
 #[derive(Clone, Debug, Serialize)]
 pub struct Run {
     /// What was shown.
     pub show: Show,
+    /// Whether connections that had just begun got a second chance.
+    pub second_chance: bool,
+    /// What clients saw whose connection was not there yet when the server failed.
+    pub begun: Begun,
     /// The server that failed.
     pub server: String,
     /// New connections a second, as they were.
@@ -104,19 +151,26 @@ pub struct Run {
 /// Shows everything asked for. An error if anything was not as it should be.
 pub fn demonstrate(options: &DemoOptions) -> Result<()> {
     let mut runs = Vec::new();
+    let chances: &[bool] = if options.second_chance { &[false, true] } else { &[false] };
     for show in Show::ALL.into_iter().filter(|show| options.only.is_none_or(|only| only == *show)) {
         for number in 0..options.runs {
-            print(&format!(
-                "\n== {}: {}, run {} of {}",
-                show.method(),
-                show.fault(),
-                number + 1,
-                options.runs
-            ))?;
-            runs.push(one_run(options, show, number as usize)?);
+            for &second_chance in chances {
+                print(&format!(
+                    "\n== {}: {}{}, run {} of {}",
+                    show.method(),
+                    show.fault(),
+                    if second_chance { ", second chance" } else { "" },
+                    number + 1,
+                    options.runs
+                ))?;
+                runs.push(one_run(options, show, second_chance, number as usize)?);
+            }
         }
     }
     print(&summary_of(&runs))?;
+    if options.second_chance {
+        print(&side_by_side(&runs))?;
+    }
     if let Some(path) = &options.json {
         let text = serde_json::to_string_pretty(&runs)?;
         fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
@@ -128,13 +182,17 @@ pub fn demonstrate(options: &DemoOptions) -> Result<()> {
     Ok(())
 }
 
-fn one_run(options: &DemoOptions, show: Show, number: usize) -> Result<Run> {
-    let mut testbed = Testbed::start(&Setup::new(show.method()).rate(options.rate))?;
+fn one_run(options: &DemoOptions, show: Show, second_chance: bool, number: usize) -> Result<Run> {
+    let mut setup = Setup::new(show.method()).rate(options.rate);
+    if second_chance {
+        setup.config = setup.config.second_chance();
+    }
+    let mut testbed = Testbed::start(&setup)?;
     print("agent ready, every server is in the table and serves")?;
     testbed.run_for(Duration::from_secs(options.healthy))?;
     let faulty = number % testbed.lab.servers.len();
     let (failover, texts) = testbed.failover(show.fault(), faulty, Duration::from_secs(options.after))?;
-    let run = assess(show, &failover);
+    let run = assess(show, second_chance, &failover);
     print(&report(&run, &failover, &texts))?;
     if !run.violations.is_empty() {
         print(&testbed.diagnosis())?;
@@ -142,10 +200,12 @@ fn one_run(options: &DemoOptions, show: Show, number: usize) -> Result<Run> {
     Ok(run)
 }
 
-fn assess(show: Show, failover: &Failover) -> Run {
+fn assess(show: Show, second_chance: bool, failover: &Failover) -> Run {
     let early = |at| at >= failover.healthy_since && at < failover.fault;
     Run {
         show,
+        second_chance,
+        begun: Begun::of(failover),
         server: failover.faulty.name.clone(),
         rate: achieved_rate(&failover.requests),
         healthy_seconds: failover.fault.since(failover.healthy_since).as_secs_f64(),
@@ -192,6 +252,26 @@ fn summary_of(runs: &[Run]) -> String {
     text
 }
 
+/// Both as the clients saw it whose connection was not there yet when the server failed.
+fn side_by_side(runs: &[Run]) -> String {
+    let mut text = String::from(
+        "\n== requests under way without a connection when the server failed, or begun before it was out\n\
+         failure                                 without second chance            with",
+    );
+    for show in Show::ALL {
+        let of = |second_chance| {
+            let chosen = runs.iter().filter(|run| run.show == show && run.second_chance == second_chance);
+            chosen.map(|run| run.begun.to_string()).collect::<Vec<_>>()
+        };
+        for (without, with) in of(false).iter().zip(of(true)) {
+            let what = format!("{}, {}", show.method(), show.fault());
+            // Writing to a string can't fail.
+            write!(text, "\n{what:38}  {without:31}  {with}").unwrap_or_default();
+        }
+    }
+    text
+}
+
 /// Least, median (the lower one of two) and greatest; `None` of none.
 fn spread(mut values: Vec<f64>) -> Option<[f64; 3]> {
     values.sort_by(f64::total_cmp);
@@ -224,7 +304,8 @@ mod tests {
     fn the_report_has_times_clients_tables_and_the_verdict() {
         let texts = TableTexts { before: "OLD".to_owned(), after: "NEW".to_owned() };
         let mut failover = good();
-        let run = assess(Show::Masquerade, &failover);
+        let run = assess(Show::Masquerade, false, &failover);
+        assert_eq!(run.begun.to_string(), "2 failed, 0 late of 3, slowest 2 ms");
         let text = report(&run, &failover, &texts);
         for words in
             ["strong suspicion", "2 failed: 2 refused", "OLD", "NEW", "0 edits", "only rs1 was taken out"]
@@ -232,7 +313,7 @@ mod tests {
             assert!(text.contains(words), "{words} is missing in:\n{text}");
         }
         failover.table.truncate(1);
-        let text = report(&assess(Show::Masquerade, &failover), &failover, &texts);
+        let text = report(&assess(Show::Masquerade, false, &failover), &failover, &texts);
         assert!(text.contains("NOT as it should be:\n  rs1 was never taken out"), "{text}");
     }
 }

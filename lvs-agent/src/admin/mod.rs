@@ -11,6 +11,7 @@ mod status;
 mod visits;
 
 use std::{
+    collections::HashSet,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -30,7 +31,9 @@ use self::{
     request::{TIMEOUT, request},
     status::{Signals, compose, worst},
 };
-use crate::messages::{ReloadRequest, SignalRequest, StatusRequest, WatchedServices, WeightsRequest};
+use crate::messages::{
+    RefusedChances, ReloadRequest, SignalRequest, StatusRequest, WatchedServices, WeightsRequest,
+};
 use crate::{
     control::{AgentStatus, Answer, Answered, Reply, Request, ServiceStatus, Status},
     engine::{admin::AdminCommand, selection::ServerSelector},
@@ -50,6 +53,8 @@ const RELOAD_TIMEOUT: Duration = Duration::from_mins(1);
 pub(crate) struct AdminHandler {
     pub(crate) controller: mpsc::Sender<StatusRequest>,
     pub(crate) passive: MonitorHandle,
+    /// Which services have no second chance.
+    pub(crate) refused_chances: latest::Receiver<RefusedChances>,
     /// The edits of a dry run; `None` where edits are made.
     pub(crate) observed: Option<DryRunLog>,
     pub(crate) reload: mpsc::Sender<ReloadRequest>,
@@ -153,12 +158,36 @@ impl AdminHandler {
         let summaries = summaries.map_err(|unknown| unknown.to_string())?;
         let (signals, table) =
             tokio::join!(self.passive.signals(), self.own.counters.read(self.own.history.newest()));
-        let services = compose(summaries, &signals, table.as_deref().ok());
+        let mut services = compose(summaries, &signals, table.as_deref().ok());
+        self.add_second_chances(&mut services);
         let mut status = self.around(services);
         if let Err(reason) = table {
             status.warnings.push(format!("what the kernel counts is not known: {reason}"));
         }
         Ok(status)
+    }
+
+    /// Says of each service that asks for a second chance whether it has it.
+    fn add_second_chances(&self, services: &mut [ServiceStatus]) {
+        let asking: HashSet<String> = self
+            .services
+            .borrow()
+            .iter()
+            .filter(|service| service.second_chance.is_on())
+            .map(|service| service.key.to_string())
+            .collect();
+        let refused = self.refused_chances.borrow().clone();
+        for service in services.iter_mut().filter(|service| asking.contains(&service.key)) {
+            let reason = match &refused {
+                Some(refused) => refused.get(&service.name).cloned(),
+                None if self.commands.is_observing => Some("nothing is written in mode observe".to_owned()),
+                None if matches!(self.passive, MonitorHandle::None(_)) => {
+                    Some("there is no passive detection".to_owned())
+                }
+                None => Some("the first service with it takes a restart of the agent".to_owned()),
+            };
+            service.second_chance = Some(reason.map_or_else(|| "on".to_owned(), |why| format!("off: {why}")));
+        }
     }
 
     /// The events that are kept, or those of one service.
@@ -283,6 +312,7 @@ mod tests {
         let handler = AdminHandler {
             controller,
             passive: MonitorHandle::Monitor(monitor),
+            refused_chances: latest::channel(None).1,
             observed: None,
             reload: mpsc::channel(1).0,
             commands: ControllerHandle { controller: mpsc::channel(1).0, is_observing: false },

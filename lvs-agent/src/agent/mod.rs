@@ -52,7 +52,7 @@ use crate::{
     file_lock::FileLock,
     ipvs::IpvsClient,
     log::{LogFilter, LostLines},
-    messages::{ServiceUpdate, WatchedServices},
+    messages::{RefusedChances, ServiceUpdate, WatchedServices},
     model::{Config, VirtualService, defaults::OPERATORS},
     monitor::setup::{self, NoPassiveSide, Wiring},
     netlink::DEFAULT_TIMEOUT,
@@ -290,7 +290,8 @@ impl Running {
         let watched_services = watched.clone();
         let wiring =
             Wiring { findings: findings_tx, clients: clients_tx, feedback, targets: targets_tx, watched };
-        let passive = self.monitor(&config, wiring, &watched_services, &targets).await;
+        let (refused_tx, refused_chances) = latest::channel(None);
+        let passive = self.monitor(&config, wiring, &watched_services, &targets, refused_tx).await;
         let weights: Vec<_> = engine.weights().collect();
         let maintained = self.make_first_edits(&config, &mut engine, &mut table).await;
         let (results_tx, results) = mpsc::channel(RESULTS);
@@ -354,6 +355,7 @@ impl Running {
         let handler = AdminHandler {
             controller: requests_tx,
             passive,
+            refused_chances,
             observed,
             reload: reloads_tx,
             commands,
@@ -443,12 +445,14 @@ impl Running {
         wiring: Wiring,
         services: &latest::Receiver<WatchedServices>,
         targets: &latest::Receiver<Arc<Targets>>,
+        refused: latest::Sender<RefusedChances>,
     ) -> MonitorHandle {
         match setup::set_up(config, wiring, self.events.clone()).await {
             Ok(mut monitor) => {
                 if let Some(kept) = monitor.kept.take() {
                     let (services, targets) = (services.clone(), targets.clone());
-                    let parts = second_chance::Parts { kept, targets, services, events: self.events.clone() };
+                    let events = self.events.clone();
+                    let parts = second_chance::Parts { kept, targets, services, events, refused };
                     self.tasks.spawn_restarted(TaskName::SecondChance, SecondChanceTask::new(parts));
                 }
                 let requests = monitor.requests.clone();

@@ -358,6 +358,7 @@ mod tests {
             health: Health::NoServer,
             alarm: false,
             quorum: None,
+            second_chance: None,
             traffic: None,
             servers: vec![server.clone()],
         };

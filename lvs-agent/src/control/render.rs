@@ -73,8 +73,18 @@ pub(crate) fn verdict(health: Health) -> &'static str {
 
 /// The line of a service, such as `TCP 192.0.2.80:80 wlc persistent 300`, and how it goes.
 fn title(service: &ServiceStatus, style: Style) -> String {
-    let ServiceStatus { name, key, scheduler, persistent_s, health, alarm, quorum, traffic, servers } =
-        service;
+    let ServiceStatus {
+        name,
+        key,
+        scheduler,
+        persistent_s,
+        health,
+        alarm,
+        quorum,
+        second_chance,
+        traffic,
+        servers,
+    } = service;
     let (protocol, address) = key.split_once(' ').unwrap_or(("", key));
     let mut parts = vec![format!(
         "{} {}",
@@ -95,6 +105,10 @@ fn title(service: &ServiceStatus, style: Style) -> String {
     parts.push(style.paint(colour_of(*health), &verdict));
     parts.extend((*quorum == Some(false)).then(|| style.paint(Colour::Bad, "quorum lost")));
     parts.extend(alarm.then(|| style.paint(Colour::Bad, "alarm: servers that look dead are retained")));
+    parts.extend(second_chance.as_ref().map(|chance| {
+        let colour = if chance == "on" { Colour::Faint } else { Colour::Warning };
+        style.paint(colour, &format!("second chance {}", escaped(chance)))
+    }));
     parts.extend(traffic.as_ref().map(|traffic| {
         let Traffic { connections_per_s, bytes_in_per_s, bytes_out_per_s, .. } = traffic;
         let rates = format!(

@@ -117,6 +117,9 @@ pub struct ServiceStatus {
     /// Whether enough servers are healthy, once that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quorum: Option<bool>,
+    /// Second chance for connections that have just begun: `on`, or `off: ` and why; none where it isn't asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub second_chance: Option<String>,
     /// What the kernel counts, if it has the service: of connections under way the sum of its servers'.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traffic: Option<Traffic>,

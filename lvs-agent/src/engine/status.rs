@@ -152,6 +152,7 @@ fn summary(
             QuorumState::Has => Some(true),
             QuorumState::Lost => Some(false),
         },
+        second_chance: None,
         traffic: None,
         servers: Vec::new(),
     };

@@ -295,6 +295,8 @@ pub(crate) enum GivenUp {
     Repeated,
     /// The packet could not be sent.
     NotSent,
+    /// It isn't known which address the client had sent it to.
+    NoEntry,
     /// A younger handshake has taken its place before its end was seen.
     Overwritten,
     /// Another server has refused it.
@@ -315,6 +317,7 @@ impl GivenUp {
             Self::Old => "old",
             Self::Repeated => "repeated",
             Self::NotSent => "not-sent",
+            Self::NoEntry => "no-entry",
             Self::Overwritten => "overwritten",
             Self::Refused => "refused",
             Self::Reset => "reset",

@@ -5,6 +5,7 @@
 mod client;
 pub mod codec;
 mod connection;
+pub(crate) mod connection_table;
 mod difference;
 mod edit;
 mod editor;

@@ -1,9 +1,6 @@
 //! What is decided about each kept SYN: sent again, refused after all, or left alone. Pure.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    net::SocketAddr,
-};
+use std::collections::{BTreeMap, HashMap};
 
 use lvs_common::{KeptSyn, ServerId};
 
@@ -11,7 +8,7 @@ use super::{
     failover::{Cause, Failover, Outcome},
     limits::{Allowance, FloodGauge},
     servers::{News, Servers},
-    ways::Way,
+    ways::{To, Way},
 };
 use crate::{event::GivenUp, model::DestinationKey};
 
@@ -37,8 +34,8 @@ pub(super) trait KeptTable {
 /// What is to be done now.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Action {
-    /// Send it again, to there; `None`: to where it went.
-    Retry { place: usize, kept: KeptSyn, to: Option<SocketAddr>, destination: DestinationKey },
+    /// Send it again, to there.
+    Retry { place: usize, kept: KeptSyn, to: To, destination: DestinationKey },
     /// Send its client the RST that was held back.
     Refuse { kept: KeptSyn },
 }
@@ -68,15 +65,31 @@ impl Book {
 
     /// Takes news in.
     pub(super) fn take(&mut self, news: &News, now_ns: u64) {
-        let has_way = |key: &DestinationKey| self.ways.values().any(|way| way.destination == *key);
         if let News::Cleared(keys) = news {
-            let known = keys.iter().filter(|key| has_way(key));
+            let has_way = |key: &&DestinationKey| {
+                self.ways.values().any(|way| way.destinations().any(|own| own == *key))
+            };
+            let known = keys.iter().filter(has_way);
             self.cleared.extend(known.map(|key| (*key, now_ns)));
             self.held_look = self.held_look.min(now_ns);
         }
-        if let Some(key) = self.servers.take(news).filter(has_way) {
-            self.failovers.push(Failover::new(key, Cause::Out, now_ns));
+        let Some(key) = self.servers.take(news) else { return };
+        let dead = self.ways.values().find(|way| way.destinations().any(|own| *own == key));
+        if let Some(way) = dead.filter(|way| self.is_dead(way)) {
+            self.failovers.push(Failover::new(way.destination, Cause::Out, now_ns));
         }
+    }
+
+    /// Whether a server is dead and out, in all of its services.
+    fn is_dead(&self, way: &Way) -> bool {
+        way.destinations().all(|destination| self.servers.is_dead(destination))
+    }
+
+    /// Whether a server was shown to live since then, and is in.
+    fn lives_since(&self, way: &Way, since_ns: u64) -> bool {
+        let cleared = |destination| self.cleared.get(destination).is_some_and(|at| *at >= since_ns);
+        way.destinations().any(cleared)
+            && way.destinations().all(|destination| self.servers.is_in(destination))
     }
 
     /// RSTs were held back.
@@ -121,10 +134,10 @@ impl Book {
         (actions, outcomes)
     }
 
-    /// A SYN could not be sent.
-    pub(super) fn not_sent(&mut self, destination: &DestinationKey, place: usize) {
+    /// A SYN could not be sent, for this reason.
+    pub(super) fn not_sent(&mut self, destination: &DestinationKey, place: usize, reason: GivenUp) {
         let of = self.failovers.iter_mut().filter(|failover| failover.destination == *destination);
-        of.for_each(|failover| failover.not_sent(place));
+        of.for_each(|failover| failover.not_sent(place, reason));
     }
 
     /// The SYNs of open handshakes with dead servers, and those whose RST is held back; whether there is a flood.
@@ -133,7 +146,7 @@ impl Book {
         let mut gauge = FloodGauge::default();
         table.each(now_ns.saturating_sub(OLD), &mut |place, kept| {
             let Some(way) = self.ways.get(&kept.server) else { return };
-            let is_dead = self.servers.is_dead(&way.destination);
+            let is_dead = self.is_dead(way);
             if !is_dead {
                 gauge.add(kept, now_ns);
             }
@@ -154,18 +167,13 @@ impl Book {
     ) -> Option<Action> {
         let way = self.ways.get(&kept.server)?;
         let (destination, to) = (way.destination, way.to);
-        let is_dead = self.servers.is_dead(&destination);
         let is_held = kept.held_ns != 0;
         if is_held && now_ns.saturating_sub(kept.held_ns) >= HELD {
             return Some(Action::Refuse { kept });
         }
-        let lives = || {
-            let cleared = self.cleared.get(&destination);
-            cleared.is_some_and(|at| *at >= kept.held_ns) && self.servers.is_in(&destination)
-        };
-        let cause = if is_dead {
+        let cause = if self.is_dead(way) {
             Cause::Out
-        } else if is_held && lives() {
+        } else if is_held && self.lives_since(way, kept.held_ns) {
             Cause::Cleared
         } else {
             return None;

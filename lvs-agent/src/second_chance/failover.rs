@@ -128,12 +128,14 @@ impl Failover {
     }
 
     /// Notes that a SYN could not be sent.
-    pub(super) fn not_sent(&mut self, place: usize) {
+    pub(super) fn not_sent(&mut self, place: usize, reason: GivenUp) {
         let before = self.sent.len();
         self.sent.retain(|sent| sent.place != place);
         let lost = before - self.sent.len();
-        self.retried -= lost;
-        *self.given_up.entry(GivenUp::NotSent).or_default() += lost;
+        if lost > 0 {
+            self.retried -= lost;
+            *self.given_up.entry(reason).or_default() += lost;
+        }
     }
 
     /// Notes that a SYN is not sent again.

@@ -13,12 +13,14 @@
 //! | `failover.rs` | one server's SYNs that are sent again, and what became of them; pure |
 //! | `limits.rs` | caps, and what a flood is; pure |
 //! | `packet.rs` | the packets; pure |
+//! | `origins.rs` | to which address a SYN was sent, where the server doesn't tell |
 //! | `sender.rs` | puts them into a device's ingress, or sends them through a raw socket |
 //! | `task.rs` | the task around it |
 
 mod book;
 mod failover;
 mod limits;
+mod origins;
 mod packet;
 mod sender;
 mod servers;

@@ -18,15 +18,16 @@ use tracing::{debug, warn};
 use super::{
     book::{Action, Book, KeptTable},
     failover::{Cause, Outcome},
+    origins::Origins,
     sender::{self, Sender},
     servers::News,
-    ways::{self, Settings},
+    ways::{self, Settings, To},
 };
 use crate::{
     clock::monotonic_ns,
-    event::{ChanceCause, ChanceResult, Event, Publisher, Record, Subject, Subscriber},
+    event::{ChanceCause, ChanceResult, Event, GivenUp, Publisher, Record, Subject, Subscriber},
     ipvs::Sysctl,
-    messages::WatchedServices,
+    messages::{RefusedChances, WatchedServices},
     model::VirtualService,
     passive::{KeptSyns, Targets},
     supervision::Restartable,
@@ -46,6 +47,8 @@ pub(crate) struct Parts {
     pub(crate) targets: latest::Receiver<Arc<Targets>>,
     pub(crate) services: latest::Receiver<WatchedServices>,
     pub(crate) events: Publisher,
+    /// For the status: which services have none.
+    pub(crate) refused: latest::Sender<RefusedChances>,
 }
 
 /// Second chance while the agent runs.
@@ -56,6 +59,7 @@ pub(crate) struct SecondChanceTask {
     services: latest::Receiver<WatchedServices>,
     events: Publisher,
     refused: Vec<(String, ways::Refusal)>,
+    told: latest::Sender<RefusedChances>,
 }
 
 /// What blocks: maps, and packets.
@@ -63,6 +67,7 @@ struct Worker {
     kept: KeptSyns,
     book: Book,
     sender: Sender,
+    origins: Origins,
     /// The ids that have a way, to be switched off when they no longer have one.
     ways: Vec<ServerId>,
     held: u64,
@@ -98,12 +103,19 @@ impl KeptTable for KeptSyns {
 impl SecondChanceTask {
     /// Follows the events from now on; nothing is kept before it runs.
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { kept, targets, services, events } = parts;
+        let Parts { kept, targets, services, events, refused } = parts;
         let (feed, news) = mpsc::channel(NEWS);
         events.subscribe(Feed(feed));
-        let worker = Worker { kept, book: Book::default(), sender: Sender::new(), ways: Vec::new(), held: 0 };
+        let worker = Worker {
+            kept,
+            book: Book::default(),
+            sender: Sender::new(),
+            origins: Origins::default(),
+            ways: Vec::new(),
+            held: 0,
+        };
         let worker = Arc::new(Mutex::new(worker));
-        Self { worker, news, targets, services, events, refused: Vec::new() }
+        Self { worker, news, targets, services, events, refused: Vec::new(), told: refused }
     }
 
     fn worker(&self) -> MutexGuard<'_, Worker> {
@@ -122,6 +134,8 @@ impl SecondChanceTask {
             self.events
                 .publish(Event::NoSecondChance { service: service.clone(), reason: reason.to_string() });
         }
+        let words = refused.iter().map(|(service, reason)| (service.clone(), reason.to_string())).collect();
+        self.told.send_replace(Some(Arc::new(words)));
         self.refused = refused;
     }
 
@@ -235,20 +249,12 @@ impl Worker {
     }
 
     fn act(&mut self, actions: Vec<Action>) {
+        self.origins.find(&actions);
         for action in actions {
             match action {
                 Action::Retry { place, kept, to, destination } => {
-                    // The server may have answered since, or the client given up.
-                    if !self.is_still(place, &kept) {
-                        continue;
-                    }
-                    self.kept.announce(place, monotonic_ns());
-                    match self.sender.syn(&kept, to) {
-                        Ok(()) => metrics::count_retried(),
-                        Err(error) => {
-                            debug!("a SYN can't be sent again: {error}");
-                            self.book.not_sent(&destination, place);
-                        }
+                    if let Err(reason) = self.retry(place, &kept, to) {
+                        self.book.not_sent(&destination, place, reason);
                     }
                 }
                 Action::Refuse { kept } => match self.sender.refusal(&kept) {
@@ -257,6 +263,25 @@ impl Worker {
                 },
             }
         }
+    }
+
+    fn retry(&mut self, place: usize, kept: &KeptSyn, to: To) -> Result<(), GivenUp> {
+        let to = match to {
+            To::Kept => None,
+            To::Address(address) => Some(address),
+            To::ConnectionTable => Some(self.origins.of(kept).ok_or(GivenUp::NoEntry)?),
+        };
+        // The server may have answered since, or the client given up.
+        if !self.is_still(place, kept) {
+            return Ok(());
+        }
+        self.kept.announce(place, monotonic_ns());
+        self.sender.syn(kept, to).map_err(|error| {
+            debug!("a SYN can't be sent again: {error}");
+            GivenUp::NotSent
+        })?;
+        metrics::count_retried();
+        Ok(())
     }
 
     fn is_still(&self, place: usize, kept: &KeptSyn) -> bool {

@@ -1,11 +1,14 @@
 //! Which servers' connections get a second chance, how, and why not. Pure.
 
-use std::{collections::BTreeMap, fmt, net::SocketAddr};
+use std::{
+    collections::{BTreeMap, HashSet},
+    fmt,
+    net::SocketAddr,
+};
 
 use lvs_common::{ServerId, chance};
 
 use crate::{
-    keyed::KeyMap,
     model::{DestinationKey, ForwardingMethod, OnFailure, Protocol, ServiceKey, VirtualService},
     passive::{Target, Targets},
 };
@@ -24,12 +27,31 @@ pub(crate) struct Settings {
 /// How the SYNs of one server are sent again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Way {
-    /// The destination that it is.
+    /// The destination that it is, under whose name it is reported what becomes of its SYNs.
     pub(super) destination: DestinationKey,
-    /// Where clients send their SYNs to, where IPVS has rewritten that.
-    pub(super) to: Option<SocketAddr>,
+    /// Further destinations that it is, of other services.
+    pub(super) others: Vec<DestinationKey>,
+    pub(super) to: To,
     /// What the programs do.
     pub(super) chance: u64,
+}
+
+impl Way {
+    /// All destinations that it is.
+    pub(super) fn destinations(&self) -> impl Iterator<Item = &DestinationKey> {
+        [&self.destination].into_iter().chain(&self.others)
+    }
+}
+
+/// Where clients had sent their SYNs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum To {
+    /// To where they went.
+    Kept,
+    /// To the only service.
+    Address(SocketAddr),
+    /// To one of several addresses: the kernel's table of connections has which.
+    ConnectionTable,
 }
 
 /// Why there is no second chance.
@@ -43,10 +65,8 @@ pub(crate) enum Refusal {
     StaysIn,
     /// There are no SYNs.
     NoTcp,
-    /// What clients had sent their SYNs to isn't known once IPVS has rewritten it.
-    ManyServices,
-    /// The same where a service is a mark.
-    Marked,
+    /// A server is also that of a service without.
+    SharedServer,
     /// The passive signal is off, or not to be had.
     NoSignal,
 }
@@ -64,12 +84,9 @@ impl fmt::Display for Refusal {
             }
             Self::StaysIn => "its failed servers keep a weight, and SYNs could go there again; set another on-failure",
             Self::NoTcp => "it is not TCP",
-            Self::ManyServices => {
-                "a masqueraded server of it is also another service's, and a SYN does not tell which one the client meant"
-            }
-            Self::Marked => {
-                "a SYN to a masqueraded server does not tell to which address of a firewall-mark service the client had \
-                 sent it"
+            Self::SharedServer => {
+                "a server of it is also that of a service without second chance, and a SYN does not tell which of them the \
+                 client meant"
             }
             Self::NoSignal => "there is no passive detection",
         })
@@ -83,10 +100,10 @@ pub(super) type Ways = (BTreeMap<ServerId, Way>, Vec<(String, Refusal)>);
 pub(super) fn ways(targets: &Targets, services: &[VirtualService], settings: Settings) -> Ways {
     let mut ways = BTreeMap::new();
     let mut refused = Vec::new();
-    let wanted: KeyMap<ServiceKey, &VirtualService> = services
+    let wanted: HashSet<ServiceKey> = services
         .iter()
-        .filter(|service| service.second_chance.is_on())
-        .map(|service| (service.key, service))
+        .filter(|service| service.second_chance.is_on() && refusal(service, settings).is_none())
+        .map(|service| service.key)
         .collect();
     for service in services.iter().filter(|service| service.second_chance.is_on()) {
         if let Some(reason) = refusal(service, settings) {
@@ -121,18 +138,19 @@ fn refusal(service: &VirtualService, settings: Settings) -> Option<Refusal> {
     matches!(on_failure, OnFailure::Lower(_)).then_some(Refusal::StaysIn)
 }
 
-fn way(target: &Target, wanted: &KeyMap<ServiceKey, &VirtualService>) -> Result<Way, Refusal> {
-    let [destination] = target.destinations[..] else { return Err(Refusal::ManyServices) };
-    if target.method != ForwardingMethod::Masquerade {
-        return Ok(Way { destination, to: None, chance: chance::KEEP });
+fn way(target: &Target, wanted: &HashSet<ServiceKey>) -> Result<Way, Refusal> {
+    let Some((&destination, others)) = target.destinations.split_first() else {
+        return Err(Refusal::NoSignal);
+    };
+    if !target.destinations.iter().all(|destination| wanted.contains(&destination.service)) {
+        return Err(Refusal::SharedServer);
     }
-    match destination.service {
-        ServiceKey::Address { address, .. } if wanted.contains_key(&destination.service) => {
-            Ok(Way { destination, to: Some(address), chance: chance::HOLD })
-        }
-        ServiceKey::Address { .. } => Err(Refusal::ManyServices),
-        ServiceKey::Mark { .. } => Err(Refusal::Marked),
-    }
+    let (to, chance) = match destination.service {
+        _ if target.method != ForwardingMethod::Masquerade => (To::Kept, chance::KEEP),
+        ServiceKey::Address { address, .. } if others.is_empty() => (To::Address(address), chance::HOLD),
+        _ => (To::ConnectionTable, chance::HOLD),
+    };
+    Ok(Way { destination, others: others.to_vec(), to, chance })
 }
 
 #[cfg(test)]
@@ -168,11 +186,11 @@ mod tests {
 
     #[test]
     fn refusals_are_held_back_where_they_are_seen() {
-        let vip = Some("192.0.2.1:80".parse().unwrap());
+        let vip = To::Address("192.0.2.1:80".parse().unwrap());
         for (forward, to, chance) in [
             ("masquerade", vip, chance::HOLD),
-            ("direct-route", None, chance::KEEP),
-            ("tunnel", None, chance::KEEP),
+            ("direct-route", To::Kept, chance::KEEP),
+            ("tunnel", To::Kept, chance::KEEP),
         ] {
             let (ways, refused) = found(&service(1, "10.0.0.1:80", &format!("forward = {forward:?}")), GOOD);
             let [way] = &ways[..] else { panic!("{forward}: {ways:?}") };
@@ -186,13 +204,15 @@ mod tests {
         let one = |lines: &str| service(1, "10.0.0.1:80", &format!("{masquerade}\n{lines}"));
         let no_nodest = Settings { expire_nodest: false, ..GOOD };
         let no_quiescent = Settings { expire_quiescent: false, ..GOOD };
-        let shared = one("") + &service(2, "10.0.0.1:80", masquerade);
+        let shared = one("") + &service(2, "10.0.0.1:80", masquerade).replace("= true", "= false");
+        let hindered = one("")
+            + &service(2, "10.0.0.1:80", masquerade).replace("= true", "= true\npersistent = \"300s\"");
         let cases = [
             (one(""), no_nodest, Refusal::NodestStays),
             (one("persistent = \"300s\""), no_quiescent, Refusal::TemplatesStay),
             (one("on-failure = { weight = 1 }"), GOOD, Refusal::StaysIn),
             (one("protocol = \"udp\"\ncheck = { type = \"ping\" }"), GOOD, Refusal::NoTcp),
-            (shared, GOOD, Refusal::ManyServices),
+            (shared, GOOD, Refusal::SharedServer),
         ];
         for (text, settings, expected) in cases {
             let (ways, refused) = found(&text, settings);
@@ -202,11 +222,30 @@ mod tests {
                 "{text}"
             );
         }
+        let (ways, refused) = found(&hindered, no_quiescent);
+        let reasons: Vec<_> = refused.iter().map(|(name, reason)| (name.as_str(), *reason)).collect();
+        let both = [("s1", Refusal::SharedServer), ("s2", Refusal::TemplatesStay)];
+        assert_eq!((ways, &reasons[..]), (vec![], &both[..]), "the other one hinders it as well");
         let removed = one("persistent = \"300s\"\non-failure = \"remove\"");
         assert_eq!(
             found(&removed, no_quiescent).0.len(),
             1,
             "a template of a removed server is no hindrance"
         );
+    }
+
+    #[test]
+    fn the_table_of_connections_tells_where_several_services_share_a_server() {
+        let masquerade = "forward = \"masquerade\"";
+        let shared = service(1, "10.0.0.1:80", masquerade) + &service(2, "10.0.0.1:80", masquerade);
+        let (ways, refused) = found(&shared, GOOD);
+        let [way] = &ways[..] else { panic!("{ways:?}") };
+        let services: Vec<_> =
+            way.destinations().map(|destination| destination.service.to_string()).collect();
+        assert_eq!(services, ["tcp 192.0.2.1:80", "tcp 192.0.2.2:80"]);
+        assert_eq!((way.to, way.chance, refused.len()), (To::ConnectionTable, chance::HOLD, 0));
+        let mark = service(1, "10.0.0.1:80", masquerade).replace("address = \"192.0.2.1:80\"", "mark = 7");
+        let (ways, refused) = found(&mark, GOOD);
+        assert_eq!((ways[0].to, refused.len()), (To::ConnectionTable, 0), "{ways:?}");
     }
 }

@@ -5,9 +5,14 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use lvs_tests::{
     lab::{
+        Lab,
         clients::requests::Request,
+        director::{mark, prepare_ipvs},
         faults::Fault,
-        layout::{Family, Layout, Method},
+        layout::{Family, Layout, Method, PORT, SECOND_PORT},
+        namespace::Namespace,
+        network::set,
+        process,
     },
     say,
     testbed::{Setup, Testbed, failover::Failover},
@@ -15,6 +20,8 @@ use lvs_tests::{
 
 use crate::expect_failover::{AFTER, HEALTHY, ms};
 
+/// The mark of a service.
+const MARK: u32 = 7;
 /// New connections a second, over four servers.
 const RATE: f64 = 200.0;
 
@@ -41,7 +48,19 @@ fn begun(failover: &Failover) -> impl Iterator<Item = &Request> {
 
 /// Each fault at another server, one after the other. Nobody fails or is late.
 fn expect_nobody_harmed(setup: &Setup, faults: &[(Fault, Duration)]) -> Result<()> {
-    let mut testbed = Testbed::start(setup)?;
+    expect_nobody_harmed_in(setup, |_| Ok(()), faults)
+}
+
+/// The same in a director that was prepared.
+fn expect_nobody_harmed_in(
+    setup: &Setup,
+    prepare: impl FnOnce(&Namespace) -> Result<()>,
+    faults: &[(Fault, Duration)],
+) -> Result<()> {
+    let lab = Lab::build(&setup.layout)?;
+    prepare_ipvs(&lab.network.director)?;
+    prepare(&lab.network.director)?;
+    let mut testbed = Testbed::in_lab(lab, setup)?;
     let mut violations = Vec::new();
     for (server, (fault, limit)) in faults.iter().enumerate() {
         testbed.reset_healthy_since();
@@ -91,4 +110,46 @@ fn clients_of_an_ipv6_server_that_dies_notice_nothing() -> Result<()> {
     let layout = Layout::new(Method::Masquerade).families(Family::V6, Family::V6);
     let faults = [(Fault::ProcessKilled, REFUSED), (Fault::PortFiltered, SILENT)];
     expect_nobody_harmed(&setup(layout), &faults)
+}
+
+/// Where IPVS has rewritten the address of a SYN, and several lead to the server.
+#[test]
+#[ignore = "needs root, IPVS and the agent: cargo xtask test"]
+fn clients_of_a_server_that_several_addresses_lead_to_notice_nothing() -> Result<()> {
+    let layout = Layout::new(Method::Masquerade);
+    let faults = [(Fault::ProcessKilled, REFUSED), (Fault::PortFiltered, SILENT)];
+    let mut by_mark = setup(layout);
+    by_mark.load = by_mark.load.to(&[layout.service(), layout.second_service()]);
+    by_mark.config = by_mark.config.by_mark(MARK, &layout);
+    let marks = |director: &Namespace| mark(director, &layout, &[PORT, SECOND_PORT], MARK);
+    expect_nobody_harmed_in(&by_mark, marks, &faults[..1])?;
+    let mut two = setup(layout);
+    two.load = two.load.to(&[layout.service(), layout.second_service()]);
+    let mut second = two.config.service[0].clone();
+    second.name = "second".to_owned();
+    second.address = Some(layout.second_service().to_string());
+    two.config.service.push(second);
+    expect_nobody_harmed(&two, &faults)
+}
+
+/// What decides in IPVS where a SYN goes that is sent again.
+#[test]
+#[ignore = "needs root, IPVS and the agent: cargo xtask test"]
+fn removal_persistence_and_conntrack_are_no_hindrance() -> Result<()> {
+    let masquerade = Layout::new(Method::Masquerade);
+    let killed = [(Fault::ProcessKilled, REFUSED)];
+    let removed = setup(masquerade).on_failure("remove");
+    expect_nobody_harmed(&removed, &[killed[0], (Fault::PortFiltered, SILENT)])?;
+    let mut persistent = setup(masquerade);
+    persistent.config.service[0].persistent = Some("300s".to_owned());
+    let templates = |director: &Namespace| set(director, &["net/ipv4/vs/expire_quiescent_template=1"]);
+    expect_nobody_harmed_in(&persistent, templates, &killed)?;
+    // Without a rule that asks for the state of connections the kernel keeps none.
+    let states = |director: &Namespace| {
+        set(director, &["net/ipv4/vs/conntrack=1"])?;
+        let rules = "table ip lab { chain states { type filter hook forward priority 0; ct state invalid counter; }; \
+                     chain input { type filter hook input priority 0; ct state new counter; }; }\n";
+        process::run(director, &["nft", "-f", "-"], rules).map(drop)
+    };
+    expect_nobody_harmed_in(&setup(masquerade), states, &killed)
 }

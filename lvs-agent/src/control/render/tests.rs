@@ -62,6 +62,7 @@ fn status() -> Status {
         scheduler: "wlc".to_owned(),
         persistent_s: Some(300),
         health: Health::Degraded,
+        second_chance: Some("on".to_owned()),
         traffic: Some(Traffic { connections_per_s: 14, bytes_in_per_s: 12_345, ..Traffic::default() }),
         servers: vec![up, dead, sorry],
         ..ServiceStatus::default()
@@ -72,6 +73,7 @@ fn status() -> Status {
         scheduler: "rr".to_owned(),
         health: Health::NoServer,
         alarm: true,
+        second_chance: Some("off: it is not TCP".to_owned()),
         quorum: Some(false),
         ..ServiceStatus::default()
     };
@@ -94,12 +96,12 @@ fn without_a_terminal_all_is_shown_in_one_line_a_server() {
     let wanted = "\
 lvs-agent 1.2.3, observe, up for 3h12m: 1 of 3 servers up, a service has no server
   -> RemoteAddress:Port  Forward  Weight    ActiveConn  InActConn  Conn/s  State               Since  Signal        Why
-TCP 192.0.2.80:80  wlc  persistent 300  web  1 of 3 up  14 conn/s, 12 kB/s in, 0 B/s out
+TCP 192.0.2.80:80  wlc  persistent 300  web  1 of 3 up  second chance on  14 conn/s, 12 kB/s in, 0 B/s out
   -> 10.0.0.1:80         Masq     2                 12          3       7  up                  start  whole 0.2 ms  http answered in 0.4 ms, 1.2s ago
   -> 10.0.0.12:8080      Masq     0 (is 1)          12          3       7  down                1m21s  half          http: status 503, wanted 200-399, after 0.4 ms, 1.2s ago; traffic 1m22s ago: 3 SYNs refused; answers bypass the director
   -> 10.0.0.9:80         Masq     out                -          -       -  unchecked (backup)  start  none          backups have no passive detection
        contradiction: for 2m its clients fail
-MARK 7  rr  no server (0 of 0 up)  quorum lost  alarm: servers that look dead are retained
+MARK 7  rr  no server (0 of 0 up)  quorum lost  alarm: servers that look dead are retained  second chance off: it is not TCP
 net.ipv4.vs: conn_reuse_mode = 1, expire_nodest_conn = 0
 warning: web: beware
 observing: nothing is written to the kernel's table; edits that would have been made: 1

@@ -46,8 +46,9 @@ fn destination(server: u32) -> DestinationKey {
 fn book(conntrack: bool) -> Book {
     let mut book = Book::default();
     let way = |server| {
-        let to = Some("192.0.2.80:80".parse().unwrap());
-        (ServerId(server), Way { destination: destination(server), to, chance: chance::HOLD })
+        let to = To::Address("192.0.2.80:80".parse().unwrap());
+        let (destination, others) = (destination(server), Vec::new());
+        (ServerId(server), Way { destination, others, to, chance: chance::HOLD })
     };
     book.set_ways((0..2).map(way).collect(), conntrack);
     book
@@ -214,4 +215,21 @@ fn what_became_of_each_is_told_once() {
     let given_up = [GivenUp::Reset, GivenUp::Refused, GivenUp::Overwritten, GivenUp::Unanswered];
     assert_eq!(outcome.given_up, given_up.map(|reason| (reason, 1)).into());
     assert_eq!(book.next_look(), None);
+}
+
+#[test]
+fn a_server_of_two_services_is_dead_when_it_is_in_both() {
+    let mut book = book(false);
+    let (one, other) = (destination(0), destination(1));
+    let way = Way { destination: one, others: vec![other], to: To::ConnectionTable, chance: chance::HOLD };
+    book.set_ways([(ServerId(0), way)].into(), false);
+    let table = table([KeptSyn { held_ns: T0 - 10 * MS, ..syn(0, 50) }]);
+    dies(&mut book, 0, T0);
+    assert_eq!(look(&mut book, &table, T0), (NOTHING.to_vec(), 0), "the other service still has it");
+    dies(&mut book, 1, T0 + MS);
+    assert_eq!(look(&mut book, &table, T0 + MS), (vec![0], 0));
+    book.not_sent(&one, 0, GivenUp::NoEntry);
+    let [outcome] = &outcomes(&mut book, &Invented::default())[..] else { panic!("one of both") };
+    assert_eq!((outcome.destination, outcome.retried), (one, 0));
+    assert_eq!(outcome.given_up, BTreeMap::from([(GivenUp::NoEntry, 1)]));
 }
