@@ -8,13 +8,13 @@ use std::{
 use tokio::sync::oneshot;
 
 use crate::{
-    control::{Reloaded, SignalStatus},
+    control::{Reloaded, RoleOrder, SignalStatus},
     engine::{
         admin::{AdminCommand, CommandResult},
         selection::{ServerSelector, Unknown},
         status::ServiceSummary,
     },
-    event::ListChange,
+    event::{ListChange, RoleState},
     ipvs::{IpvsError, KernelWeight, Table},
     model::{DestinationKey, VirtualService},
     state_file::WriteReceipt,
@@ -106,6 +106,23 @@ pub(crate) struct AdminRequest {
 pub(crate) struct CommandReply {
     pub(crate) results: Vec<CommandResult>,
     /// Says when the command is in the state file; `None`: there is no such file.
+    pub(crate) saved: Option<WriteReceipt>,
+}
+
+/// Asks for the role of this director, and orders one if it says so.
+#[derive(Debug)]
+pub(crate) struct RoleRequest {
+    pub(crate) order: Option<RoleOrder>,
+    pub(crate) reply: oneshot::Sender<RoleAnswer>,
+}
+
+/// The role now.
+#[derive(Debug)]
+pub(crate) struct RoleAnswer {
+    pub(crate) state: RoleState,
+    /// Whether people have ordered it.
+    pub(crate) is_ordered: bool,
+    /// Says when the order is in the state file; `None`: there is no such file.
     pub(crate) saved: Option<WriteReceipt>,
 }
 

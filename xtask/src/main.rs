@@ -13,6 +13,7 @@ mod linker;
 mod mixin;
 mod packages;
 mod paths;
+mod peers;
 mod process;
 mod run;
 mod setup;

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// How long a reply waits until the command is saved.
-const SAVE_TIMEOUT: Duration = Duration::from_secs(1);
+pub(super) const SAVE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Sends commands to the controller.
 #[derive(Clone, Debug)]

@@ -4,6 +4,7 @@
 pub(crate) mod check;
 pub(crate) mod commands;
 mod counters;
+pub(crate) mod directors;
 mod events;
 mod kept_status;
 mod request;
@@ -26,6 +27,7 @@ use self::{
     check::check_now,
     commands::ControllerHandle,
     counters::KernelCounters,
+    directors::DirectorHandle,
     events::Query,
     kept_status::{KeptStatus, SharedStatus},
     request::{TIMEOUT, request},
@@ -64,6 +66,8 @@ pub(crate) struct AdminHandler {
     pub(crate) in_force: latest::Receiver<Arc<Config>>,
     /// The services in force.
     pub(crate) services: latest::Receiver<WatchedServices>,
+    /// The role and the synchronisation daemons.
+    pub(crate) directors: DirectorHandle,
     /// Probes on request.
     pub(crate) prober: Prober,
     pub(crate) own: OwnState,
@@ -141,6 +145,7 @@ impl AdminHandler {
                 let checked = check_now(&services, &ServerSelector { server, service }, &self.prober).await;
                 checked.map_or_else(|error| Reply::Error(error.to_string()), Reply::Checked)
             }
+            Request::Role { order } => self.directors.role(order).await,
             Request::Connections { server, service } => {
                 self.commands.connections(ServerSelector { server, service }).await
             }
@@ -156,11 +161,23 @@ impl AdminHandler {
     async fn status(&self, service: Option<String>) -> Result<Status, String> {
         let summaries = request(&self.controller, TIMEOUT, |reply| StatusRequest { service, reply }).await?;
         let summaries = summaries.map_err(|unknown| unknown.to_string())?;
-        let (signals, table) =
-            tokio::join!(self.passive.signals(), self.own.counters.read(self.own.history.newest()));
+        let (signals, table, role, daemons) = tokio::join!(
+            self.passive.signals(),
+            self.own.counters.read(self.own.history.newest()),
+            self.directors.role_status(),
+            self.directors.daemons()
+        );
         let mut services = compose(summaries, &signals, table.as_deref().ok());
         self.add_second_chances(&mut services);
-        let mut status = self.around(services);
+        let mut status = Status { role, ..self.around(services) };
+        match daemons {
+            Ok(daemons) => status.sync_daemons = daemons,
+            // Who can't read the table hears of it already.
+            Err(reason) if table.is_ok() => {
+                status.warnings.push(format!("the synchronisation daemons are not known: {reason}"));
+            }
+            Err(_) => {}
+        }
         if let Err(reason) = table {
             status.warnings.push(format!("what the kernel counts is not known: {reason}"));
         }
@@ -225,7 +242,8 @@ impl AdminHandler {
     fn around(&self, services: Vec<ServiceStatus>) -> Status {
         let values = sysctl::values();
         let config = self.in_force.borrow().clone();
-        let warnings = sysctl::risks(&values, &config.services);
+        let mut warnings = sysctl::risks(&values, &config.services);
+        warnings.extend(sysctl::sync_risks(&config, &sysctl::own_addresses()));
         let connections =
             values.into_iter().map(|(sysctl, value)| (sysctl.name().to_owned(), value)).collect();
         let now = Instant::now();
@@ -319,6 +337,7 @@ mod tests {
             weights: mpsc::channel(1).0,
             in_force: latest::channel(Arc::new(config)).1,
             services: latest::channel(WatchedServices::from([])).1,
+            directors: DirectorHandle { role: mpsc::channel(1).0, wanted: latest::channel([].into()).1 },
             prober: Prober::new(),
             own: OwnState::new(LogFilter::new("info", |_| Ok(()))),
         };

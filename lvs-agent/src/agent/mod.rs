@@ -30,7 +30,7 @@ pub use self::instance::{AlreadyRunning, InstanceRole};
 use self::{
     adoption::Adoption,
     children::Children,
-    controller::{Controller, Inputs},
+    controller::{Controller, Inputs, Role},
     instance::InstanceLock,
     maintenance::MaintenanceDirectory,
     open_files::{checks_at_once, raise_limit},
@@ -38,13 +38,14 @@ use self::{
 };
 use crate::telemetry::metrics as exposition;
 use crate::{
-    admin::{AdminHandler, MonitorHandle, OwnState, commands::ControllerHandle},
+    admin::{AdminHandler, MonitorHandle, OwnState, commands::ControllerHandle, directors::DirectorHandle},
     config::Source,
     control::{ControlServer, ControlService},
     engine::{
         Engine,
         admin::MaintenanceSet,
         discovery::Adopted,
+        role::RoleKeeper,
         subscriptions::{ScheduleChange, Subscriptions},
         table::{presence_at_start, wanted_at_exit},
     },
@@ -53,14 +54,19 @@ use crate::{
     ipvs::IpvsClient,
     log::{LogFilter, LostLines},
     messages::{RefusedChances, ServiceUpdate, WatchedServices},
-    model::{Config, VirtualService, defaults::OPERATORS},
+    model::{Config, OnExit, VirtualService, defaults::OPERATORS},
     monitor::setup::{self, NoPassiveSide, Wiring},
     netlink::DEFAULT_TIMEOUT,
+    network::OwnAddresses,
     notify::{self, Notifier, alerts::Alerts},
     passive::Targets,
     privileges::{self, RunAs},
     probe::{BaselineCheck, IdleConnections, Prober, Scheduler},
-    reconcile::{Reconciler, sysctl},
+    reconcile::{
+        Reconciler,
+        sync_daemons::{SyncDaemons, WantedDaemons},
+        sysctl,
+    },
     second_chance::{self, SecondChanceTask},
     service_manager::{self, PhaseHandle, ServiceManager, TurnRequest},
     state_file::{self, FailureNote, Restored, SavedCommands, StateWriter},
@@ -88,6 +94,8 @@ const UPDATES: usize = 1;
 const RELOADS: usize = 8;
 /// Admin commands that may wait: as many as clients of the control socket.
 const COMMANDS: usize = 8;
+/// Questions for the role that may wait: the same.
+const ROLES: usize = 8;
 
 /// Which agent it is, and whom commands of its checks run as.
 pub(crate) struct Part {
@@ -180,6 +188,10 @@ struct Parts {
     table: Reconciler,
     /// Saves the admin commands in effect.
     command_writer: Option<StateWriter<SavedCommands>>,
+    /// Whether this director is active, and where that is saved.
+    role: Role,
+    /// This host's addresses.
+    own_addresses: OwnAddresses,
     external: Opened,
     /// How many files may be open, where that is known.
     open_files: Option<usize>,
@@ -237,7 +249,7 @@ impl Running {
         let control = control.map(|path| ControlServer::bind(path, operators)).transpose()?;
         setup::check_devices(&config.passive).await?;
         let client = IpvsClient::connect(DEFAULT_TIMEOUT).await?;
-        let Restored { saved, overrides, commands: command_writer, file, lock } =
+        let Restored { saved, overrides, commands: command_writer, role: role_writer, file, lock } =
             state_file::restore(&config, &events).await?;
         running.state_lock = lock;
         let table = Reconciler::new(client, &config, saved.overrides, overrides, events.clone()).await?;
@@ -261,9 +273,24 @@ impl Running {
             events.publish(Event::AdminRestored { subject: engine.subject(destination), reason });
         }
         probe_mark::warn_of_others(config.agent.probe_mark, &found).await;
+        let own_addresses = OwnAddresses::read(DEFAULT_TIMEOUT).await;
+        let own = own_addresses.known().borrow().clone();
+        let keeper = RoleKeeper::new(config.role, saved.role.0, services, own);
+        let role = Role { keeper, writer: role_writer };
         let external = Opened { control, source, hangups, phase, turns };
         let config = Arc::new(config);
-        let parts = Parts { config, adopted, engine, table, command_writer, external, open_files, run_as };
+        let parts = Parts {
+            config,
+            adopted,
+            engine,
+            table,
+            command_writer,
+            role,
+            own_addresses,
+            external,
+            open_files,
+            run_as,
+        };
         running.start_tasks(parts).await;
         Ok(running)
     }
@@ -276,6 +303,8 @@ impl Running {
             mut engine,
             mut table,
             command_writer: state_writer,
+            role,
+            own_addresses,
             external: Opened { control, source, hangups, phase, turns },
             open_files,
             run_as,
@@ -301,6 +330,7 @@ impl Running {
         let (requests_tx, requests) = mpsc::channel(REQUESTS);
         let (updates_tx, updates) = mpsc::channel(UPDATES);
         let (commands_tx, commands) = mpsc::channel(COMMANDS);
+        let (roles_tx, roles) = mpsc::channel(ROLES);
         let (reloads_tx, reloads) = mpsc::channel(RELOADS);
         let (in_force_tx, in_force) = latest::channel(config.clone());
         self.in_force = Some(in_force.clone());
@@ -324,6 +354,7 @@ impl Running {
             watched: watched_tx,
             feedback: feedback_tx,
             state_writer,
+            role,
         });
         let inputs = Inputs {
             checks: results,
@@ -336,9 +367,14 @@ impl Running {
             commands,
             turns,
             maintained,
+            roles,
+            own_addresses: own_addresses.known(),
+            in_force: in_force.clone(),
         };
+        self.tasks.spawn_restarted(TaskName::Addresses, own_addresses);
         self.tasks.spawn(TaskName::Controller, controller.run(inputs, shutdown.clone()));
         let (observed, desired, weights) = (table.dry_run(), table.desired(), table.weights());
+        let daemons = self.keep_daemons(in_force.clone());
         self.keep_table(table, adopted, in_force.clone(), updates_tx.clone());
         let outputs = reload::Outputs {
             updates: updates_tx,
@@ -362,6 +398,7 @@ impl Running {
             weights,
             in_force,
             services: watched_services,
+            directors: DirectorHandle { role: roles_tx, wanted: daemons },
             prober,
             own: self.own.clone(),
         };
@@ -415,6 +452,17 @@ impl Running {
         // After a failure the table stays as it is: servers go on serving until the next agent decides.
         let at_exit = move || failure.get().is_none().then(|| wanted_at_exit(&in_force.borrow()))?;
         self.tasks.spawn(TaskName::Table, table.run(self.tasks.shutdown().clone(), at_exit));
+    }
+
+    /// Starts to keep the synchronisation daemons. Returns where they are shown.
+    fn keep_daemons(&mut self, in_force: latest::Receiver<Arc<Config>>) -> latest::Receiver<WantedDaemons> {
+        let (failure, config) = (self.tasks.failure(), in_force.clone());
+        // Where services stay in the table, so do the daemons: their connections go on.
+        let removes = move || failure.get().is_none() && config.borrow().agent.on_exit == OnExit::Remove;
+        let daemons = SyncDaemons::new(in_force, self.events.clone(), removes);
+        let shown = daemons.shown();
+        self.tasks.spawn_restarted(TaskName::SyncDaemons, daemons);
+        shown
     }
 
     /// The servers that files in the maintenance directory name, now and from now on.

@@ -8,6 +8,7 @@ mod events;
 mod exit_code;
 mod names_at_start;
 mod rights;
+mod role;
 mod servers;
 mod start_log;
 mod status;
@@ -36,6 +37,7 @@ use self::{
     check_config::Secrets,
     events::EventsArguments,
     rights::Privileges,
+    role::RoleArguments,
     servers::{DrainArguments, MaintenanceArguments, ServerArguments},
     start_log::{LogFormat, StartedLog},
     status::StatusArguments,
@@ -113,6 +115,9 @@ enum Command {
     /// Put a server into maintenance, as if it had failed, or end its maintenance.
     #[command(after_help = exit_code::OF_OTHERS)]
     Maintenance(MaintenanceArguments),
+    /// Show whether this director is active or standby and why, or order it.
+    #[command(after_help = exit_code::OF_OTHERS)]
+    Role(RoleArguments),
 }
 
 #[derive(Debug, clap::Args)]
@@ -220,6 +225,7 @@ pub fn main(cli: &Cli) -> ExitCode {
         Command::Drain(arguments) => run_client(servers::drain(arguments)),
         Command::Undrain(arguments) => run_client(servers::undrain(arguments)),
         Command::Maintenance(arguments) => run_client(servers::maintenance(arguments)),
+        Command::Role(arguments) => run_client(role::role(arguments)),
     }
 }
 

@@ -21,6 +21,8 @@ pub(crate) fn changes(old: &Config, new: &Config) -> Vec<String> {
     let of_services = changed.into_iter().map(|((_, kind), services)| named(kind, &services));
     let of_agent = [
         ("[agent]", old.agent != new.agent),
+        ("[director]", old.role != new.role),
+        ("[sync]", old.sync != new.sync),
         ("[defaults] of services that are not listed", old.adopts() && old.unlisted != new.unlisted),
     ];
     let of_agent = of_agent.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name.to_owned());

@@ -4,7 +4,7 @@ use crate::model::{AgentSettings, Config};
 
 /// `new` with the old values of all settings that need a restart, and the names of those that have changed.
 pub(crate) fn without_restart(old: &Config, new: Config) -> (Config, Vec<&'static str>) {
-    let Config { agent, passive, services, unlisted } = new;
+    let Config { agent, passive, services, unlisted, role, sync } = new;
     let AgentSettings {
         metrics,
         on_exit,
@@ -40,7 +40,7 @@ pub(crate) fn without_restart(old: &Config, new: Config) -> (Config, Vec<&'stati
     ];
     let agent = AgentSettings { on_exit, autoreload, connections, callback, on_shutdown, ..before.clone() };
     let changed = settings.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name).collect();
-    (Config { agent, passive: old.passive.clone(), services, unlisted }, changed)
+    (Config { agent, passive: old.passive.clone(), services, unlisted, role, sync }, changed)
 }
 
 #[cfg(test)]

@@ -21,7 +21,9 @@ pub use checked::{CHECKED_VERSION, CheckReport, CheckStep, Checked, CheckedServe
 pub use client::ask;
 pub use event_text::event_text;
 pub use events::{EventLine, Events, StepKind, Timeline, TimelineStep};
-pub use protocol::{AffectedServer, Connections, PROTOCOL_VERSION, Reloaded, Reply, ReplyLine, Request};
+pub use protocol::{
+    AffectedServer, Connections, PROTOCOL_VERSION, Reloaded, Reply, ReplyLine, Request, RoleOrder, RoleReply,
+};
 pub use render::{Reason, forward, is_up, reasons, table};
 pub(crate) use render::{
     age, agent as agent_text, bytes_per_s, check as check_text, is_news, servers_up, verdict, weight, why,
@@ -29,8 +31,8 @@ pub(crate) use render::{
 pub use server::{Answer, Answered, ControlServer, ControlService};
 pub use server_name::{NoServerName, ServerName};
 pub use status::{
-    AgentStatus, CheckOutcome, CheckStatus, EvidenceStatus, Health, ObservedEdit, ObservedStatus,
-    STATUS_VERSION, ServerStatus, ServiceStatus, SignalStatus, Status, Traffic, Visibility,
+    AgentStatus, CheckOutcome, CheckStatus, EvidenceStatus, Health, ObservedEdit, ObservedStatus, RoleStatus,
+    STATUS_VERSION, ServerStatus, ServiceStatus, SignalStatus, Status, SyncDaemonStatus, Traffic, Visibility,
 };
 pub use terminal::{Style, escaped, escaped_json, shown_width};
 

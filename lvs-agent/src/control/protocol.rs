@@ -5,7 +5,8 @@ use std::{fmt, net::SocketAddr};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{Checked, Events, ServerName, Status};
+use super::{Checked, Events, RoleStatus, ServerName, Status};
+use crate::model::DirectorRole;
 
 /// The version of this protocol. Another one has requests or replies that older programs would misunderstand; fields
 /// and commands that are only added leave it as it is.
@@ -83,6 +84,12 @@ pub enum Request {
         /// In this service only.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         service: Option<String>,
+    },
+    /// Whether this director is active or standby, and from now on something else.
+    Role {
+        /// What it is to be; not there: it stays as it is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        order: Option<RoleOrder>,
     },
     /// How many connections a server has.
     Connections {
@@ -174,10 +181,47 @@ pub enum Reply {
     NotReloaded(String),
     /// To [`Request::Check`].
     Checked(Checked),
+    /// To [`Request::Role`]: the role now.
+    Role(RoleReply),
     /// To the other requests: the servers that are meant, in each of their services, and their state now.
     Servers(Vec<AffectedServer>),
     /// Why the request is invalid or could not be fulfilled.
     Error(String),
+}
+
+/// A role that people order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RoleOrder {
+    /// Clients reach the services here.
+    Active,
+    /// Another director has the clients.
+    Standby,
+    /// As the configuration says.
+    Auto,
+}
+
+impl RoleOrder {
+    /// The role that is ordered; `None`: no order holds any more.
+    #[must_use]
+    pub fn role(self) -> Option<DirectorRole> {
+        match self {
+            Self::Active => Some(DirectorRole::Active),
+            Self::Standby => Some(DirectorRole::Standby),
+            Self::Auto => None,
+        }
+    }
+}
+
+/// The role of this director.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoleReply {
+    /// The role and why.
+    #[serde(flatten)]
+    pub status: RoleStatus,
+    /// Why the next agent will know nothing of the order that holds, if so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_kept: Option<String>,
 }
 
 /// What reading the configuration again has changed.
@@ -381,6 +425,8 @@ mod tests {
             r#"{"command":"log-level"}"#,
             r#"{"command":"log-level","filter":"debug"}"#,
             r#"{"command":"reload"}"#,
+            r#"{"command":"role"}"#,
+            r#"{"command":"role","order":"standby"}"#,
             r#"{"command":"drain","server":"10.0.0.1:80"}"#,
             r#"{"command":"drain","server":"10.0.0.1","service":"web","remove":true}"#,
             r#"{"command":"undrain","server":"2001:db8::1"}"#,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use self::columns::{Cell, Column, Row};
 use super::{
     AgentStatus, CheckOutcome, CheckStatus, EvidenceStatus, Health, ObservedStatus, ServerStatus,
-    ServiceStatus, Status, Style, Traffic,
+    ServiceStatus, Status, Style, SyncDaemonStatus, Traffic,
     terminal::{Colour, escaped, shown_width},
 };
 
@@ -46,7 +46,9 @@ pub fn table(status: &Status, style: Style) -> String {
 fn summary(status: &Status, style: Style) -> String {
     let agent = agent(&status.agent);
     let verdict = style.paint(colour_of(status.health), verdict(status.health));
-    format!("lvs-agent {agent}: {}, {verdict}", servers_up(status))
+    let role = status.role.as_ref().filter(|role| role.reason != "configured" || role.role != "active");
+    let role = role.map_or_else(String::new, |role| format!("; {}", escaped(&role.to_string())));
+    format!("lvs-agent {agent}: {}, {verdict}{role}", servers_up(status))
 }
 
 /// The agent's version and mode, and how long it has run.
@@ -131,11 +133,23 @@ fn around(status: &Status, style: Style) -> Vec<String> {
         let values = status.connections.iter().map(|(name, value)| format!("{} = {value}", escaped(name)));
         lines.push(format!("net.ipv4.vs: {}", values.collect::<Vec<_>>().join(", ")));
     }
+    lines.extend(status.sync_daemons.iter().map(|daemon| sync_daemon(daemon, style)));
     for warning in &status.warnings {
         lines.push(style.paint(Colour::Warning, &format!("warning: {}", escaped(warning))));
     }
     lines.extend(status.observed.iter().flat_map(observed));
     lines
+}
+
+fn sync_daemon(daemon: &SyncDaemonStatus, style: Style) -> String {
+    let SyncDaemonStatus { role, state, interface, id, group, problem } = daemon;
+    let words = match &**state {
+        "as-configured" => "as configured".to_owned(),
+        "unmanaged" => "not this agent's".to_owned(),
+        state => style.paint(Colour::Bad, &escaped(state)),
+    };
+    let problem = problem.as_ref().map_or_else(String::new, |problem| format!(": {}", escaped(problem)));
+    format!("sync {}: {}, id {id}, {group}, {words}{problem}", escaped(role), escaped(interface))
 }
 
 /// What would have been written.

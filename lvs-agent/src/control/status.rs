@@ -29,6 +29,12 @@ pub struct Status {
     /// Sysctls of `net.ipv4.vs` that decide what becomes of connections whose server is out.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub connections: BTreeMap<String, i32>,
+    /// Whether this director is active or standby.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<RoleStatus>,
+    /// The kernel's synchronisation daemons that run, or are to run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sync_daemons: Vec<SyncDaemonStatus>,
     /// What people should know, for people.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
@@ -43,6 +49,8 @@ impl Default for Status {
             services: Vec::new(),
             observed: None,
             connections: BTreeMap::new(),
+            role: None,
+            sync_daemons: Vec::new(),
             warnings: Vec::new(),
         }
     }
@@ -58,6 +66,45 @@ pub struct AgentStatus {
     pub mode: String,
     /// How long it has run, in ms.
     pub uptime_ms: u64,
+}
+
+/// Whether this director is active or standby, and why.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct RoleStatus {
+    /// `active` or `standby`.
+    pub role: String,
+    /// Why, for programs: `configured`, `ordered`, `vip-here`, `no-vip-here`, `no-vips` or `unknown`.
+    pub reason: String,
+    /// Why, as a phrase for people.
+    pub text: String,
+}
+
+/// One line for people.
+impl fmt::Display for RoleStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { role, text, .. } = self;
+        write!(f, "{role}: {text}")
+    }
+}
+
+/// A synchronisation daemon of the kernel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct SyncDaemonStatus {
+    /// `master`: it tells others of connections; or `backup`: it learns of theirs.
+    pub role: String,
+    /// `as-configured`, `differs`, `missing`, or `unmanaged` where it is no affair of this agent's.
+    pub state: String,
+    /// The device that it uses, or is to use.
+    pub interface: String,
+    /// Its number.
+    pub id: u32,
+    /// Its multicast group and UDP port.
+    pub group: SocketAddr,
+    /// What is wrong with it, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
 }
 
 /// How well a service is served, or all of them. The greater, the worse.

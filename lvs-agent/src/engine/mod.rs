@@ -15,6 +15,7 @@ pub(crate) mod file_name;
 mod first_checks;
 pub(crate) mod idle;
 pub(crate) mod probe_timeout;
+pub(crate) mod role;
 pub(crate) mod selection;
 mod service;
 mod shared_failures;
@@ -22,6 +23,7 @@ mod state_age;
 pub(crate) mod status;
 pub(crate) mod subscriptions;
 pub(crate) mod table;
+mod takeover;
 #[cfg(test)]
 mod tests;
 

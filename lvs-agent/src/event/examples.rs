@@ -7,13 +7,13 @@ use lvs_common::ServerId;
 use super::{
     ChanceCause, ChanceResult, CommandRun, ConfigNotice, Consequence, ContradictionChange, ContradictionEnd,
     Event, GivenUp, HintFate, InstanceChange, LineFile, ListChange, MailResult, ProbeKind, ReloadCause,
-    StateFileChange, Subject, WeightOccasion,
+    RoleReason, StateFileChange, Subject, SyncChange, Takeover, WeightOccasion,
 };
 use crate::{
     control::Reloaded,
     health::{Cause, State, Transition},
-    ipvs::{Edit, Sysctl},
-    model::{DestinationKey, ForwardingMethod, Mode, Protocol, Role, ServiceKey, Weight},
+    ipvs::{DaemonRole, Edit, Sysctl, SysctlValue},
+    model::{DestinationKey, DirectorRole, ForwardingMethod, Mode, Protocol, Role, ServiceKey, Weight},
     passive::{
         Comparison, Complaint, Evidence, Hint, Layer, Missing, Strength, Suspicion,
         blindness::{BlindnessChange, Counted, Way},
@@ -37,6 +37,7 @@ pub(crate) fn examples() -> Vec<Event> {
         of_servers(),
         of_services(),
         of_table(),
+        of_directors(),
         of_outside(),
     ]
     .concat()
@@ -308,11 +309,45 @@ fn of_table() -> Vec<Event> {
         Event::Interferences { services: 12, missing: 2, edits: 30, later: 0 },
         Event::Contended { service: service() },
         Event::ContentionOver { service: service() },
-        Event::Sysctl { sysctl: Sysctl::ExpireNodestConn, from: 0, to: 1 },
+        Event::Sysctl {
+            sysctl: Sysctl::ExpireNodestConn,
+            from: SysctlValue::One(0),
+            to: SysctlValue::One(1),
+        },
         Event::ConnectionRisk {
             risk:
                 "web: a client's retried SYN stays with its dead server: net.ipv4.vs.expire_nodest_conn is 0"
                     .to_owned(),
+        },
+    ]
+}
+
+fn of_directors() -> Vec<Event> {
+    let (master, backup) = (DaemonRole::Master, DaemonRole::Backup);
+    let sync = |role, change| Event::SyncDaemon { role, change };
+    let started = |instead_of: &str| SyncChange::Started {
+        device: "eth1".to_owned(),
+        id: 7,
+        instead_of: instead_of.to_owned(),
+    };
+    let error =
+        "can't start sync daemon backup on eth1 with id 7: there is no interface eth1, or it has no IPv4";
+    let takeover = Takeover { services: 2, servers: 6, down: 1, asked: 2 };
+    vec![
+        sync(master, started("")),
+        sync(master, started("its interface is eth0, not eth1")),
+        sync(backup, SyncChange::Found),
+        sync(master, SyncChange::Stopped),
+        sync(
+            backup,
+            SyncChange::Changed { differences: vec!["it does not run".to_owned()], repair_in: None },
+        ),
+        sync(backup, SyncChange::Failed { error: error.to_owned(), again: Duration::from_millis(500) }),
+        Event::Role { role: DirectorRole::Standby, reason: RoleReason::NoAddressHere, takeover: None },
+        Event::Role {
+            role: DirectorRole::Active,
+            reason: RoleReason::AddressesHere(1),
+            takeover: Some(takeover),
         },
     ]
 }

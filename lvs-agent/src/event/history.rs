@@ -7,7 +7,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use super::{ConfigNotice, Event, HintFate, ProbeKind, Record, Subscriber, timeline::Timelines};
+use super::{ConfigNotice, Event, HintFate, ProbeKind, Record, Subscriber, SyncChange, timeline::Timelines};
 use crate::control::Timeline;
 
 /// How many events are kept: what a busy director says in a day.
@@ -139,6 +139,12 @@ fn length(event: &Event) -> usize {
     TEXTS
         + match event {
             Event::Interference { differences, .. } => texts(differences),
+            Event::SyncDaemon { change, .. } => match change {
+                SyncChange::Started { device, instead_of, .. } => device.len() + instead_of.len(),
+                SyncChange::Changed { differences, .. } => texts(differences),
+                SyncChange::Failed { error, .. } => error.len(),
+                SyncChange::Found | SyncChange::Stopped => 0,
+            },
             Event::Reloaded { summary, .. } => texts(&summary.taken_over) + texts(&summary.warnings),
             Event::ReloadFailed { error, .. } | Event::Failed { error } => error.len(),
             Event::Config(ConfigNotice::Warning { text, .. }) => text.len(),

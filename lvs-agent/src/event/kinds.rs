@@ -234,6 +234,21 @@ pub(crate) enum StateFileChange {
     NotWritten { error: String },
 }
 
+/// A change of a synchronisation daemon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum SyncChange {
+    /// It was started. `instead_of`: what another one that ran had otherwise; empty if none ran.
+    Started { device: String, id: u32, instead_of: String },
+    /// It ran as configured before this agent has looked.
+    Found,
+    /// It was stopped.
+    Stopped,
+    /// Others have stopped, started or changed it. `repair_in`: how long until that is undone, if not at once.
+    Changed { differences: Vec<String>, repair_in: Option<Duration> },
+    /// It can't be started or stopped. `again`: how long until the next try; 0: once that can work.
+    Failed { error: String, again: Duration },
+}
+
 /// The result of a mail.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum MailResult {

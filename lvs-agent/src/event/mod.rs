@@ -8,6 +8,7 @@ mod examples;
 mod history;
 mod kinds;
 mod publisher;
+mod role_reason;
 mod timeline;
 
 #[cfg(test)]
@@ -17,9 +18,10 @@ pub(crate) use self::{
     kinds::{
         ChanceCause, ChanceResult, CommandRun, ConfigNotice, Consequence, ContradictionChange,
         ContradictionEnd, GivenUp, HintFate, InstanceChange, LineFile, ListChange, MailResult, ProbeKind,
-        ReloadCause, StateFileChange, Subject, WeightOccasion,
+        ReloadCause, StateFileChange, Subject, SyncChange, WeightOccasion,
     },
     publisher::{Publisher, Record, Subscriber},
+    role_reason::{RoleReason, RoleState, Takeover},
     timeline::Timelines,
 };
 
@@ -28,8 +30,8 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use crate::{
     control::Reloaded,
     health::{State, Transition},
-    ipvs::{Edit, Sysctl},
-    model::{DestinationKey, ForwardingMethod, Mode, Role, ServiceKey, VirtualService, Weight},
+    ipvs::{DaemonRole, Edit, Sysctl, SysctlValue},
+    model::{DestinationKey, DirectorRole, ForwardingMethod, Mode, Role, ServiceKey, VirtualService, Weight},
     passive::{
         Evidence, Hint, Suspicion,
         blindness::{BlindnessChange, Way},
@@ -144,9 +146,14 @@ pub(crate) enum Event {
     /// Others no longer change a service.
     ContentionOver { service: ServiceKey },
     /// A setting of `net.ipv4.vs` was changed.
-    Sysctl { sysctl: Sysctl, from: i32, to: i32 },
+    Sysctl { sysctl: Sysctl, from: SysctlValue, to: SysctlValue },
     /// A setting of `net.ipv4.vs` would leave clients with a dead server.
     ConnectionRisk { risk: String },
+
+    /// Something has become of a synchronisation daemon of the kernel.
+    SyncDaemon { role: DaemonRole, change: SyncChange },
+    /// This director is active or standby from now on. `takeover`: what it finds as it becomes active.
+    Role { role: DirectorRole, reason: RoleReason, takeover: Option<Takeover> },
 
     /// The state file can't be used, or can again.
     StateFile { path: Option<PathBuf>, change: StateFileChange },
@@ -234,6 +241,14 @@ impl Event {
             Self::ContentionOver { .. } => "contention-over",
             Self::Sysctl { .. } => "sysctl",
             Self::ConnectionRisk { .. } => "connections",
+            Self::SyncDaemon { change, .. } => match change {
+                SyncChange::Started { .. } => "sync-started",
+                SyncChange::Found => "sync-found",
+                SyncChange::Stopped => "sync-stopped",
+                SyncChange::Changed { .. } => "sync-changed",
+                SyncChange::Failed { .. } => "sync-failed",
+            },
+            Self::Role { .. } => "role",
             Self::StateFile { .. } => "state-file",
             Self::Mail { .. } => "mail",
             Self::Command { .. } => "command",

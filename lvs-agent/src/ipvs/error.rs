@@ -6,6 +6,7 @@ use nix::errno::Errno;
 
 use super::{
     codec::{DecodeError, EncodeError},
+    daemons::DaemonEdit,
     edit::{Conflict, Edit},
     table::{SchedulerName, Service},
 };
@@ -31,6 +32,8 @@ pub enum Operation {
     SetTimeouts,
     /// Dumping the synchronisation daemons.
     ReadDaemons,
+    /// Starting or stopping a synchronisation daemon.
+    Daemon(DaemonEdit),
     /// Changing the table.
     Edit(Box<Edit>),
 }
@@ -45,6 +48,7 @@ impl fmt::Display for Operation {
             Self::ReadTimeouts => f.write_str("read the timeouts of IPVS"),
             Self::SetTimeouts => f.write_str("set the timeouts of IPVS"),
             Self::ReadDaemons => f.write_str("read the synchronisation daemons of IPVS"),
+            Self::Daemon(edit) => edit.fmt(f),
             Self::Edit(edit) => edit.fmt(f),
         }
     }
@@ -88,6 +92,14 @@ pub enum IpvsError {
     /// The kernel has no IPv6, or no IPVS for it.
     #[error("can't {0}: the kernel's IPVS has no support for that IP version")]
     NoSuchFamily(Operation),
+    /// The kernel refused to start or stop a synchronisation daemon.
+    #[error("can't {edit}: {reason}", reason = daemon_reason(edit, *.errno))]
+    DaemonRefused {
+        /// What it refused.
+        edit: DaemonEdit,
+        /// Why.
+        errno: Errno,
+    },
     /// The kernel refused for another reason.
     #[error("can't {operation}: the kernel says: {reason}{hint}", reason = .errno.desc(), hint = hint(*.errno))]
     Refused {
@@ -151,9 +163,12 @@ impl IpvsError {
     fn refused(operation: Operation, errno: Errno) -> Self {
         match errno {
             Errno::EPERM | Errno::EACCES => Self::NotPermitted(operation),
-            Errno::EAFNOSUPPORT => Self::NoSuchFamily(operation),
+            Errno::EAFNOSUPPORT if !matches!(operation, Operation::Daemon(_)) => {
+                Self::NoSuchFamily(operation)
+            }
             errno => match operation {
                 Operation::Edit(edit) => Self::edit_refused(*edit, errno),
+                Operation::Daemon(edit) => Self::DaemonRefused { edit, errno },
                 operation => Self::Refused { operation, errno },
             },
         }
@@ -180,6 +195,34 @@ impl IpvsError {
             None => Self::NoScheduler { service: service.key, scheduler },
             Some(engine) => Self::NoSchedulerOrEngine { service: service.key, scheduler, engine },
         }
+    }
+}
+
+/// What its refusals of a daemon mean: `ip_vs_genl_new_daemon`, `start_sync_thread`, `make_send_sock` and
+/// `make_receive_sock` of Linux 6.1.
+fn daemon_reason(edit: &DaemonEdit, errno: Errno) -> String {
+    let DaemonEdit::Start(daemon) = edit else {
+        return match errno {
+            Errno::ESRCH => "none runs".to_owned(),
+            errno => format!("the kernel says: {}", errno.desc()),
+        };
+    };
+    let (role, device) = (daemon.role, &daemon.device);
+    let version = if daemon.group.is_some_and(|group| group.is_ipv6()) { "IPv6" } else { "IPv4" };
+    match errno {
+        Errno::EEXIST => format!("a {role} runs already"),
+        Errno::ENODEV => format!("there is no interface {device}, or it has no {version}"),
+        Errno::ENETUNREACH | Errno::EHOSTUNREACH | Errno::EADDRNOTAVAIL => {
+            format!("the interface {device} is down, or has no {version} address")
+        }
+        Errno::EADDRINUSE => format!("another program has the UDP port {}", daemon.port),
+        Errno::EAFNOSUPPORT => format!("this kernel has no {version}"),
+        Errno::EINVAL => {
+            "the kernel refuses: a server is of another IP version than its service, which can't be \
+                          synchronised, or it has no IPVS for that group's IP version"
+                .to_owned()
+        }
+        errno => format!("the kernel says: {}", errno.desc()),
     }
 }
 
@@ -253,6 +296,28 @@ mod tests {
             let operation = Operation::Edit(Box::new(edit.clone()));
             let text = IpvsError::new(operation, NetlinkError::Kernel(errno)).to_string();
             assert!(text.contains(part), "{edit} refused with {errno}: {text}");
+        }
+    }
+
+    #[test]
+    fn refusals_of_daemons_are_explained() {
+        use crate::{ipvs::WantedDaemon, model::SyncSettings};
+        let start = DaemonEdit::Start(WantedDaemon::of(&SyncSettings::on("eth9"))[0].to_daemon());
+        let cases = [
+            (Errno::ENODEV, "there is no interface eth9, or it has no IPv4"),
+            (Errno::ENETUNREACH, "the interface eth9 is down, or has no IPv4 address"),
+            (Errno::EEXIST, "a master runs already"),
+            (Errno::EPERM, "needs root or CAP_NET_ADMIN"),
+            (Errno::EAFNOSUPPORT, "this kernel has no IPv4"),
+            (Errno::ENOMEM, "the kernel says: "),
+        ];
+        for (errno, part) in cases {
+            let error = IpvsError::new(Operation::Daemon(start.clone()), NetlinkError::Kernel(errno));
+            let text = error.to_string();
+            assert!(
+                text.starts_with("can't start sync daemon master on eth9") && text.contains(part),
+                "{text}"
+            );
         }
     }
 

@@ -6,6 +6,8 @@ mod client;
 pub mod codec;
 mod connection;
 pub(crate) mod connection_table;
+mod daemon_sockets;
+mod daemons;
 mod difference;
 mod edit;
 mod editor;
@@ -22,6 +24,8 @@ mod wanted;
 
 pub use client::{AppliedEdit, IpvsClient};
 pub use codec::{Daemon, DaemonRole, Info, Timeouts};
+pub use daemon_sockets::{DaemonEditor, DaemonReader};
+pub use daemons::{DaemonEdit, WantedDaemon, apply_daemon_edit, daemon_difference};
 pub use difference::{difference, service_difference};
 pub use edit::{Conflict, Edit};
 pub use editor::TableEditor;
@@ -29,7 +33,7 @@ pub use error::{IpvsError, Operation};
 pub(crate) use overrides::Snapshot;
 pub use reader::{CountedTable, TableReader};
 pub use statistics::{DestinationStatistics, Statistics, TableStatistics};
-pub use sysctl::Sysctl;
+pub use sysctl::{Sysctl, SysctlValue};
 pub use table::{
     Destination, InvalidSchedulerName, KernelWeight, SchedulerName, Service, ServiceEntry, ServiceFlags,
     Table,

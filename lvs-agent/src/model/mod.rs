@@ -9,12 +9,14 @@ mod lvs;
 mod notify;
 mod peer_text;
 mod policy;
+mod role;
 mod script_user;
 mod second_chance;
 mod secrets;
 mod server;
 mod service;
 mod settings;
+mod sync;
 mod unlisted;
 mod via;
 
@@ -35,6 +37,7 @@ pub use self::{
     },
     peer_text::{PeerText, is_shown},
     policy::{CommandLine, FlapDamping, OnContradiction, PoolPolicy, Quorum, StartPolicy},
+    role::{DirectorRole, RoleSetting},
     script_user::ScriptUser,
     second_chance::SecondChance,
     server::{Backup, Combine, FurtherChecks, RealServer},
@@ -43,6 +46,7 @@ pub use self::{
         AgentSettings, AttachOrder, BurstSettings, Config, ConnectionSettings, DetectorSettings, Foreign,
         Mode, NotManageable, PassiveSettings, TcxOrder,
     },
+    sync::{SyncGroup, SyncLength, SyncPorts, SyncRole, SyncSettings, SyncSysctls},
     unlisted::Unlisted,
     via::{DeviceName, Via},
 };

@@ -10,7 +10,10 @@ use std::{
 
 use lvs_common::PROBE_MARK;
 
-use super::{CommandLine, LogTarget, OnExit, ScriptUser, SecondChance, Unlisted, VirtualService, defaults};
+use super::{
+    CommandLine, LogTarget, OnExit, RoleSetting, ScriptUser, SecondChance, SyncSettings, Unlisted,
+    VirtualService, defaults,
+};
 
 /// Everything an operator can say.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,6 +26,10 @@ pub struct Config {
     pub services: Vec<VirtualService>,
     /// How other services are treated, where the table's are checked as well ([`Config::adopts`]).
     pub unlisted: Unlisted,
+    /// Whether this director is active or standby.
+    pub role: RoleSetting,
+    /// The kernel's synchronisation daemons (only used in [`Mode::Manage`]); `None`: they are left alone.
+    pub sync: Option<SyncSettings>,
 }
 
 /// Why a configuration can't be used in [`Mode::Manage`].
@@ -50,6 +57,8 @@ impl Config {
             passive: PassiveSettings::default(),
             services: Vec::new(),
             unlisted: Unlisted::default(),
+            role: RoleSetting::default(),
+            sync: None,
         }
     }
 

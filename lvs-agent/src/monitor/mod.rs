@@ -266,6 +266,12 @@ impl Monitor {
                 }
             }
             DetectorFeedback::NotProbed(id) => self.detector.not_probed(id, monotonic_ns()),
+            DetectorFeedback::Afresh => {
+                self.detector.restart(monotonic_ns());
+                for (id, _) in &self.evaluated {
+                    self.clients.restart(*id);
+                }
+            }
         }
     }
 }

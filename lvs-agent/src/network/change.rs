@@ -17,6 +17,9 @@ use crate::netlink::NetlinkError;
 /// `_IPV6_IFADDR`, `_IPV6_ROUTE` and `_IPV6_RULE` (`include/uapi/linux/rtnetlink.h`).
 const GROUPS: [u32; 7] = [1, 5, 7, 8, 9, 11, 19];
 
+/// `RTNLGRP_IPV4_IFADDR` and `_IPV6_IFADDR`.
+const ADDRESSES: [u32; 2] = [5, 9];
+
 /// Notifications of changes in the network namespace of the thread that opened it.
 pub struct NetworkChanges {
     notifications: NlSocketHandle,
@@ -25,7 +28,16 @@ pub struct NetworkChanges {
 impl NetworkChanges {
     /// Listens from now on.
     pub fn open() -> Result<Self, NetworkError> {
-        let notifications = NlSocketHandle::connect(NlFamily::Route, None, Groups::new_groups(&GROUPS));
+        Self::of(&GROUPS)
+    }
+
+    /// The same for addresses alone, which change less often than routes.
+    pub(super) fn of_addresses() -> Result<Self, NetworkError> {
+        Self::of(&ADDRESSES)
+    }
+
+    fn of(groups: &[u32]) -> Result<Self, NetworkError> {
+        let notifications = NlSocketHandle::connect(NlFamily::Route, None, Groups::new_groups(groups));
         Ok(Self { notifications: notifications.map_err(|error| failed(&error))? })
     }
 

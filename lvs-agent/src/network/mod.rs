@@ -5,6 +5,7 @@
 //!
 //! | file | what is in it |
 //! |---|---|
+//! | `addresses.rs` | this host's own addresses, and the task that follows them |
 //! | `link.rs` | network devices |
 //! | `filters.rs` | filters on a device's clsact qdisc |
 //! | `route.rs` | the route to an address |
@@ -17,6 +18,7 @@
 //! | `attributes.rs`, `netlink.rs` | rtnetlink messages and the socket for them |
 //! | `error.rs` | what can go wrong |
 
+mod addresses;
 mod attributes;
 mod change;
 mod error;
@@ -31,6 +33,7 @@ mod survey_task;
 mod topology;
 
 pub use crate::model::Mac;
+pub(crate) use addresses::OwnAddresses;
 pub use change::NetworkChanges;
 pub use error::NetworkError;
 pub use filters::Filters;

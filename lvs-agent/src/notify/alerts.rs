@@ -6,9 +6,14 @@ use tokio::sync::watch;
 
 use super::{CommandJob, Mail, MailCommand, Notifier};
 use crate::{
-    event::{ContradictionChange, Event, ProbeKind, Record, Subscriber, WeightOccasion},
+    event::{
+        ContradictionChange, Event, ProbeKind, Record, RoleReason, Subscriber, Takeover, WeightOccasion,
+    },
     keyed::KeyMap,
-    model::{Config, DestinationKey, ForwardingMethod, OnExit, Role, ServiceKey, VirtualService, Weight},
+    model::{
+        Config, DestinationKey, DirectorRole, ForwardingMethod, OnExit, Role, ServiceKey, VirtualService,
+        Weight,
+    },
     pool::PoolEvent,
     probe::Outcome,
 };
@@ -44,6 +49,10 @@ pub(crate) struct Alerts {
     weights: KeyMap<DestinationKey, Weight>,
     /// Destinations for which a reminder may have been started.
     reminded: HashSet<DestinationKey>,
+    /// Services whose quorum is lost.
+    lost: HashSet<ServiceKey>,
+    /// Whether this director is standby, and so another one tells people.
+    is_standby: bool,
     /// The configuration in force, for services without an `on-exit` of their own.
     config: watch::Receiver<Arc<Config>>,
 }
@@ -79,10 +88,16 @@ impl Subscriber for Alerts {
                 self.contradiction(&subject.destination, *method, change);
             }
             Event::Pool { key, change, .. } => {
+                match change {
+                    PoolEvent::QuorumLost => drop(self.lost.insert(*key)),
+                    PoolEvent::QuorumBack => drop(self.lost.remove(key)),
+                    _ => {}
+                }
                 if let Some(service) = self.services.get(key) {
                     self.command(service, *change);
                 }
             }
+            Event::Role { role, reason, takeover } => self.role(*role, *reason, *takeover),
             Event::Stopping => {
                 self.stopping();
                 // No event follows: the notify task ends once its senders are dropped.
@@ -108,6 +123,8 @@ impl Alerts {
             keys: Vec::new(),
             weights: weights.into_iter().collect(),
             reminded: HashSet::new(),
+            lost: HashSet::new(),
+            is_standby: false,
             config,
         };
         alerts.set_services(services);
@@ -123,6 +140,7 @@ impl Alerts {
             .flat_map(|service| service.roles().filter_map(|role| service.destination_of(role)))
             .collect();
         self.weights.retain(|destination, _| destinations.contains(destination));
+        self.lost.retain(|key| self.services.contains_key(key));
         let gone: Vec<_> =
             self.reminded.extract_if(|destination| !destinations.contains(destination)).collect();
         for destination in gone {
@@ -173,11 +191,9 @@ impl Alerts {
         let reason = reason.map(|reason| format!("Reason: {reason}\n")).unwrap_or_default();
         self.mail(service, occasion, &message, &reason);
         if !serves(to) && matches!(role, Role::Server(_)) {
-            let message =
-                format!("Inaccessible real server: {} ({})", destination.server, address_of(&service.key));
-            let mail = Box::new(compose(service, Occasion::Running, &message, &reason));
-            if settings.about.running {
-                self.mail_command(MailCommand::StartReminder(*destination, mail, settings.clone()));
+            if settings.about.running && !self.is_standby {
+                let (mail, settings) = (inaccessible(service, destination, &reason), settings.clone());
+                self.mail_command(MailCommand::StartReminder(*destination, mail, settings));
                 self.reminded.insert(*destination);
             }
         } else {
@@ -208,6 +224,52 @@ impl Alerts {
         self.mail(service, Occasion::Running, &message, &details);
     }
 
+    /// A standby reminds nobody. Who becomes active tells each recipient once what it has taken over, runs the commands
+    /// of services without a quorum, as it has kept quiet about their loss, and reminds of servers that are out.
+    fn role(&mut self, role: DirectorRole, reason: RoleReason, takeover: Option<Takeover>) {
+        self.is_standby = !role.is_active();
+        for destination in std::mem::take(&mut self.reminded) {
+            self.mail_command(MailCommand::StopReminder(destination));
+        }
+        let Some(takeover) = takeover else { return };
+        let mut told = Vec::new();
+        for service in self.keys.iter().filter_map(|key| self.services.get(key)) {
+            if self.lost.contains(&service.key) {
+                self.command(service, PoolEvent::QuorumLost);
+            }
+            let Some(settings) = service.notify.mail.as_ref().filter(|settings| settings.about.running)
+            else {
+                continue;
+            };
+            if !told.contains(&settings) {
+                told.push(settings);
+                self.mail_command(MailCommand::Send(
+                    Box::new(of_takeover(takeover, reason)),
+                    settings.clone(),
+                ));
+            }
+        }
+        self.reminded = self.remind();
+    }
+
+    /// Starts the reminders of all servers that are out.
+    fn remind(&self) -> HashSet<DestinationKey> {
+        let mut reminded = HashSet::new();
+        for service in self.keys.iter().filter_map(|key| self.services.get(key)) {
+            let Some(settings) = service.notify.mail.as_ref().filter(|settings| settings.about.running)
+            else {
+                continue;
+            };
+            let out = service.destinations().filter(|one| !serves(self.weights.get(one).copied()));
+            for destination in out {
+                let mail = inaccessible(service, &destination, "");
+                self.mail_command(MailCommand::StartReminder(destination, mail, settings.clone()));
+                reminded.insert(destination);
+            }
+        }
+        reminded
+    }
+
     fn mail_command(&self, command: MailCommand) {
         if let Some(notifier) = &self.notifier {
             notifier.mail(command);
@@ -234,7 +296,7 @@ impl Alerts {
             Occasion::Stopping => settings.about.stopping,
             Occasion::Reloading => settings.about.reloading,
         };
-        if is_enabled {
+        if is_enabled && !self.is_standby {
             let mail = Box::new(compose(service, occasion, message, details));
             self.mail_command(MailCommand::Send(mail, settings.clone()));
         }
@@ -247,6 +309,9 @@ impl Alerts {
             PoolEvent::QuorumLost => (("the command for the quorum's loss", &quorum.down), "start"),
             _ => return,
         };
+        if self.is_standby {
+            return;
+        }
         let about = service.name.clone();
         if let (what, Some(line)) = command {
             self.run(CommandJob { what, about: about.clone(), line: line.clone(), extra: Vec::new() });
@@ -260,6 +325,23 @@ impl Alerts {
             self.run(CommandJob { what: "the fallback command", about, line, extra });
         }
     }
+}
+
+/// The mail that reminds of a server that is out.
+fn inaccessible(service: &VirtualService, destination: &DestinationKey, reason: &str) -> Box<Mail> {
+    let message = format!("Inaccessible real server: {} ({})", destination.server, address_of(&service.key));
+    Box::new(compose(service, Occasion::Running, &message, reason))
+}
+
+/// The mail about a takeover.
+fn of_takeover(takeover: Takeover, reason: RoleReason) -> Mail {
+    let Takeover { services, servers, down, asked } = takeover;
+    let subject = format!("Takeover: this director is active, {down} of {servers} real servers are down");
+    let body = format!(
+        "Log-Message: {subject}\nDaemon-Status: running\nReason: {reason}\nServices: {services}\n\
+         Real servers: {servers}, {down} of them down; {asked} are asked at once\n"
+    );
+    Mail { subject, body }
 }
 
 /// Whether a server with this weight gets new connections.

@@ -37,7 +37,12 @@ impl Contention {
 
     /// When the next repair is due; `None`: at once.
     pub(super) fn due(&self, now: Instant) -> Option<Instant> {
-        self.repaired.map(|at| at + self.pause()).filter(|at| *at > now)
+        self.due_at().filter(|at| *at > now)
+    }
+
+    /// The end of the pause after the last repair, if there was one.
+    pub(super) fn due_at(&self) -> Option<Instant> {
+        self.repaired.map(|at| at + self.pause())
     }
 
     /// Records a repair.

@@ -10,6 +10,7 @@ mod executor;
 mod interference;
 mod planner;
 mod poller;
+pub(crate) mod sync_daemons;
 pub(crate) mod sysctl;
 
 use crate::event::{Event, Publisher};

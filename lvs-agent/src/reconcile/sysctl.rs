@@ -1,14 +1,22 @@
 //! The settings under `net.ipv4.vs` that decide about connections of servers that are out: sets those that the
 //! configuration has, and warns of settings that would leave clients with a dead server.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    time::Duration,
+};
 
+use nix::{ifaddrs::getifaddrs, sys::socket::SockaddrStorage};
 use tracing::warn;
 
 use crate::{
     event::{Event, Publisher},
-    ipvs::Sysctl,
-    model::{Config, ConnectionSettings, Mode, OnFailure, Protocol, ServiceKey, VirtualService},
+    ipvs::{Sysctl, SysctlValue},
+    model::{
+        Config, ConnectionSettings, ForwardingMethod, Mode, OnFailure, Protocol, RealServer, ServiceKey,
+        SyncRole, SyncSysctls, VirtualService,
+    },
 };
 
 /// How many services a warning names.
@@ -23,8 +31,11 @@ pub(crate) fn apply(config: &Config, events: &Publisher) {
         for (sysctl, value) in wanted(config.agent.connections) {
             set(sysctl, value, events);
         }
+        for (sysctl, value) in config.sync.iter().flat_map(|sync| of_sync(&sync.sysctls)) {
+            set(sysctl, value, events);
+        }
     }
-    for risk in risks(&values(), &config.services) {
+    for risk in risks(&values(), &config.services).into_iter().chain(sync_risks(config, &own_addresses())) {
         events.publish(Event::ConnectionRisk { risk });
     }
 }
@@ -34,10 +45,11 @@ pub(crate) fn values() -> Values {
     Sysctl::ALL.into_iter().filter_map(|sysctl| Some((sysctl, sysctl.read().ok()?))).collect()
 }
 
-fn set(sysctl: Sysctl, value: i32, events: &Publisher) {
-    match sysctl.read() {
-        Ok(current) if current == value => {}
-        Ok(current) => match sysctl.write(value) {
+fn set(sysctl: Sysctl, value: Setting, events: &Publisher) {
+    let value = |current| value.over(current);
+    match sysctl.read_all().map(|current| (current, value(current))) {
+        Ok((current, value)) if current == value => {}
+        Ok((current, value)) => match sysctl.write(value) {
             Ok(()) => events.publish(Event::Sysctl { sysctl, from: current, to: value }),
             Err(error) => warn!("{sysctl} can't be set to {value}, it stays {current}: {error}"),
         },
@@ -45,14 +57,102 @@ fn set(sysctl: Sysctl, value: i32, events: &Publisher) {
     }
 }
 
-fn wanted(settings: ConnectionSettings) -> impl Iterator<Item = (Sysctl, i32)> + use<> {
+/// What a setting is to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Setting {
+    One(i32),
+    /// Of two numbers those that are said; the others stay.
+    Two(Option<i32>, Option<i32>),
+}
+
+impl Setting {
+    /// The whole value, where it is this now.
+    fn over(self, current: SysctlValue) -> SysctlValue {
+        match (self, current) {
+            (Self::One(value), _) => SysctlValue::One(value),
+            (Self::Two(first, second), SysctlValue::Two(one, other)) => {
+                SysctlValue::Two(first.unwrap_or(one), second.unwrap_or(other))
+            }
+            (Self::Two(first, _), SysctlValue::One(one)) => SysctlValue::One(first.unwrap_or(one)),
+        }
+    }
+}
+
+/// The sysctls of `[sync]` that are said. The number of threads comes before the daemons start.
+fn of_sync(settings: &SyncSysctls) -> impl Iterator<Item = (Sysctl, Setting)> + use<> {
+    let SyncSysctls { threshold, period, refresh, retries, ports, templates_only, backup_only } = *settings;
+    let seconds = |refresh: Duration| i32::try_from(refresh.as_secs()).unwrap_or(i32::MAX);
+    let threshold = (threshold.is_some() || period.is_some())
+        .then(|| Setting::Two(threshold.map(i32::from), period.map(i32::from)));
+    let settings = [
+        (Sysctl::SyncThreshold, threshold),
+        (Sysctl::SyncRefreshPeriod, refresh.map(|refresh| Setting::One(seconds(refresh)))),
+        (Sysctl::SyncRetries, retries.map(|retries| Setting::One(retries.into()))),
+        (Sysctl::SyncPorts, ports.map(|ports| Setting::One(ports.number().into()))),
+        (Sysctl::SyncPersistMode, templates_only.map(|only| Setting::One(only.into()))),
+        (Sysctl::BackupOnly, backup_only.map(|only| Setting::One(only.into()))),
+    ];
+    settings.into_iter().filter_map(|(sysctl, setting)| Some((sysctl, setting?)))
+}
+
+/// What of a configuration would lose connections that are synchronised, as texts; from `ip_vs_proc_conn` of Linux 6.1
+/// and its `Documentation/networking/ipvs-sysctl.rst`.
+pub(crate) fn sync_risks(config: &Config, own: &BTreeSet<IpAddr>) -> Vec<String> {
+    let Some(sync) = config.sync.as_ref().filter(|_| config.agent.mode == Mode::Manage) else {
+        return Vec::new();
+    };
+    let services = || config.services.iter();
+    let listens = sync.role != SyncRole::Master;
+    let backup_only = sync.sysctls.backup_only.unwrap_or_else(|| is_on(Sysctl::BackupOnly));
+    let removes = |service: &&VirtualService| service.on_failure() == OnFailure::Remove;
+    // Who balances what another director has balanced already sends it in circles.
+    let may_circle = |service: &&VirtualService| {
+        let is_own = |server: &RealServer| own.contains(&server.address.ip());
+        let is_half_seen = |server: &RealServer| server.method != ForwardingMethod::Masquerade;
+        service.servers.iter().any(is_own)
+            && service.servers.iter().any(|server| is_half_seen(server) && !is_own(server))
+    };
+    let risks = [
+        risk(
+            services().filter(removes).filter(|_| listens),
+            "connections that another director tells of are not bound to a server that is removed: set on-failure = \
+             \"quiesce\"",
+        ),
+        risk(
+            services().filter(may_circle).filter(|_| listens && !backup_only),
+            "this host is one of its real servers, and if the other director is another one, packets may go in circles \
+             between them: see backup_only in docs/high-availability.md",
+        ),
+        risk(
+            services().filter(|_| sync.role == SyncRole::Both && backup_only),
+            "this director balances nothing while its backup daemon runs: net.ipv4.vs.backup_only is 1",
+        ),
+    ];
+    risks.into_iter().flatten().collect()
+}
+
+/// The addresses of this host; those that can't be read are missing.
+pub(crate) fn own_addresses() -> BTreeSet<IpAddr> {
+    let address = |address: SockaddrStorage| {
+        let v4 = address.as_sockaddr_in().map(|one| IpAddr::from(one.ip()));
+        v4.or_else(|| address.as_sockaddr_in6().map(|one| one.ip().into()))
+    };
+    let all = getifaddrs().into_iter().flatten();
+    all.filter_map(|interface| interface.address.and_then(address)).collect()
+}
+
+fn is_on(sysctl: Sysctl) -> bool {
+    sysctl.read().is_ok_and(|value| value != 0)
+}
+
+fn wanted(settings: ConnectionSettings) -> impl Iterator<Item = (Sysctl, Setting)> + use<> {
     let ConnectionSettings { expire_nodest, expire_quiescent, reuse_mode } = settings;
     let settings = [
         (Sysctl::ExpireNodestConn, expire_nodest.map(i32::from)),
         (Sysctl::ExpireQuiescentTemplate, expire_quiescent.map(i32::from)),
         (Sysctl::ConnReuseMode, reuse_mode.map(i32::from)),
     ];
-    settings.into_iter().filter_map(|(sysctl, value)| Some((sysctl, value?)))
+    settings.into_iter().filter_map(|(sysctl, value)| Some((sysctl, Setting::One(value?))))
 }
 
 /// What would leave clients with a dead server, as texts; from `ip_vs_in` and `ip_vs_check_template` of Linux 6.1.
@@ -183,10 +283,59 @@ mod tests {
         let set = |nodest, quiescent, reuse_mode| {
             let settings =
                 ConnectionSettings { expire_nodest: nodest, expire_quiescent: quiescent, reuse_mode };
-            wanted(settings).map(|(sysctl, value)| (sysctl.name(), value)).collect::<Vec<_>>()
+            let number = |setting| match setting {
+                Setting::One(value) => value,
+                Setting::Two(..) => panic!("{setting:?}"),
+            };
+            wanted(settings).map(|(sysctl, value)| (sysctl.name(), number(value))).collect::<Vec<_>>()
         };
         assert_eq!(set(None, None, None), []);
         assert_eq!(set(Some(true), None, Some(2)), [("expire_nodest_conn", 1), ("conn_reuse_mode", 2)]);
         assert_eq!(set(None, Some(false), None), [("expire_quiescent_template", 0)]);
+    }
+
+    #[test]
+    fn what_would_lose_synchronised_connections_is_a_risk() {
+        let of = |sync: &str, service: &str| {
+            let text = format!(
+                "[sync]\ninterface = \"eth1\"\n{sync}\n[[service]]\nname = \"web\"\naddress = \"192.0.2.1:80\"\n{service}\n\
+                 [[service.server]]\naddress = \"10.0.0.1\"\n[[service.server]]\naddress = \"10.0.0.2\"\n"
+            );
+            let config = native::read(&text, "test.toml".as_ref()).expect("it is a configuration");
+            sync_risks(&config, &BTreeSet::from([IpAddr::from([10, 0, 0, 1])]))
+        };
+        let (masquerade, direct) = ("forward = \"masquerade\"", "forward = \"direct-route\"");
+        let cases = [
+            ("backup-only = false", masquerade.to_owned(), &[][..]),
+            ("backup-only = false", direct.to_owned(), &["in circles"]),
+            ("backup-only = true\nrole = \"backup\"", direct.to_owned(), &[]),
+            ("backup-only = false", format!("{masquerade}\non-failure = \"remove\""), &["is removed"]),
+            ("role = \"master\"", format!("{direct}\non-failure = \"remove\""), &[]),
+        ];
+        for (sync, service, parts) in cases {
+            let risks = of(sync, &service);
+            assert_eq!(risks.len(), parts.len(), "{sync} {service}: {risks:?}");
+            for (risk, part) in risks.iter().zip(parts) {
+                assert!(risk.starts_with("web: ") && risk.contains(part), "{risk}");
+            }
+        }
+    }
+
+    #[test]
+    fn of_two_numbers_that_which_is_not_said_stays() {
+        let over = |first, second| Setting::Two(first, second).over(SysctlValue::Two(3, 50)).to_string();
+        assert_eq!(
+            [over(Some(1), None), over(None, Some(9)), over(Some(1), Some(9))],
+            ["1 50", "3 9", "1 9"]
+        );
+        let sync =
+            SyncSysctls { period: Some(7), refresh: Some(Duration::from_secs(5)), ..SyncSysctls::default() };
+        let set: Vec<_> = of_sync(&sync).collect();
+        let expected = [
+            (Sysctl::SyncThreshold, Setting::Two(None, Some(7))),
+            (Sysctl::SyncRefreshPeriod, Setting::One(5)),
+        ];
+        assert_eq!(set, expected);
+        assert_eq!(of_sync(&SyncSysctls::default()).count(), 0);
     }
 }

@@ -6,7 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ipvs::{Destination, KernelWeight, overrides::Override},
-    model::{AddressFamily, DestinationKey, ForwardingMethod, Protocol, ServiceKey, Tunnel, TunnelFlags},
+    model::{
+        AddressFamily, DestinationKey, DirectorRole, ForwardingMethod, Protocol, ServiceKey, Tunnel,
+        TunnelFlags,
+    },
     pool::{AdminCommands, Drain},
 };
 
@@ -44,6 +47,32 @@ pub(super) struct CommandEntry {
 enum DrainName {
     Quiesce,
     Remove,
+}
+
+/// A role, by its name.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum RoleName {
+    Active,
+    Standby,
+}
+
+impl From<DirectorRole> for RoleName {
+    fn from(role: DirectorRole) -> Self {
+        match role {
+            DirectorRole::Active => Self::Active,
+            DirectorRole::Standby => Self::Standby,
+        }
+    }
+}
+
+impl From<RoleName> for DirectorRole {
+    fn from(role: RoleName) -> Self {
+        match role {
+            RoleName::Active => Self::Active,
+            RoleName::Standby => Self::Standby,
+        }
+    }
 }
 
 #[derive(Serialize, Deserialize)]

@@ -12,11 +12,11 @@ use nix::libc;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    SavedCommands, SavedState,
-    entry::{CommandEntry, OverrideEntry},
+    SavedCommands, SavedRole, SavedState,
+    entry::{CommandEntry, OverrideEntry, RoleName},
     scope::Scope,
 };
-use crate::ipvs::overrides::Overrides;
+use crate::{ipvs::overrides::Overrides, model::DirectorRole};
 
 /// The version of the format. A file with another one isn't read further.
 const VERSION: u32 = 1;
@@ -71,6 +71,8 @@ struct Content {
     overrides: Vec<OverrideEntry>,
     #[serde(default, rename = "orders")]
     commands: Vec<CommandEntry>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    role: Option<RoleName>,
 }
 
 /// Makes the folder of the file at `path` for this user alone, if only that is missing.
@@ -96,10 +98,11 @@ pub(super) fn write(
     scope: &Scope,
     overrides: &Overrides,
     commands: &SavedCommands,
+    role: SavedRole,
 ) -> io::Result<()> {
     make_folder(path)?;
     let next = beside(path, ".new");
-    let bytes = to_json(scope, overrides, commands)?;
+    let bytes = to_json(scope, overrides, commands, role)?;
     // Not synchronised to the disk: after a crash of the machine the file isn't valid.
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true).mode(mode_in(path)).custom_flags(libc::O_NOFOLLOW);
@@ -136,10 +139,16 @@ pub(super) fn take_over(path: &Path, scope: &Scope) -> Result<SavedState, Ignore
     read(path, scope)
 }
 
-fn to_json(scope: &Scope, overrides: &Overrides, commands: &SavedCommands) -> serde_json::Result<Vec<u8>> {
+fn to_json(
+    scope: &Scope,
+    overrides: &Overrides,
+    commands: &SavedCommands,
+    role: SavedRole,
+) -> serde_json::Result<Vec<u8>> {
     let overrides = overrides.iter().map(|(key, ours)| OverrideEntry::new(key, ours)).collect();
     let commands = commands.iter().map(|(key, commands)| CommandEntry::new(key, *commands)).collect();
-    serde_json::to_vec(&Content { version: VERSION, scope: scope.clone(), overrides, commands })
+    let role = role.0.map(RoleName::from);
+    serde_json::to_vec(&Content { version: VERSION, scope: scope.clone(), overrides, commands, role })
 }
 
 /// The state that the previous agent has saved in `scope`; nothing if there is no file.
@@ -174,7 +183,8 @@ fn from_json(bytes: &[u8], scope: &Scope) -> Result<SavedState, Ignored> {
         .map(|entry| entry.to_override().ok_or_else(|| Ignored::Entry(entry.server.to_string())))
         .collect();
     let commands = content.commands.iter().map(CommandEntry::to_commands).collect();
-    Ok(SavedState { overrides: Overrides::new(overrides?), commands })
+    let role = SavedRole(content.role.map(DirectorRole::from));
+    Ok(SavedState { overrides: Overrides::new(overrides?), commands, role })
 }
 
 #[cfg(test)]
@@ -201,7 +211,7 @@ mod tests {
     }
 
     fn state() -> SavedState {
-        SavedState { overrides: overrides(), commands: commands() }
+        SavedState { overrides: overrides(), commands: commands(), role: SavedRole::default() }
     }
 
     fn overrides() -> Overrides {
@@ -239,12 +249,13 @@ mod tests {
         let path = directory.path().join("run/state.json");
         let scope = Scope::here().unwrap();
         assert_eq!(read(&path, &scope).unwrap(), SavedState::default());
-        write(&path, &scope, &overrides(), &commands()).unwrap();
+        write(&path, &scope, &overrides(), &commands(), SavedRole::default()).unwrap();
         assert_eq!(read(&path, &scope).unwrap(), state());
-        write(&path, &scope, &Overrides::default(), &commands()).unwrap();
+        let role = SavedRole(Some(DirectorRole::Standby));
+        write(&path, &scope, &Overrides::default(), &commands(), role).unwrap();
         assert_eq!(
             read(&path, &scope).unwrap(),
-            SavedState { commands: commands(), ..SavedState::default() }
+            SavedState { commands: commands(), role, ..SavedState::default() }
         );
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
     }
@@ -261,12 +272,12 @@ mod tests {
             for (scope, count) in [(&blue, 1), (&green, 2)] {
                 let expected = if round == 0 { SavedState::default() } else { own(count) };
                 assert_eq!(take_over(&path, scope).unwrap(), expected, "{round} {scope:?}");
-                write(&path, scope, &overrides(), &own(count).commands).unwrap();
+                write(&path, scope, &overrides(), &own(count).commands, SavedRole::default()).unwrap();
             }
         }
         // The file's own words make no path.
         let strange = Scope { boot: "b".to_owned(), network_namespace: "../../x:1".to_owned() };
-        write(&path, &strange, &overrides(), &commands()).unwrap();
+        write(&path, &strange, &overrides(), &commands(), SavedRole::default()).unwrap();
         assert!(matches!(take_over(&path, &blue), Err(Ignored::OtherNamespace(_))));
         assert_eq!(fs::read_dir(&directory).unwrap().count(), 2);
     }
@@ -275,7 +286,9 @@ mod tests {
     #[test]
     fn the_form_of_the_file_stays() {
         let here = Scope { boot: "b".to_owned(), network_namespace: "4:1".to_owned() };
-        let text = String::from_utf8(to_json(&here, &overrides(), &commands()).unwrap()).unwrap();
+        let text =
+            String::from_utf8(to_json(&here, &overrides(), &commands(), SavedRole::default()).unwrap())
+                .unwrap();
         let expected = concat!(
             r#"{"version":1,"place":{"boot":"b","network_namespace":"4:1"},"held":[{"service":{"tcp":"192.0.2."#,
             r#"1:80"},"server":"10.0.0.1:80","method":"tunnel","tunnel":{"kind":1,"port":6080,"flags":1},"weig"#,
@@ -293,7 +306,10 @@ mod tests {
     #[test]
     fn a_file_without_commands_is_read() {
         let here = Scope { boot: "b".to_owned(), network_namespace: "4:1".to_owned() };
-        let text = String::from_utf8(to_json(&here, &overrides(), &SavedCommands::new()).unwrap()).unwrap();
+        let text = String::from_utf8(
+            to_json(&here, &overrides(), &SavedCommands::new(), SavedRole::default()).unwrap(),
+        )
+        .unwrap();
         let older = text.replace(",\"orders\":[]", "");
         assert_ne!(older, text);
         assert_eq!(
@@ -305,7 +321,9 @@ mod tests {
     #[test]
     fn an_unusable_file_is_ignored_with_a_reason() {
         let here = Scope { boot: "b".to_owned(), network_namespace: "4:1".to_owned() };
-        let text = String::from_utf8(to_json(&here, &overrides(), &commands()).unwrap()).unwrap();
+        let text =
+            String::from_utf8(to_json(&here, &overrides(), &commands(), SavedRole::default()).unwrap())
+                .unwrap();
         let cases = [
             (text.clone(), ""),
             (text.replace("\"version\":1", "\"version\":2"), "it has version 2, this program knows 1"),

@@ -25,18 +25,23 @@ use crate::{
     event::{Event, Publisher, StateFileChange},
     file_lock::{FileLock, LockError},
     ipvs::overrides::Overrides,
-    model::{Config, DestinationKey, Mode},
+    model::{Config, DestinationKey, DirectorRole, Mode},
     pool::AdminCommands,
 };
 
 /// The admin commands in effect, by destination.
 pub(crate) type SavedCommands = BTreeMap<DestinationKey, AdminCommands>;
 
+/// The role that people have ordered, if any.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct SavedRole(pub(crate) Option<DirectorRole>);
+
 /// The state that an agent saves for the next one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SavedState {
     pub(crate) overrides: Overrides,
     pub(crate) commands: SavedCommands,
+    pub(crate) role: SavedRole,
 }
 
 /// The state that the previous agent has saved, and the writers of the new one. Without a file there are none.
@@ -45,6 +50,7 @@ pub(crate) struct Restored {
     pub(crate) saved: SavedState,
     pub(crate) overrides: Option<StateWriter<Overrides>>,
     pub(crate) commands: Option<StateWriter<SavedCommands>>,
+    pub(crate) role: Option<StateWriter<SavedRole>>,
     /// The task that writes the file.
     pub(crate) file: Option<StateFile>,
     /// Keeps others from writing to it.
@@ -85,10 +91,12 @@ pub(crate) async fn restore(config: &Config, events: &Publisher) -> Result<Resto
 /// Locks and reads the file. May take long.
 fn open(path: PathBuf, events: &Publisher) -> Result<Restored, StateInUse> {
     let lock = lock(&path)?;
-    let Some(Opened { saved, overrides, commands, file }) = StateFile::open(path, events.clone()) else {
+    let Some(opened) = StateFile::open(path, events.clone()) else {
         return Ok(Restored::default());
     };
-    Ok(Restored { saved, overrides: Some(overrides), commands: Some(commands), file: Some(file), lock })
+    let Opened { saved, overrides, commands, role, file } = opened;
+    let (overrides, commands, role) = (Some(overrides), Some(commands), Some(role));
+    Ok(Restored { saved, overrides, commands, role, file: Some(file), lock })
 }
 
 /// Locks the state file. Where that can't be done for another reason than that somebody has it, there is no lock: the

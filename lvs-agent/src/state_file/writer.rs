@@ -16,7 +16,7 @@ use tokio::{
 use tracing::debug;
 
 use super::{
-    SavedCommands, SavedState,
+    SavedCommands, SavedRole, SavedState,
     file::{take_over, write},
     scope::Scope,
 };
@@ -72,6 +72,7 @@ struct Revision {
     number: u64,
     overrides: Arc<Overrides>,
     commands: Arc<SavedCommands>,
+    role: Arc<SavedRole>,
 }
 
 /// Whether the last write has worked.
@@ -105,6 +106,7 @@ pub(crate) struct Opened {
     pub(crate) saved: SavedState,
     pub(crate) overrides: StateWriter<Overrides>,
     pub(crate) commands: StateWriter<SavedCommands>,
+    pub(crate) role: StateWriter<SavedRole>,
     pub(crate) file: StateFile,
 }
 
@@ -128,6 +130,7 @@ impl StateFile {
             number: 0,
             overrides: saved.overrides.clone().into(),
             commands: saved.commands.clone().into(),
+            role: saved.role.into(),
         };
         let shared = Arc::new(Shared {
             in_memory: is_in_memory(&path),
@@ -144,9 +147,13 @@ impl StateFile {
             set: |wanted, overrides| wanted.overrides = overrides,
             wake: wake.clone(),
         };
-        let commands =
-            StateWriter { shared: shared.clone(), set: |wanted, commands| wanted.commands = commands, wake };
-        Some(Opened { saved, overrides, commands, file: Self { shared, wake_ups } })
+        let commands = StateWriter {
+            shared: shared.clone(),
+            set: |wanted, commands| wanted.commands = commands,
+            wake: wake.clone(),
+        };
+        let role = StateWriter { shared: shared.clone(), set: |wanted, role| wanted.role = role, wake };
+        Some(Opened { saved, overrides, commands, role, file: Self { shared, wake_ups } })
     }
 
     /// Runs until all writers are dropped.
@@ -186,7 +193,7 @@ fn is_in_memory(path: &Path) -> bool {
 impl Shared {
     /// Writes the latest revision, unless it was written already.
     fn write(&self, mut file: MutexGuard<'_, Condition>) {
-        let Revision { number, overrides, commands } = self.wanted().clone();
+        let Revision { number, overrides, commands, role } = self.wanted().clone();
         let is_written = {
             let last = self.written.borrow();
             last.number >= number && last.failed.is_none()
@@ -194,7 +201,7 @@ impl Shared {
         if is_written {
             return;
         }
-        let failed = write(&self.path, &self.scope, &overrides, &commands).err();
+        let failed = write(&self.path, &self.scope, &overrides, &commands, *role).err();
         self.report(&file, failed.as_ref());
         *file = if failed.is_none() { Condition::Works } else { Condition::Fails };
         let failed = failed.map(|error| error.to_string().into());
@@ -287,7 +294,7 @@ mod tests {
     async fn what_is_saved_is_there_for_the_next_agent_once_the_receipt_says_so() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("state.json");
-        let Opened { saved, overrides, commands: writer, file } =
+        let Opened { saved, overrides, commands: writer, role: _role, file } =
             StateFile::open(path.clone(), Publisher::default()).unwrap();
         assert_eq!(saved, SavedState::default());
         let task = tokio::spawn(file.run());

@@ -71,6 +71,10 @@ tasks! {
     Controller "controller" Needed,
     /// The kernel's table.
     Table "table" Needed,
+    /// The kernel's synchronisation daemons.
+    SyncDaemons "sync-daemons" Restarted,
+    /// This host's addresses.
+    Addresses "addresses" Restarted,
     /// The services of the kernel's table, where they are adopted.
     Adoption "adoption" Restarted,
     /// The state file.

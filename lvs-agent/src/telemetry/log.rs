@@ -3,6 +3,7 @@
 
 mod blind;
 mod contradiction;
+mod directors;
 mod idle;
 mod second_chance;
 
@@ -36,6 +37,7 @@ impl Subscriber for EventLog {
         line.of_blindness(&record.event);
         line.of_server(&record.event);
         line.of_table(&record.event);
+        line.of_directors(&record.event);
         line.of_outside(&record.event);
     }
 }
@@ -400,7 +402,7 @@ impl Line {
             }
             Event::Sysctl { sysctl, from, to } => info!(
                 at_ns,
-                event, "{sysctl} was {from}, is set to {to}, as configured in [agent.connections]"
+                event, "{sysctl} was {from}, is set to {to}, as configured in [agent.connections] or [sync]"
             ),
             Event::ConnectionRisk { risk } => warn!(at_ns, event, "{risk}"),
             _ => {}

@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use crate::build::{self, AGENT_VARIABLE, Profile};
 use crate::cache::Cache;
 use crate::paths;
+use crate::peers::PEERS;
 use crate::setup::{FOR_VM, TO_BUILD, ensure_all};
 use crate::vm::kernel::{DEFAULT, Line};
 use crate::vm::{self, Clock, VmOptions};
@@ -81,40 +82,5 @@ impl Comparison {
         let program = self.program.clone().into();
         let command: Vec<OsString> = std::iter::once(program).chain(arguments.iter().cloned()).collect();
         vm::run_on_terminal(cache, &options, &command)
-    }
-}
-
-/// A program to compare with, from a package of Debian's.
-struct Peer {
-    package: &'static str,
-    program: &'static str,
-    /// The variable that names the program, and the one with the folders of its libraries.
-    variables: [&'static str; 2],
-}
-
-/// keepalived, and the other end of its BFD sessions.
-const PEERS: [Peer; 2] = [
-    Peer {
-        package: "keepalived",
-        program: "usr/sbin/keepalived",
-        variables: ["LVS_KEEPALIVED", "LVS_KEEPALIVED_LIBRARIES"],
-    },
-    Peer { package: "bird2", program: "usr/sbin/bird", variables: ["LVS_BIRD", "LVS_BIRD_LIBRARIES"] },
-];
-
-impl Peer {
-    /// What a comparison must know to start it. Without the package it goes on without it.
-    fn environment(&self, cache: &Cache) -> Vec<(OsString, OsString)> {
-        let [program, libraries] = self.variables;
-        let found = cache.packages(&[self.package]).and_then(|unpacked| {
-            let paths = unpacked.environment()?.into_iter().find(|(name, _)| *name == "LD_LIBRARY_PATH");
-            let path = unpacked.root().join(self.program);
-            let libraries = paths.map(|(_, value)| (libraries.into(), value));
-            Ok([(program.into(), path.into())].into_iter().chain(libraries).collect())
-        });
-        found.unwrap_or_else(|error| {
-            println!("without {}: {error:#}", self.package);
-            Vec::new()
-        })
     }
 }

@@ -18,6 +18,7 @@ use super::summary::Counts;
 use super::tee::Tee;
 use crate::build::{self, AGENT_VARIABLE, OBJECT_VARIABLE};
 use crate::cache::Cache;
+use crate::peers::KEEPALIVED;
 use crate::vm::{self, Clock, Streams, VmOptions, kernel};
 use crate::{apt, mixin, paths, process, supply, tidy, tools};
 
@@ -288,6 +289,7 @@ impl<'a> Session<'a> {
             environment.push((tools::LDIRECTORD_VARIABLE.into(), oracle.root().into()));
             let monitoring = tools::monitoring(self.cache)?;
             environment.push((tools::MONITORING_VARIABLE.into(), monitoring.root().into()));
+            environment.extend(KEEPALIVED.environment(self.cache));
         }
         environment.extend(self.long().into_iter().map(|(name, value)| (name.into(), value)));
         // Times in these tests are those of the guest, which must not depend on what else the host does.

@@ -60,7 +60,7 @@ const LVS_AGENT: &[Room] = &[
     room("messages", 4, &["model", "control", "ipvs", "event", "engine", "state_file"]),
 
     room("notify", 5, &["file_work", "keyed", "process", "supervision", "model", "health", "pool", "probe", "event", "engine"]),
-    room("reconcile", 5, &["backoff", "clock", "netlink", "model", "control", "ipvs", "event", "engine", "state_file", "messages"]),
+    room("reconcile", 5, &["backoff", "clock", "netlink", "supervision", "model", "control", "ipvs", "event", "engine", "state_file", "messages"]),
     room("telemetry", 5, &["clock", "keyed", "supervision", "model", "config", "control", "ipvs", "log", "health", "passive", "pool", "probe", "event", "engine"]),
 
     room("monitor", 6, &["clock", "keyed", "netlink", "model", "control", "ipvs", "network", "passive", "event", "engine", "messages", "telemetry"]),

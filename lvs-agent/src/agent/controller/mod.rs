@@ -3,10 +3,12 @@
 //! inputs.
 
 mod confirm;
+mod role;
 mod services;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     sync::Arc,
     time::Instant,
 };
@@ -15,7 +17,10 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use crate::messages::{AdminRequest, CommandReply, ServiceUpdate, StatusRequest, WatchedServices};
+pub(crate) use self::role::Role;
+use crate::messages::{
+    AdminRequest, CommandReply, RoleRequest, ServiceUpdate, StatusRequest, WatchedServices,
+};
 use crate::{
     engine::{
         Cause, Effects, Engine,
@@ -28,7 +33,7 @@ use crate::{
     event::{Event, ProbeKind, Publisher, Subject},
     health::{Sample, Source, State, Transition},
     keyed::KeySet,
-    model::{BurstSettings, DestinationKey, ServiceKey},
+    model::{BurstSettings, Config, DestinationKey, ServiceKey},
     passive::{ClientReport, Finding, Observation, Targets},
     probe::{
         CheckId, CheckResult, IdleHandle, IdleReport, Outcome, Prober, SchedulerHandle, Verdict,
@@ -63,6 +68,12 @@ pub(crate) struct Inputs {
     pub(crate) turns: mpsc::Receiver<TurnRequest>,
     /// The servers that files in the maintenance folder name; closed where there is no folder.
     pub(crate) maintained: watch::Receiver<MaintenanceSet>,
+    /// Questions for the role, and orders.
+    pub(crate) roles: mpsc::Receiver<RoleRequest>,
+    /// This host's addresses, once they are known.
+    pub(crate) own_addresses: watch::Receiver<Option<BTreeSet<IpAddr>>>,
+    /// The configuration in force.
+    pub(crate) in_force: watch::Receiver<Arc<Config>>,
 }
 
 /// The owner of the engine: the one task that decides.
@@ -96,6 +107,8 @@ pub(crate) struct Controller {
     saved: SavedCommands,
     /// What metrics show of destinations and services.
     shown: StateGauges,
+    /// Whether this director is active.
+    role: Role,
 }
 
 /// What a controller is made of.
@@ -116,6 +129,7 @@ pub(crate) struct Parts {
     pub(crate) watched: watch::Sender<WatchedServices>,
     pub(crate) feedback: mpsc::Sender<DetectorFeedback>,
     pub(crate) state_writer: Option<StateWriter<SavedCommands>>,
+    pub(crate) role: Role,
 }
 
 impl Controller {
@@ -141,11 +155,13 @@ impl Controller {
             feedback: parts.feedback,
             state_writer: parts.state_writer,
             shown,
+            role: parts.role,
         }
     }
 
     /// Decides until `shutdown`.
     pub(crate) async fn run(mut self, mut inputs: Inputs, shutdown: CancellationToken) {
+        self.announce_role();
         let effects = self.engine.decide_all(Instant::now());
         self.apply(effects, Cause::Other);
         loop {
@@ -167,6 +183,15 @@ impl Controller {
                 Ok(()) = inputs.maintained.changed() => {
                     let maintained = inputs.maintained.borrow_and_update().clone();
                     self.maintain(maintained);
+                }
+                Some(request) = inputs.roles.recv() => self.role_requested(request),
+                Ok(()) = inputs.own_addresses.changed() => {
+                    let own = inputs.own_addresses.borrow_and_update().clone();
+                    self.addresses_changed(own);
+                }
+                Ok(()) = inputs.in_force.changed() => {
+                    let setting = inputs.in_force.borrow_and_update().role;
+                    self.role_configured(setting);
                 }
                 () = sleep_until(next_change) => self.passed(),
                 else => break,

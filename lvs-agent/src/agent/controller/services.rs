@@ -55,6 +55,8 @@ impl Controller {
         self.events.publish(Event::Services { services: services.clone() });
         let table_changed = effects.table_changed;
         self.apply(effects, Cause::Reload);
+        let role = self.role.keeper.set_services(&services);
+        self.role_changed(role);
         self.show(&before, &after);
         let of = |services: usize, destinations: usize| Counted { services, destinations };
         let replaced = UpdateSummary {

@@ -231,6 +231,22 @@ pub enum Contradiction {
         /// The server's address.
         server: IpAddr,
     },
+    /// The first packet that is told of comes after the number from which it is counted again.
+    #[error(
+        "threshold {threshold} is not below period {period}, which the kernel refuses; lower it, or raise period"
+    )]
+    SyncThreshold {
+        /// With which packet a connection is told of first.
+        threshold: u16,
+        /// After how many packets again.
+        period: u16,
+    },
+    /// A director that would balance nothing while it is active.
+    #[error(
+        "backup-only = true stops all balancing while a backup daemon runs, so that it goes with role = \"backup\" alone; \
+         remove it"
+    )]
+    BackupOnly,
     /// A device named twice.
     #[error("device {device:?} is in the list twice; remove one")]
     DeviceTwice {

@@ -41,12 +41,14 @@
 
 mod check;
 mod compare;
+mod director;
 mod notify;
 mod policy;
 mod section;
 mod server;
 mod service;
 mod settings;
+mod sync;
 #[cfg(test)]
 mod tests;
 mod tunnel;
@@ -65,7 +67,7 @@ use super::{
     name_grace::Unresolved,
     reading::{Format, Reading},
 };
-use crate::model::{AgentSettings, Config, Mode, PassiveSettings};
+use crate::model::{AgentSettings, Config, Mode, PassiveSettings, RoleSetting};
 use section::Section;
 use settings::ServiceSettings;
 
@@ -111,6 +113,8 @@ fn document_to_config(
     let mut top = Section::new("the file", 0..0, document.into_inner());
     let agent = top.table("agent", "[agent]", faults);
     let passive = top.table("passive", "[passive]", faults);
+    let director = top.table("director", "[director]", faults);
+    let sync = top.table("sync", "[sync]", faults);
     let defaults = top.table("defaults", "[defaults]", faults);
     let before = faults.len();
     let sections = top.tables("service", "[[service]]", faults);
@@ -123,6 +127,8 @@ fn document_to_config(
         faults.add(0..0, Contradiction::NoServices);
     }
     let passive = passive.map_or_else(PassiveSettings::default, |section| settings::passive(section, faults));
+    let role = director.map_or_else(RoleSetting::default, |section| director::read(section, faults));
+    let sync = sync.and_then(|section| sync::read(section, faults));
     let defaults = defaults.map_or_else(ServiceSettings::default, |mut section| {
         let settings = ServiceSettings::default().overridden_by(&mut section, faults);
         section.finish(faults);
@@ -138,5 +144,5 @@ fn document_to_config(
     let mut unused = FaultList::default();
     let is_used = mode == Mode::Adopt || services.is_empty();
     let unlisted = defaults.into_unlisted(if is_used { faults } else { &mut unused });
-    Config { agent, passive, services, unlisted }
+    Config { agent, passive, services, unlisted, role, sync }
 }

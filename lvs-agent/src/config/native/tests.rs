@@ -10,6 +10,7 @@ mod policy;
 mod round_trip;
 mod secrets;
 mod services;
+mod sync;
 
 use std::{
     fmt::Write as _,
@@ -30,9 +31,9 @@ use crate::{
         AddressFamily, AgentSettings, AttachOrder, BurstSettings, Check, CheckKind, Config,
         ConnectionSettings, DetectorSettings, ForwardingMethod, FurtherChecks, HttpCheck, HttpPage,
         IdleConnection, MailAbout, MailRelay, MailSettings, Netmask, Notifications, OnExit, OnFailure,
-        PassiveSettings, Persistence, PoolPolicy, Protocol, RealServer, Scheduler, SchedulerFlags,
-        ScriptUser, SecondChance, ServiceKey, StatusCodes, TcxOrder, Tunnel, TunnelFlags, Unlisted, Via,
-        VirtualService, Weight,
+        PassiveSettings, Persistence, PoolPolicy, Protocol, RealServer, RoleSetting, Scheduler,
+        SchedulerFlags, ScriptUser, SecondChance, ServiceKey, StatusCodes, TcxOrder, Tunnel, TunnelFlags,
+        Unlisted, Via, VirtualService, Weight,
     },
 };
 
@@ -196,7 +197,8 @@ fn the_smallest_file_has_the_defaults() {
         control: Some("/run/lvs-agent/control".into()),
         ..AgentSettings::default()
     };
-    assert_eq!(config, Config { agent, passive, services: vec![service], unlisted: Unlisted::default() });
+    let (unlisted, role) = (Unlisted::default(), RoleSetting::default());
+    assert_eq!(config, Config { agent, passive, services: vec![service], unlisted, role, sync: None });
 }
 
 #[test]

@@ -36,6 +36,8 @@ pub(crate) enum DetectorFeedback {
     Observed(ServerId, Observation),
     /// A suspicion was not probed, and may be raised again.
     NotProbed(ServerId),
+    /// The traffic comes here from now on, with connections whose beginning was not seen.
+    Afresh,
 }
 
 /// What the end of one probe says, for the engine to take in.

@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use neli::{genl::Nlattr, types::Buffer};
+
 use super::{
     Attribute, DecodeError, EncodeError,
     attributes::{Parsed, attribute, exactly, nest, optional, parse, required, text, text_attribute},
@@ -30,7 +32,7 @@ pub struct Daemon {
 }
 
 /// What a daemon does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DaemonRole {
     /// It tells others of this director's connections.
     Master,
@@ -40,12 +42,8 @@ pub enum DaemonRole {
 
 /// A daemon that is to be started.
 pub fn pack_daemon(daemon: &Daemon) -> Result<Attribute, EncodeError> {
-    let state = match daemon.role {
-        DaemonRole::Master => 1_u32,
-        DaemonRole::Backup => 2,
-    };
     let mut attributes = vec![
-        attribute(DaemonAttribute::State, &state.to_ne_bytes())?,
+        state(daemon.role)?,
         text_attribute(DaemonAttribute::McastIfn, &daemon.device)?,
         attribute(DaemonAttribute::SyncId, &daemon.sync_id.to_ne_bytes())?,
         attribute(DaemonAttribute::SyncMaxlen, &daemon.longest_message.to_ne_bytes())?,
@@ -59,6 +57,20 @@ pub fn pack_daemon(daemon: &Daemon) -> Result<Attribute, EncodeError> {
         None => {}
     }
     nest(TopAttribute::Daemon, &attributes)
+}
+
+/// A daemon that is to be stopped.
+pub fn pack_daemon_role(role: DaemonRole) -> Result<Attribute, EncodeError> {
+    nest(TopAttribute::Daemon, &[state(role)?])
+}
+
+/// `IP_VS_STATE_MASTER` or `IP_VS_STATE_BACKUP`.
+fn state(role: DaemonRole) -> Result<Nlattr<DaemonAttribute, Buffer>, EncodeError> {
+    let state = match role {
+        DaemonRole::Master => 1_u32,
+        DaemonRole::Backup => 2,
+    };
+    attribute(DaemonAttribute::State, &state.to_ne_bytes())
 }
 
 /// Reads the payload of a daemon attribute.

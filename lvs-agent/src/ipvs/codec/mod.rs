@@ -15,7 +15,7 @@ mod wire;
 pub use attributes::DecodeError;
 pub(super) use attributes::first_payload;
 pub use config::{Timeouts, pack_timeouts, unpack_timeouts};
-pub use daemon::{Daemon, DaemonRole, pack_daemon, unpack_daemon};
+pub use daemon::{Daemon, DaemonRole, pack_daemon, pack_daemon_role, unpack_daemon};
 pub use destination::{pack_destination, pack_destination_key, unpack_counted, unpack_destination};
 pub use info::{Info, pack_info, unpack_info};
 pub use service::{pack_service, pack_service_key, unpack_service};

@@ -211,3 +211,38 @@ fn each_check_has_a_line_in_the_monitor_file() {
     let line = monitor_line(&destination, &failure, SystemTime::UNIX_EPOCH);
     assert!(line.starts_with(&format!("[1970-01-01T00:00:00Z] [{pid}] 10.0.0.1:80 [down] ")), "{line}");
 }
+
+fn role(role: DirectorRole, takeover: Option<Takeover>) -> Event {
+    Event::Role { role, reason: RoleReason::Ordered, takeover }
+}
+
+#[test]
+fn a_standby_tells_nobody_and_who_takes_over_tells_once() {
+    let keys = format!("{MAIL}\nquorum = {{ up = [\"/bin/up\"], down = [\"/bin/down\"] }}");
+    let mut fixture = Fixture::new(&keys, "", Presence::In);
+    fixture.publish([role(DirectorRole::Standby, None)]);
+    fixture.check("10.0.0.1:80", true);
+    for server in ["10.0.0.1:80", "10.0.0.2:80"] {
+        for _ in 0..5 {
+            fixture.check(server, false);
+        }
+    }
+    let told: Vec<_> = fixture.first_lines().into_iter().filter(|line| !line.starts_with("over")).collect();
+    assert_eq!(told, [""; 0], "both servers are down");
+    let takeover = Takeover { services: 1, servers: 2, down: 2, asked: 2 };
+    fixture.publish([role(DirectorRole::Active, Some(takeover))]);
+    let told: Vec<_> = fixture.first_lines().into_iter().filter(|line| !line.starts_with("over")).collect();
+    let expected = [
+        "/bin/down",
+        "mail Takeover: this director is active, 2 of 2 real servers are down",
+        "remind 10.0.0.1:80 [web] Inaccessible real server: 10.0.0.1:80 (192.0.2.1:80)",
+        "remind 10.0.0.2:80 [web] Inaccessible real server: 10.0.0.2:80 (192.0.2.1:80)",
+    ];
+    let sorted = |mut lines: Vec<String>| {
+        lines.sort_unstable();
+        lines
+    };
+    assert_eq!(sorted(told), sorted(expected.map(str::to_owned).to_vec()));
+    fixture.publish([role(DirectorRole::Standby, None)]);
+    assert_eq!(sorted(fixture.first_lines()), ["over 10.0.0.1:80", "over 10.0.0.2:80"], "no more reminders");
+}

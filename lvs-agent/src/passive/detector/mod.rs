@@ -160,6 +160,12 @@ impl Detector {
         self.histories.forget(id);
     }
 
+    /// Measures from now on: what came before says nothing about the traffic that comes now. No silence counts from
+    /// before, as after a stall of the director's.
+    pub fn restart(&mut self, now_ns: u64) {
+        self.awake_ns = now_ns;
+    }
+
     /// Call it on every tick before servers are evaluated. If the last one was much longer ago than a tick, the
     /// director itself stalled: answers may not have been seen meanwhile, so no silence counts from before now. Returns
     /// how long the stall was.

@@ -13,7 +13,9 @@ use metrics::{Counter, Gauge, counter, gauge, histogram};
 
 use super::probes::Probes;
 use crate::{
-    event::{ContradictionChange, Event, HintFate, MailResult, Record, Subject, Subscriber, Timelines},
+    event::{
+        ContradictionChange, Event, HintFate, MailResult, Record, Subject, Subscriber, SyncChange, Timelines,
+    },
     model::{DestinationKey, ServiceKey, VirtualService},
     passive::{Evidence, Hint, Suspicion, blindness::Way},
     probe::idle::IdleChange,
@@ -168,6 +170,7 @@ impl Subscriber for EventCounters {
         self.suspicions(&record.event);
         self.idle_connections(&record.event);
         self.table(&record.event);
+        directors(&record.event);
         notifications(&record.event);
     }
 }
@@ -179,11 +182,26 @@ fn count_from_zero() {
         counter!(name).absolute(0);
     }
     counter!("lvs_table_interferences_total").absolute(0);
+    gauge!("lvs_director_active").set(1);
     for result in ["done", "failed", "observed"] {
         counter!("lvs_table_edits_total", "result" => result).absolute(0);
     }
     for kind in ["mail", "command", "line"] {
         counter!("lvs_notifications_lost_total", "kind" => kind).absolute(0);
+    }
+}
+
+/// The role, and the synchronisation daemons that are this agent's.
+fn directors(event: &Event) {
+    match event {
+        Event::Role { role, .. } => {
+            gauge!("lvs_director_active").set(if role.is_active() { 1.0 } else { 0.0 });
+        }
+        Event::SyncDaemon { role, change } => {
+            let is_right = matches!(change, SyncChange::Started { .. } | SyncChange::Found);
+            gauge!("lvs_sync_daemon", "role" => role.to_string()).set(if is_right { 1.0 } else { 0.0 });
+        }
+        _ => {}
     }
 }
 

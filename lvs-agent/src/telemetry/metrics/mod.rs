@@ -192,6 +192,11 @@ fn describe_others() {
         "lvs_table_contended",
         "1 while others keep changing the service, so that it is repaired at growing intervals"
     );
+    describe_gauge!("lvs_director_active", "1 if this director is active, 0 if it is standby");
+    describe_gauge!(
+        "lvs_sync_daemon",
+        "1 if the kernel's synchronisation daemon runs as configured, 0 if not, by its role"
+    );
     describe_counter!(
         "lvs_passive_stalls_total",
         "Times that the director was starved of CPU, so that a tick came at least 20 ms late"

@@ -8,13 +8,13 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::*;
 use crate::{
-    agent::controller::Parts,
+    agent::controller::{Parts, Role},
     config::native,
-    engine::{Engine, subscriptions::Subscriptions},
+    engine::{Engine, role::RoleKeeper, subscriptions::Subscriptions},
     event::Publisher,
     health::{Sample, Source, State},
     ipvs::{Edit, difference},
-    model::BurstSettings,
+    model::{BurstSettings, RoleSetting},
     passive::Targets,
     pool::Presence,
     probe::{CheckResult, Prober, Scheduler},
@@ -73,6 +73,10 @@ impl Fixture {
             watched: watched_tx,
             feedback: mpsc::channel(1).0,
             state_writer: None,
+            role: Role {
+                keeper: RoleKeeper::new(RoleSetting::default(), None, services, None),
+                writer: None,
+            },
         });
         Self { controller, watched, _results: kept, _stop: shutdown.drop_guard() }
     }

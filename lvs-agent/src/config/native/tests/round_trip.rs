@@ -357,7 +357,7 @@ prop_compose! {
             }
             service.name = format!("service {number} \"ä\\");
         }
-        Config { agent: AgentSettings { metrics, on_exit, control, maintenance, script_user, operators, probe_mark, ..AgentSettings::default() }, passive, services, unlisted: Unlisted::default() }
+        Config { agent: AgentSettings { metrics, on_exit, control, maintenance, script_user, operators, probe_mark, ..AgentSettings::default() }, passive, services, unlisted: Unlisted::default(), role: RoleSetting::default(), sync: None }
     }
 }
 

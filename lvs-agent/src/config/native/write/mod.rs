@@ -3,6 +3,7 @@
 //! Everything that holds without being written is left out; checks are written whole.
 
 mod check;
+mod director;
 mod notify;
 mod policy;
 mod settings;
@@ -27,9 +28,13 @@ use crate::model::{
 /// Writes a configuration down.
 #[must_use]
 pub fn to_toml(config: &Config) -> String {
-    let Config { agent, passive, services, unlisted } = config;
+    let Config { agent, passive, services, unlisted, role, sync } = config;
     let usual = usual_checks(unlisted);
-    let mut written = settings::agent(agent) + &settings::passive(passive) + &defaults(unlisted);
+    let mut written = settings::agent(agent)
+        + &director::role(*role)
+        + &sync.as_ref().map(director::sync).unwrap_or_default()
+        + &settings::passive(passive)
+        + &defaults(unlisted);
     for service in services {
         written += &self::service(service, unlisted, &usual);
     }
