@@ -28,13 +28,21 @@ use self::{
     request::{TIMEOUT, request},
     status::{Signals, compose, worst},
 };
-use crate::messages::{ReloadRequest, SignalRequest, StatusRequest, WatchedServices, WeightsRequest};
+use crate::messages::{
+    ReloadRequest, ServedRequest, SignalRequest, StatusRequest, WatchedServices, WeightsRequest,
+};
 use crate::{
-    control::{AgentStatus, Answer, Reply, Request, ServiceStatus, Status},
-    engine::{admin::AdminCommand, selection::ServerSelector},
+    control::{
+        AddressHealth, AgentStatus, Answer, HealthVerdict, Healthiness, Reply, Request, ServiceStatus, Status,
+    },
+    engine::{
+        admin::AdminCommand,
+        selection::ServerSelector,
+        served::{self, Criterion},
+    },
     event::History,
     log::LogFilter,
-    model::Config,
+    model::{Config, Mode},
     pool::Drain,
     probe::Prober,
     reconcile::{DryRunLog, sysctl},
@@ -43,10 +51,14 @@ use crate::{
 /// How long a reload may take, with a long configuration and the kernel's table.
 const RELOAD_TIMEOUT: Duration = Duration::from_mins(1);
 
+/// How long the controller may take to say how well services are served, which takes it some 10 µs: it is stuck then.
+const STUCK_AFTER: Duration = Duration::from_millis(500);
+
 /// Answers requests by asking the tasks that can.
 #[derive(Clone, Debug)]
 pub(crate) struct AdminHandler {
     pub(crate) controller: mpsc::Sender<StatusRequest>,
+    pub(crate) served: mpsc::Sender<ServedRequest>,
     pub(crate) passive: MonitorHandle,
     /// The edits of a dry run; `None` where edits are made.
     pub(crate) observed: Option<DryRunLog>,
@@ -122,6 +134,12 @@ impl Answer for AdminHandler {
                 let checked = check_now(&services, &ServerSelector { server, service }, &self.prober).await;
                 checked.map_or_else(|error| Reply::Error(error.to_string()), Reply::Checked)
             }
+            Request::Healthy { services, min_share, backups } => {
+                self.healthy(&services, Criterion { min_share, backups }).await
+            }
+            Request::Addresses { min_share, backups } => {
+                self.addresses(Criterion { min_share, backups }).await
+            }
             Request::Connections { server, service } => {
                 self.commands.connections(ServerSelector { server, service }).await
             }
@@ -142,6 +160,31 @@ impl AdminHandler {
             status.warnings.push(format!("what the kernel counts is not known: {reason}"));
         }
         Ok(status)
+    }
+
+    /// Whether these services are healthy. Whoever asks has little time: an answer that says that there is none is one,
+    /// too.
+    async fn healthy(&self, services: &[String], criterion: Criterion) -> Reply {
+        let Ok(all) = ask(&self.served, STUCK_AFTER).await else {
+            let text = "the agent is stuck: it has decided nothing lately; see its log".to_owned();
+            return Reply::Healthy(Healthiness { verdict: HealthVerdict::Stuck, text });
+        };
+        match served::named(all, services) {
+            Ok(wanted) => Reply::Healthy(served::healthiness(&wanted, criterion)),
+            Err(unknown) => Reply::Error(unknown.to_string()),
+        }
+    }
+
+    /// The health of the addresses of services. Where nothing is written nothing is announced either.
+    async fn addresses(&self, criterion: Criterion) -> Reply {
+        if self.in_force.borrow().agent.mode == Mode::Observe {
+            return Reply::Addresses(Vec::new());
+        }
+        let Ok(all) = ask(&self.served, STUCK_AFTER).await else {
+            return Reply::Error("the agent is stuck: it has decided nothing lately; see its log".to_owned());
+        };
+        let of = |(address, verdict)| AddressHealth { address, verdict };
+        Reply::Addresses(served::addresses(&all, criterion).into_iter().map(of).collect())
     }
 
     /// The events that are kept, or those of one service.
@@ -265,6 +308,7 @@ mod tests {
         let config = native::read(text, "test.toml".as_ref()).expect("it is a configuration");
         let handler = AdminHandler {
             controller,
+            served: mpsc::channel(1).0,
             passive: MonitorHandle::Monitor(monitor),
             observed: None,
             reload: mpsc::channel(1).0,

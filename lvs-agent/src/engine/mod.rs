@@ -16,6 +16,7 @@ mod first_checks;
 pub(crate) mod idle;
 pub(crate) mod probe_timeout;
 pub(crate) mod selection;
+pub(crate) mod served;
 mod service;
 mod shared_failures;
 mod state_age;

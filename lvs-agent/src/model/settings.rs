@@ -10,7 +10,10 @@ use std::{
 
 use lvs_common::PROBE_MARK;
 
-use super::{CommandLine, LogTarget, OnExit, ScriptUser, SecondChance, Unlisted, VirtualService, defaults};
+use super::{
+    AnnounceSettings, CommandLine, LogTarget, OnExit, ScriptUser, SecondChance, Unlisted, VirtualService,
+    defaults,
+};
 
 /// Everything an operator can say.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,6 +24,8 @@ pub struct Config {
     pub passive: PassiveSettings,
     /// The virtual services, no two with the same key or name. At least one in [`Mode::Manage`].
     pub services: Vec<VirtualService>,
+    /// What others are told of services.
+    pub announce: AnnounceSettings,
     /// How other services are treated, where the table's are checked as well ([`Config::adopts`]).
     pub unlisted: Unlisted,
 }
@@ -49,6 +54,7 @@ impl Config {
             agent,
             passive: PassiveSettings::default(),
             services: Vec::new(),
+            announce: AnnounceSettings::default(),
             unlisted: Unlisted::default(),
         }
     }

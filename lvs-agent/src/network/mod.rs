@@ -6,6 +6,7 @@
 //! | file | what is in it |
 //! |---|---|
 //! | `link.rs` | network devices |
+//! | `addresses.rs` | VIPs that are announced by being on a device: the only thing here that is ever set |
 //! | `filters.rs` | filters on a device's clsact qdisc |
 //! | `route.rs` | the route to an address |
 //! | `neighbour/` | the neighbour table: reading, resolving, watching |
@@ -17,6 +18,7 @@
 //! | `attributes.rs`, `netlink.rs` | rtnetlink messages and the socket for them |
 //! | `error.rs` | what can go wrong |
 
+mod addresses;
 mod attributes;
 mod change;
 mod error;
@@ -31,6 +33,7 @@ mod survey_task;
 mod topology;
 
 pub use crate::model::Mac;
+pub use addresses::{Added, Addresses, HostAddress};
 pub use change::NetworkChanges;
 pub use error::NetworkError;
 pub use filters::Filters;

@@ -15,7 +15,9 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use crate::messages::{AdminRequest, CommandReply, ServiceUpdate, StatusRequest, WatchedServices};
+use crate::messages::{
+    AdminRequest, CommandReply, ServedRequest, ServiceUpdate, StatusRequest, WatchedServices,
+};
 use crate::{
     engine::{
         Cause, Effects, Engine,
@@ -55,6 +57,8 @@ pub(crate) struct Inputs {
     pub(crate) idle: mpsc::Receiver<IdleReport>,
     /// Status requests.
     pub(crate) requests: mpsc::Receiver<StatusRequest>,
+    /// Requests for how well services are served.
+    pub(crate) served: mpsc::Receiver<ServedRequest>,
     /// Other lists of services.
     pub(crate) updates: mpsc::Receiver<ServiceUpdate>,
     /// Admin commands.
@@ -162,6 +166,8 @@ impl Controller {
                 Some(update) = inputs.updates.recv() => self.replace(update).await,
                 Some(request) = inputs.commands.recv() => self.command(request),
                 Some(request) = inputs.requests.recv() => self.answer(request),
+                // Whoever asked may have gone.
+                Some(request) = inputs.served.recv() => drop(request.send(self.engine.served())),
                 // Whoever asked may have been started anew.
                 Some(turn) = inputs.turns.recv() => drop(turn.send(one_line(&self.engine, Instant::now()))),
                 Ok(()) = inputs.maintained.changed() => {

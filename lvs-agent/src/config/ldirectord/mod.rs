@@ -43,7 +43,8 @@ use super::{
     reading::{Format, Reading},
 };
 use crate::model::{
-    AgentSettings, Config, LogTarget, OnExit, PassiveSettings, ScriptUser, Unlisted, VirtualService,
+    AgentSettings, AnnounceSettings, Config, LogTarget, OnExit, PassiveSettings, ScriptUser, Unlisted,
+    VirtualService,
 };
 
 /// Whether `text` is a configuration of ldirectord's: the first line that says so decides.
@@ -130,7 +131,8 @@ fn read_by(
         services.into_iter().map(|(read, name)| (read.service, name)).unzip();
     name_services(&mut services, &written);
     let (passive, unlisted) = (PassiveSettings::default(), Unlisted::default());
-    let config = Config { agent: agent(globals), passive, services, unlisted };
+    let config =
+        Config { agent: agent(globals), passive, services, announce: AnnounceSettings::default(), unlisted };
     let (config, warnings) = findings.finish(config, text, origin)?;
     Ok(Reading { config, format: Format::Ldirectord, warnings, needs: Vec::new(), unresolved })
 }

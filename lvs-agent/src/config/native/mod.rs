@@ -39,6 +39,7 @@
 //!   timeouts, source), and not what it asks.
 //! - Unknown keys are faults: a misspelt `fall` must not become the default.
 
+mod announce;
 mod check;
 mod compare;
 mod notify;
@@ -65,7 +66,7 @@ use super::{
     name_grace::Unresolved,
     reading::{Format, Reading},
 };
-use crate::model::{AgentSettings, Config, Mode, PassiveSettings};
+use crate::model::{AgentSettings, AnnounceSettings, Config, Mode, PassiveSettings};
 use section::Section;
 use settings::ServiceSettings;
 
@@ -111,6 +112,7 @@ fn document_to_config(
     let mut top = Section::new("the file", 0..0, document.into_inner());
     let agent = top.table("agent", "[agent]", faults);
     let passive = top.table("passive", "[passive]", faults);
+    let announce = top.table("announce", "[announce]", faults);
     let defaults = top.table("defaults", "[defaults]", faults);
     let before = faults.len();
     let sections = top.tables("service", "[[service]]", faults);
@@ -123,6 +125,8 @@ fn document_to_config(
         faults.add(0..0, Contradiction::NoServices);
     }
     let passive = passive.map_or_else(PassiveSettings::default, |section| settings::passive(section, faults));
+    let announce =
+        announce.map_or_else(AnnounceSettings::default, |section| announce::settings(section, faults));
     let defaults = defaults.map_or_else(ServiceSettings::default, |mut section| {
         let settings = ServiceSettings::default().overridden_by(&mut section, faults);
         section.finish(faults);
@@ -138,5 +142,5 @@ fn document_to_config(
     let mut unused = FaultList::default();
     let is_used = mode == Mode::Adopt || services.is_empty();
     let unlisted = defaults.into_unlisted(if is_used { faults } else { &mut unused });
-    Config { agent, passive, services, unlisted }
+    Config { agent, passive, services, announce, unlisted }
 }
