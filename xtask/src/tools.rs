@@ -1,6 +1,7 @@
 //! The tools that tests and the demo call, and the servers that checks are tested against: unpacked into the cache, not
 //! installed.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -114,4 +115,17 @@ pub(crate) fn promtool(cache: &Cache) -> Result<PathBuf> {
 /// The same for `jsonnet`.
 pub(crate) fn jsonnet(cache: &Cache) -> Result<PathBuf> {
     Ok(monitoring(cache)?.root().join("usr/bin/jsonnet"))
+}
+
+/// Debian's package with a routing daemon, which announces what is on a device.
+const BIRD: &[&str] = &["bird2"];
+
+/// What tells the scenarios where it is, and where its libraries are.
+pub(crate) fn bird(cache: &Cache) -> Result<Vec<(OsString, OsString)>> {
+    let unpacked = cache.packages(BIRD)?;
+    let libraries = unpacked.environment()?.into_iter().find(|(name, _)| *name == "LD_LIBRARY_PATH");
+    let program = ("LVS_BIRD".into(), unpacked.root().join("usr/sbin/bird").into());
+    Ok(std::iter::once(program)
+        .chain(libraries.map(|(_, value)| ("LVS_BIRD_LIBRARIES".into(), value)))
+        .collect())
 }

@@ -33,6 +33,8 @@ const VM_TIMEOUT: Duration = Duration::from_hours(2);
 /// all kernels.
 const ON_DEFAULT_KERNEL_ONLY: &[&str] = &[
     "admin_commands::",
+    "announce::a_stuck_controller_is_noticed",
+    "announce::a_thousand_services_make_healthy_no_slower",
     "bad_input::",
     // The other tests of `ipvs_table` make one edit of each kind, on all kernels.
     "ipvs_table::random_edits::",
@@ -288,6 +290,7 @@ impl<'a> Session<'a> {
             environment.push((tools::LDIRECTORD_VARIABLE.into(), oracle.root().into()));
             let monitoring = tools::monitoring(self.cache)?;
             environment.push((tools::MONITORING_VARIABLE.into(), monitoring.root().into()));
+            environment.extend(tools::bird(self.cache)?);
         }
         environment.extend(self.long().into_iter().map(|(name, value)| (name.into(), value)));
         // Times in these tests are those of the guest, which must not depend on what else the host does.
