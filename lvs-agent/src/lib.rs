@@ -7,6 +7,7 @@
 
 mod admin;
 pub mod agent;
+mod announce;
 mod backoff;
 pub mod cli;
 pub mod clock;

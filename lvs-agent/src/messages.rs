@@ -12,6 +12,7 @@ use crate::{
     engine::{
         admin::{AdminCommand, CommandResult},
         selection::{ServerSelector, Unknown},
+        served::Served,
         status::ServiceSummary,
     },
     event::{ListChange, RoleState},
@@ -92,6 +93,10 @@ pub(crate) struct StatusRequest {
     pub(crate) service: Option<String>,
     pub(crate) reply: oneshot::Sender<Result<Vec<ServiceSummary>, Unknown>>,
 }
+
+/// A request for how well each service is served, in the order of the configuration. Cheap, for thousands of servers as
+/// well.
+pub(crate) type ServedRequest = oneshot::Sender<Vec<Served>>;
 
 /// An admin command, and where its result goes.
 #[derive(Debug)]

@@ -2,6 +2,8 @@
 
 use std::ffi::OsString;
 
+use anyhow::Result;
+
 use crate::cache::Cache;
 
 /// A program from a package of Debian's.
@@ -19,23 +21,24 @@ pub(crate) const KEEPALIVED: Peer = Peer {
     variables: ["LVS_KEEPALIVED", "LVS_KEEPALIVED_LIBRARIES"],
 };
 
-/// keepalived, and the other end of its BFD sessions.
-pub(crate) const PEERS: [Peer; 2] = [
-    KEEPALIVED,
-    Peer { package: "bird2", program: "usr/sbin/bird", variables: ["LVS_BIRD", "LVS_BIRD_LIBRARIES"] },
-];
+/// A routing daemon, which announces what is on a device, and is the other end of BFD sessions.
+pub(crate) const BIRD: Peer =
+    Peer { package: "bird2", program: "usr/sbin/bird", variables: ["LVS_BIRD", "LVS_BIRD_LIBRARIES"] };
 
 impl Peer {
-    /// What must be known to start it. Without the package it goes on without it.
-    pub(crate) fn environment(&self, cache: &Cache) -> Vec<(OsString, OsString)> {
+    /// What must be known to start it.
+    pub(crate) fn environment(&self, cache: &Cache) -> Result<Vec<(OsString, OsString)>> {
         let [program, libraries] = self.variables;
-        let found = cache.packages(&[self.package]).and_then(|unpacked| {
-            let paths = unpacked.environment()?.into_iter().find(|(name, _)| *name == "LD_LIBRARY_PATH");
-            let path = unpacked.root().join(self.program);
-            let libraries = paths.map(|(_, value)| (libraries.into(), value));
-            Ok([(program.into(), path.into())].into_iter().chain(libraries).collect())
-        });
-        found.unwrap_or_else(|error| {
+        let unpacked = cache.packages(&[self.package])?;
+        let paths = unpacked.environment()?.into_iter().find(|(name, _)| *name == "LD_LIBRARY_PATH");
+        let path = unpacked.root().join(self.program);
+        let libraries = paths.map(|(_, value)| (libraries.into(), value));
+        Ok([(program.into(), path.into())].into_iter().chain(libraries).collect())
+    }
+
+    /// The same for who can do without it, and then says so.
+    pub(crate) fn environment_if_there(&self, cache: &Cache) -> Vec<(OsString, OsString)> {
+        self.environment(cache).unwrap_or_else(|error| {
             println!("without {}: {error:#}", self.package);
             Vec::new()
         })

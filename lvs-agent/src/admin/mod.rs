@@ -34,14 +34,22 @@ use self::{
     status::{Signals, compose, worst},
 };
 use crate::messages::{
-    RefusedChances, ReloadRequest, SignalRequest, StatusRequest, WatchedServices, WeightsRequest,
+    RefusedChances, ReloadRequest, ServedRequest, SignalRequest, StatusRequest, WatchedServices,
+    WeightsRequest,
 };
 use crate::{
-    control::{AgentStatus, Answer, Answered, Reply, Request, ServiceStatus, Status},
-    engine::{admin::AdminCommand, selection::ServerSelector},
+    control::{
+        AddressHealth, AgentStatus, Answer, Answered, HealthVerdict, Healthiness, Reply, Request,
+        ServiceStatus, Status,
+    },
+    engine::{
+        admin::AdminCommand,
+        selection::ServerSelector,
+        served::{self, Criterion},
+    },
     event::History,
     log::LogFilter,
-    model::Config,
+    model::{Config, Mode},
     pool::Drain,
     probe::Prober,
     reconcile::{DryRunLog, sysctl},
@@ -50,10 +58,14 @@ use crate::{
 /// How long a reload may take, with a long configuration and the kernel's table.
 const RELOAD_TIMEOUT: Duration = Duration::from_mins(1);
 
+/// How long the controller may take to say how well services are served, which takes it some 10 µs: it is stuck then.
+const STUCK_AFTER: Duration = Duration::from_millis(500);
+
 /// Answers requests by asking the tasks that can.
 #[derive(Clone, Debug)]
 pub(crate) struct AdminHandler {
     pub(crate) controller: mpsc::Sender<StatusRequest>,
+    pub(crate) served: mpsc::Sender<ServedRequest>,
     pub(crate) passive: MonitorHandle,
     /// Which services have no second chance.
     pub(crate) refused_chances: latest::Receiver<RefusedChances>,
@@ -146,6 +158,12 @@ impl AdminHandler {
                 checked.map_or_else(|error| Reply::Error(error.to_string()), Reply::Checked)
             }
             Request::Role { order } => self.directors.role(order).await,
+            Request::Healthy { services, min_share, backups } => {
+                self.healthy(&services, Criterion { min_share, backups }).await
+            }
+            Request::Addresses { min_share, backups } => {
+                self.addresses(Criterion { min_share, backups }).await
+            }
             Request::Connections { server, service } => {
                 self.commands.connections(ServerSelector { server, service }).await
             }
@@ -205,6 +223,31 @@ impl AdminHandler {
             };
             service.second_chance = Some(reason.map_or_else(|| "on".to_owned(), |why| format!("off: {why}")));
         }
+    }
+
+    /// Whether these services are healthy. Whoever asks has little time: an answer that says that there is none is one,
+    /// too.
+    async fn healthy(&self, services: &[String], criterion: Criterion) -> Reply {
+        let Ok(all) = ask(&self.served, STUCK_AFTER).await else {
+            let text = "the agent is stuck: it has decided nothing lately; see its log".to_owned();
+            return Reply::Healthy(Healthiness { verdict: HealthVerdict::Stuck, text });
+        };
+        match served::named(all, services) {
+            Ok(wanted) => Reply::Healthy(served::healthiness(&wanted, criterion)),
+            Err(unknown) => Reply::Error(unknown.to_string()),
+        }
+    }
+
+    /// The health of the addresses of services. Where nothing is written nothing is announced either.
+    async fn addresses(&self, criterion: Criterion) -> Reply {
+        if self.in_force.borrow().agent.mode == Mode::Observe {
+            return Reply::Addresses(Vec::new());
+        }
+        let Ok(all) = ask(&self.served, STUCK_AFTER).await else {
+            return Reply::Error("the agent is stuck: it has decided nothing lately; see its log".to_owned());
+        };
+        let of = |(address, verdict)| AddressHealth { address, verdict };
+        Reply::Addresses(served::addresses(&all, criterion).into_iter().map(of).collect())
     }
 
     /// The events that are kept, or those of one service.
@@ -329,6 +372,7 @@ mod tests {
         let config = native::read(text, "test.toml".as_ref()).expect("it is a configuration");
         let handler = AdminHandler {
             controller,
+            served: mpsc::channel(1).0,
             passive: MonitorHandle::Monitor(monitor),
             refused_chances: latest::channel(None).1,
             observed: None,

@@ -39,6 +39,7 @@ use self::{
 use crate::telemetry::metrics as exposition;
 use crate::{
     admin::{AdminHandler, MonitorHandle, OwnState, commands::ControllerHandle, directors::DirectorHandle},
+    announce::{self, Announcer},
     config::Source,
     control::{ControlServer, ControlService},
     engine::{
@@ -54,7 +55,7 @@ use crate::{
     ipvs::IpvsClient,
     log::{LogFilter, LostLines},
     messages::{RefusedChances, ServiceUpdate, WatchedServices},
-    model::{Config, OnExit, VirtualService, defaults::OPERATORS},
+    model::{AnnounceSettings, Config, Mode, OnExit, VirtualService, defaults::OPERATORS},
     monitor::setup::{self, NoPassiveSide, Wiring},
     netlink::DEFAULT_TIMEOUT,
     network::OwnAddresses,
@@ -129,7 +130,7 @@ pub(crate) async fn run(
     let _lock = (role == InstanceRole::Primary).then(claim).transpose()?;
     // From here on SIGHUP no longer ends the process.
     let hangups = signal(SignalKind::hangup()).context("listening for SIGHUP")?;
-    let external = ExternalInputs { source, hangups, manager: manager.unwrap_or_default() };
+    let external = ExternalInputs { source, hangups, manager: manager.unwrap_or_default(), role };
     let mut starting = Box::pin(Running::start(config, external, run_as, (log, filter), events));
     let running = tokio::select! {
         started = &mut starting => started?,
@@ -165,6 +166,8 @@ struct ExternalInputs {
     hangups: Signal,
     /// Whoever has started the agent.
     manager: ServiceManager,
+    /// Which of the agents of its network namespace this is.
+    role: InstanceRole,
 }
 
 /// What is opened before anything is changed.
@@ -207,6 +210,8 @@ struct Running {
     state_lock: Option<FileLock>,
     in_force: Option<latest::Receiver<Arc<Config>>>,
     own: OwnState,
+    /// Whether it is no agent that another one has started.
+    is_primary: bool,
     /// Where the metrics' port finds what it tells its visitors.
     visits: Option<SourceSlot>,
 }
@@ -214,7 +219,7 @@ struct Running {
 impl Running {
     async fn start(
         config: Config,
-        ExternalInputs { source, hangups, manager }: ExternalInputs,
+        ExternalInputs { source, hangups, manager, role }: ExternalInputs,
         run_as: RunAs,
         (log, filter): (LostLines, LogFilter),
         events: Publisher,
@@ -224,6 +229,7 @@ impl Running {
         events.subscribe(own.history.clone());
         let mut running = Self {
             own,
+            is_primary: role == InstanceRole::Primary,
             events: events.clone(),
             tasks: TaskSet::new(),
             in_force: None,
@@ -296,6 +302,7 @@ impl Running {
     }
 
     /// Can't fail: the agent logs what isn't available and runs without it.
+    #[expect(clippy::too_many_lines, reason = "it wires the tasks, one after the other")]
     async fn start_tasks(&mut self, parts: Parts) {
         let Parts {
             config,
@@ -328,6 +335,7 @@ impl Running {
         let (idle, idle_handle, idle_reports) = IdleConnections::new();
         self.tasks.spawn(TaskName::Idle, idle.marked(config.agent.probe_mark).run(shutdown.clone()));
         let (requests_tx, requests) = mpsc::channel(REQUESTS);
+        let (served_tx, served) = mpsc::channel(REQUESTS);
         let (updates_tx, updates) = mpsc::channel(UPDATES);
         let (commands_tx, commands) = mpsc::channel(COMMANDS);
         let (roles_tx, roles) = mpsc::channel(ROLES);
@@ -363,6 +371,7 @@ impl Running {
             reports,
             idle: idle_reports,
             requests,
+            served,
             updates,
             commands,
             turns,
@@ -390,6 +399,7 @@ impl Running {
         let commands = ControllerHandle { controller: commands_tx, is_observing: observed.is_some() };
         let handler = AdminHandler {
             controller: requests_tx,
+            served: served_tx,
             passive,
             refused_chances,
             observed,
@@ -424,8 +434,9 @@ impl Running {
         maintained
     }
 
-    /// Starts to answer questions: of visitors of the status page, and over the control socket.
+    /// Starts to answer questions: of visitors of the status page, and over the control socket; and to tell others.
     fn answer(&mut self, control: Option<ControlServer>, handler: AdminHandler) {
+        self.announce(&handler);
         if let Some(visits) = &self.visits {
             // It is set once, here.
             visits.set(Arc::new(handler.clone())).ok();
@@ -433,6 +444,25 @@ impl Running {
         if let Some(control) = control {
             self.tasks.spawn_restarted(TaskName::Control, ControlService::new(control, handler));
         }
+    }
+
+    /// Starts to tell others how well services are served. Where nothing is written, nobody is told anything either.
+    fn announce(&mut self, handler: &AdminHandler) {
+        let (served, in_force) = (handler.served.clone(), handler.in_force.clone());
+        let config = in_force.borrow().clone();
+        if config.agent.mode == Mode::Observe {
+            if config.announce != AnnounceSettings::default()
+                || config.services.iter().any(|service| service.announce.is_some())
+            {
+                info!("nothing is announced: mode observe");
+            }
+            return;
+        }
+        let failure = self.tasks.failure();
+        let is_sole = self.is_primary && config.agent.execute.is_empty();
+        let parts = announce::Parts { served, in_force, events: self.events.clone(), is_sole };
+        let announcer = Announcer::new(parts, move || failure.get().is_some());
+        self.tasks.spawn_restarted(TaskName::Announce, announcer);
     }
 
     /// Starts to keep the kernel's table, and to follow its services where they are adopted.

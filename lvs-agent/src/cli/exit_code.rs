@@ -59,6 +59,24 @@ Exit codes:
   2  A service has no server (or the arguments are wrong)
   3  No agent answers, or it has no such service";
 
+/// A service isn't healthy (`healthy`).
+pub(super) const UNHEALTHY: u8 = 1;
+/// A service isn't known yet to be healthy (`healthy`).
+pub(super) const NOT_KNOWN: u8 = 2;
+/// No agent answers, or it has no such service (`healthy`).
+pub(super) const NO_AGENT: u8 = 3;
+/// The agent doesn't answer in time: it is stopped or stuck (`healthy`).
+pub(super) const STUCK: u8 = 4;
+
+/// The codes of `healthy`.
+pub(super) const OF_HEALTHY: &str = "\
+Exit codes:
+  0  All services that were asked about are healthy
+  1  At least one is not: it has no quorum, or too small a share of it is up
+  2  At least one is not known yet (or the arguments are wrong)
+  3  No agent answers, or it has no such service
+  4  The agent is stopped or stuck: it gave no answer in time";
+
 /// A check failed or could not be made (`check`).
 pub(super) const CHECK_FAILED: u8 = 1;
 /// There is no such server, no agent answers, or the configuration can't be used (`check`).

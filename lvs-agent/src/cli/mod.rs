@@ -1,11 +1,13 @@
 //! The command line, and what stands around a run: the log and the runtime.
 
+mod announce;
 mod arguments;
 mod check;
 mod check_config;
 mod details;
 mod events;
 mod exit_code;
+mod healthy;
 mod names_at_start;
 mod rights;
 mod role;
@@ -32,10 +34,12 @@ use nix::sys::resource::{Resource, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::{
+    announce::AnnounceCommand,
     arguments::{ControlArguments, small_runtime, unexpected},
     check::CheckArguments,
     check_config::Secrets,
     events::EventsArguments,
+    healthy::HealthyArguments,
     rights::Privileges,
     role::RoleArguments,
     servers::{DrainArguments, MaintenanceArguments, ServerArguments},
@@ -90,6 +94,13 @@ enum Command {
     /// goes.
     #[command(after_help = exit_code::OF_STATUS)]
     Status(StatusArguments),
+    /// Tell by the exit code whether services are healthy, within a moment: for keepalived's `vrrp_script`, exabgp,
+    /// Consul and Kubernetes' exec probes.
+    #[command(after_help = exit_code::OF_HEALTHY)]
+    Healthy(HealthyArguments),
+    /// Tell another program which addresses are to be announced, as long as it listens.
+    #[command(subcommand, after_help = exit_code::OF_OTHERS)]
+    Announce(AnnounceCommand),
     /// Show services and servers on the terminal, with keys for what an operator does.
     #[command(after_help = exit_code::OF_OTHERS)]
     Top(TopArguments),
@@ -214,6 +225,8 @@ pub fn main(cli: &Cli) -> ExitCode {
                 .unwrap_or_else(|error| failed(&format_args!("{error:#}"), exit_code::UNUSABLE))
         }
         Command::Status(arguments) => run_client(async { Ok(status::status(arguments).await) }),
+        Command::Healthy(arguments) => run_client(async { Ok(healthy::healthy(arguments).await) }),
+        Command::Announce(command) => run_client(announce::announce(command)),
         Command::Check(arguments) => run_client(async { Ok(check::check(arguments).await) }),
         Command::Top(arguments) => run_client(top::top(arguments)),
         Command::LogLevel(arguments) => end(log_level(arguments)),

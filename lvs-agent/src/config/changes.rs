@@ -59,6 +59,7 @@ fn of_service(old: &VirtualService, new: &VirtualService) -> Vec<Option<&'static
         policy,
         notify,
         on_exit,
+        announce,
     } = new;
     let PoolPolicy {
         backups: _,
@@ -92,6 +93,7 @@ fn of_service(old: &VirtualService, new: &VirtualService) -> Vec<Option<&'static
         ("flap", *flap != old.policy.flap),
         ("mails and commands", *notify != old.notify),
         ("on-exit", *on_exit != old.on_exit),
+        ("announce", *announce != old.announce),
     ];
     kinds.into_iter().map(|(kind, changed)| changed.then_some(kind)).collect()
 }

@@ -4,7 +4,7 @@ use crate::model::{AgentSettings, Config};
 
 /// `new` with the old values of all settings that need a restart, and the names of those that have changed.
 pub(crate) fn without_restart(old: &Config, new: Config) -> (Config, Vec<&'static str>) {
-    let Config { agent, passive, services, unlisted, role, sync } = new;
+    let Config { agent, passive, services, announce, unlisted, role, sync } = new;
     let AgentSettings {
         metrics,
         on_exit,
@@ -37,10 +37,12 @@ pub(crate) fn without_restart(old: &Config, new: Config) -> (Config, Vec<&'stati
         ("`operators` in `[agent]`", operators != before.operators),
         ("`probe-mark` in `[agent]`", probe_mark != before.probe_mark),
         ("`[passive]`", passive != old.passive),
+        ("`[announce]`", announce != old.announce),
     ];
     let agent = AgentSettings { on_exit, autoreload, connections, callback, on_shutdown, ..before.clone() };
     let changed = settings.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name).collect();
-    (Config { agent, passive: old.passive.clone(), services, unlisted, role, sync }, changed)
+    let (passive, announce) = (old.passive.clone(), old.announce.clone());
+    (Config { agent, passive, services, announce, unlisted, role, sync }, changed)
 }
 
 #[cfg(test)]

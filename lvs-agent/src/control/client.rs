@@ -19,6 +19,12 @@ const MAX_REPLY: u64 = 256 << 20;
 
 /// Asks the agent that listens at `path`.
 pub async fn ask(path: &Path, request: &Request) -> Result<Reply, ControlError> {
+    let is_long = matches!(request, Request::Reload {} | Request::Check { .. });
+    ask_within(path, request, if is_long { LONG_PATIENCE } else { PATIENCE }).await
+}
+
+/// The same, for whom the answer is only of use within `patience`.
+pub async fn ask_within(path: &Path, request: &Request, patience: Duration) -> Result<Reply, ControlError> {
     let broken = |message: String| ControlError::Exchange { path: path.to_owned(), message };
     let connected = UnixStream::connect(path).await;
     let mut stream = match connected {
@@ -36,12 +42,10 @@ pub async fn ask(path: &Path, request: &Request) -> Result<Reply, ControlError> 
         BufReader::new((&mut stream).take(MAX_REPLY)).read_line(&mut reply).await?;
         Ok::<_, io::Error>(reply)
     };
-    let is_long = matches!(request, Request::Reload {} | Request::Check { .. });
-    let patience = if is_long { LONG_PATIENCE } else { PATIENCE };
     let reply = match timeout(patience, exchange).await {
         Ok(Ok(reply)) => reply,
         Ok(Err(error)) => return Err(broken(error.to_string())),
-        Err(_elapsed) => return Err(broken(format!("no answer within {patience:?}"))),
+        Err(_elapsed) => return Err(ControlError::Late { path: path.to_owned(), patience }),
     };
     match serde_json::from_str::<Versioned<Reply>>(&reply) {
         Ok(Versioned { reply: Reply::Error(message), .. }) => Err(ControlError::Refused(message)),

@@ -8,6 +8,7 @@ mod checked;
 mod client;
 mod event_text;
 mod events;
+mod healthiness;
 mod protocol;
 mod render;
 mod server;
@@ -15,12 +16,13 @@ mod server_name;
 mod status;
 mod terminal;
 
-use std::{io, path::PathBuf};
+use std::{io, path::PathBuf, time::Duration};
 
 pub use checked::{CHECKED_VERSION, CheckReport, CheckStep, Checked, CheckedServer};
-pub use client::ask;
+pub use client::{ask, ask_within};
 pub use event_text::event_text;
 pub use events::{EventLine, Events, StepKind, Timeline, TimelineStep};
+pub use healthiness::{AddressHealth, HealthVerdict, Healthiness};
 pub use protocol::{
     AffectedServer, Connections, PROTOCOL_VERSION, Reloaded, Reply, ReplyLine, Request, RoleOrder, RoleReply,
 };
@@ -93,6 +95,17 @@ pub enum ControlError {
         path: PathBuf,
         /// What the kernel said.
         error: io::Error,
+    },
+    /// The agent took too long.
+    #[error(
+        "the agent at {path} gave no answer within {patience:?}: it is stopped or stuck",
+        path = .path.display()
+    )]
+    Late {
+        /// The socket's path.
+        path: PathBuf,
+        /// How long it was waited for.
+        patience: Duration,
     },
     /// The agent sent no reply, or an invalid one.
     #[error("invalid answer from the agent at {path}: {message}", path = .path.display())]

@@ -5,8 +5,8 @@ use std::{fmt, net::SocketAddr};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{Checked, Events, RoleStatus, ServerName, Status};
-use crate::model::DirectorRole;
+use super::{AddressHealth, Checked, Events, Healthiness, RoleStatus, ServerName, Status};
+use crate::model::{DirectorRole, Share};
 
 /// The version of this protocol. Another one has requests or replies that older programs would misunderstand; fields
 /// and commands that are only added leave it as it is.
@@ -90,6 +90,27 @@ pub enum Request {
         /// What it is to be; not there: it stays as it is.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         order: Option<RoleOrder>,
+    },
+    /// Whether services are healthy: a short question with a short answer.
+    Healthy {
+        /// Of these services only, each by its name, key or address; none: of all.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        services: Vec<String>,
+        /// The share of a service's weight that must be up, in place of the quorum.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        min_share: Option<Share>,
+        /// A service without its quorum counts as healthy while backups serve.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        backups: bool,
+    },
+    /// The health of the addresses of services, for whom they are announced by. In mode `observe` there is none.
+    Addresses {
+        /// The share of a service's weight that must be up, in place of the quorum.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        min_share: Option<Share>,
+        /// A service without its quorum counts as healthy while backups serve.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        backups: bool,
     },
     /// How many connections a server has.
     Connections {
@@ -179,6 +200,10 @@ pub enum Reply {
     Reloaded(Reloaded),
     /// To [`Request::Reload`]: the old configuration stays in force, for this reason.
     NotReloaded(String),
+    /// To [`Request::Healthy`].
+    Healthy(Healthiness),
+    /// To [`Request::Addresses`].
+    Addresses(Vec<AddressHealth>),
     /// To [`Request::Check`].
     Checked(Checked),
     /// To [`Request::Role`]: the role now.

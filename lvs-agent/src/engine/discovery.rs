@@ -115,6 +115,7 @@ fn unlisted(entry: &Service, settings: &Unlisted) -> VirtualService {
         policy: settings.policy.clone(),
         notify: Notifications::default(),
         on_exit: None,
+        announce: None,
     }
 }
 

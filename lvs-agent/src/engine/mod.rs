@@ -17,6 +17,7 @@ pub(crate) mod idle;
 pub(crate) mod probe_timeout;
 pub(crate) mod role;
 pub(crate) mod selection;
+pub(crate) mod served;
 mod service;
 mod shared_failures;
 mod state_age;

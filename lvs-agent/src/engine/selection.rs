@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use crate::{
     control::ServerName,
-    model::{DestinationKey, VirtualService},
+    model::{DestinationKey, ServiceKey, VirtualService},
 };
 
 /// How many similar names an error proposes.
@@ -32,7 +32,11 @@ pub(crate) enum Unknown {
 impl Unknown {
     /// That none of the services has this name, with the most similar names.
     pub(crate) fn service<'a>(services: impl Iterator<Item = &'a VirtualService>, wanted: &str) -> Self {
-        let names = services.map(|service| service.name.clone());
+        Self::named(services.map(|service| service.name.clone()), wanted)
+    }
+
+    /// The same of services by their names.
+    pub(crate) fn named(names: impl Iterator<Item = String>, wanted: &str) -> Self {
         Self::Service { service: wanted.to_owned(), near: nearest(names, wanted) }
     }
 
@@ -80,9 +84,17 @@ pub(crate) fn select(
 
 /// Whether this is the service's name, key or address.
 pub(crate) fn is_named(service: &VirtualService, wanted: &str) -> bool {
-    let key = service.key.to_string();
+    is_named_so(&service.name, &service.key, wanted)
+}
+
+/// Whether this is a name, key or address of a service with this name and key.
+pub(crate) fn is_named_so(name: &str, key: &ServiceKey, wanted: &str) -> bool {
+    if name == wanted {
+        return true;
+    }
+    let key = key.to_string();
     let address = key.split_once(' ').map_or("", |(_, address)| address);
-    service.name == wanted || key == wanted || address == wanted
+    key == wanted || address == wanted
 }
 
 fn destinations<'a>(

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::first_checks::FirstChecks;
+use super::{first_checks::FirstChecks, served::Served};
 use crate::{
     event::Subject,
     health::{Health, HealthRules, State, Thresholds},
@@ -184,6 +184,19 @@ impl Service {
         };
         let failing = self.servers.iter().filter(fails).count();
         failing >= 2 && failing * 2 > self.servers.len()
+    }
+
+    /// How well it is served, for others.
+    pub(super) fn served(&self) -> Served {
+        let states: Vec<State> = self.servers.iter().map(Health::state).collect();
+        Served {
+            name: self.name.clone(),
+            key: self.config.key,
+            quorum: self.pool.quorum_state(),
+            up: self.pool.healthy_weight(&states),
+            whole: self.pool.whole_weight(),
+            backups_in: self.pool.backups_in(),
+        }
     }
 
     /// A server's or a backup's configuration.

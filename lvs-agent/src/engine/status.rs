@@ -8,6 +8,8 @@ pub(crate) use super::state_age::{Age, CheckAge};
 use super::{
     Engine, ServiceState,
     selection::{Unknown, is_named},
+    served::Served,
+    service::Service,
 };
 use crate::{
     control::{CheckOutcome, CheckStatus, EvidenceStatus, Health, ServerStatus, ServiceStatus, SignalStatus},
@@ -103,6 +105,14 @@ fn check_status(last: CheckAge) -> CheckStatus {
     let result = check_outcome(verdict);
     let took_ms = took.as_secs_f64() * 1000.0;
     CheckStatus { check: kind.to_owned(), result, text, took_ms, age_ms: ms(age) }
+}
+
+impl Engine {
+    /// How well each service is served, in the configuration's order.
+    #[must_use]
+    pub(crate) fn served(&self) -> Vec<Served> {
+        self.services.iter().map(Service::served).collect()
+    }
 }
 
 /// The status of all services, or of the one with this name, key or address, in the order of the configuration.

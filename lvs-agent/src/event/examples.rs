@@ -5,9 +5,10 @@ use std::{net::SocketAddr, time::Duration};
 use lvs_common::ServerId;
 
 use super::{
-    ChanceCause, ChanceResult, CommandRun, ConfigNotice, Consequence, ContradictionChange, ContradictionEnd,
-    Event, GivenUp, HintFate, InstanceChange, LineFile, ListChange, MailResult, ProbeKind, ReloadCause,
-    RoleReason, StateFileChange, Subject, SyncChange, Takeover, WeightOccasion,
+    AnnounceWay, ChanceCause, ChanceResult, CommandRun, ConfigNotice, Consequence, ContradictionChange,
+    ContradictionEnd, Event, GivenUp, HintFate, InstanceChange, LineFile, ListChange, MailResult, ProbeKind,
+    ReloadCause, RoleReason, StateFileChange, Subject, SyncChange, Takeover, VipChange, WeightOccasion,
+    Withdrawal,
 };
 use crate::{
     control::Reloaded,
@@ -39,6 +40,7 @@ pub(crate) fn examples() -> Vec<Event> {
         of_table(),
         of_directors(),
         of_outside(),
+        of_announcements(),
     ]
     .concat()
 }
@@ -384,6 +386,32 @@ fn of_outside() -> Vec<Event> {
         Event::NotificationsLeft { left: 2 },
         instance(InstanceChange::Started),
         instance(InstanceChange::Ended { status: "exit status: 1".to_owned() }),
+    ]
+}
+
+fn of_announcements() -> Vec<Event> {
+    let fails = |way, what: &str, error: &str| {
+        let change = LineFile::Fails { error: error.to_owned() };
+        Event::Announcing { way, what: what.to_owned(), change }
+    };
+    let (track, full) = ("/run/lvs-agent/track", "No space left on device (os error 28)");
+    let vip = |change| Event::Vip {
+        address: std::net::Ipv4Addr::new(192, 0, 2, 80).into(),
+        device: "lvs0".to_owned(),
+        change,
+    };
+    vec![
+        fails(AnnounceWay::TrackFiles, track, full),
+        Event::Announcing { way: AnnounceWay::TrackFiles, what: track.to_owned(), change: LineFile::Works },
+        fails(AnnounceWay::ReadyFiles, "/run/lvs-agent/ready", full),
+        fails(AnnounceWay::Fifo, "/run/lvs-agent/notify", "nobody reads it, and it is full"),
+        fails(AnnounceWay::Device, "lvs0", "it is switched off; switch it on: ip link set lvs0 up"),
+        vip(VipChange::Announced),
+        vip(VipChange::Withdrawn(Withdrawal::Unhealthy)),
+        vip(VipChange::Withdrawn(Withdrawal::NotConfigured)),
+        vip(VipChange::Withdrawn(Withdrawal::Leftover)),
+        vip(VipChange::Withdrawn(Withdrawal::Stop)),
+        vip(VipChange::Foreign),
     ]
 }
 

@@ -276,6 +276,67 @@ pub(crate) enum LineFile {
     Works,
 }
 
+/// A way in which others are told of services.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AnnounceWay {
+    /// Files for keepalived's `track_file`.
+    TrackFiles,
+    /// Files that are there while services are healthy.
+    ReadyFiles,
+    /// A FIFO with keepalived's lines.
+    Fifo,
+    /// Addresses on a device.
+    Device,
+}
+
+impl AnnounceWay {
+    /// Its name for programs.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::TrackFiles => "track-files",
+            Self::ReadyFiles => "ready-files",
+            Self::Fifo => "notify-fifo",
+            Self::Device => "device",
+        }
+    }
+}
+
+/// A change of a VIP that is announced by being on a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum VipChange {
+    /// It was put there.
+    Announced,
+    /// It was taken away.
+    Withdrawn(Withdrawal),
+    /// Others have put it there, and it is theirs to take away.
+    Foreign,
+}
+
+/// Why a VIP was taken away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Withdrawal {
+    /// A service on it is not healthy.
+    Unhealthy,
+    /// The configuration announces it no longer.
+    NotConfigured,
+    /// An agent before this one has left it.
+    Leftover,
+    /// The agent stops.
+    Stop,
+}
+
+impl Withdrawal {
+    /// Its name for programs.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Unhealthy => "unhealthy",
+            Self::NotConfigured => "not-configured",
+            Self::Leftover => "leftover",
+            Self::Stop => "stop",
+        }
+    }
+}
+
 /// Why the SYNs of a server were sent again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ChanceCause {

@@ -16,16 +16,16 @@ pub(crate) use self::{examples::examples, publisher::Recorded};
 pub(crate) use self::{
     history::{Entry, Excerpt, History},
     kinds::{
-        ChanceCause, ChanceResult, CommandRun, ConfigNotice, Consequence, ContradictionChange,
+        AnnounceWay, ChanceCause, ChanceResult, CommandRun, ConfigNotice, Consequence, ContradictionChange,
         ContradictionEnd, GivenUp, HintFate, InstanceChange, LineFile, ListChange, MailResult, ProbeKind,
-        ReloadCause, StateFileChange, Subject, SyncChange, WeightOccasion,
+        ReloadCause, StateFileChange, Subject, SyncChange, VipChange, WeightOccasion, Withdrawal,
     },
     publisher::{Publisher, Record, Subscriber},
     role_reason::{RoleReason, RoleState, Takeover},
     timeline::Timelines,
 };
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use crate::{
     control::Reloaded,
@@ -167,6 +167,10 @@ pub(crate) enum Event {
     NotificationsLost { kind: &'static str, count: u64 },
     /// So many notifications were still waiting when the agent stopped.
     NotificationsLeft { left: usize },
+    /// What others read of services can't be written, or can again: a folder of files, a FIFO, or a device.
+    Announcing { way: AnnounceWay, what: String, change: LineFile },
+    /// A VIP was put on a device or taken away.
+    Vip { address: IpAddr, device: String, change: VipChange },
     /// An agent for `execute` was started, or has ended.
     Instance { name: String, change: InstanceChange },
 }
@@ -255,6 +259,13 @@ impl Event {
             Self::LineFile { .. } | Self::NotificationsLost { .. } | Self::NotificationsLeft { .. } => {
                 "notify"
             }
+            Self::Announcing { change: LineFile::Fails { .. }, .. } => "announce-failed",
+            Self::Announcing { change: LineFile::Works, .. } => "announce-works",
+            Self::Vip { change, .. } => match change {
+                VipChange::Announced => "vip-announced",
+                VipChange::Withdrawn(_) => "vip-withdrawn",
+                VipChange::Foreign => "vip-foreign",
+            },
             Self::Instance { .. } => "execute",
         }
     }

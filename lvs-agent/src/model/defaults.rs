@@ -95,3 +95,11 @@ pub const FLAP_PENALTY: Duration = Duration::from_secs(2);
 pub const FLAP_PENALTY_MAX: Duration = Duration::from_mins(1);
 /// A server that has been well for so long is as good as any other.
 pub const FLAP_MEMORY: Duration = Duration::from_mins(5);
+
+/// A VIP whose services have just become well is announced again after a second: who comes and goes within it would
+/// move traffic twice.
+pub const ANNOUNCE_UP_AFTER: Duration = Duration::from_secs(1);
+/// Each withdrawal makes routers and clients turn to another director; the next one is not before some seconds …
+pub const HOLD_DOWN: Duration = Duration::from_secs(5);
+/// … and in the end not before some minutes.
+pub const HOLD_DOWN_MAX: Duration = Duration::from_mins(2);

@@ -1,12 +1,14 @@
 //! Values that the rest of the program speaks of: what an operator describes, in the words of LVS. No I/O, no
 //! decisions.
 
+mod announce;
 mod check;
 pub mod defaults;
 mod facility;
 mod idle_connection;
 mod lvs;
 mod notify;
+mod on_exit;
 mod peer_text;
 mod policy;
 mod role;
@@ -16,11 +18,13 @@ mod secrets;
 mod server;
 mod service;
 mod settings;
+mod share;
 mod sync;
 mod unlisted;
 mod via;
 
 pub use self::{
+    announce::{AnnounceSettings, TrackAtStop, TrackFiles, TrackValue, VipAnnouncement},
     check::{
         AgentCheck, AgentOrder, AgentReport, BodyDigest, Check, CheckKind, ClearSecret, CommandCheck,
         CommandConvention, Database, DnsCheck, DnsExpect, DnsType, GreetingCheck, GreetingProtocol,
@@ -35,17 +39,19 @@ pub use self::{
     notify::{
         LogTarget, MailAbout, MailRelay, MailSettings, Notifications, RelayLogin, RelayTls, RelayTlsStart,
     },
+    on_exit::OnExit,
     peer_text::{PeerText, is_shown},
     policy::{CommandLine, FlapDamping, OnContradiction, PoolPolicy, Quorum, StartPolicy},
     role::{DirectorRole, RoleSetting},
     script_user::ScriptUser,
     second_chance::SecondChance,
     server::{Backup, Combine, FurtherChecks, RealServer},
-    service::{OnExit, OnFailure, Role, SchedulerFlags, VirtualService},
+    service::{OnFailure, Role, SchedulerFlags, VirtualService},
     settings::{
         AgentSettings, AttachOrder, BurstSettings, Config, ConnectionSettings, DetectorSettings, Foreign,
         Mode, NotManageable, PassiveSettings, TcxOrder,
     },
+    share::{NoShare, Share},
     sync::{SyncGroup, SyncLength, SyncPorts, SyncRole, SyncSettings, SyncSysctls},
     unlisted::Unlisted,
     via::{DeviceName, Via},

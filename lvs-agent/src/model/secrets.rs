@@ -5,7 +5,7 @@ use super::{Backup, Check, Config, FurtherChecks, RealServer, Unlisted, VirtualS
 impl Config {
     /// Hides all secrets that stand in the configuration itself, rather than in files; how many there were.
     pub fn hide_secrets(&mut self) -> usize {
-        let Self { agent: _, passive: _, services, unlisted, role: _, sync: _ } = self;
+        let Self { agent: _, passive: _, services, announce: _, unlisted, role: _, sync: _ } = self;
         let Unlisted { check, further, .. } = unlisted;
         let of_services: usize = services.iter_mut().map(of_service).sum();
         of_services + of_checks(Some(check), further)

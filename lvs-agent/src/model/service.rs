@@ -3,8 +3,8 @@
 use std::{iter, num::NonZeroU32};
 
 use super::{
-    Check, DestinationKey, FurtherChecks, Hashing, IdleConnection, Notifications, Persistence, PoolPolicy,
-    RealServer, Scheduler, SecondChance, ServiceKey, Weight,
+    Check, DestinationKey, FurtherChecks, Hashing, IdleConnection, Notifications, OnExit, Persistence,
+    PoolPolicy, RealServer, Scheduler, SecondChance, ServiceKey, VipAnnouncement, Weight,
 };
 
 /// A virtual service: what clients connect to.
@@ -47,6 +47,8 @@ pub struct VirtualService {
     pub notify: Notifications,
     /// What becomes of it at a clean stop, where it isn't as for all.
     pub on_exit: Option<OnExit>,
+    /// How its address is announced; `None`: not, unless another service on the address says so.
+    pub announce: Option<VipAnnouncement>,
 }
 
 impl VirtualService {
@@ -190,14 +192,4 @@ pub enum OnFailure {
     Remove,
     /// It keeps this weight, above 0 and at most its own: it gets fewer new connections.
     Lower(Weight),
-}
-
-/// What becomes of the configured services at a clean stop.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OnExit {
-    /// They stay as they are: traffic outlives the agent.
-    #[default]
-    Keep,
-    /// They are removed from the kernel's table.
-    Remove,
 }

@@ -11,8 +11,8 @@ use std::{
 use lvs_common::PROBE_MARK;
 
 use super::{
-    CommandLine, LogTarget, OnExit, RoleSetting, ScriptUser, SecondChance, SyncSettings, Unlisted,
-    VirtualService, defaults,
+    AnnounceSettings, CommandLine, LogTarget, OnExit, RoleSetting, ScriptUser, SecondChance, SyncSettings,
+    Unlisted, VirtualService, defaults,
 };
 
 /// Everything an operator can say.
@@ -24,6 +24,8 @@ pub struct Config {
     pub passive: PassiveSettings,
     /// The virtual services, no two with the same key or name. At least one in [`Mode::Manage`].
     pub services: Vec<VirtualService>,
+    /// What others are told of services.
+    pub announce: AnnounceSettings,
     /// How other services are treated, where the table's are checked as well ([`Config::adopts`]).
     pub unlisted: Unlisted,
     /// Whether this director is active or standby.
@@ -56,6 +58,7 @@ impl Config {
             agent,
             passive: PassiveSettings::default(),
             services: Vec::new(),
+            announce: AnnounceSettings::default(),
             unlisted: Unlisted::default(),
             role: RoleSetting::default(),
             sync: None,

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `addresses.rs` | this host's own addresses, and the task that follows them |
 //! | `link.rs` | network devices |
+//! | `device_addresses.rs` | VIPs that are announced by being on a device: the only thing here that is ever set |
 //! | `filters.rs` | filters on a device's clsact qdisc |
 //! | `route.rs` | the route to an address |
 //! | `neighbour/` | the neighbour table: reading, resolving, watching |
@@ -21,6 +22,7 @@
 mod addresses;
 mod attributes;
 mod change;
+mod device_addresses;
 mod error;
 mod filters;
 pub mod link;
@@ -35,6 +37,7 @@ mod topology;
 pub use crate::model::Mac;
 pub(crate) use addresses::OwnAddresses;
 pub use change::NetworkChanges;
+pub use device_addresses::{Added, Addresses, HostAddress};
 pub use error::NetworkError;
 pub use filters::Filters;
 pub use link::{Link, Links};

@@ -19,6 +19,7 @@ mod ramp;
 #[cfg(test)]
 mod tests;
 mod unasked;
+mod weight_sums;
 
 use std::time::{Duration, Instant};
 

@@ -85,6 +85,8 @@ tasks! {
     Reload "reload" Needed,
     /// The maintenance directory.
     Maintenance "maintenance" Restarted,
+    /// What others read of services.
+    Announce "announce" Restarted,
     /// Mails, commands and lines in files.
     Notify "notify" Restarted,
     /// Agents for other configurations.

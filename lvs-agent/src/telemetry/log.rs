@@ -1,6 +1,7 @@
 //! The log of events. Every line has the time in `at_ns` (`CLOCK_MONOTONIC`), the `event`, and the fields that
 //! `docs/events.md` lists, so that a program can follow it as well as a person.
 
+mod announce;
 mod blind;
 mod contradiction;
 mod directors;
@@ -39,6 +40,7 @@ impl Subscriber for EventLog {
         line.of_table(&record.event);
         line.of_directors(&record.event);
         line.of_outside(&record.event);
+        line.of_announcement(&record.event);
     }
 }
 

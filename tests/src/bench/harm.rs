@@ -28,6 +28,8 @@ use crate::lab::{
 const SERVING_LIMIT: Duration = Duration::from_mins(1);
 /// Answers of each server that show that it serves.
 const SERVED: usize = 2;
+/// Traffic before the first fault: the agent learns what is usual.
+const HEALTHY: Duration = Duration::from_secs(3);
 /// From the fault to its repair: who sends a SYN twice more has its outcome by then.
 const WATCHED: Duration = Duration::from_millis(3500);
 /// Faults are not to strike always at the same moment of a checker's round: this is no part of a second.
@@ -194,7 +196,7 @@ fn table(rows: &[(MethodWord, Cells)], options: &HarmOptions) -> String {
                     word.method(),
                     list(|harm| harm.failed),
                     list(|harm| harm.late),
-                    worst.as_millis()
+                    format_args!("{:.1}", worst.as_secs_f64() * 1e3)
                 ));
             }
         }
@@ -242,6 +244,7 @@ impl Run {
         let load = Load::start(&lab.network.clients, plan)?;
         let run = Self { load, watcher, _checker: running, lab, faults: 0 };
         run.wait_until_serving()?;
+        thread::sleep(HEALTHY);
         Ok(run)
     }
 
@@ -263,7 +266,10 @@ impl Run {
         for _ in 0..runs {
             let harm = self.inject(fault)?;
             let Harm { failed, late, worst } = harm;
-            print(&format!("{words}: {failed} failed, {late} late, the slowest {} ms", worst.as_millis()))?;
+            print(&format!(
+                "{words}: {failed} failed, {late} late, the slowest {:.1} ms",
+                worst.as_secs_f64() * 1e3
+            ))?;
             harms.push(harm);
         }
         Ok(harms)

@@ -5,6 +5,7 @@
 //! don't take each other's time.
 
 mod admin_commands;
+mod announce;
 mod attribution;
 mod bad_input;
 mod clean_stop;

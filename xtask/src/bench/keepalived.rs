@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use crate::build::{self, AGENT_VARIABLE, Profile};
 use crate::cache::Cache;
 use crate::paths;
-use crate::peers::PEERS;
+use crate::peers::{BIRD, KEEPALIVED};
 use crate::setup::{FOR_VM, TO_BUILD, ensure_all};
 use crate::vm::kernel::{DEFAULT, Line};
 use crate::vm::{self, Clock, VmOptions};
@@ -32,7 +32,8 @@ impl Comparison {
     /// Sets up and builds the agent and `program`, one of the tests'.
     pub(super) fn prepare(cache: &Cache, program: &str) -> Result<Self> {
         ensure_all(cache, &[TO_BUILD, FOR_VM].concat())?;
-        let mut environment: Vec<_> = PEERS.iter().flat_map(|peer| peer.environment(cache)).collect();
+        let mut environment: Vec<_> =
+            [KEEPALIVED, BIRD].iter().flat_map(|peer| peer.environment_if_there(cache)).collect();
         let object = build::kernel_side(cache)?;
         let agent = build::agent_with(&object, Profile::Release)?;
         let program = build::package("lvs-tests", program, &object, Profile::Release)?;

@@ -24,6 +24,9 @@ const FILES: &[(&str, &str)] = &[
     ("README.md", "usr/share/doc/lvs-agent/README.md"),
 ];
 
+/// The same of what is run.
+const PROGRAMS: &[(&str, &str)] = &[("contrib/ocf/lvs-agent", "usr/lib/ocf/resource.d/lvs-agent/lvs-agent")];
+
 /// Folders that are taken whole, if they are there.
 const FOLDERS: &[(&str, &str)] = &[("docs", DOCUMENTS), ("contrib/mixin", "usr/share/lvs-agent/mixin")];
 
@@ -54,6 +57,11 @@ impl Tree {
         fs::set_permissions(&program, Permissions::from_mode(0o755))?;
         for (from, to) in FILES {
             install(&paths::repository().join(from), &root.join(to))?;
+        }
+        for (from, to) in PROGRAMS {
+            let to = root.join(to);
+            install(&paths::repository().join(from), &to)?;
+            fs::set_permissions(&to, Permissions::from_mode(0o755))?;
         }
         for (from, to) in FOLDERS {
             let from = paths::repository().join(from);

@@ -18,7 +18,7 @@ use super::summary::Counts;
 use super::tee::Tee;
 use crate::build::{self, AGENT_VARIABLE, OBJECT_VARIABLE};
 use crate::cache::Cache;
-use crate::peers::KEEPALIVED;
+use crate::peers::{BIRD, KEEPALIVED};
 use crate::vm::{self, Clock, Streams, VmOptions, kernel};
 use crate::{apt, mixin, paths, process, supply, tidy, tools};
 
@@ -34,6 +34,8 @@ const VM_TIMEOUT: Duration = Duration::from_hours(2);
 /// all kernels.
 const ON_DEFAULT_KERNEL_ONLY: &[&str] = &[
     "admin_commands::",
+    "announce::a_stuck_controller_is_noticed",
+    "announce::a_thousand_services_make_healthy_no_slower",
     "bad_input::",
     // The other tests of `ipvs_table` make one edit of each kind, on all kernels.
     "ipvs_table::random_edits::",
@@ -289,7 +291,9 @@ impl<'a> Session<'a> {
             environment.push((tools::LDIRECTORD_VARIABLE.into(), oracle.root().into()));
             let monitoring = tools::monitoring(self.cache)?;
             environment.push((tools::MONITORING_VARIABLE.into(), monitoring.root().into()));
-            environment.extend(KEEPALIVED.environment(self.cache));
+            for peer in [KEEPALIVED, BIRD] {
+                environment.extend(peer.environment(self.cache)?);
+            }
         }
         environment.extend(self.long().into_iter().map(|(name, value)| (name.into(), value)));
         // Times in these tests are those of the guest, which must not depend on what else the host does.

@@ -63,16 +63,17 @@ const LVS_AGENT: &[Room] = &[
     room("reconcile", 5, &["backoff", "clock", "netlink", "supervision", "model", "control", "ipvs", "event", "engine", "state_file", "messages"]),
     room("telemetry", 5, &["clock", "keyed", "supervision", "model", "config", "control", "ipvs", "log", "health", "passive", "pool", "probe", "event", "engine"]),
 
+    room("announce", 6, &["backoff", "file_work", "netlink", "supervision", "model", "control", "network", "health", "pool", "event", "engine", "messages", "telemetry"]),
     room("monitor", 6, &["clock", "keyed", "netlink", "model", "control", "ipvs", "network", "passive", "event", "engine", "messages", "telemetry"]),
     room("second_chance", 6, &["clock", "netlink", "supervision", "keyed", "model", "ipvs", "network", "passive", "event", "messages", "telemetry"]),
     room("admin", 6, &["clock", "netlink", "model", "control", "ipvs", "log", "pool", "probe", "event", "engine", "state_file", "messages", "reconcile", "telemetry"]),
 
     room("agent", 7, &[
         "file_lock", "file_watch", "file_work", "keyed", "netlink", "privileges", "process", "supervision", "model", "config", "control", "ipvs", "log", "network",
-        "health", "passive", "pool", "probe", "event", "engine", "state_file", "messages", "notify", "reconcile", "telemetry", "monitor", "second_chance", "admin", "service_manager",
+        "health", "passive", "pool", "probe", "event", "engine", "state_file", "messages", "notify", "reconcile", "telemetry", "announce", "monitor", "second_chance", "admin", "service_manager",
     ]),
 
-    room("cli", 8, &["clock", "privileges", "supervision", "model", "config", "control", "ipvs", "log", "probe", "event", "engine", "telemetry", "admin", "agent"]),
+    room("cli", 8, &["clock", "privileges", "supervision", "model", "config", "control", "ipvs", "log", "probe", "event", "engine", "telemetry", "announce", "admin", "agent"]),
 ];
 
 /// Floor 0 is how programs talk to their users.

@@ -19,7 +19,7 @@ use tracing::debug;
 
 pub(crate) use self::role::Role;
 use crate::messages::{
-    AdminRequest, CommandReply, RoleRequest, ServiceUpdate, StatusRequest, WatchedServices,
+    AdminRequest, CommandReply, RoleRequest, ServedRequest, ServiceUpdate, StatusRequest, WatchedServices,
 };
 use crate::{
     engine::{
@@ -60,6 +60,8 @@ pub(crate) struct Inputs {
     pub(crate) idle: mpsc::Receiver<IdleReport>,
     /// Status requests.
     pub(crate) requests: mpsc::Receiver<StatusRequest>,
+    /// Requests for how well services are served.
+    pub(crate) served: mpsc::Receiver<ServedRequest>,
     /// Other lists of services.
     pub(crate) updates: mpsc::Receiver<ServiceUpdate>,
     /// Admin commands.
@@ -178,6 +180,8 @@ impl Controller {
                 Some(update) = inputs.updates.recv() => self.replace(update).await,
                 Some(request) = inputs.commands.recv() => self.command(request),
                 Some(request) = inputs.requests.recv() => self.answer(request),
+                // Whoever asked may have gone.
+                Some(request) = inputs.served.recv() => drop(request.send(self.engine.served())),
                 // Whoever asked may have been started anew.
                 Some(turn) = inputs.turns.recv() => drop(turn.send(one_line(&self.engine, Instant::now()))),
                 Ok(()) = inputs.maintained.changed() => {

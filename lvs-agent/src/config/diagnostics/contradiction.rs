@@ -105,6 +105,28 @@ pub enum Contradiction {
         /// The longest one with its unit.
         max: String,
     },
+    /// The first hold-down is longer than the longest.
+    #[error("hold-down {hold_down} is above hold-down-max {max}; raise hold-down-max or lower hold-down")]
+    HoldDownAboveMax {
+        /// The first one with its unit.
+        hold_down: String,
+        /// The longest one with its unit.
+        max: String,
+    },
+    /// An announcement of what has no address.
+    #[error("a service by firewall mark has no address to announce; remove \"announce\"")]
+    AnnouncedMark,
+    /// Services on one address that say different things of how it is announced.
+    #[error(
+        "{address} is announced otherwise by the service in line {line}; write the same in both, or leave it out here: \
+         all services on an address count, whether they say it or not"
+    )]
+    AnnouncedOtherwise {
+        /// The address.
+        address: String,
+        /// The line of the other service.
+        line: usize,
+    },
     /// Two keys of which only one can be.
     #[error("a service has either an address or a firewall mark; remove \"address\" or \"mark\"")]
     AddressAndMark,

@@ -43,8 +43,8 @@ use super::{
     reading::{Format, Reading},
 };
 use crate::model::{
-    AgentSettings, Config, LogTarget, OnExit, PassiveSettings, RoleSetting, ScriptUser, Unlisted,
-    VirtualService,
+    AgentSettings, AnnounceSettings, Config, LogTarget, OnExit, PassiveSettings, RoleSetting, ScriptUser,
+    Unlisted, VirtualService,
 };
 
 /// Whether `text` is a configuration of ldirectord's: the first line that says so decides.
@@ -132,7 +132,8 @@ fn read_by(
     name_services(&mut services, &written);
     let (passive, unlisted) = (PassiveSettings::default(), Unlisted::default());
     let (role, sync) = (RoleSetting::default(), None);
-    let config = Config { agent: agent(globals), passive, services, unlisted, role, sync };
+    let announce = AnnounceSettings::default();
+    let config = Config { agent: agent(globals), passive, services, announce, unlisted, role, sync };
     let (config, warnings) = findings.finish(config, text, origin)?;
     Ok(Reading { config, format: Format::Ldirectord, warnings, needs: Vec::new(), unresolved })
 }

@@ -96,6 +96,7 @@ pub(super) fn read(
         },
         notify: notifications(draft, globals),
         on_exit: draft.shared.cleanstop.map(|clean| if clean { OnExit::Remove } else { OnExit::Keep }),
+        announce: None,
     };
     let is_partial = findings.left_out() > unresolved_before;
     if quiescent {

@@ -36,6 +36,7 @@ pub(super) fn services(services: &[ReadService], probe_mark: u32, text: &str, fa
             vips.entry(address.ip()).or_insert(&read.address);
         }
     }
+    announcements(services, &line, faults);
     for read in services {
         let mut addresses = HashMap::new();
         for (server, place) in read.service.servers.iter().zip(&read.servers) {
@@ -57,6 +58,22 @@ pub(super) fn services(services: &[ReadService], probe_mark: u32, text: &str, fa
                 let server = backup.server.address.to_string();
                 faults.add(place.clone(), Contradiction::ServerTwice { server, line: line(other) });
             }
+        }
+    }
+}
+
+/// Notes services on one address that say different things of how it is announced.
+fn announcements(services: &[ReadService], line: &impl Fn(&Range<usize>) -> usize, faults: &mut FaultList) {
+    let mut announced: HashMap<IpAddr, &ReadService> = HashMap::new();
+    for read in services {
+        let ServiceKey::Address { address, .. } = read.service.key else { continue };
+        if read.service.announce.is_none() {
+            continue;
+        }
+        let first = announced.entry(address.ip()).or_insert(read);
+        if first.service.announce != read.service.announce {
+            let (address, line) = (address.ip().to_string(), line(&first.address));
+            faults.add(read.address.clone(), Contradiction::AnnouncedOtherwise { address, line });
         }
     }
 }

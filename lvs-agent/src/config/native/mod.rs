@@ -39,6 +39,7 @@
 //!   timeouts, source), and not what it asks.
 //! - Unknown keys are faults: a misspelt `fall` must not become the default.
 
+mod announce;
 mod check;
 mod compare;
 mod director;
@@ -67,7 +68,7 @@ use super::{
     name_grace::Unresolved,
     reading::{Format, Reading},
 };
-use crate::model::{AgentSettings, Config, Mode, PassiveSettings, RoleSetting};
+use crate::model::{AgentSettings, AnnounceSettings, Config, Mode, PassiveSettings, RoleSetting};
 use section::Section;
 use settings::ServiceSettings;
 
@@ -115,6 +116,7 @@ fn document_to_config(
     let passive = top.table("passive", "[passive]", faults);
     let director = top.table("director", "[director]", faults);
     let sync = top.table("sync", "[sync]", faults);
+    let announce = top.table("announce", "[announce]", faults);
     let defaults = top.table("defaults", "[defaults]", faults);
     let before = faults.len();
     let sections = top.tables("service", "[[service]]", faults);
@@ -129,6 +131,8 @@ fn document_to_config(
     let passive = passive.map_or_else(PassiveSettings::default, |section| settings::passive(section, faults));
     let role = director.map_or_else(RoleSetting::default, |section| director::read(section, faults));
     let sync = sync.and_then(|section| sync::read(section, faults));
+    let announce =
+        announce.map_or_else(AnnounceSettings::default, |section| announce::settings(section, faults));
     let defaults = defaults.map_or_else(ServiceSettings::default, |mut section| {
         let settings = ServiceSettings::default().overridden_by(&mut section, faults);
         section.finish(faults);
@@ -144,5 +148,5 @@ fn document_to_config(
     let mut unused = FaultList::default();
     let is_used = mode == Mode::Adopt || services.is_empty();
     let unlisted = defaults.into_unlisted(if is_used { faults } else { &mut unused });
-    Config { agent, passive, services, unlisted, role, sync }
+    Config { agent, passive, services, announce, unlisted, role, sync }
 }

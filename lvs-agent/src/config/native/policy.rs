@@ -103,7 +103,7 @@ fn duration_or_check(value: &DeValue<'_>) -> Result<Option<Duration>, ValueFault
 }
 
 /// A duration; `None` for `"off"`.
-fn duration_or_off(value: &DeValue<'_>) -> Result<Option<Duration>, ValueFault> {
+pub(super) fn duration_or_off(value: &DeValue<'_>) -> Result<Option<Duration>, ValueFault> {
     if value.as_str() == Some("off") { Ok(None) } else { value::duration(value).map(Some) }
 }
 

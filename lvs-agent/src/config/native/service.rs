@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     config::diagnostics::{Contradiction, FaultList, WarningKind},
-    model::{Mode, Netmask, OnFailure, Persistence, PoolPolicy, Protocol, VirtualService},
+    model::{Mode, Netmask, OnFailure, Persistence, PoolPolicy, Protocol, ServiceKey, VirtualService},
 };
 
 /// A service that was read, and where.
@@ -49,6 +49,13 @@ pub(super) fn read<'i>(
         faults.add(place, Contradiction::EveryPort);
     }
     let one_packet = one_packet(&mut section, address.as_ref(), protocol, faults);
+    if section.has("announce")
+        && section.text("announce") != Some("off")
+        && let Some(VirtualAddress::Mark { .. }) = address.as_ref().map(Spanned::get_ref)
+        && let Some(place) = section.drop_key("announce")
+    {
+        faults.add(place, Contradiction::AnnouncedMark);
+    }
     let settings = defaults.overridden_by(&mut section, faults);
     let notify = notify::service(&mut section, faults);
     let scheduler_flags =
@@ -112,6 +119,8 @@ pub(super) fn read<'i>(
         policy: PoolPolicy { backups, ..settings.policy.policy },
         notify,
         on_exit,
+        // A mark has no address.
+        announce: settings.announce.filter(|_| matches!(key, ServiceKey::Address { .. })),
     };
     if service.refuses_at_weight_0() && service.on_failure() == OnFailure::Quiesce {
         faults.warn(address.span(), WarningKind::Refuses { scheduler: service.scheduler.name() });

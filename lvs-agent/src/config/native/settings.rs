@@ -6,6 +6,7 @@ use humantime::format_duration;
 use toml::{Spanned, de::DeValue};
 
 use super::{
+    announce,
     check::{Extent, ReadChecks},
     notify,
     policy::{self, ReadPolicy},
@@ -17,7 +18,7 @@ use crate::{
     model::{
         AgentSettings, AttachOrder, BurstSettings, Combine, ConnectionSettings, DetectorSettings, Foreign,
         ForwardingMethod, IdleConnection, Mode, OnFailure, PassiveSettings, Scheduler, SecondChance, Tunnel,
-        Unlisted, defaults,
+        Unlisted, VipAnnouncement, defaults,
     },
 };
 
@@ -203,6 +204,7 @@ pub(super) struct ServiceSettings<'i> {
     pub(super) idle_connection: IdleConnection,
     pub(super) second_chance: SecondChance,
     pub(super) policy: ReadPolicy,
+    pub(super) announce: Option<VipAnnouncement>,
     /// `None`: each server must say it.
     pub(super) forward: Option<ForwardingMethod>,
     /// `None`: IP in IP.
@@ -221,6 +223,7 @@ impl Default for ServiceSettings<'_> {
             idle_connection: IdleConnection::default(),
             second_chance: SecondChance::default(),
             policy: ReadPolicy::default(),
+            announce: None,
             forward: None,
             tunnel: None,
         }
@@ -247,6 +250,7 @@ impl<'i> ServiceSettings<'i> {
                 .plain("second-chance", faults, value::flag)
                 .map_or(self.second_chance, SecondChance::from),
             policy: self.policy.overridden_by(section, faults),
+            announce: announce::vip(section, self.announce, faults),
             forward: section.plain("forward", faults, forward).or(self.forward),
             tunnel: tunnel.map_or(self.tunnel, |section| tunnel::read(section, faults)),
         }

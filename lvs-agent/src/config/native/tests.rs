@@ -1,5 +1,6 @@
 //! The native format: each key, each fault with its place, and what is written is read.
 
+mod announce;
 mod client;
 mod faults;
 mod inheritance;
@@ -28,12 +29,13 @@ use super::{read, read_in_mode, to_toml};
 use crate::{
     config::diagnostics::{ConfigError, FileErrorKind},
     model::{
-        AddressFamily, AgentSettings, AttachOrder, BurstSettings, Check, CheckKind, Config,
+        AddressFamily, AgentSettings, AnnounceSettings, AttachOrder, BurstSettings, Check, CheckKind, Config,
         ConnectionSettings, DetectorSettings, ForwardingMethod, FurtherChecks, HttpCheck, HttpPage,
         IdleConnection, MailAbout, MailRelay, MailSettings, Netmask, Notifications, OnExit, OnFailure,
         PassiveSettings, Persistence, PoolPolicy, Protocol, RealServer, RoleSetting, Scheduler,
-        SchedulerFlags, ScriptUser, SecondChance, ServiceKey, StatusCodes, TcxOrder, Tunnel, TunnelFlags,
-        Unlisted, Via, VirtualService, Weight,
+        SchedulerFlags, ScriptUser, SecondChance, ServiceKey, StatusCodes, TcxOrder, TrackAtStop, TrackFiles,
+        TrackValue, Tunnel, TunnelFlags, Unlisted, Via, VipAnnouncement, VirtualService, Weight,
+        defaults::ANNOUNCE_UP_AFTER,
     },
 };
 
@@ -159,6 +161,7 @@ fn the_smallest_file_has_the_defaults() {
         policy: PoolPolicy::default(),
         notify: Notifications::default(),
         on_exit: None,
+        announce: None,
     };
     let passive = PassiveSettings {
         enabled: true,
@@ -197,8 +200,10 @@ fn the_smallest_file_has_the_defaults() {
         control: Some("/run/lvs-agent/control".into()),
         ..AgentSettings::default()
     };
-    let (unlisted, role) = (Unlisted::default(), RoleSetting::default());
-    assert_eq!(config, Config { agent, passive, services: vec![service], unlisted, role, sync: None });
+    let (unlisted, role, announce) =
+        (Unlisted::default(), RoleSetting::default(), AnnounceSettings::default());
+    let services = vec![service];
+    assert_eq!(config, Config { agent, passive, services, announce, unlisted, role, sync: None });
 }
 
 #[test]
@@ -214,7 +219,16 @@ fn the_example_says_what_holds_anyway() {
         }
     );
     assert_eq!(config.passive, PassiveSettings::default());
+    let track_files = Some(TrackFiles {
+        folder: "/run/lvs-agent/track".into(),
+        value: TrackValue::Fault,
+        up_after: ANNOUNCE_UP_AFTER,
+        at_stop: TrackAtStop::Keep,
+    });
+    assert_eq!(config.announce, AnnounceSettings { track_files, ..AnnounceSettings::default() });
     let service = &config.services[0];
+    let announced = VipAnnouncement { on_exit: Some(OnExit::Keep), ..VipAnnouncement::on("lvs0") };
+    assert_eq!(service.announce, Some(announced));
     let policy = PoolPolicy { backups: service.policy.backups.clone(), ..PoolPolicy::default() };
     assert_eq!((&service.policy, policy.backups.len()), (&policy, 1));
     let Check { timeout, soft_interval, .. } = service.check;

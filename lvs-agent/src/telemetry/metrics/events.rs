@@ -186,7 +186,7 @@ fn count_from_zero() {
     for result in ["done", "failed", "observed"] {
         counter!("lvs_table_edits_total", "result" => result).absolute(0);
     }
-    for kind in ["mail", "command", "line"] {
+    for kind in ["mail", "command", "line", "fifo"] {
         counter!("lvs_notifications_lost_total", "kind" => kind).absolute(0);
     }
 }

@@ -1,5 +1,6 @@
 //! The metrics under `/metrics`. Names follow Prometheus' rules: base units, `_total` for counters.
 
+mod announce;
 mod events;
 mod exposition;
 mod passive;
@@ -19,6 +20,7 @@ use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogra
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder};
 
 pub(crate) use self::{
+    announce::{count_announce_failure, count_lost_lines, show_announced},
     events::EventCounters,
     passive::Passive,
     second_chance::{count_held_back, count_refused_late, count_retried, count_second_chance},
@@ -86,6 +88,7 @@ fn describe() {
     describe_others();
     passive::describe();
     second_chance::describe();
+    announce::describe();
 }
 
 /// The agent, its servers and services.

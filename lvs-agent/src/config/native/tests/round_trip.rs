@@ -256,6 +256,7 @@ prop_compose! {
             policy,
             notify: Notifications::default(),
             on_exit: None,
+            announce: None,
         }
     }
 }
@@ -357,7 +358,7 @@ prop_compose! {
             }
             service.name = format!("service {number} \"ä\\");
         }
-        Config { agent: AgentSettings { metrics, on_exit, control, maintenance, script_user, operators, probe_mark, ..AgentSettings::default() }, passive, services, unlisted: Unlisted::default(), role: RoleSetting::default(), sync: None }
+        Config { agent: AgentSettings { metrics, on_exit, control, maintenance, script_user, operators, probe_mark, ..AgentSettings::default() }, passive, services, announce: AnnounceSettings::default(), unlisted: Unlisted::default(), role: RoleSetting::default(), sync: None }
     }
 }
 

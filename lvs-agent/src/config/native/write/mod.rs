@@ -2,6 +2,7 @@
 //!
 //! Everything that holds without being written is left out; checks are written whole.
 
+mod announce;
 mod check;
 mod director;
 mod notify;
@@ -28,12 +29,13 @@ use crate::model::{
 /// Writes a configuration down.
 #[must_use]
 pub fn to_toml(config: &Config) -> String {
-    let Config { agent, passive, services, unlisted, role, sync } = config;
+    let Config { agent, passive, services, announce, unlisted, role, sync } = config;
     let usual = usual_checks(unlisted);
     let mut written = settings::agent(agent)
         + &director::role(*role)
         + &sync.as_ref().map(director::sync).unwrap_or_default()
         + &settings::passive(passive)
+        + &announce::settings(announce)
         + &defaults(unlisted);
     for service in services {
         written += &self::service(service, unlisted, &usual);
@@ -116,6 +118,7 @@ fn service(service: &VirtualService, usual: &Unlisted, usual_checks: &[Table]) -
     table.add("fall", service.fall.to_string());
     table.add("rise", service.rise.to_string());
     table.add("on-failure", on_failure(service.on_failure));
+    table.maybe("announce", service.announce.as_ref().map(announce::vip));
     let own_checks = || tables(check(&service.check), &service.further);
     checks(own_checks(), usual_checks, &service.further, usual.further.combine, &mut table);
     table.unless("idle-connection", &service.idle_connection, &usual.idle_connection, idle_connection);
