@@ -128,7 +128,7 @@ fn document_to_config(
     }
     let passive = passive.map_or_else(PassiveSettings::default, |section| settings::passive(section, faults));
     let role = director.map_or_else(RoleSetting::default, |section| director::read(section, faults));
-    let sync = sync.and_then(|section| sync::read(section, faults));
+    let sync = sync.and_then(|section| sync::read(section, mode, faults));
     let defaults = defaults.map_or_else(ServiceSettings::default, |mut section| {
         let settings = ServiceSettings::default().overridden_by(&mut section, faults);
         section.finish(faults);
