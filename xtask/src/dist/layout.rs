@@ -25,7 +25,11 @@ const FILES: &[(&str, &str)] = &[
 ];
 
 /// Folders that are taken whole, if they are there.
-const FOLDERS: &[(&str, &str)] = &[("docs", DOCUMENTS), ("contrib/mixin", "usr/share/lvs-agent/mixin")];
+const FOLDERS: &[(&str, &str)] = &[
+    ("docs", DOCUMENTS),
+    ("contrib/mixin", "usr/share/lvs-agent/mixin"),
+    ("contrib/high-availability", "usr/share/doc/lvs-agent/examples/high-availability"),
+];
 
 /// What of those folders is for people who change the code, or doesn't belong to what is installed.
 const LEFT_OUT: &[&str] = &["measurements", "images", "architecture.md", "development.md", "scenarios.md"];
