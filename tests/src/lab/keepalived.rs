@@ -2,6 +2,7 @@
 
 use std::{
     env, fs,
+    path::Path,
     process::{Command, Stdio},
     time::Duration,
 };
@@ -23,6 +24,24 @@ const STOP_LIMIT: Duration = Duration::from_mins(1);
 #[must_use]
 pub fn is_there() -> bool {
     env::var_os(PROGRAM).is_some()
+}
+
+/// Starts its VRRP alone, with a configuration as its users have it, of which the lines for `name` hold. What it writes
+/// is in `folder`.
+pub fn start_vrrp(director: &Namespace, config: &Path, name: &str, folder: &Path) -> Result<Process> {
+    let program =
+        env::var_os(PROGRAM).with_context(|| format!("there is no keepalived: {PROGRAM} names it"))?;
+    let mut command = Command::new(program);
+    command.args(["--dont-fork", "--log-console", "--vrrp", "--config-id", name]);
+    command.arg("--use-file").arg(config);
+    command.arg("--pid").arg(folder.join("keepalived.pid"));
+    command.arg("--vrrp_pid").arg(folder.join("vrrp.pid"));
+    if let Some(libraries) = env::var_os(LIBRARIES) {
+        command.env("LD_LIBRARY_PATH", libraries);
+    }
+    let log = fs::File::create(folder.join("keepalived.log"))?;
+    command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    Process::start(director, "keepalived", &mut command)
 }
 
 /// A running keepalived. Dropping it kills it.

@@ -25,6 +25,7 @@ pub mod layout;
 pub mod leftovers;
 pub mod namespace;
 pub mod network;
+pub mod pair;
 pub mod process;
 pub mod servers;
 pub mod wait;

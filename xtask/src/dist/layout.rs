@@ -28,7 +28,11 @@ const FILES: &[(&str, &str)] = &[
 const PROGRAMS: &[(&str, &str)] = &[("contrib/ocf/lvs-agent", "usr/lib/ocf/resource.d/lvs-agent/lvs-agent")];
 
 /// Folders that are taken whole, if they are there.
-const FOLDERS: &[(&str, &str)] = &[("docs", DOCUMENTS), ("contrib/mixin", "usr/share/lvs-agent/mixin")];
+const FOLDERS: &[(&str, &str)] = &[
+    ("docs", DOCUMENTS),
+    ("contrib/mixin", "usr/share/lvs-agent/mixin"),
+    ("contrib/high-availability", "usr/share/doc/lvs-agent/examples/high-availability"),
+];
 
 /// What of those folders is for people who change the code, or doesn't belong to what is installed.
 const LEFT_OUT: &[&str] = &["measurements", "images", "architecture.md", "development.md", "scenarios.md"];

@@ -5,6 +5,7 @@ use std::{fmt, net::IpAddr};
 use thiserror::Error;
 
 use super::{Leniency, Note, Place};
+use crate::model::Mode;
 
 /// How exact a file must be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -100,6 +101,12 @@ pub enum WarningKind {
         "in mode adopt there are no backups, because the agent adds nothing new to the table; this one is ignored"
     )]
     BackupInAdopt,
+    /// Only in [`Mode::Manage`] anything but the table is changed.
+    #[error("[sync] has no effect in mode {mode}: the kernel's synchronisation daemons are left alone")]
+    SyncUnmanaged {
+        /// The mode.
+        mode: Mode,
+    },
 }
 
 /// The keys in quotes.

@@ -130,7 +130,7 @@ fn document_to_config(
     }
     let passive = passive.map_or_else(PassiveSettings::default, |section| settings::passive(section, faults));
     let role = director.map_or_else(RoleSetting::default, |section| director::read(section, faults));
-    let sync = sync.and_then(|section| sync::read(section, faults));
+    let sync = sync.and_then(|section| sync::read(section, mode, faults));
     let announce =
         announce.map_or_else(AnnounceSettings::default, |section| announce::settings(section, faults));
     let defaults = defaults.map_or_else(ServiceSettings::default, |mut section| {

@@ -10,8 +10,8 @@ use toml::de::DeValue;
 
 use super::{section::Section, value};
 use crate::{
-    config::diagnostics::{Contradiction, FaultList, ValueFault},
-    model::{SyncGroup, SyncLength, SyncPorts, SyncRole, SyncSettings, SyncSysctls},
+    config::diagnostics::{Contradiction, FaultList, ValueFault, WarningKind},
+    model::{Mode, SyncGroup, SyncLength, SyncPorts, SyncRole, SyncSettings, SyncSysctls},
 };
 
 type Result<T> = std::result::Result<T, ValueFault>;
@@ -21,7 +21,10 @@ pub(super) const ROLE: [(&str, SyncRole); 3] =
     [("master", SyncRole::Master), ("backup", SyncRole::Backup), ("both", SyncRole::Both)];
 
 /// Reads the section; `None`: it lacks its device.
-pub(super) fn read(mut section: Section<'_>, faults: &mut FaultList) -> Option<SyncSettings> {
+pub(super) fn read(mut section: Section<'_>, mode: Mode, faults: &mut FaultList) -> Option<SyncSettings> {
+    if mode != Mode::Manage {
+        faults.warn(section.span(), WarningKind::SyncUnmanaged { mode });
+    }
     let is_written = section.has("interface");
     let interface = section.plain("interface", faults, value::device);
     if !is_written {

@@ -1,7 +1,9 @@
 //! `[director]` and `[sync]`.
 
 use super::*;
-use crate::model::{DirectorRole, SyncGroup, SyncLength, SyncPorts, SyncRole, SyncSettings, SyncSysctls};
+use crate::model::{
+    DirectorRole, Mode, SyncGroup, SyncLength, SyncPorts, SyncRole, SyncSettings, SyncSysctls,
+};
 
 const SERVICE: &str = "[[service]]\naddress = \"192.0.2.1:80\"\nforward = \"masquerade\"\n\
                        [[service.server]]\naddress = \"10.0.0.1\"\n";
@@ -96,4 +98,15 @@ fn what_the_kernel_would_refuse_or_change_is_refused_with_its_place() {
     }
     let error = read(&format!("[director]\nrole = \"master\"\n{SERVICE}"), Path::new(ORIGIN)).unwrap_err();
     assert!(error.to_string().contains("\"active\", \"standby\" or \"by-vip\""), "{error}");
+}
+
+#[test]
+fn in_other_modes_the_daemons_are_left_alone_and_the_author_hears_of_it() {
+    let text = format!("[sync]\ninterface = \"eth1\"\n{SERVICE}");
+    for (mode, expected) in [(Mode::Manage, 0), (Mode::Observe, 1)] {
+        let reading = read_in_mode(&text, Path::new(ORIGIN), Some(mode)).expect("it is a configuration");
+        let warnings: Vec<_> = reading.warnings.iter().map(|warning| warning.kind.to_string()).collect();
+        assert_eq!(warnings.len(), expected, "{warnings:?}");
+        assert!(warnings.iter().all(|text| text.starts_with("[sync] has no effect in mode observe")));
+    }
 }

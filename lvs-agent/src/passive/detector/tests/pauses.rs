@@ -35,3 +35,18 @@ fn only_the_kind_of_evidence_that_was_refuted_pauses() {
         }
     }
 }
+
+/// A director that takes over has seen none of what waits.
+#[test]
+fn after_a_restart_no_silence_counts_from_before() {
+    let silent = |at: u64| listener(waiting_after(at - 120 * MS, 12, 10 * MS));
+    let now = START + SECOND;
+    let mut detector = trained(50, Duration::from_millis(1));
+    assert!(suspicion(evaluate(&mut detector, silent(now), now)).is_some(), "without a restart");
+    let mut detector = trained(50, Duration::from_millis(1));
+    detector.restart(now);
+    assert!(suspicion(evaluate(&mut detector, silent(now), now)).is_none(), "at once");
+    assert!(suspicion(evaluate(&mut detector, silent(now), now + 10 * MS)).is_none(), "soon after");
+    let later = now + SECOND;
+    assert!(suspicion(evaluate(&mut detector, silent(later), later)).is_some(), "later silence counts");
+}
