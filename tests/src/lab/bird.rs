@@ -70,6 +70,8 @@ impl Bird {
         let program = PathBuf::from(env::var_os(PROGRAM).context("no bird")?).with_file_name("birdc");
         let mut command = Command::new(program);
         command.arg("-s").arg(self.folder.path().join("control")).args(["show", "route"]);
+        // It would wait for more commands.
+        command.stdin(Stdio::null());
         if let Some(libraries) = env::var_os(LIBRARIES) {
             command.env("LD_LIBRARY_PATH", libraries);
         }
