@@ -78,14 +78,14 @@ mod tests {
     #[tokio::test]
     async fn who_comes_soon_shares_one_unless_something_has_happened() {
         let (kept, made) = (KeptStatus::default(), Cell::new(0));
-        let make = || async {
+        let status = || async {
             made.set(made.get() + 1);
             let agent = AgentStatus { uptime_ms: made.get(), ..AgentStatus::default() };
             Ok(Status { agent, ..Status::default() })
         };
         let hour = Duration::from_hours(1);
         let number =
-            async |max_age, event| kept.get(max_age, event, make()).await.unwrap().status.agent.uptime_ms;
+            async |max_age, event| kept.get(max_age, event, status()).await.unwrap().status.agent.uptime_ms;
         assert_eq!((number(hour, 7).await, number(hour, 7).await), (1, 1), "shared");
         assert_eq!((number(hour, 8).await, number(hour, 8).await), (2, 2), "something has happened");
         assert_eq!(number(hour, 7).await, 2, "it is newer than what was asked for");

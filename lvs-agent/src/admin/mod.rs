@@ -119,10 +119,10 @@ pub(crate) enum MonitorHandle {
 impl Answer for AdminHandler {
     async fn answer(&self, request: Request) -> Answered {
         let Request::Status { service: None, max_age_ms: Some(age) } = request else {
-            return Answered::Reply(self.reply(request).await);
+            return self.reply(request).await.into();
         };
         let line = self.shared_status(Duration::from_millis(age)).await.and_then(|shared| shared.line());
-        line.map_or_else(|message| Answered::Reply(Reply::Error(message)), Answered::Line)
+        line.map_or_else(|message| Reply::Error(message).into(), Answered::Line)
     }
 }
 

@@ -46,9 +46,15 @@ const PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub enum Answered {
     /// It is to be written.
-    Reply(Reply),
+    Reply(Box<Reply>),
     /// It was written before, for several callers.
     Line(ReplyLine),
+}
+
+impl From<Reply> for Answered {
+    fn from(reply: Reply) -> Self {
+        Self::Reply(Box::new(reply))
+    }
 }
 
 /// Knows the answers.
@@ -221,14 +227,14 @@ async fn serve(mut stream: UnixStream, answerer: &impl Answer, operators: Option
             return Ok(());
         }
         let whole = line.len() <= MAX_REQUEST && line.last() == Some(&b'\n');
-        let answered = match read_request(&line) {
+        let reply = match read_request(&line) {
             _ if !whole => {
-                Answered::Reply(Reply::Error(format!("a request is one line of at most {MAX_REQUEST} bytes")))
+                Reply::Error(format!("a request is one line of at most {MAX_REQUEST} bytes")).into()
             }
             Ok(request) => answerer.answer(request).await,
-            Err(message) => Answered::Reply(Reply::Error(message)),
+            Err(message) => Reply::Error(message).into(),
         };
-        let line = match answered {
+        let line = match reply {
             Answered::Reply(reply) => ReplyLine::new(&reply)?,
             Answered::Line(line) => line,
         };
@@ -250,10 +256,11 @@ mod tests {
 
     impl Answer for Fixed {
         async fn answer(&self, request: Request) -> Answered {
-            Answered::Reply(match request {
+            let reply = match request {
                 Request::Status { .. } => Reply::Status(Status::default()),
                 _ => Reply::Error("not here".to_owned()),
-            })
+            };
+            reply.into()
         }
     }
 

@@ -37,8 +37,8 @@ mod tests {
 
     #[test]
     fn those_that_are_not_well_for_sure_are_in_doubt() {
-        let servers: String =
-            (1..=4).map(|last| format!("[[service.server]]\naddress = \"10.0.0.{last}\"\n")).collect();
+        let server = |last| format!("[[service.server]]\naddress = \"10.0.0.{last}\"\n");
+        let servers = (1..=4).map(server).collect::<Vec<_>>().concat();
         let text = format!("[[service]]\naddress = \"192.0.2.1:80\"\nforward = \"masquerade\"\n{servers}");
         let services = native::read(&text, "test.toml".as_ref()).expect("it is a configuration").services;
         let mut engine = Engine::new(&services, |_| Presence::In);

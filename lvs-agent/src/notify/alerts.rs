@@ -192,7 +192,8 @@ impl Alerts {
         self.mail(service, occasion, &message, &reason);
         if !serves(to) && matches!(role, Role::Server(_)) {
             if settings.about.running && !self.is_standby {
-                let (mail, settings) = (inaccessible(service, destination, &reason), settings.clone());
+                let mail = Box::new(inaccessible(service, destination, &reason));
+                let settings = settings.clone();
                 self.mail_command(MailCommand::StartReminder(*destination, mail, settings));
                 self.reminded.insert(*destination);
             }
@@ -262,7 +263,7 @@ impl Alerts {
             };
             let out = service.destinations().filter(|one| !serves(self.weights.get(one).copied()));
             for destination in out {
-                let mail = inaccessible(service, &destination, "");
+                let mail = Box::new(inaccessible(service, &destination, ""));
                 self.mail_command(MailCommand::StartReminder(destination, mail, settings.clone()));
                 reminded.insert(destination);
             }
@@ -328,9 +329,9 @@ impl Alerts {
 }
 
 /// The mail that reminds of a server that is out.
-fn inaccessible(service: &VirtualService, destination: &DestinationKey, reason: &str) -> Box<Mail> {
+fn inaccessible(service: &VirtualService, destination: &DestinationKey, reason: &str) -> Mail {
     let message = format!("Inaccessible real server: {} ({})", destination.server, address_of(&service.key));
-    Box::new(compose(service, Occasion::Running, &message, reason))
+    compose(service, Occasion::Running, &message, reason)
 }
 
 /// The mail about a takeover.

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, ensure};
 use lvs_tests::{
     lab::{
         Lab,
@@ -381,5 +381,6 @@ fn a_thousand_services_make_healthy_no_slower() -> Result<()> {
 
 fn files_in(folder: &Path) -> Result<usize> {
     let count = fs::read_dir(folder)?.count();
-    if count == 0 { bail!("nothing in {}", folder.display()) } else { Ok(count) }
+    ensure!(count > 0, "nothing in {}", folder.display());
+    Ok(count)
 }

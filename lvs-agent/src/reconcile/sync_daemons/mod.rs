@@ -94,7 +94,7 @@ impl SyncDaemons {
             match make(edit.clone()).await {
                 Ok(()) => {
                     let is_replaced = matches!(edit, DaemonEdit::Start(_));
-                    let instead_of = if is_replaced { found.clone() } else { Vec::new() };
+                    let instead_of = if is_replaced { &found[..] } else { &[] };
                     let event = self.planner.made(&edit, instead_of, Instant::now());
                     self.events.publish(event);
                 }
@@ -120,9 +120,10 @@ impl SyncDaemons {
     async fn pause(&mut self) {
         if self.planner.is_idle() {
             // Its sender is gone once the agent stops.
-            return if self.in_force.changed().await.is_err() {
-                std::future::pending().await
-            };
+            if self.in_force.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+            return;
         }
         let now = Instant::now();
         let next = self.planner.next_due(now).into_iter().chain([now + PAUSE]).min().unwrap_or(now);

@@ -167,7 +167,7 @@ impl DaemonPlanner {
     }
 
     /// The kernel has made an edit. `instead_of`: what ran before.
-    pub(super) fn made(&mut self, edit: &DaemonEdit, instead_of: Vec<String>, now: Instant) -> Event {
+    pub(super) fn made(&mut self, edit: &DaemonEdit, instead_of: &[String], now: Instant) -> Event {
         crate::ipvs::apply_daemon_edit(&mut self.running, edit);
         let role = edit.role();
         let device = self.device;

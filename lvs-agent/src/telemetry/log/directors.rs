@@ -30,7 +30,7 @@ impl Line {
         let Self { at_ns, event } = self;
         match change {
             SyncChange::Started { device, id, instead_of } if instead_of.is_empty() => {
-                info!(at_ns, event, role, device, id, "the sync daemon {role} runs on {device} with id {id}")
+                info!(at_ns, event, role, device, id, "the sync daemon {role} runs on {device} with id {id}");
             }
             SyncChange::Started { device, id, instead_of } => warn!(
                 at_ns,
@@ -42,7 +42,7 @@ impl Line {
                 "the sync daemon {role} runs on {device} with id {id}, in place of another one: {instead_of}"
             ),
             SyncChange::Found => {
-                info!(at_ns, event, role, "the sync daemon {role} runs as configured already")
+                info!(at_ns, event, role, "the sync daemon {role} runs as configured already");
             }
             SyncChange::Stopped => info!(at_ns, event, role, "the sync daemon {role} was stopped"),
             SyncChange::Changed { differences, repair_in } => {

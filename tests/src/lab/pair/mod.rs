@@ -42,7 +42,7 @@ pub const DIRECT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::ne
 /// How many real servers.
 pub const SERVERS: u8 = 3;
 /// How long a program may take to be ready, on a slow machine.
-const START_LIMIT: Duration = Duration::from_secs(60);
+const START_LIMIT: Duration = Duration::from_mins(1);
 /// The recipe that both directors have, from this package's folder.
 const RECIPE: &str = "../contrib/high-availability/keepalived-pair";
 

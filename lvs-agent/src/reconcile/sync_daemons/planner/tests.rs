@@ -34,7 +34,7 @@ impl Kernel {
                     events.extend(self.planner.failed(role, "there is no interface".to_owned(), self.now));
                     break;
                 }
-                events.push(self.planner.made(&edit, found.clone(), self.now));
+                events.push(self.planner.made(&edit, &found, self.now));
             }
         }
         events.iter().map(Event::name).collect()
