@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fs,
     net::{IpAddr, SocketAddr},
     thread,
     time::Duration,
@@ -15,7 +16,7 @@ use lvs_tests::{
             requests::{Request, Summary},
         },
         clock::Moment,
-        director::{table::Table, table_text},
+        director::{table::Table, table_watcher::PROC_FILE},
         pair::{DIRECT, Director, MASQUERADED, Pair},
         wait,
     },
@@ -140,15 +141,19 @@ fn both_active_at_once(pair: &Pair) -> Result<()> {
     pair.set_vrrp(false)?;
     wait_for_role(b, "active")?;
     assert!(a.has_vips()? && b.has_vips()?);
-    let tables = [a, b].map(|director| table_text(&director.namespace).and_then(|text| Table::parse(&text)));
-    for table in tables {
-        let table = table?;
+    for director in [a, b] {
+        let table = table(director)?;
         for server in ["10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80"] {
             assert_eq!(table.weight(server.parse()?), Some(1), "{server}");
         }
     }
     pair.set_vrrp(true)?;
     wait_for_role(b, "standby").map(drop)
+}
+
+/// The kernel's table there.
+fn table(director: &Director) -> Result<Table> {
+    Table::parse(&director.namespace.run(|| Ok(fs::read_to_string(PROC_FILE)?))?)
 }
 
 /// Waits until the backup knows all connections that stay, and gives them.
@@ -164,7 +169,7 @@ fn wait_until_known(backup: &Director, staying: &Load) -> Result<Vec<SocketAddr>
 }
 
 fn assert_dead_server_is_out(director: &Director) -> Result<()> {
-    let table = Table::parse(&table_text(&director.namespace)?)?;
+    let table = table(director)?;
     assert!(table.is_out(DEAD.1.parse()?), "{table:?}\n{}", director.agent.diagnosis());
     Ok(())
 }

@@ -171,6 +171,7 @@ impl DaemonPlanner {
         crate::ipvs::apply_daemon_edit(&mut self.running, edit);
         let role = edit.role();
         let device = self.device;
+        let is_wanted = self.wanted.iter().any(|daemon| daemon.role == role);
         let slot = self.slot_mut(role);
         (slot.failures, slot.fault) = (None, None);
         if !slot.changed.is_empty() {
@@ -187,7 +188,8 @@ impl DaemonPlanner {
                 }
             }
             DaemonEdit::Stop(_) => {
-                slot.right_on = Some(device.unwrap_or_default());
+                // One that is to start again isn't right yet: its absence is nobody else's doing.
+                slot.right_on = (!is_wanted).then(|| device.unwrap_or_default());
                 self.released.retain(|daemon| daemon.role != role);
                 SyncChange::Stopped
             }

@@ -117,6 +117,16 @@ fn a_fault_is_told_once_and_tried_again_ever_more_rarely() {
 }
 
 #[test]
+fn a_daemon_that_was_stopped_for_another_and_cannot_start_is_no_change_by_others() {
+    let mut kernel = Kernel::new(Some(SyncSettings { role: SyncRole::Master, ..on("eth1") }));
+    assert_eq!(kernel.turn(), ["sync-started"]);
+    kernel.planner.want(Some(SyncSettings { role: SyncRole::Master, ..on("eth9") }));
+    kernel.device = None;
+    let told: Vec<_> = (0..20).flat_map(|_| kernel.turn()).collect();
+    assert_eq!(told, ["sync-stopped", "sync-failed"]);
+}
+
+#[test]
 fn daemons_on_a_device_that_was_made_anew_start_anew() {
     let mut kernel = Kernel::new(Some(on("eth1")));
     kernel.turn();
