@@ -122,6 +122,16 @@ pub enum Request {
     },
 }
 
+impl Request {
+    /// Whether its answer takes neither time nor room.
+    pub(super) fn is_small(&self) -> bool {
+        matches!(
+            self,
+            Self::Healthy { .. } | Self::Addresses { .. } | Self::Role { .. } | Self::LogLevel { .. }
+        )
+    }
+}
+
 /// A reply as it is sent: with the version of the protocol.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Versioned<R> {

@@ -36,7 +36,10 @@ use crate::{model::defaults::RUNTIME, supervision::Restartable};
 /// How long a caller may take for a request, for taking the reply, and to stay connected without another request.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How many callers there may be at once; others wait in the socket's queue.
-const CALLERS: usize = 8;
+const CALLERS: usize = 64;
+/// How many of them may have answers made at once that take time or room. Those that ask for little don't wait for them:
+/// who moves addresses by what `healthy` says must not do so because people look at the status.
+const AT_WORK: usize = 8;
 /// How many may wait there: as many as the kernel takes by default (`SOMAXCONN` before Linux 5.4).
 const QUEUE: i32 = 128;
 /// From a failure to accept a caller (no file descriptors, …) to the next try.
@@ -135,7 +138,7 @@ impl<A: Answer> ControlService<A> {
 impl<A: Answer> Restartable for ControlService<A> {
     /// Serves callers until `shutdown`.
     async fn run(&mut self, shutdown: &CancellationToken) {
-        let slots = Arc::new(Semaphore::new(CALLERS));
+        let (slots, work) = (Arc::new(Semaphore::new(CALLERS)), Arc::new(Semaphore::new(AT_WORK)));
         let mut callers = JoinSet::new();
         loop {
             while callers.try_join_next().is_some() {}
@@ -150,8 +153,9 @@ impl<A: Answer> Restartable for ControlService<A> {
             match accepted {
                 Ok((stream, _)) => {
                     let (answerer, operators) = (self.answerer.clone(), self.server.operators);
+                    let work = work.clone();
                     callers.spawn(async move {
-                        if let Err(error) = serve(stream, &*answerer, operators).await {
+                        if let Err(error) = serve(stream, &*answerer, operators, &work).await {
                             debug!("control socket: {error}");
                         }
                         drop(slot);
@@ -208,7 +212,12 @@ fn knock(path: &Path) -> io::Result<()> {
 }
 
 /// Answers one caller's requests, one after the other.
-async fn serve(mut stream: UnixStream, answerer: &impl Answer, operators: Option<u32>) -> io::Result<()> {
+async fn serve(
+    mut stream: UnixStream,
+    answerer: &impl Answer,
+    operators: Option<u32>,
+    work: &Semaphore,
+) -> io::Result<()> {
     let caller = stream.peer_cred()?.uid();
     // Operators are whom the kernel lets through to the socket: it knows all groups of a caller, not told here.
     if operators.is_none() && caller != 0 && caller != geteuid().as_raw() {
@@ -227,7 +236,11 @@ async fn serve(mut stream: UnixStream, answerer: &impl Answer, operators: Option
             return Ok(());
         }
         let whole = line.len() <= MAX_REQUEST && line.last() == Some(&b'\n');
-        let reply = match read_request(&line) {
+        let request = read_request(&line);
+        let is_small = request.as_ref().map_or(true, Request::is_small);
+        // Until the answer is taken. It fails only once the semaphore is closed, which it never is.
+        let _at_work = if is_small { None } else { work.acquire().await.ok() };
+        let reply = match request {
             _ if !whole => {
                 Reply::Error(format!("a request is one line of at most {MAX_REQUEST} bytes")).into()
             }
@@ -258,6 +271,8 @@ mod tests {
         async fn answer(&self, request: Request) -> Answered {
             let reply = match request {
                 Request::Status { .. } => Reply::Status(Status::default()),
+                Request::LogLevel { .. } => Reply::LogLevel("info".to_owned()),
+                Request::Reload {} => std::future::pending().await,
                 _ => Reply::Error("not here".to_owned()),
             };
             reply.into()
@@ -301,6 +316,25 @@ mod tests {
         }
         let error = ask(&path, &Request::Status { service: None, max_age_ms: None }).await.unwrap_err();
         assert!(matches!(error, ControlError::Connect { .. }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn who_asks_for_little_does_not_wait_for_those_who_ask_for_much() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("control");
+        let _shutdown = serve_at(&path).drop_guard();
+        let mut busy = Vec::new();
+        for _ in 0..2 * AT_WORK {
+            let mut stream = UnixStream::connect(&path).await.unwrap();
+            stream.write_all(b"{\"command\":\"reload\"}\n").await.unwrap();
+            busy.push(stream);
+        }
+        let reply = ask(&path, &Request::LogLevel { filter: None }).await.unwrap();
+        assert_eq!(reply, Reply::LogLevel("info".to_owned()));
+        let status = Request::Status { service: None, max_age_ms: None };
+        let waits = timeout(Duration::from_millis(200), ask(&path, &status)).await;
+        assert!(waits.is_err(), "there is no room for it: {waits:?}");
+        drop(busy);
     }
 
     /// The test's own group stands for the operators'.
