@@ -294,7 +294,7 @@ mod tests {
     async fn what_is_saved_is_there_for_the_next_agent_once_the_receipt_says_so() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("state.json");
-        let Opened { saved, overrides, commands: writer, role: _role, file } =
+        let Opened { saved, overrides, commands: writer, file, .. } =
             StateFile::open(path.clone(), Publisher::default()).unwrap();
         assert_eq!(saved, SavedState::default());
         let task = tokio::spawn(file.run());
