@@ -100,7 +100,8 @@ impl Pair {
     /// gone.
     pub fn power_off(&mut self, number: usize) -> Result<Moment> {
         let name = self.directors[number].name;
-        let script = format!("link set {name}-w down\nlink set {name}-l down\n");
+        // First the one that VRRP is on: with the other one first keepalived would have time to say goodbye.
+        let script = format!("link set {name}-l down\nlink set {name}-w down\n");
         let (at, _) = ArmedScript::arm(&self.switch, &["ip", "-batch", "-"], script)?.fire()?;
         self.directors[number].kill()?;
         Ok(at)
