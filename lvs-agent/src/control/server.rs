@@ -37,8 +37,8 @@ use crate::{model::defaults::RUNTIME, supervision::Restartable};
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How many callers there may be at once; others wait in the socket's queue.
 const CALLERS: usize = 64;
-/// How many of them may have answers made at once that take time or room. Those that ask for little don't wait for them:
-/// who moves addresses by what `healthy` says must not do so because people look at the status.
+/// How many of them may have answers made at once that take time or room. Those that ask for little don't wait for
+/// them: who moves addresses by what `healthy` says must not do so because people look at the status.
 const AT_WORK: usize = 8;
 /// How many may wait there: as many as the kernel takes by default (`SOMAXCONN` before Linux 5.4).
 const QUEUE: i32 = 128;
