@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::{
     lab::{
-        clients::requests::{Summary, achieved_rate},
+        clients::requests::{Request, Summary, achieved_rate},
         director::table_watcher::changes,
         faults::Fault,
         layout::Method,
@@ -98,11 +98,8 @@ impl Begun {
     fn of(failover: &Failover) -> Self {
         let out = failover.table_out().unwrap_or(failover.watched_until);
         let mut begun = Self::default();
-        for request in failover.requests.iter().filter(|request| {
-            request.ended >= failover.fault
-                && request.started < out
-                && request.connected.is_none_or(|connected| connected > failover.fault)
-        }) {
+        let begun_by = |request: &&Request| request.had_no_connection(failover.fault, out);
+        for request in failover.requests.iter().filter(begun_by) {
             begun.requests += 1;
             begun.failed += usize::from(!request.outcome.is_success());
             begun.late += usize::from(request.is_late());

@@ -118,13 +118,8 @@ struct Harm {
 impl Harm {
     /// Of the requests that were on their way, or begun, between the fault and the repair.
     fn of(requests: &[Request], fault: Moment, repaired: Moment) -> Self {
-        let begun = requests.iter().filter(|request| {
-            request.ended >= fault
-                && request.started < repaired
-                && request.connected.is_none_or(|connected| connected > fault)
-        });
         let mut harm = Self::default();
-        for request in begun {
+        for request in requests.iter().filter(|request| request.had_no_connection(fault, repaired)) {
             harm.failed += usize::from(!request.outcome.is_success());
             harm.late += usize::from(request.is_late());
             harm.worst = harm.worst.max(request.ended.since(request.started));

@@ -36,14 +36,10 @@ fn setup(layout: Layout) -> Setup {
     setup
 }
 
-/// The requests that second chance is for: those whose connection was not there yet when the server died. One that was
-/// is lost with its server.
+/// The requests that second chance is for: those whose connection was not there yet when the server died.
 fn begun(failover: &Failover) -> impl Iterator<Item = &Request> {
-    failover.requests.iter().filter(|request| {
-        request.ended >= failover.fault
-            && request.started < failover.watched_until
-            && request.connected.is_none_or(|connected| connected > failover.fault)
-    })
+    let Failover { fault, watched_until, .. } = *failover;
+    failover.requests.iter().filter(move |request| request.had_no_connection(fault, watched_until))
 }
 
 /// Each fault at another server, one after the other. Nobody fails or is late.

@@ -31,6 +31,15 @@ impl Request {
         self.outcome.is_success() && self.ended.since(self.started) >= LATE
     }
 
+    /// Whether it was under way without a connection at a fault, or begun after it and before `until`. A connection
+    /// that was there is lost with its server.
+    #[must_use]
+    pub fn had_no_connection(&self, fault: Moment, until: Moment) -> bool {
+        self.ended >= fault
+            && self.started < until
+            && self.connected.is_none_or(|connected| connected > fault)
+    }
+
     /// Whether the client noticed that something was wrong: no answer, or a late one.
     #[must_use]
     pub fn is_harmed(&self) -> bool {
