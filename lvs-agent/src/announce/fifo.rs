@@ -19,12 +19,11 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::fifo_line;
+use super::{fifo_line, trouble::Trouble};
 use crate::{
-    backoff::Backoff,
-    event::{AnnounceWay, Event, LineFile, Publisher, Record, Subscriber},
+    event::{AnnounceWay, Event, Publisher, Record, Subscriber},
     file_work,
-    telemetry::metrics::{count_announce_failure, count_lost_lines},
+    telemetry::metrics::count_lost_lines,
 };
 
 /// Lines that may wait: each server of a large director may change once while the disk with the FIFO hangs.
@@ -33,8 +32,6 @@ const LINES: usize = 4096;
 const BATCH: usize = 64;
 /// How long opening the FIFO and writing a batch may take.
 const LIMIT: Duration = Duration::from_secs(5);
-/// From a failure to the next try.
-const AGAIN: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
 
 /// Queues the lines of events.
 pub(super) struct FifoLines {
@@ -60,7 +57,7 @@ pub(super) struct Fifo {
     lost: Arc<AtomicU64>,
     events: Publisher,
     file: Option<Arc<File>>,
-    failures: u32,
+    trouble: Trouble,
 }
 
 impl Fifo {
@@ -68,7 +65,7 @@ impl Fifo {
     pub(super) fn new(path: PathBuf, events: Publisher) -> (Self, FifoLines) {
         let (sender, lines) = mpsc::channel(LINES);
         let lost = Arc::new(AtomicU64::new(0));
-        let fifo = Self { path, lines, lost: lost.clone(), events, file: None, failures: 0 };
+        let fifo = Self { path, lines, lost: lost.clone(), events, file: None, trouble: Trouble::default() };
         (fifo, FifoLines { lines: sender, lost })
     }
 
@@ -80,7 +77,7 @@ impl Fifo {
                 self.open().await;
             }
             if self.file.is_none() {
-                sleep(AGAIN.delay(self.failures.saturating_sub(1))).await;
+                sleep(self.trouble.pause()).await;
                 continue;
             }
             batch.clear();
@@ -113,22 +110,11 @@ impl Fifo {
     }
 
     fn note(&mut self, outcome: io::Result<()>) {
-        let was_failing = self.failures > 0;
-        let change = match outcome {
-            Ok(()) => {
-                self.failures = 0;
-                was_failing.then_some(LineFile::Works)
-            }
-            Err(error) => {
-                self.failures = self.failures.saturating_add(1);
-                count_announce_failure(AnnounceWay::Fifo.name());
-                let error = match error.kind() {
-                    io::ErrorKind::WouldBlock => "nobody reads it, and it is full".to_owned(),
-                    _ => error.to_string(),
-                };
-                (!was_failing).then_some(LineFile::Fails { error })
-            }
+        let words = |error: &io::Error| match error.kind() {
+            io::ErrorKind::WouldBlock => "nobody reads it, and it is full".to_owned(),
+            _ => error.to_string(),
         };
+        let change = self.trouble.note(AnnounceWay::Fifo, outcome, words);
         let what = self.path.display().to_string();
         self.events.publish_all(change.map(|change| Event::Announcing {
             way: AnnounceWay::Fifo,

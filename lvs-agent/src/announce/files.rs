@@ -16,20 +16,16 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::file_name::OF_SERVICE;
+use super::{file_name::OF_SERVICE, trouble::Trouble};
 use crate::{
-    backoff::Backoff,
-    event::{AnnounceWay, Event, LineFile, Publisher},
+    event::{AnnounceWay, Event, Publisher},
     file_work,
-    telemetry::metrics::count_announce_failure,
 };
 
 /// How often it is looked whether files are still there: somebody may have deleted them, or the folder.
 const LOOK: Duration = Duration::from_secs(5);
 /// How long the disk may take for one pass.
 const LIMIT: Duration = Duration::from_secs(5);
-/// From a failure to the next try.
-const AGAIN: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
 /// What the names of files that are being written begin and end with.
 const BESIDE: (&str, &str) = (".", ".new");
 
@@ -56,12 +52,12 @@ pub(super) struct Folder {
     /// What is known to be in files, because it was written or read here.
     written: HashMap<String, String>,
     /// Failures in a row.
-    failures: u32,
+    trouble: Trouble,
 }
 
 impl Folder {
     pub(super) fn new(path: PathBuf, way: AnnounceWay, events: Publisher) -> Self {
-        Self { path, way, events, written: HashMap::new(), failures: 0 }
+        Self { path, way, events, written: HashMap::new(), trouble: Trouble::default() }
     }
 
     /// Keeps the files as they are wanted, until it is dropped.
@@ -69,8 +65,8 @@ impl Folder {
         loop {
             let wanted = wishes.borrow_and_update().clone();
             self.pass(wanted, LIMIT).await;
-            if self.failures > 0 {
-                sleep(AGAIN.delay(self.failures - 1)).await;
+            if self.trouble.is_there() {
+                sleep(self.trouble.pause()).await;
                 continue;
             }
             tokio::select! {
@@ -94,18 +90,7 @@ impl Folder {
                 Err(io::Error::new(io::ErrorKind::TimedOut, format!("it takes longer than {limit:?}")))
             }
         };
-        let was_failing = self.failures > 0;
-        let change = match outcome {
-            Ok(()) => {
-                self.failures = 0;
-                was_failing.then_some(LineFile::Works)
-            }
-            Err(error) => {
-                self.failures = self.failures.saturating_add(1);
-                count_announce_failure(self.way.name());
-                (!was_failing).then(|| LineFile::Fails { error: error.to_string() })
-            }
-        };
+        let change = self.trouble.note(self.way, outcome, ToString::to_string);
         let what = self.path.display().to_string();
         self.events.publish_all(change.map(|change| Event::Announcing { way: self.way, what, change }));
     }
@@ -209,7 +194,7 @@ mod tests {
     use std::os::unix::fs::MetadataExt as _;
 
     use super::*;
-    use crate::event::Recorded;
+    use crate::event::{LineFile, Recorded};
 
     fn wishes(wishes: &[(&str, Wish)]) -> Wishes {
         Arc::new(wishes.iter().map(|(name, wish)| ((*name).to_owned(), wish.clone())).collect())

@@ -11,6 +11,7 @@
 //! | `file_name.rs` | names of files for names of services; pure |
 //! | `files.rs` | keeps folders of files as they are wanted |
 //! | `devices.rs` | keeps addresses on devices as they are wanted |
+//! | `trouble.rs` | that a way fails and works again, told once each |
 //! | `fifo.rs`, `fifo_line.rs` | keepalived's lines; the second one pure |
 //!
 //! It must never decide anything about a server, nor hold up whoever does.
@@ -24,6 +25,7 @@ mod judged;
 mod steady;
 mod task;
 mod track;
+mod trouble;
 pub(crate) mod vips;
 
 pub(crate) use self::task::{Announcer, Parts};
