@@ -94,9 +94,17 @@ pub(crate) struct StatusRequest {
     pub(crate) reply: oneshot::Sender<Result<Vec<ServiceSummary>, Unknown>>,
 }
 
-/// A request for how well each service is served, in the order of the configuration. Cheap, for thousands of servers as
-/// well.
-pub(crate) type ServedRequest = oneshot::Sender<Vec<Served>>;
+/// A request for how well services are served. Cheap, for thousands of servers as well.
+pub(crate) type ServedRequest = oneshot::Sender<ServedNow>;
+
+/// How well services are served.
+#[derive(Clone, Debug)]
+pub(crate) struct ServedNow {
+    /// In the order of the configuration.
+    pub(crate) services: Vec<Served>,
+    /// Whether this director may lead traffic to itself, by its role.
+    pub(crate) may_announce: bool,
+}
 
 /// An admin command, and where its result goes.
 #[derive(Debug)]

@@ -34,7 +34,7 @@ use self::{
     status::{Signals, compose, worst},
 };
 use crate::messages::{
-    RefusedChances, ReloadRequest, ServedRequest, SignalRequest, StatusRequest, WatchedServices,
+    RefusedChances, ReloadRequest, ServedNow, ServedRequest, SignalRequest, StatusRequest, WatchedServices,
     WeightsRequest,
 };
 use crate::{
@@ -232,7 +232,7 @@ impl AdminHandler {
             let text = "the agent is stuck: it has decided nothing lately; see its log".to_owned();
             return Reply::Healthy(Healthiness { verdict: HealthVerdict::Stuck, text });
         };
-        match served::named(all, services) {
+        match served::named(all.services, services) {
             Ok(wanted) => Reply::Healthy(served::healthiness(&wanted, criterion)),
             Err(unknown) => Reply::Error(unknown.to_string()),
         }
@@ -243,11 +243,11 @@ impl AdminHandler {
         if self.in_force.borrow().agent.mode == Mode::Observe {
             return Reply::Addresses(Vec::new());
         }
-        let Ok(all) = ask(&self.served, STUCK_AFTER).await else {
+        let Ok(ServedNow { services, may_announce }) = ask(&self.served, STUCK_AFTER).await else {
             return Reply::Error("the agent is stuck: it has decided nothing lately; see its log".to_owned());
         };
-        let of = |(address, verdict)| AddressHealth { address, verdict };
-        Reply::Addresses(served::addresses(&all, criterion).into_iter().map(of).collect())
+        let of = |(address, verdict)| AddressHealth { address, verdict, is_withheld: !may_announce };
+        Reply::Addresses(served::addresses(&services, criterion).into_iter().map(of).collect())
     }
 
     /// The events that are kept, or those of one service.

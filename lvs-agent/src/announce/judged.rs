@@ -16,6 +16,7 @@ use super::{
 use crate::{
     control::HealthVerdict,
     engine::served::{Criterion, Served, addresses},
+    messages::ServedNow,
     model::{
         AddressFamily, AnnounceSettings, Config, OnExit, ServiceKey, TrackFiles, VipAnnouncement,
         defaults::ANNOUNCE_UP_AFTER,
@@ -59,13 +60,16 @@ pub(super) struct Memory {
     track: HashMap<String, Steady<Score>>,
     ready: HashMap<String, Steady<bool>>,
     vips: HashMap<IpAddr, Vip>,
+    /// Whether this director was told to be standby when something was last heard.
+    is_withheld: bool,
     due: Option<Instant>,
 }
 
 impl Memory {
     /// What is to be told now. `served`: `None` while nobody decides.
-    pub(super) fn judge(&mut self, served: Option<&[Served]>, config: &Config, now: Instant) -> Judged {
+    pub(super) fn judge(&mut self, now_served: Option<&ServedNow>, config: &Config, now: Instant) -> Judged {
         self.due = None;
+        let served = now_served.map(|now_served| &*now_served.services);
         let settings = &config.announce;
         let track = match &settings.track_files {
             Some(files) => self.track(files, served, settings, now),
@@ -73,6 +77,9 @@ impl Memory {
         };
         let ready =
             if settings.ready_files.is_some() { self.ready(served, settings, now) } else { BTreeMap::new() };
+        if let Some(now_served) = now_served {
+            self.is_withheld = !now_served.may_announce;
+        }
         let vips = self.vips(served, config, now);
         Judged { track, ready, vips, due: self.due }
     }
@@ -169,7 +176,8 @@ impl Memory {
                     None => HealthVerdict::Stuck,
                 };
                 let (vip, pace) = (self.vips.entry(ip).or_default(), Pace::from(how));
-                let announced = vip.step(health, pace, now);
+                let by_health = vip.step(health, pace, now);
+                let announced = if self.is_withheld { Some(false) } else { by_health };
                 self.due = earlier(self.due, vip.due(pace));
                 WantedVip { how: how.clone(), announced, leaves_at_stop: leaves(config, ip, how) }
             });
@@ -235,7 +243,7 @@ mod tests {
         native::read(TEXT, "test.toml".as_ref()).expect("it is a configuration")
     }
 
-    fn served(config: &Config, states: &[(QuorumState, u64)]) -> Vec<Served> {
+    fn served(config: &Config, states: &[(QuorumState, u64)]) -> ServedNow {
         let of = |(service, (quorum, up)): (&crate::model::VirtualService, &(QuorumState, u64))| Served {
             name: service.name.as_str().into(),
             key: service.key,
@@ -244,7 +252,7 @@ mod tests {
             whole: 4,
             backups_in: 0,
         };
-        config.services.iter().zip(states).map(of).collect()
+        ServedNow { services: config.services.iter().zip(states).map(of).collect(), may_announce: true }
     }
 
     #[test]
@@ -254,7 +262,7 @@ mod tests {
         let text = |text: &str| Wish::Text(text.to_owned());
         let mut at = |seconds: u64, states: Option<&[(QuorumState, u64)]>| {
             let served = states.map(|states| served(&config, states));
-            let judged = judge.judge(served.as_deref(), &config, begin + Duration::from_secs(seconds));
+            let judged = judge.judge(served.as_ref(), &config, begin + Duration::from_secs(seconds));
             let track: Vec<_> = judged.track.into_values().collect();
             let ready: Vec<_> = judged.ready.into_iter().collect();
             let vips: Vec<_> = judged.vips.wanted.values().map(|vip| vip.announced).collect();
@@ -304,6 +312,34 @@ mod tests {
             at(40, Some(&[(Has, 4), (Has, 4)])),
             (vec![text("0\n"); 3], ready([here.clone(), gone, here.clone(), here]), vec![Some(true)],)
         );
+    }
+
+    #[test]
+    fn a_director_that_is_told_to_be_standby_announces_nothing() {
+        let (config, mut judge, begin) = (config(), Memory::default(), Instant::now());
+        let mut at = |seconds: u64, quorum, may_announce: Option<bool>| {
+            let served = may_announce.map(|may_announce| ServedNow {
+                may_announce,
+                ..served(&config, &[(QuorumState::Has, 4), (quorum, 4)])
+            });
+            let judged = judge.judge(served.as_ref(), &config, begin + Duration::from_secs(seconds));
+            let ready = judged.ready["service.web"] == Wish::Text(String::new());
+            (judged.vips.wanted.values().map(|vip| vip.announced).collect::<Vec<_>>(), ready)
+        };
+        use QuorumState::{Has, Lost, Unknown};
+        assert_eq!(
+            at(0, Unknown, Some(false)),
+            (vec![Some(false)], false),
+            "before anything is known as well"
+        );
+        assert_eq!(at(1, Has, Some(false)), (vec![Some(false)], true), "files say how services are");
+        assert_eq!(at(2, Has, None).0, [Some(false)], "the order holds while nobody decides");
+        assert_eq!(at(10, Has, Some(true)).0, [Some(true)], "at once");
+        assert_eq!(at(11, Has, Some(false)).0, [Some(false)], "at once");
+        assert_eq!(at(12, Has, Some(true)).0, [Some(true)], "a move is no relapse");
+        at(13, Lost, Some(false));
+        at(14, Lost, Some(false));
+        assert_eq!(at(15, Lost, Some(true)).0, [Some(false)], "its services are not healthy");
     }
 
     #[test]

@@ -17,9 +17,8 @@ use super::{
     judged::{Judged, Memory, SILENCE, Vips, at_stop},
 };
 use crate::{
-    engine::served::Served,
     event::{AnnounceWay, Event, Publisher, Record, Subscriber},
-    messages::ServedRequest,
+    messages::{ServedNow, ServedRequest},
     model::Config,
     supervision::Restartable,
 };
@@ -67,8 +66,11 @@ struct Nudge(Arc<Notify>);
 
 impl Subscriber for Nudge {
     fn on_event(&mut self, record: &Record) {
-        if let Event::Pool { .. } | Event::Weight { .. } | Event::Transition { .. } | Event::Services { .. } =
-            record.event
+        if let Event::Pool { .. }
+        | Event::Weight { .. }
+        | Event::Transition { .. }
+        | Event::Services { .. }
+        | Event::Role { .. } = record.event
         {
             self.0.notify_one();
         }
@@ -170,7 +172,7 @@ impl Asking {
         loop {
             let served = self.ask().await;
             let config = self.in_force.borrow_and_update().clone();
-            let judged = self.judge.judge(served.as_deref(), &config, Instant::now());
+            let judged = self.judge.judge(served.as_ref(), &config, Instant::now());
             self.pass_on(&judged);
             let due = judged.due.map(|due| due.saturating_duration_since(Instant::now()));
             self.last = judged;
@@ -184,7 +186,7 @@ impl Asking {
     }
 
     /// How well services are served; `None`: nobody decides.
-    async fn ask(&self) -> Option<Vec<Served>> {
+    async fn ask(&self) -> Option<ServedNow> {
         let (reply, answer) = oneshot::channel();
         let exchange = async {
             self.served.send(reply).await.ok()?;

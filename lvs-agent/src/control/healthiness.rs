@@ -34,4 +34,7 @@ pub struct AddressHealth {
     pub address: IpAddr,
     /// The worst of them.
     pub verdict: HealthVerdict,
+    /// Whether this director is told to be standby: then the address is not announced, however healthy it is.
+    #[serde(default)]
+    pub is_withheld: bool,
 }

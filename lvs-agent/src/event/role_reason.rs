@@ -66,3 +66,12 @@ pub(crate) struct RoleState {
     pub(crate) role: DirectorRole,
     pub(crate) reason: RoleReason,
 }
+
+impl RoleState {
+    /// Whether this director may lead traffic to itself. A standby that people or the configuration made one may not.
+    /// One that merely has no VIP may: it would never get one where it is the agent that announces them.
+    pub(crate) fn may_announce(self) -> bool {
+        let is_told = matches!(self.reason, RoleReason::Configured | RoleReason::Ordered);
+        self.role.is_active() || !is_told
+    }
+}

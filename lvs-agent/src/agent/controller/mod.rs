@@ -181,7 +181,7 @@ impl Controller {
                 Some(request) = inputs.commands.recv() => self.command(request),
                 Some(request) = inputs.requests.recv() => self.answer(request),
                 // Whoever asked may have gone.
-                Some(request) = inputs.served.recv() => drop(request.send(self.engine.served())),
+                Some(request) = inputs.served.recv() => drop(request.send(self.served_now())),
                 // Whoever asked may have been started anew.
                 Some(turn) = inputs.turns.recv() => drop(turn.send(one_line(&self.engine, Instant::now()))),
                 Ok(()) = inputs.maintained.changed() => {

@@ -9,7 +9,7 @@ use super::Controller;
 use crate::{
     engine::{confirmation::DetectorFeedback, role::RoleKeeper},
     event::{Event, RoleState, Takeover},
-    messages::{RoleAnswer, RoleRequest},
+    messages::{RoleAnswer, RoleRequest, ServedNow},
     model::RoleSetting,
     state_file::{SavedRole, StateWriter},
 };
@@ -55,6 +55,11 @@ impl Controller {
     pub(super) fn role_configured(&mut self, setting: RoleSetting) {
         let change = self.role.keeper.set_setting(setting);
         self.role_changed(change);
+    }
+
+    /// How well services are served, and what the role lets others be told of it.
+    pub(super) fn served_now(&self) -> ServedNow {
+        ServedNow { services: self.engine.served(), may_announce: self.role.keeper.state().may_announce() }
     }
 
     /// Acts on another role.

@@ -209,8 +209,8 @@ impl Speaker {
     /// The lines about addresses of which something else is to be said than before.
     fn changes(&mut self, addresses: &[AddressHealth], now: Instant) -> String {
         let is_meant = |one: &&AddressHealth| self.only.is_empty() || self.only.contains(&one.address);
-        let health: BTreeMap<IpAddr, HealthVerdict> =
-            addresses.iter().filter(is_meant).map(|one| (one.address, one.verdict)).collect();
+        let health: BTreeMap<IpAddr, &AddressHealth> =
+            addresses.iter().filter(is_meant).map(|one| (one.address, one)).collect();
         let (pace, attributes, mut text) = (self.pace, &self.attributes, String::new());
         for address in health.keys() {
             self.vips.entry(*address).or_default();
@@ -218,8 +218,12 @@ impl Speaker {
         for (address, (vip, is_announced)) in &mut self.vips {
             let wanted = match health.get(address) {
                 // The configuration has it no longer.
-                None | Some(HealthVerdict::Stuck) => Some(false),
-                Some(health) => vip.step(*health, pace, now),
+                None => Some(false),
+                Some(AddressHealth { verdict: HealthVerdict::Stuck, .. }) => Some(false),
+                Some(AddressHealth { verdict, is_withheld, .. }) => {
+                    let by_health = vip.step(*verdict, pace, now);
+                    if *is_withheld { Some(false) } else { by_health }
+                }
             };
             if let Some(wanted) = wanted
                 && wanted != *is_announced
@@ -283,6 +287,7 @@ mod tests {
         let one = |(address, verdict): &(&str, HealthVerdict)| AddressHealth {
             address: address.parse().unwrap(),
             verdict: *verdict,
+            is_withheld: false,
         };
         all.iter().map(one).collect()
     }
@@ -305,6 +310,21 @@ mod tests {
             2,
             "one is back, two is gone from the configuration"
         );
+    }
+
+    #[test]
+    fn exabgp_hears_of_no_route_while_the_director_is_told_to_be_standby() {
+        let (mut speaker, begin) = (speaker(&[]), Instant::now());
+        let mut at = |seconds: u64, is_withheld| {
+            let mut all = health(&[("192.0.2.1", HealthVerdict::Healthy)]);
+            all[0].is_withheld = is_withheld;
+            speaker.changes(&all, begin + Duration::from_secs(seconds))
+        };
+        assert_eq!(at(0, true), "");
+        assert_eq!(at(1, false), "announce route 192.0.2.1/32 next-hop self\n");
+        assert_eq!(at(2, true), "withdraw route 192.0.2.1/32 next-hop self\n");
+        assert_eq!(at(3, true), "");
+        assert_eq!(at(4, false), "announce route 192.0.2.1/32 next-hop self\n");
     }
 
     #[tokio::test]
