@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use crate::cache::Cache;
 use crate::dpkg;
 use crate::process::{self, output, run};
+use crate::progress::{self, Line};
 
 /// Where apt finds Debian's signing keys, from the package `debian-archive-keyring`.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
@@ -92,8 +93,9 @@ impl Apt {
 
     /// Reads the archive's package lists anew.
     pub(crate) fn update(&self) -> Result<()> {
-        run(self.command("apt-get").args(["--quiet=2", "update"]))
-            .context("cannot read Debian's package lists")
+        let mut update = self.command("apt-get");
+        update.args(["--quiet=2", "update"]);
+        progress::during("apt-get update", || run(&mut update)).context("cannot read Debian's package lists")
     }
 
     /// The version that would be installed of each of the packages that the archive offers.
@@ -151,11 +153,15 @@ impl Apt {
         let mut download = self.command("apt-get");
         download.args(["--quiet=2", "download"]).args(packages.iter().map(AsRef::as_ref));
         download.current_dir(debs.path());
-        if run(&mut download).is_err() {
-            // The lists may be older than the archive.
-            self.update()?;
-            run(&mut download)?;
+        {
+            let _line = Line::counting("downloading packages", debs.path(), packages.len());
+            if run(&mut download).is_err() {
+                // The lists may be older than the archive.
+                self.update()?;
+                run(&mut download)?;
+            }
         }
+        let _line = Line::show("unpacking packages");
         for deb in fs::read_dir(debs.path())? {
             let deb = deb?.path();
             if deb.extension().is_some_and(|extension| extension == "deb") {
@@ -172,6 +178,7 @@ impl Apt {
         install.args(["--quiet=2", "-o", "Dpkg::Use-Pty=0", "-o", "DPkg::Lock::Timeout=300"]);
         // dpkg's progress is hundreds of lines; what goes wrong is told on standard error.
         install.args(INSTALL).args(packages.iter().map(AsRef::as_ref)).stdout(Stdio::null());
+        let _line = Line::show("apt-get install");
         if run(&mut install).is_err() {
             self.update()?;
             run(&mut install)?;

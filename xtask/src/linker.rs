@@ -6,6 +6,7 @@ use anyhow::Result;
 
 use crate::cache::Cache;
 use crate::process::{self, run, succeeds};
+use crate::progress;
 
 /// The version that set-up builds.
 pub(crate) const VERSION: &str = "0.13.0";
@@ -53,7 +54,8 @@ pub(crate) fn build(cache: &Cache, llvm: u32) -> Result<()> {
         install.args(["install", "--quiet", "--locked", "bpf-linker", "--version", VERSION]);
         install.args(["--no-default-features", "--features", &format!("llvm-{llvm}")]);
         install.arg("--root").arg(directory).arg("--target-dir").arg(directory.join("target"));
-        run(install.env("LLVM_PREFIX", llvm_prefix(llvm)))?;
+        install.env("LLVM_PREFIX", llvm_prefix(llvm));
+        progress::during("building bpf-linker", || run(&mut install))?;
         Ok(std::fs::remove_dir_all(directory.join("target"))?)
     })?;
     Ok(())

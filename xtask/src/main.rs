@@ -15,6 +15,7 @@ mod packages;
 mod paths;
 mod peers;
 mod process;
+mod progress;
 mod run;
 mod setup;
 mod supply;

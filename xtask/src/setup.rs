@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::apt::{self, Apt};
 use crate::cache::Cache;
 use crate::vm::{self, kernel};
-use crate::{linker, process, toolchain, tools};
+use crate::{linker, process, progress, toolchain, tools};
 
 /// Something that must be there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,8 +77,8 @@ pub(crate) fn ensure_all(cache: &Cache, pieces: &[Piece]) -> Result<bool> {
     }
     ensure!(apt::available(), without_apt(&missing));
     // Old lists may offer another compiler than the archive now has, and with it the wrong LLVM.
-    println!("Set-up: reading the package lists …");
-    if let Err(error) = Apt::system(cache)?.update() {
+    let lists = Apt::system(cache)?;
+    if let Err(error) = progress::piece("Set-up: reading the package lists", || lists.update()) {
         println!("Set-up: going on with the old ones: {error:#}");
     }
     let mut packages = Vec::new();
@@ -97,9 +97,10 @@ pub(crate) fn ensure_all(cache: &Cache, pieces: &[Piece]) -> Result<bool> {
         }
     }
     install(cache, &packages)?;
-    for piece in to_fill {
-        println!("Set-up: {piece} …");
-        piece.fill(cache).with_context(|| format!("cannot get {piece}"))?;
+    let count = to_fill.len();
+    for (number, piece) in (1..).zip(to_fill) {
+        let what = format!("Set-up {number} of {count}: {piece}");
+        progress::piece(&what, || piece.fill(cache)).with_context(|| format!("cannot get {piece}"))?;
     }
     let still: Vec<&Piece> = pieces.iter().filter(|piece| piece.found(cache).is_none()).collect();
     ensure!(still.is_empty(), "set-up ended, and yet these are missing: {still:?}");
@@ -119,8 +120,8 @@ fn install(cache: &Cache, packages: &[String]) -> Result<()> {
             packages.join(" ")
         );
     }
-    println!("Set-up: apt-get install {} …", packages.join(" "));
-    Apt::system(cache)?.install(packages)
+    let apt = Apt::system(cache)?;
+    progress::piece(&format!("Set-up: apt-get install {}", packages.join(" ")), || apt.install(packages))
 }
 
 /// The advice for a machine that isn't a Debian.

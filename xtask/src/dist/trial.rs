@@ -10,6 +10,7 @@ use crate::apt::{self, Apt};
 use crate::cache::Cache;
 use crate::paths;
 use crate::process::{self, run};
+use crate::progress::Line;
 use crate::setup::{FOR_VM, ensure_all};
 use crate::vm::{self, Clock, VmOptions};
 
@@ -48,7 +49,7 @@ fn debian(cache: &Cache) -> Result<PathBuf> {
     let mirror = Apt::system(cache)?.mirror()?;
     let is_whole = |root: &Path| root.join("usr/bin/systemctl").exists() && root.join("usr/sbin/ip").exists();
     cache.get_or_fill(&format!("debian-{SUITE}"), is_whole, |root| {
-        println!("Making a bare Debian 12 …");
+        let _line = Line::show("making a bare Debian 12");
         let mut debootstrap = process::command(tool.root().join("usr/sbin/debootstrap"));
         debootstrap.env("DEBOOTSTRAP_DIR", tool.root().join("usr/share/debootstrap"));
         debootstrap

@@ -83,7 +83,7 @@ pub(crate) fn get(cache: &Cache, line: Line) -> Result<Kernel> {
     let busybox = busybox::get(cache)?;
     let decompressors = cache.packages(image::DECOMPRESSORS)?;
     let fill = |directory: &Path| {
-        println!("Downloading a kernel {line} …");
+        println!("Getting a kernel {line} …");
         let (apt, package) = find(cache, line)?;
         let unpacked = tempfile::tempdir_in(directory)?;
         apt.unpack(&with_parts(&apt, package)?, unpacked.path())?;

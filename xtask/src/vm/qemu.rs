@@ -18,6 +18,7 @@ use super::kernel::Kernel;
 use super::stream::UntilMark;
 use super::{Clock, Outcome, Streams, VmOptions};
 use crate::process;
+use crate::progress::Line;
 
 /// The kernel's log, in the run's directory.
 pub(super) const LOG: &str = "kernel.log";
@@ -67,6 +68,8 @@ impl Machine<'_> {
     /// Boots the machine, passes the command's output on, and ends the machine.
     pub(super) fn run(&self, streams: Streams<'_>) -> Result<Outcome> {
         let deadline = Instant::now() + self.options.timeout;
+        let booting = Line::show(format!("booting Linux {}", self.kernel.release));
+        let booting = &booting;
         let mark = format!("~end-{:016x}~", RandomState::new().build_hasher().finish());
         let listeners =
             [Port::Out, Port::Err, Port::Control].map(|port| UnixListener::bind(self.socket(port)));
@@ -84,8 +87,8 @@ impl Machine<'_> {
             let (events, received) = sync_channel(6);
             let (out_events, err_events) = (events.clone(), events.clone());
             let (out_mark, err_mark) = (UntilMark::new(&mark), UntilMark::new(&mark));
-            scope.spawn(move || copy(out, out_mark, streams.out, &out_events));
-            scope.spawn(move || copy(err, err_mark, streams.err, &err_events));
+            scope.spawn(move || copy(out, out_mark, streams.out, booting, &out_events));
+            scope.spawn(move || copy(err, err_mark, streams.err, booting, &err_events));
             scope.spawn(move || read_status(control, &events));
             let outcome = await_end(&received, deadline);
             // Ends the readers, too: their ports close with the machine.
@@ -230,12 +233,19 @@ fn await_end(events: &Receiver<Event>, deadline: Instant) -> Result<Outcome> {
 }
 
 /// Copies a port to a stream of ours, up to the mark.
-fn copy(mut port: UnixStream, mut until: UntilMark, to: &mut (dyn Write + Send), events: &SyncSender<Event>) {
+fn copy(
+    mut port: UnixStream,
+    mut until: UntilMark,
+    to: &mut (dyn Write + Send),
+    booting: &Line,
+    events: &SyncSender<Event>,
+) {
     let mut buffer = vec![0; 64 * 1024];
     let event = loop {
         // A port whose machine is gone may report an error instead of its end.
         let length = port.read(&mut buffer).unwrap_or(0);
         let (output, done) = if length == 0 { (until.rest(), true) } else { until.push(&buffer[..length]) };
+        booting.clear();
         if let Err(error) = to.write_all(&output).and_then(|()| to.flush()) {
             break Event::Failed(error);
         }
