@@ -218,8 +218,7 @@ impl Speaker {
         for (address, (vip, is_announced)) in &mut self.vips {
             let wanted = match health.get(address) {
                 // The configuration has it no longer.
-                None => Some(false),
-                Some(AddressHealth { verdict: HealthVerdict::Stuck, .. }) => Some(false),
+                None | Some(AddressHealth { verdict: HealthVerdict::Stuck, .. }) => Some(false),
                 Some(AddressHealth { verdict, is_withheld, .. }) => {
                     let by_health = vip.step(*verdict, pace, now);
                     if *is_withheld { Some(false) } else { by_health }
