@@ -1,8 +1,7 @@
 //! Two directors with keepalived, booted from the recipe's own files: the active one loses its power.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs,
+    collections::BTreeSet,
     net::{IpAddr, SocketAddr},
     thread,
     time::Duration,
@@ -13,10 +12,9 @@ use lvs_tests::{
     lab::{
         clients::{
             Load, LoadPlan, Pattern,
-            requests::{Request, Summary},
+            requests::{Request, Summary, served_again, servers_of},
         },
         clock::Moment,
-        director::{table::Table, table_watcher::PROC_FILE},
         pair::{DIRECT, Director, MASQUERADED, Pair},
         wait,
     },
@@ -61,25 +59,6 @@ fn wait_for_role(director: &Director, role: &str) -> Result<Moment> {
     .with_context(|| director.agent.diagnosis())
 }
 
-/// Since when each new connection was served at once, of those that were begun after `since`.
-fn served_again(requests: &[Request], since: Moment) -> Option<Moment> {
-    let mut again = None;
-    for request in requests.iter().filter(|request| request.started >= since) {
-        if request.is_harmed() {
-            again = None;
-        } else if again.is_none() {
-            again = Some(request.started);
-        }
-    }
-    again
-}
-
-/// The server that each connection that stays is with.
-fn servers_of(requests: &[Request]) -> BTreeMap<IpAddr, String> {
-    let answered = requests.iter().filter_map(|one| Some((one.client, one.outcome.server()?.to_owned())));
-    answered.collect()
-}
-
 #[test]
 #[ignore = "needs root, IPVS and the agent: cargo xtask test"]
 fn a_standby_takes_over_with_the_connections_and_without_the_dead_server() -> Result<()> {
@@ -87,11 +66,11 @@ fn a_standby_takes_over_with_the_connections_and_without_the_dead_server() -> Re
     roles_follow_the_addresses(&pair)?;
     both_active_at_once(&pair)?;
     let pattern = Pattern::LongLived { flows: FLOWS, pause: Duration::from_millis(200) };
-    let mut staying = Load::start(&pair.clients, LoadPlan { pattern, ..plan() })?;
+    let mut staying = Load::start(&pair.network.clients, LoadPlan { pattern, ..plan() })?;
     let known = wait_until_known(&pair.directors[1], &staying)?;
-    let mut new = Load::start(&pair.clients, plan())?;
+    let mut new = Load::start(&pair.network.clients, plan())?;
 
-    let died = pair.kill_server(DEAD.0)?;
+    let died = pair.network.kill_server(DEAD.0)?;
     // Not a wait for anything: so long before its director the server dies.
     thread::sleep(BEFORE.saturating_sub(Moment::now().since(died)));
     let before = servers_of(&staying.requests());
@@ -142,18 +121,13 @@ fn both_active_at_once(pair: &Pair) -> Result<()> {
     wait_for_role(b, "active")?;
     assert!(a.has_vips()? && b.has_vips()?);
     for director in [a, b] {
-        let table = table(director)?;
+        let table = director.table()?;
         for server in ["10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80"] {
             assert_eq!(table.weight(server.parse()?), Some(1), "{server}");
         }
     }
     pair.set_vrrp(true)?;
     wait_for_role(b, "standby").map(drop)
-}
-
-/// The kernel's table there.
-fn table(director: &Director) -> Result<Table> {
-    Table::parse(&director.namespace.run(|| Ok(fs::read_to_string(PROC_FILE)?))?)
 }
 
 /// Waits until the backup knows all connections that stay, and gives them.
@@ -169,7 +143,7 @@ fn wait_until_known(backup: &Director, staying: &Load) -> Result<Vec<SocketAddr>
 }
 
 fn assert_dead_server_is_out(director: &Director) -> Result<()> {
-    let table = table(director)?;
+    let table = director.table()?;
     assert!(table.is_out(DEAD.1.parse()?), "{table:?}\n{}", director.agent.diagnosis());
     Ok(())
 }

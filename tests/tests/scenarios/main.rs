@@ -13,6 +13,7 @@ mod closed_ways;
 mod connections;
 mod contradiction;
 mod datagrams;
+mod ecmp;
 mod expect_failover;
 mod failover;
 mod false_positives;

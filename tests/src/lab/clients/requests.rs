@@ -191,6 +191,27 @@ pub fn achieved_rate(requests: &[Request]) -> f64 {
     if span.is_zero() { 0.0 } else { (requests.len() - 1) as f64 / span.as_secs_f64() }
 }
 
+/// Since when each new connection was served at once, of those that were begun after `since`.
+#[must_use]
+pub fn served_again(requests: &[Request], since: Moment) -> Option<Moment> {
+    let mut again = None;
+    for request in requests.iter().filter(|request| request.started >= since) {
+        if request.is_harmed() {
+            again = None;
+        } else if again.is_none() {
+            again = Some(request.started);
+        }
+    }
+    again
+}
+
+/// The server that has answered each client last.
+#[must_use]
+pub fn servers_of(requests: &[Request]) -> BTreeMap<IpAddr, String> {
+    let answered = requests.iter().filter_map(|one| Some((one.client, one.outcome.server()?.to_owned())));
+    answered.collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

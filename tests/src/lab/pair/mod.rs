@@ -1,4 +1,4 @@
-//! Two directors, keepalived on each, in front of the same servers and clients.
+//! Two directors in front of the same servers and clients: with keepalived on each, or behind a router with ECMP.
 //!
 //! ```text
 //!              ┌─ wan ─ director a ─ lan ─┐
@@ -7,31 +7,36 @@
 //!      └────────────────────────────────── lan
 //! ```
 //!
-//! The addresses that move are keepalived's: the two VIPs, and the gateway of masqueraded servers.
+//! With keepalived the addresses that move are its: the two VIPs, and the gateway of masqueraded servers. With ECMP
+//! (`ecmp.rs`) both directors have the one VIP, and the clients' host is the router.
+
+pub mod ecmp;
+mod network;
 
 use std::{
     fs,
-    net::{Ipv4Addr, SocketAddr, TcpStream},
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
 use tempfile::TempDir;
 
+use self::network::NAMES;
+pub use self::network::PairNetwork;
 use super::{
     agent::Agent,
     clock::Moment,
-    director::prepare_ipvs,
+    director::{prepare_ipvs, table::Table, table_watcher::PROC_FILE},
     keepalived,
     namespace::Namespace,
-    network::{LAN, WAN, ip, set},
-    process::{self, ArmedScript, Process, programs},
+    network::{WAN, ip},
+    process::{self, Process},
     wait,
 };
 
@@ -43,21 +48,17 @@ pub const DIRECT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::ne
 pub const SERVERS: u8 = 3;
 /// How long a program may take to be ready, on a slow machine.
 const START_LIMIT: Duration = Duration::from_mins(1);
-/// The recipe that both directors have, from this package's folder.
-const RECIPE: &str = "../contrib/high-availability/keepalived-pair";
+/// The recipes, from this package's folder, and the one with keepalived.
+const RECIPES: &str = "../contrib/high-availability";
+const KEEPALIVED: &str = "keepalived-pair";
 
 /// The network, the servers and the two directors. Dropping it ends all of it.
 #[derive(Debug)]
 pub struct Pair {
     /// The directors, a first.
     pub directors: [Director; 2],
-    /// The servers' processes.
-    servers: Vec<Process>,
-    /// Where the clients are.
-    pub clients: Namespace,
-    switch: Namespace,
-    /// Where the servers are.
-    pub server_namespaces: Vec<Namespace>,
+    /// What they are in.
+    pub network: PairNetwork,
 }
 
 /// One of the two.
@@ -77,18 +78,11 @@ pub struct Director {
 impl Pair {
     /// Builds the network and starts everything, but no clients. Director a is active in the end.
     pub fn start() -> Result<Self> {
-        super::leftovers::remove_of_dead_runs()?;
-        let namespaces = ["director-a", "director-b"].map(Namespace::create);
-        let [a, b] = namespaces;
-        let (a, b) = (a?, b?);
-        let (clients, switch) = (Namespace::create("clients")?, Namespace::create("switch")?);
-        let server_namespaces: Vec<Namespace> =
-            (1..=SERVERS).map(|number| Namespace::create(&format!("rs{number}"))).collect::<Result<_>>()?;
-        cable(&switch, &[&a, &b], &clients, &server_namespaces)?;
-        let servers = (1..).zip(&server_namespaces).map(|(number, namespace)| serve(namespace, number));
-        let servers = servers.collect::<Result<Vec<_>>>()?;
-        let directors = [Director::start("director-a", a)?, Director::start("director-b", b)?];
-        let mut pair = Self { directors, servers, clients, switch, server_namespaces };
+        let (network, [a, b]) = PairNetwork::build()?;
+        ip(&network.clients, &format!("route add 192.0.2.0/24 dev {WAN}\n"))?;
+        let [name_a, name_b] = NAMES;
+        let directors = [Director::start(name_a, a)?, Director::start(name_b, b)?];
+        let mut pair = Self { directors, network };
         for director in &mut pair.directors {
             director.agent.wait_until_ready()?;
         }
@@ -99,18 +93,8 @@ impl Pair {
     /// Cuts the power of a director: nothing leaves it from one moment on, which is returned, and its programs are
     /// gone.
     pub fn power_off(&mut self, number: usize) -> Result<Moment> {
-        let name = self.directors[number].name;
-        // First the one that VRRP is on: with the other one first keepalived would have time to say goodbye.
-        let script = format!("link set {name}-l down\nlink set {name}-w down\n");
-        let (at, _) = ArmedScript::arm(&self.switch, &["ip", "-batch", "-"], script)?.fire()?;
+        let at = self.network.unplug(number)?;
         self.directors[number].kill()?;
-        Ok(at)
-    }
-
-    /// The link of a server goes down.
-    pub fn kill_server(&self, number: u8) -> Result<Moment> {
-        let script = format!("link set rs{number} down\n");
-        let (at, _) = ArmedScript::arm(&self.switch, &["ip", "-batch", "-"], script)?.fire()?;
         Ok(at)
     }
 
@@ -127,12 +111,6 @@ impl Pair {
         }
         Ok(())
     }
-
-    /// The process ids of the servers, for errors.
-    #[must_use]
-    pub fn server_pids(&self) -> Vec<Pid> {
-        self.servers.iter().map(Process::pid).collect()
-    }
 }
 
 impl Director {
@@ -140,10 +118,9 @@ impl Director {
     fn start(name: &'static str, namespace: Namespace) -> Result<Self> {
         prepare_ipvs(&namespace)?;
         let folder = tempfile::Builder::new().prefix("lvs-lab-").tempdir()?;
-        let runtime = format!("RUNTIME_DIRECTORY={}", folder.path().display());
-        let config = fs::read_to_string(recipe("lvs-agent.toml"))?;
-        let agent = Agent::start_under(&namespace, &config, &["env", &runtime])?;
-        let keepalived = keepalived::start_vrrp(&namespace, &recipe("keepalived.conf"), name, folder.path())?;
+        let agent = start_agent(&namespace, KEEPALIVED, folder.path())?;
+        let keepalived =
+            keepalived::start_vrrp(&namespace, &recipe(KEEPALIVED, "keepalived.conf"), name, folder.path())?;
         Ok(Self { name, namespace, agent, keepalived, folder })
     }
 
@@ -187,11 +164,33 @@ impl Director {
         })
     }
 
+    /// The kernel's table there.
+    pub fn table(&self) -> Result<Table> {
+        table(&self.namespace)
+    }
+
     /// The connections that its kernel has as established, as `CLIENT:PORT`.
     pub fn established(&self) -> Result<Vec<SocketAddr>> {
-        let table = self.namespace.run(|| Ok(fs::read_to_string("/proc/thread-self/net/ip_vs_conn")?))?;
-        Ok(table.lines().filter(|line| line.contains("ESTABLISHED")).filter_map(client_of).collect())
+        established(&self.namespace)
     }
+}
+
+/// Starts an agent with a recipe's file; what it would have in `/run` is in `folder`.
+fn start_agent(namespace: &Namespace, name: &str, folder: &Path) -> Result<Agent> {
+    let runtime = format!("RUNTIME_DIRECTORY={}", folder.display());
+    let config = fs::read_to_string(recipe(name, "lvs-agent.toml"))?;
+    Agent::start_under(namespace, &config, &["env", &runtime])
+}
+
+/// A director's table.
+fn table(director: &Namespace) -> Result<Table> {
+    Table::parse(&director.run(|| Ok(fs::read_to_string(PROC_FILE)?))?)
+}
+
+/// The connections that a director's kernel has as established, as `CLIENT:PORT`.
+fn established(director: &Namespace) -> Result<Vec<SocketAddr>> {
+    let table = director.run(|| Ok(fs::read_to_string("/proc/thread-self/net/ip_vs_conn")?))?;
+    Ok(table.lines().filter(|line| line.contains("ESTABLISHED")).filter_map(client_of).collect())
 }
 
 /// The client of a line such as `TCP 0A140001 9C40 C0000250 0050 …`.
@@ -202,95 +201,7 @@ fn client_of(line: &str) -> Option<SocketAddr> {
     Some((Ipv4Addr::from_bits(address), port).into())
 }
 
-/// A file of the recipe.
-fn recipe(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(RECIPE).join(name)
-}
-
-/// All devices, addresses and routes but those that keepalived adds.
-fn cable(
-    switch: &Namespace,
-    directors: &[&Namespace; 2],
-    clients: &Namespace,
-    servers: &[Namespace],
-) -> Result<()> {
-    let quiet = ["net/ipv6/conf/all/disable_ipv6=1", "net/ipv6/conf/default/disable_ipv6=1"];
-    let no_filter = ["net/ipv4/conf/all/rp_filter=0", "net/ipv4/conf/default/rp_filter=0"];
-    for namespace in [switch, clients].into_iter().chain(directors.iter().copied()).chain(servers) {
-        set(namespace, &no_filter)?;
-        set(namespace, &quiet)?;
-    }
-    ip(switch, &switch_script(directors, clients, servers))?;
-    ip(
-        clients,
-        &format!(
-            "link set lo up\nlink set {WAN} up\nlink set {LAN} up\n\
-         addr add 198.51.100.1/24 dev {WAN}\naddr add 10.0.0.253/24 dev {LAN}\n\
-         route add local 10.20.0.0/16 dev lo\nroute add 192.0.2.0/24 dev {WAN}\n"
-        ),
-    )?;
-    for (number, director) in (11..).zip(directors) {
-        set(director, &["net/ipv4/ip_forward=1", "net/ipv4/conf/all/send_redirects=0"])?;
-        ip(
-            director,
-            &format!(
-                "link set lo up\nlink set {WAN} up\nlink set {LAN} up\n\
-             addr add 198.51.100.{number}/24 dev {WAN}\naddr add 10.0.0.2{number}/24 dev {LAN}\n\
-             route add 10.20.0.0/16 via 198.51.100.1\n"
-            ),
-        )?;
-    }
-    for (number, server) in (1..).zip(servers) {
-        // A directly routed server has the VIP but must not answer ARP requests for it.
-        set(server, &["net/ipv4/conf/all/arp_ignore=1", "net/ipv4/conf/all/arp_announce=2"])?;
-        let direct = DIRECT.ip();
-        ip(
-            server,
-            &format!(
-                "link set lo up\nlink set {LAN} up\naddr add 10.0.0.{number}/24 dev {LAN}\n\
-             route add default via 10.0.0.254\naddr add {direct}/32 dev lo\n\
-             rule add from {direct} lookup 100\nroute add default via 10.0.0.253 table 100\n"
-            ),
-        )?;
-    }
-    Ok(())
-}
-
-/// Two bridges, and a port for everybody.
-fn switch_script(directors: &[&Namespace; 2], clients: &Namespace, servers: &[Namespace]) -> String {
-    let bridge = |name: &str| {
-        format!("link add {name} type bridge forward_delay 0 mcast_snooping 0\nlink set {name} up\n")
-    };
-    let port = |bridge: &str, port: &str, device: &str, namespace: &Namespace| {
-        format!(
-            "link add {port} type veth peer name {device} netns {}\nlink set {port} master {bridge} up\n",
-            namespace.name()
-        )
-    };
-    let [a, b] = directors;
-    let ports = [
-        port("front", "clients-w", WAN, clients),
-        port("back", "clients-l", LAN, clients),
-        port("front", "director-a-w", WAN, a),
-        port("back", "director-a-l", LAN, a),
-        port("front", "director-b-w", WAN, b),
-        port("back", "director-b-l", LAN, b),
-    ];
-    let servers =
-        (1..).zip(servers).map(|(number, server)| port("back", &format!("rs{number}"), LAN, server));
-    bridge("front") + &bridge("back") + &ports.into_iter().chain(servers).collect::<String>()
-}
-
-/// Starts a server and waits until it listens.
-fn serve(namespace: &Namespace, number: u8) -> Result<Process> {
-    let name = format!("rs{number}");
-    let mut command = Command::new(programs::server()?);
-    command.args(["--name", &name, "--listen", "0.0.0.0:80"]).stdin(Stdio::null());
-    let mut process = Process::start(namespace, &name, &mut command)?;
-    wait::until_true(&format!("{name} to listen"), START_LIMIT, || {
-        process.status()?.map_or(Ok(()), |status| Err(anyhow::anyhow!("{name} ended: {status}")))?;
-        namespace.run(|| Ok(TcpStream::connect((Ipv4Addr::LOCALHOST, 80)).is_ok()))
-    })
-    .context("a server")?;
-    Ok(process)
+/// A file of a recipe.
+fn recipe(name: &str, file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(RECIPES).join(name).join(file)
 }
