@@ -39,4 +39,5 @@ mod slow;
 mod stalls;
 mod strangers;
 mod sync_daemons;
+mod vip_path;
 mod who_serves;
