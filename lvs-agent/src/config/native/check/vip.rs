@@ -73,13 +73,13 @@ impl ReadCheck<'_> {
     ) -> Option<ProbePath> {
         let own = self.check.via.path.map(|path| (path, self.value_span("via")));
         let said = own.or_else(|| service.via.as_ref().map(|via| (*via.get_ref(), via.span())));
-        let Some((ProbePath::Vip, place)) = said else { return said.map(|(path, _)| path) };
+        let Some((ProbePath::Vip, place)) = said else { return None };
         let is_own = self.check.via.path.is_some() && !self.lent_path;
         if !service.has_vip() || !kind.can_ask_vip() {
             if is_own && !service.has_vip() {
                 let service = service.key.to_string();
                 faults.add(place, Contradiction::VipWithoutPort { service });
-            } else if is_own {
+            } else if is_own && matches!(kind, CheckKind::Dns(_) | CheckKind::Sip(_)) {
                 faults.add(place, Contradiction::VipOverUdp);
             }
             return None;

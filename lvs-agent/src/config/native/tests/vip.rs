@@ -26,9 +26,10 @@ fn the_vip_is_asked_where_the_check_the_service_or_the_defaults_say_so() {
     assert_eq!(path(&of_service), vip);
     let of_all = |check: &str| format!("[defaults]\nvia = \"vip\"\n{}", service("", check, "direct-route"));
     assert_eq!(path(&of_all(source)), vip);
-    assert_eq!(path(&of_all("{ via = \"server\" }")), Some(ProbePath::Server));
+    assert_eq!(path(&of_all("{ via = \"server\" }")), None);
     // What was said for all has no effect on what can't be done.
-    for check in ["{ type = \"ping\" }", "{ type = \"udp\" }", "{ type = \"agent\", port = 5000 }"] {
+    for check in ["{ type = \"ping\" }", "{ type = \"udp\", port = 53 }", "{ type = \"agent\", port = 5000 }"]
+    {
         assert_eq!(path(&of_all(check)), None, "{check}");
     }
     // Answers of masqueraded servers are no martians.
@@ -61,7 +62,7 @@ fn what_cannot_go_to_the_vip_is_refused_with_its_place() {
         (by_mark("{ via = \"vip\", source = \"10.0.0.250\" }"), &[(4, 17, "service mark 3 has no address")]),
         (
             udp("{ type = \"http\", via = \"vip\", source = \"10.0.0.250\" }"),
-            &[(4, 32, "no address and port over TCP")],
+            &[(4, 9, "port in service"), (4, 32, "no address and port over TCP")],
         ),
         (direct("{ via = \"vip\", source = \"2001:db8::1\" }"), &[(4, 17, "other IP version")]),
         (direct("{ via = \"vips\" }"), &[(4, 17, "write \"server\" or \"vip\"")]),
