@@ -35,7 +35,7 @@ pub use key::{EndpointKey4, EndpointKey6, EndpointKind, HandshakeKey, ServerId, 
 pub use latency::Latencies;
 pub use names::{
     COARSE_CLOCK, EGRESS, EGRESS_CHANCE, INGRESS, INGRESS_CHANCE, INJECT, MAX_SERVERS, PROBE_MARK,
-    PROBE_MARK_NAME, map,
+    PROBE_MARK_NAME, VIP_MARKS, VIP_MARKS_NAME, map,
 };
 pub use second_chance::{HoldBack, KeptSyn, chance};
 pub use shortcut::Shortcut;

@@ -23,6 +23,12 @@ pub const PROBE_MARK_NAME: &str = "OWN_MARK";
 /// them, because a mark that somebody else has thought of is more likely a round number.
 pub const PROBE_MARK: u32 = 0x1040;
 
+/// Load-time constant (`u32`): the first mark on the agent's probes to VIPs, [`VIP_MARKS`] unless it is set.
+pub const VIP_MARKS_NAME: &str = "OWN_VIP_MARKS";
+/// The first of 65,536 marks on the agent's probes to VIPs, one for each server: the programs skip these as well. Its
+/// upper half is [`PROBE_MARK`]'s bits and another one.
+pub const VIP_MARKS: u32 = 0x1041_0000;
+
 /// Load-time constant (`u8`): not 0 where the kernel has `bpf_ktime_get_coarse_ns` (Linux 5.11 and later), whose time
 /// is the last timer tick's, for what needs no better.
 pub const COARSE_CLOCK: &str = "COARSE_CLOCK";

@@ -7,7 +7,7 @@ use aya_ebpf::{
 };
 use lvs_common::{
     EndpointKey4, EndpointKey6, Flow, Handshake, HandshakeKey, PROBE_MARK, ServerAnswered, ServerCounters,
-    ServerId, ServerState, ServerWaiting, Shortcut, UnattributedCounters, interest::INTERESTS,
+    ServerId, ServerState, ServerWaiting, Shortcut, UnattributedCounters, VIP_MARKS, interest::INTERESTS,
 };
 
 /// Lets user space map an array into its memory and read or write it without system calls
@@ -25,6 +25,10 @@ pub(crate) static COARSE_CLOCK: Global<u8> = Global::new(0);
 /// The mark on the agent's own probes; the agent overrides it at load time.
 #[unsafe(no_mangle)]
 pub(crate) static OWN_MARK: Global<u32> = Global::new(PROBE_MARK);
+
+/// The first of the marks on the agent's probes to VIPs, a multiple of 65,536; the agent overrides it at load time.
+#[unsafe(no_mangle)]
+pub(crate) static OWN_VIP_MARKS: Global<u32> = Global::new(VIP_MARKS);
 
 #[map]
 pub(crate) static ENDPOINTS4: HashMap<EndpointKey4, ServerId> = HashMap::with_max_entries(1, 0);

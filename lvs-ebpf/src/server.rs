@@ -6,7 +6,7 @@ use lvs_common::{
 };
 
 use crate::{
-    maps::{ENDPOINTS4, ENDPOINTS6, INTEREST, OWN_MARK, SHORTCUTS},
+    maps::{ENDPOINTS4, ENDPOINTS6, INTEREST, OWN_MARK, OWN_VIP_MARKS, SHORTCUTS},
     packet::{Address, Ip, protocol},
 };
 
@@ -48,10 +48,10 @@ impl Link {
     }
 }
 
-/// Whether a mark is that of the agent's own probes.
+/// Whether a mark is that of the agent's own probes, or one of those to VIPs.
 #[inline(always)]
 pub(crate) fn is_own(mark: u32) -> bool {
-    mark == OWN_MARK.load()
+    mark == OWN_MARK.load() || mark & 0xffff_0000 == OWN_VIP_MARKS.load()
 }
 
 /// Which kinds of keys are worth looking up for an address.

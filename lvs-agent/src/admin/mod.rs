@@ -332,6 +332,7 @@ mod tests {
     fn summary(vip: &str, servers: &[&str]) -> ServiceSummary {
         let key = ServiceKey::Address { protocol: Protocol::Tcp, address: vip.parse().unwrap() };
         let destination = |server: &&str| DestinationStatus {
+            probe_path: None,
             destination: DestinationKey { service: key, server: server.parse().unwrap() },
             method: ForwardingMethod::Masquerade,
             weight: Some(Weight(3)),

@@ -8,12 +8,15 @@
 //! After a panic in one that the agent can't do without, `table` makes no last edits ([`crate::supervision`]).
 
 mod adoption;
+mod checks;
 mod children;
 mod controller;
 mod instance;
 mod maintenance;
 mod open_files;
+mod operators;
 mod probe_mark;
+mod probe_sources;
 mod reload;
 
 use std::{path::PathBuf, sync::Arc, time::Instant};
@@ -24,16 +27,19 @@ use tokio::{
     sync::{mpsc, watch as latest},
     time::timeout,
 };
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 pub use self::instance::{AlreadyRunning, InstanceRole};
 use self::{
     adoption::Adoption,
+    checks::{baseline_checks, checks_until_stopped},
     children::Children,
     controller::{Controller, Inputs, Role},
     instance::InstanceLock,
     maintenance::MaintenanceDirectory,
     open_files::{checks_at_once, raise_limit},
+    operators::operators,
+    probe_sources::ProbeSources,
     reload::Reload,
 };
 use crate::telemetry::metrics as exposition;
@@ -47,22 +53,22 @@ use crate::{
         admin::MaintenanceSet,
         discovery::Adopted,
         role::RoleKeeper,
-        subscriptions::{ScheduleChange, Subscriptions},
         table::{presence_at_start, wanted_at_exit},
+        vip_path::left_over,
     },
     event::{Event, Publisher},
     file_lock::FileLock,
     ipvs::IpvsClient,
     log::{LogFilter, LostLines},
     messages::{RefusedChances, ServiceUpdate, WatchedServices},
-    model::{AnnounceSettings, Config, Mode, OnExit, VirtualService, defaults::OPERATORS},
+    model::{AnnounceSettings, Config, Mode, OnExit, vip_lanes},
     monitor::setup::{self, NoPassiveSide, Wiring},
     netlink::DEFAULT_TIMEOUT,
     network::OwnAddresses,
     notify::{self, Notifier, alerts::Alerts},
     passive::Targets,
     privileges::{self, RunAs},
-    probe::{BaselineCheck, IdleConnections, Prober, Scheduler},
+    probe::{IdleConnections, Prober, Scheduler},
     reconcile::{
         Reconciler,
         sync_daemons::{SyncDaemons, WantedDaemons},
@@ -218,12 +224,14 @@ struct Running {
 
 impl Running {
     async fn start(
-        config: Config,
+        mut config: Config,
         ExternalInputs { source, hangups, manager, role }: ExternalInputs,
         run_as: RunAs,
         (log, filter): (LostLines, LogFilter),
         events: Publisher,
     ) -> anyhow::Result<Self> {
+        let (mode, marks) = (config.agent.mode, config.agent.vip_marks);
+        vip_lanes::assign(&mut config, mode, marks);
         let failure_note = config.agent.state.as_deref().map(FailureNote::beside);
         let own = OwnState::new(filter);
         events.subscribe(own.history.clone());
@@ -278,7 +286,7 @@ impl Running {
             let reason = engine.admin_state(destination).reason().unwrap_or_default();
             events.publish(Event::AdminRestored { subject: engine.subject(destination), reason });
         }
-        probe_mark::warn_of_others(config.agent.probe_mark, &found).await;
+        probe_mark::warn_of_others(&config, &found).await;
         let own_addresses = OwnAddresses::read(DEFAULT_TIMEOUT).await;
         let own = own_addresses.known().borrow().clone();
         let keeper = RoleKeeper::new(config.role, saved.role.0, services, own);
@@ -329,6 +337,9 @@ impl Running {
         let (refused_tx, refused_chances) = latest::channel(None);
         let passive = self.monitor(&config, wiring, &watched_services, &targets, refused_tx).await;
         let weights: Vec<_> = engine.weights().collect();
+        let (in_force_tx, in_force) = latest::channel(config.clone());
+        self.in_force = Some(in_force.clone());
+        self.keep_probe_sources(in_force.clone()).await;
         let maintained = self.make_first_edits(&config, &mut engine, &mut table).await;
         let (results_tx, results) = mpsc::channel(RESULTS);
         let (reports_tx, reports) = mpsc::channel(REPORTS);
@@ -340,10 +351,9 @@ impl Running {
         let (commands_tx, commands) = mpsc::channel(COMMANDS);
         let (roles_tx, roles) = mpsc::channel(ROLES);
         let (reloads_tx, reloads) = mpsc::channel(RELOADS);
-        let (in_force_tx, in_force) = latest::channel(config.clone());
-        self.in_force = Some(in_force.clone());
         let notifier = self.notifier(&config);
         let prober = Prober::new().marked(config.agent.probe_mark).with_commands_as(run_as);
+        let prober = prober.with_lanes(table.ready_lanes());
         let (checks, added) = baseline_checks(&services);
         let limit = checks_at_once(open_files, Scheduler::DEFAULT_LIMIT);
         let scheduler = Scheduler::spawn(added, prober.clone(), limit, results_tx, shutdown.clone());
@@ -429,8 +439,13 @@ impl Running {
         let maintained = self.maintained(config).await;
         engine.restore_maintenance(maintained.borrow().clone(), Instant::now());
         engine.begin(Instant::now());
+        let mut wanted = engine.wanted();
+        if self.is_primary {
+            let found = table.snapshots().borrow().clone();
+            wanted.unwanted = left_over(&found.table, &wanted, config.agent.vip_marks);
+        }
         // A failure has been logged; the task retries.
-        table.write(engine.wanted()).await;
+        table.write(wanted).await;
         maintained
     }
 
@@ -482,6 +497,16 @@ impl Running {
         // After a failure the table stays as it is: servers go on serving until the next agent decides.
         let at_exit = move || failure.get().is_none().then(|| wanted_at_exit(&in_force.borrow()))?;
         self.tasks.spawn(TaskName::Table, table.run(self.tasks.shutdown().clone(), at_exit));
+    }
+
+    /// Has the source addresses of probes to VIPs where they are needed, before the first probe and from then on. Of
+    /// the agents of a network namespace the first one does it for all.
+    async fn keep_probe_sources(&mut self, in_force: latest::Receiver<Arc<Config>>) {
+        if self.is_primary && in_force.borrow().agent.mode == Mode::Manage {
+            let mut sources = ProbeSources::new(in_force);
+            sources.keep().await;
+            self.tasks.spawn_restarted(TaskName::ProbeSources, sources);
+        }
     }
 
     /// Starts to keep the synchronisation daemons. Returns where they are shown.
@@ -571,27 +596,5 @@ impl Running {
             warn!("cannot leave a note of the failure for the next start: {error}");
         }
         Err(failure.clone().into())
-    }
-}
-
-/// The checks of these services, and what the schedule begins with.
-fn baseline_checks(services: &[VirtualService]) -> (Subscriptions, Vec<BaselineCheck>) {
-    let mut checks = Subscriptions::default();
-    let ScheduleChange { added, removed: _ } = checks.replace(services);
-    (checks, added)
-}
-
-/// The number of the group of operators. The usual one needs not be there, nor does the agent need to be in it.
-fn operators(group: Option<&str>) -> anyhow::Result<Option<u32>> {
-    match group.map(|name| (name, privileges::own_group(name))) {
-        Some((_, Ok(number))) => Ok(Some(number)),
-        None | Some((OPERATORS, Err(_))) => Ok(None),
-        Some((_, Err(error))) => Err(error).context("`operators` in `[agent]`"),
-    }
-}
-
-async fn checks_until_stopped(scheduler: Scheduler) {
-    if let Err(error) = scheduler.stopped().await {
-        error!("the checks have ended: {error}");
     }
 }

@@ -22,6 +22,7 @@ pub(crate) fn without_restart(old: &Config, new: Config) -> (Config, Vec<&'stati
         script_user,
         operators,
         probe_mark,
+        vip_marks,
     } = agent;
     let before = &old.agent;
     let settings = [
@@ -36,6 +37,7 @@ pub(crate) fn without_restart(old: &Config, new: Config) -> (Config, Vec<&'stati
         ("`script-user` in `[agent]`", script_user != before.script_user),
         ("`operators` in `[agent]`", operators != before.operators),
         ("`probe-mark` in `[agent]`", probe_mark != before.probe_mark),
+        ("`vip-marks` in `[agent]`", vip_marks != before.vip_marks),
         ("`[passive]`", passive != old.passive),
         ("`[announce]`", announce != old.announce),
     ];
@@ -69,6 +71,7 @@ mod tests {
             ("script-user = \"daemon\"", "", &["`script-user` in `[agent]`"]),
             ("operators = \"adm\"", "", &["`operators` in `[agent]`"]),
             ("probe-mark = 7", "", &["`probe-mark` in `[agent]`"]),
+            ("vip-marks = 0x70000", "", &["`vip-marks` in `[agent]`"]),
             ("control = \"off\"", "[passive]\ntick = \"7ms\"", &["`control` in `[agent]`", "`[passive]`"]),
         ];
         for (agent, tables, expected) in cases {

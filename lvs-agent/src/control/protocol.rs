@@ -413,6 +413,7 @@ mod tests {
         };
         let traffic = Traffic { active: 3, connections: 70, ..Traffic::default() };
         let server = ServerStatus {
+            probe_path: None,
             address: "10.0.0.1:80".parse().unwrap(),
             method: "direct-route".to_owned(),
             weight: None,

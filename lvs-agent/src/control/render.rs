@@ -234,6 +234,8 @@ pub enum Reason<'a> {
     Traffic(&'a EvidenceStatus),
     /// Why not all of its traffic is seen.
     Signal(&'a str),
+    /// By which way probes reach it, where they go to the VIP.
+    ProbePath(&'a str),
     /// How its idle connection is.
     IdleConnection(&'a str),
 }
@@ -251,6 +253,7 @@ pub fn reasons(server: &ServerStatus) -> Vec<Reason<'_>> {
         |evidence: &&EvidenceStatus| !is_up(server) || u128::from(evidence.age_ms) < OLD.as_millis();
     all.extend(server.signal.evidence.as_ref().filter(is_news).map(Reason::Traffic));
     all.extend(server.signal.reason.as_deref().map(Reason::Signal));
+    all.extend(server.probe_path.as_deref().map(Reason::ProbePath));
     all.extend(server.idle_connection.as_deref().map(Reason::IdleConnection));
     all
 }
@@ -262,6 +265,7 @@ pub(crate) fn why(server: &ServerStatus) -> String {
         Reason::Check(last) => check(last),
         Reason::Failure(last) => format!("last failure {} ago: {}", age(last.age_ms), escaped(&last.text)),
         Reason::Traffic(last) => format!("traffic {} ago: {}", age(last.age_ms), escaped(&last.text)),
+        Reason::ProbePath(path) => format!("probes go to the {}", escaped(path)),
         Reason::IdleConnection(state) => format!("idle connection {}", escaped(state)),
     };
     reasons(server).into_iter().map(word).collect::<Vec<_>>().join("; ")

@@ -210,6 +210,9 @@ pub struct ServerStatus {
     /// The last failure of its checks or confirming probes, as long as the checks haven't brought it back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<EvidenceStatus>,
+    /// By which way probes reach it, where they go to the VIP as clients do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probe_path: Option<String>,
     /// `open`, `not open`, or `off: ` and why; none where no idle connection is kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idle_connection: Option<String>,

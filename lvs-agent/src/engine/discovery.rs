@@ -5,6 +5,7 @@ use std::{
     net::SocketAddr,
 };
 
+use super::vip_path::is_private;
 use crate::{
     ipvs::{
         Destination, Service, ServiceEntry, ServiceFlags, Table,
@@ -30,6 +31,9 @@ pub(crate) fn adopt(table: &Table, overrides: &Overrides, config: &Config) -> Ad
     let listed: HashMap<_, _> = config.services.iter().map(|service| (service.key, service)).collect();
     let mut adopted = Adopted::default();
     for (key, entry) in &table.services {
+        if is_private(key, entry, config.agent.vip_marks) {
+            continue;
+        }
         let configured = listed.get(key).copied();
         let mut service =
             configured.map_or_else(|| unlisted(&entry.service, &config.unlisted), without_servers);

@@ -27,6 +27,7 @@ pub(crate) mod table;
 mod takeover;
 #[cfg(test)]
 mod tests;
+pub(crate) mod vip_path;
 
 pub use self::dry_run::{DryRun, PlannedCheck};
 pub(crate) use self::effects::{Cause, Effects, Move};
@@ -535,8 +536,9 @@ impl Engine {
     /// The desired table.
     #[must_use]
     pub(crate) fn wanted(&self) -> Wanted {
-        let services = self.services.iter().map(|service| (service.config.key, service.wanted())).collect();
-        Wanted { services, ..Wanted::default() }
+        let own = self.services.iter().map(|service| (service.config.key, service.wanted()));
+        let private = self.services.iter().flat_map(|service| vip_path::wanted_by(&service.config));
+        Wanted { services: own.chain(private).collect(), ..Wanted::default() }
     }
 
     /// One service of the desired table.

@@ -194,6 +194,9 @@ fn is_same(one: &FailureReason, other: &FailureReason) -> bool {
         (FailureReason::TimedOut { phase: one }, FailureReason::TimedOut { phase: other })
         | (FailureReason::Closed { phase: one }, FailureReason::Closed { phase: other }) => one == other,
         (FailureReason::Unreachable(one), FailureReason::Unreachable(other)) => one == other,
+        (FailureReason::AtVip { failure: one, .. }, FailureReason::AtVip { failure: other, .. }) => {
+            one == other
+        }
         (FailureReason::Command(one), FailureReason::Command(other)) => one == other,
         (one, other) => discriminant(one) == discriminant(other),
     }

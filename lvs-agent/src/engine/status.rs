@@ -10,6 +10,7 @@ use super::{
     selection::{Unknown, is_named},
     served::Served,
     service::Service,
+    vip_path,
 };
 use crate::{
     control::{CheckOutcome, CheckStatus, EvidenceStatus, Health, ServerStatus, ServiceStatus, SignalStatus},
@@ -43,6 +44,8 @@ pub(crate) struct DestinationStatus {
     pub(crate) is_held: bool,
     /// The reason for its weight, where its state doesn't say it.
     pub(crate) note: Option<String>,
+    /// By which way probes reach it; `None`: they go to the server itself.
+    pub(crate) probe_path: Option<String>,
     /// How the idle connection to it is; `None`: none is wanted.
     pub(crate) idle: Option<String>,
     /// What clients and probes say, where they contradict each other.
@@ -66,6 +69,7 @@ impl DestinationStatus {
             backup: self.is_backup,
             held: self.is_held,
             note: self.note,
+            probe_path: self.probe_path,
             idle_connection: self.idle,
             contradiction: self.contradiction,
             state_age_ms: of_state.map(ms),
@@ -220,6 +224,7 @@ fn status(
         is_backup: matches!(role, Role::Backup(_)),
         is_held: !engine.admin_state(&destination).is_enabled(),
         note: note(engine, &destination, now),
+        probe_path: engine.checks(&destination).find_map(|(_, check)| vip_path::words(&check.via)),
         idle,
         contradiction: engine.contradiction(&destination).map(|one| one.words(now)),
         age: engine.age(&destination, now),

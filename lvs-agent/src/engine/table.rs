@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::vip_path;
 use crate::{
     ipvs::{Table, Wanted, overrides::Snapshot},
     model::{Config, DestinationKey, OnExit, VirtualService},
@@ -23,11 +24,13 @@ pub(crate) fn presence_at_start(snapshot: &Snapshot, key: &DestinationKey) -> Pr
     }
 }
 
-/// The table desired when the agent exits; `None`: it stays as it is.
+/// The table desired when the agent exits; `None`: it stays as it is. Private services go with the agent.
 pub(crate) fn wanted_at_exit(config: &Config) -> Option<Wanted> {
     let removes =
         |service: &&VirtualService| service.on_exit.unwrap_or(config.agent.on_exit) == OnExit::Remove;
-    let unwanted: BTreeSet<_> = config.services.iter().filter(removes).map(|service| service.key).collect();
+    let private = vip_path::lanes(&config.services).into_iter().map(|lane| lane.service());
+    let unwanted: BTreeSet<_> =
+        config.services.iter().filter(removes).map(|service| service.key).chain(private).collect();
     (!unwanted.is_empty()).then(|| Wanted { unwanted, ..Wanted::default() })
 }
 

@@ -71,6 +71,9 @@ pub const TOTAL_RATE: NonZeroU32 = NonZeroU32::new(200).unwrap();
 /// Hints a second in all: healthy servers give a few an hour each, so that 10,000 of them stay below a fifth of it.
 pub const HINT_RATE: NonZeroU32 = NonZeroU32::new(100).unwrap();
 
+/// The first firewall mark of probes to VIPs.
+pub const VIP_MARKS: u32 = lvs_common::VIP_MARKS;
+
 /// From one baseline check to the next.
 pub const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a baseline check may take; never more than its interval.

@@ -22,6 +22,8 @@ mod share;
 mod sync;
 mod unlisted;
 mod via;
+mod vip_lane;
+pub mod vip_lanes;
 
 pub use self::{
     announce::{AnnounceSettings, TrackAtStop, TrackFiles, TrackValue, VipAnnouncement},
@@ -54,7 +56,8 @@ pub use self::{
     share::{NoShare, Share},
     sync::{SyncGroup, SyncLength, SyncPorts, SyncRole, SyncSettings, SyncSysctls},
     unlisted::Unlisted,
-    via::{DeviceName, Via},
+    via::{DeviceName, ProbePath, Via, VipMarks},
+    vip_lane::{PortBlock, VipLane, needs_own_source},
 };
 
 /// A MAC address.

@@ -12,7 +12,7 @@ use lvs_common::PROBE_MARK;
 
 use super::{
     AnnounceSettings, CommandLine, LogTarget, OnExit, RoleSetting, ScriptUser, SecondChance, SyncSettings,
-    Unlisted, VirtualService, defaults,
+    Unlisted, VipMarks, VirtualService, defaults,
 };
 
 /// Everything an operator can say.
@@ -137,6 +137,8 @@ pub struct AgentSettings {
     pub operators: Option<String>,
     /// The firewall mark of the agent's own probes, never 0: by it the eBPF programs tell them from clients' packets.
     pub probe_mark: u32,
+    /// The firewall marks of probes to VIPs, each of which leads to one server.
+    pub vip_marks: VipMarks,
 }
 
 impl Default for AgentSettings {
@@ -158,6 +160,7 @@ impl Default for AgentSettings {
             script_user: None,
             operators: Some(defaults::OPERATORS.to_owned()),
             probe_mark: PROBE_MARK,
+            vip_marks: VipMarks::default(),
         }
     }
 }

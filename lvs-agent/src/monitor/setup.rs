@@ -18,7 +18,9 @@ use crate::{
     model::{Config, PassiveSettings, SecondChance},
     netlink::DEFAULT_TIMEOUT,
     network::{Links, NeighbourWatch, NetworkError, SurveyTask},
-    passive::{ClientReport, Detector, Finding, KeptSyns, PassiveError, Programs, Signals, Sizes, Targets},
+    passive::{
+        ClientReport, Detector, Finding, KeptSyns, OwnMarks, PassiveError, Programs, Signals, Sizes, Targets,
+    },
     telemetry::metrics,
 };
 
@@ -162,7 +164,8 @@ fn load(config: &Config, services: &WatchedServices) -> Result<(Programs, Signal
     let expected = if endpoints == 0 { EXPECTED } else { endpoints };
     let sizes = Sizes::for_endpoints(expected).with(config.second_chance());
     let log_level = if config.passive.log_faults { LOG_WARNINGS } else { LOG_NOTHING };
-    let load = |sizes| Programs::load(sizes, config.agent.probe_mark, log_level);
+    let own = OwnMarks { probes: config.agent.probe_mark, vips: config.agent.vip_marks.first() };
+    let load = |sizes| Programs::load(sizes, own, log_level);
     load(sizes).or_else(|error| match sizes.second_chance {
         SecondChance::Off => Err(error),
         SecondChance::On => {

@@ -121,6 +121,16 @@ impl Addresses {
         }
     }
 
+    /// Adds an address to a device of the agent's own, which goes with the device: without the marks, by which it would
+    /// be taken for a VIP that is announced.
+    pub(super) async fn add_to_own(&mut self, device: u32, address: IpAddr) -> Result<(), NetworkError> {
+        let doing = || format!("add {address}");
+        let message = about(device, address, &[]).map_err(NetworkError::netlink(doing()))?;
+        let flags = NlmF::CREATE | NlmF::EXCL | NlmF::ACK;
+        let added = self.netlink.ask(Rtm::Newaddr.into(), flags, message, |_| ()).await;
+        added.map(drop).map_err(NetworkError::netlink(doing()))
+    }
+
     /// Has the kernel keep an address of the agent's own for `lifetime` from now on.
     pub async fn renew(
         &mut self,

@@ -17,6 +17,9 @@ pub enum NetworkError {
         /// The devices that there are.
         present: Vec<String>,
     },
+    /// No device is in the network of an address.
+    #[error("no device of this director has an address in the network of {0}")]
+    NoNetworkOf(IpAddr),
     /// There is no device of that index.
     #[error("there is no device with index {0} (any more)")]
     NoDeviceIndex(u32),

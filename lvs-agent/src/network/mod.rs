@@ -7,7 +7,8 @@
 //! |---|---|
 //! | `addresses.rs` | this host's own addresses, and the task that follows them |
 //! | `link.rs` | network devices |
-//! | `device_addresses.rs` | VIPs that are announced by being on a device: the only thing here that is ever set |
+//! | `device_addresses.rs` | VIPs that are announced by being on a device |
+//! | `probe_devices.rs` | devices for the source addresses of probes to VIPs |
 //! | `filters.rs` | filters on a device's clsact qdisc |
 //! | `route.rs` | the route to an address |
 //! | `neighbour/` | the neighbour table: reading, resolving, watching |
@@ -29,6 +30,7 @@ pub mod link;
 pub mod marks;
 pub mod neighbour;
 mod netlink;
+mod probe_devices;
 pub mod route;
 mod survey;
 mod survey_task;
@@ -42,6 +44,7 @@ pub use error::NetworkError;
 pub use filters::Filters;
 pub use link::{Link, Links};
 pub use neighbour::{NeighbourChange, NeighbourState, NeighbourWatch, Neighbours};
+pub use probe_devices::{ProbeDevices, ProbeSource};
 pub use route::{NextHop, Route, RouteLookup, RouteQuery};
 pub use survey::{Device, RouteSnapshot, ServerNextHop, Surveyor};
 pub(crate) use survey_task::SurveyTask;

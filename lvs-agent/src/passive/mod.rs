@@ -58,7 +58,7 @@ pub use error::PassiveError;
 pub use injector::Injector;
 pub use kept_syns::KeptSyns;
 pub use open_handshakes::OpenHandshakes;
-pub use programs::Programs;
+pub use programs::{OwnMarks, Programs};
 pub use signature::{Forwarding, forwardings};
 pub use sizes::Sizes;
 pub use targets::{Change, PacketPath, Target, Targets};

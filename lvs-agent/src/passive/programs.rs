@@ -14,7 +14,7 @@ use aya::{
 use bytemuck::Zeroable as _;
 use lvs_common::{
     COARSE_CLOCK, EGRESS, EGRESS_CHANCE, EndpointKey4, EndpointKey6, INGRESS, INGRESS_CHANCE, MAX_SERVERS,
-    PROBE_MARK, PROBE_MARK_NAME, ServerId, Shortcut, interest::INTERESTS, map,
+    PROBE_MARK, PROBE_MARK_NAME, ServerId, Shortcut, VIP_MARKS, VIP_MARKS_NAME, interest::INTERESTS, map,
 };
 
 use super::{
@@ -52,12 +52,27 @@ pub struct Programs {
     sizes: Sizes,
 }
 
+/// The firewall marks of the agent's own packets.
+#[derive(Clone, Copy, Debug)]
+pub struct OwnMarks {
+    /// That of probes to servers.
+    pub probes: u32,
+    /// The first of those of probes to VIPs.
+    pub vips: u32,
+}
+
+impl Default for OwnMarks {
+    fn default() -> Self {
+        Self { probes: PROBE_MARK, vips: VIP_MARKS }
+    }
+}
+
 impl Programs {
     /// Loads the programs that this agent was built with; nothing is attached yet.
     ///
     /// `log_level` is what the programs may log through aya-log: 0 nothing, 2 warnings (`aya_log::Level`).
-    /// `own_mark` is the firewall mark of the agent's own packets.
-    pub fn load(sizes: Sizes, own_mark: u32, log_level: u8) -> Result<(Self, Signals), PassiveError> {
+    /// `own` are the firewall marks of the agent's own packets.
+    pub fn load(sizes: Sizes, own: OwnMarks, log_level: u8) -> Result<(Self, Signals), PassiveError> {
         let object = match sizes.second_chance {
             SecondChance::Off => OBJECT,
             SecondChance::On => SECOND_CHANCE,
@@ -65,18 +80,18 @@ impl Programs {
         if object.is_empty() {
             return Err(PassiveError::NotBuilt);
         }
-        Self::load_marked(object, sizes, own_mark, log_level)
+        Self::load_marked(object, sizes, own, log_level)
     }
 
-    /// As [`Programs::load`], from an object file's bytes and with the usual mark.
+    /// As [`Programs::load`], from an object file's bytes and with the usual marks.
     pub fn load_object(object: &[u8], sizes: Sizes, log_level: u8) -> Result<(Self, Signals), PassiveError> {
-        Self::load_marked(object, sizes, PROBE_MARK, log_level)
+        Self::load_marked(object, sizes, OwnMarks::default(), log_level)
     }
 
     fn load_marked(
         object: &[u8],
         sizes: Sizes,
-        own_mark: u32,
+        own: OwnMarks,
         log_level: u8,
     ) -> Result<(Self, Signals), PassiveError> {
         let cpus = nr_cpus()
@@ -85,7 +100,8 @@ impl Programs {
         let mut ebpf = EbpfLoader::new()
             .override_global(MAX_SERVERS, &sizes.servers, true)
             .override_global(COARSE_CLOCK, &u8::from(has_coarse_clock()), true)
-            .override_global(PROBE_MARK_NAME, &own_mark, true)
+            .override_global(PROBE_MARK_NAME, &own.probes, true)
+            .override_global(VIP_MARKS_NAME, &own.vips, true)
             .override_global(aya_log::LEVEL, &log_level, false)
             .map_max_entries(map::ENDPOINTS4, sizes.keys())
             .map_max_entries(map::ENDPOINTS6, sizes.keys())

@@ -10,7 +10,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::mpsc, task::JoinSet, time};
 
-use super::{Failure, FailureReason, Outcome, Probe, ProbeTarget, Rhythm};
+use super::{Failure, FailureReason, Outcome, Probe, ProbeTarget, Rhythm, VipFailure};
 use crate::model::CheckKind;
 
 /// What is to be confirmed.
@@ -72,7 +72,11 @@ pub async fn run<A: Probe>(asker: &A, burst: &Burst, reports: &mpsc::Sender<Burs
 /// Whether the server's kernel has answered that nobody takes the connection.
 fn is_refusal(outcome: &Outcome) -> bool {
     let reason = outcome.as_ref().err().map(|Failure { reason, .. }| reason);
-    matches!(reason, Some(FailureReason::Refused | FailureReason::Reset))
+    let at_vip = |failure: &VipFailure| *failure == VipFailure::Refused;
+    match reason {
+        Some(FailureReason::AtVip { failure, .. }) => at_vip(failure),
+        reason => matches!(reason, Some(FailureReason::Refused | FailureReason::Reset)),
+    }
 }
 
 /// A burst that is under way; its probes end when it is dropped.
@@ -154,7 +158,7 @@ impl<'a, A: Probe> Course<'a, A> {
 
     fn start_ping(&mut self) {
         self.ping_is_due = false;
-        let (asker, target, allowed) = (self.asker.clone(), self.burst.target, self.left());
+        let (asker, target, allowed) = (self.asker.clone(), self.burst.target.host(), self.left());
         self.tasks.spawn(async move { Found::Host(asker.probe(target, &CheckKind::Ping, allowed).await) });
     }
 

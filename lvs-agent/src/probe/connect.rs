@@ -18,6 +18,7 @@ use super::{
     FailureReason, LocalFault, Phase, ProbeTarget,
     context::ProbeContext,
     errno::{self, Call},
+    lane::{self, named},
     outcome::Answer,
 };
 
@@ -91,6 +92,9 @@ fn socket(target: &ProbeTarget, handshake: Handshake) -> io::Result<TcpSocket> {
 /// Sets the mark, device and source address that the target asks for; without a mark, the agent's own.
 pub(super) fn prepare(socket: &Socket, target: &ProbeTarget) -> io::Result<()> {
     let via = &target.via;
+    if let Some(lane) = &via.lane {
+        return lane::prepare(socket, lane, via.source);
+    }
     match via.mark {
         Some(mark) => socket.set_mark(mark).map_err(|error| named(&format!("mark {mark}"), &error))?,
         None => set_own_mark(socket, target.own_mark)?,
@@ -104,11 +108,6 @@ pub(super) fn prepare(socket: &Socket, target: &ProbeTarget) -> io::Result<()> {
         bound.map_err(|error| named(&format!("source {source}"), &error))?;
     }
     Ok(())
-}
-
-/// An error with the setting that it is about.
-fn named(setting: &str, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{setting}: {error}"))
 }
 
 /// Marks the packets, so that the eBPF programs don't take them for a client's. Without the privilege for it

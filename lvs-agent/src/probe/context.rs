@@ -44,6 +44,17 @@ impl<'a> Deadline<'a> {
         self.started.elapsed()
     }
 
+    /// When the run must have ended.
+    pub(super) fn end(&self) -> Instant {
+        self.end
+    }
+
+    /// When half of the time is over that a connection may take.
+    pub(super) fn half_of_connect(&self) -> Instant {
+        let whole = self.end.saturating_duration_since(self.started);
+        self.started + self.connect.unwrap_or(whole).min(whole) / 2
+    }
+
     /// Waits for `work`, no longer than the deadline and the timeout for `phase`; then [`FailureReason::TimedOut`].
     pub(super) async fn within<T>(
         &self,

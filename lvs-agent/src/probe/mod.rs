@@ -16,6 +16,7 @@ mod errno;
 mod greeting;
 mod http;
 pub mod idle;
+mod lane;
 mod ldap;
 mod oracle;
 mod outcome;
@@ -39,12 +40,13 @@ mod tests;
 pub(crate) mod timer;
 pub(crate) mod tls;
 mod tls_failure;
+mod vip;
 
 pub use self::{
     idle::{IdleConnections, IdleHandle, IdleReport},
     outcome::{
         CommandEnd, Failure, FailureReason, LocalFault, Outcome, Phase, Success, Unreachable, Verdict,
-        reported,
+        VipFailure, reported,
     },
     ping::Pingers,
     prober::{Probe, Prober},
@@ -53,4 +55,5 @@ pub use self::{
     scheduler::{BaselineCheck, CheckResult, Counts, Scheduler, SchedulerHandle, Stopped},
     steps::{Inspection, Step},
     target::ProbeTarget,
+    vip::ReadyMarks,
 };

@@ -2,6 +2,7 @@
 
 use std::{
     fmt, io,
+    net::SocketAddr,
     time::{Duration, Instant},
 };
 
@@ -137,6 +138,14 @@ pub enum FailureReason {
         /// Its description, if there is one.
         description: PeerText,
     },
+    /// No connection at the VIP, where the check goes as clients do.
+    #[error("{failure}", failure = failure.words(*vip))]
+    AtVip {
+        /// The VIP and the service's port.
+        vip: SocketAddr,
+        /// What became of the connection.
+        failure: VipFailure,
+    },
     /// The check is `off`: the server counts as down without a probe.
     #[error("the check is \"off\"")]
     Off,
@@ -146,6 +155,34 @@ pub enum FailureReason {
     /// The director's own fault: the probe was never made, and says nothing about the server.
     #[error(transparent)]
     Local(#[from] LocalFault),
+}
+
+/// Why there is no connection at a VIP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VipFailure {
+    /// A RST, or an ICMP message that says as much.
+    Refused,
+    /// No answer, at the server's own address neither.
+    Silent,
+    /// No answer, while the server answers at its own address.
+    OnlyVipSilent,
+}
+
+impl VipFailure {
+    fn words(self, vip: SocketAddr) -> String {
+        match self {
+            Self::Refused => format!("connection refused at the VIP {vip}"),
+            Self::Silent => {
+                format!(
+                    "no connection in time at the VIP {vip}, nor does the server answer at its own address"
+                )
+            }
+            Self::OnlyVipSilent => format!(
+                "no connection in time at the VIP {vip}, while the server answers at its own address: see whether it has \
+                 the VIP, its tunnel device, and settings of ARP and rp_filter"
+            ),
+        }
+    }
 }
 
 /// What a probe was waiting for.

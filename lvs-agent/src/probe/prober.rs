@@ -3,7 +3,7 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use lvs_common::PROBE_MARK;
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 
 use super::{
     agent, command, connect,
@@ -16,6 +16,7 @@ use super::{
     target::ProbeTarget,
     tcp,
     tls::TlsClients,
+    vip::{self, ReadyMarks},
 };
 use crate::{model::CheckKind, privileges::RunAs};
 
@@ -39,6 +40,8 @@ pub struct Prober {
     tls: TlsClients,
     rests: http::Rests,
     own_mark: u32,
+    /// Which lanes to VIPs lead to their servers; `None`: none does.
+    lanes: Option<watch::Receiver<ReadyMarks>>,
     run_as: Arc<RunAs>,
 }
 
@@ -49,6 +52,7 @@ impl Default for Prober {
             tls: TlsClients::default(),
             rests: http::Rests::default(),
             own_mark: PROBE_MARK,
+            lanes: None,
             run_as: Arc::default(),
         }
     }
@@ -65,6 +69,12 @@ impl Prober {
     #[must_use]
     pub fn marked(self, own_mark: u32) -> Self {
         Self { own_mark, ..self }
+    }
+
+    /// The same for probes to VIPs, along the lanes that are ready.
+    #[must_use]
+    pub(crate) fn with_lanes(self, lanes: watch::Receiver<ReadyMarks>) -> Self {
+        Self { lanes: Some(lanes), ..self }
     }
 
     /// The same with commands that run as somebody else.
@@ -92,27 +102,45 @@ impl Prober {
         let deadline = Deadline::new(timeout, &target.via).noted_in(steps);
         let (tls, rests, run_as) = (&self.tls, &self.rests, &*self.run_as);
         let context = ProbeContext { target, deadline, tls, rests, run_as };
-        let result = match kind {
-            CheckKind::Ping => deadline.noted(Phase::Reply, self.pingers.probe(target, timeout)).await,
-            CheckKind::Connect => connect::probe(&context).await,
+        let result = match &target.via.lane {
+            None => self.ask(&context, kind, timeout).await,
+            Some(lane) => match vip::ready(lane, self.lanes.clone(), deadline.end()).await {
+                Ok(()) => vip::ask(&target, lane, deadline, self.ask(&context, kind, timeout)).await,
+                Err(reason) => Err(reason),
+            },
+        };
+        outcome::timed(started.into_std(), Instant::now().into_std(), result)
+    }
+
+    async fn ask(
+        &self,
+        context: &ProbeContext<'_>,
+        kind: &CheckKind,
+        timeout: Duration,
+    ) -> Result<Answer, FailureReason> {
+        let deadline = &context.deadline;
+        match kind {
+            CheckKind::Ping => {
+                deadline.noted(Phase::Reply, self.pingers.probe(context.target, timeout)).await
+            }
+            CheckKind::Connect => connect::probe(context).await,
             CheckKind::On => Ok(Answer::default()),
             CheckKind::Off => Err(FailureReason::Off),
             // The rest is boxed: a check by connect is not to take the memory of the largest.
-            CheckKind::Http(check) => Box::pin(http::probe(&context, check)).await,
-            CheckKind::Tcp(check) => Box::pin(tcp::probe(&context, check)).await,
-            CheckKind::Udp(check) => Box::pin(datagram::probe(&context, check)).await,
-            CheckKind::Greeting(check) => Box::pin(greeting::probe(&context, check)).await,
-            CheckKind::Dns(check) => Box::pin(dns::probe(&context, check)).await,
-            CheckKind::Radius(check) => Box::pin(radius::probe(&context, check)).await,
-            CheckKind::Sip(check) => Box::pin(sip::probe(&context, check)).await,
-            CheckKind::Ldap(check) => Box::pin(ldap::probe(&context, check)).await,
-            CheckKind::Sql(check) => Box::pin(database::probe(&context, check)).await,
-            CheckKind::Oracle(check) => Box::pin(oracle::probe(&context, check)).await,
-            CheckKind::Agent(check) => Box::pin(agent::probe(&context, check)).await,
-            CheckKind::Command(check) => Box::pin(command::probe(&context, check)).await,
-            CheckKind::File(path) => Box::pin(command::read_weight(&context, path)).await,
-        };
-        outcome::timed(started.into_std(), Instant::now().into_std(), result)
+            CheckKind::Http(check) => Box::pin(http::probe(context, check)).await,
+            CheckKind::Tcp(check) => Box::pin(tcp::probe(context, check)).await,
+            CheckKind::Udp(check) => Box::pin(datagram::probe(context, check)).await,
+            CheckKind::Greeting(check) => Box::pin(greeting::probe(context, check)).await,
+            CheckKind::Dns(check) => Box::pin(dns::probe(context, check)).await,
+            CheckKind::Radius(check) => Box::pin(radius::probe(context, check)).await,
+            CheckKind::Sip(check) => Box::pin(sip::probe(context, check)).await,
+            CheckKind::Ldap(check) => Box::pin(ldap::probe(context, check)).await,
+            CheckKind::Sql(check) => Box::pin(database::probe(context, check)).await,
+            CheckKind::Oracle(check) => Box::pin(oracle::probe(context, check)).await,
+            CheckKind::Agent(check) => Box::pin(agent::probe(context, check)).await,
+            CheckKind::Command(check) => Box::pin(command::probe(context, check)).await,
+            CheckKind::File(path) => Box::pin(command::read_weight(context, path)).await,
+        }
     }
 }
 

@@ -25,10 +25,25 @@ impl ProbeTarget {
     }
 
     /// The target of `check` for the real server at `server`: the server itself, or another port or address that the
-    /// check names. A ping has no port, so that one check serves all services of a server.
+    /// check names. A ping has no port, so that one check serves all services of a server. Where the check goes to the
+    /// VIP, that is the target.
     #[must_use]
     pub fn of_check(server: SocketAddr, check: &Check) -> Self {
-        Self::by(check.asked(server), check.via)
+        let address = check.via.lane.map_or_else(|| check.asked(server), |lane| lane.vip);
+        Self::by(address, check.via)
+    }
+
+    /// The same without the VIP.
+    #[must_use]
+    pub fn of_server(server: SocketAddr, check: &Check) -> Self {
+        Self::by(check.asked(server), check.via.directly())
+    }
+
+    /// The host that answers: where the VIP is asked, the server behind it.
+    #[must_use]
+    pub fn host(self) -> Self {
+        let Some(lane) = self.via.lane else { return self };
+        Self { address: lane.server, via: Via { source: None, ..self.via.directly() }, ..self }
     }
 
     /// The server at `address`, asked by that way.

@@ -7,12 +7,15 @@ use std::{
 };
 
 use tokio::task::JoinError;
+use tracing::debug;
 
 use crate::{
     clock::monotonic_ns,
     control::{ObservedEdit, ObservedStatus},
+    engine::vip_path::has_own_mark,
     event::{Event, Publisher},
     ipvs::{AppliedEdit, Edit, IpvsClient},
+    model::VipMarks,
 };
 
 /// How many of the edits of a dry run are remembered.
@@ -25,16 +28,16 @@ pub(super) struct Executor {
 }
 
 enum Kind {
-    /// Edits are sent to the kernel.
-    Apply(Box<IpvsClient>),
+    /// Edits are sent to the kernel. Services with these marks are the agent's own affair.
+    Apply(Box<IpvsClient>, VipMarks),
     /// Edits are recorded; there is no client that could send them.
     DryRun(DryRunLog),
 }
 
 impl Executor {
     /// An executor that makes edits.
-    pub(super) fn applying(client: IpvsClient, events: Publisher) -> Self {
-        Self { kind: Kind::Apply(Box::new(client)), events }
+    pub(super) fn applying(client: IpvsClient, marks: VipMarks, events: Publisher) -> Self {
+        Self { kind: Kind::Apply(Box::new(client), marks), events }
     }
 
     /// An executor that only records edits.
@@ -49,7 +52,7 @@ impl Executor {
         stop: impl FnMut(&AppliedEdit) -> bool + Send + 'static,
     ) -> Result<Vec<AppliedEdit>, JoinError> {
         match &mut self.kind {
-            Kind::Apply(client) => client.apply_each(edits, stop).await,
+            Kind::Apply(client, _) => client.apply_each(edits, stop).await,
             Kind::DryRun(_) => Ok(edits.into_iter().map(unmade).collect()),
         }
     }
@@ -58,7 +61,10 @@ impl Executor {
     pub(super) fn publish(&self, made: &AppliedEdit) {
         let edit = made.edit.clone();
         let event = match &self.kind {
-            Kind::Apply(_) => Event::Edit { edit, took: made.took },
+            Kind::Apply(_, marks) if has_own_mark(&edit.service(), *marks) => {
+                return debug!("{edit}, for probes to a VIP");
+            }
+            Kind::Apply(..) => Event::Edit { edit, took: made.took },
             Kind::DryRun(dry_run) => {
                 dry_run.record(&edit);
                 Event::EditObserved { edit }
@@ -70,7 +76,7 @@ impl Executor {
     /// The edits of a dry run; `None` where edits are made.
     pub(super) fn dry_run(&self) -> Option<DryRunLog> {
         match &self.kind {
-            Kind::Apply(_) => None,
+            Kind::Apply(..) => None,
             Kind::DryRun(dry_run) => Some(dry_run.clone()),
         }
     }

@@ -15,7 +15,7 @@ pub(crate) mod sysctl;
 
 use crate::event::{Event, Publisher};
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -42,7 +42,7 @@ use crate::{
         overrides::{Overrides, Snapshot},
     },
     messages::WeightsRequest,
-    model::{Config, Mode},
+    model::{Config, Mode, VipMarks},
     netlink::DEFAULT_TIMEOUT,
     state_file::StateWriter,
 };
@@ -63,6 +63,9 @@ pub(crate) struct Reconciler {
     /// Whether the overrides have changed since they were last saved.
     unsaved: bool,
     snapshots: watch::Sender<Arc<Snapshot>>,
+    /// The marks of probes to VIPs, and those that lead to their servers.
+    vip_marks: VipMarks,
+    ready: watch::Sender<Arc<BTreeSet<u32>>>,
     desired: DesiredTable,
     poller: Option<TablePoller>,
     poll_in_progress: Option<JoinHandle<(TablePoller, Result<TableDelta, IpvsError>)>>,
@@ -95,7 +98,7 @@ impl Reconciler {
         let executor = if is_dry_run {
             Executor::observing(events.clone())
         } else {
-            Executor::applying(client, events.clone())
+            Executor::applying(client, config.agent.vip_marks, events.clone())
         };
         let planner = Planner::new(known, config.agent.foreign, rights, overrides);
         let (snapshots, _) = watch::channel(Arc::new(planner.snapshot()));
@@ -107,6 +110,8 @@ impl Reconciler {
             events,
             unsaved: false,
             snapshots,
+            vip_marks: config.agent.vip_marks,
+            ready: watch::Sender::default(),
             desired: DesiredTable::default(),
             poller: Some(TablePoller::new(DEFAULT_TIMEOUT)),
             poll_in_progress: None,
@@ -128,6 +133,11 @@ impl Reconciler {
         self.snapshots.subscribe()
     }
 
+    /// The marks of probes to VIPs that lead to their servers.
+    pub(crate) fn ready_lanes(&self) -> watch::Receiver<Arc<BTreeSet<u32>>> {
+        self.ready.subscribe()
+    }
+
     /// The edits of a dry run; `None` where edits are made.
     pub(crate) fn dry_run(&self) -> Option<DryRunLog> {
         self.executor.dry_run()
@@ -146,7 +156,23 @@ impl Reconciler {
     /// Makes the table as `wanted`, as far as possible; failures are logged and retried by [`Reconciler::run`].
     pub(crate) async fn write(&mut self, wanted: Wanted) {
         self.planner.want(Changes { table: Some(wanted), ..Changes::default() }, Instant::now());
+        // No probe may use what is taken away now.
+        self.show_ready_lanes();
         while self.step().await {}
+        self.show_ready_lanes();
+    }
+
+    /// Tells the prober which lanes lead to their servers.
+    fn show_ready_lanes(&mut self) {
+        if let Some(ready) = self.planner.changed_lanes(self.vip_marks) {
+            self.ready.send_if_modified(|before| {
+                let is_other = **before != ready;
+                if is_other {
+                    *before = Arc::new(ready);
+                }
+                is_other
+            });
+        }
     }
 
     /// Reconciles until `shutdown`; then makes the table as `last` says, if it says anything.
@@ -158,10 +184,12 @@ impl Reconciler {
                 let changes = desired.take();
                 taken = changes.number;
                 self.planner.want(changes, Instant::now());
+                self.show_ready_lanes();
             }
             if self.step().await {
                 continue;
             }
+            self.show_ready_lanes();
             desired.settle(taken, self.outage.is_none() && !self.planner.is_failing());
             self.save_overrides();
             tokio::select! {

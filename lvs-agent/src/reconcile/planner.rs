@@ -15,11 +15,11 @@ use super::{
 };
 use crate::{
     ipvs::{
-        Destination, Edit, IpvsError, KernelWeight, ServiceEntry, Table, Wanted,
+        Destination, Edit, IpvsError, KernelWeight, ServiceEntry, Table, Wanted, WantedService,
         overrides::{Overrides, Snapshot},
         service_difference,
     },
-    model::{DestinationKey, Foreign, ServiceKey},
+    model::{DestinationKey, Foreign, ServiceKey, VipMarks},
 };
 
 /// Plans the edits that make the table as desired.
@@ -45,6 +45,8 @@ pub(super) struct Planner {
     contentions: BTreeMap<ServiceKey, Contention>,
     /// Services with failed edits, and when they are retried.
     failing: BTreeMap<ServiceKey, Failures>,
+    /// Whether private services may have become ready since that was last asked, or are no longer.
+    lanes_changed: bool,
 }
 
 /// What may be done to the table.
@@ -103,7 +105,22 @@ impl Planner {
             recheck: BTreeSet::new(),
             contentions: BTreeMap::new(),
             failing: BTreeMap::new(),
+            lanes_changed: false,
         }
+    }
+
+    /// The marks whose private services are as they should be, if that may have changed since the last call.
+    pub(super) fn changed_lanes(&mut self, marks: VipMarks) -> Option<BTreeSet<u32>> {
+        let is_ready = |(key, wanted): &(&ServiceKey, &WantedService)| {
+            let entry = self.known.services.get(key);
+            entry.is_some() && service_difference(**key, entry, wanted).is_empty()
+        };
+        let mark = |(key, _): (&ServiceKey, _)| match key {
+            ServiceKey::Mark { mark, .. } if marks.contains(*mark) => Some(*mark),
+            _ => None,
+        };
+        let changed = std::mem::take(&mut self.lanes_changed);
+        changed.then(|| self.wanted.services.iter().filter(is_ready).filter_map(mark).collect())
     }
 
     /// The weights that this agent has set, and the originals.
@@ -172,6 +189,7 @@ impl Planner {
 
     fn replace(&mut self, wanted: Wanted) {
         let before = std::mem::replace(&mut self.wanted, wanted);
+        self.lanes_changed = true;
         let Wanted { services, unwanted } = &self.wanted;
         let changed = services.iter().filter(|(key, service)| before.services.get(key) != Some(service));
         self.normal.extend(changed.map(|(key, _)| *key));
@@ -215,6 +233,7 @@ impl Planner {
     /// Records that an edit was made. Returns whether that has changed the overrides.
     pub(super) fn made(&mut self, edit: &Edit) -> bool {
         let key = edit.service();
+        self.lanes_changed |= matches!(key, ServiceKey::Mark { .. });
         if self.rights.dry_run.is_none() {
             self.edited.insert(key);
         }
@@ -322,6 +341,7 @@ impl Planner {
         self.overrides.reconcile(key, entry.as_ref());
         if changed {
             set(&mut self.known, key, entry.as_ref());
+            self.lanes_changed |= matches!(key, ServiceKey::Mark { .. });
         }
         let repair = self.edits(&key);
         if repair.is_empty() {

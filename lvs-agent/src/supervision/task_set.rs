@@ -75,6 +75,8 @@ tasks! {
     SyncDaemons "sync-daemons" Restarted,
     /// This host's addresses.
     Addresses "addresses" Restarted,
+    /// The source addresses of probes to VIPs.
+    ProbeSources "probe-sources" Restarted,
     /// The services of the kernel's table, where they are adopted.
     Adoption "adoption" Restarted,
     /// The state file.

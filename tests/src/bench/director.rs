@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use lvs_agent::{
     model::{Mac, Protocol},
-    passive::{Programs, Signals, Sizes, WireKey},
+    passive::{OwnMarks, Programs, Signals, Sizes, WireKey},
 };
 use lvs_common::ServerId;
 
@@ -166,7 +166,7 @@ impl DirectorBench {
         let server = SocketAddr::new(layout.server_address(0), PORT);
         let name = service_option(layout.service(), Transport::Tcp);
         edit_table(&network.director, &service_lines(&name, method, &[server]))?;
-        let (mut kernel, signals) = Programs::load(Sizes::for_endpoints(1), lvs_common::PROBE_MARK, 0)?;
+        let (mut kernel, signals) = Programs::load(Sizes::for_endpoints(1), OwnMarks::default(), 0)?;
         let key = match method {
             Method::DirectRoute => WireKey::link(Protocol::Tcp, layout.service(), mac(&network)?),
             _ => WireKey::address(Protocol::Tcp, server),

@@ -1,6 +1,6 @@
 //! Every way in which a packet is attributed to a server.
 
-use lvs_common::PROBE_MARK;
+use lvs_common::{PROBE_MARK, VIP_MARKS};
 use lvs_tests::packets::{
     attribution::Direction,
     builder::{ACK, Extension, Frame, Gre, Gue, Packet, SYN, protocol, sctp, tcp, udp},
@@ -73,6 +73,7 @@ fn masquerade() {
         ("without the mark", OUT, syn("10.0.0.3:4711").frame(), None),
         ("another mark", Direction::Out(OTHER_MARK), syn("10.0.0.3:4711").frame(), None),
         ("the agent's probe", Direction::Out(PROBE_MARK), syn("10.0.0.3:80").frame(), Some(MASQUERADED_MARK)),
+        ("one to a VIP", Direction::Out(VIP_MARKS + 7), syn("10.0.0.3:80").frame(), Some(MASQUERADED_MARK)),
         ("an answer without a mark", Direction::In, reply("10.0.0.3:4711"), Some(MASQUERADED_MARK)),
         ("one of two marks", marked, syn("10.0.0.4:80").frame(), Some(SHARED_MARK)),
         ("the other mark", Direction::Out(OTHER_MARK), syn("10.0.0.4:80").frame(), Some(OTHER_SHARED_MARK)),

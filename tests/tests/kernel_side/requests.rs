@@ -1,6 +1,6 @@
 //! Sampled flows: requests, responses, data sent again.
 
-use lvs_common::{Flow, PROBE_MARK, ServerCounters, ServerId};
+use lvs_common::{Flow, PROBE_MARK, ServerCounters, ServerId, VIP_MARKS};
 use lvs_tests::packets::{
     attribution::Direction,
     builder::{ACK, FIN, Frame, RST, SYN, tcp},
@@ -84,6 +84,7 @@ fn requests_and_responses() {
         ),
         row("acknowledgements alone are not sampled", vec![data(100, 1, 0), data(100, 50, 0)], base),
         row("the agent's probes neither", vec![(Direction::Out(PROBE_MARK), data(100, 1, 10).1)], base),
+        row("nor those to VIPs", vec![(Direction::Out(VIP_MARKS + 0xffff), data(100, 1, 10).1)], base),
         row(
             "a FIN while a response is missing",
             vec![data(100, 1, 10), fin(110, 1), data(111, 50, 0)],

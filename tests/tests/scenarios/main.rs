@@ -40,4 +40,5 @@ mod slow;
 mod stalls;
 mod strangers;
 mod sync_daemons;
+mod vip_path;
 mod who_serves;

@@ -32,10 +32,11 @@ impl Controller {
         let ServiceUpdate { services, table, administered, dropped, reply } = update;
         let now = Instant::now();
         self.engine.set_administered(administered, now);
-        let before = self.known();
+        let (before, lanes_before) = (self.known(), self.engine.private_services());
         let mut effects = self.engine.replace(&services, |key| presence(&table, key), now);
         let after = self.known();
         let some_leave = self.leave(&before, &after, dropped, now);
+        self.leave_lanes(&lanes_before, now);
         effects.table_changed |= some_leave;
         if some_leave && effects.whole_table.is_none() {
             effects.whole_table = Some(self.engine.wanted());
@@ -103,6 +104,13 @@ impl Controller {
         let any = !gone.is_empty();
         self.leaving.extend(gone.into_iter().map(|key| (key, now + LEAVE)));
         any
+    }
+
+    /// Notes which private services are to go. That the desired table has changed is known without them.
+    fn leave_lanes(&mut self, before: &BTreeSet<ServiceKey>, now: Instant) {
+        let after = self.engine.private_services();
+        self.leaving.retain(|key, _| !after.contains(key));
+        self.leaving.extend(before.difference(&after).map(|key| (*key, now + LEAVE)));
     }
 
     /// Tells the passive side whom to watch, if these are not the ones that it does.

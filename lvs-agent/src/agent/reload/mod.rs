@@ -28,7 +28,7 @@ use crate::{
     event::{ConfigNotice, Event, Publisher, ReloadCause},
     file_watch::FileWatch,
     ipvs::{IpvsError, Operation, Table, TableReader},
-    model::{Config, VirtualService},
+    model::{AgentSettings, Config, VirtualService, vip_lanes},
     netlink::DEFAULT_TIMEOUT,
     notify::Notifier,
     reconcile::{DesiredTable, sysctl},
@@ -133,7 +133,7 @@ impl Reload {
     /// Reloads if the file's content has changed.
     async fn file_changed(&mut self) {
         let Some(source) = self.source.clone() else { return };
-        let Look { content, reading, .. } = read(source).await;
+        let Look { content, reading, .. } = read(source, &self.config.agent).await;
         if content.is_some() && content == self.content {
             self.doubt = None;
             return debug!("autoreload: the file's content is the same");
@@ -194,7 +194,7 @@ impl Reload {
 
     /// Reads the file on demand. A new file that lacks its end is looked at until it stays as it is.
     async fn read_on_demand(&self, source: &Source) -> Result<Look, NotReloaded> {
-        let mut look = read(source.clone()).await;
+        let mut look = read(source.clone(), &self.config.agent).await;
         for _ in 0..LOOKS {
             let (Some(content), Ok(reading)) = (&look.content, &look.reading) else { return Ok(look) };
             let is_settled = look.age.is_none_or(|age| age >= ON_DEMAND);
@@ -202,7 +202,7 @@ impl Reload {
                 return Ok(look);
             }
             sleep(ON_DEMAND).await;
-            let next = read(source.clone()).await;
+            let next = read(source.clone(), &self.config.agent).await;
             if next.content == look.content {
                 return Ok(next);
             }
@@ -347,10 +347,14 @@ struct Look {
     age: Option<Duration>,
 }
 
-/// Reads the file in a thread of its own: it may be long, or on a disk that hangs.
-async fn read(source: Source) -> Look {
+/// Reads the file in a thread of its own: it may be long, or on a disk that hangs. Marks and mode are those in force.
+async fn read(source: Source, in_force: &AgentSettings) -> Look {
+    let (mode, marks) = (in_force.mode, in_force.vip_marks);
     let reading = spawn_blocking(move || {
-        let (content, reading) = source.read_with_content();
+        let (content, mut reading) = source.read_with_content();
+        if let Ok(reading) = &mut reading {
+            vip_lanes::assign(&mut reading.config, mode, marks);
+        }
         (content, reading, age(&source.path))
     });
     match reading.await {

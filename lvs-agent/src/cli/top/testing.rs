@@ -9,6 +9,7 @@ pub(super) fn server(address: &str, state: &str) -> ServerStatus {
     let result = if state == "up" { CheckOutcome::Success } else { CheckOutcome::Failure };
     let text = if state == "up" { "answered" } else { "connection refused" };
     ServerStatus {
+        probe_path: None,
         address: address.parse().unwrap(),
         method: "masquerade".to_owned(),
         weight: Some(u16::from(state == "up")),

@@ -242,6 +242,46 @@ pub enum Contradiction {
         /// The service's key, such as `tcp 192.0.2.80:80` or `mark 3`.
         service: String,
     },
+    /// A check that can't be sent to a VIP.
+    #[error(
+        "a check of type {kind:?} makes no TCP connection to the service's port, and only such can go to the VIP; remove \
+         via, or choose another type"
+    )]
+    VipByKind {
+        /// The value of `type` in the check's table.
+        kind: &'static str,
+    },
+    /// The same, where the transport decides.
+    #[error("only checks over TCP can go to the VIP; write transport = \"tcp\", or remove via")]
+    VipOverUdp,
+    /// A check to the VIP that is to go elsewhere.
+    #[error(
+        "{key:?} has no meaning with via = \"vip\": the probe goes to the VIP and the service's port, by a mark of its \
+         own; remove one of the two"
+    )]
+    VipAndElsewhere {
+        /// The other key.
+        key: &'static str,
+    },
+    /// A check to the VIP of a service that has none, or no port over TCP.
+    #[error(
+        "service {service} has no address and port over TCP that a probe could connect to; remove via, or give that \
+         service a check of its own"
+    )]
+    VipWithoutPort {
+        /// The service's key.
+        service: String,
+    },
+    /// A check to the VIP whose answers the director would drop.
+    #[error(
+        "via = \"vip\" by {method} over IPv4 needs source = \"ADDRESS\" in the check: an address in the servers' network \
+         that nobody has, which the agent puts on a device of its own. The director takes answers from its own VIP for \
+         forged anywhere else"
+    )]
+    VipWithoutSource {
+        /// How the server is reached.
+        method: ForwardingMethod,
+    },
     /// A check that can't come from where it is said to.
     #[error(
         "the check can't come from {source_address} to {server}, which has the other IP version; remove \"source\", or \

@@ -58,6 +58,21 @@ pub enum ValueFault {
         /// The firewall mark, as the kernel has it.
         mark: u32,
     },
+    /// The mark of one of this agent's probes to VIPs.
+    #[error(
+        "{mark} ({mark:#x}) is one of the marks of this agent's probes to VIPs; choose another, or other `vip-marks` in \
+         `[agent]`"
+    )]
+    VipMark {
+        /// The firewall mark, as the kernel has it.
+        mark: u32,
+    },
+    /// A range of marks that one mask doesn't tell from others.
+    #[error("{first} ({first:#x}) is no multiple of 65536 (0x10000); write one, such as 0x10410000")]
+    VipMarks {
+        /// The first mark of the range.
+        first: u32,
+    },
     /// Text that is no address.
     #[error("{text:?} is not a valid {wanted}; names are not resolved")]
     Address {

@@ -101,6 +101,15 @@ pub enum WarningKind {
         "in mode adopt there are no backups, because the agent adds nothing new to the table; this one is ignored"
     )]
     BackupInAdopt,
+    /// Only in [`Mode::Manage`] services may be added to the table.
+    #[error(
+        "via = \"vip\" has no effect in mode {mode}: it takes services by firewall mark in the kernel's table, which is \
+         left alone; the check goes to the server itself"
+    )]
+    VipUnmanaged {
+        /// The mode.
+        mode: Mode,
+    },
     /// Only in [`Mode::Manage`] anything but the table is changed.
     #[error("[sync] has no effect in mode {mode}: the kernel's synchronisation daemons are left alone")]
     SyncUnmanaged {

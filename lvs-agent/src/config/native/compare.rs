@@ -5,21 +5,20 @@ use std::{collections::HashMap, net::IpAddr, ops::Range};
 use super::service::ReadService;
 use crate::{
     config::diagnostics::{Contradiction, FaultKind, FaultList, ValueFault},
-    model::ServiceKey,
+    model::{AgentSettings, ServiceKey},
 };
 
-/// Notes services that are there twice or have the mark of the agent's own probes, servers that are twice in a service,
+/// Notes services that are there twice or have a mark of the agent's own probes, servers that are twice in a service,
 /// and servers that are VIPs.
-pub(super) fn services(services: &[ReadService], probe_mark: u32, text: &str, faults: &mut FaultList) {
+pub(super) fn services(services: &[ReadService], agent: &AgentSettings, text: &str, faults: &mut FaultList) {
     let ends: Vec<usize> = text.match_indices('\n').map(|(end, _)| end).collect();
     let line = |place: &Range<usize>| ends.partition_point(|end| *end < place.start) + 1;
     let mut keys = HashMap::new();
     let mut names = HashMap::new();
     for read in services {
         if let ServiceKey::Mark { mark, .. } = read.service.key
-            && mark == probe_mark
+            && let Some(fault) = own_mark(mark, agent)
         {
-            let fault = ValueFault::ProbeMark { mark };
             faults.add(read.address.clone(), FaultKind::Value { key: "mark", fault });
         }
         if let Some(other) = keys.insert(read.service.key, &read.address) {
@@ -60,6 +59,14 @@ pub(super) fn services(services: &[ReadService], probe_mark: u32, text: &str, fa
             }
         }
     }
+}
+
+/// What is wrong with a service by this mark, where the agent's own probes have it.
+fn own_mark(mark: u32, agent: &AgentSettings) -> Option<ValueFault> {
+    if mark == agent.probe_mark {
+        return Some(ValueFault::ProbeMark { mark });
+    }
+    agent.vip_marks.contains(mark).then_some(ValueFault::VipMark { mark })
 }
 
 /// Notes services on one address that say different things of how it is announced.

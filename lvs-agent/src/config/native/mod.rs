@@ -142,7 +142,7 @@ fn document_to_config(
         .into_iter()
         .filter_map(|section| service::read(section, defaults.clone(), mode, faults))
         .collect();
-    compare::services(&services, agent.probe_mark, text, faults);
+    compare::services(&services, &agent, text, faults);
     let services: Vec<_> = services.into_iter().map(|read| read.service).collect();
     // What nobody asks needs to be nothing that can be asked.
     let mut unused = FaultList::default();

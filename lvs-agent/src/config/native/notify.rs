@@ -89,7 +89,7 @@ fn read_tls(section: &mut Section<'_>, faults: &mut FaultList) -> Option<RelayTl
     };
     let name = section.plain("tls-name", faults, check::tls_name);
     let verify = section.read("tls-verify", faults, value::flag);
-    let ca = section.plain("tls-ca", faults, check::path);
+    let ca = section.plain("tls-ca", faults, check::file_path);
     let verify = match (verify, ca) {
         (Some(verify), Some(_)) if !*verify.get_ref() => {
             faults.add(verify.span(), Contradiction::CaWithoutVerify);
@@ -118,7 +118,7 @@ fn read_login(
         section.missing("password-file", "password-file = \"/etc/lvs-agent/mail-password\"", faults);
     }
     let user = section.read("user", faults, check::word);
-    let password_file = section.plain("password-file", faults, check::path);
+    let password_file = section.plain("password-file", faults, check::file_path);
     let allow_unencrypted = allowed.is_some_and(toml::Spanned::into_inner);
     let user = user?;
     if tls.is_none() && !allow_unencrypted {

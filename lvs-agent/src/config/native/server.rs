@@ -9,14 +9,14 @@ use std::{
 use toml::Spanned;
 
 use super::{
-    check::{Extent, ReadChecks},
+    check::{Extent, ReadChecks, ServiceContext},
     section::Section,
     settings, tunnel, value,
     virtual_address::VirtualAddress,
 };
 use crate::{
     config::diagnostics::{Contradiction, FaultList},
-    model::{AddressFamily, Backup, Combine, ForwardingMethod, RealServer, ServiceKey, Tunnel, Weight},
+    model::{AddressFamily, Backup, Combine, ForwardingMethod, RealServer, Tunnel, Weight},
 };
 
 /// A server that was read, and the place of its address.
@@ -29,22 +29,22 @@ pub(super) struct ReadServer<'i> {
 }
 
 impl ReadServer<'_> {
-    /// The server in the service `key`; notes if it can't be checked there.
-    pub(super) fn resolve(self, key: &ServiceKey, faults: &mut FaultList) -> RealServer {
+    /// The server in a service; notes if it can't be checked there.
+    pub(super) fn resolve(self, service: &ServiceContext, faults: &mut FaultList) -> RealServer {
         let Self { mut server, check, combine, .. } = self;
         if check.is_some() {
             let alone = slice::from_ref(&server);
-            let (check, further) = ReadChecks::resolve(check, combine, key, alone, faults);
+            let (check, further) = ReadChecks::resolve(check, combine, service, alone, faults);
             (server.check, server.further) = (Some(check), further);
         }
         server
     }
 
-    /// The backup in the service `key`: without a check of its own it has the one that suits it.
-    fn resolve_backup(self, is_checked: bool, key: &ServiceKey, faults: &mut FaultList) -> Backup {
+    /// The backup in a service: without a check of its own it has the one that suits it.
+    fn resolve_backup(self, is_checked: bool, service: &ServiceContext, faults: &mut FaultList) -> Backup {
         let Self { server, check, combine, .. } = self;
-        let check =
-            is_checked.then(|| ReadChecks::resolve(check, combine, key, slice::from_ref(&server), faults).0);
+        let check = is_checked
+            .then(|| ReadChecks::resolve(check, combine, service, slice::from_ref(&server), faults).0);
         Backup { server, check }
     }
 }
@@ -60,8 +60,8 @@ impl ReadBackup<'_> {
         self.read.place.clone()
     }
 
-    pub(super) fn resolve(self, key: &ServiceKey, faults: &mut FaultList) -> Backup {
-        self.read.resolve_backup(self.is_checked, key, faults)
+    pub(super) fn resolve(self, service: &ServiceContext, faults: &mut FaultList) -> Backup {
+        self.read.resolve_backup(self.is_checked, service, faults)
     }
 }
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 use toml::Spanned;
 
 use super::{
-    check::ReadChecks,
+    check::{ReadChecks, ServiceContext},
     notify,
     section::Section,
     server::{self, ReadBackup, ReadServer},
@@ -95,11 +95,12 @@ pub(super) fn read<'i>(
             faults.warn(place.clone(), WarningKind::BackupInAdopt);
         }
     }
-    let servers: Vec<_> = servers.into_iter().map(|read| read.resolve(&key, faults)).collect();
+    let context = ServiceContext { key, via: settings.via.clone(), mode };
+    let servers: Vec<_> = servers.into_iter().map(|read| read.resolve(&context, faults)).collect();
     let usual: Vec<_> = servers.iter().filter(|server| server.check.is_none()).cloned().collect();
-    let (check, further) = ReadChecks::resolve(settings.check, settings.combine, &key, &usual, faults);
+    let (check, further) = ReadChecks::resolve(settings.check, settings.combine, &context, &usual, faults);
     settings.policy.compare(&servers, faults);
-    let backups = backups.into_iter().map(|read| read.resolve(&key, faults)).collect();
+    let backups = backups.into_iter().map(|read| read.resolve(&context, faults)).collect();
     let service = VirtualService {
         name: name.as_ref().map_or_else(|| key.to_string(), |name| name.get_ref().clone()),
         key,

@@ -7,7 +7,7 @@ use toml::{Spanned, de::DeValue};
 
 use super::{
     announce,
-    check::{Extent, ReadChecks},
+    check::{self, Extent, ReadChecks},
     notify,
     policy::{self, ReadPolicy},
     section::Section,
@@ -17,8 +17,8 @@ use crate::{
     config::diagnostics::{Contradiction, FaultKind, FaultList, ValueFault},
     model::{
         AgentSettings, AttachOrder, BurstSettings, Combine, ConnectionSettings, DetectorSettings, Foreign,
-        ForwardingMethod, IdleConnection, Mode, OnFailure, PassiveSettings, Scheduler, SecondChance, Tunnel,
-        Unlisted, VipAnnouncement, defaults,
+        ForwardingMethod, IdleConnection, Mode, OnFailure, PassiveSettings, ProbePath, Scheduler,
+        SecondChance, Tunnel, Unlisted, VipAnnouncement, defaults,
     },
 };
 
@@ -55,6 +55,7 @@ pub(super) fn agent(mut section: Section<'_>, faults: &mut FaultList) -> AgentSe
         script_user: section.plain("script-user", faults, value::script_user),
         operators: section.plain("operators", faults, value::operators).unwrap_or(default.operators.clone()),
         probe_mark: section.plain("probe-mark", faults, value::mark).unwrap_or(default.probe_mark),
+        vip_marks: section.plain("vip-marks", faults, value::vip_marks).unwrap_or(default.vip_marks),
         maintenance: section
             .plain("maintenance", faults, value::folder)
             .unwrap_or(default.maintenance.clone()),
@@ -200,6 +201,8 @@ pub(super) struct ServiceSettings<'i> {
     pub(super) on_failure: Option<OnFailure>,
     /// `None`: what suits the service.
     pub(super) check: Option<ReadChecks<'i>>,
+    /// `None`: each check says it, or goes to the server.
+    pub(super) via: Option<Spanned<ProbePath>>,
     pub(super) combine: Combine,
     pub(super) idle_connection: IdleConnection,
     pub(super) second_chance: SecondChance,
@@ -219,6 +222,7 @@ impl Default for ServiceSettings<'_> {
             rise: defaults::RISE,
             on_failure: None,
             check: None,
+            via: None,
             combine: Combine::default(),
             idle_connection: IdleConnection::default(),
             second_chance: SecondChance::default(),
@@ -242,6 +246,7 @@ impl<'i> ServiceSettings<'i> {
             rise: section.plain("rise", faults, value::count).unwrap_or(self.rise),
             on_failure: section.plain("on-failure", faults, on_failure).unwrap_or(self.on_failure),
             check: check.or(self.check),
+            via: section.read("via", faults, check::path).or(self.via),
             combine: section.plain("combine", faults, combine).unwrap_or(self.combine),
             idle_connection: section
                 .plain("idle-connection", faults, idle_connection)

@@ -12,6 +12,7 @@ mod round_trip;
 mod secrets;
 mod services;
 mod sync;
+mod vip;
 
 use std::{
     fmt::Write as _,

@@ -13,7 +13,7 @@ use toml::de::DeValue;
 
 use crate::{
     config::diagnostics::ValueFault,
-    model::{AddressFamily, Netmask, Scheduler, ScriptUser, TcxOrder, Weight},
+    model::{AddressFamily, Netmask, Scheduler, ScriptUser, TcxOrder, VipMarks, Weight},
 };
 
 /// The shortest duration: timers have no finer resolution.
@@ -225,6 +225,12 @@ pub(super) fn tcx_order(value: &DeValue<'_>) -> Result<TcxOrder> {
 pub(super) fn mark(value: &DeValue<'_>) -> Result<u32> {
     let number = whole(value, 1, u32::MAX.into(), ", which stands for no mark at all")?;
     Ok(u32::try_from(number).unwrap_or(u32::MAX))
+}
+
+/// The first of the marks of probes to VIPs.
+pub(super) fn vip_marks(value: &DeValue<'_>) -> Result<VipMarks> {
+    let first = mark(value)?;
+    VipMarks::new(first).ok_or(ValueFault::VipMarks { first })
 }
 
 /// Whom the commands of checks run as.

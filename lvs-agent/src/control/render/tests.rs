@@ -15,6 +15,7 @@ fn server(address: &str, state: &str, weight: Option<u16>) -> ServerStatus {
         checks: Vec::new(),
         traffic: Some(Traffic { active: 12, inactive: 3, connections_per_s: 7, ..Traffic::default() }),
         failure: None,
+        probe_path: None,
         idle_connection: None,
         contradiction: None,
         signal: SignalStatus {

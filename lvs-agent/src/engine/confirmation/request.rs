@@ -89,7 +89,7 @@ pub(super) fn question(
     let own = &check.kind;
     let target = match own {
         // An agent's port says nothing about the port that clients come to.
-        CheckKind::Agent(_) => ProbeTarget::by(server, check.via),
+        CheckKind::Agent(_) => ProbeTarget::by(server, check.via.directly()),
         _ => ProbeTarget::of_check(server, check),
     };
     let asked = match layer {

@@ -212,6 +212,12 @@ impl CheckKind {
         }
     }
 
+    /// Whether it can be asked at a VIP: what goes over TCP, but for an agent, whose port is another.
+    #[must_use]
+    pub fn can_ask_vip(&self) -> bool {
+        self.transport() == Some(Transport::Tcp) && !matches!(self, Self::Agent(_))
+    }
+
     /// Whether the answer is an application's, and not its kernel's, the operator's own, or an agent's beside it.
     #[must_use]
     pub fn asks_application(&self) -> bool {

@@ -20,7 +20,7 @@ use crate::{
     config::native,
     control::{SignalStatus, Visibility},
     model::DestinationKey,
-    passive::{Evidence, Layer, Observation, Suspicion},
+    passive::{Evidence, Layer, Observation, OwnMarks, Suspicion},
 };
 
 /// Far more than anything here takes.
@@ -33,7 +33,7 @@ fn in_namespace<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'stati
             return println!("skipped: it needs root");
         }
         if let Err(PassiveError::NotBuilt) =
-            Programs::load(Sizes::for_endpoints(1), lvs_common::PROBE_MARK, LOG_NOTHING)
+            Programs::load(Sizes::for_endpoints(1), OwnMarks::default(), LOG_NOTHING)
         {
             return println!("skipped: built without LVS_EBPF_OBJECT");
         }

@@ -51,14 +51,14 @@ impl fmt::Display for MarkRule {
     }
 }
 
-/// The rules that distinguish packets with this mark from those without one. Waits for the kernel's answers, up to a
-/// second for each.
-pub fn rules_about(mark: u32) -> io::Result<Vec<MarkRule>> {
+/// The rules that distinguish packets with any of these marks from those without one. Waits for the kernel's answers,
+/// up to a second for each.
+pub fn rules_about(marks: &[u32]) -> io::Result<Vec<MarkRule>> {
     let mut rules = routing::rules()?;
     if Path::new(NFTABLES).exists() {
         rules.extend(nftables::rules()?);
     }
-    rules.retain(|rule| rule.condition.distinguishes(mark));
+    rules.retain(|rule| marks.iter().any(|mark| rule.condition.distinguishes(*mark)));
     Ok(rules)
 }
 

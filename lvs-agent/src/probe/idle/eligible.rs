@@ -40,7 +40,8 @@ const PUNISHING: &[u16] = &[
 /// The address to which an idle connection is kept for a server, and what to do if the server speaks unasked; `None`:
 /// none is kept.
 ///
-/// It goes where the check goes, from the same source: only what the check can confirm is worth a hint.
+/// It goes where the check goes, from the same source: only what the check can confirm is worth a hint. Where that is
+/// the VIP, it goes to the server: IPVS forgets a silent connection after a while.
 #[must_use]
 pub fn idle_target(service: &VirtualService, role: Role) -> Option<(ProbeTarget, Unasked)> {
     if !Transport::Tcp.comes_to(&service.key) {
@@ -50,13 +51,13 @@ pub fn idle_target(service: &VirtualService, role: Role) -> Option<(ProbeTarget,
     let found = match service.idle_connection {
         IdleConnection::Off => None,
         IdleConnection::Auto => service.checks_of_role(role).find_map(|check| {
-            let target = ProbeTarget::of_check(server, check);
+            let target = ProbeTarget::of_server(server, check);
             Some((target, lenience(&check.kind, target.address.port())?))
         }),
         IdleConnection::On => service.checks_of_role(role).next().map(|check| {
             let goes_there = check.kind.transport() == Some(Transport::Tcp);
-            let own = ProbeTarget::by(server, check.via);
-            (if goes_there { ProbeTarget::of_check(server, check) } else { own }, Unasked::Discard)
+            let own = ProbeTarget::by(server, check.via.directly());
+            (if goes_there { ProbeTarget::of_server(server, check) } else { own }, Unasked::Discard)
         }),
     };
     let (ProbeTarget { address, via, .. }, unasked) =

@@ -255,6 +255,7 @@ impl Why {
             Reason::Check(CheckStatus { check, text, .. }) => (format!("{check}: {text}"), None),
             Reason::Failure(last) => (format!("last failure: {}", last.text), Some(last.age_ms)),
             Reason::Traffic(last) => (format!("traffic: {}", last.text), Some(last.age_ms)),
+            Reason::ProbePath(path) => (format!("probes go to the {path}"), None),
             Reason::IdleConnection(state) => (format!("idle connection {state}"), None),
         };
         let before = before.filter(|before| before.text == text).and_then(|before| before.at);

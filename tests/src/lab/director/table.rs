@@ -6,6 +6,13 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use lvs_agent::model::VipMarks;
+
+/// Whether a service is one of the agent's own, by its mark.
+fn is_private(name: &str) -> bool {
+    let mark = name.strip_prefix("FWM ").and_then(|mark| mark.parse().ok());
+    mark.is_some_and(|mark| VipMarks::default().contains(mark))
+}
 
 /// The whole table, without the numbers of connections.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -61,12 +68,13 @@ pub enum ChangeKind {
 }
 
 impl Table {
-    /// Reads the text of `/proc/net/ip_vs`.
+    /// Reads the text of `/proc/net/ip_vs`, without the agent's private services for probes to VIPs.
     pub fn parse(text: &str) -> Result<Self> {
         let mut table = Self::default();
         for line in text.lines().skip_while(|line| !line.starts_with("  ->")).skip(1) {
             table.add(line).with_context(|| format!("in the line \"{line}\" of the IPVS table"))?;
         }
+        table.services.retain(|service| !is_private(&service.name));
         Ok(table)
     }
 

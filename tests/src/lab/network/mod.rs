@@ -21,7 +21,7 @@ const FRONT: &str = "sw0";
 /// The bridge for the servers where they are behind a router.
 const BACK: &str = "sw1";
 /// The servers' routing table for what they send from the VIP.
-const DIRECT_TABLE: u32 = 100;
+pub const DIRECT_TABLE: u32 = 100;
 
 /// The namespaces of one lab, cabled.
 #[derive(Debug)]

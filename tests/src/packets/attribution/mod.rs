@@ -11,8 +11,10 @@ use lvs_common::interest;
 use self::headers::{Ip, frame, icmp_about, ip, ports, tunnelled};
 use crate::packets::builder::protocol;
 
-/// Mark on the agent's own probes.
-const PROBE_MARK: u32 = lvs_common::PROBE_MARK;
+/// Whether the agent's own probes have that mark.
+fn is_own(mark: u32) -> bool {
+    mark == lvs_common::PROBE_MARK || (lvs_common::VIP_MARKS..=lvs_common::VIP_MARKS + 0xffff).contains(&mark)
+}
 
 /// How a server's packets look. A port of 0 stands for every port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -142,7 +144,7 @@ impl Model {
         let mut signatures = vec![Signature::Address(to, port)];
         match mark {
             0 => {}
-            PROBE_MARK => signatures.push(Signature::AddressMark(to, 0)),
+            mark if is_own(mark) => signatures.push(Signature::AddressMark(to, 0)),
             mark => signatures.push(Signature::AddressMark(to, mark)),
         }
         signatures.push(Signature::Address(to, 0));

@@ -10,11 +10,12 @@ use super::{KEYS, ReadCheck};
 use crate::config::native::section::Section;
 
 /// The keys that say how a check is made, whatever it asks.
-pub(in crate::config::native) const MANNER: [&str; 9] = [
+pub(in crate::config::native) const MANNER: [&str; 10] = [
     "interval",
     "soft-interval",
     "timeout",
     "connects-between",
+    "via",
     "source",
     "device",
     "mark",

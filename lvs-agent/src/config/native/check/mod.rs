@@ -8,6 +8,7 @@ mod secret_file;
 #[cfg(test)]
 mod tests;
 mod values;
+mod vip;
 
 use std::{net::IpAddr, ops::Range, time::Duration};
 
@@ -18,7 +19,8 @@ pub(super) use self::application::argv;
 use self::kind::{KINDS, Kind};
 pub(super) use self::{
     inherit::{Extent, MANNER},
-    values::{path, tls_name, word},
+    values::{path as file_path, tls_name, word},
+    vip::{PATHS, ServiceContext, path},
 };
 use super::{section::Section, value};
 use crate::{
@@ -35,6 +37,7 @@ const KEYS: &[&str] = &[
     "port",
     "connect-to",
     "connects-between",
+    "via",
     "source",
     "device",
     "mark",
@@ -118,8 +121,10 @@ impl<'i> ReadChecks<'i> {
         combine: Combine,
         faults: &mut FaultList,
     ) -> (Check, bool, FurtherChecks) {
-        let mut checks =
-            read.into_iter().flat_map(|read| read.0).inspect(|read| read.refuse_clear_secret(faults));
+        let mut checks = read.into_iter().flat_map(|read| read.0).inspect(|read| {
+            read.refuse_clear_secret(faults);
+            read.need_source(faults);
+        });
         let first = checks.next();
         let asks = first.as_ref().is_some_and(|first| first.has_type);
         let checks = checks.map(|read| read.check).collect();
@@ -131,16 +136,16 @@ impl<'i> ReadChecks<'i> {
         self.0.len()
     }
 
-    /// The checks of the service `key` with these servers; notes those that can't be made there.
+    /// The checks of a service with these servers; notes those that can't be made there.
     pub(super) fn resolve(
         read: Option<Self>,
         combine: Combine,
-        key: &ServiceKey,
+        service: &ServiceContext,
         servers: &[RealServer],
         faults: &mut FaultList,
     ) -> (Check, FurtherChecks) {
         let mut checks = read.into_iter().flat_map(|read| read.0);
-        let mut resolve = |read| ReadCheck::resolve(read, key, servers, faults).of_service(*key);
+        let mut resolve = |read| ReadCheck::resolve(read, service, servers, faults).of_service(service.key);
         let first = resolve(checks.next());
         let checks = checks.map(|check| resolve(Some(check))).collect();
         (first, FurtherChecks { checks, combine })
@@ -155,29 +160,35 @@ pub(super) struct ReadCheck<'i> {
     has_type: bool,
     /// Whether `source` was taken over from a check above.
     lent_source: bool,
+    /// Whether `via` was.
+    lent_path: bool,
     place: Range<usize>,
     /// All that is written in it or above it.
     written: DeTable<'i>,
 }
 
 impl ReadCheck<'_> {
-    /// The check of the service `key` with these servers; notes if it can't be made there.
+    /// The check of a service with these servers; notes if it can't be made there.
     pub(super) fn resolve(
         read: Option<Self>,
-        key: &ServiceKey,
+        service: &ServiceContext,
         servers: &[RealServer],
         faults: &mut FaultList,
     ) -> Check {
+        let key = &service.key;
         let usual = || Self {
             check: Check::default(),
             has_type: false,
             lent_source: false,
+            lent_path: false,
             place: 0..0,
             written: DeTable::new(),
         };
         let read = read.unwrap_or_else(usual);
         read.refuse_clear_secret(faults);
-        let Self { mut check, has_type, lent_source, place, .. } = read;
+        let Self { check, has_type, lent_source, place, .. } = &read;
+        let (mut check, has_type, lent_source, place) =
+            (check.clone(), *has_type, *lent_source, place.clone());
         let has_port = |transport| check.port.is_some() || have_ports(key, servers, transport);
         if !has_type && !has_port(Transport::Tcp) {
             check.kind = CheckKind::Ping;
@@ -188,6 +199,11 @@ impl ReadCheck<'_> {
             faults
                 .add(place.clone(), Contradiction::CheckWithoutPort { transport, service: key.to_string() });
         }
+        check.via.path = read.resolve_path(&check.kind, service, servers, faults);
+        if check.via.wants_vip() {
+            return check;
+        }
+        read.need_source(faults);
         if let Some(address) = check.connect_to.filter(|_| servers.len() > 1) {
             faults.warn(place.clone(), WarningKind::OneAddressForAll { servers: servers.len(), address });
         }
@@ -248,6 +264,7 @@ fn read<'i>(
     let inherits = section.plain("inherit", faults, value::flag).unwrap_or(true);
     let mut left = if inherits { inherit::inherit(&mut section, above, extent) } else { Vec::new() };
     let (all, lent_source) = (section.values().clone(), section.is_inherited("source"));
+    let lent_path = section.is_inherited("via");
     // `None`: the type is wrong, and noted; what else is written may be right for the one that was meant.
     let written = section.has("type");
     let place = section.span();
@@ -261,8 +278,8 @@ fn read<'i>(
         0
     };
     let asks = kind.is_none_or(Kind::asks_over_network);
-    let (connect_to, port) = asked(&mut section, kind, faults);
     let via = if asks { via(&mut section, kind, timeout, faults) } else { Via::default() };
+    let (connect_to, port) = asked(&mut section, kind, faults);
     let check_kind = if let Some(kind) = kind {
         check_kind(kind, &mut section, faults)
     } else {
@@ -286,7 +303,7 @@ fn read<'i>(
     section.finish(faults);
     let check =
         Check { kind: check_kind, interval, timeout, port, connect_to, via, soft_interval, connects_between };
-    ReadCheck { check, has_type: written, lent_source, place, written: all }
+    ReadCheck { check, has_type: written, lent_source, lent_path, place, written: all }
 }
 
 /// The address and the port that are asked, where they aren't the server's own. Of a port in `connect-to` and one in
@@ -394,6 +411,7 @@ fn soft_interval(section: &mut Section<'_>, interval: Duration, faults: &mut Fau
 
 /// From where the check is made, and how long each step may take.
 fn via(section: &mut Section<'_>, kind: Option<Kind>, timeout: Duration, faults: &mut FaultList) -> Via {
+    let path = vip::read(section, kind, faults);
     let mut step = |key| {
         let limit = section.read(key, faults, value::duration)?;
         if *limit.get_ref() > timeout && section.is_inherited(key) {
@@ -412,15 +430,14 @@ fn via(section: &mut Section<'_>, kind: Option<Kind>, timeout: Duration, faults:
     let connect_timeout = if kind.is_none_or(Kind::connects) { step("connect-timeout") } else { None };
     let read_timeout = if kind.is_none_or(Kind::reads) { step("read-timeout") } else { None };
     let source = section.read("source", faults, values::address);
-    if let Some(source) = &source {
-        faults.need(source.span(), Prerequisite::Source(*source.get_ref()));
-    }
     let device = section.read("device", faults, values::device);
     if let Some(device) = &device {
         let name = String::from_utf8_lossy(device.get_ref().as_bytes()).into_owned();
         faults.need(device.span(), Prerequisite::Device(name));
     }
     Via {
+        path,
+        lane: None,
         source: source.map(Spanned::into_inner),
         device: device.map(Spanned::into_inner),
         mark: section.plain("mark", faults, value::mark),

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use super::{
-    super::check::MANNER,
-    table::{Table, path, text, texts, time},
+    super::check::{MANNER, PATHS},
+    table::{Table, path, text, texts, time, word},
 };
 use crate::model::{
     BodyDigest, Check, CheckKind, Combine, CommandCheck, CommandConvention, Database, DnsCheck, DnsExpect,
@@ -78,6 +78,7 @@ fn common(check: &Check, table: &mut Table) {
     table.maybe("port", check.port.map(|port| port.to_string()));
     table.maybe("connect-to", check.connect_to.map(|address| text(address.to_string())));
     let via = &check.via;
+    table.maybe("via", via.path.map(|path| word(&path, &PATHS)));
     table.maybe("source", via.source.map(|source| text(source.to_string())));
     table.maybe("device", via.device.map(|device| text(String::from_utf8_lossy(device.as_bytes()))));
     table.maybe("mark", via.mark.map(|mark| mark.to_string()));

@@ -44,6 +44,9 @@ pub(super) fn agent(settings: &AgentSettings) -> String {
         group.as_ref().map_or_else(off, text)
     });
     table.unless("probe-mark", &settings.probe_mark, &default.probe_mark, |mark| format!("{mark:#x}"));
+    table.unless("vip-marks", &settings.vip_marks, &default.vip_marks, |marks| {
+        format!("{:#x}", marks.first())
+    });
     table.under("[agent]", false) + &connections(settings.connections)
 }
 

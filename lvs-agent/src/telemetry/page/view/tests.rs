@@ -25,6 +25,7 @@ fn server(address: &str, state: &str) -> ServerStatus {
         }],
         traffic: Some(Traffic { active: 3, connections_per_s: 7, ..Traffic::default() }),
         failure: None,
+        probe_path: None,
         idle_connection: None,
         contradiction: None,
         signal: SignalStatus {

@@ -187,6 +187,7 @@ fn server(host: u8, state: &str, rate: u64) -> ServerStatus {
             ..Traffic::default()
         }),
         failure: None,
+        probe_path: None,
         idle_connection: Some("open".to_owned()),
         contradiction: None,
         signal: SignalStatus {
