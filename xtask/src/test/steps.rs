@@ -49,6 +49,7 @@ const ON_DEFAULT_KERNEL_ONLY: &[&str] = &[
     // Writes traces for the detector's tests.
     "record_traces::",
     "reload::",
+    "vip_path::a_probe_to_the_vip_costs_little_more_than_one_to_the_server",
 ];
 
 /// A step, in the order in which they are run.
