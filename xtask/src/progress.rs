@@ -18,7 +18,7 @@ pub(crate) struct Line(ProgressBar);
 impl Line {
     /// Shows what is done and since when.
     pub(crate) fn show(what: impl Into<String>) -> Self {
-        Self::with(what.into(), "{spinner} {msg} ({elapsed})")
+        Self::styled(what.into(), style("{spinner} {msg} ({elapsed})"))
     }
 
     /// The same for files that come into a folder one after the other: also how many of them are there.
@@ -32,10 +32,6 @@ impl Line {
             },
         );
         Self::styled(what.to_owned(), style)
-    }
-
-    fn with(what: String, template: &str) -> Self {
-        Self::styled(what, style(template))
     }
 
     fn styled(what: String, style: ProgressStyle) -> Self {

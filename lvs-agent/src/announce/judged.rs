@@ -66,7 +66,7 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    /// What is to be told now. `served`: `None` while nobody decides.
+    /// What is to be told now. `now_served`: `None` while nobody decides.
     pub(super) fn judge(&mut self, now_served: Option<&ServedNow>, config: &Config, now: Instant) -> Judged {
         self.due = None;
         let served = now_served.map(|now_served| &*now_served.services);
