@@ -316,17 +316,16 @@ mod tests {
 
     #[test]
     fn a_director_that_is_told_to_be_standby_announces_nothing() {
+        use QuorumState::{Has, Lost, Unknown};
+
         let (config, mut judge, begin) = (config(), Memory::default(), Instant::now());
         let mut at = |seconds: u64, quorum, may_announce: Option<bool>| {
-            let served = may_announce.map(|may_announce| ServedNow {
-                may_announce,
-                ..served(&config, &[(QuorumState::Has, 4), (quorum, 4)])
-            });
+            let served = may_announce
+                .map(|may_announce| ServedNow { may_announce, ..served(&config, &[(Has, 4), (quorum, 4)]) });
             let judged = judge.judge(served.as_ref(), &config, begin + Duration::from_secs(seconds));
             let ready = judged.ready["service.web"] == Wish::Text(String::new());
             (judged.vips.wanted.values().map(|vip| vip.announced).collect::<Vec<_>>(), ready)
         };
-        use QuorumState::{Has, Lost, Unknown};
         assert_eq!(
             at(0, Unknown, Some(false)),
             (vec![Some(false)], false),
