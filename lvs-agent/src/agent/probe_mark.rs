@@ -4,7 +4,7 @@ use tokio::task::spawn_blocking;
 use tracing::{debug, warn};
 
 use crate::{
-    engine::vip_path::{has_own_mark, is_private, lanes},
+    engine::vip_path::lanes,
     ipvs::Snapshot,
     model::{Config, ServiceKey},
     network::marks,
@@ -16,19 +16,12 @@ const NAMED: usize = 8;
 /// Warns, once, of what treats packets with these marks differently from packets without one: rules of the director,
 /// and services by firewall mark in the kernel's table.
 pub(super) async fn warn_of_others(config: &Config, table: &Snapshot) {
-    let (mark, vip_marks) = (config.agent.probe_mark, config.agent.vip_marks);
-    for (key, entry) in &table.table.services {
+    let mark = config.agent.probe_mark;
+    for key in table.table.services.keys() {
         if matches!(key, ServiceKey::Mark { mark: other, .. } if *other == mark) {
             warn!(
                 "the kernel's table has service {key}, whose mark is that of the agent's own probes: they go to it \
                  instead of to the servers; choose another `probe-mark` in `[agent]`"
-            );
-        } else if has_own_mark(key, vip_marks) && !is_private(key, entry, vip_marks) {
-            warn!(
-                "the kernel's table has service {key} of somebody else's, whose mark is one of those of the agent's probes \
-                 to VIPs ({:#x} to {:#x}); choose other `vip-marks` in `[agent]`",
-                vip_marks.first(),
-                vip_marks.last()
             );
         }
     }

@@ -31,7 +31,7 @@ use self::{
     backoff::Failures,
     desired::Changes,
     executor::Executor,
-    planner::{Plan, Planner, Rights},
+    planner::{Lanes, Plan, Planner, Rights},
     poller::{TableDelta, TablePoller},
 };
 pub(crate) use self::{desired::DesiredTable, executor::DryRunLog};
@@ -42,7 +42,7 @@ use crate::{
         overrides::{Overrides, Snapshot},
     },
     messages::WeightsRequest,
-    model::{Config, Mode, VipMarks},
+    model::{Config, Mode, ServiceKey},
     netlink::DEFAULT_TIMEOUT,
     state_file::StateWriter,
 };
@@ -63,8 +63,9 @@ pub(crate) struct Reconciler {
     /// Whether the overrides have changed since they were last saved.
     unsaved: bool,
     snapshots: watch::Sender<Arc<Snapshot>>,
-    /// The marks of probes to VIPs, and those that lead to their servers.
-    vip_marks: VipMarks,
+    /// Services of somebody else's where private ones should be, as last told.
+    lanes_of_others: BTreeSet<ServiceKey>,
+    /// The marks of probes to VIPs that lead to their servers.
     ready: watch::Sender<Arc<BTreeSet<u32>>>,
     desired: DesiredTable,
     poller: Option<TablePoller>,
@@ -100,7 +101,7 @@ impl Reconciler {
         } else {
             Executor::applying(client, config.agent.vip_marks, events.clone())
         };
-        let planner = Planner::new(known, config.agent.foreign, rights, overrides);
+        let planner = Planner::new(known, config.agent.foreign, rights, overrides, config.agent.vip_marks);
         let (snapshots, _) = watch::channel(Arc::new(planner.snapshot()));
         let (asked, asking) = mpsc::channel(ASKING);
         Ok(Self {
@@ -110,7 +111,7 @@ impl Reconciler {
             events,
             unsaved: false,
             snapshots,
-            vip_marks: config.agent.vip_marks,
+            lanes_of_others: BTreeSet::new(),
             ready: watch::Sender::default(),
             desired: DesiredTable::default(),
             poller: Some(TablePoller::new(DEFAULT_TIMEOUT)),
@@ -164,15 +165,22 @@ impl Reconciler {
 
     /// Tells the prober which lanes lead to their servers.
     fn show_ready_lanes(&mut self) {
-        if let Some(ready) = self.planner.changed_lanes(self.vip_marks) {
-            self.ready.send_if_modified(|before| {
-                let is_other = **before != ready;
-                if is_other {
-                    *before = Arc::new(ready);
-                }
-                is_other
-            });
+        let Some(Lanes { ready, of_others }) = self.planner.changed_lanes() else { return };
+        for key in of_others.difference(&self.lanes_of_others) {
+            warn!(
+                "the kernel's table has service {key} of somebody else's, whose mark is that of this agent's probes to a \
+                 VIP: it is left alone, and the server is asked at its own address instead; choose other `vip-marks` in \
+                 `[agent]`"
+            );
         }
+        self.lanes_of_others = of_others;
+        self.ready.send_if_modified(|before| {
+            let is_other = **before != ready;
+            if is_other {
+                *before = Arc::new(ready);
+            }
+            is_other
+        });
     }
 
     /// Reconciles until `shutdown`; then makes the table as `last` says, if it says anything.

@@ -14,8 +14,9 @@ use super::{
     poller::TableDelta,
 };
 use crate::{
+    engine::vip_path,
     ipvs::{
-        Destination, Edit, IpvsError, KernelWeight, ServiceEntry, Table, Wanted, WantedService,
+        Destination, Edit, IpvsError, KernelWeight, ServiceEntry, Table, Wanted,
         overrides::{Overrides, Snapshot},
         service_difference,
     },
@@ -45,8 +46,19 @@ pub(super) struct Planner {
     contentions: BTreeMap<ServiceKey, Contention>,
     /// Services with failed edits, and when they are retried.
     failing: BTreeMap<ServiceKey, Failures>,
+    /// The marks of the private services that lead probes to VIPs.
+    vip_marks: VipMarks,
     /// Whether private services may have become ready since that was last asked, or are no longer.
     lanes_changed: bool,
+}
+
+/// The private services that are desired.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Lanes {
+    /// The marks that lead to their servers.
+    pub(super) ready: BTreeSet<u32>,
+    /// Services of somebody else's where private ones should be. They are left alone.
+    pub(super) of_others: BTreeSet<ServiceKey>,
 }
 
 /// What may be done to the table.
@@ -90,7 +102,13 @@ pub(super) struct Findings {
 
 impl Planner {
     /// Starts with the table as it was read; nothing is desired yet.
-    pub(super) fn new(known: Table, foreign: Foreign, rights: Rights, mut overrides: Overrides) -> Self {
+    pub(super) fn new(
+        known: Table,
+        foreign: Foreign,
+        rights: Rights,
+        mut overrides: Overrides,
+        vip_marks: VipMarks,
+    ) -> Self {
         overrides.reconcile_all(&known);
         Self {
             known,
@@ -105,22 +123,38 @@ impl Planner {
             recheck: BTreeSet::new(),
             contentions: BTreeMap::new(),
             failing: BTreeMap::new(),
+            vip_marks,
             lanes_changed: false,
         }
     }
 
-    /// The marks whose private services are as they should be, if that may have changed since the last call.
-    pub(super) fn changed_lanes(&mut self, marks: VipMarks) -> Option<BTreeSet<u32>> {
-        let is_ready = |(key, wanted): &(&ServiceKey, &WantedService)| {
-            let entry = self.known.services.get(key);
-            entry.is_some() && service_difference(**key, entry, wanted).is_empty()
-        };
-        let mark = |(key, _): (&ServiceKey, _)| match key {
-            ServiceKey::Mark { mark, .. } if marks.contains(*mark) => Some(*mark),
-            _ => None,
-        };
-        let changed = std::mem::take(&mut self.lanes_changed);
-        changed.then(|| self.wanted.services.iter().filter(is_ready).filter_map(mark).collect())
+    /// How the desired private services are, if that may have changed since the last call.
+    pub(super) fn changed_lanes(&mut self) -> Option<Lanes> {
+        if !std::mem::take(&mut self.lanes_changed) {
+            return None;
+        }
+        let mut lanes = Lanes::default();
+        for (key, wanted) in &self.wanted.services {
+            let ServiceKey::Mark { mark, .. } = *key else { continue };
+            let Some(entry) = self.known.services.get(key).filter(|_| self.vip_marks.contains(mark)) else {
+                continue;
+            };
+            if self.is_of_others(key) {
+                lanes.of_others.insert(*key);
+            } else if service_difference(*key, Some(entry), wanted).is_empty() {
+                lanes.ready.insert(mark);
+            }
+        }
+        Some(lanes)
+    }
+
+    /// Whether the table has a service with a mark of probes to VIPs that is not the agent's: it is neither changed nor
+    /// deleted, unless all foreign services go.
+    fn is_of_others(&self, key: &ServiceKey) -> bool {
+        let Some(entry) = self.known.services.get(key) else { return false };
+        self.foreign == Foreign::Keep
+            && vip_path::has_own_mark(key, self.vip_marks)
+            && !vip_path::is_private(key, entry, self.vip_marks)
     }
 
     /// The weights that this agent has set, and the originals.
@@ -221,6 +255,9 @@ impl Planner {
         if self.rights.adopts {
             let wanted = self.wanted.services.get(key);
             return wanted.map_or_else(Vec::new, |wanted| adjust(*key, entry, wanted, &self.overrides));
+        }
+        if self.is_of_others(key) {
+            return vec![];
         }
         let is_deleted = || self.wanted.unwanted.contains(key) || self.foreign == Foreign::Remove;
         match self.wanted.services.get(key) {

@@ -2,13 +2,13 @@ use std::time::{Duration, Instant};
 
 use proptest::{collection::vec, prelude::*, strategy::ValueTree as _, test_runner::TestRunner};
 
-use super::{Findings, Planner, Rights};
+use super::{Findings, Lanes, Planner, Rights};
 use crate::{
     ipvs::{
-        Conflict, Edit, IpvsError, ServiceEntry, Table, Wanted, WantedService, arbitrary, difference,
-        overrides::Overrides,
+        Conflict, Edit, IpvsError, ServiceEntry, ServiceFlags, Table, Wanted, WantedService, Wish, arbitrary,
+        difference, overrides::Overrides,
     },
-    model::{Foreign, ServiceKey},
+    model::{AddressFamily, Foreign, ServiceKey, VipMarks},
     reconcile::{desired::Changes, poller},
 };
 
@@ -28,6 +28,7 @@ impl Case {
             foreign,
             Rights { adopts: false, dry_run: None },
             Overrides::default(),
+            VipMarks::default(),
         );
         let mut case = Self { planner, kernel, read: None, now: Instant::now() };
         case.planner.want(Changes { table: Some(wanted), ..Changes::default() }, case.now);
@@ -273,4 +274,52 @@ fn an_edit_that_does_not_fit_is_retried_after_the_next_poll() {
     case.poll();
     case.edit(usize::MAX);
     assert!(!case.kernel.services[&service.key].destinations.is_empty() || plan.edits.len() == 1);
+}
+
+/// A service by a mark of probes to VIPs, with these flags.
+fn by_vip_mark(flags: ServiceFlags) -> (ServiceKey, WantedService, ServiceEntry) {
+    let key = ServiceKey::Mark { mark: VipMarks::default().first() + 3, family: AddressFamily::V4 };
+    let mut wanted = WantedService::new("rr".try_into().expect("a name"));
+    wanted.flags = Wish::Set(flags);
+    let mut table = Table::default();
+    for edit in
+        difference(&table.clone(), &Wanted { services: [(key, wanted.clone())].into(), ..Wanted::default() })
+    {
+        table.apply(&edit).expect("it fits");
+    }
+    let entry = table.services.remove(&key).expect("it was added");
+    (key, wanted, entry)
+}
+
+#[test]
+fn a_service_of_others_with_a_mark_of_probes_is_left_alone() {
+    let (key, wanted, own) = by_vip_mark(ServiceFlags::SCHEDULER_3);
+    let (_, _, foreign) = by_vip_mark(ServiceFlags::NONE);
+    let lanes = |ready: bool, of_others: bool| {
+        let ServiceKey::Mark { mark, .. } = key else { unreachable!() };
+        let ready = ready.then_some(mark).into_iter().collect();
+        Some(Lanes { ready, of_others: of_others.then_some(key).into_iter().collect() })
+    };
+    let kernel = Table { services: [(key, foreign.clone())].into() };
+    let all = Wanted { services: [(key, wanted)].into(), ..Wanted::default() };
+    let mut case = Case::new(kernel.clone(), all.clone(), Foreign::Keep);
+    assert_eq!((case.edit(usize::MAX), case.planner.changed_lanes()), (0, lanes(false, true)));
+    // Nor is it deleted with the agent's own.
+    let unwanted = Wanted { unwanted: [key].into(), ..Wanted::default() };
+    case.planner.want(Changes { table: Some(unwanted), ..Changes::default() }, case.now);
+    assert_eq!(case.edit(usize::MAX), 0);
+    case.planner.want(Changes { table: Some(all.clone()), ..Changes::default() }, case.now);
+    // It goes: the agent's takes its place, and makes way for it again.
+    case.kernel = Table::default();
+    case.pass(2);
+    assert_eq!(case.kernel.services[&key], own);
+    assert_eq!(case.planner.changed_lanes(), lanes(true, false));
+    case.kernel = kernel.clone();
+    assert_eq!(case.poll(), Findings::default());
+    case.pass(2);
+    assert_eq!((&case.kernel, case.planner.changed_lanes()), (&kernel, lanes(false, true)));
+    // Where nothing of others may stay, it doesn't.
+    let mut case = Case::new(kernel, all, Foreign::Remove);
+    case.edit(usize::MAX);
+    assert_eq!((&case.kernel.services[&key], case.planner.changed_lanes()), (&own, lanes(true, false)));
 }
