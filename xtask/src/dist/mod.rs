@@ -59,7 +59,7 @@ struct Release {
 const MAINTAINER: &str = "The lvs-agent authors <lvs-agent@lvs-agent.invalid>";
 
 /// The program that writes the manual.
-const MANUAL: &str = "lvs-manual";
+pub(crate) const MANUAL: &str = "lvs-manual";
 
 /// Builds, lays out, and packs; prints where the files are. Returns whether the trial went well, if there was one.
 pub(crate) fn dist(cache: &Cache, options: &DistOptions) -> Result<bool> {
@@ -76,10 +76,35 @@ pub(crate) fn dist(cache: &Cache, options: &DistOptions) -> Result<bool> {
     if !options.trial {
         return Ok(true);
     }
+    try_package(cache, &agent, release, &deb)
+}
+
+/// Packs a program as `cargo xtask build` makes it, and tries the package in a bare Debian; returns whether that went
+/// well. `manual` writes the manual.
+pub(crate) fn try_build(cache: &Cache, agent: &Path, manual: &Path) -> Result<bool> {
+    let folder = tempfile::tempdir().context("cannot make a temporary directory")?;
+    for program in [agent, manual] {
+        let to = folder.path().join(program.file_name().unwrap_or_default());
+        // What debuggers want is most of it, and would have to be compressed.
+        run(process::command("strip").arg("-o").arg(&to).arg(program))?;
+    }
+    let agent = folder.path().join(agent.file_name().unwrap_or_default());
+    let release = Release { version: env!("CARGO_PKG_VERSION").to_owned(), epoch: epoch()? };
+    let deb = debian_package(&agent, &release, folder.path())?;
+    try_package(cache, &agent, release, &deb)
+}
+
+/// Tries the package, and before it one of an earlier version.
+fn try_package(cache: &Cache, agent: &Path, release: Release, deb: &Path) -> Result<bool> {
     let earlier = tempfile::tempdir().context("cannot make a temporary directory")?;
     let release = Release { version: EARLIER.to_owned(), ..release };
-    let [old, _] = packed(&agent, &release, earlier.path())?;
-    trial::trial(cache, &old, &deb)
+    let old = debian_package(agent, &release, earlier.path())?;
+    trial::trial(cache, &old, deb)
+}
+
+fn debian_package(agent: &Path, release: &Release, out: &Path) -> Result<PathBuf> {
+    let stage = tempfile::tempdir().context("cannot make a temporary directory")?;
+    debian::pack(&Tree::lay_out(stage.path(), agent, release)?, release, out)
 }
 
 /// The package and the tarball.

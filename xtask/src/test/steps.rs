@@ -20,7 +20,7 @@ use crate::build::{self, AGENT_VARIABLE, OBJECT_VARIABLE};
 use crate::cache::Cache;
 use crate::peers::{BIRD, KEEPALIVED};
 use crate::vm::{self, Clock, Streams, VmOptions, kernel};
-use crate::{apt, mixin, paths, process, supply, tidy, tools};
+use crate::{apt, dist, mixin, paths, process, supply, tidy, tools};
 
 /// The package with the tests that need more than one process.
 const TESTS: &str = "lvs-tests";
@@ -79,6 +79,8 @@ pub(crate) enum Step {
     Lab,
     /// The agent in the lab, in the VM
     Scenarios,
+    /// The Debian package in a bare Debian 12 under systemd: installed, used, upgraded, purged
+    Package,
 }
 
 /// One run of a step.
@@ -94,6 +96,7 @@ pub(super) enum Run {
     Checks,
     Ldirectord,
     KernelSide,
+    Package,
     InVm { test: &'static str, kernel: kernel::Line },
 }
 
@@ -114,7 +117,13 @@ impl Step {
     fn needs_build(self) -> bool {
         matches!(
             self,
-            Self::Unit | Self::Checks | Self::Ldirectord | Self::KernelSide | Self::Lab | Self::Scenarios
+            Self::Unit
+                | Self::Checks
+                | Self::Ldirectord
+                | Self::KernelSide
+                | Self::Lab
+                | Self::Scenarios
+                | Self::Package
         )
     }
 }
@@ -168,6 +177,7 @@ impl<'a> Session<'a> {
                 named("kernel_side", Run::KernelSide).into_iter().chain(vms).collect()
             }
             Step::Lab => vec![in_vm("lab", kernel::DEFAULT)],
+            Step::Package => named("package", Run::Package),
             Step::Scenarios => kernels.map(|kernel| in_vm("scenarios", kernel)).collect(),
         }
     }
@@ -187,6 +197,7 @@ impl<'a> Session<'a> {
             Run::Checks => self.checks(),
             Run::Ldirectord => self.ldirectord(),
             Run::KernelSide => self.kernel_side(),
+            Run::Package => self.package(),
             Run::InVm { test, kernel } => self.in_vm(test, kernel),
         }
     }
@@ -277,6 +288,21 @@ impl<'a> Session<'a> {
             return Ok(Counts::one_skipped());
         }
         tests(self.cargo_test()?.args(["--package", TESTS, "--test", "kernel_side", "--test", "loading"]))
+    }
+
+    /// The package on trial. It is made of what `Build` has built; `cargo xtask dist` leaves paths of this machine out,
+    /// which would take another build.
+    fn package(&self) -> Result<Counts> {
+        let built = self.built()?;
+        if !apt::is_root() {
+            if is_continuous_integration() {
+                bail!("making a Debian to try the package in needs root");
+            }
+            println!("skipped: making a Debian to try the package in needs root");
+            return Ok(Counts::one_skipped());
+        }
+        let manual = build::package(dist::MANUAL, dist::MANUAL, &built.object, build::Profile::Release)?;
+        Ok(Counts::one(dist::try_build(self.cache, &built.agent, &manual)?))
     }
 
     /// One test program of `lvs-tests`, in a VM with IPVS.
