@@ -1,5 +1,7 @@
 //! The demonstration: a server fails under load, the table changes, and clients go on.
 
+mod directors;
+
 use std::{
     fmt::{self, Write as _},
     fs,
@@ -35,6 +37,10 @@ pub struct DemoOptions {
     /// both side by side as the clients saw it
     #[arg(long)]
     pub second_chance: bool,
+    /// Show instead how one director takes over from another: two with keepalived, a server that dies, and a second
+    /// later the power of the active director that fails
+    #[arg(long, conflicts_with_all = ["only", "second_chance", "rate", "healthy", "after", "json"])]
+    pub directors: bool,
     /// New connections a second
     #[arg(long, default_value_t = 100.0)]
     pub rate: f64,
@@ -147,6 +153,9 @@ pub struct Run {
 
 /// Shows everything asked for. An error if anything was not as it should be.
 pub fn demonstrate(options: &DemoOptions) -> Result<()> {
+    if options.directors {
+        return directors::demonstrate(options.runs);
+    }
     let mut runs = Vec::new();
     let chances: &[bool] = if options.second_chance { &[false, true] } else { &[false] };
     for show in Show::ALL.into_iter().filter(|show| options.only.is_none_or(|only| only == *show)) {

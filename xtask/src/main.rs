@@ -36,7 +36,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::bench::Bench;
 use crate::build::Profile;
 use crate::cache::Cache;
-use crate::demo::Place;
+use crate::demo::{DIRECTORS, Place};
 use crate::dist::DistOptions;
 use crate::test::{Step, TestOptions};
 use crate::vm::{Clock, VmOptions, kernel};
@@ -87,6 +87,12 @@ enum Task {
         /// Run on this machine instead of in a VM; needs root and a kernel with IPVS
         #[arg(long)]
         native: bool,
+        /// Show each failure twice, without and with a second chance for connections that have just begun
+        #[arg(long, conflicts_with = "directors")]
+        second_chance: bool,
+        /// Show instead how one director takes over from another
+        #[arg(long)]
+        directors: bool,
         #[command(flatten)]
         machine: MachineArguments,
         /// Arguments for the demonstration; list them with `-- --help`
@@ -190,10 +196,12 @@ fn perform(task: Task) -> Result<ExitCode> {
             return dist::dist(&cache, &DistOptions { out, agent, verify, trial }).map(succeeded);
         }
         Task::Run { arguments } => run::run(&cache, &arguments)?,
-        Task::Demo { native, machine, arguments } => {
+        Task::Demo { native, second_chance, directors, machine, mut arguments } => {
             // What is shown are times: they must be the guest's, whatever else this machine does meanwhile.
             let options = VmOptions { clock: Clock::Instructions, ..machine.options()? };
             let place = if native { Place::Native } else { Place::Vm(Box::new(options)) };
+            arguments.extend(second_chance.then(|| "--second-chance".into()));
+            arguments.extend(directors.then(|| DIRECTORS.into()));
             return demo::demo(&cache, place, &arguments).map(exit_code);
         }
         Task::Vm { machine, command } => {

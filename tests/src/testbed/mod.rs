@@ -1,6 +1,7 @@
 //! A testbed: a lab with the agent at work, clients, and an observer of the kernel's table.
 
 pub mod failover;
+pub mod takeover;
 pub mod timeline;
 
 use std::{net::SocketAddr, thread, time::Duration};
