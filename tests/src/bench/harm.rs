@@ -8,17 +8,17 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use clap::ValueEnum;
 
 use super::keepalived_peer::{keepalived_config, tcp_check};
 use crate::lab::{
     Lab,
-    agent::{Agent, config::AgentConfig},
+    agent::{Agent, config::AgentConfig, metric},
     clients::{Load, LoadPlan, requests::Request},
     clock::Moment,
     director::{prepare_ipvs, table_watcher::TableWatcher},
-    faults::Fault,
+    faults::{Fault, flood::Flood},
     keepalived::{self, Keepalived},
     layout::{Layout, Method},
     wait,
@@ -37,6 +37,9 @@ const PHASE: Duration = Duration::from_millis(137);
 /// How long the last client may wait with second chance, of a killed server and of a silent one.
 const LIMITS: [Duration; 2] = [Duration::from_millis(120), Duration::from_millis(400)];
 
+/// SYNs that are sent again within a second, at most.
+const CAP: f64 = 2_000.0;
+
 /// What is measured
 #[derive(Clone, Debug, clap::Args)]
 pub struct HarmOptions {
@@ -49,6 +52,9 @@ pub struct HarmOptions {
     /// How many real servers
     #[arg(long, default_value_t = 4)]
     pub servers: u8,
+    /// SYNs a second from forged addresses, all the while; with it only the cap on what is sent again is judged
+    #[arg(long, value_name = "RATE")]
+    pub flood: Option<f64>,
     /// Only with these, several times
     #[arg(long, value_enum)]
     pub with: Vec<Checker>,
@@ -153,10 +159,11 @@ pub fn compare(options: &HarmOptions) -> Result<bool> {
                 continue;
             }
             let layout = Layout::new(word.method()).servers(options.servers);
-            let mut run = Run::start(checker, layout, options.rate)?;
+            let mut run = Run::start(checker, layout, options)?;
             for (fault, cells) in &mut cells {
                 let harms = run.harms(*fault, options.runs, &format!("{checker}; {layout}; {fault}"))?;
-                kept &= checker != Checker::SecondChance || harms.iter().all(|harm| harm.is_within(*fault));
+                kept &= checker != Checker::SecondChance
+                    || harms.iter().all(|harm| options.flood.is_some() || harm.is_within(*fault));
                 cells.push((checker, harms));
             }
         }
@@ -201,7 +208,7 @@ fn table(rows: &[(MethodWord, Cells)], options: &HarmOptions) -> String {
 
 /// A running checker. Dropping it ends it.
 enum Running {
-    Agent { _agent: Box<Agent> },
+    Agent { agent: Box<Agent> },
     Keepalived { _keepalived: Keepalived },
 }
 
@@ -209,14 +216,15 @@ enum Running {
 struct Run {
     load: Load,
     watcher: TableWatcher,
-    _checker: Running,
+    checker: Running,
+    flood: Option<Flood>,
     lab: Lab,
     /// Faults so far.
     faults: u32,
 }
 
 impl Run {
-    fn start(checker: Checker, layout: Layout, rate: f64) -> Result<Self> {
+    fn start(checker: Checker, layout: Layout, options: &HarmOptions) -> Result<Self> {
         let lab = Lab::build(&layout)?;
         let director = &lab.network.director;
         prepare_ipvs(director)?;
@@ -227,7 +235,7 @@ impl Run {
                 let config = if checker == Checker::SecondChance { config.second_chance() } else { config };
                 let mut agent = Agent::start(director, &config.to_toml()?)?;
                 agent.wait_until_ready()?;
-                Running::Agent { _agent: Box::new(agent) }
+                Running::Agent { agent: Box::new(agent) }
             }
             Checker::Keepalived => {
                 let config = keepalived_config(layout, &addresses, tcp_check);
@@ -235,10 +243,11 @@ impl Run {
             }
         };
         let watcher = TableWatcher::start(director)?;
-        let plan = LoadPlan { clients: 32, ..LoadPlan::paced(rate) }.to(&[layout.service()]);
+        let plan = LoadPlan { clients: 32, ..LoadPlan::paced(options.rate) }.to(&[layout.service()]);
         let load = Load::start(&lab.network.clients, plan)?;
-        let run = Self { load, watcher, _checker: running, lab, faults: 0 };
+        let mut run = Self { load, watcher, checker: running, flood: None, lab, faults: 0 };
         run.wait_until_serving()?;
+        run.flood = options.flood.map(|rate| Flood::start(&run.lab.network.clients, rate)).transpose()?;
         thread::sleep(HEALTHY);
         Ok(run)
     }
@@ -270,6 +279,12 @@ impl Run {
         Ok(harms)
     }
 
+    /// The SYNs that the agent has sent again, of all clients.
+    fn sent_again(&self) -> Result<f64> {
+        let Running::Agent { agent } = &self.checker else { return Ok(0.0) };
+        Ok(metric(&agent.metrics()?, "lvs_second_chance_retried_total", &[]).unwrap_or(0.0))
+    }
+
     fn inject(&mut self, fault: Fault) -> Result<Harm> {
         let number = self.faults;
         self.faults += 1;
@@ -277,9 +292,15 @@ impl Run {
         let armed = fault.arm(&self.lab.network.switch, &self.lab.servers[server])?;
         self.wait_until_serving()?;
         thread::sleep(PHASE * (number % 8));
+        let sent_before = self.sent_again()?;
         let at = armed.inject()?;
         thread::sleep(WATCHED);
         let repaired = Moment::now();
+        if let Some(flood) = &self.flood {
+            let sent = self.sent_again()? - sent_before;
+            print(&format!("{} SYNs were forged; {sent} SYNs were sent again in {WATCHED:?}", flood.sent()))?;
+            ensure!(sent <= CAP * repaired.since(at).as_secs_f64(), "more than the cap of {CAP} a second");
+        }
         fault.repair(&self.lab.network.switch, &mut self.lab.servers[server])?;
         self.wait_until_serving()?;
         Ok(Harm::of(&self.load.requests(), at, repaired))

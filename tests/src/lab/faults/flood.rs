@@ -22,7 +22,7 @@ use crate::lab::{
 };
 
 /// No flood lasts longer than this many packets.
-const LIMIT: u32 = 100_000;
+const LIMIT: u32 = 2_000_000;
 /// They are sent in small volleys: a thread sleeps no shorter.
 const VOLLEY: Duration = Duration::from_millis(5);
 
