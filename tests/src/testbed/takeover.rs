@@ -112,7 +112,7 @@ impl Traffic {
     }
 
     /// Ends the clients, and says what became of their connections.
-    pub fn end(self, pair: &Pair, loss: Loss) -> Result<Takeover> {
+    pub fn end(mut self, pair: &Pair, loss: Loss) -> Result<Takeover> {
         let b = &pair.directors[1];
         let table = b.table()?;
         ensure!(table.is_out(DEAD.1.parse()?), "{table:?}\n{}", b.agent.diagnosis());
