@@ -301,8 +301,7 @@ impl<'a> Session<'a> {
             println!("skipped: making a Debian to try the package in needs root");
             return Ok(Counts::one_skipped());
         }
-        // What it writes does not depend on how it is built, and this is the quicker way.
-        let manual = build::package(dist::MANUAL, dist::MANUAL, &built.object, build::Profile::Debug)?;
+        let manual = build::package(dist::MANUAL, dist::MANUAL, &built.object, build::Profile::Release)?;
         Ok(Counts::one(dist::try_build(self.cache, &built.agent, &manual)?))
     }
 
