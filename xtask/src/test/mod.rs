@@ -1,5 +1,6 @@
 //! `cargo xtask test`: everything that must hold, step by step, and one line with the sum.
 
+mod beside;
 mod durations;
 mod shares;
 mod steps;
@@ -47,7 +48,11 @@ pub(crate) fn test(cache: &Cache, options: &TestOptions) -> Result<bool> {
     }
     let mut session = Session::new(cache, options)?;
     let mut reports = Vec::new();
+    let has_package = steps.contains(&Step::Package);
     for step in steps {
+        if has_package && step == Step::KernelSide {
+            session.begin_package();
+        }
         for (name, run) in session.runs_of(step) {
             println!("\n== {name}");
             let start = Instant::now();

@@ -13,6 +13,7 @@ use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 
 use super::TestOptions;
+use super::beside::Beside;
 use super::shares;
 use super::summary::Counts;
 use super::tee::Tee;
@@ -136,6 +137,8 @@ pub(super) struct Session<'a> {
     tools: Vec<(&'static str, OsString)>,
     /// What `Build` has built.
     built: Option<Built>,
+    /// The step `Package`, if it has begun.
+    package: Option<Beside>,
 }
 
 struct Built {
@@ -147,7 +150,7 @@ impl<'a> Session<'a> {
     pub(super) fn new(cache: &'a Cache, options: &'a TestOptions) -> Result<Self> {
         let tools =
             if tools::are_there(cache) { tools::for_tests(cache)?.environment()? } else { Vec::new() };
-        Ok(Self { cache, options, tools, built: None })
+        Ok(Self { cache, options, tools, built: None, package: None })
     }
 
     /// The runs that a step stands for, and their names.
@@ -290,9 +293,22 @@ impl<'a> Session<'a> {
         tests(self.cargo_test()?.args(["--package", TESTS, "--test", "kernel_side", "--test", "loading"]))
     }
 
+    /// Begins with the package on trial. If that can't be, it is tried when it is its turn.
+    pub(super) fn begin_package(&mut self) {
+        if self.built.is_some() && apt::is_root() {
+            match Beside::start("package") {
+                Ok(begun) => self.package = Some(begun),
+                Err(error) => println!("{error:#}"),
+            }
+        }
+    }
+
     /// The package on trial. It is made of what `Build` has built; `cargo xtask dist` leaves paths of this machine out,
     /// which would take another build.
-    fn package(&self) -> Result<Counts> {
+    fn package(&mut self) -> Result<Counts> {
+        if let Some(begun) = self.package.take() {
+            return begun.end();
+        }
         let built = self.built()?;
         if !apt::is_root() {
             if is_continuous_integration() {
