@@ -1,6 +1,6 @@
 //! The agent's end, wanted or not: traffic goes on, nothing is left behind that the next start doesn't clean up.
 
-use std::{fs, thread, time::Duration};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, thread, time::Duration};
 
 use anyhow::{Context as _, Result};
 use lvs_tests::{
@@ -90,6 +90,38 @@ fn a_clean_stop_removes_the_table_where_the_operator_wants_that() -> Result<()> 
     wait::until_true("an empty table", Duration::from_secs(5), || {
         Ok(testbed.watcher.table()? == Table::default())
     })
+}
+
+/// An operator's command at a clean stop: the one that is in force, after the last edit, and not if the agent is killed.
+#[test]
+#[ignore = "needs root, IPVS and the agent: cargo xtask test"]
+fn a_command_runs_at_a_clean_stop_and_finds_the_table_as_it_is_left() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    // Whoever the command runs as may write there.
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777))?;
+    let [old, new] = ["old", "new"].map(|name| folder.path().join(name));
+    let mut setup = Setup::new(Method::Masquerade);
+    setup.config = setup.config.on_exit("remove");
+    let mut write_to = |file: &Path| {
+        let command = ["/bin/cp", "/proc/net/ip_vs", &file.to_string_lossy()].map(toml::Value::from);
+        setup.config.agent.other.insert("on-shutdown".to_owned(), command.to_vec().into());
+        setup.clone()
+    };
+    let mut testbed = Testbed::start(&write_to(&old))?;
+    testbed.agent.signal(Signal::SIGKILL)?;
+    testbed.agent.wait_for_end()?;
+    assert!(!old.exists(), "it was no clean stop");
+    testbed.restart_agent()?;
+    fs::write(testbed.agent.config_file(), write_to(&new).config.to_toml()?)?;
+    let output = testbed.agent.command(&["reload"])?;
+    assert_eq!(output.code, Some(0), "{output}");
+    testbed.load.stop()?;
+    let status = testbed.agent.stop()?;
+    assert!(status.success(), "{status}");
+    assert!(!old.exists(), "another one was in force");
+    let left = fs::read_to_string(&new).with_context(|| testbed.diagnosis())?;
+    assert_eq!(Table::parse(&left)?, Table::default(), "{left}");
+    Ok(())
 }
 
 #[test]

@@ -146,3 +146,26 @@ fn the_weight_of_a_server_that_comes_back_rises_slowly() -> Result<()> {
     assert!((2.9..=3.6).contains(&took), "{took} s");
     Ok(())
 }
+
+#[test]
+#[ignore = "needs root, IPVS and the agent: cargo xtask test"]
+fn a_server_that_fails_keeps_the_weight_that_the_operator_wants() -> Result<()> {
+    let mut setup = Setup::new(Method::Masquerade);
+    let service = &mut setup.config.service[0];
+    service.on_failure = toml::Table::from_iter([("weight".to_owned(), 2.into())]).into();
+    service.scheduler = "wrr".to_owned();
+    service.server.iter_mut().for_each(|server| server.weight = 10);
+    let mut testbed = Testbed::start(&setup)?;
+    let server = testbed.lab.servers[0].address();
+    testbed.reset_healthy_since();
+    testbed.inject(Fault::ProcessFailing, 0)?;
+    let weight_is =
+        |weight| move |testbed: &Testbed| Ok(testbed.watcher.table()?.weight(server) == Some(weight));
+    testbed.wait("the lower weight", BY_CHECK, weight_is(2))?;
+    // It stays as long as the server fails.
+    testbed.run_for(Duration::from_secs(3))?;
+    testbed.repair(Fault::ProcessFailing, 0)?;
+    testbed.wait("its own weight", BY_CHECK, weight_is(10))?;
+    assert_eq!(changes_of(&testbed, server)?, [ChangeKind::Weight(10, 2), ChangeKind::Weight(2, 10)]);
+    Ok(())
+}

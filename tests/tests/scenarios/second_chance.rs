@@ -1,12 +1,14 @@
 //! Connections that have just begun when their server dies: with a second chance nobody notices.
 
-use std::time::Duration;
+use std::{fs, time::Duration};
 
 use anyhow::{Result, ensure};
 use lvs_tests::{
     lab::{
         Lab,
+        agent::metric,
         clients::requests::Request,
+        clock::Moment,
         director::{mark, prepare_ipvs},
         faults::Fault,
         layout::{Family, Layout, Method, PORT, SECOND_PORT},
@@ -148,4 +150,43 @@ fn removal_persistence_and_conntrack_are_no_hindrance() -> Result<()> {
         process::run(director, &["nft", "-f", "-"], rules).map(drop)
     };
     expect_nobody_harmed_in(&setup(masquerade), states, &killed)
+}
+
+/// A server that is taken for dead, and answers the first SYN after another server has answered the second.
+#[test]
+#[ignore = "needs root, IPVS and the agent: cargo xtask test"]
+fn a_server_that_answers_after_another_one_has_harms_nobody() -> Result<()> {
+    for method in Method::ALL {
+        let setup = setup(Layout::new(method));
+        let mut testbed = Testbed::start(&setup)?;
+        testbed.run_for(HEALTHY)?;
+        let fault = testbed.inject(Fault::Late, 0)?;
+        testbed.wait_until_out(0)?;
+        // What waits for the server has reached it by then, and its answers whoever they are for.
+        testbed.run_for(Duration::from_secs(3))?;
+        let until = Moment::now();
+        let requests = testbed.load.stop()?;
+        let begun = requests.iter().filter(|request| request.had_no_connection(fault, until));
+        let (mut count, mut worst, mut harmed) = (0, Duration::ZERO, Vec::new());
+        for request in begun {
+            count += 1;
+            worst = worst.max(request.ended.since(request.started));
+            harmed.extend(request.is_harmed().then_some(request));
+        }
+        let moved =
+            metric(&testbed.agent.metrics()?, "lvs_second_chance_completed_total", &[]).unwrap_or(0.0);
+        say(&format!("{method}: {moved} of {count} went elsewhere, the worst took {:.0} ms", ms(worst)));
+        ensure!(harmed.is_empty() && moved > 0.0, "{harmed:#?}\n{}", testbed.diagnosis());
+        // All clients have closed their connections: none is left half open.
+        testbed.wait("no connection to be left", Duration::from_secs(5), |testbed| {
+            let table = connections(&testbed.lab.network.director)?;
+            Ok(!table.lines().any(|line| line.contains("ESTABLISHED") || line.contains("SYN_RECV")))
+        })?;
+    }
+    Ok(())
+}
+
+/// The kernel's table of connections.
+fn connections(director: &Namespace) -> Result<String> {
+    director.run(|| Ok(fs::read_to_string("/proc/thread-self/net/ip_vs_conn")?))
 }

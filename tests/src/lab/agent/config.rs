@@ -77,7 +77,7 @@ pub struct ServiceSection {
     /// The kernel's name for the scheduler.
     pub scheduler: String,
     /// `quiesce` or `remove`.
-    pub on_failure: String,
+    pub on_failure: toml::Value,
     /// Failures in a row.
     pub fall: u32,
     /// Successes in a row.
@@ -159,6 +159,9 @@ pub struct ServerSection {
     pub tunnel: Option<TunnelSection>,
     /// The weight when healthy.
     pub weight: u16,
+    /// For a backup: whether it is checked; unless it is written, it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checked: Option<bool>,
 }
 
 /// `tunnel = { … }`
@@ -193,6 +196,7 @@ impl AgentConfig {
             forward: layout.method.keyword().to_owned(),
             tunnel: TunnelSection::of(layout.method),
             weight: 1,
+            checked: None,
         };
         let service = ServiceSection {
             name: "web".to_owned(),
@@ -202,7 +206,7 @@ impl AgentConfig {
             protocol: None,
             persistent: None,
             scheduler: "rr".to_owned(),
-            on_failure: "quiesce".to_owned(),
+            on_failure: "quiesce".into(),
             fall: 3,
             rise: 2,
             slow_start: None,
@@ -289,7 +293,7 @@ impl AgentConfig {
     #[must_use]
     pub fn on_failure(mut self, action: &str) -> Self {
         for service in &mut self.service {
-            action.clone_into(&mut service.on_failure);
+            service.on_failure = action.into();
         }
         self
     }
@@ -317,6 +321,15 @@ impl AgentConfig {
     pub fn backups(mut self, count: usize) -> Self {
         let service = &mut self.service[0];
         service.backup = service.server.split_off(service.server.len() - count);
+        self
+    }
+
+    /// The same, but the backups are not checked, as a server that says sorry.
+    #[must_use]
+    pub fn unchecked_backups(mut self) -> Self {
+        for backup in &mut self.service[0].backup {
+            backup.checked = Some(false);
+        }
         self
     }
 

@@ -51,6 +51,8 @@ pub enum Fault {
     LargePacketsLost,
     /// What is sent to the server takes half a second longer.
     Slow,
+    /// The same, but so long that the server is taken for dead, and answers all the same.
+    Late,
     /// One of ten packets to the server is lost.
     Lossy,
 }
@@ -70,6 +72,7 @@ impl fmt::Display for Fault {
             Self::RouteElsewhere => "default route past the director",
             Self::LargePacketsLost => "large packets lost",
             Self::Slow => "slow by 500 ms",
+            Self::Late => "late by 1.2 s",
             Self::Lossy => "one of ten packets lost",
         })
     }
@@ -132,6 +135,7 @@ impl Fault {
                 Trigger::Request(ArmedRequest::wake_table(server.namespace(), FILTER)?)
             }
             Self::Slow => delay("delay 500ms limit 100000")?,
+            Self::Late => delay("delay 1200ms limit 100000")?,
             Self::Lossy => delay("loss 10%")?,
         };
         Ok(ArmedFault(trigger))
@@ -157,7 +161,7 @@ impl Fault {
                 let script = format!("delete table inet {FILTER}\n");
                 process::run(server.namespace(), &["nft", "-f", "-"], &script)?;
             }
-            Self::Slow | Self::Lossy => {
+            Self::Slow | Self::Late | Self::Lossy => {
                 process::run(switch, &["tc", "-batch", "-"], &format!("qdisc del dev {port} root\n"))?;
             }
         }
