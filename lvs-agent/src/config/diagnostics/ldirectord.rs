@@ -540,12 +540,12 @@ pub enum Note {
         /// The address.
         address: IpAddr,
     },
-    /// A program or folder that isn't there.
+    /// A folder that isn't there.
     #[error("{directive}: there is no {path}")]
     Missing {
         /// The directive's name.
         directive: &'static str,
-        /// The path of the program or folder.
+        /// The path of the folder.
         path: String,
     },
 }
