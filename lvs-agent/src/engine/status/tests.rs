@@ -124,6 +124,31 @@ fn a_service_is_found_by_name_key_and_address_and_its_checks_say_what_they_found
 }
 
 #[test]
+fn since_when_a_server_is_in_its_state_grows_until_it_is_in_another() {
+    let (mut engine, start) = (engine(), Instant::now());
+    let server = "10.0.0.2:80";
+    let ms = Duration::from_millis;
+    let since = |engine: &Engine, now| {
+        let services = service_statuses(engine, |_| None, Some("web"), now).unwrap();
+        services[0].destinations[1].clone().with_signal(SignalStatus::none("no")).state_age_ms
+    };
+    assert_eq!(since(&engine, start + ms(900)), None, "since the start");
+    // Each result in turn, when it comes, and how long the server has been in its state 70 ms after it.
+    for (success, at, age) in [
+        (false, 1_000, 70),
+        (false, 3_000, 2_070),
+        (true, 5_000, 70),
+        (true, 65_000, 60_070),
+        (false, 66_000, 70),
+        (false, 67_000, 1_070),
+    ] {
+        observe(&mut engine, server, success, start + ms(at));
+        assert_eq!(since(&engine, start + ms(at + 70)), Some(age), "at {at} ms");
+        assert_eq!(since(&engine, start + ms(at + 90)), Some(age + 20), "at {at} ms, later");
+    }
+}
+
+#[test]
 fn another_reason_of_a_server_that_is_down_is_an_event_once() {
     let (mut engine, start) = (engine(), Instant::now());
     let status = |got| FailureReason::WrongStatus { got, wanted: StatusCodes::from(200..=399) };
