@@ -272,6 +272,24 @@ async fn heads_are_read_as_leniently_as_clients_do() {
     }
 }
 
+/// The numbers are those of the documents.
+#[tokio::test]
+async fn a_head_may_have_64_kib_and_100_lines() {
+    assert_eq!((MAX_HEAD, MAX_HEADERS), (64 * 1024, 100));
+    let with = |headers: &str| format!("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n{headers}\r\nok");
+    let many = |count: usize| with(&"a: b\r\n".repeat(count - 1));
+    let long = |length: usize| {
+        let others = with("a: \r\n").len() - "ok".len();
+        with(&format!("a: {}\r\n", "b".repeat(length - others)))
+    };
+    assert_eq!(long(MAX_HEAD).len(), MAX_HEAD + "ok".len());
+    for (answer, is_good) in [(many(100), true), (many(101), false), (long(MAX_HEAD), true)] {
+        let address = answering(answer.clone()).await;
+        let result = page(address, Some("ok"), LONG).await;
+        assert_eq!(result.is_ok(), is_good, "{} bytes: {result:?}", answer.len());
+    }
+}
+
 #[tokio::test]
 async fn a_reply_that_is_not_http_violates_the_protocol() {
     let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "a: b\r\n".repeat(MAX_HEADERS + 1));
