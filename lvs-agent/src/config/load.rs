@@ -197,4 +197,29 @@ mod tests {
         }
         assert_eq!(format!("{:?}", content("secret")), "Content(6 bytes)");
     }
+
+    #[test]
+    fn a_file_of_neither_format_is_told_by_what_it_looks_like() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("lvs");
+        let read = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            read_file(&path, Strictness::Lenient).expect_err(text).to_string()
+        };
+        for (text, looks_like) in [
+            ("{\n  \"service\": []\n}\n", "JSON"),
+            ("service:\n  address: 192.0.2.1\n", "YAML"),
+            ("global_defs {\n}\nvirtual_server 192.0.2.1 80 {\n}\n", "keepalived's configuration"),
+            ("-A -t 192.0.2.1:80 -s rr\n", "rules of ipvsadm --save"),
+            ("real=10.0.0.1:80 masq\n", "a file of ldirectord's without a line such as virtual="),
+        ] {
+            let error = read(text);
+            assert!(error.contains(&format!("this looks like {looks_like}")), "{text}: {error}");
+            assert!(error.contains("(TOML, with [[service]])"), "{text}: {error}");
+            assert!(error.starts_with(&path.display().to_string()), "{text}: {error}");
+        }
+        // The agent's own format with a fault in its grammar: the place counts.
+        let error = read("[[service]]\naddress = 192.0.2.1\n");
+        assert!(error.contains(":2:") && !error.contains("looks like"), "{error}");
+    }
 }

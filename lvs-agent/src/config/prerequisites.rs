@@ -1,5 +1,5 @@
-//! Whether this director has what the checks of a configuration need. What is missing is a warning and not a fault: it
-//! may come later, and the services are better served without the check than not at all.
+//! Whether this director has what the checks and commands of a configuration need. What is missing is a warning and not
+//! a fault: it may come later, and the services are better served without the check than not at all.
 
 use std::{
     fs::File,
@@ -24,8 +24,8 @@ const MOST: u64 = 1 << 20;
 pub(super) fn warnings(needs: &[Need]) -> Vec<Warning> {
     let unmet = needs.iter().filter_map(|Need { prerequisite, place }| {
         let problem = problem(prerequisite)?;
-        let need = prerequisite.to_string();
-        Some(Warning { kind: WarningKind::Unmet { need, problem }, place: place.clone() })
+        let (need, effect) = (prerequisite.to_string(), prerequisite.effect());
+        Some(Warning { kind: WarningKind::Unmet { need, problem, effect }, place: place.clone() })
     });
     unmet.collect()
 }
@@ -37,7 +37,8 @@ fn problem(prerequisite: &Prerequisite) -> Option<String> {
             access(path, AccessFlags::R_OK).map_err(io::Error::from)
         }
         Prerequisite::File { path, content, .. } => file(path, *content),
-        Prerequisite::Program(path) => program(path),
+        Prerequisite::OtherConfig(path) => file(path, FileContent::Any),
+        Prerequisite::Program { path, .. } | Prerequisite::Command { path, .. } => program(path),
         // What the check itself will do.
         Prerequisite::Source(address) => UdpSocket::bind(SocketAddr::new(*address, 0)).map(drop),
         Prerequisite::Device(name) => if_nametoindex(name.as_str()).map(drop).map_err(io::Error::from),
@@ -91,12 +92,16 @@ mod tests {
 
     /// Line, column and text of each warning about a file with this check.
     fn warnings(check: &str) -> Vec<(usize, usize, String)> {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("lvs.toml");
-        let text = format!(
+        warnings_of_file(&format!(
             "[[service]]\naddress = \"192.0.2.1:80\"\nforward = \"masquerade\"\n{check}\n[[service.server]]\n\
              address = \"127.0.0.1\"\n"
-        );
+        ))
+    }
+
+    /// The same about a file with this text.
+    fn warnings_of_file(text: &str) -> Vec<(usize, usize, String)> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("lvs");
         fs::write(&path, text).unwrap();
         let reading = read_file(&path, Strictness::Lenient).unwrap();
         let warnings = reading.warnings.iter();
@@ -161,6 +166,50 @@ mod tests {
                     assert!(said.contains(words), "{check}: {said}");
                 }
                 other => panic!("{check}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_file_of_ldirectords_runs_and_isnt_there_is_warned_of_with_its_place() {
+        let directory = tempfile::tempdir().unwrap();
+        let script = directory.path().join("script").display().to_string();
+        fs::write(&script, "#!/bin/sh\n").unwrap();
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o644)).unwrap();
+        let check = "the check can't be made";
+        // Line, what is wrong, and what comes of it.
+        let global = [
+            ("fallbackcommand=/bin/sh -c x".to_owned(), None),
+            ("fallbackcommand=/nowhere/x start".to_owned(), Some((17, "No such file", "nothing is run"))),
+            ("fallbackcommand=/nowhere/x && y".to_owned(), None),
+            ("fallbackcommand=notify".to_owned(), None),
+            (format!("callback=\"{script}\""), Some((10, "Permission denied", "nothing is run"))),
+            ("execute=/nowhere.cf".to_owned(), Some((9, "No such file", "no other agent runs for it"))),
+            (format!("execute={script}"), None),
+        ];
+        let of_service = [
+            ("checktype=external\ncheckcommand=/bin/true", None),
+            ("checktype=external\ncheckcommand=/nowhere/x", Some((18, "No such file", check))),
+            ("checktype=external\ncheckcommand=\"/bin\"", Some((18, "this is a directory", check))),
+            ("checktype=external-perl\ncheckcommand=/nowhere/x", Some((18, "No such file", check))),
+            ("checktype=connect\ncheckcommand=/nowhere/x", None),
+            ("service=http\nfallbackcommand=\"/nowhere/x\"", Some((21, "No such file", "nothing is run"))),
+        ];
+        let service = "virtual=192.0.2.1:80\n    real=127.0.0.1 masq\n    real=127.0.0.2 masq\n";
+        let global = global.map(|(line, expected)| (1, format!("{line}\n{service}"), expected));
+        let of_service = of_service.map(|(lines, expected)| {
+            let lines = format!("    {}\n", lines.replace('\n', "\n    "));
+            (5, format!("{service}{lines}"), expected)
+        });
+        for (line, text, expected) in global.into_iter().chain(of_service) {
+            let found = warnings_of_file(&text);
+            match (&found[..], expected) {
+                ([], None) => {}
+                ([(at, column, said)], Some((wanted, words, effect))) => {
+                    assert_eq!((*at, *column), (line, wanted), "{text}: {said}");
+                    assert!(said.contains(words) && said.contains(effect), "{text}: {said}");
+                }
+                other => panic!("{text}: {other:?}"),
             }
         }
     }

@@ -1,3 +1,5 @@
+use std::fs;
+
 use crate::{
     assert_fails, assert_passes,
     server::{Server, free_port},
@@ -21,7 +23,8 @@ fn openssl(servers: &[(u16, &str, &str)]) -> Option<Server> {
          new short rsa:1024 sha1\n\
          openssl req -new -nodes -subj /CN=first -newkey rsa:2048 -keyout first.key -out first.csr\n\
          openssl x509 -req -in first.csr -signkey first.key -out first.pem\n\
-         cp own.pem short.pem first.pem $files/\n\
+         openssl x509 -in first.pem -noout -text >first.txt\n\
+         cp own.pem short.pem first.pem first.txt $files/\n\
          {starts}wait"
     );
     let server = Server::start(&[], &script)?;
@@ -40,6 +43,8 @@ async fn old_certificates_keys_and_signatures() {
     ]) else {
         return;
     };
+    let text = fs::read_to_string(server.files().join("first.txt")).unwrap();
+    assert!(text.contains("Version: 1 (0x0)"), "a certificate of version 1:\n{text}");
     for port in [own, short, first, sha1] {
         assert_passes(port, "type = \"https\"").await;
         assert_passes(port, "type = \"https\", tls-name = \"any.example.org\"").await;

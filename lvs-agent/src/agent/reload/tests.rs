@@ -159,6 +159,27 @@ async fn each_reload_warns_of_settings_that_need_a_restart() {
 }
 
 #[tokio::test]
+async fn a_reload_says_what_it_takes_over() {
+    let mut running = start(&text("", [1, 1]));
+    let with = |lines: &str| text("", [1, 1]).replace("forward", &format!("{lines}\nforward"));
+    let list = "the list of services and servers is unchanged";
+    for (lines, taken_over) in [
+        ("fall = 7", Some("fall of tcp 192.0.2.1:80")),
+        ("fall = 7\nscheduler = \"rr\"", Some("scheduler of tcp 192.0.2.1:80")),
+        ("fall = 7\nscheduler = \"rr\"", None),
+        ("", Some("scheduler of tcp 192.0.2.1:80, fall of tcp 192.0.2.1:80")),
+    ] {
+        fs::write(&running.file, with(lines)).unwrap();
+        let said = running.reload().await.0.unwrap().to_string();
+        let expected = match taken_over {
+            Some(words) => format!("{list}, taken over: {words}; the table changes"),
+            None => format!("{list}; the table stays as it is"),
+        };
+        assert_eq!(said, expected, "{lines}");
+    }
+}
+
+#[tokio::test]
 async fn sighup_reloads() {
     let mut running = start_with(&text("", [1, 1]), SignalKind::hangup());
     fs::write(&running.file, text("", [1, 3])).unwrap();

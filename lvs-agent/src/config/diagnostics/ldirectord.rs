@@ -254,12 +254,6 @@ pub enum Leniency {
         /// The word in the letters that ldirectord wants.
         word: &'static str,
     },
-    /// Thresholds in the order in which ldirectord doesn't find both.
-    #[error(
-        "both thresholds are taken here; ldirectord loses u: before l:, and the kernel then refuses the server; write \
-         l: before u:"
-    )]
-    ThresholdOrder,
     /// A command of a virtual service that there is none of.
     #[error("{directive} runs nothing here, as no program is named; ldirectord refuses the file")]
     NoCommand {
@@ -338,6 +332,12 @@ pub enum Note {
         /// By how much the timeout of a ping is multiplied.
         count: u32,
     },
+    /// Thresholds in the order in which ldirectord doesn't find both.
+    #[error(
+        "both thresholds are taken here; ldirectord loses u: before l:, and the kernel then refuses the server; write \
+         l: before u:"
+    )]
+    ThresholdOrder,
     /// What is written after the value.
     #[error("{directive}: {rest:?} has no effect, neither here nor with ldirectord")]
     Ignored {
@@ -540,12 +540,12 @@ pub enum Note {
         /// The address.
         address: IpAddr,
     },
-    /// A program or folder that isn't there.
+    /// A folder that isn't there.
     #[error("{directive}: there is no {path}")]
     Missing {
         /// The directive's name.
         directive: &'static str,
-        /// The path of the program or folder.
+        /// The path of the folder.
         path: String,
     },
 }

@@ -1,10 +1,10 @@
-//! What a check needs outside of the file that describes it.
+//! What checks and commands need outside of the file that describes them.
 
 use std::{fmt, net::IpAddr, ops::Range, path::PathBuf};
 
 use super::Place;
 
-/// What a check needs on this director. Displayed as the key that names it, with its value.
+/// What is needed on this director. Displayed as the key that names it, with its value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Prerequisite {
     /// A file that can be read.
@@ -16,8 +16,22 @@ pub enum Prerequisite {
         /// What must be in it.
         content: FileContent,
     },
-    /// A program that can be started.
-    Program(PathBuf),
+    /// A program of a check.
+    Program {
+        /// The key or directive that names it.
+        key: &'static str,
+        /// Its path.
+        path: PathBuf,
+    },
+    /// A program that is run for something else than a check.
+    Command {
+        /// The directive that names it.
+        key: &'static str,
+        /// Its path.
+        path: PathBuf,
+    },
+    /// The configuration of another agent that is started with this one.
+    OtherConfig(PathBuf),
     /// An address of this director's.
     Source(IpAddr),
     /// A network device.
@@ -44,10 +58,25 @@ pub enum FileContent {
 impl fmt::Display for Prerequisite {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::File { key, path, .. } => write!(f, "{key}: {}", path.display()),
-            Self::Program(path) => write!(f, "command: {}", path.display()),
+            Self::File { key, path, .. } | Self::Program { key, path } | Self::Command { key, path } => {
+                write!(f, "{key}: {}", path.display())
+            }
+            Self::OtherConfig(path) => write!(f, "execute: {}", path.display()),
             Self::Source(address) => write!(f, "source: {address}"),
             Self::Device(name) => write!(f, "device: {name}"),
+        }
+    }
+}
+
+impl Prerequisite {
+    /// What can't be done without it.
+    pub(in crate::config) fn effect(&self) -> &'static str {
+        match self {
+            Self::File { .. } | Self::Program { .. } | Self::Source(_) | Self::Device(_) => {
+                "the check can't be made, and says nothing about its servers"
+            }
+            Self::Command { .. } => "nothing is run",
+            Self::OtherConfig(_) => "no other agent runs for it",
         }
     }
 }

@@ -53,15 +53,15 @@ pub enum WarningKind {
         /// The interval with its unit.
         interval: String,
     },
-    /// Something that a check needs isn't there.
-    #[error(
-        "{need}: {problem}; until that is mended the check can't be made, and says nothing about its servers"
-    )]
+    /// Something that a check or command needs isn't there.
+    #[error("{need}: {problem}; until that is mended {effect}")]
     Unmet {
         /// The key that asks for it, with its value.
         need: String,
         /// Why it can't be used.
         problem: String,
+        /// What can't be done without it.
+        effect: &'static str,
     },
     /// A check above has keys that could be meant for this one as well.
     #[error(

@@ -4,7 +4,7 @@ use std::{
     env,
     fmt::Write as _,
     net::{IpAddr, SocketAddr},
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::Duration,
 };
 
@@ -19,7 +19,7 @@ use super::{
     url::{self, Asked, Url},
 };
 use crate::{
-    config::diagnostics::{DirectiveFault, Leniency, Note},
+    config::diagnostics::{DirectiveFault, FileContent, Leniency, Note, Prerequisite},
     model::{
         AddressFamily, Check, CheckKind, CommandCheck, CommandConvention, Database, DnsCheck, DnsExpect,
         DnsType, GreetingCheck, GreetingProtocol, HttpCheck, HttpHeaders, HttpMethod, HttpPage, HttpVersion,
@@ -476,11 +476,15 @@ impl CheckReader<'_> {
         if perl {
             argv.push(text.clone());
         }
-        let file = if perl { Path::new(text) } else { &path };
-        if !file.exists() {
-            let path = file.display().to_string();
-            findings.note(&entry.place, Note::Missing { directive: "checkcommand", path });
-        }
+        let (key, content) = ("checkcommand", FileContent::Any);
+        findings.need(
+            entry,
+            if perl {
+                Prerequisite::File { key, path: text.into(), content }
+            } else {
+                Prerequisite::Program { key, path }
+            },
+        );
         Some(CheckKind::Command(command(argv)))
     }
 }

@@ -1,6 +1,6 @@
 //! Command lines that ldirectord hands to a shell.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{
     entry::{Entry, Home, is_blank},
@@ -9,7 +9,7 @@ use super::{
     value,
 };
 use crate::{
-    config::diagnostics::{Leniency, Note},
+    config::diagnostics::{Leniency, Note, Prerequisite},
     model::CommandLine,
 };
 
@@ -98,6 +98,9 @@ pub(super) fn fallback(entry: &Entry, findings: &mut Findings) -> Option<Command
         }
         Command::Run(_) => {}
     }
+    if let Some(line) = command.line() {
+        need(entry, &line.program, findings);
+    }
     Some(command)
 }
 
@@ -110,7 +113,16 @@ pub(super) fn callback(entry: &Entry, findings: &mut Findings) -> Option<Command
         return Some(Command::Nothing);
     }
     let program = value::path(entry, text, findings);
+    need(entry, &program, findings);
     Some(Command::Run(CommandLine { program, arguments: Vec::new() }))
+}
+
+/// Notes that a program is needed, where its path is written.
+fn need(entry: &Entry, program: &Path, findings: &mut Findings) {
+    if program.is_absolute() {
+        let key = entry.directive.name();
+        findings.need(entry, Prerequisite::Command { key, path: program.to_owned() });
+    }
 }
 
 /// `execute`: the file of another instance, as the shell hands it to ldirectord.
@@ -122,7 +134,11 @@ pub(super) fn execute(entry: &Entry, findings: &mut Findings) -> Option<PathBuf>
         return None;
     };
     match &words[..] {
-        [name] if !name.trim_matches(is_blank).is_empty() => return Some(found_config(name)),
+        [name] if !name.trim_matches(is_blank).is_empty() => {
+            let path = found_config(name);
+            findings.need(entry, Prerequisite::OtherConfig(path.clone()));
+            return Some(path);
+        }
         [] | [_] => {
             findings.note(&entry.place, Note::RunsNothing { directive, why: "no file is named" });
         }

@@ -9,8 +9,8 @@ use super::{
 };
 use crate::config::{
     diagnostics::{
-        DirectiveFault, FaultKind, FaultList, Faults, Leniency, NameFault, Note, Place, Strictness, Warning,
-        WarningKind,
+        DirectiveFault, FaultKind, FaultList, Faults, Leniency, NameFault, Need, Note, Place, Prerequisite,
+        Strictness, Warning, WarningKind,
     },
     name_grace::NamePolicy,
 };
@@ -83,6 +83,16 @@ impl Findings {
     /// Notes what should be known.
     pub(super) fn note(&mut self, place: &Range<usize>, note: Note) {
         self.warnings.push((place.clone(), note.into()));
+    }
+
+    /// Notes what an entry needs outside of the file.
+    pub(super) fn need(&mut self, entry: &Entry, prerequisite: Prerequisite) {
+        self.faults.need(entry.place.clone(), prerequisite);
+    }
+
+    /// What the entries need outside of the file, in its order.
+    pub(super) fn take_needs(&mut self, text: &str) -> Vec<Need> {
+        self.faults.take_needs(text)
     }
 
     /// Notes that the rest of a value has no effect, if there is any.

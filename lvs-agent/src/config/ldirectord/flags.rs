@@ -224,7 +224,7 @@ fn finish(
         return None;
     }
     if parts.upper_first {
-        findings.lenient(&entry.place, Leniency::ThresholdOrder);
+        findings.note(&entry.place, Note::ThresholdOrder);
     }
     if parts.between == Between::Any {
         findings.lenient(&entry.place, Leniency::Between);

@@ -134,8 +134,9 @@ fn read_by(
     let (role, sync) = (RoleSetting::default(), None);
     let announce = AnnounceSettings::default();
     let config = Config { agent: agent(globals), passive, services, announce, unlisted, role, sync };
+    let needs = findings.take_needs(text);
     let (config, warnings) = findings.finish(config, text, origin)?;
-    Ok(Reading { config, format: Format::Ldirectord, warnings, needs: Vec::new(), unresolved })
+    Ok(Reading { config, format: Format::Ldirectord, warnings, needs, unresolved })
 }
 
 /// Services have the names that `servicename` gives them, where that is a name and no other service's.

@@ -2,10 +2,13 @@ use super::*;
 use crate::{
     config::native,
     engine::{
+        Effects,
         admin::{AdminCommand, apply},
         selection::ServerSelector,
     },
+    event::Event,
     health::{Sample, Source},
+    model::StatusCodes,
     pool::Presence,
     probe::{Failure, FailureReason, Outcome, Success},
 };
@@ -40,17 +43,22 @@ fn engine() -> Engine {
 }
 
 fn observe(engine: &mut Engine, server: &str, success: bool, now: Instant) {
+    observe_reason(engine, server, (!success).then_some(FailureReason::Refused), now);
+}
+
+/// A result of a server's check. `None`: it answered as it should.
+fn observe_reason(engine: &mut Engine, server: &str, reason: Option<FailureReason>, now: Instant) -> Effects {
     let server = server.parse().unwrap();
     let (destination, ..) = engine.destinations().find(|(key, ..)| key.server == server).unwrap();
     let after = Duration::from_millis(3);
-    let outcome: Outcome = if success {
-        Ok(Success { latency: after, connect: None, weight: None })
-    } else {
-        Err(Failure { reason: FailureReason::Refused, after })
+    let success = reason.is_none();
+    let outcome: Outcome = match reason {
+        Some(reason) => Err(Failure { reason, after }),
+        None => Ok(Success { latency: after, connect: None, weight: None }),
     };
     assert_eq!(engine.note_check(&destination, 0, &outcome, now), None);
     let sample = Sample { check: Some(0), success, source: Source::Baseline };
-    engine.observe_outcome(&destination, sample, &outcome, now);
+    engine.observe_outcome(&destination, sample, &outcome, now)
 }
 
 fn healths(engine: &Engine, now: Instant) -> Vec<Health> {
@@ -113,4 +121,52 @@ fn a_service_is_found_by_name_key_and_address_and_its_checks_say_what_they_found
     }
     let unknown = service_statuses(&engine, |_| None, Some("wbe"), now).unwrap_err();
     assert_eq!(unknown.to_string(), "there is no service \"wbe\"; there are web, mail, …");
+}
+
+#[test]
+fn since_when_a_server_is_in_its_state_grows_until_it_is_in_another() {
+    let (mut engine, start) = (engine(), Instant::now());
+    let server = "10.0.0.2:80";
+    let ms = Duration::from_millis;
+    let since = |engine: &Engine, now| {
+        let services = service_statuses(engine, |_| None, Some("web"), now).unwrap();
+        services[0].destinations[1].clone().with_signal(SignalStatus::none("no")).state_age_ms
+    };
+    assert_eq!(since(&engine, start + ms(900)), None, "since the start");
+    // Each result in turn, when it comes, and how long the server has been in its state 70 ms after it.
+    for (success, at, age) in [
+        (false, 1_000, 70),
+        (false, 3_000, 2_070),
+        (true, 5_000, 70),
+        (true, 65_000, 60_070),
+        (false, 66_000, 70),
+        (false, 67_000, 1_070),
+    ] {
+        observe(&mut engine, server, success, start + ms(at));
+        assert_eq!(since(&engine, start + ms(at + 70)), Some(age), "at {at} ms");
+        assert_eq!(since(&engine, start + ms(at + 90)), Some(age + 20), "at {at} ms, later");
+    }
+}
+
+#[test]
+fn another_reason_of_a_server_that_is_down_is_an_event_once() {
+    let (mut engine, start) = (engine(), Instant::now());
+    let status = |got| FailureReason::WrongStatus { got, wanted: StatusCodes::from(200..=399) };
+    let refused = || FailureReason::Refused;
+    let mut told = Vec::new();
+    let reasons =
+        [refused(), refused(), status(503), status(503), status(503), status(502), status(502), status(502)];
+    for (second, reason) in (1..).zip(reasons) {
+        let now = start + Duration::from_secs(second);
+        let effects = observe_reason(&mut engine, "10.0.0.1:80", Some(reason), now);
+        for event in effects.events {
+            if let Event::Reason { subject, was, outcome } = event {
+                let server = subject.destination.server.to_string();
+                told.push((second, server, was, outcome.unwrap_err().reason.to_string()));
+            }
+        }
+    }
+    let expected = [(4, refused(), status(503)), (7, status(503), status(502))]
+        .map(|(second, was, new)| (second, "10.0.0.1:80".to_owned(), was.to_string(), new.to_string()));
+    assert_eq!(told, expected);
 }

@@ -72,7 +72,7 @@ pub(super) async fn smtp<'a>(
     mut session: Session<'a>,
 ) -> Result<Session<'a>, FailureReason> {
     reply(&mut session, Phase::Greeting).await?.must_be(&[220], "220")?;
-    let name = check.helo.clone().unwrap_or_else(|| address_literal(context));
+    let name = check.helo.clone().unwrap_or_else(|| address_literal(context.target.via.source));
     hello(&mut session, &name).await?;
     if let Some(tls) = start_tls(check) {
         command(&mut session, "STARTTLS", Phase::Tls).await?.must_be(&[220], "220 to STARTTLS")?;
@@ -101,8 +101,8 @@ async fn hello(session: &mut Session<'_>, name: &str) -> Result<(), FailureReaso
 
 /// The director's address as a name. Which of its addresses it is says nothing to the server, so that of the check's
 /// source will do, or none at all.
-fn address_literal(context: &ProbeContext<'_>) -> String {
-    match context.target.via.source {
+pub(super) fn address_literal(source: Option<IpAddr>) -> String {
+    match source {
         Some(IpAddr::V4(ip)) => format!("[{ip}]"),
         Some(IpAddr::V6(ip)) => format!("[IPv6:{ip}]"),
         None => "[127.0.0.1]".to_owned(),

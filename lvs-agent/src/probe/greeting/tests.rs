@@ -1,7 +1,10 @@
 use super::*;
 use crate::{
-    model::{CheckKind, Login, Secret},
-    probe::testing::{self, LONG, Script, scripted},
+    model::{CheckKind, Login, Secret, Via},
+    probe::{
+        Probe, ProbeTarget, Prober,
+        testing::{self, LONG, Script, scripted},
+    },
 };
 
 fn check(protocol: GreetingProtocol, login: bool) -> CheckKind {
@@ -59,6 +62,26 @@ async fn sessions_pass_or_fail_the_check() {
             }
             Err(reason) => panic!("{protocol:?} {lines:?}: {reason}"),
         }
+    }
+}
+
+/// The name in EHLO where none is written.
+#[tokio::test]
+async fn without_a_name_smtp_is_told_the_source() {
+    for (source, name) in [
+        (None, "[127.0.0.1]"),
+        (Some("192.0.2.10"), "[192.0.2.10]"),
+        (Some("2001:db8::10"), "[IPv6:2001:db8::10]"),
+    ] {
+        assert_eq!(numbered::address_literal(source.map(|ip| ip.parse().unwrap())), name);
+    }
+    let protocol = GreetingProtocol::Smtp;
+    let kind = CheckKind::Greeting(GreetingCheck { protocol, tls: None, login: None, helo: None });
+    for (source, hello) in [(None, "EHLO [127.0.0.1]\r\n"), (Some("127.0.0.2"), "EHLO [127.0.0.2]\r\n")] {
+        let address = server(&["< 220 hello", hello, "< 250 y", "QUIT"]).await;
+        let via = Via { source: source.map(|ip| ip.parse().unwrap()), ..Via::default() };
+        let outcome = Prober::new().probe(ProbeTarget::by(address, via), &kind, LONG).await;
+        assert!(outcome.is_ok(), "{hello}: {outcome:?}");
     }
 }
 

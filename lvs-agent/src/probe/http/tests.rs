@@ -9,7 +9,7 @@ use tokio::{
 
 use super::{body::MAX_SEARCHED, *};
 use crate::{
-    model::{BodyDigest, CheckKind, Pattern},
+    model::{BodyDigest, Check, CheckKind, Pattern},
     probe::{
         Probe, ProbeTarget, Prober,
         testing::{self, LONG, SHORT, closed_port, server, silent_port},
@@ -99,6 +99,29 @@ async fn a_request_has_all_its_headers() {
     let named = with_page(|page| page.host = Some("www.example.org:81".to_owned()));
     assert_eq!(probe(address, named, LONG).await, closed);
     assert!(requests.recv().await.unwrap().contains("host: www.example.org:81\r\n"));
+}
+
+#[tokio::test]
+async fn a_request_to_another_address_names_that_one_unless_a_name_is_written() {
+    let (sender, mut requests) = mpsc::channel(1);
+    let asked = server(move |mut stream| {
+        let sender = sender.clone();
+        async move {
+            sender.send(read_request(&mut stream).await).await.unwrap();
+        }
+    })
+    .await;
+    for (host, expected) in
+        [(None, asked.to_string()), (Some("www.example.org"), "www.example.org".to_owned())]
+    {
+        let kind = CheckKind::Http(with_page(|page| page.host = host.map(str::to_owned)));
+        let (port, connect_to) = (Some(asked.port()), Some(asked.ip()));
+        let check = Check { kind, port, connect_to, ..Check::default() };
+        let target = ProbeTarget::of_check(([10, 0, 0, 1], 80).into(), &check);
+        assert!(Prober::new().probe(target, &check.kind, LONG).await.is_err(), "it never answers");
+        let request = requests.recv().await.unwrap();
+        assert!(request.contains(&format!("host: {expected}\r\n")), "{request}");
+    }
 }
 
 #[test]
@@ -246,6 +269,24 @@ async fn heads_are_read_as_leniently_as_clients_do() {
     for head in ["HTTP/1.1 200\r\n\r\n", "HTTP/1.1 200 \r\n\r\n", "HTTP/1.1 200 OK\n\n"] {
         let address = answering(format!("{head}ok")).await;
         assert_eq!(page(address, Some("ok"), LONG).await, Ok(()), "{head:?}");
+    }
+}
+
+/// The numbers are those of the documents.
+#[tokio::test]
+async fn a_head_may_have_64_kib_and_100_lines() {
+    assert_eq!((MAX_HEAD, MAX_HEADERS), (64 * 1024, 100));
+    let with = |headers: &str| format!("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n{headers}\r\nok");
+    let many = |count: usize| with(&"a: b\r\n".repeat(count - 1));
+    let long = |length: usize| {
+        let others = with("a: \r\n").len() - "ok".len();
+        with(&format!("a: {}\r\n", "b".repeat(length - others)))
+    };
+    assert_eq!(long(MAX_HEAD).len(), MAX_HEAD + "ok".len());
+    for (answer, is_good) in [(many(100), true), (many(101), false), (long(MAX_HEAD), true)] {
+        let address = answering(answer.clone()).await;
+        let result = page(address, Some("ok"), LONG).await;
+        assert_eq!(result.is_ok(), is_good, "{} bytes: {result:?}", answer.len());
     }
 }
 

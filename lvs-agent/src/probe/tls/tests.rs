@@ -12,8 +12,11 @@ use tokio_rustls::TlsAcceptor;
 
 use super::*;
 use crate::{
-    model::{CheckKind, GreetingCheck, GreetingProtocol, Pattern, TcpCheck, TlsStart},
-    probe::testing::{self, LONG, SHORT, Script, closed_port, scripted, server, silent_port},
+    model::{Check, CheckKind, GreetingCheck, GreetingProtocol, Pattern, TcpCheck, TlsStart},
+    probe::{
+        Probe, ProbeTarget, Prober,
+        testing::{self, LONG, SHORT, Script, closed_port, scripted, server, silent_port},
+    },
 };
 
 /// An authority, and a certificate from it.
@@ -125,6 +128,24 @@ async fn certificates_are_verified_only_on_request() {
             Err(FailureReason::Local(_)) if *verify == TlsVerify::System => {}
             other => panic!("{words}: {other:?}"),
         }
+    }
+}
+
+#[tokio::test]
+async fn without_a_name_the_certificate_must_be_for_the_address_that_is_asked() {
+    let ours = Authority::new();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("ours.pem");
+    fs::write(&path, &ours.pem).unwrap();
+    // The second is for the server's own address.
+    for (name, is_good) in [("127.0.0.1", true), ("10.0.0.1", false)] {
+        let asked = ours.server(name, true).await;
+        let kind = check(None, TlsVerify::File(path.clone()));
+        let (port, connect_to) = (Some(asked.port()), Some(asked.ip()));
+        let check = Check { kind, port, connect_to, ..Check::default() };
+        let target = ProbeTarget::of_check(([10, 0, 0, 1], 443).into(), &check);
+        let outcome = Prober::new().probe(target, &check.kind, LONG).await;
+        assert_eq!(outcome.is_ok(), is_good, "{name}: {outcome:?}");
     }
 }
 

@@ -49,6 +49,18 @@ fn what_stands_before_a_match_in_a_real_line_has_no_effect() {
     }
 }
 
+/// ldirectord takes the line as well; it is the kernel that refuses the server then.
+#[test]
+fn the_upper_threshold_before_the_lower_one_is_a_warning_in_an_exact_file_too() {
+    let text = "virtual=192.0.2.80:80\n    real=10.0.0.2:80 masq 1 u:20 l:10\n    service=http\n";
+    let reading =
+        read_with(text, "l.cf".as_ref(), Strictness::Strict, &names()).expect("ldirectord takes it");
+    let server = &reading.config.services[0].servers[0];
+    assert_eq!((server.lower_threshold, server.upper_threshold), (Some(10), Some(20)));
+    let [warning] = &reading.warnings[..] else { panic!("{:?}", reading.warnings) };
+    assert!(warning.kind.to_string().contains("ldirectord loses u: before l:"), "{warning}");
+}
+
 #[test]
 fn what_stands_behind_a_virtual_service_has_no_effect() {
     for (head, key, rest) in [

@@ -3,11 +3,16 @@
 use super::{Config, OnExit, OnFailure, assert_fault, good, reading, warnings};
 use crate::{
     config::{Strictness, ldirectord::read_with},
-    model::VirtualService,
+    model::{MailAbout, MailSettings, VirtualService},
 };
 
 /// A directive of both scopes with a value for each of two services, and how to see which one holds.
 type Case = (&'static str, [&'static str; 2], fn(&Config, usize) -> String);
+
+/// The mails about a service.
+fn mail(config: &Config, at: usize) -> &MailSettings {
+    config.services[at].notify.mail.as_ref().expect("mails are sent")
+}
 
 const CASES: &[Case] = &[
     ("checktimeout", ["2", "3"], |config, at| config.services[at].check.timeout.as_secs().to_string()),
@@ -27,28 +32,65 @@ const CASES: &[Case] = &[
         let command = config.services[at].notify.fallback_command.as_ref();
         command.map(|command| command.program.display().to_string()).unwrap_or_default()
     }),
-    ("emailalert", ["a@example.org", "b@example.org"], |config, at| {
-        config.services[at].notify.mail.as_ref().map(|mail| mail.to.join(",")).unwrap_or_default()
+    ("emailalert", ["a@example.org", "b@example.org"], |config, at| mail(config, at).to.join(",")),
+    ("emailalertfreq", ["60", "90"], |config, at| {
+        mail(config, at).repeat.map(|pause| pause.as_secs().to_string()).unwrap_or_default()
+    }),
+    ("emailalertstatus", ["running", "starting"], |config, at| {
+        let about = mail(config, at).about;
+        let only = |starting, running| about == MailAbout { starting, running, ..MailAbout::NONE };
+        if only(false, true) {
+            "running"
+        } else if only(true, false) {
+            "starting"
+        } else {
+            ""
+        }
+        .to_owned()
+    }),
+    ("smtp", ["a.example.org", "b.example.org"], |config, at| {
+        mail(config, at).relay.as_ref().map(|relay| relay.address.clone()).unwrap_or_default()
+    }),
+    // It multiplies the timeout of a ping.
+    ("checkcount", ["2", "3"], |config, at| (config.services[at].check.timeout.as_secs() / 5).to_string()),
+    ("fallback6", ["[2001:db8::1]:8001 masq", "[2001:db8::1]:8002 masq"], |config, at| {
+        format!("{} masq", config.services[at].policy.backups[0].server.address)
     }),
 ];
 
+/// What a directive has no effect without.
+fn needed(directive: &str) -> &'static str {
+    match directive {
+        "emailalertfreq" | "emailalertstatus" | "smtp" => "emailalert=a@example.org\n",
+        "checkcount" => "checktype=ping\n",
+        _ => "",
+    }
+}
+
 /// A service whose lines stand at the beginning, with the directive before or after its server.
-fn flush_left(number: usize, line: &str, after: bool) -> String {
-    let real = "real=10.0.0.1:80 masq\n";
-    let (first, second) = if after { (real, format!("{line}\n")) } else { ("", format!("{line}\n{real}")) };
-    format!("virtual=192.0.2.{}:80\n{first}{second}", number + 1)
+fn flush_left(number: usize, directive: &str, value: &str, after: bool) -> String {
+    let (head, real) = match directive {
+        "fallback6" => (format!("virtual6=[2001:db8::8{number}]:80"), "real6=[2001:db8::2]:80 masq"),
+        _ => (format!("virtual=192.0.2.{}:80", number + 1), "real=10.0.0.1:80 masq"),
+    };
+    let (line, others) = (format!("{directive}={value}\n"), format!("{real}\n{}", needed(directive)));
+    let (first, second) = if after { (others, line) } else { (line, others) };
+    format!("{head}\n{first}{second}")
 }
 
 #[test]
 fn each_service_keeps_its_own_lines() {
     for (directive, values, shown) in CASES {
+        let line_begins = format!("{directive}=");
         for after in [true, false] {
             for between in ["", "\n", "# a comment\n", "\n   \n"] {
-                let lines = values.map(|value| format!("{directive}={value}"));
-                let text = flush_left(0, &lines[0], after) + between + &flush_left(1, &lines[1], after);
+                let text = flush_left(0, directive, values[0], after)
+                    + between
+                    + &flush_left(1, directive, values[1], after);
                 let config = good(&text);
                 assert_eq!([shown(&config, 0), shown(&config, 1)], *values, "{text}");
-                for (number, line) in text.lines().enumerate().filter(|(_, line)| line.starts_with(directive))
+                for (number, line) in
+                    text.lines().enumerate().filter(|(_, line)| line.starts_with(&line_begins))
                 {
                     let warned = warnings(&text);
                     let warned = warned.iter().find(|(at, column, what)| {

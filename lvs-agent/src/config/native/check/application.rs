@@ -223,7 +223,7 @@ pub(super) fn command(section: &mut Section<'_>, faults: &mut FaultList) -> Comm
     if let Some(argv) = &argv
         && let Some(program) = argv.get_ref().first()
     {
-        faults.need(argv.span(), Prerequisite::Program(program.into()));
+        faults.need(argv.span(), Prerequisite::Program { key: "command", path: program.into() });
     }
     CommandCheck { argv: argv.map(Spanned::into_inner).unwrap_or_default(), convention, service: None }
 }

@@ -4,7 +4,10 @@ use proptest::prelude::*;
 
 use super::{KEYS, KINDS};
 use crate::{
-    config::{diagnostics::ConfigError, native::read},
+    config::{
+        diagnostics::ConfigError,
+        native::{read, read_in_mode},
+    },
     model::{
         AddressFamily, BodyDigest, Check, CheckKind, CommandConvention, Config, Database, DeviceName,
         DnsExpect, DnsType, GreetingProtocol, HttpMethod, HttpVersion, ServiceKey, StatusCodes, TlsStart,
@@ -84,6 +87,29 @@ fn a_check_may_ask_another_address() {
     ];
     for (check, expected) in cases {
         bad(check, expected);
+    }
+}
+
+#[test]
+fn one_address_that_stands_for_several_servers_is_warned_of() {
+    let check = "check = { type = \"http\", connect-to = \"192.0.2.80\" }\n";
+    let warnings = |of_service: &str, of_servers: &[&str]| {
+        let service =
+            format!("[[service]]\naddress = \"192.0.2.1:80\"\nforward = \"masquerade\"\n{of_service}");
+        let server = |(number, lines): (usize, &&str)| {
+            format!("[[service.server]]\naddress = \"10.0.0.{}\"\n{lines}", number + 1)
+        };
+        let text = service + &of_servers.iter().enumerate().map(server).collect::<String>();
+        let reading = read_in_mode(&text, Path::new("lvs.toml"), None).expect("it is a configuration");
+        let warnings = reading.warnings.into_iter();
+        warnings.map(|one| (one.place.line, one.kind.to_string())).collect::<Vec<_>>()
+    };
+    let [(4, said)] = &warnings(check, &["", "", ""])[..] else {
+        panic!("{:?}", warnings(check, &["", "", ""]))
+    };
+    assert!(said.starts_with("all 3 servers") && said.contains("asked at 192.0.2.80"), "{said}");
+    for (of_service, of_servers) in [(check, &[""][..]), ("", &[check, ""][..]), ("", &[check, check][..])] {
+        assert_eq!(warnings(of_service, of_servers), [], "{of_service}{of_servers:?}");
     }
 }
 
