@@ -234,7 +234,7 @@ pub enum Reason<'a> {
     Traffic(&'a EvidenceStatus),
     /// Why not all of its traffic is seen.
     Signal(&'a str),
-    /// By which way probes reach it, where they go to the VIP.
+    /// Where probes go, if not to the server's own address.
     ProbePath(&'a str),
     /// How its idle connection is.
     IdleConnection(&'a str),

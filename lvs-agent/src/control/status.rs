@@ -210,7 +210,8 @@ pub struct ServerStatus {
     /// The last failure of its checks or confirming probes, as long as the checks haven't brought it back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<EvidenceStatus>,
-    /// By which way probes reach it, where they go to the VIP as clients do.
+    /// Where probes go, if not to the server's own address: to the VIP as clients do, and by which way, or to another
+    /// address that a check names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probe_path: Option<String>,
     /// `open`, `not open`, or `off: ` and why; none where no idle connection is kept.

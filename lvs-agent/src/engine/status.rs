@@ -1,6 +1,9 @@
 //! The status of all destinations, as `lvs-agent status` shows it. Pure.
 
-use std::time::{Duration, Instant};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use humantime::format_duration;
 
@@ -15,7 +18,7 @@ use super::{
 use crate::{
     control::{CheckOutcome, CheckStatus, EvidenceStatus, Health, ServerStatus, ServiceStatus, SignalStatus},
     health::State,
-    model::{DestinationKey, ForwardingMethod, RealServer, Role, ServiceKey, VirtualService, Weight},
+    model::{Check, DestinationKey, ForwardingMethod, RealServer, Role, ServiceKey, VirtualService, Weight},
     pool::QuorumState,
     probe::Verdict,
 };
@@ -224,12 +227,24 @@ fn status(
         is_backup: matches!(role, Role::Backup(_)),
         is_held: !engine.admin_state(&destination).is_enabled(),
         note: note(engine, &destination, now),
-        probe_path: engine.checks(&destination).find_map(|(_, check)| vip_path::words(&check.via)),
+        probe_path: engine.checks(&destination).find_map(|(_, check)| probe_path(check, server.address)),
         idle,
         contradiction: engine.contradiction(&destination).map(|one| one.words(now)),
         age: engine.age(&destination, now),
         checks: engine.check_ages(&destination, now),
     }
+}
+
+/// Which way a check's probes go, where it isn't to the server's own address.
+fn probe_path(check: &Check, server: SocketAddr) -> Option<String> {
+    vip_path::words(&check.via).or_else(|| {
+        let address = check.connect_to?;
+        let asked = match check.asked(server) {
+            asked if asked.port() == 0 => address.to_string(),
+            asked => asked.to_string(),
+        };
+        Some(format!("address {asked} instead of its own"))
+    })
 }
 
 /// The administrative state first, then why it can't be checked, then other reasons for the weight.

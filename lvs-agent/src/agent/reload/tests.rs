@@ -167,7 +167,7 @@ async fn a_reload_says_what_it_takes_over() {
         ("fall = 7", Some("fall of tcp 192.0.2.1:80")),
         ("fall = 7\nscheduler = \"rr\"", Some("scheduler of tcp 192.0.2.1:80")),
         ("fall = 7\nscheduler = \"rr\"", None),
-        ("", Some("scheduler of tcp 192.0.2.1:80, fall of tcp 192.0.2.1:80")),
+        ("", Some("fall of tcp 192.0.2.1:80, scheduler of tcp 192.0.2.1:80")),
     ] {
         fs::write(&running.file, with(lines)).unwrap();
         let said = running.reload().await.0.unwrap().to_string();

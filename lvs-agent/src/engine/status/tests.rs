@@ -124,6 +124,26 @@ fn a_service_is_found_by_name_key_and_address_and_its_checks_say_what_they_found
 }
 
 #[test]
+fn another_address_that_is_asked_is_told() {
+    for (check, expected) in [
+        ("{ type = \"connect\" }", None),
+        ("{ type = \"connect\", connect-to = \"192.0.2.9:81\" }", Some("192.0.2.9:81")),
+        ("{ type = \"http\", connect-to = \"192.0.2.9\" }", Some("192.0.2.9:80")),
+        ("{ type = \"ping\", connect-to = \"2001:db8::9\" }", Some("2001:db8::9")),
+    ] {
+        let text = format!(
+            "[[service]]\nname = \"web\"\naddress = \"192.0.2.1:80\"\nforward = \"masquerade\"\ncheck = {check}\n\
+             [[service.server]]\naddress = \"10.0.0.2:80\"\n"
+        );
+        let config = native::read(&text, "test.toml".as_ref()).unwrap_or_else(|error| panic!("{error}"));
+        let engine = Engine::new(&config.services, |_| Presence::Absent);
+        let services = service_statuses(&engine, |_| None, None, Instant::now()).unwrap();
+        let expected = expected.map(|asked| format!("address {asked} instead of its own"));
+        assert_eq!(services[0].destinations[0].probe_path, expected, "{check}");
+    }
+}
+
+#[test]
 fn since_when_a_server_is_in_its_state_grows_until_it_is_in_another() {
     let (mut engine, start) = (engine(), Instant::now());
     let server = "10.0.0.2:80";

@@ -164,15 +164,20 @@ impl Agent {
 
     /// Runs the program with these words, such as `reload`, in the director's namespace, and waits for its end.
     pub fn command(&self, words: &[&str]) -> Result<CommandOutput> {
+        let printed = self.ask(words)?;
+        crate::say(&format!("{}: {printed}", words.join(" ")));
+        Ok(printed)
+    }
+
+    /// The same without a word: for what is printed at length.
+    pub fn ask(&self, words: &[&str]) -> Result<CommandOutput> {
         let program = programs::agent()?;
         let output = self.director.run(|| Ok(Command::new(&program).args(words).output()?))?;
-        let printed = CommandOutput {
+        Ok(CommandOutput {
             code: output.status.code(),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        };
-        crate::say(&format!("{}: {printed}", words.join(" ")));
-        Ok(printed)
+        })
     }
 
     /// Its process id.
