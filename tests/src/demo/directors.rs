@@ -35,9 +35,9 @@ fn one_run() -> Result<bool> {
         wait_for_role(director, role)?;
         print(&format!("{}: agent ready, {role}", director.name))?;
     }
-    print(&format!("\nthe standby's table before:\n{}", table_text(&pair.directors[1].namespace)?))?;
     let traffic = Traffic::start(&pair)?;
     print("clients at work: 100 new connections a second, and 50 that stay and that the standby knows")?;
+    print(&format!("\nthe standby's table before:\n{}", table_text(&pair.directors[1].namespace)?))?;
     let loss = traffic.lose_director(&mut pair)?;
     thread::sleep(AFTER);
     let after = table_text(&pair.directors[1].namespace)?;
