@@ -13,8 +13,9 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// Shows how the agent takes a failed real server out of the kernel's IPVS table, and lets it in again.
 ///
-/// Needs root, a kernel with IPVS, and the programs ip, ipvsadm and modprobe; keepalived for two directors. All of it happens in network namespaces
-/// of its own. The exit code is 0 only if exactly the failed server was taken out, and nothing before it failed.
+/// Needs root, a kernel with IPVS, and the programs ip, ipvsadm and modprobe; keepalived for two directors. All of it
+/// happens in network namespaces of its own. The exit code is 0 only if exactly the failed server was taken out, and
+/// nothing before it failed.
 #[derive(Debug, Parser)]
 struct Arguments {
     #[command(flatten)]

@@ -2,7 +2,7 @@
 
 use std::{
     io::Write as _,
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{Shutdown, SocketAddr, TcpListener},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -11,14 +11,15 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow};
+use socket2::SockRef;
 
 use super::namespace::Namespace;
 
 /// A daemon at work. Dropping it ends it.
 #[derive(Debug)]
 pub struct Daemon {
-    namespace: Namespace,
     address: SocketAddr,
+    listener: TcpListener,
     line: Arc<Mutex<String>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<Result<()>>>,
@@ -29,6 +30,7 @@ impl Daemon {
     pub fn start(namespace: &Namespace, address: SocketAddr, line: &str) -> Result<Self> {
         let listener = namespace
             .run(|| TcpListener::bind(address).with_context(|| format!("cannot listen at {address}")))?;
+        let shared = listener.try_clone()?;
         let line = Arc::new(Mutex::new(line.to_owned()));
         let stop = Arc::new(AtomicBool::new(false));
         let (said, stopped) = (Arc::clone(&line), Arc::clone(&stop));
@@ -44,7 +46,7 @@ impl Daemon {
             }
             Ok(())
         })?;
-        Ok(Self { namespace: namespace.clone(), address, line, stop, thread: Some(thread) })
+        Ok(Self { address, listener: shared, line, stop, thread: Some(thread) })
     }
 
     /// Says this from now on.
@@ -56,9 +58,8 @@ impl Daemon {
     pub fn stop(&mut self) -> Result<()> {
         let Some(thread) = self.thread.take() else { return Ok(()) };
         self.stop.store(true, Ordering::Relaxed);
-        // It waits for a caller.
-        let address = self.address;
-        self.namespace.run(|| Ok(drop(TcpStream::connect(address)?)))?;
+        // It waits for a caller, and learns so that none will come.
+        SockRef::from(&self.listener).shutdown(Shutdown::Both)?;
         thread.join().map_err(|_panic| anyhow!("the daemon panicked"))?
     }
 }

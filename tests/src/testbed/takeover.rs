@@ -1,4 +1,5 @@
-//! Two directors with keepalived: a server dies, then the active director loses its power, and the other one takes over.
+//! Two directors with keepalived: a server dies, then the active director loses its power, and the other one takes
+//! over.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

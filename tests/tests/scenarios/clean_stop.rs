@@ -92,7 +92,8 @@ fn a_clean_stop_removes_the_table_where_the_operator_wants_that() -> Result<()> 
     })
 }
 
-/// An operator's command at a clean stop: the one that is in force, after the last edit, and not if the agent is killed.
+/// An operator's command at a clean stop: the one that is in force, after the last edit, and not if the agent is
+/// killed.
 #[test]
 #[ignore = "needs root, IPVS and the agent: cargo xtask test"]
 fn a_command_runs_at_a_clean_stop_and_finds_the_table_as_it_is_left() -> Result<()> {

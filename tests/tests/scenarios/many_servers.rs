@@ -54,8 +54,8 @@ fn serving(director: &Namespace) -> Result<usize> {
 }
 
 /// The service with all of them.
-fn config(layout: &Layout, machine: IpAddr) -> AgentConfig {
-    let mut config = AgentConfig::http(layout, &[SocketAddr::new(machine, LISTENING)]);
+fn config(layout: Layout, machine: IpAddr) -> AgentConfig {
+    let mut config = AgentConfig::http(&layout, &[SocketAddr::new(machine, LISTENING)]);
     let service = &mut config.service[0];
     service.check = CheckSection::of_type("connect");
     let template = service.server.remove(0);
@@ -73,7 +73,7 @@ fn more_silent_servers_than_open_files_are_out_and_status_answers() -> Result<()
     prepare_ipvs(director)?;
     route_all_to(director, machine, lab.servers[0].address().ip())?;
     let _daemon = Daemon::start(machine, SocketAddr::from(([0, 0, 0, 0], LISTENING)), "well\n")?;
-    let config = config(&layout, lab.servers[0].address().ip()).to_toml()?;
+    let config = config(layout, lab.servers[0].address().ip()).to_toml()?;
     let mut agent = Agent::start_under(director, &config, &["prlimit", &format!("--nofile={LIMIT}:")])?;
     agent.wait_until_ready()?;
     let all_in = || Ok(serving(director)? == usize::from(SERVERS));

@@ -76,7 +76,7 @@ pub(crate) fn dist(cache: &Cache, options: &DistOptions) -> Result<bool> {
     if !options.trial {
         return Ok(true);
     }
-    try_package(cache, &agent, release, &deb)
+    try_package(cache, &agent, &release, &deb)
 }
 
 /// Packs a program as `cargo xtask build` makes it, and tries the package in a bare Debian; returns whether that went
@@ -91,13 +91,13 @@ pub(crate) fn try_build(cache: &Cache, agent: &Path, manual: &Path) -> Result<bo
     let agent = folder.path().join(agent.file_name().unwrap_or_default());
     let release = Release { version: env!("CARGO_PKG_VERSION").to_owned(), epoch: epoch()? };
     let deb = debian_package(&agent, &release, folder.path())?;
-    try_package(cache, &agent, release, &deb)
+    try_package(cache, &agent, &release, &deb)
 }
 
 /// Tries the package, and before it one of an earlier version.
-fn try_package(cache: &Cache, agent: &Path, release: Release, deb: &Path) -> Result<bool> {
+fn try_package(cache: &Cache, agent: &Path, release: &Release, deb: &Path) -> Result<bool> {
     let earlier = tempfile::tempdir().context("cannot make a temporary directory")?;
-    let release = Release { version: EARLIER.to_owned(), ..release };
+    let release = Release { version: EARLIER.to_owned(), ..*release };
     let old = debian_package(agent, &release, earlier.path())?;
     trial::trial(cache, &old, deb)
 }
