@@ -1,6 +1,6 @@
 //! Connections that have just begun when their server dies: with a second chance nobody notices.
 
-use std::{fs, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use lvs_tests::{
@@ -9,7 +9,7 @@ use lvs_tests::{
         agent::metric,
         clients::requests::Request,
         clock::Moment,
-        director::{mark, prepare_ipvs},
+        director::{connection_table, mark, prepare_ipvs},
         faults::Fault,
         layout::{Family, Layout, Method, PORT, SECOND_PORT},
         namespace::Namespace,
@@ -179,14 +179,9 @@ fn a_server_that_answers_after_another_one_has_harms_nobody() -> Result<()> {
         ensure!(harmed.is_empty() && moved > 0.0, "{harmed:#?}\n{}", testbed.diagnosis());
         // All clients have closed their connections: none is left half open.
         testbed.wait("no connection to be left", Duration::from_secs(5), |testbed| {
-            let table = connections(&testbed.lab.network.director)?;
+            let table = connection_table(&testbed.lab.network.director)?;
             Ok(!table.lines().any(|line| line.contains("ESTABLISHED") || line.contains("SYN_RECV")))
         })?;
     }
     Ok(())
-}
-
-/// The kernel's table of connections.
-fn connections(director: &Namespace) -> Result<String> {
-    director.run(|| Ok(fs::read_to_string("/proc/thread-self/net/ip_vs_conn")?))
 }

@@ -44,6 +44,11 @@ pub fn edit_table(director: &Namespace, lines: &str) -> Result<()> {
     process::run(director, &["ipvsadm", "-R"], lines).map(drop).context("cannot edit the IPVS table")
 }
 
+/// The kernel's table of connections, as `/proc/net/ip_vs_conn` has it.
+pub fn connection_table(director: &Namespace) -> Result<String> {
+    director.run(|| Ok(fs::read_to_string("/proc/thread-self/net/ip_vs_conn")?))
+}
+
 /// The table as `ipvsadm -Ln` prints it.
 pub fn table_text(director: &Namespace) -> Result<String> {
     process::run(director, &["ipvsadm", "-Ln"], "")

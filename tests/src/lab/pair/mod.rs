@@ -32,7 +32,7 @@ pub use self::network::PairNetwork;
 use super::{
     agent::Agent,
     clock::Moment,
-    director::{prepare_ipvs, table::Table, table_watcher::PROC_FILE},
+    director::{connection_table, prepare_ipvs, table::Table, table_watcher::PROC_FILE},
     keepalived,
     namespace::Namespace,
     network::{WAN, ip},
@@ -189,8 +189,11 @@ fn table(director: &Namespace) -> Result<Table> {
 
 /// The connections that a director's kernel has as established, as `CLIENT:PORT`.
 fn established(director: &Namespace) -> Result<Vec<SocketAddr>> {
-    let table = director.run(|| Ok(fs::read_to_string("/proc/thread-self/net/ip_vs_conn")?))?;
-    Ok(table.lines().filter(|line| line.contains("ESTABLISHED")).filter_map(client_of).collect())
+    Ok(connection_table(director)?
+        .lines()
+        .filter(|line| line.contains("ESTABLISHED"))
+        .filter_map(client_of)
+        .collect())
 }
 
 /// The client of a line such as `TCP 0A140001 9C40 C0000250 0050 …`.
