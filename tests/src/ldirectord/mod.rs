@@ -39,6 +39,9 @@ pub struct RoundCounter {
 }
 
 impl RoundCounter {
+    /// The address of the service that counts.
+    pub const ADDRESS: &str = "192.0.2.250";
+
     /// One that keeps its files in this folder.
     pub fn new(folder: &Path) -> Result<Self> {
         let (script, rounds) = (folder.join("round"), folder.join("rounds"));
@@ -55,7 +58,8 @@ impl RoundCounter {
     pub fn add_to(&self, text: &str) -> String {
         let script = self.folder.join("round");
         format!(
-            "{text}\nvirtual=192.0.2.250:9\n    real=10.9.9.9:9 masq\n    checktype=external\n    checkcommand={}\n",
+            "{text}\nvirtual={}:9\n    real=10.9.9.9:9 masq\n    checktype=external\n    checkcommand={}\n",
+            Self::ADDRESS,
             script.display()
         )
     }

@@ -173,6 +173,24 @@ fn fault_a_quiescent_server_loses_its_thresholds() -> Result<()> {
 }
 
 #[test]
+fn fault_the_upper_threshold_before_the_lower_one_is_lost() -> Result<()> {
+    let Some(package) = package() else { return Ok(()) };
+    with_fixture(async |fixture| {
+        let text = HEAD.to_owned() + &web("192.0.2.80:80", &["real=10.0.0.1:80 masq u:20 l:10"]);
+        let mut ldirectord = fixture.start_ldirectord(&package, &text)?;
+        ldirectord.rounds(2).await?;
+        let asked = ldirectord.call_log.calls()?.iter().any(|call| call.contains("-y 10 -r 10.0.0.1:80"));
+        let server = "tcp 192.0.2.80:80 -> 10.0.0.1:80";
+        assert!(asked && !has(&ldirectord.call_log.table()?, server), "a server that the kernel refuses");
+        let mut agent = AgentRun::start(&text)?;
+        agent.round().await?;
+        let expected = format!("{server} masquerade 1 u:20 l:10");
+        assert!(has(agent.dry_run.table(), &expected), "{:#?}", rules(agent.dry_run.table()));
+        Ok(())
+    })
+}
+
+#[test]
 fn fault_an_edit_takes_three_processes() -> Result<()> {
     let Some(package) = package() else { return Ok(()) };
     with_fixture(async |fixture| {

@@ -5,7 +5,7 @@ use std::{
     fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     os::unix::fs::PermissionsExt as _,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -115,8 +115,18 @@ impl Fixture {
 
     /// Starts ldirectord with these services and one more, the last, that counts the rounds.
     pub(crate) fn start_ldirectord(&self, package: &LdirectordPackage, text: &str) -> Result<LdirectordRun> {
+        self.start_ldirectord_with(package, text, &[])
+    }
+
+    /// The same, with more in its environment.
+    pub(crate) fn start_ldirectord_with(
+        &self,
+        package: &LdirectordPackage,
+        text: &str,
+        more: &[(&str, &Path)],
+    ) -> Result<LdirectordRun> {
         let call_log = self.path("calls");
-        let environment = [(CALL_LOG_VARIABLE, call_log.as_path())];
+        let environment = [&[(CALL_LOG_VARIABLE, call_log.as_path())], more].concat();
         let ipvsadm = programs::fake_ipvsadm()?;
         let process = package.start(&self.namespace, &self.counted(text), &ipvsadm, &environment)?;
         Ok(LdirectordRun { process, call_log: CallLog::at(&call_log), counter: self.counter.clone() })

@@ -4,6 +4,7 @@
 //! and `$LVS_LDIRECTORD`, which `cargo xtask test --only ldirectord` sets.
 #![cfg(test)]
 
+mod commands;
 mod compare_runs;
 mod faults;
 mod fixture;

@@ -78,23 +78,47 @@ impl OddLines {
         format!("{name}={first}{value}{last}")
     }
 
-    /// A file as it is written by somebody who doesn't know that lines of virtual services are indented, and whose
+    /// A file as it is written by somebody who doesn't know how far lines of virtual services are indented, and whose
     /// editor has its own quotes. ldirectord refuses it; the agent takes it like the file itself.
     pub(crate) fn sloppy(&mut self, text: &str) -> String {
-        let pair = [("“", "”"), ("‘", "’"), ("„", "“"), ("«", "»")][self.rng.usize(..4)];
-        let mut lines = Vec::new();
-        for line in text.lines() {
-            let line = line.trim_start();
-            let is_quoted = ["request", "receive"].iter().any(|name| line.starts_with(name));
-            match line
-                .split_once('"')
-                .filter(|_| is_quoted)
-                .and_then(|(name, rest)| Some((name, rest.rsplit_once('"')?)))
-            {
-                Some((name, (value, rest))) => lines.push(format!("{name}{}{value}{}{rest}", pair.0, pair.1)),
-                None => lines.push(line.to_owned()),
-            }
+        const PAIRS: [(&str, &str); 5] = [("“", "”"), ("‘", "’"), ("„", "“"), ("«", "»"), ("'", "'")];
+        let quotes = PAIRS[self.rng.usize(..PAIRS.len())];
+        // All lines at the left, or each of a service as it comes.
+        let is_mixed = self.rng.bool();
+        let mut lines: Vec<String> = Vec::new();
+        let mut is_last = true;
+        // Of a service whose lines are mixed the last one is indented: it says where those above it belong.
+        for line in text.lines().rev() {
+            let rest = line.trim_start();
+            let is_indented = rest.len() < line.len() && !rest.starts_with('#');
+            let indent = match (is_mixed && is_indented, is_last) {
+                (false, _) => "",
+                (true, true) => "  ",
+                (true, false) => self.one(&["", "", " ", "   ", "\t", "      "]),
+            };
+            is_last = if is_indented { false } else { is_last || rest.starts_with("virtual") };
+            lines.push(format!("{indent}{}", in_foreign_quotes(rest, quotes)));
         }
+        lines.reverse();
         lines.join("\n") + "\n"
     }
+}
+
+/// A line whose texts are in these quotes.
+fn in_foreign_quotes(line: &str, (open, close): (&str, &str)) -> String {
+    const QUOTED: [&str; 5] = ["request", "receive", "virtualhost", "checkcommand", "real"];
+    if !QUOTED.iter().any(|name| line.starts_with(name)) {
+        return line.to_owned();
+    }
+    let mut parts = line.split('"');
+    let mut quoted = parts.next().unwrap_or_default().to_owned();
+    let rest: Vec<&str> = parts.collect();
+    // A quote that stands alone is something else.
+    if rest.len() % 2 == 1 {
+        return line.to_owned();
+    }
+    for pair in rest.chunks(2) {
+        quoted += &format!("{open}{}{close}{}", pair[0], pair[1]);
+    }
+    quoted
 }

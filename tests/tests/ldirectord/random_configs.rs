@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// How many files are made, each with several services, and with `LVS_LONG`.
-const FILES: u64 = 16;
+const FILES: u64 = 20;
 const MORE_FILES: u64 = 128;
 
 #[test]
@@ -61,6 +61,7 @@ fn sloppy_configs_make_the_same_tables() -> Result<()> {
 fn every_directive_is_generated() {
     let paths = Paths { command: "/check".to_owned(), maintenance: "/maintenance".to_owned() };
     let all: String = (0..FILES).map(|seed| file(seed, &paths).0).collect();
+    let all = all.replace(" = ", "=").replace("= ", "=");
     let missing: Vec<_> = DIRECTIVES.iter().filter(|directive| !all.contains(*directive)).collect();
     assert!(missing.is_empty(), "{missing:?}");
 }
@@ -120,6 +121,11 @@ const DIRECTIVES: &[&str] = &[
     "ipip",
     "service=dns",
     "\"http://10.0.0.",
+    "\"http://localhost:",
+    "[fe80::1]",
+    "224.0.0.1",
+    "/nowhere",
+    "monitorfile=monitor",
     "/tcp",
     "weight ",
     "emailalert=Ops",
@@ -241,10 +247,11 @@ impl Generator<'_> {
             writeln!(text, "fallback6=[::1]:8001{}", self.one(&["", " masq"])).ok();
         }
         let (yes, no) = (self.yes_or_no(), self.yes_or_no());
+        let missing = self.one(&["", "/nowhere"]);
         for line in [
             format!("readdquiescent={yes}"),
             format!("cleanstop={no}"),
-            format!("maintenancedir={}", self.paths.maintenance),
+            format!("maintenancedir={}{missing}", self.paths.maintenance),
             "autoreload=no".to_owned(),
             "emailalertfreq=60".to_owned(),
             "checkcount=1".to_owned(),
@@ -471,6 +478,8 @@ impl Generator<'_> {
             format!("cleanstop={}", self.yes_or_no()),
             format!("servicename=service {number}"),
             "comment=call somebody".to_owned(),
+            // From the folder that it is started in.
+            "monitorfile=monitor".to_owned(),
             "load=\"1\"".to_owned(),
             "emailalertstatus=none".to_owned(),
         ];
@@ -511,6 +520,12 @@ impl Generator<'_> {
             let address = if draft.v6 { format!("[fd00::{host}]") } else { format!("10.0.0.{host}") };
             lines.push(self.server(draft, &address));
         }
+        // One more that the kernel refuses, where it is not the only one that ldirectord finds up.
+        let is_like_others =
+            matches!(draft.check, CheckKind::Connect | CheckKind::On | CheckKind::Off | CheckKind::Nothing);
+        if is_like_others && draft.transport != Transport::Udp && self.happens(2) {
+            lines.push(self.server(draft, if draft.v6 { "[fe80::1]" } else { "224.0.0.1" }));
+        }
     }
 
     fn server(&mut self, draft: &ServiceDraft, address: &str) -> String {
@@ -536,10 +551,11 @@ impl Generator<'_> {
         let least = if draft.fallback { " 2" } else { " 0" };
         let weight = self.one(&["", " 1", " 5", least, " 100"]);
         let asks = matches!(draft.check, CheckKind::Http) && self.happens(4);
-        let asked = match self.rng.u8(..2) {
+        let asked = match self.rng.u8(..3) {
             _ if !asks => String::new(),
             // Another server is asked instead.
             0 => format!(" \"http://10.0.0.{}:{}/own\", \"well\"", self.rng.u8(1..=HOSTS), WEB.start()),
+            1 => format!(" \"http://localhost:{}/own\", \"well\"", WEB.start()),
             _ => " \"own\", \"well\"".to_owned(),
         };
         let limits = self.one(&["", "", " l:5 u:10", " u:7"]);

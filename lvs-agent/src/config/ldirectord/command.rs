@@ -13,8 +13,10 @@ use crate::{
     model::CommandLine,
 };
 
-/// Characters for which a shell is needed, by perlfunc(1), `exec`; but for quotes.
-const SHELL: &str = "$&*(){}[];\\|?<>~`\n";
+/// Characters for which a shell is needed, by perlfunc(1), `exec`; but for quotes, and the backslash.
+const SHELL: &str = "$&*(){}[];|?<>~`\n";
+/// What a backslash takes the meaning from within double quotes (POSIX, Shell Command Language, 2.2.3).
+const ESCAPED: &str = "$`\"\\";
 
 /// What is to be run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,11 +42,17 @@ fn words(text: &str) -> Option<Vec<String>> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
     let mut quote = None;
-    for c in text.chars() {
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
         match quote {
             Some(open) if c == open => quote = None,
             // Within double quotes these are still the shell's.
-            Some('"') if matches!(c, '$' | '`' | '\\') => return None,
+            Some('"') if matches!(c, '$' | '`') => return None,
+            Some('"') if c == '\\' => {
+                let escaped = chars.next_if(|next| ESCAPED.contains(*next));
+                word.get_or_insert_default().push(escaped.unwrap_or(c));
+            }
+            None if c == '\\' => word.get_or_insert_default().push(chars.next()?),
             None if matches!(c, '"' | '\'') => {
                 word.get_or_insert_default();
                 quote = Some(c);
@@ -77,12 +85,18 @@ fn line(text: &str) -> Command {
     }
 }
 
-/// `fallbackcommand`. In a virtual service the quotes around it are ldirectord's own, else the shell's.
+/// `fallbackcommand`. In a virtual service the double quotes around it are ldirectord's own, all others the shell's.
 pub(super) fn fallback(entry: &Entry, findings: &mut Findings) -> Option<Command> {
     let directive = entry.directive.name();
     let text = match entry.home {
         Home::Global => for_shell(entry, findings)?,
-        Home::Virtual(_) => value::optionally_quoted(entry, findings)?,
+        Home::Virtual(_) => match value::between_quotes(&entry.value) {
+            Some((inner, rest)) => {
+                findings.rest(entry, rest);
+                inner.to_owned()
+            }
+            None => for_shell(entry, findings)?,
+        },
     };
     let command = line(&text);
     match &command {
@@ -194,6 +208,9 @@ mod tests {
             ("/bin/\"fb\"", run("/bin/fb", &[])),
             ("/bin/fb \"\"", run("/bin/fb", &[""])),
             ("/bin/fb#x", run("/bin/fb#x", &[])),
+            ("/bin/a\\ b \\$x '\\'", run("/bin/a b", &["$x", "\\"])),
+            ("/bin/fb \"a\\b \\\"c\\\" \\$x\"", run("/bin/fb", &["a\\b \"c\" $x"])),
+            ("/bin/fb \\", shell("/bin/fb \\")),
             ("/bin/fb \"$HOME\"", shell("/bin/fb \"$HOME\"")),
             ("/bin/fb; echo", shell("/bin/fb; echo")),
             ("/bin/fb 'x", shell("/bin/fb 'x")),

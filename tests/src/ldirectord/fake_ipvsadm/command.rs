@@ -1,8 +1,12 @@
 //! What a call of ipvsadm asks for.
 
-use std::{net::SocketAddr, str::FromStr, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    str::FromStr,
+    time::Duration,
+};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use lvs_agent::{
     ipvs::{Destination, Edit, KernelWeight, SchedulerName, Service, ServiceFlags},
     model::{
@@ -129,13 +133,19 @@ impl Options {
     }
 
     fn destination(&self, service: ServiceKey) -> Result<Destination> {
+        let (upper_threshold, lower_threshold) =
+            (self.upper.unwrap_or_default(), self.lower.unwrap_or_default());
+        // So does `ip_vs_add_dest` in net/netfilter/ipvs/ip_vs_ctl.c.
+        ensure!(lower_threshold <= upper_threshold, "the lower threshold is above the upper one");
+        let server = self.ported(service)?;
+        ensure!(is_taken_by_kernel(server.ip()), "the kernel takes no such address");
         Ok(Destination {
-            server: self.ported(service)?,
+            server,
             method: self.method(),
             tunnel: Tunnel::default(),
             weight: KernelWeight(self.weight.unwrap_or(1)),
-            upper_threshold: self.upper.unwrap_or_default(),
-            lower_threshold: self.lower.unwrap_or_default(),
+            upper_threshold,
+            lower_threshold,
         })
     }
 
@@ -165,6 +175,16 @@ impl Options {
             ServiceKey::Mark { .. } => 0,
         };
         Ok(SocketAddr::new(written.parse().context("the server's address")?, port))
+    }
+}
+
+/// Whether a server may have this address, by `ip_vs_new_dest` in `net/netfilter/ipvs/ip_vs_ctl.c`.
+fn is_taken_by_kernel(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => {
+            !address.is_multicast() && !address.is_broadcast() && !address.is_unspecified()
+        }
+        IpAddr::V6(address) => !address.is_multicast() && !address.is_unicast_link_local(),
     }
 }
 

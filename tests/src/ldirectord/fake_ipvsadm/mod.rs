@@ -96,8 +96,12 @@ mod tests {
             "-d -f 7 -6 -r [fd00::1]:80",
             "-D -f 8",
             "-d -t 192.0.2.80:80 -r 10.0.0.2:8080",
+            "-a -t 192.0.2.80:80 -y 10 -r 10.0.0.3:80 -m -w 1",
+            "-a -t 192.0.2.80:80 -r 224.0.0.1:80 -m -w 1",
+            "-a -f 7 -6 -r [fe80::1]:80 -m -w 1",
         ]);
-        assert_eq!(done, [true, true, true, false, true, true, true, false, true, false, false]);
+        assert_eq!(done[..11], [true, true, true, false, true, true, true, false, true, false, false]);
+        assert_eq!(done[11..], [false; 3], "the kernel refuses them");
         let listed = listing::print(&table, false);
         let expected = "\
             TCP  192.0.2.80:80 wrr persistent 300 mask 255.255.255.0\n  \
