@@ -35,12 +35,12 @@ impl<T: Pod> MmapArray<T> {
         })
     }
 
-    /// The first eight bytes of entry `index`, or `None` past the end.
+    /// Eight bytes of entry `index`, the `word`-th; `None` past the end of either.
     #[expect(unsafe_code, reason = "memory that the kernel writes at the same time")]
-    pub(super) fn first_word(&self, index: usize) -> Option<u64> {
-        (index < self.len && size_of::<T>() >= 8).then(|| {
-            // SAFETY: as in `get`; an entry has at least eight bytes, and starts at a multiple of eight.
-            unsafe { self.memory.as_ptr().cast::<T>().add(index).cast::<u64>().read_volatile() }
+    pub(super) fn word(&self, index: usize, word: usize) -> Option<u64> {
+        (index < self.len && word < size_of::<T>() / 8).then(|| {
+            // SAFETY: as in `get`; an entry has so many words, and starts at a multiple of eight.
+            unsafe { self.memory.as_ptr().cast::<T>().add(index).cast::<u64>().add(word).read_volatile() }
         })
     }
 

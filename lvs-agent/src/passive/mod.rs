@@ -56,7 +56,7 @@ pub use detector::{
 };
 pub use error::PassiveError;
 pub use injector::Injector;
-pub use kept_syns::KeptSyns;
+pub use kept_syns::{KeptBrief, KeptSyns};
 pub use open_handshakes::OpenHandshakes;
 pub use programs::{OwnMarks, Programs};
 pub use signature::{Forwarding, forwardings};

@@ -1,6 +1,6 @@
 //! What is decided about each kept SYN: sent again, refused after all, or left alone. Pure.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use lvs_common::{KeptSyn, ServerId};
 
@@ -10,7 +10,7 @@ use super::{
     servers::{News, Servers},
     ways::{To, Way},
 };
-use crate::{event::GivenUp, model::DestinationKey};
+use crate::{event::GivenUp, model::DestinationKey, passive::KeptBrief};
 
 /// A SYN that is older is left to its client, which has tried again itself by then; in ns.
 const OLD: u64 = 3_000_000_000;
@@ -20,11 +20,13 @@ const HELD: u64 = 500_000_000;
 const HELD_LOOK: u64 = 25_000_000;
 /// So long after the last RST that was held back nothing can be left, in ns.
 const HELD_LAST: u64 = HELD + 500_000_000;
+/// How often it is looked whether a flood goes on, in ns.
+const FLOOD_LOOK: u64 = 1_000_000_000;
 
 /// The kept SYNs, as they are now.
 pub(super) trait KeptTable {
-    /// Calls `f` with each that was stored since then, and its place.
-    fn each(&self, since_ns: u64, f: &mut dyn FnMut(usize, &KeptSyn));
+    /// Calls `f` with the main things of each that was stored since then, and its place.
+    fn each(&self, since_ns: u64, f: &mut dyn FnMut(usize, &KeptBrief));
     /// The one in a place.
     fn get(&self, place: usize) -> Option<KeptSyn>;
     /// Whether it was announced that it is sent again, and the programs haven't seen it since.
@@ -44,9 +46,13 @@ pub(super) enum Action {
 #[derive(Debug, Default)]
 pub(super) struct Book {
     ways: BTreeMap<ServerId, Way>,
+    /// Which of them lead to a destination.
+    ids: HashMap<DestinationKey, Vec<ServerId>>,
     /// Whether IPVS has conntrack entries, which cost the first attempt.
     conntrack: bool,
     servers: Servers,
+    /// The servers that are dead and out in all of their services: looked up for every kept SYN.
+    dead: BTreeSet<ServerId>,
     /// When servers were last shown to live.
     cleared: HashMap<DestinationKey, u64>,
     failovers: Vec<Failover>,
@@ -54,11 +60,22 @@ pub(super) struct Book {
     /// When a RST was last known to be held back.
     held_ns: Option<u64>,
     held_look: u64,
+    /// When there was last seen to be a flood.
+    flood_ns: Option<u64>,
 }
 
 impl Book {
     /// Takes new ways.
     pub(super) fn set_ways(&mut self, ways: BTreeMap<ServerId, Way>, conntrack: bool) {
+        self.ids = HashMap::new();
+        for (id, way) in &ways {
+            way.destinations().for_each(|key| self.ids.entry(*key).or_default().push(*id));
+        }
+        self.dead = ways
+            .iter()
+            .filter(|(_, way)| self.servers.are_dead(way.destinations()))
+            .map(|(id, _)| *id)
+            .collect();
         self.ways = ways;
         self.conntrack = conntrack;
     }
@@ -66,23 +83,24 @@ impl Book {
     /// Takes news in.
     pub(super) fn take(&mut self, news: &News, now_ns: u64) {
         if let News::Cleared(keys) = news {
-            let has_way = |key: &&DestinationKey| {
-                self.ways.values().any(|way| way.destinations().any(|own| own == *key))
-            };
-            let known = keys.iter().filter(has_way);
+            let known = keys.iter().filter(|key| self.ids.contains_key(key));
             self.cleared.extend(known.map(|key| (*key, now_ns)));
             self.held_look = self.held_look.min(now_ns);
         }
-        let Some(key) = self.servers.take(news) else { return };
-        let dead = self.ways.values().find(|way| way.destinations().any(|own| *own == key));
-        if let Some(way) = dead.filter(|way| self.is_dead(way)) {
+        let has_died = self.servers.take(news);
+        let Some(key) = news.destination() else { return };
+        let ids = self.ids.get(&key).into_iter().flatten();
+        for (id, way) in ids.clone().filter_map(|id| Some((id, self.ways.get(id)?))) {
+            if self.servers.are_dead(way.destinations()) {
+                self.dead.insert(*id);
+            } else {
+                self.dead.remove(id);
+            }
+        }
+        let dead = ids.filter(|id| has_died && self.dead.contains(id)).find_map(|id| self.ways.get(id));
+        if let Some(way) = dead {
             self.failovers.push(Failover::new(way.destination, Cause::Out, now_ns));
         }
-    }
-
-    /// Whether a server is dead and out, in all of its services.
-    fn is_dead(&self, way: &Way) -> bool {
-        way.destinations().all(|destination| self.servers.is_dead(destination))
     }
 
     /// Whether a server was shown to live since then, and is in.
@@ -100,24 +118,49 @@ impl Book {
         self.held_ns = Some(now_ns);
     }
 
+    /// Whether RSTs may be held back: not in a flood, where nothing would be sent for them.
+    pub(super) fn may_hold_back(&self) -> bool {
+        self.flood_ns.is_none()
+    }
+
     /// When to look next, if there is anything to look for.
     pub(super) fn next_look(&self) -> Option<u64> {
         let failovers = self.failovers.iter().map(Failover::next_look);
-        failovers.chain(self.held_ns.map(|_| self.held_look)).min()
+        let held = self.held_ns.map(|_| self.held_look);
+        let flood = self.flood_ns.map(|at| at + FLOOD_LOOK);
+        failovers.chain(held).chain(flood).min()
     }
 
     /// Decides about all SYNs.
     pub(super) fn look(&mut self, table: &impl KeptTable, now_ns: u64) -> (Vec<Action>, Vec<Outcome>) {
-        let (candidates, flood) = self.candidates(table, now_ns);
         let mut actions = Vec::new();
-        for (place, kept) in candidates {
-            actions.extend(self.decide(table, place, kept, flood, now_ns));
+        let is_search_due = self.is_search_due(now_ns);
+        if is_search_due || self.flood_ns.is_some_and(|at| at + FLOOD_LOOK <= now_ns) {
+            let (candidates, flood) = self.candidates(table, now_ns);
+            self.flood_ns = flood.then_some(now_ns);
+            for (place, kept) in candidates.into_iter().filter(|_| is_search_due) {
+                actions.extend(self.decide(table, place, kept, flood, now_ns));
+            }
         }
-        if self.held_ns.is_some_and(|held_ns| now_ns.saturating_sub(held_ns) > HELD_LAST) {
-            self.held_ns = None;
-            self.cleared.clear();
+        if self.held_look <= now_ns {
+            self.held_look = now_ns + HELD_LOOK;
+            if self.held_ns.is_some_and(|held_ns| now_ns.saturating_sub(held_ns) > HELD_LAST) {
+                self.held_ns = None;
+                self.cleared.clear();
+            }
         }
-        self.held_look = now_ns + HELD_LOOK;
+        let outcomes = self.follow(table, now_ns);
+        (actions, outcomes)
+    }
+
+    /// Whether SYNs are to be searched for: that is much work, and not needed to follow the known ones.
+    fn is_search_due(&self, now_ns: u64) -> bool {
+        let searches = |failover: &Failover| failover.searches() && failover.next_look() <= now_ns;
+        self.held_ns.is_some_and(|_| self.held_look <= now_ns) || self.failovers.iter().any(searches)
+    }
+
+    /// What became of all that were sent again.
+    fn follow(&mut self, table: &impl KeptTable, now_ns: u64) -> Vec<Outcome> {
         let mut outcomes = Vec::new();
         for failover in &mut self.failovers {
             if failover.next_look() <= now_ns {
@@ -131,7 +174,7 @@ impl Book {
             outcomes.extend(outcome);
             !is_over
         });
-        (actions, outcomes)
+        outcomes
     }
 
     /// A SYN could not be sent, for this reason.
@@ -144,14 +187,16 @@ impl Book {
     fn candidates(&self, table: &impl KeptTable, now_ns: u64) -> (Vec<(usize, KeptSyn)>, bool) {
         let mut candidates = Vec::new();
         let mut gauge = FloodGauge::default();
-        table.each(now_ns.saturating_sub(OLD), &mut |place, kept| {
-            let Some(way) = self.ways.get(&kept.server) else { return };
-            let is_dead = self.is_dead(way);
-            if !is_dead {
-                gauge.add(kept, now_ns);
+        table.each(now_ns.saturating_sub(OLD), &mut |place, brief| {
+            if !self.ways.contains_key(&brief.server) {
+                return;
             }
-            if is_open(kept) && (is_dead || kept.held_ns != 0) {
-                candidates.push((place, *kept));
+            let is_dead = self.dead.contains(&brief.server);
+            if !is_dead {
+                gauge.add(brief, now_ns);
+            }
+            if brief.is_open() && (is_dead || brief.held_ns != 0) {
+                candidates.extend(table.get(place).map(|kept| (place, kept)));
             }
         });
         (candidates, gauge.is_flood())
@@ -168,10 +213,11 @@ impl Book {
         let way = self.ways.get(&kept.server)?;
         let (destination, to) = (way.destination, way.to);
         let is_held = kept.held_ns != 0;
-        if is_held && now_ns.saturating_sub(kept.held_ns) >= HELD {
-            return Some(Action::Refuse { kept });
+        let refusal = is_held.then_some(Action::Refuse { kept });
+        if is_held && (flood || now_ns.saturating_sub(kept.held_ns) >= HELD) {
+            return refusal;
         }
-        let cause = if self.is_dead(way) {
+        let cause = if self.dead.contains(&kept.server) {
             Cause::Out
         } else if is_held && self.lives_since(way, kept.held_ns) {
             Cause::Cleared
@@ -185,11 +231,11 @@ impl Book {
         }
         if let Some(reason) = hindrance(&kept, flood, now_ns) {
             failover.give_up(place, &kept, reason);
-            return None;
+            return refusal;
         }
         if !self.allowance.take(&destination, now_ns) {
             self.failover(destination, cause, now_ns).give_up(place, &kept, GivenUp::Cap);
-            return None;
+            return refusal;
         }
         self.failover(destination, cause, now_ns).send(place, &kept, now_ns);
         Some(Action::Retry { place, kept, to, destination })
@@ -217,11 +263,6 @@ fn hindrance(kept: &KeptSyn, flood: bool, now_ns: u64) -> Option<GivenUp> {
     } else {
         (now_ns.saturating_sub(kept.since_ns) > OLD).then_some(GivenUp::Old)
     }
-}
-
-/// Whether nobody has said anything since the SYN.
-fn is_open(kept: &KeptSyn) -> bool {
-    kept.ended_ns == 0 && kept.flags & (KeptSyn::ANSWERED | KeptSyn::RESET) == 0
 }
 
 #[cfg(test)]

@@ -106,6 +106,11 @@ impl Failover {
         self.begun_ns + after * MS
     }
 
+    /// Whether its next look is for further SYNs, not only after those that were sent again.
+    pub(super) fn searches(&self) -> bool {
+        self.looks <= LOOKS.len()
+    }
+
     pub(super) fn looked(&mut self) {
         self.looks += 1;
     }

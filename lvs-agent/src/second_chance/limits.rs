@@ -2,9 +2,7 @@
 
 use std::collections::HashMap;
 
-use lvs_common::KeptSyn;
-
-use crate::model::DestinationKey;
+use crate::{model::DestinationKey, passive::KeptBrief};
 
 /// SYNs that are sent again for one destination within a second: as many as a server of 5,000 new connections a second
 /// has open when it has been silent for 100 ms.
@@ -55,11 +53,11 @@ pub(super) struct FloodGauge {
 
 impl FloodGauge {
     /// Takes in one SYN to a server that is not out.
-    pub(super) fn add(&mut self, kept: &KeptSyn, now_ns: u64) {
-        let age = now_ns.saturating_sub(kept.since_ns);
+    pub(super) fn add(&mut self, brief: &KeptBrief, now_ns: u64) {
+        let age = now_ns.saturating_sub(brief.since_ns);
         if (GROWN..YOUNG).contains(&age) {
             self.begun += 1;
-            self.completed += usize::from(kept.ended_ns != 0);
+            self.completed += usize::from(brief.is_ended);
         }
     }
 
@@ -71,6 +69,8 @@ impl FloodGauge {
 
 #[cfg(test)]
 mod tests {
+    use lvs_common::KeptSyn;
+
     use super::*;
     use crate::second_chance::testing::kept;
 
@@ -100,7 +100,8 @@ mod tests {
             for number in 0..begun {
                 let ended_ns = u64::from(number < completed);
                 let since_ns = now - age;
-                gauge.add(&KeptSyn { since_ns, ended_ns, ..kept("198.51.100.7:1", "10.0.0.1:80") }, now);
+                let kept = KeptSyn { since_ns, ended_ns, ..kept("198.51.100.7:1", "10.0.0.1:80") };
+                gauge.add(&KeptBrief::of(&kept), now);
             }
             gauge.is_flood()
         };

@@ -37,6 +37,14 @@ impl News {
         }
     }
 
+    /// The destination that it is about, if it is about one.
+    pub(super) fn destination(&self) -> Option<DestinationKey> {
+        match self {
+            Self::Down(key) | Self::Up(key) | Self::Out(key) | Self::In(key) => Some(*key),
+            Self::Cleared(_) => None,
+        }
+    }
+
     fn of_edit(edit: &Edit) -> Option<Self> {
         match edit {
             Edit::DeleteDestination(key) => Some(Self::Out(*key)),
@@ -58,27 +66,31 @@ pub(super) struct Servers {
 }
 
 impl Servers {
-    /// Takes news in; the destination that is dead and out since now.
-    pub(super) fn take(&mut self, news: &News) -> Option<DestinationKey> {
-        let key = match news {
-            News::Down(key) => self.down.insert(*key).then_some(*key),
-            News::Out(key) => self.out.insert(*key).then_some(*key),
+    /// Takes news in; whether its destination is dead and out since now.
+    pub(super) fn take(&mut self, news: &News) -> bool {
+        match news {
+            News::Down(key) => self.down.insert(*key) && self.is_dead(key),
+            News::Out(key) => self.out.insert(*key) && self.is_dead(key),
             News::Up(key) => {
                 self.down.remove(key);
-                None
+                false
             }
             News::In(key) => {
                 self.out.remove(key);
-                None
+                false
             }
-            News::Cleared(_) => None,
-        };
-        key.filter(|key| self.is_dead(key))
+            News::Cleared(_) => false,
+        }
     }
 
     /// Whether it is dead and out.
-    pub(super) fn is_dead(&self, key: &DestinationKey) -> bool {
+    fn is_dead(&self, key: &DestinationKey) -> bool {
         self.down.contains(key) && self.out.contains(key)
+    }
+
+    /// Whether all of these are.
+    pub(super) fn are_dead<'k>(&self, mut keys: impl Iterator<Item = &'k DestinationKey>) -> bool {
+        keys.all(|key| self.is_dead(key))
     }
 
     /// Whether it gets new connections, as far as is known.
@@ -118,7 +130,7 @@ mod tests {
         ];
         for (name, all, expected) in cases {
             let mut servers = Servers::default();
-            assert_eq!(all.iter().filter_map(|news| servers.take(news)).count(), expected, "{name}");
+            assert_eq!(all.iter().filter(|news| servers.take(news)).count(), expected, "{name}");
         }
     }
 }

@@ -29,7 +29,7 @@ use crate::{
     ipvs::Sysctl,
     messages::{RefusedChances, WatchedServices},
     model::VirtualService,
-    passive::{KeptSyns, Targets},
+    passive::{KeptBrief, KeptSyns, Targets},
     supervision::Restartable,
     telemetry::metrics,
 };
@@ -87,8 +87,8 @@ impl Subscriber for Feed {
 }
 
 impl KeptTable for KeptSyns {
-    fn each(&self, since_ns: u64, f: &mut dyn FnMut(usize, &KeptSyn)) {
-        self.since(since_ns).for_each(|(place, kept)| f(place, &kept));
+    fn each(&self, since_ns: u64, f: &mut dyn FnMut(usize, &KeptBrief)) {
+        self.briefs_since(since_ns).for_each(|(place, brief)| f(place, &brief));
     }
 
     fn get(&self, place: usize) -> Option<KeptSyn> {
@@ -232,7 +232,8 @@ impl Worker {
 
     fn show_life(&mut self) {
         let now_ns = monotonic_ns();
-        let held = self.kept.show_life(now_ns, HELD_MOST);
+        let most = if self.book.may_hold_back() { HELD_MOST } else { 0 };
+        let held = self.kept.show_life(now_ns, most);
         if held != self.held {
             metrics::count_held_back(held.saturating_sub(self.held));
             self.held = held;
@@ -245,7 +246,12 @@ impl Worker {
             self.show_life();
         }
         self.sender.forget_devices();
-        self.book.look(&self.kept, monotonic_ns())
+        let might_hold_back = self.book.may_hold_back();
+        let looked = self.book.look(&self.kept, monotonic_ns());
+        if might_hold_back != self.book.may_hold_back() {
+            self.show_life();
+        }
+        looked
     }
 
     fn act(&mut self, actions: Vec<Action>) {

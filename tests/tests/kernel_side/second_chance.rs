@@ -40,7 +40,7 @@ impl Bench {
     }
 
     fn all(&self) -> Vec<KeptSyn> {
-        self.kept.since(0).map(|(_, kept)| kept).collect()
+        self.kept.briefs_since(0).filter_map(|(place, _)| self.kept.get(place)).collect()
     }
 
     /// Those of one client: loading the programs takes a VM seconds, so that the rows of a table share them.
@@ -54,7 +54,7 @@ impl Bench {
     }
 
     fn announce(&mut self) {
-        let (place, _) = self.kept.since(0).next().expect("a SYN is kept");
+        let (place, _) = self.kept.briefs_since(0).next().expect("a SYN is kept");
         self.kept.announce(place, monotonic_ns());
     }
 }

@@ -21,11 +21,11 @@ struct Invented {
 }
 
 impl KeptTable for Invented {
-    fn each(&self, since_ns: u64, f: &mut dyn FnMut(usize, &KeptSyn)) {
+    fn each(&self, since_ns: u64, f: &mut dyn FnMut(usize, &KeptBrief)) {
         self.places
             .iter()
             .filter(|(_, kept)| kept.stored_ns > since_ns)
-            .for_each(|(place, kept)| f(*place, kept));
+            .for_each(|(place, kept)| f(*place, &KeptBrief::of(kept)));
     }
 
     fn get(&self, place: usize) -> Option<KeptSyn> {
@@ -173,7 +173,9 @@ fn a_refusal_that_is_held_back_is_decided_or_let_through() {
     let mut undecided = book(false);
     undecided.held(T0);
     assert_eq!(look(&mut undecided, &held, T0 + 480 * MS), (vec![], 0));
-    assert_eq!(look(&mut undecided, &held, T0 + 495 * MS), (vec![], 1), "half a second has passed");
+    let next = undecided.next_look().expect("it is looked again");
+    assert!(next <= T0 + 515 * MS, "soon");
+    assert_eq!(look(&mut undecided, &held, next), (vec![], 1), "half a second has passed");
     assert_eq!(look(&mut undecided, &table([]), T0 + 1200 * MS), (vec![], 0));
     assert_eq!(undecided.next_look(), None, "and nothing is left");
 }
@@ -191,6 +193,77 @@ fn caps_and_floods_are_reasons_to_send_nothing() {
     assert_eq!(look(&mut flooded, &flood, T0).0, NOTHING);
     let [outcome] = &outcomes(&mut flooded, &flood)[..] else { panic!("one failover") };
     assert_eq!(outcome.given_up, [(GivenUp::Flood, 1)].into());
+}
+
+#[test]
+fn in_a_flood_no_refusal_is_held_back() {
+    let held = KeptSyn { held_ns: T0 - 10 * MS, ..syn(0, 11) };
+    let flood = |held: Option<KeptSyn>| table((0..1000).map(|_| syn(1, 500)).chain(held));
+    for is_dead in [false, true] {
+        let mut book = book(false);
+        assert!(book.may_hold_back());
+        book.held(T0);
+        if is_dead {
+            dies(&mut book, 0, T0);
+        }
+        let (retried, refused) = look(&mut book, &flood(Some(held)), T0);
+        assert_eq!((retried, refused, book.may_hold_back()), (vec![], 1, false), "as without second chance");
+        // The same flood a second later, and then none.
+        let later = |kept: KeptSyn, by: u64| KeptSyn {
+            stored_ns: kept.stored_ns + by,
+            since_ns: kept.since_ns + by,
+            ..kept
+        };
+        let goes_on = table((0..1000).map(|_| later(syn(1, 500), 1000 * MS)));
+        look(&mut book, &goes_on, T0 + 1000 * MS);
+        assert!(!book.may_hold_back(), "it goes on");
+        let at = book.next_look().expect("it is looked whether it goes on");
+        assert!(at <= T0 + 2000 * MS);
+        look(&mut book, &table([]), T0 + 2000 * MS);
+        assert!(book.may_hold_back(), "it is over");
+    }
+}
+
+#[test]
+fn a_refusal_beyond_the_cap_goes_to_its_client_at_once() {
+    let mut book = book(false);
+    let most = super::super::limits::PER_DESTINATION as usize;
+    let held = KeptSyn { held_ns: T0 - 10 * MS, ..syn(0, 11) };
+    dies(&mut book, 0, T0);
+    let (retried, refused) = look(&mut book, &table((0..most + 7).map(|_| held)), T0);
+    assert_eq!((retried.len(), refused), (most, 7));
+}
+
+/// What a search costs in a flood, it must not cost while only outcomes are waited for.
+#[test]
+fn places_are_searched_only_while_further_syns_may_come() {
+    #[derive(Default)]
+    struct Counted(Invented, std::cell::Cell<usize>);
+    impl KeptTable for Counted {
+        fn each(&self, since_ns: u64, f: &mut dyn FnMut(usize, &KeptBrief)) {
+            self.1.set(self.1.get() + 1);
+            self.0.each(since_ns, f);
+        }
+
+        fn get(&self, place: usize) -> Option<KeptSyn> {
+            self.0.get(place)
+        }
+
+        fn is_announced(&self, place: usize) -> bool {
+            self.0.is_announced(place)
+        }
+    }
+    let mut book = book(false);
+    let mut table = Counted(table([syn(0, 50)]), std::cell::Cell::default());
+    dies(&mut book, 0, T0);
+    let mut looks = 0;
+    while let Some(at) = book.next_look() {
+        book.look(&table, at);
+        table.0.announced.insert(0);
+        looks += 1;
+    }
+    assert_eq!(table.1.get(), 5, "the first, and those 10, 30, 60 and 100 ms later");
+    assert!(looks > 20, "nobody answers: {looks}");
 }
 
 #[test]
