@@ -12,8 +12,7 @@ use lvs_tests::{
         director::{connection_table, mark, prepare_ipvs},
         faults::Fault,
         layout::{Family, Layout, Method, PORT, SECOND_PORT},
-        namespace::Namespace,
-        network::set,
+        network::{Network, set},
         process,
     },
     say,
@@ -49,15 +48,15 @@ fn expect_nobody_harmed(setup: &Setup, faults: &[(Fault, Duration)]) -> Result<(
     expect_nobody_harmed_in(setup, |_| Ok(()), faults)
 }
 
-/// The same in a director that was prepared.
+/// The same in a network that was prepared.
 fn expect_nobody_harmed_in(
     setup: &Setup,
-    prepare: impl FnOnce(&Namespace) -> Result<()>,
+    prepare: impl FnOnce(&Network) -> Result<()>,
     faults: &[(Fault, Duration)],
 ) -> Result<()> {
     let lab = Lab::build(&setup.layout)?;
     prepare_ipvs(&lab.network.director)?;
-    prepare(&lab.network.director)?;
+    prepare(&lab.network)?;
     let mut testbed = Testbed::in_lab(lab, setup)?;
     let mut violations = Vec::new();
     for (server, (fault, limit)) in faults.iter().enumerate() {
@@ -119,7 +118,7 @@ fn clients_of_a_server_that_several_addresses_lead_to_notice_nothing() -> Result
     let mut by_mark = setup(layout);
     by_mark.load = by_mark.load.to(&[layout.service(), layout.second_service()]);
     by_mark.config = by_mark.config.by_mark(MARK, &layout);
-    let marks = |director: &Namespace| mark(director, &layout, &[PORT, SECOND_PORT], MARK);
+    let marks = |network: &Network| mark(&network.director, &layout, &[PORT, SECOND_PORT], MARK);
     expect_nobody_harmed_in(&by_mark, marks, &faults[..1])?;
     let mut two = setup(layout);
     two.load = two.load.to(&[layout.service(), layout.second_service()]);
@@ -140,16 +139,28 @@ fn removal_persistence_and_conntrack_are_no_hindrance() -> Result<()> {
     expect_nobody_harmed(&removed, &[killed[0], (Fault::PortFiltered, SILENT)])?;
     let mut persistent = setup(masquerade);
     persistent.config.service[0].persistent = Some("300s".to_owned());
-    let templates = |director: &Namespace| set(director, &["net/ipv4/vs/expire_quiescent_template=1"]);
+    let templates = |network: &Network| set(&network.director, &["net/ipv4/vs/expire_quiescent_template=1"]);
     expect_nobody_harmed_in(&persistent, templates, &killed)?;
     // Without a rule that asks for the state of connections the kernel keeps none.
-    let states = |director: &Namespace| {
-        set(director, &["net/ipv4/vs/conntrack=1"])?;
+    let states = |network: &Network| {
+        set(&network.director, &["net/ipv4/vs/conntrack=1"])?;
         let rules = "table ip lab { chain states { type filter hook forward priority 0; ct state invalid counter; }; \
                      chain input { type filter hook input priority 0; ct state new counter; }; }\n";
-        process::run(director, &["nft", "-f", "-"], rules).map(drop)
+        process::run(&network.director, &["nft", "-f", "-"], rules).map(drop)
     };
     expect_nobody_harmed_in(&setup(masquerade), states, &killed)
+}
+
+/// Nothing can be put into the ingress of such a device as a frame: a raw socket sends.
+#[test]
+#[ignore = "needs root, IPVS and the agent: cargo xtask test"]
+fn clients_behind_a_device_without_ethernet_notice_nothing() -> Result<()> {
+    let faults = [(Fault::ProcessKilled, REFUSED), (Fault::PortFiltered, SILENT)];
+    for method in [Method::Masquerade, Method::DirectRoute] {
+        let faults = if method == Method::Masquerade { &faults[..] } else { &faults[1..] };
+        expect_nobody_harmed_in(&setup(Layout::new(method)), Network::lead_clients_through_gre, faults)?;
+    }
+    Ok(())
 }
 
 /// A server that is taken for dead, and answers the first SYN after another server has answered the second.

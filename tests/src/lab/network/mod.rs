@@ -2,7 +2,7 @@
 
 pub mod netlink;
 
-use std::{fs, iter, path::Path, time::Duration};
+use std::{fs, iter, net::IpAddr, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result};
 
@@ -70,6 +70,20 @@ impl Network {
         let micros = round_trip.as_micros();
         let script = format!("qdisc add dev {WAN} root netem delay {micros}us limit 100000\n");
         process::run(&self.clients, &["tc", "-batch", "-"], &script).map(drop)
+    }
+
+    /// From now on the way between clients and director leads through a GRE tunnel: devices without Ethernet.
+    pub fn lead_clients_through_gre(&self) -> Result<()> {
+        let AddressPlan { vip, clients, client_wan, director_wan, host, .. } =
+            AddressPlan::of(self.layout.family);
+        let tunnel = |local: IpAddr, remote: IpAddr, behind: &str| {
+            format!(
+                "link add wan-gre type gre local {local} remote {remote}\nlink set wan-gre up\n\
+                 route replace {behind} dev wan-gre\n"
+            )
+        };
+        ip(&self.director, &tunnel(director_wan, client_wan, clients))?;
+        ip(&self.clients, &tunnel(client_wan, director_wan, &format!("{vip}/{host}"))).map(drop)
     }
 
     /// All devices.
