@@ -1,6 +1,9 @@
 //! SYNs that are kept for a second chance, and RSTs that are held back.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    collections::HashSet,
+    net::{IpAddr, SocketAddr},
+};
 
 use lvs_agent::{clock::monotonic_ns, model::SecondChance, passive::KeptSyns};
 use lvs_common::{KeptSyn, ServerId, chance};
@@ -170,6 +173,33 @@ fn a_syn_that_goes_to_another_server_keeps_its_beginning() {
     let [after] = bench.all()[..] else { panic!("one SYN is kept") };
     assert_eq!((after.server.0, after.since_ns, after.retries), (MASQUERADED, before.since_ns, 1));
     assert_eq!(bench.harness.counters(MASQUERADED).syn, 1);
+}
+
+/// More clients than places: a younger SYN takes the place of an older one, whose packets say nothing of the younger.
+#[test]
+fn a_full_table_keeps_the_youngest() {
+    const CLIENTS: usize = KeptSyn::PLACES + KeptSyn::PLACES / 4;
+    let from = |number: usize| {
+        let [_, a, b, c] = u32::try_from(number).expect("few").to_be_bytes();
+        SocketAddr::from(([10, 64 + a, b, c], 40_000))
+    };
+    let mut bench = Bench::new(chance::KEEP);
+    for number in 0..CLIENTS {
+        bench.harness.run(OUT, &tcp(from(number), server(), SYN).sequence(100).frame());
+    }
+    let kept: HashSet<[u32; 4]> = bench.all().iter().map(|kept| kept.client).collect();
+    // Where n have fallen into m places at random, 1 - exp(-n/m) of the places are taken.
+    let expected = KeptSyn::PLACES * 71 / 100;
+    assert!((expected - 1000..expected + 1000).contains(&kept.len()), "{}", kept.len());
+    assert!(kept.contains(&words(from(CLIENTS - 1).ip())), "the youngest");
+    let further = 0..CLIENTS / 8;
+    let known = further.clone().filter(|number| kept.contains(&words(from(*number).ip()))).count();
+    assert!(known < further.len(), "some of the oldest are gone");
+    let open = bench.open();
+    for number in further {
+        bench.harness.run(OUT, &tcp(from(number), server(), ACK).sequence(101).frame());
+    }
+    assert_eq!(bench.open(), open - known, "only their own handshakes have gone on");
 }
 
 #[test]

@@ -173,12 +173,11 @@ impl Lines {
 
     fn arguments(&mut self) -> String {
         let words = ["-x", "a b", "it's", "--to=a,b", "", "a;b", "#1", "a#1", "*.cf", "ü", "$none", "a>b"];
-        (0..self.rng.usize(..4))
-            .map(|_| {
-                let word = self.one(&words);
-                format!("{}{}", self.one(&[" ", "  ", "\t"]), self.quoted(word))
-            })
-            .collect()
+        let arguments = (0..self.rng.usize(..4)).map(|_| {
+            let word = self.one(&words);
+            format!("{}{}", self.one(&[" ", "  ", "\t"]), self.quoted(word))
+        });
+        arguments.collect::<Vec<_>>().concat()
     }
 
     /// A word as somebody might quote it for a shell.

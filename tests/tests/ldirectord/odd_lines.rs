@@ -118,7 +118,7 @@ fn in_foreign_quotes(line: &str, (open, close): (&str, &str)) -> String {
         return line.to_owned();
     }
     for pair in rest.chunks(2) {
-        quoted += &format!("{open}{}{close}{}", pair[0], pair[1]);
+        quoted += &[open, pair[0], close, pair[1]].concat();
     }
     quoted
 }

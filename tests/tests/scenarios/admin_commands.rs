@@ -116,8 +116,7 @@ fn a_failover_is_seen_with_its_reason_and_its_timeline() -> Result<()> {
     let line = status.stdout.lines().find(|line| line.contains(&server)).unwrap_or_default();
     assert!(line.contains(" down ") && line.contains("connection refused"), "{status}");
     assert_eq!(status.code, Some(1), "{status}");
-    let json: serde_json::Value =
-        serde_json::from_str(&testbed.agent.command(&["status", "--json"])?.stdout)?;
+    let json: serde_json::Value = serde_json::from_str(&testbed.agent.ask(&["status", "--json"])?.stdout)?;
     let seen = &json["services"][0]["servers"][0];
     assert_eq!((&json["version"], &json["health"]), (&1.into(), &"degraded".into()), "{json}");
     assert_eq!((&seen["table_weight"], &seen["state"]), (&0.into(), &"down".into()), "{json}");

@@ -19,7 +19,7 @@ const OUT: Duration = Duration::from_millis(25);
 /// Waits until each server has its idle connection. The status is as of now; metrics may be of a moment before.
 fn wait_until_kept(testbed: &mut Testbed) -> Result<()> {
     testbed.wait("every server to have an idle connection", EDIT_LIMIT, |testbed| {
-        let status = testbed.agent.command(&["status", "--json"])?;
+        let status = testbed.agent.ask(&["status", "--json"])?;
         let status: Value = serde_json::from_str(&status.stdout)?;
         let services = status["services"].as_array().into_iter().flatten();
         let mut servers = services.flat_map(|service| service["servers"].as_array().into_iter().flatten());

@@ -120,7 +120,7 @@ fn private_services_are_nobody_elses_affair_and_go_with_the_agent() -> Result<()
     let mut testbed = start(&setup(Method::DirectRoute))?;
     let director = testbed.lab.network.director.clone();
     assert_eq!(private(&director)?, (3, true), "{}", table_text(&director)?);
-    let status = testbed.agent.command(&["status", "--json"])?.stdout;
+    let status = testbed.agent.ask(&["status", "--json"])?.stdout;
     assert!(status.contains(&format!("from {SOURCE}")), "the way is told: {status}");
     assert!(!status.contains("\"key\":\"mark"), "no private service is shown: {status}");
     let metrics = testbed.agent.metrics()?;
@@ -174,7 +174,7 @@ fn probes_to_the_vip_are_no_clients_of_the_service() -> Result<()> {
     })?;
     // The kernel sums its counters up every two seconds.
     std::thread::sleep(Duration::from_secs(3));
-    let status = agent.command(&["status", "--json"])?.stdout;
+    let status = agent.ask(&["status", "--json"])?.stdout;
     ensure!(status.contains("\"connections\":0,"), "no client has come: {status}");
     let text = agent.metrics()?;
     for name in ["lvs_passive_syn_total", "lvs_passive_handshakes_total"] {
