@@ -17,6 +17,7 @@ mod peers;
 mod process;
 mod progress;
 mod run;
+mod scripts;
 mod setup;
 mod supply;
 mod test;

@@ -77,6 +77,14 @@ const MONITORING: &[&str] = &["jsonnet", "prometheus", "prometheus-node-exporter
 /// Tells the scenarios where they are unpacked.
 pub(crate) const MONITORING_VARIABLE: &str = "LVS_MONITORING";
 
+/// Debian's package with shellcheck.
+const SHELLCHECK: &[&str] = &["shellcheck"];
+
+/// shellcheck, downloaded unless it is there already.
+pub(crate) fn shellcheck(cache: &Cache) -> Result<Unpacked> {
+    cache.packages(SHELLCHECK)
+}
+
 /// Debian's packages with a browser without a window, and letters for it.
 const BROWSER: &[&str] = &["chromium-headless-shell", "fonts-dejavu-core"];
 

@@ -65,6 +65,7 @@ ipvsadm -a -t 192.0.2.80:80 -r 10.9.1.2:80 -m
 ipvsadm -a -t 192.0.2.80:80 -r 10.9.2.2:80 -m
 # One request of the client's; not busybox' wget, which needs the C library's name services.
 fetch() {
+    # shellcheck disable=SC2016 # Perl's variables
     ip netns exec client perl -MIO::Socket::INET -e '
         alarm 3;
         my $server = IO::Socket::INET->new(PeerAddr => "192.0.2.80:80", Timeout => 2) or exit 1;
@@ -78,6 +79,7 @@ check "the director forwards without an agent" within 10 fetch
 cp "$old" "$root/old.deb"
 cp "$new" "$root/new.deb"
 mount --bind "$root" "$root"
+# shellcheck disable=SC2016 # the inner shell's variables
 unshare --fork --pid --mount --cgroup --ipc --uts sh -c '
     mount --make-rprivate /
     cd "$0"
@@ -224,7 +226,7 @@ sleep 2
 inside env DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends /new.deb >/tmp/upgrade.log 2>&1 ||
     { bad "apt upgrades the package"; cat /tmp/upgrade.log; }
 check "all is up after the upgrade" within 30 all_up
-[ "$(main)" != "$processes" ] && ok "another process runs" || bad "another process runs"
+check "another process runs" [ "$(main)" != "$processes" ]
 check "the changed configuration is kept" grep -q 'name = "web"' "/proc/$systemd/root/etc/lvs-agent/lvs-agent.toml"
 sleep 2
 touch /tmp/stop
@@ -238,7 +240,8 @@ inside env DEBIAN_FRONTEND=noninteractive apt-get purge --yes lvs-agent >/tmp/pu
     { bad "apt purges the package"; cat /tmp/purge.log; }
 left=$(inside find / -xdev -name '*lvs-agent*' -not -path '/proc/*' -not -path '/sys/*' -not -path '/var/log/journal/*' \
     -not -path '/tmp/*' -not -path '/var/lib/systemd/*')
-[ -z "$left" ] && ok "nothing is left of it" || bad "left after the purge: $left"
+check "nothing is left of it" [ -z "$left" ]
+[ -z "$left" ] || echo "        left after the purge: $left"
 check "the director still forwards" fetch
 check "to both servers" contains "10.9.2.2:80" ipvsadm -Ln
 

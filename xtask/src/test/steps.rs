@@ -21,7 +21,7 @@ use crate::build::{self, AGENT_VARIABLE, OBJECT_VARIABLE};
 use crate::cache::Cache;
 use crate::peers::{BIRD, KEEPALIVED};
 use crate::vm::{self, Clock, Streams, VmOptions, kernel};
-use crate::{apt, dist, mixin, paths, process, supply, tidy, tools};
+use crate::{apt, dist, mixin, paths, process, scripts, supply, tidy, tools};
 
 /// The package with the tests that need more than one process.
 const TESTS: &str = "lvs-tests";
@@ -68,6 +68,8 @@ pub(crate) enum Step {
     Clippy,
     /// The mixin's alerts fire when they should, and what is made of it is up to date
     Mixin,
+    /// shellcheck has nothing to say of the shell scripts
+    Scripts,
     /// Unit and property tests, and tests of the command line
     Unit,
     /// Each check against a real server of its protocol
@@ -93,6 +95,7 @@ pub(super) enum Run {
     Build,
     Clippy { package: &'static [&'static str] },
     Mixin,
+    Scripts,
     Unit,
     Checks,
     Ldirectord,
@@ -171,6 +174,7 @@ impl<'a> Session<'a> {
                 ),
             ],
             Step::Mixin => named("mixin", Run::Mixin),
+            Step::Scripts => named("scripts", Run::Scripts),
             Step::Unit => named("unit", Run::Unit),
             Step::Checks => named("checks", Run::Checks),
             Step::Ldirectord => named("ldirectord", Run::Ldirectord),
@@ -196,6 +200,7 @@ impl<'a> Session<'a> {
                 plain(process::cargo().arg("clippy").args(package).args(["--", "--deny", "warnings"]))
             }
             Run::Mixin => Ok(mixin::check(self.cache)?.into_iter().map(Counts::one).sum()),
+            Run::Scripts => Ok(Counts::one(scripts::check(self.cache)?)),
             Run::Unit => self.unit(),
             Run::Checks => self.checks(),
             Run::Ldirectord => self.ldirectord(),

@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # The VM's first process after init.sh: sets the system up, runs the command, tells the host how it ended.
 # Three ports lead to the host: p1 takes the command's standard output, p2 its standard error, p3 is for us two.
 PATH=/run/lvs/bin

@@ -32,10 +32,11 @@ mount -t tmpfs -o mode=755 run run
 mkdir -p run/lvs/out
 cp -a /bin run/lvs/bin
 cp -a /guest run/lvs/guest
+# shellcheck disable=SC2154 # the kernel's command line sets it
 cp -a "/host$lvs_job/command" "/host$lvs_job/mark" run/lvs || fail "cannot read $lvs_job"
 
+# shellcheck disable=SC2154 # the same
 release=${lvs_modules##*/}
 mkdir -p "lib/modules/$release"
 mount --bind "/host$lvs_modules" "lib/modules/$release" || fail "cannot reach the kernel's modules"
 exec switch_root /root /run/lvs/bin/sh /run/lvs/guest
-fail "cannot leave the first file system"
