@@ -12,7 +12,7 @@ use lvs_tests::{
         director::{connection_table, mark, prepare_ipvs},
         faults::Fault,
         layout::{Family, Layout, Method, PORT, SECOND_PORT},
-        network::{Network, set},
+        network::{LAN, Network, WAN, set},
         process,
     },
     say,
@@ -149,6 +149,21 @@ fn removal_persistence_and_conntrack_are_no_hindrance() -> Result<()> {
         process::run(&network.director, &["nft", "-f", "-"], rules).map(drop)
     };
     expect_nobody_harmed_in(&setup(masquerade), states, &killed)
+}
+
+/// What operators set against floods and for takeovers.
+#[test]
+#[ignore = "needs root, IPVS and the agent: cargo xtask test"]
+fn cookies_reverse_path_filters_and_settings_of_ipvs_are_no_hindrance() -> Result<()> {
+    let faults = [(Fault::ProcessKilled, REFUSED), (Fault::PortFiltered, SILENT)];
+    let settings = |network: &Network| {
+        let strict = ["all", "default", WAN, LAN].map(|device| format!("net/ipv4/conf/{device}/rp_filter=1"));
+        set(&network.director, &strict.each_ref().map(String::as_str))?;
+        set(&network.director, &["net/ipv4/vs/sloppy_tcp=1", "net/ipv4/vs/conn_reuse_mode=0"])?;
+        network.servers.iter().try_for_each(|server| set(server, &["net/ipv4/tcp_syncookies=2"]))
+    };
+    expect_nobody_harmed_in(&setup(Layout::new(Method::Masquerade)), settings, &faults)?;
+    expect_nobody_harmed_in(&setup(Layout::new(Method::DirectRoute)), settings, &faults[1..])
 }
 
 /// Nothing can be put into the ingress of such a device as a frame: a raw socket sends.
