@@ -42,6 +42,9 @@ pub struct KeptBrief {
 }
 
 impl KeptBrief {
+    /// The flags of a SYN that the server has answered or the client has given up.
+    const ANSWERED: u8 = KeptSyn::ANSWERED | KeptSyn::RESET;
+
     /// That of a SYN.
     #[must_use]
     pub fn of(kept: &KeptSyn) -> Self {
@@ -50,7 +53,7 @@ impl KeptBrief {
             since_ns: kept.since_ns,
             held_ns: kept.held_ns,
             is_ended: kept.ended_ns != 0,
-            is_answered: kept.flags & (KeptSyn::ANSWERED | KeptSyn::RESET) != 0,
+            is_answered: kept.flags & Self::ANSWERED != 0,
         }
     }
 
@@ -104,7 +107,7 @@ impl KeptSyns {
             since_ns: word(offset_of!(KeptSyn, since_ns))?,
             held_ns: word(offset_of!(KeptSyn, held_ns))?,
             is_ended: word(offset_of!(KeptSyn, ended_ns))? != 0,
-            is_answered: byte(offset_of!(KeptSyn, flags))? & (KeptSyn::ANSWERED | KeptSyn::RESET) != 0,
+            is_answered: byte(offset_of!(KeptSyn, flags))? & KeptBrief::ANSWERED != 0,
         })
     }
 

@@ -196,7 +196,9 @@ impl Book {
                 gauge.add(brief, now_ns);
             }
             if brief.is_open() && (is_dead || brief.held_ns != 0) {
-                candidates.extend(table.get(place).map(|kept| (place, kept)));
+                // It may have been answered since its main things were read.
+                let kept = table.get(place).filter(|kept| KeptBrief::of(kept).is_open());
+                candidates.extend(kept.map(|kept| (place, kept)));
             }
         });
         (candidates, gauge.is_flood())

@@ -123,6 +123,28 @@ fn only_open_handshakes_of_a_dead_server_that_is_out_are_begun_anew() {
     }
 }
 
+/// What is read of all SYNs and what is read of one are of two moments.
+#[test]
+fn a_syn_that_is_answered_while_it_is_looked_at_is_left_alone() {
+    struct Answered(Invented);
+    impl KeptTable for Answered {
+        fn each(&self, since_ns: u64, f: &mut dyn FnMut(usize, &KeptBrief)) {
+            self.0.each(since_ns, f);
+        }
+
+        fn get(&self, place: usize) -> Option<KeptSyn> {
+            self.0.get(place).map(|kept| KeptSyn { flags: KeptSyn::ANSWERED, ..kept })
+        }
+
+        fn is_announced(&self, place: usize) -> bool {
+            self.0.is_announced(place)
+        }
+    }
+    let mut book = book(false);
+    dies(&mut book, 0, T0);
+    assert_eq!(book.look(&Answered(table([syn(0, 50)])), T0).0, []);
+}
+
 #[test]
 fn nothing_is_sent_before_both_death_and_edit_are_known() {
     let table = table([syn(0, 50)]);
