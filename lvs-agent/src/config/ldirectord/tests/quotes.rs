@@ -103,7 +103,7 @@ fn a_quote_at_one_end_is_refused() {
         ("request=index.html'", "has the quote ' at one end only"),
         ("request=\"index.html", "has one quote only"),
         ("checkcommand=‘/bin/true", "has the quote ‘ at one end only"),
-        ("fallbackcommand=’x", "has the quote ’, which no shell knows"),
+        ("virtualhost=www.example.org’\n    fallbackcommand=’x", "has the quote ’, which no shell knows"),
     ] {
         let error = reading(&one_server(line)).expect_err(line);
         assert!(error.contains(words), "{line}: {error}");
