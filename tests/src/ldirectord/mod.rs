@@ -6,7 +6,7 @@ use std::{
     env,
     ffi::OsString,
     fs,
-    os::unix::fs::{PermissionsExt as _, symlink},
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Duration,
@@ -16,7 +16,11 @@ use anyhow::{Context as _, Result, bail};
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
-use crate::lab::{namespace::Namespace, process::Process, wait};
+use crate::lab::{
+    namespace::Namespace,
+    process::{Process, programs},
+    wait,
+};
 
 /// Where ldirectord's package is unpacked, with the Perl modules that it needs.
 pub const PACKAGE_VARIABLE: &str = "LVS_LDIRECTORD";
@@ -47,8 +51,7 @@ impl RoundCounter {
         let (script, rounds) = (folder.join("round"), folder.join("rounds"));
         let text =
             format!("#!/bin/sh\ntest \"${CALLER_VARIABLE}\" != ldirectord || echo >> {}\n", rounds.display());
-        fs::write(&script, text)?;
-        fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
+        programs::write_script(&script, &text)?;
         fs::write(rounds, "")?;
         Ok(Self { folder: folder.to_owned() })
     }

@@ -15,7 +15,7 @@ use lvs_tests::packets::{
 use crate::{
     fixture::{
         Fixture, MAC, MASQUERADED, MASQUERADED6, ROUTED, TUNNELLED, client, client6, far, near, server,
-        server6, vip,
+        server6, socket, vip,
     },
     harness::{Harness, OUT, PASS},
 };
@@ -94,7 +94,7 @@ fn syns_are_kept_as_they_left_whatever_the_way() {
     let from = [0, 1, 2].map(client_number);
     let direct = tcp(from[1], vip(), SYN).sequence(100).frame().to_mac(MAC);
     let tunnelled = tcp(from[2], vip(), SYN).sequence(100).packet().ipip(near(), far()).frame();
-    let extended6: SocketAddr = "[2001:db8:7::8]:40000".parse().unwrap();
+    let extended6 = socket("[2001:db8:7::8]:40000");
     let options = [Extension::Options(protocol::HOP_BY_HOP, 0), Extension::Options(protocol::DESTINATION, 2)];
     let extended = tcp(extended6, server6(), SYN).sequence(100).packet().extensions(&options).frame();
     let cases = [

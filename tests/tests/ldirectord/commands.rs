@@ -6,7 +6,6 @@ use std::{
     ffi::OsString,
     fmt::Write as _,
     fs,
-    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -17,7 +16,10 @@ use lvs_agent::{
     config::{self, Strictness},
     model::{CommandLine, ServiceKey},
 };
-use lvs_tests::ldirectord::{CALLER_VARIABLE, RoundCounter};
+use lvs_tests::{
+    lab::process::programs,
+    ldirectord::{CALLER_VARIABLE, RoundCounter},
+};
 
 use crate::{
     fixture::{Fixture, with_fixture},
@@ -71,9 +73,7 @@ impl Notes {
              >> \"{shown}/of-${CALLER_VARIABLE}\"\n"
         );
         for program in PROGRAMS {
-            let file = folder.join(program);
-            fs::write(&file, &script)?;
-            fs::set_permissions(&file, fs::Permissions::from_mode(0o755))?;
+            programs::write_script(&folder.join(program), &script)?;
         }
         let mut path = OsString::from(&folder);
         path.push(":");

@@ -4,7 +4,6 @@ use std::{
     collections::BTreeSet,
     fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -77,8 +76,7 @@ impl Fixture {
             "#!/bin/sh\necho \"$@\" >> \"{shown}/calls-${{{CALLER_VARIABLE}:-agent}}\"\nip=${{3#[}}\n\
              ! test -e \"{shown}/down/${{ip%]}}\"\n"
         );
-        fs::write(&path, script)?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+        programs::write_script(&path, &script)?;
         let counter = RoundCounter::new(folder.path())?;
         let up = (1..=HOSTS).map(|host| addresses(host, "add")).collect::<String>();
         process::run(&namespace, &["ip", "-batch", "-"], &format!("link set lo up\n{up}"))?;

@@ -21,7 +21,10 @@ use lvs_tests::{
         director::{prepare_ipvs, table_watcher::TableWatcher},
         faults::Fault,
         layout::{Layout, Method},
-        process::unprivileged::{Account, CAPABILITY_BITS, USER},
+        process::{
+            programs,
+            unprivileged::{Account, CAPABILITY_BITS, USER},
+        },
         wait,
     },
     testbed::{EDIT_LIMIT, Setup, Testbed},
@@ -101,8 +104,7 @@ fn root_drops_what_it_does_not_need_and_runs_commands_as_nobody() -> Result<()> 
         "#!/bin/sh\n{{ id; env; cat /proc/self/status; }} > {said}.new && mv {said}.new {said}\n",
         said = said.display()
     );
-    fs::write(&script, text)?;
-    fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
+    programs::write_script(&script, &text)?;
     let address = lab.addresses()[0];
     let config = format!(
         "[[service]]\naddress = \"{}\"\nforward = \"masquerade\"\ncheck = {{ type = \"command\", command = \

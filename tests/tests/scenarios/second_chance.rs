@@ -81,6 +81,13 @@ fn expect_nobody_harmed_in(
     Ok(())
 }
 
+/// The same with masquerade and with direct route, under which the refusals of a killed server bypass the director.
+fn expect_nobody_harmed_in_both(prepare: impl Fn(&Network) -> Result<()>) -> Result<()> {
+    let faults = [(Fault::ProcessKilled, REFUSED), (Fault::PortFiltered, SILENT)];
+    expect_nobody_harmed_in(&setup(Layout::new(Method::Masquerade)), &prepare, &faults)?;
+    expect_nobody_harmed_in(&setup(Layout::new(Method::DirectRoute)), &prepare, &faults[1..])
+}
+
 #[test]
 #[ignore = "needs root, IPVS and the agent: cargo xtask test"]
 fn clients_of_a_masqueraded_server_that_dies_notice_nothing() -> Result<()> {
@@ -155,27 +162,20 @@ fn removal_persistence_and_conntrack_are_no_hindrance() -> Result<()> {
 #[test]
 #[ignore = "needs root, IPVS and the agent: cargo xtask test"]
 fn cookies_reverse_path_filters_and_settings_of_ipvs_are_no_hindrance() -> Result<()> {
-    let faults = [(Fault::ProcessKilled, REFUSED), (Fault::PortFiltered, SILENT)];
     let settings = |network: &Network| {
         let strict = ["all", "default", WAN, LAN].map(|device| format!("net/ipv4/conf/{device}/rp_filter=1"));
         set(&network.director, &strict.each_ref().map(String::as_str))?;
         set(&network.director, &["net/ipv4/vs/sloppy_tcp=1", "net/ipv4/vs/conn_reuse_mode=0"])?;
         network.servers.iter().try_for_each(|server| set(server, &["net/ipv4/tcp_syncookies=2"]))
     };
-    expect_nobody_harmed_in(&setup(Layout::new(Method::Masquerade)), settings, &faults)?;
-    expect_nobody_harmed_in(&setup(Layout::new(Method::DirectRoute)), settings, &faults[1..])
+    expect_nobody_harmed_in_both(settings)
 }
 
 /// Nothing can be put into the ingress of such a device as a frame: a raw socket sends.
 #[test]
 #[ignore = "needs root, IPVS and the agent: cargo xtask test"]
 fn clients_behind_a_device_without_ethernet_notice_nothing() -> Result<()> {
-    let faults = [(Fault::ProcessKilled, REFUSED), (Fault::PortFiltered, SILENT)];
-    for method in [Method::Masquerade, Method::DirectRoute] {
-        let faults = if method == Method::Masquerade { &faults[..] } else { &faults[1..] };
-        expect_nobody_harmed_in(&setup(Layout::new(method)), Network::lead_clients_through_gre, faults)?;
-    }
-    Ok(())
+    expect_nobody_harmed_in_both(Network::lead_clients_through_gre)
 }
 
 /// A server that is taken for dead, and answers the first SYN after another server has answered the second.

@@ -1,6 +1,10 @@
-//! Where the programs are that the lab starts.
+//! Where the programs are that the lab starts, and those that it writes.
 
-use std::{env, path::PathBuf};
+use std::{
+    env, fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, Result};
 
@@ -29,6 +33,12 @@ pub fn crowd() -> Result<PathBuf> {
 /// The stand-in for ipvsadm.
 pub fn fake_ipvsadm() -> Result<PathBuf> {
     beside("lvs-lab-ipvsadm").context("build it: cargo build -p lvs-tests")
+}
+
+/// Writes a program for a shell that everybody may run.
+pub fn write_script(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text).with_context(|| path.display().to_string())?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).with_context(|| path.display().to_string())
 }
 
 /// The program of that name in the folder of the running one, or in the folder above for a test in `deps`.
